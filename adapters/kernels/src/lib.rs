@@ -1,0 +1,1 @@
+//! Exact integer matrix kernels and the 16-bit grid. Pure arithmetic on slices.

@@ -1,0 +1,132 @@
+//! The operations networks are written in.
+//!
+//! A network is a plain function over [`Ops`] and is written once. Each implementation of
+//! [`Ops`] is an *interpretation*: candle tensors with gradients ([`crate::train`]), exact
+//! integers (the proof side), or a mere walk that records which sites exist ([`crate::sites`]).
+//! No weight and no number lives here.
+
+use std::fmt;
+
+/// A batch of token ids, row-major `(batch, seq)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    batch: usize,
+    seq: usize,
+    ids: Vec<u32>,
+}
+
+impl Tokens {
+    /// Token ids `(batch, seq)`, row-major.
+    ///
+    /// # Panics
+    /// If `ids` does not hold `batch * seq` ids, or none.
+    pub fn new(batch: usize, seq: usize, ids: Vec<u32>) -> Self {
+        assert!(batch * seq == ids.len() && !ids.is_empty(), "token ids must fill (batch, seq)");
+        Self { batch, seq, ids }
+    }
+
+    /// One sequence, shape `(1, ids.len())`.
+    pub fn sequence(ids: Vec<u32>) -> Self {
+        Self::new(1, ids.len(), ids)
+    }
+
+    /// Number of sequences.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Positions in each sequence.
+    pub fn seq(&self) -> usize {
+        self.seq
+    }
+
+    /// The ids, row-major.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+}
+
+/// Rotary position embedding (Su et al. 2021) in the half-split layout of Hugging Face:
+/// feature `i` of a head is rotated together with feature `i + dim / 2`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rope {
+    /// Width of one head; even.
+    pub dim: usize,
+    /// Base of the geometric progression of wavelengths.
+    pub theta: f64,
+    /// Stretching of long wavelengths, if the model was trained with it.
+    pub scaling: Option<Llama3Scaling>,
+}
+
+/// Llama 3's frequency scaling (`rope_type = "llama3"`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Llama3Scaling {
+    /// By how much the lowest frequencies are divided.
+    pub factor: f64,
+    /// Wavelengths above `original_context / low_freq_factor` are divided by `factor`.
+    pub low_freq_factor: f64,
+    /// Wavelengths below `original_context / high_freq_factor` are left alone.
+    pub high_freq_factor: f64,
+    /// Positions the model was first trained on.
+    pub original_context: usize,
+}
+
+/// Head counts of one attention layer; `query` is a multiple of `key_value` (grouped-query attention).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads.
+    pub query: usize,
+    /// Key and value heads.
+    pub key_value: usize,
+    /// Features of one head.
+    pub dim: usize,
+}
+
+/// What a network may do with its values. Values are shaped `(batch, seq, features)`.
+///
+/// Sites are module paths as Hugging Face names them, without the trailing `.weight`
+/// (`model.layers.3.self_attn.q_proj`). A linear site may carry an adapter.
+pub trait Ops {
+    /// An activation.
+    type Value: Clone;
+    /// What can go wrong: a missing weight, a wrong shape, an overflow.
+    type Error: fmt::Debug + fmt::Display + Send + Sync + 'static;
+
+    /// Rows of the table at `site`, one for each token: `(batch, seq, hidden)`.
+    fn embed(&mut self, site: &str, tokens: &Tokens) -> Result<Self::Value, Self::Error>;
+
+    /// `x W^T`, plus the adapter's `B A x` where the site has one: `(batch, seq, d_out)`.
+    fn linear(&mut self, site: &str, x: &Self::Value) -> Result<Self::Value, Self::Error>;
+
+    /// [`Ops::linear`] followed by the rotary embedding of each head. One operation, so that exact
+    /// integers are rotated before they are rounded.
+    fn linear_rope(&mut self, site: &str, x: &Self::Value, rope: &Rope) -> Result<Self::Value, Self::Error>;
+
+    /// `x / sqrt(mean(x^2) + eps) * w` over the features (Zhang and Sennrich 2019).
+    fn rms_norm(&mut self, site: &str, x: &Self::Value, eps: f64) -> Result<Self::Value, Self::Error>;
+
+    /// Causal softmax attention with scale `1 / sqrt(heads.dim)`. `q` is `(batch, seq, query * dim)`,
+    /// `k` and `v` `(batch, seq, key_value * dim)`; `site` names the layer, so that an
+    /// interpretation may keep the keys and values of earlier positions.
+    fn attention(
+        &mut self,
+        site: &str,
+        q: &Self::Value,
+        k: &Self::Value,
+        v: &Self::Value,
+        heads: Heads,
+    ) -> Result<Self::Value, Self::Error>;
+
+    /// `silu(gate) * up`, entry by entry (Shazeer 2020).
+    fn swiglu(&mut self, gate: &Self::Value, up: &Self::Value) -> Result<Self::Value, Self::Error>;
+
+    /// `x + y`: the residual stream.
+    fn add(&mut self, x: &Self::Value, y: &Self::Value) -> Result<Self::Value, Self::Error>;
+
+    /// The given rows of `x` seen as `(batch * seq, features)`, as `(1, rows.len(), features)`.
+    fn select(&mut self, x: &Self::Value, rows: &[usize]) -> Result<Self::Value, Self::Error>;
+
+    /// Logits `(1, rows, vocab)`: a linear site `site` whose weight is that of `weight`
+    /// (the embedding table where the head is tied, otherwise `site` itself).
+    fn head(&mut self, site: &str, weight: &str, x: &Self::Value) -> Result<Self::Value, Self::Error>;
+}

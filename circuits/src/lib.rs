@@ -1,0 +1,1 @@
+//! Fixed-point semantics, commitments and halo2 circuits: integers and field elements only.

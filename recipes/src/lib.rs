@@ -1,0 +1,1 @@
+//! Recipes: what a training run is to do, read strictly from TOML.

@@ -1,0 +1,3 @@
+//! Base models: their networks, files, tokenizers and chat templates.
+
+pub mod llama;
