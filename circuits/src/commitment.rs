@@ -1,0 +1,321 @@
+//! Pedersen vector commitments to adapter factors, their canonical encoding, and their openings.
+//!
+//! `STATEMENT.md`, section 3. A commitment says nothing about the size of its entries before
+//! [`crate::verify_registration`] has accepted it.
+
+use std::collections::HashSet;
+
+use ff::{Field, PrimeField};
+use group::{Curve, CurveAffine, GroupEncoding};
+use halo2_proofs::poly::commitment::Blind;
+use pasta_curves::{Eq, EqAffine, Fp};
+use rayon::prelude::*;
+
+use crate::bytes::{EncodingError, Reader, header};
+use crate::entropy::fresh_generator;
+use crate::error::{CheckFailed, ProveError};
+use crate::hash::{Absorb, Digest, Tag};
+use crate::key::{CommitmentKey, UNUSABLE, point_from_bytes, scalar_from_bytes};
+use crate::layout::{Layout, MAX_SITES, OFFSET, PRODUCTS, SiteShape};
+
+const TAG: &[u8] = b"ftk adapter\0";
+const OPENING_TAG: &[u8] = b"ftk opening\0";
+/// Least bytes of an encoded site: an empty name would be the shortest.
+const MIN_SITE_BYTES: usize = 2 + 3 * 4 + 2;
+const POINT_BYTES: usize = 32;
+
+/// The two factors of one site; the weights are `a * 2^-shift_a` and `b * 2^-shift_b`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteFactors {
+    /// Name, dimensions, scales.
+    pub shape: SiteShape,
+    /// A, `(rank, d_in)` row-major.
+    pub a: Vec<i16>,
+    /// B, `(d_out, rank)` row-major.
+    pub b: Vec<i16>,
+}
+
+/// A hiding commitment to all factors of an adapter, with everything about it that is public.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdapterCommitment {
+    base: Digest,
+    shapes: Vec<SiteShape>,
+    pub(crate) layout: Layout,
+    /// One per column, panel-major.
+    pub(crate) points: Vec<EqAffine>,
+}
+
+/// The secret that opens an [`AdapterCommitment`]: one blind per column.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Opening {
+    pub(crate) blinds: Vec<Fp>,
+}
+
+impl std::fmt::Debug for Opening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Opening of {} columns", self.blinds.len())
+    }
+}
+
+/// A layer of the base model that an adapter may adapt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelSite {
+    /// The layer's name.
+    pub name: String,
+    /// Input dimension.
+    pub d_in: u32,
+    /// Output dimension.
+    pub d_out: u32,
+}
+
+impl AdapterCommitment {
+    /// Digest of the base model the adapter is for.
+    pub fn base(&self) -> Digest {
+        self.base
+    }
+
+    /// The sites, in canonical order.
+    pub fn shapes(&self) -> &[SiteShape] {
+        &self.shapes
+    }
+
+    /// The k of the commitment key it needs.
+    pub fn k(&self) -> u32 {
+        self.layout.k
+    }
+
+    /// `C_adapter`.
+    pub fn digest(&self) -> Digest {
+        Absorb::new(Tag::Commitment).bytes(&self.encode()).finish()
+    }
+
+    /// The canonical bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = header(TAG);
+        bytes.extend(self.base.0);
+        bytes.extend((self.shapes.len() as u32).to_le_bytes());
+        for shape in &self.shapes {
+            shape.encode(&mut bytes);
+        }
+        bytes.extend(self.points.iter().flat_map(|point| point.to_bytes()));
+        bytes
+    }
+
+    /// Reads [`AdapterCommitment::encode`]'s bytes.
+    ///
+    /// # Errors
+    /// [`CheckFailed::CommitmentEncoding`] for anything but the canonical encoding of a well-formed commitment.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CheckFailed> {
+        Self::parse(bytes).map_err(CheckFailed::CommitmentEncoding)
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, EncodingError> {
+        let mut reader = Reader::new(bytes);
+        reader.header(TAG)?;
+        let base = Digest(reader.array()?);
+        let sites = reader.count("sites", MAX_SITES, MIN_SITE_BYTES)?;
+        if sites == 0 {
+            return Err(EncodingError::Bounds { what: "sites", value: 0 });
+        }
+        let shapes = (0..sites).map(|_| SiteShape::decode(&mut reader)).collect::<Result<Vec<_>, _>>()?;
+        check_names(&shapes)?;
+        let layout = Layout::new(&shapes);
+        let points = decode_items(&mut reader, layout.columns(), |index, bytes| {
+            let point = point_from_bytes(bytes).ok_or(EncodingError::Point(index))?;
+            if bool::from(point.is_identity()) { Err(EncodingError::IdentityPoint(index)) } else { Ok(point) }
+        })?;
+        let distinct: HashSet<[u8; POINT_BYTES]> = points.iter().map(GroupEncoding::to_bytes).collect();
+        if distinct.len() != points.len() {
+            return Err(EncodingError::RepeatedPoint);
+        }
+        Ok(Self { base, shapes, layout, points })
+    }
+
+    /// Checks that the sites are layers of the model, in the model's order, with its dimensions.
+    ///
+    /// # Errors
+    /// [`CheckFailed::Coverage`] with the first site that is not.
+    pub fn fits(&self, model: &[ModelSite]) -> Result<(), CheckFailed> {
+        let mut rest = model.iter();
+        for shape in &self.shapes {
+            let site = rest.find(|site| site.name == shape.name).ok_or_else(|| {
+                CheckFailed::Coverage(format!("site is not in the model or out of order: {}", shape.name))
+            })?;
+            if (site.d_in, site.d_out) != (shape.d_in, shape.d_out) {
+                return Err(CheckFailed::Coverage(format!("site has other dimensions in the model: {}", shape.name)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a key of another size.
+    pub(crate) fn check_key(&self, key: &CommitmentKey) -> Result<(), CheckFailed> {
+        if key.k() == self.layout.k { Ok(()) } else { Err(CheckFailed::Key(self.layout.k)) }
+    }
+}
+
+impl Opening {
+    /// The secret bytes; whoever has them and the adapter can prove with it.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = header(OPENING_TAG);
+        bytes.extend((self.blinds.len() as u32).to_le_bytes());
+        bytes.extend(self.blinds.iter().flat_map(PrimeField::to_repr));
+        bytes
+    }
+
+    /// Reads [`Opening::encode`]'s bytes.
+    ///
+    /// # Errors
+    /// [`CheckFailed::OpeningEncoding`] for any other bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CheckFailed> {
+        let parse = || {
+            let mut reader = Reader::new(bytes);
+            reader.header(OPENING_TAG)?;
+            let count = reader.count("columns", u32::MAX, 32)?;
+            let blinds = decode_items(&mut reader, count, |index, bytes| {
+                scalar_from_bytes(bytes).ok_or(EncodingError::Scalar(index))
+            })?;
+            Ok(Self { blinds })
+        };
+        parse().map_err(CheckFailed::OpeningEncoding)
+    }
+}
+
+/// Exactly `count` items of 32 bytes until the end, decoded on all cores.
+fn decode_items<T: Send>(
+    reader: &mut Reader<'_>,
+    count: usize,
+    item: impl Fn(usize, &[u8; POINT_BYTES]) -> Result<T, EncodingError> + Sync,
+) -> Result<Vec<T>, EncodingError> {
+    let bytes = reader.take(count.checked_mul(POINT_BYTES).ok_or(EncodingError::Truncated)?)?;
+    reader.end()?;
+    let (chunks, _) = bytes.as_chunks::<POINT_BYTES>();
+    chunks.par_iter().enumerate().map(|(index, chunk)| item(index, chunk)).collect()
+}
+
+fn check_names(shapes: &[SiteShape]) -> Result<(), EncodingError> {
+    let mut seen = HashSet::new();
+    match shapes.iter().find(|shape| !seen.insert(&shape.name)) {
+        Some(shape) => Err(EncodingError::RepeatedSite(shape.name.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Commits to an adapter with fresh blinds; the order of sites is the network's and part of the commitment.
+///
+/// # Errors
+/// If shapes are out of bounds or repeated, factors have other sizes, or `key` is not for [`crate::required_k`].
+pub fn commit(
+    key: &CommitmentKey,
+    base: Digest,
+    factors: &[SiteFactors],
+) -> Result<(AdapterCommitment, Opening), ProveError> {
+    let shapes = shapes_of(factors)?;
+    let layout = Layout::new(&shapes);
+    if layout.k != key.k() {
+        return Err(ProveError::Public(CheckFailed::Key(layout.k)));
+    }
+    commit_columns(key, base, shapes, &arrange(&layout, factors))
+}
+
+/// Commits to columns as [`arrange`] makes them.
+pub(crate) fn commit_columns(
+    key: &CommitmentKey,
+    base: Digest,
+    shapes: Vec<SiteShape>,
+    columns: &[Vec<Fp>],
+) -> Result<(AdapterCommitment, Opening), ProveError> {
+    let layout = Layout::new(&shapes);
+    let mut generator = fresh_generator()?;
+    let blinds: Vec<_> = columns.iter().map(|_| Fp::random(&mut generator)).collect();
+    let points = column_points(key, columns, &blinds);
+    Ok((AdapterCommitment { base, shapes, layout, points }, Opening { blinds }))
+}
+
+/// Checks that a commitment is to these factors, with this opening.
+///
+/// # Errors
+/// [`CheckFailed::Coverage`] if the shapes differ, [`CheckFailed::Opening`] with the first column that differs.
+pub fn opens(
+    key: &CommitmentKey,
+    commitment: &AdapterCommitment,
+    opening: &Opening,
+    factors: &[SiteFactors],
+) -> Result<(), CheckFailed> {
+    commitment.check_key(key)?;
+    let shapes = shapes_of(factors).map_err(|error| CheckFailed::Coverage(error.to_string()))?;
+    if shapes != commitment.shapes {
+        return Err(CheckFailed::Coverage("the adapter has other sites, shapes or scales".into()));
+    }
+    if opening.blinds.len() != commitment.points.len() {
+        return Err(CheckFailed::Opening(opening.blinds.len().min(commitment.points.len())));
+    }
+    let points = column_points(key, &arrange(&commitment.layout, factors), &opening.blinds);
+    match points.iter().zip(&commitment.points).position(|(ours, theirs)| ours != theirs) {
+        Some(column) => Err(CheckFailed::Opening(column)),
+        None => Ok(()),
+    }
+}
+
+/// Shapes of factors whose sizes and names are in order.
+pub(crate) fn shapes_of(factors: &[SiteFactors]) -> Result<Vec<SiteShape>, ProveError> {
+    if factors.is_empty() || factors.len() > MAX_SITES as usize {
+        return Err(ProveError::Sites(factors.len()));
+    }
+    let mut shapes = Vec::with_capacity(factors.len());
+    for site in factors {
+        let shape = &site.shape;
+        shape.check()?;
+        let (rank, d_in, d_out) = (shape.rank as usize, shape.d_in as usize, shape.d_out as usize);
+        if site.a.len() != rank * d_in || site.b.len() != d_out * rank {
+            return Err(ProveError::Factors(shape.name.clone()));
+        }
+        shapes.push(shape.clone());
+    }
+    check_names(&shapes)?;
+    Ok(shapes)
+}
+
+/// The columns as circuits hold them: `w + 2^15` in every usable row, `(columns, 2^k - 6)`.
+pub(crate) fn arrange(layout: &Layout, factors: &[SiteFactors]) -> Vec<Vec<Fp>> {
+    let usable = (1 << layout.k) - UNUSABLE;
+    let mut columns = vec![vec![Fp::from(OFFSET); usable]; layout.columns()];
+    for (site, place) in factors.iter().zip(&layout.places) {
+        let (rank, d_in, d_out) = (site.shape.rank as usize, site.shape.d_in as usize, site.shape.d_out as usize);
+        for lane in 0..rank {
+            let first = place.panel * layout.columns_per_panel() + lane * PRODUCTS;
+            for i in 0..d_in {
+                columns[first + i % PRODUCTS][place.start + i / PRODUCTS] = offset_entry(site.a[lane * d_in + i]);
+            }
+            for j in 0..d_out {
+                columns[first + j % PRODUCTS][place.middle() + j / PRODUCTS] = offset_entry(site.b[j * rank + lane]);
+            }
+        }
+    }
+    columns
+}
+
+fn offset_entry(value: i16) -> Fp {
+    Fp::from((i64::from(value) + OFFSET as i64) as u64)
+}
+
+/// `C_c` of each column: the commitment to `w + 2^15` in all rows (small scalars), less that to the offset.
+fn column_points(key: &CommitmentKey, columns: &[Vec<Fp>], blinds: &[Fp]) -> Vec<EqAffine> {
+    let offset = key.offset();
+    let projective: Vec<Eq> = columns
+        .par_iter()
+        .zip(blinds)
+        .map(|(column, blind)| {
+            let mut values = column.clone();
+            values.resize(1 << key.k(), Fp::from(OFFSET));
+            key.params.commit_lagrange(&key.domain.lagrange_from_vec(values), Blind(*blind)) - offset
+        })
+        .collect();
+    normalize(&projective)
+}
+
+pub(crate) fn normalize(projective: &[Eq]) -> Vec<EqAffine> {
+    let mut points = vec![EqAffine::identity(); projective.len()];
+    Eq::batch_normalize(projective, &mut points);
+    points
+}

@@ -1,0 +1,5 @@
+//! Whole-protocol tests: honest runs, and forgers who recompute every public digest and challenge.
+
+mod support;
+
+mod honest;

@@ -1,0 +1,117 @@
+//! Small adapters, their exact deltas computed without any code of the proof, and cached keys.
+
+use std::sync::OnceLock;
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::*;
+
+/// The key for k, derived once per test run.
+pub(super) fn key(k: u32) -> &'static CommitmentKey {
+    static KEYS: [OnceLock<CommitmentKey>; (MAX_K + 1) as usize] = [const { OnceLock::new() }; (MAX_K + 1) as usize];
+    KEYS[k as usize].get_or_init(|| CommitmentKey::generate(k).unwrap())
+}
+
+pub(super) fn shape(name: &str, rank: u32, d_in: u32, d_out: u32) -> SiteShape {
+    SiteShape { name: name.into(), rank, d_in, d_out, shift_a: 12, shift_b: 14 }
+}
+
+/// Factors with entries over the whole 16-bit range.
+pub(super) fn factors(seed: u64, shapes: &[SiteShape]) -> Vec<SiteFactors> {
+    let mut generator = ChaCha20Rng::seed_from_u64(seed);
+    let mut entries = |count: u32| (0..count).map(|_| generator.next_u32() as i16).collect::<Vec<_>>();
+    shapes
+        .iter()
+        .map(|shape| SiteFactors {
+            shape: shape.clone(),
+            a: entries(shape.rank * shape.d_in),
+            b: entries(shape.d_out * shape.rank),
+        })
+        .collect()
+}
+
+/// `B (A x)` in integers, row by row.
+pub(super) fn deltas(site: &SiteFactors, inputs: &[i64]) -> Vec<i128> {
+    let (rank, d_in, d_out) = (site.shape.rank as usize, site.shape.d_in as usize, site.shape.d_out as usize);
+    let mut deltas = Vec::new();
+    for x in inputs.chunks_exact(d_in) {
+        let hidden: Vec<i128> =
+            (0..rank).map(|l| (0..d_in).map(|i| i128::from(site.a[l * d_in + i]) * i128::from(x[i])).sum()).collect();
+        deltas
+            .extend((0..d_out).map(|j| (0..rank).map(|l| i128::from(site.b[j * rank + l]) * hidden[l]).sum::<i128>()));
+    }
+    deltas
+}
+
+/// Random inputs over the whole 32-bit range and their deltas.
+pub(super) fn rows(seed: u64, factors: &[SiteFactors], rows: usize) -> Vec<SiteRows> {
+    let mut generator = ChaCha20Rng::seed_from_u64(seed);
+    factors
+        .iter()
+        .map(|site| {
+            let count = rows * site.shape.d_in as usize;
+            let inputs: Vec<i64> =
+                (0..count).map(|_| i64::from(generator.next_u32() as i32)).map(|x| x.max(1 - (1 << 31))).collect();
+            SiteRows { deltas: deltas(site, &inputs), inputs }
+        })
+        .collect()
+}
+
+pub(super) const BASE: Digest = Digest([7; 32]);
+
+/// A statement of three rows.
+pub(super) fn statement(adapter: Digest) -> Statement {
+    Statement {
+        base: BASE,
+        adapter,
+        context: b"nonce".to_vec(),
+        input: vec![5, 6],
+        output: Output::Completion { ids: vec![8, 9], max_tokens: 4, stop_ids: vec![2, 9] },
+    }
+}
+pub(super) const ROWS: usize = 3;
+
+/// An adapter, committed, with rows to prove.
+#[derive(Clone)]
+pub(super) struct Case {
+    pub key: &'static CommitmentKey,
+    pub factors: Vec<SiteFactors>,
+    pub commitment: AdapterCommitment,
+    pub opening: Opening,
+    pub statement: Statement,
+    pub sites: Vec<SiteRows>,
+}
+
+impl Case {
+    pub fn new(shapes: &[SiteShape]) -> Self {
+        Self::with(factors(1, shapes))
+    }
+
+    pub fn with(factors: Vec<SiteFactors>) -> Self {
+        let shapes: Vec<_> = factors.iter().map(|site| site.shape.clone()).collect();
+        let key = key(required_k(&shapes).unwrap());
+        let (commitment, opening) = commit(key, BASE, &factors).unwrap();
+        let statement = statement(commitment.digest());
+        let sites = rows(2, &factors, ROWS);
+        Self { key, factors, commitment, opening, statement, sites }
+    }
+
+    /// Two sites of different ranks and awkward dimensions.
+    pub fn small() -> Self {
+        Self::new(&[shape("q", 2, 20, 5), shape("v", 1, 7, 33)])
+    }
+
+    pub fn prove(&self) -> DeltaProof {
+        prove(self.key, &self.statement, &self.commitment, &self.opening, &self.factors, &self.sites, &mut |_, _| {})
+            .unwrap()
+    }
+
+    pub fn verify(&self, proof: &DeltaProof) -> Result<(), CheckFailed> {
+        verify(self.key, &self.statement, &self.commitment, &self.sites, proof)
+    }
+
+    pub fn register(&self) -> Vec<u8> {
+        register(self.key, &self.commitment, &self.opening, &self.factors, &mut |_, _| {}).unwrap()
+    }
+}
