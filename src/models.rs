@@ -13,6 +13,8 @@ mod gguf;
 pub mod llama;
 pub mod save;
 pub mod shapes;
+#[cfg(test)]
+mod tiny;
 pub mod tokenizer;
 
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Chat templates: the Jinja programs that turn messages into the text a chat model was trained on.
 //!
-//! A template is foreign input. It runs with a step budget, sees nothing but the messages and the special tokens,
-//! and has no clock: `strftime_now` is undefined, so templates that date their prompt use their fixed date.
+//! A template is foreign input. It runs with a step budget (which bounds time, not the size of a text it doubles
+//! over and over), sees nothing but the messages and the special tokens, and has no clock: `strftime_now` is undefined, so templates that date their prompt use their fixed date.
 //! Whitespace rules, globals and filters are those of transformers' `apply_chat_template`.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::ModelError;
 
 /// Steps of the template engine one rendering may take: some hundred per message are usual.
-const FUEL: u64 = 10_000_000;
+const FUEL: u64 = 2_000_000;
 
 /// The template's name inside the engine, which appears in its messages.
 const NAME: &str = "chat";

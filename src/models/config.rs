@@ -93,17 +93,19 @@ impl<'a> Object<'a> {
         self.get(key).map(parse).transpose()
     }
 
-    /// One id or a list of ids; none if the key is absent.
+    /// One id or a list of ids; none if the key is absent. Negative ids, which some published files use for
+    /// "no such token", are left out.
     pub(super) fn ids(&self, key: &str) -> Result<Vec<u32>, ModelError> {
-        let parse = |value: &Value| {
-            let id = value.as_u64().and_then(|n| u32::try_from(n).ok());
-            id.ok_or_else(|| self.error(key, format!("not a token id: {value}")))
+        let parse = |value: &Value| match value.as_i64() {
+            Some(id) => Ok(u32::try_from(id).ok()),
+            None => Err(self.error(key, format!("not a token id: {value}"))),
         };
-        match self.get(key) {
-            None => Ok(Vec::new()),
+        let ids: Result<Vec<_>, _> = match self.get(key) {
+            None => return Ok(Vec::new()),
             Some(Value::Array(values)) => values.iter().map(parse).collect(),
-            Some(value) => Ok(vec![parse(value)?]),
-        }
+            Some(value) => parse(value).map(|id| vec![id]),
+        };
+        Ok(ids?.into_iter().flatten().collect())
     }
 }
 
@@ -264,36 +266,14 @@ pub fn check(path: &Path, network: &Llama) -> Result<(), ModelError> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use serde_json::json;
 
+    use super::super::tiny;
     use super::*;
 
-    /// A network small enough for tests: 2 layers, grouped heads, untied.
-    pub(in crate::models) fn tiny() -> Llama {
-        Llama {
-            vocab: 16,
-            hidden: 8,
-            intermediate: 12,
-            layers: 2,
-            heads: Heads { query: 2, key_value: 1, dim: 4 },
-            rope: Rope { dim: 4, theta: 10_000.0, scaling: None },
-            eps: 1e-5,
-            tied: false,
-            context: 32,
-        }
-    }
-
-    fn sizes() -> Value {
-        json!({
-            "model_type": "llama", "vocab_size": 16, "hidden_size": 8, "intermediate_size": 12,
-            "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4,
-            "rms_norm_eps": 1e-5, "max_position_embeddings": 32, "tie_word_embeddings": false
-        })
-    }
-
     fn with(changes: Value) -> Value {
-        let mut config = sizes();
+        let mut config = tiny::config();
         for (key, value) in changes.as_object().unwrap() {
             config[key] = value.clone();
         }
@@ -314,7 +294,7 @@ pub(super) mod tests {
         let v5 = with(json!({"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}, "dtype": "float32"}));
         let network = parsed(&v4).unwrap();
         assert_eq!(network, parsed(&v5).unwrap());
-        let mut expected = tiny();
+        let mut expected = tiny::network();
         expected.rope.theta = 5e5;
         assert_eq!(network, expected);
     }
@@ -340,7 +320,7 @@ pub(super) mod tests {
 
     #[test]
     fn absent_keys_take_the_defaults_of_transformers() {
-        let mut config = sizes();
+        let mut config = tiny::config();
         for key in ["head_dim", "num_key_value_heads", "tie_word_embeddings", "rms_norm_eps"] {
             config.as_object_mut().unwrap().remove(key);
         }

@@ -343,3 +343,214 @@ impl tokenizer::Rebuilt {
         ids.into_iter().filter_map(|(key, id)| Some((key, tokenizer.token(id?)?))).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
+
+    use super::super::{Model, tiny};
+    use super::*;
+
+    /// A file's content before it is written.
+    pub(super) struct Draft {
+        pub(super) metadata: BTreeMap<&'static str, Value>,
+        tensors: BTreeMap<String, QTensor>,
+    }
+
+    impl Draft {
+        /// The network and weights as llama.cpp would store them.
+        pub(super) fn of(network: &Llama, weights: &Weights, dtype: GgmlDType) -> Self {
+            let number = |value: usize| Value::U32(u32::try_from(value).unwrap());
+            let metadata = BTreeMap::from([
+                ("general.architecture", Value::String("llama".to_owned())),
+                ("llama.embedding_length", number(network.hidden)),
+                ("llama.feed_forward_length", number(network.intermediate)),
+                ("llama.block_count", number(network.layers)),
+                ("llama.context_length", number(network.context)),
+                ("llama.attention.head_count", number(network.heads.query)),
+                ("llama.attention.head_count_kv", number(network.heads.key_value)),
+                ("llama.attention.key_length", number(network.heads.dim)),
+                ("llama.attention.layer_norm_rms_epsilon", Value::F32(network.eps as f32)),
+                ("llama.rope.freq_base", Value::F32(network.rope.theta as f32)),
+            ]);
+            let tensor = |(name, tensor): (&str, &Tensor)| {
+                let heads = match name.rsplit('.').nth(1) {
+                    Some("q_proj") => Some(network.heads.query),
+                    Some("k_proj") => Some(network.heads.key_value),
+                    _ => None,
+                };
+                let tensor = match heads {
+                    Some(heads) => permute(tensor, heads),
+                    None => tensor.clone(),
+                };
+                let dtype = if tensor.rank() == 1 { GgmlDType::F32 } else { dtype };
+                (name_in_file(name), QTensor::quantize(&tensor, dtype).unwrap())
+            };
+            Self { metadata, tensors: weights.iter().map(tensor).collect() }
+        }
+
+        pub(super) fn with(mut self, key: &'static str, value: Value) -> Self {
+            self.metadata.insert(key, value);
+            self
+        }
+
+        fn bytes(&self) -> Vec<u8> {
+            let mut file = Cursor::new(Vec::new());
+            let metadata: Vec<_> = self.metadata.iter().map(|(key, value)| (*key, value)).collect();
+            let tensors: Vec<_> = self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+            gguf_file::write(&mut file, &metadata, &tensors).unwrap();
+            file.into_inner()
+        }
+
+        pub(super) fn open(&self) -> Result<Source, ModelError> {
+            open_bytes(&self.bytes())
+        }
+
+        fn refused(&self) -> String {
+            refused(&self.bytes())
+        }
+    }
+
+    fn open_bytes(bytes: &[u8]) -> Result<Source, ModelError> {
+        let file = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        Source::open(file.path())
+    }
+
+    fn refused(bytes: &[u8]) -> String {
+        let error = open_bytes(bytes).unwrap_err().to_string();
+        error.split_once(".gguf: ").unwrap().1.to_owned()
+    }
+
+    pub(super) fn draft() -> Draft {
+        let network = tiny::network();
+        Draft::of(&network, &tiny::weights(&network), GgmlDType::F32)
+    }
+
+    /// llama.cpp's permutation as its converter states it: (heads, 2, dim / 2, d_in) with the middle axes swapped.
+    fn permute(tensor: &Tensor, heads: usize) -> Tensor {
+        let (rows, d_in) = tensor.dims2().unwrap();
+        let split = tensor.reshape((heads, 2, rows / heads / 2, d_in)).unwrap();
+        split.transpose(1, 2).unwrap().contiguous().unwrap().reshape((rows, d_in)).unwrap()
+    }
+
+    fn load(draft: &Draft) -> Model {
+        let file = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
+        std::fs::write(file.path(), draft.bytes()).unwrap();
+        Model::load(file.path(), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn a_file_equals_the_folder_of_the_same_model() {
+        let mut network = tiny::network();
+        for tied in [false, true] {
+            network.tied = tied;
+            let weights = tiny::weights(&network);
+            let model = load(&Draft::of(&network, &weights, GgmlDType::F32));
+            assert_eq!(model.source.network(), &network);
+            assert!(tiny::same(&model.weights, &weights));
+        }
+        assert_eq!(
+            load(&draft()).digest().unwrap(),
+            Model::load(tiny::folder().path(), &Device::Cpu).unwrap().digest().unwrap()
+        );
+    }
+
+    #[test]
+    fn quantised_tensors_are_dequantised() {
+        let mut network = tiny::network();
+        (network.hidden, network.intermediate, network.heads.dim, network.rope.dim) = (32, 64, 16, 16);
+        let weights = tiny::weights(&network);
+        for dtype in [GgmlDType::Q4_1, GgmlDType::Q8_0, GgmlDType::F16] {
+            let quantise = |(name, tensor): (&str, &Tensor)| {
+                let tensor = match tensor.rank() {
+                    1 => tensor.clone(),
+                    _ => QTensor::quantize(tensor, dtype).unwrap().dequantize(&Device::Cpu).unwrap(),
+                };
+                (name.to_owned(), tensor)
+            };
+            let expected: Weights = weights.iter().map(quantise).collect();
+            assert!(tiny::same(&load(&Draft::of(&network, &weights, dtype)).weights, &expected), "{dtype:?}");
+        }
+    }
+
+    #[test]
+    fn other_networks_are_refused_by_name() {
+        let text = |text: &str| Value::String(text.to_owned());
+        for (key, value, message) in [
+            ("general.architecture", text("qwen2"), "architecture not supported: qwen2"),
+            ("llama.expert_count", Value::U32(8), "llama.expert_count: mixtures of experts are not supported: 8"),
+            ("llama.rope.scaling.type", text("yarn"), "llama.rope.scaling.type: not supported: yarn"),
+            (
+                "llama.rope.dimension_count",
+                Value::U32(2),
+                "llama.rope.dimension_count: not supported unless equal to the head's 4: 2",
+            ),
+            ("llama.block_count", Value::U32(3), "missing tensor: blk.2.attn_norm.weight"),
+            ("llama.block_count", Value::U32(5000), "num_hidden_layers: not within 1 and 1024: 5000"),
+            ("llama.block_count", Value::I32(-1), "llama.block_count: not one whole number"),
+            (
+                "llama.feed_forward_length",
+                Value::U64(16),
+                "tensor blk.0.ffn_down.weight has shape [8, 12], the network needs [8, 16]",
+            ),
+        ] {
+            assert_eq!(draft().with(key, value).refused(), message);
+        }
+        let mut biased = draft();
+        let bias = QTensor::quantize(&Tensor::zeros(8, candle_core::DType::F32, &Device::Cpu).unwrap(), GgmlDType::F32);
+        biased.tensors.insert("blk.0.attn_q.bias".to_owned(), bias.unwrap());
+        assert_eq!(biased.refused(), "blk.0.attn_q.bias: biases are not supported");
+        let freqs = biased.tensors.remove("blk.0.attn_q.bias").unwrap();
+        biased.tensors.insert("rope_freqs.weight".to_owned(), freqs);
+        assert!(biased.refused().starts_with("rope_freqs.weight: scaled rotary positions"));
+    }
+
+    #[test]
+    fn nan_weights_are_refused_by_name() {
+        let network = tiny::network();
+        let mut weights = tiny::weights(&network);
+        let norm = Tensor::from_vec(vec![f32::NAN; 8], 8, &Device::Cpu).unwrap();
+        weights.insert("model.norm.weight".to_owned(), norm);
+        let file = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
+        std::fs::write(file.path(), Draft::of(&network, &weights, GgmlDType::F32).bytes()).unwrap();
+        let error = Model::load(file.path(), &Device::Cpu).unwrap_err().to_string();
+        assert!(
+            error.ends_with("tensor output_norm.weight has an entry that is not finite: NaN at index 0"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn files_that_lie_are_refused() {
+        let start = "malformed GGUF: ";
+        assert_eq!(refused(b"GG"), format!("{start}the file ends inside its header"));
+        assert_eq!(refused(b"PK\x03\x04abcdefgh"), format!("{start}it does not begin with GGUF"));
+        let whole = draft().bytes();
+        let mut first = whole.clone();
+        first[4] = 1;
+        assert_eq!(refused(&first), format!("{start}version not supported, 2 and 3 are: 1"));
+        assert_eq!(refused(&whole[..200]), format!("{start}the file ends inside its header"));
+        let mut many = whole.clone();
+        many[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(refused(&many).starts_with("malformed GGUF: gguf: tensor_count"), "{}", refused(&many));
+
+        let zero = draft().with("general.alignment", Value::U32(0));
+        assert_eq!(zero.refused(), format!("{start}general.alignment is not a power of two: 0"));
+        let wide = draft().with("general.alignment", Value::U64(32));
+        assert_eq!(wide.refused(), format!("{start}general.alignment is not a 32-bit number"));
+        let nested = (0..6).fold(Value::U8(0), |value, _| Value::Array(vec![value]));
+        assert_eq!(draft().with("x", nested).refused(), format!("{start}arrays nested deeper than 4"));
+        let mut twice = draft().with("xa", Value::U8(0)).with("xb", Value::U8(0)).bytes();
+        let at = twice.windows(2).position(|pair| pair == b"xb").unwrap();
+        twice[at + 1] = b'a';
+        assert_eq!(refused(&twice), format!("{start}key given twice: xa"));
+
+        let short = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
+        std::fs::write(short.path(), &whole[..whole.len() - 64]).unwrap();
+        let error = Model::load(short.path(), &Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains("malformed GGUF: tensor token_embd.weight: tensor needs"), "{error}");
+    }
+}

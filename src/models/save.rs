@@ -174,3 +174,69 @@ impl View for Entry {
         self.tensor.elem_count() * width
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Model, Source, tiny};
+    use super::*;
+
+    fn special() -> SpecialTokens {
+        SpecialTokens { bos: Some(1), eos: Some(2), pad: Some(0), stop: [2, 9].into() }
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let root = tempfile::tempdir().unwrap();
+        let mut scaled = tiny::network();
+        scaled.tied = true;
+        scaled.rope.theta = 5e5;
+        let scaling = Llama3Scaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 16 };
+        scaled.rope.scaling = Some(scaling);
+        let files = [TextFile { name: "tokenizer.json".to_owned(), bytes: tiny::TOKENIZER.into() }];
+        for (i, network) in [tiny::network(), scaled].iter().enumerate() {
+            for precision in [Precision::F32, Precision::Bf16] {
+                let path = root.path().join(format!("{i}-{precision:?}"));
+                let weights = tiny::weights(network);
+                save_folder(&path, network, &weights, precision, &special(), &files).unwrap();
+                let read = Model::load(&path, &Device::Cpu).unwrap();
+                assert_eq!(read.source.network(), network);
+                assert_eq!(read.source.special(), &special());
+                assert_eq!(read.source.text_files().unwrap()[0], files[0]);
+                assert!(tiny::same(&read.weights, &weights), "{precision:?}");
+            }
+        }
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 4, "nothing temporary is left");
+    }
+
+    #[test]
+    fn bf16_rounds_to_nearest_even() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("model");
+        let network = tiny::network();
+        let mut weights = tiny::weights(&network);
+        // One and a half units in the last place above 1, half a unit, and just over half.
+        let values = vec![1.01171875f32, 1.00390625, 1.00390637, -1.00390625, 0.0, -0.0, 1.0, 2.0];
+        weights.insert("model.norm.weight".to_owned(), Tensor::from_vec(values, 8, &Device::Cpu).unwrap());
+        save_folder(&path, &network, &weights, Precision::Bf16, &special(), &[]).unwrap();
+        let read = Source::open(&path).unwrap().weights(&Device::Cpu).unwrap();
+        let rounded = read.get("model.norm.weight").unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(rounded, [1.015625, 1.0, 1.0078125, -1.0, 0.0, -0.0, 1.0, 2.0]);
+    }
+
+    #[test]
+    fn nothing_is_overwritten_and_nothing_half_written_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("model");
+        let network = tiny::network();
+        let save = |weights: &Weights| save_folder(&path, &network, weights, Precision::F32, &special(), &[]);
+        let mut wrong = tiny::weights(&network);
+        wrong.insert("model.norm.weight".to_owned(), Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap());
+        let error = save(&wrong).unwrap_err().to_string();
+        assert!(error.ends_with("tensor model.norm.weight has shape [3], the network needs [8]"), "{error}");
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+
+        save(&tiny::weights(&network)).unwrap();
+        let error = save(&tiny::weights(&network)).unwrap_err().to_string();
+        assert!(error.ends_with("model: already exists"), "{error}");
+    }
+}

@@ -40,11 +40,11 @@ impl Llama {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::tests::tiny;
+    use super::super::tiny;
 
     #[test]
     fn untied_head_is_one_more_tensor() {
-        let mut network = tiny();
+        let mut network = tiny::network();
         network.tied = true;
         let tied = network.shapes();
         assert_eq!(tied.len(), 2 + 9 * network.layers);

@@ -50,13 +50,9 @@ impl Tokenizer {
     /// [`ModelError::TokenId`] for a token without an embedding, [`ModelError::Tokenizer`].
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, ModelError> {
         let encoding = self.inner.encode_fast(text, add_special_tokens).map_err(failed)?;
-        match encoding.get_ids().iter().position(|&id| id as usize >= self.vocab) {
+        match encoding.get_ids().iter().find(|&&id| id as usize >= self.vocab) {
             None => Ok(encoding.get_ids().to_vec()),
-            Some(at) => Err(ModelError::TokenId {
-                token: encoding.get_tokens()[at].clone(),
-                id: encoding.get_ids()[at],
-                vocab: self.vocab,
-            }),
+            Some(&id) => Err(ModelError::TokenId { token: self.token(id).unwrap_or_default(), id, vocab: self.vocab }),
         }
     }
 
@@ -132,7 +128,7 @@ impl Ids {
 
 /// The special ids of a folder. A token named by the tokenizer comes before the first id found in `files`; every
 /// end-of-sequence id found anywhere stops generation, since chat models list their end-of-turn id in only one of
-/// the files. Ids without an embedding are dropped: some published configurations hold -1 or the size of another vocabulary.
+/// the files. Ids without an embedding are dropped: some published files were written for a larger vocabulary.
 pub(super) fn special_tokens(
     tokenizer: Option<&Tokenizer>,
     texts: &BTreeMap<&'static str, String>,
@@ -149,5 +145,49 @@ pub(super) fn special_tokens(
         eos,
         pad: first("pad_token", |ids| &ids.pad),
         stop: eos.into_iter().chain(files.iter().flat_map(|ids| ids.eos.iter().copied()).filter(known)).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tiny;
+    use super::*;
+
+    fn tokenizer(vocab: usize) -> Tokenizer {
+        Tokenizer::from_json(Path::new("tokenizer.json"), tiny::TOKENIZER.as_bytes(), vocab).unwrap()
+    }
+
+    #[test]
+    fn text_round_trips_and_special_tokens_are_optional() {
+        let tokenizer = tokenizer(16);
+        assert_eq!(tokenizer.encode("abé<e>", true).unwrap(), [1, 5, 6, 7, 2]);
+        let ids = tokenizer.encode("abé<e>", false).unwrap();
+        assert_eq!(ids, [5, 6, 7, 2]);
+        assert_eq!(tokenizer.decode(&ids, false).unwrap(), "abé<e>");
+        assert_eq!(tokenizer.decode(&ids, true).unwrap(), "abé");
+        assert_eq!((tokenizer.id("<e>"), tokenizer.token(5).as_deref()), (Some(2), Some("ab")));
+    }
+
+    #[test]
+    fn a_stream_waits_for_whole_characters() {
+        let tokenizer = tokenizer(16);
+        let mut stream = tokenizer.stream();
+        let texts: Vec<_> = [3, 6, 7, 2, 4].into_iter().map(|id| stream.push(id).unwrap()).collect();
+        assert_eq!(texts, [Some("a".to_owned()), None, Some("é".to_owned()), None, Some("b".to_owned())]);
+    }
+
+    #[test]
+    fn tokens_without_an_embedding_are_refused_by_name() {
+        let tokenizer = tokenizer(5);
+        assert_eq!(tokenizer.encode("a", false).unwrap(), [3]);
+        let error = tokenizer.encode("aab", false).unwrap_err().to_string();
+        assert_eq!(error, "token \"ab\" has no embedding in a vocabulary of 5: 5");
+        assert_eq!(tokenizer.id("ab"), None);
+    }
+
+    #[test]
+    fn malformed_files_are_named() {
+        let error = Tokenizer::from_json(Path::new("tokenizer.json"), b"{}", 16).unwrap_err().to_string();
+        assert!(error.starts_with("tokenizer.json: malformed tokenizer: "), "{error}");
     }
 }

@@ -252,3 +252,101 @@ fn sentencepiece(
         },
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Draft, draft};
+    use super::*;
+
+    fn texts(texts: &[&str]) -> Stored {
+        Stored::Array(texts.iter().map(|text| Stored::String((*text).to_owned())).collect())
+    }
+
+    fn byte_level(pre: &str) -> Draft {
+        let kinds = [3, 1, 1, 1, 1, 1, 1, 1, 1, 4];
+        draft()
+            .with("tokenizer.ggml.model", Stored::String("gpt2".to_owned()))
+            .with("tokenizer.ggml.pre", Stored::String(pre.to_owned()))
+            .with("tokenizer.ggml.tokens", texts(&["<e>", "a", "b", "Ġ", "ab", "Ġab", "1", "2", "12", "!!"]))
+            .with("tokenizer.ggml.token_type", Stored::Array(kinds.map(Stored::I32).to_vec()))
+            .with("tokenizer.ggml.merges", texts(&["a b", "Ġ ab", "1 2"]))
+            .with("tokenizer.ggml.bos_token_id", Stored::U32(0))
+            .with("tokenizer.ggml.eos_token_id", Stored::U32(0))
+            .with("tokenizer.ggml.eot_token_id", Stored::U32(9))
+            .with("tokenizer.ggml.padding_token_id", Stored::U32(3))
+    }
+
+    #[test]
+    fn pre_tokenizers_differ_where_llama_cpp_has_them_differ() {
+        for (pre, expected) in [
+            ("smollm", &[4, 5, 6, 7, 9, 0][..]),
+            ("gpt-2", &[4, 5, 8, 9, 0]),
+            ("default", &[4, 5, 8, 9, 0]),
+            ("llama-bpe", &[0, 4, 5, 8, 9, 0]),
+        ] {
+            let source = byte_level(pre).open().unwrap();
+            let tokenizer = source.tokenizer().unwrap();
+            assert_eq!(tokenizer.encode("ab ab12!!<e>", true).unwrap(), expected, "{pre}");
+            assert_eq!(tokenizer.decode(expected, true).unwrap(), "ab ab12!!");
+        }
+        let error = byte_level("tekken").open().unwrap_err().to_string();
+        assert!(
+            error.ends_with("tokenizer.ggml.pre: not supported, only default, gpt-2, llama-bpe and smollm are: tekken")
+        );
+    }
+
+    #[test]
+    fn special_ids_template_and_files_come_along() {
+        let template = Stored::String("{{ bos_token }}{{ messages[0].content }}".to_owned());
+        let source = byte_level("smollm").with("tokenizer.chat_template", template).open().unwrap();
+        let expected = SpecialTokens { bos: Some(0), eos: Some(0), pad: Some(3), stop: [0, 9].into() };
+        assert_eq!(source.special(), &expected);
+        let message = super::super::super::Message { role: "user".to_owned(), content: "ab".to_owned() };
+        assert_eq!(source.chat_template().unwrap().render(&[message], false).unwrap(), "<e>ab");
+
+        let files = source.text_files().unwrap();
+        assert_eq!([&files[0].name, &files[1].name], ["tokenizer.json", "tokenizer_config.json"]);
+        let config: Value = serde_json::from_slice(&files[1].bytes).unwrap();
+        assert_eq!((&config["pad_token"], &config["unk_token"]), (&json!("Ġ"), &Value::Null));
+        assert_eq!(config["chat_template"], "{{ bos_token }}{{ messages[0].content }}");
+        assert_eq!(*blake3::hash(&files[0].bytes).as_bytes(), *source.tokenizer().unwrap().digest());
+    }
+
+    #[test]
+    fn sentencepiece_merges_follow_the_scores() {
+        for (scores, expected) in [([-1.0, -2.0], &[1, 6, 5, 6, 5, 8][..]), ([-2.0, -1.0], &[1, 3, 7, 3, 7, 8])] {
+            let [joined_left, joined_right] = scores;
+            let scores = [0.0, 0.0, 0.0, -9.0, -9.0, -9.0, joined_left, joined_right, 0.0];
+            let kinds = [2, 3, 3, 1, 1, 1, 1, 1, 6];
+            let draft = draft()
+                .with("tokenizer.ggml.model", Stored::String("llama".to_owned()))
+                .with("tokenizer.ggml.tokens", texts(&["<unk>", "<s>", "</s>", "▁", "a", "b", "▁a", "ab", "<0x21>"]))
+                .with("tokenizer.ggml.token_type", Stored::Array(kinds.map(Stored::I32).to_vec()))
+                .with("tokenizer.ggml.scores", Stored::Array(scores.map(Stored::F32).to_vec()))
+                .with("tokenizer.ggml.bos_token_id", Stored::U32(1))
+                .with("tokenizer.ggml.unknown_token_id", Stored::U32(0));
+            let source = draft.open().unwrap();
+            let tokenizer = source.tokenizer().unwrap();
+            assert_eq!(tokenizer.encode("ab ab!", true).unwrap(), expected);
+            assert_eq!(tokenizer.decode(expected, true).unwrap(), "ab ab!");
+        }
+    }
+
+    #[test]
+    fn vocabularies_that_lie_are_refused() {
+        let many: Vec<String> = (0..17).map(|i| i.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        for (key, value, message) in [
+            ("tokenizer.ggml.model", Stored::String("bert".to_owned()), "not supported, only gpt2 and llama are: bert"),
+            ("tokenizer.ggml.tokens", texts(&["a", "b", "a"]), "token given twice: \"a\""),
+            ("tokenizer.ggml.tokens", texts(&many), "more tokens than the 16 embeddings: 17"),
+            ("tokenizer.ggml.tokens", Stored::Array(vec![Stored::U8(1)]), "not a list of strings"),
+            ("tokenizer.ggml.token_type", Stored::Array(vec![Stored::I32(1)]), "not one number for each token"),
+            ("tokenizer.ggml.merges", texts(&["ab"]), "not two tokens: \"ab\""),
+            ("tokenizer.ggml.eos_token_id", Stored::U32(16), "outside a vocabulary of 16: 16"),
+        ] {
+            let error = byte_level("smollm").with(key, value).open().unwrap_err().to_string();
+            assert!(error.ends_with(&format!(".gguf: {key}: {message}")), "{error}");
+        }
+    }
+}
