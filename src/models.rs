@@ -1,3 +1,173 @@
 //! Base models: their networks, files, tokenizers and chat templates.
+//!
+//! [`Source::open`] reads what is small (configuration, tokenizer, template) and finds most mistakes
+//! at once; [`Source::weights`] then reads what is large. [`Model::load`] does both.
+//! Nothing here runs a network: see `ftk_adapters` for its interpretations.
 
+pub mod chat;
+pub mod config;
+pub mod digest;
+mod error;
+mod folder;
+mod gguf;
 pub mod llama;
+pub mod save;
+pub mod shapes;
+#[cfg(test)]
+mod tiny;
+pub mod tokenizer;
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use ftk_adapters::weights::Weights;
+
+pub use chat::{ChatTemplate, Message};
+pub use digest::BaseDigest;
+pub use error::ModelError;
+pub use llama::Llama;
+pub use save::{Precision, save_folder};
+pub use tokenizer::{SpecialTokens, TextStream, Tokenizer};
+
+/// A file of a model folder that is kept as it is: name and bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextFile {
+    /// File name without a folder.
+    pub name: String,
+    /// Content.
+    pub bytes: Vec<u8>,
+}
+
+/// A base model whose small parts have been read and checked, and whose weights have not.
+#[derive(Debug)]
+pub struct Source {
+    path: PathBuf,
+    network: Llama,
+    tokenizer: Option<Tokenizer>,
+    special: SpecialTokens,
+    template: Option<ChatTemplate>,
+    store: Store,
+}
+
+/// Where the weights and the text files are.
+#[derive(Debug)]
+enum Store {
+    Folder(folder::Folder),
+    Gguf(Box<gguf::Gguf>),
+}
+
+impl Source {
+    /// Opens a Hugging Face folder (`config.json`, safetensors) or a `.gguf` file of the Llama architecture.
+    /// A folder need not have a tokenizer or a chat template.
+    ///
+    /// # Errors
+    /// Missing or malformed files, unsupported architectures and options, tensors that are missing or
+    /// of a wrong shape: everything that can be found without reading weights.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let metadata = std::fs::metadata(path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => ModelError::NotFound { path: path.to_owned() },
+            _ => ModelError::Read { path: path.to_owned(), source },
+        })?;
+        if metadata.is_dir() { folder::open(path) } else { gguf::open(path) }
+    }
+
+    /// Where the model was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The name an adapter refers to its base by (`base_model_name_or_path`): `org/name` for a folder of the
+    /// hub's cache, otherwise the path as it was given.
+    pub fn name(&self) -> String {
+        let cached = self.path.components().find_map(|part| {
+            let (org, name) = part.as_os_str().to_str()?.strip_prefix("models--")?.split_once("--")?;
+            Some(format!("{org}/{name}"))
+        });
+        cached.unwrap_or_else(|| self.path.display().to_string())
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Llama {
+        &self.network
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// [`ModelError::NoTokenizer`].
+    pub fn tokenizer(&self) -> Result<&Tokenizer, ModelError> {
+        self.tokenizer.as_ref().ok_or_else(|| ModelError::NoTokenizer { path: self.path.clone() })
+    }
+
+    /// Beginning, end, padding and stop ids.
+    pub fn special(&self) -> &SpecialTokens {
+        &self.special
+    }
+
+    /// The chat template.
+    ///
+    /// # Errors
+    /// [`ModelError::NoChatTemplate`].
+    pub fn chat_template(&self) -> Result<&ChatTemplate, ModelError> {
+        self.template.as_ref().ok_or_else(|| ModelError::NoChatTemplate { path: self.path.clone() })
+    }
+
+    /// Reads every weight the network uses, as f32.
+    ///
+    /// # Errors
+    /// Unreadable or truncated files; NaN or infinite entries, by name of the tensor.
+    pub fn weights(&self, device: &Device) -> Result<Weights, ModelError> {
+        match &self.store {
+            Store::Folder(folder) => folder.weights(device),
+            Store::Gguf(gguf) => gguf.weights(device),
+        }
+    }
+
+    /// `D_base`, the digest a proof names the base by ([`mod@digest`]).
+    ///
+    /// # Errors
+    /// [`ModelError::Weight`] if `weights` are not this model's.
+    pub fn digest(&self, weights: &Weights) -> Result<BaseDigest, ModelError> {
+        digest::base(&self.network, weights, self.tokenizer.as_ref().map(Tokenizer::digest))
+    }
+
+    /// The tokenizer's files, for [`save_folder`]: copied from a folder, rebuilt from a GGUF.
+    ///
+    /// # Errors
+    /// Unreadable files.
+    pub fn text_files(&self) -> Result<Vec<TextFile>, ModelError> {
+        match &self.store {
+            Store::Folder(folder) => folder.text_files(),
+            Store::Gguf(gguf) => Ok(gguf.text_files()),
+        }
+    }
+}
+
+/// A base model with its weights.
+#[derive(Debug)]
+pub struct Model {
+    /// Everything but the weights.
+    pub source: Source,
+    /// The weights, f32.
+    pub weights: Weights,
+}
+
+impl Model {
+    /// [`Source::open`] and [`Source::weights`].
+    ///
+    /// # Errors
+    /// Those of the two.
+    pub fn load(path: &Path, device: &Device) -> Result<Self, ModelError> {
+        let source = Source::open(path)?;
+        let weights = source.weights(device)?;
+        Ok(Self { source, weights })
+    }
+
+    /// [`Source::digest`] of the weights as they are.
+    ///
+    /// # Errors
+    /// Those of [`Source::digest`].
+    pub fn digest(&self) -> Result<BaseDigest, ModelError> {
+        self.source.digest(&self.weights)
+    }
+}

@@ -1,0 +1,185 @@
+//! What can be wrong with a base model.
+
+use std::path::PathBuf;
+
+use super::config::SUPPORTED;
+
+/// Error of [`crate::models`]. [`ModelError::hint`] says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// Nothing at that path.
+    #[error("{}: no such file or folder", path.display())]
+    NotFound {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// A folder without a required file.
+    #[error("{}: no such file in this folder: {file}", path.display())]
+    MissingFile {
+        /// The folder.
+        path: PathBuf,
+        /// The file's name.
+        file: &'static str,
+    },
+    /// A file cannot be read.
+    #[error("{}: cannot read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file cannot be written.
+    #[error("{}: cannot write: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The destination of a write is already there.
+    #[error("{}: already exists", path.display())]
+    Exists {
+        /// The destination.
+        path: PathBuf,
+    },
+    /// A file does not follow its format.
+    #[error("{}: malformed {format}: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Name of the format.
+        format: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An architecture ftk has no network for.
+    #[error("{}: architecture not supported: {found}", path.display())]
+    Architecture {
+        /// The file.
+        path: PathBuf,
+        /// The architecture's name.
+        found: String,
+    },
+    /// A configuration key is absent, or its value is impossible or not supported.
+    #[error("{}: {key}: {reason}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// The key as the file writes it.
+        key: String,
+        /// What is wrong, with the value last.
+        reason: String,
+    },
+    /// The network needs a tensor that is not there.
+    #[error("{}: missing tensor: {tensor}", path.display())]
+    MissingTensor {
+        /// The file or folder.
+        path: PathBuf,
+        /// The tensor's name in that file.
+        tensor: String,
+    },
+    /// A tensor is not of the shape the network needs.
+    #[error("{}: tensor {tensor} has shape {found:?}, the network needs {expected:?}", path.display())]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name in that file.
+        tensor: String,
+        /// Shape in the file.
+        found: Vec<usize>,
+        /// Shape the configuration implies.
+        expected: Vec<usize>,
+    },
+    /// A tensor's number format is not supported.
+    #[error("{}: tensor {tensor} has an unsupported type: {found}", path.display())]
+    TensorType {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name in that file.
+        tensor: String,
+        /// The type's name.
+        found: String,
+    },
+    /// A tensor has a NaN or infinite entry.
+    #[error("{}: tensor {tensor} has an entry that is not finite: {value} at index {index}", path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name in that file.
+        tensor: String,
+        /// Row-major position of the first such entry.
+        index: usize,
+        /// The entry.
+        value: f32,
+    },
+    /// The model has no tokenizer and text was given or asked for.
+    #[error("{}: this model has no tokenizer", path.display())]
+    NoTokenizer {
+        /// The model.
+        path: PathBuf,
+    },
+    /// The model has no chat template and messages were given.
+    #[error("{}: this model has no chat template", path.display())]
+    NoChatTemplate {
+        /// The model.
+        path: PathBuf,
+    },
+    /// The chat template does not compile, or not on these messages.
+    #[error("chat template: {reason}")]
+    Template {
+        /// What the template engine says.
+        reason: String,
+    },
+    /// The tokenizer failed on a text or on ids.
+    #[error("tokenizer: {reason}")]
+    Tokenizer {
+        /// What the tokenizer says.
+        reason: String,
+    },
+    /// The tokenizer knows a token for which the network has no embedding.
+    #[error("token {token:?} has no embedding in a vocabulary of {vocab}: {id}")]
+    TokenId {
+        /// The token's text.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// Rows of the embedding table.
+        vocab: usize,
+    },
+    /// A weight is missing from those given.
+    #[error(transparent)]
+    Weight(#[from] ftk_adapters::Error),
+    /// Tensor arithmetic.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+impl ModelError {
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NotFound { .. } => {
+                "give a Hugging Face folder (config.json, model.safetensors) or a .gguf file".to_owned()
+            }
+            Self::MissingFile { file: "config.json", path } if path.join("adapter_config.json").exists() => {
+                "this folder holds an adapter; give the base model it was trained on".to_owned()
+            }
+            Self::MissingFile { file: "config.json", .. } => "a model folder has a config.json".to_owned(),
+            Self::MissingFile { file: "model.safetensors", path } if path.join("pytorch_model.bin").exists() => {
+                "pickled weights are not read; save the model again with safe_serialization=True".to_owned()
+            }
+            Self::Exists { .. } => "choose another folder or remove this one".to_owned(),
+            Self::Architecture { .. } => format!("supported: {}", SUPPORTED.join(", ")),
+            Self::MissingTensor { tensor, .. } if tensor == "lm_head.weight" => {
+                "a model whose head is its embedding table says \"tie_word_embeddings\": true in config.json".to_owned()
+            }
+            Self::TensorType { .. } => "supported: F32, F16, BF16".to_owned(),
+            Self::NoTokenizer { .. } => "add the model's tokenizer.json, or give token ids".to_owned(),
+            Self::NoChatTemplate { .. } => {
+                "give plain prompts and completions, or add a chat_template.jinja to the model's folder".to_owned()
+            }
+            _ => return None,
+        })
+    }
+}

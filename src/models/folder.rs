@@ -1,0 +1,474 @@
+//! Hugging Face folders: safetensors in one file or in shards, and the small JSON files beside them.
+//!
+//! Headers are read and checked first; tensors are then read one at a time into f32, so the peak is the
+//! weights plus a few tensors. A safetensors file is foreign input: its header MUST fit the file, its tensors MUST
+//! fill the rest exactly, and a shard MUST be named by a plain file name.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Component, Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use ftk_adapters::weights::Weights;
+use half::{bf16, f16};
+use rayon::prelude::*;
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+use serde_json::Value;
+
+use super::config::{self, Object};
+use super::tokenizer::{Ids, special_tokens};
+use super::{ChatTemplate, ModelError, Source, Store, TextFile, Tokenizer};
+
+/// Files that carry text handling and generation defaults, copied by [`Folder::text_files`].
+const TEXT_FILES: &[&str] = &[
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "generation_config.json",
+];
+
+/// Largest accepted safetensors header, the limit of the format's own reader.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// The weights of a folder, located but not read.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    tensors: BTreeMap<String, Slot>,
+}
+
+/// Where one tensor is.
+#[derive(Debug)]
+struct Slot {
+    file: PathBuf,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// First byte in the file.
+    start: u64,
+    /// Length in bytes.
+    len: usize,
+}
+
+/// Opens a folder: everything but the weights.
+pub(super) fn open(path: &Path) -> Result<Source, ModelError> {
+    let config_path = path.join("config.json");
+    let config_json =
+        json(&config_path)?.ok_or_else(|| ModelError::MissingFile { path: path.to_owned(), file: "config.json" })?;
+    let network = config::parse(&config_path, &config_json)?;
+
+    let needed = network.shapes();
+    let mut located = locate(path)?;
+    let mut tensors = BTreeMap::new();
+    for (name, expected) in needed {
+        let slot = located.remove(&name);
+        let slot = slot.ok_or_else(|| ModelError::MissingTensor { path: path.to_owned(), tensor: name.clone() })?;
+        if slot.shape != expected {
+            return Err(ModelError::Shape { path: slot.file, tensor: name, found: slot.shape, expected });
+        }
+        if !matches!(slot.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            return Err(ModelError::TensorType { path: slot.file, tensor: name, found: format!("{:?}", slot.dtype) });
+        }
+        tensors.insert(name, slot);
+    }
+
+    let tokenizer_path = path.join("tokenizer.json");
+    let tokenizer = match read(&tokenizer_path)? {
+        Some(bytes) => Some(Tokenizer::from_json(&tokenizer_path, &bytes, network.vocab)?),
+        None => None,
+    };
+    let tokenizer_config_path = path.join("tokenizer_config.json");
+    let tokenizer_config = json(&tokenizer_config_path)?.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    let tokenizer_config = Object::new(&tokenizer_config_path, &tokenizer_config)?;
+    let texts = special_texts(&tokenizer_config)?;
+
+    let generation_path = path.join("generation_config.json");
+    let mut ids = vec![Ids::read(&Object::new(&config_path, &config_json)?)?];
+    if let Some(generation) = json(&generation_path)? {
+        ids.push(Ids::read(&Object::new(&generation_path, &generation)?)?);
+    }
+    let special = special_tokens(tokenizer.as_ref(), &texts, &ids, network.vocab);
+
+    let template = match read(&path.join("chat_template.jinja"))? {
+        Some(bytes) => Some(String::from_utf8(bytes).map_err(|error| ModelError::Malformed {
+            path: path.join("chat_template.jinja"),
+            format: "UTF-8",
+            reason: error.to_string(),
+        })?),
+        None => listed_template(&tokenizer_config)?,
+    };
+    let template = template.map(|source| ChatTemplate::new(source, &texts)).transpose()?;
+    let store = Store::Folder(Folder { path: path.to_owned(), tensors });
+    Ok(Source { path: path.to_owned(), network, tokenizer, special, template, store })
+}
+
+impl Folder {
+    pub(super) fn weights(&self, device: &Device) -> Result<Weights, ModelError> {
+        let load = |(name, slot): (&String, &Slot)| Ok((name.clone(), slot.load(name, device)?));
+        self.tensors.par_iter().map(load).collect::<Result<Vec<_>, ModelError>>().map(Weights::from_iter)
+    }
+
+    pub(super) fn text_files(&self) -> Result<Vec<TextFile>, ModelError> {
+        let mut files = Vec::new();
+        for name in TEXT_FILES {
+            if let Some(bytes) = read(&self.path.join(name))? {
+                files.push(TextFile { name: (*name).to_owned(), bytes });
+            }
+        }
+        Ok(files)
+    }
+}
+
+impl Slot {
+    fn load(&self, name: &str, device: &Device) -> Result<Tensor, ModelError> {
+        let failed = |source| ModelError::Read { path: self.file.clone(), source };
+        let mut file = File::open(&self.file).map_err(failed)?;
+        file.seek(SeekFrom::Start(self.start)).map_err(failed)?;
+        let mut bytes = vec![0; self.len];
+        file.read_exact(&mut bytes).map_err(failed)?;
+        let (pairs, _) = bytes.as_chunks::<2>();
+        let values: Vec<f32> = match self.dtype {
+            Dtype::F16 => pairs.iter().map(|pair| f16::from_le_bytes(*pair).to_f32()).collect(),
+            Dtype::BF16 => pairs.iter().map(|pair| bf16::from_le_bytes(*pair).to_f32()).collect(),
+            _ => bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect(),
+        };
+        check_finite(&self.file, name, &values)?;
+        Ok(Tensor::from_vec(values, self.shape.as_slice(), device)?)
+    }
+}
+
+/// Refuses NaN and infinities, naming the tensor.
+pub(super) fn check_finite(path: &Path, tensor: &str, values: &[f32]) -> Result<(), ModelError> {
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(index) => {
+            Err(ModelError::NotFinite { path: path.to_owned(), tensor: tensor.to_owned(), index, value: values[index] })
+        }
+    }
+}
+
+/// The bytes of a file; `None` if there is none.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, ModelError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ModelError::Read { path: path.to_owned(), source }),
+    }
+}
+
+fn json(path: &Path) -> Result<Option<Value>, ModelError> {
+    let parse = |bytes: Vec<u8>| {
+        serde_json::from_slice(&bytes).map_err(|error| ModelError::Malformed {
+            path: path.to_owned(),
+            format: "JSON",
+            reason: error.to_string(),
+        })
+    };
+    read(path)?.map(parse).transpose()
+}
+
+/// Every tensor of `model.safetensors`, or of the shards its index names.
+fn locate(path: &Path) -> Result<BTreeMap<String, Slot>, ModelError> {
+    let single = path.join("model.safetensors");
+    if single.exists() {
+        return header(&single);
+    }
+    let index_path = path.join("model.safetensors.index.json");
+    let index = json(&index_path)?
+        .ok_or_else(|| ModelError::MissingFile { path: path.to_owned(), file: "model.safetensors" })?;
+    let malformed =
+        |reason: String| ModelError::Malformed { path: index_path.clone(), format: "safetensors index", reason };
+    let map = index.get("weight_map").and_then(Value::as_object);
+    let map = map.ok_or_else(|| malformed("no weight_map".to_owned()))?;
+
+    let mut shards: BTreeMap<&str, BTreeMap<String, Slot>> = BTreeMap::new();
+    let mut tensors = BTreeMap::new();
+    for (tensor, shard) in map {
+        let shard = shard.as_str().filter(|name| is_plain_name(name));
+        let shard = shard.ok_or_else(|| malformed(format!("no plain file name for tensor: {tensor}")))?;
+        if !shards.contains_key(shard) {
+            shards.insert(shard, header(&path.join(shard))?);
+        }
+        let slot = shards.get_mut(shard).and_then(|slots| slots.remove(tensor));
+        let slot = slot.ok_or_else(|| ModelError::MissingTensor { path: path.join(shard), tensor: tensor.clone() })?;
+        tensors.insert(tensor.clone(), slot);
+    }
+    Ok(tensors)
+}
+
+/// Whether a name stays in its folder on every system.
+fn is_plain_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) && !name.contains(['/', '\\', ':'])
+}
+
+/// The tensors of one safetensors file, from its header.
+fn header(path: &Path) -> Result<BTreeMap<String, Slot>, ModelError> {
+    let failed = |source| ModelError::Read { path: path.to_owned(), source };
+    let malformed = |reason: String| ModelError::Malformed { path: path.to_owned(), format: "safetensors", reason };
+    let mut file = File::open(path).map_err(failed)?;
+    let total = file.metadata().map_err(failed)?.len();
+    let mut length = [0; 8];
+    if total < 8 {
+        return Err(malformed(format!("too short for a header: {total} bytes")));
+    }
+    file.read_exact(&mut length).map_err(failed)?;
+    let length = u64::from_le_bytes(length);
+    if length > MAX_HEADER || length > total - 8 {
+        return Err(malformed(format!("header longer than the file or than {MAX_HEADER} bytes: {length}")));
+    }
+    let mut text = vec![0; usize::try_from(length).expect("bounded by MAX_HEADER")];
+    file.read_exact(&mut text).map_err(failed)?;
+    // Deserialising validates that the offsets are contiguous and agree with shapes and types.
+    let metadata: Metadata = serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
+    let start = 8 + length;
+    let expected = start + metadata.data_len() as u64;
+    if expected != total {
+        return Err(malformed(format!("the header describes {expected} bytes, the file has {total}")));
+    }
+    let slot = |(name, info): (String, &safetensors::tensor::TensorInfo)| {
+        let (from, to) = info.data_offsets;
+        let (dtype, shape) = (info.dtype, info.shape.clone());
+        (name, Slot { file: path.to_owned(), dtype, shape, start: start + from as u64, len: to - from })
+    };
+    Ok(metadata.tensors().into_iter().map(slot).collect())
+}
+
+/// The texts of the special tokens a chat template may use, as `tokenizer_config.json` gives them:
+/// strings or objects with a `content`.
+fn special_texts(config: &Object) -> Result<BTreeMap<&'static str, String>, ModelError> {
+    let mut texts = BTreeMap::new();
+    for key in ["bos_token", "eos_token", "pad_token", "unk_token"] {
+        if let Some(text) = config.token(key)? {
+            texts.insert(key, text.to_owned());
+        }
+    }
+    Ok(texts)
+}
+
+/// `chat_template` of `tokenizer_config.json`: a string, or a list of named templates of which `default` is taken.
+fn listed_template(config: &Object) -> Result<Option<String>, ModelError> {
+    let Some(list) = config.list("chat_template") else {
+        return Ok(config.text("chat_template")?.map(str::to_owned));
+    };
+    let default = list.iter().find(|entry| entry["name"] == "default");
+    Ok(default.and_then(|entry| entry["template"].as_str()).map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::tiny::{self, Stored};
+    use super::*;
+
+    fn weights(folder: &Path) -> Result<Weights, ModelError> {
+        Source::open(folder)?.weights(&Device::Cpu)
+    }
+
+    /// The folder's only tensor file after a change, and what opening it says, without the path in front.
+    fn refused(change: impl FnOnce(&mut Stored)) -> String {
+        let folder = tiny::folder();
+        let mut tensors = tiny::stored(&tiny::weights(&tiny::network()));
+        change(&mut tensors);
+        tiny::write_tensors(&folder.path().join("model.safetensors"), &tensors);
+        without_folder(folder.path(), &weights(folder.path()).unwrap_err())
+    }
+
+    fn without_folder(folder: &Path, error: &ModelError) -> String {
+        error.to_string().replace(&folder.display().to_string(), "M")
+    }
+
+    fn write_shards(folder: &Path, of: impl Fn(usize) -> usize) {
+        let mut shards: BTreeMap<String, Stored> = BTreeMap::new();
+        let mut map = serde_json::Map::new();
+        for (i, (name, tensor)) in tiny::stored(&tiny::weights(&tiny::network())).into_iter().enumerate() {
+            let shard = format!("model-{}.safetensors", of(i));
+            map.insert(name.clone(), json!(shard));
+            shards.entry(shard).or_default().insert(name, tensor);
+        }
+        for (shard, tensors) in &shards {
+            tiny::write_tensors(&folder.join(shard), tensors);
+        }
+        tiny::write_json(&folder.join("model.safetensors.index.json"), &json!({ "weight_map": map }));
+        std::fs::remove_file(folder.join("model.safetensors")).unwrap();
+    }
+
+    #[test]
+    fn a_folder_without_a_tokenizer_loads() {
+        let folder = tiny::folder();
+        let source = Source::open(folder.path()).unwrap();
+        assert_eq!(source.network(), &tiny::network());
+        assert!(tiny::same(&source.weights(&Device::Cpu).unwrap(), &tiny::weights(&tiny::network())));
+        let error = source.tokenizer().unwrap_err();
+        assert_eq!(without_folder(folder.path(), &error), "M: this model has no tokenizer");
+        assert_eq!(error.hint().unwrap(), "add the model's tokenizer.json, or give token ids");
+        let error = source.chat_template().unwrap_err();
+        assert_eq!(without_folder(folder.path(), &error), "M: this model has no chat template");
+    }
+
+    #[test]
+    fn shards_equal_one_file() {
+        let expected = tiny::weights(&tiny::network());
+        for of in [|i| i % 3, |i| i / 7] {
+            let folder = tiny::folder();
+            write_shards(folder.path(), of);
+            assert!(tiny::same(&weights(folder.path()).unwrap(), &expected));
+        }
+    }
+
+    #[test]
+    fn half_precisions_are_widened() {
+        let expected = tiny::weights(&tiny::network());
+        for half in [Dtype::F16, Dtype::BF16] {
+            let folder = tiny::folder();
+            let mut tensors = tiny::stored(&expected);
+            for (dtype, _, bytes) in tensors.values_mut() {
+                let values = bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four));
+                *bytes = match half {
+                    Dtype::F16 => values.flat_map(|value| f16::from_f32(value).to_le_bytes()).collect(),
+                    _ => values.flat_map(|value| bf16::from_f32(value).to_le_bytes()).collect(),
+                };
+                *dtype = half;
+            }
+            tiny::write_tensors(&folder.path().join("model.safetensors"), &tensors);
+            assert!(tiny::same(&weights(folder.path()).unwrap(), &expected), "{half:?}");
+        }
+    }
+
+    #[test]
+    fn wrong_tensors_are_refused_by_name() {
+        let norm = "model.norm.weight";
+        let missing = refused(|tensors| drop(tensors.remove(norm)));
+        assert_eq!(missing, "M: missing tensor: model.norm.weight");
+        let shape = refused(|tensors| tensors.get_mut(norm).unwrap().1 = vec![2, 4]);
+        assert_eq!(shape, "M/model.safetensors: tensor model.norm.weight has shape [2, 4], the network needs [8]");
+        let integers = refused(|tensors| tensors.get_mut(norm).unwrap().0 = Dtype::I32);
+        assert_eq!(integers, "M/model.safetensors: tensor model.norm.weight has an unsupported type: I32");
+        for (value, shown) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
+            let error =
+                refused(|tensors| tensors.get_mut(norm).unwrap().2[12..16].copy_from_slice(&value.to_le_bytes()));
+            let expected = "M/model.safetensors: tensor model.norm.weight has an entry that is not finite: ";
+            assert_eq!(error, format!("{expected}{shown} at index 3"));
+        }
+    }
+
+    #[test]
+    fn an_untied_model_without_a_head_gets_a_hint() {
+        let folder = tiny::folder();
+        let mut tensors = tiny::stored(&tiny::weights(&tiny::network()));
+        tensors.remove("lm_head.weight");
+        tiny::write_tensors(&folder.path().join("model.safetensors"), &tensors);
+        let error = Source::open(folder.path()).unwrap_err();
+        assert_eq!(without_folder(folder.path(), &error), "M: missing tensor: lm_head.weight");
+        assert!(error.hint().unwrap().contains("tie_word_embeddings"));
+
+        let mut config = tiny::config();
+        config["tie_word_embeddings"] = json!(true);
+        tiny::write_json(&folder.path().join("config.json"), &config);
+        assert!(Source::open(folder.path()).unwrap().network().tied);
+    }
+
+    #[test]
+    fn files_that_lie_about_their_length_are_refused() {
+        let folder = tiny::folder();
+        let file = folder.path().join("model.safetensors");
+        let whole = std::fs::read(&file).unwrap();
+        let refused = |bytes: &[u8]| {
+            std::fs::write(&file, bytes).unwrap();
+            without_folder(folder.path(), &Source::open(folder.path()).unwrap_err())
+        };
+        let described = whole.len();
+        let start = "M/model.safetensors: malformed safetensors: ";
+        for (bytes, reason) in [
+            (&whole[..5], "too short for a header: 5 bytes".to_owned()),
+            (&whole[..100], format!("header longer than the file or than {MAX_HEADER} bytes: ")),
+            (
+                &whole[..described - 1],
+                format!("the header describes {described} bytes, the file has {}", described - 1),
+            ),
+            (&[&whole[..], b"x"].concat(), format!("the header describes {described} bytes")),
+            (&[&u64::MAX.to_le_bytes()[..], b"{}"].concat(), format!("header longer than the file")),
+            (&[&2u64.to_le_bytes()[..], b"{]"].concat(), "key must be a string".to_owned()),
+        ] {
+            let error = refused(bytes);
+            assert!(error.starts_with(&format!("{start}{reason}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_index_cannot_leave_its_folder() {
+        let folder = tiny::folder();
+        std::fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+        let index = folder.path().join("model.safetensors.index.json");
+        for name in ["../model.safetensors", "/model.safetensors", "a/b.safetensors", "..", "", "c:x", "a\\b"] {
+            tiny::write_json(&index, &json!({ "weight_map": { "model.norm.weight": name } }));
+            let error = without_folder(folder.path(), &Source::open(folder.path()).unwrap_err());
+            assert_eq!(
+                error,
+                "M/model.safetensors.index.json: malformed safetensors index: \
+                 no plain file name for tensor: model.norm.weight",
+                "{name}"
+            );
+        }
+        tiny::write_tensors(&folder.path().join("a.safetensors"), &Stored::new());
+        tiny::write_json(&index, &json!({ "weight_map": { "model.norm.weight": "a.safetensors" } }));
+        let error = without_folder(folder.path(), &Source::open(folder.path()).unwrap_err());
+        assert_eq!(error, "M/a.safetensors: missing tensor: model.norm.weight");
+    }
+
+    #[test]
+    fn paths_that_are_no_model_get_a_hint() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Source::open(&folder.path().join("absent")).unwrap_err();
+        assert_eq!(without_folder(folder.path(), &error), "M/absent: no such file or folder");
+        assert!(error.hint().unwrap().contains(".gguf"));
+        tiny::write_json(&folder.path().join("adapter_config.json"), &json!({}));
+        let error = Source::open(folder.path()).unwrap_err();
+        assert_eq!(without_folder(folder.path(), &error), "M: no such file in this folder: config.json");
+        assert!(error.hint().unwrap().contains("adapter"));
+    }
+
+    #[test]
+    fn special_tokens_and_templates_come_from_every_file() {
+        let folder = tiny::folder();
+        let file = |name: &str| folder.path().join(name);
+        let mut config = tiny::config();
+        config["eos_token_id"] = json!(9);
+        config["pad_token_id"] = json!(-1);
+        tiny::write_json(&file("config.json"), &config);
+        tiny::write_json(&file("generation_config.json"), &json!({"eos_token_id": [9, 11, 99], "pad_token_id": 8}));
+        std::fs::write(file("tokenizer.json"), tiny::TOKENIZER).unwrap();
+        let templates = json!([{"name": "rag", "template": "R"}, {"name": "default", "template": "{{ eos_token }}D"}]);
+        let tokens = json!({"bos_token": {"content": "<s>"}, "eos_token": "<e>", "chat_template": templates});
+        tiny::write_json(&file("tokenizer_config.json"), &tokens);
+
+        let source = Source::open(folder.path()).unwrap();
+        let expected =
+            super::super::SpecialTokens { bos: Some(1), eos: Some(2), pad: Some(8), stop: [2, 9, 11].into() };
+        assert_eq!(source.special(), &expected);
+        assert_eq!(source.chat_template().unwrap().render(&[], false).unwrap(), "<e>D");
+        std::fs::write(file("chat_template.jinja"), "{{ bos_token }}J").unwrap();
+        let source = Source::open(folder.path()).unwrap();
+        assert_eq!(source.chat_template().unwrap().render(&[], false).unwrap(), "<s>J");
+        let copied: Vec<_> = source.text_files().unwrap().into_iter().map(|file| file.name).collect();
+        let expected = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"];
+        assert_eq!(copied, expected);
+    }
+
+    #[test]
+    fn a_folder_of_the_hub_cache_is_known_by_its_name() {
+        let root = tempfile::tempdir().unwrap();
+        let snapshot = root.path().join("models--org--tiny-model").join("snapshots").join("0123");
+        std::fs::create_dir_all(&snapshot).unwrap();
+        let folder = tiny::folder();
+        for name in ["config.json", "model.safetensors"] {
+            std::fs::copy(folder.path().join(name), snapshot.join(name)).unwrap();
+        }
+        assert_eq!(Source::open(&snapshot).unwrap().name(), "org/tiny-model");
+        assert_eq!(Source::open(folder.path()).unwrap().name(), folder.path().display().to_string());
+    }
+}

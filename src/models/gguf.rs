@@ -1,0 +1,556 @@
+//! GGUF files of the Llama architecture (versions 2 and 3): one file with configuration, weights, tokenizer and
+//! chat template, as llama.cpp writes it. Weights are dequantised to f32.
+//!
+//! What differs from a Hugging Face folder: names; the rows of q and k, which llama.cpp permutes for its own
+//! rotary embedding; and the tokenizer, which is rebuilt ([`tokenizer`]). The container is read by candle, which
+//! bounds every length by the file's; [`layout`] first refuses what candle would divide by.
+
+mod layout;
+mod tokenizer;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use candle_core::quantized::gguf_file::{Content, Value};
+use candle_core::{Device, Tensor};
+use ftk_adapters::ops::{Heads, Rope};
+use ftk_adapters::weights::Weights;
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::folder::check_finite;
+use super::{ChatTemplate, Llama, ModelError, Source, SpecialTokens, Store, TextFile, Tokenizer, config};
+
+/// A GGUF file whose header has been read.
+pub(super) struct Gguf {
+    path: PathBuf,
+    content: Content,
+    tensors: Vec<Located>,
+    text_files: Vec<TextFile>,
+}
+
+impl std::fmt::Debug for Gguf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gguf").field("path", &self.path).field("tensors", &self.tensors).finish_non_exhaustive()
+    }
+}
+
+/// One tensor the network uses.
+#[derive(Debug)]
+struct Located {
+    name: String,
+    in_file: String,
+    shape: Vec<usize>,
+    /// Heads whose rows llama.cpp permuted.
+    permuted: Option<usize>,
+}
+
+/// Opens a file: everything but the weights.
+pub(super) fn open(path: &Path) -> Result<Source, ModelError> {
+    let mut reader = BufReader::new(File::open(path).map_err(|source| read_error(path, source))?);
+    layout::check(path, &mut reader)?;
+    let content = Content::read(&mut reader).map_err(|error| ModelError::Malformed {
+        path: path.to_owned(),
+        format: "GGUF",
+        reason: error.to_string(),
+    })?;
+    let metadata = Metadata { path, content: &content };
+    let network = network(&metadata)?;
+    let tensors = locate(path, &content, &network)?;
+
+    let rebuilt = tokenizer::rebuild(&metadata, network.vocab)?;
+    let (tokenizer, special, template, text_files) = match rebuilt {
+        None => (None, SpecialTokens::default(), None, Vec::new()),
+        Some(rebuilt) => {
+            let tokenizer = Tokenizer::from_json(path, &rebuilt.json, network.vocab)?;
+            let texts = rebuilt.texts(&tokenizer);
+            let template = metadata.text("tokenizer.chat_template")?;
+            let mut config = json!({
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "model_max_length": network.context,
+                "clean_up_tokenization_spaces": false,
+            });
+            for (key, text) in &texts {
+                config[*key] = json!(text);
+            }
+            if let Some(template) = template {
+                config["chat_template"] = json!(template);
+            }
+            let config = serde_json::to_vec_pretty(&config).expect("a JSON value serialises");
+            let text_files = vec![
+                TextFile { name: "tokenizer.json".to_owned(), bytes: rebuilt.json },
+                TextFile { name: "tokenizer_config.json".to_owned(), bytes: config },
+            ];
+            let template = template.map(|source| ChatTemplate::new(source.to_owned(), &texts)).transpose()?;
+            (Some(tokenizer), rebuilt.special, template, text_files)
+        }
+    };
+    let store = Store::Gguf(Box::new(Gguf { path: path.to_owned(), content, tensors, text_files }));
+    Ok(Source { path: path.to_owned(), network, tokenizer, special, template, store })
+}
+
+fn read_error(path: &Path, source: std::io::Error) -> ModelError {
+    ModelError::Read { path: path.to_owned(), source }
+}
+
+impl Gguf {
+    pub(super) fn weights(&self, device: &Device) -> Result<Weights, ModelError> {
+        let load = |located: &Located| Ok((located.name.clone(), self.load(located, device)?));
+        self.tensors.par_iter().map(load).collect::<Result<Vec<_>, ModelError>>().map(Weights::from_iter)
+    }
+
+    fn load(&self, located: &Located, device: &Device) -> Result<Tensor, ModelError> {
+        let mut file = File::open(&self.path).map_err(|source| read_error(&self.path, source))?;
+        let malformed = |error: candle_core::Error| ModelError::Malformed {
+            path: self.path.clone(),
+            format: "GGUF",
+            reason: format!("tensor {}: {error}", located.in_file),
+        };
+        let quantised = self.content.tensor(&mut file, &located.in_file, &Device::Cpu).map_err(malformed)?;
+        let values = quantised.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
+        check_finite(&self.path, &located.in_file, &values)?;
+        let values = match located.permuted {
+            Some(heads) => unpermute(&values, heads, located.shape[0], located.shape[1]),
+            None => values,
+        };
+        Ok(Tensor::from_vec(values, located.shape.as_slice(), device)?)
+    }
+
+    pub(super) fn text_files(&self) -> Vec<TextFile> {
+        self.text_files.clone()
+    }
+}
+
+/// Undoes llama.cpp's permutation of the rows `(heads * dim, d_in)` of a q or k projection: within a head, its row
+/// `2 j + s` is feature `s * dim / 2 + j` of the half-split layout.
+fn unpermute(values: &[f32], heads: usize, rows: usize, d_in: usize) -> Vec<f32> {
+    let dim = rows / heads;
+    let mut out = Vec::with_capacity(values.len());
+    for head in 0..heads {
+        for half in 0..2 {
+            for pair in 0..dim / 2 {
+                let row = head * dim + 2 * pair + half;
+                out.extend_from_slice(&values[row * d_in..(row + 1) * d_in]);
+            }
+        }
+    }
+    out
+}
+
+/// The tensors the network needs, each found in the file and of the right shape.
+fn locate(path: &Path, content: &Content, network: &Llama) -> Result<Vec<Located>, ModelError> {
+    // A rotary factor table stands for a scaling that the metadata does not spell out.
+    if content.tensor_infos.contains_key("rope_freqs.weight") {
+        return Err(ModelError::Config {
+            path: path.to_owned(),
+            key: "rope_freqs.weight".to_owned(),
+            reason: "scaled rotary positions are not read from GGUF files; use the model's Hugging Face folder"
+                .to_owned(),
+        });
+    }
+    if let Some(bias) = content.tensor_infos.keys().filter(|name| name.ends_with(".bias")).min() {
+        return Err(ModelError::Config {
+            path: path.to_owned(),
+            key: bias.clone(),
+            reason: "biases are not supported".to_owned(),
+        });
+    }
+    let locate = |(name, expected): (String, Vec<usize>)| {
+        let in_file = name_in_file(&name);
+        let info = content.tensor_infos.get(&in_file);
+        let info = info.ok_or_else(|| ModelError::MissingTensor { path: path.to_owned(), tensor: in_file.clone() })?;
+        let found = info.shape.dims().to_vec();
+        if found != expected {
+            return Err(ModelError::Shape { path: path.to_owned(), tensor: in_file, found, expected });
+        }
+        let permuted = match name.rsplit('.').nth(1) {
+            Some("q_proj") => Some(network.heads.query),
+            Some("k_proj") => Some(network.heads.key_value),
+            _ => None,
+        };
+        Ok(Located { name, in_file, shape: expected, permuted })
+    };
+    network.shapes().into_iter().map(locate).collect()
+}
+
+/// llama.cpp's name of a Hugging Face tensor of the Llama network.
+fn name_in_file(name: &str) -> String {
+    match name {
+        "model.embed_tokens.weight" => return "token_embd.weight".to_owned(),
+        "model.norm.weight" => return "output_norm.weight".to_owned(),
+        "lm_head.weight" => return "output.weight".to_owned(),
+        _ => {}
+    }
+    let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'));
+    let (layer, module) = layer.expect("every other tensor of the Llama network is in a layer");
+    let module = match module.strip_suffix(".weight").unwrap_or(module) {
+        "input_layernorm" => "attn_norm",
+        "post_attention_layernorm" => "ffn_norm",
+        "self_attn.q_proj" => "attn_q",
+        "self_attn.k_proj" => "attn_k",
+        "self_attn.v_proj" => "attn_v",
+        "self_attn.o_proj" => "attn_output",
+        "mlp.gate_proj" => "ffn_gate",
+        "mlp.up_proj" => "ffn_up",
+        "mlp.down_proj" => "ffn_down",
+        other => unreachable!("the Llama network has no tensor {other}"),
+    };
+    format!("blk.{layer}.{module}.weight")
+}
+
+/// The network the metadata describes.
+fn network(metadata: &Metadata) -> Result<Llama, ModelError> {
+    let architecture = metadata.need("general.architecture", metadata.text("general.architecture")?)?;
+    if architecture != "llama" {
+        return Err(ModelError::Architecture { path: metadata.path.to_owned(), found: architecture.to_owned() });
+    }
+    let size = |key: &str| metadata.size(key).and_then(|value| metadata.need(key, value));
+    if let Some(experts) = metadata.size("llama.expert_count")?.filter(|&experts| experts > 0) {
+        return Err(metadata.error("llama.expert_count", format!("mixtures of experts are not supported: {experts}")));
+    }
+    if let Some(kind) = metadata.text("llama.rope.scaling.type")?.filter(|&kind| kind != "none") {
+        return Err(metadata.error("llama.rope.scaling.type", format!("not supported: {kind}")));
+    }
+
+    let hidden = size("llama.embedding_length")?;
+    let query = size("llama.attention.head_count")?;
+    let dim = match metadata.size("llama.attention.key_length")? {
+        Some(dim) => dim,
+        None if query > 0 && hidden % query == 0 => hidden / query,
+        None => {
+            let reason = format!("does not divide llama.embedding_length: {query}");
+            return Err(metadata.error("llama.attention.head_count", reason));
+        }
+    };
+    for key in ["llama.rope.dimension_count", "llama.attention.value_length"] {
+        if let Some(other) = metadata.size(key)?.filter(|&other| other != dim) {
+            return Err(metadata.error(key, format!("not supported unless equal to the head's {dim}: {other}")));
+        }
+    }
+    let embedding = metadata.content.tensor_infos.get("token_embd.weight").ok_or_else(|| {
+        ModelError::MissingTensor { path: metadata.path.to_owned(), tensor: "token_embd.weight".to_owned() }
+    })?;
+    let network = Llama {
+        vocab: embedding.shape.dims().first().copied().unwrap_or(0),
+        hidden,
+        intermediate: size("llama.feed_forward_length")?,
+        layers: size("llama.block_count")?,
+        heads: Heads { query, key_value: metadata.size("llama.attention.head_count_kv")?.unwrap_or(query), dim },
+        rope: Rope { dim, theta: metadata.real("llama.rope.freq_base")?.unwrap_or(10_000.0), scaling: None },
+        eps: {
+            let key = "llama.attention.layer_norm_rms_epsilon";
+            metadata.need(key, metadata.real(key)?)?
+        },
+        tied: !metadata.content.tensor_infos.contains_key("output.weight"),
+        context: size("llama.context_length")?,
+    };
+    config::check(metadata.path, &network)?;
+    Ok(network)
+}
+
+/// Metadata of a file, read key by key with errors that name both.
+struct Metadata<'a> {
+    path: &'a Path,
+    content: &'a Content,
+}
+
+impl<'a> Metadata<'a> {
+    fn error(&self, key: &str, reason: impl Into<String>) -> ModelError {
+        ModelError::Config { path: self.path.to_owned(), key: key.to_owned(), reason: reason.into() }
+    }
+
+    fn need<T>(&self, key: &str, value: Option<T>) -> Result<T, ModelError> {
+        value.ok_or_else(|| self.error(key, "missing"))
+    }
+
+    /// A value of one kind, if the key is present.
+    fn get<T>(&self, key: &str, kind: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>, ModelError> {
+        let parse = |value| read(value).ok_or_else(|| self.error(key, format!("not {kind}")));
+        self.content.metadata.get(key).map(parse).transpose()
+    }
+
+    fn text(&self, key: &str) -> Result<Option<&'a str>, ModelError> {
+        self.get(key, "a string", |value| match value {
+            Value::String(text) => Some(text.as_str()),
+            _ => None,
+        })
+    }
+
+    fn flag(&self, key: &str) -> Result<Option<bool>, ModelError> {
+        self.get(key, "true or false", |value| match value {
+            Value::Bool(flag) => Some(*flag),
+            _ => None,
+        })
+    }
+
+    fn size(&self, key: &str) -> Result<Option<usize>, ModelError> {
+        self.get(key, "one whole number", whole)
+    }
+
+    /// A real number. One stored in 32 bits is read as the shortest decimal that means it, so that a constant such as
+    /// 1e-5 is the number that `config.json` writes.
+    fn real(&self, key: &str) -> Result<Option<f64>, ModelError> {
+        self.get(key, "a number", |value| match value {
+            Value::F32(value) => value.to_string().parse().ok(),
+            Value::F64(value) => Some(*value),
+            _ => None,
+        })
+    }
+
+    fn list(&self, key: &str) -> Result<Option<&'a [Value]>, ModelError> {
+        self.get(key, "a list", |value| match value {
+            Value::Array(values) => Some(values.as_slice()),
+            _ => None,
+        })
+    }
+
+    fn texts(&self, key: &str) -> Result<Option<Vec<&'a str>>, ModelError> {
+        self.get(key, "a list of strings", |value| match value {
+            Value::Array(values) => {
+                let text = |value: &'a Value| match value {
+                    Value::String(text) => Some(text.as_str()),
+                    _ => None,
+                };
+                values.iter().map(text).collect()
+            }
+            _ => None,
+        })
+    }
+}
+
+/// A whole number of any width.
+fn whole(value: &Value) -> Option<usize> {
+    match *value {
+        Value::U8(n) => Some(n.into()),
+        Value::U16(n) => Some(n.into()),
+        Value::U32(n) => usize::try_from(n).ok(),
+        Value::U64(n) => usize::try_from(n).ok(),
+        Value::I8(n) => usize::try_from(n).ok(),
+        Value::I16(n) => usize::try_from(n).ok(),
+        Value::I32(n) => usize::try_from(n).ok(),
+        Value::I64(n) => usize::try_from(n).ok(),
+        _ => None,
+    }
+}
+
+impl tokenizer::Rebuilt {
+    /// Texts of the special tokens by their Hugging Face name.
+    fn texts(&self, tokenizer: &Tokenizer) -> BTreeMap<&'static str, String> {
+        let SpecialTokens { bos, eos, pad, stop: _ } = self.special;
+        let ids = [("bos_token", bos), ("eos_token", eos), ("pad_token", pad), ("unk_token", self.unknown)];
+        ids.into_iter().filter_map(|(key, id)| Some((key, tokenizer.token(id?)?))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
+
+    use super::super::{Model, tiny};
+    use super::*;
+
+    /// A file's content before it is written.
+    pub(super) struct Draft {
+        pub(super) metadata: BTreeMap<&'static str, Value>,
+        tensors: BTreeMap<String, QTensor>,
+    }
+
+    impl Draft {
+        /// The network and weights as llama.cpp would store them.
+        pub(super) fn of(network: &Llama, weights: &Weights, dtype: GgmlDType) -> Self {
+            let number = |value: usize| Value::U32(u32::try_from(value).unwrap());
+            let metadata = BTreeMap::from([
+                ("general.architecture", Value::String("llama".to_owned())),
+                ("llama.embedding_length", number(network.hidden)),
+                ("llama.feed_forward_length", number(network.intermediate)),
+                ("llama.block_count", number(network.layers)),
+                ("llama.context_length", number(network.context)),
+                ("llama.attention.head_count", number(network.heads.query)),
+                ("llama.attention.head_count_kv", number(network.heads.key_value)),
+                ("llama.attention.key_length", number(network.heads.dim)),
+                ("llama.attention.layer_norm_rms_epsilon", Value::F32(network.eps as f32)),
+                ("llama.rope.freq_base", Value::F32(network.rope.theta as f32)),
+            ]);
+            let tensor = |(name, tensor): (&str, &Tensor)| {
+                let heads = match name.rsplit('.').nth(1) {
+                    Some("q_proj") => Some(network.heads.query),
+                    Some("k_proj") => Some(network.heads.key_value),
+                    _ => None,
+                };
+                let tensor = match heads {
+                    Some(heads) => permute(tensor, heads),
+                    None => tensor.clone(),
+                };
+                let dtype = if tensor.rank() == 1 { GgmlDType::F32 } else { dtype };
+                (name_in_file(name), QTensor::quantize(&tensor, dtype).unwrap())
+            };
+            Self { metadata, tensors: weights.iter().map(tensor).collect() }
+        }
+
+        pub(super) fn with(mut self, key: &'static str, value: Value) -> Self {
+            self.metadata.insert(key, value);
+            self
+        }
+
+        fn bytes(&self) -> Vec<u8> {
+            let mut file = Cursor::new(Vec::new());
+            let metadata: Vec<_> = self.metadata.iter().map(|(key, value)| (*key, value)).collect();
+            let tensors: Vec<_> = self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+            gguf_file::write(&mut file, &metadata, &tensors).unwrap();
+            file.into_inner()
+        }
+
+        pub(super) fn open(&self) -> Result<Source, ModelError> {
+            open_bytes(&self.bytes())
+        }
+
+        fn refused(&self) -> String {
+            refused(&self.bytes())
+        }
+    }
+
+    fn open_bytes(bytes: &[u8]) -> Result<Source, ModelError> {
+        let file = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        Source::open(file.path())
+    }
+
+    fn refused(bytes: &[u8]) -> String {
+        let error = open_bytes(bytes).unwrap_err().to_string();
+        error.split_once(".gguf: ").unwrap().1.to_owned()
+    }
+
+    pub(super) fn draft() -> Draft {
+        let network = tiny::network();
+        Draft::of(&network, &tiny::weights(&network), GgmlDType::F32)
+    }
+
+    /// llama.cpp's permutation as its converter states it: (heads, 2, dim / 2, d_in) with the middle axes swapped.
+    fn permute(tensor: &Tensor, heads: usize) -> Tensor {
+        let (rows, d_in) = tensor.dims2().unwrap();
+        let split = tensor.reshape((heads, 2, rows / heads / 2, d_in)).unwrap();
+        split.transpose(1, 2).unwrap().contiguous().unwrap().reshape((rows, d_in)).unwrap()
+    }
+
+    fn load(draft: &Draft) -> Model {
+        let file = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
+        std::fs::write(file.path(), draft.bytes()).unwrap();
+        Model::load(file.path(), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn a_file_equals_the_folder_of_the_same_model() {
+        let mut network = tiny::network();
+        for tied in [false, true] {
+            network.tied = tied;
+            let weights = tiny::weights(&network);
+            let model = load(&Draft::of(&network, &weights, GgmlDType::F32));
+            assert_eq!(model.source.network(), &network);
+            assert!(tiny::same(&model.weights, &weights));
+        }
+        assert_eq!(
+            load(&draft()).digest().unwrap(),
+            Model::load(tiny::folder().path(), &Device::Cpu).unwrap().digest().unwrap()
+        );
+    }
+
+    #[test]
+    fn quantised_tensors_are_dequantised() {
+        let mut network = tiny::network();
+        (network.hidden, network.intermediate, network.heads.dim, network.rope.dim) = (32, 64, 16, 16);
+        let weights = tiny::weights(&network);
+        for dtype in [GgmlDType::Q4_1, GgmlDType::Q8_0, GgmlDType::F16] {
+            let quantise = |(name, tensor): (&str, &Tensor)| {
+                let tensor = match tensor.rank() {
+                    1 => tensor.clone(),
+                    _ => QTensor::quantize(tensor, dtype).unwrap().dequantize(&Device::Cpu).unwrap(),
+                };
+                (name.to_owned(), tensor)
+            };
+            let expected: Weights = weights.iter().map(quantise).collect();
+            assert!(tiny::same(&load(&Draft::of(&network, &weights, dtype)).weights, &expected), "{dtype:?}");
+        }
+    }
+
+    #[test]
+    fn other_networks_are_refused_by_name() {
+        let text = |text: &str| Value::String(text.to_owned());
+        for (key, value, message) in [
+            ("general.architecture", text("qwen2"), "architecture not supported: qwen2"),
+            ("llama.expert_count", Value::U32(8), "llama.expert_count: mixtures of experts are not supported: 8"),
+            ("llama.rope.scaling.type", text("yarn"), "llama.rope.scaling.type: not supported: yarn"),
+            (
+                "llama.rope.dimension_count",
+                Value::U32(2),
+                "llama.rope.dimension_count: not supported unless equal to the head's 4: 2",
+            ),
+            ("llama.block_count", Value::U32(3), "missing tensor: blk.2.attn_norm.weight"),
+            ("llama.block_count", Value::U32(5000), "num_hidden_layers: not within 1 and 1024: 5000"),
+            ("llama.block_count", Value::I32(-1), "llama.block_count: not one whole number"),
+            (
+                "llama.feed_forward_length",
+                Value::U64(16),
+                "tensor blk.0.ffn_down.weight has shape [8, 12], the network needs [8, 16]",
+            ),
+        ] {
+            assert_eq!(draft().with(key, value).refused(), message);
+        }
+        let mut biased = draft();
+        let bias = QTensor::quantize(&Tensor::zeros(8, candle_core::DType::F32, &Device::Cpu).unwrap(), GgmlDType::F32);
+        biased.tensors.insert("blk.0.attn_q.bias".to_owned(), bias.unwrap());
+        assert_eq!(biased.refused(), "blk.0.attn_q.bias: biases are not supported");
+        let freqs = biased.tensors.remove("blk.0.attn_q.bias").unwrap();
+        biased.tensors.insert("rope_freqs.weight".to_owned(), freqs);
+        assert!(biased.refused().starts_with("rope_freqs.weight: scaled rotary positions"));
+    }
+
+    #[test]
+    fn nan_weights_are_refused_by_name() {
+        let network = tiny::network();
+        let mut weights = tiny::weights(&network);
+        let norm = Tensor::from_vec(vec![f32::NAN; 8], 8, &Device::Cpu).unwrap();
+        weights.insert("model.norm.weight".to_owned(), norm);
+        let file = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
+        std::fs::write(file.path(), Draft::of(&network, &weights, GgmlDType::F32).bytes()).unwrap();
+        let error = Model::load(file.path(), &Device::Cpu).unwrap_err().to_string();
+        assert!(
+            error.ends_with("tensor output_norm.weight has an entry that is not finite: NaN at index 0"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn files_that_lie_are_refused() {
+        let start = "malformed GGUF: ";
+        assert_eq!(refused(b"GG"), format!("{start}the file ends inside its header"));
+        assert_eq!(refused(b"PK\x03\x04abcdefgh"), format!("{start}it does not begin with GGUF"));
+        let whole = draft().bytes();
+        let mut first = whole.clone();
+        first[4] = 1;
+        assert_eq!(refused(&first), format!("{start}version not supported, 2 and 3 are: 1"));
+        assert_eq!(refused(&whole[..200]), format!("{start}the file ends inside its header"));
+        let mut many = whole.clone();
+        many[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(refused(&many).starts_with("malformed GGUF: gguf: tensor_count"), "{}", refused(&many));
+
+        let zero = draft().with("general.alignment", Value::U32(0));
+        assert_eq!(zero.refused(), format!("{start}general.alignment is not a power of two: 0"));
+        let wide = draft().with("general.alignment", Value::U64(32));
+        assert_eq!(wide.refused(), format!("{start}general.alignment is not a 32-bit number"));
+        let nested = (0..6).fold(Value::U8(0), |value, _| Value::Array(vec![value]));
+        assert_eq!(draft().with("x", nested).refused(), format!("{start}arrays nested deeper than 4"));
+        let mut twice = draft().with("xa", Value::U8(0)).with("xb", Value::U8(0)).bytes();
+        let at = twice.windows(2).position(|pair| pair == b"xb").unwrap();
+        twice[at + 1] = b'a';
+        assert_eq!(refused(&twice), format!("{start}key given twice: xa"));
+
+        let short = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
+        std::fs::write(short.path(), &whole[..whole.len() - 64]).unwrap();
+        let error = Model::load(short.path(), &Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains("malformed GGUF: tensor token_embd.weight: tensor needs"), "{error}");
+    }
+}

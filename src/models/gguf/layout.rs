@@ -1,0 +1,139 @@
+//! A walk over a GGUF header that keeps nothing, before candle reads it.
+//!
+//! candle 0.11 bounds counts and lengths by the file's size, but divides by `general.alignment` as the file gives it, and
+//! accepts version 1. Here a file MUST be of version 2 or 3, its keys MUST be unique, and its alignment MUST be a
+//! 32-bit power of two.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use super::super::ModelError;
+
+/// Longest accepted key, the specification's limit.
+const MAX_KEY: u64 = 65_535;
+/// Deepest accepted nesting of arrays.
+const MAX_DEPTH: usize = 4;
+
+/// Checks the header and leaves the reader at the start of the file.
+///
+/// # Errors
+/// [`ModelError::Malformed`] naming the rule that is broken.
+pub(super) fn check(path: &Path, reader: &mut (impl Read + Seek)) -> Result<(), ModelError> {
+    let malformed = |reason: String| ModelError::Malformed { path: path.to_owned(), format: "GGUF", reason };
+    walk(reader).map_err(|broken| match broken {
+        Broken::Rule(reason) => malformed(reason),
+        Broken::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            malformed("the file ends inside its header".to_owned())
+        }
+        Broken::Io(source) => ModelError::Read { path: path.to_owned(), source },
+    })?;
+    reader.rewind().map_err(|source| ModelError::Read { path: path.to_owned(), source })
+}
+
+enum Broken {
+    Io(std::io::Error),
+    Rule(String),
+}
+
+impl From<std::io::Error> for Broken {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+fn walk(reader: &mut (impl Read + Seek)) -> Result<(), Broken> {
+    if &bytes::<4>(reader)? != b"GGUF" {
+        return Err(Broken::Rule("it does not begin with GGUF".to_owned()));
+    }
+    let version = u32::from_le_bytes(bytes(reader)?);
+    if !matches!(version, 2 | 3) {
+        return Err(Broken::Rule(format!("version not supported, 2 and 3 are: {version}")));
+    }
+    let _tensors = u64::from_le_bytes(bytes(reader)?);
+    let entries = u64::from_le_bytes(bytes(reader)?);
+    let mut keys = BTreeSet::new();
+    for _ in 0..entries {
+        let length = u64::from_le_bytes(bytes(reader)?);
+        if length > MAX_KEY {
+            return Err(Broken::Rule(format!("key longer than {MAX_KEY} bytes: {length}")));
+        }
+        let mut key = vec![0; usize::try_from(length).expect("bounded by MAX_KEY")];
+        reader.read_exact(&mut key)?;
+        let key = String::from_utf8_lossy(&key).into_owned();
+        let kind = u32::from_le_bytes(bytes(reader)?);
+        if key == "general.alignment" {
+            alignment(kind, reader)?;
+        } else {
+            skip(kind, 0, reader)?;
+        }
+        if let Some(key) = keys.replace(key) {
+            return Err(Broken::Rule(format!("key given twice: {key}")));
+        }
+    }
+    Ok(())
+}
+
+fn alignment(kind: u32, reader: &mut impl Read) -> Result<(), Broken> {
+    const U32: u32 = 4;
+    if kind != U32 {
+        return Err(Broken::Rule("general.alignment is not a 32-bit number".to_owned()));
+    }
+    let alignment = u32::from_le_bytes(bytes(reader)?);
+    if !alignment.is_power_of_two() {
+        return Err(Broken::Rule(format!("general.alignment is not a power of two: {alignment}")));
+    }
+    Ok(())
+}
+
+/// Moves past one value of a type numbered as in the specification.
+fn skip(kind: u32, depth: usize, reader: &mut (impl Read + Seek)) -> Result<(), Broken> {
+    const STRING: u32 = 8;
+    const ARRAY: u32 = 9;
+    match kind {
+        STRING => {
+            let length = u64::from_le_bytes(bytes(reader)?);
+            forward(reader, length)
+        }
+        ARRAY if depth == MAX_DEPTH => Err(Broken::Rule(format!("arrays nested deeper than {MAX_DEPTH}"))),
+        ARRAY => {
+            let kind = u32::from_le_bytes(bytes(reader)?);
+            let length = u64::from_le_bytes(bytes(reader)?);
+            match width(kind) {
+                Some(width) => match length.checked_mul(width) {
+                    Some(total) => forward(reader, total),
+                    None => Err(Broken::Rule(format!("array too long: {length}"))),
+                },
+                None => (0..length).try_for_each(|_| skip(kind, depth + 1, reader)),
+            }
+        }
+        _ => match width(kind) {
+            Some(width) => forward(reader, width),
+            None => Err(Broken::Rule(format!("unknown type of value: {kind}"))),
+        },
+    }
+}
+
+/// Bytes of a scalar type.
+fn width(kind: u32) -> Option<u64> {
+    match kind {
+        0 | 1 | 7 => Some(1),
+        2 | 3 => Some(2),
+        4..=6 => Some(4),
+        10..=12 => Some(8),
+        _ => None,
+    }
+}
+
+fn bytes<const N: usize>(reader: &mut impl Read) -> Result<[u8; N], Broken> {
+    let mut buffer = [0; N];
+    reader.read_exact(&mut buffer)?;
+    Ok(buffer)
+}
+
+/// Moves ahead; a jump past the end is noticed by the next read.
+fn forward(reader: &mut impl Seek, length: u64) -> Result<(), Broken> {
+    let length = i64::try_from(length).map_err(|_| Broken::Rule(format!("length beyond any file: {length}")))?;
+    reader.seek(SeekFrom::Current(length))?;
+    Ok(())
+}

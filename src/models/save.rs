@@ -1,0 +1,242 @@
+//! Writing a base model as a Hugging Face folder, for bases that ftk trains in full.
+//!
+//! The configuration is written in the dialect of transformers 4, which transformers 5 reads too.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use ftk_adapters::ops::{Heads, Llama3Scaling, Rope};
+use ftk_adapters::weights::Weights;
+use half::bf16;
+use safetensors::Dtype;
+use safetensors::tensor::View;
+use serde_json::{Value, json};
+
+use super::{Llama, ModelError, SpecialTokens, TextFile};
+
+/// How weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// As they are.
+    F32,
+    /// Rounded to nearest, ties to even.
+    Bf16,
+}
+
+/// Writes `config.json`, `generation_config.json`, `model.safetensors` and the given text files to the new folder
+/// `path`. It appears complete or not at all: everything is written beside it first and renamed last.
+///
+/// # Errors
+/// [`ModelError::Exists`]; a weight of the network missing or mis-shaped; files that cannot be written.
+pub fn save_folder(
+    path: &Path,
+    network: &Llama,
+    weights: &Weights,
+    precision: Precision,
+    special: &SpecialTokens,
+    text_files: &[TextFile],
+) -> Result<(), ModelError> {
+    if path.exists() {
+        return Err(ModelError::Exists { path: path.to_owned() });
+    }
+    let write_error = |source| ModelError::Write { path: path.to_owned(), source };
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).map_err(write_error)?;
+    let staging = tempfile::Builder::new().prefix(".ftk-model-").tempdir_in(parent).map_err(write_error)?;
+    // A folder inside the private temporary one gets the permissions a user expects of a new folder.
+    let folder = staging.path().join("model");
+    std::fs::create_dir(&folder).map_err(write_error)?;
+
+    let mut files = vec![
+        ("config.json", pretty(&config(network, precision, special))),
+        ("generation_config.json", pretty(&generation_config(special))),
+    ];
+    files.extend(text_files.iter().map(|file| (file.name.as_str(), file.bytes.clone())));
+    for (name, bytes) in files {
+        std::fs::write(folder.join(name), bytes).map_err(write_error)?;
+    }
+    write_weights(&folder.join("model.safetensors"), path, network, weights, precision)?;
+    std::fs::rename(&folder, path).map_err(write_error)
+}
+
+fn pretty(value: &Value) -> Vec<u8> {
+    let mut text = serde_json::to_vec_pretty(value).expect("a JSON value serialises");
+    text.push(b'\n');
+    text
+}
+
+fn config(network: &Llama, precision: Precision, special: &SpecialTokens) -> Value {
+    let Llama { vocab, hidden, intermediate, layers, heads, rope, eps, tied, context } = network;
+    let Heads { query, key_value, dim } = heads;
+    let Rope { dim: _, theta, scaling } = rope;
+    let scaling = scaling.as_ref().map(|scaling| {
+        let Llama3Scaling { factor, low_freq_factor, high_freq_factor, original_context } = scaling;
+        json!({
+            "rope_type": "llama3",
+            "factor": factor,
+            "low_freq_factor": low_freq_factor,
+            "high_freq_factor": high_freq_factor,
+            "original_max_position_embeddings": original_context,
+        })
+    });
+    json!({
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": vocab,
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_hidden_layers": layers,
+        "num_attention_heads": query,
+        "num_key_value_heads": key_value,
+        "head_dim": dim,
+        "hidden_act": "silu",
+        "max_position_embeddings": context,
+        "rms_norm_eps": eps,
+        "rope_theta": theta,
+        "rope_scaling": scaling,
+        "tie_word_embeddings": tied,
+        "attention_bias": false,
+        "attention_dropout": 0.0,
+        "mlp_bias": false,
+        "bos_token_id": special.bos,
+        "eos_token_id": special.eos,
+        "pad_token_id": special.pad,
+        "torch_dtype": match precision {
+            Precision::F32 => "float32",
+            Precision::Bf16 => "bfloat16",
+        },
+        "use_cache": true,
+    })
+}
+
+fn generation_config(special: &SpecialTokens) -> Value {
+    json!({ "bos_token_id": special.bos, "eos_token_id": special.stop, "pad_token_id": special.pad })
+}
+
+/// Writes the tensors the network uses; `shown` is the path named in errors.
+fn write_weights(
+    file: &Path,
+    shown: &Path,
+    network: &Llama,
+    weights: &Weights,
+    precision: Precision,
+) -> Result<(), ModelError> {
+    let mut entries = Vec::new();
+    for (name, expected) in network.shapes() {
+        let tensor = weights.get(&name)?;
+        if tensor.dims() != expected {
+            let (path, found) = (shown.to_owned(), tensor.dims().to_vec());
+            return Err(ModelError::Shape { path, tensor: name, found, expected });
+        }
+        let tensor = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?;
+        entries.push((name, Entry { tensor, shape: expected, precision }));
+    }
+    // transformers refuses files whose metadata does not name a format.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize_to_file(entries, Some(metadata), file)
+        .map_err(|error| ModelError::Write { path: shown.to_owned(), source: std::io::Error::other(error) })
+}
+
+/// A tensor to be written: flat, f32, on the CPU, converted only when its turn comes.
+struct Entry {
+    tensor: Tensor,
+    shape: Vec<usize>,
+    precision: Precision,
+}
+
+impl View for Entry {
+    fn dtype(&self) -> Dtype {
+        match self.precision {
+            Precision::F32 => Dtype::F32,
+            Precision::Bf16 => Dtype::BF16,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let values = self.tensor.to_vec1::<f32>().expect("the tensor is flat, f32 and on the CPU");
+        Cow::Owned(match self.precision {
+            Precision::F32 => values.into_iter().flat_map(f32::to_le_bytes).collect(),
+            Precision::Bf16 => values.into_iter().flat_map(|value| bf16::from_f32(value).to_le_bytes()).collect(),
+        })
+    }
+
+    fn data_len(&self) -> usize {
+        let width = match self.precision {
+            Precision::F32 => 4,
+            Precision::Bf16 => 2,
+        };
+        self.tensor.elem_count() * width
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Model, Source, tiny};
+    use super::*;
+
+    fn special() -> SpecialTokens {
+        SpecialTokens { bos: Some(1), eos: Some(2), pad: Some(0), stop: [2, 9].into() }
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let root = tempfile::tempdir().unwrap();
+        let mut scaled = tiny::network();
+        scaled.tied = true;
+        scaled.rope.theta = 5e5;
+        let scaling = Llama3Scaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 16 };
+        scaled.rope.scaling = Some(scaling);
+        let files = [TextFile { name: "tokenizer.json".to_owned(), bytes: tiny::TOKENIZER.into() }];
+        for (i, network) in [tiny::network(), scaled].iter().enumerate() {
+            for precision in [Precision::F32, Precision::Bf16] {
+                let path = root.path().join(format!("{i}-{precision:?}"));
+                let weights = tiny::weights(network);
+                save_folder(&path, network, &weights, precision, &special(), &files).unwrap();
+                let read = Model::load(&path, &Device::Cpu).unwrap();
+                assert_eq!(read.source.network(), network);
+                assert_eq!(read.source.special(), &special());
+                assert_eq!(read.source.text_files().unwrap()[0], files[0]);
+                assert!(tiny::same(&read.weights, &weights), "{precision:?}");
+            }
+        }
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 4, "nothing temporary is left");
+    }
+
+    #[test]
+    fn bf16_rounds_to_nearest_even() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("model");
+        let network = tiny::network();
+        let mut weights = tiny::weights(&network);
+        // One and a half units in the last place above 1, half a unit, and just over half.
+        let values = vec![1.01171875f32, 1.00390625, 1.00390637, -1.00390625, 0.0, -0.0, 1.0, 2.0];
+        weights.insert("model.norm.weight".to_owned(), Tensor::from_vec(values, 8, &Device::Cpu).unwrap());
+        save_folder(&path, &network, &weights, Precision::Bf16, &special(), &[]).unwrap();
+        let read = Source::open(&path).unwrap().weights(&Device::Cpu).unwrap();
+        let rounded = read.get("model.norm.weight").unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(rounded, [1.015625, 1.0, 1.0078125, -1.0, 0.0, -0.0, 1.0, 2.0]);
+    }
+
+    #[test]
+    fn nothing_is_overwritten_and_nothing_half_written_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("model");
+        let network = tiny::network();
+        let save = |weights: &Weights| save_folder(&path, &network, weights, Precision::F32, &special(), &[]);
+        let mut wrong = tiny::weights(&network);
+        wrong.insert("model.norm.weight".to_owned(), Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap());
+        let error = save(&wrong).unwrap_err().to_string();
+        assert!(error.ends_with("tensor model.norm.weight has shape [3], the network needs [8]"), "{error}");
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+
+        save(&tiny::weights(&network)).unwrap();
+        let error = save(&tiny::weights(&network)).unwrap_err().to_string();
+        assert!(error.ends_with("model: already exists"), "{error}");
+    }
+}
