@@ -391,7 +391,7 @@ mod tests {
                 format!("the header describes {described} bytes, the file has {}", described - 1),
             ),
             (&[&whole[..], b"x"].concat(), format!("the header describes {described} bytes")),
-            (&[&u64::MAX.to_le_bytes()[..], b"{}"].concat(), format!("header longer than the file")),
+            (&[&u64::MAX.to_le_bytes()[..], b"{}"].concat(), "header longer than the file".to_owned()),
             (&[&2u64.to_le_bytes()[..], b"{]"].concat(), "key must be a string".to_owned()),
         ] {
             let error = refused(bytes);

@@ -214,13 +214,14 @@ mod tests {
         let path = root.path().join("model");
         let network = tiny::network();
         let mut weights = tiny::weights(&network);
-        // One and a half units in the last place above 1, half a unit, and just over half.
-        let values = vec![1.01171875f32, 1.00390625, 1.00390637, -1.00390625, 0.0, -0.0, 1.0, 2.0];
+        let unit: f32 = 1.0 / 128.0;
+        let half = 1.0 + unit / 2.0;
+        let values = vec![1.0 + 1.5 * unit, half, f32::next_up(half), -half, 0.0, -0.0, 1.0, 2.0];
         weights.insert("model.norm.weight".to_owned(), Tensor::from_vec(values, 8, &Device::Cpu).unwrap());
         save_folder(&path, &network, &weights, Precision::Bf16, &special(), &[]).unwrap();
         let read = Source::open(&path).unwrap().weights(&Device::Cpu).unwrap();
         let rounded = read.get("model.norm.weight").unwrap().to_vec1::<f32>().unwrap();
-        assert_eq!(rounded, [1.015625, 1.0, 1.0078125, -1.0, 0.0, -0.0, 1.0, 2.0]);
+        assert_eq!(rounded, [1.0 + 2.0 * unit, 1.0, 1.0 + unit, -1.0, 0.0, -0.0, 1.0, 2.0]);
     }
 
     #[test]
