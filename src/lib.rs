@@ -1,3 +1,7 @@
 //! ftk: verifiable LoRA and DPO fine-tuning. The library behind the `ftk` command.
 
+pub mod cli;
+pub mod commands;
 pub mod models;
+pub mod text;
+pub mod train;

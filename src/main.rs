@@ -1,3 +1,7 @@
 //! The `ftk` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ftk::cli::main()
+}

@@ -71,6 +71,14 @@ impl Source {
         if metadata.is_dir() { folder::open(path) } else { gguf::open(path) }
     }
 
+    /// Opens a Hugging Face folder whose weights are still to be made: only configuration and tokenizer.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn skeleton(path: &Path) -> Result<Self, ModelError> {
+        folder::skeleton(path)
+    }
+
     /// Where the model was read from.
     pub fn path(&self) -> &Path {
         &self.path

@@ -26,3 +26,20 @@ pub struct Adapter {
     /// Factors by site.
     pub sites: BTreeMap<String, Factors>,
 }
+
+impl Adapter {
+    /// The adapter as it is exported and committed: scale absorbed into `B`, every value rounded to
+    /// the 16-bit grid with one power-of-two scale a tensor. Applying it twice changes nothing.
+    ///
+    /// # Errors
+    /// A value that does not fit the grid.
+    pub fn on_grid(&self) -> Result<Self, ftk_kernels::grid::GridError> {
+        let round = |f: &Factors| {
+            let b: Vec<f32> = f.b.iter().map(|&b| b * f.scale).collect();
+            let (a, b) = (ftk_kernels::grid::to_grid(&f.a)?, ftk_kernels::grid::to_grid(&b)?);
+            Ok(Factors { a, b, scale: 1.0, ..*f })
+        };
+        let sites = self.sites.iter().map(|(site, f)| Ok((site.clone(), round(f)?))).collect::<Result<_, _>>()?;
+        Ok(Self { sites })
+    }
+}

@@ -1,1 +1,13 @@
-//! Recipes: what a training run is to do, read strictly from TOML.
+//! Recipes: what a training run is to do, read strictly from TOML, and the boundary at which a
+//! task meets the host that runs it.
+
+mod error;
+mod recipe;
+mod session;
+mod source;
+
+pub use error::RecipeError;
+pub use recipe::{
+    AllLinear, Base, Data, Dpo, Lora, Optim, Recipe, Reference, Run, SaveDtype, Schedule, Targets, Task, VILLAGE,
+};
+pub use session::{Loss, Metrics, Session, TaskError};

@@ -53,26 +53,41 @@ struct Slot {
     len: usize,
 }
 
-/// Opens a folder: everything but the weights.
+/// Opens a folder: everything but the weights, which must be there.
 pub(super) fn open(path: &Path) -> Result<Source, ModelError> {
+    let source = read_folder(path, locate)?;
+    let Store::Folder(folder) = &source.store else { unreachable!("a folder was opened") };
+    match source.network.shapes().into_keys().find(|name| !folder.tensors.contains_key(name)) {
+        Some(tensor) => Err(ModelError::MissingTensor { path: path.to_owned(), tensor }),
+        None => Ok(source),
+    }
+}
+
+/// Opens a folder whose weights are still to be made.
+pub(super) fn skeleton(path: &Path) -> Result<Source, ModelError> {
+    read_folder(path, |_| Ok(BTreeMap::new()))
+}
+
+fn read_folder(
+    path: &Path,
+    locate: impl Fn(&Path) -> Result<BTreeMap<String, Slot>, ModelError>,
+) -> Result<Source, ModelError> {
     let config_path = path.join("config.json");
     let config_json =
         json(&config_path)?.ok_or_else(|| ModelError::MissingFile { path: path.to_owned(), file: "config.json" })?;
     let network = config::parse(&config_path, &config_json)?;
 
+    let mut tensors = locate(path)?;
     let needed = network.shapes();
-    let mut located = locate(path)?;
-    let mut tensors = BTreeMap::new();
-    for (name, expected) in needed {
-        let slot = located.remove(&name);
-        let slot = slot.ok_or_else(|| ModelError::MissingTensor { path: path.to_owned(), tensor: name.clone() })?;
+    tensors.retain(|name, _| needed.contains_key(name));
+    for (name, slot) in &tensors {
+        let (tensor, expected) = (name.clone(), needed[name].clone());
         if slot.shape != expected {
-            return Err(ModelError::Shape { path: slot.file, tensor: name, found: slot.shape, expected });
+            return Err(ModelError::Shape { path: slot.file.clone(), tensor, found: slot.shape.clone(), expected });
         }
         if !matches!(slot.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-            return Err(ModelError::TensorType { path: slot.file, tensor: name, found: format!("{:?}", slot.dtype) });
+            return Err(ModelError::TensorType { path: slot.file.clone(), tensor, found: format!("{:?}", slot.dtype) });
         }
-        tensors.insert(name, slot);
     }
 
     let tokenizer_path = path.join("tokenizer.json");

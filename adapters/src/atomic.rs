@@ -1,0 +1,23 @@
+//! Files that are either the old one or the new one, never half of either.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Writes `bytes` to a temporary name in the same folder and renames it to `path`.
+///
+/// # Errors
+/// The file system's; `path` is then as it was.
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".ftk-").tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_data()?;
+    // A temporary file is private; what is written here is for others to read.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    }
+    file.persist(path)?;
+    Ok(())
+}

@@ -1,0 +1,229 @@
+//! Adapter folders as PEFT writes and reads them: `adapter_config.json` beside
+//! `adapter_model.safetensors` with `base_model.model.<site>.lora_{A,B}.weight`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde_json::{Map, Value, json};
+
+use crate::atomic;
+use crate::lora::{Adapter, Factors};
+
+/// File name of the configuration.
+pub const CONFIG: &str = "adapter_config.json";
+/// File name of the factors.
+pub const FACTORS: &str = "adapter_model.safetensors";
+
+/// An adapter folder that cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum PeftError {
+    /// The file system refused.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The refusal.
+        error: std::io::Error,
+    },
+    /// A file does not hold what it must.
+    #[error("{}: {message}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// A kind of adapter that is not understood; applying it without would be wrong.
+    #[error("{}:{key}: this kind of adapter is not supported: {value}", path.display())]
+    Unsupported {
+        /// The configuration.
+        path: PathBuf,
+        /// The key that asks for it.
+        key: &'static str,
+        /// Its value.
+        value: String,
+    },
+}
+
+/// Keys that change what an adapter computes, with the value that leaves it plain LoRA.
+/// An absent key or null is plain too.
+fn plain_values() -> [(&'static str, Value); 13] {
+    [
+        ("bias", json!("none")),
+        ("lora_bias", json!(false)),
+        ("use_dora", json!(false)),
+        ("use_qalora", json!(false)),
+        ("fan_in_fan_out", json!(false)),
+        ("modules_to_save", Value::Null),
+        ("layer_replication", Value::Null),
+        ("rank_pattern", json!({})),
+        ("alpha_pattern", json!({})),
+        ("trainable_token_indices", Value::Null),
+        ("target_parameters", Value::Null),
+        ("alora_invocation_tokens", Value::Null),
+        ("velora_config", Value::Null),
+    ]
+}
+
+/// Reads an adapter folder. Factors in bf16 or f16 are widened to f32.
+///
+/// # Errors
+/// A missing or malformed file, a factor without its partner, shapes that do not fit the rank, a
+/// value that is not finite, a kind of adapter other than plain LoRA.
+pub fn load(folder: &Path) -> Result<Adapter, PeftError> {
+    let path = folder.join(CONFIG);
+    let config: Map<String, Value> =
+        serde_json::from_slice(&read(&path)?).map_err(|error| malformed(&path, error.to_string()))?;
+    if config.get("peft_type") != Some(&json!("LORA")) {
+        let value = config.get("peft_type").unwrap_or(&Value::Null).to_string();
+        return Err(PeftError::Unsupported { path, key: "peft_type", value });
+    }
+    for (key, plain) in plain_values() {
+        if let Some(value) = config.get(key).filter(|&value| !value.is_null() && *value != plain) {
+            return Err(PeftError::Unsupported { path, key, value: value.to_string() });
+        }
+    }
+    let number = |key: &str, default: f64| match config.get(key) {
+        None => Ok(default),
+        Some(value) => value.as_f64().ok_or_else(|| malformed(&path, format!("{key} must be a number: {value}"))),
+    };
+    // What PEFT assumes where the file is silent.
+    let (rank, alpha) = (number("r", 8.0)?, number("lora_alpha", 8.0)?);
+    let rescaled = config.get("use_rslora") == Some(&json!(true));
+    let scale = (alpha / if rescaled { rank.sqrt() } else { rank }) as f32;
+    if !(scale.is_finite() && rank >= 1.0) {
+        return Err(malformed(&path, format!("r and lora_alpha give no scale: {rank}, {alpha}")));
+    }
+    read_factors(&folder.join(FACTORS), rank as usize, scale)
+}
+
+fn read_factors(path: &Path, rank: usize, scale: f32) -> Result<Adapter, PeftError> {
+    let bytes = read(path)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| malformed(path, error.to_string()))?;
+    let mut halves: BTreeMap<String, [Option<TensorView<'_>>; 2]> = BTreeMap::new();
+    for (name, tensor) in file.tensors() {
+        let stem = name.strip_prefix("base_model.model.").and_then(|name| name.strip_suffix(".weight"));
+        let split = stem.and_then(|stem| stem.rsplit_once(".lora_"));
+        match split {
+            Some((site, "A")) => halves.entry(site.to_owned()).or_default()[0] = Some(tensor),
+            Some((site, "B")) => halves.entry(site.to_owned()).or_default()[1] = Some(tensor),
+            _ => return Err(malformed(path, format!("not a LoRA factor: {name}"))),
+        }
+    }
+    if halves.is_empty() {
+        return Err(malformed(path, "holds no factors".to_owned()));
+    }
+    let mut sites = BTreeMap::new();
+    for (site, pair) in halves {
+        let [Some(a), Some(b)] = pair else {
+            return Err(malformed(path, format!("lora_A or lora_B is missing: {site}")));
+        };
+        let (&[rank_a, d_in], &[d_out, rank_b]) = (a.shape(), b.shape()) else {
+            return Err(malformed(path, format!("factors must be matrices: {site}")));
+        };
+        if rank_a != rank || rank_b != rank || d_in == 0 || d_out == 0 {
+            let shapes = format!("{:?} and {:?}", a.shape(), b.shape());
+            return Err(malformed(path, format!("factors do not fit rank {rank}: {site} has {shapes}")));
+        }
+        let values = |tensor: &TensorView<'_>| {
+            let values = widen(tensor).ok_or_else(|| malformed(path, format!("not f32, bf16 or f16: {site}")))?;
+            let finite = values.iter().all(|value| value.is_finite());
+            if finite { Ok(values) } else { Err(malformed(path, format!("a factor is not finite: {site}"))) }
+        };
+        let factors = Factors { rank, d_in, d_out, a: values(&a)?, b: values(&b)?, scale };
+        sites.insert(site, factors);
+    }
+    Ok(Adapter { sites })
+}
+
+fn widen(tensor: &TensorView<'_>) -> Option<Vec<f32>> {
+    let data = tensor.data();
+    let pairs = |widen: fn([u8; 2]) -> f32| data.as_chunks().0.iter().map(|&pair| widen(pair)).collect();
+    match tensor.dtype() {
+        Dtype::F32 => Some(data.as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect()),
+        Dtype::BF16 => Some(pairs(|pair| half::bf16::from_le_bytes(pair).to_f32())),
+        Dtype::F16 => Some(pairs(|pair| half::f16::from_le_bytes(pair).to_f32())),
+        _ => None,
+    }
+}
+
+/// Writes an adapter folder that PEFT loads: f32, the scale absorbed into `B`, every value on the
+/// 16-bit grid, `lora_alpha = r`, so that the file is number for number what is committed.
+/// `base` is written as `base_model_name_or_path`; `linear` lists all linear sites of the network.
+///
+/// # Errors
+/// A factor that does not fit the grid; the file system's.
+pub fn save(folder: &Path, adapter: &Adapter, base: &str, linear: &[String]) -> Result<(), PeftError> {
+    let factors = folder.join(FACTORS);
+    let adapter = adapter.on_grid().map_err(|error| malformed(&factors, error.to_string()))?;
+    let rank = adapter.sites.values().next().map_or(0, |factors| factors.rank);
+    let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    let named: Vec<(String, Vec<usize>, Vec<u8>)> = adapter
+        .sites
+        .iter()
+        .flat_map(|(site, f)| {
+            let name = |half: &str| format!("base_model.model.{site}.lora_{half}.weight");
+            [(name("A"), vec![f.rank, f.d_in], bytes(&f.a)), (name("B"), vec![f.d_out, f.rank], bytes(&f.b))]
+        })
+        .collect();
+    let views = named.iter().map(|(name, shape, data)| {
+        (name, TensorView::new(Dtype::F32, shape.clone(), data).expect("shape and bytes come from one matrix"))
+    });
+    let format = [("format".to_owned(), "pt".to_owned())].into();
+    let file = safetensors::serialize(views, Some(format)).map_err(|error| malformed(&factors, error.to_string()))?;
+
+    // The keys that PEFT 0.11 knew: an older reader warns about any it does not.
+    let config = json!({
+        "alpha_pattern": {},
+        "auto_mapping": null,
+        "base_model_name_or_path": base,
+        "bias": "none",
+        "fan_in_fan_out": false,
+        "inference_mode": true,
+        "init_lora_weights": true,
+        "layer_replication": null,
+        "layers_pattern": null,
+        "layers_to_transform": null,
+        "loftq_config": {},
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "megatron_config": null,
+        "megatron_core": "megatron.core",
+        "modules_to_save": null,
+        "peft_type": "LORA",
+        "r": rank,
+        "rank_pattern": {},
+        "revision": null,
+        "target_modules": target_modules(&adapter, linear),
+        "task_type": "CAUSAL_LM",
+        "use_dora": false,
+        "use_rslora": false,
+    });
+    let text = serde_json::to_string_pretty(&config).expect("a JSON value has a text") + "\n";
+    std::fs::create_dir_all(folder).map_err(|error| PeftError::Io { path: folder.to_owned(), error })?;
+    write(&factors, &file)?;
+    write(&folder.join(CONFIG), text.as_bytes())
+}
+
+/// Last parts of the sites' names where these name exactly the adapted sites, else full names.
+fn target_modules(adapter: &Adapter, linear: &[String]) -> Vec<String> {
+    let last = |site: &str| site.rsplit('.').next().unwrap_or(site).to_owned();
+    let mut short: Vec<String> = adapter.sites.keys().map(|site| last(site)).collect();
+    short.sort();
+    short.dedup();
+    let exact = linear.iter().all(|site| adapter.sites.contains_key(site) || !short.contains(&last(site)));
+    if exact { short } else { adapter.sites.keys().cloned().collect() }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, PeftError> {
+    std::fs::read(path).map_err(|error| PeftError::Io { path: path.to_owned(), error })
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), PeftError> {
+    atomic::write(path, bytes).map_err(|error| PeftError::Io { path: path.to_owned(), error })
+}
+
+fn malformed(path: &Path, message: String) -> PeftError {
+    PeftError::Malformed { path: path.to_owned(), message }
+}

@@ -1,0 +1,48 @@
+//! The boundary between the host of a training run and a task.
+//!
+//! The host owns what must be reproducible: seed, row order, optimiser, schedule, checkpoints,
+//! files. A session owns what a row means and what its loss is.
+
+use candle_core::Tensor;
+
+/// Whatever a task could not do.
+pub type TaskError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Named figures, in a fixed order.
+pub type Metrics = Vec<(&'static str, f64)>;
+
+/// The loss of one batch.
+#[derive(Debug)]
+pub struct Loss {
+    /// Sum over the batch's items (not their mean), a scalar that can be differentiated.
+    pub sum: Tensor,
+    /// Sums over the batch's rows of what is reported beside the loss.
+    pub metrics: Metrics,
+}
+
+/// A task opened on its rows and model.
+pub trait Session {
+    /// Number of rows.
+    fn rows(&self) -> usize;
+
+    /// Items in a row: what the loss is a mean over (scored tokens, pairs).
+    fn items(&self, row: usize) -> usize;
+
+    /// Tokens a row occupies, for throughput.
+    fn tokens(&self, row: usize) -> usize;
+
+    /// What is trained: variables by name, in name order.
+    fn parameters(&self) -> Vec<(String, Tensor)>;
+
+    /// The loss of some rows, computed together.
+    ///
+    /// # Errors
+    /// The device's.
+    fn loss(&self, rows: &[usize]) -> Result<Loss, TaskError>;
+
+    /// Figures on the held-out rows; none without such rows.
+    ///
+    /// # Errors
+    /// The device's.
+    fn evaluate(&self) -> Result<Metrics, TaskError>;
+}

@@ -1,0 +1,133 @@
+//! The command line: what may be typed, and how an outcome becomes output and an exit code.
+//! Data goes to stdout, everything else to stderr.
+
+pub mod printer;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use self::printer::Printer;
+use crate::commands::{self, Outcome};
+
+/// Verifiable LoRA and DPO fine-tuning.
+#[derive(Parser)]
+#[command(name = "ftk", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Args)]
+struct Global {
+    /// Print one JSON object (for train: one a step) on stdout
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print nothing on stderr but errors
+    #[arg(long, global = true)]
+    quiet: bool,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Train an adapter, or a base, from a recipe
+    Train(Train),
+    /// Continue a prompt greedily
+    Generate(Generate),
+    /// Logits of token ids, from and to safetensors files
+    Logits(Logits),
+}
+
+#[derive(Args)]
+struct Train {
+    /// Recipe file (TOML)
+    #[arg(long)]
+    recipe: PathBuf,
+    /// Folder for adapter, metrics and checkpoint, instead of the recipe's
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Go on from the checkpoint in the folder, if there is one
+    #[arg(long)]
+    resume: bool,
+}
+
+#[derive(Args)]
+struct Model {
+    /// Base model: a Hugging Face folder, a GGUF file, or `village`
+    #[arg(long)]
+    base: PathBuf,
+    /// PEFT adapter folder
+    #[arg(long)]
+    adapter: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Prompt {
+    /// What to continue: a user message where the base has a chat template, else plain text
+    #[arg(long)]
+    prompt: String,
+    /// Take the prompt as plain text even where there is a chat template
+    #[arg(long)]
+    raw: bool,
+    /// Most tokens to generate
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    max_tokens: u32,
+}
+
+#[derive(Args)]
+struct Generate {
+    #[command(flatten)]
+    model: Model,
+    #[command(flatten)]
+    prompt: Prompt,
+}
+
+#[derive(Args)]
+struct Logits {
+    #[command(flatten)]
+    model: Model,
+    /// Safetensors file with `input_ids`, i64 (batch, seq)
+    #[arg(long)]
+    ids: PathBuf,
+    /// Safetensors file to write: `logits`, f32 (batch, seq, vocab)
+    #[arg(long)]
+    out: PathBuf,
+}
+
+/// Runs the command that was typed.
+pub fn main() -> ExitCode {
+    let Cli { global: Global { json, quiet }, verb } = Cli::parse();
+    let printer = Printer::new(json, quiet);
+    match run(verb, &printer) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::No) => ExitCode::from(1),
+        Ok(Outcome::Undecided) => ExitCode::from(2),
+        Err(error) => {
+            printer.error(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(verb: Verb, printer: &Printer) -> anyhow::Result<Outcome> {
+    match verb {
+        Verb::Train(Train { recipe, out, resume }) => {
+            commands::train::run(&commands::train::Settings { recipe, out, resume }, printer)
+        }
+        Verb::Generate(Generate { model: Model { base, adapter }, prompt }) => {
+            let question = question(prompt);
+            commands::generate::run(&commands::generate::Settings { base, adapter, question }, printer)
+        }
+        Verb::Logits(Logits { model: Model { base, adapter }, ids, out }) => {
+            commands::logits::run(&commands::logits::Settings { base, adapter, ids, out }, printer)
+        }
+    }
+}
+
+fn question(prompt: Prompt) -> commands::Question {
+    let Prompt { prompt, raw, max_tokens } = prompt;
+    commands::Question { prompt, raw, max_tokens: max_tokens as usize }
+}

@@ -1,0 +1,101 @@
+//! One file a verb. Plain values in, an outcome out; here the parts that do not know each other meet.
+
+pub mod generate;
+pub mod logits;
+pub mod train;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use candle_core::Device;
+use ftk_adapters::lora::Adapter;
+use ftk_adapters::peft;
+use ftk_adapters::sites::Role;
+use ftk_adapters::train::LoraTensors;
+
+use crate::models::{Message, Model, Source};
+use crate::text::encode::Encoder;
+use crate::text::rows::Text;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, or: yes.
+    Done,
+    /// The answer is no.
+    No,
+    /// It could not be told.
+    Undecided,
+}
+
+/// An error that says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Advice {
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+impl Advice {
+    fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: hint.into() }
+    }
+}
+
+/// A prompt and how much of an answer is wanted.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The text.
+    pub prompt: String,
+    /// Taken as it is, not as a user's message.
+    pub raw: bool,
+    /// Most tokens of the answer.
+    pub max_tokens: usize,
+}
+
+impl Question {
+    /// The prompt's token ids.
+    fn ids(&self, source: &Source) -> Result<Vec<u32>> {
+        let chat = !self.raw && source.chat_template().is_ok();
+        let text = if chat {
+            Text::Chat(vec![Message { role: "user".to_owned(), content: self.prompt.clone() }])
+        } else {
+            Text::Plain(self.prompt.clone())
+        };
+        let ids = Encoder::prompt(source, &text)?;
+        if ids.is_empty() {
+            return Err(Advice::new("the prompt has no tokens", "give --prompt some text").into());
+        }
+        Ok(ids)
+    }
+}
+
+/// A base with its weights on the CPU, and an adapter if one was named.
+fn load(base: &Path, adapter: Option<&Path>) -> Result<(Model, Option<Adapter>)> {
+    let source = Source::open(base)?;
+    let adapter = adapter.map(|folder| fitting(&source, folder)).transpose()?;
+    let weights = source.weights(&Device::Cpu)?;
+    Ok((Model { source, weights }, adapter))
+}
+
+/// The adapter in a folder, if it fits the base.
+fn fitting(source: &Source, folder: &Path) -> Result<Adapter> {
+    let adapter = peft::load(folder)?;
+    let shapes = source.network().shapes();
+    let sites = source.network().sites();
+    for (name, factors) in &adapter.sites {
+        let site = sites.iter().find(|site| site.name == *name && matches!(site.role, Role::Linear | Role::Head));
+        let shape = site.and_then(|site| shapes.get(&format!("{}.weight", site.weight)));
+        if shape.is_none_or(|shape| *shape != [factors.d_out, factors.d_in]) {
+            let message = format!("{}: does not fit the base: {name}", folder.display());
+            return Err(Advice::new(message, "give the base this adapter was trained on").into());
+        }
+    }
+    Ok(adapter)
+}
+
+fn frozen(adapter: Option<&Adapter>) -> Result<Option<LoraTensors>> {
+    adapter.map(|adapter| LoraTensors::frozen(adapter, &Device::Cpu)).transpose().context("cannot place the adapter")
+}

@@ -1,0 +1,266 @@
+//! The host of a training run: row order, accumulation, optimiser, schedule, metrics, checkpoints.
+//! What a row means and what its loss is, the session knows.
+//!
+//! Same recipe, seed and machine give the same bytes: the row order is a function of seed and
+//! epoch, sums run in one order, `metrics.jsonl` holds no time, and a run that was stopped anywhere
+//! goes on from its last checkpoint as if it had never been.
+
+mod checkpoint;
+mod optimiser;
+mod order;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use candle_core::Tensor;
+use ftk_recipes::{Metrics, Optim, Run, Schedule, Session, TaskError};
+use serde_json::{Map, Value, json};
+
+use self::checkpoint::Checkpoint;
+use self::optimiser::AdamW;
+
+/// File name of the figures of each step.
+pub const METRICS: &str = "metrics.jsonl";
+
+/// What can go wrong in a run.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The task failed.
+    #[error("step {step}: {error}")]
+    Task {
+        /// Optimiser step, from 1.
+        step: usize,
+        /// What it said.
+        error: TaskError,
+    },
+    /// Loss or gradient left the numbers.
+    #[error("step {step}: {what} is not finite")]
+    NotFinite {
+        /// Optimiser step, from 1.
+        step: usize,
+        /// Loss or gradient.
+        what: &'static str,
+    },
+    /// A parameter that nothing depends on.
+    #[error("no gradient reaches {0}")]
+    NoGradient(String),
+    /// There is nothing to train on.
+    #[error("no row has a scored token or pair")]
+    Empty,
+    /// The run folder holds a run already.
+    #[error("{}: holds a run that reached step {step}", path.display())]
+    Occupied {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Its step.
+        step: usize,
+    },
+    /// A checkpoint of a different run.
+    #[error("{}: was made by a different recipe, data or base", .0.display())]
+    Different(PathBuf),
+    /// A checkpoint that cannot be read.
+    #[error("{}: {message}", path.display())]
+    Checkpoint {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// The file system refused.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The refusal.
+        error: io::Error,
+    },
+    /// The device failed.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+impl TrainError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NotFinite { .. } => Some("lower optim.lr, or set optim.max_grad_norm"),
+            Self::Occupied { .. } => Some("continue it with --resume, or choose another folder with --out"),
+            Self::Different(_) => Some("choose another folder with --out"),
+            Self::Empty => Some("rows cut by data.max_length keep no answer; raise it, or look at the rows"),
+            _ => None,
+        }
+    }
+}
+
+/// What to do when the run folder holds a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Refuse.
+    Fresh,
+    /// Go on from it; start afresh where there is none.
+    Resume,
+}
+
+/// The figures of one step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// Optimiser step, from 1.
+    pub step: usize,
+    /// Steps of the whole run.
+    pub steps: usize,
+    /// Mean loss over the step's items, before its update.
+    pub loss: f64,
+    /// Tokens computed in this step.
+    pub tokens: usize,
+    /// Everything, as written to `metrics.jsonl`.
+    pub record: Map<String, Value>,
+}
+
+/// Runs a session to its end. `identity` names recipe, data and base: a checkpoint of another
+/// identity is refused.
+///
+/// # Errors
+/// See [`TrainError`]; checkpoints written so far stay.
+pub fn run(
+    session: &dyn Session,
+    optim: &Optim,
+    run: &Run,
+    identity: [u8; 32],
+    start: Start,
+    mut on_step: impl FnMut(&Step),
+) -> Result<(), TrainError> {
+    let rows: Vec<usize> = (0..session.rows()).filter(|&row| session.items(row) > 0).collect();
+    if rows.is_empty() {
+        return Err(TrainError::Empty);
+    }
+    let parameters = session.parameters();
+    let mut optimiser = AdamW::new(&parameters, optim)?;
+    let path = run.out.join(checkpoint::FILE);
+    let (mut done, mut written) = (0, 0);
+    if let Some(found) = Checkpoint::read(&path)? {
+        if start == Start::Fresh {
+            return Err(TrainError::Occupied { path, step: found.step });
+        }
+        if found.identity != identity {
+            return Err(TrainError::Different(path));
+        }
+        (done, written) = (found.step, found.metrics_bytes);
+        optimiser.restore(found, &path)?;
+    }
+    let order = order::Order::new(rows, run);
+    let mut metrics = Log::open(&run.out.join(METRICS), written)?;
+    for step in done..order.steps() {
+        let (loss, gradients, mut figures, tokens) = accumulate(session, &parameters, &order.batches(step), step + 1)?;
+        let lr = optim.lr * rate(optim, step, order.steps());
+        let norm = optimiser.step(&gradients, lr)?;
+        if !norm.is_finite() {
+            return Err(TrainError::NotFinite { step: step + 1, what: "the gradient" });
+        }
+        let last = step + 1 == order.steps();
+        if last || (run.eval_every > 0 && (step + 1) % run.eval_every == 0) {
+            figures.extend(session.evaluate().map_err(|error| TrainError::Task { step: step + 1, error })?);
+        }
+        let mut record = Map::new();
+        record.insert("step".into(), json!(step + 1));
+        record.insert("epoch".into(), json!(order.epoch_after(step)));
+        record.insert("loss".into(), json!(loss));
+        record.insert("grad_norm".into(), json!(norm));
+        record.insert("learning_rate".into(), json!(lr));
+        record.extend(figures.into_iter().map(|(name, value)| (name.to_owned(), json!(value))));
+        metrics.append(&record)?;
+        if last || (run.save_every > 0 && (step + 1) % run.save_every == 0) {
+            optimiser.checkpoint(step + 1, identity, metrics.bytes).write(&path)?;
+        }
+        on_step(&Step { step: step + 1, steps: order.steps(), loss, tokens, record });
+    }
+    Ok(())
+}
+
+/// Whether the folder holds a run that reached its end or a checkpoint on the way.
+pub fn holds_run(out: &Path) -> bool {
+    out.join(checkpoint::FILE).exists()
+}
+
+/// Mean loss over all items of the step, its gradient by parameter, metrics as means over rows, tokens.
+type Accumulated = (f64, Vec<Vec<f32>>, Metrics, usize);
+
+fn accumulate(
+    session: &dyn Session,
+    parameters: &[(String, Tensor)],
+    batches: &[Vec<usize>],
+    step: usize,
+) -> Result<Accumulated, TrainError> {
+    let all = || batches.iter().flatten();
+    let items: usize = all().map(|&row| session.items(row)).sum();
+    let mut gradients: Vec<Vec<f32>> = parameters.iter().map(|(_, p)| vec![0.0; p.elem_count()]).collect();
+    let (mut loss, mut metrics) = (0.0, Metrics::new());
+    for batch in batches {
+        let result = session.loss(batch).map_err(|error| TrainError::Task { step, error })?;
+        // Every item of the step weighs the same, however the rows fall into batches.
+        let share = (result.sum / items as f64)?;
+        loss += f64::from(share.to_scalar::<f32>()?);
+        if !loss.is_finite() {
+            return Err(TrainError::NotFinite { step, what: "the loss" });
+        }
+        let store = share.backward()?;
+        for ((name, parameter), sum) in parameters.iter().zip(&mut gradients) {
+            let gradient = store.get(parameter).ok_or_else(|| TrainError::NoGradient(name.clone()))?;
+            let gradient = gradient.flatten_all()?.to_vec1::<f32>()?;
+            sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
+        }
+        for (index, (name, value)) in result.metrics.into_iter().enumerate() {
+            match metrics.get_mut(index) {
+                Some((_, sum)) => *sum += value,
+                None => metrics.push((name, value)),
+            }
+        }
+    }
+    let rows = all().count() as f64;
+    metrics.iter_mut().for_each(|(_, sum)| *sum /= rows);
+    Ok((loss, gradients, metrics, all().map(|&row| session.tokens(row)).sum()))
+}
+
+/// Share of the peak learning rate at a step counted from 0.
+fn rate(optim: &Optim, step: usize, steps: usize) -> f64 {
+    let warmup = optim.warmup_steps;
+    if step < warmup {
+        return step as f64 / warmup as f64;
+    }
+    let left = (steps - step) as f64 / (steps - warmup).max(1) as f64;
+    match optim.schedule {
+        Schedule::Linear => left,
+        Schedule::Cosine => 0.5 * (1.0 - (std::f64::consts::PI * left).cos()),
+        Schedule::Constant => 1.0,
+    }
+}
+
+/// `metrics.jsonl`: one object a line.
+struct Log {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+}
+
+impl Log {
+    /// Opens the file for appending after its first `keep` bytes; what a stopped run wrote beyond
+    /// its last checkpoint goes.
+    fn open(path: &Path, keep: u64) -> Result<Self, TrainError> {
+        let io = |error| TrainError::Io { path: path.to_owned(), error };
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(io)?;
+        }
+        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(io)?;
+        file.set_len(keep).map_err(io)?;
+        file.seek(SeekFrom::End(0)).map_err(io)?;
+        Ok(Self { path: path.to_owned(), file, bytes: keep })
+    }
+
+    fn append(&mut self, record: &Map<String, Value>) -> Result<(), TrainError> {
+        let line = serde_json::to_string(record).expect("numbers have a text") + "\n";
+        let io = |error| TrainError::Io { path: self.path.clone(), error };
+        self.file.write_all(line.as_bytes()).and_then(|()| self.file.flush()).map_err(io)?;
+        self.bytes += line.len() as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! The checkpoint: one safetensors file, replaced as a whole, with parameters and moments in f32.
+//! Row order and random numbers are functions of seed and step and need no state.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use ftk_adapters::atomic;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use super::TrainError;
+
+/// File name in the run folder.
+pub(super) const FILE: &str = "checkpoint.safetensors";
+
+/// One parameter with its two moments.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Slot {
+    pub(super) name: String,
+    pub(super) value: Vec<f32>,
+    pub(super) first: Vec<f32>,
+    pub(super) second: Vec<f32>,
+}
+
+/// A run after a number of steps.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Checkpoint {
+    /// Steps done.
+    pub(super) step: usize,
+    /// Digest of recipe, data and base.
+    pub(super) identity: [u8; 32],
+    /// Length of the metrics file at this step.
+    pub(super) metrics_bytes: u64,
+    /// Parameters in name order.
+    pub(super) slots: Vec<Slot>,
+}
+
+/// Entry of the file's metadata that holds [`About`].
+const ENTRY: &str = "ftk";
+
+/// What the file says beside its tensors.
+#[derive(Serialize, Deserialize)]
+struct About {
+    step: usize,
+    identity: String,
+    metrics_bytes: u64,
+}
+
+const PARTS: [&str; 3] = ["value", "first", "second"];
+
+impl Checkpoint {
+    pub(super) fn write(&self, path: &Path) -> Result<(), TrainError> {
+        let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let parts = |slot: &Slot| {
+            let values = [&slot.value, &slot.first, &slot.second].map(|values| (values.len(), bytes(values)));
+            PARTS.map(|part| format!("{part}/{}", slot.name)).into_iter().zip(values).collect::<Vec<_>>()
+        };
+        let named: Vec<(String, (usize, Vec<u8>))> = self.slots.iter().flat_map(parts).collect();
+        let views = named.iter().map(|(name, (length, data))| {
+            (name, TensorView::new(Dtype::F32, vec![*length], data).expect("length and bytes come from one vector"))
+        });
+        // One entry: several would be written in random order.
+        let identity = blake3::Hash::from(self.identity).to_hex().to_string();
+        let about = About { step: self.step, identity, metrics_bytes: self.metrics_bytes };
+        let about = serde_json::to_string(&about).expect("numbers and text serialise");
+        let about = HashMap::from([(ENTRY.to_owned(), about)]);
+        let file = safetensors::serialize(views, Some(about)).map_err(|error| unreadable(path, error))?;
+        atomic::write(path, &file).map_err(|error| TrainError::Io { path: path.to_owned(), error })
+    }
+
+    /// The checkpoint at `path`, if there is one.
+    pub(super) fn read(path: &Path) -> Result<Option<Self>, TrainError> {
+        let bytes = match std::fs::read(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(TrainError::Io { path: path.to_owned(), error }),
+            Ok(bytes) => bytes,
+        };
+        let bad = |message: &str| unreadable(path, message);
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| unreadable(path, error))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| unreadable(path, error))?;
+        let entry = header.metadata().as_ref().and_then(|metadata| metadata.get(ENTRY));
+        let about: About = serde_json::from_str(entry.ok_or_else(|| bad("is no checkpoint"))?)
+            .map_err(|error| unreadable(path, error))?;
+        let identity = blake3::Hash::from_hex(about.identity).map_err(|error| unreadable(path, error))?;
+        let values = |part: &str, name: &str| {
+            let view = file.tensor(&format!("{part}/{name}")).map_err(|error| unreadable(path, error))?;
+            if view.dtype() != Dtype::F32 {
+                return Err(bad("holds values other than f32"));
+            }
+            Ok(view.data().as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect::<Vec<f32>>())
+        };
+        let mut names: Vec<&str> = file.names().into_iter().filter_map(|name| name.strip_prefix("value/")).collect();
+        names.sort_unstable();
+        let slot = |name: &str| {
+            let [value, first, second] = PARTS.map(|part| values(part, name));
+            let slot = Slot { name: name.to_owned(), value: value?, first: first?, second: second? };
+            let whole = slot.value.len() == slot.first.len() && slot.value.len() == slot.second.len();
+            if whole { Ok(slot) } else { Err(bad("holds moments of another length than their values")) }
+        };
+        Ok(Some(Self {
+            step: about.step,
+            identity: *identity.as_bytes(),
+            metrics_bytes: about.metrics_bytes,
+            slots: names.into_iter().map(slot).collect::<Result<_, _>>()?,
+        }))
+    }
+}
+
+fn unreadable(path: &Path, message: impl ToString) -> TrainError {
+    TrainError::Checkpoint { path: path.to_owned(), message: message.to_string() }
+}

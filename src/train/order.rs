@@ -1,0 +1,61 @@
+//! Which rows make which step: a function of seed and step, so that nothing needs to be remembered.
+
+use ftk_recipes::Run;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+/// The order of a run's rows.
+pub(super) struct Order {
+    rows: Vec<usize>,
+    batch: usize,
+    /// Rows of one step.
+    window: usize,
+    steps: usize,
+    shuffle: Option<u64>,
+}
+
+impl Order {
+    pub(super) fn new(rows: Vec<usize>, run: &Run) -> Self {
+        let window = run.batch * run.accumulate;
+        let per_epoch = rows.len().div_ceil(window);
+        let steps = run.steps.unwrap_or_else(|| (run.epochs * per_epoch as f64).ceil() as usize);
+        Self { rows, batch: run.batch, window, steps, shuffle: run.shuffle.then_some(run.seed) }
+    }
+
+    /// Steps of the run.
+    pub(super) fn steps(&self) -> usize {
+        self.steps
+    }
+
+    fn per_epoch(&self) -> usize {
+        self.rows.len().div_ceil(self.window)
+    }
+
+    /// Epochs done after a step counted from 0.
+    pub(super) fn epoch_after(&self, step: usize) -> f64 {
+        (step + 1) as f64 / self.per_epoch() as f64
+    }
+
+    /// The batches of a step counted from 0. The last step of an epoch may be smaller.
+    pub(super) fn batches(&self, step: usize) -> Vec<Vec<usize>> {
+        let (epoch, window) = (step / self.per_epoch(), step % self.per_epoch());
+        let rows = self.epoch(epoch as u64);
+        let end = rows.len().min((window + 1) * self.window);
+        rows[window * self.window..end].chunks(self.batch).map(<[usize]>::to_vec).collect()
+    }
+
+    fn epoch(&self, epoch: u64) -> Vec<usize> {
+        let mut rows = self.rows.clone();
+        let Some(seed) = self.shuffle else { return rows };
+        let key = blake3::Hasher::new_derive_key("ftk row order")
+            .update(&seed.to_le_bytes())
+            .update(&epoch.to_le_bytes())
+            .finalize();
+        let mut rng = ChaCha8Rng::from_seed(*key.as_bytes());
+        // Fisher and Yates; a 64-bit draw makes the bias of the remainder negligible.
+        for last in (1..rows.len()).rev() {
+            rows.swap(last, (rng.next_u64() % (last as u64 + 1)) as usize);
+        }
+        rows
+    }
+}

@@ -1,0 +1,197 @@
+//! Numbers against PEFT and TRL (`tests/fixtures/README.md`).
+
+use std::path::Path;
+
+use candle_core::Device;
+use ftk::models::Source;
+use ftk_adapters::peft;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::Value;
+
+use crate::run::{fixture, ftk, succeed};
+
+fn floats(path: &Path, name: &str) -> Vec<f32> {
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensor = file.tensor(name).unwrap();
+    assert_eq!(tensor.dtype(), Dtype::F32);
+    tensor.data().as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect()
+}
+
+fn largest_difference(ours: &[f32], theirs: &[f32]) -> f32 {
+    assert_eq!(ours.len(), theirs.len());
+    ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn logits_equal_those_of_transformers_and_peft() {
+    let folder = tempfile::tempdir().unwrap();
+    let (micro, out) = (fixture("micro-llama"), folder.path().join("logits.safetensors"));
+    let base = micro.join("base");
+    let reference = micro.join("logits.safetensors");
+    for (adapter, name) in [(None, "base_logits"), (Some("adapter"), "adapted_logits")] {
+        let mut command = ftk(&["logits", "--base", base.to_str().unwrap()]);
+        command.arg("--ids").arg(&reference).arg("--out").arg(&out);
+        if let Some(adapter) = adapter {
+            command.arg("--adapter").arg(micro.join(adapter));
+        }
+        succeed(&mut command);
+        let difference = largest_difference(&floats(&out, "logits"), &floats(&reference, name));
+        assert!(difference < 1e-4, "{name}: {difference}");
+    }
+}
+
+/// The reference runs' optimiser: no clipping, constant rate.
+const OPTIM: &str = "[optim]\nlr = 1e-3\nweight_decay = 0.01\nmax_grad_norm = 0.0\nschedule = \"constant\"\n";
+
+/// Trains on the rows in their order and gives the figures of each step.
+fn train(folder: &Path, task: &str, start: &str, extra: &str, rows: &[Value]) -> Vec<Value> {
+    let micro = fixture("micro-llama");
+    let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
+    std::fs::write(folder.join("rows.jsonl"), lines.join("\n")).unwrap();
+    let recipe = format!(
+        "task = \"{task}\"\n[base]\nmodel = {:?}\n[data]\ntrain = \"rows.jsonl\"\n[lora]\nstart = {:?}\n{OPTIM}\
+         [run]\nout = \"out\"\nbatch = 2\nsteps = 10\nshuffle = false\n{extra}",
+        micro.join("base"),
+        micro.join(start),
+    );
+    std::fs::write(folder.join("recipe.toml"), recipe).unwrap();
+    let stdout = succeed(ftk(&["train", "--json", "--recipe"]).arg(folder.join("recipe.toml")));
+    stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn near(ours: &Value, theirs: &Value, tolerance: f64, what: &str) {
+    let (a, b) = (ours.as_f64().unwrap(), theirs.as_f64().unwrap());
+    assert!((a - b).abs() < tolerance, "{what}: {a} against {b}");
+}
+
+fn steps(file: &str, run: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(fixture("micro-llama").join(file)).unwrap();
+    let json: Value = serde_json::from_str(&text).unwrap();
+    json["runs"][run]["steps"].as_array().unwrap().clone()
+}
+
+/// Ids of a padded row without its padding.
+fn unpadded(row: &Value, mask: &Value) -> Vec<Value> {
+    let pairs = row.as_array().unwrap().iter().zip(mask.as_array().unwrap());
+    pairs.filter(|(_, seen)| seen.as_i64() == Some(1)).map(|(id, _)| id.clone()).collect()
+}
+
+#[test]
+fn sft_steps_equal_those_of_trl() {
+    for run in ["full", "repeat", "padded"] {
+        let folder = tempfile::tempdir().unwrap();
+        let reference = steps("sft.json", run);
+        let row = |step: &Value, index: usize| {
+            let mask = &step["attention_mask"][index];
+            serde_json::json!({
+                "input_ids": unpadded(&step["input_ids"][index], mask),
+                "labels": unpadded(&step["labels"][index], mask),
+            })
+        };
+        let rows: Vec<Value> = reference.iter().flat_map(|step| [row(step, 0), row(step, 1)]).collect();
+        let ours = train(folder.path(), "sft", "adapter_init", "", &rows);
+        assert_eq!(ours.len(), 10);
+        for (index, (ours, theirs)) in ours.iter().zip(&reference).enumerate() {
+            near(&ours["loss"], &theirs["loss"], 1e-4, &format!("{run} step {index} loss"));
+            near(&ours["grad_norm"], &theirs["grad_norm"], 1e-3, &format!("{run} step {index} grad_norm"));
+        }
+        if run == "full" {
+            near_adapter(&folder.path().join("out"), "sft_final");
+        }
+    }
+}
+
+#[test]
+fn dpo_steps_equal_those_of_trl() {
+    let runs = [
+        ("from_init", "adapter_init", ""),
+        ("from_adapter", "adapter", ""),
+        ("from_adapter_ref_copy", "adapter", "[dpo]\nreference = \"start\"\n"),
+    ];
+    for (run, start, extra) in runs {
+        let folder = tempfile::tempdir().unwrap();
+        let reference = steps("dpo.json", run);
+        let rows: Vec<Value> = reference.iter().flat_map(|step| step["pairs"].as_array().unwrap().clone()).collect();
+        let ours = train(folder.path(), "dpo", start, extra, &rows);
+        assert_eq!(ours.len(), 10);
+        for (index, (ours, theirs)) in ours.iter().zip(&reference).enumerate() {
+            let what = |key: &str| format!("{run} step {index} {key}");
+            for key in ["loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"] {
+                near(&ours[key], &theirs[key], 1e-4, &what(key));
+            }
+            for key in ["grad_norm", "logps/chosen", "logps/rejected"] {
+                near(&ours[key], &theirs[key], 1e-3, &what(key));
+            }
+        }
+        if run == "from_init" {
+            near_adapter(&folder.path().join("out"), "dpo_final");
+        }
+    }
+}
+
+/// The exported adapter computes what the reference's does: its factors lie on the grid, so its
+/// products are compared, and may differ by what rounding both factors makes of them.
+fn near_adapter(ours: &Path, theirs: &str) {
+    let (ours, theirs) = (peft::load(ours).unwrap(), peft::load(&fixture("micro-llama").join(theirs)).unwrap());
+    assert!(ours.sites.keys().eq(theirs.sites.keys()));
+    for (site, theirs) in &theirs.sites {
+        let ours = &ours.sites[site];
+        assert_eq!(ours.scale, 1.0);
+        assert!(largest_difference(&ours.a, &theirs.a) < 1e-4, "{site} A");
+        let absorbed: Vec<f32> = theirs.b.iter().map(|b| b * theirs.scale).collect();
+        assert!(largest_difference(&ours.b, &absorbed) < 1e-4, "{site} B");
+    }
+}
+
+#[test]
+fn both_dialects_of_the_configuration_are_one_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = fixture("micro-llama/base");
+    std::fs::copy(base.join("model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+    std::fs::copy(base.join("config.v4.json"), folder.path().join("config.json")).unwrap();
+    let (new, old) = (Source::open(&base).unwrap(), Source::open(folder.path()).unwrap());
+    assert_eq!(new.network(), old.network());
+    let (a, b) = (new.weights(&Device::Cpu).unwrap(), old.weights(&Device::Cpu).unwrap());
+    assert_eq!(new.digest(&a).unwrap(), old.digest(&b).unwrap());
+}
+
+/// The format PEFT writes is the format we write: same tensor names, shapes, types and metadata.
+#[test]
+fn exported_files_have_the_keys_of_peft() {
+    let micro = fixture("micro-llama");
+    let folder = tempfile::tempdir().unwrap();
+    let adapter = peft::load(&micro.join("adapter")).unwrap();
+    let source = Source::open(&micro.join("base")).unwrap();
+    let linear: Vec<String> = source.network().sites().into_iter().map(|site| site.name).collect();
+    peft::save(folder.path(), &adapter, "../base", &linear).unwrap();
+
+    let (ours, theirs) = (folder.path().join(peft::FACTORS), micro.join("adapter").join(peft::FACTORS));
+    let (ours, theirs) = (std::fs::read(ours).unwrap(), std::fs::read(theirs).unwrap());
+    let list = |bytes: &[u8]| {
+        let file = SafeTensors::deserialize(bytes).unwrap();
+        let about = |(name, view): (String, TensorView<'_>)| (name, view.shape().to_vec(), view.dtype());
+        let mut tensors: Vec<_> = file.tensors().into_iter().map(about).collect();
+        tensors.sort_by(|a, b| a.0.cmp(&b.0));
+        let (_, header) = SafeTensors::read_metadata(bytes).unwrap();
+        (tensors, header.metadata().clone())
+    };
+    assert_eq!(list(&ours), list(&theirs));
+
+    let config = |path: &Path| -> Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
+    let (ours, theirs) = (config(&folder.path().join(peft::CONFIG)), config(&micro.join("adapter").join(peft::CONFIG)));
+    for (key, value) in ours.as_object().unwrap() {
+        match key.as_str() {
+            // Absorbed into B.
+            "lora_alpha" => assert_eq!(*value, ours["r"]),
+            // PEFT's order is that of a set.
+            "target_modules" => {
+                let mut theirs: Vec<_> = theirs[key].as_array().unwrap().clone();
+                theirs.sort_by_key(Value::to_string);
+                assert_eq!(*value, Value::from(theirs));
+            }
+            _ => assert_eq!(*value, theirs[key], "{key}"),
+        }
+    }
+}

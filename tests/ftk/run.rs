@@ -1,0 +1,28 @@
+//! Running the command and looking at what it did.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A folder with data of the tests.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// The command, with arguments.
+pub fn ftk(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ftk"));
+    command.args(arguments);
+    command
+}
+
+/// Runs a command that must succeed, and gives its stdout.
+pub fn succeed(command: &mut Command) -> String {
+    let output = command.output().expect("ftk starts");
+    assert!(output.status.success(), "{command:?}\n{}", stderr(&output));
+    String::from_utf8(output.stdout).expect("stdout is text")
+}
+
+/// The stderr of a finished command.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
