@@ -5,6 +5,8 @@ mod error;
 mod recipe;
 mod session;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use error::RecipeError;
 pub use recipe::{
