@@ -39,3 +39,18 @@ pub enum TextError {
     #[error(transparent)]
     Model(#[from] ModelError),
 }
+
+impl TextError {
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io { .. } => Some("give the path of a file of JSON lines".to_owned()),
+            Self::Row { .. } | Self::NoRows(_) => Some(
+                "a row is a line with a JSON object: text, messages, prompt and completion, or input_ids for sft; \
+                 prompt, chosen and rejected, or prompt_ids, chosen_ids and rejected_ids for dpo"
+                    .to_owned(),
+            ),
+            Self::Model(error) => error.hint(),
+        }
+    }
+}

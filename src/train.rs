@@ -8,6 +8,8 @@
 mod checkpoint;
 mod optimiser;
 mod order;
+#[cfg(test)]
+mod tests;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -251,6 +253,11 @@ impl Log {
             std::fs::create_dir_all(folder).map_err(io)?;
         }
         let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(io)?;
+        let length = file.metadata().map_err(io)?.len();
+        if length < keep {
+            let message = format!("is shorter than its checkpoint says, {keep} bytes: {length}");
+            return Err(TrainError::Checkpoint { path: path.to_owned(), message });
+        }
         file.set_len(keep).map_err(io)?;
         file.seek(SeekFrom::End(0)).map_err(io)?;
         Ok(Self { path: path.to_owned(), file, bytes: keep })

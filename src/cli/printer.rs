@@ -3,11 +3,13 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+use ftk_adapters::peft::PeftError;
 use ftk_recipes::RecipeError;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use crate::models::ModelError;
+use crate::text::TextError;
 use crate::train::TrainError;
 
 /// Where a command's words go.
@@ -95,6 +97,12 @@ fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<ModelError>() {
         return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<TextError>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<PeftError>() {
+        return error.hint().map(str::to_owned);
     }
     if let Some(error) = error.downcast_ref::<TrainError>() {
         return error.hint().map(str::to_owned);

@@ -87,9 +87,12 @@ pub(super) fn train(recipe: &Recipe, source: &Source, start: Start, printer: &Pr
     let session = TextSession::new(source.network().clone(), weights, trained, frozen, dpo, rows);
 
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    let text = toml::to_string(recipe).context("cannot write the recipe down")?;
-    atomic::write(&out.join("recipe.toml"), text.as_bytes())
-        .with_context(|| format!("cannot write to {}", out.display()))?;
+    // A run that goes on has it; one that is refused must not replace it.
+    if !train::holds_run(out) {
+        let text = toml::to_string(recipe).context("cannot write the recipe down")?;
+        atomic::write(&out.join("recipe.toml"), text.as_bytes())
+            .with_context(|| format!("cannot write to {}", out.display()))?;
+    }
 
     let bar = printer.bar(0, "training");
     let began = Instant::now();
@@ -229,11 +232,14 @@ fn identity(recipe: &Recipe, base: &[u8; 32], begin: Option<&Adapter>) -> Result
     recipe.base.model = PathBuf::new();
     recipe.data.train = PathBuf::new();
     recipe.data.held_out = recipe.data.held_out.map(|_| PathBuf::new());
+    if let Some(lora) = &mut recipe.lora {
+        lora.start = lora.start.as_ref().map(|_| PathBuf::new());
+    }
     recipe.run.save_every = 0;
     let recipe = json!(recipe).to_string();
     hash.update(&(recipe.len() as u64).to_le_bytes()).update(recipe.as_bytes()).update(base);
     for (site, factors) in begin.iter().flat_map(|begin| &begin.sites) {
-        hash.update(site.as_bytes());
+        hash.update(site.as_bytes()).update(&factors.scale.to_le_bytes());
         for value in factors.a.iter().chain(&factors.b) {
             hash.update(&value.to_le_bytes());
         }

@@ -1,5 +1,10 @@
 //! Everything that runs the `ftk` command or the library as a whole, in one binary.
 
+mod architecture;
+mod errors;
+mod gradients;
+mod oracle;
 mod parity;
+mod resume;
 mod run;
 mod threads;

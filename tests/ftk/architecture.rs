@@ -1,0 +1,219 @@
+//! The rules of the workspace: which crate may know which, and which folder which.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A crate, the crates of ours it knows, crates it must never reach.
+type Rule = (&'static str, &'static [&'static str], &'static [&'static str]);
+
+/// What floats are computed with and read from.
+const FLOAT_SIDE: [&str; 5] = ["candle-core", "candle-nn", "candle-transformers", "safetensors", "tokenizers"];
+
+const CRATES: [Rule; 5] = [
+    ("ftk-kernels", &[], &["candle-core", "halo2_proofs", "clap"]),
+    ("ftk-adapters", &["ftk-kernels"], &["halo2_proofs", "pasta_curves", "clap"]),
+    ("ftk-recipes", &["ftk-adapters"], &["halo2_proofs", "pasta_curves", "clap"]),
+    ("ftk-circuits", &["ftk-kernels"], &["candle-core", "candle-nn", "safetensors", "tempfile", "clap"]),
+    ("ftk", &["ftk-adapters", "ftk-circuits", "ftk-kernels", "ftk-recipes"], &[]),
+];
+
+/// Normal and build dependencies of every crate of the resolved graph, by name.
+fn dependencies() -> (BTreeSet<String>, BTreeMap<String, BTreeSet<String>>) {
+    let manifest = Path::new(ROOT).join("Cargo.toml");
+    // Without a platform, crates of other systems would be asked for, which nobody has fetched.
+    let about = Command::new("rustc").arg("-vV").output().unwrap().stdout;
+    let about = String::from_utf8(about).unwrap();
+    let platform = about.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host");
+    let options = ["--offline", "--locked", "--filter-platform", platform].map(str::to_owned);
+    let metadata = MetadataCommand::new().manifest_path(manifest).other_options(options).exec().unwrap();
+    let names: BTreeMap<_, _> =
+        metadata.packages.iter().map(|package| (&package.id, package.name.to_string())).collect();
+    let ours = metadata.workspace_members.iter().map(|id| names[id].clone()).collect();
+    let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for node in &metadata.resolve.expect("metadata was asked for the graph").nodes {
+        // Two versions of one crate are one entry: what either reaches counts.
+        let known = graph.entry(names[&node.id].clone()).or_default();
+        let built_in = |kind: DependencyKind| matches!(kind, DependencyKind::Normal | DependencyKind::Build);
+        let dependencies = node.deps.iter().filter(|dep| dep.dep_kinds.iter().any(|kind| built_in(kind.kind)));
+        known.extend(dependencies.map(|dep| names[&dep.pkg].clone()));
+    }
+    (ours, graph)
+}
+
+#[test]
+fn crates_know_only_the_crates_below_them() {
+    let (ours, graph) = dependencies();
+    let ruled: BTreeSet<String> = CRATES.iter().map(|(name, ..)| (*name).to_owned()).collect();
+    assert_eq!(ours, ruled, "every crate of the workspace has a rule");
+    for (name, may_know, _) in CRATES {
+        let known: BTreeSet<&str> = graph[name].iter().filter(|dep| ours.contains(*dep)).map(String::as_str).collect();
+        let strangers: Vec<_> = known.difference(&may_know.iter().copied().collect()).copied().collect();
+        assert!(strangers.is_empty(), "{name} knows {strangers:?}");
+    }
+}
+
+#[test]
+fn crates_never_reach_what_they_must_not_know() {
+    let (_, graph) = dependencies();
+    for (name, _, never) in CRATES {
+        let mut reached = BTreeSet::from([name]);
+        let mut open = vec![name];
+        while let Some(next) = open.pop() {
+            for dependency in graph.get(next).into_iter().flatten() {
+                if reached.insert(dependency) {
+                    open.push(dependency);
+                }
+            }
+        }
+        let wrong: Vec<_> = never.iter().filter(|name| reached.contains(*name)).collect();
+        assert!(wrong.is_empty(), "{name} reaches {wrong:?}");
+        // A misspelt rule would hold for ever.
+        assert!(never.iter().all(|name| graph.contains_key(*name)), "{name}: {never:?}");
+    }
+}
+
+#[test]
+fn kernels_and_circuits_stay_clear_of_the_float_side() {
+    let (_, graph) = dependencies();
+    for name in ["ftk-kernels", "ftk-circuits"] {
+        let wrong: Vec<_> = FLOAT_SIDE.iter().filter(|dep| graph[name].contains(**dep)).collect();
+        assert!(wrong.is_empty(), "{name} knows {wrong:?}");
+    }
+}
+
+/// The Rust files of `src/` with their text, comments and strings taken out.
+fn sources() -> Vec<(PathBuf, String)> {
+    let src = Path::new(ROOT).join("src");
+    let (mut folders, mut files) = (vec![src.clone()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = code(&std::fs::read_to_string(&path).unwrap());
+                files.push((path.strip_prefix(&src).unwrap().to_owned(), text));
+            }
+        }
+    }
+    files.sort();
+    assert!(files.len() > 20, "the sources are looked for in the wrong place");
+    files
+}
+
+/// What of a file the compiler reads: lines without what follows `//`.
+fn code(text: &str) -> String {
+    let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The part of `src/` a file belongs to: its folder, or its own name if it stands beside that folder.
+fn part(path: &Path) -> String {
+    let first = path.components().next().unwrap().as_os_str().to_str().unwrap();
+    first.strip_suffix(".rs").unwrap_or(first).to_owned()
+}
+
+/// The parts of the crate that a file names: `crate::models`, `use crate::{models, text}`, and
+/// `super::` where that is the crate.
+fn named(path: &Path, text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let words = |text: &str| -> String { text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
+    let root = if path.components().count() == 1 { vec!["crate::", "super::"] } else { vec!["crate::"] };
+    for prefix in root {
+        for (at, _) in text.match_indices(prefix) {
+            let rest = &text[at + prefix.len()..];
+            match rest.strip_prefix('{') {
+                None => drop(found.insert(words(rest))),
+                Some(group) => {
+                    // Names at the first level of the braces.
+                    let mut depth = 0;
+                    let mut name = true;
+                    for (at, c) in group.char_indices() {
+                        match c {
+                            '{' => depth += 1,
+                            '}' if depth == 0 => break,
+                            '}' => depth -= 1,
+                            ',' if depth == 0 => name = true,
+                            _ if name && depth == 0 && c.is_alphabetic() => {
+                                found.insert(words(&group[at..]));
+                                name = false;
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Parts of `src/` below the commands, and which of the others each may name.
+const PARTS: [(&str, &[&str]); 4] = [("models", &[]), ("text", &["models"]), ("train", &[]), ("prove", &["models"])];
+
+#[test]
+fn the_parts_below_the_commands_do_not_know_each_other() {
+    let all = ["models", "text", "train", "prove", "commands", "cli"];
+    for (path, text) in sources() {
+        let part = part(&path);
+        let named = named(&path, &text);
+        let Some((_, may)) = PARTS.iter().find(|(name, _)| *name == part) else { continue };
+        let wrong: Vec<_> =
+            all.iter().filter(|name| **name != part && named.contains(**name) && !may.contains(name)).collect();
+        assert!(wrong.is_empty(), "{} names {wrong:?}", path.display());
+    }
+}
+
+#[test]
+fn commands_know_of_the_command_line_only_the_printer() {
+    for (path, text) in sources().into_iter().filter(|(path, _)| part(path) == "commands") {
+        assert!(!text.contains("clap"), "{} names clap", path.display());
+        let rest = text.replace("crate::cli::printer::Printer", "");
+        assert!(!named(&path, &rest).contains("cli"), "{} names more of cli than the printer", path.display());
+    }
+}
+
+#[test]
+fn only_the_wire_edge_names_both_floats_and_circuits() {
+    for (path, text) in sources() {
+        let part = part(&path);
+        if !["prove", "commands"].contains(&part.as_str()) {
+            assert!(!text.contains("ftk_circuits"), "{} names ftk_circuits", path.display());
+        }
+        if part == "commands" {
+            assert!(
+                !(text.contains("ftk_circuits") && text.contains("candle_core::Tensor")),
+                "{} names tensors and ftk_circuits",
+                path.display()
+            );
+        }
+        assert!(!text.contains("halo2_proofs"), "{} names halo2_proofs", path.display());
+    }
+}
+
+#[test]
+fn what_names_a_part_is_found() {
+    let named = |path: &str, text: &str| named(Path::new(path), &code(text)).into_iter().collect::<Vec<_>>();
+    assert_eq!(named("text/rows.rs", "use crate::models::Message;"), ["models"]);
+    assert_eq!(
+        named("text/rows.rs", "use crate::{\n    models::{Source, Llama},\n    train,\n};"),
+        ["models", "train"]
+    );
+    assert_eq!(named("text/rows.rs", "let x = crate::train::run(); // crate::prove"), ["train"]);
+    assert_eq!(named("text.rs", "use super::train;"), ["train"]);
+    assert_eq!(named("text/rows.rs", "use super::encode;"), [""; 0]);
+    assert_eq!([part(Path::new("text.rs")), part(Path::new("text/rows.rs"))], ["text", "text"]);
+}
+
+#[test]
+fn modules_stand_beside_their_folders_and_no_folder_is_called_common() {
+    for (path, _) in sources() {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        assert!(!["mod", "common", "utils", "helpers"].contains(&name), "{}", path.display());
+    }
+}
