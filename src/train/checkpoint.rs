@@ -70,14 +70,18 @@ impl Checkpoint {
 
     /// The checkpoint at `path`, if there is one.
     pub(super) fn read(path: &Path) -> Result<Option<Self>, TrainError> {
-        let bytes = match std::fs::read(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(TrainError::Io { path: path.to_owned(), error }),
-            Ok(bytes) => bytes,
-        };
+        match std::fs::read(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(TrainError::Io { path: path.to_owned(), error }),
+            Ok(bytes) => Self::parse(path, &bytes).map(Some),
+        }
+    }
+
+    /// The checkpoint in these bytes; `path` only names them in errors.
+    pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, TrainError> {
         let bad = |message: &str| unreadable(path, message);
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| unreadable(path, error))?;
-        let file = SafeTensors::deserialize(&bytes).map_err(|error| unreadable(path, error))?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| unreadable(path, error))?;
+        let file = SafeTensors::deserialize(bytes).map_err(|error| unreadable(path, error))?;
         let entry = header.metadata().as_ref().and_then(|metadata| metadata.get(ENTRY));
         let about: About = serde_json::from_str(entry.ok_or_else(|| bad("is no checkpoint"))?)
             .map_err(|error| unreadable(path, error))?;
@@ -97,12 +101,12 @@ impl Checkpoint {
             let whole = slot.value.len() == slot.first.len() && slot.value.len() == slot.second.len();
             if whole { Ok(slot) } else { Err(bad("holds moments of another length than their values")) }
         };
-        Ok(Some(Self {
+        Ok(Self {
             step: about.step,
             identity: *identity.as_bytes(),
             metrics_bytes: about.metrics_bytes,
             slots: names.into_iter().map(slot).collect::<Result<_, _>>()?,
-        }))
+        })
     }
 }
 
