@@ -1,1 +1,3 @@
 //! Fixed-point semantics, commitments and halo2 circuits: integers and field elements only.
+
+pub mod fixed;
