@@ -8,6 +8,7 @@ mod commitment;
 mod delta;
 mod entropy;
 mod error;
+pub mod fixed;
 mod fold;
 mod hash;
 mod key;
