@@ -97,3 +97,80 @@ pub(crate) fn verify(
         && verify_proof(&key.params, verifying_key, SingleVerifier::new(&key.params), &instances, &mut transcript)
             .is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use halo2_proofs::circuit::{Layouter, SimpleFloorPlanner, Value};
+    use halo2_proofs::plonk::{Advice, Column};
+    use halo2_proofs::poly::Rotation;
+    use halo2_proofs::poly::commitment::Blind;
+    use rand_core::SeedableRng;
+
+    use super::*;
+
+    const ADVICE: usize = 3;
+
+    /// Three columns of one constant, in an order of columns that is visible in the commitments.
+    #[derive(Clone)]
+    struct Constants(u64);
+
+    impl Circuit<Fp> for Constants {
+        type Config = [Column<Advice>; ADVICE];
+        type FloorPlanner = SimpleFloorPlanner;
+
+        fn without_witnesses(&self) -> Self {
+            self.clone()
+        }
+
+        fn configure(meta: &mut ConstraintSystem<Fp>) -> Self::Config {
+            let columns = std::array::from_fn(|_| meta.advice_column());
+            meta.create_gate("cubes differ by themselves", |meta| {
+                let cells = columns.map(|column| meta.query_advice(column, Rotation::cur()));
+                [cells[0].clone()
+                    * cells[1].clone()
+                    * cells[2].clone()
+                    * meta.query_advice(columns[0], Rotation::cur())
+                    - cells[0].clone() * cells[1].clone() * cells[2].clone() * cells[0].clone()]
+            });
+            columns
+        }
+
+        fn synthesize(&self, columns: Self::Config, mut layouter: impl Layouter<Fp>) -> Result<(), Error> {
+            layouter.assign_region(
+                || "constants",
+                |mut region| {
+                    for (column, value) in columns.iter().zip(self.0..) {
+                        region.assign_advice(|| "constant", *column, 1, || Value::known(Fp::from(value)))?;
+                    }
+                    Ok(())
+                },
+            )
+        }
+    }
+
+    /// The assumption of the whole link; it fails when a release of halo2 draws randomness in another order.
+    #[test]
+    fn halo2_draws_unusable_rows_then_blinds_circuit_by_circuit() {
+        let key = CommitmentKey::generate(6).unwrap();
+        let columns = Columns { advice: ADVICE, linked: ADVICE };
+        let circuits = [Constants(10), Constants(20)];
+        let proving_key = proving_key(&key, &circuits[0]).unwrap();
+        let generator = ChaCha20Rng::seed_from_u64(5);
+        let instances = [Vec::new(), Vec::new()];
+        let (proof, randomness) =
+            prove(&key, &proving_key, &circuits, &instances, columns, Fp::from(9), generator).unwrap();
+        let points = linked_points(&proof, circuits.len(), columns).unwrap();
+        assert_eq!(points.len(), randomness.len());
+        for (index, (point, drawn)) in points.iter().zip(&randomness).enumerate() {
+            let mut values = vec![Fp::ZERO; 1 << 6];
+            values[1] = Fp::from(circuits[index / ADVICE].0 + (index % ADVICE) as u64);
+            values[(1 << 6) - UNUSABLE..].copy_from_slice(&drawn.unusable);
+            let expected = key.params.commit_lagrange(&key.domain.lagrange_from_vec(values), Blind(drawn.blind));
+            assert_eq!(EqAffine::from(expected), *point, "column {index}");
+        }
+        let mut rest = proof.as_slice();
+        assert!(verify(&key, proving_key.get_vk(), &instances, Fp::from(9), &mut rest));
+        assert!(rest.is_empty());
+        assert!(!verify(&key, proving_key.get_vk(), &instances, Fp::from(8), &mut proof.as_slice()), "prefix");
+    }
+}

@@ -7,6 +7,7 @@ use pasta_curves::Fp;
 use crate::bytes::EncodingError;
 use crate::circuit::digits::{DIGITS, DigitsCircuit, REGISTERED_COLUMNS, digit_weights};
 use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange, shapes_of};
+use crate::cores;
 use crate::entropy::fresh_generator;
 use crate::error::{CheckFailed, ProveError};
 use crate::hash::{Absorb, Digest, Tag};
@@ -16,7 +17,7 @@ use crate::linked::{self, Columns};
 
 const KIND: u8 = 1;
 /// Committed entries of one proof; an entry takes about 2 KB while it is proved.
-const BATCH_ENTRIES: usize = 1 << 18;
+const BATCH_ENTRIES: usize = 1 << 17;
 const COLUMNS: Columns = Columns { advice: REGISTERED_COLUMNS * DIGITS, linked: REGISTERED_COLUMNS * DIGITS };
 
 /// Circuits of each proof.
@@ -53,44 +54,44 @@ pub fn register(
     if shapes_of(factors)? != commitment.shapes() {
         return Err(ProveError::Opening);
     }
-    register_columns(key, commitment, opening, &arrange(&commitment.layout, factors), progress)
+    register_columns(key, commitment, opening, &arrange(&commitment.layout, factors), progress, true)
 }
 
-/// Registers columns as [`arrange`] makes them; tests pass others.
+/// Registers columns as [`arrange`] makes them; forgers in tests pass others and go without `check`.
 pub(crate) fn register_columns(
     key: &CommitmentKey,
     commitment: &AdapterCommitment,
     opening: &Opening,
     columns: &[Vec<Fp>],
     progress: &mut dyn FnMut(usize, usize),
+    check: bool,
 ) -> Result<Vec<u8>, ProveError> {
     let k = commitment.k();
     let adapter = commitment.digest();
     let batches = batches(commitment);
     let proving_key = linked::proving_key(key, &DigitsCircuit { k, columns: None })?;
-    let (mut proof, mut primes, mut randomness) = (Vec::new(), Vec::new(), Vec::new());
-    progress(0, batches.len());
-    for (index, batch) in batches.iter().enumerate() {
+    let prove_batch = |index: usize| -> Result<_, ProveError> {
+        let batch = &batches[index];
         let circuits: Vec<_> = columns[batch.start * REGISTERED_COLUMNS..batch.end * REGISTERED_COLUMNS]
             .chunks(REGISTERED_COLUMNS)
             .map(|columns| DigitsCircuit { k, columns: Some(columns) })
             .collect();
-        let (bytes, drawn) = linked::prove(
-            key,
-            &proving_key,
-            &circuits,
-            &vec![Vec::new(); circuits.len()],
-            COLUMNS,
-            prefix(&adapter, index, batches.len()),
-            fresh_generator()?,
-        )?;
-        primes.extend(linked::linked_points(&bytes, batch.len(), COLUMNS).ok_or(ProveError::Opening)?);
-        randomness.extend(drawn);
+        let instances = vec![Vec::new(); circuits.len()];
+        let prefix = prefix(&adapter, index, batches.len());
+        let generator = fresh_generator()?;
+        let (proof, randomness) = linked::prove(key, &proving_key, &circuits, &instances, COLUMNS, prefix, generator)?;
+        let primes = linked::linked_points(&proof, batch.len(), COLUMNS).ok_or(ProveError::Opening)?;
+        Ok((proof, primes, randomness))
+    };
+    let (mut proof, mut primes, mut randomness) = (Vec::new(), Vec::new(), Vec::new());
+    for result in cores::map(batches.len(), prove_batch, progress) {
+        let (bytes, points, drawn) = result?;
         proof.extend(bytes);
-        progress(index + 1, batches.len());
+        primes.extend(points);
+        randomness.extend(drawn);
     }
     let sides = Sides { radix: &digit_weights(), primes: &primes, points: &commitment.points };
-    let mut bytes = link::prove(key, &subject(adapter), &proof, &sides, &randomness, &opening.blinds)?;
+    let mut bytes = link::prove(key, &subject(adapter), &proof, &sides, &randomness, &opening.blinds, check)?;
     bytes.extend(proof);
     Ok(bytes)
 }
