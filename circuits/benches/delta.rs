@@ -26,14 +26,17 @@ fn main() {
     }
 }
 
-/// `(rank, d_in, d_out)` of each site of some adapters.
-fn adapters() -> Vec<(&'static str, Vec<(u32, u32, u32)>)> {
+/// `(rank, d_in, d_out)`
+type Dims = (u32, u32, u32);
+
+/// The sites of some adapters.
+fn adapters() -> Vec<(&'static str, Vec<Dims>)> {
     let smollm2_layer =
         [(8, 576, 576), (8, 576, 192), (8, 576, 192), (8, 576, 576), (8, 576, 1536), (8, 576, 1536), (8, 1536, 576)];
     vec![("tiny", vec![(4, 64, 64); 8]), ("module", vec![(4, 768, 2304)]), ("smollm2", smollm2_layer.repeat(30))]
 }
 
-fn measure(name: &str, dims: &[(u32, u32, u32)]) {
+fn measure(name: &str, dims: &[Dims]) {
     let mut generator = ChaCha20Rng::seed_from_u64(1);
     let factors: Vec<SiteFactors> = dims
         .iter()

@@ -27,7 +27,7 @@ const RADIX: [Fp; 1] = [Fp::ONE];
 /// What `proof.bin` and `link.bin` hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeltaProof {
-    /// The halo2 proofs of all batches of panels, one after the other.
+    /// The halo2 proofs of all batches of panels, each with its length before it.
     pub proof: Vec<u8>,
     /// The link of all of them to the commitment, [`crate::LINK_BYTES`] bytes.
     pub link: Vec<u8>,
@@ -188,7 +188,7 @@ impl Prover<'_> {
         let (mut proof, mut primes, mut randomness) = (Vec::new(), Vec::new(), Vec::new());
         for result in cores::map(public.batches.len(), prove_batch, progress) {
             let (bytes, points, drawn) = result?;
-            proof.extend(bytes);
+            linked::append_batch(&mut proof, &bytes);
             primes.extend(points);
             randomness.extend(drawn);
         }
@@ -218,20 +218,17 @@ pub fn verify(
     let empty = DeltaCircuit { k: commitment.layout.k, witness: None };
     let verifying_key = with_lanes(commitment.layout.lanes, || linked::verifying_key(key, &empty))
         .map_err(|_| CheckFailed::Key(commitment.layout.k))?;
-    let mut rest = proof.proof.as_slice();
-    let mut primes = Vec::with_capacity(commitment.points.len());
-    for (index, batch) in public.batches.iter().enumerate() {
-        let refused = CheckFailed::DeltaProof(index);
+    let proofs = linked::split_batches(&proof.proof, public.batches.len()).map_err(CheckFailed::DeltaProof)?;
+    let check_batch = |index: usize| {
+        let batch = &public.batches[index];
         let schedules = public.schedules(commitment, batch);
         let instances: Vec<_> = schedules.iter().map(Schedule::columns).collect();
-        let points = linked::linked_points(rest, batch.len(), public.columns).ok_or(refused.clone())?;
-        if !linked::verify(key, &verifying_key, &instances, public.prefix(index), &mut rest) {
-            return Err(refused);
-        }
-        primes.extend(points);
-    }
-    if !rest.is_empty() {
-        return Err(CheckFailed::DeltaProof(public.batches.len()));
+        let points = linked::linked_points(proofs[index], batch.len(), public.columns)?;
+        linked::verify(key, &verifying_key, &instances, public.prefix(index), proofs[index]).then_some(points)
+    };
+    let mut primes = Vec::with_capacity(commitment.points.len());
+    for (index, points) in cores::map(proofs.len(), check_batch, &mut |_, _| {}).into_iter().enumerate() {
+        primes.extend(points.ok_or(CheckFailed::DeltaProof(index))?);
     }
     let sides = Sides { radix: &RADIX, primes: &primes, points: &commitment.points };
     if link::verify(key, &public.subject(commitment), &proof.proof, &sides, &proof.link) {

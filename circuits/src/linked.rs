@@ -12,6 +12,7 @@ use pasta_curves::{EqAffine, Fp};
 use rand_chacha::ChaCha20Rng;
 use rayon::prelude::*;
 
+use crate::bytes::Reader;
 use crate::key::{CommitmentKey, UNUSABLE, point_from_bytes};
 
 /// What halo2 adds to the values of one advice column.
@@ -71,6 +72,27 @@ fn replay(mut generator: ChaCha20Rng, circuits: usize, columns: Columns) -> Vec<
     randomness
 }
 
+/// Adds the proof of one batch to the proofs before it: its length in four bytes, then its bytes.
+pub(crate) fn append_batch(proofs: &mut Vec<u8>, proof: &[u8]) {
+    proofs.extend((proof.len() as u32).to_le_bytes());
+    proofs.extend(proof);
+}
+
+/// The proofs of `count` batches.
+///
+/// # Errors
+/// The number of the first batch that is not all there, or `count` if bytes follow the last.
+pub(crate) fn split_batches(bytes: &[u8], count: usize) -> Result<Vec<&[u8]>, usize> {
+    let mut reader = Reader::new(bytes);
+    let mut batch = || {
+        let len = reader.u32()? as usize;
+        reader.take(len)
+    };
+    let batches: Vec<_> = (0..count).map(|index| batch().map_err(|_| index)).collect::<Result<_, _>>()?;
+    reader.end().map_err(|_| count)?;
+    Ok(batches)
+}
+
 /// The commitments to the linked columns, which a proof begins with; `None` if it is too short or they are no points.
 pub(crate) fn linked_points(proof: &[u8], circuits: usize, columns: Columns) -> Option<Vec<EqAffine>> {
     let (chunks, _) = proof.as_chunks::<32>();
@@ -83,19 +105,20 @@ pub(crate) fn linked_points(proof: &[u8], circuits: usize, columns: Columns) -> 
         .collect()
 }
 
-/// Verifies the proof that `bytes` begins with and leaves what follows it; `false` if it does not verify.
+/// Whether `bytes` is a proof of these instances and nothing more.
 pub(crate) fn verify(
     key: &CommitmentKey,
     verifying_key: &VerifyingKey<EqAffine>,
     instances: &[Vec<&[Fp]>],
     prefix: Fp,
-    bytes: &mut &[u8],
+    mut bytes: &[u8],
 ) -> bool {
     let instances: Vec<_> = instances.iter().map(Vec::as_slice).collect();
-    let mut transcript = Blake2bRead::<_, EqAffine, Challenge255<_>>::init(bytes);
+    let mut transcript = Blake2bRead::<_, EqAffine, Challenge255<_>>::init(&mut bytes);
     transcript.common_scalar(prefix).is_ok()
         && verify_proof(&key.params, verifying_key, SingleVerifier::new(&key.params), &instances, &mut transcript)
             .is_ok()
+        && bytes.is_empty()
 }
 
 #[cfg(test)]
@@ -168,9 +191,9 @@ mod tests {
             let expected = key.params.commit_lagrange(&key.domain.lagrange_from_vec(values), Blind(drawn.blind));
             assert_eq!(EqAffine::from(expected), *point, "column {index}");
         }
-        let mut rest = proof.as_slice();
-        assert!(verify(&key, proving_key.get_vk(), &instances, Fp::from(9), &mut rest));
-        assert!(rest.is_empty());
-        assert!(!verify(&key, proving_key.get_vk(), &instances, Fp::from(8), &mut proof.as_slice()), "prefix");
+        let verifies = |prefix, bytes: &[u8]| verify(&key, proving_key.get_vk(), &instances, Fp::from(prefix), bytes);
+        assert!(verifies(9, &proof));
+        assert!(!verifies(8, &proof), "prefix");
+        assert!(!verifies(9, &[&proof[..], &[0]].concat()), "halo2 itself accepts bytes after the end");
     }
 }

@@ -86,7 +86,7 @@ pub(crate) fn register_columns(
     let (mut proof, mut primes, mut randomness) = (Vec::new(), Vec::new(), Vec::new());
     for result in cores::map(batches.len(), prove_batch, progress) {
         let (bytes, points, drawn) = result?;
-        proof.extend(bytes);
+        linked::append_batch(&mut proof, &bytes);
         primes.extend(points);
         randomness.extend(drawn);
     }
@@ -112,20 +112,16 @@ pub fn verify_registration(
     let batches = batches(commitment);
     let verifying_key = linked::verifying_key(key, &DigitsCircuit { k: commitment.k(), columns: None })
         .map_err(|_| CheckFailed::Key(commitment.k()))?;
-    let mut rest = proof;
-    let mut primes = Vec::with_capacity(commitment.points.len() * DIGITS);
-    for (index, batch) in batches.iter().enumerate() {
-        let refused = CheckFailed::RegistrationProof(index);
-        let points = linked::linked_points(rest, batch.len(), COLUMNS).ok_or(refused.clone())?;
-        let instances = vec![Vec::new(); batch.len()];
+    let proofs = linked::split_batches(proof, batches.len()).map_err(CheckFailed::RegistrationProof)?;
+    let check_batch = |index: usize| {
+        let circuits = batches[index].len();
+        let points = linked::linked_points(proofs[index], circuits, COLUMNS)?;
         let prefix = prefix(&adapter, index, batches.len());
-        if !linked::verify(key, &verifying_key, &instances, prefix, &mut rest) {
-            return Err(refused);
-        }
-        primes.extend(points);
-    }
-    if !rest.is_empty() {
-        return Err(CheckFailed::RegistrationProof(batches.len()));
+        linked::verify(key, &verifying_key, &vec![Vec::new(); circuits], prefix, proofs[index]).then_some(points)
+    };
+    let mut primes = Vec::with_capacity(commitment.points.len() * DIGITS);
+    for (index, points) in cores::map(proofs.len(), check_batch, &mut |_, _| {}).into_iter().enumerate() {
+        primes.extend(points.ok_or(CheckFailed::RegistrationProof(index))?);
     }
     let sides = Sides { radix: &digit_weights(), primes: &primes, points: &commitment.points };
     if link::verify(key, &subject(adapter), proof, &sides, link) { Ok(()) } else { Err(CheckFailed::RegistrationLink) }

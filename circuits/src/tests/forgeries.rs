@@ -174,6 +174,10 @@ fn bytes_appended_or_missing_are_refused() {
     let proof = case.prove();
     let with = |proof: &[u8], link: &[u8]| case.verify(&DeltaProof { proof: proof.to_vec(), link: link.to_vec() });
     assert_eq!(with(&[&proof.proof[..], &[0]].concat(), &proof.link), Err(CheckFailed::DeltaProof(1)));
+    let mut inside = [&proof.proof[..], &[0]].concat();
+    let length = (proof.proof.len() - 3) as u32;
+    inside[..4].copy_from_slice(&length.to_le_bytes());
+    assert_eq!(with(&inside, &proof.link), Err(CheckFailed::DeltaProof(0)));
     for cut in [0, 31, 32 * 40, proof.proof.len() - 1] {
         assert_eq!(with(&proof.proof[..cut], &proof.link), Err(CheckFailed::DeltaProof(0)), "{cut}");
     }
@@ -330,7 +334,7 @@ fn nothing_random_is_used_twice() {
     assert!(again.points.iter().zip(&case.commitment.points).all(|(a, b)| a != b));
     let (first, second) = (case.prove(), case.prove());
     let advice = linked::Columns { advice: 36, linked: 36 };
-    let points = |proof: &DeltaProof| linked::linked_points(&proof.proof, 1, advice).unwrap();
+    let points = |proof: &DeltaProof| linked::linked_points(&proof.proof[4..], 1, advice).unwrap();
     let second: std::collections::HashSet<_> = points(&second).iter().map(EqAffine::to_bytes).collect();
     assert!(points(&first).iter().all(|point| !second.contains(&point.to_bytes())));
     assert_ne!(first.link[..32], case.prove().link[..32], "nonces");
