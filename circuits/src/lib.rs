@@ -5,6 +5,7 @@
 mod bytes;
 mod circuit;
 mod commitment;
+mod cores;
 mod delta;
 mod entropy;
 mod error;
