@@ -46,9 +46,20 @@ pub enum PeftError {
     },
 }
 
+impl PeftError {
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Io { .. } => Some("an adapter folder holds adapter_config.json and adapter_model.safetensors"),
+            Self::Malformed { .. } => None,
+            Self::Unsupported { .. } => Some("plain LoRA is read; convert or merge the adapter with PEFT first"),
+        }
+    }
+}
+
 /// Keys that change what an adapter computes, with the value that leaves it plain LoRA.
 /// An absent key or null is plain too.
-fn plain_values() -> [(&'static str, Value); 13] {
+fn plain_values() -> [(&'static str, Value); 17] {
     [
         ("bias", json!("none")),
         ("lora_bias", json!(false)),
@@ -63,8 +74,16 @@ fn plain_values() -> [(&'static str, Value); 13] {
         ("target_parameters", Value::Null),
         ("alora_invocation_tokens", Value::Null),
         ("velora_config", Value::Null),
+        ("use_bdlora", Value::Null),
+        ("arrow_config", Value::Null),
+        ("kasa_config", Value::Null),
+        ("monteclora_config", Value::Null),
     ]
 }
+
+/// Initialisations that leave the base as it is. The others (PiSSA, OLoRA and their like) subtract the
+/// first factors from its weights, so that their adapter is no adapter of the base itself.
+const PLAIN_STARTS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
 
 /// Reads an adapter folder. Factors in bf16 or f16 are widened to f32.
 ///
@@ -84,6 +103,10 @@ pub fn load(folder: &Path) -> Result<Adapter, PeftError> {
             return Err(PeftError::Unsupported { path, key, value: value.to_string() });
         }
     }
+    let key = "init_lora_weights";
+    if let Some(start) = config.get(key).and_then(Value::as_str).filter(|start| !PLAIN_STARTS.contains(start)) {
+        return Err(PeftError::Unsupported { path, key, value: json!(start).to_string() });
+    }
     let number = |key: &str, default: f64| match config.get(key) {
         None => Ok(default),
         Some(value) => value.as_f64().ok_or_else(|| malformed(&path, format!("{key} must be a number: {value}"))),
@@ -92,7 +115,7 @@ pub fn load(folder: &Path) -> Result<Adapter, PeftError> {
     let (rank, alpha) = (number("r", 8.0)?, number("lora_alpha", 8.0)?);
     let rescaled = config.get("use_rslora") == Some(&json!(true));
     let scale = (alpha / if rescaled { rank.sqrt() } else { rank }) as f32;
-    if !(scale.is_finite() && rank >= 1.0) {
+    if !(scale.is_finite() && rank >= 1.0 && rank.fract() == 0.0) {
         return Err(malformed(&path, format!("r and lora_alpha give no scale: {rank}, {alpha}")));
     }
     read_factors(&folder.join(FACTORS), rank as usize, scale)
@@ -227,3 +250,6 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), PeftError> {
 fn malformed(path: &Path, message: String) -> PeftError {
     PeftError::Malformed { path: path.to_owned(), message }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,8 @@ mod log_prob;
 mod norm;
 mod rotary;
 mod swiglu;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

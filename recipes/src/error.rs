@@ -25,7 +25,7 @@ impl RecipeError {
             line: None,
             key: None,
             message: format!("cannot read the recipe: {error}"),
-            hint: None,
+            hint: Some("give the path of a recipe file (TOML)".to_owned()),
         }
     }
 }

@@ -7,6 +7,8 @@ mod examples;
 mod recipe;
 mod session;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use error::RecipeError;
 pub use recipe::{

@@ -1,0 +1,264 @@
+//! Recipes, good and bad.
+
+use std::path::{Path, PathBuf};
+
+use crate::{AllLinear, Dpo, Lora, Optim, Recipe, RecipeError, Reference, SaveDtype, Schedule, Targets, Task, VILLAGE};
+
+/// The shortest recipe there is.
+const SHORTEST: &str = r#"task = "sft"
+[base]
+model = "model"
+[data]
+train = "rows.jsonl"
+[lora]
+[run]
+out = "out"
+"#;
+
+/// [`SHORTEST`] with all tables written out, so that a key can be added to any of them.
+fn with(table: &str, line: &str) -> String {
+    let mut text = SHORTEST.to_owned() + "[dpo]\n[optim]\n";
+    let head = format!("[{table}]\n");
+    let at = text.find(&head).expect("the table is there") + head.len();
+    text.insert_str(at, &format!("{line}\n"));
+    text
+}
+
+fn parse(text: &str) -> Result<Recipe, RecipeError> {
+    Recipe::parse(Path::new("r.toml"), text)
+}
+
+fn refused(text: &str) -> RecipeError {
+    parse(text).expect_err(text)
+}
+
+/// The line, from 1, of the only line of the text that starts so.
+fn line_of(text: &str, start: &str) -> usize {
+    1 + text.lines().position(|line| line.starts_with(start)).expect("the line is there")
+}
+
+#[test]
+fn the_shortest_recipe_has_every_default() {
+    let recipe = parse(SHORTEST).unwrap();
+    assert_eq!(recipe.task, Task::Sft);
+    assert_eq!(recipe.base.model, Path::new("model"));
+    assert!(!recipe.base.train);
+    assert_eq!(recipe.base.init_std, None);
+    assert_eq!(recipe.base.save_dtype, SaveDtype::F32);
+    assert_eq!(recipe.data.train, Path::new("rows.jsonl"));
+    assert_eq!(recipe.data.held_out, None);
+    assert_eq!(recipe.data.max_length, 1024);
+    let targets = Targets::All(AllLinear::AllLinear);
+    assert_eq!(recipe.lora, Some(Lora { rank: 8, alpha: 16.0, targets, start: None }));
+    assert_eq!(recipe.dpo, Dpo { beta: 0.1, reference: Reference::Base });
+    let optim = Optim {
+        lr: 1e-4,
+        betas: [0.9, 0.999],
+        eps: 1e-8,
+        weight_decay: 0.0,
+        max_grad_norm: 1.0,
+        schedule: Schedule::Linear,
+        warmup_steps: 0,
+    };
+    assert_eq!(recipe.optim, optim);
+    assert_eq!(recipe.run.out, Path::new("out"));
+    assert_eq!((recipe.run.epochs, recipe.run.steps), (1.0, None));
+    assert_eq!((recipe.run.batch, recipe.run.accumulate, recipe.run.seed), (8, 1, 42));
+    assert!(recipe.run.shuffle);
+    assert_eq!((recipe.run.save_every, recipe.run.eval_every), (0, 0));
+}
+
+#[test]
+fn every_key_can_be_set() {
+    let text = r#"
+task = "dpo"
+base = { model = "m", save_dtype = "bf16" }
+data = { train = "t", held_out = "h", max_length = 2 }
+lora = { rank = 256, alpha = 1, targets = ["q_proj", "lm_head"], start = "s" }
+dpo = { beta = 0.5, reference = "start" }
+[optim]
+lr = 1
+betas = [0.0, 0.5]
+eps = 1e-6
+weight_decay = 0.1
+max_grad_norm = 0
+schedule = "cosine"
+warmup_steps = 3
+[run]
+out = "o"
+epochs = 3
+steps = 7
+batch = 1
+accumulate = 4
+seed = 0
+shuffle = false
+save_every = 5
+eval_every = 6
+"#;
+    let recipe = parse(text).unwrap();
+    assert_eq!(recipe.task, Task::Dpo);
+    assert_eq!(recipe.base.save_dtype, SaveDtype::Bf16);
+    assert_eq!((recipe.data.held_out.as_deref(), recipe.data.max_length), (Some(Path::new("h")), 2));
+    let targets = Targets::Named(vec!["q_proj".to_owned(), "lm_head".to_owned()]);
+    assert_eq!(recipe.lora, Some(Lora { rank: 256, alpha: 1.0, targets, start: Some("s".into()) }));
+    assert_eq!(recipe.dpo, Dpo { beta: 0.5, reference: Reference::Start });
+    assert_eq!((recipe.optim.lr, recipe.optim.betas, recipe.optim.eps), (1.0, [0.0, 0.5], 1e-6));
+    assert_eq!((recipe.optim.weight_decay, recipe.optim.max_grad_norm), (0.1, 0.0));
+    assert_eq!((recipe.optim.schedule, recipe.optim.warmup_steps), (Schedule::Cosine, 3));
+    assert_eq!((recipe.run.epochs, recipe.run.steps), (3.0, Some(7)));
+    assert_eq!((recipe.run.batch, recipe.run.accumulate, recipe.run.seed), (1, 4, 0));
+    assert_eq!((recipe.run.shuffle, recipe.run.save_every, recipe.run.eval_every), (false, 5, 6));
+
+    let text = SHORTEST.replace("[lora]\n", "").replace("[data]", "train = true\ninit_std = 0.02\n[data]");
+    let recipe = parse(&text).unwrap();
+    assert_eq!((recipe.base.train, recipe.base.init_std, recipe.lora), (true, Some(0.02), None));
+    assert_eq!(parse(&with("optim", "schedule = \"constant\"")).unwrap().optim.schedule, Schedule::Constant);
+}
+
+#[test]
+fn a_recipe_written_down_reads_as_the_same_recipe() {
+    for text in [SHORTEST.to_owned(), with("lora", "targets = [\"q_proj\"]\nstart = \"s\""), with("run", "steps = 3")] {
+        let recipe = parse(&text).unwrap();
+        assert_eq!(parse(&toml::to_string(&recipe).unwrap()).unwrap(), recipe);
+    }
+}
+
+#[test]
+fn an_unknown_key_is_refused_by_its_line_with_the_nearest_known_key() {
+    let cases = [
+        ("lora", "rnak = 4", "rnak", "did you mean rank?"),
+        ("lora", "target = [\"q_proj\"]", "target", "did you mean targets?"),
+        ("optim", "learning_rate = 1", "learning_rate", ""),
+        ("optim", "warmup = 1", "warmup", "did you mean warmup_steps?"),
+        ("run", "epoch = 1", "epoch", "did you mean epochs?"),
+        ("run", "Seed = 1", "Seed", "did you mean seed?"),
+        ("data", "heldout = \"h\"", "heldout", "did you mean held_out?"),
+        ("dpo", "xyz = 1", "xyz", "known here: beta, reference"),
+        ("base", "modle = \"m\"", "modle", "did you mean model?"),
+    ];
+    for (table, line, key, hint) in cases {
+        let text = with(table, line);
+        let error = refused(&text);
+        assert_eq!(error.to_string(), format!("r.toml:{}: unknown key: {key}", line_of(&text, line)));
+        let found = error.hint.expect("there is a hint");
+        assert!(if hint.is_empty() { !found.is_empty() } else { found == hint }, "{key}: {found}");
+    }
+    let error = refused(&format!("{SHORTEST}[optimm]\nlr = 1\n"));
+    assert_eq!(error.to_string(), format!("r.toml:{}: unknown key: optimm", 1 + SHORTEST.lines().count()));
+    assert_eq!(error.hint.as_deref(), Some("did you mean optim?"));
+}
+
+#[test]
+fn every_rule_is_refused_by_path_line_and_key() {
+    let positive = "must be above 0";
+    let cases = [
+        ("base", "init_std = 0.02", "base.init_std", "needs base.train = true"),
+        ("data", "max_length = 1", "data.max_length", "must be at least 2"),
+        ("lora", "rank = 0", "lora.rank", "must be between 1 and 256"),
+        ("lora", "rank = 257", "lora.rank", "must be between 1 and 256"),
+        ("lora", "alpha = 0", "lora.alpha", positive),
+        ("lora", "alpha = nan", "lora.alpha", positive),
+        ("lora", "alpha = inf", "lora.alpha", positive),
+        ("lora", "targets = []", "lora.targets", "must be \"all-linear\" or name at least one layer"),
+        ("lora", "targets = [\"\"]", "lora.targets", "must be \"all-linear\" or name at least one layer"),
+        ("dpo", "reference = \"start\"", "dpo.reference", "\"start\" needs lora.start"),
+        ("dpo", "beta = 0.0", "dpo.beta", positive),
+        ("dpo", "beta = -1.0", "dpo.beta", positive),
+        ("optim", "lr = 0", "optim.lr", positive),
+        ("optim", "betas = [1.0, 0.9]", "optim.betas", "must lie in [0, 1)"),
+        ("optim", "betas = [0.9, -0.1]", "optim.betas", "must lie in [0, 1)"),
+        ("optim", "betas = [0.9, nan]", "optim.betas", "must lie in [0, 1)"),
+        ("optim", "eps = 0", "optim.eps", positive),
+        ("optim", "weight_decay = -0.1", "optim.weight_decay", "must not be negative"),
+        ("optim", "weight_decay = inf", "optim.weight_decay", "must not be negative"),
+        ("optim", "max_grad_norm = -1", "optim.max_grad_norm", "must not be negative"),
+        ("optim", "max_grad_norm = nan", "optim.max_grad_norm", "must not be negative"),
+        ("run", "epochs = 0", "run.epochs", positive),
+        ("run", "epochs = inf", "run.epochs", positive),
+        ("run", "steps = 0", "run.steps", "must be at least 1"),
+        ("run", "batch = 0", "run.batch", "must be at least 1"),
+        ("run", "accumulate = 0", "run.accumulate", "must be at least 1"),
+    ];
+    for (table, line, key, rule) in cases {
+        let text = with(table, line);
+        assert_eq!(refused(&text).to_string(), format!("r.toml:{}:{key}: {rule}", line_of(&text, line)), "{line}");
+    }
+}
+
+#[test]
+fn rules_between_tables_are_refused_at_the_table_or_key_at_fault() {
+    let without_lora = SHORTEST.replace("[lora]\n", "");
+    let rule = "must be true where there is no [lora] section";
+    assert_eq!(refused(&without_lora).to_string(), format!("r.toml:2:base.train: {rule}"));
+    let said = without_lora.replace("[data]", "train = false\n[data]");
+    assert_eq!(refused(&said).to_string(), format!("r.toml:4:base.train: {rule}"));
+
+    let both = with("base", "train = true");
+    let expected = format!("r.toml:{}:lora: cannot stand beside base.train = true", line_of(&both, "[lora]"));
+    assert_eq!(refused(&both).to_string(), expected);
+
+    let in_full = without_lora.replace("[data]", "train = true\n[data]");
+    let dpo = in_full.replace("\"sft\"", "\"dpo\"");
+    assert_eq!(refused(&dpo).to_string(), "r.toml:1:task: \"dpo\" needs a [lora] section");
+    let init = in_full.replace("[data]", "init_std = 0.0\n[data]");
+    assert_eq!(refused(&init).to_string(), "r.toml:5:base.init_std: must be above 0");
+    // A table written in one line.
+    let inline = SHORTEST.replace("[lora]\n", "").replace("task = \"sft\"", "task = \"sft\"\nlora = { rank = 0 }");
+    assert_eq!(refused(&inline).to_string(), "r.toml:2:lora.rank: must be between 1 and 256");
+}
+
+#[test]
+fn what_is_not_a_recipe_is_refused_by_its_line() {
+    let line = |text: &str| {
+        let error = refused(text);
+        assert!(!error.message.contains('\n'), "{}", error.message);
+        assert!(error.to_string().starts_with("r.toml:"), "{error}");
+        error.line
+    };
+    assert_eq!(line("task = \"sft\"\n[base\n"), Some(2));
+    assert_eq!(line(&SHORTEST.replace("\"sft\"", "\"ppo\"")), Some(1));
+    assert_eq!(line(&with("run", "steps = -1")), Some(line_of(&with("run", "steps = -1"), "steps")));
+    assert_eq!(line(&with("run", "batch = \"8\"")), Some(line_of(&with("run", "batch = \"8\""), "batch")));
+    assert_eq!(
+        line(&with("lora", "targets = \"every\"")),
+        Some(line_of(&with("lora", "targets = \"every\""), "targets"))
+    );
+    assert_eq!(line(&with("run", "seed = 1\nseed = 2")), Some(line_of(&with("run", "seed = 1\nseed = 2"), "seed = 2")));
+    assert!(refused("").message.contains("missing field"));
+    assert!(refused(&SHORTEST.replace("out = \"out\"\n", "")).message.contains("missing field `out`"));
+}
+
+#[test]
+fn relative_paths_start_at_the_recipe_and_the_shipped_base_is_kept() {
+    let folder = std::env::temp_dir().join(format!("ftk-recipes-{}", std::process::id()));
+    std::fs::create_dir_all(folder.join("deep")).unwrap();
+    let path = folder.join("deep/recipe.toml");
+    let load = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        Recipe::load(&path).unwrap()
+    };
+    let text = with("data", "held_out = \"../h.jsonl\"").replace("[lora]\n", "[lora]\nstart = \"a/b\"\n");
+    let recipe = load(&text);
+    assert_eq!(recipe.base.model, folder.join("deep/model"));
+    assert_eq!(recipe.data.train, folder.join("deep/rows.jsonl"));
+    assert_eq!(recipe.data.held_out, Some(folder.join("deep/../h.jsonl")));
+    assert_eq!(recipe.lora.unwrap().start, Some(folder.join("deep/a/b")));
+    assert_eq!(recipe.run.out, folder.join("deep/out"));
+
+    let village = SHORTEST.replace("model = \"model\"", "model = \"village\"");
+    assert_eq!(load(&village).base.model, PathBuf::from(VILLAGE));
+    assert_eq!(load(&village.replace("village", "./village")).base.model, folder.join("deep/./village"));
+    let absolute = SHORTEST.replace("model = \"model\"", "model = \"/models/m\"");
+    assert_eq!(load(&absolute).base.model, PathBuf::from("/models/m"));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_recipe_that_is_not_there_is_refused_by_its_path() {
+    let error = Recipe::load(Path::new("no/such/recipe.toml")).unwrap_err();
+    assert_eq!(
+        (error.path.as_path(), error.line, error.key.as_deref()),
+        (Path::new("no/such/recipe.toml"), None, None)
+    );
+    assert!(error.to_string().starts_with("no/such/recipe.toml: cannot read the recipe: "), "{error}");
+}
