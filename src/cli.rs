@@ -39,6 +39,12 @@ enum Verb {
     Generate(Generate),
     /// Logits of token ids, from and to safetensors files
     Logits(Logits),
+    /// Commit to an adapter and register its range: commitment, registration, secret opening
+    Commit(Commit),
+    /// Prove that a committed adapter continues a prompt as it does
+    Prove(Prove),
+    /// Check a bundle against the base and against what you expect
+    Verify(Verify),
 }
 
 #[derive(Args)]
@@ -97,6 +103,70 @@ struct Logits {
     out: PathBuf,
 }
 
+#[derive(Args)]
+struct Commit {
+    /// Base model the adapter is for
+    #[arg(long)]
+    base: PathBuf,
+    /// PEFT adapter folder, as ftk exports it
+    #[arg(long)]
+    adapter: PathBuf,
+    /// Folder for commitment.bin, registration.bin and the secret opening.bin
+    #[arg(long)]
+    out: PathBuf,
+    /// Compare fixed-point and floating-point results on this text and report
+    #[arg(long)]
+    text: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Prove {
+    /// Base model
+    #[arg(long)]
+    base: PathBuf,
+    /// PEFT adapter folder that was committed
+    #[arg(long)]
+    adapter: PathBuf,
+    /// Folder that `ftk commit` wrote
+    #[arg(long)]
+    commitment: PathBuf,
+    #[command(flatten)]
+    prompt: Prompt,
+    /// Bound into the proof: who it is for, or a nonce they gave
+    #[arg(long, default_value = "")]
+    context: String,
+    /// Go ahead although the proof publishes enough to recover the adapter
+    #[arg(long)]
+    disclose: bool,
+    /// Folder for the bundle
+    #[arg(long)]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+struct Verify {
+    /// Bundle folder
+    bundle: PathBuf,
+    /// Base model
+    #[arg(long)]
+    base: PathBuf,
+    /// Digest of the adapter's commitment, as `ftk commit` prints it
+    #[arg(long, value_name = "DIGEST")]
+    expect_adapter: Option<String>,
+    /// The prompt you asked
+    #[arg(long, value_name = "PROMPT", conflicts_with = "any_input")]
+    expect_input: Option<String>,
+    /// The prompt was plain text
+    #[arg(long, requires = "expect_input")]
+    raw: bool,
+    /// Any prompt will do
+    #[arg(long)]
+    any_input: bool,
+    /// The context you gave
+    #[arg(long, value_name = "CONTEXT")]
+    expect_context: Option<String>,
+}
+
 /// Runs the command that was typed.
 pub fn main() -> ExitCode {
     let Cli { global: Global { json, quiet }, verb } = Cli::parse();
@@ -123,6 +193,26 @@ fn run(verb: Verb, printer: &Printer) -> anyhow::Result<Outcome> {
         }
         Verb::Logits(Logits { model: Model { base, adapter }, ids, out }) => {
             commands::logits::run(&commands::logits::Settings { base, adapter, ids, out }, printer)
+        }
+        Verb::Commit(Commit { base, adapter, out, text }) => {
+            commands::commit::run(&commands::commit::Settings { base, adapter, out, text }, printer)
+        }
+        Verb::Prove(Prove { base, adapter, commitment, prompt, context, disclose, out }) => {
+            let question = question(prompt);
+            let settings = commands::prove::Settings { base, adapter, commitment, question, context, disclose, out };
+            commands::prove::run(&settings, printer)
+        }
+        Verb::Verify(Verify { bundle, base, expect_adapter, expect_input, raw, any_input, expect_context }) => {
+            let settings = commands::verify::Settings {
+                bundle,
+                base,
+                expect_adapter,
+                expect_input,
+                raw,
+                any_input,
+                expect_context,
+            };
+            commands::verify::run(&settings, printer)
         }
     }
 }

@@ -1,8 +1,11 @@
 //! One file a verb. Plain values in, an outcome out; here the parts that do not know each other meet.
 
+pub mod commit;
 pub mod generate;
 pub mod logits;
+pub mod prove;
 pub mod train;
+pub mod verify;
 
 use std::path::Path;
 

@@ -3,5 +3,6 @@
 pub mod cli;
 pub mod commands;
 pub mod models;
+pub mod prove;
 pub mod text;
 pub mod train;

@@ -3,15 +3,14 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use tempfile::NamedTempFile;
+
 /// Writes `bytes` to a temporary name in the same folder and renames it to `path`.
 ///
 /// # Errors
 /// The file system's; `path` is then as it was.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".ftk-").tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_data()?;
+    let file = staged(path, bytes)?;
     // A temporary file is private; what is written here is for others to read.
     #[cfg(unix)]
     {
@@ -20,4 +19,21 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     file.persist(path)?;
     Ok(())
+}
+
+/// [`write`] for a file that only its owner may read (mode 0600), and that must not exist yet.
+///
+/// # Errors
+/// The file system's, also if `path` exists.
+pub fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    staged(path, bytes)?.persist_noclobber(path)?;
+    Ok(())
+}
+
+fn staged(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".ftk-").tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_data()?;
+    Ok(file)
 }

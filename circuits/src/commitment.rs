@@ -12,6 +12,7 @@ use pasta_curves::{Eq, EqAffine, Fp};
 use rayon::prelude::*;
 
 use crate::bytes::{EncodingError, Reader, header};
+use crate::cores;
 use crate::entropy::fresh_generator;
 use crate::error::{CheckFailed, ProveError};
 use crate::hash::{Absorb, Digest, Tag};
@@ -302,20 +303,13 @@ fn offset_entry(value: i16) -> Fp {
 /// `C_c` of each column: the commitment to `w + 2^15` in all rows (small scalars), less that to the offset.
 fn column_points(key: &CommitmentKey, columns: &[Vec<Fp>], blinds: &[Fp]) -> Vec<EqAffine> {
     let offset = key.offset();
-    let projective: Vec<Eq> = columns
-        .par_iter()
-        .zip(blinds)
-        .map(|(column, blind)| {
-            let mut values = column.clone();
-            values.resize(1 << key.k(), Fp::from(OFFSET));
-            key.params.commit_lagrange(&key.domain.lagrange_from_vec(values), Blind(*blind)) - offset
-        })
-        .collect();
-    normalize(&projective)
-}
-
-pub(crate) fn normalize(projective: &[Eq]) -> Vec<EqAffine> {
+    let point = |column: usize| {
+        let mut values = columns[column].clone();
+        values.resize(1 << key.k(), Fp::from(OFFSET));
+        key.params.commit_lagrange(&key.domain.lagrange_from_vec(values), Blind(blinds[column])) - offset
+    };
+    let projective: Vec<Eq> = cores::map(columns.len(), point, &mut |_, _| {});
     let mut points = vec![EqAffine::identity(); projective.len()];
-    Eq::batch_normalize(projective, &mut points);
+    Eq::batch_normalize(&projective, &mut points);
     points
 }

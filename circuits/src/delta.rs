@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use ff::Field;
 use pasta_curves::Fp;
-use rayon::prelude::*;
 
 use crate::circuit::delta::{DeltaCircuit, Label, Schedule, Trace, with_lanes};
 use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange, shapes_of};
+use crate::cores;
 use crate::entropy::fresh_generator;
 use crate::error::{CheckFailed, ProveError};
 use crate::fold::{FoldedSite, fold, powers};
@@ -20,14 +20,14 @@ use crate::statement::Statement;
 
 const KIND: u8 = 0;
 /// Committed cells of one proof; a cell takes about 200 bytes while it is proved.
-const BATCH_CELLS: usize = 1 << 20;
+const BATCH_CELLS: usize = 1 << 19;
 /// A committed entry is one advice column's.
 const RADIX: [Fp; 1] = [Fp::ONE];
 
 /// What `proof.bin` and `link.bin` hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeltaProof {
-    /// The halo2 proofs of all batches of panels, one after the other.
+    /// The halo2 proofs of all batches of panels, each with its length before it.
     pub proof: Vec<u8>,
     /// The link of all of them to the commitment, [`crate::LINK_BYTES`] bytes.
     pub link: Vec<u8>,
@@ -48,7 +48,7 @@ impl Public {
     fn derive(statement: &Statement, commitment: &AdapterCommitment, sites: &[SiteRows]) -> Self {
         let (shapes, layout) = (commitment.shapes(), &commitment.layout);
         let (statement, rows) = (statement.digest(), rows_digest(shapes, statement.rows(), sites));
-        let challenges = Absorb::new(Tag::Fold).digest(&statement).digest(&rows).challenges();
+        let challenges = fold_challenges(&statement, &rows);
         let longest = shapes.iter().map(|shape| shape.d_out as usize).max().unwrap_or(0);
         Self {
             statement,
@@ -66,7 +66,7 @@ impl Public {
 
     fn schedules(&self, commitment: &AdapterCommitment, batch: &Range<usize>) -> Vec<Schedule> {
         let schedule = |panel| Schedule::new(&commitment.layout, panel, &self.ranks, &self.folded, &self.taus);
-        batch.clone().into_par_iter().map(schedule).collect()
+        batch.clone().map(schedule).collect()
     }
 
     /// What the transcript of a batch begins with.
@@ -84,6 +84,11 @@ impl Public {
         let anchor = Absorb::new(Tag::DeltaAnchor).digest(&self.statement).digest(&self.rows).finish();
         Subject { kind: KIND, anchor, adapter: commitment.digest() }
     }
+}
+
+/// rho and tau.
+pub(crate) fn fold_challenges(statement: &Digest, rows: &Digest) -> [Fp; 2] {
+    Absorb::new(Tag::Fold).digest(statement).digest(rows).challenges()
 }
 
 /// The checks of public values that need no proof.
@@ -125,73 +130,73 @@ pub fn prove(
         return Err(ProveError::Opening);
     }
     let weights = arrange(&commitment.layout, factors);
-    let honest = |_, _, _, _, value| value;
-    prove_columns(key, statement, commitment, opening, &weights, sites, progress, &honest, true)
+    let honest = Prover { assign: &|_, _, _, _, value| value, check: true };
+    honest.prove(key, statement, commitment, opening, &weights, sites, progress)
 }
 
-/// A cell's panel, label, lane, row and value; what it returns is assigned.
-type Assign<'a> = &'a (dyn Fn(usize, Label, usize, usize, Fp) -> Fp + Sync);
+/// How a prover behaves; there is one honest way, the others are for forgers in tests.
+pub(crate) struct Prover<'a> {
+    /// From a cell's panel, label, lane, row and right value to the value that is assigned.
+    pub(crate) assign: &'a (dyn Fn(usize, Label, usize, usize, Fp) -> Fp + Sync),
+    /// Whether to check the result before releasing it.
+    pub(crate) check: bool,
+}
 
-/// Proves with columns as [`arrange`] makes them; tests pass others, and cells that are not computed.
-#[allow(clippy::too_many_arguments)]
-pub(crate) fn prove_columns(
-    key: &CommitmentKey,
-    statement: &Statement,
-    commitment: &AdapterCommitment,
-    opening: &Opening,
-    weights: &[Vec<Fp>],
-    sites: &[SiteRows],
-    progress: &mut dyn FnMut(usize, usize),
-    assign: Assign<'_>,
-    check_results: bool,
-) -> Result<DeltaProof, ProveError> {
-    let public = Public::derive(statement, commitment, sites);
-    let layout = &commitment.layout;
-    let k = layout.k;
-    let (mut proof, mut primes, mut randomness) = (Vec::new(), Vec::new(), Vec::new());
-    let empty = DeltaCircuit { k, witness: None };
-    let proving_key = with_lanes(layout.lanes, || linked::proving_key(key, &empty))?;
-    progress(0, public.batches.len());
-    for (index, batch) in public.batches.iter().enumerate() {
-        let schedules = public.schedules(commitment, batch);
-        let circuits: Vec<_> = batch
-            .clone()
-            .into_par_iter()
-            .zip(&schedules)
-            .map(|(panel, schedule)| {
-                let columns = &weights[panel * public.columns.linked..(panel + 1) * public.columns.linked];
-                let trace = Trace::new(k, layout.lanes, columns, schedule, |label, lane, row, value| {
-                    assign(panel, label, lane, row, value)
+impl Prover<'_> {
+    /// Proves with `weights` as [`arrange`] makes them.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn prove(
+        &self,
+        key: &CommitmentKey,
+        statement: &Statement,
+        commitment: &AdapterCommitment,
+        opening: &Opening,
+        weights: &[Vec<Fp>],
+        sites: &[SiteRows],
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<DeltaProof, ProveError> {
+        let public = Public::derive(statement, commitment, sites);
+        let (layout, columns) = (&commitment.layout, public.columns);
+        let k = layout.k;
+        let empty = DeltaCircuit { k, witness: None };
+        let proving_key = with_lanes(layout.lanes, || linked::proving_key(key, &empty))?;
+        let prove_batch = |index: usize| -> Result<_, ProveError> {
+            let batch = &public.batches[index];
+            let schedules = public.schedules(commitment, batch);
+            let mut circuits = Vec::with_capacity(batch.len());
+            for (panel, schedule) in batch.clone().zip(&schedules) {
+                let weights = &weights[panel * columns.linked..(panel + 1) * columns.linked];
+                let trace = Trace::new(k, layout.lanes, weights, schedule, |label, lane, row, value| {
+                    (self.assign)(panel, label, lane, row, value)
                 });
-                DeltaCircuit { k, witness: Some((columns, trace)) }
-            })
-            .collect();
-        if check_results {
-            for ((panel, circuit), schedule) in batch.clone().zip(&circuits).zip(&schedules) {
-                let Some((_, trace)) = &circuit.witness else { continue };
                 let wrong = layout
                     .sites_of(panel)
                     .find(|(site, place)| trace.result(schedule, place.end()) != public.folded[*site].result);
-                if let Some((site, _)) = wrong {
+                if let (Some((site, _)), true) = (wrong, self.check) {
                     return Err(ProveError::Delta(commitment.shapes()[site].name.clone()));
                 }
+                circuits.push(DeltaCircuit { k, witness: Some((weights, trace)) });
             }
-        }
-        let instances: Vec<_> = schedules.iter().map(Schedule::columns).collect();
-        let (bytes, drawn) = with_lanes(layout.lanes, || {
+            let instances: Vec<_> = schedules.iter().map(Schedule::columns).collect();
             let generator = fresh_generator()?;
-            let prefix = public.prefix(index);
-            linked::prove(key, &proving_key, &circuits, &instances, public.columns, prefix, generator)
-                .map_err(ProveError::from)
-        })?;
-        primes.extend(linked::linked_points(&bytes, batch.len(), public.columns).ok_or(ProveError::Opening)?);
-        randomness.extend(drawn);
-        proof.extend(bytes);
-        progress(index + 1, public.batches.len());
+            let (proof, randomness) = with_lanes(layout.lanes, || {
+                linked::prove(key, &proving_key, &circuits, &instances, columns, public.prefix(index), generator)
+            })?;
+            let primes = linked::linked_points(&proof, batch.len(), columns).ok_or(ProveError::Opening)?;
+            Ok((proof, primes, randomness))
+        };
+        let (mut proof, mut primes, mut randomness) = (Vec::new(), Vec::new(), Vec::new());
+        for result in cores::map(public.batches.len(), prove_batch, progress) {
+            let (bytes, points, drawn) = result?;
+            linked::append_batch(&mut proof, &bytes);
+            primes.extend(points);
+            randomness.extend(drawn);
+        }
+        let sides = Sides { radix: &RADIX, primes: &primes, points: &commitment.points };
+        let subject = public.subject(commitment);
+        let link = link::prove(key, &subject, &proof, &sides, &randomness, &opening.blinds, self.check)?;
+        Ok(DeltaProof { proof, link })
     }
-    let sides = Sides { radix: &RADIX, primes: &primes, points: &commitment.points };
-    let link = link::prove(key, &public.subject(commitment), &proof, &sides, &randomness, &opening.blinds)?;
-    Ok(DeltaProof { proof, link })
 }
 
 /// Checks that the deltas in `sites` are those of the committed adapter on the inputs in `sites`.
@@ -213,20 +218,17 @@ pub fn verify(
     let empty = DeltaCircuit { k: commitment.layout.k, witness: None };
     let verifying_key = with_lanes(commitment.layout.lanes, || linked::verifying_key(key, &empty))
         .map_err(|_| CheckFailed::Key(commitment.layout.k))?;
-    let mut rest = proof.proof.as_slice();
-    let mut primes = Vec::with_capacity(commitment.points.len());
-    for (index, batch) in public.batches.iter().enumerate() {
-        let refused = CheckFailed::DeltaProof(index);
+    let proofs = linked::split_batches(&proof.proof, public.batches.len()).map_err(CheckFailed::DeltaProof)?;
+    let check_batch = |index: usize| {
+        let batch = &public.batches[index];
         let schedules = public.schedules(commitment, batch);
         let instances: Vec<_> = schedules.iter().map(Schedule::columns).collect();
-        let points = linked::linked_points(rest, batch.len(), public.columns).ok_or(refused.clone())?;
-        if !linked::verify(key, &verifying_key, &instances, public.prefix(index), &mut rest) {
-            return Err(refused);
-        }
-        primes.extend(points);
-    }
-    if !rest.is_empty() {
-        return Err(CheckFailed::DeltaProof(public.batches.len()));
+        let points = linked::linked_points(proofs[index], batch.len(), public.columns)?;
+        linked::verify(key, &verifying_key, &instances, public.prefix(index), proofs[index]).then_some(points)
+    };
+    let mut primes = Vec::with_capacity(commitment.points.len());
+    for (index, points) in cores::map(proofs.len(), check_batch, &mut |_, _| {}).into_iter().enumerate() {
+        primes.extend(points.ok_or(CheckFailed::DeltaProof(index))?);
     }
     let sides = Sides { radix: &RADIX, primes: &primes, points: &commitment.points };
     if link::verify(key, &public.subject(commitment), &proof.proof, &sides, &proof.link) {

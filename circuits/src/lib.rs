@@ -5,9 +5,11 @@
 mod bytes;
 mod circuit;
 mod commitment;
+mod cores;
 mod delta;
 mod entropy;
 mod error;
+pub mod fixed;
 mod fold;
 mod hash;
 mod key;

@@ -12,6 +12,7 @@ use pasta_curves::{EqAffine, Fp};
 use rand_chacha::ChaCha20Rng;
 use rayon::prelude::*;
 
+use crate::bytes::Reader;
 use crate::key::{CommitmentKey, UNUSABLE, point_from_bytes};
 
 /// What halo2 adds to the values of one advice column.
@@ -71,6 +72,27 @@ fn replay(mut generator: ChaCha20Rng, circuits: usize, columns: Columns) -> Vec<
     randomness
 }
 
+/// Adds the proof of one batch to the proofs before it: its length in four bytes, then its bytes.
+pub(crate) fn append_batch(proofs: &mut Vec<u8>, proof: &[u8]) {
+    proofs.extend((proof.len() as u32).to_le_bytes());
+    proofs.extend(proof);
+}
+
+/// The proofs of `count` batches.
+///
+/// # Errors
+/// The number of the first batch that is not all there, or `count` if bytes follow the last.
+pub(crate) fn split_batches(bytes: &[u8], count: usize) -> Result<Vec<&[u8]>, usize> {
+    let mut reader = Reader::new(bytes);
+    let mut batch = || {
+        let len = reader.u32()? as usize;
+        reader.take(len)
+    };
+    let batches: Vec<_> = (0..count).map(|index| batch().map_err(|_| index)).collect::<Result<_, _>>()?;
+    reader.end().map_err(|_| count)?;
+    Ok(batches)
+}
+
 /// The commitments to the linked columns, which a proof begins with; `None` if it is too short or they are no points.
 pub(crate) fn linked_points(proof: &[u8], circuits: usize, columns: Columns) -> Option<Vec<EqAffine>> {
     let (chunks, _) = proof.as_chunks::<32>();
@@ -83,17 +105,95 @@ pub(crate) fn linked_points(proof: &[u8], circuits: usize, columns: Columns) -> 
         .collect()
 }
 
-/// Verifies the proof that `bytes` begins with and leaves what follows it; `false` if it does not verify.
+/// Whether `bytes` is a proof of these instances and nothing more.
 pub(crate) fn verify(
     key: &CommitmentKey,
     verifying_key: &VerifyingKey<EqAffine>,
     instances: &[Vec<&[Fp]>],
     prefix: Fp,
-    bytes: &mut &[u8],
+    mut bytes: &[u8],
 ) -> bool {
     let instances: Vec<_> = instances.iter().map(Vec::as_slice).collect();
-    let mut transcript = Blake2bRead::<_, EqAffine, Challenge255<_>>::init(bytes);
+    let mut transcript = Blake2bRead::<_, EqAffine, Challenge255<_>>::init(&mut bytes);
     transcript.common_scalar(prefix).is_ok()
         && verify_proof(&key.params, verifying_key, SingleVerifier::new(&key.params), &instances, &mut transcript)
             .is_ok()
+        && bytes.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use halo2_proofs::circuit::{Layouter, SimpleFloorPlanner, Value};
+    use halo2_proofs::plonk::{Advice, Column};
+    use halo2_proofs::poly::Rotation;
+    use halo2_proofs::poly::commitment::Blind;
+    use rand_core::SeedableRng;
+
+    use super::*;
+
+    const ADVICE: usize = 3;
+
+    /// Three columns of one constant, in an order of columns that is visible in the commitments.
+    #[derive(Clone)]
+    struct Constants(u64);
+
+    impl Circuit<Fp> for Constants {
+        type Config = [Column<Advice>; ADVICE];
+        type FloorPlanner = SimpleFloorPlanner;
+
+        fn without_witnesses(&self) -> Self {
+            self.clone()
+        }
+
+        fn configure(meta: &mut ConstraintSystem<Fp>) -> Self::Config {
+            let columns = std::array::from_fn(|_| meta.advice_column());
+            meta.create_gate("cubes differ by themselves", |meta| {
+                let cells = columns.map(|column| meta.query_advice(column, Rotation::cur()));
+                [cells[0].clone()
+                    * cells[1].clone()
+                    * cells[2].clone()
+                    * meta.query_advice(columns[0], Rotation::cur())
+                    - cells[0].clone() * cells[1].clone() * cells[2].clone() * cells[0].clone()]
+            });
+            columns
+        }
+
+        fn synthesize(&self, columns: Self::Config, mut layouter: impl Layouter<Fp>) -> Result<(), Error> {
+            layouter.assign_region(
+                || "constants",
+                |mut region| {
+                    for (column, value) in columns.iter().zip(self.0..) {
+                        region.assign_advice(|| "constant", *column, 1, || Value::known(Fp::from(value)))?;
+                    }
+                    Ok(())
+                },
+            )
+        }
+    }
+
+    /// The assumption of the whole link; it fails when a release of halo2 draws randomness in another order.
+    #[test]
+    fn halo2_draws_unusable_rows_then_blinds_circuit_by_circuit() {
+        let key = CommitmentKey::generate(6).unwrap();
+        let columns = Columns { advice: ADVICE, linked: ADVICE };
+        let circuits = [Constants(10), Constants(20)];
+        let proving_key = proving_key(&key, &circuits[0]).unwrap();
+        let generator = ChaCha20Rng::seed_from_u64(5);
+        let instances = [Vec::new(), Vec::new()];
+        let (proof, randomness) =
+            prove(&key, &proving_key, &circuits, &instances, columns, Fp::from(9), generator).unwrap();
+        let points = linked_points(&proof, circuits.len(), columns).unwrap();
+        assert_eq!(points.len(), randomness.len());
+        for (index, (point, drawn)) in points.iter().zip(&randomness).enumerate() {
+            let mut values = vec![Fp::ZERO; 1 << 6];
+            values[1] = Fp::from(circuits[index / ADVICE].0 + (index % ADVICE) as u64);
+            values[(1 << 6) - UNUSABLE..].copy_from_slice(&drawn.unusable);
+            let expected = key.params.commit_lagrange(&key.domain.lagrange_from_vec(values), Blind(drawn.blind));
+            assert_eq!(EqAffine::from(expected), *point, "column {index}");
+        }
+        let verifies = |prefix, bytes: &[u8]| verify(&key, proving_key.get_vk(), &instances, Fp::from(prefix), bytes);
+        assert!(verifies(9, &proof));
+        assert!(!verifies(8, &proof), "prefix");
+        assert!(!verifies(9, &[&proof[..], &[0]].concat()), "halo2 itself accepts bytes after the end");
+    }
 }

@@ -7,6 +7,7 @@ use pasta_curves::Fp;
 use crate::bytes::EncodingError;
 use crate::circuit::digits::{DIGITS, DigitsCircuit, REGISTERED_COLUMNS, digit_weights};
 use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange, shapes_of};
+use crate::cores;
 use crate::entropy::fresh_generator;
 use crate::error::{CheckFailed, ProveError};
 use crate::hash::{Absorb, Digest, Tag};
@@ -16,7 +17,7 @@ use crate::linked::{self, Columns};
 
 const KIND: u8 = 1;
 /// Committed entries of one proof; an entry takes about 2 KB while it is proved.
-const BATCH_ENTRIES: usize = 1 << 18;
+const BATCH_ENTRIES: usize = 1 << 17;
 const COLUMNS: Columns = Columns { advice: REGISTERED_COLUMNS * DIGITS, linked: REGISTERED_COLUMNS * DIGITS };
 
 /// Circuits of each proof.
@@ -53,44 +54,44 @@ pub fn register(
     if shapes_of(factors)? != commitment.shapes() {
         return Err(ProveError::Opening);
     }
-    register_columns(key, commitment, opening, &arrange(&commitment.layout, factors), progress)
+    register_columns(key, commitment, opening, &arrange(&commitment.layout, factors), progress, true)
 }
 
-/// Registers columns as [`arrange`] makes them; tests pass others.
+/// Registers columns as [`arrange`] makes them; forgers in tests pass others and go without `check`.
 pub(crate) fn register_columns(
     key: &CommitmentKey,
     commitment: &AdapterCommitment,
     opening: &Opening,
     columns: &[Vec<Fp>],
     progress: &mut dyn FnMut(usize, usize),
+    check: bool,
 ) -> Result<Vec<u8>, ProveError> {
     let k = commitment.k();
     let adapter = commitment.digest();
     let batches = batches(commitment);
     let proving_key = linked::proving_key(key, &DigitsCircuit { k, columns: None })?;
-    let (mut proof, mut primes, mut randomness) = (Vec::new(), Vec::new(), Vec::new());
-    progress(0, batches.len());
-    for (index, batch) in batches.iter().enumerate() {
+    let prove_batch = |index: usize| -> Result<_, ProveError> {
+        let batch = &batches[index];
         let circuits: Vec<_> = columns[batch.start * REGISTERED_COLUMNS..batch.end * REGISTERED_COLUMNS]
             .chunks(REGISTERED_COLUMNS)
             .map(|columns| DigitsCircuit { k, columns: Some(columns) })
             .collect();
-        let (bytes, drawn) = linked::prove(
-            key,
-            &proving_key,
-            &circuits,
-            &vec![Vec::new(); circuits.len()],
-            COLUMNS,
-            prefix(&adapter, index, batches.len()),
-            fresh_generator()?,
-        )?;
-        primes.extend(linked::linked_points(&bytes, batch.len(), COLUMNS).ok_or(ProveError::Opening)?);
+        let instances = vec![Vec::new(); circuits.len()];
+        let prefix = prefix(&adapter, index, batches.len());
+        let generator = fresh_generator()?;
+        let (proof, randomness) = linked::prove(key, &proving_key, &circuits, &instances, COLUMNS, prefix, generator)?;
+        let primes = linked::linked_points(&proof, batch.len(), COLUMNS).ok_or(ProveError::Opening)?;
+        Ok((proof, primes, randomness))
+    };
+    let (mut proof, mut primes, mut randomness) = (Vec::new(), Vec::new(), Vec::new());
+    for result in cores::map(batches.len(), prove_batch, progress) {
+        let (bytes, points, drawn) = result?;
+        linked::append_batch(&mut proof, &bytes);
+        primes.extend(points);
         randomness.extend(drawn);
-        proof.extend(bytes);
-        progress(index + 1, batches.len());
     }
     let sides = Sides { radix: &digit_weights(), primes: &primes, points: &commitment.points };
-    let mut bytes = link::prove(key, &subject(adapter), &proof, &sides, &randomness, &opening.blinds)?;
+    let mut bytes = link::prove(key, &subject(adapter), &proof, &sides, &randomness, &opening.blinds, check)?;
     bytes.extend(proof);
     Ok(bytes)
 }
@@ -111,20 +112,16 @@ pub fn verify_registration(
     let batches = batches(commitment);
     let verifying_key = linked::verifying_key(key, &DigitsCircuit { k: commitment.k(), columns: None })
         .map_err(|_| CheckFailed::Key(commitment.k()))?;
-    let mut rest = proof;
-    let mut primes = Vec::with_capacity(commitment.points.len() * DIGITS);
-    for (index, batch) in batches.iter().enumerate() {
-        let refused = CheckFailed::RegistrationProof(index);
-        let points = linked::linked_points(rest, batch.len(), COLUMNS).ok_or(refused.clone())?;
-        let instances = vec![Vec::new(); batch.len()];
+    let proofs = linked::split_batches(proof, batches.len()).map_err(CheckFailed::RegistrationProof)?;
+    let check_batch = |index: usize| {
+        let circuits = batches[index].len();
+        let points = linked::linked_points(proofs[index], circuits, COLUMNS)?;
         let prefix = prefix(&adapter, index, batches.len());
-        if !linked::verify(key, &verifying_key, &instances, prefix, &mut rest) {
-            return Err(refused);
-        }
-        primes.extend(points);
-    }
-    if !rest.is_empty() {
-        return Err(CheckFailed::RegistrationProof(batches.len()));
+        linked::verify(key, &verifying_key, &vec![Vec::new(); circuits], prefix, proofs[index]).then_some(points)
+    };
+    let mut primes = Vec::with_capacity(commitment.points.len() * DIGITS);
+    for (index, points) in cores::map(proofs.len(), check_batch, &mut |_, _| {}).into_iter().enumerate() {
+        primes.extend(points.ok_or(CheckFailed::RegistrationProof(index))?);
     }
     let sides = Sides { radix: &digit_weights(), primes: &primes, points: &commitment.points };
     if link::verify(key, &subject(adapter), proof, &sides, link) { Ok(()) } else { Err(CheckFailed::RegistrationLink) }

@@ -2,4 +2,7 @@
 
 mod support;
 
+mod cheating;
+mod encodings;
+mod forgeries;
 mod honest;

@@ -2,6 +2,8 @@
 //! task meets the host that runs it.
 
 mod error;
+#[cfg(test)]
+mod examples;
 mod recipe;
 mod session;
 mod source;

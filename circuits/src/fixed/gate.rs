@@ -1,0 +1,99 @@
+//! The SwiGLU gate (Shazeer 2020): `silu` by table and exact linear interpolation, one rounding.
+
+use std::sync::LazyLock;
+
+use rayon::prelude::*;
+
+use super::elementary::{ONE, SCALE, exp_neg};
+use super::{FixedError, round_shift, word};
+
+/// Table entries have this many fractional bits.
+pub const VALUE_BITS: u32 = 24;
+/// An interval is `2^9` activations wide, that is `2^-7`.
+const STEP_BITS: u32 = 9;
+/// The table spans `[-16, 16)`: half its range in activations.
+const REACH: i64 = 16 << super::ACTIVATION_BITS;
+/// Intervals of the table.
+const INTERVALS: usize = 1 << 12;
+
+/// `round(silu(-16 + i 2^-7) * 2^24)` for `0 <= i <= 4096`.
+static SILU: LazyLock<Vec<i32>> = LazyLock::new(|| {
+    let entry = |i: usize| {
+        let x = (i as i128 - INTERVALS as i128 / 2) * (ONE >> 7);
+        let decay = exp_neg(x.abs());
+        let numerator = if x < 0 { x * decay } else { x << SCALE };
+        round_shift(numerator / (ONE + decay), SCALE - VALUE_BITS) as i32
+    };
+    (0..=INTERVALS).map(entry).collect()
+});
+
+/// `silu(g)` at scale `2^-33`: interpolated exactly inside the table, zero below it, `g` above it.
+fn silu(g: i64) -> i128 {
+    if g < -REACH {
+        return 0;
+    }
+    if g >= REACH {
+        return i128::from(g) << (VALUE_BITS + STEP_BITS - super::ACTIVATION_BITS);
+    }
+    let from_start = g + REACH;
+    let interval = (from_start >> STEP_BITS) as usize;
+    let part = i128::from(from_start & ((1 << STEP_BITS) - 1));
+    let (left, right) = (i128::from(SILU[interval]), i128::from(SILU[interval + 1]));
+    (left << STEP_BITS) + (right - left) * part
+}
+
+/// `y = round(silu(g) * u / 2^33)`, entry by entry.
+///
+/// # Errors
+/// [`FixedError::Overflow`] at an output that reaches `2^31`, [`FixedError::Shape`] if lengths differ.
+pub fn swiglu(site: &str, gate: &[i32], up: &[i32]) -> Result<Vec<i64>, FixedError> {
+    FixedError::require(gate.len() == up.len(), "gate", site)?;
+    let entry = |(entry, (&g, &u)): (usize, (&i32, &i32))| {
+        word(round_shift(silu(g.into()) * i128::from(u), VALUE_BITS + STEP_BITS), site, entry)
+    };
+    // Sequential collection keeps the first error the same on every machine.
+    const CHUNK: usize = 1 << 12;
+    let chunks: Vec<Result<Vec<i64>, FixedError>> = gate
+        .par_chunks(CHUNK)
+        .zip(up.par_chunks(CHUNK))
+        .enumerate()
+        .map(|(chunk, (gate, up))| {
+            gate.iter().zip(up).enumerate().map(|(i, pair)| entry((chunk * CHUNK + i, pair))).collect()
+        })
+        .collect();
+    Ok(chunks.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agrees_with_floats() {
+        for g in (-20 << 16..20 << 16).step_by(331) {
+            let x = f64::from(g) / 65536.0;
+            let exact = x / (1.0 + (-x).exp());
+            let got = silu(g.into()) as f64 / 2f64.powi(33);
+            // Interpolation: step^2 / 8 times the largest second derivative 1/2; table rounding 2^-25.
+            assert!((got - exact).abs() < 2f64.powi(-14) / 16.0 + 2f64.powi(-25), "silu({x}): {got} against {exact}");
+        }
+    }
+
+    #[test]
+    fn the_table_is_pinned() {
+        let bytes: Vec<u8> = SILU.iter().flat_map(|value| value.to_le_bytes()).collect();
+        assert_eq!(
+            blake3::hash(&bytes).to_hex().as_str(),
+            "28369edba9497c84a52d821c4abe45b95de0fc80f4c61737be0c4bf416525a07"
+        );
+    }
+
+    #[test]
+    fn rounds_once_and_overflows_at_the_limit() {
+        let (large, one) = (i32::MAX, 1 << 16);
+        assert_eq!(swiglu("s", &[large, -large, 0], &[one, large, large]), Ok(vec![large.into(), 0, 0]));
+        assert_eq!(swiglu("s", &[large], &[-one]), Ok(vec![-i64::from(large)]));
+        assert_eq!(swiglu("s", &[0, large], &[0, one + 1]), Err(FixedError::overflow("output", "s", 1, 31)));
+        assert_eq!(swiglu("s", &[0], &[]), Err(FixedError::shape("gate", "s")));
+    }
+}

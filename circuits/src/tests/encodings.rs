@@ -1,0 +1,193 @@
+//! Foreign bytes, and that every public field reaches every challenge.
+
+use std::collections::HashSet;
+
+use group::GroupEncoding;
+
+use super::support::*;
+use crate::delta::fold_challenges;
+use crate::link::{Subject, challenge, weight};
+use crate::rows::rows_digest;
+use crate::*;
+
+/// Offset of the first site's name length.
+const SITES: usize = 12 + 4 + 32 + 4;
+
+#[test]
+fn commitments_that_are_not_canonical_are_refused_with_their_reason() {
+    use EncodingError::*;
+    let case = Case::small();
+    let bytes = case.commitment.encode();
+    let points = bytes.len() - 32 * case.commitment.points.len();
+    let edit = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut edited = bytes.clone();
+        change(&mut edited);
+        match AdapterCommitment::decode(&edited) {
+            Err(CheckFailed::CommitmentEncoding(reason)) => reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    let put = |at: usize, with: &[u8]| edit(&|bytes| bytes[at..at + with.len()].copy_from_slice(with));
+
+    assert_eq!(put(0, b"F"), Tag);
+    assert_eq!(put(12, &[2]), Version(2));
+    assert_eq!(put(48, &[0; 4]), Bounds { what: "sites", value: 0 });
+    assert_eq!(put(48, &5000u32.to_le_bytes()), Bounds { what: "sites", value: 5000 });
+    assert_eq!(put(48, &4000u32.to_le_bytes()), Truncated);
+    assert_eq!(put(SITES, &300u16.to_le_bytes()), Name);
+    assert_eq!(put(SITES + 2, b"/"), Name);
+    assert_eq!(put(SITES + 2, b"v"), RepeatedSite("v".into()));
+    for (at, what) in [(3, "rank"), (7, "d_in"), (11, "d_out")] {
+        assert_eq!(put(SITES + at, &[0; 4]), Bounds { what, value: 0 });
+        assert_eq!(put(SITES + at, &[255; 4]), Bounds { what, value: u32::MAX.into() });
+    }
+    for (at, what) in [(15, "shift_a"), (16, "shift_b")] {
+        assert_eq!(put(SITES + at, &[64]), Bounds { what, value: 64 });
+    }
+    assert_eq!(put(SITES + 3, &3u32.to_le_bytes()), Truncated, "a higher rank needs more points");
+    assert_eq!(put(points, &[0; 32]), IdentityPoint(0));
+    assert_eq!(put(points + 32, &[255; 32]), Point(1));
+    let first = bytes[points..points + 32].to_vec();
+    assert_eq!(put(points + 32, &first), RepeatedPoint);
+    assert_eq!(edit(&|bytes| bytes.push(0)), TrailingBytes(1));
+    for cut in 0..bytes.len() {
+        let reason = edit(&|bytes| bytes.truncate(cut));
+        assert_eq!(reason, Truncated, "{cut}");
+    }
+}
+
+#[test]
+fn openings_that_are_not_canonical_are_refused_with_their_reason() {
+    let opening = Case::small().opening;
+    let bytes = opening.encode();
+    assert_eq!(Opening::decode(&bytes), Ok(opening));
+    let mut large = bytes.clone();
+    large[20..52].fill(255);
+    assert_eq!(Opening::decode(&large), Err(CheckFailed::OpeningEncoding(EncodingError::Scalar(0))));
+    let longer = [&bytes[..], &[0]].concat();
+    assert_eq!(Opening::decode(&longer), Err(CheckFailed::OpeningEncoding(EncodingError::TrailingBytes(1))));
+    let shorter = &bytes[..bytes.len() - 1];
+    assert_eq!(Opening::decode(shorter), Err(CheckFailed::OpeningEncoding(EncodingError::Truncated)));
+}
+
+/// Statements that differ in one field each.
+pub(super) fn changed_statements(statement: &Statement) -> Vec<(&'static str, Statement)> {
+    let Output::Completion { ids, max_tokens, stop_ids } = statement.output.clone();
+    let with = |ids: &[u32], max_tokens, stop_ids: &[u32]| Statement {
+        output: Output::Completion { ids: ids.to_vec(), max_tokens, stop_ids: stop_ids.to_vec() },
+        ..statement.clone()
+    };
+    vec![
+        ("base", Statement { base: Digest([8; 32]), ..statement.clone() }),
+        ("adapter", Statement { adapter: Digest([8; 32]), ..statement.clone() }),
+        ("context", Statement { context: b"noncf".to_vec(), ..statement.clone() }),
+        ("context longer", Statement { context: b"nonce\0".to_vec(), ..statement.clone() }),
+        ("input", Statement { input: vec![5, 7], ..statement.clone() }),
+        ("boundary", Statement { input: vec![5, 6, 8], ..with(&[9], max_tokens, &stop_ids) }),
+        ("output", with(&[7, 9], max_tokens, &stop_ids)),
+        ("max_tokens", with(&ids, 5, &stop_ids)),
+        ("stop ids", with(&ids, max_tokens, &[3, 9])),
+        ("stop ids fewer", with(&ids, max_tokens, &[9])),
+    ]
+}
+
+#[test]
+fn statements_round_trip_and_other_bytes_are_refused() {
+    let statement = statement(BASE);
+    for (_, changed) in changed_statements(&statement) {
+        assert_eq!(Statement::decode(&changed.encode()), Ok(changed));
+    }
+    let bytes = statement.encode();
+    for cut in 0..bytes.len() {
+        assert_eq!(Statement::decode(&bytes[..cut]), Err(EncodingError::Truncated), "{cut}");
+    }
+    assert_eq!(Statement::decode(&[&bytes[..], &[0]].concat()), Err(EncodingError::TrailingBytes(1)));
+    let mut kind = bytes.clone();
+    kind[14 + 4 + 64 + 4 + 5 + 4 + 8] = 1;
+    assert_eq!(Statement::decode(&kind), Err(EncodingError::Kind(1)));
+    let last = bytes.len() - 4;
+    let mut order = bytes;
+    order[last] = 2;
+    assert_eq!(Statement::decode(&order), Err(EncodingError::Order));
+}
+
+#[test]
+fn statements_that_contradict_themselves_are_refused() {
+    let with = |ids: &[u32], max_tokens, stop_ids: &[u32]| {
+        let output = Output::Completion { ids: ids.to_vec(), max_tokens, stop_ids: stop_ids.to_vec() };
+        Statement { output, ..statement(BASE) }.check()
+    };
+    assert_eq!(with(&[1, 2], 2, &[]), Ok(()));
+    assert_eq!(with(&[], 2, &[]), Err(StatementError::EmptyCompletion));
+    assert_eq!(with(&[1, 2, 3], 2, &[]), Err(StatementError::TooLong(3)));
+    assert_eq!(with(&[1, 2, 3], 3, &[2]), Err(StatementError::AfterStop(1)));
+    assert_eq!(with(&[1, 2], 3, &[3]), Err(StatementError::EndsEarly(2)));
+    assert_eq!(with(&[1, 2], 2, &[3, 3]), Err(StatementError::StopOrder));
+    let empty = Statement { input: Vec::new(), ..statement(BASE) };
+    assert_eq!(empty.check(), Err(StatementError::EmptyInput));
+    let long = Statement { context: vec![0; MAX_CONTEXT as usize + 1], ..statement(BASE) };
+    assert_eq!(long.check(), Err(StatementError::Length { what: "context", len: MAX_CONTEXT as usize + 1 }));
+}
+
+/// rho, tau, chi and e of one run.
+fn challenges(case: &Case) -> [[u8; 32]; 4] {
+    use ff::PrimeField;
+    let statement = case.statement.digest();
+    let rows = rows_digest(case.commitment.shapes(), ROWS, &case.sites);
+    let [rho, tau] = fold_challenges(&statement, &rows);
+    let anchor = hash::Absorb::new(hash::Tag::DeltaAnchor).digest(&statement).digest(&rows).finish();
+    let bound = Subject { kind: 0, anchor, adapter: case.commitment.digest() }.bind(b"proof");
+    let chi = weight(&bound);
+    let e = challenge(&bound, chi, &[1; 32]);
+    [rho.to_repr(), tau.to_repr(), chi.to_repr(), e.to_repr()]
+}
+
+#[test]
+fn every_public_field_changes_every_challenge() {
+    let case = Case::small();
+    let mut all = vec![("honest".to_owned(), case.clone())];
+    for (what, statement) in changed_statements(&case.statement) {
+        all.push((what.into(), Case { statement, ..case.clone() }));
+    }
+    for site in 0..2 {
+        let mut delta = case.clone();
+        *delta.sites[site].deltas.last_mut().unwrap() += 1;
+        all.push((format!("delta {site}"), delta));
+        let mut input = case.clone();
+        input.sites[site].inputs[0] -= 1;
+        all.push((format!("input {site}"), input));
+    }
+    // Every byte of the commitment's encoding that can change while it stays an encoding.
+    let bytes = case.commitment.encode();
+    for at in [16, 47, SITES + 2, SITES + 15, SITES + 16] {
+        let mut edited = bytes.clone();
+        edited[at] ^= 1;
+        let commitment = AdapterCommitment::decode(&edited).unwrap();
+        let statement = Statement { adapter: commitment.digest(), ..case.statement.clone() };
+        all.push((format!("commitment byte {at}"), Case { commitment, statement, ..case.clone() }));
+    }
+    for column in 0..case.commitment.points.len() {
+        let mut other = case.clone();
+        other.commitment.points[column] = (other.commitment.points[column] + case.key.sum).into();
+        other.statement.adapter = other.commitment.digest();
+        assert_ne!(other.commitment.points[column].to_bytes(), case.commitment.points[column].to_bytes());
+        all.push((format!("point {column}"), other));
+    }
+    for index in 0..4 {
+        let mut seen = HashSet::new();
+        for (what, case) in &all {
+            assert!(seen.insert(challenges(case)[index]), "{what} does not change challenge {index}");
+        }
+    }
+    let subject = Subject { kind: 0, anchor: BASE, adapter: BASE };
+    let others = [
+        Subject { kind: 1, ..subject }.bind(b"proof"),
+        Subject { anchor: Digest([1; 32]), ..subject }.bind(b"proof"),
+        Subject { adapter: Digest([1; 32]), ..subject }.bind(b"proof"),
+        subject.bind(b"prooF"),
+        subject.bind(b"proof\0"),
+    ];
+    for other in others {
+        assert_ne!(weight(&other), weight(&subject.bind(b"proof")));
+    }
+}

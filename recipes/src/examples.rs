@@ -1,0 +1,67 @@
+//! The example recipes in this crate's folder, and the copy of one in the README, kept true.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::{Recipe, Task};
+
+/// Keys only a base trained in full has; the examples train adapters.
+const FULL_TRAINING: [&str; 3] = ["base.train", "base.init_std", "base.save_dtype"];
+/// Keys that stand in for others, shown in comments.
+const ALTERNATIVES: [&str; 2] = ["lora.start", "run.steps"];
+
+fn folder() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Dotted names of the values in a document.
+fn keys(document: &str) -> BTreeSet<String> {
+    fn walk(prefix: &str, table: &toml::Table, keys: &mut BTreeSet<String>) {
+        for (name, value) in table {
+            match value {
+                toml::Value::Table(inner) => walk(&format!("{prefix}{name}."), inner, keys),
+                _ => {
+                    keys.insert(format!("{prefix}{name}"));
+                }
+            }
+        }
+    }
+    let mut keys = BTreeSet::new();
+    walk("", &document.parse().unwrap(), &mut keys);
+    keys
+}
+
+#[test]
+fn the_examples_are_recipes_whose_rows_exist() {
+    for (name, task) in [("sft.toml", Task::Sft), ("dpo.toml", Task::Dpo)] {
+        let recipe = Recipe::load(&folder().join(name)).unwrap();
+        assert_eq!(recipe.task, task, "{name}");
+        let rows: Vec<PathBuf> = std::iter::once(recipe.data.train).chain(recipe.data.held_out).collect();
+        rows.iter().for_each(|path| assert!(path.is_file(), "{name}: {}", path.display()));
+    }
+}
+
+#[test]
+fn the_preference_example_shows_every_key() {
+    let path = folder().join("dpo.toml");
+    let mut recipe = Recipe::load(&path).unwrap();
+    // What is absent is not written, so every optional value is set.
+    recipe.base.init_std = Some(0.02);
+    recipe.run.steps = Some(1);
+    recipe.lora.as_mut().unwrap().start = Some(PathBuf::from("adapter"));
+    let mut known = keys(&toml::to_string(&recipe).unwrap());
+    for key in FULL_TRAINING.iter().chain(&ALTERNATIVES) {
+        assert!(known.remove(*key), "no such key: {key}");
+    }
+    assert_eq!(keys(&text(&path)), known);
+}
+
+#[test]
+fn the_readme_shows_the_preference_example() {
+    let shown = format!("```toml\n{}```\n", text(&folder().join("dpo.toml")));
+    assert!(text(&folder().join("../README.md")).contains(&shown), "README.md: differs from recipes/dpo.toml");
+}

@@ -1,0 +1,141 @@
+//! `ftk commit`: a hiding commitment to an adapter, the proof that its entries are 16-bit integers,
+//! and the secret that opens it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use ftk_adapters::atomic;
+use ftk_adapters::lora::Adapter;
+use ftk_adapters::ops::Tokens;
+use ftk_adapters::train::Train;
+use ftk_circuits::{SiteFactors, commit, register, required_k};
+use serde_json::json;
+
+use super::{Advice, Outcome, frozen, load};
+use crate::cli::printer::Printer;
+use crate::models::Model;
+use crate::prove::FixedModel;
+use crate::prove::bundle::{COMMITMENT, REGISTRATION};
+use crate::prove::fixed::{Adaptation, Agreement, Fixed, FixedAdapter};
+use crate::prove::keys::commitment_key;
+
+/// File of the secret.
+pub const OPENING: &str = "opening.bin";
+
+/// Tokens of one pass when fixed and floating point are compared.
+const WINDOW: usize = 256;
+
+/// What is needed.
+pub struct Settings {
+    /// Base model.
+    pub base: PathBuf,
+    /// PEFT adapter folder.
+    pub adapter: PathBuf,
+    /// Folder for the three files.
+    pub out: PathBuf,
+    /// Text on which fixed and floating point are compared.
+    pub text: Option<PathBuf>,
+}
+
+/// Commits, registers, and writes all three files.
+///
+/// # Errors
+/// An adapter that does not fit or is not on the grid; a folder that already holds a commitment.
+pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
+    for name in [COMMITMENT, OPENING] {
+        let path = settings.out.join(name);
+        if path.exists() {
+            let message = format!("{}: is there already", path.display());
+            return Err(Advice::new(message, "choose another folder with --out; an opening is never replaced").into());
+        }
+    }
+    let (model, adapter) = load(&settings.base, Some(&settings.adapter))?;
+    let adapter = adapter.expect("a folder was given");
+    let fixed = FixedModel::new(&model.source, &model.weights)?;
+    let (fixed_adapter, factors) = committed_form(&fixed, &adapter, &settings.adapter)?;
+    let report = match &settings.text {
+        Some(path) => Some(compare(&model, &fixed, &adapter, &fixed_adapter, path)?),
+        None => None,
+    };
+
+    let shapes: Vec<_> = factors.iter().map(|site| site.shape.clone()).collect();
+    let key = commitment_key(required_k(&shapes)?)?;
+    let (commitment, opening) = commit(&key, fixed.digest(), &factors)?;
+    let bar = printer.bar(0, "registering");
+    let registration = register(&key, &commitment, &opening, &factors, &mut |done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+
+    let out = &settings.out;
+    let io = || format!("cannot write to {}", out.display());
+    std::fs::create_dir_all(out).with_context(io)?;
+    // The secret first: a commitment without its opening is worthless.
+    atomic::write_secret(&out.join(OPENING), &opening.encode()).with_context(io)?;
+    atomic::write(&out.join(REGISTRATION), &registration).with_context(io)?;
+    atomic::write(&out.join(COMMITMENT), &commitment.encode()).with_context(io)?;
+
+    let digest = commitment.digest().to_string();
+    printer.line(&digest);
+    printer.note(&format!("{} sites, k = {}; keep {} secret", shapes.len(), key.k(), out.join(OPENING).display()));
+    if let Some((tokens, agreement)) = report {
+        printer.note(&format!(
+            "fixed against floating point on {tokens} tokens: top-1 agreement {:.2} %, mean |log-prob difference| {:.5} nat",
+            100.0 * agreement.top1,
+            agreement.log_prob
+        ));
+    }
+    printer.object(&json!({
+        "adapter": digest,
+        "base": fixed.digest().to_string(),
+        "sites": shapes.len(),
+        "agreement": report.map(|(tokens, agreement)| json!({
+            "tokens": tokens, "top1": agreement.top1, "log_prob": agreement.log_prob
+        })),
+    }));
+    Ok(Outcome::Done)
+}
+
+/// The integers that are committed, with advice where an adapter has none.
+pub(super) fn committed_form(
+    fixed: &FixedModel,
+    adapter: &Adapter,
+    folder: &Path,
+) -> Result<(FixedAdapter, Vec<SiteFactors>)> {
+    fixed.factors(adapter).map_err(|error| {
+        let message = format!("{}: {error}", folder.display());
+        Advice::new(message, "commit an adapter that ftk exported: its values lie on the 16-bit grid").into()
+    })
+}
+
+/// Exact integers against f32 on a text, in windows.
+fn compare(
+    model: &Model,
+    fixed: &FixedModel,
+    adapter: &Adapter,
+    fixed_adapter: &FixedAdapter,
+    path: &Path,
+) -> Result<(usize, Agreement)> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let ids = model.source.tokenizer()?.encode(&text, true)?;
+    if ids.is_empty() {
+        return Err(Advice::new(format!("{}: holds no text", path.display()), "give some text to compare on").into());
+    }
+    let tensors = frozen(Some(adapter))?;
+    let (mut top1, mut log_prob) = (0.0, 0.0);
+    for window in ids.chunks(WINDOW.min(model.source.network().context)) {
+        let tokens = Tokens::sequence(window.to_vec());
+        let rows: Vec<usize> = (0..window.len()).collect();
+        let network = model.source.network();
+        let float = network.forward(&mut Train::new(&model.weights, tensors.as_ref()), &tokens, &rows)?;
+        let float = float.flatten_all()?.to_vec1::<f32>()?;
+        let mut ops = Fixed::new(fixed.base(), Adaptation::Factors(fixed_adapter));
+        let exact = network.forward(&mut ops, &tokens, &rows)?;
+        let agreement = Agreement::of(&exact, &float).context("the two interpretations differ in shape")?;
+        top1 += agreement.top1 * window.len() as f64;
+        log_prob += agreement.log_prob * window.len() as f64;
+    }
+    let count = ids.len() as f64;
+    Ok((ids.len(), Agreement { top1: top1 / count, log_prob: log_prob / count }))
+}

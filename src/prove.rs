@@ -1,0 +1,98 @@
+//! Where the float world meets the field world: the only place that may name both candle and the
+//! circuits. Commitments, bundles and verdicts about completions of a base with an adapter.
+
+pub mod bundle;
+pub mod completion;
+pub mod fixed;
+pub mod keys;
+pub mod verdict;
+
+use ftk_adapters::lora::Adapter;
+use ftk_adapters::sites::Role;
+use ftk_adapters::weights::Weights;
+use ftk_circuits::{Digest, ModelSite, SiteFactors, SiteShape};
+
+use self::fixed::{FixedAdapter, FixedBase};
+use crate::models::{Llama, ModelError, Source};
+
+/// A base model as statements are about it: exact integers, named by digest.
+#[derive(Debug)]
+pub struct FixedModel {
+    network: Llama,
+    base: FixedBase,
+    digest: Digest,
+    sites: Vec<ModelSite>,
+}
+
+/// Why a base has no exact-integer form.
+#[derive(Debug, thiserror::Error)]
+pub enum FixedModelError {
+    /// The digest could not be computed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The integers could not.
+    #[error(transparent)]
+    Fixed(#[from] fixed::Error),
+}
+
+impl FixedModel {
+    /// The integer form of a loaded base.
+    ///
+    /// # Errors
+    /// A weight that does not fit its grid; see [`FixedBase::new`].
+    pub fn new(source: &Source, weights: &Weights) -> Result<Self, FixedModelError> {
+        let network = source.network().clone();
+        let all = network.sites();
+        let base = FixedBase::new(weights, &all)?;
+        let shapes = network.shapes();
+        let adaptable = all.into_iter().filter(|site| matches!(site.role, Role::Linear | Role::Head));
+        let sites = adaptable.map(|site| {
+            let shape = &shapes[&format!("{}.weight", site.weight)];
+            ModelSite { name: site.name, d_in: shape[1] as u32, d_out: shape[0] as u32 }
+        });
+        Ok(Self { sites: sites.collect(), base, digest: Digest(source.digest(weights)?.0), network })
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Llama {
+        &self.network
+    }
+
+    /// The integers.
+    pub fn base(&self) -> &FixedBase {
+        &self.base
+    }
+
+    /// `D_base`.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Every site an adapter may have, in canonical order.
+    pub fn sites(&self) -> &[ModelSite] {
+        &self.sites
+    }
+
+    /// An exported adapter's factors as they are committed: integers, in canonical order.
+    ///
+    /// # Errors
+    /// Values off the grid, a scale other than one.
+    pub fn factors(&self, adapter: &Adapter) -> Result<(FixedAdapter, Vec<SiteFactors>), fixed::Error> {
+        let fixed = FixedAdapter::new(adapter)?;
+        let ordered = self.sites.iter().filter_map(|site| Some((site, fixed.sites.get(&site.name)?)));
+        let factors = ordered.map(|(site, factors)| {
+            let [shift_a, shift_b] = factors.shifts();
+            let shape = SiteShape {
+                name: site.name.clone(),
+                rank: factors.rank() as u32,
+                d_in: factors.d_in() as u32,
+                d_out: factors.d_out() as u32,
+                shift_a,
+                shift_b,
+            };
+            SiteFactors { shape, a: factors.a().to_vec(), b: factors.b().to_vec() }
+        });
+        let factors = factors.collect();
+        Ok((fixed, factors))
+    }
+}

@@ -1,0 +1,219 @@
+//! The bundle: the folder a verifier gets.
+//!
+//! | file | content |
+//! |---|---|
+//! | `statement.json` | the statement, canonical JSON as [`Bundle::write`] writes it |
+//! | `deltas.bin` | exact deltas of all sites ([`ftk_circuits::encode_deltas`]), compressed with zstd |
+//! | `proof.bin`, `link.bin` | the delta proof and its link to the commitment |
+//! | `commitment.bin` | the adapter's commitment |
+//! | `registration.bin` | the proof that every committed entry is a 16-bit integer |
+//!
+//! A bundle is foreign input. A file MUST be no longer than its limit here; `statement.json` MUST be
+//! the canonical text of what it says; the decompressed deltas MUST fit sites and rows exactly.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use ftk_adapters::atomic;
+use ftk_circuits::{AdapterCommitment, DeltaProof, Digest, Output, Statement, decode_deltas, encode_deltas};
+use serde::{Deserialize, Serialize};
+
+use super::verdict::Refusal;
+
+/// File of the commitment, in a bundle and beside an opening.
+pub const COMMITMENT: &str = "commitment.bin";
+/// File of the registration, in a bundle and beside an opening.
+pub const REGISTRATION: &str = "registration.bin";
+/// File of the statement.
+pub const STATEMENT: &str = "statement.json";
+/// File of the deltas.
+pub const DELTAS: &str = "deltas.bin";
+/// File of the proof.
+pub const PROOF: &str = "proof.bin";
+/// File of the link.
+pub const LINK: &str = "link.bin";
+
+/// Largest file that is read: beyond what any adapter within the protocol's bounds needs.
+const MAX_BYTES: u64 = 1 << 30;
+/// Largest statement: four million ids of ten digits are more than any context.
+const MAX_STATEMENT: u64 = 64 << 20;
+/// Level of compression; deltas are nearly random, more effort saves little.
+const ZSTD_LEVEL: i32 = 3;
+
+/// Everything a verifier gets, undigested.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bundle {
+    /// What is stated.
+    pub statement: Statement,
+    /// The adapter's commitment.
+    pub commitment: AdapterCommitment,
+    /// Exact deltas of each site, `(rows, d_out)`.
+    pub deltas: Vec<Vec<i128>>,
+    /// Proof and link.
+    pub proof: DeltaProof,
+    /// The range proof, if it came along.
+    pub registration: Option<Vec<u8>>,
+}
+
+/// `statement.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StatementJson {
+    protocol: u32,
+    base: String,
+    adapter: String,
+    context: String,
+    input: Vec<u32>,
+    output: OutputJson,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+enum OutputJson {
+    Completion { ids: Vec<u32>, max_tokens: u32, stop_ids: Vec<u32> },
+}
+
+impl Bundle {
+    /// Writes the files into a folder, which is made if it does not exist.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn write(&self, folder: &Path) -> io::Result<()> {
+        let rows = u32::try_from(self.statement.rows()).map_err(io::Error::other)?;
+        let deltas: Vec<&[i128]> = self.deltas.iter().map(Vec::as_slice).collect();
+        let deltas = zstd::encode_all(encode_deltas(rows, &deltas).as_slice(), ZSTD_LEVEL)?;
+        std::fs::create_dir_all(folder)?;
+        atomic::write(&folder.join(STATEMENT), statement_text(&self.statement).as_bytes())?;
+        atomic::write(&folder.join(DELTAS), &deltas)?;
+        atomic::write(&folder.join(PROOF), &self.proof.proof)?;
+        atomic::write(&folder.join(LINK), &self.proof.link)?;
+        atomic::write(&folder.join(COMMITMENT), &self.commitment.encode())?;
+        match &self.registration {
+            Some(registration) => atomic::write(&folder.join(REGISTRATION), registration),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads a bundle as far as it can be read without the base.
+    ///
+    /// # Errors
+    /// [`ReadError::Io`] for what the file system refuses, [`ReadError::Refused`] for content that no honest
+    /// prover writes.
+    pub fn read(folder: &Path) -> Result<Self, ReadError> {
+        let statement = parse_statement(&need(folder, STATEMENT, MAX_STATEMENT)?)?;
+        statement.check().map_err(|error| Refusal::Check(error.into()))?;
+        let commitment = AdapterCommitment::decode(&need(folder, COMMITMENT, MAX_BYTES)?).map_err(Refusal::Check)?;
+        let rows = statement.rows();
+        let deltas = decompress(&need(folder, DELTAS, MAX_BYTES)?, deltas_limit(&commitment, rows))?;
+        let deltas = decode_deltas(&deltas, commitment.shapes(), rows).map_err(Refusal::Check)?;
+        let proof = DeltaProof { proof: need(folder, PROOF, MAX_BYTES)?, link: need(folder, LINK, MAX_BYTES)? };
+        let registration = file(folder, REGISTRATION, MAX_BYTES)?;
+        Ok(Self { statement, commitment, deltas, proof, registration })
+    }
+}
+
+/// Why a bundle could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file system refused.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The refusal.
+        error: io::Error,
+    },
+    /// The content is refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+/// Bytes that the deltas of this commitment take at most: sixteen an entry, and their header.
+fn deltas_limit(commitment: &AdapterCommitment, rows: usize) -> u64 {
+    let entries: u64 = commitment.shapes().iter().map(|shape| u64::from(shape.d_out)).sum::<u64>() * rows as u64;
+    64 + commitment.shapes().len() as u64 + 16 * entries
+}
+
+fn decompress(bytes: &[u8], limit: u64) -> Result<Vec<u8>, Refusal> {
+    let malformed =
+        || Refusal::Malformed { file: DELTAS, reason: "not a zstd frame of the length it must have".into() };
+    let mut out = Vec::new();
+    let mut decoder = zstd::Decoder::with_buffer(bytes).map_err(|_| malformed())?.single_frame();
+    decoder.by_ref().take(limit + 1).read_to_end(&mut out).map_err(|_| malformed())?;
+    let rest = decoder.finish();
+    if out.len() as u64 > limit || !rest.is_empty() { Err(malformed()) } else { Ok(out) }
+}
+
+/// The canonical text of a statement.
+fn statement_text(statement: &Statement) -> String {
+    let Output::Completion { ids, max_tokens, stop_ids } = &statement.output;
+    let json = StatementJson {
+        protocol: ftk_circuits::PROTOCOL_VERSION,
+        base: statement.base.to_string(),
+        adapter: statement.adapter.to_string(),
+        context: hex(&statement.context),
+        input: statement.input.clone(),
+        output: OutputJson::Completion { ids: ids.clone(), max_tokens: *max_tokens, stop_ids: stop_ids.clone() },
+    };
+    serde_json::to_string_pretty(&json).expect("numbers and text serialise") + "\n"
+}
+
+fn parse_statement(bytes: &[u8]) -> Result<Statement, Refusal> {
+    let malformed = |reason: String| Refusal::Malformed { file: STATEMENT, reason };
+    let json: StatementJson = serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
+    if json.protocol != ftk_circuits::PROTOCOL_VERSION {
+        return Err(Refusal::Protocol(json.protocol));
+    }
+    let digest = |text: &str| parse_digest(text).ok_or_else(|| malformed(format!("not a digest: {text}")));
+    let OutputJson::Completion { ids, max_tokens, stop_ids } = json.output;
+    let statement = Statement {
+        base: digest(&json.base)?,
+        adapter: digest(&json.adapter)?,
+        context: unhex(&json.context).ok_or_else(|| malformed("context is not hexadecimal".into()))?,
+        input: json.input,
+        output: Output::Completion { ids, max_tokens, stop_ids },
+    };
+    if statement_text(&statement).as_bytes() == bytes {
+        Ok(statement)
+    } else {
+        Err(malformed("not the canonical text of what it says".into()))
+    }
+}
+
+/// A digest from its 64 lower-case hexadecimal digits.
+pub fn parse_digest(text: &str) -> Option<Digest> {
+    Some(Digest(unhex(text)?.try_into().ok()?))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    rest.is_empty().then_some(())?;
+    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
+}
+
+fn need(folder: &Path, name: &'static str, limit: u64) -> Result<Vec<u8>, ReadError> {
+    file(folder, name, limit)?.ok_or_else(|| Refusal::Malformed { file: name, reason: "is missing".into() }.into())
+}
+
+/// Content of a file of at most `limit` bytes; `None` where there is none.
+fn file(folder: &Path, name: &'static str, limit: u64) -> Result<Option<Vec<u8>>, ReadError> {
+    let path = folder.join(name);
+    let io = |error| ReadError::Io { path: path.clone(), error };
+    let mut bytes = Vec::new();
+    match File::open(&path) {
+        // A folder without a bundle is a mistake of the caller's, not a bundle that lies.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && folder.is_dir() => return Ok(None),
+        Err(error) => return Err(io(error)),
+        Ok(file) => file.take(limit + 1).read_to_end(&mut bytes).map_err(io)?,
+    };
+    if bytes.len() as u64 > limit {
+        return Err(Refusal::Malformed { file: name, reason: format!("longer than {limit} bytes") }.into());
+    }
+    Ok(Some(bytes))
+}

@@ -1,0 +1,461 @@
+//! The exact-integer interpretation of networks: the operations of [`ftk_circuits::fixed`] bound to [`Ops`].
+//!
+//! One [`Fixed`] runs one sequence. It serves the prover, who has the adapter's factors and needs the
+//! inputs and exact deltas of every adapted site, and the verifier, who has the deltas and needs the inputs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use candle_core::{DType, Tensor};
+use ftk_adapters::lora::{self, Adapter};
+use ftk_adapters::ops::{Heads, Ops, Rope, Tokens};
+use ftk_adapters::sites::{Role, Site};
+use ftk_adapters::weights::Weights;
+use ftk_circuits::fixed::attention::{self, attention};
+use ftk_circuits::fixed::elementary::Dyadic;
+use ftk_circuits::fixed::gate::swiglu;
+use ftk_circuits::fixed::linear::{Delta, Factors, Matrix, linear, linear_rope};
+use ftk_circuits::fixed::norm::{EPS_BITS, Norm, rms_norm};
+use ftk_circuits::fixed::rope::{self, Rotations};
+use ftk_circuits::fixed::{ACTIVATION_BITS, FixedError, add, greedy, words};
+use ftk_kernels::grid::{self, GridError};
+
+#[cfg(test)]
+mod reference;
+
+/// Why a network has no exact-integer form or no result.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An operation of the fixed semantics.
+    #[error(transparent)]
+    Fixed(#[from] FixedError),
+    /// A missing weight.
+    #[error(transparent)]
+    Adapters(#[from] ftk_adapters::Error),
+    /// Reading a weight.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+    /// A weight or constant that has no place on the integer grid.
+    #[error("{error} of {name}")]
+    Grid {
+        /// Name of the tensor or constant.
+        name: String,
+        /// What is wrong with which entry.
+        #[source]
+        error: GridError,
+    },
+    /// The base was quantised for other sites than the network visits.
+    #[error("no integer weight at site: {0}")]
+    MissingSite(String),
+    /// A token id beyond the embedding table.
+    #[error("token id beyond the vocabulary: {0}")]
+    Token(u32),
+    /// More than one sequence; each is a statement of its own.
+    #[error("fixed-point runs take one sequence, not a batch of: {0}")]
+    Batch(usize),
+    /// A row to select that does not exist.
+    #[error("no such row: {0}")]
+    Row(usize),
+    /// The adapter's scale was not absorbed at export.
+    #[error("adapter scale must be 1 (absorb it into B at export) at site {site}: {scale}")]
+    Scale {
+        /// Adapted site.
+        site: String,
+        /// `alpha / r` found.
+        scale: f32,
+    },
+    /// An adapter value between two grid points.
+    #[error("adapter factor {factor} is off the 16-bit grid (round it at export) at site {site}, index: {index}")]
+    OffGrid {
+        /// Adapted site.
+        site: String,
+        /// `A` or `B`.
+        factor: char,
+        /// Row-major index of the first such value.
+        index: usize,
+    },
+    /// An adapter for other shapes than the base has.
+    #[error("adapter does not fit the base at site: {0}")]
+    AdapterShape(String),
+    /// An adapted site the network visited twice in one run.
+    #[error("adapted site visited twice: {0}")]
+    Twice(String),
+    /// An adapted site the network never visited.
+    #[error("adapted site never visited: {0}")]
+    Unvisited(String),
+}
+
+/// An embedding table, entries at scale `2^-16`.
+#[derive(Clone, Debug)]
+struct Table {
+    hidden: usize,
+    rows: Vec<i32>,
+}
+
+/// The base model's weights as integers, a function of its tensors alone.
+#[derive(Clone, Debug, Default)]
+pub struct FixedBase {
+    tables: BTreeMap<String, Table>,
+    matrices: BTreeMap<String, Matrix>,
+    norms: BTreeMap<String, Norm>,
+}
+
+impl FixedBase {
+    /// Quantises the weight of every site of a network; other weights are left out.
+    ///
+    /// # Errors
+    /// A missing weight, a shape a site cannot have, a value that does not fit its grid.
+    pub fn new(weights: &Weights, sites: &[Site]) -> Result<Self, Error> {
+        let mut base = Self::default();
+        for site in sites {
+            let name = format!("{}.weight", site.weight);
+            let tensor = weights.get(&name)?;
+            let values = floats(tensor)?;
+            let off_grid = |error| Error::Grid { name: name.clone(), error };
+            match site.role {
+                Role::Embedding => {
+                    let (_, hidden) = tensor.dims2()?;
+                    let rows = grid::fixed_32(&values, ACTIVATION_BITS).map_err(off_grid)?;
+                    base.tables.insert(site.weight.clone(), Table { hidden, rows });
+                }
+                Role::Linear | Role::Head => {
+                    if base.matrices.contains_key(&site.weight) {
+                        continue;
+                    }
+                    let (_, d_in) = tensor.dims2()?;
+                    let (entries, shifts) = grid::quantise_16_rows(&values, d_in).map_err(off_grid)?;
+                    base.matrices.insert(site.weight.clone(), Matrix::new(&site.weight, d_in, entries, shifts)?);
+                }
+                Role::Norm => {
+                    tensor.dims1()?;
+                    let (entries, shift) = grid::quantise_24(&values).map_err(off_grid)?;
+                    base.norms.insert(site.weight.clone(), Norm::new(&site.weight, entries, shift)?);
+                }
+            }
+        }
+        Ok(base)
+    }
+
+    /// The integer matrix of a weight (module path without `.weight`).
+    ///
+    /// # Errors
+    /// [`Error::MissingSite`].
+    pub fn matrix(&self, weight: &str) -> Result<&Matrix, Error> {
+        self.matrices.get(weight).ok_or_else(|| Error::MissingSite(weight.to_owned()))
+    }
+}
+
+/// Row-major values of a tensor; 16-bit floats widen exactly.
+fn floats(tensor: &Tensor) -> Result<Vec<f32>, Error> {
+    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+}
+
+/// An adapter as integers, by site in name order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FixedAdapter {
+    /// Factors by site.
+    pub sites: BTreeMap<String, Factors>,
+}
+
+impl FixedAdapter {
+    /// Reads an exported adapter: scale one and every value on its 16-bit grid.
+    ///
+    /// # Errors
+    /// [`Error::Scale`], [`Error::OffGrid`], [`Error::Grid`], [`Error::Fixed`] for shapes.
+    pub fn new(adapter: &Adapter) -> Result<Self, Error> {
+        let fixed = |(site, factors): (&String, &lora::Factors)| {
+            if factors.scale != 1.0 {
+                return Err(Error::Scale { site: site.clone(), scale: factors.scale });
+            }
+            let (a, a_shift) = on_grid(site, 'A', &factors.a)?;
+            let (b, b_shift) = on_grid(site, 'B', &factors.b)?;
+            let shifts = [a_shift as u8, b_shift as u8];
+            let fixed = Factors::new(site, factors.rank, [factors.d_in, factors.d_out], a, b, shifts)?;
+            Ok((site.clone(), fixed))
+        };
+        Ok(Self { sites: adapter.sites.iter().map(fixed).collect::<Result<_, _>>()? })
+    }
+}
+
+/// Integers and shift of values that lie on their grid exactly.
+fn on_grid(site: &str, factor: char, values: &[f32]) -> Result<(Vec<i16>, u32), Error> {
+    let name = || format!("adapter factor {factor} of {site}");
+    let (entries, shift) = grid::quantise_16(values).map_err(|error| Error::Grid { name: name(), error })?;
+    let off = |(&entry, &value): (&i16, &f32)| grid::value_16(entry, shift) != value;
+    match entries.iter().zip(values).position(off) {
+        Some(index) => Err(Error::OffGrid { site: site.to_owned(), factor, index }),
+        None => Ok((entries, shift)),
+    }
+}
+
+/// The exact deltas of one site as a bundle gives them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteDeltas {
+    /// Rank of the committed adapter at this site.
+    pub rank: usize,
+    /// Fractional bits of its `B A`.
+    pub shift: u32,
+    /// `(rows, d_out)`.
+    pub deltas: Vec<i128>,
+}
+
+/// What is added to the base at adapted sites.
+#[derive(Clone, Copy, Debug)]
+pub enum Adaptation<'a> {
+    /// Nothing.
+    Base,
+    /// `B A x`, computed.
+    Factors(&'a FixedAdapter),
+    /// Given deltas.
+    Deltas(&'a BTreeMap<String, SiteDeltas>),
+}
+
+/// What went in and what was added at an adapted site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Module path.
+    pub site: String,
+    /// Inputs `x_t`, `(rows, d_in)` at scale `2^-16`.
+    pub inputs: Vec<i32>,
+    /// Exact deltas `(rows, d_out)` if they were computed; empty if they were given.
+    pub deltas: Vec<i128>,
+}
+
+/// Activations `(rows, features)` at scale `2^-16`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Activations {
+    /// Positions.
+    pub rows: usize,
+    /// Width.
+    pub features: usize,
+    /// Row-major entries.
+    pub entries: Vec<i64>,
+    /// The site they come from, for errors of operations that have no site of their own.
+    pub site: String,
+}
+
+impl Activations {
+    fn new(site: &str, rows: usize, entries: Vec<i64>) -> Self {
+        Self { rows, features: entries.len() / rows.max(1), entries, site: site.to_owned() }
+    }
+
+    /// The most likely token of each row of logits; ties go to the lowest id.
+    pub fn greedy(&self) -> Vec<u32> {
+        self.entries.chunks_exact(self.features.max(1)).filter_map(greedy).collect()
+    }
+}
+
+/// The exact-integer interpretation of one sequence.
+#[derive(Debug)]
+pub struct Fixed<'a> {
+    base: &'a FixedBase,
+    adaptation: Adaptation<'a>,
+    records: Vec<Record>,
+    rotations: Vec<(Rope, Arc<Rotations>)>,
+}
+
+impl<'a> Fixed<'a> {
+    /// Ready for one forward pass.
+    pub fn new(base: &'a FixedBase, adaptation: Adaptation<'a>) -> Self {
+        Self { base, adaptation, records: Vec::new(), rotations: Vec::new() }
+    }
+
+    /// What happened at adapted sites, in the network's order of sites.
+    ///
+    /// # Errors
+    /// [`Error::Unvisited`] if the adaptation names a site the network did not visit.
+    pub fn into_records(self) -> Result<Vec<Record>, Error> {
+        let visited: BTreeSet<&str> = self.records.iter().map(|record| record.site.as_str()).collect();
+        let unvisited = match self.adaptation {
+            Adaptation::Base => None,
+            Adaptation::Factors(adapter) => adapter.sites.keys().find(|site| !visited.contains(site.as_str())),
+            Adaptation::Deltas(deltas) => deltas.keys().find(|site| !visited.contains(site.as_str())),
+        };
+        match unvisited {
+            Some(site) => Err(Error::Unvisited(site.clone())),
+            None => Ok(self.records),
+        }
+    }
+
+    /// A linear site with its delta, if it has one, and the rotation, if it is rotated.
+    fn project(
+        &mut self,
+        site: &str,
+        weight: &str,
+        x: &Activations,
+        rotations: Option<&Rotations>,
+    ) -> Result<Activations, Error> {
+        let matrix = self.base.matrix(weight)?;
+        let inputs = words(site, &x.entries)?;
+        let run = |delta| match rotations {
+            Some(rotations) => linear_rope(site, matrix, &inputs, delta, rotations),
+            None => linear(site, matrix, &inputs, delta),
+        };
+        let (outputs, deltas) = match self.adaptation {
+            Adaptation::Factors(FixedAdapter { sites }) if sites.contains_key(site) => {
+                let factors = &sites[site];
+                if (factors.d_in(), factors.d_out()) != (matrix.d_in(), matrix.d_out()) {
+                    return Err(Error::AdapterShape(site.to_owned()));
+                }
+                let values = factors.delta(site, &inputs)?;
+                let delta = Delta { values: &values, rank: factors.rank(), shift: factors.shift() };
+                (run(Some(delta))?, Some(values))
+            }
+            Adaptation::Deltas(sites) if sites.contains_key(site) => {
+                let SiteDeltas { rank, shift, deltas } = &sites[site];
+                (run(Some(Delta { values: deltas, rank: *rank, shift: *shift }))?, Some(Vec::new()))
+            }
+            _ => (run(None)?, None),
+        };
+        if let Some(deltas) = deltas {
+            if self.records.iter().any(|record| record.site == site) {
+                return Err(Error::Twice(site.to_owned()));
+            }
+            self.records.push(Record { site: site.to_owned(), inputs, deltas });
+        }
+        Ok(Activations::new(site, x.rows, outputs))
+    }
+
+    /// The rotation table for `rows` positions, made once for each kind of rotation.
+    fn rotations(&mut self, site: &str, rope: &Rope, rows: usize) -> Result<Arc<Rotations>, Error> {
+        let known = self.rotations.iter().find(|(known, table)| known == rope && table.positions() >= rows);
+        if let Some((_, table)) = known {
+            return Ok(table.clone());
+        }
+        let scaling = rope.scaling.as_ref().map(|scaling| {
+            Ok::<_, Error>(rope::Scaling {
+                factor: dyadic("rope scaling factor", scaling.factor)?,
+                low: dyadic("rope scaling low frequency factor", scaling.low_freq_factor)?,
+                high: dyadic("rope scaling high frequency factor", scaling.high_freq_factor)?,
+                original_context: scaling.original_context,
+            })
+        });
+        let exact =
+            rope::Rope { dim: rope.dim, theta: dyadic("rope theta", rope.theta)?, scaling: scaling.transpose()? };
+        let table = Arc::new(Rotations::new(site, &exact, rows)?);
+        self.rotations.push((rope.clone(), table.clone()));
+        Ok(table)
+    }
+}
+
+/// A constant of the network, exactly.
+fn dyadic(name: &str, value: f64) -> Result<Dyadic, Error> {
+    let (mantissa, exponent) =
+        grid::decompose(value).ok_or_else(|| Error::Grid { name: name.to_owned(), error: GridError::NotFinite(0) })?;
+    Ok(Dyadic { mantissa, exponent })
+}
+
+impl Ops for Fixed<'_> {
+    type Value = Activations;
+    type Error = Error;
+
+    fn embed(&mut self, site: &str, tokens: &Tokens) -> Result<Activations, Error> {
+        if tokens.batch() != 1 {
+            return Err(Error::Batch(tokens.batch()));
+        }
+        let table = self.base.tables.get(site).ok_or_else(|| Error::MissingSite(site.to_owned()))?;
+        let mut entries = Vec::with_capacity(tokens.seq() * table.hidden);
+        for &id in tokens.ids() {
+            let row = table.rows.chunks_exact(table.hidden).nth(id as usize).ok_or(Error::Token(id))?;
+            entries.extend(row.iter().copied().map(i64::from));
+        }
+        Ok(Activations::new(site, tokens.seq(), entries))
+    }
+
+    fn linear(&mut self, site: &str, x: &Activations) -> Result<Activations, Error> {
+        self.project(site, site, x, None)
+    }
+
+    fn linear_rope(&mut self, site: &str, x: &Activations, rope: &Rope) -> Result<Activations, Error> {
+        let rotations = self.rotations(site, rope, x.rows)?;
+        self.project(site, site, x, Some(&rotations))
+    }
+
+    fn rms_norm(&mut self, site: &str, x: &Activations, eps: f64) -> Result<Activations, Error> {
+        let norm = self.base.norms.get(site).ok_or_else(|| Error::MissingSite(site.to_owned()))?;
+        let eps = grid::round(eps, EPS_BITS, i64::MAX)
+            .map_err(|error| Error::Grid { name: format!("eps of {site}"), error })?;
+        Ok(Activations::new(site, x.rows, rms_norm(site, norm, eps, &x.entries)?))
+    }
+
+    fn attention(
+        &mut self,
+        site: &str,
+        q: &Activations,
+        k: &Activations,
+        v: &Activations,
+        heads: Heads,
+    ) -> Result<Activations, Error> {
+        let heads = attention::Heads { query: heads.query, key_value: heads.key_value, dim: heads.dim };
+        let [q_words, k_words, v_words] = [q, k, v].map(|value| words(&value.site, &value.entries));
+        Ok(Activations::new(site, q.rows, attention(site, heads, &q_words?, &k_words?, &v_words?)?))
+    }
+
+    fn swiglu(&mut self, gate: &Activations, up: &Activations) -> Result<Activations, Error> {
+        let entries = swiglu(&gate.site, &words(&gate.site, &gate.entries)?, &words(&up.site, &up.entries)?)?;
+        Ok(Activations::new(&gate.site, gate.rows, entries))
+    }
+
+    fn add(&mut self, x: &Activations, y: &Activations) -> Result<Activations, Error> {
+        Ok(Activations::new(&y.site, x.rows, add(&y.site, &x.entries, &y.entries)?))
+    }
+
+    fn select(&mut self, x: &Activations, rows: &[usize]) -> Result<Activations, Error> {
+        let mut entries = Vec::with_capacity(rows.len() * x.features);
+        for &row in rows {
+            if row >= x.rows {
+                return Err(Error::Row(row));
+            }
+            entries.extend(&x.entries[row * x.features..][..x.features]);
+        }
+        Ok(Activations::new(&x.site, rows.len(), entries))
+    }
+
+    fn head(&mut self, site: &str, weight: &str, x: &Activations) -> Result<Activations, Error> {
+        self.project(site, weight, x, None)
+    }
+}
+
+/// How far fixed logits are from float logits: a measure of quality, never part of a statement.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Agreement {
+    /// Share of rows whose most likely token is the same.
+    pub top1: f64,
+    /// Mean over all rows and tokens of the absolute difference of log-probabilities, in nat.
+    pub log_prob: f64,
+}
+
+impl Agreement {
+    /// Compares logits of the same rows; `float` is row-major `(rows, vocab)`.
+    ///
+    /// Returns `None` if the shapes differ or there is nothing to compare.
+    pub fn of(fixed: &Activations, float: &[f32]) -> Option<Self> {
+        if fixed.entries.len() != float.len() || float.is_empty() {
+            return None;
+        }
+        let unit = f64::from(1 << ACTIVATION_BITS);
+        let (mut same, mut distance) = (0, 0.0);
+        for (fixed, float) in fixed.entries.chunks_exact(fixed.features).zip(float.chunks_exact(fixed.features)) {
+            let fixed: Vec<f64> = fixed.iter().map(|&logit| logit as f64 / unit).collect();
+            let float: Vec<f64> = float.iter().copied().map(f64::from).collect();
+            same += usize::from(most_likely(&fixed) == most_likely(&float));
+            let pairs = log_softmax(&fixed).zip(log_softmax(&float));
+            distance += pairs.map(|(fixed, float)| (fixed - float).abs()).sum::<f64>();
+        }
+        Some(Self { top1: same as f64 / fixed.rows as f64, log_prob: distance / float.len() as f64 })
+    }
+}
+
+/// Index of the first largest value.
+fn most_likely(logits: &[f64]) -> usize {
+    (0..logits.len()).fold(0, |best, index| if logits[index] > logits[best] { index } else { best })
+}
+
+fn log_softmax(logits: &[f64]) -> impl Iterator<Item = f64> + '_ {
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let log_sum = largest + logits.iter().map(|logit| (logit - largest).exp()).sum::<f64>().ln();
+    logits.iter().map(move |logit| logit - log_sum)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! A plain 64-bit float interpretation of networks: the oracle the integers are compared with.
+
+use ftk_adapters::ops::{Heads, Ops, Rope, Tokens};
+use ftk_adapters::weights::Weights;
+
+use super::{Error, floats};
+
+/// Rows of features.
+pub(super) type Rows = Vec<Vec<f64>>;
+
+/// Computes with the unquantised weights, without adapter.
+pub(super) struct Reference<'a>(pub(super) &'a Weights);
+
+impl Reference<'_> {
+    fn weight(&self, name: &str) -> Result<Vec<f64>, Error> {
+        Ok(floats(self.0.get(&format!("{name}.weight"))?)?.into_iter().map(f64::from).collect())
+    }
+}
+
+impl Ops for Reference<'_> {
+    type Value = Rows;
+    type Error = Error;
+
+    fn embed(&mut self, site: &str, tokens: &Tokens) -> Result<Rows, Error> {
+        let (_, hidden) = self.0.get(&format!("{site}.weight"))?.dims2()?;
+        let table = self.weight(site)?;
+        Ok(tokens.ids().iter().map(|&id| table[id as usize * hidden..][..hidden].to_vec()).collect())
+    }
+
+    fn linear(&mut self, site: &str, x: &Rows) -> Result<Rows, Error> {
+        self.head(site, site, x)
+    }
+
+    fn linear_rope(&mut self, site: &str, x: &Rows, rope: &Rope) -> Result<Rows, Error> {
+        assert!(rope.scaling.is_none(), "the scaled frequencies are tested with the rotation table");
+        let mut rows = self.linear(site, x)?;
+        let half = rope.dim / 2;
+        for (position, row) in rows.iter_mut().enumerate() {
+            for head in row.chunks_exact_mut(rope.dim) {
+                for i in 0..half {
+                    let angle = position as f64 * rope.theta.powf(-2.0 * i as f64 / rope.dim as f64);
+                    let (sin, cos) = angle.sin_cos();
+                    (head[i], head[i + half]) =
+                        (head[i] * cos - head[i + half] * sin, head[i + half] * cos + head[i] * sin);
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    fn rms_norm(&mut self, site: &str, x: &Rows, eps: f64) -> Result<Rows, Error> {
+        let weight = self.weight(site)?;
+        let normalise = |row: &Vec<f64>| {
+            let root = (row.iter().map(|x| x * x).sum::<f64>() / row.len() as f64 + eps).sqrt();
+            row.iter().zip(&weight).map(|(x, w)| x / root * w).collect()
+        };
+        Ok(x.iter().map(normalise).collect())
+    }
+
+    fn attention(&mut self, _: &str, q: &Rows, k: &Rows, v: &Rows, heads: Heads) -> Result<Rows, Error> {
+        let Heads { query, key_value, dim } = heads;
+        let attend = |(i, q): (usize, &Vec<f64>)| {
+            let mut output = Vec::new();
+            for head in 0..query {
+                let shared = head / (query / key_value) * dim;
+                let score = |k: &Vec<f64>| {
+                    (0..dim).map(|d| q[head * dim + d] * k[shared + d]).sum::<f64>() / (dim as f64).sqrt()
+                };
+                let scores: Vec<f64> = k[..=i].iter().map(score).collect();
+                let largest = scores.iter().copied().fold(f64::MIN, f64::max);
+                let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
+                let sum: f64 = weights.iter().sum();
+                output
+                    .extend((0..dim).map(|d| weights.iter().zip(v).map(|(w, v)| w * v[shared + d]).sum::<f64>() / sum));
+            }
+            output
+        };
+        Ok(q.iter().enumerate().map(attend).collect())
+    }
+
+    fn swiglu(&mut self, gate: &Rows, up: &Rows) -> Result<Rows, Error> {
+        let silu = |g: f64| g / (1.0 + (-g).exp());
+        Ok(gate.iter().zip(up).map(|(g, u)| g.iter().zip(u).map(|(&g, u)| silu(g) * u).collect()).collect())
+    }
+
+    fn add(&mut self, x: &Rows, y: &Rows) -> Result<Rows, Error> {
+        Ok(x.iter().zip(y).map(|(x, y)| x.iter().zip(y).map(|(x, y)| x + y).collect()).collect())
+    }
+
+    fn select(&mut self, x: &Rows, rows: &[usize]) -> Result<Rows, Error> {
+        Ok(rows.iter().map(|&row| x[row].clone()).collect())
+    }
+
+    fn head(&mut self, _: &str, weight: &str, x: &Rows) -> Result<Rows, Error> {
+        let weight = self.weight(weight)?;
+        let dot = |w: &[f64], x: &[f64]| w.iter().zip(x).map(|(w, x)| w * x).sum::<f64>();
+        Ok(x.iter().map(|x| weight.chunks_exact(x.len()).map(|w| dot(w, x)).collect()).collect())
+    }
+}

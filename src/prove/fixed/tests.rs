@@ -1,0 +1,190 @@
+use candle_core::Device;
+use ftk_adapters::sites::Sites;
+
+use super::reference::Reference;
+use super::*;
+use crate::models::llama::Llama;
+
+/// A Llama small enough to run in a moment, with grouped heads and a tied head.
+fn small() -> Llama {
+    Llama {
+        vocab: 40,
+        hidden: 24,
+        intermediate: 36,
+        layers: 2,
+        heads: Heads { query: 4, key_value: 2, dim: 6 },
+        rope: Rope { dim: 6, theta: 10_000.0, scaling: None },
+        eps: 1e-5,
+        tied: true,
+        context: 64,
+    }
+}
+
+/// Values in `[-peak, peak)` that are multiples of `peak * 2^-15`, from a linear congruence.
+fn values(state: &mut u64, count: usize, peak: f32) -> Vec<f32> {
+    let next = |_| {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        f32::from((*state >> 48) as u16 as i16) / 32768.0 * peak
+    };
+    (0..count).map(next).collect()
+}
+
+fn sites(llama: &Llama) -> Vec<Site> {
+    Sites::of(|ops| llama.forward(ops, &Tokens::sequence(vec![0]), &[0]))
+}
+
+fn weights(llama: &Llama) -> Weights {
+    let mut state = 7;
+    let q = llama.heads.query * llama.heads.dim;
+    let kv = llama.heads.key_value * llama.heads.dim;
+    let shape = |site: &Site| match site.weight.rsplit('.').next() {
+        Some("embed_tokens" | "lm_head") => vec![llama.vocab, llama.hidden],
+        Some("q_proj") => vec![q, llama.hidden],
+        Some("k_proj" | "v_proj") => vec![kv, llama.hidden],
+        Some("o_proj") => vec![llama.hidden, q],
+        Some("gate_proj" | "up_proj") => vec![llama.intermediate, llama.hidden],
+        Some("down_proj") => vec![llama.hidden, llama.intermediate],
+        _ => vec![llama.hidden],
+    };
+    let tensor = |site: Site| {
+        let shape = shape(&site);
+        let tensor = Tensor::from_vec(values(&mut state, shape.iter().product(), 0.5), shape, &Device::Cpu).unwrap();
+        (format!("{}.weight", site.weight), tensor)
+    };
+    sites(llama).into_iter().filter(|site| site.role != Role::Head).map(tensor).collect()
+}
+
+fn tokens() -> Tokens {
+    Tokens::sequence((0..20).map(|i| i * 17 % 40).collect())
+}
+
+fn adapter(llama: &Llama) -> Adapter {
+    let (mut state, hidden) = (11, llama.hidden);
+    let mut factors = |d_out| {
+        let grid = |values: Vec<f32>| grid::to_grid(&values).unwrap();
+        let (a, b) = (values(&mut state, 2 * hidden, 0.3), values(&mut state, d_out * 2, 0.3));
+        lora::Factors { rank: 2, d_in: hidden, d_out, a: grid(a), b: grid(b), scale: 1.0 }
+    };
+    let q = ("model.layers.1.self_attn.q_proj".to_owned(), factors(24));
+    let v = ("model.layers.0.self_attn.v_proj".to_owned(), factors(12));
+    Adapter { sites: [q, v].into_iter().collect() }
+}
+
+/// Runs a network as floats and as integers and compares the logits. Usable on any network.
+fn agreement(
+    weights: &Weights,
+    sites: &[Site],
+    float: impl FnOnce(&mut Reference) -> Result<reference::Rows, Error>,
+    fixed: impl FnOnce(&mut Fixed) -> Result<Activations, Error>,
+) -> Agreement {
+    let base = FixedBase::new(weights, sites).unwrap();
+    let fixed = fixed(&mut Fixed::new(&base, Adaptation::Base)).unwrap();
+    let float: Vec<f32> = float(&mut Reference(weights)).unwrap().concat().into_iter().map(|x| x as f32).collect();
+    Agreement::of(&fixed, &float).unwrap()
+}
+
+#[test]
+fn integers_agree_with_floats() {
+    let llama = small();
+    let rows: Vec<usize> = (0..20).collect();
+    let got = agreement(
+        &weights(&llama),
+        &sites(&llama),
+        |ops| llama.forward(ops, &tokens(), &rows),
+        |ops| llama.forward(ops, &tokens(), &rows),
+    );
+    assert_eq!(got.top1, 1.0);
+    assert!(got.log_prob < 2e-3, "mean absolute difference of log-probabilities: {}", got.log_prob);
+}
+
+fn run(llama: &Llama, adaptation: Adaptation) -> (Activations, Result<Vec<Record>, Error>) {
+    let base = FixedBase::new(&weights(llama), &sites(llama)).unwrap();
+    let mut ops = Fixed::new(&base, adaptation);
+    let logits = llama.forward(&mut ops, &tokens(), &[3, 19]).unwrap();
+    (logits, ops.into_records())
+}
+
+#[test]
+fn logits_are_pinned() {
+    let llama = small();
+    let adapter = FixedAdapter::new(&adapter(&llama)).unwrap();
+    let digest = |adaptation| {
+        let (logits, _) = run(&llama, adaptation);
+        let bytes: Vec<u8> = logits.entries.iter().flat_map(|logit| logit.to_le_bytes()).collect();
+        blake3::hash(&bytes).to_hex().to_string()
+    };
+    assert_eq!(digest(Adaptation::Base), "6a41ad0d6254d9dd0f268c969761630d2f7c01121d5dc7ef72adc603a45f32cf");
+    assert_eq!(
+        digest(Adaptation::Factors(&adapter)),
+        "8b397e802e11d74e6633175697533716392fd4b722df7fbf1dbcfe8b027f646f"
+    );
+}
+
+#[test]
+fn a_replay_with_the_deltas_sees_what_the_prover_saw() {
+    let llama = small();
+    let adapter = FixedAdapter::new(&adapter(&llama)).unwrap();
+    let (logits, records) = run(&llama, Adaptation::Factors(&adapter));
+    let records = records.unwrap();
+    let order: Vec<&str> = records.iter().map(|record| record.site.as_str()).collect();
+    assert_eq!(order, ["model.layers.0.self_attn.v_proj", "model.layers.1.self_attn.q_proj"]);
+    assert_ne!(logits, run(&llama, Adaptation::Base).0);
+
+    let deltas: BTreeMap<String, SiteDeltas> = records
+        .iter()
+        .map(|Record { site, deltas, .. }| {
+            let factors = &adapter.sites[site];
+            let deltas = SiteDeltas { rank: factors.rank(), shift: factors.shift(), deltas: deltas.clone() };
+            (site.clone(), deltas)
+        })
+        .collect();
+    let (replayed, replay) = run(&llama, Adaptation::Deltas(&deltas));
+    assert_eq!(replayed, logits);
+    let inputs = |records: &[Record]| records.iter().map(|record| record.inputs.clone()).collect::<Vec<_>>();
+    assert_eq!(inputs(&replay.unwrap()), inputs(&records));
+
+    let mut extra = deltas;
+    let any = extra.values().next().unwrap().clone();
+    extra.insert("model.layers.9.mlp.up_proj".into(), any);
+    let (_, replay) = run(&llama, Adaptation::Deltas(&extra));
+    assert!(matches!(replay, Err(Error::Unvisited(site)) if site == "model.layers.9.mlp.up_proj"));
+}
+
+#[test]
+fn only_exported_adapters_are_taken() {
+    let llama = small();
+    let site = "model.layers.0.self_attn.v_proj";
+    let changed = |change: fn(&mut lora::Factors)| {
+        let mut adapter = adapter(&llama);
+        change(adapter.sites.get_mut(site).unwrap());
+        FixedAdapter::new(&adapter)
+    };
+    assert!(matches!(changed(|f| f.scale = 2.0), Err(Error::Scale { site: s, scale: 2.0 }) if s == site));
+    assert!(matches!(changed(|f| f.b[5] = 0.1), Err(Error::OffGrid { factor: 'B', index: 5, .. })));
+    assert!(matches!(changed(|f| f.a[2] = f32::NAN), Err(Error::Grid { error: GridError::NotFinite(2), .. })));
+    assert!(matches!(changed(|f| f.rank = 3), Err(Error::Fixed(FixedError::Shape { what: "adapter factor A", .. }))));
+}
+
+#[test]
+fn bad_input_is_an_error() {
+    let llama = small();
+    let base = FixedBase::new(&weights(&llama), &sites(&llama)).unwrap();
+    let run = |tokens, rows: &[usize]| llama.forward(&mut Fixed::new(&base, Adaptation::Base), &tokens, rows);
+    assert!(matches!(run(Tokens::sequence(vec![1, 40]), &[0]), Err(Error::Token(40))));
+    assert!(matches!(run(Tokens::sequence(vec![1, 2]), &[2]), Err(Error::Row(2))));
+    assert!(matches!(run(Tokens::new(2, 1, vec![1, 2]), &[0]), Err(Error::Batch(2))));
+    let empty = FixedBase::default();
+    let missing = llama.forward(&mut Fixed::new(&empty, Adaptation::Base), &tokens(), &[0]);
+    assert!(matches!(missing, Err(Error::MissingSite(site)) if site == "model.embed_tokens"));
+}
+
+#[test]
+fn agreement_counts_what_differs() {
+    let logits = Activations::new("lm_head", 2, vec![1 << 16, 0, 0, 1 << 16]);
+    assert_eq!(Agreement::of(&logits, &[1.0, 0.0, 0.0, 1.0]), Some(Agreement { top1: 1.0, log_prob: 0.0 }));
+    let half = Agreement::of(&logits, &[1.0, 0.0, 1.0, 0.0]).unwrap();
+    assert_eq!(half.top1, 0.5);
+    assert!((half.log_prob - 0.5).abs() < 1e-12);
+    assert_eq!(Agreement::of(&logits, &[1.0]), None);
+    assert_eq!(logits.greedy(), [0, 1]);
+}

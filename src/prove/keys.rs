@@ -1,0 +1,37 @@
+//! Commitment keys, derived once and cached. A cached key is checked against the digest compiled
+//! into the protocol, so a damaged or foreign file is only ever made anew.
+
+use std::path::PathBuf;
+
+use ftk_adapters::atomic;
+use ftk_circuits::{CommitmentKey, KeyError};
+
+/// The key for columns of `2^k` rows.
+///
+/// # Errors
+/// No key of that size belongs to the protocol. A cache that cannot be used is no error.
+pub fn commitment_key(k: u32) -> Result<CommitmentKey, KeyError> {
+    let cached = cache_folder().map(|folder| folder.join(format!("commitment-key-{k}.bin")));
+    if let Some(bytes) = cached.as_ref().and_then(|path| std::fs::read(path).ok())
+        && let Ok(key) = CommitmentKey::from_bytes(&bytes)
+        && key.k() == k
+    {
+        return Ok(key);
+    }
+    let key = CommitmentKey::generate(k)?;
+    if let Some(path) = cached {
+        // Without a cache the next command takes longer, and nothing else is lost.
+        let _ =
+            path.parent().map(std::fs::create_dir_all).transpose().and_then(|_| atomic::write(&path, &key.to_bytes()));
+    }
+    Ok(key)
+}
+
+/// `FTK_CACHE`, or `ftk` in the user's cache folder.
+fn cache_folder() -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("FTK_CACHE")
+        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("ftk")))
+        .or_else(|| variable("HOME").map(|home| home.join(".cache").join("ftk")))
+        .or_else(|| variable("LOCALAPPDATA").map(|local| local.join("ftk")))
+}
