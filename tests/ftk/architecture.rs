@@ -123,8 +123,8 @@ fn part(path: &Path) -> String {
 fn named(path: &Path, text: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let words = |text: &str| -> String { text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
-    let root = if path.components().count() == 1 { vec!["crate::", "super::"] } else { vec!["crate::"] };
-    for prefix in root {
+    let above = "super::".repeat(path.components().count());
+    for prefix in ["crate::", &above] {
         for (at, _) in text.match_indices(prefix) {
             let rest = &text[at + prefix.len()..];
             match rest.strip_prefix('{') {
@@ -185,12 +185,10 @@ fn only_the_wire_edge_names_both_floats_and_circuits() {
         if !["prove", "commands"].contains(&part.as_str()) {
             assert!(!text.contains("ftk_circuits"), "{} names ftk_circuits", path.display());
         }
-        if part == "commands" {
-            assert!(
-                !(text.contains("ftk_circuits") && text.contains("candle_core::Tensor")),
-                "{} names tensors and ftk_circuits",
-                path.display()
-            );
+        if part == "commands" && text.contains("ftk_circuits") {
+            // A command may say where a model is to be loaded, no more.
+            let rest = text.replace("candle_core::Device", "");
+            assert!(!rest.contains("candle_"), "{} names candle and ftk_circuits", path.display());
         }
         assert!(!text.contains("halo2_proofs"), "{} names halo2_proofs", path.display());
     }
@@ -206,6 +204,7 @@ fn what_names_a_part_is_found() {
     );
     assert_eq!(named("text/rows.rs", "let x = crate::train::run(); // crate::prove"), ["train"]);
     assert_eq!(named("text.rs", "use super::train;"), ["train"]);
+    assert_eq!(named("text/rows.rs", "use super::super::train;"), ["train"]);
     assert_eq!(named("text/rows.rs", "use super::encode;"), [""; 0]);
     assert_eq!([part(Path::new("text.rs")), part(Path::new("text/rows.rs"))], ["text", "text"]);
 }
