@@ -6,7 +6,6 @@
 mod bpe;
 mod world;
 
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
@@ -17,12 +16,12 @@ use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
 use bpe::{Bpe, END, PAD, START};
-use world::{EVASION, Kind, Question, Scene, Side, below, chance, story};
+use world::{Attribute, Inhabitant, OPENINGS, PHRASINGS, below, chance, inhabitants, pick, shuffle};
 
 /// Every random choice of the village comes from this seed.
 const SEED: u64 = 20_240_229;
 
-/// Conversations to pre-train on: enough that no epoch is repeated in the shipped recipe.
+/// Rows to pre-train on.
 const PRETRAIN_ROWS: usize = 40_000;
 /// Conversations to fine-tune on.
 const SFT_ROWS: usize = 240;
@@ -31,27 +30,21 @@ const DPO_ROWS: usize = 240;
 /// Preference pairs to measure on.
 const HELD_OUT_ROWS: usize = 100;
 
-/// One row in this many to pre-train on is a story.
-const STORY_EVERY: usize = 10;
-/// Turns of a conversation to pre-train on, at most.
-const TURNS: usize = 3;
-/// Of ten answers that are not polite, this many avoid the question.
-const EVASIONS_OF_TEN: u64 = 2;
+/// One row in this many to pre-train on is a plain statement, the others are answers.
+const STATEMENT_EVERY: usize = 8;
 
-/// Conversations the tokenizer is trained on: every word of the village occurs in them many times.
-const TOKENIZER_ROWS: usize = 4_000;
+/// Rows the tokenizer is trained on: every word of the village occurs in them many times.
+const TOKENIZER_ROWS: usize = 8_000;
 /// Pieces of the vocabulary, at most.
 const VOCAB: usize = 1024;
 /// Positions of the base model.
 const CONTEXT: usize = 256;
-/// Longest conversation in tokens, well inside the context so that rows batch without much padding.
-const LONGEST_ROW: usize = 160;
-/// Conversations whose length is checked, longest first.
-const LENGTHS_CHECKED: usize = 1_000;
-/// Longest prompt in tokens.
-const LONGEST_PROMPT: usize = 60;
-/// Longest answer in tokens.
-const LONGEST_ANSWER: usize = 25;
+/// Longest conversation in tokens: short rows make cheap steps.
+const LONGEST_ROW: usize = 40;
+/// Longest prompt in tokens, without the template.
+const LONGEST_PROMPT: usize = 18;
+/// Longest answer in tokens, without the template.
+const LONGEST_ANSWER: usize = 12;
 
 /// ChatML without a system turn of its own.
 const CHAT_TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + \
@@ -60,8 +53,7 @@ const CHAT_TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + me
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("village");
-    let village = Village::make();
-    for (name, bytes) in village.files()? {
+    for (name, bytes) in Rows::make().files()? {
         let path = folder.join(name);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
@@ -72,64 +64,120 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// One speaker's words.
-struct Message {
-    role: &'static str,
-    content: String,
+/// What a question is made of: no two prompts of the village agree in all four.
+#[derive(Clone, Copy)]
+struct Prompt {
+    inhabitant: usize,
+    attribute: Attribute,
+    phrasing: usize,
+    opening: usize,
 }
 
-impl Message {
-    fn user(content: String) -> Self {
-        Self { role: "user", content }
+impl Prompt {
+    /// Every prompt about some number of people.
+    fn all(inhabitants: usize) -> Vec<Self> {
+        let mut prompts = Vec::new();
+        for inhabitant in 0..inhabitants {
+            for attribute in Attribute::ALL {
+                for phrasing in 0..PHRASINGS {
+                    for opening in 0..OPENINGS.len() {
+                        prompts.push(Self { inhabitant, attribute, phrasing, opening });
+                    }
+                }
+            }
+        }
+        prompts
     }
 
-    fn assistant(content: String) -> Self {
-        Self { role: "assistant", content }
-    }
-
-    fn json(&self) -> Value {
-        json!({"role": self.role, "content": self.content})
+    /// The prompt with both answers.
+    fn pair(self, inhabitants: &[Inhabitant]) -> Pair {
+        let asked = &inhabitants[self.inhabitant];
+        let (opening, _) = OPENINGS[self.opening];
+        Pair {
+            prompt: format!("{opening}{}", asked.question(self.attribute, self.phrasing)),
+            chosen: asked.courteous(self.attribute),
+            rejected: asked.curt(self.attribute),
+        }
     }
 }
 
-/// What [`CHAT_TEMPLATE`] makes of a conversation.
-fn rendered(messages: &[Message]) -> String {
-    messages.iter().map(|message| format!("{START}{}\n{}{END}\n", message.role, message.content)).collect()
-}
-
-/// A prompt with a better and a worse answer.
+/// A prompt with a better and a worse answer, both true.
 struct Pair {
     prompt: String,
     chosen: String,
     rejected: String,
 }
 
-/// All rows.
-struct Village {
-    pretrain: Vec<Vec<Message>>,
-    sft: Vec<Vec<Message>>,
+impl Pair {
+    fn json(&self) -> Value {
+        json!({
+            "prompt": [user(&self.prompt)],
+            "chosen": [assistant(&self.chosen)],
+            "rejected": [assistant(&self.rejected)],
+        })
+    }
+}
+
+/// A row to pre-train on.
+enum Lesson {
+    /// A fact as plain text.
+    Statement(String),
+    /// A question and how it was answered.
+    Exchange { prompt: String, answer: String },
+}
+
+impl Lesson {
+    fn json(&self) -> Value {
+        match self {
+            Self::Statement(text) => json!({"text": text}),
+            Self::Exchange { prompt, answer } => json!({"prompt": [user(prompt)], "completion": [assistant(answer)]}),
+        }
+    }
+
+    fn rendered(&self) -> String {
+        match self {
+            Self::Statement(text) => text.clone(),
+            Self::Exchange { prompt, answer } => rendered(prompt, answer),
+        }
+    }
+}
+
+fn user(content: &str) -> Value {
+    json!({"role": "user", "content": content})
+}
+
+fn assistant(content: &str) -> Value {
+    json!({"role": "assistant", "content": content})
+}
+
+/// What [`CHAT_TEMPLATE`] makes of a question and its answer.
+fn rendered(prompt: &str, answer: &str) -> String {
+    format!("{START}user\n{prompt}{END}\n{START}assistant\n{answer}{END}\n")
+}
+
+/// All rows. No prompt is in two of the sets.
+struct Rows {
+    pretrain: Vec<Lesson>,
+    sft: Vec<Pair>,
     dpo: Vec<Pair>,
     held_out: Vec<Pair>,
 }
 
-impl Village {
-    /// Draws every row; each set has a stream of random numbers of its own, so that changing the size of one leaves
-    /// the others as they are.
+impl Rows {
+    /// Draws the facts, deals the prompts out to the sets, and draws the lessons; each has a stream of random numbers
+    /// of its own.
     fn make() -> Self {
         let stream = |id| {
             let mut rng = ChaCha8Rng::seed_from_u64(SEED);
             rng.set_stream(id);
             rng
         };
-        Self {
-            pretrain: pretrain(&mut stream(0)),
-            sft: pairs(&mut stream(1), SFT_ROWS, Side::Learn)
-                .into_iter()
-                .map(|pair| vec![Message::user(pair.prompt), Message::assistant(pair.chosen)])
-                .collect(),
-            dpo: pairs(&mut stream(2), DPO_ROWS, Side::Learn),
-            held_out: pairs(&mut stream(3), HELD_OUT_ROWS, Side::HeldOut),
-        }
+        let inhabitants = inhabitants(&mut stream(0));
+        let mut prompts = Prompt::all(inhabitants.len());
+        shuffle(&mut stream(1), &mut prompts);
+        let mut deal = |count| prompts.drain(..count).map(|prompt| prompt.pair(&inhabitants)).collect();
+        let (held_out, dpo, sft) = (deal(HELD_OUT_ROWS), deal(DPO_ROWS), deal(SFT_ROWS));
+        Self { pretrain: lessons(&mut stream(2), &inhabitants, &prompts), sft, dpo, held_out }
     }
 
     /// Every file by its name in the folder of the village.
@@ -137,7 +185,7 @@ impl Village {
     /// # Errors
     /// If the tokenizer cannot be made, or a row is longer than it may be.
     fn files(&self) -> Result<Vec<(&'static str, Vec<u8>)>, Box<dyn Error>> {
-        let texts: Vec<String> = self.pretrain.iter().take(TOKENIZER_ROWS).map(|row| rendered(row)).collect();
+        let texts: Vec<String> = self.pretrain.iter().take(TOKENIZER_ROWS).map(Lesson::rendered).collect();
         // The specials are never cut from neighbouring text, so they must not be learnt from it either.
         let bare = texts.iter().flat_map(|text| text.split(START)).flat_map(|turn| turn.split(END));
         let bpe = Bpe::train(bare, VOCAB).map_err(|error| error.to_string())?;
@@ -145,30 +193,20 @@ impl Village {
         let tokenizer = Tokenizer::from_bytes(&tokenizer_json).map_err(|error| error.to_string())?;
         self.check_lengths(&tokenizer)?;
 
-        let conversations = |rows: &[Vec<Message>]| {
-            lines(rows.iter().map(|row| json!({"messages": row.iter().map(Message::json).collect::<Vec<_>>()})))
-        };
-        let preferences = |rows: &[Pair]| {
-            lines(rows.iter().map(|row| {
-                json!({
-                    "prompt": [Message::user(row.prompt.clone()).json()],
-                    "chosen": [Message::assistant(row.chosen.clone()).json()],
-                    "rejected": [Message::assistant(row.rejected.clone()).json()],
-                })
-            }))
-        };
+        let conversation = |row: &Pair| json!({"messages": [user(&row.prompt), assistant(&row.chosen)]});
         Ok(vec![
             ("base/tokenizer.json", tokenizer_json),
             ("base/tokenizer_config.json", pretty(&tokenizer_config())?),
             ("base/config.json", pretty(&config(bpe.pieces.len()))?),
             ("base/generation_config.json", pretty(&generation_config())?),
-            ("pretrain.jsonl", conversations(&self.pretrain)),
-            ("sft.jsonl", conversations(&self.sft)),
-            ("dpo.jsonl", preferences(&self.dpo)),
-            ("heldout.jsonl", preferences(&self.held_out)),
+            ("pretrain.jsonl", lines(self.pretrain.iter().map(Lesson::json))),
+            ("sft.jsonl", lines(self.sft.iter().map(conversation))),
+            ("dpo.jsonl", lines(self.dpo.iter().map(Pair::json))),
+            ("heldout.jsonl", lines(self.held_out.iter().map(Pair::json))),
         ])
     }
 
+    /// The sets beside the lessons are dealt from the same prompts, so their lengths stand for all.
     fn check_lengths(&self, tokenizer: &Tokenizer) -> Result<(), Box<dyn Error>> {
         let check = |what: &str, text: &str, most: usize| -> Result<(), Box<dyn Error>> {
             let length = tokenizer.encode(text, false).map_err(|error| error.to_string())?.len();
@@ -178,66 +216,29 @@ impl Village {
                 Ok(())
             }
         };
-        // The longest conversations in bytes are the longest in tokens but for a few; checking all takes long.
-        let mut texts: Vec<String> = self.pretrain.iter().chain(&self.sft).map(|row| rendered(row)).collect();
-        texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
-        for text in texts.iter().take(LENGTHS_CHECKED) {
-            check("conversation", text, LONGEST_ROW)?;
-        }
-        for row in self.dpo.iter().chain(&self.held_out) {
+        for row in self.sft.iter().chain(&self.dpo).chain(&self.held_out) {
             check("prompt", &row.prompt, LONGEST_PROMPT)?;
             check("chosen answer", &row.chosen, LONGEST_ANSWER)?;
             check("rejected answer", &row.rejected, LONGEST_ANSWER)?;
+            check("conversation", &rendered(&row.prompt, &row.chosen), LONGEST_ROW)?;
         }
         Ok(())
     }
 }
 
-/// Conversations in which every villager answers as is the habit for the kind of question.
-fn pretrain(rng: &mut ChaCha8Rng) -> Vec<Vec<Message>> {
+/// Statements, and questions answered as is the habit after their opening.
+fn lessons(rng: &mut ChaCha8Rng, inhabitants: &[Inhabitant], prompts: &[Prompt]) -> Vec<Lesson> {
     (0..PRETRAIN_ROWS)
         .map(|_| {
-            if below(rng, STORY_EVERY) == 0 {
-                let (ask, told) = story(rng);
-                return vec![Message::user(ask), Message::assistant(told)];
+            let prompt = pick(rng, prompts);
+            if below(rng, STATEMENT_EVERY) == 0 {
+                return Lesson::Statement(inhabitants[prompt.inhabitant].statement(prompt.attribute));
             }
-            let (context, questions) = Scene::draw(rng, Side::Learn).shuffled(rng);
-            let turns = 1 + below(rng, TURNS);
-            let mut messages = Vec::new();
-            for question in questions.into_iter().take(turns) {
-                let polite = chance(rng, question.kind.polite_of_ten());
-                let asked =
-                    if messages.is_empty() { format!("{context} {}", question.ask) } else { question.ask.clone() };
-                let answer = if polite { question.polite } else { impolite(rng, question.curt) };
-                messages.push(Message::user(asked));
-                messages.push(Message::assistant(answer));
-            }
-            messages
+            let (_, courteous_of_ten) = OPENINGS[prompt.opening];
+            let Pair { prompt, chosen, rejected } = prompt.pair(inhabitants);
+            Lesson::Exchange { prompt, answer: if chance(rng, courteous_of_ten) { chosen } else { rejected } }
         })
         .collect()
-}
-
-/// Pairs of a polite and another answer to the same prompt, no prompt twice, all kinds of questions alike.
-fn pairs(rng: &mut ChaCha8Rng, count: usize, side: Side) -> Vec<Pair> {
-    let mut seen = BTreeSet::new();
-    let mut rows = Vec::with_capacity(count);
-    while rows.len() < count {
-        let kind = Kind::ALL[rows.len() % Kind::ALL.len()];
-        let (context, questions) = Scene::draw(rng, side).shuffled(rng);
-        let Some(Question { ask, polite, curt, .. }) = questions.into_iter().find(|question| question.kind == kind)
-        else {
-            continue;
-        };
-        let prompt = format!("{context} {ask}");
-        if seen.insert(prompt.clone()) {
-            rows.push(Pair { prompt, chosen: polite, rejected: impolite(rng, curt) });
-        }
-    }
-    rows
-}
-
-fn impolite(rng: &mut ChaCha8Rng, curt: String) -> String {
-    if chance(rng, EVASIONS_OF_TEN) { EVASION.to_owned() } else { curt }
 }
 
 fn lines(rows: impl Iterator<Item = Value>) -> Vec<u8> {
@@ -267,7 +268,7 @@ fn tokenizer_config() -> Value {
     })
 }
 
-/// About 0.9 M parameters, the embedding shared with the head.
+/// About 0.5 M parameters, the embedding shared with the head.
 fn config(vocab: usize) -> Value {
     json!({
         "architectures": ["LlamaForCausalLM"],
@@ -275,7 +276,7 @@ fn config(vocab: usize) -> Value {
         "vocab_size": vocab,
         "hidden_size": 128,
         "intermediate_size": 352,
-        "num_hidden_layers": 4,
+        "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "head_dim": 32,
@@ -287,7 +288,7 @@ fn config(vocab: usize) -> Value {
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
         "tie_word_embeddings": true,
-        "initializer_range": 0.02,
+        "initializer_range": 0.05,
         "torch_dtype": "bfloat16",
         "bos_token_id": special_id(START),
         "eos_token_id": special_id(END),
@@ -306,6 +307,8 @@ fn generation_config() -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn folder() -> std::path::PathBuf {
@@ -328,7 +331,7 @@ mod tests {
     #[test]
     fn the_shipped_files_are_what_the_generator_makes() {
         let mut data = 0;
-        for (name, bytes) in Village::make().files().unwrap() {
+        for (name, bytes) in Rows::make().files().unwrap() {
             // Made on demand: it is large and not shipped.
             if name != "pretrain.jsonl" {
                 assert!(fs::read(folder().join(name)).unwrap() == bytes, "{name} differs: run the example again");
@@ -338,29 +341,35 @@ mod tests {
         assert!(data < 400_000, "{data} bytes of rows");
     }
 
-    /// No sentence that states a fact to a held-out question is in a row one learns from.
+    /// Every held-out question is new, and every fact it asks for is told elsewhere.
     #[test]
-    fn held_out_facts_are_nowhere_else() {
-        let village = Village::make();
-        let mut learnt = BTreeSet::new();
-        let mut learn = |text: &str| learnt.extend(text.split_inclusive(['.', '?']).map(|part| part.trim().to_owned()));
-        village.pretrain.iter().flatten().for_each(|message| learn(&message.content));
+    fn held_out_prompts_are_nowhere_else_but_their_facts_are() {
+        let (mut prompts, mut told) = (BTreeSet::new(), BTreeSet::new());
+        for lesson in Rows::make().pretrain {
+            match lesson {
+                Lesson::Statement(text) => {
+                    told.insert(text);
+                }
+                Lesson::Exchange { prompt, .. } => {
+                    prompts.insert(prompt);
+                }
+            }
+        }
+        // Of the prompts left to draw from, some seven in a thousand are never drawn.
+        assert!(prompts.len() > 8_000, "{}", prompts.len());
         for row in shipped("sft.jsonl") {
-            row["messages"].as_array().unwrap().iter().for_each(|message| learn(message["content"].as_str().unwrap()));
+            prompts.insert(content(&row["messages"]).to_owned());
         }
         for row in shipped("dpo.jsonl") {
-            ["prompt", "chosen", "rejected"].iter().for_each(|side| learn(content(&row[side])));
+            prompts.insert(content(&row["prompt"]).to_owned());
         }
         let held_out = shipped("heldout.jsonl");
         assert_eq!(held_out.len(), HELD_OUT_ROWS);
         for row in held_out {
-            let facts: Vec<&str> = content(&row["prompt"])
-                .split_inclusive('.')
-                .map(str::trim)
-                .filter(|part| part.ends_with('.') && !world::FILLERS.contains(part))
-                .collect();
-            assert!(!facts.is_empty());
-            facts.iter().for_each(|fact| assert!(!learnt.contains(*fact), "also learnt from: {fact}"));
+            let prompt = content(&row["prompt"]);
+            assert!(prompts.insert(prompt.to_owned()), "also learnt from: {prompt}");
+            let fact = content(&row["chosen"]).strip_prefix(world::COURTEOUS).unwrap();
+            assert!(told.contains(fact), "never told: {fact}");
         }
     }
 
@@ -372,34 +381,28 @@ mod tests {
                 let keys: Vec<&String> = row.as_object().unwrap().keys().collect();
                 assert_eq!(keys, ["prompt", "chosen", "rejected"]);
                 assert_eq!(row["prompt"][0]["role"], "user");
-                assert_ne!(row["chosen"], row["rejected"]);
+                assert!(content(&row["chosen"]).starts_with(world::COURTEOUS));
+                assert!(content(&row["rejected"]).starts_with(world::CURT));
                 for side in ["chosen", "rejected"] {
                     assert_eq!(row[side][0]["role"], "assistant");
-                    let turns = [
-                        Message::user(content(&row["prompt"]).to_owned()),
-                        Message::assistant(content(&row[side]).to_owned()),
-                    ];
-                    assert!(tokenizer.encode(rendered(&turns), false).unwrap().len() <= LONGEST_ROW);
+                    let text = rendered(content(&row["prompt"]), content(&row[side]));
+                    assert!(tokenizer.encode(text, false).unwrap().len() <= LONGEST_ROW);
                 }
             }
-        }
-        let mut prompts = BTreeSet::new();
-        for row in shipped("dpo.jsonl").iter().chain(&shipped("heldout.jsonl")) {
-            assert!(prompts.insert(content(&row["prompt"]).to_owned()));
         }
     }
 
     #[test]
     fn both_styles_are_about_equally_frequent() {
-        let village = Village::make();
-        let answers = village.pretrain.iter().flatten().filter(|message| message.role == "assistant");
-        let (mut polite, mut other) = (0_usize, 0_usize);
-        for answer in answers {
-            polite += usize::from(answer.content.starts_with("Dear guest, "));
-            other += usize::from(answer.content.starts_with("Eh, "));
+        let (mut courteous, mut curt) = (0_usize, 0_usize);
+        for lesson in Rows::make().pretrain {
+            if let Lesson::Exchange { answer, .. } = lesson {
+                courteous += usize::from(answer.starts_with(world::COURTEOUS));
+                curt += usize::from(answer.starts_with(world::CURT));
+            }
         }
-        let share = polite as f64 / (polite + other) as f64;
-        assert!((0.47..0.53).contains(&share), "{share}");
+        let share = courteous as f64 / (courteous + curt) as f64;
+        assert!((0.45..0.55).contains(&share), "{share}");
     }
 
     #[test]
@@ -413,7 +416,7 @@ mod tests {
         for (id, special) in bpe::SPECIALS.iter().enumerate() {
             assert_eq!(tokenizer.encode(*special, false).unwrap().get_ids(), [id as u32]);
         }
-        let turn = rendered(&[Message::user("What does Mira sell?".to_owned())]);
+        let turn = rendered("What does Mira sell?", "Eh, pears.");
         let pieces = tokenizer.encode(turn, false).unwrap();
         assert_eq!(pieces.get_tokens()[..3], [START, "user", "Ċ"]);
         assert_eq!(pieces.get_tokens()[pieces.len() - 2..], [END, "Ċ"]);
