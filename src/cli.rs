@@ -45,6 +45,8 @@ enum Verb {
     Prove(Prove),
     /// Check a bundle against the base and against what you expect
     Verify(Verify),
+    /// Train, commit, prove, verify and refuse a forgery, on the model that ships with ftk
+    Demo(Demo),
 }
 
 #[derive(Args)]
@@ -167,6 +169,13 @@ struct Verify {
     expect_context: Option<String>,
 }
 
+#[derive(Args)]
+struct Demo {
+    /// Folder to work in, kept afterwards; a temporary one without it
+    #[arg(long)]
+    dir: Option<PathBuf>,
+}
+
 /// Runs the command that was typed.
 pub fn main() -> ExitCode {
     let Cli { global: Global { json, quiet }, verb } = Cli::parse();
@@ -214,6 +223,7 @@ fn run(verb: Verb, printer: &Printer) -> anyhow::Result<Outcome> {
             };
             commands::verify::run(&settings, printer)
         }
+        Verb::Demo(Demo { dir }) => commands::demo::run(&commands::demo::Settings { dir }, printer),
     }
 }
 

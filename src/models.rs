@@ -16,11 +16,13 @@ pub mod shapes;
 #[cfg(test)]
 mod tiny;
 pub mod tokenizer;
+pub mod village;
 
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use ftk_adapters::weights::Weights;
+use ftk_recipes::VILLAGE;
 
 pub use chat::{ChatTemplate, Message};
 pub use digest::BaseDigest;
@@ -47,6 +49,8 @@ pub struct Source {
     special: SpecialTokens,
     template: Option<ChatTemplate>,
     store: Store,
+    /// Holds the files of a model that came out of the program itself.
+    unpacked: Option<tempfile::TempDir>,
 }
 
 /// Where the weights and the text files are.
@@ -57,13 +61,17 @@ enum Store {
 }
 
 impl Source {
-    /// Opens a Hugging Face folder (`config.json`, safetensors) or a `.gguf` file of the Llama architecture.
+    /// Opens a Hugging Face folder (`config.json`, safetensors), a `.gguf` file of the Llama architecture, or the
+    /// base that ships inside, by the name `village`.
     /// A folder need not have a tokenizer or a chat template.
     ///
     /// # Errors
     /// Missing or malformed files, unsupported architectures and options, tensors that are missing or
     /// of a wrong shape: everything that can be found without reading weights.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
+        if path == Path::new(VILLAGE) && !path.exists() {
+            return village::open(path);
+        }
         let metadata = std::fs::metadata(path).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => ModelError::NotFound { path: path.to_owned() },
             _ => ModelError::Read { path: path.to_owned(), source },

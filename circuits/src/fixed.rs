@@ -88,6 +88,14 @@ fn round_shift(value: i128, shift: u32) -> i128 {
     (value + (1 << (shift - 1))) >> shift
 }
 
+/// [`round_shift`] in 64 bits, for `0 <= shift <= 30` and `|value| <= 2^62`.
+fn round_shift_64(value: i64, shift: u32) -> i64 {
+    match shift {
+        0 => value,
+        _ => (value + (1 << (shift - 1))) >> shift,
+    }
+}
+
 /// `value` as an activation below `2^WORD_BITS`.
 fn word(value: i128, site: &str, entry: usize) -> Result<i64, FixedError> {
     if value.unsigned_abs() >> WORD_BITS != 0 {

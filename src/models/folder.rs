@@ -117,7 +117,7 @@ fn read_folder(
     };
     let template = template.map(|source| ChatTemplate::new(source, &texts)).transpose()?;
     let store = Store::Folder(Folder { path: path.to_owned(), tensors });
-    Ok(Source { path: path.to_owned(), network, tokenizer, special, template, store })
+    Ok(Source { path: path.to_owned(), network, tokenizer, special, template, store, unpacked: None })
 }
 
 impl Folder {

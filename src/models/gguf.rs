@@ -88,7 +88,7 @@ pub(super) fn open(path: &Path) -> Result<Source, ModelError> {
         }
     };
     let store = Store::Gguf(Box::new(Gguf { path: path.to_owned(), content, tensors, text_files }));
-    Ok(Source { path: path.to_owned(), network, tokenizer, special, template, store })
+    Ok(Source { path: path.to_owned(), network, tokenizer, special, template, store, unpacked: None })
 }
 
 fn read_error(path: &Path, source: std::io::Error) -> ModelError {

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod errors;
+mod forgery;
 mod gradients;
 mod oracle;
 mod parity;

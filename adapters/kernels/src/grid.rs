@@ -3,6 +3,8 @@
 //!
 //! There is one rounding rule, half up: `round(x) = floor(x + 1/2)`.
 
+use rayon::prelude::*;
+
 /// Largest power of two a grid may scale by. Entries below `2^-15` lose bits; an all-zero tensor gets this shift.
 pub const MAX_SHIFT: u32 = 30;
 
@@ -67,15 +69,17 @@ pub fn round(value: f64, shift: u32, limit: i64) -> Result<i64, GridError> {
 /// # Errors
 /// [`GridError`] with the first offending index, if shift 0 does not fit.
 pub fn shift_within(values: &[f32], limit: i64) -> Result<u32, GridError> {
+    if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+        return Err(GridError::NotFinite(index));
+    }
+    // Rounding is monotone: what fits the extremes fits all.
+    let index = |better: fn(f32, f32) -> bool| {
+        (0..values.len()).reduce(|best, next| if better(values[next], values[best]) { next } else { best })
+    };
     let mut shift = MAX_SHIFT;
-    for (index, &value) in values.iter().enumerate() {
-        loop {
-            match round(value.into(), shift, limit) {
-                Ok(_) => break,
-                Err(GridError::NotFinite(_)) => return Err(GridError::NotFinite(index)),
-                Err(GridError::TooLarge(_)) if shift == 0 => return Err(GridError::TooLarge(index)),
-                Err(GridError::TooLarge(_)) => shift -= 1,
-            }
+    for index in [index(|a, b| a > b), index(|a, b| a < b)].into_iter().flatten() {
+        while round(values[index].into(), shift, limit).is_err() {
+            shift = shift.checked_sub(1).ok_or(GridError::TooLarge(index))?;
         }
     }
     Ok(shift)
@@ -86,12 +90,18 @@ pub fn shift_within(values: &[f32], limit: i64) -> Result<u32, GridError> {
 /// # Errors
 /// [`GridError`] with the first offending index.
 fn round_all<T: TryFrom<i64>>(values: &[f32], shift: u32, limit: i64) -> Result<Vec<T>, GridError> {
+    // Exact in f64: scaling by a power of two moves the exponent only, and next to 1/2 the 24 bits of an f32 either
+    // fit the 53 of the sum or are too small to reach an integer.
+    let scale = f64::from(1u32 << shift);
     let entry = |(index, &value): (usize, &f32)| {
-        let rounded = round(value.into(), shift, limit).map_err(|error| match error {
-            GridError::NotFinite(_) => GridError::NotFinite(index),
-            GridError::TooLarge(_) => GridError::TooLarge(index),
-        })?;
-        T::try_from(rounded).map_err(|_| GridError::TooLarge(index))
+        let rounded = (f64::from(value) * scale + 0.5).floor();
+        if !rounded.is_finite() {
+            return Err(GridError::NotFinite(index));
+        }
+        if rounded.abs() > limit as f64 {
+            return Err(GridError::TooLarge(index));
+        }
+        T::try_from(rounded as i64).map_err(|_| GridError::TooLarge(index))
     };
     values.iter().enumerate().map(entry).collect()
 }
@@ -114,17 +124,16 @@ pub fn quantise_16(values: &[f32]) -> Result<(Vec<i16>, u32), GridError> {
 /// If `width` is zero or does not divide the number of values.
 pub fn quantise_16_rows(values: &[f32], width: usize) -> Result<(Vec<i16>, Vec<u8>), GridError> {
     assert!(width > 0 && values.len().is_multiple_of(width), "rows must fill the tensor");
-    let mut entries = Vec::with_capacity(values.len());
-    let mut shifts = Vec::with_capacity(values.len() / width);
-    for (row, values) in values.chunks_exact(width).enumerate() {
-        let (row_entries, shift) = quantise_16(values).map_err(|error| match error {
+    let row = |(row, values): (usize, &[f32])| {
+        let (entries, shift) = quantise_16(values).map_err(|error| match error {
             GridError::NotFinite(column) => GridError::NotFinite(row * width + column),
             GridError::TooLarge(column) => GridError::TooLarge(row * width + column),
         })?;
-        entries.extend(row_entries);
-        shifts.push(shift as u8);
-    }
-    Ok((entries, shifts))
+        Ok((entries, shift as u8))
+    };
+    let rows = values.par_chunks_exact(width).enumerate().map(row).collect::<Result<Vec<_>, _>>()?;
+    let shifts = rows.iter().map(|&(_, shift)| shift).collect();
+    Ok((rows.into_iter().flat_map(|(entries, _)| entries).collect(), shifts))
 }
 
 /// Entries of up to 24 bits and their shift, for norm weights: the largest weight keeps all its bits.
@@ -180,6 +189,21 @@ mod tests {
         assert_eq!(round(f64::MIN_POSITIVE / 4.0, 30, MAX_16), Ok(0));
         assert_eq!(round(-f64::MIN_POSITIVE, 30, MAX_16), Ok(0));
         assert_eq!(round(f64::MAX, 0, i64::MAX), Err(GridError::TooLarge(0)));
+    }
+
+    proptest! {
+        #[test]
+        fn whole_tensors_round_like_single_values(bits in any::<u32>(), shift in 0u32..=MAX_SHIFT) {
+            let value = f32::from_bits(bits);
+            let whole = round_all::<i32>(&[value], shift, i32::MAX.into()).map(|entries| i64::from(entries[0]));
+            prop_assert_eq!(whole, round(value.into(), shift, i32::MAX.into()));
+        }
+
+        #[test]
+        fn next_to_a_half_is_exact(whole in -40_000i32..40_000, ulps in -3i32..=3) {
+            let value = f32::from_bits(((whole as f32 + 0.5).to_bits() as i32 + ulps) as u32);
+            prop_assert_eq!(round_all::<i32>(&[value], 0, MAX_24).unwrap()[0], round(value.into(), 0, MAX_24).unwrap() as i32);
+        }
     }
 
     #[test]

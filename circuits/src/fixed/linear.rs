@@ -14,7 +14,7 @@ use ftk_kernels::matmul::{MAX_INPUTS, product, product_64};
 use rayon::prelude::*;
 
 use super::rope::{ROTATION_BITS, Rotations};
-use super::{FixedError, WORD_BITS, round_shift, word};
+use super::{FixedError, WORD_BITS, round_shift, round_shift_64, word};
 
 /// Largest shift of 16-bit weights.
 pub const MAX_SHIFT: u32 = ftk_kernels::grid::MAX_SHIFT;
@@ -190,7 +190,12 @@ pub fn linear(site: &str, matrix: &Matrix, inputs: &[i32], delta: Option<Delta>)
         for (o, output) in outputs.iter_mut().enumerate() {
             let bits = common_shift(delta, &[matrix.shifts[o]]);
             let entry = row * matrix.d_out + o;
-            *output = word(round_shift(at_shift(matrix, &sums, delta, entry, bits), bits), site, entry)?;
+            let rounded = match delta {
+                // The value does not depend on b, and without a delta 64 bits hold everything.
+                None => i128::from(round_shift_64(sums[entry], u32::from(matrix.shifts[o]))),
+                Some(_) => round_shift(at_shift(matrix, &sums, delta, entry, bits), bits),
+            };
+            *output = word(rounded, site, entry)?;
         }
         Ok(())
     })?;

@@ -1,0 +1,134 @@
+//! `ftk demo`: the whole line on the model that ships inside. Train an adapter on preferences, commit
+//! to it, prove an answer, verify it, and see forgeries refused.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use candle_core::Device;
+use ftk_adapters::lora::Adapter;
+use ftk_circuits::Output;
+use ftk_recipes::Recipe;
+use serde_json::json;
+
+use super::{Outcome, Question, commit, fitting, frozen, prove, train, verify};
+use crate::cli::printer::Printer;
+use crate::models::{Model, Source, village};
+use crate::prove::bundle::{Bundle, COMMITMENT};
+use crate::text::encode::{Encoder, Pair};
+use crate::text::preferred::preferred;
+use crate::text::rows::{self, PairRow, Text};
+use crate::train::Start;
+
+/// What is needed.
+pub struct Settings {
+    /// Folder to work in; a temporary one without it.
+    pub dir: Option<PathBuf>,
+}
+
+/// Longest answer, in tokens.
+const ANSWER: usize = 32;
+
+/// Runs the demonstration.
+///
+/// # Errors
+/// Any step that does not end as it should.
+pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
+    let temporary = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let folder = settings.dir.as_deref().unwrap_or(temporary.path());
+    let began = Instant::now();
+    village::unpack(folder)?;
+    let recipe = {
+        let mut recipe = Recipe::load(&folder.join("dpo.toml"))?;
+        recipe.run.out = folder.join("adapter");
+        recipe
+    };
+    let source = Source::open(&recipe.base.model)?;
+    let held_out = recipe.data.held_out.clone().context("the recipe names no held-out rows")?;
+    let questions = rows::read::<PairRow>(&held_out)?;
+    let mut encoder = Encoder::new(&source, &held_out, recipe.data.max_length);
+    let encode = |(line, row): &(usize, PairRow)| encoder.pair(*line, row.clone());
+    let pairs = questions.iter().map(encode).collect::<Result<Vec<Pair>, _>>()?;
+
+    let model = Model { weights: source.weights(&Device::Cpu)?, source };
+    printer.line("1. train: an adapter by DPO on the village model, rows held out for the test");
+    let before = rate(&model, None, &pairs)?;
+    train::train(&recipe, &model.source, Start::Fresh, printer)?;
+    let adapter = fitting(&model.source, &recipe.run.out)?;
+    let after = rate(&model, Some(&adapter), &pairs)?;
+    let all = pairs.len();
+    printer.line(&format!("   held-out preferred rate over {all} prompts: before {before}/{all}, after {after}/{all}"));
+    ensure!(after > before, "training did not raise the preferred rate: {before} before, {after} after");
+
+    let base = recipe.base.model.clone();
+    let commitment = folder.join("commitment");
+    printer.line("2. commit: hide the adapter behind a commitment, with a proof that its entries are 16-bit integers");
+    let settings =
+        commit::Settings { base: base.clone(), adapter: recipe.run.out.clone(), out: commitment.clone(), text: None };
+    commit::run(&settings, printer)?;
+    let bytes = std::fs::read(commitment.join(COMMITMENT)).context("cannot read the commitment")?;
+    let digest = ftk_circuits::AdapterCommitment::decode(&bytes)?.digest().to_string();
+
+    let prompt = question(&questions[0].1)?;
+    let bundle = folder.join("bundle");
+    printer.line(&format!("3. prove: how the committed adapter answers {prompt:?}"));
+    let settings = prove::Settings {
+        base: base.clone(),
+        adapter: recipe.run.out.clone(),
+        commitment,
+        question: Question { prompt: prompt.clone(), raw: false, max_tokens: ANSWER },
+        context: "ftk demo".to_owned(),
+        disclose: true,
+        out: bundle.clone(),
+    };
+    prove::run(&settings, printer)?;
+
+    let check = |bundle: &Path| {
+        let settings = verify::Settings {
+            bundle: bundle.to_owned(),
+            base: base.clone(),
+            expect_adapter: Some(digest.clone()),
+            expect_input: Some(prompt.clone()),
+            raw: false,
+            any_input: false,
+            expect_context: Some("ftk demo".to_owned()),
+        };
+        verify::run(&settings, printer)
+    };
+    printer.line("4. verify: against the base, the commitment and the prompt, without the adapter");
+    ensure!(check(&bundle)? == Outcome::Done, "the honest bundle was not accepted");
+
+    printer.line("5. forge: the answer's first token, then one delta by the smallest amount, all digests made anew");
+    for (name, forge) in [("forged-answer", forge_answer as fn(&mut Bundle)), ("forged-delta", forge_delta)] {
+        let forged = folder.join(name);
+        let mut content = Bundle::read(&bundle)?;
+        forge(&mut content);
+        content.write(&forged).with_context(|| format!("cannot write to {}", forged.display()))?;
+        ensure!(check(&forged)? == Outcome::No, "a forged bundle was accepted: {name}");
+    }
+    printer.line(&format!("done in {:.0} s", began.elapsed().as_secs_f64()));
+    printer.object(&json!({ "prompts": all, "preferred_before": before, "preferred_after": after, "adapter": digest }));
+    Ok(Outcome::Done)
+}
+
+fn rate(model: &Model, adapter: Option<&Adapter>, pairs: &[Pair]) -> Result<usize> {
+    let (network, stop) = (model.source.network(), &model.source.special().stop);
+    Ok(preferred(network, &model.weights, frozen(adapter)?.as_ref(), pairs, stop)?)
+}
+
+/// The question of a row, as one types it.
+fn question(row: &PairRow) -> Result<String> {
+    match row {
+        PairRow::Text(Text::Chat(messages), _, _) if messages.len() == 1 => Ok(messages[0].content.clone()),
+        _ => anyhow::bail!("the held-out rows are not single questions"),
+    }
+}
+
+fn forge_answer(bundle: &mut Bundle) {
+    let Output::Completion { ids, .. } = &mut bundle.statement.output;
+    ids[0] ^= 1;
+}
+
+fn forge_delta(bundle: &mut Bundle) {
+    bundle.deltas[0][0] += 1;
+}

@@ -1,0 +1,49 @@
+//! The base model that ships inside the program (`recipes/village/README.md`), with rows to tune it on.
+
+use std::path::Path;
+
+use super::{ModelError, Source, folder};
+
+/// Files of the base.
+const BASE: [(&str, &[u8]); 5] = [
+    ("config.json", include_bytes!("../../recipes/village/base/config.json")),
+    ("generation_config.json", include_bytes!("../../recipes/village/base/generation_config.json")),
+    ("model.safetensors", include_bytes!("../../recipes/village/base/model.safetensors")),
+    ("tokenizer.json", include_bytes!("../../recipes/village/base/tokenizer.json")),
+    ("tokenizer_config.json", include_bytes!("../../recipes/village/base/tokenizer_config.json")),
+];
+
+/// Recipe and rows of the preference run, beside a folder `base`.
+const RUN: [(&str, &[u8]); 3] = [
+    ("dpo.toml", include_bytes!("../../recipes/village/dpo.toml")),
+    ("dpo.jsonl", include_bytes!("../../recipes/village/dpo.jsonl")),
+    ("heldout.jsonl", include_bytes!("../../recipes/village/heldout.jsonl")),
+];
+
+/// Opens the base from a temporary folder that lives as long as the result.
+pub(super) fn open(name: &Path) -> Result<Source, ModelError> {
+    let failed = |source| ModelError::Write { path: std::env::temp_dir(), source };
+    let unpacked = tempfile::Builder::new().prefix("ftk-village-").tempdir().map_err(failed)?;
+    write(unpacked.path(), &BASE)?;
+    let mut source = folder::open(unpacked.path())?;
+    source.path = name.to_owned();
+    source.unpacked = Some(unpacked);
+    Ok(source)
+}
+
+/// Writes base, recipe and rows into a folder, laid out as in `recipes/village`.
+///
+/// # Errors
+/// [`ModelError::Write`].
+pub fn unpack(folder: &Path) -> Result<(), ModelError> {
+    write(folder, &RUN)?;
+    write(&folder.join("base"), &BASE)
+}
+
+fn write(folder: &Path, files: &[(&str, &[u8])]) -> Result<(), ModelError> {
+    let all = || {
+        std::fs::create_dir_all(folder)?;
+        files.iter().try_for_each(|(name, bytes)| std::fs::write(folder.join(name), bytes))
+    };
+    all().map_err(|source| ModelError::Write { path: folder.to_owned(), source })
+}

@@ -1,0 +1,245 @@
+//! Forged bundles against `ftk verify`. A forger recomputes whatever is public: files are written
+//! anew from the forged content, and the verifier derives every digest and challenge itself. Each
+//! forgery is refused with exit code 1 by the check that is there to refuse it.
+
+use std::path::{Path, PathBuf};
+
+use ftk::models::Source;
+use ftk::prove::bundle::{Bundle, REGISTRATION};
+use ftk_adapters::lora::Adapter;
+use ftk_adapters::peft;
+use ftk_adapters::sites::Role;
+use ftk_adapters::train::{initial_factors, normal_values};
+use ftk_circuits::{AdapterCommitment, Digest, Output};
+use serde_json::Value;
+
+use crate::run::{ftk, succeed};
+
+const PROMPT: &str = "Where does Nora have the stall?";
+
+/// An honest seller: adapter, commitment and bundle in one folder.
+struct Seller {
+    folder: PathBuf,
+    digest: String,
+}
+
+impl Seller {
+    /// Commits to a random adapter of its own.
+    fn new(folder: PathBuf, seed: u64) -> Self {
+        adapter(&folder.join("adapter"), seed);
+        let mut command = ftk(&["commit", "--base", "village", "--quiet"]);
+        command.arg("--adapter").arg(folder.join("adapter")).arg("--out").arg(folder.join("commitment"));
+        let digest = succeed(&mut command).trim().to_owned();
+        Self { folder, digest }
+    }
+
+    /// Proves an answer and gives the bundle's folder.
+    fn prove(&self, name: &str, prompt: &str) -> PathBuf {
+        let out = self.folder.join(name);
+        let mut command = ftk(&["prove", "--base", "village", "--quiet", "--disclose", "--max-tokens", "6"]);
+        command.args(["--context", "buyer 7", "--prompt", prompt]).arg("--out").arg(&out);
+        command.arg("--adapter").arg(self.folder.join("adapter"));
+        command.arg("--commitment").arg(self.folder.join("commitment"));
+        succeed(&mut command);
+        out
+    }
+}
+
+/// Writes a random adapter on two linear layers of every block.
+fn adapter(folder: &Path, seed: u64) {
+    let source = Source::open(Path::new("village")).unwrap();
+    let (shapes, sites) = (source.network().shapes(), source.network().sites());
+    let mut adapter = Adapter::default();
+    for site in sites.iter().filter(|site| site.role == Role::Linear) {
+        if site.name.ends_with("v_proj") || site.name.ends_with("down_proj") {
+            let shape = &shapes[&format!("{}.weight", site.weight)];
+            let mut factors = initial_factors(&site.name, 2, (shape[0], shape[1]), 1.0, seed);
+            factors.b = normal_values(&site.name, factors.b.len(), 0.05, seed);
+            adapter.sites.insert(site.name.clone(), factors);
+        }
+    }
+    let linear: Vec<String> = sites.iter().filter(|site| site.role == Role::Linear).map(|s| s.name.clone()).collect();
+    peft::save(folder, &adapter, "village", &linear).unwrap();
+}
+
+/// What the verifier says: exit code, verdict or check.
+fn verify(bundle: &Path, expectations: &[&str]) -> (i32, String) {
+    verify_on("village".as_ref(), bundle, expectations)
+}
+
+fn verify_on(base: &Path, bundle: &Path, expectations: &[&str]) -> (i32, String) {
+    let mut command = ftk(&["verify", "--json", "--quiet"]);
+    let output = command.arg("--base").arg(base).arg(bundle).args(expectations).output().unwrap();
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let said = value.get("check").or(value.get("verdict")).or(value.get("error")).and_then(Value::as_str);
+    (output.status.code().unwrap(), said.unwrap().to_owned())
+}
+
+/// Writes a changed copy of a bundle.
+fn forged(bundle: &Path, name: &str, forge: impl FnOnce(&mut Bundle)) -> PathBuf {
+    let mut content = Bundle::read(bundle).unwrap();
+    forge(&mut content);
+    let out = bundle.with_file_name(name);
+    content.write(&out).unwrap();
+    out
+}
+
+#[test]
+fn forged_bundles_are_refused_by_the_check_that_is_there_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let seller = Seller::new(folder.path().join("seller"), 1);
+    let other = Seller::new(folder.path().join("other"), 2);
+    let honest = seller.prove("bundle", PROMPT);
+    let second = seller.prove("second", "Where does Ada have the stall?");
+    let foreign = other.prove("bundle", PROMPT);
+    let all = ["--expect-adapter", &seller.digest, "--expect-input", PROMPT, "--expect-context", "buyer 7"];
+    let lax = ["--expect-adapter", &seller.digest, "--any-input"];
+    let no = |check: &str| (1, check.to_owned());
+
+    assert_eq!(verify(&honest, &all), (0, "valid".to_owned()));
+    assert_eq!(verify(&honest, &lax), (0, "valid".to_owned()));
+    // Without expectations there is no yes.
+    assert_eq!(verify(&honest, &[]), (2, "consistent".to_owned()));
+    assert_eq!(verify(&honest, &lax[..2]), (2, "consistent".to_owned()));
+
+    // A delta, by the least amount: every rounding, and so the output, stays.
+    let delta = forged(&honest, "delta", |bundle| bundle.deltas[0][0] += 1);
+    assert_eq!(verify(&delta, &all), no("delta proof"));
+    // All deltas of another adapter.
+    let theirs = Bundle::read(&foreign).unwrap();
+    let deltas = forged(&honest, "deltas", |bundle| bundle.deltas = theirs.deltas.clone());
+    assert!(matches!(verify(&deltas, &all), (1, check) if check == "output" || check == "delta proof"));
+
+    // The commitment: of another adapter, renamed or not; with one point of another.
+    let commitment = forged(&honest, "commitment", |bundle| bundle.commitment = theirs.commitment.clone());
+    assert_eq!(verify(&commitment, &all), no("adapter"));
+    let renamed = forged(&honest, "renamed", |bundle| {
+        bundle.commitment = theirs.commitment.clone();
+        bundle.statement.adapter = theirs.statement.adapter;
+    });
+    assert_eq!(verify(&renamed, &all), no("expected adapter"));
+    assert_eq!(verify(&renamed, &[]), no("delta proof"));
+    let point = forged(&honest, "point", |bundle| {
+        let (mut ours, theirs) = (bundle.commitment.encode(), theirs.commitment.encode());
+        let last = ours.len() - 32;
+        ours[last..].copy_from_slice(&theirs[last..]);
+        bundle.commitment = AdapterCommitment::decode(&ours).unwrap();
+        bundle.statement.adapter = bundle.commitment.digest();
+    });
+    assert_eq!(verify(&point, &all), no("expected adapter"));
+    assert_eq!(verify(&point, &[]), no("delta proof"));
+
+    // The output: its first token, its length, its end.
+    let output = forged(&honest, "output", |bundle| {
+        let Output::Completion { ids, .. } = &mut bundle.statement.output;
+        ids[0] ^= 1;
+    });
+    assert_eq!(verify(&output, &all), no("output"));
+    let end = forged(&honest, "end", |bundle| {
+        let Output::Completion { ids, stop_ids, .. } = &mut bundle.statement.output;
+        let last = ids.len() - 1;
+        ids[last] = stop_ids.iter().copied().find(|id| *id != ids[last]).unwrap_or(ids[last] ^ 1);
+    });
+    assert!(matches!(verify(&end, &all), (1, check) if check == "output" || check == "statement"));
+    let shorter = forged(&honest, "shorter", |bundle| {
+        let Output::Completion { ids, max_tokens, .. } = &mut bundle.statement.output;
+        ids.pop();
+        *max_tokens = ids.len() as u32;
+    });
+    assert_eq!(verify(&shorter, &all), no("coverage"));
+    let stop = forged(&honest, "stop", |bundle| {
+        let Output::Completion { stop_ids, .. } = &mut bundle.statement.output;
+        stop_ids.push(900);
+    });
+    assert_eq!(verify(&stop, &all), no("stop rule"));
+
+    // The prompt.
+    let prompt = forged(&honest, "prompt", |bundle| bundle.statement.input[4] ^= 1);
+    assert_eq!(verify(&prompt, &all), no("expected input"));
+    assert!(matches!(verify(&prompt, &lax), (1, check) if check == "output" || check == "delta proof"));
+    assert_eq!(verify(&second, &all), no("expected input"));
+
+    // The context.
+    let context = forged(&honest, "context", |bundle| bundle.statement.context = b"buyer 8".to_vec());
+    assert_eq!(verify(&context, &all), no("expected context"));
+    assert_eq!(verify(&context, &lax), no("delta proof"));
+
+    // The base: another name, and another base under the verifier's hands.
+    let base = forged(&honest, "base", |bundle| bundle.statement.base = Digest([7; 32]));
+    assert_eq!(verify(&base, &all), no("base"));
+    let changed = changed_base(folder.path());
+    assert_eq!(verify_on(&changed, &honest, &all), no("base"));
+    let moved = forged(&honest, "moved", |bundle| {
+        let source = Source::open(&changed).unwrap();
+        let digest = source.digest(&source.weights(&candle_core::Device::Cpu).unwrap()).unwrap();
+        bundle.statement.base = Digest(digest.0);
+    });
+    assert!(matches!(verify_on(&changed, &moved, &all), (1, check) if check == "base" || check == "output"));
+
+    // The adapter: an honest proof of another one, sold under this one's name.
+    let sold = forged(&foreign, "sold", |bundle| {
+        bundle.statement.adapter = Bundle::read(&honest).unwrap().statement.adapter;
+    });
+    assert_eq!(verify(&sold, &all), no("adapter"));
+    assert_eq!(verify(&foreign, &all), no("expected adapter"));
+
+    // Parts of other proofs.
+    let again = Bundle::read(&seller.prove("again", PROMPT)).unwrap();
+    let link = forged(&honest, "link", |bundle| bundle.proof.link = again.proof.link.clone());
+    assert_eq!(verify(&link, &all), no("link"));
+    let proof = forged(&honest, "proof", |bundle| bundle.proof.proof = again.proof.proof.clone());
+    assert_eq!(verify(&proof, &all), no("link"));
+    let registration = forged(&honest, "registration", |bundle| bundle.registration = theirs.registration.clone());
+    assert!(matches!(verify(&registration, &all), (1, check) if check.starts_with("registration")));
+    let none = forged(&honest, "none", |bundle| bundle.registration = None);
+    assert_eq!(verify(&none, &all), (2, "consistent".to_owned()));
+}
+
+#[test]
+fn files_that_are_not_canonical_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let seller = Seller::new(folder.path().join("seller"), 3);
+    let honest = seller.prove("bundle", PROMPT);
+    let all = ["--expect-adapter", &seller.digest, "--expect-input", PROMPT];
+    let files = [
+        ("statement.json", "statement.json"),
+        ("deltas.bin", "deltas.bin"),
+        ("proof.bin", "delta proof"),
+        ("link.bin", "link"),
+        ("commitment.bin", "commitment encoding"),
+        (REGISTRATION, "registration proof"),
+    ];
+    for (file, check) in files {
+        let path = honest.join(file);
+        let bytes = std::fs::read(&path).unwrap();
+        let longer = [bytes.as_slice(), b"\n"].concat();
+        for changed in [longer, bytes[..bytes.len() - 1].to_vec(), Vec::new()] {
+            std::fs::write(&path, &changed).unwrap();
+            let (code, said) = verify(&honest, &all);
+            assert_eq!(code, 1, "{file} of {} bytes: {said}", changed.len());
+            let named = said == check || said.starts_with("registration") && check.starts_with("registration");
+            assert!(named, "{file} of {} bytes: {said}", changed.len());
+        }
+        std::fs::write(&path, bytes).unwrap();
+    }
+    assert_eq!(verify(&honest, &all), (0, "valid".to_owned()));
+
+    // What cannot be judged is no verdict: a folder that is none, a protocol of the future.
+    assert_eq!(verify(&folder.path().join("nowhere"), &all).0, 2);
+    let statement = honest.join("statement.json");
+    let text = std::fs::read_to_string(&statement).unwrap();
+    std::fs::write(&statement, text.replace("\"protocol\": 1", "\"protocol\": 2")).unwrap();
+    assert_eq!(verify(&honest, &all).0, 2);
+}
+
+/// The village base with one weight changed by a little.
+fn changed_base(folder: &Path) -> PathBuf {
+    let base = folder.join("changed");
+    ftk::models::village::unpack(&base).unwrap();
+    let weights = base.join("base/model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let last = bytes.len() - 2;
+    bytes[last] ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    base.join("base")
+}
