@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cargo_metadata::{DependencyKind, MetadataCommand};
+use serde_json::Value;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -24,23 +24,28 @@ const CRATES: [Rule; 5] = [
 
 /// Normal and build dependencies of every crate of the resolved graph, by name.
 fn dependencies() -> (BTreeSet<String>, BTreeMap<String, BTreeSet<String>>) {
-    let manifest = Path::new(ROOT).join("Cargo.toml");
     // Without a platform, crates of other systems would be asked for, which nobody has fetched.
     let about = Command::new("rustc").arg("-vV").output().unwrap().stdout;
     let about = String::from_utf8(about).unwrap();
     let platform = about.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host");
-    let options = ["--offline", "--locked", "--filter-platform", platform].map(str::to_owned);
-    let metadata = MetadataCommand::new().manifest_path(manifest).other_options(options).exec().unwrap();
-    let names: BTreeMap<_, _> =
-        metadata.packages.iter().map(|package| (&package.id, package.name.to_string())).collect();
-    let ours = metadata.workspace_members.iter().map(|id| names[id].clone()).collect();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--format-version", "1", "--offline", "--locked", "--filter-platform", platform]);
+    let output = cargo.arg("--manifest-path").arg(Path::new(ROOT).join("Cargo.toml")).output().unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo describes the workspace");
+    let list = |value: &Value| value.as_array().expect("a list").clone();
+    let text = |value: &Value| value.as_str().expect("a string").to_owned();
+    let packages = list(&metadata["packages"]);
+    let names: BTreeMap<String, String> = packages.iter().map(|it| (text(&it["id"]), text(&it["name"]))).collect();
+    let ours = list(&metadata["workspace_members"]).iter().map(|id| names[&text(id)].clone()).collect();
     let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for node in &metadata.resolve.expect("metadata was asked for the graph").nodes {
+    for node in list(&metadata["resolve"]["nodes"]) {
         // Two versions of one crate are one entry: what either reaches counts.
-        let known = graph.entry(names[&node.id].clone()).or_default();
-        let built_in = |kind: DependencyKind| matches!(kind, DependencyKind::Normal | DependencyKind::Build);
-        let dependencies = node.deps.iter().filter(|dep| dep.dep_kinds.iter().any(|kind| built_in(kind.kind)));
-        known.extend(dependencies.map(|dep| names[&dep.pkg].clone()));
+        let known = graph.entry(names[&text(&node["id"])].clone()).or_default();
+        // A normal dependency has no kind.
+        let built_in = |dep: &Value| list(&dep["dep_kinds"]).iter().any(|kind| kind["kind"] != "dev");
+        known.extend(
+            list(&node["deps"]).iter().filter(|dep| built_in(dep)).map(|dep| names[&text(&dep["pkg"])].clone()),
+        );
     }
     (ours, graph)
 }

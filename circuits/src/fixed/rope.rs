@@ -20,7 +20,7 @@ pub struct Rope {
     pub scaling: Option<Scaling>,
 }
 
-/// Llama 3's frequency scaling; factors lie in `1..=64` and `low < high`.
+/// Llama 3's frequency scaling; `factor` lies in `1..=64`, and `low < high` in `1..=16`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scaling {
     /// By how much the lowest frequencies are divided.

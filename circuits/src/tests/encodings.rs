@@ -14,6 +14,11 @@ use crate::*;
 const SITES: usize = 12 + 4 + 32 + 4;
 
 #[test]
+fn a_protocol_version_names_its_arithmetic() {
+    assert_eq!((PROTOCOL_VERSION, fixed::SEMANTICS), (1, "ftk-fixed-1"), "new arithmetic is a new protocol version");
+}
+
+#[test]
 fn commitments_that_are_not_canonical_are_refused_with_their_reason() {
     use EncodingError::*;
     let case = Case::small();
