@@ -155,6 +155,9 @@ fn rendered(prompt: &str, answer: &str) -> String {
     format!("{START}user\n{prompt}{END}\n{START}assistant\n{answer}{END}\n")
 }
 
+/// Name and content of a file.
+type File = (&'static str, Vec<u8>);
+
 /// All rows. No prompt is in two of the sets.
 struct Rows {
     pretrain: Vec<Lesson>,
@@ -184,7 +187,7 @@ impl Rows {
     ///
     /// # Errors
     /// If the tokenizer cannot be made, or a row is longer than it may be.
-    fn files(&self) -> Result<Vec<(&'static str, Vec<u8>)>, Box<dyn Error>> {
+    fn files(&self) -> Result<Vec<File>, Box<dyn Error>> {
         let texts: Vec<String> = self.pretrain.iter().take(TOKENIZER_ROWS).map(Lesson::rendered).collect();
         // The specials are never cut from neighbouring text, so they must not be learnt from it either.
         let bare = texts.iter().flat_map(|text| text.split(START)).flat_map(|turn| turn.split(END));
@@ -339,6 +342,14 @@ mod tests {
             }
         }
         assert!(data < 400_000, "{data} bytes of rows");
+    }
+
+    #[test]
+    fn the_shipped_base_is_whole_and_small() {
+        let files =
+            ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+        let size: u64 = files.iter().map(|name| fs::metadata(folder().join("base").join(name)).unwrap().len()).sum();
+        assert!(size < 4_000_000, "{size} bytes");
     }
 
     /// Every held-out question is new, and every fact it asks for is told elsewhere.
