@@ -1,5 +1,6 @@
 //! Everything that runs the `ftk` command or the library as a whole, in one binary.
 
+mod agreement;
 mod architecture;
 mod errors;
 mod forgery;
