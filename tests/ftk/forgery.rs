@@ -79,7 +79,7 @@ fn verify_on(base: &Path, bundle: &Path, expectations: &[&str]) -> (i32, String)
 fn forged(bundle: &Path, name: &str, forge: impl FnOnce(&mut Bundle)) -> PathBuf {
     let mut content = Bundle::read(bundle).unwrap();
     forge(&mut content);
-    let out = bundle.with_file_name(name);
+    let out = bundle.with_file_name("forged").join(name);
     content.write(&out).unwrap();
     out
 }
