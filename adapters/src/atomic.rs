@@ -21,7 +21,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// [`write`] for a file that only its owner may read (mode 0600), and that must not exist yet.
+/// [`write()`] for a file that only its owner may read (mode 0600), and that must not exist yet.
 ///
 /// # Errors
 /// The file system's, also if `path` exists.
