@@ -144,6 +144,7 @@ pub(crate) struct Prover<'a> {
 
 impl Prover<'_> {
     /// Proves with `weights` as [`arrange`] makes them.
+    // Statement, commitment, opening, weights and rows are what a proof is of; a struct of them would be named once.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn prove(
         &self,

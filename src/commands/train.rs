@@ -56,10 +56,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 /// Trains as the recipe says on a base that is open already, and exports to the run folder.
 pub(super) fn train(recipe: &Recipe, source: &Source, start: Start, printer: &Printer) -> Result<()> {
     let out = &recipe.run.out;
-    if start == Start::Fresh && train::holds_run(out) {
-        let message = format!("{}: holds a run already", out.display());
-        return Err(Advice::new(message, "continue it with --resume, or choose another folder with --out").into());
-    }
+    refuse_to_replace(recipe, start)?;
     let rows = read_rows(recipe, source, &recipe.data.train, printer)?;
     let held_out = recipe.data.held_out.as_deref();
     let held_out = held_out.map(|path| read_rows(recipe, source, path, printer)).transpose()?;
@@ -114,6 +111,26 @@ pub(super) fn train(recipe: &Recipe, source: &Source, start: Start, printer: &Pr
     train::run(&session, &recipe.optim, &recipe.run, identity, start, report)?;
     bar.finish_and_clear();
     export(recipe, source, &session)
+}
+
+/// Refuses a run folder in which the run would replace what it has not made itself.
+fn refuse_to_replace(recipe: &Recipe, start: Start) -> Result<()> {
+    let out = &recipe.run.out;
+    if train::holds_run(out) {
+        return match start {
+            Start::Resume => Ok(()),
+            Start::Fresh => {
+                let message = format!("{}: holds a run already", out.display());
+                Err(Advice::new(message, "continue it with --resume, or choose another folder with --out").into())
+            }
+        };
+    }
+    let result = out.join(if recipe.lora.is_some() { peft::FACTORS } else { BASE });
+    if result.exists() {
+        let message = format!("{}: is there already, from no run in this folder", result.display());
+        return Err(Advice::new(message, "choose another folder with --out").into());
+    }
+    Ok(())
 }
 
 fn export(recipe: &Recipe, source: &Source, session: &TextSession) -> Result<()> {

@@ -102,7 +102,8 @@ pub fn complete(
     }
 }
 
-/// Most rows that may be disclosed without giving `B` away: for each site its rank.
+/// Whether some site would disclose more distinct rows than its rank: a little beyond that, lattice
+/// reduction recovers its `B` (`circuits/STATEMENT.md`, section 1).
 pub fn discloses_adapter(factors: &[SiteFactors], completion: &Completion) -> bool {
     factors.iter().zip(&completion.records).any(|(site, record)| {
         let distinct: BTreeSet<&[i32]> = record.inputs.chunks(site.shape.d_in as usize).collect();

@@ -213,6 +213,22 @@ fn an_adapter_of_another_kind_is_refused_by_file_and_key() {
 }
 
 #[test]
+fn an_adapter_or_base_that_no_run_made_is_never_replaced() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.path().join("out/base")).unwrap();
+    place.write("out/adapter_model.safetensors", "somebody's");
+    let message = |name: &str| {
+        format!("{}: is there already, from no run in this folder", place.path().join("out").join(name).display())
+    };
+    refusal(&place.train(false), &message("adapter_model.safetensors"), "--out");
+    assert_eq!(std::fs::read(place.path().join("out/adapter_model.safetensors")).unwrap(), b"somebody's");
+    let messages = message("base");
+    let place = place.replace("[lora]\nrank = 2\n", "").replace("[data]", "train = true\n[data]");
+    refusal(&place.train(false), &messages, "--out");
+    assert!(place.path().join("out/base").is_dir());
+}
+
+#[test]
 fn targets_that_name_no_layer_are_refused_with_those_there_are() {
     let place = Place::new().replace("rank = 2", "targets = [\"q_proj\", \"c_attn\"]");
     place.refused("lora.targets names no linear layer of this base: c_attn", "gate_proj");
