@@ -9,7 +9,8 @@
 //! | `registration.bin` | the proof that every committed entry is a 16-bit integer |
 //!
 //! A bundle is foreign input. A file MUST be no longer than its limit here; `statement.json` MUST be
-//! the canonical text of what it says; the decompressed deltas MUST fit sites and rows exactly.
+//! the canonical text of what it says; the decompressed deltas MUST fit sites and rows exactly and be
+//! no more than their limit.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -38,6 +39,8 @@ pub const LINK: &str = "link.bin";
 const MAX_BYTES: u64 = 1 << 30;
 /// Largest statement: four million ids of ten digits are more than any context.
 const MAX_STATEMENT: u64 = 64 << 20;
+/// Most deltas of a bundle, sixteen bytes each in memory: a small file may claim and expand to any number.
+const MAX_DELTAS: u64 = 1 << 28;
 /// Level of compression; deltas are nearly random, more effort saves little.
 const ZSTD_LEVEL: i32 = 3;
 
@@ -82,7 +85,11 @@ impl Bundle {
     pub fn write(&self, folder: &Path) -> io::Result<()> {
         let rows = u32::try_from(self.statement.rows()).map_err(io::Error::other)?;
         let deltas: Vec<&[i128]> = self.deltas.iter().map(Vec::as_slice).collect();
-        let deltas = zstd::encode_all(encode_deltas(rows, &deltas).as_slice(), ZSTD_LEVEL)?;
+        if deltas.iter().map(|deltas| deltas.len() as u64).sum::<u64>() > MAX_DELTAS {
+            return Err(io::Error::other(format!("more than {MAX_DELTAS} deltas; prove a shorter answer")));
+        }
+        let deltas = encode_deltas(rows, &deltas);
+        let deltas = zstd::encode_all(deltas.as_slice(), ZSTD_LEVEL)?;
         std::fs::create_dir_all(folder)?;
         atomic::write(&folder.join(STATEMENT), statement_text(&self.statement).as_bytes())?;
         atomic::write(&folder.join(DELTAS), &deltas)?;
@@ -105,7 +112,7 @@ impl Bundle {
         statement.check().map_err(|error| Refusal::Check(error.into()))?;
         let commitment = AdapterCommitment::decode(&need(folder, COMMITMENT, MAX_BYTES)?).map_err(Refusal::Check)?;
         let rows = statement.rows();
-        let deltas = decompress(&need(folder, DELTAS, MAX_BYTES)?, deltas_limit(&commitment, rows))?;
+        let deltas = decompress(&need(folder, DELTAS, MAX_BYTES)?, deltas_limit(&commitment, rows)?)?;
         let deltas = decode_deltas(&deltas, commitment.shapes(), rows).map_err(Refusal::Check)?;
         let proof = DeltaProof { proof: need(folder, PROOF, MAX_BYTES)?, link: need(folder, LINK, MAX_BYTES)? };
         let registration = file(folder, REGISTRATION, MAX_BYTES)?;
@@ -130,9 +137,14 @@ pub enum ReadError {
 }
 
 /// Bytes that the deltas of this commitment take at most: sixteen an entry, and their header.
-fn deltas_limit(commitment: &AdapterCommitment, rows: usize) -> u64 {
-    let entries: u64 = commitment.shapes().iter().map(|shape| u64::from(shape.d_out)).sum::<u64>() * rows as u64;
-    64 + commitment.shapes().len() as u64 + 16 * entries
+fn deltas_limit(commitment: &AdapterCommitment, rows: usize) -> Result<u64, Refusal> {
+    let width: u64 = commitment.shapes().iter().map(|shape| u64::from(shape.d_out)).sum();
+    // 4096 sites of 65536 outputs and 2^21 rows stay far below 2^64.
+    let entries = width * rows as u64;
+    if entries > MAX_DELTAS {
+        return Err(Refusal::Malformed { file: DELTAS, reason: format!("claims more than {MAX_DELTAS} deltas") });
+    }
+    Ok(64 + commitment.shapes().len() as u64 + 16 * entries)
 }
 
 fn decompress(bytes: &[u8], limit: u64) -> Result<Vec<u8>, Refusal> {

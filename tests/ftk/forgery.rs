@@ -233,6 +233,14 @@ fn files_that_are_not_canonical_are_refused() {
     }
     assert_eq!(verify(&honest, &all), (0, "valid".to_owned()));
 
+    // A statement of so many rows that a small file could expand beyond all memory.
+    let bomb = forged(&honest, "bomb", |bundle| {
+        let Output::Completion { max_tokens, .. } = &mut bundle.statement.output;
+        bundle.statement.input = vec![5; 1 << 20];
+        *max_tokens = 6;
+    });
+    assert_eq!(verify(&bomb, &[]), (1, "deltas.bin".to_owned()));
+
     // What cannot be judged is no verdict: a folder that is none, a protocol of the future.
     assert_eq!(verify(&folder.path().join("nowhere"), &all).0, 2);
     let statement = honest.join("statement.json");
