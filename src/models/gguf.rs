@@ -6,6 +6,7 @@
 //! bounds every length by the file's; [`layout`] first refuses what candle would divide by.
 
 mod layout;
+mod scaling;
 mod tokenizer;
 
 use std::collections::BTreeMap;
@@ -57,7 +58,13 @@ pub(super) fn open(path: &Path) -> Result<Source, ModelError> {
         reason: error.to_string(),
     })?;
     let metadata = Metadata { path, content: &content };
-    let network = network(&metadata)?;
+    let mut network = network(&metadata)?;
+    if let Some(divisors) = rope_divisors(&metadata, &mut reader, network.rope.dim / 2)? {
+        network.rope.scaling = scaling::recognise(&network.rope, &divisors).ok_or_else(|| {
+            metadata
+                .error(ROPE_DIVISORS, "no scaling of rotary positions that is supported; the known kind is Llama 3's")
+        })?;
+    }
     let tensors = locate(path, &content, &network)?;
 
     let rebuilt = tokenizer::rebuild(&metadata, network.vocab)?;
@@ -89,6 +96,24 @@ pub(super) fn open(path: &Path) -> Result<Source, ModelError> {
     };
     let store = Store::Gguf(Box::new(Gguf { path: path.to_owned(), content, tensors, text_files }));
     Ok(Source { path: path.to_owned(), network, tokenizer, special, template, store, unpacked: None })
+}
+
+/// Tensor of the numbers that rotary frequencies are divided by.
+const ROPE_DIVISORS: &str = "rope_freqs.weight";
+
+/// The `pairs` divisors of a file that has them.
+fn rope_divisors(
+    metadata: &Metadata<'_>,
+    reader: &mut BufReader<File>,
+    pairs: usize,
+) -> Result<Option<Vec<f32>>, ModelError> {
+    let Some(info) = metadata.content.tensor_infos.get(ROPE_DIVISORS) else { return Ok(None) };
+    if info.shape.dims() != [pairs] {
+        return Err(metadata.error(ROPE_DIVISORS, format!("needs shape [{pairs}], has {:?}", info.shape.dims())));
+    }
+    let tensor = metadata.content.tensor(reader, ROPE_DIVISORS, &Device::Cpu);
+    let values = tensor.and_then(|tensor| tensor.dequantize(&Device::Cpu)?.to_vec1::<f32>());
+    Ok(Some(values.map_err(|error| metadata.error(ROPE_DIVISORS, error.to_string()))?))
 }
 
 fn read_error(path: &Path, source: std::io::Error) -> ModelError {
@@ -141,15 +166,6 @@ fn unpermute(values: &[f32], heads: usize, rows: usize, d_in: usize) -> Vec<f32>
 
 /// The tensors the network needs, each found in the file and of the right shape.
 fn locate(path: &Path, content: &Content, network: &Llama) -> Result<Vec<Located>, ModelError> {
-    // A rotary factor table stands for a scaling that the metadata does not spell out.
-    if content.tensor_infos.contains_key("rope_freqs.weight") {
-        return Err(ModelError::Config {
-            path: path.to_owned(),
-            key: "rope_freqs.weight".to_owned(),
-            reason: "scaled rotary positions are not read from GGUF files; use the model's Hugging Face folder"
-                .to_owned(),
-        });
-    }
     if let Some(bias) = content.tensor_infos.keys().filter(|name| name.ends_with(".bias")).min() {
         return Err(ModelError::Config {
             path: path.to_owned(),
@@ -503,9 +519,22 @@ mod tests {
         let bias = QTensor::quantize(&Tensor::zeros(8, candle_core::DType::F32, &Device::Cpu).unwrap(), GgmlDType::F32);
         biased.tensors.insert("blk.0.attn_q.bias".to_owned(), bias.unwrap());
         assert_eq!(biased.refused(), "blk.0.attn_q.bias: biases are not supported");
-        let freqs = biased.tensors.remove("blk.0.attn_q.bias").unwrap();
-        biased.tensors.insert("rope_freqs.weight".to_owned(), freqs);
-        assert!(biased.refused().starts_with("rope_freqs.weight: scaled rotary positions"));
+    }
+
+    #[test]
+    fn rotary_divisors_are_recognised_or_refused() {
+        let pairs = tiny::network().rope.dim / 2;
+        let with = |values: Vec<f32>| {
+            let mut draft = draft();
+            let tensor = Tensor::from_vec(values.clone(), values.len(), &Device::Cpu).unwrap();
+            let tensor = QTensor::quantize(&tensor, GgmlDType::F32).unwrap();
+            draft.tensors.insert(ROPE_DIVISORS.to_owned(), tensor);
+            draft
+        };
+        assert_eq!(load(&with(vec![1.0; pairs])).source.network().rope.scaling, None);
+        let refused = |values| with(values).refused();
+        assert!(refused(vec![3.0; pairs]).starts_with("rope_freqs.weight: no scaling of rotary positions"));
+        assert!(refused(vec![1.0; pairs + 1]).starts_with("rope_freqs.weight: needs shape"));
     }
 
     #[test]
