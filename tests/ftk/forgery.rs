@@ -162,6 +162,25 @@ fn forged_bundles_are_refused_by_the_check_that_is_there_for_it() {
     });
     assert_eq!(verify(&stop, &all), no("stop rule"));
 
+    // A prompt of ids the base has not, and one longer than it can see: neither can be replayed.
+    let foreign_id = forged(&honest, "foreign-id", |bundle| bundle.statement.input[4] = u32::MAX);
+    assert_eq!(verify(&foreign_id, &lax), no("replay"));
+    let long = forged(&honest, "long", |bundle| {
+        let rows = bundle.statement.rows();
+        bundle.statement.input = vec![5; 300];
+        let more = bundle.statement.rows() - rows;
+        for (deltas, shape) in bundle.deltas.iter_mut().zip(bundle.commitment.shapes()) {
+            deltas.resize(deltas.len() + more * shape.d_out as usize, 0);
+        }
+    });
+    assert_eq!(verify(&long, &lax), no("length"));
+    // An answer of nothing.
+    let nothing = forged(&honest, "nothing", |bundle| {
+        let Output::Completion { max_tokens, .. } = &mut bundle.statement.output;
+        *max_tokens = 0;
+    });
+    assert_eq!(verify(&nothing, &all), no("statement"));
+
     // The prompt.
     let prompt = forged(&honest, "prompt", |bundle| bundle.statement.input[4] ^= 1);
     assert_eq!(verify(&prompt, &all), no("expected input"));
