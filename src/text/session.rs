@@ -7,7 +7,7 @@ use ftk_adapters::weights::Weights;
 use ftk_recipes::{Loss, Metrics, Reference, Session, TaskError};
 
 use super::encode::{Pair, Sequence};
-use crate::models::Llama;
+use crate::models::Network;
 
 /// Rows of one task.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ pub struct DpoSettings {
 /// A text task opened on rows and a model.
 #[derive(Debug)]
 pub struct TextSession {
-    network: Llama,
+    network: Network,
     weights: Weights,
     trained: Trained,
     /// The adapter training started from, frozen.
@@ -107,7 +107,7 @@ impl Scores {
 impl TextSession {
     /// Opens the task. For [`Reference::Start`], `start` must be given.
     pub fn new(
-        network: Llama,
+        network: Network,
         weights: Weights,
         trained: Trained,
         start: Option<LoraTensors>,

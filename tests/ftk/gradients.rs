@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
-use ftk::models::Llama;
+use ftk::models::{Llama, Network};
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::ops::{Heads, Llama3Scaling, Rope, Tokens};
 use ftk_adapters::sites::Role;
@@ -19,9 +19,9 @@ const TOLERANCE: f64 = 2e-3;
 
 /// Every feature of the family at its smallest: grouped heads, scaled wavelengths, heads that
 /// together are wider than the residual stream.
-fn network(tied: bool) -> Llama {
+fn network(tied: bool) -> Network {
     let scaling = Llama3Scaling { factor: 4.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 16 };
-    Llama {
+    Network::Llama(Llama {
         vocab: 11,
         hidden: 8,
         intermediate: 12,
@@ -31,13 +31,13 @@ fn network(tied: bool) -> Llama {
         eps: 1e-3,
         tied,
         context: 32,
-    }
+    })
 }
 
 /// Numbers of the base by name, with shapes.
 type Numbers = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
-fn base(network: &Llama) -> Numbers {
+fn base(network: &Network) -> Numbers {
     let make = |(name, shape): (String, Vec<usize>)| {
         let norm = shape.len() == 1;
         let values = normal_values(&name, shape.iter().product(), if norm { 0.2 } else { 0.35 }, 3);
@@ -57,7 +57,7 @@ fn weights(numbers: &Numbers, trained: bool) -> Weights {
 }
 
 /// An adapter on every linear site and the head, as after some training: `B` is not zero.
-fn adapter(network: &Llama) -> Adapter {
+fn adapter(network: &Network) -> Adapter {
     let shapes = network.shapes();
     let mut adapter = Adapter::default();
     for site in network.sites() {
@@ -72,7 +72,7 @@ fn adapter(network: &Llama) -> Adapter {
 }
 
 /// A weighted sum of log-probabilities at some rows of two sequences: its value in f64, its gradients.
-fn loss(network: &Llama, weights: &Weights, adapter: Option<&LoraTensors>) -> (f64, Option<GradStore>) {
+fn loss(network: &Network, weights: &Weights, adapter: Option<&LoraTensors>) -> (f64, Option<GradStore>) {
     let tokens = Tokens::new(2, 6, vec![1, 5, 2, 9, 5, 0, 10, 3, 3, 8, 7, 4]);
     let (rows, labels) = ([0, 2, 3, 5, 7, 8, 10], [5u32, 9, 5, 1, 3, 8, 4]);
     let weighting = [1.0, -0.5, 0.8, 1.2, -1.0, 0.6, 0.9];
