@@ -4,6 +4,7 @@
 mod error;
 #[cfg(test)]
 mod examples;
+pub mod hub;
 mod recipe;
 mod session;
 mod source;
@@ -11,6 +12,7 @@ mod source;
 mod tests;
 
 pub use error::RecipeError;
+pub use hub::HubName;
 pub use recipe::{
     AllLinear, Base, Data, Dpo, Lora, Optim, Recipe, Reference, Run, SaveDtype, Schedule, Targets, Task, VILLAGE,
 };

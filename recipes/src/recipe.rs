@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::RecipeError;
+use crate::hub::{self, HubName};
 use crate::source::Source;
 
 /// A training run, as a recipe file describes it. Relative paths start at the recipe's folder.
@@ -44,7 +45,8 @@ pub enum Task {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Base {
-    /// A Hugging Face folder, a GGUF file, or `village` (the base that ships with ftk).
+    /// A Hugging Face folder, a GGUF file, `village` (the base that ships with ftk), or a model on the hub:
+    /// `ORG/NAME[@REVISION]` where nothing of that name is here, or `hf://ORG/NAME[@REVISION][/FILE.gguf]`.
     pub model: PathBuf,
     /// Train all of the base's weights instead of an adapter, from their present values.
     #[serde(default)]
@@ -72,9 +74,9 @@ pub enum SaveDtype {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// Rows to train on (JSON lines).
+    /// Rows to train on (JSON lines): a file, or `hf://ORG/NAME[@REVISION]/FILE` in a data set on the hub.
     pub train: PathBuf,
-    /// Rows to evaluate on, never trained on (JSON lines).
+    /// Rows to evaluate on, never trained on; named as those to train on.
     #[serde(default)]
     pub held_out: Option<PathBuf>,
     /// Longest row in tokens; longer rows lose their end.
@@ -279,12 +281,31 @@ impl Recipe {
         let resolve = |path: &mut PathBuf| *path = folder.join(&*path);
         // A name without a separator that is no file beside the recipe is a built-in base.
         if self.base.model != Path::new(VILLAGE) {
-            resolve(&mut self.base.model);
+            self.base.model = HubName::base(folder, &self.base.model);
         }
-        resolve(&mut self.data.train);
-        self.data.held_out.iter_mut().for_each(resolve);
+        self.rows_mut().filter(|path| !hub::has_scheme(path)).for_each(resolve);
         self.lora.iter_mut().filter_map(|lora| lora.start.as_mut()).for_each(resolve);
         resolve(&mut self.run.out);
+    }
+
+    /// The files of rows that are named.
+    pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        std::iter::once(&mut self.data.train).chain(&mut self.data.held_out)
+    }
+
+    /// The same recipe for other machines: what lies in the hub's cache is named as it is on the hub, at its commit.
+    pub fn portable(&self) -> Self {
+        let mut recipe = self.clone();
+        let Base { model, .. } = &mut recipe.base;
+        if let Some(name) = HubName::of_cached(model, "models").filter(HubName::is_model) {
+            *model = name.to_string().into();
+        }
+        for path in recipe.rows_mut() {
+            if let Some(name) = HubName::of_cached(path, "datasets").filter(HubName::is_file) {
+                *path = name.to_string().into();
+            }
+        }
+        recipe
     }
 
     fn check(&self, source: &Source<'_>) -> Result<(), RecipeError> {
@@ -292,6 +313,15 @@ impl Recipe {
         let positive = |value: f64| value.is_finite() && value > 0.0;
         let fraction = |value: f64| (0.0..1.0).contains(&value);
 
+        let named = |path: &PathBuf, good: fn(&HubName) -> bool| {
+            !hub::has_scheme(path) || HubName::of(path).as_ref().is_some_and(good)
+        };
+        let base = named(&self.base.model, HubName::is_model);
+        need(base, "base.model", "must be hf://ORG/NAME[@REVISION], with the name of a .gguf file or without")?;
+        for (key, path) in [("data.train", Some(&self.data.train)), ("data.held_out", self.data.held_out.as_ref())] {
+            let rows = path.is_none_or(|path| named(path, HubName::is_file));
+            need(rows, key, "must name a file: hf://ORG/NAME[@REVISION]/FILE")?;
+        }
         match (&self.lora, self.base.train) {
             (None, false) => return Err(source.refuse("base.train", "must be true where there is no [lora] section")),
             (Some(_), true) => return Err(source.refuse("lora", "cannot stand beside base.train = true")),

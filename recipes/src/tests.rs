@@ -254,6 +254,41 @@ fn relative_paths_start_at_the_recipe_and_the_shipped_base_is_kept() {
 }
 
 #[test]
+fn names_on_the_hub_are_kept_and_written_down_with_their_commit() {
+    let folder = std::env::temp_dir().join(format!("ftk-recipes-hub-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("recipe.toml");
+    let text = SHORTEST.replace("\"model\"", "\"org/name@v1\"").replace("\"rows", "\"hf://org/set/a/rows");
+    std::fs::write(&path, text).unwrap();
+    let mut recipe = Recipe::load(&path).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(recipe.base.model, PathBuf::from("hf://org/name@v1"));
+    assert_eq!(recipe.data.train, PathBuf::from("hf://org/set/a/rows.jsonl"));
+    assert_eq!(recipe.portable(), recipe);
+    let named = recipe.clone();
+    recipe.base.model = "/c/models--org--name/snapshots/01".into();
+    recipe.data.train = "/c/datasets--org--set/snapshots/02/a/rows.jsonl".into();
+    let written = recipe.portable();
+    assert_eq!(written.base.model, PathBuf::from("hf://org/name@01"));
+    assert_eq!(written.data.train, PathBuf::from("hf://org/set@02/a/rows.jsonl"));
+    assert_eq!(written.run, named.run);
+}
+
+#[test]
+fn malformed_names_on_the_hub_are_refused() {
+    for (key, from, to) in [
+        ("base.model", "\"model\"", "\"hf://org\""),
+        ("base.model", "\"model\"", "\"hf://org/name/config.json\""),
+        ("data.train", "\"rows.jsonl\"", "\"hf://org/name\""),
+        ("data.train", "\"rows.jsonl\"", "\"hf://org/name/../rows.jsonl\""),
+    ] {
+        let error = refused(&SHORTEST.replace(from, to));
+        assert_eq!(error.key.as_deref(), Some(key), "{to}");
+        assert!(error.message.contains("hf://ORG/NAME[@REVISION]"), "{error}");
+    }
+}
+
+#[test]
 fn a_recipe_that_is_not_there_is_refused_by_its_path() {
     let error = Recipe::load(Path::new("no/such/recipe.toml")).unwrap_err();
     assert_eq!(
