@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use self::printer::Printer;
 use crate::commands::{self, Outcome};
+use crate::device::Place;
 
 /// Verifiable LoRA and DPO fine-tuning.
 #[derive(Parser)]
@@ -29,6 +30,9 @@ struct Global {
     /// Print nothing on stderr but errors
     #[arg(long, global = true)]
     quiet: bool,
+    /// Where to train, generate and take logits: cpu, cuda, cuda:N or metal; what is exact stays on the CPU
+    #[arg(long, global = true, value_name = "DEVICE", default_value_t)]
+    device: Place,
 }
 
 #[derive(Subcommand)]
@@ -178,9 +182,9 @@ struct Demo {
 
 /// Runs the command that was typed.
 pub fn main() -> ExitCode {
-    let Cli { global: Global { json, quiet }, verb } = Cli::parse();
-    let printer = Printer::new(json, quiet);
-    match run(verb, &printer) {
+    let Cli { global, verb } = Cli::parse();
+    let printer = Printer::new(global.json, global.quiet);
+    match run(verb, &global, &printer) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
         Ok(Outcome::Undecided) => ExitCode::from(2),
@@ -191,17 +195,18 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(verb: Verb, printer: &Printer) -> anyhow::Result<Outcome> {
+fn run(verb: Verb, &Global { device, .. }: &Global, printer: &Printer) -> anyhow::Result<Outcome> {
+    let device = device.open()?;
     match verb {
         Verb::Train(Train { recipe, out, resume }) => {
-            commands::train::run(&commands::train::Settings { recipe, out, resume }, printer)
+            commands::train::run(&commands::train::Settings { recipe, out, resume, device }, printer)
         }
         Verb::Generate(Generate { model: Model { base, adapter }, prompt }) => {
             let question = question(prompt);
-            commands::generate::run(&commands::generate::Settings { base, adapter, question }, printer)
+            commands::generate::run(&commands::generate::Settings { base, adapter, device, question }, printer)
         }
         Verb::Logits(Logits { model: Model { base, adapter }, ids, out }) => {
-            commands::logits::run(&commands::logits::Settings { base, adapter, ids, out }, printer)
+            commands::logits::run(&commands::logits::Settings { base, adapter, device, ids, out }, printer)
         }
         Verb::Commit(Commit { base, adapter, out, text }) => {
             commands::commit::run(&commands::commit::Settings { base, adapter, out, text }, printer)

@@ -76,11 +76,11 @@ impl Question {
     }
 }
 
-/// A base with its weights on the CPU, and an adapter if one was named.
-fn load(base: &Path, adapter: Option<&Path>) -> Result<(Model, Option<Adapter>)> {
+/// A base with its weights on a device, and an adapter if one was named.
+fn load(base: &Path, adapter: Option<&Path>, device: &Device) -> Result<(Model, Option<Adapter>)> {
     let source = Source::open(base)?;
     let adapter = adapter.map(|folder| fitting(&source, folder)).transpose()?;
-    let weights = source.weights(&Device::Cpu)?;
+    let weights = source.weights(device)?;
     Ok((Model { source, weights }, adapter))
 }
 
@@ -100,6 +100,6 @@ fn fitting(source: &Source, folder: &Path) -> Result<Adapter> {
     Ok(adapter)
 }
 
-fn frozen(adapter: Option<&Adapter>) -> Result<Option<LoraTensors>> {
-    adapter.map(|adapter| LoraTensors::frozen(adapter, &Device::Cpu)).transpose().context("cannot place the adapter")
+fn frozen(adapter: Option<&Adapter>, device: &Device) -> Result<Option<LoraTensors>> {
+    adapter.map(|adapter| LoraTensors::frozen(adapter, device)).transpose().context("cannot place the adapter")
 }

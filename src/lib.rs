@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod commands;
+pub mod device;
 pub mod models;
 pub mod prove;
 pub mod text;

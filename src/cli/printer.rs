@@ -8,6 +8,7 @@ use ftk_recipes::RecipeError;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
+use crate::device::DeviceError;
 use crate::models::ModelError;
 use crate::text::TextError;
 use crate::train::TrainError;
@@ -97,6 +98,9 @@ fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<ModelError>() {
         return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<DeviceError>() {
+        return Some(error.hint());
     }
     if let Some(error) = error.downcast_ref::<TextError>() {
         return error.hint();

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use candle_core::Device;
 use ftk_adapters::atomic;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::ops::Tokens;
@@ -49,7 +50,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             return Err(Advice::new(message, "choose another folder with --out; an opening is never replaced").into());
         }
     }
-    let (model, adapter) = load(&settings.base, Some(&settings.adapter))?;
+    let (model, adapter) = load(&settings.base, Some(&settings.adapter), &Device::Cpu)?;
     let adapter = adapter.expect("a folder was given");
     let fixed = FixedModel::new(&model.source, &model.weights)?;
     let (fixed_adapter, factors) = committed_form(&fixed, &adapter, &settings.adapter)?;
@@ -122,7 +123,7 @@ fn compare(
     if ids.is_empty() {
         return Err(Advice::new(format!("{}: holds no text", path.display()), "give some text to compare on").into());
     }
-    let tensors = frozen(Some(adapter))?;
+    let tensors = frozen(Some(adapter), &Device::Cpu)?;
     let (mut top1, mut log_prob) = (0.0, 0.0);
     for window in ids.chunks(WINDOW.min(model.source.network().context())) {
         let tokens = Tokens::sequence(window.to_vec());

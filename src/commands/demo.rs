@@ -53,7 +53,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let model = Model { weights: source.weights(&Device::Cpu)?, source };
     printer.line("1. train: an adapter by DPO on the village model, rows held out for the test");
     let before = rate(&model, None, &pairs)?;
-    train::train(&recipe, &model.source, Start::Fresh, printer)?;
+    train::train(&recipe, &model.source, Start::Fresh, &Device::Cpu, printer)?;
     let adapter = fitting(&model.source, &recipe.run.out)?;
     let after = rate(&model, Some(&adapter), &pairs)?;
     let all = pairs.len();
@@ -113,7 +113,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 
 fn rate(model: &Model, adapter: Option<&Adapter>, pairs: &[Pair]) -> Result<usize> {
     let (network, stop) = (model.source.network(), &model.source.special().stop);
-    Ok(preferred(network, &model.weights, frozen(adapter)?.as_ref(), pairs, stop)?)
+    Ok(preferred(network, &model.weights, frozen(adapter, &Device::Cpu)?.as_ref(), pairs, stop)?)
 }
 
 /// The question of a row, as one types it.

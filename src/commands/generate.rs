@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use candle_core::Device;
 use serde_json::json;
 
 use super::{Outcome, Question, frozen, load};
@@ -15,6 +16,8 @@ pub struct Settings {
     pub base: PathBuf,
     /// PEFT adapter folder.
     pub adapter: Option<PathBuf>,
+    /// Where it is computed.
+    pub device: Device,
     /// Prompt and length.
     pub question: Question,
 }
@@ -24,8 +27,8 @@ pub struct Settings {
 /// # Errors
 /// A model or adapter that cannot be read, a prompt without tokens.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let (model, adapter) = load(&settings.base, settings.adapter.as_deref())?;
-    let adapter = frozen(adapter.as_ref())?;
+    let (model, adapter) = load(&settings.base, settings.adapter.as_deref(), &settings.device)?;
+    let adapter = frozen(adapter.as_ref(), &settings.device)?;
     let (network, tokenizer) = (model.source.network(), model.source.tokenizer()?);
     let prompt = settings.question.ids(&model.source)?;
     let mut stream = tokenizer.stream();

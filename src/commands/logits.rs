@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use candle_core::Device;
 use ftk_adapters::atomic;
 use ftk_adapters::ops::Tokens;
 use ftk_adapters::train::Train;
@@ -18,6 +19,8 @@ pub struct Settings {
     pub base: PathBuf,
     /// PEFT adapter folder.
     pub adapter: Option<PathBuf>,
+    /// Where it is computed.
+    pub device: Device,
     /// File with `input_ids`.
     pub ids: PathBuf,
     /// File for `logits`.
@@ -30,13 +33,13 @@ pub struct Settings {
 /// A model, adapter or ids file that cannot be read; ids outside the vocabulary.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let (tokens, mut shape) = read(&settings.ids)?;
-    let (model, adapter) = load(&settings.base, settings.adapter.as_deref())?;
+    let (model, adapter) = load(&settings.base, settings.adapter.as_deref(), &settings.device)?;
     let network = model.source.network();
     if let Some(id) = tokens.ids().iter().find(|&&id| id as usize >= network.vocab()) {
         let message = format!("{}: input_ids holds an id outside the vocabulary: {id}", settings.ids.display());
         return Err(Advice::new(message, format!("ids must be below {}", network.vocab())).into());
     }
-    let adapter = frozen(adapter.as_ref())?;
+    let adapter = frozen(adapter.as_ref(), &settings.device)?;
     let rows: Vec<usize> = (0..tokens.ids().len()).collect();
     let logits = network.forward(&mut Train::new(&model.weights, adapter.as_ref()), &tokens, &rows)?;
     let values = logits.flatten_all()?.to_vec1::<f32>()?;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use candle_core::Device;
 use ftk_adapters::lora::Adapter;
 use ftk_circuits::{AdapterCommitment, Opening};
 use serde_json::json;
@@ -44,7 +45,7 @@ pub const DISCLOSURE: &str = "open mode publishes the exact delta of every adapt
 /// # Errors
 /// Files that do not belong together; disclosure that was not agreed to.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let (model, adapter) = load(&settings.base, Some(&settings.adapter))?;
+    let (model, adapter) = load(&settings.base, Some(&settings.adapter), &Device::Cpu)?;
     let adapter = adapter.expect("a folder was given");
     let secrets = Secrets::read(&settings.commitment)?;
     let fixed = FixedModel::new(&model.source, &model.weights)?;
@@ -98,7 +99,7 @@ fn bundle(
         return Err(Advice::new(message, "give the base that `ftk commit` was given").into());
     }
     let (fixed_adapter, factors) = committed_form(fixed, adapter, folder)?;
-    let tensors = frozen(Some(adapter))?;
+    let tensors = frozen(Some(adapter), &Device::Cpu)?;
     let stop = &model.source.special().stop;
     let room = fixed.network().context().saturating_sub(prompt.len());
     if room == 0 {

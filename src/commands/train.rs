@@ -29,6 +29,8 @@ pub struct Settings {
     pub out: Option<PathBuf>,
     /// Go on from a checkpoint.
     pub resume: bool,
+    /// Where it is computed.
+    pub device: Device,
 }
 
 /// Folder inside the run folder for a base trained in full.
@@ -48,13 +50,13 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         Some(_) => Source::skeleton(&recipe.base.model)?,
         None => Source::open(&recipe.base.model)?,
     };
-    train(&recipe, &source, start, printer)?;
+    train(&recipe, &source, start, &settings.device, printer)?;
     printer.note(&format!("wrote {}", recipe.run.out.display()));
     Ok(Outcome::Done)
 }
 
 /// Trains as the recipe says on a base that is open already, and exports to the run folder.
-pub(super) fn train(recipe: &Recipe, source: &Source, start: Start, printer: &Printer) -> Result<()> {
+pub(super) fn train(recipe: &Recipe, source: &Source, start: Start, device: &Device, printer: &Printer) -> Result<()> {
     let out = &recipe.run.out;
     refuse_to_replace(recipe, start)?;
     let rows = read_rows(recipe, source, &recipe.data.train, printer)?;
@@ -62,20 +64,20 @@ pub(super) fn train(recipe: &Recipe, source: &Source, start: Start, printer: &Pr
     let held_out = held_out.map(|path| read_rows(recipe, source, path, printer)).transpose()?;
 
     let weights = match recipe.base.init_std {
-        Some(std) => random_weights(source, std, recipe.run.seed)?,
-        None => source.weights(&Device::Cpu)?,
+        Some(std) => random_weights(source, std, recipe.run.seed, device)?,
+        None => source.weights(device)?,
     };
     let base_digest = source.digest(&weights)?;
     let (weights, trained, begin) = match &recipe.lora {
         None => (variables(&weights)?, Trained::Base, None),
         Some(lora) => {
             let begin = begin(lora, source, recipe.run.seed)?;
-            let trained = Trained::Adapter(LoraTensors::trained(&begin, &Device::Cpu)?);
+            let trained = Trained::Adapter(LoraTensors::trained(&begin, device)?);
             (weights, trained, Some(begin))
         }
     };
     let frozen = match (recipe.dpo.reference, &begin) {
-        (Reference::Start, Some(begin)) => Some(LoraTensors::frozen(begin, &Device::Cpu)?),
+        (Reference::Start, Some(begin)) => Some(LoraTensors::frozen(begin, device)?),
         _ => None,
     };
     let dpo = DpoSettings { beta: recipe.dpo.beta, reference: recipe.dpo.reference };
@@ -222,11 +224,11 @@ fn begin(lora: &Lora, source: &Source, seed: u64) -> Result<Adapter> {
     Ok(adapter)
 }
 
-fn random_weights(source: &Source, std: f64, seed: u64) -> Result<Weights> {
+fn random_weights(source: &Source, std: f64, seed: u64, device: &Device) -> Result<Weights> {
     let make = |(name, shape): (String, Vec<usize>)| {
         let count = shape.iter().product();
         let values = if shape.len() == 1 { vec![1.0; count] } else { normal_values(&name, count, std, seed) };
-        Ok((name, Tensor::from_vec(values, shape, &Device::Cpu)?))
+        Ok((name, Tensor::from_vec(values, shape, device)?))
     };
     source.network().shapes().into_iter().map(make).collect()
 }

@@ -249,6 +249,30 @@ fn ids_outside_the_vocabulary_are_refused_before_the_forward_pass() {
 }
 
 #[test]
+fn a_device_the_build_lacks_is_refused_with_the_feature_to_build_with() {
+    let base = fixture("micro-llama/base");
+    for (device, shown, feature) in
+        [("cuda", "cuda:0", "cuda"), ("cuda:1", "cuda:1", "cuda"), ("metal", "metal", "metal")]
+    {
+        if (feature == "cuda" && cfg!(feature = "cuda")) || (feature == "metal" && cfg!(feature = "metal")) {
+            continue;
+        }
+        let mut command = ftk(&["generate", "--prompt", "a", "--device", device, "--base"]);
+        let output = command.arg(&base).output().unwrap();
+        let hint = format!("--features {feature}");
+        refusal(&output, &format!("this build of ftk cannot compute on: {shown}"), &hint);
+        let place = Place::new();
+        let mut command = ftk(&["--device", device, "train", "--recipe"]);
+        let output = command.arg(place.path().join("recipe.toml")).output().unwrap();
+        refusal(&output, &format!("this build of ftk cannot compute on: {shown}"), &hint);
+        assert!(!place.path().join("out").exists());
+    }
+    let output = ftk(&["generate", "--prompt", "a", "--device", "gpu", "--base", "village"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("must be cpu, cuda, cuda:N or metal"), "{}", stderr(&output));
+}
+
+#[test]
 fn an_unknown_flag_or_verb_exits_with_two() {
     for arguments in [&["train", "--recipee", "r.toml"][..], &["--no-such-flag"], &["trian"], &["train"], &[]] {
         let output = ftk(arguments).output().unwrap();

@@ -1,0 +1,103 @@
+//! Where floating-point tensors are computed. Exact arithmetic has no choice: it is the CPU's.
+
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::Device;
+
+/// A device as one types it: `cpu`, `cuda`, `cuda:1`, `metal`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// The processor, with ftk's own kernels. The only one whose results are the same bytes on every machine of a kind.
+    #[default]
+    Cpu,
+    /// A GPU of NVIDIA, by its number.
+    Cuda(usize),
+    /// The GPU of a Mac.
+    Metal,
+}
+
+/// A device that cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The program was built without it.
+    #[error("this build of ftk cannot compute on: {0}")]
+    NotBuilt(Place),
+    /// The machine does not have it, or not in working order.
+    #[error("cannot compute on {place}: {error}")]
+    Absent {
+        /// What was asked for.
+        place: Place,
+        /// What the driver says.
+        error: candle_core::Error,
+    },
+}
+
+impl DeviceError {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NotBuilt(Place::Metal) => "build ftk on a Mac with --features metal, or leave --device out",
+            Self::NotBuilt(_) => "build ftk with --features cuda, which needs the CUDA toolkit, or leave --device out",
+            Self::Absent { .. } => "check the number and the driver, or leave --device out",
+        }
+        .to_owned()
+    }
+}
+
+impl Place {
+    /// The device.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub fn open(self) -> Result<Device, DeviceError> {
+        let absent = |error| DeviceError::Absent { place: self, error };
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(number) if cfg!(feature = "cuda") => Device::new_cuda(number).map_err(absent),
+            Self::Metal if cfg!(feature = "metal") => Device::new_metal(0).map_err(absent),
+            Self::Cuda(_) | Self::Metal => Err(DeviceError::NotBuilt(self)),
+        }
+    }
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = match text {
+            "cpu" => Some(Self::Cpu),
+            "cuda" => Some(Self::Cuda(0)),
+            "metal" => Some(Self::Metal),
+            _ => text.strip_prefix("cuda:").and_then(|number| number.parse().ok()).map(Self::Cuda),
+        };
+        known.ok_or_else(|| "must be cpu, cuda, cuda:N or metal".to_owned())
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::Metal => f.write_str("metal"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_read_as_they_are_written() {
+        for place in [Place::Cpu, Place::Cuda(0), Place::Cuda(3), Place::Metal] {
+            assert_eq!(place.to_string().parse(), Ok(place));
+        }
+        assert_eq!("cuda".parse(), Ok(Place::Cuda(0)));
+        for text in ["", "gpu", "CPU", "cuda:", "cuda:-1", "cuda:x", "auto"] {
+            assert!(text.parse::<Place>().is_err(), "{text}");
+        }
+        assert!(Place::Cpu.open().unwrap().is_cpu());
+    }
+}
