@@ -33,12 +33,17 @@ struct Global {
     /// Where to train, generate and take logits: cpu, cuda, cuda:N or metal; what is exact stays on the CPU
     #[arg(long, global = true, value_name = "DEVICE", default_value_t)]
     device: Place,
+    /// Never connect: take what is named on the hub from the cache, as with HF_HUB_OFFLINE=1
+    #[arg(long, global = true)]
+    offline: bool,
 }
 
 #[derive(Subcommand)]
 enum Verb {
     /// Train an adapter, or a base, from a recipe
     Train(Train),
+    /// Fetch a model or data set from the Hugging Face Hub into the cache
+    Pull(Pull),
     /// Continue a prompt greedily
     Generate(Generate),
     /// Logits of token ids, from and to safetensors files
@@ -67,8 +72,21 @@ struct Train {
 }
 
 #[derive(Args)]
+struct Pull {
+    /// ORG/NAME or ORG/NAME@REVISION (a branch, tag or commit; main without one)
+    #[arg(value_name = "ID[@REVISION]")]
+    name: String,
+    /// It is a data set: fetch its .jsonl, .json and .parquet files
+    #[arg(long)]
+    dataset: bool,
+    /// Fetch this file only, for example a .gguf; may be repeated
+    #[arg(long = "file", value_name = "NAME")]
+    files: Vec<String>,
+}
+
+#[derive(Args)]
 struct Model {
-    /// Base model: a Hugging Face folder, a GGUF file, or `village`
+    /// Base model: a Hugging Face folder, a GGUF file, `village`, or ORG/NAME[@REVISION] on the hub
     #[arg(long)]
     base: PathBuf,
     /// PEFT adapter folder
@@ -195,31 +213,37 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(verb: Verb, &Global { device, .. }: &Global, printer: &Printer) -> anyhow::Result<Outcome> {
+fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) -> anyhow::Result<Outcome> {
     let device = device.open()?;
+    let local = |base: PathBuf| commands::pull::base(&base, offline, printer);
     match verb {
         Verb::Train(Train { recipe, out, resume }) => {
-            commands::train::run(&commands::train::Settings { recipe, out, resume, device }, printer)
+            commands::train::run(&commands::train::Settings { recipe, out, resume, device, offline }, printer)
+        }
+        Verb::Pull(Pull { name, dataset, files }) => {
+            commands::pull::run(&commands::pull::Settings { name, dataset, files, offline }, printer)
         }
         Verb::Generate(Generate { model: Model { base, adapter }, prompt }) => {
-            let question = question(prompt);
+            let (base, question) = (local(base)?, question(prompt));
             commands::generate::run(&commands::generate::Settings { base, adapter, device, question }, printer)
         }
         Verb::Logits(Logits { model: Model { base, adapter }, ids, out }) => {
+            let base = local(base)?;
             commands::logits::run(&commands::logits::Settings { base, adapter, device, ids, out }, printer)
         }
         Verb::Commit(Commit { base, adapter, out, text }) => {
+            let base = local(base)?;
             commands::commit::run(&commands::commit::Settings { base, adapter, out, text }, printer)
         }
         Verb::Prove(Prove { base, adapter, commitment, prompt, context, disclose, out }) => {
-            let question = question(prompt);
+            let (base, question) = (local(base)?, question(prompt));
             let settings = commands::prove::Settings { base, adapter, commitment, question, context, disclose, out };
             commands::prove::run(&settings, printer)
         }
         Verb::Verify(Verify { bundle, base, expect_adapter, expect_input, raw, any_input, expect_context }) => {
             let settings = commands::verify::Settings {
                 bundle,
-                base,
+                base: local(base)?,
                 expect_adapter,
                 expect_input,
                 raw,

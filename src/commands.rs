@@ -5,6 +5,7 @@ pub mod demo;
 pub mod generate;
 pub mod logits;
 pub mod prove;
+pub mod pull;
 pub mod train;
 pub mod verify;
 

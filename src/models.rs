@@ -10,6 +10,8 @@ pub mod digest;
 mod error;
 mod folder;
 mod gguf;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod llama;
 mod network;
 pub mod save;

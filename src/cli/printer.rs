@@ -10,6 +10,8 @@ use serde_json::Value;
 
 use crate::device::DeviceError;
 use crate::models::ModelError;
+#[cfg(feature = "hub")]
+use crate::models::hub::HubError;
 use crate::text::TextError;
 use crate::train::TrainError;
 
@@ -81,6 +83,13 @@ impl Printer {
         bar.enable_steady_tick(Duration::from_millis(500));
         bar
     }
+
+    /// A bar of bytes that are on their way, with the file's name as its message, on a terminal; nothing elsewhere.
+    pub fn transfer(&self) -> ProgressBar {
+        let template = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} left {eta}";
+        let style = ProgressStyle::with_template(template).expect("the template is a constant");
+        self.bar(0, "").with_style(style)
+    }
 }
 
 /// Output that a reader no longer wants is not an error of ours.
@@ -101,6 +110,10 @@ fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<DeviceError>() {
         return Some(error.hint());
+    }
+    #[cfg(feature = "hub")]
+    if let Some(error) = error.downcast_ref::<HubError>() {
+        return error.hint();
     }
     if let Some(error) = error.downcast_ref::<TextError>() {
         return error.hint();

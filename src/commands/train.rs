@@ -13,7 +13,7 @@ use ftk_adapters::{atomic, peft};
 use ftk_recipes::{Lora, Recipe, Reference, SaveDtype, Targets, Task};
 use serde_json::json;
 
-use super::{Advice, Outcome, fitting};
+use super::{Advice, Outcome, fitting, pull};
 use crate::cli::printer::Printer;
 use crate::models::{Precision, Source, save_folder};
 use crate::text::encode::Encoder;
@@ -31,6 +31,8 @@ pub struct Settings {
     pub resume: bool,
     /// Where it is computed.
     pub device: Device,
+    /// Fetch nothing that the recipe names on the hub.
+    pub offline: bool,
 }
 
 /// Folder inside the run folder for a base trained in full.
@@ -45,6 +47,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     if let Some(out) = &settings.out {
         recipe.run.out.clone_from(out);
     }
+    pull::recipe(&mut recipe, settings.offline, printer)?;
     let start = if settings.resume { Start::Resume } else { Start::Fresh };
     let source = match recipe.base.init_std {
         Some(_) => Source::skeleton(&recipe.base.model)?,
@@ -88,7 +91,7 @@ pub(super) fn train(recipe: &Recipe, source: &Source, start: Start, device: &Dev
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     // A run that goes on has it; one that is refused must not replace it.
     if !train::holds_run(out) {
-        let text = toml::to_string(recipe).context("cannot write the recipe down")?;
+        let text = toml::to_string(&recipe.portable()).context("cannot write the recipe down")?;
         atomic::write(&out.join("recipe.toml"), text.as_bytes())
             .with_context(|| format!("cannot write to {}", out.display()))?;
     }

@@ -22,7 +22,7 @@ use super::tokenizer::{Ids, special_tokens};
 use super::{ChatTemplate, ModelError, Source, Store, TextFile, Tokenizer};
 
 /// Files that carry text handling and generation defaults, copied by [`Folder::text_files`].
-const TEXT_FILES: &[&str] = &[
+pub(super) const TEXT_FILES: &[&str] = &[
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -30,6 +30,11 @@ const TEXT_FILES: &[&str] = &[
     "chat_template.jinja",
     "generation_config.json",
 ];
+
+/// All weights in one file.
+pub(super) const WEIGHTS: &str = "model.safetensors";
+/// Which file holds which weight, where there are several.
+pub(super) const SHARDS: &str = "model.safetensors.index.json";
 
 /// Largest accepted safetensors header, the limit of the format's own reader.
 const MAX_HEADER: u64 = 100_000_000;
@@ -187,31 +192,46 @@ fn json(path: &Path) -> Result<Option<Value>, ModelError> {
 
 /// Every tensor of `model.safetensors`, or of the shards its index names.
 fn locate(path: &Path) -> Result<BTreeMap<String, Slot>, ModelError> {
-    let single = path.join("model.safetensors");
+    let single = path.join(WEIGHTS);
     if single.exists() {
         return header(&single);
     }
-    let index_path = path.join("model.safetensors.index.json");
-    let index = json(&index_path)?
-        .ok_or_else(|| ModelError::MissingFile { path: path.to_owned(), file: "model.safetensors" })?;
+    let mut shards: BTreeMap<String, BTreeMap<String, Slot>> = BTreeMap::new();
+    let mut tensors = BTreeMap::new();
+    for (tensor, shard) in index(path)? {
+        if !shards.contains_key(&shard) {
+            shards.insert(shard.clone(), header(&path.join(&shard))?);
+        }
+        let slot = shards.get_mut(&shard).and_then(|slots| slots.remove(&tensor));
+        let slot = slot.ok_or_else(|| ModelError::MissingTensor { path: path.join(&shard), tensor: tensor.clone() })?;
+        tensors.insert(tensor, slot);
+    }
+    Ok(tensors)
+}
+
+/// Every tensor with the plain name of its file, as the index of a folder says.
+fn index(path: &Path) -> Result<Vec<(String, String)>, ModelError> {
+    let index_path = path.join(SHARDS);
+    let index = json(&index_path)?.ok_or_else(|| ModelError::MissingFile { path: path.to_owned(), file: WEIGHTS })?;
     let malformed =
         |reason: String| ModelError::Malformed { path: index_path.clone(), format: "safetensors index", reason };
     let map = index.get("weight_map").and_then(Value::as_object);
     let map = map.ok_or_else(|| malformed("no weight_map".to_owned()))?;
-
-    let mut shards: BTreeMap<&str, BTreeMap<String, Slot>> = BTreeMap::new();
-    let mut tensors = BTreeMap::new();
-    for (tensor, shard) in map {
+    let entry = |(tensor, shard): (&String, &Value)| {
         let shard = shard.as_str().filter(|name| is_plain_name(name));
         let shard = shard.ok_or_else(|| malformed(format!("no plain file name for tensor: {tensor}")))?;
-        if !shards.contains_key(shard) {
-            shards.insert(shard, header(&path.join(shard))?);
-        }
-        let slot = shards.get_mut(shard).and_then(|slots| slots.remove(tensor));
-        let slot = slot.ok_or_else(|| ModelError::MissingTensor { path: path.join(shard), tensor: tensor.clone() })?;
-        tensors.insert(tensor.clone(), slot);
-    }
-    Ok(tensors)
+        Ok((tensor.clone(), shard.to_owned()))
+    };
+    map.iter().map(entry).collect()
+}
+
+/// The files that the index of a folder names, each once.
+#[cfg(feature = "hub")]
+pub(super) fn shards(path: &Path) -> Result<Vec<String>, ModelError> {
+    let mut files: Vec<String> = index(path)?.into_iter().map(|(_, shard)| shard).collect();
+    files.sort();
+    files.dedup();
+    Ok(files)
 }
 
 /// Whether a name stays in its folder on every system.

@@ -5,6 +5,8 @@ mod architecture;
 mod errors;
 mod forgery;
 mod gradients;
+#[cfg(feature = "hub")]
+mod hub;
 mod oracle;
 mod parity;
 mod resume;

@@ -1,0 +1,670 @@
+//! The Hugging Face Hub: files of models and data sets, from the cache that other tools share, or from the endpoint.
+//!
+//! The cache has the layout of `huggingface_hub` ("Understand caching" in its documentation): `blobs/` named by
+//! etag, `snapshots/<commit>/` of links to them, `refs/<revision>` naming a commit, and `.no_exist/<commit>/` for
+//! files a commit does not have. A file enters it only when it is whole and its digest is the announced one; until
+//! then it is in `.partial/` beside them, where a later attempt goes on. A revision's name is written last, so
+//! that a pull that failed leaves the cache as it was for everybody else.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use ftk_adapters::atomic;
+use ftk_recipes::HubName;
+use ftk_recipes::hub::is_inside;
+use hf_hub::api::RepoInfo;
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
+use hf_hub::{Cache, Repo, RepoType};
+use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+
+use super::folder::{SHARDS, TEXT_FILES, WEIGHTS, shards};
+
+const ENDPOINT: &str = "https://huggingface.co";
+const CONFIG: &str = "config.json";
+/// What a data set's rows are stored in.
+const ROWS: [&str; 3] = [".jsonl", ".json", ".parquet"];
+/// Attempts after the first to go on with a file when the connection breaks.
+const RETRIES: usize = 2;
+
+/// Error of this module. [`HubError::hint`] says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// Not in the cache, and no connection is allowed.
+    #[error("offline, and {file} of {name} is not in the cache: {}", cache.display())]
+    Offline {
+        /// What was asked for.
+        name: String,
+        /// The first file that is missing.
+        file: String,
+        /// Whether it is a data set.
+        dataset: bool,
+        /// The cache.
+        cache: PathBuf,
+    },
+    /// The endpoint does not know it, or not for everybody.
+    #[error("{name}: not at {endpoint}, or not open to you: status {status}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// Where.
+        endpoint: String,
+        /// HTTP status.
+        status: u16,
+    },
+    /// The repository has no such file.
+    #[error("{name}: no such file: {file}")]
+    NoFile {
+        /// What was asked for.
+        name: String,
+        /// The file.
+        file: String,
+    },
+    /// The repository has no weights that can be read.
+    #[error("{name}: holds no safetensors")]
+    NoWeights {
+        /// What was asked for.
+        name: String,
+        /// Its GGUF files.
+        gguf: Vec<String>,
+    },
+    /// No connection, or it broke.
+    #[error("{what}: cannot be fetched: {reason}")]
+    Transfer {
+        /// The repository or a file of it.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+    /// A file is not the one that was announced.
+    #[error("{what}: damaged on its way: {reason}")]
+    Damaged {
+        /// The file.
+        what: String,
+        /// In which way.
+        reason: String,
+    },
+    /// An answer of the endpoint makes no sense.
+    #[error("{endpoint}: not an answer of a hub: {reason}")]
+    Answer {
+        /// Where it came from.
+        endpoint: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The cache cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Cache {
+        /// File or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is no home folder for the cache.
+    #[error("no home folder to keep the cache in")]
+    NoHome,
+}
+
+impl HubError {
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Offline { name, dataset, .. } => {
+                let dataset = if *dataset { " --dataset" } else { "" };
+                format!("run `ftk pull {name}{dataset}` with a connection, without --offline and HF_HUB_OFFLINE")
+            }
+            Self::Unknown { .. } => "check name and revision; what is private or gated needs HF_TOKEN; for a local \
+                                     folder give a path that exists"
+                .to_owned(),
+            Self::NoFile { .. } => "look at the repository's list of files".to_owned(),
+            Self::NoWeights { gguf, .. } if gguf.is_empty() => "pickled weights are not read".to_owned(),
+            Self::NoWeights { gguf, .. } => format!("name one of its GGUF files: {}", gguf.join(", ")),
+            Self::Transfer { .. } => "try again: what has arrived is kept; --offline uses the cache alone".to_owned(),
+            Self::Damaged { .. } => "try again; nothing of it entered the cache".to_owned(),
+            Self::Answer { .. } => "check HF_ENDPOINT".to_owned(),
+            Self::Cache { .. } | Self::NoHome => "HF_HOME or HF_HUB_CACHE name the folder to use".to_owned(),
+        })
+    }
+}
+
+/// Models and data sets have names of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Models.
+    Model,
+    /// Data sets.
+    Dataset,
+}
+
+/// Which files of a repository are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted<'a> {
+    /// What [`super::Source::open`] reads: configuration, tokenizer, template, safetensors.
+    Model,
+    /// What [`super::Source::skeleton`] reads: the same without weights.
+    Skeleton,
+    /// Every file of rows.
+    Rows,
+    /// These.
+    Files(&'a [String]),
+}
+
+/// Files of one commit, in the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pulled {
+    /// The commit.
+    pub commit: String,
+    /// The snapshot's folder.
+    pub folder: PathBuf,
+    /// The files that were wanted, relative to it.
+    pub files: Vec<String>,
+}
+
+/// Sees a file's name, the bytes that are there, and their number in the end.
+pub type Report<'a> = &'a mut dyn FnMut(&str, u64, u64);
+
+/// An endpoint and the cache of what came from it.
+#[derive(Debug)]
+pub struct Hub {
+    cache: PathBuf,
+    endpoint: String,
+    token: Option<String>,
+    offline: bool,
+}
+
+impl Hub {
+    /// As the environment says: `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_TOKEN_PATH` and
+    /// `HF_HUB_OFFLINE`, which mean what they mean to `huggingface_hub`. With `offline` it never connects.
+    ///
+    /// # Errors
+    /// [`HubError::NoHome`].
+    pub fn from_env(offline: bool) -> Result<Self, HubError> {
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+        let caches = || set("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cache")));
+        let home = match set("HF_HOME") {
+            Some(home) => Some(PathBuf::from(home)),
+            None => caches().map(|caches| caches.join("huggingface")),
+        };
+        let cache = set("HF_HUB_CACHE").map(PathBuf::from).or_else(|| Some(home.as_ref()?.join("hub")));
+        let token_file = set("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| Some(home?.join("token")));
+        let token = set("HF_TOKEN").or_else(|| std::fs::read_to_string(token_file?).ok());
+        let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
+        let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
+        let endpoint = endpoint.trim().trim_end_matches('/').to_owned();
+        let offline = offline || set("HF_HUB_OFFLINE").is_some_and(|value| is_on(&value));
+        // Links are relative to each other, so the folder must not be.
+        let cache = std::path::absolute(cache.ok_or(HubError::NoHome)?).map_err(|_| HubError::NoHome)?;
+        Ok(Self { cache, endpoint, token, offline })
+    }
+
+    /// The wanted files: from the cache where they are, from the endpoint where they are not. With `refresh`, the
+    /// endpoint is asked what the revision means now, unless that is a commit, which never changes.
+    ///
+    /// # Errors
+    /// See [`HubError`]. What is in the cache stays as it was.
+    pub fn pull(
+        &self,
+        (kind, name): (Kind, &HubName),
+        wanted: Wanted<'_>,
+        refresh: bool,
+        report: Report<'_>,
+    ) -> Result<Pulled, HubError> {
+        let place = Place::new(&self.cache, kind, &name.id);
+        let revision = name.revision.as_deref().unwrap_or("main");
+        let pinned = is_commit(revision);
+        let known = if pinned { Some(revision.to_owned()) } else { place.commit(revision) };
+        let found = known.map(|commit| (place.look(&commit, wanted), commit));
+        match found {
+            Some((Look::Complete(files), commit)) if self.offline || pinned || !refresh => {
+                return Ok(place.pulled(commit, files));
+            }
+            Some((Look::Unsure(files), commit)) if self.offline => return Ok(place.pulled(commit, files)),
+            found if self.offline => {
+                let file = match found {
+                    Some((Look::Missing(file), _)) => file,
+                    _ => wanted.first().to_owned(),
+                };
+                let (name, dataset) = (name.to_string(), kind == Kind::Dataset);
+                return Err(HubError::Offline { name, file, dataset, cache: self.cache.clone() });
+            }
+            _ => {}
+        }
+        Remote::new(self, place, kind, name)?.pull(revision, wanted, report)
+    }
+}
+
+/// Whether a value of an environment variable means yes, as `huggingface_hub` reads it.
+fn is_on(value: &str) -> bool {
+    ["1", "true", "yes", "on"].contains(&value.trim().to_ascii_lowercase().as_str())
+}
+
+fn is_commit(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+impl Wanted<'_> {
+    /// The file to name when there is nothing at all.
+    fn first(&self) -> &str {
+        match self {
+            Self::Model | Self::Skeleton => CONFIG,
+            Self::Rows => "every file",
+            Self::Files(files) => files.first().map_or("every file", String::as_str),
+        }
+    }
+}
+
+/// What the cache holds of what is wanted.
+enum Look {
+    /// All of it.
+    Complete(Vec<String>),
+    /// All that is needed, but there might be more.
+    Unsure(Vec<String>),
+    /// Not this file.
+    Missing(String),
+}
+
+/// A repository's folder in the cache.
+struct Place {
+    folder: PathBuf,
+    lock: PathBuf,
+}
+
+impl Place {
+    fn new(cache: &Path, kind: Kind, id: &str) -> Self {
+        let kind = match kind {
+            Kind::Model => "models",
+            Kind::Dataset => "datasets",
+        };
+        let name = format!("{kind}--{}", id.replace('/', "--"));
+        Self { lock: cache.join(".locks").join(&name), folder: cache.join(name) }
+    }
+
+    fn snapshot(&self, commit: &str) -> PathBuf {
+        self.folder.join("snapshots").join(commit)
+    }
+
+    fn partial(&self) -> PathBuf {
+        self.folder.join(".partial")
+    }
+
+    /// The mark that a commit has no such file.
+    fn absence(&self, commit: &str, file: &str) -> PathBuf {
+        self.folder.join(".no_exist").join(commit).join(file)
+    }
+
+    fn pulled(&self, commit: String, files: Vec<String>) -> Pulled {
+        Pulled { folder: self.snapshot(&commit), commit, files }
+    }
+
+    /// What a revision meant when it was last asked for.
+    fn commit(&self, revision: &str) -> Option<String> {
+        let text = std::fs::read_to_string(self.folder.join("refs").join(revision)).ok()?;
+        Some(text.trim().to_owned()).filter(|commit| is_commit(commit))
+    }
+
+    fn look(&self, commit: &str, wanted: Wanted<'_>) -> Look {
+        let folder = self.snapshot(commit);
+        let there = |file: &str| folder.join(file).is_file();
+        let mut files = Vec::new();
+        match wanted {
+            Wanted::Files(names) => match names.iter().find(|name| !there(name)) {
+                Some(missing) => Look::Missing(missing.clone()),
+                None => Look::Complete(names.to_vec()),
+            },
+            Wanted::Rows => {
+                list(&folder, "", &mut files);
+                files.retain(|file| is_rows(file));
+                files.sort();
+                if files.is_empty() { Look::Missing(wanted.first().to_owned()) } else { Look::Unsure(files) }
+            }
+            Wanted::Model | Wanted::Skeleton => {
+                let mut needed = vec![CONFIG.to_owned()];
+                if wanted == Wanted::Model && there(SHARDS) && !there(WEIGHTS) {
+                    needed.push(SHARDS.to_owned());
+                    // An index that cannot be read is told about when the model is opened.
+                    needed.extend(shards(&folder).unwrap_or_default());
+                } else if wanted == Wanted::Model {
+                    needed.push(WEIGHTS.to_owned());
+                }
+                if let Some(missing) = needed.iter().find(|file| !there(file)) {
+                    return Look::Missing(missing.clone());
+                }
+                files.extend(TEXT_FILES.iter().filter(|file| there(file)).map(|file| (*file).to_owned()));
+                files.extend(needed);
+                let decided = |file: &&&str| there(file) || self.absence(commit, file).exists();
+                if TEXT_FILES.iter().all(|file| decided(&file)) { Look::Complete(files) } else { Look::Unsure(files) }
+            }
+        }
+    }
+
+    /// Moves a whole file in.
+    fn store(&self, commit: &str, file: &str, etag: &str, from: &Path) -> Result<(), HubError> {
+        let blob = self.folder.join("blobs").join(etag);
+        parents(&blob)?;
+        std::fs::rename(from, &blob).map_err(|source| HubError::Cache { path: blob, source })?;
+        self.link(commit, file, etag)
+    }
+
+    /// Gives a blob its name in a snapshot.
+    fn link(&self, commit: &str, file: &str, etag: &str) -> Result<(), HubError> {
+        let at = self.snapshot(commit).join(file);
+        parents(&at)?;
+        // A link whose blob is gone may be in the way.
+        let _ = std::fs::remove_file(&at);
+        #[cfg(unix)]
+        let linked = {
+            let up = "../".repeat(2 + file.matches('/').count());
+            std::os::unix::fs::symlink(format!("{up}blobs/{etag}"), &at)
+        };
+        // Where links need rights, the file itself is put there, as other tools do.
+        #[cfg(not(unix))]
+        let linked = std::fs::rename(self.folder.join("blobs").join(etag), &at);
+        linked.map_err(|source| HubError::Cache { path: at, source })
+    }
+}
+
+/// The files below a folder, with `/` between the parts of their names.
+fn list(folder: &Path, prefix: &str, files: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if entry.path().is_dir() {
+            list(&entry.path(), &format!("{name}/"), files);
+        } else if entry.path().is_file() {
+            files.push(name);
+        }
+    }
+}
+
+fn is_rows(file: &str) -> bool {
+    ROWS.iter().any(|ending| file.ends_with(ending))
+}
+
+fn parents(path: &Path) -> Result<(), HubError> {
+    let folder = path.parent().expect("what is in the cache has a folder");
+    std::fs::create_dir_all(folder).map_err(|source| HubError::Cache { path: folder.to_owned(), source })
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), HubError> {
+    parents(path)?;
+    atomic::write(path, bytes).map_err(|source| HubError::Cache { path: path.to_owned(), source })
+}
+
+/// A repository at the endpoint, locked for other pulls on this machine.
+struct Remote<'a> {
+    hub: &'a Hub,
+    place: Place,
+    api: Api,
+    kind: RepoType,
+    name: &'a HubName,
+    _lock: File,
+}
+
+impl<'a> Remote<'a> {
+    fn new(hub: &'a Hub, place: Place, kind: Kind, name: &'a HubName) -> Result<Self, HubError> {
+        assert!(!hub.offline, "offline means no connection");
+        let path = place.lock.join("ftk.lock");
+        parents(&path)?;
+        let lock = File::create(&path).and_then(|file| file.lock().map(|()| file));
+        let lock = lock.map_err(|source| HubError::Cache { path, source })?;
+        let api = ApiBuilder::from_cache(Cache::new(place.partial()))
+            .with_endpoint(hub.endpoint.clone())
+            .with_token(hub.token.clone())
+            .with_retries(RETRIES)
+            .with_progress(false)
+            .with_user_agent("ftk", env!("CARGO_PKG_VERSION"))
+            .build();
+        let api = api.map_err(|error| HubError::Transfer { what: name.to_string(), reason: error.to_string() })?;
+        let kind = match kind {
+            Kind::Model => RepoType::Model,
+            Kind::Dataset => RepoType::Dataset,
+        };
+        Ok(Self { hub, place, api, kind, name, _lock: lock })
+    }
+
+    fn repo(&self, revision: &str) -> Repo {
+        Repo::with_revision(self.name.id.clone(), self.kind, revision.to_owned())
+    }
+
+    fn failed(&self, what: String, error: &ApiError) -> HubError {
+        match status(error) {
+            Some(status @ (401 | 403 | 404)) => {
+                HubError::Unknown { name: what, endpoint: self.hub.endpoint.clone(), status }
+            }
+            _ => HubError::Transfer { what, reason: error.to_string() },
+        }
+    }
+
+    fn answer(&self, reason: String) -> HubError {
+        HubError::Answer { endpoint: self.hub.endpoint.clone(), reason }
+    }
+
+    fn pull(&self, revision: &str, wanted: Wanted<'_>, report: Report<'_>) -> Result<Pulled, HubError> {
+        let name = self.name.to_string();
+        let info = self.api.repo(self.repo(revision)).info().map_err(|error| self.failed(name, &error))?;
+        let commit = info.sha.to_ascii_lowercase();
+        if !is_commit(&commit) {
+            return Err(self.answer(format!("no commit: {}", info.sha)));
+        }
+        let mut files = self.select(&info, wanted)?;
+        // From here on the commit is asked for: the revision may move meanwhile.
+        let repo = self.api.repo(self.repo(&commit));
+        for file in &files {
+            self.fetch(&repo, &commit, file, report)?;
+        }
+        if files.iter().any(|file| file == SHARDS) {
+            let index = shards(&self.place.snapshot(&commit)).map_err(|error| self.answer(error.to_string()))?;
+            for shard in index {
+                self.offered(&info, &shard)?;
+                self.fetch(&repo, &commit, &shard, report)?;
+                files.push(shard);
+            }
+        }
+        if matches!(wanted, Wanted::Model | Wanted::Skeleton) {
+            for file in TEXT_FILES.iter().filter(|file| !offers(&info, file)) {
+                write(&self.place.absence(&commit, file), b"")?;
+            }
+        }
+        if revision != commit {
+            write(&self.place.folder.join("refs").join(revision), commit.as_bytes())?;
+        }
+        // Everything is in; what is left there is of other commits.
+        let _ = std::fs::remove_dir_all(self.place.partial());
+        Ok(self.place.pulled(commit, files))
+    }
+
+    /// The wanted files that the repository has; of weights in shards, the index.
+    fn select(&self, info: &RepoInfo, wanted: Wanted<'_>) -> Result<Vec<String>, HubError> {
+        let owned = |files: &[&str]| files.iter().map(|file| (*file).to_owned()).collect::<Vec<_>>();
+        let all = info.siblings.iter().map(|file| &file.rfilename);
+        let files = match wanted {
+            Wanted::Files(files) => files.to_vec(),
+            Wanted::Rows => all.filter(|file| is_rows(file)).cloned().collect(),
+            Wanted::Model | Wanted::Skeleton => {
+                let texts = TEXT_FILES.iter().copied().filter(|file| offers(info, file)).collect::<Vec<_>>();
+                let weights = [WEIGHTS, SHARDS].into_iter().find(|file| offers(info, file));
+                if wanted == Wanted::Model && weights.is_none() {
+                    let gguf = all.filter(|file| file.ends_with(".gguf")).cloned().collect();
+                    return Err(HubError::NoWeights { name: self.name.to_string(), gguf });
+                }
+                let weights = weights.filter(|_| wanted == Wanted::Model);
+                owned(&[&[CONFIG], &texts[..], weights.as_slice()].concat())
+            }
+        };
+        if files.is_empty() {
+            let file = ROWS.map(|ending| format!("*{ending}")).join(", ");
+            return Err(HubError::NoFile { name: self.name.to_string(), file });
+        }
+        files.iter().try_for_each(|file| self.offered(info, file))?;
+        Ok(files)
+    }
+
+    fn offered(&self, info: &RepoInfo, file: &str) -> Result<(), HubError> {
+        if !is_inside(file) {
+            return Err(self.answer(format!("no plain file name: {file:?}")));
+        }
+        match offers(info, file) {
+            true => Ok(()),
+            false => Err(HubError::NoFile { name: self.name.to_string(), file: file.to_owned() }),
+        }
+    }
+
+    /// Brings a file of a commit into the cache, if it is not there.
+    fn fetch(&self, repo: &ApiRepo, commit: &str, file: &str, report: Report<'_>) -> Result<(), HubError> {
+        if self.place.snapshot(commit).join(file).is_file() {
+            return Ok(());
+        }
+        let what = format!("{}/{file}", HubName { file: None, ..self.name.clone() });
+        let failed = |error: ApiError| self.failed(what.clone(), &error);
+        let encoded = encoded(file);
+        let announced = self.api.metadata(&repo.url(&encoded)).map_err(failed)?;
+        let (size, etag) = (announced.size() as u64, announced.etag().trim_start_matches("W/"));
+        // It becomes a file's name.
+        if !is_inside(etag) || etag.contains('/') || announced.etag().contains("..") || etag.starts_with('.') {
+            return Err(self.answer(format!("no plain etag: {etag:?}")));
+        }
+        let blob = self.place.folder.join("blobs").join(etag);
+        if blob.metadata().is_ok_and(|blob| blob.len() == size) {
+            return self.place.link(commit, file, etag);
+        }
+        let staged = Cache::new(self.place.partial()).repo(self.repo(commit)).blob_path(announced.etag());
+        let part = staged.with_extension("part");
+        // Nothing could follow what is whole already; it was never checked.
+        if part.metadata().is_ok_and(|part| part.len() >= size) {
+            std::fs::remove_file(&part).map_err(|source| HubError::Cache { path: part, source })?;
+        }
+        let meter = Meter { file, done: 0, size, report };
+        let link = repo.download_with_progress(&encoded, meter).map_err(failed)?;
+        let arrived = link.canonicalize().map_err(|source| HubError::Cache { path: link.clone(), source })?;
+        let checked = check(&arrived, size, etag);
+        let checked = checked.map_err(|source| HubError::Cache { path: arrived.clone(), source })?;
+        let _ = std::fs::remove_file(&link);
+        match checked {
+            None => self.place.store(commit, file, etag, &arrived),
+            Some(reason) => {
+                let _ = std::fs::remove_file(&arrived);
+                Err(HubError::Damaged { what, reason })
+            }
+        }
+    }
+}
+
+fn offers(info: &RepoInfo, file: &str) -> bool {
+    info.siblings.iter().any(|sibling| sibling.rfilename == file)
+}
+
+/// The HTTP status that refused a request.
+fn status(error: &ApiError) -> Option<u16> {
+    match error {
+        ApiError::RequestError(error) => match **error {
+            ureq::Error::StatusCode(status) => Some(status),
+            _ => None,
+        },
+        ApiError::TooManyRetries(error) => status(error),
+        _ => None,
+    }
+}
+
+/// A file's path as part of an address (RFC 3986).
+fn encoded(file: &str) -> String {
+    let mut text = String::new();
+    for byte in file.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+/// What is wrong with a file of which size and etag were announced. The etag of a large file is its SHA-256, that of
+/// another the id git gives it: the SHA-1 of `blob <size>\0` and the content.
+fn check(path: &Path, size: u64, etag: &str) -> std::io::Result<Option<String>> {
+    let mut file = File::open(path)?;
+    let found = file.metadata()?.len();
+    if found != size {
+        return Ok(Some(format!("{size} bytes were announced, there are {found}")));
+    }
+    let (name, mut digest) = match etag.len() {
+        64 if is_hex(etag) => ("SHA-256", Context::new(&SHA256)),
+        40 if is_hex(etag) => {
+            let mut digest = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
+            digest.update(format!("blob {size}\0").as_bytes());
+            ("git id", digest)
+        }
+        _ => return Ok(None),
+    };
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            read => digest.update(&buffer[..read]),
+        }
+    }
+    let found: String = digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let same = found == etag.to_ascii_lowercase();
+    Ok((!same).then(|| format!("{name} {etag} was announced, it has {found}")))
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Passes progress on.
+struct Meter<'a, 'b> {
+    file: &'a str,
+    done: u64,
+    size: u64,
+    report: Report<'b>,
+}
+
+impl hf_hub::api::Progress for Meter<'_, '_> {
+    fn init(&mut self, size: usize, _: &str) {
+        (self.done, self.size) = (0, size as u64);
+        (self.report)(self.file, 0, self.size);
+    }
+
+    fn update(&mut self, size: usize) {
+        self.done += size as u64;
+        (self.report)(self.file, self.done, self.size);
+    }
+
+    fn finish(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_held_against_the_digest_their_etag_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hello");
+        std::fs::write(&path, "hello\n").unwrap();
+        // `git hash-object` and `sha256sum` of the same.
+        let (git, sha) = (
+            "ce013625030ba8dba906f756967f9e9ca394464a",
+            "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03",
+        );
+        for etag in [git, sha, "an-etag-of-another-kind"] {
+            assert_eq!(check(&path, 6, etag).unwrap(), None);
+            assert_eq!(check(&path, 7, etag).unwrap().unwrap(), "7 bytes were announced, there are 6");
+        }
+        std::fs::write(&path, "hullo\n").unwrap();
+        for (name, etag) in [("git id", git), ("SHA-256", sha)] {
+            let reason = check(&path, 6, etag).unwrap().unwrap();
+            assert!(reason.starts_with(&format!("{name} {etag} was announced, it has ")), "{reason}");
+        }
+    }
+
+    #[test]
+    fn words_for_yes_are_those_of_other_tools() {
+        assert!(["1", "true", "YES", "On", " on "].into_iter().all(is_on));
+        assert!(!["0", "false", "no", "off", "2", ""].into_iter().any(is_on));
+    }
+
+    #[test]
+    fn names_of_files_become_addresses() {
+        assert_eq!(encoded("data/a b#1?.jsonl"), "data/a%20b%231%3F.jsonl");
+    }
+}

@@ -1,0 +1,516 @@
+//! What is named on the hub, against an endpoint on this machine that counts what it is asked.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
+use serde_json::{Value, json};
+
+use crate::run::{fixture, ftk, stderr, succeed};
+
+const FIRST: &str = "1111111111111111111111111111111111111111";
+const SECOND: &str = "2222222222222222222222222222222222222222";
+
+/// How a file's content is sent.
+#[derive(Clone, Copy, PartialEq)]
+enum Fault {
+    /// Half of what was promised, then nothing.
+    Breaks,
+    /// Half, as if that were all.
+    Short,
+    /// As many bytes, but others.
+    Other,
+}
+
+#[derive(Default)]
+struct State {
+    /// Files by repository, commit and path.
+    files: BTreeMap<(String, String, String), Vec<u8>>,
+    /// What `main` is.
+    main: BTreeMap<String, String>,
+    faults: BTreeMap<String, Fault>,
+    /// Method, path and range of every request, and whether a token came with it.
+    asked: Vec<(String, bool)>,
+}
+
+/// An endpoint and an empty cache.
+struct Hub {
+    address: String,
+    state: Arc<Mutex<State>>,
+    home: tempfile::TempDir,
+}
+
+impl Hub {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let state = Arc::new(Mutex::new(State::default()));
+        let (shared, own) = (state.clone(), address.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                // A client that goes away is no fault of the endpoint.
+                let _ = answer(stream.unwrap(), &own, &shared);
+            }
+        });
+        Self { address, state, home: tempfile::tempdir().unwrap() }
+    }
+
+    /// With the base of the fixtures as `org/tiny`.
+    fn with_model() -> Self {
+        let hub = Self::new();
+        for name in ["config.json", "generation_config.json", "model.safetensors"] {
+            hub.add("org/tiny", FIRST, name, &std::fs::read(fixture("micro-llama/base").join(name)).unwrap());
+        }
+        hub.add("org/tiny", FIRST, "README.md", b"not needed");
+        hub
+    }
+
+    /// Adds a file to a commit and lets `main` be that.
+    fn add(&self, repo: &str, commit: &str, name: &str, content: &[u8]) {
+        let mut state = self.state.lock().unwrap();
+        state.files.insert((repo.to_owned(), commit.to_owned(), name.to_owned()), content.to_owned());
+        state.main.insert(repo.to_owned(), commit.to_owned());
+    }
+
+    fn fault(&self, name: &str, fault: Option<Fault>) {
+        let faults = &mut self.state.lock().unwrap().faults;
+        match fault {
+            Some(fault) => faults.insert(name.to_owned(), fault),
+            None => faults.remove(name),
+        };
+    }
+
+    /// What was asked since the last call.
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.lock().unwrap().asked).into_iter().map(|(request, _)| request).collect()
+    }
+
+    fn ftk(&self, arguments: &[&str]) -> Command {
+        let mut command = ftk(arguments);
+        for name in ["HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN", "HF_TOKEN_PATH"] {
+            command.env_remove(name);
+        }
+        command.env("HF_HOME", self.home.path()).env("HF_ENDPOINT", &self.address).env("NO_PROXY", "127.0.0.1");
+        command
+    }
+
+    fn pull(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&succeed(&mut self.ftk(&[&["pull", "--json"], arguments].concat()))).unwrap()
+    }
+
+    /// The command fails with this error, which names the cache `CACHE` and the endpoint `HUB`, and this hint.
+    fn refused(&self, arguments: &[&str], message: &str, hint: &str) {
+        let output = self.ftk(&[&["--quiet"], arguments].concat()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        let cache = self.cache().display().to_string();
+        let stderr = stderr(&output).replace(&cache, "CACHE").replace(&self.address, "HUB");
+        let lines: Vec<&str> = stderr.lines().collect();
+        assert_eq!(lines.len(), 2, "{stderr}");
+        assert!(lines[0].starts_with(&format!("error: {message}")), "{stderr}\nexpected: {message}");
+        assert!(lines[1].starts_with("hint: ") && lines[1].contains(hint), "{stderr}");
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.home.path().join("hub")
+    }
+
+    fn snapshot(&self, commit: &str) -> PathBuf {
+        self.cache().join("models--org--tiny/snapshots").join(commit)
+    }
+
+    /// The logits of the fixtures' ids under a base.
+    fn logits(&self, options: &[&str]) -> Vec<u8> {
+        let out = self.home.path().join("logits.safetensors");
+        let mut command = self.ftk(&["logits"]);
+        command.args(options).arg("--ids").arg(fixture("micro-llama/logits.safetensors")).arg("--out").arg(&out);
+        succeed(&mut command);
+        std::fs::read(out).unwrap()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The etag of a file: SHA-256 where it is large, which safetensors count as, else git's id.
+fn etag(name: &str, content: &[u8]) -> String {
+    if name.ends_with(".safetensors") {
+        return hex(digest(&SHA256, content).as_ref());
+    }
+    let object = [format!("blob {}\0", content.len()).as_bytes(), content].concat();
+    hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, &object).as_ref())
+}
+
+/// Answers one request as the hub does: `/api/.../revision/...` lists a commit, `/.../resolve/...` gives a file, large
+/// ones by way of another address.
+fn answer(mut stream: TcpStream, own: &str, state: &Mutex<State>) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let request = lines.next().unwrap_or(Ok(String::new()))?;
+    let headers: BTreeMap<String, String> = lines
+        .map_while(Result::ok)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())))
+        .collect();
+    let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
+    let range = headers.get("range").and_then(|range| range.strip_prefix("bytes=")).unwrap_or_default().to_owned();
+    let mut state = state.lock().unwrap();
+    state.asked.push((format!("{path} {range}").trim_end().to_owned(), headers.contains_key("authorization")));
+    let commit = |state: &State, repo: &str, revision: &str| match revision {
+        "main" => state.main.get(repo).cloned(),
+        _ => state.files.keys().any(|key| key.0 == repo && key.1 == revision).then(|| revision.to_owned()),
+    };
+    let nothing = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    if let Some((repo, revision)) = path.strip_prefix("/api/").and_then(|path| path.split_once("/revision/")) {
+        let repo = repo.strip_prefix("models/").unwrap_or(repo);
+        let Some(commit) = commit(&state, repo, revision) else { return stream.write_all(nothing.as_bytes()) };
+        let names = state.files.keys().filter(|key| key.0 == repo && key.1 == commit);
+        let names: Vec<Value> = names.map(|key| json!({ "rfilename": key.2 })).collect();
+        let body = json!({ "sha": commit, "siblings": names }).to_string();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        return stream.write_all((head + &body).as_bytes());
+    }
+    let (elsewhere, path) = path.strip_prefix("/elsewhere").map_or((false, path.as_str()), |path| (true, path));
+    let found = path[1..].split_once("/resolve/").and_then(|(repo, rest)| {
+        let (revision, name) = rest.split_once('/')?;
+        let (commit, name) = (commit(&state, repo, revision)?, name.replace("%20", " "));
+        let content = state.files.get(&(repo.to_owned(), commit.clone(), name.clone()))?.clone();
+        Some((commit, name, content))
+    });
+    let Some((commit, name, content)) = found else { return stream.write_all(nothing.as_bytes()) };
+    let etag = etag(&name, &content);
+    if name.ends_with(".safetensors") && !elsewhere {
+        let head = format!(
+            "HTTP/1.1 302 Found\r\nX-Repo-Commit: {commit}\r\nX-Linked-Etag: \"{etag}\"\r\n\
+             Location: {own}/elsewhere{path}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        return stream.write_all(head.as_bytes());
+    }
+    let (from, to) = range.split_once('-').unwrap_or(("0", ""));
+    let size = content.len();
+    let (from, to) = (from.parse::<usize>().unwrap_or(0), to.parse().map_or(size, |to: usize| to + 1));
+    let mut body = content[from.min(size)..to.min(size)].to_vec();
+    let fault = state.faults.get(&name).copied().filter(|_| body.len() > 1);
+    let mut length = format!("Content-Length: {}\r\n", body.len());
+    match fault {
+        Some(Fault::Breaks) => body.truncate(body.len() / 2),
+        Some(Fault::Short) => {
+            body.truncate(body.len() / 2);
+            length.clear();
+        }
+        Some(Fault::Other) => body.iter_mut().for_each(|byte| *byte ^= 1),
+        None => {}
+    }
+    let head = format!(
+        "HTTP/1.1 206 Partial Content\r\nX-Repo-Commit: {commit}\r\nETag: \"{etag}\"\r\n\
+         Content-Range: bytes {from}-{}/{size}\r\n{length}Connection: close\r\n\r\n",
+        to.saturating_sub(1)
+    );
+    stream.write_all(&[head.as_bytes(), &body].concat())?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    // Until the client has read everything: closing earlier would drop what is on its way.
+    stream.read_to_end(&mut Vec::new()).map(drop)
+}
+
+/// The files in a folder, links among them followed.
+fn files(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| folder.join(name).is_file())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_pulled_model_is_in_the_cache_and_nothing_is_asked_for_twice() {
+    let hub = Hub::with_model();
+    let pulled = hub.pull(&["org/tiny"]);
+    assert_eq!(pulled["name"], format!("hf://org/tiny@{FIRST}"));
+    assert_eq!(pulled["commit"], FIRST);
+    assert_eq!(pulled["path"], hub.snapshot(FIRST).to_str().unwrap());
+    assert_eq!(pulled["files"], json!(["config.json", "generation_config.json", "model.safetensors"]));
+    assert_eq!(files(&hub.snapshot(FIRST)), ["config.json", "generation_config.json", "model.safetensors"]);
+    let asked = hub.asked();
+    assert_eq!(asked[0], "/api/models/org/tiny/revision/main");
+    assert!(asked[1..].iter().all(|path| path.contains(FIRST)), "the commit, not the branch: {asked:?}");
+    assert!(!asked.iter().any(|path| path.contains("README")), "{asked:?}");
+
+    // The layout that other tools read.
+    let folder = hub.cache().join("models--org--tiny");
+    assert_eq!(std::fs::read_to_string(folder.join("refs/main")).unwrap(), FIRST);
+    let weights = std::fs::read(fixture("micro-llama/base/model.safetensors")).unwrap();
+    let blob = format!("../../blobs/{}", etag("model.safetensors", &weights));
+    #[cfg(unix)]
+    assert_eq!(std::fs::read_link(hub.snapshot(FIRST).join("model.safetensors")).unwrap(), Path::new(&blob));
+    assert_eq!(std::fs::read(hub.snapshot(FIRST).join("model.safetensors")).unwrap(), weights);
+    assert!(folder.join(".no_exist").join(FIRST).join("tokenizer.json").exists());
+    assert!(!folder.join(".partial").exists());
+
+    // Again: only what main is now. A commit never changes, and without a connection nothing is asked.
+    assert_eq!(hub.pull(&["org/tiny"]), pulled);
+    assert_eq!(hub.asked(), ["/api/models/org/tiny/revision/main"]);
+    assert_eq!(hub.pull(&[&format!("org/tiny@{FIRST}")])["path"], pulled["path"]);
+    assert_eq!(hub.pull(&["hf://org/tiny", "--offline"])["path"], pulled["path"]);
+
+    let local = hub.logits(&["--base", fixture("micro-llama/base").to_str().unwrap()]);
+    for base in ["org/tiny", "org/tiny@main", "hf://org/tiny", &format!("org/tiny@{FIRST}")] {
+        assert_eq!(hub.logits(&["--base", base]), local, "{base}");
+        assert_eq!(hub.logits(&["--base", base, "--offline"]), local, "{base}");
+    }
+    assert_eq!(hub.asked(), [""; 0]);
+}
+
+#[test]
+fn a_branch_that_moved_is_followed_by_pull_alone() {
+    let hub = Hub::with_model();
+    hub.logits(&["--base", "org/tiny"]);
+    let weights = std::fs::read(fixture("micro-llama/base/model.safetensors")).unwrap();
+    let config = std::fs::read(fixture("micro-llama/base/config.json")).unwrap();
+    hub.add("org/tiny", SECOND, "config.json", &[&config[..], b"\n"].concat());
+    hub.add("org/tiny", SECOND, "model.safetensors", &weights);
+    hub.asked();
+    hub.logits(&["--base", "org/tiny"]);
+    assert_eq!(hub.asked(), [""; 0]);
+
+    assert_eq!(hub.pull(&["org/tiny"])["commit"], SECOND);
+    let asked = hub.asked();
+    assert!(asked.iter().any(|path| path.ends_with("config.json 0-")), "{asked:?}");
+    assert!(!asked.iter().any(|path| path.ends_with("model.safetensors 0-")), "it was there: {asked:?}");
+    assert_eq!(std::fs::read(hub.snapshot(SECOND).join("model.safetensors")).unwrap(), weights);
+    assert_eq!(hub.pull(&["org/tiny", "--offline"])["commit"], SECOND);
+    assert_eq!(hub.pull(&[&format!("org/tiny@{FIRST}"), "--offline"])["commit"], FIRST);
+    assert_eq!(hub.asked(), [""; 0]);
+}
+
+#[test]
+fn a_recipe_names_model_and_rows_on_the_hub_and_the_run_writes_their_commits_down() {
+    let hub = Hub::with_model();
+    let rows = b"{\"input_ids\": [5, 6, 7]}\n{\"input_ids\": [9, 8]}\n";
+    hub.add("datasets/org/rows", SECOND, "data/some rows.jsonl", rows);
+    let folder = hub.home.path().join("run");
+    std::fs::create_dir(&folder).unwrap();
+    let recipe = folder.join("recipe.toml");
+    let text = "task = \"sft\"\n[base]\nmodel = \"org/tiny\"\n[data]\ntrain = \"hf://org/rows/data/some rows.jsonl\"\n\
+                [lora]\nrank = 2\n[run]\nout = \"out\"\nsteps = 1\n";
+    std::fs::write(&recipe, text).unwrap();
+    let train = |recipe: &Path, out: &str, options: &[&str]| {
+        let out = folder.join(out);
+        let mut command = hub.ftk(&["train", "--recipe"]);
+        succeed(command.arg(recipe).arg("--out").arg(&out).args(options));
+        (std::fs::read(out.join("adapter_model.safetensors")).unwrap(), out.join("recipe.toml"))
+    };
+    let (adapter, written) = train(&recipe, "out", &[]);
+    assert!(hub.asked().iter().any(|path| path == "/api/datasets/org/rows/revision/main"));
+    let resolved = std::fs::read_to_string(&written).unwrap();
+    assert!(resolved.contains(&format!("model = \"hf://org/tiny@{FIRST}\"")), "{resolved}");
+    assert!(resolved.contains(&format!("train = \"hf://org/rows@{SECOND}/data/some rows.jsonl\"")), "{resolved}");
+    let config = std::fs::read_to_string(folder.join("out/adapter_config.json")).unwrap();
+    assert!(config.contains("\"base_model_name_or_path\": \"org/tiny\""), "{config}");
+
+    // From the cache, and the recipe that was written down is the same run.
+    assert_eq!(train(&recipe, "again", &[]).0, adapter);
+    assert_eq!(train(&written, "written", &["--offline"]).0, adapter);
+    assert_eq!(hub.asked(), [""; 0]);
+}
+
+#[test]
+fn what_the_hub_does_not_have_is_refused_by_name() {
+    let hub = Hub::with_model();
+    let hint = "private or gated needs HF_TOKEN";
+    hub.refused(&["pull", "org/other"], "hf://org/other: not at HUB, or not open to you: status 404", hint);
+    hub.refused(&["pull", "org/tiny@v2"], "hf://org/tiny@v2: not at HUB, or not open to you: status 404", hint);
+    hub.refused(&["generate", "--base", "org/other", "--prompt", "a"], "hf://org/other: not at HUB", hint);
+    hub.refused(&["pull", "org/tiny", "--file", "m.gguf"], "hf://org/tiny: no such file: m.gguf", "list of files");
+    hub.refused(&["pull", "org/rows/a.jsonl", "--dataset"], "hf://org/rows: not at HUB", hint);
+    assert!(!hub.cache().join("models--org--tiny/refs").exists());
+
+    hub.add("org/quants", FIRST, "config.json", b"{}");
+    hub.add("org/quants", FIRST, "a.Q4.gguf", b"GGUF");
+    hub.refused(&["pull", "org/quants"], "hf://org/quants: holds no safetensors", "GGUF files: a.Q4.gguf");
+    assert_eq!(hub.pull(&["org/quants", "--file", "a.Q4.gguf"])["files"], json!(["a.Q4.gguf"]));
+    hub.asked();
+    let path = hub.cache().join("models--org--quants/snapshots").join(FIRST).join("a.Q4.gguf");
+    let message = format!("{}: ", path.display()).replace(hub.cache().to_str().unwrap(), "CACHE");
+    let output = hub.ftk(&["generate", "--base", "hf://org/quants/a.Q4.gguf", "--prompt", "a"]).output().unwrap();
+    let text = stderr(&output).replace(hub.cache().to_str().unwrap(), "CACHE");
+    assert!(text.starts_with(&format!("error: {message}")), "the file was opened: {text}");
+    assert_eq!(hub.asked(), [""; 0]);
+}
+
+#[test]
+fn malformed_names_are_refused_before_anything_is_asked() {
+    let hub = Hub::new();
+    for name in ["org", "org/..", "../org/name", "org/name@", "org/name@../x"] {
+        hub.refused(&["pull", name], &format!("not a name on the hub: {name}"), "ORG/NAME@REVISION");
+    }
+    hub.refused(&["pull", "org/name", "--file", "../x"], "not a file's name: ../x", "inside the repository");
+    hub.refused(
+        &["generate", "--base", "hf://org", "--prompt", "a"],
+        "not a name on the hub: hf://org",
+        "hf://ORG/NAME",
+    );
+    assert_eq!(hub.asked(), [""; 0]);
+}
+
+#[test]
+fn a_broken_connection_leaves_no_entry_and_is_taken_up_where_it_broke() {
+    let hub = Hub::with_model();
+    hub.fault("model.safetensors", Some(Fault::Breaks));
+    let name = "hf://org/tiny/model.safetensors: cannot be fetched: ";
+    hub.refused(&["pull", "org/tiny"], name, "what has arrived is kept");
+    assert_eq!(files(&hub.snapshot(FIRST)), ["config.json", "generation_config.json"]);
+    assert!(!hub.cache().join("models--org--tiny/refs/main").exists());
+    hub.refused(&["pull", "org/tiny", "--offline"], "offline, and config.json of hf://org/tiny is not in", "ftk pull");
+
+    hub.fault("model.safetensors", None);
+    hub.asked();
+    hub.pull(&["org/tiny"]);
+    let asked = hub.asked();
+    let starts = |path: &String| path.split_once("/model.safetensors ").map(|(_, range)| range.to_owned());
+    let ranges: Vec<String> = asked.iter().filter_map(starts).filter(|range| range != "0-0").collect();
+    assert!(!ranges.is_empty() && ranges.iter().all(|range| !range.starts_with("0-")), "{asked:?}");
+    let weights = std::fs::read(fixture("micro-llama/base/model.safetensors")).unwrap();
+    assert_eq!(std::fs::read(hub.snapshot(FIRST).join("model.safetensors")).unwrap(), weights);
+}
+
+#[test]
+fn a_file_that_is_not_the_announced_one_never_enters_the_cache() {
+    let size = std::fs::metadata(fixture("micro-llama/base/model.safetensors")).unwrap().len();
+    let short = format!("{size} bytes were announced, there are {}", size / 2);
+    for (file, fault, reason) in [
+        ("model.safetensors", Fault::Short, short.as_str()),
+        ("model.safetensors", Fault::Other, "SHA-256 "),
+        ("generation_config.json", Fault::Other, "git id "),
+    ] {
+        let hub = Hub::with_model();
+        hub.fault(file, Some(fault));
+        let message = format!("hf://org/tiny/{file}: damaged on its way: {reason}");
+        hub.refused(&["pull", "org/tiny"], &message, "nothing of it entered the cache");
+        assert!(!files(&hub.snapshot(FIRST)).contains(&file.to_owned()));
+        assert!(!hub.cache().join("models--org--tiny/refs").exists());
+        hub.fault(file, None);
+        hub.pull(&["org/tiny"]);
+        let expected = std::fs::read(fixture("micro-llama/base").join(file)).unwrap();
+        assert_eq!(std::fs::read(hub.snapshot(FIRST).join(file)).unwrap(), expected);
+    }
+}
+
+#[test]
+fn offline_means_no_connection_and_says_what_is_missing() {
+    let hub = Hub::with_model();
+    let message = "offline, and config.json of hf://org/tiny is not in the cache: CACHE";
+    let hint = "run `ftk pull hf://org/tiny` with a connection";
+    hub.refused(&["--offline", "pull", "org/tiny"], message, hint);
+    hub.refused(&["generate", "--base", "org/tiny", "--prompt", "a", "--offline"], message, hint);
+    for word in ["1", "true", "YES", "on"] {
+        let output = hub.ftk(&["pull", "org/tiny"]).env("HF_HUB_OFFLINE", word).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains("error: offline, and config.json"), "{word}: {}", stderr(&output));
+    }
+    let message = "offline, and a.jsonl of hf://org/rows is not in the cache: CACHE";
+    let hint = "run `ftk pull hf://org/rows --dataset`";
+    hub.refused(&["--offline", "pull", "org/rows/a.jsonl", "--dataset"], message, hint);
+    assert_eq!(hub.asked(), [""; 0]);
+    // The other words do not mean it.
+    succeed(hub.ftk(&["pull", "org/tiny"]).env("HF_HUB_OFFLINE", "0"));
+    // One file is gone.
+    std::fs::remove_file(hub.snapshot(FIRST).join("model.safetensors")).unwrap();
+    let message = "offline, and model.safetensors of hf://org/tiny is not in the cache: CACHE";
+    hub.refused(&["--offline", "pull", "org/tiny"], message, "ftk pull hf://org/tiny");
+}
+
+#[test]
+fn weights_in_shards_come_with_their_index() {
+    let hub = Hub::with_model();
+    let file = std::fs::read(fixture("micro-llama/base/model.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+    let (mut map, mut shards) = (BTreeMap::new(), [Vec::new(), Vec::new()]);
+    for (at, (name, view)) in tensors.tensors().into_iter().enumerate() {
+        map.insert(name.clone(), format!("part {}.safetensors", at % 2));
+        shards[at % 2].push((name, view));
+    }
+    for (at, shard) in shards.into_iter().enumerate() {
+        let bytes = safetensors::serialize(shard, None).unwrap();
+        hub.add("org/shards", FIRST, &format!("part {at}.safetensors"), &bytes);
+    }
+    let index = json!({ "weight_map": map }).to_string();
+    hub.add("org/shards", FIRST, "model.safetensors.index.json", index.as_bytes());
+    let config = std::fs::read(fixture("micro-llama/base/config.json")).unwrap();
+    hub.add("org/shards", FIRST, "config.json", &config);
+    let local = hub.logits(&["--base", fixture("micro-llama/base").to_str().unwrap()]);
+    assert_eq!(hub.logits(&["--base", "org/shards"]), local);
+    hub.asked();
+    assert_eq!(hub.logits(&["--base", "org/shards"]), local);
+    assert_eq!(hub.asked(), [""; 0]);
+    std::fs::remove_file(hub.cache().join("models--org--shards/snapshots").join(FIRST).join("part 1.safetensors"))
+        .unwrap();
+    let message = "offline, and part 1.safetensors of hf://org/shards is not in the cache";
+    hub.refused(&["--offline", "pull", "org/shards"], message, "ftk pull");
+
+    let leaving = index.replace("part 1.safetensors", "../part 1.safetensors");
+    hub.add("org/leaving", FIRST, "model.safetensors.index.json", leaving.as_bytes());
+    hub.add("org/leaving", FIRST, "config.json", &config);
+    hub.refused(&["pull", "org/leaving"], "HUB: not an answer of a hub: ", "HF_ENDPOINT");
+}
+
+#[test]
+fn a_data_set_is_its_files_of_rows() {
+    let hub = Hub::new();
+    for (name, content) in [("a.jsonl", "{}"), ("b/c.json", "[]"), ("d.parquet", "PAR1"), ("README.md", "#")] {
+        hub.add("datasets/org/rows", FIRST, name, content.as_bytes());
+    }
+    let pulled = hub.pull(&["org/rows", "--dataset"]);
+    assert_eq!(pulled["files"], json!(["a.jsonl", "b/c.json", "d.parquet"]));
+    let folder = hub.cache().join("datasets--org--rows/snapshots").join(FIRST);
+    assert_eq!(std::fs::read(folder.join("b/c.json")).unwrap(), b"[]");
+    hub.asked();
+    assert_eq!(hub.pull(&["org/rows", "--dataset", "--offline"]), pulled);
+    assert_eq!(hub.asked(), [""; 0]);
+
+    hub.add("datasets/org/rows", SECOND, "../../../evil.jsonl", b"{}");
+    hub.refused(&["pull", "org/rows", "--dataset"], "HUB: not an answer of a hub: no plain file name", "HF_ENDPOINT");
+    assert_eq!(hub.pull(&["org/rows", "--dataset", "--offline"]), pulled);
+}
+
+#[test]
+fn what_other_tools_have_pulled_is_used_and_the_rest_is_fetched() {
+    let hub = Hub::with_model();
+    hub.add("org/tiny", FIRST, "chat_template.jinja", b"{{ messages }}");
+    // Some tools leave files where links could be, and no marks.
+    let snapshot = hub.snapshot(FIRST);
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::create_dir_all(hub.cache().join("models--org--tiny/refs")).unwrap();
+    std::fs::write(hub.cache().join("models--org--tiny/refs/main"), FIRST).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(fixture("micro-llama/base").join(name), snapshot.join(name)).unwrap();
+    }
+    hub.logits(&["--base", "org/tiny", "--offline"]);
+    assert_eq!(hub.asked(), [""; 0]);
+    hub.logits(&["--base", "org/tiny"]);
+    let asked = hub.asked();
+    assert!(!asked.iter().any(|path| path.contains("/config.json") || path.contains("model.safetensors")), "{asked:?}");
+    assert_eq!(files(&snapshot), ["chat_template.jinja", "config.json", "generation_config.json", "model.safetensors"]);
+}
+
+#[test]
+fn cache_and_token_are_where_the_environment_says() {
+    let hub = Hub::with_model();
+    let cache = hub.home.path().join("elsewhere");
+    std::fs::write(hub.home.path().join("token"), "secret\n").unwrap();
+    succeed(hub.ftk(&["pull", "org/tiny"]).env("HF_HUB_CACHE", &cache));
+    assert!(cache.join("models--org--tiny/refs/main").exists() && !hub.cache().exists());
+    assert!(hub.state.lock().unwrap().asked.iter().any(|(_, token)| *token));
+    std::fs::write(hub.home.path().join("token"), "").unwrap();
+    hub.asked();
+    succeed(&mut hub.ftk(&["pull", "org/tiny"]));
+    assert!(!hub.state.lock().unwrap().asked.iter().any(|(_, token)| *token));
+    hub.asked();
+    succeed(hub.ftk(&["pull", "org/tiny"]).env("HF_TOKEN", "secret"));
+    assert!(hub.state.lock().unwrap().asked.iter().all(|(_, token)| *token));
+}
