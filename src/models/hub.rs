@@ -6,11 +6,13 @@
 //! then it is in `.partial/` beside them, where a later attempt goes on. A revision's name is written last, so
 //! that a pull that failed leaves the cache as it was for everybody else.
 
+mod cache;
+mod error;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use ftk_adapters::atomic;
 use ftk_recipes::HubName;
 use ftk_recipes::hub::is_inside;
 use hf_hub::api::RepoInfo;
@@ -18,6 +20,8 @@ use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 
+use self::cache::{Look, Place, is_rows, parents, write};
+pub use self::error::HubError;
 use super::folder::{SHARDS, TEXT_FILES, WEIGHTS, shards};
 
 const ENDPOINT: &str = "https://huggingface.co";
@@ -26,106 +30,6 @@ const CONFIG: &str = "config.json";
 const ROWS: [&str; 3] = [".jsonl", ".json", ".parquet"];
 /// Attempts after the first to go on with a file when the connection breaks.
 const RETRIES: usize = 2;
-
-/// Error of this module. [`HubError::hint`] says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum HubError {
-    /// Not in the cache, and no connection is allowed.
-    #[error("offline, and {file} of {name} is not in the cache: {}", cache.display())]
-    Offline {
-        /// What was asked for.
-        name: String,
-        /// The first file that is missing.
-        file: String,
-        /// Whether it is a data set.
-        dataset: bool,
-        /// The cache.
-        cache: PathBuf,
-    },
-    /// The endpoint does not know it, or not for everybody.
-    #[error("{name}: not at {endpoint}, or not open to you: status {status}")]
-    Unknown {
-        /// What was asked for.
-        name: String,
-        /// Where.
-        endpoint: String,
-        /// HTTP status.
-        status: u16,
-    },
-    /// The repository has no such file.
-    #[error("{name}: no such file: {file}")]
-    NoFile {
-        /// What was asked for.
-        name: String,
-        /// The file.
-        file: String,
-    },
-    /// The repository has no weights that can be read.
-    #[error("{name}: holds no safetensors")]
-    NoWeights {
-        /// What was asked for.
-        name: String,
-        /// Its GGUF files.
-        gguf: Vec<String>,
-    },
-    /// No connection, or it broke.
-    #[error("{what}: cannot be fetched: {reason}")]
-    Transfer {
-        /// The repository or a file of it.
-        what: String,
-        /// Why.
-        reason: String,
-    },
-    /// A file is not the one that was announced.
-    #[error("{what}: damaged on its way: {reason}")]
-    Damaged {
-        /// The file.
-        what: String,
-        /// In which way.
-        reason: String,
-    },
-    /// An answer of the endpoint makes no sense.
-    #[error("{endpoint}: not an answer of a hub: {reason}")]
-    Answer {
-        /// Where it came from.
-        endpoint: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The cache cannot be read or written.
-    #[error("{}: {source}", path.display())]
-    Cache {
-        /// File or folder.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// There is no home folder for the cache.
-    #[error("no home folder to keep the cache in")]
-    NoHome,
-}
-
-impl HubError {
-    /// What to do about it, where that is known.
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::Offline { name, dataset, .. } => {
-                let dataset = if *dataset { " --dataset" } else { "" };
-                format!("run `ftk pull {name}{dataset}` with a connection, without --offline and HF_HUB_OFFLINE")
-            }
-            Self::Unknown { .. } => "check name and revision; what is private or gated needs HF_TOKEN; for a local \
-                                     folder give a path that exists"
-                .to_owned(),
-            Self::NoFile { .. } => "look at the repository's list of files".to_owned(),
-            Self::NoWeights { gguf, .. } if gguf.is_empty() => "pickled weights are not read".to_owned(),
-            Self::NoWeights { gguf, .. } => format!("name one of its GGUF files: {}", gguf.join(", ")),
-            Self::Transfer { .. } => "try again: what has arrived is kept; --offline uses the cache alone".to_owned(),
-            Self::Damaged { .. } => "try again; nothing of it entered the cache".to_owned(),
-            Self::Answer { .. } => "check HF_ENDPOINT".to_owned(),
-            Self::Cache { .. } | Self::NoHome => "HF_HOME or HF_HUB_CACHE name the folder to use".to_owned(),
-        })
-    }
-}
 
 /// Models and data sets have names of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,142 +155,6 @@ impl Wanted<'_> {
             Self::Files(files) => files.first().map_or("every file", String::as_str),
         }
     }
-}
-
-/// What the cache holds of what is wanted.
-enum Look {
-    /// All of it.
-    Complete(Vec<String>),
-    /// All that is needed, but there might be more.
-    Unsure(Vec<String>),
-    /// Not this file.
-    Missing(String),
-}
-
-/// A repository's folder in the cache.
-struct Place {
-    folder: PathBuf,
-    lock: PathBuf,
-}
-
-impl Place {
-    fn new(cache: &Path, kind: Kind, id: &str) -> Self {
-        let kind = match kind {
-            Kind::Model => "models",
-            Kind::Dataset => "datasets",
-        };
-        let name = format!("{kind}--{}", id.replace('/', "--"));
-        Self { lock: cache.join(".locks").join(&name), folder: cache.join(name) }
-    }
-
-    fn snapshot(&self, commit: &str) -> PathBuf {
-        self.folder.join("snapshots").join(commit)
-    }
-
-    fn partial(&self) -> PathBuf {
-        self.folder.join(".partial")
-    }
-
-    /// The mark that a commit has no such file.
-    fn absence(&self, commit: &str, file: &str) -> PathBuf {
-        self.folder.join(".no_exist").join(commit).join(file)
-    }
-
-    fn pulled(&self, commit: String, files: Vec<String>) -> Pulled {
-        Pulled { folder: self.snapshot(&commit), commit, files }
-    }
-
-    /// What a revision meant when it was last asked for.
-    fn commit(&self, revision: &str) -> Option<String> {
-        let text = std::fs::read_to_string(self.folder.join("refs").join(revision)).ok()?;
-        Some(text.trim().to_owned()).filter(|commit| is_commit(commit))
-    }
-
-    fn look(&self, commit: &str, wanted: Wanted<'_>) -> Look {
-        let folder = self.snapshot(commit);
-        let there = |file: &str| folder.join(file).is_file();
-        let mut files = Vec::new();
-        match wanted {
-            Wanted::Files(names) => match names.iter().find(|name| !there(name)) {
-                Some(missing) => Look::Missing(missing.clone()),
-                None => Look::Complete(names.to_vec()),
-            },
-            Wanted::Rows => {
-                list(&folder, "", &mut files);
-                files.retain(|file| is_rows(file));
-                files.sort();
-                if files.is_empty() { Look::Missing(wanted.first().to_owned()) } else { Look::Unsure(files) }
-            }
-            Wanted::Model | Wanted::Skeleton => {
-                let mut needed = vec![CONFIG.to_owned()];
-                if wanted == Wanted::Model && there(SHARDS) && !there(WEIGHTS) {
-                    needed.push(SHARDS.to_owned());
-                    // An index that cannot be read is told about when the model is opened.
-                    needed.extend(shards(&folder).unwrap_or_default());
-                } else if wanted == Wanted::Model {
-                    needed.push(WEIGHTS.to_owned());
-                }
-                if let Some(missing) = needed.iter().find(|file| !there(file)) {
-                    return Look::Missing(missing.clone());
-                }
-                files.extend(TEXT_FILES.iter().filter(|file| there(file)).map(|file| (*file).to_owned()));
-                files.extend(needed);
-                let decided = |file: &&&str| there(file) || self.absence(commit, file).exists();
-                if TEXT_FILES.iter().all(|file| decided(&file)) { Look::Complete(files) } else { Look::Unsure(files) }
-            }
-        }
-    }
-
-    /// Moves a whole file in.
-    fn store(&self, commit: &str, file: &str, etag: &str, from: &Path) -> Result<(), HubError> {
-        let blob = self.folder.join("blobs").join(etag);
-        parents(&blob)?;
-        std::fs::rename(from, &blob).map_err(|source| HubError::Cache { path: blob, source })?;
-        self.link(commit, file, etag)
-    }
-
-    /// Gives a blob its name in a snapshot.
-    fn link(&self, commit: &str, file: &str, etag: &str) -> Result<(), HubError> {
-        let at = self.snapshot(commit).join(file);
-        parents(&at)?;
-        // A link whose blob is gone may be in the way.
-        let _ = std::fs::remove_file(&at);
-        #[cfg(unix)]
-        let linked = {
-            let up = "../".repeat(2 + file.matches('/').count());
-            std::os::unix::fs::symlink(format!("{up}blobs/{etag}"), &at)
-        };
-        // Where links need rights, the file itself is put there, as other tools do.
-        #[cfg(not(unix))]
-        let linked = std::fs::rename(self.folder.join("blobs").join(etag), &at);
-        linked.map_err(|source| HubError::Cache { path: at, source })
-    }
-}
-
-/// The files below a folder, with `/` between the parts of their names.
-fn list(folder: &Path, prefix: &str, files: &mut Vec<String>) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-        if entry.path().is_dir() {
-            list(&entry.path(), &format!("{name}/"), files);
-        } else if entry.path().is_file() {
-            files.push(name);
-        }
-    }
-}
-
-fn is_rows(file: &str) -> bool {
-    ROWS.iter().any(|ending| file.ends_with(ending))
-}
-
-fn parents(path: &Path) -> Result<(), HubError> {
-    let folder = path.parent().expect("what is in the cache has a folder");
-    std::fs::create_dir_all(folder).map_err(|source| HubError::Cache { path: folder.to_owned(), source })
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<(), HubError> {
-    parents(path)?;
-    atomic::write(path, bytes).map_err(|source| HubError::Cache { path: path.to_owned(), source })
 }
 
 /// A repository at the endpoint, locked for other pulls on this machine.

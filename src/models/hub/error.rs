@@ -1,0 +1,103 @@
+//! What can keep files of the hub from being here.
+
+use std::path::PathBuf;
+
+/// Error of [`crate::models::hub`]. [`HubError::hint`] says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// Not in the cache, and no connection is allowed.
+    #[error("offline, and {file} of {name} is not in the cache: {}", cache.display())]
+    Offline {
+        /// What was asked for.
+        name: String,
+        /// The first file that is missing.
+        file: String,
+        /// Whether it is a data set.
+        dataset: bool,
+        /// The cache.
+        cache: PathBuf,
+    },
+    /// The endpoint does not know it, or not for everybody.
+    #[error("{name}: not at {endpoint}, or not open to you: status {status}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// Where.
+        endpoint: String,
+        /// HTTP status.
+        status: u16,
+    },
+    /// The repository has no such file.
+    #[error("{name}: no such file: {file}")]
+    NoFile {
+        /// What was asked for.
+        name: String,
+        /// The file.
+        file: String,
+    },
+    /// The repository has no weights that can be read.
+    #[error("{name}: holds no safetensors")]
+    NoWeights {
+        /// What was asked for.
+        name: String,
+        /// Its GGUF files.
+        gguf: Vec<String>,
+    },
+    /// No connection, or it broke.
+    #[error("{what}: cannot be fetched: {reason}")]
+    Transfer {
+        /// The repository or a file of it.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+    /// A file is not the one that was announced.
+    #[error("{what}: damaged on its way: {reason}")]
+    Damaged {
+        /// The file.
+        what: String,
+        /// In which way.
+        reason: String,
+    },
+    /// An answer of the endpoint makes no sense.
+    #[error("{endpoint}: not an answer of a hub: {reason}")]
+    Answer {
+        /// Where it came from.
+        endpoint: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The cache cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Cache {
+        /// File or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is no home folder for the cache.
+    #[error("no home folder to keep the cache in")]
+    NoHome,
+}
+
+impl HubError {
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Offline { name, dataset, .. } => {
+                let dataset = if *dataset { " --dataset" } else { "" };
+                format!("run `ftk pull {name}{dataset}` with a connection, without --offline and HF_HUB_OFFLINE")
+            }
+            Self::Unknown { .. } => "check name and revision; what is private or gated needs HF_TOKEN; for a local \
+                                     folder give a path that exists"
+                .to_owned(),
+            Self::NoFile { .. } => "look at the repository's list of files".to_owned(),
+            Self::NoWeights { gguf, .. } if gguf.is_empty() => "pickled weights are not read".to_owned(),
+            Self::NoWeights { gguf, .. } => format!("name one of its GGUF files: {}", gguf.join(", ")),
+            Self::Transfer { .. } => "try again: what has arrived is kept; --offline uses the cache alone".to_owned(),
+            Self::Damaged { .. } => "try again; nothing of it entered the cache".to_owned(),
+            Self::Answer { .. } => "check HF_ENDPOINT".to_owned(),
+            Self::Cache { .. } | Self::NoHome => "HF_HOME or HF_HUB_CACHE name the folder to use".to_owned(),
+        })
+    }
+}
