@@ -35,6 +35,11 @@ struct Global {
 enum Verb {
     /// Train an adapter, or a base, from a recipe
     Train(Train),
+    /// Recipes to start from, and checks of one's own
+    #[command(subcommand)]
+    Recipes(Recipes),
+    /// What a recipe may hold, as a JSON Schema
+    Schema,
     /// Continue a prompt greedily
     Generate(Generate),
     /// Logits of token ids, from and to safetensors files
@@ -54,12 +59,44 @@ struct Train {
     /// Recipe file (TOML)
     #[arg(long)]
     recipe: PathBuf,
+    /// Set a key as if it stood in the recipe, for example optim.lr=1e-4; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Folder for adapter, metrics and checkpoint, instead of the recipe's
     #[arg(long)]
     out: Option<PathBuf>,
     /// Go on from the checkpoint in the folder, if there is one
     #[arg(long)]
     resume: bool,
+    /// Check everything but weights, show the resolved recipe and what there is to do, write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Subcommand)]
+enum Recipes {
+    /// Name the recipes that come with ftk
+    Ls,
+    /// Print one
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Write one to a new file
+    Cp {
+        /// Its name
+        name: String,
+        /// The file; never replaced
+        file: PathBuf,
+    },
+    /// Read a recipe as `ftk train` would, without opening what it names
+    Check {
+        /// Recipe file (TOML)
+        file: PathBuf,
+        /// Set a key as if it stood in the recipe; may be repeated
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+    },
 }
 
 #[derive(Args)]
@@ -184,6 +221,7 @@ pub fn main() -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
         Ok(Outcome::Undecided) => ExitCode::from(2),
+        Ok(Outcome::Stopped(code)) => ExitCode::from(code),
         Err(error) => {
             printer.error(&error);
             ExitCode::from(2)
@@ -193,9 +231,20 @@ pub fn main() -> ExitCode {
 
 fn run(verb: Verb, printer: &Printer) -> anyhow::Result<Outcome> {
     match verb {
-        Verb::Train(Train { recipe, out, resume }) => {
-            commands::train::run(&commands::train::Settings { recipe, out, resume }, printer)
+        Verb::Train(Train { recipe, set, out, resume, dry_run }) => {
+            commands::train::run(&commands::train::Settings { recipe, set, out, resume, dry_run }, printer)
         }
+        Verb::Recipes(recipes) => {
+            use commands::recipes::Settings;
+            let settings = match recipes {
+                Recipes::Ls => Settings::List,
+                Recipes::Show { name } => Settings::Show { name },
+                Recipes::Cp { name, file } => Settings::Copy { name, file },
+                Recipes::Check { file, set } => Settings::Check { file, set },
+            };
+            commands::recipes::run(&settings, printer)
+        }
+        Verb::Schema => Ok(commands::recipes::schema(printer)),
         Verb::Generate(Generate { model: Model { base, adapter }, prompt }) => {
             let question = question(prompt);
             commands::generate::run(&commands::generate::Settings { base, adapter, question }, printer)

@@ -5,6 +5,7 @@ pub mod demo;
 pub mod generate;
 pub mod logits;
 pub mod prove;
+pub mod recipes;
 pub mod train;
 pub mod verify;
 
@@ -30,6 +31,8 @@ pub enum Outcome {
     No,
     /// It could not be told.
     Undecided,
+    /// A signal ended it before its end, in good order; the exit code that names the signal.
+    Stopped(u8),
 }
 
 /// An error that says what to do.

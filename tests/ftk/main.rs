@@ -7,6 +7,8 @@ mod forgery;
 mod gradients;
 mod oracle;
 mod parity;
+mod recipes;
 mod resume;
 mod run;
+mod run_folder;
 mod threads;
