@@ -6,10 +6,11 @@ pub mod printer;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::printer::Printer;
 use crate::commands::{self, Outcome};
+use crate::models::Precision;
 
 /// Verifiable LoRA and DPO fine-tuning.
 #[derive(Parser)]
@@ -40,6 +41,12 @@ enum Verb {
     Recipes(Recipes),
     /// What a recipe may hold, as a JSON Schema
     Schema,
+    /// Measure a base, with or without an adapter, on held-out rows
+    Eval(Eval),
+    /// Say what a base, adapter, run, commitment or bundle holds
+    Inspect(Inspect),
+    /// Work an adapter into the weights of its base
+    Merge(Merge),
     /// Continue a prompt greedily
     Generate(Generate),
     /// Logits of token ids, from and to safetensors files
@@ -97,6 +104,75 @@ enum Recipes {
         #[arg(long, value_name = "KEY=VALUE")]
         set: Vec<String>,
     },
+}
+
+#[derive(Args)]
+struct Eval {
+    /// Recipe that says what is not said here: base, held-out rows, task, lengths, batch
+    #[arg(long, required_unless_present_all = ["base", "data"])]
+    recipe: Option<PathBuf>,
+    /// Set a key as if it stood in the recipe, for example data.max_length=512; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Base model: a Hugging Face folder, a GGUF file, or `village`
+    #[arg(long)]
+    base: Option<PathBuf>,
+    /// PEFT adapter folder; without it the base is measured
+    #[arg(long)]
+    adapter: Option<PathBuf>,
+    /// Rows, instead of the recipe's held-out ones
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// What the rows are: continuations (sft, where there is no recipe) or preferences
+    #[arg(long)]
+    task: Option<Task>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Task {
+    Sft,
+    Dpo,
+}
+
+#[derive(Args)]
+struct Inspect {
+    /// Model folder or GGUF file, adapter, run folder, commitment or bundle
+    path: PathBuf,
+    /// Check that the adapter fits this base
+    #[arg(long)]
+    base: Option<PathBuf>,
+    /// Compute the digest a proof names the base by; reads all weights
+    #[arg(long)]
+    digest: bool,
+}
+
+#[derive(Args)]
+struct Merge {
+    /// Base model: a Hugging Face folder, a GGUF file, or `village`
+    #[arg(long)]
+    base: PathBuf,
+    /// PEFT adapter folder
+    #[arg(long)]
+    adapter: PathBuf,
+    /// Folder for the merged model, which must not exist
+    #[arg(long)]
+    out: PathBuf,
+    /// Number format of the merged weights
+    #[arg(long, default_value = "f32")]
+    dtype: Dtype,
+    /// Compare the two models on this text instead of a sample
+    #[arg(long)]
+    text: Option<PathBuf>,
+    /// Refuse if a logit differs by more than this share of what the adapter changes in logits
+    #[arg(long, default_value_t = 0.1)]
+    tolerance: f64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Dtype {
+    F32,
+    Bf16,
+    F16,
 }
 
 #[derive(Args)]
@@ -245,6 +321,24 @@ fn run(verb: Verb, printer: &Printer) -> anyhow::Result<Outcome> {
             commands::recipes::run(&settings, printer)
         }
         Verb::Schema => Ok(commands::recipes::schema(printer)),
+        Verb::Eval(Eval { recipe, mut set, base, adapter, data, task }) => {
+            set.extend(task.map(|task| match task {
+                Task::Sft => "task=sft".to_owned(),
+                Task::Dpo => "task=dpo".to_owned(),
+            }));
+            commands::eval::run(&commands::eval::Settings { recipe, set, base, adapter, data }, printer)
+        }
+        Verb::Inspect(Inspect { path, base, digest }) => {
+            commands::inspect::run(&commands::inspect::Settings { path, base, digest }, printer)
+        }
+        Verb::Merge(Merge { base, adapter, out, dtype, text, tolerance }) => {
+            let precision = match dtype {
+                Dtype::F32 => Precision::F32,
+                Dtype::Bf16 => Precision::Bf16,
+                Dtype::F16 => Precision::F16,
+            };
+            commands::merge::run(&commands::merge::Settings { base, adapter, out, precision, text, tolerance }, printer)
+        }
         Verb::Generate(Generate { model: Model { base, adapter }, prompt }) => {
             let question = question(prompt);
             commands::generate::run(&commands::generate::Settings { base, adapter, question }, printer)

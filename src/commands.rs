@@ -2,8 +2,11 @@
 
 pub mod commit;
 pub mod demo;
+pub mod eval;
 pub mod generate;
+pub mod inspect;
 pub mod logits;
+pub mod merge;
 pub mod prove;
 pub mod recipes;
 pub mod train;

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor, Var};
+use ftk_adapters::lora::Adapter;
 use ftk_adapters::train::{LoraTensors, normal_values};
 use ftk_adapters::weights::Weights;
 use ftk_adapters::{atomic, peft};
@@ -17,11 +18,12 @@ use ftk_recipes::{Recipe, Reference, SaveDtype};
 use self::manifest::Inputs;
 pub use self::manifest::MANIFEST;
 use self::plan::Plan;
+pub(super) use self::plan::{RowCounts, read_rows};
 use self::stop::Stop;
 use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
 use crate::models::{Precision, Source, save_folder};
-use crate::text::session::{DpoSettings, TextSession, Trained};
+use crate::text::session::{DpoSettings, Rows, TextSession, Trained};
 use crate::train::{self, Ended, Lock, Start, Step, Why};
 
 /// What is needed.
@@ -104,13 +106,7 @@ pub(super) fn train(
         None => (variables(&weights)?, Trained::Base),
         Some(begin) => (weights, Trained::Adapter(LoraTensors::trained(begin, &Device::Cpu)?)),
     };
-    let frozen = match (recipe.dpo.reference, &begin) {
-        (Reference::Start, Some(begin)) => Some(LoraTensors::frozen(begin, &Device::Cpu)?),
-        _ => None,
-    };
-    let dpo = DpoSettings { beta: recipe.dpo.beta, reference: recipe.dpo.reference };
-    let rows = (rows, held_out, recipe.run.batch);
-    let session = TextSession::new(source.network().clone(), weights, trained, frozen, dpo, rows);
+    let session = open(recipe, source, weights, trained, begin.as_ref(), (rows, held_out))?;
 
     let _lock = Lock::take(out)?;
     // A run that goes on has them; one that is refused must not replace them.
@@ -146,6 +142,24 @@ pub(super) fn train(
         inputs.write(out, &counts, result, Some(&ended))?;
     }
     Ok(ended)
+}
+
+/// The task on its rows (to train on, held out); `start` is the adapter that `lora.start` names, if any.
+pub(super) fn open(
+    recipe: &Recipe,
+    source: &Source,
+    weights: Weights,
+    trained: Trained,
+    start: Option<&Adapter>,
+    (rows, held_out): (Rows, Option<Rows>),
+) -> Result<TextSession> {
+    let frozen = match (recipe.dpo.reference, start) {
+        (Reference::Start, Some(start)) => Some(LoraTensors::frozen(start, &Device::Cpu)?),
+        _ => None,
+    };
+    let dpo = DpoSettings { beta: recipe.dpo.beta, reference: recipe.dpo.reference };
+    let rows = (rows, held_out, recipe.run.batch);
+    Ok(TextSession::new(source.network().clone(), weights, trained, frozen, dpo, rows))
 }
 
 /// Refuses a run folder in which the run would replace what it has not made itself.

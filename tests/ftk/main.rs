@@ -3,8 +3,11 @@
 mod agreement;
 mod architecture;
 mod errors;
+mod eval;
 mod forgery;
 mod gradients;
+mod inspect;
+mod merge;
 mod oracle;
 mod parity;
 mod recipes;

@@ -41,13 +41,13 @@ pub(super) struct Counts {
 }
 
 /// What is in a file of rows.
-pub(super) struct RowCounts {
+pub(in super::super) struct RowCounts {
     pub(super) rows: usize,
     /// Rows from which nothing can be learnt.
     pub(super) left_out: usize,
     pub(super) tokens: usize,
     /// What the loss is a mean over: scored tokens (SFT) or pairs (DPO).
-    pub(super) items: usize,
+    pub(in super::super) items: usize,
 }
 
 /// Bytes of a number in memory.
@@ -137,7 +137,7 @@ impl Counts {
 }
 
 impl RowCounts {
-    fn of(rows: &Rows) -> Self {
+    pub(in super::super) fn of(rows: &Rows) -> Self {
         let all = || 0..rows.len();
         Self {
             rows: rows.len(),
@@ -147,13 +147,18 @@ impl RowCounts {
         }
     }
 
-    fn json(&self) -> Value {
+    /// All counts by name.
+    pub(in super::super) fn json(&self) -> Value {
         let Self { rows, left_out, tokens, items } = self;
         json!({ "rows": rows, "left_out": left_out, "tokens": tokens, "items": items })
     }
 }
 
-fn read_rows(recipe: &Recipe, source: &Source, path: &Path, printer: &Printer) -> Result<Rows> {
+/// Rows of the recipe's task, as ids.
+///
+/// # Errors
+/// An unreadable file, a malformed row; the tokenizer's and the template's.
+pub(in super::super) fn read_rows(recipe: &Recipe, source: &Source, path: &Path, printer: &Printer) -> Result<Rows> {
     let mut encoder = Encoder::new(source, path, recipe.data.max_length);
     let rows = match recipe.task {
         Task::Sft => Rows::Sft(
