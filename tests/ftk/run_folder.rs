@@ -15,6 +15,13 @@ fn train(folder: &Path, out: &str) -> Command {
     command
 }
 
+/// Changes the recipe.
+fn change(folder: &Path, from: &str, to: &str) {
+    let text = std::fs::read_to_string(folder.join("recipe.toml")).unwrap();
+    assert!(text.contains(from), "{from}");
+    std::fs::write(folder.join("recipe.toml"), text.replace(from, to)).unwrap();
+}
+
 /// Starts a run and waits until its metrics have so many lines.
 fn started(folder: &Path, out: &str, steps: usize) -> Child {
     let mut child = train(folder, out).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
@@ -40,8 +47,10 @@ fn a_run_that_is_asked_to_end_does_so_in_good_order_and_goes_on_as_if_it_had_not
     let folder = folder.path();
     // No checkpoints but those of the signals.
     recipe(folder, "");
-    let text = std::fs::read_to_string(folder.join("recipe.toml")).unwrap().replace("save_every = 1", "save_every = 0");
-    std::fs::write(folder.join("recipe.toml"), text).unwrap();
+    change(folder, "save_every = 1", "save_every = 0");
+    // Long enough that a signal finds it running.
+    const LONG: usize = 300;
+    change(folder, &format!("steps = {STEPS}"), &format!("steps = {LONG}"));
     succeed(&mut train(folder, "whole"));
     for (name, code, steps) in [("TERM", 143, 5), ("INT", 130, 20)] {
         let child = started(folder, "asked", steps);
@@ -49,8 +58,8 @@ fn a_run_that_is_asked_to_end_does_so_in_good_order_and_goes_on_as_if_it_had_not
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
         let done = lines(&folder.join("asked/metrics.jsonl"));
-        assert!((steps..STEPS).contains(&done));
-        let note = format!("stopped after step {done} of {STEPS}; go on with the same command and --resume\n");
+        assert!((steps..LONG).contains(&done));
+        let note = format!("stopped after step {done} of {LONG}; go on with the same command and --resume\n");
         assert!(stderr(&output).ends_with(&note), "{}", stderr(&output));
         assert!(folder.join("asked/checkpoint.safetensors").exists());
         assert!(!folder.join("asked/adapter_model.safetensors").exists());
@@ -61,11 +70,38 @@ fn a_run_that_is_asked_to_end_does_so_in_good_order_and_goes_on_as_if_it_had_not
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_the_run_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    recipe(folder, "");
+    // One step over so many rows that it takes seconds.
+    let rows = std::fs::read_to_string(folder.join("rows.jsonl")).unwrap() + "\n";
+    std::fs::write(folder.join("rows.jsonl"), rows.repeat(400)).unwrap();
+    change(folder, "accumulate = 4", "accumulate = 10000");
+    let mut command = train(folder, "out");
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let patience = Instant::now() + Duration::from_secs(60);
+    while !folder.join("out/metrics.jsonl").exists() {
+        assert!(Instant::now() < patience, "no step within a minute");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    signal(&child, "INT");
+    signal(&child, "INT");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    assert_eq!(lines(&folder.join("out/metrics.jsonl")), 0);
+    assert!(!folder.join("out/checkpoint.safetensors").exists());
+}
+
 #[test]
 fn a_folder_has_one_run_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     recipe(folder, "");
+    // Never at its end in this test.
+    change(folder, &format!("steps = {STEPS}"), "steps = 1000000");
     let mut first = started(folder, "out", 2);
     let second = train(folder, "out").output().unwrap();
     first.kill().unwrap();
@@ -80,8 +116,10 @@ fn a_folder_has_one_run_at_a_time() {
             out.display()
         )
     );
-    // The killed run has left no lock behind.
-    succeed(&mut train(folder, "out"));
+    // The killed run has left no lock behind: the folder is looked into again.
+    change(folder, "steps = 1000000", "steps = 3");
+    let third = train(folder, "out").output().unwrap();
+    assert!(stderr(&third).contains(": was made by a different recipe, data or base\n"), "{}", stderr(&third));
 }
 
 #[cfg(unix)]
