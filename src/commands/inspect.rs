@@ -97,15 +97,17 @@ fn model(path: &Path, digest: bool, found: &mut Findings) -> Result<()> {
     let network = source.network();
     let shapes = network.shapes();
     found.fact("kind", json!("base"));
-    found.fact("architecture", json!("llama"));
+    found.fact("architecture", json!(network.family()));
     let parameters: usize = shapes.values().map(|shape| shape.iter().product::<usize>()).sum();
     found.fact("parameters", json!(parameters));
     found.fact("tensors", json!(source.formats()));
-    found.fact("layers", json!(network.layers));
-    found.fact("hidden", json!(network.hidden));
-    found.fact("vocabulary", json!(network.vocab));
-    found.fact("context", json!(network.context));
-    found.fact("tied head", json!(network.tied));
+    found.fact("layers", json!(network.blocks()));
+    found.fact("vocabulary", json!(network.vocab()));
+    found.fact("context", json!(network.context()));
+    found.fact(
+        "tied head",
+        json!(network.sites().iter().any(|site| site.role == Role::Head && site.weight != site.name)),
+    );
     found.fact("tokenizer", json!(source.tokenizer().is_ok()));
     found.fact("chat template", json!(source.chat_template().is_ok()));
     let token = |id: &u32| source.tokenizer().ok().and_then(|tokenizer| tokenizer.token(*id));

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{Advice, Outcome, frozen, load};
 use crate::cli::printer::Printer;
-use crate::models::{Llama, Model, Precision, save_folder};
+use crate::models::{Model, Network, Precision, save_folder};
 
 /// What is needed.
 pub struct Settings {
@@ -58,11 +58,14 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let before = logits(model.source.network(), &model.weights, tensors.as_ref(), &tokens)?;
 
     let mut network = model.source.network().clone();
-    // A tied head with an adapter of its own is the embedding table no more.
-    network.tied &= !adapter.sites.contains_key("lm_head");
+    let sites = network.sites();
+    // A head with an adapter is the embedding table no more.
+    if sites.iter().any(|site| site.role == Role::Head && adapter.sites.contains_key(&site.name)) {
+        network = network.untied();
+    }
     let mut weights = model.weights.clone();
     let (mut change_squares, mut lost_squares) = (0.0, 0.0);
-    for site in model.source.network().sites() {
+    for site in sites {
         let Some(factors) = adapter.sites.get(&site.name) else { continue };
         let name = if site.role == Role::Head { &site.name } else { &site.weight };
         let (merged, change) = merge(model.weights.get(&format!("{}.weight", site.weight))?, factors)?;
@@ -90,7 +93,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let scale = before.iter().fold(0.0f64, |most, &logit| most.max(f64::from(logit).abs()));
     let change = apart(&before, &without).max(SMALLEST_CHANGE * scale);
     let logit_error = apart(&before, &after) / change;
-    let same = top1(&before, network.vocab).zip(top1(&after, network.vocab)).filter(|(a, b)| a == b).count();
+    let same = top1(&before, network.vocab()).zip(top1(&after, network.vocab())).filter(|(a, b)| a == b).count();
     let count = tokens.ids().len();
     let report = format!(
         "rounding moved weights by at most {weight_error:.1e} of the largest in their tensor and cost {change_error:.1e} \
@@ -119,7 +122,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 
 /// What the two models are compared on; without a tokenizer, ids spread over the vocabulary.
 fn sample(model: &Model, text: Option<&Path>) -> Result<Tokens> {
-    let vocab = model.source.network().vocab as u64;
+    let vocab = model.source.network().vocab() as u64;
     let mut ids = match (text, model.source.tokenizer()) {
         (Some(path), tokenizer) => {
             let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -129,14 +132,14 @@ fn sample(model: &Model, text: Option<&Path>) -> Result<Tokens> {
         // Steps of a prime that divides no vocabulary.
         (None, Err(_)) => (0..TOKENS as u64).map(|index| (index * 1_000_003 % vocab) as u32).collect(),
     };
-    ids.truncate(TOKENS.min(model.source.network().context));
+    ids.truncate(TOKENS.min(model.source.network().context()));
     if ids.is_empty() {
         return Err(Advice::new("the text has no tokens", "give --text a file with some text").into());
     }
     Ok(Tokens::sequence(ids))
 }
 
-fn logits(network: &Llama, weights: &Weights, adapter: Option<&LoraTensors>, tokens: &Tokens) -> Result<Vec<f32>> {
+fn logits(network: &Network, weights: &Weights, adapter: Option<&LoraTensors>, tokens: &Tokens) -> Result<Vec<f32>> {
     let rows: Vec<usize> = (0..tokens.ids().len()).collect();
     let logits = network.forward(&mut Train::new(weights, adapter), tokens, &rows)?;
     Ok(logits.flatten_all()?.to_vec1()?)

@@ -6,7 +6,7 @@ use ftk_adapters::train::{LoraTensors, Train};
 use ftk_adapters::weights::Weights;
 
 use super::encode::Sequence;
-use crate::models::Llama;
+use crate::models::Network;
 
 /// Figures over the scored ids of some rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -24,7 +24,7 @@ pub struct Continuation {
 /// # Errors
 /// The device's.
 pub fn continuation(
-    network: &Llama,
+    network: &Network,
     weights: &Weights,
     adapter: Option<&LoraTensors>,
     rows: &[Sequence],
@@ -38,7 +38,7 @@ pub fn continuation(
             let tokens = Tokens::sequence(row.ids.clone());
             let logits = network.forward(&mut Train::new(weights, adapter), &tokens, &before)?;
             let logits = logits.flatten_all()?.to_vec1::<f32>()?;
-            for (logits, position) in logits.chunks(network.vocab).zip(scored) {
+            for (logits, position) in logits.chunks(network.vocab()).zip(scored) {
                 let (label, most) =
                     (logits[row.ids[position] as usize], logits.iter().copied().fold(f32::MIN, f32::max));
                 let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - f64::from(most)).exp()).sum();

@@ -22,7 +22,7 @@ fn figures(text: &str) -> Value {
 
 fn near(a: &Value, b: &Value) {
     let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
-    assert!((a - b).abs() < 1e-4, "{a} {b}");
+    assert!((a - b).abs() < 1e-5 * (1.0 + a.abs()), "{a} {b}");
 }
 
 #[test]
