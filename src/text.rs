@@ -3,6 +3,7 @@
 pub mod encode;
 pub mod evaluate;
 pub mod generate;
+mod pass;
 pub mod preferred;
 pub mod rows;
 pub mod session;

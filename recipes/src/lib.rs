@@ -14,6 +14,7 @@ mod tests;
 pub use builtin::{BUILTIN, Builtin};
 pub use error::RecipeError;
 pub use recipe::{
-    AllLinear, Base, Best, Data, Dpo, Lora, Optim, Recipe, Reference, Run, SaveDtype, Schedule, Targets, Task, VILLAGE,
+    AllLinear, Base, Best, Data, Dpo, Hold, Lora, Optim, Recipe, Reference, Run, SaveDtype, Schedule, Targets, Task,
+    VILLAGE,
 };
 pub use session::{Loss, Metrics, Session, TaskError};

@@ -61,7 +61,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         let message = format!("no row has a scored token or pair: {}", data.display());
         return Err(Advice::new(message, "rows cut by data.max_length keep no answer; raise it").into());
     }
-    let weights = source.weights(&Device::Cpu)?;
+    let weights = source.weights_held(&Device::Cpu, recipe.base.hold)?;
     let tensors = adapter.as_ref().map(|adapter| LoraTensors::frozen(adapter, &Device::Cpu)).transpose()?;
 
     let mut figures = Map::new();

@@ -68,7 +68,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     for site in sites {
         let Some(factors) = adapter.sites.get(&site.name) else { continue };
         let name = if site.role == Role::Head { &site.name } else { &site.weight };
-        let (merged, change) = merge(model.weights.get(&format!("{}.weight", site.weight))?, factors)?;
+        let (merged, change) = merge(&model.weights.get(&format!("{}.weight", site.weight))?, factors)?;
         let lost = (rounded(&merged, *precision)? - &merged)?;
         change_squares += squares(&change)?;
         lost_squares += squares(&lost)?;
@@ -78,10 +78,10 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let mut stored = Weights::default();
     for name in network.shapes().into_keys() {
         let weight = weights.get(&name)?;
-        let kept = rounded(weight, *precision)?;
-        let largest = largest(weight)?;
+        let kept = rounded(&weight, *precision)?;
+        let largest = largest(&weight)?;
         if largest > 0.0 {
-            weight_error = weight_error.max(self::largest(&(&kept - weight)?)? / largest);
+            weight_error = weight_error.max(self::largest(&(&kept - &weight)?)? / largest);
         }
         stored.insert(name, kept);
     }

@@ -99,7 +99,7 @@ pub(super) fn train(
     let Plan { rows, held_out, begin, counts } = Plan::new(recipe, source, printer)?;
     let weights = match recipe.base.init_std {
         Some(std) => random_weights(source, std, recipe.run.seed)?,
-        None => source.weights(&Device::Cpu)?,
+        None => source.weights_held(&Device::Cpu, recipe.base.hold)?,
     };
     let inputs = Inputs::new(recipe, source.digest(&weights)?, begin.as_ref())?;
     let (weights, trained) = match &begin {
@@ -159,7 +159,10 @@ pub(super) fn open(
     };
     let dpo = DpoSettings { beta: recipe.dpo.beta, reference: recipe.dpo.reference };
     let rows = (rows, held_out, recipe.run.batch);
-    Ok(TextSession::new(source.network().clone(), weights, trained, frozen, dpo, rows))
+    let dropout = recipe.lora.as_ref().map_or(0.0, |lora| lora.dropout);
+    Ok(TextSession::new(source.network().clone(), weights, trained, frozen, dpo, rows)
+        .recomputing(recipe.run.recompute)
+        .dropping(dropout, recipe.run.seed))
 }
 
 /// Refuses a run folder in which the run would replace what it has not made itself.
@@ -217,6 +220,6 @@ fn random_weights(source: &Source, std: f64, seed: u64) -> Result<Weights> {
 }
 
 fn variables(weights: &Weights) -> Result<Weights> {
-    let make = |(name, value): (&str, &Tensor)| Ok((name.to_owned(), Var::from_tensor(value)?.into_inner()));
-    weights.iter().map(make).collect()
+    let make = |name: &str| Ok((name.to_owned(), Var::from_tensor(&weights.get(name)?)?.into_inner()));
+    weights.names().map(make).collect()
 }

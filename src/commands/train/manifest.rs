@@ -105,5 +105,7 @@ fn without_places(recipe: &Recipe) -> Value {
         lora.start = lora.start.as_ref().map(|_| PathBuf::new());
     }
     recipe.run.save_every = 0;
+    // How it is computed does not matter either.
+    (recipe.run.recompute, recipe.base.hold) = Default::default();
     json!(recipe)
 }

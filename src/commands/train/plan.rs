@@ -7,7 +7,7 @@ use anyhow::Result;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::sites::Role;
 use ftk_adapters::train::initial_factors;
-use ftk_recipes::{Lora, Recipe, Targets, Task};
+use ftk_recipes::{Hold, Lora, Recipe, Targets, Task};
 use serde_json::{Value, json};
 
 use super::super::{Advice, fitting};
@@ -38,6 +38,8 @@ pub(super) struct Counts {
     pub(super) base: usize,
     /// Parameters that are trained.
     pub(super) trained: usize,
+    /// How the base is held.
+    hold: Hold,
 }
 
 /// What is in a file of rows.
@@ -87,6 +89,7 @@ impl Plan {
             steps: train::steps(learnt, &recipe.run),
             sites: begin.as_ref().map_or(0, |begin| begin.sites.len()),
             base,
+            hold: recipe.base.hold,
             trained: if begin.is_some() { factors.map(|f| f.a.len() + f.b.len()).sum() } else { base },
         };
         Ok(Self { rows, held_out, begin, counts })
@@ -95,9 +98,9 @@ impl Plan {
 
 impl Counts {
     /// Memory below which the run cannot be held, in bytes: weights, gradients and optimiser, without what a batch
-    /// needs on its way through the network.
-    fn memory(&self) -> usize {
-        F32 * (self.base + COPIES * self.trained)
+    /// needs on its way through the network. Unknown where the base is held as its files have it.
+    fn memory(&self) -> Option<usize> {
+        (self.hold == Hold::F32).then_some(F32 * (self.base + COPIES * self.trained))
     }
 
     /// All counts by name.
@@ -127,8 +130,10 @@ impl Counts {
         let Self { steps, sites, base, trained, .. } = self;
         printer.line(&format!("# steps: {steps}"));
         printer.line(&format!("# trained parameters: {trained} at {sites} adapted sites; the base has {base}"));
-        let mebibytes = self.memory().div_ceil(1 << 20);
-        printer.line(&format!("# memory: {mebibytes} MiB for weights, gradients and optimiser, and more for a batch"));
+        if let Some(bytes) = self.memory() {
+            let mebibytes = bytes.div_ceil(1 << 20);
+            printer.line(&format!("# memory: {mebibytes} MiB for weights, gradients, optimiser; more for a batch"));
+        }
         let mut object = self.json();
         object["memory_at_least"] = json!(self.memory());
         printer.object(&json!({ "recipe": recipe, "counts": object }));
