@@ -87,10 +87,11 @@ fn a_second_signal_ends_the_run_at_once() {
         assert!(Instant::now() < patience, "no step within a minute");
         std::thread::sleep(Duration::from_millis(1));
     }
+    // Two kinds: of one, a second that finds the first still waiting is lost.
     signal(&child, "INT");
-    signal(&child, "INT");
+    signal(&child, "TERM");
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    assert!(matches!(output.status.code(), Some(130 | 143)), "{}", stderr(&output));
     assert_eq!(lines(&folder.join("out/metrics.jsonl")), 0);
     assert!(!folder.join("out/checkpoint.safetensors").exists());
 }
