@@ -6,10 +6,11 @@ pub mod printer;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::printer::Printer;
 use crate::commands::{self, Outcome};
+use crate::models::Precision;
 
 /// Verifiable LoRA and DPO fine-tuning.
 #[derive(Parser)]
@@ -35,6 +36,17 @@ struct Global {
 enum Verb {
     /// Train an adapter, or a base, from a recipe
     Train(Train),
+    /// Recipes to start from, and checks of one's own
+    #[command(subcommand)]
+    Recipes(Recipes),
+    /// What a recipe may hold, as a JSON Schema
+    Schema,
+    /// Measure a base, with or without an adapter, on held-out rows
+    Eval(Eval),
+    /// Say what a base, adapter, run, commitment or bundle holds
+    Inspect(Inspect),
+    /// Work an adapter into the weights of its base
+    Merge(Merge),
     /// Continue a prompt greedily
     Generate(Generate),
     /// Logits of token ids, from and to safetensors files
@@ -54,12 +66,113 @@ struct Train {
     /// Recipe file (TOML)
     #[arg(long)]
     recipe: PathBuf,
+    /// Set a key as if it stood in the recipe, for example optim.lr=1e-4; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Folder for adapter, metrics and checkpoint, instead of the recipe's
     #[arg(long)]
     out: Option<PathBuf>,
     /// Go on from the checkpoint in the folder, if there is one
     #[arg(long)]
     resume: bool,
+    /// Check everything but weights, show the resolved recipe and what there is to do, write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Subcommand)]
+enum Recipes {
+    /// Name the recipes that come with ftk
+    Ls,
+    /// Print one
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Write one to a new file
+    Cp {
+        /// Its name
+        name: String,
+        /// The file; never replaced
+        file: PathBuf,
+    },
+    /// Read a recipe as `ftk train` would, without opening what it names
+    Check {
+        /// Recipe file (TOML)
+        file: PathBuf,
+        /// Set a key as if it stood in the recipe; may be repeated
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+    },
+}
+
+#[derive(Args)]
+struct Eval {
+    /// Recipe that says what is not said here: base, held-out rows, task, lengths, batch
+    #[arg(long, required_unless_present_all = ["base", "data"])]
+    recipe: Option<PathBuf>,
+    /// Set a key as if it stood in the recipe, for example data.max_length=512; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Base model: a Hugging Face folder, a GGUF file, or `village`
+    #[arg(long)]
+    base: Option<PathBuf>,
+    /// PEFT adapter folder; without it the base is measured
+    #[arg(long)]
+    adapter: Option<PathBuf>,
+    /// Rows, instead of the recipe's held-out ones
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// What the rows are: continuations (sft, where there is no recipe) or preferences
+    #[arg(long)]
+    task: Option<Task>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Task {
+    Sft,
+    Dpo,
+}
+
+#[derive(Args)]
+struct Inspect {
+    /// Model folder or GGUF file, adapter, run folder, commitment or bundle
+    path: PathBuf,
+    /// Check that the adapter fits this base
+    #[arg(long)]
+    base: Option<PathBuf>,
+    /// Compute the digest a proof names the base by; reads all weights
+    #[arg(long)]
+    digest: bool,
+}
+
+#[derive(Args)]
+struct Merge {
+    /// Base model: a Hugging Face folder, a GGUF file, or `village`
+    #[arg(long)]
+    base: PathBuf,
+    /// PEFT adapter folder
+    #[arg(long)]
+    adapter: PathBuf,
+    /// Folder for the merged model, which must not exist
+    #[arg(long)]
+    out: PathBuf,
+    /// Number format of the merged weights
+    #[arg(long, default_value = "f32")]
+    dtype: Dtype,
+    /// Compare the two models on this text instead of a sample
+    #[arg(long)]
+    text: Option<PathBuf>,
+    /// Refuse if a logit differs by more than this share of what the adapter changes in logits
+    #[arg(long, default_value_t = 0.1)]
+    tolerance: f64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Dtype {
+    F32,
+    Bf16,
+    F16,
 }
 
 #[derive(Args)]
@@ -184,6 +297,7 @@ pub fn main() -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
         Ok(Outcome::Undecided) => ExitCode::from(2),
+        Ok(Outcome::Stopped(code)) => ExitCode::from(code),
         Err(error) => {
             printer.error(&error);
             ExitCode::from(2)
@@ -193,8 +307,37 @@ pub fn main() -> ExitCode {
 
 fn run(verb: Verb, printer: &Printer) -> anyhow::Result<Outcome> {
     match verb {
-        Verb::Train(Train { recipe, out, resume }) => {
-            commands::train::run(&commands::train::Settings { recipe, out, resume }, printer)
+        Verb::Train(Train { recipe, set, out, resume, dry_run }) => {
+            commands::train::run(&commands::train::Settings { recipe, set, out, resume, dry_run }, printer)
+        }
+        Verb::Recipes(recipes) => {
+            use commands::recipes::Settings;
+            let settings = match recipes {
+                Recipes::Ls => Settings::List,
+                Recipes::Show { name } => Settings::Show { name },
+                Recipes::Cp { name, file } => Settings::Copy { name, file },
+                Recipes::Check { file, set } => Settings::Check { file, set },
+            };
+            commands::recipes::run(&settings, printer)
+        }
+        Verb::Schema => Ok(commands::recipes::schema(printer)),
+        Verb::Eval(Eval { recipe, mut set, base, adapter, data, task }) => {
+            set.extend(task.map(|task| match task {
+                Task::Sft => "task=sft".to_owned(),
+                Task::Dpo => "task=dpo".to_owned(),
+            }));
+            commands::eval::run(&commands::eval::Settings { recipe, set, base, adapter, data }, printer)
+        }
+        Verb::Inspect(Inspect { path, base, digest }) => {
+            commands::inspect::run(&commands::inspect::Settings { path, base, digest }, printer)
+        }
+        Verb::Merge(Merge { base, adapter, out, dtype, text, tolerance }) => {
+            let precision = match dtype {
+                Dtype::F32 => Precision::F32,
+                Dtype::Bf16 => Precision::Bf16,
+                Dtype::F16 => Precision::F16,
+            };
+            commands::merge::run(&commands::merge::Settings { base, adapter, out, precision, text, tolerance }, printer)
         }
         Verb::Generate(Generate { model: Model { base, adapter }, prompt }) => {
             let question = question(prompt);

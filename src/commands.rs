@@ -2,9 +2,13 @@
 
 pub mod commit;
 pub mod demo;
+pub mod eval;
 pub mod generate;
+pub mod inspect;
 pub mod logits;
+pub mod merge;
 pub mod prove;
+pub mod recipes;
 pub mod train;
 pub mod verify;
 
@@ -30,6 +34,8 @@ pub enum Outcome {
     No,
     /// It could not be told.
     Undecided,
+    /// A signal ended it before its end, in good order; the exit code that names the signal.
+    Stopped(u8),
 }
 
 /// An error that says what to do.

@@ -19,6 +19,7 @@ mod tiny;
 pub mod tokenizer;
 pub mod village;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
@@ -128,6 +129,18 @@ impl Source {
     /// [`ModelError::NoChatTemplate`].
     pub fn chat_template(&self) -> Result<&ChatTemplate, ModelError> {
         self.template.as_ref().ok_or_else(|| ModelError::NoChatTemplate { path: self.path.clone() })
+    }
+
+    /// How the weights that the network uses are stored: number formats, as the files name them, with the tensors
+    /// of each.
+    pub fn formats(&self) -> BTreeMap<String, usize> {
+        let formats = match &self.store {
+            Store::Folder(folder) => folder.formats(),
+            Store::Gguf(gguf) => gguf.formats(),
+        };
+        let mut counts = BTreeMap::new();
+        formats.into_iter().for_each(|format| *counts.entry(format).or_default() += 1);
+        counts
     }
 
     /// Reads every weight the network uses, as f32.

@@ -1,6 +1,7 @@
 //! The text task: rows of text or token ids in, supervised or preference loss out; generation.
 
 pub mod encode;
+pub mod evaluate;
 pub mod generate;
 mod pass;
 pub mod preferred;

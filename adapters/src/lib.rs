@@ -4,6 +4,7 @@
 pub mod atomic;
 mod error;
 pub mod lora;
+pub mod merge;
 pub mod ops;
 pub mod peft;
 pub mod sites;

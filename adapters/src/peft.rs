@@ -1,6 +1,8 @@
 //! Adapter folders as PEFT writes and reads them: `adapter_config.json` beside
 //! `adapter_model.safetensors` with `base_model.model.<site>.lora_{A,B}.weight`.
 
+mod survey;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +11,8 @@ use serde_json::{Map, Value, json};
 
 use crate::atomic;
 use crate::lora::{Adapter, Factors};
+
+pub use self::survey::{Shape, Survey, survey};
 
 /// File name of the configuration.
 pub const CONFIG: &str = "adapter_config.json";

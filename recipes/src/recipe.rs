@@ -2,13 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::RecipeError;
-use crate::source::Source;
+use crate::source::{Override, Source};
 
 /// A training run, as a recipe file describes it. Relative paths start at the recipe's folder.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// What is learnt from the rows.
@@ -31,7 +35,7 @@ pub struct Recipe {
 }
 
 /// What is learnt from the rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
     /// Supervised fine-tuning: the next token of each scored position.
@@ -41,7 +45,7 @@ pub enum Task {
 }
 
 /// The model that is fine-tuned.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Base {
     /// A Hugging Face folder, a GGUF file, or `village` (the base that ships with ftk).
@@ -61,7 +65,7 @@ pub struct Base {
 }
 
 /// How the weights of a frozen base are held in memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Hold {
     /// In f32: four bytes a weight.
@@ -72,7 +76,7 @@ pub enum Hold {
 }
 
 /// Number format of a written base.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SaveDtype {
     /// As trained.
@@ -83,7 +87,7 @@ pub enum SaveDtype {
 }
 
 /// The rows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
     /// Rows to train on (JSON lines).
@@ -101,7 +105,7 @@ fn max_length() -> usize {
 }
 
 /// The adapter (LoRA, Hu et al. 2021).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Lora {
     /// Rank of the factors.
@@ -123,7 +127,7 @@ impl Default for Lora {
 }
 
 /// Which linear layers carry an adapter.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Targets {
     /// Every linear layer but the head.
@@ -133,7 +137,7 @@ pub enum Targets {
 }
 
 /// The word `all-linear`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AllLinear {
     /// Every linear layer but the head.
     #[serde(rename = "all-linear")]
@@ -141,7 +145,7 @@ pub enum AllLinear {
 }
 
 /// Direct preference optimisation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Dpo {
     /// Strength of the pull towards the reference.
@@ -157,7 +161,7 @@ impl Default for Dpo {
 }
 
 /// The reference model of DPO.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Reference {
     /// The base without adapter.
@@ -167,7 +171,7 @@ pub enum Reference {
 }
 
 /// AdamW (Loshchilov and Hutter 2019) and its schedule.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Optim {
     /// Peak learning rate.
@@ -201,7 +205,7 @@ impl Default for Optim {
 }
 
 /// Learning rate after the warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
     /// Falls linearly to 0.
@@ -213,7 +217,7 @@ pub enum Schedule {
 }
 
 /// Length, batches, files.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
     /// Folder for the adapter, metrics and checkpoint.
@@ -245,6 +249,45 @@ pub struct Run {
     /// Steps between evaluations on the held-out rows; 0 evaluates at the end only.
     #[serde(default)]
     pub eval_every: usize,
+    /// Export what did best on the held-out rows by this figure, instead of the last state.
+    #[serde(default)]
+    pub best: Option<Best>,
+    /// Evaluations without a new best after which the run ends.
+    #[serde(default)]
+    pub patience: Option<usize>,
+}
+
+/// A figure of the evaluations, of which either the lowest or the highest is best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Best {
+    /// Mean loss; the lowest is best.
+    #[serde(rename = "eval_loss")]
+    Loss,
+    /// Share of pairs ranked as preferred (task `dpo`); the highest is best.
+    #[serde(rename = "eval_rewards/accuracies")]
+    Accuracies,
+    /// Mean margin of the rewards (task `dpo`); the highest is best.
+    #[serde(rename = "eval_rewards/margins")]
+    Margins,
+}
+
+impl Best {
+    /// Its name in `metrics.jsonl`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Loss => "eval_loss",
+            Self::Accuracies => "eval_rewards/accuracies",
+            Self::Margins => "eval_rewards/margins",
+        }
+    }
+
+    /// Whether a value is better than another.
+    pub fn improves(self, value: f64, on: f64) -> bool {
+        match self {
+            Self::Loss => value < on,
+            Self::Accuracies | Self::Margins => value > on,
+        }
+    }
 }
 
 fn one_epoch() -> f64 {
@@ -277,8 +320,17 @@ impl Recipe {
     /// The file cannot be read, is not TOML, has an unknown key or a value out of range; the error
     /// names path, line and key.
     pub fn load(path: &Path) -> Result<Self, RecipeError> {
+        Self::load_with(path, &[])
+    }
+
+    /// [`Recipe::load`] with settings `key=value` laid over the file as if they stood in it: the key dotted, the
+    /// value TOML or a bare word.
+    ///
+    /// # Errors
+    /// As [`Recipe::load`]; where a setting is at fault, the error names it as `--set key`.
+    pub fn load_with(path: &Path, settings: &[String]) -> Result<Self, RecipeError> {
         let text = std::fs::read_to_string(path).map_err(|error| RecipeError::unreadable(path, &error))?;
-        let mut recipe = Self::parse(path, &text)?;
+        let mut recipe = Self::parse_with(path, &text, settings)?;
         recipe.resolve(path.parent().unwrap_or(Path::new("")));
         Ok(recipe)
     }
@@ -288,10 +340,25 @@ impl Recipe {
     /// # Errors
     /// As [`Recipe::load`].
     pub fn parse(path: &Path, text: &str) -> Result<Self, RecipeError> {
-        let source = Source::new(path, text);
-        let recipe: Self = toml::from_str(text).map_err(|error| source.syntax(&error))?;
+        Self::parse_with(path, text, &[])
+    }
+
+    /// [`Recipe::parse`] with settings laid over the text as in [`Recipe::load_with`].
+    ///
+    /// # Errors
+    /// As [`Recipe::load_with`].
+    pub fn parse_with(path: &Path, text: &str, settings: &[String]) -> Result<Self, RecipeError> {
+        let overrides = Override::read(settings, text.len())?;
+        let source = Source::new(path, text, &overrides)?;
+        let recipe: Self = source.read()?;
         recipe.check(&source)?;
         Ok(recipe)
+    }
+
+    /// What a recipe may hold, as a JSON Schema (draft 2020-12).
+    pub fn schema() -> serde_json::Value {
+        let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(without_null));
+        settings.into_generator().into_root_schema_for::<Self>().to_value()
     }
 
     fn resolve(&mut self, folder: &Path) {
@@ -355,7 +422,37 @@ impl Recipe {
         need(positive(self.run.epochs), "run.epochs", "must be above 0")?;
         need(self.run.steps.is_none_or(|steps| steps > 0), "run.steps", "must be at least 1")?;
         need(self.run.batch > 0, "run.batch", "must be at least 1")?;
-        need(self.run.accumulate > 0, "run.accumulate", "must be at least 1")
+        need(self.run.accumulate > 0, "run.accumulate", "must be at least 1")?;
+        if let Some(best) = self.run.best {
+            need(self.data.held_out.is_some(), "run.best", "needs data.held_out")?;
+            need(self.run.eval_every > 0, "run.best", "needs run.eval_every above 0")?;
+            need(best == Best::Loss || self.task == Task::Dpo, "run.best", "names a figure of task = \"dpo\"")?;
+        }
+        need(self.run.patience.is_none() || self.run.best.is_some(), "run.patience", "needs run.best")?;
+        need(self.run.patience != Some(0), "run.patience", "must be at least 1")
+    }
+}
+
+/// TOML has no null: a key without a value is left out.
+fn without_null(schema: &mut Schema) {
+    let Some(object) = schema.as_object_mut() else { return };
+    if object.get("default").is_some_and(Value::is_null) {
+        object.remove("default");
+    }
+    if let Some(Value::Array(kinds)) = object.get_mut("type") {
+        kinds.retain(|kind| kind != "null");
+        if let [one] = kinds.as_slice() {
+            let one = one.clone();
+            object.insert("type".to_owned(), one);
+        }
+    }
+    if let Some(Value::Array(kinds)) = object.get_mut("anyOf") {
+        kinds.retain(|kind| kind.get("type") != Some(&Value::from("null")));
+        if let [Value::Object(one)] = kinds.as_slice() {
+            let one = one.clone();
+            object.remove("anyOf");
+            object.extend(one);
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{AllLinear, Dpo, Lora, Optim, Recipe, RecipeError, Reference, SaveDtype, Schedule, Targets, Task, VILLAGE};
+use crate::{
+    AllLinear, Best, Dpo, Lora, Optim, Recipe, RecipeError, Reference, SaveDtype, Schedule, Targets, Task, VILLAGE,
+};
 
 /// The shortest recipe there is.
 const SHORTEST: &str = r#"task = "sft"
@@ -66,6 +68,7 @@ fn the_shortest_recipe_has_every_default() {
     assert_eq!((recipe.run.batch, recipe.run.accumulate, recipe.run.seed), (8, 1, 42));
     assert!(recipe.run.shuffle);
     assert_eq!((recipe.run.save_every, recipe.run.eval_every), (0, 0));
+    assert_eq!((recipe.run.best, recipe.run.patience), (None, None));
 }
 
 #[test]
@@ -94,6 +97,8 @@ seed = 0
 shuffle = false
 save_every = 5
 eval_every = 6
+best = "eval_rewards/margins"
+patience = 2
 "#;
     let recipe = parse(text).unwrap();
     assert_eq!(recipe.task, Task::Dpo);
@@ -108,6 +113,7 @@ eval_every = 6
     assert_eq!((recipe.run.epochs, recipe.run.steps), (3.0, Some(7)));
     assert_eq!((recipe.run.batch, recipe.run.accumulate, recipe.run.seed), (1, 4, 0));
     assert_eq!((recipe.run.shuffle, recipe.run.save_every, recipe.run.eval_every), (false, 5, 6));
+    assert_eq!((recipe.run.best, recipe.run.patience), (Some(Best::Margins), Some(2)));
 
     let text = SHORTEST.replace("[lora]\n", "").replace("[data]", "train = true\ninit_std = 0.02\n[data]");
     let recipe = parse(&text).unwrap();
@@ -178,6 +184,8 @@ fn every_rule_is_refused_by_path_line_and_key() {
         ("run", "steps = 0", "run.steps", "must be at least 1"),
         ("run", "batch = 0", "run.batch", "must be at least 1"),
         ("run", "accumulate = 0", "run.accumulate", "must be at least 1"),
+        ("run", "best = \"eval_loss\"", "run.best", "needs data.held_out"),
+        ("run", "patience = 3", "run.patience", "needs run.best"),
     ];
     for (table, line, key, rule) in cases {
         let text = with(table, line);
@@ -205,6 +213,96 @@ fn rules_between_tables_are_refused_at_the_table_or_key_at_fault() {
     // A table written in one line.
     let inline = SHORTEST.replace("[lora]\n", "").replace("task = \"sft\"", "task = \"sft\"\nlora = { rank = 0 }");
     assert_eq!(refused(&inline).to_string(), "r.toml:2:lora.rank: must be between 1 and 256");
+}
+
+#[test]
+fn the_best_evaluation_needs_evaluations_that_have_the_figure() {
+    let text = with("data", "held_out = \"h\"");
+    let refused = |lines: &str| {
+        let error = refused(&text.replace("[run]\n", &format!("[run]\n{lines}\n")));
+        format!("{}: {}", error.key.unwrap(), error.message)
+    };
+    assert_eq!(refused("best = \"eval_loss\""), "run.best: needs run.eval_every above 0");
+    let margins = "eval_every = 1\nbest = \"eval_rewards/margins\"";
+    assert_eq!(refused(margins), "run.best: names a figure of task = \"dpo\"");
+    assert_eq!(refused("eval_every = 1\nbest = \"eval_loss\"\npatience = 0"), "run.patience: must be at least 1");
+    assert!(Best::Loss.improves(1.0, 2.0) && !Best::Loss.improves(2.0, 2.0));
+    assert!(Best::Accuracies.improves(2.0, 1.0) && !Best::Margins.improves(1.0, 1.0));
+}
+
+fn set(text: &str, settings: &[&str]) -> Result<Recipe, RecipeError> {
+    let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
+    Recipe::parse_with(Path::new("r.toml"), text, &settings)
+}
+
+#[test]
+fn settings_are_laid_over_the_recipe_as_if_they_stood_in_it() {
+    let text = with("optim", "lr = 1\nschedule = \"linear\"");
+    let recipe = set(
+        &text,
+        &[
+            "optim.lr=2e-4",
+            "optim.schedule = cosine",
+            "lora.targets=[\"q_proj\"]",
+            "run.steps=3",
+            "data.train=./r.jsonl",
+        ],
+    );
+    let recipe = recipe.unwrap();
+    assert_eq!((recipe.optim.lr, recipe.optim.schedule), (2e-4, Schedule::Cosine));
+    assert_eq!(recipe.lora.unwrap().targets, Targets::Named(vec!["q_proj".to_owned()]));
+    assert_eq!((recipe.run.steps, recipe.data.train.as_path()), (Some(3), Path::new("./r.jsonl")));
+    // The last one counts; a table is laid over its like; what the text lacks is added.
+    assert_eq!(set(&text, &["run.seed=1", "run.seed=2"]).unwrap().run.seed, 2);
+    let lora = set(SHORTEST, &["lora={rank=4}", "lora.alpha=3"]).unwrap().lora.unwrap();
+    assert_eq!((lora.rank, lora.alpha), (4, 3.0));
+    assert_eq!(set(&SHORTEST.replace("out = \"out\"\n", ""), &["run.out=\"o\""]).unwrap().run.out, Path::new("o"));
+    assert_eq!(set(SHORTEST, &[]).unwrap(), parse(SHORTEST).unwrap());
+}
+
+#[test]
+fn a_setting_at_fault_is_refused_by_its_own_name() {
+    let text = with("optim", "lr = 1");
+    let refused = |setting: &str| {
+        let error = set(&text, &["run.seed=7", setting, "run.batch=2"]).expect_err(setting);
+        (error.to_string(), error.hint.unwrap_or_default())
+    };
+    let hinted = |setting: &str, message: &str, hint: &str| {
+        let (found, advice) = refused(setting);
+        assert_eq!(found, message);
+        assert!(advice.contains(hint), "{advice}");
+    };
+    hinted("optim.lrr=1", "--set optim.lrr: unknown key: lrr", "did you mean lr?");
+    hinted("optimm.lr=1", "--set optimm.lr: unknown key: optimm", "did you mean optim?");
+    hinted("optim.lr=0", "--set optim.lr: must be above 0", "");
+    hinted("lora={rank=0}", "--set lora:lora.rank: must be between 1 and 256", "");
+    hinted("optim.lr", "--set optim.lr: has no value", "write --set key=value");
+    hinted("=1", "--set : is no dotted key", "write --set key=value");
+    hinted("a b=1", "--set a b: is no dotted key", "write --set key=value");
+    assert!(refused("optim.lr=[").0.starts_with("--set optim.lr: "));
+    assert!(refused("optim.lr=fast").0.starts_with("--set optim.lr: invalid type"), "{}", refused("optim.lr=fast").0);
+    assert!(refused("task.x=1").0.starts_with("--set task.x: "), "{}", refused("task.x=1").0);
+    // What is wrong in the text is still found there.
+    let error = set(&text.replace("lr = 1", "lr = 0"), &["run.seed=7"]).unwrap_err();
+    assert_eq!(error.to_string(), format!("r.toml:{}:optim.lr: must be above 0", line_of(&text, "lr = 1")));
+}
+
+#[test]
+fn the_schema_has_every_key_with_its_doc_and_default() {
+    let schema = Recipe::schema();
+    let at = |path: &str| schema.pointer(path).unwrap_or_else(|| panic!("{path}: {schema:#}"));
+    assert_eq!(at("/required"), &serde_json::json!(["task", "base", "data", "run"]));
+    assert_eq!(at("/additionalProperties"), false);
+    assert_eq!(at("/$defs/Optim/properties/lr/default"), 1e-4);
+    assert_eq!(at("/$defs/Optim/properties/lr/description"), "Peak learning rate.");
+    assert_eq!(at("/$defs/Run/properties/batch/default"), 8);
+    assert_eq!(at("/$defs/Run/properties/steps/type"), "integer");
+    // Nothing undocumented, and no null, which TOML lacks.
+    let tables = at("/$defs").as_object().unwrap().values().filter_map(|table| table.get("properties"));
+    for (key, property) in tables.flat_map(|table| table.as_object().unwrap()) {
+        assert!(property["description"].is_string(), "{key}: {property}");
+    }
+    assert!(!schema.to_string().contains("null"), "{schema:#}");
 }
 
 #[test]

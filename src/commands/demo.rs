@@ -53,7 +53,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let model = Model { weights: source.weights(&Device::Cpu)?, source };
     printer.line("1. train: an adapter by DPO on the village model, rows held out for the test");
     let before = rate(&model, None, &pairs)?;
-    train::train(&recipe, &model.source, Start::Fresh, printer)?;
+    train::train(&recipe, &model.source, Start::Fresh, &|| false, printer)?;
     let adapter = fitting(&model.source, &recipe.run.out)?;
     let after = rate(&model, Some(&adapter), &pairs)?;
     let all = pairs.len();

@@ -127,6 +127,11 @@ impl Folder {
         self.tensors.par_iter().map(load).collect::<Result<Vec<_>, ModelError>>().map(Weights::from_iter)
     }
 
+    /// The number format of every tensor.
+    pub(super) fn formats(&self) -> Vec<String> {
+        self.tensors.values().map(|slot| format!("{:?}", slot.dtype)).collect()
+    }
+
     pub(super) fn text_files(&self) -> Result<Vec<TextFile>, ModelError> {
         let mut files = Vec::new();
         for name in TEXT_FILES {

@@ -149,6 +149,12 @@ impl Gguf {
         Ok(order.map_or(Ok(values.clone()), |order| values.index_select(&order, 0))?.into())
     }
 
+    /// The number format of every tensor.
+    pub(super) fn formats(&self) -> Vec<String> {
+        let format = |located: &Located| format!("{:?}", self.content.tensor_infos[&located.in_file].ggml_dtype);
+        self.tensors.iter().map(format).collect()
+    }
+
     pub(super) fn text_files(&self) -> Vec<TextFile> {
         self.text_files.clone()
     }

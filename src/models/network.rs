@@ -19,6 +19,20 @@ impl From<Llama> for Network {
 }
 
 impl Network {
+    /// The family, by the name that configurations call it (`model_type`).
+    pub fn family(&self) -> &'static str {
+        match self {
+            Self::Llama(_) => "llama",
+        }
+    }
+
+    /// The same network with a head of its own, where the embedding table was its head.
+    pub fn untied(self) -> Self {
+        match self {
+            Self::Llama(network) => Self::Llama(Llama { tied: false, ..network }),
+        }
+    }
+
     /// Rows of the embedding table.
     pub fn vocab(&self) -> usize {
         match self {

@@ -1,4 +1,4 @@
-//! Writing a base model as a Hugging Face folder, for bases that ftk trains in full.
+//! Writing a base model as a Hugging Face folder, for bases that ftk trains in full or merges an adapter into.
 //!
 //! The configuration is written in the dialect of transformers 4, which transformers 5 reads too.
 
@@ -9,7 +9,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use ftk_adapters::ops::{Heads, Llama3Scaling, Rope};
 use ftk_adapters::weights::Weights;
-use half::bf16;
+use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::View;
 use serde_json::{Value, json};
@@ -23,6 +23,8 @@ pub enum Precision {
     F32,
     /// Rounded to nearest, ties to even.
     Bf16,
+    /// Rounded to nearest, ties to even; what lies beyond 65504 becomes infinite.
+    F16,
 }
 
 /// Writes `config.json`, `generation_config.json`, `model.safetensors` and the given text files to the new folder
@@ -77,6 +79,7 @@ fn config(network: &Network, precision: Precision, special: &SpecialTokens) -> V
     config["torch_dtype"] = json!(match precision {
         Precision::F32 => "float32",
         Precision::Bf16 => "bfloat16",
+        Precision::F16 => "float16",
     });
     config["use_cache"] = json!(true);
     config
@@ -158,6 +161,7 @@ impl View for Entry {
         match self.precision {
             Precision::F32 => Dtype::F32,
             Precision::Bf16 => Dtype::BF16,
+            Precision::F16 => Dtype::F16,
         }
     }
 
@@ -170,13 +174,14 @@ impl View for Entry {
         Cow::Owned(match self.precision {
             Precision::F32 => values.into_iter().flat_map(f32::to_le_bytes).collect(),
             Precision::Bf16 => values.into_iter().flat_map(|value| bf16::from_f32(value).to_le_bytes()).collect(),
+            Precision::F16 => values.into_iter().flat_map(|value| f16::from_f32(value).to_le_bytes()).collect(),
         })
     }
 
     fn data_len(&self) -> usize {
         let width = match self.precision {
             Precision::F32 => 4,
-            Precision::Bf16 => 2,
+            Precision::Bf16 | Precision::F16 => 2,
         };
         self.tensor.elem_count() * width
     }
@@ -201,7 +206,7 @@ mod tests {
         scaled.rope.scaling = Some(scaling);
         let files = [TextFile { name: "tokenizer.json".to_owned(), bytes: tiny::TOKENIZER.into() }];
         for (i, network) in [tiny::network(), scaled].iter().enumerate() {
-            for precision in [Precision::F32, Precision::Bf16] {
+            for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
                 let path = root.path().join(format!("{i}-{precision:?}"));
                 let weights = tiny::weights(network);
                 save_folder(&path, &network.clone().into(), &weights, precision, &special(), &files).unwrap();
@@ -212,7 +217,7 @@ mod tests {
                 assert!(tiny::same(&read.weights, &weights), "{precision:?}");
             }
         }
-        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 4, "nothing temporary is left");
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 6, "nothing temporary is left");
     }
 
     #[test]

@@ -102,6 +102,12 @@ fn forged_bundles_are_refused_by_the_check_that_is_there_for_it() {
     assert_eq!(verify(&honest, &[]), (2, "consistent".to_owned()));
     assert_eq!(verify(&honest, &lax[..2]), (2, "consistent".to_owned()));
 
+    // Looking is not verifying: it says what is claimed.
+    for (folder, kind) in [(&honest, "bundle, not verified"), (&seller.folder.join("commitment"), "commitment")] {
+        let seen = succeed(ftk(&["inspect"]).arg(folder));
+        assert!(seen.starts_with(&format!("kind\t{kind}\nadapter\t{}\n", seller.digest)), "{seen}");
+    }
+
     // A delta, by the least amount: every rounding, and so the output, stays.
     let delta = forged(&honest, "delta", |bundle| bundle.deltas[0][0] += 1);
     assert_eq!(verify(&delta, &all), no("delta proof"));
