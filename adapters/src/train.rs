@@ -13,7 +13,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{D, Device, Tensor, Var};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -21,7 +21,7 @@ pub use self::log_prob::{from_host, log_prob};
 use self::rotary::Angles;
 use crate::Error;
 use crate::lora::{Adapter, Factors};
-use crate::ops::{Heads, Ops, Rope, Tokens};
+use crate::ops::{Bias, Heads, Ops, Rope, Tokens};
 use crate::weights::Weights;
 
 /// The factors of one site as tensors: `a` `(rank, d_in)`, `b` `(d_out, rank)`.
@@ -173,6 +173,17 @@ impl<'a> Train<'a> {
             None => Ok(linear::linear(x, weight)?),
         }
     }
+
+    /// The heads of `x` rotated by their positions.
+    fn rotate(&mut self, y: &Tensor, rope: &Rope) -> Result<Tensor, Error> {
+        let positions = self.first + y.dim(1)?;
+        let known = self.angles.as_ref().is_some_and(|(of, angles)| of == rope && angles.positions() >= positions);
+        if !known {
+            self.angles = Some((rope.clone(), Angles::new(rope, positions, y.device())?));
+        }
+        let (_, angles) = self.angles.as_ref().expect("made above");
+        Ok(angles.rotate(y, self.first)?)
+    }
 }
 
 impl Ops for Train<'_> {
@@ -188,19 +199,50 @@ impl Ops for Train<'_> {
         Ok(table.index_select(&ids, 0)?.reshape((tokens.batch(), tokens.seq(), ()))?)
     }
 
-    fn linear(&mut self, site: &str, x: &Tensor) -> Result<Tensor, Error> {
-        self.product(site, site, x)
+    fn add_positions(&mut self, site: &str, x: &Tensor) -> Result<Tensor, Error> {
+        let table = self.weights.get(&format!("{site}.weight"))?;
+        let (rows, positions) = (table.dim(0)?, self.first + x.dim(1)?);
+        if positions > rows {
+            return Err(Error::Positions { site: site.to_owned(), rows, positions });
+        }
+        Ok(x.broadcast_add(&table.narrow(0, self.first, x.dim(1)?)?)?)
     }
 
-    fn linear_rope(&mut self, site: &str, x: &Tensor, rope: &Rope) -> Result<Tensor, Error> {
+    fn linear(&mut self, site: &str, bias: Bias, x: &Tensor) -> Result<Tensor, Error> {
         let y = self.product(site, site, x)?;
-        let positions = self.first + x.dim(1)?;
-        let known = self.angles.as_ref().is_some_and(|(of, angles)| of == rope && angles.positions() >= positions);
-        if !known {
-            self.angles = Some((rope.clone(), Angles::new(rope, positions, x.device())?));
+        match bias {
+            Bias::Absent => Ok(y),
+            Bias::Present => Ok(y.broadcast_add(self.weights.get(&format!("{site}.bias"))?)?),
         }
-        let (_, angles) = self.angles.as_ref().expect("made above");
-        Ok(angles.rotate(&y, self.first)?)
+    }
+
+    fn linear_rope(&mut self, site: &str, bias: Bias, x: &Tensor, rope: &Rope) -> Result<Tensor, Error> {
+        let y = self.linear(site, bias, x)?;
+        self.rotate(&y, rope)
+    }
+
+    fn norm_rope(&mut self, site: &str, x: &Tensor, eps: f64, rope: &Rope) -> Result<Tensor, Error> {
+        let (batch, seq, width) = x.dims3()?;
+        let heads = x.reshape((batch, seq * (width / rope.dim), rope.dim))?;
+        let normal = self.rms_norm(site, &heads, eps)?.reshape((batch, seq, width))?;
+        self.rotate(&normal, rope)
+    }
+
+    fn layer_norm(&mut self, site: &str, x: &Tensor, eps: f64) -> Result<Tensor, Error> {
+        let weight = self.weights.get(&format!("{site}.weight"))?;
+        let bias = self.weights.get(&format!("{site}.bias"))?;
+        let x = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+        let deviation = (x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
+        Ok(x.broadcast_div(&deviation)?.broadcast_mul(weight)?.broadcast_add(bias)?)
+    }
+
+    fn part(&mut self, x: &Tensor, index: usize, count: usize) -> Result<Tensor, Error> {
+        let width = x.dim(D::Minus1)? / count;
+        Ok(x.narrow(D::Minus1, index * width, width)?)
+    }
+
+    fn gelu(&mut self, x: &Tensor) -> Result<Tensor, Error> {
+        Ok(x.gelu()?)
     }
 
     fn rms_norm(&mut self, site: &str, x: &Tensor, eps: f64) -> Result<Tensor, Error> {

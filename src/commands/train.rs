@@ -138,7 +138,8 @@ fn export(recipe: &Recipe, source: &Source, session: &TextSession) -> Result<()>
     match session.adapter() {
         Some(adapter) => {
             let linear: Vec<String> = linear_sites(source);
-            peft::save(out, &adapter.to_adapter()?, &source.name(), &linear)?;
+            let fan_in_fan_out = source.network().fan_in_fan_out();
+            peft::save(out, &adapter.to_adapter()?, &source.name(), &linear, fan_in_fan_out)?;
         }
         None => {
             let folder = out.join(BASE);
@@ -158,7 +159,9 @@ fn export(recipe: &Recipe, source: &Source, session: &TextSession) -> Result<()>
 }
 
 fn read_rows(recipe: &Recipe, source: &Source, path: &Path, printer: &Printer) -> Result<Rows> {
-    let mut encoder = Encoder::new(source, path, recipe.data.max_length);
+    let positions = source.network().learned_positions().unwrap_or(usize::MAX);
+    let longest = recipe.data.max_length.min(positions);
+    let mut encoder = Encoder::new(source, path, longest);
     let rows = match recipe.task {
         Task::Sft => Rows::Sft(
             rows::read(path)?.into_iter().map(|(line, row)| encoder.sft(line, row)).collect::<Result<_, _>>()?,
@@ -170,7 +173,7 @@ fn read_rows(recipe: &Recipe, source: &Source, path: &Path, printer: &Printer) -
     let empty = (0..rows.len()).filter(|&row| rows.items(row) == 0).count();
     let name = path.display();
     if encoder.cut > 0 {
-        printer.note(&format!("{name}: {} sequences cut to {} tokens", encoder.cut, recipe.data.max_length));
+        printer.note(&format!("{name}: {} sequences cut to {longest} tokens", encoder.cut));
     }
     if empty > 0 {
         printer.note(&format!("{name}: {empty} rows left out, nothing in them is scored"));
@@ -199,7 +202,7 @@ fn begin(lora: &Lora, source: &Source, seed: u64) -> Result<Adapter> {
         let wanted = match site.role {
             Role::Linear => named(&site.name).unwrap_or(true),
             Role::Head => named(&site.name).unwrap_or(false),
-            Role::Embedding | Role::Norm => false,
+            Role::Embedding | Role::Positions | Role::Norm => false,
         };
         if wanted {
             let shape = &shapes[&format!("{}.weight", site.weight)];
@@ -225,7 +228,11 @@ fn begin(lora: &Lora, source: &Source, seed: u64) -> Result<Adapter> {
 fn random_weights(source: &Source, std: f64, seed: u64) -> Result<Weights> {
     let make = |(name, shape): (String, Vec<usize>)| {
         let count = shape.iter().product();
-        let values = if shape.len() == 1 { vec![1.0; count] } else { normal_values(&name, count, std, seed) };
+        let values = match shape.len() {
+            1 if name.ends_with(".bias") => vec![0.0; count],
+            1 => vec![1.0; count],
+            _ => normal_values(&name, count, std, seed),
+        };
         Ok((name, Tensor::from_vec(values, shape, &Device::Cpu)?))
     };
     source.network().shapes().into_iter().map(make).collect()

@@ -22,7 +22,9 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use super::folder::check_finite;
-use super::{ChatTemplate, Llama, ModelError, Network, Source, SpecialTokens, Store, TextFile, Tokenizer, config};
+use super::{
+    ChatTemplate, Family, Llama, ModelError, Network, Source, SpecialTokens, Store, TextFile, Tokenizer, config,
+};
 
 /// A GGUF file whose header has been read.
 pub(super) struct Gguf {
@@ -249,6 +251,7 @@ fn network(metadata: &Metadata) -> Result<Llama, ModelError> {
         ModelError::MissingTensor { path: metadata.path.to_owned(), tensor: "token_embd.weight".to_owned() }
     })?;
     let network = Llama {
+        family: Family::Llama,
         vocab: embedding.shape.dims().first().copied().unwrap_or(0),
         hidden,
         intermediate: size("llama.feed_forward_length")?,
@@ -442,7 +445,7 @@ mod tests {
 
     pub(super) fn draft() -> Draft {
         let network = tiny::network();
-        Draft::of(&network, &tiny::weights(&network), GgmlDType::F32)
+        Draft::of(&network, &tiny::weights(network.clone()), GgmlDType::F32)
     }
 
     /// llama.cpp's permutation as its converter states it: (heads, 2, dim / 2, d_in) with the middle axes swapped.
@@ -463,7 +466,7 @@ mod tests {
         let mut network = tiny::network();
         for tied in [false, true] {
             network.tied = tied;
-            let weights = tiny::weights(&network);
+            let weights = tiny::weights(network.clone());
             let model = load(&Draft::of(&network, &weights, GgmlDType::F32));
             assert_eq!(*model.source.network(), network.clone().into());
             assert!(tiny::same(&model.weights, &weights));
@@ -478,7 +481,7 @@ mod tests {
     fn quantised_tensors_are_dequantised() {
         let mut network = tiny::network();
         (network.hidden, network.intermediate, network.heads.dim, network.rope.dim) = (32, 64, 16, 16);
-        let weights = tiny::weights(&network);
+        let weights = tiny::weights(network.clone());
         for dtype in [GgmlDType::Q4_1, GgmlDType::Q8_0, GgmlDType::F16] {
             let quantise = |(name, tensor): (&str, &Tensor)| {
                 let tensor = match tensor.rank() {
@@ -540,7 +543,7 @@ mod tests {
     #[test]
     fn nan_weights_are_refused_by_name() {
         let network = tiny::network();
-        let mut weights = tiny::weights(&network);
+        let mut weights = tiny::weights(network.clone());
         let norm = Tensor::from_vec(vec![f32::NAN; 8], 8, &Device::Cpu).unwrap();
         weights.insert("model.norm.weight".to_owned(), norm);
         let file = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
-use ftk::models::{Llama, Network};
+use ftk::models::{Family, Gpt2, Llama, Network};
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::ops::{Heads, Llama3Scaling, Rope, Tokens};
 use ftk_adapters::sites::Role;
@@ -17,21 +17,30 @@ const STEP: f64 = 0.02;
 /// Largest difference along a direction of unit length, relative to the length of the tensor's gradient.
 const TOLERANCE: f64 = 2e-3;
 
-/// Every feature of the family at its smallest: grouped heads, scaled wavelengths, heads that
-/// together are wider than the residual stream.
-fn network(tied: bool) -> Network {
+/// Every feature at its smallest: grouped heads, scaled wavelengths, heads that together are wider than the residual
+/// stream, a tied head and one of its own, biases, norms of heads, learned positions.
+fn networks() -> [Network; 5] {
     let scaling = Llama3Scaling { factor: 4.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 16 };
-    Network::Llama(Llama {
+    let llama = |family, tied| Llama {
+        family,
         vocab: 11,
         hidden: 8,
         intermediate: 12,
         layers: 2,
         heads: Heads { query: 4, key_value: 2, dim: 4 },
-        rope: Rope { dim: 4, theta: 100.0, scaling: Some(scaling) },
+        rope: Rope { dim: 4, theta: 100.0, scaling: Some(scaling.clone()) },
         eps: 1e-3,
         tied,
         context: 32,
-    })
+    };
+    let gpt2 = Gpt2 { vocab: 11, hidden: 8, intermediate: 12, layers: 2, heads: 2, eps: 1e-3, tied: true, context: 9 };
+    [
+        llama(Family::Llama, false).into(),
+        llama(Family::Llama, true).into(),
+        llama(Family::Qwen2, true).into(),
+        llama(Family::Qwen3, false).into(),
+        gpt2.into(),
+    ]
 }
 
 /// Numbers of the base by name, with shapes.
@@ -116,11 +125,14 @@ fn compare(name: &str, gradient: &Tensor, values: &[f32], at: impl Fn(Vec<f32>) 
 
 #[test]
 fn every_adapter_tensor_has_the_gradient_of_finite_differences() {
-    for tied in [false, true] {
-        let network = network(tied);
+    for network in networks() {
         let weights = weights(&base(&network), false);
         let adapter = adapter(&network);
-        assert_eq!(adapter.sites.len(), 2 * 7 + 1);
+        let linear = match network {
+            Network::Llama(_) => 7,
+            Network::Gpt2(_) => 4,
+        };
+        assert_eq!(adapter.sites.len(), 2 * linear + 1);
         let trained = LoraTensors::trained(&adapter, &Device::Cpu).unwrap();
         let store = loss(&network, &weights, Some(&trained)).1.unwrap();
         let gradients: BTreeMap<String, &Tensor> = trained.tensors().collect();
@@ -143,8 +155,7 @@ fn every_adapter_tensor_has_the_gradient_of_finite_differences() {
 
 #[test]
 fn no_frozen_weight_has_a_gradient_in_the_store() {
-    for tied in [false, true] {
-        let network = network(tied);
+    for network in networks() {
         let weights = weights(&base(&network), false);
         let trained = LoraTensors::trained(&adapter(&network), &Device::Cpu).unwrap();
         let store = loss(&network, &weights, Some(&trained)).1.unwrap();
@@ -164,8 +175,7 @@ fn no_frozen_weight_has_a_gradient_in_the_store() {
 
 #[test]
 fn every_weight_of_a_trained_base_has_the_gradient_of_finite_differences() {
-    for tied in [false, true] {
-        let network = network(tied);
+    for network in networks() {
         let numbers = base(&network);
         let trained = weights(&numbers, true);
         let store = loss(&network, &trained, None).1.unwrap();

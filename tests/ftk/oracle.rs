@@ -4,7 +4,7 @@
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{self, Llama3RopeConfig, Llama3RopeType};
-use ftk::models::{Llama, Network};
+use ftk::models::{Family, Llama, Network};
 use ftk_adapters::ops::{Heads, Llama3Scaling, Rope, Tokens};
 use ftk_adapters::train::{Cache, Train, normal_values};
 use ftk_adapters::weights::Weights;
@@ -16,6 +16,7 @@ const POSITIONS: usize = 48;
 fn network(tied: bool, scaled: bool) -> Llama {
     let scaling = Llama3Scaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 32 };
     Llama {
+        family: Family::Llama,
         vocab: 29,
         hidden: 32,
         intermediate: 40,
