@@ -65,7 +65,7 @@ enum Store {
 }
 
 impl Source {
-    /// Opens a Hugging Face folder (`config.json`, safetensors), a `.gguf` file of the Llama architecture, or the
+    /// Opens a Hugging Face folder (`config.json`, safetensors), a `.gguf` file of the Llama family, or the
     /// base that ships inside, by the name `village`.
     /// A folder need not have a tokenizer or a chat template.
     ///

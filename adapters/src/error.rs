@@ -6,14 +6,20 @@ pub enum Error {
     /// A weight the network uses is not among those loaded.
     #[error("no such weight: {0}")]
     MissingWeight(String),
+    /// Cached positions are those of one sequence.
+    #[error("cached positions belong to one sequence, not to {0}")]
+    OneSequence(usize),
+    /// An operation that needs positions came before any tokens.
+    #[error("positions are needed before any token was embedded")]
+    NoTokens,
     /// More positions than the network has rows for.
-    #[error("more positions than the {rows} of {site}: {positions}")]
+    #[error("the {rows} positions of {site} are not enough for: {positions}")]
     Positions {
         /// The table of positions.
         site: String,
         /// Its rows.
         rows: usize,
-        /// Positions of the pass, with those before it.
+        /// Positions of the longest sequence.
         positions: usize,
     },
     /// Tensor arithmetic or files.

@@ -409,15 +409,15 @@ impl Ops for Fixed<'_> {
     type Error = Error;
 
     fn embed(&mut self, site: &str, tokens: &Tokens) -> Result<Activations, Error> {
-        if tokens.batch() != 1 {
-            return Err(Error::Batch(tokens.batch()));
+        if tokens.lengths().len() != 1 {
+            return Err(Error::Batch(tokens.lengths().len()));
         }
         let table = self.base.table(site)?;
-        let mut entries = Vec::with_capacity(tokens.seq() * table.hidden);
+        let mut entries = Vec::with_capacity(tokens.ids().len() * table.hidden);
         for &id in tokens.ids() {
             entries.extend(table.row(id as usize).ok_or(Error::Token(id))?);
         }
-        Ok(Activations::new(site, tokens.seq(), entries))
+        Ok(Activations::new(site, tokens.ids().len(), entries))
     }
 
     fn add_positions(&mut self, site: &str, x: &Activations) -> Result<Activations, Error> {

@@ -3,6 +3,7 @@
 mod agreement;
 mod architecture;
 mod errors;
+mod families;
 mod forgery;
 mod gradients;
 mod oracle;
