@@ -409,8 +409,8 @@ impl Ops for Fixed<'_> {
     type Error = Error;
 
     fn embed(&mut self, site: &str, tokens: &Tokens) -> Result<Activations, Error> {
-        if tokens.lengths().len() != 1 {
-            return Err(Error::Batch(tokens.lengths().len()));
+        if tokens.segments().len() != 1 {
+            return Err(Error::Batch(tokens.segments().len()));
         }
         let table = self.base.table(site)?;
         let mut entries = Vec::with_capacity(tokens.ids().len() * table.hidden);

@@ -197,7 +197,7 @@ fn norms_of_heads_pass_their_gradient_to_input_and_weight() {
     for learns in [Learns::Adapter, Learns::Base] {
         let operands = [("x", random(1, &[5, 12])), ("w.weight", random(2, &[4]))];
         agrees(&operands, learns, &|pass, x| {
-            pass.spans = vec![Span { row: 0, rows: 5, position: 0, positions: 5 }];
+            pass.spans = vec![Span { rows: 0..5, own: 0..5, before: 0..0 }];
             pass.positions = Some(Tensor::new(&[0u32, 1, 2, 3, 4], &Device::Cpu).unwrap());
             pass.norm_rope("w", &x["x"], 0.1, &rope)
         });
