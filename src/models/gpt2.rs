@@ -2,7 +2,7 @@
 //! MLP with GELU, LayerNorm and biases everywhere (Radford et al. 2019).
 //!
 //! Files hold its matrices as transformers' `Conv1D` does, `(d_in, d_out)`; they are turned when they are read and
-//! turned back when they are written ([`Gpt2::stored_transposed`]), so that inside ftk every matrix is `(d_out, d_in)`.
+//! turned back when they are written, so that inside ftk every matrix is `(d_out, d_in)`.
 
 use ftk_adapters::ops::{Bias, Heads, Ops, Tokens};
 use ftk_adapters::sites::{Role, Site};

@@ -69,7 +69,7 @@ impl Network {
         }
     }
 
-    /// What the first block takes, `(batch, seq, hidden)`.
+    /// What the first block takes, `(tokens, hidden)`.
     ///
     /// # Errors
     /// Those of the interpretation.
@@ -80,7 +80,7 @@ impl Network {
         }
     }
 
-    /// Block `index`, from 0: `(batch, seq, hidden)` to the same shape.
+    /// Block `index`, from 0: `(tokens, hidden)` to the same shape.
     ///
     /// # Errors
     /// Those of the interpretation.
@@ -91,7 +91,7 @@ impl Network {
         }
     }
 
-    /// Logits `(1, rows.len(), vocab)` at the given rows of `(batch * seq)` of what the last block gave.
+    /// Logits `(rows.len(), vocab)` at the given rows of what the last block gave.
     ///
     /// # Errors
     /// Those of the interpretation.
@@ -102,7 +102,7 @@ impl Network {
         }
     }
 
-    /// The whole network: logits `(1, rows.len(), vocab)` at the given rows of `(batch * seq)`.
+    /// The whole network: logits `(rows.len(), vocab)` at the given rows.
     ///
     /// # Errors
     /// Those of the interpretation.

@@ -213,26 +213,27 @@ fn an_adapted_layer_with_dropout_has_the_gradient_of_finite_differences() {
 
 #[test]
 fn sequences_that_share_their_beginning_have_the_figures_and_gradients_of_whole_ones() {
-    let [network, ..] = networks();
-    let weights = weights(&base(&network));
-    let adapter = LoraTensors::frozen(&adapter(&network), &Device::Cpu).unwrap();
-    let pair: [&[u32]; 2] = [&[1, 5, 2, 9, 5, 0, 10], &[1, 5, 2, 8, 7]];
-    let run = |tokens: &Tokens, rows: &[usize]| {
-        let mut pass = Train::recording(&weights, Some(&adapter), Learns::Adapter);
-        pass.score(vec![9, 5, 0, 10, 8, 7], None);
-        let log_probs = network.forward(&mut pass, tokens, rows).unwrap();
-        let gradient = Tensor::new(&[1.0f32, 0.5, -1.0, 2.0, -0.7, 0.3], &Device::Cpu).unwrap();
-        let gradients = pass.backward(&log_probs, gradient).unwrap().into_trained();
-        let values = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        (values(&log_probs), gradients.values().flat_map(values).collect::<Vec<f32>>())
-    };
-    let mut shared = Tokens::default();
-    let placed = shared.push_alike(&pair);
-    assert_eq!(shared.ids().len(), 9);
-    let rows: Vec<usize> = (2..6).map(|at| placed[0].row(at)).chain((2..4).map(|at| placed[1].row(at))).collect();
-    let shared = run(&shared, &rows);
-    let whole = run(&Tokens::sequences(pair), &[2, 3, 4, 5, 9, 10]);
-    for (shared, whole) in shared.0.iter().zip(&whole.0).chain(shared.1.iter().zip(&whole.1)) {
-        assert!((shared - whole).abs() < 1e-5 * whole.abs().max(1.0), "{shared} is not {whole}");
+    for network in networks() {
+        let weights = weights(&base(&network));
+        let adapter = LoraTensors::frozen(&adapter(&network), &Device::Cpu).unwrap();
+        let pair: [&[u32]; 2] = [&[1, 5, 2, 9, 5, 0, 10], &[1, 5, 2, 8, 7]];
+        let run = |tokens: &Tokens, rows: &[usize]| {
+            let mut pass = Train::recording(&weights, Some(&adapter), Learns::Adapter);
+            pass.score(vec![9, 5, 0, 10, 8, 7], None);
+            let log_probs = network.forward(&mut pass, tokens, rows).unwrap();
+            let gradient = Tensor::new(&[1.0f32, 0.5, -1.0, 2.0, -0.7, 0.3], &Device::Cpu).unwrap();
+            let gradients = pass.backward(&log_probs, gradient).unwrap().into_trained();
+            let values = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            (values(&log_probs), gradients.values().flat_map(values).collect::<Vec<f32>>())
+        };
+        let mut shared = Tokens::default();
+        let placed = shared.push_alike(&pair);
+        assert_eq!(shared.ids().len(), 9);
+        let rows: Vec<usize> = (2..6).map(|at| placed[0].row(at)).chain((2..4).map(|at| placed[1].row(at))).collect();
+        let shared = run(&shared, &rows);
+        let whole = run(&Tokens::sequences(pair), &[2, 3, 4, 5, 9, 10]);
+        for (shared, whole) in shared.0.iter().zip(&whole.0).chain(shared.1.iter().zip(&whole.1)) {
+            assert!((shared - whole).abs() < 1e-5 * whole.abs().max(1.0), "{network:?}: {shared} is not {whole}");
+        }
     }
 }

@@ -40,7 +40,7 @@ pub(super) fn parse(path: &Path, config: &Object) -> Result<Gpt2, ModelError> {
     ] {
         check_size(path, key, value, max)?;
     }
-    if network.hidden % network.heads != 0 {
+    if !network.hidden.is_multiple_of(network.heads) {
         return Err(config.error("n_head", format!("does not divide n_embd: {}", network.heads)));
     }
     check_eps(path, "layer_norm_epsilon", network.eps)?;

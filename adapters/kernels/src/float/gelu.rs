@@ -6,7 +6,7 @@ use super::CHUNK;
 use super::elementary::sigmoid;
 
 /// `2 sqrt(2 / pi)`.
-const SLOPE: f32 = 1.595_769_1;
+const SLOPE: f32 = 1.595_769_2;
 /// Weight of the cube.
 const CUBIC: f32 = 0.044_715;
 
