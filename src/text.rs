@@ -2,6 +2,7 @@
 
 pub mod encode;
 pub mod generate;
+mod pass;
 pub mod preferred;
 pub mod rows;
 pub mod session;

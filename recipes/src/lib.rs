@@ -12,6 +12,6 @@ mod tests;
 
 pub use error::RecipeError;
 pub use recipe::{
-    AllLinear, Base, Data, Dpo, Lora, Optim, Recipe, Reference, Run, SaveDtype, Schedule, Targets, Task, VILLAGE,
+    AllLinear, Base, Data, Dpo, Hold, Lora, Optim, Recipe, Reference, Run, SaveDtype, Schedule, Targets, Task, VILLAGE,
 };
 pub use session::{Loss, Metrics, Session, TaskError};

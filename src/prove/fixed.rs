@@ -134,7 +134,7 @@ impl FixedBase {
         for site in sites {
             let name = format!("{}.weight", site.weight);
             let tensor = weights.get(&name)?;
-            let values = floats(tensor)?;
+            let values = floats(&tensor)?;
             let off_grid = |error| Error::Grid { name: name.clone(), error };
             match site.role {
                 Role::Embedding | Role::Positions => {
@@ -191,7 +191,7 @@ fn bias(weights: &Weights, site: &Site) -> Result<Option<Vec<i64>>, Error> {
         return Ok(None);
     }
     let name = format!("{}.bias", site.name);
-    let values = floats(weights.get(&name)?)?;
+    let values = floats(&weights.get(&name)?)?;
     let limit = (1 << BIAS_LIMIT_BITS) - 1;
     grid::fixed_64(&values, BIAS_BITS, limit).map(Some).map_err(|error| Error::Grid { name, error })
 }

@@ -17,7 +17,7 @@ impl Reference<'_> {
     }
 
     fn values(&self, name: &str) -> Result<Vec<f64>, Error> {
-        Ok(floats(self.0.get(name)?)?.into_iter().map(f64::from).collect())
+        Ok(floats(&self.0.get(name)?)?.into_iter().map(f64::from).collect())
     }
 }
 
