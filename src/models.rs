@@ -10,6 +10,7 @@ pub mod digest;
 mod error;
 mod folder;
 mod gguf;
+pub mod gpt2;
 pub mod llama;
 mod network;
 pub mod save;
@@ -29,7 +30,8 @@ use ftk_recipes::{Hold, VILLAGE};
 pub use chat::{ChatTemplate, Message};
 pub use digest::BaseDigest;
 pub use error::ModelError;
-pub use llama::Llama;
+pub use gpt2::Gpt2;
+pub use llama::{Family, Llama};
 pub use network::Network;
 pub use save::{Precision, save_folder};
 pub use tokenizer::{SpecialTokens, TextStream, Tokenizer};
@@ -64,7 +66,7 @@ enum Store {
 }
 
 impl Source {
-    /// Opens a Hugging Face folder (`config.json`, safetensors), a `.gguf` file of the Llama architecture, or the
+    /// Opens a Hugging Face folder (`config.json`, safetensors), a `.gguf` file of the Llama family, or the
     /// base that ships inside, by the name `village`.
     /// A folder need not have a tokenizer or a chat template.
     ///

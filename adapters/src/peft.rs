@@ -62,14 +62,14 @@ impl PeftError {
 }
 
 /// Keys that change what an adapter computes, with the value that leaves it plain LoRA.
-/// An absent key or null is plain too.
-fn plain_values() -> [(&'static str, Value); 17] {
+/// An absent key or null is plain too. `fan_in_fan_out` is none of them: it says how the base's files hold their
+/// matrices, and PEFT itself goes by the base where they differ.
+fn plain_values() -> [(&'static str, Value); 16] {
     [
         ("bias", json!("none")),
         ("lora_bias", json!(false)),
         ("use_dora", json!(false)),
         ("use_qalora", json!(false)),
-        ("fan_in_fan_out", json!(false)),
         ("modules_to_save", Value::Null),
         ("layer_replication", Value::Null),
         ("rank_pattern", json!({})),
@@ -177,11 +177,18 @@ fn widen(tensor: &TensorView<'_>) -> Option<Vec<f32>> {
 
 /// Writes an adapter folder that PEFT loads: f32, the scale absorbed into `B`, every value on the
 /// 16-bit grid, `lora_alpha = r`, so that the file is number for number what is committed.
-/// `base` is written as `base_model_name_or_path`; `linear` lists all linear sites of the network.
+/// `base` is written as `base_model_name_or_path`; `linear` lists all linear sites of the network, and
+/// `fan_in_fan_out` says whether the base's files hold matrices as `(d_in, d_out)`.
 ///
 /// # Errors
 /// A factor that does not fit the grid; the file system's.
-pub fn save(folder: &Path, adapter: &Adapter, base: &str, linear: &[String]) -> Result<(), PeftError> {
+pub fn save(
+    folder: &Path,
+    adapter: &Adapter,
+    base: &str,
+    linear: &[String],
+    fan_in_fan_out: bool,
+) -> Result<(), PeftError> {
     let factors = folder.join(FACTORS);
     let adapter = adapter.on_grid().map_err(|error| malformed(&factors, error.to_string()))?;
     let rank = adapter.sites.values().next().map_or(0, |factors| factors.rank);
@@ -206,7 +213,7 @@ pub fn save(folder: &Path, adapter: &Adapter, base: &str, linear: &[String]) -> 
         "auto_mapping": null,
         "base_model_name_or_path": base,
         "bias": "none",
-        "fan_in_fan_out": false,
+        "fan_in_fan_out": fan_in_fan_out,
         "inference_mode": true,
         "init_lora_weights": true,
         "layer_replication": null,

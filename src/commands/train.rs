@@ -190,7 +190,9 @@ fn export(recipe: &Recipe, source: &Source, session: &TextSession) -> Result<&'s
     let out = &recipe.run.out;
     match session.adapter() {
         Some(adapter) => {
-            peft::save(out, &adapter.to_adapter()?, &source.name(), &plan::linear_sites(source))?;
+            let linear = plan::linear_sites(source);
+            let fan_in_fan_out = source.network().fan_in_fan_out();
+            peft::save(out, &adapter.to_adapter()?, &source.name(), &linear, fan_in_fan_out)?;
             Ok(&[peft::FACTORS])
         }
         None => {
@@ -213,7 +215,11 @@ fn export(recipe: &Recipe, source: &Source, session: &TextSession) -> Result<&'s
 fn random_weights(source: &Source, std: f64, seed: u64) -> Result<Weights> {
     let make = |(name, shape): (String, Vec<usize>)| {
         let count = shape.iter().product();
-        let values = if shape.len() == 1 { vec![1.0; count] } else { normal_values(&name, count, std, seed) };
+        let values = match shape.len() {
+            1 if name.ends_with(".bias") => vec![0.0; count],
+            1 => vec![1.0; count],
+            _ => normal_values(&name, count, std, seed),
+        };
         Ok((name, Tensor::from_vec(values, shape, &Device::Cpu)?))
     };
     source.network().shapes().into_iter().map(make).collect()

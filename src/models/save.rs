@@ -14,7 +14,7 @@ use safetensors::Dtype;
 use safetensors::tensor::View;
 use serde_json::{Value, json};
 
-use super::{Llama, ModelError, Network, SpecialTokens, TextFile};
+use super::{Family, Gpt2, Llama, ModelError, Network, SpecialTokens, TextFile};
 
 /// How weights are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +72,7 @@ fn pretty(value: &Value) -> Vec<u8> {
 fn config(network: &Network, precision: Precision, special: &SpecialTokens) -> Value {
     let mut config = match network {
         Network::Llama(network) => llama_config(network),
+        Network::Gpt2(network) => gpt2_config(network),
     };
     config["bos_token_id"] = json!(special.bos);
     config["eos_token_id"] = json!(special.eos);
@@ -86,7 +87,7 @@ fn config(network: &Network, precision: Precision, special: &SpecialTokens) -> V
 }
 
 fn llama_config(network: &Llama) -> Value {
-    let Llama { vocab, hidden, intermediate, layers, heads, rope, eps, tied, context } = network;
+    let Llama { family, vocab, hidden, intermediate, layers, heads, rope, eps, tied, context } = network;
     let Heads { query, key_value, dim } = heads;
     let Rope { dim: _, theta, scaling } = rope;
     let scaling = scaling.as_ref().map(|scaling| {
@@ -99,9 +100,15 @@ fn llama_config(network: &Llama) -> Value {
             "original_max_position_embeddings": original_context,
         })
     });
-    json!({
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+    // Biases and norms of queries and keys come with the family's name.
+    let class = match family {
+        Family::Llama => "LlamaForCausalLM",
+        Family::Qwen2 => "Qwen2ForCausalLM",
+        Family::Qwen3 => "Qwen3ForCausalLM",
+    };
+    let mut config = json!({
+        "architectures": [class],
+        "model_type": family.name(),
         "vocab_size": vocab,
         "hidden_size": hidden,
         "intermediate_size": intermediate,
@@ -115,9 +122,39 @@ fn llama_config(network: &Llama) -> Value {
         "rope_theta": theta,
         "rope_scaling": scaling,
         "tie_word_embeddings": tied,
-        "attention_bias": false,
         "attention_dropout": 0.0,
-        "mlp_bias": false,
+    });
+    match family {
+        Family::Llama => {
+            config["attention_bias"] = json!(false);
+            config["mlp_bias"] = json!(false);
+        }
+        Family::Qwen2 => config["use_sliding_window"] = json!(false),
+        Family::Qwen3 => {
+            config["attention_bias"] = json!(false);
+            config["use_sliding_window"] = json!(false);
+        }
+    }
+    config
+}
+
+fn gpt2_config(network: &Gpt2) -> Value {
+    let Gpt2 { vocab, hidden, intermediate, layers, heads, eps, tied, context } = network;
+    json!({
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": vocab,
+        "n_embd": hidden,
+        "n_inner": intermediate,
+        "n_layer": layers,
+        "n_head": heads,
+        "n_positions": context,
+        "layer_norm_epsilon": eps,
+        "activation_function": "gelu_new",
+        "tie_word_embeddings": tied,
+        "attn_pdrop": 0.0,
+        "embd_pdrop": 0.0,
+        "resid_pdrop": 0.0,
     })
 }
 
@@ -140,8 +177,12 @@ fn write_weights(
             let (path, found) = (shown.to_owned(), tensor.dims().to_vec());
             return Err(ModelError::Shape { path, tensor: name, found, expected });
         }
-        let tensor = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?;
-        entries.push((name, Entry { tensor, shape: expected, precision }));
+        let mut tensor = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+        if network.stored_transposed(&name) {
+            tensor = tensor.t()?;
+        }
+        let shape = tensor.dims().to_vec();
+        entries.push((name, Entry { tensor: tensor.flatten_all()?, shape, precision }));
     }
     // transformers refuses files whose metadata does not name a format.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
@@ -205,19 +246,27 @@ mod tests {
         let scaling = Llama3Scaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 16 };
         scaled.rope.scaling = Some(scaling);
         let files = [TextFile { name: "tokenizer.json".to_owned(), bytes: tiny::TOKENIZER.into() }];
-        for (i, network) in [tiny::network(), scaled].iter().enumerate() {
+        let of_family = |family| Llama { family, ..tiny::network() };
+        let networks: [Network; 5] = [
+            tiny::network().into(),
+            scaled.into(),
+            of_family(Family::Qwen2).into(),
+            of_family(Family::Qwen3).into(),
+            tiny::gpt2().into(),
+        ];
+        for (i, network) in networks.iter().enumerate() {
             for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
                 let path = root.path().join(format!("{i}-{precision:?}"));
-                let weights = tiny::weights(network);
-                save_folder(&path, &network.clone().into(), &weights, precision, &special(), &files).unwrap();
+                let weights = tiny::weights(network.clone());
+                save_folder(&path, network, &weights, precision, &special(), &files).unwrap();
                 let read = Model::load(&path, &Device::Cpu).unwrap();
-                assert_eq!(*read.source.network(), network.clone().into());
+                assert_eq!(read.source.network(), network);
                 assert_eq!(read.source.special(), &special());
                 assert_eq!(read.source.text_files().unwrap()[0], files[0]);
                 assert!(tiny::same(&read.weights, &weights), "{precision:?}");
             }
         }
-        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 6, "nothing temporary is left");
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 3 * networks.len(), "nothing temporary is left");
     }
 
     #[test]
@@ -225,7 +274,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("model");
         let network = tiny::network();
-        let mut weights = tiny::weights(&network);
+        let mut weights = tiny::weights(network.clone());
         let unit: f32 = 1.0 / 128.0;
         let half = 1.0 + unit / 2.0;
         let values = vec![1.0 + 1.5 * unit, half, f32::next_up(half), -half, 0.0, -0.0, 1.0, 2.0];
@@ -243,14 +292,14 @@ mod tests {
         let network = tiny::network();
         let save =
             |weights: &Weights| save_folder(&path, &network.clone().into(), weights, Precision::F32, &special(), &[]);
-        let mut wrong = tiny::weights(&network);
+        let mut wrong = tiny::weights(network.clone());
         wrong.insert("model.norm.weight".to_owned(), Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap());
         let error = save(&wrong).unwrap_err().to_string();
         assert!(error.ends_with("tensor model.norm.weight has shape [3], the network needs [8]"), "{error}");
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
 
-        save(&tiny::weights(&network)).unwrap();
-        let error = save(&tiny::weights(&network)).unwrap_err().to_string();
+        save(&tiny::weights(network.clone())).unwrap();
+        let error = save(&tiny::weights(network.clone())).unwrap_err().to_string();
         assert!(error.ends_with("model: already exists"), "{error}");
     }
 }

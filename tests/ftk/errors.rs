@@ -178,7 +178,7 @@ fn wider(folder: &Path) -> std::path::PathBuf {
     factors.d_in += 1;
     factors.a.resize(factors.rank * factors.d_in, 0.0);
     let out = folder.join("wide");
-    ftk_adapters::peft::save(&out, &wide, "base", &[]).unwrap();
+    ftk_adapters::peft::save(&out, &wide, "base", &[], false).unwrap();
     out
 }
 

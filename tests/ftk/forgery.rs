@@ -59,7 +59,7 @@ fn adapter(folder: &Path, seed: u64) {
         }
     }
     let linear: Vec<String> = sites.iter().filter(|site| site.role == Role::Linear).map(|s| s.name.clone()).collect();
-    peft::save(folder, &adapter, "village", &linear).unwrap();
+    peft::save(folder, &adapter, "village", &linear, false).unwrap();
 }
 
 /// What the verifier says: exit code, verdict or check.

@@ -5,6 +5,7 @@ mod architecture;
 mod equivalence;
 mod errors;
 mod eval;
+mod families;
 mod forgery;
 mod gradients;
 mod inspect;

@@ -115,7 +115,6 @@ fn every_kind_of_adapter_that_is_not_plain_lora_is_refused_by_file_and_key() {
         ("use_dora", json!(true)),
         ("use_qalora", json!(true)),
         ("use_bdlora", json!({ "nblocks": 2 })),
-        ("fan_in_fan_out", json!(true)),
         ("modules_to_save", json!(["lm_head"])),
         ("layer_replication", json!([[0, 2], [1, 3]])),
         ("rank_pattern", json!({ "q_proj": 4 })),
@@ -263,7 +262,7 @@ fn missing_and_broken_files_are_refused_by_name() {
 #[test]
 fn what_is_saved_is_what_is_loaded_with_the_scale_absorbed() {
     let (folder, adapter) = (tempfile::tempdir().unwrap(), adapter(&["layers.0.q_proj", "layers.1.q_proj"]));
-    save(folder.path(), &adapter, "org/base", &[]).unwrap();
+    save(folder.path(), &adapter, "org/base", &[], false).unwrap();
     let loaded = load(folder.path()).unwrap();
     assert_eq!(loaded, adapter.on_grid().unwrap());
     for (site, factors) in &adapter.sites {
@@ -289,8 +288,8 @@ fn saving_a_loaded_export_gives_the_same_bytes() {
     let factors = adapter.sites.get_mut("layers.1.q_proj").unwrap();
     factors.b = vec![0.0; 8];
     factors.a = vec![-0.0, 1e-12, 32767.4, -1.0, 0.49, 0.5];
-    save(first.path(), &adapter, "base", &linear).unwrap();
-    save(second.path(), &load(first.path()).unwrap(), "base", &linear).unwrap();
+    save(first.path(), &adapter, "base", &linear, false).unwrap();
+    save(second.path(), &load(first.path()).unwrap(), "base", &linear, false).unwrap();
     for file in [CONFIG, FACTORS] {
         let read = |folder: &TempDir| std::fs::read(folder.path().join(file)).unwrap();
         assert!(read(&first) == read(&second), "{file}");
@@ -303,7 +302,7 @@ fn a_factor_that_does_not_fit_the_grid_is_not_written() {
         let (folder, mut adapter) = (tempfile::tempdir().unwrap(), adapter(&["q_proj"]));
         let out = folder.path().join("out");
         adapter.sites.get_mut("q_proj").unwrap().a[2] = bad;
-        let error = save(&out, &adapter, "base", &[]).unwrap_err();
+        let error = save(&out, &adapter, "base", &[], false).unwrap_err();
         assert_eq!(error.to_string(), format!("{}: {says}", out.join(FACTORS).display()));
         assert!(!out.exists());
     }
@@ -315,7 +314,7 @@ fn target_modules_are_short_only_where_they_name_the_adapted_sites_exactly() {
         ["layers.0.q_proj", "layers.0.v_proj", "layers.1.q_proj", "layers.1.v_proj"].map(str::to_owned).into();
     let targets = |sites: &[&str]| -> Value {
         let folder = tempfile::tempdir().unwrap();
-        save(folder.path(), &adapter(sites), "base", &linear).unwrap();
+        save(folder.path(), &adapter(sites), "base", &linear, false).unwrap();
         let config: Map<String, Value> =
             serde_json::from_slice(&std::fs::read(folder.path().join(CONFIG)).unwrap()).unwrap();
         assert_eq!((&config["r"], &config["lora_alpha"]), (&json!(2), &json!(2)));

@@ -164,7 +164,9 @@ impl RowCounts {
 /// # Errors
 /// An unreadable file, a malformed row; the tokenizer's and the template's.
 pub(in super::super) fn read_rows(recipe: &Recipe, source: &Source, path: &Path, printer: &Printer) -> Result<Rows> {
-    let mut encoder = Encoder::new(source, path, recipe.data.max_length);
+    let positions = source.network().learned_positions().unwrap_or(usize::MAX);
+    let longest = recipe.data.max_length.min(positions);
+    let mut encoder = Encoder::new(source, path, longest);
     let rows = match recipe.task {
         Task::Sft => Rows::Sft(
             rows::read(path)?.into_iter().map(|(line, row)| encoder.sft(line, row)).collect::<Result<_, _>>()?,
@@ -176,7 +178,7 @@ pub(in super::super) fn read_rows(recipe: &Recipe, source: &Source, path: &Path,
     let empty = (0..rows.len()).filter(|&row| rows.items(row) == 0).count();
     let name = path.display();
     if encoder.cut > 0 {
-        printer.note(&format!("{name}: {} sequences cut to {} tokens", encoder.cut, recipe.data.max_length));
+        printer.note(&format!("{name}: {} sequences cut to {longest} tokens", encoder.cut));
     }
     if empty > 0 {
         printer.note(&format!("{name}: {empty} rows left out, nothing in them is scored"));
@@ -205,7 +207,7 @@ fn begin(lora: &Lora, source: &Source, seed: u64) -> Result<Adapter> {
         let wanted = match site.role {
             Role::Linear => named(&site.name).unwrap_or(true),
             Role::Head => named(&site.name).unwrap_or(false),
-            Role::Embedding | Role::Norm => false,
+            Role::Embedding | Role::Positions | Role::Norm => false,
         };
         if wanted {
             let shape = &shapes[&format!("{}.weight", site.weight)];
