@@ -5,6 +5,7 @@ pub mod atomic;
 mod error;
 mod graft;
 pub mod lora;
+pub mod names;
 pub mod ops;
 pub mod peft;
 pub mod sites;
