@@ -2,7 +2,10 @@
 
 pub mod encode;
 pub mod generate;
+pub mod health;
+pub mod preference;
 pub mod preferred;
+pub mod references;
 pub mod rows;
 pub mod session;
 
