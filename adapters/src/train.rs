@@ -170,6 +170,7 @@ pub struct Train<'a> {
     recording: Option<(Learns, Tape)>,
     dropout: Option<Dropout>,
     scoring: Option<Scoring>,
+    hits: Vec<bool>,
     /// Position of each token, and where sequences begin and end.
     positions: Option<Tensor>,
     spans: Vec<Span>,
@@ -189,6 +190,7 @@ impl<'a> Train<'a> {
             recording: None,
             dropout: None,
             scoring: None,
+            hits: Vec::new(),
             positions: None,
             spans: Vec::new(),
             angles: None,
@@ -215,6 +217,11 @@ impl<'a> Train<'a> {
     /// known already, giving it saves computing the logits a second time.
     pub fn score(&mut self, labels: Vec<u32>, gradient: Option<Vec<f32>>) {
         self.scoring = Some(Scoring { labels, gradient });
+    }
+
+    /// Whether each scored label was the most likely one, once the head has scored them.
+    pub fn hits(&self) -> &[bool] {
+        &self.hits
     }
 
     /// Asks for the gradient of `x`, which this pass has not made.
@@ -309,6 +316,7 @@ impl<'a> Train<'a> {
             let (part, labels) = (x.narrow(0, first, count)?, &labels[first..first + count]);
             let (logits, low) = layer.forward(&part)?;
             values.push(log_prob::log_prob(&logits, labels)?);
+            self.hits.extend(log_prob::hits(&logits, labels)?);
             if let (Some(gradient), true) = (&gradient, needed) {
                 let mut gradients = Gradients::default();
                 let g = log_prob::backward(logits, labels, &gradient[first..first + count])?;

@@ -17,4 +17,4 @@ pub use recipe::{
     AllLinear, Base, Data, Dpo, DpoLoss, Lora, Optim, Recipe, Reference, Run, SaveDtype, Schedule, Selector, Targets,
     Task, VILLAGE,
 };
-pub use session::{Loss, Metrics, Session, TaskError};
+pub use session::{Loss, Metrics, Session, TaskError, Window};

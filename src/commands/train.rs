@@ -3,20 +3,23 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use candle_core::{Device, Tensor, Var};
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::sites::Role;
 use ftk_adapters::train::{LoraTensors, initial_factors, normal_values};
 use ftk_adapters::weights::Weights;
 use ftk_adapters::{atomic, peft};
-use ftk_recipes::{Lora, Recipe, Reference, SaveDtype, Task};
+use ftk_recipes::{Dpo, Lora, Recipe, Reference, SaveDtype, Task};
 use serde_json::json;
 
 use super::{Advice, Outcome, fitting};
 use crate::cli::printer::Printer;
 use crate::models::{Precision, Source, save_folder};
 use crate::text::encode::Encoder;
+use crate::text::health::Watch;
+use crate::text::preference::Preference;
+use crate::text::references::{self, Found, References};
 use crate::text::rows;
 use crate::text::session::{DpoSettings, Rows, TextSession, Trained};
 use crate::train::{self, Start, Step};
@@ -78,10 +81,11 @@ pub(super) fn train(recipe: &Recipe, source: &Source, start: Start, printer: &Pr
         (Reference::Start, Some(begin)) => Some(LoraTensors::frozen(begin, &Device::Cpu)?),
         _ => None,
     };
-    let dpo = DpoSettings { beta: recipe.dpo.beta, reference: recipe.dpo.reference };
+    let Dpo { beta, loss, label_smoothing, sft_weight, reference, cache } = recipe.dpo;
+    let dpo = DpoSettings { preference: Preference { beta, loss, label_smoothing }, sft_weight, reference };
     let identity = identity(recipe, &base_digest.0, begin.as_ref())?;
     let rows = (rows, held_out, recipe.run.batch);
-    let session = TextSession::new(source.network().clone(), weights, trained, frozen, dpo, rows);
+    let mut session = TextSession::new(source.network().clone(), weights, trained, frozen, dpo, rows);
 
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     // A run that goes on has it; one that is refused must not replace it.
@@ -91,6 +95,14 @@ pub(super) fn train(recipe: &Recipe, source: &Source, start: Start, printer: &Pr
             .with_context(|| format!("cannot write to {}", out.display()))?;
     }
 
+    if recipe.task == Task::Dpo && cache {
+        // A run that is refused must not change the folder.
+        train::belongs(out, identity)?;
+        let adapter = begin.as_ref().filter(|_| reference == Reference::Start);
+        refer(&mut session, &out.join(references::FILE), references::model(&base_digest.0, adapter), printer)?;
+    }
+
+    let mut watch = Watch::new(&out.join(train::METRICS), beta);
     let bar = printer.bar(0, "training");
     let began = Instant::now();
     let (mut tokens, mut first) = (0, true);
@@ -100,17 +112,48 @@ pub(super) fn train(recipe: &Recipe, source: &Source, start: Start, printer: &Pr
         tokens += step.tokens;
         let rate = tokens as f64 / began.elapsed().as_secs_f64();
         bar.set_message(format!("loss {:.4}, {rate:.0} tokens/s", step.loss));
-        printer.object(&serde_json::Value::Object(step.record.clone()));
+        let mut record = step.record.clone();
         // Without a terminal, a line every tenth of the way.
         let tenth = step.step * 10 / step.steps != (step.step - 1) * 10 / step.steps;
         if bar.is_hidden() && (first || tenth) {
             printer.note(&format!("step {}/{}: loss {:.4}, {rate:.0} tokens/s", step.step, step.steps, step.loss));
         }
         first = false;
+        watch.see(&step.record);
+        let signs = if tenth { watch.news(step.steps) } else { Vec::new() };
+        if !signs.is_empty() {
+            record.insert("hint".to_owned(), json!(signs.iter().map(ToString::to_string).collect::<Vec<_>>()));
+        }
+        bar.suspend(|| signs.iter().for_each(|sign| printer.note(&format!("hint: {sign}"))));
+        printer.object(&serde_json::Value::Object(record));
     };
     train::run(&session, &recipe.optim, &recipe.run, identity, start, report)?;
     bar.finish_and_clear();
     export(recipe, source, &session)
+}
+
+/// Has the session know its reference's figures, those in the file at `path` and otherwise new ones.
+fn refer(session: &mut TextSession, path: &Path, model: [u8; 32], printer: &Printer) -> Result<()> {
+    let opened = References::open(path, model);
+    let (mut known, found) = opened.with_context(|| format!("cannot read {}", path.display()))?;
+    if found == Found::Unusable {
+        printer.note(&format!("{}: is damaged or of another model, made anew", path.display()));
+    }
+    let bar = printer.bar(0, "reference");
+    let mut told = !bar.is_hidden();
+    let progress = |done: usize, of: usize| {
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+        if !std::mem::replace(&mut told, true) {
+            printer.note(&format!("computing the reference's log-probabilities of {of} pairs"));
+        }
+    };
+    let computed = session.refer(&mut known, progress).map_err(|error| anyhow!(error))?;
+    bar.finish_and_clear();
+    if found == Found::Whole && computed == 0 {
+        printer.note(&format!("the reference's log-probabilities are in {}", path.display()));
+    }
+    Ok(())
 }
 
 /// Refuses a run folder in which the run would replace what it has not made itself.

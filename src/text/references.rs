@@ -16,6 +16,9 @@ use ftk_adapters::lora::Adapter;
 
 use super::encode::{Pair, Sequence};
 
+/// File name in the run folder.
+pub const FILE: &str = "references.bin";
+
 /// First bytes of the file; a change of the layout changes them.
 const HEAD: &[u8] = b"ftk references 1";
 /// Bytes of a key, and of a digest.

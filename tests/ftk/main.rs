@@ -7,6 +7,7 @@ mod forgery;
 mod gradients;
 mod oracle;
 mod parity;
+mod preference;
 mod resume;
 mod run;
 mod threads;
