@@ -156,7 +156,7 @@ impl<'a> Encoder<'a> {
     }
 
     fn known(&self, line: usize, key: &str, ids: &[u32]) -> Result<(), TextError> {
-        let vocab = self.source.network().vocab;
+        let vocab = self.source.network().vocab();
         match ids.iter().find(|&&id| id as usize >= vocab) {
             None => Ok(()),
             Some(id) => Err(self.error(line, key, format!("holds an id outside the vocabulary of {vocab}: {id}"))),

@@ -12,7 +12,7 @@ use ftk_recipes::{Loss, Metrics, Reference, Session, TaskError, Window};
 use super::encode::{Pair, Sequence};
 use super::preference::{Completion, Preference};
 use super::references::{References, Sums};
-use crate::models::Llama;
+use crate::models::Network;
 
 /// Rows of one task.
 #[derive(Clone, Debug)]
@@ -100,7 +100,7 @@ pub struct DpoSettings {
 /// A text task opened on rows and a model.
 #[derive(Debug)]
 pub struct TextSession {
-    network: Llama,
+    network: Network,
     weights: Weights,
     trained: Trained,
     /// The adapter training started from, frozen.
@@ -147,7 +147,7 @@ impl Scores<'_> {
 impl TextSession {
     /// Opens the task. For [`Reference::Start`], `start` must be given.
     pub fn new(
-        network: Llama,
+        network: Network,
         weights: Weights,
         trained: Trained,
         start: Option<LoraTensors>,
@@ -176,7 +176,7 @@ impl TextSession {
         let mut kept = Instant::now();
         for (done, pair) in unknown.iter().enumerate() {
             let pass = Train::new(&self.weights, self.reference());
-            let sums = self.score(pass, &[&pair.chosen, &pair.rejected], None)?.sums;
+            let sums = self.score(pass, (&[&pair.chosen, &pair.rejected], 2), None)?.sums;
             let sums = [sums[0], sums[1]];
             if !sums.iter().all(|sum| sum.is_finite()) {
                 return Err("the reference gives a pair a log-probability that is not finite".into());
@@ -208,22 +208,24 @@ impl TextSession {
         &self.weights
     }
 
-    /// Runs `sequences` in a pass; `known` is the gradient of every log-probability, where it does not depend on them.
+    /// Runs sequences in a pass, `together` of them at a time beginning alike; `known` is the gradient of every
+    /// log-probability, where it does not depend on them.
     fn score<'a>(
         &self,
         mut pass: Train<'a>,
-        sequences: &[&Sequence],
+        (sequences, together): (&[&Sequence], usize),
         known: Option<f32>,
     ) -> Result<Scores<'a>, TaskError> {
-        let (mut rows, mut labels, mut first) = (Vec::new(), Vec::new(), 0);
-        for sequence in sequences {
-            for position in (1..sequence.ids.len()).filter(|&position| sequence.scored[position]) {
-                rows.push(first + position - 1);
-                labels.push(sequence.ids[position]);
+        let (mut rows, mut labels, mut tokens) = (Vec::new(), Vec::new(), Tokens::default());
+        for alike in sequences.chunks(together) {
+            let ids: Vec<&[u32]> = alike.iter().map(|sequence| sequence.ids.as_slice()).collect();
+            for (placed, sequence) in tokens.push_alike(&ids).iter().zip(alike) {
+                for position in (1..sequence.ids.len()).filter(|&position| sequence.scored[position]) {
+                    rows.push(placed.row(position - 1));
+                    labels.push(sequence.ids[position]);
+                }
             }
-            first += sequence.ids.len();
         }
-        let tokens = Tokens::sequences(sequences.iter().map(|sequence| &sequence.ids));
         let known = known.map(|known| vec![known; labels.len()]);
         pass.score(labels, known);
         let log_probs = self.network.forward(&mut pass, &tokens, &rows)?;
@@ -250,7 +252,7 @@ impl TextSession {
     }
 
     fn sft(&self, record: bool, rows: &[&Sequence], share: f64) -> Result<Loss, TaskError> {
-        let scores = self.score(self.pass(record), rows, Some(-1.0))?;
+        let scores = self.score(self.pass(record), (rows, 1), Some(-1.0))?;
         let sum = -scores.sums.iter().sum::<f64>();
         let hits = scores.hits.iter().sum::<usize>() as f64;
         let metrics = vec![("mean_token_accuracy", hits * share)];
@@ -263,11 +265,11 @@ impl TextSession {
             Some(known) => known,
             None => {
                 // The same batch as the policy's: where the two models are equal, so are the figures, to the bit.
-                let scores = self.score(Train::new(&self.weights, self.reference()), &sequences, None)?;
+                let scores = self.score(Train::new(&self.weights, self.reference()), (&sequences, 2), None)?;
                 scores.sums.as_chunks().0.to_vec()
             }
         };
-        let scores = self.score(self.pass(record), &sequences, None)?;
+        let scores = self.score(self.pass(record), (&sequences, 2), None)?;
         // The host takes the mean over pairs; here it is to be one over tokens.
         let supervised = self.dpo.sft_weight * share;
         let mut sum = 0.0;

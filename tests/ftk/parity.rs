@@ -135,10 +135,8 @@ fn dpo_steps_equal_those_of_trl() {
 fn other_preference_losses_equal_those_of_trl() {
     let text = std::fs::read_to_string(fixture("micro-llama/dpo_losses.json")).unwrap();
     let reference: Value = serde_json::from_str(&text).unwrap();
-    let rows: Vec<Value> = steps("dpo.json", "from_adapter")
-        .iter()
-        .flat_map(|step| step["pairs"].as_array().unwrap().clone())
-        .collect();
+    let rows: Vec<Value> =
+        steps("dpo.json", "from_adapter").iter().flat_map(|step| step["pairs"].as_array().unwrap().clone()).collect();
     let runs = [("ipo", "loss = \"ipo\""), ("hinge", "loss = \"hinge\""), ("sigmoid_and_sft", "sft_weight = 0.5")];
     for (run, dpo) in runs {
         let folder = tempfile::tempdir().unwrap();
