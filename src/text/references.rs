@@ -4,7 +4,7 @@
 //! place among the rows. The file is replaced as a whole and ends with a digest of itself; what is
 //! damaged or belongs to another model counts as absent and is computed anew.
 //!
-//! Layout: [`HEAD`], the model's 32 bytes, the number of records (u64), the records in ascending
+//! Layout: the text `ftk references 1`, the model's 32 bytes, the number of records (u64), the records in ascending
 //! order of their key (32 bytes of key, two f64), BLAKE3 of all that. Numbers are little-endian.
 
 use std::collections::BTreeMap;
