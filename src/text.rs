@@ -3,6 +3,7 @@
 pub mod encode;
 pub mod generate;
 pub mod health;
+mod pass;
 pub mod preference;
 pub mod preferred;
 pub mod references;

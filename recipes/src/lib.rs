@@ -14,7 +14,7 @@ mod tests;
 pub use choice::{ChoiceError, Size};
 pub use error::RecipeError;
 pub use recipe::{
-    AllLinear, Base, Data, Dpo, DpoLoss, Lora, Optim, Recipe, Reference, Run, SaveDtype, Schedule, Selector, Targets,
-    Task, VILLAGE,
+    AllLinear, Base, Data, Dpo, DpoLoss, Hold, Lora, Optim, Recipe, Reference, Run, SaveDtype, Schedule, Selector,
+    Targets, Task, VILLAGE,
 };
 pub use session::{Loss, Metrics, Session, TaskError, Window};

@@ -54,9 +54,23 @@ pub struct Base {
     /// Start from random weights of this standard deviation; the folder then needs only config and tokenizer.
     #[serde(default)]
     pub init_std: Option<f64>,
+    /// How the weights of a frozen base are held in memory.
+    #[serde(default)]
+    pub hold: Hold,
     /// How a trained base is written.
     #[serde(default)]
     pub save_dtype: SaveDtype,
+}
+
+/// How the weights of a frozen base are held in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hold {
+    /// In f32: four bytes a weight.
+    #[default]
+    F32,
+    /// As the file has them (bf16, f16, or the blocks of a GGUF file), and widened each time they are used.
+    Stored,
 }
 
 /// Number format of a written base.
@@ -104,7 +118,9 @@ pub struct Lora {
     pub layers: Option<Vec<usize>>,
     /// Scale by `alpha / sqrt(rank)` (rsLoRA, Kalajdzievski 2023).
     pub rslora: bool,
-    /// Start from this PEFT adapter folder instead of fresh factors; everything above and below is then its own.
+    /// Share of the entries that are dropped before they enter the factors, in supervised training.
+    pub dropout: f64,
+    /// Start from this PEFT adapter folder instead of fresh factors; all but `dropout` is then its own.
     pub start: Option<PathBuf>,
     /// Other ranks: by the end of a layer's path or a pattern for it.
     pub rank_pattern: BTreeMap<String, usize>,
@@ -121,6 +137,7 @@ impl Default for Lora {
             exclude: None,
             layers: None,
             rslora: false,
+            dropout: 0.0,
             start: None,
             rank_pattern: BTreeMap::new(),
             alpha_pattern: BTreeMap::new(),
@@ -273,6 +290,9 @@ pub struct Run {
     /// Batches whose gradients make one step.
     #[serde(default = "one")]
     pub accumulate: usize,
+    /// Compute activations again in the backward pass instead of keeping them: less memory, a third more time.
+    #[serde(default)]
+    pub recompute: bool,
     /// Seed of the initial factors and of the row order.
     #[serde(default = "seed")]
     pub seed: u64,
@@ -357,10 +377,18 @@ impl Recipe {
             _ => {}
         }
         need(self.base.init_std.is_none() || self.base.train, "base.init_std", "needs base.train = true")?;
+        need(
+            self.base.hold == Hold::F32 || !self.base.train,
+            "base.hold",
+            "must be \"f32\" where the base is trained",
+        )?;
         need(self.base.init_std.is_none_or(positive), "base.init_std", "must be above 0")?;
         need(self.data.max_length >= 2, "data.max_length", "must be at least 2")?;
         if let Some(lora) = &self.lora {
             lora.check(source)?;
+            need(fraction(lora.dropout), "lora.dropout", "must lie in [0, 1)")?;
+            let droppable = lora.dropout == 0.0 || self.task == Task::Sft;
+            need(droppable, "lora.dropout", "must be 0 for task \"dpo\", whose two models are compared as they are")?;
         }
         let start = self.lora.as_ref().is_some_and(|lora| lora.start.is_some());
         need(self.dpo.reference == Reference::Base || start, "dpo.reference", "\"start\" needs lora.start")?;

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
-use ftk_adapters::ops::Tokens;
-use ftk_adapters::train::{Learns, LoraTensors, Train};
-use ftk_adapters::weights::Weights;
+use ftk_adapters::train::{Learns, LoraTensors};
+use ftk_adapters::weights::{Weight, Weights};
 use ftk_recipes::{Loss, Metrics, Reference, Session, TaskError, Window};
 
 use super::encode::{Pair, Sequence};
+use super::pass::{Batch, Model};
 use super::preference::{Completion, Preference};
 use super::references::{References, Sums};
 use crate::models::Network;
@@ -110,6 +110,9 @@ pub struct TextSession {
     held_out: Option<Part>,
     /// Rows of a held-out batch.
     batch: usize,
+    recompute: bool,
+    dropout: f64,
+    seed: u64,
 }
 
 /// Rows, and the reference's figures of each where these were computed before.
@@ -122,28 +125,6 @@ struct Part {
 /// Time after which newly computed figures of the reference are written down.
 const KEEP: Duration = Duration::from_secs(60);
 
-/// Log-probabilities of the scored ids of some sequences.
-struct Scores<'a> {
-    pass: Train<'a>,
-    log_probs: Tensor,
-    /// Sum for each sequence.
-    sums: Vec<f64>,
-    /// Scored ids of each sequence.
-    lengths: Vec<usize>,
-    /// Those of them that were the most likely ones.
-    hits: Vec<usize>,
-}
-
-impl Scores<'_> {
-    /// Gradients, given that of every sequence's sum; none of a pass that was not recorded.
-    fn backward(self, of_sums: impl IntoIterator<Item = f64>) -> Result<BTreeMap<String, Tensor>, TaskError> {
-        let of_sums = of_sums.into_iter().zip(&self.lengths);
-        let gradient: Vec<f32> = of_sums.flat_map(|(g, &length)| std::iter::repeat_n(g as f32, length)).collect();
-        let gradient = Tensor::from_vec(gradient, self.log_probs.shape(), self.log_probs.device())?;
-        Ok(self.pass.backward(&self.log_probs, gradient)?.into_trained())
-    }
-}
-
 impl TextSession {
     /// Opens the task. For [`Reference::Start`], `start` must be given.
     pub fn new(
@@ -155,7 +136,18 @@ impl TextSession {
         (rows, held_out, batch): (Rows, Option<Rows>, usize),
     ) -> Self {
         let part = |rows| Part { rows, references: None };
-        Self { network, weights, trained, start, dpo, rows: part(rows), held_out: held_out.map(part), batch }
+        let (rows, held_out) = (part(rows), held_out.map(part));
+        Self { network, weights, trained, start, dpo, rows, held_out, batch, recompute: false, dropout: 0.0, seed: 0 }
+    }
+
+    /// Computes activations again on the way back instead of keeping them.
+    pub fn recomputing(self, recompute: bool) -> Self {
+        Self { recompute, ..self }
+    }
+
+    /// Drops this share of what enters an adapter's factors in supervised training.
+    pub fn dropping(self, dropout: f64, seed: u64) -> Self {
+        Self { dropout, seed, ..self }
     }
 
     /// Computes the reference's figures of every pair once, before training, but for those that
@@ -175,8 +167,8 @@ impl TextSession {
         let unknown: Vec<&Pair> = pairs().filter(|pair| pair.both() && references.get(pair).is_none()).collect();
         let mut kept = Instant::now();
         for (done, pair) in unknown.iter().enumerate() {
-            let pass = Train::new(&self.weights, self.reference());
-            let sums = self.score(pass, (&[&pair.chosen, &pair.rejected], 2), None)?.sums;
+            let batch = Batch { sequences: &[&pair.chosen, &pair.rejected], together: 2, known: None, dropout: None };
+            let sums = self.reference().score(batch)?.sums();
             let sums = [sums[0], sums[1]];
             if !sums.iter().all(|sum| sum.is_finite()) {
                 return Err("the reference gives a pair a log-probability that is not finite".into());
@@ -208,68 +200,48 @@ impl TextSession {
         &self.weights
     }
 
-    /// Runs sequences in a pass, `together` of them at a time beginning alike; `known` is the gradient of every
-    /// log-probability, where it does not depend on them.
-    fn score<'a>(
-        &self,
-        mut pass: Train<'a>,
-        (sequences, together): (&[&Sequence], usize),
-        known: Option<f32>,
-    ) -> Result<Scores<'a>, TaskError> {
-        let (mut rows, mut labels, mut tokens) = (Vec::new(), Vec::new(), Tokens::default());
-        for alike in sequences.chunks(together) {
-            let ids: Vec<&[u32]> = alike.iter().map(|sequence| sequence.ids.as_slice()).collect();
-            for (placed, sequence) in tokens.push_alike(&ids).iter().zip(alike) {
-                for position in (1..sequence.ids.len()).filter(|&position| sequence.scored[position]) {
-                    rows.push(placed.row(position - 1));
-                    labels.push(sequence.ids[position]);
-                }
-            }
-        }
-        let known = known.map(|known| vec![known; labels.len()]);
-        pass.score(labels, known);
-        let log_probs = self.network.forward(&mut pass, &tokens, &rows)?;
-        let values = log_probs.to_vec1::<f32>()?;
-        let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.items()).collect();
-        let (mut sums, mut hits, mut first) = (Vec::new(), Vec::new(), 0);
-        for length in &lengths {
-            let of_sequence = first..first + length;
-            sums.push(values[of_sequence.clone()].iter().map(|&value| f64::from(value)).sum());
-            hits.push(pass.hits()[of_sequence].iter().filter(|&&hit| hit).count());
-            first += length;
-        }
-        Ok(Scores { pass, log_probs, sums, lengths, hits })
+    /// The model as it stands, to be trained on if `record`.
+    fn policy(&self, record: bool) -> Model<'_> {
+        let learns = match self.trained {
+            Trained::Adapter(_) => Learns::Adapter,
+            Trained::Base => Learns::Base,
+        };
+        let (network, weights, adapter) = (&self.network, &self.weights, self.adapter());
+        Model { network, weights, adapter, learns: record.then_some(learns), recompute: self.recompute }
     }
 
-    /// A pass of the model as it stands, recorded if it is to be trained on.
-    fn pass(&self, record: bool) -> Train<'_> {
-        let adapter = self.adapter();
-        match (&self.trained, record) {
-            (_, false) => Train::new(&self.weights, adapter),
-            (Trained::Adapter(_), true) => Train::recording(&self.weights, adapter, Learns::Adapter),
-            (Trained::Base, true) => Train::recording(&self.weights, adapter, Learns::Base),
-        }
-    }
-
-    fn sft(&self, record: bool, rows: &[&Sequence], share: f64) -> Result<Loss, TaskError> {
-        let scores = self.score(self.pass(record), (rows, 1), Some(-1.0))?;
-        let sum = -scores.sums.iter().sum::<f64>();
+    fn sft(&self, record: Option<usize>, all: &[Sequence], batch: &[usize], share: f64) -> Result<Loss, TaskError> {
+        let rows: Vec<&Sequence> = batch.iter().map(|&row| &all[row]).collect();
+        let keys: Option<Vec<u64>> =
+            record.filter(|_| self.dropout > 0.0).map(|step| batch.iter().map(|&row| self.key(step, row)).collect());
+        let dropout = keys.as_ref().map(|keys| (self.dropout, keys.as_slice()));
+        let batch = Batch { sequences: &rows, together: 1, known: Some(-1.0), dropout };
+        let scores = self.policy(record.is_some()).score(batch)?;
+        let sum = -scores.sums().iter().sum::<f64>();
         let hits = scores.hits.iter().sum::<usize>() as f64;
         let metrics = vec![("mean_token_accuracy", hits * share)];
-        Ok(Loss { sum, gradients: scores.backward(rows.iter().map(|_| -1.0))?, metrics })
+        Ok(Loss { sum, gradients: scores.backward(&vec![-1.0; rows.len()])?, metrics })
+    }
+
+    /// A key for what is random about a row at a step.
+    fn key(&self, step: usize, row: usize) -> u64 {
+        let mut hash = blake3::Hasher::new_derive_key("ftk dropout of a row");
+        for part in [self.seed, step as u64, row as u64] {
+            hash.update(&part.to_le_bytes());
+        }
+        u64::from_le_bytes(hash.finalize().as_bytes()[..8].try_into().expect("a hash has 32 bytes"))
     }
 
     fn dpo(&self, record: bool, pairs: &[&Pair], known: Option<Vec<Sums>>, share: f64) -> Result<Loss, TaskError> {
         let sequences: Vec<&Sequence> = pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).collect();
+        let batch = Batch { sequences: &sequences, together: 2, known: None, dropout: None };
         let references = match known {
             Some(known) => known,
-            None => {
-                // The same batch as the policy's: where the two models are equal, so are the figures, to the bit.
-                let scores = self.score(Train::new(&self.weights, self.reference()), (&sequences, 2), None)?;
-                scores.sums.as_chunks().0.to_vec()
-            }
+            // The same batch as the policy's: where the two models are equal, so are the figures, to the bit.
+            None => self.reference().score(batch)?.sums().as_chunks().0.to_vec(),
         };
-        let scores = self.score(self.pass(record), (&sequences, 2), None)?;
+        let scores = self.policy(record).score(batch)?;
+        let sums = scores.sums();
         // The host takes the mean over pairs; here it is to be one over tokens.
         let supervised = self.dpo.sft_weight * share;
         let mut sum = 0.0;
@@ -277,9 +249,9 @@ impl TextSession {
         let [mut chosen, mut rejected, mut accurate, mut chosen_sum, mut rejected_sum, mut hits] = [0.0; 6];
         for (index, reference) in references.iter().enumerate() {
             let [left, right] = [0, 1].map(|side| Completion {
-                policy: scores.sums[2 * index + side],
+                policy: sums[2 * index + side],
                 reference: reference[side],
-                tokens: scores.lengths[2 * index + side],
+                tokens: scores.values[2 * index + side].len(),
             });
             let verdict = self.dpo.preference.judge(left, right);
             sum += verdict.loss - supervised * left.policy;
@@ -300,27 +272,28 @@ impl TextSession {
             ("logps/rejected", rejected_sum),
             ("mean_token_accuracy", hits * share),
         ];
-        Ok(Loss { sum, gradients: scores.backward(gradient)?, metrics })
+        Ok(Loss { sum, gradients: scores.backward(&gradient)?, metrics })
     }
 
-    /// The adapter of the reference model.
-    fn reference(&self) -> Option<&LoraTensors> {
-        match self.dpo.reference {
+    /// The reference model.
+    fn reference(&self) -> Model<'_> {
+        let adapter = match self.dpo.reference {
             Reference::Base => None,
             Reference::Start => self.start.as_ref(),
-        }
+        };
+        Model { adapter, ..self.policy(false) }
     }
 
-    /// The loss of a batch out of the rows of a step.
-    fn batch_loss(&self, record: bool, part: &Part, batch: &[usize], step: &[usize]) -> Result<Loss, TaskError> {
-        // Rows for each supervised token of the step: turns the host's means over rows into means over tokens.
-        let share = step.len() as f64 / step.iter().map(|&row| part.rows.supervised(row)).sum::<usize>() as f64;
+    /// The loss of a batch out of some rows; `record` is the optimiser step it is to be trained on in.
+    fn batch_loss(&self, record: Option<usize>, part: &Part, batch: &[usize], of: &[usize]) -> Result<Loss, TaskError> {
+        // Rows for each supervised token: turns the host's means over rows into means over tokens.
+        let share = of.len() as f64 / of.iter().map(|&row| part.rows.supervised(row)).sum::<usize>() as f64;
         match &part.rows {
-            Rows::Sft(all) => self.sft(record, &batch.iter().map(|&row| &all[row]).collect::<Vec<_>>(), share),
+            Rows::Sft(all) => self.sft(record, all, batch, share),
             Rows::Dpo(all) => {
                 let pairs: Vec<&Pair> = batch.iter().map(|&row| &all[row]).collect();
                 let known = part.references.as_ref().and_then(|known| batch.iter().map(|&row| known[row]).collect());
-                self.dpo(record, &pairs, known, share)
+                self.dpo(record.is_some(), &pairs, known, share)
             }
         }
     }
@@ -351,15 +324,20 @@ impl Session for TextSession {
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
-        let owned = |(name, tensor): (&str, &Tensor)| (name.to_owned(), tensor.clone());
         match &self.trained {
             Trained::Adapter(adapter) => adapter.tensors().map(|(name, tensor)| (name, tensor.clone())).collect(),
-            Trained::Base => self.weights.iter().map(owned).collect(),
+            Trained::Base => {
+                let held = |(name, weight): (&str, &Weight)| match weight {
+                    Weight::Dense(tensor) => Some((name.to_owned(), tensor.clone())),
+                    Weight::Quantised { .. } => None,
+                };
+                self.weights.iter().filter_map(held).collect()
+            }
         }
     }
 
     fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<Loss, TaskError> {
-        self.batch_loss(true, &self.rows, rows, window.rows)
+        self.batch_loss(Some(window.step), &self.rows, rows, window.rows)
     }
 
     fn evaluate(&self) -> Result<Metrics, TaskError> {
@@ -369,7 +347,7 @@ impl Session for TextSession {
         let mut loss = 0.0;
         let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
         for batch in rows.chunks(self.batch) {
-            let result = self.batch_loss(false, held_out, batch, &rows)?;
+            let result = self.batch_loss(None, held_out, batch, &rows)?;
             loss += result.sum;
             for (name, value) in result.metrics {
                 *sums.entry(name).or_default() += value;

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod architecture;
+mod equivalence;
 mod errors;
 mod forgery;
 mod gradients;
