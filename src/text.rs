@@ -3,8 +3,11 @@
 pub mod encode;
 pub mod evaluate;
 pub mod generate;
+pub mod health;
 mod pass;
+pub mod preference;
 pub mod preferred;
+pub mod references;
 pub mod rows;
 pub mod session;
 

@@ -19,7 +19,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
-use ftk_recipes::{Metrics, Optim, Run, Schedule, Session, TaskError};
+use ftk_recipes::{Metrics, Optim, Run, Schedule, Session, TaskError, Window};
 use serde_json::{Map, Value, json};
 
 use self::best::Best;
@@ -194,10 +194,12 @@ pub fn run(
         why,
         best: best.as_ref().map(|best| (best.step, best.figure)),
     };
+    let mut seen = order.before(done, |row| session.tokens(row));
     let mut given_up = Best::exhausted(best.as_ref(), run);
     while done < order.steps() && !given_up {
         let step = done;
         let (loss, gradients, mut figures, tokens) = accumulate(session, &parameters, &order.batches(step), step + 1)?;
+        seen += tokens;
         let lr = optim.lr * rate(optim, step, order.steps());
         let norm = optimiser.step(&gradients, lr)?;
         if !norm.is_finite() {
@@ -217,6 +219,7 @@ pub fn run(
         record.insert("loss".into(), json!(loss));
         record.insert("grad_norm".into(), json!(norm));
         record.insert("learning_rate".into(), json!(lr));
+        record.insert("num_tokens".into(), json!(seen));
         record.extend(figures.into_iter().map(|(name, value)| (name.to_owned(), json!(value))));
         metrics.append(&record)?;
         let stopped = !last && stop();
@@ -239,6 +242,18 @@ pub fn steps(rows: usize, run: &Run) -> usize {
     order::Order::new((0..rows).collect(), run).steps()
 }
 
+/// Refuses a run folder whose checkpoint is that of another run than `identity` names.
+///
+/// # Errors
+/// [`TrainError::Different`]; a checkpoint that cannot be read.
+pub fn belongs(out: &Path, identity: [u8; 32]) -> Result<(), TrainError> {
+    let path = out.join(checkpoint::FILE);
+    match Checkpoint::read(&path)? {
+        Some(found) if found.identity != identity => Err(TrainError::Different(path)),
+        _ => Ok(()),
+    }
+}
+
 /// Whether the folder holds a run that reached its end or a checkpoint on the way.
 pub fn holds_run(out: &Path) -> bool {
     out.join(checkpoint::FILE).exists()
@@ -254,11 +269,13 @@ fn accumulate(
     step: usize,
 ) -> Result<Accumulated, TrainError> {
     let all = || batches.iter().flatten();
+    let rows: Vec<usize> = all().copied().collect();
+    let window = Window { step: step - 1, rows: &rows };
     let items: usize = all().map(|&row| session.items(row)).sum();
     let mut gradients: Vec<Vec<f32>> = parameters.iter().map(|(_, p)| vec![0.0; p.elem_count()]).collect();
     let (mut loss, mut metrics) = (0.0, Metrics::new());
     for batch in batches {
-        let result = session.loss(batch, step - 1).map_err(|error| TrainError::Task { step, error })?;
+        let result = session.loss(batch, window).map_err(|error| TrainError::Task { step, error })?;
         loss += result.sum;
         if !loss.is_finite() {
             return Err(TrainError::NotFinite { step, what: "the loss" });
@@ -278,8 +295,7 @@ fn accumulate(
     // Every item of the step weighs the same, however the rows fall into batches.
     let share = 1.0 / items as f64;
     gradients.iter_mut().flatten().for_each(|g| *g *= share as f32);
-    let rows = all().count() as f64;
-    metrics.iter_mut().for_each(|(_, sum)| *sum /= rows);
+    metrics.iter_mut().for_each(|(_, sum)| *sum /= rows.len() as f64);
     Ok((loss * share, gradients, metrics, all().map(|&row| session.tokens(row)).sum()))
 }
 

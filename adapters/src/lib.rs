@@ -5,6 +5,7 @@ pub mod atomic;
 mod error;
 pub mod lora;
 pub mod merge;
+pub mod names;
 pub mod ops;
 pub mod peft;
 pub mod sites;

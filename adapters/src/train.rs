@@ -171,6 +171,7 @@ pub struct Train<'a> {
     recording: Option<(Learns, Tape)>,
     dropout: Option<Dropout>,
     scoring: Option<Scoring>,
+    hits: Vec<bool>,
     /// Position of each token, and where sequences begin and end.
     positions: Option<Tensor>,
     spans: Vec<Span>,
@@ -190,6 +191,7 @@ impl<'a> Train<'a> {
             recording: None,
             dropout: None,
             scoring: None,
+            hits: Vec::new(),
             positions: None,
             spans: Vec::new(),
             angles: None,
@@ -216,6 +218,11 @@ impl<'a> Train<'a> {
     /// known already, giving it saves computing the logits a second time.
     pub fn score(&mut self, labels: Vec<u32>, gradient: Option<Vec<f32>>) {
         self.scoring = Some(Scoring { labels, gradient });
+    }
+
+    /// Whether each scored label was the most likely one, once the head has scored them.
+    pub fn hits(&self) -> &[bool] {
+        &self.hits
     }
 
     /// Tells the pass where its tokens stand, for operations on values that it has not embedded itself.
@@ -368,6 +375,7 @@ impl<'a> Train<'a> {
             let (part, labels) = (x.narrow(0, first, count)?, &labels[first..first + count]);
             let (logits, low) = layer.forward(&part)?;
             values.push(log_prob::log_prob(&logits, labels)?);
+            self.hits.extend(log_prob::hits(&logits, labels)?);
             if let (Some(gradient), true) = (&gradient, needed) {
                 let mut gradients = Gradients::default();
                 let g = log_prob::backward(logits, labels, &gradient[first..first + count])?;

@@ -2,6 +2,7 @@
 //! task meets the host that runs it.
 
 mod builtin;
+mod choice;
 mod error;
 #[cfg(test)]
 mod examples;
@@ -12,9 +13,10 @@ mod source;
 mod tests;
 
 pub use builtin::{BUILTIN, Builtin};
+pub use choice::{ChoiceError, Size};
 pub use error::RecipeError;
 pub use recipe::{
-    AllLinear, Base, Best, Data, Dpo, Hold, Lora, Optim, Recipe, Reference, Run, SaveDtype, Schedule, Targets, Task,
-    VILLAGE,
+    AllLinear, Base, Best, Data, Dpo, DpoLoss, Hold, Lora, Optim, Recipe, Reference, Run, SaveDtype, Schedule,
+    Selector, Targets, Task, VILLAGE,
 };
-pub use session::{Loss, Metrics, Session, TaskError};
+pub use session::{Loss, Metrics, Session, TaskError, Window};

@@ -1,7 +1,9 @@
 //! The recipe: every option of a training run, once, with its meaning and its default.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use ftk_adapters::names::Pattern;
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
@@ -112,17 +114,38 @@ pub struct Lora {
     pub rank: usize,
     /// The product is scaled by `alpha / rank`.
     pub alpha: f64,
-    /// Linear layers by the last part of their name, or `all-linear` (all but the head).
+    /// Linear layers: `all-linear` (all but the head), a list of names, or a pattern.
     pub targets: Targets,
+    /// Linear layers that carry no adapter though they are targets: a list of names, or a pattern.
+    pub exclude: Option<Selector>,
+    /// Numbers of the layers that carry an adapter, from 0; absent for all.
+    pub layers: Option<Vec<usize>>,
+    /// Scale by `alpha / sqrt(rank)` (rsLoRA, Kalajdzievski 2023).
+    pub rslora: bool,
     /// Share of the entries that are dropped before they enter the factors, in supervised training.
     pub dropout: f64,
-    /// Start from this PEFT adapter folder instead of fresh factors; rank, alpha and targets are then its own.
+    /// Start from this PEFT adapter folder instead of fresh factors; all but `dropout` is then its own.
     pub start: Option<PathBuf>,
+    /// Other ranks: by the end of a layer's path or a pattern for it.
+    pub rank_pattern: BTreeMap<String, usize>,
+    /// Other alphas, likewise.
+    pub alpha_pattern: BTreeMap<String, f64>,
 }
 
 impl Default for Lora {
     fn default() -> Self {
-        Self { rank: 8, alpha: 16.0, targets: Targets::All(AllLinear::AllLinear), dropout: 0.0, start: None }
+        Self {
+            rank: 8,
+            alpha: 16.0,
+            targets: Targets::All(AllLinear::AllLinear),
+            exclude: None,
+            layers: None,
+            rslora: false,
+            dropout: 0.0,
+            start: None,
+            rank_pattern: BTreeMap::new(),
+            alpha_pattern: BTreeMap::new(),
+        }
     }
 }
 
@@ -132,8 +155,18 @@ impl Default for Lora {
 pub enum Targets {
     /// Every linear layer but the head.
     All(AllLinear),
-    /// Those whose name is, or ends with a dot and, one of these.
-    Named(Vec<String>),
+    /// Those that are named, the head among them.
+    Only(Selector),
+}
+
+/// Layers by name, as PEFT understands them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Selector {
+    /// A regular expression that matches the whole module path (`model.layers.0.self_attn.q_proj`).
+    Pattern(String),
+    /// Those whose path is, or ends with a dot and, one of these.
+    Names(Vec<String>),
 }
 
 /// The word `all-linear`.
@@ -150,14 +183,41 @@ pub enum AllLinear {
 pub struct Dpo {
     /// Strength of the pull towards the reference.
     pub beta: f64,
+    /// What a pair costs.
+    pub loss: DpoLoss,
+    /// Share of pairs taken to be the wrong way round (conservative DPO, Mitchell 2023); loss `sigmoid` only.
+    pub label_smoothing: f64,
+    /// Weight of the supervised loss on the chosen completions, a mean over the tokens of a step.
+    pub sft_weight: f64,
     /// The model whose log-probabilities are subtracted.
     pub reference: Reference,
+    /// Compute its log-probabilities once, before training, and keep them in the run folder.
+    pub cache: bool,
 }
 
 impl Default for Dpo {
     fn default() -> Self {
-        Self { beta: 0.1, reference: Reference::Base }
+        Self {
+            beta: 0.1,
+            loss: DpoLoss::Sigmoid,
+            label_smoothing: 0.0,
+            sft_weight: 0.0,
+            reference: Reference::Base,
+            cache: true,
+        }
     }
+}
+
+/// What a pair costs, as a function of how far the policy has moved from the reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DpoLoss {
+    /// The logistic loss (Rafailov et al. 2023).
+    Sigmoid,
+    /// Squared distance to a margin of `1 / (2 beta)` a token (IPO, Azar et al. 2023).
+    Ipo,
+    /// The hinge (SLiC, Zhao et al. 2023).
+    Hinge,
 }
 
 /// The reference model of DPO.
@@ -392,20 +452,20 @@ impl Recipe {
         need(self.base.init_std.is_none_or(positive), "base.init_std", "must be above 0")?;
         need(self.data.max_length >= 2, "data.max_length", "must be at least 2")?;
         if let Some(lora) = &self.lora {
-            need((1..=MAX_RANK).contains(&lora.rank), "lora.rank", "must be between 1 and 256")?;
-            need(positive(lora.alpha), "lora.alpha", "must be above 0")?;
+            lora.check(source)?;
             need(fraction(lora.dropout), "lora.dropout", "must lie in [0, 1)")?;
             let droppable = lora.dropout == 0.0 || self.task == Task::Sft;
             need(droppable, "lora.dropout", "must be 0 for task \"dpo\", whose two models are compared as they are")?;
-            if let Targets::Named(names) = &lora.targets {
-                let named = !names.is_empty() && names.iter().all(|name| !name.is_empty());
-                need(named, "lora.targets", "must be \"all-linear\" or name at least one layer")?;
-            }
         }
         let start = self.lora.as_ref().is_some_and(|lora| lora.start.is_some());
         need(self.dpo.reference == Reference::Base || start, "dpo.reference", "\"start\" needs lora.start")?;
         need(self.task == Task::Sft || self.lora.is_some(), "task", "\"dpo\" needs a [lora] section")?;
         need(positive(self.dpo.beta), "dpo.beta", "must be above 0")?;
+        let smoothing = self.dpo.label_smoothing;
+        need((0.0..0.5).contains(&smoothing), "dpo.label_smoothing", "must lie in [0, 0.5)")?;
+        let sigmoid = self.dpo.loss == DpoLoss::Sigmoid;
+        need(smoothing == 0.0 || sigmoid, "dpo.label_smoothing", "needs dpo.loss = \"sigmoid\"")?;
+        need(self.dpo.sft_weight.is_finite() && self.dpo.sft_weight >= 0.0, "dpo.sft_weight", "must not be negative")?;
         need(positive(self.optim.lr), "optim.lr", "must be above 0")?;
         need(self.optim.betas.into_iter().all(fraction), "optim.betas", "must lie in [0, 1)")?;
         need(positive(self.optim.eps), "optim.eps", "must be above 0")?;
@@ -453,6 +513,49 @@ fn without_null(schema: &mut Schema) {
             object.remove("anyOf");
             object.extend(one);
         }
+    }
+}
+
+impl Lora {
+    fn check(&self, source: &Source<'_>) -> Result<(), RecipeError> {
+        let need = |good: bool, key: &str, rule: &str| if good { Ok(()) } else { Err(source.refuse(key, rule)) };
+        let (rank, above) = (|rank| (1..=MAX_RANK).contains(&rank), |alpha: f64| alpha.is_finite() && alpha > 0.0);
+        need(rank(self.rank), "lora.rank", "must be between 1 and 256")?;
+        need(above(self.alpha), "lora.alpha", "must be above 0")?;
+        let targets = match &self.targets {
+            Targets::All(_) => None,
+            Targets::Only(selector) => Some(selector),
+        };
+        let or = ["must be \"all-linear\", a pattern, or name at least one layer", "must be a pattern or name a layer"];
+        for (key, selector, rule) in [("lora.targets", targets, or[0]), ("lora.exclude", self.exclude.as_ref(), or[1])]
+        {
+            match selector {
+                None => {}
+                Some(Selector::Names(names)) => {
+                    need(!names.is_empty() && names.iter().all(|name| !name.is_empty()), key, rule)?;
+                }
+                Some(Selector::Pattern(text)) => {
+                    Pattern::whole(text).map_err(|error| source.refuse(key, &error.to_string()))?;
+                }
+            }
+        }
+        need(
+            self.layers.as_ref().is_none_or(|layers| !layers.is_empty()),
+            "lora.layers",
+            "must name at least one layer",
+        )?;
+        for (text, value) in &self.rank_pattern {
+            need(rank(*value), "lora.rank_pattern", &format!("must be between 1 and 256 for {text}: {value}"))?;
+        }
+        for (text, value) in &self.alpha_pattern {
+            need(above(*value), "lora.alpha_pattern", &format!("must be above 0 for {text}: {value}"))?;
+        }
+        for (key, text) in (self.rank_pattern.keys().map(|text| ("lora.rank_pattern", text)))
+            .chain(self.alpha_pattern.keys().map(|text| ("lora.alpha_pattern", text)))
+        {
+            Pattern::ending(text).map_err(|error| source.refuse(key, &error.to_string()))?;
+        }
+        Ok(())
     }
 }
 

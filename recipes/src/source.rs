@@ -173,7 +173,23 @@ fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
 }
 
 fn hint(key: &str, known: &[&str]) -> Option<String> {
-    let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)))?;
-    let close = strsim::jaro_winkler(key, nearest) > 0.7;
-    Some(if close { format!("did you mean {nearest}?") } else { format!("known here: {}", known.join(", ")) })
+    if let Some((_, reason)) = REFUSED.iter().find(|(name, _)| *name == key) {
+        return Some((*reason).to_owned());
+    }
+    Some(match nearest(key, known) {
+        Some(name) => format!("did you mean {name}?"),
+        None => format!("known here: {}", known.join(", ")),
+    })
+}
+
+/// Keys of other programs that are left out on purpose, with the reason.
+const REFUSED: [(&str, &str); 2] = [("dora", NO_DORA), ("use_dora", NO_DORA)];
+
+const NO_DORA: &str =
+    "DoRA rescales the base's own output beside adding to it; proofs are about what is added, so there is only LoRA";
+
+/// The name that is so near to `name` that it may have been meant.
+pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let near = |other: &str| strsim::jaro_winkler(name, other);
+    known.iter().copied().filter(|other| near(other) > 0.7).max_by(|a, b| near(a).total_cmp(&near(b)))
 }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    AllLinear, Best, Dpo, Lora, Optim, Recipe, RecipeError, Reference, SaveDtype, Schedule, Targets, Task, VILLAGE,
+    AllLinear, Best, Dpo, DpoLoss, Lora, Optim, Recipe, RecipeError, Reference, SaveDtype, Schedule, Selector, Targets,
+    Task, VILLAGE,
 };
 
 /// The shortest recipe there is.
@@ -50,9 +51,28 @@ fn the_shortest_recipe_has_every_default() {
     assert_eq!(recipe.data.train, Path::new("rows.jsonl"));
     assert_eq!(recipe.data.held_out, None);
     assert_eq!(recipe.data.max_length, 1024);
-    let targets = Targets::All(AllLinear::AllLinear);
-    assert_eq!(recipe.lora, Some(Lora { rank: 8, alpha: 16.0, targets, dropout: 0.0, start: None }));
-    assert_eq!(recipe.dpo, Dpo { beta: 0.1, reference: Reference::Base });
+    let lora = Lora {
+        rank: 8,
+        alpha: 16.0,
+        targets: Targets::All(AllLinear::AllLinear),
+        exclude: None,
+        layers: None,
+        rslora: false,
+        dropout: 0.0,
+        start: None,
+        rank_pattern: [].into(),
+        alpha_pattern: [].into(),
+    };
+    assert_eq!(recipe.lora, Some(lora));
+    let dpo = Dpo {
+        beta: 0.1,
+        loss: DpoLoss::Sigmoid,
+        label_smoothing: 0.0,
+        sft_weight: 0.0,
+        reference: Reference::Base,
+        cache: true,
+    };
+    assert_eq!(recipe.dpo, dpo);
     let optim = Optim {
         lr: 1e-4,
         betas: [0.9, 0.999],
@@ -77,8 +97,17 @@ fn every_key_can_be_set() {
 task = "dpo"
 base = { model = "m", save_dtype = "bf16" }
 data = { train = "t", held_out = "h", max_length = 2 }
-lora = { rank = 256, alpha = 1, targets = ["q_proj", "lm_head"], start = "s" }
-dpo = { beta = 0.5, reference = "start" }
+dpo = { beta = 0.5, loss = "sigmoid", label_smoothing = 0.1, sft_weight = 1, reference = "start", cache = false }
+[lora]
+rank = 256
+alpha = 1
+targets = ["q_proj", "lm_head"]
+exclude = ".*3.*"
+layers = [0, 7]
+rslora = true
+start = "s"
+rank_pattern = { q_proj = 4, "layers.7.*" = 2 }
+alpha_pattern = { q_proj = 0.5 }
 [optim]
 lr = 1
 betas = [0.0, 0.5]
@@ -104,9 +133,28 @@ patience = 2
     assert_eq!(recipe.task, Task::Dpo);
     assert_eq!(recipe.base.save_dtype, SaveDtype::Bf16);
     assert_eq!((recipe.data.held_out.as_deref(), recipe.data.max_length), (Some(Path::new("h")), 2));
-    let targets = Targets::Named(vec!["q_proj".to_owned(), "lm_head".to_owned()]);
-    assert_eq!(recipe.lora, Some(Lora { rank: 256, alpha: 1.0, targets, dropout: 0.0, start: Some("s".into()) }));
-    assert_eq!(recipe.dpo, Dpo { beta: 0.5, reference: Reference::Start });
+    let lora = Lora {
+        rank: 256,
+        alpha: 1.0,
+        targets: Targets::Only(Selector::Names(vec!["q_proj".to_owned(), "lm_head".to_owned()])),
+        exclude: Some(Selector::Pattern(".*3.*".to_owned())),
+        layers: Some(vec![0, 7]),
+        rslora: true,
+        dropout: 0.0,
+        start: Some("s".into()),
+        rank_pattern: [("q_proj".to_owned(), 4), ("layers.7.*".to_owned(), 2)].into(),
+        alpha_pattern: [("q_proj".to_owned(), 0.5)].into(),
+    };
+    assert_eq!(recipe.lora, Some(lora));
+    let dpo = Dpo {
+        beta: 0.5,
+        loss: DpoLoss::Sigmoid,
+        label_smoothing: 0.1,
+        sft_weight: 1.0,
+        reference: Reference::Start,
+        cache: false,
+    };
+    assert_eq!(recipe.dpo, dpo);
     assert_eq!((recipe.optim.lr, recipe.optim.betas, recipe.optim.eps), (1.0, [0.0, 0.5], 1e-6));
     assert_eq!((recipe.optim.weight_decay, recipe.optim.max_grad_norm), (0.1, 0.0));
     assert_eq!((recipe.optim.schedule, recipe.optim.warmup_steps), (Schedule::Cosine, 3));
@@ -119,11 +167,24 @@ patience = 2
     let recipe = parse(&text).unwrap();
     assert_eq!((recipe.base.train, recipe.base.init_std, recipe.lora), (true, Some(0.02), None));
     assert_eq!(parse(&with("optim", "schedule = \"constant\"")).unwrap().optim.schedule, Schedule::Constant);
+    let losses =
+        ["sigmoid", "ipo", "hinge"].map(|loss| parse(&with("dpo", &format!("loss = {loss:?}"))).unwrap().dpo.loss);
+    assert_eq!(losses, [DpoLoss::Sigmoid, DpoLoss::Ipo, DpoLoss::Hinge]);
+    let targets = |value: &str| parse(&with("lora", &format!("targets = {value}"))).unwrap().lora.unwrap().targets;
+    assert_eq!(targets("\"all-linear\""), Targets::All(AllLinear::AllLinear));
+    assert_eq!(targets("'.*\\.q_proj'"), Targets::Only(Selector::Pattern(".*\\.q_proj".to_owned())));
 }
 
 #[test]
 fn a_recipe_written_down_reads_as_the_same_recipe() {
-    for text in [SHORTEST.to_owned(), with("lora", "targets = [\"q_proj\"]\nstart = \"s\""), with("run", "steps = 3")] {
+    for text in [
+        SHORTEST.to_owned(),
+        with(
+            "lora",
+            "targets = [\"q_proj\"]\nexclude = \"v\"\nlayers = [1]\nrank_pattern = { q_proj = 1 }\nstart = \"s\"",
+        ),
+        with("run", "steps = 3"),
+    ] {
         let recipe = parse(&text).unwrap();
         assert_eq!(parse(&toml::to_string(&recipe).unwrap()).unwrap(), recipe);
     }
@@ -139,7 +200,7 @@ fn an_unknown_key_is_refused_by_its_line_with_the_nearest_known_key() {
         ("run", "epoch = 1", "epoch", "did you mean epochs?"),
         ("run", "Seed = 1", "Seed", "did you mean seed?"),
         ("data", "heldout = \"h\"", "heldout", "did you mean held_out?"),
-        ("dpo", "xyz = 1", "xyz", "known here: beta, reference"),
+        ("dpo", "xyz = 1", "xyz", "known here: beta, loss, label_smoothing, sft_weight, reference, cache"),
         ("base", "modle = \"m\"", "modle", "did you mean model?"),
     ];
     for (table, line, key, hint) in cases {
@@ -155,8 +216,28 @@ fn an_unknown_key_is_refused_by_its_line_with_the_nearest_known_key() {
 }
 
 #[test]
+fn keys_that_are_left_out_on_purpose_are_refused_with_the_reason() {
+    for key in ["dora", "use_dora"] {
+        let error = refused(&with("lora", &format!("{key} = true")));
+        assert_eq!(error.message, format!("unknown key: {key}"));
+        assert!(error.hint.unwrap().starts_with("DoRA rescales the base's own output"));
+    }
+}
+
+#[test]
+fn label_smoothing_is_for_the_logistic_loss_only() {
+    for loss in ["ipo", "hinge"] {
+        let text = with("dpo", &format!("loss = {loss:?}\nlabel_smoothing = 0.1"));
+        let line = line_of(&text, "label_smoothing");
+        let expected = format!("r.toml:{line}:dpo.label_smoothing: needs dpo.loss = \"sigmoid\"");
+        assert_eq!(refused(&text).to_string(), expected);
+    }
+}
+
+#[test]
 fn every_rule_is_refused_by_path_line_and_key() {
     let positive = "must be above 0";
+    let targets = "must be \"all-linear\", a pattern, or name at least one layer";
     let cases = [
         ("base", "init_std = 0.02", "base.init_std", "needs base.train = true"),
         ("data", "max_length = 1", "data.max_length", "must be at least 2"),
@@ -165,8 +246,26 @@ fn every_rule_is_refused_by_path_line_and_key() {
         ("lora", "alpha = 0", "lora.alpha", positive),
         ("lora", "alpha = nan", "lora.alpha", positive),
         ("lora", "alpha = inf", "lora.alpha", positive),
-        ("lora", "targets = []", "lora.targets", "must be \"all-linear\" or name at least one layer"),
-        ("lora", "targets = [\"\"]", "lora.targets", "must be \"all-linear\" or name at least one layer"),
+        ("lora", "targets = []", "lora.targets", targets),
+        ("lora", "targets = [\"\"]", "lora.targets", targets),
+        ("lora", "targets = \"(q\"", "lora.targets", "not a regular expression, unclosed group: (q"),
+        ("lora", "exclude = []", "lora.exclude", "must be a pattern or name a layer"),
+        ("lora", "exclude = \"q)\"", "lora.exclude", "not a regular expression, unopened group: q)"),
+        ("lora", "layers = []", "lora.layers", "must name at least one layer"),
+        ("lora", "rank_pattern.q = 0", "lora.rank_pattern", "must be between 1 and 256 for q: 0"),
+        ("lora", "rank_pattern.q = 257", "lora.rank_pattern", "must be between 1 and 256 for q: 257"),
+        (
+            "lora",
+            "rank_pattern.'q[' = 1",
+            "lora.rank_pattern",
+            "not a regular expression, unclosed character class: q[",
+        ),
+        ("lora", "alpha_pattern.q = 0", "lora.alpha_pattern", "must be above 0 for q: 0"),
+        ("lora", "alpha_pattern.q = inf", "lora.alpha_pattern", "must be above 0 for q: inf"),
+        ("dpo", "label_smoothing = 0.5", "dpo.label_smoothing", "must lie in [0, 0.5)"),
+        ("dpo", "label_smoothing = -0.1", "dpo.label_smoothing", "must lie in [0, 0.5)"),
+        ("dpo", "sft_weight = -1", "dpo.sft_weight", "must not be negative"),
+        ("dpo", "sft_weight = inf", "dpo.sft_weight", "must not be negative"),
         ("dpo", "reference = \"start\"", "dpo.reference", "\"start\" needs lora.start"),
         ("dpo", "beta = 0.0", "dpo.beta", positive),
         ("dpo", "beta = -1.0", "dpo.beta", positive),
@@ -317,10 +416,7 @@ fn what_is_not_a_recipe_is_refused_by_its_line() {
     assert_eq!(line(&SHORTEST.replace("\"sft\"", "\"ppo\"")), Some(1));
     assert_eq!(line(&with("run", "steps = -1")), Some(line_of(&with("run", "steps = -1"), "steps")));
     assert_eq!(line(&with("run", "batch = \"8\"")), Some(line_of(&with("run", "batch = \"8\""), "batch")));
-    assert_eq!(
-        line(&with("lora", "targets = \"every\"")),
-        Some(line_of(&with("lora", "targets = \"every\""), "targets"))
-    );
+    assert_eq!(line(&with("lora", "targets = 1")), Some(line_of(&with("lora", "targets = 1"), "targets")));
     assert_eq!(line(&with("run", "seed = 1\nseed = 2")), Some(line_of(&with("run", "seed = 1\nseed = 2"), "seed = 2")));
     assert!(refused("").message.contains("missing field"));
     assert!(refused(&SHORTEST.replace("out = \"out\"\n", "")).message.contains("missing field `out`"));

@@ -4,16 +4,17 @@ mod manifest;
 mod plan;
 mod stop;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use candle_core::{Device, Tensor, Var};
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::train::{LoraTensors, normal_values};
 use ftk_adapters::weights::Weights;
 use ftk_adapters::{atomic, peft};
-use ftk_recipes::{Recipe, Reference, SaveDtype};
+use ftk_recipes::{Dpo, Recipe, Reference, SaveDtype, Task};
+use serde_json::json;
 
 use self::manifest::Inputs;
 pub use self::manifest::MANIFEST;
@@ -23,6 +24,9 @@ use self::stop::Stop;
 use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
 use crate::models::{Precision, Source, save_folder};
+use crate::text::health::Watch;
+use crate::text::preference::Preference;
+use crate::text::references::{self, Found, References};
 use crate::text::session::{DpoSettings, Rows, TextSession, Trained};
 use crate::train::{self, Ended, Lock, Start, Step, Why};
 
@@ -106,7 +110,7 @@ pub(super) fn train(
         None => (variables(&weights)?, Trained::Base),
         Some(begin) => (weights, Trained::Adapter(LoraTensors::trained(begin, &Device::Cpu)?)),
     };
-    let session = open(recipe, source, weights, trained, begin.as_ref(), (rows, held_out))?;
+    let mut session = open(recipe, source, weights, trained, begin.as_ref(), (rows, held_out))?;
 
     let _lock = Lock::take(out)?;
     // A run that goes on has them; one that is refused must not replace them.
@@ -117,6 +121,14 @@ pub(super) fn train(
         inputs.write(out, &counts, &[], None)?;
     }
 
+    if recipe.task == Task::Dpo && recipe.dpo.cache {
+        // A run that is refused must not change the folder.
+        train::belongs(out, inputs.identity)?;
+        let adapter = begin.as_ref().filter(|_| recipe.dpo.reference == Reference::Start);
+        refer(&mut session, &out.join(references::FILE), references::model(&inputs.base.0, adapter), printer)?;
+    }
+
+    let mut watch = Watch::new(&out.join(train::METRICS), recipe.dpo.beta);
     let bar = printer.bar(0, "training");
     let began = Instant::now();
     let (mut tokens, mut first) = (0, true);
@@ -126,13 +138,20 @@ pub(super) fn train(
         tokens += step.tokens;
         let rate = tokens as f64 / began.elapsed().as_secs_f64();
         bar.set_message(format!("loss {:.4}, {rate:.0} tokens/s", step.loss));
-        printer.object(&serde_json::Value::Object(step.record.clone()));
+        let mut record = step.record.clone();
         // Without a terminal, a line every tenth of the way.
         let tenth = step.step * 10 / step.steps != (step.step - 1) * 10 / step.steps;
         if bar.is_hidden() && (first || tenth) {
             printer.note(&format!("step {}/{}: loss {:.4}, {rate:.0} tokens/s", step.step, step.steps, step.loss));
         }
         first = false;
+        watch.see(&step.record);
+        let signs = if tenth { watch.news(step.steps) } else { Vec::new() };
+        if !signs.is_empty() {
+            record.insert("hint".to_owned(), json!(signs.iter().map(ToString::to_string).collect::<Vec<_>>()));
+        }
+        bar.suspend(|| signs.iter().for_each(|sign| printer.note(&format!("hint: {sign}"))));
+        printer.object(&serde_json::Value::Object(record));
     };
     let ended = train::run(&session, &recipe.optim, &recipe.run, inputs.identity, start, stop, report)?;
     bar.finish_and_clear();
@@ -157,12 +176,37 @@ pub(super) fn open(
         (Reference::Start, Some(start)) => Some(LoraTensors::frozen(start, &Device::Cpu)?),
         _ => None,
     };
-    let dpo = DpoSettings { beta: recipe.dpo.beta, reference: recipe.dpo.reference };
+    let Dpo { beta, loss, label_smoothing, sft_weight, reference, cache: _ } = recipe.dpo;
+    let dpo = DpoSettings { preference: Preference { beta, loss, label_smoothing }, sft_weight, reference };
     let rows = (rows, held_out, recipe.run.batch);
     let dropout = recipe.lora.as_ref().map_or(0.0, |lora| lora.dropout);
     Ok(TextSession::new(source.network().clone(), weights, trained, frozen, dpo, rows)
         .recomputing(recipe.run.recompute)
         .dropping(dropout, recipe.run.seed))
+}
+
+/// Has the session know its reference's figures, those in the file at `path` and otherwise new ones.
+fn refer(session: &mut TextSession, path: &Path, model: [u8; 32], printer: &Printer) -> Result<()> {
+    let opened = References::open(path, model);
+    let (mut known, found) = opened.with_context(|| format!("cannot read {}", path.display()))?;
+    if found == Found::Unusable {
+        printer.note(&format!("{}: is damaged or of another model, made anew", path.display()));
+    }
+    let bar = printer.bar(0, "reference");
+    let mut told = !bar.is_hidden();
+    let progress = |done: usize, of: usize| {
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+        if !std::mem::replace(&mut told, true) {
+            printer.note(&format!("computing the reference's log-probabilities of {of} pairs"));
+        }
+    };
+    let computed = session.refer(&mut known, progress).map_err(|error| anyhow!(error))?;
+    bar.finish_and_clear();
+    if found == Found::Whole && computed == 0 {
+        printer.note(&format!("the reference's log-probabilities are in {}", path.display()));
+    }
+    Ok(())
 }
 
 /// Refuses a run folder in which the run would replace what it has not made itself.

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use candle_core::{Device, Tensor, Var};
-use ftk_recipes::{Best, Loss, Metrics, Optim, Run, Schedule, Session, TaskError};
+use ftk_recipes::{Best, Loss, Metrics, Optim, Run, Schedule, Session, TaskError, Window};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 
@@ -61,7 +61,8 @@ impl Session for Pull {
         idle.chain([("weight".to_owned(), self.weight.clone())]).collect()
     }
 
-    fn loss(&self, rows: &[usize], _: usize) -> Result<Loss, TaskError> {
+    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<Loss, TaskError> {
+        assert!(rows.iter().all(|row| window.rows.contains(row)), "a batch is a part of its step");
         let call = self.calls.replace(self.calls.get() + 1);
         if self.fails_at == Some(call) {
             return Err("the power went".into());
@@ -231,6 +232,8 @@ fn a_record_holds_the_figures_of_its_step() {
     assert_eq!(column("step"), (1..=6).map(|step| Some(f64::from(step))).collect::<Vec<_>>());
     assert_eq!(column("epoch")[2..], [Some(1.0), Some(4.0 / 3.0), Some(5.0 / 3.0), Some(2.0)]);
     assert_eq!(column("learning_rate")[..3], [Some(0.0), Some(0.025), Some(0.05)]);
+    // A row's tokens are its number.
+    assert_eq!(column("num_tokens")[..4], [Some(27.0), Some(108.0), Some(127.0), Some(154.0)]);
     // Rows 1, 2, 4, 5, 7, 8, then 10, 11, ..., 17, then 19, in batches of two: means over rows.
     assert_eq!(column("row")[..3], [Some(27.0 / 6.0), Some(81.0 / 6.0), Some(19.0)]);
     assert_eq!(column("rows")[..3], [Some(1.0); 3]);
@@ -396,6 +399,17 @@ fn without_shuffle_rows_come_in_their_order_and_the_last_window_is_what_is_left(
         assert_eq!(order.batches(first + 1), [vec![5, 9], vec![2]]);
     }
     assert_eq!([0, 1, 2].map(|step| order.epoch_after(step)), [0.5, 1.0, 1.5]);
+}
+
+#[test]
+fn what_lies_before_a_step_is_the_sum_over_the_steps_before_it() {
+    let run = Run { steps: None, epochs: 3.0, ..settings(Path::new("")) };
+    let order = Order::new((0..23).collect(), &run);
+    let mut sum = 0;
+    for step in 0..order.steps() {
+        assert_eq!(order.before(step, |row| row * row), sum, "step {step}");
+        sum += order.batches(step).iter().flatten().map(|row| row * row).sum::<usize>();
+    }
 }
 
 #[test]

@@ -235,6 +235,20 @@ fn targets_that_name_no_layer_are_refused_with_those_there_are() {
 }
 
 #[test]
+fn choices_that_leave_no_layer_or_match_none_are_refused_with_what_to_do() {
+    let place = Place::new().replace("rank = 2", "targets = \"q_proj\"");
+    place.refused("lora.targets matches no linear layer of this base: q_proj", "write [\"q_proj\"]");
+    let place = Place::new().replace("rank = 2", "targets = [\"q_proj\"]\nexclude = '.*attn.*'");
+    place.refused("lora.exclude leaves no layer to train", "lora.targets");
+    let place = Place::new().replace("rank = 2", "layers = [0, 2]");
+    place.refused("lora.layers holds a layer that this base does not have: 2", "its layers are 0 to 1");
+    let place = Place::new().replace("rank = 2", "rank_pattern = { q_porj = 4 }");
+    place.refused("lora.rank_pattern matches no layer with an adapter: q_porj", "did you mean q_proj?");
+    let place = Place::new().replace("rank = 2", "dora = true");
+    place.refused("FOLDER/recipe.toml:7: unknown key: dora", "proofs are about what is added");
+}
+
+#[test]
 fn ids_outside_the_vocabulary_are_refused_before_the_forward_pass() {
     let folder = tempfile::tempdir().unwrap();
     let (ids, out) = (folder.path().join("ids.safetensors"), folder.path().join("logits.safetensors"));

@@ -12,6 +12,7 @@ mod inspect;
 mod merge;
 mod oracle;
 mod parity;
+mod preference;
 mod recipes;
 mod resume;
 mod run;

@@ -137,6 +137,28 @@ fn dpo_steps_equal_those_of_trl() {
     }
 }
 
+#[test]
+fn other_preference_losses_equal_those_of_trl() {
+    let text = std::fs::read_to_string(fixture("micro-llama/dpo_losses.json")).unwrap();
+    let reference: Value = serde_json::from_str(&text).unwrap();
+    let rows: Vec<Value> =
+        steps("dpo.json", "from_adapter").iter().flat_map(|step| step["pairs"].as_array().unwrap().clone()).collect();
+    let runs = [("ipo", "loss = \"ipo\""), ("hinge", "loss = \"hinge\""), ("sigmoid_and_sft", "sft_weight = 0.5")];
+    for (run, dpo) in runs {
+        let folder = tempfile::tempdir().unwrap();
+        let ours = train(folder.path(), "dpo", "adapter", &format!("[dpo]\n{dpo}\n"), &rows);
+        let theirs = reference["runs"][run].as_array().unwrap();
+        assert_eq!(ours.len(), theirs.len());
+        for (index, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+            for (key, theirs) in theirs.as_object().unwrap() {
+                // IPO's figures are the square of a distance that is large in the beginning.
+                let tolerance = if ["loss", "grad_norm"].contains(&key.as_str()) { 2e-3 } else { 1e-3 };
+                near(&ours[key], theirs, tolerance, &format!("{run} step {index} {key}"));
+            }
+        }
+    }
+}
+
 /// The exported adapter computes what the reference's does: its factors lie on the grid, so its
 /// products are compared, and may differ by what rounding both factors makes of them.
 fn near_adapter(ours: &Path, theirs: &Path) {

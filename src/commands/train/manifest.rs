@@ -19,7 +19,7 @@ pub const MANIFEST: &str = "manifest.json";
 /// What goes into a run, by digest.
 pub(super) struct Inputs {
     recipe: Value,
-    base: BaseDigest,
+    pub(super) base: BaseDigest,
     train: blake3::Hash,
     held_out: Option<blake3::Hash>,
     start: Option<blake3::Hash>,

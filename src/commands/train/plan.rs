@@ -7,7 +7,7 @@ use anyhow::Result;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::sites::Role;
 use ftk_adapters::train::initial_factors;
-use ftk_recipes::{Hold, Lora, Recipe, Targets, Task};
+use ftk_recipes::{Hold, Lora, Recipe, Task};
 use serde_json::{Value, json};
 
 use super::super::{Advice, fitting};
@@ -196,35 +196,14 @@ fn begin(lora: &Lora, source: &Source, seed: u64) -> Result<Adapter> {
     if let Some(folder) = &lora.start {
         return fitting(source, folder);
     }
-    let shapes = source.network().shapes();
-    let named = |site: &str| match &lora.targets {
-        Targets::All(_) => None,
-        Targets::Named(names) => Some(names.iter().any(|name| site == name || site.ends_with(&format!(".{name}")))),
-    };
-    let scale = (lora.alpha / lora.rank as f64) as f32;
+    let (shapes, sites) = (source.network().shapes(), source.network().sites());
+    let sizes = lora.choose(&sites).map_err(|error| Advice::new(error.message, error.hint))?;
     let mut adapter = Adapter::default();
-    for site in source.network().sites() {
-        let wanted = match site.role {
-            Role::Linear => named(&site.name).unwrap_or(true),
-            Role::Head => named(&site.name).unwrap_or(false),
-            Role::Embedding | Role::Positions | Role::Norm => false,
-        };
-        if wanted {
+    for site in sites {
+        if let Some(size) = sizes.get(&site.name) {
             let shape = &shapes[&format!("{}.weight", site.weight)];
-            let factors = initial_factors(&site.name, lora.rank, (shape[0], shape[1]), scale, seed);
+            let factors = initial_factors(&site.name, size.rank, (shape[0], shape[1]), size.scale as f32, seed);
             adapter.sites.insert(site.name, factors);
-        }
-    }
-    if let Targets::Named(names) = &lora.targets {
-        let hit =
-            |name: &&String| adapter.sites.keys().any(|site| site == *name || site.ends_with(&format!(".{name}")));
-        if let Some(name) = names.iter().find(|name| !hit(name)) {
-            let mut known: Vec<String> =
-                linear_sites(source).iter().filter_map(|site| site.rsplit('.').next()).map(str::to_owned).collect();
-            known.sort();
-            known.dedup();
-            let message = format!("lora.targets names no linear layer of this base: {name}");
-            return Err(Advice::new(message, format!("there are: {}", known.join(", "))).into());
         }
     }
     Ok(adapter)
