@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use ftk_recipes::Task;
 
 use self::printer::Printer;
 use crate::commands::{self, Outcome};
@@ -35,6 +36,9 @@ struct Global {
 enum Verb {
     /// Train an adapter, or a base, from a recipe
     Train(Train),
+    /// Look at rows
+    #[command(subcommand)]
+    Data(Data),
     /// Continue a prompt greedily
     Generate(Generate),
     /// Logits of token ids, from and to safetensors files
@@ -60,6 +64,31 @@ struct Train {
     /// Go on from the checkpoint in the folder, if there is one
     #[arg(long)]
     resume: bool,
+}
+
+#[derive(Subcommand)]
+enum Data {
+    /// Show rows as the model will see them, with what is scored marked, and count all
+    Preview(Preview),
+}
+
+#[derive(Args)]
+struct Preview {
+    /// Recipe file (TOML) whose rows are shown
+    #[arg(long, required_unless_present = "base")]
+    recipe: Option<PathBuf>,
+    /// Base model, instead of a recipe
+    #[arg(long, requires = "data", conflicts_with = "recipe")]
+    base: Option<PathBuf>,
+    /// Rows for that base: a .jsonl, .json or .parquet file
+    #[arg(long, requires = "base")]
+    data: Option<PathBuf>,
+    /// What those rows are for
+    #[arg(long, requires = "base", value_parser = ["sft", "dpo"], default_value = "sft")]
+    task: String,
+    /// How many rows to show
+    #[arg(long, default_value_t = 3)]
+    rows: usize,
 }
 
 #[derive(Args)]
@@ -195,6 +224,15 @@ fn run(verb: Verb, printer: &Printer) -> anyhow::Result<Outcome> {
     match verb {
         Verb::Train(Train { recipe, out, resume }) => {
             commands::train::run(&commands::train::Settings { recipe, out, resume }, printer)
+        }
+        Verb::Data(Data::Preview(Preview { recipe, base, data, task, rows })) => {
+            let task = if task == "dpo" { Task::Dpo } else { Task::Sft };
+            let subject = match (recipe, base.zip(data)) {
+                (Some(recipe), _) => commands::data::Subject::Recipe(recipe),
+                (None, Some((base, data))) => commands::data::Subject::File { base, data, task },
+                (None, None) => anyhow::bail!("give --recipe, or --base and --data"),
+            };
+            commands::data::preview(&commands::data::Settings { subject, rows }, printer)
         }
         Verb::Generate(Generate { model: Model { base, adapter }, prompt }) => {
             let question = question(prompt);

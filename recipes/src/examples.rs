@@ -7,6 +7,8 @@ use crate::{Recipe, Task};
 
 /// Keys only a base trained in full has; the examples train adapters.
 const FULL_TRAINING: [&str; 3] = ["base.train", "base.init_std", "base.save_dtype"];
+/// Keys only supervised fine-tuning has, shown in its example.
+const SFT: [&str; 1] = ["data.loss"];
 /// Keys that stand in for others, shown in comments.
 const ALTERNATIVES: [&str; 2] = ["lora.start", "run.steps"];
 
@@ -54,7 +56,9 @@ fn the_preference_example_shows_every_key() {
     recipe.run.steps = Some(1);
     recipe.lora.as_mut().unwrap().start = Some(PathBuf::from("adapter"));
     let mut known = keys(&toml::to_string(&recipe).unwrap());
-    for key in FULL_TRAINING.iter().chain(&ALTERNATIVES) {
+    let shown = keys(&text(&folder().join("sft.toml")));
+    SFT.iter().for_each(|key| assert!(shown.contains(*key), "not in sft.toml: {key}"));
+    for key in FULL_TRAINING.iter().chain(&ALTERNATIVES).chain(&SFT) {
         assert!(known.remove(*key), "no such key: {key}");
     }
     assert_eq!(keys(&text(&path)), known);

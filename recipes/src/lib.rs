@@ -12,6 +12,7 @@ mod tests;
 
 pub use error::RecipeError;
 pub use recipe::{
-    AllLinear, Base, Data, Dpo, Lora, Optim, Recipe, Reference, Run, SaveDtype, Schedule, Targets, Task, VILLAGE,
+    AllLinear, Base, Data, Dpo, Lora, Optim, Recipe, Reference, Run, SaveDtype, Schedule, Scored, Targets, Task,
+    VILLAGE,
 };
 pub use session::{Loss, Metrics, Session, TaskError};

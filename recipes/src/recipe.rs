@@ -1,5 +1,6 @@
 //! The recipe: every option of a training run, once, with its meaning and its default.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -72,18 +73,48 @@ pub enum SaveDtype {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// Rows to train on (JSON lines).
+    /// Rows to train on: a `.jsonl`, `.json` (an array) or `.parquet` file.
     pub train: PathBuf,
-    /// Rows to evaluate on, never trained on (JSON lines).
+    /// Rows to evaluate on, never trained on.
     #[serde(default)]
     pub held_out: Option<PathBuf>,
+    /// The only columns to look at, for files whose rows could be read in two ways.
+    #[serde(default)]
+    pub columns: Option<Vec<String>>,
+    /// Texts to put in the place of `{{name}}` in the rows, by name.
+    #[serde(default)]
+    pub replace: BTreeMap<String, String>,
+    /// What of a row is scored (task `sft`).
+    #[serde(default)]
+    pub loss: Scored,
     /// Longest row in tokens; longer rows lose their end.
     #[serde(default = "max_length")]
     pub max_length: usize,
 }
 
+impl Data {
+    /// Rows to train on, and defaults.
+    pub fn new(train: PathBuf) -> Self {
+        let (columns, replace, loss) = (None, BTreeMap::new(), Scored::default());
+        Self { train, held_out: None, columns, replace, loss, max_length: max_length() }
+    }
+}
+
 fn max_length() -> usize {
     1024
+}
+
+/// What of a row for supervised fine-tuning is scored. Token ids are scored by their labels in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scored {
+    /// The completion where there is a prompt; `text` and `messages` as a whole (TRL's default).
+    #[default]
+    Completion,
+    /// What the assistant says, in every turn, with the token that ends the turn.
+    Assistant,
+    /// Everything, prompts too.
+    All,
 }
 
 /// The adapter (LoRA, Hu et al. 2021).
@@ -300,6 +331,10 @@ impl Recipe {
         need(self.base.init_std.is_none() || self.base.train, "base.init_std", "needs base.train = true")?;
         need(self.base.init_std.is_none_or(positive), "base.init_std", "must be above 0")?;
         need(self.data.max_length >= 2, "data.max_length", "must be at least 2")?;
+        let named = self.data.columns.as_ref().is_none_or(|columns| !columns.is_empty());
+        need(named, "data.columns", "must name at least one column")?;
+        let completion = self.task == Task::Sft || self.data.loss == Scored::Completion;
+        need(completion, "data.loss", "must be \"completion\" for task \"dpo\", which scores completions")?;
         if let Some(lora) = &self.lora {
             need((1..=MAX_RANK).contains(&lora.rank), "lora.rank", "must be between 1 and 256")?;
             need(positive(lora.alpha), "lora.alpha", "must be above 0")?;

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{AllLinear, Dpo, Lora, Optim, Recipe, RecipeError, Reference, SaveDtype, Schedule, Targets, Task, VILLAGE};
+use crate::{
+    AllLinear, Dpo, Lora, Optim, Recipe, RecipeError, Reference, SaveDtype, Schedule, Scored, Targets, Task, VILLAGE,
+};
 
 /// The shortest recipe there is.
 const SHORTEST: &str = r#"task = "sft"
@@ -48,6 +50,8 @@ fn the_shortest_recipe_has_every_default() {
     assert_eq!(recipe.data.train, Path::new("rows.jsonl"));
     assert_eq!(recipe.data.held_out, None);
     assert_eq!(recipe.data.max_length, 1024);
+    assert_eq!((recipe.data.columns, recipe.data.loss), (None, Scored::Completion));
+    assert!(recipe.data.replace.is_empty());
     let targets = Targets::All(AllLinear::AllLinear);
     assert_eq!(recipe.lora, Some(Lora { rank: 8, alpha: 16.0, targets, start: None }));
     assert_eq!(recipe.dpo, Dpo { beta: 0.1, reference: Reference::Base });
@@ -154,6 +158,7 @@ fn every_rule_is_refused_by_path_line_and_key() {
     let cases = [
         ("base", "init_std = 0.02", "base.init_std", "needs base.train = true"),
         ("data", "max_length = 1", "data.max_length", "must be at least 2"),
+        ("data", "columns = []", "data.columns", "must name at least one column"),
         ("lora", "rank = 0", "lora.rank", "must be between 1 and 256"),
         ("lora", "rank = 257", "lora.rank", "must be between 1 and 256"),
         ("lora", "alpha = 0", "lora.alpha", positive),
@@ -200,6 +205,9 @@ fn rules_between_tables_are_refused_at_the_table_or_key_at_fault() {
     let in_full = without_lora.replace("[data]", "train = true\n[data]");
     let dpo = in_full.replace("\"sft\"", "\"dpo\"");
     assert_eq!(refused(&dpo).to_string(), "r.toml:1:task: \"dpo\" needs a [lora] section");
+    let loss = with("data", "loss = \"all\"").replace("\"sft\"", "\"dpo\"");
+    let rule = "must be \"completion\" for task \"dpo\", which scores completions";
+    assert_eq!(refused(&loss).to_string(), format!("r.toml:{}:data.loss: {rule}", line_of(&loss, "loss")));
     let init = in_full.replace("[data]", "init_std = 0.0\n[data]");
     assert_eq!(refused(&init).to_string(), "r.toml:5:base.init_std: must be above 0");
     // A table written in one line.

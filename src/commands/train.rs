@@ -1,6 +1,6 @@
 //! `ftk train`: from a recipe to an adapter, or to a base trained in full.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -10,15 +10,14 @@ use ftk_adapters::sites::Role;
 use ftk_adapters::train::{LoraTensors, initial_factors, normal_values};
 use ftk_adapters::weights::Weights;
 use ftk_adapters::{atomic, peft};
-use ftk_recipes::{Lora, Recipe, Reference, SaveDtype, Targets, Task};
+use ftk_recipes::{Lora, Recipe, Reference, SaveDtype, Targets};
 use serde_json::json;
 
-use super::{Advice, Outcome, fitting};
+use super::{Advice, Outcome, fitting, open};
 use crate::cli::printer::Printer;
 use crate::models::{Precision, Source, save_folder};
-use crate::text::encode::Encoder;
-use crate::text::rows;
-use crate::text::session::{DpoSettings, Rows, TextSession, Trained};
+use crate::text::load::{Counts, load};
+use crate::text::session::{DpoSettings, TextSession, Trained};
 use crate::train::{self, Start, Step};
 
 /// What is needed.
@@ -44,10 +43,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         recipe.run.out.clone_from(out);
     }
     let start = if settings.resume { Start::Resume } else { Start::Fresh };
-    let source = match recipe.base.init_std {
-        Some(_) => Source::skeleton(&recipe.base.model)?,
-        None => Source::open(&recipe.base.model)?,
-    };
+    let source = open(&recipe.base)?;
     train(&recipe, &source, start, printer)?;
     printer.note(&format!("wrote {}", recipe.run.out.display()));
     Ok(Outcome::Done)
@@ -57,9 +53,9 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 pub(super) fn train(recipe: &Recipe, source: &Source, start: Start, printer: &Printer) -> Result<()> {
     let out = &recipe.run.out;
     refuse_to_replace(recipe, start)?;
-    let rows = read_rows(recipe, source, &recipe.data.train, printer)?;
+    let rows = load(source, &recipe.data, recipe.task, &recipe.data.train)?;
     let held_out = recipe.data.held_out.as_deref();
-    let held_out = held_out.map(|path| read_rows(recipe, source, path, printer)).transpose()?;
+    let held_out = held_out.map(|path| load(source, &recipe.data, recipe.task, path)).transpose()?;
 
     let weights = match recipe.base.init_std {
         Some(std) => random_weights(source, std, recipe.run.seed)?,
@@ -80,7 +76,8 @@ pub(super) fn train(recipe: &Recipe, source: &Source, start: Start, printer: &Pr
     };
     let dpo = DpoSettings { beta: recipe.dpo.beta, reference: recipe.dpo.reference };
     let identity = identity(recipe, &base_digest.0, begin.as_ref())?;
-    let rows = (rows, held_out, recipe.run.batch);
+    let counts: Vec<Counts> = [&rows].into_iter().chain(&held_out).map(|file| file.counts.clone()).collect();
+    let rows = (rows.rows, held_out.map(|file| file.rows), recipe.run.batch);
     let session = TextSession::new(source.network().clone(), weights, trained, frozen, dpo, rows);
 
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
@@ -91,6 +88,8 @@ pub(super) fn train(recipe: &Recipe, source: &Source, start: Start, printer: &Pr
             .with_context(|| format!("cannot write to {}", out.display()))?;
     }
 
+    counts.iter().flat_map(Counts::notes).for_each(|note| printer.note(&note));
+    printer.object(&json!({ "data": counts.iter().map(Counts::json).collect::<Vec<_>>() }));
     let bar = printer.bar(0, "training");
     let began = Instant::now();
     let (mut tokens, mut first) = (0, true);
@@ -155,27 +154,6 @@ fn export(recipe: &Recipe, source: &Source, session: &TextSession) -> Result<()>
         }
     }
     Ok(())
-}
-
-fn read_rows(recipe: &Recipe, source: &Source, path: &Path, printer: &Printer) -> Result<Rows> {
-    let mut encoder = Encoder::new(source, path, recipe.data.max_length);
-    let rows = match recipe.task {
-        Task::Sft => Rows::Sft(
-            rows::read(path)?.into_iter().map(|(line, row)| encoder.sft(line, row)).collect::<Result<_, _>>()?,
-        ),
-        Task::Dpo => Rows::Dpo(
-            rows::read(path)?.into_iter().map(|(line, row)| encoder.pair(line, row)).collect::<Result<_, _>>()?,
-        ),
-    };
-    let empty = (0..rows.len()).filter(|&row| rows.items(row) == 0).count();
-    let name = path.display();
-    if encoder.cut > 0 {
-        printer.note(&format!("{name}: {} sequences cut to {} tokens", encoder.cut, recipe.data.max_length));
-    }
-    if empty > 0 {
-        printer.note(&format!("{name}: {empty} rows left out, nothing in them is scored"));
-    }
-    Ok(rows)
 }
 
 fn linear_sites(source: &Source) -> Vec<String> {

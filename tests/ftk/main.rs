@@ -2,6 +2,7 @@
 
 mod agreement;
 mod architecture;
+mod data;
 mod errors;
 mod forgery;
 mod gradients;
