@@ -198,16 +198,13 @@ fn accumulate(
     let mut gradients: Vec<Vec<f32>> = parameters.iter().map(|(_, p)| vec![0.0; p.elem_count()]).collect();
     let (mut loss, mut metrics) = (0.0, Metrics::new());
     for batch in batches {
-        let result = session.loss(batch).map_err(|error| TrainError::Task { step, error })?;
-        // Every item of the step weighs the same, however the rows fall into batches.
-        let share = (result.sum / items as f64)?;
-        loss += f64::from(share.to_scalar::<f32>()?);
+        let result = session.loss(batch, step - 1).map_err(|error| TrainError::Task { step, error })?;
+        loss += result.sum;
         if !loss.is_finite() {
             return Err(TrainError::NotFinite { step, what: "the loss" });
         }
-        let store = share.backward()?;
-        for ((name, parameter), sum) in parameters.iter().zip(&mut gradients) {
-            let gradient = store.get(parameter).ok_or_else(|| TrainError::NoGradient(name.clone()))?;
+        for ((name, _), sum) in parameters.iter().zip(&mut gradients) {
+            let gradient = result.gradients.get(name).ok_or_else(|| TrainError::NoGradient(name.clone()))?;
             let gradient = gradient.flatten_all()?.to_vec1::<f32>()?;
             sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
         }
@@ -218,9 +215,12 @@ fn accumulate(
             }
         }
     }
+    // Every item of the step weighs the same, however the rows fall into batches.
+    let share = 1.0 / items as f64;
+    gradients.iter_mut().flatten().for_each(|g| *g *= share as f32);
     let rows = all().count() as f64;
     metrics.iter_mut().for_each(|(_, sum)| *sum /= rows);
-    Ok((loss, gradients, metrics, all().map(|&row| session.tokens(row)).sum()))
+    Ok((loss * share, gradients, metrics, all().map(|&row| session.tokens(row)).sum()))
 }
 
 /// Share of the peak learning rate at a step counted from 0.

@@ -3,7 +3,6 @@
 
 pub mod atomic;
 mod error;
-mod graft;
 pub mod lora;
 pub mod ops;
 pub mod peft;

@@ -7,42 +7,52 @@
 
 use std::fmt;
 
-/// A batch of token ids, row-major `(batch, seq)`.
+/// Token ids of one or more sequences, one after another. No position of a sequence sees another
+/// sequence, and each counts its positions from 0: there is no padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
-    batch: usize,
-    seq: usize,
     ids: Vec<u32>,
+    lengths: Vec<usize>,
 }
 
 impl Tokens {
-    /// Token ids `(batch, seq)`, row-major.
+    /// One sequence.
     ///
     /// # Panics
-    /// If `ids` does not hold `batch * seq` ids, or none.
-    pub fn new(batch: usize, seq: usize, ids: Vec<u32>) -> Self {
-        assert!(batch * seq == ids.len() && !ids.is_empty(), "token ids must fill (batch, seq)");
-        Self { batch, seq, ids }
-    }
-
-    /// One sequence, shape `(1, ids.len())`.
+    /// If it is empty.
     pub fn sequence(ids: Vec<u32>) -> Self {
-        Self::new(1, ids.len(), ids)
+        Self::sequences([ids])
     }
 
-    /// Number of sequences.
-    pub fn batch(&self) -> usize {
-        self.batch
+    /// Several sequences.
+    ///
+    /// # Panics
+    /// If there is none, or one is empty.
+    pub fn sequences<S: AsRef<[u32]>>(sequences: impl IntoIterator<Item = S>) -> Self {
+        let mut tokens = Self { ids: Vec::new(), lengths: Vec::new() };
+        for sequence in sequences {
+            let sequence = sequence.as_ref();
+            assert!(!sequence.is_empty(), "a sequence needs a token");
+            tokens.ids.extend(sequence);
+            tokens.lengths.push(sequence.len());
+        }
+        assert!(!tokens.ids.is_empty(), "there must be a sequence");
+        tokens
     }
 
-    /// Positions in each sequence.
-    pub fn seq(&self) -> usize {
-        self.seq
-    }
-
-    /// The ids, row-major.
+    /// The ids of all sequences, one after another.
     pub fn ids(&self) -> &[u32] {
         &self.ids
+    }
+
+    /// Tokens of each sequence.
+    pub fn lengths(&self) -> &[usize] {
+        &self.lengths
+    }
+
+    /// Position of every token in its sequence.
+    pub fn positions(&self) -> impl Iterator<Item = u32> {
+        self.lengths.iter().flat_map(|&length| 0..length as u32)
     }
 }
 
@@ -82,7 +92,8 @@ pub struct Heads {
     pub dim: usize,
 }
 
-/// What a network may do with its values. Values are shaped `(batch, seq, features)`.
+/// What a network may do with its values. Values are shaped `(tokens, features)`, the tokens of all
+/// sequences one after another.
 ///
 /// Sites are module paths as Hugging Face names them, without the trailing `.weight`
 /// (`model.layers.3.self_attn.q_proj`). A linear site may carry an adapter.
@@ -92,10 +103,10 @@ pub trait Ops {
     /// What can go wrong: a missing weight, a wrong shape, an overflow.
     type Error: fmt::Debug + fmt::Display + Send + Sync + 'static;
 
-    /// Rows of the table at `site`, one for each token: `(batch, seq, hidden)`.
+    /// Rows of the table at `site`, one for each token: `(tokens, hidden)`.
     fn embed(&mut self, site: &str, tokens: &Tokens) -> Result<Self::Value, Self::Error>;
 
-    /// `x W^T`, plus the adapter's `B A x` where the site has one: `(batch, seq, d_out)`.
+    /// `x W^T`, plus the adapter's `B A x` where the site has one: `(tokens, d_out)`.
     fn linear(&mut self, site: &str, x: &Self::Value) -> Result<Self::Value, Self::Error>;
 
     /// [`Ops::linear`] followed by the rotary embedding of each head. One operation, so that exact
@@ -105,8 +116,8 @@ pub trait Ops {
     /// `x / sqrt(mean(x^2) + eps) * w` over the features (Zhang and Sennrich 2019).
     fn rms_norm(&mut self, site: &str, x: &Self::Value, eps: f64) -> Result<Self::Value, Self::Error>;
 
-    /// Causal softmax attention with scale `1 / sqrt(heads.dim)`. `q` is `(batch, seq, query * dim)`,
-    /// `k` and `v` `(batch, seq, key_value * dim)`; `site` names the layer, so that an
+    /// Causal softmax attention with scale `1 / sqrt(heads.dim)`. `q` is `(tokens, query * dim)`,
+    /// `k` and `v` `(tokens, key_value * dim)`; `site` names the layer, so that an
     /// interpretation may keep the keys and values of earlier positions.
     fn attention(
         &mut self,
@@ -123,10 +134,10 @@ pub trait Ops {
     /// `x + y`: the residual stream.
     fn add(&mut self, x: &Self::Value, y: &Self::Value) -> Result<Self::Value, Self::Error>;
 
-    /// The given rows of `x` seen as `(batch * seq, features)`, as `(1, rows.len(), features)`.
+    /// The given rows of `x`: `(rows.len(), features)`.
     fn select(&mut self, x: &Self::Value, rows: &[usize]) -> Result<Self::Value, Self::Error>;
 
-    /// Logits `(1, rows, vocab)`: a linear site `site` whose weight is that of `weight`
+    /// Logits `(rows, vocab)`: a linear site `site` whose weight is that of `weight`
     /// (the embedding table where the head is tied, otherwise `site` itself).
     fn head(&mut self, site: &str, weight: &str, x: &Self::Value) -> Result<Self::Value, Self::Error>;
 }

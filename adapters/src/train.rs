@@ -1,24 +1,32 @@
-//! The differentiable interpretation: candle tensors with gradients to the adapter's factors, or
-//! to the base's own weights where those are variables. What stays frozen gets neither a gradient
-//! nor a buffer for one. Optimisers and losses are not here.
+//! The differentiable interpretation: candle tensors, with gradients to the adapter's factors or to
+//! the base's own weights. What stays frozen gets neither a gradient nor a buffer for one. On the
+//! CPU the kernels of `ftk-kernels` compute, elsewhere candle's operations. Optimisers and losses
+//! are not here.
 
 mod attention;
+mod dropout;
+mod host;
 mod linear;
 mod log_prob;
 mod norm;
 mod rotary;
 mod swiglu;
+mod tape;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor, Var};
+use ftk_kernels::float::attention::Span;
+use ftk_kernels::float::rotary::Turn;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-pub use self::log_prob::{from_host, log_prob};
+pub use self::dropout::Dropout;
 use self::rotary::Angles;
+pub use self::tape::Gradients;
+use self::tape::Tape;
 use crate::Error;
 use crate::lora::{Adapter, Factors};
 use crate::ops::{Heads, Ops, Rope, Tokens};
@@ -84,12 +92,6 @@ impl LoraTensors {
         Ok(Adapter { sites: sites.collect::<Result<_, Error>>()? })
     }
 
-    /// The same numbers without gradients.
-    pub fn detached(&self) -> Self {
-        let detach = |lora: &Lora| Lora { a: lora.a.detach(), b: lora.b.detach(), scale: lora.scale };
-        Self(self.0.iter().map(|(site, lora)| (site.clone(), detach(lora))).collect())
-    }
-
     /// Every factor with its name (`<site>.lora_A`, `<site>.lora_B`), in name order.
     pub fn tensors(&self) -> impl Iterator<Item = (String, &Tensor)> {
         let named = |(site, lora)| {
@@ -143,35 +145,267 @@ impl Cache {
     }
 }
 
-/// A network's weights and adapter, interpreted on candle tensors `(batch, seq, features)` in f32.
+/// What a recorded pass gives gradients to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learns {
+    /// The adapter's factors.
+    Adapter,
+    /// The base's weights.
+    Base,
+}
+
+/// Tokens whose log-probability the head gives instead of logits.
+#[derive(Debug)]
+struct Scoring {
+    labels: Vec<u32>,
+    gradient: Option<Vec<f32>>,
+}
+
+/// A network's weights and adapter, interpreted on candle tensors `(tokens, features)` in f32.
 #[derive(Debug)]
 pub struct Train<'a> {
     weights: &'a Weights,
     adapter: Option<&'a LoraTensors>,
     cache: Option<&'a mut Cache>,
+    recording: Option<(Learns, Tape)>,
+    dropout: Option<Dropout>,
+    scoring: Option<Scoring>,
+    /// Position of each token, and where sequences begin and end.
+    positions: Option<Tensor>,
+    spans: Vec<Span>,
     angles: Option<(Rope, Angles)>,
-    /// Position of the first row of this pass.
-    first: usize,
 }
+
+/// Logits held at a time where only log-probabilities are wanted: 64 MiB.
+const LOGITS: usize = 1 << 24;
 
 impl<'a> Train<'a> {
     /// The network with these weights, and this adapter if any.
     pub fn new(weights: &'a Weights, adapter: Option<&'a LoraTensors>) -> Self {
-        Self { weights, adapter, cache: None, angles: None, first: 0 }
-    }
-
-    /// A pass over tokens that follow those in `cache`, which afterwards holds them too.
-    pub fn continuing(weights: &'a Weights, adapter: Option<&'a LoraTensors>, cache: &'a mut Cache) -> Self {
-        let first = cache.positions;
-        Self { weights, adapter, cache: Some(cache), angles: None, first }
-    }
-
-    fn product(&self, site: &str, weight: &str, x: &Tensor) -> Result<Tensor, Error> {
-        let weight = self.weights.get(&format!("{weight}.weight"))?;
-        match self.adapter.and_then(|adapter| adapter.0.get(site)) {
-            Some(lora) => Ok(linear::lora_linear(x, weight, lora)?),
-            None => Ok(linear::linear(x, weight)?),
+        Self {
+            weights,
+            adapter,
+            cache: None,
+            recording: None,
+            dropout: None,
+            scoring: None,
+            positions: None,
+            spans: Vec::new(),
+            angles: None,
         }
+    }
+
+    /// A pass that [`Train::backward`] can be asked the gradients of.
+    pub fn recording(weights: &'a Weights, adapter: Option<&'a LoraTensors>, learns: Learns) -> Self {
+        Self { recording: Some((learns, Tape::default())), ..Self::new(weights, adapter) }
+    }
+
+    /// A pass over one sequence whose tokens follow those in `cache`, which afterwards holds them too.
+    pub fn continuing(weights: &'a Weights, adapter: Option<&'a LoraTensors>, cache: &'a mut Cache) -> Self {
+        Self { cache: Some(cache), ..Self::new(weights, adapter) }
+    }
+
+    /// Drops entries of what enters the adapter's factors.
+    pub fn drop_out(&mut self, dropout: Dropout) {
+        self.dropout = (dropout.rate > 0.0).then_some(dropout);
+    }
+
+    /// Lets the head give the log-probability of one label a row, `(rows)`, in place of logits, which
+    /// then never exist at once. Where the gradient with which [`Train::backward`] will be called is
+    /// known already, giving it saves computing the logits a second time.
+    pub fn score(&mut self, labels: Vec<u32>, gradient: Option<Vec<f32>>) {
+        self.scoring = Some(Scoring { labels, gradient });
+    }
+
+    /// Asks for the gradient of `x`, which this pass has not made.
+    pub fn watch(&mut self, x: &Tensor) {
+        if let Some((_, tape)) = &mut self.recording {
+            tape.watch(x);
+        }
+    }
+
+    /// Gradients of what is trained, given that of a result of this pass.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn backward(self, of: &Tensor, gradient: Tensor) -> Result<Gradients, Error> {
+        let (_, tape) = self.recording.unwrap_or((Learns::Adapter, Tape::default()));
+        Ok(tape.backward(of, gradient)?)
+    }
+
+    fn weight(&self, name: &str) -> Result<Tensor, Error> {
+        // A variable's operations would enter candle's graph.
+        Ok(self.weights.get(name)?.detach())
+    }
+
+    /// The adapter at a site, on tensors that enter no graph.
+    fn lora(&self, site: &str) -> Option<Lora> {
+        let Lora { a, b, scale } = self.adapter?.0.get(site)?;
+        Some(Lora { a: a.detach(), b: b.detach(), scale: *scale })
+    }
+
+    fn learns(&self, what: Learns) -> bool {
+        self.recording.as_ref().is_some_and(|(learns, _)| *learns == what)
+    }
+
+    fn tracks(&self, x: &Tensor) -> bool {
+        self.recording.as_ref().is_some_and(|(_, tape)| tape.tracks(x))
+    }
+
+    /// Records the step that made `value`, if anything trained is among its operands.
+    fn step(
+        &mut self,
+        value: &Tensor,
+        needed: bool,
+        backward: impl FnOnce(Tensor, &mut Gradients) -> candle_core::Result<()> + Send + 'static,
+    ) {
+        if let (Some((_, tape)), true) = (&mut self.recording, needed) {
+            tape.push(value, backward);
+        }
+    }
+
+    fn product(&mut self, site: &str, weight: &str, x: &Tensor) -> Result<Tensor, Error> {
+        let layer = self.layer(site, weight, x)?;
+        let (value, low) = layer.forward(x)?;
+        let needed = layer.input || layer.trained || layer.base;
+        let input = x.clone();
+        self.step(&value, needed, move |g, gradients| {
+            if let Some(dx) = layer.backward(&input, low.as_ref(), &g, gradients)? {
+                gradients.add(input.id(), dx)?;
+            }
+            Ok(())
+        });
+        Ok(value)
+    }
+
+    fn layer(&self, site: &str, weight: &str, x: &Tensor) -> Result<Layer, Error> {
+        let name = format!("{weight}.weight");
+        let lora = self.lora(site);
+        Ok(Layer {
+            weight: self.weight(&name)?,
+            dropout: self.dropout.clone().filter(|_| lora.is_some()),
+            trained: lora.is_some() && self.learns(Learns::Adapter),
+            lora,
+            base: self.learns(Learns::Base),
+            input: self.tracks(x),
+            site: site.to_owned(),
+            name,
+        })
+    }
+
+    /// Log-probabilities of labels under the head, over some rows at a time.
+    fn scored_head(&mut self, layer: &Layer, x: &Tensor, scoring: Scoring) -> Result<Tensor, Error> {
+        let Scoring { labels, gradient } = scoring;
+        let rows = (LOGITS / layer.weight.dim(0)?).max(1);
+        let chunks: Vec<(usize, usize, Layer)> = (0..labels.len())
+            .step_by(rows)
+            .map(|first| (first, rows.min(labels.len() - first)))
+            .map(|(first, count)| (first, count, layer.of_rows(first, count)))
+            .collect();
+        let needed = layer.input || layer.trained || layer.base;
+        let (mut values, mut known) = (Vec::new(), Vec::new());
+        for (first, count, layer) in &chunks {
+            let (first, count) = (*first, *count);
+            let (part, labels) = (x.narrow(0, first, count)?, &labels[first..first + count]);
+            let (logits, low) = layer.forward(&part)?;
+            values.push(log_prob::log_prob(&logits, labels)?);
+            if let (Some(gradient), true) = (&gradient, needed) {
+                let mut gradients = Gradients::default();
+                let g = log_prob::backward(logits, labels, &gradient[first..first + count])?;
+                let dx = layer.backward(&part, low.as_ref(), &g, &mut gradients)?;
+                known.push((dx, gradients));
+            }
+        }
+        let value = Tensor::cat(&values, 0)?;
+        let x = x.clone();
+        self.step(&value, needed, move |g, gradients| {
+            let g = g.to_vec1::<f32>()?;
+            let mut known = known.into_iter();
+            let mut parts = Vec::new();
+            for (first, count, layer) in chunks {
+                let dx = match known.next() {
+                    Some((dx, of_trained)) => {
+                        for (name, gradient) in of_trained.into_trained() {
+                            gradients.add_trained(name, gradient)?;
+                        }
+                        dx
+                    }
+                    None => {
+                        let (part, labels) = (x.narrow(0, first, count)?, &labels[first..first + count]);
+                        let (logits, low) = layer.forward(&part)?;
+                        let g = log_prob::backward(logits, labels, &g[first..first + count])?;
+                        layer.backward(&part, low.as_ref(), &g, gradients)?
+                    }
+                };
+                parts.extend(dx);
+            }
+            if parts.is_empty() { Ok(()) } else { gradients.add(x.id(), Tensor::cat(&parts, 0)?) }
+        });
+        Ok(value)
+    }
+}
+
+/// A linear layer with what it carries.
+#[derive(Clone)]
+struct Layer {
+    site: String,
+    /// Name of the weight, which may serve another site too.
+    name: String,
+    weight: Tensor,
+    lora: Option<Lora>,
+    dropout: Option<Dropout>,
+    /// Whether the factors, the weight, and the input get gradients.
+    trained: bool,
+    base: bool,
+    input: bool,
+}
+
+impl Layer {
+    /// The same for some of its input's rows.
+    fn of_rows(&self, first: usize, count: usize) -> Self {
+        let part =
+            |Dropout { rate, keys }: &Dropout| Dropout { rate: *rate, keys: keys[first..first + count].to_vec() };
+        Self { dropout: self.dropout.as_ref().map(part), ..self.clone() }
+    }
+
+    fn dropped(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        self.dropout.as_ref().map_or_else(|| Ok(x.clone()), |dropout| dropout.apply(&self.site, x))
+    }
+
+    /// The result, and what entered the second factor.
+    fn forward(&self, x: &Tensor) -> candle_core::Result<(Tensor, Option<Tensor>)> {
+        match &self.lora {
+            None => Ok((linear::linear(x, &self.weight)?, None)),
+            Some(lora) => {
+                let (y, low) = linear::lora_linear(x, &self.dropped(x)?, &self.weight, lora)?;
+                Ok((y, Some(low)))
+            }
+        }
+    }
+
+    /// The gradient of `x`, if it is wanted; those of what is trained go to `gradients`.
+    fn backward(
+        &self,
+        x: &Tensor,
+        low: Option<&Tensor>,
+        g: &Tensor,
+        gradients: &mut Gradients,
+    ) -> candle_core::Result<Option<Tensor>> {
+        if self.base {
+            gradients.add_trained(self.name.clone(), g.t()?.matmul(x)?)?;
+        }
+        let mut dx = if self.input { Some(linear::backward(&self.weight, g)?) } else { None };
+        if let (Some(lora), Some(low)) = (&self.lora, low) {
+            let [through, da, db] = linear::backward_lora(&self.dropped(x)?, low, lora, g)?;
+            if let Some(sum) = dx {
+                dx = Some(host::sum(&sum, &self.dropped(&through)?)?);
+            }
+            if self.trained {
+                gradients.add_trained(format!("{}.lora_A", self.site), da)?;
+                gradients.add_trained(format!("{}.lora_B", self.site), db)?;
+            }
+        }
+        Ok(dx)
     }
 }
 
@@ -180,12 +414,32 @@ impl Ops for Train<'_> {
     type Error = Error;
 
     fn embed(&mut self, site: &str, tokens: &Tokens) -> Result<Tensor, Error> {
-        let table = self.weights.get(&format!("{site}.weight"))?;
-        let ids = Tensor::from_slice(tokens.ids(), tokens.ids().len(), table.device())?;
+        let name = format!("{site}.weight");
+        let table = self.weight(&name)?;
+        let mut first = 0;
+        self.spans = tokens
+            .lengths()
+            .iter()
+            .map(|&rows| {
+                let span = Span { row: first, rows, position: first, positions: rows };
+                first += rows;
+                span
+            })
+            .collect();
+        let mut positions: Vec<u32> = tokens.positions().collect();
         if let Some(cache) = &mut self.cache {
-            cache.positions += tokens.seq();
+            let [span] = self.spans.as_mut_slice() else { return Err(Error::OneSequence(tokens.lengths().len())) };
+            span.positions += cache.positions;
+            positions.iter_mut().for_each(|position| *position += cache.positions as u32);
+            cache.positions += span.rows;
         }
-        Ok(table.index_select(&ids, 0)?.reshape((tokens.batch(), tokens.seq(), ()))?)
+        self.positions = Some(Tensor::new(positions, table.device())?);
+        let ids = Tensor::from_slice(tokens.ids(), tokens.ids().len(), table.device())?;
+        let value = table.index_select(&ids, 0)?;
+        self.step(&value, self.learns(Learns::Base), move |g, gradients| {
+            gradients.add_trained(name, table.zeros_like()?.index_add(&ids, &g, 0)?)
+        });
+        Ok(value)
     }
 
     fn linear(&mut self, site: &str, x: &Tensor) -> Result<Tensor, Error> {
@@ -194,50 +448,100 @@ impl Ops for Train<'_> {
 
     fn linear_rope(&mut self, site: &str, x: &Tensor, rope: &Rope) -> Result<Tensor, Error> {
         let y = self.product(site, site, x)?;
-        let positions = self.first + x.dim(1)?;
-        let known = self.angles.as_ref().is_some_and(|(of, angles)| of == rope && angles.positions() >= positions);
+        let needed = self.spans.iter().map(|span| span.positions).max().unwrap_or(0);
+        let known = self.angles.as_ref().is_some_and(|(of, angles)| of == rope && angles.positions() >= needed);
         if !known {
-            self.angles = Some((rope.clone(), Angles::new(rope, positions, x.device())?));
+            self.angles = Some((rope.clone(), Angles::new(rope, needed, x.device())?));
         }
         let (_, angles) = self.angles.as_ref().expect("made above");
-        Ok(angles.rotate(&y, self.first)?)
+        let (angles, positions) = (angles.clone(), self.positions.clone().ok_or(Error::NoTokens)?);
+        let value = angles.rotate(&y, &positions, Turn::Forward)?;
+        let id = y.id();
+        self.step(&value, self.tracks(&y), move |g, gradients| {
+            // A rotation's transpose is the rotation back.
+            gradients.add(id, angles.rotate(&g, &positions, Turn::Back)?)
+        });
+        Ok(value)
     }
 
     fn rms_norm(&mut self, site: &str, x: &Tensor, eps: f64) -> Result<Tensor, Error> {
-        Ok(norm::rms_norm(x, self.weights.get(&format!("{site}.weight"))?, eps)?)
+        let name = format!("{site}.weight");
+        let weight = self.weight(&name)?;
+        let value = norm::rms_norm(x, &weight, eps)?;
+        let (base, input, x) = (self.learns(Learns::Base), self.tracks(x), x.clone());
+        self.step(&value, base || input, move |g, gradients| {
+            if base {
+                gradients.add_trained(name, norm::backward_weight(&x, eps, &g)?)?;
+            }
+            if input { gradients.add(x.id(), norm::backward(&x, &weight, eps, &g)?) } else { Ok(()) }
+        });
+        Ok(value)
     }
 
     fn attention(&mut self, site: &str, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads) -> Result<Tensor, Error> {
-        let Some(cache) = &mut self.cache else { return Ok(attention::attention(q, k, v, heads)?) };
-        let (k, v) = match cache.layers.get(site) {
-            Some((keys, values)) => (Tensor::cat(&[keys, k], 1)?, Tensor::cat(&[values, v], 1)?),
-            None => (k.clone(), v.clone()),
-        };
-        cache.layers.insert(site.to_owned(), (k.clone(), v.clone()));
-        Ok(attention::attention(q, &k, &v, heads)?)
+        if let Some(cache) = &mut self.cache {
+            let (k, v) = match cache.layers.get(site) {
+                Some((keys, values)) => (Tensor::cat(&[keys, k], 0)?, Tensor::cat(&[values, v], 0)?),
+                None => (k.clone(), v.clone()),
+            };
+            cache.layers.insert(site.to_owned(), (k.clone(), v.clone()));
+            return Ok(attention::attention([q, &k, &v], heads, &self.spans)?);
+        }
+        let value = attention::attention([q, k, v], heads, &self.spans)?;
+        let needed = [q, k, v].into_iter().any(|x| self.tracks(x));
+        let (q, k, v, spans) = (q.clone(), k.clone(), v.clone(), self.spans.clone());
+        self.step(&value, needed, move |g, gradients| {
+            let [dq, dk, dv] = attention::backward([&q, &k, &v], heads, &spans, &g)?;
+            gradients.add(q.id(), dq)?;
+            gradients.add(k.id(), dk)?;
+            gradients.add(v.id(), dv)
+        });
+        Ok(value)
     }
 
     fn swiglu(&mut self, gate: &Tensor, up: &Tensor) -> Result<Tensor, Error> {
-        Ok(swiglu::swiglu(gate, up)?)
+        let value = swiglu::swiglu(gate, up)?;
+        let (gate, up) = (gate.clone(), up.clone());
+        self.step(&value, self.tracks(&gate) || self.tracks(&up), move |g, gradients| {
+            let [d_gate, d_up] = swiglu::backward(&gate, &up, &g)?;
+            gradients.add(gate.id(), d_gate)?;
+            gradients.add(up.id(), d_up)
+        });
+        Ok(value)
     }
 
     fn add(&mut self, x: &Tensor, y: &Tensor) -> Result<Tensor, Error> {
-        Ok((x + y)?)
+        let value = host::sum(x, y)?;
+        let operands = [x.id(), y.id()];
+        self.step(&value, self.tracks(x) || self.tracks(y), move |g, gradients| {
+            gradients.add(operands[0], g.clone())?;
+            gradients.add(operands[1], g)
+        });
+        Ok(value)
     }
 
     fn select(&mut self, x: &Tensor, rows: &[usize]) -> Result<Tensor, Error> {
-        let (batch, seq, features) = x.dims3()?;
-        let flat = x.reshape((batch * seq, features))?;
-        let chosen = if rows.iter().copied().eq(0..batch * seq) {
-            flat
-        } else {
-            let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
-            flat.index_select(&Tensor::from_slice(&rows, rows.len(), x.device())?, 0)?
-        };
-        Ok(chosen.unsqueeze(0)?)
+        let tokens = x.dim(0)?;
+        if let Some(dropout) = &mut self.dropout {
+            dropout.keys = rows.iter().map(|&row| dropout.keys[row]).collect();
+        }
+        if rows.iter().copied().eq(0..tokens) {
+            return Ok(x.clone());
+        }
+        let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
+        let rows = Tensor::from_slice(&rows, rows.len(), x.device())?;
+        let value = x.index_select(&rows, 0)?;
+        let x = x.clone();
+        self.step(&value, self.tracks(&x), move |g, gradients| {
+            gradients.add(x.id(), x.zeros_like()?.index_add(&rows, &g, 0)?)
+        });
+        Ok(value)
     }
 
     fn head(&mut self, site: &str, weight: &str, x: &Tensor) -> Result<Tensor, Error> {
-        self.product(site, weight, x)
+        match self.scoring.take() {
+            None => self.product(site, weight, x),
+            Some(scoring) => self.scored_head(&self.layer(site, weight, x)?, x, scoring),
+        }
     }
 }

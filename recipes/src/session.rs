@@ -3,6 +3,8 @@
 //! The host owns what must be reproducible: seed, row order, optimiser, schedule, checkpoints,
 //! files. A session owns what a row means and what its loss is.
 
+use std::collections::BTreeMap;
+
 use candle_core::Tensor;
 
 /// Whatever a task could not do.
@@ -14,8 +16,10 @@ pub type Metrics = Vec<(&'static str, f64)>;
 /// The loss of one batch.
 #[derive(Debug)]
 pub struct Loss {
-    /// Sum over the batch's items (not their mean), a scalar that can be differentiated.
-    pub sum: Tensor,
+    /// Sum over the batch's items (not their mean).
+    pub sum: f64,
+    /// Gradient of that sum with respect to each parameter, by its name.
+    pub gradients: BTreeMap<String, Tensor>,
     /// Sums over the batch's rows of what is reported beside the loss.
     pub metrics: Metrics,
 }
@@ -34,11 +38,12 @@ pub trait Session {
     /// What is trained: variables by name, in name order.
     fn parameters(&self) -> Vec<(String, Tensor)>;
 
-    /// The loss of some rows, computed together.
+    /// The loss of some rows at an optimiser step counted from 0; both are the same, up to rounding, however
+    /// the rows of a step are parted. The step tells random choices such as dropout apart.
     ///
     /// # Errors
     /// The device's.
-    fn loss(&self, rows: &[usize]) -> Result<Loss, TaskError>;
+    fn loss(&self, rows: &[usize], step: usize) -> Result<Loss, TaskError>;
 
     /// Figures on the held-out rows; none without such rows.
     ///

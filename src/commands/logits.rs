@@ -29,7 +29,7 @@ pub struct Settings {
 /// # Errors
 /// A model, adapter or ids file that cannot be read; ids outside the vocabulary.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let tokens = read(&settings.ids)?;
+    let (tokens, mut shape) = read(&settings.ids)?;
     let (model, adapter) = load(&settings.base, settings.adapter.as_deref())?;
     let network = model.source.network();
     if let Some(id) = tokens.ids().iter().find(|&&id| id as usize >= network.vocab) {
@@ -41,7 +41,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let logits = network.forward(&mut Train::new(&model.weights, adapter.as_ref()), &tokens, &rows)?;
     let values = logits.flatten_all()?.to_vec1::<f32>()?;
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let shape = vec![tokens.batch(), tokens.seq(), network.vocab];
+    shape.push(network.vocab);
     let view = TensorView::new(Dtype::F32, shape.clone(), &bytes)?;
     let file = safetensors::serialize([("logits", view)], None)?;
     atomic::write(&settings.out, &file).with_context(|| format!("cannot write {}", settings.out.display()))?;
@@ -50,7 +50,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn read(path: &Path) -> Result<Tokens> {
+/// The ids, and their shape (batch, seq).
+fn read(path: &Path) -> Result<(Tokens, Vec<usize>)> {
     let wrong = |what: String| {
         let message = format!("{}: {what}", path.display());
         Advice::new(message, "give a safetensors file with input_ids, i64 (batch, seq)")
@@ -66,5 +67,6 @@ fn read(path: &Path) -> Result<Tokens> {
     }
     let words = ids.data().as_chunks().0.iter().map(|&word| i64::from_le_bytes(word));
     let ids = words.map(|id| u32::try_from(id).map_err(|_| wrong(format!("input_ids holds no token id: {id}"))));
-    Ok(Tokens::new(batch, seq, ids.collect::<Result<_, _>>()?))
+    let ids = ids.collect::<Result<Vec<_>, _>>()?;
+    Ok((Tokens::sequences(ids.chunks(seq)), vec![batch, seq]))
 }

@@ -350,16 +350,16 @@ impl Ops for Fixed<'_> {
     type Error = Error;
 
     fn embed(&mut self, site: &str, tokens: &Tokens) -> Result<Activations, Error> {
-        if tokens.batch() != 1 {
-            return Err(Error::Batch(tokens.batch()));
+        if tokens.lengths().len() != 1 {
+            return Err(Error::Batch(tokens.lengths().len()));
         }
         let table = self.base.tables.get(site).ok_or_else(|| Error::MissingSite(site.to_owned()))?;
-        let mut entries = Vec::with_capacity(tokens.seq() * table.hidden);
+        let mut entries = Vec::with_capacity(tokens.ids().len() * table.hidden);
         for &id in tokens.ids() {
             let row = table.rows.chunks_exact(table.hidden).nth(id as usize).ok_or(Error::Token(id))?;
             entries.extend(row.iter().copied().map(i64::from));
         }
-        Ok(Activations::new(site, tokens.seq(), entries))
+        Ok(Activations::new(site, tokens.ids().len(), entries))
     }
 
     fn linear(&mut self, site: &str, x: &Activations) -> Result<Activations, Error> {

@@ -1,8 +1,10 @@
-//! The losses of the text task, computed on batches of rows padded at their end.
+//! The losses of the text task, computed on batches of rows that lie one after another.
+
+use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 use ftk_adapters::ops::Tokens;
-use ftk_adapters::train::{LoraTensors, Train, from_host, log_prob};
+use ftk_adapters::train::{Learns, LoraTensors, Train};
 use ftk_adapters::weights::Weights;
 use ftk_recipes::{Loss, Metrics, Reference, Session, TaskError};
 
@@ -82,25 +84,23 @@ pub struct TextSession {
     batch: usize,
 }
 
-/// Log-probabilities of the scored ids of some sequences, one after another.
-struct Scores {
-    /// `(scored ids)`.
+/// Log-probabilities of the scored ids of some sequences.
+struct Scores<'a> {
+    pass: Train<'a>,
     log_probs: Tensor,
-    values: Vec<f32>,
+    /// Sum for each sequence.
+    sums: Vec<f64>,
     /// Scored ids of each sequence.
     lengths: Vec<usize>,
 }
 
-impl Scores {
-    /// Sum for each sequence.
-    fn sums(&self) -> Vec<f64> {
-        let mut rest = self.values.as_slice();
-        let mut next = |&length: &usize| {
-            let (of_sequence, after) = rest.split_at(length);
-            rest = after;
-            of_sequence.iter().map(|&value| f64::from(value)).sum()
-        };
-        self.lengths.iter().map(&mut next).collect()
+impl Scores<'_> {
+    /// Gradients, given that of every sequence's sum; none of a pass that was not recorded.
+    fn backward(self, of_sums: impl IntoIterator<Item = f64>) -> Result<BTreeMap<String, Tensor>, TaskError> {
+        let of_sums = of_sums.into_iter().zip(&self.lengths);
+        let gradient: Vec<f32> = of_sums.flat_map(|(g, &length)| std::iter::repeat_n(g as f32, length)).collect();
+        let gradient = Tensor::from_vec(gradient, self.log_probs.shape(), self.log_probs.device())?;
+        Ok(self.pass.backward(&self.log_probs, gradient)?.into_trained())
     }
 }
 
@@ -130,52 +130,69 @@ impl TextSession {
         &self.weights
     }
 
-    fn score(&self, adapter: Option<&LoraTensors>, sequences: &[&Sequence]) -> Result<Scores, TaskError> {
-        let seq = sequences.iter().map(|sequence| sequence.ids.len()).max().unwrap_or(0);
-        let (mut ids, mut rows, mut labels) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, sequence) in sequences.iter().enumerate() {
-            ids.extend(&sequence.ids);
-            // Causal attention: what stands at the end is seen by nobody.
-            ids.resize((index + 1) * seq, 0);
+    /// Runs `sequences` in a pass; `known` is the gradient of every log-probability, where it does not depend on them.
+    fn score<'a>(
+        &self,
+        mut pass: Train<'a>,
+        sequences: &[&Sequence],
+        known: Option<f32>,
+    ) -> Result<Scores<'a>, TaskError> {
+        let (mut rows, mut labels, mut first) = (Vec::new(), Vec::new(), 0);
+        for sequence in sequences {
             for position in (1..sequence.ids.len()).filter(|&position| sequence.scored[position]) {
-                rows.push(index * seq + position - 1);
+                rows.push(first + position - 1);
                 labels.push(sequence.ids[position]);
             }
+            first += sequence.ids.len();
         }
-        let tokens = Tokens::new(sequences.len(), seq, ids);
-        let logits = self.network.forward(&mut Train::new(&self.weights, adapter), &tokens, &rows)?;
-        let labels = Tensor::from_slice(&labels, labels.len(), logits.device())?;
-        let log_probs = log_prob(&logits.squeeze(0)?, &labels)?;
-        let values = log_probs.to_vec1()?;
-        Ok(Scores { log_probs, values, lengths: sequences.iter().map(|sequence| sequence.items()).collect() })
+        let tokens = Tokens::sequences(sequences.iter().map(|sequence| &sequence.ids));
+        let known = known.map(|known| vec![known; labels.len()]);
+        pass.score(labels, known);
+        let log_probs = self.network.forward(&mut pass, &tokens, &rows)?;
+        let values = log_probs.to_vec1::<f32>()?;
+        let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.items()).collect();
+        let mut rest = values.as_slice();
+        let sum = |&length: &usize| {
+            let (of_sequence, after) = rest.split_at(length);
+            rest = after;
+            of_sequence.iter().map(|&value| f64::from(value)).sum()
+        };
+        let sums = lengths.iter().map(sum).collect();
+        Ok(Scores { pass, log_probs, sums, lengths })
     }
 
-    fn sft(&self, adapter: Option<&LoraTensors>, rows: &[&Sequence]) -> Result<Loss, TaskError> {
-        let scores = self.score(adapter, rows)?;
-        let loss = -scores.sums().iter().sum::<f64>();
-        let sum = from_host(&scores.log_probs, loss, vec![-1.0; scores.values.len()])?;
-        Ok(Loss { sum, metrics: Metrics::new() })
+    /// A pass of the model as it stands, recorded if it is to be trained on.
+    fn pass(&self, record: bool) -> Train<'_> {
+        let adapter = self.adapter();
+        match (&self.trained, record) {
+            (_, false) => Train::new(&self.weights, adapter),
+            (Trained::Adapter(_), true) => Train::recording(&self.weights, adapter, Learns::Adapter),
+            (Trained::Base, true) => Train::recording(&self.weights, adapter, Learns::Base),
+        }
     }
 
-    fn dpo(&self, adapter: Option<&LoraTensors>, pairs: &[&Pair]) -> Result<Loss, TaskError> {
+    fn sft(&self, record: bool, rows: &[&Sequence]) -> Result<Loss, TaskError> {
+        let scores = self.score(self.pass(record), rows, Some(-1.0))?;
+        let sum = -scores.sums.iter().sum::<f64>();
+        Ok(Loss { sum, gradients: scores.backward(rows.iter().map(|_| -1.0))?, metrics: Metrics::new() })
+    }
+
+    fn dpo(&self, record: bool, pairs: &[&Pair]) -> Result<Loss, TaskError> {
         let sequences: Vec<&Sequence> = pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).collect();
         // The same batch as the policy's: where the two models are equal, so are the figures, to the bit.
-        let references = self.score(self.reference(), &sequences)?.sums();
-        let scores = self.score(adapter, &sequences)?;
+        let references = self.score(Train::new(&self.weights, self.reference()), &sequences, None)?.sums;
+        let scores = self.score(self.pass(record), &sequences, None)?;
         let beta = self.dpo.beta;
-        let mut loss = 0.0;
-        let mut gradient = Vec::with_capacity(scores.values.len());
+        let mut sum = 0.0;
+        let mut gradient = Vec::with_capacity(sequences.len());
         let [mut chosen, mut rejected, mut accurate, mut chosen_sum, mut rejected_sum] = [0.0; 5];
-        for ((policy, lengths), reference) in
-            scores.sums().chunks(2).zip(scores.lengths.chunks(2)).zip(references.chunks(2))
-        {
+        for (policy, reference) in scores.sums.chunks(2).zip(references.chunks(2)) {
             let rewards = [beta * (policy[0] - reference[0]), beta * (policy[1] - reference[1])];
             let margin = rewards[0] - rewards[1];
             // -log sigmoid(margin), without overflow on either side.
-            loss += (-margin).max(0.0) + (-margin.abs()).exp().ln_1p();
-            let slope = (beta / (1.0 + margin.exp())) as f32;
-            gradient.extend(std::iter::repeat_n(-slope, lengths[0]));
-            gradient.extend(std::iter::repeat_n(slope, lengths[1]));
+            sum += (-margin).max(0.0) + (-margin.abs()).exp().ln_1p();
+            let slope = beta / (1.0 + margin.exp());
+            gradient.extend([-slope, slope]);
             chosen += rewards[0];
             rejected += rewards[1];
             accurate += f64::from(u8::from(margin > 0.0));
@@ -190,7 +207,7 @@ impl TextSession {
             ("logps/chosen", chosen_sum),
             ("logps/rejected", rejected_sum),
         ];
-        Ok(Loss { sum: from_host(&scores.log_probs, loss, gradient)?, metrics })
+        Ok(Loss { sum, gradients: scores.backward(gradient)?, metrics })
     }
 
     /// The adapter of the reference model.
@@ -201,10 +218,10 @@ impl TextSession {
         }
     }
 
-    fn batch_loss(&self, adapter: Option<&LoraTensors>, rows: &Rows, batch: &[usize]) -> Result<Loss, TaskError> {
+    fn batch_loss(&self, record: bool, rows: &Rows, batch: &[usize]) -> Result<Loss, TaskError> {
         match rows {
-            Rows::Sft(all) => self.sft(adapter, &batch.iter().map(|&row| &all[row]).collect::<Vec<_>>()),
-            Rows::Dpo(all) => self.dpo(adapter, &batch.iter().map(|&row| &all[row]).collect::<Vec<_>>()),
+            Rows::Sft(all) => self.sft(record, &batch.iter().map(|&row| &all[row]).collect::<Vec<_>>()),
+            Rows::Dpo(all) => self.dpo(record, &batch.iter().map(|&row| &all[row]).collect::<Vec<_>>()),
         }
     }
 }
@@ -230,20 +247,18 @@ impl Session for TextSession {
         }
     }
 
-    fn loss(&self, rows: &[usize]) -> Result<Loss, TaskError> {
-        self.batch_loss(self.adapter(), &self.rows, rows)
+    fn loss(&self, rows: &[usize], _: usize) -> Result<Loss, TaskError> {
+        self.batch_loss(true, &self.rows, rows)
     }
 
     fn evaluate(&self) -> Result<Metrics, TaskError> {
         let Some(held_out) = &self.held_out else { return Ok(Metrics::new()) };
-        // Detached: no graph is built.
-        let frozen = self.adapter().map(LoraTensors::detached);
         let rows: Vec<usize> = (0..held_out.len()).filter(|&row| held_out.items(row) > 0).collect();
         let items: usize = rows.iter().map(|&row| held_out.items(row)).sum();
         let (mut loss, mut accurate, mut margins) = (0.0, 0.0, 0.0);
         for batch in rows.chunks(self.batch) {
-            let result = self.batch_loss(frozen.as_ref(), held_out, batch)?;
-            loss += f64::from(result.sum.to_scalar::<f32>()?);
+            let result = self.batch_loss(false, held_out, batch)?;
+            loss += result.sum;
             for (name, value) in result.metrics {
                 match name {
                     "rewards/accuracies" => accurate += value,

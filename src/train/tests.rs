@@ -61,18 +61,22 @@ impl Session for Pull {
         idle.chain([("weight".to_owned(), self.weight.clone())]).collect()
     }
 
-    fn loss(&self, rows: &[usize]) -> Result<Loss, TaskError> {
+    fn loss(&self, rows: &[usize], _: usize) -> Result<Loss, TaskError> {
         let call = self.calls.replace(self.calls.get() + 1);
         if self.fails_at == Some(call) {
             return Err("the power went".into());
         }
-        let mut sum = (self.weight.zeros_like()?.sum_all()? + self.offset)?;
+        let weight = self.weight.detach();
+        let (mut sum, mut gradient) = (self.offset, weight.zeros_like()?);
         for &row in rows {
             assert!(self.items(row) > 0, "row {row} has nothing to learn from");
-            let distance = (&self.weight - row as f64 / 10.0)?.sqr()?.sum_all()?;
-            sum = (sum + (distance * (0.5 * self.items(row) as f64))?)?;
+            let (away, items) = ((&weight - row as f64 / 10.0)?, self.items(row) as f64);
+            sum += f64::from(away.sqr()?.sum_all()?.to_scalar::<f32>()?) * 0.5 * items;
+            gradient = (gradient + (away * items)?)?;
         }
-        Ok(Loss { sum, metrics: vec![("rows", rows.len() as f64), ("row", rows.iter().sum::<usize>() as f64)] })
+        let gradients = [("weight".to_owned(), gradient)].into();
+        let metrics = vec![("rows", rows.len() as f64), ("row", rows.iter().sum::<usize>() as f64)];
+        Ok(Loss { sum, gradients, metrics })
     }
 
     fn evaluate(&self) -> Result<Metrics, TaskError> {

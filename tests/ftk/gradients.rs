@@ -1,14 +1,13 @@
-//! Gradients of the whole network against finite differences, and what gets none.
+//! Gradients of the whole network against finite differences.
 
 use std::collections::BTreeMap;
 
-use candle_core::backprop::GradStore;
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Device, Tensor};
 use ftk::models::Llama;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::ops::{Heads, Llama3Scaling, Rope, Tokens};
 use ftk_adapters::sites::Role;
-use ftk_adapters::train::{LoraTensors, Train, from_host, initial_factors, log_prob, normal_values};
+use ftk_adapters::train::{Dropout, Learns, LoraTensors, Train, initial_factors, normal_values};
 use ftk_adapters::weights::Weights;
 
 /// Step of the differences. The stencil's error goes with the fourth power of the step, that of
@@ -47,11 +46,9 @@ fn base(network: &Llama) -> Numbers {
     network.shapes().into_iter().map(make).collect()
 }
 
-fn weights(numbers: &Numbers, trained: bool) -> Weights {
+fn weights(numbers: &Numbers) -> Weights {
     let make = |(name, (shape, values)): (&String, &(Vec<usize>, Vec<f32>))| {
-        let tensor = Tensor::from_slice(values, shape.as_slice(), &Device::Cpu).unwrap();
-        let tensor = if trained { Var::from_tensor(&tensor).unwrap().into_inner() } else { tensor };
-        (name.clone(), tensor)
+        (name.clone(), Tensor::from_slice(values, shape.as_slice(), &Device::Cpu).unwrap())
     };
     numbers.iter().map(make).collect()
 }
@@ -71,20 +68,26 @@ fn adapter(network: &Llama) -> Adapter {
     adapter
 }
 
+/// How the log-probabilities are asked for.
+#[derive(Clone, Copy, Debug)]
+enum Scored {
+    /// Their gradient is told only afterwards.
+    Later,
+    /// It is known to the forward pass.
+    Known,
+}
+
 /// A weighted sum of log-probabilities at some rows of two sequences: its value in f64, its gradients.
-fn loss(network: &Llama, weights: &Weights, adapter: Option<&LoraTensors>) -> (f64, Option<GradStore>) {
-    let tokens = Tokens::new(2, 6, vec![1, 5, 2, 9, 5, 0, 10, 3, 3, 8, 7, 4]);
-    let (rows, labels) = ([0, 2, 3, 5, 7, 8, 10], [5u32, 9, 5, 1, 3, 8, 4]);
-    let weighting = [1.0, -0.5, 0.8, 1.2, -1.0, 0.6, 0.9];
-    let logits = network.forward(&mut Train::new(weights, adapter), &tokens, &rows).unwrap();
-    let labels = Tensor::new(&labels, &Device::Cpu).unwrap();
-    let log_probs = log_prob(&logits.squeeze(0).unwrap(), &labels).unwrap();
+fn loss(network: &Llama, mut pass: Train<'_>, scored: Scored) -> (f64, BTreeMap<String, Tensor>) {
+    let tokens = Tokens::sequences([vec![1, 5, 2, 9, 5, 0, 10], vec![3, 3, 8, 7, 4]]);
+    let (rows, labels) = ([0, 2, 3, 5, 7, 8, 10], vec![5u32, 9, 5, 1, 3, 8, 4]);
+    let weighting = vec![1.0f32, -0.5, 0.8, 1.2, -1.0, 0.6, 0.9];
+    pass.score(labels, matches!(scored, Scored::Known).then(|| weighting.clone()));
+    let log_probs = network.forward(&mut pass, &tokens, &rows).unwrap();
     let values = log_probs.to_vec1::<f32>().unwrap();
-    let value = values.iter().zip(weighting).map(|(&value, weight)| f64::from(value) * weight).sum();
-    let gradient = weighting.iter().map(|&weight| weight as f32).collect();
-    let scalar = from_host(&log_probs, value, gradient).unwrap();
-    let store = scalar.track_op().then(|| scalar.backward().unwrap());
-    (value, store)
+    let value = values.iter().zip(&weighting).map(|(&value, &weight)| f64::from(value) * f64::from(weight)).sum();
+    let gradient = Tensor::from_vec(weighting, 7, &Device::Cpu).unwrap();
+    (value, pass.backward(&log_probs, gradient).unwrap().into_trained())
 }
 
 /// Compares a tensor's gradient with differences of `at` (the loss with that tensor moved): in one
@@ -116,25 +119,25 @@ fn compare(name: &str, gradient: &Tensor, values: &[f32], at: impl Fn(Vec<f32>) 
 
 #[test]
 fn every_adapter_tensor_has_the_gradient_of_finite_differences() {
-    for tied in [false, true] {
+    for (tied, scored) in [(false, Scored::Later), (true, Scored::Known)] {
         let network = network(tied);
-        let weights = weights(&base(&network), false);
+        let weights = weights(&base(&network));
         let adapter = adapter(&network);
         assert_eq!(adapter.sites.len(), 2 * 7 + 1);
-        let trained = LoraTensors::trained(&adapter, &Device::Cpu).unwrap();
-        let store = loss(&network, &weights, Some(&trained)).1.unwrap();
-        let gradients: BTreeMap<String, &Tensor> = trained.tensors().collect();
+        let trained = LoraTensors::frozen(&adapter, &Device::Cpu).unwrap();
+        let gradients = loss(&network, Train::recording(&weights, Some(&trained), Learns::Adapter), scored).1;
+        // The factors, and nothing of the base.
+        assert!(gradients.keys().eq(trained.tensors().map(|(name, _)| name).collect::<Vec<_>>().iter()));
         for (site, factors) in &adapter.sites {
             for half in ["lora_A", "lora_B"] {
                 let name = format!("{site}.{half}");
                 let values = if half == "lora_A" { &factors.a } else { &factors.b };
-                let gradient = store.get(gradients[&name]).unwrap_or_else(|| panic!("{name} gets no gradient"));
-                compare(&name, gradient, values, |values| {
+                compare(&name, &gradients[&name], values, |values| {
                     let mut moved = adapter.clone();
                     let factors = moved.sites.get_mut(site).unwrap();
                     *(if half == "lora_A" { &mut factors.a } else { &mut factors.b }) = values;
                     let frozen = LoraTensors::frozen(&moved, &Device::Cpu).unwrap();
-                    loss(&network, &weights, Some(&frozen)).0
+                    loss(&network, Train::new(&weights, Some(&frozen)), scored).0
                 });
             }
         }
@@ -142,40 +145,49 @@ fn every_adapter_tensor_has_the_gradient_of_finite_differences() {
 }
 
 #[test]
-fn no_frozen_weight_has_a_gradient_in_the_store() {
-    for tied in [false, true] {
+fn a_pass_that_is_not_recorded_has_no_gradients() {
+    let network = network(false);
+    let weights = weights(&base(&network));
+    let adapter = LoraTensors::frozen(&adapter(&network), &Device::Cpu).unwrap();
+    assert!(loss(&network, Train::new(&weights, Some(&adapter)), Scored::Later).1.is_empty());
+}
+
+#[test]
+fn every_weight_of_a_trained_base_has_the_gradient_of_finite_differences() {
+    for (tied, scored) in [(false, Scored::Known), (true, Scored::Later)] {
         let network = network(tied);
-        let weights = weights(&base(&network), false);
-        let trained = LoraTensors::trained(&adapter(&network), &Device::Cpu).unwrap();
-        let store = loss(&network, &weights, Some(&trained)).1.unwrap();
-        assert_eq!(weights.len(), network.shapes().len());
-        for (name, weight) in weights.iter() {
-            assert!(store.get(weight).is_none(), "{name}");
-        }
-        // Nor anything of a weight's shape that is not a factor: no buffer under another name.
-        let shapes: Vec<&[usize]> = weights.iter().map(|(_, weight)| weight.dims()).filter(|d| d.len() == 2).collect();
-        let factors: Vec<_> = trained.tensors().map(|(_, factor)| factor.id()).collect();
-        for id in store.get_ids().filter(|id| !factors.contains(id)) {
-            let dims = store.get_id(*id).unwrap().dims();
-            assert!(!shapes.contains(&dims), "a gradient of shape {dims:?}");
+        let numbers = base(&network);
+        let trained = weights(&numbers);
+        let gradients = loss(&network, Train::recording(&trained, None, Learns::Base), scored).1;
+        assert!(gradients.keys().eq(numbers.keys()));
+        for (name, gradient) in &gradients {
+            compare(name, gradient, &numbers[name].1, |values| {
+                let mut moved = numbers.clone();
+                moved.get_mut(name).unwrap().1 = values;
+                loss(&network, Train::new(&weights(&moved), None), scored).0
+            });
         }
     }
 }
 
 #[test]
-fn every_weight_of_a_trained_base_has_the_gradient_of_finite_differences() {
-    for tied in [false, true] {
-        let network = network(tied);
-        let numbers = base(&network);
-        let trained = weights(&numbers, true);
-        let store = loss(&network, &trained, None).1.unwrap();
-        for (name, weight) in trained.iter() {
-            let gradient = store.get(weight).unwrap_or_else(|| panic!("{name} gets no gradient"));
-            compare(name, gradient, &numbers[name].1, |values| {
-                let mut moved = numbers.clone();
-                moved.get_mut(name).unwrap().1 = values;
-                loss(&network, &weights(&moved, false), None).0
-            });
-        }
+fn an_adapted_layer_with_dropout_has_the_gradient_of_finite_differences() {
+    let network = network(false);
+    let weights = weights(&base(&network));
+    let adapter = adapter(&network);
+    let dropping = |mut pass: Train<'_>| {
+        pass.drop_out(Dropout { rate: 0.3, keys: (100..112).collect() });
+        loss(&network, pass, Scored::Later)
+    };
+    let trained = LoraTensors::frozen(&adapter, &Device::Cpu).unwrap();
+    let (value, gradients) = dropping(Train::recording(&weights, Some(&trained), Learns::Adapter));
+    assert_ne!(value, loss(&network, Train::new(&weights, Some(&trained)), Scored::Later).0, "nothing was dropped");
+    for site in ["model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj", "lm_head"] {
+        compare(site, &gradients[&format!("{site}.lora_A")], &adapter.sites[site].a, |values| {
+            let mut moved = adapter.clone();
+            moved.sites.get_mut(site).unwrap().a = values;
+            let moved = LoraTensors::frozen(&moved, &Device::Cpu).unwrap();
+            dropping(Train::new(&weights, Some(&moved))).0
+        });
     }
 }

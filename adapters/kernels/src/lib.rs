@@ -1,4 +1,5 @@
-//! Exact integer matrix kernels and the 16-bit grid. Pure arithmetic on slices.
+//! Matrix kernels, exact integer and floating-point, and the 16-bit grid. Pure arithmetic on slices.
 
+pub mod float;
 pub mod grid;
 pub mod matmul;

@@ -1,33 +1,73 @@
 //! Causal grouped-query attention.
 
 use candle_core::{D, Device, Result, Tensor};
+use ftk_kernels::float::attention::{self as kernel, Operands, Shape, Span};
 
-use crate::graft::graft;
+use super::host;
 use crate::ops::Heads;
 
-/// Attention of `q` `(batch, rows, query * dim)` over `k` and `v` `(batch, positions, key_value * dim)`.
-/// The rows of `q` are the last of the positions. The result has the shape of `q`.
-///
-/// Probabilities are recomputed in the backward pass: they would be the largest activation kept.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads) -> Result<Tensor> {
-    let (split_q, split_k, split_v) =
-        (split_query(&q.detach(), heads)?, split(&k.detach(), heads)?, split(&v.detach(), heads)?);
-    let mask = mask(q.dim(1)?, k.dim(1)?, heads.query / heads.key_value, q.device())?;
-    let probabilities = probabilities(&split_q, &split_k, heads, &mask)?;
-    let value = merge_query(&probabilities.matmul(&split_v)?, heads)?;
-    drop(probabilities);
-    let scale = scale(heads);
-    graft(value, [q, k, v], move |_, g| {
-        let g = split_query(g, heads)?;
-        let p = self::probabilities(&split_q, &split_k, heads, &mask)?;
+/// Attention of `q` `(rows, query * dim)` over `k` and `v` `(positions, key_value * dim)` within each
+/// span. The result has the shape of `q`.
+pub(super) fn attention([q, k, v]: [&Tensor; 3], heads: Heads, spans: &[Span]) -> Result<Tensor> {
+    match host::read([q, k, v], |[q, k, v]| Ok(kernel::attention(Operands { q, k, v }, shape(heads), spans)))? {
+        Some(values) => Tensor::from_vec(values, q.shape(), q.device()),
+        None => on_device([q, k, v], heads, spans),
+    }
+}
+
+/// Gradients of [`attention`] with respect to `q`, `k` and `v`, given that of its result. Probabilities
+/// are computed again: they would be the largest activation kept.
+pub(super) fn backward([q, k, v]: [&Tensor; 3], heads: Heads, spans: &[Span], g: &Tensor) -> Result<[Tensor; 3]> {
+    let on_host =
+        |[q, k, v, g]: [&[f32]; 4]| Ok(kernel::attention_backward(Operands { q, k, v }, shape(heads), spans, g));
+    match host::read([q, k, v, g], on_host)? {
+        Some([dq, dk, dv]) => {
+            let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device());
+            Ok([tensor(dq, q)?, tensor(dk, k)?, tensor(dv, v)?])
+        }
+        None => backward_on_device([q, k, v], heads, spans, g),
+    }
+}
+
+fn shape(Heads { query, key_value, dim }: Heads) -> Shape {
+    Shape { query, key_value, dim }
+}
+
+/// The operands of one span, each with a batch dimension of one.
+fn part([q, k, v]: [&Tensor; 3], span: Span) -> Result<[Tensor; 3]> {
+    let keys = |x: &Tensor| x.narrow(0, span.position, span.positions)?.unsqueeze(0);
+    Ok([q.narrow(0, span.row, span.rows)?.unsqueeze(0)?, keys(k)?, keys(v)?])
+}
+
+fn on_device(operands: [&Tensor; 3], heads: Heads, spans: &[Span]) -> Result<Tensor> {
+    let one = |&span: &Span| {
+        let [q, k, v] = part(operands, span)?;
+        let mask = mask(q.dim(1)?, k.dim(1)?, heads.query / heads.key_value, q.device())?;
+        let p = probabilities(&split_query(&q, heads)?, &split(&k, heads)?, heads, &mask)?;
+        merge_query(&p.matmul(&split(&v, heads)?)?, heads)?.squeeze(0)
+    };
+    Tensor::cat(&spans.iter().map(one).collect::<Result<Vec<_>>>()?, 0)
+}
+
+fn backward_on_device(operands: [&Tensor; 3], heads: Heads, spans: &[Span], g: &Tensor) -> Result<[Tensor; 3]> {
+    let mut parts = [const { Vec::new() }; 3];
+    for &span in spans {
+        let [q, k, v] = part(operands, span)?;
+        let mask = mask(q.dim(1)?, k.dim(1)?, heads.query / heads.key_value, q.device())?;
+        let (q, k, v) = (split_query(&q, heads)?, split(&k, heads)?, split(&v, heads)?);
+        let g = split_query(&g.narrow(0, span.row, span.rows)?.unsqueeze(0)?, heads)?;
+        let p = probabilities(&q, &k, heads, &mask)?;
         let dv = p.t()?.matmul(&g)?;
-        let dp = g.matmul(&split_v.t()?.contiguous()?)?;
+        let dp = g.matmul(&v.t()?.contiguous()?)?;
         let along = (&p * &dp)?.sum_keepdim(D::Minus1)?;
-        let ds = ((p * dp.broadcast_sub(&along)?)? * scale)?;
-        let dq = ds.matmul(&split_k)?;
-        let dk = ds.t()?.matmul(&split_q)?;
-        Ok([Some(merge_query(&dq, heads)?), Some(merge(&dk)?), Some(merge(&dv)?)])
-    })
+        let ds = ((p * dp.broadcast_sub(&along)?)? * scale(heads))?;
+        let gradients = [merge_query(&ds.matmul(&k)?, heads)?, merge(&ds.t()?.matmul(&q)?)?, merge(&dv)?];
+        for (all, gradient) in parts.iter_mut().zip(gradients) {
+            all.push(gradient.squeeze(0)?);
+        }
+    }
+    let [dq, dk, dv] = parts;
+    Ok([Tensor::cat(&dq, 0)?, Tensor::cat(&dk, 0)?, Tensor::cat(&dv, 0)?])
 }
 
 fn scale(heads: Heads) -> f64 {
@@ -73,4 +113,25 @@ fn split(x: &Tensor, heads: Heads) -> Result<Tensor> {
 fn merge(x: &Tensor) -> Result<Tensor> {
     let (batch, heads, positions, dim) = x.dims4()?;
     x.transpose(1, 2)?.contiguous()?.reshape((batch, positions, heads * dim))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{close, random};
+    use super::*;
+
+    #[test]
+    fn kernels_and_tensor_operations_agree() {
+        let heads = Heads { query: 6, key_value: 2, dim: 5 };
+        // A long sequence, one that follows cached positions, and one of a single token.
+        let spans = [(0, 70, 0, 70), (70, 3, 70, 9), (73, 1, 79, 1)];
+        let spans = spans.map(|(row, rows, position, positions)| Span { row, rows, position, positions });
+        let [q, k, v, g] = [(1, 74, 30), (2, 80, 10), (3, 80, 10), (4, 74, 30)]
+            .map(|(seed, rows, width)| random(seed, &[rows, width]));
+        let operands = [&q, &k, &v];
+        close(&attention(operands, heads, &spans).unwrap(), &on_device(operands, heads, &spans).unwrap());
+        let ours = backward(operands, heads, &spans, &g).unwrap();
+        let theirs = backward_on_device(operands, heads, &spans, &g).unwrap();
+        ours.iter().zip(&theirs).for_each(|(ours, theirs)| close(ours, theirs));
+    }
 }

@@ -1,52 +1,75 @@
-//! `y = x W^T + scale (x A^T) B^T`, with a backward pass that does no work for frozen weights.
+//! `y = x W^T + scale (x' A^T) B^T`, where `x'` is `x`, or `x` with some entries dropped.
 
 use candle_core::{Result, Tensor};
+use ftk_kernels::float::product::{Matrix, Onto, Threads, new_product, product};
 
-use super::Lora;
-use crate::graft::graft;
+use super::{Lora, host};
 
-/// The product of `x` `(batch, seq, d_in)` with `weight` `(d_out, d_in)`: `(batch, seq, d_out)`.
-/// `weight` gets a gradient only if it is a variable.
-pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    let (batch, seq, d_in) = x.dims3()?;
-    let d_out = weight.dim(0)?;
-    let rows = x.detach().reshape((batch * seq, d_in))?;
-    let value = rows.matmul(&weight.detach().t()?)?.reshape((batch, seq, d_out))?;
-    let frozen = weight.detach();
-    if weight.is_variable() {
-        let wanted = x.track_op();
-        return graft(value, [x, weight], move |_, g| {
-            let g = g.reshape((batch * seq, d_out))?;
-            let dx = wanted.then(|| g.matmul(&frozen)?.reshape((batch, seq, d_in))).transpose()?;
-            Ok([dx, Some(g.t()?.matmul(&rows)?)])
-        });
+/// `x W^T` for `x` `(rows, d_in)` and `weight` `(d_out, d_in)`: `(rows, d_out)`.
+pub(super) fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let (rows, (d_out, d_in)) = (x.dim(0)?, weight.dims2()?);
+    let on_host = |[x, w]: [&[f32]; 2]| Ok(new_product(1.0, Matrix::new(x, d_in), Matrix::new(w, d_in).t()));
+    match host::read([x, weight], on_host)? {
+        Some(values) => Tensor::from_vec(values, (rows, d_out), x.device()),
+        None => x.matmul(&weight.t()?),
     }
-    graft(value, [x], move |_, g| {
-        let g = g.reshape((batch * seq, d_out))?;
-        Ok([Some(g.matmul(&frozen)?.reshape((batch, seq, d_in))?)])
-    })
 }
 
-/// [`linear`] on a frozen weight, plus the adapter's low-rank product.
-pub fn lora_linear(x: &Tensor, weight: &Tensor, lora: &Lora) -> Result<Tensor> {
-    let (batch, seq, d_in) = x.dims3()?;
-    let d_out = weight.dim(0)?;
-    let rows = x.detach().reshape((batch * seq, d_in))?;
-    let (frozen, a, b, scale) = (weight.detach(), lora.a.detach(), lora.b.detach(), lora.scale);
-    let low = rows.matmul(&a.t()?)?;
-    let delta = (low.matmul(&b.t()?)? * scale)?;
-    let value = (rows.matmul(&frozen.t()?)? + delta)?.reshape((batch, seq, d_out))?;
-    let (wanted, trained) = (x.track_op(), lora.a.track_op() || lora.b.track_op());
-    graft(value, [x, &lora.a, &lora.b], move |_, g| {
-        let g = g.reshape((batch * seq, d_out))?;
-        let through_b = (g.matmul(&b)? * scale)?;
-        let dx =
-            wanted.then(|| (g.matmul(&frozen)? + through_b.matmul(&a)?)?.reshape((batch, seq, d_in))).transpose()?;
-        if !trained {
-            return Ok([dx, None, None]);
+/// Gradient of [`linear`] with respect to `x`.
+pub(super) fn backward(weight: &Tensor, g: &Tensor) -> Result<Tensor> {
+    let (rows, (d_out, d_in)) = (g.dim(0)?, weight.dims2()?);
+    let on_host = |[g, w]: [&[f32]; 2]| Ok(new_product(1.0, Matrix::new(g, d_out), Matrix::new(w, d_in)));
+    match host::read([g, weight], on_host)? {
+        Some(values) => Tensor::from_vec(values, (rows, d_in), g.device()),
+        None => g.matmul(weight),
+    }
+}
+
+/// [`linear`], and the adapter's product added to it; also `x' A^T` `(rows, rank)`.
+pub(super) fn lora_linear(x: &Tensor, dropped: &Tensor, weight: &Tensor, lora: &Lora) -> Result<(Tensor, Tensor)> {
+    let (rows, (d_out, d_in), rank) = (x.dim(0)?, weight.dims2()?, lora.a.dim(0)?);
+    let on_host = |[x, dropped, w, a, b]: [&[f32]; 5]| {
+        let low = new_product(1.0, Matrix::new(dropped, d_in), Matrix::new(a, d_in).t());
+        let mut y = new_product(1.0, Matrix::new(x, d_in), Matrix::new(w, d_in).t());
+        let factors = (Matrix::new(&low, rank), Matrix::new(b, rank).t());
+        product((&mut y, d_out), Onto::Present, lora.scale as f32, factors, Threads::All);
+        Ok((y, low))
+    };
+    match host::read([x, dropped, weight, &lora.a, &lora.b], on_host)? {
+        Some((y, low)) => {
+            Ok((Tensor::from_vec(y, (rows, d_out), x.device())?, Tensor::from_vec(low, (rows, rank), x.device())?))
         }
-        let da = through_b.t()?.matmul(&rows)?;
-        let db = (g.t()?.matmul(&low)? * scale)?;
-        Ok([dx, Some(da), Some(db)])
-    })
+        None => {
+            let low = dropped.matmul(&lora.a.t()?)?;
+            let y = (x.matmul(&weight.t()?)? + (low.matmul(&lora.b.t()?)? * lora.scale)?)?;
+            Ok((y, low))
+        }
+    }
+}
+
+/// Gradients of the adapter's product with respect to `x'`, `A` and `B`, given `x'`, `x' A^T` and the
+/// gradient of the result.
+pub(super) fn backward_lora(dropped: &Tensor, low: &Tensor, lora: &Lora, g: &Tensor) -> Result<[Tensor; 3]> {
+    let (rows, d_in, (d_out, rank)) = (dropped.dim(0)?, dropped.dim(1)?, lora.b.dims2()?);
+    let on_host = |[x, low, a, b, g]: [&[f32]; 5]| {
+        let (x, g, scale) = (Matrix::new(x, d_in), Matrix::new(g, d_out), lora.scale as f32);
+        let through_b = new_product(scale, g, Matrix::new(b, rank));
+        let through_b = Matrix::new(&through_b, rank);
+        let dx = new_product(1.0, through_b, Matrix::new(a, d_in));
+        let da = new_product(1.0, through_b.t(), x);
+        let db = new_product(scale, g.t(), Matrix::new(low, rank));
+        Ok([dx, da, db])
+    };
+    match host::read([dropped, low, &lora.a, &lora.b, g], on_host)? {
+        Some([dx, da, db]) => Ok([
+            Tensor::from_vec(dx, (rows, d_in), g.device())?,
+            Tensor::from_vec(da, (rank, d_in), g.device())?,
+            Tensor::from_vec(db, (d_out, rank), g.device())?,
+        ]),
+        None => {
+            let through_b = (g.matmul(&lora.b)? * lora.scale)?;
+            let dx = through_b.matmul(&lora.a)?;
+            Ok([dx, through_b.t()?.matmul(dropped)?, (g.t()?.matmul(low)? * lora.scale)?])
+        }
+    }
 }

@@ -1,27 +1,72 @@
-//! Log-probabilities of given tokens, and losses computed from them.
+//! Log-probabilities of given tokens.
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{CpuStorage, D, InplaceOp1, Layout, Result, Tensor};
+use ftk_kernels::float::softmax;
 
-use crate::graft::graft;
+use super::host;
 
-/// `log softmax(logits)` at `labels`: `(rows)` from logits `(rows, vocab)` and u32 labels `(rows)`.
-/// Neither probabilities nor log-probabilities of other tokens are kept.
-pub fn log_prob(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    let (scores, at) = (logits.detach(), labels.unsqueeze(1)?);
-    let largest = scores.max_keepdim(D::Minus1)?;
-    let total = scores.broadcast_sub(&largest)?.exp()?.sum_keepdim(D::Minus1)?.log()?;
-    let value = ((scores.gather(&at, 1)? - largest)? - total)?.squeeze(1)?;
-    graft(value, [logits], move |_, g| {
-        let g = g.unsqueeze(1)?;
-        let p = candle_nn::ops::softmax_last_dim(&scores)?;
-        Ok([Some(p.broadcast_mul(&g.neg()?)?.scatter_add(&at, &g, 1)?)])
-    })
+/// `log softmax(logits)` at `labels`: one value a row of logits `(rows, vocab)`.
+pub(super) fn log_prob(logits: &Tensor, labels: &[u32]) -> Result<Tensor> {
+    match host::read([logits], |[logits]| Ok(softmax::log_prob(logits, labels)))? {
+        Some(values) => Tensor::from_vec(values, labels.len(), logits.device()),
+        None => on_device(logits, labels),
+    }
 }
 
-/// A scalar computed on the host from `x`, with its gradient with respect to `x`: losses are small
-/// sums over few numbers, exact in f64 and the same on every device.
-pub fn from_host(x: &Tensor, value: f64, gradient: Vec<f32>) -> Result<Tensor> {
-    let gradient = Tensor::from_vec(gradient, x.shape(), x.device())?;
-    let value = Tensor::new(value as f32, x.device())?;
-    graft(value, [x], move |_, g| Ok([Some(gradient.broadcast_mul(g)?)]))
+fn on_device(logits: &Tensor, labels: &[u32]) -> Result<Tensor> {
+    let at = Tensor::from_slice(labels, (labels.len(), 1), logits.device())?;
+    let largest = logits.max_keepdim(D::Minus1)?;
+    let total = logits.broadcast_sub(&largest)?.exp()?.sum_keepdim(D::Minus1)?.log()?;
+    ((logits.gather(&at, 1)? - largest)? - total)?.squeeze(1)
+}
+
+/// Gradient of [`log_prob`] with respect to the logits, given that of its result. On the CPU it takes
+/// the place of `logits`, which nobody else may use.
+pub(super) fn backward(logits: Tensor, labels: &[u32], g: &[f32]) -> Result<Tensor> {
+    if logits.device().is_cpu() && logits.is_contiguous() {
+        logits.inplace_op1(&Backward { labels, g })?;
+        return Ok(logits);
+    }
+    backward_on_device(&logits, labels, g)
+}
+
+fn backward_on_device(logits: &Tensor, labels: &[u32], g: &[f32]) -> Result<Tensor> {
+    let at = Tensor::from_slice(labels, (labels.len(), 1), logits.device())?;
+    let g = Tensor::from_slice(g, (labels.len(), 1), logits.device())?;
+    let p = candle_nn::ops::softmax_last_dim(logits)?;
+    p.broadcast_mul(&g.neg()?)?.scatter_add(&at, &g, 1)
+}
+
+/// [`softmax::log_prob_backward`] on a tensor's own values.
+struct Backward<'a> {
+    labels: &'a [u32],
+    g: &'a [f32],
+}
+
+impl InplaceOp1 for Backward<'_> {
+    fn name(&self) -> &'static str {
+        "log-prob-backward"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let CpuStorage::F32(values) = storage else { candle_core::bail!("logits must be f32") };
+        let first = layout.start_offset();
+        softmax::log_prob_backward(&mut values[first..][..layout.shape().elem_count()], self.labels, self.g);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{close, random};
+    use super::*;
+
+    #[test]
+    fn kernels_and_tensor_operations_agree() {
+        let (labels, g) = ([4u32, 0, 30, 2], [0.5f32, -1.0, 0.0, 2.0]);
+        let logits = (random(1, &[4, 37]) * 20.0).unwrap();
+        close(&log_prob(&logits, &labels).unwrap(), &on_device(&logits, &labels).unwrap());
+        let theirs = backward_on_device(&logits, &labels, &g).unwrap();
+        close(&backward(logits, &labels, &g).unwrap(), &theirs);
+    }
 }

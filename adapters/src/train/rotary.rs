@@ -1,8 +1,9 @@
 //! Rotary position embedding: the angles of a model, and their application.
 
 use candle_core::{Device, Result, Tensor};
+use ftk_kernels::float::rotary::{self, Turn};
 
-use crate::graft::graft;
+use super::host;
 use crate::ops::Rope;
 
 /// Cosines and sines `(positions, dim / 2)` from position 0 on.
@@ -26,18 +27,24 @@ impl Angles {
         self.cos.dims()[0]
     }
 
-    /// Rotates `x` `(batch, seq, heads * dim)` whose first row stands at `position`.
-    pub fn rotate(&self, x: &Tensor, position: usize) -> Result<Tensor> {
-        let (batch, seq, width) = x.dims3()?;
-        let (cos, sin) = (self.cos.narrow(0, position, seq)?, self.sin.narrow(0, position, seq)?);
+    /// Turns the heads of `x` `(tokens, heads * dim)`, each token standing at its position.
+    pub(super) fn rotate(&self, x: &Tensor, positions: &Tensor, turn: Turn) -> Result<Tensor> {
+        let (width, dim) = (x.dim(1)?, 2 * self.cos.dim(1)?);
+        let at = positions.to_vec1::<u32>()?;
+        let on_host = |[x, cos, sin]: [&[f32]; 3]| Ok(rotary::rotate(x, width, [cos, sin], dim, &at, turn));
+        match host::read([x, &self.cos, &self.sin], on_host)? {
+            Some(values) => Tensor::from_vec(values, x.shape(), x.device()),
+            None => self.on_device(x, positions, turn),
+        }
+    }
+
+    fn on_device(&self, x: &Tensor, positions: &Tensor, turn: Turn) -> Result<Tensor> {
+        let (tokens, width) = x.dims2()?;
+        let (cos, sin) = (self.cos.index_select(positions, 0)?, self.sin.index_select(positions, 0)?);
+        let sin = if turn == Turn::Forward { sin } else { sin.neg()? };
         let dim = 2 * cos.dim(1)?;
-        let heads = (batch, seq, width / dim, dim);
-        let value = candle_nn::rotary_emb::rope_thd(&x.detach().reshape(heads)?, &cos, &sin)?;
-        graft(value.reshape((batch, seq, width))?, [x], move |_, g| {
-            // A rotation's transpose is the rotation back.
-            let g = candle_nn::rotary_emb::rope_thd(&g.contiguous()?.reshape(heads)?, &cos, &sin.neg()?)?;
-            Ok([Some(g.reshape((batch, seq, width))?)])
-        })
+        let heads = x.contiguous()?.reshape((1, tokens, width / dim, dim))?;
+        candle_nn::rotary_emb::rope_thd(&heads, &cos, &sin)?.reshape((tokens, width))
     }
 }
 
@@ -60,4 +67,21 @@ fn frequencies(rope: &Rope) -> Vec<f64> {
         }
     });
     scaled.map(|frequency| f64::from(frequency as f32)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{close, random};
+    use super::*;
+
+    #[test]
+    fn kernels_and_tensor_operations_agree() {
+        let angles = Angles::new(&Rope { dim: 6, theta: 100.0, scaling: None }, 9, &Device::Cpu).unwrap();
+        let x = random(1, &[4, 12]);
+        let positions = Tensor::new(&[3u32, 0, 8, 1], &Device::Cpu).unwrap();
+        for turn in [Turn::Forward, Turn::Back] {
+            let ours = angles.rotate(&x, &positions, turn).unwrap();
+            close(&ours, &angles.on_device(&x, &positions, turn).unwrap());
+        }
+    }
 }

@@ -1,16 +1,16 @@
 //! Every hand-written backward pass against finite differences.
 
-use candle_core::{Device, Result, Tensor, Var};
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Tensor};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use super::attention::attention;
-use super::linear::{linear, lora_linear};
-use super::norm::rms_norm;
-use super::rotary::Angles;
-use super::swiglu::swiglu;
-use super::{Lora, from_host, log_prob};
-use crate::ops::{Heads, Llama3Scaling, Rope};
+use super::{Learns, LoraTensors, Train};
+use crate::Error;
+use crate::lora::{Adapter, Factors};
+use crate::ops::{Heads, Llama3Scaling, Ops, Rope, Tokens};
+use crate::weights::Weights;
 
 /// Step of the differences. The stencil's error goes with the fourth power of the step, that of
 /// f32 with its inverse; here both are below a tenth of [`TOLERANCE`].
@@ -29,7 +29,7 @@ fn tensor(values: &[f64], shape: &[usize]) -> Tensor {
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
-fn random(seed: u64, shape: &[usize]) -> Tensor {
+pub(super) fn random(seed: u64, shape: &[usize]) -> Tensor {
     tensor(&values(seed, shape.iter().product()), shape)
 }
 
@@ -52,170 +52,212 @@ fn directions(gradient: &[f64]) -> Vec<Vec<f64>> {
     all
 }
 
-/// Checks the gradient of a random weighting of `f`'s result with respect to every operand, both
-/// with the result as it is and read through a transposition, which makes the gradient that
-/// comes back one that is not contiguous.
-fn agrees(operands: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor>) {
-    let all = vec![true; operands.len()];
-    agrees_for(operands, &all, &f);
-    if f(operands).unwrap().rank() > 1 {
-        agrees_for(operands, &all, |operands| f(operands)?.t());
+/// Whether two tensors are equal up to rounding.
+pub(super) fn close(ours: &Tensor, theirs: &Tensor) {
+    assert_eq!(ours.dims(), theirs.dims());
+    let (ours, theirs) = (numbers(ours), numbers(theirs));
+    let largest = theirs.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        assert!((ours - theirs).abs() < 2e-6 * largest.max(1.0), "{ours} is not {theirs}");
     }
 }
 
-/// [`agrees`] with respect to some operands; the others must be left without a gradient.
-fn agrees_for(operands: &[Tensor], tracked: &[bool], f: impl Fn(&[Tensor]) -> Result<Tensor>) {
-    let variables: Vec<Tensor> = operands
-        .iter()
-        .zip(tracked)
-        .map(|(x, &tracked)| if tracked { Var::from_tensor(x).unwrap().into_inner() } else { x.clone() })
-        .collect();
-    let result = f(&variables).unwrap();
-    let weighting = random(7, result.dims());
-    let store = (&result * &weighting).unwrap().sum_all().unwrap().backward().unwrap();
-    let weighting = numbers(&weighting);
-    for (index, (operand, &tracked)) in operands.iter().zip(tracked).enumerate() {
-        let Some(gradient) = store.get(&variables[index]) else {
-            assert!(!tracked, "operand {index} gets no gradient");
-            continue;
-        };
-        assert!(tracked, "operand {index} is frozen and gets a gradient");
+/// An operation's operands by name: inputs, weights (`w.weight`), factors (`w.lora_A`).
+type Operands = BTreeMap<&'static str, Tensor>;
+
+/// An operation on an interpretation that has these operands.
+type Operation<'a> = &'a dyn Fn(&mut Train<'_>, &Operands) -> Result<Tensor, Error>;
+
+/// Factor of the adapter's product.
+const SCALE: f32 = 1.5;
+
+/// The result of an operation, and with `learns` the gradients of a weighting of it, by name.
+fn run(operands: &Operands, learns: Option<Learns>, f: Operation<'_>) -> (Tensor, BTreeMap<String, Tensor>) {
+    let weights: Weights = operands.iter().map(|(&name, value)| (name.to_owned(), value.clone())).collect();
+    let adapter = operands.get("w.lora_A").map(|a| {
+        let ((rank, d_in), b) = (a.dims2().unwrap(), &operands["w.lora_B"]);
+        let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1().unwrap();
+        let factors = Factors { rank, d_in, d_out: b.dim(0).unwrap(), a: flat(a), b: flat(b), scale: SCALE };
+        LoraTensors::frozen(&Adapter { sites: [("w".to_owned(), factors)].into() }, &Device::Cpu).unwrap()
+    });
+    let mut pass = match learns {
+        Some(learns) => Train::recording(&weights, adapter.as_ref(), learns),
+        None => Train::new(&weights, adapter.as_ref()),
+    };
+    let inputs: Vec<&&str> = operands.keys().filter(|name| !name.contains('.')).collect();
+    inputs.iter().for_each(|&&name| pass.watch(&operands[name]));
+    let result = f(&mut pass, operands).unwrap();
+    if learns.is_none() {
+        return (result, BTreeMap::new());
+    }
+    let mut gradients = pass.backward(&result, random(7, result.dims())).unwrap();
+    let watched: Vec<_> =
+        inputs.iter().map(|&&name| (name.to_owned(), gradients.take(&operands[name]).unwrap())).collect();
+    (result, watched.into_iter().chain(gradients.into_trained()).collect())
+}
+
+/// Checks the gradient of a random weighting of `f`'s result with respect to every operand that
+/// must have one; the others must have none.
+fn agrees(operands: &[(&'static str, Tensor)], learns: Learns, f: Operation<'_>) {
+    let operands: Operands = operands.iter().cloned().collect();
+    let (result, gradients) = run(&operands, Some(learns), f);
+    let trained = |name: &str| match learns {
+        Learns::Adapter => name.contains("lora"),
+        Learns::Base => name.contains(".weight"),
+    };
+    let expected: Vec<&str> = operands.keys().copied().filter(|name| !name.contains('.') || trained(name)).collect();
+    assert_eq!(gradients.keys().collect::<Vec<_>>(), expected);
+    let weighting = numbers(&random(7, result.dims()));
+    for (name, gradient) in gradients {
+        let operand = &operands[name.as_str()];
         assert_eq!(gradient.dims(), operand.dims());
-        let (gradient, base) = (numbers(gradient), numbers(operand));
+        let (gradient, base) = (numbers(&gradient), numbers(operand));
         let length = dot(&gradient, &gradient).sqrt();
-        assert!(length > 0.05, "operand {index} has hardly any gradient: {length}");
+        assert!(length > 0.05, "{name} has hardly any gradient: {length}");
         for direction in directions(&gradient) {
             let at = |step: f64| {
                 let moved: Vec<f64> = base.iter().zip(&direction).map(|(x, d)| x + step * d).collect();
-                let mut operands = operands.to_vec();
-                operands[index] = tensor(&moved, operand.dims());
-                dot(&numbers(&f(&operands).unwrap()), &weighting)
+                let mut operands = operands.clone();
+                *operands.get_mut(name.as_str()).unwrap() = tensor(&moved, operand.dims());
+                dot(&numbers(&run(&operands, None, f).0), &weighting)
             };
             let near = (at(STEP) - at(-STEP)) * 8.0;
             let far = at(2.0 * STEP) - at(-2.0 * STEP);
             let (difference, ours) = ((near - far) / (12.0 * STEP), dot(&gradient, &direction));
             let error = (difference - ours).abs() / length;
-            assert!(error < TOLERANCE, "operand {index}: {ours} against {difference}, {error:e} of {length}");
+            assert!(error < TOLERANCE, "{name}: {ours} against {difference}, {error:e} of {length}");
         }
     }
 }
 
-#[test]
-fn a_frozen_linear_layer_passes_its_gradient_to_the_input_alone() {
-    let operands = [random(1, &[2, 3, 5]), random(2, &[4, 5])];
-    agrees_for(&operands, &[true, false], |x| linear(&x[0], &x[1]));
-    agrees_for(&operands, &[true, false], |x| linear(&x[0], &x[1])?.t());
+/// Two sequences of tokens, to give a pass its positions: `lengths` tokens of a one-row table.
+fn positions(pass: &mut Train<'_>, lengths: &[usize]) -> Result<(), Error> {
+    pass.embed("table", &Tokens::sequences(lengths.iter().map(|&length| vec![0; length]))).map(drop)
+}
+
+fn table() -> (&'static str, Tensor) {
+    ("table.weight", random(9, &[1, 1]))
 }
 
 #[test]
-fn a_trained_linear_layer_passes_its_gradient_to_input_and_weight() {
-    let operands = [random(1, &[2, 3, 5]), random(2, &[4, 5])];
-    agrees(&operands, |x| linear(&x[0], &x[1]));
-    agrees_for(&operands, &[false, true], |x| linear(&x[0], &x[1]));
+fn a_linear_layer_passes_its_gradient_to_input_and_weight() {
+    let operands = [("x", random(1, &[6, 5])), ("w.weight", random(2, &[4, 5]))];
+    for learns in [Learns::Adapter, Learns::Base] {
+        agrees(&operands, learns, &|pass, x| pass.linear("w", &x["x"]));
+    }
 }
 
 #[test]
 fn an_adapted_linear_layer_passes_its_gradient_to_input_and_factors() {
-    let operands = [random(1, &[2, 3, 5]), random(2, &[2, 5]), random(3, &[4, 2]), random(4, &[4, 5])];
-    let adapted = |x: &[Tensor]| lora_linear(&x[0], &x[3], &Lora { a: x[1].clone(), b: x[2].clone(), scale: 1.5 });
-    agrees_for(&operands, &[true, true, true, false], adapted);
-    agrees_for(&operands, &[true, true, true, false], |x| adapted(x)?.t());
-    agrees_for(&operands, &[false, true, true, false], adapted);
-    agrees_for(&operands, &[true, false, false, false], adapted);
+    let operands = [
+        ("x", random(1, &[6, 5])),
+        ("w.lora_A", random(2, &[2, 5])),
+        ("w.lora_B", random(3, &[4, 2])),
+        ("w.weight", random(4, &[4, 5])),
+    ];
+    agrees(&operands, Learns::Adapter, &|pass, x| pass.linear("w", &x["x"]));
 }
 
 #[test]
 fn a_norm_passes_its_gradient_to_input_and_weight() {
-    let operands = [random(1, &[2, 3, 6]), random(2, &[6])];
-    // An eps large enough to be seen in the gradient.
-    agrees(&operands, |x| rms_norm(&x[0], &x[1], 0.1));
-    agrees_for(&operands, &[true, false], |x| rms_norm(&x[0], &x[1], 0.1));
-    agrees_for(&operands, &[false, true], |x| rms_norm(&x[0], &x[1], 0.1));
+    let operands = [("x", random(1, &[6, 7])), ("w.weight", random(2, &[7]))];
+    for learns in [Learns::Adapter, Learns::Base] {
+        // An eps large enough to be seen in the gradient.
+        agrees(&operands, learns, &|pass, x| pass.rms_norm("w", &x["x"], 0.1));
+    }
 }
 
 #[test]
-fn a_rotation_passes_its_gradient_at_any_position() {
+fn a_rotation_passes_its_gradient_at_every_position() {
     let scaling = Llama3Scaling { factor: 4.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 16 };
     for scaling in [None, Some(scaling)] {
-        let angles = Angles::new(&Rope { dim: 6, theta: 100.0, scaling }, 9, &Device::Cpu).unwrap();
-        for first in [0, 5] {
-            agrees(&[random(1, &[2, 3, 12])], |x| angles.rotate(&x[0], first));
-        }
+        let rope = Rope { dim: 6, theta: 100.0, scaling };
+        let operands = [("x", random(1, &[9, 5])), ("w.weight", random(2, &[12, 5])), table()];
+        agrees(&operands, Learns::Adapter, &|pass, x| {
+            positions(pass, &[6, 3])?;
+            pass.linear_rope("w", &x["x"], &rope)
+        });
     }
 }
 
 #[test]
 fn attention_with_grouped_heads_passes_its_gradient_to_queries_keys_and_values() {
-    let heads = Heads { query: 4, key_value: 2, dim: 3 };
-    let (queries, keys) = (heads.query * heads.dim, heads.key_value * heads.dim);
-    // As many rows as positions, and fewer, as after a cached prefix.
-    for rows in [5, 2] {
-        let operands = [random(1, &[2, rows, queries]), random(2, &[2, 5, keys]), random(3, &[2, 5, keys])];
-        agrees(&operands, |x| attention(&x[0], &x[1], &x[2], heads));
+    for heads in [Heads { query: 4, key_value: 2, dim: 3 }, Heads { query: 3, key_value: 3, dim: 2 }] {
+        let (queries, keys) = (heads.query * heads.dim, heads.key_value * heads.dim);
+        let operands =
+            [("q", random(1, &[7, queries])), ("k", random(2, &[7, keys])), ("v", random(3, &[7, keys])), table()];
+        agrees(&operands, Learns::Adapter, &|pass, x| {
+            positions(pass, &[5, 2])?;
+            pass.attention("a", &x["q"], &x["k"], &x["v"], heads)
+        });
     }
-    let heads = Heads { query: 3, key_value: 3, dim: 2 };
-    let operands = [random(1, &[1, 4, 6]), random(2, &[1, 4, 6]), random(3, &[1, 4, 6])];
-    agrees(&operands, |x| attention(&x[0], &x[1], &x[2], heads));
 }
 
 #[test]
-fn a_row_does_not_attend_to_what_follows_it() {
+fn a_row_sees_neither_what_follows_it_nor_another_sequence() {
     let heads = Heads { query: 2, key_value: 1, dim: 3 };
-    let run = |changed: f64| {
-        let k = numbers(&random(2, &[1, 4, 3])).into_iter().enumerate();
-        let k: Vec<f64> = k.map(|(i, value)| if i >= 9 { value + changed } else { value }).collect();
-        let (q, k) = (random(1, &[1, 4, 6]), tensor(&k, &[1, 4, 3]));
-        numbers(&attention(&q, &k, &k, heads).unwrap())
+    let attend = |changed: usize| {
+        let k = random(2, &[4, 3]).to_vec2::<f32>().unwrap().into_iter().enumerate();
+        let k: Vec<f32> =
+            k.flat_map(|(i, row)| row.into_iter().map(move |x| x + f32::from(u8::from(i == changed)))).collect();
+        let operands = [("q", random(1, &[4, 6])), ("k", Tensor::from_vec(k, (4, 3), &Device::Cpu).unwrap()), table()];
+        let attend = |pass: &mut Train<'_>, x: &Operands| {
+            positions(pass, &[3, 1])?;
+            pass.attention("a", &x["q"], &x["k"], &x["k"], heads)
+        };
+        run(&operands.into(), None, &attend).0.to_vec2::<f32>().unwrap()
     };
-    let (before, after) = (run(0.0), run(1.0));
-    assert_eq!(before[..18], after[..18]);
-    assert_ne!(before[18..], after[18..]);
+    let plain = attend(9);
+    for (changed, sees) in [(0, &[0usize, 1, 2][..]), (1, &[1, 2]), (2, &[2]), (3, &[3])] {
+        let differs: Vec<usize> = (0..4).filter(|&row| attend(changed)[row] != plain[row]).collect();
+        assert_eq!(differs, sees);
+    }
 }
 
 #[test]
 fn the_gate_of_the_mlp_passes_its_gradient_to_both_sides() {
-    let gate = (random(1, &[2, 3, 4]) * 3.0).unwrap();
-    agrees(&[gate, random(2, &[2, 3, 4])], |x| swiglu(&x[0], &x[1]));
-}
-
-#[test]
-fn log_probabilities_pass_their_gradient_to_every_logit() {
-    let labels = Tensor::new(&[4u32, 0, 2, 2], &Device::Cpu).unwrap();
-    agrees(&[(random(1, &[4, 5]) * 2.0).unwrap()], |x| log_prob(&x[0], &labels));
-}
-
-#[test]
-fn log_probabilities_of_huge_logits_stay_finite() {
-    let logits = tensor(&[1e4, 0.0, -1e4, 3e4, 3e4, 0.0], &[2, 3]);
-    let labels = Tensor::new(&[0u32, 1], &Device::Cpu).unwrap();
-    let found = numbers(&log_prob(&logits, &labels).unwrap());
-    assert!(found[0].abs() < 1e-6 && (found[1] + 2.0f64.ln()).abs() < 1e-3, "{found:?}");
-}
-
-#[test]
-fn a_loss_computed_on_the_host_passes_the_gradient_it_was_given() {
-    // The sum of cubes, whose gradient is three times the squares.
-    agrees(&[random(1, &[6])], |x| {
-        let x64 = numbers(&x[0]);
-        let gradient = x64.iter().map(|x| (3.0 * x * x) as f32).collect();
-        from_host(&x[0], x64.iter().map(|x| x.powi(3)).sum(), gradient)
+    let gate = (random(1, &[6, 4]) * 3.0).unwrap();
+    agrees(&[("gate", gate), ("up", random(2, &[6, 4]))], Learns::Adapter, &|pass, x| {
+        pass.swiglu(&x["gate"], &x["up"])
     });
 }
 
 #[test]
-fn what_depends_on_nothing_tracked_stays_out_of_the_graph() {
-    let (x, w) = (random(1, &[1, 2, 3]), random(2, &[3, 3]));
-    let norm = random(3, &[3]);
-    let lora = Lora { a: random(4, &[1, 3]), b: random(5, &[3, 1]), scale: 1.0 };
-    let heads = Heads { query: 1, key_value: 1, dim: 3 };
-    let results = [
-        linear(&x, &w),
-        lora_linear(&x, &w, &lora),
-        rms_norm(&x, &norm, 1e-5),
-        attention(&x, &x, &x, heads),
-        swiglu(&x, &x),
-    ];
-    for (index, result) in results.into_iter().enumerate() {
-        assert!(!result.unwrap().track_op(), "operation {index}");
+fn a_sum_and_a_choice_of_rows_pass_their_gradient_on() {
+    let operands = [("x", random(1, &[4, 3])), ("y", random(2, &[4, 3]))];
+    agrees(&operands, Learns::Adapter, &|pass, x| {
+        let sum = pass.add(&x["x"], &x["y"])?;
+        let twice = pass.add(&sum, &x["x"])?;
+        pass.select(&twice, &[3, 0, 3])
+    });
+}
+
+#[test]
+fn an_embedding_passes_its_gradient_to_the_rows_it_took() {
+    agrees(&[("table.weight", random(1, &[5, 3]))], Learns::Base, &|pass, _| {
+        pass.embed("table", &Tokens::sequences([vec![4, 1], vec![4]]))
+    });
+}
+
+#[test]
+fn log_probabilities_pass_their_gradient_to_input_and_head() {
+    let operands = [("x", random(1, &[4, 5])), ("w.weight", (random(2, &[6, 5]) * 2.0).unwrap())];
+    for learns in [Learns::Adapter, Learns::Base] {
+        agrees(&operands, learns, &|pass, x| {
+            pass.score(vec![4, 0, 2, 2], None);
+            pass.head("w", "w", &x["x"])
+        });
+    }
+}
+
+#[test]
+fn log_probabilities_of_huge_logits_stay_finite() {
+    let operands = [("x", tensor(&[1.0, 1.0], &[2, 1])), ("w.weight", tensor(&[3e4, 3e4, 1e4, -1e4], &[4, 1]))];
+    let scored = |pass: &mut Train<'_>, x: &Operands| {
+        pass.score(vec![1, 0], None);
+        pass.head("w", "w", &x["x"])
+    };
+    for found in numbers(&run(&operands.into(), None, &scored).0) {
+        assert!((found + 2.0f64.ln()).abs() < 1e-3, "{found}");
     }
 }

@@ -172,7 +172,7 @@ fn bad_input_is_an_error() {
     let run = |tokens, rows: &[usize]| llama.forward(&mut Fixed::new(&base, Adaptation::Base), &tokens, rows);
     assert!(matches!(run(Tokens::sequence(vec![1, 40]), &[0]), Err(Error::Token(40))));
     assert!(matches!(run(Tokens::sequence(vec![1, 2]), &[2]), Err(Error::Row(2))));
-    assert!(matches!(run(Tokens::new(2, 1, vec![1, 2]), &[0]), Err(Error::Batch(2))));
+    assert!(matches!(run(Tokens::sequences([[1], [2]]), &[0]), Err(Error::Batch(2))));
     let empty = FixedBase::default();
     let missing = llama.forward(&mut Fixed::new(&empty, Adaptation::Base), &tokens(), &[0]);
     assert!(matches!(missing, Err(Error::MissingSite(site)) if site == "model.embed_tokens"));

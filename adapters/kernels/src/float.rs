@@ -1,0 +1,55 @@
+//! Floating-point kernels of a transformer's training step on the CPU: forward and backward passes
+//! on slices, f32, row-major, over all threads. Nothing here allocates what its caller keeps, and
+//! every sum runs in an order that does not depend on the number of threads.
+//!
+//! Loops are compiled for each generation of vector instructions and chosen at run time.
+
+pub mod attention;
+mod elementary;
+pub mod norm;
+pub mod product;
+pub mod rotary;
+pub mod softmax;
+pub mod swiglu;
+#[cfg(test)]
+mod tests;
+
+use rayon::prelude::*;
+
+/// Entries a thread takes at a time: enough to outweigh handing them over.
+const CHUNK: usize = 1 << 14;
+
+/// Rows of `width` entries that make one chunk.
+fn rows_a_chunk(width: usize) -> usize {
+    (CHUNK / width.max(1)).max(1)
+}
+
+/// `x += y`, entry by entry.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn add_to(x: &mut [f32], y: &[f32]) {
+    assert_eq!(x.len(), y.len(), "a sum needs operands of one length");
+    x.par_chunks_mut(CHUNK).zip(y.par_chunks(CHUNK)).for_each(|(x, y)| {
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || x.iter_mut().zip(y).for_each(|(x, y)| *x += y),
+        );
+    });
+}
+
+/// `x + y`, entry by entry.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn sum(x: &[f32], y: &[f32]) -> Vec<f32> {
+    assert_eq!(x.len(), y.len(), "a sum needs operands of one length");
+    let mut sum = vec![0.0; x.len()];
+    sum.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK).zip(y.par_chunks(CHUNK))).for_each(|(sum, (x, y))| {
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || sum.iter_mut().zip(x.iter().zip(y)).for_each(|(sum, (x, y))| *sum = x + y),
+        );
+    });
+    sum
+}

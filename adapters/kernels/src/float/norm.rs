@@ -1,0 +1,64 @@
+//! Root-mean-square normalisation (Zhang and Sennrich 2019).
+
+use rayon::prelude::*;
+
+use super::elementary::reduce;
+use super::rows_a_chunk;
+
+/// `x / sqrt(mean(x^2) + eps) * weight` over rows as long as `weight`.
+///
+/// # Panics
+/// If `x` is not whole rows.
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
+    let width = weight.len();
+    assert!(width > 0 && x.len().is_multiple_of(width), "a norm needs whole rows");
+    let mut y = vec![0.0; x.len()];
+    let chunk = width * rows_a_chunk(width);
+    y.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(y, x)| {
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                    let inverse = inverse(x, eps);
+                    for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
+                        *y = x * inverse * w;
+                    }
+                }
+            },
+        );
+    });
+    y
+}
+
+/// Gradient of [`rms_norm`] with respect to `x`, given that of its result.
+///
+/// # Panics
+/// If `x` and `gradient` are not equally many whole rows.
+pub fn rms_norm_backward(x: &[f32], weight: &[f32], eps: f32, gradient: &[f32]) -> Vec<f32> {
+    let width = weight.len();
+    assert!(width > 0 && x.len().is_multiple_of(width) && x.len() == gradient.len(), "a norm needs whole rows");
+    let mut dx = vec![0.0; x.len()];
+    let chunk = width * rows_a_chunk(width);
+    let operands = x.par_chunks(chunk).zip(gradient.par_chunks(chunk));
+    dx.par_chunks_mut(chunk).zip(operands).for_each(|(dx, (x, g))| {
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                let rows = x.chunks_exact(width).zip(g.chunks_exact(width));
+                for (dx, (x, g)) in dx.chunks_exact_mut(width).zip(rows) {
+                    let inverse = inverse(x, eps);
+                    let along = reduce([g, weight, x], |[g, w, x]| g * w * x) * inverse * inverse / width as f32;
+                    for (((dx, x), g), w) in dx.iter_mut().zip(x).zip(g).zip(weight) {
+                        *dx = (g * w - x * along) * inverse;
+                    }
+                }
+            },
+        );
+    });
+    dx
+}
+
+#[inline(always)]
+fn inverse(x: &[f32], eps: f32) -> f32 {
+    1.0 / (reduce([x], |[x]| x * x) / x.len() as f32 + eps).sqrt()
+}

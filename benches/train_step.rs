@@ -1,0 +1,174 @@
+//! Training steps of `ftk train` as a whole command, in f32 on random weights of SmolLM2-135M's shape:
+//! rank 8 on all linear layers, SFT on 4 x 256 tokens and DPO on 4 pairs of 128 + 128 tokens.
+//!
+//! `cargo bench --bench train_step` measures ftk. With `-- --peer PYTHON`, an interpreter that has
+//! torch, transformers, peft and trl, `benches/peer.py` trains the same folder on the same rows with
+//! TRL before and after, in the same run. Words pick tasks: `-- sft`.
+//!
+//! Peak memory is read from `/proc`, so it is known on Linux only.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use ftk::models::{Llama, Precision, SpecialTokens, TextFile, save_folder};
+use ftk_adapters::ops::{Heads, Rope};
+use ftk_adapters::train::normal_values;
+use serde_json::{Value, json};
+
+const VOCAB: usize = 49152;
+/// Steps before timing, and timed.
+const STEPS: [usize; 2] = [1, 5];
+/// Rows or pairs of a step.
+const BATCH: usize = 4;
+/// Tokens of a sequence; in DPO the first half is the prompt.
+const LENGTH: usize = 256;
+
+struct Measured {
+    /// Median.
+    seconds_a_step: f64,
+    peak_mib: Option<f64>,
+    startup: f64,
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let peer = args.iter().position(|arg| arg == "--peer").map(|at| args.get(at + 1).expect("--peer needs a path"));
+    let tasks: Vec<&str> = ["sft", "dpo"].into_iter().filter(|task| args.iter().any(|arg| arg == task)).collect();
+    let tasks = if tasks.is_empty() { vec!["sft", "dpo"] } else { tasks };
+
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    make_model(&folder.path().join("model"));
+    println!("| task | tool | tokens/s | pairs/s | peak MiB | start-up to first step, s |");
+    println!("|---|---|---|---|---|---|");
+    for task in tasks {
+        make_rows(folder.path(), task);
+        if let Some(python) = peer {
+            report(task, "TRL", &run_peer(python, folder.path(), task));
+        }
+        report(task, "ftk", &run_ftk(folder.path(), task));
+        if let Some(python) = peer {
+            report(task, "TRL", &run_peer(python, folder.path(), task));
+            report(task, "ftk", &run_ftk(folder.path(), task));
+        }
+    }
+}
+
+fn report(task: &str, tool: &str, measured: &Measured) {
+    let sequences = if task == "dpo" { 2 * BATCH } else { BATCH };
+    let pairs = if task == "dpo" { format!("{:.2}", BATCH as f64 / measured.seconds_a_step) } else { "-".to_owned() };
+    let peak = measured.peak_mib.map_or("-".to_owned(), |peak| format!("{peak:.0}"));
+    let tokens = (sequences * LENGTH) as f64 / measured.seconds_a_step;
+    println!("| {task} | {tool} | {tokens:.0} | {pairs} | {peak} | {:.1} |", measured.startup);
+}
+
+fn make_model(path: &Path) {
+    let network = Llama {
+        vocab: VOCAB,
+        hidden: 576,
+        intermediate: 1536,
+        layers: 30,
+        heads: Heads { query: 9, key_value: 3, dim: 64 },
+        rope: Rope { dim: 64, theta: 1e5, scaling: None },
+        eps: 1e-5,
+        tied: true,
+        context: 2048,
+    };
+    let weights = network.shapes().into_iter().map(|(name, shape)| {
+        let count = shape.iter().product();
+        let values = if shape.len() == 1 { vec![1.0; count] } else { normal_values(&name, count, 0.02, 0) };
+        (name, candle_core::Tensor::from_vec(values, shape, &candle_core::Device::Cpu).expect("a host tensor"))
+    });
+    // A token a word, so that lengths are known.
+    let vocab: serde_json::Map<String, Value> = (0..VOCAB).map(|id| (word(id), json!(id))).collect();
+    let tokenizer = json!({
+        "version": "1.0", "added_tokens": [], "normalizer": null, "post_processor": null, "decoder": null,
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": word(0)},
+    });
+    let config = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": word(0), "pad_token": word(1), "bos_token": word(0),
+    });
+    let file = |name: &str, value: &Value| TextFile { name: name.to_owned(), bytes: value.to_string().into_bytes() };
+    let files = [file("tokenizer.json", &tokenizer), file("tokenizer_config.json", &config)];
+    let special = SpecialTokens { bos: Some(0), eos: Some(0), pad: Some(1), stop: [0].into() };
+    save_folder(path, &network, &weights.collect(), Precision::F32, &special, &files).expect("a model folder");
+}
+
+fn word(id: usize) -> String {
+    format!("w{id}")
+}
+
+/// Rows a little longer than a sequence may be.
+fn make_rows(folder: &Path, task: &str) {
+    let mut state = 1u64;
+    let mut words = |count: usize| {
+        let draw = |_| {
+            // Knuth's MMIX generator: any words will do.
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            word(2 + (state >> 33) as usize % (VOCAB - 2))
+        };
+        (0..count).map(draw).collect::<Vec<_>>().join(" ")
+    };
+    let mut rows = String::new();
+    for _ in 0..BATCH * (STEPS[0] + STEPS[1]) {
+        let row = match task {
+            "sft" => json!({"text": words(LENGTH + 4)}),
+            _ => {
+                let half = LENGTH / 2;
+                let (prompt, chosen, rejected) = (words(half), words(half + 4), words(half + 4));
+                json!({"prompt": prompt, "chosen": format!(" {chosen}"), "rejected": format!(" {rejected}")})
+            }
+        };
+        rows += &format!("{row}\n");
+    }
+    std::fs::write(folder.join(format!("{task}.jsonl")), rows).expect("rows on disk");
+}
+
+fn run_ftk(folder: &Path, task: &str) -> Measured {
+    let out = folder.join("run");
+    // A run folder is not used twice.
+    std::fs::remove_dir_all(&out).ok();
+    let steps = STEPS[0] + STEPS[1];
+    let recipe = format!(
+        "task = \"{task}\"\n[base]\nmodel = \"model\"\n[data]\ntrain = \"{task}.jsonl\"\nmax_length = {LENGTH}\n\
+         [lora]\nrank = 8\n[run]\nout = \"run\"\nbatch = {BATCH}\nsteps = {steps}\n"
+    );
+    let path = folder.join("recipe.toml");
+    std::fs::write(&path, recipe).expect("a recipe on disk");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ftk"));
+    command.args(["train", "--json", "--quiet", "--recipe"]).arg(path);
+    measure(command)
+}
+
+fn run_peer(python: &str, folder: &Path, task: &str) -> Measured {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peer.py");
+    let mut command = Command::new(python);
+    command.arg(script).arg(task).arg(folder).args([BATCH, LENGTH, STEPS[0] + STEPS[1]].map(|n| n.to_string()));
+    measure(command)
+}
+
+/// Runs a command that prints a JSON object with a `step` after each step.
+fn measure(mut command: Command) -> Measured {
+    let began = Instant::now();
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("the command starts");
+    let status = format!("/proc/{}/status", child.id());
+    let (mut ends, mut peak_mib) = (Vec::new(), None);
+    for line in BufReader::new(child.stdout.take().expect("piped above")).lines().map_while(Result::ok) {
+        let object = serde_json::from_str::<Value>(&line).unwrap_or_default();
+        if object["step"].is_u64() {
+            ends.push(began.elapsed().as_secs_f64());
+            let status = std::fs::read_to_string(&status).unwrap_or_default();
+            let peak =
+                status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+            peak_mib = peak.map(|kib: f64| kib / 1024.0).or(peak_mib);
+        }
+    }
+    assert!(child.wait().expect("the command ends").success(), "the command failed");
+    let mut steps: Vec<f64> = ends.windows(2).map(|pair| pair[1] - pair[0]).skip(STEPS[0] - 1).collect();
+    assert_eq!(steps.len(), STEPS[1], "a line a step");
+    steps.sort_by(f64::total_cmp);
+    let seconds_a_step = steps[steps.len() / 2];
+    Measured { seconds_a_step, peak_mib, startup: ends[0] - seconds_a_step }
+}
