@@ -24,7 +24,7 @@ struct Cli {
 
 #[derive(Args)]
 struct Global {
-    /// Print one JSON object (for train: one a step) on stdout
+    /// Print one JSON object (for train: one about the rows, then one a step) on stdout
     #[arg(long, global = true)]
     json: bool,
     /// Print nothing on stderr but errors

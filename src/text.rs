@@ -4,6 +4,7 @@ pub mod encode;
 pub mod files;
 pub mod generate;
 pub mod load;
+pub mod pack;
 pub mod preferred;
 pub mod rows;
 pub mod session;

@@ -8,7 +8,7 @@ use crate::{Recipe, Task};
 /// Keys only a base trained in full has; the examples train adapters.
 const FULL_TRAINING: [&str; 3] = ["base.train", "base.init_std", "base.save_dtype"];
 /// Keys only supervised fine-tuning has, shown in its example.
-const SFT: [&str; 1] = ["data.loss"];
+const SFT: [&str; 2] = ["data.loss", "data.packing"];
 /// Keys that stand in for others, shown in comments.
 const ALTERNATIVES: [&str; 2] = ["lora.start", "run.steps"];
 

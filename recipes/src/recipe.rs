@@ -90,13 +90,17 @@ pub struct Data {
     /// Longest row in tokens; longer rows lose their end.
     #[serde(default = "max_length")]
     pub max_length: usize,
+    /// Put several rows into one of at most `max_length` tokens, where they do not see each other; `run.batch` then
+    /// counts packed rows (task `sft`).
+    #[serde(default)]
+    pub packing: bool,
 }
 
 impl Data {
     /// Rows to train on, and defaults.
     pub fn new(train: PathBuf) -> Self {
         let (columns, replace, loss) = (None, BTreeMap::new(), Scored::default());
-        Self { train, held_out: None, columns, replace, loss, max_length: max_length() }
+        Self { train, held_out: None, columns, replace, loss, max_length: max_length(), packing: false }
     }
 }
 
@@ -334,6 +338,7 @@ impl Recipe {
         let named = self.data.columns.as_ref().is_none_or(|columns| !columns.is_empty());
         need(named, "data.columns", "must name at least one column")?;
         let completion = self.task == Task::Sft || self.data.loss == Scored::Completion;
+        need(self.task == Task::Sft || !self.data.packing, "data.packing", "is for task \"sft\"")?;
         need(completion, "data.loss", "must be \"completion\" for task \"dpo\", which scores completions")?;
         if let Some(lora) = &self.lora {
             need((1..=MAX_RANK).contains(&lora.rank), "lora.rank", "must be between 1 and 256")?;

@@ -50,7 +50,7 @@ fn the_shortest_recipe_has_every_default() {
     assert_eq!(recipe.data.train, Path::new("rows.jsonl"));
     assert_eq!(recipe.data.held_out, None);
     assert_eq!(recipe.data.max_length, 1024);
-    assert_eq!((recipe.data.columns, recipe.data.loss), (None, Scored::Completion));
+    assert_eq!((recipe.data.columns, recipe.data.loss, recipe.data.packing), (None, Scored::Completion, false));
     assert!(recipe.data.replace.is_empty());
     let targets = Targets::All(AllLinear::AllLinear);
     assert_eq!(recipe.lora, Some(Lora { rank: 8, alpha: 16.0, targets, start: None }));
@@ -208,6 +208,9 @@ fn rules_between_tables_are_refused_at_the_table_or_key_at_fault() {
     let loss = with("data", "loss = \"all\"").replace("\"sft\"", "\"dpo\"");
     let rule = "must be \"completion\" for task \"dpo\", which scores completions";
     assert_eq!(refused(&loss).to_string(), format!("r.toml:{}:data.loss: {rule}", line_of(&loss, "loss")));
+    let packing = with("data", "packing = true").replace("\"sft\"", "\"dpo\"");
+    let expected = format!("r.toml:{}:data.packing: is for task \"sft\"", line_of(&packing, "packing"));
+    assert_eq!(refused(&packing).to_string(), expected);
     let init = in_full.replace("[data]", "init_std = 0.0\n[data]");
     assert_eq!(refused(&init).to_string(), "r.toml:5:base.init_std: must be above 0");
     // A table written in one line.

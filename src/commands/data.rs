@@ -68,6 +68,7 @@ pub fn preview(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             }));
         }
     }
+    let loaded = if data.packing { loaded.pack() } else { loaded };
     let files: Vec<&Loaded> = std::iter::once(&loaded).chain(&held_out).collect();
     files.iter().flat_map(|file| file.counts.notes()).for_each(|note| printer.line(&note));
     let counts: Vec<Value> = files.iter().map(|file| file.counts.json()).collect();

@@ -54,6 +54,7 @@ pub(super) fn train(recipe: &Recipe, source: &Source, start: Start, printer: &Pr
     let out = &recipe.run.out;
     refuse_to_replace(recipe, start)?;
     let rows = load(source, &recipe.data, recipe.task, &recipe.data.train)?;
+    let rows = if recipe.data.packing { rows.pack() } else { rows };
     let held_out = recipe.data.held_out.as_deref();
     let held_out = held_out.map(|path| load(source, &recipe.data, recipe.task, path)).transpose()?;
 

@@ -14,19 +14,44 @@ use super::rows::{PairRow, SftRow, Text};
 use super::turns::turns;
 use crate::models::{Message, Source};
 
-/// Token ids of which some are scored.
+/// Token ids of which some are scored: one text, or several that share a row and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sequence {
     /// The ids.
     pub ids: Vec<u32>,
-    /// Whether the loss looks at the prediction of each id. The first is never predicted.
+    /// Whether the loss looks at the prediction of each id. The first of a text is never predicted.
     pub scored: Vec<bool>,
+    /// Ids of each text; together all ids.
+    lengths: Vec<usize>,
 }
 
 impl Sequence {
-    fn new(ids: Vec<u32>, scored: impl Fn(usize) -> bool) -> Self {
+    /// One text; `scored` says of each position but the first whether it is.
+    pub(super) fn new(ids: Vec<u32>, scored: impl Fn(usize) -> bool) -> Self {
         let scored = (0..ids.len()).map(|position| position > 0 && scored(position)).collect();
-        Self { ids, scored }
+        let lengths = vec![ids.len()];
+        Self { ids, scored, lengths }
+    }
+
+    /// Several sequences in one row.
+    pub(super) fn packed(sequences: impl IntoIterator<Item = Self>) -> Self {
+        let mut row = Self { ids: Vec::new(), scored: Vec::new(), lengths: Vec::new() };
+        for sequence in sequences {
+            row.ids.extend(sequence.ids);
+            row.scored.extend(sequence.scored);
+            row.lengths.extend(sequence.lengths);
+        }
+        row
+    }
+
+    /// The ids of each text, which the texts beside it do not see.
+    pub fn texts(&self) -> impl Iterator<Item = &[u32]> {
+        let mut rest = self.ids.as_slice();
+        self.lengths.iter().map(move |&length| {
+            let (text, after) = rest.split_at(length);
+            rest = after;
+            text
+        })
     }
 
     /// Number of scored ids.
@@ -34,10 +59,11 @@ impl Sequence {
         self.scored.iter().filter(|&&scored| scored).count()
     }
 
-    /// Takes the end beyond `length` ids away.
-    pub fn cut(&mut self, length: usize) {
+    /// Takes the end of a text beyond `length` ids away.
+    pub(super) fn cut(&mut self, length: usize) {
         self.ids.truncate(length);
         self.scored.truncate(length);
+        self.lengths = vec![self.ids.len()];
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::TextError;
 use super::encode::{Encoder, Pair, Sequence};
 use super::files::Place;
+use super::pack::pack;
 use super::rows::{self, File, Options, Row};
 use super::session::Rows;
 use crate::models::Source;
@@ -23,6 +24,19 @@ pub struct Loaded {
     pub places: Vec<Place>,
     /// What became of all rows of the file.
     pub counts: Counts,
+}
+
+impl Loaded {
+    /// Packs the rows of supervised fine-tuning ([`pack`]); their places in the file are lost.
+    pub fn pack(mut self) -> Self {
+        if let Rows::Sft(rows) = self.rows {
+            let rows = pack(rows, self.counts.max_length);
+            self.counts.packed = Some(rows.len());
+            self.rows = Rows::Sft(rows);
+            self.places.clear();
+        }
+        self
+    }
 }
 
 /// What became of the rows of a file.
@@ -46,6 +60,8 @@ pub struct Counts {
     pub longest: usize,
     /// Most tokens a row may keep.
     pub max_length: usize,
+    /// Rows after packing, if they are packed.
+    pub packed: Option<usize>,
     /// Names in double braces that stand in the rows as they are.
     pub open: Vec<String>,
 }
@@ -69,6 +85,13 @@ impl Counts {
         if self.unscored > 0 {
             notes.push(format!("{name}: rows left out, nothing in them is scored: {}", self.unscored));
         }
+        if let Some(packed) = self.packed {
+            let full = self.tokens as f64 / (packed * max) as f64;
+            notes.push(format!(
+                "{name}: packed into rows of {max} tokens, {:.1} % of them filled: {packed}",
+                100.0 * full
+            ));
+        }
         if !self.open.is_empty() {
             let slots: Vec<String> = self.open.iter().map(|name| format!("{{{{{name}}}}}")).collect();
             notes.push(format!("{name}: not replaced (see data.replace): {}", slots.join(", ")));
@@ -87,6 +110,7 @@ impl Counts {
             "dropped": self.dropped,
             "unscored": self.unscored,
             "longest": self.longest,
+            "packed": self.packed,
         })
     }
 }
@@ -176,6 +200,7 @@ fn collect<R: Row + Send, E: Cut + Send>(
         unscored: 0,
         longest: 0,
         max_length: data.max_length,
+        packed: None,
         open: open.into_iter().collect(),
     };
     let (mut kept, mut places) = (Vec::new(), Vec::new());

@@ -145,7 +145,7 @@ impl TextSession {
             }
             first += sequence.ids.len();
         }
-        let tokens = Tokens::sequences(sequences.iter().map(|sequence| &sequence.ids));
+        let tokens = Tokens::sequences(sequences.iter().flat_map(|sequence| sequence.texts()));
         let known = known.map(|known| vec![known; labels.len()]);
         pass.score(labels, known);
         let log_probs = self.network.forward(&mut pass, &tokens, &rows)?;

@@ -94,7 +94,7 @@ fn rows_that_are_cut_or_left_out_are_counted_before_training() {
     let first: Value = serde_json::from_str(stdout.lines().next().unwrap()).unwrap();
     let counts = json!({
         "file": folder.path().join("rows.json"), "rows": 4, "tokens": 7, "scored": 5, "cut": 1, "dropped": 1,
-        "unscored": 1, "longest": 6,
+        "unscored": 1, "longest": 6, "packed": null,
     });
     assert_eq!(first, json!({ "data": [counts] }));
     let told = stderr(&output).replace(&format!("{}/", folder.path().display()), "");
@@ -124,4 +124,38 @@ fn a_replacement_or_a_column_that_is_nowhere_is_refused() {
         column.starts_with("error: data.columns names no column of rows: txt\nhint: there are: text, "),
         "{column}"
     );
+}
+
+#[test]
+fn a_packed_run_equals_one_that_takes_every_row_by_itself() {
+    let row = |length: usize, seed: usize| json!({"input_ids": (0..length).map(|i| (i * 31 + seed * 7) % 512).collect::<Vec<_>>()});
+    let rows: Vec<Value> = [9, 4, 12, 3, 7].into_iter().enumerate().map(|(seed, length)| row(length, seed)).collect();
+    let rows = Value::Array(rows).to_string();
+    let run = |packing: bool, run: &str| {
+        let data = format!("max_length = 12\npacking = {packing}");
+        let folder = place(&rows, &data, fixture("micro-llama/base").to_str().unwrap());
+        let path = folder.path().join("recipe.toml");
+        let recipe = std::fs::read_to_string(&path).unwrap().replace("steps = 1\n", run);
+        std::fs::write(&path, recipe).unwrap();
+        let stdout = succeed(ftk(&["train", "--json", "--recipe"]).arg(&path));
+        let lines: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let adapter = ftk_adapters::peft::load(&folder.path().join("out")).unwrap();
+        (lines, adapter)
+    };
+    let (alone, expected) = run(false, "steps = 2\nbatch = 1\naccumulate = 5\n");
+    let (packed, adapter) = run(true, "steps = 2\nbatch = 3\n");
+    assert_eq!(packed[0]["data"][0]["packed"], 3);
+    assert_eq!((alone.len(), packed.len()), (3, 3));
+    for (a, b) in alone[1..].iter().zip(&packed[1..]) {
+        for name in ["loss", "grad_norm"] {
+            let (a, b) = (a[name].as_f64().unwrap(), b[name].as_f64().unwrap());
+            assert!((a - b).abs() < 1e-5, "{name}: {a} against {b}");
+        }
+    }
+    for (site, factors) in &expected.sites {
+        let found = &adapter.sites[site];
+        let pairs = factors.a.iter().zip(&found.a).chain(factors.b.iter().zip(&found.b));
+        let apart = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(apart < 1e-5, "{site}: {apart}");
+    }
 }
