@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use ftk::models::{Llama, Precision, SpecialTokens, TextFile, save_folder};
+use ftk::models::{Llama, Network, Precision, SpecialTokens, TextFile, save_folder};
 use ftk_adapters::ops::{Heads, Rope};
 use ftk_adapters::train::normal_values;
 use serde_json::{Value, json};
@@ -64,7 +64,7 @@ fn report(task: &str, tool: &str, measured: &Measured) {
 }
 
 fn make_model(path: &Path) {
-    let network = Llama {
+    let network = Network::from(Llama {
         vocab: VOCAB,
         hidden: 576,
         intermediate: 1536,
@@ -74,7 +74,7 @@ fn make_model(path: &Path) {
         eps: 1e-5,
         tied: true,
         context: 2048,
-    };
+    });
     let weights = network.shapes().into_iter().map(|(name, shape)| {
         let count = shape.iter().product();
         let values = if shape.len() == 1 { vec![1.0; count] } else { normal_values(&name, count, 0.02, 0) };

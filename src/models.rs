@@ -11,6 +11,7 @@ mod error;
 mod folder;
 mod gguf;
 pub mod llama;
+mod network;
 pub mod save;
 pub mod shapes;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use chat::{ChatTemplate, Message};
 pub use digest::BaseDigest;
 pub use error::ModelError;
 pub use llama::Llama;
+pub use network::Network;
 pub use save::{Precision, save_folder};
 pub use tokenizer::{SpecialTokens, TextStream, Tokenizer};
 
@@ -44,7 +46,7 @@ pub struct TextFile {
 #[derive(Debug)]
 pub struct Source {
     path: PathBuf,
-    network: Llama,
+    network: Network,
     tokenizer: Option<Tokenizer>,
     special: SpecialTokens,
     template: Option<ChatTemplate>,
@@ -103,7 +105,7 @@ impl Source {
     }
 
     /// The network.
-    pub fn network(&self) -> &Llama {
+    pub fn network(&self) -> &Network {
         &self.network
     }
 

@@ -13,12 +13,12 @@ use ftk_adapters::weights::Weights;
 use ftk_circuits::{Digest, ModelSite, SiteFactors, SiteShape};
 
 use self::fixed::{FixedAdapter, FixedBase};
-use crate::models::{Llama, ModelError, Source};
+use crate::models::{ModelError, Network, Source};
 
 /// A base model as statements are about it: exact integers, named by digest.
 #[derive(Debug)]
 pub struct FixedModel {
-    network: Llama,
+    network: Network,
     base: FixedBase,
     digest: Digest,
     sites: Vec<ModelSite>,
@@ -54,7 +54,7 @@ impl FixedModel {
     }
 
     /// The network.
-    pub fn network(&self) -> &Llama {
+    pub fn network(&self) -> &Network {
         &self.network
     }
 

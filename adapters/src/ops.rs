@@ -6,13 +6,40 @@
 //! No weight and no number lives here.
 
 use std::fmt;
+use std::ops::Range;
 
-/// Token ids of one or more sequences, one after another. No position of a sequence sees another
-/// sequence, and each counts its positions from 0: there is no padding.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Token ids of one or more sequences, one after another: there is no padding, and no sequence sees
+/// another. Sequences that begin alike may share the tokens of their beginning.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tokens {
     ids: Vec<u32>,
-    lengths: Vec<usize>,
+    segments: Vec<Segment>,
+}
+
+/// Tokens that follow each other, each seeing those before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Where they stand among all tokens.
+    pub tokens: Range<usize>,
+    /// Tokens of an earlier segment that come before them; empty where they begin a sequence.
+    pub after: Range<usize>,
+}
+
+/// Where the tokens of one sequence stand among all: those it shares, then its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    shared: Range<usize>,
+    own: Range<usize>,
+}
+
+impl Placed {
+    /// Where the token at a position of the sequence stands.
+    pub fn row(&self, position: usize) -> usize {
+        match position.checked_sub(self.shared.len()) {
+            None => self.shared.start + position,
+            Some(position) => self.own.start + position,
+        }
+    }
 }
 
 impl Tokens {
@@ -29,30 +56,60 @@ impl Tokens {
     /// # Panics
     /// If there is none, or one is empty.
     pub fn sequences<S: AsRef<[u32]>>(sequences: impl IntoIterator<Item = S>) -> Self {
-        let mut tokens = Self { ids: Vec::new(), lengths: Vec::new() };
+        let mut tokens = Self::default();
         for sequence in sequences {
-            let sequence = sequence.as_ref();
-            assert!(!sequence.is_empty(), "a sequence needs a token");
-            tokens.ids.extend(sequence);
-            tokens.lengths.push(sequence.len());
+            tokens.push(sequence.as_ref(), 0..0);
         }
         assert!(!tokens.ids.is_empty(), "there must be a sequence");
         tokens
     }
 
-    /// The ids of all sequences, one after another.
+    /// Adds sequences of which each pair shares the tokens it begins with: what a model gives for them
+    /// is computed once. Says where each sequence stands.
+    ///
+    /// # Panics
+    /// If a sequence is empty.
+    pub fn push_alike(&mut self, sequences: &[&[u32]]) -> Vec<Placed> {
+        // Each keeps at least its last token to itself.
+        let room = sequences.iter().map(|sequence| sequence.len()).min().unwrap_or(0).saturating_sub(1);
+        let alike = |position: &usize| sequences.iter().all(|sequence| sequence[*position] == sequences[0][*position]);
+        let shared = match sequences.len() {
+            0 | 1 => 0,
+            _ => (0..room).take_while(alike).count(),
+        };
+        let shared = if shared > 0 { self.push(&sequences[0][..shared], 0..0) } else { 0..0 };
+        let place = |sequence: &&[u32]| {
+            let own = self.push(&sequence[shared.len()..], shared.clone());
+            Placed { shared: shared.clone(), own }
+        };
+        sequences.iter().map(place).collect()
+    }
+
+    fn push(&mut self, ids: &[u32], after: Range<usize>) -> Range<usize> {
+        assert!(!ids.is_empty(), "a sequence needs a token");
+        let first = self.ids.len();
+        self.ids.extend(ids);
+        let tokens = first..self.ids.len();
+        self.segments.push(Segment { tokens: tokens.clone(), after });
+        tokens
+    }
+
+    /// All ids.
     pub fn ids(&self) -> &[u32] {
         &self.ids
     }
 
-    /// Tokens of each sequence.
-    pub fn lengths(&self) -> &[usize] {
-        &self.lengths
+    /// The segments, in the order of their tokens.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
     }
 
     /// Position of every token in its sequence.
     pub fn positions(&self) -> impl Iterator<Item = u32> {
-        self.lengths.iter().flat_map(|&length| 0..length as u32)
+        self.segments.iter().flat_map(|Segment { tokens, after }| {
+            let first = after.len();
+            (first..first + tokens.len()).map(|position| position as u32)
+        })
     }
 }
 
@@ -140,4 +197,30 @@ pub trait Ops {
     /// Logits `(rows, vocab)`: a linear site `site` whose weight is that of `weight`
     /// (the embedding table where the head is tied, otherwise `site` itself).
     fn head(&mut self, site: &str, weight: &str, x: &Self::Value) -> Result<Self::Value, Self::Error>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequences_that_begin_alike_share_their_beginning() {
+        let mut tokens = Tokens::sequence(vec![9]);
+        let placed = tokens.push_alike(&[&[1, 2, 3, 4], &[1, 2, 5]]);
+        assert_eq!(tokens.ids(), [9, 1, 2, 3, 4, 5]);
+        assert_eq!(tokens.positions().collect::<Vec<_>>(), [0, 0, 1, 2, 3, 2]);
+        let rows = |placed: &Placed, length: usize| (0..length).map(|at| placed.row(at)).collect::<Vec<_>>();
+        assert_eq!(rows(&placed[0], 4), [1, 2, 3, 4]);
+        assert_eq!(rows(&placed[1], 3), [1, 2, 5]);
+        assert_eq!(tokens.segments()[3], Segment { tokens: 5..6, after: 1..3 });
+    }
+
+    #[test]
+    fn equal_sequences_keep_their_last_token_and_different_ones_share_nothing() {
+        for (sequences, ids) in [([&[1, 2][..], &[1, 2]], &[1, 2, 2][..]), ([&[1, 2], &[3]], &[1, 2, 3])] {
+            let mut tokens = Tokens::default();
+            tokens.push_alike(&sequences);
+            assert_eq!(tokens.ids(), ids);
+        }
+    }
 }

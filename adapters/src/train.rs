@@ -29,7 +29,7 @@ pub use self::tape::Gradients;
 use self::tape::Tape;
 use crate::Error;
 use crate::lora::{Adapter, Factors};
-use crate::ops::{Heads, Ops, Rope, Tokens};
+use crate::ops::{Heads, Ops, Rope, Segment, Tokens};
 use crate::weights::Weights;
 
 /// The factors of one site as tensors: `a` `(rank, d_in)`, `b` `(d_out, rank)`.
@@ -416,22 +416,18 @@ impl Ops for Train<'_> {
     fn embed(&mut self, site: &str, tokens: &Tokens) -> Result<Tensor, Error> {
         let name = format!("{site}.weight");
         let table = self.weight(&name)?;
-        let mut first = 0;
         self.spans = tokens
-            .lengths()
+            .segments()
             .iter()
-            .map(|&rows| {
-                let span = Span { row: first, rows, position: first, positions: rows };
-                first += rows;
-                span
-            })
+            .map(|Segment { tokens, after }| Span { rows: tokens.clone(), own: tokens.clone(), before: after.clone() })
             .collect();
         let mut positions: Vec<u32> = tokens.positions().collect();
         if let Some(cache) = &mut self.cache {
-            let [span] = self.spans.as_mut_slice() else { return Err(Error::OneSequence(tokens.lengths().len())) };
-            span.positions += cache.positions;
-            positions.iter_mut().for_each(|position| *position += cache.positions as u32);
-            cache.positions += span.rows;
+            let [span] = self.spans.as_mut_slice() else { return Err(Error::OneSequence(tokens.segments().len())) };
+            let cached = cache.positions;
+            (span.before, span.own) = (0..cached, cached..cached + span.rows.len());
+            positions.iter_mut().for_each(|position| *position += cached as u32);
+            cache.positions += span.rows.len();
         }
         self.positions = Some(Tensor::new(positions, table.device())?);
         let ids = Tensor::from_slice(tokens.ids(), tokens.ids().len(), table.device())?;
@@ -448,7 +444,7 @@ impl Ops for Train<'_> {
 
     fn linear_rope(&mut self, site: &str, x: &Tensor, rope: &Rope) -> Result<Tensor, Error> {
         let y = self.product(site, site, x)?;
-        let needed = self.spans.iter().map(|span| span.positions).max().unwrap_or(0);
+        let needed = self.spans.iter().map(|span| span.before.len() + span.own.len()).max().unwrap_or(0);
         let known = self.angles.as_ref().is_some_and(|(of, angles)| of == rope && angles.positions() >= needed);
         if !known {
             self.angles = Some((rope.clone(), Angles::new(rope, needed, x.device())?));

@@ -124,7 +124,7 @@ fn compare(
     }
     let tensors = frozen(Some(adapter))?;
     let (mut top1, mut log_prob) = (0.0, 0.0);
-    for window in ids.chunks(WINDOW.min(model.source.network().context)) {
+    for window in ids.chunks(WINDOW.min(model.source.network().context())) {
         let tokens = Tokens::sequence(window.to_vec());
         let rows: Vec<usize> = (0..window.len()).collect();
         let network = model.source.network();

@@ -34,7 +34,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             printer.part(&text);
         }
     };
-    let limit = settings.question.max_tokens.min(network.context.saturating_sub(prompt.len()));
+    let limit = settings.question.max_tokens.min(network.context().saturating_sub(prompt.len()));
     let stop = &model.source.special().stop;
     let completion = greedy(network, &model.weights, adapter.as_ref(), &prompt, limit, stop, show)?;
     printer.line("");

@@ -32,16 +32,16 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let (tokens, mut shape) = read(&settings.ids)?;
     let (model, adapter) = load(&settings.base, settings.adapter.as_deref())?;
     let network = model.source.network();
-    if let Some(id) = tokens.ids().iter().find(|&&id| id as usize >= network.vocab) {
+    if let Some(id) = tokens.ids().iter().find(|&&id| id as usize >= network.vocab()) {
         let message = format!("{}: input_ids holds an id outside the vocabulary: {id}", settings.ids.display());
-        return Err(Advice::new(message, format!("ids must be below {}", network.vocab)).into());
+        return Err(Advice::new(message, format!("ids must be below {}", network.vocab())).into());
     }
     let adapter = frozen(adapter.as_ref())?;
     let rows: Vec<usize> = (0..tokens.ids().len()).collect();
     let logits = network.forward(&mut Train::new(&model.weights, adapter.as_ref()), &tokens, &rows)?;
     let values = logits.flatten_all()?.to_vec1::<f32>()?;
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    shape.push(network.vocab);
+    shape.push(network.vocab());
     let view = TensorView::new(Dtype::F32, shape.clone(), &bytes)?;
     let file = safetensors::serialize([("logits", view)], None)?;
     atomic::write(&settings.out, &file).with_context(|| format!("cannot write {}", settings.out.display()))?;

@@ -100,9 +100,9 @@ fn bundle(
     let (fixed_adapter, factors) = committed_form(fixed, adapter, folder)?;
     let tensors = frozen(Some(adapter))?;
     let stop = &model.source.special().stop;
-    let room = fixed.network().context.saturating_sub(prompt.len());
+    let room = fixed.network().context().saturating_sub(prompt.len());
     if room == 0 {
-        let message = format!("the prompt fills the base's {} positions", fixed.network().context);
+        let message = format!("the prompt fills the base's {} positions", fixed.network().context());
         return Err(Advice::new(message, "give a shorter --prompt").into());
     }
     let rule = StopRule { ids: stop, max_tokens: settings.question.max_tokens.min(room) };

@@ -6,7 +6,7 @@ use std::path::Path;
 use ftk_adapters::ops::{Heads, Llama3Scaling, Rope};
 use serde_json::{Map, Value};
 
-use super::{Llama, ModelError};
+use super::{Llama, ModelError, Network};
 
 /// Names of the architectures ftk has a network for, as `model_type` writes them.
 pub const SUPPORTED: &[&str] = &["llama"];
@@ -113,7 +113,7 @@ impl<'a> Object<'a> {
 ///
 /// # Errors
 /// Other architectures, options the network does not have, impossible numbers.
-pub fn parse(path: &Path, json: &Value) -> Result<Llama, ModelError> {
+pub fn parse(path: &Path, json: &Value) -> Result<Network, ModelError> {
     let config = Object::new(path, json)?;
     let model_type = config.text("model_type")?;
     let model_type = config.required("model_type", model_type)?;
@@ -142,7 +142,7 @@ pub fn parse(path: &Path, json: &Value) -> Result<Llama, ModelError> {
         context: config.size("max_position_embeddings")?.unwrap_or(2048),
     };
     check(path, &network)?;
-    Ok(network)
+    Ok(network.into())
 }
 
 fn refuse_unsupported(config: &Object) -> Result<(), ModelError> {
@@ -281,7 +281,7 @@ mod tests {
     }
 
     fn parsed(config: &Value) -> Result<Llama, ModelError> {
-        parse(Path::new("config.json"), config)
+        parse(Path::new("config.json"), config).map(|Network::Llama(network)| network)
     }
 
     fn refused(config: &Value) -> String {

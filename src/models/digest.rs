@@ -21,7 +21,7 @@ use blake3::Hasher;
 use ftk_adapters::ops::{Heads, Llama3Scaling, Rope};
 use ftk_adapters::weights::Weights;
 
-use super::{Llama, ModelError};
+use super::{Llama, ModelError, Network};
 
 /// Text at the head of the hashed bytes.
 const TAG: &str = "ftk base model 1";
@@ -73,32 +73,41 @@ impl Record {
             self.0.update(&bytes);
         }
     }
+
+    fn llama(&mut self, network: &Llama) {
+        let Llama { vocab, hidden, intermediate, layers, heads, rope, eps, tied, context } = network;
+        let Heads { query, key_value, dim } = heads;
+        let Rope { dim: _, theta, scaling } = rope;
+        self.text("llama");
+        for size in [vocab, hidden, intermediate, layers, query, key_value, dim, context] {
+            self.int(*size);
+        }
+        self.real(*eps);
+        self.flag(*tied);
+        self.real(*theta);
+        self.flag(scaling.is_some());
+        if let Some(Llama3Scaling { factor, low_freq_factor, high_freq_factor, original_context }) = scaling {
+            self.real(*factor);
+            self.real(*low_freq_factor);
+            self.real(*high_freq_factor);
+            self.int(*original_context);
+        }
+    }
 }
 
 /// `D_base` of a network, its weights (all others ignored) and the digest of its tokenizer.
 ///
 /// # Errors
 /// A weight the network uses is missing or not f32; [`ModelError::Candle`] if it cannot be read back from its device.
-pub(super) fn base(network: &Llama, weights: &Weights, tokenizer: Option<&[u8; 32]>) -> Result<BaseDigest, ModelError> {
-    let Llama { vocab, hidden, intermediate, layers, heads, rope, eps, tied, context } = network;
-    let Heads { query, key_value, dim } = heads;
-    let Rope { dim: _, theta, scaling } = rope;
-
+pub(super) fn base(
+    network: &Network,
+    weights: &Weights,
+    tokenizer: Option<&[u8; 32]>,
+) -> Result<BaseDigest, ModelError> {
     let mut record = Record(Hasher::new());
     record.text(TAG);
-    record.text("llama");
-    for size in [vocab, hidden, intermediate, layers, query, key_value, dim, context] {
-        record.int(*size);
-    }
-    record.real(*eps);
-    record.flag(*tied);
-    record.real(*theta);
-    record.flag(scaling.is_some());
-    if let Some(Llama3Scaling { factor, low_freq_factor, high_freq_factor, original_context }) = scaling {
-        record.real(*factor);
-        record.real(*low_freq_factor);
-        record.real(*high_freq_factor);
-        record.int(*original_context);
+    match network {
+        Network::Llama(network) => record.llama(network),
     }
 
     let needed = network.shapes();
@@ -131,7 +140,7 @@ mod tests {
     use super::*;
 
     fn digest(network: &Llama, weights: &Weights) -> BaseDigest {
-        base(network, weights, None).unwrap()
+        base(&network.clone().into(), weights, None).unwrap()
     }
 
     /// The byte string of the module's page, written down a second time.
@@ -162,7 +171,7 @@ mod tests {
         }
         bytes.push(1);
         bytes.extend([7; 32]);
-        let ours = base(&network, &tiny::weights(&network), Some(&[7; 32])).unwrap();
+        let ours = base(&network.clone().into(), &tiny::weights(&network), Some(&[7; 32])).unwrap();
         assert_eq!(ours.0, *blake3::hash(&bytes).as_bytes());
         assert_eq!(ours.to_string(), blake3::hash(&bytes).to_hex().as_str());
     }
@@ -256,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_missing_weight_is_an_error() {
-        let error = base(&tiny::network(), &Weights::default(), None).unwrap_err();
+        let error = base(&tiny::network().into(), &Weights::default(), None).unwrap_err();
         assert_eq!(error.to_string(), "no such weight: lm_head.weight");
     }
 }

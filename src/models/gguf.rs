@@ -22,7 +22,7 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use super::folder::check_finite;
-use super::{ChatTemplate, Llama, ModelError, Source, SpecialTokens, Store, TextFile, Tokenizer, config};
+use super::{ChatTemplate, Llama, ModelError, Network, Source, SpecialTokens, Store, TextFile, Tokenizer, config};
 
 /// A GGUF file whose header has been read.
 pub(super) struct Gguf {
@@ -95,7 +95,7 @@ pub(super) fn open(path: &Path) -> Result<Source, ModelError> {
         }
     };
     let store = Store::Gguf(Box::new(Gguf { path: path.to_owned(), content, tensors, text_files }));
-    Ok(Source { path: path.to_owned(), network, tokenizer, special, template, store, unpacked: None })
+    Ok(Source { path: path.to_owned(), network: network.into(), tokenizer, special, template, store, unpacked: None })
 }
 
 /// Tensor of the numbers that rotary frequencies are divided by.
@@ -188,7 +188,7 @@ fn locate(path: &Path, content: &Content, network: &Llama) -> Result<Vec<Located
         };
         Ok(Located { name, in_file, shape: expected, permuted })
     };
-    network.shapes().into_iter().map(locate).collect()
+    Network::from(network.clone()).shapes().into_iter().map(locate).collect()
 }
 
 /// llama.cpp's name of a Hugging Face tensor of the Llama network.
@@ -465,7 +465,7 @@ mod tests {
             network.tied = tied;
             let weights = tiny::weights(&network);
             let model = load(&Draft::of(&network, &weights, GgmlDType::F32));
-            assert_eq!(model.source.network(), &network);
+            assert_eq!(*model.source.network(), network.clone().into());
             assert!(tiny::same(&model.weights, &weights));
         }
         assert_eq!(
@@ -531,7 +531,7 @@ mod tests {
             draft.tensors.insert(ROPE_DIVISORS.to_owned(), tensor);
             draft
         };
-        assert_eq!(load(&with(vec![1.0; pairs])).source.network().rope.scaling, None);
+        assert_eq!(*load(&with(vec![1.0; pairs])).source.network(), tiny::network().into());
         let refused = |values| with(values).refused();
         assert!(refused(vec![3.0; pairs]).starts_with("rope_freqs.weight: no scaling of rotary positions"));
         assert!(refused(vec![1.0; pairs + 1]).starts_with("rope_freqs.weight: needs shape"));

@@ -2,6 +2,7 @@
 //! rotary positions and a SwiGLU MLP (Touvron et al. 2023; Llama 3 scaling of the wavelengths).
 
 use ftk_adapters::ops::{Heads, Ops, Rope, Tokens};
+use ftk_adapters::sites::{Role, Site};
 
 /// The numbers of a Llama network that its forward pass depends on.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,21 +28,12 @@ pub struct Llama {
 }
 
 impl Llama {
-    /// Logits `(1, rows.len(), vocab)` at the given rows of `(batch * seq)`.
-    ///
-    /// # Errors
-    /// Those of the interpretation.
-    pub fn forward<O: Ops>(&self, ops: &mut O, tokens: &Tokens, rows: &[usize]) -> Result<O::Value, O::Error> {
-        let mut x = ops.embed("model.embed_tokens", tokens)?;
-        for layer in 0..self.layers {
-            x = self.block(ops, &format!("model.layers.{layer}"), &x)?;
-        }
-        let x = ops.select(&x, rows)?;
-        let x = ops.rms_norm("model.norm", &x, self.eps)?;
-        ops.head("lm_head", if self.tied { "model.embed_tokens" } else { "lm_head" }, &x)
+    pub(super) fn embed<O: Ops>(&self, ops: &mut O, tokens: &Tokens) -> Result<O::Value, O::Error> {
+        ops.embed("model.embed_tokens", tokens)
     }
 
-    fn block<O: Ops>(&self, ops: &mut O, at: &str, x: &O::Value) -> Result<O::Value, O::Error> {
+    pub(super) fn block<O: Ops>(&self, ops: &mut O, index: usize, x: &O::Value) -> Result<O::Value, O::Error> {
+        let at = format!("model.layers.{index}");
         let h = ops.rms_norm(&format!("{at}.input_layernorm"), x, self.eps)?;
         let q = ops.linear_rope(&format!("{at}.self_attn.q_proj"), &h, &self.rope)?;
         let k = ops.linear_rope(&format!("{at}.self_attn.k_proj"), &h, &self.rope)?;
@@ -56,5 +48,29 @@ impl Llama {
         let h = ops.swiglu(&gate, &up)?;
         let h = ops.linear(&format!("{at}.mlp.down_proj"), &h)?;
         ops.add(&x, &h)
+    }
+
+    pub(super) fn head<O: Ops>(&self, ops: &mut O, x: &O::Value, rows: &[usize]) -> Result<O::Value, O::Error> {
+        let x = ops.select(x, rows)?;
+        let x = ops.rms_norm("model.norm", &x, self.eps)?;
+        ops.head("lm_head", if self.tied { "model.embed_tokens" } else { "lm_head" }, &x)
+    }
+
+    /// Shape of the weight of one of this network's sites.
+    pub(super) fn shape(&self, site: &Site) -> Vec<usize> {
+        let queries = self.heads.query * self.heads.dim;
+        let keys = self.heads.key_value * self.heads.dim;
+        match site.role {
+            Role::Embedding | Role::Head => vec![self.vocab, self.hidden],
+            Role::Norm => vec![self.hidden],
+            Role::Linear => match site.name.rsplit('.').next() {
+                Some("q_proj") => vec![queries, self.hidden],
+                Some("k_proj" | "v_proj") => vec![keys, self.hidden],
+                Some("o_proj") => vec![self.hidden, queries],
+                Some("gate_proj" | "up_proj") => vec![self.intermediate, self.hidden],
+                Some("down_proj") => vec![self.hidden, self.intermediate],
+                _ => unreachable!("the Llama network has no other linear site"),
+            },
+        }
     }
 }

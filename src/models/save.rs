@@ -14,7 +14,7 @@ use safetensors::Dtype;
 use safetensors::tensor::View;
 use serde_json::{Value, json};
 
-use super::{Llama, ModelError, SpecialTokens, TextFile};
+use super::{Llama, ModelError, Network, SpecialTokens, TextFile};
 
 /// How weights are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum Precision {
 /// [`ModelError::Exists`]; a weight of the network missing or mis-shaped; files that cannot be written.
 pub fn save_folder(
     path: &Path,
-    network: &Llama,
+    network: &Network,
     weights: &Weights,
     precision: Precision,
     special: &SpecialTokens,
@@ -67,7 +67,22 @@ fn pretty(value: &Value) -> Vec<u8> {
     text
 }
 
-fn config(network: &Llama, precision: Precision, special: &SpecialTokens) -> Value {
+fn config(network: &Network, precision: Precision, special: &SpecialTokens) -> Value {
+    let mut config = match network {
+        Network::Llama(network) => llama_config(network),
+    };
+    config["bos_token_id"] = json!(special.bos);
+    config["eos_token_id"] = json!(special.eos);
+    config["pad_token_id"] = json!(special.pad);
+    config["torch_dtype"] = json!(match precision {
+        Precision::F32 => "float32",
+        Precision::Bf16 => "bfloat16",
+    });
+    config["use_cache"] = json!(true);
+    config
+}
+
+fn llama_config(network: &Llama) -> Value {
     let Llama { vocab, hidden, intermediate, layers, heads, rope, eps, tied, context } = network;
     let Heads { query, key_value, dim } = heads;
     let Rope { dim: _, theta, scaling } = rope;
@@ -100,14 +115,6 @@ fn config(network: &Llama, precision: Precision, special: &SpecialTokens) -> Val
         "attention_bias": false,
         "attention_dropout": 0.0,
         "mlp_bias": false,
-        "bos_token_id": special.bos,
-        "eos_token_id": special.eos,
-        "pad_token_id": special.pad,
-        "torch_dtype": match precision {
-            Precision::F32 => "float32",
-            Precision::Bf16 => "bfloat16",
-        },
-        "use_cache": true,
     })
 }
 
@@ -119,7 +126,7 @@ fn generation_config(special: &SpecialTokens) -> Value {
 fn write_weights(
     file: &Path,
     shown: &Path,
-    network: &Llama,
+    network: &Network,
     weights: &Weights,
     precision: Precision,
 ) -> Result<(), ModelError> {
@@ -197,9 +204,9 @@ mod tests {
             for precision in [Precision::F32, Precision::Bf16] {
                 let path = root.path().join(format!("{i}-{precision:?}"));
                 let weights = tiny::weights(network);
-                save_folder(&path, network, &weights, precision, &special(), &files).unwrap();
+                save_folder(&path, &network.clone().into(), &weights, precision, &special(), &files).unwrap();
                 let read = Model::load(&path, &Device::Cpu).unwrap();
-                assert_eq!(read.source.network(), network);
+                assert_eq!(*read.source.network(), network.clone().into());
                 assert_eq!(read.source.special(), &special());
                 assert_eq!(read.source.text_files().unwrap()[0], files[0]);
                 assert!(tiny::same(&read.weights, &weights), "{precision:?}");
@@ -218,7 +225,7 @@ mod tests {
         let half = 1.0 + unit / 2.0;
         let values = vec![1.0 + 1.5 * unit, half, f32::next_up(half), -half, 0.0, -0.0, 1.0, 2.0];
         weights.insert("model.norm.weight".to_owned(), Tensor::from_vec(values, 8, &Device::Cpu).unwrap());
-        save_folder(&path, &network, &weights, Precision::Bf16, &special(), &[]).unwrap();
+        save_folder(&path, &network.into(), &weights, Precision::Bf16, &special(), &[]).unwrap();
         let read = Source::open(&path).unwrap().weights(&Device::Cpu).unwrap();
         let rounded = read.get("model.norm.weight").unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(rounded, [1.0 + 2.0 * unit, 1.0, 1.0 + unit, -1.0, 0.0, -0.0, 1.0, 2.0]);
@@ -229,7 +236,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("model");
         let network = tiny::network();
-        let save = |weights: &Weights| save_folder(&path, &network, weights, Precision::F32, &special(), &[]);
+        let save =
+            |weights: &Weights| save_folder(&path, &network.clone().into(), weights, Precision::F32, &special(), &[]);
         let mut wrong = tiny::weights(&network);
         wrong.insert("model.norm.weight".to_owned(), Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap());
         let error = save(&wrong).unwrap_err().to_string();

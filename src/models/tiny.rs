@@ -10,7 +10,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
-use super::Llama;
+use super::{Llama, Network};
 
 /// Two layers, grouped heads, head not tied.
 pub(super) fn network() -> Llama {
@@ -44,7 +44,7 @@ pub(super) fn weights(network: &Llama) -> Weights {
         let values: Vec<f32> = values.map(|value| (value * 8.0).round() / 8.0).collect();
         (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
     };
-    network.shapes().into_iter().enumerate().map(tensor).collect()
+    Network::from(network.clone()).shapes().into_iter().enumerate().map(tensor).collect()
 }
 
 /// Tensors as they stand in a file: type, shape and bytes.

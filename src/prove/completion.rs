@@ -82,7 +82,7 @@ pub fn complete(
     stop: StopRule<'_>,
     mut propose: impl FnMut(&[u32], usize) -> Result<Vec<u32>, ftk_adapters::Error>,
 ) -> Result<Completion, CompletionError> {
-    let (needed, context) = (prompt.len() + stop.max_tokens, model.network().context);
+    let (needed, context) = (prompt.len() + stop.max_tokens, model.network().context());
     if needed > context {
         return Err(CompletionError::Context { needed, context });
     }

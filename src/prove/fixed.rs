@@ -350,8 +350,8 @@ impl Ops for Fixed<'_> {
     type Error = Error;
 
     fn embed(&mut self, site: &str, tokens: &Tokens) -> Result<Activations, Error> {
-        if tokens.lengths().len() != 1 {
-            return Err(Error::Batch(tokens.lengths().len()));
+        if tokens.segments().len() != 1 {
+            return Err(Error::Batch(tokens.segments().len()));
         }
         let table = self.base.tables.get(site).ok_or_else(|| Error::MissingSite(site.to_owned()))?;
         let mut entries = Vec::with_capacity(tokens.ids().len() * table.hidden);

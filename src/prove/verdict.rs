@@ -132,7 +132,7 @@ pub fn judge(
     if !stated_stops.iter().eq(stop_ids) {
         return Err(Refusal::StopRule);
     }
-    if statement.rows() + 1 > model.network().context {
+    if statement.rows() + 1 > model.network().context() {
         return Err(Refusal::Length(statement.rows() + 1));
     }
     commitment.fits(model.sites())?;

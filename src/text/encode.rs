@@ -44,13 +44,13 @@ impl Sequence {
         row
     }
 
-    /// The ids of each text, which the texts beside it do not see.
-    pub fn texts(&self) -> impl Iterator<Item = &[u32]> {
-        let mut rest = self.ids.as_slice();
+    /// Ids of each text, and which of them are scored. A text does not see those beside it.
+    pub fn texts(&self) -> impl Iterator<Item = (&[u32], &[bool])> {
+        let mut rest = (self.ids.as_slice(), self.scored.as_slice());
         self.lengths.iter().map(move |&length| {
-            let (text, after) = rest.split_at(length);
-            rest = after;
-            text
+            let ((ids, after), (scored, unscored)) = (rest.0.split_at(length), rest.1.split_at(length));
+            rest = (after, unscored);
+            (ids, scored)
         })
     }
 
@@ -239,7 +239,7 @@ impl<'a> Encoder<'a> {
     }
 
     fn known(&self, place: Place, key: &str, ids: &[u32]) -> Result<(), TextError> {
-        let vocab = self.source.network().vocab;
+        let vocab = self.source.network().vocab();
         match ids.iter().find(|&&id| id as usize >= vocab) {
             None => Ok(()),
             Some(id) => Err(self.error(place, key, format!("holds an id outside the vocabulary of {vocab}: {id}"))),

@@ -8,7 +8,7 @@ use ftk_adapters::ops::Tokens;
 use ftk_adapters::train::{Cache, LoraTensors, Train};
 use ftk_adapters::weights::Weights;
 
-use crate::models::Llama;
+use crate::models::Network;
 
 /// Continues `prompt` with the most likely token, ties going to the lowest id, until an id of
 /// `stop` (which is part of the result) or `limit` tokens. `on_token` sees each as it comes.
@@ -16,7 +16,7 @@ use crate::models::Llama;
 /// # Errors
 /// The device's.
 pub fn greedy(
-    network: &Llama,
+    network: &Network,
     weights: &Weights,
     adapter: Option<&LoraTensors>,
     prompt: &[u32],

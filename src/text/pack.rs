@@ -39,7 +39,7 @@ mod tests {
 
     /// Which sequences each row holds.
     fn contents(rows: &[Sequence]) -> Vec<Vec<u32>> {
-        rows.iter().map(|row| row.texts().map(|text| text[0]).collect()).collect()
+        rows.iter().map(|row| row.texts().map(|(ids, _)| ids[0]).collect()).collect()
     }
 
     #[test]
@@ -56,7 +56,7 @@ mod tests {
         let lengths: Vec<usize> = (0..97).map(|i| 1 + (i * 37) % 16).collect();
         let rows = pack(sequences(&lengths), 16);
         let mut all: Vec<(u32, usize)> =
-            rows.iter().flat_map(|row| row.texts().map(|text| (text[0], text.len()))).collect();
+            rows.iter().flat_map(|row| row.texts().map(|(ids, _)| (ids[0], ids.len()))).collect();
         all.sort_unstable();
         assert_eq!(all, lengths.iter().enumerate().map(|(i, &l)| (i as u32, l)).collect::<Vec<_>>());
         for row in &rows {

@@ -8,7 +8,7 @@ use ftk_adapters::weights::Weights;
 
 use super::encode::Pair;
 use super::generate::greedy;
-use crate::models::Llama;
+use crate::models::Network;
 
 /// Number of pairs whose prompt is continued greedily with exactly the chosen completion, up to and
 /// including its first id of `stop` (or its end, where it has none).
@@ -16,7 +16,7 @@ use crate::models::Llama;
 /// # Errors
 /// The device's.
 pub fn preferred(
-    network: &Llama,
+    network: &Network,
     weights: &Weights,
     adapter: Option<&LoraTensors>,
     pairs: &[Pair],

@@ -9,7 +9,7 @@ use ftk_adapters::weights::Weights;
 use ftk_recipes::{Loss, Metrics, Reference, Session, TaskError};
 
 use super::encode::{Pair, Sequence};
-use crate::models::Llama;
+use crate::models::Network;
 
 /// Rows of one task.
 #[derive(Clone, Debug)]
@@ -72,7 +72,7 @@ pub struct DpoSettings {
 /// A text task opened on rows and a model.
 #[derive(Debug)]
 pub struct TextSession {
-    network: Llama,
+    network: Network,
     weights: Weights,
     trained: Trained,
     /// The adapter training started from, frozen.
@@ -107,7 +107,7 @@ impl Scores<'_> {
 impl TextSession {
     /// Opens the task. For [`Reference::Start`], `start` must be given.
     pub fn new(
-        network: Llama,
+        network: Network,
         weights: Weights,
         trained: Trained,
         start: Option<LoraTensors>,
@@ -130,22 +130,26 @@ impl TextSession {
         &self.weights
     }
 
-    /// Runs `sequences` in a pass; `known` is the gradient of every log-probability, where it does not depend on them.
+    /// Runs sequences in a pass, `together` of them at a time beginning alike; `known` is the gradient of every
+    /// log-probability, where it does not depend on them.
     fn score<'a>(
         &self,
         mut pass: Train<'a>,
-        sequences: &[&Sequence],
+        (sequences, together): (&[&Sequence], usize),
         known: Option<f32>,
     ) -> Result<Scores<'a>, TaskError> {
-        let (mut rows, mut labels, mut first) = (Vec::new(), Vec::new(), 0);
-        for sequence in sequences {
-            for position in (1..sequence.ids.len()).filter(|&position| sequence.scored[position]) {
-                rows.push(first + position - 1);
-                labels.push(sequence.ids[position]);
+        let (mut rows, mut labels, mut tokens) = (Vec::new(), Vec::new(), Tokens::default());
+        // Only rows of one text are taken together.
+        let texts: Vec<_> = sequences.iter().flat_map(|sequence| sequence.texts()).collect();
+        for alike in texts.chunks(together) {
+            let ids: Vec<&[u32]> = alike.iter().map(|&(ids, _)| ids).collect();
+            for (placed, (ids, scored)) in tokens.push_alike(&ids).iter().zip(alike) {
+                for position in (1..ids.len()).filter(|&position| scored[position]) {
+                    rows.push(placed.row(position - 1));
+                    labels.push(ids[position]);
+                }
             }
-            first += sequence.ids.len();
         }
-        let tokens = Tokens::sequences(sequences.iter().flat_map(|sequence| sequence.texts()));
         let known = known.map(|known| vec![known; labels.len()]);
         pass.score(labels, known);
         let log_probs = self.network.forward(&mut pass, &tokens, &rows)?;
@@ -172,7 +176,7 @@ impl TextSession {
     }
 
     fn sft(&self, record: bool, rows: &[&Sequence]) -> Result<Loss, TaskError> {
-        let scores = self.score(self.pass(record), rows, Some(-1.0))?;
+        let scores = self.score(self.pass(record), (rows, 1), Some(-1.0))?;
         let sum = -scores.sums.iter().sum::<f64>();
         Ok(Loss { sum, gradients: scores.backward(rows.iter().map(|_| -1.0))?, metrics: Metrics::new() })
     }
@@ -180,8 +184,8 @@ impl TextSession {
     fn dpo(&self, record: bool, pairs: &[&Pair]) -> Result<Loss, TaskError> {
         let sequences: Vec<&Sequence> = pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).collect();
         // The same batch as the policy's: where the two models are equal, so are the figures, to the bit.
-        let references = self.score(Train::new(&self.weights, self.reference()), &sequences, None)?.sums;
-        let scores = self.score(self.pass(record), &sequences, None)?;
+        let references = self.score(Train::new(&self.weights, self.reference()), (&sequences, 2), None)?.sums;
+        let scores = self.score(self.pass(record), (&sequences, 2), None)?;
         let beta = self.dpo.beta;
         let mut sum = 0.0;
         let mut gradient = Vec::with_capacity(sequences.len());

@@ -3,34 +3,18 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use ftk::models::{Llama, Source};
+use ftk::models::{Llama, Network, Source};
 use ftk::prove::fixed::{Adaptation, Agreement, Fixed, FixedAdapter, FixedBase};
 use ftk_adapters::lora::Adapter;
-use ftk_adapters::ops::{Heads, Llama3Scaling, Ops, Rope, Tokens};
-use ftk_adapters::sites::{Role, Site};
+use ftk_adapters::ops::{Heads, Llama3Scaling, Rope, Tokens};
+use ftk_adapters::sites::Role;
 use ftk_adapters::train::{LoraTensors, Train, initial_factors, normal_values};
 use ftk_adapters::weights::Weights;
 
 use crate::run::fixture;
 
-/// A network under test: any function over the operations.
-trait Network {
-    fn sites(&self) -> Vec<Site>;
-    fn logits<O: Ops>(&self, ops: &mut O, tokens: &Tokens, rows: &[usize]) -> Result<O::Value, O::Error>;
-}
-
-impl Network for Llama {
-    fn sites(&self) -> Vec<Site> {
-        Llama::sites(self)
-    }
-
-    fn logits<O: Ops>(&self, ops: &mut O, tokens: &Tokens, rows: &[usize]) -> Result<O::Value, O::Error> {
-        self.forward(ops, tokens, rows)
-    }
-}
-
 /// How far the two interpretations of a network are apart, with a random adapter on every linear site.
-fn agreement(network: &impl Network, weights: &Weights, ids: &[u32]) -> Agreement {
+fn agreement(network: &Network, weights: &Weights, ids: &[u32]) -> Agreement {
     let mut adapter = Adapter::default();
     for site in network.sites().iter().filter(|site| site.role == Role::Linear) {
         let (d_out, d_in) = weights.get(&format!("{}.weight", site.weight)).unwrap().dims2().unwrap();
@@ -41,9 +25,9 @@ fn agreement(network: &impl Network, weights: &Weights, ids: &[u32]) -> Agreemen
     let adapter = adapter.on_grid().unwrap();
     let (tokens, rows) = (Tokens::sequence(ids.to_vec()), (0..ids.len()).collect::<Vec<_>>());
     let tensors = LoraTensors::frozen(&adapter, &Device::Cpu).unwrap();
-    let float = network.logits(&mut Train::new(weights, Some(&tensors)), &tokens, &rows).unwrap();
+    let float = network.forward(&mut Train::new(weights, Some(&tensors)), &tokens, &rows).unwrap();
     let (base, adapter) = (FixedBase::new(weights, &network.sites()).unwrap(), FixedAdapter::new(&adapter).unwrap());
-    let exact = network.logits(&mut Fixed::new(&base, Adaptation::Factors(&adapter)), &tokens, &rows).unwrap();
+    let exact = network.forward(&mut Fixed::new(&base, Adaptation::Factors(&adapter)), &tokens, &rows).unwrap();
     Agreement::of(&exact, &float.flatten_all().unwrap().to_vec1::<f32>().unwrap()).unwrap()
 }
 
@@ -67,7 +51,7 @@ fn integers_agree_with_floats_on_random_networks() {
         theta: 500_000.0,
         scaling: Some(Llama3Scaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 64 }),
     };
-    let network = Llama {
+    let network = Network::Llama(Llama {
         vocab: 64,
         hidden: 32,
         intermediate: 48,
@@ -77,7 +61,7 @@ fn integers_agree_with_floats_on_random_networks() {
         eps: 1e-5,
         tied: false,
         context: 256,
-    };
+    });
     let weight = |(name, shape): (String, Vec<usize>)| {
         let count = shape.iter().product();
         let values = normal_values(&name, count, if shape.len() == 1 { 1.0 } else { 0.2 }, 9);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
-use ftk::models::Llama;
+use ftk::models::{Llama, Network};
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::ops::{Heads, Llama3Scaling, Rope, Tokens};
 use ftk_adapters::sites::Role;
@@ -18,9 +18,9 @@ const TOLERANCE: f64 = 2e-3;
 
 /// Every feature of the family at its smallest: grouped heads, scaled wavelengths, heads that
 /// together are wider than the residual stream.
-fn network(tied: bool) -> Llama {
+fn network(tied: bool) -> Network {
     let scaling = Llama3Scaling { factor: 4.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 16 };
-    Llama {
+    Network::Llama(Llama {
         vocab: 11,
         hidden: 8,
         intermediate: 12,
@@ -30,13 +30,13 @@ fn network(tied: bool) -> Llama {
         eps: 1e-3,
         tied,
         context: 32,
-    }
+    })
 }
 
 /// Numbers of the base by name, with shapes.
 type Numbers = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
-fn base(network: &Llama) -> Numbers {
+fn base(network: &Network) -> Numbers {
     let make = |(name, shape): (String, Vec<usize>)| {
         let norm = shape.len() == 1;
         let values = normal_values(&name, shape.iter().product(), if norm { 0.2 } else { 0.35 }, 3);
@@ -54,7 +54,7 @@ fn weights(numbers: &Numbers) -> Weights {
 }
 
 /// An adapter on every linear site and the head, as after some training: `B` is not zero.
-fn adapter(network: &Llama) -> Adapter {
+fn adapter(network: &Network) -> Adapter {
     let shapes = network.shapes();
     let mut adapter = Adapter::default();
     for site in network.sites() {
@@ -78,7 +78,7 @@ enum Scored {
 }
 
 /// A weighted sum of log-probabilities at some rows of two sequences: its value in f64, its gradients.
-fn loss(network: &Llama, mut pass: Train<'_>, scored: Scored) -> (f64, BTreeMap<String, Tensor>) {
+fn loss(network: &Network, mut pass: Train<'_>, scored: Scored) -> (f64, BTreeMap<String, Tensor>) {
     let tokens = Tokens::sequences([vec![1, 5, 2, 9, 5, 0, 10], vec![3, 3, 8, 7, 4]]);
     let (rows, labels) = ([0, 2, 3, 5, 7, 8, 10], vec![5u32, 9, 5, 1, 3, 8, 4]);
     let weighting = vec![1.0f32, -0.5, 0.8, 1.2, -1.0, 0.6, 0.9];
@@ -189,5 +189,31 @@ fn an_adapted_layer_with_dropout_has_the_gradient_of_finite_differences() {
             let moved = LoraTensors::frozen(&moved, &Device::Cpu).unwrap();
             dropping(Train::new(&weights, Some(&moved))).0
         });
+    }
+}
+
+#[test]
+fn sequences_that_share_their_beginning_have_the_figures_and_gradients_of_whole_ones() {
+    let network = network(false);
+    let weights = weights(&base(&network));
+    let adapter = LoraTensors::frozen(&adapter(&network), &Device::Cpu).unwrap();
+    let pair: [&[u32]; 2] = [&[1, 5, 2, 9, 5, 0, 10], &[1, 5, 2, 8, 7]];
+    let run = |tokens: &Tokens, rows: &[usize]| {
+        let mut pass = Train::recording(&weights, Some(&adapter), Learns::Adapter);
+        pass.score(vec![9, 5, 0, 10, 8, 7], None);
+        let log_probs = network.forward(&mut pass, tokens, rows).unwrap();
+        let gradient = Tensor::new(&[1.0f32, 0.5, -1.0, 2.0, -0.7, 0.3], &Device::Cpu).unwrap();
+        let gradients = pass.backward(&log_probs, gradient).unwrap().into_trained();
+        let values = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        (values(&log_probs), gradients.values().flat_map(values).collect::<Vec<f32>>())
+    };
+    let mut shared = Tokens::default();
+    let placed = shared.push_alike(&pair);
+    assert_eq!(shared.ids().len(), 9);
+    let rows: Vec<usize> = (2..6).map(|at| placed[0].row(at)).chain((2..4).map(|at| placed[1].row(at))).collect();
+    let shared = run(&shared, &rows);
+    let whole = run(&Tokens::sequences(pair), &[2, 3, 4, 5, 9, 10]);
+    for (shared, whole) in shared.0.iter().zip(&whole.0).chain(shared.1.iter().zip(&whole.1)) {
+        assert!((shared - whole).abs() < 1e-5 * whole.abs().max(1.0), "{shared} is not {whole}");
     }
 }

@@ -4,7 +4,7 @@
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{self, Llama3RopeConfig, Llama3RopeType};
-use ftk::models::Llama;
+use ftk::models::{Llama, Network};
 use ftk_adapters::ops::{Heads, Llama3Scaling, Rope, Tokens};
 use ftk_adapters::train::{Cache, Train, normal_values};
 use ftk_adapters::weights::Weights;
@@ -35,7 +35,7 @@ fn weights(network: &Llama) -> Weights {
         let values: Vec<f32> = values.into_iter().map(|value| if norm { value + 1.0 } else { value }).collect();
         (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
     };
-    network.shapes().into_iter().map(make).collect()
+    Network::from(network.clone()).shapes().into_iter().map(make).collect()
 }
 
 /// Logits of every position: that model gives those of the last position only.
@@ -80,7 +80,9 @@ fn ids() -> Vec<u32> {
 
 fn ours(network: &Llama, weights: &Weights) -> Vec<Vec<f32>> {
     let rows: Vec<usize> = (0..POSITIONS).collect();
-    let logits = network.forward(&mut Train::new(weights, None), &Tokens::sequence(ids()), &rows).unwrap();
+    let logits = Network::from(network.clone())
+        .forward(&mut Train::new(weights, None), &Tokens::sequence(ids()), &rows)
+        .unwrap();
     logits.to_vec2().unwrap()
 }
 
@@ -115,7 +117,7 @@ fn positions_seen_one_by_one_give_the_logits_of_all_at_once() {
     // A prefix of several, then one at a time.
     for (at, next) in std::iter::once((9, &ids()[..10])).chain(ids()[10..].chunks(1).map(|next| (0, next))) {
         let mut ops = Train::continuing(&weights, None, &mut cache);
-        let logits = network.forward(&mut ops, &Tokens::sequence(next.to_vec()), &[at]).unwrap();
+        let logits = Network::from(network.clone()).forward(&mut ops, &Tokens::sequence(next.to_vec()), &[at]).unwrap();
         one_by_one.push(logits.flatten_all().unwrap().to_vec1::<f32>().unwrap());
     }
     assert_eq!(cache.positions(), POSITIONS);

@@ -1,5 +1,7 @@
 //! Causal grouped-query attention.
 
+use std::ops::Range;
+
 use candle_core::{D, Device, Result, Tensor};
 use ftk_kernels::float::attention::{self as kernel, Operands, Shape, Span};
 
@@ -34,13 +36,18 @@ fn shape(Heads { query, key_value, dim }: Heads) -> Shape {
 }
 
 /// The operands of one span, each with a batch dimension of one.
-fn part([q, k, v]: [&Tensor; 3], span: Span) -> Result<[Tensor; 3]> {
-    let keys = |x: &Tensor| x.narrow(0, span.position, span.positions)?.unsqueeze(0);
-    Ok([q.narrow(0, span.row, span.rows)?.unsqueeze(0)?, keys(k)?, keys(v)?])
+fn part([q, k, v]: [&Tensor; 3], span: &Span) -> Result<[Tensor; 3]> {
+    let keys = |x: &Tensor| rows(x, &[&span.before, &span.own])?.unsqueeze(0);
+    Ok([rows(q, &[&span.rows])?.unsqueeze(0)?, keys(k)?, keys(v)?])
+}
+
+fn rows(x: &Tensor, ranges: &[&Range<usize>]) -> Result<Tensor> {
+    let parts = ranges.iter().filter(|range| !range.is_empty()).map(|range| x.narrow(0, range.start, range.len()));
+    Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
 }
 
 fn on_device(operands: [&Tensor; 3], heads: Heads, spans: &[Span]) -> Result<Tensor> {
-    let one = |&span: &Span| {
+    let one = |span: &Span| {
         let [q, k, v] = part(operands, span)?;
         let mask = mask(q.dim(1)?, k.dim(1)?, heads.query / heads.key_value, q.device())?;
         let p = probabilities(&split_query(&q, heads)?, &split(&k, heads)?, heads, &mask)?;
@@ -50,24 +57,31 @@ fn on_device(operands: [&Tensor; 3], heads: Heads, spans: &[Span]) -> Result<Ten
 }
 
 fn backward_on_device(operands: [&Tensor; 3], heads: Heads, spans: &[Span], g: &Tensor) -> Result<[Tensor; 3]> {
-    let mut parts = [const { Vec::new() }; 3];
-    for &span in spans {
+    let [mut dq, mut dk, mut dv] =
+        operands.map(Tensor::zeros_like).into_iter().collect::<Result<Vec<_>>>()?.try_into().expect("three");
+    for span in spans {
         let [q, k, v] = part(operands, span)?;
         let mask = mask(q.dim(1)?, k.dim(1)?, heads.query / heads.key_value, q.device())?;
         let (q, k, v) = (split_query(&q, heads)?, split(&k, heads)?, split(&v, heads)?);
-        let g = split_query(&g.narrow(0, span.row, span.rows)?.unsqueeze(0)?, heads)?;
+        let g = split_query(&rows(g, &[&span.rows])?.unsqueeze(0)?, heads)?;
         let p = probabilities(&q, &k, heads, &mask)?;
-        let dv = p.t()?.matmul(&g)?;
+        let of_v = p.t()?.matmul(&g)?;
         let dp = g.matmul(&v.t()?.contiguous()?)?;
         let along = (&p * &dp)?.sum_keepdim(D::Minus1)?;
         let ds = ((p * dp.broadcast_sub(&along)?)? * scale(heads))?;
-        let gradients = [merge_query(&ds.matmul(&k)?, heads)?, merge(&ds.t()?.matmul(&q)?)?, merge(&dv)?];
-        for (all, gradient) in parts.iter_mut().zip(gradients) {
-            all.push(gradient.squeeze(0)?);
-        }
+        let (of_q, of_k) = (ds.matmul(&k)?, ds.t()?.matmul(&q)?);
+        dq = add_rows(&dq, &merge_query(&of_q, heads)?, span.rows.clone())?;
+        let keys = || span.before.clone().chain(span.own.clone());
+        dk = add_rows(&dk, &merge(&of_k, heads)?, keys())?;
+        dv = add_rows(&dv, &merge(&of_v, heads)?, keys())?;
     }
-    let [dq, dk, dv] = parts;
-    Ok([Tensor::cat(&dq, 0)?, Tensor::cat(&dk, 0)?, Tensor::cat(&dv, 0)?])
+    Ok([dq, dk, dv])
+}
+
+/// Adds `(1, rows, features)` to rows of `into`.
+fn add_rows(into: &Tensor, x: &Tensor, rows: impl Iterator<Item = usize>) -> Result<Tensor> {
+    let rows: Vec<u32> = rows.map(|row| row as u32).collect();
+    into.index_add(&Tensor::new(rows, x.device())?, &x.squeeze(0)?, 0)
 }
 
 fn scale(heads: Heads) -> f64 {
@@ -110,9 +124,9 @@ fn split(x: &Tensor, heads: Heads) -> Result<Tensor> {
     x.reshape((batch, positions, heads.key_value, heads.dim))?.transpose(1, 2)?.contiguous()
 }
 
-fn merge(x: &Tensor) -> Result<Tensor> {
-    let (batch, heads, positions, dim) = x.dims4()?;
-    x.transpose(1, 2)?.contiguous()?.reshape((batch, positions, heads * dim))
+fn merge(x: &Tensor, heads: Heads) -> Result<Tensor> {
+    let (batch, _, positions, _) = x.dims4()?;
+    x.transpose(1, 2)?.contiguous()?.reshape((batch, positions, heads.key_value * heads.dim))
 }
 
 #[cfg(test)]
@@ -123,10 +137,12 @@ mod tests {
     #[test]
     fn kernels_and_tensor_operations_agree() {
         let heads = Heads { query: 6, key_value: 2, dim: 5 };
-        // A long sequence, one that follows cached positions, and one of a single token.
-        let spans = [(0, 70, 0, 70), (70, 3, 70, 9), (73, 1, 79, 1)];
-        let spans = spans.map(|(row, rows, position, positions)| Span { row, rows, position, positions });
-        let [q, k, v, g] = [(1, 74, 30), (2, 80, 10), (3, 80, 10), (4, 74, 30)]
+        // A long sequence, one that follows cached positions, a beginning and its two continuations.
+        let spans = [(0..70, 0..70, 0..0), (70..73, 76..79, 70..76), (73..75, 79..81, 0..0)];
+        let branches = [(75..78, 81..84, 79..81), (78..79, 84..85, 79..81)];
+        let span = |(rows, own, before)| Span { rows, own, before };
+        let spans: Vec<Span> = spans.into_iter().chain(branches).map(span).collect();
+        let [q, k, v, g] = [(1, 79, 30), (2, 85, 10), (3, 85, 10), (4, 79, 30)]
             .map(|(seed, rows, width)| random(seed, &[rows, width]));
         let operands = [&q, &k, &v];
         close(&attention(operands, heads, &spans).unwrap(), &on_device(operands, heads, &spans).unwrap());

@@ -1,13 +1,12 @@
 use candle_core::Device;
-use ftk_adapters::sites::Sites;
 
 use super::reference::Reference;
 use super::*;
-use crate::models::llama::Llama;
+use crate::models::{Llama, Network};
 
 /// A Llama small enough to run in a moment, with grouped heads and a tied head.
-fn small() -> Llama {
-    Llama {
+fn small() -> Network {
+    Network::Llama(Llama {
         vocab: 40,
         hidden: 24,
         intermediate: 36,
@@ -17,7 +16,7 @@ fn small() -> Llama {
         eps: 1e-5,
         tied: true,
         context: 64,
-    }
+    })
 }
 
 /// Values in `[-peak, peak)` that are multiples of `peak * 2^-15`, from a linear congruence.
@@ -29,37 +28,24 @@ fn values(state: &mut u64, count: usize, peak: f32) -> Vec<f32> {
     (0..count).map(next).collect()
 }
 
-fn sites(llama: &Llama) -> Vec<Site> {
-    Sites::of(|ops| llama.forward(ops, &Tokens::sequence(vec![0]), &[0]))
-}
-
-fn weights(llama: &Llama) -> Weights {
+fn weights(network: &Network) -> Weights {
     let mut state = 7;
-    let q = llama.heads.query * llama.heads.dim;
-    let kv = llama.heads.key_value * llama.heads.dim;
-    let shape = |site: &Site| match site.weight.rsplit('.').next() {
-        Some("embed_tokens" | "lm_head") => vec![llama.vocab, llama.hidden],
-        Some("q_proj") => vec![q, llama.hidden],
-        Some("k_proj" | "v_proj") => vec![kv, llama.hidden],
-        Some("o_proj") => vec![llama.hidden, q],
-        Some("gate_proj" | "up_proj") => vec![llama.intermediate, llama.hidden],
-        Some("down_proj") => vec![llama.hidden, llama.intermediate],
-        _ => vec![llama.hidden],
-    };
+    let shapes = network.shapes();
     let tensor = |site: Site| {
-        let shape = shape(&site);
+        let name = format!("{}.weight", site.weight);
+        let shape = shapes[&name].as_slice();
         let tensor = Tensor::from_vec(values(&mut state, shape.iter().product(), 0.5), shape, &Device::Cpu).unwrap();
-        (format!("{}.weight", site.weight), tensor)
+        (name, tensor)
     };
-    sites(llama).into_iter().filter(|site| site.role != Role::Head).map(tensor).collect()
+    network.sites().into_iter().filter(|site| site.role != Role::Head).map(tensor).collect()
 }
 
 fn tokens() -> Tokens {
     Tokens::sequence((0..20).map(|i| i * 17 % 40).collect())
 }
 
-fn adapter(llama: &Llama) -> Adapter {
-    let (mut state, hidden) = (11, llama.hidden);
+fn adapter() -> Adapter {
+    let (mut state, hidden) = (11, 24);
     let mut factors = |d_out| {
         let grid = |values: Vec<f32>| grid::to_grid(&values).unwrap();
         let (a, b) = (values(&mut state, 2 * hidden, 0.3), values(&mut state, d_out * 2, 0.3));
@@ -89,7 +75,7 @@ fn integers_agree_with_floats() {
     let rows: Vec<usize> = (0..20).collect();
     let got = agreement(
         &weights(&llama),
-        &sites(&llama),
+        &llama.sites(),
         |ops| llama.forward(ops, &tokens(), &rows),
         |ops| llama.forward(ops, &tokens(), &rows),
     );
@@ -97,8 +83,8 @@ fn integers_agree_with_floats() {
     assert!(got.log_prob < 2e-3, "mean absolute difference of log-probabilities: {}", got.log_prob);
 }
 
-fn run(llama: &Llama, adaptation: Adaptation) -> (Activations, Result<Vec<Record>, Error>) {
-    let base = FixedBase::new(&weights(llama), &sites(llama)).unwrap();
+fn run(llama: &Network, adaptation: Adaptation) -> (Activations, Result<Vec<Record>, Error>) {
+    let base = FixedBase::new(&weights(llama), &llama.sites()).unwrap();
     let mut ops = Fixed::new(&base, adaptation);
     let logits = llama.forward(&mut ops, &tokens(), &[3, 19]).unwrap();
     (logits, ops.into_records())
@@ -107,7 +93,7 @@ fn run(llama: &Llama, adaptation: Adaptation) -> (Activations, Result<Vec<Record
 #[test]
 fn logits_are_pinned() {
     let llama = small();
-    let adapter = FixedAdapter::new(&adapter(&llama)).unwrap();
+    let adapter = FixedAdapter::new(&adapter()).unwrap();
     let digest = |adaptation| {
         let (logits, _) = run(&llama, adaptation);
         let bytes: Vec<u8> = logits.entries.iter().flat_map(|logit| logit.to_le_bytes()).collect();
@@ -123,7 +109,7 @@ fn logits_are_pinned() {
 #[test]
 fn a_replay_with_the_deltas_sees_what_the_prover_saw() {
     let llama = small();
-    let adapter = FixedAdapter::new(&adapter(&llama)).unwrap();
+    let adapter = FixedAdapter::new(&adapter()).unwrap();
     let (logits, records) = run(&llama, Adaptation::Factors(&adapter));
     let records = records.unwrap();
     let order: Vec<&str> = records.iter().map(|record| record.site.as_str()).collect();
@@ -152,10 +138,9 @@ fn a_replay_with_the_deltas_sees_what_the_prover_saw() {
 
 #[test]
 fn only_exported_adapters_are_taken() {
-    let llama = small();
     let site = "model.layers.0.self_attn.v_proj";
     let changed = |change: fn(&mut lora::Factors)| {
-        let mut adapter = adapter(&llama);
+        let mut adapter = adapter();
         change(adapter.sites.get_mut(site).unwrap());
         FixedAdapter::new(&adapter)
     };
@@ -168,7 +153,7 @@ fn only_exported_adapters_are_taken() {
 #[test]
 fn bad_input_is_an_error() {
     let llama = small();
-    let base = FixedBase::new(&weights(&llama), &sites(&llama)).unwrap();
+    let base = FixedBase::new(&weights(&llama), &llama.sites()).unwrap();
     let run = |tokens, rows: &[usize]| llama.forward(&mut Fixed::new(&base, Adaptation::Base), &tokens, rows);
     assert!(matches!(run(Tokens::sequence(vec![1, 40]), &[0]), Err(Error::Token(40))));
     assert!(matches!(run(Tokens::sequence(vec![1, 2]), &[2]), Err(Error::Row(2))));

@@ -1,6 +1,8 @@
 //! Causal grouped-query attention over sequences that lie one after another. Scores and
 //! probabilities exist for a block of rows at a time and are computed again for the gradient.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::elementary::{exp, largest, reduce};
@@ -20,17 +22,15 @@ pub struct Shape {
     pub dim: usize,
 }
 
-/// One sequence: its rows of queries, which are the last of its positions, and its positions.
-#[derive(Clone, Copy, Debug)]
+/// Rows that see all rows `before` them and, each, their own predecessors.
+#[derive(Clone, Debug)]
 pub struct Span {
-    /// First row in the queries.
-    pub row: usize,
-    /// Rows of queries.
-    pub rows: usize,
-    /// First row in the keys and values.
-    pub position: usize,
-    /// Rows of keys and values.
-    pub positions: usize,
+    /// Rows of the queries.
+    pub rows: Range<usize>,
+    /// As many rows of the keys and values: their own.
+    pub own: Range<usize>,
+    /// Rows of the keys and values that all of them see.
+    pub before: Range<usize>,
 }
 
 /// Queries `(rows, query * dim)`, keys and values `(positions, key_value * dim)`.
@@ -44,37 +44,77 @@ pub struct Operands<'a> {
     pub v: &'a [f32],
 }
 
-/// One head of queries of one sequence.
+/// One head of queries of one span.
 struct Head<'a> {
     q: Matrix<'a>,
-    k: Matrix<'a>,
-    v: Matrix<'a>,
-    span: Span,
+    /// Keys and values, before the span's own and its own.
+    k: [Matrix<'a>; 2],
+    v: [Matrix<'a>; 2],
+    rows: usize,
+    before: usize,
     scale: f32,
 }
 
+/// A block of rows: the first, how many, and how many positions the last of them sees.
+#[derive(Clone, Copy)]
+struct Block {
+    first: usize,
+    count: usize,
+    seen: usize,
+}
+
 impl<'a> Head<'a> {
-    fn new(operands: Operands<'a>, shape: Shape, span: Span, head: usize) -> Self {
+    fn new(operands: Operands<'a>, shape: Shape, span: &Span, head: usize) -> Self {
         let Shape { query, key_value, dim } = shape;
         let group = head / (query / key_value);
-        let keys = |x| Matrix::new(x, key_value * dim).rows(span.position, span.positions).columns(group * dim, dim);
-        let q = Matrix::new(operands.q, query * dim).rows(span.row, span.rows).columns(head * dim, dim);
-        Self { q, k: keys(operands.k), v: keys(operands.v), span, scale: 1.0 / (dim as f32).sqrt() }
+        let keys = |x: &'a [f32]| {
+            let x = Matrix::new(x, key_value * dim).columns(group * dim, dim);
+            [&span.before, &span.own].map(|range| x.rows(range.start, range.len()))
+        };
+        let q = Matrix::new(operands.q, query * dim).rows(span.rows.start, span.rows.len()).columns(head * dim, dim);
+        let (rows, before) = (span.rows.len(), span.before.len());
+        Self { q, k: keys(operands.k), v: keys(operands.v), rows, before, scale: 1.0 / (dim as f32).sqrt() }
     }
 
-    /// Blocks of rows: first row, rows, positions that the block sees.
-    fn blocks(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
-        let Span { rows, positions, .. } = self.span;
+    fn blocks(&self) -> impl Iterator<Item = Block> + use<> {
+        let (rows, before) = (self.rows, self.before);
         (0..rows).step_by(BLOCK).map(move |first| {
             let count = BLOCK.min(rows - first);
-            (first, count, positions - rows + first + count)
+            Block { first, count, seen: before + first + count }
         })
     }
 
+    /// The columns of what a block sees that belong to the keys before and to its own: first, how many.
+    fn parts(&self, block: Block) -> [(usize, usize); 2] {
+        [(0, self.before), (self.before, block.seen - self.before)]
+    }
+
+    /// `result (count, seen) = scale x keys^T`, for the keys or values that a block sees.
+    fn against(&self, result: &mut [f32], scale: f32, x: Matrix<'_>, keys: [Matrix<'_>; 2], block: Block) {
+        for ((column, width), keys) in self.parts(block).into_iter().zip(keys) {
+            if width > 0 {
+                let factors = (x, keys.rows(0, width).t());
+                product((&mut result[column..], block.seen), Onto::Nothing, scale, factors, Threads::One);
+            }
+        }
+    }
+
+    /// `result (count, dim) = scale x keys`, for `x` `(count, seen)`.
+    fn along(&self, result: &mut [f32], scale: f32, x: Matrix<'_>, keys: [Matrix<'_>; 2], block: Block) {
+        let mut onto = Onto::Nothing;
+        for ((column, width), keys) in self.parts(block).into_iter().zip(keys) {
+            if width > 0 {
+                let factors = (x.columns(column, width), keys.rows(0, width));
+                product((&mut *result, keys.width()), onto, scale, factors, Threads::One);
+                onto = Onto::Present;
+            }
+        }
+    }
+
     /// Probabilities of a block of rows into `p` `(count, seen)`.
-    fn probabilities(&self, p: &mut [f32], (first, count, seen): (usize, usize, usize)) {
-        let scores = (self.q.rows(first, count), self.k.rows(0, seen).t());
-        product((p, seen), Onto::Nothing, self.scale, scores, Threads::One);
+    fn probabilities(&self, p: &mut [f32], block: Block) {
+        let Block { first, count, seen } = block;
+        self.against(p, self.scale, self.q.rows(first, count), self.k, block);
         pulp::Arch::new().dispatch(
             #[inline(always)]
             || {
@@ -92,6 +132,11 @@ impl<'a> Head<'a> {
     }
 }
 
+/// Every head of every span.
+fn tasks(spans: &[Span], heads: usize) -> Vec<(&Span, usize)> {
+    spans.iter().flat_map(|span| (0..heads).map(move |head| (span, head))).collect()
+}
+
 /// The result, shaped as the queries.
 ///
 /// # Panics
@@ -99,24 +144,21 @@ impl<'a> Head<'a> {
 pub fn attention(operands: Operands<'_>, shape: Shape, spans: &[Span]) -> Vec<f32> {
     let Shape { query, dim, .. } = shape;
     let mut result = vec![0.0; operands.q.len()];
-    let tasks: Vec<_> = spans.iter().flat_map(|&span| (0..query).map(move |head| (span, head))).collect();
-    let outputs: Vec<Vec<f32>> = tasks
-        .par_iter()
-        .map(|&(span, head)| {
-            let view = Head::new(operands, shape, span, head);
-            let mut y = vec![0.0; span.rows * dim];
-            let mut p = vec![0.0; BLOCK.min(span.rows) * span.positions];
-            for block @ (first, count, seen) in view.blocks() {
-                let p = &mut p[..count * seen];
-                view.probabilities(p, block);
-                let factors = (Matrix::new(p, seen), view.v.rows(0, seen));
-                product((&mut y[first * dim..], dim), Onto::Nothing, 1.0, factors, Threads::One);
-            }
-            y
-        })
-        .collect();
+    let tasks = tasks(spans, query);
+    let one = |&(span, head): &(&Span, usize)| {
+        let view = Head::new(operands, shape, span, head);
+        let mut y = vec![0.0; view.rows * dim];
+        let mut p = vec![0.0; BLOCK.min(view.rows) * (view.before + view.rows)];
+        for block in view.blocks() {
+            let p = &mut p[..block.count * block.seen];
+            view.probabilities(p, block);
+            view.along(&mut y[block.first * dim..], 1.0, Matrix::new(p, block.seen), view.v, block);
+        }
+        y
+    };
+    let outputs: Vec<Vec<f32>> = tasks.par_iter().map(one).collect();
     for ((span, head), y) in tasks.into_iter().zip(outputs) {
-        place(&mut result, y.as_slice(), (span.row, query * dim), head * dim, dim);
+        place(&mut result, &y, (&span.rows, query * dim), head * dim, dim);
     }
     result
 }
@@ -130,52 +172,54 @@ pub fn attention_backward(operands: Operands<'_>, shape: Shape, spans: &[Span], 
     let group = query / key_value;
     let (mut dq, mut dk, mut dv) =
         (vec![0.0; operands.q.len()], vec![0.0; operands.k.len()], vec![0.0; operands.v.len()]);
-    let tasks: Vec<_> = spans.iter().flat_map(|&span| (0..query).map(move |head| (span, head))).collect();
-    let outputs: Vec<[Vec<f32>; 3]> = tasks
-        .par_iter()
-        .map(|&(span, head)| {
-            let view = Head::new(operands, shape, span, head);
-            let g = Matrix::new(gradient, query * dim).rows(span.row, span.rows).columns(head * dim, dim);
-            let mut dq = vec![0.0; span.rows * dim];
-            let (mut dk, mut dv) = (vec![0.0; span.positions * dim], vec![0.0; span.positions * dim]);
-            let mut scratch = [(); 2].map(|()| vec![0.0; BLOCK.min(span.rows) * span.positions]);
-            for block @ (first, count, seen) in view.blocks() {
-                let [p, ds] = scratch.each_mut().map(|it| &mut it[..count * seen]);
-                view.probabilities(p, block);
-                let g = g.rows(first, count);
-                product((&mut dv, dim), Onto::Present, 1.0, (Matrix::new(p, seen).t(), g), Threads::One);
-                product((ds, seen), Onto::Nothing, 1.0, (g, view.v.rows(0, seen).t()), Threads::One);
-                pulp::Arch::new().dispatch(
-                    #[inline(always)]
-                    || {
-                        for (p, ds) in p.chunks_exact(seen).zip(ds.chunks_exact_mut(seen)) {
-                            let along = reduce([p, ds], |[p, ds]| p * ds);
-                            for (p, ds) in p.iter().zip(ds) {
-                                *ds = p * (*ds - along);
-                            }
+    let tasks = tasks(spans, query);
+    let one = |&(span, head): &(&Span, usize)| {
+        let view = Head::new(operands, shape, span, head);
+        let g = Matrix::new(gradient, query * dim).rows(span.rows.start, view.rows).columns(head * dim, dim);
+        let seen = view.before + view.rows;
+        let mut dq = vec![0.0; view.rows * dim];
+        let (mut dk, mut dv) = (vec![0.0; seen * dim], vec![0.0; seen * dim]);
+        let mut scratch = [(); 2].map(|()| vec![0.0; BLOCK.min(view.rows) * seen]);
+        for block @ Block { first, count, seen } in view.blocks() {
+            let [p, ds] = scratch.each_mut().map(|it| &mut it[..count * seen]);
+            view.probabilities(p, block);
+            let g = g.rows(first, count);
+            product((&mut dv, dim), Onto::Present, 1.0, (Matrix::new(p, seen).t(), g), Threads::One);
+            view.against(ds, 1.0, g, view.v, block);
+            pulp::Arch::new().dispatch(
+                #[inline(always)]
+                || {
+                    for (p, ds) in p.chunks_exact(seen).zip(ds.chunks_exact_mut(seen)) {
+                        let along = reduce([p, ds], |[p, ds]| p * ds);
+                        for (p, ds) in p.iter().zip(ds) {
+                            *ds = p * (*ds - along);
                         }
-                    },
-                );
-                let ds = Matrix::new(ds, seen);
-                let dq = (&mut dq[first * dim..], dim);
-                product(dq, Onto::Nothing, view.scale, (ds, view.k.rows(0, seen)), Threads::One);
-                product((&mut dk, dim), Onto::Present, view.scale, (ds.t(), view.q.rows(first, count)), Threads::One);
-            }
-            [dq, dk, dv]
-        })
-        .collect();
+                    }
+                },
+            );
+            let ds = Matrix::new(ds, seen);
+            view.along(&mut dq[first * dim..], view.scale, ds, view.k, block);
+            product((&mut dk, dim), Onto::Present, view.scale, (ds.t(), view.q.rows(first, count)), Threads::One);
+        }
+        [dq, dk, dv]
+    };
+    let outputs: Vec<[Vec<f32>; 3]> = tasks.par_iter().map(one).collect();
     for ((span, head), [q, k, v]) in tasks.into_iter().zip(outputs) {
-        place(&mut dq, &q, (span.row, query * dim), head * dim, dim);
+        place(&mut dq, &q, (&span.rows, query * dim), head * dim, dim);
         // The query heads of a group share a key head, and are added in their order.
-        place(&mut dk, &k, (span.position, key_value * dim), head / group * dim, dim);
-        place(&mut dv, &v, (span.position, key_value * dim), head / group * dim, dim);
+        let column = head / group * dim;
+        for (into, from) in [(&mut dk, &k), (&mut dv, &v)] {
+            let (before, own) = from.split_at(span.before.len() * dim);
+            place(into, before, (&span.before, key_value * dim), column, dim);
+            place(into, own, (&span.own, key_value * dim), column, dim);
+        }
     }
     [dq, dk, dv]
 }
 
-/// Adds rows of `dim` entries to a range of columns of a wider matrix.
-fn place(into: &mut [f32], rows: &[f32], (first, width): (usize, usize), column: usize, dim: usize) {
-    for (into, row) in into[first * width..].chunks_exact_mut(width).zip(rows.chunks_exact(dim)) {
-        into[column..column + dim].iter_mut().zip(row).for_each(|(into, x)| *into += x);
+/// Adds rows of `dim` entries to a range of columns of rows of a wider matrix.
+fn place(into: &mut [f32], from: &[f32], (rows, width): (&Range<usize>, usize), column: usize, dim: usize) {
+    for (into, from) in into[rows.start * width..].chunks_exact_mut(width).zip(from.chunks_exact(dim)) {
+        into[column..column + dim].iter_mut().zip(from).for_each(|(into, x)| *into += x);
     }
 }

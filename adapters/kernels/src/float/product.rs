@@ -46,6 +46,11 @@ impl<'a> Matrix<'a> {
         self.t().rows(first, count).t()
     }
 
+    /// Its columns.
+    pub fn width(self) -> usize {
+        self.columns
+    }
+
     /// Whether the last entry lies inside the slice.
     fn fits(&self) -> bool {
         self.rows == 0
