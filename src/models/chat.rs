@@ -44,6 +44,15 @@ pub struct Message {
     pub content: String,
 }
 
+/// A conversation as text, with what its template marks as generated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MarkedText {
+    /// The text, without marks.
+    pub text: String,
+    /// Bytes that stand inside `{% generation %}`, in order.
+    pub spans: Vec<Range<usize>>,
+}
+
 /// A compiled chat template with the special tokens it may use.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
@@ -92,12 +101,11 @@ impl ChatTemplate {
         self.write(messages, add_generation_prompt, false)
     }
 
-    /// The conversation as text, with the bytes that stand inside `{% generation %}`, in order; `None` where the
-    /// template has no such tag.
+    /// The conversation as text, with what stands inside `{% generation %}`; `None` where the template has no such tag.
     ///
     /// # Errors
     /// As [`ChatTemplate::render`]; messages that hold the marks, a template that treats marked text differently.
-    pub fn render_marked(&self, messages: &[Message]) -> Result<Option<(String, Vec<Range<usize>>)>, ModelError> {
+    pub fn render_marked(&self, messages: &[Message]) -> Result<Option<MarkedText>, ModelError> {
         if !self.marked {
             return Ok(None);
         }
@@ -121,7 +129,7 @@ impl ChatTemplate {
         if text != self.render(messages, false)? {
             return Err(wrong("changes what stands inside {% generation %} afterwards"));
         }
-        Ok(Some((text, spans)))
+        Ok(Some(MarkedText { text, spans }))
     }
 
     fn write(&self, messages: &[Message], add_generation_prompt: bool, ftk_marked: bool) -> Result<String, ModelError> {
@@ -339,7 +347,7 @@ mod tests {
     #[test]
     fn generated_text_is_marked_and_the_text_stays_the_same() {
         let chat = [say("user", "é?"), say("assistant", "yes"), say("user", "{% generation %}"), say("assistant", "é")];
-        let (text, spans) = template(MARKED_CHATML).unwrap().render_marked(&chat).unwrap().unwrap();
+        let MarkedText { text, spans } = template(MARKED_CHATML).unwrap().render_marked(&chat).unwrap().unwrap();
         assert_eq!(text, template(MARKED_CHATML).unwrap().render(&chat, false).unwrap());
         assert!(text.starts_with("<|im_start|>user\né?<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>\n"), "{text}");
         let spoken: Vec<&str> = spans.into_iter().map(|span| &text[span]).collect();

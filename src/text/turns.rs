@@ -29,12 +29,12 @@ pub fn turns(source: &Source, messages: &[Message], limit: usize) -> Result<Turn
     let (template, tokenizer) = (source.chat_template()?, source.tokenizer()?);
     let marked = template.render_marked(messages)?;
     let text = match &marked {
-        Some((text, _)) => text.clone(),
+        Some(marked) => marked.text.clone(),
         None => template.render(messages, false)?,
     };
     let (ids, places) = tokenizer.encode_with_places(&text)?;
     let (bytes, marked) = match marked {
-        Some((_, spans)) => (spans, true),
+        Some(marked) => (marked.spans, true),
         None => {
             // Beyond it nothing is kept: no turn there needs a rendering.
             let end = limit.checked_sub(1).and_then(|last| places.get(last)).map_or(text.len(), |place| place.end);
