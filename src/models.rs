@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use ftk_adapters::weights::Weights;
-use ftk_recipes::VILLAGE;
+use ftk_recipes::{Hold, VILLAGE};
 
 pub use chat::{ChatTemplate, Message};
 pub use digest::BaseDigest;
@@ -135,9 +135,17 @@ impl Source {
     /// # Errors
     /// Unreadable or truncated files; NaN or infinite entries, by name of the tensor.
     pub fn weights(&self, device: &Device) -> Result<Weights, ModelError> {
+        self.weights_held(device, Hold::F32)
+    }
+
+    /// [`Source::weights`], held in memory in a way of one's own choice.
+    ///
+    /// # Errors
+    /// As [`Source::weights`].
+    pub fn weights_held(&self, device: &Device, hold: Hold) -> Result<Weights, ModelError> {
         match &self.store {
-            Store::Folder(folder) => folder.weights(device),
-            Store::Gguf(gguf) => gguf.weights(device),
+            Store::Folder(folder) => folder.weights(device, hold),
+            Store::Gguf(gguf) => gguf.weights(device, hold),
         }
     }
 

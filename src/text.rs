@@ -5,6 +5,7 @@ pub mod files;
 pub mod generate;
 pub mod load;
 pub mod pack;
+mod pass;
 pub mod preferred;
 pub mod rows;
 pub mod session;

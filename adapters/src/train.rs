@@ -217,6 +217,27 @@ impl<'a> Train<'a> {
         self.scoring = Some(Scoring { labels, gradient });
     }
 
+    /// Tells the pass where its tokens stand, for operations on values that it has not embedded itself.
+    ///
+    /// # Errors
+    /// More than one sequence after cached ones; the device's.
+    pub fn place(&mut self, tokens: &Tokens) -> Result<(), Error> {
+        self.spans = tokens
+            .segments()
+            .iter()
+            .map(|Segment { tokens, after }| Span { rows: tokens.clone(), own: tokens.clone(), before: after.clone() })
+            .collect();
+        let mut positions: Vec<u32> = tokens.positions().collect();
+        if let Some(cache) = &self.cache {
+            let [span] = self.spans.as_mut_slice() else { return Err(Error::OneSequence(tokens.segments().len())) };
+            let cached = cache.positions;
+            (span.before, span.own) = (0..cached, cached..cached + span.rows.len());
+            positions.iter_mut().for_each(|position| *position += cached as u32);
+        }
+        self.positions = Some(Tensor::new(positions, &self.weights.device())?);
+        Ok(())
+    }
+
     /// Asks for the gradient of `x`, which this pass has not made.
     pub fn watch(&mut self, x: &Tensor) {
         if let Some((_, tape)) = &mut self.recording {
@@ -416,20 +437,10 @@ impl Ops for Train<'_> {
     fn embed(&mut self, site: &str, tokens: &Tokens) -> Result<Tensor, Error> {
         let name = format!("{site}.weight");
         let table = self.weight(&name)?;
-        self.spans = tokens
-            .segments()
-            .iter()
-            .map(|Segment { tokens, after }| Span { rows: tokens.clone(), own: tokens.clone(), before: after.clone() })
-            .collect();
-        let mut positions: Vec<u32> = tokens.positions().collect();
+        self.place(tokens)?;
         if let Some(cache) = &mut self.cache {
-            let [span] = self.spans.as_mut_slice() else { return Err(Error::OneSequence(tokens.segments().len())) };
-            let cached = cache.positions;
-            (span.before, span.own) = (0..cached, cached..cached + span.rows.len());
-            positions.iter_mut().for_each(|position| *position += cached as u32);
-            cache.positions += span.rows.len();
+            cache.positions += tokens.ids().len();
         }
-        self.positions = Some(Tensor::new(positions, table.device())?);
         let ids = Tensor::from_slice(tokens.ids(), tokens.ids().len(), table.device())?;
         let value = table.index_select(&ids, 0)?;
         self.step(&value, self.learns(Learns::Base), move |g, gradients| {

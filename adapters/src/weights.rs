@@ -1,32 +1,102 @@
-//! Named weights of a network, as candle tensors on one device.
+//! Named weights of a network, on one device.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::quantized::QTensor;
+use candle_core::{DType, Device, Tensor};
 
 use crate::Error;
 
+/// One weight as it is held in memory.
+#[derive(Clone, Debug)]
+pub enum Weight {
+    /// f32, or bf16 or f16 that is widened where it is used.
+    Dense(Tensor),
+    /// Blocks of a GGUF file, dequantised where it is used.
+    Quantised {
+        /// The blocks.
+        blocks: Arc<QTensor>,
+        /// The order in which the rows are taken, where it is not their own.
+        order: Option<Tensor>,
+    },
+}
+
+impl Weight {
+    fn to_f32(&self) -> candle_core::Result<Tensor> {
+        match self {
+            Self::Dense(tensor) => tensor.to_dtype(DType::F32),
+            Self::Quantised { blocks, order } => {
+                let rows = blocks.dequantize(&blocks.device())?;
+                order.as_ref().map_or(Ok(rows.clone()), |order| rows.index_select(order, 0))
+            }
+        }
+    }
+
+    /// Bytes it takes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Dense(tensor) => tensor.elem_count() * tensor.dtype().size_in_bytes(),
+            Self::Quantised { blocks, .. } => blocks.storage_size_in_bytes(),
+        }
+    }
+
+    fn device(&self) -> Device {
+        match self {
+            Self::Dense(tensor) => tensor.device().clone(),
+            Self::Quantised { blocks, .. } => blocks.device(),
+        }
+    }
+}
+
+impl From<Tensor> for Weight {
+    fn from(tensor: Tensor) -> Self {
+        Self::Dense(tensor)
+    }
+}
+
 /// Weights by their full Hugging Face name (`model.norm.weight`), in name order.
 #[derive(Clone, Debug, Default)]
-pub struct Weights(BTreeMap<String, Tensor>);
+pub struct Weights(BTreeMap<String, Weight>);
 
 impl Weights {
-    /// The weight of that name.
+    /// The weight of that name in f32: itself if it is held so, otherwise made for the occasion.
     ///
     /// # Errors
-    /// [`Error::MissingWeight`].
-    pub fn get(&self, name: &str) -> Result<&Tensor, Error> {
-        self.0.get(name).ok_or_else(|| Error::MissingWeight(name.to_owned()))
+    /// [`Error::MissingWeight`]; the device's.
+    pub fn get(&self, name: &str) -> Result<Tensor, Error> {
+        let weight = self.0.get(name).ok_or_else(|| Error::MissingWeight(name.to_owned()))?;
+        Ok(weight.to_f32()?)
+    }
+
+    /// Whether there is a weight of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
     }
 
     /// Adds or replaces a weight.
-    pub fn insert(&mut self, name: String, value: Tensor) {
-        self.0.insert(name, value);
+    pub fn insert(&mut self, name: String, value: impl Into<Weight>) {
+        self.0.insert(name, value.into());
+    }
+
+    /// Names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
     }
 
     /// All weights in name order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Weight)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// The device they are on.
+    pub fn device(&self) -> Device {
+        self.0.values().next().map_or(Device::Cpu, Weight::device)
+    }
+
+    /// Bytes they take.
+    pub fn bytes(&self) -> usize {
+        self.0.values().map(Weight::bytes).sum()
     }
 
     /// Number of weights (tensors).
@@ -40,8 +110,38 @@ impl Weights {
     }
 }
 
-impl FromIterator<(String, Tensor)> for Weights {
-    fn from_iter<I: IntoIterator<Item = (String, Tensor)>>(items: I) -> Self {
-        Self(items.into_iter().collect())
+impl<W: Into<Weight>> FromIterator<(String, W)> for Weights {
+    fn from_iter<I: IntoIterator<Item = (String, W)>>(items: I) -> Self {
+        Self(items.into_iter().map(|(name, weight)| (name, weight.into())).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::quantized::GgmlDType;
+
+    use super::*;
+
+    #[test]
+    fn held_narrowly_a_weight_reads_as_what_it_was() {
+        let values: Vec<f32> = (0..128).map(|i| f32::from(i as i8) / 8.0).collect();
+        let full = Tensor::from_vec(values, (4, 32), &Device::Cpu).unwrap();
+        let blocks = Arc::new(QTensor::quantize(&full, GgmlDType::F16).unwrap());
+        let order = Tensor::new(&[2u32, 0, 1, 3], &Device::Cpu).unwrap();
+        let weights: Weights = [
+            ("bf16", Weight::Dense(full.to_dtype(DType::BF16).unwrap())),
+            ("blocks", Weight::Quantised { blocks: blocks.clone(), order: None }),
+            ("full", Weight::Dense(full.clone())),
+            ("ordered", Weight::Quantised { blocks, order: Some(order.clone()) }),
+        ]
+        .map(|(name, weight)| (name.to_owned(), weight))
+        .into_iter()
+        .collect();
+        let rows = |x: &Tensor| x.to_vec2::<f32>().unwrap();
+        for name in ["bf16", "blocks", "full"] {
+            assert_eq!(rows(&weights.get(name).unwrap()), rows(&full), "{name}");
+        }
+        assert_eq!(rows(&weights.get("ordered").unwrap()), rows(&full.index_select(&order, 0).unwrap()));
+        assert_eq!(weights.bytes(), 128 * (2 + 2 + 4 + 2));
     }
 }

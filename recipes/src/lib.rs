@@ -12,7 +12,7 @@ mod tests;
 
 pub use error::RecipeError;
 pub use recipe::{
-    AllLinear, Base, Data, Dpo, Lora, Optim, Recipe, Reference, Run, SaveDtype, Schedule, Scored, Targets, Task,
+    AllLinear, Base, Data, Dpo, Hold, Lora, Optim, Recipe, Reference, Run, SaveDtype, Schedule, Scored, Targets, Task,
     VILLAGE,
 };
 pub use session::{Loss, Metrics, Session, TaskError};

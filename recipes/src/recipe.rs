@@ -53,9 +53,23 @@ pub struct Base {
     /// Start from random weights of this standard deviation; the folder then needs only config and tokenizer.
     #[serde(default)]
     pub init_std: Option<f64>,
+    /// How the weights of a frozen base are held in memory.
+    #[serde(default)]
+    pub hold: Hold,
     /// How a trained base is written.
     #[serde(default)]
     pub save_dtype: SaveDtype,
+}
+
+/// How the weights of a frozen base are held in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hold {
+    /// In f32: four bytes a weight.
+    #[default]
+    F32,
+    /// As the file has them (bf16, f16, or the blocks of a GGUF file), and widened each time they are used.
+    Stored,
 }
 
 /// Number format of a written base.
@@ -131,13 +145,15 @@ pub struct Lora {
     pub alpha: f64,
     /// Linear layers by the last part of their name, or `all-linear` (all but the head).
     pub targets: Targets,
+    /// Share of the entries that are dropped before they enter the factors, in supervised training.
+    pub dropout: f64,
     /// Start from this PEFT adapter folder instead of fresh factors; rank, alpha and targets are then its own.
     pub start: Option<PathBuf>,
 }
 
 impl Default for Lora {
     fn default() -> Self {
-        Self { rank: 8, alpha: 16.0, targets: Targets::All(AllLinear::AllLinear), start: None }
+        Self { rank: 8, alpha: 16.0, targets: Targets::All(AllLinear::AllLinear), dropout: 0.0, start: None }
     }
 }
 
@@ -249,6 +265,9 @@ pub struct Run {
     /// Batches whose gradients make one step.
     #[serde(default = "one")]
     pub accumulate: usize,
+    /// Compute activations again in the backward pass instead of keeping them: less memory, a third more time.
+    #[serde(default)]
+    pub recompute: bool,
     /// Seed of the initial factors and of the row order.
     #[serde(default = "seed")]
     pub seed: u64,
@@ -333,6 +352,11 @@ impl Recipe {
             _ => {}
         }
         need(self.base.init_std.is_none() || self.base.train, "base.init_std", "needs base.train = true")?;
+        need(
+            self.base.hold == Hold::F32 || !self.base.train,
+            "base.hold",
+            "must be \"f32\" where the base is trained",
+        )?;
         need(self.base.init_std.is_none_or(positive), "base.init_std", "must be above 0")?;
         need(self.data.max_length >= 2, "data.max_length", "must be at least 2")?;
         let named = self.data.columns.as_ref().is_none_or(|columns| !columns.is_empty());
@@ -343,6 +367,9 @@ impl Recipe {
         if let Some(lora) = &self.lora {
             need((1..=MAX_RANK).contains(&lora.rank), "lora.rank", "must be between 1 and 256")?;
             need(positive(lora.alpha), "lora.alpha", "must be above 0")?;
+            need(fraction(lora.dropout), "lora.dropout", "must lie in [0, 1)")?;
+            let droppable = lora.dropout == 0.0 || self.task == Task::Sft;
+            need(droppable, "lora.dropout", "must be 0 for task \"dpo\", whose two models are compared as they are")?;
             if let Targets::Named(names) = &lora.targets {
                 let named = !names.is_empty() && names.iter().all(|name| !name.is_empty());
                 need(named, "lora.targets", "must be \"all-linear\" or name at least one layer")?;

@@ -53,7 +53,7 @@ fn the_shortest_recipe_has_every_default() {
     assert_eq!((recipe.data.columns, recipe.data.loss, recipe.data.packing), (None, Scored::Completion, false));
     assert!(recipe.data.replace.is_empty());
     let targets = Targets::All(AllLinear::AllLinear);
-    assert_eq!(recipe.lora, Some(Lora { rank: 8, alpha: 16.0, targets, start: None }));
+    assert_eq!(recipe.lora, Some(Lora { rank: 8, alpha: 16.0, targets, dropout: 0.0, start: None }));
     assert_eq!(recipe.dpo, Dpo { beta: 0.1, reference: Reference::Base });
     let optim = Optim {
         lr: 1e-4,
@@ -104,7 +104,7 @@ eval_every = 6
     assert_eq!(recipe.base.save_dtype, SaveDtype::Bf16);
     assert_eq!((recipe.data.held_out.as_deref(), recipe.data.max_length), (Some(Path::new("h")), 2));
     let targets = Targets::Named(vec!["q_proj".to_owned(), "lm_head".to_owned()]);
-    assert_eq!(recipe.lora, Some(Lora { rank: 256, alpha: 1.0, targets, start: Some("s".into()) }));
+    assert_eq!(recipe.lora, Some(Lora { rank: 256, alpha: 1.0, targets, dropout: 0.0, start: Some("s".into()) }));
     assert_eq!(recipe.dpo, Dpo { beta: 0.5, reference: Reference::Start });
     assert_eq!((recipe.optim.lr, recipe.optim.betas, recipe.optim.eps), (1.0, [0.0, 0.5], 1e-6));
     assert_eq!((recipe.optim.weight_decay, recipe.optim.max_grad_norm), (0.1, 0.0));

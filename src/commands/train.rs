@@ -60,7 +60,7 @@ pub(super) fn train(recipe: &Recipe, source: &Source, start: Start, printer: &Pr
 
     let weights = match recipe.base.init_std {
         Some(std) => random_weights(source, std, recipe.run.seed)?,
-        None => source.weights(&Device::Cpu)?,
+        None => source.weights_held(&Device::Cpu, recipe.base.hold)?,
     };
     let base_digest = source.digest(&weights)?;
     let (weights, trained, begin) = match &recipe.lora {
@@ -79,7 +79,10 @@ pub(super) fn train(recipe: &Recipe, source: &Source, start: Start, printer: &Pr
     let identity = identity(recipe, &base_digest.0, begin.as_ref())?;
     let counts: Vec<Counts> = [&rows].into_iter().chain(&held_out).map(|file| file.counts.clone()).collect();
     let rows = (rows.rows, held_out.map(|file| file.rows), recipe.run.batch);
-    let session = TextSession::new(source.network().clone(), weights, trained, frozen, dpo, rows);
+    let dropout = recipe.lora.as_ref().map_or(0.0, |lora| lora.dropout);
+    let session = TextSession::new(source.network().clone(), weights, trained, frozen, dpo, rows)
+        .recomputing(recipe.run.recompute)
+        .dropping(dropout, recipe.run.seed);
 
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     // A run that goes on has it; one that is refused must not replace it.
@@ -211,8 +214,8 @@ fn random_weights(source: &Source, std: f64, seed: u64) -> Result<Weights> {
 }
 
 fn variables(weights: &Weights) -> Result<Weights> {
-    let make = |(name, value): (&str, &Tensor)| Ok((name.to_owned(), Var::from_tensor(value)?.into_inner()));
-    weights.iter().map(make).collect()
+    let make = |name: &str| Ok((name.to_owned(), Var::from_tensor(&weights.get(name)?)?.into_inner()));
+    weights.names().map(make).collect()
 }
 
 /// Names what a run computes: recipe (but for the place of its results), rows, base, first adapter.
@@ -232,6 +235,8 @@ fn identity(recipe: &Recipe, base: &[u8; 32], begin: Option<&Adapter>) -> Result
         lora.start = lora.start.as_ref().map(|_| PathBuf::new());
     }
     recipe.run.save_every = 0;
+    // How it is computed does not matter either.
+    (recipe.run.recompute, recipe.base.hold) = Default::default();
     let recipe = json!(recipe).to_string();
     hash.update(&(recipe.len() as u64).to_le_bytes()).update(recipe.as_bytes()).update(base);
     for (site, factors) in begin.iter().flat_map(|begin| &begin.sites) {

@@ -9,8 +9,9 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use ftk_adapters::weights::Weights;
+use ftk_recipes::Hold;
 use half::{bf16, f16};
 use rayon::prelude::*;
 use safetensors::Dtype;
@@ -121,8 +122,8 @@ fn read_folder(
 }
 
 impl Folder {
-    pub(super) fn weights(&self, device: &Device) -> Result<Weights, ModelError> {
-        let load = |(name, slot): (&String, &Slot)| Ok((name.clone(), slot.load(name, device)?));
+    pub(super) fn weights(&self, device: &Device, hold: Hold) -> Result<Weights, ModelError> {
+        let load = |(name, slot): (&String, &Slot)| Ok((name.clone(), slot.load(name, device, hold)?));
         self.tensors.par_iter().map(load).collect::<Result<Vec<_>, ModelError>>().map(Weights::from_iter)
     }
 
@@ -138,7 +139,7 @@ impl Folder {
 }
 
 impl Slot {
-    fn load(&self, name: &str, device: &Device) -> Result<Tensor, ModelError> {
+    fn load(&self, name: &str, device: &Device, hold: Hold) -> Result<Tensor, ModelError> {
         let failed = |source| ModelError::Read { path: self.file.clone(), source };
         let mut file = File::open(&self.file).map_err(failed)?;
         file.seek(SeekFrom::Start(self.start)).map_err(failed)?;
@@ -151,7 +152,14 @@ impl Slot {
             _ => bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect(),
         };
         check_finite(&self.file, name, &values)?;
-        Ok(Tensor::from_vec(values, self.shape.as_slice(), device)?)
+        let values = Tensor::from_vec(values, self.shape.as_slice(), &Device::Cpu)?;
+        // Back to what it was read from: nothing is lost.
+        let dtype = match (hold, self.dtype) {
+            (Hold::Stored, Dtype::F16) => DType::F16,
+            (Hold::Stored, Dtype::BF16) => DType::BF16,
+            _ => DType::F32,
+        };
+        Ok(values.to_dtype(dtype)?.to_device(device)?)
     }
 }
 
@@ -350,7 +358,11 @@ mod tests {
                 *dtype = half;
             }
             tiny::write_tensors(&folder.path().join("model.safetensors"), &tensors);
-            assert!(tiny::same(&weights(folder.path()).unwrap(), &expected), "{half:?}");
+            let source = Source::open(folder.path()).unwrap();
+            let full = source.weights(&Device::Cpu).unwrap();
+            assert!(tiny::same(&full, &expected), "{half:?}");
+            let held = source.weights_held(&Device::Cpu, Hold::Stored).unwrap();
+            assert!(tiny::same(&held, &expected) && 2 * held.bytes() == full.bytes(), "{half:?}");
         }
     }
 

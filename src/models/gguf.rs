@@ -13,11 +13,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::{Device, Tensor};
 use ftk_adapters::ops::{Heads, Rope};
-use ftk_adapters::weights::Weights;
+use ftk_adapters::weights::{Weight, Weights};
+use ftk_recipes::Hold;
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -121,26 +123,30 @@ fn read_error(path: &Path, source: std::io::Error) -> ModelError {
 }
 
 impl Gguf {
-    pub(super) fn weights(&self, device: &Device) -> Result<Weights, ModelError> {
-        let load = |located: &Located| Ok((located.name.clone(), self.load(located, device)?));
+    pub(super) fn weights(&self, device: &Device, hold: Hold) -> Result<Weights, ModelError> {
+        let load = |located: &Located| Ok((located.name.clone(), self.load(located, device, hold)?));
         self.tensors.par_iter().map(load).collect::<Result<Vec<_>, ModelError>>().map(Weights::from_iter)
     }
 
-    fn load(&self, located: &Located, device: &Device) -> Result<Tensor, ModelError> {
+    fn load(&self, located: &Located, device: &Device, hold: Hold) -> Result<Weight, ModelError> {
         let mut file = File::open(&self.path).map_err(|source| read_error(&self.path, source))?;
         let malformed = |error: candle_core::Error| ModelError::Malformed {
             path: self.path.clone(),
             format: "GGUF",
             reason: format!("tensor {}: {error}", located.in_file),
         };
-        let quantised = self.content.tensor(&mut file, &located.in_file, &Device::Cpu).map_err(malformed)?;
-        let values = quantised.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
-        check_finite(&self.path, &located.in_file, &values)?;
-        let values = match located.permuted {
-            Some(heads) => unpermute(&values, heads, located.shape[0], located.shape[1]),
-            None => values,
-        };
-        Ok(Tensor::from_vec(values, located.shape.as_slice(), device)?)
+        let mut read = |device: &Device| self.content.tensor(&mut file, &located.in_file, device).map_err(malformed);
+        let blocks = read(&Device::Cpu)?;
+        let values = blocks.dequantize(&Device::Cpu)?;
+        check_finite(&self.path, &located.in_file, &values.flatten_all()?.to_vec1::<f32>()?)?;
+        let order = located.permuted.map(|heads| row_order(heads, located.shape[0]));
+        let order = order.map(|order| Tensor::new(order, device)).transpose()?;
+        if hold == Hold::Stored && located.shape.len() > 1 {
+            let blocks = if device.is_cpu() { blocks } else { read(device)? };
+            return Ok(Weight::Quantised { blocks: Arc::new(blocks), order });
+        }
+        let values = values.to_device(device)?.reshape(located.shape.as_slice())?;
+        Ok(order.map_or(Ok(values.clone()), |order| values.index_select(&order, 0))?.into())
     }
 
     pub(super) fn text_files(&self) -> Vec<TextFile> {
@@ -148,20 +154,12 @@ impl Gguf {
     }
 }
 
-/// Undoes llama.cpp's permutation of the rows `(heads * dim, d_in)` of a q or k projection: within a head, its row
-/// `2 j + s` is feature `s * dim / 2 + j` of the half-split layout.
-fn unpermute(values: &[f32], heads: usize, rows: usize, d_in: usize) -> Vec<f32> {
+/// llama.cpp's files hold the rows of `q` and `k` so that the two features of a rotated pair stand side by side
+/// within a head: where each row of the half-split layout stands in the file.
+fn row_order(heads: usize, rows: usize) -> Vec<u32> {
     let dim = rows / heads;
-    let mut out = Vec::with_capacity(values.len());
-    for head in 0..heads {
-        for half in 0..2 {
-            for pair in 0..dim / 2 {
-                let row = head * dim + 2 * pair + half;
-                out.extend_from_slice(&values[row * d_in..(row + 1) * d_in]);
-            }
-        }
-    }
-    out
+    let in_head = |head: usize| (0..2).flat_map(move |half| (0..dim / 2).map(move |pair| head * dim + 2 * pair + half));
+    (0..heads).flat_map(in_head).map(|row| row as u32).collect()
 }
 
 /// The tensors the network needs, each found in the file and of the right shape.
@@ -391,20 +389,20 @@ mod tests {
                 ("llama.attention.layer_norm_rms_epsilon", Value::F32(network.eps as f32)),
                 ("llama.rope.freq_base", Value::F32(network.rope.theta as f32)),
             ]);
-            let tensor = |(name, tensor): (&str, &Tensor)| {
+            let tensor = |(name, tensor): (&str, Tensor)| {
                 let heads = match name.rsplit('.').nth(1) {
                     Some("q_proj") => Some(network.heads.query),
                     Some("k_proj") => Some(network.heads.key_value),
                     _ => None,
                 };
                 let tensor = match heads {
-                    Some(heads) => permute(tensor, heads),
-                    None => tensor.clone(),
+                    Some(heads) => permute(&tensor, heads),
+                    None => tensor,
                 };
                 let dtype = if tensor.rank() == 1 { GgmlDType::F32 } else { dtype };
                 (name_in_file(name), QTensor::quantize(&tensor, dtype).unwrap())
             };
-            Self { metadata, tensors: weights.iter().map(tensor).collect() }
+            Self { metadata, tensors: tiny::tensors(weights).map(tensor).collect() }
         }
 
         pub(super) fn with(mut self, key: &'static str, value: Value) -> Self {
@@ -480,15 +478,21 @@ mod tests {
         (network.hidden, network.intermediate, network.heads.dim, network.rope.dim) = (32, 64, 16, 16);
         let weights = tiny::weights(&network);
         for dtype in [GgmlDType::Q4_1, GgmlDType::Q8_0, GgmlDType::F16] {
-            let quantise = |(name, tensor): (&str, &Tensor)| {
+            let quantise = |(name, tensor): (&str, Tensor)| {
                 let tensor = match tensor.rank() {
-                    1 => tensor.clone(),
-                    _ => QTensor::quantize(tensor, dtype).unwrap().dequantize(&Device::Cpu).unwrap(),
+                    1 => tensor,
+                    _ => QTensor::quantize(&tensor, dtype).unwrap().dequantize(&Device::Cpu).unwrap(),
                 };
                 (name.to_owned(), tensor)
             };
-            let expected: Weights = weights.iter().map(quantise).collect();
-            assert!(tiny::same(&load(&Draft::of(&network, &weights, dtype)).weights, &expected), "{dtype:?}");
+            let expected: Weights = tiny::tensors(&weights).map(quantise).collect();
+            let file = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
+            std::fs::write(file.path(), Draft::of(&network, &weights, dtype).bytes()).unwrap();
+            let source = Source::open(file.path()).unwrap();
+            let full = source.weights(&Device::Cpu).unwrap();
+            assert!(tiny::same(&full, &expected), "{dtype:?}");
+            let held = source.weights_held(&Device::Cpu, Hold::Stored).unwrap();
+            assert!(tiny::same(&held, &expected) && held.bytes() < full.bytes(), "{dtype:?}");
         }
     }
 

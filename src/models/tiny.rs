@@ -50,14 +50,19 @@ pub(super) fn weights(network: &Llama) -> Weights {
 /// Tensors as they stand in a file: type, shape and bytes.
 pub(super) type Stored = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
+/// Every weight in f32, by name.
+pub(super) fn tensors(weights: &Weights) -> impl Iterator<Item = (&str, Tensor)> {
+    weights.names().map(|name| (name, weights.get(name).unwrap()))
+}
+
 /// Weights as f32, as a file stores them.
 pub(super) fn stored(weights: &Weights) -> Stored {
-    let tensor = |(name, tensor): (&str, &Tensor)| {
+    let tensor = |(name, tensor): (&str, Tensor)| {
         let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let bytes = values.into_iter().flat_map(f32::to_le_bytes).collect();
         (name.to_owned(), (Dtype::F32, tensor.dims().to_vec(), bytes))
     };
-    weights.iter().map(tensor).collect()
+    tensors(weights).map(tensor).collect()
 }
 
 /// Writes one safetensors file.

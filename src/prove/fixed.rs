@@ -110,7 +110,7 @@ impl FixedBase {
         for site in sites {
             let name = format!("{}.weight", site.weight);
             let tensor = weights.get(&name)?;
-            let values = floats(tensor)?;
+            let values = floats(&tensor)?;
             let off_grid = |error| Error::Grid { name: name.clone(), error };
             match site.role {
                 Role::Embedding => {

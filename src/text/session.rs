@@ -1,14 +1,12 @@
 //! The losses of the text task, computed on batches of rows that lie one after another.
 
-use std::collections::BTreeMap;
-
 use candle_core::Tensor;
-use ftk_adapters::ops::Tokens;
-use ftk_adapters::train::{Learns, LoraTensors, Train};
-use ftk_adapters::weights::Weights;
+use ftk_adapters::train::{Learns, LoraTensors};
+use ftk_adapters::weights::{Weight, Weights};
 use ftk_recipes::{Loss, Metrics, Reference, Session, TaskError};
 
 use super::encode::{Pair, Sequence};
+use super::pass::{Batch, Model};
 use crate::models::Network;
 
 /// Rows of one task.
@@ -60,6 +58,13 @@ pub enum Trained {
     Base,
 }
 
+/// Rows at an optimiser step.
+#[derive(Clone, Copy)]
+struct Visit<'a> {
+    rows: &'a [usize],
+    step: usize,
+}
+
 /// Strength and reference of DPO.
 #[derive(Debug)]
 pub struct DpoSettings {
@@ -82,26 +87,9 @@ pub struct TextSession {
     held_out: Option<Rows>,
     /// Rows of a held-out batch.
     batch: usize,
-}
-
-/// Log-probabilities of the scored ids of some sequences.
-struct Scores<'a> {
-    pass: Train<'a>,
-    log_probs: Tensor,
-    /// Sum for each sequence.
-    sums: Vec<f64>,
-    /// Scored ids of each sequence.
-    lengths: Vec<usize>,
-}
-
-impl Scores<'_> {
-    /// Gradients, given that of every sequence's sum; none of a pass that was not recorded.
-    fn backward(self, of_sums: impl IntoIterator<Item = f64>) -> Result<BTreeMap<String, Tensor>, TaskError> {
-        let of_sums = of_sums.into_iter().zip(&self.lengths);
-        let gradient: Vec<f32> = of_sums.flat_map(|(g, &length)| std::iter::repeat_n(g as f32, length)).collect();
-        let gradient = Tensor::from_vec(gradient, self.log_probs.shape(), self.log_probs.device())?;
-        Ok(self.pass.backward(&self.log_probs, gradient)?.into_trained())
-    }
+    recompute: bool,
+    dropout: f64,
+    seed: u64,
 }
 
 impl TextSession {
@@ -114,7 +102,17 @@ impl TextSession {
         dpo: DpoSettings,
         (rows, held_out, batch): (Rows, Option<Rows>, usize),
     ) -> Self {
-        Self { network, weights, trained, start, dpo, rows, held_out, batch }
+        Self { network, weights, trained, start, dpo, rows, held_out, batch, recompute: false, dropout: 0.0, seed: 0 }
+    }
+
+    /// Computes activations again on the way back instead of keeping them.
+    pub fn recomputing(self, recompute: bool) -> Self {
+        Self { recompute, ..self }
+    }
+
+    /// Drops this share of what enters an adapter's factors in supervised training.
+    pub fn dropping(self, dropout: f64, seed: u64) -> Self {
+        Self { dropout, seed, ..self }
     }
 
     /// The adapter as it stands; `None` where the base is trained.
@@ -130,67 +128,46 @@ impl TextSession {
         &self.weights
     }
 
-    /// Runs sequences in a pass, `together` of them at a time beginning alike; `known` is the gradient of every
-    /// log-probability, where it does not depend on them.
-    fn score<'a>(
-        &self,
-        mut pass: Train<'a>,
-        (sequences, together): (&[&Sequence], usize),
-        known: Option<f32>,
-    ) -> Result<Scores<'a>, TaskError> {
-        let (mut rows, mut labels, mut tokens) = (Vec::new(), Vec::new(), Tokens::default());
-        // Only rows of one text are taken together.
-        let texts: Vec<_> = sequences.iter().flat_map(|sequence| sequence.texts()).collect();
-        for alike in texts.chunks(together) {
-            let ids: Vec<&[u32]> = alike.iter().map(|&(ids, _)| ids).collect();
-            for (placed, (ids, scored)) in tokens.push_alike(&ids).iter().zip(alike) {
-                for position in (1..ids.len()).filter(|&position| scored[position]) {
-                    rows.push(placed.row(position - 1));
-                    labels.push(ids[position]);
-                }
-            }
-        }
-        let known = known.map(|known| vec![known; labels.len()]);
-        pass.score(labels, known);
-        let log_probs = self.network.forward(&mut pass, &tokens, &rows)?;
-        let values = log_probs.to_vec1::<f32>()?;
-        let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.items()).collect();
-        let mut rest = values.as_slice();
-        let sum = |&length: &usize| {
-            let (of_sequence, after) = rest.split_at(length);
-            rest = after;
-            of_sequence.iter().map(|&value| f64::from(value)).sum()
+    /// The model as it stands, to be trained on if `record`.
+    fn policy(&self, record: bool) -> Model<'_> {
+        let learns = match self.trained {
+            Trained::Adapter(_) => Learns::Adapter,
+            Trained::Base => Learns::Base,
         };
-        let sums = lengths.iter().map(sum).collect();
-        Ok(Scores { pass, log_probs, sums, lengths })
+        let (network, weights, adapter) = (&self.network, &self.weights, self.adapter());
+        Model { network, weights, adapter, learns: record.then_some(learns), recompute: self.recompute }
     }
 
-    /// A pass of the model as it stands, recorded if it is to be trained on.
-    fn pass(&self, record: bool) -> Train<'_> {
-        let adapter = self.adapter();
-        match (&self.trained, record) {
-            (_, false) => Train::new(&self.weights, adapter),
-            (Trained::Adapter(_), true) => Train::recording(&self.weights, adapter, Learns::Adapter),
-            (Trained::Base, true) => Train::recording(&self.weights, adapter, Learns::Base),
+    fn sft(&self, record: Option<Visit<'_>>, rows: &[&Sequence]) -> Result<Loss, TaskError> {
+        let keys: Vec<u64> =
+            record.iter().flat_map(|visit| visit.rows.iter().map(|&row| self.key(visit, row))).collect();
+        let dropout = (record.is_some() && self.dropout > 0.0).then_some((self.dropout, keys.as_slice()));
+        let batch = Batch { sequences: rows, together: 1, known: Some(-1.0), dropout };
+        let scores = self.policy(record.is_some()).score(batch)?;
+        let sum = -scores.sums().iter().sum::<f64>();
+        Ok(Loss { sum, gradients: scores.backward(&vec![-1.0; rows.len()])?, metrics: Metrics::new() })
+    }
+
+    /// A key for what is random about a row at a step.
+    fn key(&self, visit: &Visit<'_>, row: usize) -> u64 {
+        let mut hash = blake3::Hasher::new_derive_key("ftk dropout of a row");
+        for part in [self.seed, visit.step as u64, row as u64] {
+            hash.update(&part.to_le_bytes());
         }
+        u64::from_le_bytes(hash.finalize().as_bytes()[..8].try_into().expect("a hash has 32 bytes"))
     }
 
-    fn sft(&self, record: bool, rows: &[&Sequence]) -> Result<Loss, TaskError> {
-        let scores = self.score(self.pass(record), (rows, 1), Some(-1.0))?;
-        let sum = -scores.sums.iter().sum::<f64>();
-        Ok(Loss { sum, gradients: scores.backward(rows.iter().map(|_| -1.0))?, metrics: Metrics::new() })
-    }
-
-    fn dpo(&self, record: bool, pairs: &[&Pair]) -> Result<Loss, TaskError> {
+    fn dpo(&self, record: Option<Visit<'_>>, pairs: &[&Pair]) -> Result<Loss, TaskError> {
         let sequences: Vec<&Sequence> = pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).collect();
+        let batch = Batch { sequences: &sequences, together: 2, known: None, dropout: None };
         // The same batch as the policy's: where the two models are equal, so are the figures, to the bit.
-        let references = self.score(Train::new(&self.weights, self.reference()), (&sequences, 2), None)?.sums;
-        let scores = self.score(self.pass(record), (&sequences, 2), None)?;
+        let references = Model { adapter: self.reference(), ..self.policy(false) }.score(batch)?.sums();
+        let scores = self.policy(record.is_some()).score(batch)?;
         let beta = self.dpo.beta;
         let mut sum = 0.0;
         let mut gradient = Vec::with_capacity(sequences.len());
         let [mut chosen, mut rejected, mut accurate, mut chosen_sum, mut rejected_sum] = [0.0; 5];
-        for (policy, reference) in scores.sums.chunks(2).zip(references.chunks(2)) {
+        for (policy, reference) in scores.sums().chunks(2).zip(references.chunks(2)) {
             let rewards = [beta * (policy[0] - reference[0]), beta * (policy[1] - reference[1])];
             let margin = rewards[0] - rewards[1];
             // -log sigmoid(margin), without overflow on either side.
@@ -211,7 +188,7 @@ impl TextSession {
             ("logps/chosen", chosen_sum),
             ("logps/rejected", rejected_sum),
         ];
-        Ok(Loss { sum, gradients: scores.backward(gradient)?, metrics })
+        Ok(Loss { sum, gradients: scores.backward(&gradient)?, metrics })
     }
 
     /// The adapter of the reference model.
@@ -222,7 +199,7 @@ impl TextSession {
         }
     }
 
-    fn batch_loss(&self, record: bool, rows: &Rows, batch: &[usize]) -> Result<Loss, TaskError> {
+    fn batch_loss(&self, record: Option<Visit<'_>>, rows: &Rows, batch: &[usize]) -> Result<Loss, TaskError> {
         match rows {
             Rows::Sft(all) => self.sft(record, &batch.iter().map(|&row| &all[row]).collect::<Vec<_>>()),
             Rows::Dpo(all) => self.dpo(record, &batch.iter().map(|&row| &all[row]).collect::<Vec<_>>()),
@@ -244,15 +221,20 @@ impl Session for TextSession {
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
-        let owned = |(name, tensor): (&str, &Tensor)| (name.to_owned(), tensor.clone());
         match &self.trained {
             Trained::Adapter(adapter) => adapter.tensors().map(|(name, tensor)| (name, tensor.clone())).collect(),
-            Trained::Base => self.weights.iter().map(owned).collect(),
+            Trained::Base => {
+                let held = |(name, weight): (&str, &Weight)| match weight {
+                    Weight::Dense(tensor) => Some((name.to_owned(), tensor.clone())),
+                    Weight::Quantised { .. } => None,
+                };
+                self.weights.iter().filter_map(held).collect()
+            }
         }
     }
 
-    fn loss(&self, rows: &[usize], _: usize) -> Result<Loss, TaskError> {
-        self.batch_loss(true, &self.rows, rows)
+    fn loss(&self, rows: &[usize], step: usize) -> Result<Loss, TaskError> {
+        self.batch_loss(Some(Visit { rows, step }), &self.rows, rows)
     }
 
     fn evaluate(&self) -> Result<Metrics, TaskError> {
@@ -261,7 +243,7 @@ impl Session for TextSession {
         let items: usize = rows.iter().map(|&row| held_out.items(row)).sum();
         let (mut loss, mut accurate, mut margins) = (0.0, 0.0, 0.0);
         for batch in rows.chunks(self.batch) {
-            let result = self.batch_loss(false, held_out, batch)?;
+            let result = self.batch_loss(None, held_out, batch)?;
             loss += result.sum;
             for (name, value) in result.metrics {
                 match name {

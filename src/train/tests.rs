@@ -91,6 +91,7 @@ fn settings(out: &Path) -> Run {
         steps: Some(9),
         batch: 2,
         accumulate: 3,
+        recompute: false,
         seed: 4,
         shuffle: true,
         save_every: 2,

@@ -3,6 +3,7 @@
 mod agreement;
 mod architecture;
 mod data;
+mod equivalence;
 mod errors;
 mod forgery;
 mod gradients;

@@ -63,7 +63,7 @@ fn theirs(network: &Llama, weights: &Weights, ids: &[u32]) -> Vec<Vec<f32>> {
         max_position_embeddings: network.context,
         tie_word_embeddings: network.tied,
     };
-    let named = weights.iter().map(|(name, weight)| (name.to_owned(), weight.clone())).collect();
+    let named = weights.names().map(|name| (name.to_owned(), weights.get(name).unwrap())).collect();
     let model = llama::Llama::load(VarBuilder::from_tensors(named, DType::F32, &Device::Cpu), &config).unwrap();
     let mut cache = llama::Cache::new(false, DType::F32, &config, &Device::Cpu).unwrap();
     (1..=ids.len())

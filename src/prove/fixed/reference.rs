@@ -13,7 +13,7 @@ pub(super) struct Reference<'a>(pub(super) &'a Weights);
 
 impl Reference<'_> {
     fn weight(&self, name: &str) -> Result<Vec<f64>, Error> {
-        Ok(floats(self.0.get(&format!("{name}.weight"))?)?.into_iter().map(f64::from).collect())
+        Ok(floats(&self.0.get(&format!("{name}.weight"))?)?.into_iter().map(f64::from).collect())
     }
 }
 

@@ -1,0 +1,163 @@
+//! A forward pass over some sequences that gives log-probabilities, and its way back to gradients.
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+use ftk_adapters::ops::Tokens;
+use ftk_adapters::train::{Dropout, Learns, LoraTensors, Train};
+use ftk_adapters::weights::Weights;
+use ftk_recipes::TaskError;
+
+use super::encode::Sequence;
+use crate::models::Network;
+
+/// A model to pass sequences through.
+#[derive(Clone, Debug)]
+pub(super) struct Model<'a> {
+    pub network: &'a Network,
+    pub weights: &'a Weights,
+    pub adapter: Option<&'a LoraTensors>,
+    /// What gets gradients; nothing in a pass that is only looked at.
+    pub learns: Option<Learns>,
+    /// Keep only what lies between blocks, and compute the rest again on the way back.
+    pub recompute: bool,
+}
+
+/// The sequences of a pass.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch<'a> {
+    pub sequences: &'a [&'a Sequence],
+    /// How many at a time begin alike, and share the computation of what they begin with.
+    pub together: usize,
+    /// Gradient of every log-probability, where it does not depend on them.
+    pub known: Option<f32>,
+    /// Rate of dropout, and a key for each sequence.
+    pub dropout: Option<(f64, &'a [u64])>,
+}
+
+/// Log-probabilities of the scored ids of some sequences.
+pub(super) struct Scores<'a> {
+    model: Model<'a>,
+    tokens: Tokens,
+    dropout: Option<Dropout>,
+    /// The pass through the head, or through everything where nothing is computed again.
+    last: Train<'a>,
+    /// What entered each block, and what left the last, where the rest is computed again.
+    kept: Vec<Tensor>,
+    log_probs: Tensor,
+    /// Log-probabilities of each sequence, in order.
+    pub values: Vec<Vec<f32>>,
+}
+
+impl<'a> Model<'a> {
+    /// Runs a batch.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn score(&self, batch: Batch<'_>) -> Result<Scores<'a>, TaskError> {
+        let (mut rows, mut labels, mut tokens) = (Vec::new(), Vec::new(), Tokens::default());
+        // Only rows of one text are taken together.
+        let texts: Vec<_> = batch.sequences.iter().flat_map(|sequence| sequence.texts()).collect();
+        for alike in texts.chunks(batch.together) {
+            let ids: Vec<&[u32]> = alike.iter().map(|&(ids, _)| ids).collect();
+            for (placed, (ids, scored)) in tokens.push_alike(&ids).iter().zip(alike) {
+                for position in (1..ids.len()).filter(|&position| scored[position]) {
+                    rows.push(placed.row(position - 1));
+                    labels.push(ids[position]);
+                }
+            }
+        }
+        let dropout = batch.dropout.map(|(rate, keys)| {
+            let keys = batch.sequences.iter().zip(keys);
+            let keys =
+                keys.flat_map(|(sequence, &key)| (0..sequence.ids.len() as u64).map(move |at| key.wrapping_add(at)));
+            Dropout { rate, keys: keys.collect() }
+        });
+        let known = batch.known.map(|known| vec![known; labels.len()]);
+        let mut kept = Vec::new();
+        let (last, log_probs) = if self.recompute && self.learns.is_some() {
+            let mut pass = self.pass(None, &tokens, dropout.as_ref())?;
+            let mut x = self.network.embed(&mut pass, &tokens)?;
+            for index in 0..self.network.blocks() {
+                kept.push(x.clone());
+                x = self.network.block(&mut pass, index, &x)?;
+            }
+            let mut last = self.pass(self.learns, &tokens, dropout.as_ref())?;
+            last.watch(&x);
+            last.score(labels, known);
+            let log_probs = self.network.head(&mut last, &x, &rows)?;
+            kept.push(x);
+            (last, log_probs)
+        } else {
+            let mut pass = self.pass(self.learns, &tokens, dropout.as_ref())?;
+            pass.score(labels, known);
+            let log_probs = self.network.forward(&mut pass, &tokens, &rows)?;
+            (pass, log_probs)
+        };
+        let mut rest = log_probs.to_vec1::<f32>()?;
+        let values = batch.sequences.iter().map(|sequence| {
+            let after = rest.split_off(sequence.items());
+            std::mem::replace(&mut rest, after)
+        });
+        let values = values.collect();
+        Ok(Scores { model: self.clone(), tokens, dropout, last, kept, log_probs, values })
+    }
+
+    fn pass(&self, learns: Option<Learns>, tokens: &Tokens, dropout: Option<&Dropout>) -> Result<Train<'a>, TaskError> {
+        let mut pass = match learns {
+            Some(learns) => Train::recording(self.weights, self.adapter, learns),
+            None => Train::new(self.weights, self.adapter),
+        };
+        pass.place(tokens)?;
+        if let Some(dropout) = dropout {
+            pass.drop_out(dropout.clone());
+        }
+        Ok(pass)
+    }
+}
+
+impl Scores<'_> {
+    /// Sum for each sequence.
+    pub fn sums(&self) -> Vec<f64> {
+        self.values.iter().map(|values| values.iter().map(|&value| f64::from(value)).sum()).collect()
+    }
+
+    /// Gradients of what the model learns, given that of every log-probability of each sequence.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn backward(self, of_values: &[f64]) -> Result<BTreeMap<String, Tensor>, TaskError> {
+        let Self { model, tokens, dropout, last, mut kept, log_probs, values } = self;
+        let of_values = of_values.iter().zip(&values);
+        let gradient: Vec<f32> = of_values.flat_map(|(&g, of)| std::iter::repeat_n(g as f32, of.len())).collect();
+        let gradient = Tensor::from_vec(gradient, log_probs.shape(), log_probs.device())?;
+        let mut gradients = last.backward(&log_probs, gradient)?;
+        let mut flowing = kept.pop().and_then(|x| gradients.take(&x));
+        let mut trained = gradients.into_trained();
+        let mut add = |more: BTreeMap<String, Tensor>| -> Result<(), TaskError> {
+            for (name, gradient) in more {
+                let sum = match trained.remove(&name) {
+                    Some(present) => (present + gradient)?,
+                    None => gradient,
+                };
+                trained.insert(name, sum);
+            }
+            Ok(())
+        };
+        for (index, x) in kept.into_iter().enumerate().rev() {
+            let Some(gradient) = flowing.take() else { break };
+            let mut pass = model.pass(model.learns, &tokens, dropout.as_ref())?;
+            pass.watch(&x);
+            let y = model.network.block(&mut pass, index, &x)?;
+            let mut gradients = pass.backward(&y, gradient)?;
+            flowing = gradients.take(&x);
+            add(gradients.into_trained())?;
+        }
+        if let Some(gradient) = flowing {
+            let mut pass = model.pass(model.learns, &tokens, None)?;
+            let x = model.network.embed(&mut pass, &tokens)?;
+            add(pass.backward(&x, gradient)?.into_trained())?;
+        }
+        Ok(trained)
+    }
+}
