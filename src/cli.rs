@@ -24,7 +24,7 @@ struct Cli {
 
 #[derive(Args)]
 struct Global {
-    /// Print one JSON object (for train: one a step) on stdout
+    /// Print one JSON object (for train: one about the rows, then one a step) on stdout
     #[arg(long, global = true)]
     json: bool,
     /// Print nothing on stderr but errors
@@ -36,6 +36,9 @@ struct Global {
 enum Verb {
     /// Train an adapter, or a base, from a recipe
     Train(Train),
+    /// Look at rows
+    #[command(subcommand)]
+    Data(Data),
     /// Recipes to start from, and checks of one's own
     #[command(subcommand)]
     Recipes(Recipes),
@@ -173,6 +176,31 @@ enum Dtype {
     F32,
     Bf16,
     F16,
+}
+
+#[derive(Subcommand)]
+enum Data {
+    /// Show rows as the model will see them, with what is scored marked, and count all
+    Preview(Preview),
+}
+
+#[derive(Args)]
+struct Preview {
+    /// Recipe file (TOML) whose rows are shown
+    #[arg(long, required_unless_present = "base")]
+    recipe: Option<PathBuf>,
+    /// Base model, instead of a recipe
+    #[arg(long, requires = "data", conflicts_with = "recipe")]
+    base: Option<PathBuf>,
+    /// Rows for that base: a .jsonl, .json or .parquet file
+    #[arg(long, requires = "base")]
+    data: Option<PathBuf>,
+    /// What those rows are for
+    #[arg(long, requires = "base", default_value = "sft")]
+    task: Task,
+    /// How many rows to show
+    #[arg(long, default_value_t = 3)]
+    rows: usize,
 }
 
 #[derive(Args)]
@@ -338,6 +366,18 @@ fn run(verb: Verb, printer: &Printer) -> anyhow::Result<Outcome> {
                 Dtype::F16 => Precision::F16,
             };
             commands::merge::run(&commands::merge::Settings { base, adapter, out, precision, text, tolerance }, printer)
+        }
+        Verb::Data(Data::Preview(Preview { recipe, base, data, task, rows })) => {
+            let task = match task {
+                Task::Sft => ftk_recipes::Task::Sft,
+                Task::Dpo => ftk_recipes::Task::Dpo,
+            };
+            let subject = match (recipe, base.zip(data)) {
+                (Some(recipe), _) => commands::data::Subject::Recipe(recipe),
+                (None, Some((base, data))) => commands::data::Subject::File { base, data, task },
+                (None, None) => anyhow::bail!("give --recipe, or --base and --data"),
+            };
+            commands::data::preview(&commands::data::Settings { subject, rows }, printer)
         }
         Verb::Generate(Generate { model: Model { base, adapter }, prompt }) => {
             let question = question(prompt);

@@ -1,6 +1,7 @@
 //! One file a verb. Plain values in, an outcome out; here the parts that do not know each other meet.
 
 pub mod commit;
+pub mod data;
 pub mod demo;
 pub mod eval;
 pub mod generate;
@@ -20,6 +21,7 @@ use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::sites::Role;
 use ftk_adapters::train::LoraTensors;
+use ftk_recipes::Base;
 
 use crate::models::{Message, Model, Source};
 use crate::text::encode::Encoder;
@@ -80,6 +82,14 @@ impl Question {
         }
         Ok(ids)
     }
+}
+
+/// The base of a recipe: all but the weights, of which there may be none yet.
+fn open(base: &Base) -> Result<Source> {
+    Ok(match base.init_std {
+        Some(_) => Source::skeleton(&base.model)?,
+        None => Source::open(&base.model)?,
+    })
 }
 
 /// A base with its weights on the CPU, and an adapter if one was named.

@@ -16,7 +16,7 @@ pub use builtin::{BUILTIN, Builtin};
 pub use choice::{ChoiceError, Size};
 pub use error::RecipeError;
 pub use recipe::{
-    AllLinear, Base, Best, Data, Dpo, DpoLoss, Hold, Lora, Optim, Recipe, Reference, Run, SaveDtype, Schedule,
+    AllLinear, Base, Best, Data, Dpo, DpoLoss, Hold, Lora, Optim, Recipe, Reference, Run, SaveDtype, Schedule, Scored,
     Selector, Targets, Task, VILLAGE,
 };
 pub use session::{Loss, Metrics, Session, TaskError, Window};

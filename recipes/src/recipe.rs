@@ -92,18 +92,52 @@ pub enum SaveDtype {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// Rows to train on (JSON lines).
+    /// Rows to train on: a `.jsonl`, `.json` (an array) or `.parquet` file.
     pub train: PathBuf,
-    /// Rows to evaluate on, never trained on (JSON lines).
+    /// Rows to evaluate on, never trained on.
     #[serde(default)]
     pub held_out: Option<PathBuf>,
+    /// The only columns to look at, for files whose rows could be read in two ways.
+    #[serde(default)]
+    pub columns: Option<Vec<String>>,
+    /// Texts to put in the place of `{{name}}` in the rows, by name.
+    #[serde(default)]
+    pub replace: BTreeMap<String, String>,
+    /// What of a row is scored (task `sft`).
+    #[serde(default)]
+    pub loss: Scored,
     /// Longest row in tokens; longer rows lose their end.
     #[serde(default = "max_length")]
     pub max_length: usize,
+    /// Put several rows into one of at most `max_length` tokens, where they do not see each other; `run.batch` then
+    /// counts packed rows (task `sft`).
+    #[serde(default)]
+    pub packing: bool,
+}
+
+impl Data {
+    /// Rows to train on, and defaults.
+    pub fn new(train: PathBuf) -> Self {
+        let (columns, replace, loss) = (None, BTreeMap::new(), Scored::default());
+        Self { train, held_out: None, columns, replace, loss, max_length: max_length(), packing: false }
+    }
 }
 
 fn max_length() -> usize {
     1024
+}
+
+/// What of a row for supervised fine-tuning is scored. Token ids are scored by their labels in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scored {
+    /// The completion where there is a prompt; `text` and `messages` as a whole (TRL's default).
+    #[default]
+    Completion,
+    /// What the assistant says, in every turn, with the token that ends the turn.
+    Assistant,
+    /// Everything, prompts too.
+    All,
 }
 
 /// The adapter (LoRA, Hu et al. 2021).
@@ -451,6 +485,11 @@ impl Recipe {
         )?;
         need(self.base.init_std.is_none_or(positive), "base.init_std", "must be above 0")?;
         need(self.data.max_length >= 2, "data.max_length", "must be at least 2")?;
+        let named = self.data.columns.as_ref().is_none_or(|columns| !columns.is_empty());
+        need(named, "data.columns", "must name at least one column")?;
+        let completion = self.task == Task::Sft || self.data.loss == Scored::Completion;
+        need(self.task == Task::Sft || !self.data.packing, "data.packing", "is for task \"sft\"")?;
+        need(completion, "data.loss", "must be \"completion\" for task \"dpo\", which scores completions")?;
         if let Some(lora) = &self.lora {
             lora.check(source)?;
             need(fraction(lora.dropout), "lora.dropout", "must lie in [0, 1)")?;

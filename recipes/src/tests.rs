@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    AllLinear, Best, Dpo, DpoLoss, Lora, Optim, Recipe, RecipeError, Reference, SaveDtype, Schedule, Selector, Targets,
-    Task, VILLAGE,
+    AllLinear, Best, Dpo, DpoLoss, Lora, Optim, Recipe, RecipeError, Reference, SaveDtype, Schedule, Scored, Selector,
+    Targets, Task, VILLAGE,
 };
 
 /// The shortest recipe there is.
@@ -51,6 +51,8 @@ fn the_shortest_recipe_has_every_default() {
     assert_eq!(recipe.data.train, Path::new("rows.jsonl"));
     assert_eq!(recipe.data.held_out, None);
     assert_eq!(recipe.data.max_length, 1024);
+    assert_eq!((recipe.data.columns, recipe.data.loss, recipe.data.packing), (None, Scored::Completion, false));
+    assert!(recipe.data.replace.is_empty());
     let lora = Lora {
         rank: 8,
         alpha: 16.0,
@@ -241,6 +243,7 @@ fn every_rule_is_refused_by_path_line_and_key() {
     let cases = [
         ("base", "init_std = 0.02", "base.init_std", "needs base.train = true"),
         ("data", "max_length = 1", "data.max_length", "must be at least 2"),
+        ("data", "columns = []", "data.columns", "must name at least one column"),
         ("lora", "rank = 0", "lora.rank", "must be between 1 and 256"),
         ("lora", "rank = 257", "lora.rank", "must be between 1 and 256"),
         ("lora", "alpha = 0", "lora.alpha", positive),
@@ -307,6 +310,12 @@ fn rules_between_tables_are_refused_at_the_table_or_key_at_fault() {
     let in_full = without_lora.replace("[data]", "train = true\n[data]");
     let dpo = in_full.replace("\"sft\"", "\"dpo\"");
     assert_eq!(refused(&dpo).to_string(), "r.toml:1:task: \"dpo\" needs a [lora] section");
+    let loss = with("data", "loss = \"all\"").replace("\"sft\"", "\"dpo\"");
+    let rule = "must be \"completion\" for task \"dpo\", which scores completions";
+    assert_eq!(refused(&loss).to_string(), format!("r.toml:{}:data.loss: {rule}", line_of(&loss, "loss")));
+    let packing = with("data", "packing = true").replace("\"sft\"", "\"dpo\"");
+    let expected = format!("r.toml:{}:data.packing: is for task \"sft\"", line_of(&packing, "packing"));
+    assert_eq!(refused(&packing).to_string(), expected);
     let init = in_full.replace("[data]", "init_std = 0.0\n[data]");
     assert_eq!(refused(&init).to_string(), "r.toml:5:base.init_std: must be above 0");
     // A table written in one line.
@@ -349,7 +358,7 @@ fn settings_are_laid_over_the_recipe_as_if_they_stood_in_it() {
     );
     let recipe = recipe.unwrap();
     assert_eq!((recipe.optim.lr, recipe.optim.schedule), (2e-4, Schedule::Cosine));
-    assert_eq!(recipe.lora.unwrap().targets, Targets::Named(vec!["q_proj".to_owned()]));
+    assert_eq!(recipe.lora.unwrap().targets, Targets::Only(Selector::Names(vec!["q_proj".to_owned()])));
     assert_eq!((recipe.run.steps, recipe.data.train.as_path()), (Some(3), Path::new("./r.jsonl")));
     // The last one counts; a table is laid over its like; what the text lacks is added.
     assert_eq!(set(&text, &["run.seed=1", "run.seed=2"]).unwrap().run.seed, 2);

@@ -16,8 +16,9 @@ use crate::cli::printer::Printer;
 use crate::models::{Model, Source, village};
 use crate::prove::bundle::{Bundle, COMMITMENT};
 use crate::text::encode::{Encoder, Pair};
+use crate::text::files::Place;
 use crate::text::preferred::preferred;
-use crate::text::rows::{self, PairRow, Text};
+use crate::text::rows::{self, Options, PairRow, Text};
 use crate::train::Start;
 
 /// What is needed.
@@ -45,9 +46,9 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     };
     let source = Source::open(&recipe.base.model)?;
     let held_out = recipe.data.held_out.clone().context("the recipe names no held-out rows")?;
-    let questions = rows::read::<PairRow>(&held_out)?;
-    let mut encoder = Encoder::new(&source, &held_out, recipe.data.max_length);
-    let encode = |(line, row): &(usize, PairRow)| encoder.pair(*line, row.clone());
+    let questions = rows::read::<PairRow>(&held_out, &Options::default())?.rows;
+    let encoder = Encoder::new(&source, &held_out, recipe.data.loss, recipe.data.max_length);
+    let encode = |(place, row): &(Place, PairRow)| encoder.pair(*place, row.clone());
     let pairs = questions.iter().map(encode).collect::<Result<Vec<Pair>, _>>()?;
 
     let model = Model { weights: source.weights(&Device::Cpu)?, source };

@@ -8,11 +8,12 @@ use ftk_adapters::train::LoraTensors;
 use ftk_recipes::{Recipe, Session};
 use serde_json::{Map, Value, json};
 
-use super::train::{RowCounts, open, read_rows};
+use super::train::open;
 use super::{Advice, Outcome, fitting};
 use crate::cli::printer::Printer;
 use crate::models::Source;
 use crate::text::evaluate::{Continuation, continuation};
+use crate::text::load::{Loaded, load};
 use crate::text::session::{Rows, Trained};
 
 /// What is needed.
@@ -55,12 +56,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let adapter = settings.adapter.as_deref().map(|folder| fitting(&source, folder)).transpose()?;
     let start = recipe.lora.as_ref().and_then(|lora| lora.start.as_deref());
     let start = start.map(|folder| fitting(&source, folder)).transpose()?;
-    let rows = read_rows(&recipe, &source, &data, printer)?;
-    let counts = RowCounts::of(&rows);
-    if counts.items == 0 {
-        let message = format!("no row has a scored token or pair: {}", data.display());
-        return Err(Advice::new(message, "rows cut by data.max_length keep no answer; raise it").into());
-    }
+    let Loaded { rows, counts, .. } = load(&source, &recipe.data, recipe.task, &data)?;
+    counts.notes().iter().for_each(|note| printer.note(note));
     let weights = source.weights_held(&Device::Cpu, recipe.base.hold)?;
     let tensors = adapter.as_ref().map(|adapter| LoraTensors::frozen(adapter, &Device::Cpu)).transpose()?;
 

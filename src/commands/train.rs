@@ -19,7 +19,6 @@ use serde_json::json;
 use self::manifest::Inputs;
 pub use self::manifest::MANIFEST;
 use self::plan::Plan;
-pub(super) use self::plan::{RowCounts, read_rows};
 use self::stop::Stop;
 use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
@@ -59,13 +58,10 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         recipe.run.out.clone_from(out);
     }
     let start = if settings.resume { Start::Resume } else { Start::Fresh };
-    let source = match recipe.base.init_std {
-        Some(_) => Source::skeleton(&recipe.base.model)?,
-        None => Source::open(&recipe.base.model)?,
-    };
+    let source = super::open(&recipe.base)?;
     if settings.dry_run {
         refuse_to_replace(&recipe, start)?;
-        Plan::new(&recipe, &source, printer)?.counts.show(&recipe, printer)?;
+        Plan::new(&recipe, &source)?.counts.show(&recipe, printer)?;
         return Ok(Outcome::Done);
     }
     let stop = Stop::listen().context("cannot listen for signals")?;
@@ -100,7 +96,7 @@ pub(super) fn train(
 ) -> Result<Ended> {
     let out = &recipe.run.out;
     refuse_to_replace(recipe, start)?;
-    let Plan { rows, held_out, begin, counts } = Plan::new(recipe, source, printer)?;
+    let Plan { rows, held_out, begin, counts } = Plan::new(recipe, source)?;
     let weights = match recipe.base.init_std {
         Some(std) => random_weights(source, std, recipe.run.seed)?,
         None => source.weights_held(&Device::Cpu, recipe.base.hold)?,
@@ -121,6 +117,8 @@ pub(super) fn train(
         inputs.write(out, &counts, &[], None)?;
     }
 
+    counts.notes().iter().for_each(|note| printer.note(note));
+    printer.object(&json!({ "data": counts.data() }));
     if recipe.task == Task::Dpo && recipe.dpo.cache {
         // A run that is refused must not change the folder.
         train::belongs(out, inputs.identity)?;

@@ -32,15 +32,17 @@ pub fn continuation(
 ) -> Result<Continuation, Error> {
     let mut total = Continuation::default();
     for row in rows {
-        let scored: Vec<usize> = (1..row.ids.len()).filter(|&position| row.scored[position]).collect();
-        if !scored.is_empty() {
+        for (ids, marks) in row.texts() {
+            let scored: Vec<usize> = (1..ids.len()).filter(|&position| marks[position]).collect();
+            if scored.is_empty() {
+                continue;
+            }
             let before: Vec<usize> = scored.iter().map(|position| position - 1).collect();
-            let tokens = Tokens::sequence(row.ids.clone());
+            let tokens = Tokens::sequence(ids.to_vec());
             let logits = network.forward(&mut Train::new(weights, adapter), &tokens, &before)?;
             let logits = logits.flatten_all()?.to_vec1::<f32>()?;
             for (logits, position) in logits.chunks(network.vocab()).zip(scored) {
-                let (label, most) =
-                    (logits[row.ids[position] as usize], logits.iter().copied().fold(f32::MIN, f32::max));
+                let (label, most) = (logits[ids[position] as usize], logits.iter().copied().fold(f32::MIN, f32::max));
                 let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - f64::from(most)).exp()).sum();
                 total.loss += f64::from(most) + sum.ln() - f64::from(label);
                 total.hits += usize::from(label == most);

@@ -58,12 +58,14 @@ impl<'a> Model<'a> {
     /// The device's.
     pub fn score(&self, batch: Batch<'_>) -> Result<Scores<'a>, TaskError> {
         let (mut rows, mut labels, mut tokens) = (Vec::new(), Vec::new(), Tokens::default());
-        for alike in batch.sequences.chunks(batch.together) {
-            let ids: Vec<&[u32]> = alike.iter().map(|sequence| sequence.ids.as_slice()).collect();
-            for (placed, sequence) in tokens.push_alike(&ids).iter().zip(alike) {
-                for position in (1..sequence.ids.len()).filter(|&position| sequence.scored[position]) {
+        // Only rows of one text are taken together.
+        let texts: Vec<_> = batch.sequences.iter().flat_map(|sequence| sequence.texts()).collect();
+        for alike in texts.chunks(batch.together) {
+            let ids: Vec<&[u32]> = alike.iter().map(|&(ids, _)| ids).collect();
+            for (placed, (ids, scored)) in tokens.push_alike(&ids).iter().zip(alike) {
+                for position in (1..ids.len()).filter(|&position| scored[position]) {
                     rows.push(placed.row(position - 1));
-                    labels.push(sequence.ids[position]);
+                    labels.push(ids[position]);
                 }
             }
         }

@@ -149,7 +149,7 @@ mod tests {
     const MODEL: [u8; 32] = [7; 32];
 
     fn pair(chosen: &[u32], rejected: &[u32]) -> Pair {
-        let sequence = |ids: &[u32]| Sequence { ids: ids.to_vec(), scored: ids.iter().map(|&id| id > 4).collect() };
+        let sequence = |ids: &[u32]| Sequence::new(ids.to_vec(), |position| ids[position] > 4);
         Pair { prompt: 1, chosen: sequence(chosen), rejected: sequence(rejected) }
     }
 

@@ -117,7 +117,10 @@ fn a_malformed_row_is_refused_by_path_line_and_key() {
         ("{\"prompt\": \"a\"}", ":completion: is missing"),
         ("{\"prompt\": 3, \"completion\": \"b\"}", ":prompt: must be a string or a list of {role, content}"),
         ("{\"messages\": [{\"role\": \"user\"}]}", ":messages: must be a list of {role, content}"),
-        ("{\"txt\": \"a\"}", ": needs text, messages, prompt and completion, or input_ids"),
+        (
+            "{\"txt\": \"a\"}",
+            ": needs text, messages, conversations, prompt and completion, instruction and output, or input_ids",
+        ),
     ];
     for (row, message) in rows {
         let place = Place::new();
@@ -164,9 +167,10 @@ fn text_for_a_base_without_tokenizer_is_refused_with_what_is_missing() {
 fn rows_in_which_nothing_is_scored_are_refused() {
     let place = Place::new();
     place.write("rows.jsonl", "{\"input_ids\": [5, 6], \"labels\": [-100, -100]}\n");
-    let output = place.train(false);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("\nerror: no row has a scored token or pair\nhint: "), "{}", stderr(&output));
+    place.refused("FOLDER/rows.jsonl: no row has a scored token or pair", "labels");
+    place.write("rows.jsonl", "{\"input_ids\": [5, 6, 7, 8], \"labels\": [-100, -100, -100, 8]}\n");
+    let place = place.replace("\"rows.jsonl\"\n", "\"rows.jsonl\"\nmax_length = 3\n");
+    place.refused("FOLDER/rows.jsonl: no row has a scored token or pair", "data.max_length in 1 rows");
 }
 
 /// The adapter of the fixtures, for a base of another width.

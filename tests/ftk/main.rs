@@ -2,6 +2,7 @@
 
 mod agreement;
 mod architecture;
+mod data;
 mod equivalence;
 mod errors;
 mod eval;

@@ -63,7 +63,8 @@ fn train(model: &str, folder: &Path, task: &str, start: &str, extra: &str, rows:
     );
     std::fs::write(folder.join("recipe.toml"), recipe).unwrap();
     let stdout = succeed(ftk(&["train", "--json", "--recipe"]).arg(folder.join("recipe.toml")));
-    stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    // The first line counts the rows.
+    stdout.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn near(ours: &Value, theirs: &Value, tolerance: f64, what: &str) {
@@ -141,12 +142,14 @@ fn dpo_steps_equal_those_of_trl() {
 fn other_preference_losses_equal_those_of_trl() {
     let text = std::fs::read_to_string(fixture("micro-llama/dpo_losses.json")).unwrap();
     let reference: Value = serde_json::from_str(&text).unwrap();
-    let rows: Vec<Value> =
-        steps("dpo.json", "from_adapter").iter().flat_map(|step| step["pairs"].as_array().unwrap().clone()).collect();
+    let rows: Vec<Value> = steps("micro-llama", "dpo.json", "from_adapter")
+        .iter()
+        .flat_map(|step| step["pairs"].as_array().unwrap().clone())
+        .collect();
     let runs = [("ipo", "loss = \"ipo\""), ("hinge", "loss = \"hinge\""), ("sigmoid_and_sft", "sft_weight = 0.5")];
     for (run, dpo) in runs {
         let folder = tempfile::tempdir().unwrap();
-        let ours = train(folder.path(), "dpo", "adapter", &format!("[dpo]\n{dpo}\n"), &rows);
+        let ours = train("micro-llama", folder.path(), "dpo", "adapter", &format!("[dpo]\n{dpo}\n"), &rows);
         let theirs = reference["runs"][run].as_array().unwrap();
         assert_eq!(ours.len(), theirs.len());
         for (index, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
