@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use ftk::models::{Llama, Network, Precision, SpecialTokens, TextFile, save_folder};
+use ftk::models::{Family, Llama, Network, Precision, SpecialTokens, TextFile, save_folder};
 use ftk_adapters::ops::{Heads, Rope};
 use ftk_adapters::train::normal_values;
 use serde_json::{Value, json};
@@ -65,6 +65,7 @@ fn report(task: &str, tool: &str, measured: &Measured) {
 
 fn make_model(path: &Path) {
     let network = Network::from(Llama {
+        family: Family::Llama,
         vocab: VOCAB,
         hidden: 576,
         intermediate: 1536,

@@ -6,11 +6,12 @@ pub mod printer;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::printer::Printer;
 use crate::commands::{self, Outcome};
 use crate::device::Place;
+use crate::models::Precision;
 
 /// Verifiable LoRA and DPO fine-tuning.
 #[derive(Parser)]
@@ -24,7 +25,7 @@ struct Cli {
 
 #[derive(Args)]
 struct Global {
-    /// Print one JSON object (for train: one a step) on stdout
+    /// Print one JSON object (for train: one about the rows, then one a step) on stdout
     #[arg(long, global = true)]
     json: bool,
     /// Print nothing on stderr but errors
@@ -44,6 +45,20 @@ enum Verb {
     Train(Train),
     /// Fetch a model or data set from the Hugging Face Hub into the cache
     Pull(Pull),
+    /// Look at rows
+    #[command(subcommand)]
+    Data(Data),
+    /// Recipes to start from, and checks of one's own
+    #[command(subcommand)]
+    Recipes(Recipes),
+    /// What a recipe may hold, as a JSON Schema
+    Schema,
+    /// Measure a base, with or without an adapter, on held-out rows
+    Eval(Eval),
+    /// Say what a base, adapter, run, commitment or bundle holds
+    Inspect(Inspect),
+    /// Work an adapter into the weights of its base
+    Merge(Merge),
     /// Continue a prompt greedily
     Generate(Generate),
     /// Logits of token ids, from and to safetensors files
@@ -63,12 +78,138 @@ struct Train {
     /// Recipe file (TOML)
     #[arg(long)]
     recipe: PathBuf,
+    /// Set a key as if it stood in the recipe, for example optim.lr=1e-4; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Folder for adapter, metrics and checkpoint, instead of the recipe's
     #[arg(long)]
     out: Option<PathBuf>,
     /// Go on from the checkpoint in the folder, if there is one
     #[arg(long)]
     resume: bool,
+    /// Check everything but weights, show the resolved recipe and what there is to do, write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Subcommand)]
+enum Recipes {
+    /// Name the recipes that come with ftk
+    Ls,
+    /// Print one
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Write one to a new file
+    Cp {
+        /// Its name
+        name: String,
+        /// The file; never replaced
+        file: PathBuf,
+    },
+    /// Read a recipe as `ftk train` would, without opening what it names
+    Check {
+        /// Recipe file (TOML)
+        file: PathBuf,
+        /// Set a key as if it stood in the recipe; may be repeated
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+    },
+}
+
+#[derive(Args)]
+struct Eval {
+    /// Recipe that says what is not said here: base, held-out rows, task, lengths, batch
+    #[arg(long, required_unless_present_all = ["base", "data"])]
+    recipe: Option<PathBuf>,
+    /// Set a key as if it stood in the recipe, for example data.max_length=512; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Base model: a Hugging Face folder, a GGUF file, or `village`
+    #[arg(long)]
+    base: Option<PathBuf>,
+    /// PEFT adapter folder; without it the base is measured
+    #[arg(long)]
+    adapter: Option<PathBuf>,
+    /// Rows, instead of the recipe's held-out ones
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// What the rows are: continuations (sft, where there is no recipe) or preferences
+    #[arg(long)]
+    task: Option<Task>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Task {
+    Sft,
+    Dpo,
+}
+
+#[derive(Args)]
+struct Inspect {
+    /// Model folder or GGUF file, adapter, run folder, commitment or bundle
+    path: PathBuf,
+    /// Check that the adapter fits this base
+    #[arg(long)]
+    base: Option<PathBuf>,
+    /// Compute the digest a proof names the base by; reads all weights
+    #[arg(long)]
+    digest: bool,
+}
+
+#[derive(Args)]
+struct Merge {
+    /// Base model: a Hugging Face folder, a GGUF file, or `village`
+    #[arg(long)]
+    base: PathBuf,
+    /// PEFT adapter folder
+    #[arg(long)]
+    adapter: PathBuf,
+    /// Folder for the merged model, which must not exist
+    #[arg(long)]
+    out: PathBuf,
+    /// Number format of the merged weights
+    #[arg(long, default_value = "f32")]
+    dtype: Dtype,
+    /// Compare the two models on this text instead of a sample
+    #[arg(long)]
+    text: Option<PathBuf>,
+    /// Refuse if a logit differs by more than this share of what the adapter changes in logits
+    #[arg(long, default_value_t = 0.1)]
+    tolerance: f64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Dtype {
+    F32,
+    Bf16,
+    F16,
+}
+
+#[derive(Subcommand)]
+enum Data {
+    /// Show rows as the model will see them, with what is scored marked, and count all
+    Preview(Preview),
+}
+
+#[derive(Args)]
+struct Preview {
+    /// Recipe file (TOML) whose rows are shown
+    #[arg(long, required_unless_present = "base")]
+    recipe: Option<PathBuf>,
+    /// Base model, instead of a recipe
+    #[arg(long, requires = "data", conflicts_with = "recipe")]
+    base: Option<PathBuf>,
+    /// Rows for that base: a .jsonl, .json or .parquet file
+    #[arg(long, requires = "base")]
+    data: Option<PathBuf>,
+    /// What those rows are for
+    #[arg(long, requires = "base", default_value = "sft")]
+    task: Task,
+    /// How many rows to show
+    #[arg(long, default_value_t = 3)]
+    rows: usize,
 }
 
 #[derive(Args)]
@@ -206,6 +347,7 @@ pub fn main() -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
         Ok(Outcome::Undecided) => ExitCode::from(2),
+        Ok(Outcome::Stopped(code)) => ExitCode::from(code),
         Err(error) => {
             printer.error(&error);
             ExitCode::from(2)
@@ -217,8 +359,54 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
     let device = device.open()?;
     let local = |base: PathBuf| commands::pull::base(&base, offline, printer);
     match verb {
-        Verb::Train(Train { recipe, out, resume }) => {
-            commands::train::run(&commands::train::Settings { recipe, out, resume, device, offline }, printer)
+        Verb::Train(Train { recipe, set, out, resume, dry_run }) => {
+            let settings = commands::train::Settings { recipe, set, out, resume, dry_run, device, offline };
+            commands::train::run(&settings, printer)
+        }
+        Verb::Recipes(recipes) => {
+            use commands::recipes::Settings;
+            let settings = match recipes {
+                Recipes::Ls => Settings::List,
+                Recipes::Show { name } => Settings::Show { name },
+                Recipes::Cp { name, file } => Settings::Copy { name, file },
+                Recipes::Check { file, set } => Settings::Check { file, set },
+            };
+            commands::recipes::run(&settings, printer)
+        }
+        Verb::Schema => Ok(commands::recipes::schema(printer)),
+        Verb::Eval(Eval { recipe, mut set, base, adapter, data, task }) => {
+            set.extend(task.map(|task| match task {
+                Task::Sft => "task=sft".to_owned(),
+                Task::Dpo => "task=dpo".to_owned(),
+            }));
+            let base = base.map(local).transpose()?;
+            let settings = commands::eval::Settings { recipe, set, base, adapter, data, device, offline };
+            commands::eval::run(&settings, printer)
+        }
+        Verb::Inspect(Inspect { path, base, digest }) => {
+            let base = base.map(local).transpose()?;
+            commands::inspect::run(&commands::inspect::Settings { path, base, digest }, printer)
+        }
+        Verb::Merge(Merge { base, adapter, out, dtype, text, tolerance }) => {
+            let precision = match dtype {
+                Dtype::F32 => Precision::F32,
+                Dtype::Bf16 => Precision::Bf16,
+                Dtype::F16 => Precision::F16,
+            };
+            let base = local(base)?;
+            commands::merge::run(&commands::merge::Settings { base, adapter, out, precision, text, tolerance }, printer)
+        }
+        Verb::Data(Data::Preview(Preview { recipe, base, data, task, rows })) => {
+            let task = match task {
+                Task::Sft => ftk_recipes::Task::Sft,
+                Task::Dpo => ftk_recipes::Task::Dpo,
+            };
+            let subject = match (recipe, base.zip(data)) {
+                (Some(recipe), _) => commands::data::Subject::Recipe(recipe),
+                (None, Some((base, data))) => commands::data::Subject::File { base: local(base)?, data, task },
+                (None, None) => anyhow::bail!("give --recipe, or --base and --data"),
+            };
+            commands::data::preview(&commands::data::Settings { subject, rows, offline }, printer)
         }
         Verb::Pull(Pull { name, dataset, files }) => {
             commands::pull::run(&commands::pull::Settings { name, dataset, files, offline }, printer)

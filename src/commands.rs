@@ -1,11 +1,16 @@
 //! One file a verb. Plain values in, an outcome out; here the parts that do not know each other meet.
 
 pub mod commit;
+pub mod data;
 pub mod demo;
+pub mod eval;
 pub mod generate;
+pub mod inspect;
 pub mod logits;
+pub mod merge;
 pub mod prove;
 pub mod pull;
+pub mod recipes;
 pub mod train;
 pub mod verify;
 
@@ -17,6 +22,7 @@ use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::sites::Role;
 use ftk_adapters::train::LoraTensors;
+use ftk_recipes::Base;
 
 use crate::models::{Message, Model, Source};
 use crate::text::encode::Encoder;
@@ -31,6 +37,8 @@ pub enum Outcome {
     No,
     /// It could not be told.
     Undecided,
+    /// A signal ended it before its end, in good order; the exit code that names the signal.
+    Stopped(u8),
 }
 
 /// An error that says what to do.
@@ -75,6 +83,14 @@ impl Question {
         }
         Ok(ids)
     }
+}
+
+/// The base of a recipe: all but the weights, of which there may be none yet.
+fn open(base: &Base) -> Result<Source> {
+    Ok(match base.init_std {
+        Some(_) => Source::skeleton(&base.model)?,
+        None => Source::open(&base.model)?,
+    })
 }
 
 /// A base with its weights on a device, and an adapter if one was named.

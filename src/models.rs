@@ -10,6 +10,7 @@ pub mod digest;
 mod error;
 mod folder;
 mod gguf;
+pub mod gpt2;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod llama;
@@ -21,6 +22,7 @@ mod tiny;
 pub mod tokenizer;
 pub mod village;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
@@ -30,7 +32,8 @@ use ftk_recipes::{Hold, VILLAGE};
 pub use chat::{ChatTemplate, Message};
 pub use digest::BaseDigest;
 pub use error::ModelError;
-pub use llama::Llama;
+pub use gpt2::Gpt2;
+pub use llama::{Family, Llama};
 pub use network::Network;
 pub use save::{Precision, save_folder};
 pub use tokenizer::{SpecialTokens, TextStream, Tokenizer};
@@ -65,7 +68,7 @@ enum Store {
 }
 
 impl Source {
-    /// Opens a Hugging Face folder (`config.json`, safetensors), a `.gguf` file of the Llama architecture, or the
+    /// Opens a Hugging Face folder (`config.json`, safetensors), a `.gguf` file of the Llama family, or the
     /// base that ships inside, by the name `village`.
     /// A folder need not have a tokenizer or a chat template.
     ///
@@ -130,6 +133,18 @@ impl Source {
     /// [`ModelError::NoChatTemplate`].
     pub fn chat_template(&self) -> Result<&ChatTemplate, ModelError> {
         self.template.as_ref().ok_or_else(|| ModelError::NoChatTemplate { path: self.path.clone() })
+    }
+
+    /// How the weights that the network uses are stored: number formats, as the files name them, with the tensors
+    /// of each.
+    pub fn formats(&self) -> BTreeMap<String, usize> {
+        let formats = match &self.store {
+            Store::Folder(folder) => folder.formats(),
+            Store::Gguf(gguf) => gguf.formats(),
+        };
+        let mut counts = BTreeMap::new();
+        formats.into_iter().for_each(|format| *counts.entry(format).or_default() += 1);
+        counts
     }
 
     /// Reads every weight the network uses, as f32.

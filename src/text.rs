@@ -1,14 +1,24 @@
 //! The text task: rows of text or token ids in, supervised or preference loss out; generation.
 
 pub mod encode;
+pub mod evaluate;
+pub mod files;
 pub mod generate;
+pub mod health;
+pub mod load;
+pub mod pack;
 mod pass;
+pub mod preference;
 pub mod preferred;
+pub mod references;
 pub mod rows;
 pub mod session;
+pub mod turns;
 
 use std::path::PathBuf;
 
+use self::files::Place;
+use self::load::Counts;
 use crate::models::ModelError;
 
 /// What can be wrong with rows.
@@ -23,20 +33,73 @@ pub enum TextError {
         error: std::io::Error,
     },
     /// A row that is not what the task needs.
-    #[error("{}:{line}{}{key}: {message}", path.display(), if key.is_empty() { "" } else { ":" })]
+    #[error("{}:{place}{}{key}: {message}", path.display(), if key.is_empty() { "" } else { ":" })]
     Row {
         /// The file.
         path: PathBuf,
-        /// Line, from 1.
-        line: usize,
+        /// Where it stands.
+        place: Place,
         /// Column of the row; empty where the row as a whole is at fault.
         key: String,
         /// What is wrong.
         message: String,
+        /// Whether reading fewer columns would help.
+        choice: bool,
     },
     /// A file without rows.
     #[error("{}: holds no rows", .0.display())]
     NoRows(PathBuf),
+    /// A file whose extension names no format.
+    #[error("{}: rows are not read from files of this kind: {}", path.display(), kind(extension))]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Its extension, without the dot.
+        extension: String,
+    },
+    /// A Parquet file that cannot be read.
+    #[error("{}: malformed Parquet file: {reason}", path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// `data.columns` names a column without a meaning.
+    #[error("data.columns names no column of rows: {name}")]
+    Column {
+        /// The name.
+        name: String,
+    },
+    /// `data.replace` names something that is in no row.
+    #[error("data.replace.{name}: in no row of {}: {{{{{name}}}}}", path.display())]
+    Replace {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// Nothing in a file is scored.
+    #[error("{}: no row has a scored token or pair", .0.path.display())]
+    Unscored(Box<Counts>),
+    /// A turn of the assistant at whose end generation would not stop.
+    #[error("{}:{place}: generation stops at {stop}, but the assistant's turn ends with: {found}", path.display())]
+    Unended {
+        /// The file.
+        path: PathBuf,
+        /// Where the row stands.
+        place: Place,
+        /// The last token that is not space.
+        found: String,
+        /// Tokens that generation stops at.
+        stop: String,
+    },
+    /// Plain text for a base whose texts have no end.
+    #[error("{}: this base names no end-of-sequence token", .0.display())]
+    NoEnd(PathBuf),
+    /// A template without marks that changes what it wrote about earlier turns.
+    #[error("the chat template neither marks the assistant's turns nor appends them one by one")]
+    Turns,
     /// Tokenizer or template.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -46,13 +109,40 @@ impl TextError {
     /// What to do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Io { .. } => Some("give the path of a file of JSON lines".to_owned()),
+            Self::Io { .. } | Self::Format { .. } => Some("give a file of rows: .jsonl, .json or .parquet".to_owned()),
+            Self::Row { choice: true, .. } => Some(
+                "say which columns to read, and what the others hold is passed over: \
+                 data.columns = [\"prompt\", \"completion\"]"
+                    .to_owned(),
+            ),
             Self::Row { .. } | Self::NoRows(_) => Some(
-                "a row is a line with a JSON object: text, messages, prompt and completion, or input_ids for sft; \
-                 prompt, chosen and rejected, or prompt_ids, chosen_ids and rejected_ids for dpo"
+                "a row is an object: text, messages, conversations, prompt and completion, instruction and output, or \
+                 input_ids for sft; prompt, chosen and rejected, or prompt_ids, chosen_ids and rejected_ids for dpo"
+                    .to_owned(),
+            ),
+            Self::Parquet { .. } => {
+                Some("is the file whole, and compressed with snappy, zstd or not at all?".to_owned())
+            }
+            Self::Column { .. } => Some(format!("there are: {}", rows::COLUMNS.join(", "))),
+            Self::Replace { .. } => Some("rows hold such a name in double braces, as in {{name}}".to_owned()),
+            Self::Unscored(counts) => Some(match (counts.dropped, counts.unscored) {
+                (0, _) => "look at the labels or turns of the rows, and at data.loss".to_owned(),
+                (dropped, _) => format!("prompts alone fill data.max_length in {dropped} rows; raise it"),
+            }),
+            Self::Unended { found, .. } => Some(format!(
+                "a model trained so would not stop: name {found} in eos_token_id of generation_config.json if it ends \
+                 turns, or let the chat template (inside its generation marks) end them with eos_token"
+            )),
+            Self::NoEnd(_) => Some("name it as eos_token_id in config.json, or give token ids".to_owned()),
+            Self::Turns => Some(
+                "put {% generation %} and {% endgeneration %} around them in the template, or choose another data.loss"
                     .to_owned(),
             ),
             Self::Model(error) => error.hint(),
         }
     }
+}
+
+fn kind(extension: &str) -> String {
+    if extension.is_empty() { "no extension".to_owned() } else { format!(".{extension}") }
 }

@@ -5,7 +5,10 @@
 //! epoch, sums run in one order, `metrics.jsonl` holds no time, and a run that was stopped anywhere
 //! goes on from its last checkpoint as if it had never been.
 
+mod best;
 mod checkpoint;
+mod curves;
+mod lock;
 mod optimiser;
 mod order;
 #[cfg(test)]
@@ -16,10 +19,13 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
-use ftk_recipes::{Metrics, Optim, Run, Schedule, Session, TaskError};
+use ftk_recipes::{Metrics, Optim, Run, Schedule, Session, TaskError, Window};
 use serde_json::{Map, Value, json};
 
+use self::best::Best;
 use self::checkpoint::Checkpoint;
+pub use self::curves::{CURVES, draw};
+pub use self::lock::{LOCK, Lock};
 use self::optimiser::AdamW;
 
 /// File name of the figures of each step.
@@ -58,6 +64,9 @@ pub enum TrainError {
         /// Its step.
         step: usize,
     },
+    /// Another process writes to the run folder.
+    #[error("another run is writing to this folder: {}", .0.display())]
+    Locked(PathBuf),
     /// A checkpoint of a different run.
     #[error("{}: was made by a different recipe, data or base", .0.display())]
     Different(PathBuf),
@@ -88,6 +97,7 @@ impl TrainError {
         match self {
             Self::NotFinite { .. } => Some("lower optim.lr, or set optim.max_grad_norm"),
             Self::Occupied { .. } => Some("continue it with --resume, or choose another folder with --out"),
+            Self::Locked(_) => Some("wait for that run or stop it, or choose another folder with --out"),
             Self::Different(_) => Some("choose another folder with --out"),
             Self::Empty => Some("rows cut by data.max_length keep no answer; raise it, or look at the rows"),
             _ => None,
@@ -119,8 +129,33 @@ pub struct Step {
     pub record: Map<String, Value>,
 }
 
-/// Runs a session to its end. `identity` names recipe, data and base: a checkpoint of another
-/// identity is refused.
+/// How a run came back.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ended {
+    /// Steps done.
+    pub step: usize,
+    /// Steps of the whole run.
+    pub steps: usize,
+    /// Why there are no more.
+    pub why: Why,
+    /// The step of the best evaluation and its figure, with `run.best`.
+    pub best: Option<(usize, f64)>,
+}
+
+/// Why a run came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// All steps are done.
+    Done,
+    /// `run.patience` evaluations brought nothing better.
+    Patience,
+    /// It was asked to stop, and has written a checkpoint.
+    Stopped,
+}
+
+/// Runs a session to its end, or until `stop` says so after a step. `identity` names recipe, data and base: a
+/// checkpoint of another identity is refused. At its end, the session's parameters are those of the best
+/// evaluation where `run.best` asks for it, else the last.
 ///
 /// # Errors
 /// See [`TrainError`]; checkpoints written so far stay.
@@ -130,8 +165,9 @@ pub fn run(
     run: &Run,
     identity: [u8; 32],
     start: Start,
+    stop: &dyn Fn() -> bool,
     mut on_step: impl FnMut(&Step),
-) -> Result<(), TrainError> {
+) -> Result<Ended, TrainError> {
     let rows: Vec<usize> = (0..session.rows()).filter(|&row| session.items(row) > 0).collect();
     if rows.is_empty() {
         return Err(TrainError::Empty);
@@ -139,7 +175,7 @@ pub fn run(
     let parameters = session.parameters();
     let mut optimiser = AdamW::new(&parameters, optim)?;
     let path = run.out.join(checkpoint::FILE);
-    let (mut done, mut written) = (0, 0);
+    let (mut done, mut written, mut best) = (0, 0, None);
     if let Some(found) = Checkpoint::read(&path)? {
         if start == Start::Fresh {
             return Err(TrainError::Occupied { path, step: found.step });
@@ -148,35 +184,74 @@ pub fn run(
             return Err(TrainError::Different(path));
         }
         (done, written) = (found.step, found.metrics_bytes);
-        optimiser.restore(found, &path)?;
+        best = optimiser.restore(found, &path)?;
     }
     let order = order::Order::new(rows, run);
     let mut metrics = Log::open(&run.out.join(METRICS), written)?;
-    for step in done..order.steps() {
+    let ended = |step, why, best: &Option<Best>| Ended {
+        step,
+        steps: order.steps(),
+        why,
+        best: best.as_ref().map(|best| (best.step, best.figure)),
+    };
+    let mut seen = order.before(done, |row| session.tokens(row));
+    let mut given_up = Best::exhausted(best.as_ref(), run);
+    while done < order.steps() && !given_up {
+        let step = done;
         let (loss, gradients, mut figures, tokens) = accumulate(session, &parameters, &order.batches(step), step + 1)?;
+        seen += tokens;
         let lr = optim.lr * rate(optim, step, order.steps());
         let norm = optimiser.step(&gradients, lr)?;
         if !norm.is_finite() {
             return Err(TrainError::NotFinite { step: step + 1, what: "the gradient" });
         }
-        let last = step + 1 == order.steps();
-        if last || (run.eval_every > 0 && (step + 1) % run.eval_every == 0) {
-            figures.extend(session.evaluate().map_err(|error| TrainError::Task { step: step + 1, error })?);
+        done += 1;
+        let every = |steps: usize| steps > 0 && done.is_multiple_of(steps);
+        if done == order.steps() || every(run.eval_every) {
+            figures.extend(session.evaluate().map_err(|error| TrainError::Task { step: done, error })?);
+            Best::update(&mut best, run, done, &figures, || optimiser.values())?;
+            given_up = Best::exhausted(best.as_ref(), run);
         }
+        let last = done == order.steps() || given_up;
         let mut record = Map::new();
         record.insert("step".into(), json!(step + 1));
         record.insert("epoch".into(), json!(order.epoch_after(step)));
         record.insert("loss".into(), json!(loss));
         record.insert("grad_norm".into(), json!(norm));
         record.insert("learning_rate".into(), json!(lr));
+        record.insert("num_tokens".into(), json!(seen));
         record.extend(figures.into_iter().map(|(name, value)| (name.to_owned(), json!(value))));
         metrics.append(&record)?;
-        if last || (run.save_every > 0 && (step + 1) % run.save_every == 0) {
-            optimiser.checkpoint(step + 1, identity, metrics.bytes).write(&path)?;
+        let stopped = !last && stop();
+        if last || stopped || every(run.save_every) {
+            optimiser.checkpoint(done, identity, metrics.bytes, best.as_ref()).write(&path)?;
         }
-        on_step(&Step { step: step + 1, steps: order.steps(), loss, tokens, record });
+        on_step(&Step { step: done, steps: order.steps(), loss, tokens, record });
+        if stopped {
+            return Ok(ended(done, Why::Stopped, &best));
+        }
     }
-    Ok(())
+    if let Some(best) = &best {
+        optimiser.show(&best.values)?;
+    }
+    Ok(ended(done, if given_up && done < order.steps() { Why::Patience } else { Why::Done }, &best))
+}
+
+/// Steps of a run over that many rows from which something can be learnt.
+pub fn steps(rows: usize, run: &Run) -> usize {
+    order::Order::new((0..rows).collect(), run).steps()
+}
+
+/// Refuses a run folder whose checkpoint is that of another run than `identity` names.
+///
+/// # Errors
+/// [`TrainError::Different`]; a checkpoint that cannot be read.
+pub fn belongs(out: &Path, identity: [u8; 32]) -> Result<(), TrainError> {
+    let path = out.join(checkpoint::FILE);
+    match Checkpoint::read(&path)? {
+        Some(found) if found.identity != identity => Err(TrainError::Different(path)),
+        _ => Ok(()),
+    }
 }
 
 /// Whether the folder holds a run that reached its end or a checkpoint on the way.
@@ -194,11 +269,13 @@ fn accumulate(
     step: usize,
 ) -> Result<Accumulated, TrainError> {
     let all = || batches.iter().flatten();
+    let rows: Vec<usize> = all().copied().collect();
+    let window = Window { step: step - 1, rows: &rows };
     let items: usize = all().map(|&row| session.items(row)).sum();
     let mut gradients: Vec<Vec<f32>> = parameters.iter().map(|(_, p)| vec![0.0; p.elem_count()]).collect();
     let (mut loss, mut metrics) = (0.0, Metrics::new());
     for batch in batches {
-        let result = session.loss(batch, step - 1).map_err(|error| TrainError::Task { step, error })?;
+        let result = session.loss(batch, window).map_err(|error| TrainError::Task { step, error })?;
         loss += result.sum;
         if !loss.is_finite() {
             return Err(TrainError::NotFinite { step, what: "the loss" });
@@ -218,8 +295,7 @@ fn accumulate(
     // Every item of the step weighs the same, however the rows fall into batches.
     let share = 1.0 / items as f64;
     gradients.iter_mut().flatten().for_each(|g| *g *= share as f32);
-    let rows = all().count() as f64;
-    metrics.iter_mut().for_each(|(_, sum)| *sum /= rows);
+    metrics.iter_mut().for_each(|(_, sum)| *sum /= rows.len() as f64);
     Ok((loss * share, gradients, metrics, all().map(|&row| session.tokens(row)).sum()))
 }
 

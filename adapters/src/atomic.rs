@@ -10,14 +10,16 @@ use tempfile::NamedTempFile;
 /// # Errors
 /// The file system's; `path` is then as it was.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let file = staged(path, bytes)?;
-    // A temporary file is private; what is written here is for others to read.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    }
-    file.persist(path)?;
+    readable(path, bytes)?.persist(path)?;
+    Ok(())
+}
+
+/// [`write()`] for a file that must not exist yet.
+///
+/// # Errors
+/// The file system's, also if `path` exists.
+pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    readable(path, bytes)?.persist_noclobber(path)?;
     Ok(())
 }
 
@@ -28,6 +30,17 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     staged(path, bytes)?.persist_noclobber(path)?;
     Ok(())
+}
+
+fn readable(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
+    let file = staged(path, bytes)?;
+    // A temporary file is private; what is written here is for others to read.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    }
+    Ok(file)
 }
 
 fn staged(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {

@@ -12,6 +12,16 @@ pub enum Error {
     /// An operation that needs positions came before any tokens.
     #[error("positions are needed before any token was embedded")]
     NoTokens,
+    /// More positions than the network has rows for.
+    #[error("the {rows} positions of {site} are not enough for: {positions}")]
+    Positions {
+        /// The table of positions.
+        site: String,
+        /// Its rows.
+        rows: usize,
+        /// Positions of the longest sequence.
+        positions: usize,
+    },
     /// Tensor arithmetic or files.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -4,6 +4,8 @@
 pub mod atomic;
 mod error;
 pub mod lora;
+pub mod merge;
+pub mod names;
 pub mod ops;
 pub mod peft;
 pub mod sites;

@@ -149,6 +149,16 @@ pub struct Heads {
     pub dim: usize,
 }
 
+/// Whether a linear site adds a bias to its product. The network says so, and not the file: a bias that is missing is an
+/// error, not another network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bias {
+    /// No bias.
+    Absent,
+    /// The vector at `<site>.bias`, `(d_out)`.
+    Present,
+}
+
 /// What a network may do with its values. Values are shaped `(tokens, features)`, the tokens of all
 /// sequences one after another.
 ///
@@ -163,15 +173,29 @@ pub trait Ops {
     /// Rows of the table at `site`, one for each token: `(tokens, hidden)`.
     fn embed(&mut self, site: &str, tokens: &Tokens) -> Result<Self::Value, Self::Error>;
 
-    /// `x W^T`, plus the adapter's `B A x` where the site has one: `(tokens, d_out)`.
-    fn linear(&mut self, site: &str, x: &Self::Value) -> Result<Self::Value, Self::Error>;
+    /// `x` plus, at each position, that position's row of the table at `site`: learned positions.
+    fn add_positions(&mut self, site: &str, x: &Self::Value) -> Result<Self::Value, Self::Error>;
+
+    /// `x W^T`, plus the bias if there is one, plus the adapter's `B A x` where the site has one: `(tokens, d_out)`.
+    fn linear(&mut self, site: &str, bias: Bias, x: &Self::Value) -> Result<Self::Value, Self::Error>;
 
     /// [`Ops::linear`] followed by the rotary embedding of each head. One operation, so that exact
     /// integers are rotated before they are rounded.
-    fn linear_rope(&mut self, site: &str, x: &Self::Value, rope: &Rope) -> Result<Self::Value, Self::Error>;
+    fn linear_rope(&mut self, site: &str, bias: Bias, x: &Self::Value, rope: &Rope)
+    -> Result<Self::Value, Self::Error>;
 
     /// `x / sqrt(mean(x^2) + eps) * w` over the features (Zhang and Sennrich 2019).
     fn rms_norm(&mut self, site: &str, x: &Self::Value, eps: f64) -> Result<Self::Value, Self::Error>;
+
+    /// [`Ops::rms_norm`] of each head on its own, with one weight `(rope.dim)` for all heads, followed by the rotary
+    /// embedding; one operation for the reason given at [`Ops::linear_rope`].
+    fn norm_rope(&mut self, site: &str, x: &Self::Value, eps: f64, rope: &Rope) -> Result<Self::Value, Self::Error>;
+
+    /// `(x - mean(x)) / sqrt(variance(x) + eps) * w + b` over the features (Ba et al. 2016), with `b` at `<site>.bias`.
+    fn layer_norm(&mut self, site: &str, x: &Self::Value, eps: f64) -> Result<Self::Value, Self::Error>;
+
+    /// Part `index` of `count` equal parts of the features: `(tokens, features / count)`.
+    fn part(&mut self, x: &Self::Value, index: usize, count: usize) -> Result<Self::Value, Self::Error>;
 
     /// Causal softmax attention with scale `1 / sqrt(heads.dim)`. `q` is `(tokens, query * dim)`,
     /// `k` and `v` `(tokens, key_value * dim)`; `site` names the layer, so that an
@@ -187,6 +211,10 @@ pub trait Ops {
 
     /// `silu(gate) * up`, entry by entry (Shazeer 2020).
     fn swiglu(&mut self, gate: &Self::Value, up: &Self::Value) -> Result<Self::Value, Self::Error>;
+
+    /// `x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`, entry by entry: the tanh form of GELU (Hendrycks and
+    /// Gimpel 2016).
+    fn gelu(&mut self, x: &Self::Value) -> Result<Self::Value, Self::Error>;
 
     /// `x + y`: the residual stream.
     fn add(&mut self, x: &Self::Value, y: &Self::Value) -> Result<Self::Value, Self::Error>;

@@ -1,14 +1,20 @@
 //! Adapter folders as PEFT writes and reads them: `adapter_config.json` beside
 //! `adapter_model.safetensors` with `base_model.model.<site>.lora_{A,B}.weight`.
 
+mod config;
+mod survey;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Map, Value, json};
 
+use self::config::Scaling;
 use crate::atomic;
 use crate::lora::{Adapter, Factors};
+
+pub use self::survey::{Shape, Survey, survey};
 
 /// File name of the configuration.
 pub const CONFIG: &str = "adapter_config.json";
@@ -52,24 +58,26 @@ impl PeftError {
         match self {
             Self::Io { .. } => Some("an adapter folder holds adapter_config.json and adapter_model.safetensors"),
             Self::Malformed { .. } => None,
+            Self::Unsupported { key: "use_dora", .. } => Some(
+                "DoRA rescales the base's own output beside adding to it; proofs are about what is added, so only plain \
+                 LoRA is read",
+            ),
             Self::Unsupported { .. } => Some("plain LoRA is read; convert or merge the adapter with PEFT first"),
         }
     }
 }
 
 /// Keys that change what an adapter computes, with the value that leaves it plain LoRA.
-/// An absent key or null is plain too.
-fn plain_values() -> [(&'static str, Value); 17] {
+/// An absent key or null is plain too. `fan_in_fan_out` is none of them: it says how the base's files hold their
+/// matrices, and PEFT itself goes by the base where they differ.
+fn plain_values() -> [(&'static str, Value); 14] {
     [
         ("bias", json!("none")),
         ("lora_bias", json!(false)),
         ("use_dora", json!(false)),
         ("use_qalora", json!(false)),
-        ("fan_in_fan_out", json!(false)),
         ("modules_to_save", Value::Null),
         ("layer_replication", Value::Null),
-        ("rank_pattern", json!({})),
-        ("alpha_pattern", json!({})),
         ("trainable_token_indices", Value::Null),
         ("target_parameters", Value::Null),
         ("alora_invocation_tokens", Value::Null),
@@ -88,8 +96,8 @@ const PLAIN_STARTS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
 /// Reads an adapter folder. Factors in bf16 or f16 are widened to f32.
 ///
 /// # Errors
-/// A missing or malformed file, a factor without its partner, shapes that do not fit the rank, a
-/// value that is not finite, a kind of adapter other than plain LoRA.
+/// A missing or malformed file, a factor without its partner, shapes that do not fit the rank (or
+/// that of the site's `rank_pattern`), a value that is not finite, a kind of adapter other than plain LoRA.
 pub fn load(folder: &Path) -> Result<Adapter, PeftError> {
     let path = folder.join(CONFIG);
     let config: Map<String, Value> =
@@ -107,21 +115,10 @@ pub fn load(folder: &Path) -> Result<Adapter, PeftError> {
     if let Some(start) = config.get(key).and_then(Value::as_str).filter(|start| !PLAIN_STARTS.contains(start)) {
         return Err(PeftError::Unsupported { path, key, value: json!(start).to_string() });
     }
-    let number = |key: &str, default: f64| match config.get(key) {
-        None => Ok(default),
-        Some(value) => value.as_f64().ok_or_else(|| malformed(&path, format!("{key} must be a number: {value}"))),
-    };
-    // What PEFT assumes where the file is silent.
-    let (rank, alpha) = (number("r", 8.0)?, number("lora_alpha", 8.0)?);
-    let rescaled = config.get("use_rslora") == Some(&json!(true));
-    let scale = (alpha / if rescaled { rank.sqrt() } else { rank }) as f32;
-    if !(scale.is_finite() && rank >= 1.0 && rank.fract() == 0.0) {
-        return Err(malformed(&path, format!("r and lora_alpha give no scale: {rank}, {alpha}")));
-    }
-    read_factors(&folder.join(FACTORS), rank as usize, scale)
+    read_factors(&folder.join(FACTORS), &Scaling::read(&config, &path)?)
 }
 
-fn read_factors(path: &Path, rank: usize, scale: f32) -> Result<Adapter, PeftError> {
+fn read_factors(path: &Path, scaling: &Scaling) -> Result<Adapter, PeftError> {
     let bytes = read(path)?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| malformed(path, error.to_string()))?;
     let mut halves: BTreeMap<String, [Option<TensorView<'_>>; 2]> = BTreeMap::new();
@@ -145,6 +142,7 @@ fn read_factors(path: &Path, rank: usize, scale: f32) -> Result<Adapter, PeftErr
         let (&[rank_a, d_in], &[d_out, rank_b]) = (a.shape(), b.shape()) else {
             return Err(malformed(path, format!("factors must be matrices: {site}")));
         };
+        let (rank, scale) = scaling.at(&site);
         if rank_a != rank || rank_b != rank || d_in == 0 || d_out == 0 {
             let shapes = format!("{:?} and {:?}", a.shape(), b.shape());
             return Err(malformed(path, format!("factors do not fit rank {rank}: {site} has {shapes}")));
@@ -172,15 +170,21 @@ fn widen(tensor: &TensorView<'_>) -> Option<Vec<f32>> {
 }
 
 /// Writes an adapter folder that PEFT loads: f32, the scale absorbed into `B`, every value on the
-/// 16-bit grid, `lora_alpha = r`, so that the file is number for number what is committed.
-/// `base` is written as `base_model_name_or_path`; `linear` lists all linear sites of the network.
+/// 16-bit grid, alpha everywhere the rank, so that the file is number for number what is committed.
+/// `base` is written as `base_model_name_or_path`; `linear` lists all linear sites of the network, and
+/// `fan_in_fan_out` says whether the base's files hold matrices as `(d_in, d_out)`.
 ///
 /// # Errors
 /// A factor that does not fit the grid; the file system's.
-pub fn save(folder: &Path, adapter: &Adapter, base: &str, linear: &[String]) -> Result<(), PeftError> {
+pub fn save(
+    folder: &Path,
+    adapter: &Adapter,
+    base: &str,
+    linear: &[String],
+    fan_in_fan_out: bool,
+) -> Result<(), PeftError> {
     let factors = folder.join(FACTORS);
     let adapter = adapter.on_grid().map_err(|error| malformed(&factors, error.to_string()))?;
-    let rank = adapter.sites.values().next().map_or(0, |factors| factors.rank);
     let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     let named: Vec<(String, Vec<usize>, Vec<u8>)> = adapter
         .sites
@@ -196,47 +200,12 @@ pub fn save(folder: &Path, adapter: &Adapter, base: &str, linear: &[String]) -> 
     let format = [("format".to_owned(), "pt".to_owned())].into();
     let file = safetensors::serialize(views, Some(format)).map_err(|error| malformed(&factors, error.to_string()))?;
 
-    // The keys that PEFT 0.11 knew: an older reader warns about any it does not.
-    let config = json!({
-        "alpha_pattern": {},
-        "auto_mapping": null,
-        "base_model_name_or_path": base,
-        "bias": "none",
-        "fan_in_fan_out": false,
-        "inference_mode": true,
-        "init_lora_weights": true,
-        "layer_replication": null,
-        "layers_pattern": null,
-        "layers_to_transform": null,
-        "loftq_config": {},
-        "lora_alpha": rank,
-        "lora_dropout": 0.0,
-        "megatron_config": null,
-        "megatron_core": "megatron.core",
-        "modules_to_save": null,
-        "peft_type": "LORA",
-        "r": rank,
-        "rank_pattern": {},
-        "revision": null,
-        "target_modules": target_modules(&adapter, linear),
-        "task_type": "CAUSAL_LM",
-        "use_dora": false,
-        "use_rslora": false,
-    });
-    let text = serde_json::to_string_pretty(&config).expect("a JSON value has a text") + "\n";
+    let text = serde_json::to_string_pretty(&config::describe(&adapter, base, linear, fan_in_fan_out))
+        .expect("a JSON value has a text")
+        + "\n";
     std::fs::create_dir_all(folder).map_err(|error| PeftError::Io { path: folder.to_owned(), error })?;
     write(&factors, &file)?;
     write(&folder.join(CONFIG), text.as_bytes())
-}
-
-/// Last parts of the sites' names where these name exactly the adapted sites, else full names.
-fn target_modules(adapter: &Adapter, linear: &[String]) -> Vec<String> {
-    let last = |site: &str| site.rsplit('.').next().unwrap_or(site).to_owned();
-    let mut short: Vec<String> = adapter.sites.keys().map(|site| last(site)).collect();
-    short.sort();
-    short.dedup();
-    let exact = linear.iter().all(|site| adapter.sites.contains_key(site) || !short.contains(&last(site)));
-    if exact { short } else { adapter.sites.keys().cloned().collect() }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, PeftError> {

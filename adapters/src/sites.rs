@@ -2,13 +2,15 @@
 
 use std::convert::Infallible;
 
-use crate::ops::{Heads, Ops, Rope, Tokens};
+use crate::ops::{Bias, Heads, Ops, Rope, Tokens};
 
 /// What a network does at a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Table look-up.
     Embedding,
+    /// Table of learned positions.
+    Positions,
     /// Matrix product that may carry an adapter.
     Linear,
     /// Matrix product to the vocabulary; may carry an adapter only when one names it.
@@ -26,6 +28,8 @@ pub struct Site {
     pub weight: String,
     /// What happens there.
     pub role: Role,
+    /// Whether there is a bias beside the weight, at `<name>.bias`.
+    pub bias: bool,
 }
 
 /// Records every site in the order the network visits it: the canonical order of sites.
@@ -41,8 +45,9 @@ impl Sites {
         }
     }
 
-    fn visit(&mut self, name: &str, weight: &str, role: Role) -> Result<(), Infallible> {
-        self.0.push(Site { name: name.to_owned(), weight: weight.to_owned(), role });
+    fn visit(&mut self, name: &str, weight: &str, role: Role, bias: Bias) -> Result<(), Infallible> {
+        let bias = bias == Bias::Present;
+        self.0.push(Site { name: name.to_owned(), weight: weight.to_owned(), role, bias });
         Ok(())
     }
 }
@@ -52,22 +57,42 @@ impl Ops for Sites {
     type Error = Infallible;
 
     fn embed(&mut self, site: &str, _: &Tokens) -> Result<(), Infallible> {
-        self.visit(site, site, Role::Embedding)
+        self.visit(site, site, Role::Embedding, Bias::Absent)
     }
 
-    fn linear(&mut self, site: &str, (): &()) -> Result<(), Infallible> {
-        self.visit(site, site, Role::Linear)
+    fn add_positions(&mut self, site: &str, (): &()) -> Result<(), Infallible> {
+        self.visit(site, site, Role::Positions, Bias::Absent)
     }
 
-    fn linear_rope(&mut self, site: &str, (): &(), _: &Rope) -> Result<(), Infallible> {
-        self.visit(site, site, Role::Linear)
+    fn linear(&mut self, site: &str, bias: Bias, (): &()) -> Result<(), Infallible> {
+        self.visit(site, site, Role::Linear, bias)
+    }
+
+    fn linear_rope(&mut self, site: &str, bias: Bias, (): &(), _: &Rope) -> Result<(), Infallible> {
+        self.visit(site, site, Role::Linear, bias)
     }
 
     fn rms_norm(&mut self, site: &str, (): &(), _: f64) -> Result<(), Infallible> {
-        self.visit(site, site, Role::Norm)
+        self.visit(site, site, Role::Norm, Bias::Absent)
+    }
+
+    fn norm_rope(&mut self, site: &str, (): &(), _: f64, _: &Rope) -> Result<(), Infallible> {
+        self.visit(site, site, Role::Norm, Bias::Absent)
+    }
+
+    fn layer_norm(&mut self, site: &str, (): &(), _: f64) -> Result<(), Infallible> {
+        self.visit(site, site, Role::Norm, Bias::Present)
+    }
+
+    fn part(&mut self, (): &(), _: usize, _: usize) -> Result<(), Infallible> {
+        Ok(())
     }
 
     fn attention(&mut self, _: &str, (): &(), (): &(), (): &(), _: Heads) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn gelu(&mut self, (): &()) -> Result<(), Infallible> {
         Ok(())
     }
 
@@ -84,6 +109,6 @@ impl Ops for Sites {
     }
 
     fn head(&mut self, site: &str, weight: &str, (): &()) -> Result<(), Infallible> {
-        self.visit(site, weight, Role::Head)
+        self.visit(site, weight, Role::Head, Bias::Absent)
     }
 }

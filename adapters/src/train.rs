@@ -5,6 +5,7 @@
 
 mod attention;
 mod dropout;
+mod gelu;
 mod host;
 mod linear;
 mod log_prob;
@@ -29,7 +30,7 @@ pub use self::tape::Gradients;
 use self::tape::Tape;
 use crate::Error;
 use crate::lora::{Adapter, Factors};
-use crate::ops::{Heads, Ops, Rope, Segment, Tokens};
+use crate::ops::{Bias, Heads, Ops, Rope, Segment, Tokens};
 use crate::weights::Weights;
 
 /// The factors of one site as tensors: `a` `(rank, d_in)`, `b` `(d_out, rank)`.
@@ -170,6 +171,7 @@ pub struct Train<'a> {
     recording: Option<(Learns, Tape)>,
     dropout: Option<Dropout>,
     scoring: Option<Scoring>,
+    hits: Vec<bool>,
     /// Position of each token, and where sequences begin and end.
     positions: Option<Tensor>,
     spans: Vec<Span>,
@@ -189,6 +191,7 @@ impl<'a> Train<'a> {
             recording: None,
             dropout: None,
             scoring: None,
+            hits: Vec::new(),
             positions: None,
             spans: Vec::new(),
             angles: None,
@@ -215,6 +218,11 @@ impl<'a> Train<'a> {
     /// known already, giving it saves computing the logits a second time.
     pub fn score(&mut self, labels: Vec<u32>, gradient: Option<Vec<f32>>) {
         self.scoring = Some(Scoring { labels, gradient });
+    }
+
+    /// Whether each scored label was the most likely one, once the head has scored them.
+    pub fn hits(&self) -> &[bool] {
+        &self.hits
     }
 
     /// Tells the pass where its tokens stand, for operations on values that it has not embedded itself.
@@ -299,6 +307,43 @@ impl<'a> Train<'a> {
         Ok(value)
     }
 
+    /// `y` with the bias of a site added to every row.
+    fn add_bias(&mut self, site: &str, y: &Tensor) -> Result<Tensor, Error> {
+        let name = format!("{site}.bias");
+        let value = host::sum_rows(y, &self.weight(&name)?)?;
+        let (base, id) = (self.learns(Learns::Base), y.id());
+        self.step(&value, base || self.tracks(y), move |g, gradients| {
+            if base {
+                gradients.add_trained(name, g.sum(0)?)?;
+            }
+            gradients.add(id, g)
+        });
+        Ok(value)
+    }
+
+    /// Positions of the longest sequence, cached ones included.
+    fn longest(&self) -> usize {
+        self.spans.iter().map(|span| span.before.len() + span.own.len()).max().unwrap_or(0)
+    }
+
+    /// `y` with its heads turned by their positions.
+    fn rotate(&mut self, y: &Tensor, rope: &Rope) -> Result<Tensor, Error> {
+        let needed = self.longest();
+        let known = self.angles.as_ref().is_some_and(|(of, angles)| of == rope && angles.positions() >= needed);
+        if !known {
+            self.angles = Some((rope.clone(), Angles::new(rope, needed, y.device())?));
+        }
+        let (_, angles) = self.angles.as_ref().expect("made above");
+        let (angles, positions) = (angles.clone(), self.positions.clone().ok_or(Error::NoTokens)?);
+        let value = angles.rotate(y, &positions, Turn::Forward)?;
+        let id = y.id();
+        self.step(&value, self.tracks(y), move |g, gradients| {
+            // A rotation's transpose is the rotation back.
+            gradients.add(id, angles.rotate(&g, &positions, Turn::Back)?)
+        });
+        Ok(value)
+    }
+
     fn layer(&self, site: &str, weight: &str, x: &Tensor) -> Result<Layer, Error> {
         let name = format!("{weight}.weight");
         let lora = self.lora(site);
@@ -330,6 +375,7 @@ impl<'a> Train<'a> {
             let (part, labels) = (x.narrow(0, first, count)?, &labels[first..first + count]);
             let (logits, low) = layer.forward(&part)?;
             values.push(log_prob::log_prob(&logits, labels)?);
+            self.hits.extend(log_prob::hits(&logits, labels)?);
             if let (Some(gradient), true) = (&gradient, needed) {
                 let mut gradients = Gradients::default();
                 let g = log_prob::backward(logits, labels, &gradient[first..first + count])?;
@@ -449,25 +495,74 @@ impl Ops for Train<'_> {
         Ok(value)
     }
 
-    fn linear(&mut self, site: &str, x: &Tensor) -> Result<Tensor, Error> {
-        self.product(site, site, x)
+    fn add_positions(&mut self, site: &str, x: &Tensor) -> Result<Tensor, Error> {
+        let name = format!("{site}.weight");
+        let table = self.weight(&name)?;
+        let (rows, needed) = (table.dim(0)?, self.longest());
+        if needed > rows {
+            return Err(Error::Positions { site: site.to_owned(), rows, positions: needed });
+        }
+        let positions = self.positions.clone().ok_or(Error::NoTokens)?;
+        let value = host::sum(x, &table.index_select(&positions, 0)?)?;
+        let (base, id) = (self.learns(Learns::Base), x.id());
+        self.step(&value, base || self.tracks(x), move |g, gradients| {
+            if base {
+                gradients.add_trained(name, table.zeros_like()?.index_add(&positions, &g, 0)?)?;
+            }
+            gradients.add(id, g)
+        });
+        Ok(value)
     }
 
-    fn linear_rope(&mut self, site: &str, x: &Tensor, rope: &Rope) -> Result<Tensor, Error> {
+    fn linear(&mut self, site: &str, bias: Bias, x: &Tensor) -> Result<Tensor, Error> {
         let y = self.product(site, site, x)?;
-        let needed = self.spans.iter().map(|span| span.before.len() + span.own.len()).max().unwrap_or(0);
-        let known = self.angles.as_ref().is_some_and(|(of, angles)| of == rope && angles.positions() >= needed);
-        if !known {
-            self.angles = Some((rope.clone(), Angles::new(rope, needed, x.device())?));
+        match bias {
+            Bias::Absent => Ok(y),
+            Bias::Present => self.add_bias(site, &y),
         }
-        let (_, angles) = self.angles.as_ref().expect("made above");
-        let (angles, positions) = (angles.clone(), self.positions.clone().ok_or(Error::NoTokens)?);
-        let value = angles.rotate(&y, &positions, Turn::Forward)?;
-        let id = y.id();
-        self.step(&value, self.tracks(&y), move |g, gradients| {
-            // A rotation's transpose is the rotation back.
-            gradients.add(id, angles.rotate(&g, &positions, Turn::Back)?)
+    }
+
+    fn linear_rope(&mut self, site: &str, bias: Bias, x: &Tensor, rope: &Rope) -> Result<Tensor, Error> {
+        let y = self.linear(site, bias, x)?;
+        self.rotate(&y, rope)
+    }
+
+    fn norm_rope(&mut self, site: &str, x: &Tensor, eps: f64, rope: &Rope) -> Result<Tensor, Error> {
+        // A norm whose weight has a head's width takes each head on its own.
+        let y = self.rms_norm(site, x, eps)?;
+        self.rotate(&y, rope)
+    }
+
+    fn layer_norm(&mut self, site: &str, x: &Tensor, eps: f64) -> Result<Tensor, Error> {
+        let [weight_name, bias_name] = ["weight", "bias"].map(|kind| format!("{site}.{kind}"));
+        let (weight, bias) = (self.weight(&weight_name)?, self.weight(&bias_name)?);
+        let value = norm::layer_norm(x, [&weight, &bias], eps)?;
+        let (base, input, x) = (self.learns(Learns::Base), self.tracks(x), x.clone());
+        self.step(&value, base || input, move |g, gradients| {
+            if base {
+                gradients.add_trained(weight_name, norm::layer_backward_weight(&x, eps, &g)?)?;
+                gradients.add_trained(bias_name, g.sum(0)?)?;
+            }
+            if input { gradients.add(x.id(), norm::layer_backward(&x, &weight, eps, &g)?) } else { Ok(()) }
         });
+        Ok(value)
+    }
+
+    fn part(&mut self, x: &Tensor, index: usize, count: usize) -> Result<Tensor, Error> {
+        let all = x.dim(1)?;
+        let width = all / count;
+        let value = x.narrow(1, index * width, width)?.contiguous()?;
+        let id = x.id();
+        self.step(&value, self.tracks(x), move |g, gradients| {
+            gradients.add(id, g.pad_with_zeros(1, index * width, all - (index + 1) * width)?)
+        });
+        Ok(value)
+    }
+
+    fn gelu(&mut self, x: &Tensor) -> Result<Tensor, Error> {
+        let value = gelu::gelu(x)?;
+        let input = x.clone();
+        self.step(&value, self.tracks(x), move |g, gradients| gradients.add(input.id(), gelu::backward(&input, &g)?));
         Ok(value)
     }
 
@@ -478,7 +573,7 @@ impl Ops for Train<'_> {
         let (base, input, x) = (self.learns(Learns::Base), self.tracks(x), x.clone());
         self.step(&value, base || input, move |g, gradients| {
             if base {
-                gradients.add_trained(name, norm::backward_weight(&x, eps, &g)?)?;
+                gradients.add_trained(name, norm::backward_weight(&x, weight.dim(0)?, eps, &g)?)?;
             }
             if input { gradients.add(x.id(), norm::backward(&x, &weight, eps, &g)?) } else { Ok(()) }
         });

@@ -24,6 +24,12 @@ pub const WORD_BITS: u32 = 31;
 /// Magnitudes of the residual stream stay below `2^RESIDUAL_BITS`.
 pub const RESIDUAL_BITS: u32 = 40;
 
+/// Fractional bits of biases, enough that rounding one never shows beside the rounding of an output.
+pub const BIAS_BITS: u32 = 32;
+
+/// Magnitudes of biases stay below `2^BIAS_LIMIT_BITS`, which is `2^15` before scaling: what an output may be.
+pub const BIAS_LIMIT_BITS: u32 = BIAS_BITS + WORD_BITS - ACTIVATION_BITS;
+
 /// Why a forward pass has no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FixedError {
@@ -102,6 +108,15 @@ fn word(value: i128, site: &str, entry: usize) -> Result<i64, FixedError> {
         return Err(FixedError::overflow("output", site, entry, WORD_BITS));
     }
     Ok(value as i64)
+}
+
+/// Biases of a site's `features` outputs, at scale `2^-32`.
+fn check_bias(site: &str, bias: &[i64], features: usize) -> Result<(), FixedError> {
+    FixedError::require(bias.len() == features, "bias", site)?;
+    match bias.iter().position(|bias| bias.unsigned_abs() >> BIAS_LIMIT_BITS != 0) {
+        Some(entry) => Err(FixedError::overflow("bias", site, entry, BIAS_LIMIT_BITS)),
+        None => Ok(()),
+    }
 }
 
 /// Activations as 32-bit integers: what linear sites and attention take.

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::{Recipe, Task};
+use crate::{Recipe, Selector, Task};
 
 /// Keys only a base trained in full has; the examples train adapters.
 const FULL_TRAINING: [&str; 3] = ["base.train", "base.init_std", "base.save_dtype"];
+/// Keys only supervised fine-tuning has, shown in its example.
+const SFT: [&str; 2] = ["data.loss", "data.packing"];
 /// Keys that stand in for others, shown in comments.
-const ALTERNATIVES: [&str; 2] = ["lora.start", "run.steps"];
+const ALTERNATIVES: [&str; 6] =
+    ["lora.alpha_pattern.v_proj", "lora.exclude", "lora.layers", "lora.rank_pattern.v_proj", "lora.start", "run.steps"];
 
 fn folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -52,9 +55,16 @@ fn the_preference_example_shows_every_key() {
     // What is absent is not written, so every optional value is set.
     recipe.base.init_std = Some(0.02);
     recipe.run.steps = Some(1);
-    recipe.lora.as_mut().unwrap().start = Some(PathBuf::from("adapter"));
+    let lora = recipe.lora.as_mut().unwrap();
+    lora.start = Some(PathBuf::from("adapter"));
+    lora.exclude = Some(Selector::Names(vec!["down_proj".to_owned()]));
+    lora.layers = Some(vec![4]);
+    lora.rank_pattern = [("v_proj".to_owned(), 16)].into();
+    lora.alpha_pattern = [("v_proj".to_owned(), 32.0)].into();
     let mut known = keys(&toml::to_string(&recipe).unwrap());
-    for key in FULL_TRAINING.iter().chain(&ALTERNATIVES) {
+    let shown = keys(&text(&folder().join("sft.toml")));
+    SFT.iter().for_each(|key| assert!(shown.contains(*key), "not in sft.toml: {key}"));
+    for key in FULL_TRAINING.iter().chain(&ALTERNATIVES).chain(&SFT) {
         assert!(known.remove(*key), "no such key: {key}");
     }
     assert_eq!(keys(&text(&path)), known);

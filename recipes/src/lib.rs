@@ -1,6 +1,8 @@
 //! Recipes: what a training run is to do, read strictly from TOML, and the boundary at which a
 //! task meets the host that runs it.
 
+mod builtin;
+mod choice;
 mod error;
 #[cfg(test)]
 mod examples;
@@ -11,9 +13,12 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+pub use builtin::{BUILTIN, Builtin};
+pub use choice::{ChoiceError, Size};
 pub use error::RecipeError;
 pub use hub::HubName;
 pub use recipe::{
-    AllLinear, Base, Data, Dpo, Hold, Lora, Optim, Recipe, Reference, Run, SaveDtype, Schedule, Targets, Task, VILLAGE,
+    AllLinear, Base, Best, Data, Dpo, DpoLoss, Hold, Lora, Optim, Recipe, Reference, Run, SaveDtype, Schedule, Scored,
+    Selector, Targets, Task, VILLAGE,
 };
-pub use session::{Loss, Metrics, Session, TaskError};
+pub use session::{Loss, Metrics, Session, TaskError, Window};

@@ -1,15 +1,21 @@
 //! The recipe: every option of a training run, once, with its meaning and its default.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use ftk_adapters::names::Pattern;
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::RecipeError;
 use crate::hub::{self, HubName};
-use crate::source::Source;
+use crate::source::{Override, Source};
 
 /// A training run, as a recipe file describes it. Relative paths start at the recipe's folder.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// What is learnt from the rows.
@@ -32,7 +38,7 @@ pub struct Recipe {
 }
 
 /// What is learnt from the rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
     /// Supervised fine-tuning: the next token of each scored position.
@@ -42,7 +48,7 @@ pub enum Task {
 }
 
 /// The model that is fine-tuned.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Base {
     /// A Hugging Face folder, a GGUF file, `village` (the base that ships with ftk), or a model on the hub:
@@ -63,7 +69,7 @@ pub struct Base {
 }
 
 /// How the weights of a frozen base are held in memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Hold {
     /// In f32: four bytes a weight.
@@ -74,7 +80,7 @@ pub enum Hold {
 }
 
 /// Number format of a written base.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SaveDtype {
     /// As trained.
@@ -85,57 +91,123 @@ pub enum SaveDtype {
 }
 
 /// The rows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// Rows to train on (JSON lines): a file, or `hf://ORG/NAME[@REVISION]/FILE` in a data set on the hub.
+    /// Rows to train on: a `.jsonl`, `.json` (an array) or `.parquet` file, or `hf://ORG/NAME[@REVISION]/FILE` in a
+    /// data set on the hub.
     pub train: PathBuf,
     /// Rows to evaluate on, never trained on; named as those to train on.
     #[serde(default)]
     pub held_out: Option<PathBuf>,
+    /// The only columns to look at, for files whose rows could be read in two ways.
+    #[serde(default)]
+    pub columns: Option<Vec<String>>,
+    /// Texts to put in the place of `{{name}}` in the rows, by name.
+    #[serde(default)]
+    pub replace: BTreeMap<String, String>,
+    /// What of a row is scored (task `sft`).
+    #[serde(default)]
+    pub loss: Scored,
     /// Longest row in tokens; longer rows lose their end.
     #[serde(default = "max_length")]
     pub max_length: usize,
+    /// Put several rows into one of at most `max_length` tokens, where they do not see each other; `run.batch` then
+    /// counts packed rows (task `sft`).
+    #[serde(default)]
+    pub packing: bool,
+}
+
+impl Data {
+    /// Rows to train on, and defaults.
+    pub fn new(train: PathBuf) -> Self {
+        let (columns, replace, loss) = (None, BTreeMap::new(), Scored::default());
+        Self { train, held_out: None, columns, replace, loss, max_length: max_length(), packing: false }
+    }
 }
 
 fn max_length() -> usize {
     1024
 }
 
+/// What of a row for supervised fine-tuning is scored. Token ids are scored by their labels in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scored {
+    /// The completion where there is a prompt; `text` and `messages` as a whole (TRL's default).
+    #[default]
+    Completion,
+    /// What the assistant says, in every turn, with the token that ends the turn.
+    Assistant,
+    /// Everything, prompts too.
+    All,
+}
+
 /// The adapter (LoRA, Hu et al. 2021).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Lora {
     /// Rank of the factors.
     pub rank: usize,
     /// The product is scaled by `alpha / rank`.
     pub alpha: f64,
-    /// Linear layers by the last part of their name, or `all-linear` (all but the head).
+    /// Linear layers: `all-linear` (all but the head), a list of names, or a pattern.
     pub targets: Targets,
+    /// Linear layers that carry no adapter though they are targets: a list of names, or a pattern.
+    pub exclude: Option<Selector>,
+    /// Numbers of the layers that carry an adapter, from 0; absent for all.
+    pub layers: Option<Vec<usize>>,
+    /// Scale by `alpha / sqrt(rank)` (rsLoRA, Kalajdzievski 2023).
+    pub rslora: bool,
     /// Share of the entries that are dropped before they enter the factors, in supervised training.
     pub dropout: f64,
-    /// Start from this PEFT adapter folder instead of fresh factors; rank, alpha and targets are then its own.
+    /// Start from this PEFT adapter folder instead of fresh factors; all but `dropout` is then its own.
     pub start: Option<PathBuf>,
+    /// Other ranks: by the end of a layer's path or a pattern for it.
+    pub rank_pattern: BTreeMap<String, usize>,
+    /// Other alphas, likewise.
+    pub alpha_pattern: BTreeMap<String, f64>,
 }
 
 impl Default for Lora {
     fn default() -> Self {
-        Self { rank: 8, alpha: 16.0, targets: Targets::All(AllLinear::AllLinear), dropout: 0.0, start: None }
+        Self {
+            rank: 8,
+            alpha: 16.0,
+            targets: Targets::All(AllLinear::AllLinear),
+            exclude: None,
+            layers: None,
+            rslora: false,
+            dropout: 0.0,
+            start: None,
+            rank_pattern: BTreeMap::new(),
+            alpha_pattern: BTreeMap::new(),
+        }
     }
 }
 
 /// Which linear layers carry an adapter.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Targets {
     /// Every linear layer but the head.
     All(AllLinear),
-    /// Those whose name is, or ends with a dot and, one of these.
-    Named(Vec<String>),
+    /// Those that are named, the head among them.
+    Only(Selector),
+}
+
+/// Layers by name, as PEFT understands them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Selector {
+    /// A regular expression that matches the whole module path (`model.layers.0.self_attn.q_proj`).
+    Pattern(String),
+    /// Those whose path is, or ends with a dot and, one of these.
+    Names(Vec<String>),
 }
 
 /// The word `all-linear`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AllLinear {
     /// Every linear layer but the head.
     #[serde(rename = "all-linear")]
@@ -143,23 +215,50 @@ pub enum AllLinear {
 }
 
 /// Direct preference optimisation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Dpo {
     /// Strength of the pull towards the reference.
     pub beta: f64,
+    /// What a pair costs.
+    pub loss: DpoLoss,
+    /// Share of pairs taken to be the wrong way round (conservative DPO, Mitchell 2023); loss `sigmoid` only.
+    pub label_smoothing: f64,
+    /// Weight of the supervised loss on the chosen completions, a mean over the tokens of a step.
+    pub sft_weight: f64,
     /// The model whose log-probabilities are subtracted.
     pub reference: Reference,
+    /// Compute its log-probabilities once, before training, and keep them in the run folder.
+    pub cache: bool,
 }
 
 impl Default for Dpo {
     fn default() -> Self {
-        Self { beta: 0.1, reference: Reference::Base }
+        Self {
+            beta: 0.1,
+            loss: DpoLoss::Sigmoid,
+            label_smoothing: 0.0,
+            sft_weight: 0.0,
+            reference: Reference::Base,
+            cache: true,
+        }
     }
 }
 
+/// What a pair costs, as a function of how far the policy has moved from the reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DpoLoss {
+    /// The logistic loss (Rafailov et al. 2023).
+    Sigmoid,
+    /// Squared distance to a margin of `1 / (2 beta)` a token (IPO, Azar et al. 2023).
+    Ipo,
+    /// The hinge (SLiC, Zhao et al. 2023).
+    Hinge,
+}
+
 /// The reference model of DPO.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Reference {
     /// The base without adapter.
@@ -169,7 +268,7 @@ pub enum Reference {
 }
 
 /// AdamW (Loshchilov and Hutter 2019) and its schedule.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Optim {
     /// Peak learning rate.
@@ -203,7 +302,7 @@ impl Default for Optim {
 }
 
 /// Learning rate after the warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
     /// Falls linearly to 0.
@@ -215,7 +314,7 @@ pub enum Schedule {
 }
 
 /// Length, batches, files.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
     /// Folder for the adapter, metrics and checkpoint.
@@ -247,6 +346,45 @@ pub struct Run {
     /// Steps between evaluations on the held-out rows; 0 evaluates at the end only.
     #[serde(default)]
     pub eval_every: usize,
+    /// Export what did best on the held-out rows by this figure, instead of the last state.
+    #[serde(default)]
+    pub best: Option<Best>,
+    /// Evaluations without a new best after which the run ends.
+    #[serde(default)]
+    pub patience: Option<usize>,
+}
+
+/// A figure of the evaluations, of which either the lowest or the highest is best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Best {
+    /// Mean loss; the lowest is best.
+    #[serde(rename = "eval_loss")]
+    Loss,
+    /// Share of pairs ranked as preferred (task `dpo`); the highest is best.
+    #[serde(rename = "eval_rewards/accuracies")]
+    Accuracies,
+    /// Mean margin of the rewards (task `dpo`); the highest is best.
+    #[serde(rename = "eval_rewards/margins")]
+    Margins,
+}
+
+impl Best {
+    /// Its name in `metrics.jsonl`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Loss => "eval_loss",
+            Self::Accuracies => "eval_rewards/accuracies",
+            Self::Margins => "eval_rewards/margins",
+        }
+    }
+
+    /// Whether a value is better than another.
+    pub fn improves(self, value: f64, on: f64) -> bool {
+        match self {
+            Self::Loss => value < on,
+            Self::Accuracies | Self::Margins => value > on,
+        }
+    }
 }
 
 fn one_epoch() -> f64 {
@@ -279,8 +417,17 @@ impl Recipe {
     /// The file cannot be read, is not TOML, has an unknown key or a value out of range; the error
     /// names path, line and key.
     pub fn load(path: &Path) -> Result<Self, RecipeError> {
+        Self::load_with(path, &[])
+    }
+
+    /// [`Recipe::load`] with settings `key=value` laid over the file as if they stood in it: the key dotted, the
+    /// value TOML or a bare word.
+    ///
+    /// # Errors
+    /// As [`Recipe::load`]; where a setting is at fault, the error names it as `--set key`.
+    pub fn load_with(path: &Path, settings: &[String]) -> Result<Self, RecipeError> {
         let text = std::fs::read_to_string(path).map_err(|error| RecipeError::unreadable(path, &error))?;
-        let mut recipe = Self::parse(path, &text)?;
+        let mut recipe = Self::parse_with(path, &text, settings)?;
         recipe.resolve(path.parent().unwrap_or(Path::new("")));
         Ok(recipe)
     }
@@ -290,10 +437,25 @@ impl Recipe {
     /// # Errors
     /// As [`Recipe::load`].
     pub fn parse(path: &Path, text: &str) -> Result<Self, RecipeError> {
-        let source = Source::new(path, text);
-        let recipe: Self = toml::from_str(text).map_err(|error| source.syntax(&error))?;
+        Self::parse_with(path, text, &[])
+    }
+
+    /// [`Recipe::parse`] with settings laid over the text as in [`Recipe::load_with`].
+    ///
+    /// # Errors
+    /// As [`Recipe::load_with`].
+    pub fn parse_with(path: &Path, text: &str, settings: &[String]) -> Result<Self, RecipeError> {
+        let overrides = Override::read(settings, text.len())?;
+        let source = Source::new(path, text, &overrides)?;
+        let recipe: Self = source.read()?;
         recipe.check(&source)?;
         Ok(recipe)
+    }
+
+    /// What a recipe may hold, as a JSON Schema (draft 2020-12).
+    pub fn schema() -> serde_json::Value {
+        let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(without_null));
+        settings.into_generator().into_root_schema_for::<Self>().to_value()
     }
 
     fn resolve(&mut self, folder: &Path) {
@@ -354,21 +516,26 @@ impl Recipe {
         )?;
         need(self.base.init_std.is_none_or(positive), "base.init_std", "must be above 0")?;
         need(self.data.max_length >= 2, "data.max_length", "must be at least 2")?;
+        let named = self.data.columns.as_ref().is_none_or(|columns| !columns.is_empty());
+        need(named, "data.columns", "must name at least one column")?;
+        let completion = self.task == Task::Sft || self.data.loss == Scored::Completion;
+        need(self.task == Task::Sft || !self.data.packing, "data.packing", "is for task \"sft\"")?;
+        need(completion, "data.loss", "must be \"completion\" for task \"dpo\", which scores completions")?;
         if let Some(lora) = &self.lora {
-            need((1..=MAX_RANK).contains(&lora.rank), "lora.rank", "must be between 1 and 256")?;
-            need(positive(lora.alpha), "lora.alpha", "must be above 0")?;
+            lora.check(source)?;
             need(fraction(lora.dropout), "lora.dropout", "must lie in [0, 1)")?;
             let droppable = lora.dropout == 0.0 || self.task == Task::Sft;
             need(droppable, "lora.dropout", "must be 0 for task \"dpo\", whose two models are compared as they are")?;
-            if let Targets::Named(names) = &lora.targets {
-                let named = !names.is_empty() && names.iter().all(|name| !name.is_empty());
-                need(named, "lora.targets", "must be \"all-linear\" or name at least one layer")?;
-            }
         }
         let start = self.lora.as_ref().is_some_and(|lora| lora.start.is_some());
         need(self.dpo.reference == Reference::Base || start, "dpo.reference", "\"start\" needs lora.start")?;
         need(self.task == Task::Sft || self.lora.is_some(), "task", "\"dpo\" needs a [lora] section")?;
         need(positive(self.dpo.beta), "dpo.beta", "must be above 0")?;
+        let smoothing = self.dpo.label_smoothing;
+        need((0.0..0.5).contains(&smoothing), "dpo.label_smoothing", "must lie in [0, 0.5)")?;
+        let sigmoid = self.dpo.loss == DpoLoss::Sigmoid;
+        need(smoothing == 0.0 || sigmoid, "dpo.label_smoothing", "needs dpo.loss = \"sigmoid\"")?;
+        need(self.dpo.sft_weight.is_finite() && self.dpo.sft_weight >= 0.0, "dpo.sft_weight", "must not be negative")?;
         need(positive(self.optim.lr), "optim.lr", "must be above 0")?;
         need(self.optim.betas.into_iter().all(fraction), "optim.betas", "must lie in [0, 1)")?;
         need(positive(self.optim.eps), "optim.eps", "must be above 0")?;
@@ -385,7 +552,80 @@ impl Recipe {
         need(positive(self.run.epochs), "run.epochs", "must be above 0")?;
         need(self.run.steps.is_none_or(|steps| steps > 0), "run.steps", "must be at least 1")?;
         need(self.run.batch > 0, "run.batch", "must be at least 1")?;
-        need(self.run.accumulate > 0, "run.accumulate", "must be at least 1")
+        need(self.run.accumulate > 0, "run.accumulate", "must be at least 1")?;
+        if let Some(best) = self.run.best {
+            need(self.data.held_out.is_some(), "run.best", "needs data.held_out")?;
+            need(self.run.eval_every > 0, "run.best", "needs run.eval_every above 0")?;
+            need(best == Best::Loss || self.task == Task::Dpo, "run.best", "names a figure of task = \"dpo\"")?;
+        }
+        need(self.run.patience.is_none() || self.run.best.is_some(), "run.patience", "needs run.best")?;
+        need(self.run.patience != Some(0), "run.patience", "must be at least 1")
+    }
+}
+
+/// TOML has no null: a key without a value is left out.
+fn without_null(schema: &mut Schema) {
+    let Some(object) = schema.as_object_mut() else { return };
+    if object.get("default").is_some_and(Value::is_null) {
+        object.remove("default");
+    }
+    if let Some(Value::Array(kinds)) = object.get_mut("type") {
+        kinds.retain(|kind| kind != "null");
+        if let [one] = kinds.as_slice() {
+            let one = one.clone();
+            object.insert("type".to_owned(), one);
+        }
+    }
+    if let Some(Value::Array(kinds)) = object.get_mut("anyOf") {
+        kinds.retain(|kind| kind.get("type") != Some(&Value::from("null")));
+        if let [Value::Object(one)] = kinds.as_slice() {
+            let one = one.clone();
+            object.remove("anyOf");
+            object.extend(one);
+        }
+    }
+}
+
+impl Lora {
+    fn check(&self, source: &Source<'_>) -> Result<(), RecipeError> {
+        let need = |good: bool, key: &str, rule: &str| if good { Ok(()) } else { Err(source.refuse(key, rule)) };
+        let (rank, above) = (|rank| (1..=MAX_RANK).contains(&rank), |alpha: f64| alpha.is_finite() && alpha > 0.0);
+        need(rank(self.rank), "lora.rank", "must be between 1 and 256")?;
+        need(above(self.alpha), "lora.alpha", "must be above 0")?;
+        let targets = match &self.targets {
+            Targets::All(_) => None,
+            Targets::Only(selector) => Some(selector),
+        };
+        let or = ["must be \"all-linear\", a pattern, or name at least one layer", "must be a pattern or name a layer"];
+        for (key, selector, rule) in [("lora.targets", targets, or[0]), ("lora.exclude", self.exclude.as_ref(), or[1])]
+        {
+            match selector {
+                None => {}
+                Some(Selector::Names(names)) => {
+                    need(!names.is_empty() && names.iter().all(|name| !name.is_empty()), key, rule)?;
+                }
+                Some(Selector::Pattern(text)) => {
+                    Pattern::whole(text).map_err(|error| source.refuse(key, &error.to_string()))?;
+                }
+            }
+        }
+        need(
+            self.layers.as_ref().is_none_or(|layers| !layers.is_empty()),
+            "lora.layers",
+            "must name at least one layer",
+        )?;
+        for (text, value) in &self.rank_pattern {
+            need(rank(*value), "lora.rank_pattern", &format!("must be between 1 and 256 for {text}: {value}"))?;
+        }
+        for (text, value) in &self.alpha_pattern {
+            need(above(*value), "lora.alpha_pattern", &format!("must be above 0 for {text}: {value}"))?;
+        }
+        for (key, text) in (self.rank_pattern.keys().map(|text| ("lora.rank_pattern", text)))
+            .chain(self.alpha_pattern.keys().map(|text| ("lora.alpha_pattern", text)))
+        {
+            Pattern::ending(text).map_err(|error| source.refuse(key, &error.to_string()))?;
+        }
+        Ok(())
     }
 }
 

@@ -24,6 +24,15 @@ pub struct Loss {
     pub metrics: Metrics,
 }
 
+/// The optimiser step that a batch is a part of.
+#[derive(Clone, Copy, Debug)]
+pub struct Window<'a> {
+    /// Number of the step, from 0: tells random choices such as dropout apart.
+    pub step: usize,
+    /// All rows of the step, those of its other batches among them: what is a mean over them.
+    pub rows: &'a [usize],
+}
+
 /// A task opened on its rows and model.
 pub trait Session {
     /// Number of rows.
@@ -38,12 +47,12 @@ pub trait Session {
     /// What is trained: variables by name, in name order.
     fn parameters(&self) -> Vec<(String, Tensor)>;
 
-    /// The loss of some rows at an optimiser step counted from 0; both are the same, up to rounding, however
-    /// the rows of a step are parted. The step tells random choices such as dropout apart.
+    /// The loss of a batch of a step's rows. The sum over the step's batches is the same, up to rounding,
+    /// however the rows of the step are parted.
     ///
     /// # Errors
     /// The device's.
-    fn loss(&self, rows: &[usize], step: usize) -> Result<Loss, TaskError>;
+    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<Loss, TaskError>;
 
     /// Figures on the held-out rows; none without such rows.
     ///

@@ -1,28 +1,107 @@
-//! Where in a recipe's text a key stands.
+//! A recipe's text with what `--set` lays over it, and where in them a key stands.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use toml::de::{DeTable, DeValue};
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, Deserializer};
 
 use crate::error::RecipeError;
+
+/// One `key=value` from the command line, read as a line of TOML that stands behind the recipe's text.
+pub(crate) struct Override {
+    key: String,
+    /// First byte of its line, counted from the first byte of the recipe.
+    start: usize,
+    /// The line after as many blanks, so that the reader's positions are distinct from all others.
+    text: String,
+}
+
+impl Override {
+    /// Reads overrides of a recipe that is `length` bytes long.
+    pub(crate) fn read(settings: &[String], length: usize) -> Result<Vec<Self>, RecipeError> {
+        let mut start = length + 1;
+        let mut overrides = Vec::new();
+        for setting in settings {
+            let found = Self::parse(setting, start)?;
+            start = found.text.len() + 1;
+            overrides.push(found);
+        }
+        Ok(overrides)
+    }
+
+    fn parse(setting: &str, start: usize) -> Result<Self, RecipeError> {
+        let refuse = |key: &str, message: String| RecipeError {
+            path: place(key),
+            line: None,
+            key: None,
+            message,
+            hint: Some("write --set key=value, for example --set optim.lr=1e-4; text in quotes is always text".into()),
+        };
+        let Some((key, value)) = setting.split_once('=').map(|(key, value)| (key.trim(), value.trim())) else {
+            return Err(refuse(setting, "has no value".to_owned()));
+        };
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+        if key.is_empty() || !key.chars().all(plain) {
+            return Err(refuse(key, "is no dotted key".to_owned()));
+        }
+        let line = |value: &str| format!("{:start$}{key} = {value}", "");
+        let read = |text: &str| DeTable::parse(text).map(drop).map_err(|error| error.message().replace('\n', ", "));
+        let mut text = line(value);
+        if let Err(message) = read(&text) {
+            // A bare word or path is text: shells eat the quotes that TOML wants.
+            let word = value.starts_with(|c: char| c.is_ascii_alphanumeric() || "_./~".contains(c));
+            text = line(&toml::Value::from(value).to_string());
+            if !word || read(&text).is_err() {
+                return Err(refuse(key, message));
+            }
+        }
+        Ok(Self { key: key.to_owned(), start, text })
+    }
+}
+
+/// What an error calls the place of an override.
+fn place(key: &str) -> PathBuf {
+    PathBuf::from(format!("--set {key}"))
+}
 
 /// A recipe's text with the path it came from.
 pub(crate) struct Source<'a> {
     path: &'a Path,
     text: &'a str,
+    overrides: &'a [Override],
+    /// The text with the overrides in their places.
+    document: Spanned<DeTable<'a>>,
 }
 
 impl<'a> Source<'a> {
-    pub(crate) fn new(path: &'a Path, text: &'a str) -> Self {
-        Self { path, text }
+    pub(crate) fn new(path: &'a Path, text: &'a str, overrides: &'a [Override]) -> Result<Self, RecipeError> {
+        let empty = Spanned::new(0..0, DeTable::new());
+        let mut source = Self { path, text, overrides, document: empty };
+        source.document = DeTable::parse(text).map_err(|error| source.syntax(&error))?;
+        for over in overrides {
+            let line = DeTable::parse(&over.text).expect("it was read before").into_inner();
+            lay_over(source.document.get_mut(), line);
+        }
+        Ok(source)
+    }
+
+    /// The values as a type.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, RecipeError> {
+        T::deserialize(Deserializer::from(self.document.clone())).map_err(|error| self.syntax(&error))
     }
 
     /// A value that breaks a rule.
     pub(crate) fn refuse(&self, key: &str, rule: &str) -> RecipeError {
+        let span = self.span(key);
+        if let Some(over) = span.as_ref().and_then(|span| self.over(span.start)) {
+            let key = (over.key != key).then(|| key.to_owned());
+            return RecipeError { path: place(&over.key), line: None, key, message: rule.to_owned(), hint: None };
+        }
         RecipeError {
             path: self.path.to_owned(),
-            line: self.span(key).map(|span| self.line(span.start)),
+            line: span.map(|span| self.line(span.start)),
             key: Some(key.to_owned()),
             message: rule.to_owned(),
             hint: None,
@@ -30,14 +109,22 @@ impl<'a> Source<'a> {
     }
 
     /// What the TOML reader refused.
-    pub(crate) fn syntax(&self, error: &toml::de::Error) -> RecipeError {
+    fn syntax(&self, error: &toml::de::Error) -> RecipeError {
         let message = error.message().trim_end_matches('\n');
         let (message, hint) = match unknown_key(message) {
             Some((key, known)) => (format!("unknown key: {key}"), hint(key, &known)),
             None => (message.replace('\n', ", "), None),
         };
+        if let Some(over) = error.span().and_then(|span| self.over(span.start)) {
+            return RecipeError { path: place(&over.key), line: None, key: None, message, hint };
+        }
         let line = error.span().map(|span| self.line(span.start));
         RecipeError { path: self.path.to_owned(), line, key: None, message, hint }
+    }
+
+    /// The override that holds a position, if it is not the recipe's own text that does.
+    fn over(&self, offset: usize) -> Option<&Override> {
+        self.overrides.iter().find(|over| (over.start..=over.text.len()).contains(&offset))
     }
 
     fn line(&self, offset: usize) -> usize {
@@ -46,8 +133,7 @@ impl<'a> Source<'a> {
 
     /// The place of a dotted key, or of the deepest part of it that is written down.
     fn span(&self, key: &str) -> Option<Range<usize>> {
-        let document = DeTable::parse(self.text).ok()?;
-        let mut table = document.get_ref();
+        let mut table = self.document.get_ref();
         let mut found = None;
         for part in key.split('.') {
             let Some((name, value)) = table.get_key_value(part) else { break };
@@ -59,6 +145,27 @@ impl<'a> Source<'a> {
     }
 }
 
+/// Tables are merged, anything else is replaced.
+fn lay_over<'a>(below: &mut DeTable<'a>, above: DeTable<'a>) {
+    for (key, value) in above {
+        let name: &str = key.get_ref();
+        match (below.get_mut(name).map(Spanned::get_mut), parts(value)) {
+            (Some(DeValue::Table(below)), (DeValue::Table(above), _)) => lay_over(below, above),
+            (_, (value, span)) => {
+                // The key goes too: it carries the place.
+                below.remove(name);
+                below.insert(key, Spanned::new(span, value));
+            }
+        }
+    }
+}
+
+/// A value and where it stands.
+fn parts(value: Spanned<DeValue<'_>>) -> (DeValue<'_>, Range<usize>) {
+    let span = value.span();
+    (value.into_inner(), span)
+}
+
 /// Takes apart serde's sentence about an unknown field: the field and those expected.
 fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
     let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
@@ -66,7 +173,23 @@ fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
 }
 
 fn hint(key: &str, known: &[&str]) -> Option<String> {
-    let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)))?;
-    let close = strsim::jaro_winkler(key, nearest) > 0.7;
-    Some(if close { format!("did you mean {nearest}?") } else { format!("known here: {}", known.join(", ")) })
+    if let Some((_, reason)) = REFUSED.iter().find(|(name, _)| *name == key) {
+        return Some((*reason).to_owned());
+    }
+    Some(match nearest(key, known) {
+        Some(name) => format!("did you mean {name}?"),
+        None => format!("known here: {}", known.join(", ")),
+    })
+}
+
+/// Keys of other programs that are left out on purpose, with the reason.
+const REFUSED: [(&str, &str); 2] = [("dora", NO_DORA), ("use_dora", NO_DORA)];
+
+const NO_DORA: &str =
+    "DoRA rescales the base's own output beside adding to it; proofs are about what is added, so there is only LoRA";
+
+/// The name that is so near to `name` that it may have been meant.
+pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let near = |other: &str| strsim::jaro_winkler(name, other);
+    known.iter().copied().filter(|other| near(other) > 0.7).max_by(|a, b| near(a).total_cmp(&near(b)))
 }

@@ -33,6 +33,12 @@ impl Printer {
         self.json
     }
 
+    /// Whether data for a person may have colours: stdout is a terminal, and NO_COLOR does not forbid them.
+    pub fn colour(&self) -> bool {
+        let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        !self.json && !forbidden && io::stdout().is_terminal()
+    }
+
     /// A line of data for a person: stdout, unless JSON was asked for.
     pub fn line(&self, text: &str) {
         if !self.json {

@@ -16,8 +16,9 @@ use crate::cli::printer::Printer;
 use crate::models::{Model, Source, village};
 use crate::prove::bundle::{Bundle, COMMITMENT};
 use crate::text::encode::{Encoder, Pair};
+use crate::text::files::Place;
 use crate::text::preferred::preferred;
-use crate::text::rows::{self, PairRow, Text};
+use crate::text::rows::{self, Options, PairRow, Text};
 use crate::train::Start;
 
 /// What is needed.
@@ -45,15 +46,15 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     };
     let source = Source::open(&recipe.base.model)?;
     let held_out = recipe.data.held_out.clone().context("the recipe names no held-out rows")?;
-    let questions = rows::read::<PairRow>(&held_out)?;
-    let mut encoder = Encoder::new(&source, &held_out, recipe.data.max_length);
-    let encode = |(line, row): &(usize, PairRow)| encoder.pair(*line, row.clone());
+    let questions = rows::read::<PairRow>(&held_out, &Options::default())?.rows;
+    let encoder = Encoder::new(&source, &held_out, recipe.data.loss, recipe.data.max_length);
+    let encode = |(place, row): &(Place, PairRow)| encoder.pair(*place, row.clone());
     let pairs = questions.iter().map(encode).collect::<Result<Vec<Pair>, _>>()?;
 
     let model = Model { weights: source.weights(&Device::Cpu)?, source };
     printer.line("1. train: an adapter by DPO on the village model, rows held out for the test");
     let before = rate(&model, None, &pairs)?;
-    train::train(&recipe, &model.source, Start::Fresh, &Device::Cpu, printer)?;
+    train::train(&recipe, &model.source, Start::Fresh, &|| false, &Device::Cpu, printer)?;
     let adapter = fitting(&model.source, &recipe.run.out)?;
     let after = rate(&model, Some(&adapter), &pairs)?;
     let all = pairs.len();

@@ -1,34 +1,46 @@
 //! `ftk train`: from a recipe to an adapter, or to a base trained in full.
 
+mod manifest;
+mod plan;
+mod stop;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use candle_core::{Device, Tensor, Var};
 use ftk_adapters::lora::Adapter;
-use ftk_adapters::sites::Role;
-use ftk_adapters::train::{LoraTensors, initial_factors, normal_values};
+use ftk_adapters::train::{LoraTensors, normal_values};
 use ftk_adapters::weights::Weights;
 use ftk_adapters::{atomic, peft};
-use ftk_recipes::{Lora, Recipe, Reference, SaveDtype, Targets, Task};
+use ftk_recipes::{Dpo, Recipe, Reference, SaveDtype, Task};
 use serde_json::json;
 
-use super::{Advice, Outcome, fitting, pull};
+use self::manifest::Inputs;
+pub use self::manifest::MANIFEST;
+use self::plan::Plan;
+use self::stop::Stop;
+use super::{Advice, Outcome, pull};
 use crate::cli::printer::Printer;
 use crate::models::{Precision, Source, save_folder};
-use crate::text::encode::Encoder;
-use crate::text::rows;
+use crate::text::health::Watch;
+use crate::text::preference::Preference;
+use crate::text::references::{self, Found, References};
 use crate::text::session::{DpoSettings, Rows, TextSession, Trained};
-use crate::train::{self, Start, Step};
+use crate::train::{self, Ended, Lock, Start, Step, Why};
 
 /// What is needed.
 pub struct Settings {
     /// Recipe file.
     pub recipe: PathBuf,
+    /// Settings laid over the recipe, `key=value`.
+    pub set: Vec<String>,
     /// Run folder, instead of the recipe's.
     pub out: Option<PathBuf>,
     /// Go on from a checkpoint.
     pub resume: bool,
+    /// Check and count, but do not train.
+    pub dry_run: bool,
     /// Where it is computed.
     pub device: Device,
     /// Fetch nothing that the recipe names on the hub.
@@ -37,68 +49,90 @@ pub struct Settings {
 
 /// Folder inside the run folder for a base trained in full.
 pub const BASE: &str = "base";
+/// The recipe as the run understood it.
+pub const RECIPE: &str = "recipe.toml";
 
-/// Trains and exports.
+/// Trains and exports. SIGINT and SIGTERM end the run after the step at hand, with a checkpoint.
 ///
 /// # Errors
 /// Recipe, rows, model: whatever is wrong with them, before any training; see also [`train::TrainError`].
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let mut recipe = Recipe::load(&settings.recipe)?;
+    let mut recipe = Recipe::load_with(&settings.recipe, &settings.set)?;
     if let Some(out) = &settings.out {
         recipe.run.out.clone_from(out);
     }
     pull::recipe(&mut recipe, settings.offline, printer)?;
     let start = if settings.resume { Start::Resume } else { Start::Fresh };
-    let source = match recipe.base.init_std {
-        Some(_) => Source::skeleton(&recipe.base.model)?,
-        None => Source::open(&recipe.base.model)?,
-    };
-    train(&recipe, &source, start, &settings.device, printer)?;
-    printer.note(&format!("wrote {}", recipe.run.out.display()));
+    let source = super::open(&recipe.base)?;
+    if settings.dry_run {
+        refuse_to_replace(&recipe, start)?;
+        Plan::new(&recipe, &source)?.counts.show(&recipe, printer)?;
+        return Ok(Outcome::Done);
+    }
+    let stop = Stop::listen().context("cannot listen for signals")?;
+    let out = recipe.run.out.display();
+    let ended = train(&recipe, &source, start, &|| stop.asked(), &settings.device, printer)?;
+    let Ended { step, steps, why, best } = ended;
+    match why {
+        Why::Stopped => {
+            printer.note(&format!("stopped after step {step} of {steps}; go on with the same command and --resume"));
+            return Ok(Outcome::Stopped(stop.code()));
+        }
+        Why::Patience => {
+            printer.note(&format!("ended after step {step} of {steps}: nothing better within run.patience"))
+        }
+        Why::Done => {}
+    }
+    if let Some((step, figure)) = best {
+        printer.note(&format!("the result is the state after step {step}, the best evaluation: {figure:.4}"));
+    }
+    printer.note(&format!("wrote {out}"));
     Ok(Outcome::Done)
 }
 
-/// Trains as the recipe says on a base that is open already, and exports to the run folder.
-pub(super) fn train(recipe: &Recipe, source: &Source, start: Start, device: &Device, printer: &Printer) -> Result<()> {
+/// Trains as the recipe says on a base that is open already, and exports to the run folder, unless `stop` says
+/// after a step that the run is to end there.
+pub(super) fn train(
+    recipe: &Recipe,
+    source: &Source,
+    start: Start,
+    stop: &dyn Fn() -> bool,
+    device: &Device,
+    printer: &Printer,
+) -> Result<Ended> {
     let out = &recipe.run.out;
     refuse_to_replace(recipe, start)?;
-    let rows = read_rows(recipe, source, &recipe.data.train, printer)?;
-    let held_out = recipe.data.held_out.as_deref();
-    let held_out = held_out.map(|path| read_rows(recipe, source, path, printer)).transpose()?;
-
+    let Plan { rows, held_out, begin, counts } = Plan::new(recipe, source)?;
     let weights = match recipe.base.init_std {
         Some(std) => random_weights(source, std, recipe.run.seed, device)?,
         None => source.weights_held(device, recipe.base.hold)?,
     };
-    let base_digest = source.digest(&weights)?;
-    let (weights, trained, begin) = match &recipe.lora {
-        None => (variables(&weights)?, Trained::Base, None),
-        Some(lora) => {
-            let begin = begin(lora, source, recipe.run.seed)?;
-            let trained = Trained::Adapter(LoraTensors::trained(&begin, device)?);
-            (weights, trained, Some(begin))
-        }
+    let inputs = Inputs::new(recipe, source.digest(&weights)?, begin.as_ref())?;
+    let (weights, trained) = match &begin {
+        None => (variables(&weights)?, Trained::Base),
+        Some(begin) => (weights, Trained::Adapter(LoraTensors::trained(begin, device)?)),
     };
-    let frozen = match (recipe.dpo.reference, &begin) {
-        (Reference::Start, Some(begin)) => Some(LoraTensors::frozen(begin, device)?),
-        _ => None,
-    };
-    let dpo = DpoSettings { beta: recipe.dpo.beta, reference: recipe.dpo.reference };
-    let identity = identity(recipe, &base_digest.0, begin.as_ref())?;
-    let rows = (rows, held_out, recipe.run.batch);
-    let dropout = recipe.lora.as_ref().map_or(0.0, |lora| lora.dropout);
-    let session = TextSession::new(source.network().clone(), weights, trained, frozen, dpo, rows)
-        .recomputing(recipe.run.recompute)
-        .dropping(dropout, recipe.run.seed);
+    let mut session = open(recipe, source, (weights, trained), begin.as_ref(), (rows, held_out), device)?;
 
-    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    // A run that goes on has it; one that is refused must not replace it.
+    let _lock = Lock::take(out)?;
+    // A run that goes on has them; one that is refused must not replace them.
     if !train::holds_run(out) {
         let text = toml::to_string(&recipe.portable()).context("cannot write the recipe down")?;
-        atomic::write(&out.join("recipe.toml"), text.as_bytes())
-            .with_context(|| format!("cannot write to {}", out.display()))?;
+        let path = out.join(RECIPE);
+        atomic::write(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+        inputs.write(out, &counts, &[], None)?;
     }
 
+    counts.notes().iter().for_each(|note| printer.note(note));
+    printer.object(&json!({ "data": counts.data() }));
+    if recipe.task == Task::Dpo && recipe.dpo.cache {
+        // A run that is refused must not change the folder.
+        train::belongs(out, inputs.identity)?;
+        let adapter = begin.as_ref().filter(|_| recipe.dpo.reference == Reference::Start);
+        refer(&mut session, &out.join(references::FILE), references::model(&inputs.base.0, adapter), printer)?;
+    }
+
+    let mut watch = Watch::new(&out.join(train::METRICS), recipe.dpo.beta);
     let bar = printer.bar(0, "training");
     let began = Instant::now();
     let (mut tokens, mut first) = (0, true);
@@ -108,17 +142,75 @@ pub(super) fn train(recipe: &Recipe, source: &Source, start: Start, device: &Dev
         tokens += step.tokens;
         let rate = tokens as f64 / began.elapsed().as_secs_f64();
         bar.set_message(format!("loss {:.4}, {rate:.0} tokens/s", step.loss));
-        printer.object(&serde_json::Value::Object(step.record.clone()));
+        let mut record = step.record.clone();
         // Without a terminal, a line every tenth of the way.
         let tenth = step.step * 10 / step.steps != (step.step - 1) * 10 / step.steps;
         if bar.is_hidden() && (first || tenth) {
             printer.note(&format!("step {}/{}: loss {:.4}, {rate:.0} tokens/s", step.step, step.steps, step.loss));
         }
         first = false;
+        watch.see(&step.record);
+        let signs = if tenth { watch.news(step.steps) } else { Vec::new() };
+        if !signs.is_empty() {
+            record.insert("hint".to_owned(), json!(signs.iter().map(ToString::to_string).collect::<Vec<_>>()));
+        }
+        bar.suspend(|| signs.iter().for_each(|sign| printer.note(&format!("hint: {sign}"))));
+        printer.object(&serde_json::Value::Object(record));
     };
-    train::run(&session, &recipe.optim, &recipe.run, identity, start, report)?;
+    let ended = train::run(&session, &recipe.optim, &recipe.run, inputs.identity, start, stop, report)?;
     bar.finish_and_clear();
-    export(recipe, source, &session)
+    train::draw(out)?;
+    if ended.why != Why::Stopped {
+        let result = export(recipe, source, &session)?;
+        inputs.write(out, &counts, result, Some(&ended))?;
+    }
+    Ok(ended)
+}
+
+/// The task on its rows (to train on, held out); `start` is the adapter that `lora.start` names, if any.
+pub(super) fn open(
+    recipe: &Recipe,
+    source: &Source,
+    (weights, trained): (Weights, Trained),
+    start: Option<&Adapter>,
+    (rows, held_out): (Rows, Option<Rows>),
+    device: &Device,
+) -> Result<TextSession> {
+    let frozen = match (recipe.dpo.reference, start) {
+        (Reference::Start, Some(start)) => Some(LoraTensors::frozen(start, device)?),
+        _ => None,
+    };
+    let Dpo { beta, loss, label_smoothing, sft_weight, reference, cache: _ } = recipe.dpo;
+    let dpo = DpoSettings { preference: Preference { beta, loss, label_smoothing }, sft_weight, reference };
+    let rows = (rows, held_out, recipe.run.batch);
+    let dropout = recipe.lora.as_ref().map_or(0.0, |lora| lora.dropout);
+    Ok(TextSession::new(source.network().clone(), weights, trained, frozen, dpo, rows)
+        .recomputing(recipe.run.recompute)
+        .dropping(dropout, recipe.run.seed))
+}
+
+/// Has the session know its reference's figures, those in the file at `path` and otherwise new ones.
+fn refer(session: &mut TextSession, path: &Path, model: [u8; 32], printer: &Printer) -> Result<()> {
+    let opened = References::open(path, model);
+    let (mut known, found) = opened.with_context(|| format!("cannot read {}", path.display()))?;
+    if found == Found::Unusable {
+        printer.note(&format!("{}: is damaged or of another model, made anew", path.display()));
+    }
+    let bar = printer.bar(0, "reference");
+    let mut told = !bar.is_hidden();
+    let progress = |done: usize, of: usize| {
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+        if !std::mem::replace(&mut told, true) {
+            printer.note(&format!("computing the reference's log-probabilities of {of} pairs"));
+        }
+    };
+    let computed = session.refer(&mut known, progress).map_err(|error| anyhow!(error))?;
+    bar.finish_and_clear();
+    if found == Found::Whole && computed == 0 {
+        printer.note(&format!("the reference's log-probabilities are in {}", path.display()));
+    }
+    Ok(())
 }
 
 /// Refuses a run folder in which the run would replace what it has not made itself.
@@ -141,12 +233,15 @@ fn refuse_to_replace(recipe: &Recipe, start: Start) -> Result<()> {
     Ok(())
 }
 
-fn export(recipe: &Recipe, source: &Source, session: &TextSession) -> Result<()> {
+/// Writes the result, and names its files with weights.
+fn export(recipe: &Recipe, source: &Source, session: &TextSession) -> Result<&'static [&'static str]> {
     let out = &recipe.run.out;
     match session.adapter() {
         Some(adapter) => {
-            let linear: Vec<String> = linear_sites(source);
-            peft::save(out, &adapter.to_adapter()?, &source.name(), &linear)?;
+            let linear = plan::linear_sites(source);
+            let fan_in_fan_out = source.network().fan_in_fan_out();
+            peft::save(out, &adapter.to_adapter()?, &source.name(), &linear, fan_in_fan_out)?;
+            Ok(&[peft::FACTORS])
         }
         None => {
             let folder = out.join(BASE);
@@ -160,74 +255,9 @@ fn export(recipe: &Recipe, source: &Source, session: &TextSession) -> Result<()>
             };
             let files = source.text_files()?;
             save_folder(&folder, source.network(), session.weights(), precision, source.special(), &files)?;
+            Ok(&["base/model.safetensors"])
         }
     }
-    Ok(())
-}
-
-fn read_rows(recipe: &Recipe, source: &Source, path: &Path, printer: &Printer) -> Result<Rows> {
-    let mut encoder = Encoder::new(source, path, recipe.data.max_length);
-    let rows = match recipe.task {
-        Task::Sft => Rows::Sft(
-            rows::read(path)?.into_iter().map(|(line, row)| encoder.sft(line, row)).collect::<Result<_, _>>()?,
-        ),
-        Task::Dpo => Rows::Dpo(
-            rows::read(path)?.into_iter().map(|(line, row)| encoder.pair(line, row)).collect::<Result<_, _>>()?,
-        ),
-    };
-    let empty = (0..rows.len()).filter(|&row| rows.items(row) == 0).count();
-    let name = path.display();
-    if encoder.cut > 0 {
-        printer.note(&format!("{name}: {} sequences cut to {} tokens", encoder.cut, recipe.data.max_length));
-    }
-    if empty > 0 {
-        printer.note(&format!("{name}: {empty} rows left out, nothing in them is scored"));
-    }
-    Ok(rows)
-}
-
-fn linear_sites(source: &Source) -> Vec<String> {
-    let sites = source.network().sites().into_iter();
-    sites.filter(|site| site.role == Role::Linear).map(|site| site.name).collect()
-}
-
-/// The adapter training starts from.
-fn begin(lora: &Lora, source: &Source, seed: u64) -> Result<Adapter> {
-    if let Some(folder) = &lora.start {
-        return fitting(source, folder);
-    }
-    let shapes = source.network().shapes();
-    let named = |site: &str| match &lora.targets {
-        Targets::All(_) => None,
-        Targets::Named(names) => Some(names.iter().any(|name| site == name || site.ends_with(&format!(".{name}")))),
-    };
-    let scale = (lora.alpha / lora.rank as f64) as f32;
-    let mut adapter = Adapter::default();
-    for site in source.network().sites() {
-        let wanted = match site.role {
-            Role::Linear => named(&site.name).unwrap_or(true),
-            Role::Head => named(&site.name).unwrap_or(false),
-            Role::Embedding | Role::Norm => false,
-        };
-        if wanted {
-            let shape = &shapes[&format!("{}.weight", site.weight)];
-            let factors = initial_factors(&site.name, lora.rank, (shape[0], shape[1]), scale, seed);
-            adapter.sites.insert(site.name, factors);
-        }
-    }
-    if let Targets::Named(names) = &lora.targets {
-        let hit =
-            |name: &&String| adapter.sites.keys().any(|site| site == *name || site.ends_with(&format!(".{name}")));
-        if let Some(name) = names.iter().find(|name| !hit(name)) {
-            let mut known: Vec<String> =
-                linear_sites(source).iter().filter_map(|site| site.rsplit('.').next()).map(str::to_owned).collect();
-            known.sort();
-            known.dedup();
-            let message = format!("lora.targets names no linear layer of this base: {name}");
-            return Err(Advice::new(message, format!("there are: {}", known.join(", "))).into());
-        }
-    }
-    Ok(adapter)
 }
 
 fn random_weights(source: &Source, std: f64, seed: u64, device: &Device) -> Result<Weights> {
@@ -242,34 +272,4 @@ fn random_weights(source: &Source, std: f64, seed: u64, device: &Device) -> Resu
 fn variables(weights: &Weights) -> Result<Weights> {
     let make = |name: &str| Ok((name.to_owned(), Var::from_tensor(&weights.get(name)?)?.into_inner()));
     weights.names().map(make).collect()
-}
-
-/// Names what a run computes: recipe (but for the place of its results), rows, base, first adapter.
-fn identity(recipe: &Recipe, base: &[u8; 32], begin: Option<&Adapter>) -> Result<[u8; 32]> {
-    let mut recipe = recipe.clone();
-    let mut hash = blake3::Hasher::new_derive_key("ftk training run");
-    for path in std::iter::once(&recipe.data.train).chain(&recipe.data.held_out) {
-        let rows = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        hash.update(blake3::hash(&rows).as_bytes());
-    }
-    // Content counts, not where it lies.
-    recipe.run.out = PathBuf::new();
-    recipe.base.model = PathBuf::new();
-    recipe.data.train = PathBuf::new();
-    recipe.data.held_out = recipe.data.held_out.map(|_| PathBuf::new());
-    if let Some(lora) = &mut recipe.lora {
-        lora.start = lora.start.as_ref().map(|_| PathBuf::new());
-    }
-    recipe.run.save_every = 0;
-    // How it is computed does not matter either.
-    (recipe.run.recompute, recipe.base.hold) = Default::default();
-    let recipe = json!(recipe).to_string();
-    hash.update(&(recipe.len() as u64).to_le_bytes()).update(recipe.as_bytes()).update(base);
-    for (site, factors) in begin.iter().flat_map(|begin| &begin.sites) {
-        hash.update(site.as_bytes()).update(&factors.scale.to_le_bytes());
-        for value in factors.a.iter().chain(&factors.b) {
-            hash.update(&value.to_le_bytes());
-        }
-    }
-    Ok(*hash.finalize().as_bytes())
 }

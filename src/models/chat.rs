@@ -1,19 +1,36 @@
 //! Chat templates: the Jinja programs that turn messages into the text a chat model was trained on.
 //!
-//! A template is foreign input. It runs with a step budget (which bounds time, not the size of a text it doubles
-//! over and over), sees nothing but the messages and the special tokens, and has no clock: `strftime_now` is undefined, so templates that date their prompt use their fixed date.
-//! Whitespace rules, globals and filters are those of transformers' `apply_chat_template`.
+//! A template is foreign input. It runs with a step budget and writes into a bounded text (a value it doubles over
+//! and over inside is not bounded), sees nothing but the messages and the special tokens, and has no clock:
+//! `strftime_now` is undefined, so templates that date their prompt use their fixed date.
+//! Whitespace rules, globals and filters are those of transformers' `apply_chat_template`, its `{% generation %}` tag
+//! among them, which marks what the assistant says.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
 
 use minijinja::value::{Kwargs, Value};
-use minijinja::{Environment, ErrorKind, context};
+use minijinja::{Environment, ErrorKind, State, context};
 use serde::{Deserialize, Serialize};
 
 use super::ModelError;
 
 /// Steps of the template engine one rendering may take: some hundred per message are usual.
 const FUEL: u64 = 2_000_000;
+
+/// Bytes of the longest text a template may write: more than any context holds, and little memory.
+const MAX_TEXT: usize = 1 << 26;
+
+/// What stands around generated text while it is rendered with marks: noncharacters, which Unicode keeps for use inside
+/// programs (The Unicode Standard, section 23.7).
+const MARKS: [char; 2] = ['\u{FDD0}', '\u{FDD1}'];
+
+/// The filter that `{% generation %}` becomes: the engine has no tags of its own making, but blocks under filters.
+const GENERATED: &str = "ftk_generated";
+
+/// The variable that tells [`GENERATED`] to leave marks.
+const MARKED: &str = "ftk_marked";
 
 /// The template's name inside the engine, which appears in its messages.
 const NAME: &str = "chat";
@@ -27,11 +44,21 @@ pub struct Message {
     pub content: String,
 }
 
+/// A conversation as text, with what its template marks as generated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MarkedText {
+    /// The text, without marks.
+    pub text: String,
+    /// Bytes that stand inside `{% generation %}`, in order.
+    pub spans: Vec<Range<usize>>,
+}
+
 /// A compiled chat template with the special tokens it may use.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     source: String,
     environment: Environment<'static>,
+    marked: bool,
 }
 
 impl ChatTemplate {
@@ -49,11 +76,16 @@ impl ChatTemplate {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
         environment.add_filter("tojson", to_json);
+        environment.add_filter(GENERATED, |state: &State, text: String| match state.lookup(MARKED) {
+            Some(marked) if marked.is_true() => format!("{}{text}{}", MARKS[0], MARKS[1]),
+            _ => text,
+        });
         for (name, text) in special {
             environment.add_global(*name, text.as_str());
         }
-        environment.add_template_owned(NAME, source.clone()).map_err(failed)?;
-        Ok(Self { source, environment })
+        let (translated, marked) = translate(&source);
+        environment.add_template_owned(NAME, translated).map_err(failed)?;
+        Ok(Self { source, environment, marked })
     }
 
     /// The template's text.
@@ -66,10 +98,128 @@ impl ChatTemplate {
     /// # Errors
     /// [`ModelError::Template`]: what the template raises, a mistake in it, or a spent budget.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, ModelError> {
-        let none = Value::from(());
-        let context = context! { messages, add_generation_prompt, tools => none.clone(), documents => none };
-        self.environment.get_template(NAME).and_then(|template| template.render(context)).map_err(failed)
+        self.write(messages, add_generation_prompt, false)
     }
+
+    /// The conversation as text, with what stands inside `{% generation %}`; `None` where the template has no such tag.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`]; messages that hold the marks, a template that treats marked text differently.
+    pub fn render_marked(&self, messages: &[Message]) -> Result<Option<MarkedText>, ModelError> {
+        if !self.marked {
+            return Ok(None);
+        }
+        let wrong = |reason: &str| ModelError::Template { reason: reason.to_owned() };
+        if messages.iter().any(|message| message.content.contains(MARKS) || message.role.contains(MARKS)) {
+            return Err(wrong("a message holds a noncharacter that marks generated text, U+FDD0 or U+FDD1"));
+        }
+        let (mut text, mut spans, mut starts) = (String::new(), Vec::new(), Vec::new());
+        for piece in self.write(messages, false, true)?.split_inclusive(MARKS) {
+            text.push_str(piece.trim_end_matches(MARKS));
+            if piece.ends_with(MARKS[0]) {
+                starts.push(text.len());
+            } else if piece.ends_with(MARKS[1]) {
+                let start = starts.pop().ok_or_else(|| wrong("ends generated text that it has not begun"))?;
+                // One inside another adds nothing.
+                if starts.is_empty() {
+                    spans.push(start..text.len());
+                }
+            }
+        }
+        if text != self.render(messages, false)? {
+            return Err(wrong("changes what stands inside {% generation %} afterwards"));
+        }
+        Ok(Some(MarkedText { text, spans }))
+    }
+
+    fn write(&self, messages: &[Message], add_generation_prompt: bool, ftk_marked: bool) -> Result<String, ModelError> {
+        let none = Value::from(());
+        let context =
+            context! { messages, add_generation_prompt, ftk_marked, tools => none.clone(), documents => none };
+        let mut text = Text::default();
+        let template = self.environment.get_template(NAME).map_err(failed)?;
+        match template.render_captured_to(context, &mut text) {
+            Ok(_) => Ok(String::from_utf8(text.bytes).expect("templates write text")),
+            Err(_) if text.full => Err(ModelError::Template { reason: format!("writes more bytes than {MAX_TEXT}") }),
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
+/// A text that takes no more than [`MAX_TEXT`] bytes.
+#[derive(Default)]
+struct Text {
+    bytes: Vec<u8>,
+    full: bool,
+}
+
+impl io::Write for Text {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        self.full |= self.bytes.len() + part.len() > MAX_TEXT;
+        if self.full {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(part);
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A template with its `{% generation %}` tags turned into blocks under [`GENERATED`], and whether there are any.
+/// Comments, strings and raw text are passed over; whitespace control and lines stay.
+fn translate(source: &str) -> (String, bool) {
+    let (mut result, mut found) = (String::with_capacity(source.len()), false);
+    let (mut rest, mut raw) = (source, false);
+    while let Some(start) = rest.find('{') {
+        let (text, tag) = rest.split_at(start);
+        let length = match tag.as_bytes().get(1) {
+            Some(b'%') => code(tag, "%}"),
+            Some(b'{') if !raw => code(tag, "}}"),
+            Some(b'#') if !raw => tag.find("#}").map_or(tag.len(), |end| end + 2),
+            _ => 1,
+        };
+        let (tag, after) = tag.split_at(length);
+        let word = tag.strip_prefix("{%").and_then(|tag| tag.strip_suffix("%}"));
+        let word = word.map(|word| word.trim_matches(['-', '+']).trim());
+        result.push_str(text);
+        match word {
+            Some("raw") => raw = true,
+            Some("endraw") => raw = false,
+            _ => {}
+        }
+        match word {
+            Some("generation") if !raw => {
+                found = true;
+                result.push_str(&tag.replace("generation", &format!("filter {GENERATED}")));
+            }
+            Some("endgeneration") if !raw => result.push_str(&tag.replace("endgeneration", "endfilter")),
+            _ => result.push_str(tag),
+        }
+        rest = after;
+    }
+    result.push_str(rest);
+    (result, found)
+}
+
+/// Bytes of a tag that ends with `end` outside its strings.
+fn code(tag: &str, end: &str) -> usize {
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, byte) in tag.bytes().enumerate().skip(2) {
+        match quote {
+            Some(_) if escaped => escaped = false,
+            Some(_) if byte == b'\\' => escaped = true,
+            Some(open) if byte == open => quote = None,
+            Some(_) => {}
+            None if byte == b'"' || byte == b'\'' => quote = Some(byte),
+            None if tag.as_bytes()[at..].starts_with(end.as_bytes()) => return at + end.len(),
+            None => {}
+        }
+    }
+    tag.len()
 }
 
 fn failed(error: minijinja::Error) -> ModelError {
@@ -185,5 +335,48 @@ mod tests {
         let recursive = "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}";
         let error = template(recursive).unwrap().render(&[], false).unwrap_err().to_string();
         assert!(error.contains("recursion limit"), "{error}");
+    }
+
+    /// ChatML that marks what the assistant says, and its end.
+    const MARKED_CHATML: &str = "{# {% generation %} #}{% for m in messages %}{% if m.role == 'assistant' %}\n\
+        {{- '<|im_start|>assistant\n' }}\n    {%- generation -%}\n    {{ m.content }}{{ '<|im_end|>' }}\n\
+        {%- endgeneration %}{{ '\n' }}{% else %}\
+        {{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endif %}{% endfor %}\
+        {% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+
+    #[test]
+    fn generated_text_is_marked_and_the_text_stays_the_same() {
+        let chat = [say("user", "é?"), say("assistant", "yes"), say("user", "{% generation %}"), say("assistant", "é")];
+        let MarkedText { text, spans } = template(MARKED_CHATML).unwrap().render_marked(&chat).unwrap().unwrap();
+        assert_eq!(text, template(MARKED_CHATML).unwrap().render(&chat, false).unwrap());
+        assert!(text.starts_with("<|im_start|>user\né?<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>\n"), "{text}");
+        let spoken: Vec<&str> = spans.into_iter().map(|span| &text[span]).collect();
+        assert_eq!(spoken, ["yes<|im_end|>", "é<|im_end|>"]);
+        assert_eq!(template(CHATML).unwrap().render_marked(&chat).unwrap(), None);
+        let special = "{{ '{% generation %}' }}{% raw %}{% generation %}{% endraw %}";
+        assert_eq!(rendered(special, &[]), "{% generation %}{% generation %}");
+        assert_eq!(template(special).unwrap().render_marked(&[]).unwrap(), None);
+    }
+
+    #[test]
+    fn marks_cannot_be_forged_by_a_row_or_bent_by_a_template() {
+        let refused = |source: &str, content: &str| {
+            template(source).unwrap().render_marked(&[say("assistant", content)]).unwrap_err().to_string()
+        };
+        let error = refused(MARKED_CHATML, "a\u{FDD1}b");
+        assert_eq!(error, "chat template: a message holds a noncharacter that marks generated text, U+FDD0 or U+FDD1");
+        let bent =
+            "{% set x %}{% generation %} {{ messages[0].content }} {% endgeneration %}{% endset %}{{ x | trim }}";
+        let error = refused(bent, "a");
+        assert_eq!(error, "chat template: changes what stands inside {% generation %} afterwards");
+    }
+
+    #[test]
+    fn repeats_are_refused_before_they_fill_the_memory() {
+        let refused = |source: &str| template(source).unwrap().render(&[], false).unwrap_err().to_string();
+        let error = refused("{% set a = 'a' * 60000000 %}{% for i in range(99999) %}{{ a }}{% endfor %}");
+        assert_eq!(error, "chat template: writes more bytes than 67108864");
+        let error = refused("{{ 'a' * 1000000000000 }}");
+        assert!(error.contains("repeated string is too large"), "{error}");
     }
 }

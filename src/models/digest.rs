@@ -6,13 +6,15 @@
 //! little-endian IEEE 754 binary64.
 //!
 //! 1. The text `ftk base model 1`. A change of this layout MUST change it.
-//! 2. The text `llama`, the architecture.
-//! 3. The integers vocab, hidden, intermediate, layers, query heads, key-value heads, head dimension, context; the real
+//! 2. The architecture, a text: `llama` (Mistral's network is the same), `qwen2`, `qwen3` or `gpt2`.
+//! 3. For the first three: the integers vocab, hidden, intermediate, layers, query heads, key-value heads, head dimension, context; the real
 //!    eps; one byte 1 if the head is tied, else 0; the real theta; one byte 1 if wavelengths are scaled, else 0, and
 //!    in the former case the reals factor, low_freq_factor, high_freq_factor and the integer original context.
+//!    For `gpt2`: the integers vocab, hidden, intermediate, layers, heads, context; the real eps; one byte for the head.
 //! 4. The number of tensors, then one record for each tensor the network uses, in ascending byte order of names. A
 //!    tied head has no record. No other tensor enters. A record is: the name (text), the type (text, MUST be `F32`),
 //!    the rank, the dimensions outermost first, the length in bytes, the entries row-major as little-endian binary32.
+//!    A matrix is `(d_out, d_in)` here, also where files hold it turned, as those of GPT-2 do.
 //! 5. One byte 0 if the model has no tokenizer, else 1 and the 32 bytes of BLAKE3 over `tokenizer.json`.
 
 use std::fmt;
@@ -21,7 +23,7 @@ use blake3::Hasher;
 use ftk_adapters::ops::{Heads, Llama3Scaling, Rope};
 use ftk_adapters::weights::Weights;
 
-use super::{Llama, ModelError, Network};
+use super::{Gpt2, Llama, ModelError, Network};
 
 /// Text at the head of the hashed bytes.
 const TAG: &str = "ftk base model 1";
@@ -74,11 +76,18 @@ impl Record {
         }
     }
 
+    fn network(&mut self, network: &Network) {
+        match network {
+            Network::Llama(network) => self.llama(network),
+            Network::Gpt2(network) => self.gpt2(network),
+        }
+    }
+
     fn llama(&mut self, network: &Llama) {
-        let Llama { vocab, hidden, intermediate, layers, heads, rope, eps, tied, context } = network;
+        let Llama { family, vocab, hidden, intermediate, layers, heads, rope, eps, tied, context } = network;
         let Heads { query, key_value, dim } = heads;
         let Rope { dim: _, theta, scaling } = rope;
-        self.text("llama");
+        self.text(family.name());
         for size in [vocab, hidden, intermediate, layers, query, key_value, dim, context] {
             self.int(*size);
         }
@@ -93,6 +102,16 @@ impl Record {
             self.int(*original_context);
         }
     }
+
+    fn gpt2(&mut self, network: &Gpt2) {
+        let Gpt2 { vocab, hidden, intermediate, layers, heads, eps, tied, context } = network;
+        self.text("gpt2");
+        for size in [vocab, hidden, intermediate, layers, heads, context] {
+            self.int(*size);
+        }
+        self.real(*eps);
+        self.flag(*tied);
+    }
 }
 
 /// `D_base` of a network, its weights (all others ignored) and the digest of its tokenizer.
@@ -106,9 +125,7 @@ pub(super) fn base(
 ) -> Result<BaseDigest, ModelError> {
     let mut record = Record(Hasher::new());
     record.text(TAG);
-    match network {
-        Network::Llama(network) => record.llama(network),
-    }
+    record.network(network);
 
     let needed = network.shapes();
     record.int(needed.len());
@@ -136,7 +153,7 @@ mod tests {
 
     use candle_core::{Device, Tensor};
 
-    use super::super::{Model, tiny};
+    use super::super::{Family, Model, tiny};
     use super::*;
 
     fn digest(network: &Llama, weights: &Weights) -> BaseDigest {
@@ -160,7 +177,7 @@ mod tests {
         bytes.push(0);
         bytes.extend(1e4f64.to_le_bytes());
         bytes.push(0);
-        let tensors = tiny::stored(&tiny::weights(&network));
+        let tensors = tiny::stored(&tiny::weights(network.clone()));
         int(&mut bytes, tensors.len() as u64);
         for (name, (_, shape, data)) in tensors {
             text(&mut bytes, name.as_bytes());
@@ -171,7 +188,7 @@ mod tests {
         }
         bytes.push(1);
         bytes.extend([7; 32]);
-        let ours = base(&network.clone().into(), &tiny::weights(&network), Some(&[7; 32])).unwrap();
+        let ours = base(&network.clone().into(), &tiny::weights(network.clone()), Some(&[7; 32])).unwrap();
         assert_eq!(ours.0, *blake3::hash(&bytes).as_bytes());
         assert_eq!(ours.to_string(), blake3::hash(&bytes).to_hex().as_str());
     }
@@ -179,7 +196,7 @@ mod tests {
     #[test]
     fn every_weight_enters_and_no_other_tensor() {
         let network = tiny::network();
-        let weights = tiny::weights(&network);
+        let weights = tiny::weights(network.clone());
         let mut seen = BTreeSet::from([digest(&network, &weights).0]);
         for name in weights.names() {
             let tensor = weights.get(name).unwrap();
@@ -212,6 +229,8 @@ mod tests {
         };
         let networks = [
             plain.clone(),
+            changed(|network| network.family = Family::Qwen2),
+            changed(|network| network.family = Family::Qwen3),
             changed(|network| network.vocab += 1),
             changed(|network| network.hidden += 1),
             changed(|network| network.intermediate += 1),
@@ -229,9 +248,34 @@ mod tests {
             scaled(|scaling| scaling.high_freq_factor = 5.0),
             scaled(|scaling| scaling.original_context = 9),
         ];
-        let weights = tiny::weights(&plain);
-        let digests: BTreeSet<_> = networks.iter().map(|network| digest(network, &weights).0).collect();
+        let digests: BTreeSet<_> = networks.iter().map(|network| numbers(&network.clone().into())).collect();
         assert_eq!(digests.len(), networks.len());
+
+        let changed = |change: fn(&mut Gpt2)| {
+            let mut network = tiny::gpt2();
+            change(&mut network);
+            network
+        };
+        let networks = [
+            tiny::gpt2(),
+            changed(|network| network.vocab += 1),
+            changed(|network| network.hidden += 2),
+            changed(|network| network.intermediate += 1),
+            changed(|network| network.layers -= 1),
+            changed(|network| network.heads *= 2),
+            changed(|network| network.context += 1),
+            changed(|network| network.eps *= 2.0),
+            changed(|network| network.tied = false),
+        ];
+        let digests: BTreeSet<_> = networks.iter().map(|network| numbers(&network.clone().into())).collect();
+        assert_eq!(digests.len(), networks.len());
+    }
+
+    /// The digest of what stands before the tensors.
+    fn numbers(network: &Network) -> [u8; 32] {
+        let mut record = Record(Hasher::new());
+        record.network(network);
+        record.0.finalize().into()
     }
 
     #[test]
@@ -239,13 +283,13 @@ mod tests {
         let folder = tiny::folder();
         let load = || Model::load(folder.path(), &Device::Cpu).unwrap().digest().unwrap();
         let plain = load();
-        assert_eq!(plain, digest(&tiny::network(), &tiny::weights(&tiny::network())));
+        assert_eq!(plain, digest(&tiny::network(), &tiny::weights(tiny::network())));
 
         let mut config = tiny::config();
         config["torch_dtype"] = "bfloat16".into();
         config["transformers_version"] = "5.0.0".into();
         tiny::write_json(&folder.path().join("config.json"), &config);
-        let mut tensors = tiny::stored(&tiny::weights(&tiny::network()));
+        let mut tensors = tiny::stored(&tiny::weights(tiny::network()));
         let rest = tensors.split_off("model.layers.1");
         tiny::write_tensors(&folder.path().join("a.safetensors"), &rest);
         tiny::write_tensors(&folder.path().join("b.safetensors"), &tensors);

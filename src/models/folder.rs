@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use super::config::{self, Object};
 use super::tokenizer::{Ids, special_tokens};
-use super::{ChatTemplate, ModelError, Source, Store, TextFile, Tokenizer};
+use super::{ChatTemplate, ModelError, Network, Source, Store, TextFile, Tokenizer};
 
 /// Files that carry text handling and generation defaults, copied by [`Folder::text_files`].
 pub(super) const TEXT_FILES: &[&str] = &[
@@ -57,6 +57,8 @@ struct Slot {
     start: u64,
     /// Length in bytes.
     len: usize,
+    /// Whether the network takes the matrix the other way round.
+    transposed: bool,
 }
 
 /// Opens a folder: everything but the weights, which must be there.
@@ -83,11 +85,15 @@ fn read_folder(
         json(&config_path)?.ok_or_else(|| ModelError::MissingFile { path: path.to_owned(), file: "config.json" })?;
     let network = config::parse(&config_path, &config_json)?;
 
-    let mut tensors = locate(path)?;
+    let mut tensors = full_names(&network, locate(path)?);
     let needed = network.shapes();
     tensors.retain(|name, _| needed.contains_key(name));
-    for (name, slot) in &tensors {
-        let (tensor, expected) = (name.clone(), needed[name].clone());
+    for (name, slot) in &mut tensors {
+        let (tensor, mut expected) = (name.clone(), needed[name].clone());
+        slot.transposed = network.stored_transposed(name);
+        if slot.transposed {
+            expected.reverse();
+        }
         if slot.shape != expected {
             return Err(ModelError::Shape { path: slot.file.clone(), tensor, found: slot.shape.clone(), expected });
         }
@@ -126,10 +132,26 @@ fn read_folder(
     Ok(Source { path: path.to_owned(), network, tokenizer, special, template, store, unpacked: None })
 }
 
+/// Tensors by the names they have in the whole network. GPT-2 was published as the network without its head, whose names
+/// lack the first part.
+fn full_names(network: &Network, tensors: BTreeMap<String, Slot>) -> BTreeMap<String, Slot> {
+    let Network::Gpt2(_) = network else { return tensors };
+    let full = |(name, slot): (String, Slot)| {
+        let bare = ["wte.", "wpe.", "h.", "ln_f."].iter().any(|start| name.starts_with(start));
+        (if bare { format!("transformer.{name}") } else { name }, slot)
+    };
+    tensors.into_iter().map(full).collect()
+}
+
 impl Folder {
     pub(super) fn weights(&self, device: &Device, hold: Hold) -> Result<Weights, ModelError> {
         let load = |(name, slot): (&String, &Slot)| Ok((name.clone(), slot.load(name, device, hold)?));
         self.tensors.par_iter().map(load).collect::<Result<Vec<_>, ModelError>>().map(Weights::from_iter)
+    }
+
+    /// The number format of every tensor.
+    pub(super) fn formats(&self) -> Vec<String> {
+        self.tensors.values().map(|slot| format!("{:?}", slot.dtype)).collect()
     }
 
     pub(super) fn text_files(&self) -> Result<Vec<TextFile>, ModelError> {
@@ -158,6 +180,7 @@ impl Slot {
         };
         check_finite(&self.file, name, &values)?;
         let values = Tensor::from_vec(values, self.shape.as_slice(), &Device::Cpu)?;
+        let values = if self.transposed { values.t()?.contiguous()? } else { values };
         // Back to what it was read from: nothing is lost.
         let dtype = match (hold, self.dtype) {
             (Hold::Stored, Dtype::F16) => DType::F16,
@@ -275,7 +298,8 @@ fn header(path: &Path) -> Result<BTreeMap<String, Slot>, ModelError> {
     let slot = |(name, info): (String, &safetensors::tensor::TensorInfo)| {
         let (from, to) = info.data_offsets;
         let (dtype, shape) = (info.dtype, info.shape.clone());
-        (name, Slot { file: path.to_owned(), dtype, shape, start: start + from as u64, len: to - from })
+        let start = start + from as u64;
+        (name, Slot { file: path.to_owned(), dtype, shape, start, len: to - from, transposed: false })
     };
     Ok(metadata.tensors().into_iter().map(slot).collect())
 }
@@ -315,7 +339,7 @@ mod tests {
     /// The folder's only tensor file after a change, and what opening it says, without the path in front.
     fn refused(change: impl FnOnce(&mut Stored)) -> String {
         let folder = tiny::folder();
-        let mut tensors = tiny::stored(&tiny::weights(&tiny::network()));
+        let mut tensors = tiny::stored(&tiny::weights(tiny::network()));
         change(&mut tensors);
         tiny::write_tensors(&folder.path().join("model.safetensors"), &tensors);
         without_folder(folder.path(), &weights(folder.path()).unwrap_err())
@@ -325,10 +349,47 @@ mod tests {
         error.to_string().replace(&folder.display().to_string(), "M")
     }
 
+    #[test]
+    fn matrices_of_gpt2_are_turned_and_its_names_completed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("model.safetensors");
+        let network: Network = tiny::gpt2().into();
+        let expected = tiny::weights(network.clone());
+        let special = super::super::SpecialTokens::default();
+        let saved = folder.path().join("saved");
+        super::super::save_folder(&saved, &network, &expected, super::super::Precision::F32, &special, &[]).unwrap();
+        std::fs::copy(saved.join("config.json"), folder.path().join("config.json")).unwrap();
+
+        let bare = |weights: &Weights| -> Stored {
+            let turned = |(name, tensor): (&str, Tensor)| {
+                let name = name.strip_prefix("transformer.").unwrap_or(name).to_owned();
+                let turn = name.ends_with(".weight") && (name.contains(".attn.") || name.contains(".mlp."));
+                (name, if turn { tensor.t().unwrap() } else { tensor })
+            };
+            tiny::stored(&tiny::tensors(weights).map(turned).collect())
+        };
+        let mut tensors = bare(&expected);
+        // Buffers of the masks, which are no weights.
+        tensors.insert("h.0.attn.bias".to_owned(), (Dtype::F32, vec![1], vec![0; 4]));
+        tiny::write_tensors(&file, &tensors);
+        assert!(tiny::same(&weights(folder.path()).unwrap(), &expected));
+        assert!(tiny::same(&weights(&saved).unwrap(), &expected));
+
+        tensors.get_mut("h.1.mlp.c_fc.weight").unwrap().1.reverse();
+        tiny::write_tensors(&file, &tensors);
+        let error = without_folder(folder.path(), &Source::open(folder.path()).unwrap_err());
+        let name = "transformer.h.1.mlp.c_fc.weight";
+        assert_eq!(error, format!("M/model.safetensors: tensor {name} has shape [12, 8], the network needs [8, 12]"));
+        tensors.remove("h.1.mlp.c_fc.weight");
+        tiny::write_tensors(&file, &tensors);
+        let error = without_folder(folder.path(), &Source::open(folder.path()).unwrap_err());
+        assert_eq!(error, format!("M: missing tensor: {name}"));
+    }
+
     fn write_shards(folder: &Path, of: impl Fn(usize) -> usize) {
         let mut shards: BTreeMap<String, Stored> = BTreeMap::new();
         let mut map = serde_json::Map::new();
-        for (i, (name, tensor)) in tiny::stored(&tiny::weights(&tiny::network())).into_iter().enumerate() {
+        for (i, (name, tensor)) in tiny::stored(&tiny::weights(tiny::network())).into_iter().enumerate() {
             let shard = format!("model-{}.safetensors", of(i));
             map.insert(name.clone(), json!(shard));
             shards.entry(shard).or_default().insert(name, tensor);
@@ -345,7 +406,7 @@ mod tests {
         let folder = tiny::folder();
         let source = Source::open(folder.path()).unwrap();
         assert_eq!(*source.network(), tiny::network().into());
-        assert!(tiny::same(&source.weights(&Device::Cpu).unwrap(), &tiny::weights(&tiny::network())));
+        assert!(tiny::same(&source.weights(&Device::Cpu).unwrap(), &tiny::weights(tiny::network())));
         let error = source.tokenizer().unwrap_err();
         assert_eq!(without_folder(folder.path(), &error), "M: this model has no tokenizer");
         assert_eq!(error.hint().unwrap(), "add the model's tokenizer.json, or give token ids");
@@ -355,7 +416,7 @@ mod tests {
 
     #[test]
     fn shards_equal_one_file() {
-        let expected = tiny::weights(&tiny::network());
+        let expected = tiny::weights(tiny::network());
         for of in [|i| i % 3, |i| i / 7] {
             let folder = tiny::folder();
             write_shards(folder.path(), of);
@@ -365,7 +426,7 @@ mod tests {
 
     #[test]
     fn half_precisions_are_widened() {
-        let expected = tiny::weights(&tiny::network());
+        let expected = tiny::weights(tiny::network());
         for half in [Dtype::F16, Dtype::BF16] {
             let folder = tiny::folder();
             let mut tensors = tiny::stored(&expected);
@@ -406,7 +467,7 @@ mod tests {
     #[test]
     fn an_untied_model_without_a_head_gets_a_hint() {
         let folder = tiny::folder();
-        let mut tensors = tiny::stored(&tiny::weights(&tiny::network()));
+        let mut tensors = tiny::stored(&tiny::weights(tiny::network()));
         tensors.remove("lm_head.weight");
         tiny::write_tensors(&folder.path().join("model.safetensors"), &tensors);
         let error = Source::open(folder.path()).unwrap_err();

@@ -1,7 +1,7 @@
-//! GGUF files of the Llama architecture (versions 2 and 3): one file with configuration, weights, tokenizer and
+//! GGUF files of the Llama family (versions 2 and 3; Mistral's call themselves Llama's): one file with configuration, weights, tokenizer and
 //! chat template, as llama.cpp writes it. Weights are dequantised to f32.
 //!
-//! What differs from a Hugging Face folder: names; the rows of q and k, which llama.cpp permutes for its own
+//! What differs from a Hugging Face folder: names; the rows of q and k, which llama.cpp permutes for Llama's
 //! rotary embedding; and the tokenizer, which is rebuilt ([`tokenizer`]). The container is read by candle, which
 //! bounds every length by the file's; [`layout`] first refuses what candle would divide by.
 
@@ -9,7 +9,7 @@ mod layout;
 mod scaling;
 mod tokenizer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,9 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use super::folder::check_finite;
-use super::{ChatTemplate, Llama, ModelError, Network, Source, SpecialTokens, Store, TextFile, Tokenizer, config};
+use super::{
+    ChatTemplate, Family, Llama, ModelError, Network, Source, SpecialTokens, Store, TextFile, Tokenizer, config,
+};
 
 /// A GGUF file whose header has been read.
 pub(super) struct Gguf {
@@ -149,6 +151,12 @@ impl Gguf {
         Ok(order.map_or(Ok(values.clone()), |order| values.index_select(&order, 0))?.into())
     }
 
+    /// The number format of every tensor.
+    pub(super) fn formats(&self) -> Vec<String> {
+        let format = |located: &Located| format!("{:?}", self.content.tensor_infos[&located.in_file].ggml_dtype);
+        self.tensors.iter().map(format).collect()
+    }
+
     pub(super) fn text_files(&self) -> Vec<TextFile> {
         self.text_files.clone()
     }
@@ -164,11 +172,14 @@ fn row_order(heads: usize, rows: usize) -> Vec<u32> {
 
 /// The tensors the network needs, each found in the file and of the right shape.
 fn locate(path: &Path, content: &Content, network: &Llama) -> Result<Vec<Located>, ModelError> {
-    if let Some(bias) = content.tensor_infos.keys().filter(|name| name.ends_with(".bias")).min() {
+    let shapes = Network::from(network.clone()).shapes();
+    let used: BTreeSet<String> = shapes.keys().map(|name| name_in_file(name)).collect();
+    let biases = content.tensor_infos.keys().filter(|name| name.ends_with(".bias"));
+    if let Some(bias) = biases.filter(|name| !used.contains(*name)).min() {
         return Err(ModelError::Config {
             path: path.to_owned(),
             key: bias.clone(),
-            reason: "biases are not supported".to_owned(),
+            reason: format!("the network of {} has no such bias", network.family.name()),
         });
     }
     let locate = |(name, expected): (String, Vec<usize>)| {
@@ -179,17 +190,22 @@ fn locate(path: &Path, content: &Content, network: &Llama) -> Result<Vec<Located
         if found != expected {
             return Err(ModelError::Shape { path: path.to_owned(), tensor: in_file, found, expected });
         }
-        let permuted = match name.rsplit('.').nth(1) {
-            Some("q_proj") => Some(network.heads.query),
-            Some("k_proj") => Some(network.heads.key_value),
-            _ => None,
-        };
+        let permuted = permuted_heads(network, &name);
         Ok(Located { name, in_file, shape: expected, permuted })
     };
-    Network::from(network.clone()).shapes().into_iter().map(locate).collect()
+    shapes.into_iter().map(locate).collect()
 }
 
-/// llama.cpp's name of a Hugging Face tensor of the Llama network.
+/// Heads whose rows llama.cpp permuted in the tensor of this name.
+fn permuted_heads(network: &Llama, name: &str) -> Option<usize> {
+    match (network.family, name.rsplit('.').nth(1)) {
+        (Family::Llama, Some("q_proj")) => Some(network.heads.query),
+        (Family::Llama, Some("k_proj")) => Some(network.heads.key_value),
+        _ => None,
+    }
+}
+
+/// llama.cpp's name of a Hugging Face tensor of the Llama family.
 fn name_in_file(name: &str) -> String {
     match name {
         "model.embed_tokens.weight" => return "token_embd.weight".to_owned(),
@@ -198,67 +214,79 @@ fn name_in_file(name: &str) -> String {
         _ => {}
     }
     let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'));
-    let (layer, module) = layer.expect("every other tensor of the Llama network is in a layer");
-    let module = match module.strip_suffix(".weight").unwrap_or(module) {
+    let (layer, module) = layer.expect("every other tensor of the Llama family is in a layer");
+    let (module, kind) = module.rsplit_once('.').expect("a tensor is a weight or a bias of its module");
+    let module = match module {
         "input_layernorm" => "attn_norm",
         "post_attention_layernorm" => "ffn_norm",
         "self_attn.q_proj" => "attn_q",
         "self_attn.k_proj" => "attn_k",
+        "self_attn.q_norm" => "attn_q_norm",
+        "self_attn.k_norm" => "attn_k_norm",
         "self_attn.v_proj" => "attn_v",
         "self_attn.o_proj" => "attn_output",
         "mlp.gate_proj" => "ffn_gate",
         "mlp.up_proj" => "ffn_up",
         "mlp.down_proj" => "ffn_down",
-        other => unreachable!("the Llama network has no tensor {other}"),
+        other => unreachable!("the Llama family has no tensor {other}"),
     };
-    format!("blk.{layer}.{module}.weight")
+    format!("blk.{layer}.{module}.{kind}")
 }
 
 /// The network the metadata describes.
 fn network(metadata: &Metadata) -> Result<Llama, ModelError> {
     let architecture = metadata.need("general.architecture", metadata.text("general.architecture")?)?;
-    if architecture != "llama" {
-        return Err(ModelError::Architecture { path: metadata.path.to_owned(), found: architecture.to_owned() });
+    let family = match architecture {
+        "llama" => Family::Llama,
+        "qwen2" => Family::Qwen2,
+        "qwen3" => Family::Qwen3,
+        known if config::SUPPORTED.contains(&known) => {
+            let reason = format!("read from Hugging Face folders only, not from GGUF files: {known}");
+            return Err(metadata.error("general.architecture", reason));
+        }
+        _ => return Err(ModelError::Architecture { path: metadata.path.to_owned(), found: architecture.to_owned() }),
+    };
+    let key = |name: &str| format!("{architecture}.{name}");
+    let size = |name: &str| metadata.size(&key(name)).and_then(|value| metadata.need(&key(name), value));
+    if let Some(experts) = metadata.size(&key("expert_count"))?.filter(|&experts| experts > 0) {
+        return Err(metadata.error(&key("expert_count"), format!("mixtures of experts are not supported: {experts}")));
     }
-    let size = |key: &str| metadata.size(key).and_then(|value| metadata.need(key, value));
-    if let Some(experts) = metadata.size("llama.expert_count")?.filter(|&experts| experts > 0) {
-        return Err(metadata.error("llama.expert_count", format!("mixtures of experts are not supported: {experts}")));
-    }
-    if let Some(kind) = metadata.text("llama.rope.scaling.type")?.filter(|&kind| kind != "none") {
-        return Err(metadata.error("llama.rope.scaling.type", format!("not supported: {kind}")));
+    if let Some(kind) = metadata.text(&key("rope.scaling.type"))?.filter(|&kind| kind != "none") {
+        return Err(metadata.error(&key("rope.scaling.type"), format!("not supported: {kind}")));
     }
 
-    let hidden = size("llama.embedding_length")?;
-    let query = size("llama.attention.head_count")?;
-    let dim = match metadata.size("llama.attention.key_length")? {
+    let hidden = size("embedding_length")?;
+    let query = size("attention.head_count")?;
+    let dim = match metadata.size(&key("attention.key_length"))? {
         Some(dim) => dim,
         None if query > 0 && hidden % query == 0 => hidden / query,
         None => {
-            let reason = format!("does not divide llama.embedding_length: {query}");
-            return Err(metadata.error("llama.attention.head_count", reason));
+            let reason = format!("does not divide {}: {query}", key("embedding_length"));
+            return Err(metadata.error(&key("attention.head_count"), reason));
         }
     };
-    for key in ["llama.rope.dimension_count", "llama.attention.value_length"] {
-        if let Some(other) = metadata.size(key)?.filter(|&other| other != dim) {
-            return Err(metadata.error(key, format!("not supported unless equal to the head's {dim}: {other}")));
+    for key in [key("rope.dimension_count"), key("attention.value_length")] {
+        if let Some(other) = metadata.size(&key)?.filter(|&other| other != dim) {
+            return Err(metadata.error(&key, format!("not supported unless equal to the head's {dim}: {other}")));
         }
     }
     let embedding = metadata.content.tensor_infos.get("token_embd.weight").ok_or_else(|| {
         ModelError::MissingTensor { path: metadata.path.to_owned(), tensor: "token_embd.weight".to_owned() }
     })?;
     let network = Llama {
+        family,
         vocab: embedding.shape.dims().first().copied().unwrap_or(0),
         hidden,
-        intermediate: size("llama.feed_forward_length")?,
-        layers: size("llama.block_count")?,
-        heads: Heads { query, key_value: metadata.size("llama.attention.head_count_kv")?.unwrap_or(query), dim },
-        rope: Rope { dim, theta: metadata.real("llama.rope.freq_base")?.unwrap_or(10_000.0), scaling: None },
+        intermediate: size("feed_forward_length")?,
+        layers: size("block_count")?,
+        heads: Heads { query, key_value: metadata.size(&key("attention.head_count_kv"))?.unwrap_or(query), dim },
+        rope: Rope { dim, theta: metadata.real(&key("rope.freq_base"))?.unwrap_or(10_000.0), scaling: None },
         eps: {
-            let key = "llama.attention.layer_norm_rms_epsilon";
-            metadata.need(key, metadata.real(key)?)?
+            let key = key("attention.layer_norm_rms_epsilon");
+            metadata.need(&key, metadata.real(&key)?)?
         },
         tied: !metadata.content.tensor_infos.contains_key("output.weight"),
-        context: size("llama.context_length")?,
+        context: size("context_length")?,
     };
     config::check(metadata.path, &network)?;
     Ok(network)
@@ -369,7 +397,7 @@ mod tests {
 
     /// A file's content before it is written.
     pub(super) struct Draft {
-        pub(super) metadata: BTreeMap<&'static str, Value>,
+        pub(super) metadata: BTreeMap<String, Value>,
         tensors: BTreeMap<String, QTensor>,
     }
 
@@ -377,25 +405,24 @@ mod tests {
         /// The network and weights as llama.cpp would store them.
         pub(super) fn of(network: &Llama, weights: &Weights, dtype: GgmlDType) -> Self {
             let number = |value: usize| Value::U32(u32::try_from(value).unwrap());
-            let metadata = BTreeMap::from([
-                ("general.architecture", Value::String("llama".to_owned())),
-                ("llama.embedding_length", number(network.hidden)),
-                ("llama.feed_forward_length", number(network.intermediate)),
-                ("llama.block_count", number(network.layers)),
-                ("llama.context_length", number(network.context)),
-                ("llama.attention.head_count", number(network.heads.query)),
-                ("llama.attention.head_count_kv", number(network.heads.key_value)),
-                ("llama.attention.key_length", number(network.heads.dim)),
-                ("llama.attention.layer_norm_rms_epsilon", Value::F32(network.eps as f32)),
-                ("llama.rope.freq_base", Value::F32(network.rope.theta as f32)),
-            ]);
+            let family = network.family.name();
+            let mut metadata: BTreeMap<String, Value> = [
+                ("embedding_length", number(network.hidden)),
+                ("feed_forward_length", number(network.intermediate)),
+                ("block_count", number(network.layers)),
+                ("context_length", number(network.context)),
+                ("attention.head_count", number(network.heads.query)),
+                ("attention.head_count_kv", number(network.heads.key_value)),
+                ("attention.key_length", number(network.heads.dim)),
+                ("attention.layer_norm_rms_epsilon", Value::F32(network.eps as f32)),
+                ("rope.freq_base", Value::F32(network.rope.theta as f32)),
+            ]
+            .into_iter()
+            .map(|(name, value)| (format!("{family}.{name}"), value))
+            .collect();
+            metadata.insert("general.architecture".to_owned(), Value::String(family.to_owned()));
             let tensor = |(name, tensor): (&str, Tensor)| {
-                let heads = match name.rsplit('.').nth(1) {
-                    Some("q_proj") => Some(network.heads.query),
-                    Some("k_proj") => Some(network.heads.key_value),
-                    _ => None,
-                };
-                let tensor = match heads {
+                let tensor = match permuted_heads(network, name) {
                     Some(heads) => permute(&tensor, heads),
                     None => tensor,
                 };
@@ -406,13 +433,13 @@ mod tests {
         }
 
         pub(super) fn with(mut self, key: &'static str, value: Value) -> Self {
-            self.metadata.insert(key, value);
+            self.metadata.insert(key.to_owned(), value);
             self
         }
 
         fn bytes(&self) -> Vec<u8> {
             let mut file = Cursor::new(Vec::new());
-            let metadata: Vec<_> = self.metadata.iter().map(|(key, value)| (*key, value)).collect();
+            let metadata: Vec<_> = self.metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
             let tensors: Vec<_> = self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
             gguf_file::write(&mut file, &metadata, &tensors).unwrap();
             file.into_inner()
@@ -440,7 +467,7 @@ mod tests {
 
     pub(super) fn draft() -> Draft {
         let network = tiny::network();
-        Draft::of(&network, &tiny::weights(&network), GgmlDType::F32)
+        Draft::of(&network, &tiny::weights(network.clone()), GgmlDType::F32)
     }
 
     /// llama.cpp's permutation as its converter states it: (heads, 2, dim / 2, d_in) with the middle axes swapped.
@@ -459,9 +486,10 @@ mod tests {
     #[test]
     fn a_file_equals_the_folder_of_the_same_model() {
         let mut network = tiny::network();
-        for tied in [false, true] {
-            network.tied = tied;
-            let weights = tiny::weights(&network);
+        let families = [Family::Llama, Family::Qwen2, Family::Qwen3];
+        for (family, tied) in families.into_iter().flat_map(|family| [(family, false), (family, true)]) {
+            (network.family, network.tied) = (family, tied);
+            let weights = tiny::weights(network.clone());
             let model = load(&Draft::of(&network, &weights, GgmlDType::F32));
             assert_eq!(*model.source.network(), network.clone().into());
             assert!(tiny::same(&model.weights, &weights));
@@ -476,7 +504,7 @@ mod tests {
     fn quantised_tensors_are_dequantised() {
         let mut network = tiny::network();
         (network.hidden, network.intermediate, network.heads.dim, network.rope.dim) = (32, 64, 16, 16);
-        let weights = tiny::weights(&network);
+        let weights = tiny::weights(network.clone());
         for dtype in [GgmlDType::Q4_1, GgmlDType::Q8_0, GgmlDType::F16] {
             let quantise = |(name, tensor): (&str, Tensor)| {
                 let tensor = match tensor.rank() {
@@ -500,7 +528,13 @@ mod tests {
     fn other_networks_are_refused_by_name() {
         let text = |text: &str| Value::String(text.to_owned());
         for (key, value, message) in [
-            ("general.architecture", text("qwen2"), "architecture not supported: qwen2"),
+            ("general.architecture", text("mamba"), "architecture not supported: mamba"),
+            (
+                "general.architecture",
+                text("gpt2"),
+                "general.architecture: read from Hugging Face folders only, not from GGUF files: gpt2",
+            ),
+            ("general.architecture", text("qwen2"), "qwen2.embedding_length: missing"),
             ("llama.expert_count", Value::U32(8), "llama.expert_count: mixtures of experts are not supported: 8"),
             ("llama.rope.scaling.type", text("yarn"), "llama.rope.scaling.type: not supported: yarn"),
             (
@@ -522,7 +556,7 @@ mod tests {
         let mut biased = draft();
         let bias = QTensor::quantize(&Tensor::zeros(8, candle_core::DType::F32, &Device::Cpu).unwrap(), GgmlDType::F32);
         biased.tensors.insert("blk.0.attn_q.bias".to_owned(), bias.unwrap());
-        assert_eq!(biased.refused(), "blk.0.attn_q.bias: biases are not supported");
+        assert_eq!(biased.refused(), "blk.0.attn_q.bias: the network of llama has no such bias");
     }
 
     #[test]
@@ -544,7 +578,7 @@ mod tests {
     #[test]
     fn nan_weights_are_refused_by_name() {
         let network = tiny::network();
-        let mut weights = tiny::weights(&network);
+        let mut weights = tiny::weights(network.clone());
         let norm = Tensor::from_vec(vec![f32::NAN; 8], 8, &Device::Cpu).unwrap();
         weights.insert("model.norm.weight".to_owned(), norm);
         let file = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();

@@ -1,4 +1,4 @@
-//! Writing a base model as a Hugging Face folder, for bases that ftk trains in full.
+//! Writing a base model as a Hugging Face folder, for bases that ftk trains in full or merges an adapter into.
 //!
 //! The configuration is written in the dialect of transformers 4, which transformers 5 reads too.
 
@@ -9,12 +9,12 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use ftk_adapters::ops::{Heads, Llama3Scaling, Rope};
 use ftk_adapters::weights::Weights;
-use half::bf16;
+use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::View;
 use serde_json::{Value, json};
 
-use super::{Llama, ModelError, Network, SpecialTokens, TextFile};
+use super::{Family, Gpt2, Llama, ModelError, Network, SpecialTokens, TextFile};
 
 /// How weights are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum Precision {
     F32,
     /// Rounded to nearest, ties to even.
     Bf16,
+    /// Rounded to nearest, ties to even; what lies beyond 65504 becomes infinite.
+    F16,
 }
 
 /// Writes `config.json`, `generation_config.json`, `model.safetensors` and the given text files to the new folder
@@ -70,6 +72,7 @@ fn pretty(value: &Value) -> Vec<u8> {
 fn config(network: &Network, precision: Precision, special: &SpecialTokens) -> Value {
     let mut config = match network {
         Network::Llama(network) => llama_config(network),
+        Network::Gpt2(network) => gpt2_config(network),
     };
     config["bos_token_id"] = json!(special.bos);
     config["eos_token_id"] = json!(special.eos);
@@ -77,13 +80,14 @@ fn config(network: &Network, precision: Precision, special: &SpecialTokens) -> V
     config["torch_dtype"] = json!(match precision {
         Precision::F32 => "float32",
         Precision::Bf16 => "bfloat16",
+        Precision::F16 => "float16",
     });
     config["use_cache"] = json!(true);
     config
 }
 
 fn llama_config(network: &Llama) -> Value {
-    let Llama { vocab, hidden, intermediate, layers, heads, rope, eps, tied, context } = network;
+    let Llama { family, vocab, hidden, intermediate, layers, heads, rope, eps, tied, context } = network;
     let Heads { query, key_value, dim } = heads;
     let Rope { dim: _, theta, scaling } = rope;
     let scaling = scaling.as_ref().map(|scaling| {
@@ -96,9 +100,15 @@ fn llama_config(network: &Llama) -> Value {
             "original_max_position_embeddings": original_context,
         })
     });
-    json!({
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+    // Biases and norms of queries and keys come with the family's name.
+    let class = match family {
+        Family::Llama => "LlamaForCausalLM",
+        Family::Qwen2 => "Qwen2ForCausalLM",
+        Family::Qwen3 => "Qwen3ForCausalLM",
+    };
+    let mut config = json!({
+        "architectures": [class],
+        "model_type": family.name(),
         "vocab_size": vocab,
         "hidden_size": hidden,
         "intermediate_size": intermediate,
@@ -112,9 +122,39 @@ fn llama_config(network: &Llama) -> Value {
         "rope_theta": theta,
         "rope_scaling": scaling,
         "tie_word_embeddings": tied,
-        "attention_bias": false,
         "attention_dropout": 0.0,
-        "mlp_bias": false,
+    });
+    match family {
+        Family::Llama => {
+            config["attention_bias"] = json!(false);
+            config["mlp_bias"] = json!(false);
+        }
+        Family::Qwen2 => config["use_sliding_window"] = json!(false),
+        Family::Qwen3 => {
+            config["attention_bias"] = json!(false);
+            config["use_sliding_window"] = json!(false);
+        }
+    }
+    config
+}
+
+fn gpt2_config(network: &Gpt2) -> Value {
+    let Gpt2 { vocab, hidden, intermediate, layers, heads, eps, tied, context } = network;
+    json!({
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": vocab,
+        "n_embd": hidden,
+        "n_inner": intermediate,
+        "n_layer": layers,
+        "n_head": heads,
+        "n_positions": context,
+        "layer_norm_epsilon": eps,
+        "activation_function": "gelu_new",
+        "tie_word_embeddings": tied,
+        "attn_pdrop": 0.0,
+        "embd_pdrop": 0.0,
+        "resid_pdrop": 0.0,
     })
 }
 
@@ -137,8 +177,12 @@ fn write_weights(
             let (path, found) = (shown.to_owned(), tensor.dims().to_vec());
             return Err(ModelError::Shape { path, tensor: name, found, expected });
         }
-        let tensor = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?;
-        entries.push((name, Entry { tensor, shape: expected, precision }));
+        let mut tensor = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+        if network.stored_transposed(&name) {
+            tensor = tensor.t()?;
+        }
+        let shape = tensor.dims().to_vec();
+        entries.push((name, Entry { tensor: tensor.flatten_all()?, shape, precision }));
     }
     // transformers refuses files whose metadata does not name a format.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
@@ -158,6 +202,7 @@ impl View for Entry {
         match self.precision {
             Precision::F32 => Dtype::F32,
             Precision::Bf16 => Dtype::BF16,
+            Precision::F16 => Dtype::F16,
         }
     }
 
@@ -170,13 +215,14 @@ impl View for Entry {
         Cow::Owned(match self.precision {
             Precision::F32 => values.into_iter().flat_map(f32::to_le_bytes).collect(),
             Precision::Bf16 => values.into_iter().flat_map(|value| bf16::from_f32(value).to_le_bytes()).collect(),
+            Precision::F16 => values.into_iter().flat_map(|value| f16::from_f32(value).to_le_bytes()).collect(),
         })
     }
 
     fn data_len(&self) -> usize {
         let width = match self.precision {
             Precision::F32 => 4,
-            Precision::Bf16 => 2,
+            Precision::Bf16 | Precision::F16 => 2,
         };
         self.tensor.elem_count() * width
     }
@@ -200,19 +246,27 @@ mod tests {
         let scaling = Llama3Scaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 16 };
         scaled.rope.scaling = Some(scaling);
         let files = [TextFile { name: "tokenizer.json".to_owned(), bytes: tiny::TOKENIZER.into() }];
-        for (i, network) in [tiny::network(), scaled].iter().enumerate() {
-            for precision in [Precision::F32, Precision::Bf16] {
+        let of_family = |family| Llama { family, ..tiny::network() };
+        let networks: [Network; 5] = [
+            tiny::network().into(),
+            scaled.into(),
+            of_family(Family::Qwen2).into(),
+            of_family(Family::Qwen3).into(),
+            tiny::gpt2().into(),
+        ];
+        for (i, network) in networks.iter().enumerate() {
+            for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
                 let path = root.path().join(format!("{i}-{precision:?}"));
-                let weights = tiny::weights(network);
-                save_folder(&path, &network.clone().into(), &weights, precision, &special(), &files).unwrap();
+                let weights = tiny::weights(network.clone());
+                save_folder(&path, network, &weights, precision, &special(), &files).unwrap();
                 let read = Model::load(&path, &Device::Cpu).unwrap();
-                assert_eq!(*read.source.network(), network.clone().into());
+                assert_eq!(read.source.network(), network);
                 assert_eq!(read.source.special(), &special());
                 assert_eq!(read.source.text_files().unwrap()[0], files[0]);
                 assert!(tiny::same(&read.weights, &weights), "{precision:?}");
             }
         }
-        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 4, "nothing temporary is left");
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 3 * networks.len(), "nothing temporary is left");
     }
 
     #[test]
@@ -220,7 +274,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("model");
         let network = tiny::network();
-        let mut weights = tiny::weights(&network);
+        let mut weights = tiny::weights(network.clone());
         let unit: f32 = 1.0 / 128.0;
         let half = 1.0 + unit / 2.0;
         let values = vec![1.0 + 1.5 * unit, half, f32::next_up(half), -half, 0.0, -0.0, 1.0, 2.0];
@@ -238,14 +292,14 @@ mod tests {
         let network = tiny::network();
         let save =
             |weights: &Weights| save_folder(&path, &network.clone().into(), weights, Precision::F32, &special(), &[]);
-        let mut wrong = tiny::weights(&network);
+        let mut wrong = tiny::weights(network.clone());
         wrong.insert("model.norm.weight".to_owned(), Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap());
         let error = save(&wrong).unwrap_err().to_string();
         assert!(error.ends_with("tensor model.norm.weight has shape [3], the network needs [8]"), "{error}");
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
 
-        save(&tiny::weights(&network)).unwrap();
-        let error = save(&tiny::weights(&network)).unwrap_err().to_string();
+        save(&tiny::weights(network.clone())).unwrap();
+        let error = save(&tiny::weights(network.clone())).unwrap_err().to_string();
         assert!(error.ends_with("model: already exists"), "{error}");
     }
 }

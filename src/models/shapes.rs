@@ -14,15 +14,17 @@ impl Network {
     }
 
     /// Every tensor the network uses by its Hugging Face name (`model.norm.weight`), with its shape:
-    /// `(d_out, d_in)` for matrices, `(hidden)` for norms.
+    /// `(d_out, d_in)` for matrices, `(features)` for norms and biases.
     pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
-        let tensor = |site: Site| {
-            let shape = match self {
+        let tensors = |site: Site| {
+            let weight = match self {
                 Self::Llama(network) => network.shape(&site),
+                Self::Gpt2(network) => network.shape(&site),
             };
-            (format!("{}.weight", site.weight), shape)
+            let bias = site.bias.then(|| (format!("{}.bias", site.name), vec![weight[0]]));
+            std::iter::once((format!("{}.weight", site.weight), weight)).chain(bias)
         };
-        self.sites().into_iter().map(tensor).collect()
+        self.sites().into_iter().flat_map(tensors).collect()
     }
 }
 

@@ -10,11 +10,12 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
-use super::{Llama, Network};
+use super::{Family, Gpt2, Llama, Network};
 
 /// Two layers, grouped heads, head not tied.
 pub(super) fn network() -> Llama {
     Llama {
+        family: Family::Llama,
         vocab: 16,
         hidden: 8,
         intermediate: 12,
@@ -27,6 +28,11 @@ pub(super) fn network() -> Llama {
     }
 }
 
+/// A GPT-2 with two layers and an MLP that is not four times as wide.
+pub(super) fn gpt2() -> Gpt2 {
+    Gpt2 { vocab: 16, hidden: 8, intermediate: 12, layers: 2, heads: 2, eps: 1e-5, tied: true, context: 32 }
+}
+
 /// `config.json` of [`network`].
 pub(super) fn config() -> Value {
     json!({
@@ -37,14 +43,14 @@ pub(super) fn config() -> Value {
 }
 
 /// Weights of a network, all different from tensor to tensor: multiples of 1/16 below 16, exact in every precision.
-pub(super) fn weights(network: &Llama) -> Weights {
+pub(super) fn weights(network: impl Into<Network>) -> Weights {
     let tensor = |(seed, (name, shape)): (usize, (String, Vec<usize>))| {
         let count = shape.iter().product::<usize>();
         let values = (0..count).map(|i| (((i + 1) * (2 * seed + 3)) % 509) as f32 / 16.0 - 15.875);
         let values: Vec<f32> = values.map(|value| (value * 8.0).round() / 8.0).collect();
         (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
     };
-    Network::from(network.clone()).shapes().into_iter().enumerate().map(tensor).collect()
+    network.into().shapes().into_iter().enumerate().map(tensor).collect()
 }
 
 /// Tensors as they stand in a file: type, shape and bytes.
@@ -82,7 +88,7 @@ pub(super) fn write_json(path: &Path, value: &Value) {
 pub(super) fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     write_json(&folder.path().join("config.json"), &config());
-    write_tensors(&folder.path().join("model.safetensors"), &stored(&weights(&network())));
+    write_tensors(&folder.path().join("model.safetensors"), &stored(&weights(network())));
     folder
 }
 

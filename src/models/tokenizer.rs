@@ -1,6 +1,7 @@
 //! Text to token ids and back, and which ids are special.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 
 use tokenizers::{
@@ -49,9 +50,23 @@ impl Tokenizer {
     /// # Errors
     /// [`ModelError::TokenId`] for a token without an embedding, [`ModelError::Tokenizer`].
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, ModelError> {
-        let encoding = self.inner.encode_fast(text, add_special_tokens).map_err(failed)?;
-        match encoding.get_ids().iter().find(|&&id| id as usize >= self.vocab) {
-            None => Ok(encoding.get_ids().to_vec()),
+        self.known(self.inner.encode_fast(text, add_special_tokens).map_err(failed)?.get_ids())
+    }
+
+    /// The ids of `text` without special tokens of the tokenizer's own, each with the bytes of `text` it stands for.
+    /// Spaces may be left out of these; a token of nothing else has the empty range at its end.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_with_places(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>), ModelError> {
+        let encoding = self.inner.encode(text, false).map_err(failed)?;
+        let places = encoding.get_offsets().iter().map(|&(start, end)| start..end).collect();
+        Ok((self.known(encoding.get_ids())?, places))
+    }
+
+    fn known(&self, ids: &[u32]) -> Result<Vec<u32>, ModelError> {
+        match ids.iter().find(|&&id| id as usize >= self.vocab) {
+            None => Ok(ids.to_vec()),
             Some(&id) => Err(ModelError::TokenId { token: self.token(id).unwrap_or_default(), id, vocab: self.vocab }),
         }
     }

@@ -8,16 +8,16 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 use ftk_adapters::lora::{self, Adapter};
-use ftk_adapters::ops::{Heads, Ops, Rope, Tokens};
+use ftk_adapters::ops::{Bias, Heads, Ops, Rope, Tokens};
 use ftk_adapters::sites::{Role, Site};
 use ftk_adapters::weights::Weights;
 use ftk_circuits::fixed::attention::{self, attention};
 use ftk_circuits::fixed::elementary::Dyadic;
-use ftk_circuits::fixed::gate::swiglu;
+use ftk_circuits::fixed::gate::{gelu, swiglu};
 use ftk_circuits::fixed::linear::{Delta, Factors, Matrix, linear, linear_rope};
-use ftk_circuits::fixed::norm::{EPS_BITS, Norm, rms_norm};
+use ftk_circuits::fixed::norm::{EPS_BITS, Norm, layer_norm, norm_rope, rms_norm};
 use ftk_circuits::fixed::rope::{self, Rotations};
-use ftk_circuits::fixed::{ACTIVATION_BITS, FixedError, add, greedy, words};
+use ftk_circuits::fixed::{ACTIVATION_BITS, BIAS_BITS, BIAS_LIMIT_BITS, FixedError, add, greedy, words};
 use ftk_kernels::grid::{self, GridError};
 
 #[cfg(test)]
@@ -47,6 +47,22 @@ pub enum Error {
     /// The base was quantised for other sites than the network visits.
     #[error("no integer weight at site: {0}")]
     MissingSite(String),
+    /// A site the network adds a bias at, or adds none at, while the base was quantised the other way.
+    #[error("the base and the network differ on whether there is a bias at site: {0}")]
+    Bias(String),
+    /// A sequence longer than the table of positions.
+    #[error("positions beyond the table, which has: {0}")]
+    Positions(usize),
+    /// Features that do not come in so many equal parts.
+    #[error("{features} features do not come in {count} equal parts at site: {site}")]
+    Parts {
+        /// The site they come from.
+        site: String,
+        /// Width.
+        features: usize,
+        /// Parts asked for.
+        count: usize,
+    },
     /// A token id beyond the embedding table.
     #[error("token id beyond the vocabulary: {0}")]
     Token(u32),
@@ -85,11 +101,19 @@ pub enum Error {
     Unvisited(String),
 }
 
-/// An embedding table, entries at scale `2^-16`.
+/// A table of embeddings or positions, entries at scale `2^-16`.
 #[derive(Clone, Debug)]
 struct Table {
     hidden: usize,
-    rows: Vec<i32>,
+    entries: Vec<i32>,
+}
+
+impl Table {
+    /// One row, if the table has so many.
+    fn row(&self, index: usize) -> Option<impl Iterator<Item = i64>> {
+        let row = self.entries.chunks_exact(self.hidden).nth(index)?;
+        Some(row.iter().copied().map(i64::from))
+    }
 }
 
 /// The base model's weights as integers, a function of its tensors alone.
@@ -113,10 +137,10 @@ impl FixedBase {
             let values = floats(&tensor)?;
             let off_grid = |error| Error::Grid { name: name.clone(), error };
             match site.role {
-                Role::Embedding => {
+                Role::Embedding | Role::Positions => {
                     let (_, hidden) = tensor.dims2()?;
-                    let rows = grid::fixed_32(&values, ACTIVATION_BITS).map_err(off_grid)?;
-                    base.tables.insert(site.weight.clone(), Table { hidden, rows });
+                    let entries = grid::fixed_32(&values, ACTIVATION_BITS).map_err(off_grid)?;
+                    base.tables.insert(site.weight.clone(), Table { hidden, entries });
                 }
                 Role::Linear | Role::Head => {
                     if base.matrices.contains_key(&site.weight) {
@@ -124,12 +148,20 @@ impl FixedBase {
                     }
                     let (_, d_in) = tensor.dims2()?;
                     let (entries, shifts) = grid::quantise_16_rows(&values, d_in).map_err(off_grid)?;
-                    base.matrices.insert(site.weight.clone(), Matrix::new(&site.weight, d_in, entries, shifts)?);
+                    let mut matrix = Matrix::new(&site.weight, d_in, entries, shifts)?;
+                    if let Some(bias) = bias(weights, site)? {
+                        matrix = matrix.with_bias(&site.name, bias)?;
+                    }
+                    base.matrices.insert(site.weight.clone(), matrix);
                 }
                 Role::Norm => {
                     tensor.dims1()?;
                     let (entries, shift) = grid::quantise_24(&values).map_err(off_grid)?;
-                    base.norms.insert(site.weight.clone(), Norm::new(&site.weight, entries, shift)?);
+                    let mut norm = Norm::new(&site.weight, entries, shift)?;
+                    if let Some(bias) = bias(weights, site)? {
+                        norm = norm.with_bias(&site.name, bias)?;
+                    }
+                    base.norms.insert(site.weight.clone(), norm);
                 }
             }
         }
@@ -143,6 +175,25 @@ impl FixedBase {
     pub fn matrix(&self, weight: &str) -> Result<&Matrix, Error> {
         self.matrices.get(weight).ok_or_else(|| Error::MissingSite(weight.to_owned()))
     }
+
+    fn table(&self, site: &str) -> Result<&Table, Error> {
+        self.tables.get(site).ok_or_else(|| Error::MissingSite(site.to_owned()))
+    }
+
+    fn norm(&self, site: &str) -> Result<&Norm, Error> {
+        self.norms.get(site).ok_or_else(|| Error::MissingSite(site.to_owned()))
+    }
+}
+
+/// The integers of a site's bias, if it has one.
+fn bias(weights: &Weights, site: &Site) -> Result<Option<Vec<i64>>, Error> {
+    if !site.bias {
+        return Ok(None);
+    }
+    let name = format!("{}.bias", site.name);
+    let values = floats(&weights.get(&name)?)?;
+    let limit = (1 << BIAS_LIMIT_BITS) - 1;
+    grid::fixed_64(&values, BIAS_BITS, limit).map(Some).map_err(|error| Error::Grid { name, error })
 }
 
 /// Row-major values of a tensor; 16-bit floats widen exactly.
@@ -281,11 +332,14 @@ impl<'a> Fixed<'a> {
     fn project(
         &mut self,
         site: &str,
-        weight: &str,
+        (weight, bias): (&str, Bias),
         x: &Activations,
         rotations: Option<&Rotations>,
     ) -> Result<Activations, Error> {
         let matrix = self.base.matrix(weight)?;
+        if matrix.bias().is_some() != (bias == Bias::Present) {
+            return Err(Error::Bias(site.to_owned()));
+        }
         let inputs = words(site, &x.entries)?;
         let run = |delta| match rotations {
             Some(rotations) => linear_rope(site, matrix, &inputs, delta, rotations),
@@ -345,6 +399,11 @@ fn dyadic(name: &str, value: f64) -> Result<Dyadic, Error> {
     Ok(Dyadic { mantissa, exponent })
 }
 
+/// The `eps` of a norm as an integer.
+fn fixed_eps(site: &str, eps: f64) -> Result<i64, Error> {
+    grid::round(eps, EPS_BITS, i64::MAX).map_err(|error| Error::Grid { name: format!("eps of {site}"), error })
+}
+
 impl Ops for Fixed<'_> {
     type Value = Activations;
     type Error = Error;
@@ -353,29 +412,59 @@ impl Ops for Fixed<'_> {
         if tokens.segments().len() != 1 {
             return Err(Error::Batch(tokens.segments().len()));
         }
-        let table = self.base.tables.get(site).ok_or_else(|| Error::MissingSite(site.to_owned()))?;
+        let table = self.base.table(site)?;
         let mut entries = Vec::with_capacity(tokens.ids().len() * table.hidden);
         for &id in tokens.ids() {
-            let row = table.rows.chunks_exact(table.hidden).nth(id as usize).ok_or(Error::Token(id))?;
-            entries.extend(row.iter().copied().map(i64::from));
+            entries.extend(table.row(id as usize).ok_or(Error::Token(id))?);
         }
         Ok(Activations::new(site, tokens.ids().len(), entries))
     }
 
-    fn linear(&mut self, site: &str, x: &Activations) -> Result<Activations, Error> {
-        self.project(site, site, x, None)
+    fn add_positions(&mut self, site: &str, x: &Activations) -> Result<Activations, Error> {
+        let table = self.base.table(site)?;
+        let positions = table.entries.len() / table.hidden;
+        let mut entries = Vec::with_capacity(x.rows * table.hidden);
+        for position in 0..x.rows {
+            entries.extend(table.row(position).ok_or(Error::Positions(positions))?);
+        }
+        Ok(Activations::new(site, x.rows, add(site, &x.entries, &entries)?))
     }
 
-    fn linear_rope(&mut self, site: &str, x: &Activations, rope: &Rope) -> Result<Activations, Error> {
+    fn linear(&mut self, site: &str, bias: Bias, x: &Activations) -> Result<Activations, Error> {
+        self.project(site, (site, bias), x, None)
+    }
+
+    fn linear_rope(&mut self, site: &str, bias: Bias, x: &Activations, rope: &Rope) -> Result<Activations, Error> {
         let rotations = self.rotations(site, rope, x.rows)?;
-        self.project(site, site, x, Some(&rotations))
+        self.project(site, (site, bias), x, Some(&rotations))
     }
 
     fn rms_norm(&mut self, site: &str, x: &Activations, eps: f64) -> Result<Activations, Error> {
-        let norm = self.base.norms.get(site).ok_or_else(|| Error::MissingSite(site.to_owned()))?;
-        let eps = grid::round(eps, EPS_BITS, i64::MAX)
-            .map_err(|error| Error::Grid { name: format!("eps of {site}"), error })?;
-        Ok(Activations::new(site, x.rows, rms_norm(site, norm, eps, &x.entries)?))
+        let entries = rms_norm(site, self.base.norm(site)?, fixed_eps(site, eps)?, &x.entries)?;
+        Ok(Activations::new(site, x.rows, entries))
+    }
+
+    fn norm_rope(&mut self, site: &str, x: &Activations, eps: f64, rope: &Rope) -> Result<Activations, Error> {
+        let rotations = self.rotations(site, rope, x.rows)?;
+        let norm = self.base.norm(site)?;
+        let heads = x.features / norm.features();
+        let entries = norm_rope(site, norm, fixed_eps(site, eps)?, &x.entries, heads, &rotations)?;
+        Ok(Activations::new(site, x.rows, entries))
+    }
+
+    fn layer_norm(&mut self, site: &str, x: &Activations, eps: f64) -> Result<Activations, Error> {
+        let entries = layer_norm(site, self.base.norm(site)?, fixed_eps(site, eps)?, &x.entries)?;
+        Ok(Activations::new(site, x.rows, entries))
+    }
+
+    fn part(&mut self, x: &Activations, index: usize, count: usize) -> Result<Activations, Error> {
+        let width = x.features / count;
+        if width * count != x.features {
+            return Err(Error::Parts { site: x.site.clone(), features: x.features, count });
+        }
+        let rows = x.entries.chunks_exact(x.features);
+        let entries = rows.flat_map(|row| &row[index * width..][..width]).copied().collect();
+        Ok(Activations::new(&x.site, x.rows, entries))
     }
 
     fn attention(
@@ -389,6 +478,10 @@ impl Ops for Fixed<'_> {
         let heads = attention::Heads { query: heads.query, key_value: heads.key_value, dim: heads.dim };
         let [q_words, k_words, v_words] = [q, k, v].map(|value| words(&value.site, &value.entries));
         Ok(Activations::new(site, q.rows, attention(site, heads, &q_words?, &k_words?, &v_words?)?))
+    }
+
+    fn gelu(&mut self, x: &Activations) -> Result<Activations, Error> {
+        Ok(Activations::new(&x.site, x.rows, gelu(&words(&x.site, &x.entries)?)))
     }
 
     fn swiglu(&mut self, gate: &Activations, up: &Activations) -> Result<Activations, Error> {
@@ -412,7 +505,7 @@ impl Ops for Fixed<'_> {
     }
 
     fn head(&mut self, site: &str, weight: &str, x: &Activations) -> Result<Activations, Error> {
-        self.project(site, weight, x, None)
+        self.project(site, (weight, Bias::Absent), x, None)
     }
 }
 

@@ -47,6 +47,8 @@ pub(super) struct Scores<'a> {
     log_probs: Tensor,
     /// Log-probabilities of each sequence, in order.
     pub values: Vec<Vec<f32>>,
+    /// How many of them were the most likely ones.
+    pub hits: Vec<usize>,
 }
 
 impl<'a> Model<'a> {
@@ -56,12 +58,14 @@ impl<'a> Model<'a> {
     /// The device's.
     pub fn score(&self, batch: Batch<'_>) -> Result<Scores<'a>, TaskError> {
         let (mut rows, mut labels, mut tokens) = (Vec::new(), Vec::new(), Tokens::default());
-        for alike in batch.sequences.chunks(batch.together) {
-            let ids: Vec<&[u32]> = alike.iter().map(|sequence| sequence.ids.as_slice()).collect();
-            for (placed, sequence) in tokens.push_alike(&ids).iter().zip(alike) {
-                for position in (1..sequence.ids.len()).filter(|&position| sequence.scored[position]) {
+        // Only rows of one text are taken together.
+        let texts: Vec<_> = batch.sequences.iter().flat_map(|sequence| sequence.texts()).collect();
+        for alike in texts.chunks(batch.together) {
+            let ids: Vec<&[u32]> = alike.iter().map(|&(ids, _)| ids).collect();
+            for (placed, (ids, scored)) in tokens.push_alike(&ids).iter().zip(alike) {
+                for position in (1..ids.len()).filter(|&position| scored[position]) {
                     rows.push(placed.row(position - 1));
-                    labels.push(sequence.ids[position]);
+                    labels.push(ids[position]);
                 }
             }
         }
@@ -98,7 +102,14 @@ impl<'a> Model<'a> {
             std::mem::replace(&mut rest, after)
         });
         let values = values.collect();
-        Ok(Scores { model: self.clone(), tokens, dropout, last, kept, log_probs, values })
+        let mut rest = last.hits();
+        let hits = batch.sequences.iter().map(|sequence| {
+            let (of_sequence, after) = rest.split_at(sequence.items());
+            rest = after;
+            of_sequence.iter().filter(|&&hit| hit).count()
+        });
+        let hits = hits.collect();
+        Ok(Scores { model: self.clone(), tokens, dropout, last, kept, log_probs, values, hits })
     }
 
     fn pass(&self, learns: Option<Learns>, tokens: &Tokens, dropout: Option<&Dropout>) -> Result<Train<'a>, TaskError> {
@@ -125,7 +136,7 @@ impl Scores<'_> {
     /// # Errors
     /// The device's.
     pub fn backward(self, of_values: &[f64]) -> Result<BTreeMap<String, Tensor>, TaskError> {
-        let Self { model, tokens, dropout, last, mut kept, log_probs, values } = self;
+        let Self { model, tokens, dropout, last, mut kept, log_probs, values, .. } = self;
         let of_values = of_values.iter().zip(&values);
         let gradient: Vec<f32> = of_values.flat_map(|(&g, of)| std::iter::repeat_n(g as f32, of.len())).collect();
         let gradient = Tensor::from_vec(gradient, log_probs.shape(), log_probs.device())?;

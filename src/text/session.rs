@@ -1,12 +1,17 @@
 //! The losses of the text task, computed on batches of rows that lie one after another.
 
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
 use candle_core::Tensor;
 use ftk_adapters::train::{Learns, LoraTensors};
 use ftk_adapters::weights::{Weight, Weights};
-use ftk_recipes::{Loss, Metrics, Reference, Session, TaskError};
+use ftk_recipes::{Loss, Metrics, Reference, Session, TaskError, Window};
 
 use super::encode::{Pair, Sequence};
 use super::pass::{Batch, Model};
+use super::preference::{Completion, Preference};
+use super::references::{References, Sums};
 use crate::models::Network;
 
 /// Rows of one task.
@@ -36,7 +41,23 @@ impl Rows {
     pub fn items(&self, row: usize) -> usize {
         match self {
             Self::Sft(rows) => rows[row].items(),
-            Self::Dpo(rows) => usize::from(rows[row].chosen.items() > 0 && rows[row].rejected.items() > 0),
+            Self::Dpo(rows) => usize::from(rows[row].both()),
+        }
+    }
+
+    /// The pairs; none of another task.
+    fn pairs(&self) -> &[Pair] {
+        match self {
+            Self::Sft(_) => &[],
+            Self::Dpo(pairs) => pairs,
+        }
+    }
+
+    /// Ids a supervised loss looks at: the scored ones, of a pair those of the chosen completion.
+    fn supervised(&self, row: usize) -> usize {
+        match self {
+            Self::Sft(rows) => rows[row].items(),
+            Self::Dpo(pairs) => pairs[row].chosen.items(),
         }
     }
 
@@ -49,6 +70,13 @@ impl Rows {
     }
 }
 
+impl Pair {
+    /// Whether both completions keep a scored id.
+    fn both(&self) -> bool {
+        self.chosen.items() > 0 && self.rejected.items() > 0
+    }
+}
+
 /// What is trained.
 #[derive(Debug)]
 pub enum Trained {
@@ -58,18 +86,13 @@ pub enum Trained {
     Base,
 }
 
-/// Rows at an optimiser step.
-#[derive(Clone, Copy)]
-struct Visit<'a> {
-    rows: &'a [usize],
-    step: usize,
-}
-
-/// Strength and reference of DPO.
+/// What DPO minimises.
 #[derive(Debug)]
 pub struct DpoSettings {
-    /// Strength of the pull towards the reference.
-    pub beta: f64,
+    /// The cost of a pair.
+    pub preference: Preference,
+    /// Weight of the supervised loss on the chosen completions: the mean over their tokens in a step.
+    pub sft_weight: f64,
     /// The reference model.
     pub reference: Reference,
 }
@@ -83,14 +106,24 @@ pub struct TextSession {
     /// The adapter training started from, frozen.
     start: Option<LoraTensors>,
     dpo: DpoSettings,
-    rows: Rows,
-    held_out: Option<Rows>,
+    rows: Part,
+    held_out: Option<Part>,
     /// Rows of a held-out batch.
     batch: usize,
     recompute: bool,
     dropout: f64,
     seed: u64,
 }
+
+/// Rows, and the reference's figures of each where these were computed before.
+#[derive(Debug)]
+struct Part {
+    rows: Rows,
+    references: Option<Vec<Option<Sums>>>,
+}
+
+/// Time after which newly computed figures of the reference are written down.
+const KEEP: Duration = Duration::from_secs(60);
 
 impl TextSession {
     /// Opens the task. For [`Reference::Start`], `start` must be given.
@@ -102,6 +135,8 @@ impl TextSession {
         dpo: DpoSettings,
         (rows, held_out, batch): (Rows, Option<Rows>, usize),
     ) -> Self {
+        let part = |rows| Part { rows, references: None };
+        let (rows, held_out) = (part(rows), held_out.map(part));
         Self { network, weights, trained, start, dpo, rows, held_out, batch, recompute: false, dropout: 0.0, seed: 0 }
     }
 
@@ -113,6 +148,43 @@ impl TextSession {
     /// Drops this share of what enters an adapter's factors in supervised training.
     pub fn dropping(self, dropout: f64, seed: u64) -> Self {
         Self { dropout, seed, ..self }
+    }
+
+    /// Computes the reference's figures of every pair once, before training, but for those that
+    /// `references` knows, and has them written down. Each pair is scored by itself: its figures do not
+    /// depend on other rows. Gives the number of pairs that were computed; `progress` gets that and how
+    /// many are to be.
+    ///
+    /// # Errors
+    /// The device's and the file system's; a log-probability that is not finite.
+    pub fn refer(
+        &mut self,
+        references: &mut References,
+        mut progress: impl FnMut(usize, usize),
+    ) -> Result<usize, TaskError> {
+        let parts = || std::iter::once(&self.rows).chain(&self.held_out);
+        let pairs = || parts().flat_map(|part| part.rows.pairs());
+        let unknown: Vec<&Pair> = pairs().filter(|pair| pair.both() && references.get(pair).is_none()).collect();
+        let mut kept = Instant::now();
+        for (done, pair) in unknown.iter().enumerate() {
+            let batch = Batch { sequences: &[&pair.chosen, &pair.rejected], together: 2, known: None, dropout: None };
+            let sums = self.reference().score(batch)?.sums();
+            let sums = [sums[0], sums[1]];
+            if !sums.iter().all(|sum| sum.is_finite()) {
+                return Err("the reference gives a pair a log-probability that is not finite".into());
+            }
+            references.insert(pair, sums);
+            progress(done + 1, unknown.len());
+            if kept.elapsed() > KEEP || done + 1 == unknown.len() {
+                references.write()?;
+                kept = Instant::now();
+            }
+        }
+        let computed = unknown.len();
+        for part in std::iter::once(&mut self.rows).chain(&mut self.held_out) {
+            part.references = Some(part.rows.pairs().iter().map(|pair| references.get(pair)).collect());
+        }
+        Ok(computed)
     }
 
     /// The adapter as it stands; `None` where the base is trained.
@@ -138,47 +210,58 @@ impl TextSession {
         Model { network, weights, adapter, learns: record.then_some(learns), recompute: self.recompute }
     }
 
-    fn sft(&self, record: Option<Visit<'_>>, rows: &[&Sequence]) -> Result<Loss, TaskError> {
-        let keys: Vec<u64> =
-            record.iter().flat_map(|visit| visit.rows.iter().map(|&row| self.key(visit, row))).collect();
-        let dropout = (record.is_some() && self.dropout > 0.0).then_some((self.dropout, keys.as_slice()));
-        let batch = Batch { sequences: rows, together: 1, known: Some(-1.0), dropout };
+    fn sft(&self, record: Option<usize>, all: &[Sequence], batch: &[usize], share: f64) -> Result<Loss, TaskError> {
+        let rows: Vec<&Sequence> = batch.iter().map(|&row| &all[row]).collect();
+        let keys: Option<Vec<u64>> =
+            record.filter(|_| self.dropout > 0.0).map(|step| batch.iter().map(|&row| self.key(step, row)).collect());
+        let dropout = keys.as_ref().map(|keys| (self.dropout, keys.as_slice()));
+        let batch = Batch { sequences: &rows, together: 1, known: Some(-1.0), dropout };
         let scores = self.policy(record.is_some()).score(batch)?;
         let sum = -scores.sums().iter().sum::<f64>();
-        Ok(Loss { sum, gradients: scores.backward(&vec![-1.0; rows.len()])?, metrics: Metrics::new() })
+        let hits = scores.hits.iter().sum::<usize>() as f64;
+        let metrics = vec![("mean_token_accuracy", hits * share)];
+        Ok(Loss { sum, gradients: scores.backward(&vec![-1.0; rows.len()])?, metrics })
     }
 
     /// A key for what is random about a row at a step.
-    fn key(&self, visit: &Visit<'_>, row: usize) -> u64 {
+    fn key(&self, step: usize, row: usize) -> u64 {
         let mut hash = blake3::Hasher::new_derive_key("ftk dropout of a row");
-        for part in [self.seed, visit.step as u64, row as u64] {
+        for part in [self.seed, step as u64, row as u64] {
             hash.update(&part.to_le_bytes());
         }
         u64::from_le_bytes(hash.finalize().as_bytes()[..8].try_into().expect("a hash has 32 bytes"))
     }
 
-    fn dpo(&self, record: Option<Visit<'_>>, pairs: &[&Pair]) -> Result<Loss, TaskError> {
+    fn dpo(&self, record: bool, pairs: &[&Pair], known: Option<Vec<Sums>>, share: f64) -> Result<Loss, TaskError> {
         let sequences: Vec<&Sequence> = pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).collect();
         let batch = Batch { sequences: &sequences, together: 2, known: None, dropout: None };
-        // The same batch as the policy's: where the two models are equal, so are the figures, to the bit.
-        let references = Model { adapter: self.reference(), ..self.policy(false) }.score(batch)?.sums();
-        let scores = self.policy(record.is_some()).score(batch)?;
-        let beta = self.dpo.beta;
+        let references = match known {
+            Some(known) => known,
+            // The same batch as the policy's: where the two models are equal, so are the figures, to the bit.
+            None => self.reference().score(batch)?.sums().as_chunks().0.to_vec(),
+        };
+        let scores = self.policy(record).score(batch)?;
+        let sums = scores.sums();
+        // The host takes the mean over pairs; here it is to be one over tokens.
+        let supervised = self.dpo.sft_weight * share;
         let mut sum = 0.0;
         let mut gradient = Vec::with_capacity(sequences.len());
-        let [mut chosen, mut rejected, mut accurate, mut chosen_sum, mut rejected_sum] = [0.0; 5];
-        for (policy, reference) in scores.sums().chunks(2).zip(references.chunks(2)) {
-            let rewards = [beta * (policy[0] - reference[0]), beta * (policy[1] - reference[1])];
-            let margin = rewards[0] - rewards[1];
-            // -log sigmoid(margin), without overflow on either side.
-            sum += (-margin).max(0.0) + (-margin.abs()).exp().ln_1p();
-            let slope = beta / (1.0 + margin.exp());
-            gradient.extend([-slope, slope]);
-            chosen += rewards[0];
-            rejected += rewards[1];
-            accurate += f64::from(u8::from(margin > 0.0));
-            chosen_sum += policy[0];
-            rejected_sum += policy[1];
+        let [mut chosen, mut rejected, mut accurate, mut chosen_sum, mut rejected_sum, mut hits] = [0.0; 6];
+        for (index, reference) in references.iter().enumerate() {
+            let [left, right] = [0, 1].map(|side| Completion {
+                policy: sums[2 * index + side],
+                reference: reference[side],
+                tokens: scores.values[2 * index + side].len(),
+            });
+            let verdict = self.dpo.preference.judge(left, right);
+            sum += verdict.loss - supervised * left.policy;
+            gradient.extend([verdict.slopes[0] - supervised, verdict.slopes[1]]);
+            chosen += verdict.rewards[0];
+            rejected += verdict.rewards[1];
+            accurate += f64::from(u8::from(verdict.accurate));
+            chosen_sum += left.policy;
+            rejected_sum += right.policy;
+            hits += scores.hits[2 * index] as f64;
         }
         let metrics = vec![
             ("rewards/chosen", chosen),
@@ -187,37 +270,57 @@ impl TextSession {
             ("rewards/accuracies", accurate),
             ("logps/chosen", chosen_sum),
             ("logps/rejected", rejected_sum),
+            ("mean_token_accuracy", hits * share),
         ];
         Ok(Loss { sum, gradients: scores.backward(&gradient)?, metrics })
     }
 
-    /// The adapter of the reference model.
-    fn reference(&self) -> Option<&LoraTensors> {
-        match self.dpo.reference {
+    /// The reference model.
+    fn reference(&self) -> Model<'_> {
+        let adapter = match self.dpo.reference {
             Reference::Base => None,
             Reference::Start => self.start.as_ref(),
-        }
+        };
+        Model { adapter, ..self.policy(false) }
     }
 
-    fn batch_loss(&self, record: Option<Visit<'_>>, rows: &Rows, batch: &[usize]) -> Result<Loss, TaskError> {
-        match rows {
-            Rows::Sft(all) => self.sft(record, &batch.iter().map(|&row| &all[row]).collect::<Vec<_>>()),
-            Rows::Dpo(all) => self.dpo(record, &batch.iter().map(|&row| &all[row]).collect::<Vec<_>>()),
+    /// The loss of a batch out of some rows; `record` is the optimiser step it is to be trained on in.
+    fn batch_loss(&self, record: Option<usize>, part: &Part, batch: &[usize], of: &[usize]) -> Result<Loss, TaskError> {
+        // Rows for each supervised token: turns the host's means over rows into means over tokens.
+        let share = of.len() as f64 / of.iter().map(|&row| part.rows.supervised(row)).sum::<usize>() as f64;
+        match &part.rows {
+            Rows::Sft(all) => self.sft(record, all, batch, share),
+            Rows::Dpo(all) => {
+                let pairs: Vec<&Pair> = batch.iter().map(|&row| &all[row]).collect();
+                let known = part.references.as_ref().and_then(|known| batch.iter().map(|&row| known[row]).collect());
+                self.dpo(record.is_some(), &pairs, known, share)
+            }
         }
     }
 }
 
+/// Figures of a batch, and their names on held-out rows.
+const EVALUATED: [(&str, &str); 7] = [
+    ("rewards/chosen", "eval_rewards/chosen"),
+    ("rewards/rejected", "eval_rewards/rejected"),
+    ("rewards/margins", "eval_rewards/margins"),
+    ("rewards/accuracies", "eval_rewards/accuracies"),
+    ("logps/chosen", "eval_logps/chosen"),
+    ("logps/rejected", "eval_logps/rejected"),
+    ("mean_token_accuracy", "eval_mean_token_accuracy"),
+];
+
 impl Session for TextSession {
     fn rows(&self) -> usize {
-        self.rows.len()
+        self.rows.rows.len()
     }
 
     fn items(&self, row: usize) -> usize {
-        self.rows.items(row)
+        self.rows.rows.items(row)
     }
 
     fn tokens(&self, row: usize) -> usize {
-        self.rows.tokens(row)
+        self.rows.rows.tokens(row)
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
@@ -233,31 +336,25 @@ impl Session for TextSession {
         }
     }
 
-    fn loss(&self, rows: &[usize], step: usize) -> Result<Loss, TaskError> {
-        self.batch_loss(Some(Visit { rows, step }), &self.rows, rows)
+    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<Loss, TaskError> {
+        self.batch_loss(Some(window.step), &self.rows, rows, window.rows)
     }
 
     fn evaluate(&self) -> Result<Metrics, TaskError> {
         let Some(held_out) = &self.held_out else { return Ok(Metrics::new()) };
-        let rows: Vec<usize> = (0..held_out.len()).filter(|&row| held_out.items(row) > 0).collect();
-        let items: usize = rows.iter().map(|&row| held_out.items(row)).sum();
-        let (mut loss, mut accurate, mut margins) = (0.0, 0.0, 0.0);
+        let rows: Vec<usize> = (0..held_out.rows.len()).filter(|&row| held_out.rows.items(row) > 0).collect();
+        let items: usize = rows.iter().map(|&row| held_out.rows.items(row)).sum();
+        let mut loss = 0.0;
+        let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
         for batch in rows.chunks(self.batch) {
-            let result = self.batch_loss(None, held_out, batch)?;
+            let result = self.batch_loss(None, held_out, batch, &rows)?;
             loss += result.sum;
             for (name, value) in result.metrics {
-                match name {
-                    "rewards/accuracies" => accurate += value,
-                    "rewards/margins" => margins += value,
-                    _ => {}
-                }
+                *sums.entry(name).or_default() += value;
             }
         }
-        let mut metrics = vec![("eval_loss", loss / items as f64)];
-        if matches!(held_out, Rows::Dpo(_)) {
-            metrics.push(("eval_rewards/accuracies", accurate / items as f64));
-            metrics.push(("eval_rewards/margins", margins / items as f64));
-        }
-        Ok(metrics)
+        let means =
+            EVALUATED.iter().filter_map(|(name, held_out)| Some((*held_out, sums.get(name)? / rows.len() as f64)));
+        Ok(std::iter::once(("eval_loss", loss / items as f64)).chain(means).collect())
     }
 }

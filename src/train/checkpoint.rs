@@ -1,4 +1,5 @@
-//! The checkpoint: one safetensors file, replaced as a whole, with parameters and moments in f32.
+//! The checkpoint: one safetensors file, replaced as a whole, with parameters and moments in f32, and the
+//! parameters of the best evaluation where one is kept.
 //! Row order and random numbers are functions of seed and step and need no state.
 
 use std::collections::HashMap;
@@ -9,6 +10,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
+use super::best::Best;
 
 /// File name in the run folder.
 pub(super) const FILE: &str = "checkpoint.safetensors";
@@ -33,6 +35,8 @@ pub(super) struct Checkpoint {
     pub(super) metrics_bytes: u64,
     /// Parameters in name order.
     pub(super) slots: Vec<Slot>,
+    /// The best evaluation so far.
+    pub(super) best: Option<Best>,
 }
 
 /// Entry of the file's metadata that holds [`About`].
@@ -44,9 +48,21 @@ struct About {
     step: usize,
     identity: String,
     metrics_bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    best: Option<AboutBest>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AboutBest {
+    step: usize,
+    /// Text, because the reader of JSON may miss a number's last bit.
+    figure: String,
+    waited: usize,
 }
 
 const PARTS: [&str; 3] = ["value", "first", "second"];
+/// The part of the best evaluation's values.
+const BEST: &str = "best";
 
 impl Checkpoint {
     pub(super) fn write(&self, path: &Path) -> Result<(), TrainError> {
@@ -55,13 +71,20 @@ impl Checkpoint {
             let values = [&slot.value, &slot.first, &slot.second].map(|values| (values.len(), bytes(values)));
             PARTS.map(|part| format!("{part}/{}", slot.name)).into_iter().zip(values).collect::<Vec<_>>()
         };
-        let named: Vec<(String, (usize, Vec<u8>))> = self.slots.iter().flat_map(parts).collect();
+        let mut named: Vec<(String, (usize, Vec<u8>))> = self.slots.iter().flat_map(parts).collect();
+        let kept = self.best.iter().flat_map(|best| self.slots.iter().zip(&best.values));
+        named.extend(kept.map(|(slot, values)| (format!("{BEST}/{}", slot.name), (values.len(), bytes(values)))));
         let views = named.iter().map(|(name, (length, data))| {
             (name, TensorView::new(Dtype::F32, vec![*length], data).expect("length and bytes come from one vector"))
         });
         // One entry: several would be written in random order.
         let identity = blake3::Hash::from(self.identity).to_hex().to_string();
-        let about = About { step: self.step, identity, metrics_bytes: self.metrics_bytes };
+        let best = self.best.as_ref().map(|best| AboutBest {
+            step: best.step,
+            figure: format!("{:?}", best.figure),
+            waited: best.waited,
+        });
+        let about = About { step: self.step, identity, metrics_bytes: self.metrics_bytes, best };
         let about = serde_json::to_string(&about).expect("numbers and text serialise");
         let about = HashMap::from([(ENTRY.to_owned(), about)]);
         let file = safetensors::serialize(views, Some(about)).map_err(|error| unreadable(path, error))?;
@@ -101,12 +124,18 @@ impl Checkpoint {
             let whole = slot.value.len() == slot.first.len() && slot.value.len() == slot.second.len();
             if whole { Ok(slot) } else { Err(bad("holds moments of another length than their values")) }
         };
-        Ok(Self {
-            step: about.step,
-            identity: *identity.as_bytes(),
-            metrics_bytes: about.metrics_bytes,
-            slots: names.into_iter().map(slot).collect::<Result<_, _>>()?,
-        })
+        let slots = names.into_iter().map(slot).collect::<Result<Vec<_>, _>>()?;
+        let kept = |AboutBest { step, figure, waited }| {
+            let figure = figure.parse().map_err(|_| bad("holds a best figure that is no number"))?;
+            let best = slots.iter().map(|slot| match values(BEST, &slot.name)? {
+                kept if kept.len() == slot.value.len() => Ok(kept),
+                _ => Err(bad("holds best values of another length")),
+            });
+            Ok::<_, TrainError>(Best { step, figure, waited, values: best.collect::<Result<_, _>>()? })
+        };
+        let best = about.best.map(kept).transpose()?;
+        let identity = *identity.as_bytes();
+        Ok(Self { step: about.step, identity, metrics_bytes: about.metrics_bytes, slots, best })
     }
 }
 

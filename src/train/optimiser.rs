@@ -7,6 +7,7 @@ use candle_core::{Tensor, Var};
 use ftk_recipes::Optim;
 
 use super::TrainError;
+use super::best::Best;
 use super::checkpoint::{Checkpoint, Slot};
 
 /// Parameters with their moments.
@@ -64,13 +65,32 @@ impl AdamW {
         Ok(norm)
     }
 
-    /// Everything needed to go on.
-    pub(super) fn checkpoint(&self, step: usize, identity: [u8; 32], metrics_bytes: u64) -> Checkpoint {
-        Checkpoint { step, identity, metrics_bytes, slots: self.slots.clone() }
+    /// Every parameter as it stands, in the order given.
+    pub(super) fn values(&self) -> Vec<Vec<f32>> {
+        self.slots.iter().map(|slot| slot.value.clone()).collect()
     }
 
-    /// Takes up a checkpoint of the same parameters.
-    pub(super) fn restore(&mut self, checkpoint: Checkpoint, path: &Path) -> Result<(), TrainError> {
+    /// Puts values into the session's parameters; the optimiser's own stay.
+    pub(super) fn show(&self, values: &[Vec<f32>]) -> Result<(), TrainError> {
+        for (value, variable) in values.iter().zip(&self.variables) {
+            variable.set(&Tensor::from_slice(value, variable.shape(), variable.device())?)?;
+        }
+        Ok(())
+    }
+
+    /// Everything needed to go on.
+    pub(super) fn checkpoint(
+        &self,
+        step: usize,
+        identity: [u8; 32],
+        metrics_bytes: u64,
+        best: Option<&Best>,
+    ) -> Checkpoint {
+        Checkpoint { step, identity, metrics_bytes, slots: self.slots.clone(), best: best.cloned() }
+    }
+
+    /// Takes up a checkpoint of the same parameters, and gives the best evaluation it knows.
+    pub(super) fn restore(&mut self, checkpoint: Checkpoint, path: &Path) -> Result<Option<Best>, TrainError> {
         let same = |(ours, theirs): (&Slot, &Slot)| ours.name == theirs.name && ours.value.len() == theirs.value.len();
         let fits = checkpoint.slots.len() == self.slots.len() && self.slots.iter().zip(&checkpoint.slots).all(same);
         if !fits {
@@ -78,9 +98,7 @@ impl AdamW {
         }
         self.updates = i32::try_from(checkpoint.step).map_err(|_| TrainError::Different(path.to_owned()))?;
         self.slots = checkpoint.slots;
-        for (slot, variable) in self.slots.iter().zip(&self.variables) {
-            variable.set(&Tensor::from_slice(&slot.value, variable.shape(), variable.device())?)?;
-        }
-        Ok(())
+        self.show(&self.values())?;
+        Ok(checkpoint.best)
     }
 }

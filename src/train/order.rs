@@ -44,6 +44,14 @@ impl Order {
         rows[window * self.window..end].chunks(self.batch).map(<[usize]>::to_vec).collect()
     }
 
+    /// Sum of `size` over the rows of all steps before one counted from 0.
+    pub(super) fn before(&self, step: usize, size: impl Fn(usize) -> usize) -> usize {
+        let (epoch, window) = (step / self.per_epoch(), step % self.per_epoch());
+        let whole: usize = self.rows.iter().map(|&row| size(row)).sum();
+        let begun = self.epoch(epoch as u64);
+        epoch * whole + begun.iter().take(window * self.window).map(|&row| size(row)).sum::<usize>()
+    }
+
     fn epoch(&self, epoch: u64) -> Vec<usize> {
         let mut rows = self.rows.clone();
         let Some(seed) = self.shuffle else { return rows };

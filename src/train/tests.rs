@@ -5,14 +5,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use candle_core::{Device, Tensor, Var};
-use ftk_recipes::{Loss, Metrics, Optim, Run, Schedule, Session, TaskError};
+use ftk_recipes::{Best, Loss, Metrics, Optim, Run, Schedule, Session, TaskError, Window};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 
 use super::checkpoint::{Checkpoint, FILE, Slot};
 use super::optimiser::AdamW;
 use super::order::Order;
-use super::{METRICS, Start, TrainError, rate, run};
+use super::{Ended, Lock, METRICS, Start, TrainError, Why, best, rate, run};
 
 /// Pulls a matrix `(2, 2)` towards the sum of its rows' targets: row `r` has `r % 3` items, each of
 /// which adds half the squared distance to `r / 10`.
@@ -61,7 +61,8 @@ impl Session for Pull {
         idle.chain([("weight".to_owned(), self.weight.clone())]).collect()
     }
 
-    fn loss(&self, rows: &[usize], _: usize) -> Result<Loss, TaskError> {
+    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<Loss, TaskError> {
+        assert!(rows.iter().all(|row| window.rows.contains(row)), "a batch is a part of its step");
         let call = self.calls.replace(self.calls.get() + 1);
         if self.fails_at == Some(call) {
             return Err("the power went".into());
@@ -80,7 +81,8 @@ impl Session for Pull {
     }
 
     fn evaluate(&self) -> Result<Metrics, TaskError> {
-        Ok(vec![("eval_sum", f64::from(self.weight.sum_all()?.to_scalar::<f32>()?))])
+        let sum = f64::from(self.weight.sum_all()?.to_scalar::<f32>()?);
+        Ok(vec![("eval_sum", sum), (Best::Loss.name(), sum), (Best::Margins.name(), sum)])
     }
 }
 
@@ -96,6 +98,8 @@ fn settings(out: &Path) -> Run {
         shuffle: true,
         save_every: 2,
         eval_every: 4,
+        best: None,
+        patience: None,
     }
 }
 
@@ -106,7 +110,7 @@ fn optim() -> Optim {
 const IDENTITY: [u8; 32] = [7; 32];
 
 fn go(session: &Pull, run_settings: &Run, start: Start) -> Result<(), TrainError> {
-    run(session, &optim(), run_settings, IDENTITY, start, |_| {})
+    run(session, &optim(), run_settings, IDENTITY, start, &|| false, |_| {}).map(drop)
 }
 
 fn files(out: &Path) -> [Vec<u8>; 2] {
@@ -168,7 +172,7 @@ fn a_checkpoint_of_another_run_is_refused_and_left_as_it_is() {
     let before = files(folder.path());
     let path = folder.path().join(FILE);
 
-    let error = run(&Pull::new(20), &optim(), &settings, [8; 32], Start::Resume, |_| {}).unwrap_err();
+    let error = run(&Pull::new(20), &optim(), &settings, [8; 32], Start::Resume, &|| false, |_| {}).unwrap_err();
     assert!(matches!(&error, TrainError::Different(at) if *at == path), "{error}");
     assert_eq!(error.hint(), Some("choose another folder with --out"));
     // The same identity, but other parameters.
@@ -228,6 +232,8 @@ fn a_record_holds_the_figures_of_its_step() {
     assert_eq!(column("step"), (1..=6).map(|step| Some(f64::from(step))).collect::<Vec<_>>());
     assert_eq!(column("epoch")[2..], [Some(1.0), Some(4.0 / 3.0), Some(5.0 / 3.0), Some(2.0)]);
     assert_eq!(column("learning_rate")[..3], [Some(0.0), Some(0.025), Some(0.05)]);
+    // A row's tokens are its number.
+    assert_eq!(column("num_tokens")[..4], [Some(27.0), Some(108.0), Some(127.0), Some(154.0)]);
     // Rows 1, 2, 4, 5, 7, 8, then 10, 11, ..., 17, then 19, in batches of two: means over rows.
     assert_eq!(column("row")[..3], [Some(27.0 / 6.0), Some(81.0 / 6.0), Some(19.0)]);
     assert_eq!(column("rows")[..3], [Some(1.0); 3]);
@@ -276,6 +282,90 @@ fn schedules_rise_over_the_warm_up_and_fall_as_named() {
     assert_eq!(rates(Schedule::Cosine, 3, 3), [0.0, 1.0 / 3.0, 2.0 / 3.0]);
 }
 
+/// A run of nine steps, evaluated after every one, whose weight passes the best sum on its way.
+fn seeking(out: &Path, best: Best, patience: Option<usize>) -> Run {
+    Run { eval_every: 1, best: Some(best), patience, shuffle: false, ..settings(out) }
+}
+
+fn weight(session: &Pull) -> Vec<f32> {
+    session.weight.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn go_on(session: &Pull, run_settings: &Run, start: Start, stop: &dyn Fn() -> bool) -> Ended {
+    run(session, &optim(), run_settings, IDENTITY, start, stop, |_| {}).unwrap()
+}
+
+#[test]
+fn the_best_evaluation_is_what_remains_and_patience_ends_the_run() {
+    // The sum of the weights rises: as a loss the first evaluation is the best, as a margin the last.
+    let folder = tempfile::tempdir().unwrap();
+    let session = Pull::new(20);
+    let ended = go_on(&session, &seeking(folder.path(), Best::Margins, None), Start::Fresh, &|| false);
+    let figures: Vec<f64> =
+        records(folder.path()).iter().map(|it| it[Best::Margins.name()].as_f64().unwrap()).collect();
+    let highest = figures.iter().copied().fold(f64::MIN, f64::max);
+    let at = 1 + figures.iter().position(|&figure| figure == highest).unwrap();
+    assert_eq!(ended, Ended { step: 9, steps: 9, why: Why::Done, best: Some((at, highest)) });
+
+    let folder = tempfile::tempdir().unwrap();
+    let session = Pull::new(20);
+    let settings = seeking(folder.path(), Best::Loss, Some(3));
+    let ended = go_on(&session, &settings, Start::Fresh, &|| false);
+    // The learning rate of the first step is 0.
+    assert_eq!(ended, Ended { step: 4, steps: 9, why: Why::Patience, best: Some((1, 1.75)) });
+    assert_eq!(weight(&session), weight(&Pull::new(20)));
+    assert_eq!(records(folder.path()).len(), 4);
+    let before = files(folder.path());
+    // Taken up again, it is at its end.
+    let session = Pull::new(20);
+    assert_eq!(go_on(&session, &settings, Start::Resume, &|| false), ended);
+    assert_eq!((session.calls.get(), weight(&session)), (0, weight(&Pull::new(20))));
+    assert!(files(folder.path()) == before);
+}
+
+#[test]
+fn a_stopped_run_goes_on_with_what_was_best_and_how_long_it_has_waited() {
+    for (best, patience) in [(Best::Loss, Some(5)), (Best::Margins, None), (Best::Loss, None)] {
+        let whole = tempfile::tempdir().unwrap();
+        let never = Pull::new(20);
+        let expected = go_on(&never, &seeking(whole.path(), best, patience), Start::Fresh, &|| false);
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Run { save_every: 0, ..seeking(folder.path(), best, patience) };
+        // Asked to stop after every step.
+        let mut start = Start::Fresh;
+        for step in 1..expected.step {
+            let session = Pull::new(20);
+            let ended = go_on(&session, &settings, start, &|| true);
+            assert_eq!((ended.step, ended.why), (step, Why::Stopped));
+            start = Start::Resume;
+        }
+        let session = Pull::new(20);
+        assert_eq!(go_on(&session, &settings, start, &|| true), expected);
+        assert_eq!(weight(&session), weight(&never));
+        assert!(files(folder.path()) == files(whole.path()));
+    }
+}
+
+#[test]
+fn a_figure_that_cannot_be_compared_ends_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = seeking(folder.path(), Best::Accuracies, None);
+    let error = go(&Pull::new(20), &settings, Start::Fresh).unwrap_err();
+    assert_eq!(error.to_string(), "step 1: the figure of run.best is not finite");
+}
+
+#[test]
+fn a_folder_has_one_run_at_a_time_and_is_free_when_that_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let first = Lock::take(&out).unwrap();
+    let error = Lock::take(&out).unwrap_err();
+    assert_eq!(error.to_string(), format!("another run is writing to this folder: {}", out.display()));
+    assert!(error.hint().unwrap().contains("--out"));
+    drop(first);
+    Lock::take(&out).unwrap();
+}
+
 fn epoch(order: &Order, epoch: usize, per_epoch: usize) -> Vec<usize> {
     (epoch * per_epoch..(epoch + 1) * per_epoch).flat_map(|step| order.batches(step)).flatten().collect()
 }
@@ -309,6 +399,17 @@ fn without_shuffle_rows_come_in_their_order_and_the_last_window_is_what_is_left(
         assert_eq!(order.batches(first + 1), [vec![5, 9], vec![2]]);
     }
     assert_eq!([0, 1, 2].map(|step| order.epoch_after(step)), [0.5, 1.0, 1.5]);
+}
+
+#[test]
+fn what_lies_before_a_step_is_the_sum_over_the_steps_before_it() {
+    let run = Run { steps: None, epochs: 3.0, ..settings(Path::new("")) };
+    let order = Order::new((0..23).collect(), &run);
+    let mut sum = 0;
+    for step in 0..order.steps() {
+        assert_eq!(order.before(step, |row| row * row), sum, "step {step}");
+        sum += order.batches(step).iter().flatten().map(|row| row * row).sum::<usize>();
+    }
 }
 
 #[test]
@@ -399,7 +500,10 @@ fn slot(name: &str, length: usize) -> Slot {
 }
 
 fn checkpoint() -> Checkpoint {
-    Checkpoint { step: 12, identity: [0xab; 32], metrics_bytes: 345, slots: vec![slot("a", 3), slot("b.c", 5)] }
+    let slots = vec![slot("a", 3), slot("b.c", 5)];
+    // A figure that a hasty reader of numbers gets wrong in its last bit.
+    let best = best::Best { step: 8, figure: 0.1 + 0.2, waited: 2, values: vec![vec![7.0; 3], vec![8.0; 5]] };
+    Checkpoint { step: 12, identity: [0xab; 32], metrics_bytes: 345, slots, best: Some(best) }
 }
 
 #[test]
@@ -468,6 +572,13 @@ fn a_foreign_file_is_no_checkpoint() {
     assert_eq!(says(&f64s, Some(&good)).unwrap_err(), "holds values other than f32");
     let short = [slot[0], ("first/a", Dtype::F32, 1), slot[2]];
     assert_eq!(says(&short, Some(&good)).unwrap_err(), "holds moments of another length than their values");
+    let best = good.replace('}', ",\"best\":{\"step\":1,\"figure\":\"0.5\",\"waited\":0}}");
+    assert!(says(&slot, Some(&best)).unwrap_err().contains("best/a"));
+    let kept = |length| [slot[0], slot[1], slot[2], ("best/a", Dtype::F32, length)];
+    assert_eq!(says(&kept(2), Some(&best)).unwrap().best.unwrap().values, [[0.0; 2]]);
+    assert_eq!(says(&kept(1), Some(&best)).unwrap_err(), "holds best values of another length");
+    let word = best.replace("0.5", "half");
+    assert_eq!(says(&kept(2), Some(&word)).unwrap_err(), "holds a best figure that is no number");
     // A folder in its place.
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();

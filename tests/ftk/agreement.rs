@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use ftk::models::{Llama, Network, Source};
+use ftk::models::{Family, Gpt2, Llama, Network, Source};
 use ftk::prove::fixed::{Adaptation, Agreement, Fixed, FixedAdapter, FixedBase};
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::ops::{Heads, Llama3Scaling, Rope, Tokens};
@@ -51,23 +51,30 @@ fn integers_agree_with_floats_on_random_networks() {
         theta: 500_000.0,
         scaling: Some(Llama3Scaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 64 }),
     };
-    let network = Network::Llama(Llama {
+    let llama = |family| Llama {
+        family,
         vocab: 64,
         hidden: 32,
         intermediate: 48,
         layers: 2,
         heads: Heads { query: 4, key_value: 2, dim: 8 },
-        rope,
+        rope: rope.clone(),
         eps: 1e-5,
         tied: false,
         context: 256,
-    });
-    let weight = |(name, shape): (String, Vec<usize>)| {
-        let count = shape.iter().product();
-        let values = normal_values(&name, count, if shape.len() == 1 { 1.0 } else { 0.2 }, 9);
-        (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
     };
-    let weights: Weights = network.shapes().into_iter().map(weight).collect();
-    let ids: Vec<u32> = (0..200).map(|i| (i * i + 7 * i) % 64).collect();
-    assert_near(agreement(&network, &weights, &ids));
+    let gpt2 =
+        Gpt2 { vocab: 64, hidden: 32, intermediate: 128, layers: 2, heads: 4, eps: 1e-5, tied: true, context: 256 };
+    let networks: [Network; 4] =
+        [llama(Family::Llama).into(), llama(Family::Qwen2).into(), llama(Family::Qwen3).into(), gpt2.into()];
+    for network in networks {
+        let weight = |(name, shape): (String, Vec<usize>)| {
+            let count = shape.iter().product();
+            let values = normal_values(&name, count, if shape.len() == 1 { 1.0 } else { 0.2 }, 9);
+            (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
+        };
+        let weights: Weights = network.shapes().into_iter().map(weight).collect();
+        let ids: Vec<u32> = (0..200).map(|i| (i * i + 7 * i) % 64).collect();
+        assert_near(agreement(&network, &weights, &ids));
+    }
 }

@@ -20,12 +20,16 @@ fn rows(task: &str) -> String {
 
 /// Loss and gradient norm of each step, and the bytes of the adapter.
 fn train(folder: &Path, task: &str, base: &str, lora: &str, run: &str) -> (Vec<[f64; 2]>, Vec<u8>) {
+    train_on("micro-llama", folder, [task, base, lora, run])
+}
+
+fn train_on(model: &str, folder: &Path, [task, base, lora, run]: [&str; 4]) -> (Vec<[f64; 2]>, Vec<u8>) {
     std::fs::write(folder.join("rows.jsonl"), rows(task)).unwrap();
     let recipe = format!(
         "task = \"{task}\"\n[base]\nmodel = {:?}\n{base}\n[data]\ntrain = \"rows.jsonl\"\n[lora]\nstart = {:?}\n{lora}\n\
          [optim]\nlr = 1e-3\n[run]\nout = \"out\"\nsteps = 4\n{run}\n",
-        fixture("micro-llama").join("base"),
-        fixture("micro-llama").join("adapter"),
+        fixture(model).join("base"),
+        fixture(model).join("adapter"),
     );
     std::fs::write(folder.join("recipe.toml"), recipe).unwrap();
     let stdout = succeed(ftk(&["train", "--json", "--quiet", "--recipe"]).arg(folder.join("recipe.toml")));
@@ -61,6 +65,16 @@ fn a_batch_equals_its_rows_accumulated_and_activations_computed_again() {
     // Dropout is one of the things compared, so it must do something.
     let [without, with] = ["", "dropout = 0.2"].map(|lora| train(folder.path(), "sft", "", lora, "batch = 8").0);
     assert!((without[0][0] - with[0][0]).abs() > 1e-4);
+}
+
+#[test]
+fn activations_of_every_kind_of_network_are_computed_again() {
+    let folder = tempfile::tempdir().unwrap();
+    for model in ["tiny-gpt2", "tiny-qwen2", "tiny-qwen3"] {
+        let [plain, again] = ["batch = 8", "batch = 8\nrecompute = true"]
+            .map(|run| train_on(model, folder.path(), ["dpo", "hold = \"stored\"", "", run]).0);
+        same(model, &again, &plain);
+    }
 }
 
 #[test]

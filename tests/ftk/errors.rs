@@ -117,7 +117,10 @@ fn a_malformed_row_is_refused_by_path_line_and_key() {
         ("{\"prompt\": \"a\"}", ":completion: is missing"),
         ("{\"prompt\": 3, \"completion\": \"b\"}", ":prompt: must be a string or a list of {role, content}"),
         ("{\"messages\": [{\"role\": \"user\"}]}", ":messages: must be a list of {role, content}"),
-        ("{\"txt\": \"a\"}", ": needs text, messages, prompt and completion, or input_ids"),
+        (
+            "{\"txt\": \"a\"}",
+            ": needs text, messages, conversations, prompt and completion, instruction and output, or input_ids",
+        ),
     ];
     for (row, message) in rows {
         let place = Place::new();
@@ -164,9 +167,10 @@ fn text_for_a_base_without_tokenizer_is_refused_with_what_is_missing() {
 fn rows_in_which_nothing_is_scored_are_refused() {
     let place = Place::new();
     place.write("rows.jsonl", "{\"input_ids\": [5, 6], \"labels\": [-100, -100]}\n");
-    let output = place.train(false);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("\nerror: no row has a scored token or pair\nhint: "), "{}", stderr(&output));
+    place.refused("FOLDER/rows.jsonl: no row has a scored token or pair", "labels");
+    place.write("rows.jsonl", "{\"input_ids\": [5, 6, 7, 8], \"labels\": [-100, -100, -100, 8]}\n");
+    let place = place.replace("\"rows.jsonl\"\n", "\"rows.jsonl\"\nmax_length = 3\n");
+    place.refused("FOLDER/rows.jsonl: no row has a scored token or pair", "data.max_length in 1 rows");
 }
 
 /// The adapter of the fixtures, for a base of another width.
@@ -178,7 +182,7 @@ fn wider(folder: &Path) -> std::path::PathBuf {
     factors.d_in += 1;
     factors.a.resize(factors.rank * factors.d_in, 0.0);
     let out = folder.join("wide");
-    ftk_adapters::peft::save(&out, &wide, "base", &[]).unwrap();
+    ftk_adapters::peft::save(&out, &wide, "base", &[], false).unwrap();
     out
 }
 
@@ -232,6 +236,20 @@ fn an_adapter_or_base_that_no_run_made_is_never_replaced() {
 fn targets_that_name_no_layer_are_refused_with_those_there_are() {
     let place = Place::new().replace("rank = 2", "targets = [\"q_proj\", \"c_attn\"]");
     place.refused("lora.targets names no linear layer of this base: c_attn", "gate_proj");
+}
+
+#[test]
+fn choices_that_leave_no_layer_or_match_none_are_refused_with_what_to_do() {
+    let place = Place::new().replace("rank = 2", "targets = \"q_proj\"");
+    place.refused("lora.targets matches no linear layer of this base: q_proj", "write [\"q_proj\"]");
+    let place = Place::new().replace("rank = 2", "targets = [\"q_proj\"]\nexclude = '.*attn.*'");
+    place.refused("lora.exclude leaves no layer to train", "lora.targets");
+    let place = Place::new().replace("rank = 2", "layers = [0, 2]");
+    place.refused("lora.layers holds a layer that this base does not have: 2", "its layers are 0 to 1");
+    let place = Place::new().replace("rank = 2", "rank_pattern = { q_porj = 4 }");
+    place.refused("lora.rank_pattern matches no layer with an adapter: q_porj", "did you mean q_proj?");
+    let place = Place::new().replace("rank = 2", "dora = true");
+    place.refused("FOLDER/recipe.toml:7: unknown key: dora", "proofs are about what is added");
 }
 
 #[test]

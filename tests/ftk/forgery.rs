@@ -59,7 +59,7 @@ fn adapter(folder: &Path, seed: u64) {
         }
     }
     let linear: Vec<String> = sites.iter().filter(|site| site.role == Role::Linear).map(|s| s.name.clone()).collect();
-    peft::save(folder, &adapter, "village", &linear).unwrap();
+    peft::save(folder, &adapter, "village", &linear, false).unwrap();
 }
 
 /// What the verifier says: exit code, verdict or check.
@@ -101,6 +101,12 @@ fn forged_bundles_are_refused_by_the_check_that_is_there_for_it() {
     // Without expectations there is no yes.
     assert_eq!(verify(&honest, &[]), (2, "consistent".to_owned()));
     assert_eq!(verify(&honest, &lax[..2]), (2, "consistent".to_owned()));
+
+    // Looking is not verifying: it says what is claimed.
+    for (folder, kind) in [(&honest, "bundle, not verified"), (&seller.folder.join("commitment"), "commitment")] {
+        let seen = succeed(ftk(&["inspect"]).arg(folder));
+        assert!(seen.starts_with(&format!("kind\t{kind}\nadapter\t{}\n", seller.digest)), "{seen}");
+    }
 
     // A delta, by the least amount: every rounding, and so the output, stays.
     let delta = forged(&honest, "delta", |bundle| bundle.deltas[0][0] += 1);

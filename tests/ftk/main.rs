@@ -2,14 +2,22 @@
 
 mod agreement;
 mod architecture;
+mod data;
 mod equivalence;
 mod errors;
+mod eval;
+mod families;
 mod forgery;
 mod gradients;
 #[cfg(feature = "hub")]
 mod hub;
+mod inspect;
+mod merge;
 mod oracle;
 mod parity;
+mod preference;
+mod recipes;
 mod resume;
 mod run;
+mod run_folder;
 mod threads;

@@ -4,7 +4,7 @@
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{self, Llama3RopeConfig, Llama3RopeType};
-use ftk::models::{Llama, Network};
+use ftk::models::{Family, Gpt2, Llama, Network};
 use ftk_adapters::ops::{Heads, Llama3Scaling, Rope, Tokens};
 use ftk_adapters::train::{Cache, Train, normal_values};
 use ftk_adapters::weights::Weights;
@@ -16,6 +16,7 @@ const POSITIONS: usize = 48;
 fn network(tied: bool, scaled: bool) -> Llama {
     let scaling = Llama3Scaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 32 };
     Llama {
+        family: Family::Llama,
         vocab: 29,
         hidden: 32,
         intermediate: 40,
@@ -28,14 +29,14 @@ fn network(tied: bool, scaled: bool) -> Llama {
     }
 }
 
-fn weights(network: &Llama) -> Weights {
+fn weights(network: &Network) -> Weights {
     let make = |(name, shape): (String, Vec<usize>)| {
         let norm = shape.len() == 1;
         let values = normal_values(&name, shape.iter().product(), 0.25, 11);
         let values: Vec<f32> = values.into_iter().map(|value| if norm { value + 1.0 } else { value }).collect();
         (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
     };
-    Network::from(network.clone()).shapes().into_iter().map(make).collect()
+    network.shapes().into_iter().map(make).collect()
 }
 
 /// Logits of every position: that model gives those of the last position only.
@@ -78,11 +79,9 @@ fn ids() -> Vec<u32> {
     (0..POSITIONS as u32).map(|i| (i * i * 7 + i * 3 + 5) % 29).collect()
 }
 
-fn ours(network: &Llama, weights: &Weights) -> Vec<Vec<f32>> {
+fn ours(network: &Network, weights: &Weights) -> Vec<Vec<f32>> {
     let rows: Vec<usize> = (0..POSITIONS).collect();
-    let logits = Network::from(network.clone())
-        .forward(&mut Train::new(weights, None), &Tokens::sequence(ids()), &rows)
-        .unwrap();
+    let logits = network.forward(&mut Train::new(weights, None), &Tokens::sequence(ids()), &rows).unwrap();
     logits.to_vec2().unwrap()
 }
 
@@ -96,10 +95,11 @@ fn largest_difference(ours: &[Vec<f32>], theirs: &[Vec<f32>]) -> f32 {
 fn logits_equal_those_of_another_implementation_with_untied_head_and_scaled_wavelengths() {
     let mut seen = Vec::new();
     for (tied, scaled) in [(false, true), (false, false), (true, true)] {
-        let network = network(tied, scaled);
+        let llama = network(tied, scaled);
+        let network = llama.clone().into();
         let weights = weights(&network);
         let ours = ours(&network, &weights);
-        let difference = largest_difference(&ours, &theirs(&network, &weights, &ids()));
+        let difference = largest_difference(&ours, &theirs(&llama, &weights, &ids()));
         assert!(difference < 1e-4, "tied {tied}, scaled {scaled}: {difference}");
         seen.push(ours);
     }
@@ -110,16 +110,22 @@ fn logits_equal_those_of_another_implementation_with_untied_head_and_scaled_wave
 
 #[test]
 fn positions_seen_one_by_one_give_the_logits_of_all_at_once() {
-    let network = network(false, true);
-    let weights = weights(&network);
-    let mut cache = Cache::default();
-    let mut one_by_one = Vec::new();
-    // A prefix of several, then one at a time.
-    for (at, next) in std::iter::once((9, &ids()[..10])).chain(ids()[10..].chunks(1).map(|next| (0, next))) {
-        let mut ops = Train::continuing(&weights, None, &mut cache);
-        let logits = Network::from(network.clone()).forward(&mut ops, &Tokens::sequence(next.to_vec()), &[at]).unwrap();
-        one_by_one.push(logits.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+    let of = |family| Llama { family, ..network(false, true) };
+    let gpt2 =
+        Gpt2 { vocab: 29, hidden: 32, intermediate: 40, layers: 2, heads: 4, eps: 1e-5, tied: true, context: 64 };
+    let networks: [Network; 4] =
+        [of(Family::Llama).into(), of(Family::Qwen2).into(), of(Family::Qwen3).into(), gpt2.into()];
+    for network in networks {
+        let weights = weights(&network);
+        let mut cache = Cache::default();
+        let mut one_by_one = Vec::new();
+        // A prefix of several, then one at a time.
+        for (at, next) in std::iter::once((9, &ids()[..10])).chain(ids()[10..].chunks(1).map(|next| (0, next))) {
+            let mut ops = Train::continuing(&weights, None, &mut cache);
+            let logits = network.forward(&mut ops, &Tokens::sequence(next.to_vec()), &[at]).unwrap();
+            one_by_one.push(logits.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+        }
+        assert_eq!(cache.positions(), POSITIONS);
+        assert!(largest_difference(&one_by_one, &ours(&network, &weights)[9..]) < 1e-4, "{network:?}");
     }
-    assert_eq!(cache.positions(), POSITIONS);
-    assert!(largest_difference(&one_by_one, &ours(&network, &weights)[9..]) < 1e-4);
 }

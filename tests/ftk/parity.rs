@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use crate::run::{fixture, ftk, succeed};
 
+/// One of each kind of network, and what the first leaves out.
+const MODELS: [&str; 6] = ["micro-llama", "tiny-llama3", "tiny-mistral", "tiny-qwen2", "tiny-qwen3", "tiny-gpt2"];
+
 fn floats(path: &Path, name: &str) -> Vec<f32> {
     let bytes = std::fs::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -27,18 +30,20 @@ fn largest_difference(ours: &[f32], theirs: &[f32]) -> f32 {
 #[test]
 fn logits_equal_those_of_transformers_and_peft() {
     let folder = tempfile::tempdir().unwrap();
-    let (micro, out) = (fixture("micro-llama"), folder.path().join("logits.safetensors"));
-    let base = micro.join("base");
-    let reference = micro.join("logits.safetensors");
-    for (adapter, name) in [(None, "base_logits"), (Some("adapter"), "adapted_logits")] {
-        let mut command = ftk(&["logits", "--base", base.to_str().unwrap()]);
-        command.arg("--ids").arg(&reference).arg("--out").arg(&out);
-        if let Some(adapter) = adapter {
-            command.arg("--adapter").arg(micro.join(adapter));
+    let out = folder.path().join("logits.safetensors");
+    for model in MODELS {
+        let model = fixture(model);
+        let reference = model.join("logits.safetensors");
+        for (adapter, name) in [(None, "base_logits"), (Some("adapter"), "adapted_logits")] {
+            let mut command = ftk(&["logits", "--base", model.join("base").to_str().unwrap()]);
+            command.arg("--ids").arg(&reference).arg("--out").arg(&out);
+            if let Some(adapter) = adapter {
+                command.arg("--adapter").arg(model.join(adapter));
+            }
+            succeed(&mut command);
+            let difference = largest_difference(&floats(&out, "logits"), &floats(&reference, name));
+            assert!(difference < 1e-4, "{} {name}: {difference}", model.display());
         }
-        succeed(&mut command);
-        let difference = largest_difference(&floats(&out, "logits"), &floats(&reference, name));
-        assert!(difference < 1e-4, "{name}: {difference}");
     }
 }
 
@@ -46,19 +51,20 @@ fn logits_equal_those_of_transformers_and_peft() {
 const OPTIM: &str = "[optim]\nlr = 1e-3\nweight_decay = 0.01\nmax_grad_norm = 0.0\nschedule = \"constant\"\n";
 
 /// Trains on the rows in their order and gives the figures of each step.
-fn train(folder: &Path, task: &str, start: &str, extra: &str, rows: &[Value]) -> Vec<Value> {
-    let micro = fixture("micro-llama");
+fn train(model: &str, folder: &Path, task: &str, start: &str, extra: &str, rows: &[Value]) -> Vec<Value> {
+    let model = fixture(model);
     let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
     std::fs::write(folder.join("rows.jsonl"), lines.join("\n")).unwrap();
     let recipe = format!(
         "task = \"{task}\"\n[base]\nmodel = {:?}\n[data]\ntrain = \"rows.jsonl\"\n[lora]\nstart = {:?}\n{OPTIM}\
          [run]\nout = \"out\"\nbatch = 2\nsteps = 10\nshuffle = false\n{extra}",
-        micro.join("base"),
-        micro.join(start),
+        model.join("base"),
+        model.join(start),
     );
     std::fs::write(folder.join("recipe.toml"), recipe).unwrap();
     let stdout = succeed(ftk(&["train", "--json", "--recipe"]).arg(folder.join("recipe.toml")));
-    stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    // The first line counts the rows.
+    stdout.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn near(ours: &Value, theirs: &Value, tolerance: f64, what: &str) {
@@ -66,8 +72,8 @@ fn near(ours: &Value, theirs: &Value, tolerance: f64, what: &str) {
     assert!((a - b).abs() < tolerance, "{what}: {a} against {b}");
 }
 
-fn steps(file: &str, run: &str) -> Vec<Value> {
-    let text = std::fs::read_to_string(fixture("micro-llama").join(file)).unwrap();
+fn steps(model: &str, file: &str, run: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(fixture(model).join(file)).unwrap();
     let json: Value = serde_json::from_str(&text).unwrap();
     json["runs"][run]["steps"].as_array().unwrap().clone()
 }
@@ -80,9 +86,10 @@ fn unpadded(row: &Value, mask: &Value) -> Vec<Value> {
 
 #[test]
 fn sft_steps_equal_those_of_trl() {
-    for run in ["full", "repeat", "padded"] {
+    let runs = MODELS.iter().flat_map(|model| ["full", "repeat", "padded"].map(|run| (model, run)));
+    for (model, run) in runs {
         let folder = tempfile::tempdir().unwrap();
-        let reference = steps("sft.json", run);
+        let reference = steps(model, "sft.json", run);
         let row = |step: &Value, index: usize| {
             let mask = &step["attention_mask"][index];
             serde_json::json!({
@@ -91,14 +98,14 @@ fn sft_steps_equal_those_of_trl() {
             })
         };
         let rows: Vec<Value> = reference.iter().flat_map(|step| [row(step, 0), row(step, 1)]).collect();
-        let ours = train(folder.path(), "sft", "adapter_init", "", &rows);
+        let ours = train(model, folder.path(), "sft", "adapter_init", "", &rows);
         assert_eq!(ours.len(), 10);
         for (index, (ours, theirs)) in ours.iter().zip(&reference).enumerate() {
-            near(&ours["loss"], &theirs["loss"], 1e-4, &format!("{run} step {index} loss"));
-            near(&ours["grad_norm"], &theirs["grad_norm"], 1e-3, &format!("{run} step {index} grad_norm"));
+            near(&ours["loss"], &theirs["loss"], 1e-4, &format!("{model} {run} step {index} loss"));
+            near(&ours["grad_norm"], &theirs["grad_norm"], 1e-3, &format!("{model} {run} step {index} grad_norm"));
         }
         if run == "full" {
-            near_adapter(&folder.path().join("out"), "sft_final");
+            near_adapter(&folder.path().join("out"), &fixture(model).join("sft_final"));
         }
     }
 }
@@ -110,14 +117,14 @@ fn dpo_steps_equal_those_of_trl() {
         ("from_adapter", "adapter", ""),
         ("from_adapter_ref_copy", "adapter", "[dpo]\nreference = \"start\"\n"),
     ];
-    for (run, start, extra) in runs {
+    for (model, (run, start, extra)) in MODELS.iter().flat_map(|model| runs.map(|run| (model, run))) {
         let folder = tempfile::tempdir().unwrap();
-        let reference = steps("dpo.json", run);
+        let reference = steps(model, "dpo.json", run);
         let rows: Vec<Value> = reference.iter().flat_map(|step| step["pairs"].as_array().unwrap().clone()).collect();
-        let ours = train(folder.path(), "dpo", start, extra, &rows);
+        let ours = train(model, folder.path(), "dpo", start, extra, &rows);
         assert_eq!(ours.len(), 10);
         for (index, (ours, theirs)) in ours.iter().zip(&reference).enumerate() {
-            let what = |key: &str| format!("{run} step {index} {key}");
+            let what = |key: &str| format!("{model} {run} step {index} {key}");
             for key in ["loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"] {
                 near(&ours[key], &theirs[key], 1e-4, &what(key));
             }
@@ -126,15 +133,39 @@ fn dpo_steps_equal_those_of_trl() {
             }
         }
         if run == "from_init" {
-            near_adapter(&folder.path().join("out"), "dpo_final");
+            near_adapter(&folder.path().join("out"), &fixture(model).join("dpo_final"));
+        }
+    }
+}
+
+#[test]
+fn other_preference_losses_equal_those_of_trl() {
+    let text = std::fs::read_to_string(fixture("micro-llama/dpo_losses.json")).unwrap();
+    let reference: Value = serde_json::from_str(&text).unwrap();
+    let rows: Vec<Value> = steps("micro-llama", "dpo.json", "from_adapter")
+        .iter()
+        .flat_map(|step| step["pairs"].as_array().unwrap().clone())
+        .collect();
+    let runs = [("ipo", "loss = \"ipo\""), ("hinge", "loss = \"hinge\""), ("sigmoid_and_sft", "sft_weight = 0.5")];
+    for (run, dpo) in runs {
+        let folder = tempfile::tempdir().unwrap();
+        let ours = train("micro-llama", folder.path(), "dpo", "adapter", &format!("[dpo]\n{dpo}\n"), &rows);
+        let theirs = reference["runs"][run].as_array().unwrap();
+        assert_eq!(ours.len(), theirs.len());
+        for (index, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+            for (key, theirs) in theirs.as_object().unwrap() {
+                // IPO's figures are the square of a distance that is large in the beginning.
+                let tolerance = if ["loss", "grad_norm"].contains(&key.as_str()) { 2e-3 } else { 1e-3 };
+                near(&ours[key], theirs, tolerance, &format!("{run} step {index} {key}"));
+            }
         }
     }
 }
 
 /// The exported adapter computes what the reference's does: its factors lie on the grid, so its
 /// products are compared, and may differ by what rounding both factors makes of them.
-fn near_adapter(ours: &Path, theirs: &str) {
-    let (ours, theirs) = (peft::load(ours).unwrap(), peft::load(&fixture("micro-llama").join(theirs)).unwrap());
+fn near_adapter(ours: &Path, theirs: &Path) {
+    let (ours, theirs) = (peft::load(ours).unwrap(), peft::load(theirs).unwrap());
     assert!(ours.sites.keys().eq(theirs.sites.keys()));
     for (site, theirs) in &theirs.sites {
         let ours = &ours.sites[site];
@@ -147,27 +178,34 @@ fn near_adapter(ours: &Path, theirs: &str) {
 
 #[test]
 fn both_dialects_of_the_configuration_are_one_network() {
-    let folder = tempfile::tempdir().unwrap();
-    let base = fixture("micro-llama/base");
-    std::fs::copy(base.join("model.safetensors"), folder.path().join("model.safetensors")).unwrap();
-    std::fs::copy(base.join("config.v4.json"), folder.path().join("config.json")).unwrap();
-    let (new, old) = (Source::open(&base).unwrap(), Source::open(folder.path()).unwrap());
-    assert_eq!(new.network(), old.network());
-    let (a, b) = (new.weights(&Device::Cpu).unwrap(), old.weights(&Device::Cpu).unwrap());
-    assert_eq!(new.digest(&a).unwrap(), old.digest(&b).unwrap());
+    for model in MODELS {
+        let folder = tempfile::tempdir().unwrap();
+        let base = fixture(model).join("base");
+        std::fs::copy(base.join("model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+        std::fs::copy(base.join("config.v4.json"), folder.path().join("config.json")).unwrap();
+        let (new, old) = (Source::open(&base).unwrap(), Source::open(folder.path()).unwrap());
+        assert_eq!(new.network(), old.network(), "{model}");
+        let (a, b) = (new.weights(&Device::Cpu).unwrap(), old.weights(&Device::Cpu).unwrap());
+        assert_eq!(new.digest(&a).unwrap(), old.digest(&b).unwrap(), "{model}");
+    }
 }
 
 /// The format PEFT writes is the format we write: same tensor names, shapes, types and metadata.
 #[test]
 fn exported_files_have_the_keys_of_peft() {
-    let micro = fixture("micro-llama");
-    let folder = tempfile::tempdir().unwrap();
-    let adapter = peft::load(&micro.join("adapter")).unwrap();
-    let source = Source::open(&micro.join("base")).unwrap();
-    let linear: Vec<String> = source.network().sites().into_iter().map(|site| site.name).collect();
-    peft::save(folder.path(), &adapter, "../base", &linear).unwrap();
+    for model in MODELS {
+        exported_like_peft(&fixture(model));
+    }
+}
 
-    let (ours, theirs) = (folder.path().join(peft::FACTORS), micro.join("adapter").join(peft::FACTORS));
+fn exported_like_peft(model: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    let adapter = peft::load(&model.join("adapter")).unwrap();
+    let source = Source::open(&model.join("base")).unwrap();
+    let linear: Vec<String> = source.network().sites().into_iter().map(|site| site.name).collect();
+    peft::save(folder.path(), &adapter, "../base", &linear, source.network().fan_in_fan_out()).unwrap();
+
+    let (ours, theirs) = (folder.path().join(peft::FACTORS), model.join("adapter").join(peft::FACTORS));
     let (ours, theirs) = (std::fs::read(ours).unwrap(), std::fs::read(theirs).unwrap());
     let list = |bytes: &[u8]| {
         let file = SafeTensors::deserialize(bytes).unwrap();
@@ -180,7 +218,7 @@ fn exported_files_have_the_keys_of_peft() {
     assert_eq!(list(&ours), list(&theirs));
 
     let config = |path: &Path| -> Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
-    let (ours, theirs) = (config(&folder.path().join(peft::CONFIG)), config(&micro.join("adapter").join(peft::CONFIG)));
+    let (ours, theirs) = (config(&folder.path().join(peft::CONFIG)), config(&model.join("adapter").join(peft::CONFIG)));
     for (key, value) in ours.as_object().unwrap() {
         match key.as_str() {
             // Absorbed into B.

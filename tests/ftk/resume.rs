@@ -8,10 +8,10 @@ use serde_json::json;
 
 use crate::run::{fixture, ftk, stderr, succeed};
 
-const STEPS: usize = 60;
+pub const STEPS: usize = 60;
 
 /// Many short steps of four batches each, with a checkpoint after every one.
-fn recipe(folder: &Path, extra: &str) {
+pub fn recipe(folder: &Path, extra: &str) {
     let ids = |row: usize, length: usize| (0..length).map(|i| (i * 37 + row * 101 + i * i) % 512).collect::<Vec<_>>();
     let rows: Vec<String> = (0..50).map(|row| json!({ "input_ids": ids(row, 12 + row % 5) }).to_string()).collect();
     std::fs::write(folder.join("rows.jsonl"), rows.join("\n")).unwrap();
@@ -24,12 +24,19 @@ fn recipe(folder: &Path, extra: &str) {
     std::fs::write(folder.join("recipe.toml"), recipe).unwrap();
 }
 
-fn files(out: &Path) -> Vec<(&'static str, Vec<u8>)> {
-    let names = ["adapter_model.safetensors", "adapter_config.json", "metrics.jsonl", "checkpoint.safetensors"];
+pub fn files(out: &Path) -> Vec<(&'static str, Vec<u8>)> {
+    let names = [
+        "adapter_model.safetensors",
+        "adapter_config.json",
+        "metrics.jsonl",
+        "checkpoint.safetensors",
+        "manifest.json",
+        "curves.svg",
+    ];
     names.into_iter().map(|name| (name, std::fs::read(out.join(name)).unwrap())).collect()
 }
 
-fn lines(path: &Path) -> usize {
+pub fn lines(path: &Path) -> usize {
     std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
 }
 

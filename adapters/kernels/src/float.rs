@@ -6,6 +6,7 @@
 
 pub mod attention;
 mod elementary;
+pub mod gelu;
 pub mod norm;
 pub mod product;
 pub mod rotary;
@@ -36,6 +37,28 @@ pub fn add_to(x: &mut [f32], y: &[f32]) {
             || x.iter_mut().zip(y).for_each(|(x, y)| *x += y),
         );
     });
+}
+
+/// `x + row`, for every row of `x`.
+///
+/// # Panics
+/// If `x` is not whole rows.
+pub fn sum_rows(x: &[f32], row: &[f32]) -> Vec<f32> {
+    let width = row.len();
+    assert!(width > 0 && x.len().is_multiple_of(width), "a sum with a row needs whole rows");
+    let mut sum = vec![0.0; x.len()];
+    let chunk = width * rows_a_chunk(width);
+    sum.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(sum, x)| {
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for (sum, x) in sum.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                    sum.iter_mut().zip(x.iter().zip(row)).for_each(|(sum, (x, y))| *sum = x + y);
+                }
+            },
+        );
+    });
+    sum
 }
 
 /// `x + y`, entry by entry.

@@ -153,6 +153,20 @@ pub fn fixed_32(values: &[f32], shift: u32) -> Result<Vec<i32>, GridError> {
     round_all(values, shift, i32::MAX.into())
 }
 
+/// `round(value * 2^shift)` as 64-bit integers of magnitude at most `limit`, for biases.
+///
+/// # Errors
+/// [`GridError`] with the first offending index.
+pub fn fixed_64(values: &[f32], shift: u32, limit: i64) -> Result<Vec<i64>, GridError> {
+    let entry = |(index, &value): (usize, &f32)| {
+        round(value.into(), shift, limit).map_err(|error| match error {
+            GridError::NotFinite(_) => GridError::NotFinite(index),
+            GridError::TooLarge(_) => GridError::TooLarge(index),
+        })
+    };
+    values.iter().enumerate().map(entry).collect()
+}
+
 /// `entry * 2^-shift`, exactly: 15 bits fit the mantissa and `shift <= MAX_SHIFT` the exponent of an `f32`.
 ///
 /// # Panics

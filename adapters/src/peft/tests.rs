@@ -115,11 +115,8 @@ fn every_kind_of_adapter_that_is_not_plain_lora_is_refused_by_file_and_key() {
         ("use_dora", json!(true)),
         ("use_qalora", json!(true)),
         ("use_bdlora", json!({ "nblocks": 2 })),
-        ("fan_in_fan_out", json!(true)),
         ("modules_to_save", json!(["lm_head"])),
         ("layer_replication", json!([[0, 2], [1, 3]])),
-        ("rank_pattern", json!({ "q_proj": 4 })),
-        ("alpha_pattern", json!({ "q_proj": 4 })),
         ("trainable_token_indices", json!([1, 2])),
         ("target_parameters", json!(["experts.gate"])),
         ("alora_invocation_tokens", json!([5])),
@@ -138,6 +135,78 @@ fn every_kind_of_adapter_that_is_not_plain_lora_is_refused_by_file_and_key() {
         let expected = format!("adapter_config.json:{key}: this kind of adapter is not supported: {value}");
         assert_eq!(refused(&with(key, value), &stored()), expected);
     }
+}
+
+#[test]
+fn dora_is_refused_with_the_reason() {
+    let error = load(folder(&with("use_dora", json!(true)), &stored()).path()).unwrap_err();
+    assert!(error.hint().unwrap().starts_with("DoRA rescales the base's own output"));
+}
+
+/// Configuration and tensors of four sites of ranks 2, 3, 2 and 1, all ones.
+fn patterned(config: Value) -> (Value, Stored) {
+    let sites = ["model.layers.0.q_proj", "model.layers.1.q_proj", "model.layers.11.q_proj", "model.layers.0.v_proj"];
+    let mut tensors = Stored::new();
+    for (site, rank) in sites.into_iter().zip([2, 3, 2, 1]) {
+        let ones = |count: usize| f32s(&vec![1.0; count]);
+        let name = |half: &str| format!("base_model.model.{site}.lora_{half}.weight");
+        tensors.insert(name("A"), (Dtype::F32, vec![rank, 5], ones(rank * 5)));
+        tensors.insert(name("B"), (Dtype::F32, vec![4, rank], ones(4 * rank)));
+    }
+    let mut whole = json!({ "peft_type": "LORA", "r": 2, "lora_alpha": 6 });
+    whole.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+    (whole, tensors)
+}
+
+#[test]
+fn patterns_give_each_site_its_rank_and_scale_as_peft_matches_them() {
+    let scales = |config: Value| -> Vec<f32> {
+        let (config, tensors) = patterned(config);
+        let adapter = load(folder(&config, &tensors).path()).unwrap();
+        adapter.sites.values().map(|factors| factors.scale).collect()
+    };
+    // In name order: layer 0's q and v, layer 1's q, layer 11's q.
+    let ranks = json!({ "v_proj": 1, "layers.1.q_proj": 3 });
+    assert_eq!(scales(json!({ "rank_pattern": ranks })), [3.0, 6.0, 2.0, 3.0]);
+    let alphas = json!({ ".*0\\.[qv]_proj": 1.5, "q_proj": 12, "model.layers.11.q_proj": 1000 });
+    assert_eq!(scales(json!({ "rank_pattern": ranks, "alpha_pattern": alphas })), [0.75, 1.5, 4.0, 6.0]);
+    let root = |rank: f64| (6.0 / rank.sqrt()) as f32;
+    let rescaled = scales(json!({ "rank_pattern": ranks, "use_rslora": true }));
+    assert_eq!(rescaled, [root(2.0), root(1.0), root(3.0), root(2.0)]);
+    // How the sites were chosen is of no interest: the tensors are there.
+    let chosen = json!({ "rank_pattern": ranks, "layers_to_transform": [0, 1, 11], "exclude_modules": ["k_proj"] });
+    assert_eq!(scales(chosen), [3.0, 6.0, 2.0, 3.0]);
+}
+
+#[test]
+fn patterns_that_do_not_fit_are_refused() {
+    let says = |config: Value| {
+        let (config, tensors) = patterned(config);
+        refused(&config, &tensors)
+    };
+    let fits = json!({ "v_proj": 1, "layers.1.q_proj": 3 });
+    let q = "model.layers.1.q_proj has [3, 5] and [4, 3]";
+    assert_eq!(
+        says(json!({ "rank_pattern": { "v_proj": 1 } })),
+        format!("adapter_model.safetensors: factors do not fit rank 2: {q}")
+    );
+    let with = |key: &str, value: Value| says(json!({ "rank_pattern": fits, key: value }));
+    assert_eq!(
+        with("alpha_pattern", json!(["q_proj"])),
+        "adapter_config.json: alpha_pattern must map names to numbers: [\"q_proj\"]"
+    );
+    assert_eq!(
+        with("alpha_pattern", json!({ "q_proj": "4" })),
+        "adapter_config.json: alpha_pattern.q_proj must be a number: \"4\""
+    );
+    assert_eq!(
+        with("alpha_pattern", json!({ "(q": 4 })),
+        "adapter_config.json: alpha_pattern: not a regular expression, unclosed group: (q"
+    );
+    assert_eq!(
+        says(json!({ "rank_pattern": { "q_proj": 1.5 } })),
+        "adapter_config.json: r and lora_alpha give no scale: 1.5, 6"
+    );
 }
 
 #[test]
@@ -263,7 +332,7 @@ fn missing_and_broken_files_are_refused_by_name() {
 #[test]
 fn what_is_saved_is_what_is_loaded_with_the_scale_absorbed() {
     let (folder, adapter) = (tempfile::tempdir().unwrap(), adapter(&["layers.0.q_proj", "layers.1.q_proj"]));
-    save(folder.path(), &adapter, "org/base", &[]).unwrap();
+    save(folder.path(), &adapter, "org/base", &[], false).unwrap();
     let loaded = load(folder.path()).unwrap();
     assert_eq!(loaded, adapter.on_grid().unwrap());
     for (site, factors) in &adapter.sites {
@@ -289,8 +358,8 @@ fn saving_a_loaded_export_gives_the_same_bytes() {
     let factors = adapter.sites.get_mut("layers.1.q_proj").unwrap();
     factors.b = vec![0.0; 8];
     factors.a = vec![-0.0, 1e-12, 32767.4, -1.0, 0.49, 0.5];
-    save(first.path(), &adapter, "base", &linear).unwrap();
-    save(second.path(), &load(first.path()).unwrap(), "base", &linear).unwrap();
+    save(first.path(), &adapter, "base", &linear, false).unwrap();
+    save(second.path(), &load(first.path()).unwrap(), "base", &linear, false).unwrap();
     for file in [CONFIG, FACTORS] {
         let read = |folder: &TempDir| std::fs::read(folder.path().join(file)).unwrap();
         assert!(read(&first) == read(&second), "{file}");
@@ -303,7 +372,7 @@ fn a_factor_that_does_not_fit_the_grid_is_not_written() {
         let (folder, mut adapter) = (tempfile::tempdir().unwrap(), adapter(&["q_proj"]));
         let out = folder.path().join("out");
         adapter.sites.get_mut("q_proj").unwrap().a[2] = bad;
-        let error = save(&out, &adapter, "base", &[]).unwrap_err();
+        let error = save(&out, &adapter, "base", &[], false).unwrap_err();
         assert_eq!(error.to_string(), format!("{}: {says}", out.join(FACTORS).display()));
         assert!(!out.exists());
     }
@@ -315,7 +384,7 @@ fn target_modules_are_short_only_where_they_name_the_adapted_sites_exactly() {
         ["layers.0.q_proj", "layers.0.v_proj", "layers.1.q_proj", "layers.1.v_proj"].map(str::to_owned).into();
     let targets = |sites: &[&str]| -> Value {
         let folder = tempfile::tempdir().unwrap();
-        save(folder.path(), &adapter(sites), "base", &linear).unwrap();
+        save(folder.path(), &adapter(sites), "base", &linear, false).unwrap();
         let config: Map<String, Value> =
             serde_json::from_slice(&std::fs::read(folder.path().join(CONFIG)).unwrap()).unwrap();
         assert_eq!((&config["r"], &config["lora_alpha"]), (&json!(2), &json!(2)));
@@ -331,4 +400,56 @@ fn target_modules_are_short_only_where_they_name_the_adapted_sites_exactly() {
         targets(&["layers.0.q_proj", "layers.1.q_proj", "layers.1.v_proj"]),
         json!(["layers.0.q_proj", "layers.1.q_proj", "layers.1.v_proj"])
     );
+}
+
+/// The network's linear sites: four in each of twelve layers.
+fn network() -> Vec<String> {
+    let layer =
+        |n: usize| ["q_proj", "v_proj", "up_proj", "down_proj"].map(|last| format!("model.layers.{n}.x.{last}"));
+    (0..12).flat_map(layer).collect()
+}
+
+/// An adapter on the sites a rank is given for.
+fn ranked(rank: impl Fn(&str) -> Option<usize>) -> Adapter {
+    let factors = |site: String, rank: usize| {
+        let (a, b) = (normal_values(&site, rank * 3, 0.3, 1), normal_values(&site, 4 * rank, 0.01, 2));
+        (site, Factors { rank, d_in: 3, d_out: 4, a, b, scale: 1.7 })
+    };
+    let sites = network().into_iter().filter_map(|site| rank(&site).map(|rank| factors(site, rank)));
+    Adapter { sites: sites.collect() }
+}
+
+fn saved(adapter: &Adapter) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    save(folder.path(), adapter, "base", &network(), false).unwrap();
+    assert_eq!(load(folder.path()).unwrap(), adapter.on_grid().unwrap());
+    serde_json::from_slice(&std::fs::read(folder.path().join(CONFIG)).unwrap()).unwrap()
+}
+
+#[test]
+fn ranks_and_layers_are_written_so_that_every_site_gets_its_own() {
+    let config = saved(&ranked(|site| Some(if site.ends_with("v_proj") { 5 } else { 2 })));
+    assert_eq!((&config["r"], &config["lora_alpha"]), (&json!(2), &json!(2)));
+    assert_eq!(config["rank_pattern"], json!({ "v_proj": 5 }));
+    assert_eq!(config["alpha_pattern"], config["rank_pattern"]);
+    assert_eq!(
+        (&config["target_modules"], &config["layers_to_transform"]),
+        (&json!(["down_proj", "q_proj", "up_proj", "v_proj"]), &Value::Null)
+    );
+
+    // One of many sites of a name: by its full name, which is no ending of layer 11's.
+    let one = "model.layers.1.x.q_proj";
+    let config = saved(&ranked(|site| Some(if site == one { 3 } else { 2 })));
+    assert_eq!(config["rank_pattern"], json!({ one: 3 }));
+
+    let config = saved(&ranked(|site| {
+        (site.ends_with("q_proj") && [".1.", ".11."].iter().any(|layer| site.contains(layer))).then_some(4)
+    }));
+    assert_eq!((&config["target_modules"], &config["layers_to_transform"]), (&json!(["q_proj"]), &json!([1, 11])));
+    assert_eq!((&config["r"], &config["rank_pattern"]), (&json!(4), &json!({})));
+
+    // No product of names and layers.
+    let two = ["model.layers.1.x.q_proj", "model.layers.2.x.v_proj"];
+    let config = saved(&ranked(|site| two.contains(&site).then_some(1)));
+    assert_eq!((&config["target_modules"], &config["layers_to_transform"]), (&json!(two), &Value::Null));
 }

@@ -26,6 +26,17 @@ pub(super) fn read<const N: usize, R>(
     f(slices).map(Some)
 }
 
+/// `x + row` for every row of `x` `(rows, width)`.
+pub(super) fn sum_rows(x: &Tensor, row: &Tensor) -> Result<Tensor> {
+    if x.dims().last() != Some(&row.elem_count()) {
+        candle_core::bail!("a row of {:?} cannot be added to {:?}", row.shape(), x.shape());
+    }
+    match read([x, row], |[x, row]| Ok(float::sum_rows(x, row)))? {
+        Some(values) => Tensor::from_vec(values, x.shape(), x.device()),
+        None => x.broadcast_add(row),
+    }
+}
+
 /// `x + y` of one shape.
 pub(super) fn sum(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     match read([x, y], |[x, y]| Ok(float::sum(x, y)))? {

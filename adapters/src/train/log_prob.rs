@@ -13,6 +13,20 @@ pub(super) fn log_prob(logits: &Tensor, labels: &[u32]) -> Result<Tensor> {
     }
 }
 
+/// Whether no logit of a row is larger than the label's.
+pub(super) fn hits(logits: &Tensor, labels: &[u32]) -> Result<Vec<bool>> {
+    match host::read([logits], |[logits]| Ok(softmax::hits(logits, labels)))? {
+        Some(hits) => Ok(hits),
+        None => hits_on_device(logits, labels),
+    }
+}
+
+fn hits_on_device(logits: &Tensor, labels: &[u32]) -> Result<Vec<bool>> {
+    let at = Tensor::from_slice(labels, (labels.len(), 1), logits.device())?;
+    let hits = logits.gather(&at, 1)?.ge(&logits.max_keepdim(D::Minus1)?)?;
+    Ok(hits.squeeze(1)?.to_vec1::<u8>()?.into_iter().map(|hit| hit != 0).collect())
+}
+
 fn on_device(logits: &Tensor, labels: &[u32]) -> Result<Tensor> {
     let at = Tensor::from_slice(labels, (labels.len(), 1), logits.device())?;
     let largest = logits.max_keepdim(D::Minus1)?;
@@ -58,6 +72,8 @@ impl InplaceOp1 for Backward<'_> {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::super::tests::{close, random};
     use super::*;
 
@@ -66,6 +82,12 @@ mod tests {
         let (labels, g) = ([4u32, 0, 30, 2], [0.5f32, -1.0, 0.0, 2.0]);
         let logits = (random(1, &[4, 37]) * 20.0).unwrap();
         close(&log_prob(&logits, &labels).unwrap(), &on_device(&logits, &labels).unwrap());
+        // The label of the second row is made the largest, together with another.
+        let mut rows = logits.to_vec2::<f32>().unwrap();
+        (rows[1][0], rows[1][36]) = (100.0, 100.0);
+        let logits = Tensor::new(rows, &Device::Cpu).unwrap();
+        assert_eq!(hits(&logits, &labels).unwrap(), [false, true, false, false]);
+        assert_eq!(hits_on_device(&logits, &labels).unwrap(), [false, true, false, false]);
         let theirs = backward_on_device(&logits, &labels, &g).unwrap();
         close(&backward(logits, &labels, &g).unwrap(), &theirs);
     }

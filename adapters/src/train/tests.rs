@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
+use ftk_kernels::float::attention::Span;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::{Learns, LoraTensors, Train};
 use crate::Error;
 use crate::lora::{Adapter, Factors};
-use crate::ops::{Heads, Llama3Scaling, Ops, Rope, Tokens};
+use crate::ops::{Bias, Heads, Llama3Scaling, Ops, Rope, Tokens};
 use crate::weights::Weights;
 
 /// Step of the differences. The stencil's error goes with the fourth power of the step, that of
@@ -103,7 +104,7 @@ fn agrees(operands: &[(&'static str, Tensor)], learns: Learns, f: Operation<'_>)
     let (result, gradients) = run(&operands, Some(learns), f);
     let trained = |name: &str| match learns {
         Learns::Adapter => name.contains("lora"),
-        Learns::Base => name.contains(".weight"),
+        Learns::Base => name.contains(".weight") || name.contains(".bias"),
     };
     let expected: Vec<&str> = operands.keys().copied().filter(|name| !name.contains('.') || trained(name)).collect();
     assert_eq!(gradients.keys().collect::<Vec<_>>(), expected);
@@ -143,7 +144,7 @@ fn table() -> (&'static str, Tensor) {
 fn a_linear_layer_passes_its_gradient_to_input_and_weight() {
     let operands = [("x", random(1, &[6, 5])), ("w.weight", random(2, &[4, 5]))];
     for learns in [Learns::Adapter, Learns::Base] {
-        agrees(&operands, learns, &|pass, x| pass.linear("w", &x["x"]));
+        agrees(&operands, learns, &|pass, x| pass.linear("w", Bias::Absent, &x["x"]));
     }
 }
 
@@ -155,7 +156,7 @@ fn an_adapted_linear_layer_passes_its_gradient_to_input_and_factors() {
         ("w.lora_B", random(3, &[4, 2])),
         ("w.weight", random(4, &[4, 5])),
     ];
-    agrees(&operands, Learns::Adapter, &|pass, x| pass.linear("w", &x["x"]));
+    agrees(&operands, Learns::Adapter, &|pass, x| pass.linear("w", Bias::Absent, &x["x"]));
 }
 
 #[test]
@@ -168,6 +169,71 @@ fn a_norm_passes_its_gradient_to_input_and_weight() {
 }
 
 #[test]
+fn a_bias_passes_its_gradient_through_and_takes_its_own() {
+    let operands = [("x", random(1, &[6, 5])), ("w.bias", random(3, &[4])), ("w.weight", random(2, &[4, 5]))];
+    for learns in [Learns::Adapter, Learns::Base] {
+        agrees(&operands, learns, &|pass, x| pass.linear("w", Bias::Present, &x["x"]));
+    }
+}
+
+#[test]
+fn a_missing_bias_is_an_error() {
+    let weights: Weights = [("w.weight".to_owned(), random(1, &[2, 3]))].into_iter().collect();
+    let error = Train::new(&weights, None).linear("w", Bias::Present, &random(2, &[4, 3])).unwrap_err();
+    assert_eq!(error.to_string(), "no such weight: w.bias");
+}
+
+#[test]
+fn a_layer_norm_passes_its_gradient_to_input_weight_and_bias() {
+    let operands = [("x", random(1, &[6, 7])), ("w.bias", random(3, &[7])), ("w.weight", random(2, &[7]))];
+    for learns in [Learns::Adapter, Learns::Base] {
+        agrees(&operands, learns, &|pass, x| pass.layer_norm("w", &x["x"], 0.1));
+    }
+}
+
+#[test]
+fn norms_of_heads_pass_their_gradient_to_input_and_weight() {
+    let rope = Rope { dim: 4, theta: 100.0, scaling: None };
+    for learns in [Learns::Adapter, Learns::Base] {
+        let operands = [("x", random(1, &[5, 12])), ("w.weight", random(2, &[4]))];
+        agrees(&operands, learns, &|pass, x| {
+            pass.spans = vec![Span { rows: 0..5, own: 0..5, before: 0..0 }];
+            pass.positions = Some(Tensor::new(&[0u32, 1, 2, 3, 4], &Device::Cpu).unwrap());
+            pass.norm_rope("w", &x["x"], 0.1, &rope)
+        });
+    }
+}
+
+#[test]
+fn learned_positions_pass_their_gradient_to_the_rows_they_took() {
+    let operands = [("table.weight", random(1, &[5, 3])), ("w.weight", random(2, &[3, 3]))];
+    agrees(&operands, Learns::Base, &|pass, _| {
+        let x = pass.embed("table", &Tokens::sequences([vec![4, 1, 0], vec![4]]))?;
+        pass.add_positions("w", &x)
+    });
+    let operands: Operands = operands.into();
+    let weights: Weights = operands.iter().map(|(&name, value)| (name.to_owned(), value.clone())).collect();
+    let mut pass = Train::new(&weights, None);
+    let x = pass.embed("table", &Tokens::sequences([vec![1], vec![1; 4]])).unwrap();
+    let error = pass.add_positions("w", &x).unwrap_err();
+    assert_eq!(error.to_string(), "the 3 positions of w are not enough for: 4");
+}
+
+#[test]
+fn a_part_of_the_features_passes_its_gradient_to_that_part() {
+    agrees(&[("x", random(1, &[4, 6]))], Learns::Adapter, &|pass, x| {
+        let (first, last) = (pass.part(&x["x"], 0, 3)?, pass.part(&x["x"], 2, 3)?);
+        pass.swiglu(&first, &last)
+    });
+}
+
+#[test]
+fn gelu_passes_its_gradient_on() {
+    let x = (random(1, &[6, 4]) * 3.0).unwrap();
+    agrees(&[("x", x)], Learns::Adapter, &|pass, x| pass.gelu(&x["x"]));
+}
+
+#[test]
 fn a_rotation_passes_its_gradient_at_every_position() {
     let scaling = Llama3Scaling { factor: 4.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 16 };
     for scaling in [None, Some(scaling)] {
@@ -175,7 +241,7 @@ fn a_rotation_passes_its_gradient_at_every_position() {
         let operands = [("x", random(1, &[9, 5])), ("w.weight", random(2, &[12, 5])), table()];
         agrees(&operands, Learns::Adapter, &|pass, x| {
             positions(pass, &[6, 3])?;
-            pass.linear_rope("w", &x["x"], &rope)
+            pass.linear_rope("w", Bias::Absent, &x["x"], &rope)
         });
     }
 }

@@ -1,11 +1,12 @@
-//! The SwiGLU gate (Shazeer 2020): `silu` by table and exact linear interpolation, one rounding.
+//! What MLPs are not linear by: the SwiGLU gate (Shazeer 2020) and the tanh form of GELU (Hendrycks and Gimpel 2016).
+//! Both functions by table and exact linear interpolation, one rounding.
 
 use std::sync::LazyLock;
 
 use rayon::prelude::*;
 
-use super::elementary::{ONE, SCALE, exp_neg};
-use super::{FixedError, round_shift, word};
+use super::elementary::{ONE, SCALE, exp_neg, mul};
+use super::{ACTIVATION_BITS, FixedError, round_shift, round_shift_64, word};
 
 /// Table entries have this many fractional bits.
 pub const VALUE_BITS: u32 = 24;
@@ -27,6 +28,29 @@ static SILU: LazyLock<Vec<i32>> = LazyLock::new(|| {
     (0..=INTERVALS).map(entry).collect()
 });
 
+/// An interval of the table of [`gelu`] is `2^8` activations wide, that is `2^-8`: its second derivative is larger.
+const GELU_STEP_BITS: u32 = 8;
+/// That table spans `[-8, 8)`.
+const GELU_REACH: i64 = 8 << super::ACTIVATION_BITS;
+/// `floor(2^60 * 2 sqrt(2 / pi))`.
+const SLOPE: i128 = 1_839_796_536_686_825_613;
+/// `floor(2^60 * 0.044715)`.
+const CUBIC: i128 = 51_552_885_078_495_162;
+
+/// `round(gelu(-8 + i 2^-8) * 2^24)` for `0 <= i <= 4096`, from `gelu(x) = x / (1 + exp(-z))` with
+/// `z = 2 sqrt(2 / pi) (x + 0.044715 x^3)`.
+static GELU: LazyLock<Vec<i32>> = LazyLock::new(|| {
+    let entry = |i: usize| {
+        let x = (i as i128 - INTERVALS as i128 / 2) * (ONE >> GELU_STEP_BITS);
+        // |x| <= 2^63 and |z| < 2^66, so that no product reaches 2^127.
+        let z = mul(x + mul(mul(x, CUBIC), mul(x, x)), SLOPE);
+        let decay = exp_neg(z.abs());
+        let numerator = if x < 0 { x * decay } else { x << SCALE };
+        round_shift(numerator / (ONE + decay), SCALE - VALUE_BITS) as i32
+    };
+    (0..=INTERVALS).map(entry).collect()
+});
+
 /// `silu(g)` at scale `2^-33`: interpolated exactly inside the table, zero below it, `g` above it.
 fn silu(g: i64) -> i128 {
     if g < -REACH {
@@ -40,6 +64,26 @@ fn silu(g: i64) -> i128 {
     let part = i128::from(from_start & ((1 << STEP_BITS) - 1));
     let (left, right) = (i128::from(SILU[interval]), i128::from(SILU[interval + 1]));
     (left << STEP_BITS) + (right - left) * part
+}
+
+/// `y = round(gelu(x) / 2^16)`, entry by entry, with `gelu` at scale `2^-32`: interpolated exactly inside the table, zero
+/// below it, `x` above it. It is within `2^-19` of the real function before it is rounded.
+pub fn gelu(x: &[i32]) -> Vec<i64> {
+    let entry = |&x: &i32| {
+        let x = i64::from(x);
+        if x < -GELU_REACH {
+            return 0;
+        }
+        if x >= GELU_REACH {
+            return x;
+        }
+        let from_start = x + GELU_REACH;
+        let interval = (from_start >> GELU_STEP_BITS) as usize;
+        let part = from_start & ((1 << GELU_STEP_BITS) - 1);
+        let (left, right) = (i64::from(GELU[interval]), i64::from(GELU[interval + 1]));
+        round_shift_64((left << GELU_STEP_BITS) + (right - left) * part, VALUE_BITS + GELU_STEP_BITS - ACTIVATION_BITS)
+    };
+    x.par_iter().map(entry).collect()
 }
 
 /// `y = round(silu(g) * u / 2^33)`, entry by entry.
@@ -80,12 +124,26 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_pinned() {
-        let bytes: Vec<u8> = SILU.iter().flat_map(|value| value.to_le_bytes()).collect();
-        assert_eq!(
-            blake3::hash(&bytes).to_hex().as_str(),
-            "28369edba9497c84a52d821c4abe45b95de0fc80f4c61737be0c4bf416525a07"
-        );
+    fn gelu_agrees_with_floats() {
+        let inputs: Vec<i32> = (-20 << 16..20 << 16).step_by(331).collect();
+        for (&x, got) in inputs.iter().zip(gelu(&inputs)) {
+            let real = f64::from(x) / 65536.0;
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (real + 0.044715 * real.powi(3));
+            let exact = 0.5 * real * (1.0 + inner.tanh());
+            let error = (got as f64 / 65536.0 - exact).abs();
+            assert!(error < 2f64.powi(-17) + 2f64.powi(-19), "gelu({real}): {got} against {exact}");
+        }
+        assert_eq!(gelu(&[i32::MAX, -i32::MAX, 0]), [i32::MAX.into(), 0, 0]);
+    }
+
+    #[test]
+    fn the_tables_are_pinned() {
+        let digest = |table: &[i32]| {
+            let bytes: Vec<u8> = table.iter().flat_map(|value| value.to_le_bytes()).collect();
+            blake3::hash(&bytes).to_hex().to_string()
+        };
+        assert_eq!(digest(&SILU), "28369edba9497c84a52d821c4abe45b95de0fc80f4c61737be0c4bf416525a07");
+        assert_eq!(digest(&GELU), "df8bf89e818ab3259235cfae29718add648a78a41c8bae974cc8ad44ffa6e16a");
     }
 
     #[test]

@@ -7,27 +7,29 @@
 //! y_o = round(((W x)_o * 2^(b - s_o) + delta_o * 2^(b - s_A - s_B)) / 2^b)
 //! ```
 //!
+//! and a matrix with a bias `c` at scale `2^-32` has `b = max(s_o, s_A + s_B, 16)` and `c_o * 2^(b - 16)` in the sum.
 //! Any larger `b` gives the same value, so a circuit may use one `b` for a whole class of sites.
-//! Bounds: `|W x| < 2^62`, `|delta| < 2^87`, `b <= 60`, hence every accumulator is below `2^123`.
+//! Bounds: `|W x| < 2^62`, `|delta| < 2^87`, `|c| < 2^47`, `b <= 60`, hence every accumulator is below `2^123`.
 
 use ftk_kernels::matmul::{MAX_INPUTS, product, product_64};
 use rayon::prelude::*;
 
 use super::rope::{ROTATION_BITS, Rotations};
-use super::{FixedError, WORD_BITS, round_shift, round_shift_64, word};
+use super::{ACTIVATION_BITS, BIAS_BITS, FixedError, WORD_BITS, check_bias, round_shift, round_shift_64, word};
 
 /// Largest shift of 16-bit weights.
 pub const MAX_SHIFT: u32 = ftk_kernels::grid::MAX_SHIFT;
 /// Largest rank of an adapter.
 pub const MAX_RANK: usize = 1 << 10;
 
-/// 16-bit base weights `(d_out, d_in)` with a power-of-two scale per output row.
+/// 16-bit base weights `(d_out, d_in)` with a power-of-two scale per output row, and a bias where the site has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matrix {
     d_out: usize,
     d_in: usize,
     weights: Vec<i16>,
     shifts: Vec<u8>,
+    bias: Option<Vec<i64>>,
 }
 
 impl Matrix {
@@ -43,7 +45,21 @@ impl Matrix {
         if shifts.iter().any(|&shift| u32::from(shift) > MAX_SHIFT) {
             return Err(FixedError::parameter("weight shift", site));
         }
-        Ok(Self { d_out, d_in, weights, shifts })
+        Ok(Self { d_out, d_in, weights, shifts, bias: None })
+    }
+
+    /// The same matrix with a bias `(d_out)` at scale `2^-32`.
+    ///
+    /// # Errors
+    /// [`FixedError::Shape`], [`FixedError::Overflow`] at an entry that reaches `2^47`.
+    pub fn with_bias(self, site: &str, bias: Vec<i64>) -> Result<Self, FixedError> {
+        check_bias(site, &bias, self.d_out)?;
+        Ok(Self { bias: Some(bias), ..self })
+    }
+
+    /// The bias, if there is one.
+    pub fn bias(&self) -> Option<&[i64]> {
+        self.bias.as_deref()
     }
 
     /// Output features.
@@ -188,12 +204,12 @@ pub fn linear(site: &str, matrix: &Matrix, inputs: &[i32], delta: Option<Delta>)
     let mut outputs = vec![0; sums.len()];
     for_rows(matrix.d_out, &mut outputs, |row, outputs| {
         for (o, output) in outputs.iter_mut().enumerate() {
-            let bits = common_shift(delta, &[matrix.shifts[o]]);
+            let bits = common_shift(matrix, delta, &[o]);
             let entry = row * matrix.d_out + o;
-            let rounded = match delta {
-                // The value does not depend on b, and without a delta 64 bits hold everything.
-                None => i128::from(round_shift_64(sums[entry], u32::from(matrix.shifts[o]))),
-                Some(_) => round_shift(at_shift(matrix, &sums, delta, entry, bits), bits),
+            let rounded = match (delta, &matrix.bias) {
+                // The value does not depend on b, and without a delta and a bias 64 bits hold everything.
+                (None, None) => i128::from(round_shift_64(sums[entry], u32::from(matrix.shifts[o]))),
+                _ => round_shift(at_shift(matrix, &sums, delta, entry, bits), bits),
             };
             *output = word(rounded, site, entry)?;
         }
@@ -228,7 +244,7 @@ pub fn linear_rope(
         for head in (0..matrix.d_out).step_by(dim) {
             for i in 0..half {
                 let (first, second) = (head + i, head + i + half);
-                let bits = common_shift(delta, &[matrix.shifts[first], matrix.shifts[second]]);
+                let bits = common_shift(matrix, delta, &[first, second]);
                 let part = |o: usize| {
                     let entry = row * matrix.d_out + o;
                     let sum = at_shift(matrix, &sums, delta, entry, bits);
@@ -261,15 +277,22 @@ fn accumulate(site: &str, matrix: &Matrix, inputs: &[i32], delta: Option<Delta>)
     Ok(product(&matrix.weights, inputs, matrix.d_in))
 }
 
-/// The least `b >= 1` no smaller than any shift involved.
-fn common_shift(delta: Option<Delta>, rows: &[u8]) -> u32 {
-    rows.iter().copied().map(u32::from).chain(delta.map(|delta| delta.shift)).fold(1, u32::max)
+/// Fractional bits of a bias beyond those of an activation.
+const BIAS_SHIFT: u32 = BIAS_BITS - ACTIVATION_BITS;
+
+/// The least `b >= 1` no smaller than any shift involved in these output rows.
+fn common_shift(matrix: &Matrix, delta: Option<Delta>, rows: &[usize]) -> u32 {
+    let bias = matrix.bias.as_ref().map(|_| BIAS_SHIFT);
+    let rows = rows.iter().map(|&row| u32::from(matrix.shifts[row]));
+    rows.chain(delta.map(|delta| delta.shift)).chain(bias).fold(1, u32::max)
 }
 
-/// One entry of `W x + delta` at shift `bits`.
+/// One entry of `W x + c + delta` at shift `bits`.
 fn at_shift(matrix: &Matrix, sums: &[i64], delta: Option<Delta>, entry: usize, bits: u32) -> i128 {
-    let base = i128::from(sums[entry]) << (bits - u32::from(matrix.shifts[entry % matrix.d_out]));
-    base + delta.map_or(0, |delta| delta.values[entry] << (bits - delta.shift))
+    let row = entry % matrix.d_out;
+    let base = i128::from(sums[entry]) << (bits - u32::from(matrix.shifts[row]));
+    let bias = matrix.bias.as_ref().map_or(0, |bias| i128::from(bias[row]) << (bits - BIAS_SHIFT));
+    base + bias + delta.map_or(0, |delta| delta.values[entry] << (bits - delta.shift))
 }
 
 /// Fills rows in parallel; of several errors the one of the first row is returned, on every machine.
@@ -345,6 +368,55 @@ mod tests {
                 }
             }
         }
+    }
+
+    proptest! {
+        #[test]
+        fn a_bias_is_rounded_with_the_rest(
+            w in prop::collection::vec(-32767i16..=32767, 8),
+            shifts in prop::collection::vec(0u8..=30, 4),
+            x in prop::collection::vec(-40_000i32..40_000, 6),
+            bias in prop::collection::vec(-(1i64 << 40)..1 << 40, 4),
+            with_delta in any::<bool>(),
+        ) {
+            let matrix = matrix(2, &w, &shifts).with_bias("s", bias.clone()).unwrap();
+            let values = vec![0; 12];
+            let delta = with_delta.then_some(Delta { values: &values, rank: 1, shift: 3 });
+            let exact = |row: usize, o: usize| {
+                let dot: f64 = (0..2).map(|i| f64::from(w[o * 2 + i]) * f64::from(x[row * 2 + i])).sum();
+                dot / scale(shifts[o].into()) + bias[o] as f64 / scale(16)
+            };
+            let within = (0..3).all(|row| (0..4).all(|o| exact(row, o).abs() < 1e9));
+            prop_assume!(within);
+            let plain = linear("s", &matrix, &x, delta).unwrap();
+            let rope = Rope { dim: 4, theta: Dyadic { mantissa: 10_000, exponent: 0 }, scaling: None };
+            let rotated = linear_rope("s", &matrix, &x, delta, &Rotations::new("s", &rope, 3).unwrap()).unwrap();
+            for row in 0..3 {
+                for o in 0..4 {
+                    prop_assert!((plain[row * 4 + o] as f64 - exact(row, o)).abs() <= 0.5 + 1e-6);
+                }
+                for i in 0..2 {
+                    let (sin, cos) = (row as f64 * 0.01f64.powi(i as i32)).sin_cos();
+                    let (a, c) = (exact(row, i), exact(row, i + 2));
+                    let bound = 0.5 + (a.abs() + c.abs()) * 2f64.powi(-30) + 1e-6;
+                    prop_assert!((rotated[row * 4 + i] as f64 - (a * cos - c * sin)).abs() <= bound);
+                    prop_assert!((rotated[row * 4 + i + 2] as f64 - (c * cos + a * sin)).abs() <= bound);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn biases_have_one_entry_an_output_and_a_limit() {
+        let one = || matrix(1, &[1, 1], &[1, 1]);
+        assert_eq!(one().with_bias("s", vec![0]), Err(FixedError::shape("bias", "s")));
+        let limit = 1i64 << 47;
+        assert_eq!(one().with_bias("s", vec![0, limit]), Err(FixedError::overflow("bias", "s", 1, 47)));
+        assert_eq!(one().with_bias("s", vec![0, i64::MIN]), Err(FixedError::overflow("bias", "s", 1, 47)));
+        let largest = one().with_bias("s", vec![1 - limit, 1 << 15]).unwrap();
+        // -2^31 + 2^-16 rounds to the limit; with one half more it stays below.
+        assert_eq!(linear("s", &largest, &[0], None), Err(FixedError::overflow("output", "s", 0, 31)));
+        assert_eq!(linear("s", &largest, &[1], None), Ok(vec![1 - (1 << 31), 1]));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The tokenizer of a GGUF file as a `tokenizer.json`.
 //!
 //! GGUF keeps a vocabulary, merges or scores, and the *name* of a pre-tokenizer whose regular expressions live in
-//! llama.cpp; the ones known here are its `gpt-2`, `smollm`, `llama-bpe` and `default`. A sentencepiece vocabulary
+//! llama.cpp; the ones known here are its `gpt-2`, `smollm`, `llama-bpe`, `qwen2` and `default`. A sentencepiece vocabulary
 //! (`llama`) has scores instead of merges: every way to join two tokens into a third is a merge, best score first.
 //! The JSON is canonical (vocabulary in id order, no optional spaces): its bytes enter `D_base`.
 
@@ -33,6 +33,10 @@ const GPT2_WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}
 
 /// The words of Llama 3.
 const LLAMA3_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// The words of Qwen 2 and later: those of Llama 3, but a digit at a time.
+const QWEN2_WORDS: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// The tokenizer of a file; `None` if it has none.
 pub(super) fn rebuild(metadata: &Metadata, embeddings: usize) -> Result<Option<Rebuilt>, ModelError> {
@@ -166,20 +170,23 @@ fn byte_level(metadata: &Metadata, vocabulary: &Vocabulary, special: &SpecialTok
         "default" => {
             vec![split(r"[\p{P}\$\+<=>\^~\|]+"), split(GPT2_WORDS), split(r"\p{N}+"), split("[0-9][0-9][0-9]")]
         }
+        "qwen2" => vec![split(QWEN2_WORDS)],
         _ if llama3 => vec![split(LLAMA3_WORDS)],
         other => {
-            let reason = format!("not supported, only default, gpt-2, llama-bpe and smollm are: {other}");
+            let reason = format!("not supported, only default, gpt-2, llama-bpe, qwen2 and smollm are: {other}");
             return Err(metadata.error("tokenizer.ggml.pre", reason));
         }
     };
     let bytes = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
     steps.push(bytes.clone());
+    // Qwen's own tokenizer composes characters first; llama.cpp leaves that to its callers.
+    let normalizer = (name == "qwen2").then(|| json!({ "type": "NFC" }));
     Ok(json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
         "added_tokens": vocabulary.added(),
-        "normalizer": null,
+        "normalizer": normalizer,
         "pre_tokenizer": { "type": "Sequence", "pretokenizers": steps },
         "post_processor": post_processor(metadata, vocabulary, special, llama3)?,
         "decoder": bytes,
@@ -281,6 +288,7 @@ mod tests {
         for (pre, expected) in [
             ("smollm", &[4, 5, 6, 7, 9, 0][..]),
             ("gpt-2", &[4, 5, 8, 9, 0]),
+            ("qwen2", &[4, 5, 6, 7, 9, 0]),
             ("default", &[4, 5, 8, 9, 0]),
             ("llama-bpe", &[0, 4, 5, 8, 9, 0]),
         ] {
@@ -290,9 +298,9 @@ mod tests {
             assert_eq!(tokenizer.decode(expected, true).unwrap(), "ab ab12!!");
         }
         let error = byte_level("tekken").open().unwrap_err().to_string();
-        assert!(
-            error.ends_with("tokenizer.ggml.pre: not supported, only default, gpt-2, llama-bpe and smollm are: tekken")
-        );
+        assert!(error.ends_with(
+            "tokenizer.ggml.pre: not supported, only default, gpt-2, llama-bpe, qwen2 and smollm are: tekken"
+        ));
     }
 
     #[test]

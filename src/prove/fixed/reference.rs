@@ -1,6 +1,6 @@
 //! A plain 64-bit float interpretation of networks: the oracle the integers are compared with.
 
-use ftk_adapters::ops::{Heads, Ops, Rope, Tokens};
+use ftk_adapters::ops::{Bias, Heads, Ops, Rope, Tokens};
 use ftk_adapters::weights::Weights;
 
 use super::{Error, floats};
@@ -13,7 +13,11 @@ pub(super) struct Reference<'a>(pub(super) &'a Weights);
 
 impl Reference<'_> {
     fn weight(&self, name: &str) -> Result<Vec<f64>, Error> {
-        Ok(floats(&self.0.get(&format!("{name}.weight"))?)?.into_iter().map(f64::from).collect())
+        self.values(&format!("{name}.weight"))
+    }
+
+    fn values(&self, name: &str) -> Result<Vec<f64>, Error> {
+        Ok(floats(&self.0.get(name)?)?.into_iter().map(f64::from).collect())
     }
 }
 
@@ -27,25 +31,54 @@ impl Ops for Reference<'_> {
         Ok(tokens.ids().iter().map(|&id| table[id as usize * hidden..][..hidden].to_vec()).collect())
     }
 
-    fn linear(&mut self, site: &str, x: &Rows) -> Result<Rows, Error> {
-        self.head(site, site, x)
+    fn add_positions(&mut self, site: &str, x: &Rows) -> Result<Rows, Error> {
+        let table = self.weight(site)?;
+        let rows = x.iter().zip(table.chunks_exact(x[0].len()));
+        Ok(rows.map(|(x, row)| x.iter().zip(row).map(|(x, y)| x + y).collect()).collect())
     }
 
-    fn linear_rope(&mut self, site: &str, x: &Rows, rope: &Rope) -> Result<Rows, Error> {
-        assert!(rope.scaling.is_none(), "the scaled frequencies are tested with the rotation table");
-        let mut rows = self.linear(site, x)?;
-        let half = rope.dim / 2;
-        for (position, row) in rows.iter_mut().enumerate() {
-            for head in row.chunks_exact_mut(rope.dim) {
-                for i in 0..half {
-                    let angle = position as f64 * rope.theta.powf(-2.0 * i as f64 / rope.dim as f64);
-                    let (sin, cos) = angle.sin_cos();
-                    (head[i], head[i + half]) =
-                        (head[i] * cos - head[i + half] * sin, head[i + half] * cos + head[i] * sin);
-                }
-            }
+    fn linear(&mut self, site: &str, bias: Bias, x: &Rows) -> Result<Rows, Error> {
+        let mut rows = self.head(site, site, x)?;
+        if bias == Bias::Present {
+            let bias = self.values(&format!("{site}.bias"))?;
+            rows.iter_mut().for_each(|row| row.iter_mut().zip(&bias).for_each(|(x, b)| *x += b));
         }
         Ok(rows)
+    }
+
+    fn linear_rope(&mut self, site: &str, bias: Bias, x: &Rows, rope: &Rope) -> Result<Rows, Error> {
+        let rows = self.linear(site, bias, x)?;
+        Ok(rotate(rows, rope))
+    }
+
+    fn norm_rope(&mut self, site: &str, x: &Rows, eps: f64, rope: &Rope) -> Result<Rows, Error> {
+        let mut rows = Vec::new();
+        for row in x {
+            let heads: Rows = row.chunks_exact(rope.dim).map(<[f64]>::to_vec).collect();
+            rows.push(self.rms_norm(site, &heads, eps)?.concat());
+        }
+        Ok(rotate(rows, rope))
+    }
+
+    fn layer_norm(&mut self, site: &str, x: &Rows, eps: f64) -> Result<Rows, Error> {
+        let (weight, bias) = (self.weight(site)?, self.values(&format!("{site}.bias"))?);
+        let normalise = |row: &Vec<f64>| {
+            let n = row.len() as f64;
+            let mean = row.iter().sum::<f64>() / n;
+            let root = (row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n + eps).sqrt();
+            row.iter().zip(weight.iter().zip(&bias)).map(|(x, (w, b))| (x - mean) / root * w + b).collect()
+        };
+        Ok(x.iter().map(normalise).collect())
+    }
+
+    fn part(&mut self, x: &Rows, index: usize, count: usize) -> Result<Rows, Error> {
+        let width = x[0].len() / count;
+        Ok(x.iter().map(|row| row[index * width..][..width].to_vec()).collect())
+    }
+
+    fn gelu(&mut self, x: &Rows) -> Result<Rows, Error> {
+        let gelu = |x: f64| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh());
+        Ok(x.iter().map(|row| row.iter().copied().map(gelu).collect()).collect())
     }
 
     fn rms_norm(&mut self, site: &str, x: &Rows, eps: f64) -> Result<Rows, Error> {
@@ -96,4 +129,21 @@ impl Ops for Reference<'_> {
         let dot = |w: &[f64], x: &[f64]| w.iter().zip(x).map(|(w, x)| w * x).sum::<f64>();
         Ok(x.iter().map(|x| weight.chunks_exact(x.len()).map(|w| dot(w, x)).collect()).collect())
     }
+}
+
+/// Each head rotated by its row's position.
+fn rotate(mut rows: Rows, rope: &Rope) -> Rows {
+    assert!(rope.scaling.is_none(), "the scaled frequencies are tested with the rotation table");
+    let half = rope.dim / 2;
+    for (position, row) in rows.iter_mut().enumerate() {
+        for head in row.chunks_exact_mut(rope.dim) {
+            for i in 0..half {
+                let angle = position as f64 * rope.theta.powf(-2.0 * i as f64 / rope.dim as f64);
+                let (sin, cos) = angle.sin_cos();
+                (head[i], head[i + half]) =
+                    (head[i] * cos - head[i + half] * sin, head[i + half] * cos + head[i] * sin);
+            }
+        }
+    }
+    rows
 }

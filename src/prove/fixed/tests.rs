@@ -2,11 +2,12 @@ use candle_core::Device;
 
 use super::reference::Reference;
 use super::*;
-use crate::models::{Llama, Network};
+use crate::models::{Family, Gpt2, Llama, Network};
 
-/// A Llama small enough to run in a moment, with grouped heads and a tied head.
-fn small() -> Network {
+/// A network small enough to run in a moment, with grouped heads and a tied head.
+fn llama(family: Family) -> Network {
     Network::Llama(Llama {
+        family,
         vocab: 40,
         hidden: 24,
         intermediate: 36,
@@ -16,6 +17,23 @@ fn small() -> Network {
         eps: 1e-5,
         tied: true,
         context: 64,
+    })
+}
+
+fn small() -> Network {
+    llama(Family::Llama)
+}
+
+fn gpt2() -> Network {
+    Network::Gpt2(Gpt2 {
+        vocab: 40,
+        hidden: 24,
+        intermediate: 36,
+        layers: 2,
+        heads: 4,
+        eps: 1e-5,
+        tied: true,
+        context: 20,
     })
 }
 
@@ -31,13 +49,16 @@ fn values(state: &mut u64, count: usize, peak: f32) -> Vec<f32> {
 fn weights(network: &Network) -> Weights {
     let mut state = 7;
     let shapes = network.shapes();
-    let tensor = |site: Site| {
-        let name = format!("{}.weight", site.weight);
+    let names = |site: Site| {
+        let bias = site.bias.then(|| format!("{}.bias", site.name));
+        std::iter::once(format!("{}.weight", site.weight)).chain(bias)
+    };
+    let tensor = |name: String| {
         let shape = shapes[&name].as_slice();
         let tensor = Tensor::from_vec(values(&mut state, shape.iter().product(), 0.5), shape, &Device::Cpu).unwrap();
         (name, tensor)
     };
-    network.sites().into_iter().filter(|site| site.role != Role::Head).map(tensor).collect()
+    network.sites().into_iter().filter(|site| site.role != Role::Head).flat_map(names).map(tensor).collect()
 }
 
 fn tokens() -> Tokens {
@@ -71,16 +92,17 @@ fn agreement(
 
 #[test]
 fn integers_agree_with_floats() {
-    let llama = small();
-    let rows: Vec<usize> = (0..20).collect();
-    let got = agreement(
-        &weights(&llama),
-        &llama.sites(),
-        |ops| llama.forward(ops, &tokens(), &rows),
-        |ops| llama.forward(ops, &tokens(), &rows),
-    );
-    assert_eq!(got.top1, 1.0);
-    assert!(got.log_prob < 2e-3, "mean absolute difference of log-probabilities: {}", got.log_prob);
+    for network in [small(), llama(Family::Qwen2), llama(Family::Qwen3), gpt2()] {
+        let rows: Vec<usize> = (0..20).collect();
+        let got = agreement(
+            &weights(&network),
+            &network.sites(),
+            |ops| network.forward(ops, &tokens(), &rows),
+            |ops| network.forward(ops, &tokens(), &rows),
+        );
+        assert_eq!(got.top1, 1.0, "{network:?}");
+        assert!(got.log_prob < 2e-3, "mean absolute difference of log-probabilities: {}", got.log_prob);
+    }
 }
 
 fn run(llama: &Network, adaptation: Adaptation) -> (Activations, Result<Vec<Record>, Error>) {
@@ -92,18 +114,28 @@ fn run(llama: &Network, adaptation: Adaptation) -> (Activations, Result<Vec<Reco
 
 #[test]
 fn logits_are_pinned() {
-    let llama = small();
     let adapter = FixedAdapter::new(&adapter()).unwrap();
-    let digest = |adaptation| {
-        let (logits, _) = run(&llama, adaptation);
+    let adapted = Adaptation::Factors(&adapter);
+    let digest = |network: Network, adaptation| {
+        let (logits, _) = run(&network, adaptation);
         let bytes: Vec<u8> = logits.entries.iter().flat_map(|logit| logit.to_le_bytes()).collect();
         blake3::hash(&bytes).to_hex().to_string()
     };
-    assert_eq!(digest(Adaptation::Base), "6a41ad0d6254d9dd0f268c969761630d2f7c01121d5dc7ef72adc603a45f32cf");
-    assert_eq!(
-        digest(Adaptation::Factors(&adapter)),
-        "8b397e802e11d74e6633175697533716392fd4b722df7fbf1dbcfe8b027f646f"
-    );
+    let digests = [
+        digest(small(), Adaptation::Base),
+        digest(small(), adapted),
+        digest(llama(Family::Qwen2), adapted),
+        digest(llama(Family::Qwen3), adapted),
+        digest(gpt2(), Adaptation::Base),
+    ];
+    let expected = [
+        "6a41ad0d6254d9dd0f268c969761630d2f7c01121d5dc7ef72adc603a45f32cf",
+        "8b397e802e11d74e6633175697533716392fd4b722df7fbf1dbcfe8b027f646f",
+        "704604338fe8fc1f4277c070d8209f326334eeb7a24a0ee8df878dffa63ae88d",
+        "a3b45063a74b725b83e546f1f886a36aaffb4388f5de5bc0b038cc616a6ae3bb",
+        "054a34677bb85396350b2e67829281dc7ebd51819de7ef1374686957e5103fb3",
+    ];
+    assert_eq!(digests, expected);
 }
 
 #[test]
@@ -152,14 +184,22 @@ fn only_exported_adapters_are_taken() {
 
 #[test]
 fn bad_input_is_an_error() {
-    let llama = small();
-    let base = FixedBase::new(&weights(&llama), &llama.sites()).unwrap();
-    let run = |tokens, rows: &[usize]| llama.forward(&mut Fixed::new(&base, Adaptation::Base), &tokens, rows);
+    let plain = small();
+    let base = FixedBase::new(&weights(&plain), &plain.sites()).unwrap();
+    let run = |tokens, rows: &[usize]| plain.forward(&mut Fixed::new(&base, Adaptation::Base), &tokens, rows);
     assert!(matches!(run(Tokens::sequence(vec![1, 40]), &[0]), Err(Error::Token(40))));
     assert!(matches!(run(Tokens::sequence(vec![1, 2]), &[2]), Err(Error::Row(2))));
     assert!(matches!(run(Tokens::sequences([[1], [2]]), &[0]), Err(Error::Batch(2))));
     let empty = FixedBase::default();
-    let missing = llama.forward(&mut Fixed::new(&empty, Adaptation::Base), &tokens(), &[0]);
+    let long = Tokens::sequence(vec![1; 21]);
+    let base = FixedBase::new(&weights(&gpt2()), &gpt2().sites()).unwrap();
+    let beyond = gpt2().forward(&mut Fixed::new(&base, Adaptation::Base), &long, &[0]);
+    assert!(matches!(beyond, Err(Error::Positions(20))));
+    let biased = llama(Family::Qwen2);
+    let base = FixedBase::new(&weights(&biased), &biased.sites()).unwrap();
+    let forgotten = plain.forward(&mut Fixed::new(&base, Adaptation::Base), &tokens(), &[0]);
+    assert!(matches!(forgotten, Err(Error::Bias(site)) if site == "model.layers.0.self_attn.q_proj"));
+    let missing = plain.forward(&mut Fixed::new(&empty, Adaptation::Base), &tokens(), &[0]);
     assert!(matches!(missing, Err(Error::MissingSite(site)) if site == "model.embed_tokens"));
 }
 

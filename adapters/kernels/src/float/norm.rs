@@ -1,4 +1,4 @@
-//! Root-mean-square normalisation (Zhang and Sennrich 2019).
+//! Root-mean-square normalisation (Zhang and Sennrich 2019) and layer normalisation (Ba et al. 2016).
 
 use rayon::prelude::*;
 
@@ -56,6 +56,69 @@ pub fn rms_norm_backward(x: &[f32], weight: &[f32], eps: f32, gradient: &[f32]) 
         );
     });
     dx
+}
+
+/// `(x - mean(x)) / sqrt(variance(x) + eps) * weight + bias` over rows as long as `weight`.
+///
+/// # Panics
+/// If `x` is not whole rows, or `weight` and `bias` differ in length.
+pub fn layer_norm(x: &[f32], [weight, bias]: [&[f32]; 2], eps: f32) -> Vec<f32> {
+    let width = weight.len();
+    assert!(width > 0 && x.len().is_multiple_of(width) && bias.len() == width, "a norm needs whole rows");
+    let mut y = vec![0.0; x.len()];
+    let chunk = width * rows_a_chunk(width);
+    y.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(y, x)| {
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                    let (mean, inverse) = centre(x, eps);
+                    for ((y, x), (w, b)) in y.iter_mut().zip(x).zip(weight.iter().zip(bias)) {
+                        *y = (x - mean) * inverse * w + b;
+                    }
+                }
+            },
+        );
+    });
+    y
+}
+
+/// Gradient of [`layer_norm`] with respect to `x`, given that of its result.
+///
+/// # Panics
+/// If `x` and `gradient` are not equally many whole rows.
+pub fn layer_norm_backward(x: &[f32], weight: &[f32], eps: f32, gradient: &[f32]) -> Vec<f32> {
+    let width = weight.len();
+    assert!(width > 0 && x.len().is_multiple_of(width) && x.len() == gradient.len(), "a norm needs whole rows");
+    let mut dx = vec![0.0; x.len()];
+    let chunk = width * rows_a_chunk(width);
+    let operands = x.par_chunks(chunk).zip(gradient.par_chunks(chunk));
+    dx.par_chunks_mut(chunk).zip(operands).for_each(|(dx, (x, g))| {
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                let rows = x.chunks_exact(width).zip(g.chunks_exact(width));
+                for (dx, (x, g)) in dx.chunks_exact_mut(width).zip(rows) {
+                    let (mean, inverse) = centre(x, eps);
+                    let shift = reduce([g, weight], |[g, w]| g * w) / width as f32;
+                    let along = reduce([g, weight, x], |[g, w, x]| g * w * (x - mean)) * inverse * inverse;
+                    let along = along / width as f32;
+                    for (((dx, x), g), w) in dx.iter_mut().zip(x).zip(g).zip(weight) {
+                        *dx = (g * w - shift - (x - mean) * along) * inverse;
+                    }
+                }
+            },
+        );
+    });
+    dx
+}
+
+/// Mean, and one over the deviation.
+#[inline(always)]
+fn centre(x: &[f32], eps: f32) -> (f32, f32) {
+    let width = x.len() as f32;
+    let mean = reduce([x], |[x]| x) / width;
+    (mean, 1.0 / (reduce([x], |[x]| (x - mean) * (x - mean)) / width + eps).sqrt())
 }
 
 #[inline(always)]

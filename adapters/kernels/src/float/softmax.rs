@@ -14,6 +14,16 @@ pub fn log_prob(logits: &[f32], labels: &[u32]) -> Vec<f32> {
     logits.par_chunks(vocab).zip(labels).map(one).collect()
 }
 
+/// Whether no logit of a row of `vocab` is larger than the label's.
+///
+/// # Panics
+/// As [`log_prob`].
+pub fn hits(logits: &[f32], labels: &[u32]) -> Vec<bool> {
+    let vocab = width(logits, labels);
+    let one = |(row, &label): (&[f32], &u32)| row.iter().all(|&x| x <= row[label as usize]);
+    logits.par_chunks(vocab).zip(labels).map(one).collect()
+}
+
 /// Turns logits into the gradient of [`log_prob`] with respect to them, `g (one_hot - softmax)` in
 /// every row, given the gradient of its result.
 ///

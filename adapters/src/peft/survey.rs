@@ -1,0 +1,132 @@
+//! What an adapter folder holds, whether or not it can be used: for looking at files that others wrote.
+//! Nothing is computed with; [`super::load`] decides what is an adapter.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use safetensors::tensor::SafeTensors;
+use serde_json::{Map, Value};
+
+use super::{CONFIG, FACTORS, PeftError, malformed, read};
+
+/// An adapter folder as it was found.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    /// Every key of the configuration.
+    pub config: Map<String, Value>,
+    /// Rank and dimensions of the sites that have both factors, by name.
+    pub sites: BTreeMap<String, Shape>,
+    /// Tensors by number format, as safetensors names it.
+    pub formats: BTreeMap<String, usize>,
+    /// Numbers in all tensors.
+    pub parameters: usize,
+    /// Factors that a site lacks beside its other one, by the name they would have.
+    pub missing: Vec<String>,
+    /// Tensors that are no factors.
+    pub strange: Vec<String>,
+}
+
+/// Dimensions of one site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Rank of the factors.
+    pub rank: usize,
+    /// Input features.
+    pub d_in: usize,
+    /// Output features.
+    pub d_out: usize,
+}
+
+impl Survey {
+    /// Factor of the product that the configuration asks for, where it asks for one.
+    pub fn scale(&self) -> Option<f64> {
+        // What PEFT assumes where the file is silent.
+        let number = |key: &str| self.config.get(key).map_or(Some(8.0), Value::as_f64);
+        let (rank, alpha) = (number("r")?, number("lora_alpha")?);
+        let scale = alpha / if self.rescaled() { rank.sqrt() } else { rank };
+        scale.is_finite().then_some(scale)
+    }
+
+    /// Whether the scale falls with the root of the rank (rsLoRA).
+    pub fn rescaled(&self) -> bool {
+        self.config.get("use_rslora") == Some(&Value::Bool(true))
+    }
+
+    /// Ranks of the sites.
+    pub fn ranks(&self) -> BTreeSet<usize> {
+        self.sites.values().map(|shape| shape.rank).collect()
+    }
+}
+
+/// Looks at an adapter folder.
+///
+/// # Errors
+/// Files that cannot be read or are neither JSON nor safetensors.
+pub fn survey(folder: &Path) -> Result<Survey, PeftError> {
+    let path = folder.join(CONFIG);
+    let config = serde_json::from_slice(&read(&path)?).map_err(|error| malformed(&path, error.to_string()))?;
+    let path = folder.join(FACTORS);
+    let bytes = read(&path)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| malformed(&path, error.to_string()))?;
+
+    let mut formats = BTreeMap::new();
+    let mut halves: BTreeMap<String, [Option<Vec<usize>>; 2]> = BTreeMap::new();
+    let (mut parameters, mut strange) = (0, Vec::new());
+    for (name, tensor) in file.tensors() {
+        *formats.entry(format!("{:?}", tensor.dtype())).or_default() += 1;
+        parameters += tensor.shape().iter().product::<usize>();
+        let stem = name.strip_prefix("base_model.model.").and_then(|name| name.strip_suffix(".weight"));
+        match (stem.and_then(|stem| stem.rsplit_once(".lora_")), tensor.shape().len()) {
+            (Some((site, "A")), 2) => halves.entry(site.to_owned()).or_default()[0] = Some(tensor.shape().to_vec()),
+            (Some((site, "B")), 2) => halves.entry(site.to_owned()).or_default()[1] = Some(tensor.shape().to_vec()),
+            _ => strange.push(name),
+        }
+    }
+    strange.sort();
+    let (mut sites, mut missing) = (BTreeMap::new(), Vec::new());
+    for (site, halves) in halves {
+        match halves {
+            [Some(a), Some(b)] => drop(sites.insert(site, Shape { rank: a[0], d_in: a[1], d_out: b[0] })),
+            [a, _] => {
+                let half = if a.is_none() { "A" } else { "B" };
+                missing.push(format!("base_model.model.{site}.lora_{half}.weight"));
+            }
+        }
+    }
+    Ok(Survey { config, sites, formats, parameters, missing, strange })
+}
+
+#[cfg(test)]
+mod tests {
+    use safetensors::tensor::{Dtype, TensorView};
+
+    use super::*;
+
+    #[test]
+    fn what_is_missing_or_strange_is_named_and_nothing_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = r#"{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "use_rslora": true, "use_dora": true}"#;
+        std::fs::write(folder.path().join(CONFIG), config).unwrap();
+        let tensors = [
+            ("base_model.model.a.q_proj.lora_A.weight", vec![4, 6]),
+            ("base_model.model.a.q_proj.lora_B.weight", vec![2, 4]),
+            ("base_model.model.a.k_proj.lora_B.weight", vec![2, 4]),
+            ("base_model.model.a.q_proj.lora_magnitude_vector", vec![2]),
+        ];
+        let bytes = [0; 48];
+        let view = |(name, shape): &(&'static str, Vec<usize>)| {
+            let size = 2 * shape.iter().product::<usize>();
+            (*name, TensorView::new(Dtype::BF16, shape.clone(), &bytes[..size]).unwrap())
+        };
+        let file = safetensors::serialize(tensors.iter().map(view), None).unwrap();
+        std::fs::write(folder.path().join(FACTORS), file).unwrap();
+        let found = survey(folder.path()).unwrap();
+        assert_eq!(found.sites, [("a.q_proj".to_owned(), Shape { rank: 4, d_in: 6, d_out: 2 })].into());
+        assert_eq!(found.formats, [("BF16".to_owned(), 4)].into());
+        assert_eq!(found.parameters, 24 + 8 + 8 + 2);
+        assert_eq!(found.missing, ["base_model.model.a.k_proj.lora_A.weight"]);
+        assert_eq!(found.strange, ["base_model.model.a.q_proj.lora_magnitude_vector"]);
+        assert_eq!((found.scale(), found.rescaled(), found.ranks()), (Some(4.0), true, [4].into()));
+        assert!(matches!(super::super::load(folder.path()), Err(PeftError::Unsupported { key: "use_dora", .. })));
+    }
+}

@@ -1,0 +1,139 @@
+//! `ftk data preview`: rows as a model will see them, with what is scored marked, before any weight is read.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use ftk_recipes::{Data, Recipe, Task};
+use serde_json::{Value, json};
+
+use super::{Outcome, open, pull};
+use crate::cli::printer::Printer;
+use crate::models::{Source, Tokenizer};
+use crate::text::encode::Sequence;
+use crate::text::load::{Loaded, load};
+use crate::text::session::Rows;
+
+/// What is looked at.
+pub enum Subject {
+    /// The rows of a recipe, as its run would take them.
+    Recipe(PathBuf),
+    /// A file of rows, for a base, with the recipe's defaults.
+    File {
+        /// Base model.
+        base: PathBuf,
+        /// The file.
+        data: PathBuf,
+        /// What the rows are for.
+        task: Task,
+    },
+}
+
+/// What is needed.
+pub struct Settings {
+    /// The rows.
+    pub subject: Subject,
+    /// How many to show.
+    pub rows: usize,
+    /// Fetch nothing that the recipe names on the hub.
+    pub offline: bool,
+}
+
+/// Shows the first rows and counts all.
+///
+/// # Errors
+/// Whatever a training run would refuse about recipe, base and rows.
+pub fn preview(settings: &Settings, printer: &Printer) -> Result<Outcome> {
+    let (source, data, task) = match &settings.subject {
+        Subject::Recipe(path) => {
+            let mut recipe = Recipe::load(path)?;
+            pull::recipe(&mut recipe, settings.offline, printer)?;
+            (open(&recipe.base)?, recipe.data, recipe.task)
+        }
+        Subject::File { base, data, task } => (Source::open(base)?, Data::new(data.clone()), *task),
+    };
+    let loaded = load(&source, &data, task, &data.train)?;
+    let held_out = data.held_out.as_deref().map(|path| load(&source, &data, task, path)).transpose()?;
+    let tokenizer = source.tokenizer().ok();
+    let mut shown = Vec::new();
+    for (row, place) in loaded.places.iter().enumerate().take(settings.rows) {
+        for (name, sequence) in sequences(&loaded, row) {
+            let heading = format!("{}:{place}{name}", data.train.display());
+            printer.line(&format!("{heading}: {} tokens, {} scored", sequence.ids.len(), sequence.items()));
+            let parts = parts(tokenizer, sequence)?;
+            printer.line(&marked(&parts, printer.colour()));
+            printer.line("");
+            shown.push(json!({
+                "place": place.to_string(),
+                "part": name.trim(),
+                "ids": sequence.ids,
+                "scored": sequence.scored,
+                "text": parts.iter().map(|(text, scored)| json!([text, scored])).collect::<Vec<Value>>(),
+            }));
+        }
+    }
+    let loaded = if data.packing { loaded.pack() } else { loaded };
+    let files: Vec<&Loaded> = std::iter::once(&loaded).chain(&held_out).collect();
+    files.iter().flat_map(|file| file.counts.notes()).for_each(|note| printer.line(&note));
+    let counts: Vec<Value> = files.iter().map(|file| file.counts.json()).collect();
+    printer.object(&json!({ "data": counts, "rows": shown }));
+    Ok(Outcome::Done)
+}
+
+/// What is computed for a row.
+fn sequences(loaded: &Loaded, row: usize) -> Vec<(&'static str, &Sequence)> {
+    match &loaded.rows {
+        Rows::Sft(rows) => vec![("", &rows[row])],
+        Rows::Dpo(rows) => vec![(" chosen", &rows[row].chosen), (" rejected", &rows[row].rejected)],
+    }
+}
+
+/// The text of a sequence in stretches that are scored or not; ids where there is no tokenizer.
+fn parts(tokenizer: Option<&Tokenizer>, sequence: &Sequence) -> Result<Vec<(String, bool)>> {
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for stretch in sequence.scored.chunk_by(|a, b| a == b) {
+        let ids = &sequence.ids[start..start + stretch.len()];
+        let text = match tokenizer {
+            Some(tokenizer) => tokenizer.decode(ids, false)?,
+            None => ids.iter().map(|id| format!("{id} ")).collect(),
+        };
+        parts.push((text, stretch[0]));
+        start += stretch.len();
+    }
+    Ok(parts)
+}
+
+/// Scored text in green and the rest dim, or scored text in double brackets.
+fn marked(parts: &[(String, bool)], colour: bool) -> String {
+    let part = |(text, scored): &(String, bool)| {
+        let text = printable(text);
+        match (colour, scored) {
+            (true, true) => format!("\x1b[32m{text}\x1b[0m"),
+            (true, false) => format!("\x1b[2m{text}\x1b[0m"),
+            (false, true) => format!("[[{text}]]"),
+            (false, false) => text,
+        }
+    };
+    parts.iter().map(part).collect()
+}
+
+/// Rows are foreign text: what would steer a terminal is written out.
+fn printable(text: &str) -> String {
+    let mut result = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' && c != '\t' { result.extend(c.escape_default()) } else { result.push(c) }
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scored_text_is_marked_and_nothing_steers_the_terminal() {
+        let parts = [("a\x1b[2J\n".to_owned(), false), ("é\u{9b}".to_owned(), true)];
+        assert_eq!(marked(&parts, false), "a\\u{1b}[2J\n[[é\\u{9b}]]");
+        assert_eq!(marked(&parts, true), "\x1b[2ma\\u{1b}[2J\n\x1b[0m\x1b[32mé\\u{9b}\x1b[0m");
+    }
+}

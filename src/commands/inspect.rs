@@ -1,0 +1,217 @@
+//! `ftk inspect`: what a path holds, in words and numbers, as far as can be told without running anything.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use candle_core::Device;
+use ftk_adapters::peft;
+use ftk_adapters::sites::Role;
+use ftk_circuits::{AdapterCommitment, Output};
+use serde_json::{Map, Value, json};
+
+use super::train::MANIFEST;
+use super::{Advice, Outcome};
+use crate::cli::printer::Printer;
+use crate::models::Source;
+use crate::prove::bundle::{Bundle, COMMITMENT, STATEMENT};
+use crate::train;
+
+/// What is needed.
+pub struct Settings {
+    /// What is looked at.
+    pub path: PathBuf,
+    /// Base an adapter is held against.
+    pub base: Option<PathBuf>,
+    /// Whether to read a base's weights for its digest.
+    pub digest: bool,
+}
+
+/// What was found, in the order it is shown.
+#[derive(Default)]
+struct Findings {
+    facts: Map<String, Value>,
+    /// What stands in the way of using it.
+    problems: Vec<String>,
+}
+
+impl Findings {
+    fn fact(&mut self, name: &str, value: Value) {
+        self.facts.insert(name.to_owned(), value);
+    }
+}
+
+/// Prints one fact a line. The answer is no where something stands in the way of using what is there.
+///
+/// # Errors
+/// A path that holds none of what ftk knows; files that cannot be read.
+pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
+    let Settings { path, base, digest } = settings;
+    let mut found = Findings::default();
+    let holds = |name: &str| path.join(name).exists();
+    if holds(peft::CONFIG) || holds(MANIFEST) || holds(train::METRICS) {
+        if holds(MANIFEST) || holds(train::METRICS) {
+            run_folder(path, &mut found)?;
+        }
+        if holds(peft::CONFIG) {
+            adapter(path, base.as_deref(), &mut found)?;
+        }
+    } else if holds(STATEMENT) {
+        bundle(path, &mut found)?;
+    } else if holds(COMMITMENT) {
+        commitment(path, &mut found)?;
+    } else {
+        model(path, *digest, &mut found)?;
+    }
+    if base.is_some() && !holds(peft::CONFIG) {
+        let message = format!("{}: holds no adapter to hold against a base", path.display());
+        return Err(Advice::new(message, "leave out --base").into());
+    }
+    let Findings { mut facts, problems } = found;
+    for (name, value) in &facts {
+        printer.line(&format!("{name}\t{}", plain(value)));
+    }
+    problems.iter().for_each(|problem| printer.line(&format!("problem\t{problem}")));
+    let outcome = if problems.is_empty() { Outcome::Done } else { Outcome::No };
+    facts.insert("problems".to_owned(), json!(problems));
+    printer.object(&Value::Object(facts));
+    Ok(outcome)
+}
+
+/// A value on one line: lists with commas, nothing for nothing.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "none".to_owned(),
+        Value::Array(values) if values.is_empty() => "none".to_owned(),
+        Value::Object(values) if values.is_empty() => "none".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(", "),
+        Value::Object(values) => {
+            values.iter().map(|(name, value)| format!("{name} {}", plain(value))).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
+}
+
+fn model(path: &Path, digest: bool, found: &mut Findings) -> Result<()> {
+    let source = Source::open(path)?;
+    let network = source.network();
+    let shapes = network.shapes();
+    found.fact("kind", json!("base"));
+    found.fact("architecture", json!(network.family()));
+    let parameters: usize = shapes.values().map(|shape| shape.iter().product::<usize>()).sum();
+    found.fact("parameters", json!(parameters));
+    found.fact("tensors", json!(source.formats()));
+    found.fact("layers", json!(network.blocks()));
+    found.fact("vocabulary", json!(network.vocab()));
+    found.fact("context", json!(network.context()));
+    found.fact(
+        "tied head",
+        json!(network.sites().iter().any(|site| site.role == Role::Head && site.weight != site.name)),
+    );
+    found.fact("tokenizer", json!(source.tokenizer().is_ok()));
+    found.fact("chat template", json!(source.chat_template().is_ok()));
+    let token = |id: &u32| source.tokenizer().ok().and_then(|tokenizer| tokenizer.token(*id));
+    let name = |id: &u32| token(id).map_or_else(|| id.to_string(), |token| format!("{token} ({id})"));
+    found.fact("stop tokens", json!(source.special().stop.iter().map(name).collect::<Vec<_>>()));
+    if digest {
+        let weights = source.weights(&Device::Cpu)?;
+        found.fact("digest", json!(source.digest(&weights)?.to_string()));
+    }
+    Ok(())
+}
+
+fn adapter(folder: &Path, base: Option<&Path>, found: &mut Findings) -> Result<()> {
+    let survey = peft::survey(folder)?;
+    let said = |key: &str| survey.config.get(key).cloned().unwrap_or(Value::Null);
+    if !found.facts.contains_key("kind") {
+        found.fact("kind", json!("adapter"));
+    }
+    found.fact("type", said("peft_type"));
+    found.fact("base name", said("base_model_name_or_path"));
+    found.fact("rank", json!(survey.ranks()));
+    found.fact("alpha", said("lora_alpha"));
+    found.fact("scale", json!(survey.scale()));
+    found.fact("rslora", json!(survey.rescaled()));
+    found.fact("targets", said("target_modules"));
+    found.fact("sites", json!(survey.sites.len()));
+    found.fact("adapter parameters", json!(survey.parameters));
+    found.fact("adapter tensors", json!(survey.formats));
+    found.problems.extend(survey.missing.iter().map(|name| format!("missing tensor: {name}")));
+    found.problems.extend(survey.strange.iter().map(|name| format!("not a LoRA factor: {name}")));
+    if let Err(error) = peft::load(folder) {
+        found.problems.push(format!("cannot be used: {error}"));
+    }
+    if let Some(base) = base {
+        against(&survey, &Source::open(base)?, found);
+    }
+    Ok(())
+}
+
+/// Holds the adapter's sites against those of a base.
+fn against(survey: &peft::Survey, source: &Source, found: &mut Findings) {
+    let (sites, shapes) = (source.network().sites(), source.network().shapes());
+    for (name, shape) in &survey.sites {
+        let site = sites.iter().find(|site| site.name == *name && matches!(site.role, Role::Linear | Role::Head));
+        match site.and_then(|site| shapes.get(&format!("{}.weight", site.weight))) {
+            None => found.problems.push(format!("the base has no such linear layer: {name}")),
+            Some(weight) if *weight != [shape.d_out, shape.d_in] => found
+                .problems
+                .push(format!("the base has another shape, {weight:?} for {:?}: {name}", [shape.d_out, shape.d_in])),
+            Some(_) => {}
+        }
+    }
+    // What is named like an adapted layer and has no factors was lost, or left out on purpose.
+    let last = |name: &str| name.rsplit('.').next().unwrap_or(name).to_owned();
+    let bare = sites.iter().filter(|site| site.role == Role::Linear && !survey.sites.contains_key(&site.name));
+    let like = bare.filter(|site| survey.sites.keys().any(|name| last(name) == last(&site.name)));
+    found.fact("layers without factors beside their like", json!(like.map(|site| &site.name).collect::<Vec<_>>()));
+}
+
+fn run_folder(folder: &Path, found: &mut Findings) -> Result<()> {
+    found.fact("kind", json!("run"));
+    let read = |name: &str| {
+        let path = folder.join(name);
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    if folder.join(MANIFEST).exists() {
+        let manifest: Map<String, Value> = serde_json::from_str(&read(MANIFEST)?)
+            .with_context(|| format!("{}: malformed", folder.join(MANIFEST).display()))?;
+        found.facts.extend(manifest);
+    }
+    if folder.join(train::METRICS).exists() {
+        let metrics = read(train::METRICS)?;
+        let last = metrics.lines().filter_map(|line| serde_json::from_str(line).ok()).next_back();
+        found.fact("last step", last.unwrap_or(Value::Null));
+    }
+    Ok(())
+}
+
+fn commitment(folder: &Path, found: &mut Findings) -> Result<()> {
+    let path = folder.join(COMMITMENT);
+    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let commitment = AdapterCommitment::decode(&bytes).with_context(|| path.display().to_string())?;
+    found.fact("kind", json!("commitment"));
+    committed(&commitment, found);
+    Ok(())
+}
+
+fn committed(commitment: &AdapterCommitment, found: &mut Findings) {
+    found.fact("adapter", json!(commitment.digest().to_string()));
+    found.fact("base", json!(commitment.base().to_string()));
+    found.fact("sites", json!(commitment.shapes().len()));
+    found.fact("k", json!(commitment.k()));
+}
+
+fn bundle(folder: &Path, found: &mut Findings) -> Result<()> {
+    let Bundle { statement, commitment, deltas, proof, registration } = Bundle::read(folder)?;
+    let Output::Completion { ids, .. } = &statement.output;
+    found.fact("kind", json!("bundle, not verified"));
+    committed(&commitment, found);
+    found.fact("context", json!(String::from_utf8_lossy(&statement.context)));
+    found.fact("input tokens", json!(statement.input.len()));
+    found.fact("output tokens", json!(ids.len()));
+    found.fact("deltas", json!(deltas.iter().map(Vec::len).sum::<usize>()));
+    found.fact("proof bytes", json!(proof.proof.len() + proof.link.len()));
+    found.fact("registration", json!(registration.is_some()));
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! `ftk recipes` and `ftk schema`: recipes to start from, and what a recipe may hold.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use ftk_adapters::atomic;
+use ftk_recipes::{BUILTIN, Builtin, Recipe};
+use serde_json::json;
+
+use super::{Advice, Outcome};
+use crate::cli::printer::Printer;
+
+/// What is to be done with recipes.
+pub enum Settings {
+    /// Name the built-in ones.
+    List,
+    /// Print one.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Write one to a file.
+    Copy {
+        /// Its name.
+        name: String,
+        /// The file, which must not exist.
+        file: PathBuf,
+    },
+    /// Read a file as `ftk train` would.
+    Check {
+        /// The file.
+        file: PathBuf,
+        /// Settings laid over it.
+        set: Vec<String>,
+    },
+}
+
+/// Lists, shows, copies or checks.
+///
+/// # Errors
+/// A name that no recipe has, a file that is there already, a recipe that cannot be run.
+pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
+    match settings {
+        Settings::List => {
+            for builtin in BUILTIN {
+                let (name, about) = (builtin.name, builtin.about());
+                printer.line(&format!("{name}\t{about}"));
+                printer.object(&json!({ "name": name, "about": about }));
+            }
+        }
+        Settings::Show { name } => {
+            let Builtin { name, text } = named(name)?;
+            printer.part(text);
+            printer.object(&json!({ "name": name, "text": text }));
+        }
+        Settings::Copy { name, file } => {
+            let text = named(name)?.text;
+            if file.exists() {
+                let message = format!("{}: is there already", file.display());
+                return Err(Advice::new(message, "choose another file").into());
+            }
+            atomic::write_new(file, text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
+            printer.note(&format!("wrote {}; its paths start at its folder: make them yours", file.display()));
+            printer.object(&json!({ "file": file }));
+        }
+        Settings::Check { file, set } => {
+            let recipe = Recipe::load_with(file, set)?;
+            printer.line(&format!("{}: is a recipe", file.display()));
+            printer.object(&json!({ "file": file, "recipe": recipe }));
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Prints the JSON Schema of recipes.
+pub fn schema(printer: &Printer) -> Outcome {
+    let schema = Recipe::schema();
+    printer.line(&format!("{schema:#}"));
+    printer.object(&schema);
+    Outcome::Done
+}
+
+fn named(name: &str) -> Result<&'static Builtin> {
+    BUILTIN.iter().find(|builtin| builtin.name == name).ok_or_else(|| {
+        let known: Vec<&str> = BUILTIN.iter().map(|builtin| builtin.name).collect();
+        Advice::new(format!("no recipe has this name: {name}"), format!("there are: {}", known.join(", "))).into()
+    })
+}

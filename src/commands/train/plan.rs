@@ -1,0 +1,148 @@
+//! A run that has been checked as far as can be without reading weights: what `--dry-run` shows and a run starts
+//! from.
+
+use std::path::Path;
+
+use anyhow::Result;
+use ftk_adapters::lora::Adapter;
+use ftk_adapters::sites::Role;
+use ftk_adapters::train::initial_factors;
+use ftk_recipes::{Hold, Lora, Recipe};
+use serde_json::{Value, json};
+
+use super::super::{Advice, fitting};
+use crate::cli::printer::Printer;
+use crate::models::Source;
+use crate::text::load::{self, load};
+use crate::text::session::Rows;
+use crate::train;
+
+/// Rows, first adapter and counts of a run.
+pub(super) struct Plan {
+    pub(super) rows: Rows,
+    pub(super) held_out: Option<Rows>,
+    /// The adapter training starts from; `None` where the base is trained.
+    pub(super) begin: Option<Adapter>,
+    pub(super) counts: Counts,
+}
+
+/// How much there is to do.
+pub(super) struct Counts {
+    train: load::Counts,
+    held_out: Option<load::Counts>,
+    steps: usize,
+    /// Sites with an adapter.
+    sites: usize,
+    /// Parameters of the base.
+    base: usize,
+    /// Parameters that are trained.
+    trained: usize,
+    /// How the base is held.
+    hold: Hold,
+}
+
+/// Bytes of a number in memory.
+const F32: usize = 4;
+/// Numbers kept for each trained one: itself twice (on the device and in the optimiser), gradient, two moments.
+const COPIES: usize = 5;
+
+impl Plan {
+    /// Reads rows and adapter and counts.
+    ///
+    /// # Errors
+    /// Rows or adapter that are malformed or do not fit the base; nothing to learn from or to evaluate on.
+    pub(super) fn new(recipe: &Recipe, source: &Source) -> Result<Self> {
+        let load = |path: &Path| load(source, &recipe.data, recipe.task, path);
+        let rows = load(&recipe.data.train)?;
+        let rows = if recipe.data.packing { rows.pack() } else { rows };
+        let held_out = recipe.data.held_out.as_deref().map(load).transpose()?;
+        let begin = recipe.lora.as_ref().map(|lora| begin(lora, source, recipe.run.seed)).transpose()?;
+        let base = source.network().shapes().values().map(|shape| shape.iter().product::<usize>()).sum();
+        let factors = begin.iter().flat_map(|begin| begin.sites.values());
+        let counts = Counts {
+            train: rows.counts,
+            held_out: held_out.as_ref().map(|held_out| held_out.counts.clone()),
+            steps: train::steps(rows.rows.len(), &recipe.run),
+            sites: begin.as_ref().map_or(0, |begin| begin.sites.len()),
+            base,
+            hold: recipe.base.hold,
+            trained: if begin.is_some() { factors.map(|f| f.a.len() + f.b.len()).sum() } else { base },
+        };
+        Ok(Self { rows: rows.rows, held_out: held_out.map(|held_out| held_out.rows), begin, counts })
+    }
+}
+
+impl Counts {
+    /// Memory below which the run cannot be held, in bytes: weights, gradients and optimiser, without what a batch
+    /// needs on its way through the network. Unknown where the base is held as its files have it.
+    fn memory(&self) -> Option<usize> {
+        (self.hold == Hold::F32).then_some(F32 * (self.base + COPIES * self.trained))
+    }
+
+    /// What became of the rows of each file, for a person.
+    pub(super) fn notes(&self) -> Vec<String> {
+        [&self.train].into_iter().chain(&self.held_out).flat_map(load::Counts::notes).collect()
+    }
+
+    /// The same for a program.
+    pub(super) fn data(&self) -> Vec<Value> {
+        [&self.train].into_iter().chain(&self.held_out).map(load::Counts::json).collect()
+    }
+
+    /// All counts by name; files are not named, so that a run elsewhere has the same.
+    pub(super) fn json(&self) -> Value {
+        let rows = |counts: &load::Counts| {
+            let mut counts = counts.json();
+            counts.as_object_mut().map(|counts| counts.remove("file"));
+            counts
+        };
+        json!({
+            "train": rows(&self.train),
+            "held_out": self.held_out.as_ref().map(rows),
+            "steps": self.steps,
+            "adapted_sites": self.sites,
+            "base_parameters": self.base,
+            "trained_parameters": self.trained,
+        })
+    }
+
+    /// Shows the resolved recipe with the counts behind it as comments.
+    pub(super) fn show(&self, recipe: &Recipe, printer: &Printer) -> Result<()> {
+        printer.line(&toml::to_string(recipe)?);
+        self.notes().iter().for_each(|note| printer.line(&format!("# {note}")));
+        let Self { steps, sites, base, trained, .. } = self;
+        printer.line(&format!("# steps: {steps}"));
+        printer.line(&format!("# trained parameters: {trained} at {sites} adapted sites; the base has {base}"));
+        if let Some(bytes) = self.memory() {
+            let mebibytes = bytes.div_ceil(1 << 20);
+            printer.line(&format!("# memory: {mebibytes} MiB for weights, gradients, optimiser; more for a batch"));
+        }
+        let mut object = self.json();
+        object["memory_at_least"] = json!(self.memory());
+        printer.object(&json!({ "recipe": recipe, "counts": object }));
+        Ok(())
+    }
+}
+
+pub(super) fn linear_sites(source: &Source) -> Vec<String> {
+    let sites = source.network().sites().into_iter();
+    sites.filter(|site| site.role == Role::Linear).map(|site| site.name).collect()
+}
+
+/// The adapter training starts from.
+fn begin(lora: &Lora, source: &Source, seed: u64) -> Result<Adapter> {
+    if let Some(folder) = &lora.start {
+        return fitting(source, folder);
+    }
+    let (shapes, sites) = (source.network().shapes(), source.network().sites());
+    let sizes = lora.choose(&sites).map_err(|error| Advice::new(error.message, error.hint))?;
+    let mut adapter = Adapter::default();
+    for site in sites {
+        if let Some(size) = sizes.get(&site.name) {
+            let shape = &shapes[&format!("{}.weight", site.weight)];
+            let factors = initial_factors(&site.name, size.rank, (shape[0], shape[1]), size.scale as f32, seed);
+            adapter.sites.insert(site.name, factors);
+        }
+    }
+    Ok(adapter)
+}

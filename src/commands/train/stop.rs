@@ -1,0 +1,42 @@
+//! SIGINT and SIGTERM as a wish: the first lets the step at hand end, the second ends the process at once.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// Whether the process was asked to end.
+#[derive(Clone, Debug)]
+pub(super) struct Stop(Arc<AtomicUsize>);
+
+/// What shells report of a process that a signal ended: this and the signal's number.
+const SIGNALLED: u8 = 128;
+
+impl Stop {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(super) fn listen() -> io::Result<Self> {
+        let (asked, which) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        for signal in [SIGINT, SIGTERM] {
+            // In this order: a signal that finds `asked` set by an earlier one ends the process.
+            flag::register_conditional_shutdown(signal, i32::from(SIGNALLED) + signal, Arc::clone(&asked))?;
+            flag::register(signal, Arc::clone(&asked))?;
+            flag::register_usize(signal, Arc::clone(&which), signal as usize)?;
+        }
+        Ok(Self(which))
+    }
+
+    /// Whether a signal came.
+    pub(super) fn asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
+    /// The exit code that names the signal.
+    pub(super) fn code(&self) -> u8 {
+        SIGNALLED + self.0.load(Ordering::Relaxed) as u8
+    }
+}

@@ -1,0 +1,234 @@
+//! The rows of a file as a task trains on them: read, encoded, cut to length, counted. Everything that can be wrong
+//! with them is found here, before any weight is read.
+
+use std::path::{Path, PathBuf};
+
+use ftk_recipes::{Data, Task};
+use rayon::prelude::*;
+use serde_json::{Value, json};
+
+use super::TextError;
+use super::encode::{Encoder, Pair, Sequence};
+use super::files::Place;
+use super::pack::pack;
+use super::rows::{self, File, Options, Row};
+use super::session::Rows;
+use crate::models::Source;
+
+/// The rows of a file that have something scored, in order.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The rows.
+    pub rows: Rows,
+    /// Where each stands in the file.
+    pub places: Vec<Place>,
+    /// What became of all rows of the file.
+    pub counts: Counts,
+}
+
+impl Loaded {
+    /// Packs the rows of supervised fine-tuning ([`pack`]); their places in the file are lost.
+    pub fn pack(mut self) -> Self {
+        if let Rows::Sft(rows) = self.rows {
+            let rows = pack(rows, self.counts.max_length);
+            self.counts.packed = Some(rows.len());
+            self.rows = Rows::Sft(rows);
+            self.places.clear();
+        }
+        self
+    }
+}
+
+/// What became of the rows of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// The file.
+    pub path: PathBuf,
+    /// Rows in the file.
+    pub rows: usize,
+    /// Tokens of the rows that are kept, after cutting.
+    pub tokens: usize,
+    /// Tokens of these that are scored.
+    pub scored: usize,
+    /// Rows that lost their end.
+    pub cut: usize,
+    /// Rows left out because nothing scored was left after cutting: their prompt alone is too long.
+    pub dropped: usize,
+    /// Rows left out because nothing in them is scored.
+    pub unscored: usize,
+    /// Tokens of the longest row before cutting (of a pair, of its longer half).
+    pub longest: usize,
+    /// Most tokens a row may keep.
+    pub max_length: usize,
+    /// Rows after packing, if they are packed.
+    pub packed: Option<usize>,
+    /// Names in double braces that stand in the rows as they are.
+    pub open: Vec<String>,
+}
+
+impl Counts {
+    /// For a person: what there is, and what was taken away.
+    pub fn notes(&self) -> Vec<String> {
+        let name = self.path.display();
+        let kept = self.rows - self.dropped - self.unscored;
+        let mut notes = vec![format!(
+            "{name}: {kept} rows, {} tokens, {} of them scored, longest row {}",
+            self.tokens, self.scored, self.longest
+        )];
+        let max = self.max_length;
+        if self.cut > 0 {
+            notes.push(format!("{name}: rows cut to {max} tokens: {}", self.cut));
+        }
+        if self.dropped > 0 {
+            notes.push(format!("{name}: rows left out, their prompts alone fill {max} tokens: {}", self.dropped));
+        }
+        if self.unscored > 0 {
+            notes.push(format!("{name}: rows left out, nothing in them is scored: {}", self.unscored));
+        }
+        if let Some(packed) = self.packed {
+            let full = self.tokens as f64 / (packed * max) as f64;
+            notes.push(format!(
+                "{name}: packed into rows of {max} tokens, {:.1} % of them filled: {packed}",
+                100.0 * full
+            ));
+        }
+        if !self.open.is_empty() {
+            let slots: Vec<String> = self.open.iter().map(|name| format!("{{{{{name}}}}}")).collect();
+            notes.push(format!("{name}: not replaced (see data.replace): {}", slots.join(", ")));
+        }
+        notes
+    }
+
+    /// The same for a program.
+    pub fn json(&self) -> Value {
+        json!({
+            "file": self.path,
+            "rows": self.rows,
+            "tokens": self.tokens,
+            "scored": self.scored,
+            "cut": self.cut,
+            "dropped": self.dropped,
+            "unscored": self.unscored,
+            "longest": self.longest,
+            "packed": self.packed,
+        })
+    }
+}
+
+/// Reads the rows of `path` for a task, as `data` says.
+///
+/// # Errors
+/// What [`rows::read`] and [`Encoder`] refuse, the first row at fault being named; a file in which nothing is scored.
+pub fn load(source: &Source, data: &Data, task: Task, path: &Path) -> Result<Loaded, TextError> {
+    let options = Options { columns: data.columns.clone(), replace: data.replace.clone() };
+    // A network with a row for each position cannot go beyond them.
+    let longest = source.network().learned_positions().map_or(data.max_length, |most| most.min(data.max_length));
+    let data = &Data { max_length: longest, ..data.clone() };
+    let encoder = Encoder::new(source, path, data.loss, longest);
+    match task {
+        Task::Sft => collect(data, path, rows::read(path, &options)?, |place, row| encoder.sft(place, row), Rows::Sft),
+        Task::Dpo => collect(data, path, rows::read(path, &options)?, |place, row| encoder.pair(place, row), Rows::Dpo),
+    }
+}
+
+/// A row that can be shortened.
+trait Cut {
+    /// Ids of its longest sequence.
+    fn length(&self) -> usize;
+    /// All its ids, and those that are scored.
+    fn size(&self) -> (usize, usize);
+    /// Whether the loss looks at it.
+    fn counts(&self) -> bool;
+    fn cut(&mut self, length: usize);
+}
+
+impl Cut for Sequence {
+    fn length(&self) -> usize {
+        self.ids.len()
+    }
+
+    fn size(&self) -> (usize, usize) {
+        (self.ids.len(), self.items())
+    }
+
+    fn counts(&self) -> bool {
+        self.items() > 0
+    }
+
+    fn cut(&mut self, length: usize) {
+        Sequence::cut(self, length);
+    }
+}
+
+impl Cut for Pair {
+    fn length(&self) -> usize {
+        self.chosen.length().max(self.rejected.length())
+    }
+
+    fn size(&self) -> (usize, usize) {
+        let ((a, b), (c, d)) = (self.chosen.size(), self.rejected.size());
+        (a + c, b + d)
+    }
+
+    fn counts(&self) -> bool {
+        self.chosen.counts() && self.rejected.counts()
+    }
+
+    fn cut(&mut self, length: usize) {
+        self.chosen.cut(length);
+        self.rejected.cut(length);
+    }
+}
+
+fn collect<R: Row + Send, E: Cut + Send>(
+    data: &Data,
+    path: &Path,
+    File { rows, filled, open }: File<R>,
+    encode: impl Fn(Place, R) -> Result<E, TextError> + Sync,
+    make: impl Fn(Vec<E>) -> Rows,
+) -> Result<Loaded, TextError> {
+    // What fills nothing in the rows that are trained on is a slip of the pen.
+    if let Some(name) = data.replace.keys().find(|name| path == data.train && !filled.contains(*name)) {
+        return Err(TextError::Replace { path: path.to_owned(), name: name.clone() });
+    }
+    let encoded: Vec<(Place, Result<E, TextError>)> =
+        rows.into_par_iter().map(|(place, row)| (place, encode(place, row))).collect();
+    let mut counts = Counts {
+        path: path.to_owned(),
+        rows: encoded.len(),
+        tokens: 0,
+        scored: 0,
+        cut: 0,
+        dropped: 0,
+        unscored: 0,
+        longest: 0,
+        max_length: data.max_length,
+        packed: None,
+        open: open.into_iter().collect(),
+    };
+    let (mut kept, mut places) = (Vec::new(), Vec::new());
+    for (place, row) in encoded {
+        let mut row = row?;
+        counts.longest = counts.longest.max(row.length());
+        if !row.counts() {
+            counts.unscored += 1;
+            continue;
+        }
+        let long = row.length() > data.max_length;
+        row.cut(data.max_length);
+        if !row.counts() {
+            counts.dropped += 1;
+            continue;
+        }
+        counts.cut += usize::from(long);
+        let (tokens, scored) = row.size();
+        counts.tokens += tokens;
+        counts.scored += scored;
+        kept.push(row);
+        places.push(place);
+    }
+    if kept.is_empty() {
+        return Err(TextError::Unscored(Box::new(counts)));
+    }
+    Ok(Loaded { rows: make(kept), places, counts })
+}

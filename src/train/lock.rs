@@ -1,0 +1,31 @@
+//! One run a folder: a lock that the operating system holds and drops with the process, however that ends.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::Path;
+
+use super::TrainError;
+
+/// File name of the lock, which holds nothing.
+pub const LOCK: &str = ".lock";
+
+/// The right to write to a run folder, for as long as it lives.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "closing the file gives the lock back")] File);
+
+impl Lock {
+    /// Makes the folder if need be and takes its lock.
+    ///
+    /// # Errors
+    /// [`TrainError::Locked`] if another process has it; the file system's.
+    pub fn take(out: &Path) -> Result<Self, TrainError> {
+        let path = out.join(LOCK);
+        let io = |error| TrainError::Io { path: path.clone(), error };
+        std::fs::create_dir_all(out).map_err(|error| TrainError::Io { path: out.to_owned(), error })?;
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(TrainError::Locked(out.to_owned())),
+            Err(TryLockError::Error(error)) => Err(io(error)),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! A merged model is base and adapter in one.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::resume::recipe;
+use crate::run::{fixture, ftk, stderr, succeed};
+
+/// An adapter that has learnt something, and one with a part on the head.
+fn adapter(folder: &Path, targets: &str) {
+    recipe(folder, "");
+    let mut train = ftk(&["--quiet", "train", "--set", "run.steps=12", "--set", targets, "--recipe"]);
+    succeed(train.arg(folder.join("recipe.toml")));
+}
+
+fn merge(folder: &Path, more: &[&str]) -> std::process::Output {
+    let mut command = ftk(&["--json", "merge", "--base"]);
+    command.arg(fixture("micro-llama/base")).arg("--adapter").arg(folder.join("out"));
+    command.arg("--out").arg(folder.join("merged")).args(more).output().unwrap()
+}
+
+fn loss(folder: &Path, base: &Path, adapter: bool) -> f64 {
+    let mut command = ftk(&["--json", "eval", "--base"]);
+    command.arg(base).arg("--data").arg(folder.join("rows.jsonl"));
+    if adapter {
+        command.arg("--adapter").arg(folder.join("out"));
+    }
+    let object: Value = serde_json::from_str(&succeed(&mut command)).unwrap();
+    object["figures"]["loss"].as_f64().unwrap()
+}
+
+#[test]
+fn the_merged_model_answers_as_base_and_adapter_do() {
+    // The head of this base is its embedding table: with a part of its own it must be written apart.
+    for targets in ["lora.targets=all-linear", "lora.targets=[\"lm_head\", \"q_proj\"]"] {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        adapter(folder, targets);
+        let output = merge(folder, &[]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&report["weight_error"], &report["change_error"]), (&json!(0.0), &json!(0.0)));
+        assert!(report["logit_error"].as_f64().unwrap() < 1e-2, "{report}");
+        let (base, merged) = (fixture("micro-llama/base"), folder.join("merged"));
+        let (with, without) = (loss(folder, &base, true), loss(folder, &base, false));
+        assert!((loss(folder, &merged, false) - with).abs() < 1e-5);
+        assert!((with - without).abs() > 1e-3, "the adapter does nothing");
+        assert!(merged.join("config.json").exists() && merged.join("generation_config.json").exists());
+        // Never replaced.
+        let again = merge(folder, &[]);
+        assert_eq!(again.status.code(), Some(2));
+        let path = merged.display();
+        assert_eq!(
+            stderr(&again),
+            format!("error: {path}: is there already\nhint: choose another folder with --out\n")
+        );
+    }
+}
+
+#[test]
+fn what_rounding_costs_is_reported_and_refused_beyond_the_tolerance() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    adapter(folder, "lora.targets=all-linear");
+    let refused = merge(folder, &["--dtype", "bf16", "--tolerance", "1e-9"]);
+    assert_eq!(refused.status.code(), Some(2));
+    let expected = "error: the merged model differs from base and adapter beyond 0.000000001: ";
+    assert!(stderr(&refused).starts_with(expected), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("\nhint: write --dtype f32"), "{}", stderr(&refused));
+    assert!(!folder.join("merged").exists());
+    let output = merge(folder, &["--dtype", "bf16", "--tolerance", "1"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // bf16 has eight bits.
+    let error = report["weight_error"].as_f64().unwrap();
+    assert!(error > 0.0 && error <= 1.0 / 256.0, "{report}");
+    assert!(report["change_error"].as_f64().unwrap() > 0.0);
+    let text = succeed(ftk(&["inspect"]).arg(folder.join("merged")));
+    assert!(text.contains("tensors\tBF16"), "{text}");
+}
