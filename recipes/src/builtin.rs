@@ -16,7 +16,7 @@ macro_rules! builtin {
 }
 
 /// Every recipe, in name order.
-pub const BUILTIN: &[Builtin] = builtin!["dpo", "sft"];
+pub const BUILTIN: &[Builtin] = builtin!["dpo", "sft", "smollm2-dpo", "smollm2-identity"];
 
 impl Builtin {
     /// What it is for: its first line.
