@@ -70,8 +70,8 @@ fn accuracy(folder: &Path, base: &Path, train: &[&str], held_out: &[&str]) -> f6
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     std::fs::remove_dir_all(folder.join("run")).expect("the run folder can be removed");
     let stdout = String::from_utf8(output.stdout).expect("JSON lines");
-    let objects = stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let last = objects.filter_map(|object| object["eval_rewards/accuracies"].as_f64()).last();
+    let figure = |line: &str| serde_json::from_str::<Value>(line).ok()?["eval_rewards/accuracies"].as_f64();
+    let last = stdout.lines().rev().find_map(figure);
     last.expect("the last step is evaluated")
 }
 

@@ -53,6 +53,8 @@ enum Verb {
     Recipes(Recipes),
     /// What a recipe may hold, as a JSON Schema
     Schema,
+    /// Say what a run needs of memory, by arithmetic
+    Estimate(Estimate),
     /// Measure a base, with or without an adapter, on held-out rows
     Eval(Eval),
     /// Say what a base, adapter, run, commitment or bundle holds
@@ -116,6 +118,19 @@ enum Recipes {
         #[arg(long, value_name = "KEY=VALUE")]
         set: Vec<String>,
     },
+}
+
+#[derive(Args)]
+struct Estimate {
+    /// Recipe that says what is not said here
+    #[arg(long, required_unless_present = "base")]
+    recipe: Option<PathBuf>,
+    /// Set a key as if it stood in the recipe, for example run.batch=1; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Base model; of a folder, config.json is enough
+    #[arg(long)]
+    base: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -374,6 +389,9 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
             commands::recipes::run(&settings, printer)
         }
         Verb::Schema => Ok(commands::recipes::schema(printer)),
+        Verb::Estimate(Estimate { recipe, set, base }) => {
+            commands::estimate::run(&commands::estimate::Settings { recipe, set, base, offline }, printer)
+        }
         Verb::Eval(Eval { recipe, mut set, base, adapter, data, task }) => {
             set.extend(task.map(|task| match task {
                 Task::Sft => "task=sft".to_owned(),

@@ -3,6 +3,7 @@
 pub mod commit;
 pub mod data;
 pub mod demo;
+pub mod estimate;
 pub mod eval;
 pub mod generate;
 pub mod inspect;
@@ -84,6 +85,10 @@ impl Question {
         Ok(ids)
     }
 }
+
+/// What stands in for a recipe: nothing is trained, so `run.out` is never made.
+const NO_RECIPE: &str =
+    "task = \"sft\"\nbase = { model = \"\" }\ndata = { train = \"\" }\nlora = {}\nrun = { out = \"\" }\n";
 
 /// The base of a recipe: all but the weights, of which there may be none yet.
 fn open(base: &Base) -> Result<Source> {

@@ -147,6 +147,16 @@ impl Source {
         counts
     }
 
+    /// Bytes that the weights take when they are held so. Of a folder without weights, bf16 is assumed to be stored.
+    pub fn held_bytes(&self, hold: Hold) -> usize {
+        let parameters = || self.network.shapes().values().map(|shape| shape.iter().product::<usize>()).sum::<usize>();
+        match (hold, &self.store) {
+            (Hold::F32, _) => 4 * parameters(),
+            (Hold::Stored, Store::Folder(folder)) => folder.stored_bytes().unwrap_or_else(|| 2 * parameters()),
+            (Hold::Stored, Store::Gguf(gguf)) => gguf.stored_bytes(),
+        }
+    }
+
     /// Reads every weight the network uses, as f32.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ pub mod files;
 pub mod generate;
 pub mod health;
 pub mod load;
+pub mod memory;
 pub mod pack;
 mod pass;
 pub mod preference;

@@ -179,7 +179,7 @@ pub struct Train<'a> {
 }
 
 /// Logits held at a time where only log-probabilities are wanted: 64 MiB.
-const LOGITS: usize = 1 << 24;
+pub const LOGITS: usize = 1 << 24;
 
 impl<'a> Train<'a> {
     /// The network with these weights, and this adapter if any.

@@ -34,10 +34,6 @@ pub struct Settings {
     pub offline: bool,
 }
 
-/// What stands in for a recipe: nothing is trained, so `run.out` is never made.
-const NO_RECIPE: &str =
-    "task = \"sft\"\nbase = { model = \"\" }\ndata = { train = \"\" }\nlora = {}\nrun = { out = \"\" }\n";
-
 /// Evaluates and prints one figure a line.
 ///
 /// # Errors
@@ -45,7 +41,7 @@ const NO_RECIPE: &str =
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let mut recipe = match &settings.recipe {
         Some(path) => Recipe::load_with(path, &settings.set)?,
-        None => Recipe::parse_with(Path::new("recipe"), NO_RECIPE, &settings.set)?,
+        None => Recipe::parse_with(Path::new("recipe"), super::NO_RECIPE, &settings.set)?,
     };
     if let Some(base) = &settings.base {
         recipe.base.model.clone_from(base);

@@ -150,6 +150,11 @@ impl Folder {
     }
 
     /// The number format of every tensor.
+    /// Bytes of the tensors as they are stored; `None` where there are none.
+    pub(super) fn stored_bytes(&self) -> Option<usize> {
+        (!self.tensors.is_empty()).then(|| self.tensors.values().map(|slot| slot.len).sum())
+    }
+
     pub(super) fn formats(&self) -> Vec<String> {
         self.tensors.values().map(|slot| format!("{:?}", slot.dtype)).collect()
     }

@@ -152,6 +152,16 @@ impl Gguf {
     }
 
     /// The number format of every tensor.
+    /// Bytes of the tensors as they are held in blocks; vectors are held in f32.
+    pub(super) fn stored_bytes(&self) -> usize {
+        let bytes = |located: &Located| {
+            let (count, dtype) =
+                (located.shape.iter().product::<usize>(), self.content.tensor_infos[&located.in_file].ggml_dtype);
+            if located.shape.len() > 1 { count / dtype.block_size() * dtype.type_size() } else { 4 * count }
+        };
+        self.tensors.iter().map(bytes).sum()
+    }
+
     pub(super) fn formats(&self) -> Vec<String> {
         let format = |located: &Located| format!("{:?}", self.content.tensor_infos[&located.in_file].ggml_dtype);
         self.tensors.iter().map(format).collect()

@@ -90,7 +90,7 @@ fn a_base_of_every_kind_is_trained_in_full_and_read_back() {
             "task = \"sft\"\n[base]\nmodel = \"base\"\ntrain = true\n[data]\ntrain = \"rows.jsonl\"\n\
              [optim]\nlr = 0.001\n[run]\nout = \"run\"\nsteps = 2\n",
         );
-        assert_eq!(said.contains("1 sequences cut to 128 tokens"), model == "tiny-gpt2", "{model}: {said}");
+        assert_eq!(said.contains("rows cut to 128 tokens: 1"), model == "tiny-gpt2", "{model}: {said}");
         let logits = |base: &Path| {
             let out = at("logits.safetensors");
             let mut command = ftk(&["logits", "--quiet", "--base"]);

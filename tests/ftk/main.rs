@@ -5,6 +5,7 @@ mod architecture;
 mod data;
 mod equivalence;
 mod errors;
+mod estimate;
 mod eval;
 mod families;
 mod forgery;

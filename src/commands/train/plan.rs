@@ -7,13 +7,14 @@ use anyhow::Result;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::sites::Role;
 use ftk_adapters::train::initial_factors;
-use ftk_recipes::{Hold, Lora, Recipe};
+use ftk_recipes::{Lora, Recipe};
 use serde_json::{Value, json};
 
 use super::super::{Advice, fitting};
 use crate::cli::printer::Printer;
 use crate::models::Source;
 use crate::text::load::{self, load};
+use crate::text::memory::Memory;
 use crate::text::session::Rows;
 use crate::train;
 
@@ -37,14 +38,9 @@ pub(super) struct Counts {
     base: usize,
     /// Parameters that are trained.
     trained: usize,
-    /// How the base is held.
-    hold: Hold,
+    /// Memory of the run, with the longest batch there can be.
+    memory: Memory,
 }
-
-/// Bytes of a number in memory.
-const F32: usize = 4;
-/// Numbers kept for each trained one: itself twice (on the device and in the optimiser), gradient, two moments.
-const COPIES: usize = 5;
 
 impl Plan {
     /// Reads rows and adapter and counts.
@@ -57,6 +53,9 @@ impl Plan {
         let rows = if recipe.data.packing { rows.pack() } else { rows };
         let held_out = recipe.data.held_out.as_deref().map(load).transpose()?;
         let begin = recipe.lora.as_ref().map(|lora| begin(lora, source, recipe.run.seed)).transpose()?;
+        let mut tokens: Vec<usize> = (0..rows.rows.len()).map(|row| rows.rows.tokens(row)).collect();
+        tokens.sort_unstable();
+        let longest = tokens.iter().rev().take(recipe.run.batch).sum();
         let base = source.network().shapes().values().map(|shape| shape.iter().product::<usize>()).sum();
         let factors = begin.iter().flat_map(|begin| begin.sites.values());
         let counts = Counts {
@@ -65,7 +64,7 @@ impl Plan {
             steps: train::steps(rows.rows.len(), &recipe.run),
             sites: begin.as_ref().map_or(0, |begin| begin.sites.len()),
             base,
-            hold: recipe.base.hold,
+            memory: Memory::of(source, recipe, begin.as_ref(), longest),
             trained: if begin.is_some() { factors.map(|f| f.a.len() + f.b.len()).sum() } else { base },
         };
         Ok(Self { rows: rows.rows, held_out: held_out.map(|held_out| held_out.rows), begin, counts })
@@ -73,12 +72,6 @@ impl Plan {
 }
 
 impl Counts {
-    /// Memory below which the run cannot be held, in bytes: weights, gradients and optimiser, without what a batch
-    /// needs on its way through the network. Unknown where the base is held as its files have it.
-    fn memory(&self) -> Option<usize> {
-        (self.hold == Hold::F32).then_some(F32 * (self.base + COPIES * self.trained))
-    }
-
     /// What became of the rows of each file, for a person.
     pub(super) fn notes(&self) -> Vec<String> {
         [&self.train].into_iter().chain(&self.held_out).flat_map(load::Counts::notes).collect()
@@ -113,12 +106,10 @@ impl Counts {
         let Self { steps, sites, base, trained, .. } = self;
         printer.line(&format!("# steps: {steps}"));
         printer.line(&format!("# trained parameters: {trained} at {sites} adapted sites; the base has {base}"));
-        if let Some(bytes) = self.memory() {
-            let mebibytes = bytes.div_ceil(1 << 20);
-            printer.line(&format!("# memory: {mebibytes} MiB for weights, gradients, optimiser; more for a batch"));
-        }
+        let mebibytes = self.memory.total().div_ceil(1 << 20);
+        printer.line(&format!("# memory by arithmetic: {mebibytes} MiB (see ftk estimate)"));
         let mut object = self.json();
-        object["memory_at_least"] = json!(self.memory());
+        object["memory"] = json!(self.memory.total());
         printer.object(&json!({ "recipe": recipe, "counts": object }));
         Ok(())
     }
@@ -130,7 +121,7 @@ pub(super) fn linear_sites(source: &Source) -> Vec<String> {
 }
 
 /// The adapter training starts from.
-fn begin(lora: &Lora, source: &Source, seed: u64) -> Result<Adapter> {
+pub(in super::super) fn begin(lora: &Lora, source: &Source, seed: u64) -> Result<Adapter> {
     if let Some(folder) = &lora.start {
         return fitting(source, folder);
     }

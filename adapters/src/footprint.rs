@@ -1,0 +1,143 @@
+//! The interpretation that computes nothing and adds up what a recorded pass keeps for its way back,
+//! as [`crate::train`] keeps it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+
+use crate::lora::Adapter;
+use crate::ops::{Bias, Heads, Ops, Rope, Tokens};
+
+/// Numbers a token that a pass keeps.
+#[derive(Debug)]
+pub struct Footprint<'a> {
+    shapes: &'a BTreeMap<String, Vec<usize>>,
+    adapter: Option<&'a Adapter>,
+    kept: BTreeSet<usize>,
+    numbers: usize,
+    widest: usize,
+    made: usize,
+}
+
+/// A value of so many features.
+#[derive(Clone, Copy, Debug)]
+pub struct Width {
+    id: usize,
+    features: usize,
+}
+
+impl<'a> Footprint<'a> {
+    /// For a network whose weights have these shapes, with this adapter if any.
+    pub fn new(shapes: &'a BTreeMap<String, Vec<usize>>, adapter: Option<&'a Adapter>) -> Self {
+        Self { shapes, adapter, kept: BTreeSet::new(), numbers: 0, widest: 0, made: 0 }
+    }
+
+    /// f32 numbers kept a token so far.
+    pub fn numbers(&self) -> usize {
+        self.numbers
+    }
+
+    /// Features of the widest value so far.
+    pub fn widest(&self) -> usize {
+        self.widest
+    }
+
+    /// A value that nothing here has made.
+    pub fn value(&mut self, features: usize) -> Width {
+        self.made += 1;
+        self.widest = self.widest.max(features);
+        Width { id: self.made, features }
+    }
+
+    fn keep(&mut self, values: &[&Width]) {
+        for value in values {
+            if self.kept.insert(value.id) {
+                self.numbers += value.features;
+            }
+        }
+    }
+
+    /// Features that come out of the weight at a site.
+    fn rows(&self, site: &str) -> usize {
+        self.shapes.get(&format!("{site}.weight")).and_then(|shape| shape.first()).copied().unwrap_or(0)
+    }
+
+    fn product(&mut self, site: &str, weight: &str, x: &Width) -> Width {
+        self.keep(&[x]);
+        self.numbers += self.adapter.and_then(|adapter| adapter.sites.get(site)).map_or(0, |factors| factors.rank);
+        let features = self.rows(weight);
+        self.value(features)
+    }
+}
+
+impl Ops for Footprint<'_> {
+    type Value = Width;
+    type Error = Infallible;
+
+    fn embed(&mut self, site: &str, _: &Tokens) -> Result<Width, Infallible> {
+        let features = self.shapes.get(&format!("{site}.weight")).and_then(|shape| shape.last()).copied();
+        Ok(self.value(features.unwrap_or(0)))
+    }
+
+    fn add_positions(&mut self, _: &str, x: &Width) -> Result<Width, Infallible> {
+        Ok(self.value(x.features))
+    }
+
+    fn linear(&mut self, site: &str, _: Bias, x: &Width) -> Result<Width, Infallible> {
+        Ok(self.product(site, site, x))
+    }
+
+    fn linear_rope(&mut self, site: &str, _: Bias, x: &Width, _: &Rope) -> Result<Width, Infallible> {
+        Ok(self.product(site, site, x))
+    }
+
+    fn rms_norm(&mut self, _: &str, x: &Width, _: f64) -> Result<Width, Infallible> {
+        self.keep(&[x]);
+        Ok(self.value(x.features))
+    }
+
+    fn norm_rope(&mut self, _: &str, x: &Width, _: f64, _: &Rope) -> Result<Width, Infallible> {
+        self.keep(&[x]);
+        Ok(self.value(x.features))
+    }
+
+    fn layer_norm(&mut self, _: &str, x: &Width, _: f64) -> Result<Width, Infallible> {
+        self.keep(&[x]);
+        Ok(self.value(x.features))
+    }
+
+    fn part(&mut self, x: &Width, _: usize, count: usize) -> Result<Width, Infallible> {
+        Ok(self.value(x.features / count))
+    }
+
+    fn attention(&mut self, _: &str, q: &Width, k: &Width, v: &Width, _: Heads) -> Result<Width, Infallible> {
+        self.keep(&[q, k, v]);
+        Ok(self.value(q.features))
+    }
+
+    fn swiglu(&mut self, gate: &Width, up: &Width) -> Result<Width, Infallible> {
+        self.keep(&[gate, up]);
+        Ok(self.value(gate.features))
+    }
+
+    fn gelu(&mut self, x: &Width) -> Result<Width, Infallible> {
+        self.keep(&[x]);
+        Ok(self.value(x.features))
+    }
+
+    fn add(&mut self, x: &Width, _: &Width) -> Result<Width, Infallible> {
+        Ok(self.value(x.features))
+    }
+
+    fn select(&mut self, x: &Width, _: &[usize]) -> Result<Width, Infallible> {
+        self.keep(&[x]);
+        Ok(self.value(x.features))
+    }
+
+    fn head(&mut self, site: &str, weight: &str, x: &Width) -> Result<Width, Infallible> {
+        // The logits of a few rows at a time, counted by whoever knows how many.
+        let widest = self.widest;
+        let logits = self.product(site, weight, x);
+        self.widest = widest;
+        Ok(logits)
+    }
+}

@@ -1,0 +1,69 @@
+//! `ftk estimate`: what a run needs of memory, by arithmetic, before anything is read.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use ftk_recipes::{Recipe, Task};
+use serde_json::json;
+
+use super::train::begin;
+use super::{Outcome, pull};
+use crate::cli::printer::Printer;
+use crate::models::Source;
+use crate::text::memory::Memory;
+
+/// What is needed.
+pub struct Settings {
+    /// Recipe that names what is not named here.
+    pub recipe: Option<PathBuf>,
+    /// Settings laid over the recipe, `key=value`.
+    pub set: Vec<String>,
+    /// Base model; its configuration is enough.
+    pub base: Option<PathBuf>,
+    /// Fetch nothing that the recipe names on the hub.
+    pub offline: bool,
+}
+
+/// Prints the memory of a run whose batches are as long as the recipe allows.
+///
+/// # Errors
+/// Recipe or base configuration: whatever is wrong with them.
+pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
+    let mut recipe = match &settings.recipe {
+        Some(path) => Recipe::load_with(path, &settings.set)?,
+        None => Recipe::parse_with(Path::new("recipe"), super::NO_RECIPE, &settings.set)?,
+    };
+    if let Some(base) = &settings.base {
+        recipe.base.model.clone_from(base);
+    }
+    recipe.base.model = pull::base(&recipe.base.model, settings.offline, printer)?;
+    let bare = recipe.base.model.is_dir() && Source::open(&recipe.base.model).is_err();
+    let source = if bare { Source::skeleton(&recipe.base.model)? } else { super::open(&recipe.base)? };
+    let adapter = recipe.lora.as_ref().map(|lora| begin(lora, &source, recipe.run.seed)).transpose()?;
+    let sequences = recipe.run.batch * if recipe.task == Task::Dpo { 2 } else { 1 };
+    let tokens = sequences * recipe.data.max_length;
+    let memory = Memory::of(&source, &recipe, adapter.as_ref(), tokens);
+    let Memory { weights, widened, trained, activations, working } = memory;
+    let shapes = source.network().shapes();
+    let parameters: usize = shapes.values().map(|shape| shape.iter().product::<usize>()).sum();
+    let batch = format!("activations of {tokens} tokens ({sequences} sequences of {})", recipe.data.max_length);
+    for (what, bytes) in [
+        (format!("weights of {parameters} parameters"), weights),
+        ("largest weight widened".to_owned(), widened),
+        ("trained parameters, gradients, moments".to_owned(), trained),
+        (batch, activations),
+        ("working space".to_owned(), working),
+        ("together".to_owned(), memory.total()),
+    ] {
+        printer.line(&format!("{:>10.1} MiB  {what}", bytes as f64 / f64::from(1 << 20)));
+    }
+    printer.object(&json!({
+        "parameters": parameters,
+        "tokens": tokens,
+        "bytes": {
+            "weights": weights, "widened": widened, "trained": trained, "activations": activations,
+            "working": working, "together": memory.total(),
+        },
+    }));
+    Ok(Outcome::Done)
+}

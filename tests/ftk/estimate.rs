@@ -1,0 +1,66 @@
+//! Memory by arithmetic.
+
+use std::path::Path;
+
+use ftk::models::Source;
+use ftk_adapters::footprint::Footprint;
+use ftk_adapters::ops::Tokens;
+use serde_json::{Value, json};
+
+use crate::run::{ftk, stderr, succeed};
+
+/// The configuration of a model of seven billion parameters (Llama 2 7B).
+fn seven_billion(folder: &Path) {
+    let config = json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "vocab_size": 32000,
+        "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 32, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+        "tie_word_embeddings": false,
+    });
+    std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+}
+
+#[test]
+fn seven_billion_parameters_held_as_stored_fit_a_card_of_24_gigabytes() {
+    let folder = tempfile::tempdir().unwrap();
+    seven_billion(folder.path());
+    let estimate = |settings: &[&str]| -> Value {
+        let mut command = ftk(&["estimate", "--json", "--base", folder.path().to_str().unwrap()]);
+        command.args(["--set", "run.batch=1", "--set", "data.max_length=2048"]);
+        command.args(settings.iter().flat_map(|setting| ["--set", setting]));
+        serde_json::from_str(&succeed(&mut command)).unwrap()
+    };
+    let bytes = |estimate: &Value, key: &str| estimate["bytes"][key].as_u64().unwrap();
+    let plain = estimate(&[]);
+    assert_eq!(plain["parameters"], 6_738_415_616u64);
+    assert_eq!(bytes(&plain, "weights"), 4 * 6_738_415_616);
+    assert_eq!(bytes(&plain, "widened"), 0);
+    let small = estimate(&["base.hold=stored", "run.recompute=true"]);
+    assert_eq!(bytes(&small, "weights"), 2 * 6_738_415_616);
+    assert_eq!(bytes(&small, "widened"), 4 * 32000 * 4096);
+    assert!(bytes(&small, "together") < 20 << 30, "{small}");
+    assert!(bytes(&plain, "together") > 24 << 30, "{plain}");
+    let pairs = estimate(&["base.hold=stored", "run.recompute=true", "task=dpo"]);
+    assert_eq!(pairs["tokens"], 4096);
+    assert!(bytes(&pairs, "together") < 24 << 30, "{pairs}");
+}
+
+#[test]
+fn what_a_block_keeps_is_what_its_operations_need_on_the_way_back() {
+    let folder = tempfile::tempdir().unwrap();
+    seven_billion(folder.path());
+    let source = Source::skeleton(folder.path()).unwrap();
+    let shapes = source.network().shapes();
+    let mut whole = Footprint::new(&shapes, None);
+    let Ok(_) = source.network().forward(&mut whole, &Tokens::sequence(vec![0]), &[0]);
+    // Two inputs of norms, two of layers, queries, keys, values, the attention's result; gate, up and their product;
+    // at the end what is chosen, normalised and scored.
+    assert_eq!(whole.numbers(), 32 * (8 * 4096 + 3 * 11008) + 3 * 4096);
+}
+
+#[test]
+fn an_estimate_without_a_base_is_refused() {
+    let output = ftk(&["estimate"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--recipe"), "{}", stderr(&output));
+}
