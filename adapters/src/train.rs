@@ -7,6 +7,8 @@ mod attention;
 mod dropout;
 mod gelu;
 mod host;
+mod initial;
+mod layer;
 mod linear;
 mod log_prob;
 mod norm;
@@ -21,10 +23,10 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor, Var};
 use ftk_kernels::float::attention::Span;
 use ftk_kernels::float::rotary::Turn;
-use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng, SeedableRng};
 
 pub use self::dropout::Dropout;
+pub use self::initial::{initial_factors, normal_values};
+use self::layer::Layer;
 use self::rotary::Angles;
 pub use self::tape::Gradients;
 use self::tape::Tape;
@@ -101,35 +103,6 @@ impl LoraTensors {
         };
         self.0.iter().flat_map(named)
     }
-}
-
-/// Factors as PEFT initialises them: `A` uniform in `±1 / sqrt(d_in)`, `B` zero, so that the
-/// adapted network starts as the base. Each site has a stream of its own, keyed by seed and name.
-pub fn initial_factors(site: &str, rank: usize, (d_out, d_in): (usize, usize), scale: f32, seed: u64) -> Factors {
-    let mut unit = units("ftk lora_A initial values", site, seed);
-    let bound = 1.0 / (d_in as f64).sqrt();
-    let a = (0..rank * d_in).map(|_| ((2.0 * unit() - 1.0) * bound) as f32).collect();
-    Factors { rank, d_in, d_out, a, b: vec![0.0; d_out * rank], scale }
-}
-
-/// Normally distributed values for a weight that starts at random (Box and Muller), keyed like
-/// [`initial_factors`].
-pub fn normal_values(name: &str, count: usize, std: f64, seed: u64) -> Vec<f32> {
-    let mut unit = units("ftk normal initial values", name, seed);
-    let mut draw = || {
-        // 1 - u lies in (0, 1].
-        let (radius, angle) = ((-2.0 * (1.0 - unit()).ln()).sqrt(), std::f64::consts::TAU * unit());
-        (std * radius * angle.cos()) as f32
-    };
-    (0..count).map(|_| draw()).collect()
-}
-
-/// Numbers in [0, 1) from a stream keyed by purpose, name and seed.
-fn units(purpose: &str, name: &str, seed: u64) -> impl FnMut() -> f64 {
-    let key = blake3::Hasher::new_derive_key(purpose).update(&seed.to_le_bytes()).update(name.as_bytes()).finalize();
-    let mut rng = ChaCha8Rng::from_seed(*key.as_bytes());
-    // 24 bits: as many as an f32 has.
-    move || f64::from(rng.next_u32() >> 8) / f64::from(1u32 << 24)
 }
 
 /// Keys and values of the positions seen so far, by layer: what generation keeps between tokens.
@@ -263,8 +236,7 @@ impl<'a> Train<'a> {
     }
 
     fn weight(&self, name: &str) -> Result<Tensor, Error> {
-        // A variable's operations would enter candle's graph.
-        Ok(self.weights.get(name)?.detach())
+        self.weights.get(name)
     }
 
     /// The adapter at a site, on tensors that enter no graph.
@@ -296,8 +268,7 @@ impl<'a> Train<'a> {
     fn product(&mut self, site: &str, weight: &str, x: &Tensor) -> Result<Tensor, Error> {
         let layer = self.layer(site, weight, x)?;
         let (value, low) = layer.forward(x)?;
-        let needed = layer.input || layer.trained || layer.base;
-        let input = x.clone();
+        let (needed, input) = (layer.needed(), x.clone());
         self.step(&value, needed, move |g, gradients| {
             if let Some(dx) = layer.backward(&input, low.as_ref(), &g, gradients)? {
                 gradients.add(input.id(), dx)?;
@@ -348,7 +319,7 @@ impl<'a> Train<'a> {
         let name = format!("{weight}.weight");
         let lora = self.lora(site);
         Ok(Layer {
-            weight: self.weight(&name)?,
+            weight: self.weights.held(&name)?.clone(),
             dropout: self.dropout.clone().filter(|_| lora.is_some()),
             trained: lora.is_some() && self.learns(Learns::Adapter),
             lora,
@@ -360,23 +331,20 @@ impl<'a> Train<'a> {
     }
 
     /// Log-probabilities of labels under the head, over some rows at a time.
-    fn scored_head(&mut self, layer: &Layer, x: &Tensor, scoring: Scoring) -> Result<Tensor, Error> {
+    fn scored_head(&mut self, layer: Layer, x: &Tensor, scoring: Scoring) -> Result<Tensor, Error> {
         let Scoring { labels, gradient } = scoring;
-        let rows = (LOGITS / layer.weight.dim(0)?).max(1);
-        let chunks: Vec<(usize, usize, Layer)> = (0..labels.len())
-            .step_by(rows)
-            .map(|first| (first, rows.min(labels.len() - first)))
-            .map(|(first, count)| (first, count, layer.of_rows(first, count)))
-            .collect();
-        let needed = layer.input || layer.trained || layer.base;
+        let open = layer.widened()?;
+        let rows = (LOGITS / open.weight.to_f32()?.dim(0)?).max(1);
+        let chunks = (0..labels.len()).step_by(rows).map(|first| (first, rows.min(labels.len() - first)));
+        let chunks: Vec<(usize, usize)> = chunks.collect();
         let (mut values, mut known) = (Vec::new(), Vec::new());
-        for (first, count, layer) in &chunks {
-            let (first, count) = (*first, *count);
+        for &(first, count) in &chunks {
+            let layer = open.of_rows(first, count);
             let (part, labels) = (x.narrow(0, first, count)?, &labels[first..first + count]);
             let (logits, low) = layer.forward(&part)?;
             values.push(log_prob::log_prob(&logits, labels)?);
             self.hits.extend(log_prob::hits(&logits, labels)?);
-            if let (Some(gradient), true) = (&gradient, needed) {
+            if let (Some(gradient), true) = (&gradient, layer.needed()) {
                 let mut gradients = Gradients::default();
                 let g = log_prob::backward(logits, labels, &gradient[first..first + count])?;
                 let dx = layer.backward(&part, low.as_ref(), &g, &mut gradients)?;
@@ -385,11 +353,13 @@ impl<'a> Train<'a> {
         }
         let value = Tensor::cat(&values, 0)?;
         let x = x.clone();
-        self.step(&value, needed, move |g, gradients| {
+        self.step(&value, layer.needed(), move |g, gradients| {
             let g = g.to_vec1::<f32>()?;
+            let open = if known.is_empty() { layer.widened()? } else { layer };
             let mut known = known.into_iter();
             let mut parts = Vec::new();
-            for (first, count, layer) in chunks {
+            for (first, count) in chunks {
+                let layer = open.of_rows(first, count);
                 let dx = match known.next() {
                     Some((dx, of_trained)) => {
                         for (name, gradient) in of_trained.into_trained() {
@@ -409,70 +379,6 @@ impl<'a> Train<'a> {
             if parts.is_empty() { Ok(()) } else { gradients.add(x.id(), Tensor::cat(&parts, 0)?) }
         });
         Ok(value)
-    }
-}
-
-/// A linear layer with what it carries.
-#[derive(Clone)]
-struct Layer {
-    site: String,
-    /// Name of the weight, which may serve another site too.
-    name: String,
-    weight: Tensor,
-    lora: Option<Lora>,
-    dropout: Option<Dropout>,
-    /// Whether the factors, the weight, and the input get gradients.
-    trained: bool,
-    base: bool,
-    input: bool,
-}
-
-impl Layer {
-    /// The same for some of its input's rows.
-    fn of_rows(&self, first: usize, count: usize) -> Self {
-        let part =
-            |Dropout { rate, keys }: &Dropout| Dropout { rate: *rate, keys: keys[first..first + count].to_vec() };
-        Self { dropout: self.dropout.as_ref().map(part), ..self.clone() }
-    }
-
-    fn dropped(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        self.dropout.as_ref().map_or_else(|| Ok(x.clone()), |dropout| dropout.apply(&self.site, x))
-    }
-
-    /// The result, and what entered the second factor.
-    fn forward(&self, x: &Tensor) -> candle_core::Result<(Tensor, Option<Tensor>)> {
-        match &self.lora {
-            None => Ok((linear::linear(x, &self.weight)?, None)),
-            Some(lora) => {
-                let (y, low) = linear::lora_linear(x, &self.dropped(x)?, &self.weight, lora)?;
-                Ok((y, Some(low)))
-            }
-        }
-    }
-
-    /// The gradient of `x`, if it is wanted; those of what is trained go to `gradients`.
-    fn backward(
-        &self,
-        x: &Tensor,
-        low: Option<&Tensor>,
-        g: &Tensor,
-        gradients: &mut Gradients,
-    ) -> candle_core::Result<Option<Tensor>> {
-        if self.base {
-            gradients.add_trained(self.name.clone(), g.t()?.matmul(x)?)?;
-        }
-        let mut dx = if self.input { Some(linear::backward(&self.weight, g)?) } else { None };
-        if let (Some(lora), Some(low)) = (&self.lora, low) {
-            let [through, da, db] = linear::backward_lora(&self.dropped(x)?, low, lora, g)?;
-            if let Some(sum) = dx {
-                dx = Some(host::sum(&sum, &self.dropped(&through)?)?);
-            }
-            if self.trained {
-                gradients.add_trained(format!("{}.lora_A", self.site), da)?;
-                gradients.add_trained(format!("{}.lora_B", self.site), db)?;
-            }
-        }
-        Ok(dx)
     }
 }
 
@@ -643,7 +549,7 @@ impl Ops for Train<'_> {
     fn head(&mut self, site: &str, weight: &str, x: &Tensor) -> Result<Tensor, Error> {
         match self.scoring.take() {
             None => self.product(site, weight, x),
-            Some(scoring) => self.scored_head(&self.layer(site, weight, x)?, x, scoring),
+            Some(scoring) => self.scored_head(self.layer(site, weight, x)?, x, scoring),
         }
     }
 }

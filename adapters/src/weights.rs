@@ -23,9 +23,10 @@ pub enum Weight {
 }
 
 impl Weight {
-    fn to_f32(&self) -> candle_core::Result<Tensor> {
+    /// In f32: itself if it is held so. No variable, whose operations candle would record.
+    pub(crate) fn to_f32(&self) -> candle_core::Result<Tensor> {
         match self {
-            Self::Dense(tensor) => tensor.to_dtype(DType::F32),
+            Self::Dense(tensor) => Ok(tensor.to_dtype(DType::F32)?.detach()),
             Self::Quantised { blocks, order } => {
                 let rows = blocks.dequantize(&blocks.device())?;
                 order.as_ref().map_or(Ok(rows.clone()), |order| rows.index_select(order, 0))
@@ -65,8 +66,15 @@ impl Weights {
     /// # Errors
     /// [`Error::MissingWeight`]; the device's.
     pub fn get(&self, name: &str) -> Result<Tensor, Error> {
-        let weight = self.0.get(name).ok_or_else(|| Error::MissingWeight(name.to_owned()))?;
-        Ok(weight.to_f32()?)
+        Ok(self.held(name)?.to_f32()?)
+    }
+
+    /// The weight of that name as it is held.
+    ///
+    /// # Errors
+    /// [`Error::MissingWeight`].
+    pub fn held(&self, name: &str) -> Result<&Weight, Error> {
+        self.0.get(name).ok_or_else(|| Error::MissingWeight(name.to_owned()))
     }
 
     /// Whether there is a weight of that name.
