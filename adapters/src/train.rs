@@ -20,7 +20,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use ftk_kernels::float::attention::Span;
 use ftk_kernels::float::rotary::Turn;
 
@@ -143,6 +143,8 @@ pub struct Train<'a> {
     cache: Option<&'a mut Cache>,
     recording: Option<(Learns, Tape)>,
     dropout: Option<Dropout>,
+    /// Number format of products with weights.
+    format: DType,
     scoring: Option<Scoring>,
     hits: Vec<bool>,
     /// Position of each token, and where sequences begin and end.
@@ -163,6 +165,7 @@ impl<'a> Train<'a> {
             cache: None,
             recording: None,
             dropout: None,
+            format: DType::F32,
             scoring: None,
             hits: Vec::new(),
             positions: None,
@@ -184,6 +187,12 @@ impl<'a> Train<'a> {
     /// Drops entries of what enters the adapter's factors.
     pub fn drop_out(&mut self, dropout: Dropout) {
         self.dropout = (dropout.rate > 0.0).then_some(dropout);
+    }
+
+    /// Computes products with weights in this number format (f32 or bf16); everything else, the
+    /// adapter's products among it, stays in f32.
+    pub fn multiply_in(&mut self, format: DType) {
+        self.format = format;
     }
 
     /// Lets the head give the log-probability of one label a row, `(rows)`, in place of logits, which
@@ -320,6 +329,7 @@ impl<'a> Train<'a> {
         let lora = self.lora(site);
         Ok(Layer {
             weight: self.weights.held(&name)?.clone(),
+            format: self.format,
             dropout: self.dropout.clone().filter(|_| lora.is_some()),
             trained: lora.is_some() && self.learns(Learns::Adapter),
             lora,
@@ -334,7 +344,7 @@ impl<'a> Train<'a> {
     fn scored_head(&mut self, layer: Layer, x: &Tensor, scoring: Scoring) -> Result<Tensor, Error> {
         let Scoring { labels, gradient } = scoring;
         let open = layer.widened()?;
-        let rows = (LOGITS / open.weight.to_f32()?.dim(0)?).max(1);
+        let rows = (LOGITS / open.d_out()?).max(1);
         let chunks = (0..labels.len()).step_by(rows).map(|first| (first, rows.min(labels.len() - first)));
         let chunks: Vec<(usize, usize)> = chunks.collect();
         let (mut values, mut known) = (Vec::new(), Vec::new());

@@ -23,12 +23,12 @@ pub enum Weight {
 }
 
 impl Weight {
-    /// In f32: itself if it is held so. No variable, whose operations candle would record.
-    pub(crate) fn to_f32(&self) -> candle_core::Result<Tensor> {
+    /// In a number format: itself if it is held so. No variable, whose operations candle would record.
+    pub(crate) fn in_format(&self, format: DType) -> candle_core::Result<Tensor> {
         match self {
-            Self::Dense(tensor) => Ok(tensor.to_dtype(DType::F32)?.detach()),
+            Self::Dense(tensor) => Ok(tensor.to_dtype(format)?.detach()),
             Self::Quantised { blocks, order } => {
-                let rows = blocks.dequantize(&blocks.device())?;
+                let rows = blocks.dequantize(&blocks.device())?.to_dtype(format)?;
                 order.as_ref().map_or(Ok(rows.clone()), |order| rows.index_select(order, 0))
             }
         }
@@ -66,7 +66,7 @@ impl Weights {
     /// # Errors
     /// [`Error::MissingWeight`]; the device's.
     pub fn get(&self, name: &str) -> Result<Tensor, Error> {
-        Ok(self.held(name)?.to_f32()?)
+        Ok(self.held(name)?.in_format(DType::F32)?)
     }
 
     /// The weight of that name as it is held.

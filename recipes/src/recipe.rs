@@ -68,6 +68,17 @@ pub struct Base {
     pub save_dtype: SaveDtype,
 }
 
+/// Number format of products.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits with the range of f32.
+    Bf16,
+}
+
 /// How the weights of a frozen base are held in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -334,6 +345,10 @@ pub struct Run {
     /// Compute activations again in the backward pass instead of keeping them: less memory, a third more time.
     #[serde(default)]
     pub recompute: bool,
+    /// Number format of products with the base's weights; everything else is computed in f32. `bf16` is for GPUs:
+    /// on the CPU it saves nothing.
+    #[serde(default)]
+    pub precision: Format,
     /// Seed of the initial factors and of the row order.
     #[serde(default = "seed")]
     pub seed: u64,

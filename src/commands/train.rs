@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::train::{LoraTensors, normal_values};
 use ftk_adapters::weights::Weights;
 use ftk_adapters::{atomic, peft};
-use ftk_recipes::{Dpo, Recipe, Reference, SaveDtype, Task};
+use ftk_recipes::{Dpo, Format, Recipe, Reference, SaveDtype, Task};
 use serde_json::json;
 
 use self::manifest::Inputs;
@@ -187,6 +187,10 @@ pub(super) fn open(
     let dropout = recipe.lora.as_ref().map_or(0.0, |lora| lora.dropout);
     Ok(TextSession::new(source.network().clone(), weights, trained, frozen, dpo, rows)
         .recomputing(recipe.run.recompute)
+        .multiplying_in(match recipe.run.precision {
+            Format::F32 => DType::F32,
+            Format::Bf16 => DType::BF16,
+        })
         .dropping(dropout, recipe.run.seed))
 }
 

@@ -5,7 +5,7 @@ use ftk_adapters::footprint::Footprint;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::ops::Tokens;
 use ftk_adapters::train::LOGITS;
-use ftk_recipes::{Hold, Recipe};
+use ftk_recipes::{Format, Hold, Recipe};
 
 use crate::models::{Network, Source};
 
@@ -21,7 +21,7 @@ const AT_ONCE: usize = 4;
 pub struct Memory {
     /// The base's weights as they are held.
     pub weights: usize,
-    /// The largest of them in f32, where they are widened as they are used.
+    /// The largest of them in the format of products, where that is not how they are held.
     pub widened: usize,
     /// What is trained, with gradients and moments.
     pub trained: usize,
@@ -44,7 +44,11 @@ impl Memory {
         let logits = (tokens * source.network().vocab()).min(LOGITS.max(source.network().vocab()));
         Self {
             weights: source.held_bytes(recipe.base.hold),
-            widened: if recipe.base.hold == Hold::Stored { F32 * sizes().max().unwrap_or(0) } else { 0 },
+            widened: match (recipe.base.hold, recipe.run.precision) {
+                (Hold::F32, Format::F32) => 0,
+                (Hold::Stored, Format::F32) => F32 * sizes().max().unwrap_or(0),
+                (_, Format::Bf16) => F32 / 2 * sizes().max().unwrap_or(0),
+            },
             trained: F32 * COPIES * trained,
             activations: F32 * numbers * tokens,
             working: F32 * (AT_ONCE * widest * tokens + logits),

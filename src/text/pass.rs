@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use ftk_adapters::ops::Tokens;
 use ftk_adapters::train::{Dropout, Learns, LoraTensors, Train};
 use ftk_adapters::weights::Weights;
@@ -21,6 +21,8 @@ pub(super) struct Model<'a> {
     pub learns: Option<Learns>,
     /// Keep only what lies between blocks, and compute the rest again on the way back.
     pub recompute: bool,
+    /// Number format of products with weights.
+    pub format: DType,
 }
 
 /// The sequences of a pass.
@@ -118,6 +120,7 @@ impl<'a> Model<'a> {
             None => Train::new(self.weights, self.adapter),
         };
         pass.place(tokens)?;
+        pass.multiply_in(self.format);
         if let Some(dropout) = dropout {
             pass.drop_out(dropout.clone());
         }

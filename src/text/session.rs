@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use ftk_adapters::train::{Learns, LoraTensors};
 use ftk_adapters::weights::{Weight, Weights};
 use ftk_recipes::{Loss, Metrics, Reference, Session, TaskError, Window};
@@ -111,6 +111,7 @@ pub struct TextSession {
     /// Rows of a held-out batch.
     batch: usize,
     recompute: bool,
+    format: DType,
     dropout: f64,
     seed: u64,
 }
@@ -137,12 +138,30 @@ impl TextSession {
     ) -> Self {
         let part = |rows| Part { rows, references: None };
         let (rows, held_out) = (part(rows), held_out.map(part));
-        Self { network, weights, trained, start, dpo, rows, held_out, batch, recompute: false, dropout: 0.0, seed: 0 }
+        Self {
+            network,
+            weights,
+            trained,
+            start,
+            dpo,
+            rows,
+            held_out,
+            batch,
+            recompute: false,
+            format: DType::F32,
+            dropout: 0.0,
+            seed: 0,
+        }
     }
 
     /// Computes activations again on the way back instead of keeping them.
     pub fn recomputing(self, recompute: bool) -> Self {
         Self { recompute, ..self }
+    }
+
+    /// Computes products with weights in this number format.
+    pub fn multiplying_in(self, format: DType) -> Self {
+        Self { format, ..self }
     }
 
     /// Drops this share of what enters an adapter's factors in supervised training.
@@ -207,7 +226,14 @@ impl TextSession {
             Trained::Base => Learns::Base,
         };
         let (network, weights, adapter) = (&self.network, &self.weights, self.adapter());
-        Model { network, weights, adapter, learns: record.then_some(learns), recompute: self.recompute }
+        Model {
+            network,
+            weights,
+            adapter,
+            learns: record.then_some(learns),
+            recompute: self.recompute,
+            format: self.format,
+        }
     }
 
     fn sft(&self, record: Option<usize>, all: &[Sequence], batch: &[usize], share: f64) -> Result<Loss, TaskError> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use candle_core::{Device, Tensor, Var};
-use ftk_recipes::{Best, Loss, Metrics, Optim, Run, Schedule, Session, TaskError, Window};
+use ftk_recipes::{Best, Format, Loss, Metrics, Optim, Run, Schedule, Session, TaskError, Window};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 
@@ -94,6 +94,7 @@ fn settings(out: &Path) -> Run {
         batch: 2,
         accumulate: 3,
         recompute: false,
+        precision: Format::F32,
         seed: 4,
         shuffle: true,
         save_every: 2,

@@ -85,6 +85,20 @@ fn a_base_held_as_it_is_stored_trains_the_same_bytes() {
 }
 
 #[test]
+fn products_in_bf16_give_nearly_the_same_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    for task in ["sft", "dpo"] {
+        let [full, half] =
+            ["", "precision = \"bf16\""].map(|run| train(folder.path(), task, "", "", &format!("batch = 8\n{run}")).0);
+        for (full, half) in full.iter().zip(&half) {
+            // bf16 has eight bits; that nothing differs would mean that nothing was rounded.
+            assert!((full[0] - half[0]).abs() < 0.02 && full[0] != half[0], "{task}: {half:?} is not near {full:?}");
+            assert!((full[1] / half[1] - 1.0).abs() < 0.1, "{task}: {half:?} is not near {full:?}");
+        }
+    }
+}
+
+#[test]
 fn dropout_is_refused_where_two_models_are_compared() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = "task = \"dpo\"\n[base]\nmodel = \"village\"\n[data]\ntrain = \"rows.jsonl\"\n[lora]\ndropout = 0.1\n\

@@ -1,6 +1,6 @@
 //! A linear layer of a pass: its weight, the adapter it carries, and what of it gets gradients.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 use super::dropout::Dropout;
 use super::tape::Gradients;
@@ -14,6 +14,8 @@ pub(super) struct Layer {
     /// Name of the weight, which may serve another site too.
     pub(super) name: String,
     pub(super) weight: Weight,
+    /// Number format of the product with the weight.
+    pub(super) format: DType,
     pub(super) lora: Option<Lora>,
     pub(super) dropout: Option<Dropout>,
     /// Whether the factors get gradients.
@@ -30,9 +32,18 @@ impl Layer {
         self.input || self.trained || self.base
     }
 
+    fn open(&self) -> Result<Tensor> {
+        self.weight.in_format(self.format)
+    }
+
+    /// Rows of the weight.
+    pub(super) fn d_out(&self) -> Result<usize> {
+        self.open()?.dim(0)
+    }
+
     /// The same with its weight widened once for all uses.
     pub(super) fn widened(&self) -> Result<Self> {
-        Ok(Self { weight: self.weight.to_f32()?.into(), ..self.clone() })
+        Ok(Self { weight: self.open()?.into(), ..self.clone() })
     }
 
     /// The same for some of its input's rows.
@@ -48,7 +59,7 @@ impl Layer {
 
     /// The result, and what entered the second factor.
     pub(super) fn forward(&self, x: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
-        let weight = self.weight.to_f32()?;
+        let weight = self.open()?;
         match &self.lora {
             None => Ok((linear::linear(x, &weight)?, None)),
             Some(lora) => {
@@ -69,7 +80,7 @@ impl Layer {
         if self.base {
             gradients.add_trained(self.name.clone(), g.t()?.matmul(x)?)?;
         }
-        let mut dx = if self.input { Some(linear::backward(&self.weight.to_f32()?, g)?) } else { None };
+        let mut dx = if self.input { Some(linear::backward(&self.open()?, g)?) } else { None };
         if let (Some(lora), Some(low)) = (&self.lora, low) {
             let [through, da, db] = linear::backward_lora(&self.dropped(x)?, low, lora, g)?;
             if let Some(sum) = dx {

@@ -1,6 +1,6 @@
 //! `y = x W^T + scale (x' A^T) B^T`, where `x'` is `x`, or `x` with some entries dropped.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use ftk_kernels::float::product::{Matrix, Onto, Threads, new_product, product};
 
 use super::{Lora, host};
@@ -11,7 +11,7 @@ pub(super) fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let on_host = |[x, w]: [&[f32]; 2]| Ok(new_product(1.0, Matrix::new(x, d_in), Matrix::new(w, d_in).t()));
     match host::read([x, weight], on_host)? {
         Some(values) => Tensor::from_vec(values, (rows, d_out), x.device()),
-        None => x.matmul(&weight.t()?),
+        None => in_its_format(x, &weight.t()?),
     }
 }
 
@@ -21,8 +21,13 @@ pub(super) fn backward(weight: &Tensor, g: &Tensor) -> Result<Tensor> {
     let on_host = |[g, w]: [&[f32]; 2]| Ok(new_product(1.0, Matrix::new(g, d_out), Matrix::new(w, d_in)));
     match host::read([g, weight], on_host)? {
         Some(values) => Tensor::from_vec(values, (rows, d_in), g.device()),
-        None => g.matmul(weight),
+        None => in_its_format(g, weight),
     }
+}
+
+/// `x w` in the number format of `w`, with a result in f32.
+fn in_its_format(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    x.to_dtype(w.dtype())?.matmul(w)?.to_dtype(DType::F32)
 }
 
 /// [`linear`], and the adapter's product added to it; also `x' A^T` `(rows, rank)`.
@@ -41,7 +46,7 @@ pub(super) fn lora_linear(x: &Tensor, dropped: &Tensor, weight: &Tensor, lora: &
         }
         None => {
             let low = dropped.matmul(&lora.a.t()?)?;
-            let y = (x.matmul(&weight.t()?)? + (low.matmul(&lora.b.t()?)? * lora.scale)?)?;
+            let y = (in_its_format(x, &weight.t()?)? + (low.matmul(&lora.b.t()?)? * lora.scale)?)?;
             Ok((y, low))
         }
     }
