@@ -372,9 +372,7 @@ impl<'a> Train<'a> {
                 let layer = open.of_rows(first, count);
                 let dx = match known.next() {
                     Some((dx, of_trained)) => {
-                        for (name, gradient) in of_trained.into_trained() {
-                            gradients.add_trained(name, gradient)?;
-                        }
+                        gradients.add_all(of_trained)?;
                         dx
                     }
                     None => {

@@ -145,31 +145,20 @@ impl Scores<'_> {
         let gradient = Tensor::from_vec(gradient, log_probs.shape(), log_probs.device())?;
         let mut gradients = last.backward(&log_probs, gradient)?;
         let mut flowing = kept.pop().and_then(|x| gradients.take(&x));
-        let mut trained = gradients.into_trained();
-        let mut add = |more: BTreeMap<String, Tensor>| -> Result<(), TaskError> {
-            for (name, gradient) in more {
-                let sum = match trained.remove(&name) {
-                    Some(present) => (present + gradient)?,
-                    None => gradient,
-                };
-                trained.insert(name, sum);
-            }
-            Ok(())
-        };
         for (index, x) in kept.into_iter().enumerate().rev() {
             let Some(gradient) = flowing.take() else { break };
             let mut pass = model.pass(model.learns, &tokens, dropout.as_ref())?;
             pass.watch(&x);
             let y = model.network.block(&mut pass, index, &x)?;
-            let mut gradients = pass.backward(&y, gradient)?;
-            flowing = gradients.take(&x);
-            add(gradients.into_trained())?;
+            let mut of_block = pass.backward(&y, gradient)?;
+            flowing = of_block.take(&x);
+            gradients.add_all(of_block)?;
         }
         if let Some(gradient) = flowing {
             let mut pass = model.pass(model.learns, &tokens, None)?;
             let x = model.network.embed(&mut pass, &tokens)?;
-            add(pass.backward(&x, gradient)?.into_trained())?;
+            gradients.add_all(pass.backward(&x, gradient)?)?;
         }
-        Ok(trained)
+        Ok(gradients.into_trained())
     }
 }

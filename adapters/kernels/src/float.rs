@@ -1,6 +1,6 @@
 //! Floating-point kernels of a transformer's training step on the CPU: forward and backward passes
-//! on slices, f32, row-major, over all threads. Nothing here allocates what its caller keeps, and
-//! every sum runs in an order that does not depend on the number of threads.
+//! on slices, f32, row-major, over all threads. Every sum runs in an order that does not depend on the
+//! number of threads.
 //!
 //! Loops are compiled for each generation of vector instructions and chosen at run time.
 

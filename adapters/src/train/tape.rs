@@ -92,6 +92,14 @@ impl Gradients {
         Ok(())
     }
 
+    /// Adds what another pass found for what is trained.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn add_all(&mut self, others: Self) -> Result<()> {
+        others.trained.into_iter().try_for_each(|(name, gradient)| self.add_trained(name, gradient))
+    }
+
     /// Takes the gradient of a watched value.
     pub fn take(&mut self, of: &Tensor) -> Option<Tensor> {
         self.flowing.remove(&of.id())
