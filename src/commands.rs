@@ -23,7 +23,7 @@ use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::sites::Role;
 use ftk_adapters::train::LoraTensors;
-use ftk_recipes::Base;
+use ftk_recipes::{Base, Recipe};
 
 use crate::models::{Message, Model, Source};
 use crate::text::encode::Encoder;
@@ -89,6 +89,18 @@ impl Question {
 /// What stands in for a recipe: nothing is trained, so `run.out` is never made.
 const NO_RECIPE: &str =
     "task = \"sft\"\nbase = { model = \"\" }\ndata = { train = \"\" }\nlora = {}\nrun = { out = \"\" }\n";
+
+/// The recipe at a path, or one that says nothing, with settings `key=value` and a base laid over it.
+fn recipe(path: Option<&Path>, settings: &[String], base: Option<&Path>) -> Result<Recipe> {
+    let mut recipe = match path {
+        Some(path) => Recipe::load_with(path, settings)?,
+        None => Recipe::parse_with(Path::new("recipe"), NO_RECIPE, settings)?,
+    };
+    if let Some(base) = base {
+        recipe.base.model = base.to_owned();
+    }
+    Ok(recipe)
+}
 
 /// The base of a recipe: all but the weights, of which there may be none yet.
 fn open(base: &Base) -> Result<Source> {

@@ -1,7 +1,6 @@
 //! The text task: rows of text or token ids in, supervised or preference loss out; generation.
 
 pub mod encode;
-pub mod evaluate;
 pub mod files;
 pub mod generate;
 pub mod health;

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use ftk_recipes::{Recipe, Task};
+use ftk_recipes::Task;
 use serde_json::json;
 
 use super::train::begin;
-use super::{Outcome, pull};
+use super::{Outcome, pull, recipe};
 use crate::cli::printer::Printer;
 use crate::models::Source;
 use crate::text::memory::Memory;
@@ -29,16 +29,13 @@ pub struct Settings {
 /// # Errors
 /// Recipe or base configuration: whatever is wrong with them.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let mut recipe = match &settings.recipe {
-        Some(path) => Recipe::load_with(path, &settings.set)?,
-        None => Recipe::parse_with(Path::new("recipe"), super::NO_RECIPE, &settings.set)?,
-    };
-    if let Some(base) = &settings.base {
-        recipe.base.model.clone_from(base);
-    }
+    let mut recipe = recipe(settings.recipe.as_deref(), &settings.set, settings.base.as_deref())?;
     recipe.base.model = pull::base(&recipe.base.model, settings.offline, printer)?;
-    let bare = recipe.base.model.is_dir() && Source::open(&recipe.base.model).is_err();
-    let source = if bare { Source::skeleton(&recipe.base.model)? } else { super::open(&recipe.base)? };
+    let source = if has_weights(&recipe.base.model) {
+        super::open(&recipe.base)?
+    } else {
+        Source::skeleton(&recipe.base.model)?
+    };
     let adapter = recipe.lora.as_ref().map(|lora| begin(lora, &source, recipe.run.seed)).transpose()?;
     let sequences = recipe.run.batch * if recipe.task == Task::Dpo { 2 } else { 1 };
     let tokens = sequences * recipe.data.max_length;
@@ -66,4 +63,10 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         },
     }));
     Ok(Outcome::Done)
+}
+
+/// Whether a base is more than a folder with a configuration.
+fn has_weights(base: &Path) -> bool {
+    let Ok(mut files) = std::fs::read_dir(base) else { return true };
+    files.any(|file| file.is_ok_and(|file| file.path().extension().is_some_and(|end| end == "safetensors")))
 }

@@ -1,18 +1,17 @@
 //! `ftk eval`: how a base, with or without an adapter, does on rows it is not trained on.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 use candle_core::Device;
 use ftk_adapters::train::LoraTensors;
-use ftk_recipes::{Recipe, Session};
+use ftk_recipes::{Session, Task};
 use serde_json::{Map, Value, json};
 
 use super::train::open;
-use super::{Advice, Outcome, fitting, pull};
+use super::{Advice, Outcome, fitting, pull, recipe};
 use crate::cli::printer::Printer;
 use crate::models::Source;
-use crate::text::evaluate::{Continuation, continuation};
 use crate::text::load::{Loaded, load};
 use crate::text::session::{Rows, Trained};
 
@@ -39,13 +38,7 @@ pub struct Settings {
 /// # Errors
 /// Recipe, rows, model or adapter: whatever is wrong with them.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let mut recipe = match &settings.recipe {
-        Some(path) => Recipe::load_with(path, &settings.set)?,
-        None => Recipe::parse_with(Path::new("recipe"), super::NO_RECIPE, &settings.set)?,
-    };
-    if let Some(base) = &settings.base {
-        recipe.base.model.clone_from(base);
-    }
+    let mut recipe = recipe(settings.recipe.as_deref(), &settings.set, settings.base.as_deref())?;
     if let Some(data) = &settings.data {
         recipe.data.held_out = Some(data.clone());
     }
@@ -62,32 +55,17 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let weights = source.weights_held(&settings.device, recipe.base.hold)?;
     let tensors = adapter.as_ref().map(|adapter| LoraTensors::frozen(adapter, &settings.device)).transpose()?;
 
+    let nothing = match &rows {
+        Rows::Sft(_) => Rows::Sft(Vec::new()),
+        Rows::Dpo(_) => Rows::Dpo(Vec::new()),
+    };
+    let trained = tensors.map_or(Trained::Base, Trained::Adapter);
+    let session = open(&recipe, &source, (weights, trained), start.as_ref(), (nothing, Some(rows)), &settings.device)?;
     let mut figures = Map::new();
-    match rows {
-        Rows::Sft(rows) => {
-            let bar = printer.bar(rows.len() as u64, "evaluating");
-            let network = source.network();
-            let found = continuation(network, &weights, tensors.as_ref(), &rows, || bar.inc(1));
-            bar.finish_and_clear();
-            let Continuation { items, loss, hits } = found.context("cannot evaluate")?;
-            let loss = loss / items as f64;
-            figures.insert("loss".to_owned(), json!(loss));
-            figures.insert("perplexity".to_owned(), json!(loss.exp()));
-            figures.insert("token_accuracy".to_owned(), json!(hits as f64 / items as f64));
-        }
-        rows @ Rows::Dpo(_) => {
-            let trained = tensors.map_or(Trained::Base, Trained::Adapter);
-            let session = open(
-                &recipe,
-                &source,
-                (weights, trained),
-                start.as_ref(),
-                (Rows::Dpo(Vec::new()), Some(rows)),
-                &settings.device,
-            )?;
-            for (name, figure) in session.evaluate().map_err(|error| anyhow::anyhow!(error))? {
-                figures.insert(name.trim_start_matches("eval_").to_owned(), json!(figure));
-            }
+    for (name, figure) in session.evaluate().map_err(|error| anyhow!(error))? {
+        figures.insert(name.trim_start_matches("eval_").to_owned(), json!(figure));
+        if (name, recipe.task) == ("eval_loss", Task::Sft) {
+            figures.insert("perplexity".to_owned(), json!(figure.exp()));
         }
     }
     for (name, figure) in &figures {

@@ -59,6 +59,16 @@ fn what_a_block_keeps_is_what_its_operations_need_on_the_way_back() {
 }
 
 #[test]
+fn damaged_weights_are_not_taken_for_none() {
+    let folder = tempfile::tempdir().unwrap();
+    seven_billion(folder.path());
+    std::fs::write(folder.path().join("model.safetensors"), b"short").unwrap();
+    let output = ftk(&["estimate", "--base"]).arg(folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("too short for a header: 5 bytes"), "{}", stderr(&output));
+}
+
+#[test]
 fn an_estimate_without_a_base_is_refused() {
     let output = ftk(&["estimate"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
