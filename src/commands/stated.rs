@@ -94,7 +94,8 @@ pub fn summary(statement: &Statement) -> Option<String> {
 
 /// The same as JSON.
 pub fn summary_json(statement: &Statement) -> Value {
-    Preferences::of(statement).map_or(Value::Null, |found| {
-        json!({ "pairs": found.pairs, "reward_accuracy": found.accuracy(), "mean_margin": found.mean_margin })
-    })
+    Preferences::of(statement).map_or(
+        Value::Null,
+        |found| json!({ "pairs": found.pairs, "reward_accuracy": found.accuracy(), "mean_margin": found.mean_margin }),
+    )
 }

@@ -122,7 +122,9 @@ fn doubt(missing: Missing) -> &'static str {
     match missing {
         Missing::Adapter => "without --expect-adapter the adapter may have been made for this input",
         Missing::Input => "without --expect-input, --expect-rows or --any-input the inputs may be others than yours",
-        Missing::Question => "without --expect-rows or --any-input what is stated of the input may not be what you asked",
+        Missing::Question => {
+            "without --expect-rows or --any-input what is stated of the input may not be what you asked"
+        }
         Missing::Registration => "without a registration the committed entries may be no 16-bit integers",
         Missing::Context => "without --expect-context the proof may have been made for somebody else",
     }

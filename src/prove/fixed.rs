@@ -555,7 +555,11 @@ impl Ops for Fixed<'_> {
         let mut entries = Vec::with_capacity(q_words.len());
         for Segment { tokens, after } in &self.segments {
             let seen = |words: &[i32], width: usize| -> Vec<i32> {
-                [after, tokens].into_iter().flat_map(|rows| &words[rows.start * width..rows.end * width]).copied().collect()
+                [after, tokens]
+                    .into_iter()
+                    .flat_map(|rows| &words[rows.start * width..rows.end * width])
+                    .copied()
+                    .collect()
             };
             let (q_seen, k_seen, v_seen) =
                 (seen(&q_words, q.features), seen(&k_words, k.features), seen(&v_words, v.features));

@@ -398,7 +398,11 @@ impl Row for PromptRow {
             while messages.last().is_some_and(|last| last.role == "assistant") {
                 messages.pop();
             }
-            if messages.is_empty() { Err(columns.error(key, "asks nothing")) } else { Ok(Self::Text(Text::Chat(messages))) }
+            if messages.is_empty() {
+                Err(columns.error(key, "asks nothing"))
+            } else {
+                Ok(Self::Text(Text::Chat(messages)))
+            }
         };
         match key {
             "prompt" => columns.text(key).map(Self::Text),

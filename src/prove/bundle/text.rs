@@ -90,7 +90,12 @@ pub(super) fn parse_statement(bytes: &[u8]) -> Result<Statement, Refusal> {
         base: digest(&json.base)?,
         adapter: digest(&json.adapter)?,
         context: unhex(&json.context).ok_or_else(|| malformed("context is not hexadecimal".into()))?,
-        cases: json.cases.into_iter().map(case).collect::<Option<_>>().ok_or_else(|| malformed("logits are neither values nor a digest".into()))?,
+        cases: json
+            .cases
+            .into_iter()
+            .map(case)
+            .collect::<Option<_>>()
+            .ok_or_else(|| malformed("logits are neither values nor a digest".into()))?,
     };
     if statement_text(&statement).as_bytes() == bytes {
         Ok(statement)
@@ -129,8 +134,7 @@ fn case_json(case: &Case) -> CaseJson {
 /// `None` for logits that are neither values nor a digest, or both.
 fn case(json: CaseJson) -> Option<Case> {
     let InputJson::Tokens { ids } = json.input;
-    let scored =
-        |ScoredJson { ids, log_prob, base_log_prob }: ScoredJson| Scored { ids, log_prob, base_log_prob };
+    let scored = |ScoredJson { ids, log_prob, base_log_prob }: ScoredJson| Scored { ids, log_prob, base_log_prob };
     let output = match json.output {
         OutputJson::Completion { ids, max_tokens, stop_ids } => Output::Completion { ids, max_tokens, stop_ids },
         OutputJson::Logits { values: Some(values), digest: None } => Output::Logits(Logits::Values(values)),
