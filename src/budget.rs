@@ -1,4 +1,5 @@
-//! A budget of memory and time for foreign programs: chat templates, which may double a text over and over.
+//! A budget of memory and time for foreign programs: chat templates, and the rules of a tokenizer, which may double a
+//! text over and over.
 //!
 //! An engine that offers no hook into its own values is bounded from outside. The work runs on a thread of its own,
 //! and [`Metered`], the allocator of the `ftk` command, counts what that thread asks for. Whoever asks for more than
@@ -22,13 +23,18 @@ pub struct Budget {
     pub time: Duration,
 }
 
-/// What was used up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why there is no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Exceeded {
-    /// [`Budget::bytes`].
-    Bytes,
-    /// [`Budget::time`].
-    Time,
+    /// [`Budget::bytes`] are used up.
+    #[error("takes more bytes of memory than {0}")]
+    Bytes(u64),
+    /// [`Budget::time`] is used up.
+    #[error("takes more seconds than {}", .0.as_secs())]
+    Time(Duration),
+    /// The work panicked: whoever wrote what does it had not thought of this.
+    #[error("is more than what runs it can take")]
+    Panic,
 }
 
 const RUNNING: u8 = 0;
@@ -66,10 +72,10 @@ thread_local! {
 /// Does some work within a budget.
 ///
 /// # Errors
-/// What was used up.
+/// What was used up; a panic of the work.
 ///
 /// # Panics
-/// If the work does, or no thread can be had.
+/// If no thread can be had.
 pub fn within<T: Send + 'static>(budget: Budget, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Exceeded> {
     let progress = Arc::new(Progress { state: AtomicU8::new(RUNNING), caller: thread::current() });
     let end = Instant::now() + budget.time;
@@ -95,9 +101,9 @@ pub fn within<T: Send + 'static>(budget: Budget, work: impl FnOnce() -> T + Send
                 Some(left) => thread::park_timeout(left),
                 None => progress.leave(OVER_TIME),
             },
-            ENDED => return Ok(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))),
-            OVER_BYTES => return Err(Exceeded::Bytes),
-            _ => return Err(Exceeded::Time),
+            ENDED => return worker.join().map_err(|_| Exceeded::Panic),
+            OVER_BYTES => return Err(Exceeded::Bytes(budget.bytes)),
+            _ => return Err(Exceeded::Time(budget.time)),
         }
     }
 }
@@ -177,7 +183,7 @@ mod tests {
         let budget = Budget { bytes: 1 << 20, time: 60 * SECOND };
         let halves = |count: usize| (0..count).map(|_| vec![1u8; 1 << 19].len()).sum::<usize>();
         assert_eq!(within(budget, move || halves(1)), Ok(1 << 19));
-        assert_eq!(within(budget, move || halves(3)), Err(Exceeded::Bytes));
+        assert_eq!(within(budget, move || halves(3)), Err(Exceeded::Bytes(1 << 20)));
     }
 
     #[test]
@@ -189,7 +195,7 @@ mod tests {
             }
             text
         };
-        assert_eq!(within(Budget { bytes: 1 << 24, time: 60 * SECOND }, doubled), Err(Exceeded::Bytes));
+        assert_eq!(within(Budget { bytes: 1 << 24, time: 60 * SECOND }, doubled), Err(Exceeded::Bytes(1 << 24)));
     }
 
     #[test]
@@ -200,12 +206,12 @@ mod tests {
                 std::hint::black_box(Box::new(1));
             }
         };
-        assert_eq!(within::<()>(budget, endless), Err(Exceeded::Time));
+        assert_eq!(within::<()>(budget, endless), Err(Exceeded::Time(SECOND / 100)));
     }
 
     #[test]
-    #[should_panic(expected = "as it is")]
-    fn a_panic_is_passed_on() {
-        let _ = within(Budget { bytes: 1 << 20, time: 60 * SECOND }, || panic!("as it is"));
+    fn a_panic_is_an_error() {
+        let budget = Budget { bytes: 1 << 20, time: 60 * SECOND };
+        assert_eq!(within::<()>(budget, || panic!("as a test wants it")), Err(Exceeded::Panic));
     }
 }

@@ -17,7 +17,7 @@ use minijinja::{Environment, ErrorKind, State, context};
 use serde::{Deserialize, Serialize};
 
 use super::ModelError;
-use crate::budget::{Budget, Exceeded, within};
+use crate::budget::{Budget, within};
 
 /// Steps of the template engine one rendering may take: some hundred per message are usual.
 const FUEL: u64 = 2_000_000;
@@ -154,13 +154,7 @@ impl ChatTemplate {
                 Err(error) => Err(failed(error)),
             }
         });
-        rendered.unwrap_or_else(|exceeded| {
-            let reason = match exceeded {
-                Exceeded::Bytes => format!("takes more bytes of memory than {}", BUDGET.bytes),
-                Exceeded::Time => format!("takes more seconds than {}", BUDGET.time.as_secs()),
-            };
-            Err(ModelError::Template { reason })
-        })
+        rendered.unwrap_or_else(|exceeded| Err(ModelError::Template { reason: exceeded.to_string() }))
     }
 }
 
