@@ -67,6 +67,8 @@ enum Verb {
     Logits(Logits),
     /// Commit to an adapter and register its range: commitment, registration, secret opening
     Commit(Commit),
+    /// Say whether a delivered adapter is the one a commitment was made to
+    Open(Open),
     /// Prove what a base with a committed adapter gives for a prompt or for rows
     Prove(Box<Prove>),
     /// Check a bundle against the base and against what you expect
@@ -288,15 +290,27 @@ struct Commit {
     /// Base model the adapter is for
     #[arg(long)]
     base: PathBuf,
-    /// PEFT adapter folder, as ftk exports it
+    /// PEFT adapter folder; one that ftk did not export is rounded to the 16-bit grid
     #[arg(long)]
     adapter: PathBuf,
-    /// Folder for commitment.bin, registration.bin and the secret opening.bin
+    /// Folder for commitment.bin, registration.bin and the secret opening.bin, and for what is rounded
     #[arg(long)]
     out: PathBuf,
     /// Compare fixed-point and floating-point results on this text and report
     #[arg(long)]
     text: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Open {
+    /// PEFT adapter folder that was delivered
+    adapter: PathBuf,
+    /// The commitment you know: a file, a folder of `ftk commit`, or a bundle
+    #[arg(long)]
+    commitment: PathBuf,
+    /// The seller's opening.bin; without it, the one beside the adapter or the commitment
+    #[arg(long)]
+    opening: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -488,6 +502,9 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
         Verb::Commit(Commit { base, adapter, out, text }) => {
             let base = local(base)?;
             commands::commit::run(&commands::commit::Settings { base, adapter, out, text }, printer)
+        }
+        Verb::Open(Open { adapter, commitment, opening }) => {
+            commands::open::run(&commands::open::Settings { adapter, commitment, opening }, printer)
         }
         Verb::Prove(prove) => {
             let Prove { base, adapter, commitment, subject, context, disclose, out } = *prove;

@@ -9,6 +9,7 @@ pub mod generate;
 pub mod inspect;
 pub mod logits;
 pub mod merge;
+pub mod open;
 pub mod prove;
 pub mod pull;
 mod questions;

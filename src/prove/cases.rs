@@ -1,7 +1,5 @@
 //! Cases of a statement in exact integers: one pass for all of them, and its proof.
 
-use std::collections::BTreeSet;
-
 use ftk_adapters::ops::Tokens;
 use ftk_circuits::{
     AdapterCommitment, Case, CommitmentKey, DeltaProof, Input, Logits, Opening, Output, ProveError, Scored,
@@ -191,15 +189,6 @@ pub fn settle(
             return Ok((settled.collect(), records));
         }
     }
-}
-
-/// Whether some site would disclose more distinct rows than its rank: a little beyond that, lattice
-/// reduction recovers its `B` (`circuits/STATEMENT.md`, section 1).
-pub fn discloses_adapter(factors: &[SiteFactors], records: &[Record]) -> bool {
-    factors.iter().zip(records).any(|(site, record)| {
-        let distinct: BTreeSet<&[i32]> = record.inputs.chunks(site.shape.d_in as usize).collect();
-        distinct.len() > site.shape.rank as usize
-    })
 }
 
 /// Proves a statement about settled cases. Returns the exact deltas, which become public, and the proof.

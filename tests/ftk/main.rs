@@ -3,6 +3,7 @@
 mod agreement;
 mod architecture;
 mod data;
+mod delivery;
 mod equivalence;
 mod errors;
 mod estimate;
@@ -21,6 +22,7 @@ mod recipes;
 mod resume;
 mod run;
 mod run_folder;
+mod secrets;
 mod seller;
 mod statements;
 mod threads;
