@@ -5,6 +5,7 @@ pub mod printer;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -12,6 +13,7 @@ use self::printer::Printer;
 use crate::commands::{self, Outcome};
 use crate::device::Place;
 use crate::models::Precision;
+use crate::prove::limits as prove;
 
 /// Verifiable LoRA and DPO fine-tuning.
 #[derive(Parser)]
@@ -72,7 +74,7 @@ enum Verb {
     /// Prove what a base with a committed adapter gives for a prompt or for rows
     Prove(Box<Prove>),
     /// Check a bundle against the base and against what you expect
-    Verify(Verify),
+    Verify(Box<Verify>),
     /// Train, commit, prove, verify and refuse a forgery, on the model that ships with ftk
     Demo(Demo),
 }
@@ -381,8 +383,9 @@ enum ProofTask {
 
 #[derive(Args)]
 struct Verify {
-    /// Bundle folder
-    bundle: PathBuf,
+    /// Bundle folders; of several, there is one line each and the exit code is the worst
+    #[arg(required = true, value_name = "BUNDLE")]
+    bundles: Vec<PathBuf>,
     /// Base model
     #[arg(long)]
     base: PathBuf,
@@ -407,6 +410,28 @@ struct Verify {
     /// The context you gave
     #[arg(long, value_name = "CONTEXT")]
     expect_context: Option<String>,
+    #[command(flatten)]
+    limits: Limits,
+}
+
+/// What a bundle may cost; one that would take more is undecided.
+#[derive(Args)]
+struct Limits {
+    /// Tokens the base may have to be run on
+    #[arg(long, value_name = "COUNT", default_value_t = prove::Limits::default().tokens)]
+    max_tokens: u64,
+    /// Sites the adapter may have
+    #[arg(long, value_name = "COUNT", default_value_t = prove::Limits::default().sites)]
+    max_sites: u64,
+    /// Bytes the files may have together
+    #[arg(long, value_name = "BYTES", default_value_t = prove::Limits::default().bytes)]
+    max_bytes: u64,
+    /// Bytes of memory that may be needed beside the base, by arithmetic
+    #[arg(long, value_name = "BYTES", default_value_t = prove::Limits::default().memory)]
+    max_memory: u64,
+    /// Seconds after which no operation and no proof is begun
+    #[arg(long, value_name = "SECONDS", default_value_t = prove::Limits::default().time.as_secs())]
+    max_seconds: u64,
 }
 
 #[derive(Args)]
@@ -549,8 +574,16 @@ impl Verify {
             (None, None) if self.any_input => Expected::Any,
             (None, None) => Expected::Unknown,
         };
-        let Self { bundle, expect_adapter, expect_context, .. } = self;
-        Settings { bundle, base, expect_adapter, expect_input, expect_context }
+        let Self { bundles, expect_adapter, expect_context, limits, .. } = self;
+        let Limits { max_tokens, max_sites, max_bytes, max_memory, max_seconds } = limits;
+        let limits = prove::Limits {
+            tokens: max_tokens,
+            sites: max_sites,
+            bytes: max_bytes,
+            memory: max_memory,
+            time: Duration::from_secs(max_seconds),
+        };
+        Settings { bundles, limits, base, expect_adapter, expect_input, expect_context }
     }
 }
 

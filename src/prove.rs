@@ -3,13 +3,16 @@
 
 pub mod bundle;
 pub mod cases;
+pub mod cost;
 pub mod figures;
 pub mod fixed;
 pub mod keys;
+pub mod limits;
 pub mod opening;
 pub mod read;
 pub mod rounding;
 pub mod verdict;
+pub mod verifier;
 
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::sites::Role;

@@ -15,6 +15,7 @@ use super::{Asked, Outcome, Task, commit, fitting, frozen, prove, train, verify}
 use crate::cli::printer::Printer;
 use crate::models::{Model, Source, village};
 use crate::prove::bundle::{Bundle, COMMITMENT};
+use crate::prove::limits::Limits;
 use crate::text::encode::{Encoder, Pair};
 use crate::text::files::Place;
 use crate::text::preferred::preferred;
@@ -87,7 +88,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 
     let check = |bundle: &Path| {
         let settings = verify::Settings {
-            bundle: bundle.to_owned(),
+            bundles: vec![bundle.to_owned()],
+            limits: Limits::default(),
             base: base.clone(),
             expect_adapter: Some(digest.clone()),
             expect_input: verify::Expected::Prompt { prompt: prompt.clone(), raw: false },
@@ -101,7 +103,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     printer.line("5. forge: the answer's first token, then one delta by the smallest amount, all digests made anew");
     for (name, forge) in [("forged-answer", forge_answer as fn(&mut Bundle)), ("forged-delta", forge_delta)] {
         let forged = folder.join(name);
-        let mut content = Bundle::read(&bundle)?;
+        let mut content = Bundle::read(&bundle, &Limits::default())?;
         forge(&mut content);
         content.write(&forged).with_context(|| format!("cannot write to {}", forged.display()))?;
         ensure!(check(&forged)? == Outcome::No, "a forged bundle was accepted: {name}");

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ftk::models::Source;
 use ftk::prove::bundle::Bundle;
+use ftk::prove::limits::Limits;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::sites::Role;
@@ -79,7 +80,7 @@ pub fn verify_on(base: &Path, bundle: &Path, expectations: &[&str]) -> (i32, Str
 
 /// Writes a changed copy of a bundle.
 pub fn forged(bundle: &Path, name: &str, forge: impl FnOnce(&mut Bundle)) -> PathBuf {
-    let mut content = Bundle::read(bundle).unwrap();
+    let mut content = Bundle::read(bundle, &Limits::NONE).unwrap();
     forge(&mut content);
     let out = bundle.with_file_name("forged").join(name);
     content.write(&out).unwrap();
