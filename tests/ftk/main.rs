@@ -14,6 +14,7 @@ mod gradients;
 #[cfg(feature = "hub")]
 mod hub;
 mod inspect;
+mod limits;
 mod merge;
 mod oracle;
 mod parity;
