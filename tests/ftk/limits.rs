@@ -200,7 +200,7 @@ fn a_damaged_cache_is_made_anew() {
         std::fs::write(&key, damaged).unwrap();
         commit(&format!("again-{index}"));
         assert_eq!(std::fs::read(&key).unwrap(), whole, "{index}");
-        assert_eq!(files(), [key.clone()], "nothing but the key is left behind");
+        assert_eq!(files(), std::slice::from_ref(&key), "nothing but the key is left behind");
     }
     // A cache that cannot be written costs time and nothing else.
     std::fs::remove_dir_all(&cache).unwrap();
