@@ -144,11 +144,12 @@ pub fn prove(
     completion: Completion,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(Vec<Vec<i128>>, DeltaProof), CompletionError> {
-    let rows: Vec<SiteRows> = completion.records.into_iter().map(site_rows).collect();
+    let rows: Vec<SiteRows> = factors.iter().zip(completion.records).map(site_rows).collect();
     let proof = ftk_circuits::prove(key, statement, commitment, opening, factors, &rows, progress)?;
     Ok((rows.into_iter().map(|rows| rows.deltas).collect(), proof))
 }
 
-fn site_rows(record: Record) -> SiteRows {
-    SiteRows { inputs: record.inputs.into_iter().map(i64::from).collect(), deltas: record.deltas }
+fn site_rows((site, record): (&SiteFactors, Record)) -> SiteRows {
+    let rows = record.inputs.len() / site.shape.d_in as usize;
+    SiteRows { rows, inputs: record.inputs.into_iter().map(i64::from).collect(), deltas: record.deltas }
 }

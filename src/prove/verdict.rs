@@ -155,6 +155,7 @@ pub fn judge(
         .into_iter()
         .zip(deltas)
         .map(|(record, deltas)| SiteRows {
+            rows: statement.rows(),
             inputs: record.inputs.into_iter().map(i64::from).collect(),
             deltas: deltas.clone(),
         })

@@ -17,6 +17,9 @@ use crate::run::{ftk, succeed};
 
 const PROMPT: &str = "Where does Nora have the stall?";
 
+/// More than there are rows: then any deltas are those of some adapter of that rank, and can be written down.
+const RANK: usize = 24;
+
 /// An honest seller: adapter, commitment and bundle in one folder.
 struct Seller {
     folder: PathBuf,
@@ -53,7 +56,7 @@ fn adapter(folder: &Path, seed: u64) {
     for site in sites.iter().filter(|site| site.role == Role::Linear) {
         if site.name.ends_with("v_proj") || site.name.ends_with("down_proj") {
             let shape = &shapes[&format!("{}.weight", site.weight)];
-            let mut factors = initial_factors(&site.name, 2, (shape[0], shape[1]), 1.0, seed);
+            let mut factors = initial_factors(&site.name, RANK, (shape[0], shape[1]), 1.0, seed);
             factors.b = normal_values(&site.name, factors.b.len(), 0.05, seed);
             adapter.sites.insert(site.name.clone(), factors);
         }
@@ -270,7 +273,7 @@ fn files_that_are_not_canonical_are_refused() {
     assert_eq!(verify(&folder.path().join("nowhere"), &all).0, 2);
     let statement = honest.join("statement.json");
     let text = std::fs::read_to_string(&statement).unwrap();
-    std::fs::write(&statement, text.replace("\"protocol\": 1", "\"protocol\": 2")).unwrap();
+    std::fs::write(&statement, text.replace("\"protocol\": 2", "\"protocol\": 3")).unwrap();
     assert_eq!(verify(&honest, &all).0, 2);
 }
 

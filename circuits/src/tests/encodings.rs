@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use group::GroupEncoding;
 
 use super::support::*;
-use crate::delta::fold_challenges;
+use crate::delta::{anchor, fold_challenges, product_challenges};
 use crate::link::{Subject, challenge, weight};
 use crate::rows::rows_digest;
 use crate::*;
@@ -15,7 +15,7 @@ const SITES: usize = 12 + 4 + 32 + 4;
 
 #[test]
 fn a_protocol_version_names_its_arithmetic() {
-    assert_eq!((PROTOCOL_VERSION, fixed::SEMANTICS), (1, "ftk-fixed-1"), "new arithmetic is a new protocol version");
+    assert_eq!((PROTOCOL_VERSION, fixed::SEMANTICS), (2, "ftk-fixed-1"), "new arithmetic is a new protocol version");
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn commitments_that_are_not_canonical_are_refused_with_their_reason() {
     let put = |at: usize, with: &[u8]| edit(&|bytes| bytes[at..at + with.len()].copy_from_slice(with));
 
     assert_eq!(put(0, b"F"), Tag);
-    assert_eq!(put(12, &[2]), Version(2));
+    assert_eq!(put(12, &[1]), Version(1));
     assert_eq!(put(48, &[0; 4]), Bounds { what: "sites", value: 0 });
     assert_eq!(put(48, &5000u32.to_le_bytes()), Bounds { what: "sites", value: 5000 });
     assert_eq!(put(48, &4000u32.to_le_bytes()), Truncated);
@@ -134,17 +134,18 @@ fn statements_that_contradict_themselves_are_refused() {
     assert_eq!(long.check(), Err(StatementError::Length { what: "context", len: MAX_CONTEXT as usize + 1 }));
 }
 
-/// rho, tau, chi and e of one run.
-fn challenges(case: &Case) -> [[u8; 32]; 4] {
+/// rho, tau, those of the products, chi and e of one run.
+fn challenges(case: &Case) -> [[u8; 32]; 8] {
     use ff::PrimeField;
     let statement = case.statement.digest();
-    let rows = rows_digest(case.commitment.shapes(), ROWS, &case.sites);
+    let rows = rows_digest(case.commitment.shapes(), &case.sites);
     let [rho, tau] = fold_challenges(&statement, &rows);
-    let anchor = hash::Absorb::new(hash::Tag::DeltaAnchor).digest(&statement).digest(&rows).finish();
+    let anchor = anchor(&statement, &rows);
+    let [gamma, phi, lambda, theta] = product_challenges(&anchor, &[]);
     let bound = Subject { kind: 0, anchor, adapter: case.commitment.digest() }.bind(b"proof");
     let chi = weight(&bound);
     let e = challenge(&bound, chi, &[1; 32]);
-    [rho.to_repr(), tau.to_repr(), chi.to_repr(), e.to_repr()]
+    [rho, tau, gamma, phi, lambda, theta, chi, e].map(|challenge| challenge.to_repr())
 }
 
 #[test]
@@ -161,6 +162,9 @@ fn every_public_field_changes_every_challenge() {
         let mut input = case.clone();
         input.sites[site].inputs[0] -= 1;
         all.push((format!("input {site}"), input));
+        let mut count = case.clone();
+        count.sites[site].rows += 1;
+        all.push((format!("rows {site}"), count));
     }
     // Every byte of the commitment's encoding that can change while it stays an encoding.
     let bytes = case.commitment.encode();
@@ -178,7 +182,7 @@ fn every_public_field_changes_every_challenge() {
         assert_ne!(other.commitment.points[column].to_bytes(), case.commitment.points[column].to_bytes());
         all.push((format!("point {column}"), other));
     }
-    for index in 0..4 {
+    for index in 0..8 {
         let mut seen = HashSet::new();
         for (what, case) in &all {
             assert!(seen.insert(challenges(case)[index]), "{what} does not change challenge {index}");
