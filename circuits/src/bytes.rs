@@ -52,6 +52,15 @@ pub enum EncodingError {
     /// An unknown kind of output.
     #[error("unknown output kind: {0}")]
     Kind(u8),
+    /// A row is given as independent of those before it, and is not, or rows are out of order.
+    #[error("not the next independent row: {0}")]
+    Pivot(usize),
+    /// A coefficient is no canonical number.
+    #[error("not a canonical coefficient in row: {0}")]
+    Coefficient(usize),
+    /// A row has an entry that no adapter of the site's shape adds.
+    #[error("entry out of bounds in row: {0}")]
+    Entry(usize),
     /// Integers are wider than they need to be, or of no width.
     #[error("integer width is not the least one: {0}")]
     Width(u8),
@@ -73,6 +82,11 @@ impl<'a> Reader<'a> {
         let (head, tail) = self.0.split_at_checked(count).ok_or(EncodingError::Truncated)?;
         self.0 = tail;
         Ok(head)
+    }
+
+    /// Everything that is left.
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.0)
     }
 
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], EncodingError> {

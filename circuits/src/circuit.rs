@@ -1,4 +1,21 @@
 //! The two halo2 circuits. Both are universal: whatever depends on an adapter's shapes is an instance value.
 
-pub(crate) mod delta;
-pub(crate) mod digits;
+pub(crate) mod fold;
+pub(crate) mod range;
+
+/// What a value that the prover computes is; numbers are those of its column among its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Label {
+    /// The running sum of either circuit.
+    Accumulator,
+    /// A factor of a product: first all u, then all v.
+    Pair(usize),
+    /// A cross term.
+    Cross(usize),
+    /// An entry of the range circuit.
+    Entry(usize),
+    /// A reciprocal of the range circuit.
+    Reciprocal(usize),
+    /// How often the table's entry occurs.
+    Multiplicity(usize),
+}

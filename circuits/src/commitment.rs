@@ -16,8 +16,9 @@ use crate::cores;
 use crate::entropy::fresh_generator;
 use crate::error::{CheckFailed, ProveError};
 use crate::hash::{Absorb, Digest, Tag};
-use crate::key::{CommitmentKey, UNUSABLE, point_from_bytes, scalar_from_bytes};
-use crate::layout::{Layout, MAX_SITES, OFFSET, PRODUCTS, SiteShape};
+use crate::key::{CommitmentKey, point_from_bytes, scalar_from_bytes};
+use crate::layout::{Layout, MAX_SITES, OFFSET, SiteShape, useful_rows};
+use crate::small::signed;
 
 const TAG: &[u8] = b"ftk adapter\0";
 const OPENING_TAG: &[u8] = b"ftk opening\0";
@@ -42,7 +43,7 @@ pub struct AdapterCommitment {
     base: Digest,
     shapes: Vec<SiteShape>,
     pub(crate) layout: Layout,
-    /// One per column, panel-major.
+    /// One per column, strip by strip and lane by lane.
     pub(crate) points: Vec<EqAffine>,
 }
 
@@ -83,6 +84,11 @@ impl AdapterCommitment {
     /// The k of the commitment key it needs.
     pub fn k(&self) -> u32 {
         self.layout.k
+    }
+
+    /// How many columns hold the factors, each with its point.
+    pub fn columns(&self) -> usize {
+        self.points.len()
     }
 
     /// `C_adapter`.
@@ -277,39 +283,41 @@ pub(crate) fn shapes_of(factors: &[SiteFactors]) -> Result<Vec<SiteShape>, Prove
     Ok(shapes)
 }
 
-/// The columns as circuits hold them: `w + 2^15` in every usable row, `(columns, 2^k - 6)`.
+/// The columns of the commitment, `(columns, useful rows)`.
 pub(crate) fn arrange(layout: &Layout, factors: &[SiteFactors]) -> Vec<Vec<Fp>> {
-    let usable = (1 << layout.k) - UNUSABLE;
-    let mut columns = vec![vec![Fp::from(OFFSET); usable]; layout.columns()];
-    for (site, place) in factors.iter().zip(&layout.places) {
-        let (rank, d_in, d_out) = (site.shape.rank as usize, site.shape.d_in as usize, site.shape.d_out as usize);
+    let mut columns = vec![vec![Fp::ZERO; useful_rows(layout.k)]; layout.columns()];
+    for (site, start) in factors.iter().zip(&layout.starts) {
+        let (rank, d_in) = (site.shape.rank as usize, site.shape.d_in as usize);
+        let mut put = |lane: usize, entry: usize, value: i16| {
+            let (strip, row) = layout.cell(start + entry);
+            columns[strip * layout.lanes + lane][row] = signed(value.into());
+        };
         for lane in 0..rank {
-            let first = place.panel * layout.columns_per_panel() + lane * PRODUCTS;
-            for i in 0..d_in {
-                columns[first + i % PRODUCTS][place.start + i / PRODUCTS] = offset_entry(site.a[lane * d_in + i]);
+            for (i, value) in site.a[lane * d_in..(lane + 1) * d_in].iter().enumerate() {
+                put(lane, i, *value);
             }
-            for j in 0..d_out {
-                columns[first + j % PRODUCTS][place.middle() + j / PRODUCTS] = offset_entry(site.b[j * rank + lane]);
+            for (j, row) in site.b.chunks_exact(rank).enumerate() {
+                put(lane, d_in + j, row[lane]);
             }
         }
     }
     columns
 }
 
-fn offset_entry(value: i16) -> Fp {
-    Fp::from((i64::from(value) + OFFSET as i64) as u64)
-}
-
 /// `C_c` of each column: the commitment to `w + 2^15` in all rows (small scalars), less that to the offset.
 fn column_points(key: &CommitmentKey, columns: &[Vec<Fp>], blinds: &[Fp]) -> Vec<EqAffine> {
     let offset = key.offset();
     let point = |column: usize| {
-        let mut values = columns[column].clone();
+        let mut values: Vec<Fp> = columns[column].iter().map(|value| *value + Fp::from(OFFSET)).collect();
         values.resize(1 << key.k(), Fp::from(OFFSET));
         key.params.commit_lagrange(&key.domain.lagrange_from_vec(values), Blind(blinds[column])) - offset
     };
-    let projective: Vec<Eq> = cores::map(columns.len(), point, &mut |_, _| {});
+    affine(&cores::map(columns.len(), point, &mut |_, _| {}))
+}
+
+/// Points in the form they are sent in.
+pub(crate) fn affine(projective: &[Eq]) -> Vec<EqAffine> {
     let mut points = vec![EqAffine::identity(); projective.len()];
-    Eq::batch_normalize(&projective, &mut points);
+    Eq::batch_normalize(projective, &mut points);
     points
 }

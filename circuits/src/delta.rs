@@ -1,94 +1,169 @@
 //! The delta proof of open mode: the stated deltas are those of the committed adapter (`STATEMENT.md`, section 4).
 
-use std::ops::Range;
-
 use ff::Field;
-use pasta_curves::Fp;
+use pasta_curves::{EqAffine, Fp};
+use rayon::prelude::*;
 
-use crate::circuit::delta::{DeltaCircuit, Label, Schedule, Trace, with_lanes};
+use crate::bytes::Reader;
+use crate::check::{Check, Checks};
+use crate::circuit::Label;
 use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange, shapes_of};
-use crate::cores;
-use crate::entropy::fresh_generator;
 use crate::error::{CheckFailed, ProveError};
 use crate::fold::{FoldedSite, fold, powers};
+use crate::folding::{Conduct, Folding, HONEST, Witness, append_points, commit_columns, read_points};
 use crate::hash::{Absorb, Digest, Tag};
-use crate::key::CommitmentKey;
-use crate::link::{self, Sides, Subject};
-use crate::linked::{self, Columns};
+use crate::key::{CommitmentKey, UNUSABLE};
+use crate::layout::useful_rows;
+use crate::link::{self, Committed, Subject};
+use crate::linked::Randomness;
 use crate::rows::{SiteRows, check_rows, rows_digest};
 use crate::statement::Statement;
 
 const KIND: u8 = 0;
-/// Committed cells of one proof; a cell takes about 200 bytes while it is proved.
-const BATCH_CELLS: usize = 1 << 19;
-/// A committed entry is one advice column's.
-const RADIX: [Fp; 1] = [Fp::ONE];
 
 /// What `proof.bin` and `link.bin` hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeltaProof {
-    /// The halo2 proofs of all batches of panels, each with its length before it.
+    /// Commitments and the halo2 proof.
     pub proof: Vec<u8>,
-    /// The link of all of them to the commitment, [`crate::LINK_BYTES`] bytes.
+    /// Their link to the adapter's commitment, [`crate::LINK_BYTES`] bytes.
     pub link: Vec<u8>,
 }
 
 /// Everything prover and verifier derive from the public values.
-struct Public {
-    statement: Digest,
-    rows: Digest,
+struct Public<'a> {
+    commitment: &'a AdapterCommitment,
+    /// Digest of statement and rows.
+    anchor: Digest,
     folded: Vec<FoldedSite>,
+    /// `tau^j`
     taus: Vec<Fp>,
-    ranks: Vec<usize>,
-    batches: Vec<Range<usize>>,
-    columns: Columns,
 }
 
-impl Public {
-    fn derive(statement: &Statement, commitment: &AdapterCommitment, sites: &[SiteRows]) -> Self {
-        let (shapes, layout) = (commitment.shapes(), &commitment.layout);
-        let (statement, rows) = (statement.digest(), rows_digest(shapes, statement.rows(), sites));
+impl<'a> Public<'a> {
+    fn derive(statement: &Statement, commitment: &'a AdapterCommitment, sites: &[SiteRows]) -> Self {
+        let shapes = commitment.shapes();
+        let (statement, rows) = (statement.digest(), rows_digest(shapes, sites));
         let challenges = fold_challenges(&statement, &rows);
         let longest = shapes.iter().map(|shape| shape.d_out as usize).max().unwrap_or(0);
         Self {
-            statement,
-            rows,
+            commitment,
+            anchor: anchor(&statement, &rows),
             folded: fold(shapes, sites, challenges),
             taus: powers(challenges[1], longest),
-            ranks: shapes.iter().map(|shape| shape.rank as usize).collect(),
-            batches: layout.batches(BATCH_CELLS),
-            columns: Columns {
-                advice: layout.columns_per_panel() + 2 * layout.lanes,
-                linked: layout.columns_per_panel(),
-            },
         }
     }
 
-    fn schedules(&self, commitment: &AdapterCommitment, batch: &Range<usize>) -> Vec<Schedule> {
-        let schedule = |panel| Schedule::new(&commitment.layout, panel, &self.ranks, &self.folded, &self.taus);
-        batch.clone().map(schedule).collect()
+    /// Strips of u, and of v.
+    fn pair_strips(&self) -> usize {
+        self.folded.len().div_ceil(useful_rows(self.commitment.layout.k))
     }
 
-    /// What the transcript of a batch begins with.
-    fn prefix(&self, batch: usize) -> Fp {
-        let [prefix] = Absorb::new(Tag::DeltaProof)
-            .digest(&self.statement)
-            .digest(&self.rows)
-            .u32(batch as u32)
-            .u32(self.batches.len() as u32)
-            .challenges();
-        prefix
+    /// Columns of u, and of v.
+    fn pair_columns(&self) -> usize {
+        self.pair_strips() * self.commitment.layout.lanes
     }
 
-    fn subject(&self, commitment: &AdapterCommitment) -> Subject {
-        let anchor = Absorb::new(Tag::DeltaAnchor).digest(&self.statement).digest(&self.rows).finish();
-        Subject { kind: KIND, anchor, adapter: commitment.digest() }
+    /// The linear equation and the products, once the commitments to u and v are known.
+    fn folding(&self, pairs: &[EqAffine]) -> Folding {
+        let layout = &self.commitment.layout;
+        let [gamma, phi, lambda, theta] = product_challenges(&self.anchor, pairs);
+        let gammas = powers(gamma, self.folded.len());
+        let rows = useful_rows(layout.k);
+        let mut coefficients = vec![vec![Fp::ZERO; rows]; layout.strips];
+        for (((site, shape), start), weight) in
+            self.folded.iter().zip(self.commitment.shapes()).zip(&layout.starts).zip(&gammas)
+        {
+            let from_b = *weight * phi;
+            let a = site.inputs.iter().map(|x| *weight * x);
+            let b = self.taus[..shape.d_out as usize].iter().map(|tau| from_b * tau);
+            for (entry, value) in (*start..).zip(a.chain(b)) {
+                let (strip, row) = layout.cell(entry);
+                coefficients[strip][row] = value;
+            }
+        }
+        for factor in [-Fp::ONE, -phi] {
+            coefficients.extend(gammas.chunks(rows).map(|gammas| gammas.iter().map(|gamma| factor * gamma).collect()));
+        }
+        let weighed: Vec<(Fp, u32)> =
+            gammas.iter().zip(self.commitment.shapes()).map(|(gamma, shape)| (theta * gamma, shape.rank)).collect();
+        let products = weighed.chunks(rows).flat_map(|sites| {
+            (0..layout.lanes).map(|lane| {
+                let weight = |(weight, rank): &(Fp, u32)| if lane < *rank as usize { *weight } else { Fp::ZERO };
+                sites.iter().map(weight).collect()
+            })
+        });
+        Folding {
+            k: layout.k,
+            lanes: powers(lambda, layout.lanes),
+            coefficients,
+            products: products.collect(),
+            start: -weighed.iter().zip(&self.folded).map(|((weight, _), site)| *weight * site.result).sum::<Fp>(),
+            bound: Absorb::new(Tag::Products).digest(&self.anchor).points(pairs).finish(),
+        }
+    }
+
+    /// u and v of every site and lane, as columns.
+    fn pairs(&self, columns: &[Vec<Fp>]) -> Vec<Vec<Fp>> {
+        let layout = &self.commitment.layout;
+        let rows = useful_rows(layout.k);
+        let count = self.pair_columns();
+        let dot = |lane: usize, from: usize, vector: &[Fp]| -> Fp {
+            let terms = (from..).zip(vector).map(|(entry, value)| {
+                let (strip, row) = layout.cell(entry);
+                columns[strip * layout.lanes + lane][row] * value
+            });
+            terms.sum()
+        };
+        let sites = self.folded.par_iter().zip(self.commitment.shapes()).zip(&layout.starts);
+        let factors: Vec<Vec<[Fp; 2]>> = sites
+            .map(|((site, shape), start)| {
+                let (middle, taus) = (start + shape.d_in as usize, &self.taus[..shape.d_out as usize]);
+                (0..layout.lanes).map(|lane| [dot(lane, *start, &site.inputs), dot(lane, middle, taus)]).collect()
+            })
+            .collect();
+        let mut pairs = vec![vec![Fp::ZERO; rows.min(self.folded.len())]; 2 * count];
+        for (site, lanes) in factors.iter().enumerate() {
+            for (lane, [u, v]) in lanes.iter().enumerate() {
+                let column = site / rows * layout.lanes + lane;
+                pairs[column][site % rows] = *u;
+                pairs[count + column][site % rows] = *v;
+            }
+        }
+        pairs
+    }
+
+    /// The first site whose products do not come to what its deltas fold to.
+    fn wrong_site(&self, pairs: &[Vec<Fp>]) -> Option<usize> {
+        let lanes = self.commitment.layout.lanes;
+        let rows = useful_rows(self.commitment.layout.k);
+        let (left, right) = pairs.split_at(self.pair_columns());
+        let sum = |site: usize, rank: u32| -> Fp {
+            let columns = (0..rank as usize).map(|lane| site / rows * lanes + lane);
+            columns.map(|column| left[column][site % rows] * right[column][site % rows]).sum()
+        };
+        let mut sites = self.commitment.shapes().iter().zip(&self.folded).enumerate();
+        sites.find(|(index, (shape, site))| sum(*index, shape.rank) != site.result).map(|(index, _)| index)
+    }
+
+    fn subject(&self) -> Subject {
+        Subject { kind: KIND, anchor: self.anchor, adapter: self.commitment.digest() }
     }
 }
 
 /// rho and tau.
 pub(crate) fn fold_challenges(statement: &Digest, rows: &Digest) -> [Fp; 2] {
     Absorb::new(Tag::Fold).digest(statement).digest(rows).challenges()
+}
+
+/// L0
+pub(crate) fn anchor(statement: &Digest, rows: &Digest) -> Digest {
+    Absorb::new(Tag::DeltaAnchor).digest(statement).digest(rows).finish()
+}
+
+/// gamma, phi, lambda and theta.
+pub(crate) fn product_challenges(anchor: &Digest, pairs: &[EqAffine]) -> [Fp; 4] {
+    Absorb::new(Tag::Products).digest(anchor).points(pairs).challenges()
 }
 
 /// The checks of public values that need no proof.
@@ -107,12 +182,12 @@ fn check_public(
         return Err(CheckFailed::Adapter(digest));
     }
     commitment.check_key(key)?;
-    check_rows(commitment.shapes(), statement.rows(), sites)
+    check_rows(commitment.shapes(), sites)
 }
 
 /// Proves that `sites` holds the committed adapter's deltas on its inputs, one entry per site in canonical order.
 ///
-/// `progress` is called with (batches done, batches) before the first and after each.
+/// `progress` is called with (proofs done, proofs) before the first and after each.
 ///
 /// # Errors
 /// If the public values would be refused, the factors or the opening are not the commitment's, or a delta is wrong.
@@ -125,85 +200,78 @@ pub fn prove(
     sites: &[SiteRows],
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<DeltaProof, ProveError> {
+    progress(0, 1);
     check_public(key, statement, commitment, sites).map_err(ProveError::Public)?;
-    if shapes_of(factors)? != commitment.shapes() {
+    if shapes_of(factors)? != commitment.shapes() || opening.blinds.len() != commitment.points.len() {
         return Err(ProveError::Opening);
     }
-    let weights = arrange(&commitment.layout, factors);
-    let honest = Prover { assign: &|_, _, _, _, value| value, check: true };
-    honest.prove(key, statement, commitment, opening, &weights, sites, progress)
+    let columns = arrange(&commitment.layout, factors);
+    let proof = prove_columns(key, statement, commitment, opening, &columns, sites, HONEST)?;
+    progress(1, 1);
+    Ok(proof)
 }
 
-/// How a prover behaves; there is one honest way, the others are for forgers in tests.
-pub(crate) struct Prover<'a> {
-    /// From a cell's panel, label, lane, row and right value to the value that is assigned.
-    pub(crate) assign: &'a (dyn Fn(usize, Label, usize, usize, Fp) -> Fp + Sync),
-    /// Whether to check the result before releasing it.
-    pub(crate) check: bool,
-}
-
-impl Prover<'_> {
-    /// Proves with `weights` as [`arrange`] makes them.
-    // Statement, commitment, opening, weights and rows are what a proof is of; a struct of them would be named once.
-    #[allow(clippy::too_many_arguments)]
-    pub(crate) fn prove(
-        &self,
-        key: &CommitmentKey,
-        statement: &Statement,
-        commitment: &AdapterCommitment,
-        opening: &Opening,
-        weights: &[Vec<Fp>],
-        sites: &[SiteRows],
-        progress: &mut dyn FnMut(usize, usize),
-    ) -> Result<DeltaProof, ProveError> {
-        let public = Public::derive(statement, commitment, sites);
-        let (layout, columns) = (&commitment.layout, public.columns);
-        let k = layout.k;
-        let empty = DeltaCircuit { k, witness: None };
-        let proving_key = with_lanes(layout.lanes, || linked::proving_key(key, &empty))?;
-        let prove_batch = |index: usize| -> Result<_, ProveError> {
-            let batch = &public.batches[index];
-            let schedules = public.schedules(commitment, batch);
-            let mut circuits = Vec::with_capacity(batch.len());
-            for (panel, schedule) in batch.clone().zip(&schedules) {
-                let weights = &weights[panel * columns.linked..(panel + 1) * columns.linked];
-                let trace = Trace::new(k, layout.lanes, weights, schedule, |label, lane, row, value| {
-                    (self.assign)(panel, label, lane, row, value)
-                });
-                let wrong = layout
-                    .sites_of(panel)
-                    .find(|(site, place)| trace.result(schedule, place.end()) != public.folded[*site].result);
-                if let (Some((site, _)), true) = (wrong, self.check) {
-                    return Err(ProveError::Delta(commitment.shapes()[site].name.clone()));
-                }
-                circuits.push(DeltaCircuit { k, witness: Some((weights, trace)) });
-            }
-            let instances: Vec<_> = schedules.iter().map(Schedule::columns).collect();
-            let generator = fresh_generator()?;
-            let (proof, randomness) = with_lanes(layout.lanes, || {
-                linked::prove(key, &proving_key, &circuits, &instances, columns, public.prefix(index), generator)
-            })?;
-            let primes = linked::linked_points(&proof, batch.len(), columns).ok_or(ProveError::Opening)?;
-            Ok((proof, primes, randomness))
-        };
-        let (mut proof, mut primes, mut randomness) = (Vec::new(), Vec::new(), Vec::new());
-        for result in cores::map(public.batches.len(), prove_batch, progress) {
-            let (bytes, points, drawn) = result?;
-            linked::append_batch(&mut proof, &bytes);
-            primes.extend(points);
-            randomness.extend(drawn);
-        }
-        let sides = Sides { radix: &RADIX, primes: &primes, points: &commitment.points };
-        let subject = public.subject(commitment);
-        let link = link::prove(key, &subject, &proof, &sides, &randomness, &opening.blinds, self.check)?;
-        Ok(DeltaProof { proof, link })
+/// Proves with columns as [`arrange`] makes them; forgers in tests pass others, and conduct themselves otherwise.
+pub(crate) fn prove_columns(
+    key: &CommitmentKey,
+    statement: &Statement,
+    commitment: &AdapterCommitment,
+    opening: &Opening,
+    columns: &[Vec<Fp>],
+    sites: &[SiteRows],
+    conduct: Conduct<'_>,
+) -> Result<DeltaProof, ProveError> {
+    let public = Public::derive(statement, commitment, sites);
+    let mut pairs = public.pairs(columns);
+    conduct.pass(Label::Pair, &mut pairs);
+    if let (Some(site), true) = (public.wrong_site(&pairs), conduct.check) {
+        return Err(ProveError::Delta(commitment.shapes()[site].name.clone()));
     }
+    let committed_pairs = commit_columns(key, &pairs)?;
+    let points: Vec<EqAffine> = committed_pairs.iter().map(|column| column.point).collect();
+    let mut proof = Vec::new();
+    append_points(&mut proof, &points);
+
+    let all: Vec<&[Fp]> = columns.iter().chain(&pairs).map(Vec::as_slice).collect();
+    let adapter = commitment.points.iter().zip(&opening.blinds).map(|(point, blind)| Committed {
+        point: *point,
+        randomness: Randomness { unusable: [Fp::ZERO; UNUSABLE], blind: *blind },
+    });
+    let committed: Vec<Committed> = adapter.chain(committed_pairs).collect();
+    let witness = Witness { columns: &all, committed: &committed };
+    let equations = public.folding(&points).prove(key, witness, conduct, &mut proof)?;
+    let link = link::prove(key, &public.subject(), &proof, equations, conduct.check)?;
+    Ok(DeltaProof { proof, link })
+}
+
+/// Everything about a delta proof but its sums.
+pub(crate) fn begin<'k>(
+    key: &'k CommitmentKey,
+    statement: &Statement,
+    commitment: &AdapterCommitment,
+    sites: &[SiteRows],
+    proof: &DeltaProof,
+) -> Result<Checks<'k>, CheckFailed> {
+    check_public(key, statement, commitment, sites)?;
+    let public = Public::derive(statement, commitment, sites);
+    let mut reader = Reader::new(&proof.proof);
+    let pairs = read_points(&mut reader, 2 * public.pair_columns()).ok_or(CheckFailed::DeltaProof)?;
+    let columns = [commitment.points.as_slice(), &pairs].concat();
+    let (sum, equations) = public.folding(&pairs).verify(key, &columns, &mut reader).ok_or(CheckFailed::DeltaProof)?;
+    let link = link::verify(key, &public.subject(), &proof.proof, equations, &proof.link).ok_or(CheckFailed::Link)?;
+    Ok(Checks {
+        seed: link.seed,
+        checks: vec![
+            Check { sum, otherwise: CheckFailed::DeltaProof },
+            Check { sum: link.sum, otherwise: CheckFailed::Link },
+        ],
+    })
 }
 
 /// Checks that the deltas in `sites` are those of the committed adapter on the inputs in `sites`.
 ///
-/// The inputs must come from the verifier's own replay. The verdict is about field elements until
-/// [`crate::verify_registration`] has accepted the commitment too.
+/// The inputs and the numbers of rows must come from the verifier's own replay. The verdict is about field elements
+/// until [`crate::verify_registration`] has accepted the commitment too.
 ///
 /// # Errors
 /// The first check that fails.
@@ -214,27 +282,5 @@ pub fn verify(
     sites: &[SiteRows],
     proof: &DeltaProof,
 ) -> Result<(), CheckFailed> {
-    check_public(key, statement, commitment, sites)?;
-    let public = Public::derive(statement, commitment, sites);
-    let empty = DeltaCircuit { k: commitment.layout.k, witness: None };
-    let verifying_key = with_lanes(commitment.layout.lanes, || linked::verifying_key(key, &empty))
-        .map_err(|_| CheckFailed::Key(commitment.layout.k))?;
-    let proofs = linked::split_batches(&proof.proof, public.batches.len()).map_err(CheckFailed::DeltaProof)?;
-    let check_batch = |index: usize| {
-        let batch = &public.batches[index];
-        let schedules = public.schedules(commitment, batch);
-        let instances: Vec<_> = schedules.iter().map(Schedule::columns).collect();
-        let points = linked::linked_points(proofs[index], batch.len(), public.columns)?;
-        linked::verify(key, &verifying_key, &instances, public.prefix(index), proofs[index]).then_some(points)
-    };
-    let mut primes = Vec::with_capacity(commitment.points.len());
-    for (index, points) in cores::map(proofs.len(), check_batch, &mut |_, _| {}).into_iter().enumerate() {
-        primes.extend(points.ok_or(CheckFailed::DeltaProof(index))?);
-    }
-    let sides = Sides { radix: &RADIX, primes: &primes, points: &commitment.points };
-    if link::verify(key, &public.subject(commitment), &proof.proof, &sides, &proof.link) {
-        Ok(())
-    } else {
-        Err(CheckFailed::Link)
-    }
+    begin(key, statement, commitment, sites, proof)?.settle()
 }

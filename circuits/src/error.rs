@@ -79,15 +79,18 @@ pub enum CheckFailed {
         /// Position in the site's deltas.
         entry: usize,
     },
-    /// A circuit proof does not verify, or bytes follow the last one.
-    #[error("delta proof: number {0}")]
-    DeltaProof(usize),
+    /// The proof of the deltas does not verify, or bytes follow it.
+    #[error("delta proof: the deltas are not proved")]
+    DeltaProof,
     /// The delta proof is about other factors than the committed ones.
     #[error("link: the proof is not about the committed adapter")]
     Link,
-    /// A range proof does not verify, or bytes follow the last one.
+    /// A range proof does not verify.
     #[error("registration proof: number {0}")]
     RegistrationProof(usize),
+    /// The entries of all range proofs together are not those of the table, or bytes follow the last proof.
+    #[error("registration sums: an entry is not a 16-bit integer")]
+    RegistrationSums,
     /// The registration is about other factors than the committed ones.
     #[error("registration link: the registration is not about the committed adapter")]
     RegistrationLink,

@@ -5,7 +5,8 @@
 use std::fmt;
 
 use ff::FromUniformBytes;
-use pasta_curves::Fp;
+use group::GroupEncoding;
+use pasta_curves::{EqAffine, Fp};
 
 /// Version of everything that is hashed, committed to or proved here.
 pub const PROTOCOL_VERSION: u32 = 2;
@@ -33,47 +34,68 @@ pub(crate) enum Tag {
     Key,
     Statement,
     Logits,
+    SiteRows,
     Rows,
     Fold,
     DeltaAnchor,
-    DeltaProof,
+    Products,
+    Crosses,
+    FoldProof,
+    RegistrationTable,
+    RegistrationSums,
     RegistrationProof,
     Link,
     LinkWeight,
     LinkChallenge,
+    Batch,
+    BatchWeights,
 }
 
 impl Tag {
     #[cfg(test)]
-    pub(crate) const ALL: [Tag; 12] = [
+    pub(crate) const ALL: [Tag; 19] = [
         Tag::Commitment,
         Tag::Key,
         Tag::Statement,
         Tag::Logits,
+        Tag::SiteRows,
         Tag::Rows,
         Tag::Fold,
         Tag::DeltaAnchor,
-        Tag::DeltaProof,
+        Tag::Products,
+        Tag::Crosses,
+        Tag::FoldProof,
+        Tag::RegistrationTable,
+        Tag::RegistrationSums,
         Tag::RegistrationProof,
         Tag::Link,
         Tag::LinkWeight,
         Tag::LinkChallenge,
+        Tag::Batch,
+        Tag::BatchWeights,
     ];
 
     fn context(self) -> &'static str {
         match self {
-            Tag::Commitment => "ftk/1 adapter commitment",
+            Tag::Commitment => "ftk/2 adapter commitment",
             Tag::Key => "ftk/1 commitment key",
-            Tag::Statement => "ftk/1 statement",
-            Tag::Logits => "ftk/1 logits",
-            Tag::Rows => "ftk/1 site rows",
-            Tag::Fold => "ftk/1 fold",
-            Tag::DeltaAnchor => "ftk/1 delta anchor",
-            Tag::DeltaProof => "ftk/1 delta proof",
-            Tag::RegistrationProof => "ftk/1 registration proof",
-            Tag::Link => "ftk/1 link",
-            Tag::LinkWeight => "ftk/1 link weight",
-            Tag::LinkChallenge => "ftk/1 link challenge",
+            Tag::Statement => "ftk/2 statement",
+            Tag::Logits => "ftk/2 logits",
+            Tag::SiteRows => "ftk/2 site rows",
+            Tag::Rows => "ftk/2 rows",
+            Tag::Fold => "ftk/2 fold",
+            Tag::DeltaAnchor => "ftk/2 delta anchor",
+            Tag::Products => "ftk/2 products",
+            Tag::Crosses => "ftk/2 crosses",
+            Tag::FoldProof => "ftk/2 fold proof",
+            Tag::RegistrationTable => "ftk/2 registration table",
+            Tag::RegistrationSums => "ftk/2 registration sums",
+            Tag::RegistrationProof => "ftk/2 registration proof",
+            Tag::Link => "ftk/2 link",
+            Tag::LinkWeight => "ftk/2 link weight",
+            Tag::LinkChallenge => "ftk/2 link challenge",
+            Tag::Batch => "ftk/2 batch",
+            Tag::BatchWeights => "ftk/2 batch weights",
         }
     }
 }
@@ -101,6 +123,10 @@ impl Absorb {
 
     pub(crate) fn finish(self) -> Digest {
         Digest(*self.0.finalize().as_bytes())
+    }
+
+    pub(crate) fn points(self, points: &[EqAffine]) -> Self {
+        points.iter().fold(self, |hash, point| hash.bytes(&point.to_bytes()))
     }
 
     /// `N` field elements of 64 uniform bytes each.

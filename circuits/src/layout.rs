@@ -2,14 +2,10 @@
 //!
 //! `STATEMENT.md`, section 3.
 
-use std::ops::Range;
-
 use crate::bytes::{EncodingError, Reader};
 
 /// Rows at the end of every column that carry no meaning; a circuit's unusable rows must fit in here.
 pub const RESERVED_ROWS: usize = 32;
-/// Products of one accumulator step, and columns of one lane.
-pub const PRODUCTS: usize = 16;
 /// Adapter entries are offset by this in circuits, which makes them small non-negative scalars.
 pub(crate) const OFFSET: u64 = 1 << 15;
 
@@ -24,12 +20,16 @@ pub const MAX_DIM: u32 = 1 << 16;
 /// Largest scale: weights are `q * 2^-shift`.
 pub const MAX_SHIFT: u8 = 63;
 
-/// Smallest k: 2^6 - 32 rows.
+/// Smallest k of a commitment key: 2^6 - 32 rows.
 pub const MIN_K: u32 = 6;
-/// Adapters grow to several panels rather than beyond this k, unless one site alone needs more.
-pub const PREFERRED_K: u32 = 11;
-/// The k at which the largest site of [`MAX_DIM`] fits.
+/// Smallest k of a layout: below it the table of registration takes more columns than a proof saves rows.
+const LEAST_K: u32 = 8;
+/// Largest k of a commitment key.
 pub const MAX_K: u32 = 14;
+/// Time of a row of a proof, in units of 50 us of one core: opening, and some ten columns of full-size values.
+const ROW_COST: usize = 7;
+/// Time of a committed column in the same unit: its share of commitment, folding, registration and file.
+const COLUMN_COST: usize = 2;
 
 /// Name, dimensions and scales of an adapted linear layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,86 +101,53 @@ impl SiteShape {
     }
 }
 
-/// Rows of one site within its panel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) panel: usize,
-    pub(crate) start: usize,
-    pub(crate) a_rows: usize,
-    pub(crate) b_rows: usize,
-}
-
-impl Place {
-    /// First row of B; the accumulators hold `A xbar` here.
-    pub(crate) fn middle(&self) -> usize {
-        self.start + self.a_rows
-    }
-
-    /// The row after B, where the result is read.
-    pub(crate) fn end(&self) -> usize {
-        self.middle() + self.b_rows
-    }
-}
-
-/// The arrangement of a list of sites.
+/// The arrangement of a list of sites: one vector per lane, cut into strips of the useful rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) k: u32,
     pub(crate) lanes: usize,
-    pub(crate) panels: usize,
-    /// One per site, in canonical order.
-    pub(crate) places: Vec<Place>,
+    pub(crate) strips: usize,
+    /// Where each site begins in the vector of a lane: first A, then B.
+    pub(crate) starts: Vec<usize>,
 }
 
 impl Layout {
     /// Arranges shapes that passed [`SiteShape::check`].
     pub(crate) fn new(shapes: &[SiteShape]) -> Self {
-        let rows = |dim: u32| (dim as usize).div_ceil(PRODUCTS);
-        let heights: Vec<_> = shapes.iter().map(|shape| (rows(shape.d_in), rows(shape.d_out))).collect();
-        let total: usize = 1 + heights.iter().map(|(a, b)| a + b).sum::<usize>();
-        let largest: usize = 1 + heights.iter().map(|(a, b)| a + b).max().unwrap_or(0);
-        let fits = |needed: usize| (MIN_K..=MAX_K).find(|&k| useful_rows(k) >= needed).unwrap_or(MAX_K);
-        let k = fits(total).min(PREFERRED_K.max(fits(largest)));
-
-        let (mut panel, mut start) = (0, 0);
-        let places = heights
-            .into_iter()
-            .map(|(a_rows, b_rows)| {
-                if start + a_rows + b_rows >= useful_rows(k) {
-                    (panel, start) = (panel + 1, 0);
-                }
-                let place = Place { panel, start, a_rows, b_rows };
-                start = place.end();
-                place
-            })
-            .collect();
         let lanes = shapes.iter().map(|shape| shape.rank as usize).max().unwrap_or(1);
-        Self { k, lanes, panels: panel + 1, places }
+        let mut length = 0;
+        let starts = shapes.iter().map(|shape| {
+            let start = length;
+            length += shape.d_in as usize + shape.d_out as usize;
+            start
+        });
+        let starts: Vec<usize> = starts.collect();
+        let strips = |k: u32| length.div_ceil(useful_rows(k)).max(1);
+        let cost = |k: &u32| (ROW_COST << *k) + COLUMN_COST * lanes * strips(*k);
+        let k = (LEAST_K..=MAX_K).min_by_key(cost).unwrap_or(MAX_K);
+        Self { k, lanes, strips: strips(k), starts }
     }
 
-    pub(crate) fn columns_per_panel(&self) -> usize {
-        self.lanes * PRODUCTS
-    }
-
+    /// Columns of the commitment; column `strip * lanes + lane` is that strip of that lane.
     pub(crate) fn columns(&self) -> usize {
-        self.panels * self.columns_per_panel()
+        self.strips * self.lanes
     }
 
-    /// Panels of each proof when one proof may take `cells` committed cells (at least one panel).
-    pub(crate) fn batches(&self, cells: usize) -> Vec<Range<usize>> {
-        let panels = (cells / (self.columns_per_panel() << self.k)).max(1);
-        (0..self.panels).step_by(panels).map(|first| first..(first + panels).min(self.panels)).collect()
-    }
-
-    /// Sites of a panel, in order.
-    pub(crate) fn sites_of(&self, panel: usize) -> impl Iterator<Item = (usize, &Place)> {
-        self.places.iter().enumerate().filter(move |(_, place)| place.panel == panel)
+    /// Strip and row of an entry of a lane's vector.
+    pub(crate) fn cell(&self, entry: usize) -> (usize, usize) {
+        let rows = useful_rows(self.k);
+        (entry / rows, entry % rows)
     }
 }
 
 /// Rows of a column that carry meaning.
 pub(crate) fn useful_rows(k: u32) -> usize {
     (1 << k) - RESERVED_ROWS
+}
+
+/// Rows that a linear equation is folded over: one more than carry entries, for the sums of registration.
+pub(crate) fn fold_rows(k: u32) -> usize {
+    useful_rows(k) + 1
 }
 
 /// The k whose commitment key an adapter of these shapes needs.
@@ -203,37 +170,24 @@ pub fn required_columns(shapes: &[SiteShape]) -> Result<usize, EncodingError> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn shape(rank: u32, d_in: u32, d_out: u32) -> SiteShape {
         SiteShape { name: "s".into(), rank, d_in, d_out, shift_a: 0, shift_b: 0 }
     }
 
-    proptest! {
-        #[test]
-        fn no_two_sites_share_a_row_and_all_results_are_in_useful_rows(
-            dims in prop::collection::vec((1u32..=MAX_RANK, 1u32..5000, 1u32..5000), 1..40),
-        ) {
-            let shapes: Vec<_> = dims.iter().map(|&(r, i, o)| shape(r, i, o)).collect();
-            let layout = Layout::new(&shapes);
-            let mut last = (0, 0);
-            for (place, shape) in layout.places.iter().zip(&shapes) {
-                prop_assert!((place.panel, place.start) >= last);
-                prop_assert!(place.a_rows * PRODUCTS >= shape.d_in as usize);
-                prop_assert!(place.b_rows * PRODUCTS >= shape.d_out as usize);
-                prop_assert!(place.end() < useful_rows(layout.k));
-                last = (place.panel, place.end());
-            }
-            prop_assert_eq!(layout.panels, last.0 + 1);
-        }
-    }
-
     #[test]
-    fn the_largest_site_fits_the_largest_k() {
-        let layout = Layout::new(&[shape(1, MAX_DIM, MAX_DIM)]);
-        assert_eq!((layout.k, layout.panels), (MAX_K, 1));
-        assert!(layout.places[0].end() < useful_rows(MAX_K));
+    fn the_layout_is_the_specified_function_of_the_shapes() {
+        let layout = |shapes: &[SiteShape]| {
+            let layout = Layout::new(shapes);
+            (layout.k, layout.lanes, layout.strips)
+        };
+        assert_eq!(layout(&[shape(1, 1, 1)]), (8, 1, 1));
+        assert_eq!(layout(&[shape(2, 150, 75), shape(1, 7, 33)]), (8, 2, 2));
+        assert_eq!(layout(&[shape(4, 768, 2304)]), (8, 4, 14));
+        assert_eq!(layout(&vec![shape(8, 2048, 2048); 32]), (9, 8, 274));
+        let layout = Layout::new(&[shape(2, 150, 75), shape(1, 7, 33)]);
+        assert_eq!(layout.starts, [0, 225]);
+        assert_eq!([layout.cell(223), layout.cell(224)], [(0, 223), (1, 0)]);
     }
 }

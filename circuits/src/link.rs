@@ -1,8 +1,9 @@
 //! The link: a Schnorr proof that a halo2 proof is about the committed columns (`STATEMENT.md`, section 5).
 
 use ff::{Field, PrimeField};
-use group::{Curve, CurveAffine, GroupEncoding};
+use group::{Curve, GroupEncoding};
 use halo2_proofs::arithmetic::best_multiexp;
+use halo2_proofs::poly::commitment::MSM;
 use pasta_curves::{Eq, EqAffine, Fp};
 
 use crate::entropy::fresh_generator;
@@ -10,7 +11,6 @@ use crate::error::ProveError;
 use crate::fold::powers;
 use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, LINK_GENERATORS, UNUSABLE, point_from_bytes, scalar_from_bytes};
-use crate::layout::OFFSET;
 use crate::linked::Randomness;
 
 /// Bytes of a link: the nonce point and one response per generator.
@@ -47,68 +47,90 @@ pub(crate) fn challenge(bound: &Digest, chi: Fp, nonce_point: &[u8; 32]) -> Fp {
     e
 }
 
-/// `sum_c chi^c (sum_i radix_i C'_ci - C_c - 2^15 G_0)`; `primes` holds `radix.len()` points per column.
-pub(crate) fn difference(key: &CommitmentKey, chi: Fp, radix: &[Fp], primes: &[EqAffine], points: &[EqAffine]) -> Eq {
-    let weights = powers(chi, points.len());
-    let mut scalars: Vec<Fp> =
-        weights.iter().flat_map(|weight| radix.iter().map(move |factor| *weight * factor)).collect();
-    scalars.extend(weights.iter().map(|weight| -*weight));
-    scalars.push(-weights.iter().sum::<Fp>() * Fp::from(OFFSET));
-    let bases: Vec<EqAffine> = primes.iter().chain(points).copied().chain([key.sum]).collect();
-    best_multiexp(&scalars, &bases)
+/// A committed column and what its prover knows of it beyond the rows of meaning.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Committed {
+    pub(crate) point: EqAffine,
+    pub(crate) randomness: Randomness,
 }
 
-/// The coordinates of [`difference`] on the link generators, from the prover's randomness.
-pub(crate) fn coordinates(chi: Fp, radix: &[Fp], randomness: &[Randomness], blinds: &[Fp]) -> [Fp; LINK_GENERATORS] {
-    let mut sums = [Fp::ZERO; LINK_GENERATORS];
-    let offset = Fp::from(OFFSET);
-    for ((weight, parts), blind) in
-        powers(chi, blinds.len()).into_iter().zip(randomness.chunks_exact(radix.len())).zip(blinds)
-    {
-        for (row, sum) in sums.iter_mut().enumerate() {
-            let added: Fp = match row {
-                UNUSABLE => parts.iter().zip(radix).map(|(part, factor)| part.blind * factor).sum(),
-                _ => parts.iter().zip(radix).map(|(part, factor)| part.unusable[row] * factor).sum(),
-            };
-            *sum += weight * (added - if row == UNUSABLE { *blind } else { offset });
-        }
+/// That `sum factor * column - offset G_0` vanishes in all rows but the last; columns are points to the verifier and
+/// [`Committed`] to the prover.
+#[derive(Clone, Debug)]
+pub(crate) struct Equation<T> {
+    pub(crate) terms: Vec<(Fp, T)>,
+    pub(crate) offset: Fp,
+}
+
+impl<T> Equation<T> {
+    /// That two columns are equal.
+    pub(crate) fn equal(left: T, right: T) -> Self {
+        Self { terms: vec![(Fp::ONE, left), (-Fp::ONE, right)], offset: Fp::ZERO }
     }
-    sums
+
+    /// `sum_i chi^i` times the equations.
+    fn sum(chi: Fp, equations: Vec<Self>) -> Self {
+        let mut sum = Self { terms: Vec::new(), offset: Fp::ZERO };
+        for (weight, equation) in powers(chi, equations.len()).into_iter().zip(equations) {
+            sum.offset += weight * equation.offset;
+            sum.terms.extend(equation.terms.into_iter().map(|(factor, column)| (weight * factor, column)));
+        }
+        sum
+    }
+}
+
+impl Equation<Committed> {
+    /// The point that must lie in the span of the link generators.
+    fn point(&self, key: &CommitmentKey) -> Eq {
+        let (mut scalars, mut bases): (Vec<Fp>, Vec<EqAffine>) =
+            self.terms.iter().map(|(factor, column)| (factor, column.point)).unzip();
+        scalars.push(-self.offset);
+        bases.push(key.sum);
+        best_multiexp(&scalars, &bases)
+    }
+
+    /// That point's coordinates on the link generators.
+    fn coordinates(&self) -> [Fp; LINK_GENERATORS] {
+        let mut sums = [-self.offset; LINK_GENERATORS];
+        sums[UNUSABLE] = Fp::ZERO;
+        for (factor, Committed { randomness, .. }) in &self.terms {
+            for (sum, value) in sums.iter_mut().zip(&randomness.unusable) {
+                *sum += *factor * value;
+            }
+            sums[UNUSABLE] += *factor * randomness.blind;
+        }
+        sums
+    }
+
+    /// Whether the columns satisfy it, as far as their prover knows.
+    #[cfg(test)]
+    pub(crate) fn holds(key: &CommitmentKey, chi: Fp, equations: Vec<Self>) -> bool {
+        let sum = Self::sum(chi, equations);
+        combine(key, &sum.coordinates()) == sum.point(key)
+    }
 }
 
 pub(crate) fn combine(key: &CommitmentKey, scalars: &[Fp; LINK_GENERATORS]) -> Eq {
     key.link.iter().zip(scalars).map(|(generator, scalar)| *generator * scalar).sum()
 }
 
-/// Both sides of a link: the columns of the proof and those of the commitment.
-pub(crate) struct Sides<'a> {
-    /// A committed entry is this combination of proof columns.
-    pub(crate) radix: &'a [Fp],
-    /// `C'`, `radix.len()` per column of the commitment.
-    pub(crate) primes: &'a [EqAffine],
-    /// `C`
-    pub(crate) points: &'a [EqAffine],
-}
-
 /// Makes the link of a proof.
 ///
 /// # Errors
-/// With `check`, [`ProveError::Opening`] if randomness and blinds do not explain the points: then the opening is
+/// With `check`, [`ProveError::Opening`] if the randomness does not explain the points: then the opening is
 /// another commitment's, or halo2 drew its randomness in another order. Only forgers in tests go without.
 pub(crate) fn prove(
     key: &CommitmentKey,
     subject: &Subject,
     proof: &[u8],
-    sides: &Sides<'_>,
-    randomness: &[Randomness],
-    blinds: &[Fp],
+    equations: Vec<Equation<Committed>>,
     check: bool,
 ) -> Result<Vec<u8>, ProveError> {
     let bound = subject.bind(proof);
     let chi = weight(&bound);
-    let secrets = coordinates(chi, sides.radix, randomness, blinds);
-    let explained = || combine(key, &secrets) == difference(key, chi, sides.radix, sides.primes, sides.points);
-    if check && (blinds.len() != sides.points.len() || !explained()) {
+    let sum = Equation::sum(chi, equations);
+    let secrets = sum.coordinates();
+    if check && combine(key, &secrets) != sum.point(key) {
         return Err(ProveError::Opening);
     }
     let mut generator = fresh_generator()?;
@@ -122,19 +144,43 @@ pub(crate) fn prove(
     Ok(bytes)
 }
 
-/// Checks the link of a proof; `false` for any bytes but a valid link.
-pub(crate) fn verify(key: &CommitmentKey, subject: &Subject, proof: &[u8], sides: &Sides<'_>, link: &[u8]) -> bool {
+/// The sum that is the identity if the link of a proof is right; `None` for bytes that are no link.
+pub(crate) fn verify<'k>(
+    key: &'k CommitmentKey,
+    subject: &Subject,
+    proof: &[u8],
+    equations: Vec<Equation<EqAffine>>,
+    link: &[u8],
+) -> Option<Sum<'k>> {
     let (chunks, rest) = link.as_chunks::<32>();
-    let Some((nonce_bytes, response_bytes)) = chunks.split_first() else { return false };
-    if !rest.is_empty() || sides.primes.len() != sides.points.len() * sides.radix.len() {
-        return false;
+    let (nonce_bytes, response_bytes) = chunks.split_first()?;
+    let nonce_point = point_from_bytes(nonce_bytes)?;
+    let responses: Vec<Fp> = response_bytes.iter().map(scalar_from_bytes).collect::<Option<_>>()?;
+    if !rest.is_empty() || responses.len() != LINK_GENERATORS {
+        return None;
     }
-    let Some(nonce_point) = point_from_bytes(nonce_bytes) else { return false };
-    let responses: Option<Vec<Fp>> = response_bytes.iter().map(scalar_from_bytes).collect();
-    let Some(Ok(responses)) = responses.map(<[Fp; LINK_GENERATORS]>::try_from) else { return false };
     let bound = subject.bind(proof);
     let chi = weight(&bound);
     let e = challenge(&bound, chi, nonce_bytes);
-    let difference = difference(key, chi, sides.radix, sides.primes, sides.points);
-    combine(key, &responses) == nonce_point.to_curve() + difference * e
+    let Equation { terms, offset } = Equation::sum(chi, equations);
+    let mut sum = key.params.empty_msm();
+    for (response, generator) in responses.iter().zip(&key.link) {
+        sum.append_term(-*response, generator.to_affine());
+    }
+    sum.append_term(Fp::ONE, nonce_point);
+    sum.append_term(-e * offset, key.sum);
+    for (factor, point) in terms {
+        sum.append_term(e * factor, point);
+    }
+    let seed = Absorb::new(Tag::Batch).digest(&bound).bytes(link).finish();
+    Some(Sum { sum, seed })
+}
+
+/// What a link leaves to be checked.
+#[derive(Debug)]
+pub(crate) struct Sum<'k> {
+    /// The identity if the link is right.
+    pub(crate) sum: MSM<'k, EqAffine>,
+    /// Depends on every byte of proof and link, and on what they are about.
+    pub(crate) seed: Digest,
 }

@@ -4,19 +4,19 @@
 
 use ff::Field;
 use halo2_proofs::plonk::{
-    Circuit, ConstraintSystem, Error, ProvingKey, SingleVerifier, VerifyingKey, create_proof, keygen_pk, keygen_vk,
-    verify_proof,
+    Circuit, ConstraintSystem, Error, ProvingKey, VerificationStrategy, VerifyingKey, create_proof, keygen_pk,
+    keygen_vk, verify_proof,
 };
-use halo2_proofs::transcript::{Blake2bRead, Blake2bWrite, Challenge255, Transcript};
+use halo2_proofs::poly::commitment::{Guard, MSM, Params};
+use halo2_proofs::transcript::{Blake2bRead, Blake2bWrite, Challenge255, EncodedChallenge, Transcript};
 use pasta_curves::{EqAffine, Fp};
-use rand_chacha::ChaCha20Rng;
-use rayon::prelude::*;
+use rand_core::Rng;
 
-use crate::bytes::Reader;
 use crate::key::{CommitmentKey, UNUSABLE, point_from_bytes};
+use crate::link::Committed;
 
-/// What halo2 adds to the values of one advice column.
-#[derive(Clone, Debug)]
+/// What is added to the values of one committed column: zeros and a blind by us, more by halo2.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Randomness {
     pub(crate) unusable: [Fp; UNUSABLE],
     pub(crate) blind: Fp,
@@ -41,84 +41,67 @@ pub(crate) fn proving_key<C: Circuit<Fp>>(key: &CommitmentKey, empty: &C) -> Res
     keygen_pk(&key.params, verifying_key(key, empty)?, empty)
 }
 
-/// One proof of several circuits, with the randomness of their linked columns.
-pub(crate) fn prove<C: Circuit<Fp>>(
+/// A proof of one circuit, and its linked columns.
+pub(crate) fn prove<C: Circuit<Fp>, R: Rng + Clone>(
     key: &CommitmentKey,
     proving_key: &ProvingKey<EqAffine>,
-    circuits: &[C],
-    instances: &[Vec<&[Fp]>],
+    circuit: C,
+    instances: &[&[Fp]],
     columns: Columns,
     prefix: Fp,
-    generator: ChaCha20Rng,
-) -> Result<(Vec<u8>, Vec<Randomness>), Error> {
-    let randomness = replay(generator.clone(), circuits.len(), columns);
-    let instances: Vec<_> = instances.iter().map(Vec::as_slice).collect();
+    generator: R,
+) -> Result<(Vec<u8>, Vec<Committed>), Error> {
+    let randomness = replay(generator.clone(), columns);
     let mut transcript = Blake2bWrite::<_, EqAffine, Challenge255<_>>::init(Vec::new());
     transcript.common_scalar(prefix)?;
-    create_proof(&key.params, proving_key, circuits, &instances, generator, &mut transcript)?;
-    Ok((transcript.finalize(), randomness))
+    create_proof(&key.params, proving_key, &[circuit], &[instances], generator, &mut transcript)?;
+    let proof = transcript.finalize();
+    let points = linked_points(&proof, columns).expect("a proof begins with its advice commitments");
+    let committed = points.into_iter().zip(randomness).map(|(point, randomness)| Committed { point, randomness });
+    Ok((proof, committed.collect()))
 }
 
-/// Draws what `create_proof` draws first: per circuit the unusable rows of every column, then every column's blind.
-fn replay(mut generator: ChaCha20Rng, circuits: usize, columns: Columns) -> Vec<Randomness> {
-    let mut randomness = Vec::with_capacity(circuits * columns.linked);
-    for _ in 0..circuits {
-        let unusable: Vec<[Fp; UNUSABLE]> =
-            (0..columns.advice).map(|_| std::array::from_fn(|_| Fp::random(&mut generator))).collect();
-        let blinds: Vec<Fp> = (0..columns.advice).map(|_| Fp::random(&mut generator)).collect();
-        let linked = unusable.into_iter().zip(blinds).take(columns.linked);
-        randomness.extend(linked.map(|(unusable, blind)| Randomness { unusable, blind }));
-    }
-    randomness
-}
-
-/// Adds the proof of one batch to the proofs before it: its length in four bytes, then its bytes.
-pub(crate) fn append_batch(proofs: &mut Vec<u8>, proof: &[u8]) {
-    proofs.extend((proof.len() as u32).to_le_bytes());
-    proofs.extend(proof);
-}
-
-/// The proofs of `count` batches.
-///
-/// # Errors
-/// The number of the first batch that is not all there, or `count` if bytes follow the last.
-pub(crate) fn split_batches(bytes: &[u8], count: usize) -> Result<Vec<&[u8]>, usize> {
-    let mut reader = Reader::new(bytes);
-    let mut batch = || {
-        let len = reader.u32()? as usize;
-        reader.take(len)
-    };
-    let batches: Vec<_> = (0..count).map(|index| batch().map_err(|_| index)).collect::<Result<_, _>>()?;
-    reader.end().map_err(|_| count)?;
-    Ok(batches)
+/// Draws what `create_proof` draws first: the unusable rows of every column, then every column's blind.
+fn replay(mut generator: impl Rng, columns: Columns) -> Vec<Randomness> {
+    let unusable: Vec<[Fp; UNUSABLE]> =
+        (0..columns.advice).map(|_| std::array::from_fn(|_| Fp::random(&mut generator))).collect();
+    let blinds = std::iter::repeat_with(|| Fp::random(&mut generator));
+    let all = unusable.into_iter().zip(blinds).map(|(unusable, blind)| Randomness { unusable, blind });
+    all.take(columns.linked).collect()
 }
 
 /// The commitments to the linked columns, which a proof begins with; `None` if it is too short or they are no points.
-pub(crate) fn linked_points(proof: &[u8], circuits: usize, columns: Columns) -> Option<Vec<EqAffine>> {
+pub(crate) fn linked_points(proof: &[u8], columns: Columns) -> Option<Vec<EqAffine>> {
     let (chunks, _) = proof.as_chunks::<32>();
-    let points = chunks.get(..circuits * columns.advice)?;
-    points
-        .par_iter()
-        .enumerate()
-        .filter(|(index, _)| index % columns.advice < columns.linked)
-        .map(|(_, bytes)| point_from_bytes(bytes))
-        .collect()
+    chunks.get(..columns.linked)?.iter().map(point_from_bytes).collect()
 }
 
-/// Whether `bytes` is a proof of these instances and nothing more.
-pub(crate) fn verify(
-    key: &CommitmentKey,
+/// Leaves the sum that decides over a proof to the caller.
+struct Deferred<'k>(&'k Params<EqAffine>);
+
+impl<'k> VerificationStrategy<'k, EqAffine> for Deferred<'k> {
+    type Output = MSM<'k, EqAffine>;
+
+    fn process<E: EncodedChallenge<EqAffine>>(
+        self,
+        f: impl FnOnce(MSM<'k, EqAffine>) -> Result<Guard<'k, EqAffine, E>, Error>,
+    ) -> Result<Self::Output, Error> {
+        Ok(f(self.0.empty_msm())?.use_challenges())
+    }
+}
+
+/// The sum that is the identity if `bytes` is a proof of these instances; `None` for what cannot be one.
+pub(crate) fn verify<'k>(
+    key: &'k CommitmentKey,
     verifying_key: &VerifyingKey<EqAffine>,
-    instances: &[Vec<&[Fp]>],
+    instances: &[&[Fp]],
     prefix: Fp,
     mut bytes: &[u8],
-) -> bool {
-    let instances: Vec<_> = instances.iter().map(Vec::as_slice).collect();
+) -> Option<MSM<'k, EqAffine>> {
     let mut transcript = Blake2bRead::<_, EqAffine, Challenge255<_>>::init(&mut bytes);
-    transcript.common_scalar(prefix).is_ok()
-        && verify_proof(&key.params, verifying_key, SingleVerifier::new(&key.params), &instances, &mut transcript)
-            .is_ok()
-        && bytes.is_empty()
+    transcript.common_scalar(prefix).ok()?;
+    let sum = verify_proof(&key.params, verifying_key, Deferred(&key.params), &[instances], &mut transcript).ok()?;
+    bytes.is_empty().then_some(sum)
 }
 
 #[cfg(test)]
@@ -127,6 +110,7 @@ mod tests {
     use halo2_proofs::plonk::{Advice, Column};
     use halo2_proofs::poly::Rotation;
     use halo2_proofs::poly::commitment::Blind;
+    use rand_chacha::ChaCha20Rng;
     use rand_core::SeedableRng;
 
     use super::*;
@@ -173,27 +157,56 @@ mod tests {
 
     /// The assumption of the whole link; it fails when a release of halo2 draws randomness in another order.
     #[test]
-    fn halo2_draws_unusable_rows_then_blinds_circuit_by_circuit() {
+    fn halo2_draws_unusable_rows_then_blinds_column_by_column() {
         let key = CommitmentKey::generate(6).unwrap();
         let columns = Columns { advice: ADVICE, linked: ADVICE };
-        let circuits = [Constants(10), Constants(20)];
-        let proving_key = proving_key(&key, &circuits[0]).unwrap();
+        let circuit = Constants(10);
+        let proving_key = proving_key(&key, &circuit).unwrap();
         let generator = ChaCha20Rng::seed_from_u64(5);
-        let instances = [Vec::new(), Vec::new()];
-        let (proof, randomness) =
-            prove(&key, &proving_key, &circuits, &instances, columns, Fp::from(9), generator).unwrap();
-        let points = linked_points(&proof, circuits.len(), columns).unwrap();
-        assert_eq!(points.len(), randomness.len());
-        for (index, (point, drawn)) in points.iter().zip(&randomness).enumerate() {
+        let (proof, committed) = prove(&key, &proving_key, circuit, &[], columns, Fp::from(9), generator).unwrap();
+        assert_eq!(committed.len(), ADVICE);
+        for (index, Committed { point, randomness }) in committed.iter().enumerate() {
             let mut values = vec![Fp::ZERO; 1 << 6];
-            values[1] = Fp::from(circuits[index / ADVICE].0 + (index % ADVICE) as u64);
-            values[(1 << 6) - UNUSABLE..].copy_from_slice(&drawn.unusable);
-            let expected = key.params.commit_lagrange(&key.domain.lagrange_from_vec(values), Blind(drawn.blind));
+            values[1] = Fp::from(10 + index as u64);
+            values[(1 << 6) - UNUSABLE..].copy_from_slice(&randomness.unusable);
+            let expected = key.params.commit_lagrange(&key.domain.lagrange_from_vec(values), Blind(randomness.blind));
             assert_eq!(EqAffine::from(expected), *point, "column {index}");
         }
-        let verifies = |prefix, bytes: &[u8]| verify(&key, proving_key.get_vk(), &instances, Fp::from(prefix), bytes);
+        let verifies = |prefix, bytes: &[u8]| {
+            verify(&key, proving_key.get_vk(), &[], Fp::from(prefix), bytes).is_some_and(MSM::eval)
+        };
         assert!(verifies(9, &proof));
         assert!(!verifies(8, &proof), "prefix");
         assert!(!verifies(9, &[&proof[..], &[0]].concat()), "halo2 itself accepts bytes after the end");
+    }
+
+    /// Queries a column in eight rows: halo2 fills eleven rows at random, of which the link would cover six.
+    struct EightRotations;
+
+    impl Circuit<Fp> for EightRotations {
+        type Config = ();
+        type FloorPlanner = SimpleFloorPlanner;
+
+        fn without_witnesses(&self) -> Self {
+            Self
+        }
+
+        fn configure(meta: &mut ConstraintSystem<Fp>) {
+            let column = meta.advice_column();
+            meta.create_gate("the sum of eight rows", |meta| {
+                let rows = (0..8).map(|at| meta.query_advice(column, Rotation(at)));
+                rows.reduce(|sum, row| sum + row)
+            });
+        }
+
+        fn synthesize(&self, (): (), _: impl Layouter<Fp>) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the link covers exactly the rows halo2 fills at random")]
+    fn a_circuit_with_more_rotations_has_no_key() {
+        let _ = verifying_key(&CommitmentKey::generate(6).unwrap(), &EightRotations);
     }
 }

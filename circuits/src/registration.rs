@@ -1,40 +1,110 @@
 //! Registration: every committed entry is a signed 16-bit integer (`STATEMENT.md`, section 6).
 
-use std::ops::Range;
+use ff::{BatchInvert, Field, PrimeField};
+use pasta_curves::{EqAffine, Fp};
 
-use pasta_curves::Fp;
-
-use crate::bytes::EncodingError;
-use crate::circuit::digits::{DIGITS, DigitsCircuit, REGISTERED_COLUMNS, digit_weights};
+use crate::bytes::{EncodingError, Reader};
+use crate::check::{Check, Checks};
+use crate::circuit::Label;
+use crate::circuit::range::{RangeCircuit, SHARED, Trace, with_width};
 use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange, shapes_of};
 use crate::cores;
 use crate::entropy::fresh_generator;
 use crate::error::{CheckFailed, ProveError};
+use crate::folding::{Conduct, Folding, HONEST, Witness, append_points, commit_columns, read_points};
 use crate::hash::{Absorb, Digest, Tag};
-use crate::key::CommitmentKey;
-use crate::link::{self, LINK_BYTES, Sides, Subject};
-use crate::linked::{self, Columns};
+use crate::key::{CommitmentKey, UNUSABLE};
+use crate::layout::{OFFSET, fold_rows, useful_rows};
+use crate::link::{self, Committed, Equation, LINK_BYTES, Subject};
+use crate::linked::{self, Columns, Randomness};
 
 const KIND: u8 = 1;
-/// Committed entries of one proof; an entry takes about 2 KB while it is proved.
-const BATCH_ENTRIES: usize = 1 << 17;
-const COLUMNS: Columns = Columns { advice: REGISTERED_COLUMNS * DIGITS, linked: REGISTERED_COLUMNS * DIGITS };
+/// Most columns of one range proof: it takes some 120 MB at k = 10.
+const BATCH_COLUMNS: usize = 192;
+/// Entries of the table: all 16-bit integers.
+const TABLE: usize = 1 << 16;
 
-/// Circuits of each proof.
-fn batches(commitment: &AdapterCommitment) -> Vec<Range<usize>> {
-    let circuits = commitment.points.len() / REGISTERED_COLUMNS;
-    let size = (BATCH_ENTRIES / (REGISTERED_COLUMNS << commitment.k())).max(1);
-    (0..circuits).step_by(size).map(|first| first..(first + size).min(circuits)).collect()
+/// How the columns of a commitment are taken: a function of their number.
+#[derive(Clone, Copy, Debug)]
+struct Batches {
+    k: u32,
+    columns: usize,
+    /// Columns of one batch.
+    width: usize,
 }
 
-fn prefix(adapter: &Digest, batch: usize, batches: usize) -> Fp {
-    let [prefix] =
-        Absorb::new(Tag::RegistrationProof).digest(adapter).u32(batch as u32).u32(batches as u32).challenges();
-    prefix
+impl Batches {
+    fn new(commitment: &AdapterCommitment) -> Self {
+        let columns = commitment.points.len();
+        let width = columns.div_ceil(columns.div_ceil(BATCH_COLUMNS)).next_multiple_of(SHARED);
+        Self { k: commitment.k(), columns, width }
+    }
+
+    fn count(&self) -> usize {
+        self.columns.div_ceil(self.width)
+    }
+
+    /// Columns of the commitment in a batch.
+    fn range(&self, batch: usize) -> std::ops::Range<usize> {
+        batch * self.width..((batch + 1) * self.width).min(self.columns)
+    }
+
+    /// The columns of the table.
+    fn tables(&self) -> usize {
+        TABLE.div_ceil(useful_rows(self.k))
+    }
+
+    /// Columns of the circuit; the accumulator is the last linked one.
+    fn circuit(&self) -> Columns {
+        Columns { advice: self.width + 1 + self.width / SHARED, linked: self.width + 1 }
+    }
+}
+
+/// What follows from the commitments to the multiplicities.
+struct Table {
+    point: Fp,
+    bound: Digest,
+}
+
+impl Table {
+    fn new(adapter: &Digest, multiplicities: &[EqAffine]) -> Self {
+        let hash = || Absorb::new(Tag::RegistrationTable).digest(adapter).points(multiplicities);
+        let [point] = hash().challenges();
+        Self { point, bound: hash().finish() }
+    }
+
+    fn prefix(&self, batch: usize) -> Fp {
+        let [prefix] = Absorb::new(Tag::RegistrationProof).digest(&self.bound).u32(batch as u32).challenges();
+        prefix
+    }
+
+    /// The sums of all batches are those of the table.
+    fn folding(&self, batches: &Batches, proofs: &[u8]) -> Folding {
+        let rows = useful_rows(batches.k);
+        let mut last = vec![Fp::ZERO; fold_rows(batches.k)];
+        last[rows] = Fp::ONE;
+        // The point is in the table for nobody; where it were, no reciprocal of that entry exists.
+        let mut reciprocals: Vec<Fp> = (0..TABLE as u64).map(|entry| Fp::from(entry) - self.point).collect();
+        reciprocals.iter_mut().batch_invert();
+        let mut coefficients = vec![last; batches.count()];
+        coefficients.extend(reciprocals.chunks(rows).map(<[Fp]>::to_vec));
+        let bound = Absorb::new(Tag::RegistrationSums).digest(&self.bound).bytes(proofs).finish();
+        Folding { k: batches.k, lanes: vec![Fp::ONE], coefficients, products: Vec::new(), start: Fp::ZERO, bound }
+    }
 }
 
 fn subject(adapter: Digest) -> Subject {
     Subject { kind: KIND, anchor: adapter, adapter }
+}
+
+/// `e - w = 2^15` in every row, for each column of a batch; those past the last of the commitment have w = 0. (Without
+/// an equation they would be entries that the prover chooses when it knows the point.)
+fn entry_equations<T>(entries: Vec<T>, columns: impl Iterator<Item = T>) -> impl Iterator<Item = Equation<T>> {
+    let columns = columns.map(Some).chain(std::iter::repeat_with(|| None));
+    entries.into_iter().zip(columns).map(|(entries, column)| {
+        let terms = std::iter::once((Fp::ONE, entries)).chain(column.map(|column| (-Fp::ONE, column)));
+        Equation { terms: terms.collect(), offset: Fp::from(OFFSET) }
+    })
 }
 
 /// Proves that a commitment is to 16-bit entries. The result is the link, then the proofs.
@@ -51,49 +121,139 @@ pub fn register(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<u8>, ProveError> {
     commitment.check_key(key).map_err(ProveError::Public)?;
-    if shapes_of(factors)? != commitment.shapes() {
+    if shapes_of(factors)? != commitment.shapes() || opening.blinds.len() != commitment.points.len() {
         return Err(ProveError::Opening);
     }
-    register_columns(key, commitment, opening, &arrange(&commitment.layout, factors), progress, true)
+    register_columns(key, commitment, opening, &arrange(&commitment.layout, factors), progress, HONEST)
 }
 
-/// Registers columns as [`arrange`] makes them; forgers in tests pass others and go without `check`.
+/// Registers columns as [`arrange`] makes them; forgers in tests pass others, and conduct themselves otherwise.
 pub(crate) fn register_columns(
     key: &CommitmentKey,
     commitment: &AdapterCommitment,
     opening: &Opening,
     columns: &[Vec<Fp>],
     progress: &mut dyn FnMut(usize, usize),
-    check: bool,
+    conduct: Conduct<'_>,
 ) -> Result<Vec<u8>, ProveError> {
-    let k = commitment.k();
+    let batches = Batches::new(commitment);
+    let (k, rows) = (batches.k, useful_rows(batches.k));
     let adapter = commitment.digest();
-    let batches = batches(commitment);
-    let proving_key = linked::proving_key(key, &DigitsCircuit { k, columns: None })?;
-    let prove_batch = |index: usize| -> Result<_, ProveError> {
-        let batch = &batches[index];
-        let circuits: Vec<_> = columns[batch.start * REGISTERED_COLUMNS..batch.end * REGISTERED_COLUMNS]
-            .chunks(REGISTERED_COLUMNS)
-            .map(|columns| DigitsCircuit { k, columns: Some(columns) })
-            .collect();
-        let instances = vec![Vec::new(); circuits.len()];
-        let prefix = prefix(&adapter, index, batches.len());
-        let generator = fresh_generator()?;
-        let (proof, randomness) = linked::prove(key, &proving_key, &circuits, &instances, COLUMNS, prefix, generator)?;
-        let primes = linked::linked_points(&proof, batch.len(), COLUMNS).ok_or(ProveError::Opening)?;
-        Ok((proof, primes, randomness))
-    };
-    let (mut proof, mut primes, mut randomness) = (Vec::new(), Vec::new(), Vec::new());
-    for result in cores::map(batches.len(), prove_batch, progress) {
-        let (bytes, points, drawn) = result?;
-        linked::append_batch(&mut proof, &bytes);
-        primes.extend(points);
-        randomness.extend(drawn);
+
+    let mut counts = vec![0; TABLE];
+    counts[OFFSET as usize] = ((batches.count() * batches.width - columns.len()) * rows) as u64;
+    for value in columns.iter().flatten() {
+        if let Some(entry) = table_entry(*value + Fp::from(OFFSET)) {
+            counts[entry] += 1;
+        }
     }
-    let sides = Sides { radix: &digit_weights(), primes: &primes, points: &commitment.points };
-    let mut bytes = link::prove(key, &subject(adapter), &proof, &sides, &randomness, &opening.blinds, check)?;
+    let mut multiplicities: Vec<Vec<Fp>> =
+        counts.chunks(rows).map(|counts| counts.iter().map(|count| Fp::from(*count)).collect()).collect();
+    conduct.pass(Label::Multiplicity, &mut multiplicities);
+    let tables = commit_columns(key, &multiplicities)?;
+    let points: Vec<EqAffine> = tables.iter().map(|column| column.point).collect();
+    let table = Table::new(&adapter, &points);
+    let mut proof = Vec::new();
+    append_points(&mut proof, &points);
+
+    let proving_key = with_width(batches.width, || linked::proving_key(key, &RangeCircuit { k, witness: None }))?;
+    let point = vec![table.point; rows];
+    let prove_batch = |batch: usize| -> Result<_, ProveError> {
+        let usable = (1 << k) - UNUSABLE;
+        let mut entries = vec![vec![Fp::from(OFFSET); usable]; batches.width];
+        for (entries, column) in entries.iter_mut().zip(&columns[batches.range(batch)]) {
+            for (entry, value) in entries.iter_mut().zip(column) {
+                *entry += value;
+            }
+        }
+        conduct.pass(Label::Entry, &mut entries);
+        let trace = Trace::new(k, table.point, &entries, conduct.assign);
+        let circuit = RangeCircuit { k, witness: Some((&entries, &trace)) };
+        let generator = fresh_generator()?;
+        let (proof, proved) = with_width(batches.width, || {
+            linked::prove(key, &proving_key, circuit, &[&point], batches.circuit(), table.prefix(batch), generator)
+        })?;
+        Ok((proof, proved, trace.accumulator))
+    };
+    let start = proof.len();
+    let (mut accumulators, mut sums, mut equations) = (Vec::new(), Vec::new(), Vec::new());
+    for (batch, result) in cores::map(batches.count(), prove_batch, progress).into_iter().enumerate() {
+        let (bytes, mut proved, accumulator) = result?;
+        proof.extend((bytes.len() as u32).to_le_bytes());
+        proof.extend(bytes);
+        accumulators.extend(proved.pop());
+        sums.push(accumulator);
+        let range = batches.range(batch);
+        let committed = commitment.points[range.clone()].iter().zip(&opening.blinds[range]);
+        let committed = committed.map(|(point, blind)| {
+            let randomness = Randomness { unusable: [Fp::ZERO; UNUSABLE], blind: *blind };
+            Committed { point: *point, randomness }
+        });
+        equations.extend(entry_equations(proved, committed));
+    }
+    let folding = table.folding(&batches, &proof[start..]);
+    let values: Vec<&[Fp]> = sums.iter().chain(&multiplicities).map(Vec::as_slice).collect();
+    let committed: Vec<Committed> = accumulators.into_iter().chain(tables).collect();
+    let witness = Witness { columns: &values, committed: &committed };
+    equations.extend(folding.prove(key, witness, conduct, &mut proof)?);
+    let mut bytes = link::prove(key, &subject(adapter), &proof, equations, conduct.check)?;
     bytes.extend(proof);
     Ok(bytes)
+}
+
+/// The value's place in the table.
+fn table_entry(value: Fp) -> Option<usize> {
+    let repr = value.to_repr();
+    let low = usize::from(u16::from_le_bytes([repr[0], repr[1]]));
+    repr[2..].iter().all(|byte| *byte == 0).then_some(low)
+}
+
+/// Everything about a registration but its sums.
+pub(crate) fn begin<'k>(
+    key: &'k CommitmentKey,
+    commitment: &AdapterCommitment,
+    registration: &[u8],
+) -> Result<Checks<'k>, CheckFailed> {
+    commitment.check_key(key)?;
+    let (link, proof) =
+        registration.split_at_checked(LINK_BYTES).ok_or(CheckFailed::RegistrationEncoding(EncodingError::Truncated))?;
+    let batches = Batches::new(commitment);
+    let adapter = commitment.digest();
+    let mut reader = Reader::new(proof);
+    let tables = read_points(&mut reader, batches.tables()).ok_or(CheckFailed::RegistrationProof(0))?;
+    let table = Table::new(&adapter, &tables);
+    let start = proof.len() - reader.remaining();
+    let mut proofs = Vec::new();
+    for batch in 0..batches.count() {
+        let bytes = reader.u32().and_then(|len| reader.take(len as usize));
+        proofs.push(bytes.map_err(|_| CheckFailed::RegistrationProof(batch))?);
+    }
+    let folding = table.folding(&batches, &proof[start..proof.len() - reader.remaining()]);
+
+    let verifying_key =
+        with_width(batches.width, || linked::verifying_key(key, &RangeCircuit { k: batches.k, witness: None }))
+            .map_err(|_| CheckFailed::Key(batches.k))?;
+    let point = vec![table.point; useful_rows(batches.k)];
+    let verify_batch = |batch: usize| {
+        let bytes = proofs[batch];
+        let points = linked::linked_points(bytes, batches.circuit())?;
+        Some((linked::verify(key, &verifying_key, &[&point], table.prefix(batch), bytes)?, points))
+    };
+    let (mut checks, mut sums, mut equations) = (Vec::new(), Vec::new(), Vec::new());
+    for (batch, result) in cores::map(proofs.len(), verify_batch, &mut |_, _| {}).into_iter().enumerate() {
+        let otherwise = CheckFailed::RegistrationProof(batch);
+        let (sum, mut points) = result.ok_or(otherwise.clone())?;
+        checks.push(Check { sum, otherwise });
+        sums.extend(points.pop());
+        equations.extend(entry_equations(points, commitment.points[batches.range(batch)].iter().copied()));
+    }
+    sums.extend(tables);
+    let (sum, more) = folding.verify(key, &sums, &mut reader).ok_or(CheckFailed::RegistrationSums)?;
+    checks.push(Check { sum, otherwise: CheckFailed::RegistrationSums });
+    equations.extend(more);
+    let link = link::verify(key, &subject(adapter), proof, equations, link).ok_or(CheckFailed::RegistrationLink)?;
+    checks.push(Check { sum: link.sum, otherwise: CheckFailed::RegistrationLink });
+    Ok(Checks { seed: link.seed, checks })
 }
 
 /// Checks a registration; its verdict may be cached by commitment digest, protocol version and key digest.
@@ -105,24 +265,5 @@ pub fn verify_registration(
     commitment: &AdapterCommitment,
     registration: &[u8],
 ) -> Result<(), CheckFailed> {
-    commitment.check_key(key)?;
-    let (link, proof) =
-        registration.split_at_checked(LINK_BYTES).ok_or(CheckFailed::RegistrationEncoding(EncodingError::Truncated))?;
-    let adapter = commitment.digest();
-    let batches = batches(commitment);
-    let verifying_key = linked::verifying_key(key, &DigitsCircuit { k: commitment.k(), columns: None })
-        .map_err(|_| CheckFailed::Key(commitment.k()))?;
-    let proofs = linked::split_batches(proof, batches.len()).map_err(CheckFailed::RegistrationProof)?;
-    let check_batch = |index: usize| {
-        let circuits = batches[index].len();
-        let points = linked::linked_points(proofs[index], circuits, COLUMNS)?;
-        let prefix = prefix(&adapter, index, batches.len());
-        linked::verify(key, &verifying_key, &vec![Vec::new(); circuits], prefix, proofs[index]).then_some(points)
-    };
-    let mut primes = Vec::with_capacity(commitment.points.len() * DIGITS);
-    for (index, points) in cores::map(proofs.len(), check_batch, &mut |_, _| {}).into_iter().enumerate() {
-        primes.extend(points.ok_or(CheckFailed::RegistrationProof(index))?);
-    }
-    let sides = Sides { radix: &digit_weights(), primes: &primes, points: &commitment.points };
-    if link::verify(key, &subject(adapter), proof, &sides, link) { Ok(()) } else { Err(CheckFailed::RegistrationLink) }
+    begin(key, commitment, registration)?.settle()
 }

@@ -16,7 +16,7 @@ use crate::prove::bundle::{Bundle, ReadError, parse_digest};
 use crate::prove::keys::commitment_key;
 use crate::prove::limits::Limits;
 use crate::prove::verdict::{Expectations, ExpectedInput, Missing, Refusal};
-use crate::prove::verifier::{Judged, Verifier};
+use crate::prove::verifier::{Judged, Replayed, Verifier};
 
 /// What is needed.
 pub struct Settings {
@@ -69,27 +69,39 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let many = settings.bundles.len() > 1;
     let mut verifier = None;
     let mut worst = Outcome::Done;
-    for bundle in &settings.bundles {
-        let outcome = match judged(settings, bundle, &source, &mut verifier)? {
-            Ok(judged) => accepted(&judged, bundle, many, &Shown(source.tokenizer().ok()), printer),
-            Err(error) => refused(&error, bundle, many, printer),
-        };
-        worst = match (worst, outcome) {
-            (Outcome::No, _) | (_, Outcome::No) => Outcome::No,
-            (Outcome::Done, outcome) => outcome,
-            (worst, _) => worst,
-        };
+    // Proofs are checked together, as many as there may be memory for.
+    let (mut waiting, mut bytes) = (Vec::new(), 0u64);
+    for (index, bundle) in settings.bundles.iter().enumerate() {
+        let replayed = replayed(settings, bundle, &source, &mut verifier)?;
+        bytes += replayed.as_ref().map_or(0, Replayed::bytes);
+        waiting.push((bundle, replayed));
+        if bytes <= settings.limits.memory && index + 1 < settings.bundles.len() {
+            continue;
+        }
+        bytes = 0;
+        let waiting = std::mem::take(&mut waiting);
+        for (bundle, judged) in settled(waiting, &mut verifier) {
+            let outcome = match judged {
+                Ok(judged) => accepted(&judged, bundle, many, &Shown(source.tokenizer().ok()), printer),
+                Err(error) => refused(&error, bundle, many, printer),
+            };
+            worst = match (worst, outcome) {
+                (Outcome::No, _) | (_, Outcome::No) => Outcome::No,
+                (Outcome::Done, outcome) => outcome,
+                (worst, _) => worst,
+            };
+        }
     }
     Ok(worst)
 }
 
-/// One bundle. The base is read for the first that can be read, and kept.
-fn judged(
+/// One bundle up to its proofs. The base is read for the first that can be read, and kept.
+fn replayed(
     settings: &Settings,
     bundle: &Path,
     source: &Source,
     verifier: &mut Option<Verifier>,
-) -> Result<Result<Judged, ReadError>> {
+) -> Result<Result<Replayed, ReadError>> {
     let deadline = settings.limits.deadline();
     let content = match Bundle::read(bundle, &settings.limits) {
         Ok(content) => content,
@@ -100,7 +112,27 @@ fn judged(
         Some(verifier) => verifier,
         None => verifier.insert(Verifier::with_keys(source, settings.limits, commitment_key)?),
     };
-    Ok(verifier.judge(content, &expectations, deadline).map_err(ReadError::Refused))
+    Ok(verifier.replay(content, &expectations, deadline).map_err(ReadError::Refused))
+}
+
+/// Checks the proofs of those that got so far; bundles in their order.
+fn settled<'a>(
+    waiting: Vec<(&'a PathBuf, Result<Replayed, ReadError>)>,
+    verifier: &mut Option<Verifier>,
+) -> Vec<(&'a PathBuf, Result<Judged, ReadError>)> {
+    let (mut replayed, mut order) = (Vec::new(), Vec::new());
+    for (bundle, result) in waiting {
+        order.push((bundle, result.map(|bundle| replayed.push(bundle)).err()));
+    }
+    let mut verdicts = verifier.as_mut().map(|verifier| verifier.settle(replayed)).unwrap_or_default().into_iter();
+    let mut judged = Vec::with_capacity(order.len());
+    for (bundle, error) in order {
+        match error {
+            Some(error) => judged.push((bundle, Err(error))),
+            None => judged.extend(verdicts.next().map(|verdict| (bundle, verdict.map_err(ReadError::Refused)))),
+        }
+    }
+    judged
 }
 
 fn expectations(settings: &Settings, statement: &Statement, source: &Source) -> Result<Expectations> {

@@ -20,9 +20,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use ftk_adapters::atomic;
-use ftk_circuits::{AdapterCommitment, DeltaProof, Digest, Statement, decode_deltas, encode_deltas};
+use ftk_circuits::{AdapterCommitment, DeltaProof, Digest, Statement, decode_deltas, deltas_limit, encode_deltas};
 
 use self::text::{parse_statement, statement_text};
+use super::cases::rows_of;
 use super::limits::Limits;
 use super::verdict::Refusal;
 
@@ -70,12 +71,11 @@ impl Bundle {
     /// # Errors
     /// The file system's.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
-        let rows = u32::try_from(self.statement.rows()).map_err(io::Error::other)?;
         let deltas: Vec<&[i128]> = self.deltas.iter().map(Vec::as_slice).collect();
         if deltas.iter().map(|deltas| deltas.len() as u64).sum::<u64>() > MAX_DELTAS {
             return Err(io::Error::other(format!("more than {MAX_DELTAS} deltas; prove a shorter answer")));
         }
-        let deltas = encode_deltas(rows, &deltas);
+        let deltas = encode_deltas(self.commitment.shapes(), &deltas).map_err(io::Error::other)?;
         let deltas = zstd::encode_all(deltas.as_slice(), ZSTD_LEVEL)?;
         std::fs::create_dir_all(folder)?;
         atomic::write(&folder.join(STATEMENT), statement_text(&self.statement).as_bytes())?;
@@ -127,9 +127,9 @@ impl Bundle {
         limits.statement(&statement)?;
         let commitment = AdapterCommitment::decode(need(COMMITMENT)?)?;
         limits.commitment(&commitment, &statement)?;
-        let rows = statement.rows();
-        let deltas = decompress(need(DELTAS)?, deltas_limit(&commitment, rows)?)?;
-        let deltas = decode_deltas(&deltas, commitment.shapes(), rows)?;
+        let rows = rows_of(&statement, commitment.shapes());
+        let deltas = decompress(need(DELTAS)?, limit(&commitment, &rows)?)?;
+        let deltas = decode_deltas(&deltas, commitment.shapes(), &rows)?;
         let proof = DeltaProof { proof: need(PROOF)?.to_vec(), link: need(LINK)?.to_vec() };
         Ok(Self { statement, commitment, deltas, proof, registration: files.get(REGISTRATION).cloned() })
     }
@@ -155,15 +155,15 @@ pub enum ReadError {
     Refused(#[from] Refusal),
 }
 
-/// Bytes that the deltas of this commitment take at most: sixteen an entry, and their header.
-fn deltas_limit(commitment: &AdapterCommitment, rows: usize) -> Result<u64, Refusal> {
-    let width: u64 = commitment.shapes().iter().map(|shape| u64::from(shape.d_out)).sum();
+/// Bytes that the deltas of this commitment take at most.
+fn limit(commitment: &AdapterCommitment, rows: &[usize]) -> Result<u64, Refusal> {
     // 4096 sites of 65536 outputs and 2^21 rows stay far below 2^64.
-    let entries = width * rows as u64;
+    let entries: u64 =
+        commitment.shapes().iter().zip(rows).map(|(shape, rows)| u64::from(shape.d_out) * *rows as u64).sum();
     if entries > MAX_DELTAS {
         return Err(Refusal::Malformed { file: DELTAS, reason: format!("claims more than {MAX_DELTAS} deltas") });
     }
-    Ok(64 + commitment.shapes().len() as u64 + 16 * entries)
+    Ok(deltas_limit(commitment.shapes(), rows))
 }
 
 fn decompress(bytes: &[u8], limit: u64) -> Result<Vec<u8>, Refusal> {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use ftk_adapters::ops::Tokens;
 use ftk_circuits::{
     AdapterCommitment, Case, CommitmentKey, DeltaProof, Input, Logits, Opening, Output, ProveError, Scored,
-    SiteFactors, SiteRows, Statement,
+    SiteFactors, SiteRows, SiteShape, Statement,
 };
 
 use super::FixedModel;
@@ -214,11 +214,21 @@ pub fn prove(
     records: Vec<Record>,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(Vec<Vec<i128>>, DeltaProof), ProveError> {
-    let rows: Vec<SiteRows> = records.into_iter().map(site_rows).collect();
+    let rows: Vec<SiteRows> = factors.iter().zip(records).map(site_rows).collect();
     let proof = ftk_circuits::prove(key, statement, commitment, opening, factors, &rows, progress)?;
     Ok((rows.into_iter().map(|rows| rows.deltas).collect(), proof))
 }
 
-fn site_rows(record: Record) -> SiteRows {
-    SiteRows { inputs: record.inputs.into_iter().map(i64::from).collect(), deltas: record.deltas }
+fn site_rows((site, record): (&SiteFactors, Record)) -> SiteRows {
+    let rows = record.inputs.len() / site.shape.d_in as usize;
+    SiteRows { rows, inputs: record.inputs.into_iter().map(i64::from).collect(), deltas: record.deltas }
+}
+
+/// The site that sees the positions alone whose logits matter: every architecture calls it so.
+const HEAD: &str = "lm_head";
+
+/// Rows of each site of an adapter. A verifier counts them again in the replay.
+pub fn rows_of(statement: &Statement, shapes: &[SiteShape]) -> Vec<usize> {
+    let (all, read) = (statement.rows(), statement.head_rows());
+    shapes.iter().map(|shape| if shape.name == HEAD { read } else { all }).collect()
 }

@@ -1,10 +1,12 @@
 //! Verifying many bundles against one base, from memory: no file is read or written here.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use ftk_circuits::{
-    CheckFailed, CommitmentKey, Digest, KeyError, SiteRows, SiteShape, Statement, verify, verify_registration,
+    AdapterCommitment, CheckFailed, Claim, CommitmentKey, DeltaProof, Digest, KeyError, SiteRows, SiteShape, Statement,
+    verify_all,
 };
 
 use super::bundle::Bundle;
@@ -83,27 +85,95 @@ impl Verifier {
         expectations: &Expectations,
         deadline: Option<Instant>,
     ) -> Result<Judged, Refusal> {
-        let rows = replayed(&self.model, &self.stop_ids, &bundle, expectations, deadline)?;
-        in_time(deadline)?;
+        let replayed = self.replay(bundle, expectations, deadline)?;
+        self.settle(vec![replayed]).swap_remove(0)
+    }
+
+    /// Everything but the proofs.
+    ///
+    /// # Errors
+    /// As [`Verifier::verify_bytes`].
+    pub fn replay(
+        &mut self,
+        bundle: Bundle,
+        expectations: &Expectations,
+        deadline: Option<Instant>,
+    ) -> Result<Replayed, Refusal> {
+        let inputs = replayed(&self.model, &self.stop_ids, &bundle, expectations, deadline)?;
         let Bundle { statement, commitment, deltas, proof, registration } = bundle;
-        let rows: Vec<SiteRows> =
-            rows.into_iter().zip(deltas).map(|(inputs, deltas)| SiteRows { inputs, deltas }).collect();
-        let key = match self.keys.entry(commitment.k()) {
-            std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::btree_map::Entry::Vacant(place) => {
-                place.insert((self.derive)(commitment.k()).map_err(CheckFailed::KeyBytes)?)
-            }
-        };
-        in_time(deadline)?;
-        verify(key, &statement, &commitment, &rows, &proof)?;
-        if let Some(registration) = &registration
-            && self.registered.get(&commitment.digest()) != Some(registration)
-        {
-            in_time(deadline)?;
-            verify_registration(key, &commitment, registration)?;
-            self.registered.insert(commitment.digest(), registration.clone());
+        let rows = commitment.shapes().iter().zip(inputs).zip(deltas).map(|((shape, inputs), deltas)| SiteRows {
+            rows: inputs.len() / shape.d_in as usize,
+            inputs,
+            deltas,
+        });
+        let rows = rows.collect();
+        if let Entry::Vacant(place) = self.keys.entry(commitment.k()) {
+            place.insert((self.derive)(commitment.k()).map_err(CheckFailed::KeyBytes)?);
         }
+        in_time(deadline)?;
         let verdict = undoubted(&statement, expectations, registration.is_some());
-        Ok(Judged { verdict, statement, shapes: commitment.shapes().to_vec() })
+        Ok(Replayed { verdict, statement, commitment, rows, proof, registration })
+    }
+
+    /// Checks the proofs of many bundles together, with a verdict on each: one multiplication for all, and only if it
+    /// fails one for each.
+    pub fn settle(&mut self, bundles: Vec<Replayed>) -> Vec<Result<Judged, Refusal>> {
+        let digests: Vec<Digest> = bundles.iter().map(|bundle| bundle.commitment.digest()).collect();
+        // A registration is looked at once, however many bundles bring it.
+        let mut registrations: BTreeMap<(Digest, &[u8]), usize> = BTreeMap::new();
+        let mut claims = Vec::with_capacity(2 * bundles.len());
+        for Replayed { statement, commitment, rows, proof, .. } in &bundles {
+            let key = &self.keys[&commitment.k()];
+            claims.push(Claim::Deltas { key, statement, commitment, sites: rows, proof });
+        }
+        for (Replayed { commitment, registration, .. }, digest) in bundles.iter().zip(&digests) {
+            let Some(registration) = registration else { continue };
+            if self.registered.get(digest) != Some(registration)
+                && let Entry::Vacant(place) = registrations.entry((*digest, registration))
+            {
+                place.insert(claims.len());
+                let key = &self.keys[&commitment.k()];
+                claims.push(Claim::Registration { key, commitment, registration });
+            }
+        }
+        let results = verify_all(&claims);
+        let verdict = |index: usize| {
+            let bundle = &bundles[index];
+            results[index].clone()?;
+            let registration = bundle.registration.as_deref();
+            let checked = registration.and_then(|bytes| registrations.get(&(digests[index], bytes)));
+            checked.map_or(Ok(()), |claim| results[*claim].clone())
+        };
+        let verdicts: Vec<Result<(), CheckFailed>> = (0..bundles.len()).map(verdict).collect();
+        let mut judged = Vec::with_capacity(bundles.len());
+        for ((bundle, verdict), digest) in bundles.into_iter().zip(verdicts).zip(digests) {
+            let Replayed { verdict: doubts, statement, commitment, registration, .. } = bundle;
+            judged.push(verdict.map_err(Refusal::Check).map(|()| {
+                if let Some(registration) = registration {
+                    self.registered.insert(digest, registration);
+                }
+                Judged { verdict: doubts, statement, shapes: commitment.shapes().to_vec() }
+            }));
+        }
+        judged
+    }
+}
+
+/// A bundle whose proofs are still to be checked.
+#[derive(Debug)]
+pub struct Replayed {
+    verdict: Verdict,
+    statement: Statement,
+    commitment: AdapterCommitment,
+    rows: Vec<SiteRows>,
+    proof: DeltaProof,
+    registration: Option<Vec<u8>>,
+}
+
+impl Replayed {
+    /// Bytes of memory it takes, but for what is small.
+    pub fn bytes(&self) -> u64 {
+        let bytes = |rows: &SiteRows| size_of_val(rows.inputs.as_slice()) + size_of_val(rows.deltas.as_slice());
+        self.rows.iter().map(bytes).sum::<usize>() as u64
     }
 }

@@ -91,7 +91,7 @@ fn a_delivered_adapter_opens_its_commitment_and_no_other_does() {
     change(&doubled, |_, value| value * 2.0);
     no(open(&doubled, &[("--commitment", &commitment)]), "shape of model.layers.0");
     let scaled = changed("scaled");
-    configure(&scaled, |config| config["lora_alpha"] = json!(4));
+    configure(&scaled, |config| config["lora_alpha"] = json!(48));
     no(open(&scaled, &[("--commitment", &commitment)]), "adapter scale");
 }
 
@@ -100,7 +100,7 @@ fn an_adapter_made_elsewhere_is_rounded_and_then_proved() {
     let folder = tempfile::tempdir().unwrap();
     let raw = folder.path().join("raw");
     crate::seller::adapter(&raw, 23);
-    configure(&raw, |config| config["lora_alpha"] = json!(6));
+    configure(&raw, |config| config["lora_alpha"] = json!(72));
     change(&raw, |index, value| value + (index % 7) as f32 * 1e-6);
     let out = folder.path().join("commitment");
     let mut command = ftk(&["commit", "--base", "village", "--json"]);
@@ -165,7 +165,7 @@ fn kinds_of_adapters_without_a_proof_are_refused_with_the_reason() {
 #[test]
 fn the_opening_counts_what_all_proofs_disclose() {
     let folder = tempfile::tempdir().unwrap();
-    let seller = Seller::new(folder.path().join("seller"), 25);
+    let seller = Seller::of_rank(folder.path().join("seller"), 25, 2);
     let opening = seller.folder.join("commitment").join(OPENING);
     let prove = |name: &str, ids: &[u32], disclose: bool| {
         let rows = folder.path().join(format!("{name}.jsonl"));

@@ -13,6 +13,10 @@ use serde_json::Value;
 
 use crate::run::{ftk, succeed};
 
+/// More than there are rows of a short answer: then any deltas are those of some adapter of that rank, and can be
+/// written down by a forger.
+const RANK: usize = 24;
+
 /// An honest seller: adapter, commitment and bundle in one folder.
 pub struct Seller {
     /// Holds `adapter`, `commitment` and bundles.
@@ -24,7 +28,12 @@ pub struct Seller {
 impl Seller {
     /// Commits to a random adapter of its own.
     pub fn new(folder: PathBuf, seed: u64) -> Self {
-        adapter(&folder.join("adapter"), seed);
+        Self::of_rank(folder, seed, RANK)
+    }
+
+    /// The same with another rank.
+    pub fn of_rank(folder: PathBuf, seed: u64, rank: usize) -> Self {
+        adapter_of_rank(&folder.join("adapter"), seed, rank);
         let mut command = ftk(&["commit", "--base", "village", "--quiet"]);
         command.arg("--adapter").arg(folder.join("adapter")).arg("--out").arg(folder.join("commitment"));
         let digest = succeed(&mut command).trim().to_owned();
@@ -50,13 +59,17 @@ impl Seller {
 
 /// Writes a random adapter on two linear layers of every block.
 pub fn adapter(folder: &Path, seed: u64) {
+    adapter_of_rank(folder, seed, RANK);
+}
+
+fn adapter_of_rank(folder: &Path, seed: u64, rank: usize) {
     let source = Source::open(Path::new("village")).unwrap();
     let (shapes, sites) = (source.network().shapes(), source.network().sites());
     let mut adapter = Adapter::default();
     for site in sites.iter().filter(|site| site.role == Role::Linear) {
         if site.name.ends_with("v_proj") || site.name.ends_with("down_proj") {
             let shape = &shapes[&format!("{}.weight", site.weight)];
-            let mut factors = initial_factors(&site.name, 2, (shape[0], shape[1]), 1.0, seed);
+            let mut factors = initial_factors(&site.name, rank, (shape[0], shape[1]), 1.0, seed);
             factors.b = normal_values(&site.name, factors.b.len(), 0.05, seed);
             adapter.sites.insert(site.name.clone(), factors);
         }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use group::GroupEncoding;
 
 use super::support::{Case, *};
-use crate::delta::fold_challenges;
+use crate::delta::{anchor, fold_challenges, product_challenges};
 use crate::link::{Subject, challenge, weight};
 use crate::rows::rows_digest;
 use crate::*;
@@ -222,17 +222,18 @@ fn a_preference_counts_what_its_continuations_begin_with_once() {
     assert_eq!(rows(&[1], &[3], &[4]), 2);
 }
 
-/// rho, tau, chi and e of one run.
-fn challenges(case: &Case) -> [[u8; 32]; 4] {
+/// rho, tau, those of the products, chi and e of one run.
+fn challenges(case: &Case) -> [[u8; 32]; 8] {
     use ff::PrimeField;
     let statement = case.statement.digest();
-    let rows = rows_digest(case.commitment.shapes(), ROWS, &case.sites);
+    let rows = rows_digest(case.commitment.shapes(), &case.sites);
     let [rho, tau] = fold_challenges(&statement, &rows);
-    let anchor = hash::Absorb::new(hash::Tag::DeltaAnchor).digest(&statement).digest(&rows).finish();
+    let anchor = anchor(&statement, &rows);
+    let [gamma, phi, lambda, theta] = product_challenges(&anchor, &[]);
     let bound = Subject { kind: 0, anchor, adapter: case.commitment.digest() }.bind(b"proof");
     let chi = weight(&bound);
     let e = challenge(&bound, chi, &[1; 32]);
-    [rho.to_repr(), tau.to_repr(), chi.to_repr(), e.to_repr()]
+    [rho, tau, gamma, phi, lambda, theta, chi, e].map(|challenge| challenge.to_repr())
 }
 
 #[test]
@@ -249,6 +250,9 @@ fn every_public_field_changes_every_challenge() {
         let mut input = case.clone();
         input.sites[site].inputs[0] -= 1;
         all.push((format!("input {site}"), input));
+        let mut count = case.clone();
+        count.sites[site].rows += 1;
+        all.push((format!("rows {site}"), count));
     }
     // Every byte of the commitment's encoding that can change while it stays an encoding.
     let bytes = case.commitment.encode();
@@ -266,7 +270,7 @@ fn every_public_field_changes_every_challenge() {
         assert_ne!(other.commitment.points[column].to_bytes(), case.commitment.points[column].to_bytes());
         all.push((format!("point {column}"), other));
     }
-    for index in 0..4 {
+    for index in 0..8 {
         let mut seen = HashSet::new();
         for (what, case) in &all {
             assert!(seen.insert(challenges(case)[index]), "{what} does not change challenge {index}");

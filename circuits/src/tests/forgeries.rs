@@ -1,33 +1,16 @@
 //! One forgery per check of the verifier; the forger recomputes every public digest and challenge.
 
 use ff::{Field, PrimeField};
-use group::GroupEncoding;
-use halo2_proofs::poly::commitment::Blind;
-use pasta_curves::{EqAffine, Fp};
+use pasta_curves::Fp;
 
 use super::encodings::changed_statements;
 use super::support::{Case, *};
-use crate::commitment::{arrange, commit_columns};
-use crate::delta::Prover;
-use crate::key::UNUSABLE;
-use crate::layout::OFFSET;
-use crate::link::{combine, coordinates, difference};
-use crate::linked::Randomness;
-use crate::registration::register_columns;
+use crate::circuit::Label;
+use crate::folding::{Conduct, HONEST};
+use crate::link::Equation;
 use crate::*;
 
-const FORGER: Prover<'_> = Prover { assign: &|_, _, _, _, value| value, check: false };
-
-/// Proves whatever the case says, true or not.
-fn forge(case: &Case, weights: &[Vec<Fp>]) -> DeltaProof {
-    FORGER
-        .prove(case.key, &case.statement, &case.commitment, &case.opening, weights, &case.sites, &mut |_, _| {})
-        .unwrap()
-}
-
-fn weights(case: &Case) -> Vec<Vec<Fp>> {
-    arrange(&case.commitment.layout, &case.factors)
-}
+const FORGER: Conduct<'static> = Conduct { check: false, ..HONEST };
 
 #[test]
 fn a_changed_delta_is_refused_and_not_proved_by_accident() {
@@ -35,7 +18,7 @@ fn a_changed_delta_is_refused_and_not_proved_by_accident() {
     for (site, entry) in [(0, 0), (0, 14), (1, 98)] {
         let honest = case.sites[site].deltas[entry];
         case.sites[site].deltas[entry] += 1;
-        assert_eq!(case.verify(&forge(&case, &weights(&case))), Err(CheckFailed::DeltaProof(0)));
+        assert_eq!(case.verify(&case.forge(&case.columns())), Err(CheckFailed::DeltaProof));
         case.sites[site].deltas[entry] = honest;
     }
     case.sites[1].deltas[3] -= 1;
@@ -50,7 +33,7 @@ fn a_proof_about_other_factors_is_refused_by_the_link() {
     let committed = case.factors.clone();
     case.factors[0].a[3] ^= 1;
     case.sites = rows(2, &case.factors, ROWS);
-    assert_eq!(case.verify(&forge(&case, &weights(&case))), Err(CheckFailed::Link));
+    assert_eq!(case.verify(&case.forge(&case.columns())), Err(CheckFailed::Link));
     let refused =
         prove(case.key, &case.statement, &case.commitment, &case.opening, &case.factors, &case.sites, &mut |_, _| {});
     assert!(matches!(refused, Err(ProveError::Opening)));
@@ -65,10 +48,10 @@ fn a_changed_commitment_is_refused_by_the_link() {
         let mut other = case.clone();
         other.commitment.points[column] = (other.commitment.points[column] + case.key.sum).into();
         other.statement.adapter = other.commitment.digest();
-        assert_eq!(other.verify(&forge(&other, &weights(&other))), Err(CheckFailed::Link), "{column}");
+        assert_eq!(other.verify(&other.forge(&other.columns())), Err(CheckFailed::Link), "{column}");
     }
     case.opening = commit(case.key, BASE, &case.factors).unwrap().1;
-    assert_eq!(case.verify(&forge(&case, &weights(&case))), Err(CheckFailed::Link));
+    assert_eq!(case.verify(&case.forge(&case.columns())), Err(CheckFailed::Link));
 }
 
 #[test]
@@ -81,7 +64,7 @@ fn a_proof_of_another_statement_is_refused() {
         let expected = match what {
             "base" => CheckFailed::Base(BASE),
             "adapter" => CheckFailed::Adapter(case.commitment.digest()),
-            _ => CheckFailed::DeltaProof(0),
+            _ => CheckFailed::DeltaProof,
         };
         assert_eq!(case.verify(&proof), Err(expected), "{what}");
     }
@@ -107,7 +90,7 @@ fn relabelled_shapes_and_scales_are_refused() {
             site.inputs.resize(ROWS * shape.d_in as usize, 0);
             site.deltas.resize(ROWS * shape.d_out as usize, 0);
         }
-        assert_eq!(other.verify(&proof), Err(CheckFailed::DeltaProof(0)), "{at}");
+        assert_eq!(other.verify(&proof), Err(CheckFailed::DeltaProof), "{at}");
     }
 }
 
@@ -122,14 +105,16 @@ fn sites_and_rows_are_covered_exactly() {
     let (q, v) = (case.sites[0].clone(), case.sites[1].clone());
     coverage(vec![q.clone()]);
     coverage(vec![q.clone(), v.clone(), v.clone()]);
-    for rows_given in [ROWS - 1, ROWS + 1] {
-        coverage(rows(2, &case.factors, rows_given));
+    for counted in [ROWS - 1, ROWS + 1, 0] {
+        coverage(vec![SiteRows { rows: counted, ..q.clone() }, v.clone()]);
+        coverage(vec![q.clone(), SiteRows { rows: counted, ..v.clone() }]);
     }
+    coverage(vec![SiteRows { rows: 0, inputs: Vec::new(), deltas: Vec::new() }, v.clone()]);
     coverage(vec![SiteRows { inputs: Vec::new(), ..q.clone() }, v.clone()]);
     for sites in [vec![v.clone(), q.clone()], vec![q.clone(), q.clone()]] {
         let swapped = Case { sites, ..case.clone() };
-        assert_eq!(swapped.verify(&proof), Err(CheckFailed::DeltaProof(0)));
-        assert_eq!(swapped.verify(&forge(&swapped, &weights(&case))), Err(CheckFailed::DeltaProof(0)));
+        assert_eq!(swapped.verify(&proof), Err(CheckFailed::DeltaProof));
+        assert_eq!(swapped.verify(&swapped.forge(&case.columns())), Err(CheckFailed::DeltaProof));
     }
 
     let site = |name: &str, d_in| ModelSite { name: name.into(), d_in, d_out: 8 };
@@ -160,7 +145,7 @@ fn integers_meet_the_field_at_their_limits() {
     }
     let mut at_bound = case.clone();
     at_bound.sites[0].deltas[5] = bound;
-    assert_eq!(at_bound.verify(&proof), Err(CheckFailed::DeltaProof(0)));
+    assert_eq!(at_bound.verify(&proof), Err(CheckFailed::DeltaProof));
     for input in [extreme + 1, -extreme - 1, i64::MIN] {
         let mut large = case.clone();
         large.sites[0].inputs[4] = input;
@@ -173,13 +158,9 @@ fn bytes_appended_or_missing_are_refused() {
     let case = Case::small();
     let proof = case.prove();
     let with = |proof: &[u8], link: &[u8]| case.verify(&DeltaProof { proof: proof.to_vec(), link: link.to_vec() });
-    assert_eq!(with(&[&proof.proof[..], &[0]].concat(), &proof.link), Err(CheckFailed::DeltaProof(1)));
-    let mut inside = [&proof.proof[..], &[0]].concat();
-    let length = (proof.proof.len() - 3) as u32;
-    inside[..4].copy_from_slice(&length.to_le_bytes());
-    assert_eq!(with(&inside, &proof.link), Err(CheckFailed::DeltaProof(0)));
+    assert_eq!(with(&[&proof.proof[..], &[0]].concat(), &proof.link), Err(CheckFailed::DeltaProof));
     for cut in [0, 31, 32 * 40, proof.proof.len() - 1] {
-        assert_eq!(with(&proof.proof[..cut], &proof.link), Err(CheckFailed::DeltaProof(0)), "{cut}");
+        assert_eq!(with(&proof.proof[..cut], &proof.link), Err(CheckFailed::DeltaProof), "{cut}");
     }
     assert_eq!(with(&proof.proof, &[&proof.link[..], &[0]].concat()), Err(CheckFailed::Link));
     assert_eq!(with(&proof.proof, &[&proof.link[..], &[0; 32]].concat()), Err(CheckFailed::Link));
@@ -194,7 +175,7 @@ fn bytes_appended_or_missing_are_refused() {
     for at in (0..proof.proof.len()).step_by(197) {
         let mut changed = proof.proof.clone();
         changed[at] ^= 1;
-        assert_eq!(with(&changed, &proof.link), Err(CheckFailed::DeltaProof(0)), "{at}");
+        assert_eq!(with(&changed, &proof.link), Err(CheckFailed::DeltaProof), "{at}");
     }
     let mut zeros = proof.link.clone();
     zeros.fill(0);
@@ -214,19 +195,68 @@ fn links_and_registrations_serve_one_proof() {
     assert_eq!(check(&first), Ok(()));
     let crossed = [&first[..LINK_BYTES], &second[LINK_BYTES..]].concat();
     assert_eq!(check(&crossed), Err(CheckFailed::RegistrationLink));
-    let other = Case::small().register();
-    assert_eq!(check(&other), Err(CheckFailed::RegistrationProof(0)));
-    assert_eq!(check(&[&first[..], &[0]].concat()), Err(CheckFailed::RegistrationProof(1)));
-    assert_eq!(check(&first[..first.len() - 1]), Err(CheckFailed::RegistrationProof(0)));
+    assert_eq!(check(&Case::small().register()), Err(CheckFailed::RegistrationProof(0)));
+    assert_eq!(check(&[&first[..], &[0]].concat()), Err(CheckFailed::RegistrationSums));
+    assert_eq!(check(&first[..first.len() - 1]), Err(CheckFailed::RegistrationSums));
     let truncated = CheckFailed::RegistrationEncoding(EncodingError::Truncated);
     assert_eq!(check(&first[..LINK_BYTES - 1]), Err(truncated));
+    let tables = 32 * (1usize << 16).div_ceil(224);
+    let at = LINK_BYTES + tables;
+    for cut in [LINK_BYTES, at - 1, at + 3, at + 4, at + 1000] {
+        assert_eq!(check(&first[..cut]), Err(CheckFailed::RegistrationProof(0)), "{cut}");
+    }
+    let batch = 4 + u32::from_le_bytes(*first[at..].first_chunk().unwrap()) as usize;
+    for (from, to, expected) in [
+        (at + 4, at + batch, CheckFailed::RegistrationProof(0)),
+        (at + batch, first.len(), CheckFailed::RegistrationSums),
+    ] {
+        for changed in (from..to).step_by(331) {
+            let mut bytes = first.clone();
+            bytes[changed] ^= 1;
+            assert_eq!(check(&bytes), Err(expected.clone()), "{changed}");
+        }
+    }
+
+    // An entry of a column that fills up the batch, which would else be chosen freely; the table's counts follow it.
+    let filled = |label, row, value: Fp| match (label, row) {
+        (Label::Entry(2), 3) => Fp::from(7),
+        (Label::Multiplicity(0), 7) => value + Fp::ONE,
+        (Label::Multiplicity(column), row) if column * 224 + row == 1 << 15 => value - Fp::ONE,
+        _ => value,
+    };
+    let filled = case.register_as(&case.columns(), Conduct { assign: &filled, check: false });
+    assert_eq!(check(&filled), Err(CheckFailed::RegistrationLink));
 
     // Registering factors that are in range, but not the committed ones.
-    let mut forged = case.factors.clone();
-    forged[0].b[1] ^= 1;
-    let columns = arrange(&case.commitment.layout, &forged);
-    let bytes = register_columns(case.key, &case.commitment, &case.opening, &columns, &mut |_, _| {}, false).unwrap();
-    assert_eq!(check(&bytes), Err(CheckFailed::RegistrationLink));
+    let mut forged = case.clone();
+    forged.factors[0].b[1] ^= 1;
+    assert_eq!(check(&case.register_as(&forged.columns(), FORGER)), Err(CheckFailed::RegistrationLink));
+}
+
+/// The forger of multiplicities, sums and reciprocals, for columns of which one entry is out of range.
+#[test]
+fn an_entry_out_of_range_is_refused_whatever_else_is_forged() {
+    let case = Case::with(vec![SiteFactors { shape: shape("q", 1, 1, 1), a: vec![6], b: vec![4] }]);
+    let mut columns = case.columns();
+    columns[0][1] = Fp::from(1 << 15);
+    let case = case.committed_to(&columns);
+    let register = |assign: &(dyn Fn(Label, usize, Fp) -> Fp + Sync)| {
+        let bytes = case.register_as(&columns, Conduct { assign, check: false });
+        verify_registration(case.key, &case.commitment, &bytes)
+    };
+    // All honest, but the sums do not meet; counted as an entry that is in the table; the sum or its reciprocal shifted.
+    assert_eq!(register(&|_, _, value| value), Err(CheckFailed::RegistrationSums));
+    let counted = |label, row, value| if (label, row) == (Label::Multiplicity(0), 5) { value + Fp::ONE } else { value };
+    assert_eq!(register(&counted), Err(CheckFailed::RegistrationSums));
+    for target in [0, 2, 32] {
+        let shifted = |label, row, value| {
+            if (label, row) == (Label::Accumulator, target) { value + Fp::ONE } else { value }
+        };
+        assert_eq!(register(&shifted), Err(CheckFailed::RegistrationProof(0)), "{target}");
+    }
+    let reciprocal =
+        |label, row, value| if (label, row) == (Label::Reciprocal(0), 1) { value + Fp::ONE } else { value };
+    assert_eq!(register(&reciprocal), Err(CheckFailed::RegistrationProof(0)));
 }
 
 /// A field element that is no 16-bit integer can be committed, and even be proved with; registration refuses it.
@@ -234,8 +264,6 @@ fn links_and_registrations_serve_one_proof() {
 fn entries_that_are_no_sixteen_bit_integers_cannot_be_registered() {
     let factors = vec![SiteFactors { shape: shape("q", 1, 1, 1), a: vec![6], b: vec![4] }];
     let case = Case::with(factors);
-    let place = case.commitment.layout.places[0].clone();
-    let offset = Fp::from(OFFSET);
     let entries = [
         (Fp::from(1 << 15), false),
         (-Fp::from((1 << 15) + 1), false),
@@ -244,42 +272,35 @@ fn entries_that_are_no_sixteen_bit_integers_cannot_be_registered() {
         (Fp::from((1 << 15) - 1), true),
     ];
     for (entry, in_range) in entries {
-        let mut columns = weights(&case);
-        columns[0][place.middle()] = entry + offset;
-        let shapes = case.commitment.shapes().to_vec();
-        let (commitment, opening) = commit_columns(case.key, BASE, shapes, &columns).unwrap();
-        let statement = statement(commitment.digest());
-        let mut other = Case { commitment, opening, statement, ..case.clone() };
-        let bytes =
-            register_columns(other.key, &other.commitment, &other.opening, &columns, &mut |_, _| {}, false).unwrap();
-        let expected = if in_range { Ok(()) } else { Err(CheckFailed::RegistrationProof(0)) };
+        let mut columns = case.columns();
+        columns[0][1] = entry;
+        let mut other = case.committed_to(&columns);
+        let bytes = other.register_as(&columns, FORGER);
+        let expected = if in_range { Ok(()) } else { Err(CheckFailed::RegistrationSums) };
         assert_eq!(verify_registration(other.key, &other.commitment, &bytes), expected, "{entry:?}");
         if entry == Fp::TWO_INV {
             other.sites[0].deltas = other.sites[0].inputs.iter().map(|x| 3 * i128::from(*x)).collect();
-            assert_eq!(other.verify(&forge(&other, &columns)), Ok(()), "without registration 1/2 is an entry");
+            assert_eq!(other.verify(&other.forge(&columns)), Ok(()), "without registration 1/2 is an entry");
         }
     }
 }
 
-/// Lanes past a site's rank and cells past its dimensions change nothing: no adapter of higher rank hides there.
+/// Lanes past a site's rank and rows past the last site change nothing: no adapter of higher rank hides there.
 #[test]
 fn values_in_unused_cells_have_no_effect() {
     let case = Case::small();
     let layout = &case.commitment.layout;
-    let place = &layout.places[1];
-    let mut columns = weights(&case);
-    // Site v has rank 1 and d_in 7 in a layout of two lanes.
-    for (column, row) in [(16, place.start), (17, place.start), (16, place.middle()), (7, place.start)] {
-        columns[column][row] += Fp::from(5);
+    let mut columns = case.columns();
+    // Site v has rank 1 and begins at entry 25 of two lanes; the last ends with entry 65.
+    assert_eq!((layout.starts[1], layout.lanes, layout.strips), (25, 2, 1));
+    for (lane, row) in [(1, 25), (1, 26), (1, 32), (0, 70), (1, 223)] {
+        columns[lane][row] += Fp::from(5);
     }
-    let (commitment, opening) = commit_columns(case.key, BASE, case.commitment.shapes().to_vec(), &columns).unwrap();
-    let statement = statement(commitment.digest());
-    let mut other = Case { commitment, opening, statement, ..case.clone() };
-    assert_eq!(other.verify(&forge(&other, &columns)), Ok(()));
-    assert!(matches!(
-        opens(other.key, &other.commitment, &other.opening, &other.factors),
-        Err(CheckFailed::Opening(_))
-    ));
+    let mut other = case.committed_to(&columns);
+    assert_eq!(other.verify(&other.forge(&columns)), Ok(()));
+    assert_eq!(verify_registration(other.key, &other.commitment, &other.register_as(&columns, FORGER)), Ok(()));
+    let refused = opens(other.key, &other.commitment, &other.opening, &other.factors);
+    assert!(matches!(refused, Err(CheckFailed::Opening(_))));
 
     // The deltas of rank two that a circuit without masks would accept.
     let wide = SiteFactors {
@@ -290,41 +311,67 @@ fn values_in_unused_cells_have_no_effect() {
     for (delta, more) in other.sites[1].deltas.iter_mut().zip(deltas(&wide, &case.sites[1].inputs)) {
         *delta += more;
     }
-    assert_eq!(other.verify(&forge(&other, &columns)), Err(CheckFailed::DeltaProof(0)));
+    assert_eq!(other.verify(&other.forge(&columns)), Err(CheckFailed::DeltaProof));
 }
 
 /// Two changes that cancel under a chi known in advance: the reason why chi hashes the whole proof.
 #[test]
 fn a_chi_known_before_the_proof_would_be_forgeable() {
     let case = Case::small();
-    let honest = weights(&case);
     let early = Fp::from(987_654_321);
-    let row = case.commitment.layout.places[1].start;
-    let mut columns = honest.clone();
-    // Columns 7 and 8 in a row where site v, of d_in 7, does not use them.
-    columns[7][row] += early;
-    columns[8][row] -= Fp::ONE;
-    let proof = forge(&case, &columns);
-    assert_eq!(case.verify(&proof), Err(CheckFailed::Link));
+    let [honest, also] = [case.columns()[0].clone(), case.columns()[1].clone()];
+    let (mut first, mut second) = (honest.clone(), also.clone());
+    first[7] += early;
+    second[7] -= Fp::ONE;
+    let commit = |columns: &[Vec<Fp>]| crate::folding::commit_columns(case.key, columns).unwrap();
+    let (left, right) = (commit(&[honest, also]), commit(&[first, second]));
+    let equations = || left.iter().zip(&right).map(|(left, right)| Equation::equal(*left, *right)).collect();
+    assert!(Equation::holds(case.key, early, equations()));
+    assert!(!Equation::holds(case.key, Fp::from(3), equations()));
+}
 
-    // The same columns committed by hand: under the early chi the link's equation holds, under another it does not.
-    let (randomness, primes): (Vec<_>, Vec<_>) = columns
-        .iter()
-        .enumerate()
-        .map(|(index, column)| {
-            let drawn = Randomness { unusable: [Fp::from(3); UNUSABLE], blind: Fp::from(index as u64) };
-            let values = column.iter().chain(&drawn.unusable).copied().collect();
-            let values = case.key.domain.lagrange_from_vec(values);
-            let point = EqAffine::from(case.key.params.commit_lagrange(&values, Blind(drawn.blind)));
-            (drawn, point)
-        })
-        .unzip();
-    let holds = |chi: Fp| {
-        let explained = coordinates(chi, &[Fp::ONE], &randomness, &case.opening.blinds);
-        combine(case.key, &explained) == difference(case.key, chi, &[Fp::ONE], &primes, &case.commitment.points)
+/// Commitments to negatives of each other: the sum is registered, its terms need not be.
+#[test]
+fn sums_of_unregistered_commitments_say_nothing_about_their_terms() {
+    let factors = vec![SiteFactors { shape: shape("q", 1, 1, 1), a: vec![6], b: vec![4] }];
+    let case = Case::with(factors);
+    let (mut rogue, mut partner) = (case.columns(), case.columns());
+    rogue[0][1] = Fp::TWO_INV;
+    partner[0][1] = Fp::from(4) - Fp::TWO_INV;
+    let (rogue_case, partner_case) = (case.committed_to(&rogue), case.committed_to(&partner));
+    let mut sum = case.clone();
+    for (at, point) in sum.commitment.points.iter_mut().enumerate() {
+        *point = (rogue_case.commitment.points[at] + partner_case.commitment.points[at]).into();
+        sum.opening.blinds[at] = rogue_case.opening.blinds[at] + partner_case.opening.blinds[at];
+    }
+    let summed: Vec<Vec<Fp>> =
+        rogue.iter().zip(&partner).map(|(a, b)| a.iter().zip(b).map(|(a, b)| *a + b).collect()).collect();
+    let verify = |case: &Case, columns: &[Vec<Fp>]| {
+        verify_registration(case.key, &case.commitment, &case.register_as(columns, FORGER))
     };
-    assert!(holds(early));
-    assert!(!holds(Fp::from(3)));
+    assert_eq!(verify(&sum, &summed), Ok(()));
+    assert_eq!(verify(&rogue_case, &rogue), Err(CheckFailed::RegistrationSums));
+    assert_eq!(verify(&partner_case, &partner), Err(CheckFailed::RegistrationSums));
+}
+
+/// Integer deltas that no integer adapter has: registration is what refuses them. (A field adapter of rank r cannot
+/// have integer deltas of rank r + 1 while minors of their bound stay below p, as they do up to r = 2.)
+#[test]
+fn a_field_adapter_can_have_integer_deltas_of_no_integer_adapter() {
+    // A = (1, 1/2), B = (1, 3/2). The deltas are (2, 3) times 4, -5, 9, so A would have to be (1/2, 1/4) or its half,
+    // third, ..: the inputs determine it up to a factor, and the deltas have no common divisor left for B.
+    let case = Case::with(vec![SiteFactors { shape: shape("q", 1, 2, 2), a: vec![2, 1], b: vec![1, 2] }]);
+    let mut columns = case.columns();
+    columns[0][0] = Fp::ONE;
+    columns[0][1] = Fp::TWO_INV;
+    columns[0][2] = Fp::ONE;
+    columns[0][3] = Fp::from(3) * Fp::TWO_INV;
+    let mut other = case.committed_to(&columns);
+    other.sites[0].inputs = vec![4, 8, -12, 4, 8, 20];
+    other.sites[0].deltas = vec![8, 12, -10, -15, 18, 27];
+    assert_eq!(other.verify(&other.forge(&columns)), Ok(()), "without registration these are deltas");
+    let registered = verify_registration(other.key, &other.commitment, &other.register_as(&columns, FORGER));
+    assert_eq!(registered, Err(CheckFailed::RegistrationSums));
 }
 
 #[test]
@@ -333,19 +380,24 @@ fn nothing_random_is_used_twice() {
     let (again, _) = commit(case.key, BASE, &case.factors).unwrap();
     assert!(again.points.iter().zip(&case.commitment.points).all(|(a, b)| a != b));
     let (first, second) = (case.prove(), case.prove());
-    let advice = linked::Columns { advice: 36, linked: 36 };
-    let points = |proof: &DeltaProof| linked::linked_points(&proof.proof[4..], 1, advice).unwrap();
-    let second: std::collections::HashSet<_> = points(&second).iter().map(EqAffine::to_bytes).collect();
-    assert!(points(&first).iter().all(|point| !second.contains(&point.to_bytes())));
-    assert_ne!(first.link[..32], case.prove().link[..32], "nonces");
+    // P, Q, and all advice commitments: 2 * 2 lanes + 1, then w, u, v, c, a.
+    let points = |proof: &DeltaProof| -> Vec<[u8; 32]> { proof.proof.as_chunks().0[..5 + 7].to_vec() };
+    let all: std::collections::HashSet<[u8; 32]> = points(&first).into_iter().chain(points(&second)).collect();
+    assert_eq!(all.len(), 2 * (5 + 7));
+    assert_ne!(first.link[..32], second.link[..32], "nonces");
+    let (first, second) = (case.register(), case.register());
+    let points = |bytes: &[u8]| -> std::collections::HashSet<[u8; 32]> {
+        bytes[LINK_BYTES..].as_chunks().0[..293].iter().copied().collect()
+    };
+    assert!(points(&first).is_disjoint(&points(&second)), "multiplicities");
 }
 
 #[test]
 fn a_key_of_another_size_or_content_is_refused() {
     let case = Case::small();
     let proof = case.prove();
-    let refused = verify(key(7), &case.statement, &case.commitment, &case.sites, &proof);
-    assert_eq!(refused, Err(CheckFailed::Key(6)));
+    let refused = verify(key(9), &case.statement, &case.commitment, &case.sites, &proof);
+    assert_eq!(refused, Err(CheckFailed::Key(8)));
     let mut bytes = case.key.to_bytes();
     // Two generators exchanged: still points of the curve.
     let first: Vec<u8> = bytes[4..36].to_vec();
@@ -355,5 +407,41 @@ fn a_key_of_another_size_or_content_is_refused() {
     assert!(matches!(CommitmentKey::from_bytes(&bytes[..99]), Err(KeyError::Length(99))));
     for k in [0, 5, 15, 40, u32::MAX] {
         assert!(matches!(CommitmentKey::from_bytes(&k.to_le_bytes()), Err(KeyError::Size(found)) if found == k));
+    }
+}
+
+/// From r + 2 rows of inputs that are nothing special, B comes out exactly: what open mode discloses.
+#[test]
+fn a_few_rows_of_deltas_give_b_away() {
+    let case = Case::with(factors(9, &[shape("q", 2, 12, 8)]));
+    let inputs: Vec<i64> = rows(5, &case.factors, 4)[0].inputs.iter().map(|x| x >> 14).collect();
+    let mut vectors: Vec<Vec<i128>> = deltas(&case.factors[0], &inputs).chunks(8).map(<[i128]>::to_vec).collect();
+    let dot = |a: &[i128], b: &[i128]| -> i128 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
+    // Lagrange's reduction of every pair until none gets shorter; the lattice has rank two.
+    let count = vectors.len();
+    loop {
+        let mut shorter = false;
+        for (i, j) in (0..count).flat_map(|i| (0..count).map(move |j| (i, j))) {
+            let norm = dot(&vectors[j], &vectors[j]);
+            if i == j || norm == 0 {
+                continue;
+            }
+            let factor = (2 * dot(&vectors[i], &vectors[j]) + norm).div_euclid(2 * norm);
+            let reduced: Vec<i128> = vectors[i].iter().zip(&vectors[j]).map(|(a, b)| a - factor * b).collect();
+            if dot(&reduced, &reduced) < dot(&vectors[i], &vectors[i]) {
+                vectors[i] = reduced;
+                shorter = true;
+            }
+        }
+        if !shorter {
+            break;
+        }
+    }
+    vectors.retain(|vector| vector.iter().any(|value| *value != 0));
+    assert_eq!(vectors.len(), 2);
+    for lane in 0..2 {
+        let column: Vec<i128> = case.factors[0].b.iter().skip(lane).step_by(2).map(|b| i128::from(*b)).collect();
+        let found = vectors.iter().any(|v| *v == column || v.iter().zip(&column).all(|(v, b)| *v == -*b));
+        assert!(found, "column {lane} of B is not among {vectors:?}");
     }
 }

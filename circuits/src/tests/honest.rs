@@ -23,27 +23,58 @@ fn an_honest_run_is_accepted_on_every_shape() {
     }
 }
 
-/// Three panels in two proofs; a wrong delta is refused by the proof its site is in.
+/// More columns than one range proof takes, and more sites than one column has rows.
 #[test]
-fn an_adapter_of_several_panels_is_proved_in_batches() {
-    let site = |name| shape(name, 8, 16_000, 16_000);
-    let mut case = Case::new(&[site("q"), site("k"), site("v")]);
-    assert_eq!((case.commitment.k(), case.commitment.layout.panels), (PREFERRED_K, 3));
-    let mut calls = Vec::new();
-    let (commitment, opening) = (&case.commitment, &case.opening);
-    let proof = prove(case.key, &case.statement, commitment, opening, &case.factors, &case.sites, &mut |done, all| {
-        calls.push((done, all));
-    })
-    .unwrap();
-    assert_eq!(calls, [(0, 2), (1, 2), (2, 2)]);
+fn large_adapters_take_several_batches_and_strips() {
+    let shapes: Vec<_> = (0..70).map(|i| shape(&format!("s{i}"), 1 + i % 16, 20 + i, 9)).collect();
+    let case = Case::new(&shapes);
+    assert_eq!((case.commitment.k(), case.commitment.layout.columns()), (8, 16 * 20));
+    let proof = case.prove();
     assert_eq!(case.verify(&proof), Ok(()));
-    let (first, second) = proof.proof.split_at(4 + u32::from_le_bytes(*proof.proof.first_chunk().unwrap()) as usize);
-    let swapped = DeltaProof { proof: [second, first].concat(), link: proof.link.clone() };
-    assert_eq!(case.verify(&swapped), Err(CheckFailed::DeltaProof(0)));
-    let missing = DeltaProof { proof: first.to_vec(), link: proof.link.clone() };
-    assert_eq!(case.verify(&missing), Err(CheckFailed::DeltaProof(1)));
-    case.sites[2].deltas[0] += 1;
-    assert_eq!(case.verify(&proof), Err(CheckFailed::DeltaProof(0)), "all transcripts depend on all deltas");
+    let mut calls = Vec::new();
+    let registration = register(case.key, &case.commitment, &case.opening, &case.factors, &mut |done, all| {
+        calls.push((done, all));
+    });
+    assert_eq!(calls, [(0, 2), (1, 2), (2, 2)]);
+    assert_eq!(verify_registration(case.key, &case.commitment, &registration.unwrap()), Ok(()));
+
+    let many: Vec<_> = (0..300).map(|i| shape(&format!("s{i}"), 1 + i % 2, 1, 1)).collect();
+    let mut case = Case::new(&many);
+    assert!(many.len() > layout::useful_rows(case.commitment.k()));
+    assert_eq!(case.verify(&case.prove()), Ok(()));
+    case.sites[299].deltas[2] += 1;
+    assert_eq!(case.verify(&case.forge(&case.columns())), Err(CheckFailed::DeltaProof));
+}
+
+/// Sites of a graph's network have as many rows as their layer has nodes.
+#[test]
+fn sites_may_have_rows_of_their_own_number() {
+    let mut case = Case::small();
+    case.sites = vec![rows(2, &case.factors, 5).remove(0), rows(3, &case.factors, 2).remove(1)];
+    assert_eq!(case.verify(&case.prove()), Ok(()));
+}
+
+#[test]
+fn many_claims_are_judged_at_once_and_the_bad_ones_named() {
+    let small = Case::small();
+    let wide = Case::new(&[shape("wide", 64, 3100, 3100)]);
+    assert_ne!(small.commitment.k(), wide.commitment.k());
+    let (proof, other, far) = (small.prove(), small.prove(), wide.prove());
+    let registration = small.register();
+    let crossed = DeltaProof { proof: proof.proof.clone(), link: other.link.clone() };
+    fn deltas<'a>(case: &'a Case, proof: &'a DeltaProof) -> Claim<'a> {
+        let Case { key, statement, commitment, sites, .. } = case;
+        Claim::Deltas { key, statement, commitment, sites, proof }
+    }
+    let registered = Claim::Registration { key: small.key, commitment: &small.commitment, registration: &registration };
+    let good = [deltas(&small, &proof), registered, deltas(&wide, &far), deltas(&small, &other)];
+    assert_eq!(verify_all(&good), vec![Ok(()); 4]);
+    assert_eq!(verify_all(&[]), []);
+    let mut mixed = good.to_vec();
+    mixed.insert(1, deltas(&small, &crossed));
+    mixed.push(Claim::Registration { key: small.key, commitment: &small.commitment, registration: &registration[1..] });
+    let refused = [Err(CheckFailed::Link), Err(CheckFailed::RegistrationProof(0))];
+    assert_eq!(verify_all(&mixed), [Ok(()), refused[0].clone(), Ok(()), Ok(()), Ok(()), refused[1].clone()]);
 }
 
 #[test]

@@ -2,9 +2,14 @@
 
 use std::sync::OnceLock;
 
+use pasta_curves::Fp;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
+use crate::commitment::{arrange, commit_columns};
+use crate::delta::prove_columns;
+use crate::folding::{Conduct, HONEST};
+use crate::registration::register_columns;
 use crate::*;
 
 /// The key for k, derived once per test run.
@@ -53,7 +58,7 @@ pub(super) fn rows(seed: u64, factors: &[SiteFactors], rows: usize) -> Vec<SiteR
             let count = rows * site.shape.d_in as usize;
             let inputs: Vec<i64> =
                 (0..count).map(|_| i64::from(generator.next_u32() as i32)).map(|x| x.max(1 - (1 << 31))).collect();
-            SiteRows { deltas: deltas(site, &inputs), inputs }
+            SiteRows { rows, deltas: deltas(site, &inputs), inputs }
         })
         .collect()
 }
@@ -111,6 +116,34 @@ impl Case {
 
     pub fn verify(&self, proof: &DeltaProof) -> Result<(), CheckFailed> {
         verify(self.key, &self.statement, &self.commitment, &self.sites, proof)
+    }
+
+    /// The columns of its factors.
+    pub fn columns(&self) -> Vec<Vec<Fp>> {
+        arrange(&self.commitment.layout, &self.factors)
+    }
+
+    /// Proves whatever the case says, true or not.
+    pub fn forge(&self, columns: &[Vec<Fp>]) -> DeltaProof {
+        self.conduct(columns, Conduct { check: false, ..HONEST })
+    }
+
+    /// Proves as one likes.
+    pub fn conduct(&self, columns: &[Vec<Fp>], conduct: Conduct<'_>) -> DeltaProof {
+        let Self { key, statement, commitment, opening, sites, .. } = self;
+        prove_columns(key, statement, commitment, opening, columns, sites, conduct).unwrap()
+    }
+
+    /// Registers whatever these columns hold.
+    pub fn register_as(&self, columns: &[Vec<Fp>], conduct: Conduct<'_>) -> Vec<u8> {
+        register_columns(self.key, &self.commitment, &self.opening, columns, &mut |_, _| {}, conduct).unwrap()
+    }
+
+    /// The case with a commitment to these columns.
+    pub fn committed_to(&self, columns: &[Vec<Fp>]) -> Self {
+        let (commitment, opening) = commit_columns(self.key, BASE, self.commitment.shapes().to_vec(), columns).unwrap();
+        let statement = statement(commitment.digest());
+        Self { commitment, opening, statement, ..self.clone() }
     }
 
     pub fn register(&self) -> Vec<u8> {

@@ -1,0 +1,152 @@
+//! The proof engine: `cargo bench --bench prove [-- ROW...]`, where each ROW picks the rows of that name or beginning.
+//!
+//! Prints for each adapter k, committed columns, times of proof, verification, commitment and registration with keys
+//! at hand, bytes, and peak memory. Each row is measured in a process of its own, so that the peak is the row's; the
+//! verifier's memory is included. Factors are pseudo-random over all 16 bits, inputs below 2^24, deltas exact.
+//! Rows that begin with `large` take minutes and run only when they are named.
+
+use std::process::Command;
+use std::time::Instant;
+
+use ftk_circuits::{
+    Case, CommitmentKey, Digest, Input, Output, SiteFactors, SiteRows, SiteShape, Statement, commit, prove, register,
+    required_k, verify, verify_registration,
+};
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+
+/// `(d_in, rank, d_out)`
+type Dims = (u32, u32, u32);
+
+/// What the prover and the verifier of one row do.
+#[derive(Clone, Copy)]
+enum Task {
+    /// A delta proof of so many rows of every site.
+    Prove(usize),
+    /// A commitment and its registration.
+    Register,
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let [flag, name] = arguments.as_slice()
+        && flag == "--row"
+    {
+        let (_, sites, task) = rows().into_iter().find(|(row, ..)| row == name).expect("a row of the table");
+        return measure(name, &sites, task);
+    }
+    println!("| row | weights | k | columns | make | verify | bytes | peak MB |");
+    println!("|---|---|---|---|---|---|---|---|");
+    for (name, ..) in rows() {
+        let named = arguments.iter().any(|wanted| name.starts_with(wanted.as_str()));
+        if named || arguments.is_empty() && !name.starts_with("large") {
+            let program = std::env::current_exe().expect("this program has a path");
+            let status = Command::new(program).args(["--row", &name]).status().expect("it can be started again");
+            assert!(status.success(), "{name} failed");
+        }
+    }
+}
+
+fn rows() -> Vec<(String, Vec<Dims>, Task)> {
+    let block = [(768, 4, 2304), (768, 4, 768), (768, 4, 3072), (3072, 4, 768)];
+    let llama = [(576, 576), (576, 192), (576, 192), (576, 576), (576, 1536), (576, 1536), (1536, 576)];
+    let llama = llama.map(|(d_in, d_out)| (d_in, 8, d_out));
+    let mut rows = Vec::new();
+    let mut add = |name: &str, sites: Vec<Dims>, counts: &[usize]| {
+        for count in counts {
+            rows.push((format!("{name} {count} rows"), sites.clone(), Task::Prove(*count)));
+        }
+        rows.push((format!("{name} registration"), sites, Task::Register));
+    };
+    add("768x2x256", vec![(768, 2, 256)], &[1, 16, 256]);
+    add("768x4x2304", vec![(768, 4, 2304)], &[1, 16, 256]);
+    add("distilgpt2", block.repeat(6), &[16]);
+    add("6x768x16x2304", vec![(768, 16, 2304); 6], &[16]);
+    add("32x2048x8x2048", vec![(2048, 8, 2048); 32], &[16]);
+    add("smollm2", llama.repeat(30), &[64]);
+    add("large 32x4096x16x4096", vec![(4096, 16, 4096); 32], &[16]);
+    rows
+}
+
+fn measure(name: &str, dims: &[Dims], task: Task) {
+    let mut generator = ChaCha20Rng::seed_from_u64(1);
+    let factors: Vec<SiteFactors> = dims
+        .iter()
+        .enumerate()
+        .map(|(i, &(d_in, rank, d_out))| {
+            let mut entries = |count: u32| (0..count).map(|_| generator.next_u32() as i16).collect();
+            SiteFactors {
+                a: entries(rank * d_in),
+                b: entries(d_out * rank),
+                shape: SiteShape { name: format!("site.{i}"), rank, d_in, d_out, shift_a: 15, shift_b: 15 },
+            }
+        })
+        .collect();
+    let shapes: Vec<SiteShape> = factors.iter().map(|site| site.shape.clone()).collect();
+    let k = required_k(&shapes).expect("shapes are in bounds");
+    let key = CommitmentKey::generate(k).expect("the pinned key");
+    let base = Digest([0; 32]);
+    let ((commitment, opening), committing) = timed(|| commit(&key, base, &factors).expect("committed"));
+    let weights: usize = factors.iter().map(|site| site.a.len() + site.b.len()).sum();
+    let silent = &mut |_, _| {};
+    let (making, checking, bytes) = match task {
+        Task::Prove(count) => {
+            let sites: Vec<SiteRows> = factors.iter().map(|site| site_rows(&mut generator, site, count)).collect();
+            let statement = Statement {
+                base,
+                adapter: commitment.digest(),
+                context: Vec::new(),
+                cases: vec![Case {
+                    input: Input::Tokens(vec![0; count]),
+                    output: Output::Completion { ids: vec![0], max_tokens: 1, stop_ids: Vec::new() },
+                }],
+            };
+            let (proof, making) =
+                timed(|| prove(&key, &statement, &commitment, &opening, &factors, &sites, silent).expect("proved"));
+            let ((), checking) = timed(|| verify(&key, &statement, &commitment, &sites, &proof).expect("valid"));
+            (making, checking, proof.proof.len() + proof.link.len())
+        }
+        Task::Register => {
+            let (registration, making) =
+                timed(|| register(&key, &commitment, &opening, &factors, silent).expect("registered"));
+            let ((), checking) = timed(|| verify_registration(&key, &commitment, &registration).expect("valid"));
+            (committing + making, checking, registration.len())
+        }
+    };
+    println!(
+        "| {name} | {weights} | {k} | {} | {making:.3} s | {checking:.3} s | {bytes} | {} |",
+        commitment.columns(),
+        peak_megabytes().map_or_else(|| "?".into(), |peak| peak.to_string()),
+    );
+}
+
+fn timed<T>(run: impl FnOnce() -> T) -> (T, f64) {
+    let start = Instant::now();
+    let value = run();
+    (value, start.elapsed().as_secs_f64())
+}
+
+/// Inputs below 2^24 (256 on the grid) and the exact deltas.
+fn site_rows(generator: &mut ChaCha20Rng, site: &SiteFactors, count: usize) -> SiteRows {
+    let (rank, d_in, d_out) = (site.shape.rank as usize, site.shape.d_in as usize, site.shape.d_out as usize);
+    let inputs: Vec<i64> = (0..count * d_in).map(|_| i64::from(generator.next_u32() as i32 >> 7)).collect();
+    let mut deltas = Vec::with_capacity(count * d_out);
+    for x in inputs.chunks_exact(d_in) {
+        let hidden: Vec<i128> = site
+            .a
+            .chunks_exact(d_in)
+            .map(|row| row.iter().zip(x).map(|(a, x)| i128::from(*a) * i128::from(*x)).sum())
+            .collect();
+        deltas.extend(
+            site.b.chunks_exact(rank).map(|row| row.iter().zip(&hidden).map(|(b, h)| i128::from(*b) * h).sum::<i128>()),
+        );
+    }
+    SiteRows { rows: count, inputs, deltas }
+}
+
+/// Peak resident memory of this process so far, where the system tells.
+fn peak_megabytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? / 1024)
+}

@@ -1,0 +1,350 @@
+//! Linear equations over many committed columns, folded into one column and proved in one small circuit
+//! (`STATEMENT.md`, section 4).
+
+use ff::{Field, PrimeField};
+use halo2_proofs::arithmetic::best_fft;
+use halo2_proofs::poly::commitment::{Blind, MSM};
+use pasta_curves::{EqAffine, Fp};
+use rand_chacha::ChaCha20Rng;
+use rayon::prelude::*;
+
+use crate::bytes::Reader;
+use crate::circuit::Label;
+use crate::circuit::fold::{FoldCircuit, FoldInstance, FoldShape};
+use crate::commitment::affine;
+use crate::entropy::fresh_generator;
+use crate::error::ProveError;
+use crate::fold::powers;
+use crate::hash::{Absorb, Digest, Tag};
+use crate::key::{CommitmentKey, UNUSABLE, point_from_bytes};
+use crate::layout::{fold_rows, useful_rows};
+use crate::link::{Committed, Equation};
+use crate::linked::{self, Columns, Randomness};
+
+/// One equation: its lanes of strips, the products beside it, and their coefficients.
+#[derive(Clone, Debug)]
+pub(crate) struct Folding {
+    pub(crate) k: u32,
+    /// `lambda^l` of each lane.
+    pub(crate) lanes: Vec<Fp>,
+    /// f of each strip; rows past its end are zero.
+    pub(crate) coefficients: Vec<Vec<Fp>>,
+    /// g of each column of u; the last strips of the equation are u, then v.
+    pub(crate) products: Vec<Vec<Fp>>,
+    /// Minus what the products must come to.
+    pub(crate) start: Fp,
+    /// Digest of everything that comes before.
+    pub(crate) bound: Digest,
+}
+
+/// What a prover has beyond [`Folding`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Witness<'a> {
+    /// Values of the columns, strip by strip and lane by lane; rows past their ends are zero.
+    pub(crate) columns: &'a [&'a [Fp]],
+    /// Their commitments.
+    pub(crate) committed: &'a [Committed],
+}
+
+/// How a prover behaves; there is one honest way, the others are for forgers in tests.
+#[derive(Clone, Copy)]
+pub(crate) struct Conduct<'a> {
+    /// From a cell's label, row and right value to the value that is assigned.
+    pub(crate) assign: &'a (dyn Fn(Label, usize, Fp) -> Fp + Sync),
+    /// Whether to check the result before releasing it.
+    pub(crate) check: bool,
+}
+
+impl Conduct<'_> {
+    /// Passes the values of whole columns through `assign`.
+    pub(crate) fn pass(&self, label: impl Fn(usize) -> Label, columns: &mut [Vec<Fp>]) {
+        for (number, column) in columns.iter_mut().enumerate() {
+            for (row, value) in column.iter_mut().enumerate() {
+                *value = (self.assign)(label(number), row, *value);
+            }
+        }
+    }
+}
+
+pub(crate) const HONEST: Conduct<'static> = Conduct { assign: &|_, _, value| value, check: true };
+
+/// What a prover has once the equation is folded.
+#[derive(Clone, Debug)]
+pub(crate) struct Folded {
+    /// Values of the circuit's linked columns.
+    pub(crate) linked: Vec<Vec<Fp>>,
+    pub(crate) instance: FoldInstance,
+    beta: Fp,
+    bound: Digest,
+    crosses: Vec<Committed>,
+}
+
+/// What a proof of a folding leaves to be linked and checked.
+type Verified<'k> = (MSM<'k, EqAffine>, Vec<Equation<EqAffine>>);
+
+impl Folding {
+    pub(crate) fn shape(&self) -> FoldShape {
+        let crosses = (2 * self.coefficients.len() - 2).div_ceil(useful_rows(self.k));
+        FoldShape { k: self.k, pairs: self.products.len(), crosses }
+    }
+
+    /// Draws beta; the digest is what the proof is bound to.
+    fn fold(&self, crosses: &[EqAffine]) -> (Fp, Digest) {
+        let hash = || Absorb::new(Tag::Crosses).digest(&self.bound).points(crosses);
+        let [beta] = hash().challenges();
+        (beta, hash().finish())
+    }
+
+    fn instance(&self, beta: Fp) -> FoldInstance {
+        // Zero, which has no inverse, is drawn by nobody.
+        let inverses = powers(beta.invert().unwrap_or(Fp::ZERO), self.coefficients.len());
+        let betas = powers(beta, self.coefficients.len());
+        let mut coefficients = vec![Fp::ZERO; fold_rows(self.k)];
+        for (strip, weight) in self.coefficients.iter().zip(&inverses) {
+            for (sum, value) in coefficients.iter_mut().zip(strip) {
+                *sum += *weight * value;
+            }
+        }
+        let crosses: Vec<Fp> = betas.into_iter().skip(1).chain(inverses.into_iter().skip(1)).collect();
+        FoldInstance {
+            coefficients,
+            crosses: crosses.chunks(useful_rows(self.k)).map(<[Fp]>::to_vec).collect(),
+            products: self.products.clone(),
+            start: self.start,
+        }
+    }
+
+    fn prefix(bound: &Digest) -> Fp {
+        let [prefix] = Absorb::new(Tag::FoldProof).digest(bound).challenges();
+        prefix
+    }
+
+    /// Equations of w, of u and v, and of the cross terms.
+    fn equations<T: Copy>(&self, beta: Fp, linked: &[T], columns: &[T], crosses: &[T]) -> Vec<Equation<T>> {
+        let weights = powers(beta, self.coefficients.len());
+        let weights = weights.iter().flat_map(|beta| self.lanes.iter().map(move |lane| -(*beta * lane)));
+        let mut terms = vec![(Fp::ONE, linked[0])];
+        terms.extend(weights.zip(columns.iter().copied()));
+        let pairs = &columns[columns.len() - 2 * self.products.len()..];
+        let single = linked[1..].iter().zip(pairs.iter().chain(crosses));
+        std::iter::once(Equation { terms, offset: Fp::ZERO })
+            .chain(single.map(|(left, right)| Equation::equal(*left, *right)))
+            .collect()
+    }
+
+    /// `sum_l lambda^l` times the columns of each strip, with as many rows as the longest has.
+    fn strips(&self, columns: &[&[Fp]]) -> Vec<Vec<Fp>> {
+        let strip = |columns: &[&[Fp]]| {
+            let mut sum = vec![Fp::ZERO; columns.iter().map(|column| column.len()).max().unwrap_or(0)];
+            for (column, weight) in columns.iter().zip(&self.lanes) {
+                for (sum, value) in sum.iter_mut().zip(*column) {
+                    *sum += *weight * value;
+                }
+            }
+            sum
+        };
+        columns.par_chunks(self.lanes.len()).map(strip).collect()
+    }
+
+    /// Proves the equation, and the products: appends the cross terms' commitments and the proof to `bytes`.
+    pub(crate) fn prove(
+        &self,
+        key: &CommitmentKey,
+        witness: Witness<'_>,
+        conduct: Conduct<'_>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Vec<Equation<Committed>>, ProveError> {
+        let folded = self.prepare(key, witness, conduct)?;
+        self.finish(key, witness, folded, conduct, bytes)
+    }
+
+    /// Commits to the cross terms and folds.
+    pub(crate) fn prepare(
+        &self,
+        key: &CommitmentKey,
+        witness: Witness<'_>,
+        conduct: Conduct<'_>,
+    ) -> Result<Folded, ProveError> {
+        let strips = self.strips(witness.columns);
+        let crosses = cross_terms(&strips, &self.coefficients);
+        let mut crosses: Vec<Vec<Fp>> = crosses.chunks(useful_rows(self.k)).map(<[Fp]>::to_vec).collect();
+        conduct.pass(Label::Cross, &mut crosses);
+        let committed = commit_columns(key, &crosses)?;
+        let points: Vec<EqAffine> = committed.iter().map(|column| column.point).collect();
+        let (beta, bound) = self.fold(&points);
+        let mut folded = vec![Fp::ZERO; fold_rows(self.k)];
+        for (strip, weight) in strips.iter().zip(powers(beta, strips.len())) {
+            for (sum, value) in folded.iter_mut().zip(strip) {
+                *sum += weight * value;
+            }
+        }
+        let pairs = &witness.columns[witness.columns.len() - 2 * self.products.len()..];
+        let linked = std::iter::once(folded).chain(pairs.iter().map(|column| column.to_vec())).chain(crosses);
+        Ok(Folded { linked: linked.collect(), instance: self.instance(beta), beta, bound, crosses: committed })
+    }
+
+    /// Proves what is left in a circuit, and says what its columns must be equal to.
+    pub(crate) fn finish(
+        &self,
+        key: &CommitmentKey,
+        witness: Witness<'_>,
+        folded: Folded,
+        conduct: Conduct<'_>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Vec<Equation<Committed>>, ProveError> {
+        let shape = self.shape();
+        let Folded { linked, instance, beta, bound, crosses } = folded;
+        let accumulator = instance.accumulate(&shape, &linked, conduct.assign);
+        if conduct.check && accumulator.last() != Some(&Fp::ZERO) {
+            return Err(ProveError::Opening);
+        }
+        let columns = Columns { advice: shape.advice(), linked: shape.linked() };
+        let generator = fresh_generator()?;
+        let (proof, proved) = shape.with(|| {
+            let proving_key = linked::proving_key(key, &FoldCircuit { shape, witness: None })?;
+            let circuit = FoldCircuit { shape, witness: Some((&linked, &accumulator)) };
+            let prefix = Self::prefix(&bound);
+            linked::prove(key, &proving_key, circuit, &instance.columns(), columns, prefix, generator)
+        })?;
+        append_points(bytes, &crosses.iter().map(|column| column.point).collect::<Vec<_>>());
+        bytes.extend(proof);
+        Ok(self.equations(beta, &proved, witness.committed, &crosses))
+    }
+
+    /// Reads what [`Folding::prove`] appended, to the end; `None` for what cannot be such a proof. `columns` are the
+    /// commitments, strip by strip and lane by lane.
+    pub(crate) fn verify<'k>(
+        &self,
+        key: &'k CommitmentKey,
+        columns: &[EqAffine],
+        reader: &mut Reader<'_>,
+    ) -> Option<Verified<'k>> {
+        let shape = self.shape();
+        let crosses = read_points(reader, shape.crosses)?;
+        let (beta, bound) = self.fold(&crosses);
+        let proof = reader.rest();
+        let linked = linked::linked_points(proof, Columns { advice: shape.advice(), linked: shape.linked() })?;
+        let verifying_key = shape.with(|| linked::verifying_key(key, &FoldCircuit { shape, witness: None })).ok()?;
+        let instance = self.instance(beta);
+        let sum = linked::verify(key, &verifying_key, &instance.columns(), Self::prefix(&bound), proof)?;
+        Some((sum, self.equations(beta, &linked, columns, &crosses)))
+    }
+}
+
+/// Coefficients of `X^1, X^2, .., X^-1, X^-2, ..` in `< sum_j X^j strip_j, sum_j X^-j f_j >`.
+fn cross_terms(strips: &[Vec<Fp>], coefficients: &[Vec<Fp>]) -> Vec<Fp> {
+    let count = strips.len();
+    if count == 1 {
+        return Vec::new();
+    }
+    let log = (2 * count - 1).next_power_of_two().ilog2();
+    let size = 1 << log;
+    let root = (log..Fp::S).fold(Fp::ROOT_OF_UNITY, |root, _| root.square());
+    // Both polynomials of a row at all roots of unity; X^-j is X^(size - j) there.
+    let values = |row: usize, of: &[Vec<Fp>], place: &dyn Fn(usize) -> usize| {
+        let mut values = vec![Fp::ZERO; size];
+        let mut any = false;
+        for (j, column) in of.iter().enumerate() {
+            if let Some(value) = column.get(row) {
+                values[place(j)] = *value;
+                any = true;
+            }
+        }
+        any.then(|| {
+            best_fft(&mut values, root, log);
+            values
+        })
+    };
+    let rows = coefficients.iter().map(Vec::len).max().unwrap_or(0);
+    let sum = (0..rows)
+        .into_par_iter()
+        .fold(
+            || vec![Fp::ZERO; size],
+            |mut sum, row| {
+                let left = values(row, strips, &|j| j);
+                let right = values(row, coefficients, &|j| (size - j) % size);
+                if let (Some(left), Some(right)) = (left, right) {
+                    for ((sum, left), right) in sum.iter_mut().zip(left).zip(right) {
+                        *sum += left * right;
+                    }
+                }
+                sum
+            },
+        )
+        .reduce_with(|mut a, b| {
+            a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+            a
+        });
+    let Some(mut sum) = sum else { return vec![Fp::ZERO; 2 * count - 2] };
+    // The inverse transform is the transform read backwards, divided by the size.
+    best_fft(&mut sum, root, log);
+    let scale = Fp::TWO_INV.pow_vartime([u64::from(log)]);
+    let coefficient = |power: usize| sum[(size - power) % size] * scale;
+    (1..count).map(coefficient).chain((1..count).map(|power| coefficient(size - power))).collect()
+}
+
+/// Commits to columns with fresh blinds and zeros in the last rows.
+pub(crate) fn commit_columns(key: &CommitmentKey, columns: &[Vec<Fp>]) -> Result<Vec<Committed>, ProveError> {
+    let mut generator: ChaCha20Rng = fresh_generator()?;
+    let blinds: Vec<Fp> = columns.iter().map(|_| Fp::random(&mut generator)).collect();
+    let commit = |(column, blind): (&Vec<Fp>, &Fp)| {
+        // Most of a small adapter's multiplicities are.
+        if column.iter().all(|value| bool::from(value.is_zero())) {
+            return key.link[UNUSABLE] * blind;
+        }
+        let mut values = column.clone();
+        values.resize(1 << key.k(), Fp::ZERO);
+        key.params.commit_lagrange(&key.domain.lagrange_from_vec(values), Blind(*blind))
+    };
+    let points: Vec<_> = columns.par_iter().zip(&blinds).map(commit).collect();
+    let committed = affine(&points)
+        .into_iter()
+        .zip(blinds)
+        .map(|(point, blind)| Committed { point, randomness: Randomness { unusable: [Fp::ZERO; UNUSABLE], blind } });
+    Ok(committed.collect())
+}
+
+pub(crate) fn append_points(bytes: &mut Vec<u8>, points: &[EqAffine]) {
+    use group::GroupEncoding;
+    bytes.extend(points.iter().flat_map(|point| point.to_bytes()));
+}
+
+/// `count` points; `None` if there are fewer, or they are none.
+pub(crate) fn read_points(reader: &mut Reader<'_>, count: usize) -> Option<Vec<EqAffine>> {
+    let bytes = reader.take(count.checked_mul(32)?).ok()?;
+    let (chunks, _) = bytes.as_chunks::<32>();
+    chunks.iter().map(point_from_bytes).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_core::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn cross_terms_are_the_other_coefficients_of_the_product() {
+        let mut generator = ChaCha20Rng::seed_from_u64(3);
+        let mut columns = |lengths: &[usize]| -> Vec<Vec<Fp>> {
+            lengths.iter().map(|&len| (0..len).map(|_| Fp::random(&mut generator)).collect()).collect()
+        };
+        for (left, right) in [(vec![3, 3, 1], vec![3, 2, 3]), (vec![2, 0], vec![2, 2]), (vec![4], vec![4])] {
+            let (strips, coefficients) = (columns(&left), columns(&right));
+            let count = strips.len() as i32;
+            let expected: Vec<Fp> = (1..count)
+                .chain((1..count).map(|power| -power))
+                .map(|power| {
+                    let pairs =
+                        (0..count).flat_map(|i| (0..count).map(move |j| (i, j))).filter(|(i, j)| i - j == power);
+                    pairs
+                        .map(|(i, j)| {
+                            let terms = strips[i as usize].iter().zip(&coefficients[j as usize]);
+                            terms.map(|(a, b)| *a * b).sum::<Fp>()
+                        })
+                        .sum()
+                })
+                .collect();
+            assert_eq!(cross_terms(&strips, &coefficients), expected);
+        }
+    }
+}
