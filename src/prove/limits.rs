@@ -16,7 +16,7 @@ pub struct Limits {
     pub sites: u64,
     /// Bytes of the bundle's files together.
     pub bytes: u64,
-    /// Bytes of memory, by [`cost::verifying`], beside the base.
+    /// Bytes of memory for inputs and deltas, by arithmetic, beside the base.
     pub memory: u64,
     /// Wall time of the replay and before, looked at before every operation of the network and every proof.
     pub time: Duration,
