@@ -10,7 +10,7 @@ use halo2_proofs::plonk::{
 use halo2_proofs::poly::commitment::{Guard, MSM, Params};
 use halo2_proofs::transcript::{Blake2bRead, Blake2bWrite, Challenge255, EncodedChallenge, Transcript};
 use pasta_curves::{EqAffine, Fp};
-use rand_chacha::ChaCha20Rng;
+use rand_core::Rng;
 
 use crate::key::{CommitmentKey, UNUSABLE, point_from_bytes};
 use crate::link::Committed;
@@ -42,14 +42,14 @@ pub(crate) fn proving_key<C: Circuit<Fp>>(key: &CommitmentKey, empty: &C) -> Res
 }
 
 /// A proof of one circuit, and its linked columns.
-pub(crate) fn prove<C: Circuit<Fp>>(
+pub(crate) fn prove<C: Circuit<Fp>, R: Rng + Clone>(
     key: &CommitmentKey,
     proving_key: &ProvingKey<EqAffine>,
     circuit: C,
     instances: &[&[Fp]],
     columns: Columns,
     prefix: Fp,
-    generator: ChaCha20Rng,
+    generator: R,
 ) -> Result<(Vec<u8>, Vec<Committed>), Error> {
     let randomness = replay(generator.clone(), columns);
     let mut transcript = Blake2bWrite::<_, EqAffine, Challenge255<_>>::init(Vec::new());
@@ -62,7 +62,7 @@ pub(crate) fn prove<C: Circuit<Fp>>(
 }
 
 /// Draws what `create_proof` draws first: the unusable rows of every column, then every column's blind.
-fn replay(mut generator: ChaCha20Rng, columns: Columns) -> Vec<Randomness> {
+fn replay(mut generator: impl Rng, columns: Columns) -> Vec<Randomness> {
     let unusable: Vec<[Fp; UNUSABLE]> =
         (0..columns.advice).map(|_| std::array::from_fn(|_| Fp::random(&mut generator))).collect();
     let blinds = std::iter::repeat_with(|| Fp::random(&mut generator));
@@ -110,6 +110,7 @@ mod tests {
     use halo2_proofs::plonk::{Advice, Column};
     use halo2_proofs::poly::Rotation;
     use halo2_proofs::poly::commitment::Blind;
+    use rand_chacha::ChaCha20Rng;
     use rand_core::SeedableRng;
 
     use super::*;

@@ -164,7 +164,7 @@ fn forged_bundles_are_refused_by_the_check_that_is_there_for_it() {
         let first = bundle.deltas[0].len() - bundle.commitment.shapes()[0].d_out as usize;
         bundle.deltas[0].truncate(first);
     });
-    assert_eq!(verify(&rows, &all), no("deltas encoding"));
+    assert_eq!(verify(&rows, &all), no("coverage"));
     let stop = forged(&honest, "stop", |bundle| {
         let Output::Completion { stop_ids, .. } = &mut bundle.statement.output;
         stop_ids.push(900);
