@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use candle_core::Device;
 use ftk_circuits::{Output, Statement};
 use serde_json::json;
 
@@ -53,9 +52,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         Err(ReadError::Refused(refusal)) => return Ok(refused(&refusal, printer)),
         Err(error @ ReadError::Io { .. }) => return Err(error.into()),
     };
-    let weights = source.weights(&Device::Cpu)?;
-    let model = FixedModel::new(&source, &weights)?;
-    drop(weights);
+    let model = FixedModel::read(&source)?;
     match judge(&model, &source.special().stop, &bundle, &expectations, commitment_key) {
         Err(refusal) => Ok(refused(&refusal, printer)),
         Ok(verdict) => Ok(accepted(verdict, &bundle.statement, source.tokenizer().ok(), printer)),
