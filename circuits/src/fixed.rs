@@ -10,6 +10,8 @@ pub mod elementary;
 pub mod gate;
 pub mod linear;
 pub mod norm;
+#[cfg(test)]
+mod oracle;
 pub mod rope;
 
 /// Identifier of these semantics, part of the protocol version: whatever changes one result changes it.

@@ -1,5 +1,9 @@
 //! Everything that runs the `ftk` command or the library as a whole, in one binary.
 
+/// That of the command itself, so that the budgets of foreign programs hold here, too.
+#[global_allocator]
+static ALLOCATOR: ftk::budget::Metered = ftk::budget::Metered;
+
 mod agreement;
 mod architecture;
 mod data;
@@ -9,6 +13,7 @@ mod estimate;
 mod eval;
 mod families;
 mod forgery;
+mod fuzz;
 mod gradients;
 #[cfg(feature = "hub")]
 mod hub;
@@ -21,4 +26,5 @@ mod recipes;
 mod resume;
 mod run;
 mod run_folder;
+mod seller;
 mod threads;
