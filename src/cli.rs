@@ -5,6 +5,7 @@ pub mod printer;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -12,6 +13,7 @@ use self::printer::Printer;
 use crate::commands::{self, Outcome};
 use crate::device::Place;
 use crate::models::Precision;
+use crate::prove::limits as prove;
 
 /// Verifiable LoRA and DPO fine-tuning.
 #[derive(Parser)]
@@ -67,10 +69,12 @@ enum Verb {
     Logits(Logits),
     /// Commit to an adapter and register its range: commitment, registration, secret opening
     Commit(Commit),
-    /// Prove that a committed adapter continues a prompt as it does
-    Prove(Prove),
+    /// Say whether a delivered adapter is the one a commitment was made to
+    Open(Open),
+    /// Prove what a base with a committed adapter gives for a prompt or for rows
+    Prove(Box<Prove>),
     /// Check a bundle against the base and against what you expect
-    Verify(Verify),
+    Verify(Box<Verify>),
     /// Train, commit, prove, verify and refuse a forgery, on the model that ships with ftk
     Demo(Demo),
 }
@@ -288,15 +292,27 @@ struct Commit {
     /// Base model the adapter is for
     #[arg(long)]
     base: PathBuf,
-    /// PEFT adapter folder, as ftk exports it
+    /// PEFT adapter folder; one that ftk did not export is rounded to the 16-bit grid
     #[arg(long)]
     adapter: PathBuf,
-    /// Folder for commitment.bin, registration.bin and the secret opening.bin
+    /// Folder for commitment.bin, registration.bin and the secret opening.bin, and for what is rounded
     #[arg(long)]
     out: PathBuf,
     /// Compare fixed-point and floating-point results on this text and report
     #[arg(long)]
     text: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Open {
+    /// PEFT adapter folder that was delivered
+    adapter: PathBuf,
+    /// The commitment you know: a file, a folder of `ftk commit`, or a bundle
+    #[arg(long)]
+    commitment: PathBuf,
+    /// The seller's opening.bin; without it, the one beside the adapter or the commitment
+    #[arg(long)]
+    opening: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -311,7 +327,7 @@ struct Prove {
     #[arg(long)]
     commitment: PathBuf,
     #[command(flatten)]
-    prompt: Prompt,
+    subject: Subject,
     /// Bound into the proof: who it is for, or a nonce they gave
     #[arg(long, default_value = "")]
     context: String,
@@ -323,10 +339,53 @@ struct Prove {
     out: PathBuf,
 }
 
+/// What a proof is about.
+#[derive(Args)]
+struct Subject {
+    /// What to show: the greedy answer, the logits behind the prompt, the log-probability of a continuation, those of
+    /// a chosen and a rejected one, or the likeliest of some token ids
+    #[arg(long, default_value = "completion")]
+    task: ProofTask,
+    /// The prompt: a user message where the base has a chat template, else plain text
+    #[arg(long, required_unless_present = "rows")]
+    prompt: Option<String>,
+    /// Take the prompt and what follows it as plain text even where there is a chat template
+    #[arg(long, requires = "prompt")]
+    raw: bool,
+    /// Most tokens of a completion
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    max_tokens: u32,
+    /// What follows the prompt, for logprob
+    #[arg(long, value_name = "TEXT", requires = "prompt", conflicts_with_all = ["chosen", "rejected"])]
+    continuation: Option<String>,
+    /// The better answer, for preference
+    #[arg(long, value_name = "TEXT", requires_all = ["prompt", "rejected"])]
+    chosen: Option<String>,
+    /// The worse answer, for preference
+    #[arg(long, value_name = "TEXT", requires_all = ["prompt", "chosen"])]
+    rejected: Option<String>,
+    /// Token ids to choose among, for choice
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
+    among: Vec<u32>,
+    /// Rows instead of a prompt, in the columns that training reads, all in one proof
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    rows: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ProofTask {
+    Completion,
+    Logits,
+    Logprob,
+    Preference,
+    Choice,
+}
+
 #[derive(Args)]
 struct Verify {
-    /// Bundle folder
-    bundle: PathBuf,
+    /// Bundle folders; of several, there is one line each and the exit code is the worst
+    #[arg(required = true, value_name = "BUNDLE")]
+    bundles: Vec<PathBuf>,
     /// Base model
     #[arg(long)]
     base: PathBuf,
@@ -334,17 +393,45 @@ struct Verify {
     #[arg(long, value_name = "DIGEST")]
     expect_adapter: Option<String>,
     /// The prompt you asked
-    #[arg(long, value_name = "PROMPT", conflicts_with = "any_input")]
+    #[arg(long, value_name = "PROMPT", conflicts_with_all = ["any_input", "expect_rows"])]
     expect_input: Option<String>,
     /// The prompt was plain text
     #[arg(long, requires = "expect_input")]
     raw: bool,
-    /// Any prompt will do
+    /// The rows you asked about: prompts, continuations or pairs
+    #[arg(long, value_name = "FILE", conflicts_with = "any_input")]
+    expect_rows: Option<PathBuf>,
+    /// With --expect-rows, the token ids to choose among
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',', requires = "expect_rows")]
+    expect_among: Vec<u32>,
+    /// Any input will do
     #[arg(long)]
     any_input: bool,
     /// The context you gave
     #[arg(long, value_name = "CONTEXT")]
     expect_context: Option<String>,
+    #[command(flatten)]
+    limits: Limits,
+}
+
+/// What a bundle may cost; one that would take more is undecided.
+#[derive(Args)]
+struct Limits {
+    /// Tokens the base may have to be run on
+    #[arg(long, value_name = "COUNT", default_value_t = prove::Limits::default().tokens)]
+    max_tokens: u64,
+    /// Sites the adapter may have
+    #[arg(long, value_name = "COUNT", default_value_t = prove::Limits::default().sites)]
+    max_sites: u64,
+    /// Bytes the files may have together
+    #[arg(long, value_name = "BYTES", default_value_t = prove::Limits::default().bytes)]
+    max_bytes: u64,
+    /// Bytes of memory that may be needed beside the base, by arithmetic
+    #[arg(long, value_name = "BYTES", default_value_t = prove::Limits::default().memory)]
+    max_memory: u64,
+    /// Seconds after which no operation and no proof is begun
+    #[arg(long, value_name = "SECONDS", default_value_t = prove::Limits::default().time.as_secs())]
+    max_seconds: u64,
 }
 
 #[derive(Args)]
@@ -441,24 +528,62 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
             let base = local(base)?;
             commands::commit::run(&commands::commit::Settings { base, adapter, out, text }, printer)
         }
-        Verb::Prove(Prove { base, adapter, commitment, prompt, context, disclose, out }) => {
-            let (base, question) = (local(base)?, question(prompt));
-            let settings = commands::prove::Settings { base, adapter, commitment, question, context, disclose, out };
+        Verb::Open(Open { adapter, commitment, opening }) => {
+            commands::open::run(&commands::open::Settings { adapter, commitment, opening }, printer)
+        }
+        Verb::Prove(prove) => {
+            let Prove { base, adapter, commitment, subject, context, disclose, out } = *prove;
+            let (base, (task, asked)) = (local(base)?, subject.into_parts());
+            let settings = commands::prove::Settings { base, adapter, commitment, task, asked, context, disclose, out };
             commands::prove::run(&settings, printer)
         }
-        Verb::Verify(Verify { bundle, base, expect_adapter, expect_input, raw, any_input, expect_context }) => {
-            let settings = commands::verify::Settings {
-                bundle,
-                base: local(base)?,
-                expect_adapter,
-                expect_input,
-                raw,
-                any_input,
-                expect_context,
-            };
-            commands::verify::run(&settings, printer)
+        Verb::Verify(verify) => {
+            let base = local(verify.base.clone())?;
+            commands::verify::run(&verify.settings(base), printer)
         }
         Verb::Demo(Demo { dir }) => commands::demo::run(&commands::demo::Settings { dir }, printer),
+    }
+}
+
+impl Subject {
+    fn into_parts(self) -> (commands::Task, commands::Asked) {
+        use commands::{Asked, Task};
+        let Self { task, prompt, raw, max_tokens, continuation, chosen, rejected, among, rows } = self;
+        let task = match task {
+            ProofTask::Completion => Task::Completion { max_tokens: max_tokens as usize },
+            ProofTask::Logits => Task::Logits,
+            ProofTask::Logprob => Task::LogProb,
+            ProofTask::Preference => Task::Preference,
+            ProofTask::Choice => Task::Choice { among },
+        };
+        let continuations = [continuation, chosen, rejected].into_iter().flatten().collect();
+        let asked = match rows {
+            Some(file) => Asked::Rows(file),
+            None => Asked::Typed { prompt: prompt.unwrap_or_default(), raw, continuations },
+        };
+        (task, asked)
+    }
+}
+
+impl Verify {
+    fn settings(self, base: PathBuf) -> commands::verify::Settings {
+        use commands::verify::{Expected, Settings};
+        let expect_input = match (self.expect_input, self.expect_rows) {
+            (Some(prompt), _) => Expected::Prompt { prompt, raw: self.raw },
+            (None, Some(file)) => Expected::Rows { file, among: self.expect_among },
+            (None, None) if self.any_input => Expected::Any,
+            (None, None) => Expected::Unknown,
+        };
+        let Self { bundles, expect_adapter, expect_context, limits, .. } = self;
+        let Limits { max_tokens, max_sites, max_bytes, max_memory, max_seconds } = limits;
+        let limits = prove::Limits {
+            tokens: max_tokens,
+            sites: max_sites,
+            bytes: max_bytes,
+            memory: max_memory,
+            time: Duration::from_secs(max_seconds),
+        };
+        Settings { bundles, limits, base, expect_adapter, expect_input, expect_context }
     }
 }
 

@@ -28,12 +28,15 @@ pub use hash::{Digest, PROTOCOL_VERSION};
 pub use key::{CommitmentKey, KeyError, commitment_key_digest};
 pub use layout::{
     MAX_DIM, MAX_K, MAX_NAME, MAX_RANK, MAX_SHIFT, MAX_SITES, MIN_K, PREFERRED_K, PRODUCTS, RESERVED_ROWS, SiteShape,
-    required_k,
+    required_columns, required_k,
 };
 pub use link::LINK_BYTES;
 pub use registration::{register, verify_registration};
 pub use rows::{INPUT_BOUND, SiteRows, decode_deltas, encode_deltas};
-pub use statement::{MAX_CONTEXT, MAX_STOP_IDS, MAX_TOKENS, Output, Statement, StatementError};
+pub use statement::{
+    Case, CaseError, Input, Logits, MAX_CASES, MAX_CHOICES, MAX_CONTEXT, MAX_LOGITS, MAX_ROWS, MAX_STOP_IDS,
+    MAX_TOKENS, Output, Scored, Sequence, Statement, StatementError,
+};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! `ftk commit`: a hiding commitment to an adapter, the proof that its entries are 16-bit integers,
 //! and the secret that opens it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -8,10 +9,12 @@ use candle_core::Device;
 use ftk_adapters::atomic;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::ops::Tokens;
+use ftk_adapters::peft;
 use ftk_adapters::train::Train;
 use ftk_circuits::{SiteFactors, commit, register, required_k};
 use serde_json::json;
 
+use super::train::linear_sites;
 use super::{Advice, Outcome, frozen, load};
 use crate::cli::printer::Printer;
 use crate::models::Model;
@@ -19,9 +22,13 @@ use crate::prove::FixedModel;
 use crate::prove::bundle::{COMMITMENT, REGISTRATION};
 use crate::prove::fixed::{Adaptation, Agreement, Fixed, FixedAdapter};
 use crate::prove::keys::commitment_key;
+use crate::prove::opening::{OPENING, OpeningFile};
+use crate::prove::rounding::{SiteError, errors};
 
-/// File of the secret.
-pub const OPENING: &str = "opening.bin";
+/// Folder, beside the commitment, of an adapter that was rounded.
+pub const ROUNDED: &str = "adapter";
+/// What rounding did, site by site.
+const ROUNDING: &str = "rounding.json";
 
 /// Tokens of one pass when fixed and floating point are compared.
 const WINDOW: usize = 256;
@@ -43,7 +50,7 @@ pub struct Settings {
 /// # Errors
 /// An adapter that does not fit or is not on the grid; a folder that already holds a commitment.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    for name in [COMMITMENT, OPENING] {
+    for name in [COMMITMENT, OPENING, ROUNDED] {
         let path = settings.out.join(name);
         if path.exists() {
             let message = format!("{}: is there already", path.display());
@@ -53,6 +60,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let (model, adapter) = load(&settings.base, Some(&settings.adapter), &Device::Cpu)?;
     let adapter = adapter.expect("a folder was given");
     let fixed = FixedModel::new(&model.source, &model.weights)?;
+    let (adapter, rounding) = on_grid(adapter, &settings.adapter)?;
     let (fixed_adapter, factors) = committed_form(&fixed, &adapter, &settings.adapter)?;
     let report = match &settings.text {
         Some(path) => Some(compare(&model, &fixed, &adapter, &fixed_adapter, path)?),
@@ -72,13 +80,29 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let out = &settings.out;
     let io = || format!("cannot write to {}", out.display());
     std::fs::create_dir_all(out).with_context(io)?;
+    if let Some(rounding) = &rounding {
+        let (linear, fan_in_fan_out) = (linear_sites(&model.source), model.source.network().fan_in_fan_out());
+        peft::save(&out.join(ROUNDED), &adapter, &model.source.name(), &linear, fan_in_fan_out)?;
+        let text = serde_json::to_string_pretty(rounding).context("figures of rounding")? + "\n";
+        atomic::write(&out.join(ROUNDING), text.as_bytes()).with_context(io)?;
+    }
     // The secret first: a commitment without its opening is worthless.
-    atomic::write_secret(&out.join(OPENING), &opening.encode()).with_context(io)?;
+    atomic::write_secret(&out.join(OPENING), &OpeningFile::new(opening, &shapes).encode()).with_context(io)?;
     atomic::write(&out.join(REGISTRATION), &registration).with_context(io)?;
     atomic::write(&out.join(COMMITMENT), &commitment.encode()).with_context(io)?;
 
     let digest = commitment.digest().to_string();
     printer.line(&digest);
+    if let Some(rounding) = &rounding {
+        let worst = rounding.iter().max_by(|a, b| a.1.relative().total_cmp(&b.1.relative()));
+        let worst = worst.map_or_else(String::new, |(site, error)| {
+            format!("; the largest relative error is {:.2e}, at {site}", error.relative())
+        });
+        printer.note(&format!(
+            "rounded the adapter to 16-bit integers{worst}; what is committed to, and to be used from now on, is in {}",
+            out.join(ROUNDED).display()
+        ));
+    }
     printer.note(&format!("{} sites, k = {}; keep {} secret", shapes.len(), key.k(), out.join(OPENING).display()));
     if let Some((tokens, agreement)) = report {
         printer.note(&format!(
@@ -91,11 +115,22 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         "adapter": digest,
         "base": fixed.digest().to_string(),
         "sites": shapes.len(),
+        "rounded": rounding.as_ref().map(|sites| json!({ "adapter": out.join(ROUNDED), "sites": sites })),
         "agreement": report.map(|(tokens, agreement)| json!({
             "tokens": tokens, "top1": agreement.top1, "log_prob": agreement.log_prob
         })),
     }));
     Ok(Outcome::Done)
+}
+
+/// The adapter with its scale absorbed and its values on the grid, and what that did to it, if anything.
+fn on_grid(adapter: Adapter, folder: &Path) -> Result<(Adapter, Option<BTreeMap<String, SiteError>>)> {
+    let rounded = adapter.on_grid().with_context(|| folder.display().to_string())?;
+    if rounded == adapter {
+        return Ok((adapter, None));
+    }
+    let errors = errors(&adapter, &rounded);
+    Ok((rounded, Some(errors)))
 }
 
 /// The integers that are committed, with advice where an adapter has none.
@@ -106,7 +141,12 @@ pub(super) fn committed_form(
 ) -> Result<(FixedAdapter, Vec<SiteFactors>)> {
     fixed.factors(adapter).map_err(|error| {
         let message = format!("{}: {error}", folder.display());
-        Advice::new(message, "commit an adapter that ftk exported: its values lie on the 16-bit grid").into()
+        Advice::new(
+            message,
+            "give the adapter as it was committed to: what `ftk commit` had to round is in the folder `adapter` beside \
+             the commitment",
+        )
+        .into()
     })
 }
 

@@ -11,10 +11,11 @@ use ftk_circuits::Output;
 use ftk_recipes::Recipe;
 use serde_json::json;
 
-use super::{Outcome, Question, commit, fitting, frozen, prove, train, verify};
+use super::{Asked, Outcome, Task, commit, fitting, frozen, prove, train, verify};
 use crate::cli::printer::Printer;
 use crate::models::{Model, Source, village};
 use crate::prove::bundle::{Bundle, COMMITMENT};
+use crate::prove::limits::Limits;
 use crate::text::encode::{Encoder, Pair};
 use crate::text::files::Place;
 use crate::text::preferred::preferred;
@@ -77,7 +78,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         base: base.clone(),
         adapter: recipe.run.out.clone(),
         commitment,
-        question: Question { prompt: prompt.clone(), raw: false, max_tokens: ANSWER },
+        task: Task::Completion { max_tokens: ANSWER },
+        asked: Asked::Typed { prompt: prompt.clone(), raw: false, continuations: Vec::new() },
         context: "ftk demo".to_owned(),
         disclose: true,
         out: bundle.clone(),
@@ -86,12 +88,11 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 
     let check = |bundle: &Path| {
         let settings = verify::Settings {
-            bundle: bundle.to_owned(),
+            bundles: vec![bundle.to_owned()],
+            limits: Limits::default(),
             base: base.clone(),
             expect_adapter: Some(digest.clone()),
-            expect_input: Some(prompt.clone()),
-            raw: false,
-            any_input: false,
+            expect_input: verify::Expected::Prompt { prompt: prompt.clone(), raw: false },
             expect_context: Some("ftk demo".to_owned()),
         };
         verify::run(&settings, printer)
@@ -102,7 +103,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     printer.line("5. forge: the answer's first token, then one delta by the smallest amount, all digests made anew");
     for (name, forge) in [("forged-answer", forge_answer as fn(&mut Bundle)), ("forged-delta", forge_delta)] {
         let forged = folder.join(name);
-        let mut content = Bundle::read(&bundle)?;
+        let mut content = Bundle::read(&bundle, &Limits::default())?;
         forge(&mut content);
         content.write(&forged).with_context(|| format!("cannot write to {}", forged.display()))?;
         ensure!(check(&forged)? == Outcome::No, "a forged bundle was accepted: {name}");
@@ -126,8 +127,9 @@ fn question(row: &PairRow) -> Result<String> {
 }
 
 fn forge_answer(bundle: &mut Bundle) {
-    let Output::Completion { ids, .. } = &mut bundle.statement.output;
-    ids[0] ^= 1;
+    if let Output::Completion { ids, .. } = &mut bundle.statement.cases[0].output {
+        ids[0] ^= 1;
+    }
 }
 
 fn forge_delta(bundle: &mut Bundle) {

@@ -1,21 +1,24 @@
-//! `ftk prove`: a bundle that shows how a committed adapter continues a prompt.
+//! `ftk prove`: a bundle that shows what a base with a committed adapter gives for prompts or rows.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::lora::Adapter;
-use ftk_circuits::{AdapterCommitment, Opening};
+use ftk_circuits::{AdapterCommitment, Case, Output, Statement};
 use serde_json::json;
 
-use super::commit::{OPENING, committed_form};
-use super::{Advice, Outcome, Question, frozen, load};
+use super::commit::committed_form;
+use super::questions::{self, Asked, Task};
+use super::stated::{Shown, summary, summary_json};
+use super::{Advice, Outcome, frozen, load};
 use crate::cli::printer::Printer;
-use crate::models::Model;
+use crate::models::{Model, Source};
 use crate::prove::FixedModel;
 use crate::prove::bundle::{Bundle, COMMITMENT, REGISTRATION};
-use crate::prove::completion::{StopRule, complete, discloses_adapter, prove, statement};
+use crate::prove::cases::{prove, settle};
 use crate::prove::keys::commitment_key;
+use crate::prove::opening::{Disclosure, Ledger, OPENING, OpeningFile};
 use crate::text::generate::greedy;
 
 /// What is needed.
@@ -26,8 +29,10 @@ pub struct Settings {
     pub adapter: PathBuf,
     /// Folder that `ftk commit` wrote.
     pub commitment: PathBuf,
-    /// Prompt and length.
-    pub question: Question,
+    /// What the proof is to show.
+    pub task: Task,
+    /// Of which inputs.
+    pub asked: Asked,
     /// Bound into the proof.
     pub context: String,
     /// The adapter may become known.
@@ -49,15 +54,22 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let adapter = adapter.expect("a folder was given");
     let secrets = Secrets::read(&settings.commitment)?;
     let fixed = FixedModel::new(&model.source, &model.weights)?;
-    let prompt = settings.question.ids(&model.source)?;
-    let bundle = bundle(&model, &fixed, (&adapter, &settings.adapter), &secrets, &prompt, settings, printer)?;
+    let cases = questions::cases(&settings.task, &settings.asked, &model.source)?;
+    let (bundle, disclosure) =
+        bundle(&model, &fixed, (&adapter, &settings.adapter), &secrets, cases, settings, printer)?;
+    printer.note(&disclosed(&disclosure));
+    answers(&bundle.statement, &model.source, printer)?;
     bundle.write(&settings.out).with_context(|| format!("cannot write to {}", settings.out.display()))?;
     printer.note(&format!("wrote {}", settings.out.display()));
+    let shown = Shown(model.source.tokenizer().ok());
     printer.object(&json!({
         "bundle": settings.out,
         "adapter": bundle.statement.adapter.to_string(),
         "base": bundle.statement.base.to_string(),
         "positions": bundle.statement.rows(),
+        "cases": bundle.statement.cases.iter().map(|case| shown.json(case)).collect::<Vec<_>>(),
+        "disclosed": { "sites": disclosure.sites, "beyond_rank": disclosure.beyond, "rows_left": disclosure.left },
+        "preferences": summary_json(&bundle.statement),
     }));
     Ok(Outcome::Done)
 }
@@ -65,7 +77,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 /// What `ftk commit` wrote.
 struct Secrets {
     commitment: AdapterCommitment,
-    opening: Opening,
+    opening: OpeningFile,
     registration: Vec<u8>,
 }
 
@@ -75,12 +87,10 @@ impl Secrets {
             let path = folder.join(name);
             std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
         };
-        let place = || format!("in {}", folder.display());
-        Ok(Self {
-            commitment: AdapterCommitment::decode(&file(COMMITMENT)?).with_context(place)?,
-            opening: Opening::decode(&file(OPENING)?).with_context(place)?,
-            registration: file(REGISTRATION)?,
-        })
+        let commitment =
+            AdapterCommitment::decode(&file(COMMITMENT)?).with_context(|| format!("in {}", folder.display()))?;
+        let opening = OpeningFile::read(&folder.join(OPENING), commitment.shapes())?;
+        Ok(Self { commitment, opening, registration: file(REGISTRATION)? })
     }
 }
 
@@ -89,10 +99,10 @@ fn bundle(
     fixed: &FixedModel,
     (adapter, folder): (&Adapter, &Path),
     secrets: &Secrets,
-    prompt: &[u32],
+    cases: Vec<Case>,
     settings: &Settings,
     printer: &Printer,
-) -> Result<Bundle> {
+) -> Result<(Bundle, Disclosure)> {
     let Secrets { commitment, opening, registration } = secrets;
     if commitment.base() != fixed.digest() {
         let message = format!("{}: commits to an adapter of another base", settings.commitment.display());
@@ -101,31 +111,76 @@ fn bundle(
     let (fixed_adapter, factors) = committed_form(fixed, adapter, folder)?;
     let tensors = frozen(Some(adapter), &Device::Cpu)?;
     let stop = &model.source.special().stop;
-    let room = fixed.network().context().saturating_sub(prompt.len());
-    if room == 0 {
-        let message = format!("the prompt fills the base's {} positions", fixed.network().context());
-        return Err(Advice::new(message, "give a shorter --prompt").into());
-    }
-    let rule = StopRule { ids: stop, max_tokens: settings.question.max_tokens.min(room) };
     let propose =
         |ids: &[u32], limit: usize| greedy(fixed.network(), &model.weights, tensors.as_ref(), ids, limit, stop, |_| {});
-    let completion = complete(fixed, &fixed_adapter, prompt, rule, propose)?;
-    if !settings.disclose && discloses_adapter(&factors, &completion) {
-        let message = format!("this proof would publish the adapter: {DISCLOSURE}");
-        return Err(Advice::new(message, "pass --disclose if the adapter may become known").into());
-    }
-    printer.note(DISCLOSURE);
-    let text = model.source.tokenizer()?.decode(&completion.ids, true)?;
-    printer.line(&text);
-
-    let statement = statement(fixed, commitment, settings.context.as_bytes(), prompt, rule, &completion);
+    let (cases, records) = settle(fixed, &fixed_adapter, cases, propose)?;
+    // Looked at before the work of proving, and again when it is written down.
+    let mut addition = Ledger::new(commitment.shapes());
+    addition.add(&records);
+    let mut ledger = opening.ledger.clone();
+    ledger.merge(&addition);
+    agreed(&ledger.disclosure(commitment.shapes()), settings.disclose)?;
+    let (base, adapter) = (fixed.digest(), commitment.digest());
+    let statement = Statement { base, adapter, context: settings.context.clone().into_bytes(), cases };
     let key = commitment_key(commitment.k())?;
     let bar = printer.bar(0, "proving");
-    let (deltas, proof) = prove(&key, &statement, (commitment, opening, &factors), completion, &mut |done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-    })?;
+    let (deltas, proof) =
+        prove(&key, &statement, (commitment, &opening.opening, &factors), records, &mut |done, all| {
+            bar.set_length(all as u64);
+            bar.set_position(done as u64);
+        })?;
     bar.finish_and_clear();
+    let mut refusal = Ok(());
+    let disclosed = OpeningFile::disclose(&settings.commitment, commitment.shapes(), &addition, |disclosure| {
+        refusal = agreed(disclosure, settings.disclose);
+        refusal.is_ok()
+    })?;
+    refusal?;
+    let disclosure = disclosed.context("nothing was refused")?;
     let (commitment, registration) = (commitment.clone(), Some(registration.clone()));
-    Ok(Bundle { statement, commitment, deltas, proof, registration })
+    Ok((Bundle { statement, commitment, deltas, proof, registration }, disclosure))
+}
+
+/// Refuses what would publish the adapter, unless that was agreed to.
+fn agreed(disclosure: &Disclosure, disclose: bool) -> Result<()> {
+    let Disclosure { sites, beyond, .. } = disclosure;
+    match beyond.first() {
+        Some(first) if !disclose => {
+            let message = format!(
+                "with the proofs before it, this one would disclose more rows than ranks at {} of {sites} sites, among \
+                 them {first}: {DISCLOSURE}",
+                beyond.len()
+            );
+            Err(Advice::new(message, "pass --disclose if the adapter may become known").into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is public of the adapter by now.
+fn disclosed(disclosure: &Disclosure) -> String {
+    match disclosure {
+        Disclosure { left: Some(left), .. } => {
+            format!("all proofs made with this opening disclose no more rows than ranks; {left} more may be")
+        }
+        Disclosure { sites, beyond, .. } => format!(
+            "all proofs made with this opening disclose more rows than ranks at {} of {sites} sites: {DISCLOSURE}",
+            beyond.len()
+        ),
+    }
+}
+
+/// The answer of one completion as it is; of anything else, what it says.
+fn answers(statement: &Statement, source: &Source, printer: &Printer) -> Result<()> {
+    match statement.cases.as_slice() {
+        [Case { output: Output::Completion { ids, .. }, .. }] => {
+            printer.line(&source.tokenizer()?.decode(ids, true)?);
+        }
+        cases => {
+            let shown = Shown(source.tokenizer().ok());
+            cases.iter().for_each(|case| printer.line(&shown.claim(case)));
+            summary(statement).iter().for_each(|line| printer.line(line));
+        }
+    }
+    Ok(())
 }

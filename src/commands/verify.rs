@@ -1,136 +1,219 @@
-//! `ftk verify`: a bundle, a base and expectations in, a verdict out.
+//! `ftk verify`: bundles, a base and expectations in, a verdict on each out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use ftk_circuits::{Output, Statement};
+use ftk_circuits::{Output, SiteShape, Statement};
 use serde_json::json;
 
 use super::prove::DISCLOSURE;
+use super::questions::{self, Asked, Task};
+use super::stated::{Shown, summary, summary_json};
 use super::{Advice, Outcome, Question};
 use crate::cli::printer::Printer;
-use crate::models::{Source, Tokenizer};
-use crate::prove::FixedModel;
+use crate::models::Source;
 use crate::prove::bundle::{Bundle, ReadError, parse_digest};
 use crate::prove::keys::commitment_key;
-use crate::prove::verdict::{Expectations, ExpectedInput, Missing, Refusal, Verdict, judge};
+use crate::prove::limits::Limits;
+use crate::prove::verdict::{Expectations, ExpectedInput, Missing, Refusal};
+use crate::prove::verifier::{Judged, Verifier};
 
 /// What is needed.
 pub struct Settings {
-    /// Bundle folder.
-    pub bundle: PathBuf,
+    /// Bundle folders.
+    pub bundles: Vec<PathBuf>,
+    /// What may be spent on each.
+    pub limits: Limits,
     /// Base model.
     pub base: PathBuf,
     /// Digest of the adapter's commitment.
     pub expect_adapter: Option<String>,
-    /// The prompt.
-    pub expect_input: Option<String>,
-    /// The prompt is plain text.
-    pub raw: bool,
-    /// Any prompt will do.
-    pub any_input: bool,
+    /// What is known of the inputs.
+    pub expect_input: Expected,
     /// The context.
     pub expect_context: Option<String>,
+}
+
+/// What the verifier knows of the inputs, in their own words.
+#[derive(Clone, Debug)]
+pub enum Expected {
+    /// Nothing.
+    Unknown,
+    /// Any will do.
+    Any,
+    /// This prompt.
+    Prompt {
+        /// The prompt.
+        prompt: String,
+        /// It is plain text.
+        raw: bool,
+    },
+    /// The rows of this file.
+    Rows {
+        /// The file.
+        file: PathBuf,
+        /// Ids that a choice is among.
+        among: Vec<u32>,
+    },
 }
 
 /// What no proof here says.
 const NOT_PROVED: &str = "not proved: how the adapter was trained, on what, or that it is any good";
 
-/// Judges the bundle.
+/// Judges the bundles, one after another; the outcome is the worst of theirs.
 ///
 /// # Errors
-/// What keeps the question from being answered: no base, no bundle, an expectation that cannot be read.
+/// What keeps all questions from being answered: no base, an expectation that cannot be read.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let source = Source::open(&settings.base)?;
-    let expectations = expectations(settings, &source)?;
-    let bundle = match Bundle::read(&settings.bundle) {
-        Ok(bundle) => bundle,
-        Err(ReadError::Refused(Refusal::Protocol(version))) => {
-            let message = format!("{}: unknown protocol version: {version}", settings.bundle.display());
-            return Err(Advice::new(message, "verify it with the release of ftk that made it").into());
-        }
-        Err(ReadError::Refused(refusal)) => return Ok(refused(&refusal, printer)),
-        Err(error @ ReadError::Io { .. }) => return Err(error.into()),
-    };
-    let model = FixedModel::read(&source)?;
-    match judge(&model, &source.special().stop, &bundle, &expectations, commitment_key) {
-        Err(refusal) => Ok(refused(&refusal, printer)),
-        Ok(verdict) => Ok(accepted(verdict, &bundle.statement, source.tokenizer().ok(), printer)),
+    let many = settings.bundles.len() > 1;
+    let mut verifier = None;
+    let mut worst = Outcome::Done;
+    for bundle in &settings.bundles {
+        let outcome = match judged(settings, bundle, &source, &mut verifier)? {
+            Ok(judged) => accepted(&judged, bundle, many, &Shown(source.tokenizer().ok()), printer),
+            Err(error) => refused(&error, bundle, many, printer),
+        };
+        worst = match (worst, outcome) {
+            (Outcome::No, _) | (_, Outcome::No) => Outcome::No,
+            (Outcome::Done, outcome) => outcome,
+            (worst, _) => worst,
+        };
     }
+    Ok(worst)
 }
 
-fn expectations(settings: &Settings, source: &Source) -> Result<Expectations> {
+/// One bundle. The base is read for the first that can be read, and kept.
+fn judged(
+    settings: &Settings,
+    bundle: &Path,
+    source: &Source,
+    verifier: &mut Option<Verifier>,
+) -> Result<Result<Judged, ReadError>> {
+    let deadline = settings.limits.deadline();
+    let content = match Bundle::read(bundle, &settings.limits) {
+        Ok(content) => content,
+        Err(error) => return Ok(Err(error)),
+    };
+    let expectations = expectations(settings, &content.statement, source)?;
+    let verifier = match verifier {
+        Some(verifier) => verifier,
+        None => verifier.insert(Verifier::with_keys(source, settings.limits, commitment_key)?),
+    };
+    Ok(verifier.judge(content, &expectations, deadline).map_err(ReadError::Refused))
+}
+
+fn expectations(settings: &Settings, statement: &Statement, source: &Source) -> Result<Expectations> {
     let adapter = settings.expect_adapter.as_deref().map(|text| {
         let advice = || Advice::new(format!("not a digest: {text}"), "give the 64 digits that `ftk commit` printed");
         parse_digest(text).ok_or_else(advice)
     });
     let input = match &settings.expect_input {
-        Some(prompt) => {
-            let question = Question { prompt: prompt.clone(), raw: settings.raw, max_tokens: 1 };
-            ExpectedInput::Ids(question.ids(source)?)
+        Expected::Unknown => ExpectedInput::Unknown,
+        Expected::Any => ExpectedInput::Any,
+        Expected::Prompt { prompt, raw } => {
+            let question = Question { prompt: prompt.clone(), raw: *raw, max_tokens: 1 };
+            ExpectedInput::Inputs(vec![ftk_circuits::Input::Tokens(question.ids(source)?)])
         }
-        None if settings.any_input => ExpectedInput::Any,
-        None => ExpectedInput::Unknown,
+        Expected::Rows { file, among } => {
+            let asked = Asked::Rows(file.clone());
+            let task = match statement.cases.first().map(|case| &case.output) {
+                Some(Output::LogProb { .. }) => Task::LogProb,
+                Some(Output::Preference { .. }) => Task::Preference,
+                Some(Output::Logits(_)) => Task::Logits,
+                Some(Output::Choice { .. }) => Task::Choice { among: among.clone() },
+                Some(Output::Completion { .. }) | None => Task::Completion { max_tokens: 1 },
+            };
+            ExpectedInput::Questions(questions::cases(&task, &asked, source)?)
+        }
     };
     let context = settings.expect_context.as_ref().map(|context| context.clone().into_bytes());
     Ok(Expectations { adapter: adapter.transpose()?, input, context })
 }
 
-fn refused(refusal: &Refusal, printer: &Printer) -> Outcome {
-    printer.line(&format!("invalid: {refusal}"));
-    printer.object(&json!({ "verdict": "invalid", "check": refusal.check(), "reason": refusal.to_string() }));
-    Outcome::No
+fn refused(error: &ReadError, bundle: &Path, many: bool, printer: &Printer) -> Outcome {
+    let (word, check, outcome) = match error {
+        ReadError::Refused(refusal) if refusal.is_no() => ("invalid", Some(refusal.check()), Outcome::No),
+        ReadError::Refused(refusal) => ("undecided", Some(refusal.check()), Outcome::Undecided),
+        ReadError::Io { .. } => ("undecided", None, Outcome::Undecided),
+    };
+    let advice = match error {
+        ReadError::Refused(Refusal::Protocol(_)) => "; verify it with the release of ftk that made it",
+        ReadError::Refused(Refusal::Limit { .. } | Refusal::Time) => "; limits are set by --max-... options",
+        _ => "",
+    };
+    let place = if many { format!("{}: ", bundle.display()) } else { String::new() };
+    printer.line(&format!("{place}{word}: {error}{advice}"));
+    printer.object(&json!({ "bundle": bundle, "verdict": word, "check": check, "reason": error.to_string() }));
+    outcome
 }
 
-fn accepted(verdict: Verdict, statement: &Statement, tokenizer: Option<&Tokenizer>, printer: &Printer) -> Outcome {
-    let Output::Completion { ids, max_tokens, .. } = &statement.output;
-    // Text stands for ids only where it gives them back.
-    let text = |ids: &[u32]| {
-        let text = tokenizer?.decode(ids, false).ok()?;
-        (tokenizer?.encode(&text, false).ok()? == ids).then_some(text)
-    };
-    let shown = |ids: &[u32]| text(ids).map_or_else(|| format!("{ids:?}"), |text| format!("{text:?}"));
-    let (word, why) = match verdict {
-        Verdict::Valid => ("valid", None),
-        Verdict::Consistent(Missing::Adapter) => {
-            ("consistent", Some("without --expect-adapter the adapter may have been made for this input"))
+/// What may be otherwise than the verifier thinks.
+fn doubt(missing: Missing) -> &'static str {
+    match missing {
+        Missing::Adapter => "without --expect-adapter the adapter may have been made for this input",
+        Missing::Input => "without --expect-input, --expect-rows or --any-input the inputs may be others than yours",
+        Missing::Question => {
+            "without --expect-rows or --any-input what is stated of the input may not be what you asked"
         }
-        Verdict::Consistent(Missing::Input) => {
-            ("consistent", Some("without --expect-input or --any-input the prompt may be another than yours"))
-        }
-        Verdict::Consistent(Missing::Registration) => {
-            ("consistent", Some("without a registration the committed entries may be no 16-bit integers"))
-        }
-    };
-    printer.line(word);
-    printer.line(&format!("proved: whoever made this knows adapter {}", statement.adapter));
-    printer.line(&format!("  which, applied to base {},", statement.base));
-    printer.line(&format!("  continues {}", shown(&statement.input)));
-    printer.line(&format!("  greedily with {} (at most {max_tokens} tokens)", shown(ids)));
-    if !statement.context.is_empty() {
-        printer.line(&format!("  for context {:?}", String::from_utf8_lossy(&statement.context)));
+        Missing::Registration => "without a registration the committed entries may be no 16-bit integers",
+        Missing::Context => "without --expect-context the proof may have been made for somebody else",
     }
-    printer.line(NOT_PROVED);
-    printer.line(&format!("disclosed: {DISCLOSURE}"));
-    if let Some(why) = why {
-        printer.line(&format!("undecided: {why}"));
+}
+
+fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &Shown, printer: &Printer) -> Outcome {
+    let Judged { verdict, statement, shapes } = judged;
+    let (word, outcome) = match verdict.is_valid() {
+        true => ("valid", Outcome::Done),
+        false => ("consistent", Outcome::Undecided),
+    };
+    let of = |decides: bool| -> Vec<&str> {
+        verdict.missing.iter().filter(|missing| missing.decides() == decides).map(|missing| doubt(*missing)).collect()
+    };
+    let (undecided, unexpected) = (of(true), of(false));
+    let disclosed = disclosed(statement, shapes);
+    if many {
+        let why = undecided.first().map_or_else(String::new, |why| format!(": {why}"));
+        let summary = summary(statement).map_or_else(String::new, |summary| format!("; {summary}"));
+        printer.line(&format!("{}: {word}{why}{summary}", bundle.display()));
+    } else {
+        printer.line(word);
+        printer.line(&format!("proved: whoever made this knows adapter {}", statement.adapter));
+        printer.line(&format!("  which, applied to base {},", statement.base));
+        for case in &statement.cases {
+            printer.line(&format!("  {}", shown.claim(case)));
+        }
+        if let Some(summary) = summary(statement) {
+            printer.line(&format!("  over all pairs: {summary}"));
+        }
+        if !statement.context.is_empty() {
+            printer.line(&format!("  for context {:?}", String::from_utf8_lossy(&statement.context)));
+        }
+        printer.line(NOT_PROVED);
+        printer.line(&format!("disclosed: {disclosed}"));
+        undecided.iter().for_each(|why| printer.line(&format!("undecided: {why}")));
+        unexpected.iter().for_each(|why| printer.line(&format!("not expected: {why}")));
     }
     printer.object(&json!({
+        "bundle": bundle,
         "verdict": word,
-        "undecided": why,
+        "undecided": undecided,
+        "not_expected": unexpected,
         "adapter": statement.adapter.to_string(),
         "base": statement.base.to_string(),
         "context": String::from_utf8_lossy(&statement.context),
-        "input_ids": statement.input,
-        "input_text": text(&statement.input),
-        "completion_ids": ids,
-        "completion_text": text(ids),
-        "max_tokens": max_tokens,
+        "cases": statement.cases.iter().map(|case| shown.json(case)).collect::<Vec<_>>(),
+        "preferences": summary_json(statement),
         "not_proved": NOT_PROVED,
-        "disclosed": DISCLOSURE,
+        "disclosed": disclosed,
     }));
-    match verdict {
-        Verdict::Valid => Outcome::Done,
-        Verdict::Consistent(_) => Outcome::Undecided,
-    }
+    outcome
+}
+
+/// What this bundle makes public.
+fn disclosed(statement: &Statement, shapes: &[SiteShape]) -> String {
+    let ranks = shapes.iter().map(|shape| shape.rank);
+    let (least, most) = (ranks.clone().min().unwrap_or(0), ranks.max().unwrap_or(0));
+    let ranks = if least == most { format!("rank {most}") } else { format!("ranks {least} to {most}") };
+    format!("{} rows at each of {} sites of {ranks}; {DISCLOSURE}", statement.rows(), shapes.len())
 }

@@ -6,6 +6,7 @@
 
 mod mutate;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use candle_core::{Device, Tensor};
 use ftk::budget::{Budget, within};
 use ftk::models::{ChatTemplate, Message, Source};
 use ftk::prove::bundle::Bundle;
+use ftk::prove::limits::Limits;
 use ftk::text::load;
 use ftk_adapters::peft;
 use ftk_circuits::{AdapterCommitment, CommitmentKey, MIN_K, Opening, Statement, decode_deltas, verify_registration};
@@ -76,10 +78,17 @@ fn bundles() {
     let read = |name: &str| std::fs::read(honest.join(name)).unwrap();
 
     for name in ["statement.json", "deltas.bin", "commitment.bin"] {
-        let parse = in_folder(&files(&honest), name, |folder| drop(Bundle::read(folder)));
-        fuzz(name, &[read(name)], 16 * MEGABYTE, parse);
+        let honest: BTreeMap<String, Vec<u8>> = files(&honest)
+            .into_iter()
+            .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read(&path).unwrap()))
+            .collect();
+        fuzz(name, &[read(name)], 16 * MEGABYTE, move |bytes| {
+            let mut files = honest.clone();
+            files.insert(name.to_owned(), bytes.to_vec());
+            drop(Bundle::parse(&files, &Limits::default()));
+        });
     }
-    let bundle = Bundle::read(&honest).unwrap();
+    let bundle = Bundle::read(&honest, &Limits::NONE).unwrap();
     let deltas = zstd::decode_all(read("deltas.bin").as_slice()).unwrap();
     let (shapes, rows) = (bundle.commitment.shapes().to_vec(), bundle.statement.rows());
     fuzz("deltas", &[deltas], MEGABYTE, move |bytes| drop(decode_deltas(bytes, &shapes, rows)));

@@ -1,18 +1,23 @@
-//! An honest seller of a random adapter of the village base, through the command.
+//! Somebody who sells an adapter for the village base, and what a buyer and a forger do with a bundle.
 
 use std::path::{Path, PathBuf};
 
 use ftk::models::Source;
+use ftk::prove::bundle::Bundle;
+use ftk::prove::limits::Limits;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::sites::Role;
 use ftk_adapters::train::{initial_factors, normal_values};
+use serde_json::Value;
 
 use crate::run::{ftk, succeed};
 
-/// Adapter, commitment and bundles in one folder.
+/// An honest seller: adapter, commitment and bundle in one folder.
 pub struct Seller {
+    /// Holds `adapter`, `commitment` and bundles.
     pub folder: PathBuf,
+    /// Of the commitment.
     pub digest: String,
 }
 
@@ -28,9 +33,14 @@ impl Seller {
 
     /// Proves an answer and gives the bundle's folder.
     pub fn prove(&self, name: &str, prompt: &str) -> PathBuf {
+        self.prove_with(name, &["--max-tokens", "6", "--context", "buyer 7", "--prompt", prompt])
+    }
+
+    /// Proves what the arguments say.
+    pub fn prove_with(&self, name: &str, arguments: &[&str]) -> PathBuf {
         let out = self.folder.join(name);
-        let mut command = ftk(&["prove", "--base", "village", "--quiet", "--disclose", "--max-tokens", "6"]);
-        command.args(["--context", "buyer 7", "--prompt", prompt]).arg("--out").arg(&out);
+        let mut command = ftk(&["prove", "--base", "village", "--quiet", "--disclose"]);
+        command.args(arguments).arg("--out").arg(&out);
         command.arg("--adapter").arg(self.folder.join("adapter"));
         command.arg("--commitment").arg(self.folder.join("commitment"));
         succeed(&mut command);
@@ -53,4 +63,26 @@ pub fn adapter(folder: &Path, seed: u64) {
     }
     let linear: Vec<String> = sites.iter().filter(|site| site.role == Role::Linear).map(|s| s.name.clone()).collect();
     peft::save(folder, &adapter, "village", &linear, false).unwrap();
+}
+
+/// What the verifier says: exit code, verdict or check.
+pub fn verify(bundle: &Path, expectations: &[&str]) -> (i32, String) {
+    verify_on("village".as_ref(), bundle, expectations)
+}
+
+pub fn verify_on(base: &Path, bundle: &Path, expectations: &[&str]) -> (i32, String) {
+    let mut command = ftk(&["verify", "--json", "--quiet"]);
+    let output = command.arg("--base").arg(base).arg(bundle).args(expectations).output().unwrap();
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let said = value.get("check").or(value.get("verdict")).or(value.get("error")).and_then(Value::as_str);
+    (output.status.code().unwrap(), said.unwrap().to_owned())
+}
+
+/// Writes a changed copy of a bundle.
+pub fn forged(bundle: &Path, name: &str, forge: impl FnOnce(&mut Bundle)) -> PathBuf {
+    let mut content = Bundle::read(bundle, &Limits::NONE).unwrap();
+    forge(&mut content);
+    let out = bundle.with_file_name("forged").join(name);
+    content.write(&out).unwrap();
+    out
 }
