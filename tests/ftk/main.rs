@@ -14,6 +14,7 @@ mod estimate;
 mod eval;
 mod families;
 mod forgery;
+mod frozen;
 mod fuzz;
 mod gradients;
 #[cfg(feature = "hub")]
@@ -24,6 +25,7 @@ mod oracle;
 mod parity;
 mod preference;
 mod recipes;
+mod relabelled;
 mod resume;
 mod run;
 mod run_folder;
