@@ -33,10 +33,21 @@ const TIME: Duration = Duration::from_secs(60);
 
 /// Runs `parse` on changed copies of the seeds. `bytes` is what it may ask for, beside some multiple of the input.
 fn fuzz(target: &str, seeds: &[Vec<u8>], bytes: u64, parse: impl Fn(&[u8]) + Send + Sync + 'static) {
+    fuzz_one_in(1, target, seeds, bytes, parse);
+}
+
+/// The same with a fraction of the inputs, where each takes long.
+fn fuzz_one_in(
+    share: usize,
+    target: &str,
+    seeds: &[Vec<u8>],
+    bytes: u64,
+    parse: impl Fn(&[u8]) + Send + Sync + 'static,
+) {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<usize>().expect("a number"));
     let seed = number("FTK_FUZZ_SEED").unwrap_or(1) as u64;
     let parse = Arc::new(parse);
-    for round in 0..number("FTK_FUZZ_ROUNDS").unwrap_or(ROUNDS) {
+    for round in 0..number("FTK_FUZZ_ROUNDS").unwrap_or(ROUNDS) / share {
         let input = mutate::changed(seeds, seed, round as u64);
         let budget = Budget { bytes: bytes + 400 * input.len() as u64, time: TIME };
         let (given, parse) = (input.clone(), Arc::clone(&parse));
@@ -51,14 +62,17 @@ fn fuzz(target: &str, seeds: &[Vec<u8>], bytes: u64, parse: impl Fn(&[u8]) + Sen
 const MEGABYTE: u64 = 1 << 20;
 
 /// A folder with copies of files, of which `parse` sees one replaced.
-fn in_folder(from: &[PathBuf], file: &str, parse: impl Fn(&Path) + Send + Sync) -> impl Fn(&[u8]) + Send + Sync {
+fn in_folder(
+    from: Vec<PathBuf>,
+    file: &'static str,
+    parse: impl Fn(&Path) + Send + Sync + 'static,
+) -> impl Fn(&[u8]) + Send + Sync + 'static {
     let folder = tempfile::tempdir().unwrap();
     for path in from {
         std::fs::copy(path, folder.path().join(path.file_name().unwrap())).unwrap();
     }
-    let file = file.to_owned();
     move |bytes| {
-        std::fs::write(folder.path().join(&file), bytes).unwrap();
+        std::fs::write(folder.path().join(file), bytes).unwrap();
         parse(folder.path());
     }
 }
@@ -103,7 +117,7 @@ fn bundles() {
     let key = ftk::prove::keys::commitment_key(bundle.commitment.k()).unwrap();
     let honest = bundle.registration.clone().unwrap();
     let (commitment, seed) = (bundle.commitment.clone(), honest.clone());
-    fuzz("registration", &[seed], 256 * MEGABYTE, move |bytes| {
+    fuzz_one_in(10, "registration", &[seed], 256 * MEGABYTE, move |bytes| {
         let verdict = verify_registration(&key, &commitment, bytes);
         assert_eq!(verdict.is_ok(), bytes == honest);
     });
@@ -123,17 +137,17 @@ fn models() {
         let seed = std::fs::read(base.join(file)).unwrap();
         // The header of a safetensors file and a few weights.
         let seed = seed[..seed.len().min(16 << 10)].to_vec();
-        fuzz(file, &[seed], 64 * MEGABYTE, in_folder(&files(base), file, open));
+        fuzz(file, &[seed], 64 * MEGABYTE, in_folder(files(base), file, open));
     }
     let seed = std::fs::read(village.join("tokenizer.json")).unwrap();
-    let parse = in_folder(&files(&village), "tokenizer.json", |folder| {
+    let parse = in_folder(files(&village), "tokenizer.json", |folder| {
         if let Ok(source) = Source::open(folder)
             && let Ok(tokenizer) = source.tokenizer()
         {
             let _ = tokenizer.encode("Where does Nora have the stall?", true).map(|ids| tokenizer.decode(&ids, false));
         }
     });
-    fuzz("tokenizer.json", &[seed], 256 * MEGABYTE, parse);
+    fuzz_one_in(4, "tokenizer.json", &[seed], 256 * MEGABYTE, parse);
 
     fuzz("gguf", &[gguf()], 16 * MEGABYTE, {
         let file = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
@@ -232,7 +246,7 @@ fn recipes_and_rows() {
         [("rows.jsonl", Task::Dpo, pairs), ("turns.jsonl", Task::Sft, turns), ("rows.json", Task::Sft, ids)]
     {
         let source = Arc::clone(&source);
-        let parse = in_folder(&[], name, move |folder| {
+        let parse = in_folder(Vec::new(), name, move |folder| {
             let path = folder.join(name);
             drop(load::load(&source, &Data::new(path.clone()), task, &path));
         });
@@ -246,7 +260,7 @@ fn adapters() {
     adapter(folder.path(), 6);
     for file in ["adapter_config.json", "adapter_model.safetensors"] {
         let seed = std::fs::read(folder.path().join(file)).unwrap();
-        let parse = in_folder(&files(folder.path()), file, |folder| {
+        let parse = in_folder(files(folder.path()), file, |folder| {
             drop(peft::load(folder));
             drop(peft::survey(folder));
         });
