@@ -59,7 +59,7 @@ pub(super) fn open(path: &Path) -> Result<Source, ModelError> {
     let content = Content::read(&mut reader).map_err(|error| ModelError::Malformed {
         path: path.to_owned(),
         format: "GGUF",
-        reason: error.to_string(),
+        reason: reason(error),
     })?;
     let metadata = Metadata { path, content: &content };
     let mut network = network(&metadata)?;
@@ -117,7 +117,15 @@ fn rope_divisors(
     }
     let tensor = metadata.content.tensor(reader, ROPE_DIVISORS, &Device::Cpu);
     let values = tensor.and_then(|tensor| tensor.dequantize(&Device::Cpu)?.to_vec1::<f32>());
-    Ok(Some(values.map_err(|error| metadata.error(ROPE_DIVISORS, error.to_string()))?))
+    Ok(Some(values.map_err(|error| metadata.error(ROPE_DIVISORS, reason(error)))?))
+}
+
+/// What candle says of a file, without the trace of its own calls, which takes long to look up and tells nobody here.
+fn reason(error: candle_core::Error) -> String {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => reason(*inner),
+        error => error.to_string(),
+    }
 }
 
 fn read_error(path: &Path, source: std::io::Error) -> ModelError {
@@ -135,7 +143,7 @@ impl Gguf {
         let malformed = |error: candle_core::Error| ModelError::Malformed {
             path: self.path.clone(),
             format: "GGUF",
-            reason: format!("tensor {}: {error}", located.in_file),
+            reason: format!("tensor {}: {}", located.in_file, reason(error)),
         };
         let mut read = |device: &Device| self.content.tensor(&mut file, &located.in_file, device).map_err(malformed);
         let blocks = read(&Device::Cpu)?;

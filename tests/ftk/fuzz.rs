@@ -69,7 +69,7 @@ fn in_folder(
 ) -> impl Fn(&[u8]) + Send + Sync + 'static {
     let folder = tempfile::tempdir().unwrap();
     for path in from {
-        std::fs::copy(path, folder.path().join(path.file_name().unwrap())).unwrap();
+        std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
     }
     move |bytes| {
         std::fs::write(folder.path().join(file), bytes).unwrap();

@@ -144,7 +144,8 @@ proptest! {
         let norm = Norm::new("s", narrow(w.clone()), shift).unwrap();
         let root = |x: &[i64]| {
             let sum: BigInt = x.iter().map(|&x| big(x) * x).sum::<BigInt>() + big(4) * eps;
-            ((big(4) << 112u32) / sum).sqrt()
+            let power: BigInt = (big(4) << 112u32) / sum;
+            power.sqrt()
         };
         let products = |x: &[i64]| -> Vec<BigInt> {
             let root = root(x);
@@ -162,7 +163,8 @@ proptest! {
         let centred = |x: &[i64]| -> Vec<BigInt> {
             let sum: BigInt = x.iter().copied().map(big).sum();
             let squares: BigInt = x.iter().map(|&x| big(x) * x).sum();
-            let root = ((big(1) << 126u32) / (big(4) * squares - &sum * &sum + big(16) * eps)).sqrt();
+            let radicand: BigInt = big(4) * squares - &sum * &sum + big(16) * eps;
+            let root: BigInt = ((big(1) << 126u32) / radicand).sqrt();
             let entry = |((&x, &w), &b): ((&i64, &i64), &i64)| {
                 (big(4) * x - &sum) * &root * w + (big(b) << (31 + shift))
             };
@@ -180,8 +182,8 @@ proptest! {
             narrow::<i32>(values.into_iter().map(|value| value >> down).collect())
         });
         let heads = Heads { query: 2, key_value: 1, dim: 3 };
-        let scale = ((big(1) << 62u32) / 3).sqrt() + 1u32;
-        let scale: BigInt = scale / 2u32;
+        let third: BigInt = (big(1) << 62u32) / 3u32;
+        let scale: BigInt = (third.sqrt() + 1u32) / 2u32;
         let mut exact = Vec::new();
         for row in 0..4 {
             for head in 0..2 {
