@@ -55,7 +55,7 @@ enum Verb {
     Recipes(Recipes),
     /// What a recipe may hold, as a JSON Schema
     Schema,
-    /// Say what a run needs of memory, by arithmetic
+    /// Say what a run needs of memory, and what commitment and proofs cost, by arithmetic
     Estimate(Estimate),
     /// Measure a base, with or without an adapter, on held-out rows
     Eval(Eval),
@@ -135,6 +135,12 @@ struct Estimate {
     /// Base model; of a folder, config.json is enough
     #[arg(long)]
     base: Option<PathBuf>,
+    /// PEFT adapter folder that commitment and proof are estimated for, instead of the recipe's
+    #[arg(long)]
+    adapter: Option<PathBuf>,
+    /// Tokens of the proof that is estimated: prompt and answer
+    #[arg(long, value_name = "COUNT", default_value_t = 64)]
+    tokens: u64,
 }
 
 #[derive(Args)]
@@ -301,6 +307,9 @@ struct Commit {
     /// Compare fixed-point and floating-point results on this text and report
     #[arg(long)]
     text: Option<PathBuf>,
+    /// Bytes of memory that may be needed, by arithmetic, instead of what is free
+    #[arg(long, value_name = "BYTES")]
+    max_memory: Option<u64>,
 }
 
 #[derive(Args)]
@@ -337,6 +346,9 @@ struct Prove {
     /// Folder for the bundle
     #[arg(long)]
     out: PathBuf,
+    /// Bytes of memory that may be needed, by arithmetic, instead of what is free
+    #[arg(long, value_name = "BYTES")]
+    max_memory: Option<u64>,
 }
 
 /// What a proof is about.
@@ -476,9 +488,10 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
             commands::recipes::run(&settings, printer)
         }
         Verb::Schema => Ok(commands::recipes::schema(printer)),
-        Verb::Estimate(Estimate { recipe, set, base }) => {
-            commands::estimate::run(&commands::estimate::Settings { recipe, set, base, offline }, printer)
-        }
+        Verb::Estimate(Estimate { recipe, set, base, adapter, tokens }) => commands::estimate::run(
+            &commands::estimate::Settings { recipe, set, base, adapter, tokens, offline },
+            printer,
+        ),
         Verb::Eval(Eval { recipe, mut set, base, adapter, data, task }) => {
             set.extend(task.map(|task| match task {
                 Task::Sft => "task=sft".to_owned(),
@@ -524,17 +537,27 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
             let base = local(base)?;
             commands::logits::run(&commands::logits::Settings { base, adapter, device, ids, out }, printer)
         }
-        Verb::Commit(Commit { base, adapter, out, text }) => {
+        Verb::Commit(Commit { base, adapter, out, text, max_memory }) => {
             let base = local(base)?;
-            commands::commit::run(&commands::commit::Settings { base, adapter, out, text }, printer)
+            commands::commit::run(&commands::commit::Settings { base, adapter, out, text, max_memory }, printer)
         }
         Verb::Open(Open { adapter, commitment, opening }) => {
             commands::open::run(&commands::open::Settings { adapter, commitment, opening }, printer)
         }
         Verb::Prove(prove) => {
-            let Prove { base, adapter, commitment, subject, context, disclose, out } = *prove;
+            let Prove { base, adapter, commitment, subject, context, disclose, out, max_memory } = *prove;
             let (base, (task, asked)) = (local(base)?, subject.into_parts());
-            let settings = commands::prove::Settings { base, adapter, commitment, task, asked, context, disclose, out };
+            let settings = commands::prove::Settings {
+                base,
+                adapter,
+                commitment,
+                task,
+                asked,
+                context,
+                disclose,
+                out,
+                max_memory,
+            };
             commands::prove::run(&settings, printer)
         }
         Verb::Verify(verify) => {

@@ -15,11 +15,12 @@ use ftk_circuits::{SiteFactors, commit, register, required_k};
 use serde_json::json;
 
 use super::train::linear_sites;
-use super::{Advice, Outcome, frozen, load};
+use super::{Advice, Outcome, fits_memory, fitting, frozen};
 use crate::cli::printer::Printer;
-use crate::models::Model;
+use crate::models::{Model, Source};
 use crate::prove::FixedModel;
 use crate::prove::bundle::{COMMITMENT, REGISTRATION};
+use crate::prove::cost::{self, Base, Costs};
 use crate::prove::fixed::{Adaptation, Agreement, Fixed, FixedAdapter};
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{OPENING, OpeningFile};
@@ -43,6 +44,8 @@ pub struct Settings {
     pub out: PathBuf,
     /// Text on which fixed and floating point are compared.
     pub text: Option<PathBuf>,
+    /// Bytes of memory that there are, if not what is free.
+    pub max_memory: Option<u64>,
 }
 
 /// Commits, registers, and writes all three files.
@@ -57,8 +60,13 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             return Err(Advice::new(message, "choose another folder with --out; an opening is never replaced").into());
         }
     }
-    let (model, adapter) = load(&settings.base, Some(&settings.adapter), &Device::Cpu)?;
-    let adapter = adapter.expect("a folder was given");
+    let source = Source::open(&settings.base)?;
+    let adapter = fitting(&source, &settings.adapter)?;
+    let shapes = cost::shapes(source.network(), &adapter);
+    let costs =
+        Costs::of(Base::of(source.network()), &shapes, 0).with_context(|| settings.adapter.display().to_string())?;
+    fits_memory("the commitment", costs.commit_memory, settings.max_memory)?;
+    let model = Model { weights: source.weights(&Device::Cpu)?, source };
     let fixed = FixedModel::new(&model.source, &model.weights)?;
     let (adapter, rounding) = on_grid(adapter, &settings.adapter)?;
     let (fixed_adapter, factors) = committed_form(&fixed, &adapter, &settings.adapter)?;

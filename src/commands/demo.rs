@@ -65,8 +65,13 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let base = recipe.base.model.clone();
     let commitment = folder.join("commitment");
     printer.line("2. commit: hide the adapter behind a commitment, with a proof that its entries are 16-bit integers");
-    let settings =
-        commit::Settings { base: base.clone(), adapter: recipe.run.out.clone(), out: commitment.clone(), text: None };
+    let settings = commit::Settings {
+        base: base.clone(),
+        adapter: recipe.run.out.clone(),
+        out: commitment.clone(),
+        text: None,
+        max_memory: None,
+    };
     commit::run(&settings, printer)?;
     let bytes = std::fs::read(commitment.join(COMMITMENT)).context("cannot read the commitment")?;
     let digest = ftk_circuits::AdapterCommitment::decode(&bytes)?.digest().to_string();
@@ -83,6 +88,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         context: "ftk demo".to_owned(),
         disclose: true,
         out: bundle.clone(),
+        max_memory: None,
     };
     prove::run(&settings, printer)?;
 

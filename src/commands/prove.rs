@@ -11,12 +11,13 @@ use serde_json::json;
 use super::commit::committed_form;
 use super::questions::{self, Asked, Task};
 use super::stated::{Shown, summary, summary_json};
-use super::{Advice, Outcome, frozen, load};
+use super::{Advice, Outcome, fits_memory, fitting, frozen};
 use crate::cli::printer::Printer;
 use crate::models::{Model, Source};
 use crate::prove::FixedModel;
 use crate::prove::bundle::{Bundle, COMMITMENT, REGISTRATION};
 use crate::prove::cases::{prove, settle};
+use crate::prove::cost::{Base, Costs};
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{Disclosure, Ledger, OPENING, OpeningFile};
 use crate::text::generate::greedy;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub disclose: bool,
     /// Folder for the bundle.
     pub out: PathBuf,
+    /// Bytes of memory that there are, if not what is free.
+    pub max_memory: Option<u64>,
 }
 
 /// What every proof in open mode gives away.
@@ -50,11 +53,15 @@ pub const DISCLOSURE: &str = "open mode publishes the exact delta of every adapt
 /// # Errors
 /// Files that do not belong together; disclosure that was not agreed to.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let (model, adapter) = load(&settings.base, Some(&settings.adapter), &Device::Cpu)?;
-    let adapter = adapter.expect("a folder was given");
+    let source = Source::open(&settings.base)?;
+    let adapter = fitting(&source, &settings.adapter)?;
     let secrets = Secrets::read(&settings.commitment)?;
+    let cases = questions::cases(&settings.task, &settings.asked, &source)?;
+    let shapes = secrets.commitment.shapes();
+    let costs = Costs::of(Base::of(source.network()), shapes, cases.iter().map(most_rows).sum())?;
+    fits_memory("the proof", costs.prove_memory, settings.max_memory)?;
+    let model = Model { weights: source.weights(&Device::Cpu)?, source };
     let fixed = FixedModel::new(&model.source, &model.weights)?;
-    let cases = questions::cases(&settings.task, &settings.asked, &model.source)?;
     let (bundle, disclosure) =
         bundle(&model, &fixed, (&adapter, &settings.adapter), &secrets, cases, settings, printer)?;
     printer.note(&disclosed(&disclosure));
@@ -72,6 +79,15 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         "preferences": summary_json(&bundle.statement),
     }));
     Ok(Outcome::Done)
+}
+
+/// Rows of a case whose answer is as long as it may be.
+fn most_rows(case: &Case) -> u64 {
+    let more = match &case.output {
+        Output::Completion { max_tokens, .. } => u64::from(max_tokens.saturating_sub(1)),
+        _ => 0,
+    };
+    case.rows() as u64 + more
 }
 
 /// What `ftk commit` wrote.

@@ -4,7 +4,11 @@
 //! Memory is what the large arrays take, all counted at their largest at once. Time is linear in weights and rows
 //! with rates measured on two cores ([`Rates`]); it is meant to tell seconds from hours.
 
+use ftk_adapters::lora::{Adapter, Factors};
+use ftk_adapters::sites::Role;
 use ftk_circuits::{EncodingError, SiteShape, required_columns, required_k};
+
+use crate::models::Network;
 
 /// Bytes of one exact delta in memory.
 const DELTA: u64 = 16;
@@ -21,7 +25,7 @@ const COLUMN_REGISTERED: u64 = 8 * COLUMN_SENT;
 /// What a process takes that does none of this.
 const PROCESS: u64 = 64 << 20;
 
-/// Time of one core and unit, in nanoseconds: 135 million parameters, 4.9 million weights of adapter.
+/// Time of one core and unit, in nanoseconds.
 pub struct Rates {
     /// A weight of the base on a row, exactly.
     pub replay: f64,
@@ -37,9 +41,10 @@ pub struct Rates {
     pub read: f64,
 }
 
-/// Measured with `cargo bench -p ftk-circuits --bench delta -- smollm2` and the commands of the README.
+/// Fitted to the three rows of README's table about commitment and proofs of SmolLM2-135M (135 million parameters, 4.9
+/// million weights of adapter, 45 tokens, two cores): 86 s, 26 s and 13 s.
 pub const RATES: Rates =
-    Rates { replay: 0.35, prove: 4000.0, verify: 800.0, register: 30_000.0, check: 1500.0, read: 30.0 };
+    Rates { replay: 1.0, prove: 7000.0, verify: 800.0, register: 33_000.0, check: 1500.0, read: 60.0 };
 
 /// Cores that work is spread over, at most.
 const CORES: u64 = 64;
@@ -80,6 +85,34 @@ pub struct Base {
     pub multiplied: u64,
     /// All parameters.
     pub parameters: u64,
+}
+
+impl Base {
+    /// Of a network.
+    pub fn of(network: &Network) -> Self {
+        let shapes = network.shapes();
+        let size = |shape: &Vec<usize>| shape.iter().product::<usize>() as u64;
+        let sites = network.sites().into_iter().filter(|site| matches!(site.role, Role::Linear | Role::Head));
+        Self {
+            multiplied: sites.filter_map(|site| shapes.get(&format!("{}.weight", site.weight)).map(size)).sum(),
+            parameters: shapes.values().map(size).sum(),
+        }
+    }
+}
+
+/// What an adapter's sites look like to costs, in canonical order. Scales do not matter to them.
+pub fn shapes(network: &Network, adapter: &Adapter) -> Vec<SiteShape> {
+    let sites = network.sites();
+    let adapted = sites.iter().filter_map(|site| adapter.sites.get_key_value(&site.name));
+    let shape = |(name, factors): (&String, &Factors)| SiteShape {
+        name: name.clone(),
+        rank: factors.rank as u32,
+        d_in: factors.d_in as u32,
+        d_out: factors.d_out as u32,
+        shift_a: 0,
+        shift_b: 0,
+    };
+    adapted.map(shape).collect()
 }
 
 impl Costs {
@@ -132,4 +165,36 @@ pub fn available_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shapes(sites: usize) -> Vec<SiteShape> {
+        let shape =
+            |index| SiteShape { name: format!("s{index}"), rank: 8, d_in: 576, d_out: 1536, shift_a: 0, shift_b: 0 };
+        (0..sites).map(shape).collect()
+    }
+
+    #[test]
+    fn what_grows_with_rows_and_what_does_not() {
+        let base = Base { multiplied: 1_000_000, parameters: 1_200_000 };
+        let of = |sites, rows| Costs::of(base, &shapes(sites), rows).unwrap();
+        let (few, many) = (of(10, 16), of(10, 64));
+        assert_eq!((few.weights, few.deltas), (10 * 8 * (576 + 1536), 10 * 1536 * 16));
+        assert_eq!((few.k, few.columns, few.registered_bytes), (many.k, many.columns, many.registered_bytes));
+        assert_eq!(few.commit_memory, many.commit_memory);
+        assert_eq!(many.verify_memory - few.verify_memory, 48 * 10 * (16 * 1536 + 12 * 576));
+        assert!(many.bundle_bytes > few.bundle_bytes && many.prove_seconds > few.prove_seconds);
+        assert!(of(20, 16).commit_seconds > few.commit_seconds);
+    }
+
+    #[test]
+    fn shapes_that_cannot_be_committed_to_have_no_cost() {
+        let base = Base { multiplied: 1, parameters: 1 };
+        let mut wide = shapes(1);
+        wide[0].rank = 200;
+        assert!(Costs::of(base, &wide, 1).is_err());
+    }
 }

@@ -206,7 +206,9 @@ fn files_that_are_not_canonical_are_refused() {
         *input(bundle) = vec![5; 1 << 20];
         *completion(bundle).1 = 6;
     });
-    assert_eq!(verify(&bomb, &[]), (1, "deltas.bin".to_owned()));
+    assert_eq!(verify(&bomb, &[]), (2, "limit".to_owned()));
+    let open = ["--max-tokens", "2000000", "--max-memory", "1000000000000"];
+    assert_eq!(verify(&bomb, &open), (1, "deltas.bin".to_owned()));
 
     // What cannot be judged is no verdict: a folder that is none, a protocol of the future.
     assert_eq!(verify(&folder.path().join("nowhere"), &all).0, 2);

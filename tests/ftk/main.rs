@@ -20,6 +20,7 @@ mod gradients;
 #[cfg(feature = "hub")]
 mod hub;
 mod inspect;
+mod limits;
 mod merge;
 mod oracle;
 mod parity;

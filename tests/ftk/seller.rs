@@ -74,7 +74,7 @@ pub fn verify_on(base: &Path, bundle: &Path, expectations: &[&str]) -> (i32, Str
     let mut command = ftk(&["verify", "--json", "--quiet"]);
     let output = command.arg("--base").arg(base).arg(bundle).args(expectations).output().unwrap();
     let value: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let said = value.get("check").or(value.get("verdict")).or(value.get("error")).and_then(Value::as_str);
+    let said = ["check", "verdict", "error"].iter().find_map(|key| value[key].as_str());
     (output.status.code().unwrap(), said.unwrap().to_owned())
 }
 
