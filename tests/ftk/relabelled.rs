@@ -103,11 +103,21 @@ fn relabelled_commitments_are_refused_by_name() {
             panic!("{name}: not a commitment");
         };
         let bundle = forged(&honest, &name.replace(' ', "-"), |bundle| {
+            let (old, new) = (bundle.commitment.shapes(), commitment.shapes());
+            for (deltas, (old, new)) in bundle.deltas.iter_mut().zip(old.iter().zip(new)) {
+                *deltas = with_width(deltas, old.d_out as usize, new.d_out as usize);
+            }
             bundle.commitment = commitment;
             bundle.statement.adapter = bundle.commitment.digest();
         });
         assert_eq!(verify(&bundle, &["--any-input"]), (1, check.to_owned()), "{name}");
     }
+}
+
+/// Rows of another width: cut, or filled up with zeros.
+fn with_width(rows: &[i128], from: usize, to: usize) -> Vec<i128> {
+    let row = |row: &[i128]| row.iter().copied().chain(std::iter::repeat(0)).take(to).collect::<Vec<_>>();
+    rows.chunks(from).flat_map(row).collect()
 }
 
 fn seller_commitment(bundle: &std::path::Path) -> AdapterCommitment {
