@@ -25,12 +25,12 @@ pub mod village;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use ftk_adapters::weights::Weights;
 use ftk_recipes::{Hold, VILLAGE};
 
 pub use chat::{ChatTemplate, Message};
-pub use digest::BaseDigest;
+pub use digest::{BaseDigest, Digesting};
 pub use error::ModelError;
 pub use gpt2::Gpt2;
 pub use llama::{Family, Llama};
@@ -174,6 +174,23 @@ impl Source {
             Store::Folder(folder) => folder.weights(device, hold),
             Store::Gguf(gguf) => gguf.weights(device, hold),
         }
+    }
+
+    /// Reads one of the weights the network uses, as f32 into host memory.
+    ///
+    /// # Errors
+    /// As [`Source::weights`]; [`ModelError::MissingTensor`] for another name.
+    pub fn weight(&self, name: &str) -> Result<Tensor, ModelError> {
+        let weight = match &self.store {
+            Store::Folder(folder) => folder.weight(name)?,
+            Store::Gguf(gguf) => gguf.weight(name)?,
+        };
+        weight.ok_or_else(|| ModelError::MissingTensor { path: self.path.clone(), tensor: name.to_owned() })
+    }
+
+    /// `D_base` in the making, for a caller who reads one weight after another.
+    pub fn digesting(&self) -> Digesting {
+        Digesting::new(&self.network, self.tokenizer.as_ref().map(Tokenizer::digest))
     }
 
     /// `D_base`, the digest a proof names the base by ([`mod@digest`]).

@@ -14,11 +14,17 @@ pub mod rounding;
 pub mod verdict;
 pub mod verifier;
 
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::sites::Role;
 use ftk_adapters::weights::Weights;
 use ftk_circuits::{Digest, ModelSite, SiteFactors, SiteShape};
 
+use rayon::prelude::*;
+
+use self::fixed::base::Uses;
 use self::fixed::{FixedAdapter, FixedBase};
 use crate::models::{ModelError, Network, Source};
 
@@ -42,22 +48,64 @@ pub enum FixedModelError {
     Fixed(#[from] fixed::Error),
 }
 
+/// Values of weights read ahead while others are hashed: enough to occupy all cores, little beside the base.
+const READ_AHEAD: usize = 8 << 20;
+
 impl FixedModel {
     /// The integer form of a loaded base.
     ///
     /// # Errors
     /// A weight that does not fit its grid; see [`FixedBase::new`].
     pub fn new(source: &Source, weights: &Weights) -> Result<Self, FixedModelError> {
+        Self::build(source, |name| Ok(weights.get(name).map_err(fixed::Error::from)?))
+    }
+
+    /// The integer form of a base whose weights are read one after another: there is never a copy of all of them in
+    /// floats.
+    ///
+    /// # Errors
+    /// As [`FixedModel::new`], and those of [`Source::weights`].
+    pub fn read(source: &Source) -> Result<Self, FixedModelError> {
+        Self::build(source, |name| Ok(source.weight(name)?))
+    }
+
+    fn build(
+        source: &Source,
+        weight: impl Fn(&str) -> Result<Tensor, FixedModelError> + Sync,
+    ) -> Result<Self, FixedModelError> {
         let network = source.network().clone();
-        let all = network.sites();
-        let base = FixedBase::new(weights, &all)?;
-        let shapes = network.shapes();
-        let adaptable = all.into_iter().filter(|site| matches!(site.role, Role::Linear | Role::Head));
+        let (all, shapes) = (network.sites(), network.shapes());
+        let uses = Uses::of(&all);
+        let read = |(name, _): &(String, usize)| {
+            let tensor = weight(name)?;
+            let quantised = uses.quantise(name, &tensor)?;
+            Ok::<_, FixedModelError>((name.clone(), tensor, quantised))
+        };
+        let mut digesting = source.digesting();
+        let mut hash = |tensors: Vec<(String, Tensor)>| {
+            tensors.iter().try_for_each(|(name, tensor)| digesting.tensor(name, tensor))
+        };
+        // The digest takes tensors in order, one at a time; the next ones are read meanwhile.
+        let sized: Vec<_> = shapes.iter().map(|(name, shape)| (name.clone(), shape.iter().product())).collect();
+        let (mut waiting, mut quantised) = (Vec::new(), BTreeMap::new());
+        for window in windows(&sized) {
+            let (hashed, tensors) =
+                rayon::join(|| hash(std::mem::take(&mut waiting)), || window.par_iter().map(read).collect::<Vec<_>>());
+            hashed?;
+            for tensor in tensors {
+                let (name, tensor, integers) = tensor?;
+                quantised.insert(name.clone(), integers);
+                waiting.push((name, tensor));
+            }
+        }
+        hash(waiting)?;
+        let base = uses.assemble(quantised)?;
+        let adaptable = all.iter().filter(|site| matches!(site.role, Role::Linear | Role::Head));
         let sites = adaptable.map(|site| {
             let shape = &shapes[&format!("{}.weight", site.weight)];
-            ModelSite { name: site.name, d_in: shape[1] as u32, d_out: shape[0] as u32 }
+            ModelSite { name: site.name.clone(), d_in: shape[1] as u32, d_out: shape[0] as u32 }
         });
-        Ok(Self { sites: sites.collect(), base, digest: Digest(source.digest(weights)?.0), network })
+        Ok(Self { sites: sites.collect(), base, digest: Digest(digesting.finish().0), network })
     }
 
     /// The network.
@@ -107,4 +155,51 @@ pub fn site_factors<'a>(adapter: &FixedAdapter, order: impl Iterator<Item = &'a 
         SiteFactors { shape, a: factors.a().to_vec(), b: factors.b().to_vec() }
     });
     factors.collect()
+}
+
+/// Consecutive tensors, by name and number of values, of at most [`READ_AHEAD`] values together, or one that has more.
+fn windows(mut sized: &[(String, usize)]) -> Vec<&[(String, usize)]> {
+    let mut windows = Vec::new();
+    while !sized.is_empty() {
+        let mut total = 0;
+        let fits = |(_, values): &&(String, usize)| {
+            total += values;
+            total <= READ_AHEAD
+        };
+        let (window, rest) = sized.split_at(sized.iter().take_while(fits).count().max(1));
+        windows.push(window);
+        sized = rest;
+    }
+    windows
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn a_base_read_piece_by_piece_is_the_loaded_one() {
+        let source = Source::open(Path::new("village")).unwrap();
+        let weights = source.weights(&Device::Cpu).unwrap();
+        let read = FixedModel::read(&source).unwrap();
+        let loaded = FixedModel::new(&source, &weights).unwrap();
+        assert_eq!(read.digest().0, source.digest(&weights).unwrap().0);
+        assert_eq!((read.digest(), read.sites()), (loaded.digest(), loaded.sites()));
+        assert_eq!(read.base(), loaded.base());
+        assert_eq!(read.base(), &FixedBase::new(&weights, &source.network().sites()).unwrap());
+    }
+
+    #[test]
+    fn windows_are_all_tensors_in_order() {
+        let sized = |sizes: &[usize]| sizes.iter().map(|&size| (size.to_string(), size)).collect::<Vec<_>>();
+        let all = sized(&[1, READ_AHEAD - 1, 1, 2 * READ_AHEAD, 5, 6]);
+        let sizes: Vec<usize> = windows(&all).iter().map(|window| window.len()).collect();
+        assert_eq!(sizes, [2, 1, 1, 2]);
+        assert_eq!(windows(&all).concat(), all);
+        assert!(windows(&[]).is_empty());
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::quantized::QTensor;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 
 use crate::Error;
 
@@ -53,6 +53,19 @@ impl Weight {
 impl From<Tensor> for Weight {
     fn from(tensor: Tensor) -> Self {
         Self::Dense(tensor)
+    }
+}
+
+/// `f` of the values of a tensor, row-major and widened to f32; no copy is made where they lie so in host memory.
+///
+/// # Errors
+/// The device's.
+pub fn values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> candle_core::Result<R> {
+    let host = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.contiguous()?;
+    let (storage, layout) = host.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(CpuStorage::F32(values)) => Ok(f(&values[layout.start_offset()..][..layout.shape().elem_count()])),
+        _ => unreachable!("the tensor was brought to host memory as f32"),
     }
 }
 
@@ -129,6 +142,15 @@ mod tests {
     use candle_core::quantized::GgmlDType;
 
     use super::*;
+
+    #[test]
+    fn values_are_row_major_whatever_the_tensor() {
+        let full = Tensor::from_vec((0..12).map(|i| i as f32 / 4.0).collect(), (3, 4), &Device::Cpu).unwrap();
+        let read = |tensor: &Tensor| values(tensor, <[f32]>::to_vec).unwrap();
+        assert_eq!(read(&full.narrow(0, 1, 2).unwrap()), (4..12).map(|i| i as f32 / 4.0).collect::<Vec<_>>());
+        assert_eq!(read(&full.t().unwrap())[..3], [0.0, 1.0, 2.0]);
+        assert_eq!(read(&full.to_dtype(DType::BF16).unwrap()), read(&full));
+    }
 
     #[test]
     fn held_narrowly_a_weight_reads_as_what_it_was() {

@@ -11,6 +11,8 @@ pub mod gate;
 pub mod linear;
 pub mod log_prob;
 pub mod norm;
+#[cfg(test)]
+mod oracle;
 pub mod rope;
 
 /// Identifier of these semantics, part of the protocol version: whatever changes one result changes it.

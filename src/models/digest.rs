@@ -20,8 +20,9 @@
 use std::fmt;
 
 use blake3::Hasher;
+use candle_core::Tensor;
 use ftk_adapters::ops::{Heads, Llama3Scaling, Rope};
-use ftk_adapters::weights::Weights;
+use ftk_adapters::weights::{Weights, values};
 
 use super::{Gpt2, Llama, ModelError, Network};
 
@@ -68,11 +69,11 @@ impl Record {
     fn reals32(&mut self, values: &[f32]) {
         // Long enough for the hasher's widest vector units, short enough to stay in cache.
         const CHUNK: usize = 32 * 1024;
-        let mut bytes = Vec::with_capacity(4 * CHUNK);
+        let mut bytes = vec![0; 4 * CHUNK];
         for chunk in values.chunks(CHUNK) {
-            bytes.clear();
-            bytes.extend(chunk.iter().flat_map(|value| value.to_le_bytes()));
-            self.0.update(&bytes);
+            let bytes = &mut bytes[..4 * chunk.len()];
+            bytes.as_chunks_mut().0.iter_mut().zip(chunk).for_each(|(bytes, value)| *bytes = value.to_le_bytes());
+            self.0.update(bytes);
         }
     }
 
@@ -114,44 +115,65 @@ impl Record {
     }
 }
 
+/// `D_base` in the making: the tensors a network needs are given one after another, in ascending order of names.
+pub struct Digesting {
+    record: Record,
+    tokenizer: Option<[u8; 32]>,
+}
+
+impl Digesting {
+    pub(super) fn new(network: &Network, tokenizer: Option<&[u8; 32]>) -> Self {
+        let mut record = Record(Hasher::new());
+        record.text(TAG);
+        record.network(network);
+        record.int(network.shapes().len());
+        Self { record, tokenizer: tokenizer.copied() }
+    }
+
+    /// The next tensor.
+    ///
+    /// # Errors
+    /// [`ModelError::Candle`] if it cannot be read back from its device.
+    pub fn tensor(&mut self, name: &str, tensor: &Tensor) -> Result<(), ModelError> {
+        self.record.text(name);
+        self.record.text("F32");
+        self.record.int(tensor.rank());
+        tensor.dims().iter().for_each(|dim| self.record.int(*dim));
+        self.record.int(4 * tensor.elem_count());
+        Ok(values(tensor, |values| self.record.reals32(values))?)
+    }
+
+    /// The digest, after the last tensor.
+    pub fn finish(mut self) -> BaseDigest {
+        self.record.flag(self.tokenizer.is_some());
+        if let Some(digest) = self.tokenizer {
+            self.record.0.update(&digest);
+        }
+        BaseDigest(self.record.0.finalize().into())
+    }
+}
+
 /// `D_base` of a network, its weights (all others ignored) and the digest of its tokenizer.
 ///
 /// # Errors
-/// A weight the network uses is missing or not f32; [`ModelError::Candle`] if it cannot be read back from its device.
+/// A weight the network uses is missing; [`ModelError::Candle`] if it cannot be read back from its device.
 pub(super) fn base(
     network: &Network,
     weights: &Weights,
     tokenizer: Option<&[u8; 32]>,
 ) -> Result<BaseDigest, ModelError> {
-    let mut record = Record(Hasher::new());
-    record.text(TAG);
-    record.network(network);
-
-    let needed = network.shapes();
-    record.int(needed.len());
-    for name in needed.keys() {
-        let tensor = weights.get(name)?;
-        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
-        record.text(name);
-        record.text("F32");
-        record.int(tensor.rank());
-        tensor.dims().iter().for_each(|dim| record.int(*dim));
-        record.int(4 * values.len());
-        record.reals32(&values);
+    let mut digesting = Digesting::new(network, tokenizer);
+    for name in network.shapes().keys() {
+        digesting.tensor(name, &weights.get(name)?)?;
     }
-
-    record.flag(tokenizer.is_some());
-    if let Some(digest) = tokenizer {
-        record.0.update(digest);
-    }
-    Ok(BaseDigest(record.0.finalize().into()))
+    Ok(digesting.finish())
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use candle_core::{Device, Tensor};
+    use candle_core::Device;
 
     use super::super::{Family, Model, tiny};
     use super::*;

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::{Device, Tensor};
 use ftk_adapters::ops::{Heads, Rope};
-use ftk_adapters::weights::{Weight, Weights};
+use ftk_adapters::weights::{self, Weight, Weights};
 use ftk_recipes::Hold;
 use rayon::prelude::*;
 use serde_json::json;
@@ -59,7 +59,7 @@ pub(super) fn open(path: &Path) -> Result<Source, ModelError> {
     let content = Content::read(&mut reader).map_err(|error| ModelError::Malformed {
         path: path.to_owned(),
         format: "GGUF",
-        reason: error.to_string(),
+        reason: reason(error),
     })?;
     let metadata = Metadata { path, content: &content };
     let mut network = network(&metadata)?;
@@ -117,7 +117,15 @@ fn rope_divisors(
     }
     let tensor = metadata.content.tensor(reader, ROPE_DIVISORS, &Device::Cpu);
     let values = tensor.and_then(|tensor| tensor.dequantize(&Device::Cpu)?.to_vec1::<f32>());
-    Ok(Some(values.map_err(|error| metadata.error(ROPE_DIVISORS, error.to_string()))?))
+    Ok(Some(values.map_err(|error| metadata.error(ROPE_DIVISORS, reason(error)))?))
+}
+
+/// What candle says of a file, without the trace of its own calls, which takes long to look up and tells nobody here.
+fn reason(error: candle_core::Error) -> String {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => reason(*inner),
+        error => error.to_string(),
+    }
 }
 
 fn read_error(path: &Path, source: std::io::Error) -> ModelError {
@@ -135,12 +143,12 @@ impl Gguf {
         let malformed = |error: candle_core::Error| ModelError::Malformed {
             path: self.path.clone(),
             format: "GGUF",
-            reason: format!("tensor {}: {error}", located.in_file),
+            reason: format!("tensor {}: {}", located.in_file, reason(error)),
         };
         let mut read = |device: &Device| self.content.tensor(&mut file, &located.in_file, device).map_err(malformed);
         let blocks = read(&Device::Cpu)?;
         let values = blocks.dequantize(&Device::Cpu)?;
-        check_finite(&self.path, &located.in_file, &values.flatten_all()?.to_vec1::<f32>()?)?;
+        weights::values(&values, |values| check_finite(&self.path, &located.in_file, values))??;
         let order = located.permuted.map(|heads| row_order(heads, located.shape[0]));
         let order = order.map(|order| Tensor::new(order, device)).transpose()?;
         if hold == Hold::Stored && located.shape.len() > 1 {
@@ -151,7 +159,15 @@ impl Gguf {
         Ok(order.map_or(Ok(values.clone()), |order| values.index_select(&order, 0))?.into())
     }
 
-    /// The number format of every tensor.
+    /// One weight in f32, if the network has it.
+    pub(super) fn weight(&self, name: &str) -> Result<Option<Tensor>, ModelError> {
+        let Some(located) = self.tensors.iter().find(|located| located.name == name) else { return Ok(None) };
+        match self.load(located, &Device::Cpu, Hold::F32)? {
+            Weight::Dense(tensor) => Ok(Some(tensor)),
+            Weight::Quantised { .. } => unreachable!("it was to be held in f32"),
+        }
+    }
+
     /// Bytes of the tensors as they are held in blocks; vectors are held in f32.
     pub(super) fn stored_bytes(&self) -> usize {
         let bytes = |located: &Located| {
@@ -162,6 +178,7 @@ impl Gguf {
         self.tensors.iter().map(bytes).sum()
     }
 
+    /// The number format of every tensor.
     pub(super) fn formats(&self) -> Vec<String> {
         let format = |located: &Located| format!("{:?}", self.content.tensor_infos[&located.in_file].ggml_dtype);
         self.tensors.iter().map(format).collect()

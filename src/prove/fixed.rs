@@ -7,24 +7,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use candle_core::{DType, Tensor};
 use ftk_adapters::lora::{self, Adapter};
 use ftk_adapters::ops::{Bias, Heads, Ops, Rope, Segment, Tokens};
-use ftk_adapters::sites::{Role, Site};
-use ftk_adapters::weights::Weights;
 use ftk_circuits::fixed::attention::{self, attention};
 use ftk_circuits::fixed::elementary::Dyadic;
 use ftk_circuits::fixed::gate::{gelu, swiglu};
 use ftk_circuits::fixed::linear::{Delta, Factors, Matrix, linear, linear_rope};
-use ftk_circuits::fixed::norm::{EPS_BITS, Norm, layer_norm, norm_rope, rms_norm};
+use ftk_circuits::fixed::norm::{EPS_BITS, layer_norm, norm_rope, rms_norm};
 use ftk_circuits::fixed::rope::{self, Rotations};
-use ftk_circuits::fixed::{ACTIVATION_BITS, BIAS_BITS, BIAS_LIMIT_BITS, FixedError, add, greedy, words};
+use ftk_circuits::fixed::{ACTIVATION_BITS, FixedError, add, greedy, words};
 use ftk_kernels::grid::{self, GridError};
 
 use super::read::{Read, Reading};
 
+pub mod base;
 #[cfg(test)]
 mod reference;
+
+pub use base::FixedBase;
 
 /// Why a network has no exact-integer form or no result.
 #[derive(Debug, thiserror::Error)]
@@ -102,106 +102,6 @@ pub enum Error {
     /// An adapted site the network never visited.
     #[error("adapted site never visited: {0}")]
     Unvisited(String),
-}
-
-/// A table of embeddings or positions, entries at scale `2^-16`.
-#[derive(Clone, Debug)]
-struct Table {
-    hidden: usize,
-    entries: Vec<i32>,
-}
-
-impl Table {
-    /// One row, if the table has so many.
-    fn row(&self, index: usize) -> Option<impl Iterator<Item = i64>> {
-        let row = self.entries.chunks_exact(self.hidden).nth(index)?;
-        Some(row.iter().copied().map(i64::from))
-    }
-}
-
-/// The base model's weights as integers, a function of its tensors alone.
-#[derive(Clone, Debug, Default)]
-pub struct FixedBase {
-    tables: BTreeMap<String, Table>,
-    matrices: BTreeMap<String, Matrix>,
-    norms: BTreeMap<String, Norm>,
-}
-
-impl FixedBase {
-    /// Quantises the weight of every site of a network; other weights are left out.
-    ///
-    /// # Errors
-    /// A missing weight, a shape a site cannot have, a value that does not fit its grid.
-    pub fn new(weights: &Weights, sites: &[Site]) -> Result<Self, Error> {
-        let mut base = Self::default();
-        for site in sites {
-            let name = format!("{}.weight", site.weight);
-            let tensor = weights.get(&name)?;
-            let values = floats(&tensor)?;
-            let off_grid = |error| Error::Grid { name: name.clone(), error };
-            match site.role {
-                Role::Embedding | Role::Positions => {
-                    let (_, hidden) = tensor.dims2()?;
-                    let entries = grid::fixed_32(&values, ACTIVATION_BITS).map_err(off_grid)?;
-                    base.tables.insert(site.weight.clone(), Table { hidden, entries });
-                }
-                Role::Linear | Role::Head => {
-                    if base.matrices.contains_key(&site.weight) {
-                        continue;
-                    }
-                    let (_, d_in) = tensor.dims2()?;
-                    let (entries, shifts) = grid::quantise_16_rows(&values, d_in).map_err(off_grid)?;
-                    let mut matrix = Matrix::new(&site.weight, d_in, entries, shifts)?;
-                    if let Some(bias) = bias(weights, site)? {
-                        matrix = matrix.with_bias(&site.name, bias)?;
-                    }
-                    base.matrices.insert(site.weight.clone(), matrix);
-                }
-                Role::Norm => {
-                    tensor.dims1()?;
-                    let (entries, shift) = grid::quantise_24(&values).map_err(off_grid)?;
-                    let mut norm = Norm::new(&site.weight, entries, shift)?;
-                    if let Some(bias) = bias(weights, site)? {
-                        norm = norm.with_bias(&site.name, bias)?;
-                    }
-                    base.norms.insert(site.weight.clone(), norm);
-                }
-            }
-        }
-        Ok(base)
-    }
-
-    /// The integer matrix of a weight (module path without `.weight`).
-    ///
-    /// # Errors
-    /// [`Error::MissingSite`].
-    pub fn matrix(&self, weight: &str) -> Result<&Matrix, Error> {
-        self.matrices.get(weight).ok_or_else(|| Error::MissingSite(weight.to_owned()))
-    }
-
-    fn table(&self, site: &str) -> Result<&Table, Error> {
-        self.tables.get(site).ok_or_else(|| Error::MissingSite(site.to_owned()))
-    }
-
-    fn norm(&self, site: &str) -> Result<&Norm, Error> {
-        self.norms.get(site).ok_or_else(|| Error::MissingSite(site.to_owned()))
-    }
-}
-
-/// The integers of a site's bias, if it has one.
-fn bias(weights: &Weights, site: &Site) -> Result<Option<Vec<i64>>, Error> {
-    if !site.bias {
-        return Ok(None);
-    }
-    let name = format!("{}.bias", site.name);
-    let values = floats(&weights.get(&name)?)?;
-    let limit = (1 << BIAS_LIMIT_BITS) - 1;
-    grid::fixed_64(&values, BIAS_BITS, limit).map(Some).map_err(|error| Error::Grid { name, error })
-}
-
-/// Row-major values of a tensor; 16-bit floats widen exactly.
-fn floats(tensor: &Tensor) -> Result<Vec<f32>, Error> {
-    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
 }
 
 /// An adapter as integers, by site in name order.

@@ -55,8 +55,7 @@ impl Verifier {
         limits: Limits,
         derive: fn(u32) -> Result<CommitmentKey, KeyError>,
     ) -> Result<Self, FixedModelError> {
-        let weights = source.weights(&candle_core::Device::Cpu)?;
-        let model = FixedModel::new(source, &weights)?;
+        let model = FixedModel::read(source)?;
         let stop_ids = source.special().stop.clone();
         Ok(Self { model, stop_ids, limits, derive, keys: BTreeMap::new(), registered: BTreeMap::new() })
     }

@@ -1,5 +1,9 @@
 //! Everything that runs the `ftk` command or the library as a whole, in one binary.
 
+/// That of the command itself, so that the budgets of foreign programs hold here, too.
+#[global_allocator]
+static ALLOCATOR: ftk::budget::Metered = ftk::budget::Metered;
+
 mod agreement;
 mod architecture;
 mod data;
@@ -10,6 +14,8 @@ mod estimate;
 mod eval;
 mod families;
 mod forgery;
+mod frozen;
+mod fuzz;
 mod gradients;
 #[cfg(feature = "hub")]
 mod hub;
@@ -20,6 +26,7 @@ mod oracle;
 mod parity;
 mod preference;
 mod recipes;
+mod relabelled;
 mod resume;
 mod run;
 mod run_folder;

@@ -69,41 +69,119 @@ pub fn round(value: f64, shift: u32, limit: i64) -> Result<i64, GridError> {
 /// # Errors
 /// [`GridError`] with the first offending index, if shift 0 does not fit.
 pub fn shift_within(values: &[f32], limit: i64) -> Result<u32, GridError> {
-    if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+    // Rounding is monotone: what fits the extremes fits all.
+    let (least, largest) = extremes(values);
+    if !(least.is_finite() && largest.is_finite()) {
+        let index = values.iter().position(|value| !value.is_finite()).expect("an extreme is one of the values");
         return Err(GridError::NotFinite(index));
     }
-    // Rounding is monotone: what fits the extremes fits all.
-    let index = |better: fn(f32, f32) -> bool| {
-        (0..values.len()).reduce(|best, next| if better(values[next], values[best]) { next } else { best })
-    };
     let mut shift = MAX_SHIFT;
-    for index in [index(|a, b| a > b), index(|a, b| a < b)].into_iter().flatten() {
-        while round(values[index].into(), shift, limit).is_err() {
-            shift = shift.checked_sub(1).ok_or(GridError::TooLarge(index))?;
+    for extreme in [largest, least] {
+        // A magnitude of 2^exponent or more, shifted to 2^(ilog2(limit) + 1) or more, is beyond the limit.
+        let room = limit.ilog2() as i32 - exponent(extreme);
+        shift = shift.min(room.clamp(0, MAX_SHIFT as i32) as u32);
+        while round(extreme.into(), shift, limit).is_err() {
+            let first = || values.iter().position(|&value| value == extreme).unwrap_or_default();
+            shift = shift.checked_sub(1).ok_or_else(|| GridError::TooLarge(first()))?;
         }
     }
     Ok(shift)
+}
+
+/// The `e` of `2^e <= |value| < 2^(e + 1)`; that of the smallest normal number or less for what is smaller.
+fn exponent(value: f32) -> i32 {
+    ((value.to_bits() >> 23) & 0xff) as i32 - 127
+}
+
+/// The least and the largest of the values and zero; NaN where one is NaN.
+fn extremes(values: &[f32]) -> (f32, f32) {
+    // Floats compare as their bits do if those of negative ones are turned round; and comparisons of integers,
+    // unlike those of floats, may be done in any order.
+    let turned = |bits: i32| bits ^ (((bits >> 31) as u32) >> 1) as i32;
+    let (least, largest) = pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            values.iter().fold((0, 0), |(least, largest): (i32, i32), value| {
+                let key = turned(value.to_bits() as i32);
+                (least.min(key), largest.max(key))
+            })
+        },
+    );
+    (f32::from_bits(turned(least) as u32), f32::from_bits(turned(largest) as u32))
+}
+
+/// `round(value * 2^shift)` of every value, into `entries`.
+///
+/// # Errors
+/// [`GridError`] with the first offending index.
+fn round_into<T: Entry>(values: &[f32], shift: u32, limit: i64, entries: &mut [T]) -> Result<(), GridError> {
+    // Exact in f64: scaling by a power of two moves the exponent only, and next to 1/2 the 24 bits of an f32 either
+    // fit the 53 of the sum or are too small to reach an integer.
+    let scale = f64::from(1u32 << shift);
+    let rounded = |value: f32| (f64::from(value) * scale + 0.5).floor();
+    let fits = |rounded: f64| rounded.abs() <= limit as f64;
+    let all_fit = pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            entries.iter_mut().zip(values).fold(true, |all, (entry, &value)| {
+                let rounded = rounded(value);
+                *entry = T::narrow(rounded as i32);
+                all & fits(rounded)
+            })
+        },
+    );
+    if all_fit {
+        return Ok(());
+    }
+    let first = values.iter().position(|&value| !fits(rounded(value))).expect("one of them did not fit");
+    Err(if values[first].is_finite() { GridError::TooLarge(first) } else { GridError::NotFinite(first) })
+}
+
+/// An integer that entries are held in; limits see to it that they fit.
+trait Entry: Copy + Default {
+    fn narrow(value: i32) -> Self;
+}
+
+impl Entry for i16 {
+    fn narrow(value: i32) -> Self {
+        value as i16
+    }
+}
+
+impl Entry for i32 {
+    fn narrow(value: i32) -> Self {
+        value
+    }
 }
 
 /// `round(value * 2^shift)` of every value.
 ///
 /// # Errors
 /// [`GridError`] with the first offending index.
-fn round_all<T: TryFrom<i64>>(values: &[f32], shift: u32, limit: i64) -> Result<Vec<T>, GridError> {
-    // Exact in f64: scaling by a power of two moves the exponent only, and next to 1/2 the 24 bits of an f32 either
-    // fit the 53 of the sum or are too small to reach an integer.
-    let scale = f64::from(1u32 << shift);
-    let entry = |(index, &value): (usize, &f32)| {
-        let rounded = (f64::from(value) * scale + 0.5).floor();
-        if !rounded.is_finite() {
-            return Err(GridError::NotFinite(index));
+fn round_all<T: Entry>(values: &[f32], shift: u32, limit: i64) -> Result<Vec<T>, GridError> {
+    let mut entries = vec![T::default(); values.len()];
+    round_into(values, shift, limit, &mut entries)?;
+    Ok(entries)
+}
+
+impl GridError {
+    /// The same, of values that begin at `start`.
+    fn after(self, start: usize) -> Self {
+        match self {
+            Self::NotFinite(index) => Self::NotFinite(start + index),
+            Self::TooLarge(index) => Self::TooLarge(start + index),
         }
-        if rounded.abs() > limit as f64 {
-            return Err(GridError::TooLarge(index));
-        }
-        T::try_from(rounded as i64).map_err(|_| GridError::TooLarge(index))
-    };
-    values.iter().enumerate().map(entry).collect()
+    }
+
+    fn index(&self) -> usize {
+        let (Self::NotFinite(index) | Self::TooLarge(index)) = self;
+        *index
+    }
+}
+
+/// The first of several errors, on every machine.
+fn first_error(errors: impl ParallelIterator<Item = GridError>) -> Result<(), GridError> {
+    errors.min_by_key(GridError::index).map_or(Ok(()), Err)
 }
 
 /// 16-bit entries and their shift: `values[i]` is nearest to `entries[i] * 2^-shift`.
@@ -124,16 +202,17 @@ pub fn quantise_16(values: &[f32]) -> Result<(Vec<i16>, u32), GridError> {
 /// If `width` is zero or does not divide the number of values.
 pub fn quantise_16_rows(values: &[f32], width: usize) -> Result<(Vec<i16>, Vec<u8>), GridError> {
     assert!(width > 0 && values.len().is_multiple_of(width), "rows must fill the tensor");
-    let row = |(row, values): (usize, &[f32])| {
-        let (entries, shift) = quantise_16(values).map_err(|error| match error {
-            GridError::NotFinite(column) => GridError::NotFinite(row * width + column),
-            GridError::TooLarge(column) => GridError::TooLarge(row * width + column),
-        })?;
-        Ok((entries, shift as u8))
-    };
-    let rows = values.par_chunks_exact(width).enumerate().map(row).collect::<Result<Vec<_>, _>>()?;
-    let shifts = rows.iter().map(|&(_, shift)| shift).collect();
-    Ok((rows.into_iter().flat_map(|(entries, _)| entries).collect(), shifts))
+    let mut entries = vec![0; values.len()];
+    let mut shifts = vec![0; values.len() / width];
+    let rows = entries.par_chunks_exact_mut(width).zip(values.par_chunks_exact(width)).zip(&mut shifts);
+    first_error(rows.enumerate().filter_map(|(row, ((entries, values), place))| {
+        let quantised = shift_within(values, MAX_16).and_then(|shift| {
+            *place = shift as u8;
+            round_into(values, shift, MAX_16, entries)
+        });
+        quantised.err().map(|error| error.after(row * width))
+    }))?;
+    Ok((entries, shifts))
 }
 
 /// Entries of up to 24 bits and their shift, for norm weights: the largest weight keeps all its bits.
@@ -150,7 +229,14 @@ pub fn quantise_24(values: &[f32]) -> Result<(Vec<i32>, u32), GridError> {
 /// # Errors
 /// [`GridError`] with the first offending index.
 pub fn fixed_32(values: &[f32], shift: u32) -> Result<Vec<i32>, GridError> {
-    round_all(values, shift, i32::MAX.into())
+    const CHUNK: usize = 1 << 14;
+    let mut entries = vec![0; values.len()];
+    let chunks = entries.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).enumerate();
+    first_error(chunks.filter_map(|(chunk, (entries, values))| {
+        let rounded = round_into(values, shift, i32::MAX.into(), entries);
+        rounded.err().map(|error| error.after(chunk * CHUNK))
+    }))?;
+    Ok(entries)
 }
 
 /// `round(value * 2^shift)` as 64-bit integers of magnitude at most `limit`, for biases.
@@ -158,12 +244,7 @@ pub fn fixed_32(values: &[f32], shift: u32) -> Result<Vec<i32>, GridError> {
 /// # Errors
 /// [`GridError`] with the first offending index.
 pub fn fixed_64(values: &[f32], shift: u32, limit: i64) -> Result<Vec<i64>, GridError> {
-    let entry = |(index, &value): (usize, &f32)| {
-        round(value.into(), shift, limit).map_err(|error| match error {
-            GridError::NotFinite(_) => GridError::NotFinite(index),
-            GridError::TooLarge(_) => GridError::TooLarge(index),
-        })
-    };
+    let entry = |(index, &value): (usize, &f32)| round(value.into(), shift, limit).map_err(|error| error.after(index));
     values.iter().enumerate().map(entry).collect()
 }
 
@@ -218,6 +299,50 @@ mod tests {
             let value = f32::from_bits(((whole as f32 + 0.5).to_bits() as i32 + ulps) as u32);
             prop_assert_eq!(round_all::<i32>(&[value], 0, MAX_24).unwrap()[0], round(value.into(), 0, MAX_24).unwrap() as i32);
         }
+    }
+
+    /// Values of every magnitude, by their bits; more than one register of them.
+    fn anything() -> impl Strategy<Value = Vec<f32>> {
+        prop::collection::vec(any::<u32>().prop_map(f32::from_bits), 1..80)
+    }
+
+    proptest! {
+        /// What the vectorised loops give is what single values give, errors and their order included.
+        #[test]
+        fn vectors_of_values_are_their_values(mut values in anything(), keep in 0usize..80, shift in 0u32..=MAX_SHIFT) {
+            // Mostly values that have a place, then whatever the bits say.
+            values.iter_mut().take(keep).for_each(|value| *value = if value.is_finite() { value.fract() * 100.0 } else { 0.5 });
+            let one_by_one = |limit: i64| values.iter().enumerate().map(|(index, &value)| {
+                round(value.into(), shift, limit).map_err(|error| error.after(index))
+            }).collect::<Result<Vec<i64>, _>>();
+            let wide = round_all::<i32>(&values, shift, i32::MAX.into());
+            prop_assert_eq!(wide.map(|entries| entries.into_iter().map(i64::from).collect()), one_by_one(i32::MAX.into()));
+            let narrow = round_all::<i16>(&values, shift, MAX_16);
+            prop_assert_eq!(narrow.map(|entries| entries.into_iter().map(i64::from).collect()), one_by_one(MAX_16));
+
+            let fits = |shift: u32| values.iter().all(|&value| round(value.into(), shift, MAX_16).is_ok());
+            match shift_within(&values, MAX_16) {
+                Ok(shift) => prop_assert!(fits(shift) && (shift == MAX_SHIFT || !fits(shift + 1))),
+                Err(GridError::NotFinite(index)) => {
+                    prop_assert_eq!(Some(index), values.iter().position(|value| !value.is_finite()));
+                }
+                Err(GridError::TooLarge(index)) => prop_assert!(round(values[index].into(), 0, MAX_16).is_err()),
+            }
+        }
+    }
+
+    #[test]
+    fn of_several_errors_the_first_is_named() {
+        let mut values = vec![0.25; 100_000];
+        for index in [70_001, 40_003, 90_000] {
+            values[index] = f32::NAN;
+        }
+        values[60_000] = 1e9;
+        assert_eq!(fixed_32(&values, 16), Err(GridError::NotFinite(40_003)));
+        assert_eq!(quantise_16_rows(&values, 10), Err(GridError::NotFinite(40_003)));
+        values[40_003] = 0.0;
+        assert_eq!(fixed_32(&values, 16), Err(GridError::TooLarge(60_000)));
+        assert_eq!(quantise_16_rows(&values, 10), Err(GridError::TooLarge(60_000)));
     }
 
     #[test]

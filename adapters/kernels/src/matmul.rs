@@ -8,13 +8,14 @@ use rayon::prelude::*;
 /// Most inputs one sum may have: `2^15 * 2^31 * 2^16 = 2^62` fits an `i64`.
 pub const MAX_INPUTS: usize = 1 << 16;
 
-/// Output rows one kernel call works on.
-const GROUP: usize = 8;
-/// Input rows one kernel call works on: one 512-bit register of 32-bit integers.
-const LANES: usize = 16;
+/// Rows of weights, and rows of inputs, that one kernel call works on: so many sums fit the registers.
+const BLOCK: usize = 4;
 
-/// `sums[r][l] = sum_i weights[i][r] * inputs[i][l]`.
-type Kernel = fn(&[[i32; GROUP]], &[[i32; LANES]], &mut [[i64; LANES]; GROUP]);
+/// Sums of [`BLOCK`] rows of weights, each with [`BLOCK`] rows of inputs.
+type Sums = [[i64; BLOCK]; BLOCK];
+
+/// `sums[o][t] = sum_i weights[o][i] * inputs[t][i]`; all rows are of one length.
+type Kernel<W> = fn([&[W]; BLOCK], [&[i32]; BLOCK]) -> Sums;
 
 /// Exact products of 16-bit weights and 32-bit inputs.
 ///
@@ -59,45 +60,33 @@ fn join(high: &[i64], low: &[i64], limb: u32) -> Vec<i128> {
     high.iter().zip(low).map(|(&high, &low)| (i128::from(high) << limb) + i128::from(low)).collect()
 }
 
-fn multiply<W: Copy + Into<i32> + Sync>(kernel: Kernel, weights: &[W], inputs: &[i32], d_in: usize) -> Vec<i64> {
+fn multiply<W: Weight>(kernel: Kernel<W>, weights: &[W], inputs: &[i32], d_in: usize) -> Vec<i64> {
     assert!(d_in > 0, "a sum needs inputs");
     assert!(weights.len().is_multiple_of(d_in) && inputs.len().is_multiple_of(d_in), "rows must fill their matrices");
     let (d_out, rows) = (weights.len() / d_in, inputs.len() / d_in);
     if d_out == 0 || rows == 0 {
         return Vec::new();
     }
-    let tiles = rows.div_ceil(LANES);
-    let mut packed = vec![[0; LANES]; tiles * d_in];
-    for (row, input) in inputs.chunks_exact(d_in).enumerate() {
-        let tile = &mut packed[row / LANES * d_in..][..d_in];
-        for (lanes, &x) in tile.iter_mut().zip(input) {
-            lanes[row % LANES] = x;
-        }
-    }
-
     // Each task owns whole output rows, so sums are first laid out as (d_out, rows).
     let mut sums = vec![0; d_out * rows];
-    let groups = sums.par_chunks_mut(GROUP * rows).zip(weights.par_chunks(GROUP * d_in));
-    groups.for_each_init(
-        || vec![[0; GROUP]; d_in],
-        |group, (sums, weights)| {
-            for (r, weights) in weights.chunks_exact(d_in).enumerate() {
-                for (column, &w) in group.iter_mut().zip(weights) {
-                    column[r] = w.into();
+    sums.par_chunks_mut(BLOCK * rows).zip(weights.par_chunks(BLOCK * d_in)).for_each(|(sums, weights)| {
+        let weights = block(weights, d_in);
+        for (tile, inputs) in inputs.chunks(BLOCK * d_in).enumerate() {
+            let found = kernel(weights, block(inputs, d_in));
+            for (sums, found) in sums.chunks_exact_mut(rows).zip(&found) {
+                for (sum, &value) in sums[tile * BLOCK..].iter_mut().zip(found) {
+                    *sum = value;
                 }
             }
-            let mut block = [[0; LANES]; GROUP];
-            for (tile, inputs) in packed.chunks_exact(d_in).enumerate() {
-                kernel(group, inputs, &mut block);
-                for (sums, block) in sums.chunks_exact_mut(rows).zip(&block) {
-                    for (sum, &value) in sums[tile * LANES..].iter_mut().zip(block) {
-                        *sum = value;
-                    }
-                }
-            }
-        },
-    );
+        }
+    });
     transpose(&sums, d_out, rows)
+}
+
+/// At most [`BLOCK`] rows, the last of them again where there are fewer.
+fn block<T>(rows: &[T], width: usize) -> [&[T]; BLOCK] {
+    let last = rows.len() / width - 1;
+    std::array::from_fn(|row| &rows[row.min(last) * width..][..width])
 }
 
 /// `(height, width)` to `(width, height)`.
@@ -118,7 +107,7 @@ fn transpose(values: &[i64], height: usize, width: usize) -> Vec<i64> {
 }
 
 /// The fastest kernel this processor runs.
-fn kernel() -> Kernel {
+fn kernel<W: Weight>() -> Kernel<W> {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") {
@@ -131,97 +120,165 @@ fn kernel() -> Kernel {
     portable
 }
 
-fn portable(weights: &[[i32; GROUP]], inputs: &[[i32; LANES]], sums: &mut [[i64; LANES]; GROUP]) {
-    *sums = [[0; LANES]; GROUP];
-    for (weights, inputs) in weights.iter().zip(inputs) {
-        for (sums, &w) in sums.iter_mut().zip(weights) {
-            for (sum, &x) in sums.iter_mut().zip(inputs) {
-                // Callers bound every partial sum below 2^63; without the check the loop vectorises.
-                *sum = sum.wrapping_add(i64::from(w) * i64::from(x));
-            }
-        }
-    }
+fn portable<W: Weight>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> Sums {
+    std::array::from_fn(|o| std::array::from_fn(|t| dot(weights[o], inputs[t])))
 }
 
-/// Kernels on 64-bit lanes. A register of sixteen 32-bit inputs is multiplied twice: its even
-/// entries as they stand, its odd entries shifted down.
+/// Callers bound every partial sum below 2^63; without the check the loop vectorises.
+fn dot<W: Weight>(weights: &[W], inputs: &[i32]) -> i64 {
+    weights.iter().zip(inputs).fold(0, |sum: i64, (&w, &x)| sum.wrapping_add(i64::from(w.into()) * i64::from(x)))
+}
+
+/// An entry of a matrix of weights, of 16 or 32 bits.
+#[cfg(not(target_arch = "x86_64"))]
+trait Weight: Copy + Into<i32> + Sync {}
+#[cfg(not(target_arch = "x86_64"))]
+impl<W: Copy + Into<i32> + Sync> Weight for W {}
+#[cfg(target_arch = "x86_64")]
+use x86::Weight;
+
+/// Kernels on registers of 32-bit integers, whose products are 64-bit lanes: a register of each is multiplied
+/// twice, its even entries as they stand, its odd entries shifted down. Both go into one sum.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{GROUP, LANES};
+    use super::{BLOCK, Sums, dot};
 
-    /// Callers reach this only through the feature check in [`super::kernel`].
-    pub(super) fn avx512(weights: &[[i32; GROUP]], inputs: &[[i32; LANES]], sums: &mut [[i64; LANES]; GROUP]) {
-        // SAFETY: `kernel` hands this function out only where AVX-512F was detected.
-        unsafe { avx512_sums(weights, inputs, sums) }
+    /// An entry of a matrix of weights, of 16 or 32 bits.
+    pub(super) trait Weight: Copy + Into<i32> + Sync {
+        /// Sixteen of them, as 32-bit integers.
+        ///
+        /// # Safety
+        /// There must be as many from `from` on, and AVX-512F.
+        unsafe fn sixteen(from: *const Self) -> __m512i;
+
+        /// Eight of them, as 32-bit integers.
+        ///
+        /// # Safety
+        /// There must be as many from `from` on, and AVX2.
+        unsafe fn eight(from: *const Self) -> __m256i;
+    }
+
+    impl Weight for i16 {
+        #[inline(always)]
+        unsafe fn sixteen(from: *const Self) -> __m512i {
+            // SAFETY: as the caller promises; read unaligned.
+            unsafe { _mm512_cvtepi16_epi32(_mm256_loadu_si256(from.cast())) }
+        }
+
+        #[inline(always)]
+        unsafe fn eight(from: *const Self) -> __m256i {
+            // SAFETY: as the caller promises; read unaligned.
+            unsafe { _mm256_cvtepi16_epi32(_mm_loadu_si128(from.cast())) }
+        }
+    }
+
+    impl Weight for i32 {
+        #[inline(always)]
+        unsafe fn sixteen(from: *const Self) -> __m512i {
+            // SAFETY: as the caller promises; read unaligned.
+            unsafe { _mm512_loadu_si512(from.cast()) }
+        }
+
+        #[inline(always)]
+        unsafe fn eight(from: *const Self) -> __m256i {
+            // SAFETY: as the caller promises; read unaligned.
+            unsafe { _mm256_loadu_si256(from.cast()) }
+        }
     }
 
     /// Callers reach this only through the feature check in [`super::kernel`].
-    pub(super) fn avx2(weights: &[[i32; GROUP]], inputs: &[[i32; LANES]], sums: &mut [[i64; LANES]; GROUP]) {
+    pub(super) fn avx512<W: Weight>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> Sums {
+        // SAFETY: `kernel` hands this function out only where AVX-512F was detected.
+        unsafe { avx512_sums(weights, inputs) }
+    }
+
+    /// Callers reach this only through the feature check in [`super::kernel`].
+    pub(super) fn avx2<W: Weight>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> Sums {
         // SAFETY: `kernel` hands this function out only where AVX2 was detected.
-        unsafe { avx2_sums(weights, inputs, sums) }
+        unsafe { avx2_sums(weights, inputs) }
+    }
+
+    /// Adds what is left of the rows after whole registers.
+    fn finish<W: Weight>(sums: &mut Sums, weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK], whole: usize) {
+        if whole < inputs[0].len() {
+            for o in 0..BLOCK {
+                for t in 0..BLOCK {
+                    // Bounded as the whole sum is.
+                    sums[o][t] = sums[o][t].wrapping_add(dot(&weights[o][whole..], &inputs[t][whole..]));
+                }
+            }
+        }
     }
 
     #[target_feature(enable = "avx512f")]
-    fn avx512_sums(weights: &[[i32; GROUP]], inputs: &[[i32; LANES]], sums: &mut [[i64; LANES]; GROUP]) {
-        let mut even = [_mm512_setzero_si512(); GROUP];
-        let mut odd = even;
-        for (weights, inputs) in weights.iter().zip(inputs) {
-            // SAFETY: `inputs` is 16 integers of 32 bits, read unaligned.
-            let x = unsafe { _mm512_loadu_si512(inputs.as_ptr().cast()) };
-            let shifted = _mm512_srli_epi64::<32>(x);
-            for r in 0..GROUP {
-                let w = _mm512_set1_epi32(weights[r]);
-                even[r] = _mm512_add_epi64(even[r], _mm512_mul_epi32(w, x));
-                odd[r] = _mm512_add_epi64(odd[r], _mm512_mul_epi32(w, shifted));
+    fn avx512_sums<W: Weight>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> Sums {
+        const WIDTH: usize = 16;
+        let len = inputs[0].len();
+        assert!(weights.iter().all(|row| row.len() == len) && inputs.iter().all(|row| row.len() == len), "one length");
+        let whole = len / WIDTH * WIDTH;
+        let mut lanes = [[_mm512_setzero_si512(); BLOCK]; BLOCK];
+        for i in (0..whole).step_by(WIDTH) {
+            // SAFETY: 16 entries from `i` on lie within rows of `len`; AVX-512F is enabled here.
+            let x = inputs.map(|row| unsafe { _mm512_loadu_si512(row.as_ptr().add(i).cast()) });
+            let odd_x = x.map(|x| _mm512_srli_epi64::<32>(x));
+            for o in 0..BLOCK {
+                // SAFETY: as above.
+                let w = unsafe { W::sixteen(weights[o].as_ptr().add(i)) };
+                let odd_w = _mm512_srli_epi64::<32>(w);
+                for t in 0..BLOCK {
+                    lanes[o][t] = _mm512_add_epi64(lanes[o][t], _mm512_mul_epi32(w, x[t]));
+                    lanes[o][t] = _mm512_add_epi64(lanes[o][t], _mm512_mul_epi32(odd_w, odd_x[t]));
+                }
             }
         }
-        for r in 0..GROUP {
-            let mut halves = [[0i64; LANES / 2]; 2];
-            // SAFETY: each half is 8 integers of 64 bits, written unaligned.
-            unsafe {
-                _mm512_storeu_si512(halves[0].as_mut_ptr().cast(), even[r]);
-                _mm512_storeu_si512(halves[1].as_mut_ptr().cast(), odd[r]);
-            }
-            for l in 0..LANES {
-                sums[r][l] = halves[l % 2][l / 2];
-            }
-        }
+        let mut sums = lanes.map(|row| row.map(|lanes| _mm512_reduce_add_epi64(lanes)));
+        finish(&mut sums, weights, inputs, whole);
+        sums
     }
 
     #[target_feature(enable = "avx2")]
-    fn avx2_sums(weights: &[[i32; GROUP]], inputs: &[[i32; LANES]], sums: &mut [[i64; LANES]; GROUP]) {
-        // Sixteen registers hold four output rows times eight inputs.
-        const ROWS: usize = 4;
+    fn avx2_sums<W: Weight>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> Sums {
         const WIDTH: usize = 8;
-        for row in (0..GROUP).step_by(ROWS) {
-            for lane in (0..LANES).step_by(WIDTH) {
-                let mut even = [_mm256_setzero_si256(); ROWS];
-                let mut odd = even;
-                for (weights, inputs) in weights.iter().zip(inputs) {
-                    // SAFETY: `lane` is 0 or 8, so 8 of the 16 integers of 32 bits remain, read unaligned.
-                    let x = unsafe { _mm256_loadu_si256(inputs.as_ptr().add(lane).cast()) };
-                    let shifted = _mm256_srli_epi64::<32>(x);
-                    for r in 0..ROWS {
-                        let w = _mm256_set1_epi32(weights[row + r]);
-                        even[r] = _mm256_add_epi64(even[r], _mm256_mul_epi32(w, x));
-                        odd[r] = _mm256_add_epi64(odd[r], _mm256_mul_epi32(w, shifted));
+        // Sixteen registers hold two rows of each.
+        const PART: usize = 2;
+        let len = inputs[0].len();
+        assert!(weights.iter().all(|row| row.len() == len) && inputs.iter().all(|row| row.len() == len), "one length");
+        let whole = len / WIDTH * WIDTH;
+        let mut sums = [[0; BLOCK]; BLOCK];
+        for first_o in (0..BLOCK).step_by(PART) {
+            for first_t in (0..BLOCK).step_by(PART) {
+                let mut lanes = [[_mm256_setzero_si256(); PART]; PART];
+                for i in (0..whole).step_by(WIDTH) {
+                    let x: [__m256i; PART] = std::array::from_fn(|t| {
+                        // SAFETY: 8 entries from `i` on lie within rows of `len`.
+                        unsafe { _mm256_loadu_si256(inputs[first_t + t].as_ptr().add(i).cast()) }
+                    });
+                    let odd_x = x.map(|x| _mm256_srli_epi64::<32>(x));
+                    for o in 0..PART {
+                        // SAFETY: as above; AVX2 is enabled here.
+                        let w = unsafe { W::eight(weights[first_o + o].as_ptr().add(i)) };
+                        let odd_w = _mm256_srli_epi64::<32>(w);
+                        for t in 0..PART {
+                            lanes[o][t] = _mm256_add_epi64(lanes[o][t], _mm256_mul_epi32(w, x[t]));
+                            lanes[o][t] = _mm256_add_epi64(lanes[o][t], _mm256_mul_epi32(odd_w, odd_x[t]));
+                        }
                     }
                 }
-                for r in 0..ROWS {
-                    let mut halves = [[0i64; WIDTH / 2]; 2];
-                    // SAFETY: each half is 4 integers of 64 bits, written unaligned.
-                    unsafe {
-                        _mm256_storeu_si256(halves[0].as_mut_ptr().cast(), even[r]);
-                        _mm256_storeu_si256(halves[1].as_mut_ptr().cast(), odd[r]);
-                    }
-                    for l in 0..WIDTH {
-                        sums[row + r][lane + l] = halves[l % 2][l / 2];
+                for o in 0..PART {
+                    for t in 0..PART {
+                        let mut parts = [0i64; WIDTH / 2];
+                        // SAFETY: 4 integers of 64 bits, written unaligned.
+                        unsafe { _mm256_storeu_si256(parts.as_mut_ptr().cast(), lanes[o][t]) };
+                        // Bounded as the whole sum is, in any order.
+                        sums[first_o + o][first_t + t] = parts.into_iter().fold(0, i64::wrapping_add);
                     }
                 }
             }
         }
+        finish(&mut sums, weights, inputs, whole);
+        sums
     }
 }
 
@@ -264,16 +321,37 @@ mod tests {
         }
     }
 
+    /// Every kernel this processor runs, on rows of these lengths: short, ragged, whole registers.
+    fn every_kernel<W: Weight>(narrow: fn(i64) -> W) {
+        for (d_in, d_out, rows) in [(37, 11, 35), (64, 4, 4), (5, 3, 1), (129, 1, 6), (16, 9, 2)] {
+            let w: Vec<W> = integers(1, d_out * d_in, 16).into_iter().map(narrow).collect();
+            let x: Vec<i32> = integers(2, rows * d_in, 32).into_iter().map(|x| x as i32).collect();
+            let expected = multiply(portable, &w, &x, d_in);
+            let wide_w: Vec<i64> = w.iter().map(|&w| i64::from(w.into())).collect();
+            assert_eq!(expected.iter().copied().map(i128::from).collect::<Vec<_>>(), naive(&wide_w, &wide(&x), d_in));
+            assert_eq!(multiply(kernel(), &w, &x, d_in), expected);
+            #[cfg(target_arch = "x86_64")]
+            if is_x86_feature_detected!("avx2") {
+                assert_eq!(multiply(x86::avx2, &w, &x, d_in), expected);
+            }
+        }
+    }
+
     #[test]
     fn every_kernel_gives_the_same_sums() {
-        let w: Vec<i32> = integers(1, 11 * 37, 16).into_iter().map(|w| w as i32).collect();
-        let x: Vec<i32> = integers(2, 35 * 37, 32).into_iter().map(|x| x as i32).collect();
-        let expected = multiply(portable, &w, &x, 37);
-        assert_eq!(expected.iter().copied().map(i128::from).collect::<Vec<_>>(), naive(&wide(&w), &wide(&x), 37));
-        assert_eq!(multiply(kernel(), &w, &x, 37), expected);
+        every_kernel(|w| w as i16);
+        every_kernel(|w| w as i32);
+    }
+
+    #[test]
+    fn every_kernel_is_exact_at_the_limits() {
+        let (w, x) = (vec![i16::MIN; 2 * MAX_INPUTS], vec![i32::MIN; 3 * MAX_INPUTS]);
+        let expected = vec![1i64 << 62; 6];
+        assert_eq!(multiply(portable, &w, &x, MAX_INPUTS), expected);
+        assert_eq!(multiply(kernel(), &w, &x, MAX_INPUTS), expected);
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") {
-            assert_eq!(multiply(x86::avx2, &w, &x, 37), expected);
+            assert_eq!(multiply(x86::avx2, &w, &x, MAX_INPUTS), expected);
         }
     }
 

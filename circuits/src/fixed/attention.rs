@@ -38,7 +38,7 @@ pub struct Heads {
 }
 
 /// `exp(-t)` at scale `2^-30` for `t >= 0` at scale `2^-16`: interpolated and rounded, zero from 32 on.
-fn exp(t: i128) -> i32 {
+pub(super) fn exp(t: i128) -> i32 {
     if t >= (INTERVALS as i128) << STEP_BITS {
         return 0;
     }

@@ -52,7 +52,7 @@ static GELU: LazyLock<Vec<i32>> = LazyLock::new(|| {
 });
 
 /// `silu(g)` at scale `2^-33`: interpolated exactly inside the table, zero below it, `g` above it.
-fn silu(g: i64) -> i128 {
+pub(super) fn silu(g: i64) -> i128 {
     if g < -REACH {
         return 0;
     }

@@ -202,14 +202,14 @@ impl Delta<'_> {
 pub fn linear(site: &str, matrix: &Matrix, inputs: &[i32], delta: Option<Delta>) -> Result<Vec<i64>, FixedError> {
     let sums = accumulate(site, matrix, inputs, delta)?;
     let mut outputs = vec![0; sums.len()];
+    let bits: Vec<u32> = (0..matrix.d_out).map(|o| common_shift(matrix, delta, &[o])).collect();
     for_rows(matrix.d_out, &mut outputs, |row, outputs| {
         for (o, output) in outputs.iter_mut().enumerate() {
-            let bits = common_shift(matrix, delta, &[o]);
             let entry = row * matrix.d_out + o;
             let rounded = match (delta, &matrix.bias) {
                 // The value does not depend on b, and without a delta and a bias 64 bits hold everything.
                 (None, None) => i128::from(round_shift_64(sums[entry], u32::from(matrix.shifts[o]))),
-                _ => round_shift(at_shift(matrix, &sums, delta, entry, bits), bits),
+                _ => round_shift(at_shift(matrix, &sums, delta, (row, o), bits[o]), bits[o]),
             };
             *output = word(rounded, site, entry)?;
         }
@@ -238,18 +238,21 @@ pub fn linear_rope(
     let sums = accumulate(site, matrix, inputs, delta)?;
     FixedError::require(sums.len() / matrix.d_out.max(1) <= rotations.positions(), "rotation table", site)?;
     let mut outputs = vec![0; sums.len()];
+    // By the first of the two features that are rotated together.
+    let bits: Vec<u32> = (0..matrix.d_out)
+        .map(|o| if o % dim < half { common_shift(matrix, delta, &[o, o + half]) } else { 0 })
+        .collect();
     for_rows(matrix.d_out, &mut outputs, |row, outputs| {
         let angles = row * half..(row + 1) * half;
         let (cos, sin) = (&rotations.cos[angles.clone()], &rotations.sin[angles]);
         for head in (0..matrix.d_out).step_by(dim) {
             for i in 0..half {
                 let (first, second) = (head + i, head + i + half);
-                let bits = common_shift(matrix, delta, &[first, second]);
+                let bits = bits[first];
                 let part = |o: usize| {
-                    let entry = row * matrix.d_out + o;
-                    let sum = at_shift(matrix, &sums, delta, entry, bits);
+                    let sum = at_shift(matrix, &sums, delta, (row, o), bits);
                     if sum.unsigned_abs() >> (bits + WORD_BITS + 1) != 0 {
-                        return Err(FixedError::overflow("output", site, entry, WORD_BITS));
+                        return Err(FixedError::overflow("output", site, row * matrix.d_out + o, WORD_BITS));
                     }
                     Ok(sum)
                 };
@@ -288,10 +291,10 @@ fn common_shift(matrix: &Matrix, delta: Option<Delta>, rows: &[usize]) -> u32 {
 }
 
 /// One entry of `W x + c + delta` at shift `bits`.
-fn at_shift(matrix: &Matrix, sums: &[i64], delta: Option<Delta>, entry: usize, bits: u32) -> i128 {
-    let row = entry % matrix.d_out;
-    let base = i128::from(sums[entry]) << (bits - u32::from(matrix.shifts[row]));
-    let bias = matrix.bias.as_ref().map_or(0, |bias| i128::from(bias[row]) << (bits - BIAS_SHIFT));
+fn at_shift(matrix: &Matrix, sums: &[i64], delta: Option<Delta>, (row, o): (usize, usize), bits: u32) -> i128 {
+    let entry = row * matrix.d_out + o;
+    let base = i128::from(sums[entry]) << (bits - u32::from(matrix.shifts[o]));
+    let bias = matrix.bias.as_ref().map_or(0, |bias| i128::from(bias[o]) << (bits - BIAS_SHIFT));
     base + bias + delta.map_or(0, |delta| delta.values[entry] << (bits - delta.shift))
 }
 

@@ -1,4 +1,6 @@
-use candle_core::Device;
+use candle_core::{Device, Tensor};
+use ftk_adapters::sites::{Role, Site};
+use ftk_adapters::weights::Weights;
 
 use super::reference::Reference;
 use super::*;

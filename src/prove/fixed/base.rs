@@ -1,0 +1,211 @@
+//! The base model's weights as integers, a function of its tensors alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use candle_core::Tensor;
+use ftk_adapters::sites::{Role, Site};
+use ftk_adapters::weights::{Weights, values};
+use ftk_circuits::fixed::linear::Matrix;
+use ftk_circuits::fixed::norm::Norm;
+use ftk_circuits::fixed::{ACTIVATION_BITS, BIAS_BITS, BIAS_LIMIT_BITS};
+use ftk_kernels::grid;
+use rayon::prelude::*;
+
+use super::Error;
+
+/// A table of embeddings or positions, entries at scale `2^-16`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Table {
+    pub(super) hidden: usize,
+    pub(super) entries: Vec<i32>,
+}
+
+impl Table {
+    /// One row, if the table has so many.
+    pub(super) fn row(&self, index: usize) -> Option<impl Iterator<Item = i64>> {
+        let row = self.entries.chunks_exact(self.hidden).nth(index)?;
+        Some(row.iter().copied().map(i64::from))
+    }
+}
+
+/// The integers of every site's weight.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FixedBase {
+    tables: BTreeMap<String, Table>,
+    matrices: BTreeMap<String, Matrix>,
+    norms: BTreeMap<String, Norm>,
+}
+
+/// One tensor as integers, in each of the ways that sites use it: a tied head's is a table and a matrix.
+#[derive(Debug, Default)]
+pub struct Quantised {
+    table: Option<Table>,
+    matrix: Option<Rows>,
+    norm: Option<(Vec<i32>, u32)>,
+    bias: Option<Vec<i64>>,
+}
+
+/// A matrix before its bias is known.
+#[derive(Debug)]
+struct Rows {
+    d_in: usize,
+    entries: Vec<i16>,
+    shifts: Vec<u8>,
+}
+
+/// Which sites use which tensor.
+#[derive(Debug)]
+pub struct Uses<'a> {
+    sites: &'a [Site],
+    by_tensor: BTreeMap<String, BTreeSet<Use>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Use {
+    Table,
+    Matrix,
+    Norm,
+    Bias,
+}
+
+impl<'a> Uses<'a> {
+    /// Those of a network's sites.
+    pub fn of(sites: &'a [Site]) -> Self {
+        let mut by_tensor: BTreeMap<String, BTreeSet<Use>> = BTreeMap::new();
+        for site in sites {
+            let weight = match site.role {
+                Role::Embedding | Role::Positions => Use::Table,
+                Role::Linear | Role::Head => Use::Matrix,
+                Role::Norm => Use::Norm,
+            };
+            by_tensor.entry(weight_name(site)).or_default().insert(weight);
+            if site.bias {
+                by_tensor.entry(bias_name(site)).or_default().insert(Use::Bias);
+            }
+        }
+        Self { sites, by_tensor }
+    }
+
+    /// Names of the tensors, in order.
+    pub fn names(&self) -> Vec<&str> {
+        self.by_tensor.keys().map(String::as_str).collect()
+    }
+
+    /// The integers of one tensor.
+    ///
+    /// # Errors
+    /// A value that does not fit its grid, a shape its sites cannot have.
+    pub fn quantise(&self, name: &str, tensor: &Tensor) -> Result<Quantised, Error> {
+        let off_grid = |error| Error::Grid { name: name.to_owned(), error };
+        let mut quantised = Quantised::default();
+        for each in self.by_tensor.get(name).into_iter().flatten() {
+            match each {
+                Use::Table => {
+                    let (_, hidden) = tensor.dims2()?;
+                    let entries = values(tensor, |values| grid::fixed_32(values, ACTIVATION_BITS))?;
+                    quantised.table = Some(Table { hidden, entries: entries.map_err(off_grid)? });
+                }
+                Use::Matrix => {
+                    let (_, d_in) = tensor.dims2()?;
+                    let rows = values(tensor, |values| grid::quantise_16_rows(values, d_in))?;
+                    let (entries, shifts) = rows.map_err(off_grid)?;
+                    quantised.matrix = Some(Rows { d_in, entries, shifts });
+                }
+                Use::Norm => {
+                    tensor.dims1()?;
+                    quantised.norm = Some(values(tensor, grid::quantise_24)?.map_err(off_grid)?);
+                }
+                Use::Bias => {
+                    let limit = (1 << BIAS_LIMIT_BITS) - 1;
+                    let entries = values(tensor, |values| grid::fixed_64(values, BIAS_BITS, limit))?;
+                    quantised.bias = Some(entries.map_err(off_grid)?);
+                }
+            }
+        }
+        Ok(quantised)
+    }
+
+    /// The base made of all its tensors, each quantised as above.
+    ///
+    /// # Errors
+    /// A missing tensor, a shape a site cannot have.
+    pub fn assemble(&self, mut tensors: BTreeMap<String, Quantised>) -> Result<FixedBase, Error> {
+        let mut base = FixedBase::default();
+        for site in self.sites {
+            let bias = match site.bias {
+                true => Some(part(&mut tensors, bias_name(site), |tensor| tensor.bias.take())?),
+                false => None,
+            };
+            let (name, weight) = (weight_name(site), &site.weight);
+            match site.role {
+                Role::Embedding | Role::Positions => {
+                    let table = part(&mut tensors, name, |tensor| tensor.table.take())?;
+                    base.tables.insert(weight.clone(), table);
+                }
+                Role::Linear | Role::Head => {
+                    let Rows { d_in, entries, shifts } = part(&mut tensors, name, |tensor| tensor.matrix.take())?;
+                    let mut matrix = Matrix::new(weight, d_in, entries, shifts)?;
+                    if let Some(bias) = bias {
+                        matrix = matrix.with_bias(&site.name, bias)?;
+                    }
+                    base.matrices.insert(weight.clone(), matrix);
+                }
+                Role::Norm => {
+                    let (entries, shift) = part(&mut tensors, name, |tensor| tensor.norm.take())?;
+                    let mut norm = Norm::new(weight, entries, shift)?;
+                    if let Some(bias) = bias {
+                        norm = norm.with_bias(&site.name, bias)?;
+                    }
+                    base.norms.insert(weight.clone(), norm);
+                }
+            }
+        }
+        Ok(base)
+    }
+}
+
+fn weight_name(site: &Site) -> String {
+    format!("{}.weight", site.weight)
+}
+
+fn bias_name(site: &Site) -> String {
+    format!("{}.bias", site.name)
+}
+
+/// Takes one form of a tensor, which no other site takes.
+fn part<T>(
+    tensors: &mut BTreeMap<String, Quantised>,
+    name: String,
+    take: impl FnOnce(&mut Quantised) -> Option<T>,
+) -> Result<T, Error> {
+    tensors.get_mut(&name).and_then(take).ok_or_else(|| ftk_adapters::Error::MissingWeight(name).into())
+}
+
+impl FixedBase {
+    /// Quantises the weight of every site of a network; other weights are left out.
+    ///
+    /// # Errors
+    /// A missing weight, a shape a site cannot have, a value that does not fit its grid.
+    pub fn new(weights: &Weights, sites: &[Site]) -> Result<Self, Error> {
+        let uses = Uses::of(sites);
+        let quantise = |name: &str| Ok((name.to_owned(), uses.quantise(name, &weights.get(name)?)?));
+        let tensors: Vec<_> = uses.names().into_par_iter().map(quantise).collect::<Vec<Result<_, Error>>>();
+        uses.assemble(tensors.into_iter().collect::<Result<_, _>>()?)
+    }
+
+    /// The integer matrix of a weight (module path without `.weight`).
+    ///
+    /// # Errors
+    /// [`Error::MissingSite`].
+    pub fn matrix(&self, weight: &str) -> Result<&Matrix, Error> {
+        self.matrices.get(weight).ok_or_else(|| Error::MissingSite(weight.to_owned()))
+    }
+
+    pub(super) fn table(&self, site: &str) -> Result<&Table, Error> {
+        self.tables.get(site).ok_or_else(|| Error::MissingSite(site.to_owned()))
+    }
+
+    pub(super) fn norm(&self, site: &str) -> Result<&Norm, Error> {
+        self.norms.get(site).ok_or_else(|| Error::MissingSite(site.to_owned()))
+    }
+}

@@ -1,0 +1,50 @@
+//! A bundle of each released version of the protocol, which keeps its verdict for ever and is never made anew.
+//!
+//! `tests/fixtures/frozen/VERSION` holds a bundle about the village, with what its buyer expected in `expected.json`.
+//! `FTK_FREEZE=1 cargo test --release --test ftk frozen` makes that of the present version, if there is none.
+
+use std::path::{Path, PathBuf};
+
+use ftk_circuits::PROTOCOL_VERSION;
+use serde_json::{Value, json};
+
+use crate::run::fixture;
+use crate::seller::{Seller, verify};
+
+const PROMPT: &str = "What does Elsa sell?";
+
+fn folder(version: u32) -> PathBuf {
+    fixture("frozen").join(version.to_string())
+}
+
+fn freeze(into: &Path) {
+    let place = tempfile::tempdir().unwrap();
+    let seller = Seller::new(place.path().join("seller"), 11);
+    let bundle = seller.prove("bundle", PROMPT);
+    std::fs::create_dir_all(into).unwrap();
+    for file in std::fs::read_dir(bundle).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), into.join(file.file_name())).unwrap();
+    }
+    let expected = json!({ "adapter": seller.digest, "input": PROMPT, "context": "buyer 7" });
+    std::fs::write(into.join("expected.json"), serde_json::to_string_pretty(&expected).unwrap() + "\n").unwrap();
+}
+
+#[test]
+fn frozen_bundles_keep_their_verdict() {
+    let present = folder(PROTOCOL_VERSION);
+    if std::env::var_os("FTK_FREEZE").is_some() && !present.exists() {
+        freeze(&present);
+    }
+    assert!(present.is_dir(), "{} is missing: FTK_FREEZE=1 cargo test --release --test ftk frozen", present.display());
+    for version in std::fs::read_dir(fixture("frozen")).unwrap() {
+        let bundle = version.unwrap().path();
+        let expected: Value = serde_json::from_slice(&std::fs::read(bundle.join("expected.json")).unwrap()).unwrap();
+        let text = |key: &str| expected[key].as_str().unwrap().to_owned();
+        let (adapter, input, context) = (text("adapter"), text("input"), text("context"));
+        let all = ["--expect-adapter", &adapter, "--expect-input", &input, "--expect-context", &context];
+        assert_eq!(verify(&bundle, &all), (0, "valid".to_owned()), "{}", bundle.display());
+        let other = ["--expect-adapter", &adapter, "--expect-input", &input, "--expect-context", "buyer 8"];
+        assert_eq!(verify(&bundle, &other), (1, "expected context".to_owned()), "{}", bundle.display());
+    }
+}

@@ -1,0 +1,269 @@
+//! Every parser of foreign bytes, given changed copies of honest ones: it may refuse, but not panic, and neither
+//! memory nor time may be out of proportion to the bytes.
+//!
+//! Inputs come from a fixed seed, a few hundred for each target. `FTK_FUZZ_ROUNDS` asks for more and `FTK_FUZZ_SEED`
+//! for others; an input that is not borne is written to a file that the failure names.
+
+mod mutate;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use candle_core::quantized::gguf_file::{self, Value};
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{Device, Tensor};
+use ftk::budget::{Budget, within};
+use ftk::models::{ChatTemplate, Message, Source};
+use ftk::prove::bundle::Bundle;
+use ftk::prove::limits::Limits;
+use ftk::text::load;
+use ftk_adapters::peft;
+use ftk_circuits::{AdapterCommitment, CommitmentKey, MIN_K, Opening, Statement, decode_deltas, verify_registration};
+use ftk_recipes::{Data, Recipe, Task};
+
+use crate::run::fixture;
+use crate::seller::{Seller, adapter};
+
+/// Inputs of one target, where nobody asks for more.
+const ROUNDS: usize = 200;
+/// Longest an input may take; honest ones take milliseconds, on a machine that has nothing else to do.
+const TIME: Duration = Duration::from_secs(60);
+
+/// Runs `parse` on changed copies of the seeds. `bytes` is what it may ask for, beside some multiple of the input.
+fn fuzz(target: &str, seeds: &[Vec<u8>], bytes: u64, parse: impl Fn(&[u8]) + Send + Sync + 'static) {
+    fuzz_one_in(1, target, seeds, bytes, parse);
+}
+
+/// The same with a fraction of the inputs, where each takes long.
+fn fuzz_one_in(
+    share: usize,
+    target: &str,
+    seeds: &[Vec<u8>],
+    bytes: u64,
+    parse: impl Fn(&[u8]) + Send + Sync + 'static,
+) {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<usize>().expect("a number"));
+    let seed = number("FTK_FUZZ_SEED").unwrap_or(1) as u64;
+    let parse = Arc::new(parse);
+    for round in 0..number("FTK_FUZZ_ROUNDS").unwrap_or(ROUNDS) / share {
+        let input = mutate::changed(seeds, seed, round as u64);
+        let budget = Budget { bytes: bytes + 400 * input.len() as u64, time: TIME };
+        let (given, parse) = (input.clone(), Arc::clone(&parse));
+        if let Err(exceeded) = within(budget, move || parse(&given)) {
+            let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{target}-{seed}-{round}"));
+            std::fs::write(&path, &input).unwrap();
+            panic!("{target}: {exceeded}: {}", path.display());
+        }
+    }
+}
+
+const MEGABYTE: u64 = 1 << 20;
+
+/// A folder with copies of files, of which `parse` sees one replaced.
+fn in_folder(
+    from: Vec<PathBuf>,
+    file: &'static str,
+    parse: impl Fn(&Path) + Send + Sync + 'static,
+) -> impl Fn(&[u8]) + Send + Sync + 'static {
+    let folder = tempfile::tempdir().unwrap();
+    for path in from {
+        std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    move |bytes| {
+        std::fs::write(folder.path().join(file), bytes).unwrap();
+        parse(folder.path());
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.is_file());
+    files.sort();
+    files
+}
+
+#[test]
+fn bundles() {
+    let folder = tempfile::tempdir().unwrap();
+    let seller = Seller::new(folder.path().join("seller"), 5);
+    let honest = seller.prove("bundle", "Where is Ada?");
+    let read = |name: &str| std::fs::read(honest.join(name)).unwrap();
+
+    for name in ["statement.json", "deltas.bin", "commitment.bin"] {
+        let honest: BTreeMap<String, Vec<u8>> = files(&honest)
+            .into_iter()
+            .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read(&path).unwrap()))
+            .collect();
+        fuzz(name, &[read(name)], 16 * MEGABYTE, move |bytes| {
+            let mut files = honest.clone();
+            files.insert(name.to_owned(), bytes.to_vec());
+            drop(Bundle::parse(&files, &Limits::default()));
+        });
+    }
+    let bundle = Bundle::read(&honest, &Limits::NONE).unwrap();
+    let deltas = zstd::decode_all(read("deltas.bin").as_slice()).unwrap();
+    let (shapes, rows) = (bundle.commitment.shapes().to_vec(), bundle.statement.rows());
+    fuzz("deltas", &[deltas], MEGABYTE, move |bytes| drop(decode_deltas(bytes, &shapes, rows)));
+    fuzz("statement", &[bundle.statement.encode()], MEGABYTE, |bytes| drop(Statement::decode(bytes)));
+    fuzz("commitment", &[read("commitment.bin")], MEGABYTE, |bytes| drop(AdapterCommitment::decode(bytes)));
+    let opening = std::fs::read(seller.folder.join("commitment/opening.bin")).unwrap();
+    fuzz("opening", &[opening], MEGABYTE, |bytes| drop(Opening::decode(bytes)));
+    let smallest = CommitmentKey::generate(MIN_K).unwrap();
+    fuzz("key", &[smallest.to_bytes()], MEGABYTE, |bytes| drop(CommitmentKey::from_bytes(bytes)));
+
+    // Refused by a length, a point or halo2 itself; what is accepted is what was given.
+    let key = ftk::prove::keys::commitment_key(bundle.commitment.k()).unwrap();
+    let honest = bundle.registration.clone().unwrap();
+    let (commitment, seed) = (bundle.commitment.clone(), honest.clone());
+    fuzz_one_in(10, "registration", &[seed], 256 * MEGABYTE, move |bytes| {
+        let verdict = verify_registration(&key, &commitment, bytes);
+        assert_eq!(verdict.is_ok(), bytes == honest);
+    });
+}
+
+#[test]
+fn models() {
+    let llama = fixture("micro-llama/base");
+    let village = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/village/base");
+    let open = |folder: &Path| drop(Source::open(folder));
+    for (base, file) in [
+        (&llama, "config.json"),
+        (&llama, "generation_config.json"),
+        (&llama, "model.safetensors"),
+        (&village, "tokenizer_config.json"),
+    ] {
+        let seed = std::fs::read(base.join(file)).unwrap();
+        // The header of a safetensors file and a few weights.
+        let seed = seed[..seed.len().min(16 << 10)].to_vec();
+        fuzz(file, &[seed], 64 * MEGABYTE, in_folder(files(base), file, open));
+    }
+    let seed = std::fs::read(village.join("tokenizer.json")).unwrap();
+    let parse = in_folder(files(&village), "tokenizer.json", |folder| {
+        if let Ok(source) = Source::open(folder)
+            && let Ok(tokenizer) = source.tokenizer()
+        {
+            let _ = tokenizer.encode("Where does Nora have the stall?", true).map(|ids| tokenizer.decode(&ids, false));
+        }
+    });
+    fuzz_one_in(4, "tokenizer.json", &[seed], 256 * MEGABYTE, parse);
+
+    fuzz("gguf", &[gguf()], 16 * MEGABYTE, {
+        let file = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
+        move |bytes| {
+            std::fs::write(file.path(), bytes).unwrap();
+            if let Ok(source) = Source::open(file.path()) {
+                let _ = source.weights(&Device::Cpu);
+            }
+        }
+    });
+}
+
+/// A file of a Llama of one block, with a tokenizer and a template.
+fn gguf() -> Vec<u8> {
+    let text = |text: &str| Value::String(text.to_owned());
+    let list = |values: Vec<Value>| Value::Array(values);
+    let tokens: Vec<String> = ('a'..='p').map(String::from).collect();
+    let metadata = [
+        ("general.architecture", text("llama")),
+        ("llama.embedding_length", Value::U32(8)),
+        ("llama.feed_forward_length", Value::U32(12)),
+        ("llama.block_count", Value::U32(1)),
+        ("llama.context_length", Value::U32(32)),
+        ("llama.attention.head_count", Value::U32(2)),
+        ("llama.attention.head_count_kv", Value::U32(1)),
+        ("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
+        ("llama.rope.freq_base", Value::F32(1e4)),
+        ("tokenizer.ggml.model", text("gpt2")),
+        ("tokenizer.ggml.pre", text("smollm")),
+        ("tokenizer.ggml.tokens", list(tokens.iter().map(|token| text(token)).collect())),
+        ("tokenizer.ggml.token_type", list(tokens.iter().map(|_| Value::I32(1)).collect())),
+        ("tokenizer.ggml.merges", list(vec![])),
+        ("tokenizer.ggml.eos_token_id", Value::U32(3)),
+        ("tokenizer.chat_template", text("{% for m in messages %}{{ m.content }}{% endfor %}")),
+    ];
+    let shapes: [(&str, &[usize]); 12] = [
+        ("token_embd.weight", &[16, 8]),
+        ("output_norm.weight", &[8]),
+        ("blk.0.attn_norm.weight", &[8]),
+        ("blk.0.ffn_norm.weight", &[8]),
+        ("blk.0.attn_q.weight", &[8, 8]),
+        ("blk.0.attn_k.weight", &[4, 8]),
+        ("blk.0.attn_v.weight", &[4, 8]),
+        ("blk.0.attn_output.weight", &[8, 8]),
+        ("blk.0.ffn_gate.weight", &[12, 8]),
+        ("blk.0.ffn_up.weight", &[12, 8]),
+        ("blk.0.ffn_down.weight", &[8, 12]),
+        ("output.weight", &[16, 8]),
+    ];
+    let tensors = shapes.map(|(name, shape)| {
+        let zeros = Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu).unwrap();
+        (name, QTensor::quantize(&zeros, GgmlDType::F32).unwrap())
+    });
+    let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(key, value)| (*key, value)).collect();
+    let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(name, tensor)| (*name, tensor)).collect();
+    let mut file = std::io::Cursor::new(Vec::new());
+    gguf_file::write(&mut file, &metadata, &tensors).unwrap();
+    let bytes = file.into_inner();
+    // The seed is whole: otherwise only its first mistake would be looked at.
+    let whole = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
+    std::fs::write(whole.path(), &bytes).unwrap();
+    Source::open(whole.path()).unwrap().chat_template().unwrap();
+    bytes
+}
+
+#[test]
+fn templates() {
+    let seeds = [
+        "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message.content | trim }}{% endfor %}",
+        "{%- set ns = namespace(found=false) -%}{%- for m in messages if not loop.first -%}{% set ns.found = true %}\
+         {{ m.content.split('a')[-1] }}{%- endfor -%}{% if add_generation_prompt and ns.found %}{{ bos_token }}{% endif %}",
+        "{% macro f(x) %}{{ x | tojson }}{% endmacro %}{{ f(messages) }}{{ range(9) | join(',') }}{{ 'a' * 3 }}",
+    ];
+    let messages = ["user", "assistant"].map(|role| Message { role: role.into(), content: "Who are you?".into() });
+    fuzz("template", &seeds.map(|seed| seed.as_bytes().to_vec()), 64 * MEGABYTE, move |bytes| {
+        if let Ok(template) = ChatTemplate::new(String::from_utf8_lossy(bytes).into_owned(), &Default::default()) {
+            let _ = template.render(&messages, true);
+        }
+    });
+}
+
+#[test]
+fn recipes_and_rows() {
+    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
+    let read = |name: &str| std::fs::read(recipes.join(name)).unwrap();
+    fuzz("recipe", &[read("dpo.toml"), read("sft.toml")], 64 * MEGABYTE, |bytes| {
+        drop(Recipe::parse(Path::new("recipe.toml"), &String::from_utf8_lossy(bytes)));
+    });
+
+    let source = Arc::new(Source::open(Path::new("village")).unwrap());
+    let pairs: Vec<u8> =
+        read("village/dpo.jsonl").split_inclusive(|&byte| byte == b'\n').take(4).flatten().copied().collect();
+    let turns = read("identity.jsonl").split_inclusive(|&byte| byte == b'\n').take(4).flatten().copied().collect();
+    let ids = br#"[{"input_ids": [5, 6, 7], "labels": [-100, -100, 7]}, {"text": "Ada.", "x": null}]"#.to_vec();
+    for (name, task, seed) in
+        [("rows.jsonl", Task::Dpo, pairs), ("turns.jsonl", Task::Sft, turns), ("rows.json", Task::Sft, ids)]
+    {
+        let source = Arc::clone(&source);
+        let parse = in_folder(Vec::new(), name, move |folder| {
+            let path = folder.join(name);
+            drop(load::load(&source, &Data::new(path.clone()), task, &path));
+        });
+        fuzz(name, &[seed], 64 * MEGABYTE, parse);
+    }
+}
+
+#[test]
+fn adapters() {
+    let folder = tempfile::tempdir().unwrap();
+    adapter(folder.path(), 6);
+    for file in ["adapter_config.json", "adapter_model.safetensors"] {
+        let seed = std::fs::read(folder.path().join(file)).unwrap();
+        let parse = in_folder(files(folder.path()), file, |folder| {
+            drop(peft::load(folder));
+            drop(peft::survey(folder));
+        });
+        fuzz(file, &[seed], 64 * MEGABYTE, parse);
+    }
+}
