@@ -6,6 +6,7 @@ mod choice;
 mod error;
 #[cfg(test)]
 mod examples;
+pub mod gnn;
 pub mod hub;
 mod recipe;
 mod session;
