@@ -1,6 +1,7 @@
 //! The command line: what may be typed, and how an outcome becomes output and an exit code.
 //! Data goes to stdout, everything else to stderr.
 
+mod gnn;
 pub mod printer;
 
 use std::path::PathBuf;
@@ -71,6 +72,9 @@ enum Verb {
     Prove(Prove),
     /// Check a bundle against the base and against what you expect
     Verify(Verify),
+    /// Graphs: import them, score their nodes and edges, compare ways to learn them
+    #[command(subcommand)]
+    Gnn(gnn::Gnn),
     /// Train, commit, prove, verify and refuse a forgery, on the model that ships with ftk
     Demo(Demo),
 }
@@ -458,6 +462,7 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
             };
             commands::verify::run(&settings, printer)
         }
+        Verb::Gnn(verb) => gnn::run(verb, printer),
         Verb::Demo(Demo { dir }) => commands::demo::run(&commands::demo::Settings { dir }, printer),
     }
 }

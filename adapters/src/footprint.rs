@@ -135,7 +135,13 @@ impl Ops for Footprint<'_> {
         Ok(self.value(x.features))
     }
 
-    fn convolve(&mut self, site: &str, _: Bias, x: Nodes<'_, Width>, _: &Arc<Propagation>) -> Result<Width, Infallible> {
+    fn convolve(
+        &mut self,
+        site: &str,
+        _: Bias,
+        x: Nodes<'_, Width>,
+        _: &Arc<Propagation>,
+    ) -> Result<Width, Infallible> {
         Ok(match x {
             Nodes::Value(x) => self.product(site, site, x),
             // Features belong to the data, which is there without a pass.
@@ -148,7 +154,13 @@ impl Ops for Footprint<'_> {
         })
     }
 
-    fn attend_neighbours(&mut self, _: &str, x: &Width, heads: usize, over: &Arc<Propagation>) -> Result<Width, Infallible> {
+    fn attend_neighbours(
+        &mut self,
+        _: &str,
+        x: &Width,
+        heads: usize,
+        over: &Arc<Propagation>,
+    ) -> Result<Width, Infallible> {
         self.keep(&[x]);
         // A share of every edge and head.
         self.numbers += (over.coefficients().entries() * heads).div_ceil(over.rows().max(1));

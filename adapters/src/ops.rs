@@ -165,13 +165,22 @@ pub enum Bias {
 }
 
 /// The rows that messages are made of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub enum Nodes<'a, V> {
     /// As data gives them.
     Features(&'a Arc<Features>),
     /// As the network has made them.
     Value(&'a V),
 }
+
+impl<V> Clone for Nodes<'_, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+// Not derived, for that would ask it of the values.
+impl<V> Copy for Nodes<'_, V> {}
 
 /// What a network may do with its values. Values are shaped `(tokens, features)`, the tokens of all
 /// sequences one after another; in networks of graphs, `(nodes, features)`.

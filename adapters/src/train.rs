@@ -28,7 +28,7 @@ use ftk_kernels::float::relu::Drop;
 use ftk_kernels::float::rotary::Turn;
 
 pub use self::dropout::Dropout;
-pub use self::initial::{initial_factors, normal_values};
+pub use self::initial::{initial_factors, normal_values, uniform_values};
 use self::layer::Layer;
 use self::rotary::Angles;
 pub use self::tape::Gradients;

@@ -1,11 +1,25 @@
 //! The graph plugin: graphs from files, networks of graphs written over [`ftk_adapters::ops::Ops`], their tasks and
 //! measures. The loop that trains them is the host's; proofs are not known here. `recipes/gnn/README.md` is its manual.
 
+pub mod base;
 pub mod canonical;
+pub mod edges;
 mod error;
+pub mod feedback;
 pub mod graph;
 pub mod import;
+pub mod inputs;
+pub mod measures;
+pub mod model;
+pub mod network;
+pub mod nodes;
 mod npz;
+mod opened;
+pub mod sample;
+pub mod settings;
+pub mod split;
+pub mod structure;
 mod table;
 
 pub use error::GraphError;
+pub use opened::{Opened, of};

@@ -571,7 +571,8 @@ fn integers(site: &str, features: &Features) -> Result<Activations, Error> {
     let mut entries = Vec::with_capacity(features.rows() * features.width());
     for row in 0..features.rows() {
         let off_grid = |error| Error::Grid { name: format!("features that enter {site}"), error };
-        entries.extend(grid::fixed_32(&features.row(row), ACTIVATION_BITS).map_err(off_grid)?.into_iter().map(i64::from));
+        entries
+            .extend(grid::fixed_32(&features.row(row), ACTIVATION_BITS).map_err(off_grid)?.into_iter().map(i64::from));
     }
     Ok(Activations::new(site, features.rows(), entries))
 }

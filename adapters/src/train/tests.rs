@@ -355,7 +355,8 @@ fn sparse_features() -> Arc<Features> {
 #[test]
 fn a_convolution_passes_its_gradient_to_nodes_weight_and_bias_in_either_order() {
     for (d_in, d_out) in [(3, 7), (7, 3)] {
-        let operands = [("x", random(1, &[5, d_in])), ("w.bias", random(3, &[d_out])), ("w.weight", random(2, &[d_out, d_in]))];
+        let operands =
+            [("x", random(1, &[5, d_in])), ("w.bias", random(3, &[d_out])), ("w.weight", random(2, &[d_out, d_in]))];
         for learns in [Learns::Adapter, Learns::Base] {
             agrees(&operands, learns, &|pass, x| pass.convolve("w", Bias::Present, Nodes::Value(&x["x"]), &messages()));
         }
@@ -383,7 +384,8 @@ fn features_are_the_same_however_they_are_held() {
     let values: Vec<f32> = (0..5).flat_map(|row| sparse.row(row)).collect();
     let operands: Operands =
         [("w.lora_A", random(3, &[2, 8])), ("w.lora_B", random(4, &[6, 2])), ("w.weight", random(2, &[6, 8]))].into();
-    let held = run(&operands, None, &|pass, _| pass.convolve("w", Bias::Absent, Nodes::Features(&sparse), &messages())).0;
+    let held =
+        run(&operands, None, &|pass, _| pass.convolve("w", Bias::Absent, Nodes::Features(&sparse), &messages())).0;
     let x = Tensor::from_vec(values, (5, 8), &Device::Cpu).unwrap();
     let given = run(&operands, None, &|pass, _| pass.convolve("w", Bias::Absent, Nodes::Value(&x), &messages())).0;
     close(&held, &given);

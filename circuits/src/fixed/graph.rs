@@ -21,7 +21,8 @@ pub struct Propagation<'a> {
 impl Propagation<'_> {
     fn check(&self, site: &str, rows: usize) -> Result<(), FixedError> {
         let entries = self.senders.len();
-        let ordered = self.starts.first() == Some(&0) && self.starts.is_sorted() && self.starts.last() == Some(&entries);
+        let ordered =
+            self.starts.first() == Some(&0) && self.starts.is_sorted() && self.starts.last() == Some(&entries);
         FixedError::require(ordered && self.coefficients.len() == entries, "propagation", site)?;
         FixedError::require(self.senders.iter().all(|&sender| (sender as usize) < rows), "sender", site)?;
         match self.coefficients.iter().any(|&coefficient| coefficient > 1 << COEFFICIENT_BITS) {
@@ -87,7 +88,10 @@ mod tests {
             aggregate("s", over(starts, senders, coefficients), x, width)
         };
         assert_eq!(sum(&[0, 1], &[0], &[ONE], &[large], 1), Ok(vec![large.into()]));
-        assert_eq!(sum(&[0, 2], &[0, 1], &[ONE, 1 << 1], &[large, large], 1), Err(FixedError::overflow("output", "s", 0, 31)));
+        assert_eq!(
+            sum(&[0, 2], &[0, 1], &[ONE, 1 << 1], &[large, large], 1),
+            Err(FixedError::overflow("output", "s", 0, 31))
+        );
         assert_eq!(sum(&[0, 1], &[1], &[ONE], &[large], 1), Err(FixedError::shape("sender", "s")));
         assert_eq!(sum(&[0, 1], &[0], &[ONE + 1], &[large], 1), Err(FixedError::parameter("coefficient", "s")));
         assert_eq!(sum(&[0, 2], &[0], &[ONE], &[large], 1), Err(FixedError::shape("propagation", "s")));

@@ -69,9 +69,7 @@ impl GraphError {
 
     pub(super) fn hinted(self, hint: &'static str) -> Self {
         match self {
-            Self::Malformed { path, place, message, .. } => {
-                Self::Malformed { path, place, message, hint: Some(hint) }
-            }
+            Self::Malformed { path, place, message, .. } => Self::Malformed { path, place, message, hint: Some(hint) },
             other => other,
         }
     }

@@ -99,8 +99,12 @@ fn tables(nodes: Option<&Path>, edges: &Path, directed: bool) -> Result<(Graph, 
     }
     let table = Table::read(edges, Header::Names)?;
     let need = |which: &[&str], what: &str| {
-        let missing = || GraphError::at(edges, ":1", format!("no column for the {what}; there are: {}", table.columns.join(", ")));
-        table.column(which).ok_or_else(|| missing().hinted("name the columns src, dst, and weight and time if there are any"))
+        let missing = || {
+            GraphError::at(edges, ":1", format!("no column for the {what}; there are: {}", table.columns.join(", ")))
+        };
+        table
+            .column(which)
+            .ok_or_else(|| missing().hinted("name the columns src, dst, and weight and time if there are any"))
     };
     let (source, target) = (need(&SOURCE, "source")?, need(&TARGET, "target")?);
     let (weight, time) = (table.column(&WEIGHT), table.column(&TIME));
@@ -149,7 +153,8 @@ fn empty() -> Graph {
 
 fn node_table(path: &Path, names: &mut Names, graph: &mut Graph) -> Result<(), GraphError> {
     let table = Table::read(path, Header::Names)?;
-    let missing = || GraphError::at(path, ":1", format!("no column for names; there are: {}", table.columns.join(", ")));
+    let missing =
+        || GraphError::at(path, ":1", format!("no column for names; there are: {}", table.columns.join(", ")));
     let id = table.column(&ID).ok_or_else(|| missing().hinted("call the column with the nodes' names id"))?;
     let (label, split, time) = (table.column(&LABEL), table.column(&SPLIT), table.column(&TIME));
     let named = [Some(id), label, split, time];
@@ -199,7 +204,9 @@ fn archive(path: &Path) -> Result<(Graph, Found), GraphError> {
     let names = arrays.keys().cloned().collect::<Vec<_>>().join(", ");
     let wrong = |name: &str, message: String| GraphError::at(path, format!(":{name}"), message);
     let missing = || GraphError::malformed(path, format!("holds no edge_index; there are: {names}"));
-    let index = arrays.remove("edge_index").ok_or_else(|| missing().hinted("save x, edge_index, y and masks under these names"))?;
+    let index = arrays
+        .remove("edge_index")
+        .ok_or_else(|| missing().hinted("save x, edge_index, y and masks under these names"))?;
     let (Values::Integers(ends), &[2, count]) = (&index.values, index.shape.as_slice()) else {
         return Err(wrong("edge_index", format!("must be integers (2, edges), not {:?}", index.shape)));
     };
@@ -266,7 +273,11 @@ fn archive(path: &Path) -> Result<(Graph, Found), GraphError> {
         for (edge, &value) in graph.edges.iter_mut().zip(&values) {
             if weight { edge.weight = value as f32 } else { edge.time = value }
         }
-        if weight { graph.carries.weight = true } else { graph.carries.time = true }
+        if weight {
+            graph.carries.weight = true
+        } else {
+            graph.carries.time = true
+        }
         graph.carries.direction = true;
     }
     if let Some(name) = arrays.keys().next() {
@@ -396,7 +407,10 @@ mod tests {
         let (graph, found) = from_tables(NODES, "src,dst\ncy,ann\nann,cy\nbob,bob\n").unwrap();
         assert_eq!(graph.names.as_deref().unwrap(), ["ann", "bob", "cy"]);
         assert_eq!(graph.features.as_ref().unwrap().row(2), [-2.0, 1.0]);
-        assert_eq!((graph.classes.clone(), graph.labels.clone()), (vec!["ham".into(), "spam".into()], vec![Some(1), None, Some(0)]));
+        assert_eq!(
+            (graph.classes.clone(), graph.labels.clone()),
+            (vec!["ham".into(), "spam".into()], vec![Some(1), None, Some(0)])
+        );
         assert_eq!(graph.parts, [Part::Train, Part::None, Part::Test]);
         assert_eq!(graph.edges.len(), 1);
         assert_eq!(found, Found { duplicates: 1, loops: 1, isolated: 1, unlabelled: 1, out_of_order: 0 });
@@ -410,10 +424,17 @@ mod tests {
         assert_eq!(refused(&NODES.replace("-2", "NaN"), edges), "./n.csv:4:f0: is not finite: NaN");
         assert_eq!(refused(&NODES.replace("-2", "x"), edges), "./n.csv:4:f0: is not a number: x");
         assert_eq!(refused(&NODES.replace("cy", "ann"), edges), "./n.csv:4:id: is there already: ann");
-        assert_eq!(refused(&NODES.replace("test", "tset"), edges), "./n.csv:4:split: must be train, val, test or empty: tset");
+        assert_eq!(
+            refused(&NODES.replace("test", "tset"), edges),
+            "./n.csv:4:split: must be train, val, test or empty: tset"
+        );
         assert_eq!(refused(NODES, "src,dest\nann,bob\n"), "./e.csv:1: no column for the target; there are: src, dest");
         assert_eq!(refused(NODES, "src,dst,type\nann,bob,1\n"), "./e.csv:1: a column that is not understood: type");
-        assert!(refused(NODES, "src,dst\nann\n").starts_with("./e.csv:2: not CSV: "), "{}", refused(NODES, "src,dst\nann\n"));
+        assert!(
+            refused(NODES, "src,dst\nann\n").starts_with("./e.csv:2: not CSV: "),
+            "{}",
+            refused(NODES, "src,dst\nann\n")
+        );
     }
 
     #[test]
@@ -445,7 +466,10 @@ mod tests {
         assert_eq!((graph.parts, graph.classes.len()), (vec![Part::Train, Part::None, Part::Test], 2));
         let refused = |files: &[(&str, Vec<u8>)]| from_archive(files).unwrap_err();
         assert_eq!(refused(&[x.clone()]), "./g.npz: holds no edge_index; there are: x");
-        assert_eq!(refused(&[index.clone(), train, mask("val_mask.npy", &[1, 0, 0])]), "./g.npz:val_mask: overlaps another mask at node: 0");
+        assert_eq!(
+            refused(&[index.clone(), train, mask("val_mask.npy", &[1, 0, 0])]),
+            "./g.npz:val_mask: overlaps another mask at node: 0"
+        );
         let nan = ("x.npy", npy("<f4", "(3, 2)", &floats(&[0.0, 0.0, 0.0, f32::NAN, 0.0, 0.0])));
         assert_eq!(refused(&[index.clone(), nan]), "./g.npz:x: is not finite at node 1, feature: 1");
         let dangling = ("edge_index.npy", npy("<i8", "(2, 1)", &longs(&[0, -1])));

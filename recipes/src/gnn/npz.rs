@@ -188,7 +188,9 @@ pub(super) mod tests {
             let sizes = [0, data.len() as u32, content.len() as u32].map(u32::to_le_bytes).concat();
             let middle = [&method.to_le_bytes()[..], &[0; 4], &sizes, &(name.len() as u16).to_le_bytes()].concat();
             bytes.extend([b"PK\x03\x04\x14\0\0\0", &middle[..], &[0, 0], name.as_bytes(), &data].concat());
-            directory.extend([b"PK\x01\x02\x14\0\x14\0\0\0", &middle[..], &[0; 12], &local.to_le_bytes(), name.as_bytes()].concat());
+            directory.extend(
+                [b"PK\x01\x02\x14\0\x14\0\0\0", &middle[..], &[0; 12], &local.to_le_bytes(), name.as_bytes()].concat(),
+            );
         }
         let (start, size, count) = (bytes.len() as u32, directory.len() as u32, files.len() as u16);
         bytes.extend(directory);
@@ -198,7 +200,11 @@ pub(super) mod tests {
     }
 
     fn read_bytes(bytes: &[u8]) -> Result<BTreeMap<String, Array>, String> {
-        let folder = std::env::temp_dir().join(format!("ftk-npz-{}-{:x}", std::process::id(), blake3::hash(bytes).as_bytes()[0]));
+        let folder = std::env::temp_dir().join(format!(
+            "ftk-npz-{}-{:x}",
+            std::process::id(),
+            blake3::hash(bytes).as_bytes()[0]
+        ));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("g.npz");
         std::fs::write(&path, bytes).unwrap();
@@ -239,7 +245,10 @@ pub(super) mod tests {
         }
         let one = |file: Vec<u8>| read_bytes(&zip(&[("a.npy", file)])).unwrap_err();
         assert_eq!(one(npy("<f4", "(3,)", &[0; 8])), "g.npz:a: not a NumPy array, or a damaged one");
-        assert_eq!(one(npy("<f4", "(99999999999, 99999999999)", &[0; 8])), "g.npz:a: not a NumPy array, or a damaged one");
+        assert_eq!(
+            one(npy("<f4", "(99999999999, 99999999999)", &[0; 8])),
+            "g.npz:a: not a NumPy array, or a damaged one"
+        );
         assert_eq!(one(npy("<c8", "(1,)", &[0; 8])), "g.npz:a: holds values of a kind that is not read: <c8");
         assert_eq!(one(b"PNG".to_vec()), "g.npz:a: not a NumPy array, or a damaged one");
         assert_eq!(read_bytes(b"nothing").unwrap_err(), "g.npz: not a zip archive, or a damaged one");

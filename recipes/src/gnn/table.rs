@@ -61,9 +61,15 @@ impl Table {
             let line = error.position().map_or_else(String::new, |at| format!(":{}", at.line()));
             GraphError::at(path, line, format!("not CSV: {error}"))
         };
-        let mut reader = csv::ReaderBuilder::new().has_headers(header == Header::Names).trim(csv::Trim::All).from_reader(input);
+        let mut reader =
+            csv::ReaderBuilder::new().has_headers(header == Header::Names).trim(csv::Trim::All).from_reader(input);
         let columns = match header {
-            Header::Names => reader.headers().map_err(wrong)?.iter().map(|name| name.trim_start_matches('\u{FEFF}').to_owned()).collect(),
+            Header::Names => reader
+                .headers()
+                .map_err(wrong)?
+                .iter()
+                .map(|name| name.trim_start_matches('\u{FEFF}').to_owned())
+                .collect(),
             Header::Absent => Vec::new(),
         };
         let mut rows = Vec::new();
@@ -83,7 +89,9 @@ impl Table {
             let reader = SerializedFileReader::new(file)?;
             let schema = reader.metadata().file_metadata().schema_descr();
             let columns = (0..schema.num_columns()).map(|at| schema.column(at).name().to_owned()).collect::<Vec<_>>();
-            let rows = reader.into_iter().map(|row| Ok(row?.into_columns().into_iter().map(|(_, field)| text(&field)).collect()));
+            let rows = reader
+                .into_iter()
+                .map(|row| Ok(row?.into_columns().into_iter().map(|(_, field)| text(&field)).collect()));
             let rows = rows.collect::<Result<Vec<Vec<Option<String>>>, parquet::errors::ParquetError>>()?;
             Ok((columns, rows))
         });
@@ -92,7 +100,8 @@ impl Table {
         let mut rows = Vec::new();
         for (at, row) in cells.into_iter().enumerate() {
             let cells = row.into_iter().collect::<Option<Vec<String>>>().filter(|cells| cells.len() == columns.len());
-            let cells = cells.ok_or_else(|| GraphError::at(path, format!(":row {}", at + 1), "holds more than numbers and text"))?;
+            let cells = cells
+                .ok_or_else(|| GraphError::at(path, format!(":row {}", at + 1), "holds more than numbers and text"))?;
             rows.push(Row { line: at + 1, cells });
         }
         Ok(Self { path: path.to_owned(), columns, rows })
