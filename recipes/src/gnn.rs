@@ -2,6 +2,7 @@
 //! measures. The loop that trains them is the host's; proofs are not known here. `recipes/gnn/README.md` is its manual.
 
 pub mod base;
+pub mod baselines;
 pub mod canonical;
 pub mod edges;
 mod error;
@@ -16,10 +17,13 @@ pub mod nodes;
 mod npz;
 mod opened;
 pub mod sample;
+pub mod score;
 pub mod settings;
 pub mod split;
 pub mod structure;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use error::GraphError;
 pub use opened::{Opened, of};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use ftk_recipes::gnn::import::Origin;
+use ftk_recipes::gnn::score::Asked;
 
 use super::printer::Printer;
 use crate::commands::{self, Outcome};
@@ -13,6 +14,51 @@ use crate::commands::{self, Outcome};
 pub(super) enum Gnn {
     /// Check a graph and write it as one canonical file, with its digest and the root its nodes hang from
     Import(Import),
+    /// Score nodes or pairs of nodes with a base, and an adapter if one is given; CSV, or a JSON object each
+    Score(Score),
+    /// Train a recipe's task in every way there is, with several seeds, and print one table of what comes out
+    Ablate(Ablate),
+}
+
+#[derive(Args)]
+pub(super) struct Score {
+    /// Folder of a network of graphs: base/ of a run that trained one
+    #[arg(long)]
+    base: PathBuf,
+    /// PEFT adapter folder
+    #[arg(long)]
+    adapter: Option<PathBuf>,
+    /// The graph: .graph, .npz, a table of edges, or a folder
+    #[arg(long)]
+    graph: PathBuf,
+    /// Table (.csv, .parquet) whose first column names nodes; without it and --pairs, all nodes are scored
+    #[arg(long, conflicts_with = "pairs")]
+    nodes: Option<PathBuf>,
+    /// Table whose first two columns name sources and targets
+    #[arg(long)]
+    pairs: Option<PathBuf>,
+    /// CSV file to write instead of the standard output
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct Ablate {
+    /// Recipe of an adapter on a base, or of a base (TOML)
+    #[arg(long)]
+    recipe: PathBuf,
+    /// Set a key as if it stood in the recipe; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Recipe that goes on from each adapter with preferences (objective = "feedback")
+    #[arg(long)]
+    then: Option<PathBuf>,
+    /// How many seeds, from 1
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// Folder for the runs, which must not exist
+    #[arg(long)]
+    out: PathBuf,
 }
 
 #[derive(Args)]
@@ -44,6 +90,18 @@ pub(super) fn run(verb: Gnn, printer: &Printer) -> anyhow::Result<Outcome> {
                 (None, None) => anyhow::bail!("give a path, or --edges"),
             };
             commands::gnn::import(&commands::gnn::Import { origin, out }, printer)
+        }
+        Gnn::Score(Score { base, adapter, graph, nodes, pairs, out }) => {
+            let asked = match (nodes, pairs) {
+                (_, Some(pairs)) => Asked::Pairs(pairs),
+                (Some(nodes), None) => Asked::Nodes(nodes),
+                (None, None) => Asked::AllNodes,
+            };
+            commands::gnn::score::run(&commands::gnn::score::Settings { base, adapter, graph, asked, out }, printer)
+        }
+        Gnn::Ablate(Ablate { recipe, set, then, seeds, out }) => {
+            let settings = commands::gnn::ablate::Settings { recipe, set, then, seeds, out };
+            commands::gnn::ablate::run(&settings, printer)
         }
     }
 }

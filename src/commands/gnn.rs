@@ -1,5 +1,8 @@
 //! `ftk gnn`: what graphs need beside training.
 
+pub mod ablate;
+pub mod score;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};

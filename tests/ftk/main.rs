@@ -9,6 +9,7 @@ mod estimate;
 mod eval;
 mod families;
 mod forgery;
+mod gnn;
 mod gradients;
 #[cfg(feature = "hub")]
 mod hub;

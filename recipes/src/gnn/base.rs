@@ -15,17 +15,13 @@ pub const CONFIG: &str = "config.json";
 /// File name of its weights.
 pub const MODEL: &str = "model.safetensors";
 
-/// Reads a network and its weights.
+/// Reads the numbers of a network.
 ///
 /// # Errors
-/// Files that cannot be read or are malformed, weights that the network does not have or of other shapes.
-pub fn load(folder: &Path, device: &Device) -> Result<(Network, Weights), GraphError> {
-    let read = |name: &str| {
-        let path = folder.join(name);
-        let bytes = std::fs::read(&path).map_err(|error| GraphError::io(&path, error));
-        bytes.map(|bytes| (path, bytes))
-    };
-    let (path, bytes) = read(CONFIG)?;
+/// A file that cannot be read or is malformed.
+pub fn network(folder: &Path) -> Result<Network, GraphError> {
+    let path = folder.join(CONFIG);
+    let bytes = std::fs::read(&path).map_err(|error| GraphError::io(&path, error))?;
     let hint = "task \"gnn\" takes the folder base/ of a run that trained a network of graphs, or \"fresh\"";
     let network: Network = serde_json::from_slice(&bytes)
         .map_err(|error| GraphError::malformed(&path, format!("not a network of graphs: {error}")).hinted(hint))?;
@@ -33,7 +29,17 @@ pub fn load(folder: &Path, device: &Device) -> Result<(Network, Weights), GraphE
     if network.layers == 0 || network.layers > 64 || network.heads == 0 || most > 1 << 24 {
         return Err(GraphError::malformed(&path, "numbers that no network has"));
     }
-    let (path, bytes) = read(MODEL)?;
+    Ok(network)
+}
+
+/// Reads a network and its weights.
+///
+/// # Errors
+/// Files that cannot be read or are malformed, weights that the network does not have or of other shapes.
+pub fn load(folder: &Path, device: &Device) -> Result<(Network, Weights), GraphError> {
+    let network = network(folder)?;
+    let path = folder.join(MODEL);
+    let bytes = std::fs::read(&path).map_err(|error| GraphError::io(&path, error))?;
     let wrong = |message: String| GraphError::malformed(&path, message);
     let file = SafeTensors::deserialize(&bytes).map_err(|error| wrong(error.to_string()))?;
     let mut weights = Weights::default();

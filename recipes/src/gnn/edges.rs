@@ -13,6 +13,7 @@ use ftk_adapters::train::{Gradients, LoraTensors, Train};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
+use super::baselines::{self, Linear};
 use super::error::GraphError;
 use super::feedback::{self, Choice};
 use super::graph::{Edge, Graph, Part};
@@ -223,6 +224,31 @@ impl EdgeSession {
             Some(moment) if !moment.edges.is_empty() => Ok(judge(moment, &self.scores(moment)?)),
             _ => Ok(Vec::new()),
         }
+    }
+
+    /// What predictors without a network do on the pairs to test on: name, parameters, figures.
+    pub fn baselines(&self) -> Vec<(&'static str, usize, Figures)> {
+        let test = &self.held_out[1];
+        let by = |score: &dyn Fn(&Edge) -> f64| judge(test, &test.edges.iter().map(score).collect::<Vec<_>>());
+        let all = || self.moments.iter().flat_map(|moment| (0..moment.edges.len()).map(move |at| (moment, at)));
+        let rows: Vec<Vec<f32>> = all().map(|(moment, at)| moment.row(at)).collect();
+        let truth: Vec<f64> = all().map(|(moment, at)| f64::from(moment.edges[at].weight)).collect();
+        let positive: Vec<bool> = truth.iter().map(|&rating| rating > 0.0).collect();
+        let (squares, logistic) = (Linear::squares(&rows, &truth), Linear::logistic(&rows, &positive));
+        let linear = |model: &Linear| {
+            judge(test, &(0..test.edges.len()).map(|at| model.score(&test.row(at))).collect::<Vec<_>>())
+        };
+        let snapshot = test.snapshot();
+        // The odds of a sign are no rating.
+        let signs = linear(&logistic).into_iter().filter(|(name, _)| *name != "rmse").collect();
+        vec![
+            ("overall mean", 0, by(&|_| snapshot.mean)),
+            ("target's mean", 0, by(&|edge| snapshot.target_mean(edge.target))),
+            ("in-mean + out-mean", 0, by(&|edge| snapshot.both_means(edge.source, edge.target))),
+            ("label propagation", 0, judge(test, &baselines::spread_ratings(test))),
+            ("logistic regression", logistic.parameters(), signs),
+            ("ridge regression", squares.parameters(), linear(&squares)),
+        ]
     }
 
     /// Rows to train on, pairs to validate and to test on.

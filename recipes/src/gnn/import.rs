@@ -15,7 +15,8 @@ use super::table::{Header, Row, Table};
 /// Where a graph comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A canonical file, an archive (`.npz`), a folder of the Open Graph Benchmark, or a table of edges: by its name.
+    /// A canonical file, an archive (`.npz`), a table of edges, a folder with `edges.csv` and perhaps `nodes.csv`, or one
+    /// of the Open Graph Benchmark: by its name.
     Path(PathBuf),
     /// Tables (`.csv`, `.csv.gz`, `.parquet`) of nodes, if there is one, and edges.
     Tables {
@@ -38,6 +39,10 @@ pub const ENDING: &str = "graph";
 pub fn import(origin: &Origin) -> Result<(Graph, Found), GraphError> {
     match origin {
         Origin::Tables { nodes, edges, directed } => tables(nodes.as_deref(), edges, *directed),
+        Origin::Path(path) if path.join("edges.csv").is_file() => {
+            let nodes = path.join("nodes.csv");
+            tables(nodes.is_file().then_some(nodes.as_path()), &path.join("edges.csv"), false)
+        }
         Origin::Path(path) if path.is_dir() => ogb(path),
         Origin::Path(path) => {
             let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();

@@ -7,19 +7,19 @@ use ftk_adapters::train::normal_values;
 
 use super::error::GraphError;
 use super::graph::{Graph, attended, symmetric};
-use super::network::Hop;
-use super::settings::{Gnn, Kind};
+use super::network::{Hop, Prepare};
+use super::settings::Kind;
 
 /// The features of a graph, normalised and projected.
 ///
 /// # Errors
 /// A graph without features.
-pub fn features(graph: &Graph, gnn: &Gnn) -> Result<Arc<Features>, GraphError> {
+pub fn features(graph: &Graph, prepare: Prepare) -> Result<Arc<Features>, GraphError> {
     let Some(features) = &graph.features else {
         return Err(GraphError::unfit("the graph has no features", "give nodes columns of numbers"));
     };
     let mut features = features.clone();
-    if gnn.normalise {
+    if prepare.normalise {
         features = Arc::new(each_row(&features, |row| {
             let sum: f32 = row.iter().sum();
             if sum != 0.0 {
@@ -27,7 +27,7 @@ pub fn features(graph: &Graph, gnn: &Gnn) -> Result<Arc<Features>, GraphError> {
             }
         }));
     }
-    if let Some(width) = gnn.project {
+    if let Some(width) = prepare.project {
         features = Arc::new(project(&features, width));
     }
     Ok(features)

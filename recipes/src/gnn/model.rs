@@ -11,7 +11,7 @@ use ftk_adapters::weights::Weights;
 
 use super::base;
 use super::error::GraphError;
-use super::network::{End, Network, with_variables};
+use super::network::{End, Network, Prepare, with_variables};
 use super::settings::{FRESH, Gnn};
 use crate::recipe::Recipe;
 
@@ -44,21 +44,16 @@ impl Model {
     pub fn open(recipe: &Recipe, gnn: &Gnn, inputs: usize, end: End) -> Result<Self, GraphError> {
         let (device, seed) = (Device::Cpu, recipe.run.seed);
         let (network, weights) = if recipe.base.model.as_os_str() == FRESH {
-            let network = Network {
-                model_type: gnn.network,
-                inputs,
-                hidden: gnn.hidden,
-                layers: gnn.layers,
-                heads: if gnn.network == super::settings::Kind::Gat { gnn.heads } else { 1 },
-                head: end,
-            };
+            let shape = [inputs, gnn.hidden, gnn.layers, gnn.heads];
+            let fresh = Network::new(gnn.network, shape, gnn.head, 0);
+            let network = Network { head: end, prepare: Self::prepare(recipe, gnn)?, ..fresh };
             let weights = network.fresh(seed, &device)?;
             (network, weights)
         } else {
             let (mut network, mut weights) = base::load(&recipe.base.model, &device)?;
             if network.inputs != inputs {
                 let message = format!("the base takes {} features, the graph has {inputs}", network.inputs);
-                return Err(GraphError::unfit(message, "set gnn.project to the same width for both"));
+                return Err(GraphError::unfit(message, "train the base with gnn.project, which fits all graphs"));
             }
             if network.head != end {
                 let new_head = matches!((network.head, end), (End::Linear(_), End::Linear(_)));
@@ -124,6 +119,24 @@ impl Model {
         Ok(model)
     }
 
+    /// How the features of a graph are prepared for what a recipe trains: a base knows it of itself.
+    ///
+    /// # Errors
+    /// A base whose configuration cannot be read.
+    pub fn prepare(recipe: &Recipe, gnn: &Gnn) -> Result<Prepare, GraphError> {
+        let fresh = Prepare { normalise: gnn.normalise, project: gnn.project };
+        Ok(Self::known(recipe)?.map_or(fresh, |network| network.prepare))
+    }
+
+    /// The network of a recipe's base, unless it is a fresh one.
+    ///
+    /// # Errors
+    /// As [`Model::prepare`].
+    pub fn known(recipe: &Recipe) -> Result<Option<Network>, GraphError> {
+        let model = &recipe.base.model;
+        if model.as_os_str() == FRESH { Ok(None) } else { base::network(model).map(Some) }
+    }
+
     /// A model that is applied and not trained, with the adapter in a folder if one is given.
     ///
     /// # Errors
@@ -139,10 +152,9 @@ impl Model {
         Ok(model)
     }
 
-    /// The same with nothing trained but its head.
-    #[must_use]
-    pub fn head_alone(self) -> Self {
-        Self { adapter: Some(LoraTensors::default()), ..self }
+    /// Leaves nothing trained but its head.
+    pub fn train_head_alone(&mut self) {
+        self.adapter = Some(LoraTensors::default());
     }
 
     /// Reads an adapter that fits, and takes over the head that was trained with it.

@@ -35,6 +35,18 @@ pub struct Network {
     pub heads: usize,
     /// What it ends in.
     pub head: End,
+    /// How a graph's features are prepared for it.
+    pub prepare: Prepare,
+}
+
+/// How features are prepared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prepare {
+    /// Those of every node are divided by their sum.
+    pub normalise: bool,
+    /// They are projected to this width.
+    pub project: Option<usize>,
 }
 
 /// What a network ends in.
@@ -76,7 +88,8 @@ impl Network {
             Head::Convolution => End::Convolution(outputs),
             Head::Linear => End::Linear(outputs),
         };
-        Self { model_type: kind, inputs, hidden, layers, heads: if kind == Kind::Gat { heads } else { 1 }, head }
+        let heads = if kind == Kind::Gat { heads } else { 1 };
+        Self { model_type: kind, inputs, hidden, layers, heads, head, prepare: Prepare::default() }
     }
 
     /// Features that enter and leave convolution `layer`, from 0, and its heads.

@@ -7,6 +7,7 @@ use candle_core::{Device, Tensor};
 use ftk_adapters::ops::graph::Features;
 use ftk_adapters::train::Train;
 
+use super::baselines;
 use super::error::GraphError;
 use super::feedback::{self, Choice};
 use super::graph::{Graph, Part};
@@ -63,12 +64,14 @@ impl NodeSession {
     /// A graph without classes, features or such a split; a base that does not fit; feedback that is malformed.
     pub fn open(recipe: &Recipe, gnn: &Gnn, graph: &Graph) -> Result<Self, GraphError> {
         let parts = split::nodes(graph, gnn, recipe.run.seed)?;
-        let features = inputs::features(graph, gnn)?;
+        let features = inputs::features(graph, Model::prepare(recipe, gnn)?)?;
         let classes = graph.classes.len();
-        let end = match gnn.head {
-            Head::Convolution => End::Convolution(classes),
-            Head::Linear => End::Linear(classes),
+        // A base knows what it ends in.
+        let linear = match Model::known(recipe)? {
+            Some(network) => matches!(network.head, End::Linear(_)),
+            None => gnn.head == Head::Linear,
         };
+        let end = if linear { End::Linear(classes) } else { End::Convolution(classes) };
         let model = Model::open(recipe, gnn, features.width(), end)?;
         let lists = inputs::heard(graph);
         let layers = model.network.layers;
@@ -182,6 +185,27 @@ impl NodeSession {
             figures.push(("average_precision", measures::average_precision(&scores, &positive)));
         }
         Ok(figures)
+    }
+
+    /// What predictors without a network do on the nodes to test on: name, parameters, figures.
+    pub fn baselines(&self, lists: &[Vec<u32>]) -> Vec<(&'static str, usize, Figures)> {
+        let of = |part: Part| {
+            let row = |(node, label): (usize, &Option<u32>)| Some((node, label.filter(|_| self.parts[node] == part)?));
+            self.labels.iter().enumerate().filter_map(row).collect::<Vec<_>>()
+        };
+        let (train, test) = (of(Part::Train), of(Part::Test));
+        let classes = 1 + self.labels.iter().flatten().copied().max().unwrap_or(0) as usize;
+        let (nodes, truth): (Vec<usize>, Vec<u32>) = test.into_iter().unzip();
+        let mut counts = vec![0usize; classes];
+        train.iter().for_each(|(_, label)| counts[*label as usize] += 1);
+        let most = (0..classes).fold(0, |best, class| if counts[class] > counts[best] { class } else { best }) as u32;
+        let spread = baselines::spread(lists, &train, classes, &nodes);
+        let linear = baselines::one_against_rest(&self.features, &train, classes, &nodes);
+        vec![
+            ("majority", 0, measures::of_classes(&vec![most; nodes.len()], &truth)),
+            ("label propagation", 0, measures::of_classes(&spread, &truth)),
+            ("logistic regression", (self.features.width() + 1) * classes, measures::of_classes(&linear, &truth)),
+        ]
     }
 
     /// Nodes to train, validate and test on that have a class.

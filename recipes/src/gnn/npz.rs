@@ -117,9 +117,10 @@ fn array(path: &Path, name: &str, bytes: &[u8]) -> Result<Array, GraphError> {
     let header = std::str::from_utf8(header).map_err(|_| broken())?;
     let after = |key: &str| header.split_once(&format!("'{key}':")).map(|(_, rest)| rest.trim_start());
     let kind = after("descr").and_then(|rest| rest.strip_prefix('\'')?.split_once('\'')).ok_or_else(broken)?.0;
-    if after("fortran_order").is_none_or(|rest| !rest.starts_with("False")) {
-        return Err(wrong("must be stored row by row (C order)".to_owned()));
-    }
+    let by_columns = match after("fortran_order").map(|rest| (rest.starts_with("True"), rest.starts_with("False"))) {
+        Some((by_columns, by_rows)) if by_columns || by_rows => by_columns,
+        _ => return Err(broken()),
+    };
     let shape = after("shape").and_then(|rest| rest.strip_prefix('(')?.split_once(')')).ok_or_else(broken)?.0;
     let shape = shape.split(',').map(str::trim).filter(|length| !length.is_empty());
     let shape: Vec<usize> = shape.map(|length| length.parse().map_err(|_| broken())).collect::<Result<_, _>>()?;
@@ -135,6 +136,15 @@ fn array(path: &Path, name: &str, bytes: &[u8]) -> Result<Array, GraphError> {
     if count.checked_mul(width) != Some(data.len()) || data.len() as u64 > LARGEST {
         return Err(broken());
     }
+    let turned;
+    let data = match (by_columns, shape.as_slice()) {
+        (true, &[rows, columns]) => {
+            turned = by_rows(data, rows, columns, width);
+            &turned
+        }
+        (true, shape) if shape.len() > 2 => return Err(wrong("must be stored row by row (C order)".to_owned())),
+        _ => data,
+    };
     let words = data.chunks_exact(width);
     let values = match kind {
         "<f4" => Values::Floats(data.as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect()),
@@ -152,6 +162,17 @@ fn array(path: &Path, name: &str, bytes: &[u8]) -> Result<Array, GraphError> {
         }
     };
     Ok(Array { shape, values })
+}
+
+/// A matrix stored column by column, row by row.
+fn by_rows(data: &[u8], rows: usize, columns: usize, width: usize) -> Vec<u8> {
+    let mut turned = Vec::with_capacity(data.len());
+    for row in 0..rows {
+        for column in 0..columns {
+            turned.extend_from_slice(&data[(column * rows + row) * width..][..width]);
+        }
+    }
+    turned
 }
 
 #[cfg(test)]
@@ -224,6 +245,11 @@ pub(super) mod tests {
             ("f.txt", b"not an array".to_vec()),
         ];
         let arrays = read_bytes(&zip(&files)).unwrap();
+        let mut columns = npy("<i2", "(2, 3)", &[1u8, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0]);
+        let at = columns.windows(5).position(|word| word == b"False").unwrap();
+        columns.splice(at..at + 5, *b"True ");
+        let turned = read_bytes(&zip(&[("a.npy", columns)])).unwrap();
+        assert_eq!(turned["a"], Array { shape: vec![2, 3], values: Values::Integers(vec![1, 3, 5, 2, 4, 6]) });
         assert_eq!(arrays["a"], Array { shape: vec![2, 1], values: Values::Floats(vec![1.5, -2.0]) });
         assert_eq!(arrays["b"].values, Values::Integers(vec![-1, 7]));
         assert_eq!(arrays["c"].values, Values::Flags(vec![true, false, true]));

@@ -7,6 +7,7 @@ use super::edges::EdgeSession;
 use super::error::GraphError;
 use super::graph::{Found, Graph, Part};
 use super::import::{Origin, import};
+use super::inputs::heard;
 use super::measures::Figures;
 use super::model::Model;
 use super::nodes::NodeSession;
@@ -85,6 +86,24 @@ impl Opened {
             Task::Nodes(session) => session.figures(part),
             Task::Edges(session) => session.figures(part),
         }
+    }
+
+    /// What predictors without a network do on what is tested: name, parameters, figures.
+    pub fn baselines(&self, graph: &Graph) -> Vec<(&'static str, usize, Figures)> {
+        match &self.task {
+            Task::Nodes(session) => session.baselines(&heard(graph)),
+            Task::Edges(session) => session.baselines(),
+        }
+    }
+
+    /// The same with nothing trained but the head.
+    #[must_use]
+    pub fn head_alone(mut self) -> Self {
+        match &mut self.task {
+            Task::Nodes(session) => session.model.train_head_alone(),
+            Task::Edges(session) => session.model.train_head_alone(),
+        }
+        self
     }
 
     /// Writes what was trained; names the files with weights.

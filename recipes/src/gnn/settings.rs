@@ -38,10 +38,10 @@ pub struct Gnn {
     pub l2: f64,
     /// Only the first convolutions have that term, so many; absent for all.
     pub l2_layers: Option<usize>,
-    /// Divide the features of every node by their sum.
+    /// Divide the features of every node by their sum, for a fresh network; a base knows how it was trained.
     pub normalise: bool,
     /// Project features to this width by a random matrix that depends on the width alone, so that one base fits graphs
-    /// of different features.
+    /// of different features; likewise.
     pub project: Option<usize>,
     /// Which nodes, or which edges, are for what.
     pub split: Split,
