@@ -10,6 +10,7 @@ pub mod feedback;
 pub mod graph;
 pub mod import;
 pub mod inputs;
+pub mod links;
 pub mod measures;
 pub mod model;
 pub mod network;

@@ -33,14 +33,18 @@ fn an_import_says_what_it_found_and_one_graph_has_one_digest() {
     let out = folder.path().join("g.graph");
     let guilds = recipe("guilds");
     let first = succeed(&mut ftk(&["gnn", "import", text(&guilds), "--out", text(&out)]));
-    assert!(first.contains("nodes\t240\n") && first.contains("features\t8\n") && first.contains("classes\t4\n"), "{first}");
+    assert!(
+        first.contains("nodes\t240\n") && first.contains("features\t8\n") && first.contains("classes\t4\n"),
+        "{first}"
+    );
     assert_eq!(succeed(&mut ftk(&["gnn", "import", text(&out)])), first);
     let tables = [guilds.join("nodes.csv"), guilds.join("edges.csv")];
     let [nodes, edges] = tables.each_ref().map(|path| text(path));
     assert_eq!(succeed(&mut ftk(&["gnn", "import", "--nodes", nodes, "--edges", edges])), first);
     // The rows of edges in another order, and the other way round, are the same graph.
     let rows = std::fs::read_to_string(edges).unwrap();
-    let mut rows: Vec<String> = rows.lines().skip(1).map(|row| row.split(',').rev().collect::<Vec<_>>().join(",")).collect();
+    let mut rows: Vec<String> =
+        rows.lines().skip(1).map(|row| row.split(',').rev().collect::<Vec<_>>().join(",")).collect();
     rows.reverse();
     let other = folder.path().join("e.csv");
     std::fs::write(&other, format!("src,dst\n{}\n", rows.join("\n"))).unwrap();
@@ -61,7 +65,15 @@ fn a_base_is_trained_adapted_and_asked() {
     assert!(accuracy > 0.6, "a quarter is found by guessing: {accuracy}");
     let base = place("base/base");
     let model = format!("base.model={}", base.display());
-    let adapter = ["base.train=false", &model, "lora.rank=2", "gnn.l2=0", "gnn.train_head=true", "run.steps=3", "run.eval_every=1"];
+    let adapter = [
+        "base.train=false",
+        &model,
+        "lora.rank=2",
+        "gnn.l2=0",
+        "gnn.train_head=true",
+        "run.steps=3",
+        "run.eval_every=1",
+    ];
     train(&place("adapter"), &adapter);
     let manifest = json(&place("adapter/manifest.json"));
     // Two convolutions and the head.
@@ -81,9 +93,12 @@ fn a_base_is_trained_adapted_and_asked() {
     assert!(plain.starts_with("ann-0,"), "{}", &plain[..20]);
     let asked = place("asked.csv");
     std::fs::write(&asked, "node\ncy-3\n").unwrap();
-    let one = succeed(&mut ftk(&["gnn", "score", "--base", text(&base), "--graph", text(&graph), "--nodes", text(&asked)]));
+    let one =
+        succeed(&mut ftk(&["gnn", "score", "--base", text(&base), "--graph", text(&graph), "--nodes", text(&asked)]));
     assert!(plain.contains(&one) && one.starts_with("cy-3,"), "{one}");
-    let output = ftk(&["gnn", "score", "--base", text(&base), "--graph", text(&graph), "--pairs", text(&asked)]).output().unwrap();
+    let output = ftk(&["gnn", "score", "--base", text(&base), "--graph", text(&graph), "--pairs", text(&asked)])
+        .output()
+        .unwrap();
     assert!(stderr(&output).contains("the base tells classes of nodes"), "{}", stderr(&output));
 }
 
@@ -104,15 +119,32 @@ fn preferences_between_classes_move_the_chosen_ones_up() {
     let folder = tempfile::tempdir().unwrap();
     let place = |name: &str| folder.path().join(name);
     train(&place("base"), &["run.steps=3"]);
-    let lines: String = (0..8).map(|i| format!("{{\"node\": \"{}-{}\", \"chosen\": \"weavers\", \"rejected\": \"bakers\"}}\n", ["ann", "bea"][i % 2], i / 2)).collect();
+    let lines: String = (0..8)
+        .map(|i| {
+            format!(
+                "{{\"node\": \"{}-{}\", \"chosen\": \"weavers\", \"rejected\": \"bakers\"}}\n",
+                ["ann", "bea"][i % 2],
+                i / 2
+            )
+        })
+        .collect();
     std::fs::write(place("f.jsonl"), lines).unwrap();
     let model = format!("base.model={}", place("base/base").display());
     let feedback = format!("gnn.feedback={}", place("f.jsonl").display());
     let settings = [
-        "base.train=false", &model, "lora.rank=4", "gnn.l2=0", "gnn.objective=feedback", &feedback, "gnn.dropout=0",
-        "run.best=eval_loss", "run.steps=20", "dpo.beta=1.0",
+        "base.train=false",
+        &model,
+        "lora.rank=4",
+        "gnn.l2=0",
+        "gnn.objective=feedback",
+        &feedback,
+        "gnn.dropout=0",
+        "run.best=eval_loss",
+        "run.steps=20",
+        "dpo.beta=1.0",
     ];
-    let mut command = ftk(&["train", "--json", "--quiet", "--recipe", text(&recipe("guilds.toml")), "--out", text(&place("dpo"))]);
+    let mut command =
+        ftk(&["train", "--json", "--quiet", "--recipe", text(&recipe("guilds.toml")), "--out", text(&place("dpo"))]);
     settings.iter().for_each(|setting| drop(command.args(["--set", setting])));
     let output = command.output().unwrap();
     // No preference is about a node to validate on.
@@ -161,13 +193,30 @@ fn the_comparison_has_a_row_for_every_way() {
     let place = |name: &str| folder.path().join(name);
     train(&place("base"), &["gnn.head=linear", "run.steps=10"]);
     let model = format!("base.model={}", place("base/base").display());
-    let mut command = ftk(&["gnn", "ablate", "--quiet", "--recipe", text(&recipe("guilds.toml")), "--seeds", "2", "--out", text(&place("runs"))]);
+    let mut command = ftk(&[
+        "gnn",
+        "ablate",
+        "--quiet",
+        "--recipe",
+        text(&recipe("guilds.toml")),
+        "--seeds",
+        "2",
+        "--out",
+        text(&place("runs")),
+    ]);
     let settings = ["base.train=false", &model, "lora.rank=2", "gnn.l2=0", "run.steps=6"];
     settings.iter().for_each(|setting| drop(command.args(["--set", setting])));
     let table = succeed(&mut command);
     let names: Vec<&str> = table.lines().skip(2).map(|line| line.split('|').nth(1).unwrap().trim()).collect();
     let expected = [
-        "majority", "label propagation", "logistic regression", "base as it is", "head alone", "LoRA", "all weights", "from scratch",
+        "majority",
+        "label propagation",
+        "logistic regression",
+        "base as it is",
+        "head alone",
+        "LoRA",
+        "all weights",
+        "from scratch",
     ];
     assert_eq!(names, expected, "{table}");
     assert!(table.lines().nth(7).unwrap().contains(" ± "), "{table}");

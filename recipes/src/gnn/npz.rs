@@ -140,7 +140,7 @@ fn array(path: &Path, name: &str, bytes: &[u8]) -> Result<Array, GraphError> {
     let data = match (by_columns, shape.as_slice()) {
         (true, &[rows, columns]) => {
             turned = by_rows(data, rows, columns, width);
-            &turned
+            turned.as_slice()
         }
         (true, shape) if shape.len() > 2 => return Err(wrong("must be stored row by row (C order)".to_owned())),
         _ => data,

@@ -8,6 +8,7 @@ use super::error::GraphError;
 use super::graph::{Found, Graph, Part};
 use super::import::{Origin, import};
 use super::inputs::heard;
+use super::links::LinkSession;
 use super::measures::Figures;
 use super::model::Model;
 use super::nodes::NodeSession;
@@ -33,6 +34,7 @@ pub struct Opened {
 enum Task {
     Nodes(NodeSession),
     Edges(EdgeSession),
+    Links(LinkSession),
 }
 
 impl Opened {
@@ -55,6 +57,8 @@ impl Opened {
             gnn.objective == Objective::Classes || (gnn.objective == Objective::Feedback && !graph.carries.direction);
         let task = if about_nodes {
             Task::Nodes(NodeSession::open(recipe, gnn, graph)?)
+        } else if gnn.objective == Objective::Links {
+            Task::Links(LinkSession::open(recipe, gnn, graph)?)
         } else {
             Task::Edges(EdgeSession::open(recipe, gnn, graph)?)
         };
@@ -69,6 +73,7 @@ impl Opened {
         match &self.task {
             Task::Nodes(session) => session,
             Task::Edges(session) => session,
+            Task::Links(session) => session,
         }
     }
 
@@ -85,6 +90,7 @@ impl Opened {
         match &self.task {
             Task::Nodes(session) => session.figures(part),
             Task::Edges(session) => session.figures(part),
+            Task::Links(session) => session.figures(part),
         }
     }
 
@@ -93,6 +99,7 @@ impl Opened {
         match &self.task {
             Task::Nodes(session) => session.baselines(&heard(graph)),
             Task::Edges(session) => session.baselines(),
+            Task::Links(session) => session.baselines(),
         }
     }
 
@@ -102,6 +109,7 @@ impl Opened {
         match &mut self.task {
             Task::Nodes(session) => session.model.train_head_alone(),
             Task::Edges(session) => session.model.train_head_alone(),
+            Task::Links(session) => session.model.train_head_alone(),
         }
         self
     }
@@ -124,6 +132,7 @@ impl Opened {
         let [train, validation, test] = match &self.task {
             Task::Nodes(session) => session.counts(),
             Task::Edges(session) => session.counts(),
+            Task::Links(session) => session.counts(),
         };
         let model = self.model();
         vec![
@@ -143,6 +152,7 @@ impl Task {
         match self {
             Self::Nodes(session) => &session.model,
             Self::Edges(session) => &session.model,
+            Self::Links(session) => &session.model,
         }
     }
 }

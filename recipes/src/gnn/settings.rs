@@ -91,6 +91,8 @@ pub enum Objective {
     Classes,
     /// The rating an edge carries.
     Ratings,
+    /// Whether there is an edge.
+    Links,
     /// Preferences, by direct preference optimisation against the base.
     Feedback,
 }
