@@ -1,6 +1,7 @@
 //! Graphs from outside: import, train, score, compare, on the graph that ships with ftk.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -17,10 +18,15 @@ fn text(path: &Path) -> &str {
 /// Trains the recipe of the guilds into a folder.
 fn train(out: &Path, settings: &[&str]) -> String {
     let mut command = ftk(&["train", "--quiet", "--recipe", text(&recipe("guilds.toml")), "--out", text(out)]);
+    succeed(with(&mut command, settings))
+}
+
+/// A command with settings laid over its recipe.
+fn with<'a>(command: &'a mut Command, settings: &[&str]) -> &'a mut Command {
     for setting in settings {
-        command.args(["--set", setting]);
+        command.args(["--set", *setting]);
     }
-    succeed(&mut command)
+    command
 }
 
 fn json(path: &Path) -> Value {
@@ -84,7 +90,9 @@ fn a_base_is_trained_adapted_and_asked() {
     let graph = recipe("guilds");
     let score = |adapter: Option<&Path>| {
         let mut command = ftk(&["gnn", "score", "--base", text(&base), "--graph", text(&graph)]);
-        adapter.map(|adapter| command.args(["--adapter", text(adapter)]));
+        if let Some(adapter) = adapter {
+            command.args(["--adapter", text(adapter)]);
+        }
         succeed(&mut command)
     };
     let (plain, adapted) = (score(None), score(Some(&place("adapter"))));
@@ -145,7 +153,7 @@ fn preferences_between_classes_move_the_chosen_ones_up() {
     ];
     let mut command =
         ftk(&["train", "--json", "--quiet", "--recipe", text(&recipe("guilds.toml")), "--out", text(&place("dpo"))]);
-    settings.iter().for_each(|setting| drop(command.args(["--set", setting])));
+    with(&mut command, &settings);
     let output = command.output().unwrap();
     // No preference is about a node to validate on.
     assert!(stderr(&output).contains("the figure of run.best"), "{}", stderr(&output));
@@ -155,7 +163,7 @@ fn preferences_between_classes_move_the_chosen_ones_up() {
     let own = place("own.toml");
     std::fs::write(&own, text_of.replace("\"guilds\"", &format!("{:?}", text(&recipe("guilds"))))).unwrap();
     let mut command = ftk(&["train", "--json", "--quiet", "--recipe", text(&own), "--out", text(&place("dpo"))]);
-    settings.iter().for_each(|setting| drop(command.args(["--set", setting])));
+    with(&mut command, &settings);
     let steps: Vec<Value> = succeed(&mut command).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let losses: Vec<f64> = steps.iter().filter_map(|step| step["loss"].as_f64()).collect();
     assert!((losses[0] - 2.0f64.ln()).abs() < 1e-6 && losses[19] < 0.6, "{losses:?}");
@@ -165,7 +173,7 @@ fn preferences_between_classes_move_the_chosen_ones_up() {
 fn what_a_recipe_for_graphs_must_not_say_is_refused_by_key() {
     let refused = |settings: &[&str]| {
         let mut command = ftk(&["train", "--dry-run", "--recipe", text(&recipe("guilds.toml"))]);
-        settings.iter().for_each(|setting| drop(command.args(["--set", setting])));
+        with(&mut command, settings);
         let output = command.output().unwrap();
         assert_eq!(output.status.code(), Some(2));
         stderr(&output)
@@ -205,7 +213,7 @@ fn the_comparison_has_a_row_for_every_way() {
         text(&place("runs")),
     ]);
     let settings = ["base.train=false", &model, "lora.rank=2", "gnn.l2=0", "run.steps=6"];
-    settings.iter().for_each(|setting| drop(command.args(["--set", setting])));
+    with(&mut command, &settings);
     let table = succeed(&mut command);
     let names: Vec<&str> = table.lines().skip(2).map(|line| line.split('|').nth(1).unwrap().trim()).collect();
     let expected = [

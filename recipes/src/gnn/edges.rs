@@ -34,6 +34,11 @@ const AHEAD: f64 = 0.3;
 /// Most preferences that one user's ratings after one moment become: some users have thousands.
 const CHOICES: usize = 32;
 
+/// What is said of a pair: its rating in units of the largest, and the log of the odds that it is positive.
+const OUTPUTS: usize = 2;
+/// Weight of the sign's loss beside the rating's: it makes the two about equal.
+const SIGN: f64 = 0.2;
+
 /// A task on the edges of a graph.
 #[derive(Debug)]
 pub struct EdgeSession {
@@ -111,7 +116,7 @@ impl EdgeSession {
     /// A graph without ratings or times; a base that does not fit; feedback that is malformed.
     pub fn open(recipe: &Recipe, gnn: &Gnn, graph: &Graph) -> Result<Self, GraphError> {
         let all = ordered(graph, gnn, recipe.run.seed)?;
-        let model = Model::open(recipe, gnn, OF_NODE, End::Pair(OF_PAIR))?;
+        let model = Model::open(recipe, gnn, OF_NODE, End::Pair { known: OF_PAIR, outputs: OUTPUTS })?;
         let count = all.len();
         let network = &model.network;
         let look = |until: usize| {
@@ -176,7 +181,8 @@ impl EdgeSession {
         let margins = moments.map(|moment: &Moment| -> Result<Vec<f64>, GraphError> {
             let mut pass = Train::new(&self.model.weights, start.as_ref());
             let scores = self.scores_with(&mut pass, moment)?;
-            Ok(moment.choices.iter().map(|&(chosen, rejected, _)| scores[chosen] - scores[rejected]).collect())
+            let margin = |&(chosen, rejected, _): &(usize, usize, f64)| scores[chosen][0] - scores[rejected][0];
+            Ok(moment.choices.iter().map(margin).collect())
         });
         let margins: Vec<Vec<f64>> = margins.collect::<Result<_, _>>()?;
         for (moment, margins) in self.moments.iter_mut().chain(self.held_out.iter_mut().take(1)).zip(margins) {
@@ -185,20 +191,20 @@ impl EdgeSession {
         Ok(())
     }
 
-    fn scores_with(&self, pass: &mut Train<'_>, moment: &Moment) -> Result<Vec<f64>, GraphError> {
+    fn scores_with(&self, pass: &mut Train<'_>, moment: &Moment) -> Result<Vec<[f64; OUTPUTS]>, GraphError> {
         let rows: Vec<usize> = (0..moment.edges.len()).collect();
         let features = &moment.snapshot.features;
         let scores = self.model.network.score(pass, features, &moment.hops, &moment.pairs(&rows))?;
-        Ok(scores.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f64::from).collect())
+        both(&scores)
     }
 
-    /// A score of every pair of a moment, in units of ratings.
+    /// Rating of every pair of a moment, and the log of the odds that it is positive.
     ///
     /// # Errors
     /// The device's.
-    pub fn scores(&self, moment: &Moment) -> Result<Vec<f64>, GraphError> {
+    pub fn scores(&self, moment: &Moment) -> Result<Vec<[f64; OUTPUTS]>, GraphError> {
         let scores = self.scores_with(&mut self.model.applied(), moment)?;
-        Ok(scores.into_iter().map(|score| score * SCALE).collect())
+        Ok(scores.into_iter().map(|[rating, sign]| [rating * SCALE, sign]).collect())
     }
 
     /// The moments that are learnt from.
@@ -221,7 +227,11 @@ impl EdgeSession {
     /// The device's.
     pub fn figures(&self, part: Part) -> Result<Figures, GraphError> {
         match self.held_out(part) {
-            Some(moment) if !moment.edges.is_empty() => Ok(judge(moment, &self.scores(moment)?)),
+            Some(moment) if !moment.edges.is_empty() => {
+                let (ratings, signs): (Vec<f64>, Vec<f64>) =
+                    self.scores(moment)?.into_iter().map(|[rating, sign]| (rating, sign)).unzip();
+                Ok(judge(moment, &ratings, &signs))
+            }
             _ => Ok(Vec::new()),
         }
     }
@@ -229,15 +239,14 @@ impl EdgeSession {
     /// What predictors without a network do on the pairs to test on: name, parameters, figures.
     pub fn baselines(&self) -> Vec<(&'static str, usize, Figures)> {
         let test = &self.held_out[1];
-        let by = |score: &dyn Fn(&Edge) -> f64| judge(test, &test.edges.iter().map(score).collect::<Vec<_>>());
+        let alike = |scores: Vec<f64>| judge(test, &scores, &scores);
+        let by = |score: &dyn Fn(&Edge) -> f64| alike(test.edges.iter().map(score).collect());
         let all = || self.moments.iter().flat_map(|moment| (0..moment.edges.len()).map(move |at| (moment, at)));
         let rows: Vec<Vec<f32>> = all().map(|(moment, at)| moment.row(at)).collect();
         let truth: Vec<f64> = all().map(|(moment, at)| f64::from(moment.edges[at].weight)).collect();
         let positive: Vec<bool> = truth.iter().map(|&rating| rating > 0.0).collect();
         let (squares, logistic) = (Linear::squares(&rows, &truth), Linear::logistic(&rows, &positive));
-        let linear = |model: &Linear| {
-            judge(test, &(0..test.edges.len()).map(|at| model.score(&test.row(at))).collect::<Vec<_>>())
-        };
+        let linear = |model: &Linear| alike((0..test.edges.len()).map(|at| model.score(&test.row(at))).collect());
         let snapshot = test.snapshot();
         // The odds of a sign are no rating.
         let signs = linear(&logistic).into_iter().filter(|(name, _)| *name != "rmse").collect();
@@ -245,7 +254,7 @@ impl EdgeSession {
             ("overall mean", 0, by(&|_| snapshot.mean)),
             ("target's mean", 0, by(&|edge| snapshot.target_mean(edge.target))),
             ("in-mean + out-mean", 0, by(&|edge| snapshot.both_means(edge.source, edge.target))),
-            ("label propagation", 0, judge(test, &baselines::spread_ratings(test))),
+            ("label propagation", 0, alike(baselines::spread_ratings(test))),
             ("logistic regression", logistic.parameters(), signs),
             ("ridge regression", squares.parameters(), linear(&squares)),
         ]
@@ -270,31 +279,40 @@ impl EdgeSession {
         };
         let features = &moment.snapshot.features;
         let tensor = self.model.network.score(&mut pass, features, &moment.hops, &moment.pairs(&edges))?;
-        let scores: Vec<f64> = tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f64::from).collect();
+        let scores = both(&tensor)?;
         let (mut sum, mut right) = (0.0, 0.0);
-        let mut gradient = vec![0.0f32; scores.len()];
+        let mut gradient = vec![0.0f32; scores.len() * OUTPUTS];
+        // The loss of a rating and of its sign, and the gradient, so many times.
+        let mut supervise = |at: usize, weight: f64, gradient: &mut [f32]| {
+            let truth = moment.truth(edges[at]);
+            let (rating, bend) = huber(scores[at][0] - truth);
+            let side = if truth > 0.0 { 1.0 } else { -1.0 };
+            let (sign, slope) = feedback::logistic(side * scores[at][1]);
+            sum += weight * (rating + SIGN * sign);
+            gradient[OUTPUTS * at] += (weight * bend) as f32;
+            gradient[OUTPUTS * at + 1] += (weight * SIGN * side * slope) as f32;
+        };
         match self.preference {
             None => {
-                for (at, &edge) in edges.iter().enumerate() {
-                    let (loss, slope) = huber(scores[at] - moment.truth(edge));
-                    sum += loss;
-                    gradient[at] = slope as f32;
-                    right += f64::from(u8::from((scores[at] > 0.0) == (moment.truth(edge) > 0.0)));
+                for at in 0..edges.len() {
+                    supervise(at, 1.0, &mut gradient);
+                    right += f64::from(u8::from((scores[at][1] > 0.0) == (moment.truth(edges[at]) > 0.0)));
                 }
             }
             Some((beta, weight)) => {
+                let mut preferred = 0.0;
                 for (at, &row) in rows.iter().enumerate() {
                     let (chosen, rejected) = (2 * at, 2 * at + 1);
-                    let margin = scores[chosen] - scores[rejected];
+                    let margin = scores[chosen][0] - scores[rejected][0];
                     let (loss, slope) = feedback::logistic(beta * (margin - moment.choices[row].2));
-                    sum += loss;
-                    for (at, sign) in [(chosen, 1.0), (rejected, -1.0)] {
-                        let (own, bend) = huber(scores[at] - moment.truth(edges[at]));
-                        sum += weight * own;
-                        gradient[at] = (sign * beta * slope + weight * bend) as f32;
+                    preferred += loss;
+                    for (at, side) in [(chosen, 1.0), (rejected, -1.0)] {
+                        supervise(at, weight, &mut gradient);
+                        gradient[OUTPUTS * at] += (side * beta * slope) as f32;
                     }
                     right += f64::from(u8::from(margin > 0.0));
                 }
+                sum += preferred;
             }
         }
         let gradients = if record {
@@ -306,18 +324,24 @@ impl EdgeSession {
     }
 }
 
-/// Figures of scores of a moment's pairs, in units of ratings.
-pub fn judge(moment: &Moment, scores: &[f64]) -> Figures {
+/// Both outputs of every pair.
+fn both(scores: &Tensor) -> Result<Vec<[f64; OUTPUTS]>, GraphError> {
+    let rows = scores.to_vec2::<f32>()?;
+    Ok(rows.into_iter().map(|row| [f64::from(row[0]), f64::from(row[1])]).collect())
+}
+
+/// Figures of a moment's pairs from ratings and from what their signs are told by.
+pub fn judge(moment: &Moment, ratings: &[f64], signs: &[f64]) -> Figures {
     let truth: Vec<f64> = moment.edges.iter().map(|edge| f64::from(edge.weight)).collect();
     let positive: Vec<bool> = truth.iter().map(|&rating| rating > 0.0).collect();
     let sources: Vec<u32> = moment.edges.iter().map(|edge| edge.source).collect();
-    let (pairs, _) = measures::pair_accuracy(&sources, scores, &truth);
-    let against: Vec<f64> = scores.iter().map(|score| -score).collect();
+    let (pairs, _) = measures::pair_accuracy(&sources, ratings, &truth);
+    let against: Vec<f64> = signs.iter().map(|score| -score).collect();
     let negative: Vec<bool> = positive.iter().map(|positive| !positive).collect();
     vec![
-        ("sign_auc", measures::roc_auc(scores, &positive)),
+        ("sign_auc", measures::roc_auc(signs, &positive)),
         ("pair_accuracy", pairs),
-        ("rmse", measures::rmse(scores, &truth)),
+        ("rmse", measures::rmse(ratings, &truth)),
         ("negative_ap", measures::average_precision(&against, &negative)),
     ]
 }

@@ -64,7 +64,7 @@ impl LinkSession {
         };
         let rows = of(Part::Train);
         let features = inputs::features(graph, Model::prepare(recipe, gnn)?)?;
-        let model = Model::open(recipe, gnn, features.width(), End::Pair(KNOWN))?;
+        let model = Model::open(recipe, gnn, features.width(), End::Pair { known: KNOWN, outputs: 1 })?;
         let lists = neighbours(graph.nodes, rows.iter().copied());
         let hops = inputs::hops(model.network.model_type, model.network.layers, &lists);
         let length = |node: usize| features.row(node).iter().map(|value| value * value).sum::<f32>().sqrt();

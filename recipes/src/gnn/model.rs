@@ -57,7 +57,7 @@ impl Model {
             }
             if network.head != end {
                 let new_head = matches!((network.head, end), (End::Linear(_), End::Linear(_)));
-                if !new_head || !gnn.train_head {
+                if !new_head || !(gnn.train_head || recipe.lora.is_none()) {
                     let message = format!("the base ends in {:?}, this task in {end:?}", network.head);
                     let hint = "a base with gnn.head = \"linear\" gets another head with gnn.train_head = true";
                     return Err(GraphError::unfit(message, hint));

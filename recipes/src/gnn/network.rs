@@ -57,8 +57,13 @@ pub enum End {
     Convolution(usize),
     /// A linear layer gives so many logits a node.
     Linear(usize),
-    /// A scorer gives one number for a pair of nodes, of which so many features are known.
-    Pair(usize),
+    /// A scorer looks at a pair of nodes.
+    Pair {
+        /// Features that are known of the pair.
+        known: usize,
+        /// Numbers it gives.
+        outputs: usize,
+    },
 }
 
 /// How messages pass in one convolution.
@@ -158,11 +163,11 @@ impl Network {
                 let x = ops.relu(&x)?;
                 ops.linear(HEAD, Bias::Present, &x)
             }
-            End::Convolution(_) | End::Pair(_) => Ok(x),
+            End::Convolution(_) | End::Pair { .. } => Ok(x),
         }
     }
 
-    /// A score of each pair: `(pairs, 1)`.
+    /// Scores of each pair: `(pairs, outputs)`.
     ///
     /// # Errors
     /// Those of the interpretation.
@@ -194,7 +199,7 @@ impl Network {
         let hops: Vec<Hop> = (0..self.layers).map(|_| Hop { gather: one(), own: one() }).collect();
         let features = Arc::new(Features::new(1, vec![0.0]));
         Sites::of(|ops| match self.head {
-            End::Pair(_) => {
+            End::Pair { .. } => {
                 let pairs = Pairs { sources: vec![0], targets: vec![0], known: Arc::new(Features::new(1, vec![0.0])) };
                 self.score(ops, &features, &hops, &pairs)
             }
@@ -207,7 +212,7 @@ impl Network {
         match self.head {
             End::Convolution(_) => Vec::new(),
             End::Linear(_) => vec![format!("{HEAD}.bias"), format!("{HEAD}.weight")],
-            End::Pair(_) => {
+            End::Pair { .. } => {
                 let scorer = |name: &String| name.starts_with("scorer.");
                 self.shapes().into_keys().filter(scorer).collect()
             }
@@ -231,9 +236,9 @@ impl Network {
                     (d_in, d_out)
                 }
                 (None, End::Linear(outputs) | End::Convolution(outputs)) => (self.encoded(), outputs),
-                (None, End::Pair(known)) => match name.as_str() {
+                (None, End::Pair { known, outputs }) => match name.as_str() {
                     name if name == SCORER[2] => (known, self.hidden),
-                    name if name == SCORER[3] => (self.hidden, 1),
+                    name if name == SCORER[3] => (self.hidden, outputs),
                     _ => (self.encoded(), self.hidden),
                 },
             };
@@ -317,7 +322,7 @@ mod tests {
         let names: Vec<String> = network.adaptable().into_iter().map(|site| site.name).collect();
         assert_eq!(names, ["conv1.lin_l", "conv1.lin_r"]);
         assert_eq!(network.head_weights(), ["head.bias", "head.weight"]);
-        let pair = Network { head: End::Pair(3), ..network };
+        let pair = Network { head: End::Pair { known: 3, outputs: 1 }, ..network };
         assert_eq!(pair.head_weights().len(), 6);
         assert_eq!(pair.shapes()["scorer.pair.weight"], [4, 3]);
     }

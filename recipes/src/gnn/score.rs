@@ -32,7 +32,7 @@ pub struct Score {
     pub ends: Vec<String>,
     /// The class, where nodes are classified.
     pub class: Option<String>,
-    /// Logits of all classes, or the rating.
+    /// Logits of all classes; or the rating, and the log of the odds that it is positive.
     pub values: Vec<f64>,
     /// Neighbours of each end.
     pub neighbours: Vec<usize>,
@@ -44,10 +44,12 @@ pub struct Score {
 /// Files that cannot be read or do not fit each other.
 pub fn run(base: &Path, adapter: Option<&Path>, graph: &Graph, asked: &Asked) -> Result<Vec<Score>, GraphError> {
     let model = Model::frozen(base, adapter)?;
-    let pairs = matches!(model.network.head, End::Pair(_));
+    let pairs = model.network.head == End::Pair { known: OF_PAIR, outputs: 2 };
     match asked {
         Asked::Pairs(path) if pairs => score_pairs(&model, graph, &ends::<2>(path, graph)?),
-        Asked::Pairs(_) => Err(GraphError::unfit("the base tells classes of nodes", "give --nodes instead of --pairs")),
+        Asked::Pairs(_) => {
+            Err(GraphError::unfit("the base does not score ratings of pairs", "give --nodes instead of --pairs"))
+        }
         _ if pairs => Err(GraphError::unfit("the base scores pairs", "give --pairs instead of --nodes")),
         Asked::AllNodes => score_nodes(&model, graph, &(0..graph.nodes).collect::<Vec<_>>()),
         Asked::Nodes(path) => {
@@ -111,11 +113,11 @@ fn score_pairs(model: &Model, graph: &Graph, asked: &[[usize; 2]]) -> Result<Vec
         known: Arc::new(Features::new(OF_PAIR, known)),
     };
     let scores = network.score(&mut model.applied(), &snapshot.features, &hops, &pairs)?;
-    let scores = scores.flatten_all()?.to_vec1::<f32>()?;
-    let score = |(pair, score): (&[usize; 2], f32)| Score {
+    let scores = scores.to_vec2::<f32>()?;
+    let score = |(pair, score): (&[usize; 2], Vec<f32>)| Score {
         ends: pair.iter().map(|&node| graph.name(node)).collect(),
         class: None,
-        values: vec![f64::from(score) * SCALE],
+        values: vec![f64::from(score[0]) * SCALE, f64::from(score[1])],
         neighbours: pair.iter().map(|&node| snapshot.lists[node].len()).collect(),
     };
     Ok(asked.iter().zip(scores).map(score).collect())

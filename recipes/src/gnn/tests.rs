@@ -240,7 +240,7 @@ fn preferences_pair_what_one_user_rated_in_the_training_part() {
     let loss = loss(&session);
     // The adapter starts as the base, which is the reference: every preference costs log 2.
     assert!((loss.sum / session.rows() as f64 - 2.0f64.ln()).abs() < 1e-9);
-    assert_eq!(session.model.network.head, End::Pair(OF_PAIR));
+    assert_eq!(session.model.network.head, End::Pair { known: OF_PAIR, outputs: 2 });
     assert_eq!(session.model.network.inputs, OF_NODE);
 }
 
