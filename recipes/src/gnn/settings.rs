@@ -156,6 +156,8 @@ impl Gnn {
         }
         let feedback = self.objective == Objective::Feedback;
         need(self.feedback.is_none() || feedback, "gnn.feedback", "is for objective = \"feedback\"")?;
+        let whole = self.dropout == 0.0 && self.attention_dropout == 0.0;
+        need(!feedback || whole, "gnn.dropout", "must be 0 for feedback, whose two models are compared as they are")?;
         need(!feedback || recipe.lora.is_some(), "gnn.objective", "\"feedback\" needs a [lora] section")?;
         need(!self.train_head || recipe.lora.is_some(), "gnn.train_head", "is for training beside an adapter")?;
         need(self.l2 == 0.0 || recipe.lora.is_none(), "gnn.l2", "is for training the base")?;

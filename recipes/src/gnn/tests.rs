@@ -231,7 +231,7 @@ fn preferences_pair_what_one_user_rated_in_the_training_part() {
     let graph = ratings();
     let folder = base_of(&recipe(RATINGS), &graph);
     let text = RATINGS
-        .replace("\"ratings\"", "\"feedback\"")
+        .replace("\"ratings\"", "\"feedback\", dropout = 0.0")
         .replace("base = { model = \"fresh\", train = true }", "base = { model = \"b\" }\nlora = {}");
     let mut recipe = recipe(&text);
     recipe.base.model = folder.path().join("base");
@@ -239,7 +239,7 @@ fn preferences_pair_what_one_user_rated_in_the_training_part() {
     assert!(session.rows() > 100);
     let loss = loss(&session);
     // The adapter starts as the base, which is the reference: every preference costs log 2.
-    assert!((loss.sum / session.rows() as f64 - 2.0f64.ln()).abs() < 1e-9);
+    assert!((loss.sum / session.rows() as f64 - 2.0f64.ln()).abs() < 1e-6);
     assert_eq!(session.model.network.head, End::Pair { known: OF_PAIR, outputs: 2 });
     assert_eq!(session.model.network.inputs, OF_NODE);
 }
