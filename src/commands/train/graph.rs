@@ -4,18 +4,18 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use ftk_adapters::atomic;
-use ftk_recipes::Recipe;
 use ftk_recipes::gnn::Opened;
 use ftk_recipes::gnn::graph::Part;
 use ftk_recipes::gnn::measures::Figures;
+use ftk_recipes::{Recipe, TaskError};
 use serde_json::{Map, Value, json};
 
 use super::manifest::{MANIFEST, of_file, without_places};
-use super::{RECIPE, refuse_to_replace};
+use super::{RECIPE, keep, refuse_to_replace};
 use crate::cli::printer::Printer;
 use crate::commands::Outcome;
 use crate::commands::train::stop::Stop;
-use crate::train::{self, Ended, Lock, Start, Step, Why};
+use crate::train::{self, Ended, Lock, Observer, Start, Step, Why};
 
 /// Trains, exports, and measures on what was kept for testing.
 pub(super) fn run(recipe: &Recipe, start: Start, dry_run: bool, printer: &Printer) -> Result<Outcome> {
@@ -61,7 +61,7 @@ pub(in crate::commands) fn train(
     }
     printer.object(&json!({ "data": counts(opened) }));
     let bar = printer.bar(0, "training");
-    let report = |step: &Step| {
+    let mut report = |step: &Step| {
         bar.set_length(step.steps as u64);
         bar.set_position(step.step as u64);
         bar.set_message(format!("loss {:.4}", step.loss));
@@ -74,11 +74,15 @@ pub(in crate::commands) fn train(
         }
         printer.object(&Value::Object(step.record.clone()));
     };
-    let ended = train::run(opened.session(), &recipe.optim, &recipe.run, inputs.identity, start, stop, report)?;
+    let base = recipe.base.model.to_string_lossy();
+    let result = |folder: &Path| -> Result<()> { Ok(opened.export(folder, &base).map(drop)?) };
+    let save = |step: usize| keep::keep(&recipe.run, step, result).map_err(TaskError::from);
+    let observer = Observer { stop, save: &save, see: &mut report };
+    let ended = train::run(opened.session(), &recipe.optim, &recipe.run, inputs.identity, start, observer)?;
     bar.finish_and_clear();
     train::draw(out)?;
     if ended.why != Why::Stopped {
-        let result = opened.export(out, &recipe.base.model.to_string_lossy())?;
+        let result = opened.export(out, &base)?;
         let test = opened.figures(Part::Test)?;
         printer.object(&json!({ "test": figures(&test) }));
         inputs.write(out, opened, &result, Some((&ended, &test)))?;
