@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use ftk_recipes::gnn::graph::{Found, Graph, Part};
 use ftk_recipes::gnn::import::{Origin, import};
 use ftk_recipes::gnn::measures::{Figures, mean_and_deviation};
-use ftk_recipes::gnn::settings::{FRESH, Objective};
+use ftk_recipes::gnn::network::End;
+use ftk_recipes::gnn::settings::{FRESH, Head, Objective};
 use ftk_recipes::gnn::{Opened, base, of};
 use ftk_recipes::{Recipe, Reference};
 use serde_json::{Map, Value, json};
@@ -67,6 +68,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             (gnn.network, gnn.hidden, gnn.layers, gnn.heads) =
                 (network.model_type, network.hidden, network.layers, network.heads);
             (gnn.normalise, gnn.project) = (network.prepare.normalise, network.prepare.project);
+            gnn.head = if matches!(network.head, End::Linear(_)) { Head::Linear } else { Head::Convolution };
         }
         let mut head = recipe.clone();
         if let Some(gnn) = &mut head.gnn {
