@@ -1,6 +1,7 @@
 //! The command line: what may be typed, and how an outcome becomes output and an exit code.
 //! Data goes to stdout, everything else to stderr.
 
+mod gnn;
 pub mod printer;
 
 use std::path::PathBuf;
@@ -75,6 +76,9 @@ enum Verb {
     Prove(Box<Prove>),
     /// Check a bundle against the base and against what you expect
     Verify(Box<Verify>),
+    /// Graphs: import them, score their nodes and edges, compare ways to learn them
+    #[command(subcommand)]
+    Gnn(gnn::Gnn),
     /// Train, commit, prove, verify and refuse a forgery, on the model that ships with ftk
     Demo(Demo),
 }
@@ -564,6 +568,7 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
             let base = local(verify.base.clone())?;
             commands::verify::run(&verify.settings(base), printer)
         }
+        Verb::Gnn(verb) => gnn::run(verb, printer),
         Verb::Demo(Demo { dir }) => commands::demo::run(&commands::demo::Settings { dir }, printer),
     }
 }

@@ -6,6 +6,7 @@ pub mod demo;
 pub mod estimate;
 pub mod eval;
 pub mod generate;
+pub mod gnn;
 pub mod inspect;
 pub mod logits;
 pub mod merge;
@@ -26,10 +27,11 @@ use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::sites::Role;
 use ftk_adapters::train::LoraTensors;
-use ftk_recipes::{Base, Recipe};
+use ftk_recipes::{Base, Recipe, Task};
 
 use crate::models::{Message, Model, Source};
 use crate::prove::cost::available_memory;
+use crate::text::TextError;
 use crate::text::encode::Encoder;
 use crate::text::rows::Text;
 
@@ -106,6 +108,11 @@ fn recipe(path: Option<&Path>, settings: &[String], base: Option<&Path>) -> Resu
         recipe.base.model = base.to_owned();
     }
     Ok(recipe)
+}
+
+/// Refuses a recipe for graphs, where a command is about text.
+fn of_text(recipe: &Recipe) -> Result<()> {
+    if recipe.task == Task::Gnn { Err(TextError::NoText.into()) } else { Ok(()) }
 }
 
 /// The base of a recipe: all but the weights, of which there may be none yet.

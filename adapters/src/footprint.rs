@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use crate::lora::Adapter;
-use crate::ops::{Bias, Heads, Ops, Rope, Tokens};
+use crate::ops::graph::Propagation;
+use crate::ops::{Bias, Heads, Nodes, Ops, Rope, Tokens};
 
 /// Numbers a token that a pass keeps.
 #[derive(Debug)]
@@ -130,6 +132,49 @@ impl Ops for Footprint<'_> {
 
     fn select(&mut self, x: &Width, _: &[usize]) -> Result<Width, Infallible> {
         self.keep(&[x]);
+        Ok(self.value(x.features))
+    }
+
+    fn convolve(
+        &mut self,
+        site: &str,
+        _: Bias,
+        x: Nodes<'_, Width>,
+        _: &Arc<Propagation>,
+    ) -> Result<Width, Infallible> {
+        Ok(match x {
+            Nodes::Value(x) => self.product(site, site, x),
+            // Features belong to the data, which is there without a pass.
+            Nodes::Features(_) => {
+                let rank = self.adapter.and_then(|adapter| adapter.sites.get(site)).map_or(0, |factors| factors.rank);
+                self.numbers += rank;
+                let features = self.rows(site);
+                self.value(features)
+            }
+        })
+    }
+
+    fn attend_neighbours(
+        &mut self,
+        _: &str,
+        x: &Width,
+        heads: usize,
+        over: &Arc<Propagation>,
+    ) -> Result<Width, Infallible> {
+        self.keep(&[x]);
+        // A share of every edge and head.
+        self.numbers += (over.coefficients().entries() * heads).div_ceil(over.rows().max(1));
+        Ok(self.value(x.features))
+    }
+
+    fn relu(&mut self, x: &Width) -> Result<Width, Infallible> {
+        let value = self.value(x.features);
+        self.keep(&[&value]);
+        Ok(value)
+    }
+
+    fn dropout(&mut self, x: &Width) -> Result<Width, Infallible> {
+        // What is dropped is found again from a key.
         Ok(self.value(x.features))
     }
 

@@ -3,10 +3,15 @@
 //! A network is a plain function over [`Ops`] and is written once. Each implementation of
 //! [`Ops`] is an *interpretation*: candle tensors with gradients ([`crate::train`]), exact
 //! integers (the proof side), or a mere walk that records which sites exist ([`crate::sites`]).
-//! No weight and no number lives here.
+//! No weight and no number lives here, but for what data gives networks of graphs ([`graph`]).
+
+pub mod graph;
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
+
+use self::graph::{Features, Propagation};
 
 /// Token ids of one or more sequences, one after another: there is no padding, and no sequence sees
 /// another. Sequences that begin alike may share the tokens of their beginning.
@@ -159,8 +164,26 @@ pub enum Bias {
     Present,
 }
 
+/// The rows that messages are made of.
+#[derive(Debug)]
+pub enum Nodes<'a, V> {
+    /// As data gives them.
+    Features(&'a Arc<Features>),
+    /// As the network has made them.
+    Value(&'a V),
+}
+
+impl<V> Clone for Nodes<'_, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+// Not derived, for that would ask it of the values.
+impl<V> Copy for Nodes<'_, V> {}
+
 /// What a network may do with its values. Values are shaped `(tokens, features)`, the tokens of all
-/// sequences one after another.
+/// sequences one after another; in networks of graphs, `(nodes, features)`.
 ///
 /// Sites are module paths as Hugging Face names them, without the trailing `.weight`
 /// (`model.layers.3.self_attn.q_proj`). A linear site may carry an adapter.
@@ -221,6 +244,34 @@ pub trait Ops {
 
     /// The given rows of `x`: `(rows.len(), features)`.
     fn select(&mut self, x: &Self::Value, rows: &[usize]) -> Result<Self::Value, Self::Error>;
+
+    /// A convolution: `P x W^T` for the propagation `P`, plus the bias if there is one, plus the adapter's `P x A^T B^T`
+    /// where the site has one: `(receivers, d_out)`. One operation, so that an interpretation may multiply in the order
+    /// that suits it: exact integers gather first and keep one rounding for weight, adapter and bias together.
+    fn convolve(
+        &mut self,
+        site: &str,
+        bias: Bias,
+        x: Nodes<'_, Self::Value>,
+        over: &Arc<Propagation>,
+    ) -> Result<Self::Value, Self::Error>;
+
+    /// Attention of nodes over those they receive from (GAT, Velickovic et al. 2018) with `heads` equal heads, by the
+    /// vectors `<site>.att_src` and `<site>.att_dst`, plus `<site>.bias`, all `(features)`. Every node receives from
+    /// itself too; coefficients do not count.
+    fn attend_neighbours(
+        &mut self,
+        site: &str,
+        x: &Self::Value,
+        heads: usize,
+        over: &Arc<Propagation>,
+    ) -> Result<Self::Value, Self::Error>;
+
+    /// `max(x, 0)`, entry by entry.
+    fn relu(&mut self, x: &Self::Value) -> Result<Self::Value, Self::Error>;
+
+    /// Where a training pass drops entries of `x`; `x` itself everywhere else.
+    fn dropout(&mut self, x: &Self::Value) -> Result<Self::Value, Self::Error>;
 
     /// Logits `(rows, vocab)`: a linear site `site` whose weight is that of `weight`
     /// (the embedding table where the head is tied, otherwise `site` itself).

@@ -14,6 +14,10 @@ use self::config::Scaling;
 use crate::atomic;
 use crate::lora::{Adapter, Factors};
 
+/// Weights that were trained in full beside the factors, by their names in the base, with their shapes: PEFT's
+/// `modules_to_save`.
+pub type Saved = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
 pub use self::survey::{Shape, Survey, survey};
 
 /// File name of the configuration.
@@ -99,6 +103,26 @@ const PLAIN_STARTS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
 /// A missing or malformed file, a factor without its partner, shapes that do not fit the rank (or
 /// that of the site's `rank_pattern`), a value that is not finite, a kind of adapter other than plain LoRA.
 pub fn load(folder: &Path) -> Result<Adapter, PeftError> {
+    let (adapter, _) = open(folder, Beside::Nothing)?;
+    Ok(adapter)
+}
+
+/// [`load`] for bases whose head may have been trained in full: also the weights of `modules_to_save`.
+///
+/// # Errors
+/// Those of [`load`]; weights of a module that the configuration does not name.
+pub fn load_with_saved(folder: &Path) -> Result<(Adapter, Saved), PeftError> {
+    open(folder, Beside::Saved)
+}
+
+/// What may stand beside factors.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Nothing,
+    Saved,
+}
+
+fn open(folder: &Path, beside: Beside) -> Result<(Adapter, Saved), PeftError> {
     let path = folder.join(CONFIG);
     let config: Map<String, Value> =
         serde_json::from_slice(&read(&path)?).map_err(|error| malformed(&path, error.to_string()))?;
@@ -106,7 +130,10 @@ pub fn load(folder: &Path) -> Result<Adapter, PeftError> {
         let value = config.get("peft_type").unwrap_or(&Value::Null).to_string();
         return Err(PeftError::Unsupported { path, key: "peft_type", value });
     }
-    for (key, plain) in plain_values() {
+    let modules = config.get("modules_to_save").filter(|_| beside == Beside::Saved).and_then(Value::as_array);
+    let modules: Vec<&str> = modules.into_iter().flatten().filter_map(Value::as_str).collect();
+    let plain = plain_values().into_iter().filter(|(key, _)| *key != "modules_to_save" || modules.is_empty());
+    for (key, plain) in plain {
         if let Some(value) = config.get(key).filter(|&value| !value.is_null() && *value != plain) {
             return Err(PeftError::Unsupported { path, key, value: value.to_string() });
         }
@@ -115,14 +142,23 @@ pub fn load(folder: &Path) -> Result<Adapter, PeftError> {
     if let Some(start) = config.get(key).and_then(Value::as_str).filter(|start| !PLAIN_STARTS.contains(start)) {
         return Err(PeftError::Unsupported { path, key, value: json!(start).to_string() });
     }
-    read_factors(&folder.join(FACTORS), &Scaling::read(&config, &path)?)
+    read_factors(&folder.join(FACTORS), &Scaling::read(&config, &path)?, &modules)
 }
 
-fn read_factors(path: &Path, scaling: &Scaling) -> Result<Adapter, PeftError> {
+fn read_factors(path: &Path, scaling: &Scaling, modules: &[&str]) -> Result<(Adapter, Saved), PeftError> {
     let bytes = read(path)?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| malformed(path, error.to_string()))?;
     let mut halves: BTreeMap<String, [Option<TensorView<'_>>; 2]> = BTreeMap::new();
+    let mut saved = Saved::new();
     for (name, tensor) in file.tensors() {
+        let own = name.strip_prefix("base_model.model.").unwrap_or(&name);
+        let within = |module: &&str| own.strip_prefix(*module).is_some_and(|rest| rest.starts_with('.'));
+        if modules.iter().any(within) && !own.contains(".lora_") {
+            let values = widen(&tensor).filter(|values| values.iter().all(|value| value.is_finite()));
+            let values = values.ok_or_else(|| malformed(path, format!("not finite numbers: {own}")))?;
+            saved.insert(own.to_owned(), (tensor.shape().to_vec(), values));
+            continue;
+        }
         let stem = name.strip_prefix("base_model.model.").and_then(|name| name.strip_suffix(".weight"));
         let split = stem.and_then(|stem| stem.rsplit_once(".lora_"));
         match split {
@@ -155,7 +191,7 @@ fn read_factors(path: &Path, scaling: &Scaling) -> Result<Adapter, PeftError> {
         let factors = Factors { rank, d_in, d_out, a: values(&a)?, b: values(&b)?, scale };
         sites.insert(site, factors);
     }
-    Ok(Adapter { sites })
+    Ok((Adapter { sites }, saved))
 }
 
 fn widen(tensor: &TensorView<'_>) -> Option<Vec<f32>> {
@@ -183,6 +219,39 @@ pub fn save(
     linear: &[String],
     fan_in_fan_out: bool,
 ) -> Result<(), PeftError> {
+    let config = |adapter: &Adapter| config::describe(adapter, base, linear, fan_in_fan_out);
+    store(folder, adapter, &Saved::new(), config)
+}
+
+/// [`save`] for a base that is no language model, with weights that were trained in full beside the factors; they are
+/// written as they are.
+///
+/// # Errors
+/// Those of [`save`].
+pub fn save_with_saved(
+    folder: &Path,
+    adapter: &Adapter,
+    saved: &Saved,
+    base: &str,
+    linear: &[String],
+) -> Result<(), PeftError> {
+    let mut modules: Vec<&str> = saved.keys().filter_map(|name| Some(name.rsplit_once('.')?.0)).collect();
+    modules.dedup();
+    let config = |adapter: &Adapter| {
+        let mut config = config::describe(adapter, base, linear, false);
+        config["task_type"] = Value::Null;
+        config["modules_to_save"] = if modules.is_empty() { Value::Null } else { json!(modules) };
+        config
+    };
+    store(folder, adapter, saved, config)
+}
+
+fn store(
+    folder: &Path,
+    adapter: &Adapter,
+    saved: &Saved,
+    config: impl FnOnce(&Adapter) -> Value,
+) -> Result<(), PeftError> {
     let factors = folder.join(FACTORS);
     let adapter = adapter.on_grid().map_err(|error| malformed(&factors, error.to_string()))?;
     let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
@@ -193,6 +262,11 @@ pub fn save(
             let name = |half: &str| format!("base_model.model.{site}.lora_{half}.weight");
             [(name("A"), vec![f.rank, f.d_in], bytes(&f.a)), (name("B"), vec![f.d_out, f.rank], bytes(&f.b))]
         })
+        .chain(
+            saved
+                .iter()
+                .map(|(name, (shape, values))| (format!("base_model.model.{name}"), shape.clone(), bytes(values))),
+        )
         .collect();
     let views = named.iter().map(|(name, shape, data)| {
         (name, TensorView::new(Dtype::F32, shape.clone(), data).expect("shape and bytes come from one matrix"))
@@ -200,9 +274,7 @@ pub fn save(
     let format = [("format".to_owned(), "pt".to_owned())].into();
     let file = safetensors::serialize(views, Some(format)).map_err(|error| malformed(&factors, error.to_string()))?;
 
-    let text = serde_json::to_string_pretty(&config::describe(&adapter, base, linear, fan_in_fan_out))
-        .expect("a JSON value has a text")
-        + "\n";
+    let text = serde_json::to_string_pretty(&config(&adapter)).expect("a JSON value has a text") + "\n";
     std::fs::create_dir_all(folder).map_err(|error| PeftError::Io { path: folder.to_owned(), error })?;
     write(&factors, &file)?;
     write(&folder.join(CONFIG), text.as_bytes())

@@ -1,8 +1,10 @@
 //! The interpretation that computes nothing: it walks a network and records its sites.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
-use crate::ops::{Bias, Heads, Ops, Rope, Tokens};
+use crate::ops::graph::Propagation;
+use crate::ops::{Bias, Heads, Nodes, Ops, Rope, Tokens};
 
 /// What a network does at a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub enum Role {
     Head,
     /// Normalisation weight.
     Norm,
+    /// The two vectors of attention over neighbours, `<name>.att_src` and `<name>.att_dst`; no `<name>.weight`.
+    Neighbours,
 }
 
 /// One place where a network uses a weight.
@@ -105,6 +109,22 @@ impl Ops for Sites {
     }
 
     fn select(&mut self, (): &(), _: &[usize]) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn convolve(&mut self, site: &str, bias: Bias, _: Nodes<'_, ()>, _: &Arc<Propagation>) -> Result<(), Infallible> {
+        self.visit(site, site, Role::Linear, bias)
+    }
+
+    fn attend_neighbours(&mut self, site: &str, (): &(), _: usize, _: &Arc<Propagation>) -> Result<(), Infallible> {
+        self.visit(site, site, Role::Neighbours, Bias::Present)
+    }
+
+    fn relu(&mut self, (): &()) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn dropout(&mut self, (): &()) -> Result<(), Infallible> {
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 mod attention;
 mod dropout;
 mod gelu;
+mod graph;
 mod host;
 mod initial;
 mod layer;
@@ -18,21 +19,24 @@ mod tape;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor, Var};
 use ftk_kernels::float::attention::Span;
+use ftk_kernels::float::relu::Drop;
 use ftk_kernels::float::rotary::Turn;
 
 pub use self::dropout::Dropout;
-pub use self::initial::{initial_factors, normal_values};
+pub use self::initial::{initial_factors, normal_values, uniform_values};
 use self::layer::Layer;
 use self::rotary::Angles;
 pub use self::tape::Gradients;
 use self::tape::Tape;
 use crate::Error;
 use crate::lora::{Adapter, Factors};
-use crate::ops::{Bias, Heads, Ops, Rope, Segment, Tokens};
+use crate::ops::graph::{Features, Propagation};
+use crate::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, Tokens};
 use crate::weights::Weights;
 
 /// The factors of one site as tensors: `a` `(rank, d_in)`, `b` `(d_out, rank)`.
@@ -143,6 +147,10 @@ pub struct Train<'a> {
     cache: Option<&'a mut Cache>,
     recording: Option<(Learns, Tape)>,
     dropout: Option<Dropout>,
+    /// Weights that get gradients beside an adapter's factors.
+    also: BTreeSet<String>,
+    /// Share of entries that [`Ops::dropout`] drops, of shares of neighbours, a key, and how often it was asked.
+    dropping: Option<(f64, f64, u64, u64)>,
     /// Number format of products with weights.
     format: DType,
     scoring: Option<Scoring>,
@@ -165,6 +173,8 @@ impl<'a> Train<'a> {
             cache: None,
             recording: None,
             dropout: None,
+            also: BTreeSet::new(),
+            dropping: None,
             format: DType::F32,
             scoring: None,
             hits: Vec::new(),
@@ -187,6 +197,26 @@ impl<'a> Train<'a> {
     /// Drops entries of what enters the adapter's factors.
     pub fn drop_out(&mut self, dropout: Dropout) {
         self.dropout = (dropout.rate > 0.0).then_some(dropout);
+    }
+
+    /// Gives gradients to these weights, too, where the adapter's factors get them: a head that is trained beside it.
+    pub fn learn_also(&mut self, names: BTreeSet<String>) {
+        self.also = names;
+    }
+
+    /// Drops this share of the entries at every [`Ops::dropout`] and of the features, and that share of what a node
+    /// receives by attention; `key` says which.
+    pub fn drop_values(&mut self, share: f64, of_neighbours: f64, key: u64) {
+        self.dropping = (share > 0.0 || of_neighbours > 0.0).then_some((share, of_neighbours, key, 0));
+    }
+
+    /// Which entries the next value loses, as a share of entries or of neighbours.
+    fn drops(&mut self, of_neighbours: bool) -> Option<Drop> {
+        let (share, neighbours, key, count) = self.dropping.as_mut()?;
+        *count += 1;
+        let share = if of_neighbours { *neighbours } else { *share };
+        // Keys of consecutive places lie far apart.
+        (share > 0.0).then(|| Drop::new(share, key.wrapping_add(count.wrapping_mul(0xd134_2543_de82_ef95))))
     }
 
     /// Computes products with weights in this number format (f32 or bf16); everything else, the
@@ -258,6 +288,11 @@ impl<'a> Train<'a> {
         self.recording.as_ref().is_some_and(|(learns, _)| *learns == what)
     }
 
+    /// Whether a weight of the base gets a gradient.
+    fn learns_weight(&self, name: &str) -> bool {
+        self.learns(Learns::Base) || (self.recording.is_some() && self.also.contains(name))
+    }
+
     fn tracks(&self, x: &Tensor) -> bool {
         self.recording.as_ref().is_some_and(|(_, tape)| tape.tracks(x))
     }
@@ -291,10 +326,10 @@ impl<'a> Train<'a> {
     fn add_bias(&mut self, site: &str, y: &Tensor) -> Result<Tensor, Error> {
         let name = format!("{site}.bias");
         let value = host::sum_rows(y, &self.weight(&name)?)?;
-        let (base, id) = (self.learns(Learns::Base), y.id());
+        let (base, id) = (self.learns_weight(&name), y.id());
         self.step(&value, base || self.tracks(y), move |g, gradients| {
             if base {
-                gradients.add_trained(name, g.sum(0)?)?;
+                gradients.add_trained(name, host::column_sums(&g)?)?;
             }
             gradients.add(id, g)
         });
@@ -324,6 +359,55 @@ impl<'a> Train<'a> {
         Ok(value)
     }
 
+    /// `P x`.
+    fn propagate(&mut self, over: &Arc<Propagation>, x: &Tensor) -> Result<Tensor, Error> {
+        if over.is_identity() {
+            return Ok(x.clone());
+        }
+        let value = graph::propagate(over, x, graph::Way::Forward)?;
+        let (over, id) = (over.clone(), x.id());
+        self.step(&value, self.tracks(x), move |g, gradients| {
+            gradients.add(id, graph::propagate(&over, &g, graph::Way::Back)?)
+        });
+        Ok(value)
+    }
+
+    /// `P x W^T` in the cheaper order.
+    fn convolve_value(&mut self, site: &str, x: &Tensor, over: &Arc<Propagation>) -> Result<Tensor, Error> {
+        let (d_out, d_in) = self.weight(&format!("{site}.weight"))?.dims2()?;
+        let entries = over.coefficients().entries();
+        let cost = |rows: usize, width: usize| rows * d_in * d_out / graph::DENSE_SPEED + entries * width;
+        if cost(over.rows(), d_in) < cost(over.senders(), d_out) {
+            let x = self.propagate(over, x)?;
+            self.product(site, site, &x)
+        } else {
+            let y = self.product(site, site, x)?;
+            self.propagate(over, &y)
+        }
+    }
+
+    /// `x W^T` with the adapter's product for features most of which are zero.
+    fn sparse_product(&mut self, site: &str, x: &Arc<Features>, drop: Option<Drop>) -> Result<Tensor, Error> {
+        let name = format!("{site}.weight");
+        let (weight, lora) = (self.weight(&name)?, self.lora(site));
+        let (base, trained) = (self.learns_weight(&name), lora.is_some() && self.learns(Learns::Adapter));
+        let kept = graph::Kept::new(x, drop);
+        let (value, low) = kept.forward(&weight, lora.as_ref())?;
+        let site = site.to_owned();
+        self.step(&value, base || trained, move |g, gradients| {
+            if base {
+                gradients.add_trained(name, kept.backward(&g)?)?;
+            }
+            if let (true, Some(lora), Some(low)) = (trained, &lora, &low) {
+                let through = (g.matmul(&lora.b)? * lora.scale)?;
+                gradients.add_trained(format!("{site}.lora_A"), kept.backward(&through)?)?;
+                gradients.add_trained(format!("{site}.lora_B"), (g.t()?.matmul(low)? * lora.scale)?)?;
+            }
+            Ok(())
+        });
+        Ok(value)
+    }
+
     fn layer(&self, site: &str, weight: &str, x: &Tensor) -> Result<Layer, Error> {
         let name = format!("{weight}.weight");
         let lora = self.lora(site);
@@ -333,7 +417,7 @@ impl<'a> Train<'a> {
             dropout: self.dropout.clone().filter(|_| lora.is_some()),
             trained: lora.is_some() && self.learns(Learns::Adapter),
             lora,
-            base: self.learns(Learns::Base),
+            base: self.learns_weight(&name),
             input: self.tracks(x),
             site: site.to_owned(),
             name,
@@ -551,6 +635,77 @@ impl Ops for Train<'_> {
         self.step(&value, self.tracks(&x), move |g, gradients| {
             gradients.add(x.id(), x.zeros_like()?.index_add(&rows, &g, 0)?)
         });
+        Ok(value)
+    }
+
+    fn convolve(
+        &mut self,
+        site: &str,
+        bias: Bias,
+        x: Nodes<'_, Tensor>,
+        over: &Arc<Propagation>,
+    ) -> Result<Tensor, Error> {
+        let y = match x {
+            Nodes::Features(x) => {
+                let drop = self.drops(false);
+                match x.dense() {
+                    None => {
+                        let y = self.sparse_product(site, x, drop)?;
+                        self.propagate(over, &y)?
+                    }
+                    Some(values) => {
+                        let device = self.weights.device();
+                        let values = drop.map_or_else(|| values.to_vec(), |drop| drop.apply(values));
+                        let x = Tensor::from_vec(values, (x.rows(), x.width()), &device)?;
+                        self.convolve_value(site, &x, over)?
+                    }
+                }
+            }
+            Nodes::Value(x) => self.convolve_value(site, x, over)?,
+        };
+        match bias {
+            Bias::Absent => Ok(y),
+            Bias::Present => self.add_bias(site, &y),
+        }
+    }
+
+    fn attend_neighbours(
+        &mut self,
+        site: &str,
+        x: &Tensor,
+        heads: usize,
+        over: &Arc<Propagation>,
+    ) -> Result<Tensor, Error> {
+        let names = ["att_src", "att_dst"].map(|kind| format!("{site}.{kind}"));
+        let [source, target] = [self.weight(&names[0])?, self.weight(&names[1])?];
+        let attention = graph::Attention { x: x.clone(), source, target, heads, drop: self.drops(true) };
+        let (value, shares) = attention.forward(over)?;
+        let learnt = names.each_ref().map(|name| self.learns_weight(name));
+        let (over, id) = (over.clone(), x.id());
+        self.step(&value, learnt.contains(&true) || self.tracks(x), move |g, gradients| {
+            let [dx, source, target] = attention.backward(&over, &shares, &g)?;
+            for ((name, learnt), gradient) in names.into_iter().zip(learnt).zip([source, target]) {
+                if learnt {
+                    gradients.add_trained(name, gradient)?;
+                }
+            }
+            gradients.add(id, dx)
+        });
+        self.add_bias(site, &value)
+    }
+
+    fn relu(&mut self, x: &Tensor) -> Result<Tensor, Error> {
+        let value = graph::relu(x)?;
+        let (id, kept) = (x.id(), value.clone());
+        self.step(&value, self.tracks(x), move |g, gradients| gradients.add(id, graph::relu_backward(&kept, &g)?));
+        Ok(value)
+    }
+
+    fn dropout(&mut self, x: &Tensor) -> Result<Tensor, Error> {
+        let Some(drop) = self.drops(false) else { return Ok(x.clone()) };
+        let value = graph::dropped(x, drop)?;
+        let id = x.id();
+        self.step(&value, self.tracks(x), move |g, gradients| gradients.add(id, graph::dropped(&g, drop)?));
         Ok(value)
     }
 

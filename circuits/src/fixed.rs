@@ -8,6 +8,7 @@
 pub mod attention;
 pub mod elementary;
 pub mod gate;
+pub mod graph;
 pub mod linear;
 pub mod log_prob;
 pub mod norm;

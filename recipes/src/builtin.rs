@@ -16,7 +16,39 @@ macro_rules! builtin {
 }
 
 /// Every recipe, in name order.
-pub const BUILTIN: &[Builtin] = builtin!["dpo", "sft", "smollm2-dpo", "smollm2-identity"];
+pub const BUILTIN: &[Builtin] = builtin![
+    "dpo",
+    "gnn/bitcoin-alpha",
+    "gnn/bitcoin-alpha-dpo",
+    "gnn/bitcoin-otc",
+    "gnn/citeseer",
+    "gnn/cora",
+    "gnn/guilds",
+    "gnn/pubmed",
+    "sft",
+    "smollm2-dpo",
+    "smollm2-identity"
+];
+
+/// A task beside those of text, with verbs of its own under its name.
+#[derive(Clone, Copy, Debug)]
+pub struct Plugin {
+    /// Its task in recipes, and the folder of its recipes.
+    pub name: &'static str,
+    /// Its manual.
+    pub manual: &'static str,
+}
+
+/// Every such task.
+pub const PLUGINS: &[Plugin] = &[Plugin { name: "gnn", manual: include_str!("../gnn/README.md") }];
+
+impl Plugin {
+    /// The recipes it comes with.
+    pub fn recipes(&self) -> impl Iterator<Item = &'static Builtin> {
+        let folder = format!("{}/", self.name);
+        BUILTIN.iter().filter(move |builtin| builtin.name.starts_with(&folder))
+    }
+}
 
 impl Builtin {
     /// What it is for: its first line.
@@ -32,19 +64,42 @@ mod tests {
     use super::*;
     use crate::Recipe;
 
+    /// Names of the recipes in a folder, without their ending.
+    fn names(folder: &Path, prefix: &str) -> Vec<String> {
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let names = files.filter_map(|name| name.strip_suffix(".toml").map(|name| format!("{prefix}{name}")));
+        names.filter(|name| name != "Cargo").collect()
+    }
+
     #[test]
     fn every_recipe_of_the_folder_is_carried_and_says_what_it_is_for() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<String> = names.filter_map(|name| name.strip_suffix(".toml").map(str::to_owned)).collect();
-        names.retain(|name| name != "Cargo");
-        names.sort();
-        assert_eq!(BUILTIN.iter().map(|it| it.name).collect::<Vec<_>>(), names);
+        let mut all = names(folder, "");
+        for plugin in PLUGINS {
+            all.extend(names(&folder.join(plugin.name), &format!("{}/", plugin.name)));
+        }
+        all.sort();
+        assert_eq!(BUILTIN.iter().map(|it| it.name).collect::<Vec<_>>(), all);
         for builtin in BUILTIN {
-            let path = folder.join(builtin.name).with_extension("toml");
+            let path = folder.join(format!("{}.toml", builtin.name));
             assert_eq!(std::fs::read_to_string(&path).unwrap(), builtin.text);
             Recipe::parse(&path, builtin.text).unwrap();
             assert!(builtin.text.starts_with("# ") && builtin.about().ends_with('.'), "{}", builtin.name);
+        }
+    }
+
+    #[test]
+    fn every_plugin_has_a_name_of_its_own_a_manual_and_recipes_of_its_task() {
+        for (at, plugin) in PLUGINS.iter().enumerate() {
+            assert!(PLUGINS[..at].iter().all(|other| other.name != plugin.name), "{}", plugin.name);
+            assert!(plugin.manual.starts_with("# "), "{}", plugin.name);
+            assert!(plugin.recipes().count() > 0, "{}", plugin.name);
+            for builtin in plugin.recipes() {
+                let recipe = Recipe::parse(Path::new(builtin.name), builtin.text).unwrap();
+                assert_eq!(serde_json::to_value(recipe.task).unwrap(), plugin.name, "{}", builtin.name);
+                let last = builtin.name.rsplit('/').next().unwrap();
+                assert!(plugin.manual.contains(last), "not in the manual: {}", builtin.name);
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ mod choice;
 mod error;
 #[cfg(test)]
 mod examples;
+pub mod gnn;
 pub mod hub;
 mod recipe;
 mod session;
@@ -13,7 +14,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use builtin::{BUILTIN, Builtin};
+pub use builtin::{BUILTIN, Builtin, PLUGINS, Plugin};
 pub use choice::{ChoiceError, Size};
 pub use error::RecipeError;
 pub use hub::HubName;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::RecipeError;
+use crate::gnn::settings::{FRESH, Gnn};
 use crate::hub::{self, HubName};
 use crate::source::{Override, Source};
 
@@ -30,6 +31,9 @@ pub struct Recipe {
     /// Direct preference optimisation (task `dpo`).
     #[serde(default)]
     pub dpo: Dpo,
+    /// A task on a graph (task `gnn`).
+    #[serde(default)]
+    pub gnn: Option<Gnn>,
     /// The optimiser.
     #[serde(default)]
     pub optim: Optim,
@@ -45,13 +49,16 @@ pub enum Task {
     Sft,
     /// Direct preference optimisation (Rafailov et al. 2023) on pairs.
     Dpo,
+    /// Whatever `[gnn]` says, on a graph.
+    Gnn,
 }
 
 /// The model that is fine-tuned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Base {
-    /// A Hugging Face folder, a GGUF file, `village` (the base that ships with ftk), or a model on the hub:
+    /// A Hugging Face folder, a GGUF file, `village` (the base that ships with ftk), for task `gnn` the folder of a
+    /// network of graphs or `fresh`, or a model on the hub:
     /// `ORG/NAME[@REVISION]` where nothing of that name is here, or `hf://ORG/NAME[@REVISION][/FILE.gguf]`.
     pub model: PathBuf,
     /// Train all of the base's weights instead of an adapter, from their present values.
@@ -106,7 +113,7 @@ pub enum SaveDtype {
 #[serde(deny_unknown_fields)]
 pub struct Data {
     /// Rows to train on: a `.jsonl`, `.json` (an array) or `.parquet` file, or `hf://ORG/NAME[@REVISION]/FILE` in a
-    /// data set on the hub.
+    /// data set on the hub. For task `gnn` a graph: a `.graph`, `.npz` or table of edges, or a folder.
     pub train: PathBuf,
     /// Rows to evaluate on, never trained on; named as those to train on.
     #[serde(default)]
@@ -378,6 +385,9 @@ pub enum Best {
     /// Mean loss; the lowest is best.
     #[serde(rename = "eval_loss")]
     Loss,
+    /// Share of nodes, edges or pairs that are told rightly (task `gnn`); the highest is best.
+    #[serde(rename = "eval_accuracy")]
+    Accuracy,
     /// Share of pairs ranked as preferred (task `dpo`); the highest is best.
     #[serde(rename = "eval_rewards/accuracies")]
     Accuracies,
@@ -391,6 +401,7 @@ impl Best {
     pub fn name(self) -> &'static str {
         match self {
             Self::Loss => "eval_loss",
+            Self::Accuracy => "eval_accuracy",
             Self::Accuracies => "eval_rewards/accuracies",
             Self::Margins => "eval_rewards/margins",
         }
@@ -400,7 +411,7 @@ impl Best {
     pub fn improves(self, value: f64, on: f64) -> bool {
         match self {
             Self::Loss => value < on,
-            Self::Accuracies | Self::Margins => value > on,
+            Self::Accuracy | Self::Accuracies | Self::Margins => value > on,
         }
     }
 }
@@ -479,11 +490,13 @@ impl Recipe {
     fn resolve(&mut self, folder: &Path) {
         let resolve = |path: &mut PathBuf| *path = folder.join(&*path);
         // A name without a separator that is no file beside the recipe is a built-in base.
-        if self.base.model != Path::new(VILLAGE) {
+        let word = if self.task == Task::Gnn { FRESH } else { VILLAGE };
+        if self.base.model != Path::new(word) {
             self.base.model = HubName::base(folder, &self.base.model);
         }
         self.rows_mut().filter(|path| !hub::has_scheme(path)).for_each(resolve);
         self.lora.iter_mut().filter_map(|lora| lora.start.as_mut()).for_each(resolve);
+        self.gnn.iter_mut().filter_map(|gnn| gnn.feedback.as_mut()).for_each(resolve);
         resolve(&mut self.run.out);
     }
 
@@ -526,6 +539,12 @@ impl Recipe {
             (Some(_), true) => return Err(source.refuse("lora", "cannot stand beside base.train = true")),
             _ => {}
         }
+        match (self.task, &self.gnn) {
+            (Task::Gnn, Some(gnn)) => gnn.check(self, source)?,
+            (Task::Gnn, None) => return Err(source.refuse("task", "\"gnn\" needs a [gnn] section")),
+            (_, Some(_)) => return Err(source.refuse("gnn", "is for task \"gnn\"")),
+            (_, None) => {}
+        }
         need(self.base.init_std.is_none() || self.base.train, "base.init_std", "needs base.train = true")?;
         need(
             self.base.hold == Hold::F32 || !self.base.train,
@@ -536,18 +555,18 @@ impl Recipe {
         need(self.data.max_length >= 2, "data.max_length", "must be at least 2")?;
         let named = self.data.columns.as_ref().is_none_or(|columns| !columns.is_empty());
         need(named, "data.columns", "must name at least one column")?;
-        let completion = self.task == Task::Sft || self.data.loss == Scored::Completion;
+        let completion = self.task != Task::Dpo || self.data.loss == Scored::Completion;
         need(self.task == Task::Sft || !self.data.packing, "data.packing", "is for task \"sft\"")?;
         need(completion, "data.loss", "must be \"completion\" for task \"dpo\", which scores completions")?;
         if let Some(lora) = &self.lora {
             lora.check(source)?;
             need(fraction(lora.dropout), "lora.dropout", "must lie in [0, 1)")?;
-            let droppable = lora.dropout == 0.0 || self.task == Task::Sft;
+            let droppable = lora.dropout == 0.0 || self.task != Task::Dpo;
             need(droppable, "lora.dropout", "must be 0 for task \"dpo\", whose two models are compared as they are")?;
         }
         let start = self.lora.as_ref().is_some_and(|lora| lora.start.is_some());
         need(self.dpo.reference == Reference::Base || start, "dpo.reference", "\"start\" needs lora.start")?;
-        need(self.task == Task::Sft || self.lora.is_some(), "task", "\"dpo\" needs a [lora] section")?;
+        need(self.task != Task::Dpo || self.lora.is_some(), "task", "\"dpo\" needs a [lora] section")?;
         need(positive(self.dpo.beta), "dpo.beta", "must be above 0")?;
         let smoothing = self.dpo.label_smoothing;
         need((0.0..0.5).contains(&smoothing), "dpo.label_smoothing", "must lie in [0, 0.5)")?;
@@ -571,9 +590,10 @@ impl Recipe {
         need(self.run.steps.is_none_or(|steps| steps > 0), "run.steps", "must be at least 1")?;
         need(self.run.batch > 0, "run.batch", "must be at least 1")?;
         need(self.run.accumulate > 0, "run.accumulate", "must be at least 1")?;
-        if let Some(best) = self.run.best {
+        if let Some(best) = self.run.best.filter(|_| self.task != Task::Gnn) {
             need(self.data.held_out.is_some(), "run.best", "needs data.held_out")?;
             need(self.run.eval_every > 0, "run.best", "needs run.eval_every above 0")?;
+            need(best != Best::Accuracy, "run.best", "names a figure of task = \"gnn\"")?;
             need(best == Best::Loss || self.task == Task::Dpo, "run.best", "names a figure of task = \"dpo\"")?;
         }
         need(self.run.patience.is_none() || self.run.best.is_some(), "run.patience", "needs run.best")?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ftk_adapters::peft::PeftError;
 use ftk_recipes::RecipeError;
+use ftk_recipes::gnn::GraphError;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
@@ -110,6 +111,9 @@ fn stdout(text: &str, end: &str) {
 fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<RecipeError>() {
         return error.hint.clone();
+    }
+    if let Some(error) = error.downcast_ref::<GraphError>() {
+        return error.hint().map(str::to_owned);
     }
     if let Some(error) = error.downcast_ref::<ModelError>() {
         return error.hint();

@@ -46,6 +46,7 @@ pub fn preview(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let (source, data, task) = match &settings.subject {
         Subject::Recipe(path) => {
             let mut recipe = Recipe::load(path)?;
+            super::of_text(&recipe)?;
             pull::recipe(&mut recipe, settings.offline, printer)?;
             (open(&recipe.base)?, recipe.data, recipe.task)
         }

@@ -39,6 +39,7 @@ pub struct Settings {
 /// Recipe, rows, model or adapter: whatever is wrong with them.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let mut recipe = recipe(settings.recipe.as_deref(), &settings.set, settings.base.as_deref())?;
+    super::of_text(&recipe)?;
     if let Some(data) = &settings.data {
         recipe.data.held_out = Some(data.clone());
     }

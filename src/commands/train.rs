@@ -1,5 +1,6 @@
 //! `ftk train`: from a recipe to an adapter, or to a base trained in full.
 
+mod graph;
 mod keep;
 mod manifest;
 mod plan;
@@ -17,6 +18,7 @@ use ftk_adapters::{atomic, peft};
 use ftk_recipes::{Dpo, Format, Recipe, Reference, SaveDtype, Task, TaskError};
 use serde_json::json;
 
+pub(super) use self::graph::train as on_graph;
 use self::manifest::Inputs;
 pub use self::manifest::MANIFEST;
 use self::plan::Plan;
@@ -63,8 +65,11 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     if let Some(out) = &settings.out {
         recipe.run.out.clone_from(out);
     }
-    pull::recipe(&mut recipe, settings.offline, printer)?;
     let start = if settings.resume { Start::Resume } else { Start::Fresh };
+    if recipe.task == Task::Gnn {
+        return graph::run(&recipe, start, settings.dry_run, printer);
+    }
+    pull::recipe(&mut recipe, settings.offline, printer)?;
     let source = super::open(&recipe.base)?;
     if settings.dry_run {
         refuse_to_replace(&recipe, start)?;
@@ -72,13 +77,17 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     let stop = Stop::listen().context("cannot listen for signals")?;
-    let out = recipe.run.out.display();
     let ended = train(&recipe, &source, start, &|| stop.asked(), &settings.device, printer)?;
-    let Ended { step, steps, why, best } = ended;
+    Ok(close(&recipe, &ended, &stop, printer))
+}
+
+/// Says how a run came back.
+fn close(recipe: &Recipe, ended: &Ended, stop: &Stop, printer: &Printer) -> Outcome {
+    let Ended { step, steps, why, best } = *ended;
     match why {
         Why::Stopped => {
             printer.note(&format!("stopped after step {step} of {steps}; go on with the same command and --resume"));
-            return Ok(Outcome::Stopped(stop.code()));
+            return Outcome::Stopped(stop.code());
         }
         Why::Patience => {
             printer.note(&format!("ended after step {step} of {steps}: nothing better within run.patience"))
@@ -88,8 +97,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     if let Some((step, figure)) = best {
         printer.note(&format!("the result is the state after step {step}, the best evaluation: {figure:.4}"));
     }
-    printer.note(&format!("wrote {out}"));
-    Ok(Outcome::Done)
+    printer.note(&format!("wrote {}", recipe.run.out.display()));
+    Outcome::Done
 }
 
 /// Trains as the recipe says on a base that is open already, and exports to the run folder, unless `stop` says
@@ -159,7 +168,8 @@ pub(super) fn train(
         bar.suspend(|| signs.iter().for_each(|sign| printer.note(&format!("hint: {sign}"))));
         printer.object(&serde_json::Value::Object(record));
     };
-    let save = |step: usize| keep::keep(recipe, source, &session, step).map_err(TaskError::from);
+    let result = |folder: &Path| export(recipe, source, &session, folder).map(drop);
+    let save = |step: usize| keep::keep(&recipe.run, step, result).map_err(TaskError::from);
     let observer = Observer { stop, save: &save, see: &mut report };
     let ended = train::run(&session, &recipe.optim, &recipe.run, inputs.identity, start, observer)?;
     bar.finish_and_clear();

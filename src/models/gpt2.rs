@@ -63,6 +63,7 @@ impl Gpt2 {
             Role::Embedding | Role::Head => vec![self.vocab, self.hidden],
             Role::Positions => vec![self.context, self.hidden],
             Role::Norm => vec![self.hidden],
+            Role::Neighbours => unreachable!("GPT-2 is no network of graphs"),
             Role::Linear if site.name.ends_with(".attn.c_attn") => vec![3 * self.hidden, self.hidden],
             Role::Linear if site.name.ends_with(".attn.c_proj") => vec![self.hidden, self.hidden],
             Role::Linear if site.name.ends_with(".mlp.c_fc") => vec![self.intermediate, self.hidden],

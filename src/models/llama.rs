@@ -106,7 +106,7 @@ impl Llama {
         let keys = self.heads.key_value * self.heads.dim;
         match site.role {
             Role::Embedding | Role::Head => vec![self.vocab, self.hidden],
-            Role::Positions => unreachable!("the Llama family has no learned positions"),
+            Role::Positions | Role::Neighbours => unreachable!("the Llama family has neither positions nor graphs"),
             Role::Linear | Role::Norm => match site.name.rsplit('.').next() {
                 Some("q_norm" | "k_norm") => vec![self.heads.dim],
                 Some("q_proj") => vec![queries, self.hidden],

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ftk_adapters::lora::{self, Adapter};
-use ftk_adapters::ops::{Bias, Heads, Ops, Rope, Segment, Tokens};
+use ftk_adapters::ops::graph::{Features, Propagation};
+use ftk_adapters::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, Tokens};
 use ftk_circuits::fixed::attention::{self, attention};
 use ftk_circuits::fixed::elementary::Dyadic;
 use ftk_circuits::fixed::gate::{gelu, swiglu};
+use ftk_circuits::fixed::graph::{self, aggregate, relu};
 use ftk_circuits::fixed::linear::{Delta, Factors, Matrix, linear, linear_rope};
 use ftk_circuits::fixed::norm::{EPS_BITS, layer_norm, norm_rope, rms_norm};
 use ftk_circuits::fixed::rope::{self, Rotations};
@@ -96,6 +98,9 @@ pub enum Error {
     /// An adapter for other shapes than the base has.
     #[error("adapter does not fit the base at site: {0}")]
     AdapterShape(String),
+    /// An operation that is defined in floating point only.
+    #[error("attention over neighbours has no exact-integer form at site: {0}")]
+    Neighbours(String),
     /// An adapted site the network visited twice in one run.
     #[error("adapted site visited twice: {0}")]
     Twice(String),
@@ -510,6 +515,51 @@ impl Ops for Fixed<'_> {
         Ok(Activations::new(&x.site, rows.len(), entries))
     }
 
+    fn convolve(
+        &mut self,
+        site: &str,
+        bias: Bias,
+        x: Nodes<'_, Activations>,
+        over: &Arc<Propagation>,
+    ) -> Result<Activations, Error> {
+        let given;
+        let x = match x {
+            Nodes::Value(x) => x,
+            Nodes::Features(features) => {
+                given = integers(site, features)?;
+                &given
+            }
+        };
+        let messages = words(&x.site, &x.entries)?;
+        let coefficients = over.coefficients();
+        let over = graph::Propagation {
+            starts: coefficients.starts(),
+            senders: coefficients.columns(),
+            coefficients: coefficients.values(),
+        };
+        let rows = coefficients.rows();
+        let gathered = Activations::new(site, rows, aggregate(site, over, &messages, x.features)?);
+        self.project(site, (site, bias), &gathered, None)
+    }
+
+    fn attend_neighbours(
+        &mut self,
+        site: &str,
+        _: &Activations,
+        _: usize,
+        _: &Arc<Propagation>,
+    ) -> Result<Activations, Error> {
+        Err(Error::Neighbours(site.to_owned()))
+    }
+
+    fn relu(&mut self, x: &Activations) -> Result<Activations, Error> {
+        Ok(Activations::new(&x.site, x.rows, relu(&x.entries)))
+    }
+
+    fn dropout(&mut self, x: &Activations) -> Result<Activations, Error> {
+        Ok(x.clone())
+    }
+
     fn head(&mut self, site: &str, weight: &str, x: &Activations) -> Result<Activations, Error> {
         if self.reads.is_empty() {
             self.project(site, (weight, Bias::Absent), x, None)
@@ -517,6 +567,20 @@ impl Ops for Fixed<'_> {
             self.read_head(site, weight, x)
         }
     }
+}
+
+// The two sides of the wire edge mean the same by a coefficient.
+const _: () = assert!(graph::COEFFICIENT_BITS == ftk_adapters::ops::graph::COEFFICIENT_BITS);
+
+/// Features of nodes as activations, each rounded once.
+fn integers(site: &str, features: &Features) -> Result<Activations, Error> {
+    let mut entries = Vec::with_capacity(features.rows() * features.width());
+    for row in 0..features.rows() {
+        let off_grid = |error| Error::Grid { name: format!("features that enter {site}"), error };
+        entries
+            .extend(grid::fixed_32(&features.row(row), ACTIVATION_BITS).map_err(off_grid)?.into_iter().map(i64::from));
+    }
+    Ok(Activations::new(site, features.rows(), entries))
 }
 
 /// How far fixed logits are from float logits: a measure of quality, never part of a statement.

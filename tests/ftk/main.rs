@@ -16,6 +16,7 @@ mod families;
 mod forgery;
 mod frozen;
 mod fuzz;
+mod gnn;
 mod gradients;
 #[cfg(feature = "hub")]
 mod hub;

@@ -35,7 +35,8 @@ fn a_recipe_is_listed_shown_copied_once_and_checked() {
     assert_eq!((&checked["recipe"]["run"]["seed"], &checked["recipe"]["run"]["batch"]), (&43.into(), &3.into()));
 
     let unknown = ftk(&["recipes", "show", "ppo"]).output().unwrap();
-    refused(&unknown, "no recipe has this name: ppo", "there are: dpo, sft, smollm2-dpo, smollm2-identity");
+    let known: Vec<&str> = ftk_recipes::BUILTIN.iter().map(|builtin| builtin.name).collect();
+    refused(&unknown, "no recipe has this name: ppo", &format!("there are: {}", known.join(", ")));
     let typo = ftk(&["recipes", "check", file, "--set", "run.bach=3"]).output().unwrap();
     refused(&typo, "--set run.bach: unknown key: bach", "did you mean batch?");
 }

@@ -1,4 +1,4 @@
-//! Floating-point kernels of a transformer's training step on the CPU: forward and backward passes
+//! Floating-point kernels of a training step on the CPU: forward and backward passes
 //! on slices, f32, row-major, over all threads. Every sum runs in an order that does not depend on the
 //! number of threads.
 //!
@@ -7,10 +7,13 @@
 pub mod attention;
 mod elementary;
 pub mod gelu;
+pub mod neighbours;
 pub mod norm;
 pub mod product;
+pub mod relu;
 pub mod rotary;
 pub mod softmax;
+pub mod sparse;
 pub mod swiglu;
 #[cfg(test)]
 mod tests;

@@ -44,3 +44,17 @@ pub(super) fn sum(x: &Tensor, y: &Tensor) -> Result<Tensor> {
         None => x + y,
     }
 }
+
+/// The sum of all rows of `x` `(rows, width)`: `(width)`.
+pub(super) fn column_sums(x: &Tensor) -> Result<Tensor> {
+    let width = x.dim(1)?;
+    let sums = |[x]: [&[f32]; 1]| {
+        let mut sums = vec![0.0f32; width];
+        x.chunks_exact(width).for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += x));
+        Ok(sums)
+    };
+    match read([x], sums)? {
+        Some(sums) => Tensor::from_vec(sums, width, x.device()),
+        None => x.sum(0),
+    }
+}

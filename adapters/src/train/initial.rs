@@ -26,6 +26,12 @@ pub fn normal_values(name: &str, count: usize, std: f64, seed: u64) -> Vec<f32> 
     (0..count).map(|_| draw()).collect()
 }
 
+/// Values between `-bound` and `bound` for a weight that starts at random, keyed like [`initial_factors`].
+pub fn uniform_values(name: &str, count: usize, bound: f64, seed: u64) -> Vec<f32> {
+    let mut unit = units("ftk uniform initial values", name, seed);
+    (0..count).map(|_| ((2.0 * unit() - 1.0) * bound) as f32).collect()
+}
+
 /// Numbers in [0, 1) from a stream keyed by purpose, name and seed.
 fn units(purpose: &str, name: &str, seed: u64) -> impl FnMut() -> f64 {
     let key = blake3::Hasher::new_derive_key(purpose).update(&seed.to_le_bytes()).update(name.as_bytes()).finalize();

@@ -1,6 +1,7 @@
 //! Every hand-written backward pass against finite differences.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use ftk_kernels::float::attention::Span;
@@ -10,7 +11,8 @@ use rand_core::{Rng, SeedableRng};
 use super::{Learns, LoraTensors, Train};
 use crate::Error;
 use crate::lora::{Adapter, Factors};
-use crate::ops::{Bias, Heads, Llama3Scaling, Ops, Rope, Tokens};
+use crate::ops::graph::{Features, Propagation, Sparse, symmetric_coefficient};
+use crate::ops::{Bias, Heads, Llama3Scaling, Nodes, Ops, Rope, Tokens};
 use crate::weights::Weights;
 
 /// Step of the differences. The stencil's error goes with the fourth power of the step, that of
@@ -100,12 +102,18 @@ fn run(operands: &Operands, learns: Option<Learns>, f: Operation<'_>) -> (Tensor
 /// Checks the gradient of a random weighting of `f`'s result with respect to every operand that
 /// must have one; the others must have none.
 fn agrees(operands: &[(&'static str, Tensor)], learns: Learns, f: Operation<'_>) {
-    let operands: Operands = operands.iter().cloned().collect();
-    let (result, gradients) = run(&operands, Some(learns), f);
-    let trained = |name: &str| match learns {
+    let trained = operands.iter().map(|(name, _)| *name).filter(|name| match learns {
         Learns::Adapter => name.contains("lora"),
         Learns::Base => name.contains(".weight") || name.contains(".bias"),
-    };
+    });
+    agrees_with(operands, learns, &trained.collect::<Vec<_>>(), f);
+}
+
+/// [`agrees`] where the names of what is trained are given.
+fn agrees_with(operands: &[(&'static str, Tensor)], learns: Learns, trained: &[&str], f: Operation<'_>) {
+    let operands: Operands = operands.iter().cloned().collect();
+    let (result, gradients) = run(&operands, Some(learns), f);
+    let trained = |name: &str| trained.contains(&name);
     let expected: Vec<&str> = operands.keys().copied().filter(|name| !name.contains('.') || trained(name)).collect();
     assert_eq!(gradients.keys().collect::<Vec<_>>(), expected);
     let weighting = numbers(&random(7, result.dims()));
@@ -326,4 +334,124 @@ fn log_probabilities_of_huge_logits_stay_finite() {
     for found in numbers(&run(&operands.into(), None, &scored).0) {
         assert!((found + 2.0f64.ln()).abs() < 1e-3, "{found}");
     }
+}
+
+/// Messages between five nodes, one of which hears itself alone.
+fn messages() -> Arc<Propagation> {
+    let heard: [&[u32]; 5] = [&[0, 1, 3], &[0, 1], &[2], &[0, 3, 4], &[3, 4]];
+    let degree = |node: u32| heard[node as usize].len();
+    let row = |node: usize| {
+        heard[node].iter().map(move |&sender| (sender, symmetric_coefficient(degree(sender), heard[node].len())))
+    };
+    Arc::new(Propagation::new(Sparse::from_rows(5, (0..5).map(|node| row(node).collect::<Vec<_>>()))))
+}
+
+/// Features of five nodes, two entries in a row of eight.
+fn sparse_features() -> Arc<Features> {
+    let rows = (0..5u32).map(|node| [(node % 4, 0.5 + node as f32 / 8.0), (4 + node % 3, -0.75)]);
+    Arc::new(Features::sparse(Sparse::from_rows(8, rows)))
+}
+
+#[test]
+fn a_convolution_passes_its_gradient_to_nodes_weight_and_bias_in_either_order() {
+    for (d_in, d_out) in [(3, 7), (7, 3)] {
+        let operands =
+            [("x", random(1, &[5, d_in])), ("w.bias", random(3, &[d_out])), ("w.weight", random(2, &[d_out, d_in]))];
+        for learns in [Learns::Adapter, Learns::Base] {
+            agrees(&operands, learns, &|pass, x| pass.convolve("w", Bias::Present, Nodes::Value(&x["x"]), &messages()));
+        }
+    }
+}
+
+#[test]
+fn a_convolution_of_features_passes_its_gradient_to_weight_and_factors() {
+    let weight = ("w.weight", random(2, &[6, 8]));
+    let dense = Arc::new(Features::new(8, (0..40).map(|i| (i * 7 % 13) as f32 / 8.0 - 0.7).collect()));
+    for features in [sparse_features(), dense] {
+        let convolve = |pass: &mut Train<'_>, _: &Operands| {
+            pass.drop_values(0.3, 0.0, 5);
+            pass.convolve("w", Bias::Absent, Nodes::Features(&features), &messages())
+        };
+        agrees(&[weight.clone()], Learns::Base, &convolve);
+        let adapted = [("w.lora_A", random(3, &[2, 8])), ("w.lora_B", random(4, &[6, 2])), weight.clone()];
+        agrees(&adapted, Learns::Adapter, &convolve);
+    }
+}
+
+#[test]
+fn features_are_the_same_however_they_are_held() {
+    let sparse = sparse_features();
+    let values: Vec<f32> = (0..5).flat_map(|row| sparse.row(row)).collect();
+    let operands: Operands =
+        [("w.lora_A", random(3, &[2, 8])), ("w.lora_B", random(4, &[6, 2])), ("w.weight", random(2, &[6, 8]))].into();
+    let held =
+        run(&operands, None, &|pass, _| pass.convolve("w", Bias::Absent, Nodes::Features(&sparse), &messages())).0;
+    let x = Tensor::from_vec(values, (5, 8), &Device::Cpu).unwrap();
+    let given = run(&operands, None, &|pass, _| pass.convolve("w", Bias::Absent, Nodes::Value(&x), &messages())).0;
+    close(&held, &given);
+}
+
+#[test]
+fn attention_over_neighbours_passes_its_gradient_to_nodes_and_vectors() {
+    for (heads, drop) in [(2, 0.0), (3, 0.4)] {
+        // The rectifier bends where a score is 0: senders take turns above and below, and none comes near. The vector of
+        // receivers, which only the bend lets through, is short.
+        let around = |seed: u64, count: usize, centre: &dyn Fn(usize) -> f64| {
+            values(seed, count).into_iter().enumerate().map(|(at, x)| centre(at) * (1.0 + 0.3 * x)).collect::<Vec<_>>()
+        };
+        let turns = |at: usize| if at / 6 % 2 == 0 { 1.0 } else { -1.0 };
+        let operands = [
+            ("w.att_dst", tensor(&around(2, 6, &|_| 0.2), &[6])),
+            ("w.att_src", tensor(&around(3, 6, &|_| 1.0), &[6])),
+            ("w.bias", random(4, &[6])),
+            ("x", tensor(&around(1, 30, &turns), &[5, 6])),
+        ];
+        agrees_with(&operands, Learns::Base, &["w.att_dst", "w.att_src", "w.bias"], &|pass, x| {
+            pass.drop_values(0.0, drop, 11);
+            pass.attend_neighbours("w", &x["x"], heads, &messages())
+        });
+    }
+}
+
+#[test]
+fn the_rectifier_and_dropout_pass_on_what_they_let_through() {
+    // No entry within reach of the differences' steps from the bend.
+    let x = values(1, 24).into_iter().map(|x| x + 0.3 * x.signum()).collect::<Vec<_>>();
+    agrees(&[("x", tensor(&x, &[6, 4]))], Learns::Adapter, &|pass, x| {
+        pass.drop_values(0.5, 0.0, 3);
+        let x = pass.relu(&x["x"])?;
+        pass.dropout(&x)
+    });
+    let x = tensor(&x, &[6, 4]);
+    let plain = run(&[("x", x.clone())].into(), None, &|pass, x| pass.dropout(&x["x"])).0;
+    close(&plain, &x);
+}
+
+#[test]
+fn a_weight_named_beside_an_adapter_is_learnt_with_it() {
+    let operands: Operands = [
+        ("head.bias", random(6, &[2])),
+        ("head.weight", random(5, &[2, 4])),
+        ("w.lora_A", random(2, &[2, 5])),
+        ("w.lora_B", random(3, &[4, 2])),
+        ("w.weight", random(4, &[4, 5])),
+        ("x", random(1, &[6, 5])),
+    ]
+    .into();
+    let (_, gradients) = run(&operands, Some(Learns::Adapter), &|pass, x| {
+        pass.learn_also(["head.weight", "head.bias"].map(str::to_owned).into());
+        let x = pass.linear("w", Bias::Absent, &x["x"])?;
+        pass.linear("head", Bias::Present, &x)
+    });
+    let names: Vec<&str> = gradients.keys().map(String::as_str).collect();
+    assert_eq!(names, ["head.bias", "head.weight", "w.lora_A", "w.lora_B", "x"]);
+}
+
+#[test]
+fn messages_from_other_nodes_than_there_are_is_an_error() {
+    let weights: Weights = [("w.weight".to_owned(), random(1, &[2, 3]))].into_iter().collect();
+    let x = random(2, &[4, 3]);
+    let error = Train::new(&weights, None).convolve("w", Bias::Absent, Nodes::Value(&x), &messages()).unwrap_err();
+    let error = error.to_string();
+    assert!(error.starts_with("messages from 5 nodes cannot be taken from 4"), "{error}");
 }

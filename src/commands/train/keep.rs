@@ -3,26 +3,22 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use ftk_recipes::Recipe;
-
-use super::export;
-use crate::models::Source;
-use crate::text::session::TextSession;
+use ftk_recipes::Run;
 
 /// Folder inside the run folder, with one folder for each step that is kept.
 pub const STEPS: &str = "steps";
 
-/// Exports the session to the folder of this step, and deletes those of the oldest steps beyond `run.keep`.
+/// Has the result so far exported to the folder of this step, and deletes those of the oldest steps beyond `run.keep`.
 ///
 /// # Errors
-/// The file system's.
-pub(super) fn keep(recipe: &Recipe, source: &Source, session: &TextSession, step: usize) -> Result<()> {
-    let keep = recipe.run.keep;
+/// The file system's; those of `export`.
+pub(super) fn keep(run: &Run, step: usize, export: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let keep = run.keep;
     if keep == 0 {
         return Ok(());
     }
-    let steps = recipe.run.out.join(STEPS);
-    export(recipe, source, session, &steps.join(step.to_string()))?;
+    let steps = run.out.join(STEPS);
+    export(&steps.join(step.to_string()))?;
     for old in outlived(&steps, step, keep).with_context(|| format!("cannot read {}", steps.display()))? {
         let folder = steps.join(old.to_string());
         std::fs::remove_dir_all(&folder).with_context(|| format!("cannot delete {}", folder.display()))?;

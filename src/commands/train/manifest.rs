@@ -87,7 +87,7 @@ impl Inputs {
     }
 }
 
-fn of_file(path: &Path) -> Result<blake3::Hash> {
+pub(super) fn of_file(path: &Path) -> Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
     let file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     hasher.update_reader(file).with_context(|| format!("cannot read {}", path.display()))?;
@@ -95,7 +95,7 @@ fn of_file(path: &Path) -> Result<blake3::Hash> {
 }
 
 /// The recipe as far as it decides what is computed: content counts, not where it lies or how often it is saved.
-fn without_places(recipe: &Recipe) -> Value {
+pub(super) fn without_places(recipe: &Recipe) -> Value {
     let mut recipe = recipe.clone();
     recipe.run.out = PathBuf::new();
     recipe.base.model = PathBuf::new();
@@ -103,6 +103,9 @@ fn without_places(recipe: &Recipe) -> Value {
     recipe.data.held_out = recipe.data.held_out.map(|_| PathBuf::new());
     if let Some(lora) = &mut recipe.lora {
         lora.start = lora.start.as_ref().map(|_| PathBuf::new());
+    }
+    if let Some(gnn) = &mut recipe.gnn {
+        gnn.feedback = gnn.feedback.as_ref().map(|_| PathBuf::new());
     }
     recipe.run.save_every = 0;
     // How it is computed does not matter either.

@@ -77,6 +77,8 @@ impl<'a> Uses<'a> {
                 Role::Embedding | Role::Positions => Use::Table,
                 Role::Linear | Role::Head => Use::Matrix,
                 Role::Norm => Use::Norm,
+                // Has no integer form: `assemble` says so.
+                Role::Neighbours => continue,
             };
             by_tensor.entry(weight_name(site)).or_default().insert(weight);
             if site.bias {
@@ -128,7 +130,7 @@ impl<'a> Uses<'a> {
     /// The base made of all its tensors, each quantised as above.
     ///
     /// # Errors
-    /// A missing tensor, a shape a site cannot have.
+    /// A missing tensor, a shape a site cannot have, attention over neighbours.
     pub fn assemble(&self, mut tensors: BTreeMap<String, Quantised>) -> Result<FixedBase, Error> {
         let mut base = FixedBase::default();
         for site in self.sites {
@@ -158,6 +160,7 @@ impl<'a> Uses<'a> {
                     }
                     base.norms.insert(weight.clone(), norm);
                 }
+                Role::Neighbours => return Err(Error::Neighbours(site.name.clone())),
             }
         }
         Ok(base)

@@ -1,6 +1,9 @@
 //! A plain 64-bit float interpretation of networks: the oracle the integers are compared with.
 
-use ftk_adapters::ops::{Bias, Heads, Ops, Rope, Tokens};
+use std::sync::Arc;
+
+use ftk_adapters::ops::graph::{ONE, Propagation};
+use ftk_adapters::ops::{Bias, Heads, Nodes, Ops, Rope, Tokens};
 use ftk_adapters::weights::Weights;
 
 use super::{Error, floats};
@@ -122,6 +125,35 @@ impl Ops for Reference<'_> {
 
     fn select(&mut self, x: &Rows, rows: &[usize]) -> Result<Rows, Error> {
         Ok(rows.iter().map(|&row| x[row].clone()).collect())
+    }
+
+    fn convolve(&mut self, site: &str, bias: Bias, x: Nodes<'_, Rows>, over: &Arc<Propagation>) -> Result<Rows, Error> {
+        let x = match x {
+            Nodes::Value(x) => x.clone(),
+            Nodes::Features(x) => (0..x.rows()).map(|row| x.row(row).into_iter().map(f64::from).collect()).collect(),
+        };
+        let gather = |receiver: usize| {
+            let mut sum = vec![0.0; x[0].len()];
+            for (sender, coefficient) in over.coefficients().row(receiver) {
+                let share = f64::from(coefficient) / f64::from(ONE);
+                sum.iter_mut().zip(&x[sender as usize]).for_each(|(sum, x)| *sum += share * x);
+            }
+            sum
+        };
+        let gathered = (0..over.rows()).map(gather).collect();
+        self.linear(site, bias, &gathered)
+    }
+
+    fn attend_neighbours(&mut self, site: &str, _: &Rows, _: usize, _: &Arc<Propagation>) -> Result<Rows, Error> {
+        Err(Error::Neighbours(site.to_owned()))
+    }
+
+    fn relu(&mut self, x: &Rows) -> Result<Rows, Error> {
+        Ok(x.iter().map(|row| row.iter().map(|x| x.max(0.0)).collect()).collect())
+    }
+
+    fn dropout(&mut self, x: &Rows) -> Result<Rows, Error> {
+        Ok(x.clone())
     }
 
     fn head(&mut self, _: &str, weight: &str, x: &Rows) -> Result<Rows, Error> {

@@ -1,6 +1,12 @@
+use std::sync::Arc;
+
 use candle_core::{Device, Tensor};
+use ftk_adapters::ops::graph::Features;
 use ftk_adapters::sites::{Role, Site};
 use ftk_adapters::weights::Weights;
+use ftk_recipes::gnn::inputs;
+use ftk_recipes::gnn::network::{Hop, Network as GraphNetwork};
+use ftk_recipes::gnn::settings::{Head, Kind};
 
 use super::reference::Reference;
 use super::*;
@@ -105,6 +111,71 @@ fn integers_agree_with_floats() {
         assert_eq!(got.top1, 1.0, "{network:?}");
         assert!(got.log_prob < 2e-3, "mean absolute difference of log-probabilities: {}", got.log_prob);
     }
+}
+
+/// A graph of thirty nodes with features and messages for two convolutions.
+fn graph(kind: Kind) -> (GraphNetwork, Arc<Features>, Vec<Hop>) {
+    let mut lists = vec![Vec::new(); 30];
+    for a in 0..30u32 {
+        for b in [(a * 7 + 3) % 30, (a * a + 1) % 30] {
+            if a != b {
+                lists[a as usize].push(b);
+                lists[b as usize].push(a);
+            }
+        }
+    }
+    lists.iter_mut().for_each(|list: &mut Vec<u32>| {
+        list.sort_unstable();
+        list.dedup();
+    });
+    let network = GraphNetwork::new(kind, [12, 8, 2, 1], Head::Linear, 5);
+    let features = Features::new(12, values(&mut 5, 30 * 12, 1.0));
+    (network, Arc::new(features), inputs::hops(kind, 2, &lists))
+}
+
+#[test]
+fn integers_agree_with_floats_on_graphs() {
+    for kind in [Kind::Gcn, Kind::Sage] {
+        let (network, features, hops) = graph(kind);
+        let weights = network.fresh(3, &Device::Cpu).unwrap();
+        let rows: Vec<usize> = (0..30).collect();
+        let got = agreement(
+            &weights,
+            &network.sites(),
+            |ops| network.classify(ops, &features, &hops, &rows),
+            |ops| network.classify(ops, &features, &hops, &rows),
+        );
+        assert_eq!(got.top1, 1.0, "{kind:?}");
+        assert!(got.log_prob < 2e-4, "{kind:?}: mean absolute difference of log-probabilities: {}", got.log_prob);
+    }
+}
+
+#[test]
+fn attention_over_neighbours_is_refused_by_name() {
+    let (network, ..) = graph(Kind::Gat);
+    let weights = network.fresh(3, &Device::Cpu).unwrap();
+    let error = FixedBase::new(&weights, &network.sites()).unwrap_err();
+    assert!(matches!(error, Error::Neighbours(site) if site == "conv1"));
+}
+
+#[test]
+fn what_enters_a_convolution_is_what_was_gathered() {
+    let (network, features, hops) = graph(Kind::Gcn);
+    let weights = network.fresh(3, &Device::Cpu).unwrap();
+    let base = FixedBase::new(&weights, &network.sites()).unwrap();
+    let grid = |values: Vec<f32>| grid::to_grid(&values).unwrap();
+    let (a, b) = (grid(values(&mut 1, 2 * 12, 0.3)), grid(values(&mut 2, 8 * 2, 0.3)));
+    let factors = lora::Factors { rank: 2, d_in: 12, d_out: 8, a, b, scale: 1.0 };
+    let adapter = FixedAdapter::new(&Adapter { sites: [("conv1.lin".to_owned(), factors)].into() }).unwrap();
+    let mut ops = Fixed::new(&base, Adaptation::Factors(&adapter));
+    network.classify(&mut ops, &features, &hops, &[4]).unwrap();
+    let records = ops.into_records().unwrap();
+    assert_eq!((records.len(), records[0].inputs.len(), records[0].deltas.len()), (1, 30 * 12, 30 * 8));
+    // The first gathered feature of node 4, in floating point.
+    let gathered: f64 = (hops[0].gather.coefficients().row(4))
+        .map(|(sender, share)| f64::from(share) / f64::from(1 << 30) * f64::from(features.row(sender as usize)[0]))
+        .sum();
+    assert!((f64::from(records[0].inputs[4 * 12]) / 65536.0 - gathered).abs() < 1e-4);
 }
 
 fn run(llama: &Network, adaptation: Adaptation) -> (Activations, Result<Vec<Record>, Error>) {

@@ -1,0 +1,30 @@
+//! The graph plugin: graphs from files, networks of graphs written over [`ftk_adapters::ops::Ops`], their tasks and
+//! measures. The loop that trains them is the host's; proofs are not known here. `recipes/gnn/README.md` is its manual.
+
+pub mod base;
+pub mod baselines;
+pub mod canonical;
+pub mod edges;
+mod error;
+pub mod feedback;
+pub mod graph;
+pub mod import;
+pub mod inputs;
+pub mod links;
+pub mod measures;
+pub mod model;
+pub mod network;
+pub mod nodes;
+mod npz;
+mod opened;
+pub mod sample;
+pub mod score;
+pub mod settings;
+pub mod split;
+pub mod structure;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use error::GraphError;
+pub use opened::{Opened, of};

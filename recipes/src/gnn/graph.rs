@@ -1,0 +1,272 @@
+//! A graph in memory: nodes by number, edges in one order, whatever file they came from.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use ftk_adapters::ops::graph::{Features, ONE, Propagation, Sparse, symmetric_coefficient};
+
+use super::error::GraphError;
+
+/// What a node is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Nothing: it only passes messages.
+    #[default]
+    None,
+    /// Learnt from.
+    Train,
+    /// The state that does best here is kept.
+    Validation,
+    /// Looked at last.
+    Test,
+}
+
+/// An edge, from who sends to who receives.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Edge {
+    /// Sender: who rates.
+    pub source: u32,
+    /// Receiver: who is rated.
+    pub target: u32,
+    /// Weight or rating; 1 where a graph has none.
+    pub weight: f32,
+    /// When it came to be; 0 where a graph has no time.
+    pub time: f64,
+}
+
+/// What an edge carries beside its ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carries {
+    /// Weights.
+    pub weight: bool,
+    /// Times.
+    pub time: bool,
+    /// A direction: `(a, b)` is not `(b, a)`.
+    pub direction: bool,
+}
+
+/// Nodes and edges.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    /// What the nodes were called; their numbers if they had no other names.
+    pub names: Option<Vec<String>>,
+    /// Nodes.
+    pub nodes: usize,
+    /// `(nodes, width)`, where there are any.
+    pub features: Option<Arc<Features>>,
+    /// Class of each node; empty where the graph has none.
+    pub labels: Vec<Option<u32>>,
+    /// What the classes were called.
+    pub classes: Vec<String>,
+    /// Split, as the file gives it; empty where it gives none.
+    pub parts: Vec<Part>,
+    /// When each node came to be; empty where that is not known.
+    pub times: Vec<f64>,
+    /// In order of source, target and time; one direction of an undirected edge, that of the smaller source.
+    pub edges: Vec<Edge>,
+    /// What edges carry.
+    pub carries: Carries,
+}
+
+/// What an import found and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Edges that were there twice and are once. The other way round, an undirected edge may be written too.
+    pub duplicates: usize,
+    /// Edges from a node to itself, which are left out: networks add their own.
+    pub loops: usize,
+    /// Edges that stood behind a later one, and were put in order.
+    pub out_of_order: usize,
+    /// Nodes without an edge.
+    pub isolated: usize,
+    /// Nodes without a class in a graph that has classes.
+    pub unlabelled: usize,
+}
+
+impl Graph {
+    /// Puts edges in order and checks everything against everything else.
+    ///
+    /// # Errors
+    /// Ends that are no nodes, numbers that are not finite, lengths that differ; `path` names the file.
+    pub(super) fn new(path: &Path, mut graph: Self) -> Result<(Self, Found), GraphError> {
+        let wrong = |message: String| Err(GraphError::malformed(path, message));
+        let n = graph.nodes;
+        if n == 0 || u32::try_from(n).is_err() {
+            return wrong(format!("a graph has from 1 to {} nodes, not {n}", u32::MAX));
+        }
+        for (what, length) in [
+            ("names", graph.names.as_ref().map_or(n, Vec::len)),
+            ("rows of features", graph.features.as_ref().map_or(n, |features| features.rows())),
+            ("labels", if graph.labels.is_empty() { n } else { graph.labels.len() }),
+            ("parts of the split", if graph.parts.is_empty() { n } else { graph.parts.len() }),
+            ("times", if graph.times.is_empty() { n } else { graph.times.len() }),
+        ] {
+            if length != n {
+                return wrong(format!("{length} {what} for {n} nodes"));
+            }
+        }
+        if let Some(label) = graph.labels.iter().flatten().find(|&&label| label as usize >= graph.classes.len()) {
+            return wrong(format!("{} classes, but a label: {label}", graph.classes.len()));
+        }
+        if let Some(edge) = graph.edges.iter().find(|edge| edge.source.max(edge.target) as usize >= n) {
+            return wrong(format!("{n} nodes, but an edge: {} to {}", edge.source, edge.target));
+        }
+        if graph.edges.iter().any(|edge| !edge.weight.is_finite() || !edge.time.is_finite()) {
+            return wrong("a weight or time is not finite".to_owned());
+        }
+        let mut found = Found::default();
+        if graph.carries.time {
+            found.out_of_order = graph.edges.windows(2).filter(|pair| pair[0].time > pair[1].time).count();
+        }
+        let all = graph.edges.len();
+        graph.edges.retain(|edge| edge.source != edge.target);
+        found.loops = all - graph.edges.len();
+        found.duplicates = graph.put_in_order();
+        if !graph.carries.direction {
+            for edge in &mut graph.edges {
+                if edge.source > edge.target {
+                    (edge.source, edge.target) = (edge.target, edge.source);
+                }
+            }
+            graph.put_in_order();
+        }
+        let mut met = vec![false; n];
+        for edge in &graph.edges {
+            (met[edge.source as usize], met[edge.target as usize]) = (true, true);
+        }
+        found.isolated = met.iter().filter(|&&met| !met).count();
+        found.unlabelled = graph.labels.iter().filter(|label| label.is_none()).count();
+        Ok((graph, found))
+    }
+
+    /// Sorts the edges and leaves each once; how many were there before.
+    fn put_in_order(&mut self) -> usize {
+        self.edges.sort_by(|a, b| {
+            let ends = (a.source, a.target).cmp(&(b.source, b.target));
+            ends.then(a.time.total_cmp(&b.time)).then(a.weight.total_cmp(&b.weight))
+        });
+        let all = self.edges.len();
+        self.edges.dedup();
+        all - self.edges.len()
+    }
+
+    /// The name of a node.
+    pub fn name(&self, node: usize) -> String {
+        self.names.as_ref().map_or_else(|| node.to_string(), |names| names[node].clone())
+    }
+
+    /// The node of each name.
+    pub fn numbers(&self) -> BTreeMap<String, u32> {
+        (0..self.nodes).map(|node| (self.name(node), node as u32)).collect()
+    }
+
+    /// Whether anything in it says when it came to be.
+    pub fn is_timed(&self) -> bool {
+        self.carries.time || !self.times.is_empty()
+    }
+
+    /// Neighbours of every node in rising order, over edges in either direction.
+    pub fn neighbours(&self) -> Vec<Vec<u32>> {
+        neighbours(self.nodes, self.edges.iter().map(|edge| (edge.source, edge.target)))
+    }
+}
+
+/// Neighbours of every node in rising order, each once, over pairs taken both ways.
+pub(super) fn neighbours(nodes: usize, pairs: impl IntoIterator<Item = (u32, u32)>) -> Vec<Vec<u32>> {
+    let mut lists = vec![Vec::new(); nodes];
+    for (a, b) in pairs {
+        lists[a as usize].push(b);
+        lists[b as usize].push(a);
+    }
+    for list in &mut lists {
+        list.sort_unstable();
+        list.dedup();
+    }
+    lists
+}
+
+/// Messages of a graph convolution: every node and its neighbours, weighed by both degrees (Kipf and Welling 2017).
+/// Of some receivers only, if their numbers are given; columns are all nodes.
+pub(super) fn symmetric(lists: &[Vec<u32>]) -> Propagation {
+    let degree = |node: usize| lists[node].len() + 1;
+    let rows = (0..lists.len()).map(|node| {
+        with_itself(lists, node).into_iter().map(move |sender| {
+            let coefficient = symmetric_coefficient(degree(sender as usize), degree(node));
+            (sender, coefficient)
+        })
+    });
+    Propagation::new(Sparse::from_rows(lists.len(), rows))
+}
+
+/// Who a node attends to: itself and its neighbours. The coefficients say nothing.
+pub(super) fn attended(lists: &[Vec<u32>]) -> Propagation {
+    let rows = (0..lists.len()).map(|node| with_itself(lists, node).into_iter().map(|sender| (sender, ONE)));
+    Propagation::new(Sparse::from_rows(lists.len(), rows))
+}
+
+fn with_itself(lists: &[Vec<u32>], node: usize) -> Vec<u32> {
+    let mut all = lists[node].clone();
+    let at = all.partition_point(|&neighbour| (neighbour as usize) < node);
+    all.insert(at, node as u32);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edge(source: u32, target: u32) -> Edge {
+        Edge { source, target, weight: 1.0, time: 0.0 }
+    }
+
+    pub(in super::super) fn graph(nodes: usize, edges: Vec<Edge>) -> Graph {
+        let carries = Carries::default();
+        let (labels, classes, parts, times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Graph { names: None, nodes, features: None, labels, classes, parts, times, edges, carries }
+    }
+
+    fn new(graph: Graph) -> Result<(Graph, Found), String> {
+        Graph::new(Path::new("g"), graph).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_undirected_edge_is_one_edge_and_loops_are_left_out() {
+        let (graph, found) = new(graph(4, vec![edge(2, 1), edge(1, 2), edge(2, 1), edge(0, 0), edge(0, 1)])).unwrap();
+        assert_eq!(graph.edges, [edge(0, 1), edge(1, 2)]);
+        assert_eq!(found, Found { duplicates: 1, loops: 1, isolated: 1, ..Found::default() });
+        assert_eq!(graph.neighbours(), [vec![1], vec![0, 2], vec![1], vec![]]);
+    }
+
+    #[test]
+    fn a_direction_makes_two_edges_and_time_puts_them_in_order() {
+        let at = |source, target, time| Edge { time, ..edge(source, target) };
+        let mut timed = graph(2, vec![at(1, 0, 5.0), at(0, 1, 7.0), at(0, 1, 6.0), at(0, 1, 6.0)]);
+        timed.carries = Carries { direction: true, time: true, weight: false };
+        let (graph, found) = new(timed).unwrap();
+        assert_eq!(graph.edges, [at(0, 1, 6.0), at(0, 1, 7.0), at(1, 0, 5.0)]);
+        assert_eq!((found.duplicates, found.out_of_order), (1, 1));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        assert_eq!(new(graph(0, vec![])).unwrap_err(), "g: a graph has from 1 to 4294967295 nodes, not 0");
+        assert_eq!(new(graph(2, vec![edge(0, 2)])).unwrap_err(), "g: 2 nodes, but an edge: 0 to 2");
+        let nan = Edge { weight: f32::NAN, ..edge(0, 1) };
+        assert_eq!(new(graph(2, vec![nan])).unwrap_err(), "g: a weight or time is not finite");
+        let labelled = Graph { labels: vec![Some(1), None], classes: vec!["a".to_owned()], ..graph(2, vec![]) };
+        assert_eq!(new(labelled).unwrap_err(), "g: 1 classes, but a label: 1");
+        let short = Graph { labels: vec![None], ..graph(2, vec![]) };
+        assert_eq!(new(short).unwrap_err(), "g: 1 labels for 2 nodes");
+    }
+
+    #[test]
+    fn a_convolution_weighs_by_both_degrees_itself_among_them() {
+        let lists = graph(3, vec![edge(0, 1), edge(1, 2)]).neighbours();
+        let over = symmetric(&lists);
+        let row: Vec<(u32, u32)> = over.coefficients().row(1).collect();
+        let side = symmetric_coefficient(2, 3);
+        assert_eq!(row, [(0, side), (1, symmetric_coefficient(3, 3)), (2, side)]);
+        assert_eq!(attended(&lists).coefficients().row(0).collect::<Vec<_>>(), [(0, ONE), (1, ONE)]);
+    }
+}

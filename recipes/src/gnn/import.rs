@@ -1,0 +1,511 @@
+//! Graphs from the files people have: tables of nodes and edges, NumPy archives, folders as the Open Graph Benchmark
+//! lays them out, and the canonical file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ftk_adapters::ops::graph::Features;
+
+use super::error::GraphError;
+use super::graph::{Carries, Edge, Found, Graph, Part};
+use super::npz::{self, Array, Values};
+use super::table::{Header, Row, Table};
+
+/// Where a graph comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A canonical file, an archive (`.npz`), a table of edges, a folder with `edges.csv` and perhaps `nodes.csv`, or one
+    /// of the Open Graph Benchmark: by its name.
+    Path(PathBuf),
+    /// Tables (`.csv`, `.csv.gz`, `.parquet`) of nodes, if there is one, and edges.
+    Tables {
+        /// `id`, features, and `y`, `split`, `time` where known.
+        nodes: Option<PathBuf>,
+        /// Both ends, and `weight` and `time` where known.
+        edges: PathBuf,
+        /// `(a, b)` is not `(b, a)`; so it is in any case where edges carry a weight or a time.
+        directed: bool,
+    },
+}
+
+/// File ending of the canonical file.
+pub const ENDING: &str = "graph";
+
+/// Reads a graph from wherever it is and checks it.
+///
+/// # Errors
+/// Files that cannot be read or are malformed; whatever in them does not fit together.
+pub fn import(origin: &Origin) -> Result<(Graph, Found), GraphError> {
+    match origin {
+        Origin::Tables { nodes, edges, directed } => tables(nodes.as_deref(), edges, *directed),
+        Origin::Path(path) if path.join("edges.csv").is_file() => {
+            let nodes = path.join("nodes.csv");
+            tables(nodes.is_file().then_some(nodes.as_path()), &path.join("edges.csv"), false)
+        }
+        Origin::Path(path) if path.is_dir() => ogb(path),
+        Origin::Path(path) => {
+            let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+            match ending.to_ascii_lowercase().as_str() {
+                ENDING => {
+                    let bytes = std::fs::read(path).map_err(|error| GraphError::io(path, error))?;
+                    Graph::new(path, Graph::from_bytes(path, &bytes)?)
+                }
+                "npz" => archive(path),
+                _ => tables(None, path, false),
+            }
+        }
+    }
+}
+
+/// Gives names their numbers in the order in which they come.
+#[derive(Default)]
+struct Names {
+    known: BTreeMap<String, u32>,
+    order: Vec<String>,
+}
+
+impl Names {
+    fn number(&mut self, name: &str) -> u32 {
+        if let Some(&number) = self.known.get(name) {
+            return number;
+        }
+        let number = self.order.len() as u32;
+        self.known.insert(name.to_owned(), number);
+        self.order.push(name.to_owned());
+        number
+    }
+}
+
+/// Classes in an order of their own: by number where all are numbers, else by text.
+fn classes<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut all: Vec<&str> = names.collect();
+    all.sort_by(|a, b| match (a.parse::<i64>(), b.parse::<i64>()) {
+        (Ok(a), Ok(b)) => a.cmp(&b),
+        _ => a.cmp(b),
+    });
+    all.dedup();
+    all.into_iter().map(str::to_owned).collect()
+}
+
+const ID: [&str; 3] = ["id", "node", "name"];
+const LABEL: [&str; 3] = ["y", "label", "class"];
+const SPLIT: [&str; 1] = ["split"];
+const TIME: [&str; 4] = ["time", "ts", "timestamp", "date"];
+const SOURCE: [&str; 4] = ["src", "source", "from", "rater"];
+const TARGET: [&str; 5] = ["dst", "target", "to", "destination", "ratee"];
+const WEIGHT: [&str; 4] = ["weight", "rating", "value", "feature"];
+
+fn tables(nodes: Option<&Path>, edges: &Path, directed: bool) -> Result<(Graph, Found), GraphError> {
+    let mut names = Names::default();
+    let mut graph = empty();
+    if let Some(path) = nodes {
+        node_table(path, &mut names, &mut graph)?;
+    }
+    let table = Table::read(edges, Header::Names)?;
+    let need = |which: &[&str], what: &str| {
+        let missing = || {
+            GraphError::at(edges, ":1", format!("no column for the {what}; there are: {}", table.columns.join(", ")))
+        };
+        table
+            .column(which)
+            .ok_or_else(|| missing().hinted("name the columns src, dst, and weight and time if there are any"))
+    };
+    let (source, target) = (need(&SOURCE, "source")?, need(&TARGET, "target")?);
+    let (weight, time) = (table.column(&WEIGHT), table.column(&TIME));
+    let known = [Some(source), Some(target), weight, time];
+    if let Some(other) = (0..table.columns.len()).find(|at| !known.contains(&Some(*at))) {
+        let error = GraphError::at(edges, ":1", format!("a column that is not understood: {}", table.columns[other]));
+        return Err(error.hinted("edges have the columns src, dst, weight and time; leave out others"));
+    }
+    graph.carries = Carries {
+        weight: weight.is_some(),
+        time: time.is_some(),
+        direction: directed || weight.is_some() || time.is_some(),
+    };
+    for row in table.rows() {
+        let mut end = |column: usize| -> Result<u32, GraphError> {
+            let name = table.text(row, column)?;
+            if nodes.is_some() && !names.known.contains_key(name) {
+                let error = table.wrong(row, column, &format!("names no node: {name}"));
+                return Err(error.hinted("every end of an edge must be in the table of nodes"));
+            }
+            Ok(names.number(name))
+        };
+        let (source, target) = (end(source)?, end(target)?);
+        let number = |column: Option<usize>| column.map(|column| table.number(row, column)).transpose();
+        let weight = number(weight)?.map_or(1.0, |weight| weight as f32);
+        graph.edges.push(Edge { source, target, weight, time: number(time)?.unwrap_or(0.0) });
+    }
+    graph.nodes = names.order.len();
+    graph.names = Some(names.order);
+    Graph::new(edges, graph)
+}
+
+fn empty() -> Graph {
+    Graph {
+        names: None,
+        nodes: 0,
+        features: None,
+        labels: Vec::new(),
+        classes: Vec::new(),
+        parts: Vec::new(),
+        times: Vec::new(),
+        edges: Vec::new(),
+        carries: Carries::default(),
+    }
+}
+
+fn node_table(path: &Path, names: &mut Names, graph: &mut Graph) -> Result<(), GraphError> {
+    let table = Table::read(path, Header::Names)?;
+    let missing =
+        || GraphError::at(path, ":1", format!("no column for names; there are: {}", table.columns.join(", ")));
+    let id = table.column(&ID).ok_or_else(|| missing().hinted("call the column with the nodes' names id"))?;
+    let (label, split, time) = (table.column(&LABEL), table.column(&SPLIT), table.column(&TIME));
+    let named = [Some(id), label, split, time];
+    let features: Vec<usize> = (0..table.columns.len()).filter(|at| !named.contains(&Some(*at))).collect();
+    let mut values = Vec::new();
+    for (at, row) in table.rows().iter().enumerate() {
+        let name = table.text(row, id)?;
+        if names.number(name) as usize != at {
+            return Err(table.wrong(row, id, &format!("is there already: {name}")));
+        }
+        for &column in &features {
+            values.push(table.number(row, column)? as f32);
+        }
+        if let Some(split) = split {
+            graph.parts.push(part(&table, row, split)?);
+        }
+        if let Some(time) = time {
+            graph.times.push(table.number(row, time)?);
+        }
+    }
+    if !features.is_empty() && !values.is_empty() {
+        graph.features = Some(Arc::new(Features::new(features.len(), values)));
+    }
+    if let Some(label) = label {
+        let cells = table.rows().iter().map(|row| table.text(row, label)).collect::<Result<Vec<_>, _>>()?;
+        graph.classes = classes(cells.iter().copied().filter(|cell| !cell.is_empty()));
+        let class = |cell: &&str| graph.classes.iter().position(|class| class == cell).map(|class| class as u32);
+        graph.labels = cells.iter().map(class).collect();
+    }
+    Ok(())
+}
+
+fn part(table: &Table, row: &Row, column: usize) -> Result<Part, GraphError> {
+    match table.text(row, column)?.to_ascii_lowercase().as_str() {
+        "" | "none" => Ok(Part::None),
+        "train" => Ok(Part::Train),
+        "val" | "valid" | "validation" => Ok(Part::Validation),
+        "test" => Ok(Part::Test),
+        other => Err(table.wrong(row, column, &format!("must be train, val, test or empty: {other}"))),
+    }
+}
+
+/// `x` (nodes, features), `edge_index` (2, edges), and `y`, `train_mask`, `val_mask`, `test_mask`, `edge_attr`, `time`
+/// where known: the names PyG's `Data` uses.
+fn archive(path: &Path) -> Result<(Graph, Found), GraphError> {
+    let mut arrays = npz::read(path)?;
+    let names = arrays.keys().cloned().collect::<Vec<_>>().join(", ");
+    let wrong = |name: &str, message: String| GraphError::at(path, format!(":{name}"), message);
+    let missing = || GraphError::malformed(path, format!("holds no edge_index; there are: {names}"));
+    let index = arrays
+        .remove("edge_index")
+        .ok_or_else(|| missing().hinted("save x, edge_index, y and masks under these names"))?;
+    let (Values::Integers(ends), &[2, count]) = (&index.values, index.shape.as_slice()) else {
+        return Err(wrong("edge_index", format!("must be integers (2, edges), not {:?}", index.shape)));
+    };
+    let mut graph = empty();
+    let integer = |value: i64| u32::try_from(value).map_err(|_| wrong("edge_index", format!("names no node: {value}")));
+    for at in 0..count {
+        let (source, target) = (integer(ends[at])?, integer(ends[count + at])?);
+        graph.edges.push(Edge { source, target, weight: 1.0, time: 0.0 });
+    }
+    if let Some(Array { shape, values }) = arrays.remove("x") {
+        let (Values::Floats(values), &[nodes, width]) = (values, shape.as_slice()) else {
+            return Err(wrong("x", format!("must be 32-bit floats (nodes, features), not {shape:?}")));
+        };
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            return Err(wrong("x", format!("is not finite at node {}, feature: {}", at / width, at % width)));
+        }
+        graph.nodes = nodes;
+        graph.features = (width > 0 && nodes > 0).then(|| Arc::new(Features::new(width, values)));
+    }
+    if let Some(Array { shape, values }) = arrays.remove("y") {
+        let (Values::Integers(labels), &[nodes]) = (values, shape.as_slice()) else {
+            return Err(wrong("y", format!("must be integers (nodes), not {shape:?}")));
+        };
+        let most = labels.iter().copied().max().unwrap_or(-1);
+        if most >= nodes as i64 {
+            return Err(wrong("y", format!("a class beyond the number of nodes: {most}")));
+        }
+        graph.classes = (0..=most).map(|class| class.to_string()).collect();
+        graph.labels = labels.into_iter().map(|label| u32::try_from(label).ok()).collect();
+        graph.nodes = graph.nodes.max(nodes);
+    }
+    if graph.nodes == 0 {
+        graph.nodes = graph.edges.iter().map(|edge| edge.source.max(edge.target) as usize + 1).max().unwrap_or(0);
+    }
+    for (name, part) in [("train_mask", Part::Train), ("val_mask", Part::Validation), ("test_mask", Part::Test)] {
+        let Some(Array { values, .. }) = arrays.remove(name) else { continue };
+        let mask = match values {
+            Values::Flags(mask) => mask,
+            Values::Integers(mask) => mask.into_iter().map(|value| value != 0).collect(),
+            _ => return Err(wrong(name, "must be truth values".to_owned())),
+        };
+        if mask.len() != graph.nodes {
+            return Err(wrong(name, format!("has {} entries for {} nodes", mask.len(), graph.nodes)));
+        }
+        graph.parts.resize(graph.nodes, Part::None);
+        for (node, _) in mask.iter().enumerate().filter(|(_, set)| **set) {
+            if graph.parts[node] != Part::None {
+                return Err(wrong(name, format!("overlaps another mask at node: {node}")));
+            }
+            graph.parts[node] = part;
+        }
+    }
+    for (name, weight) in [("edge_attr", true), ("edge_time", false)] {
+        let Some(Array { values, shape }) = arrays.remove(name) else { continue };
+        let values: Vec<f64> = match values {
+            Values::Floats(values) => values.into_iter().map(f64::from).collect(),
+            Values::Doubles(values) => values,
+            Values::Integers(values) => values.into_iter().map(|value| value as f64).collect(),
+            Values::Flags(_) => return Err(wrong(name, "must be numbers".to_owned())),
+        };
+        if values.len() != count {
+            return Err(wrong(name, format!("must be one number an edge, of {count}, not {shape:?}")));
+        }
+        for (edge, &value) in graph.edges.iter_mut().zip(&values) {
+            if weight { edge.weight = value as f32 } else { edge.time = value }
+        }
+        if weight {
+            graph.carries.weight = true
+        } else {
+            graph.carries.time = true
+        }
+        graph.carries.direction = true;
+    }
+    if let Some(name) = arrays.keys().next() {
+        let error = wrong(name, "is not understood".to_owned());
+        return Err(error.hinted("a graph is x, edge_index, y, train_mask, val_mask, test_mask, edge_attr, edge_time"));
+    }
+    Graph::new(path, graph)
+}
+
+/// A folder of the Open Graph Benchmark: `raw/edge.csv.gz`, `raw/num-node-list.csv.gz`, and where known
+/// `raw/node-feat.csv.gz`, `raw/node-label.csv.gz`, `raw/node_year.csv.gz`, `split/*/{train,valid,test}.csv.gz`.
+fn ogb(folder: &Path) -> Result<(Graph, Found), GraphError> {
+    let raw = if folder.join("raw").is_dir() { folder.join("raw") } else { folder.to_owned() };
+    let table = |path: PathBuf| -> Result<Option<Table>, GraphError> {
+        let plain = path.with_extension("");
+        let path = if path.exists() { path } else { plain };
+        if path.exists() { Table::read(&path, Header::Absent).map(Some) } else { Ok(None) }
+    };
+    let need = |name: &str| {
+        let missing = || GraphError::malformed(&raw, format!("a folder of the Open Graph Benchmark has: {name}"));
+        table(raw.join(name))?.ok_or_else(|| missing().hinted("--ogb takes the folder that holds raw/ and split/"))
+    };
+    let integer = |table: &Table, row: &Row, column: usize| -> Result<u32, GraphError> {
+        let text = table.text(row, column)?;
+        // Labels are written as floats where some are missing.
+        let text = text.strip_suffix(".0").unwrap_or(text);
+        text.parse().map_err(|_| table.wrong(row, column, &format!("is no number of a node or class: {text}")))
+    };
+    let mut graph = empty();
+    let counts = need("num-node-list.csv.gz")?;
+    let [row] = counts.rows() else {
+        return Err(GraphError::malformed(&raw, format!("holds {} graphs, one is expected", counts.rows().len())));
+    };
+    graph.nodes = integer(&counts, row, 0)? as usize;
+    let edges = need("edge.csv.gz")?;
+    for row in edges.rows() {
+        let ends = [integer(&edges, row, 0)?, integer(&edges, row, 1)?];
+        if let Some(at) = ends.iter().position(|&end| end as usize >= graph.nodes) {
+            return Err(edges.wrong(row, at, &format!("names no node: {}", ends[at])));
+        }
+        graph.edges.push(Edge { source: ends[0], target: ends[1], weight: 1.0, time: 0.0 });
+    }
+    if let Some(features) = table(raw.join("node-feat.csv.gz"))? {
+        let mut values = Vec::new();
+        let mut width = 0;
+        for row in features.rows() {
+            let first = values.len();
+            for column in 0.. {
+                if features.text(row, column).is_err() {
+                    break;
+                }
+                values.push(features.number(row, column)? as f32);
+            }
+            width = values.len() - first;
+        }
+        graph.features = (width > 0).then(|| Arc::new(Features::new(width, values)));
+    }
+    if let Some(labels) = table(raw.join("node-label.csv.gz"))? {
+        let known = |row: &Row| labels.text(row, 0).is_ok_and(|text| !text.is_empty() && text != "nan");
+        let label = |row| if known(row) { integer(&labels, row, 0).map(Some) } else { Ok(None) };
+        graph.labels = labels.rows().iter().map(label).collect::<Result<_, _>>()?;
+        let most = graph.labels.iter().flatten().copied().max().map_or(0, |most| most as usize + 1);
+        if most > graph.nodes {
+            return Err(GraphError::malformed(&raw, format!("more classes than nodes: {most}")));
+        }
+        graph.classes = (0..most).map(|class| class.to_string()).collect();
+    }
+    if let Some(years) = table(raw.join("node_year.csv.gz"))? {
+        graph.times = years.rows().iter().map(|row| years.number(row, 0)).collect::<Result<_, _>>()?;
+    }
+    let splits = std::fs::read_dir(folder.join("split")).map(|entries| {
+        let mut paths: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+        paths.sort();
+        paths
+    });
+    if let Some(split) = splits.unwrap_or_default().first() {
+        graph.parts = vec![Part::None; graph.nodes];
+        for (name, part) in [("train", Part::Train), ("valid", Part::Validation), ("test", Part::Test)] {
+            let Some(table) = table(split.join(format!("{name}.csv.gz")))? else { continue };
+            for row in table.rows() {
+                let node = integer(&table, row, 0)? as usize;
+                match graph.parts.get_mut(node) {
+                    Some(place @ Part::None) => *place = part,
+                    Some(_) => return Err(table.wrong(row, 0, &format!("is in another part, too: {node}"))),
+                    None => return Err(table.wrong(row, 0, &format!("names no node: {node}"))),
+                }
+            }
+        }
+    }
+    Graph::new(&raw, graph)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::super::npz::tests::{npy, zip};
+    use super::*;
+
+    fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+        folder
+    }
+
+    fn gz(text: &str) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    const NODES: &str = "id,f0,y,split,f1\nann,1,spam,train,0.5\nbob,0,,,0\ncy,-2,ham,test,1\n";
+
+    fn from_tables(nodes: &str, edges: &str) -> Result<(Graph, Found), String> {
+        let folder = folder(&[("n.csv", nodes.as_bytes()), ("e.csv", edges.as_bytes())]);
+        let path = |name: &str| folder.path().join(name);
+        let origin = Origin::Tables { nodes: Some(path("n.csv")), edges: path("e.csv"), directed: false };
+        import(&origin).map_err(|error| error.to_string().replace(folder.path().to_str().unwrap(), "."))
+    }
+
+    #[test]
+    fn tables_become_a_graph_with_the_names_kept() {
+        let (graph, found) = from_tables(NODES, "src,dst\ncy,ann\nann,cy\nann,cy\nbob,bob\n").unwrap();
+        assert_eq!(graph.names.as_deref().unwrap(), ["ann", "bob", "cy"]);
+        assert_eq!(graph.features.as_ref().unwrap().row(2), [-2.0, 1.0]);
+        assert_eq!(
+            (graph.classes.clone(), graph.labels.clone()),
+            (vec!["ham".into(), "spam".into()], vec![Some(1), None, Some(0)])
+        );
+        assert_eq!(graph.parts, [Part::Train, Part::None, Part::Test]);
+        assert_eq!(graph.edges.len(), 1);
+        assert_eq!(found, Found { duplicates: 1, loops: 1, isolated: 1, unlabelled: 1, out_of_order: 0 });
+    }
+
+    #[test]
+    fn a_table_that_is_wrong_is_refused_with_the_place() {
+        let edges = "src,dst\nann,bob\n";
+        let refused = |nodes: &str, edges: &str| from_tables(nodes, edges).unwrap_err();
+        assert_eq!(refused(NODES, "src,dst\nann,bob\nann,dan\n"), "./e.csv:3:dst: names no node: dan");
+        assert_eq!(refused(&NODES.replace("-2", "NaN"), edges), "./n.csv:4:f0: is not finite: NaN");
+        assert_eq!(refused(&NODES.replace("-2", "x"), edges), "./n.csv:4:f0: is not a number: x");
+        assert_eq!(refused(&NODES.replace("cy", "ann"), edges), "./n.csv:4:id: is there already: ann");
+        assert_eq!(
+            refused(&NODES.replace("test", "tset"), edges),
+            "./n.csv:4:split: must be train, val, test or empty: tset"
+        );
+        assert_eq!(refused(NODES, "src,dest\nann,bob\n"), "./e.csv:1: no column for the target; there are: src, dest");
+        assert_eq!(refused(NODES, "src,dst,type\nann,bob,1\n"), "./e.csv:1: a column that is not understood: type");
+        assert!(
+            refused(NODES, "src,dst\nann\n").starts_with("./e.csv:2: not CSV: "),
+            "{}",
+            refused(NODES, "src,dst\nann\n")
+        );
+    }
+
+    #[test]
+    fn ratings_are_directed_and_timed() {
+        let folder = folder(&[("r.csv", b"from,to,rating,time\n7,3,-10,9.5\n3,7,4,2\n7,3,-10,9.5\n")]);
+        let (graph, found) = import(&Origin::Path(folder.path().join("r.csv"))).unwrap();
+        assert_eq!(graph.carries, Carries { weight: true, time: true, direction: true });
+        assert_eq!((graph.name(0), graph.name(1)), ("7".to_owned(), "3".to_owned()));
+        assert_eq!((found.duplicates, found.out_of_order), (1, 1));
+    }
+
+    fn from_archive(files: &[(&str, Vec<u8>)]) -> Result<(Graph, Found), String> {
+        let folder = folder(&[("g.npz", &zip(files))]);
+        import(&Origin::Path(folder.path().join("g.npz")))
+            .map_err(|error| error.to_string().replace(folder.path().to_str().unwrap(), "."))
+    }
+
+    #[test]
+    fn archives_become_a_graph_and_masks_a_split() {
+        let longs = |values: &[i64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let floats = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let index = ("edge_index.npy", npy("<i8", "(2, 4)", &longs(&[0, 1, 1, 2, 1, 0, 2, 1])));
+        let x = ("x.npy", npy("<f4", "(3, 2)", &floats(&[1.0, 0.0, 0.0, 0.0, 0.0, 3.0])));
+        let y = ("y.npy", npy("<i8", "(3,)", &longs(&[1, -1, 0])));
+        let mask = |name, bytes: &[u8]| (name, npy("|b1", "(3,)", bytes));
+        let (train, test) = (mask("train_mask.npy", &[1, 0, 0]), mask("test_mask.npy", &[0, 0, 1]));
+        let (graph, found) = from_archive(&[index.clone(), x.clone(), y.clone(), train.clone(), test]).unwrap();
+        assert_eq!((graph.edges.len(), found.duplicates, found.unlabelled), (2, 0, 1));
+        assert_eq!((graph.parts, graph.classes.len()), (vec![Part::Train, Part::None, Part::Test], 2));
+        let refused = |files: &[(&str, Vec<u8>)]| from_archive(files).unwrap_err();
+        assert_eq!(refused(&[x.clone()]), "./g.npz: holds no edge_index; there are: x");
+        assert_eq!(
+            refused(&[index.clone(), train, mask("val_mask.npy", &[1, 0, 0])]),
+            "./g.npz:val_mask: overlaps another mask at node: 0"
+        );
+        let nan = ("x.npy", npy("<f4", "(3, 2)", &floats(&[0.0, 0.0, 0.0, f32::NAN, 0.0, 0.0])));
+        assert_eq!(refused(&[index.clone(), nan]), "./g.npz:x: is not finite at node 1, feature: 1");
+        let dangling = ("edge_index.npy", npy("<i8", "(2, 1)", &longs(&[0, -1])));
+        assert_eq!(refused(&[dangling, x.clone()]), "./g.npz:edge_index: names no node: -1");
+        let beyond = ("edge_index.npy", npy("<i8", "(2, 1)", &longs(&[0, 3])));
+        assert_eq!(refused(&[beyond, x]), "./g.npz: 3 nodes, but an edge: 0 to 3");
+        assert_eq!(refused(&[index, ("z.npy", npy("<i8", "(0,)", &[]))]), "./g.npz:z: is not understood");
+    }
+
+    #[test]
+    fn folders_of_the_open_graph_benchmark_become_a_graph() {
+        let files = [
+            ("raw/num-node-list.csv.gz", gz("3\n")),
+            ("raw/edge.csv.gz", gz("0,1\n2,1\n")),
+            ("raw/node-feat.csv.gz", gz("0.5,1\n0,0\n-1,2\n")),
+            ("raw/node-label.csv.gz", gz("1\nnan\n0.0\n")),
+            ("split/time/train.csv.gz", gz("0\n")),
+            ("split/time/test.csv.gz", gz("2\n")),
+        ];
+        let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+        let place = folder(&files);
+        let (graph, _) = import(&Origin::Path(place.path().to_owned())).unwrap();
+        assert_eq!((graph.nodes, graph.edges.len()), (3, 2));
+        assert_eq!(graph.features.as_ref().unwrap().row(2), [-1.0, 2.0]);
+        assert_eq!(graph.labels, [Some(1), None, Some(0)]);
+        assert_eq!(graph.parts, [Part::Train, Part::None, Part::Test]);
+        std::fs::write(place.path().join("raw/edge.csv.gz"), gz("0,3\n")).unwrap();
+        let error = import(&Origin::Path(place.path().to_owned())).unwrap_err().to_string();
+        assert!(error.ends_with("edge.csv.gz:1:column 2: names no node: 3"), "{error}");
+        std::fs::remove_file(place.path().join("raw/edge.csv.gz")).unwrap();
+        let error = import(&Origin::Path(place.path().to_owned())).unwrap_err().to_string();
+        assert!(error.ends_with("raw: a folder of the Open Graph Benchmark has: edge.csv.gz"), "{error}");
+    }
+}

@@ -1,0 +1,329 @@
+//! The networks of graphs, each written once over [`Ops`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor, Var};
+use ftk_adapters::ops::graph::{Features, Propagation};
+use ftk_adapters::ops::{Bias, Nodes, Ops};
+use ftk_adapters::sites::{Role, Site, Sites};
+use ftk_adapters::train::uniform_values;
+use ftk_adapters::weights::Weights;
+use serde::{Deserialize, Serialize};
+
+use super::error::GraphError;
+use super::settings::{Head, Kind};
+
+/// Site of a linear head.
+pub const HEAD: &str = "head";
+/// Sites of what scores a pair: its source, its target, what is known of the pair, the score.
+const SCORER: [&str; 4] = ["scorer.source", "scorer.target", "scorer.pair", "scorer.out"];
+
+/// The numbers a network's forward pass depends on, written down as `config.json` beside a base's weights.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Kind of the convolutions.
+    pub model_type: Kind,
+    /// Features of a node.
+    pub inputs: usize,
+    /// Features between convolutions, of each head of `gat`.
+    pub hidden: usize,
+    /// Convolutions.
+    pub layers: usize,
+    /// Heads of `gat`.
+    pub heads: usize,
+    /// What it ends in.
+    pub head: End,
+    /// How a graph's features are prepared for it.
+    pub prepare: Prepare,
+}
+
+/// How features are prepared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prepare {
+    /// Those of every node are divided by their sum.
+    pub normalise: bool,
+    /// They are projected to this width.
+    pub project: Option<usize>,
+}
+
+/// What a network ends in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum End {
+    /// The last convolution gives so many logits a node.
+    Convolution(usize),
+    /// A linear layer gives so many logits a node.
+    Linear(usize),
+    /// A scorer looks at a pair of nodes.
+    Pair {
+        /// Features that are known of the pair.
+        known: usize,
+        /// Numbers it gives.
+        outputs: usize,
+    },
+}
+
+/// How messages pass in one convolution.
+#[derive(Clone, Debug)]
+pub struct Hop {
+    /// What a node gathers from its neighbours.
+    pub gather: Arc<Propagation>,
+    /// Which sender each receiver is.
+    pub own: Arc<Propagation>,
+}
+
+/// Pairs of nodes to be scored.
+#[derive(Clone, Debug)]
+pub struct Pairs {
+    /// Rows of the sources.
+    pub sources: Vec<usize>,
+    /// Rows of the targets.
+    pub targets: Vec<usize>,
+    /// What is known of each pair.
+    pub known: Arc<Features>,
+}
+
+impl Network {
+    /// A network for features of this width; `outputs` are logits, or features that are known of a pair.
+    pub fn new(kind: Kind, [inputs, hidden, layers, heads]: [usize; 4], head: Head, outputs: usize) -> Self {
+        let head = match head {
+            Head::Convolution => End::Convolution(outputs),
+            Head::Linear => End::Linear(outputs),
+        };
+        let heads = if kind == Kind::Gat { heads } else { 1 };
+        Self { model_type: kind, inputs, hidden, layers, heads, head, prepare: Prepare::default() }
+    }
+
+    /// Features that enter and leave convolution `layer`, from 0, and its heads.
+    fn widths(&self, layer: usize) -> (usize, usize, usize) {
+        let inner = self.hidden * self.heads;
+        let d_in = if layer == 0 { self.inputs } else { inner };
+        match self.head {
+            End::Convolution(outputs) if layer + 1 == self.layers => (d_in, outputs, 1),
+            _ => (d_in, inner, self.heads),
+        }
+    }
+
+    /// Features of what [`Network::encode`] gives.
+    fn encoded(&self) -> usize {
+        self.widths(self.layers - 1).1
+    }
+
+    /// Runs the convolutions: `(receivers of the last hop, features)`, or logits where the last one gives them.
+    ///
+    /// # Errors
+    /// Those of the interpretation.
+    ///
+    /// # Panics
+    /// If there are not as many hops as convolutions.
+    pub fn encode<O: Ops>(&self, ops: &mut O, features: &Arc<Features>, hops: &[Hop]) -> Result<O::Value, O::Error> {
+        assert_eq!(hops.len(), self.layers, "every convolution has a hop");
+        let mut x: Option<O::Value> = None;
+        for (layer, hop) in hops.iter().enumerate() {
+            if let Some(value) = x.take() {
+                let value = ops.relu(&value)?;
+                x = Some(ops.dropout(&value)?);
+            }
+            let nodes = x.as_ref().map_or(Nodes::Features(features), Nodes::Value);
+            let at = format!("conv{}", layer + 1);
+            x = Some(match self.model_type {
+                Kind::Gcn => ops.convolve(&format!("{at}.lin"), Bias::Present, nodes, &hop.gather)?,
+                Kind::Sage => {
+                    let gathered = ops.convolve(&format!("{at}.lin_l"), Bias::Present, nodes, &hop.gather)?;
+                    let own = ops.convolve(&format!("{at}.lin_r"), Bias::Absent, nodes, &hop.own)?;
+                    ops.add(&gathered, &own)?
+                }
+                Kind::Gat => {
+                    let value = ops.convolve(&format!("{at}.lin"), Bias::Absent, nodes, &hop.own)?;
+                    ops.attend_neighbours(&at, &value, self.widths(layer).2, &hop.gather)?
+                }
+            });
+        }
+        Ok(x.expect("there is a convolution"))
+    }
+
+    /// Logits of the given receivers of the last hop: `(rows.len(), classes)`.
+    ///
+    /// # Errors
+    /// Those of the interpretation.
+    pub fn classify<O: Ops>(
+        &self,
+        ops: &mut O,
+        features: &Arc<Features>,
+        hops: &[Hop],
+        rows: &[usize],
+    ) -> Result<O::Value, O::Error> {
+        let x = self.encode(ops, features, hops)?;
+        let x = ops.select(&x, rows)?;
+        match self.head {
+            End::Linear(_) => {
+                let x = ops.relu(&x)?;
+                ops.linear(HEAD, Bias::Present, &x)
+            }
+            End::Convolution(_) | End::Pair { .. } => Ok(x),
+        }
+    }
+
+    /// Scores of each pair: `(pairs, outputs)`.
+    ///
+    /// # Errors
+    /// Those of the interpretation.
+    pub fn score<O: Ops>(
+        &self,
+        ops: &mut O,
+        features: &Arc<Features>,
+        hops: &[Hop],
+        pairs: &Pairs,
+    ) -> Result<O::Value, O::Error> {
+        let x = self.encode(ops, features, hops)?;
+        let x = ops.relu(&x)?;
+        let source = ops.select(&x, &pairs.sources)?;
+        let source = ops.linear(SCORER[0], Bias::Present, &source)?;
+        let target = ops.select(&x, &pairs.targets)?;
+        let target = ops.linear(SCORER[1], Bias::Absent, &target)?;
+        let all: Vec<usize> = (0..pairs.known.rows()).collect();
+        let each = Arc::new(Propagation::choosing(&all, all.len()));
+        let known = ops.convolve(SCORER[2], Bias::Absent, Nodes::Features(&pairs.known), &each)?;
+        let hidden = ops.add(&source, &target)?;
+        let hidden = ops.add(&hidden, &known)?;
+        let hidden = ops.relu(&hidden)?;
+        ops.linear(SCORER[3], Bias::Present, &hidden)
+    }
+
+    /// Every place where it uses a weight, in its order.
+    pub fn sites(&self) -> Vec<Site> {
+        let one = || Arc::new(Propagation::choosing(&[0], 1));
+        let hops: Vec<Hop> = (0..self.layers).map(|_| Hop { gather: one(), own: one() }).collect();
+        let features = Arc::new(Features::new(1, vec![0.0]));
+        Sites::of(|ops| match self.head {
+            End::Pair { .. } => {
+                let pairs = Pairs { sources: vec![0], targets: vec![0], known: Arc::new(Features::new(1, vec![0.0])) };
+                self.score(ops, &features, &hops, &pairs)
+            }
+            End::Convolution(_) | End::Linear(_) => self.classify(ops, &features, &hops, &[0]),
+        })
+    }
+
+    /// Names of the head's weights, where it is a layer of its own.
+    pub fn head_weights(&self) -> Vec<String> {
+        match self.head {
+            End::Convolution(_) => Vec::new(),
+            End::Linear(_) => vec![format!("{HEAD}.bias"), format!("{HEAD}.weight")],
+            End::Pair { .. } => {
+                let scorer = |name: &String| name.starts_with("scorer.");
+                self.shapes().into_keys().filter(scorer).collect()
+            }
+        }
+    }
+
+    /// The linear sites but those of the head: what carries adapters.
+    pub fn adaptable(&self) -> Vec<Site> {
+        let head = |site: &Site| matches!(self.head, End::Linear(_)) && site.name == HEAD;
+        self.sites().into_iter().filter(|site| site.role == Role::Linear && !head(site)).collect()
+    }
+
+    /// Shape of every weight, by its name.
+    pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        let mut shapes = BTreeMap::new();
+        for Site { name, role, bias, .. } in self.sites() {
+            let layer = name.strip_prefix("conv").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+            let (d_in, d_out) = match (layer, self.head) {
+                (Some(layer), _) => {
+                    let (d_in, d_out, _) = self.widths(layer - 1);
+                    (d_in, d_out)
+                }
+                (None, End::Linear(outputs) | End::Convolution(outputs)) => (self.encoded(), outputs),
+                (None, End::Pair { known, outputs }) => match name.as_str() {
+                    name if name == SCORER[2] => (known, self.hidden),
+                    name if name == SCORER[3] => (self.hidden, outputs),
+                    _ => (self.encoded(), self.hidden),
+                },
+            };
+            match role {
+                Role::Neighbours => {
+                    for kind in ["att_src", "att_dst"] {
+                        shapes.insert(format!("{name}.{kind}"), vec![d_out]);
+                    }
+                }
+                _ => {
+                    shapes.insert(format!("{name}.weight"), vec![d_out, d_in]);
+                }
+            }
+            if bias {
+                shapes.insert(format!("{name}.bias"), vec![d_out]);
+            }
+        }
+        shapes
+    }
+
+    /// Parameters.
+    pub fn parameters(&self) -> usize {
+        self.shapes().values().map(|shape| shape.iter().product::<usize>()).sum()
+    }
+
+    /// Random weights (Glorot and Bengio 2010, uniform), biases zero.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn fresh(&self, seed: u64, device: &Device) -> Result<Weights, GraphError> {
+        let make = |(name, shape): (String, Vec<usize>)| {
+            let count = shape.iter().product();
+            let (fan_out, fan_in) = match shape.as_slice() {
+                [d_out, d_in] => (*d_out, *d_in),
+                _ => (count / self.heads.max(1), 1),
+            };
+            let bound = (6.0 / (fan_in + fan_out) as f64).sqrt();
+            let values =
+                if name.ends_with(".bias") { vec![0.0; count] } else { uniform_values(&name, count, bound, seed) };
+            Ok((name, Tensor::from_vec(values, shape, device)?))
+        };
+        self.shapes().into_iter().map(make).collect()
+    }
+}
+
+/// Weights of which the named ones are variables.
+pub(super) fn with_variables(weights: &Weights, named: impl Fn(&str) -> bool) -> Result<Weights, GraphError> {
+    let make = |name: &str| {
+        let tensor = weights.get(name)?;
+        let tensor = if named(name) { Var::from_tensor(&tensor)?.into_inner() } else { tensor };
+        Ok((name.to_owned(), tensor))
+    };
+    weights.names().map(make).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_have_the_shapes_of_their_layers() {
+        let shapes = |kind, head, outputs| {
+            let network = Network::new(kind, [5, 4, 2, 3], head, outputs);
+            network.shapes().into_iter().map(|(name, shape)| format!("{name} {shape:?}")).collect::<Vec<_>>()
+        };
+        let gcn = ["conv1.lin.bias [4]", "conv1.lin.weight [4, 5]", "conv2.lin.bias [7]", "conv2.lin.weight [7, 4]"];
+        assert_eq!(shapes(Kind::Gcn, Head::Convolution, 7), gcn);
+        let sage = shapes(Kind::Sage, Head::Linear, 7);
+        assert!(
+            sage.contains(&"conv2.lin_r.weight [4, 4]".to_owned()) && sage.contains(&"head.weight [7, 4]".to_owned())
+        );
+        let gat = shapes(Kind::Gat, Head::Convolution, 7);
+        for name in ["conv1.att_src [12]", "conv1.lin.weight [12, 5]", "conv2.lin.weight [7, 12]", "conv2.bias [7]"] {
+            assert!(gat.contains(&name.to_owned()), "{name}: {gat:?}");
+        }
+    }
+
+    #[test]
+    fn the_head_is_told_from_what_carries_adapters() {
+        let network = Network::new(Kind::Sage, [5, 4, 1, 1], Head::Linear, 7);
+        let names: Vec<String> = network.adaptable().into_iter().map(|site| site.name).collect();
+        assert_eq!(names, ["conv1.lin_l", "conv1.lin_r"]);
+        assert_eq!(network.head_weights(), ["head.bias", "head.weight"]);
+        let pair = Network { head: End::Pair { known: 3, outputs: 1 }, ..network };
+        assert_eq!(pair.head_weights().len(), 6);
+        assert_eq!(pair.shapes()["scorer.pair.weight"], [4, 3]);
+    }
+}

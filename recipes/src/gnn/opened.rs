@@ -1,0 +1,185 @@
+//! A recipe's task on its graph, opened: what the host runs, and what it writes down about it.
+
+use std::path::Path;
+
+use super::base;
+use super::edges::EdgeSession;
+use super::error::GraphError;
+use super::graph::{Found, Graph, Part};
+use super::import::{Origin, import};
+use super::inputs::heard;
+use super::links::LinkSession;
+use super::measures::Figures;
+use super::model::Model;
+use super::nodes::NodeSession;
+use super::settings::{Gnn, Objective};
+use crate::recipe::Recipe;
+use crate::session::Session;
+
+/// A task that is ready to run.
+#[derive(Debug)]
+pub struct Opened {
+    task: Task,
+    /// Digest of the graph.
+    pub digest: blake3::Hash,
+    /// Root its nodes hang from.
+    pub root: blake3::Hash,
+    /// Digest of the weights training starts from.
+    pub base: blake3::Hash,
+    found: Found,
+    size: [usize; 2],
+}
+
+#[derive(Debug)]
+enum Task {
+    Nodes(NodeSession),
+    Edges(EdgeSession),
+    Links(LinkSession),
+}
+
+impl Opened {
+    /// Reads the graph and opens the task.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the graph, the base or what is asked of them.
+    pub fn new(recipe: &Recipe) -> Result<Self, GraphError> {
+        let (graph, found) = import(&Origin::Path(recipe.data.train.clone()))?;
+        Self::on(recipe, &graph, found)
+    }
+
+    /// Opens the task on a graph that was read already.
+    ///
+    /// # Errors
+    /// As [`Opened::new`].
+    pub fn on(recipe: &Recipe, graph: &Graph, found: Found) -> Result<Self, GraphError> {
+        let gnn = of(recipe)?;
+        let about_nodes =
+            gnn.objective == Objective::Classes || (gnn.objective == Objective::Feedback && !graph.carries.direction);
+        let task = if about_nodes {
+            Task::Nodes(NodeSession::open(recipe, gnn, graph)?)
+        } else if gnn.objective == Objective::Links {
+            Task::Links(LinkSession::open(recipe, gnn, graph)?)
+        } else {
+            Task::Edges(EdgeSession::open(recipe, gnn, graph)?)
+        };
+        let model = task.model();
+        let base = base::digest(&model.network, &model.weights)?;
+        let size = [graph.nodes, graph.edges.len()];
+        Ok(Self { digest: graph.digest(), root: graph.root(), base, found, size, task })
+    }
+
+    /// What the host runs.
+    pub fn session(&self) -> &dyn Session {
+        match &self.task {
+            Task::Nodes(session) => session,
+            Task::Edges(session) => session,
+            Task::Links(session) => session,
+        }
+    }
+
+    /// The model as it stands.
+    pub fn model(&self) -> &Model {
+        self.task.model()
+    }
+
+    /// How the model does on a part of the split.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn figures(&self, part: Part) -> Result<Figures, GraphError> {
+        match &self.task {
+            Task::Nodes(session) => session.figures(part),
+            Task::Edges(session) => session.figures(part),
+            Task::Links(session) => session.figures(part),
+        }
+    }
+
+    /// What predictors without a network do on what is tested: name, parameters, figures.
+    pub fn baselines(&self, graph: &Graph) -> Vec<(&'static str, usize, Figures)> {
+        match &self.task {
+            Task::Nodes(session) => session.baselines(&heard(graph)),
+            Task::Edges(session) => session.baselines(),
+            Task::Links(session) => session.baselines(),
+        }
+    }
+
+    /// The same with nothing trained but the head.
+    #[must_use]
+    pub fn head_alone(mut self) -> Self {
+        match &mut self.task {
+            Task::Nodes(session) => session.model.train_head_alone(),
+            Task::Edges(session) => session.model.train_head_alone(),
+            Task::Links(session) => session.model.train_head_alone(),
+        }
+        self
+    }
+
+    /// Writes what was trained; names the files with weights.
+    ///
+    /// # Errors
+    /// The file system's; an adapter that does not fit the grid.
+    pub fn export(&self, out: &Path, base: &str) -> Result<Vec<&'static str>, GraphError> {
+        self.model().export(out, base)
+    }
+
+    /// What is worth a word about the graph.
+    pub fn notes(&self) -> Vec<String> {
+        self.found.notes()
+    }
+
+    /// How much there is of what.
+    pub fn counts(&self) -> Vec<(&'static str, usize)> {
+        let [train, validation, test] = match &self.task {
+            Task::Nodes(session) => session.counts(),
+            Task::Edges(session) => session.counts(),
+            Task::Links(session) => session.counts(),
+        };
+        let model = self.model();
+        vec![
+            ("nodes", self.size[0]),
+            ("edges", self.size[1]),
+            ("train", train),
+            ("validation", validation),
+            ("test", test),
+            ("base_parameters", model.network.parameters()),
+            ("trained_parameters", model.trained()),
+        ]
+    }
+}
+
+impl Task {
+    fn model(&self) -> &Model {
+        match self {
+            Self::Nodes(session) => &session.model,
+            Self::Edges(session) => &session.model,
+            Self::Links(session) => &session.model,
+        }
+    }
+}
+
+impl Found {
+    /// What is worth a word.
+    pub fn notes(&self) -> Vec<String> {
+        let Self { duplicates, loops, out_of_order, isolated, unlabelled } = self;
+        [
+            (duplicates, "edges that were there twice are once"),
+            (loops, "edges from a node to itself are left out"),
+            (out_of_order, "edges stood behind a later one and are put in order"),
+            (isolated, "nodes have no edge"),
+            (unlabelled, "nodes have no class"),
+        ]
+        .into_iter()
+        .filter(|(count, _)| **count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect()
+    }
+}
+
+/// The recipe's table for graphs.
+///
+/// # Errors
+/// A recipe of another task.
+pub fn of(recipe: &Recipe) -> Result<&Gnn, GraphError> {
+    let missing = || GraphError::unfit("the recipe is not one for a graph", "write task = \"gnn\" and a section [gnn]");
+    recipe.gnn.as_ref().ok_or_else(missing)
+}

@@ -1,0 +1,124 @@
+//! Scores of nodes and of pairs from a base and an adapter: what is deployed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ftk_adapters::ops::graph::Features;
+
+use super::error::GraphError;
+use super::graph::Graph;
+use super::inputs;
+use super::measures;
+use super::model::Model;
+use super::network::{End, Pairs};
+use super::structure::{OF_PAIR, SCALE, Snapshot};
+use super::table::{Header, Table};
+
+/// What is to be scored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Every node of the graph.
+    AllNodes,
+    /// The nodes in the first column of a table.
+    Nodes(PathBuf),
+    /// The pairs in the first two columns of a table.
+    Pairs(PathBuf),
+}
+
+/// What is said of a node or a pair.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Score {
+    /// The node, or source and target.
+    pub ends: Vec<String>,
+    /// The class, where nodes are classified.
+    pub class: Option<String>,
+    /// Logits of all classes; or the rating, and the log of the odds that it is positive.
+    pub values: Vec<f64>,
+    /// Neighbours of each end.
+    pub neighbours: Vec<usize>,
+}
+
+/// Scores what is asked, with everything the graph holds.
+///
+/// # Errors
+/// Files that cannot be read or do not fit each other.
+pub fn run(base: &Path, adapter: Option<&Path>, graph: &Graph, asked: &Asked) -> Result<Vec<Score>, GraphError> {
+    let model = Model::frozen(base, adapter)?;
+    let pairs = model.network.head == End::Pair { known: OF_PAIR, outputs: 2 };
+    match asked {
+        Asked::Pairs(path) if pairs => score_pairs(&model, graph, &ends::<2>(path, graph)?),
+        Asked::Pairs(_) => {
+            Err(GraphError::unfit("the base does not score ratings of pairs", "give --nodes instead of --pairs"))
+        }
+        _ if pairs => Err(GraphError::unfit("the base scores pairs", "give --pairs instead of --nodes")),
+        Asked::AllNodes => score_nodes(&model, graph, &(0..graph.nodes).collect::<Vec<_>>()),
+        Asked::Nodes(path) => {
+            let nodes: Vec<usize> = ends::<1>(path, graph)?.into_iter().map(|[node]| node).collect();
+            score_nodes(&model, graph, &nodes)
+        }
+    }
+}
+
+/// Nodes by name in the first columns of a table.
+fn ends<const N: usize>(path: &Path, graph: &Graph) -> Result<Vec<[usize; N]>, GraphError> {
+    let table = Table::read(path, Header::Names)?;
+    let numbers = graph.numbers();
+    let row = |row| {
+        let mut found = [0; N];
+        for (column, found) in found.iter_mut().enumerate() {
+            let name = table.text(row, column)?;
+            let number = numbers.get(name);
+            let number =
+                number.ok_or_else(|| table.wrong(row, column, &format!("is not a node of the graph: {name}")))?;
+            *found = *number as usize;
+        }
+        Ok(found)
+    };
+    table.rows().iter().map(row).collect()
+}
+
+fn score_nodes(model: &Model, graph: &Graph, nodes: &[usize]) -> Result<Vec<Score>, GraphError> {
+    let network = &model.network;
+    let features = inputs::features(graph, network.prepare)?;
+    if features.width() != network.inputs {
+        let message = format!("the base takes {} features, the graph has {}", network.inputs, features.width());
+        return Err(GraphError::unfit(message, "give the graph the base was made for"));
+    }
+    let lists = inputs::heard(graph);
+    let hops = inputs::hops(network.model_type, network.layers, &lists);
+    let logits = network.classify(&mut model.applied(), &features, &hops, nodes)?.to_vec2::<f32>()?;
+    let score = |(&node, logits): (&usize, Vec<f32>)| {
+        let class = measures::largest(&logits);
+        let class = graph.classes.get(class).cloned().unwrap_or_else(|| class.to_string());
+        let values = logits.into_iter().map(f64::from).collect();
+        Score { ends: vec![graph.name(node)], class: Some(class), values, neighbours: vec![lists[node].len()] }
+    };
+    Ok(nodes.iter().zip(logits).map(score).collect())
+}
+
+fn score_pairs(model: &Model, graph: &Graph, asked: &[[usize; 2]]) -> Result<Vec<Score>, GraphError> {
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut edges = graph.edges.clone();
+    edges.sort_by(|a, b| a.time.total_cmp(&b.time).then((a.source, a.target).cmp(&(b.source, b.target))));
+    let now = edges.last().map_or(0.0, |edge| edge.time);
+    let snapshot = Snapshot::new(graph.nodes, &edges, now);
+    let network = &model.network;
+    let hops = inputs::hops(network.model_type, network.layers, &snapshot.lists);
+    let known = asked.iter().flat_map(|&[source, target]| snapshot.pair(source as u32, target as u32)).collect();
+    let pairs = Pairs {
+        sources: asked.iter().map(|pair| pair[0]).collect(),
+        targets: asked.iter().map(|pair| pair[1]).collect(),
+        known: Arc::new(Features::new(OF_PAIR, known)),
+    };
+    let scores = network.score(&mut model.applied(), &snapshot.features, &hops, &pairs)?;
+    let scores = scores.to_vec2::<f32>()?;
+    let score = |(pair, score): (&[usize; 2], Vec<f32>)| Score {
+        ends: pair.iter().map(|&node| graph.name(node)).collect(),
+        class: None,
+        values: vec![f64::from(score[0]) * SCALE, f64::from(score[1])],
+        neighbours: pair.iter().map(|&node| snapshot.lists[node].len()).collect(),
+    };
+    Ok(asked.iter().zip(scores).map(score).collect())
+}

@@ -1,0 +1,143 @@
+//! Which nodes, or which edges, are learnt from, validated on and tested on.
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use super::error::GraphError;
+use super::graph::{Graph, Part};
+use super::settings::{Gnn, Split};
+
+/// Share at the end of a temporal split that is tested on, whatever lies between validation and it.
+const TESTED: f64 = 0.2;
+
+/// A part for each labelled node.
+///
+/// # Errors
+/// A split that the graph does not have or that would leak.
+pub fn nodes(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<Part>, GraphError> {
+    let labelled: Vec<usize> =
+        (0..graph.nodes).filter(|&node| graph.labels.get(node).is_some_and(Option::is_some)).collect();
+    if labelled.is_empty() {
+        return Err(GraphError::unfit(
+            "the graph has no classes",
+            "give nodes a column y, or choose another gnn.objective",
+        ));
+    }
+    let mut parts = vec![Part::None; graph.nodes];
+    match gnn.split {
+        Split::Given if graph.parts.is_empty() => {
+            let hint = "choose gnn.split = \"planetoid\", \"temporal\" or \"random\"";
+            return Err(GraphError::unfit("the graph's file gives no split", hint));
+        }
+        Split::Given => parts.clone_from(&graph.parts),
+        Split::Planetoid => {
+            let mut left = vec![20usize; graph.classes.len()];
+            let mut rest = Vec::new();
+            for &node in &labelled {
+                let left = &mut left[graph.labels[node].map_or(0, |label| label as usize)];
+                if *left > 0 {
+                    *left -= 1;
+                    parts[node] = Part::Train;
+                } else {
+                    rest.push(node);
+                }
+            }
+            if rest.len() < 1500 {
+                let hint = "choose gnn.split = \"random\" or \"temporal\"";
+                return Err(GraphError::unfit("too few nodes for 500 to validate and 1000 to test on", hint));
+            }
+            rest[..500].iter().for_each(|&node| parts[node] = Part::Validation);
+            rest[rest.len() - 1000..].iter().for_each(|&node| parts[node] = Part::Test);
+        }
+        Split::Temporal if graph.times.is_empty() => {
+            let hint = "give nodes a column time, or choose another gnn.split";
+            return Err(GraphError::unfit("the graph does not say when its nodes came to be", hint));
+        }
+        Split::Temporal => {
+            let mut order = labelled;
+            order.sort_by(|&a, &b| graph.times[a].total_cmp(&graph.times[b]).then(a.cmp(&b)));
+            deal(&order, gnn.shares, |&node, part| parts[node] = part);
+        }
+        Split::Random => {
+            refuse_leak(graph, gnn)?;
+            let order = shuffled(labelled, seed);
+            deal(&order, gnn.shares, |&node, part| parts[node] = part);
+        }
+    }
+    let trains = labelled_in(graph, &parts, Part::Train);
+    if trains == 0 {
+        return Err(GraphError::unfit(
+            "the split has no node to train on",
+            "look at the graph's masks or at gnn.shares",
+        ));
+    }
+    Ok(parts)
+}
+
+fn labelled_in(graph: &Graph, parts: &[Part], part: Part) -> usize {
+    (0..graph.nodes).filter(|&node| parts[node] == part && graph.labels[node].is_some()).count()
+}
+
+/// A part for each edge, in the graph's order.
+///
+/// # Errors
+/// As [`nodes`].
+pub fn edges(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<Part>, GraphError> {
+    let all: Vec<usize> = (0..graph.edges.len()).collect();
+    let mut parts = vec![Part::None; all.len()];
+    let order = match gnn.split {
+        Split::Temporal if graph.carries.time => {
+            let mut order = all;
+            let key = |edge: usize| &graph.edges[edge];
+            // Of edges of one moment, the graph's order decides.
+            order.sort_by(|&a, &b| key(a).time.total_cmp(&key(b).time).then(a.cmp(&b)));
+            order
+        }
+        Split::Temporal => {
+            let hint = "give edges a column time, or choose gnn.split = \"random\"";
+            return Err(GraphError::unfit("the graph does not say when its edges came to be", hint));
+        }
+        Split::Random => {
+            refuse_leak(graph, gnn)?;
+            shuffled(all, seed)
+        }
+        Split::Given | Split::Planetoid => {
+            let hint = "choose gnn.split = \"temporal\", or \"random\" where edges carry no time";
+            return Err(GraphError::unfit("this split is one of nodes, not of edges", hint));
+        }
+    };
+    deal(&order, gnn.shares, |&edge, part| parts[edge] = part);
+    Ok(parts)
+}
+
+fn refuse_leak(graph: &Graph, gnn: &Gnn) -> Result<(), GraphError> {
+    if graph.is_timed() && !gnn.random_split_leaks_the_future {
+        let hint = "choose gnn.split = \"temporal\", or say gnn.random_split_leaks_the_future = true";
+        return Err(GraphError::unfit("a random split of a graph that carries time learns from the future", hint));
+    }
+    Ok(())
+}
+
+fn deal<T>(order: &[T], [train, validation]: [f64; 2], mut give: impl FnMut(&T, Part)) {
+    let at = |share: f64| (order.len() as f64 * share) as usize;
+    let test = at((1.0 - TESTED).max(train + validation));
+    for (index, item) in order.iter().enumerate() {
+        if index < at(train) {
+            give(item, Part::Train);
+        } else if index < at(train + validation) {
+            give(item, Part::Validation);
+        } else if index >= test {
+            give(item, Part::Test);
+        }
+    }
+}
+
+/// Fisher and Yates, by a stream of its own.
+pub(super) fn shuffled(mut order: Vec<usize>, seed: u64) -> Vec<usize> {
+    let key = blake3::Hasher::new_derive_key("ftk graph split").update(&seed.to_le_bytes()).finalize();
+    let mut rng = ChaCha8Rng::from_seed(*key.as_bytes());
+    for last in (1..order.len()).rev() {
+        order.swap(last, (rng.next_u64() % (last as u64 + 1)) as usize);
+    }
+    order
+}

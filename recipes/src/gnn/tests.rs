@@ -1,0 +1,319 @@
+//! Sessions on small graphs: what learns from what, and what must never be seen.
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor, Var};
+use tempfile::TempDir;
+
+use super::graph::{Carries, Edge, Found, Graph, Part};
+use super::import::{Origin, import};
+use super::model::Model;
+use super::network::End;
+use super::structure::{OF_NODE, OF_PAIR};
+use super::*;
+use crate::{Recipe, Session, Window};
+
+/// Everything of a recipe but its base, adapter and table.
+const REST: &str = "task = \"gnn\"\ndata = { train = \"g\" }\nrun = { out = \"o\", batch = 1000000 }\n";
+
+fn recipe(text: &str) -> Recipe {
+    Recipe::parse(Path::new("r"), &format!("{REST}{text}")).unwrap()
+}
+
+fn guilds() -> (Graph, Found) {
+    import(&Origin::Path(Path::new(env!("CARGO_MANIFEST_DIR")).join("gnn/guilds"))).unwrap()
+}
+
+/// Ratings among sixty users, one a second, in no order; a tenth of them bad.
+fn ratings() -> Graph {
+    let edge = |i: u32| Edge {
+        source: i * 7 % 60,
+        target: (i * 13 + 5) % 59 + u32::from((i * 13 + 5) % 59 >= i * 7 % 60),
+        weight: if (i + i / 60) % 10 == 3 { -10.0 } else { (1 + (i + i / 60) % 5) as f32 },
+        time: f64::from(i * 17 % 500),
+    };
+    let edges = (0..500).map(edge).collect();
+    let carries = Carries { weight: true, time: true, direction: true };
+    let (labels, classes, parts, times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let graph = Graph { names: None, nodes: 60, features: None, labels, classes, parts, times, edges, carries };
+    Graph::new(Path::new("g"), graph).unwrap().0
+}
+
+const RATINGS: &str =
+    "base = { model = \"fresh\", train = true }\ngnn = { objective = \"ratings\", split = \"temporal\", hidden = 6 }\n";
+
+fn on(recipe: &Recipe, graph: &Graph) -> Opened {
+    Opened::on(recipe, graph, Found::default()).unwrap()
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// The loss of all rows in the first step, and its gradients.
+fn loss(session: &dyn Session) -> crate::Loss {
+    let rows: Vec<usize> = (0..session.rows()).collect();
+    session.loss(&rows, Window { step: 0, rows: &rows }).unwrap()
+}
+
+fn base_of(recipe: &Recipe, graph: &Graph) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    on(recipe, graph).export(folder.path(), "fresh").unwrap();
+    folder
+}
+
+#[test]
+fn a_fresh_adapter_on_every_convolution_changes_no_bit() {
+    let (graph, _) = guilds();
+    for kind in ["gcn", "sage", "gat"] {
+        let fresh =
+            recipe(&format!("base = {{ model = \"fresh\", train = true }}\ngnn = {{ network = \"{kind}\" }}\n"));
+        let folder = base_of(&fresh, &graph);
+        let base = folder.path().join("base");
+        let mut adapted = recipe("base = { model = \"b\" }\nlora = { rank = 2 }\ngnn = {}\n");
+        adapted.base.model.clone_from(&base);
+        let session = nodes::NodeSession::open(&adapted, of(&adapted).unwrap(), &graph).unwrap();
+        let plain = Model::frozen(&base, None).unwrap();
+        let convolutions = plain.network.adaptable().len();
+        assert_eq!(session.model.parameters().len(), 2 * convolutions, "{kind}");
+        let all: Vec<usize> = (0..graph.nodes).collect();
+        let features = inputs::features(&graph, plain.network.prepare).unwrap();
+        let hops = inputs::hops(plain.network.model_type, 2, &inputs::heard(&graph));
+        let logits = plain.network.classify(&mut plain.applied(), &features, &hops, &all).unwrap();
+        let logits = logits.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(bits(&session.logits(&all).unwrap()), bits(&logits), "{kind}");
+        // And every factor A hears of a B that is not zero.
+        for (name, tensor) in session.model.parameters() {
+            if name.ends_with("lora_B") {
+                let value = (tensor.ones_like().unwrap() * 0.3).unwrap();
+                Var::from_tensor(&tensor).unwrap().set(&value).unwrap();
+            }
+        }
+        let loss = loss(&session);
+        for (name, _) in session.parameters() {
+            let gradient = loss.gradients[&name].abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
+            assert!(gradient > 0.0, "{kind}: nothing reaches {name}");
+        }
+    }
+}
+
+#[test]
+fn an_adapter_and_its_head_are_read_as_they_were_written() {
+    let (graph, _) = guilds();
+    let fresh = recipe("base = { model = \"fresh\", train = true }\ngnn = { head = \"linear\" }\n");
+    let folder = base_of(&fresh, &graph);
+    let base = folder.path().join("base");
+    let mut adapted =
+        recipe("base = { model = \"b\" }\nlora = { rank = 2 }\ngnn = { train_head = true, dropout = 0.0 }\n");
+    adapted.base.model.clone_from(&base);
+    let session = nodes::NodeSession::open(&adapted, of(&adapted).unwrap(), &graph).unwrap();
+    let names: Vec<String> = session.parameters().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names.iter().filter(|name| name.starts_with("head.")).count(), 2);
+    for (name, tensor) in session.parameters() {
+        let count = tensor.elem_count();
+        // On the adapters' grid, so that export changes nothing.
+        let values: Vec<f32> = (0..count).map(|i| ((i * 7 + name.len()) % 16) as f32 / 16.0 - 0.4375).collect();
+        let value = Tensor::from_vec(values, tensor.shape(), &Device::Cpu).unwrap();
+        let value = if name.ends_with("lora_B") { (value / 8.0).unwrap() } else { value };
+        Var::from_tensor(&tensor).unwrap().set(&value).unwrap();
+    }
+    let out = folder.path().join("adapter");
+    session.model.export(&out, "base").unwrap();
+    let config = std::fs::read_to_string(out.join("adapter_config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["modules_to_save"], serde_json::json!(["head"]));
+    assert_eq!(config["task_type"], serde_json::Value::Null);
+    // A reader that knows nothing of heads must not apply half of it.
+    let error = ftk_adapters::peft::load(&out).unwrap_err().to_string();
+    assert!(error.contains("modules_to_save: this kind of adapter is not supported"), "{error}");
+    let read = Model::frozen(&base, Some(&out)).unwrap();
+    let all: Vec<usize> = (0..graph.nodes).collect();
+    let features = inputs::features(&graph, read.network.prepare).unwrap();
+    let hops = inputs::hops(read.network.model_type, 2, &inputs::heard(&graph));
+    let logits = read.network.classify(&mut read.applied(), &features, &hops, &all).unwrap();
+    let logits = logits.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let ours = session.logits(&all).unwrap();
+    let far = ours.iter().zip(&logits).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(far < 1e-5, "{far}");
+}
+
+#[test]
+fn the_loss_of_a_session_has_the_gradients_it_says() {
+    let (graph, _) = guilds();
+    let text = "gnn = { dropout = 0.0, l2 = 0.01, hidden = 4 }\n";
+    let classes = recipe(&format!("base = {{ model = \"fresh\", train = true }}\n{text}"));
+    let rated = recipe(&RATINGS.replace("hidden = 6", "hidden = 4, dropout = 0.0, l2 = 0.01, network = \"sage\""));
+    for opened in [on(&classes, &graph), on(&rated, &ratings())] {
+        let session = opened.session();
+        let found = loss(session);
+        for (name, tensor) in session.parameters() {
+            let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let gradient = found.gradients[&name].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let largest =
+                (0..values.len()).fold(0, |best, at| if gradient[at].abs() > gradient[best].abs() { at } else { best });
+            let at = |step: f32| {
+                let mut moved = values.clone();
+                moved[largest] += step;
+                let value = Tensor::from_vec(moved, tensor.shape(), &Device::Cpu).unwrap();
+                Var::from_tensor(&tensor).unwrap().set(&value).unwrap();
+                loss(session).sum
+            };
+            let step = 1e-3;
+            let difference = (at(step) - at(-step)) / (2.0 * f64::from(step));
+            at(0.0);
+            let ours = f64::from(gradient[largest]);
+            // The rectifier bends somewhere among so many rows.
+            assert!((difference - ours).abs() < 0.03 * ours.abs() + 0.02, "{name}: {ours} against {difference}");
+        }
+    }
+}
+
+#[test]
+fn nothing_that_comes_after_training_enters_it() {
+    let graph = ratings();
+    let mut order: Vec<usize> = (0..graph.edges.len()).collect();
+    order.sort_by(|&a, &b| graph.edges[a].time.total_cmp(&graph.edges[b].time));
+    let trained = order.len() * 7 / 10;
+    // What is validated and tested on turns into its opposite.
+    let mut other = graph.clone();
+    order[trained..].iter().for_each(|&edge| other.edges[edge].weight *= -1.0);
+    let recipe = recipe(RATINGS);
+    let gnn = of(&recipe).unwrap();
+    let [ours, theirs] = [&graph, &other].map(|graph| edges::EdgeSession::open(&recipe, gnn, graph).unwrap());
+    assert_eq!(ours.counts(), theirs.counts());
+    let (a, b) = (loss(&ours), loss(&theirs));
+    assert_eq!(a.sum.to_bits(), b.sum.to_bits());
+    let last = |session: &edges::EdgeSession| {
+        let moments = session.moments().iter();
+        moments.flat_map(|moment| moment.edges.iter().map(|edge| edge.time)).fold(0.0, f64::max)
+    };
+    assert!(last(&ours) <= graph.edges[order[trained - 1]].time);
+    for part in [Part::Validation, Part::Test] {
+        let (ours, theirs) = (ours.held_out(part).unwrap(), theirs.held_out(part).unwrap());
+        for at in 0..ours.edges.len() {
+            assert_eq!(ours.row(at), theirs.row(at), "what is known of a pair that is tested comes from the future");
+            assert_ne!(ours.edges[at].weight, theirs.edges[at].weight);
+        }
+    }
+    // Training itself changes when what is trained on does.
+    let mut earlier = graph.clone();
+    earlier.edges[order[trained / 2]].weight *= -1.0;
+    assert_ne!(loss(&edges::EdgeSession::open(&recipe, gnn, &earlier).unwrap()).sum, a.sum);
+}
+
+#[test]
+fn a_moment_knows_nothing_of_what_it_predicts_nor_of_its_reverse() {
+    let graph = ratings();
+    let recipe = recipe(RATINGS);
+    let session = edges::EdgeSession::open(&recipe, of(&recipe).unwrap(), &graph).unwrap();
+    let held_out = [Part::Validation, Part::Test].map(|part| session.held_out(part).unwrap());
+    for moment in session.moments().iter().chain(held_out) {
+        let first = moment.edges.iter().map(|edge| edge.time).fold(f64::INFINITY, f64::min);
+        let earlier = |edge: &&Edge| edge.time < first;
+        for edge in &moment.edges {
+            let known = moment.snapshot().pair(edge.source, edge.target);
+            let back = |other: &Edge| (other.source, other.target) == (edge.target, edge.source);
+            let there = graph.edges.iter().filter(earlier).any(back);
+            assert!(there || known[2] == 0.0, "a rating back that was not there yet is known");
+            let neighbours = &moment.snapshot().lists[edge.source as usize];
+            let met = |other: &Edge| {
+                let ends = (other.source, other.target);
+                ends == (edge.source, edge.target) || ends == (edge.target, edge.source)
+            };
+            let met = graph.edges.iter().filter(earlier).any(met);
+            assert!(met || !neighbours.contains(&edge.target), "an edge that is predicted passes messages");
+        }
+    }
+}
+
+#[test]
+fn preferences_pair_what_one_user_rated_in_the_training_part() {
+    let graph = ratings();
+    let folder = base_of(&recipe(RATINGS), &graph);
+    let text = RATINGS
+        .replace("\"ratings\"", "\"feedback\", dropout = 0.0")
+        .replace("base = { model = \"fresh\", train = true }", "base = { model = \"b\" }\nlora = {}");
+    let mut recipe = recipe(&text);
+    recipe.base.model = folder.path().join("base");
+    let session = edges::EdgeSession::open(&recipe, of(&recipe).unwrap(), &graph).unwrap();
+    assert!(session.rows() > 100);
+    let loss = loss(&session);
+    // The adapter starts as the base, which is the reference: every preference costs log 2.
+    assert!((loss.sum / session.rows() as f64 - 2.0f64.ln()).abs() < 1e-6);
+    assert_eq!(session.model.network.head, End::Pair { known: OF_PAIR, outputs: 2 });
+    assert_eq!(session.model.network.inputs, OF_NODE);
+}
+
+#[test]
+fn a_split_that_would_leak_is_refused_until_the_leak_is_named() {
+    let graph = ratings();
+    let text = RATINGS.replace("\"temporal\"", "\"random\"");
+    let refused = Opened::on(&recipe(&text), &graph, Found::default()).unwrap_err();
+    assert_eq!(refused.to_string(), "a random split of a graph that carries time learns from the future");
+    assert!(refused.hint().unwrap().contains("gnn.random_split_leaks_the_future = true"));
+    let named = text.replace("hidden = 6", "hidden = 6, random_split_leaks_the_future = true");
+    assert!(Opened::on(&recipe(&named), &graph, Found::default()).is_ok());
+    let (guilds, found) = guilds();
+    let random = recipe("base = { model = \"fresh\", train = true }\ngnn = { split = \"random\" }\n");
+    assert!(Opened::on(&random, &guilds, found).is_ok());
+    let temporal = recipe("base = { model = \"fresh\", train = true }\ngnn = { split = \"temporal\" }\n");
+    let error = Opened::on(&temporal, &guilds, found).unwrap_err().to_string();
+    assert_eq!(error, "the graph does not say when its nodes came to be");
+}
+
+#[test]
+fn nodes_hear_earlier_nodes_alone_where_they_carry_times() {
+    let (mut graph, _) = guilds();
+    graph.times = (0..graph.nodes).map(|node| (node * 31 % 100) as f64).collect();
+    let lists = inputs::heard(&graph);
+    assert!(lists.iter().map(Vec::len).sum::<usize>() > 100);
+    for (node, list) in lists.iter().enumerate() {
+        assert!(list.iter().all(|&other| graph.times[other as usize] < graph.times[node]));
+    }
+}
+
+#[test]
+fn drawn_neighbourhoods_learn_and_are_evaluated_whole() {
+    let (graph, found) = guilds();
+    let text = |rest: &str| {
+        format!("base = {{ model = \"fresh\", train = true }}\ngnn = {{ network = \"sage\", dropout = 0.0{rest} }}\n")
+    };
+    let whole = Opened::on(&recipe(&text("")), &graph, found).unwrap();
+    let drawn = Opened::on(&recipe(&text(", neighbours = [50, 50]")), &graph, found).unwrap();
+    // With all neighbours drawn, nothing differs but the order of sums.
+    let (a, b) = (loss(whole.session()), loss(drawn.session()));
+    assert!((a.sum - b.sum).abs() < 1e-3, "{} {}", a.sum, b.sum);
+    let few = Opened::on(&recipe(&text(", neighbours = [2, 2]")), &graph, found).unwrap();
+    assert!((loss(few.session()).sum - a.sum).abs() > 1e-3);
+    assert_eq!(few.figures(Part::Test).unwrap(), drawn.figures(Part::Test).unwrap());
+    let error = Opened::on(&recipe(&text(", neighbours = [2]")), &graph, found).unwrap_err().to_string();
+    assert!(error.starts_with("neighbours can be drawn for"), "{error}");
+}
+
+#[test]
+fn edges_that_are_tested_pass_no_message_either_way_round() {
+    let (graph, _) = guilds();
+    let recipe = recipe(
+        "base = { model = \"fresh\", train = true }\ngnn = { objective = \"links\", split = \"random\", shares = [0.85, 0.05] }\n",
+    );
+    let gnn = of(&recipe).unwrap();
+    let session = links::LinkSession::open(&recipe, gnn, &graph).unwrap();
+    let parts = split::edges(&graph, gnn, recipe.run.seed).unwrap();
+    assert_eq!(session.counts()[0], parts.iter().filter(|part| **part == Part::Train).count());
+    // Without what is held out, the graph is another; what is learnt from is the same.
+    let mut rest = graph.clone();
+    let kept = graph.edges.iter().zip(&parts).filter(|(_, part)| **part == Part::Train).map(|(edge, _)| *edge);
+    rest.edges = kept.collect();
+    let messages = inputs::hops(settings::Kind::Gcn, 2, &rest.neighbours());
+    for (edge, part) in graph.edges.iter().zip(&parts) {
+        for (a, b) in [(edge.source, edge.target), (edge.target, edge.source)] {
+            let passes = session.hops()[0].gather.coefficients().row(a as usize).any(|(sender, _)| sender == b);
+            assert_eq!(passes, *part == Part::Train);
+        }
+    }
+    assert_eq!(session.hops()[1].gather.coefficients(), messages[1].gather.coefficients());
+    let figures = session.figures(Part::Test).unwrap();
+    assert!(figures.iter().any(|(name, _)| *name == "mrr") && figures.iter().all(|(_, value)| value.is_finite()));
+    let loss = loss(&session);
+    assert!(session.parameters().iter().all(|(name, _)| loss.gradients.contains_key(name)));
+}

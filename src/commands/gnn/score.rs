@@ -1,0 +1,56 @@
+//! `ftk gnn score`: what a base, with or without an adapter, says of nodes or of pairs of nodes.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use ftk_adapters::atomic;
+use ftk_recipes::gnn::import::{Origin, import};
+use ftk_recipes::gnn::score::{self, Asked, Score};
+use serde_json::json;
+
+use super::super::Outcome;
+use crate::cli::printer::Printer;
+
+/// What is needed.
+pub struct Settings {
+    /// Folder of a network of graphs.
+    pub base: PathBuf,
+    /// PEFT adapter folder.
+    pub adapter: Option<PathBuf>,
+    /// The graph.
+    pub graph: PathBuf,
+    /// What is to be scored.
+    pub asked: Asked,
+    /// File to write (CSV), instead of the standard output.
+    pub out: Option<PathBuf>,
+}
+
+/// Scores and prints a line for each node or pair.
+///
+/// # Errors
+/// Files that cannot be read or do not fit each other.
+pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
+    let (graph, _) = import(&Origin::Path(settings.graph.clone()))?;
+    let scores = score::run(&settings.base, settings.adapter.as_deref(), &graph, &settings.asked)?;
+    let mut text = String::new();
+    for Score { ends, class, values, neighbours } in &scores {
+        let names = ends.iter().chain(class).map(|cell| quoted(cell));
+        let numbers = values.iter().map(|value| format!("{value:.6}"));
+        text += &names.chain(numbers).collect::<Vec<_>>().join(",");
+        text += "\n";
+        printer.object(&json!({ "ends": ends, "class": class, "scores": values, "neighbours": neighbours }));
+    }
+    match &settings.out {
+        Some(out) => {
+            atomic::write(out, text.as_bytes()).with_context(|| format!("cannot write {}", out.display()))?;
+            printer.note(&format!("wrote {}", out.display()));
+        }
+        None => printer.part(&text),
+    }
+    Ok(Outcome::Done)
+}
+
+/// A cell of CSV.
+fn quoted(cell: &str) -> String {
+    if cell.contains([',', '"', '\n']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
+}
