@@ -3,6 +3,7 @@
 
 mod builtin;
 mod choice;
+pub mod defi;
 mod error;
 #[cfg(test)]
 mod examples;

@@ -1,0 +1,16 @@
+//! Markets: from files of prices and pools to decisions of a market maker, simulated in exact integers.
+//!
+//! What is here knows nothing of networks. A decision is one of a few listed tokens behind a window of tokens, so
+//! training, adapters and proofs are those of every other model of tokens; what the tokens mean, what follows from a
+//! decision and what it was worth is decided here. State is integers throughout; floats are statistics.
+
+mod data;
+mod error;
+mod market;
+
+pub use data::{Digest, Format, Import, import, read, write};
+pub use error::DefiError;
+pub use market::{
+    Action, Bar, DAY, Event, Gaps, MINUTE, Market, PRICE_ONE, PoolMinute, SIZE_ONE, Taker, Trade, bars_of_trades,
+    minutes_of_events,
+};
