@@ -6,7 +6,14 @@
 
 mod data;
 mod error;
+pub mod generated;
 mod market;
+pub mod pool;
+pub mod quoter;
+pub mod range;
+pub mod replay;
+pub mod rules;
+pub mod window;
 
 pub use data::{Digest, Format, Import, import, read, write};
 pub use error::DefiError;
@@ -14,3 +21,6 @@ pub use market::{
     Action, Bar, DAY, Event, Gaps, MINUTE, Market, PRICE_ONE, PoolMinute, SIZE_ONE, Taker, Trade, bars_of_trades,
     minutes_of_events,
 };
+
+#[cfg(test)]
+mod tests;
