@@ -4,18 +4,23 @@
 //! training, adapters and proofs are those of every other model of tokens; what the tokens mean, what follows from a
 //! decision and what it was worth is decided here. State is integers throughout; floats are statistics.
 
+pub mod avellaneda;
 mod data;
+pub mod desk;
 mod error;
+pub mod evaluate;
 pub mod generated;
 mod market;
+pub mod plan;
 pub mod pool;
 pub mod quoter;
 pub mod range;
 pub mod replay;
+pub mod rows;
 pub mod rules;
 pub mod window;
 
-pub use data::{Digest, Format, Import, import, read, write};
+pub use data::{Digest, Format, Import, digest, import, read, write};
 pub use error::DefiError;
 pub use market::{
     Action, Bar, DAY, Event, Gaps, MINUTE, Market, PRICE_ONE, PoolMinute, SIZE_ONE, Taker, Trade, bars_of_trades,

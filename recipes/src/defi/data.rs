@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
-pub use self::canonical::{Digest, read, write};
+pub use self::canonical::{Digest, digest, read, write};
 use self::cells::Clock;
 pub use self::detect::Format;
 use super::DefiError;
@@ -39,6 +39,8 @@ pub struct Import {
     pub zero: usize,
     /// Rows that say nothing about price or liquidity (collections of fees).
     pub silent: usize,
+    /// Sizes with more than eight decimals, cut to those.
+    pub rounded: usize,
     /// Where rows are missing; of bars and minutes only.
     pub gaps: Option<Gaps>,
 }
@@ -60,16 +62,18 @@ pub fn import(paths: &[PathBuf], format: Option<Format>) -> Result<Import, DefiE
             let message = format!("is {}, the files before it are {}", detected.name(), first.name());
             return Err(DefiError::Format { path: path.clone(), message });
         }
-        let (market, silent) = rows::read(path, &text, detected, &mut Clock::default())?;
+        let (market, [silent, rounded]) = rows::read(path, &text, detected, &mut Clock::default())?;
         let read = market.rows() + silent;
         match &mut found {
             None => {
                 let (unordered, duplicates, zero, gaps) = (0, 0, 0, None);
-                found = Some(Import { market, format: detected, read, unordered, duplicates, zero, silent, gaps });
+                found =
+                    Some(Import { market, format: detected, read, unordered, duplicates, zero, silent, rounded, gaps });
             }
             Some(import) => {
                 import.read += read;
                 import.silent += silent;
+                import.rounded += rounded;
                 append(&mut import.market, market);
             }
         }

@@ -85,12 +85,25 @@ pub fn bars(seed: u64, count: usize, walk: Walk) -> Vec<Bar> {
 /// A usual walk: a coin at a hundred, five basis points a minute.
 pub const USUAL: Walk = Walk { price: 100 * PRICE_ONE, sigma: 500_000, reverts: 0 };
 
-/// Events of a pool of USDC and WETH over a day: swaps at random by the uninformed and, where the price outside has
-/// left the pool's by more than the fee, by arbitrage.
+/// Events of a pool of USDC and WETH over a day.
 ///
 /// # Errors
 /// Amounts beyond range.
 pub fn pool_day(seed: u64, swaps: usize) -> Result<Vec<Event>, DefiError> {
+    pool(seed, swaps, 86_400_000_000 / swaps.max(1) as i64)
+}
+
+/// Events of such a pool over so many minutes, four a minute.
+///
+/// # Errors
+/// Amounts beyond range.
+pub fn pool_days(seed: u64, minutes: usize) -> Result<Vec<Event>, DefiError> {
+    pool(seed, 4 * minutes, MINUTE / 4)
+}
+
+/// Swaps `apart` from each other: at random by the uninformed and, where the price outside has left the pool's by more
+/// than the fee, by arbitrage.
+fn pool(seed: u64, swaps: usize, apart: i64) -> Result<Vec<Event>, DefiError> {
     const START: i64 = 1_704_067_200_000_000;
     const FEE: u32 = 500;
     let mut chance = Chance::new(seed);
@@ -104,7 +117,7 @@ pub fn pool_day(seed: u64, swaps: usize) -> Result<Vec<Event>, DefiError> {
     let mut events = Vec::new();
     let mut index: u64 = 0;
     while events.len() < swaps {
-        let time = START + 86_400_000_000 / swaps as i64 * events.len() as i64;
+        let time = START + apart * events.len() as i64;
         outside += chance.normal() * 3;
         let tick = tick_at(pool.sqrt_price());
         let target = middle + (outside / 1000) as i32;

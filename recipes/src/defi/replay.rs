@@ -3,13 +3,15 @@
 //! known. A position is a guest: it takes its share of what was paid, and moves no recorded price.
 
 use ruint::aliases::U256;
+use serde::{Deserialize, Serialize};
 
 use super::DefiError;
 use super::market::{Action, Event, PoolMinute};
-use super::pool::{FEE_ONE, MAX_TICK, MIN_TICK, Place, Pool, Side, liquidity_for, sqrt_at, step, tick_at};
+use super::pool::{FEE_ONE, MAX_TICK, MIN_TICK, Place, Pool, Side, sqrt_at, step, tick_at};
 
 /// What a pool is, beside its events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Terms {
     /// Fee in millionths of what is paid in.
     pub fee: u32,
@@ -206,6 +208,32 @@ fn edge(
     Ok(best.map(|(_, at)| at))
 }
 
+/// A part of a swap's way with its liquidity, and the part of what was paid that it took, in 2^-64.
+type Leg = ((U256, U256), u128, u128);
+
+/// The way of a swap in parts of constant liquidity: one, or two where the liquidity changed.
+fn legs(
+    terms: &Terms,
+    (from, to): (U256, U256),
+    (before, after): (u128, u128),
+    amount: i128,
+) -> Result<Vec<Leg>, DefiError> {
+    let whole = vec![((from, to), after, 1 << 64)];
+    if before == after {
+        return Ok(whole);
+    }
+    let amount = u128::try_from(amount).unwrap_or(0);
+    let Some(at) = edge(terms, (from, to), (before, after), amount)? else { return Ok(whole) };
+    let paid = |from, to, liquidity| Ok(step(from, to, liquidity, u128::MAX >> 24, terms.fee)?.paid);
+    let (first, second): (u128, u128) = (paid(from, at, before)?, paid(at, to, after)?);
+    if first + second == 0 {
+        return Ok(whole);
+    }
+    let part = (U256::from(first) << 64) / U256::from(first + second);
+    let part = u128::try_from(part).expect("a part is at most 2^64");
+    Ok(vec![((from, at), before, part), ((at, to), after, (1 << 64) - part)])
+}
+
 /// The part of the way between two prices that lies between two others, in 2^-64.
 pub fn overlap((from, to): (U256, U256), (low, high): (U256, U256)) -> u128 {
     let (first, last) = if from <= to { (from, to) } else { (to, from) };
@@ -247,7 +275,7 @@ pub enum Model {
     PricePath(i64),
 }
 
-/// Fees of a position by a model, valued in money at the prices of their time.
+/// Fees of a position by a model: of each token, and valued in money at the prices of their time.
 ///
 /// # Errors
 /// Amounts beyond range.
@@ -258,26 +286,30 @@ pub fn estimate(
     ticks: (i32, i32),
     own: u128,
     model: Model,
-) -> Result<u128, DefiError> {
+) -> Result<(Fees, u128), DefiError> {
     let range = (sqrt_at(ticks.0), sqrt_at(ticks.1));
-    let mut total: u128 = 0;
+    let (mut fees, mut total): (Fees, u128) = ([0; 2], 0);
     let mut earn = |token: usize, fee: u128, at: U256| -> Result<(), DefiError> {
+        fees[token] = fees[token].checked_add(fee).ok_or(DefiError::Overflow("fees"))?;
         let worth = if token == terms.money { fee } else { terms.convert(fee, token, at)? };
         total = total.checked_add(worth).ok_or(DefiError::Overflow("fees"))?;
         Ok(())
     };
     match model {
         Model::SwapShare => {
-            let mut last: Option<U256> = None;
+            let mut last: Option<(U256, u128)> = None;
             for event in events {
-                let Action::Swap { amounts, sqrt_price } = event.action else { continue };
+                let Action::Swap { amounts, sqrt_price } = event.action else {
+                    last = last.map(|(price, _)| (price, event.liquidity));
+                    continue;
+                };
                 let price = U256::from_limbs(sqrt_price);
-                if let Some(last) = last.replace(price) {
-                    let part = overlap((last, price), range);
-                    for token in 0..2 {
-                        let fee = fee_of(u128::try_from(amounts[token]).unwrap_or(0), terms.fee);
-                        earn(token, share(fee, part, own, event.liquidity), price)?;
-                    }
+                let Some((from, before)) = last.replace((price, event.liquidity)) else { continue };
+                let token = usize::from(price > from);
+                let fee = fee_of(u128::try_from(amounts[token]).unwrap_or(0), terms.fee);
+                for (way, liquidity, part) in legs(terms, (from, price), (before, event.liquidity), amounts[token])? {
+                    let fee = share(fee, part, 1, 0);
+                    earn(token, share(fee, overlap(way, range), own, liquidity), price)?;
                 }
             }
         }
@@ -330,7 +362,7 @@ pub fn estimate(
             }
         }
     }
-    Ok(total)
+    Ok((fees, total))
 }
 
 /// What a position is worth per unit of money between two prices, and how deep a pool is: the money that moves the
@@ -369,11 +401,6 @@ pub fn slippage(terms: &Terms, sqrt_price: U256, liquidity: u128, money: u128) -
     }
     let excess = fair.saturating_sub(done.given);
     Ok(u64::try_from(U256::from(excess) * U256::from(FEE_ONE) / U256::from(done.given)).ok())
-}
-
-/// Liquidity that amounts pay for between two ticks; a short name for what rebalancing does.
-pub(super) fn affords(sqrt_price: U256, ticks: (i32, i32), amounts: [u128; 2]) -> Result<u128, DefiError> {
-    liquidity_for(sqrt_price, (sqrt_at(ticks.0), sqrt_at(ticks.1)), amounts)
 }
 
 #[cfg(test)]

@@ -44,6 +44,11 @@ pub fn write(path: &Path, market: &Market) -> Result<Digest, DefiError> {
     Ok(digest)
 }
 
+/// The digest that a market's canonical file has.
+pub fn digest(market: &Market) -> Digest {
+    encode(market).1
+}
+
 /// The text and its digest.
 pub(super) fn encode(market: &Market) -> (String, Digest) {
     let mut text = format!("{FIRST}{}\n{}\n", market.kind(), columns(market));

@@ -28,6 +28,18 @@ pub fn decimal(text: &str, decimals: u32) -> Option<u128> {
     }
 }
 
+/// A decimal number as [`decimal`], what lies beyond its decimals cut off, and whether anything did: collectors that add
+/// up in floats write 0.30000000000000004.
+pub fn cut(text: &str, decimals: u32) -> Option<(u128, bool)> {
+    if let Some(exact) = decimal(text, decimals) {
+        return Some((exact, false));
+    }
+    let (whole, part) = text.split_once('.')?;
+    let digits = part.bytes().all(|byte| byte.is_ascii_digit());
+    let kept = part.get(..decimals as usize).filter(|_| digits)?;
+    Some((decimal(&format!("{whole}.{kept}"), decimals)?, true))
+}
+
 /// A signed whole number; collectors write ticks as `199045.0`.
 pub fn whole(text: &str) -> Option<i128> {
     let text = text.split_once('.').filter(|(_, part)| part.bytes().all(|byte| byte == b'0')).map_or(text, |it| it.0);

@@ -1,9 +1,10 @@
 //! Rows of each format as what they mean.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use super::DefiError;
-use super::cells::{Clock, decimal, whole};
+use super::cells::{Clock, cut, decimal, whole};
 use super::detect::{self, Format};
 use crate::defi::market::{Action, Bar, Event, Market, PoolMinute, Taker, Trade};
 
@@ -17,6 +18,8 @@ struct Row<'a> {
     line: usize,
     format: Format,
     cells: Vec<&'a str>,
+    /// Sizes that were cut to their decimals.
+    rounded: &'a Cell<usize>,
 }
 
 impl<'a> Row<'a> {
@@ -37,8 +40,13 @@ impl<'a> Row<'a> {
 
     fn size(&self, column: usize) -> Result<u128, DefiError> {
         let text = self.cells[column];
-        let value = decimal(text, SIZE);
-        value.ok_or_else(|| self.error(column, format!("is not a size of at most {SIZE} decimals: {text}")))
+        self.cut(text).ok_or_else(|| self.error(column, format!("is not a size: {text}")))
+    }
+
+    fn cut(&self, text: &str) -> Option<u128> {
+        let (value, rounded) = cut(text, SIZE)?;
+        self.rounded.set(self.rounded.get() + usize::from(rounded));
+        Some(value)
     }
 
     fn flag(&self, column: usize) -> Result<bool, DefiError> {
@@ -73,7 +81,7 @@ impl<'a> Row<'a> {
                 Some(rest) => (rest, Taker::Seller),
                 None => (text, Taker::Buyer),
             };
-            let size = decimal(size, SIZE).ok_or_else(|| self.error(2, format!("is not a size: {text}")))?;
+            let size = self.cut(size).ok_or_else(|| self.error(2, format!("is not a size: {text}")))?;
             return Ok(Trade { time: self.time(0, clock)?, id: None, price: self.price(1)?, size, taker });
         }
         let taker = if self.flag(4)? { Taker::Seller } else { Taker::Buyer };
@@ -122,8 +130,13 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Reads a file; with the number of rows that say nothing.
-pub(super) fn read(path: &Path, text: &str, format: Format, clock: &mut Clock) -> Result<(Market, usize), DefiError> {
+/// Reads a file; with the number of rows that say nothing, and of sizes that were cut.
+pub(super) fn read(
+    path: &Path,
+    text: &str,
+    format: Format,
+    clock: &mut Clock,
+) -> Result<(Market, [usize; 2]), DefiError> {
     let text = text.trim_start_matches('\u{feff}');
     let header = detect::header(text);
     let places: Vec<usize> = match &header {
@@ -143,6 +156,7 @@ pub(super) fn read(path: &Path, text: &str, format: Format, clock: &mut Clock) -
         Format::PoolEvents => Market::Events(Vec::new()),
     };
     let mut silent = 0;
+    let rounded = Cell::new(0);
     for (index, line) in text.lines().enumerate().skip(usize::from(header.is_some())) {
         if line.trim().is_empty() {
             continue;
@@ -153,7 +167,13 @@ pub(super) fn read(path: &Path, text: &str, format: Format, clock: &mut Clock) -
             let column = "row".to_owned();
             return Err(DefiError::Row { path: path.to_owned(), line: index + 1, column, message });
         }
-        let row = Row { path, line: index + 1, format, cells: places.iter().map(|&place| all[place]).collect() };
+        let row = Row {
+            path,
+            line: index + 1,
+            format,
+            cells: places.iter().map(|&place| all[place]).collect(),
+            rounded: &rounded,
+        };
         match &mut market {
             Market::Bars(rows) => rows.push(row.bar(clock)?),
             Market::Trades(rows) => rows.push(row.trade(clock)?),
@@ -164,5 +184,5 @@ pub(super) fn read(path: &Path, text: &str, format: Format, clock: &mut Clock) -
             },
         }
     }
-    Ok((market, silent))
+    Ok((market, [silent, rounded.get()]))
 }
