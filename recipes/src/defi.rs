@@ -10,6 +10,7 @@ pub mod desk;
 mod error;
 pub mod evaluate;
 pub mod generated;
+pub mod log;
 mod market;
 pub mod plan;
 pub mod pool;

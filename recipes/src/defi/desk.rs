@@ -7,6 +7,8 @@ pub mod liquidity;
 use std::fmt::Debug;
 use std::ops::Range;
 
+use serde_json::Value;
+
 use super::DefiError;
 
 /// What some bars brought, in money's smallest unit.
@@ -113,6 +115,12 @@ pub trait Desk: Sync {
 
     /// Decides after a bar.
     fn decide(&self, state: &mut Self::State, at: usize, choice: Self::Choice);
+
+    /// What is held, for a log; integers as text, which no reader rounds.
+    fn describe(&self, state: &Self::State) -> Value;
+
+    /// What the controller makes of a choice after a bar, for a log.
+    fn ordered(&self, state: &Self::State, at: usize, choice: Self::Choice) -> Value;
 
     /// The action that a teacher who would take this one takes in a state: moving costs, so a range that still serves
     /// is kept.

@@ -44,8 +44,8 @@ impl Controller {
     /// Which one does not.
     pub fn check(&self, place: &str) -> Result<(), DefiError> {
         let wrong = |name: &str, message: String| Err(DefiError::setting(format!("{place}.{name}"), message));
-        if self.capital == 0 || self.capital > 1 << 90 {
-            return wrong("capital", format!("must be from 1 to 2^90: {}", self.capital));
+        if self.capital == 0 || self.capital > 1 << 62 {
+            return wrong("capital", format!("must be from 1 to 2^62: {}", self.capital));
         }
         if self.min_width == 0 || self.min_width > 1_000_000 {
             return wrong("min_width", format!("must be from 1 to 1000000: {}", self.min_width));

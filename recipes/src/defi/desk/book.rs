@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use serde_json::{Value, json};
+
 use super::{Desk, Family, Passed, Tally};
 use crate::defi::DefiError;
 use crate::defi::avellaneda::{Coefficients, Intensity};
@@ -63,7 +65,11 @@ impl Book {
 
     /// Quotes that a choice leads to in a bar, from what was known `latency` bars before it.
     pub fn quotes(&self, state: &State, bar: usize) -> Quotes {
-        let seen = bar.saturating_sub(self.rules.latency);
+        self.quotes_seen(state, bar.saturating_sub(self.rules.latency))
+    }
+
+    /// Quotes that a choice leads to after a bar.
+    pub fn quotes_seen(&self, state: &State, seen: usize) -> Quotes {
         let close = self.bars[seen].close;
         let none = Quotes { bid: close, ask: close, bid_size: 0, ask_size: 0 };
         let Some(feature) = self.features[seen] else { return none };
@@ -114,6 +120,16 @@ impl Desk for Book {
 
     fn decide(&self, state: &mut State, _at: usize, choice: Choice) {
         state.choice = choice;
+    }
+
+    fn describe(&self, state: &State) -> Value {
+        json!({ "cash": state.account.cash.to_string(), "inventory": state.account.inventory.to_string() })
+    }
+
+    fn ordered(&self, state: &State, at: usize, choice: Choice) -> Value {
+        let quotes = self.quotes_seen(&State { choice, ..*state }, at);
+        let Quotes { bid, ask, bid_size, ask_size } = quotes;
+        json!({ "bid": bid, "ask": ask, "bid_size": bid_size.to_string(), "ask_size": ask_size.to_string() })
     }
 
     fn patient(&self, _state: &State, _at: usize, action: usize) -> usize {

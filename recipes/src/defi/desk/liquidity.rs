@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use ruint::aliases::U256;
+use serde_json::{Value, json};
 
 use super::{Desk, Family, Passed, Tally};
 use crate::defi::DefiError;
@@ -203,6 +204,21 @@ impl Desk for Liquidity {
     fn decide(&self, state: &mut State, at: usize, choice: Choice) {
         let order = self.order(state, at, choice);
         state.pending = Some((at + self.rules.latency, order));
+    }
+
+    fn describe(&self, state: &State) -> Value {
+        let texts = |amounts: [u128; 2]| amounts.map(|amount| amount.to_string());
+        let Holding { idle, position, fees, moves } = state.holding;
+        let position = position.map(|it| json!([it.lower, it.upper, it.liquidity.to_string()]));
+        json!({ "idle": texts(idle), "position": position, "fees": texts(fees), "moves": [moves.0, i64::from(moves.1)] })
+    }
+
+    fn ordered(&self, state: &State, at: usize, choice: Choice) -> Value {
+        match self.order(state, at, choice) {
+            Order::Hold => "hold".into(),
+            Order::Exit => "exit".into(),
+            Order::Range { lower, upper } => json!({ "lower": lower, "upper": upper }),
+        }
     }
 
     fn patient(&self, state: &State, at: usize, action: usize) -> usize {

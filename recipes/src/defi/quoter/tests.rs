@@ -32,7 +32,7 @@ fn quotes_by_hand_and_within_limits() {
     let odd = CONTROLLER.quotes(Ask { half: 123_456, shift: 0 }, price, 0, 1000);
     assert_eq!((odd.bid, odd.ask), (999_876_000, 1_000_124_000));
     let wrong = Controller { max_inventory: 50, ..CONTROLLER }.check("controller").unwrap_err().to_string();
-    assert_eq!(wrong, format!("controller.max_inventory: must be from 100 to {}: 50", 1i128 << 70));
+    assert_eq!(wrong, format!("controller.max_inventory: must be from 100 to {}: 50", 1i128 << 62));
 }
 
 #[test]
