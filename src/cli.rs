@@ -67,8 +67,8 @@ enum Verb {
     Logits(Logits),
     /// Commit to an adapter and register its range: commitment, registration, secret opening
     Commit(Commit),
-    /// Prove that a committed adapter continues a prompt as it does
-    Prove(Prove),
+    /// Prove what a base with a committed adapter gives for a prompt or for rows
+    Prove(Box<Prove>),
     /// Check a bundle against the base and against what you expect
     Verify(Verify),
     /// Train, commit, prove, verify and refuse a forgery, on the model that ships with ftk
@@ -311,7 +311,7 @@ struct Prove {
     #[arg(long)]
     commitment: PathBuf,
     #[command(flatten)]
-    prompt: Prompt,
+    subject: Subject,
     /// Bound into the proof: who it is for, or a nonce they gave
     #[arg(long, default_value = "")]
     context: String,
@@ -321,6 +321,48 @@ struct Prove {
     /// Folder for the bundle
     #[arg(long)]
     out: PathBuf,
+}
+
+/// What a proof is about.
+#[derive(Args)]
+struct Subject {
+    /// What to show: the greedy answer, the logits behind the prompt, the log-probability of a continuation, those of
+    /// a chosen and a rejected one, or the likeliest of some token ids
+    #[arg(long, default_value = "completion")]
+    task: ProofTask,
+    /// The prompt: a user message where the base has a chat template, else plain text
+    #[arg(long, required_unless_present = "rows")]
+    prompt: Option<String>,
+    /// Take the prompt and what follows it as plain text even where there is a chat template
+    #[arg(long, requires = "prompt")]
+    raw: bool,
+    /// Most tokens of a completion
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    max_tokens: u32,
+    /// What follows the prompt, for logprob
+    #[arg(long, value_name = "TEXT", requires = "prompt", conflicts_with_all = ["chosen", "rejected"])]
+    continuation: Option<String>,
+    /// The better answer, for preference
+    #[arg(long, value_name = "TEXT", requires_all = ["prompt", "rejected"])]
+    chosen: Option<String>,
+    /// The worse answer, for preference
+    #[arg(long, value_name = "TEXT", requires_all = ["prompt", "chosen"])]
+    rejected: Option<String>,
+    /// Token ids to choose among, for choice
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
+    among: Vec<u32>,
+    /// Rows instead of a prompt, in the columns that training reads, all in one proof
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    rows: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ProofTask {
+    Completion,
+    Logits,
+    Logprob,
+    Preference,
+    Choice,
 }
 
 #[derive(Args)]
@@ -334,12 +376,18 @@ struct Verify {
     #[arg(long, value_name = "DIGEST")]
     expect_adapter: Option<String>,
     /// The prompt you asked
-    #[arg(long, value_name = "PROMPT", conflicts_with = "any_input")]
+    #[arg(long, value_name = "PROMPT", conflicts_with_all = ["any_input", "expect_rows"])]
     expect_input: Option<String>,
     /// The prompt was plain text
     #[arg(long, requires = "expect_input")]
     raw: bool,
-    /// Any prompt will do
+    /// The rows you asked about: prompts, continuations or pairs
+    #[arg(long, value_name = "FILE", conflicts_with = "any_input")]
+    expect_rows: Option<PathBuf>,
+    /// With --expect-rows, the token ids to choose among
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',', requires = "expect_rows")]
+    expect_among: Vec<u32>,
+    /// Any input will do
     #[arg(long)]
     any_input: bool,
     /// The context you gave
@@ -441,24 +489,51 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
             let base = local(base)?;
             commands::commit::run(&commands::commit::Settings { base, adapter, out, text }, printer)
         }
-        Verb::Prove(Prove { base, adapter, commitment, prompt, context, disclose, out }) => {
-            let (base, question) = (local(base)?, question(prompt));
-            let settings = commands::prove::Settings { base, adapter, commitment, question, context, disclose, out };
+        Verb::Prove(prove) => {
+            let Prove { base, adapter, commitment, subject, context, disclose, out } = *prove;
+            let (base, (task, asked)) = (local(base)?, subject.into_parts());
+            let settings = commands::prove::Settings { base, adapter, commitment, task, asked, context, disclose, out };
             commands::prove::run(&settings, printer)
         }
-        Verb::Verify(Verify { bundle, base, expect_adapter, expect_input, raw, any_input, expect_context }) => {
-            let settings = commands::verify::Settings {
-                bundle,
-                base: local(base)?,
-                expect_adapter,
-                expect_input,
-                raw,
-                any_input,
-                expect_context,
-            };
-            commands::verify::run(&settings, printer)
+        Verb::Verify(verify) => {
+            let base = local(verify.base.clone())?;
+            commands::verify::run(&verify.settings(base), printer)
         }
         Verb::Demo(Demo { dir }) => commands::demo::run(&commands::demo::Settings { dir }, printer),
+    }
+}
+
+impl Subject {
+    fn into_parts(self) -> (commands::Task, commands::Asked) {
+        use commands::{Asked, Task};
+        let Self { task, prompt, raw, max_tokens, continuation, chosen, rejected, among, rows } = self;
+        let task = match task {
+            ProofTask::Completion => Task::Completion { max_tokens: max_tokens as usize },
+            ProofTask::Logits => Task::Logits,
+            ProofTask::Logprob => Task::LogProb,
+            ProofTask::Preference => Task::Preference,
+            ProofTask::Choice => Task::Choice { among },
+        };
+        let continuations = [continuation, chosen, rejected].into_iter().flatten().collect();
+        let asked = match rows {
+            Some(file) => Asked::Rows(file),
+            None => Asked::Typed { prompt: prompt.unwrap_or_default(), raw, continuations },
+        };
+        (task, asked)
+    }
+}
+
+impl Verify {
+    fn settings(self, base: PathBuf) -> commands::verify::Settings {
+        use commands::verify::{Expected, Settings};
+        let expect_input = match (self.expect_input, self.expect_rows) {
+            (Some(prompt), _) => Expected::Prompt { prompt, raw: self.raw },
+            (None, Some(file)) => Expected::Rows { file, among: self.expect_among },
+            (None, None) if self.any_input => Expected::Any,
+            (None, None) => Expected::Unknown,
+        };
+        let Self { bundle, expect_adapter, expect_context, .. } = self;
+        Settings { bundle, base, expect_adapter, expect_input, expect_context }
     }
 }
 

@@ -11,7 +11,9 @@ pub mod logits;
 pub mod merge;
 pub mod prove;
 pub mod pull;
+mod questions;
 pub mod recipes;
+mod stated;
 pub mod train;
 pub mod verify;
 
@@ -28,6 +30,8 @@ use ftk_recipes::{Base, Recipe};
 use crate::models::{Message, Model, Source};
 use crate::text::encode::Encoder;
 use crate::text::rows::Text;
+
+pub use self::questions::{Asked, Task};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

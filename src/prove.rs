@@ -1,10 +1,12 @@
 //! Where the float world meets the field world: the only place that may name both candle and the
-//! circuits. Commitments, bundles and verdicts about completions of a base with an adapter.
+//! circuits. Commitments, bundles and verdicts about what a base with an adapter gives for inputs.
 
 pub mod bundle;
-pub mod completion;
+pub mod cases;
+pub mod figures;
 pub mod fixed;
 pub mod keys;
+pub mod read;
 pub mod verdict;
 
 use ftk_adapters::lora::Adapter;

@@ -153,9 +153,19 @@ pub enum Why {
     Stopped,
 }
 
-/// Runs a session to its end, or until `stop` says so after a step. `identity` names recipe, data and base: a
-/// checkpoint of another identity is refused. At its end, the session's parameters are those of the best
-/// evaluation where `run.best` asks for it, else the last.
+/// Who is asked and told while a run goes on.
+pub struct Observer<'a> {
+    /// Whether the run is to end after this step.
+    pub stop: &'a dyn Fn() -> bool,
+    /// Keeps what the session has become by this step, before a checkpoint says that the step is done.
+    pub save: &'a dyn Fn(usize) -> Result<(), TaskError>,
+    /// Sees the figures of a step.
+    pub see: &'a mut dyn FnMut(&Step),
+}
+
+/// Runs a session to its end, or until it is asked to stop. `identity` names recipe, data and base: a checkpoint of
+/// another identity is refused. At its end, the session's parameters are those of the best evaluation where
+/// `run.best` asks for it, else the last.
 ///
 /// # Errors
 /// See [`TrainError`]; checkpoints written so far stay.
@@ -165,9 +175,9 @@ pub fn run(
     run: &Run,
     identity: [u8; 32],
     start: Start,
-    stop: &dyn Fn() -> bool,
-    mut on_step: impl FnMut(&Step),
+    observer: Observer<'_>,
 ) -> Result<Ended, TrainError> {
+    let Observer { stop, save, see } = observer;
     let rows: Vec<usize> = (0..session.rows()).filter(|&row| session.items(row) > 0).collect();
     if rows.is_empty() {
         return Err(TrainError::Empty);
@@ -224,9 +234,10 @@ pub fn run(
         metrics.append(&record)?;
         let stopped = !last && stop();
         if last || stopped || every(run.save_every) {
+            save(done).map_err(|error| TrainError::Task { step: done, error })?;
             optimiser.checkpoint(done, identity, metrics.bytes, best.as_ref()).write(&path)?;
         }
-        on_step(&Step { step: done, steps: order.steps(), loss, tokens, record });
+        see(&Step { step: done, steps: order.steps(), loss, tokens, record });
         if stopped {
             return Ok(ended(done, Why::Stopped, &best));
         }

@@ -5,8 +5,8 @@
 use std::time::Instant;
 
 use ftk_circuits::{
-    CommitmentKey, Digest, Output, SiteFactors, SiteRows, SiteShape, Statement, commit, prove, register, required_k,
-    verify, verify_registration,
+    Case, CommitmentKey, Digest, Input, Output, SiteFactors, SiteRows, SiteShape, Statement, commit, prove, register,
+    required_k, verify, verify_registration,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -60,8 +60,10 @@ fn measure(name: &str, dims: &[Dims]) {
         base,
         adapter: commitment.digest(),
         context: Vec::new(),
-        input: vec![0; ROWS],
-        output: Output::Completion { ids: vec![0], max_tokens: 1, stop_ids: Vec::new() },
+        cases: vec![Case {
+            input: Input::Tokens(vec![0; ROWS]),
+            output: Output::Completion { ids: vec![0], max_tokens: 1, stop_ids: Vec::new() },
+        }],
     };
     let (proof, prove_time) =
         timed(|| prove(&key, &statement, &commitment, &opening, &factors, &sites, &mut |_, _| {}).expect("proved"));

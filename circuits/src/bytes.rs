@@ -44,8 +44,11 @@ pub enum EncodingError {
     #[error("not a canonical scalar: number {0}")]
     Scalar(usize),
     /// Ids that must ascend strictly do not.
-    #[error("stop ids are not strictly ascending")]
-    Order,
+    #[error("{0} are not strictly ascending")]
+    Order(&'static str),
+    /// An unknown kind of input.
+    #[error("unknown input kind: {0}")]
+    InputKind(u8),
     /// An unknown kind of output.
     #[error("unknown output kind: {0}")]
     Kind(u8),

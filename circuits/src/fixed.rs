@@ -9,6 +9,7 @@ pub mod attention;
 pub mod elementary;
 pub mod gate;
 pub mod linear;
+pub mod log_prob;
 pub mod norm;
 pub mod rope;
 

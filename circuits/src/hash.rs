@@ -8,7 +8,7 @@ use ff::FromUniformBytes;
 use pasta_curves::Fp;
 
 /// Version of everything that is hashed, committed to or proved here.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// A BLAKE3 digest, printed as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,6 +32,7 @@ pub(crate) enum Tag {
     Commitment,
     Key,
     Statement,
+    Logits,
     Rows,
     Fold,
     DeltaAnchor,
@@ -44,10 +45,11 @@ pub(crate) enum Tag {
 
 impl Tag {
     #[cfg(test)]
-    pub(crate) const ALL: [Tag; 11] = [
+    pub(crate) const ALL: [Tag; 12] = [
         Tag::Commitment,
         Tag::Key,
         Tag::Statement,
+        Tag::Logits,
         Tag::Rows,
         Tag::Fold,
         Tag::DeltaAnchor,
@@ -63,6 +65,7 @@ impl Tag {
             Tag::Commitment => "ftk/1 adapter commitment",
             Tag::Key => "ftk/1 commitment key",
             Tag::Statement => "ftk/1 statement",
+            Tag::Logits => "ftk/1 logits",
             Tag::Rows => "ftk/1 site rows",
             Tag::Fold => "ftk/1 fold",
             Tag::DeltaAnchor => "ftk/1 delta anchor",

@@ -33,7 +33,10 @@ pub use layout::{
 pub use link::LINK_BYTES;
 pub use registration::{register, verify_registration};
 pub use rows::{INPUT_BOUND, SiteRows, decode_deltas, encode_deltas};
-pub use statement::{MAX_CONTEXT, MAX_STOP_IDS, MAX_TOKENS, Output, Statement, StatementError};
+pub use statement::{
+    Case, CaseError, Input, Logits, MAX_CASES, MAX_CHOICES, MAX_CONTEXT, MAX_LOGITS, MAX_ROWS, MAX_STOP_IDS,
+    MAX_TOKENS, Output, Scored, Sequence, Statement, StatementError,
+};
 
 #[cfg(test)]
 mod tests;

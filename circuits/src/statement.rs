@@ -1,19 +1,59 @@
-//! The public statement of one proof: which base, which adapter, which input, which output.
+//! The public statement of one proof: which base, which adapter, and what comes out for which inputs.
+//!
+//! What the network is run on for a case, and how many rows that makes, is defined here; the bytes of a
+//! statement in `encoding`. That the outputs are the network's is shown by replay, outside this crate.
+
+mod encoding;
+
+use std::ops::Range;
 
 use thiserror::Error;
 
-use crate::bytes::{EncodingError, Reader, header};
 use crate::hash::{Absorb, Digest, Tag};
 
-const TAG: &[u8] = b"ftk statement\0";
-const COMPLETION: u8 = 0;
-
-/// Most token ids in an input or a completion.
+/// Most cases of a statement.
+pub const MAX_CASES: u32 = 1 << 16;
+/// Most token ids in an input or a continuation.
 pub const MAX_TOKENS: u32 = 1 << 20;
+/// Most rows of all cases together.
+pub const MAX_ROWS: u32 = 1 << 21;
 /// Most bytes of context.
 pub const MAX_CONTEXT: u32 = 1 << 16;
 /// Most stop ids.
 pub const MAX_STOP_IDS: u32 = 1 << 10;
+/// Most ids to choose among.
+pub const MAX_CHOICES: u32 = 1 << 10;
+/// Most logits that are stated one by one; of more, their digest is stated.
+pub const MAX_LOGITS: u32 = 1 << 8;
+
+/// Everything public that a proof is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// Digest of the base model, its config and tokenizer.
+    pub base: Digest,
+    /// `C_adapter`, the digest of the commitment's encoding.
+    pub adapter: Digest,
+    /// Bytes the application binds the proof to, such as a nonce of the verifier.
+    pub context: Vec<u8>,
+    /// Inputs with what comes out for each.
+    pub cases: Vec<Case>,
+}
+
+/// One input and what comes out for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// What goes in.
+    pub input: Input,
+    /// What comes out.
+    pub output: Output,
+}
+
+/// What goes into the network; the first byte of its encoding is its kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Token ids.
+    Tokens(Vec<u32>),
+}
 
 /// What is claimed to come out; the first byte of its encoding is its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,32 +67,91 @@ pub enum Output {
         /// Generation ends after one of these; strictly ascending.
         stop_ids: Vec<u32>,
     },
+    /// The logits at the last position.
+    Logits(Logits),
+    /// How likely a continuation is.
+    LogProb {
+        /// The continuation.
+        ids: Vec<u32>,
+        /// Its log-probability at `2^-24` nat ([`crate::fixed::log_prob`]), summed over its ids.
+        log_prob: i64,
+    },
+    /// How likely each of two continuations is, with the adapter and without it.
+    Preference {
+        /// The one that is meant to be preferred.
+        chosen: Scored,
+        /// The other.
+        rejected: Scored,
+    },
+    /// The id with the largest logit at the last position, of those listed; ties go to the lowest id.
+    Choice {
+        /// What there is to choose from; strictly ascending.
+        among: Vec<u32>,
+        /// The best of them.
+        chosen: u32,
+    },
 }
 
-/// Everything public that a proof is about.
+/// Logits at `2^-16`, one for each id of the vocabulary.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Statement {
-    /// Digest of the base model, its config and tokenizer.
-    pub base: Digest,
-    /// `C_adapter`, the digest of the commitment's encoding.
-    pub adapter: Digest,
-    /// Bytes the application binds the proof to, such as a nonce of the verifier.
-    pub context: Vec<u8>,
-    /// Token ids of the input.
-    pub input: Vec<u32>,
-    /// What comes out.
-    pub output: Output,
+pub enum Logits {
+    /// All of them, at most [`MAX_LOGITS`].
+    Values(Vec<i64>),
+    /// [`Logits::digest_of`] them.
+    Digest(Digest),
+}
+
+/// A continuation with its log-probabilities at `2^-24` nat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scored {
+    /// The continuation.
+    pub ids: Vec<u32>,
+    /// Of the base with the adapter.
+    pub log_prob: i64,
+    /// Of the base alone.
+    pub base_log_prob: i64,
+}
+
+/// Tokens that the network runs on, and the positions whose logits matter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sequence {
+    /// The tokens, at least one.
+    pub ids: Vec<u32>,
+    /// Positions in it.
+    pub read: Range<usize>,
 }
 
 /// Why a decoded statement states nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum StatementError {
+    /// No case, or too many.
+    #[error("number of cases out of bounds: {0}")]
+    Cases(usize),
+    /// More rows than a statement may have.
+    #[error("too many rows: {0}")]
+    Rows(usize),
+    /// More context than the encoding allows.
+    #[error("context too long: {0}")]
+    Context(usize),
+    /// A case that states nothing.
+    #[error("case {case}: {error}")]
+    Case {
+        /// Position of the case.
+        case: usize,
+        /// What is wrong with it.
+        error: CaseError,
+    },
+}
+
+/// Why a case states nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CaseError {
     /// The input has no token.
     #[error("input is empty")]
     EmptyInput,
-    /// The completion has no token.
-    #[error("completion is empty")]
-    EmptyCompletion,
+    /// A continuation has no token.
+    #[error("{0} is empty")]
+    Empty(&'static str),
     /// More tokens than the stop rule allows.
     #[error("completion is longer than max_tokens: {0}")]
     TooLong(usize),
@@ -70,106 +169,149 @@ pub enum StatementError {
         /// Its length.
         len: usize,
     },
-    /// Stop ids must ascend strictly.
-    #[error("stop ids are not strictly ascending")]
-    StopOrder,
+    /// Ids that must ascend strictly.
+    #[error("{0} are not strictly ascending")]
+    Order(&'static str),
+    /// The chosen id is none of those to choose from.
+    #[error("choice is not among its ids: {0}")]
+    Choice(u32),
+}
+
+impl Logits {
+    /// What is stated of these logits: the values where they are few, else their digest.
+    pub fn of(values: &[i64]) -> Self {
+        if values.len() <= MAX_LOGITS as usize {
+            Self::Values(values.to_vec())
+        } else {
+            Self::Digest(Self::digest_of(values))
+        }
+    }
+
+    /// Digest of logits, as in `STATEMENT.md`, section 7.
+    pub fn digest_of(values: &[i64]) -> Digest {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Absorb::new(Tag::Logits).u32(values.len() as u32).bytes(&bytes).finish()
+    }
+}
+
+impl Case {
+    /// What the network is run on: the input, with each continuation but for its last token. Those of a
+    /// preference share the computation of the tokens that both begin with.
+    pub fn sequences(&self) -> Vec<Sequence> {
+        let Input::Tokens(input) = &self.input;
+        let alone = input.len().saturating_sub(1)..input.len();
+        let continued = |continuation: &[u32]| {
+            let seen = &continuation[..continuation.len().saturating_sub(1)];
+            let ids = [input, seen].concat();
+            Sequence { read: alone.start..ids.len(), ids }
+        };
+        match &self.output {
+            Output::Completion { ids, .. } | Output::LogProb { ids, .. } => vec![continued(ids)],
+            Output::Preference { chosen, rejected } => vec![continued(&chosen.ids), continued(&rejected.ids)],
+            Output::Logits(_) | Output::Choice { .. } => vec![Sequence { ids: input.clone(), read: alone }],
+        }
+    }
+
+    /// Rows of every site but the head: tokens the network is run on, those that two sequences begin with counted
+    /// once. Each sequence keeps at least its last token to itself.
+    pub fn rows(&self) -> usize {
+        match self.sequences().as_slice() {
+            [first, second] => {
+                let room = first.ids.len().min(second.ids.len()).saturating_sub(1);
+                let alike = first.ids.iter().zip(&second.ids).take(room).take_while(|(a, b)| a == b).count();
+                first.ids.len() + second.ids.len() - alike
+            }
+            sequences => sequences.iter().map(|sequence| sequence.ids.len()).sum(),
+        }
+    }
+
+    /// Checks that lists are within bounds, and that the stop rule explains where a completion ends.
+    fn check(&self) -> Result<(), CaseError> {
+        let bounded = |what, list: &[u32], max: u32| match list.len() {
+            len if len > max as usize => Err(CaseError::Length { what, len }),
+            _ => Ok(()),
+        };
+        let ids = |what, ids: &[u32]| {
+            bounded(what, ids, MAX_TOKENS)?;
+            if ids.is_empty() { Err(CaseError::Empty(what)) } else { Ok(()) }
+        };
+        let ascending = |what, list: &[u32], max| {
+            bounded(what, list, max)?;
+            if list.is_sorted_by(|a, b| a < b) { Ok(()) } else { Err(CaseError::Order(what)) }
+        };
+        let Input::Tokens(input) = &self.input;
+        bounded("input", input, MAX_TOKENS)?;
+        if input.is_empty() {
+            return Err(CaseError::EmptyInput);
+        }
+        match &self.output {
+            Output::Completion { ids: completion, max_tokens, stop_ids } => {
+                ascending("stop ids", stop_ids, MAX_STOP_IDS)?;
+                ids("completion", completion)?;
+                if completion.len() > *max_tokens as usize {
+                    return Err(CaseError::TooLong(completion.len()));
+                }
+                let stops = |id: &u32| stop_ids.binary_search(id).is_ok();
+                match completion.iter().position(stops) {
+                    Some(position) if position + 1 < completion.len() => Err(CaseError::AfterStop(position)),
+                    None if completion.len() < *max_tokens as usize => Err(CaseError::EndsEarly(completion.len())),
+                    _ => Ok(()),
+                }
+            }
+            Output::Logits(Logits::Values(values)) if values.is_empty() => Err(CaseError::Empty("logits")),
+            Output::Logits(Logits::Values(values)) if values.len() > MAX_LOGITS as usize => {
+                Err(CaseError::Length { what: "logits", len: values.len() })
+            }
+            Output::Logits(_) => Ok(()),
+            Output::LogProb { ids: continuation, .. } => ids("continuation", continuation),
+            Output::Preference { chosen, rejected } => {
+                ids("chosen continuation", &chosen.ids)?;
+                ids("rejected continuation", &rejected.ids)
+            }
+            Output::Choice { among, chosen } => {
+                ascending("ids to choose from", among, MAX_CHOICES)?;
+                among.binary_search(chosen).map(|_| ()).map_err(|_| CaseError::Choice(*chosen))
+            }
+        }
+    }
+}
+
+impl Scored {
+    /// By how much the adapter raises the log-probability, at `2^-24` nat: what DPO multiplies with beta.
+    pub fn raised(&self) -> i128 {
+        i128::from(self.log_prob) - i128::from(self.base_log_prob)
+    }
 }
 
 impl Statement {
-    /// Rows of every site: one per token of input and completion but the last.
+    /// Rows of every site but the head, of all cases in their order.
     pub fn rows(&self) -> usize {
-        let Output::Completion { ids, .. } = &self.output;
-        (self.input.len() + ids.len()).saturating_sub(1)
+        self.cases.iter().map(Case::rows).sum()
     }
 
-    /// Checks that lengths are within bounds and that the stop rule explains where the output ends.
+    /// Rows of the head, which sees the positions alone whose logits matter.
+    pub fn head_rows(&self) -> usize {
+        self.cases.iter().flat_map(Case::sequences).map(|sequence| sequence.read.len()).sum()
+    }
+
+    /// Checks that every list is within bounds and that no case contradicts itself.
     ///
     /// # Errors
     /// The first rule that is broken.
     pub fn check(&self) -> Result<(), StatementError> {
-        let Output::Completion { ids, max_tokens, stop_ids } = &self.output;
-        for (what, len, max) in [
-            ("context", self.context.len(), MAX_CONTEXT),
-            ("input", self.input.len(), MAX_TOKENS),
-            ("completion", ids.len(), MAX_TOKENS),
-            ("stop ids", stop_ids.len(), MAX_STOP_IDS),
-        ] {
-            if len > max as usize {
-                return Err(StatementError::Length { what, len });
-            }
+        if self.context.len() > MAX_CONTEXT as usize {
+            return Err(StatementError::Context(self.context.len()));
         }
-        if self.input.is_empty() {
-            return Err(StatementError::EmptyInput);
+        if self.cases.is_empty() || self.cases.len() > MAX_CASES as usize {
+            return Err(StatementError::Cases(self.cases.len()));
         }
-        if !stop_ids.is_sorted_by(|a, b| a < b) {
-            return Err(StatementError::StopOrder);
+        for (case, content) in self.cases.iter().enumerate() {
+            content.check().map_err(|error| StatementError::Case { case, error })?;
         }
-        let Some((last, before)) = ids.split_last() else { return Err(StatementError::EmptyCompletion) };
-        if ids.len() > *max_tokens as usize {
-            return Err(StatementError::TooLong(ids.len()));
+        match self.rows() {
+            rows if rows > MAX_ROWS as usize => Err(StatementError::Rows(rows)),
+            _ => Ok(()),
         }
-        if let Some(position) = before.iter().position(|id| stop_ids.binary_search(id).is_ok()) {
-            return Err(StatementError::AfterStop(position));
-        }
-        if ids.len() < *max_tokens as usize && stop_ids.binary_search(last).is_err() {
-            return Err(StatementError::EndsEarly(ids.len()));
-        }
-        Ok(())
-    }
-
-    /// The canonical bytes, as in `STATEMENT.md`, section 7.
-    pub fn encode(&self) -> Vec<u8> {
-        fn ids(bytes: &mut Vec<u8>, ids: &[u32]) {
-            bytes.extend((ids.len() as u32).to_le_bytes());
-            bytes.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
-        }
-        let mut bytes = header(TAG);
-        bytes.extend(self.base.0);
-        bytes.extend(self.adapter.0);
-        bytes.extend((self.context.len() as u32).to_le_bytes());
-        bytes.extend(&self.context);
-        ids(&mut bytes, &self.input);
-        match &self.output {
-            Output::Completion { ids: completion, max_tokens, stop_ids } => {
-                bytes.push(COMPLETION);
-                ids(&mut bytes, completion);
-                bytes.extend(max_tokens.to_le_bytes());
-                ids(&mut bytes, stop_ids);
-            }
-        }
-        bytes
-    }
-
-    /// Reads [`Statement::encode`]'s bytes; call [`Statement::check`] before believing them.
-    ///
-    /// # Errors
-    /// Anything that is not the canonical encoding of some statement.
-    pub fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
-        fn ids(reader: &mut Reader<'_>, what: &'static str, max: u32) -> Result<Vec<u32>, EncodingError> {
-            let count = reader.count(what, max, 4)?;
-            (0..count).map(|_| reader.u32()).collect()
-        }
-        let mut reader = Reader::new(bytes);
-        reader.header(TAG)?;
-        let base = Digest(reader.array()?);
-        let adapter = Digest(reader.array()?);
-        let context_len = reader.count("context", MAX_CONTEXT, 1)?;
-        let context = reader.take(context_len)?.to_vec();
-        let input = ids(&mut reader, "input", MAX_TOKENS)?;
-        let output = match reader.u8()? {
-            COMPLETION => Output::Completion {
-                ids: ids(&mut reader, "completion", MAX_TOKENS)?,
-                max_tokens: reader.u32()?,
-                stop_ids: ids(&mut reader, "stop ids", MAX_STOP_IDS)?,
-            },
-            other => return Err(EncodingError::Kind(other)),
-        };
-        reader.end()?;
-        let Output::Completion { stop_ids, .. } = &output;
-        if !stop_ids.is_sorted_by(|a, b| a < b) {
-            return Err(EncodingError::Order);
-        }
-        Ok(Self { base, adapter, context, input, output })
     }
 
     /// `D_stmt`, which every challenge of a proof of this statement depends on.

@@ -358,6 +358,9 @@ pub struct Run {
     /// Steps between checkpoints; 0 writes none before the end.
     #[serde(default)]
     pub save_every: usize,
+    /// Checkpoints of which the result so far is kept too, in a folder `steps/STEP` of the run folder each.
+    #[serde(default)]
+    pub keep: usize,
     /// Steps between evaluations on the held-out rows; 0 evaluates at the end only.
     #[serde(default)]
     pub eval_every: usize,

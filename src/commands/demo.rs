@@ -11,7 +11,7 @@ use ftk_circuits::Output;
 use ftk_recipes::Recipe;
 use serde_json::json;
 
-use super::{Outcome, Question, commit, fitting, frozen, prove, train, verify};
+use super::{Asked, Outcome, Task, commit, fitting, frozen, prove, train, verify};
 use crate::cli::printer::Printer;
 use crate::models::{Model, Source, village};
 use crate::prove::bundle::{Bundle, COMMITMENT};
@@ -77,7 +77,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         base: base.clone(),
         adapter: recipe.run.out.clone(),
         commitment,
-        question: Question { prompt: prompt.clone(), raw: false, max_tokens: ANSWER },
+        task: Task::Completion { max_tokens: ANSWER },
+        asked: Asked::Typed { prompt: prompt.clone(), raw: false, continuations: Vec::new() },
         context: "ftk demo".to_owned(),
         disclose: true,
         out: bundle.clone(),
@@ -89,9 +90,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             bundle: bundle.to_owned(),
             base: base.clone(),
             expect_adapter: Some(digest.clone()),
-            expect_input: Some(prompt.clone()),
-            raw: false,
-            any_input: false,
+            expect_input: verify::Expected::Prompt { prompt: prompt.clone(), raw: false },
             expect_context: Some("ftk demo".to_owned()),
         };
         verify::run(&settings, printer)
@@ -126,8 +125,9 @@ fn question(row: &PairRow) -> Result<String> {
 }
 
 fn forge_answer(bundle: &mut Bundle) {
-    let Output::Completion { ids, .. } = &mut bundle.statement.output;
-    ids[0] ^= 1;
+    if let Output::Completion { ids, .. } = &mut bundle.statement.cases[0].output {
+        ids[0] ^= 1;
+    }
 }
 
 fn forge_delta(bundle: &mut Bundle) {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::peft;
 use ftk_adapters::sites::Role;
-use ftk_circuits::{AdapterCommitment, Output};
+use ftk_circuits::AdapterCommitment;
 use serde_json::{Map, Value, json};
 
 use super::train::MANIFEST;
@@ -204,12 +204,11 @@ fn committed(commitment: &AdapterCommitment, found: &mut Findings) {
 
 fn bundle(folder: &Path, found: &mut Findings) -> Result<()> {
     let Bundle { statement, commitment, deltas, proof, registration } = Bundle::read(folder)?;
-    let Output::Completion { ids, .. } = &statement.output;
     found.fact("kind", json!("bundle, not verified"));
     committed(&commitment, found);
     found.fact("context", json!(String::from_utf8_lossy(&statement.context)));
-    found.fact("input tokens", json!(statement.input.len()));
-    found.fact("output tokens", json!(ids.len()));
+    found.fact("cases", json!(statement.cases.len()));
+    found.fact("rows", json!(statement.rows()));
     found.fact("deltas", json!(deltas.iter().map(Vec::len).sum::<usize>()));
     found.fact("proof bytes", json!(proof.proof.len() + proof.link.len()));
     found.fact("registration", json!(registration.is_some()));

@@ -1,20 +1,22 @@
-//! `ftk prove`: a bundle that shows how a committed adapter continues a prompt.
+//! `ftk prove`: a bundle that shows what a base with a committed adapter gives for prompts or rows.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::lora::Adapter;
-use ftk_circuits::{AdapterCommitment, Opening};
+use ftk_circuits::{AdapterCommitment, Case, Opening, Output, Statement};
 use serde_json::json;
 
 use super::commit::{OPENING, committed_form};
-use super::{Advice, Outcome, Question, frozen, load};
+use super::questions::{self, Asked, Task};
+use super::stated::{Shown, summary, summary_json};
+use super::{Advice, Outcome, frozen, load};
 use crate::cli::printer::Printer;
-use crate::models::Model;
+use crate::models::{Model, Source};
 use crate::prove::FixedModel;
 use crate::prove::bundle::{Bundle, COMMITMENT, REGISTRATION};
-use crate::prove::completion::{StopRule, complete, discloses_adapter, prove, statement};
+use crate::prove::cases::{discloses_adapter, prove, settle};
 use crate::prove::keys::commitment_key;
 use crate::text::generate::greedy;
 
@@ -26,8 +28,10 @@ pub struct Settings {
     pub adapter: PathBuf,
     /// Folder that `ftk commit` wrote.
     pub commitment: PathBuf,
-    /// Prompt and length.
-    pub question: Question,
+    /// What the proof is to show.
+    pub task: Task,
+    /// Of which inputs.
+    pub asked: Asked,
     /// Bound into the proof.
     pub context: String,
     /// The adapter may become known.
@@ -49,15 +53,19 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let adapter = adapter.expect("a folder was given");
     let secrets = Secrets::read(&settings.commitment)?;
     let fixed = FixedModel::new(&model.source, &model.weights)?;
-    let prompt = settings.question.ids(&model.source)?;
-    let bundle = bundle(&model, &fixed, (&adapter, &settings.adapter), &secrets, &prompt, settings, printer)?;
+    let cases = questions::cases(&settings.task, &settings.asked, &model.source)?;
+    let bundle = bundle(&model, &fixed, (&adapter, &settings.adapter), &secrets, cases, settings, printer)?;
+    answers(&bundle.statement, &model.source, printer)?;
     bundle.write(&settings.out).with_context(|| format!("cannot write to {}", settings.out.display()))?;
     printer.note(&format!("wrote {}", settings.out.display()));
+    let shown = Shown(model.source.tokenizer().ok());
     printer.object(&json!({
         "bundle": settings.out,
         "adapter": bundle.statement.adapter.to_string(),
         "base": bundle.statement.base.to_string(),
         "positions": bundle.statement.rows(),
+        "cases": bundle.statement.cases.iter().map(|case| shown.json(case)).collect::<Vec<_>>(),
+        "preferences": summary_json(&bundle.statement),
     }));
     Ok(Outcome::Done)
 }
@@ -89,7 +97,7 @@ fn bundle(
     fixed: &FixedModel,
     (adapter, folder): (&Adapter, &Path),
     secrets: &Secrets,
-    prompt: &[u32],
+    cases: Vec<Case>,
     settings: &Settings,
     printer: &Printer,
 ) -> Result<Bundle> {
@@ -101,31 +109,38 @@ fn bundle(
     let (fixed_adapter, factors) = committed_form(fixed, adapter, folder)?;
     let tensors = frozen(Some(adapter), &Device::Cpu)?;
     let stop = &model.source.special().stop;
-    let room = fixed.network().context().saturating_sub(prompt.len());
-    if room == 0 {
-        let message = format!("the prompt fills the base's {} positions", fixed.network().context());
-        return Err(Advice::new(message, "give a shorter --prompt").into());
-    }
-    let rule = StopRule { ids: stop, max_tokens: settings.question.max_tokens.min(room) };
     let propose =
         |ids: &[u32], limit: usize| greedy(fixed.network(), &model.weights, tensors.as_ref(), ids, limit, stop, |_| {});
-    let completion = complete(fixed, &fixed_adapter, prompt, rule, propose)?;
-    if !settings.disclose && discloses_adapter(&factors, &completion) {
+    let (cases, records) = settle(fixed, &fixed_adapter, cases, propose)?;
+    if !settings.disclose && discloses_adapter(&factors, &records) {
         let message = format!("this proof would publish the adapter: {DISCLOSURE}");
         return Err(Advice::new(message, "pass --disclose if the adapter may become known").into());
     }
     printer.note(DISCLOSURE);
-    let text = model.source.tokenizer()?.decode(&completion.ids, true)?;
-    printer.line(&text);
-
-    let statement = statement(fixed, commitment, settings.context.as_bytes(), prompt, rule, &completion);
+    let (base, adapter) = (fixed.digest(), commitment.digest());
+    let statement = Statement { base, adapter, context: settings.context.clone().into_bytes(), cases };
     let key = commitment_key(commitment.k())?;
     let bar = printer.bar(0, "proving");
-    let (deltas, proof) = prove(&key, &statement, (commitment, opening, &factors), completion, &mut |done, all| {
+    let (deltas, proof) = prove(&key, &statement, (commitment, opening, &factors), records, &mut |done, all| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
     let (commitment, registration) = (commitment.clone(), Some(registration.clone()));
     Ok(Bundle { statement, commitment, deltas, proof, registration })
+}
+
+/// The answer of one completion as it is; of anything else, what it says.
+fn answers(statement: &Statement, source: &Source, printer: &Printer) -> Result<()> {
+    match statement.cases.as_slice() {
+        [Case { output: Output::Completion { ids, .. }, .. }] => {
+            printer.line(&source.tokenizer()?.decode(ids, true)?);
+        }
+        cases => {
+            let shown = Shown(source.tokenizer().ok());
+            cases.iter().for_each(|case| printer.line(&shown.claim(case)));
+            summary(statement).iter().for_each(|line| printer.line(line));
+        }
+    }
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! `ftk train`: from a recipe to an adapter, or to a base trained in full.
 
+mod keep;
 mod manifest;
 mod plan;
 mod stop;
@@ -13,7 +14,7 @@ use ftk_adapters::lora::Adapter;
 use ftk_adapters::train::{LoraTensors, normal_values};
 use ftk_adapters::weights::Weights;
 use ftk_adapters::{atomic, peft};
-use ftk_recipes::{Dpo, Format, Recipe, Reference, SaveDtype, Task};
+use ftk_recipes::{Dpo, Format, Recipe, Reference, SaveDtype, Task, TaskError};
 use serde_json::json;
 
 use self::manifest::Inputs;
@@ -28,7 +29,7 @@ use crate::text::health::Watch;
 use crate::text::preference::Preference;
 use crate::text::references::{self, Found, References};
 use crate::text::session::{DpoSettings, Rows, TextSession, Trained};
-use crate::train::{self, Ended, Lock, Start, Step, Why};
+use crate::train::{self, Ended, Lock, Observer, Start, Step, Why};
 
 /// What is needed.
 pub struct Settings {
@@ -137,7 +138,7 @@ pub(super) fn train(
     let bar = printer.bar(0, "training");
     let began = Instant::now();
     let (mut tokens, mut first) = (0, true);
-    let report = |step: &Step| {
+    let mut report = |step: &Step| {
         bar.set_length(step.steps as u64);
         bar.set_position(step.step as u64);
         tokens += step.tokens;
@@ -158,11 +159,13 @@ pub(super) fn train(
         bar.suspend(|| signs.iter().for_each(|sign| printer.note(&format!("hint: {sign}"))));
         printer.object(&serde_json::Value::Object(record));
     };
-    let ended = train::run(&session, &recipe.optim, &recipe.run, inputs.identity, start, stop, report)?;
+    let save = |step: usize| keep::keep(recipe, source, &session, step).map_err(TaskError::from);
+    let observer = Observer { stop, save: &save, see: &mut report };
+    let ended = train::run(&session, &recipe.optim, &recipe.run, inputs.identity, start, observer)?;
     bar.finish_and_clear();
     train::draw(out)?;
     if ended.why != Why::Stopped {
-        let result = export(recipe, source, &session)?;
+        let result = export(recipe, source, &session, out)?;
         inputs.write(out, &counts, result, Some(&ended))?;
     }
     Ok(ended)
@@ -238,9 +241,8 @@ fn refuse_to_replace(recipe: &Recipe, start: Start) -> Result<()> {
     Ok(())
 }
 
-/// Writes the result, and names its files with weights.
-fn export(recipe: &Recipe, source: &Source, session: &TextSession) -> Result<&'static [&'static str]> {
-    let out = &recipe.run.out;
+/// Writes what is trained, as it stands, into a folder, and names its files with weights.
+fn export(recipe: &Recipe, source: &Source, session: &TextSession, out: &Path) -> Result<&'static [&'static str]> {
     match session.adapter() {
         Some(adapter) => {
             let linear = plan::linear_sites(source);
@@ -251,7 +253,7 @@ fn export(recipe: &Recipe, source: &Source, session: &TextSession) -> Result<&'s
         None => {
             let folder = out.join(BASE);
             if folder.exists() {
-                // A resumed run that had already ended made it.
+                // A run that was resumed has been here before.
                 std::fs::remove_dir_all(&folder).with_context(|| format!("cannot replace {}", folder.display()))?;
             }
             let precision = match recipe.base.save_dtype {

@@ -8,9 +8,11 @@ use ftk_circuits::{Output, Statement};
 use serde_json::json;
 
 use super::prove::DISCLOSURE;
+use super::questions::{self, Asked, Task};
+use super::stated::{Shown, summary, summary_json};
 use super::{Advice, Outcome, Question};
 use crate::cli::printer::Printer;
-use crate::models::{Source, Tokenizer};
+use crate::models::Source;
 use crate::prove::FixedModel;
 use crate::prove::bundle::{Bundle, ReadError, parse_digest};
 use crate::prove::keys::commitment_key;
@@ -24,14 +26,33 @@ pub struct Settings {
     pub base: PathBuf,
     /// Digest of the adapter's commitment.
     pub expect_adapter: Option<String>,
-    /// The prompt.
-    pub expect_input: Option<String>,
-    /// The prompt is plain text.
-    pub raw: bool,
-    /// Any prompt will do.
-    pub any_input: bool,
+    /// What is known of the inputs.
+    pub expect_input: Expected,
     /// The context.
     pub expect_context: Option<String>,
+}
+
+/// What the verifier knows of the inputs, in their own words.
+#[derive(Clone, Debug)]
+pub enum Expected {
+    /// Nothing.
+    Unknown,
+    /// Any will do.
+    Any,
+    /// This prompt.
+    Prompt {
+        /// The prompt.
+        prompt: String,
+        /// It is plain text.
+        raw: bool,
+    },
+    /// The rows of this file.
+    Rows {
+        /// The file.
+        file: PathBuf,
+        /// Ids that a choice is among.
+        among: Vec<u32>,
+    },
 }
 
 /// What no proof here says.
@@ -43,7 +64,6 @@ const NOT_PROVED: &str = "not proved: how the adapter was trained, on what, or t
 /// What keeps the question from being answered: no base, no bundle, an expectation that cannot be read.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let source = Source::open(&settings.base)?;
-    let expectations = expectations(settings, &source)?;
     let bundle = match Bundle::read(&settings.bundle) {
         Ok(bundle) => bundle,
         Err(ReadError::Refused(Refusal::Protocol(version))) => {
@@ -53,27 +73,39 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         Err(ReadError::Refused(refusal)) => return Ok(refused(&refusal, printer)),
         Err(error @ ReadError::Io { .. }) => return Err(error.into()),
     };
+    let expectations = expectations(settings, &bundle.statement, &source)?;
     let weights = source.weights(&Device::Cpu)?;
     let model = FixedModel::new(&source, &weights)?;
     drop(weights);
     match judge(&model, &source.special().stop, &bundle, &expectations, commitment_key) {
         Err(refusal) => Ok(refused(&refusal, printer)),
-        Ok(verdict) => Ok(accepted(verdict, &bundle.statement, source.tokenizer().ok(), printer)),
+        Ok(verdict) => Ok(accepted(&verdict, &bundle.statement, &Shown(source.tokenizer().ok()), printer)),
     }
 }
 
-fn expectations(settings: &Settings, source: &Source) -> Result<Expectations> {
+fn expectations(settings: &Settings, statement: &Statement, source: &Source) -> Result<Expectations> {
     let adapter = settings.expect_adapter.as_deref().map(|text| {
         let advice = || Advice::new(format!("not a digest: {text}"), "give the 64 digits that `ftk commit` printed");
         parse_digest(text).ok_or_else(advice)
     });
     let input = match &settings.expect_input {
-        Some(prompt) => {
-            let question = Question { prompt: prompt.clone(), raw: settings.raw, max_tokens: 1 };
-            ExpectedInput::Ids(question.ids(source)?)
+        Expected::Unknown => ExpectedInput::Unknown,
+        Expected::Any => ExpectedInput::Any,
+        Expected::Prompt { prompt, raw } => {
+            let question = Question { prompt: prompt.clone(), raw: *raw, max_tokens: 1 };
+            ExpectedInput::Inputs(vec![ftk_circuits::Input::Tokens(question.ids(source)?)])
         }
-        None if settings.any_input => ExpectedInput::Any,
-        None => ExpectedInput::Unknown,
+        Expected::Rows { file, among } => {
+            let asked = Asked::Rows(file.clone());
+            let task = match statement.cases.first().map(|case| &case.output) {
+                Some(Output::LogProb { .. }) => Task::LogProb,
+                Some(Output::Preference { .. }) => Task::Preference,
+                Some(Output::Logits(_)) => Task::Logits,
+                Some(Output::Choice { .. }) => Task::Choice { among: among.clone() },
+                Some(Output::Completion { .. }) | None => Task::Completion { max_tokens: 1 },
+            };
+            ExpectedInput::Questions(questions::cases(&task, &asked, source)?)
+        }
     };
     let context = settings.expect_context.as_ref().map(|context| context.clone().into_bytes());
     Ok(Expectations { adapter: adapter.transpose()?, input, context })
@@ -85,55 +117,55 @@ fn refused(refusal: &Refusal, printer: &Printer) -> Outcome {
     Outcome::No
 }
 
-fn accepted(verdict: Verdict, statement: &Statement, tokenizer: Option<&Tokenizer>, printer: &Printer) -> Outcome {
-    let Output::Completion { ids, max_tokens, .. } = &statement.output;
-    // Text stands for ids only where it gives them back.
-    let text = |ids: &[u32]| {
-        let text = tokenizer?.decode(ids, false).ok()?;
-        (tokenizer?.encode(&text, false).ok()? == ids).then_some(text)
-    };
-    let shown = |ids: &[u32]| text(ids).map_or_else(|| format!("{ids:?}"), |text| format!("{text:?}"));
-    let (word, why) = match verdict {
-        Verdict::Valid => ("valid", None),
-        Verdict::Consistent(Missing::Adapter) => {
-            ("consistent", Some("without --expect-adapter the adapter may have been made for this input"))
+/// What may be otherwise than the verifier thinks.
+fn doubt(missing: Missing) -> &'static str {
+    match missing {
+        Missing::Adapter => "without --expect-adapter the adapter may have been made for this input",
+        Missing::Input => "without --expect-input, --expect-rows or --any-input the inputs may be others than yours",
+        Missing::Question => {
+            "without --expect-rows or --any-input what is stated of the input may not be what you asked"
         }
-        Verdict::Consistent(Missing::Input) => {
-            ("consistent", Some("without --expect-input or --any-input the prompt may be another than yours"))
-        }
-        Verdict::Consistent(Missing::Registration) => {
-            ("consistent", Some("without a registration the committed entries may be no 16-bit integers"))
-        }
+        Missing::Registration => "without a registration the committed entries may be no 16-bit integers",
+        Missing::Context => "without --expect-context the proof may have been made for somebody else",
+    }
+}
+
+fn accepted(verdict: &Verdict, statement: &Statement, shown: &Shown, printer: &Printer) -> Outcome {
+    let (word, outcome) = match verdict.is_valid() {
+        true => ("valid", Outcome::Done),
+        false => ("consistent", Outcome::Undecided),
     };
     printer.line(word);
     printer.line(&format!("proved: whoever made this knows adapter {}", statement.adapter));
     printer.line(&format!("  which, applied to base {},", statement.base));
-    printer.line(&format!("  continues {}", shown(&statement.input)));
-    printer.line(&format!("  greedily with {} (at most {max_tokens} tokens)", shown(ids)));
+    for case in &statement.cases {
+        printer.line(&format!("  {}", shown.claim(case)));
+    }
+    if let Some(summary) = summary(statement) {
+        printer.line(&format!("  over all pairs: {summary}"));
+    }
     if !statement.context.is_empty() {
         printer.line(&format!("  for context {:?}", String::from_utf8_lossy(&statement.context)));
     }
     printer.line(NOT_PROVED);
     printer.line(&format!("disclosed: {DISCLOSURE}"));
-    if let Some(why) = why {
-        printer.line(&format!("undecided: {why}"));
-    }
+    let of = |decides: bool| -> Vec<&str> {
+        verdict.missing.iter().filter(|missing| missing.decides() == decides).map(|missing| doubt(*missing)).collect()
+    };
+    let (undecided, unexpected) = (of(true), of(false));
+    undecided.iter().for_each(|why| printer.line(&format!("undecided: {why}")));
+    unexpected.iter().for_each(|why| printer.line(&format!("not expected: {why}")));
     printer.object(&json!({
         "verdict": word,
-        "undecided": why,
+        "undecided": undecided,
+        "not_expected": unexpected,
         "adapter": statement.adapter.to_string(),
         "base": statement.base.to_string(),
         "context": String::from_utf8_lossy(&statement.context),
-        "input_ids": statement.input,
-        "input_text": text(&statement.input),
-        "completion_ids": ids,
-        "completion_text": text(ids),
-        "max_tokens": max_tokens,
+        "cases": statement.cases.iter().map(|case| shown.json(case)).collect::<Vec<_>>(),
+        "preferences": summary_json(statement),
         "not_proved": NOT_PROVED,
         "disclosed": DISCLOSURE,
     }));
-    match verdict {
-        Verdict::Valid => Outcome::Done,
-        Verdict::Consistent(_) => Outcome::Undecided,
-    }
+    outcome
 }

@@ -1,26 +1,32 @@
 //! Chat templates: the Jinja programs that turn messages into the text a chat model was trained on.
 //!
-//! A template is foreign input. It runs with a step budget and writes into a bounded text (a value it doubles over
-//! and over inside is not bounded), sees nothing but the messages and the special tokens, and has no clock:
-//! `strftime_now` is undefined, so templates that date their prompt use their fixed date.
+//! A template is foreign input. It runs within a budget of steps, memory and time and writes a bounded text, sees
+//! nothing but the messages and the special tokens, and has no clock: `strftime_now` is undefined, so templates that
+//! date their prompt use their fixed date.
 //! Whitespace rules, globals and filters are those of transformers' `apply_chat_template`, its `{% generation %}` tag
 //! among them, which marks what the assistant says.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
 
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, ErrorKind, State, context};
 use serde::{Deserialize, Serialize};
 
 use super::ModelError;
+use crate::budget::{Budget, within};
 
 /// Steps of the template engine one rendering may take: some hundred per message are usual.
 const FUEL: u64 = 2_000_000;
 
 /// Bytes of the longest text a template may write: more than any context holds, and little memory.
-const MAX_TEXT: usize = 1 << 26;
+const MAX_TEXT: usize = 1 << 24;
+
+/// What one rendering may ask for besides: a template that gathers its text in a variable copies it at every message.
+const BUDGET: Budget = Budget { bytes: 1 << 28, time: Duration::from_secs(60) };
 
 /// What stands around generated text while it is rendered with marks: noncharacters, which Unicode keeps for use inside
 /// programs (The Unicode Standard, section 23.7).
@@ -57,7 +63,7 @@ pub struct MarkedText {
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     source: String,
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
     marked: bool,
 }
 
@@ -85,7 +91,7 @@ impl ChatTemplate {
         }
         let (translated, marked) = translate(&source);
         environment.add_template_owned(NAME, translated).map_err(failed)?;
-        Ok(Self { source, environment, marked })
+        Ok(Self { source, environment: Arc::new(environment), marked })
     }
 
     /// The template's text.
@@ -136,13 +142,19 @@ impl ChatTemplate {
         let none = Value::from(());
         let context =
             context! { messages, add_generation_prompt, ftk_marked, tools => none.clone(), documents => none };
-        let mut text = Text::default();
-        let template = self.environment.get_template(NAME).map_err(failed)?;
-        match template.render_captured_to(context, &mut text) {
-            Ok(_) => Ok(String::from_utf8(text.bytes).expect("templates write text")),
-            Err(_) if text.full => Err(ModelError::Template { reason: format!("writes more bytes than {MAX_TEXT}") }),
-            Err(error) => Err(failed(error)),
-        }
+        let environment = Arc::clone(&self.environment);
+        let rendered = within(BUDGET, move || {
+            let mut text = Text::default();
+            let template = environment.get_template(NAME).map_err(failed)?;
+            match template.render_captured_to(context, &mut text) {
+                Ok(_) => Ok(String::from_utf8(text.bytes).expect("templates write text")),
+                Err(_) if text.full => {
+                    Err(ModelError::Template { reason: format!("writes more bytes than {MAX_TEXT}") })
+                }
+                Err(error) => Err(failed(error)),
+            }
+        });
+        rendered.unwrap_or_else(|exceeded| Err(ModelError::Template { reason: exceeded.to_string() }))
     }
 }
 
@@ -372,10 +384,14 @@ mod tests {
     }
 
     #[test]
-    fn repeats_are_refused_before_they_fill_the_memory() {
+    fn texts_that_would_fill_the_memory_are_refused() {
         let refused = |source: &str| template(source).unwrap().render(&[], false).unwrap_err().to_string();
-        let error = refused("{% set a = 'a' * 60000000 %}{% for i in range(99999) %}{{ a }}{% endfor %}");
-        assert_eq!(error, "chat template: writes more bytes than 67108864");
+        let error = refused("{% set a = 'a' * 9000000 %}{% for i in range(99999) %}{{ a }}{% endfor %}");
+        assert_eq!(error, "chat template: writes more bytes than 16777216");
+        let doubles = "{% set ns = namespace(a='a') %}{% for i in range(99) %}{% set ns.a = ns.a ~ ns.a %}{% endfor %}";
+        assert_eq!(refused(doubles), "chat template: takes more bytes of memory than 268435456");
+        let squares = "{% set a = 'a' * 9999999 %}{{ a | replace('a', a) }}";
+        assert_eq!(refused(squares), "chat template: takes more bytes of memory than 268435456");
         let error = refused("{{ 'a' * 1000000000000 }}");
         assert!(error.contains("repeated string is too large"), "{error}");
     }

@@ -179,6 +179,9 @@ impl ModelError {
             Self::NoChatTemplate { .. } => {
                 "give plain prompts and completions, or add a chat_template.jinja to the model's folder".to_owned()
             }
+            Self::Template { .. } => {
+                "mend or replace the model's chat template, or give plain prompts and completions".to_owned()
+            }
             _ => return None,
         })
     }

@@ -1,20 +1,35 @@
 //! Text to token ids and back, and which ids are special.
+//!
+//! A tokenizer is foreign input: its file is read and its rules run within a budget of memory and time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
-
-use tokenizers::{
-    DecodeStream, DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper,
-};
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::ModelError;
 use super::config::Object;
+use crate::budget::{Budget, Exceeded, within};
+
+/// Bytes that reading the file or a text may ask for whatever its length, and for each of its bytes: published
+/// tokenizers take less than a hundredth of it.
+const MEMORY: [u64; 2] = [1 << 28, 1 << 13];
+
+/// Seconds whatever the length, and for each MiB: some hundred times what published tokenizers take.
+const SECONDS: [u64; 2] = [60, 100];
+
+/// What reading so many bytes may use up.
+fn budget(bytes: usize) -> Budget {
+    let bytes = bytes as u64;
+    let time = Duration::from_secs(SECONDS[0] + SECONDS[1] * (bytes >> 20));
+    Budget { bytes: MEMORY[0] + MEMORY[1] * bytes, time }
+}
 
 /// A tokenizer bound to a vocabulary: it never yields an id the network has no embedding for.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    inner: Arc<tokenizers::Tokenizer>,
     digest: [u8; 32],
     vocab: usize,
 }
@@ -22,15 +37,17 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// Parses `tokenizer.json`; `path` is named in errors, `vocab` is the number of embeddings.
     pub(super) fn from_json(path: &Path, json: &[u8], vocab: usize) -> Result<Self, ModelError> {
-        let malformed = |error: tokenizers::Error| ModelError::Malformed {
-            path: path.to_owned(),
-            format: "tokenizer",
-            reason: error.to_string(),
+        let malformed = |reason: String| ModelError::Malformed { path: path.to_owned(), format: "tokenizer", reason };
+        let bytes = json.to_vec();
+        let parse = move || {
+            let mut inner = tokenizers::Tokenizer::from_bytes(bytes)?;
+            // Cutting and filling rows is the data loader's business, whatever the file was last used with.
+            inner.with_truncation(None)?;
+            inner.with_padding(None);
+            Ok::<_, tokenizers::Error>(Arc::new(inner))
         };
-        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(malformed)?;
-        // Cutting and filling rows is the data loader's business, whatever the file was last used with.
-        inner.with_truncation(None).map_err(malformed)?;
-        inner.with_padding(None);
+        let inner = within(budget(json.len()), parse).map_err(|exceeded| malformed(exceeded.to_string()))?;
+        let inner = inner.map_err(|error| malformed(error.to_string()))?;
         Ok(Self { inner, digest: *blake3::hash(json).as_bytes(), vocab })
     }
 
@@ -39,18 +56,15 @@ impl Tokenizer {
         &self.digest
     }
 
-    /// The tokenizer as the `tokenizers` crate has it.
-    pub fn inner(&self) -> &tokenizers::Tokenizer {
-        &self.inner
-    }
-
     /// The ids of `text`. With `add_special_tokens` the tokenizer adds its own (for Llama a beginning-of-sequence
     /// id); text rendered by a chat template already has them.
     ///
     /// # Errors
     /// [`ModelError::TokenId`] for a token without an embedding, [`ModelError::Tokenizer`].
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, ModelError> {
-        self.known(self.inner.encode_fast(text, add_special_tokens).map_err(failed)?.get_ids())
+        let owned = text.to_owned();
+        let encoding = self.run(text.len(), move |inner| inner.encode_fast(owned, add_special_tokens))?;
+        self.known(encoding.get_ids())
     }
 
     /// The ids of `text` without special tokens of the tokenizer's own, each with the bytes of `text` it stands for.
@@ -59,7 +73,8 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_with_places(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>), ModelError> {
-        let encoding = self.inner.encode(text, false).map_err(failed)?;
+        let owned = text.to_owned();
+        let encoding = self.run(text.len(), move |inner| inner.encode(owned, false))?;
         let places = encoding.get_offsets().iter().map(|&(start, end)| start..end).collect();
         Ok((self.known(encoding.get_ids())?, places))
     }
@@ -76,12 +91,25 @@ impl Tokenizer {
     /// # Errors
     /// [`ModelError::Tokenizer`].
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, ModelError> {
-        self.inner.decode(ids, skip_special_tokens).map_err(failed)
+        let owned = ids.to_vec();
+        self.run(size_of_val(ids), move |inner| inner.decode(&owned, skip_special_tokens))
+    }
+
+    /// Has the tokenizer do something with so many bytes.
+    fn run<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce(&tokenizers::Tokenizer) -> tokenizers::Result<T> + Send + 'static,
+    ) -> Result<T, ModelError> {
+        let failed = |reason: String| ModelError::Tokenizer { reason };
+        let inner = Arc::clone(&self.inner);
+        let result = within(budget(bytes), move || work(&inner));
+        result.map_err(|exceeded: Exceeded| failed(exceeded.to_string()))?.map_err(|error| failed(error.to_string()))
     }
 
     /// Decodes ids as they come, special tokens left out.
     pub fn stream(&self) -> TextStream<'_> {
-        TextStream(self.inner.decode_stream(true))
+        TextStream { tokenizer: self, ids: Vec::new(), told: 0 }
     }
 
     /// The token of an id.
@@ -95,14 +123,14 @@ impl Tokenizer {
     }
 }
 
-fn failed(error: tokenizers::Error) -> ModelError {
-    ModelError::Tokenizer { reason: error.to_string() }
-}
-
 /// Incremental decoding of one sequence.
-pub struct TextStream<'a>(
-    DecodeStream<'a, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>,
-);
+pub struct TextStream<'a> {
+    tokenizer: &'a Tokenizer,
+    /// The ids that the text now in the making depends on.
+    ids: Vec<u32>,
+    /// Bytes of their text that have been given out.
+    told: usize,
+}
 
 impl TextStream<'_> {
     /// The text that became complete with `id`; `None` inside a character of several tokens.
@@ -110,7 +138,17 @@ impl TextStream<'_> {
     /// # Errors
     /// [`ModelError::Tokenizer`].
     pub fn push(&mut self, id: u32) -> Result<Option<String>, ModelError> {
-        self.0.step(id).map_err(failed)
+        self.ids.push(id);
+        let text = self.tokenizer.decode(&self.ids, true)?;
+        let new = text.get(self.told..).unwrap_or_default();
+        if new.is_empty() || new.ends_with(char::REPLACEMENT_CHARACTER) {
+            return Ok(None);
+        }
+        let new = new.to_owned();
+        // Decoders look back: at whether a word begins the text. One finished token stays to be looked at.
+        self.ids.drain(..self.ids.len() - 1);
+        self.told = self.tokenizer.decode(&self.ids, true)?.len();
+        Ok(Some(new))
     }
 }
 
@@ -198,6 +236,20 @@ mod tests {
         let error = tokenizer.encode("aab", false).unwrap_err().to_string();
         assert_eq!(error, "token \"ab\" has no embedding in a vocabulary of 5: 5");
         assert_eq!(tokenizer.id("ab"), None);
+    }
+
+    #[test]
+    fn rules_that_double_a_text_are_refused_before_they_fill_the_memory() {
+        let double = r#"{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}"#;
+        let doubles = |times: usize| {
+            let rules = vec![double; times].join(", ");
+            let normalizer = format!(r#""normalizer": {{"type": "Sequence", "normalizers": [{rules}]}}"#);
+            assert!(tiny::TOKENIZER.contains(r#""normalizer": null"#));
+            let json = tiny::TOKENIZER.replace(r#""normalizer": null"#, &normalizer);
+            Tokenizer::from_json(Path::new("tokenizer.json"), json.as_bytes(), 16).unwrap().encode("a", false)
+        };
+        assert_eq!(doubles(3).unwrap(), [3; 8]);
+        assert_eq!(doubles(60).unwrap_err().to_string(), "tokenizer: takes more bytes of memory than 268443648");
     }
 
     #[test]

@@ -12,14 +12,16 @@
 //! the canonical text of what it says; the decompressed deltas MUST fit sites and rows exactly and be
 //! no more than their limit.
 
+mod text;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use ftk_adapters::atomic;
-use ftk_circuits::{AdapterCommitment, DeltaProof, Digest, Output, Statement, decode_deltas, encode_deltas};
-use serde::{Deserialize, Serialize};
+use ftk_circuits::{AdapterCommitment, DeltaProof, Digest, Statement, decode_deltas, encode_deltas};
 
+use self::text::{parse_statement, statement_text};
 use super::verdict::Refusal;
 
 /// File of the commitment, in a bundle and beside an opening.
@@ -57,24 +59,6 @@ pub struct Bundle {
     pub proof: DeltaProof,
     /// The range proof, if it came along.
     pub registration: Option<Vec<u8>>,
-}
-
-/// `statement.json`.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StatementJson {
-    protocol: u32,
-    base: String,
-    adapter: String,
-    context: String,
-    input: Vec<u32>,
-    output: OutputJson,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-enum OutputJson {
-    Completion { ids: Vec<u32>, max_tokens: u32, stop_ids: Vec<u32> },
 }
 
 impl Bundle {
@@ -155,42 +139,6 @@ fn decompress(bytes: &[u8], limit: u64) -> Result<Vec<u8>, Refusal> {
     decoder.by_ref().take(limit + 1).read_to_end(&mut out).map_err(|_| malformed())?;
     let rest = decoder.finish();
     if out.len() as u64 > limit || !rest.is_empty() { Err(malformed()) } else { Ok(out) }
-}
-
-/// The canonical text of a statement.
-fn statement_text(statement: &Statement) -> String {
-    let Output::Completion { ids, max_tokens, stop_ids } = &statement.output;
-    let json = StatementJson {
-        protocol: ftk_circuits::PROTOCOL_VERSION,
-        base: statement.base.to_string(),
-        adapter: statement.adapter.to_string(),
-        context: hex(&statement.context),
-        input: statement.input.clone(),
-        output: OutputJson::Completion { ids: ids.clone(), max_tokens: *max_tokens, stop_ids: stop_ids.clone() },
-    };
-    serde_json::to_string_pretty(&json).expect("numbers and text serialise") + "\n"
-}
-
-fn parse_statement(bytes: &[u8]) -> Result<Statement, Refusal> {
-    let malformed = |reason: String| Refusal::Malformed { file: STATEMENT, reason };
-    let json: StatementJson = serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
-    if json.protocol != ftk_circuits::PROTOCOL_VERSION {
-        return Err(Refusal::Protocol(json.protocol));
-    }
-    let digest = |text: &str| parse_digest(text).ok_or_else(|| malformed(format!("not a digest: {text}")));
-    let OutputJson::Completion { ids, max_tokens, stop_ids } = json.output;
-    let statement = Statement {
-        base: digest(&json.base)?,
-        adapter: digest(&json.adapter)?,
-        context: unhex(&json.context).ok_or_else(|| malformed("context is not hexadecimal".into()))?,
-        input: json.input,
-        output: Output::Completion { ids, max_tokens, stop_ids },
-    };
-    if statement_text(&statement).as_bytes() == bytes {
-        Ok(statement)
-    } else {
-        Err(malformed("not the canonical text of what it says".into()))
-    }
 }
 
 /// A digest from its 64 lower-case hexadecimal digits.

@@ -1,6 +1,6 @@
 //! The exact-integer interpretation of networks: the operations of [`ftk_circuits::fixed`] bound to [`Ops`].
 //!
-//! One [`Fixed`] runs one sequence. It serves the prover, who has the adapter's factors and needs the
+//! One [`Fixed`] runs one pass over any number of sequences. It serves the prover, who has the adapter's factors and needs the
 //! inputs and exact deltas of every adapted site, and the verifier, who has the deltas and needs the inputs.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 use ftk_adapters::lora::{self, Adapter};
-use ftk_adapters::ops::{Bias, Heads, Ops, Rope, Tokens};
+use ftk_adapters::ops::{Bias, Heads, Ops, Rope, Segment, Tokens};
 use ftk_adapters::sites::{Role, Site};
 use ftk_adapters::weights::Weights;
 use ftk_circuits::fixed::attention::{self, attention};
@@ -19,6 +19,8 @@ use ftk_circuits::fixed::norm::{EPS_BITS, Norm, layer_norm, norm_rope, rms_norm}
 use ftk_circuits::fixed::rope::{self, Rotations};
 use ftk_circuits::fixed::{ACTIVATION_BITS, BIAS_BITS, BIAS_LIMIT_BITS, FixedError, add, greedy, words};
 use ftk_kernels::grid::{self, GridError};
+
+use super::read::{Read, Reading};
 
 #[cfg(test)]
 mod reference;
@@ -66,9 +68,6 @@ pub enum Error {
     /// A token id beyond the embedding table.
     #[error("token id beyond the vocabulary: {0}")]
     Token(u32),
-    /// More than one sequence; each is a statement of its own.
-    #[error("fixed-point runs take one sequence, not a batch of: {0}")]
-    Batch(usize),
     /// A row to select that does not exist.
     #[error("no such row: {0}")]
     Row(usize),
@@ -296,19 +295,45 @@ impl Activations {
     }
 }
 
-/// The exact-integer interpretation of one sequence.
+/// Rows of logits that exist at once where they are read: 25 MB of a vocabulary of 49,152.
+const HEAD_ROWS: usize = 64;
+
+/// The exact-integer interpretation of one pass.
 #[derive(Debug)]
 pub struct Fixed<'a> {
     base: &'a FixedBase,
     adaptation: Adaptation<'a>,
+    segments: Vec<Segment>,
+    positions: Vec<u32>,
     records: Vec<Record>,
     rotations: Vec<(Rope, Arc<Rotations>)>,
+    reads: &'a [Read],
+    readings: Vec<Reading>,
 }
 
 impl<'a> Fixed<'a> {
     /// Ready for one forward pass.
     pub fn new(base: &'a FixedBase, adaptation: Adaptation<'a>) -> Self {
-        Self { base, adaptation, records: Vec::new(), rotations: Vec::new() }
+        Self {
+            base,
+            adaptation,
+            segments: Vec::new(),
+            positions: Vec::new(),
+            records: Vec::new(),
+            rotations: Vec::new(),
+            reads: &[],
+            readings: Vec::new(),
+        }
+    }
+
+    /// Takes from each row of logits what is wanted of it, a block at a time; the pass itself then yields none.
+    pub fn reading(base: &'a FixedBase, adaptation: Adaptation<'a>, reads: &'a [Read]) -> Self {
+        Self { reads, ..Self::new(base, adaptation) }
+    }
+
+    /// What was read.
+    pub fn take_readings(&mut self) -> Vec<Reading> {
+        std::mem::take(&mut self.readings)
     }
 
     /// What happened at adapted sites, in the network's order of sites.
@@ -341,38 +366,87 @@ impl<'a> Fixed<'a> {
             return Err(Error::Bias(site.to_owned()));
         }
         let inputs = words(site, &x.entries)?;
+        let (outputs, deltas) = self.outputs(site, matrix, &inputs, None, rotations)?;
+        self.record(site, inputs, deltas)?;
+        Ok(Activations::new(site, x.rows, outputs))
+    }
+
+    /// Outputs of some rows of a linear site, and their deltas where it has any: empty if they were given.
+    /// `first` is the first row's number, where these are not all rows.
+    fn outputs(
+        &self,
+        site: &str,
+        matrix: &Matrix,
+        inputs: &[i32],
+        first: Option<usize>,
+        rotations: Option<&Rotations>,
+    ) -> Result<(Vec<i64>, Option<Vec<i128>>), Error> {
         let run = |delta| match rotations {
-            Some(rotations) => linear_rope(site, matrix, &inputs, delta, rotations),
-            None => linear(site, matrix, &inputs, delta),
+            Some(rotations) => linear_rope(site, matrix, inputs, delta, rotations),
+            None => linear(site, matrix, inputs, delta),
         };
-        let (outputs, deltas) = match self.adaptation {
+        Ok(match self.adaptation {
             Adaptation::Factors(FixedAdapter { sites }) if sites.contains_key(site) => {
                 let factors = &sites[site];
                 if (factors.d_in(), factors.d_out()) != (matrix.d_in(), matrix.d_out()) {
                     return Err(Error::AdapterShape(site.to_owned()));
                 }
-                let values = factors.delta(site, &inputs)?;
+                let values = factors.delta(site, inputs)?;
                 let delta = Delta { values: &values, rank: factors.rank(), shift: factors.shift() };
                 (run(Some(delta))?, Some(values))
             }
             Adaptation::Deltas(sites) if sites.contains_key(site) => {
                 let SiteDeltas { rank, shift, deltas } = &sites[site];
-                (run(Some(Delta { values: deltas, rank: *rank, shift: *shift }))?, Some(Vec::new()))
+                let values = match first {
+                    None => deltas.as_slice(),
+                    // Too few are refused as a shape.
+                    Some(first) => {
+                        let count = inputs.len() / matrix.d_in().max(1) * matrix.d_out();
+                        deltas.get(first * matrix.d_out()..).and_then(|rest| rest.get(..count)).unwrap_or_default()
+                    }
+                };
+                (run(Some(Delta { values, rank: *rank, shift: *shift }))?, Some(Vec::new()))
             }
             _ => (run(None)?, None),
-        };
-        if let Some(deltas) = deltas {
-            if self.records.iter().any(|record| record.site == site) {
-                return Err(Error::Twice(site.to_owned()));
-            }
-            self.records.push(Record { site: site.to_owned(), inputs, deltas });
-        }
-        Ok(Activations::new(site, x.rows, outputs))
+        })
     }
 
-    /// The rotation table for `rows` positions, made once for each kind of rotation.
-    fn rotations(&mut self, site: &str, rope: &Rope, rows: usize) -> Result<Arc<Rotations>, Error> {
-        let known = self.rotations.iter().find(|(known, table)| known == rope && table.positions() >= rows);
+    /// Notes what an adapted site saw and added.
+    fn record(&mut self, site: &str, inputs: Vec<i32>, deltas: Option<Vec<i128>>) -> Result<(), Error> {
+        let Some(deltas) = deltas else { return Ok(()) };
+        if self.records.iter().any(|record| record.site == site) {
+            return Err(Error::Twice(site.to_owned()));
+        }
+        self.records.push(Record { site: site.to_owned(), inputs, deltas });
+        Ok(())
+    }
+
+    /// The head in blocks of rows, of which nothing is kept but what is wanted.
+    fn read_head(&mut self, site: &str, weight: &str, x: &Activations) -> Result<Activations, Error> {
+        let matrix = self.base.matrix(weight)?;
+        if self.reads.len() != x.rows {
+            return Err(Error::Row(self.reads.len()));
+        }
+        let inputs = words(site, &x.entries)?;
+        let (mut deltas, width) = (None::<Vec<i128>>, x.features.max(1));
+        for (block, rows) in inputs.chunks(HEAD_ROWS * width).enumerate() {
+            let first = block * HEAD_ROWS;
+            let (logits, added) = self.outputs(site, matrix, rows, Some(first), None)?;
+            if let Some(added) = added {
+                deltas.get_or_insert_default().extend(added);
+            }
+            let reads = self.reads[first..].iter();
+            for (read, logits) in reads.zip(logits.chunks_exact(matrix.d_out().max(1))) {
+                self.readings.push(read.of(site, logits)?);
+            }
+        }
+        self.record(site, inputs, deltas)?;
+        Ok(Activations::new(site, 0, Vec::new()))
+    }
+
+    /// The rotations of all tokens, made once for each kind of rotation.
+    fn rotations(&mut self, site: &str, rope: &Rope) -> Result<Arc<Rotations>, Error> {
+        let known = self.rotations.iter().find(|(known, _)| known == rope);
         if let Some((_, table)) = known {
             return Ok(table.clone());
         }
@@ -386,7 +460,8 @@ impl<'a> Fixed<'a> {
         });
         let exact =
             rope::Rope { dim: rope.dim, theta: dyadic("rope theta", rope.theta)?, scaling: scaling.transpose()? };
-        let table = Arc::new(Rotations::new(site, &exact, rows)?);
+        let longest = self.positions.iter().max().map_or(0, |last| *last as usize + 1);
+        let table = Arc::new(Rotations::new(site, &exact, longest)?.at(&self.positions));
         self.rotations.push((rope.clone(), table.clone()));
         Ok(table)
     }
@@ -409,9 +484,8 @@ impl Ops for Fixed<'_> {
     type Error = Error;
 
     fn embed(&mut self, site: &str, tokens: &Tokens) -> Result<Activations, Error> {
-        if tokens.segments().len() != 1 {
-            return Err(Error::Batch(tokens.segments().len()));
-        }
+        self.segments = tokens.segments().to_vec();
+        self.positions = tokens.positions().collect();
         let table = self.base.table(site)?;
         let mut entries = Vec::with_capacity(tokens.ids().len() * table.hidden);
         for &id in tokens.ids() {
@@ -424,8 +498,8 @@ impl Ops for Fixed<'_> {
         let table = self.base.table(site)?;
         let positions = table.entries.len() / table.hidden;
         let mut entries = Vec::with_capacity(x.rows * table.hidden);
-        for position in 0..x.rows {
-            entries.extend(table.row(position).ok_or(Error::Positions(positions))?);
+        for &position in &self.positions {
+            entries.extend(table.row(position as usize).ok_or(Error::Positions(positions))?);
         }
         Ok(Activations::new(site, x.rows, add(site, &x.entries, &entries)?))
     }
@@ -435,7 +509,7 @@ impl Ops for Fixed<'_> {
     }
 
     fn linear_rope(&mut self, site: &str, bias: Bias, x: &Activations, rope: &Rope) -> Result<Activations, Error> {
-        let rotations = self.rotations(site, rope, x.rows)?;
+        let rotations = self.rotations(site, rope)?;
         self.project(site, (site, bias), x, Some(&rotations))
     }
 
@@ -445,7 +519,7 @@ impl Ops for Fixed<'_> {
     }
 
     fn norm_rope(&mut self, site: &str, x: &Activations, eps: f64, rope: &Rope) -> Result<Activations, Error> {
-        let rotations = self.rotations(site, rope, x.rows)?;
+        let rotations = self.rotations(site, rope)?;
         let norm = self.base.norm(site)?;
         let heads = x.features / norm.features();
         let entries = norm_rope(site, norm, fixed_eps(site, eps)?, &x.entries, heads, &rotations)?;
@@ -476,8 +550,23 @@ impl Ops for Fixed<'_> {
         heads: Heads,
     ) -> Result<Activations, Error> {
         let heads = attention::Heads { query: heads.query, key_value: heads.key_value, dim: heads.dim };
-        let [q_words, k_words, v_words] = [q, k, v].map(|value| words(&value.site, &value.entries));
-        Ok(Activations::new(site, q.rows, attention(site, heads, &q_words?, &k_words?, &v_words?)?))
+        let words = |value: &Activations| words(&value.site, &value.entries);
+        let (q_words, k_words, v_words) = (words(q)?, words(k)?, words(v)?);
+        let mut entries = Vec::with_capacity(q_words.len());
+        for Segment { tokens, after } in &self.segments {
+            let seen = |words: &[i32], width: usize| -> Vec<i32> {
+                [after, tokens]
+                    .into_iter()
+                    .flat_map(|rows| &words[rows.start * width..rows.end * width])
+                    .copied()
+                    .collect()
+            };
+            let (q_seen, k_seen, v_seen) =
+                (seen(&q_words, q.features), seen(&k_words, k.features), seen(&v_words, v.features));
+            let all = attention(site, heads, &q_seen, &k_seen, &v_seen)?;
+            entries.extend(&all[after.len() * q.features..]);
+        }
+        Ok(Activations::new(site, q.rows, entries))
     }
 
     fn gelu(&mut self, x: &Activations) -> Result<Activations, Error> {
@@ -505,7 +594,11 @@ impl Ops for Fixed<'_> {
     }
 
     fn head(&mut self, site: &str, weight: &str, x: &Activations) -> Result<Activations, Error> {
-        self.project(site, (weight, Bias::Absent), x, None)
+        if self.reads.is_empty() {
+            self.project(site, (weight, Bias::Absent), x, None)
+        } else {
+            self.read_head(site, weight, x)
+        }
     }
 }
 

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ftk_circuits::{
-    CheckFailed, CommitmentKey, Digest, KeyError, Output, SiteRows, Statement, verify, verify_registration,
+    Case, CheckFailed, CommitmentKey, Digest, Input, KeyError, Logits, Output, SiteRows, Statement, verify,
+    verify_registration,
 };
 
 use super::FixedModel;
 use super::bundle::Bundle;
-use super::completion::replay;
+use super::cases::{Replayed, add_base, replay};
 use super::fixed::{self, Adaptation, SiteDeltas};
 
 /// The check that refused a bundle.
@@ -31,30 +32,39 @@ pub enum Refusal {
     /// The adapter is not the expected one.
     #[error("expected adapter: the statement is about {0}")]
     Adapter(Digest),
-    /// The input is not the expected one.
-    #[error("expected input: the statement is about another prompt")]
-    Input,
+    /// Not as many cases as inputs were expected.
+    #[error("expected input: {stated} cases instead of {expected}")]
+    Cases {
+        /// Cases of the statement.
+        stated: usize,
+        /// Inputs that were expected.
+        expected: usize,
+    },
+    /// The input of a case is not the expected one.
+    #[error("expected input: case {0} is about another")]
+    Input(usize),
+    /// A case has the expected input and asks something else about it.
+    #[error("expected question: case {0} states something else about its input")]
+    Question(usize),
     /// The context is not the expected one.
     #[error("expected context: the statement is bound to another")]
     Context,
     /// Generation ends by another rule than the base's.
-    #[error("stop rule: the stop ids are not the base's")]
-    StopRule,
+    #[error("stop rule: case {0} has other stop ids than the base")]
+    StopRule(usize),
     /// More positions than the base has.
-    #[error("length: {0} positions are more than the base has")]
+    #[error("length: case {0} has more positions than the base")]
     Length(usize),
     /// The exact forward pass cannot be computed with these deltas.
     #[error("replay: {0}")]
     Replay(#[from] fixed::Error),
     /// The exact forward pass yields another output.
-    #[error("output: position {position} yields {yields}, not {stated}")]
+    #[error("output: case {case}: {difference}")]
     Output {
-        /// Position in the completion.
-        position: usize,
-        /// Id the replay yields.
-        yields: u32,
-        /// Id the statement claims.
-        stated: u32,
+        /// Position of the case.
+        case: usize,
+        /// What is yielded instead of what.
+        difference: String,
     },
     /// A check of the proof system.
     #[error(transparent)]
@@ -80,7 +90,7 @@ pub struct Expectations {
     pub context: Option<Vec<u8>>,
 }
 
-/// What the verifier knows of the input.
+/// What the verifier knows of the inputs.
 #[derive(Clone, Debug, Default)]
 pub enum ExpectedInput {
     /// Nothing.
@@ -88,28 +98,67 @@ pub enum ExpectedInput {
     Unknown,
     /// Any will do.
     Any,
-    /// These ids.
-    Ids(Vec<u32>),
+    /// These, in this order, whatever is asked about them.
+    Inputs(Vec<Input>),
+    /// These cases, but for their answers ([`question`]).
+    Questions(Vec<Case>),
 }
 
-/// A bundle that passed every check there was to make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The committed adapter, which is the expected one, yields the output on the expected input.
-    Valid,
-    /// Nothing was found wrong, but without this the claim says little.
-    Consistent(Missing),
+/// A bundle that passed every check there was to make: the committed adapter yields the outputs on the inputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What was not expected, and so may be other than the verifier thinks.
+    pub missing: Vec<Missing>,
 }
 
-/// What keeps a consistent bundle from being valid.
+/// Something a verifier could have brought along, or a prover could have sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
     /// No expected adapter.
     Adapter,
     /// No expected input.
     Input,
+    /// The input was expected, but not what is asked about it.
+    Question,
     /// No registration came with the bundle.
     Registration,
+    /// The statement is bound to a context, and none was expected.
+    Context,
+}
+
+impl Missing {
+    /// Whether a bundle is no more than consistent without it.
+    pub fn decides(self) -> bool {
+        self != Self::Context
+    }
+}
+
+impl Verdict {
+    /// Whether the answer is yes, rather than that nothing was found wrong.
+    pub fn is_valid(&self) -> bool {
+        !self.missing.iter().any(|missing| missing.decides())
+    }
+}
+
+/// The case without what the network and the stop rule have to say about it.
+pub fn question(case: &Case) -> Case {
+    let mut case = case.clone();
+    match &mut case.output {
+        Output::Completion { ids, max_tokens, stop_ids } => {
+            ids.clear();
+            *max_tokens = 0;
+            stop_ids.clear();
+        }
+        Output::Logits(logits) => *logits = Logits::Values(Vec::new()),
+        Output::LogProb { log_prob, .. } => *log_prob = 0,
+        Output::Preference { chosen, rejected } => {
+            for scored in [chosen, rejected] {
+                (scored.log_prob, scored.base_log_prob) = (0, 0);
+            }
+        }
+        Output::Choice { chosen, .. } => *chosen = 0,
+    }
+    case
 }
 
 /// Judges a bundle against a base and expectations. `key` derives the commitment key of a size.
@@ -128,12 +177,13 @@ pub fn judge(
         return Err(Refusal::Base(statement.base));
     }
     expected(statement, expectations)?;
-    let Output::Completion { ids, stop_ids: stated_stops, .. } = &statement.output;
-    if !stated_stops.iter().eq(stop_ids) {
-        return Err(Refusal::StopRule);
-    }
-    if statement.rows() + 1 > model.network().context() {
-        return Err(Refusal::Length(statement.rows() + 1));
+    for (index, case) in statement.cases.iter().enumerate() {
+        if matches!(&case.output, Output::Completion { stop_ids: stated, .. } if !stated.iter().eq(stop_ids)) {
+            return Err(Refusal::StopRule(index));
+        }
+        if case.sequences().iter().any(|sequence| sequence.ids.len() > model.network().context()) {
+            return Err(Refusal::Length(index));
+        }
     }
     commitment.fits(model.sites())?;
 
@@ -146,10 +196,12 @@ pub fn judge(
             (shape.name.clone(), SiteDeltas { rank: shape.rank as usize, shift, deltas: deltas.clone() })
         })
         .collect();
-    let (yields, records) = replay(model, Adaptation::Deltas(&given), &statement.input, ids)?;
-    if let Some(position) = (0..ids.len()).find(|&position| yields.get(position) != Some(&ids[position])) {
-        let yields = yields.get(position).copied().unwrap_or_default();
-        return Err(Refusal::Output { position, yields, stated: ids[position] });
+    let Replayed { mut outputs, records } = replay(model, Adaptation::Deltas(&given), &statement.cases)?;
+    add_base(model, &mut outputs, &statement.cases)?;
+    for (index, (case, yields)) in statement.cases.iter().zip(&outputs).enumerate() {
+        if let Some(difference) = difference(&case.output, yields) {
+            return Err(Refusal::Output { case: index, difference });
+        }
     }
     let rows: Vec<SiteRows> = records
         .into_iter()
@@ -161,15 +213,10 @@ pub fn judge(
         .collect();
     let key = key(commitment.k()).map_err(CheckFailed::KeyBytes)?;
     verify(&key, statement, commitment, &rows, proof)?;
-    match registration {
-        Some(registration) => verify_registration(&key, commitment, registration)?,
-        None => return Ok(Verdict::Consistent(Missing::Registration)),
+    if let Some(registration) = registration {
+        verify_registration(&key, commitment, registration)?;
     }
-    Ok(match (&expectations.adapter, &expectations.input) {
-        (None, _) => Verdict::Consistent(Missing::Adapter),
-        (Some(_), ExpectedInput::Unknown) => Verdict::Consistent(Missing::Input),
-        (Some(_), ExpectedInput::Any | ExpectedInput::Ids(_)) => Verdict::Valid,
-    })
+    Ok(Verdict { missing: missing(statement, expectations, registration.is_some()) })
 }
 
 fn expected(statement: &Statement, expectations: &Expectations) -> Result<(), Refusal> {
@@ -177,11 +224,77 @@ fn expected(statement: &Statement, expectations: &Expectations) -> Result<(), Re
     if adapter.is_some_and(|adapter| adapter != statement.adapter) {
         return Err(Refusal::Adapter(statement.adapter));
     }
-    if matches!(input, ExpectedInput::Ids(ids) if *ids != statement.input) {
-        return Err(Refusal::Input);
+    let cases = &statement.cases;
+    let inputs: Option<Vec<&Input>> = match input {
+        ExpectedInput::Inputs(inputs) => Some(inputs.iter().collect()),
+        ExpectedInput::Questions(questions) => Some(questions.iter().map(|case| &case.input).collect()),
+        ExpectedInput::Unknown | ExpectedInput::Any => None,
+    };
+    if let Some(inputs) = inputs {
+        if inputs.len() != cases.len() {
+            return Err(Refusal::Cases { stated: cases.len(), expected: inputs.len() });
+        }
+        if let Some(index) = inputs.iter().zip(cases).position(|(input, case)| **input != case.input) {
+            return Err(Refusal::Input(index));
+        }
+    }
+    if let ExpectedInput::Questions(questions) = input
+        && let Some(index) = questions.iter().zip(cases).position(|(ours, theirs)| question(ours) != question(theirs))
+    {
+        return Err(Refusal::Question(index));
     }
     if context.as_ref().is_some_and(|context| *context != statement.context) {
         return Err(Refusal::Context);
     }
     Ok(())
+}
+
+fn missing(statement: &Statement, expectations: &Expectations, registered: bool) -> Vec<Missing> {
+    let asks_more = |case: &Case| !matches!(case.output, Output::Completion { .. } | Output::Logits(_));
+    let input = match &expectations.input {
+        ExpectedInput::Unknown => Some(Missing::Input),
+        ExpectedInput::Inputs(_) if statement.cases.iter().any(asks_more) => Some(Missing::Question),
+        _ => None,
+    };
+    let registration = (!registered).then_some(Missing::Registration);
+    let adapter = expectations.adapter.is_none().then_some(Missing::Adapter);
+    let context = (expectations.context.is_none() && !statement.context.is_empty()).then_some(Missing::Context);
+    [registration, adapter, input, context].into_iter().flatten().collect()
+}
+
+/// Where the network yields something else than is stated.
+fn difference(stated: &Output, yields: &Output) -> Option<String> {
+    if stated == yields {
+        return None;
+    }
+    let log_prob = |what: &str, stated: i64, yields: i64| {
+        (stated != yields).then(|| format!("{what} is {yields} / 2^24, not {stated} / 2^24"))
+    };
+    let found = match (stated, yields) {
+        (Output::Completion { ids, .. }, Output::Completion { ids: exact, .. }) => ids
+            .iter()
+            .zip(exact)
+            .enumerate()
+            .find(|(_, (stated, yields))| stated != yields)
+            .map(|(position, (stated, yields))| format!("position {position} yields {yields}, not {stated}")),
+        (Output::LogProb { log_prob: stated, .. }, Output::LogProb { log_prob: yields, .. }) => {
+            log_prob("log-probability", *stated, *yields)
+        }
+        (
+            Output::Preference { chosen, rejected },
+            Output::Preference { chosen: yields_chosen, rejected: yields_rejected },
+        ) => [("chosen", chosen, yields_chosen), ("rejected", rejected, yields_rejected)].into_iter().find_map(
+            |(what, stated, yields)| {
+                log_prob(&format!("log-probability of the {what}"), stated.log_prob, yields.log_prob).or_else(|| {
+                    let what = format!("log-probability of the {what} under the base alone");
+                    log_prob(&what, stated.base_log_prob, yields.base_log_prob)
+                })
+            },
+        ),
+        (Output::Choice { chosen: stated, .. }, Output::Choice { chosen: yields, .. }) => {
+            Some(format!("the choice is {yields}, not {stated}"))
+        }
+        _ => None,
+    };
+    Some(found.unwrap_or_else(|| "the logits are others".to_owned()))
 }

@@ -10,7 +10,7 @@ use ftk_recipes::Scored;
 
 use super::TextError;
 use super::files::Place;
-use super::rows::{PairRow, SftRow, Text};
+use super::rows::{PairRow, PromptRow, SftRow, Text};
 use super::turns::turns;
 use crate::models::{Message, Source};
 
@@ -148,6 +148,22 @@ impl<'a> Encoder<'a> {
         };
         let sequence = |ids| Sequence::new(ids, |position| position >= prompt);
         Ok(Pair { prompt, chosen: sequence(chosen), rejected: sequence(rejected) })
+    }
+
+    /// The ids of a row that asks something.
+    ///
+    /// # Errors
+    /// An id outside the vocabulary, no ids at all; the tokenizer's and the template's.
+    pub fn asked(&self, place: Place, row: &PromptRow) -> Result<Vec<u32>, TextError> {
+        let ids = match row {
+            PromptRow::Text(Text::Plain(text)) => self.plain(text)?,
+            PromptRow::Text(Text::Chat(messages)) => self.rendered(messages, true)?,
+            PromptRow::Ids(ids) => {
+                self.known(place, "prompt_ids", ids)?;
+                ids.clone()
+            }
+        };
+        if ids.is_empty() { Err(self.error(place, "", "has no tokens".to_owned())) } else { Ok(ids) }
     }
 
     /// The ids of a prompt that is to be answered.

@@ -43,6 +43,15 @@ pub enum PairRow {
     Ids([Vec<u32>; 3]),
 }
 
+/// A question alone; answers that the row has, too, are passed over.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PromptRow {
+    /// `prompt`, `instruction`, `text`, or `messages` or `conversations` up to the assistant's last turn.
+    Text(Text),
+    /// `prompt_ids` or `input_ids`.
+    Ids(Vec<u32>),
+}
+
 /// Every column that is looked at.
 pub const COLUMNS: [&str; 22] = [
     "text",
@@ -369,6 +378,40 @@ impl Row for SftRow {
                 Self::Completion(Text::Chat(columns.instruction()?), Text::Chat(vec![answer]))
             }
         })
+    }
+}
+
+impl Row for PromptRow {
+    fn read(columns: &Columns<'_>) -> Result<Self, TextError> {
+        const READINGS: [Reading; 7] = [
+            &["prompt"],
+            &["prompt_ids"],
+            &["input_ids"],
+            &["instruction"],
+            &["text"],
+            &["messages"],
+            &["conversations"],
+        ];
+        let needs = "needs prompt, instruction, text, messages, conversations, prompt_ids or input_ids";
+        let key = columns.reading(&READINGS, needs)?[0];
+        let asked = |mut messages: Vec<Message>| {
+            while messages.last().is_some_and(|last| last.role == "assistant") {
+                messages.pop();
+            }
+            if messages.is_empty() {
+                Err(columns.error(key, "asks nothing"))
+            } else {
+                Ok(Self::Text(Text::Chat(messages)))
+            }
+        };
+        match key {
+            "prompt" => columns.text(key).map(Self::Text),
+            "text" => columns.string(key).map(|text| Self::Text(Text::Plain(text))),
+            "instruction" => columns.instruction().map(|messages| Self::Text(Text::Chat(messages))),
+            "messages" => asked(columns.messages(key)?),
+            "conversations" => asked(columns.conversations()?),
+            _ => columns.ids(key).map(Self::Ids),
+        }
     }
 }
 

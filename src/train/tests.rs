@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::checkpoint::{Checkpoint, FILE, Slot};
 use super::optimiser::AdamW;
 use super::order::Order;
-use super::{Ended, Lock, METRICS, Start, TrainError, Why, best, rate, run};
+use super::{Ended, Lock, METRICS, Observer, Start, Step, TrainError, Why, best, rate, run};
 
 /// Pulls a matrix `(2, 2)` towards the sum of its rows' targets: row `r` has `r % 3` items, each of
 /// which adds half the squared distance to `r / 10`.
@@ -37,6 +37,11 @@ impl Pull {
     fn failing_at(rows: usize, call: usize) -> Self {
         Self { fails_at: Some(call), ..Self::new(rows) }
     }
+}
+
+/// An observer that keeps nothing.
+fn observed<'a>(stop: &'a dyn Fn() -> bool, see: &'a mut dyn FnMut(&Step)) -> Observer<'a> {
+    Observer { stop, save: &|_| Ok(()), see }
 }
 
 fn variable(values: &[f32], shape: &[usize]) -> Tensor {
@@ -97,6 +102,7 @@ fn settings(out: &Path) -> Run {
         precision: Format::F32,
         seed: 4,
         shuffle: true,
+        keep: 0,
         save_every: 2,
         eval_every: 4,
         best: None,
@@ -111,7 +117,7 @@ fn optim() -> Optim {
 const IDENTITY: [u8; 32] = [7; 32];
 
 fn go(session: &Pull, run_settings: &Run, start: Start) -> Result<(), TrainError> {
-    run(session, &optim(), run_settings, IDENTITY, start, &|| false, |_| {}).map(drop)
+    run(session, &optim(), run_settings, IDENTITY, start, observed(&|| false, &mut |_| {})).map(drop)
 }
 
 fn files(out: &Path) -> [Vec<u8>; 2] {
@@ -173,7 +179,8 @@ fn a_checkpoint_of_another_run_is_refused_and_left_as_it_is() {
     let before = files(folder.path());
     let path = folder.path().join(FILE);
 
-    let error = run(&Pull::new(20), &optim(), &settings, [8; 32], Start::Resume, &|| false, |_| {}).unwrap_err();
+    let error =
+        run(&Pull::new(20), &optim(), &settings, [8; 32], Start::Resume, observed(&|| false, &mut |_| {})).unwrap_err();
     assert!(matches!(&error, TrainError::Different(at) if *at == path), "{error}");
     assert_eq!(error.hint(), Some("choose another folder with --out"));
     // The same identity, but other parameters.
@@ -293,7 +300,7 @@ fn weight(session: &Pull) -> Vec<f32> {
 }
 
 fn go_on(session: &Pull, run_settings: &Run, start: Start, stop: &dyn Fn() -> bool) -> Ended {
-    run(session, &optim(), run_settings, IDENTITY, start, stop, |_| {}).unwrap()
+    run(session, &optim(), run_settings, IDENTITY, start, observed(stop, &mut |_| {})).unwrap()
 }
 
 #[test]

@@ -300,3 +300,17 @@ fn an_unknown_flag_or_verb_exits_with_two() {
     }
     assert!(ftk(&["--version"]).output().unwrap().status.success());
 }
+
+#[test]
+fn a_chat_template_that_eats_memory_is_refused_while_there_is_some_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let village = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/village/base");
+    for file in std::fs::read_dir(village).unwrap().map(|entry| entry.unwrap()) {
+        std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+    }
+    let doubles = "{% set ns = namespace(a='a') %}{% for i in range(99) %}{% set ns.a = ns.a ~ ns.a %}{% endfor %}";
+    std::fs::write(folder.path().join("chat_template.jinja"), doubles).unwrap();
+    let mut command = ftk(&["generate", "--prompt", "Hi", "--base"]);
+    let output = command.arg(folder.path()).output().unwrap();
+    refusal(&output, "chat template: takes more bytes of memory than 268435456", "chat template");
+}

@@ -6,82 +6,24 @@ use std::path::{Path, PathBuf};
 
 use ftk::models::Source;
 use ftk::prove::bundle::{Bundle, REGISTRATION};
-use ftk_adapters::lora::Adapter;
-use ftk_adapters::peft;
-use ftk_adapters::sites::Role;
-use ftk_adapters::train::{initial_factors, normal_values};
-use ftk_circuits::{AdapterCommitment, Digest, Output};
-use serde_json::Value;
+use ftk_circuits::{AdapterCommitment, Digest, Input, Output};
 
 use crate::run::{ftk, succeed};
+use crate::seller::{Seller, forged, verify, verify_on};
 
 const PROMPT: &str = "Where does Nora have the stall?";
 
-/// An honest seller: adapter, commitment and bundle in one folder.
-struct Seller {
-    folder: PathBuf,
-    digest: String,
-}
-
-impl Seller {
-    /// Commits to a random adapter of its own.
-    fn new(folder: PathBuf, seed: u64) -> Self {
-        adapter(&folder.join("adapter"), seed);
-        let mut command = ftk(&["commit", "--base", "village", "--quiet"]);
-        command.arg("--adapter").arg(folder.join("adapter")).arg("--out").arg(folder.join("commitment"));
-        let digest = succeed(&mut command).trim().to_owned();
-        Self { folder, digest }
-    }
-
-    /// Proves an answer and gives the bundle's folder.
-    fn prove(&self, name: &str, prompt: &str) -> PathBuf {
-        let out = self.folder.join(name);
-        let mut command = ftk(&["prove", "--base", "village", "--quiet", "--disclose", "--max-tokens", "6"]);
-        command.args(["--context", "buyer 7", "--prompt", prompt]).arg("--out").arg(&out);
-        command.arg("--adapter").arg(self.folder.join("adapter"));
-        command.arg("--commitment").arg(self.folder.join("commitment"));
-        succeed(&mut command);
-        out
+/// Answer, longest answer and stop ids of a bundle about one completion.
+fn completion(bundle: &mut Bundle) -> (&mut Vec<u32>, &mut u32, &mut Vec<u32>) {
+    match &mut bundle.statement.cases[0].output {
+        Output::Completion { ids, max_tokens, stop_ids } => (ids, max_tokens, stop_ids),
+        other => panic!("{other:?}"),
     }
 }
 
-/// Writes a random adapter on two linear layers of every block.
-fn adapter(folder: &Path, seed: u64) {
-    let source = Source::open(Path::new("village")).unwrap();
-    let (shapes, sites) = (source.network().shapes(), source.network().sites());
-    let mut adapter = Adapter::default();
-    for site in sites.iter().filter(|site| site.role == Role::Linear) {
-        if site.name.ends_with("v_proj") || site.name.ends_with("down_proj") {
-            let shape = &shapes[&format!("{}.weight", site.weight)];
-            let mut factors = initial_factors(&site.name, 2, (shape[0], shape[1]), 1.0, seed);
-            factors.b = normal_values(&site.name, factors.b.len(), 0.05, seed);
-            adapter.sites.insert(site.name.clone(), factors);
-        }
-    }
-    let linear: Vec<String> = sites.iter().filter(|site| site.role == Role::Linear).map(|s| s.name.clone()).collect();
-    peft::save(folder, &adapter, "village", &linear, false).unwrap();
-}
-
-/// What the verifier says: exit code, verdict or check.
-fn verify(bundle: &Path, expectations: &[&str]) -> (i32, String) {
-    verify_on("village".as_ref(), bundle, expectations)
-}
-
-fn verify_on(base: &Path, bundle: &Path, expectations: &[&str]) -> (i32, String) {
-    let mut command = ftk(&["verify", "--json", "--quiet"]);
-    let output = command.arg("--base").arg(base).arg(bundle).args(expectations).output().unwrap();
-    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let said = value.get("check").or(value.get("verdict")).or(value.get("error")).and_then(Value::as_str);
-    (output.status.code().unwrap(), said.unwrap().to_owned())
-}
-
-/// Writes a changed copy of a bundle.
-fn forged(bundle: &Path, name: &str, forge: impl FnOnce(&mut Bundle)) -> PathBuf {
-    let mut content = Bundle::read(bundle).unwrap();
-    forge(&mut content);
-    let out = bundle.with_file_name("forged").join(name);
-    content.write(&out).unwrap();
-    out
+fn input(bundle: &mut Bundle) -> &mut Vec<u32> {
+    let Input::Tokens(ids) = &mut bundle.statement.cases[0].input;
+    ids
 }
 
 #[test]
@@ -137,19 +79,19 @@ fn forged_bundles_are_refused_by_the_check_that_is_there_for_it() {
 
     // The output: its first token, its length, its end.
     let output = forged(&honest, "output", |bundle| {
-        let Output::Completion { ids, .. } = &mut bundle.statement.output;
+        let (ids, ..) = completion(bundle);
         ids[0] ^= 1;
     });
     assert_eq!(verify(&output, &all), no("output"));
     let end = forged(&honest, "end", |bundle| {
-        let Output::Completion { ids, stop_ids, .. } = &mut bundle.statement.output;
+        let (ids, _, stop_ids) = completion(bundle);
         let last = ids.len() - 1;
         ids[last] = stop_ids.iter().copied().find(|id| *id != ids[last]).unwrap_or(ids[last] ^ 1);
     });
     assert!(matches!(verify(&end, &all), (1, check) if check == "output" || check == "statement"));
     // Cut short, under a limit that explains it: true of the adapter, but not what was proved.
     let shorter = forged(&honest, "shorter", |bundle| {
-        let Output::Completion { ids, max_tokens, .. } = &mut bundle.statement.output;
+        let (ids, max_tokens, _) = completion(bundle);
         ids.pop();
         *max_tokens = ids.len() as u32;
         for (deltas, shape) in bundle.deltas.iter_mut().zip(bundle.commitment.shapes()) {
@@ -163,17 +105,17 @@ fn forged_bundles_are_refused_by_the_check_that_is_there_for_it() {
     });
     assert_eq!(verify(&rows, &all), no("deltas encoding"));
     let stop = forged(&honest, "stop", |bundle| {
-        let Output::Completion { stop_ids, .. } = &mut bundle.statement.output;
+        let (.., stop_ids) = completion(bundle);
         stop_ids.push(900);
     });
     assert_eq!(verify(&stop, &all), no("stop rule"));
 
     // A prompt of ids the base has not, and one longer than it can see: neither can be replayed.
-    let foreign_id = forged(&honest, "foreign-id", |bundle| bundle.statement.input[4] = u32::MAX);
+    let foreign_id = forged(&honest, "foreign-id", |bundle| input(bundle)[4] = u32::MAX);
     assert_eq!(verify(&foreign_id, &lax), no("replay"));
     let long = forged(&honest, "long", |bundle| {
         let rows = bundle.statement.rows();
-        bundle.statement.input = vec![5; 300];
+        *input(bundle) = vec![5; 300];
         let more = bundle.statement.rows() - rows;
         for (deltas, shape) in bundle.deltas.iter_mut().zip(bundle.commitment.shapes()) {
             deltas.resize(deltas.len() + more * shape.d_out as usize, 0);
@@ -182,13 +124,13 @@ fn forged_bundles_are_refused_by_the_check_that_is_there_for_it() {
     assert_eq!(verify(&long, &lax), no("length"));
     // An answer of nothing.
     let nothing = forged(&honest, "nothing", |bundle| {
-        let Output::Completion { max_tokens, .. } = &mut bundle.statement.output;
+        let (_, max_tokens, _) = completion(bundle);
         *max_tokens = 0;
     });
     assert_eq!(verify(&nothing, &all), no("statement"));
 
     // The prompt.
-    let prompt = forged(&honest, "prompt", |bundle| bundle.statement.input[4] ^= 1);
+    let prompt = forged(&honest, "prompt", |bundle| input(bundle)[4] ^= 1);
     assert_eq!(verify(&prompt, &all), no("expected input"));
     assert!(matches!(verify(&prompt, &lax), (1, check) if check == "output" || check == "delta proof"));
     assert_eq!(verify(&second, &all), no("expected input"));
@@ -260,9 +202,8 @@ fn files_that_are_not_canonical_are_refused() {
 
     // A statement of so many rows that a small file could expand beyond all memory.
     let bomb = forged(&honest, "bomb", |bundle| {
-        let Output::Completion { max_tokens, .. } = &mut bundle.statement.output;
-        bundle.statement.input = vec![5; 1 << 20];
-        *max_tokens = 6;
+        *input(bundle) = vec![5; 1 << 20];
+        *completion(bundle).1 = 6;
     });
     assert_eq!(verify(&bomb, &[]), (1, "deltas.bin".to_owned()));
 
@@ -270,7 +211,7 @@ fn files_that_are_not_canonical_are_refused() {
     assert_eq!(verify(&folder.path().join("nowhere"), &all).0, 2);
     let statement = honest.join("statement.json");
     let text = std::fs::read_to_string(&statement).unwrap();
-    std::fs::write(&statement, text.replace("\"protocol\": 1", "\"protocol\": 2")).unwrap();
+    std::fs::write(&statement, text.replace("\"protocol\": 2", "\"protocol\": 3")).unwrap();
     assert_eq!(verify(&honest, &all).0, 2);
 }
 

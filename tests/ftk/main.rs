@@ -21,4 +21,6 @@ mod recipes;
 mod resume;
 mod run;
 mod run_folder;
+mod seller;
+mod statements;
 mod threads;

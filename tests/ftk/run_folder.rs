@@ -215,3 +215,22 @@ fn the_best_state_is_the_result_and_patience_ends_the_run() {
     // Resumed at its end, it stays what it is.
     assert!(run("patient", &["run.patience=4"]) == (manifest, adapter));
 }
+
+#[test]
+fn the_results_of_the_last_checkpoints_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    recipe(folder, "");
+    let mut command = train(folder, "kept");
+    succeed(command.args(["--set", "run.save_every=7", "--set", "run.keep=2"]));
+    let kept = folder.join("kept/steps");
+    let mut steps: Vec<usize> =
+        kept.read_dir().unwrap().map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+    steps.sort_unstable();
+    let before_last = (STEPS - 1) / 7 * 7;
+    assert_eq!(steps, [before_last, STEPS]);
+    let adapter = |path: &str| std::fs::read(folder.join("kept").join(path).join("adapter_model.safetensors")).unwrap();
+    assert!(adapter(&format!("steps/{STEPS}")) == adapter(""));
+    assert!(adapter(&format!("steps/{before_last}")) != adapter(""));
+    succeed(ftk(&["inspect"]).arg(kept.join(before_last.to_string())));
+}

@@ -1,4 +1,5 @@
-//! Logarithm, exponential, sine and cosine by series on integers at scale `2^-60`, for tables only.
+//! Logarithm, exponential, sine and cosine by series on integers at scale `2^-60`: for tables, and for
+//! one logarithm a row.
 //!
 //! Every step is an integer operation, so tables are the same on every machine. Errors of a few
 //! units of `2^-60` remain; they are part of the definition.

@@ -65,6 +65,16 @@ impl Rotations {
         Ok(Self { dim: rope.dim, cos, sin })
     }
 
+    /// The rows of these positions, in this order; positions beyond the table are left out.
+    pub fn at(&self, positions: &[u32]) -> Self {
+        let half = self.dim / 2;
+        let pick = |values: &[i32]| {
+            let row = |position: &u32| values.get(*position as usize * half..)?.get(..half);
+            positions.iter().filter_map(row).flatten().copied().collect()
+        };
+        Self { dim: self.dim, cos: pick(&self.cos), sin: pick(&self.sin) }
+    }
+
     /// Positions the table has.
     pub fn positions(&self) -> usize {
         self.cos.len() / (self.dim / 2)
@@ -142,6 +152,16 @@ mod tests {
                 assert!((f64::from(sin) - angle.sin() * unit).abs() < 0.51, "sin of {angle}");
             }
         }
+    }
+
+    #[test]
+    fn positions_are_picked_in_any_order() {
+        let table = Rotations::new("s", &llama3(), 9).unwrap();
+        assert_eq!(table.at(&(0..9).collect::<Vec<_>>()), table);
+        let picked = table.at(&[8, 0, 8, 9]);
+        assert_eq!(picked.positions(), 3);
+        assert_eq!([&picked.cos[..32], &picked.cos[32..64]], [&table.cos[8 * 32..], &table.cos[..32]]);
+        assert_eq!(picked.sin[64..], table.sin[8 * 32..]);
     }
 
     #[test]

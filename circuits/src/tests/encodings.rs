@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use group::GroupEncoding;
 
-use super::support::*;
+use super::support::{Case, *};
 use crate::delta::fold_challenges;
 use crate::link::{Subject, challenge, weight};
 use crate::rows::rows_digest;
@@ -15,7 +15,7 @@ const SITES: usize = 12 + 4 + 32 + 4;
 
 #[test]
 fn a_protocol_version_names_its_arithmetic() {
-    assert_eq!((PROTOCOL_VERSION, fixed::SEMANTICS), (1, "ftk-fixed-1"), "new arithmetic is a new protocol version");
+    assert_eq!((PROTOCOL_VERSION, fixed::SEMANTICS), (2, "ftk-fixed-1"), "new arithmetic is a new protocol version");
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn commitments_that_are_not_canonical_are_refused_with_their_reason() {
     let put = |at: usize, with: &[u8]| edit(&|bytes| bytes[at..at + with.len()].copy_from_slice(with));
 
     assert_eq!(put(0, b"F"), Tag);
-    assert_eq!(put(12, &[2]), Version(2));
+    assert_eq!(put(12, &[1]), Version(1));
     assert_eq!(put(48, &[0; 4]), Bounds { what: "sites", value: 0 });
     assert_eq!(put(48, &5000u32.to_le_bytes()), Bounds { what: "sites", value: 5000 });
     assert_eq!(put(48, &4000u32.to_le_bytes()), Truncated);
@@ -75,63 +75,151 @@ fn openings_that_are_not_canonical_are_refused_with_their_reason() {
     assert_eq!(Opening::decode(shorter), Err(CheckFailed::OpeningEncoding(EncodingError::Truncated)));
 }
 
-/// Statements that differ in one field each.
+/// Statements of three rows that differ in one field each from one another, over all kinds of outputs.
 pub(super) fn changed_statements(statement: &Statement) -> Vec<(&'static str, Statement)> {
-    let Output::Completion { ids, max_tokens, stop_ids } = statement.output.clone();
-    let with = |ids: &[u32], max_tokens, stop_ids: &[u32]| Statement {
-        output: Output::Completion { ids: ids.to_vec(), max_tokens, stop_ids: stop_ids.to_vec() },
+    let with = |input: &[u32], output| Statement {
+        cases: vec![crate::Case { input: Input::Tokens(input.to_vec()), output }],
         ..statement.clone()
     };
+    let completion = |ids: &[u32], max_tokens, stop_ids: &[u32]| Output::Completion {
+        ids: ids.to_vec(),
+        max_tokens,
+        stop_ids: stop_ids.to_vec(),
+    };
+    let log_prob = |ids: &[u32], log_prob| Output::LogProb { ids: ids.to_vec(), log_prob };
+    let scored = |id, log_prob, base_log_prob| Scored { ids: vec![id], log_prob, base_log_prob };
+    let preference = |chosen, rejected| Output::Preference { chosen, rejected };
+    let choice = |among: &[u32], chosen| Output::Choice { among: among.to_vec(), chosen };
+    let logits = |logits| Output::Logits(logits);
+    let two = |first, second| Statement { cases: vec![first, second], ..statement.clone() };
+    let alone = |ids: &[u32]| crate::Case { input: Input::Tokens(ids.to_vec()), output: choice(&[1, 2], 1) };
     vec![
         ("base", Statement { base: Digest([8; 32]), ..statement.clone() }),
         ("adapter", Statement { adapter: Digest([8; 32]), ..statement.clone() }),
         ("context", Statement { context: b"noncf".to_vec(), ..statement.clone() }),
         ("context longer", Statement { context: b"nonce\0".to_vec(), ..statement.clone() }),
-        ("input", Statement { input: vec![5, 7], ..statement.clone() }),
-        ("boundary", Statement { input: vec![5, 6, 8], ..with(&[9], max_tokens, &stop_ids) }),
-        ("output", with(&[7, 9], max_tokens, &stop_ids)),
-        ("max_tokens", with(&ids, 5, &stop_ids)),
-        ("stop ids", with(&ids, max_tokens, &[3, 9])),
-        ("stop ids fewer", with(&ids, max_tokens, &[9])),
+        ("input", with(&[5, 7], completion(&[8, 9], 4, &[2, 9]))),
+        ("boundary", with(&[5, 6, 8], completion(&[9], 4, &[2, 9]))),
+        ("output", with(&[5, 6], completion(&[7, 9], 4, &[2, 9]))),
+        ("max_tokens", with(&[5, 6], completion(&[8, 9], 5, &[2, 9]))),
+        ("stop ids", with(&[5, 6], completion(&[8, 9], 4, &[3, 9]))),
+        ("stop ids fewer", with(&[5, 6], completion(&[8, 9], 4, &[9]))),
+        ("logits", with(&[5, 6, 8], logits(Logits::Values(vec![1, 2])))),
+        ("one logit", with(&[5, 6, 8], logits(Logits::Values(vec![1, 3])))),
+        ("fewer logits", with(&[5, 6, 8], logits(Logits::Values(vec![1])))),
+        ("digest of logits", with(&[5, 6, 8], logits(Logits::Digest(Digest([1; 32]))))),
+        ("another digest", with(&[5, 6, 8], logits(Logits::Digest(Digest([2; 32]))))),
+        ("log-probability", with(&[5, 6], log_prob(&[8, 9], -7))),
+        ("its value", with(&[5, 6], log_prob(&[8, 9], -8))),
+        ("its ids", with(&[5, 6], log_prob(&[8, 10], -7))),
+        ("preference", with(&[5, 6], preference(scored(8, -1, -2), scored(9, -3, -4)))),
+        ("chosen", with(&[5, 6], preference(scored(7, -1, -2), scored(9, -3, -4)))),
+        ("of the chosen", with(&[5, 6], preference(scored(8, 0, -2), scored(9, -3, -4)))),
+        ("of the chosen, base", with(&[5, 6], preference(scored(8, -1, -1), scored(9, -3, -4)))),
+        ("rejected", with(&[5, 6], preference(scored(8, -1, -2), scored(7, -3, -4)))),
+        ("of the rejected", with(&[5, 6], preference(scored(8, -1, -2), scored(9, -2, -4)))),
+        ("of the rejected, base", with(&[5, 6], preference(scored(8, -1, -2), scored(9, -3, -3)))),
+        ("choice", with(&[5, 6, 8], choice(&[1, 2], 1))),
+        ("choice of another", with(&[5, 6, 8], choice(&[1, 2], 2))),
+        ("choice among others", with(&[5, 6, 8], choice(&[1, 3], 1))),
+        ("choice among more", with(&[5, 6, 8], choice(&[1, 2, 3], 1))),
+        ("two cases", two(alone(&[5, 6]), alone(&[8]))),
+        ("two cases divided otherwise", two(alone(&[5]), alone(&[6, 8]))),
+        ("two cases in another order", two(alone(&[8]), alone(&[5, 6]))),
     ]
 }
 
 #[test]
 fn statements_round_trip_and_other_bytes_are_refused() {
     let statement = statement(BASE);
-    for (_, changed) in changed_statements(&statement) {
-        assert_eq!(Statement::decode(&changed.encode()), Ok(changed));
+    for (what, changed) in changed_statements(&statement) {
+        assert_eq!((changed.check(), changed.rows()), (Ok(()), ROWS), "{what}");
+        let bytes = changed.encode();
+        for cut in 0..bytes.len() {
+            assert_eq!(Statement::decode(&bytes[..cut]), Err(EncodingError::Truncated), "{what}: {cut}");
+        }
+        assert_eq!(Statement::decode(&[&bytes[..], &[0]].concat()), Err(EncodingError::TrailingBytes(1)));
+        assert_eq!(Statement::decode(&bytes), Ok(changed));
     }
     let bytes = statement.encode();
-    for cut in 0..bytes.len() {
-        assert_eq!(Statement::decode(&bytes[..cut]), Err(EncodingError::Truncated), "{cut}");
-    }
-    assert_eq!(Statement::decode(&[&bytes[..], &[0]].concat()), Err(EncodingError::TrailingBytes(1)));
-    let mut kind = bytes.clone();
-    kind[14 + 4 + 64 + 4 + 5 + 4 + 8] = 1;
-    assert_eq!(Statement::decode(&kind), Err(EncodingError::Kind(1)));
-    let last = bytes.len() - 4;
-    let mut order = bytes;
-    order[last] = 2;
-    assert_eq!(Statement::decode(&order), Err(EncodingError::Order));
+    let cases = 14 + 4 + 64 + 4 + 5;
+    let put = |at: usize, with: &[u8]| {
+        let mut edited = bytes.clone();
+        edited[at..at + with.len()].copy_from_slice(with);
+        Statement::decode(&edited).unwrap_err()
+    };
+    assert_eq!(put(cases, &[255; 4]), EncodingError::Bounds { what: "cases", value: u32::MAX.into() });
+    assert_eq!(put(cases, &60000u32.to_le_bytes()), EncodingError::Truncated);
+    assert_eq!(put(cases + 4, &[1]), EncodingError::InputKind(1));
+    assert_eq!(put(cases + 4 + 1 + 12, &[6]), EncodingError::Kind(6));
+    assert_eq!(put(bytes.len() - 4, &[2]), EncodingError::Order("stop ids"));
 }
 
 #[test]
 fn statements_that_contradict_themselves_are_refused() {
+    let check = |input: &[u32], output| {
+        let case = crate::Case { input: Input::Tokens(input.to_vec()), output };
+        match (Statement { cases: vec![case], ..statement(BASE) }).check() {
+            Ok(()) => Ok(()),
+            Err(StatementError::Case { case: 0, error }) => Err(error),
+            Err(other) => panic!("{other}"),
+        }
+    };
     let with = |ids: &[u32], max_tokens, stop_ids: &[u32]| {
-        let output = Output::Completion { ids: ids.to_vec(), max_tokens, stop_ids: stop_ids.to_vec() };
-        Statement { output, ..statement(BASE) }.check()
+        check(&[5, 6], Output::Completion { ids: ids.to_vec(), max_tokens, stop_ids: stop_ids.to_vec() })
     };
     assert_eq!(with(&[1, 2], 2, &[]), Ok(()));
-    assert_eq!(with(&[], 2, &[]), Err(StatementError::EmptyCompletion));
-    assert_eq!(with(&[1, 2, 3], 2, &[]), Err(StatementError::TooLong(3)));
-    assert_eq!(with(&[1, 2, 3], 3, &[2]), Err(StatementError::AfterStop(1)));
-    assert_eq!(with(&[1, 2], 3, &[3]), Err(StatementError::EndsEarly(2)));
-    assert_eq!(with(&[1, 2], 2, &[3, 3]), Err(StatementError::StopOrder));
-    let empty = Statement { input: Vec::new(), ..statement(BASE) };
-    assert_eq!(empty.check(), Err(StatementError::EmptyInput));
-    let long = Statement { context: vec![0; MAX_CONTEXT as usize + 1], ..statement(BASE) };
-    assert_eq!(long.check(), Err(StatementError::Length { what: "context", len: MAX_CONTEXT as usize + 1 }));
+    assert_eq!(with(&[], 2, &[]), Err(CaseError::Empty("completion")));
+    assert_eq!(with(&[1, 2, 3], 2, &[]), Err(CaseError::TooLong(3)));
+    assert_eq!(with(&[1, 2, 3], 3, &[2]), Err(CaseError::AfterStop(1)));
+    assert_eq!(with(&[1, 2], 3, &[3]), Err(CaseError::EndsEarly(2)));
+    assert_eq!(with(&[1, 2], 2, &[3, 3]), Err(CaseError::Order("stop ids")));
+
+    let choice = |among: &[u32], chosen| check(&[5], Output::Choice { among: among.to_vec(), chosen });
+    assert_eq!(choice(&[1, 3], 3), Ok(()));
+    assert_eq!(choice(&[1, 3], 2), Err(CaseError::Choice(2)));
+    assert_eq!(choice(&[], 2), Err(CaseError::Choice(2)));
+    assert_eq!(choice(&[3, 1], 3), Err(CaseError::Order("ids to choose from")));
+    assert_eq!(check(&[], Output::Choice { among: vec![1], chosen: 1 }), Err(CaseError::EmptyInput));
+
+    let logits = |values| check(&[5], Output::Logits(Logits::Values(values)));
+    assert_eq!(logits(vec![0; MAX_LOGITS as usize]), Ok(()));
+    assert_eq!(logits(Vec::new()), Err(CaseError::Empty("logits")));
+    assert_eq!(logits(vec![0; 257]), Err(CaseError::Length { what: "logits", len: 257 }));
+    assert_eq!(check(&[5], Output::LogProb { ids: Vec::new(), log_prob: 0 }), Err(CaseError::Empty("continuation")));
+    let scored = |ids: &[u32]| Scored { ids: ids.to_vec(), log_prob: 0, base_log_prob: 0 };
+    let preference =
+        |chosen, rejected| check(&[5], Output::Preference { chosen: scored(chosen), rejected: scored(rejected) });
+    assert_eq!(preference(&[], &[1]), Err(CaseError::Empty("chosen continuation")));
+    assert_eq!(preference(&[1], &[]), Err(CaseError::Empty("rejected continuation")));
+
+    let honest = statement(BASE);
+    let long = Statement { context: vec![0; MAX_CONTEXT as usize + 1], ..honest.clone() };
+    assert_eq!(long.check(), Err(StatementError::Context(MAX_CONTEXT as usize + 1)));
+    let none = Statement { cases: Vec::new(), ..honest.clone() };
+    assert_eq!(none.check(), Err(StatementError::Cases(0)));
+    let case = crate::Case {
+        input: Input::Tokens(vec![0; MAX_TOKENS as usize]),
+        output: Output::Choice { among: vec![1], chosen: 1 },
+    };
+    let large = Statement { cases: vec![case; 3], ..honest };
+    assert_eq!(large.check(), Err(StatementError::Rows(3 << 20)));
+}
+
+#[test]
+fn a_preference_counts_what_its_continuations_begin_with_once() {
+    let rows = |input: &[u32], chosen: &[u32], rejected: &[u32]| {
+        let scored = |ids: &[u32]| Scored { ids: ids.to_vec(), log_prob: 0, base_log_prob: 0 };
+        let output = Output::Preference { chosen: scored(chosen), rejected: scored(rejected) };
+        crate::Case { input: Input::Tokens(input.to_vec()), output }.rows()
+    };
+    // Two sequences of 3 and 4 tokens that begin with 2 alike.
+    assert_eq!(rows(&[1, 2], &[3, 4], &[5, 6, 7]), 5);
+    assert_eq!(rows(&[1, 2], &[3, 4, 5], &[3, 6, 7]), 5);
+    // Each keeps its last token to itself.
+    assert_eq!(rows(&[1, 2], &[3], &[4]), 3);
+    assert_eq!(rows(&[1, 2], &[3, 4], &[3, 4, 5]), 5);
+    assert_eq!(rows(&[1], &[3], &[4]), 2);
 }
 
 /// rho, tau, chi and e of one run.

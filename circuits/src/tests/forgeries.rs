@@ -6,7 +6,7 @@ use halo2_proofs::poly::commitment::Blind;
 use pasta_curves::{EqAffine, Fp};
 
 use super::encodings::changed_statements;
-use super::support::*;
+use super::support::{Case, *};
 use crate::commitment::{arrange, commit_columns};
 use crate::delta::Prover;
 use crate::key::UNUSABLE;
@@ -85,8 +85,8 @@ fn a_proof_of_another_statement_is_refused() {
         };
         assert_eq!(case.verify(&proof), Err(expected), "{what}");
     }
-    case.statement = Statement { input: Vec::new(), ..honest };
-    assert_eq!(case.verify(&proof), Err(CheckFailed::Statement(StatementError::EmptyInput)));
+    case.statement = Statement { cases: Vec::new(), ..honest };
+    assert_eq!(case.verify(&proof), Err(CheckFailed::Statement(StatementError::Cases(0))));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What must be accepted.
 
-use super::support::*;
+use super::support::{Case, *};
 use crate::*;
 
 #[test]

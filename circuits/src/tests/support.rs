@@ -60,14 +60,16 @@ pub(super) fn rows(seed: u64, factors: &[SiteFactors], rows: usize) -> Vec<SiteR
 
 pub(super) const BASE: Digest = Digest([7; 32]);
 
-/// A statement of three rows.
+/// A statement of three rows, all of one completion.
 pub(super) fn statement(adapter: Digest) -> Statement {
     Statement {
         base: BASE,
         adapter,
         context: b"nonce".to_vec(),
-        input: vec![5, 6],
-        output: Output::Completion { ids: vec![8, 9], max_tokens: 4, stop_ids: vec![2, 9] },
+        cases: vec![crate::Case {
+            input: Input::Tokens(vec![5, 6]),
+            output: Output::Completion { ids: vec![8, 9], max_tokens: 4, stop_ids: vec![2, 9] },
+        }],
     }
 }
 pub(super) const ROWS: usize = 3;

@@ -182,6 +182,72 @@ fn only_exported_adapters_are_taken() {
     assert!(matches!(changed(|f| f.rank = 3), Err(Error::Fixed(FixedError::Shape { what: "adapter factor A", .. }))));
 }
 
+/// Every sequence alone gives the logits, inputs and deltas that it gives among others.
+#[test]
+fn sequences_do_not_see_each_other() {
+    let adapter = FixedAdapter::new(&adapter()).unwrap();
+    for network in [llama(Family::Llama), llama(Family::Qwen3)] {
+        let base = FixedBase::new(&weights(&network), &network.sites()).unwrap();
+        let run = |tokens: &Tokens, rows: &[usize]| {
+            let mut ops = Fixed::new(&base, Adaptation::Factors(&adapter));
+            let logits = network.forward(&mut ops, tokens, rows).unwrap();
+            (logits.entries, ops.into_records().unwrap())
+        };
+        let (first, second, third) = ([7u32, 8, 9, 1], [7u32, 8, 2], [5u32]);
+        let mut tokens = Tokens::default();
+        let places = tokens.push_alike(&[&first, &second]);
+        places.iter().for_each(|place| assert_eq!(place.row(1), 1, "both begin with 7 8"));
+        let last = tokens.push_alike(&[&third]);
+        let rows = [places[0].row(3), places[1].row(2), last[0].row(0)];
+        let (together, records) = run(&tokens, &rows);
+        let alone: Vec<_> = [&first[..], &second, &third]
+            .map(|ids| run(&Tokens::sequence(ids.to_vec()), &[ids.len() - 1]))
+            .into_iter()
+            .collect();
+        let one_by_one: Vec<i64> = alone.iter().flat_map(|(logits, _)| logits).copied().collect();
+        assert_eq!(together, one_by_one);
+        for (index, record) in records.iter().enumerate() {
+            let width = record.deltas.len() / 6;
+            let [first, second, third] = [0, 1, 2].map(|sequence| &alone[sequence].1[index].deltas);
+            let expected = [&first[..], &second[2 * width..], third].concat();
+            assert_eq!(record.deltas, expected, "{}", record.site);
+        }
+    }
+}
+
+/// Reading rows of logits block by block finds what all logits at once hold.
+#[test]
+fn rows_are_read_as_they_are() {
+    let network = small();
+    let adapter = FixedAdapter::new(&adapter()).unwrap();
+    let base = FixedBase::new(&weights(&network), &network.sites()).unwrap();
+    let tokens = Tokens::sequences((0..5).map(|first| (first..first + 20).collect::<Vec<u32>>()));
+    let rows: Vec<usize> = (0..100).collect();
+    let mut plain = Fixed::new(&base, Adaptation::Factors(&adapter));
+    let logits = network.forward(&mut plain, &tokens, &rows).unwrap();
+    let read = |row: usize| match row % 4 {
+        0 => Read::Greedy,
+        1 => Read::LogProb(row as u32 % 40),
+        2 => Read::Logits,
+        _ => Read::Choice(vec![row as u32 % 20, 21, 39]),
+    };
+    let reads: Vec<Read> = rows.iter().map(|row| read(*row)).collect();
+    let mut reading = Fixed::reading(&base, Adaptation::Factors(&adapter), &reads);
+    let none = network.forward(&mut reading, &tokens, &rows).unwrap();
+    assert_eq!((none.rows, none.entries.len()), (0, 0));
+    let found = reading.take_readings();
+    let all = logits.entries.chunks_exact(40).zip(&reads).map(|(logits, read)| read.of("head", logits).unwrap());
+    assert_eq!(found, all.collect::<Vec<_>>());
+    assert_eq!(reading.into_records().unwrap(), plain.into_records().unwrap());
+    assert!(found.iter().any(|reading| matches!(reading, Reading::Id(id) if *id > 21)));
+
+    let beyond = [Read::LogProb(40)];
+    let mut ops = Fixed::reading(&base, Adaptation::Base, &beyond);
+    assert!(matches!(network.forward(&mut ops, &tokens, &[0]), Err(Error::Token(40))));
+    let mut ops = Fixed::reading(&base, Adaptation::Base, &beyond);
+    assert!(matches!(network.forward(&mut ops, &tokens, &[0, 1]), Err(Error::Row(1))));
+}
+
 #[test]
 fn bad_input_is_an_error() {
     let plain = small();
@@ -189,7 +255,6 @@ fn bad_input_is_an_error() {
     let run = |tokens, rows: &[usize]| plain.forward(&mut Fixed::new(&base, Adaptation::Base), &tokens, rows);
     assert!(matches!(run(Tokens::sequence(vec![1, 40]), &[0]), Err(Error::Token(40))));
     assert!(matches!(run(Tokens::sequence(vec![1, 2]), &[2]), Err(Error::Row(2))));
-    assert!(matches!(run(Tokens::sequences([[1], [2]]), &[0]), Err(Error::Batch(2))));
     let empty = FixedBase::default();
     let long = Tokens::sequence(vec![1; 21]);
     let base = FixedBase::new(&weights(&gpt2()), &gpt2().sites()).unwrap();

@@ -1,0 +1,168 @@
+//! What is asked of a model in a proof, from what is typed or from rows: cases without their answers.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use ftk_circuits::{Case, Input, Logits, Output, Scored};
+
+use super::{Advice, Question};
+use crate::models::{Message, Source};
+use crate::text::encode::{Encoder, Pair, Sequence};
+use crate::text::files::Place;
+use crate::text::rows::{self, Options, PairRow, PromptRow, SftRow, Text};
+
+/// What a proof is to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// How the model continues a prompt.
+    Completion {
+        /// Most tokens.
+        max_tokens: usize,
+    },
+    /// Logits behind a prompt.
+    Logits,
+    /// How likely a continuation is.
+    LogProb,
+    /// How likely two continuations are.
+    Preference,
+    /// Which of these ids is likeliest.
+    Choice {
+        /// The ids.
+        among: Vec<u32>,
+    },
+}
+
+/// Where the inputs come from.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    /// One prompt, with as many continuations as the task is about.
+    Typed {
+        /// The prompt.
+        prompt: String,
+        /// Taken as it is, not as a user's message.
+        raw: bool,
+        /// Continuation, or the chosen and the rejected one.
+        continuations: Vec<String>,
+    },
+    /// A file of rows.
+    Rows(PathBuf),
+}
+
+/// Ids long enough that no row is cut: a proof is about whole rows.
+const LIMIT: usize = usize::MAX;
+
+/// The cases, with nothing where answers will stand.
+///
+/// # Errors
+/// Rows or texts that do not ask what the task is about.
+pub fn cases(task: &Task, asked: &Asked, source: &Source) -> Result<Vec<Case>> {
+    let stop_ids: Vec<u32> = source.special().stop.iter().copied().collect();
+    let context = source.network().context();
+    let about = |input: Vec<u32>| -> Result<Case> {
+        let output = match task {
+            Task::Completion { max_tokens } => {
+                let room = context.saturating_sub(input.len());
+                if room == 0 {
+                    let message = format!("the prompt fills the base's {context} positions");
+                    return Err(Advice::new(message, "give a shorter prompt").into());
+                }
+                let max_tokens = u32::try_from(room.min(*max_tokens)).unwrap_or(u32::MAX);
+                Output::Completion { ids: Vec::new(), max_tokens, stop_ids: stop_ids.clone() }
+            }
+            Task::Choice { among } => {
+                let mut among = among.clone();
+                among.sort_unstable();
+                among.dedup();
+                Output::Choice { among, chosen: 0 }
+            }
+            _ => Output::Logits(Logits::Values(Vec::new())),
+        };
+        Ok(Case { input: Input::Tokens(input), output })
+    };
+    match (task, asked) {
+        (Task::LogProb, Asked::Rows(path)) => {
+            let encoder = Encoder::new(source, path, ftk_recipes::Scored::default(), LIMIT);
+            let rows = rows::read::<SftRow>(path, &Options::default())?.rows;
+            rows.into_iter().map(|(place, row)| continued(path, place, encoder.sft(place, row)?)).collect()
+        }
+        (Task::Preference, Asked::Rows(path)) => {
+            let encoder = Encoder::new(source, path, ftk_recipes::Scored::default(), LIMIT);
+            let rows = rows::read::<PairRow>(path, &Options::default())?.rows;
+            rows.into_iter().map(|(place, row)| compared(path, place, encoder.pair(place, row)?)).collect()
+        }
+        (_, Asked::Rows(path)) => {
+            let encoder = Encoder::new(source, path, ftk_recipes::Scored::default(), LIMIT);
+            let rows = rows::read::<PromptRow>(path, &Options::default())?.rows;
+            rows.into_iter().map(|(place, row)| about(encoder.asked(place, &row)?)).collect()
+        }
+        (Task::LogProb, Asked::Typed { prompt, raw, continuations }) => {
+            let [continuation] = continuations.as_slice() else { return Err(wants("--continuation")) };
+            let (path, place) = (Path::new("prompt"), Place::Row(1));
+            let encoder = Encoder::new(source, path, ftk_recipes::Scored::default(), LIMIT);
+            let speech = Speech::new(source, *raw);
+            let row = SftRow::Completion(speech.text("user", prompt), speech.text("assistant", continuation));
+            Ok(vec![continued(path, place, encoder.sft(place, row)?)?])
+        }
+        (Task::Preference, Asked::Typed { prompt, raw, continuations }) => {
+            let [chosen, rejected] = continuations.as_slice() else { return Err(wants("--chosen and --rejected")) };
+            let (path, place) = (Path::new("prompt"), Place::Row(1));
+            let encoder = Encoder::new(source, path, ftk_recipes::Scored::default(), LIMIT);
+            let speech = Speech::new(source, *raw);
+            let [chosen, rejected] = [chosen, rejected].map(|text| speech.text("assistant", text));
+            let row = PairRow::Text(speech.text("user", prompt), chosen, rejected);
+            Ok(vec![compared(path, place, encoder.pair(place, row)?)?])
+        }
+        (_, Asked::Typed { continuations, .. }) if !continuations.is_empty() => {
+            Err(Advice::new("this task is about no continuation", "leave it away, or choose another --task").into())
+        }
+        (_, Asked::Typed { prompt, raw, .. }) => {
+            let question = Question { prompt: prompt.clone(), raw: *raw, max_tokens: 1 };
+            Ok(vec![about(question.ids(source)?)?])
+        }
+    }
+}
+
+fn wants(what: &str) -> anyhow::Error {
+    Advice::new(format!("this task needs {what}"), "give it beside --prompt, or give --rows").into()
+}
+
+/// How typed text is meant: as turns of a conversation, or as it is.
+struct Speech {
+    chat: bool,
+}
+
+impl Speech {
+    fn new(source: &Source, raw: bool) -> Self {
+        Self { chat: !raw && source.chat_template().is_ok() }
+    }
+
+    fn text(&self, role: &str, text: &str) -> Text {
+        match self.chat {
+            true => Text::Chat(vec![Message { role: role.to_owned(), content: text.to_owned() }]),
+            false => Text::Plain(text.to_owned()),
+        }
+    }
+}
+
+/// A row whose scored ids are its end: that end, behind what comes before it.
+fn continued(path: &Path, place: Place, sequence: Sequence) -> Result<Case> {
+    let first = sequence.scored.iter().position(|scored| *scored);
+    let Some(first) = first.filter(|first| sequence.scored[*first..].iter().all(|scored| *scored)) else {
+        let message = format!("{}:{place}: what is scored is not the end of the row", path.display());
+        return Err(Advice::new(message, "give prompt and completion, or a conversation of one answer").into());
+    };
+    let (input, ids) = sequence.ids.split_at(first);
+    let output = Output::LogProb { ids: ids.to_vec(), log_prob: 0 };
+    Ok(Case { input: Input::Tokens(input.to_vec()), output })
+}
+
+fn compared(path: &Path, place: Place, Pair { prompt, chosen, rejected }: Pair) -> Result<Case> {
+    let parts = chosen.ids.split_at_checked(prompt).zip(rejected.ids.split_at_checked(prompt));
+    let Some(((input, chosen), (_, rejected))) = parts.filter(|((input, _), (other, _))| input == other) else {
+        let message = format!("{}:{place}: the prompt's tokens depend on what follows it", path.display());
+        return Err(Advice::new(message, "let the prompt end, or the answers begin, with a space or new line").into());
+    };
+    let scored = |ids: &[u32]| Scored { ids: ids.to_vec(), log_prob: 0, base_log_prob: 0 };
+    let output = Output::Preference { chosen: scored(chosen), rejected: scored(rejected) };
+    Ok(Case { input: Input::Tokens(input.to_vec()), output })
+}

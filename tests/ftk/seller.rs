@@ -1,0 +1,87 @@
+//! Somebody who sells an adapter for the village base, and what a buyer and a forger do with a bundle.
+
+use std::path::{Path, PathBuf};
+
+use ftk::models::Source;
+use ftk::prove::bundle::Bundle;
+use ftk_adapters::lora::Adapter;
+use ftk_adapters::peft;
+use ftk_adapters::sites::Role;
+use ftk_adapters::train::{initial_factors, normal_values};
+use serde_json::Value;
+
+use crate::run::{ftk, succeed};
+
+/// An honest seller: adapter, commitment and bundle in one folder.
+pub struct Seller {
+    /// Holds `adapter`, `commitment` and bundles.
+    pub folder: PathBuf,
+    /// Of the commitment.
+    pub digest: String,
+}
+
+impl Seller {
+    /// Commits to a random adapter of its own.
+    pub fn new(folder: PathBuf, seed: u64) -> Self {
+        adapter(&folder.join("adapter"), seed);
+        let mut command = ftk(&["commit", "--base", "village", "--quiet"]);
+        command.arg("--adapter").arg(folder.join("adapter")).arg("--out").arg(folder.join("commitment"));
+        let digest = succeed(&mut command).trim().to_owned();
+        Self { folder, digest }
+    }
+
+    /// Proves an answer and gives the bundle's folder.
+    pub fn prove(&self, name: &str, prompt: &str) -> PathBuf {
+        self.prove_with(name, &["--max-tokens", "6", "--context", "buyer 7", "--prompt", prompt])
+    }
+
+    /// Proves what the arguments say.
+    pub fn prove_with(&self, name: &str, arguments: &[&str]) -> PathBuf {
+        let out = self.folder.join(name);
+        let mut command = ftk(&["prove", "--base", "village", "--quiet", "--disclose"]);
+        command.args(arguments).arg("--out").arg(&out);
+        command.arg("--adapter").arg(self.folder.join("adapter"));
+        command.arg("--commitment").arg(self.folder.join("commitment"));
+        succeed(&mut command);
+        out
+    }
+}
+
+/// Writes a random adapter on two linear layers of every block.
+pub fn adapter(folder: &Path, seed: u64) {
+    let source = Source::open(Path::new("village")).unwrap();
+    let (shapes, sites) = (source.network().shapes(), source.network().sites());
+    let mut adapter = Adapter::default();
+    for site in sites.iter().filter(|site| site.role == Role::Linear) {
+        if site.name.ends_with("v_proj") || site.name.ends_with("down_proj") {
+            let shape = &shapes[&format!("{}.weight", site.weight)];
+            let mut factors = initial_factors(&site.name, 2, (shape[0], shape[1]), 1.0, seed);
+            factors.b = normal_values(&site.name, factors.b.len(), 0.05, seed);
+            adapter.sites.insert(site.name.clone(), factors);
+        }
+    }
+    let linear: Vec<String> = sites.iter().filter(|site| site.role == Role::Linear).map(|s| s.name.clone()).collect();
+    peft::save(folder, &adapter, "village", &linear, false).unwrap();
+}
+
+/// What the verifier says: exit code, verdict or check.
+pub fn verify(bundle: &Path, expectations: &[&str]) -> (i32, String) {
+    verify_on("village".as_ref(), bundle, expectations)
+}
+
+pub fn verify_on(base: &Path, bundle: &Path, expectations: &[&str]) -> (i32, String) {
+    let mut command = ftk(&["verify", "--json", "--quiet"]);
+    let output = command.arg("--base").arg(base).arg(bundle).args(expectations).output().unwrap();
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let said = value.get("check").or(value.get("verdict")).or(value.get("error")).and_then(Value::as_str);
+    (output.status.code().unwrap(), said.unwrap().to_owned())
+}
+
+/// Writes a changed copy of a bundle.
+pub fn forged(bundle: &Path, name: &str, forge: impl FnOnce(&mut Bundle)) -> PathBuf {
+    let mut content = Bundle::read(bundle).unwrap();
+    forge(&mut content);
+    let out = bundle.with_file_name("forged").join(name);
+    content.write(&out).unwrap();
+    out
+}
