@@ -1,6 +1,7 @@
 //! The command line: what may be typed, and how an outcome becomes output and an exit code.
 //! Data goes to stdout, everything else to stderr.
 
+mod defi;
 pub mod printer;
 
 use std::path::PathBuf;
@@ -71,6 +72,9 @@ enum Verb {
     Prove(Box<Prove>),
     /// Check a bundle against the base and against what you expect
     Verify(Verify),
+    /// Market making: import, backtest, report, quote, audit
+    #[command(subcommand)]
+    Defi(Box<defi::Defi>),
     /// Train, commit, prove, verify and refuse a forgery, on the model that ships with ftk
     Demo(Demo),
 }
@@ -499,6 +503,7 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
             let base = local(verify.base.clone())?;
             commands::verify::run(&verify.settings(base), printer)
         }
+        Verb::Defi(defi) => defi.run(printer),
         Verb::Demo(Demo { dir }) => commands::demo::run(&commands::demo::Settings { dir }, printer),
     }
 }

@@ -17,16 +17,22 @@ pub mod pool;
 pub mod quoter;
 pub mod range;
 pub mod replay;
+pub mod report;
 pub mod rows;
 pub mod rules;
 pub mod window;
 
-pub use data::{Digest, Format, Import, digest, import, read, write};
+pub use data::{Digest, Format, Import, date, digest, import, read, rows as canonical_rows, write};
 pub use error::DefiError;
 pub use market::{
     Action, Bar, DAY, Event, Gaps, MINUTE, Market, PRICE_ONE, PoolMinute, SIZE_ONE, Taker, Trade, bars_of_trades,
     minutes_of_events,
 };
+
+/// Recipe by which a maker learns from a teacher; rows and folders are filled in.
+pub const SFT: &str = include_str!("../defi/sft.toml");
+/// Recipe by which it learns preferences from there.
+pub const DPO: &str = include_str!("../defi/dpo.toml");
 
 #[cfg(test)]
 mod tests;

@@ -43,6 +43,44 @@ pub struct Settings {
 /// # Errors
 /// An adapter that does not fit or is not on the grid; a folder that already holds a commitment.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
+    let Made { adapter, base, sites, k, report } = make(settings, printer)?;
+    printer.line(&adapter);
+    let opening = settings.out.join(OPENING);
+    printer.note(&format!("{sites} sites, k = {k}; keep {} secret", opening.display()));
+    if let Some((tokens, agreement)) = report {
+        printer.note(&format!(
+            "fixed against floating point on {tokens} tokens: top-1 agreement {:.2} %, mean |log-prob difference| {:.5} nat",
+            100.0 * agreement.top1,
+            agreement.log_prob
+        ));
+    }
+    printer.object(&json!({
+        "adapter": adapter,
+        "base": base,
+        "sites": sites,
+        "agreement": report.map(|(tokens, agreement)| json!({
+            "tokens": tokens, "top1": agreement.top1, "log_prob": agreement.log_prob
+        })),
+    }));
+    Ok(Outcome::Done)
+}
+
+/// What was made, and where it stands.
+pub(super) struct Made {
+    /// Digest of the commitment.
+    pub adapter: String,
+    /// Digest of the base.
+    pub base: String,
+    /// Sites that carry an adapter.
+    sites: usize,
+    /// Logarithm of a column's length.
+    k: u32,
+    /// Tokens on which fixed and floating point were compared, and how it came out.
+    report: Option<(usize, Agreement)>,
+}
+
+/// Commits, registers, writes all three files, and says nothing.
+pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
     for name in [COMMITMENT, OPENING] {
         let path = settings.out.join(name);
         if path.exists() {
@@ -77,25 +115,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     atomic::write(&out.join(REGISTRATION), &registration).with_context(io)?;
     atomic::write(&out.join(COMMITMENT), &commitment.encode()).with_context(io)?;
 
-    let digest = commitment.digest().to_string();
-    printer.line(&digest);
-    printer.note(&format!("{} sites, k = {}; keep {} secret", shapes.len(), key.k(), out.join(OPENING).display()));
-    if let Some((tokens, agreement)) = report {
-        printer.note(&format!(
-            "fixed against floating point on {tokens} tokens: top-1 agreement {:.2} %, mean |log-prob difference| {:.5} nat",
-            100.0 * agreement.top1,
-            agreement.log_prob
-        ));
-    }
-    printer.object(&json!({
-        "adapter": digest,
-        "base": fixed.digest().to_string(),
-        "sites": shapes.len(),
-        "agreement": report.map(|(tokens, agreement)| json!({
-            "tokens": tokens, "top1": agreement.top1, "log_prob": agreement.log_prob
-        })),
-    }));
-    Ok(Outcome::Done)
+    let (adapter, base) = (commitment.digest().to_string(), fixed.digest().to_string());
+    Ok(Made { adapter, base, sites: shapes.len(), k: key.k(), report })
 }
 
 /// The integers that are committed, with advice where an adapter has none.

@@ -3,6 +3,7 @@
 mod agreement;
 mod architecture;
 mod data;
+mod defi;
 mod equivalence;
 mod errors;
 mod estimate;

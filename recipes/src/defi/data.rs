@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
-pub use self::canonical::{Digest, digest, read, write};
+pub use self::canonical::{Digest, digest, read, rows, write};
 use self::cells::Clock;
+pub use self::cells::date;
 pub use self::detect::Format;
 use super::DefiError;
 use super::market::{Action, Gaps, Market, gaps};

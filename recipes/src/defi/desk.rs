@@ -119,6 +119,12 @@ pub trait Desk: Sync {
     /// What is held, for a log; integers as text, which no reader rounds.
     fn describe(&self, state: &Self::State) -> Value;
 
+    /// The state in which this is held and nothing else was decided.
+    ///
+    /// # Errors
+    /// What [`Desk::describe`] does not write.
+    fn restore(&self, held: &Value) -> Result<Self::State, DefiError>;
+
     /// What the controller makes of a choice after a bar, for a log.
     fn ordered(&self, state: &Self::State, at: usize, choice: Self::Choice) -> Value;
 

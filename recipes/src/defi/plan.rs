@@ -64,6 +64,10 @@ pub const GENERATED: &str = "generated";
 const GENERATED_SEED: u64 = 20_240_101;
 const GENERATED_BARS: usize = 7200;
 
+/// Plans that ship with ftk, by name.
+pub const SHIPPED: [(&str, &str); 2] =
+    [("quoter", include_str!("../../defi/quoter.toml")), ("provider", include_str!("../../defi/provider.toml"))];
+
 /// A maker's desk, whichever it is.
 #[derive(Debug)]
 pub enum Opened {
@@ -74,11 +78,14 @@ pub enum Opened {
 }
 
 impl Plan {
-    /// Reads a plan; its paths come back resolved.
+    /// Reads a plan, or takes one that ships with ftk by its name; its paths come back resolved.
     ///
     /// # Errors
     /// The file system's; what is not TOML, unknown or out of range.
     pub fn load(path: &Path) -> Result<Self, DefiError> {
+        if let Some((_, text)) = SHIPPED.iter().find(|(name, _)| path == Path::new(name) && !path.exists()) {
+            return Self::parse(&path.display().to_string(), text);
+        }
         let text = std::fs::read_to_string(path).map_err(|source| DefiError::Io { path: path.to_owned(), source })?;
         let mut plan = Self::parse(&path.display().to_string(), &text)?;
         let folder = path.parent().unwrap_or(Path::new(""));
@@ -121,11 +128,6 @@ impl Plan {
     /// # Errors
     /// A market that cannot be read or is of the wrong kind.
     pub fn open(&self) -> Result<(Opened, data::Digest), DefiError> {
-        let wrong = |market: &Market, needed: &'static str| DefiError::Kind {
-            path: self.market.clone(),
-            found: market.kind(),
-            needed,
-        };
         let (market, digest) = if self.market == Path::new(GENERATED) {
             let market = match self.provider {
                 None => Market::Bars(super::generated::bars(GENERATED_SEED, GENERATED_BARS, super::generated::USUAL)),
@@ -138,7 +140,20 @@ impl Plan {
         } else {
             data::read(&self.market)?
         };
-        let opened = match (self.quoter, self.provider) {
+        Ok((self.sit(market)?, digest))
+    }
+
+    /// Sits down at a market.
+    ///
+    /// # Errors
+    /// A market of the wrong kind, amounts beyond range.
+    pub fn sit(&self, market: Market) -> Result<Opened, DefiError> {
+        let wrong = |market: &Market, needed: &'static str| DefiError::Kind {
+            path: self.market.clone(),
+            found: market.kind(),
+            needed,
+        };
+        Ok(match (self.quoter, self.provider) {
             (Some(Quoter { controller, rules }), _) => {
                 let bars: Vec<Bar> = match market {
                     Market::Bars(bars) => bars,
@@ -156,7 +171,42 @@ impl Plan {
                 Opened::Liquidity(Liquidity::new(minutes, terms, rules, controller, self.penalty)?)
             }
             (None, None) => unreachable!("a plan has one of them"),
-        };
-        Ok((opened, digest))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::defi::desk::Desk;
+
+    #[test]
+    fn shipped_plans_open_and_their_windows_fit() {
+        for (name, text) in SHIPPED {
+            assert!(text.starts_with("# ") && text.lines().next().unwrap().ends_with('.'), "{name}");
+            let plan = Plan::load(Path::new(name)).unwrap();
+            assert_eq!(plan.market, Path::new(GENERATED), "{name}");
+            let bars = match plan.open().unwrap().0 {
+                Opened::Book(desk) => desk.bars(),
+                Opened::Liquidity(desk) => desk.bars(),
+            };
+            assert!(plan.walk.windows(bars, plan.decisions.horizon).unwrap().len() >= 3, "{name}");
+            // Integers of any size come back from the line that logs carry.
+            let terms: serde_json::Value = serde_json::from_str(&plan.terms_line()).unwrap();
+            assert_eq!(terms["every"], plan.decisions.every, "{name}");
+        }
+    }
+
+    #[test]
+    fn plans_are_refused_with_place_and_reason() {
+        let quoter = SHIPPED[0].1;
+        let says = |text: &str| Plan::parse("plan.toml", text).unwrap_err().to_string();
+        let unknown = says(&quoter.replace("penalty", "penalti"));
+        assert!(unknown.starts_with("plan.toml:") && unknown.contains("unknown field `penalti`"), "{unknown}");
+        let both =
+            format!("{quoter}\n{}", SHIPPED[1].1.split_once("[provider").unwrap().1.replacen("", "[provider", 1));
+        assert_eq!(says(&both), "plan.toml: needs either [quoter] or [provider]");
+        let zero = says(&quoter.replace("every = 5", "every = 0"));
+        assert_eq!(zero, "decisions.every: must be at least 1");
     }
 }

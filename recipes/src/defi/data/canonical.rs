@@ -141,6 +141,23 @@ pub(super) fn decode(path: &Path, text: &str) -> Result<(Market, Digest), DefiEr
     Ok((market, digest))
 }
 
+/// Reads rows of a canonical file that stand alone: bars, or minutes of a pool.
+///
+/// # Errors
+/// A row that is not as [`write`] writes it, or not later than the one before it.
+pub fn rows(place: &str, minutes: bool, lines: &[String]) -> Result<Market, DefiError> {
+    let mut market = if minutes { Market::Minutes(Vec::new()) } else { Market::Bars(Vec::new()) };
+    for (index, line) in lines.iter().enumerate() {
+        let cells: Vec<&str> = line.split(',').collect();
+        let message = format!("row {index} is not one of: {}", columns(&market));
+        push(&mut market, &cells).ok_or_else(|| DefiError::setting(place, message))?;
+        if index > 0 && market.time(index) <= market.time(index - 1) {
+            return Err(DefiError::setting(place, format!("row {index} is not later than the one before it")));
+        }
+    }
+    Ok(market)
+}
+
 fn push(market: &mut Market, cells: &[&str]) -> Option<()> {
     match (market, cells) {
         (Market::Bars(rows), [time, open, high, low, close, volume, bought]) => rows.push(Bar {

@@ -26,18 +26,11 @@ pub enum Format {
     PoolEvents,
 }
 
-/// All of them.
-const FORMATS: [Format; 7] = [
-    Format::Klines,
-    Format::Bars,
-    Format::Trades,
-    Format::AggTrades,
-    Format::Prints,
-    Format::PoolMinutes,
-    Format::PoolEvents,
-];
-
 impl Format {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Klines, Self::Bars, Self::Trades, Self::AggTrades, Self::Prints, Self::PoolMinutes, Self::PoolEvents];
+
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
@@ -53,7 +46,7 @@ impl Format {
 
     /// The format of this name.
     pub fn named(name: &str) -> Option<Self> {
-        FORMATS.into_iter().find(|format| format.name() == name)
+        Format::ALL.into_iter().find(|format| format.name() == name)
     }
 
     /// The columns it needs, each by the names it goes by, and their place where there is no header.
@@ -136,7 +129,7 @@ impl Format {
     /// Whether a header names every column it needs, and no other format reads those and more.
     fn named_by(self, header: &[String]) -> bool {
         let Some(mine) = self.places(header) else { return false };
-        FORMATS
+        Format::ALL
             .into_iter()
             .filter_map(|other| other.places(header))
             .all(|others| others.len() <= mine.len() || !mine.iter().all(|place| others.contains(place)))
@@ -196,7 +189,7 @@ pub(super) fn detect(path: &Path, text: &str) -> Result<Format, DefiError> {
             rows.peek().is_some() && rows.all(|row| format.shaped_like(&cells(row)))
         }
     };
-    let fitting: Vec<Format> = FORMATS.into_iter().filter(fits).collect();
+    let fitting: Vec<Format> = Format::ALL.into_iter().filter(fits).collect();
     let first = text.lines().next().unwrap_or_default();
     let message = match *fitting.as_slice() {
         [one] => return Ok(one),

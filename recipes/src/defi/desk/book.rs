@@ -126,6 +126,22 @@ impl Desk for Book {
         json!({ "cash": state.account.cash.to_string(), "inventory": state.account.inventory.to_string() })
     }
 
+    fn restore(&self, held: &Value) -> Result<State, DefiError> {
+        let number = |key: &str| {
+            let wrong = || DefiError::setting(format!("held.{key}"), "must be a whole number, as text");
+            let number: i128 =
+                held.get(key).and_then(Value::as_str).and_then(|it| it.parse().ok()).ok_or_else(wrong)?;
+            if number.unsigned_abs() < 1 << 100 { Ok(number) } else { Err(wrong()) }
+        };
+        let account = Account { cash: number("cash")?, inventory: number("inventory")? };
+        let state = State { account, choice: Choice::Idle };
+        if self.describe(&state) == *held {
+            Ok(state)
+        } else {
+            Err(DefiError::setting("held", "has other fields, too"))
+        }
+    }
+
     fn ordered(&self, state: &State, at: usize, choice: Choice) -> Value {
         let quotes = self.quotes_seen(&State { choice, ..*state }, at);
         let Quotes { bid, ask, bid_size, ask_size } = quotes;

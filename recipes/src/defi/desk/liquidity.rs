@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::{Desk, Family, Passed, Tally};
 use crate::defi::DefiError;
 use crate::defi::market::{Bar, PRICE_ONE, PoolMinute};
-use crate::defi::pool::sqrt_at;
-use crate::defi::range::{ACTIONS, Ask, Controller, EXIT, HOLD, Holding, Order, asked};
+use crate::defi::pool::{MAX_TICK, MIN_TICK, sqrt_at};
+use crate::defi::range::{ACTIONS, Ask, Controller, EXIT, HOLD, Holding, Order, Position, asked};
 use crate::defi::replay::{Terms, fee_of};
 use crate::defi::rules::PoolRules;
 use crate::defi::window::{Feature, Maker, Own, RANGE_ACTIONS, features, ids, root, warm_up};
@@ -211,6 +211,34 @@ impl Desk for Liquidity {
         let Holding { idle, position, fees, moves } = state.holding;
         let position = position.map(|it| json!([it.lower, it.upper, it.liquidity.to_string()]));
         json!({ "idle": texts(idle), "position": position, "fees": texts(fees), "moves": [moves.0, i64::from(moves.1)] })
+    }
+
+    fn restore(&self, held: &Value) -> Result<State, DefiError> {
+        let wrong = || DefiError::setting("held", "must be {idle, position, fees, moves}, as a decision log writes it");
+        let amount = |value: &Value| value.as_str().and_then(|it| it.parse().ok()).filter(|&it: &u128| it < 1 << 100);
+        let pair = |key: &str| -> Option<[u128; 2]> {
+            let [first, second] = held.get(key)?.as_array()?.as_slice() else { return None };
+            Some([amount(first)?, amount(second)?])
+        };
+        let position = |value: &Value| -> Option<Option<Position>> {
+            let [lower, upper, liquidity] = value.as_array()?.as_slice() else { return None };
+            let tick =
+                |value: &Value| i32::try_from(value.as_i64()?).ok().filter(|it| (MIN_TICK..=MAX_TICK).contains(it));
+            let (lower, upper, liquidity) = (tick(lower)?, tick(upper)?, amount(liquidity)?);
+            (lower < upper && liquidity > 0).then_some(Some(Position { lower, upper, liquidity }))
+        };
+        let read = || {
+            let position = match held.get("position")? {
+                Value::Null => None,
+                value => position(value)?,
+            };
+            let [day, count] = held.get("moves")?.as_array()?.as_slice() else { return None };
+            let moves = (day.as_i64()?, u32::try_from(count.as_u64()?).ok()?);
+            let idle = pair("idle")?;
+            Some(State { holding: Holding { idle, position, fees: pair("fees")?, moves }, began: idle, pending: None })
+        };
+        let state = read().ok_or_else(wrong)?;
+        if self.describe(&state) == *held { Ok(state) } else { Err(wrong()) }
     }
 
     fn ordered(&self, state: &State, at: usize, choice: Choice) -> Value {
