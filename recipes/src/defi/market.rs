@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use ruint::aliases::U256;
+
 use super::DefiError;
+use super::pool::{MAX_TICK, MIN_TICK, sqrt_at};
 
 /// Units of a price in one: enough for the ten decimals that the smallest listed prices have.
 pub const PRICE_ONE: u64 = 10_000_000_000;
@@ -116,6 +119,53 @@ pub struct Event {
     pub liquidity: u128,
 }
 
+/// Prices, ticks and amounts below which all arithmetic has room: beyond any market there is.
+const MAX_PRICE: u64 = 1 << 63;
+const MAX_AMOUNT: u128 = 1 << 100;
+
+impl Bar {
+    /// Whether it is in range and holds together.
+    pub fn is_sound(&self) -> bool {
+        let spans = self.low <= self.open.min(self.close) && self.high >= self.open.max(self.close);
+        spans && self.low > 0 && self.high < MAX_PRICE && self.bought.is_none_or(|bought| bought <= self.volume)
+    }
+}
+
+impl Trade {
+    /// Whether it is in range.
+    pub fn is_sound(&self) -> bool {
+        self.price > 0 && self.price < MAX_PRICE && self.size < MAX_AMOUNT
+    }
+}
+
+impl PoolMinute {
+    /// Whether it is in range and holds together.
+    pub fn is_sound(&self) -> bool {
+        let spans = self.low <= self.open.min(self.close) && self.high >= self.open.max(self.close);
+        let ticks = self.low >= MIN_TICK && self.high < MAX_TICK;
+        let amounts = self.paid.iter().all(|&paid| paid < MAX_AMOUNT) && self.liquidity < MAX_AMOUNT;
+        spans && ticks && amounts && self.net.iter().all(|net| net.unsigned_abs() < MAX_AMOUNT)
+    }
+}
+
+impl Event {
+    /// Whether it is in range.
+    pub fn is_sound(&self) -> bool {
+        let ticks = MIN_TICK..MAX_TICK;
+        let fits = match self.action {
+            Action::Swap { amounts, sqrt_price } => {
+                let price = U256::from_limbs(sqrt_price);
+                let amounts = amounts.iter().all(|amount| amount.unsigned_abs() < MAX_AMOUNT);
+                amounts && price >= sqrt_at(MIN_TICK) && price < sqrt_at(MAX_TICK)
+            }
+            Action::Liquidity { lower, upper, delta } => {
+                lower < upper && lower >= MIN_TICK && upper <= MAX_TICK && delta.unsigned_abs() < MAX_AMOUNT
+            }
+        };
+        fits && ticks.contains(&self.tick) && self.liquidity < MAX_AMOUNT
+    }
+}
+
 /// A market over time, in time order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Market {
@@ -191,8 +241,14 @@ pub fn bars_of_trades(trades: &[Trade]) -> Result<Vec<Bar>, DefiError> {
 /// Events of a pool as minutes, with a minute for every minute between the first and the last.
 ///
 /// # Errors
-/// Amounts beyond 128 bits.
+/// Amounts beyond 128 bits, more minutes than forty years have.
 pub fn minutes_of_events(events: &[Event]) -> Result<Vec<PoolMinute>, DefiError> {
+    const MOST: i64 = 40 * 366 * 24 * 60;
+    if let (Some(first), Some(last)) = (events.first(), events.last())
+        && last.time.saturating_sub(first.time) / MINUTE > MOST
+    {
+        return Err(DefiError::Overflow("time between the first and the last event"));
+    }
     let mut minutes: Vec<PoolMinute> = Vec::new();
     let over = || DefiError::Overflow("amounts of a minute");
     for event in events {

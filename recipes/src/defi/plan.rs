@@ -10,7 +10,7 @@ use super::data;
 use super::desk::book::Book;
 use super::desk::liquidity::Liquidity;
 use super::evaluate::Walk;
-use super::market::{Bar, Market, PoolMinute, bars_of_trades, minutes_of_events};
+use super::market::{Bar, Market, bars_of_trades};
 use super::replay::Terms;
 use super::rows::Decisions;
 use super::rules::{BookRules, PoolRules};
@@ -162,14 +162,11 @@ impl Plan {
                 };
                 Opened::Book(Book::new(bars, rules, controller, self.penalty)?)
             }
-            (None, Some(Provider { controller, rules, terms })) => {
-                let minutes: Vec<PoolMinute> = match market {
-                    Market::Minutes(minutes) => minutes,
-                    Market::Events(events) => minutes_of_events(&events)?,
-                    other => return Err(wrong(&other, "minutes or events of a pool")),
-                };
-                Opened::Liquidity(Liquidity::new(minutes, terms, rules, controller, self.penalty)?)
-            }
+            (None, Some(Provider { controller, rules, terms })) => Opened::Liquidity(match market {
+                Market::Minutes(minutes) => Liquidity::new(minutes, terms, rules, controller, self.penalty)?,
+                Market::Events(events) => Liquidity::of_events(&events, terms, rules, controller, self.penalty)?,
+                other => return Err(wrong(&other, "minutes or events of a pool")),
+            }),
             (None, None) => unreachable!("a plan has one of them"),
         })
     }

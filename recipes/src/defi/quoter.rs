@@ -76,8 +76,8 @@ impl Controller {
         };
         fine("base", self.base, 0, RETURN_ONE / 10)?;
         fine("slope", self.slope, 0, 1000 * MILLION)?;
-        fine("size", self.size, 1, 1 << 60)?;
-        fine("max_inventory", self.max_inventory, self.size, 1 << 62)?;
+        fine("size", self.size, 1, 1 << 50)?;
+        fine("max_inventory", self.max_inventory, self.size, 1 << 50)?;
         fine("min_half_spread", self.min_half_spread, 1, RETURN_ONE / 10)
     }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::DefiError;
 use super::market::{DAY, PoolMinute};
 use super::pool::{MAX_TICK, MIN_TICK, amount0, amount1, held, liquidity_for, sqrt_at, step};
-use super::replay::{Terms, fee_of, overlap, share, ticks_of};
+use super::replay::{Leg, Terms, fee_of, overlap, share, ticks_of};
 use super::rules::PoolRules;
 
 /// Half-widths that a policy chooses from, millionths of the price.
@@ -182,21 +182,31 @@ impl Holding {
         Ok([0, 1].map(|token| placed[token] + self.idle[token] + self.fees[token]))
     }
 
-    /// Lets a minute pass: the fees that came, valued in money at its end, and the loss against rebalancing (what the
+    /// Lets a minute pass: by its swaps where these are known, else by its lowest and highest price. The fees that came, valued in money at its end, and the loss against rebalancing (what the
     /// tokens at the beginning would be worth at the end, less what those at the end are).
     ///
     /// # Errors
     /// Amounts beyond range.
-    pub fn pass(&mut self, before: U256, minute: &PoolMinute, terms: &Terms) -> Result<[i128; 2], DefiError> {
+    pub fn pass(
+        &mut self,
+        before: U256,
+        minute: &PoolMinute,
+        swaps: Option<&[Leg]>,
+        terms: &Terms,
+    ) -> Result<[i128; 2], DefiError> {
         let Some(Position { lower, upper, liquidity }) = self.position else { return Ok([0; 2]) };
         let after = sqrt_at(minute.close);
         let range = (sqrt_at(lower), sqrt_at(upper));
-        let part = overlap((sqrt_at(minute.low), sqrt_at((minute.high + 1).min(MAX_TICK))), range);
         let mut came = [0; 2];
-        for token in 0..2 {
-            came[token] = share(fee_of(minute.paid[token], terms.fee), part, liquidity, minute.liquidity);
-            self.fees[token] += came[token];
+        match swaps {
+            Some(swaps) => swaps.iter().for_each(|leg| came[leg.token] += leg.share(range, liquidity)),
+            None => {
+                let part = overlap((sqrt_at(minute.low), sqrt_at((minute.high + 1).min(MAX_TICK))), range);
+                let fee = |token: usize| fee_of(minute.paid[token], terms.fee);
+                came = [0, 1].map(|token| share(fee(token), part, liquidity, minute.liquidity));
+            }
         }
+        (0..2).for_each(|token| self.fees[token] += came[token]);
         let (old, new) = (self.placed(before)?, self.placed(after)?);
         let value = |tokens| -> Result<i128, DefiError> {
             i128::try_from(terms.value(tokens, after)?).map_err(|_| DefiError::Overflow("value"))

@@ -208,30 +208,59 @@ fn edge(
     Ok(best.map(|(_, at)| at))
 }
 
-/// A part of a swap's way with its liquidity, and the part of what was paid that it took, in 2^-64.
-type Leg = ((U256, U256), u128, u128);
+/// A part of a swap's way over which liquidity did not change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leg {
+    /// Time of the swap.
+    pub time: i64,
+    /// Square roots of the prices it begins and ends at.
+    pub way: (U256, U256),
+    /// Liquidity in range.
+    pub liquidity: u128,
+    /// Token that was paid in.
+    pub token: usize,
+    /// Its part of the swap's fee.
+    pub fee: u128,
+}
 
-/// The way of a swap in parts of constant liquidity: one, or two where the liquidity changed.
-fn legs(
-    terms: &Terms,
-    (from, to): (U256, U256),
-    (before, after): (u128, u128),
-    amount: i128,
-) -> Result<Vec<Leg>, DefiError> {
-    let whole = vec![((from, to), after, 1 << 64)];
-    if before == after {
-        return Ok(whole);
+/// The ways of all swaps but the first, whose beginning is not known: one leg each, or two where liquidity changed on
+/// the way.
+///
+/// # Errors
+/// Amounts beyond range.
+pub fn legs(events: &[Event], terms: &Terms) -> Result<Vec<Leg>, DefiError> {
+    let mut all = Vec::with_capacity(events.len());
+    let mut last: Option<(U256, u128)> = None;
+    for event in events {
+        let Action::Swap { amounts, sqrt_price } = event.action else {
+            last = last.map(|(price, _)| (price, event.liquidity));
+            continue;
+        };
+        let (to, after) = (U256::from_limbs(sqrt_price), event.liquidity);
+        let Some((from, before)) = last.replace((to, after)) else { continue };
+        let token = usize::from(to > from);
+        let amount = u128::try_from(amounts[token]).unwrap_or(0);
+        let fee = fee_of(amount, terms.fee);
+        let leg = |way, liquidity, fee| Leg { time: event.time, way, liquidity, token, fee };
+        let at = if before == after { None } else { edge(terms, (from, to), (before, after), amount)? };
+        let Some(at) = at else {
+            all.push(leg((from, to), after, fee));
+            continue;
+        };
+        let paid = |from, to, liquidity| Ok(step(from, to, liquidity, u128::MAX >> 24, terms.fee)?.paid);
+        let (first, second): (u128, u128) = (paid(from, at, before)?, paid(at, to, after)?);
+        let part = U256::from(fee) * U256::from(first) / U256::from((first + second).max(1));
+        let part = u128::try_from(part).expect("a part of a fee is at most the fee");
+        all.extend([leg((from, at), before, part), leg((at, to), after, fee - part)]);
     }
-    let amount = u128::try_from(amount).unwrap_or(0);
-    let Some(at) = edge(terms, (from, to), (before, after), amount)? else { return Ok(whole) };
-    let paid = |from, to, liquidity| Ok(step(from, to, liquidity, u128::MAX >> 24, terms.fee)?.paid);
-    let (first, second): (u128, u128) = (paid(from, at, before)?, paid(at, to, after)?);
-    if first + second == 0 {
-        return Ok(whole);
+    Ok(all)
+}
+
+impl Leg {
+    /// The fee of so much liquidity between two prices.
+    pub fn share(&self, range: (U256, U256), own: u128) -> u128 {
+        share(self.fee, overlap(self.way, range), own, self.liquidity)
     }
-    let part = (U256::from(first) << 64) / U256::from(first + second);
-    let part = u128::try_from(part).expect("a part is at most 2^64");
-    Ok(vec![((from, at), before, part), ((at, to), after, (1 << 64) - part)])
 }
 
 /// The part of the way between two prices that lies between two others, in 2^-64.
@@ -297,20 +326,8 @@ pub fn estimate(
     };
     match model {
         Model::SwapShare => {
-            let mut last: Option<(U256, u128)> = None;
-            for event in events {
-                let Action::Swap { amounts, sqrt_price } = event.action else {
-                    last = last.map(|(price, _)| (price, event.liquidity));
-                    continue;
-                };
-                let price = U256::from_limbs(sqrt_price);
-                let Some((from, before)) = last.replace((price, event.liquidity)) else { continue };
-                let token = usize::from(price > from);
-                let fee = fee_of(u128::try_from(amounts[token]).unwrap_or(0), terms.fee);
-                for (way, liquidity, part) in legs(terms, (from, price), (before, event.liquidity), amounts[token])? {
-                    let fee = share(fee, part, 1, 0);
-                    earn(token, share(fee, overlap(way, range), own, liquidity), price)?;
-                }
+            for leg in legs(events, terms)? {
+                earn(leg.token, leg.share(range, own), leg.way.1)?;
             }
         }
         Model::MinuteClose | Model::MinutePath => {
@@ -319,7 +336,7 @@ pub fn estimate(
                 let part = if model == Model::MinuteClose {
                     overlap((price, price), range)
                 } else {
-                    overlap((sqrt_at(minute.low), sqrt_at(minute.high + 1)), range)
+                    overlap((sqrt_at(minute.low), sqrt_at((minute.high + 1).min(MAX_TICK))), range)
                 };
                 for token in 0..2 {
                     let fee = fee_of(minute.paid[token], terms.fee);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::atomic;
+use ftk_recipes::Recipe;
 use ftk_recipes::defi::desk::liquidity::Liquidity;
 use ftk_recipes::defi::desk::{Desk, Passed, run as work};
 use ftk_recipes::defi::evaluate::{Runs, Window, table, tune};
@@ -15,7 +16,6 @@ use ftk_recipes::defi::plan::{Opened, Plan};
 use ftk_recipes::defi::report::{Quality, Report, Series, Tested};
 use ftk_recipes::defi::rows::{Rows, make};
 use ftk_recipes::defi::{self, replay};
-use ftk_recipes::{Dpo, Recipe, Reference};
 use serde_json::json;
 
 use super::super::{Advice, Outcome, commit, train};
@@ -217,7 +217,6 @@ fn learn(plan: &Plan, source: &Source, folder: &Path, rows: &Rows, held_out: &Ro
         false => Some(file("dpo-held-out.jsonl", held_out.pair_lines())?),
     };
     recipe.lora.get_or_insert_default().start = Some(taught);
-    recipe.dpo = Dpo { reference: Reference::Start, ..recipe.dpo };
     recipe.run.out.clone_from(&preferring);
     train::train(&recipe, source, Start::Fresh, &|| false, &Device::Cpu, &quiet)?;
     Ok(preferring)

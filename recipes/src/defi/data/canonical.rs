@@ -159,12 +159,12 @@ pub fn rows(place: &str, minutes: bool, lines: &[String]) -> Result<Market, Defi
 }
 
 fn push(market: &mut Market, cells: &[&str]) -> Option<()> {
-    match (market, cells) {
+    match (&mut *market, cells) {
         (Market::Bars(rows), [time, open, high, low, close, volume, bought]) => rows.push(Bar {
             time: time.parse().ok()?,
             open: open.parse().ok()?,
             high: high.parse().ok()?,
-            low: low.parse().ok().filter(|&low: &u64| low > 0)?,
+            low: low.parse().ok()?,
             close: close.parse().ok()?,
             volume: volume.parse().ok()?,
             bought: optional(bought)?,
@@ -172,7 +172,7 @@ fn push(market: &mut Market, cells: &[&str]) -> Option<()> {
         (Market::Trades(rows), [time, id, price, size, taker]) => rows.push(Trade {
             time: time.parse().ok()?,
             id: optional(id)?,
-            price: price.parse().ok().filter(|&price: &u64| price > 0)?,
+            price: price.parse().ok()?,
             size: size.parse().ok()?,
             taker: match *taker {
                 "buyer" => Taker::Buyer,
@@ -212,7 +212,14 @@ fn push(market: &mut Market, cells: &[&str]) -> Option<()> {
         }
         _ => return None,
     }
-    Some(())
+    // What cannot be true is not in a file that ftk wrote.
+    match market {
+        Market::Bars(rows) => rows.last()?.is_sound(),
+        Market::Trades(rows) => rows.last()?.is_sound(),
+        Market::Minutes(rows) => rows.last()?.is_sound(),
+        Market::Events(rows) => rows.last()?.is_sound(),
+    }
+    .then_some(())
 }
 
 fn optional<T: std::str::FromStr>(text: &str) -> Option<Option<T>> {

@@ -74,6 +74,11 @@ impl<'a> Row<'a> {
         Ok(Bar { time, open, high, low, close, volume, bought })
     }
 
+    /// A row of which each cell can be read but which cannot be true.
+    fn sound<T>(&self, row: T, is: fn(&T) -> bool) -> Result<T, DefiError> {
+        if is(&row) { Ok(row) } else { Err(self.error(1, "the row's prices, ticks or amounts are out of range")) }
+    }
+
     fn trade(&self, clock: &mut Clock) -> Result<Trade, DefiError> {
         if self.format == Format::Prints {
             let text = self.cells[2];
@@ -175,11 +180,11 @@ pub(super) fn read(
             rounded: &rounded,
         };
         match &mut market {
-            Market::Bars(rows) => rows.push(row.bar(clock)?),
-            Market::Trades(rows) => rows.push(row.trade(clock)?),
-            Market::Minutes(rows) => rows.push(row.minute(clock)?),
+            Market::Bars(rows) => rows.push(row.sound(row.bar(clock)?, Bar::is_sound)?),
+            Market::Trades(rows) => rows.push(row.sound(row.trade(clock)?, Trade::is_sound)?),
+            Market::Minutes(rows) => rows.push(row.sound(row.minute(clock)?, PoolMinute::is_sound)?),
             Market::Events(rows) => match row.event(clock)? {
-                Some(event) => rows.push(event),
+                Some(event) => rows.push(row.sound(event, Event::is_sound)?),
                 None => silent += 1,
             },
         }

@@ -134,6 +134,9 @@ impl Desk for Book {
             if number.unsigned_abs() < 1 << 100 { Ok(number) } else { Err(wrong()) }
         };
         let account = Account { cash: number("cash")?, inventory: number("inventory")? };
+        if account.inventory.abs() > self.controller.max_inventory {
+            return Err(DefiError::setting("held.inventory", "is beyond the controller's limit"));
+        }
         let state = State { account, choice: Choice::Idle };
         if self.describe(&state) == *held {
             Ok(state)

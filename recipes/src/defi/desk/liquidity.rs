@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::{Desk, Family, Passed, Tally};
 use crate::defi::DefiError;
-use crate::defi::market::{Bar, PRICE_ONE, PoolMinute};
-use crate::defi::pool::{MAX_TICK, MIN_TICK, sqrt_at};
+use crate::defi::market::{Bar, Event, PRICE_ONE, PoolMinute, minutes_of_events};
+use crate::defi::pool::{FEE_ONE, MAX_TICK, MIN_TICK, sqrt_at};
 use crate::defi::range::{ACTIONS, Ask, Controller, EXIT, HOLD, Holding, Order, Position, asked};
-use crate::defi::replay::{Terms, fee_of};
+use crate::defi::replay::{Leg, Terms, fee_of, legs};
 use crate::defi::rules::PoolRules;
 use crate::defi::window::{Feature, Maker, Own, RANGE_ACTIONS, features, ids, root, warm_up};
 
@@ -18,6 +18,8 @@ use crate::defi::window::{Feature, Maker, Own, RANGE_ACTIONS, features, ids, roo
 #[derive(Clone, Debug)]
 pub struct Liquidity {
     minutes: Vec<PoolMinute>,
+    /// Swaps in time order, where events are known, and for every minute the first that is not before it.
+    swaps: Option<(Vec<Leg>, Vec<usize>)>,
     bars: Vec<Bar>,
     features: Vec<Option<Feature>>,
     terms: Terms,
@@ -94,6 +96,25 @@ fn signed(value: u128) -> Result<i128, DefiError> {
 }
 
 impl Liquidity {
+    /// A provider in a pool whose every event is known: fees accrue by swap.
+    ///
+    /// # Errors
+    /// As [`Liquidity::new`].
+    pub fn of_events(
+        events: &[Event],
+        terms: Terms,
+        rules: PoolRules,
+        controller: Controller,
+        penalty: u32,
+    ) -> Result<Self, DefiError> {
+        let mut desk = Self::new(minutes_of_events(events)?, terms, rules, controller, penalty)?;
+        let legs = legs(events, &terms)?;
+        let first = |minute: &PoolMinute| legs.partition_point(|leg| leg.time < minute.time);
+        let starts = desk.minutes.iter().map(first).chain([legs.len()]).collect();
+        desk.swaps = Some((legs, starts));
+        Ok(desk)
+    }
+
     /// A provider on these minutes.
     ///
     /// # Errors
@@ -106,13 +127,21 @@ impl Liquidity {
         penalty: u32,
     ) -> Result<Self, DefiError> {
         controller.check("controller")?;
-        if rules.latency == 0 || terms.spacing <= 0 || terms.money > 1 || terms.decimals.iter().any(|&it| it > 24) {
-            let message = "latency and spacing must be at least 1, money 0 or 1, decimals at most 24";
+        if terms.fee >= FEE_ONE || rules.gas > 1 << 62 {
+            let message = "fee must be below 1000000, gas at most 2^62";
+            return Err(DefiError::setting("rules", message));
+        }
+        if rules.latency == 0
+            || !(1..=16_384).contains(&terms.spacing)
+            || terms.money > 1
+            || terms.decimals.iter().any(|&it| it > 24)
+        {
+            let message = "latency must be at least 1, spacing from 1 to 16384, money 0 or 1, decimals at most 24";
             return Err(DefiError::setting("rules", message));
         }
         let bars = bars_of_minutes(&minutes, &terms)?;
         let features = features(&bars)?;
-        Ok(Self { minutes, bars, features, terms, rules, controller, penalty: i128::from(penalty) })
+        Ok(Self { minutes, swaps: None, bars, features, terms, rules, controller, penalty: i128::from(penalty) })
     }
 
     /// The minutes as bars.
@@ -259,7 +288,8 @@ impl Desk for Liquidity {
         let minute = &self.minutes[bar];
         let (before, now) = (sqrt_at(self.minutes[bar - 1].close), sqrt_at(minute.close));
         let held = state.holding.position;
-        let [fees, lost] = state.holding.pass(before, minute, &self.terms)?;
+        let swaps = self.swaps.as_ref().map(|(legs, starts)| &legs[starts[bar]..starts[bar + 1]]);
+        let [fees, lost] = state.holding.pass(before, minute, swaps, &self.terms)?;
         let (mut costs, mut moves, mut turnover) = (0, 0, 0);
         if let Some((due, order)) = state.pending
             && due == bar

@@ -51,8 +51,11 @@ fn mul_div(a: U256, b: U256, d: U256, round: bool) -> Result<U256, DefiError> {
 /// An amount beyond 128 bits.
 pub fn amount0(a: U256, b: U256, liquidity: u128, round_up: bool) -> Result<u128, DefiError> {
     let (low, high) = if a <= b { (a, b) } else { (b, a) };
-    let first = mul_div(q96(liquidity), high - low, high, round_up)?;
-    let (quotient, rest) = first.div_rem(low);
+    // Rounding once by the product is rounding twice by its factors, as the contracts do.
+    let product: U512 = q96(liquidity).widening_mul(high - low);
+    let divisor: U512 = low.widening_mul(high);
+    let (quotient, rest) = product.div_rem(divisor);
+    let quotient = U256::checked_from_limbs_slice(quotient.as_limbs()).ok_or(OVER)?;
     narrow(up(quotient, round_up && !rest.is_zero()))
 }
 
@@ -101,14 +104,20 @@ pub fn liquidity_for(
 
 /// Where an amount of token 0 takes the price down to: `L s / (L + x s)`, rounded up.
 pub(super) fn after_zero(sqrt_price: U256, liquidity: u128, amount: u128) -> Result<U256, DefiError> {
+    after_zero_exactly(sqrt_price, liquidity, amount).map(|(after, _)| after)
+}
+
+/// [`after_zero`], and whether it was rounded once only. Where the denominator leaves 256 bits the contracts round it,
+/// too.
+fn after_zero_exactly(sqrt_price: U256, liquidity: u128, amount: u128) -> Result<(U256, bool), DefiError> {
     let numerator = q96(liquidity);
     let product: U512 = U256::from(amount).widening_mul(sqrt_price);
     let denominator = U256::checked_from_limbs_slice(product.as_limbs()).and_then(|it| it.checked_add(numerator));
     match denominator {
-        Some(denominator) => mul_div(numerator, sqrt_price, denominator, true),
+        Some(denominator) => Ok((mul_div(numerator, sqrt_price, denominator, true)?, true)),
         None => {
             let (quotient, rest) = numerator.div_rem(numerator / sqrt_price + U256::from(amount));
-            Ok(up(quotient, !rest.is_zero()))
+            Ok((up(quotient, !rest.is_zero()), false))
         }
     }
 }
@@ -137,14 +146,16 @@ pub fn step(sqrt_price: U256, target: U256, liquidity: u128, left: u128, fee: u3
     let cost = |to: U256| {
         if zero { amount0(to, sqrt_price, liquidity, true) } else { amount1(sqrt_price, to, liquidity, true) }
     };
-    // A target so far away that its amount leaves 128 bits is not reached with an amount that does not.
-    let whole = cost(target).ok().filter(|&whole| spendable >= whole);
-    let after = match (whole, zero) {
-        (Some(_), _) => target,
-        (None, true) => after_zero(sqrt_price, liquidity, spendable)?,
-        (None, false) => after_one(sqrt_price, liquidity, spendable)?,
+    // The target is reached if its cost can be spent: which is so if spending everything leads beyond it, as prices
+    // round towards the beginning and costs up. That spares a division.
+    let after = if zero {
+        let (after, exactly) = after_zero_exactly(sqrt_price, liquidity, spendable)?;
+        let reached = if exactly { after <= target } else { cost(target).is_ok_and(|whole| spendable >= whole) };
+        if reached { target } else { after }
+    } else {
+        after_one(sqrt_price, liquidity, spendable)?.min(target)
     };
-    let paid = whole.map_or_else(|| cost(after), Ok)?;
+    let paid = cost(after)?;
     let given = if zero {
         amount1(after, sqrt_price, liquidity, false)?
     } else {

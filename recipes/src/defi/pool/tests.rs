@@ -200,6 +200,42 @@ proptest! {
         }
     }
 
+    /// A step is that of the contracts, which first price the target and round every division on its own.
+    #[test]
+    fn a_step_is_that_of_the_contracts(
+        from in -300_000i32..300_000, way in 1i32..2000, zero in any::<bool>(), liquidity in 1u128..1 << 90,
+        left in prop_oneof![1u128..1000, 1u128..1 << 60, 1u128..1 << 100], nudge in 0u64..1 << 40,
+    ) {
+        let price = sqrt_at(from) + U256::from(nudge % 1000);
+        let target = sqrt_at(if zero { from - way } else { from + way });
+        let found = step(price, target, liquidity, left, 3000);
+        let fee_less = U256::from(left) * U256::from(997_000) / U256::from(1_000_000);
+        let twice = |a: U256, b: U256| -> U256 {
+            let (low, high) = (a.min(b), a.max(b));
+            let product: ruint::aliases::U512 = (U256::from(liquidity) << 96usize).widening_mul(high - low);
+            let first = product.div_ceil(ruint::aliases::U512::from(high));
+            U256::checked_from_limbs_slice(first.div_ceil(ruint::aliases::U512::from(low)).as_limbs()).unwrap()
+        };
+        let second = |a: U256, b: U256| -> U256 {
+            let product: ruint::aliases::U512 = (a.max(b) - a.min(b)).widening_mul(U256::from(liquidity));
+            U256::checked_from_limbs_slice(product.div_ceil(ruint::aliases::U512::ONE << 96usize).as_limbs()).unwrap()
+        };
+        let cost = |to: U256| if zero { twice(price, to) } else { second(price, to) };
+        let after = if fee_less >= cost(target) {
+            target
+        } else {
+            let spent = u128::try_from(fee_less).unwrap();
+            if zero { step::after_zero(price, liquidity, spent).unwrap() } else { step::after_one(price, liquidity, spent).unwrap() }
+        };
+        if let Ok(found) = found {
+            prop_assert_eq!(found.sqrt_price, after);
+            prop_assert_eq!(U256::from(found.paid), cost(after));
+            prop_assert!(found.paid + found.fee <= left);
+        } else {
+            prop_assert!(cost(after) > U256::from(u128::MAX));
+        }
+    }
+
     /// There and back costs at least the fees.
     #[test]
     fn a_round_trip_never_pays(amount in 1u128..1000 * E18, liquidity in 1000u128..100_000 * E18, fee in prop_oneof![Just(0u32), Just(500), Just(10_000)], zero in any::<bool>()) {

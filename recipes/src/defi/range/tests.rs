@@ -68,12 +68,13 @@ fn fees_are_diluted_by_the_position_itself_and_loss_is_convexity() {
     let at = sqrt_at(199_003);
     let position = Some(Position { lower: 198_900, upper: 199_100, liquidity: POOL });
     let mut holding = Holding { position, ..Holding::default() };
-    let [fees, loss_here] = holding.pass(at, &minute(199_003, 199_003, 199_003, [2_000_000_000, 0]), &TERMS).unwrap();
+    let [fees, loss_here] =
+        holding.pass(at, &minute(199_003, 199_003, 199_003, [2_000_000_000, 0]), None, &TERMS).unwrap();
     // As much liquidity as the pool has: half of a twentieth of a percent of 2000 dollars.
     assert_eq!(fees, 500_000);
     // The end of a minute is known to the tick only.
     assert!(loss_here.abs() < 10, "{loss_here}");
-    let [none, _] = holding.pass(at, &minute(199_200, 199_210, 199_205, [2_000_000_000, 0]), &TERMS).unwrap();
+    let [none, _] = holding.pass(at, &minute(199_200, 199_210, 199_205, [2_000_000_000, 0]), None, &TERMS).unwrap();
     assert_eq!(none, 0);
     let mut total = 0;
     for (from, to) in [(199_000, 199_050), (199_050, 198_950), (198_950, 199_300), (199_300, 199_000)] {

@@ -1,5 +1,8 @@
 use super::*;
+use crate::defi::desk::Desk;
+use crate::defi::desk::liquidity::Liquidity;
 use crate::defi::market::{Market, minutes_of_events};
+use crate::defi::range::Position;
 use crate::defi::{generated, import};
 
 /// USDC and WETH at a twentieth of a percent.
@@ -127,6 +130,30 @@ fn the_real_day_is_reproduced() {
             let (found, known) = (day.fees(width, model) / shared, known / reference);
             eprintln!("+-{width} {model:?}: {:+.1} %, known {:+.1} %", 100.0 * found - 100.0, 100.0 * known - 100.0);
             assert!((found - known).abs() < 0.04, "{width} {model:?}: {found} {known}");
+        }
+    }
+}
+
+/// What the simulator of decisions earns over a day, minute after minute, is what every swap paid.
+#[test]
+fn the_desk_accrues_what_the_pool_does() {
+    let mut days = vec![Day::new(generated::pool_day(5, 3000).unwrap())];
+    days.extend(real_day().map(Day::new));
+    for day in days {
+        for width in [20_000, 5_000] {
+            let ticks = TERMS.around(day.first, width);
+            let own = TERMS.liquidity_worth(CAPITAL, ticks, day.first).unwrap();
+            let rules = crate::defi::rules::PoolRules { gas: 0, latency: 1 };
+            let controller = crate::defi::range::Controller { capital: CAPITAL, min_width: 1000, max_moves: 9 };
+            let desk = Liquidity::of_events(&day.events, TERMS, rules, controller, 0).unwrap();
+            let mut state = desk.start(0).unwrap();
+            state.holding.position = Some(Position { lower: ticks.0, upper: ticks.1, liquidity: own });
+            for bar in 1..desk.bars() {
+                desk.pass(&mut state, bar).unwrap();
+            }
+            let earned = TERMS.value(state.holding.fees, day.last()).unwrap() as f64 / 1e6;
+            // All but the first minute's swaps.
+            within(earned, day.exact(width).0, 0.005);
         }
     }
 }
