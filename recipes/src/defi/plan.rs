@@ -131,9 +131,7 @@ impl Plan {
         let (market, digest) = if self.market == Path::new(GENERATED) {
             let market = match self.provider {
                 None => Market::Bars(super::generated::bars(GENERATED_SEED, GENERATED_BARS, super::generated::USUAL)),
-                Some(_) => {
-                    Market::Minutes(minutes_of_events(&super::generated::pool_days(GENERATED_SEED, GENERATED_BARS)?)?)
-                }
+                Some(_) => Market::Events(super::generated::pool_days(GENERATED_SEED, GENERATED_BARS)?),
             };
             let digest = data::digest(&market);
             (market, digest)

@@ -102,14 +102,9 @@ pub fn liquidity_for(
     })
 }
 
-/// Where an amount of token 0 takes the price down to: `L s / (L + x s)`, rounded up.
-pub(super) fn after_zero(sqrt_price: U256, liquidity: u128, amount: u128) -> Result<U256, DefiError> {
-    after_zero_exactly(sqrt_price, liquidity, amount).map(|(after, _)| after)
-}
-
-/// [`after_zero`], and whether it was rounded once only. Where the denominator leaves 256 bits the contracts round it,
-/// too.
-fn after_zero_exactly(sqrt_price: U256, liquidity: u128, amount: u128) -> Result<(U256, bool), DefiError> {
+/// Where an amount of token 0 takes the price down to: `L s / (L + x s)`, rounded up; and whether it was rounded once
+/// only. Where the denominator leaves 256 bits the contracts round it, too.
+pub(super) fn after_zero(sqrt_price: U256, liquidity: u128, amount: u128) -> Result<(U256, bool), DefiError> {
     let numerator = q96(liquidity);
     let product: U512 = U256::from(amount).widening_mul(sqrt_price);
     let denominator = U256::checked_from_limbs_slice(product.as_limbs()).and_then(|it| it.checked_add(numerator));
@@ -149,7 +144,7 @@ pub fn step(sqrt_price: U256, target: U256, liquidity: u128, left: u128, fee: u3
     // The target is reached if its cost can be spent: which is so if spending everything leads beyond it, as prices
     // round towards the beginning and costs up. That spares a division.
     let after = if zero {
-        let (after, exactly) = after_zero_exactly(sqrt_price, liquidity, spendable)?;
+        let (after, exactly) = after_zero(sqrt_price, liquidity, spendable)?;
         let reached = if exactly { after <= target } else { cost(target).is_ok_and(|whole| spendable >= whole) };
         if reached { target } else { after }
     } else {
