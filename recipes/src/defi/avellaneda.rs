@@ -97,9 +97,10 @@ impl Paper {
     }
 }
 
-/// Mean.
+/// Mean; 0 of nothing.
 pub fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
+    // The sum of nothing is -0.
+    (values.iter().sum::<f64>() + 0.0) / values.len().max(1) as f64
 }
 
 /// Standard deviation of a sample.

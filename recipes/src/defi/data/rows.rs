@@ -95,20 +95,19 @@ impl<'a> Row<'a> {
     }
 
     fn minute(&self, clock: &mut Clock) -> Result<PoolMinute, DefiError> {
-        let minute = PoolMinute {
+        let (close, open, low, high): (i32, i32, i32, i32) =
+            (self.whole(3)?, self.whole(4)?, self.whole(5)?, self.whole(6)?);
+        Ok(PoolMinute {
             time: self.time(0, clock)?,
             net: [self.whole(1)?, self.whole(2)?],
-            close: self.whole(3)?,
-            open: self.whole(4)?,
-            low: self.whole(5)?,
-            high: self.whole(6)?,
+            close,
+            open,
+            // Collectors take these from swaps alone, and open and close also from what lies between.
+            low: low.min(open).min(close),
+            high: high.max(open).max(close),
             paid: [self.whole(7)?, self.whole(8)?],
             liquidity: self.whole::<i128>(9)?.unsigned_abs(),
-        };
-        if minute.low > minute.open.min(minute.close) || minute.high < minute.open.max(minute.close) {
-            return Err(self.error(5, "lowest and highest tick do not span open and close"));
-        }
-        Ok(minute)
+        })
     }
 
     /// An event; `None` for a collection of fees, which changes neither price nor liquidity.
