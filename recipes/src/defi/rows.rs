@@ -85,12 +85,14 @@ pub fn make<D: Desk>(desk: &D, bars: Range<usize>, settings: &Decisions) -> Resu
     let mut rows = Rows { decisions: times.len(), ..Rows::default() };
     if let Some(&at) = times.first() {
         let mut state = desk.start(at)?;
-        for (&at, &advised) in times.iter().zip(&advice) {
-            let action = desk.patient(&state, at, advised);
-            if let Some(ids) = desk.window(&state, at) {
-                rows.taught.push((ids, first + action as u32));
+        for (turn, (&at, &advised)) in times.iter().zip(&advice).enumerate() {
+            // Every other lesson begins with nothing held, as a maker does: the teacher itself is hardly ever there.
+            let seen = if turn % 2 == 0 { state.clone() } else { desk.start(at)? };
+            if let Some(ids) = desk.window(&seen, at) {
+                rows.taught.push((ids, first + desk.patient(&seen, at, advised) as u32));
             }
-            states.push(state.clone());
+            states.push(seen);
+            let action = desk.patient(&state, at, advised);
             desk.decide(&mut state, at, desk.action(action));
             for bar in at + 1..=(at + settings.every).min(desk.bars() - 1) {
                 desk.pass(&mut state, bar)?;
