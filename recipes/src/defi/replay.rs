@@ -106,7 +106,8 @@ pub struct Exact {
     pub swaps: usize,
     /// Of those within one range of liquidity.
     pub plain: usize,
-    /// Of these, the ones whose amount out and price follow from the amount in to the last unit.
+    /// Of these, the ones that follow to the last unit: price and amount out from the amount in, or the amount in from
+    /// the price.
     pub reproduced: usize,
 }
 
@@ -148,7 +149,11 @@ pub fn exact(events: &[Event], terms: &Terms, ticks: (i32, i32), liquidity: u128
                     let limit = sqrt_at(if side == Side::Zero { MIN_TICK } else { MAX_TICK });
                     let done = step(recorded, limit, before, amount, terms.fee)?;
                     let given = amounts[1 - side.paid()].unsigned_abs();
-                    found.reproduced += usize::from(done.sqrt_price == target && done.given == given);
+                    // Asked for by amount in; by amount out or with a limit, what is paid follows from the price.
+                    let by_amount = done.sqrt_price == target && done.given == given;
+                    let way = step(recorded, target, before, u128::MAX >> 24, terms.fee)?;
+                    let by_price = way.paid + way.fee == amount && given <= way.given;
+                    found.reproduced += usize::from(by_amount || by_price);
                 } else if let Some(edge) = edge(terms, (recorded, target), (before, event.liquidity), amount)? {
                     travel(&mut pool, edge)?;
                     set(&mut pool, host, &mut held, event.liquidity)?;
