@@ -21,7 +21,7 @@ impl Chance {
 
     /// A whole number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
-        (u128::from(self.0.next_u64()) * u128::from(end) >> 64) as u64
+        ((u128::from(self.0.next_u64()) * u128::from(end)) >> 64) as u64
     }
 
     /// Nearly normal, in thousandths of its deviation: twelve even numbers added up.

@@ -323,7 +323,7 @@ pub fn sample(head: &str, nonce: &str, decisions: usize, count: usize) -> Vec<us
         let digest = blake3::derive_key(DRAW, seed.as_bytes());
         let number = u64::from_le_bytes(digest[..8].try_into().expect("eight bytes"));
         // Off from even by less than a part in 2^40 for any log that fits in memory.
-        let at = (u128::from(number) * all.len() as u128 >> 64) as usize;
+        let at = ((u128::from(number) * all.len() as u128) >> 64) as usize;
         drawn.push(all.swap_remove(at));
     }
     drawn.sort_unstable();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use ftk_recipes::defi::desk::Desk;
 use ftk_recipes::defi::plan::{Opened, Plan};
-use ftk_recipes::defi::{DefiError, canonical_rows, window};
+use ftk_recipes::defi::{canonical_rows, window};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -71,6 +71,6 @@ fn answer<D: Desk>(desk: &D, plan: &Plan, state: &State, settings: &Settings) ->
     let ids = desk.window(&held, at).ok_or_else(few)?;
     let source = Source::open(&plan.base)?;
     let policy = Policy::load(&source, settings.adapter.as_deref(), desk.ids())?;
-    let action = policy.choose(&ids).map_err(|error: DefiError| advised(error))?;
+    let action = policy.choose(&ids).map_err(advised)?;
     Ok((desk.ids().0 + action as u32, desk.ordered(&held, at, desk.action(action))))
 }

@@ -21,7 +21,7 @@ const OVER: DefiError = DefiError::Overflow("amounts of a step");
 
 fn narrow(value: U256) -> Result<u128, DefiError> {
     let [a, b, c, d] = *value.as_limbs();
-    if c | d == 0 { Ok(u128::from(a) | u128::from(b) << 64) } else { Err(OVER) }
+    if c | d == 0 { Ok(u128::from(a) | (u128::from(b) << 64)) } else { Err(OVER) }
 }
 
 fn q96(liquidity: u128) -> U256 {

@@ -51,7 +51,7 @@ pub fn sqrt_at(tick: i32) -> U256 {
     // A product of roots in Q128; 1 itself does not fit and is the product of none.
     let mut product: Option<u128> = None;
     for (bit, &root) in ROOTS.iter().enumerate() {
-        if bits >> bit & 1 == 1 {
+        if (bits >> bit) & 1 == 1 {
             product = Some(product.map_or(root, |product| high(product, root)));
         }
     }
