@@ -12,3 +12,14 @@ pub(super) fn real(name: &str) -> Option<PathBuf> {
     }
     Some(path)
 }
+
+#[test]
+fn the_recipes_of_makers_are_recipes() {
+    for (name, text) in
+        [("sft", super::SFT), ("dpo", super::DPO), ("pretrain", include_str!("../../defi/pretrain.toml"))]
+    {
+        let recipe = crate::Recipe::parse(&Path::new(name).with_extension("toml"), text).unwrap();
+        // A window and its action fit.
+        assert!(recipe.data.max_length >= 3 * super::window::SPELT + 8, "{name}");
+    }
+}
