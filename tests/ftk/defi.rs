@@ -63,7 +63,7 @@ fn a_backtest_its_log_and_a_proved_decision() {
     assert_eq!(said["windows"][0]["head"], head.as_str());
     assert_eq!((log.entries.len(), said["windows"][0]["adapter"].as_str()), (10, Some(adapter.as_str())));
     let audit = |log: &str, more: &[&str]| {
-        at(folder, &[&["defi", "audit", "--plan", "plan.toml", "--log", log], more].concat())
+        at(folder, &[&["defi", "audit", "--plan", "plan.toml", "--log", log][..], more].concat())
     };
     let honest = "run/window-1/decisions.jsonl";
     assert!(audit(honest, &["--expect-head", &head]).status.success());
@@ -78,7 +78,7 @@ fn a_backtest_its_log_and_a_proved_decision() {
     let proved = proving(honest, "bundle", &["--disclose"]);
     assert!(proved.status.success(), "{}", stderr(&proved));
     let verify = |log: &str, bundle: &str, more: &[&str]| {
-        audit(log, &[&["--bundle", bundle, "--expect-adapter", &adapter], more].concat())
+        audit(log, &[&["--bundle", bundle, "--expect-adapter", &adapter][..], more].concat())
     };
     let verified = verify(honest, "bundle", &[]);
     let said = String::from_utf8_lossy(&verified.stdout).into_owned();
@@ -101,14 +101,16 @@ fn a_backtest_its_log_and_a_proved_decision() {
         change(&mut forged);
         std::fs::write(folder.join(name), forged.write().0).unwrap();
     };
-    for (wanted, change) in [
-        ("log state", &(|log: &mut Log| log.entries[3].state["cash"] = "1".into()) as &dyn Fn(&mut Log)),
+    type Change<'a> = &'a dyn Fn(&mut Log);
+    let changes: [(&str, Change<'_>); 6] = [
+        ("log state", &|log| log.entries[3].state["cash"] = "1".into()),
         ("log window", &|log| log.entries[3].ids[7] += 1),
         ("log action", &|log| log.entries[3].action = 3),
         ("log order", &|log| log.entries[3].order["bid_size"] = "900000000".into()),
         ("log steps", &|log| log.entries.swap(3, 4)),
         ("log steps", &|log| drop(log.entries.remove(3))),
-    ] {
+    ];
+    for (wanted, change) in changes {
         forge("forged.jsonl", change);
         assert_eq!(check(&verify("forged.jsonl", "bundle", &[])), wanted);
     }
