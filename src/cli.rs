@@ -6,6 +6,7 @@ pub mod printer;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -13,6 +14,7 @@ use self::printer::Printer;
 use crate::commands::{self, Outcome};
 use crate::device::Place;
 use crate::models::Precision;
+use crate::prove::limits as prove;
 
 /// Verifiable LoRA and DPO fine-tuning.
 #[derive(Parser)]
@@ -54,7 +56,7 @@ enum Verb {
     Recipes(Recipes),
     /// What a recipe may hold, as a JSON Schema
     Schema,
-    /// Say what a run needs of memory, by arithmetic
+    /// Say what a run needs of memory, and what commitment and proofs cost, by arithmetic
     Estimate(Estimate),
     /// Measure a base, with or without an adapter, on held-out rows
     Eval(Eval),
@@ -68,10 +70,12 @@ enum Verb {
     Logits(Logits),
     /// Commit to an adapter and register its range: commitment, registration, secret opening
     Commit(Commit),
+    /// Say whether a delivered adapter is the one a commitment was made to
+    Open(Open),
     /// Prove what a base with a committed adapter gives for a prompt or for rows
     Prove(Box<Prove>),
     /// Check a bundle against the base and against what you expect
-    Verify(Verify),
+    Verify(Box<Verify>),
     /// Market making: import, backtest, report, quote, audit
     #[command(subcommand)]
     Defi(Box<defi::Defi>),
@@ -135,6 +139,12 @@ struct Estimate {
     /// Base model; of a folder, config.json is enough
     #[arg(long)]
     base: Option<PathBuf>,
+    /// PEFT adapter folder that commitment and proof are estimated for, instead of the recipe's
+    #[arg(long)]
+    adapter: Option<PathBuf>,
+    /// Tokens of the proof that is estimated: prompt and answer
+    #[arg(long, value_name = "COUNT", default_value_t = 64)]
+    tokens: u64,
 }
 
 #[derive(Args)]
@@ -292,15 +302,30 @@ struct Commit {
     /// Base model the adapter is for
     #[arg(long)]
     base: PathBuf,
-    /// PEFT adapter folder, as ftk exports it
+    /// PEFT adapter folder; one that ftk did not export is rounded to the 16-bit grid
     #[arg(long)]
     adapter: PathBuf,
-    /// Folder for commitment.bin, registration.bin and the secret opening.bin
+    /// Folder for commitment.bin, registration.bin and the secret opening.bin, and for what is rounded
     #[arg(long)]
     out: PathBuf,
     /// Compare fixed-point and floating-point results on this text and report
     #[arg(long)]
     text: Option<PathBuf>,
+    /// Bytes of memory that may be needed, by arithmetic, instead of what is free
+    #[arg(long, value_name = "BYTES")]
+    max_memory: Option<u64>,
+}
+
+#[derive(Args)]
+struct Open {
+    /// PEFT adapter folder that was delivered
+    adapter: PathBuf,
+    /// The commitment you know: a file, a folder of `ftk commit`, or a bundle
+    #[arg(long)]
+    commitment: PathBuf,
+    /// The seller's opening.bin; without it, the one beside the adapter or the commitment
+    #[arg(long)]
+    opening: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -325,6 +350,9 @@ struct Prove {
     /// Folder for the bundle
     #[arg(long)]
     out: PathBuf,
+    /// Bytes of memory that may be needed, by arithmetic, instead of what is free
+    #[arg(long, value_name = "BYTES")]
+    max_memory: Option<u64>,
 }
 
 /// What a proof is about.
@@ -371,8 +399,9 @@ enum ProofTask {
 
 #[derive(Args)]
 struct Verify {
-    /// Bundle folder
-    bundle: PathBuf,
+    /// Bundle folders; of several, there is one line each and the exit code is the worst
+    #[arg(required = true, value_name = "BUNDLE")]
+    bundles: Vec<PathBuf>,
     /// Base model
     #[arg(long)]
     base: PathBuf,
@@ -397,6 +426,28 @@ struct Verify {
     /// The context you gave
     #[arg(long, value_name = "CONTEXT")]
     expect_context: Option<String>,
+    #[command(flatten)]
+    limits: Limits,
+}
+
+/// What a bundle may cost; one that would take more is undecided.
+#[derive(Args)]
+struct Limits {
+    /// Tokens the base may have to be run on
+    #[arg(long, value_name = "COUNT", default_value_t = prove::Limits::default().tokens)]
+    max_tokens: u64,
+    /// Sites the adapter may have
+    #[arg(long, value_name = "COUNT", default_value_t = prove::Limits::default().sites)]
+    max_sites: u64,
+    /// Bytes the files may have together
+    #[arg(long, value_name = "BYTES", default_value_t = prove::Limits::default().bytes)]
+    max_bytes: u64,
+    /// Bytes of memory that may be needed beside the base, by arithmetic
+    #[arg(long, value_name = "BYTES", default_value_t = prove::Limits::default().memory)]
+    max_memory: u64,
+    /// Seconds after which no operation and no proof is begun
+    #[arg(long, value_name = "SECONDS", default_value_t = prove::Limits::default().time.as_secs())]
+    max_seconds: u64,
 }
 
 #[derive(Args)]
@@ -441,9 +492,10 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
             commands::recipes::run(&settings, printer)
         }
         Verb::Schema => Ok(commands::recipes::schema(printer)),
-        Verb::Estimate(Estimate { recipe, set, base }) => {
-            commands::estimate::run(&commands::estimate::Settings { recipe, set, base, offline }, printer)
-        }
+        Verb::Estimate(Estimate { recipe, set, base, adapter, tokens }) => commands::estimate::run(
+            &commands::estimate::Settings { recipe, set, base, adapter, tokens, offline },
+            printer,
+        ),
         Verb::Eval(Eval { recipe, mut set, base, adapter, data, task }) => {
             set.extend(task.map(|task| match task {
                 Task::Sft => "task=sft".to_owned(),
@@ -489,14 +541,27 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
             let base = local(base)?;
             commands::logits::run(&commands::logits::Settings { base, adapter, device, ids, out }, printer)
         }
-        Verb::Commit(Commit { base, adapter, out, text }) => {
+        Verb::Commit(Commit { base, adapter, out, text, max_memory }) => {
             let base = local(base)?;
-            commands::commit::run(&commands::commit::Settings { base, adapter, out, text }, printer)
+            commands::commit::run(&commands::commit::Settings { base, adapter, out, text, max_memory }, printer)
+        }
+        Verb::Open(Open { adapter, commitment, opening }) => {
+            commands::open::run(&commands::open::Settings { adapter, commitment, opening }, printer)
         }
         Verb::Prove(prove) => {
-            let Prove { base, adapter, commitment, subject, context, disclose, out } = *prove;
+            let Prove { base, adapter, commitment, subject, context, disclose, out, max_memory } = *prove;
             let (base, (task, asked)) = (local(base)?, subject.into_parts());
-            let settings = commands::prove::Settings { base, adapter, commitment, task, asked, context, disclose, out };
+            let settings = commands::prove::Settings {
+                base,
+                adapter,
+                commitment,
+                task,
+                asked,
+                context,
+                disclose,
+                out,
+                max_memory,
+            };
             commands::prove::run(&settings, printer)
         }
         Verb::Verify(verify) => {
@@ -537,8 +602,16 @@ impl Verify {
             (None, None) if self.any_input => Expected::Any,
             (None, None) => Expected::Unknown,
         };
-        let Self { bundle, expect_adapter, expect_context, .. } = self;
-        Settings { bundle, base, expect_adapter, expect_input, expect_context }
+        let Self { bundles, expect_adapter, expect_context, limits, .. } = self;
+        let Limits { max_tokens, max_sites, max_bytes, max_memory, max_seconds } = limits;
+        let limits = prove::Limits {
+            tokens: max_tokens,
+            sites: max_sites,
+            bytes: max_bytes,
+            memory: max_memory,
+            time: Duration::from_secs(max_seconds),
+        };
+        Settings { bundles, limits, base, expect_adapter, expect_input, expect_context }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod generate;
 pub mod inspect;
 pub mod logits;
 pub mod merge;
+pub mod open;
 pub mod prove;
 pub mod pull;
 mod questions;
@@ -29,6 +30,7 @@ use ftk_adapters::train::LoraTensors;
 use ftk_recipes::{Base, Recipe};
 
 use crate::models::{Message, Model, Source};
+use crate::prove::cost::available_memory;
 use crate::text::encode::Encoder;
 use crate::text::rows::Text;
 
@@ -137,6 +139,19 @@ fn fitting(source: &Source, folder: &Path) -> Result<Adapter> {
         }
     }
     Ok(adapter)
+}
+
+/// Refuses what would take more memory than there may be: what the caller says, or what is free.
+fn fits_memory(what: &str, needs: u64, allowed: Option<u64>) -> Result<()> {
+    let allowed = allowed.or_else(available_memory).unwrap_or(u64::MAX);
+    if needs <= allowed {
+        return Ok(());
+    }
+    let mib = |bytes: u64| bytes >> 20;
+    let message = format!("{what} needs some {} MiB of memory, and there are: {}", mib(needs), mib(allowed));
+    let hint = "`ftk estimate` says what needs how much; with fewer tokens or a smaller rank it is less, and \
+                --max-memory says that there is more";
+    Err(Advice::new(message, hint).into())
 }
 
 fn frozen(adapter: Option<&Adapter>, device: &Device) -> Result<Option<LoraTensors>> {

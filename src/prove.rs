@@ -3,11 +3,16 @@
 
 pub mod bundle;
 pub mod cases;
+pub mod cost;
 pub mod figures;
 pub mod fixed;
 pub mod keys;
+pub mod limits;
+pub mod opening;
 pub mod read;
+pub mod rounding;
 pub mod verdict;
+pub mod verifier;
 
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::sites::Role;
@@ -81,20 +86,25 @@ impl FixedModel {
     /// Values off the grid, a scale other than one.
     pub fn factors(&self, adapter: &Adapter) -> Result<(FixedAdapter, Vec<SiteFactors>), fixed::Error> {
         let fixed = FixedAdapter::new(adapter)?;
-        let ordered = self.sites.iter().filter_map(|site| Some((site, fixed.sites.get(&site.name)?)));
-        let factors = ordered.map(|(site, factors)| {
-            let [shift_a, shift_b] = factors.shifts();
-            let shape = SiteShape {
-                name: site.name.clone(),
-                rank: factors.rank() as u32,
-                d_in: factors.d_in() as u32,
-                d_out: factors.d_out() as u32,
-                shift_a,
-                shift_b,
-            };
-            SiteFactors { shape, a: factors.a().to_vec(), b: factors.b().to_vec() }
-        });
-        let factors = factors.collect();
+        let factors = site_factors(&fixed, self.sites.iter().map(|site| site.name.as_str()));
         Ok((fixed, factors))
     }
+}
+
+/// An adapter's factors as they are committed, those of the named sites that it has, in this order.
+pub fn site_factors<'a>(adapter: &FixedAdapter, order: impl Iterator<Item = &'a str>) -> Vec<SiteFactors> {
+    let ordered = order.filter_map(|name| adapter.sites.get_key_value(name));
+    let factors = ordered.map(|(name, factors)| {
+        let [shift_a, shift_b] = factors.shifts();
+        let shape = SiteShape {
+            name: name.clone(),
+            rank: factors.rank() as u32,
+            d_in: factors.d_in() as u32,
+            d_out: factors.d_out() as u32,
+            shift_a,
+            shift_b,
+        };
+        SiteFactors { shape, a: factors.a().to_vec(), b: factors.b().to_vec() }
+    });
+    factors.collect()
 }

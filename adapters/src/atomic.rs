@@ -32,6 +32,15 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// [`write_secret`] for a file that may exist and then is replaced.
+///
+/// # Errors
+/// The file system's; `path` is then as it was.
+pub fn replace_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    staged(path, bytes)?.persist(path)?;
+    Ok(())
+}
+
 fn readable(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
     let file = staged(path, bytes)?;
     // A temporary file is private; what is written here is for others to read.

@@ -192,6 +192,15 @@ pub fn required_k(shapes: &[SiteShape]) -> Result<u32, EncodingError> {
     Ok(Layout::new(shapes).k)
 }
 
+/// Columns that a commitment to these sites has.
+///
+/// # Errors
+/// As [`required_k`].
+pub fn required_columns(shapes: &[SiteShape]) -> Result<usize, EncodingError> {
+    required_k(shapes)?;
+    Ok(Layout::new(shapes).columns())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

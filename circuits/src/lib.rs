@@ -28,7 +28,7 @@ pub use hash::{Digest, PROTOCOL_VERSION};
 pub use key::{CommitmentKey, KeyError, commitment_key_digest};
 pub use layout::{
     MAX_DIM, MAX_K, MAX_NAME, MAX_RANK, MAX_SHIFT, MAX_SITES, MIN_K, PREFERRED_K, PRODUCTS, RESERVED_ROWS, SiteShape,
-    required_k,
+    required_columns, required_k,
 };
 pub use link::LINK_BYTES;
 pub use registration::{register, verify_registration};

@@ -1,6 +1,7 @@
 //! `ftk commit`: a hiding commitment to an adapter, the proof that its entries are 16-bit integers,
 //! and the secret that opens it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -8,20 +9,27 @@ use candle_core::Device;
 use ftk_adapters::atomic;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::ops::Tokens;
+use ftk_adapters::peft;
 use ftk_adapters::train::Train;
 use ftk_circuits::{SiteFactors, commit, register, required_k};
 use serde_json::json;
 
-use super::{Advice, Outcome, frozen, load};
+use super::train::linear_sites;
+use super::{Advice, Outcome, fits_memory, fitting, frozen};
 use crate::cli::printer::Printer;
-use crate::models::Model;
+use crate::models::{Model, Source};
 use crate::prove::FixedModel;
 use crate::prove::bundle::{COMMITMENT, REGISTRATION};
+use crate::prove::cost::{self, Base, Costs};
 use crate::prove::fixed::{Adaptation, Agreement, Fixed, FixedAdapter};
 use crate::prove::keys::commitment_key;
+use crate::prove::opening::{OPENING, OpeningFile};
+use crate::prove::rounding::{SiteError, errors};
 
-/// File of the secret.
-pub const OPENING: &str = "opening.bin";
+/// Folder, beside the commitment, of an adapter that was rounded.
+pub const ROUNDED: &str = "adapter";
+/// What rounding did, site by site.
+const ROUNDING: &str = "rounding.json";
 
 /// Tokens of one pass when fixed and floating point are compared.
 const WINDOW: usize = 256;
@@ -36,6 +44,8 @@ pub struct Settings {
     pub out: PathBuf,
     /// Text on which fixed and floating point are compared.
     pub text: Option<PathBuf>,
+    /// Bytes of memory that there are, if not what is free.
+    pub max_memory: Option<u64>,
 }
 
 /// Commits, registers, and writes all three files.
@@ -43,10 +53,20 @@ pub struct Settings {
 /// # Errors
 /// An adapter that does not fit or is not on the grid; a folder that already holds a commitment.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let Made { adapter, base, sites, k, report } = make(settings, printer)?;
-    printer.line(&adapter);
-    let opening = settings.out.join(OPENING);
-    printer.note(&format!("{sites} sites, k = {k}; keep {} secret", opening.display()));
+    let Made { digest, base, sites, k, rounding, report } = make(settings, printer)?;
+    let out = &settings.out;
+    printer.line(&digest);
+    if let Some(rounding) = &rounding {
+        let worst = rounding.iter().max_by(|a, b| a.1.relative().total_cmp(&b.1.relative()));
+        let worst = worst.map_or_else(String::new, |(site, error)| {
+            format!("; the largest relative error is {:.2e}, at {site}", error.relative())
+        });
+        printer.note(&format!(
+            "rounded the adapter to 16-bit integers{worst}; what is committed to, and to be used from now on, is in {}",
+            out.join(ROUNDED).display()
+        ));
+    }
+    printer.note(&format!("{sites} sites, k = {k}; keep {} secret", out.join(OPENING).display()));
     if let Some((tokens, agreement)) = report {
         printer.note(&format!(
             "fixed against floating point on {tokens} tokens: top-1 agreement {:.2} %, mean |log-prob difference| {:.5} nat",
@@ -55,9 +75,10 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         ));
     }
     printer.object(&json!({
-        "adapter": adapter,
+        "adapter": digest,
         "base": base,
         "sites": sites,
+        "rounded": rounding.as_ref().map(|sites| json!({ "adapter": out.join(ROUNDED), "sites": sites })),
         "agreement": report.map(|(tokens, agreement)| json!({
             "tokens": tokens, "top1": agreement.top1, "log_prob": agreement.log_prob
         })),
@@ -65,32 +86,43 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// What was made, and where it stands.
+/// What was made.
 pub(super) struct Made {
     /// Digest of the commitment.
-    pub adapter: String,
+    pub digest: String,
     /// Digest of the base.
-    pub base: String,
+    base: String,
     /// Sites that carry an adapter.
     sites: usize,
     /// Logarithm of a column's length.
     k: u32,
+    /// What rounding to integers did to each site, if anything.
+    rounding: Option<BTreeMap<String, SiteError>>,
     /// Tokens on which fixed and floating point were compared, and how it came out.
     report: Option<(usize, Agreement)>,
 }
 
-/// Commits, registers, writes all three files, and says nothing.
+/// Commits, registers, writes the files, and prints nothing on stdout.
+///
+/// # Errors
+/// As [`run`].
 pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
-    for name in [COMMITMENT, OPENING] {
+    for name in [COMMITMENT, OPENING, ROUNDED] {
         let path = settings.out.join(name);
         if path.exists() {
             let message = format!("{}: is there already", path.display());
             return Err(Advice::new(message, "choose another folder with --out; an opening is never replaced").into());
         }
     }
-    let (model, adapter) = load(&settings.base, Some(&settings.adapter), &Device::Cpu)?;
-    let adapter = adapter.expect("a folder was given");
+    let source = Source::open(&settings.base)?;
+    let adapter = fitting(&source, &settings.adapter)?;
+    let shapes = cost::shapes(source.network(), &adapter);
+    let costs =
+        Costs::of(Base::of(source.network()), &shapes, 0).with_context(|| settings.adapter.display().to_string())?;
+    fits_memory("the commitment", costs.commit_memory, settings.max_memory)?;
+    let model = Model { weights: source.weights(&Device::Cpu)?, source };
     let fixed = FixedModel::new(&model.source, &model.weights)?;
+    let (adapter, rounding) = on_grid(adapter, &settings.adapter)?;
     let (fixed_adapter, factors) = committed_form(&fixed, &adapter, &settings.adapter)?;
     let report = match &settings.text {
         Some(path) => Some(compare(&model, &fixed, &adapter, &fixed_adapter, path)?),
@@ -110,13 +142,29 @@ pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
     let out = &settings.out;
     let io = || format!("cannot write to {}", out.display());
     std::fs::create_dir_all(out).with_context(io)?;
+    if let Some(rounding) = &rounding {
+        let (linear, fan_in_fan_out) = (linear_sites(&model.source), model.source.network().fan_in_fan_out());
+        peft::save(&out.join(ROUNDED), &adapter, &model.source.name(), &linear, fan_in_fan_out)?;
+        let text = serde_json::to_string_pretty(rounding).context("figures of rounding")? + "\n";
+        atomic::write(&out.join(ROUNDING), text.as_bytes()).with_context(io)?;
+    }
     // The secret first: a commitment without its opening is worthless.
-    atomic::write_secret(&out.join(OPENING), &opening.encode()).with_context(io)?;
+    atomic::write_secret(&out.join(OPENING), &OpeningFile::new(opening, &shapes).encode()).with_context(io)?;
     atomic::write(&out.join(REGISTRATION), &registration).with_context(io)?;
     atomic::write(&out.join(COMMITMENT), &commitment.encode()).with_context(io)?;
 
-    let (adapter, base) = (commitment.digest().to_string(), fixed.digest().to_string());
-    Ok(Made { adapter, base, sites: shapes.len(), k: key.k(), report })
+    let (digest, base) = (commitment.digest().to_string(), fixed.digest().to_string());
+    Ok(Made { digest, base, sites: shapes.len(), k: key.k(), rounding, report })
+}
+
+/// The adapter with its scale absorbed and its values on the grid, and what that did to it, if anything.
+fn on_grid(adapter: Adapter, folder: &Path) -> Result<(Adapter, Option<BTreeMap<String, SiteError>>)> {
+    let rounded = adapter.on_grid().with_context(|| folder.display().to_string())?;
+    if rounded == adapter {
+        return Ok((adapter, None));
+    }
+    let errors = errors(&adapter, &rounded);
+    Ok((rounded, Some(errors)))
 }
 
 /// The integers that are committed, with advice where an adapter has none.
@@ -127,7 +175,12 @@ pub(super) fn committed_form(
 ) -> Result<(FixedAdapter, Vec<SiteFactors>)> {
     fixed.factors(adapter).map_err(|error| {
         let message = format!("{}: {error}", folder.display());
-        Advice::new(message, "commit an adapter that ftk exported: its values lie on the 16-bit grid").into()
+        Advice::new(
+            message,
+            "give the adapter as it was committed to: what `ftk commit` had to round is in the folder `adapter` beside \
+             the commitment",
+        )
+        .into()
     })
 }
 

@@ -15,6 +15,7 @@ use super::{Asked, Outcome, Task, commit, fitting, frozen, prove, train, verify}
 use crate::cli::printer::Printer;
 use crate::models::{Model, Source, village};
 use crate::prove::bundle::{Bundle, COMMITMENT};
+use crate::prove::limits::Limits;
 use crate::text::encode::{Encoder, Pair};
 use crate::text::files::Place;
 use crate::text::preferred::preferred;
@@ -64,8 +65,13 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let base = recipe.base.model.clone();
     let commitment = folder.join("commitment");
     printer.line("2. commit: hide the adapter behind a commitment, with a proof that its entries are 16-bit integers");
-    let settings =
-        commit::Settings { base: base.clone(), adapter: recipe.run.out.clone(), out: commitment.clone(), text: None };
+    let settings = commit::Settings {
+        base: base.clone(),
+        adapter: recipe.run.out.clone(),
+        out: commitment.clone(),
+        text: None,
+        max_memory: None,
+    };
     commit::run(&settings, printer)?;
     let bytes = std::fs::read(commitment.join(COMMITMENT)).context("cannot read the commitment")?;
     let digest = ftk_circuits::AdapterCommitment::decode(&bytes)?.digest().to_string();
@@ -82,12 +88,14 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         context: "ftk demo".to_owned(),
         disclose: true,
         out: bundle.clone(),
+        max_memory: None,
     };
     prove::run(&settings, printer)?;
 
     let check = |bundle: &Path| {
         let settings = verify::Settings {
-            bundle: bundle.to_owned(),
+            bundles: vec![bundle.to_owned()],
+            limits: Limits::default(),
             base: base.clone(),
             expect_adapter: Some(digest.clone()),
             expect_input: verify::Expected::Prompt { prompt: prompt.clone(), raw: false },
@@ -101,7 +109,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     printer.line("5. forge: the answer's first token, then one delta by the smallest amount, all digests made anew");
     for (name, forge) in [("forged-answer", forge_answer as fn(&mut Bundle)), ("forged-delta", forge_delta)] {
         let forged = folder.join(name);
-        let mut content = Bundle::read(&bundle)?;
+        let mut content = Bundle::read(&bundle, &Limits::default())?;
         forge(&mut content);
         content.write(&forged).with_context(|| format!("cannot write to {}", forged.display()))?;
         ensure!(check(&forged)? == Outcome::No, "a forged bundle was accepted: {name}");

@@ -1,4 +1,5 @@
-//! `ftk estimate`: what a run needs of memory, by arithmetic, before anything is read.
+//! `ftk estimate`: what a run needs of memory, and what commitment and proofs need of everything, by arithmetic,
+//! before anything is read.
 
 use std::path::{Path, PathBuf};
 
@@ -7,9 +8,10 @@ use ftk_recipes::Task;
 use serde_json::json;
 
 use super::train::begin;
-use super::{Outcome, pull, recipe};
+use super::{Outcome, fitting, pull, recipe};
 use crate::cli::printer::Printer;
 use crate::models::Source;
+use crate::prove::cost::{self, Base, Costs};
 use crate::text::memory::Memory;
 
 /// What is needed.
@@ -20,6 +22,10 @@ pub struct Settings {
     pub set: Vec<String>,
     /// Base model; its configuration is enough.
     pub base: Option<PathBuf>,
+    /// Adapter that commitment and proof are estimated for, instead of the recipe's.
+    pub adapter: Option<PathBuf>,
+    /// Tokens that a proof runs the base on.
+    pub tokens: u64,
     /// Fetch nothing that the recipe names on the hub.
     pub offline: bool,
 }
@@ -54,7 +60,18 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     ] {
         printer.line(&format!("{:>10.1} MiB  {what}", bytes as f64 / f64::from(1 << 20)));
     }
+    let committed = settings.adapter.as_deref().map(|folder| fitting(&source, folder)).transpose()?;
+    let costs = committed.as_ref().or(adapter.as_ref()).map(|adapter| {
+        let shapes = cost::shapes(source.network(), adapter);
+        Costs::of(Base::of(source.network()), &shapes, settings.tokens)
+    });
+    // Adapters that are trained and not committed to, such as those of rank 256, have no costs.
+    let costs = costs.and_then(Result::ok);
+    if let Some(costs) = &costs {
+        proof(costs, settings.tokens, printer);
+    }
     printer.object(&json!({
+        "proof": costs,
         "parameters": parameters,
         "tokens": tokens,
         "bytes": {
@@ -63,6 +80,21 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         },
     }));
     Ok(Outcome::Done)
+}
+
+/// Costs of commitment and proof, in words.
+fn proof(costs: &Costs, tokens: u64, printer: &Printer) {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let Costs { k, columns, weights, .. } = costs;
+    printer.line(&format!("proof of {tokens} tokens: {weights} weights in {columns} columns of 2^{k} rows"));
+    for (what, memory, seconds, written) in [
+        ("commit", costs.commit_memory, costs.commit_seconds, Some(costs.registered_bytes)),
+        ("prove", costs.prove_memory, costs.prove_seconds, Some(costs.registered_bytes + costs.bundle_bytes)),
+        ("verify", costs.verify_memory, costs.verify_seconds, None),
+    ] {
+        let written = written.map_or_else(String::new, |bytes| format!(", writes {:.1} MiB", mib(bytes)));
+        printer.line(&format!("{:>10.1} MiB  {what}: some {seconds:.0} s{written}", mib(memory)));
+    }
 }
 
 /// Whether a base is more than a folder with a configuration.

@@ -14,6 +14,7 @@ use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
 use crate::models::Source;
 use crate::prove::bundle::{Bundle, COMMITMENT, STATEMENT};
+use crate::prove::limits::Limits;
 use crate::train;
 
 /// What is needed.
@@ -203,7 +204,7 @@ fn committed(commitment: &AdapterCommitment, found: &mut Findings) {
 }
 
 fn bundle(folder: &Path, found: &mut Findings) -> Result<()> {
-    let Bundle { statement, commitment, deltas, proof, registration } = Bundle::read(folder)?;
+    let Bundle { statement, commitment, deltas, proof, registration } = Bundle::read(folder, &Limits::NONE)?;
     found.fact("kind", json!("bundle, not verified"));
     committed(&commitment, found);
     found.fact("context", json!(String::from_utf8_lossy(&statement.context)));

@@ -5,19 +5,21 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::lora::Adapter;
-use ftk_circuits::{AdapterCommitment, Case, Opening, Output, Statement};
+use ftk_circuits::{AdapterCommitment, Case, Output, Statement};
 use serde_json::json;
 
-use super::commit::{OPENING, committed_form};
+use super::commit::committed_form;
 use super::questions::{self, Asked, Task};
 use super::stated::{Shown, summary, summary_json};
-use super::{Advice, Outcome, frozen, load};
+use super::{Advice, Outcome, fits_memory, fitting, frozen};
 use crate::cli::printer::Printer;
 use crate::models::{Model, Source};
 use crate::prove::FixedModel;
 use crate::prove::bundle::{Bundle, COMMITMENT, REGISTRATION};
-use crate::prove::cases::{discloses_adapter, prove, settle};
+use crate::prove::cases::{prove, settle};
+use crate::prove::cost::{Base, Costs};
 use crate::prove::keys::commitment_key;
+use crate::prove::opening::{Disclosure, Ledger, OPENING, OpeningFile};
 use crate::text::generate::greedy;
 
 /// What is needed.
@@ -38,6 +40,8 @@ pub struct Settings {
     pub disclose: bool,
     /// Folder for the bundle.
     pub out: PathBuf,
+    /// Bytes of memory that there are, if not what is free.
+    pub max_memory: Option<u64>,
 }
 
 /// What every proof in open mode gives away.
@@ -49,12 +53,18 @@ pub const DISCLOSURE: &str = "open mode publishes the exact delta of every adapt
 /// # Errors
 /// Files that do not belong together; disclosure that was not agreed to.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let (model, adapter) = load(&settings.base, Some(&settings.adapter), &Device::Cpu)?;
-    let adapter = adapter.expect("a folder was given");
+    let source = Source::open(&settings.base)?;
+    let adapter = fitting(&source, &settings.adapter)?;
     let secrets = Secrets::read(&settings.commitment)?;
+    let cases = questions::cases(&settings.task, &settings.asked, &source)?;
+    let shapes = secrets.commitment.shapes();
+    let costs = Costs::of(Base::of(source.network()), shapes, cases.iter().map(most_rows).sum())?;
+    fits_memory("the proof", costs.prove_memory, settings.max_memory)?;
+    let model = Model { weights: source.weights(&Device::Cpu)?, source };
     let fixed = FixedModel::new(&model.source, &model.weights)?;
-    let cases = questions::cases(&settings.task, &settings.asked, &model.source)?;
-    let bundle = bundle(&model, &fixed, (&adapter, &settings.adapter), &secrets, cases, settings, printer)?;
+    let (bundle, disclosure) =
+        bundle(&model, &fixed, (&adapter, &settings.adapter), &secrets, cases, settings, printer)?;
+    printer.note(&disclosed(&disclosure));
     answers(&bundle.statement, &model.source, printer)?;
     bundle.write(&settings.out).with_context(|| format!("cannot write to {}", settings.out.display()))?;
     printer.note(&format!("wrote {}", settings.out.display()));
@@ -65,15 +75,25 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         "base": bundle.statement.base.to_string(),
         "positions": bundle.statement.rows(),
         "cases": bundle.statement.cases.iter().map(|case| shown.json(case)).collect::<Vec<_>>(),
+        "disclosed": { "sites": disclosure.sites, "beyond_rank": disclosure.beyond, "rows_left": disclosure.left },
         "preferences": summary_json(&bundle.statement),
     }));
     Ok(Outcome::Done)
 }
 
+/// Rows of a case whose answer is as long as it may be.
+fn most_rows(case: &Case) -> u64 {
+    let more = match &case.output {
+        Output::Completion { max_tokens, .. } => u64::from(max_tokens.saturating_sub(1)),
+        _ => 0,
+    };
+    case.rows() as u64 + more
+}
+
 /// What `ftk commit` wrote.
 struct Secrets {
     commitment: AdapterCommitment,
-    opening: Opening,
+    opening: OpeningFile,
     registration: Vec<u8>,
 }
 
@@ -83,12 +103,10 @@ impl Secrets {
             let path = folder.join(name);
             std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
         };
-        let place = || format!("in {}", folder.display());
-        Ok(Self {
-            commitment: AdapterCommitment::decode(&file(COMMITMENT)?).with_context(place)?,
-            opening: Opening::decode(&file(OPENING)?).with_context(place)?,
-            registration: file(REGISTRATION)?,
-        })
+        let commitment =
+            AdapterCommitment::decode(&file(COMMITMENT)?).with_context(|| format!("in {}", folder.display()))?;
+        let opening = OpeningFile::read(&folder.join(OPENING), commitment.shapes())?;
+        Ok(Self { commitment, opening, registration: file(REGISTRATION)? })
     }
 }
 
@@ -100,7 +118,7 @@ fn bundle(
     cases: Vec<Case>,
     settings: &Settings,
     printer: &Printer,
-) -> Result<Bundle> {
+) -> Result<(Bundle, Disclosure)> {
     let Secrets { commitment, opening, registration } = secrets;
     if commitment.base() != fixed.digest() {
         let message = format!("{}: commits to an adapter of another base", settings.commitment.display());
@@ -112,22 +130,60 @@ fn bundle(
     let propose =
         |ids: &[u32], limit: usize| greedy(fixed.network(), &model.weights, tensors.as_ref(), ids, limit, stop, |_| {});
     let (cases, records) = settle(fixed, &fixed_adapter, cases, propose)?;
-    if !settings.disclose && discloses_adapter(&factors, &records) {
-        let message = format!("this proof would publish the adapter: {DISCLOSURE}");
-        return Err(Advice::new(message, "pass --disclose if the adapter may become known").into());
-    }
-    printer.note(DISCLOSURE);
+    // Looked at before the work of proving, and again when it is written down.
+    let mut addition = Ledger::new(commitment.shapes());
+    addition.add(&records);
+    let mut ledger = opening.ledger.clone();
+    ledger.merge(&addition);
+    agreed(&ledger.disclosure(commitment.shapes()), settings.disclose)?;
     let (base, adapter) = (fixed.digest(), commitment.digest());
     let statement = Statement { base, adapter, context: settings.context.clone().into_bytes(), cases };
     let key = commitment_key(commitment.k())?;
     let bar = printer.bar(0, "proving");
-    let (deltas, proof) = prove(&key, &statement, (commitment, opening, &factors), records, &mut |done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-    })?;
+    let (deltas, proof) =
+        prove(&key, &statement, (commitment, &opening.opening, &factors), records, &mut |done, all| {
+            bar.set_length(all as u64);
+            bar.set_position(done as u64);
+        })?;
     bar.finish_and_clear();
+    let mut refusal = Ok(());
+    let disclosed = OpeningFile::disclose(&settings.commitment, commitment.shapes(), &addition, |disclosure| {
+        refusal = agreed(disclosure, settings.disclose);
+        refusal.is_ok()
+    })?;
+    refusal?;
+    let disclosure = disclosed.context("nothing was refused")?;
     let (commitment, registration) = (commitment.clone(), Some(registration.clone()));
-    Ok(Bundle { statement, commitment, deltas, proof, registration })
+    Ok((Bundle { statement, commitment, deltas, proof, registration }, disclosure))
+}
+
+/// Refuses what would publish the adapter, unless that was agreed to.
+fn agreed(disclosure: &Disclosure, disclose: bool) -> Result<()> {
+    let Disclosure { sites, beyond, .. } = disclosure;
+    match beyond.first() {
+        Some(first) if !disclose => {
+            let message = format!(
+                "with the proofs before it, this one would disclose more rows than ranks at {} of {sites} sites, among \
+                 them {first}: {DISCLOSURE}",
+                beyond.len()
+            );
+            Err(Advice::new(message, "pass --disclose if the adapter may become known").into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is public of the adapter by now.
+fn disclosed(disclosure: &Disclosure) -> String {
+    match disclosure {
+        Disclosure { left: Some(left), .. } => {
+            format!("all proofs made with this opening disclose no more rows than ranks; {left} more may be")
+        }
+        Disclosure { sites, beyond, .. } => format!(
+            "all proofs made with this opening disclose more rows than ranks at {} of {sites} sites: {DISCLOSURE}",
+            beyond.len()
+        ),
+    }
 }
 
 /// The answer of one completion as it is; of anything else, what it says.

@@ -20,7 +20,7 @@ use serde_json::json;
 use self::manifest::Inputs;
 pub use self::manifest::MANIFEST;
 use self::plan::Plan;
-pub(super) use self::plan::begin;
+pub(super) use self::plan::{begin, linear_sites};
 use self::stop::Stop;
 use super::{Advice, Outcome, pull};
 use crate::cli::printer::Printer;

@@ -1,10 +1,9 @@
-//! `ftk verify`: a bundle, a base and expectations in, a verdict out.
+//! `ftk verify`: bundles, a base and expectations in, a verdict on each out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use candle_core::Device;
-use ftk_circuits::{Output, Statement};
+use ftk_circuits::{Output, SiteShape, Statement};
 use serde_json::json;
 
 use super::prove::DISCLOSURE;
@@ -13,15 +12,18 @@ use super::stated::{Shown, summary, summary_json};
 use super::{Advice, Outcome, Question};
 use crate::cli::printer::Printer;
 use crate::models::Source;
-use crate::prove::FixedModel;
 use crate::prove::bundle::{Bundle, ReadError, parse_digest};
 use crate::prove::keys::commitment_key;
-use crate::prove::verdict::{Expectations, ExpectedInput, Missing, Refusal, Verdict, judge};
+use crate::prove::limits::Limits;
+use crate::prove::verdict::{Expectations, ExpectedInput, Missing, Refusal};
+use crate::prove::verifier::{Judged, Verifier};
 
 /// What is needed.
 pub struct Settings {
-    /// Bundle folder.
-    pub bundle: PathBuf,
+    /// Bundle folders.
+    pub bundles: Vec<PathBuf>,
+    /// What may be spent on each.
+    pub limits: Limits,
     /// Base model.
     pub base: PathBuf,
     /// Digest of the adapter's commitment.
@@ -58,29 +60,47 @@ pub enum Expected {
 /// What no proof here says.
 const NOT_PROVED: &str = "not proved: how the adapter was trained, on what, or that it is any good";
 
-/// Judges the bundle.
+/// Judges the bundles, one after another; the outcome is the worst of theirs.
 ///
 /// # Errors
-/// What keeps the question from being answered: no base, no bundle, an expectation that cannot be read.
+/// What keeps all questions from being answered: no base, an expectation that cannot be read.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let source = Source::open(&settings.base)?;
-    let bundle = match Bundle::read(&settings.bundle) {
-        Ok(bundle) => bundle,
-        Err(ReadError::Refused(Refusal::Protocol(version))) => {
-            let message = format!("{}: unknown protocol version: {version}", settings.bundle.display());
-            return Err(Advice::new(message, "verify it with the release of ftk that made it").into());
-        }
-        Err(ReadError::Refused(refusal)) => return Ok(refused(&refusal, printer)),
-        Err(error @ ReadError::Io { .. }) => return Err(error.into()),
-    };
-    let expectations = expectations(settings, &bundle.statement, &source)?;
-    let weights = source.weights(&Device::Cpu)?;
-    let model = FixedModel::new(&source, &weights)?;
-    drop(weights);
-    match judge(&model, &source.special().stop, &bundle, &expectations, commitment_key) {
-        Err(refusal) => Ok(refused(&refusal, printer)),
-        Ok(verdict) => Ok(accepted(&verdict, &bundle.statement, &Shown(source.tokenizer().ok()), printer)),
+    let many = settings.bundles.len() > 1;
+    let mut verifier = None;
+    let mut worst = Outcome::Done;
+    for bundle in &settings.bundles {
+        let outcome = match judged(settings, bundle, &source, &mut verifier)? {
+            Ok(judged) => accepted(&judged, bundle, many, &Shown(source.tokenizer().ok()), printer),
+            Err(error) => refused(&error, bundle, many, printer),
+        };
+        worst = match (worst, outcome) {
+            (Outcome::No, _) | (_, Outcome::No) => Outcome::No,
+            (Outcome::Done, outcome) => outcome,
+            (worst, _) => worst,
+        };
     }
+    Ok(worst)
+}
+
+/// One bundle. The base is read for the first that can be read, and kept.
+fn judged(
+    settings: &Settings,
+    bundle: &Path,
+    source: &Source,
+    verifier: &mut Option<Verifier>,
+) -> Result<Result<Judged, ReadError>> {
+    let deadline = settings.limits.deadline();
+    let content = match Bundle::read(bundle, &settings.limits) {
+        Ok(content) => content,
+        Err(error) => return Ok(Err(error)),
+    };
+    let expectations = expectations(settings, &content.statement, source)?;
+    let verifier = match verifier {
+        Some(verifier) => verifier,
+        None => verifier.insert(Verifier::with_keys(source, settings.limits, commitment_key)?),
+    };
+    Ok(verifier.judge(content, &expectations, deadline).map_err(ReadError::Refused))
 }
 
 fn expectations(settings: &Settings, statement: &Statement, source: &Source) -> Result<Expectations> {
@@ -111,10 +131,21 @@ fn expectations(settings: &Settings, statement: &Statement, source: &Source) -> 
     Ok(Expectations { adapter: adapter.transpose()?, input, context })
 }
 
-fn refused(refusal: &Refusal, printer: &Printer) -> Outcome {
-    printer.line(&format!("invalid: {refusal}"));
-    printer.object(&json!({ "verdict": "invalid", "check": refusal.check(), "reason": refusal.to_string() }));
-    Outcome::No
+fn refused(error: &ReadError, bundle: &Path, many: bool, printer: &Printer) -> Outcome {
+    let (word, check, outcome) = match error {
+        ReadError::Refused(refusal) if refusal.is_no() => ("invalid", Some(refusal.check()), Outcome::No),
+        ReadError::Refused(refusal) => ("undecided", Some(refusal.check()), Outcome::Undecided),
+        ReadError::Io { .. } => ("undecided", None, Outcome::Undecided),
+    };
+    let advice = match error {
+        ReadError::Refused(Refusal::Protocol(_)) => "; verify it with the release of ftk that made it",
+        ReadError::Refused(Refusal::Limit { .. } | Refusal::Time) => "; limits are set by --max-... options",
+        _ => "",
+    };
+    let place = if many { format!("{}: ", bundle.display()) } else { String::new() };
+    printer.line(&format!("{place}{word}: {error}{advice}"));
+    printer.object(&json!({ "bundle": bundle, "verdict": word, "check": check, "reason": error.to_string() }));
+    outcome
 }
 
 /// What may be otherwise than the verifier thinks.
@@ -130,32 +161,41 @@ fn doubt(missing: Missing) -> &'static str {
     }
 }
 
-fn accepted(verdict: &Verdict, statement: &Statement, shown: &Shown, printer: &Printer) -> Outcome {
+fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &Shown, printer: &Printer) -> Outcome {
+    let Judged { verdict, statement, shapes } = judged;
     let (word, outcome) = match verdict.is_valid() {
         true => ("valid", Outcome::Done),
         false => ("consistent", Outcome::Undecided),
     };
-    printer.line(word);
-    printer.line(&format!("proved: whoever made this knows adapter {}", statement.adapter));
-    printer.line(&format!("  which, applied to base {},", statement.base));
-    for case in &statement.cases {
-        printer.line(&format!("  {}", shown.claim(case)));
-    }
-    if let Some(summary) = summary(statement) {
-        printer.line(&format!("  over all pairs: {summary}"));
-    }
-    if !statement.context.is_empty() {
-        printer.line(&format!("  for context {:?}", String::from_utf8_lossy(&statement.context)));
-    }
-    printer.line(NOT_PROVED);
-    printer.line(&format!("disclosed: {DISCLOSURE}"));
     let of = |decides: bool| -> Vec<&str> {
         verdict.missing.iter().filter(|missing| missing.decides() == decides).map(|missing| doubt(*missing)).collect()
     };
     let (undecided, unexpected) = (of(true), of(false));
-    undecided.iter().for_each(|why| printer.line(&format!("undecided: {why}")));
-    unexpected.iter().for_each(|why| printer.line(&format!("not expected: {why}")));
+    let disclosed = disclosed(statement, shapes);
+    if many {
+        let why = undecided.first().map_or_else(String::new, |why| format!(": {why}"));
+        let summary = summary(statement).map_or_else(String::new, |summary| format!("; {summary}"));
+        printer.line(&format!("{}: {word}{why}{summary}", bundle.display()));
+    } else {
+        printer.line(word);
+        printer.line(&format!("proved: whoever made this knows adapter {}", statement.adapter));
+        printer.line(&format!("  which, applied to base {},", statement.base));
+        for case in &statement.cases {
+            printer.line(&format!("  {}", shown.claim(case)));
+        }
+        if let Some(summary) = summary(statement) {
+            printer.line(&format!("  over all pairs: {summary}"));
+        }
+        if !statement.context.is_empty() {
+            printer.line(&format!("  for context {:?}", String::from_utf8_lossy(&statement.context)));
+        }
+        printer.line(NOT_PROVED);
+        printer.line(&format!("disclosed: {disclosed}"));
+        undecided.iter().for_each(|why| printer.line(&format!("undecided: {why}")));
+        unexpected.iter().for_each(|why| printer.line(&format!("not expected: {why}")));
+    }
     printer.object(&json!({
+        "bundle": bundle,
         "verdict": word,
         "undecided": undecided,
         "not_expected": unexpected,
@@ -165,7 +205,15 @@ fn accepted(verdict: &Verdict, statement: &Statement, shown: &Shown, printer: &P
         "cases": statement.cases.iter().map(|case| shown.json(case)).collect::<Vec<_>>(),
         "preferences": summary_json(statement),
         "not_proved": NOT_PROVED,
-        "disclosed": DISCLOSURE,
+        "disclosed": disclosed,
     }));
     outcome
+}
+
+/// What this bundle makes public.
+fn disclosed(statement: &Statement, shapes: &[SiteShape]) -> String {
+    let ranks = shapes.iter().map(|shape| shape.rank);
+    let (least, most) = (ranks.clone().min().unwrap_or(0), ranks.max().unwrap_or(0));
+    let ranks = if least == most { format!("rank {most}") } else { format!("ranks {least} to {most}") };
+    format!("{} rows at each of {} sites of {ranks}; {DISCLOSURE}", statement.rows(), shapes.len())
 }

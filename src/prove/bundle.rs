@@ -8,12 +8,13 @@
 //! | `commitment.bin` | the adapter's commitment |
 //! | `registration.bin` | the proof that every committed entry is a 16-bit integer |
 //!
-//! A bundle is foreign input. A file MUST be no longer than its limit here; `statement.json` MUST be
+//! A bundle is foreign input. Its files MUST be no longer together than the reader allows; `statement.json` MUST be
 //! the canonical text of what it says; the decompressed deltas MUST fit sites and rows exactly and be
 //! no more than their limit.
 
 mod text;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use ftk_adapters::atomic;
 use ftk_circuits::{AdapterCommitment, DeltaProof, Digest, Statement, decode_deltas, encode_deltas};
 
 use self::text::{parse_statement, statement_text};
+use super::limits::Limits;
 use super::verdict::Refusal;
 
 /// File of the commitment, in a bundle and beside an opening.
@@ -37,8 +39,9 @@ pub const PROOF: &str = "proof.bin";
 /// File of the link.
 pub const LINK: &str = "link.bin";
 
-/// Largest file that is read: beyond what any adapter within the protocol's bounds needs.
-const MAX_BYTES: u64 = 1 << 30;
+/// Every file of a bundle.
+const FILES: [&str; 6] = [STATEMENT, COMMITMENT, DELTAS, PROOF, LINK, REGISTRATION];
+
 /// Largest statement: four million ids of ten digits are more than any context.
 const MAX_STATEMENT: u64 = 64 << 20;
 /// Most deltas of a bundle, sixteen bytes each in memory: a small file may claim and expand to any number.
@@ -86,22 +89,54 @@ impl Bundle {
         }
     }
 
-    /// Reads a bundle as far as it can be read without the base.
+    /// Reads a bundle's files from a folder as far as they can be read without the base.
     ///
     /// # Errors
     /// [`ReadError::Io`] for what the file system refuses, [`ReadError::Refused`] for content that no honest
-    /// prover writes.
-    pub fn read(folder: &Path) -> Result<Self, ReadError> {
-        let statement = parse_statement(&need(folder, STATEMENT, MAX_STATEMENT)?)?;
-        statement.check().map_err(|error| Refusal::Check(error.into()))?;
-        let commitment = AdapterCommitment::decode(&need(folder, COMMITMENT, MAX_BYTES)?).map_err(Refusal::Check)?;
-        let rows = statement.rows();
-        let deltas = decompress(&need(folder, DELTAS, MAX_BYTES)?, deltas_limit(&commitment, rows)?)?;
-        let deltas = decode_deltas(&deltas, commitment.shapes(), rows).map_err(Refusal::Check)?;
-        let proof = DeltaProof { proof: need(folder, PROOF, MAX_BYTES)?, link: need(folder, LINK, MAX_BYTES)? };
-        let registration = file(folder, REGISTRATION, MAX_BYTES)?;
-        Ok(Self { statement, commitment, deltas, proof, registration })
+    /// prover writes, or that is beyond the limits.
+    pub fn read(folder: &Path, limits: &Limits) -> Result<Self, ReadError> {
+        let mut left = limits.bytes;
+        let mut files = BTreeMap::new();
+        for name in FILES {
+            if let Some(bytes) = file(folder, name, left)? {
+                left = left.checked_sub(bytes.len() as u64).ok_or_else(|| too_long(limits))?;
+                files.insert(name.to_owned(), bytes);
+            }
+        }
+        Ok(Self::parse(&files, limits)?)
     }
+
+    /// The same from memory: files by name.
+    ///
+    /// # Errors
+    /// Content that no honest prover writes, or that is beyond the limits.
+    pub fn parse(files: &BTreeMap<String, Vec<u8>>, limits: &Limits) -> Result<Self, Refusal> {
+        if files.values().map(|bytes| bytes.len() as u64).sum::<u64>() > limits.bytes {
+            return Err(too_long(limits));
+        }
+        let need = |name: &'static str| {
+            let missing = || Refusal::Malformed { file: name, reason: "is missing".into() };
+            files.get(name).map(Vec::as_slice).ok_or_else(missing)
+        };
+        let statement = need(STATEMENT)?;
+        if statement.len() as u64 > MAX_STATEMENT {
+            return Err(Refusal::Malformed { file: STATEMENT, reason: format!("longer than {MAX_STATEMENT} bytes") });
+        }
+        let statement = parse_statement(statement)?;
+        statement.check().map_err(|error| Refusal::Check(error.into()))?;
+        limits.statement(&statement)?;
+        let commitment = AdapterCommitment::decode(need(COMMITMENT)?)?;
+        limits.commitment(&commitment, &statement)?;
+        let rows = statement.rows();
+        let deltas = decompress(need(DELTAS)?, deltas_limit(&commitment, rows)?)?;
+        let deltas = decode_deltas(&deltas, commitment.shapes(), rows)?;
+        let proof = DeltaProof { proof: need(PROOF)?.to_vec(), link: need(LINK)?.to_vec() };
+        Ok(Self { statement, commitment, deltas, proof, registration: files.get(REGISTRATION).cloned() })
+    }
+}
+
+fn too_long(limits: &Limits) -> Refusal {
+    Refusal::Limit { what: "bytes of files", needs: limits.bytes.saturating_add(1), allowed: limits.bytes }
 }
 
 /// Why a bundle could not be read.
@@ -157,11 +192,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
 }
 
-fn need(folder: &Path, name: &'static str, limit: u64) -> Result<Vec<u8>, ReadError> {
-    file(folder, name, limit)?.ok_or_else(|| Refusal::Malformed { file: name, reason: "is missing".into() }.into())
-}
-
-/// Content of a file of at most `limit` bytes; `None` where there is none.
+/// Content of a file of at most `limit` bytes, or one byte more of a longer one; `None` where there is none.
 fn file(folder: &Path, name: &'static str, limit: u64) -> Result<Option<Vec<u8>>, ReadError> {
     let path = folder.join(name);
     let io = |error| ReadError::Io { path: path.clone(), error };
@@ -170,10 +201,7 @@ fn file(folder: &Path, name: &'static str, limit: u64) -> Result<Option<Vec<u8>>
         // A folder without a bundle is a mistake of the caller's, not a bundle that lies.
         Err(error) if error.kind() == io::ErrorKind::NotFound && folder.is_dir() => return Ok(None),
         Err(error) => return Err(io(error)),
-        Ok(file) => file.take(limit + 1).read_to_end(&mut bytes).map_err(io)?,
+        Ok(file) => file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?,
     };
-    if bytes.len() as u64 > limit {
-        return Err(Refusal::Malformed { file: name, reason: format!("longer than {limit} bytes") }.into());
-    }
     Ok(Some(bytes))
 }

@@ -1,6 +1,6 @@
 //! Cases of a statement in exact integers: one pass for all of them, and its proof.
 
-use std::collections::BTreeSet;
+use std::time::Instant;
 
 use ftk_adapters::ops::Tokens;
 use ftk_circuits::{
@@ -46,8 +46,13 @@ pub struct Replayed {
 /// One pass over all cases, teacher-forced. What the base alone yields is taken from the cases as it stands.
 ///
 /// # Errors
-/// Ids that the base has not, results out of range.
-pub fn replay(model: &FixedModel, adaptation: Adaptation<'_>, cases: &[Case]) -> Result<Replayed, fixed::Error> {
+/// Ids that the base has not, results out of range, [`fixed::Error::Time`] after the deadline.
+pub fn replay(
+    model: &FixedModel,
+    adaptation: Adaptation<'_>,
+    cases: &[Case],
+    deadline: Option<Instant>,
+) -> Result<Replayed, fixed::Error> {
     let (mut tokens, mut rows, mut reads) = (Tokens::default(), Vec::new(), Vec::new());
     for case in cases {
         let sequences = case.sequences();
@@ -58,7 +63,7 @@ pub fn replay(model: &FixedModel, adaptation: Adaptation<'_>, cases: &[Case]) ->
             reads.extend((0..read.len()).map(|step| wanted(&case.output, index, step)));
         }
     }
-    let mut ops = Fixed::reading(model.base(), adaptation, &reads);
+    let mut ops = Fixed::reading(model.base(), adaptation, &reads).until(deadline);
     model.network().forward(&mut ops, &tokens, &rows)?;
     let mut readings = ops.take_readings().into_iter();
     let outputs = cases.iter().map(|case| yielded(&case.output, &mut readings)).collect();
@@ -114,13 +119,18 @@ fn yielded(stated: &Output, readings: &mut impl Iterator<Item = Reading>) -> Out
 ///
 /// # Errors
 /// As [`replay`].
-pub fn add_base(model: &FixedModel, outputs: &mut [Output], cases: &[Case]) -> Result<(), fixed::Error> {
+pub fn add_base(
+    model: &FixedModel,
+    outputs: &mut [Output],
+    cases: &[Case],
+    deadline: Option<Instant>,
+) -> Result<(), fixed::Error> {
     let compared = |case: &&Case| matches!(case.output, Output::Preference { .. });
     let cases: Vec<Case> = cases.iter().filter(compared).cloned().collect();
     if cases.is_empty() {
         return Ok(());
     }
-    let mut alone = replay(model, Adaptation::Base, &cases)?.outputs.into_iter();
+    let mut alone = replay(model, Adaptation::Base, &cases, deadline)?.outputs.into_iter();
     for output in outputs {
         let Output::Preference { chosen, rejected } = output else { continue };
         if let Some(Output::Preference { chosen: base_chosen, rejected: base_rejected }) = alone.next() {
@@ -172,7 +182,7 @@ pub fn settle(
                 ids.extend(propose(&so_far, room).map_err(CasesError::Propose)?);
             }
         }
-        let Replayed { mut outputs, records } = replay(model, Adaptation::Factors(adapter), &cases)?;
+        let Replayed { mut outputs, records } = replay(model, Adaptation::Factors(adapter), &cases, None)?;
         let mut agreed = true;
         for (case, output) in cases.iter_mut().zip(&outputs) {
             let (Output::Completion { ids, .. }, Output::Completion { ids: exact, .. }) = (&mut case.output, output)
@@ -186,20 +196,11 @@ pub fn settle(
             }
         }
         if agreed {
-            add_base(model, &mut outputs, &cases)?;
+            add_base(model, &mut outputs, &cases, None)?;
             let settled = cases.into_iter().zip(outputs).map(|(case, output)| Case { output, ..case });
             return Ok((settled.collect(), records));
         }
     }
-}
-
-/// Whether some site would disclose more distinct rows than its rank: a little beyond that, lattice
-/// reduction recovers its `B` (`circuits/STATEMENT.md`, section 1).
-pub fn discloses_adapter(factors: &[SiteFactors], records: &[Record]) -> bool {
-    factors.iter().zip(records).any(|(site, record)| {
-        let distinct: BTreeSet<&[i32]> = record.inputs.chunks(site.shape.d_in as usize).collect();
-        distinct.len() > site.shape.rank as usize
-    })
 }
 
 /// Proves a statement about settled cases. Returns the exact deltas, which become public, and the proof.

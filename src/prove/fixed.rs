@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use candle_core::{DType, Tensor};
 use ftk_adapters::lora::{self, Adapter};
@@ -68,6 +69,9 @@ pub enum Error {
     /// A token id beyond the embedding table.
     #[error("token id beyond the vocabulary: {0}")]
     Token(u32),
+    /// The deadline has passed.
+    #[error("the time is up")]
+    Time,
     /// A row to select that does not exist.
     #[error("no such row: {0}")]
     Row(usize),
@@ -240,13 +244,13 @@ fn on_grid(site: &str, factor: char, values: &[f32]) -> Result<(Vec<i16>, u32), 
 
 /// The exact deltas of one site as a bundle gives them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SiteDeltas {
+pub struct SiteDeltas<'a> {
     /// Rank of the committed adapter at this site.
     pub rank: usize,
     /// Fractional bits of its `B A`.
     pub shift: u32,
     /// `(rows, d_out)`.
-    pub deltas: Vec<i128>,
+    pub deltas: &'a [i128],
 }
 
 /// What is added to the base at adapted sites.
@@ -257,7 +261,7 @@ pub enum Adaptation<'a> {
     /// `B A x`, computed.
     Factors(&'a FixedAdapter),
     /// Given deltas.
-    Deltas(&'a BTreeMap<String, SiteDeltas>),
+    Deltas(&'a BTreeMap<String, SiteDeltas<'a>>),
 }
 
 /// What went in and what was added at an adapted site.
@@ -309,6 +313,7 @@ pub struct Fixed<'a> {
     rotations: Vec<(Rope, Arc<Rotations>)>,
     reads: &'a [Read],
     readings: Vec<Reading>,
+    deadline: Option<Instant>,
 }
 
 impl<'a> Fixed<'a> {
@@ -323,7 +328,17 @@ impl<'a> Fixed<'a> {
             rotations: Vec::new(),
             reads: &[],
             readings: Vec::new(),
+            deadline: None,
         }
+    }
+
+    /// Stops with [`Error::Time`] at the first large operation after the deadline.
+    pub fn until(self, deadline: Option<Instant>) -> Self {
+        Self { deadline, ..self }
+    }
+
+    fn in_time(&self) -> Result<(), Error> {
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) { Err(Error::Time) } else { Ok(()) }
     }
 
     /// Takes from each row of logits what is wanted of it, a block at a time; the pass itself then yields none.
@@ -381,6 +396,7 @@ impl<'a> Fixed<'a> {
         first: Option<usize>,
         rotations: Option<&Rotations>,
     ) -> Result<(Vec<i64>, Option<Vec<i128>>), Error> {
+        self.in_time()?;
         let run = |delta| match rotations {
             Some(rotations) => linear_rope(site, matrix, inputs, delta, rotations),
             None => linear(site, matrix, inputs, delta),
@@ -398,7 +414,7 @@ impl<'a> Fixed<'a> {
             Adaptation::Deltas(sites) if sites.contains_key(site) => {
                 let SiteDeltas { rank, shift, deltas } = &sites[site];
                 let values = match first {
-                    None => deltas.as_slice(),
+                    None => *deltas,
                     // Too few are refused as a shape.
                     Some(first) => {
                         let count = inputs.len() / matrix.d_in().max(1) * matrix.d_out();
@@ -554,6 +570,7 @@ impl Ops for Fixed<'_> {
         let (q_words, k_words, v_words) = (words(q)?, words(k)?, words(v)?);
         let mut entries = Vec::with_capacity(q_words.len());
         for Segment { tokens, after } in &self.segments {
+            self.in_time()?;
             let seen = |words: &[i32], width: usize| -> Vec<i32> {
                 [after, tokens]
                     .into_iter()

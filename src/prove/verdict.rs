@@ -1,11 +1,9 @@
 //! Judging a bundle.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
-use ftk_circuits::{
-    Case, CheckFailed, CommitmentKey, Digest, Input, KeyError, Logits, Output, SiteRows, Statement, verify,
-    verify_registration,
-};
+use ftk_circuits::{Case, CheckFailed, Digest, Input, Logits, Output, Statement};
 
 use super::FixedModel;
 use super::bundle::Bundle;
@@ -57,7 +55,7 @@ pub enum Refusal {
     Length(usize),
     /// The exact forward pass cannot be computed with these deltas.
     #[error("replay: {0}")]
-    Replay(#[from] fixed::Error),
+    Replay(#[source] fixed::Error),
     /// The exact forward pass yields another output.
     #[error("output: case {case}: {difference}")]
     Output {
@@ -66,12 +64,30 @@ pub enum Refusal {
         /// What is yielded instead of what.
         difference: String,
     },
+    /// More than the verifier is willing to spend; nothing is said about the bundle.
+    #[error("limit: {needs} {what} are more than {allowed}")]
+    Limit {
+        /// Of what.
+        what: &'static str,
+        /// How much it would take.
+        needs: u64,
+        /// How much there may be.
+        allowed: u64,
+    },
+    /// The time is up; nothing is said about the bundle.
+    #[error("limit: the time is up")]
+    Time,
     /// A check of the proof system.
     #[error(transparent)]
     Check(#[from] CheckFailed),
 }
 
 impl Refusal {
+    /// Whether the bundle is wrong, rather than too expensive or of another time.
+    pub fn is_no(&self) -> bool {
+        !matches!(self, Self::Limit { .. } | Self::Time | Self::Protocol(_))
+    }
+
     /// The name of the check: the first words of the message.
     pub fn check(&self) -> String {
         let message = self.to_string();
@@ -161,18 +177,19 @@ pub fn question(case: &Case) -> Case {
     case
 }
 
-/// Judges a bundle against a base and expectations. `key` derives the commitment key of a size.
+/// Everything that needs no proof: expectations, and the replay, which must give the stated outputs and gives the
+/// inputs of every site, `(rows, d_in)`.
 ///
 /// # Errors
 /// The first check that fails.
-pub fn judge(
+pub(super) fn replayed(
     model: &FixedModel,
     stop_ids: &BTreeSet<u32>,
     bundle: &Bundle,
     expectations: &Expectations,
-    key: impl FnOnce(u32) -> Result<CommitmentKey, KeyError>,
-) -> Result<Verdict, Refusal> {
-    let Bundle { statement, commitment, deltas, proof, registration } = bundle;
+    deadline: Option<Instant>,
+) -> Result<Vec<Vec<i64>>, Refusal> {
+    let Bundle { statement, commitment, deltas, .. } = bundle;
     if statement.base != model.digest() {
         return Err(Refusal::Base(statement.base));
     }
@@ -187,36 +204,33 @@ pub fn judge(
     }
     commitment.fits(model.sites())?;
 
-    let given: BTreeMap<String, SiteDeltas> = commitment
+    let given: BTreeMap<String, SiteDeltas<'_>> = commitment
         .shapes()
         .iter()
         .zip(deltas)
         .map(|(shape, deltas)| {
             let shift = u32::from(shape.shift_a) + u32::from(shape.shift_b);
-            (shape.name.clone(), SiteDeltas { rank: shape.rank as usize, shift, deltas: deltas.clone() })
+            (shape.name.clone(), SiteDeltas { rank: shape.rank as usize, shift, deltas })
         })
         .collect();
-    let Replayed { mut outputs, records } = replay(model, Adaptation::Deltas(&given), &statement.cases)?;
-    add_base(model, &mut outputs, &statement.cases)?;
+    let timed = |error| match error {
+        fixed::Error::Time => Refusal::Time,
+        error => Refusal::Replay(error),
+    };
+    let Replayed { mut outputs, records } =
+        replay(model, Adaptation::Deltas(&given), &statement.cases, deadline).map_err(timed)?;
+    add_base(model, &mut outputs, &statement.cases, deadline).map_err(timed)?;
     for (index, (case, yields)) in statement.cases.iter().zip(&outputs).enumerate() {
         if let Some(difference) = difference(&case.output, yields) {
             return Err(Refusal::Output { case: index, difference });
         }
     }
-    let rows: Vec<SiteRows> = records
-        .into_iter()
-        .zip(deltas)
-        .map(|(record, deltas)| SiteRows {
-            inputs: record.inputs.into_iter().map(i64::from).collect(),
-            deltas: deltas.clone(),
-        })
-        .collect();
-    let key = key(commitment.k()).map_err(CheckFailed::KeyBytes)?;
-    verify(&key, statement, commitment, &rows, proof)?;
-    if let Some(registration) = registration {
-        verify_registration(&key, commitment, registration)?;
-    }
-    Ok(Verdict { missing: missing(statement, expectations, registration.is_some()) })
+    Ok(records.into_iter().map(|record| record.inputs.into_iter().map(i64::from).collect()).collect())
+}
+
+/// The verdict on a bundle that no check refused.
+pub(super) fn undoubted(statement: &Statement, expectations: &Expectations, registered: bool) -> Verdict {
+    Verdict { missing: missing(statement, expectations, registered) }
 }
 
 fn expected(statement: &Statement, expectations: &Expectations) -> Result<(), Refusal> {

@@ -539,6 +539,23 @@ mod tests {
     }
 
     #[test]
+    fn questions_are_read_without_their_answers() {
+        let asked = |row: Value| PromptRow::read(&columns(&row)).map_err(|error| error.to_string());
+        let question = || Ok(PromptRow::Text(chat(&[("user", "q")])));
+        let turns = json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]);
+        assert_eq!(asked(json!({"messages": turns})), question());
+        assert_eq!(asked(json!({"prompt": [turns[0]], "chosen": "a", "rejected": "b"})), question());
+        assert_eq!(asked(json!({"instruction": "q", "output": "a"})), question());
+        assert_eq!(asked(json!({"text": "t"})), Ok(PromptRow::Text(Text::Plain("t".to_owned()))));
+        assert_eq!(asked(json!({"prompt_ids": [4, 5], "chosen_ids": [6]})), Ok(PromptRow::Ids(vec![4, 5])));
+        let nothing = asked(json!({"messages": [{"role": "assistant", "content": "a"}]}));
+        assert_eq!(nothing, Err("r.jsonl:3:messages: asks nothing".to_owned()));
+        let two = asked(json!({"prompt": "q", "text": "t"}));
+        assert_eq!(two, Err("r.jsonl:3: can be read in two ways: prompt, or text".to_owned()));
+        assert!(asked(json!({"chosen": "a"})).unwrap_err().starts_with("r.jsonl:3: needs prompt"));
+    }
+
+    #[test]
     fn sharegpt_and_alpaca_are_read_as_conversations() {
         let row = json!({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}],
                          "system": "s", "id": 7});

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ftk::models::Source;
 use ftk::prove::bundle::{Bundle, REGISTRATION};
+use ftk::prove::limits::Limits;
 use ftk_circuits::{AdapterCommitment, Digest, Input, Output};
 
 use crate::run::{ftk, succeed};
@@ -54,7 +55,7 @@ fn forged_bundles_are_refused_by_the_check_that_is_there_for_it() {
     let delta = forged(&honest, "delta", |bundle| bundle.deltas[0][0] += 1);
     assert_eq!(verify(&delta, &all), no("delta proof"));
     // All deltas of another adapter.
-    let theirs = Bundle::read(&foreign).unwrap();
+    let theirs = Bundle::read(&foreign, &Limits::NONE).unwrap();
     let deltas = forged(&honest, "deltas", |bundle| bundle.deltas = theirs.deltas.clone());
     assert!(matches!(verify(&deltas, &all), (1, check) if check == "output" || check == "delta proof"));
 
@@ -154,13 +155,13 @@ fn forged_bundles_are_refused_by_the_check_that_is_there_for_it() {
 
     // The adapter: an honest proof of another one, sold under this one's name.
     let sold = forged(&foreign, "sold", |bundle| {
-        bundle.statement.adapter = Bundle::read(&honest).unwrap().statement.adapter;
+        bundle.statement.adapter = Bundle::read(&honest, &Limits::NONE).unwrap().statement.adapter;
     });
     assert_eq!(verify(&sold, &all), no("adapter"));
     assert_eq!(verify(&foreign, &all), no("expected adapter"));
 
     // Parts of other proofs.
-    let again = Bundle::read(&seller.prove("again", PROMPT)).unwrap();
+    let again = Bundle::read(&seller.prove("again", PROMPT), &Limits::NONE).unwrap();
     let link = forged(&honest, "link", |bundle| bundle.proof.link = again.proof.link.clone());
     assert_eq!(verify(&link, &all), no("link"));
     let proof = forged(&honest, "proof", |bundle| bundle.proof.proof = again.proof.proof.clone());
@@ -205,7 +206,9 @@ fn files_that_are_not_canonical_are_refused() {
         *input(bundle) = vec![5; 1 << 20];
         *completion(bundle).1 = 6;
     });
-    assert_eq!(verify(&bomb, &[]), (1, "deltas.bin".to_owned()));
+    assert_eq!(verify(&bomb, &[]), (2, "limit".to_owned()));
+    let open = ["--max-tokens", "2000000", "--max-memory", "1000000000000"];
+    assert_eq!(verify(&bomb, &open), (1, "deltas.bin".to_owned()));
 
     // What cannot be judged is no verdict: a folder that is none, a protocol of the future.
     assert_eq!(verify(&folder.path().join("nowhere"), &all).0, 2);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ftk::models::Source;
 use ftk::prove::bundle::Bundle;
+use ftk::prove::limits::Limits;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::sites::Role;
@@ -73,13 +74,13 @@ pub fn verify_on(base: &Path, bundle: &Path, expectations: &[&str]) -> (i32, Str
     let mut command = ftk(&["verify", "--json", "--quiet"]);
     let output = command.arg("--base").arg(base).arg(bundle).args(expectations).output().unwrap();
     let value: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let said = value.get("check").or(value.get("verdict")).or(value.get("error")).and_then(Value::as_str);
+    let said = ["check", "verdict", "error"].iter().find_map(|key| value[key].as_str());
     (output.status.code().unwrap(), said.unwrap().to_owned())
 }
 
 /// Writes a changed copy of a bundle.
 pub fn forged(bundle: &Path, name: &str, forge: impl FnOnce(&mut Bundle)) -> PathBuf {
-    let mut content = Bundle::read(bundle).unwrap();
+    let mut content = Bundle::read(bundle, &Limits::NONE).unwrap();
     forge(&mut content);
     let out = bundle.with_file_name("forged").join(name);
     content.write(&out).unwrap();

@@ -7,6 +7,7 @@ use candle_core::Device;
 use ftk::models::{Model, Source};
 use ftk::prove::bundle::Bundle;
 use ftk::prove::figures::nat;
+use ftk::prove::limits::Limits;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::ops::Tokens;
 use ftk_adapters::peft;
@@ -59,7 +60,7 @@ fn log_probabilities_and_margins_are_those_of_floating_point() {
     let said = valid(&bundle, &["--expect-adapter", &seller.digest, "--expect-rows", rows]);
     let model = Model::load("village".as_ref(), &Device::Cpu).unwrap();
     let adapter = peft::load(&seller.folder.join("adapter")).unwrap();
-    let statement = Bundle::read(&bundle).unwrap().statement;
+    let statement = Bundle::read(&bundle, &Limits::NONE).unwrap().statement;
     let (mut accurate, mut sum) = (0, 0.0);
     for case in &statement.cases {
         let Case { input: Input::Tokens(input), output: Output::Preference { chosen, rejected } } = case else {
@@ -122,7 +123,7 @@ fn what_is_not_expected_is_undecided() {
     assert_eq!(verify(&answers, &[&adapter[..], &["--expect-rows", rows]].concat()), yes);
     assert_eq!(verify(&answers, &[&adapter[..], &["--expect-rows", one]].concat()), (1, "expected input".to_owned()));
     let alone = seller.prove_with("answer", &["--max-tokens", "3", "--prompt", prompt]);
-    let [all, alone] = [answers, alone].map(|bundle| Bundle::read(&bundle).unwrap().statement.cases);
+    let [all, alone] = [answers, alone].map(|bundle| Bundle::read(&bundle, &Limits::NONE).unwrap().statement.cases);
     assert_eq!((all.len(), &all[0]), (3, &alone[0]), "cases do not see each other");
 }
 
@@ -201,7 +202,7 @@ fn every_field_of_every_preference_is_held_to() {
         truth(bundle);
     });
     assert_eq!(verify(&moved, &lax), no("delta proof"));
-    let first = Bundle::read(&honest).unwrap().statement.cases[0].rows();
+    let first = Bundle::read(&honest, &Limits::NONE).unwrap().statement.cases[0].rows();
     let reordered = forged(&honest, "reordered", |bundle| {
         bundle.statement.cases.rotate_left(1);
         for (deltas, shape) in bundle.deltas.iter_mut().zip(bundle.commitment.shapes()) {
@@ -219,14 +220,14 @@ fn truth(bundle: &mut Bundle) {
     use ftk::prove::fixed::{Adaptation, SiteDeltas};
     let source = Source::open("village".as_ref()).unwrap();
     let model = FixedModel::new(&source, &source.weights(&Device::Cpu).unwrap()).unwrap();
-    let site = |(shape, deltas): (&ftk_circuits::SiteShape, &Vec<i128>)| {
+    fn site<'a>((shape, deltas): (&ftk_circuits::SiteShape, &'a Vec<i128>)) -> (String, SiteDeltas<'a>) {
         let shift = u32::from(shape.shift_a) + u32::from(shape.shift_b);
-        (shape.name.clone(), SiteDeltas { rank: shape.rank as usize, shift, deltas: deltas.clone() })
-    };
+        (shape.name.clone(), SiteDeltas { rank: shape.rank as usize, shift, deltas })
+    }
     let given = bundle.commitment.shapes().iter().zip(&bundle.deltas).map(site).collect();
     let cases = &mut bundle.statement.cases;
-    let mut outputs = replay(&model, Adaptation::Deltas(&given), cases).unwrap().outputs;
-    add_base(&model, &mut outputs, cases).unwrap();
+    let mut outputs = replay(&model, Adaptation::Deltas(&given), cases, None).unwrap().outputs;
+    add_base(&model, &mut outputs, cases, None).unwrap();
     cases.iter_mut().zip(outputs).for_each(|(case, output)| case.output = output);
 }
 
@@ -243,7 +244,7 @@ fn every_field_of_the_other_outputs_is_held_to() {
     let honest = |name: &str, arguments: &[&str]| {
         let bundle = seller.prove_with(name, &[arguments, &["--prompt", prompt]].concat());
         assert_eq!(verify(&bundle, &lax), (0, "valid".to_owned()), "{name}");
-        let output = Bundle::read(&bundle).unwrap().statement.cases[0].output.clone();
+        let output = Bundle::read(&bundle, &Limits::NONE).unwrap().statement.cases[0].output.clone();
         (bundle, output)
     };
 

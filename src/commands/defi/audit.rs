@@ -18,6 +18,7 @@ use super::super::{Asked, Outcome, Task};
 use super::advised;
 use crate::cli::printer::Printer;
 use crate::prove::bundle::{Bundle, ReadError};
+use crate::prove::limits::Limits;
 
 /// What is needed.
 pub struct Settings {
@@ -111,9 +112,11 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
                 context,
                 disclose: *disclose,
                 out: out.clone(),
+                max_memory: None,
             };
             prove::run(&prove, printer)?;
-            let bundle = Bundle::read(out).with_context(|| format!("cannot read {} back", out.display()))?;
+            let bundle =
+                Bundle::read(out, &Limits::default()).with_context(|| format!("cannot read {} back", out.display()))?;
             if let Some((check, message)) = other_than_logged(&bundle, &log, &entries, &drawn) {
                 return Ok(refused(check, &message, printer));
             }
@@ -125,7 +128,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
                 let message = format!("the log is of {}, expected was {expected}", log.header.adapter);
                 return Ok(refused(ADAPTER, &message, printer));
             }
-            match Bundle::read(folder) {
+            match Bundle::read(folder, &Limits::default()) {
                 Ok(bundle) => {
                     if let Some((check, message)) = other_than_logged(&bundle, &log, &entries, &drawn) {
                         return Ok(refused(check, &message, printer));
@@ -136,7 +139,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
                 Err(error @ ReadError::Io { .. }) => return Err(error.into()),
             }
             let verify = verify::Settings {
-                bundle: folder.clone(),
+                bundles: vec![folder.clone()],
+                limits: Limits::default(),
                 base: plan.base.clone(),
                 expect_adapter: expect_adapter.clone(),
                 expect_input: Expected::Rows { file: questions.path(), among },

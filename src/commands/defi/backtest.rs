@@ -103,8 +103,13 @@ fn walk<D: Desk>(
         let adapter = learn(plan, &source, &folder, &rows, &held_out)?;
         let quiet = Printer::new(false, true);
         let committed = folder.join("commitment");
-        let settings =
-            commit::Settings { base: plan.base.clone(), adapter: adapter.clone(), out: committed, text: None };
+        let settings = commit::Settings {
+            base: plan.base.clone(),
+            adapter: adapter.clone(),
+            out: committed,
+            text: None,
+            max_memory: None,
+        };
         let committed = commit::make(&settings, &quiet)?;
 
         let policy = Policy::load(&source, Some(&adapter), desk.ids())?;
@@ -112,7 +117,7 @@ fn walk<D: Desk>(
             market: market.to_owned(),
             terms: plan.terms_line(),
             base: policy.base(),
-            adapter: committed.adapter.clone(),
+            adapter: committed.digest.clone(),
             bars: [test.start, test.end],
             every,
         };
@@ -129,7 +134,7 @@ fn walk<D: Desk>(
             close: share(rows.compared[1], rows.compared[0]),
             decisions: log.entries.len(),
             head,
-            adapter: committed.adapter,
+            adapter: committed.digest,
         });
         all[0].runs.push(passed);
         let alone = Policy::load(&source, None, desk.ids())?;

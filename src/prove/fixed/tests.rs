@@ -152,7 +152,7 @@ fn a_replay_with_the_deltas_sees_what_the_prover_saw() {
         .iter()
         .map(|Record { site, deltas, .. }| {
             let factors = &adapter.sites[site];
-            let deltas = SiteDeltas { rank: factors.rank(), shift: factors.shift(), deltas: deltas.clone() };
+            let deltas = SiteDeltas { rank: factors.rank(), shift: factors.shift(), deltas };
             (site.clone(), deltas)
         })
         .collect();

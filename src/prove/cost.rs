@@ -1,0 +1,200 @@
+//! What commitments and proofs cost, by arithmetic: the model behind `ftk estimate` and the refusals of what does not
+//! fit.
+//!
+//! Memory is what the large arrays take, all counted at their largest at once. Time is linear in weights and rows
+//! with rates measured on two cores ([`Rates`]); it is meant to tell seconds from hours.
+
+use ftk_adapters::lora::{Adapter, Factors};
+use ftk_adapters::sites::Role;
+use ftk_circuits::{EncodingError, SiteShape, required_columns, required_k};
+
+use crate::models::Network;
+
+/// Bytes of one exact delta in memory.
+const DELTA: u64 = 16;
+/// Bytes of one input: as the replay records it, and as it is folded.
+const INPUT: u64 = 4 + 8;
+/// Bytes of one cell of a column of the proof: halo2 holds columns as values, as polynomials and extended.
+const CELL: u64 = 3 * 32;
+/// Bytes of a delta in a bundle: two's complement of some 6 bytes that hardly compress.
+const DELTA_SENT: u64 = 6;
+/// Bytes of a proof for each of its columns: a commitment and two openings.
+const COLUMN_SENT: u64 = 96;
+/// Bytes of a registration for each column: eight columns of digits.
+const COLUMN_REGISTERED: u64 = 8 * COLUMN_SENT;
+/// What a process takes that does none of this.
+const PROCESS: u64 = 64 << 20;
+
+/// Time of one core and unit, in nanoseconds.
+pub struct Rates {
+    /// A weight of the base on a row, exactly.
+    pub replay: f64,
+    /// A weight of the adapter in a delta proof.
+    pub prove: f64,
+    /// The same, verified.
+    pub verify: f64,
+    /// A weight of the adapter in a registration.
+    pub register: f64,
+    /// The same, verified.
+    pub check: f64,
+    /// A weight of the base, read, hashed and brought to integers.
+    pub read: f64,
+}
+
+/// Fitted to the three rows of README's table about commitment and proofs of SmolLM2-135M (135 million parameters, 4.9
+/// million weights of adapter, 45 tokens, two cores): 86 s, 26 s and 13 s.
+pub const RATES: Rates =
+    Rates { replay: 1.0, prove: 7000.0, verify: 800.0, register: 33_000.0, check: 1500.0, read: 60.0 };
+
+/// Cores that work is spread over, at most.
+const CORES: u64 = 64;
+
+/// What an adapter and a number of rows cost.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Costs {
+    /// Base 2 logarithm of the rows of a column.
+    pub k: u32,
+    /// Columns of the commitment.
+    pub columns: u64,
+    /// Weights of the adapter.
+    pub weights: u64,
+    /// Exact deltas that a bundle holds.
+    pub deltas: u64,
+    /// Bytes of `commitment.bin` and `registration.bin`, which come with every bundle.
+    pub registered_bytes: u64,
+    /// Bytes of the other files of a bundle.
+    pub bundle_bytes: u64,
+    /// Bytes of memory of `ftk commit`.
+    pub commit_memory: u64,
+    /// Bytes of memory of `ftk prove`.
+    pub prove_memory: u64,
+    /// Bytes of memory of `ftk verify`.
+    pub verify_memory: u64,
+    /// Seconds of `ftk commit`.
+    pub commit_seconds: f64,
+    /// Seconds of `ftk prove`, without the search for the text of a completion.
+    pub prove_seconds: f64,
+    /// Seconds of `ftk verify`.
+    pub verify_seconds: f64,
+}
+
+/// The base, as far as costs depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// Parameters of linear sites and the head, each counted as often as it is multiplied with.
+    pub multiplied: u64,
+    /// All parameters.
+    pub parameters: u64,
+}
+
+impl Base {
+    /// Of a network.
+    pub fn of(network: &Network) -> Self {
+        let shapes = network.shapes();
+        let size = |shape: &Vec<usize>| shape.iter().product::<usize>() as u64;
+        let sites = network.sites().into_iter().filter(|site| matches!(site.role, Role::Linear | Role::Head));
+        Self {
+            multiplied: sites.filter_map(|site| shapes.get(&format!("{}.weight", site.weight)).map(size)).sum(),
+            parameters: shapes.values().map(size).sum(),
+        }
+    }
+}
+
+/// What an adapter's sites look like to costs, in canonical order. Scales do not matter to them.
+pub fn shapes(network: &Network, adapter: &Adapter) -> Vec<SiteShape> {
+    let sites = network.sites();
+    let adapted = sites.iter().filter_map(|site| adapter.sites.get_key_value(&site.name));
+    let shape = |(name, factors): (&String, &Factors)| SiteShape {
+        name: name.clone(),
+        rank: factors.rank as u32,
+        d_in: factors.d_in as u32,
+        d_out: factors.d_out as u32,
+        shift_a: 0,
+        shift_b: 0,
+    };
+    adapted.map(shape).collect()
+}
+
+impl Costs {
+    /// Of an adapter of these shapes, in the order it is committed to, and `rows` tokens.
+    ///
+    /// # Errors
+    /// Shapes that cannot be committed to.
+    pub fn of(base: Base, shapes: &[SiteShape], rows: u64) -> Result<Self, EncodingError> {
+        let (k, columns) = (required_k(shapes)?, required_columns(shapes)? as u64);
+        let per_row = |dimension: fn(&SiteShape) -> u32| shapes.iter().map(|shape| u64::from(dimension(shape))).sum();
+        let (inputs, outputs): (u64, u64) = (per_row(|shape| shape.d_in), per_row(|shape| shape.d_out));
+        let weight = |shape: &SiteShape| u64::from(shape.rank) * (u64::from(shape.d_in) + u64::from(shape.d_out));
+        let weights = shapes.iter().map(weight).sum();
+        let deltas = outputs * rows;
+        // 16-bit integers, tables of 32.
+        let integers = 2 * base.multiplied + 4 * base.parameters.saturating_sub(base.multiplied);
+        let floats = 4 * base.parameters;
+        let cells = columns * (CELL << k);
+        let records = DELTA * deltas + INPUT * inputs * rows;
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64).min(CORES) as f64;
+        let seconds = |nanoseconds: f64| nanoseconds / 1e9 / cores;
+        let (read, adapter) = (RATES.read * base.parameters as f64, weights as f64);
+        let replay = RATES.replay * (base.multiplied * rows) as f64;
+        Ok(Self {
+            k,
+            columns,
+            weights,
+            deltas,
+            registered_bytes: columns * (32 + COLUMN_REGISTERED),
+            bundle_bytes: DELTA_SENT * deltas + COLUMN_SENT * columns,
+            // Eight columns of digits for one of weights, not all at once.
+            commit_memory: PROCESS + integers + floats + 2 * cells,
+            prove_memory: PROCESS + integers + floats + cells + records + 2 * weights,
+            verify_memory: PROCESS + integers + verifying(shapes, rows),
+            commit_seconds: seconds(read + RATES.register * adapter),
+            prove_seconds: seconds(read + replay + RATES.prove * adapter),
+            verify_seconds: seconds(read + replay + (RATES.verify + RATES.check) * adapter),
+        })
+    }
+}
+
+/// Bytes that a verifier needs beside the base.
+pub(super) fn verifying(shapes: &[SiteShape], rows: u64) -> u64 {
+    let row = |shape: &SiteShape| DELTA * u64::from(shape.d_out) + INPUT * u64::from(shape.d_in);
+    shapes.iter().map(row).sum::<u64>().saturating_mul(rows)
+}
+
+/// Bytes of memory that are free for a program, where the system says so.
+pub fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shapes(sites: usize) -> Vec<SiteShape> {
+        let shape =
+            |index| SiteShape { name: format!("s{index}"), rank: 8, d_in: 576, d_out: 1536, shift_a: 0, shift_b: 0 };
+        (0..sites).map(shape).collect()
+    }
+
+    #[test]
+    fn what_grows_with_rows_and_what_does_not() {
+        let base = Base { multiplied: 1_000_000, parameters: 1_200_000 };
+        let of = |sites, rows| Costs::of(base, &shapes(sites), rows).unwrap();
+        let (few, many) = (of(10, 16), of(10, 64));
+        assert_eq!((few.weights, few.deltas), (10 * 8 * (576 + 1536), 10 * 1536 * 16));
+        assert_eq!((few.k, few.columns, few.registered_bytes), (many.k, many.columns, many.registered_bytes));
+        assert_eq!(few.commit_memory, many.commit_memory);
+        assert_eq!(many.verify_memory - few.verify_memory, 48 * 10 * (16 * 1536 + 12 * 576));
+        assert!(many.bundle_bytes > few.bundle_bytes && many.prove_seconds > few.prove_seconds);
+        assert!(of(20, 16).commit_seconds > few.commit_seconds);
+    }
+
+    #[test]
+    fn shapes_that_cannot_be_committed_to_have_no_cost() {
+        let base = Base { multiplied: 1, parameters: 1 };
+        let mut wide = shapes(1);
+        wide[0].rank = 200;
+        assert!(Costs::of(base, &wide, 1).is_err());
+    }
+}

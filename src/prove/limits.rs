@@ -1,0 +1,62 @@
+//! What a verifier is willing to spend on a bundle that somebody sent.
+
+use std::time::{Duration, Instant};
+
+use ftk_circuits::{AdapterCommitment, Statement};
+
+use super::cost;
+use super::verdict::Refusal;
+
+/// Limits of one verification. What goes beyond one is not wrong; it is not looked at.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// Tokens the network is run on, over all cases.
+    pub tokens: u64,
+    /// Sites of the adapter.
+    pub sites: u64,
+    /// Bytes of the bundle's files together.
+    pub bytes: u64,
+    /// Bytes of memory, by [`cost::verifying`], beside the base.
+    pub memory: u64,
+    /// Wall time of the replay and before, looked at before every operation of the network and every proof.
+    pub time: Duration,
+}
+
+impl Default for Limits {
+    /// More than the models that ftk reads need on a machine that trains them.
+    fn default() -> Self {
+        Self { tokens: 1 << 16, sites: 1 << 10, bytes: 1 << 30, memory: 8 << 30, time: Duration::from_secs(3600) }
+    }
+}
+
+impl Limits {
+    /// No limits but the protocol's own.
+    pub const NONE: Self =
+        Self { tokens: u64::MAX, sites: u64::MAX, bytes: u64::MAX, memory: u64::MAX, time: Duration::MAX };
+
+    /// When the time is up, if it ever is.
+    pub fn deadline(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.time)
+    }
+
+    /// Refuses a statement of too many tokens.
+    pub(super) fn statement(&self, statement: &Statement) -> Result<(), Refusal> {
+        within("tokens", statement.rows() as u64, self.tokens)
+    }
+
+    /// Refuses an adapter of too many sites, or one that needs too much memory for so many tokens.
+    pub(super) fn commitment(&self, commitment: &AdapterCommitment, statement: &Statement) -> Result<(), Refusal> {
+        within("sites", commitment.shapes().len() as u64, self.sites)?;
+        within("bytes of memory", cost::verifying(commitment.shapes(), statement.rows() as u64), self.memory)
+    }
+}
+
+/// Refuses what is beyond a limit.
+pub(super) fn within(what: &'static str, needs: u64, allowed: u64) -> Result<(), Refusal> {
+    if needs > allowed { Err(Refusal::Limit { what, needs, allowed }) } else { Ok(()) }
+}
+
+/// Refuses to go on when the time is up.
+pub(super) fn in_time(deadline: Option<Instant>) -> Result<(), Refusal> {
+    if deadline.is_some_and(|deadline| Instant::now() >= deadline) { Err(Refusal::Time) } else { Ok(()) }
+}

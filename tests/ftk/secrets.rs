@@ -1,0 +1,154 @@
+//! No secret outside the opening file and the adapter: not in logs, JSON, errors, bundles, temporary files or the
+//! cache, in any of the forms in which numbers are written.
+
+use std::path::Path;
+use std::process::Command;
+
+use ftk::prove::fixed::FixedAdapter;
+use ftk::prove::opening::{OPENING, OpeningFile};
+use ftk_adapters::peft;
+use ftk_circuits::AdapterCommitment;
+
+use crate::run::ftk;
+use crate::seller::adapter;
+
+/// Everything that a folder holds but the files of these names, compressed deltas expanded, with where it was found.
+fn contents(folder: &Path, but: &[&str], found: &mut Vec<(String, Vec<u8>)>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let (path, name) = (entry.path(), entry.file_name());
+        if path.is_dir() {
+            contents(&path, but, found);
+        } else if !but.iter().any(|but| name == *but) {
+            let bytes = std::fs::read(&path).unwrap();
+            if name == "deltas.bin" {
+                found.push((format!("{} expanded", path.display()), zstd::decode_all(&bytes[..]).unwrap()));
+            }
+            found.push((path.display().to_string(), bytes));
+        }
+    }
+}
+
+/// An unsigned integer of 32 little-endian bytes in decimal.
+fn decimal(bytes: &[u8]) -> String {
+    let mut digits = vec![0u8];
+    for byte in bytes.iter().rev() {
+        let mut carry = u32::from(*byte);
+        for digit in &mut digits {
+            let value = u32::from(*digit) * 256 + carry;
+            (*digit, carry) = ((value % 10) as u8, value / 10);
+        }
+        while carry > 0 {
+            digits.push((carry % 10) as u8);
+            carry /= 10;
+        }
+    }
+    digits.iter().rev().map(|digit| char::from(b'0' + digit)).collect()
+}
+
+fn hex(bytes: impl Iterator<Item = u8>) -> String {
+    bytes.map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What must be found nowhere: each blind, and runs of eight factors, in every usual form.
+fn secrets(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let commitment = std::fs::read(folder.join("commitment/commitment.bin")).unwrap();
+    let commitment = AdapterCommitment::decode(&commitment).unwrap();
+    let file = OpeningFile::read(&folder.join("commitment").join(OPENING), commitment.shapes()).unwrap();
+    let opening = file.opening.encode();
+    let mut secrets = Vec::new();
+    // Tag, version and count come first.
+    for (index, blind) in opening[opening.len() % 32..].chunks_exact(32).enumerate() {
+        let name = |form: &str| format!("blind {index} {form}");
+        secrets.push((name("as bytes"), blind.to_vec()));
+        secrets.push((name("as bytes, big-endian"), blind.iter().rev().copied().collect()));
+        secrets.push((name("in hexadecimal"), hex(blind.iter().copied()).into_bytes()));
+        secrets.push((name("in hexadecimal, big-endian"), hex(blind.iter().rev().copied()).into_bytes()));
+        secrets.push((name("in decimal"), decimal(blind).into_bytes()));
+    }
+    assert!(secrets.len() > 5 * 16, "there are blinds");
+    let adapter = peft::load(&folder.join("adapter")).unwrap();
+    for (site, factors) in &FixedAdapter::new(&adapter).unwrap().sites {
+        let floats = &adapter.sites[site];
+        for (factor, integers, floats) in [("A", factors.a(), &floats.a), ("B", factors.b(), &floats.b)] {
+            let (integers, floats) = (&integers[..8], &floats[..8]);
+            let name = |form: &str| format!("{factor} of {site} {form}");
+            let list = |separator: &str| integers.iter().map(i16::to_string).collect::<Vec<_>>().join(separator);
+            let bytes = |each: fn(i16) -> Vec<u8>| integers.iter().flat_map(|value| each(*value)).collect::<Vec<u8>>();
+            secrets.push((name("as 16-bit integers"), bytes(|value| value.to_le_bytes().to_vec())));
+            secrets.push((name("with offset"), bytes(|value| (value as u16 ^ 0x8000).to_le_bytes().to_vec())));
+            secrets.push((name("as 64-bit integers"), bytes(|value| i64::from(value).to_le_bytes().to_vec())));
+            secrets.push((name("as floats"), floats.iter().flat_map(|value| value.to_le_bytes()).collect()));
+            secrets.push((name("as text"), list(",").into_bytes()));
+            secrets.push((name("as spaced text"), list(", ").into_bytes()));
+            let text = floats.iter().map(f32::to_string).collect::<Vec<_>>().join(", ");
+            secrets.push((name("as text of floats"), text.into_bytes()));
+        }
+    }
+    secrets
+}
+
+fn holds(content: &[u8], secret: &[u8]) -> bool {
+    content.windows(secret.len()).any(|window| window == secret)
+}
+
+#[test]
+fn no_secret_leaves_the_opening_file() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    adapter(&folder.join("adapter"), 31);
+    for name in ["cache", "tmp"] {
+        std::fs::create_dir(folder.join(name)).unwrap();
+    }
+    let mut said: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut run = |what: &str, command: &mut Command, code: i32| {
+        command.env("RUST_BACKTRACE", "1").env("RUST_LOG", "trace").current_dir(folder);
+        command.env("FTK_CACHE", folder.join("cache")).env("TMPDIR", folder.join("tmp"));
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+        said.push((format!("stdout of {what}"), output.stdout));
+        said.push((format!("stderr of {what}"), output.stderr));
+    };
+    let arguments = |verb: &'static str| {
+        let mut command = ftk(&[verb, "--base", "village", "--json", "--adapter", "adapter"]);
+        command.args(if verb == "commit" { &["--out", "commitment"][..] } else { &["--commitment", "commitment"] });
+        command
+    };
+    run("commit", &mut arguments("commit"), 0);
+    let prove = |out: &'static str| {
+        let mut command = arguments("prove");
+        command.args(["--prompt", "Hello", "--max-tokens", "3", "--out", out]);
+        command
+    };
+    run("prove", prove("bundle").arg("--disclose"), 0);
+    run("open", ftk(&["open", "adapter", "--commitment", "commitment", "--json"]).arg("--quiet"), 0);
+    run("inspect", &mut ftk(&["inspect", "commitment"]), 0);
+    // Errors: an agreement that is missing, a folder that is taken, an adapter that was not committed to.
+    run("prove without agreement", &mut prove("refused"), 2);
+    run("commit twice", &mut arguments("commit"), 2);
+    adapter(&folder.join("other"), 32);
+    run("prove with another adapter", prove("refused").args(["--adapter", "other", "--disclose"]), 2);
+    let secrets = secrets(folder);
+    // A damaged opening: one blind out of range, so that it is no scalar.
+    let opening = folder.join("commitment").join(OPENING);
+    let whole = std::fs::read(&opening).unwrap();
+    let mut damaged = whole.clone();
+    let first = whole.windows(12).position(|window| window == b"ftk opening\0").unwrap() + 12 + 8;
+    damaged[first + 31] = 0xff;
+    std::fs::write(&opening, &damaged).unwrap();
+    run("prove with a damaged opening", prove("refused").arg("--disclose"), 2);
+    std::fs::write(&opening, &whole).unwrap();
+
+    contents(folder, &[OPENING, "adapter_model.safetensors"], &mut said);
+    assert!(said.iter().any(|(name, _)| name.contains("commitment-key")), "the cache was looked at");
+    for (secret, form) in &secrets {
+        for (content, bytes) in &said {
+            assert!(!holds(bytes, form), "{secret} in {content}");
+        }
+    }
+    // The search finds what is there.
+    assert!(holds(&whole, &secrets[0].1));
+    let factors = std::fs::read(folder.join("adapter/adapter_model.safetensors")).unwrap();
+    let floats = secrets.iter().find(|(name, _)| name.ends_with("as floats")).unwrap();
+    assert!(holds(&factors, &floats.1));
+}
