@@ -30,11 +30,11 @@ fn steps(name: &str, edges: i32, goal: f64) {
     for edge in 1..edges {
         pool.mint(Place { owner: 1, lower: -10 * edge, upper: 10 * edge }, 5 * E18).expect("liquidity");
     }
+    let limits = [-10 * edges - 5, 10 * edges + 5].map(sqrt_at);
     let began = Instant::now();
     let mut count = 0;
     for turn in 0..3_000_000_usize.div_ceil(edges as usize) {
-        let side = if turn % 2 == 0 { Side::Zero } else { Side::One };
-        let limit = sqrt_at(if side == Side::Zero { -10 * edges - 5 } else { 10 * edges + 5 });
+        let (side, limit) = [(Side::Zero, limits[0]), (Side::One, limits[1])][turn % 2];
         // Small swaps within one range, or from one end of the ranges to the other.
         let amount = if edges == 1 { E18 / 1000 + turn as u128 % 1000 } else { 1 << 100 };
         count += pool.swap(side, amount, limit).expect("a swap").steps;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use ruint::aliases::U256;
 
 pub use self::step::{Step, amount0, amount1, held, liquidity_for, step};
-pub use self::tick::{MAX_TICK, MIN_TICK, sqrt_at, tick_at};
+pub use self::tick::{MAX_SQRT, MAX_TICK, MIN_SQRT, MIN_TICK, sqrt_at, tick_at};
 use super::DefiError;
 
 /// Parts of an amount that a fee is counted in.
@@ -106,7 +106,7 @@ impl Pool {
     /// # Errors
     /// A price or fee out of range.
     pub fn new(sqrt_price: U256, fee: u32) -> Result<Self, DefiError> {
-        if sqrt_price < sqrt_at(MIN_TICK) || sqrt_price >= sqrt_at(MAX_TICK) || fee >= FEE_ONE {
+        if sqrt_price < MIN_SQRT || sqrt_price >= MAX_SQRT || fee >= FEE_ONE {
             return Err(DefiError::Pool("price or fee is out of range"));
         }
         let (edges, positions) = (Vec::new(), BTreeMap::new());
@@ -208,7 +208,7 @@ impl Pool {
     pub fn swap(&mut self, side: Side, amount: u128, limit: U256) -> Result<Swapped, DefiError> {
         let falls = side == Side::Zero;
         let reached = if falls { limit >= self.sqrt_price } else { limit <= self.sqrt_price };
-        if reached || limit < sqrt_at(MIN_TICK) || limit > sqrt_at(MAX_TICK) {
+        if reached || limit < MIN_SQRT || limit > MAX_SQRT {
             return Err(DefiError::Pool("the limit is not ahead of the price"));
         }
         let paid = side.paid();

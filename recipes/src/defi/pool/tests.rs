@@ -39,6 +39,11 @@ fn square_roots_at_ticks_are_the_published_ones() {
     }
 }
 
+#[test]
+fn the_ends_are_the_roots_at_their_ticks() {
+    assert_eq!((MIN_SQRT, MAX_SQRT), (sqrt_at(MIN_TICK), sqrt_at(MAX_TICK)));
+}
+
 /// The roots in the table are each other's squares, up to the last bits that rounding leaves open.
 #[test]
 fn the_table_of_roots_holds_together() {

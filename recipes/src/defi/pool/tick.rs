@@ -8,6 +8,11 @@ pub const MIN_TICK: i32 = -887_272;
 /// Highest tick.
 pub const MAX_TICK: i32 = 887_272;
 
+/// Square root of the price at the lowest tick, which every swap compares with.
+pub const MIN_SQRT: U256 = U256::from_limbs([4_295_128_739, 0, 0, 0]);
+/// Square root of the price at the highest tick.
+pub const MAX_SQRT: U256 = U256::from_limbs([0x5d95_1d52_6398_8d26, 0xefd1_fc6a_5064_8849, 0xfffd_8963, 0]);
+
 /// `1.0001^(-2^i / 2)` in Q128 for every bit `i` of a tick, as the contracts have it.
 const ROOTS: [u128; 20] = [
     0xfffc_b933_bd6f_ad37_aa2d_162d_1a59_4001,
