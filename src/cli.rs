@@ -1,6 +1,7 @@
 //! The command line: what may be typed, and how an outcome becomes output and an exit code.
 //! Data goes to stdout, everything else to stderr.
 
+mod defi;
 mod gnn;
 pub mod printer;
 
@@ -79,6 +80,9 @@ enum Verb {
     /// Graphs: import them, score their nodes and edges, compare ways to learn them
     #[command(subcommand)]
     Gnn(gnn::Gnn),
+    /// Market making: import, backtest, report, quote, audit
+    #[command(subcommand)]
+    Defi(Box<defi::Defi>),
     /// Train, commit, prove, verify and refuse a forgery, on the model that ships with ftk
     Demo(Demo),
 }
@@ -569,6 +573,7 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
             commands::verify::run(&verify.settings(base), printer)
         }
         Verb::Gnn(verb) => gnn::run(verb, printer),
+        Verb::Defi(defi) => defi.run(printer),
         Verb::Demo(Demo { dir }) => commands::demo::run(&commands::demo::Settings { dir }, printer),
     }
 }

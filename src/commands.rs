@@ -2,6 +2,7 @@
 
 pub mod commit;
 pub mod data;
+pub mod defi;
 pub mod demo;
 pub mod estimate;
 pub mod eval;

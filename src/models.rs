@@ -14,6 +14,7 @@ pub mod gpt2;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod llama;
+mod market;
 mod network;
 pub mod save;
 pub mod shapes;
@@ -27,7 +28,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use ftk_adapters::weights::Weights;
-use ftk_recipes::{Hold, VILLAGE};
+use ftk_recipes::{Hold, MARKET, VILLAGE};
 
 pub use chat::{ChatTemplate, Message};
 pub use digest::{BaseDigest, Digesting};
@@ -68,8 +69,8 @@ enum Store {
 }
 
 impl Source {
-    /// Opens a Hugging Face folder (`config.json`, safetensors), a `.gguf` file of the Llama family, or the
-    /// base that ships inside, by the name `village`.
+    /// Opens a Hugging Face folder (`config.json`, safetensors), a `.gguf` file of the Llama family, or one
+    /// of the bases that ship inside, by the names `village` and `market`.
     /// A folder need not have a tokenizer or a chat template.
     ///
     /// # Errors
@@ -78,6 +79,9 @@ impl Source {
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         if path == Path::new(VILLAGE) && !path.exists() {
             return village::open(path);
+        }
+        if path == Path::new(MARKET) && !path.exists() {
+            return market::open(path);
         }
         let metadata = std::fs::metadata(path).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => ModelError::NotFound { path: path.to_owned() },

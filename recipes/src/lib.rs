@@ -3,6 +3,7 @@
 
 mod builtin;
 mod choice;
+pub mod defi;
 mod error;
 #[cfg(test)]
 mod examples;
@@ -19,7 +20,7 @@ pub use choice::{ChoiceError, Size};
 pub use error::RecipeError;
 pub use hub::HubName;
 pub use recipe::{
-    AllLinear, Base, Best, Data, Dpo, DpoLoss, Format, Hold, Lora, Optim, Recipe, Reference, Run, SaveDtype, Schedule,
-    Scored, Selector, Targets, Task, VILLAGE,
+    AllLinear, Base, Best, Data, Dpo, DpoLoss, Format, Hold, Lora, MARKET, Optim, Recipe, Reference, Run, SaveDtype,
+    Schedule, Scored, Selector, Targets, Task, VILLAGE,
 };
 pub use session::{Loss, Metrics, Session, TaskError, Window};

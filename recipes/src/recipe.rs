@@ -490,8 +490,8 @@ impl Recipe {
     fn resolve(&mut self, folder: &Path) {
         let resolve = |path: &mut PathBuf| *path = folder.join(&*path);
         // A name without a separator that is no file beside the recipe is a built-in base.
-        let word = if self.task == Task::Gnn { FRESH } else { VILLAGE };
-        if self.base.model != Path::new(word) {
+        let fresh = self.task == Task::Gnn && self.base.model == Path::new(FRESH);
+        if !fresh && !SHIPPED.iter().any(|name| self.base.model == Path::new(name)) {
             self.base.model = HubName::base(folder, &self.base.model);
         }
         self.rows_mut().filter(|path| !hub::has_scheme(path)).for_each(resolve);
@@ -669,3 +669,7 @@ impl Lora {
 
 /// Name of the base that ships with ftk.
 pub const VILLAGE: &str = "village";
+/// Name of the base of markets that ships with ftk ([`crate::defi`]).
+pub const MARKET: &str = "market";
+/// Names of all bases that ship with ftk.
+const SHIPPED: [&str; 2] = [VILLAGE, MARKET];

@@ -53,6 +53,60 @@ pub struct Settings {
 /// # Errors
 /// An adapter that does not fit or is not on the grid; a folder that already holds a commitment.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
+    let Made { digest, base, sites, k, rounding, report } = make(settings, printer)?;
+    let out = &settings.out;
+    printer.line(&digest);
+    if let Some(rounding) = &rounding {
+        let worst = rounding.iter().max_by(|a, b| a.1.relative().total_cmp(&b.1.relative()));
+        let worst = worst.map_or_else(String::new, |(site, error)| {
+            format!("; the largest relative error is {:.2e}, at {site}", error.relative())
+        });
+        printer.note(&format!(
+            "rounded the adapter to 16-bit integers{worst}; what is committed to, and to be used from now on, is in {}",
+            out.join(ROUNDED).display()
+        ));
+    }
+    printer.note(&format!("{sites} sites, k = {k}; keep {} secret", out.join(OPENING).display()));
+    if let Some((tokens, agreement)) = report {
+        printer.note(&format!(
+            "fixed against floating point on {tokens} tokens: top-1 agreement {:.2} %, mean |log-prob difference| {:.5} nat",
+            100.0 * agreement.top1,
+            agreement.log_prob
+        ));
+    }
+    printer.object(&json!({
+        "adapter": digest,
+        "base": base,
+        "sites": sites,
+        "rounded": rounding.as_ref().map(|sites| json!({ "adapter": out.join(ROUNDED), "sites": sites })),
+        "agreement": report.map(|(tokens, agreement)| json!({
+            "tokens": tokens, "top1": agreement.top1, "log_prob": agreement.log_prob
+        })),
+    }));
+    Ok(Outcome::Done)
+}
+
+/// What was made.
+pub(super) struct Made {
+    /// Digest of the commitment.
+    pub digest: String,
+    /// Digest of the base.
+    base: String,
+    /// Sites that carry an adapter.
+    sites: usize,
+    /// Logarithm of a column's length.
+    k: u32,
+    /// What rounding to integers did to each site, if anything.
+    rounding: Option<BTreeMap<String, SiteError>>,
+    /// Tokens on which fixed and floating point were compared, and how it came out.
+    report: Option<(usize, Agreement)>,
+}
+
+/// Commits, registers, writes the files, and prints nothing on stdout.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
     for name in [COMMITMENT, OPENING, ROUNDED] {
         let path = settings.out.join(name);
         if path.exists() {
@@ -99,36 +153,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     atomic::write(&out.join(REGISTRATION), &registration).with_context(io)?;
     atomic::write(&out.join(COMMITMENT), &commitment.encode()).with_context(io)?;
 
-    let digest = commitment.digest().to_string();
-    printer.line(&digest);
-    if let Some(rounding) = &rounding {
-        let worst = rounding.iter().max_by(|a, b| a.1.relative().total_cmp(&b.1.relative()));
-        let worst = worst.map_or_else(String::new, |(site, error)| {
-            format!("; the largest relative error is {:.2e}, at {site}", error.relative())
-        });
-        printer.note(&format!(
-            "rounded the adapter to 16-bit integers{worst}; what is committed to, and to be used from now on, is in {}",
-            out.join(ROUNDED).display()
-        ));
-    }
-    printer.note(&format!("{} sites, k = {}; keep {} secret", shapes.len(), key.k(), out.join(OPENING).display()));
-    if let Some((tokens, agreement)) = report {
-        printer.note(&format!(
-            "fixed against floating point on {tokens} tokens: top-1 agreement {:.2} %, mean |log-prob difference| {:.5} nat",
-            100.0 * agreement.top1,
-            agreement.log_prob
-        ));
-    }
-    printer.object(&json!({
-        "adapter": digest,
-        "base": fixed.digest().to_string(),
-        "sites": shapes.len(),
-        "rounded": rounding.as_ref().map(|sites| json!({ "adapter": out.join(ROUNDED), "sites": sites })),
-        "agreement": report.map(|(tokens, agreement)| json!({
-            "tokens": tokens, "top1": agreement.top1, "log_prob": agreement.log_prob
-        })),
-    }));
-    Ok(Outcome::Done)
+    let (digest, base) = (commitment.digest().to_string(), fixed.digest().to_string());
+    Ok(Made { digest, base, sites: shapes.len(), k: key.k(), rounding, report })
 }
 
 /// The adapter with its scale absorbed and its values on the grid, and what that did to it, if anything.

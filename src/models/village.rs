@@ -20,11 +20,16 @@ const RUN: [(&str, &[u8]); 3] = [
     ("heldout.jsonl", include_bytes!("../../recipes/village/heldout.jsonl")),
 ];
 
-/// Opens the base from a temporary folder that lives as long as the result.
+/// Opens the base.
 pub(super) fn open(name: &Path) -> Result<Source, ModelError> {
+    shipped(name, &BASE)
+}
+
+/// Opens a base that ships inside the program from a temporary folder that lives as long as the result.
+pub(super) fn shipped(name: &Path, base: &[(&str, &[u8])]) -> Result<Source, ModelError> {
     let failed = |source| ModelError::Write { path: std::env::temp_dir(), source };
     let unpacked = tempfile::Builder::new().prefix("ftk-village-").tempdir().map_err(failed)?;
-    write(unpacked.path(), &BASE)?;
+    write(unpacked.path(), base)?;
     let mut source = folder::open(unpacked.path())?;
     source.path = name.to_owned();
     source.unpacked = Some(unpacked);

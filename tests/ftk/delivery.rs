@@ -77,7 +77,7 @@ fn a_delivered_adapter_opens_its_commitment_and_no_other_does() {
     std::fs::write(&damaged, b"ftk opening file\0").unwrap();
     assert_eq!(open(&adapter, &[("--commitment", &bundle), ("--opening", &damaged)]).0, 2);
 
-    no(open(&other.folder.join("adapter"), &[("--commitment", &commitment)]), "shape of model.layers.0");
+    no(open(&other.folder.join("adapter"), &[("--commitment", &commitment)]), "values");
     let theirs = other.folder.join("commitment").join(OPENING);
     no(open(&adapter, &[("--commitment", &commitment), ("--opening", &theirs)]), "values");
     let changed = |name: &str| copy(&adapter, &folder.path().join(name));

@@ -7,6 +7,7 @@ static ALLOCATOR: ftk::budget::Metered = ftk::budget::Metered;
 mod agreement;
 mod architecture;
 mod data;
+mod defi;
 mod delivery;
 mod equivalence;
 mod errors;

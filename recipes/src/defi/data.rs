@@ -1,0 +1,168 @@
+//! `import`: market files as exchanges and collectors publish them, into one canonical file. The formats are told
+//! apart in `detect`, their rows are read in `rows`, numbers and times in `cells`; `canonical` is the one file that
+//! everything else reads. What the rows mean is known to [`super::market`].
+
+mod canonical;
+mod cells;
+mod detect;
+mod rows;
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
+
+pub use self::canonical::{Digest, digest, read, rows, write};
+use self::cells::Clock;
+pub use self::cells::date;
+pub use self::detect::Format;
+use super::DefiError;
+use super::market::{Action, Gaps, Market, gaps};
+
+/// Most bytes of a file after decompression: a month of trades of the busiest pairs has a tenth of it.
+const MAX_BYTES: u64 = 1 << 33;
+
+/// What was read, and what is odd about it.
+#[derive(Clone, Debug)]
+pub struct Import {
+    /// The market, in time order.
+    pub market: Market,
+    /// How the files are spelt.
+    pub format: Format,
+    /// Rows in the files.
+    pub read: usize,
+    /// Rows that stood behind a later one.
+    pub unordered: usize,
+    /// Rows that repeat another, left out.
+    pub duplicates: usize,
+    /// Rows in which nothing was traded.
+    pub zero: usize,
+    /// Rows that say nothing about price or liquidity (collections of fees).
+    pub silent: usize,
+    /// Sizes with more than eight decimals, cut to those.
+    pub rounded: usize,
+    /// Where rows are missing; of bars and minutes only.
+    pub gaps: Option<Gaps>,
+}
+
+/// Reads files of one format, plain or `.gz`; `format` says which where it cannot be told.
+///
+/// # Errors
+/// A file that cannot be read or whose format cannot be told, files of different formats, a row that is wrong, two
+/// different bars for one time.
+pub fn import(paths: &[PathBuf], format: Option<Format>) -> Result<Import, DefiError> {
+    let mut found: Option<Import> = None;
+    for path in paths {
+        let text = text(path)?;
+        let detected = match format {
+            Some(format) => format,
+            None => detect::detect(path, &text)?,
+        };
+        if let Some(first) = found.as_ref().map(|import| import.format).filter(|&first| first != detected) {
+            let message = format!("is {}, the files before it are {}", detected.name(), first.name());
+            return Err(DefiError::Format { path: path.clone(), message });
+        }
+        let (market, [silent, rounded]) = rows::read(path, &text, detected, &mut Clock::default())?;
+        let read = market.rows() + silent;
+        match &mut found {
+            None => {
+                let (unordered, duplicates, zero, gaps) = (0, 0, 0, None);
+                found =
+                    Some(Import { market, format: detected, read, unordered, duplicates, zero, silent, rounded, gaps });
+            }
+            Some(import) => {
+                import.read += read;
+                import.silent += silent;
+                import.rounded += rounded;
+                append(&mut import.market, market);
+            }
+        }
+    }
+    let mut import = found.ok_or_else(|| DefiError::setting("import", "no file was given"))?;
+    settle(&mut import, &paths[0])?;
+    Ok(import)
+}
+
+fn text(path: &Path) -> Result<String, DefiError> {
+    let io = |source| DefiError::Io { path: path.to_owned(), source };
+    let bytes = std::fs::read(path).map_err(io)?;
+    let mut text = String::new();
+    let mut take = |reader: &mut dyn Read| reader.take(MAX_BYTES).read_to_string(&mut text).map_err(io);
+    // gzip's two magic bytes; the name may say otherwise.
+    let read = if bytes.starts_with(&[0x1f, 0x8b]) {
+        take(&mut MultiGzDecoder::new(bytes.as_slice()))?
+    } else {
+        take(&mut bytes.as_slice())?
+    };
+    if read as u64 == MAX_BYTES {
+        return Err(DefiError::Format { path: path.to_owned(), message: "has more than 8 GiB".to_owned() });
+    }
+    Ok(text)
+}
+
+fn append(market: &mut Market, more: Market) {
+    match (market, more) {
+        (Market::Bars(rows), Market::Bars(more)) => rows.extend(more),
+        (Market::Trades(rows), Market::Trades(more)) => rows.extend(more),
+        (Market::Minutes(rows), Market::Minutes(more)) => rows.extend(more),
+        (Market::Events(rows), Market::Events(more)) => rows.extend(more),
+        _ => unreachable!("files of one format are of one kind"),
+    }
+}
+
+/// Sorts, takes repetitions out and counts.
+fn settle(import: &mut Import, path: &Path) -> Result<(), DefiError> {
+    let rows = import.market.rows();
+    if rows == 0 {
+        return Err(DefiError::Format { path: path.to_owned(), message: "has no rows".to_owned() });
+    }
+    import.unordered = (1..rows).filter(|&row| import.market.time(row) < import.market.time(row - 1)).count();
+    let conflict = |time: i64| DefiError::Format {
+        path: path.to_owned(),
+        message: format!("has two different rows for one time: {}", cells::date(time)),
+    };
+    match &mut import.market {
+        Market::Bars(bars) => {
+            bars.sort_by_key(|bar| bar.time);
+            bars.dedup();
+            if let Some(pair) = bars.windows(2).find(|pair| pair[0].time == pair[1].time) {
+                return Err(conflict(pair[0].time));
+            }
+            import.zero = bars.iter().filter(|bar| bar.volume == 0).count();
+        }
+        Market::Minutes(minutes) => {
+            minutes.sort_by_key(|minute| minute.time);
+            minutes.dedup();
+            if let Some(pair) = minutes.windows(2).find(|pair| pair[0].time == pair[1].time) {
+                return Err(conflict(pair[0].time));
+            }
+            import.zero = minutes.iter().filter(|minute| minute.paid == [0; 2]).count();
+        }
+        Market::Trades(trades) => {
+            // Trades of one time keep their order; only a number tells a repetition from a second trade like it.
+            trades.sort_by_key(|trade| (trade.time, trade.id));
+            let mut known = BTreeSet::new();
+            trades.retain(|trade| trade.id.is_none_or(|id| known.insert(id)));
+            import.zero = trades.iter().filter(|trade| trade.size == 0).count();
+        }
+        Market::Events(events) => {
+            events.sort_by_key(|event| event.order);
+            events.dedup();
+            if let Some(pair) = events.windows(2).find(|pair| pair[0].order == pair[1].order) {
+                return Err(conflict(pair[0].time));
+            }
+            let idle = |action: &Action| matches!(action, Action::Swap { amounts: [0, 0], .. });
+            import.zero = events.iter().filter(|event| idle(&event.action)).count();
+        }
+    }
+    import.duplicates = rows - import.market.rows();
+    if matches!(import.market, Market::Bars(_) | Market::Minutes(_)) {
+        let times: Vec<i64> = (0..import.market.rows()).map(|row| import.market.time(row)).collect();
+        import.gaps = gaps(&times);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,335 @@
+//! The report of a backtest: what `backtest.json` holds, as a table in text and as one page of HTML with its plots
+//! inside. A function of that file alone; readable on light and on dark paper.
+
+mod plot;
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use super::evaluate::Line;
+
+/// A backtest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// What it is of.
+    pub title: String,
+    /// Digest of the market.
+    pub market: String,
+    /// Bars of the market, and the days they span.
+    pub bars: usize,
+    /// Days from the first to the last bar.
+    pub days: f64,
+    /// The windows.
+    pub windows: Vec<Tested>,
+    /// The policy, then the baselines.
+    pub lines: Vec<Line>,
+    /// The policy in the last test.
+    pub series: Series,
+    /// What the pool would have done for others: of pools only.
+    pub quality: Option<Quality>,
+    /// What is to be known beside the figures.
+    pub notes: Vec<String>,
+}
+
+/// A window as it was learnt and tested.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tested {
+    /// First and last time of the training, validation and test bars.
+    pub times: [[String; 2]; 3],
+    /// Rows for supervised training.
+    pub taught: usize,
+    /// Preference pairs.
+    pub pairs: usize,
+    /// Share of decisions without a pair.
+    pub dropped: f64,
+    /// Share of the compared pairs of actions that were closer than the margin.
+    pub close: f64,
+    /// Decisions of the test.
+    pub decisions: usize,
+    /// Head of the decision log of the test.
+    pub head: String,
+    /// Digest of the adapter's commitment.
+    pub adapter: String,
+}
+
+/// Bars of one run, thinned for plots.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Series {
+    /// Hours since its beginning.
+    pub hours: Vec<f64>,
+    /// Price.
+    pub price: Vec<f64>,
+    /// Lower and upper bound of the quotes or of the range.
+    pub bounds: Vec<Option<[f64; 2]>>,
+    /// Worth of the inventory.
+    pub inventory: Vec<f64>,
+}
+
+/// What takers find in the pool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quality {
+    /// Money that moves the price by 2 % down and up, median over the test, without and with the policy's liquidity.
+    pub depth: [[f64; 2]; 2],
+    /// Money that is swapped, and its cost in basis points without and with the policy's liquidity.
+    pub slippage: Vec<(f64, Option<f64>, Option<f64>)>,
+}
+
+/// Heads of the table's columns, with what they are.
+const COLUMNS: [(&str, &str); 13] = [
+    ("fees", "fees earned; of a quoter the distance of its fills from the last price before them"),
+    ("lost", "lost to the price: against rebalancing (LVR); of a quoter whatever inventory and fills lost"),
+    ("costs", "gas, fees and slippage of moving; of a quoter the exchange's fees, rebates being negative"),
+    ("net", "fees - lost - costs"),
+    ("policy - it", "the policy's net less this one's, with the 95 % interval of a block bootstrap"),
+    ("vs hold", "worth at the end less that of having held what was there at the beginning"),
+    ("IL", "impermanent loss: held less the position's worth without fees and costs"),
+    ("CVaR", "mean net of the worst twentieth of the hours"),
+    ("turnover", "worth of what was traded"),
+    ("moves", "moves of the position, or fills"),
+    ("active", "share of the bars in which fees could be earned"),
+    ("inventory", "standard deviation of the inventory's worth"),
+    ("width", "mean width of quotes or range, basis points"),
+];
+
+fn cells(line: &Line) -> [String; 13] {
+    let it = &line.measures;
+    let against = line.against.map_or(String::new(), |found| {
+        format!("{} [{}, {}] {}", money(found.mean), money(found.low), money(found.high), found.verdict())
+    });
+    [
+        money(it.fees),
+        money(it.lost),
+        money(it.costs),
+        money(it.net),
+        against,
+        money(it.against_hold),
+        money(it.impermanent),
+        money(it.cvar),
+        money(it.turnover),
+        format!("{:.0}", it.moves),
+        format!("{:.1} %", 100.0 * it.active),
+        money(it.inventory),
+        format!("{:.1}", it.spread),
+    ]
+}
+
+/// Money with digits by its size.
+fn money(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        size if size >= 1000.0 => format!("{value:.0}"),
+        size if size >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
+impl Report {
+    /// The table as text, names first.
+    pub fn text(&self) -> String {
+        let mut rows: Vec<Vec<String>> =
+            vec![std::iter::once("".to_owned()).chain(COLUMNS.iter().map(|(name, _)| (*name).to_owned())).collect()];
+        rows.extend(
+            self.lines.iter().map(|line| std::iter::once(line.name.clone()).chain(cells(line)).collect::<Vec<_>>()),
+        );
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
+        let mut text = String::new();
+        for row in &rows {
+            for (column, cell) in row.iter().enumerate() {
+                let pad = " ".repeat(widths[column] - cell.chars().count());
+                let cell = if column == 0 { format!("{cell}{pad}") } else { format!("  {pad}{cell}") };
+                text.push_str(&cell);
+            }
+            text.truncate(text.trim_end().len());
+            text.push('\n');
+        }
+        text + &self.verdict() + "\n"
+    }
+
+    /// What the table comes to, in a sentence.
+    pub fn verdict(&self) -> String {
+        let others = || self.lines.iter().filter(|line| line.against.is_some());
+        let Some(best) = others().max_by(|a, b| a.measures.utility.total_cmp(&b.measures.utility)) else {
+            return "There is nothing to compare with.".to_owned();
+        };
+        let Some(interval) = best.against else { unreachable!("filtered above") };
+        let name = &best.name;
+        match interval.verdict() {
+            "better" => format!("The policy's net is above that of the best baseline, {name}."),
+            "worse" => format!("The policy's net is below that of the best baseline, {name}."),
+            _ => format!("The policy and the best baseline, {name}, are a tie: the interval holds 0."),
+        }
+    }
+
+    /// One page.
+    pub fn html(&self) -> String {
+        let mut out = format!(
+            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}{colours}\
+             </style></head><body>\n<h1>{title}</h1>\n<p>{bars} bars over {days:.1} days; market {market}. Money is in \
+             whole units. {verdict}</p>\n",
+            title = escape(&self.title),
+            colours = plot::style(),
+            bars = self.bars,
+            days = self.days,
+            market = escape(&self.market),
+            verdict = escape(&self.verdict()),
+        );
+        let mut push =
+            |arguments: std::fmt::Arguments<'_>| out.write_fmt(arguments).expect("a string takes everything");
+        for note in &self.notes {
+            push(format_args!("<p class=\"note\">{}</p>\n", escape(note)));
+        }
+        push(format_args!("<h2>All tests together</h2>\n<table><tr><th></th>"));
+        for (name, title) in COLUMNS {
+            push(format_args!("<th title=\"{}\">{}</th>", escape(title), escape(name)));
+        }
+        push(format_args!("<th>markout, bps</th><th>share</th><th>settings</th></tr>\n"));
+        for line in &self.lines {
+            push(format_args!("<tr><th>{}</th>", escape(&line.name)));
+            cells(line).iter().for_each(|cell| push(format_args!("<td>{}</td>", escape(cell))));
+            let Line { measures, detail, .. } = line;
+            let (markout, share) = (measures.markout, 100.0 * measures.share);
+            push(format_args!("<td>{markout:.2}</td><td>{share:.3} %</td><td>{}</td></tr>\n", escape(detail)));
+        }
+        push(format_args!("</table>\n<dl>"));
+        for (name, title) in COLUMNS {
+            push(format_args!("<dt>{}</dt><dd>{}</dd>", escape(name), escape(title)));
+        }
+        push(format_args!("</dl>\n<h2>Windows</h2>\n<table><tr><th></th>"));
+        for head in [
+            "training",
+            "validation",
+            "test",
+            "rows",
+            "pairs",
+            "decisions without",
+            "pairs within the margin",
+            "decisions",
+            "adapter",
+            "log",
+        ] {
+            push(format_args!("<th>{head}</th>"));
+        }
+        push(format_args!("</tr>\n"));
+        for (index, window) in self.windows.iter().enumerate() {
+            push(format_args!("<tr><th>{}</th>", index + 1));
+            window.times.iter().for_each(|[from, to]| push(format_args!("<td>{from} to {to}</td>")));
+            push(format_args!(
+                "<td>{}</td><td>{}</td><td>{:.1} %</td><td>{:.1} %</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+                window.taught,
+                window.pairs,
+                100.0 * window.dropped,
+                100.0 * window.close,
+                window.decisions,
+                short(&window.adapter),
+                short(&window.head)
+            ));
+        }
+        push(format_args!("</table>\n<h2>Utility by window</h2>\n<table>\n"));
+        for line in &self.lines {
+            push(format_args!("<tr><th>{}</th>", escape(&line.name)));
+            line.windows.iter().for_each(|value| push(format_args!("<td>{}</td>", money(*value))));
+            push(format_args!("</tr>\n"));
+        }
+        push(format_args!("</table>\n"));
+        if let Some(quality) = &self.quality {
+            push(format_args!(
+                "<h2>For takers</h2>\n<table><tr><th></th><th>without</th><th>with the policy</th></tr>\n"
+            ));
+            for (side, name) in [(0, "2 % down"), (1, "2 % up")] {
+                let [without, with] = quality.depth.map(|depth| money(depth[side]));
+                push(format_args!("<tr><th>depth to {name}</th><td>{without}</td><td>{with}</td></tr>\n"));
+            }
+            let cost =
+                |cost: &Option<f64>| cost.map_or("too little liquidity".to_owned(), |bps| format!("{bps:.2} bps"));
+            for (size, without, with) in &quality.slippage {
+                let (without, with) = (cost(without), cost(with));
+                push(format_args!("<tr><th>cost of {}</th><td>{without}</td><td>{with}</td></tr>\n", money(*size)));
+            }
+            push(format_args!("</table>\n"));
+        }
+        let nets: Vec<(&str, Vec<(f64, f64)>)> = self
+            .lines
+            .iter()
+            .map(|line| {
+                let points = line.path.iter().enumerate().map(|(hour, net)| (hour as f64 + 1.0, *net)).collect();
+                (line.name.as_str(), points)
+            })
+            .collect();
+        push(format_args!("<h2>Fees - losses - costs over all tests, by hour</h2>\n{}", plot::lines(&nets, &[])));
+        let Series { hours, price, bounds, inventory } = &self.series;
+        let along = |values: &[f64]| hours.iter().copied().zip(values.iter().copied()).collect::<Vec<_>>();
+        let band: Vec<(f64, [f64; 2])> =
+            hours.iter().zip(bounds).filter_map(|(hour, bounds)| Some((*hour, (*bounds)?))).collect();
+        push(format_args!(
+            "<h2>Price, and the policy's {}, in the last test, by hour</h2>\n{}",
+            "quotes or range",
+            plot::lines(&[("price", along(price))], &band)
+        ));
+        push(format_args!(
+            "<h2>Worth of the policy's inventory in the last test, by hour</h2>\n{}</body></html>\n",
+            plot::lines(&[("inventory", along(inventory))], &[])
+        ));
+        out
+    }
+}
+
+fn short(digest: &str) -> String {
+    escape(&digest.chars().take(16).collect::<String>())
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:2em auto;max-width:75em;padding:0 1em;color:#222;background:#fff}\
+    table{border-collapse:collapse;font-size:12px}th,td{padding:.2em .6em;text-align:right;border-bottom:1px solid #ddd;\
+    font-variant-numeric:tabular-nums}th:first-child{text-align:left}dl{font-size:12px}dt{float:left;clear:left;\
+    width:8em;font-weight:600}.note{font-weight:600}\
+    @media(prefers-color-scheme:dark){body{color:#ddd;background:#161616}th,td{border-color:#383838}}";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::defi::evaluate::{Interval, Measures};
+
+    fn report(low: f64, high: f64) -> Report {
+        let line = |name: &str, utility, against| Line {
+            name: name.to_owned(),
+            detail: "<detail>".to_owned(),
+            measures: Measures { utility, net: utility, ..Measures::default() },
+            against,
+            windows: vec![utility],
+            path: vec![0.5, utility],
+        };
+        let against = Some(Interval { mean: (low + high) / 2.0, low, high });
+        let lines = vec![line("policy", 1.0, None), line("best", 0.9, against), line("other", 0.1, against)];
+        let series = Series {
+            hours: vec![0.0, 1.0],
+            price: vec![5.0, 6.0],
+            bounds: vec![None, Some([4.0, 7.0])],
+            inventory: vec![0.0, -1.0],
+        };
+        let (title, market, notes) = ("a & b".to_owned(), "00".to_owned(), vec!["few days".to_owned()]);
+        Report { title, market, bars: 10, days: 1.5, windows: Vec::new(), lines, series, quality: None, notes }
+    }
+
+    #[test]
+    fn a_tie_is_stated_as_a_tie() {
+        assert!(report(-1.0, 2.0).verdict().contains("best, are a tie"));
+        assert!(report(1.0, 2.0).verdict().contains("above that of the best baseline, best"));
+        assert!(report(-2.0, -1.0).verdict().contains("below"));
+        assert!(report(-1.0, 2.0).text().contains("0.5000 [-1.00, 2.00] tie"));
+    }
+
+    #[test]
+    fn the_page_is_one_file_and_escapes_names() {
+        let page = report(-1.0, 2.0).html();
+        assert!(page.contains("<h1>a &amp; b</h1>") && page.contains("&lt;detail&gt;") && page.contains("few days"));
+        assert_eq!(page.matches("<svg").count(), 3);
+        assert!(!page.contains("http") && !page.contains("NaN"), "{page}");
+        let json = serde_json::to_string(&report(-1.0, 2.0)).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report(-1.0, 2.0));
+    }
+}

@@ -1,0 +1,187 @@
+//! Rows to learn from, as token ids that `ftk train` reads: windows to continue, windows with the action of a teacher
+//! who sees the past only, and pairs of actions of which the better is known because all of them were rolled out over
+//! the same realised path from the same state.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::DefiError;
+use super::desk::{Desk, Tally, outcome};
+use super::generated::{Chance, USUAL, Walk, bars};
+use super::window::{self, Maker, Own};
+
+/// How rows are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decisions {
+    /// Bars between decisions.
+    pub every: usize,
+    /// Bars over which the outcome of a decision is counted.
+    pub horizon: usize,
+    /// Bars of the past by which the teacher chooses.
+    pub past: usize,
+    /// Least difference in utility between the two actions of a pair, in money's smallest unit: more than the costs
+    /// that differ between actions.
+    pub margin: i128,
+    /// Most pairs of a decision: the best action against so many that are worse by the margin.
+    pub rejected: usize,
+}
+
+impl Decisions {
+    /// Checks that the numbers make sense.
+    ///
+    /// # Errors
+    /// Which one does not.
+    pub fn check(&self) -> Result<(), DefiError> {
+        let least =
+            [("every", self.every), ("horizon", self.horizon), ("past", self.past), ("rejected", self.rejected)];
+        match least.iter().find(|(_, value)| *value == 0) {
+            Some((name, _)) => Err(DefiError::setting(format!("decisions.{name}"), "must be at least 1")),
+            None if self.margin < 0 => Err(DefiError::setting("decisions.margin", "must not be negative")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Rows of one stretch of bars.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// Windows and the teacher's action.
+    pub taught: Vec<(Vec<u32>, u32)>,
+    /// Windows, the better action and the worse.
+    pub pairs: Vec<(Vec<u32>, u32, u32)>,
+    /// Decisions.
+    pub decisions: usize,
+    /// Decisions without a pair: no two actions differed by the margin.
+    pub dropped: usize,
+    /// Pairs of actions that were looked at, and those closer than the margin.
+    pub compared: [usize; 2],
+}
+
+/// Rows of the decisions after bars of a stretch. Outcomes end before its end, so nothing beyond it is looked at.
+///
+/// # Errors
+/// Amounts beyond range, settings that make no sense.
+pub fn make<D: Desk>(desk: &D, bars: Range<usize>, settings: &Decisions) -> Result<Rows, DefiError> {
+    settings.check()?;
+    let (first, actions) = desk.ids();
+    let start = bars.start.max(window::warm_up()).max(settings.past + 1);
+    let times: Vec<usize> = (start..bars.end.saturating_sub(settings.horizon)).step_by(settings.every).collect();
+    let best = |tallies: &[Tally]| (0..actions).max_by_key(|&action| (tallies[action].utility(), actions - action));
+    // What the teacher would have done, from the past alone.
+    let advice: Vec<usize> = times
+        .par_iter()
+        .map(|&at| {
+            let from = at - settings.past;
+            let state = desk.start(from)?;
+            let tallies = all(desk, &state, from, settings.past)?;
+            Ok(best(&tallies).expect("there are actions"))
+        })
+        .collect::<Result<_, DefiError>>()?;
+    let mut states = Vec::with_capacity(times.len());
+    let mut rows = Rows { decisions: times.len(), ..Rows::default() };
+    if let Some(&at) = times.first() {
+        let mut state = desk.start(at)?;
+        for (turn, (&at, &advised)) in times.iter().zip(&advice).enumerate() {
+            // Every other lesson begins with nothing held, as a maker does: the teacher itself is hardly ever there.
+            let seen = if turn % 2 == 0 { state.clone() } else { desk.start(at)? };
+            if let Some(ids) = desk.window(&seen, at) {
+                rows.taught.push((ids, first + desk.patient(&seen, at, advised) as u32));
+            }
+            states.push(seen);
+            let action = desk.patient(&state, at, advised);
+            desk.decide(&mut state, at, desk.action(action));
+            for bar in at + 1..=(at + settings.every).min(desk.bars() - 1) {
+                desk.pass(&mut state, bar)?;
+            }
+        }
+    }
+    let judged: Vec<Vec<Tally>> = (times.par_iter().zip(&states))
+        .map(|(&at, state)| all(desk, state, at, settings.horizon))
+        .collect::<Result<_, DefiError>>()?;
+    for ((&at, state), tallies) in times.iter().zip(&states).zip(&judged) {
+        let Some(ids) = desk.window(state, at) else { continue };
+        let chosen = best(tallies).expect("there are actions");
+        let top = tallies[chosen].utility();
+        let mut worse: Vec<usize> = (0..actions).filter(|&action| action != chosen).collect();
+        rows.compared[0] += worse.len();
+        worse.retain(|&action| top - tallies[action].utility() > settings.margin);
+        rows.compared[1] += actions - 1 - worse.len();
+        // The worst, the one in the middle of the rest, and so on: easy and hard ones alike.
+        worse.sort_by_key(|&action| (tallies[action].utility(), action));
+        let count = settings.rejected.min(worse.len());
+        rows.dropped += usize::from(count == 0);
+        for pick in 0..count {
+            let action = worse[pick * worse.len() / count];
+            rows.pairs.push((ids.clone(), first + chosen as u32, first + action as u32));
+        }
+    }
+    Ok(rows)
+}
+
+/// Outcomes of all actions from one state.
+fn all<D: Desk>(desk: &D, state: &D::State, at: usize, horizon: usize) -> Result<Vec<Tally>, DefiError> {
+    (0..desk.ids().1).map(|action| outcome(desk, state, at, horizon, desk.action(action))).collect()
+}
+
+impl Rows {
+    /// Rows for supervised training: the action is scored, the window is not.
+    pub fn taught_lines(&self) -> String {
+        let line = |(ids, action): &(Vec<u32>, u32)| {
+            let labels: Vec<i64> = ids.iter().map(|_| -100).chain([i64::from(*action)]).collect();
+            let ids: Vec<u32> = ids.iter().copied().chain([*action]).collect();
+            json!({ "input_ids": ids, "labels": labels }).to_string() + "\n"
+        };
+        self.taught.iter().map(line).collect()
+    }
+
+    /// Rows for preference training.
+    pub fn pair_lines(&self) -> String {
+        let line = |(ids, chosen, rejected): &(Vec<u32>, u32, u32)| {
+            json!({ "prompt_ids": ids, "chosen_ids": [chosen], "rejected_ids": [rejected] }).to_string() + "\n"
+        };
+        self.pairs.iter().map(line).collect()
+    }
+}
+
+/// Windows of generated markets of several kinds, to learn what bars look like; each ends with an action of its maker,
+/// any of them, so that a base knows which tokens are answers and prefers none.
+///
+/// # Errors
+/// Amounts beyond range.
+pub fn pretraining(seed: u64, count: usize) -> Result<Vec<Vec<u32>>, DefiError> {
+    /// Bars of one generated market.
+    const BARS: usize = 4000;
+    let mut chance = Chance::new(seed);
+    let mut rows = Vec::with_capacity(count);
+    while rows.len() < count {
+        // From a stable coin's to a small coin's volatility; returning, drifting and plain walks.
+        let sigma = 50_000 * (1 << chance.below(6)) as i64;
+        let reverts = chance.below(5) as i64 * 100 - 200;
+        let market = bars(chance.below(u64::MAX), BARS, Walk { sigma, reverts, ..USUAL });
+        let features = window::features(&market)?;
+        for at in (window::warm_up()..BARS).step_by(window::SPELT / 2) {
+            let maker = if chance.below(3) < 2 { Maker::Quoter } else { Maker::Provider };
+            let (first, actions) = match maker {
+                Maker::Quoter => (window::QUOTES, super::quoter::ACTIONS),
+                Maker::Provider => (window::RANGE_ACTIONS, super::range::ACTIONS),
+            };
+            let place = match maker {
+                Maker::Provider if chance.below(8) > 0 => Some(chance.below(1400) as i128 - 200),
+                _ => None,
+            };
+            let own = Own { inventory: chance.below(2001) as i128 - 1000, place };
+            let mut ids = window::ids(&features, at, maker, own).expect("the market is long enough");
+            ids.push(first + chance.below(actions as u64) as u32);
+            rows.push(ids);
+        }
+    }
+    rows.truncate(count);
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests;

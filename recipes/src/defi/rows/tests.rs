@@ -1,0 +1,69 @@
+use super::*;
+use crate::defi::desk::book::Book;
+use crate::defi::market::Bar;
+use crate::defi::quoter::Controller;
+use crate::defi::rules::BookRules;
+
+fn desk(bars: Vec<Bar>) -> Book {
+    let rules = BookRules { maker_fee: 0, tick: 1_000_000, through: 1, queue: 200_000, latency: 1 };
+    let controller = Controller {
+        base: 100_000,
+        slope: 500_000,
+        size: 100_000_000,
+        max_inventory: 500_000_000,
+        min_half_spread: 50_000,
+    };
+    Book::new(bars, rules, controller, 100).unwrap()
+}
+
+const SETTINGS: Decisions =
+    Decisions { every: 10, horizon: 30, past: 120, margin: 600_000_000_000_000_000, rejected: 2 };
+
+#[test]
+fn pairs_are_what_rolling_out_says_and_see_nothing_beyond_their_bars() {
+    let market = bars(2, 1200, USUAL);
+    let all = desk(market.clone());
+    let rows = make(&all, 0..1000, &SETTINGS).unwrap();
+    assert!(
+        rows.pairs.len() > 20 && rows.compared[1] > 0 && rows.compared[1] < rows.compared[0],
+        "{:?}",
+        rows.compared
+    );
+    assert_eq!(rows.taught.len(), rows.decisions);
+    let action = |id: u32| (id - window::QUOTES) as usize;
+    assert!(rows.pairs.iter().all(|(ids, a, b)| a != b && action(*a) < 35 && action(*b) < 35 && ids.len() == 79));
+    // Whatever comes after the stretch: the same rows.
+    let mut other = market.clone();
+    for bar in &mut other[1000..] {
+        (bar.high, bar.low) = (bar.high * 2, bar.low / 2);
+    }
+    assert_eq!(make(&desk(other), 0..1000, &SETTINGS).unwrap(), rows);
+    // Whatever comes after a decision: the same lesson, and the same window.
+    let mut other = market;
+    let last = rows.taught.len() - 1;
+    let at = window::warm_up() + SETTINGS.every * last;
+    for bar in &mut other[at + 1..] {
+        (bar.high, bar.low) = (bar.high * 2, bar.low / 2);
+    }
+    assert_eq!(make(&desk(other), 0..1000, &SETTINGS).unwrap().taught, rows.taught);
+    let dear = make(&all, 0..1000, &Decisions { margin: i128::MAX >> 8, ..SETTINGS }).unwrap();
+    assert_eq!((dear.pairs.len(), dear.dropped), (0, dear.decisions));
+    assert_eq!(dear.compared[0], dear.compared[1]);
+}
+
+#[test]
+fn lines_are_rows_of_ids() {
+    let rows = Rows { taught: vec![(vec![1, 5], 90)], pairs: vec![(vec![1, 5], 90, 91)], ..Rows::default() };
+    assert_eq!(rows.taught_lines(), "{\"input_ids\":[1,5,90],\"labels\":[-100,-100,90]}\n");
+    assert_eq!(rows.pair_lines(), "{\"prompt_ids\":[1,5],\"chosen_ids\":[90],\"rejected_ids\":[91]}\n");
+}
+
+#[test]
+fn pretraining_is_the_same_for_a_seed_and_knows_both_makers() {
+    let rows = pretraining(1, 700).unwrap();
+    assert_eq!(rows, pretraining(1, 700).unwrap());
+    assert_ne!(rows, pretraining(2, 700).unwrap());
+    let ends: std::collections::BTreeSet<u32> = rows.iter().map(|ids| *ids.last().unwrap()).collect();
+    assert!(ends.contains(&window::QUOTES) && ends.contains(&window::RANGE_ACTIONS), "{ends:?}");
+    assert!(ends.iter().all(|&id| (window::QUOTES..window::VOCABULARY).contains(&id)));
+}

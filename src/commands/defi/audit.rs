@@ -1,0 +1,211 @@
+//! `ftk defi audit`: a decision log against its market, and a sample of its decisions, drawn by the log's own digest,
+//! proved or verified. What a proof says is written in `circuits/STATEMENT.md`; what the log adds in
+//! [`ftk_recipes::defi::log`].
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use ftk_circuits::{Case, Input, Output};
+use ftk_recipes::defi::DefiError;
+use ftk_recipes::defi::desk::{Desk, Passed};
+use ftk_recipes::defi::log::{Entry, Log, check, sample};
+use ftk_recipes::defi::plan::{Opened, Plan};
+use serde_json::json;
+
+use super::super::prove;
+use super::super::verify::{self, Expected};
+use super::super::{Asked, Outcome, Task};
+use super::advised;
+use crate::cli::printer::Printer;
+use crate::prove::bundle::{Bundle, ReadError};
+use crate::prove::limits::Limits;
+
+/// What is needed.
+pub struct Settings {
+    /// The plan that the log is to follow.
+    pub plan: PathBuf,
+    /// The log.
+    pub log: PathBuf,
+    /// Decisions to prove or to have proved.
+    pub sample: usize,
+    /// What the auditor adds to the draw.
+    pub nonce: String,
+    /// The last digest that was announced.
+    pub expect_head: Option<String>,
+    /// What is to be done with the sample.
+    pub part: Part,
+}
+
+/// What is to be done with the sample.
+pub enum Part {
+    /// Nothing: the log alone.
+    Follow,
+    /// Prove it.
+    Prove {
+        /// PEFT adapter folder that was committed.
+        adapter: PathBuf,
+        /// Folder that `ftk commit` wrote.
+        commitment: PathBuf,
+        /// The adapter may become known.
+        disclose: bool,
+        /// Folder for the bundle.
+        out: PathBuf,
+    },
+    /// Verify a bundle about it.
+    Verify {
+        /// The bundle.
+        bundle: PathBuf,
+        /// Digest of the adapter's commitment.
+        expect_adapter: Option<String>,
+    },
+}
+
+/// The log names another adapter than the verifier expects, or the bundle another than the log.
+const ADAPTER: &str = "log adapter";
+/// What was proved is another action than the log says.
+const CHOICE: &str = "log choice";
+
+/// Follows the log, then proves or verifies.
+///
+/// # Errors
+/// What keeps the question from being answered.
+pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
+    let plan = Plan::load(&settings.plan).map_err(advised)?;
+    let (opened, market) = plan.open().map_err(advised)?;
+    let path = settings.log.display();
+    let text = std::fs::read_to_string(&settings.log).with_context(|| format!("cannot read {path}"))?;
+    let followed = Log::read(&text).and_then(|(log, head)| {
+        if let Some(expected) = settings.expect_head.as_ref().filter(|&expected| *expected != head) {
+            let message = format!("the last digest is {head}, announced was {expected}");
+            return Err(DefiError::Log { check: check::HEAD, message });
+        }
+        let terms = plan.terms_line();
+        let (ids, passed) = match &opened {
+            Opened::Book(desk) => (desk.ids(), log.follow(desk, &market.to_string(), &terms)?),
+            Opened::Liquidity(desk) => (desk.ids(), log.follow(desk, &market.to_string(), &terms)?),
+        };
+        Ok((log, head, ids, passed))
+    });
+    let (log, head, (first, count), passed) = match followed {
+        Ok(followed) => followed,
+        Err(DefiError::Log { check, message }) => return Ok(refused(check, &message, printer)),
+        Err(error) => return Err(advised(error)),
+    };
+    let among: Vec<u32> = (first..).take(count).collect();
+    let drawn = sample(&head, &settings.nonce, log.entries.len(), settings.sample);
+    let entries: Vec<&Entry> = drawn.iter().map(|&step| &log.entries[step]).collect();
+    // The proof is of this log and of this draw, and of no other.
+    let context = format!("ftk decision log {head} {}", settings.nonce);
+    let questions = Questions::write(&entries)?;
+    match &settings.part {
+        Part::Follow => {
+            told(&log, &head, &passed, &drawn, printer);
+            Ok(Outcome::Done)
+        }
+        Part::Prove { adapter, commitment, disclose, out } => {
+            let prove = prove::Settings {
+                base: plan.base.clone(),
+                adapter: adapter.clone(),
+                commitment: commitment.clone(),
+                task: Task::Choice { among },
+                asked: Asked::Rows(questions.path()),
+                context,
+                disclose: *disclose,
+                out: out.clone(),
+                max_memory: None,
+            };
+            prove::run(&prove, printer)?;
+            let bundle =
+                Bundle::read(out, &Limits::default()).with_context(|| format!("cannot read {} back", out.display()))?;
+            if let Some((check, message)) = other_than_logged(&bundle, &log, &entries, &drawn) {
+                return Ok(refused(check, &message, printer));
+            }
+            told(&log, &head, &passed, &drawn, printer);
+            Ok(Outcome::Done)
+        }
+        Part::Verify { bundle: folder, expect_adapter } => {
+            if let Some(expected) = expect_adapter.as_ref().filter(|&expected| *expected != log.header.adapter) {
+                let message = format!("the log is of {}, expected was {expected}", log.header.adapter);
+                return Ok(refused(ADAPTER, &message, printer));
+            }
+            match Bundle::read(folder, &Limits::default()) {
+                Ok(bundle) => {
+                    if let Some((check, message)) = other_than_logged(&bundle, &log, &entries, &drawn) {
+                        return Ok(refused(check, &message, printer));
+                    }
+                }
+                // The verdict on what cannot be read is that of `ftk verify`.
+                Err(ReadError::Refused(_)) => {}
+                Err(error @ ReadError::Io { .. }) => return Err(error.into()),
+            }
+            let verify = verify::Settings {
+                bundles: vec![folder.clone()],
+                limits: Limits::default(),
+                base: plan.base.clone(),
+                expect_adapter: expect_adapter.clone(),
+                expect_input: Expected::Rows { file: questions.path(), among },
+                expect_context: Some(context),
+            };
+            let outcome = verify::run(&verify, printer)?;
+            if outcome == Outcome::Done {
+                told(&log, &head, &passed, &drawn, printer);
+            }
+            Ok(outcome)
+        }
+    }
+}
+
+/// The windows of a sample as rows, in a file that lives as long as this.
+struct Questions(tempfile::TempDir);
+
+impl Questions {
+    fn write(entries: &[&Entry]) -> Result<Self> {
+        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let lines: String = entries.iter().map(|entry| json!({ "prompt_ids": entry.ids }).to_string() + "\n").collect();
+        std::fs::write(folder.path().join("windows.jsonl"), lines).context("cannot write the sample down")?;
+        Ok(Self(folder))
+    }
+
+    fn path(&self) -> PathBuf {
+        Path::new(self.0.path()).join("windows.jsonl")
+    }
+}
+
+/// Where a bundle says something else than the log; windows and lists are compared by the verdict.
+fn other_than_logged(
+    bundle: &Bundle,
+    log: &Log,
+    entries: &[&Entry],
+    drawn: &[usize],
+) -> Option<(&'static str, String)> {
+    let adapter = bundle.statement.adapter.to_string();
+    if adapter != log.header.adapter {
+        return Some((ADAPTER, format!("the log is of {}, the proof of {adapter}", log.header.adapter)));
+    }
+    for ((case, entry), step) in bundle.statement.cases.iter().zip(entries).zip(drawn) {
+        if let Case { input: Input::Tokens(ids), output: Output::Choice { chosen, .. } } = case
+            && *ids == entry.ids
+            && *chosen != entry.action
+        {
+            let message = format!("decision {step} is {}, proved is {chosen}", entry.action);
+            return Some((CHOICE, message));
+        }
+    }
+    None
+}
+
+fn refused(check: &'static str, message: &str, printer: &Printer) -> Outcome {
+    printer.line(&format!("invalid: {check}: {message}"));
+    printer.object(&json!({ "verdict": "invalid", "check": check, "reason": message }));
+    Outcome::No
+}
+
+/// What a log that follows says, and what it does not.
+fn told(log: &Log, head: &str, passed: &[Passed], drawn: &[usize], printer: &Printer) {
+    let count = log.entries.len();
+    printer.line(&format!("log {head}: {count} decisions over {} bars, none missing", passed.len()));
+    printer.line("  every state, window and order follows from the market, the actions and the controller's limits");
+    printer.line(&format!("  sample: {drawn:?}"));
+    printer.line("not proved: that the market's data is true, or that any of this will pay");
+    printer.object(&json!({ "log": head, "decisions": count, "bars": passed.len(), "sample": drawn }));
+}

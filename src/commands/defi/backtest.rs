@@ -1,0 +1,279 @@
+//! `ftk defi backtest`: a plan walked forward. In every window rows are made, an adapter is trained as `ftk train`
+//! trains, committed to, and run beside tuned baselines on bars that none of them has seen.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use candle_core::Device;
+use ftk_adapters::atomic;
+use ftk_recipes::Recipe;
+use ftk_recipes::defi::desk::liquidity::Liquidity;
+use ftk_recipes::defi::desk::{Desk, Passed, run as work};
+use ftk_recipes::defi::evaluate::{Runs, Window, table, tune};
+use ftk_recipes::defi::log::{Header, Log};
+use ftk_recipes::defi::plan::{Opened, Plan};
+use ftk_recipes::defi::report::{Quality, Report, Series, Tested};
+use ftk_recipes::defi::rows::{Rows, make};
+use ftk_recipes::defi::{self, replay};
+use serde_json::json;
+
+use super::super::{Advice, Outcome, commit, train};
+use super::policy::Policy;
+use super::report::{FIGURES, PAGE};
+use super::{advised, report};
+use crate::cli::printer::Printer;
+use crate::models::Source;
+use crate::train::Start;
+
+/// What is needed.
+pub struct Settings {
+    /// The plan.
+    pub plan: PathBuf,
+    /// Folder of the backtest, which must not hold one.
+    pub out: PathBuf,
+}
+
+/// The decision log of a window.
+pub const DECISIONS: &str = "decisions.jsonl";
+/// Seed of the intervals' draws.
+const SEED: u64 = 1;
+/// Most points of the report's series.
+const POINTS: usize = 1500;
+
+/// Walks the plan, prints the table, writes figures, page, adapters, commitments and logs.
+///
+/// # Errors
+/// A plan that cannot be walked; whatever training finds wrong.
+pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
+    let Settings { plan: path, out } = settings;
+    if out.join(FIGURES).exists() {
+        let message = format!("{}: holds a backtest already", out.display());
+        return Err(Advice::new(message, "choose another folder with --out").into());
+    }
+    let plan = Plan::load(path).map_err(advised)?;
+    let (opened, digest) = plan.open().map_err(advised)?;
+    let digest = digest.to_string();
+    let report = match &opened {
+        Opened::Book(desk) => walk(desk, &plan, &digest, out, printer, |_, _| Ok(None))?,
+        Opened::Liquidity(desk) => {
+            let quality = |bars: Range<usize>, passed: &[Passed]| quality(desk, bars, passed).map(Some);
+            walk(desk, &plan, &digest, out, printer, quality)?
+        }
+    };
+    let figures = serde_json::to_string_pretty(&report).context("cannot write the figures down")?;
+    let to = out.join(FIGURES);
+    atomic::write(&to, figures.as_bytes()).with_context(|| format!("cannot write {}", to.display()))?;
+    report::write(&report, &out.join(PAGE))?;
+    printer.part(&report.text());
+    report.notes.iter().for_each(|note| printer.note(note));
+    printer.note(&format!("wrote {}", out.join(PAGE).display()));
+    printer.object(&json!({ "out": out, "lines": report.lines, "windows": report.windows, "notes": report.notes }));
+    Ok(Outcome::Done)
+}
+
+fn walk<D: Desk>(
+    desk: &D,
+    plan: &Plan,
+    market: &str,
+    out: &Path,
+    printer: &Printer,
+    quality: impl Fn(Range<usize>, &[Passed]) -> Result<Option<Quality>>,
+) -> Result<Report> {
+    let every = plan.decisions.every;
+    let windows = plan.walk.windows(desk.bars(), plan.decisions.horizon).map_err(advised)?;
+    let source = Source::open(&plan.base)?;
+    let mut tested = Vec::with_capacity(windows.len());
+    let name = |name: &str| Runs { name: name.to_owned(), details: Vec::new(), runs: Vec::new() };
+    let mut all = vec![name("policy"), name("base, not adapted")];
+    for (index, Window { train, validation, test }) in windows.iter().enumerate() {
+        let folder = out.join(format!("window-{}", index + 1));
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let [rows, held_out] = [train, validation].map(|bars| make(desk, bars.clone(), &plan.decisions));
+        let (rows, held_out) = (rows.map_err(advised)?, held_out.map_err(advised)?);
+        printer.note(&format!(
+            "window {} of {}: {} rows, {} pairs; {} of {} decisions have none",
+            index + 1,
+            windows.len(),
+            rows.taught.len(),
+            rows.pairs.len(),
+            rows.dropped,
+            rows.decisions
+        ));
+        let adapter = learn(plan, &source, &folder, &rows, &held_out)?;
+        let quiet = Printer::new(false, true);
+        let committed = folder.join("commitment");
+        let settings = commit::Settings {
+            base: plan.base.clone(),
+            adapter: adapter.clone(),
+            out: committed,
+            text: None,
+            max_memory: None,
+        };
+        let committed = commit::make(&settings, &quiet)?;
+
+        let policy = Policy::load(&source, Some(&adapter), desk.ids())?;
+        let header = Header {
+            market: market.to_owned(),
+            terms: plan.terms_line(),
+            base: policy.base(),
+            adapter: committed.digest.clone(),
+            bars: [test.start, test.end],
+            every,
+        };
+        let (log, passed) = Log::keep(header, desk, |ids| policy.choose(ids)).map_err(advised)?;
+        let (text, head) = log.write();
+        let file = folder.join(DECISIONS);
+        atomic::write(&file, text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
+        let span = |bars: &Range<usize>| [bars.start, bars.end - 1].map(|bar| defi::date(desk.time(bar)));
+        tested.push(Tested {
+            times: [span(train), span(validation), span(test)],
+            taught: rows.taught.len(),
+            pairs: rows.pairs.len(),
+            dropped: share(rows.dropped, rows.decisions),
+            close: share(rows.compared[1], rows.compared[0]),
+            decisions: log.entries.len(),
+            head,
+            adapter: committed.digest,
+        });
+        all[0].runs.push(passed);
+        let alone = Policy::load(&source, None, desk.ids())?;
+        all[1].runs.push(follow(desk, test, every, &alone)?);
+        let families = desk.baselines(train.clone());
+        for tuned in tune(desk, families, validation.clone(), every).map_err(advised)? {
+            let passed = work(desk, test.clone(), every, |_, _| Ok(tuned.choice)).map_err(advised)?;
+            let runs = match all.iter().position(|runs| runs.name == tuned.name) {
+                Some(at) => &mut all[at],
+                None => {
+                    all.push(name(tuned.name));
+                    all.last_mut().expect("one was pushed")
+                }
+            };
+            runs.details.push(tuned.detail);
+            runs.runs.push(passed);
+        }
+    }
+    let (money, _) = desk.money();
+    let last = windows.last().map(|window| window.test.clone()).unwrap_or_default();
+    let passed = all[0].runs.last().map(Vec::as_slice).unwrap_or_default();
+    let days = (desk.time(desk.bars() - 1) - desk.time(0)) as f64 / defi::DAY as f64;
+    Ok(Report {
+        title: format!("Backtest of {}", if plan.quoter.is_some() { "a quoter" } else { "a provider of liquidity" }),
+        market: market.to_owned(),
+        bars: desk.bars(),
+        days,
+        windows: tested,
+        series: series(passed, money),
+        quality: quality(last, passed)?,
+        lines: table(&all, money, SEED),
+        notes: notes(plan, days),
+    })
+}
+
+/// What a reader must know, whatever the figures say.
+fn notes(plan: &Plan, days: f64) -> Vec<String> {
+    let mut notes = Vec::new();
+    if days < 60.0 {
+        let what = "that validates the simulator and shows how the policy behaves; it is no evidence of profit";
+        notes.push(format!("The market spans {days:.1} days: {what}."));
+    }
+    if plan.market == Path::new(defi::plan::GENERATED) {
+        notes.push("The market is generated: whatever pays here need not pay anywhere else.".to_owned());
+    }
+    notes
+}
+
+fn share(part: usize, of: usize) -> f64 {
+    part as f64 / of.max(1) as f64
+}
+
+fn follow<D: Desk>(desk: &D, bars: &Range<usize>, every: usize, policy: &Policy) -> Result<Vec<Passed>> {
+    let choose = |state: &D::State, at| {
+        let ids = desk.window(state, at).unwrap_or_default();
+        Ok(desk.action(policy.choose(&ids)?))
+    };
+    work(desk, bars.clone(), every, choose).map_err(advised)
+}
+
+/// Trains on the teacher's actions, then on pairs from there; the folder of the adapter.
+fn learn(plan: &Plan, source: &Source, folder: &Path, rows: &Rows, held_out: &Rows) -> Result<PathBuf> {
+    let file = |name: &str, text: String| -> Result<PathBuf> {
+        let path = folder.join(name);
+        atomic::write(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    };
+    let taught = folder.join("sft");
+    let mut recipe = Recipe::parse(Path::new("sft.toml"), defi::SFT)?;
+    recipe.base.model.clone_from(&plan.base);
+    recipe.data.train = file("sft.jsonl", rows.taught_lines())?;
+    recipe.data.held_out = Some(file("sft-held-out.jsonl", held_out.taught_lines())?);
+    recipe.run.out.clone_from(&taught);
+    let quiet = Printer::new(false, true);
+    train::train(&recipe, source, Start::Fresh, &|| false, &Device::Cpu, &quiet)?;
+    if rows.pairs.is_empty() {
+        return Ok(taught);
+    }
+    let preferring = folder.join("dpo");
+    let mut recipe = Recipe::parse(Path::new("dpo.toml"), defi::DPO)?;
+    recipe.base.model.clone_from(&plan.base);
+    recipe.data.train = file("dpo.jsonl", rows.pair_lines())?;
+    recipe.data.held_out = match held_out.pairs.is_empty() {
+        true => None,
+        false => Some(file("dpo-held-out.jsonl", held_out.pair_lines())?),
+    };
+    recipe.lora.get_or_insert_default().start = Some(taught);
+    recipe.run.out.clone_from(&preferring);
+    train::train(&recipe, source, Start::Fresh, &|| false, &Device::Cpu, &quiet)?;
+    Ok(preferring)
+}
+
+/// Bars of a run for plots.
+fn series(passed: &[Passed], money: f64) -> Series {
+    let every = passed.len().div_ceil(POINTS).max(1);
+    let kept = || passed.iter().step_by(every);
+    let price = |price: u64| price as f64 / defi::PRICE_ONE as f64;
+    Series {
+        hours: (0..passed.len()).step_by(every).map(|bar| bar as f64 / 60.0).collect(),
+        price: kept().map(|bar| price(bar.price)).collect(),
+        bounds: kept().map(|bar| bar.bounds.map(|bounds| bounds.map(price))).collect(),
+        inventory: kept().map(|bar| bar.inventory as f64 / money).collect(),
+    }
+}
+
+/// Sizes of swaps whose cost is reported, whole units of money.
+const SWAPS: [u128; 4] = [1000, 10_000, 100_000, 1_000_000];
+/// Width within which depth is counted, millionths.
+const DEPTH: u32 = 20_000;
+
+/// Depth and slippage of the pool in a test, medians over its hours.
+fn quality(desk: &Liquidity, bars: Range<usize>, passed: &[Passed]) -> Result<Quality> {
+    let (minutes, terms) = desk.pool();
+    let one = 10u128.pow(terms.decimals[terms.money]);
+    let whole = |amount: u128| amount as f64 / one as f64;
+    let mut depths: [[Vec<f64>; 2]; 2] = Default::default();
+    let mut costs: Vec<[Vec<Option<f64>>; 2]> = vec![Default::default(); SWAPS.len()];
+    for (minute, bar) in minutes[bars].iter().zip(passed).step_by(60) {
+        let at = defi::pool::sqrt_at(minute.close);
+        let share = u128::try_from(bar.share).unwrap_or(0).min(999_999);
+        let with = minute.liquidity.saturating_mul(1_000_000) / (1_000_000 - share);
+        for (which, liquidity) in [minute.liquidity, with].into_iter().enumerate() {
+            let depth = replay::depth(terms, at, liquidity, DEPTH).map_err(advised)?;
+            (0..2).for_each(|side| depths[which][side].push(whole(depth[side])));
+            for (swap, costs) in SWAPS.iter().zip(&mut costs) {
+                let cost = replay::slippage(terms, at, liquidity, swap * one).map_err(advised)?;
+                costs[which].push(cost.map(|parts| parts as f64 / 100.0));
+            }
+        }
+    }
+    let median = |values: &mut Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or(0.0)
+    };
+    let middle = |values: &[Option<f64>]| {
+        let mut known: Vec<f64> = values.iter().copied().map(|it| it.unwrap_or(f64::INFINITY)).collect();
+        Some(median(&mut known)).filter(|value| value.is_finite())
+    };
+    let depth = depths.map(|mut sides| [0, 1].map(|side| median(&mut sides[side])));
+    let cost = |(swap, costs): (&u128, &[Vec<Option<f64>>; 2])| (*swap as f64, middle(&costs[0]), middle(&costs[1]));
+    Ok(Quality { depth, slippage: SWAPS.iter().zip(&costs).map(cost).collect() })
+}

@@ -1,0 +1,61 @@
+//! A policy: a base, with or without an adapter, that answers a window with one of the listed actions. It answers in
+//! exact integers, as proofs do, so that what is logged is what can be proved.
+
+use std::path::Path;
+
+use anyhow::Result;
+use candle_core::Device;
+use ftk_circuits::{Case, Input, Output};
+use ftk_recipes::defi::DefiError;
+
+use super::super::commit::committed_form;
+use super::super::fitting;
+use crate::models::Source;
+use crate::prove::FixedModel;
+use crate::prove::cases::replay;
+use crate::prove::fixed::{Adaptation, FixedAdapter};
+
+/// The policy.
+pub struct Policy {
+    fixed: FixedModel,
+    adapter: Option<FixedAdapter>,
+    /// Ids to choose among.
+    among: Vec<u32>,
+}
+
+impl Policy {
+    /// Loads a base and an adapter; `(first, count)` are the ids of the actions.
+    ///
+    /// # Errors
+    /// A model or adapter that cannot be read, or has no integer form.
+    pub fn load(source: &Source, adapter: Option<&Path>, (first, count): (u32, usize)) -> Result<Self> {
+        let weights = source.weights(&Device::Cpu)?;
+        let fixed = FixedModel::new(source, &weights)?;
+        let adapter = match adapter {
+            Some(folder) => Some(committed_form(&fixed, &fitting(source, folder)?, folder)?.0),
+            None => None,
+        };
+        Ok(Self { fixed, adapter, among: (first..).take(count).collect() })
+    }
+
+    /// Digest of the base.
+    pub fn base(&self) -> String {
+        self.fixed.digest().to_string()
+    }
+
+    /// The action for a window, by its position.
+    ///
+    /// # Errors
+    /// Ids that the base has not.
+    pub fn choose(&self, ids: &[u32]) -> Result<usize, DefiError> {
+        let among = self.among.clone();
+        let case = Case { input: Input::Tokens(ids.to_vec()), output: Output::Choice { among, chosen: 0 } };
+        let adaptation = self.adapter.as_ref().map_or(Adaptation::Base, Adaptation::Factors);
+        let replayed = replay(&self.fixed, adaptation, &[case], None);
+        let outputs = replayed.map_err(|error| DefiError::Policy(error.to_string()))?.outputs;
+        match outputs.as_slice() {
+            [Output::Choice { chosen, .. }] => Ok((chosen - self.among[0]) as usize),
+            _ => Err(DefiError::Policy("a choice was asked for".to_owned())),
+        }
+    }
+}

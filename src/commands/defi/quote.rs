@@ -1,0 +1,76 @@
+//! `ftk defi quote`: from a state to what the controller makes of the policy's action.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use ftk_recipes::defi::desk::Desk;
+use ftk_recipes::defi::plan::{Opened, Plan};
+use ftk_recipes::defi::{canonical_rows, window};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::{Advice, Outcome};
+use super::advised;
+use super::policy::Policy;
+use crate::cli::printer::Printer;
+use crate::models::Source;
+
+/// What is needed.
+pub struct Settings {
+    /// The plan.
+    pub plan: PathBuf,
+    /// The state, JSON.
+    pub state: PathBuf,
+    /// PEFT adapter folder; the base alone without it.
+    pub adapter: Option<PathBuf>,
+}
+
+/// What the maker knows and holds.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    /// The last rows of the market, spelt as in its canonical file.
+    rows: Vec<String>,
+    /// What is held, spelt as in a decision log; absent for a maker that begins.
+    held: Option<Value>,
+}
+
+/// Prints the order.
+///
+/// # Errors
+/// A plan, state or model that cannot be read.
+pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
+    let plan = Plan::load(&settings.plan).map_err(advised)?;
+    let place = settings.state.display().to_string();
+    let text = std::fs::read_to_string(&settings.state).with_context(|| format!("cannot read {place}"))?;
+    let state: State = serde_json::from_str(&text).map_err(|error| {
+        let message = format!("{place}:{}: {error}", error.line());
+        Advice::new(message, "a state is {\"rows\": [canonical rows], \"held\": what a decision log calls state}")
+    })?;
+    let market = canonical_rows(&format!("{place}: rows"), plan.provider.is_some(), &state.rows).map_err(advised)?;
+    let (action, order) = match plan.sit(market).map_err(advised)? {
+        Opened::Book(desk) => answer(&desk, &plan, &state, settings)?,
+        Opened::Liquidity(desk) => answer(&desk, &plan, &state, settings)?,
+    };
+    printer.line(&order.to_string());
+    printer.object(&json!({ "action": action, "order": order }));
+    Ok(Outcome::Done)
+}
+
+fn answer<D: Desk>(desk: &D, plan: &Plan, state: &State, settings: &Settings) -> Result<(u32, Value)> {
+    let few = || {
+        let message = format!("{}: has {} rows", settings.state.display(), state.rows.len());
+        Advice::new(message, format!("give at least the last {}", window::warm_up()))
+    };
+    let at = desk.bars().checked_sub(1).ok_or_else(few)?;
+    let held = match &state.held {
+        Some(held) => desk.restore(held),
+        None => desk.start(at),
+    };
+    let held = held.map_err(advised)?;
+    let ids = desk.window(&held, at).ok_or_else(few)?;
+    let source = Source::open(&plan.base)?;
+    let policy = Policy::load(&source, settings.adapter.as_deref(), desk.ids())?;
+    let action = policy.choose(&ids).map_err(advised)?;
+    Ok((desk.ids().0 + action as u32, desk.ordered(&held, at, desk.action(action))))
+}

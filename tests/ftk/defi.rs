@@ -1,0 +1,181 @@
+//! Markets through the command: a small backtest on a generated market, its decision log followed, a decision proved
+//! and verified, and what a forger changes refused by its own check. The forger seals every log anew.
+
+use std::path::Path;
+use std::process::Output;
+
+use ftk_recipes::defi::desk::Desk;
+use ftk_recipes::defi::log::{Entry, Log};
+use ftk_recipes::defi::plan::{Opened, Plan, SHIPPED};
+use serde_json::{Value, json};
+
+use crate::run::{ftk, stderr, succeed};
+
+/// One short window: few rows to learn from, ten decisions.
+fn plan() -> String {
+    let plan = SHIPPED[0].1;
+    let changes = [
+        ("every = 5 ", "every = 40 "),
+        ("windows = 3", "windows = 1"),
+        ("test = 1000", "test = 400"),
+        ("past = 240", "past = 60"),
+    ];
+    changes.iter().fold(plan.to_owned(), |plan, (from, to)| {
+        assert!(plan.contains(from), "{from}");
+        plan.replace(from, to)
+    })
+}
+
+fn at(folder: &Path, arguments: &[&str]) -> Output {
+    ftk(arguments).current_dir(folder).output().expect("ftk starts")
+}
+
+/// The refusal's check, by the verdict that was printed.
+fn check(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(output));
+    let said = String::from_utf8_lossy(&output.stdout);
+    let line = said.lines().find_map(|line| line.strip_prefix("invalid: ")).expect("a verdict");
+    line.split(": ").next().expect("a check").to_owned()
+}
+
+#[test]
+fn a_backtest_its_log_and_a_proved_decision() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::write(folder.join("plan.toml"), plan()).unwrap();
+    let run = ["defi", "backtest", "--plan", "plan.toml", "--out", "run", "--json", "--quiet"];
+    let said: Value = serde_json::from_str(&succeed(ftk(&run).current_dir(folder))).unwrap();
+    let names: Vec<&str> =
+        said["lines"].as_array().unwrap().iter().map(|line| line["name"].as_str().unwrap()).collect();
+    let expected =
+        ["policy", "base, not adapted", "no quotes", "symmetric", "Avellaneda-Stoikov", "GLFT", "one action, always"];
+    assert_eq!(names, expected);
+    assert!(std::fs::read_to_string(folder.join("run/report.html")).unwrap().contains("no evidence of profit"));
+    let page = succeed(ftk(&["defi", "report", "run", "--out", "page.html"]).current_dir(folder));
+    assert!(page.contains("policy - it"), "{page}");
+    let twice = at(folder, &run);
+    assert!(twice.status.code() == Some(2) && stderr(&twice).contains("holds a backtest already"));
+
+    let log_path = folder.join("run/window-1/decisions.jsonl");
+    let text = std::fs::read_to_string(&log_path).unwrap();
+    let (log, head) = Log::read(&text).unwrap();
+    let adapter = log.header.adapter.clone();
+    assert_eq!(said["windows"][0]["head"], head.as_str());
+    assert_eq!((log.entries.len(), said["windows"][0]["adapter"].as_str()), (10, Some(adapter.as_str())));
+    let audit = |log: &str, more: &[&str]| {
+        at(folder, &[&["defi", "audit", "--plan", "plan.toml", "--log", log][..], more].concat())
+    };
+    let honest = "run/window-1/decisions.jsonl";
+    assert!(audit(honest, &["--expect-head", &head]).status.success());
+    assert_eq!(check(&audit(honest, &["--expect-head", "00"])), "log head");
+
+    let proving = |log: &str, out: &str, more: &[&str]| {
+        let made = ["--adapter", "run/window-1/dpo", "--commitment", "run/window-1/commitment", "--out", out];
+        audit(log, &[&made[..], more].concat())
+    };
+    let refused = proving(honest, "bundle", &[]);
+    assert!(stderr(&refused).contains("--disclose"), "{}", stderr(&refused));
+    let proved = proving(honest, "bundle", &["--disclose"]);
+    assert!(proved.status.success(), "{}", stderr(&proved));
+    let verify = |log: &str, bundle: &str, more: &[&str]| {
+        audit(log, &[&["--bundle", bundle, "--expect-adapter", &adapter][..], more].concat())
+    };
+    let verified = verify(honest, "bundle", &[]);
+    let said = String::from_utf8_lossy(&verified.stdout).into_owned();
+    assert!(verified.status.success() && said.starts_with("valid\n"), "{said}{}", stderr(&verified));
+    assert!(said.contains("not proved: that the market's data is true"), "{said}");
+
+    // Another draw than the one that was proved, another adapter, another plan.
+    assert!(
+        ["expected input", "expected context"].contains(&check(&verify(honest, "bundle", &["--nonce", "x"])).as_str())
+    );
+    let other = "0".repeat(64);
+    let wanted = audit(honest, &["--bundle", "bundle", "--expect-adapter", &other]);
+    assert_eq!(check(&wanted), "log adapter");
+    std::fs::write(folder.join("tight.toml"), plan().replace("max_inventory = 500", "max_inventory = 400")).unwrap();
+    let tight = at(folder, &["defi", "audit", "--plan", "tight.toml", "--log", honest]);
+    assert_eq!(check(&tight), "log terms");
+
+    let forge = |name: &str, change: &dyn Fn(&mut Log)| {
+        let mut forged = log.clone();
+        change(&mut forged);
+        std::fs::write(folder.join(name), forged.write().0).unwrap();
+    };
+    type Change<'a> = &'a dyn Fn(&mut Log);
+    let changes: [(&str, Change<'_>); 6] = [
+        ("log state", &|log| log.entries[3].state["cash"] = "1".into()),
+        ("log window", &|log| log.entries[3].ids[7] += 1),
+        ("log action", &|log| log.entries[3].action = 3),
+        ("log order", &|log| log.entries[3].order["bid_size"] = "900000000".into()),
+        ("log steps", &|log| log.entries.swap(3, 4)),
+        ("log steps", &|log| drop(log.entries.remove(3))),
+    ];
+    for (wanted, change) in changes {
+        forge("forged.jsonl", change);
+        assert_eq!(check(&verify("forged.jsonl", "bundle", &[])), wanted);
+    }
+
+    // A log that follows in all respects, of a policy that is not the adapter: the proof says otherwise. The forger
+    // has a proof made for this very log.
+    let plan = Plan::load(&folder.join("plan.toml")).unwrap();
+    let (Opened::Book(desk), _) = plan.open().unwrap() else { panic!("a quoter") };
+    let mut turn = 0;
+    let (other, _) = Log::keep(log.header.clone(), &desk, |_| {
+        turn += 1;
+        Ok((log.entries[turn - 1].action - desk.ids().0) as usize + 1).map(|action| action % 35)
+    })
+    .unwrap();
+    std::fs::write(folder.join("other.jsonl"), other.write().0).unwrap();
+    assert!(audit("other.jsonl", &[]).status.success());
+    // The last answer of the command names the check, after what was proved.
+    assert_eq!(check(&proving("other.jsonl", "other", &["--disclose"])), "log choice");
+    assert_eq!(check(&verify("other.jsonl", "other", &[])), "log choice");
+
+    quotes_follow_the_log(folder, &plan, log.entries.last().unwrap());
+}
+
+/// What `quote` answers to the state of a logged decision is what was logged.
+fn quotes_follow_the_log(folder: &Path, plan: &Plan, entry: &Entry) {
+    let (Opened::Book(desk), _) = plan.open().unwrap() else { panic!("a quoter") };
+    let rows: Vec<String> = desk.all()[entry.bar - 300..=entry.bar]
+        .iter()
+        .map(|bar| {
+            let bought = bar.bought.map_or(String::new(), |it| it.to_string());
+            let ftk_recipes::defi::Bar { time, open, high, low, close, volume, .. } = bar;
+            format!("{time},{open},{high},{low},{close},{volume},{bought}")
+        })
+        .collect();
+    let state = json!({ "rows": rows, "held": entry.state });
+    std::fs::write(folder.join("state.json"), state.to_string()).unwrap();
+    let quote =
+        ["defi", "quote", "--plan", "plan.toml", "--state", "state.json", "--adapter", "run/window-1/dpo", "--json"];
+    let said: Value = serde_json::from_str(&succeed(ftk(&quote).current_dir(folder))).unwrap();
+    assert_eq!((said["action"].as_u64(), &said["order"]), (Some(u64::from(entry.action)), &entry.order));
+    std::fs::write(folder.join("short.json"), json!({ "rows": &rows[..5] }).to_string()).unwrap();
+    let short = at(folder, &["defi", "quote", "--plan", "plan.toml", "--state", "short.json"]);
+    assert!(stderr(&short).contains("short.json: has 5 rows"), "{}", stderr(&short));
+}
+
+#[test]
+fn markets_are_imported_and_what_is_odd_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let rows = "timestamp,open,high,low,close,volume\n1640991600,5,6,4,5.5,1\n1640991660,5.5,6,5,6,0\n\
+                1640991660,5.5,6,5,6,0\n1640991840,6,6,6,6,2.5\n";
+    std::fs::write(folder.join("bars.csv"), rows).unwrap();
+    let import = ["defi", "import", "bars.csv", "--out", "bars.market"];
+    let said = at(folder, &import);
+    assert!(said.status.success(), "{}", stderr(&said));
+    let notes = stderr(&said);
+    for part in ["bars: 3 rows from 2021-12-31 23:00:00", "1 duplicates left out", "33.3 % with nothing traded"] {
+        assert!(notes.contains(part), "{part}: {notes}");
+    }
+    assert!(notes.contains("1 gaps, in which"), "{notes}");
+    let written = std::fs::read_to_string(folder.join("bars.market")).unwrap();
+    let digest = String::from_utf8_lossy(&said.stdout).trim().to_owned();
+    assert!(written.ends_with(&format!("# {digest}\n")), "{written}");
+    std::fs::write(folder.join("odd.csv"), "a,b\n1,2\n").unwrap();
+    let odd = at(folder, &["defi", "import", "odd.csv", "--out", "odd.market"]);
+    assert!(stderr(&odd).contains("odd.csv: has columns of no known format: a,b"), "{}", stderr(&odd));
+    assert!(stderr(&odd).contains("hint: name the format with --format") && !folder.join("odd.market").exists());
+}
