@@ -28,7 +28,7 @@ use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::sites::Role;
 use ftk_adapters::train::LoraTensors;
-use ftk_recipes::{Base, Recipe, Task};
+use ftk_recipes::{Base, Recipe};
 
 use crate::models::{Message, Model, Source};
 use crate::prove::cost::available_memory;
@@ -113,7 +113,7 @@ fn recipe(path: Option<&Path>, settings: &[String], base: Option<&Path>) -> Resu
 
 /// Refuses a recipe for graphs, where a command is about text.
 fn of_text(recipe: &Recipe) -> Result<()> {
-    if recipe.task == Task::Gnn { Err(TextError::NoText.into()) } else { Ok(()) }
+    if recipe.task == ftk_recipes::Task::Gnn { Err(TextError::NoText.into()) } else { Ok(()) }
 }
 
 /// The base of a recipe: all but the weights, of which there may be none yet.
