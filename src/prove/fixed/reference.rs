@@ -1,9 +1,9 @@
 //! A plain 64-bit float interpretation of networks: the oracle the integers are compared with.
 
 use ftk_adapters::ops::{Bias, Heads, Ops, Rope, Tokens};
-use ftk_adapters::weights::Weights;
+use ftk_adapters::weights::{Weights, values};
 
-use super::{Error, floats};
+use super::Error;
 
 /// Rows of features.
 pub(super) type Rows = Vec<Vec<f64>>;
@@ -17,7 +17,7 @@ impl Reference<'_> {
     }
 
     fn values(&self, name: &str) -> Result<Vec<f64>, Error> {
-        Ok(floats(&self.0.get(name)?)?.into_iter().map(f64::from).collect())
+        Ok(values(&self.0.get(name)?, |values| values.iter().copied().map(f64::from).collect())?)
     }
 }
 
