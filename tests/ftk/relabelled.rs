@@ -17,6 +17,9 @@ struct Parts {
     points: Vec<u8>,
 }
 
+/// A way to relabel.
+type Change = fn(&mut Parts);
+
 /// Bytes of a site after its name: rank, d_in, d_out, and two shifts.
 const SHAPE: usize = 3 * 4 + 2;
 
@@ -62,7 +65,7 @@ fn relabelled_commitments_are_refused_by_name() {
     assert_eq!(parts.decode().unwrap(), seller_commitment(&honest));
 
     // What cannot be written down is refused where it is read.
-    let unreadable: [(&str, fn(&mut Parts)); 5] = [
+    let unreadable: [(&str, Change); 5] = [
         ("rank of all", |parts| (0..parts.sites.len()).for_each(|site| *parts.shape(site, RANK) += 1)),
         ("no rank", |parts| *parts.shape(0, RANK) = 0),
         ("site twice", |parts| parts.sites[1] = parts.sites[0].clone()),
@@ -75,14 +78,14 @@ fn relabelled_commitments_are_refused_by_name() {
         assert!(matches!(changed.decode(), Err(CheckFailed::CommitmentEncoding(_))), "{name}");
     }
 
-    let refused: [(&str, &str, fn(&mut Parts)); 8] = [
+    let refused: [(&str, &str, Change); 8] = [
         ("scale between factors", "delta proof", |parts| {
             *parts.shape(0, SHIFT_A) -= 1;
             *parts.shape(0, SHIFT_B) += 1;
         }),
         ("rank of one", "delta proof", |parts| *parts.shape(0, RANK) -= 1),
-        ("inputs", "coverage", |parts| *parts.shape(0, D_IN) += 1),
-        ("outputs", "coverage", |parts| *parts.shape(0, D_OUT) += 1),
+        ("inputs", "coverage", |parts| *parts.shape(0, D_IN) -= 1),
+        ("outputs", "coverage", |parts| *parts.shape(0, D_OUT) -= 1),
         ("inputs for outputs", "coverage", |parts| {
             let at = parts.sites[1].len() - SHAPE;
             let (inputs, outputs) = parts.sites[1][at + D_IN..].split_at_mut(4);

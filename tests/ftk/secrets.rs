@@ -10,7 +10,7 @@ use ftk_adapters::peft;
 use ftk_circuits::AdapterCommitment;
 
 use crate::run::ftk;
-use crate::seller::adapter;
+use crate::seller::adapter_of_rank;
 
 /// Everything that a folder holds but the files of these names, compressed deltas expanded, with where it was found.
 fn contents(folder: &Path, but: &[&str], found: &mut Vec<(String, Vec<u8>)>) {
@@ -96,7 +96,8 @@ fn holds(content: &[u8], secret: &[u8]) -> bool {
 fn no_secret_leaves_the_opening_file() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path();
-    adapter(&folder.join("adapter"), 31);
+    // Of fewer ranks than rows: to prove needs agreement.
+    adapter_of_rank(&folder.join("adapter"), 31, 2);
     for name in ["cache", "tmp"] {
         std::fs::create_dir(folder.join(name)).unwrap();
     }
@@ -126,7 +127,7 @@ fn no_secret_leaves_the_opening_file() {
     // Errors: an agreement that is missing, a folder that is taken, an adapter that was not committed to.
     run("prove without agreement", &mut prove("refused"), 2);
     run("commit twice", &mut arguments("commit"), 2);
-    adapter(&folder.join("other"), 32);
+    adapter_of_rank(&folder.join("other"), 32, 2);
     run("prove with another adapter", prove("refused").args(["--adapter", "other", "--disclose"]), 2);
     let secrets = secrets(folder);
     // A damaged opening: one blind out of range, so that it is no scalar.

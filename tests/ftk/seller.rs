@@ -62,7 +62,8 @@ pub fn adapter(folder: &Path, seed: u64) {
     adapter_of_rank(folder, seed, RANK);
 }
 
-fn adapter_of_rank(folder: &Path, seed: u64, rank: usize) {
+/// The same of any rank.
+pub fn adapter_of_rank(folder: &Path, seed: u64, rank: usize) {
     let source = Source::open(Path::new("village")).unwrap();
     let (shapes, sites) = (source.network().shapes(), source.network().sites());
     let mut adapter = Adapter::default();

@@ -74,13 +74,15 @@ impl<'a> Uses<'a> {
         let mut by_tensor: BTreeMap<String, BTreeSet<Use>> = BTreeMap::new();
         for site in sites {
             let weight = match site.role {
-                Role::Embedding | Role::Positions => Use::Table,
-                Role::Linear | Role::Head => Use::Matrix,
-                Role::Norm => Use::Norm,
+                Role::Embedding | Role::Positions => Some(Use::Table),
+                Role::Linear | Role::Head => Some(Use::Matrix),
+                Role::Norm => Some(Use::Norm),
                 // Has no integer form: `assemble` says so.
-                Role::Neighbours => continue,
+                Role::Neighbours => None,
             };
-            by_tensor.entry(weight_name(site)).or_default().insert(weight);
+            if let Some(weight) = weight {
+                by_tensor.entry(weight_name(site)).or_default().insert(weight);
+            }
             if site.bias {
                 by_tensor.entry(bias_name(site)).or_default().insert(Use::Bias);
             }
