@@ -107,7 +107,11 @@ fn a_base_is_trained_adapted_and_asked() {
     let output = ftk(&["gnn", "score", "--base", text(&base), "--graph", text(&graph), "--pairs", text(&asked)])
         .output()
         .unwrap();
-    assert!(stderr(&output).contains("the base does not score ratings of pairs\nhint: give --nodes"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("the base does not score ratings of pairs\nhint: give --nodes"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]

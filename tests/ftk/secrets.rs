@@ -66,7 +66,7 @@ fn secrets(folder: &Path) -> Vec<(String, Vec<u8>)> {
         secrets.push((name("in hexadecimal, big-endian"), hex(blind.iter().rev().copied()).into_bytes()));
         secrets.push((name("in decimal"), decimal(blind).into_bytes()));
     }
-    assert!(secrets.len() > 5 * 16, "there are blinds");
+    assert!(secrets.len() >= 5 * 4, "there are blinds");
     let adapter = peft::load(&folder.join("adapter")).unwrap();
     for (site, factors) in &FixedAdapter::new(&adapter).unwrap().sites {
         let floats = &adapter.sites[site];

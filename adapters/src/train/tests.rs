@@ -372,7 +372,7 @@ fn a_convolution_of_features_passes_its_gradient_to_weight_and_factors() {
             pass.drop_values(0.3, 0.0, 5);
             pass.convolve("w", Bias::Absent, Nodes::Features(&features), &messages())
         };
-        agrees(&[weight.clone()], Learns::Base, &convolve);
+        agrees(std::slice::from_ref(&weight), Learns::Base, &convolve);
         let adapted = [("w.lora_A", random(3, &[2, 8])), ("w.lora_B", random(4, &[6, 2])), weight.clone()];
         agrees(&adapted, Learns::Adapter, &convolve);
     }
@@ -399,7 +399,7 @@ fn attention_over_neighbours_passes_its_gradient_to_nodes_and_vectors() {
         let around = |seed: u64, count: usize, centre: &dyn Fn(usize) -> f64| {
             values(seed, count).into_iter().enumerate().map(|(at, x)| centre(at) * (1.0 + 0.3 * x)).collect::<Vec<_>>()
         };
-        let turns = |at: usize| if at / 6 % 2 == 0 { 1.0 } else { -1.0 };
+        let turns = |at: usize| if (at / 6).is_multiple_of(2) { 1.0 } else { -1.0 };
         let operands = [
             ("w.att_dst", tensor(&around(2, 6, &|_| 0.2), &[6])),
             ("w.att_src", tensor(&around(3, 6, &|_| 1.0), &[6])),

@@ -225,7 +225,7 @@ impl Interval {
     }
 }
 
-/// The difference of two runs' sums over the same blocks, by drawing runs of [`RUN`] neighbouring blocks with
+/// The difference of two runs' sums over the same blocks, by drawing runs of `RUN` neighbouring blocks with
 /// replacement (Künsch 1989), percentiles.
 pub fn compare(first: &[f64], second: &[f64], seed: u64) -> Interval {
     /// Neighbouring blocks that are drawn together, so that what one hour has to do with the next is kept.

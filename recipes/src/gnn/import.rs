@@ -470,7 +470,7 @@ mod tests {
         assert_eq!((graph.edges.len(), found.duplicates, found.unlabelled), (2, 0, 1));
         assert_eq!((graph.parts, graph.classes.len()), (vec![Part::Train, Part::None, Part::Test], 2));
         let refused = |files: &[(&str, Vec<u8>)]| from_archive(files).unwrap_err();
-        assert_eq!(refused(&[x.clone()]), "./g.npz: holds no edge_index; there are: x");
+        assert_eq!(refused(std::slice::from_ref(&x)), "./g.npz: holds no edge_index; there are: x");
         assert_eq!(
             refused(&[index.clone(), train, mask("val_mask.npy", &[1, 0, 0])]),
             "./g.npz:val_mask: overlaps another mask at node: 0"

@@ -101,7 +101,7 @@ pub(super) fn encode(market: &Market) -> (String, Digest) {
 /// Reads a canonical file.
 ///
 /// # Errors
-/// The file system's; a file that is not as [`write`] wrote it.
+/// The file system's; a file that is not as [`write()`] wrote it.
 pub fn read(path: &Path) -> Result<(Market, Digest), DefiError> {
     let text = std::fs::read_to_string(path).map_err(|source| DefiError::Io { path: path.to_owned(), source })?;
     decode(path, &text)
@@ -144,7 +144,7 @@ pub(super) fn decode(path: &Path, text: &str) -> Result<(Market, Digest), DefiEr
 /// Reads rows of a canonical file that stand alone: bars, or minutes of a pool.
 ///
 /// # Errors
-/// A row that is not as [`write`] writes it, or not later than the one before it.
+/// A row that is not as [`write()`] writes it, or not later than the one before it.
 pub fn rows(place: &str, minutes: bool, lines: &[String]) -> Result<Market, DefiError> {
     let mut market = if minutes { Market::Minutes(Vec::new()) } else { Market::Bars(Vec::new()) };
     for (index, line) in lines.iter().enumerate() {

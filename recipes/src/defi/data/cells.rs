@@ -23,7 +23,7 @@ pub fn decimal(text: &str, decimals: u32) -> Option<u128> {
         // What an exponent takes away must be zeros.
         Err(_) => {
             let unit = 10u128.checked_pow(shift.unsigned_abs())?;
-            (value % unit == 0).then_some(value / unit)
+            value.is_multiple_of(unit).then_some(value / unit)
         }
     }
 }

@@ -161,7 +161,7 @@ fn events_become_minutes_and_canonical_files_come_back() {
         let (text, digest) = canonical::encode(&market);
         assert_eq!(canonical::decode(Path::new("x"), &text).unwrap(), (market, digest));
         // Another digit in a row, with and without its digest.
-        let at = text.rfind(|c: char| c == ',').unwrap() - 1;
+        let at = text.rfind(',').unwrap() - 1;
         let digit = if &text[at..=at] == "4" { "5" } else { "4" };
         let changed = format!("{}{digit}{}", &text[..at], &text[at + 1..]);
         let error = canonical::decode(Path::new("x"), &changed).unwrap_err().to_string();

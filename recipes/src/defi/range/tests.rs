@@ -66,8 +66,8 @@ fn a_move_costs_gas_fee_and_slippage_and_nothing_is_created() {
 #[test]
 fn fees_are_diluted_by_the_position_itself_and_loss_is_convexity() {
     let at = sqrt_at(199_003);
-    let position = Some(Position { lower: 198_900, upper: 199_100, liquidity: POOL });
-    let mut holding = Holding { position, ..Holding::default() };
+    let position = Position { lower: 198_900, upper: 199_100, liquidity: POOL };
+    let mut holding = Holding { position: Some(position), ..Holding::default() };
     let [fees, loss_here] =
         holding.pass(at, &minute(199_003, 199_003, 199_003, [2_000_000_000, 0]), None, &TERMS).unwrap();
     // As much liquidity as the pool has: half of a twentieth of a percent of 2000 dollars.
@@ -78,13 +78,13 @@ fn fees_are_diluted_by_the_position_itself_and_loss_is_convexity() {
     assert_eq!(none, 0);
     let mut total = 0;
     for (from, to) in [(199_000, 199_050), (199_050, 198_950), (198_950, 199_300), (199_300, 199_000)] {
-        let lost = loss(&TERMS, &position.unwrap(), sqrt_at(from), sqrt_at(to)).unwrap();
+        let lost = loss(&TERMS, &position, sqrt_at(from), sqrt_at(to)).unwrap();
         assert!(lost >= -2, "{from} to {to}: {lost}");
         total += lost;
     }
     assert!(total > 1_000_000, "{total}");
     // Of a way of r in the log price, L sqrt(P) r^2 / 4.
-    let lost = loss(&TERMS, &position.unwrap(), sqrt_at(199_000), sqrt_at(199_020)).unwrap() as f64;
+    let lost = loss(&TERMS, &position, sqrt_at(199_000), sqrt_at(199_020)).unwrap() as f64;
     let root = 1.0001f64.powi(199_000).sqrt();
     let known = POOL as f64 / root * (20.0 * 1.0001f64.ln()).powi(2) / 4.0;
     assert!((lost / known - 1.0).abs() < 0.01, "{lost} {known}");
