@@ -97,7 +97,7 @@ fn encode_site(shape: &SiteShape, deltas: &[i128]) -> Option<Vec<u8>> {
             Some(parts) => coefficients.extend(parts),
             None => pivots.push((index as u32, row)),
         }
-        if pivots.len() > shape.rank as usize {
+        if pivots.len() > most_pivots(shape) {
             return None;
         }
     }
@@ -112,21 +112,33 @@ fn encode_site(shape: &SiteShape, deltas: &[i128]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// Most rows of a site that can be independent.
+fn most_pivots(shape: &SiteShape) -> usize {
+    shape.rank.min(shape.d_in).min(shape.d_out) as usize
+}
+
 /// Most bytes that the deltas of these sites take, each with its number of rows.
 pub fn deltas_limit(shapes: &[SiteShape], rows: &[usize]) -> u64 {
     let site = |(shape, rows): (&SiteShape, &usize)| {
-        let (rows, rank) = (*rows as u64, u64::from(shape.rank));
+        let (rows, most) = (*rows as u64, most_pivots(shape) as u64);
         let pivot = 4 + u64::from(shape.d_out) * MAX_WIDTH as u64;
-        SITE_BYTES as u64 + rows.min(rank) * pivot + rows * rank * BYTES as u64
+        SITE_BYTES as u64 + rows.min(most) * pivot + rows * most * BYTES as u64
     };
     header(TAG).len() as u64 + 4 + shapes.iter().zip(rows).map(site).sum::<u64>()
 }
 
-/// Reads [`encode_deltas`]'s bytes for the sites of a commitment, each with the rows that the caller counted.
+/// Reads [`encode_deltas`]'s bytes for the sites of a commitment, each with the rows that the caller counted. A few
+/// bytes may stand for many rows, which are no small work: `stop` is asked before each whether to leave it.
 ///
 /// # Errors
-/// [`CheckFailed::Coverage`] if sites or rows are others, [`CheckFailed::DeltasEncoding`] for anything else.
-pub fn decode_deltas(bytes: &[u8], shapes: &[SiteShape], rows: &[usize]) -> Result<Vec<Vec<i128>>, CheckFailed> {
+/// [`CheckFailed::Coverage`] if sites or rows are others, [`CheckFailed::Stopped`], [`CheckFailed::DeltasEncoding`] for
+/// anything else.
+pub fn decode_deltas(
+    bytes: &[u8],
+    shapes: &[SiteShape],
+    rows: &[usize],
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Result<Vec<Vec<i128>>, CheckFailed> {
     let encoding = CheckFailed::DeltasEncoding;
     let mut reader = Reader::new(bytes);
     reader.header(TAG).map_err(encoding)?;
@@ -144,7 +156,7 @@ pub fn decode_deltas(bytes: &[u8], shapes: &[SiteShape], rows: &[usize]) -> Resu
         parts.push(Encoded::read(&mut reader, shape, *rows).map_err(encoding)?);
     }
     reader.end().map_err(encoding)?;
-    parts.par_iter().zip(shapes).map(|(part, shape)| part.expand(shape).map_err(encoding)).collect()
+    parts.iter().zip(shapes).map(|(part, shape)| part.expand(shape, stop)).collect()
 }
 
 /// The bytes of one site, of which all are there.
@@ -160,7 +172,7 @@ struct Encoded<'a> {
 impl<'a> Encoded<'a> {
     fn read(reader: &mut Reader<'a>, shape: &SiteShape, rows: usize) -> Result<Self, EncodingError> {
         let (count, width) = (reader.u8()?, reader.u8()?);
-        if u32::from(count) > shape.rank {
+        if usize::from(count) > most_pivots(shape) {
             return Err(EncodingError::Bounds { what: "independent rows", value: count.into() });
         }
         let count = usize::from(count);
@@ -179,9 +191,61 @@ impl<'a> Encoded<'a> {
         Ok(Self { rows, width: usize::from(width), pivots, integers, coefficients })
     }
 
-    fn expand(&self, shape: &SiteShape) -> Result<Vec<i128>, EncodingError> {
+    fn expand(&self, shape: &SiteShape, stop: &(dyn Fn() -> bool + Sync)) -> Result<Vec<i128>, CheckFailed> {
         let d_out = shape.d_out as usize;
         let bound = shape.delta_bound().unsigned_abs();
+        let integers = self.integers(d_out, bound).map_err(CheckFailed::DeltasEncoding)?;
+        let residues: Vec<u128> = integers.iter().map(|value| residue(*value)).collect();
+        // Where each row's coefficients begin: a row has one for each independent row before it.
+        let mut first = Vec::with_capacity(self.rows);
+        let (mut before, mut coefficients) = (0, 0);
+        for row in 0..self.rows {
+            first.push((before, coefficients));
+            if self.pivots.get(before) == Some(&row) {
+                before += 1;
+            } else {
+                coefficients += before;
+            }
+        }
+        let mut deltas = vec![0; self.rows * d_out];
+        let expand = |(row, delta): (usize, &mut [i128])| {
+            if stop() {
+                return Err(CheckFailed::Stopped);
+            }
+            let (before, first) = first[row];
+            if self.pivots.get(before) == Some(&row) {
+                delta.copy_from_slice(&integers[before * d_out..(before + 1) * d_out]);
+                return Ok(());
+            }
+            let encoding = CheckFailed::DeltasEncoding;
+            let mut sums = vec![0; d_out];
+            for (index, basis) in residues.chunks_exact(d_out).take(before).enumerate() {
+                let mut bytes = [0; 16];
+                bytes[..BYTES].copy_from_slice(&self.coefficients[(first + index) * BYTES..][..BYTES]);
+                let factor = u128::from_le_bytes(bytes);
+                if factor >= MODULUS {
+                    return Err(encoding(EncodingError::Coefficient(row)));
+                }
+                for (sum, value) in sums.iter_mut().zip(basis) {
+                    *sum = add(*sum, mul(factor, *value));
+                }
+            }
+            for (delta, sum) in delta.iter_mut().zip(sums) {
+                *delta = lift(sum);
+                if delta.unsigned_abs() > bound {
+                    return Err(encoding(EncodingError::Entry(row)));
+                }
+            }
+            Ok(())
+        };
+        // The first row that is wrong is named, however many cores look.
+        let rows: Vec<_> = deltas.par_chunks_exact_mut(d_out).enumerate().map(expand).collect();
+        rows.into_iter().collect::<Result<(), _>>()?;
+        Ok(deltas)
+    }
+
+    /// The independent rows, `(pivots, d_out)`.
+    fn integers(&self, d_out: usize, bound: u128) -> Result<Vec<i128>, EncodingError> {
         let integers = self.integers.chunks_exact(self.width.max(1)).map(|chunk| {
             let mut bytes = [if chunk[self.width - 1] >= 0x80 { 0xff } else { 0 }; 16];
             bytes[..self.width].copy_from_slice(chunk);
@@ -200,37 +264,7 @@ impl<'a> Encoded<'a> {
         if width_of_rows(integers.chunks_exact(d_out)) != self.width {
             return Err(EncodingError::Width(self.width as u8));
         }
-        let residues: Vec<u128> = integers.iter().map(|value| residue(*value)).collect();
-        let mut coefficients = self.coefficients.chunks_exact(BYTES).map(|chunk| {
-            let mut bytes = [0; 16];
-            bytes[..BYTES].copy_from_slice(chunk);
-            u128::from_le_bytes(bytes)
-        });
-        let mut deltas = Vec::with_capacity(self.rows * d_out);
-        let mut before = 0;
-        for row in 0..self.rows {
-            if self.pivots.get(before) == Some(&row) {
-                deltas.extend(&integers[before * d_out..(before + 1) * d_out]);
-                before += 1;
-                continue;
-            }
-            let mut sums = vec![0; d_out];
-            for basis in residues.chunks_exact(d_out).take(before) {
-                let factor = coefficients.next().filter(|factor| *factor < MODULUS);
-                let factor = factor.ok_or(EncodingError::Coefficient(row))?;
-                for (sum, value) in sums.iter_mut().zip(basis) {
-                    *sum = add(*sum, mul(factor, *value));
-                }
-            }
-            for sum in sums {
-                let delta = lift(sum);
-                if delta.unsigned_abs() > bound {
-                    return Err(EncodingError::Entry(row));
-                }
-                deltas.push(delta);
-            }
-        }
-        Ok(deltas)
+        Ok(integers)
     }
 }
 
@@ -268,7 +302,7 @@ mod tests {
             let shapes = [shape("first", 3, 5), shape("second", 1, 1)];
             let bytes = encode_deltas(&shapes, &[&deltas, &[7, 0, -7]]).unwrap();
             prop_assert!(bytes.len() as u64 <= deltas_limit(&shapes, &[hidden.len(), 3]));
-            let decoded = decode_deltas(&bytes, &shapes, &[hidden.len(), 3]);
+            let decoded = decode_deltas(&bytes, &shapes, &[hidden.len(), 3], &|| false);
             prop_assert_eq!(decoded, Ok(vec![deltas, vec![7, 0, -7]]));
         }
 
@@ -279,7 +313,7 @@ mod tests {
             framed.extend(1u32.to_le_bytes());
             framed.extend((rows as u32).to_le_bytes());
             framed.extend(bytes);
-            if let Ok(decoded) = decode_deltas(&framed, &shapes, &[rows]) {
+            if let Ok(decoded) = decode_deltas(&framed, &shapes, &[rows], &|| false) {
                 prop_assert_eq!(encode_deltas(&shapes, &[&decoded[0]]).unwrap(), framed, "canonical");
             }
         }
@@ -292,7 +326,7 @@ mod tests {
         let shapes = [shape("s", 2, 2)];
         let bytes = encode_deltas(&shapes, &[&deltas]).unwrap();
         let decode = |bytes: &[u8]| {
-            decode_deltas(bytes, &shapes, &[5]).map_err(|error| match error {
+            decode_deltas(bytes, &shapes, &[5], &|| false).map_err(|error| match error {
                 CheckFailed::DeltasEncoding(reason) => reason,
                 other => panic!("{other:?}"),
             })
@@ -329,13 +363,26 @@ mod tests {
         let large = encode_deltas(&narrow, &[&[bound]]).unwrap();
         let mut beyond = large.clone();
         beyond[site + 6 + 4] = 1;
-        let refused = decode_deltas(&beyond, &narrow, &[1]);
+        let refused = decode_deltas(&beyond, &narrow, &[1], &|| false);
         assert_eq!(refused, Err(CheckFailed::DeltasEncoding(EncodingError::Entry(0))));
 
-        assert!(matches!(decode_deltas(&bytes, &shapes, &[4]), Err(CheckFailed::Coverage(_))));
-        assert!(matches!(decode_deltas(&bytes, &[], &[]), Err(CheckFailed::Coverage(_))));
+        assert!(matches!(decode_deltas(&bytes, &shapes, &[4], &|| false), Err(CheckFailed::Coverage(_))));
+        assert!(matches!(decode_deltas(&bytes, &[], &[], &|| false), Err(CheckFailed::Coverage(_))));
+        assert_eq!(decode_deltas(&bytes, &shapes, &[5], &|| true), Err(CheckFailed::Stopped));
         assert!(matches!(encode_deltas(&narrow, &[&[bound + 1]]), Err(ProveError::Delta(_))));
         let three = [1, 0, 0, 0, 1, 0, 0, 0, 1];
         assert!(matches!(encode_deltas(&[shape("s", 2, 3)], &[&three]), Err(ProveError::Delta(_))));
+    }
+
+    /// However large the rank, no more rows than inputs or outputs are independent: the bytes that may have to be read
+    /// are bounded by the deltas that they stand for.
+    #[test]
+    fn the_limit_does_not_grow_with_a_rank_that_means_nothing() {
+        let (low, high) = (shape("s", 1, 1), shape("s", 128, 1));
+        assert_eq!(deltas_limit(&[low.clone()], &[1 << 16]), deltas_limit(&[high.clone()], &[1 << 16]));
+        let bytes = encode_deltas(&[low], &[&[3, 6, 0]]).unwrap();
+        assert_eq!(decode_deltas(&bytes, &[high], &[3], &|| false).unwrap(), [[3, 6, 0]]);
+        let narrow = SiteShape { d_in: 1, ..shape("s", 2, 2) };
+        assert!(matches!(encode_deltas(&[narrow], &[&[1, 0, 0, 1]]), Err(ProveError::Delta(_))));
     }
 }

@@ -39,6 +39,9 @@ pub enum ProveError {
 /// The check that refused; every refusal of this crate's verifiers is one of these.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CheckFailed {
+    /// The caller did not want to go on.
+    #[error("stopped by the caller")]
+    Stopped,
     /// The statement contradicts itself.
     #[error("statement: {0}")]
     Statement(#[from] StatementError),

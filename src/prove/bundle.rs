@@ -20,11 +20,13 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use ftk_adapters::atomic;
-use ftk_circuits::{AdapterCommitment, DeltaProof, Digest, Statement, decode_deltas, deltas_limit, encode_deltas};
+use ftk_circuits::{
+    AdapterCommitment, CheckFailed, DeltaProof, Digest, Statement, decode_deltas, deltas_limit, encode_deltas,
+};
 
 use self::text::{parse_statement, statement_text};
 use super::cases::rows_of;
-use super::limits::Limits;
+use super::limits::{Limits, in_time};
 use super::verdict::Refusal;
 
 /// File of the commitment, in a bundle and beside an opening.
@@ -114,6 +116,7 @@ impl Bundle {
         if files.values().map(|bytes| bytes.len() as u64).sum::<u64>() > limits.bytes {
             return Err(too_long(limits));
         }
+        let deadline = limits.deadline();
         let need = |name: &'static str| {
             let missing = || Refusal::Malformed { file: name, reason: "is missing".into() };
             files.get(name).map(Vec::as_slice).ok_or_else(missing)
@@ -126,10 +129,15 @@ impl Bundle {
         statement.check().map_err(|error| Refusal::Check(error.into()))?;
         limits.statement(&statement)?;
         let commitment = AdapterCommitment::decode(need(COMMITMENT)?)?;
-        limits.commitment(&commitment, &statement)?;
         let rows = rows_of(&statement, commitment.shapes());
-        let deltas = decompress(need(DELTAS)?, limit(&commitment, &rows)?)?;
-        let deltas = decode_deltas(&deltas, commitment.shapes(), &rows)?;
+        let most = limit(&commitment, &rows)?;
+        limits.commitment(&commitment, &rows, most)?;
+        let deltas = decompress(need(DELTAS)?, most)?;
+        let deltas = decode_deltas(&deltas, commitment.shapes(), &rows, &|| in_time(deadline).is_err());
+        let deltas = deltas.map_err(|error| match error {
+            CheckFailed::Stopped => Refusal::Time,
+            error => Refusal::Check(error),
+        })?;
         let proof = DeltaProof { proof: need(PROOF)?.to_vec(), link: need(LINK)?.to_vec() };
         Ok(Self { statement, commitment, deltas, proof, registration: files.get(REGISTRATION).cloned() })
     }

@@ -16,12 +16,20 @@ const DELTA: u64 = 16;
 const INPUT: u64 = 4 + 8;
 /// Bytes of one cell of a column of the proof: halo2 holds columns as values, as polynomials and extended.
 const CELL: u64 = 3 * 32;
-/// Bytes of a delta in a bundle: two's complement of some 6 bytes that hardly compress.
-const DELTA_SENT: u64 = 6;
-/// Bytes of a proof for each of its columns: a commitment and two openings.
-const COLUMN_SENT: u64 = 96;
-/// Bytes of a registration for each column: eight columns of digits.
-const COLUMN_REGISTERED: u64 = 8 * COLUMN_SENT;
+/// Bytes of a delta of an independent row in a bundle: two's complement of some 7 bytes that hardly compress.
+const DELTA_SENT: u64 = 7;
+/// Bytes of the coefficient of a row on an independent one.
+const COEFFICIENT_SENT: u64 = 12;
+/// Bytes of a delta proof and its link, which hardly depend on the adapter.
+const PROOF_SENT: u64 = 4 << 10;
+/// Bytes of a registration whatever the adapter: commitments to how often each 16-bit integer occurs.
+const TABLE_REGISTERED: u64 = 10 << 10;
+/// Bytes of a registration for each column: its commitment and openings, and a third of those of its reciprocals.
+const COLUMN_REGISTERED: u64 = 96;
+/// Columns of a registration that are proved at once.
+const BATCH: u64 = 192;
+/// Bytes of a weight as the prover folds it.
+const FIELD: u64 = 32;
 /// What a process takes that does none of this.
 const PROCESS: u64 = 64 << 20;
 
@@ -41,10 +49,10 @@ pub struct Rates {
     pub read: f64,
 }
 
-/// Fitted to the three rows of README's table about commitment and proofs of SmolLM2-135M (135 million parameters, 4.9
-/// million weights of adapter, 45 tokens, two cores): 86 s, 26 s and 13 s.
+/// Fitted to what SmolLM2-135M (135 million parameters, 4.9 million weights of adapter, 64 tokens) took on two cores:
+/// see the table of README and `cargo bench --bench prove`.
 pub const RATES: Rates =
-    Rates { replay: 1.0, prove: 7000.0, verify: 800.0, register: 33_000.0, check: 1500.0, read: 60.0 };
+    Rates { replay: 0.15, prove: 520.0, verify: 200.0, register: 5000.0, check: 110.0, read: 11.0 };
 
 /// Cores that work is spread over, at most.
 const CORES: u64 = 64;
@@ -130,7 +138,6 @@ impl Costs {
         // 16-bit integers, tables of 32.
         let integers = 2 * base.multiplied + 4 * base.parameters.saturating_sub(base.multiplied);
         let floats = 4 * base.parameters;
-        let cells = columns * (CELL << k);
         let records = DELTA * deltas + INPUT * inputs * rows;
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64).min(CORES) as f64;
         let seconds = |nanoseconds: f64| nanoseconds / 1e9 / cores;
@@ -141,12 +148,11 @@ impl Costs {
             columns,
             weights,
             deltas,
-            registered_bytes: columns * (32 + COLUMN_REGISTERED),
-            bundle_bytes: DELTA_SENT * deltas + COLUMN_SENT * columns,
-            // Eight columns of digits for one of weights, not all at once.
-            commit_memory: PROCESS + integers + floats + 2 * cells,
-            prove_memory: PROCESS + integers + floats + cells + records + 2 * weights,
-            verify_memory: PROCESS + integers + verifying(shapes, rows),
+            registered_bytes: TABLE_REGISTERED + columns * (32 + COLUMN_REGISTERED),
+            bundle_bytes: PROOF_SENT + shapes.iter().map(|shape| sent(shape, rows)).sum::<u64>(),
+            commit_memory: PROCESS + integers + floats + BATCH.min(columns) * (CELL << k),
+            prove_memory: PROCESS + integers + floats + records + FIELD * weights,
+            verify_memory: PROCESS + integers + verifying(shapes, &vec![rows as usize; shapes.len()]),
             commit_seconds: seconds(read + RATES.register * adapter),
             prove_seconds: seconds(read + replay + RATES.prove * adapter),
             verify_seconds: seconds(read + replay + (RATES.verify + RATES.check) * adapter),
@@ -154,10 +160,16 @@ impl Costs {
     }
 }
 
-/// Bytes that a verifier needs beside the base.
-pub(super) fn verifying(shapes: &[SiteShape], rows: u64) -> u64 {
+/// Bytes of a site's deltas in a bundle.
+fn sent(shape: &SiteShape, rows: u64) -> u64 {
+    let independent = rows.min(u64::from(shape.rank));
+    independent * (DELTA_SENT * u64::from(shape.d_out) + COEFFICIENT_SENT * (rows - independent))
+}
+
+/// Bytes that a verifier needs beside the base, for so many rows of each site.
+pub(super) fn verifying(shapes: &[SiteShape], rows: &[usize]) -> u64 {
     let row = |shape: &SiteShape| DELTA * u64::from(shape.d_out) + INPUT * u64::from(shape.d_in);
-    shapes.iter().map(row).sum::<u64>().saturating_mul(rows)
+    shapes.iter().zip(rows).map(|(shape, rows)| row(shape).saturating_mul(*rows as u64)).fold(0, u64::saturating_add)
 }
 
 /// Bytes of memory that are free for a program, where the system says so.

@@ -18,7 +18,8 @@ pub struct Limits {
     pub bytes: u64,
     /// Bytes of memory for inputs and deltas, by arithmetic, beside the base.
     pub memory: u64,
-    /// Wall time of the replay and before, looked at before every operation of the network and every proof.
+    /// Wall time of reading a bundle, and of the replay after it; looked at before every row that is read, every
+    /// operation of the network and every proof.
     pub time: Duration,
 }
 
@@ -44,10 +45,17 @@ impl Limits {
         within("tokens", statement.rows() as u64, self.tokens)
     }
 
-    /// Refuses an adapter of too many sites, or one that needs too much memory for so many tokens.
-    pub(super) fn commitment(&self, commitment: &AdapterCommitment, statement: &Statement) -> Result<(), Refusal> {
+    /// Refuses an adapter of too many sites, or one that needs too much memory for so many rows of each, whose deltas
+    /// take at most `encoded` bytes before they are expanded.
+    pub(super) fn commitment(
+        &self,
+        commitment: &AdapterCommitment,
+        rows: &[usize],
+        encoded: u64,
+    ) -> Result<(), Refusal> {
         within("sites", commitment.shapes().len() as u64, self.sites)?;
-        within("bytes of memory", cost::verifying(commitment.shapes(), statement.rows() as u64), self.memory)
+        let expanded = cost::verifying(commitment.shapes(), rows);
+        within("bytes of memory", expanded.saturating_add(encoded), self.memory)
     }
 }
 

@@ -225,7 +225,15 @@ pub(super) fn replayed(
             return Err(Refusal::Output { case: index, difference });
         }
     }
-    Ok(records.into_iter().map(|record| record.inputs.into_iter().map(i64::from).collect()).collect())
+    // Sites are visited in the model's order, which is the commitment's: an architecture that broke this would have the
+    // inputs of one site proved with the deltas of another.
+    let paired = commitment.shapes().iter().zip(records).map(|(shape, record)| {
+        if record.site != shape.name {
+            return Err(CheckFailed::Coverage(format!("site is visited out of order: {}", shape.name)).into());
+        }
+        Ok(record.inputs.into_iter().map(i64::from).collect())
+    });
+    paired.collect()
 }
 
 /// The verdict on a bundle that no check refused.

@@ -23,7 +23,8 @@ pub struct Verifier {
     limits: Limits,
     derive: fn(u32) -> Result<CommitmentKey, KeyError>,
     keys: BTreeMap<u32, CommitmentKey>,
-    registered: BTreeMap<Digest, Vec<u8>>,
+    /// Of each adapter, the hash of the registration that was accepted.
+    registered: BTreeMap<Digest, blake3::Hash>,
 }
 
 /// A bundle that was not refused.
@@ -116,6 +117,9 @@ impl Verifier {
 
     /// Checks the proofs of many bundles together, with a verdict on each: one multiplication for all, and only if it
     /// fails one for each.
+    ///
+    /// # Panics
+    /// May panic on bundles that another verifier replayed.
     pub fn settle(&mut self, bundles: Vec<Replayed>) -> Vec<Result<Judged, Refusal>> {
         let digests: Vec<Digest> = bundles.iter().map(|bundle| bundle.commitment.digest()).collect();
         // A registration is looked at once, however many bundles bring it.
@@ -127,7 +131,7 @@ impl Verifier {
         }
         for (Replayed { commitment, registration, .. }, digest) in bundles.iter().zip(&digests) {
             let Some(registration) = registration else { continue };
-            if self.registered.get(digest) != Some(registration)
+            if self.registered.get(digest) != Some(&blake3::hash(registration))
                 && let Entry::Vacant(place) = registrations.entry((*digest, registration))
             {
                 place.insert(claims.len());
@@ -149,7 +153,7 @@ impl Verifier {
             let Replayed { verdict: doubts, statement, commitment, registration, .. } = bundle;
             judged.push(verdict.map_err(Refusal::Check).map(|()| {
                 if let Some(registration) = registration {
-                    self.registered.insert(digest, registration);
+                    self.registered.insert(digest, blake3::hash(&registration));
                 }
                 Judged { verdict: doubts, statement, shapes: commitment.shapes().to_vec() }
             }));
@@ -173,6 +177,7 @@ impl Replayed {
     /// Bytes of memory it takes, but for what is small.
     pub fn bytes(&self) -> u64 {
         let bytes = |rows: &SiteRows| size_of_val(rows.inputs.as_slice()) + size_of_val(rows.deltas.as_slice());
-        self.rows.iter().map(bytes).sum::<usize>() as u64
+        let sent = self.proof.proof.len() + self.proof.link.len() + self.registration.as_ref().map_or(0, Vec::len);
+        (self.rows.iter().map(bytes).sum::<usize>() + sent) as u64
     }
 }

@@ -131,6 +131,13 @@ fn a_backtest_its_log_and_a_proved_decision() {
     assert_eq!(check(&proving("other.jsonl", "other", &["--disclose"])), "log choice");
     assert_eq!(check(&verify("other.jsonl", "other", &[])), "log choice");
 
+    // A log that names another base than the one its decisions come from.
+    let mut based = log.clone();
+    based.header.base = "0".repeat(64);
+    std::fs::write(folder.join("based.jsonl"), based.write().0).unwrap();
+    assert_eq!(check(&proving("based.jsonl", "based", &["--disclose"])), "log base");
+    assert_eq!(check(&verify("based.jsonl", "based", &[])), "log base");
+
     quotes_follow_the_log(folder, &plan, log.entries.last().unwrap());
 }
 

@@ -106,7 +106,7 @@ fn bundles() {
     let deltas = zstd::decode_all(read("deltas.bin").as_slice()).unwrap();
     let shapes = bundle.commitment.shapes().to_vec();
     let rows = vec![bundle.statement.rows(); shapes.len()];
-    fuzz("deltas", &[deltas], MEGABYTE, move |bytes| drop(decode_deltas(bytes, &shapes, &rows)));
+    fuzz("deltas", &[deltas], MEGABYTE, move |bytes| drop(decode_deltas(bytes, &shapes, &rows, &|| false)));
     fuzz("statement", &[bundle.statement.encode()], MEGABYTE, |bytes| drop(Statement::decode(bytes)));
     fuzz("commitment", &[read("commitment.bin")], MEGABYTE, |bytes| drop(AdapterCommitment::decode(bytes)));
     let opening = std::fs::read(seller.folder.join("commitment/opening.bin")).unwrap();

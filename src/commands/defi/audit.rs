@@ -62,6 +62,8 @@ pub enum Part {
 
 /// The log names another adapter than the verifier expects, or the bundle another than the log.
 const ADAPTER: &str = "log adapter";
+/// The bundle is about another base than the log names.
+const BASE: &str = "log base";
 /// What was proved is another action than the log says.
 const CHOICE: &str = "log choice";
 
@@ -181,6 +183,10 @@ fn other_than_logged(
     let adapter = bundle.statement.adapter.to_string();
     if adapter != log.header.adapter {
         return Some((ADAPTER, format!("the log is of {}, the proof of {adapter}", log.header.adapter)));
+    }
+    let base = bundle.statement.base.to_string();
+    if base != log.header.base {
+        return Some((BASE, format!("the log is of {}, the proof of {base}", log.header.base)));
     }
     for ((case, entry), step) in bundle.statement.cases.iter().zip(entries).zip(drawn) {
         if let Case { input: Input::Tokens(ids), output: Output::Choice { chosen, .. } } = case
