@@ -106,8 +106,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     printer.line("4. verify: against the base, the commitment and the prompt, without the adapter");
     ensure!(check(&bundle)? == Outcome::Done, "the honest bundle was not accepted");
 
-    printer.line("5. forge: the answer's first token, then one delta by the smallest amount, all digests made anew");
-    for (name, forge) in [("forged-answer", forge_answer as fn(&mut Bundle)), ("forged-delta", forge_delta)] {
+    printer.line("5. forge: the answer's first token, then what the adapter adds to one token at one site, all digests made anew");
+    for (name, forge) in [("forged-answer", forge_answer as fn(&mut Bundle)), ("forged-deltas", forge_deltas)] {
         let forged = folder.join(name);
         let mut content = Bundle::read(&bundle, &Limits::default())?;
         forge(&mut content);
@@ -138,6 +138,10 @@ fn forge_answer(bundle: &mut Bundle) {
     }
 }
 
-fn forge_delta(bundle: &mut Bundle) {
-    bundle.deltas[0][0] += 1;
+/// The last token's deltas become those of the token before it: still rows that an adapter of this rank can have.
+fn forge_deltas(bundle: &mut Bundle) {
+    let width = bundle.commitment.shapes()[0].d_out as usize;
+    let deltas = &mut bundle.deltas[0];
+    let last = deltas.len() - width;
+    deltas.copy_within(last - width..last, last);
 }

@@ -26,8 +26,6 @@ const PROOF_SENT: u64 = 4 << 10;
 const TABLE_REGISTERED: u64 = 10 << 10;
 /// Bytes of a registration for each column: its commitment and openings, and a third of those of its reciprocals.
 const COLUMN_REGISTERED: u64 = 96;
-/// Columns of a registration that are proved at once.
-const BATCH: u64 = 192;
 /// Bytes of a weight as the prover folds it.
 const FIELD: u64 = 32;
 /// What a process takes that does none of this.
@@ -49,10 +47,10 @@ pub struct Rates {
     pub read: f64,
 }
 
-/// Fitted to what SmolLM2-135M (135 million parameters, 4.9 million weights of adapter, 64 tokens) took on two cores:
+/// Fitted to what SmolLM2-135M (135 million parameters, 2.4 million weights of adapter, 64 tokens) took on two cores:
 /// see the table of README and `cargo bench --bench prove`.
 pub const RATES: Rates =
-    Rates { replay: 0.15, prove: 520.0, verify: 200.0, register: 5000.0, check: 110.0, read: 11.0 };
+    Rates { replay: 0.15, prove: 600.0, verify: 180.0, register: 10_500.0, check: 125.0, read: 11.0 };
 
 /// Cores that work is spread over, at most.
 const CORES: u64 = 64;
@@ -150,7 +148,7 @@ impl Costs {
             deltas,
             registered_bytes: TABLE_REGISTERED + columns * (32 + COLUMN_REGISTERED),
             bundle_bytes: PROOF_SENT + shapes.iter().map(|shape| sent(shape, rows)).sum::<u64>(),
-            commit_memory: PROCESS + integers + floats + BATCH.min(columns) * (CELL << k),
+            commit_memory: PROCESS + integers + floats + columns * (CELL << k),
             prove_memory: PROCESS + integers + floats + records + FIELD * weights,
             verify_memory: PROCESS + integers + verifying(shapes, &vec![rows as usize; shapes.len()]),
             commit_seconds: seconds(read + RATES.register * adapter),
