@@ -8,7 +8,7 @@ mod mutate;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use candle_core::quantized::gguf_file::{self, Value};
@@ -17,7 +17,10 @@ use candle_core::{Device, Tensor};
 use ftk::budget::{Budget, within};
 use ftk::models::{ChatTemplate, Message, Source};
 use ftk::prove::bundle::Bundle;
+use ftk::prove::keys::commitment_key;
 use ftk::prove::limits::Limits;
+use ftk::prove::verdict::Expectations;
+use ftk::prove::verifier::Verifier;
 use ftk::text::load;
 use ftk_adapters::peft;
 use ftk_circuits::{AdapterCommitment, CommitmentKey, MIN_K, Opening, Statement, decode_deltas, verify_registration};
@@ -84,6 +87,12 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// The files of a bundle, by name.
+fn whole(bundle: &Path) -> BTreeMap<String, Vec<u8>> {
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    files(bundle).into_iter().map(|path| (name(&path), std::fs::read(&path).unwrap())).collect()
+}
+
 #[test]
 fn bundles() {
     let folder = tempfile::tempdir().unwrap();
@@ -92,14 +101,24 @@ fn bundles() {
     let read = |name: &str| std::fs::read(honest.join(name)).unwrap();
 
     for name in ["statement.json", "deltas.bin", "commitment.bin"] {
-        let honest: BTreeMap<String, Vec<u8>> = files(&honest)
-            .into_iter()
-            .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read(&path).unwrap()))
-            .collect();
+        let whole = whole(&honest);
         fuzz(name, &[read(name)], 16 * MEGABYTE, move |bytes| {
-            let mut files = honest.clone();
+            let mut files = whole.clone();
             files.insert(name.to_owned(), bytes.to_vec());
             drop(Bundle::parse(&files, &Limits::default()));
+        });
+    }
+    // What no check of the proofs refuses is what was given.
+    let source = Source::open(Path::new("village")).unwrap();
+    let verifier = Verifier::with_keys(&source, Limits::default(), commitment_key).unwrap();
+    let verifier = Arc::new(Mutex::new(verifier));
+    for name in ["proof.bin", "link.bin"] {
+        let (whole, verifier) = (whole(&honest), Arc::clone(&verifier));
+        fuzz_one_in(10, name, &[read(name)], 256 * MEGABYTE, move |bytes| {
+            let mut files = whole.clone();
+            let given = files.insert(name.to_owned(), bytes.to_vec());
+            let verdict = verifier.lock().unwrap().verify_bytes(&files, &Expectations::default());
+            assert_eq!(verdict.is_ok(), given.as_deref() == Some(bytes));
         });
     }
     let bundle = Bundle::read(&honest, &Limits::NONE).unwrap();
@@ -115,7 +134,7 @@ fn bundles() {
     fuzz("key", &[smallest.to_bytes()], MEGABYTE, |bytes| drop(CommitmentKey::from_bytes(bytes)));
 
     // Refused by a length, a point or halo2 itself; what is accepted is what was given.
-    let key = ftk::prove::keys::commitment_key(bundle.commitment.k()).unwrap();
+    let key = commitment_key(bundle.commitment.k()).unwrap();
     let honest = bundle.registration.clone().unwrap();
     let (commitment, seed) = (bundle.commitment.clone(), honest.clone());
     fuzz_one_in(10, "registration", &[seed], 256 * MEGABYTE, move |bytes| {

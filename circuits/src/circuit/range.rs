@@ -55,7 +55,7 @@ pub(crate) struct Trace {
     pub(crate) reciprocals: Vec<Vec<Fp>>,
 }
 
-/// `1`, and what is left of a product without each of its factors, summed.
+/// What is left of a product without each of its factors, summed.
 fn without_one([a, b, c]: [Fp; SHARED]) -> Fp {
     a * b + (a + b) * c
 }
