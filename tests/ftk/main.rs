@@ -36,3 +36,4 @@ mod secrets;
 mod seller;
 mod statements;
 mod threads;
+mod tie;
