@@ -4,10 +4,19 @@
 //! at hand, bytes, and peak memory. Each row is measured in a process of its own, so that the peak is the row's; the
 //! verifier's memory is included. Factors are pseudo-random over all 16 bits, inputs below 2^24, deltas exact.
 //! Rows that begin with `large` take minutes and run only when they are named.
+//!
+//! `cargo bench --bench prove -- end-to-end BASE` measures `ftk commit`, `prove` and `verify` on a base model with a
+//! random adapter of rank 8 on all linear layers and a text of some 64 tokens: loading, replay and files included.
 
-use std::process::Command;
-use std::time::Instant;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use ftk::models::Source;
+use ftk_adapters::lora::Adapter;
+use ftk_adapters::peft;
+use ftk_adapters::sites::Role;
+use ftk_adapters::train::{initial_factors, normal_values};
 use ftk_circuits::{
     Case, CommitmentKey, Digest, Input, Output, SiteFactors, SiteRows, SiteShape, Statement, commit, prove, register,
     required_k, verify, verify_registration,
@@ -34,6 +43,11 @@ fn main() {
     {
         let (_, sites, task) = rows().into_iter().find(|(row, ..)| row == name).expect("a row of the table");
         return measure(name, &sites, task);
+    }
+    if let [what, base] = arguments.as_slice()
+        && what == "end-to-end"
+    {
+        return end_to_end(Path::new(base));
     }
     println!("| row | weights | k | columns | make | verify | bytes | peak MB |");
     println!("|---|---|---|---|---|---|---|---|");
@@ -116,7 +130,7 @@ fn measure(name: &str, dims: &[Dims], task: Task) {
     println!(
         "| {name} | {weights} | {k} | {} | {making:.3} s | {checking:.3} s | {bytes} | {} |",
         commitment.columns(),
-        peak_megabytes().map_or_else(|| "?".into(), |peak| peak.to_string()),
+        peak_megabytes("self").map_or_else(|| "?".into(), |peak| peak.to_string()),
     );
 }
 
@@ -144,9 +158,62 @@ fn site_rows(generator: &mut ChaCha20Rng, site: &SiteFactors, count: usize) -> S
     SiteRows { rows: count, inputs, deltas }
 }
 
-/// Peak resident memory of this process so far, where the system tells.
-fn peak_megabytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+/// Some 64 tokens in most vocabularies.
+const TEXT: &str = "The year has four seasons. In spring the snow melts, the rivers rise and the first flowers open. Summer \
+    is warm and its days are long. In autumn the leaves turn red and fall, and the harvest is brought in. Winter is cold, \
+    and in the mountains the snow lies deep until spring comes again.";
+
+/// The commands one after another, each a process of its own.
+fn end_to_end(base: &Path) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let [adapter, commitment, bundle] = ["adapter", "commitment", "bundle"].map(|name| folder.path().join(name));
+    random_adapter(base, &adapter);
+    println!("| command | time | peak MB |");
+    println!("|---|---|---|");
+    let command = |verb: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ftk"));
+        command.args([verb, "--quiet", "--base"]).arg(base);
+        command
+    };
+    row("commit", command("commit").arg("--adapter").arg(&adapter).arg("--out").arg(&commitment));
+    let mut prove = command("prove");
+    prove.args(["--task", "logits", "--raw", "--disclose", "--prompt", TEXT]).arg("--adapter").arg(&adapter);
+    row("prove", prove.arg("--commitment").arg(&commitment).arg("--out").arg(&bundle));
+    row("verify", command("verify").arg(&bundle).arg("--any-input"));
+    let bytes = |file: std::io::Result<std::fs::DirEntry>| file.expect("a file").metadata().expect("its length").len();
+    let bundle: u64 = std::fs::read_dir(&bundle).expect("the bundle").map(bytes).sum();
+    println!("bundle: {:.1} MB", bundle as f64 / 1e6);
+}
+
+fn random_adapter(base: &Path, folder: &Path) {
+    let source = Source::open(base).expect("a base model");
+    let (network, mut adapter) = (source.network(), Adapter::default());
+    let (shapes, mut linear) = (network.shapes(), Vec::new());
+    for site in network.sites().into_iter().filter(|site| site.role == Role::Linear) {
+        let shape = &shapes[&format!("{}.weight", site.weight)];
+        let mut factors = initial_factors(&site.name, 8, (shape[0], shape[1]), 1.0, 1);
+        factors.b = normal_values(&site.name, factors.b.len(), 0.01, 1);
+        adapter.sites.insert(site.name.clone(), factors);
+        linear.push(site.name);
+    }
+    peft::save(folder, &adapter, "", &linear, network.fan_in_fan_out()).expect("an adapter on disk");
+}
+
+fn row(name: &str, command: &mut Command) {
+    let start = Instant::now();
+    let mut child = command.stdout(Stdio::null()).spawn().expect("ftk starts");
+    let mut peak = None;
+    while child.try_wait().expect("a child").is_none() {
+        peak = peak_megabytes(&child.id().to_string()).or(peak);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let peak = peak.map_or_else(|| "?".into(), |peak| peak.to_string());
+    println!("| {name} | {:.2} s | {peak} |", start.elapsed().as_secs_f64());
+}
+
+/// Peak resident memory of a process so far, where the system tells.
+fn peak_megabytes(process: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? / 1024)
 }
