@@ -159,7 +159,7 @@ struct Eval {
     /// Set a key as if it stood in the recipe, for example data.max_length=512; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Base model: a Hugging Face folder, a GGUF file, or `village`
+    /// Base model: a Hugging Face folder, a GGUF file, or `village` or `market`
     #[arg(long)]
     base: Option<PathBuf>,
     /// PEFT adapter folder; without it the base is measured
@@ -193,7 +193,7 @@ struct Inspect {
 
 #[derive(Args)]
 struct Merge {
-    /// Base model: a Hugging Face folder, a GGUF file, or `village`
+    /// Base model: a Hugging Face folder, a GGUF file, or `village` or `market`
     #[arg(long)]
     base: PathBuf,
     /// PEFT adapter folder
@@ -260,7 +260,7 @@ struct Pull {
 
 #[derive(Args)]
 struct Model {
-    /// Base model: a Hugging Face folder, a GGUF file, `village`, or ORG/NAME[@REVISION] on the hub
+    /// Base model: a Hugging Face folder, a GGUF file, `village`, `market`, or ORG/NAME[@REVISION] on the hub
     #[arg(long)]
     base: PathBuf,
     /// PEFT adapter folder
