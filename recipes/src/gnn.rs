@@ -3,6 +3,7 @@
 
 pub mod base;
 pub mod baselines;
+mod bytes;
 pub mod canonical;
 pub mod edges;
 mod error;
@@ -10,9 +11,12 @@ pub mod feedback;
 pub mod graph;
 pub mod import;
 pub mod inputs;
+pub mod leaf;
 pub mod links;
 pub mod measures;
+pub mod merkle;
 pub mod model;
+pub mod neighbourhood;
 pub mod network;
 pub mod nodes;
 mod npz;

@@ -98,6 +98,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             limits: Limits::default(),
             base: base.clone(),
             expect_adapter: Some(digest.clone()),
+            expect_graph: None,
             expect_input: verify::Expected::Prompt { prompt: prompt.clone(), raw: false },
             expect_context: Some("ftk demo".to_owned()),
         };

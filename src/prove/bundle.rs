@@ -6,6 +6,8 @@
 //! | `deltas.bin` | exact deltas of all sites ([`ftk_circuits::encode_deltas`]), compressed with zstd |
 //! | `proof.bin`, `link.bin` | the delta proof and its link to the commitment |
 //! | `commitment.bin` | the adapter's commitment |
+//! | `graph.bin` | of a statement about nodes, the part of the graph that reaches them ([`Neighbourhood`]) |
+//! | `head.safetensors` | weights of a head that was trained beside the adapter; public, and part of what the statement calls the base |
 //! | `registration.bin` | the proof that every committed entry is a 16-bit integer |
 //!
 //! A bundle is foreign input. Its files MUST be no longer together than the reader allows; `statement.json` MUST be
@@ -20,13 +22,17 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use ftk_adapters::atomic;
+use ftk_adapters::peft::Saved;
 use ftk_circuits::{
     AdapterCommitment, CheckFailed, DeltaProof, Digest, Statement, decode_deltas, deltas_limit, encode_deltas,
 };
 
+use ftk_recipes::gnn::neighbourhood::Neighbourhood;
+
 use self::text::{parse_statement, statement_text};
 use super::cases::rows_of;
 use super::limits::{Limits, in_time};
+use super::subject::{head_bytes, parse_head};
 use super::verdict::Refusal;
 
 /// File of the commitment, in a bundle and beside an opening.
@@ -42,8 +48,13 @@ pub const PROOF: &str = "proof.bin";
 /// File of the link.
 pub const LINK: &str = "link.bin";
 
+/// File of the part of a graph.
+pub const GRAPH: &str = "graph.bin";
+/// File of a head, in a bundle and beside an opening.
+pub const HEAD: &str = "head.safetensors";
+
 /// Every file of a bundle.
-const FILES: [&str; 6] = [STATEMENT, COMMITMENT, DELTAS, PROOF, LINK, REGISTRATION];
+const FILES: [&str; 8] = [STATEMENT, COMMITMENT, GRAPH, HEAD, DELTAS, PROOF, LINK, REGISTRATION];
 
 /// Largest statement: four million ids of ten digits are more than any context.
 const MAX_STATEMENT: u64 = 64 << 20;
@@ -65,6 +76,10 @@ pub struct Bundle {
     pub proof: DeltaProof,
     /// The range proof, if it came along.
     pub registration: Option<Vec<u8>>,
+    /// What reaches the nodes, of a statement about nodes.
+    pub graph: Option<Neighbourhood>,
+    /// The head, where it is not the base's.
+    pub head: Option<Saved>,
 }
 
 impl Bundle {
@@ -85,6 +100,12 @@ impl Bundle {
         atomic::write(&folder.join(PROOF), &self.proof.proof)?;
         atomic::write(&folder.join(LINK), &self.proof.link)?;
         atomic::write(&folder.join(COMMITMENT), &self.commitment.encode())?;
+        if let Some(graph) = &self.graph {
+            atomic::write(&folder.join(GRAPH), &graph.encode())?;
+        }
+        if let Some(head) = &self.head {
+            atomic::write(&folder.join(HEAD), &head_bytes(head))?;
+        }
         match &self.registration {
             Some(registration) => atomic::write(&folder.join(REGISTRATION), registration),
             None => Ok(()),
@@ -128,8 +149,11 @@ impl Bundle {
         let statement = parse_statement(statement)?;
         statement.check().map_err(|error| Refusal::Check(error.into()))?;
         limits.statement(&statement)?;
+        let graph = graph(&statement, files.get(GRAPH).map(Vec::as_slice), limits)?;
+        let malformed = |reason| Refusal::Malformed { file: HEAD, reason };
+        let head = files.get(HEAD).map(|bytes| parse_head(bytes).map_err(malformed)).transpose()?;
         let commitment = AdapterCommitment::decode(need(COMMITMENT)?)?;
-        let rows = rows_of(&statement, commitment.shapes());
+        let rows = rows_of(&statement, graph.as_ref(), commitment.shapes());
         let most = limit(&commitment, &rows)?;
         limits.commitment(&commitment, &rows, most)?;
         let deltas = decompress(need(DELTAS)?, most)?;
@@ -139,7 +163,23 @@ impl Bundle {
             error => Refusal::Check(error),
         })?;
         let proof = DeltaProof { proof: need(PROOF)?.to_vec(), link: need(LINK)?.to_vec() };
-        Ok(Self { statement, commitment, deltas, proof, registration: files.get(REGISTRATION).cloned() })
+        let registration = files.get(REGISTRATION).cloned();
+        Ok(Self { statement, commitment, deltas, proof, registration, graph, head })
+    }
+}
+
+/// The part of the graph that a statement is about, checked; `None` where it is about tokens.
+fn graph(statement: &Statement, bytes: Option<&[u8]>, limits: &Limits) -> Result<Option<Neighbourhood>, Refusal> {
+    match (statement.graph(), bytes) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(Refusal::Malformed { file: GRAPH, reason: "the statement is about no graph".into() }),
+        (Some(_), None) => Err(Refusal::Malformed { file: GRAPH, reason: "is missing".into() }),
+        (Some(root), Some(bytes)) => {
+            let graph = Neighbourhood::decode(bytes)?;
+            limits.graph(&graph)?;
+            graph.check(&statement.nodes(), &root.0)?;
+            Ok(Some(graph))
+        }
     }
 }
 

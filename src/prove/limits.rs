@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ftk_circuits::{AdapterCommitment, Statement};
+use ftk_recipes::gnn::neighbourhood::Neighbourhood;
 
 use super::cost;
 use super::verdict::Refusal;
@@ -10,7 +11,7 @@ use super::verdict::Refusal;
 /// Limits of one verification. What goes beyond one is not wrong; it is not looked at.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
-    /// Tokens the network is run on, over all cases.
+    /// Tokens the network is run on, over all cases, or nodes.
     pub tokens: u64,
     /// Sites of the adapter.
     pub sites: u64,
@@ -43,6 +44,14 @@ impl Limits {
     /// Refuses a statement of too many tokens.
     pub(super) fn statement(&self, statement: &Statement) -> Result<(), Refusal> {
         within("tokens", statement.rows() as u64, self.tokens)
+    }
+
+    /// Refuses a part of a graph of too many nodes, or of features that take too much memory.
+    pub(super) fn graph(&self, graph: &Neighbourhood) -> Result<(), Refusal> {
+        within("nodes", graph.members() as u64, self.tokens)?;
+        // As floats, as activations and as words.
+        let features = graph.members() as u64 * graph.width() as u64 * (4 + 8 + 4);
+        within("bytes of memory", features, self.memory)
     }
 
     /// Refuses an adapter of too many sites, or one that needs too much memory for so many rows of each, whose deltas

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use ftk_circuits::{Case, CheckFailed, Digest, Input, Logits, Output, Statement};
+use ftk_recipes::gnn::neighbourhood::NeighbourhoodError;
 
-use super::FixedModel;
 use super::bundle::Bundle;
 use super::cases::{Replayed, add_base, replay};
 use super::fixed::{self, Adaptation, SiteDeltas};
+use super::{FixedModel, Net};
 
 /// The check that refused a bundle.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,20 @@ pub enum Refusal {
     /// The adapter is not the expected one.
     #[error("expected adapter: the statement is about {0}")]
     Adapter(Digest),
+    /// The nodes are of another graph than the expected one.
+    #[error("expected graph: the statement is about {}", .0.map_or_else(|| "no graph".to_owned(), |root| root.to_string()))]
+    Graph(Option<Digest>),
+    /// The part of the graph that came with the bundle is not what the statement is about.
+    #[error(transparent)]
+    Neighbourhood(#[from] NeighbourhoodError),
+    /// A statement about tokens for a base of graphs, or about nodes for one of tokens.
+    #[error("kind of input: the statement is about {stated}, the base takes {taken}")]
+    Kind {
+        /// What it is about.
+        stated: &'static str,
+        /// What the base takes.
+        taken: &'static str,
+    },
     /// Not as many cases as inputs were expected.
     #[error("expected input: {stated} cases instead of {expected}")]
     Cases {
@@ -100,6 +115,8 @@ impl Refusal {
 pub struct Expectations {
     /// The adapter's commitment digest.
     pub adapter: Option<Digest>,
+    /// The root of the graph that nodes are of.
+    pub graph: Option<Digest>,
     /// The input.
     pub input: ExpectedInput,
     /// The context.
@@ -132,6 +149,8 @@ pub struct Verdict {
 pub enum Missing {
     /// No expected adapter.
     Adapter,
+    /// No expected graph, where the statement is about nodes of one.
+    Graph,
     /// No expected input.
     Input,
     /// The input was expected, but not what is asked about it.
@@ -173,6 +192,7 @@ pub fn question(case: &Case) -> Case {
             }
         }
         Output::Choice { chosen, .. } => *chosen = 0,
+        Output::AtLeast { holds, .. } => *holds = false,
     }
     case
 }
@@ -189,7 +209,7 @@ pub(super) fn replayed(
     expectations: &Expectations,
     deadline: Option<Instant>,
 ) -> Result<Vec<Vec<i64>>, Refusal> {
-    let Bundle { statement, commitment, deltas, .. } = bundle;
+    let Bundle { statement, commitment, deltas, graph, .. } = bundle;
     if statement.base != model.digest() {
         return Err(Refusal::Base(statement.base));
     }
@@ -198,9 +218,15 @@ pub(super) fn replayed(
         if matches!(&case.output, Output::Completion { stop_ids: stated, .. } if !stated.iter().eq(stop_ids)) {
             return Err(Refusal::StopRule(index));
         }
-        if case.sequences().iter().any(|sequence| sequence.ids.len() > model.network().context()) {
+        if case.sequences().iter().any(|sequence| sequence.ids.len() > model.net().context()) {
             return Err(Refusal::Length(index));
         }
+    }
+    match (model.net(), graph) {
+        (Net::Tokens(_), None) => {}
+        (Net::Tokens(_), Some(_)) => return Err(Refusal::Kind { stated: "nodes", taken: "tokens" }),
+        (Net::Graph(_), None) => return Err(Refusal::Kind { stated: "tokens", taken: "nodes" }),
+        (Net::Graph(network), Some(graph)) => graph.fits(network)?,
     }
     commitment.fits(model.sites())?;
 
@@ -218,7 +244,7 @@ pub(super) fn replayed(
         error => Refusal::Replay(error),
     };
     let Replayed { mut outputs, records } =
-        replay(model, Adaptation::Deltas(&given), &statement.cases, deadline).map_err(timed)?;
+        replay(model, Adaptation::Deltas(&given), &statement.cases, graph.as_ref(), deadline).map_err(timed)?;
     add_base(model, &mut outputs, &statement.cases, deadline).map_err(timed)?;
     for (index, (case, yields)) in statement.cases.iter().zip(&outputs).enumerate() {
         if let Some(difference) = difference(&case.output, yields) {
@@ -242,9 +268,12 @@ pub(super) fn undoubted(statement: &Statement, expectations: &Expectations, regi
 }
 
 fn expected(statement: &Statement, expectations: &Expectations) -> Result<(), Refusal> {
-    let Expectations { adapter, input, context } = expectations;
+    let Expectations { adapter, graph, input, context } = expectations;
     if adapter.is_some_and(|adapter| adapter != statement.adapter) {
         return Err(Refusal::Adapter(statement.adapter));
+    }
+    if graph.is_some() && *graph != statement.graph() {
+        return Err(Refusal::Graph(statement.graph()));
     }
     let cases = &statement.cases;
     let inputs: Option<Vec<&Input>> = match input {
@@ -278,10 +307,11 @@ fn missing(statement: &Statement, expectations: &Expectations, registered: bool)
         ExpectedInput::Inputs(_) if statement.cases.iter().any(asks_more) => Some(Missing::Question),
         _ => None,
     };
+    let graph = (statement.graph().is_some() && expectations.graph.is_none()).then_some(Missing::Graph);
     let registration = (!registered).then_some(Missing::Registration);
     let adapter = expectations.adapter.is_none().then_some(Missing::Adapter);
     let context = (expectations.context.is_none() && !statement.context.is_empty()).then_some(Missing::Context);
-    [registration, adapter, input, context].into_iter().flatten().collect()
+    [registration, adapter, graph, input, context].into_iter().flatten().collect()
 }
 
 /// Where the network yields something else than is stated.
@@ -315,6 +345,10 @@ fn difference(stated: &Output, yields: &Output) -> Option<String> {
         ),
         (Output::Choice { chosen: stated, .. }, Output::Choice { chosen: yields, .. }) => {
             Some(format!("the choice is {yields}, not {stated}"))
+        }
+        (Output::AtLeast { .. }, Output::AtLeast { holds, .. }) => {
+            let is = if *holds { "at least" } else { "below" };
+            Some(format!("the log-probability is {is} the bound"))
         }
         _ => None,
     };

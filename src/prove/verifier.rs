@@ -4,13 +4,16 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use ftk_adapters::peft::Saved;
 use ftk_circuits::{
     AdapterCommitment, CheckFailed, Claim, CommitmentKey, DeltaProof, Digest, KeyError, SiteRows, SiteShape, Statement,
     verify_all,
 };
+use ftk_recipes::gnn::neighbourhood::Neighbourhood;
 
-use super::bundle::Bundle;
+use super::bundle::{Bundle, HEAD};
 use super::limits::{Limits, in_time};
+use super::subject::{GraphBase, Subject};
 use super::verdict::{Expectations, Refusal, Verdict, replayed, undoubted};
 use super::{FixedModel, FixedModelError};
 use crate::models::Source;
@@ -19,6 +22,8 @@ use crate::models::Source;
 #[derive(Debug)]
 pub struct Verifier {
     model: FixedModel,
+    /// The base itself, where bundles may bring another head for it.
+    graph: Option<GraphBase>,
     stop_ids: BTreeSet<u32>,
     limits: Limits,
     derive: fn(u32) -> Result<CommitmentKey, KeyError>,
@@ -36,6 +41,10 @@ pub struct Judged {
     pub statement: Statement,
     /// The adapter's sites.
     pub shapes: Vec<SiteShape>,
+    /// The part of the graph that reaches the nodes it is about.
+    pub graph: Option<Neighbourhood>,
+    /// Whether the head is one that the bundle brought, and not the base's.
+    pub head: bool,
 }
 
 impl Verifier {
@@ -58,7 +67,25 @@ impl Verifier {
     ) -> Result<Self, FixedModelError> {
         let model = FixedModel::read(source)?;
         let stop_ids = source.special().stop.clone();
-        Ok(Self { model, stop_ids, limits, derive, keys: BTreeMap::new(), registered: BTreeMap::new() })
+        Ok(Self { model, graph: None, stop_ids, limits, derive, keys: BTreeMap::new(), registered: BTreeMap::new() })
+    }
+
+    /// [`Verifier::with_keys`] for a base of either kind.
+    ///
+    /// # Errors
+    /// As [`Verifier::new`].
+    pub fn of(
+        subject: &Subject,
+        limits: Limits,
+        derive: fn(u32) -> Result<CommitmentKey, KeyError>,
+    ) -> Result<Self, FixedModelError> {
+        match subject {
+            Subject::Tokens(source) => Self::with_keys(source, limits, derive),
+            Subject::Graph(base) => {
+                let (model, graph, stop_ids) = (FixedModel::of_graphs(base)?, Some(base.clone()), BTreeSet::new());
+                Ok(Self { model, graph, stop_ids, limits, derive, keys: BTreeMap::new(), registered: BTreeMap::new() })
+            }
+        }
     }
 
     /// Judges the files of a bundle, by name ([`super::bundle`] says which there are).
@@ -99,8 +126,16 @@ impl Verifier {
         expectations: &Expectations,
         deadline: Option<Instant>,
     ) -> Result<Replayed, Refusal> {
-        let inputs = replayed(&self.model, &self.stop_ids, &bundle, expectations, deadline)?;
-        let Bundle { statement, commitment, deltas, proof, registration } = bundle;
+        let other;
+        let model = match &bundle.head {
+            None => &self.model,
+            Some(head) => {
+                other = self.with_head(head)?;
+                &other
+            }
+        };
+        let inputs = replayed(model, &self.stop_ids, &bundle, expectations, deadline)?;
+        let Bundle { statement, commitment, deltas, proof, registration, graph, head } = bundle;
         let rows = commitment.shapes().iter().zip(inputs).zip(deltas).map(|((shape, inputs), deltas)| SiteRows {
             rows: inputs.len() / shape.d_in as usize,
             inputs,
@@ -112,7 +147,15 @@ impl Verifier {
         }
         in_time(deadline)?;
         let verdict = undoubted(&statement, expectations, registration.is_some());
-        Ok(Replayed { verdict, statement, commitment, rows, proof, registration })
+        Ok(Replayed { verdict, statement, commitment, rows, proof, registration, graph, head: head.is_some() })
+    }
+
+    /// The base with the head that a bundle brought.
+    fn with_head(&self, head: &Saved) -> Result<FixedModel, Refusal> {
+        let malformed = |reason| Refusal::Malformed { file: HEAD, reason };
+        let base = self.graph.as_ref().ok_or_else(|| malformed("the base takes no other head".to_owned()))?;
+        let base = base.with_head(head).map_err(|name| malformed(format!("is none of the base: {name}")))?;
+        FixedModel::of_graphs(&base).map_err(|error| malformed(error.to_string()))
     }
 
     /// Checks the proofs of many bundles together, with a verdict on each: one multiplication for all, and only if it
@@ -150,12 +193,12 @@ impl Verifier {
         let verdicts: Vec<Result<(), CheckFailed>> = (0..bundles.len()).map(verdict).collect();
         let mut judged = Vec::with_capacity(bundles.len());
         for ((bundle, verdict), digest) in bundles.into_iter().zip(verdicts).zip(digests) {
-            let Replayed { verdict: doubts, statement, commitment, registration, .. } = bundle;
+            let Replayed { verdict: doubts, statement, commitment, registration, graph, head, .. } = bundle;
             judged.push(verdict.map_err(Refusal::Check).map(|()| {
                 if let Some(registration) = registration {
                     self.registered.insert(digest, blake3::hash(&registration));
                 }
-                Judged { verdict: doubts, statement, shapes: commitment.shapes().to_vec() }
+                Judged { verdict: doubts, statement, shapes: commitment.shapes().to_vec(), graph, head }
             }));
         }
         judged
@@ -171,6 +214,8 @@ pub struct Replayed {
     rows: Vec<SiteRows>,
     proof: DeltaProof,
     registration: Option<Vec<u8>>,
+    graph: Option<Neighbourhood>,
+    head: bool,
 }
 
 impl Replayed {

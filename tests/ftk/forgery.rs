@@ -23,7 +23,7 @@ fn completion(bundle: &mut Bundle) -> (&mut Vec<u32>, &mut u32, &mut Vec<u32>) {
 }
 
 fn input(bundle: &mut Bundle) -> &mut Vec<u32> {
-    let Input::Tokens(ids) = &mut bundle.statement.cases[0].input;
+    let Input::Tokens(ids) = &mut bundle.statement.cases[0].input else { panic!("tokens") };
     ids
 }
 

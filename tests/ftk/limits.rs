@@ -104,7 +104,7 @@ fn bundles_in_memory_are_judged_without_files_or_panics() {
     let source = Source::open("village".as_ref()).unwrap();
     let mut verifier = Verifier::new(&source, Limits::default()).unwrap();
     let adapter = parse_digest(&seller.digest);
-    let expected = Expectations { adapter, input: ExpectedInput::Any, context: Some(b"buyer 7".to_vec()) };
+    let expected = Expectations { adapter, input: ExpectedInput::Any, context: Some(b"buyer 7".to_vec()), graph: None };
     assert!(verifier.verify_bytes(&files, &expected).unwrap().verdict.is_valid());
     let judged = verifier.verify_bytes(&files, &Expectations::default()).unwrap();
     assert_eq!(judged.verdict.missing, [Missing::Adapter, Missing::Input, Missing::Context]);

@@ -24,6 +24,7 @@ mod hub;
 mod inspect;
 mod limits;
 mod merge;
+mod nodes;
 mod oracle;
 mod parity;
 mod preference;

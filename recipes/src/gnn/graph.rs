@@ -213,7 +213,7 @@ fn with_itself(lists: &[Vec<u32>], node: usize) -> Vec<u32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn edge(source: u32, target: u32) -> Edge {

@@ -145,7 +145,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
                 limits: Limits::default(),
                 base: plan.base.clone(),
                 expect_adapter: expect_adapter.clone(),
-                expect_input: Expected::Rows { file: questions.path(), among },
+                expect_graph: None,
+                expect_input: Expected::Rows { file: questions.path(), among, likely: None },
                 expect_context: Some(context),
             };
             let outcome = verify::run(&verify, printer)?;

@@ -115,7 +115,7 @@ impl Counts {
     }
 }
 
-pub(in super::super) fn linear_sites(source: &Source) -> Vec<String> {
+pub(super) fn linear_sites(source: &Source) -> Vec<String> {
     let sites = source.network().sites().into_iter();
     sites.filter(|site| site.role == Role::Linear).map(|site| site.name).collect()
 }
