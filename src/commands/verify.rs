@@ -12,10 +12,10 @@ use super::stated::{Shown, summary, summary_json};
 use super::{Advice, Outcome, Question};
 use crate::cli::printer::Printer;
 use crate::models::Source;
-use crate::prove::bundle::{Bundle, ReadError, parse_digest};
+use crate::prove::bundle::{Packed, ReadError, parse_digest};
 use crate::prove::keys::commitment_key;
 use crate::prove::limits::Limits;
-use crate::prove::verdict::{Expectations, ExpectedInput, Missing, Refusal};
+use crate::prove::verdict::{Expectations, ExpectedInput, ExpectedTask, Missing, Refusal};
 use crate::prove::verifier::{Judged, Replayed, Verifier};
 
 /// What is needed.
@@ -30,6 +30,8 @@ pub struct Settings {
     pub expect_adapter: Option<String>,
     /// What is known of the inputs.
     pub expect_input: Expected,
+    /// What was to be stated of them.
+    pub expect_task: Option<ExpectedTask>,
     /// The context.
     pub expect_context: Option<String>,
 }
@@ -103,7 +105,7 @@ fn replayed(
     verifier: &mut Option<Verifier>,
 ) -> Result<Result<Replayed, ReadError>> {
     let deadline = settings.limits.deadline();
-    let content = match Bundle::read(bundle, &settings.limits) {
+    let content = match Packed::read(bundle, &settings.limits) {
         Ok(content) => content,
         Err(error) => return Ok(Err(error)),
     };
@@ -149,18 +151,25 @@ fn expectations(settings: &Settings, statement: &Statement, source: &Source) -> 
         }
         Expected::Rows { file, among } => {
             let asked = Asked::Rows(file.clone());
-            let task = match statement.cases.first().map(|case| &case.output) {
-                Some(Output::LogProb { .. }) => Task::LogProb,
-                Some(Output::Preference { .. }) => Task::Preference,
-                Some(Output::Logits(_)) => Task::Logits,
-                Some(Output::Choice { .. }) => Task::Choice { among: among.clone() },
-                Some(Output::Completion { .. }) | None => Task::Completion { max_tokens: 1 },
+            let stated = || match statement.cases.first().map(|case| &case.output) {
+                Some(Output::LogProb { .. }) => ExpectedTask::LogProb,
+                Some(Output::Preference { .. }) => ExpectedTask::Preference,
+                Some(Output::Logits(_)) => ExpectedTask::Logits,
+                Some(Output::Choice { .. }) => ExpectedTask::Choice,
+                Some(Output::Completion { .. }) | None => ExpectedTask::Completion { max_tokens: None },
+            };
+            let task = match settings.expect_task.unwrap_or_else(stated) {
+                ExpectedTask::Completion { .. } => Task::Completion { max_tokens: 1 },
+                ExpectedTask::Logits => Task::Logits,
+                ExpectedTask::LogProb => Task::LogProb,
+                ExpectedTask::Preference => Task::Preference,
+                ExpectedTask::Choice => Task::Choice { among: among.clone() },
             };
             ExpectedInput::Questions(questions::cases(&task, &asked, source)?)
         }
     };
     let context = settings.expect_context.as_ref().map(|context| context.clone().into_bytes());
-    Ok(Expectations { adapter: adapter.transpose()?, input, context })
+    Ok(Expectations { adapter: adapter.transpose()?, input, task: settings.expect_task, context })
 }
 
 fn refused(error: &ReadError, bundle: &Path, many: bool, printer: &Printer) -> Outcome {
@@ -171,7 +180,7 @@ fn refused(error: &ReadError, bundle: &Path, many: bool, printer: &Printer) -> O
     };
     let advice = match error {
         ReadError::Refused(Refusal::Protocol(_)) => "; verify it with the release of ftk that made it",
-        ReadError::Refused(Refusal::Limit { .. } | Refusal::Time) => "; limits are set by --max-... options",
+        ReadError::Refused(Refusal::Limit { .. } | Refusal::Time(_)) => "; limits are set by --max-... options",
         _ => "",
     };
     let place = if many { format!("{}: ", bundle.display()) } else { String::new() };
@@ -187,6 +196,10 @@ fn doubt(missing: Missing) -> &'static str {
         Missing::Input => "without --expect-input, --expect-rows or --any-input the inputs may be others than yours",
         Missing::Question => {
             "without --expect-rows or --any-input what is stated of the input may not be what you asked"
+        }
+        Missing::Task => "without --expect-task it was the prover who chose what to state of the inputs",
+        Missing::MaxTokens => {
+            "without --expect-max-tokens it was the prover who chose how many tokens an answer may have"
         }
         Missing::Registration => "without a registration the committed entries may be no 16-bit integers",
         Missing::Context => "without --expect-context the proof may have been made for somebody else",
