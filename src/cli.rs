@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::printer::Printer;
@@ -16,6 +17,7 @@ use crate::commands::{self, Outcome};
 use crate::device::Place;
 use crate::models::Precision;
 use crate::prove::limits as prove;
+use crate::prove::verdict::ExpectedTask;
 
 /// Verifiable LoRA and DPO fine-tuning.
 #[derive(Parser)]
@@ -463,6 +465,12 @@ struct Verify {
     /// Any input will do
     #[arg(long)]
     any_input: bool,
+    /// What you asked of the inputs, as `ftk prove --task` has it; without it the prover chose
+    #[arg(long, value_name = "TASK")]
+    expect_task: Option<ProofTask>,
+    /// Most tokens you wanted of each completion; without it the prover chose
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    expect_max_tokens: Option<u32>,
     /// The context you gave
     #[arg(long, value_name = "CONTEXT")]
     expect_context: Option<String>,
@@ -485,7 +493,7 @@ struct Limits {
     /// Bytes of memory that may be needed beside the base, by arithmetic
     #[arg(long, value_name = "BYTES", default_value_t = prove::Limits::default().memory)]
     max_memory: u64,
-    /// Seconds after which no operation and no proof is begun
+    /// Seconds for each bundle, looked at before each row of deltas, layer of the base and part of a proof
     #[arg(long, value_name = "SECONDS", default_value_t = prove::Limits::default().time.as_secs())]
     max_seconds: u64,
 }
@@ -606,7 +614,7 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
         }
         Verb::Verify(verify) => {
             let base = local(verify.base.clone())?;
-            commands::verify::run(&verify.settings(base), printer)
+            commands::verify::run(&verify.settings(base)?, printer)
         }
         Verb::Gnn(verb) => gnn::run(verb, printer),
         Verb::Defi(defi) => defi.run(printer),
@@ -638,9 +646,9 @@ impl Subject {
 }
 
 impl Verify {
-    fn settings(self, base: PathBuf) -> commands::verify::Settings {
+    fn settings(self, base: PathBuf) -> Result<commands::verify::Settings> {
         use commands::verify::{Expected, Settings};
-        let (among, likely) = (self.expect_among, self.expect_at_least);
+        let (expect_task, among, likely) = (self.task()?, self.expect_among, self.expect_at_least);
         let expect_input = match (self.expect_input, self.expect_rows) {
             (Some(prompt), _) => Expected::Prompt { prompt, raw: self.raw },
             (None, Some(file)) => Expected::Rows { file, among, likely },
@@ -659,7 +667,28 @@ impl Verify {
             memory: max_memory,
             time: Duration::from_secs(max_seconds),
         };
-        Settings { bundles, limits, base, expect_adapter, expect_input, expect_graph, expect_context }
+        Ok(Settings { bundles, limits, base, expect_adapter, expect_input, expect_graph, expect_task, expect_context })
+    }
+
+    fn task(&self) -> Result<Option<ExpectedTask>> {
+        let max_tokens = self.expect_max_tokens;
+        let task = match self.expect_task {
+            Some(ProofTask::Completion) => ExpectedTask::Completion { max_tokens },
+            None if max_tokens.is_some() => ExpectedTask::Completion { max_tokens },
+            None => return Ok(None),
+            Some(_) if max_tokens.is_some() => {
+                let [message, hint] =
+                    ["--expect-max-tokens is about completions", "leave it away, or expect a completion"]
+                        .map(String::from);
+                return Err(commands::Advice { message, hint }.into());
+            }
+            Some(ProofTask::Logits) => ExpectedTask::Logits,
+            Some(ProofTask::Logprob) => ExpectedTask::LogProb,
+            Some(ProofTask::Preference) => ExpectedTask::Preference,
+            Some(ProofTask::Choice) => ExpectedTask::Choice,
+            Some(ProofTask::AtLeast) => ExpectedTask::AtLeast,
+        };
+        Ok(Some(task))
     }
 }
 

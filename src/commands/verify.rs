@@ -14,12 +14,12 @@ use super::questions::{self, Asked, Task};
 use super::stated::{Shown, summary, summary_json};
 use super::{Advice, Likely, Outcome, Question, nodes};
 use crate::cli::printer::Printer;
-use crate::prove::bundle::{Bundle, ReadError, parse_digest};
+use crate::prove::bundle::{Packed, ReadError, parse_digest};
 use crate::prove::cases::rows_of;
 use crate::prove::keys::commitment_key;
 use crate::prove::limits::Limits;
 use crate::prove::subject::{GraphBase, Subject};
-use crate::prove::verdict::{Expectations, ExpectedInput, Missing, Refusal};
+use crate::prove::verdict::{Expectations, ExpectedInput, ExpectedTask, Missing, Refusal};
 use crate::prove::verifier::{Judged, Replayed, Verifier};
 
 /// What is needed.
@@ -36,6 +36,8 @@ pub struct Settings {
     pub expect_input: Expected,
     /// The root of the graph that nodes are of.
     pub expect_graph: Option<String>,
+    /// What was to be stated of them.
+    pub expect_task: Option<ExpectedTask>,
     /// The context.
     pub expect_context: Option<String>,
 }
@@ -125,7 +127,7 @@ fn replayed(
     verifier: &mut Option<Verifier>,
 ) -> Result<Result<Replayed, ReadError>> {
     let deadline = settings.limits.deadline();
-    let content = match Bundle::read(bundle, &settings.limits) {
+    let content = match Packed::read(bundle, &settings.limits) {
         Ok(content) => content,
         Err(error) => return Ok(Err(error)),
     };
@@ -157,7 +159,7 @@ fn settled<'a>(
     judged
 }
 
-fn expectations(settings: &Settings, bundle: &Bundle, subject: &Subject) -> Result<Expectations> {
+fn expectations(settings: &Settings, bundle: &Packed, subject: &Subject) -> Result<Expectations> {
     let digest = |text: &Option<String>, hint: &str| {
         let advice = |text: &str| Advice::new(format!("not a digest: {text}"), hint);
         text.as_deref().map(|text| parse_digest(text).ok_or_else(|| advice(text))).transpose()
@@ -195,27 +197,37 @@ fn expectations(settings: &Settings, bundle: &Bundle, subject: &Subject) -> Resu
         }
         Expected::Rows { file, among, likely } => {
             let asked = Asked::Rows(file.clone());
-            let task = match statement.cases.first().map(|case| &case.output) {
-                Some(Output::LogProb { .. }) => Task::LogProb,
-                Some(Output::Preference { .. }) => Task::Preference,
-                Some(Output::Logits(_)) => Task::Logits,
-                Some(Output::Choice { .. }) => Task::Choice { among: among.clone() },
-                Some(Output::AtLeast { .. }) => match likely {
-                    Some(likely) => Task::AtLeast(*likely),
-                    None => Task::Logits,
-                },
-                Some(Output::Completion { .. }) | None => Task::Completion { max_tokens: 1 },
+            let task = match settings.expect_task.unwrap_or_else(|| stated(statement)) {
+                ExpectedTask::Completion { .. } => Task::Completion { max_tokens: 1 },
+                ExpectedTask::Logits => Task::Logits,
+                ExpectedTask::LogProb => Task::LogProb,
+                ExpectedTask::Preference => Task::Preference,
+                ExpectedTask::Choice => Task::Choice { among: among.clone() },
+                // Without the id, that is what it can be told from.
+                ExpectedTask::AtLeast => likely.map_or(Task::Logits, Task::AtLeast),
             };
             ExpectedInput::Questions(questions::cases(&task, &asked, tokens()?)?)
         }
     };
     let context = settings.expect_context.as_ref().map(|context| context.clone().into_bytes());
-    Ok(Expectations { adapter, graph, input, context })
+    Ok(Expectations { adapter, graph, input, task: settings.expect_task, context })
+}
+
+/// What a statement states, going by its first case.
+fn stated(statement: &Statement) -> ExpectedTask {
+    match statement.cases.first().map(|case| &case.output) {
+        Some(Output::LogProb { .. }) => ExpectedTask::LogProb,
+        Some(Output::Preference { .. }) => ExpectedTask::Preference,
+        Some(Output::Logits(_)) => ExpectedTask::Logits,
+        Some(Output::Choice { .. }) => ExpectedTask::Choice,
+        Some(Output::AtLeast { .. }) => ExpectedTask::AtLeast,
+        Some(Output::Completion { .. }) | None => ExpectedTask::Completion { max_tokens: None },
+    }
 }
 
 /// Nodes by the names that the bundle's part of the graph gives them, which its root binds.
 fn expected_nodes(
-    bundle: &Bundle,
+    bundle: &Packed,
     names: &[String],
     question: Option<&nodes::Question>,
     base: &GraphBase,
@@ -240,7 +252,7 @@ fn refused(error: &ReadError, bundle: &Path, many: bool, printer: &Printer) -> O
     };
     let advice = match error {
         ReadError::Refused(Refusal::Protocol(_)) => "; verify it with the release of ftk that made it",
-        ReadError::Refused(Refusal::Limit { .. } | Refusal::Time) => "; limits are set by --max-... options",
+        ReadError::Refused(Refusal::Limit { .. } | Refusal::Time(_)) => "; limits are set by --max-... options",
         _ => "",
     };
     let place = if many { format!("{}: ", bundle.display()) } else { String::new() };
@@ -259,6 +271,10 @@ fn doubt(missing: Missing) -> &'static str {
         }
         Missing::Question => {
             "without --expect-rows or --any-input what is stated of the input may not be what you asked"
+        }
+        Missing::Task => "without --expect-task it was the prover who chose what to state of the inputs",
+        Missing::MaxTokens => {
+            "without --expect-max-tokens it was the prover who chose how many tokens an answer may have"
         }
         Missing::Registration => "without a registration the committed entries may be no 16-bit integers",
         Missing::Context => "without --expect-context the proof may have been made for somebody else",

@@ -10,6 +10,8 @@
 //! | `head.safetensors` | weights of a head that was trained beside the adapter; public, and part of what the statement calls the base |
 //! | `registration.bin` | the proof that every committed entry is a 16-bit integer |
 //!
+//! [`Packed`] is a bundle as it was sent, [`Bundle`] one whose deltas are expanded.
+//!
 //! A bundle is foreign input. Its files MUST be no longer together than the reader allows; `statement.json` MUST be
 //! the canonical text of what it says; the decompressed deltas MUST fit sites and rows exactly and be
 //! no more than their limit.
@@ -20,6 +22,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use ftk_adapters::atomic;
 use ftk_adapters::peft::Saved;
@@ -31,7 +34,7 @@ use ftk_recipes::gnn::neighbourhood::Neighbourhood;
 
 use self::text::{parse_statement, statement_text};
 use super::cases::rows_of;
-use super::limits::{Limits, in_time};
+use super::limits::{Limits, Stage, is_past};
 use super::subject::{head_bytes, parse_head};
 use super::verdict::Refusal;
 
@@ -118,6 +121,35 @@ impl Bundle {
     /// [`ReadError::Io`] for what the file system refuses, [`ReadError::Refused`] for content that no honest
     /// prover writes, or that is beyond the limits.
     pub fn read(folder: &Path, limits: &Limits) -> Result<Self, ReadError> {
+        let deadline = limits.deadline();
+        Ok(Packed::read(folder, limits)?.expand(deadline)?)
+    }
+}
+
+/// A bundle of which all is read but the deltas, which may be the work of seconds to expand. What can be refused without
+/// them is refused before.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    /// What is stated.
+    pub statement: Statement,
+    /// The adapter's commitment.
+    pub commitment: AdapterCommitment,
+    /// `deltas.bin`
+    deltas: Vec<u8>,
+    pub(super) proof: DeltaProof,
+    registration: Option<Vec<u8>>,
+    /// What reaches the nodes, of a statement about nodes.
+    pub graph: Option<Neighbourhood>,
+    /// The head, where it is not the base's.
+    pub head: Option<Saved>,
+}
+
+impl Packed {
+    /// Reads all files of a folder.
+    ///
+    /// # Errors
+    /// As [`Bundle::read`], but for the deltas.
+    pub fn read(folder: &Path, limits: &Limits) -> Result<Self, ReadError> {
         let mut left = limits.bytes;
         let mut files = BTreeMap::new();
         for name in FILES {
@@ -132,12 +164,12 @@ impl Bundle {
     /// The same from memory: files by name.
     ///
     /// # Errors
-    /// Content that no honest prover writes, or that is beyond the limits.
+    /// Content that no honest prover writes, or that is beyond the limits, which are held against what the deltas may
+    /// come to.
     pub fn parse(files: &BTreeMap<String, Vec<u8>>, limits: &Limits) -> Result<Self, Refusal> {
         if files.values().map(|bytes| bytes.len() as u64).sum::<u64>() > limits.bytes {
             return Err(too_long(limits));
         }
-        let deadline = limits.deadline();
         let need = |name: &'static str| {
             let missing = || Refusal::Malformed { file: name, reason: "is missing".into() };
             files.get(name).map(Vec::as_slice).ok_or_else(missing)
@@ -156,12 +188,7 @@ impl Bundle {
         let rows = rows_of(&statement, graph.as_ref(), commitment.shapes());
         let most = limit(&commitment, &rows)?;
         limits.commitment(&commitment, &rows, most)?;
-        let deltas = decompress(need(DELTAS)?, most)?;
-        let deltas = decode_deltas(&deltas, commitment.shapes(), &rows, &|| in_time(deadline).is_err());
-        let deltas = deltas.map_err(|error| match error {
-            CheckFailed::Stopped => Refusal::Time,
-            error => Refusal::Check(error),
-        })?;
+        let deltas = need(DELTAS)?.to_vec();
         let proof = DeltaProof { proof: need(PROOF)?.to_vec(), link: need(LINK)?.to_vec() };
         let registration = files.get(REGISTRATION).cloned();
         Ok(Self { statement, commitment, deltas, proof, registration, graph, head })
@@ -180,6 +207,22 @@ fn graph(statement: &Statement, bytes: Option<&[u8]>, limits: &Limits) -> Result
             graph.check(&statement.nodes(), &root.0)?;
             Ok(Some(graph))
         }
+    }
+
+    /// Expands the deltas.
+    ///
+    /// # Errors
+    /// Bytes that no honest prover writes; [`Refusal::Time`] after the deadline.
+    pub fn expand(self, deadline: Option<Instant>) -> Result<Bundle, Refusal> {
+        let Self { statement, commitment, deltas, proof, registration, graph, head } = self;
+        let rows = rows_of(&statement, graph.as_ref(), commitment.shapes());
+        let deltas = decompress(&deltas, limit(&commitment, &rows)?)?;
+        let deltas = decode_deltas(&deltas, commitment.shapes(), &rows, &|| is_past(deadline));
+        let deltas = deltas.map_err(|error| match error {
+            CheckFailed::Stopped => Refusal::Time(Stage::Deltas),
+            error => Refusal::Check(error),
+        })?;
+        Ok(Bundle { statement, commitment, deltas, proof, registration, graph, head })
     }
 }
 

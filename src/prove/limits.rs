@@ -19,8 +19,9 @@ pub struct Limits {
     pub bytes: u64,
     /// Bytes of memory for inputs and deltas, by arithmetic, beside the base.
     pub memory: u64,
-    /// Wall time of reading a bundle, and of the replay after it; looked at before every row that is read, every
-    /// operation of the network and every proof.
+    /// Wall time of reading a bundle, of the replay and of the check of its proofs, one after the other; looked at
+    /// before each row of deltas, each linear layer of the network, and each part of a proof
+    /// ([`ftk_circuits::verify_all`]). What was begun goes to its end.
     pub time: Duration,
 }
 
@@ -73,7 +74,28 @@ pub(super) fn within(what: &'static str, needs: u64, allowed: u64) -> Result<(),
     if needs > allowed { Err(Refusal::Limit { what, needs, allowed }) } else { Ok(()) }
 }
 
-/// Refuses to go on when the time is up.
-pub(super) fn in_time(deadline: Option<Instant>) -> Result<(), Refusal> {
-    if deadline.is_some_and(|deadline| Instant::now() >= deadline) { Err(Refusal::Time) } else { Ok(()) }
+/// What a verifier was at when its time was up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The deltas are expanded.
+    Deltas,
+    /// The network is run.
+    Replay,
+    /// The proofs are checked.
+    Proofs,
+}
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Deltas => "expanding the deltas",
+            Self::Replay => "running the base",
+            Self::Proofs => "checking the proofs",
+        })
+    }
+}
+
+/// Whether a deadline has passed.
+pub(super) fn is_past(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
 }

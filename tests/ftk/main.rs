@@ -13,6 +13,7 @@ mod equivalence;
 mod errors;
 mod estimate;
 mod eval;
+mod expected;
 mod families;
 mod forgery;
 mod frozen;

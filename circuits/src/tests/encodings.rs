@@ -272,7 +272,7 @@ fn a_preference_counts_what_its_continuations_begin_with_once() {
 fn challenges(case: &Case) -> [[u8; 32]; 8] {
     use ff::PrimeField;
     let statement = case.statement.digest();
-    let rows = rows_digest(case.commitment.shapes(), &case.sites);
+    let rows = rows_digest(case.commitment.shapes(), &case.sites, &|| false).unwrap();
     let [rho, tau] = fold_challenges(&statement, &rows);
     let anchor = anchor(&statement, &rows);
     let [gamma, phi, lambda, theta] = product_challenges(&anchor, &[]);

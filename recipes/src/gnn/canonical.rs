@@ -83,7 +83,8 @@ impl Graph {
         }
         let names = has(0).then(|| (0..nodes).map(|_| input.text()).collect::<Result<_, _>>()).transpose()?;
         let (mut labels, mut parts, mut times, mut rows) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..nodes {
+        // Of nodes that nothing is said of there is nothing to read, however many there may be.
+        for _ in 0..if each > 0 || width > 0 { nodes } else { 0 } {
             if has(1) {
                 let label = input.u32()?;
                 labels.push((label != u32::MAX).then_some(label));

@@ -106,6 +106,10 @@ impl Graph {
                 return wrong(format!("{length} {what} for {n} nodes"));
             }
         }
+        let told = graph.names.is_some() || graph.features.is_some();
+        if !told && [graph.labels.len(), graph.parts.len(), graph.times.len()] == [0; 3] {
+            are_believable(path, n, graph.edges.len())?;
+        }
         if let Some(label) = graph.labels.iter().flatten().find(|&&label| label as usize >= graph.classes.len()) {
             return wrong(format!("{} classes, but a label: {label}", graph.classes.len()));
         }
@@ -170,6 +174,24 @@ impl Graph {
     pub fn neighbours(&self) -> Vec<Vec<u32>> {
         neighbours(self.nodes, self.edges.iter().map(|edge| (edge.source, edge.target)))
     }
+}
+
+/// Most nodes for each edge where a file says nothing else of them.
+const NODES_PER_EDGE: usize = 64;
+/// So many nodes are no burden, however few edges there are.
+const FEW_NODES: usize = 1 << 20;
+
+/// Refuses a number of nodes that is a mere number: a few bytes may claim four thousand million.
+///
+/// # Errors
+/// Many more nodes than edges; `path` names the file.
+pub(super) fn are_believable(path: &Path, nodes: usize, edges: usize) -> Result<(), GraphError> {
+    if nodes <= FEW_NODES || nodes / NODES_PER_EDGE <= edges {
+        return Ok(());
+    }
+    let error =
+        GraphError::malformed(path, format!("{nodes} nodes for {edges} edges, and nothing else is said of them"));
+    Err(error.hinted("number nodes from 0 without gaps, or give their features or labels"))
 }
 
 /// Neighbours of every node in rising order, each once, over pairs taken both ways.
@@ -256,6 +278,10 @@ pub(super) mod tests {
         assert_eq!(new(graph(2, vec![nan])).unwrap_err(), "g: a weight or time is not finite");
         let labelled = Graph { labels: vec![Some(1), None], classes: vec!["a".to_owned()], ..graph(2, vec![]) };
         assert_eq!(new(labelled).unwrap_err(), "g: 1 classes, but a label: 1");
+        let claimed = |nodes| new(graph(nodes, vec![edge(0, 1)])).map(|(graph, _)| graph.nodes);
+        assert_eq!(claimed(1 << 20), Ok(1 << 20));
+        let refused = "g: 1048577 nodes for 1 edges, and nothing else is said of them";
+        assert_eq!(claimed((1 << 20) + 1), Err(refused.to_owned()));
         let short = Graph { labels: vec![None], ..graph(2, vec![]) };
         assert_eq!(new(short).unwrap_err(), "g: 1 labels for 2 nodes");
     }
