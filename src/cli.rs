@@ -448,10 +448,11 @@ struct Verify {
     #[arg(long, value_name = "FILE", conflicts_with = "any_input")]
     expect_rows: Option<PathBuf>,
     /// The token ids, or classes of a node, to choose among; of a node, all without it
-    #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',', conflicts_with_all = ["expect_input", "any_input"])]
     expect_among: Vec<u32>,
-    /// The token id or class, and the probability it was to have at least
+    /// The token id or class, and the probability it is to have at least
     #[arg(long, value_name = "ID=PROBABILITY", value_parser = likely)]
+    #[arg(conflicts_with_all = ["expect_input", "any_input", "expect_among"])]
     expect_at_least: Option<commands::Likely>,
     /// Root of the graph, as `ftk gnn import` prints it
     #[arg(long, value_name = "ROOT")]
@@ -672,7 +673,13 @@ impl Verify {
 
     fn task(&self) -> Result<Option<ExpectedTask>> {
         let max_tokens = self.expect_max_tokens;
-        let task = match self.expect_task {
+        // Who says what a choice or a threshold is of expects one.
+        let implied = match (&self.expect_at_least, self.expect_among.is_empty()) {
+            (Some(_), _) => Some(ProofTask::AtLeast),
+            (None, false) => Some(ProofTask::Choice),
+            (None, true) => None,
+        };
+        let task = match self.expect_task.or(implied) {
             Some(ProofTask::Completion) => ExpectedTask::Completion { max_tokens },
             None if max_tokens.is_some() => ExpectedTask::Completion { max_tokens },
             None => return Ok(None),

@@ -32,9 +32,9 @@ use ftk_adapters::train::LoraTensors;
 use ftk_recipes::{Base, Recipe};
 
 use crate::models::{Message, Model, Source};
-use crate::prove::Net;
 use crate::prove::cost::available_memory;
 use crate::prove::subject::Subject;
+use crate::prove::{FixedModel, Net};
 use crate::text::TextError;
 use crate::text::encode::Encoder;
 use crate::text::rows::Text;
@@ -156,6 +156,17 @@ fn fits(net: &Net, adapter: &Adapter, folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The exact form of a base, and of one of tokens its floats, too.
+fn exact(subject: Subject) -> Result<(FixedModel, Option<Model>)> {
+    Ok(match subject {
+        Subject::Graph(base) => (FixedModel::of_graphs(&base)?, None),
+        Subject::Tokens(source) => {
+            let weights = source.weights(&Device::Cpu)?;
+            (FixedModel::new(&source, &weights)?, Some(Model { source, weights }))
+        }
+    })
+}
+
 /// What commitments and proofs are about: a base, with the head that was trained beside the adapter if there is one,
 /// and the adapter.
 struct Committable {
@@ -173,13 +184,14 @@ impl Committable {
             }
             Subject::Graph(base) => {
                 let (adapter, head) = peft::load_with_saved(folder)?;
+                let own = base.has_head(&head);
                 let base = base.with_head(&head).map_err(|name| {
                     let message = format!("{}: does not fit the base: {name}", folder.display());
                     Advice::new(message, "give the base this adapter was trained on")
                 })?;
                 let subject = Subject::Graph(base);
                 fits(&subject.net(), &adapter, folder)?;
-                Ok(Self { subject, adapter, head: (!head.is_empty()).then_some(head) })
+                Ok(Self { subject, adapter, head: (!own).then_some(head) })
             }
         }
     }

@@ -53,7 +53,7 @@ pub struct Case {
 pub enum Input {
     /// Token ids.
     Tokens(Vec<u32>),
-    /// A node of a graph, with the part of it that messages come from.
+    /// A node of a graph.
     Node {
         /// The root that the graph's nodes hang from.
         graph: Digest,

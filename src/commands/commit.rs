@@ -15,7 +15,7 @@ use ftk_adapters::train::Train;
 use ftk_circuits::{SiteFactors, commit, register, required_k};
 use serde_json::json;
 
-use super::{Advice, Committable, Outcome, fits_memory, frozen};
+use super::{Advice, Committable, Outcome, exact, fits_memory, frozen};
 use crate::cli::printer::Printer;
 use crate::models::Model;
 use crate::prove::bundle::{COMMITMENT, HEAD, REGISTRATION};
@@ -24,7 +24,7 @@ use crate::prove::fixed::{Adaptation, Agreement, Fixed, FixedAdapter};
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{OPENING, OpeningFile};
 use crate::prove::rounding::{SiteError, errors};
-use crate::prove::subject::{Subject, head_bytes};
+use crate::prove::subject::head_bytes;
 use crate::prove::{FixedModel, Net};
 
 /// Folder, beside the commitment, of an adapter that was rounded.
@@ -120,13 +120,7 @@ pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
     let shapes = cost::shapes(&net, &adapter);
     let costs = Costs::of(Base::of(&net), &shapes, 0).with_context(|| settings.adapter.display().to_string())?;
     fits_memory("the commitment", costs.commit_memory, settings.max_memory)?;
-    let (fixed, model) = match subject {
-        Subject::Graph(base) => (FixedModel::of_graphs(&base)?, None),
-        Subject::Tokens(source) => {
-            let weights = source.weights(&Device::Cpu)?;
-            (FixedModel::new(&source, &weights)?, Some(Model { source, weights }))
-        }
-    };
+    let (fixed, model) = exact(subject)?;
     let (adapter, rounding) = on_grid(adapter, &settings.adapter)?;
     let (fixed_adapter, factors) = committed_form(&fixed, &adapter, &settings.adapter)?;
     let report = match (&settings.text, &model) {

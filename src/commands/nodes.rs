@@ -1,7 +1,7 @@
 //! What is asked of nodes of a graph in a proof: cases without their answers, and the part of the graph that reaches them.
 
 use anyhow::Result;
-use ftk_circuits::{Case, Digest, Input, Logits, Output};
+use ftk_circuits::{Case, Digest, Input, Logits, MAX_CHOICES, Output};
 use ftk_recipes::gnn::import::{Origin, import};
 use ftk_recipes::gnn::neighbourhood::Neighbourhood;
 use ftk_recipes::gnn::network::{End, Network};
@@ -77,9 +77,11 @@ impl Question {
     }
 }
 
-/// Classes that a network tells apart.
+/// Classes that a network tells apart, as far as there can be a choice among them.
 fn classes(network: &Network) -> u32 {
     match network.head {
-        End::Convolution(outputs) | End::Linear(outputs) | End::Pair { outputs, .. } => outputs as u32,
+        End::Convolution(outputs) | End::Linear(outputs) | End::Pair { outputs, .. } => {
+            u32::try_from(outputs).unwrap_or(u32::MAX).min(MAX_CHOICES)
+        }
     }
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::commit::committed_form;
 use super::questions::{self, Asked, Task};
 use super::stated::{Shown, summary, summary_json};
-use super::{Advice, Committable, Outcome, fits_memory, frozen, nodes};
+use super::{Advice, Committable, Outcome, exact, fits_memory, frozen, nodes};
 use crate::cli::printer::Printer;
 use crate::models::Model;
 use crate::prove::FixedModel;
@@ -48,8 +48,8 @@ pub struct Settings {
 }
 
 /// What every proof in open mode gives away.
-pub const DISCLOSURE: &str = "open mode publishes the exact delta of every adapted site on every token; \
-    from about rank + 2 tokens these give away B, and a longer prompt the whole adapter";
+pub const DISCLOSURE: &str = "open mode publishes the exact delta of every adapted site on every row (token, or node that \
+    receives); from about rank + 2 rows these give away B, and more of them the whole adapter";
 
 /// Proves and writes the bundle.
 ///
@@ -69,13 +69,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let rows = graph.as_ref().map_or_else(|| cases.iter().map(most_rows).sum(), |graph| graph.members() as u64);
     let costs = Costs::of(Base::of(&net), shapes, rows)?;
     fits_memory("the proof", costs.prove_memory, settings.max_memory)?;
-    let (fixed, model) = match subject {
-        Subject::Graph(base) => (FixedModel::of_graphs(&base)?, None),
-        Subject::Tokens(source) => {
-            let weights = source.weights(&Device::Cpu)?;
-            (FixedModel::new(&source, &weights)?, Some(Model { source, weights }))
-        }
-    };
+    let (fixed, model) = exact(subject)?;
     let asked = Questions { cases, graph, head };
     let (bundle, disclosure) =
         bundle(model.as_ref(), &fixed, (&adapter, &settings.adapter), &secrets, asked, settings, printer)?;

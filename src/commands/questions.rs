@@ -45,11 +45,11 @@ pub struct Likely {
 }
 
 impl Likely {
-    /// The output that says so, unanswered. The bound is the logarithm at `2^-24` nat, rounded, the same on every
+    /// The output that says so. The bound is the logarithm at `2^-24` nat, rounded, the same on every
     /// machine.
     pub fn output(self) -> Output {
         let unit = f64::from(1u32 << LOG_PROB_BITS);
-        Output::AtLeast { id: self.id, bound: (libm::log(self.probability) * unit).round() as i64, holds: false }
+        Output::AtLeast { id: self.id, bound: (libm::log(self.probability) * unit).round() as i64, holds: true }
     }
 }
 

@@ -182,9 +182,9 @@ fn expectations(settings: &Settings, bundle: &Packed, subject: &Subject) -> Resu
             }
             // A head of its own may tell other classes apart.
             let base = bundle.head.as_ref().and_then(|head| base.with_head(head).ok()).unwrap_or_else(|| base.clone());
-            let question = match statement.cases.first().map(|case| &case.output) {
-                Some(Output::Choice { .. }) => Some(nodes::Question::Choice(among.clone())),
-                Some(Output::AtLeast { .. }) => likely.map(nodes::Question::AtLeast),
+            let question = match settings.expect_task.unwrap_or_else(|| stated(statement)) {
+                ExpectedTask::Choice => Some(nodes::Question::Choice(among.clone())),
+                ExpectedTask::AtLeast => likely.map(nodes::Question::AtLeast),
                 _ => Some(nodes::Question::Logits),
             };
             expected_nodes(bundle, &names, question.as_ref(), &base)
@@ -233,9 +233,13 @@ fn expected_nodes(
     base: &GraphBase,
 ) -> ExpectedInput {
     let root = bundle.statement.graph().unwrap_or(Digest([0; 32]));
-    let known: BTreeMap<&str, u32> = bundle.graph.iter().flat_map(Neighbourhood::names).collect();
+    let mut known: BTreeMap<&str, Option<u32>> = BTreeMap::new();
+    for (name, node) in bundle.graph.iter().flat_map(Neighbourhood::names) {
+        // A name of two nodes is none.
+        known.entry(name).and_modify(|other| *other = None).or_insert(Some(node));
+    }
     // A node that nothing is opened of is in no case.
-    let numbers = names.iter().map(|name| known.get(name.as_str()).copied().unwrap_or(u32::MAX));
+    let numbers = names.iter().map(|name| known.get(name.as_str()).copied().flatten().unwrap_or(u32::MAX));
     match question {
         None => ExpectedInput::Inputs(numbers.map(|node| Input::Node { graph: root, node }).collect()),
         Some(question) => {
@@ -270,7 +274,7 @@ fn doubt(missing: Missing) -> &'static str {
             "without --expect-input, --expect-rows, --expect-node or --any-input the inputs may be others than yours"
         }
         Missing::Question => {
-            "without --expect-rows or --any-input what is stated of the input may not be what you asked"
+            "without --expect-rows, --expect-at-least or --any-input what is stated of the input may not be what you asked"
         }
         Missing::Task => "without --expect-task it was the prover who chose what to state of the inputs",
         Missing::MaxTokens => {

@@ -103,16 +103,9 @@ impl Bundle {
         atomic::write(&folder.join(PROOF), &self.proof.proof)?;
         atomic::write(&folder.join(LINK), &self.proof.link)?;
         atomic::write(&folder.join(COMMITMENT), &self.commitment.encode())?;
-        if let Some(graph) = &self.graph {
-            atomic::write(&folder.join(GRAPH), &graph.encode())?;
-        }
-        if let Some(head) = &self.head {
-            atomic::write(&folder.join(HEAD), &head_bytes(head))?;
-        }
-        match &self.registration {
-            Some(registration) => atomic::write(&folder.join(REGISTRATION), registration),
-            None => Ok(()),
-        }
+        put(folder, GRAPH, self.graph.as_ref().map(Neighbourhood::encode))?;
+        put(folder, HEAD, self.head.as_ref().map(head_bytes))?;
+        put(folder, REGISTRATION, self.registration.clone())
     }
 
     /// Reads a bundle's files from a folder as far as they can be read without the base.
@@ -193,21 +186,6 @@ impl Packed {
         let registration = files.get(REGISTRATION).cloned();
         Ok(Self { statement, commitment, deltas, proof, registration, graph, head })
     }
-}
-
-/// The part of the graph that a statement is about, checked; `None` where it is about tokens.
-fn graph(statement: &Statement, bytes: Option<&[u8]>, limits: &Limits) -> Result<Option<Neighbourhood>, Refusal> {
-    match (statement.graph(), bytes) {
-        (None, None) => Ok(None),
-        (None, Some(_)) => Err(Refusal::Malformed { file: GRAPH, reason: "the statement is about no graph".into() }),
-        (Some(_), None) => Err(Refusal::Malformed { file: GRAPH, reason: "is missing".into() }),
-        (Some(root), Some(bytes)) => {
-            let graph = Neighbourhood::decode(bytes)?;
-            limits.graph(&graph)?;
-            graph.check(&statement.nodes(), &root.0)?;
-            Ok(Some(graph))
-        }
-    }
 
     /// Expands the deltas.
     ///
@@ -223,6 +201,22 @@ fn graph(statement: &Statement, bytes: Option<&[u8]>, limits: &Limits) -> Result
             error => Refusal::Check(error),
         })?;
         Ok(Bundle { statement, commitment, deltas, proof, registration, graph, head })
+    }
+}
+
+/// The part of the graph that a statement is about, checked; `None` where it is about tokens.
+fn graph(statement: &Statement, bytes: Option<&[u8]>, limits: &Limits) -> Result<Option<Neighbourhood>, Refusal> {
+    match (statement.graph(), bytes) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(Refusal::Malformed { file: GRAPH, reason: "the statement is about no graph".into() }),
+        (Some(_), None) => Err(Refusal::Malformed { file: GRAPH, reason: "is missing".into() }),
+        (Some(root), Some(bytes)) => {
+            limits.graph_file(bytes)?;
+            let graph = Neighbourhood::decode(bytes)?;
+            limits.graph(&graph)?;
+            graph.check(&statement.nodes(), &root.0)?;
+            Ok(Some(graph))
+        }
     }
 }
 
@@ -265,6 +259,18 @@ fn decompress(bytes: &[u8], limit: u64) -> Result<Vec<u8>, Refusal> {
     decoder.by_ref().take(limit + 1).read_to_end(&mut out).map_err(|_| malformed())?;
     let rest = decoder.finish();
     if out.len() as u64 > limit || !rest.is_empty() { Err(malformed()) } else { Ok(out) }
+}
+
+/// Writes a file that not every bundle has, or removes the one of a bundle that was there before.
+fn put(folder: &Path, name: &str, bytes: Option<Vec<u8>>) -> io::Result<()> {
+    let path = folder.join(name);
+    match bytes {
+        Some(bytes) => atomic::write(&path, &bytes),
+        None => match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        },
+    }
 }
 
 /// A digest from its 64 lower-case hexadecimal digits.

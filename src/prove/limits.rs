@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ftk_circuits::{AdapterCommitment, Statement};
-use ftk_recipes::gnn::neighbourhood::Neighbourhood;
+use ftk_recipes::gnn::neighbourhood::{EXPANSION, Neighbourhood};
 
 use super::cost;
 use super::verdict::Refusal;
@@ -45,6 +45,16 @@ impl Limits {
     /// Refuses a statement of too many tokens.
     pub(super) fn statement(&self, statement: &Statement) -> Result<(), Refusal> {
         within("tokens", statement.rows() as u64, self.tokens)
+    }
+
+    /// Refuses a file of a part of a graph that takes too much memory to read.
+    pub(super) fn graph_file(&self, bytes: &[u8]) -> Result<(), Refusal> {
+        within("bytes of memory", EXPANSION * bytes.len() as u64, self.memory)
+    }
+
+    /// Refuses features that take too much memory to project to so many.
+    pub(super) fn projection(&self, graph: &Neighbourhood, width: usize) -> Result<(), Refusal> {
+        within("bytes of memory", (graph.features() as u64).saturating_mul(4 * width as u64), self.memory)
     }
 
     /// Refuses a part of a graph of too many nodes, or of features that take too much memory.

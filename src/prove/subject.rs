@@ -111,7 +111,7 @@ impl GraphBase {
     /// is part of what statements call the base.
     ///
     /// # Errors
-    /// The name of a weight that is none of the head's, or of another shape.
+    /// The name of a weight that is none of the head's, or of another shape, or missing.
     pub fn with_head(&self, head: &Saved) -> Result<Self, String> {
         let mut with = self.clone();
         if let (End::Linear(_), Some((shape, _))) = (with.network.head, head.get("head.weight"))
@@ -135,6 +135,16 @@ impl GraphBase {
             Some(missing) => Err(missing.clone()),
             None => Ok(with),
         }
+    }
+
+    /// Whether this is the head it has.
+    pub fn has_head(&self, head: &Saved) -> bool {
+        let same = |(name, (shape, values)): (&String, &(Vec<usize>, Vec<f32>))| {
+            let tensor = self.weights.get(name).ok()?;
+            let own = tensor.flatten_all().and_then(|tensor| tensor.to_vec1::<f32>()).ok()?;
+            Some(tensor.dims() == shape.as_slice() && own == *values)
+        };
+        head.iter().all(|weight| same(weight) == Some(true))
     }
 }
 
@@ -164,6 +174,9 @@ pub fn parse_head(bytes: &[u8]) -> Result<Saved, String> {
             return Err(format!("not finite numbers of 32 bits: {name}"));
         }
         head.insert(name.to_owned(), (tensor.shape().to_vec(), values));
+    }
+    if head.is_empty() {
+        return Err("no weights".to_owned());
     }
     // Another order or a word beside the tensors would be other bytes for the same head.
     if head_bytes(&head) == bytes { Ok(head) } else { Err("not the one way to write these weights".to_owned()) }

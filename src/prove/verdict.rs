@@ -265,7 +265,8 @@ pub fn question(case: &Case) -> Case {
             }
         }
         Output::Choice { chosen, .. } => *chosen = 0,
-        Output::AtLeast { holds, .. } => *holds = false,
+        // Who asks means that it holds.
+        Output::AtLeast { .. } => {}
     }
     case
 }

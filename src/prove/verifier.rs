@@ -16,7 +16,7 @@ use super::bundle::{Bundle, HEAD, Packed};
 use super::limits::{Limits, Stage};
 use super::subject::{GraphBase, Subject};
 use super::verdict::{Expectations, Refusal, Verdict, expected, replayed, undoubted};
-use super::{FixedModel, FixedModelError};
+use super::{FixedModel, FixedModelError, Net};
 use crate::models::Source;
 
 /// A base as integers, with commitment keys and accepted registrations, which bundles share.
@@ -123,6 +123,9 @@ impl Verifier {
             }
         };
         expected(model, &self.stop_ids, &sent, expectations)?;
+        if let (Net::Graph(network), Some(graph)) = (model.net(), &sent.graph) {
+            self.limits.projection(graph, network.prepare.project.unwrap_or(0))?;
+        }
         let bundle = sent.expand(deadline)?;
         let inputs = replayed(model, &bundle, deadline)?;
         let Bundle { statement, commitment, deltas, proof, registration, graph, head } = bundle;
@@ -150,7 +153,8 @@ impl Verifier {
         let malformed = |reason| Refusal::Malformed { file: HEAD, reason };
         let base = self.graph.as_ref().ok_or_else(|| malformed("the base takes no other head".to_owned()))?;
         let base = base.with_head(head).map_err(|name| malformed(format!("is none of the base: {name}")))?;
-        FixedModel::of_graphs(&base).map_err(|error| malformed(error.to_string()))
+        let model = FixedModel::of_graphs(&base).map_err(|error| malformed(error.to_string()))?;
+        if model.digest() == self.model.digest() { Err(malformed("is the base's own".to_owned())) } else { Ok(model) }
     }
 
     /// Checks the proofs of many bundles together, whoever replayed them, with a verdict on each: one multiplication for

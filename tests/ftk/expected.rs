@@ -128,7 +128,7 @@ fn what_needs_no_deltas_is_refused_before_they_are_looked_at() {
     assert_eq!(verify(&stop, &all), no("stop rule"));
     let length = forged("length", &|bundle| {
         let rows = bundle.statement.rows();
-        let ftk_circuits::Input::Tokens(ids) = &mut bundle.statement.cases[0].input;
+        let ftk_circuits::Input::Tokens(ids) = &mut bundle.statement.cases[0].input else { panic!("tokens") };
         *ids = vec![5; 300];
         let more = bundle.statement.rows() - rows;
         for (deltas, shape) in bundle.deltas.iter_mut().zip(bundle.commitment.shapes()) {

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use ftk::prove::FixedModel;
-use ftk::prove::bundle::{Bundle, COMMITMENT, HEAD};
+use ftk::prove::bundle::{Bundle, COMMITMENT, GRAPH, HEAD, REGISTRATION};
 use ftk::prove::cases::{prove, settle};
 use ftk::prove::keys::commitment_key;
 use ftk::prove::limits::Limits;
 use ftk::prove::opening::{OPENING, OpeningFile};
-use ftk::prove::subject::{Subject, parse_head};
+use ftk::prove::subject::{Subject, head_bytes, parse_head};
 use ftk_adapters::peft;
 use ftk_circuits::{AdapterCommitment, Case, Digest, Input, Logits, Output, Statement};
 use ftk_recipes::gnn::import::{Origin, import};
@@ -21,6 +21,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::run::{ftk, stderr, succeed};
+use crate::seller::Seller;
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -201,7 +202,7 @@ fn classes_and_thresholds_are_proved_when_they_were_asked_for() {
     let said = succeed(&mut MADE.prove("likely", &["--disclose", "--task", "at-least", "--at-least", "2=0.01"]));
     assert!(said.contains("class 2 with a log-probability of"), "{said}");
     let verdict = MADE.verify(&likely, Some(&MADE.root));
-    let why = "without --expect-rows or --any-input what is stated of the input may not be what you asked";
+    let why = "without --expect-rows, --expect-at-least or --any-input what is stated";
     assert!(verdict["undecided"].to_string().contains(why), "{verdict}");
     let base = MADE.path("base/base");
     let judge = |likely_at: &str| {
@@ -213,6 +214,14 @@ fn classes_and_thresholds_are_proved_when_they_were_asked_for() {
     assert_eq!(judge("2=0.01")["verdict"], "valid");
     assert_eq!(judge("2=0.02")["check"], "expected question");
     assert_eq!(judge("1=0.01")["check"], "expected question");
+    // Who says how likely it is to be means that it is so likely.
+    succeed(&mut MADE.prove("unlikely", &["--disclose", "--task", "at-least", "--at-least", "2=0.99"]));
+    for (bundle, asked) in [("unlikely", "2=0.99"), ("bundle", "2=0.01")] {
+        let mut command = ftk(&["verify", "--json", text(&MADE.path(bundle)), "--base", text(&base)]);
+        command.args(NODES.iter().flat_map(|node| ["--expect-node", node])).args(["--expect-at-least", asked]);
+        let verdict: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+        assert_eq!(verdict["check"], "expected question", "{bundle}");
+    }
     // The other answer is refused.
     let mut bundle = Bundle::read(&likely, &Limits::default()).unwrap();
     let Output::AtLeast { holds, .. } = &mut bundle.statement.cases[0].output else { panic!("a threshold") };
@@ -334,6 +343,33 @@ fn another_head_is_another_base() {
     assert_eq!(MADE.refusal(&bundle), "head.safetensors");
     bundle.head.as_mut().unwrap().extend([("head.bias".to_owned(), bias.clone()), ("conv1.lin.bias".to_owned(), bias)]);
     assert_eq!(MADE.refusal(&bundle), "head.safetensors");
+    // No other than the base's is a head of its own.
+    let Subject::Graph(base) = Subject::open(&MADE.path("base/base")).unwrap() else { panic!("a base of graphs") };
+    let own = |name: &String| {
+        let tensor = base.weights().get(name).unwrap();
+        (name.clone(), (tensor.dims().to_vec(), tensor.flatten_all().unwrap().to_vec1().unwrap()))
+    };
+    let mut bundle = MADE.bundle();
+    bundle.head = Some(base.network().head_weights().iter().map(own).collect());
+    assert_eq!(MADE.refusal(&bundle), "head.safetensors");
+    let mut bundle = MADE.bundle();
+    for (_, (shape, values)) in bundle.head.as_mut().unwrap() {
+        shape[0] = 0;
+        values.clear();
+    }
+    assert_eq!(MADE.refusal(&bundle), "head.safetensors");
+    assert!(parse_head(&head_bytes(&peft::Saved::new())).unwrap_err().contains("no weights"));
+    let infinite = [("head.bias".to_owned(), (vec![1], vec![f32::INFINITY]))].into();
+    assert!(parse_head(&head_bytes(&infinite)).unwrap_err().contains("not finite"));
+    // What a bundle has not does not stay from one before it.
+    let folder = tempfile::tempdir().unwrap();
+    MADE.bundle().write(folder.path()).unwrap();
+    let mut less = MADE.bundle();
+    (less.head, less.graph, less.registration) = (None, None, None);
+    less.write(folder.path()).unwrap();
+    for name in [HEAD, GRAPH, REGISTRATION] {
+        assert!(!folder.path().join(name).exists(), "{name}");
+    }
     // The one way to write it, and no other.
     let bytes = std::fs::read(MADE.path("bundle").join(HEAD)).unwrap();
     assert!(parse_head(&bytes).is_ok());
@@ -356,6 +392,27 @@ fn tokens_and_nodes_are_told_apart() {
     let verdict: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(verdict["check"], "kind of input", "{verdict}");
 
+    // The other way round: nodes for the village, and what only statements about nodes may have beside them.
+    let place = tempfile::tempdir().unwrap();
+    let seller = Seller::new(place.path().to_owned(), 5);
+    let honest = Bundle::read(&seller.prove("bundle", "Who lives here?"), &Limits::default()).unwrap();
+    let refusal = |bundle: &Bundle| {
+        let folder = tempfile::tempdir().unwrap();
+        bundle.write(folder.path()).unwrap();
+        let output = ftk(&["verify", "--json", text(folder.path()), "--base", "village"]).output().unwrap();
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["check"].as_str().unwrap().to_owned()
+    };
+    let mut of_nodes = honest.clone();
+    let node = Bundle::read(&MADE.path("bundle"), &Limits::default()).unwrap();
+    of_nodes.statement.cases = node.statement.cases.clone();
+    of_nodes.graph = node.graph.clone();
+    of_nodes.deltas = honest.commitment.shapes().iter().map(|shape| vec![0; 2 * shape.d_out as usize]).collect();
+    assert_eq!(refusal(&of_nodes), "kind of input");
+    let beside = Bundle { graph: node.graph, ..honest.clone() };
+    assert_eq!(refusal(&beside), "graph.bin");
+    let beside = Bundle { head: node.head, ..honest };
+    assert_eq!(refusal(&beside), "head.safetensors");
+
     let mut of_tokens = MADE.prove("never", &["--disclose"]);
     of_tokens.args(["--task", "logprob"]);
     let output = of_tokens.output().unwrap();
@@ -370,4 +427,68 @@ fn tokens_and_nodes_are_told_apart() {
         "{}",
         stderr(&output)
     );
+}
+
+/// GraphSAGE on a graph whose edges have weights, times and directions, and whose nodes have times: projected features,
+/// one node twice.
+#[test]
+fn whatever_a_graph_carries_is_proved_as_it_is_scored() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| text(&folder.path().join(name)).to_owned();
+    let node = |at: u32| format!("n{at},{},{}.5,{},{}", at % 3, at * 7 % 20, at % 4, (at * 5) % 7);
+    let nodes: Vec<String> = (0..20).map(node).collect();
+    let edge = |at: u32| format!("n{},n{},{}.25,{}", at % 20, (at * at + 3) % 20, at % 5, at);
+    let edges: Vec<String> = (0..60).map(edge).collect();
+    std::fs::write(place("nodes.csv"), format!("id,y,time,a,b\n{}\n", nodes.join("\n"))).unwrap();
+    std::fs::write(place("edges.csv"), format!("src,dst,weight,time\n{}\n", edges.join("\n"))).unwrap();
+    let import = ["gnn", "import", "--nodes", &place("nodes.csv"), "--edges", &place("edges.csv")];
+    let found = succeed(ftk(&import).args(["--quiet", "--out", &place("g.graph")]));
+    let root = found.lines().find_map(|line| line.strip_prefix("root\t")).unwrap();
+    let recipe = guilds().with_extension("toml");
+    let data = format!("data.train={}", place("g.graph"));
+    let train = |out: &str, more: &[&str]| {
+        let mut command = ftk(&["train", "--quiet", "--recipe", text(&recipe), "--out", out, "--set", &data]);
+        command.args(["--set", "gnn.split=temporal", "--set", "run.steps=5"]);
+        succeed(command.args(more.iter().flat_map(|setting| ["--set", setting])));
+    };
+    let fresh = ["gnn.network=sage", "gnn.project=3", "gnn.normalise=true"];
+    train(&place("base"), &fresh);
+    let base = place("base/base");
+    let model = format!("base.model={base}");
+    train(&place("adapter"), &["base.train=false", &model, "lora.rank=2", "gnn.l2=0"]);
+    let [adapter, commitment, bundle] = ["adapter", "commitment", "bundle"].map(place);
+    let digest =
+        succeed(&mut ftk(&["commit", "--quiet", "--base", &base, "--adapter", &adapter, "--out", &commitment]));
+    let asked = ["n7", "n19", "n7"];
+    let mut command = ftk(&["prove", "--quiet", "--base", &base, "--adapter", &adapter, "--commitment", &commitment]);
+    command.args(["--graph", &place("g.graph"), "--disclose", "--out", &bundle]);
+    succeed(command.args(asked.iter().flat_map(|node| ["--node", node])));
+    let mut command = ftk(&["verify", "--json", &bundle, "--base", &base, "--expect-adapter", digest.trim()]);
+    command.args(["--expect-graph", root]).args(asked.iter().flat_map(|node| ["--expect-node", node]));
+    let verdict: Value = serde_json::from_str(&succeed(&mut command)).unwrap();
+    assert_eq!(verdict["verdict"], "valid", "{verdict}");
+    let mut command = ftk(&["gnn", "score", "--json", "--base", &base, "--adapter", &adapter]);
+    let scored = succeed(command.args(["--graph", &place("g.graph")]));
+    let scores: Vec<Value> = scored.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (case, node) in asked.iter().enumerate() {
+        let score = scores.iter().find(|score| score["ends"][0] == *node).unwrap();
+        let exact = verdict["cases"][case]["output"]["values_16"].as_array().unwrap();
+        for (exact, float) in exact.iter().zip(score["scores"].as_array().unwrap()) {
+            let (exact, float) = (exact.as_f64().unwrap() / 65536.0, float.as_f64().unwrap());
+            assert!((exact - float).abs() < 1e-2 * float.abs().max(1.0), "{node}: {exact} {float}");
+        }
+    }
+}
+
+/// A file that would take more than a verifier has is not looked at.
+#[test]
+fn parts_of_graphs_are_within_limits() {
+    let base = MADE.path("base/base");
+    for (limit, value, what) in [("--max-memory", "1000", "bytes of memory"), ("--max-tokens", "3", "nodes")] {
+        let bundle = MADE.path("bundle");
+        let output = ftk(&["verify", "--json", text(&bundle), "--base", text(&base), limit, value]).output().unwrap();
+        let verdict: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&verdict["verdict"], &verdict["check"]), (&"undecided".into(), &"limit".into()));
+        assert!(verdict["reason"].as_str().unwrap().contains(what), "{verdict}");
+    }
 }

@@ -174,7 +174,7 @@ fn panic_in(folder: &Path, at: &str) {
             let model = FixedModel::read(&source).unwrap();
             let output = Output::Completion { ids: Vec::new(), max_tokens: 4, stop_ids: Vec::new() };
             let cases = vec![Case { input: Input::Tokens(vec![5, 6, 7]), output }];
-            let _ = settle(&model, &fixed, cases, |_, _| panic!("in the middle of {at}: {printed}"));
+            let _ = settle(&model, &fixed, cases, None, |_, _| panic!("in the middle of {at}: {printed}"));
         }
         // A check of the prover's that fails, as it would be written down.
         _ => {

@@ -77,11 +77,13 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn f32(&mut self) -> Result<f32, Broken> {
-        Ok(f32::from_le_bytes(self.array()?))
+        let value = f32::from_le_bytes(self.array()?);
+        one_way(value, value.is_finite() && (value != 0.0 || value.is_sign_positive()))
     }
 
     pub(super) fn f64(&mut self) -> Result<f64, Broken> {
-        Ok(f64::from_le_bytes(self.array()?))
+        let value = f64::from_le_bytes(self.array()?);
+        one_way(value, value.is_finite() && (value != 0.0 || value.is_sign_positive()))
     }
 
     /// A count of things that take at least `each` bytes.
@@ -103,11 +105,16 @@ impl<'a> Reader<'a> {
         for _ in 0..count {
             let (column, value) = (self.u32()?, self.f32()?);
             let rises = row.last().is_none_or(|&(last, _)| last < column);
-            if !rises || column as usize >= width || !value.is_finite() || value == 0.0 {
+            if !rises || column as usize >= width || value == 0.0 {
                 return Err(Broken("a feature out of place"));
             }
             row.push((column, value));
         }
         Ok(row)
     }
+}
+
+/// Zero has two signs, of which one is written; what is not finite never is.
+fn one_way<T>(value: T, is: bool) -> Result<T, Broken> {
+    if is { Ok(value) } else { Err(Broken("a number is not finite, or a zero has a sign")) }
 }

@@ -1,6 +1,6 @@
 //! A graph in memory: nodes by number, edges in one order, whatever file they came from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -116,8 +116,21 @@ impl Graph {
         if let Some(edge) = graph.edges.iter().find(|edge| edge.source.max(edge.target) as usize >= n) {
             return wrong(format!("{n} nodes, but an edge: {} to {}", edge.source, edge.target));
         }
-        if graph.edges.iter().any(|edge| !edge.weight.is_finite() || !edge.time.is_finite()) {
+        let finite = graph.edges.iter().all(|edge| edge.weight.is_finite() && edge.time.is_finite());
+        if !finite || graph.times.iter().any(|time| !time.is_finite()) {
             return wrong("a weight or time is not finite".to_owned());
+        }
+        if graph.features.as_ref().is_some_and(|features| !features.is_finite()) {
+            return wrong("a feature is not finite".to_owned());
+        }
+        let names: BTreeSet<&String> = graph.names.iter().flatten().collect();
+        if graph.names.is_some() && names.len() < n {
+            return wrong("two nodes have one name".to_owned());
+        }
+        // There is one zero.
+        graph.times.iter_mut().for_each(|time| *time += 0.0);
+        for edge in &mut graph.edges {
+            (edge.weight, edge.time) = (edge.weight + 0.0, edge.time + 0.0);
         }
         let mut found = Found::default();
         if graph.carries.time {
@@ -209,11 +222,10 @@ pub(super) fn neighbours(nodes: usize, pairs: impl IntoIterator<Item = (u32, u32
 }
 
 /// Messages of a graph convolution: every node and its neighbours, weighed by both degrees (Kipf and Welling 2017).
-/// Of some receivers only, if their numbers are given; columns are all nodes.
 pub(super) fn symmetric(lists: &[Vec<u32>]) -> Propagation {
     let degree = |node: usize| lists[node].len() + 1;
     let rows = (0..lists.len()).map(|node| {
-        with_itself(lists, node).into_iter().map(move |sender| {
+        with_itself(&lists[node], node as u32).into_iter().map(move |sender| {
             let coefficient = symmetric_coefficient(degree(sender as usize), degree(node));
             (sender, coefficient)
         })
@@ -223,14 +235,15 @@ pub(super) fn symmetric(lists: &[Vec<u32>]) -> Propagation {
 
 /// Who a node attends to: itself and its neighbours. The coefficients say nothing.
 pub(super) fn attended(lists: &[Vec<u32>]) -> Propagation {
-    let rows = (0..lists.len()).map(|node| with_itself(lists, node).into_iter().map(|sender| (sender, ONE)));
+    let rows =
+        (0..lists.len()).map(|node| with_itself(&lists[node], node as u32).into_iter().map(|sender| (sender, ONE)));
     Propagation::new(Sparse::from_rows(lists.len(), rows))
 }
 
-fn with_itself(lists: &[Vec<u32>], node: usize) -> Vec<u32> {
-    let mut all = lists[node].clone();
-    let at = all.partition_point(|&neighbour| (neighbour as usize) < node);
-    all.insert(at, node as u32);
+/// Nodes in rising order, with one more.
+pub(super) fn with_itself(list: &[u32], node: u32) -> Vec<u32> {
+    let mut all = list.to_vec();
+    all.insert(all.partition_point(|&neighbour| neighbour < node), node);
     all
 }
 

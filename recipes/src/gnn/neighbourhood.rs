@@ -8,7 +8,7 @@ use ftk_adapters::ops::graph::{Features, Propagation, Sparse, symmetric_coeffici
 
 use super::bytes::{Broken, Reader, Writer};
 use super::error::GraphError;
-use super::graph::Graph;
+use super::graph::{Graph, with_itself};
 use super::inputs::prepared;
 use super::leaf::{Frame, Leaf};
 use super::merkle::{Tree, climb};
@@ -20,7 +20,9 @@ const MAGIC: &[u8; 16] = b"ftk graph part\0\x01";
 /// Most hops and features: more than any network has.
 const MAX_HOPS: u32 = 64;
 const MAX_WIDTH: u32 = 1 << 24;
-/// Least bytes of a member: six numbers.
+/// How much more memory a part takes than bytes: an edge of four bytes takes 24, a member of twenty some hundred.
+pub const EXPANSION: u64 = 8;
+/// Least bytes of a member: five numbers.
 const MEMBER: usize = 20;
 
 /// Some nodes with everything that reaches them.
@@ -130,7 +132,8 @@ impl Neighbourhood {
     /// If an edge, or one of `nodes`, leads to no leaf.
     pub fn of_leaves(frame: Frame, leaves: &[Leaf], nodes: &[u32], hops: usize) -> Self {
         let asked: BTreeSet<u32> = nodes.iter().copied().collect();
-        let reached = reach(&asked, depth(hops as u32, &frame), |node| Some(&leaves[node as usize]));
+        let leaf = |node: u32| leaves.get(node as usize);
+        let reached = reach(&asked, depth(hops as u32, &frame), leaf).expect("every edge leads to a leaf");
         let places: Vec<usize> = reached.iter().map(|&node| node as usize).collect();
         let tree = Tree::new(leaves.iter().map(|leaf| leaf.hash(&frame)).collect());
         let members = places.iter().map(|&place| leaves[place].clone()).collect();
@@ -149,7 +152,8 @@ impl Neighbourhood {
         out.0
     }
 
-    /// Reads [`Neighbourhood::encode`]'s bytes; call [`Neighbourhood::check`] before believing them.
+    /// Reads [`Neighbourhood::encode`]'s bytes, which takes at most [`EXPANSION`] times as much memory as they have; call
+    /// [`Neighbourhood::check`] before believing them.
     ///
     /// # Errors
     /// [`NeighbourhoodError::Encoding`].
@@ -165,9 +169,7 @@ impl Neighbourhood {
         let count = input.count(32)?;
         let partners = (0..count).map(|_| input.array().map(blake3::Hash::from)).collect::<Result<_, _>>()?;
         input.end()?;
-        let read = Self { frame, hops, members, partners };
-        // Zero has two signs, of which one is written.
-        if read.encode() == bytes { Ok(read) } else { Err(NeighbourhoodError::Encoding("not canonical")) }
+        Ok(Self { frame, hops, members, partners })
     }
 
     /// Checks that this is what the logits of `nodes` depend on in the graph with this root: every member's whole list
@@ -194,7 +196,7 @@ impl Neighbourhood {
             }
         }
         let asked: BTreeSet<u32> = nodes.iter().copied().collect();
-        let reached = reach(&asked, depth(*hops, frame), |node| self.member(node));
+        let reached = reach(&asked, depth(*hops, frame), |node| self.member(node)).map_err(Coverage)?;
         let found: BTreeSet<u32> = members.iter().map(|leaf| leaf.node).collect();
         if let Some(node) = reached.symmetric_difference(&found).next() {
             return Err(Coverage(*node));
@@ -246,6 +248,11 @@ impl Neighbourhood {
         self.members.len()
     }
 
+    /// Features of all members that are not zero.
+    pub fn features(&self) -> usize {
+        self.members.iter().map(|leaf| leaf.features.len()).sum()
+    }
+
     /// Features of a node.
     pub fn width(&self) -> usize {
         self.frame.width as usize
@@ -273,13 +280,13 @@ impl Neighbourhood {
                     receivers.iter().map(|&node| {
                         let own = heard(node).len() + 1;
                         let coefficient = |other: u32| symmetric_coefficient(heard(other).len() + 1, own);
-                        let all = with(heard(node), node);
+                        let all = with_itself(heard(node), node);
                         all.into_iter().map(|other| (place(senders, other), coefficient(other))).collect::<Vec<_>>()
                     }),
                 )),
                 Kind::Sage => Propagation::means(receivers.iter().map(|&node| places(heard(node))), senders.len()),
                 Kind::Gat => {
-                    let rows = receivers.iter().map(|&node| places(&with(heard(node), node)));
+                    let rows = receivers.iter().map(|&node| places(&with_itself(heard(node), node)));
                     Propagation::means(rows, senders.len())
                 }
             };
@@ -321,10 +328,12 @@ impl Neighbourhood {
     /// Senders of the first hop, then the receivers of each, in rising order.
     fn levels(&self, heard: &[Vec<u32>], nodes: &[u32]) -> Vec<Vec<u32>> {
         let mut level: BTreeSet<u32> = nodes.iter().copied().collect();
-        let mut levels = vec![level.iter().copied().collect::<Vec<_>>()];
+        let (mut edge, mut levels) = (level.clone(), vec![level.iter().copied().collect::<Vec<_>>()]);
         for _ in 0..self.hops {
-            let last = &levels[levels.len() - 1];
-            level.extend(last.iter().filter_map(|&node| self.place(node)).flat_map(|at| &heard[at]));
+            let next: BTreeSet<u32> =
+                edge.iter().filter_map(|&node| self.place(node)).flat_map(|at| &heard[at]).copied().collect();
+            edge = next.difference(&level).copied().collect();
+            level.extend(&edge);
             levels.push(level.iter().copied().collect());
         }
         levels.reverse();
@@ -337,26 +346,22 @@ fn depth(hops: u32, frame: &Frame) -> u32 {
     hops.saturating_add(u32::from(frame.timed))
 }
 
-/// Nodes within so many edges of those asked for, as far as leaves are known.
-fn reach<'a>(asked: &BTreeSet<u32>, depth: u32, leaf: impl Fn(u32) -> Option<&'a Leaf>) -> BTreeSet<u32> {
-    let (mut all, mut edge) = (asked.clone(), asked.clone());
-    for _ in 0..depth {
-        let others =
-            edge.iter().filter_map(|&node| leaf(node)).flat_map(|leaf| leaf.edges.iter().map(|edge| edge.other));
-        edge = others.collect::<BTreeSet<u32>>().difference(&all).copied().collect();
-        if edge.is_empty() {
-            break;
+/// Nodes within so many edges of those asked for.
+///
+/// # Errors
+/// The first one that has no leaf.
+fn reach<'a>(asked: &BTreeSet<u32>, depth: u32, leaf: impl Fn(u32) -> Option<&'a Leaf>) -> Result<BTreeSet<u32>, u32> {
+    let (mut all, mut edge) = (BTreeSet::new(), asked.clone());
+    for _ in 0..=depth {
+        let mut next = BTreeSet::new();
+        for &node in &edge {
+            let leaf = leaf(node).ok_or(node)?;
+            all.insert(node);
+            next.extend(leaf.edges.iter().map(|edge| edge.other));
         }
-        all.extend(&edge);
+        edge = next.difference(&all).copied().collect();
     }
-    all
-}
-
-/// Nodes in rising order with one more.
-fn with(nodes: &[u32], node: u32) -> Vec<u32> {
-    let mut nodes = nodes.to_vec();
-    nodes.insert(nodes.partition_point(|&other| other < node), node);
-    nodes
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -366,6 +371,7 @@ mod tests {
     use super::super::graph::{Carries, Edge, tests::graph};
     use super::super::inputs;
     use super::super::leaf::Incident;
+    use super::super::network::Prepare;
     use super::super::settings::Head;
     use super::*;
 
@@ -506,6 +512,64 @@ mod tests {
         assert_eq!(honest.fits(&Network { layers: 1, ..network(Kind::Gcn) }), Ok(()));
     }
 
+    /// What an edge carries, and which way it leads, is the same at both ends.
+    #[test]
+    fn an_edge_is_the_same_from_both_ends() {
+        let graph = timed();
+        let honest = Neighbourhood::of(&graph, &[3], 1).unwrap();
+        let root = *graph.root().as_bytes();
+        assert_eq!(honest.check(&[3], &root), Ok(()));
+        // Times of nodes make it two edges deep: 3 hears 2 and 4.
+        let at = honest.place(3).unwrap();
+        for change in [
+            (|edge: &mut Incident| edge.weight = 2.0) as fn(&mut Incident),
+            |edge| edge.time = 1.0,
+            |edge| edge.sends = !edge.sends,
+        ] {
+            let mut part = honest.clone();
+            change(&mut part.members[at].edges[0]);
+            let refused = part.check(&[3], &root).unwrap_err();
+            assert!(matches!(refused, NeighbourhoodError::Symmetry { .. }), "{refused}");
+        }
+    }
+
+    #[test]
+    fn features_are_prepared_as_those_of_the_whole_graph() {
+        let graph = ring();
+        for prepare in [
+            Prepare { normalise: true, project: None },
+            Prepare { normalise: false, project: Some(3) },
+            Prepare { normalise: true, project: Some(3) },
+        ] {
+            let inputs = prepare.project.unwrap_or(2);
+            let network = Network { inputs, prepare, ..network(Kind::Sage) };
+            let part = Neighbourhood::of(&graph, &[3], 2).unwrap();
+            part.fits(&network).unwrap();
+            let whole = inputs::features(&graph, prepare).unwrap();
+            let pass = part.pass(&network, &[3]);
+            for (row, node) in part.levels(&part.heard(), &[3])[0].iter().enumerate() {
+                assert_eq!(pass.features.row(row), whole.row(*node as usize), "{prepare:?}");
+                assert_ne!(pass.features.row(row), graph.features.as_ref().unwrap().row(*node as usize));
+            }
+        }
+    }
+
+    /// Hops beyond the part cost next to nothing.
+    #[test]
+    fn no_node_is_walked_twice() {
+        let edges = (0..300).flat_map(|a| (a + 1..300).map(move |b| (a, b)));
+        let edges = edges.map(|(source, target)| Edge { source, target, weight: 1.0, time: 0.0 }).collect();
+        let part = Neighbourhood::of(&graph(300, edges), &[0], 64).unwrap();
+        let lookups = std::cell::Cell::new(0);
+        let leaf = |node: u32| {
+            lookups.set(lookups.get() + 1);
+            part.member(node)
+        };
+        assert_eq!(reach(&[0].into(), 64, leaf).unwrap().len(), 300);
+        assert_eq!(lookups.get(), 300);
+        assert_eq!(part.receivers(&[0]), [vec![300; 63], vec![1]].concat());
+    }
+
     #[test]
     fn numbers_that_no_part_has_are_refused() {
         let bytes = Neighbourhood::of(&timed(), &[3], 1).unwrap().encode();
@@ -515,6 +579,7 @@ mod tests {
             Neighbourhood::decode(&edited).unwrap_err()
         };
         let wrong = NeighbourhoodError::Encoding;
+        let number = "a number is not finite, or a zero has a sign";
         assert_eq!(put(0, b"F"), wrong("not a part of a graph that this version reads"));
         assert_eq!(put(16, &[16]), wrong("an unknown kind"));
         assert_eq!(put(21, &(1u32 << 25).to_le_bytes()), wrong("numbers that no network has"));
@@ -523,7 +588,7 @@ mod tests {
         assert_eq!(put(29, &[255; 4]), wrong("ends too early"));
         // The time of the first node, behind its number and its name of one letter.
         let time = 33 + 4 + 5;
-        assert_eq!(put(time, &f64::NAN.to_le_bytes()), wrong("a number is not finite"));
-        assert_eq!(put(time, &(-0.0f64).to_le_bytes()), wrong("not canonical"));
+        assert_eq!(put(time, &f64::NAN.to_le_bytes()), wrong(number));
+        assert_eq!(put(time, &(-0.0f64).to_le_bytes()), wrong(number));
     }
 }

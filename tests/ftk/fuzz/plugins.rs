@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ftk::models::Source;
+use ftk::prove::subject::{head_bytes, parse_head};
 use ftk::text::load;
 use ftk_recipes::defi::log::{Entry, Header, Log};
 use ftk_recipes::defi::plan::{Plan, SHIPPED};
@@ -11,6 +12,7 @@ use ftk_recipes::defi::{self, Format, Market};
 use ftk_recipes::gnn::feedback;
 use ftk_recipes::gnn::graph::Graph;
 use ftk_recipes::gnn::import::{Origin, import};
+use ftk_recipes::gnn::neighbourhood::Neighbourhood;
 use ftk_recipes::{Data, Task};
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::file::properties::WriterProperties;
@@ -336,6 +338,26 @@ fn decision_logs_and_plans() {
         let lines: Vec<String> = String::from_utf8_lossy(bytes).lines().map(str::to_owned).collect();
         for minutes in [false, true] {
             drop(defi::canonical_rows("rows", minutes, &lines));
+        }
+    });
+}
+
+/// What a bundle about nodes carries: a part of a graph, which is no other than the one that was opened if it hangs from
+/// the same root, and a head.
+#[test]
+fn parts_of_graphs_and_heads() {
+    let guilds = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/gnn/guilds");
+    let (graph, _) = import(&Origin::Path(guilds)).unwrap();
+    let (root, part) = (graph.root(), Neighbourhood::of(&graph, &[3, 100], 1).unwrap());
+    let honest = part.encode();
+    fuzz("graph.bin", std::slice::from_ref(&honest), 16 * MEGABYTE, move |bytes| {
+        let believed = Neighbourhood::decode(bytes).and_then(|part| part.check(&[3, 100], root.as_bytes()));
+        assert_eq!(believed.is_ok(), bytes == honest);
+    });
+    let head = [("head.bias".to_owned(), (vec![2], vec![0.5, -1.0]))].into();
+    fuzz("head.safetensors", &[head_bytes(&head)], MEGABYTE, |bytes| {
+        if let Ok(head) = parse_head(bytes) {
+            assert_eq!(head_bytes(&head), bytes);
         }
     });
 }
