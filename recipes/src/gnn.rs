@@ -4,12 +4,15 @@
 pub mod base;
 pub mod baselines;
 pub mod canonical;
+pub mod contrast;
 pub mod edges;
 mod error;
 pub mod feedback;
 pub mod graph;
 pub mod import;
 pub mod inputs;
+pub mod labels;
+pub mod learner;
 pub mod links;
 pub mod measures;
 pub mod model;

@@ -199,6 +199,11 @@ pub(super) fn symmetric(lists: &[Vec<u32>]) -> Propagation {
     Propagation::new(Sparse::from_rows(lists.len(), rows))
 }
 
+/// The means over every node and its neighbours.
+pub(super) fn closed_means(lists: &[Vec<u32>]) -> Propagation {
+    Propagation::means((0..lists.len()).map(|node| with_itself(lists, node)), lists.len())
+}
+
 /// Who a node attends to: itself and its neighbours. The coefficients say nothing.
 pub(super) fn attended(lists: &[Vec<u32>]) -> Propagation {
     let rows = (0..lists.len()).map(|node| with_itself(lists, node).into_iter().map(|sender| (sender, ONE)));
@@ -267,6 +272,12 @@ mod tests {
         let row: Vec<(u32, u32)> = over.coefficients().row(1).collect();
         let side = symmetric_coefficient(2, 3);
         assert_eq!(row, [(0, side), (1, symmetric_coefficient(3, 3)), (2, side)]);
+        let third = Propagation::means([[0, 1, 2]], 3).coefficients().values()[0];
+        assert_eq!(
+            closed_means(&lists).coefficients().row(1).collect::<Vec<_>>(),
+            [(0, third), (1, third), (2, third)]
+        );
+        assert_eq!(closed_means(&lists).coefficients().row(0).collect::<Vec<_>>(), [(0, ONE / 2), (1, ONE / 2)]);
         assert_eq!(attended(&lists).coefficients().row(0).collect::<Vec<_>>(), [(0, ONE), (1, ONE)]);
     }
 }

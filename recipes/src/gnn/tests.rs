@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::graph::{Carries, Edge, Found, Graph, Part};
 use super::import::{Origin, import};
+use super::learner::Learner;
 use super::model::Model;
 use super::network::End;
 use super::structure::{OF_NODE, OF_PAIR};
@@ -65,7 +66,7 @@ fn base_of(recipe: &Recipe, graph: &Graph) -> TempDir {
 #[test]
 fn a_fresh_adapter_on_every_convolution_changes_no_bit() {
     let (graph, _) = guilds();
-    for kind in ["gcn", "sage", "gat"] {
+    for kind in ["gcn", "sage", "sage-gcn", "gat"] {
         let fresh =
             recipe(&format!("base = {{ model = \"fresh\", train = true }}\ngnn = {{ network = \"{kind}\" }}\n"));
         let folder = base_of(&fresh, &graph);
