@@ -108,9 +108,14 @@ impl ContrastSession {
     }
 }
 
-/// Rows at unit length, and their lengths.
+/// Rows shorter than this have no direction: of a node without features next to biases that are still zero.
+const SHORT: f64 = 1e-6;
+
+/// Rows at unit length, and their lengths; a short row becomes zero, and of infinite length, so that it learns nothing.
 fn unit(x: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
-    let length = x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?.maximum(1e-12)?;
+    let length = x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?;
+    let infinite = Tensor::full(f32::INFINITY, length.shape(), length.device())?;
+    let length = length.gt(SHORT)?.where_cond(&length, &infinite)?;
     Ok((x.broadcast_div(&length)?, length))
 }
 
@@ -279,6 +284,10 @@ mod tests {
         let expected: f64 = [0, 2].into_iter().map(|at| 0.5 * one(&u, &v, at) + 0.5 * one(&v, &u, at)).sum();
         let (sum, ..) = info_nce([&a, &b], &[0, 2], 0.7).unwrap();
         assert!((sum - expected).abs() < 1e-5, "{sum} {expected}");
+        // A row without a direction is alike to nothing and learns nothing.
+        let flat = Tensor::cat(&[&a.narrow(0, 0, 2).unwrap(), &a.zeros_like().unwrap().narrow(0, 0, 1).unwrap()], 0);
+        let (sum, _, [gradient, _]) = info_nce([&flat.unwrap(), &b], &[2], 0.7).unwrap();
+        assert!(sum.is_finite() && rows(&gradient)[2] == [0.0; 4] && rows(&gradient)[0] != [0.0; 4]);
         // Views that are the same are told apart from everything.
         let (_, hits, _) = info_nce([&a, &a], &[0, 1, 2], 0.7).unwrap();
         assert_eq!(hits, 3.0);

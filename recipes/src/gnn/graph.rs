@@ -166,6 +166,29 @@ impl Graph {
         self.carries.time || !self.times.is_empty()
     }
 
+    /// What was there before a moment: edges that are not earlier are gone, and with them every edge of a node that is
+    /// not; such nodes keep their numbers.
+    ///
+    /// # Errors
+    /// A graph without times.
+    pub fn before(&self, moment: f64) -> Result<Self, GraphError> {
+        if !self.is_timed() {
+            let hint = "import it with a column time of edges or nodes, or leave out --before";
+            return Err(GraphError::unfit("the graph does not say when anything came to be", hint));
+        }
+        let mut past = self.clone();
+        past.edges.retain(|edge| {
+            let ends = [edge.source, edge.target].into_iter().all(|node| self.was_there(node as usize, moment));
+            ends && !(self.carries.time && edge.time >= moment)
+        });
+        Ok(past)
+    }
+
+    /// Whether a node came to be before a moment, as far as that is known.
+    pub fn was_there(&self, node: usize, moment: f64) -> bool {
+        self.times.get(node).is_none_or(|&time| time < moment)
+    }
+
     /// Neighbours of every node in rising order, over edges in either direction.
     pub fn neighbours(&self) -> Vec<Vec<u32>> {
         neighbours(self.nodes, self.edges.iter().map(|edge| (edge.source, edge.target)))

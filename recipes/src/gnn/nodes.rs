@@ -68,7 +68,7 @@ impl NodeSession {
         let classes = graph.classes.len();
         // A base knows what it ends in.
         let linear = match Model::known(recipe)? {
-            Some(network) => matches!(network.head, End::Linear(_)),
+            Some(network) => matches!(network.head, End::Linear(_) | End::Encoder),
             None => gnn.head == Head::Linear,
         };
         let end = if linear { End::Linear(classes) } else { End::Convolution(classes) };
