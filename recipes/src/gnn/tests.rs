@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor, Var};
+use ftk_adapters::ops::graph::Features;
 use tempfile::TempDir;
 
 use super::graph::{Carries, Edge, Found, Graph, Part};
@@ -447,4 +448,21 @@ fn what_contrast_leaves_behind_is_a_base_for_a_head() {
     let headless = Recipe { base: adapted.base, ..headless };
     let error = Opened::on(&headless, &graph, Found::default()).unwrap_err();
     assert!(error.to_string().starts_with("the base ends in Encoder"), "{error}");
+}
+
+#[test]
+fn views_of_a_graph_with_time_see_no_node_that_is_tested() {
+    let (mut graph, _) = guilds();
+    graph.times = (0..graph.nodes).map(|node| (node * 31 % 240) as f64).collect();
+    let recipe = recipe(&CONTRAST.replace("dropout", "split = \"temporal\", dropout"));
+    let ours = on(&recipe, &graph);
+    assert_eq!(ours.session().rows(), 168, "the earliest 70 %");
+    let mut other = graph.clone();
+    let features = graph.features.as_ref().unwrap();
+    let row = |node: usize| features.row(node).into_iter().map(move |x| if graph.times[node] < 168.0 { x } else { 1.0 - x });
+    other.features = Some(std::sync::Arc::new(Features::new(8, (0..graph.nodes).flat_map(row).collect())));
+    assert_eq!(loss(on(&recipe, &other).session()).sum.to_bits(), loss(ours.session()).sum.to_bits());
+    let row = |node: usize| features.row(node).into_iter().map(|x| 1.0 - x);
+    other.features = Some(std::sync::Arc::new(Features::new(8, (0..graph.nodes).flat_map(row).collect())));
+    assert_ne!(loss(on(&recipe, &other).session()).sum, loss(ours.session()).sum);
 }
