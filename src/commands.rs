@@ -114,9 +114,9 @@ fn recipe(path: Option<&Path>, settings: &[String], base: Option<&Path>) -> Resu
     Ok(recipe)
 }
 
-/// Refuses a recipe for graphs, where a command is about text.
-fn of_text(recipe: &Recipe) -> Result<()> {
-    if recipe.task == ftk_recipes::Task::Gnn { Err(TextError::NoText.into()) } else { Ok(()) }
+/// Refuses a recipe for graphs where a command is about text, and says what to do instead.
+fn of_text(recipe: &Recipe, instead: &'static str) -> Result<()> {
+    if recipe.task == ftk_recipes::Task::Gnn { Err(TextError::NoText(instead).into()) } else { Ok(()) }
 }
 
 /// The base of a recipe: all but the weights, of which there may be none yet.

@@ -46,9 +46,9 @@ pub enum TextError {
         /// Whether reading fewer columns would help.
         choice: bool,
     },
-    /// A task that is not one of text.
+    /// A task that is not one of text, and what to do instead.
     #[error("task \"gnn\" has no rows of text")]
-    NoText,
+    NoText(&'static str),
     /// A file without rows.
     #[error("{}: holds no rows", .0.display())]
     NoRows(PathBuf),
@@ -136,7 +136,7 @@ impl TextError {
                 "a model trained so would not stop: name {found} in eos_token_id of generation_config.json if it ends \
                  turns, or let the chat template (inside its generation marks) end them with eos_token"
             )),
-            Self::NoText => Some("ftk train takes its recipes, ftk gnn has its other commands".to_owned()),
+            Self::NoText(instead) => Some((*instead).to_owned()),
             Self::NoEnd(_) => Some("name it as eos_token_id in config.json, or give token ids".to_owned()),
             Self::Turns => Some(
                 "put {% generation %} and {% endgeneration %} around them in the template, or choose another data.loss"

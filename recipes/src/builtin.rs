@@ -23,6 +23,8 @@ pub const BUILTIN: &[Builtin] = builtin![
     "gnn/bitcoin-otc",
     "gnn/citeseer",
     "gnn/cora",
+    "gnn/cora-adapter",
+    "gnn/cora-contrast",
     "gnn/guilds",
     "gnn/pubmed",
     "sft",

@@ -38,11 +38,15 @@ pub trait Session {
     /// Number of rows.
     fn rows(&self) -> usize;
 
-    /// Items in a row: what the loss is a mean over (scored tokens, pairs).
-    fn items(&self, row: usize) -> usize;
+    /// Items in a row: what the loss is a mean over (scored tokens); the row itself unless a task says otherwise.
+    fn items(&self, _row: usize) -> usize {
+        1
+    }
 
-    /// Tokens a row occupies, for throughput.
-    fn tokens(&self, row: usize) -> usize;
+    /// Tokens a row occupies, for throughput; one unless a task says otherwise.
+    fn tokens(&self, _row: usize) -> usize {
+        1
+    }
 
     /// What is trained: variables by name, in name order.
     fn parameters(&self) -> Vec<(String, Tensor)>;

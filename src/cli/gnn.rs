@@ -37,6 +37,9 @@ pub(super) struct Score {
     /// Table whose first two columns name sources and targets
     #[arg(long)]
     pairs: Option<PathBuf>,
+    /// Score as of this moment, in the graph's units of time: edges and nodes that are not earlier stay out
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    before: Option<f64>,
     /// CSV file to write instead of the standard output
     #[arg(long)]
     out: Option<PathBuf>,
@@ -91,13 +94,14 @@ pub(super) fn run(verb: Gnn, printer: &Printer) -> anyhow::Result<Outcome> {
             };
             commands::gnn::import(&commands::gnn::Import { origin, out }, printer)
         }
-        Gnn::Score(Score { base, adapter, graph, nodes, pairs, out }) => {
+        Gnn::Score(Score { base, adapter, graph, nodes, pairs, before, out }) => {
             let asked = match (nodes, pairs) {
                 (_, Some(pairs)) => Asked::Pairs(pairs),
                 (Some(nodes), None) => Asked::Nodes(nodes),
                 (None, None) => Asked::AllNodes,
             };
-            commands::gnn::score::run(&commands::gnn::score::Settings { base, adapter, graph, asked, out }, printer)
+            let settings = commands::gnn::score::Settings { base, adapter, graph, asked, before, out };
+            commands::gnn::score::run(&settings, printer)
         }
         Gnn::Ablate(Ablate { recipe, set, then, seeds, out }) => {
             let settings = commands::gnn::ablate::Settings { recipe, set, then, seeds, out };

@@ -46,7 +46,7 @@ pub fn preview(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let (source, data, task) = match &settings.subject {
         Subject::Recipe(path) => {
             let mut recipe = Recipe::load(path)?;
-            super::of_text(&recipe)?;
+            super::of_text(&recipe, "ftk gnn import GRAPH checks a graph and says what it holds")?;
             pull::recipe(&mut recipe, settings.offline, printer)?;
             (open(&recipe.base)?, recipe.data, recipe.task)
         }

@@ -37,7 +37,7 @@ pub struct Settings {
 /// Recipe or base configuration: whatever is wrong with them.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let mut recipe = recipe(settings.recipe.as_deref(), &settings.set, settings.base.as_deref())?;
-    super::of_text(&recipe)?;
+    super::of_text(&recipe, "ftk train --dry-run counts what a run on a graph learns from and trains")?;
     recipe.base.model = pull::base(&recipe.base.model, settings.offline, printer)?;
     let source = if has_weights(&recipe.base.model) {
         super::open(&recipe.base)?

@@ -1,4 +1,5 @@
-//! `ftk eval`: how a base, with or without an adapter, does on rows it is not trained on.
+//! `ftk eval`: how a base, with or without an adapter, does on rows it is not trained on. A recipe for graphs goes to
+//! [`super::gnn::eval`].
 
 use std::path::PathBuf;
 
@@ -39,7 +40,12 @@ pub struct Settings {
 /// Recipe, rows, model or adapter: whatever is wrong with them.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let mut recipe = recipe(settings.recipe.as_deref(), &settings.set, settings.base.as_deref())?;
-    super::of_text(&recipe)?;
+    if recipe.task == Task::Gnn {
+        if let Some(graph) = &settings.data {
+            recipe.data.train.clone_from(graph);
+        }
+        return super::gnn::eval(recipe, settings.adapter.as_deref(), printer);
+    }
     if let Some(data) = &settings.data {
         recipe.data.held_out = Some(data.clone());
     }

@@ -3,14 +3,19 @@
 pub mod ablate;
 pub mod score;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ftk_adapters::atomic;
+use ftk_recipes::gnn::Opened;
+use ftk_recipes::gnn::graph::Part;
 use ftk_recipes::gnn::import::{self, Origin};
-use serde_json::json;
+use ftk_recipes::gnn::model::Model;
+use ftk_recipes::gnn::settings::FRESH;
+use ftk_recipes::{Lora, Recipe};
+use serde_json::{Map, Value, json};
 
-use super::Outcome;
+use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
 
 /// What `ftk gnn import` needs.
@@ -19,6 +24,38 @@ pub struct Import {
     pub origin: Origin,
     /// The canonical file to write; nothing is written without one.
     pub out: Option<PathBuf>,
+}
+
+/// Measures a base, with or without an adapter, on the validation and test part of a recipe's graph.
+///
+/// # Errors
+/// Whatever a training run would refuse; a recipe that names no base that is there.
+pub(super) fn eval(mut recipe: Recipe, adapter: Option<&Path>, printer: &Printer) -> Result<Outcome> {
+    let instead = "name one with --base: base/ of a run that trained it; ftk gnn ablate trains and compares";
+    if recipe.base.model.as_os_str() == FRESH {
+        return Err(
+            Advice::new("the recipe's base is random weights, of which nothing is to be measured", instead).into()
+        );
+    }
+    recipe.lora = adapter.map(|folder| Lora { start: Some(folder.to_owned()), ..Lora::default() });
+    recipe.base.train = adapter.is_none();
+    recipe.run.out = PathBuf::new();
+    let own = Model::frozen(&recipe.base.model, adapter)?.network.head;
+    let opened = Opened::new(&recipe)?;
+    if own != opened.model().network.head {
+        let message = format!("base and adapter end in {own:?}, the recipe in {:?}", opened.model().network.head);
+        return Err(Advice::new(message, "give the base or the adapter that was trained for this task").into());
+    }
+    opened.notes().iter().for_each(|note| printer.note(note));
+    let mut object = Map::new();
+    for (part, name) in [(Part::Validation, "validation"), (Part::Test, "test")] {
+        let figures = opened.figures(part)?;
+        figures.iter().for_each(|(figure, value)| printer.line(&format!("{name}_{figure}\t{value:.6}")));
+        let figures = figures.into_iter().map(|(figure, value)| (figure.to_owned(), json!(value)));
+        object.insert(name.to_owned(), Value::Object(figures.collect()));
+    }
+    printer.object(&json!({ "task": recipe.task, "data": recipe.data.train, "figures": object }));
+    Ok(Outcome::Done)
 }
 
 /// Reads a graph, says what was found, and writes the canonical file.

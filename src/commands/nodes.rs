@@ -80,8 +80,7 @@ impl Question {
 /// Classes that a network tells apart, as far as there can be a choice among them.
 fn classes(network: &Network) -> u32 {
     match network.head {
-        End::Convolution(outputs) | End::Linear(outputs) | End::Pair { outputs, .. } => {
-            u32::try_from(outputs).unwrap_or(u32::MAX).min(MAX_CHOICES)
-        }
+        End::Convolution(outputs) | End::Linear(outputs) => u32::try_from(outputs).unwrap_or(u32::MAX).min(MAX_CHOICES),
+        End::Encoder | End::Comparer(_) | End::Pair { .. } => 0,
     }
 }

@@ -39,6 +39,9 @@ pub enum SubjectError {
     /// It is one of graphs, and cannot be read.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// Without a head it says nothing of a node.
+    #[error("{}: was trained without classes and says nothing by itself", .0.display())]
+    NoHead(PathBuf),
     /// Nothing is proved about it.
     #[error("{}: scores pairs of nodes by what the whole graph says of them, which no part of it can be opened for", .0.display())]
     Pairs(PathBuf),
@@ -114,7 +117,7 @@ impl GraphBase {
     /// The name of a weight that is none of the head's, or of another shape, or missing.
     pub fn with_head(&self, head: &Saved) -> Result<Self, String> {
         let mut with = self.clone();
-        if let (End::Linear(_), Some((shape, _))) = (with.network.head, head.get("head.weight"))
+        if let (End::Linear(_) | End::Encoder, Some((shape, _))) = (with.network.head, head.get("head.weight"))
             && let Some(&outputs) = shape.first()
         {
             with.network.head = End::Linear(outputs);

@@ -128,7 +128,7 @@ pub fn load(source: &Source, data: &Data, task: Task, path: &Path) -> Result<Loa
     match task {
         Task::Sft => collect(data, path, rows::read(path, &options)?, |place, row| encoder.sft(place, row), Rows::Sft),
         Task::Dpo => collect(data, path, rows::read(path, &options)?, |place, row| encoder.pair(place, row), Rows::Dpo),
-        Task::Gnn => Err(TextError::NoText),
+        Task::Gnn => Err(TextError::NoText("ftk gnn has the commands for graphs")),
     }
 }
 

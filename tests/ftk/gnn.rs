@@ -70,6 +70,14 @@ fn a_base_is_trained_adapted_and_asked() {
     let accuracy: f64 = said.lines().find_map(|line| line.strip_prefix("test_accuracy\t")?.parse().ok()).unwrap();
     assert!(accuracy > 0.6, "a quarter is found by guessing: {accuracy}");
     let base = place("base/base");
+    // Asked again, the base does as well as it did; random weights are not asked.
+    let guilds = recipe("guilds.toml");
+    let eval = |more: &[&str]| ftk(&["eval", "--recipe", text(&guilds)]).args(more).output().unwrap();
+    let measured = String::from_utf8(eval(&["--base", text(&base)]).stdout).unwrap();
+    assert!(measured.contains(&format!("test_accuracy\t{accuracy:.4}")), "{measured} {accuracy}");
+    assert!(measured.contains("validation_macro_f1\t"), "{measured}");
+    let refused = stderr(&eval(&[]));
+    assert!(refused.contains("the recipe's base is random weights") && refused.contains("--base"), "{refused}");
     let model = format!("base.model={}", base.display());
     let adapter = [
         "base.train=false",
@@ -95,6 +103,10 @@ fn a_base_is_trained_adapted_and_asked() {
         }
         succeed(&mut command)
     };
+    let measured = eval(&["--base", text(&base), "--adapter", text(&place("adapter"))]);
+    let test = &manifest["ended"]["test"]["accuracy"];
+    let measured = String::from_utf8(measured.stdout).unwrap();
+    assert!(measured.contains(&format!("test_accuracy\t{:.6}", test.as_f64().unwrap())), "{measured} {test}");
     let (plain, adapted) = (score(None), score(Some(&place("adapter"))));
     assert_eq!((plain.lines().count(), adapted.lines().count()), (240, 240));
     assert_ne!(plain, adapted);
@@ -195,8 +207,13 @@ fn what_a_recipe_for_graphs_must_not_say_is_refused_by_key() {
         let error = refused(&[setting]);
         assert!(error.contains(said), "{setting}: {error}");
     }
-    let output = ftk(&["estimate", "--recipe", text(&recipe("guilds.toml"))]).output().unwrap();
-    assert!(stderr(&output).contains("task \"gnn\" has no rows of text"), "{}", stderr(&output));
+    for (command, instead) in
+        [(&["estimate"][..], "ftk train --dry-run"), (&["data", "preview"], "ftk gnn import GRAPH")]
+    {
+        let output = ftk(command).args(["--recipe", text(&recipe("guilds.toml"))]).output().unwrap();
+        let said = format!("task \"gnn\" has no rows of text\nhint: {instead}");
+        assert!(stderr(&output).contains(&said), "{}", stderr(&output));
+    }
 }
 
 #[test]

@@ -303,6 +303,26 @@ impl Features {
         }
     }
 
+    /// The same where the columns of this list that are true are zero.
+    ///
+    /// # Panics
+    /// If the list is not as long as there are columns.
+    #[must_use]
+    pub fn without(&self, columns: &[bool]) -> Self {
+        assert_eq!(columns.len(), self.width, "every column is kept or not");
+        match &self.kind {
+            Kind::Sparse(entries) => {
+                let kept = |row| entries.row(row).filter(|(column, _)| !columns[*column as usize]);
+                Self::sparse(Sparse::from_rows(self.width, (0..self.rows).map(kept)))
+            }
+            Kind::Dense(values) => {
+                let cells = values.iter().zip(columns.iter().cycle());
+                let values = cells.map(|(&value, &gone)| if gone { 0.0 } else { value }).collect();
+                Self { rows: self.rows, width: self.width, kind: Kind::Dense(values), places: OnceLock::new() }
+            }
+        }
+    }
+
     pub(crate) fn dense(&self) -> Option<&[f32]> {
         match &self.kind {
             Kind::Dense(values) => Some(values),
@@ -362,6 +382,12 @@ mod tests {
         assert_eq!((few.row(0), few.row(1)), (vec![0.0, 2.0, 0.0, 0.0], vec![0.0; 4]));
         assert_eq!(few.select(&[1, 0, 0]).row(2), few.row(0));
         assert_eq!(many.select(&[1, 0]).row(0), [0.0, 3.0]);
+        assert_eq!(
+            (many.without(&[true, false]).row(0), many.without(&[false, true]).row(1)),
+            (vec![0.0, 2.0], vec![0.0; 2])
+        );
+        assert_eq!(few.without(&[false, true, false, false]).entries(), 0);
+        assert_eq!(few.without(&[true, false, true, true]).row(0), few.row(0));
     }
 
     #[test]

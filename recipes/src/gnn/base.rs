@@ -23,7 +23,7 @@ pub fn is_one(folder: &Path) -> bool {
         model_type: Kind,
     }
     let named = std::fs::read(folder.join(CONFIG)).ok().map(|bytes| serde_json::from_slice::<Named>(&bytes));
-    matches!(named, Some(Ok(Named { model_type: Kind::Gcn | Kind::Sage | Kind::Gat })))
+    matches!(named, Some(Ok(Named { model_type: Kind::Gcn | Kind::Sage | Kind::SageGcn | Kind::Gat })))
 }
 
 /// Reads the numbers of a network.

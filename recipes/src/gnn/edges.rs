@@ -18,6 +18,7 @@ use super::error::GraphError;
 use super::feedback::{self, Choice};
 use super::graph::{Edge, Graph, Part};
 use super::inputs;
+use super::learner::Learner;
 use super::measures::{self, Figures};
 use super::model::Model;
 use super::network::{End, Hop, Pairs};
@@ -221,50 +222,6 @@ impl EdgeSession {
         }
     }
 
-    /// How the model does on a part.
-    ///
-    /// # Errors
-    /// The device's.
-    pub fn figures(&self, part: Part) -> Result<Figures, GraphError> {
-        match self.held_out(part) {
-            Some(moment) if !moment.edges.is_empty() => {
-                let (ratings, signs): (Vec<f64>, Vec<f64>) =
-                    self.scores(moment)?.into_iter().map(|[rating, sign]| (rating, sign)).unzip();
-                Ok(judge(moment, &ratings, &signs))
-            }
-            _ => Ok(Vec::new()),
-        }
-    }
-
-    /// What predictors without a network do on the pairs to test on: name, parameters, figures.
-    pub fn baselines(&self) -> Vec<(&'static str, usize, Figures)> {
-        let test = &self.held_out[1];
-        let alike = |scores: Vec<f64>| judge(test, &scores, &scores);
-        let by = |score: &dyn Fn(&Edge) -> f64| alike(test.edges.iter().map(score).collect());
-        let all = || self.moments.iter().flat_map(|moment| (0..moment.edges.len()).map(move |at| (moment, at)));
-        let rows: Vec<Vec<f32>> = all().map(|(moment, at)| moment.row(at)).collect();
-        let truth: Vec<f64> = all().map(|(moment, at)| f64::from(moment.edges[at].weight)).collect();
-        let positive: Vec<bool> = truth.iter().map(|&rating| rating > 0.0).collect();
-        let (squares, logistic) = (Linear::squares(&rows, &truth), Linear::logistic(&rows, &positive));
-        let linear = |model: &Linear| alike((0..test.edges.len()).map(|at| model.score(&test.row(at))).collect());
-        let snapshot = test.snapshot();
-        // The odds of a sign are no rating.
-        let signs = linear(&logistic).into_iter().filter(|(name, _)| *name != "rmse").collect();
-        vec![
-            ("overall mean", 0, by(&|_| snapshot.mean)),
-            ("target's mean", 0, by(&|edge| snapshot.target_mean(edge.target))),
-            ("in-mean + out-mean", 0, by(&|edge| snapshot.both_means(edge.source, edge.target))),
-            ("label propagation", 0, alike(baselines::spread_ratings(test))),
-            ("logistic regression", logistic.parameters(), signs),
-            ("ridge regression", squares.parameters(), linear(&squares)),
-        ]
-    }
-
-    /// Rows to train on, pairs to validate and to test on.
-    pub fn counts(&self) -> [usize; 3] {
-        [self.rows.len(), self.held_out[0].edges.len(), self.held_out[1].edges.len()]
-    }
-
     /// The loss of some pairs or preferences of one moment, and its gradients if the pass records.
     fn moment_loss(
         &self,
@@ -389,17 +346,57 @@ fn stated(moment: &Moment, choices: &[Choice]) -> Vec<(usize, usize)> {
     choices.iter().filter_map(pair).collect()
 }
 
+impl Learner for EdgeSession {
+    fn model(&self) -> &Model {
+        &self.model
+    }
+
+    fn model_mut(&mut self) -> &mut Model {
+        &mut self.model
+    }
+
+    fn figures(&self, part: Part) -> Result<Figures, GraphError> {
+        match self.held_out(part) {
+            Some(moment) if !moment.edges.is_empty() => {
+                let (ratings, signs): (Vec<f64>, Vec<f64>) =
+                    self.scores(moment)?.into_iter().map(|[rating, sign]| (rating, sign)).unzip();
+                Ok(judge(moment, &ratings, &signs))
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn baselines(&self, _: &Graph) -> Vec<(&'static str, usize, Figures)> {
+        let test = &self.held_out[1];
+        let alike = |scores: Vec<f64>| judge(test, &scores, &scores);
+        let by = |score: &dyn Fn(&Edge) -> f64| alike(test.edges.iter().map(score).collect());
+        let all = || self.moments.iter().flat_map(|moment| (0..moment.edges.len()).map(move |at| (moment, at)));
+        let rows: Vec<Vec<f32>> = all().map(|(moment, at)| moment.row(at)).collect();
+        let truth: Vec<f64> = all().map(|(moment, at)| f64::from(moment.edges[at].weight)).collect();
+        let positive: Vec<bool> = truth.iter().map(|&rating| rating > 0.0).collect();
+        let (squares, logistic) = (Linear::squares(&rows, &truth), Linear::logistic(&rows, &positive));
+        let linear = |model: &Linear| alike((0..test.edges.len()).map(|at| model.score(&test.row(at))).collect());
+        let snapshot = test.snapshot();
+        // The odds of a sign are no rating.
+        let signs = linear(&logistic).into_iter().filter(|(name, _)| *name != "rmse").collect();
+        vec![
+            ("overall mean", 0, by(&|_| snapshot.mean)),
+            ("target's mean", 0, by(&|edge| snapshot.target_mean(edge.target))),
+            ("in-mean + out-mean", 0, by(&|edge| snapshot.both_means(edge.source, edge.target))),
+            ("label propagation", 0, alike(baselines::spread_ratings(test))),
+            ("logistic regression", logistic.parameters(), signs),
+            ("ridge regression", squares.parameters(), linear(&squares)),
+        ]
+    }
+
+    fn counts(&self) -> [usize; 3] {
+        [self.rows.len(), self.held_out[0].edges.len(), self.held_out[1].edges.len()]
+    }
+}
+
 impl Session for EdgeSession {
     fn rows(&self) -> usize {
         self.rows.len()
-    }
-
-    fn items(&self, _: usize) -> usize {
-        1
-    }
-
-    fn tokens(&self, _: usize) -> usize {
-        1
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {

@@ -183,6 +183,29 @@ impl Graph {
         self.carries.time || !self.times.is_empty()
     }
 
+    /// What was there before a moment: edges that are not earlier are gone, and with them every edge of a node that is
+    /// not; such nodes keep their numbers.
+    ///
+    /// # Errors
+    /// A graph without times.
+    pub fn before(&self, moment: f64) -> Result<Self, GraphError> {
+        if !self.is_timed() {
+            let hint = "import it with a column time of edges or nodes, or leave out --before";
+            return Err(GraphError::unfit("the graph does not say when anything came to be", hint));
+        }
+        let mut past = self.clone();
+        past.edges.retain(|edge| {
+            let ends = [edge.source, edge.target].into_iter().all(|node| self.was_there(node as usize, moment));
+            ends && !(self.carries.time && edge.time >= moment)
+        });
+        Ok(past)
+    }
+
+    /// Whether a node came to be before a moment, as far as that is known.
+    pub fn was_there(&self, node: usize, moment: f64) -> bool {
+        self.times.get(node).is_none_or(|&time| time < moment)
+    }
+
     /// Neighbours of every node in rising order, over edges in either direction.
     pub fn neighbours(&self) -> Vec<Vec<u32>> {
         neighbours(self.nodes, self.edges.iter().map(|edge| (edge.source, edge.target)))
@@ -231,6 +254,11 @@ pub(super) fn symmetric(lists: &[Vec<u32>]) -> Propagation {
         })
     });
     Propagation::new(Sparse::from_rows(lists.len(), rows))
+}
+
+/// The means over every node and its neighbours.
+pub(super) fn closed_means(lists: &[Vec<u32>]) -> Propagation {
+    Propagation::means(lists.iter().enumerate().map(|(node, list)| with_itself(list, node as u32)), lists.len())
 }
 
 /// Who a node attends to: itself and its neighbours. The coefficients say nothing.
@@ -306,6 +334,12 @@ pub(super) mod tests {
         let row: Vec<(u32, u32)> = over.coefficients().row(1).collect();
         let side = symmetric_coefficient(2, 3);
         assert_eq!(row, [(0, side), (1, symmetric_coefficient(3, 3)), (2, side)]);
+        let third = Propagation::means([[0, 1, 2]], 3).coefficients().values()[0];
+        assert_eq!(
+            closed_means(&lists).coefficients().row(1).collect::<Vec<_>>(),
+            [(0, third), (1, third), (2, third)]
+        );
+        assert_eq!(closed_means(&lists).coefficients().row(0).collect::<Vec<_>>(), [(0, ONE / 2), (1, ONE / 2)]);
         assert_eq!(attended(&lists).coefficients().row(0).collect::<Vec<_>>(), [(0, ONE), (1, ONE)]);
     }
 }

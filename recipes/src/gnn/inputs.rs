@@ -7,7 +7,7 @@ use ftk_adapters::ops::graph::{Features, Propagation, Sparse};
 use ftk_adapters::train::normal_values;
 
 use super::error::GraphError;
-use super::graph::{Graph, attended, symmetric};
+use super::graph::{Graph, attended, closed_means, symmetric};
 use super::network::{Hop, Prepare};
 use super::settings::Kind;
 
@@ -86,6 +86,7 @@ pub fn hops(kind: Kind, layers: usize, lists: &[Vec<u32>]) -> Vec<Hop> {
     let gather = match kind {
         Kind::Gcn => symmetric(lists),
         Kind::Sage => Propagation::means(lists, lists.len()),
+        Kind::SageGcn => closed_means(lists),
         Kind::Gat => attended(lists),
     };
     let all: Vec<usize> = (0..lists.len()).collect();

@@ -18,6 +18,7 @@ use super::error::GraphError;
 use super::feedback::logistic;
 use super::graph::{Graph, Part, neighbours};
 use super::inputs;
+use super::learner::Learner;
 use super::measures::{self, Figures};
 use super::model::Model;
 use super::network::{End, Hop, Pairs};
@@ -113,72 +114,9 @@ impl LinkSession {
         Ok(scores.into_iter().map(f64::from).collect())
     }
 
-    /// How the model does on a part.
-    ///
-    /// # Errors
-    /// The device's.
-    pub fn figures(&self, part: Part) -> Result<Figures, GraphError> {
-        let (edges, none) = match part {
-            Part::Validation => &self.held_out[0],
-            Part::Test => &self.held_out[1],
-            Part::None | Part::Train => return Ok(Vec::new()),
-        };
-        if edges.is_empty() {
-            return Ok(Vec::new());
-        }
-        let scores = self.scores(&[edges.as_slice(), none].concat())?;
-        let positive: Vec<bool> = (0..scores.len()).map(|at| at < edges.len()).collect();
-        let mut rng = stream(self.seed, 7);
-        let list = |&(source, target): &Ends| {
-            let other = |_| (source, (rng.next_u64() % self.lists.len() as u64) as u32);
-            std::iter::once((source, target)).chain((0..CANDIDATES).map(other)).collect::<Vec<Ends>>()
-        };
-        let lists: Vec<Vec<Ends>> = edges.iter().map(list).collect();
-        let ranked = self.scores(&lists.concat())?;
-        let ranked: Vec<Vec<f64>> = ranked.chunks(CANDIDATES + 1).map(<[f64]>::to_vec).collect();
-        let mut figures = vec![
-            ("roc_auc", measures::roc_auc(&scores, &positive)),
-            ("average_precision", measures::average_precision(&scores, &positive)),
-        ];
-        figures.extend(measures::of_ranks(&ranked));
-        Ok(figures)
-    }
-
-    /// What is known of pairs without a network, alone and together: name, parameters, figures on the pairs to test on.
-    pub fn baselines(&self) -> Vec<(&'static str, usize, Figures)> {
-        let (edges, none) = &self.held_out[1];
-        let pairs = [edges.as_slice(), none].concat();
-        let positive: Vec<bool> = (0..pairs.len()).map(|at| at < edges.len()).collect();
-        let figures = |score: &dyn Fn(Ends) -> f64| {
-            let scores: Vec<f64> = pairs.iter().map(|&pair| score(pair)).collect();
-            let (auc, precision) =
-                (measures::roc_auc(&scores, &positive), measures::average_precision(&scores, &positive));
-            vec![("roc_auc", auc), ("average_precision", precision)]
-        };
-        let mut rng = stream(self.seed, 0);
-        let taken = |(a, b): Ends| self.lists[a as usize].binary_search(&b).is_ok();
-        let others: Vec<Ends> =
-            self.rows.iter().map(|_| draw(&mut rng, self.lists.len(), self.directed, taken)).collect();
-        let rows: Vec<Vec<f32>> = self.rows.iter().chain(&others).map(|&pair| self.known(pair).to_vec()).collect();
-        let truth: Vec<bool> = (0..rows.len()).map(|at| at < self.rows.len()).collect();
-        let linear = Linear::logistic(&rows, &truth);
-        let column = |at: usize| figures(&|pair| f64::from(self.known(pair)[at]));
-        vec![
-            ("shared neighbours", 0, column(0)),
-            ("rare shared neighbours", 0, column(1)),
-            ("alike features", 0, column(2)),
-            ("logistic regression", linear.parameters(), figures(&|pair| linear.score(&self.known(pair)))),
-        ]
-    }
-
     /// How messages pass.
     pub fn hops(&self) -> &[Hop] {
         &self.hops
-    }
-
-    /// Edges to train, validate and test on.
-    pub fn counts(&self) -> [usize; 3] {
-        [self.rows.len(), self.held_out[0].0.len(), self.held_out[1].0.len()]
     }
 }
 
@@ -218,17 +156,76 @@ fn stream(seed: u64, part: u64) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(*hash.update(&seed.to_le_bytes()).update(&part.to_le_bytes()).finalize().as_bytes())
 }
 
+impl Learner for LinkSession {
+    fn model(&self) -> &Model {
+        &self.model
+    }
+
+    fn model_mut(&mut self) -> &mut Model {
+        &mut self.model
+    }
+
+    fn figures(&self, part: Part) -> Result<Figures, GraphError> {
+        let (edges, none) = match part {
+            Part::Validation => &self.held_out[0],
+            Part::Test => &self.held_out[1],
+            Part::None | Part::Train => return Ok(Vec::new()),
+        };
+        if edges.is_empty() {
+            return Ok(Vec::new());
+        }
+        let scores = self.scores(&[edges.as_slice(), none].concat())?;
+        let positive: Vec<bool> = (0..scores.len()).map(|at| at < edges.len()).collect();
+        let mut rng = stream(self.seed, 7);
+        let list = |&(source, target): &Ends| {
+            let other = |_| (source, (rng.next_u64() % self.lists.len() as u64) as u32);
+            std::iter::once((source, target)).chain((0..CANDIDATES).map(other)).collect::<Vec<Ends>>()
+        };
+        let lists: Vec<Vec<Ends>> = edges.iter().map(list).collect();
+        let ranked = self.scores(&lists.concat())?;
+        let ranked: Vec<Vec<f64>> = ranked.chunks(CANDIDATES + 1).map(<[f64]>::to_vec).collect();
+        let mut figures = vec![
+            ("roc_auc", measures::roc_auc(&scores, &positive)),
+            ("average_precision", measures::average_precision(&scores, &positive)),
+        ];
+        figures.extend(measures::of_ranks(&ranked));
+        Ok(figures)
+    }
+
+    fn baselines(&self, _: &Graph) -> Vec<(&'static str, usize, Figures)> {
+        let (edges, none) = &self.held_out[1];
+        let pairs = [edges.as_slice(), none].concat();
+        let positive: Vec<bool> = (0..pairs.len()).map(|at| at < edges.len()).collect();
+        let figures = |score: &dyn Fn(Ends) -> f64| {
+            let scores: Vec<f64> = pairs.iter().map(|&pair| score(pair)).collect();
+            let (auc, precision) =
+                (measures::roc_auc(&scores, &positive), measures::average_precision(&scores, &positive));
+            vec![("roc_auc", auc), ("average_precision", precision)]
+        };
+        let mut rng = stream(self.seed, 0);
+        let taken = |(a, b): Ends| self.lists[a as usize].binary_search(&b).is_ok();
+        let others: Vec<Ends> =
+            self.rows.iter().map(|_| draw(&mut rng, self.lists.len(), self.directed, taken)).collect();
+        let rows: Vec<Vec<f32>> = self.rows.iter().chain(&others).map(|&pair| self.known(pair).to_vec()).collect();
+        let truth: Vec<bool> = (0..rows.len()).map(|at| at < self.rows.len()).collect();
+        let linear = Linear::logistic(&rows, &truth);
+        let column = |at: usize| figures(&|pair| f64::from(self.known(pair)[at]));
+        vec![
+            ("shared neighbours", 0, column(0)),
+            ("rare shared neighbours", 0, column(1)),
+            ("alike features", 0, column(2)),
+            ("logistic regression", linear.parameters(), figures(&|pair| linear.score(&self.known(pair)))),
+        ]
+    }
+
+    fn counts(&self) -> [usize; 3] {
+        [self.rows.len(), self.held_out[0].0.len(), self.held_out[1].0.len()]
+    }
+}
+
 impl Session for LinkSession {
     fn rows(&self) -> usize {
         self.rows.len()
-    }
-
-    fn items(&self, _: usize) -> usize {
-        1
-    }
-
-    fn tokens(&self, _: usize) -> usize {
-        1
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {

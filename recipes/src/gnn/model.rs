@@ -56,7 +56,8 @@ impl Model {
                 return Err(GraphError::unfit(message, "train the base with gnn.project, which fits all graphs"));
             }
             if network.head != end {
-                let new_head = matches!((network.head, end), (End::Linear(_), End::Linear(_)));
+                let bare = matches!(network.head, End::Linear(_) | End::Encoder);
+                let new_head = bare && matches!(end, End::Linear(_) | End::Comparer(_));
                 if !new_head || !(gnn.train_head || recipe.lora.is_none()) {
                     let message = format!("the base ends in {:?}, this task in {end:?}", network.head);
                     let hint = "a base with gnn.head = \"linear\" gets another head with gnn.train_head = true";
@@ -163,7 +164,7 @@ impl Model {
         };
         if let Some((shape, _)) = saved.get("head.weight") {
             // Another head than the base's has as many outputs as it was trained with.
-            if let (End::Linear(_), Some(&outputs)) = (self.network.head, shape.first()) {
+            if let (End::Linear(_) | End::Encoder, Some(&outputs)) = (self.network.head, shape.first()) {
                 self.network.head = End::Linear(outputs);
             }
         }
@@ -262,7 +263,7 @@ impl Model {
     /// The file system's; an adapter that does not fit the grid.
     pub fn export(&self, out: &Path, base_name: &str) -> Result<Vec<&'static str>, GraphError> {
         let Some(adapter) = &self.adapter else {
-            base::save(&out.join(BASE), &self.network, &self.weights)?;
+            base::save(&out.join(BASE), &self.network.clone().bare(), &self.weights)?;
             return Ok(vec!["base/model.safetensors"]);
         };
         let mut saved = Saved::new();

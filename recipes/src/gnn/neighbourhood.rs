@@ -285,7 +285,8 @@ impl Neighbourhood {
                     }),
                 )),
                 Kind::Sage => Propagation::means(receivers.iter().map(|&node| places(heard(node))), senders.len()),
-                Kind::Gat => {
+                // Attention asks who is heard, and not how much.
+                Kind::SageGcn | Kind::Gat => {
                     let rows = receivers.iter().map(|&node| places(&with_itself(heard(node), node)));
                     Propagation::means(rows, senders.len())
                 }
@@ -419,7 +420,7 @@ mod tests {
     fn a_part_passes_what_the_whole_graph_passes() {
         for graph in [ring(), timed()] {
             let lists = inputs::heard(&graph);
-            for kind in [Kind::Gcn, Kind::Sage, Kind::Gat] {
+            for kind in [Kind::Gcn, Kind::Sage, Kind::SageGcn, Kind::Gat] {
                 let network = network(kind);
                 let whole = &inputs::hops(kind, 1, &lists)[0];
                 let nodes = [4, 1, 4];

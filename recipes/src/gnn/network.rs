@@ -16,6 +16,8 @@ use super::settings::{Head, Kind};
 
 /// Site of a linear head.
 pub const HEAD: &str = "head";
+/// Sites of what views are compared by.
+const COMPARER: [&str; 2] = ["comparer.in", "comparer.out"];
 /// Sites of what scores a pair: its source, its target, what is known of the pair, the score.
 const SCORER: [&str; 4] = ["scorer.source", "scorer.target", "scorer.pair", "scorer.out"];
 
@@ -57,6 +59,10 @@ pub enum End {
     Convolution(usize),
     /// A linear layer gives so many logits a node.
     Linear(usize),
+    /// Nothing: a base for adapters that bring a head.
+    Encoder,
+    /// Two linear layers of this width, whose output is compared between views.
+    Comparer(usize),
     /// A scorer looks at a pair of nodes.
     Pair {
         /// Features that are known of the pair.
@@ -130,7 +136,7 @@ impl Network {
             let nodes = x.as_ref().map_or(Nodes::Features(features), Nodes::Value);
             let at = format!("conv{}", layer + 1);
             x = Some(match self.model_type {
-                Kind::Gcn => ops.convolve(&format!("{at}.lin"), Bias::Present, nodes, &hop.gather)?,
+                Kind::Gcn | Kind::SageGcn => ops.convolve(&format!("{at}.lin"), Bias::Present, nodes, &hop.gather)?,
                 Kind::Sage => {
                     let gathered = ops.convolve(&format!("{at}.lin_l"), Bias::Present, nodes, &hop.gather)?;
                     let own = ops.convolve(&format!("{at}.lin_r"), Bias::Absent, nodes, &hop.own)?;
@@ -145,7 +151,7 @@ impl Network {
         Ok(x.expect("there is a convolution"))
     }
 
-    /// Logits of the given receivers of the last hop: `(rows.len(), classes)`.
+    /// Logits of the given receivers of the last hop: `(rows.len(), classes)`; or what else the network ends in.
     ///
     /// # Errors
     /// Those of the interpretation.
@@ -163,7 +169,13 @@ impl Network {
                 let x = ops.relu(&x)?;
                 ops.linear(HEAD, Bias::Present, &x)
             }
-            End::Convolution(_) | End::Pair { .. } => Ok(x),
+            End::Comparer(_) => {
+                let x = ops.relu(&x)?;
+                let x = ops.linear(COMPARER[0], Bias::Present, &x)?;
+                let x = ops.relu(&x)?;
+                ops.linear(COMPARER[1], Bias::Present, &x)
+            }
+            End::Convolution(_) | End::Encoder | End::Pair { .. } => Ok(x),
         }
     }
 
@@ -203,25 +215,25 @@ impl Network {
                 let pairs = Pairs { sources: vec![0], targets: vec![0], known: Arc::new(Features::new(1, vec![0.0])) };
                 self.score(ops, &features, &hops, &pairs)
             }
-            End::Convolution(_) | End::Linear(_) => self.classify(ops, &features, &hops, &[0]),
+            _ => self.classify(ops, &features, &hops, &[0]),
         })
     }
 
     /// Names of the head's weights, where it is a layer of its own.
     pub fn head_weights(&self) -> Vec<String> {
         match self.head {
-            End::Convolution(_) => Vec::new(),
+            End::Convolution(_) | End::Encoder => Vec::new(),
             End::Linear(_) => vec![format!("{HEAD}.bias"), format!("{HEAD}.weight")],
-            End::Pair { .. } => {
-                let scorer = |name: &String| name.starts_with("scorer.");
-                self.shapes().into_keys().filter(scorer).collect()
+            End::Comparer(_) | End::Pair { .. } => {
+                let own = |name: &String| name.starts_with("comparer.") || name.starts_with("scorer.");
+                self.shapes().into_keys().filter(own).collect()
             }
         }
     }
 
     /// The linear sites but those of the head: what carries adapters.
     pub fn adaptable(&self) -> Vec<Site> {
-        let head = |site: &Site| matches!(self.head, End::Linear(_)) && site.name == HEAD;
+        let head = |site: &Site| site.name == HEAD || COMPARER.contains(&site.name.as_str());
         self.sites().into_iter().filter(|site| site.role == Role::Linear && !head(site)).collect()
     }
 
@@ -235,7 +247,11 @@ impl Network {
                     let (d_in, d_out, _) = self.widths(layer - 1);
                     (d_in, d_out)
                 }
-                (None, End::Linear(outputs) | End::Convolution(outputs)) => (self.encoded(), outputs),
+                (None, End::Comparer(width)) if name == COMPARER[1] => (width, width),
+                (None, End::Linear(outputs) | End::Convolution(outputs) | End::Comparer(outputs)) => {
+                    (self.encoded(), outputs)
+                }
+                (None, End::Encoder) => unreachable!("all sites of an encoder are in convolutions"),
                 (None, End::Pair { known, outputs }) => match name.as_str() {
                     name if name == SCORER[2] => (known, self.hidden),
                     name if name == SCORER[3] => (self.hidden, outputs),
@@ -257,6 +273,15 @@ impl Network {
             }
         }
         shapes
+    }
+
+    /// The network that is left behind for others to build on: without what only its own training needs.
+    #[must_use]
+    pub fn bare(mut self) -> Self {
+        if matches!(self.head, End::Comparer(_)) {
+            self.head = End::Encoder;
+        }
+        self
     }
 
     /// Parameters.

@@ -7,11 +7,12 @@ use candle_core::{Device, Tensor};
 use ftk_adapters::ops::graph::Features;
 use ftk_adapters::train::Train;
 
-use super::baselines;
 use super::error::GraphError;
 use super::feedback::{self, Choice};
 use super::graph::{Graph, Part};
 use super::inputs;
+use super::labels::Labels;
+use super::learner::Learner;
 use super::measures::{self, Figures};
 use super::model::Model;
 use super::network::{End, Hop};
@@ -30,8 +31,7 @@ pub struct NodeSession {
     /// What is trained.
     pub model: Model,
     features: Arc<Features>,
-    labels: Vec<Option<u32>>,
-    parts: Vec<Part>,
+    labels: Labels,
     rows: Vec<Row>,
     held_out: Vec<Row>,
     view: View,
@@ -68,7 +68,7 @@ impl NodeSession {
         let classes = graph.classes.len();
         // A base knows what it ends in.
         let linear = match Model::known(recipe)? {
-            Some(network) => matches!(network.head, End::Linear(_)),
+            Some(network) => matches!(network.head, End::Linear(_) | End::Encoder),
             None => gnn.head == Head::Linear,
         };
         let end = if linear { End::Linear(classes) } else { End::Convolution(classes) };
@@ -88,21 +88,18 @@ impl NodeSession {
                 View::Drawn { lists, times: graph.times.clone(), most: most.clone() }
             }
         };
-        let labelled = |part: Part| {
-            let row = |(node, label): (usize, &Option<u32>)| {
-                let chosen = label.filter(|_| parts[node] == part)?;
-                Some(Row { node, chosen, rejected: None, reference: 0.0 })
-            };
-            graph.labels.iter().enumerate().filter_map(row).collect::<Vec<_>>()
+        let labels = Labels::new(graph.labels.clone(), parts);
+        let labelled = |part: Part| -> Vec<Row> {
+            let row = |(node, chosen)| Row { node, chosen, rejected: None, reference: 0.0 };
+            labels.of(part).into_iter().map(row).collect()
         };
         let (rows, held_out) = (labelled(Part::Train), labelled(Part::Validation));
-        let labels = graph.labels.clone();
         let beta = recipe.dpo.beta;
-        let mut session = Self { model, features, labels, parts, rows, held_out, view, beta };
+        let mut session = Self { model, features, labels, rows, held_out, view, beta };
         if gnn.objective == Objective::Feedback {
             let choices = feedback::nodes(gnn, graph)?;
             let of = |part: Part| {
-                let choices = choices.iter().filter(|choice| session.parts[choice.subject] == part);
+                let choices = choices.iter().filter(|choice| session.labels.part(choice.subject) == part);
                 let row = |&Choice { subject: node, chosen, rejected, .. }: &Choice| Row {
                     node,
                     chosen,
@@ -163,58 +160,6 @@ impl NodeSession {
         }
     }
 
-    /// How the model does on a part of the labelled nodes.
-    ///
-    /// # Errors
-    /// The device's.
-    pub fn figures(&self, part: Part) -> Result<Figures, GraphError> {
-        let nodes: Vec<usize> =
-            (0..self.labels.len()).filter(|&node| self.parts[node] == part && self.labels[node].is_some()).collect();
-        if nodes.is_empty() {
-            return Ok(Vec::new());
-        }
-        let truth: Vec<u32> = nodes.iter().filter_map(|&node| self.labels[node]).collect();
-        let logits = self.logits(&nodes)?;
-        let classes = logits.len() / nodes.len();
-        let predicted: Vec<u32> = logits.chunks_exact(classes).map(|row| measures::largest(row) as u32).collect();
-        let mut figures = measures::of_classes(&predicted, &truth);
-        if classes == 2 {
-            let scores: Vec<f64> = logits.chunks_exact(2).map(|row| f64::from(row[1] - row[0])).collect();
-            let positive: Vec<bool> = truth.iter().map(|&label| label == 1).collect();
-            figures.push(("roc_auc", measures::roc_auc(&scores, &positive)));
-            figures.push(("average_precision", measures::average_precision(&scores, &positive)));
-        }
-        Ok(figures)
-    }
-
-    /// What predictors without a network do on the nodes to test on: name, parameters, figures.
-    pub fn baselines(&self, lists: &[Vec<u32>]) -> Vec<(&'static str, usize, Figures)> {
-        let of = |part: Part| {
-            let row = |(node, label): (usize, &Option<u32>)| Some((node, label.filter(|_| self.parts[node] == part)?));
-            self.labels.iter().enumerate().filter_map(row).collect::<Vec<_>>()
-        };
-        let (train, test) = (of(Part::Train), of(Part::Test));
-        let classes = 1 + self.labels.iter().flatten().copied().max().unwrap_or(0) as usize;
-        let (nodes, truth): (Vec<usize>, Vec<u32>) = test.into_iter().unzip();
-        let mut counts = vec![0usize; classes];
-        train.iter().for_each(|(_, label)| counts[*label as usize] += 1);
-        let most = (0..classes).fold(0, |best, class| if counts[class] > counts[best] { class } else { best }) as u32;
-        let spread = baselines::spread(lists, &train, classes, &nodes);
-        let linear = baselines::one_against_rest(&self.features, &train, classes, &nodes);
-        vec![
-            ("majority", 0, measures::of_classes(&vec![most; nodes.len()], &truth)),
-            ("label propagation", 0, measures::of_classes(&spread, &truth)),
-            ("logistic regression", (self.features.width() + 1) * classes, measures::of_classes(&linear, &truth)),
-        ]
-    }
-
-    /// Nodes to train, validate and test on that have a class.
-    pub fn counts(&self) -> [usize; 3] {
-        [Part::Train, Part::Validation, Part::Test].map(|part| {
-            self.labels.iter().zip(&self.parts).filter(|(label, of)| label.is_some() && **of == part).count()
-        })
-    }
-
     /// Sum of losses over rows, its gradient with respect to their logits, and how many are told rightly.
     fn judge(&self, rows: &[&Row], logits: &[f32]) -> (f64, Vec<f32>, f64) {
         let classes = logits.len() / rows.len();
@@ -261,17 +206,45 @@ impl Row {
     }
 }
 
+impl Learner for NodeSession {
+    fn model(&self) -> &Model {
+        &self.model
+    }
+
+    fn model_mut(&mut self) -> &mut Model {
+        &mut self.model
+    }
+
+    fn figures(&self, part: Part) -> Result<Figures, GraphError> {
+        let (nodes, truth): (Vec<usize>, Vec<u32>) = self.labels.of(part).into_iter().unzip();
+        if nodes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let logits = self.logits(&nodes)?;
+        let classes = logits.len() / nodes.len();
+        let predicted: Vec<u32> = logits.chunks_exact(classes).map(|row| measures::largest(row) as u32).collect();
+        let mut figures = measures::of_classes(&predicted, &truth);
+        if classes == 2 {
+            let scores: Vec<f64> = logits.chunks_exact(2).map(|row| f64::from(row[1] - row[0])).collect();
+            let positive: Vec<bool> = truth.iter().map(|&label| label == 1).collect();
+            figures.push(("roc_auc", measures::roc_auc(&scores, &positive)));
+            figures.push(("average_precision", measures::average_precision(&scores, &positive)));
+        }
+        Ok(figures)
+    }
+
+    fn baselines(&self, graph: &Graph) -> Vec<(&'static str, usize, Figures)> {
+        self.labels.baselines(&self.features, &inputs::heard(graph))
+    }
+
+    fn counts(&self) -> [usize; 3] {
+        self.labels.counts()
+    }
+}
+
 impl Session for NodeSession {
     fn rows(&self) -> usize {
         self.rows.len()
-    }
-
-    fn items(&self, _: usize) -> usize {
-        1
-    }
-
-    fn tokens(&self, _: usize) -> usize {
-        1
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {

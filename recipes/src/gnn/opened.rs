@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use super::base;
+use super::contrast::ContrastSession;
 use super::edges::EdgeSession;
 use super::error::GraphError;
 use super::graph::{Found, Graph, Part};
 use super::import::{Origin, import};
-use super::inputs::heard;
+use super::learner::Learner;
 use super::links::LinkSession;
 use super::measures::Figures;
 use super::model::Model;
@@ -19,7 +20,7 @@ use crate::session::Session;
 /// A task that is ready to run.
 #[derive(Debug)]
 pub struct Opened {
-    task: Task,
+    task: Box<dyn Learner>,
     /// Digest of the graph.
     pub digest: blake3::Hash,
     /// Root its nodes hang from.
@@ -28,13 +29,6 @@ pub struct Opened {
     pub base: blake3::Hash,
     found: Found,
     size: [usize; 2],
-}
-
-#[derive(Debug)]
-enum Task {
-    Nodes(NodeSession),
-    Edges(EdgeSession),
-    Links(LinkSession),
 }
 
 impl Opened {
@@ -53,14 +47,12 @@ impl Opened {
     /// As [`Opened::new`].
     pub fn on(recipe: &Recipe, graph: &Graph, found: Found) -> Result<Self, GraphError> {
         let gnn = of(recipe)?;
-        let about_nodes =
-            gnn.objective == Objective::Classes || (gnn.objective == Objective::Feedback && !graph.carries.direction);
-        let task = if about_nodes {
-            Task::Nodes(NodeSession::open(recipe, gnn, graph)?)
-        } else if gnn.objective == Objective::Links {
-            Task::Links(LinkSession::open(recipe, gnn, graph)?)
-        } else {
-            Task::Edges(EdgeSession::open(recipe, gnn, graph)?)
+        let task: Box<dyn Learner> = match gnn.objective {
+            Objective::Classes => Box::new(NodeSession::open(recipe, gnn, graph)?),
+            Objective::Feedback if !graph.carries.direction => Box::new(NodeSession::open(recipe, gnn, graph)?),
+            Objective::Ratings | Objective::Feedback => Box::new(EdgeSession::open(recipe, gnn, graph)?),
+            Objective::Links => Box::new(LinkSession::open(recipe, gnn, graph)?),
+            Objective::Contrast => Box::new(ContrastSession::open(recipe, gnn, graph)?),
         };
         let model = task.model();
         let base = base::digest(&model.network, &model.weights)?;
@@ -70,11 +62,7 @@ impl Opened {
 
     /// What the host runs.
     pub fn session(&self) -> &dyn Session {
-        match &self.task {
-            Task::Nodes(session) => session,
-            Task::Edges(session) => session,
-            Task::Links(session) => session,
-        }
+        &*self.task
     }
 
     /// The model as it stands.
@@ -87,30 +75,18 @@ impl Opened {
     /// # Errors
     /// The device's.
     pub fn figures(&self, part: Part) -> Result<Figures, GraphError> {
-        match &self.task {
-            Task::Nodes(session) => session.figures(part),
-            Task::Edges(session) => session.figures(part),
-            Task::Links(session) => session.figures(part),
-        }
+        self.task.figures(part)
     }
 
     /// What predictors without a network do on what is tested: name, parameters, figures.
     pub fn baselines(&self, graph: &Graph) -> Vec<(&'static str, usize, Figures)> {
-        match &self.task {
-            Task::Nodes(session) => session.baselines(&heard(graph)),
-            Task::Edges(session) => session.baselines(),
-            Task::Links(session) => session.baselines(),
-        }
+        self.task.baselines(graph)
     }
 
     /// The same with nothing trained but the head.
     #[must_use]
     pub fn head_alone(mut self) -> Self {
-        match &mut self.task {
-            Task::Nodes(session) => session.model.train_head_alone(),
-            Task::Edges(session) => session.model.train_head_alone(),
-            Task::Links(session) => session.model.train_head_alone(),
-        }
+        self.task.model_mut().train_head_alone();
         self
     }
 
@@ -129,11 +105,7 @@ impl Opened {
 
     /// How much there is of what.
     pub fn counts(&self) -> Vec<(&'static str, usize)> {
-        let [train, validation, test] = match &self.task {
-            Task::Nodes(session) => session.counts(),
-            Task::Edges(session) => session.counts(),
-            Task::Links(session) => session.counts(),
-        };
+        let [train, validation, test] = self.task.counts();
         let model = self.model();
         vec![
             ("nodes", self.size[0]),
@@ -144,16 +116,6 @@ impl Opened {
             ("base_parameters", model.network.parameters()),
             ("trained_parameters", model.trained()),
         ]
-    }
-}
-
-impl Task {
-    fn model(&self) -> &Model {
-        match self {
-            Self::Nodes(session) => &session.model,
-            Self::Edges(session) => &session.model,
-            Self::Links(session) => &session.model,
-        }
     }
 }
 

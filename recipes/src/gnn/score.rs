@@ -17,7 +17,7 @@ use super::table::{Header, Table};
 /// What is to be scored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// Every node of the graph.
+    /// Every node of the graph, as far as it was there.
     AllNodes,
     /// The nodes in the first column of a table.
     Nodes(PathBuf),
@@ -38,22 +38,49 @@ pub struct Score {
     pub neighbours: Vec<usize>,
 }
 
-/// Scores what is asked, with everything the graph holds.
+/// Scores what is asked with what the graph holds, or with what it held `before` a moment, in its own units of time:
+/// what is later passes no message and enters no figure of a pair.
 ///
 /// # Errors
-/// Files that cannot be read or do not fit each other.
-pub fn run(base: &Path, adapter: Option<&Path>, graph: &Graph, asked: &Asked) -> Result<Vec<Score>, GraphError> {
+/// Files that cannot be read or do not fit each other; a moment for a graph without times; a node that was not there.
+pub fn run(
+    (base, adapter): (&Path, Option<&Path>),
+    graph: &Graph,
+    asked: &Asked,
+    before: Option<f64>,
+) -> Result<Vec<Score>, GraphError> {
     let model = Model::frozen(base, adapter)?;
+    if model.network.head == End::Encoder {
+        let hint = "give --adapter: one that brings its head (gnn.train_head = true)";
+        return Err(GraphError::unfit("the base was trained without classes and scores nothing by itself", hint));
+    }
     let pairs = model.network.head == End::Pair { known: OF_PAIR, outputs: 2 };
+    let (past, moment) = (before.map(|moment| graph.before(moment)).transpose()?, before.unwrap_or(f64::INFINITY));
+    let graph = past.as_ref().unwrap_or(graph);
+    let there = |nodes: &[usize]| match nodes.iter().find(|&&node| !graph.was_there(node, moment)) {
+        Some(&node) => {
+            let message = format!("a node was not there before the moment of --before: {}", graph.name(node));
+            Err(GraphError::unfit(message, "ask for earlier nodes, or give a later moment"))
+        }
+        None => Ok(()),
+    };
     match asked {
-        Asked::Pairs(path) if pairs => score_pairs(&model, graph, &ends::<2>(path, graph)?),
+        Asked::Pairs(path) if pairs => {
+            let ends = ends::<2>(path, graph)?;
+            there(ends.as_flattened())?;
+            score_pairs(&model, graph, &ends, before)
+        }
         Asked::Pairs(_) => {
             Err(GraphError::unfit("the base does not score ratings of pairs", "give --nodes instead of --pairs"))
         }
         _ if pairs => Err(GraphError::unfit("the base scores pairs", "give --pairs instead of --nodes")),
-        Asked::AllNodes => score_nodes(&model, graph, &(0..graph.nodes).collect::<Vec<_>>()),
+        Asked::AllNodes => {
+            let nodes: Vec<usize> = (0..graph.nodes).filter(|&node| graph.was_there(node, moment)).collect();
+            score_nodes(&model, graph, &nodes)
+        }
         Asked::Nodes(path) => {
             let nodes: Vec<usize> = ends::<1>(path, graph)?.into_iter().map(|[node]| node).collect();
+            there(&nodes)?;
             score_nodes(&model, graph, &nodes)
         }
     }
@@ -105,13 +132,18 @@ fn score_nodes(model: &Model, graph: &Graph, nodes: &[usize]) -> Result<Vec<Scor
     Ok(nodes.iter().zip(logits).map(score).collect())
 }
 
-fn score_pairs(model: &Model, graph: &Graph, asked: &[[usize; 2]]) -> Result<Vec<Score>, GraphError> {
+fn score_pairs(
+    model: &Model,
+    graph: &Graph,
+    asked: &[[usize; 2]],
+    before: Option<f64>,
+) -> Result<Vec<Score>, GraphError> {
     if asked.is_empty() {
         return Ok(Vec::new());
     }
     let mut edges = graph.edges.clone();
     edges.sort_by(|a, b| a.time.total_cmp(&b.time).then((a.source, a.target).cmp(&(b.source, b.target))));
-    let now = edges.last().map_or(0.0, |edge| edge.time);
+    let now = before.unwrap_or_else(|| edges.last().map_or(0.0, |edge| edge.time));
     let snapshot = Snapshot::new(graph.nodes, &edges, now);
     let network = &model.network;
     let hops = inputs::hops(network.model_type, network.layers, &snapshot.lists);

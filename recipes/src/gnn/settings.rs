@@ -56,6 +56,28 @@ pub struct Gnn {
     /// "rejected"}` a target for a source; `"ts"` says when (objective `feedback`). Without a file, ratings become
     /// preferences.
     pub feedback: Option<PathBuf>,
+    /// How two views of the graph are made and told apart (objective `contrast`).
+    pub contrast: Contrast,
+}
+
+/// Contrast of two views of a graph, as in GRACE (Zhu et al. 2020), whose settings for Cora are the defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Contrast {
+    /// Share of the edges that each view loses.
+    pub drop_edges: [f64; 2],
+    /// Share of the features that each view loses, the same ones at every node.
+    pub drop_features: [f64; 2],
+    /// What likeness is divided by before the softmax.
+    pub temperature: f64,
+    /// Width of the two layers behind the convolutions whose output is compared; they are left behind afterwards.
+    pub width: usize,
+}
+
+impl Default for Contrast {
+    fn default() -> Self {
+        Self { drop_edges: [0.2, 0.4], drop_features: [0.3, 0.4], temperature: 0.4, width: 128 }
+    }
 }
 
 impl Default for Gnn {
@@ -79,6 +101,7 @@ impl Default for Gnn {
             random_split_leaks_the_future: false,
             neighbours: None,
             feedback: None,
+            contrast: Contrast::default(),
         }
     }
 }
@@ -95,6 +118,8 @@ pub enum Objective {
     Links,
     /// Preferences, by direct preference optimisation against the base.
     Feedback,
+    /// Which node of one view of the graph is the same in another: nothing but the graph is looked at.
+    Contrast,
 }
 
 /// Kinds of networks of graphs.
@@ -105,6 +130,9 @@ pub enum Kind {
     Gcn,
     /// GraphSAGE with means (Hamilton et al. 2017).
     Sage,
+    /// GraphSAGE with the aggregator that its paper calls GCN: one weight on the mean over a node and its neighbours.
+    #[serde(rename = "sage-gcn")]
+    SageGcn,
     /// Graph attention (Velickovic et al. 2018).
     Gat,
 }
@@ -115,6 +143,7 @@ impl Kind {
         match self {
             Self::Gcn => "gcn",
             Self::Sage => "sage",
+            Self::SageGcn => "sage-gcn",
             Self::Gat => "gat",
         }
     }
@@ -165,11 +194,19 @@ impl Gnn {
         if let Some(neighbours) = &self.neighbours {
             need(!neighbours.is_empty() && !neighbours.contains(&0), "gnn.neighbours", "must be numbers above 0")?;
         }
+        let Contrast { drop_edges, drop_features, temperature, width } = self.contrast;
+        need(drop_edges.into_iter().all(share), "gnn.contrast.drop_edges", "must be two shares in [0, 1)")?;
+        need(drop_features.into_iter().all(share), "gnn.contrast.drop_features", "must be two shares in [0, 1)")?;
+        need((0.01..=100.0).contains(&temperature), "gnn.contrast.temperature", "must be from 0.01 to 100")?;
+        need((1..=4096).contains(&width), "gnn.contrast.width", "must be from 1 to 4096")?;
         let feedback = self.objective == Objective::Feedback;
         need(self.feedback.is_none() || feedback, "gnn.feedback", "is for objective = \"feedback\"")?;
         let whole = self.dropout == 0.0 && self.attention_dropout == 0.0;
         need(!feedback || whole, "gnn.dropout", "must be 0 for feedback, whose two models are compared as they are")?;
         need(!feedback || recipe.lora.is_some(), "gnn.objective", "\"feedback\" needs a [lora] section")?;
+        let contrast = self.objective == Objective::Contrast;
+        need(!contrast || recipe.lora.is_none(), "gnn.objective", "\"contrast\" trains a base, not an adapter")?;
+        need(!contrast || self.neighbours.is_none(), "gnn.neighbours", "is for other objectives")?;
         need(!self.train_head || recipe.lora.is_some(), "gnn.train_head", "is for training beside an adapter")?;
         need(self.l2 == 0.0 || recipe.lora.is_none(), "gnn.l2", "is for training the base")?;
         if let Some(Lora { dropout, .. }) = &recipe.lora {

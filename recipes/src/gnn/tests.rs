@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor, Var};
+use ftk_adapters::ops::graph::Features;
 use tempfile::TempDir;
 
 use super::graph::{Carries, Edge, Found, Graph, Part};
 use super::import::{Origin, import};
+use super::learner::Learner;
 use super::model::Model;
 use super::network::End;
 use super::structure::{OF_NODE, OF_PAIR};
@@ -65,7 +67,7 @@ fn base_of(recipe: &Recipe, graph: &Graph) -> TempDir {
 #[test]
 fn a_fresh_adapter_on_every_convolution_changes_no_bit() {
     let (graph, _) = guilds();
-    for kind in ["gcn", "sage", "gat"] {
+    for kind in ["gcn", "sage", "sage-gcn", "gat"] {
         let fresh =
             recipe(&format!("base = {{ model = \"fresh\", train = true }}\ngnn = {{ network = \"{kind}\" }}\n"));
         let folder = base_of(&fresh, &graph);
@@ -143,8 +145,16 @@ fn the_loss_of_a_session_has_the_gradients_it_says() {
     let text = "gnn = { dropout = 0.0, l2 = 0.01, hidden = 4 }\n";
     let classes = recipe(&format!("base = {{ model = \"fresh\", train = true }}\n{text}"));
     let rated = recipe(&RATINGS.replace("hidden = 6", "hidden = 4, dropout = 0.0, l2 = 0.01, network = \"sage\""));
-    for opened in [on(&classes, &graph), on(&rated, &ratings())] {
+    for opened in [on(&classes, &graph), on(&rated, &ratings()), on(&recipe(CONTRAST), &graph)] {
         let session = opened.session();
+        // Away from where the rectifier bends and rows have no length.
+        for (name, tensor) in session.parameters() {
+            if name.ends_with(".bias") {
+                let values = (0..tensor.elem_count()).map(|i| 0.05 + 0.1 * (i % 3) as f32).collect();
+                let value = Tensor::from_vec(values, tensor.shape(), &Device::Cpu).unwrap();
+                Var::from_tensor(&tensor).unwrap().set(&value).unwrap();
+            }
+        }
         let found = loss(session);
         for (name, tensor) in session.parameters() {
             let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -316,4 +326,143 @@ fn edges_that_are_tested_pass_no_message_either_way_round() {
     assert!(figures.iter().any(|(name, _)| *name == "mrr") && figures.iter().all(|(_, value)| value.is_finite()));
     let loss = loss(&session);
     assert!(session.parameters().iter().all(|(name, _)| loss.gradients.contains_key(name)));
+}
+
+#[test]
+fn a_score_before_a_moment_hears_nothing_of_what_is_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let asked = folder.path().join("asked.csv");
+    std::fs::write(&asked, "source,target\n3,7\n7,3\n20,41\n").unwrap();
+    let pairs = score::Asked::Pairs(asked);
+    let moment = 250.0;
+    let graph = ratings();
+    // What is later turns into its opposite, the other way round, and between others; or is not there at all.
+    let later = |edge: &&Edge| edge.time >= moment;
+    let mut other = graph.clone();
+    other.edges.retain(|edge| edge.time < moment);
+    let past = other.clone();
+    other.edges.extend(graph.edges.iter().filter(later).map(|edge| Edge {
+        source: edge.target,
+        target: edge.source,
+        weight: -edge.weight,
+        ..*edge
+    }));
+    other.edges.push(Edge { source: 3, target: 7, weight: -10.0, time: moment });
+    let other = Graph::new(Path::new("g"), other).unwrap().0;
+    let base = base_of(&recipe(RATINGS), &graph);
+    let base = base.path().join("base");
+    let run = |graph: &Graph, before| score::run((&base, None), graph, &pairs, before).unwrap();
+    let ours = run(&graph, Some(moment));
+    assert_eq!(ours, run(&other, Some(moment)));
+    assert_eq!(ours, run(&past, Some(moment)));
+    assert_ne!(run(&graph, None), run(&other, None));
+    assert_ne!(ours, run(&graph, None));
+
+    // Nodes, whose times make messages.
+    let (mut graph, _) = guilds();
+    let fresh = recipe("base = { model = \"fresh\", train = true }\ngnn = {}\n");
+    let base = base_of(&fresh, &graph);
+    let base = base.path().join("base");
+    let run = |graph: &Graph, before| score::run((&base, None), graph, &score::Asked::AllNodes, before);
+    let untimed = run(&graph, Some(1.0)).unwrap_err();
+    assert_eq!(untimed.to_string(), "the graph does not say when anything came to be");
+    assert!(untimed.hint().unwrap().contains("--before"));
+    // Every edge comes after both its ends.
+    graph.carries.time = true;
+    graph.times = (0..graph.nodes).map(|node| (node * 31 % 100) as f64).collect();
+    for edge in &mut graph.edges {
+        edge.time =
+            graph.times[edge.source as usize].max(graph.times[edge.target as usize]) + f64::from(edge.source % 40);
+    }
+    let mut other = graph.clone();
+    let count = other.edges.len();
+    other.edges.retain(|edge| edge.time < 60.0);
+    assert!(other.edges.len() > 100 && other.edges.len() + 100 < count);
+    let ours = run(&graph, Some(60.0)).unwrap();
+    assert_eq!(ours.len(), graph.times.iter().filter(|&&time| time < 60.0).count());
+    assert_eq!(ours, run(&other, Some(60.0)).unwrap());
+    assert_ne!(ours, run(&graph, None).unwrap()[..ours.len()]);
+    let late = graph.times.iter().position(|&time| time >= 60.0).unwrap();
+    let asked = folder.path().join("late.csv");
+    std::fs::write(&asked, format!("node\n{}\n", graph.name(late))).unwrap();
+    let error = score::run((&base, None), &graph, &score::Asked::Nodes(asked), Some(60.0)).unwrap_err().to_string();
+    assert_eq!(error, format!("a node was not there before the moment of --before: {}", graph.name(late)));
+}
+
+const CONTRAST: &str = "base = { model = \"fresh\", train = true }\n\
+    gnn = { objective = \"contrast\", dropout = 0.0, hidden = 6, l2 = 0.01, contrast = { width = 5 } }\n";
+
+#[test]
+fn views_are_the_same_however_a_step_is_parted_and_know_no_labels() {
+    let (graph, _) = guilds();
+    let ours = on(&recipe(CONTRAST), &graph);
+    let whole = loss(ours.session());
+    assert_eq!(ours.session().rows(), graph.nodes);
+    let rows: Vec<usize> = (0..graph.nodes).collect();
+    let parts = rows.chunks(100).map(|part| ours.session().loss(part, Window { step: 0, rows: &rows }).unwrap());
+    let (mut sum, mut gradients) = (0.0, std::collections::BTreeMap::<String, Tensor>::new());
+    for part in parts {
+        sum += part.sum;
+        for (name, gradient) in part.gradients {
+            let all = gradients.remove(&name).map_or(gradient.clone(), |all| (all + &gradient).unwrap());
+            gradients.insert(name, all);
+        }
+    }
+    assert!((sum - whole.sum).abs() < 1e-3 * sum, "{sum} {}", whole.sum);
+    for (name, gradient) in whole.gradients {
+        let far = (gradient - &gradients[&name]).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(far < 1e-3 * graph.nodes as f32, "{name}: {far}");
+    }
+    let mut other = graph.clone();
+    other.labels.reverse();
+    let other = on(&recipe(CONTRAST), &other);
+    assert_eq!(loss(other.session()).sum.to_bits(), whole.sum.to_bits());
+    // Another step has other views.
+    let next = ours.session().loss(&rows, Window { step: 1, rows: &rows }).unwrap();
+    assert_ne!(next.sum, whole.sum);
+    let refused = Recipe::parse(
+        Path::new("r"),
+        &format!("{REST}{}lora = {{}}\n", CONTRAST.replace("\"fresh\", train = true", "\"b\"")),
+    );
+    assert!(refused.unwrap_err().to_string().contains("\"contrast\" trains a base, not an adapter"));
+}
+
+#[test]
+fn what_contrast_leaves_behind_is_a_base_for_a_head() {
+    let (graph, _) = guilds();
+    let session = on(&recipe(CONTRAST), &graph);
+    let folder = base_of(&recipe(CONTRAST), &graph);
+    let base = folder.path().join("base");
+    let kept = base::network(&base).unwrap();
+    assert_eq!((kept.head, session.model().network.head), (End::Encoder, End::Comparer(5)));
+    assert_eq!(kept.parameters(), 6 * 8 + 6 + 6 * 6 + 6);
+    let error = score::run((&base, None), &graph, &score::Asked::AllNodes, None).unwrap_err();
+    assert_eq!(error.to_string(), "the base was trained without classes and scores nothing by itself");
+    let mut adapted = recipe("base = { model = \"b\" }\nlora = { rank = 2 }\ngnn = { train_head = true }\n");
+    adapted.base.model.clone_from(&base);
+    let adapter = folder.path().join("adapter");
+    on(&adapted, &graph).export(&adapter, "base").unwrap();
+    let scores = score::run((&base, Some(&adapter)), &graph, &score::Asked::AllNodes, None).unwrap();
+    assert_eq!((scores.len(), scores[0].values.len()), (240, 4));
+    let headless = recipe("base = { model = \"b\" }\nlora = { rank = 2 }\ngnn = {}\n");
+    let headless = Recipe { base: adapted.base, ..headless };
+    let error = Opened::on(&headless, &graph, Found::default()).unwrap_err();
+    assert!(error.to_string().starts_with("the base ends in Encoder"), "{error}");
+}
+
+#[test]
+fn views_of_a_graph_with_time_see_no_node_that_is_tested() {
+    let (mut graph, _) = guilds();
+    graph.times = (0..graph.nodes).map(|node| (node * 31 % 240) as f64).collect();
+    let recipe = recipe(&CONTRAST.replace("dropout", "split = \"temporal\", dropout"));
+    let ours = on(&recipe, &graph);
+    assert_eq!(ours.session().rows(), 168, "the earliest 70 %");
+    let mut other = graph.clone();
+    let features = graph.features.as_ref().unwrap();
+    let row = |node: usize| features.row(node).into_iter().map(move |x| if graph.times[node] < 168.0 { x } else { 1.0 - x });
+    other.features = Some(std::sync::Arc::new(Features::new(8, (0..graph.nodes).flat_map(row).collect())));
+    assert_eq!(loss(on(&recipe, &other).session()).sum.to_bits(), loss(ours.session()).sum.to_bits());
+    let row = |node: usize| features.row(node).into_iter().map(|x| 1.0 - x);
+    other.features = Some(std::sync::Arc::new(Features::new(8, (0..graph.nodes).flat_map(row).collect())));
+    assert_ne!(loss(on(&recipe, &other).session()).sum, loss(ours.session()).sum);
 }

@@ -55,7 +55,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let table = Runs { settings, graph: &graph, found, printer };
     let mut rows = table.without_network(&recipe)?;
     if recipe.lora.is_some() {
-        rows.push(table.as_it_is(&recipe)?);
+        rows.extend(table.as_it_is(&recipe)?);
         let mut whole = Recipe { lora: None, ..recipe.clone() };
         whole.base.train = true;
         if let Some(gnn) = &mut whole.gnn {
@@ -68,7 +68,10 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             (gnn.network, gnn.hidden, gnn.layers, gnn.heads) =
                 (network.model_type, network.hidden, network.layers, network.heads);
             (gnn.normalise, gnn.project) = (network.prepare.normalise, network.prepare.project);
-            gnn.head = if matches!(network.head, End::Linear(_)) { Head::Linear } else { Head::Convolution };
+            gnn.head = match network.head {
+                End::Linear(_) | End::Encoder => Head::Linear,
+                End::Convolution(_) | End::Comparer(_) | End::Pair { .. } => Head::Convolution,
+            };
         }
         let mut head = recipe.clone();
         if let Some(gnn) = &mut head.gnn {
@@ -108,12 +111,15 @@ impl Runs<'_> {
         Ok(opened.baselines(self.graph).into_iter().map(row).collect())
     }
 
-    /// The base without any training.
-    fn as_it_is(&self, recipe: &Recipe) -> Result<Row> {
+    /// The base without any training, unless it ends in something else than what is learnt.
+    fn as_it_is(&self, recipe: &Recipe) -> Result<Option<Row>> {
         let opened = Opened::on(recipe, self.graph, self.found)?;
-        // Fresh factors change nothing, a fresh head knows nothing.
+        if base::network(&recipe.base.model)?.head != opened.model().network.head {
+            return Ok(None);
+        }
+        // Fresh factors change nothing.
         let figures = opened.figures(Part::Test)?;
-        Ok(Row { name: "base as it is".to_owned(), trained: 0, figures: vec![figures] })
+        Ok(Some(Row { name: "base as it is".to_owned(), trained: 0, figures: vec![figures] }))
     }
 
     fn over_seeds(&self, name: &str, recipe: &Recipe) -> Result<Row> {

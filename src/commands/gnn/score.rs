@@ -21,6 +21,8 @@ pub struct Settings {
     pub graph: PathBuf,
     /// What is to be scored.
     pub asked: Asked,
+    /// Moment from which on nothing is known, in the graph's units of time; the end of the graph without one.
+    pub before: Option<f64>,
     /// File to write (CSV), instead of the standard output.
     pub out: Option<PathBuf>,
 }
@@ -31,7 +33,7 @@ pub struct Settings {
 /// Files that cannot be read or do not fit each other.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let (graph, _) = import(&Origin::Path(settings.graph.clone()))?;
-    let scores = score::run(&settings.base, settings.adapter.as_deref(), &graph, &settings.asked)?;
+    let scores = score::run((&settings.base, settings.adapter.as_deref()), &graph, &settings.asked, settings.before)?;
     let mut text = String::new();
     for Score { ends, class, values, neighbours } in &scores {
         let names = ends.iter().chain(class).map(|cell| quoted(cell));

@@ -135,7 +135,7 @@ fn graph(kind: Kind) -> (GraphNetwork, Arc<Features>, Vec<Hop>) {
 
 #[test]
 fn integers_agree_with_floats_on_graphs() {
-    for kind in [Kind::Gcn, Kind::Sage] {
+    for kind in [Kind::Gcn, Kind::Sage, Kind::SageGcn] {
         let (network, features, hops) = graph(kind);
         let weights = network.fresh(3, &Device::Cpu).unwrap();
         let rows: Vec<usize> = (0..30).collect();
