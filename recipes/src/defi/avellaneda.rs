@@ -226,7 +226,9 @@ mod tests {
             (0.1, false, 1.49, 65.0, 6.4, 3.0),
             (0.1, true, 1.49, 67.8, 13.1, 8.3),
             (0.01, false, 1.35, 68.7, 8.8, 5.3),
+            (0.01, true, 1.35, 68.9, 13.6, 8.6),
             (0.5, false, 2.16, 48.5, 5.8, 1.9),
+            (0.5, true, 2.16, 58.2, 11.6, 7.1),
         ] {
             let found = PAPER.simulate(gamma, symmetric, RUNS, 1);
             // Both means carry their own error; a deviation's is its value by the root of twice the runs.

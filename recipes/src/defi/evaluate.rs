@@ -110,8 +110,8 @@ pub fn tune<D: Desk>(
     Ok(tuned)
 }
 
-/// Bars of a block, over which tails and intervals are taken: an hour of minutes is longer than a decision's horizon,
-/// so that blocks hardly depend on each other.
+/// Bars of a block, over which tails and intervals are taken: longer than a quoter's horizon, so that blocks hardly
+/// depend on each other.
 pub const BLOCK: usize = 60;
 /// Part of the worst blocks that the expected shortfall is the mean of.
 const TAIL: f64 = 0.05;
@@ -228,7 +228,7 @@ impl Interval {
 /// The difference of two runs' sums over the same blocks, by drawing runs of `RUN` neighbouring blocks with
 /// replacement (Künsch 1989), percentiles.
 pub fn compare(first: &[f64], second: &[f64], seed: u64) -> Interval {
-    /// Neighbouring blocks that are drawn together, so that what one hour has to do with the next is kept.
+    /// Neighbouring blocks that are drawn together, so that what one has to do with the next is kept.
     const RUN: usize = 6;
     const DRAWS: usize = 2000;
     let differences: Vec<f64> = first.iter().zip(second).map(|(a, b)| a - b).collect();

@@ -1,13 +1,12 @@
 //! The report of a backtest: what `backtest.json` holds, as a table in text and as one page of HTML with its plots
 //! inside. A function of that file alone; readable on light and on dark paper.
 
-mod plot;
-
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
 use super::evaluate::Line;
+use crate::plot::{self, Plot, escaped as escape};
 
 /// A backtest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,10 +15,12 @@ pub struct Report {
     pub title: String,
     /// Digest of the market.
     pub market: String,
-    /// Bars of the market, and the days they span.
+    /// Bars of the market.
     pub bars: usize,
     /// Days from the first to the last bar.
     pub days: f64,
+    /// Hours that a block of bars lasts, over which tails and intervals are taken.
+    pub block_hours: f64,
     /// The windows.
     pub windows: Vec<Tested>,
     /// The policy, then the baselines.
@@ -45,6 +46,8 @@ pub struct Tested {
     pub dropped: f64,
     /// Share of the compared pairs of actions that were closer than the margin.
     pub close: f64,
+    /// Which adapter was tested: `sft`, or `dpo` where that did no worse on validation.
+    pub stage: String,
     /// Decisions of the test.
     pub decisions: usize,
     /// Head of the decision log of the test.
@@ -84,7 +87,7 @@ const COLUMNS: [(&str, &str); 13] = [
     ("policy - it", "the policy's net less this one's, with the 95 % interval of a block bootstrap"),
     ("vs hold", "worth at the end less that of having held what was there at the beginning"),
     ("IL", "impermanent loss: held less the position's worth without fees and costs"),
-    ("CVaR", "mean net of the worst twentieth of the hours"),
+    ("CVaR", "mean net of the worst twentieth of the blocks of 60 bars"),
     ("turnover", "worth of what was traded"),
     ("moves", "moves of the position, or fills"),
     ("active", "share of the bars in which fees could be earned"),
@@ -201,10 +204,11 @@ impl Report {
             "training",
             "validation",
             "test",
+            "adapter of",
             "rows",
             "pairs",
-            "decisions without",
-            "pairs within the margin",
+            "decisions without a pair",
+            "actions within the margin",
             "decisions",
             "adapter",
             "log",
@@ -216,7 +220,8 @@ impl Report {
             push(format_args!("<tr><th>{}</th>", index + 1));
             window.times.iter().for_each(|[from, to]| push(format_args!("<td>{from} to {to}</td>")));
             push(format_args!(
-                "<td>{}</td><td>{}</td><td>{:.1} %</td><td>{:.1} %</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+                "<td>{}</td><td>{}</td><td>{}</td><td>{:.1} %</td><td>{:.1} %</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+                escape(&window.stage),
                 window.taught,
                 window.pairs,
                 100.0 * window.dropped,
@@ -249,38 +254,38 @@ impl Report {
             }
             push(format_args!("</table>\n"));
         }
-        let nets: Vec<(&str, Vec<(f64, f64)>)> = self
-            .lines
-            .iter()
-            .map(|line| {
-                let points = line.path.iter().enumerate().map(|(hour, net)| (hour as f64 + 1.0, *net)).collect();
-                (line.name.as_str(), points)
-            })
-            .collect();
-        push(format_args!("<h2>Fees - losses - costs over all tests, by hour</h2>\n{}", plot::lines(&nets, &[])));
+        let nets: Vec<(&str, Vec<f64>)> =
+            self.lines.iter().map(|line| (line.name.as_str(), line.path.clone())).collect();
+        let hours = |block: usize| (block + 1) as f64 * self.block_hours;
+        let longest = nets.iter().map(|(_, path)| path.len()).max().unwrap_or(0);
+        let (unit, long) = scale(hours(longest));
+        let along = |path: Vec<f64>| path.into_iter().enumerate().map(|(at, net)| (hours(at) / long, net)).collect();
+        let title = format!("fees - losses - costs over all tests one after another, by {unit}");
+        let lines = nets.into_iter().map(|(name, path)| (name, along(path))).collect();
+        push(format_args!("<h2>Plots</h2>\n{}", Plot { title: &title, lines, band: Vec::new(), size: SIZE }.html()));
         let Series { hours, price, bounds, inventory } = &self.series;
-        let along = |values: &[f64]| hours.iter().copied().zip(values.iter().copied()).collect::<Vec<_>>();
-        let band: Vec<(f64, [f64; 2])> =
-            hours.iter().zip(bounds).filter_map(|(hour, bounds)| Some((*hour, (*bounds)?))).collect();
-        push(format_args!(
-            "<h2>Price, and the policy's {}, in the last test, by hour</h2>\n{}",
-            "quotes or range",
-            plot::lines(&[("price", along(price))], &band)
-        ));
-        push(format_args!(
-            "<h2>Worth of the policy's inventory in the last test, by hour</h2>\n{}</body></html>\n",
-            plot::lines(&[("inventory", along(inventory))], &[])
-        ));
+        let (unit, long) = scale(hours.last().copied().unwrap_or(0.0));
+        let along = |values: &[f64]| hours.iter().map(|hour| hour / long).zip(values.iter().copied()).collect();
+        let band = hours.iter().map(|hour| hour / long).zip(bounds.iter().copied()).collect();
+        let title = format!("price, and the policy's quotes or range behind it, in the last test, by {unit}");
+        push(format_args!("{}", Plot { title: &title, lines: vec![("price", along(price))], band, size: SIZE }.html()));
+        let title = format!("worth of the policy's inventory in the last test, by {unit}");
+        let lines = vec![("inventory", along(inventory))];
+        push(format_args!("{}</body></html>\n", Plot { title: &title, lines, band: Vec::new(), size: SIZE }.html()));
         out
     }
 }
 
-fn short(digest: &str) -> String {
-    escape(&digest.chars().take(16).collect::<String>())
+/// Size of a plot's lines.
+const SIZE: (f64, f64) = (900.0, 240.0);
+
+/// What a stretch of so many hours is told in, and the hours of that.
+fn scale(hours: f64) -> (&'static str, f64) {
+    if hours > 100.0 { ("day", 24.0) } else { ("hour", 1.0) }
 }
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+fn short(digest: &str) -> String {
+    escape(&digest.chars().take(16).collect::<String>())
 }
 
 const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:2em auto;max-width:75em;padding:0 1em;color:#222;background:#fff}\
@@ -292,7 +297,7 @@ const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:2em auto;max-wid
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::defi::evaluate::{Interval, Measures};
+    use crate::defi::evaluate::{BLOCK, Interval, Measures};
 
     fn report(low: f64, high: f64) -> Report {
         let line = |name: &str, utility, against| Line {
@@ -312,7 +317,8 @@ mod tests {
             inventory: vec![0.0, -1.0],
         };
         let (title, market, notes) = ("a & b".to_owned(), "00".to_owned(), vec!["few days".to_owned()]);
-        Report { title, market, bars: 10, days: 1.5, windows: Vec::new(), lines, series, quality: None, notes }
+        let (bars, days, block_hours) = (10, 1.5, 1.0);
+        Report { title, market, bars, days, block_hours, windows: Vec::new(), lines, series, quality: None, notes }
     }
 
     #[test]
@@ -328,6 +334,9 @@ mod tests {
         let page = report(-1.0, 2.0).html();
         assert!(page.contains("<h1>a &amp; b</h1>") && page.contains("&lt;detail&gt;") && page.contains("few days"));
         assert_eq!(page.matches("<svg").count(), 3);
+        assert!(page.contains(&format!("blocks of {BLOCK} bars")) && page.contains("by hour"));
+        let long = Report { block_hours: 60.0, ..report(-1.0, 2.0) };
+        assert!(long.html().contains("one after another, by day"));
         assert!(!page.contains("http") && !page.contains("NaN"), "{page}");
         let json = serde_json::to_string(&report(-1.0, 2.0)).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report(-1.0, 2.0));

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::DefiError;
-use super::desk::{Desk, Tally, outcome};
+use super::desk::{Desk, Tally, outcome, run};
 use super::generated::{Chance, USUAL, Walk, bars};
 use super::window::{self, Maker, Own};
 
@@ -21,7 +21,8 @@ pub struct Decisions {
     pub every: usize,
     /// Bars over which the outcome of a decision is counted.
     pub horizon: usize,
-    /// Bars of the past by which the teacher chooses.
+    /// Bars of the past by which the teacher chooses: long enough that the difference between actions is more than
+    /// noise.
     pub past: usize,
     /// Least difference in utility between the two actions of a pair, in money's smallest unit: more than the costs
     /// that differ between actions.
@@ -72,15 +73,22 @@ pub fn make<D: Desk>(desk: &D, bars: Range<usize>, settings: &Decisions) -> Resu
     let times: Vec<usize> = (start..bars.end.saturating_sub(settings.horizon)).step_by(settings.every).collect();
     let best = |tallies: &[Tally]| (0..actions).max_by_key(|&action| (tallies[action].utility(), actions - action));
     // What the teacher would have done, from the past alone.
-    let advice: Vec<usize> = times
-        .par_iter()
-        .map(|&at| {
-            let from = at - settings.past;
-            let state = desk.start(from)?;
-            let tallies = all(desk, &state, from, settings.past)?;
-            Ok(best(&tallies).expect("there are actions"))
-        })
-        .collect::<Result<_, DefiError>>()?;
+    let advice: Vec<usize> = match (times.first(), times.last()) {
+        (Some(&begin), Some(&end)) => {
+            let from = begin - settings.past;
+            let earned: Vec<Vec<i128>> = (0..actions)
+                .into_par_iter()
+                .map(|action| earned(desk, from..end + 1, settings.every, action))
+                .collect::<Result<_, DefiError>>()?;
+            let over = |earned: &[i128], at: usize| earned[at - from] - earned[at - settings.past - from];
+            times
+                .iter()
+                .map(|&at| (0..actions).max_by_key(|&action| (over(&earned[action], at), actions - action)))
+                .map(|best| best.expect("there are actions"))
+                .collect()
+        }
+        _ => Vec::new(),
+    };
     let mut states = Vec::with_capacity(times.len());
     let mut rows = Rows { decisions: times.len(), ..Rows::default() };
     if let Some(&at) = times.first() {
@@ -125,6 +133,19 @@ pub fn make<D: Desk>(desk: &D, bars: Range<usize>, settings: &Decisions) -> Resu
 /// Outcomes of all actions from one state.
 fn all<D: Desk>(desk: &D, state: &D::State, at: usize, horizon: usize) -> Result<Vec<Tally>, DefiError> {
     (0..desk.ids().1).map(|action| outcome(desk, state, at, horizon, desk.action(action))).collect()
+}
+
+/// Utility up to every bar of a maker that began after the first of them and takes one action all along: what the
+/// baseline of that action has earned.
+fn earned<D: Desk>(desk: &D, bars: Range<usize>, every: usize, action: usize) -> Result<Vec<i128>, DefiError> {
+    let first = bars.start;
+    let begins = first + 1..bars.end;
+    let passed = run(desk, begins, every, |state, at| Ok(desk.action(desk.patient(state, at, action))))?;
+    let sums = passed.iter().scan(0, |sum, bar| {
+        *sum += bar.tally.utility();
+        Some(*sum)
+    });
+    Ok(std::iter::once(0).chain(sums).collect())
 }
 
 impl Rows {
