@@ -31,7 +31,8 @@ pub const BUILTIN: &[Builtin] = builtin![
 ];
 
 /// Plans of market makers, in name order, which `ftk defi backtest` walks: not recipes, but started from in the same way.
-pub const PLANS: &[Builtin] = builtin!["defi/btc", "defi/polygon", "defi/provider", "defi/quoter"];
+pub const PLANS: &[Builtin] =
+    builtin!["defi/btc", "defi/btc-hourly", "defi/polygon", "defi/polygon-days", "defi/provider", "defi/quoter"];
 
 /// A task beside those of text, with verbs of its own under its name.
 #[derive(Clone, Copy, Debug)]

@@ -18,7 +18,7 @@ fn plan() -> String {
         ("every = 5 ", "every = 40 "),
         ("windows = 3", "windows = 1"),
         ("test = 1000", "test = 400"),
-        ("past = 240", "past = 60"),
+        ("past = 480", "past = 60"),
     ];
     changes.iter().fold(plan.to_owned(), |plan, (from, to)| {
         assert!(plan.contains(from), "{from}");

@@ -262,7 +262,7 @@ pub fn compare(first: &[f64], second: &[f64], seed: u64) -> Interval {
 pub struct Line {
     /// Policy or family.
     pub name: String,
-    /// Its settings in the windows.
+    /// Its setting in each window; once, where they are all the same.
     pub detail: String,
     /// What it was worth over all tests.
     pub measures: Measures,
@@ -291,7 +291,9 @@ pub fn table(all: &[Runs], money: f64, seed: u64) -> Vec<Line> {
     let line = |(index, runs): (usize, &Runs)| {
         let nets = blocks(&runs.runs, money);
         let mut details = runs.details.clone();
-        details.dedup();
+        if details.windows(2).all(|pair| pair[0] == pair[1]) {
+            details.truncate(1);
+        }
         let path = nets.iter().scan(0.0, |sum, net| {
             *sum += net;
             Some(*sum)

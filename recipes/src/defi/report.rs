@@ -78,24 +78,37 @@ pub struct Quality {
     pub slippage: Vec<(f64, Option<f64>, Option<f64>)>,
 }
 
+/// Whom a column of the table is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    /// Both makers.
+    All,
+    /// A quoter.
+    Quoter,
+    /// A provider of liquidity.
+    Provider,
+}
+
 /// Heads of the table's columns, with what they are.
-const COLUMNS: [(&str, &str); 13] = [
-    ("fees", "fees earned; of a quoter the distance of its fills from the last price before them"),
-    ("lost", "lost to the price: against rebalancing (LVR); of a quoter whatever inventory and fills lost"),
-    ("costs", "gas, fees and slippage of moving; of a quoter the exchange's fees, rebates being negative"),
-    ("net", "fees - lost - costs"),
-    ("policy - it", "the policy's net less this one's, with the 95 % interval of a block bootstrap"),
-    ("vs hold", "worth at the end less that of having held what was there at the beginning"),
-    ("IL", "impermanent loss: held less the position's worth without fees and costs"),
-    ("CVaR", "mean net of the worst twentieth of the blocks of 60 bars"),
-    ("turnover", "worth of what was traded"),
-    ("moves", "moves of the position, or fills"),
-    ("active", "share of the bars in which fees could be earned"),
-    ("inventory", "standard deviation of the inventory's worth"),
-    ("width", "mean width of quotes or range, basis points"),
+const COLUMNS: [(&str, About, &str); 15] = [
+    ("fees", About::All, "fees earned; of a quoter the distance of its fills from the last price before them"),
+    ("lost", About::All, "lost to the price: against rebalancing (LVR); of a quoter whatever inventory and fills lost"),
+    ("costs", About::All, "gas, fees and slippage of moving; of a quoter the exchange's fees, rebates being negative"),
+    ("net", About::All, "fees - lost - costs"),
+    ("policy - it", About::All, "the policy's net less this one's, with the 95 % interval of a block bootstrap"),
+    ("vs hold", About::Provider, "worth at the end less that of having held what was there at the beginning"),
+    ("IL", About::Provider, "impermanent loss: held less the position's worth without fees and costs"),
+    ("CVaR", About::All, "mean net of the worst twentieth of the blocks of 60 bars"),
+    ("turnover", About::All, "worth of what was traded"),
+    ("moves", About::All, "moves of the position, or fills"),
+    ("active", About::All, "share of the bars in which fees could be earned"),
+    ("inventory", About::All, "standard deviation of the inventory's worth"),
+    ("width", About::All, "mean width of quotes or range, basis points"),
+    ("markout", About::Quoter, "mean gain of a fill five bars later, basis points, before fees"),
+    ("share", About::Provider, "mean own share of the liquidity in range, where in range"),
 ];
 
-fn cells(line: &Line) -> [String; 13] {
+fn cells(line: &Line) -> [String; 15] {
     let it = &line.measures;
     let against = line.against.map_or(String::new(), |found| {
         format!("{} [{}, {}] {}", money(found.mean), money(found.low), money(found.high), found.verdict())
@@ -114,6 +127,8 @@ fn cells(line: &Line) -> [String; 13] {
         format!("{:.1} %", 100.0 * it.active),
         money(it.inventory),
         format!("{:.1}", it.spread),
+        format!("{:.2}", it.markout),
+        format!("{:.3} %", 100.0 * it.share),
     ]
 }
 
@@ -128,13 +143,20 @@ fn money(value: f64) -> String {
 }
 
 impl Report {
+    /// Places of the columns that are about this maker.
+    fn columns(&self) -> Vec<usize> {
+        let other = if self.quality.is_some() { About::Quoter } else { About::Provider };
+        (0..COLUMNS.len()).filter(|&column| COLUMNS[column].1 != other).collect()
+    }
+
     /// The table as text, names first.
     pub fn text(&self) -> String {
-        let mut rows: Vec<Vec<String>> =
-            vec![std::iter::once("".to_owned()).chain(COLUMNS.iter().map(|(name, _)| (*name).to_owned())).collect()];
-        rows.extend(
-            self.lines.iter().map(|line| std::iter::once(line.name.clone()).chain(cells(line)).collect::<Vec<_>>()),
-        );
+        let columns = self.columns();
+        let row = |name: &str, cells: &[String]| -> Vec<String> {
+            std::iter::once(name.to_owned()).chain(columns.iter().map(|&column| cells[column].clone())).collect()
+        };
+        let mut rows = vec![row("", &COLUMNS.map(|(name, ..)| name.to_owned()))];
+        rows.extend(self.lines.iter().map(|line| row(&line.name, &cells(line))));
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
         let mut text = String::new();
@@ -169,8 +191,8 @@ impl Report {
     pub fn html(&self) -> String {
         let mut out = format!(
             "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}{colours}\
-             </style></head><body>\n<h1>{title}</h1>\n<p>{bars} bars over {days:.1} days; market {market}. Money is in \
-             whole units. {verdict}</p>\n",
+             </style></head><body>\n<h1>{title}</h1>\n<p>{bars} bars over {days:.1} days; market <code>{market}</code>. Money is \
+             in whole units.</p>\n<p class=\"note\">{verdict}</p>\n",
             title = escape(&self.title),
             colours = plot::style(),
             bars = self.bars,
@@ -183,23 +205,23 @@ impl Report {
         for note in &self.notes {
             push(format_args!("<p class=\"note\">{}</p>\n", escape(note)));
         }
-        push(format_args!("<h2>All tests together</h2>\n<table><tr><th></th>"));
-        for (name, title) in COLUMNS {
+        push(format_args!("<h2>All tests together</h2>\n<div><table><tr><th></th>"));
+        let columns = self.columns();
+        for (name, _, title) in columns.iter().map(|&column| COLUMNS[column]) {
             push(format_args!("<th title=\"{}\">{}</th>", escape(title), escape(name)));
         }
-        push(format_args!("<th>markout, bps</th><th>share</th><th>settings</th></tr>\n"));
+        push(format_args!("</tr>\n"));
         for line in &self.lines {
             push(format_args!("<tr><th>{}</th>", escape(&line.name)));
-            cells(line).iter().for_each(|cell| push(format_args!("<td>{}</td>", escape(cell))));
-            let Line { measures, detail, .. } = line;
-            let (markout, share) = (measures.markout, 100.0 * measures.share);
-            push(format_args!("<td>{markout:.2}</td><td>{share:.3} %</td><td>{}</td></tr>\n", escape(detail)));
+            let cells = cells(line);
+            columns.iter().for_each(|&column| push(format_args!("<td>{}</td>", escape(&cells[column]))));
+            push(format_args!("</tr>\n"));
         }
-        push(format_args!("</table>\n<dl>"));
-        for (name, title) in COLUMNS {
+        push(format_args!("</table></div>\n<dl>"));
+        for (name, _, title) in columns.iter().map(|&column| COLUMNS[column]) {
             push(format_args!("<dt>{}</dt><dd>{}</dd>", escape(name), escape(title)));
         }
-        push(format_args!("</dl>\n<h2>Windows</h2>\n<table><tr><th></th>"));
+        push(format_args!("</dl>\n<h2>Windows</h2>\n<div><table><tr><th></th>"));
         for head in [
             "training",
             "validation",
@@ -218,7 +240,10 @@ impl Report {
         push(format_args!("</tr>\n"));
         for (index, window) in self.windows.iter().enumerate() {
             push(format_args!("<tr><th>{}</th>", index + 1));
-            window.times.iter().for_each(|[from, to]| push(format_args!("<td>{from} to {to}</td>")));
+            // To the minute.
+            let minute = |time: &str| escape(time.get(..16).unwrap_or(time));
+            let times = window.times.iter().map(|[from, to]| (minute(from), minute(to)));
+            times.for_each(|(from, to)| push(format_args!("<td>{from}<br>{to}</td>")));
             push(format_args!(
                 "<td>{}</td><td>{}</td><td>{}</td><td>{:.1} %</td><td>{:.1} %</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
                 escape(&window.stage),
@@ -231,13 +256,16 @@ impl Report {
                 short(&window.head)
             ));
         }
-        push(format_args!("</table>\n<h2>Utility by window</h2>\n<table>\n"));
+        push(format_args!("</table></div>\n<h2>Utility by window</h2>\n<div><table><tr><th></th>"));
+        let windows = self.lines.iter().map(|line| line.windows.len()).max().unwrap_or(0);
+        (1..=windows).for_each(|window| push(format_args!("<th>{window}</th>")));
+        push(format_args!("<th class=\"settings\">tested adapter, or setting, by window</th></tr>\n"));
         for line in &self.lines {
             push(format_args!("<tr><th>{}</th>", escape(&line.name)));
             line.windows.iter().for_each(|value| push(format_args!("<td>{}</td>", money(*value))));
-            push(format_args!("</tr>\n"));
+            push(format_args!("<td class=\"settings\">{}</td></tr>\n", escape(&line.detail)));
         }
-        push(format_args!("</table>\n"));
+        push(format_args!("</table></div>\n"));
         if let Some(quality) = &self.quality {
             push(format_args!(
                 "<h2>For takers</h2>\n<table><tr><th></th><th>without</th><th>with the policy</th></tr>\n"
@@ -289,9 +317,11 @@ fn short(digest: &str) -> String {
 }
 
 const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:2em auto;max-width:75em;padding:0 1em;color:#222;background:#fff}\
+    div{overflow-x:auto}code{font-size:11px}svg{max-width:100%;height:auto}\
     table{border-collapse:collapse;font-size:12px}th,td{padding:.2em .6em;text-align:right;border-bottom:1px solid #ddd;\
-    font-variant-numeric:tabular-nums}th:first-child{text-align:left}dl{font-size:12px}dt{float:left;clear:left;\
-    width:8em;font-weight:600}.note{font-weight:600}\
+    font-variant-numeric:tabular-nums;white-space:nowrap}th:first-child{text-align:left}\
+    .settings{text-align:left;white-space:normal}dl{font-size:12px}dt{float:left;clear:left;\
+    width:8em;font-weight:600}dd{margin-left:9em}.note{font-weight:600}\
     @media(prefers-color-scheme:dark){body{color:#ddd;background:#161616}th,td{border-color:#383838}}";
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::DefiError;
 use super::desk::{Desk, Tally, outcome, run};
 use super::generated::{Chance, USUAL, Walk, bars};
+use super::market::gaps;
 use super::window::{self, Maker, Own};
 
 /// How rows are made.
@@ -62,7 +63,8 @@ pub struct Rows {
     pub compared: [usize; 2],
 }
 
-/// Rows of the decisions after bars of a stretch. Outcomes end before its end, so nothing beyond it is looked at.
+/// Rows of the decisions after bars of a stretch. Outcomes end before its end, so nothing beyond it is looked at; a
+/// horizon in which more time is missing than it lasts has none.
 ///
 /// # Errors
 /// Amounts beyond range, settings that make no sense.
@@ -70,7 +72,12 @@ pub fn make<D: Desk>(desk: &D, bars: Range<usize>, settings: &Decisions) -> Resu
     settings.check()?;
     let (first, actions) = desk.ids();
     let start = bars.start.max(window::warm_up()).max(settings.past + 1);
-    let times: Vec<usize> = (start..bars.end.saturating_sub(settings.horizon)).step_by(settings.every).collect();
+    let all_times: Vec<i64> = (0..desk.bars()).map(|bar| desk.time(bar)).collect();
+    let usual = gaps(&all_times).map_or(1, |gaps| gaps.step) * i64::try_from(settings.horizon).unwrap_or(i64::MAX / 4);
+    // What a price did while nobody wrote it down is no outcome of a decision.
+    let whole = |at: &usize| all_times[at + settings.horizon] - all_times[*at] <= 2 * usual;
+    let times = (start..bars.end.saturating_sub(settings.horizon)).step_by(settings.every);
+    let times: Vec<usize> = times.filter(whole).collect();
     let best = |tallies: &[Tally]| (0..actions).max_by_key(|&action| (tallies[action].utility(), actions - action));
     // What the teacher would have done, from the past alone.
     let advice: Vec<usize> = match (times.first(), times.last()) {
@@ -102,7 +109,7 @@ pub fn make<D: Desk>(desk: &D, bars: Range<usize>, settings: &Decisions) -> Resu
             states.push(seen);
             let action = desk.patient(&state, at, advised);
             desk.decide(&mut state, at, desk.action(action));
-            for bar in at + 1..=(at + settings.every).min(desk.bars() - 1) {
+            for bar in at + 1..=times.get(turn + 1).copied().unwrap_or(at) {
                 desk.pass(&mut state, bar)?;
             }
         }
