@@ -101,8 +101,12 @@ pub fn make<D: Desk>(desk: &D, bars: Range<usize>, settings: &Decisions) -> Resu
     if let Some(&at) = times.first() {
         let mut state = desk.start(at)?;
         for (turn, (&at, &advised)) in times.iter().zip(&advice).enumerate() {
-            // Every other lesson begins with nothing held, as a maker does: the teacher itself is hardly ever there.
-            let seen = if turn % 2 == 0 { state.clone() } else { desk.start(at)? };
+            // The teacher itself hardly ever holds nothing, as a maker that begins does, or what time has passed by.
+            let seen = match turn % 3 {
+                0 => state.clone(),
+                1 => desk.start(at)?,
+                _ => left_alone(desk, at - settings.past, at, desk.action(advised))?,
+            };
             if let Some(ids) = desk.window(&seen, at) {
                 rows.taught.push((ids, first + desk.patient(&seen, at, advised) as u32));
             }
@@ -140,6 +144,16 @@ pub fn make<D: Desk>(desk: &D, bars: Range<usize>, settings: &Decisions) -> Resu
 /// Outcomes of all actions from one state.
 fn all<D: Desk>(desk: &D, state: &D::State, at: usize, horizon: usize) -> Result<Vec<Tally>, DefiError> {
     (0..desk.ids().1).map(|action| outcome(desk, state, at, horizon, desk.action(action))).collect()
+}
+
+/// The state of a maker that took an action after one bar and let it be until another.
+fn left_alone<D: Desk>(desk: &D, from: usize, at: usize, choice: D::Choice) -> Result<D::State, DefiError> {
+    let mut state = desk.start(from)?;
+    desk.decide(&mut state, from, choice);
+    for bar in from + 1..=at {
+        desk.pass(&mut state, bar)?;
+    }
+    Ok(state)
 }
 
 /// Utility up to every bar of a maker that began after the first of them and takes one action all along: what the
