@@ -47,7 +47,8 @@ impl Paper {
         gamma * self.sigma * self.sigma * left + 2.0 / gamma * (1.0 + gamma / self.k).ln()
     }
 
-    /// Runs the inventory strategy, or the symmetric one with the same mean spread, so many times.
+    /// Runs the inventory strategy, or the symmetric one with the same spread at every moment around the price itself, so
+    /// many times.
     pub fn simulate(&self, gamma: f64, symmetric: bool, runs: usize, seed: u64) -> Summary {
         let steps = (self.horizon / self.dt).round() as usize;
         let mean_spread =
@@ -60,11 +61,9 @@ impl Paper {
             for at in 0..steps {
                 let left = self.horizon - at as f64 * self.dt;
                 let held = account.inventory as f64;
-                let (middle, spread) = if symmetric {
-                    (price, mean_spread)
-                } else {
-                    (price - held * gamma * self.sigma * self.sigma * left, self.spread(gamma, left))
-                };
+                let spread = self.spread(gamma, left);
+                let lean = if symmetric { 0.0 } else { held * gamma * self.sigma * self.sigma * left };
+                let middle = price - lean;
                 let (bid, ask) = (middle - spread / 2.0, middle + spread / 2.0);
                 // Whether a taker comes within the step, on each side.
                 let mut comes = |distance: f64| {

@@ -158,8 +158,13 @@ pub fn measure(runs: &[Vec<Passed>], money: f64) -> Measures {
     let all = || runs.iter().flatten();
     let sum = |pick: fn(&Passed) -> i128| all().map(pick).sum::<i128>() as f64 / money;
     let count = all().count().max(1) as f64;
+    // The last bar of a run, and the last before a maker begins anew in it.
+    let lasts = |run: &Vec<Passed>| {
+        let last = |at: &usize| run.get(at + 1).is_none_or(|next| next.begins);
+        (0..run.len()).filter(last).map(|at| run[at]).collect::<Vec<_>>()
+    };
     let ends =
-        |pick: fn(&Passed) -> i128| runs.iter().filter_map(|run| run.last()).map(pick).sum::<i128>() as f64 / money;
+        |pick: fn(&Passed) -> i128| runs.iter().flat_map(lasts).map(|bar| pick(&bar)).sum::<i128>() as f64 / money;
     let mut worst: Vec<f64> = blocks(runs, money);
     worst.sort_by(f64::total_cmp);
     worst.truncate(((worst.len() as f64 * TAIL).ceil() as usize).max(1));

@@ -126,7 +126,7 @@ fn cells(line: &Line) -> [String; 15] {
         format!("{:.0}", it.moves),
         format!("{:.1} %", 100.0 * it.active),
         money(it.inventory),
-        format!("{:.1}", it.spread),
+        if it.spread < 1000.0 { format!("{:.1}", it.spread) } else { format!("{:.0}", it.spread) },
         format!("{:.2}", it.markout),
         format!("{:.3} %", 100.0 * it.share),
     ]
@@ -316,10 +316,11 @@ fn short(digest: &str) -> String {
     escape(&digest.chars().take(16).collect::<String>())
 }
 
-const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:2em auto;max-width:75em;padding:0 1em;color:#222;background:#fff}\
+const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:2em auto;max-width:90em;padding:0 1em;color:#222;background:#fff}\
     div{overflow-x:auto}code{font-size:11px}svg{max-width:100%;height:auto}\
     table{border-collapse:collapse;font-size:12px}th,td{padding:.2em .6em;text-align:right;border-bottom:1px solid #ddd;\
     font-variant-numeric:tabular-nums;white-space:nowrap}th:first-child{text-align:left}\
+    tr:first-child th{white-space:normal;vertical-align:bottom}\
     .settings{text-align:left;white-space:normal}dl{font-size:12px}dt{float:left;clear:left;\
     width:8em;font-weight:600}dd{margin-left:9em}.note{font-weight:600}\
     @media(prefers-color-scheme:dark){body{color:#ddd;background:#161616}th,td{border-color:#383838}}";
