@@ -110,7 +110,7 @@ struct Train {
 
 #[derive(Subcommand)]
 enum Recipes {
-    /// Name the recipes that come with ftk
+    /// Name the recipes and the plans of market makers that come with ftk
     Ls,
     /// Print one
     Show {

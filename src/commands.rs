@@ -29,6 +29,7 @@ use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft::{self, Saved};
 use ftk_adapters::sites::Role;
 use ftk_adapters::train::LoraTensors;
+use ftk_recipes::gnn::network::End;
 use ftk_recipes::{Base, Recipe};
 
 use crate::models::{Message, Model, Source};
@@ -189,6 +190,10 @@ impl Committable {
                     let message = format!("{}: does not fit the base: {name}", folder.display());
                     Advice::new(message, "give the base this adapter was trained on")
                 })?;
+                if base.network().head == End::Encoder {
+                    let message = format!("{}: brings no head, and the base has none", folder.display());
+                    return Err(Advice::new(message, "train it with gnn.train_head = true").into());
+                }
                 let subject = Subject::Graph(base);
                 fits(&subject.net(), &adapter, folder)?;
                 Ok(Self { subject, adapter, head: (!own).then_some(head) })

@@ -39,9 +39,6 @@ pub enum SubjectError {
     /// It is one of graphs, and cannot be read.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// Without a head it says nothing of a node.
-    #[error("{}: was trained without classes and says nothing by itself", .0.display())]
-    NoHead(PathBuf),
     /// Nothing is proved about it.
     #[error("{}: scores pairs of nodes by what the whole graph says of them, which no part of it can be opened for", .0.display())]
     Pairs(PathBuf),
