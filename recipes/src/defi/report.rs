@@ -17,7 +17,7 @@ pub struct Report {
     pub market: String,
     /// Bars of the market.
     pub bars: usize,
-    /// Days from the first to the last bar.
+    /// Days that the bars last, without what is missing between them.
     pub days: f64,
     /// Hours that a block of bars lasts, over which tails and intervals are taken.
     pub block_hours: f64,
@@ -191,7 +191,7 @@ impl Report {
     pub fn html(&self) -> String {
         let mut out = format!(
             "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}{colours}\
-             </style></head><body>\n<h1>{title}</h1>\n<p>{bars} bars over {days:.1} days; market <code>{market}</code>. Money is \
+             </style></head><body>\n<h1>{title}</h1>\n<p>{bars} bars, {days:.1} days together; market <code>{market}</code>. Money is \
              in whole units.</p>\n<p class=\"note\">{verdict}</p>\n",
             title = escape(&self.title),
             colours = plot::style(),

@@ -164,13 +164,14 @@ fn walk<D: Desk>(
     let last = windows.last().map(|window| window.test.clone()).unwrap_or_default();
     let passed = all[0].runs.last().map(Vec::as_slice).unwrap_or_default();
     let series = series(desk, last.start, passed, money);
-    let days = (desk.time(desk.bars() - 1) - desk.time(0)) as f64 / defi::DAY as f64;
+    let step = step(desk) as f64;
+    let days = desk.bars() as f64 * step / defi::DAY as f64;
     Ok(Report {
         title: format!("Backtest of {}", if plan.quoter.is_some() { "a quoter" } else { "a provider of liquidity" }),
         market: market.to_owned(),
         bars: desk.bars(),
         days,
-        block_hours: step(desk) as f64 * BLOCK as f64 / defi::HOUR as f64,
+        block_hours: step * BLOCK as f64 / defi::HOUR as f64,
         windows: tested,
         series,
         quality: quality(last, passed)?,
@@ -184,7 +185,7 @@ fn notes(plan: &Plan, days: f64) -> Vec<String> {
     let mut notes = Vec::new();
     if days < 60.0 {
         let what = "that validates the simulator and shows how the policy behaves; it is no evidence of profit";
-        notes.push(format!("The market spans {days:.1} days: {what}."));
+        notes.push(format!("The market is {days:.1} days: {what}."));
     }
     if plan.market == Path::new(defi::plan::GENERATED) {
         notes.push("The market is generated: whatever pays here need not pay anywhere else.".to_owned());
