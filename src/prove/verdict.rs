@@ -364,6 +364,9 @@ fn as_expected(statement: &Statement, expectations: &Expectations, positions: us
     if graph.is_some() && *graph != statement.graph() {
         return Err(Refusal::Graph(statement.graph()));
     }
+    if let Some(task) = task {
+        task.check(statement, positions)?;
+    }
     let cases = &statement.cases;
     let inputs: Option<Vec<&Input>> = match input {
         ExpectedInput::Inputs(inputs) => Some(inputs.iter().collect()),
@@ -382,9 +385,6 @@ fn as_expected(statement: &Statement, expectations: &Expectations, positions: us
         && let Some(index) = questions.iter().zip(cases).position(|(ours, theirs)| question(ours) != question(theirs))
     {
         return Err(Refusal::Question(index));
-    }
-    if let Some(task) = task {
-        task.check(statement, positions)?;
     }
     if context.as_ref().is_some_and(|context| *context != statement.context) {
         return Err(Refusal::Context);

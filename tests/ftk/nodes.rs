@@ -216,11 +216,11 @@ fn classes_and_thresholds_are_proved_when_they_were_asked_for() {
     assert_eq!(judge("1=0.01")["check"], "expected question");
     // Who says how likely it is to be means that it is so likely.
     succeed(&mut MADE.prove("unlikely", &["--disclose", "--task", "at-least", "--at-least", "2=0.99"]));
-    for (bundle, asked) in [("unlikely", "2=0.99"), ("bundle", "2=0.01")] {
+    for (bundle, asked, check) in [("unlikely", "2=0.99", "expected question"), ("bundle", "2=0.01", "expected task")] {
         let mut command = ftk(&["verify", "--json", text(&MADE.path(bundle)), "--base", text(&base)]);
         command.args(NODES.iter().flat_map(|node| ["--expect-node", node])).args(["--expect-at-least", asked]);
         let verdict: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
-        assert_eq!(verdict["check"], "expected question", "{bundle}");
+        assert_eq!(verdict["check"], check, "{bundle}");
     }
     // The other answer is refused.
     let mut bundle = Bundle::read(&likely, &Limits::default()).unwrap();

@@ -91,7 +91,7 @@ fn archive(files: &[(&str, Vec<u8>)]) -> Vec<u8> {
     for (name, content) in files {
         let (place, size) = ((bytes.len() as u32).to_le_bytes(), (content.len() as u32).to_le_bytes());
         let name_size = (name.len() as u16).to_le_bytes();
-        let about = [&[0; 10][..], &size, &size, &name_size, &[0, 0]].concat();
+        let about = [&[0; 14][..], &size, &size, &name_size, &[0, 0]].concat();
         bytes.extend([b"PK\x03\x04\x14\0".as_slice(), &about[2..], name.as_bytes(), content].concat());
         directory.extend([b"PK\x01\x02\x14\0\x14\0", &about[2..], &[0; 10], &place, name.as_bytes()].concat());
     }
