@@ -331,6 +331,9 @@ fn as_expected(statement: &Statement, expectations: &Expectations, positions: us
     if adapter.is_some_and(|adapter| adapter != statement.adapter) {
         return Err(Refusal::Adapter(statement.adapter));
     }
+    if let Some(task) = task {
+        task.check(statement, positions)?;
+    }
     let cases = &statement.cases;
     let inputs: Option<Vec<&Input>> = match input {
         ExpectedInput::Inputs(inputs) => Some(inputs.iter().collect()),
@@ -349,9 +352,6 @@ fn as_expected(statement: &Statement, expectations: &Expectations, positions: us
         && let Some(index) = questions.iter().zip(cases).position(|(ours, theirs)| question(ours) != question(theirs))
     {
         return Err(Refusal::Question(index));
-    }
-    if let Some(task) = task {
-        task.check(statement, positions)?;
     }
     if context.as_ref().is_some_and(|context| *context != statement.context) {
         return Err(Refusal::Context);

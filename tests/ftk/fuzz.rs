@@ -17,7 +17,7 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use ftk::budget::{Budget, within};
 use ftk::models::{ChatTemplate, Message, Source};
-use ftk::prove::bundle::Bundle;
+use ftk::prove::bundle::{Bundle, Packed};
 use ftk::prove::keys::commitment_key;
 use ftk::prove::limits::Limits;
 use ftk::prove::opening::{OPENING, OpeningFile};
@@ -107,7 +107,7 @@ fn bundles() {
         fuzz(name, &[read(name)], 16 * MEGABYTE, move |bytes| {
             let mut files = whole.clone();
             files.insert(name.to_owned(), bytes.to_vec());
-            drop(Bundle::parse(&files, &Limits::default()));
+            drop(Packed::parse(&files, &Limits::default()).and_then(|sent| sent.expand(None)));
         });
     }
     // What no check of the proofs refuses is what was given.
