@@ -15,7 +15,7 @@ use ftk_adapters::peft;
 use ftk_adapters::train::LoraTensors;
 use ftk_circuits::{AdapterCommitment, Case, Input, Output, SiteFactors, register};
 
-use crate::run::ftk;
+use crate::run::{ftk, succeed};
 use crate::seller::adapter_of_rank;
 
 /// Everything that a folder holds but the files of these names, compressed deltas expanded, with where it was found.
@@ -151,7 +151,7 @@ fn what_is_secret_cannot_be_printed() {
 fn committed(folder: &Path, seed: u64) {
     adapter_of_rank(&folder.join("adapter"), seed, 2);
     let mut command = ftk(&["commit", "--base", "village", "--quiet", "--adapter", "adapter", "--out", "commitment"]);
-    assert!(command.current_dir(folder).status().unwrap().success());
+    succeed(command.current_dir(folder));
 }
 
 /// Set for the process that is to panic: its folder, and where.
@@ -214,7 +214,10 @@ fn a_panic_tells_no_secret() {
         command.args(more).current_dir(folder).env("RUST_BACKTRACE", "full").env("RUST_LOG", "trace");
         let output = command.env("RUST_MIN_STACK", (1u64 << 60).to_string()).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(stderr.contains("panicked at") && stderr.contains("stack backtrace"), "{verb} {more:?}: {stderr}");
+        let where_it_was = format!("ftk::commands::{verb}::");
+        for part in ["panicked at", "stack backtrace", &where_it_was] {
+            assert!(stderr.contains(part), "{verb} {more:?}: {part}: {stderr}");
+        }
         said.push((verb.to_owned(), [output.stdout, output.stderr].concat()));
     }
     contents(folder, &[OPENING, "adapter_model.safetensors"], &mut said);

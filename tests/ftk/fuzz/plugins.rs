@@ -91,9 +91,9 @@ fn archive(files: &[(&str, Vec<u8>)]) -> Vec<u8> {
     for (name, content) in files {
         let (place, size) = ((bytes.len() as u32).to_le_bytes(), (content.len() as u32).to_le_bytes());
         let name_size = (name.len() as u16).to_le_bytes();
-        let about = [&[0; 14][..], &size, &size, &name_size, &[0, 0]].concat();
-        bytes.extend([b"PK\x03\x04\x14\0".as_slice(), &about[2..], name.as_bytes(), content].concat());
-        directory.extend([b"PK\x01\x02\x14\0\x14\0", &about[2..], &[0; 10], &place, name.as_bytes()].concat());
+        let about = [&[0; 12][..], &size, &size, &name_size, &[0, 0]].concat();
+        bytes.extend([b"PK\x03\x04\x14\0".as_slice(), &about, name.as_bytes(), content].concat());
+        directory.extend([b"PK\x01\x02\x14\0\x14\0".as_slice(), &about, &[0; 10], &place, name.as_bytes()].concat());
     }
     let (start, size, count) = (bytes.len() as u32, directory.len() as u32, (files.len() as u16).to_le_bytes());
     bytes.extend(directory);
