@@ -163,7 +163,7 @@ fn exact(subject: Subject) -> Result<(FixedModel, Option<Model>)> {
         Subject::Graph(base) => (FixedModel::of_graphs(&base)?, None),
         Subject::Tokens(source) => {
             let weights = source.weights(&Device::Cpu)?;
-            (FixedModel::new(&source, &weights)?, Some(Model { source, weights }))
+            (FixedModel::new(&source, &weights)?, Some(Model { source: *source, weights }))
         }
     })
 }

@@ -17,7 +17,7 @@ use crate::models::{ModelError, Source, Tokenizer};
 #[derive(Debug)]
 pub enum Subject {
     /// Of tokens.
-    Tokens(Source),
+    Tokens(Box<Source>),
     /// Of graphs.
     Graph(GraphBase),
 }
@@ -51,7 +51,7 @@ impl Subject {
     /// As [`Source::open`]; a base of graphs that cannot be read, or that scores pairs.
     pub fn open(path: &Path) -> Result<Self, SubjectError> {
         if !base::is_one(path) {
-            return Ok(Self::Tokens(Source::open(path)?));
+            return Ok(Self::Tokens(Box::new(Source::open(path)?)));
         }
         let (network, weights) = base::load(path, &Device::Cpu)?;
         if matches!(network.head, End::Pair { .. }) {

@@ -353,7 +353,7 @@ fn another_head_is_another_base() {
     bundle.head = Some(base.network().head_weights().iter().map(own).collect());
     assert_eq!(MADE.refusal(&bundle), "head.safetensors");
     let mut bundle = MADE.bundle();
-    for (_, (shape, values)) in bundle.head.as_mut().unwrap() {
+    for (shape, values) in bundle.head.as_mut().unwrap().values_mut() {
         shape[0] = 0;
         values.clear();
     }

@@ -350,7 +350,8 @@ fn parts_of_graphs_and_heads() {
     let (graph, _) = import(&Origin::Path(guilds)).unwrap();
     let (root, part) = (graph.root(), Neighbourhood::of(&graph, &[3, 100], 1).unwrap());
     let honest = part.encode();
-    fuzz("graph.bin", &[honest.clone()], 16 * MEGABYTE, move |bytes| {
+    let seed = honest.clone();
+    fuzz("graph.bin", &[seed], 16 * MEGABYTE, move |bytes| {
         let believed = Neighbourhood::decode(bytes).and_then(|part| part.check(&[3, 100], root.as_bytes()));
         assert_eq!(believed.is_ok(), bytes == honest);
     });
