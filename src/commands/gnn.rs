@@ -42,7 +42,7 @@ pub(super) fn eval(mut recipe: Recipe, adapter: Option<&Path>, printer: &Printer
     recipe.run.out = PathBuf::new();
     let own = Model::frozen(&recipe.base.model, adapter)?.network.head;
     let opened = Opened::new(&recipe)?;
-    if own != opened.model().network.head {
+    if own != opened.model().network.clone().bare().head {
         let message = format!("base and adapter end in {own:?}, the recipe in {:?}", opened.model().network.head);
         return Err(Advice::new(message, "give the base or the adapter that was trained for this task").into());
     }

@@ -55,10 +55,12 @@ impl ContrastSession {
         let model = Model::open(recipe, gnn, features.width(), End::Comparer(gnn.contrast.width))?;
         let known = !graph.labels.is_empty();
         let parts = if known { split::nodes(graph, gnn, recipe.run.seed)? } else { Vec::new() };
-        let labels = Labels::new(graph.labels.clone(), parts);
         // What is validated and tested on by time lies in the future.
-        let past = |node: &usize| gnn.split != Split::Temporal || labels.part(*node) == Part::Train;
-        let rows: Vec<usize> = (0..graph.nodes).filter(past).collect();
+        let rows = match gnn.split {
+            Split::Temporal => split::past(graph, gnn, &parts)?,
+            _ => (0..graph.nodes).collect(),
+        };
+        let labels = Labels::new(graph.labels.clone(), parts);
         let lists = inputs::heard(graph);
         let mut pairs: BTreeMap<[u32; 2], [bool; 2]> = BTreeMap::new();
         for (node, list) in lists.iter().enumerate() {
@@ -172,6 +174,8 @@ fn tell(row: &mut [f32], own: usize, right: usize, temperature: f32) -> (f64, bo
     row[own] = f32::NEG_INFINITY;
     let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let aim = row[right];
+    // One that is as alike as the right one is not told from it.
+    let hit = row.iter().enumerate().all(|(at, &value)| at == right || value < aim);
     let mut total = 0.0f64;
     for value in row.iter_mut() {
         *value = ((*value - top) / temperature).exp();
@@ -180,7 +184,7 @@ fn tell(row: &mut [f32], own: usize, right: usize, temperature: f32) -> (f64, bo
     let scale = (0.5 / (total * f64::from(temperature))) as f32;
     row.iter_mut().for_each(|value| *value *= scale);
     row[right] -= 0.5 / temperature;
-    (total.ln() + f64::from((top - aim) / temperature), aim >= top)
+    (total.ln() + f64::from((top - aim) / temperature), hit)
 }
 
 impl Learner for ContrastSession {

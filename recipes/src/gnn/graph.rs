@@ -187,8 +187,11 @@ impl Graph {
     /// not; such nodes keep their numbers.
     ///
     /// # Errors
-    /// A graph without times.
+    /// A graph without times; a moment that is no number.
     pub fn before(&self, moment: f64) -> Result<Self, GraphError> {
+        if !moment.is_finite() {
+            return Err(GraphError::unfit(format!("no moment: {moment}"), "give --before a number"));
+        }
         if !self.is_timed() {
             let hint = "import it with a column time of edges or nodes, or leave out --before";
             return Err(GraphError::unfit("the graph does not say when anything came to be", hint));

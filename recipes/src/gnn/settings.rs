@@ -207,6 +207,7 @@ impl Gnn {
         let contrast = self.objective == Objective::Contrast;
         need(!contrast || recipe.lora.is_none(), "gnn.objective", "\"contrast\" trains a base, not an adapter")?;
         need(!contrast || self.neighbours.is_none(), "gnn.neighbours", "is for other objectives")?;
+        need(!contrast || recipe.run.best.is_none(), "run.best", "contrast has no held-out figure to go by")?;
         need(!self.train_head || recipe.lora.is_some(), "gnn.train_head", "is for training beside an adapter")?;
         need(self.l2 == 0.0 || recipe.lora.is_none(), "gnn.l2", "is for training the base")?;
         if let Some(Lora { dropout, .. }) = &recipe.lora {

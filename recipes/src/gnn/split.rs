@@ -74,6 +74,25 @@ pub fn nodes(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<Part>, GraphErro
     Ok(parts)
 }
 
+/// Nodes that a temporal split lets be learnt from whatever they are: those that came to be no later than the last one
+/// that is labelled and to train on; where no node is labelled, the share of all that comes first.
+///
+/// # Errors
+/// A graph without times of nodes.
+pub fn past(graph: &Graph, gnn: &Gnn, parts: &[Part]) -> Result<Vec<usize>, GraphError> {
+    if graph.times.is_empty() {
+        let hint = "give nodes a column time, or choose another gnn.split";
+        return Err(GraphError::unfit("the graph does not say when its nodes came to be", hint));
+    }
+    let mut order: Vec<usize> = (0..graph.nodes).collect();
+    order.sort_by(|&a, &b| graph.times[a].total_cmp(&graph.times[b]).then(a.cmp(&b)));
+    let last = order.iter().rposition(|&node| parts.get(node) == Some(&Part::Train));
+    let count = last.map_or((gnn.shares[0] * order.len() as f64) as usize, |last| last + 1);
+    let mut past = order[..count.min(order.len())].to_vec();
+    past.sort_unstable();
+    Ok(past)
+}
+
 fn labelled_in(graph: &Graph, parts: &[Part], part: Part) -> usize {
     (0..graph.nodes).filter(|&node| parts[node] == part && graph.labels[node].is_some()).count()
 }

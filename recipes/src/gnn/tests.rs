@@ -468,4 +468,13 @@ fn views_of_a_graph_with_time_see_no_node_that_is_tested() {
     let row = |node: usize| features.row(node).into_iter().map(|x| 1.0 - x);
     other.features = Some(std::sync::Arc::new(Features::new(8, (0..graph.nodes).flat_map(row).collect())));
     assert_ne!(loss(on(&recipe, &other).session()).sum, loss(ours.session()).sum);
+    // Classes are not needed for it, and nodes without one are learnt from, too.
+    let mut half = graph.clone();
+    half.labels.iter_mut().skip(1).step_by(2).for_each(|label| *label = None);
+    let rows = on(&recipe, &half).session().rows();
+    assert!((160..=168).contains(&rows), "{rows}");
+    (graph.labels, graph.classes, graph.parts) = (Vec::new(), Vec::new(), Vec::new());
+    assert_eq!(on(&recipe, &graph).session().rows(), 168);
+    // A moment is a number.
+    assert!(graph.before(f64::NAN).unwrap_err().to_string().contains("no moment: NaN"));
 }
