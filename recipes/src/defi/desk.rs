@@ -149,7 +149,7 @@ pub trait Desk: Sync {
 const MISSING: i64 = 60;
 
 /// Runs a maker over bars: it begins after the bar before the first, and decides every `every` bars. It begins anew
-/// where more than [`MISSING`] bars are missing.
+/// where more than 60 bars are missing.
 ///
 /// # Errors
 /// The chooser's; amounts beyond range.
