@@ -407,7 +407,7 @@ struct Subject {
     rows: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum ProofTask {
     Completion,
     Logits,
@@ -482,7 +482,7 @@ struct Verify {
 /// What a bundle may cost; one that would take more is undecided.
 #[derive(Args)]
 struct Limits {
-    /// Tokens the base may have to be run on
+    /// Tokens, or nodes of a graph, that the base may have to be run on
     #[arg(long, value_name = "COUNT", default_value_t = prove::Limits::default().tokens)]
     max_tokens: u64,
     /// Sites the adapter may have
@@ -675,19 +675,30 @@ impl Verify {
         let max_tokens = self.expect_max_tokens;
         // Who says what a choice or a threshold is of expects one.
         let implied = match (&self.expect_at_least, self.expect_among.is_empty()) {
-            (Some(_), _) => Some(ProofTask::AtLeast),
-            (None, false) => Some(ProofTask::Choice),
+            (Some(_), _) => Some((ProofTask::AtLeast, "--expect-at-least")),
+            (None, false) => Some((ProofTask::Choice, "--expect-among")),
             (None, true) => None,
         };
+        let refused = |message: String, hint: &str| Err(commands::Advice { message, hint: hint.to_owned() }.into());
+        if let Some((task, option)) = implied {
+            if self.expect_rows.is_none() && self.expect_nodes.is_none() && self.expect_node.is_empty() {
+                return refused(
+                    format!("{option} is about inputs"),
+                    "give --expect-rows, --expect-node or --expect-nodes",
+                );
+            }
+            if self.expect_task.is_some_and(|expected| expected != task) || max_tokens.is_some() {
+                return refused(format!("{option} is about another task"), "leave it away, or the other one");
+            }
+        }
+        let implied = implied.map(|(task, _)| task);
         let task = match self.expect_task.or(implied) {
             Some(ProofTask::Completion) => ExpectedTask::Completion { max_tokens },
             None if max_tokens.is_some() => ExpectedTask::Completion { max_tokens },
             None => return Ok(None),
             Some(_) if max_tokens.is_some() => {
-                let [message, hint] =
-                    ["--expect-max-tokens is about completions", "leave it away, or expect a completion"]
-                        .map(String::from);
-                return Err(commands::Advice { message, hint }.into());
+                let message = "--expect-max-tokens is about completions".to_owned();
+                return refused(message, "leave it away, or expect a completion");
             }
             Some(ProofTask::Logits) => ExpectedTask::Logits,
             Some(ProofTask::Logprob) => ExpectedTask::LogProb,

@@ -1,5 +1,5 @@
 //! `ftk eval`: how a base, with or without an adapter, does on rows it is not trained on. A recipe for graphs goes to
-//! [`super::gnn::eval`].
+//! the one of `super::gnn`.
 
 use std::path::PathBuf;
 

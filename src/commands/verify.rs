@@ -126,16 +126,20 @@ fn replayed(
     subject: &Subject,
     verifier: &mut Option<Verifier>,
 ) -> Result<Result<Replayed, ReadError>> {
-    let deadline = settings.limits.deadline();
     let content = match Packed::read(bundle, &settings.limits) {
         Ok(content) => content,
         Err(error) => return Ok(Err(error)),
     };
-    let expectations = expectations(settings, &content, subject)?;
+    let expectations = match expectations(settings, &content, subject)? {
+        Ok(expectations) => expectations,
+        Err(refusal) => return Ok(Err(ReadError::Refused(refusal))),
+    };
     let verifier = match verifier {
         Some(verifier) => verifier,
         None => verifier.insert(Verifier::of(subject, settings.limits, commitment_key)?),
     };
+    // Reading the base is nobody's fault.
+    let deadline = settings.limits.deadline();
     Ok(verifier.replay(content, &expectations, deadline).map_err(ReadError::Refused))
 }
 
@@ -159,7 +163,9 @@ fn settled<'a>(
     judged
 }
 
-fn expectations(settings: &Settings, bundle: &Packed, subject: &Subject) -> Result<Expectations> {
+/// What is expected of a bundle, in its terms where the verifier has not said in which; refused, if it is about
+/// something that nobody can have asked.
+fn expectations(settings: &Settings, bundle: &Packed, subject: &Subject) -> Result<Result<Expectations, Refusal>> {
     let digest = |text: &Option<String>, hint: &str| {
         let advice = |text: &str| Advice::new(format!("not a digest: {text}"), hint);
         text.as_deref().map(|text| parse_digest(text).ok_or_else(|| advice(text))).transpose()
@@ -198,19 +204,33 @@ fn expectations(settings: &Settings, bundle: &Packed, subject: &Subject) -> Resu
         Expected::Rows { file, among, likely } => {
             let asked = Asked::Rows(file.clone());
             let task = match settings.expect_task.unwrap_or_else(|| stated(statement)) {
-                ExpectedTask::Completion { .. } => Task::Completion { max_tokens: 1 },
-                ExpectedTask::Logits => Task::Logits,
-                ExpectedTask::LogProb => Task::LogProb,
-                ExpectedTask::Preference => Task::Preference,
-                ExpectedTask::Choice => Task::Choice { among: among.clone() },
-                // Without the id, that is what it can be told from.
-                ExpectedTask::AtLeast => likely.map_or(Task::Logits, Task::AtLeast),
+                ExpectedTask::Completion { .. } => Some(Task::Completion { max_tokens: 1 }),
+                ExpectedTask::Logits => Some(Task::Logits),
+                ExpectedTask::LogProb => Some(Task::LogProb),
+                ExpectedTask::Preference => Some(Task::Preference),
+                ExpectedTask::Choice => (!among.is_empty()).then(|| Task::Choice { among: among.clone() }),
+                ExpectedTask::AtLeast => likely.map(Task::AtLeast),
             };
-            ExpectedInput::Questions(questions::cases(&task, &asked, tokens()?)?)
+            let source = tokens()?;
+            match task {
+                // What the ids are is not known: the inputs alone are.
+                None => {
+                    let cases = questions::cases(&Task::Logits, &asked, source)?;
+                    ExpectedInput::Inputs(cases.into_iter().map(|case| case.input).collect())
+                }
+                Some(task) => match questions::cases(&task, &asked, source) {
+                    Ok(cases) => ExpectedInput::Questions(cases),
+                    // Rows that ask nothing of this kind are no fault of the verifier, who has not named the kind.
+                    Err(_) if settings.expect_task.is_none() && file.is_file() => {
+                        return Ok(Err(Refusal::Question(0)));
+                    }
+                    Err(error) => return Err(error),
+                },
+            }
         }
     };
     let context = settings.expect_context.as_ref().map(|context| context.clone().into_bytes());
-    Ok(Expectations { adapter, graph, input, task: settings.expect_task, context })
+    Ok(Ok(Expectations { adapter, graph, input, task: settings.expect_task, context }))
 }
 
 /// What a statement states, going by its first case.
@@ -274,7 +294,7 @@ fn doubt(missing: Missing) -> &'static str {
             "without --expect-input, --expect-rows, --expect-node or --any-input the inputs may be others than yours"
         }
         Missing::Question => {
-            "without --expect-rows, --expect-at-least or --any-input what is stated of the input may not be what you asked"
+            "what is stated of the input may not be what you asked: give --expect-rows, --expect-among, --expect-at-least or --any-input"
         }
         Missing::Task => "without --expect-task it was the prover who chose what to state of the inputs",
         Missing::MaxTokens => {

@@ -176,7 +176,11 @@ impl Packed {
         limits.statement(&statement)?;
         let graph = graph(&statement, files.get(GRAPH).map(Vec::as_slice), limits)?;
         let malformed = |reason| Refusal::Malformed { file: HEAD, reason };
-        let head = files.get(HEAD).map(|bytes| parse_head(bytes).map_err(malformed)).transpose()?;
+        let head = files.get(HEAD).map(|bytes| {
+            limits.head_file(bytes)?;
+            parse_head(bytes).map_err(malformed)
+        });
+        let head = head.transpose()?;
         let commitment = AdapterCommitment::decode(need(COMMITMENT)?)?;
         let rows = rows_of(&statement, graph.as_ref(), commitment.shapes());
         let most = limit(&commitment, &rows)?;
@@ -213,7 +217,7 @@ fn graph(statement: &Statement, bytes: Option<&[u8]>, limits: &Limits) -> Result
         (Some(root), Some(bytes)) => {
             limits.graph_file(bytes)?;
             let graph = Neighbourhood::decode(bytes)?;
-            limits.graph(&graph)?;
+            limits.graph(&graph, statement.cases.len())?;
             graph.check(&statement.nodes(), &root.0)?;
             Ok(Some(graph))
         }
@@ -294,6 +298,10 @@ fn file(folder: &Path, name: &'static str, limit: u64) -> Result<Option<Vec<u8>>
     let path = folder.join(name);
     let io = |error| ReadError::Io { path: path.clone(), error };
     let mut bytes = Vec::new();
+    // Whatever else may stand there, such as a pipe that nobody writes to, is never opened.
+    if path.metadata().is_ok_and(|about| !about.is_file()) {
+        return Err(io(io::Error::other("not a file")));
+    }
     match File::open(&path) {
         // A folder without a bundle is a mistake of the caller's, not a bundle that lies.
         Err(error) if error.kind() == io::ErrorKind::NotFound && folder.is_dir() => return Ok(None),

@@ -17,7 +17,8 @@ pub struct Limits {
     pub sites: u64,
     /// Bytes of the bundle's files together.
     pub bytes: u64,
-    /// Bytes of memory for inputs and deltas, by arithmetic, beside the base.
+    /// Bytes of memory for inputs and deltas, the part of a graph, its features and a head, by arithmetic, beside the
+    /// base.
     pub memory: u64,
     /// Wall time of reading a bundle, of the replay and of the check of its proofs, one after the other; looked at
     /// before each row of deltas, each linear layer of the network, and each part of a proof
@@ -31,6 +32,9 @@ impl Default for Limits {
         Self { tokens: 1 << 16, sites: 1 << 10, bytes: 1 << 30, memory: 8 << 30, time: Duration::from_secs(3600) }
     }
 }
+
+/// How often a head is in memory: as it was sent, read, written again, twice in place, and as integers.
+const COPIES: u64 = 8;
 
 impl Limits {
     /// No limits but the protocol's own.
@@ -57,9 +61,19 @@ impl Limits {
         within("bytes of memory", (graph.features() as u64).saturating_mul(4 * width as u64), self.memory)
     }
 
-    /// Refuses a part of a graph of too many nodes, or of features that take too much memory.
-    pub(super) fn graph(&self, graph: &Neighbourhood) -> Result<(), Refusal> {
-        within("nodes", graph.members() as u64, self.tokens)?;
+    /// Refuses a head that takes too much memory to read and to put in place.
+    pub(super) fn head_file(&self, bytes: &[u8]) -> Result<(), Refusal> {
+        within("bytes of memory", COPIES * bytes.len() as u64, self.memory)
+    }
+
+    /// Refuses logits of nodes that take too much memory: as activations, and of every case.
+    pub(super) fn logits(&self, cases: usize, outputs: usize) -> Result<(), Refusal> {
+        within("bytes of memory", (cases as u64).saturating_mul(3 * 8 * outputs as u64), self.memory)
+    }
+
+    /// Refuses a part of a graph of too many nodes, or asked about too often, or of features that take too much memory.
+    pub(super) fn graph(&self, graph: &Neighbourhood, cases: usize) -> Result<(), Refusal> {
+        within("nodes", graph.members().max(cases) as u64, self.tokens)?;
         // As floats, as activations and as words.
         let features = graph.members() as u64 * graph.width() as u64 * (4 + 8 + 4);
         within("bytes of memory", features, self.memory)

@@ -73,6 +73,9 @@ pub enum Refusal {
         /// Most tokens as the verifier has it, no more than the base has positions left.
         expected: u32,
     },
+    /// It is the expected question, and the answer is less than was expected.
+    #[error("expected answer: case {0} is less likely than that")]
+    Answer(usize),
     /// The context is not the expected one.
     #[error("expected context: the statement is bound to another")]
     Context,
@@ -265,8 +268,7 @@ pub fn question(case: &Case) -> Case {
             }
         }
         Output::Choice { chosen, .. } => *chosen = 0,
-        // Who asks means that it holds.
-        Output::AtLeast { .. } => {}
+        Output::AtLeast { holds, .. } => *holds = false,
     }
     case
 }
@@ -385,6 +387,13 @@ fn as_expected(statement: &Statement, expectations: &Expectations, positions: us
         && let Some(index) = questions.iter().zip(cases).position(|(ours, theirs)| question(ours) != question(theirs))
     {
         return Err(Refusal::Question(index));
+    }
+    // Who says how likely it is to be is told so, and not only the truth.
+    let below = |case: &Case| matches!(case.output, Output::AtLeast { holds: false, .. });
+    if let ExpectedInput::Questions(_) = input
+        && let Some(index) = cases.iter().position(below)
+    {
+        return Err(Refusal::Answer(index));
     }
     if context.as_ref().is_some_and(|context| *context != statement.context) {
         return Err(Refusal::Context);

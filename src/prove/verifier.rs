@@ -10,7 +10,7 @@ use ftk_circuits::{
     AdapterCommitment, CheckFailed, Claim, CommitmentKey, DeltaProof, Digest, KeyError, SiteRows, SiteShape, Statement,
     verify_all,
 };
-use ftk_recipes::gnn::neighbourhood::Neighbourhood;
+use ftk_recipes::gnn::neighbourhood::{EXPANSION, Neighbourhood};
 
 use super::bundle::{Bundle, HEAD, Packed};
 use super::limits::{Limits, Stage};
@@ -125,6 +125,7 @@ impl Verifier {
         expected(model, &self.stop_ids, &sent, expectations)?;
         if let (Net::Graph(network), Some(graph)) = (model.net(), &sent.graph) {
             self.limits.projection(graph, network.prepare.project.unwrap_or(0))?;
+            self.limits.logits(sent.statement.cases.len(), network.outputs())?;
         }
         let bundle = sent.expand(deadline)?;
         let inputs = replayed(model, &bundle, deadline)?;
@@ -240,7 +241,9 @@ impl Replayed {
     pub fn bytes(&self) -> u64 {
         let bytes = |rows: &SiteRows| size_of_val(rows.inputs.as_slice()) + size_of_val(rows.deltas.as_slice());
         let sent = self.proof.proof.len() + self.proof.link.len() + self.registration.as_ref().map_or(0, Vec::len);
-        (self.rows.iter().map(bytes).sum::<usize>() + sent) as u64
+        let graph = self.graph.as_ref().map_or(0, |graph| EXPANSION * graph.encode().len() as u64);
+        let named = self.statement.encode().len() + self.commitment.encode().len();
+        (self.rows.iter().map(bytes).sum::<usize>() + sent + named) as u64 + graph
     }
 }
 

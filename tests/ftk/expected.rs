@@ -147,3 +147,81 @@ fn what_needs_no_deltas_is_refused_before_they_are_looked_at() {
     });
     assert_eq!(verify(&site, &["--any-input"]), no("coverage"));
 }
+
+/// Thresholds and choices of token ids: what is asked, what is answered, and what is left unsaid are told apart.
+#[test]
+fn an_id_and_how_likely_it_is_to_be_are_the_buyers_to_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let seller = Seller::new(folder.path().join("seller"), 54);
+    let rows = folder.path().join("prompts.jsonl");
+    std::fs::write(&rows, format!("{{\"prompt\":[{{\"role\":\"user\",\"content\":\"{PROMPT}\"}}]}}\n")).unwrap();
+    let rows = rows.to_str().unwrap();
+    let asked = ["--expect-adapter", seller.digest.as_str(), "--expect-rows", rows];
+    let with = |more: &[&'static str]| [&asked[..], more].concat();
+    let prove = |name: &str, more: &[&str]| seller.prove_with(name, &[more, &["--rows", rows]].concat());
+    let likely = prove("likely", &["--task", "at-least", "--at-least", "9=0.000001"]);
+    let unlikely = prove("unlikely", &["--task", "at-least", "--at-least", "9=0.999999"]);
+    let choice = prove("choice", &["--task", "choice", "--among", "9,40"]);
+    let consistent = (2, "consistent".to_owned());
+    assert_eq!(verify(&likely, &with(&["--expect-at-least", "9=0.000001"])), yes());
+    assert_eq!(verify(&likely, &with(&["--expect-at-least", "9=0.000002"])), no("expected question"));
+    assert_eq!(verify(&likely, &with(&["--expect-at-least", "8=0.000001"])), no("expected question"));
+    assert_eq!(verify(&unlikely, &with(&["--expect-at-least", "9=0.999999"])), no("expected answer"));
+    // What was not said may be other than was meant, and is not wrong.
+    assert_eq!(verify(&likely, &asked), consistent);
+    assert_eq!(verify(&choice, &asked), consistent);
+    assert_eq!(verify(&choice, &with(&["--expect-among", "9,40"])), yes());
+    assert_eq!(verify(&likely, &with(&["--expect-among", "9,40"])), no("expected task"));
+    let forge = |name: &str, change: fn(&mut Output)| {
+        let bundle = forged(&likely, name, |bundle| change(&mut bundle.statement.cases[0].output));
+        verify(&bundle, &["--any-input"])
+    };
+    let other = |output: &mut Output| {
+        let Output::AtLeast { holds, .. } = output else { panic!("a threshold") };
+        *holds = !*holds;
+    };
+    assert_eq!(forge("holds", other), no("output"));
+    let beyond = |output: &mut Output| *output = Output::AtLeast { id: 9, bound: 1, holds: true };
+    assert_eq!(forge("beyond", beyond), no("output"));
+    // Another question with a true answer is none that was proved.
+    let lower = |output: &mut Output| *output = Output::AtLeast { id: 9, bound: i64::MIN, holds: true };
+    assert_eq!(forge("lower", lower), no("delta proof"));
+    // Options that would do nothing are refused.
+    for options in [
+        &["--expect-at-least", "9=0.5"][..],
+        &["--expect-among", "9,40"],
+        &["--expect-rows", rows, "--expect-among", "9,40", "--expect-task", "logits"],
+        &["--expect-rows", rows, "--expect-at-least", "9=0.5", "--expect-max-tokens", "3"],
+    ] {
+        let mut command = ftk(&["verify", "--base", "village"]);
+        let output = command.arg(&likely).args(options).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains("hint: "), "{options:?}: {}", stderr(&output));
+    }
+}
+
+/// A bundle about something that the rows cannot ask is refused by itself, and takes no verdict from others.
+#[test]
+fn a_bundle_that_nobody_asked_for_keeps_no_other_from_its_verdict() {
+    let folder = tempfile::tempdir().unwrap();
+    let seller = Seller::new(folder.path().join("seller"), 55);
+    let rows = folder.path().join("prompts.jsonl");
+    std::fs::write(&rows, format!("{{\"prompt\":[{{\"role\":\"user\",\"content\":\"{PROMPT}\"}}]}}\n")).unwrap();
+    let rows = rows.to_str().unwrap();
+    let honest = seller.prove_with("honest", &["--max-tokens", "2", "--rows", rows]);
+    let other =
+        seller.prove_with("other", &["--task", "logprob", "--prompt", PROMPT, "--continuation", "Jan sells plums."]);
+    let mut command = ftk(&["verify", "--base", "village", "--expect-adapter", &seller.digest, "--expect-rows", rows]);
+    let output = command.args([&honest, &other]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("honest: valid") && said.contains("other: invalid: expected question"), "{said}");
+    // A file that is not there is the verifier's own.
+    let mut command = ftk(&["verify", "--base", "village", "--expect-rows", "nowhere.jsonl"]);
+    assert!(stderr(&command.arg(&other).output().unwrap()).contains("nowhere.jsonl"));
+    // What is no file is not waited for.
+    std::fs::remove_file(honest.join("link.bin")).unwrap();
+    std::fs::create_dir(honest.join("link.bin")).unwrap();
+    let output = ftk(&["verify", "--base", "village", "--any-input"]).arg(&honest).output().unwrap();
+    assert!(String::from_utf8(output.stdout).unwrap().contains("link.bin: not a file"));
+}

@@ -202,7 +202,7 @@ fn classes_and_thresholds_are_proved_when_they_were_asked_for() {
     let said = succeed(&mut MADE.prove("likely", &["--disclose", "--task", "at-least", "--at-least", "2=0.01"]));
     assert!(said.contains("class 2 with a log-probability of"), "{said}");
     let verdict = MADE.verify(&likely, Some(&MADE.root));
-    let why = "without --expect-rows, --expect-at-least or --any-input what is stated";
+    let why = "what is stated of the input may not be what you asked";
     assert!(verdict["undecided"].to_string().contains(why), "{verdict}");
     let base = MADE.path("base/base");
     let judge = |likely_at: &str| {
@@ -216,7 +216,7 @@ fn classes_and_thresholds_are_proved_when_they_were_asked_for() {
     assert_eq!(judge("1=0.01")["check"], "expected question");
     // Who says how likely it is to be means that it is so likely.
     succeed(&mut MADE.prove("unlikely", &["--disclose", "--task", "at-least", "--at-least", "2=0.99"]));
-    for (bundle, asked, check) in [("unlikely", "2=0.99", "expected question"), ("bundle", "2=0.01", "expected task")] {
+    for (bundle, asked, check) in [("unlikely", "2=0.99", "expected answer"), ("bundle", "2=0.01", "expected task")] {
         let mut command = ftk(&["verify", "--json", text(&MADE.path(bundle)), "--base", text(&base)]);
         command.args(NODES.iter().flat_map(|node| ["--expect-node", node])).args(["--expect-at-least", asked]);
         let verdict: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();

@@ -59,7 +59,11 @@ fn a_tie_goes_to_the_lower_id() {
     let base = folder.join("base");
     twin(&base, answer, other);
     let honest = prove(&base, "tied");
-    assert_eq!(verify_on(&base, &honest, &["--any-input"]).0, 2, "consistent: nothing is wrong with the lower id");
+    assert_eq!(
+        verify_on(&base, &honest, &["--any-input"]),
+        (2, "consistent".to_owned()),
+        "nothing is wrong with the lower id"
+    );
     let higher = forged(&honest, "higher", |bundle| {
         if let Output::Completion { ids, .. } = &mut bundle.statement.cases[0].output {
             assert_eq!(*ids, [answer]);

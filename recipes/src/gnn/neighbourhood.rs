@@ -179,7 +179,7 @@ impl Neighbourhood {
     /// The first check that fails.
     pub fn check(&self, nodes: &[u32], root: &[u8; 32]) -> Result<(), NeighbourhoodError> {
         use NeighbourhoodError::{Coverage, Degree, Edge, Order, Symmetry};
-        let Self { frame, hops, members, partners } = self;
+        let Self { frame, hops, members, .. } = self;
         if let Some(pair) = members.windows(2).find(|pair| pair[0].node >= pair[1].node) {
             return Err(Coverage(pair[1].node));
         }
@@ -210,9 +210,17 @@ impl Neighbourhood {
                 }
             }
         }
+        match self.root() {
+            Some(found) if found.as_bytes() == root => Ok(()),
+            _ => Err(NeighbourhoodError::Root),
+        }
+    }
+
+    /// The root that its members hang from; `None` if they hang from none.
+    pub fn root(&self) -> Option<blake3::Hash> {
+        let Self { frame, members, partners, .. } = self;
         let leaves: Vec<_> = members.iter().map(|leaf| (leaf.node as usize, leaf.hash(frame))).collect();
-        let top = climb(frame.nodes as usize, &leaves, partners).ok_or(NeighbourhoodError::Root)?;
-        if frame.root(&top).as_bytes() == root { Ok(()) } else { Err(NeighbourhoodError::Root) }
+        Some(frame.root(&climb(frame.nodes as usize, &leaves, partners)?))
     }
 
     /// Checks that it was opened for this network.

@@ -113,6 +113,15 @@ impl Network {
         }
     }
 
+    /// Numbers that it gives of a node or pair.
+    pub fn outputs(&self) -> usize {
+        match self.head {
+            End::Convolution(outputs) | End::Linear(outputs) | End::Pair { outputs, .. } => outputs,
+            End::Encoder => self.encoded(),
+            End::Comparer(width) => width,
+        }
+    }
+
     /// Features of what [`Network::encode`] gives.
     fn encoded(&self) -> usize {
         self.widths(self.layers - 1).1

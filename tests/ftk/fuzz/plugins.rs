@@ -13,6 +13,8 @@ use ftk_recipes::gnn::feedback;
 use ftk_recipes::gnn::graph::Graph;
 use ftk_recipes::gnn::import::{Origin, import};
 use ftk_recipes::gnn::neighbourhood::Neighbourhood;
+use ftk_recipes::gnn::network::Network;
+use ftk_recipes::gnn::settings::{Head, Kind};
 use ftk_recipes::{Data, Task};
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::file::properties::WriterProperties;
@@ -354,6 +356,17 @@ fn parts_of_graphs_and_heads() {
     fuzz("graph.bin", &[seed], 16 * MEGABYTE, move |bytes| {
         let believed = Neighbourhood::decode(bytes).and_then(|part| part.check(&[3, 100], root.as_bytes()));
         assert_eq!(believed.is_ok(), bytes == honest);
+    });
+    // Under the root it hangs from itself, a part may be another one, and is run as such.
+    let network = Network::new(Kind::Gcn, [8, 4, 1, 1], Head::Convolution, 3);
+    fuzz("graph.bin-of-its-own", &[part.encode()], 64 * MEGABYTE, move |bytes| {
+        let Ok(part) = Neighbourhood::decode(bytes) else { return };
+        let Some(root) = part.root() else { return };
+        if part.check(&[3, 100], root.as_bytes()).is_ok() && part.fits(&network).is_ok() {
+            let pass = part.pass(&network, &[3, 100]);
+            assert_eq!((pass.rows.len(), pass.hops.len()), (2, 1));
+            assert_eq!(part.receivers(&[3, 100]), [2]);
+        }
     });
     let head = [("head.bias".to_owned(), (vec![2], vec![0.5, -1.0]))].into();
     fuzz("head.safetensors", &[head_bytes(&head)], MEGABYTE, |bytes| {
