@@ -67,7 +67,7 @@ fn a_backtest_its_log_and_a_proved_decision() {
     };
     let honest = "run/window-1/decisions.jsonl";
     assert!(audit(honest, &["--expect-head", &head]).status.success());
-    assert_eq!(check(&audit(honest, &["--expect-head", "00"])), "log head");
+    assert_eq!(check(&audit(honest, &["--expect-head", &"0".repeat(64)])), "log head");
 
     let proving = |log: &str, out: &str, more: &[&str]| {
         let made = ["--adapter", "run/window-1/adapter", "--commitment", "run/window-1/commitment", "--out", out];

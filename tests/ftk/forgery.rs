@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ftk::models::Source;
 use ftk::prove::bundle::{Bundle, REGISTRATION};
 use ftk::prove::limits::Limits;
-use ftk_circuits::{AdapterCommitment, Digest, Input, Output};
+use ftk_circuits::{AdapterCommitment, Digest, Input, Output, SiteShape, encode_deltas};
 
 use crate::run::{ftk, succeed};
 use crate::seller::{Seller, forged, verify, verify_on};
@@ -221,6 +221,37 @@ fn files_that_are_not_canonical_are_refused() {
     let text = std::fs::read_to_string(&statement).unwrap();
     std::fs::write(&statement, text.replace("\"protocol\": 2", "\"protocol\": 3")).unwrap();
     assert_eq!(verify(&honest, &all).0, 2);
+}
+
+/// A site or a row that is left out, given twice or added, all else as it was.
+#[test]
+fn deltas_of_other_sites_or_rows_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let seller = Seller::new(folder.path().join("seller"), 3);
+    let honest = seller.prove("bundle", PROMPT);
+    let bundle = Bundle::read(&honest, &Limits::NONE).unwrap();
+    let shapes = bundle.commitment.shapes();
+    let deltas: Vec<&[i128]> = bundle.deltas.iter().map(Vec::as_slice).collect();
+    let refusal = |name: &str, shapes: &[SiteShape], deltas: &[&[i128]]| {
+        let out = forged(&honest, name, |_| {});
+        let bytes = encode_deltas(shapes, deltas).unwrap();
+        std::fs::write(out.join("deltas.bin"), zstd::encode_all(bytes.as_slice(), 3).unwrap()).unwrap();
+        verify(&out, &["--any-input"])
+    };
+    let refused = (1, "deltas encoding".to_owned());
+    assert_eq!(refusal("same", shapes, &deltas), (2, "consistent".to_owned()));
+    let last = shapes.len() - 1;
+    assert_eq!(refusal("dropped", &shapes[..last], &deltas[..last]), refused);
+    let twice = |list: &[&[i128]]| [&list[..last], &list[last - 1..last]].concat();
+    let named: Vec<SiteShape> = [&shapes[..last], &shapes[last - 1..last]].concat();
+    let given = refusal("twice", &named, &twice(&deltas));
+    assert!([&refused, &(1, "output".to_owned())].contains(&&given), "{given:?}");
+    let width = shapes[0].d_out as usize;
+    let (fewer, more) = (&deltas[0][width..], [deltas[0], &deltas[0][..width]].concat());
+    for (name, first) in [("fewer", fewer), ("more", &more)] {
+        let deltas: Vec<&[i128]> = std::iter::once(first).chain(deltas[1..].iter().copied()).collect();
+        assert_eq!(refusal(name, shapes, &deltas), refused, "{name}");
+    }
 }
 
 /// The village base with one weight changed by a little.

@@ -303,7 +303,7 @@ fn every_public_field_changes_every_challenge() {
     }
     // Every byte of the commitment's encoding that can change while it stays an encoding.
     let bytes = case.commitment.encode();
-    for at in [16, 47, SITES + 2, SITES + 15, SITES + 16] {
+    for at in [16, 47, SITES + 2, SITES + 7, SITES + 11, SITES + 15, SITES + 16] {
         let mut edited = bytes.clone();
         edited[at] ^= 1;
         let commitment = AdapterCommitment::decode(&edited).unwrap();

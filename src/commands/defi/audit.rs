@@ -14,10 +14,10 @@ use serde_json::json;
 
 use super::super::prove;
 use super::super::verify::{self, Expected};
-use super::super::{Asked, Outcome, Task};
+use super::super::{Advice, Asked, Outcome, Task};
 use super::advised;
 use crate::cli::printer::Printer;
-use crate::prove::bundle::{Packed, ReadError};
+use crate::prove::bundle::{Packed, ReadError, parse_digest};
 use crate::prove::limits::Limits;
 use crate::prove::verdict::ExpectedTask;
 
@@ -75,6 +75,14 @@ const CHOICE: &str = "log choice";
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let plan = Plan::load(&settings.plan).map_err(advised)?;
     let (opened, market) = plan.open().map_err(advised)?;
+    let adapter = match &settings.part {
+        Part::Verify { expect_adapter, .. } => expect_adapter.as_ref(),
+        Part::Follow | Part::Prove { .. } => None,
+    };
+    // What is mistyped is no reason to refuse a log.
+    if let Some(text) = settings.expect_head.iter().chain(adapter).find(|text| parse_digest(text).is_none()) {
+        return Err(Advice::new(format!("not a digest: {text}"), "give the 64 digits as they were printed").into());
+    }
     let path = settings.log.display();
     let text = std::fs::read_to_string(&settings.log).with_context(|| format!("cannot read {path}"))?;
     let followed = Log::read(&text).and_then(|(log, head)| {
