@@ -242,9 +242,9 @@ fn deltas_of_other_sites_or_rows_are_refused() {
     assert_eq!(refusal("same", shapes, &deltas), (2, "consistent".to_owned()));
     let last = shapes.len() - 1;
     assert_eq!(refusal("dropped", &shapes[..last], &deltas[..last]), refused);
-    let twice = |list: &[&[i128]]| [&list[..last], &list[last - 1..last]].concat();
+    let twice = [&deltas[..last], &deltas[last - 1..last]].concat();
     let named: Vec<SiteShape> = [&shapes[..last], &shapes[last - 1..last]].concat();
-    let given = refusal("twice", &named, &twice(&deltas));
+    let given = refusal("twice", &named, &twice);
     assert!([&refused, &(1, "output".to_owned())].contains(&&given), "{given:?}");
     let width = shapes[0].d_out as usize;
     let (fewer, more) = (&deltas[0][width..], [deltas[0], &deltas[0][..width]].concat());
