@@ -65,8 +65,15 @@ fn decisions(folder: &Path, market: Option<&str>) {
     let rows = said.lines().find(|line| line.starts_with("window 1")).unwrap_or_default();
     println!("| rows, SFT, DPO, commitment and test ({rows}) | {seconds:.0} s | 300 s |");
     let audit = ["defi", "audit", "--plan", "plan.toml", "--log", "run/window-1/decisions.jsonl"];
-    let made =
-        ["--adapter", "run/window-1/dpo", "--commitment", "run/window-1/commitment", "--disclose", "--out", "bundle"];
+    let made = [
+        "--adapter",
+        "run/window-1/adapter",
+        "--commitment",
+        "run/window-1/commitment",
+        "--disclose",
+        "--out",
+        "bundle",
+    ];
     let (following, _) = ftk(&audit);
     let (proving, _) = ftk(&[&audit[..], &made[..]].concat());
     println!(

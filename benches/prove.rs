@@ -7,12 +7,15 @@
 //!
 //! `cargo bench --bench prove -- end-to-end BASE` measures `ftk commit`, `prove` and `verify` on a base model with a
 //! random adapter of rank 8 on all linear layers and a text of some 64 tokens: loading, replay and files included.
+//! `-- nodes GRAPH` does so for a graph convolution network of 16 hidden features and random weights on a graph that
+//! `ftk gnn import` takes, and the logits of its node of most neighbours, of one of the median, and of a hundred.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ftk::models::Source;
+use ftk::prove::Net;
+use ftk::prove::subject::Subject;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::sites::Role;
@@ -21,6 +24,10 @@ use ftk_circuits::{
     Case, CommitmentKey, Digest, Input, Output, SiteFactors, SiteRows, SiteShape, Statement, commit, prove, register,
     required_k, verify, verify_registration,
 };
+use ftk_recipes::gnn;
+use ftk_recipes::gnn::import::{Origin, import};
+use ftk_recipes::gnn::network::Network;
+use ftk_recipes::gnn::settings::{Head, Kind};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -48,6 +55,11 @@ fn main() {
         && what == "end-to-end"
     {
         return end_to_end(Path::new(base));
+    }
+    if let [what, graph] = arguments.as_slice()
+        && what == "nodes"
+    {
+        return nodes(Path::new(graph));
     }
     println!("| row | weights | k | columns | make | verify | bytes | peak MB |");
     println!("|---|---|---|---|---|---|---|---|");
@@ -180,14 +192,52 @@ fn end_to_end(base: &Path) {
     prove.args(["--task", "logits", "--raw", "--disclose", "--prompt", TEXT]).arg("--adapter").arg(&adapter);
     row("prove", prove.arg("--commitment").arg(&commitment).arg("--out").arg(&bundle));
     row("verify", command("verify").arg(&bundle).arg("--any-input"));
+    println!("bundle: {:.1} MB", megabytes(&bundle));
+}
+
+/// Megabytes of the files of a folder.
+fn megabytes(folder: &Path) -> f64 {
     let bytes = |file: std::io::Result<std::fs::DirEntry>| file.expect("a file").metadata().expect("its length").len();
-    let bundle: u64 = std::fs::read_dir(&bundle).expect("the bundle").map(bytes).sum();
-    println!("bundle: {:.1} MB", bundle as f64 / 1e6);
+    std::fs::read_dir(folder).expect("a folder").map(bytes).sum::<u64>() as f64 / 1e6
+}
+
+/// The same for nodes of a graph.
+fn nodes(path: &Path) {
+    let (graph, _) = import(&Origin::Path(path.to_owned())).expect("a graph");
+    let features = graph.features.as_ref().expect("features").width();
+    let mut network = Network::new(Kind::Gcn, [features, 16, 2, 1], Head::Convolution, graph.classes.len());
+    network.prepare.normalise = true;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let [base, adapter, commitment] = ["base", "adapter", "commitment"].map(|name| folder.path().join(name));
+    let weights = network.fresh(1, &candle_core::Device::Cpu).expect("weights");
+    gnn::base::save(&base, &network, &weights).expect("a base on disk");
+    random_adapter(&base, &adapter);
+    println!("| command | time | peak MB |");
+    println!("|---|---|---|");
+    let command = |verb: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ftk"));
+        command.args([verb, "--quiet", "--base"]).arg(&base);
+        command
+    };
+    row("commit", command("commit").arg("--adapter").arg(&adapter).arg("--out").arg(&commitment));
+    let lists = graph.neighbours();
+    let mut order: Vec<usize> = (0..graph.nodes).collect();
+    order.sort_by_key(|&node| lists[node].len());
+    let (middle, last) = (order[order.len() / 2], order[order.len() - 1]);
+    let hundred: Vec<usize> = order.iter().copied().step_by(order.len().div_ceil(100)).collect();
+    for (what, nodes) in [("median", vec![middle]), ("most", vec![last]), ("hundred", hundred)] {
+        let bundle = folder.path().join(what);
+        let mut prove = command("prove");
+        prove.arg("--graph").arg(path).arg("--disclose").arg("--adapter").arg(&adapter);
+        prove.args(nodes.iter().flat_map(|&node| ["--node".to_owned(), graph.name(node)]));
+        row(&format!("prove, {what}"), prove.arg("--commitment").arg(&commitment).arg("--out").arg(&bundle));
+        row(&format!("verify, {what}"), command("verify").arg(&bundle).arg("--any-input"));
+        println!("bundle of {} with {} neighbours: {:.2} MB", what, lists[nodes[0]].len(), megabytes(&bundle));
+    }
 }
 
 fn random_adapter(base: &Path, folder: &Path) {
-    let source = Source::open(base).expect("a base model");
-    let (network, mut adapter) = (source.network(), Adapter::default());
+    let (network, mut adapter) = (Subject::open(base).expect("a base").net(), Adapter::default());
     let (shapes, mut linear) = (network.shapes(), Vec::new());
     for site in network.sites().into_iter().filter(|site| site.role == Role::Linear) {
         let shape = &shapes[&format!("{}.weight", site.weight)];
@@ -196,7 +246,8 @@ fn random_adapter(base: &Path, folder: &Path) {
         adapter.sites.insert(site.name.clone(), factors);
         linear.push(site.name);
     }
-    peft::save(folder, &adapter, "", &linear, network.fan_in_fan_out()).expect("an adapter on disk");
+    let turned = matches!(&network, Net::Tokens(network) if network.fan_in_fan_out());
+    peft::save(folder, &adapter, "", &linear, turned).expect("an adapter on disk");
 }
 
 fn row(name: &str, command: &mut Command) {

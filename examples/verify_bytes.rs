@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Once for as many bundles as there are: the base as integers, keys, accepted registrations.
     let mut verifier = Verifier::new(&Source::open(Path::new(base))?, Limits::default())?;
     let adapter = parse_digest(digest).ok_or("not a digest")?;
-    let expectations = Expectations { adapter: Some(adapter), input: ExpectedInput::Any, context: None };
+    let expectations = Expectations { adapter: Some(adapter), input: ExpectedInput::Any, ..Expectations::default() };
     match verifier.verify_bytes(&files, &expectations) {
         Ok(judged) if judged.verdict.is_valid() => println!("valid: {} cases", judged.statement.cases.len()),
         Ok(judged) => println!("consistent, but not expected: {:?}", judged.verdict.missing),

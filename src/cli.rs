@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::printer::Printer;
@@ -16,6 +17,7 @@ use crate::commands::{self, Outcome};
 use crate::device::Place;
 use crate::models::Precision;
 use crate::prove::limits as prove;
+use crate::prove::verdict::ExpectedTask;
 
 /// Verifiable LoRA and DPO fine-tuning.
 #[derive(Parser)]
@@ -73,7 +75,7 @@ enum Verb {
     Commit(Commit),
     /// Say whether a delivered adapter is the one a commitment was made to
     Open(Open),
-    /// Prove what a base with a committed adapter gives for a prompt or for rows
+    /// Prove what a base with a committed adapter gives for a prompt, for rows or for nodes of a graph
     Prove(Box<Prove>),
     /// Check a bundle against the base and against what you expect
     Verify(Box<Verify>),
@@ -108,7 +110,7 @@ struct Train {
 
 #[derive(Subcommand)]
 enum Recipes {
-    /// Name the recipes that come with ftk
+    /// Name the recipes and the plans of market makers that come with ftk
     Ls,
     /// Print one
     Show {
@@ -363,11 +365,12 @@ struct Prove {
 #[derive(Args)]
 struct Subject {
     /// What to show: the greedy answer, the logits behind the prompt, the log-probability of a continuation, those of
-    /// a chosen and a rejected one, or the likeliest of some token ids
-    #[arg(long, default_value = "completion")]
-    task: ProofTask,
+    /// a chosen and a rejected one, the likeliest of some token ids, or whether an id is at least so likely; of nodes,
+    /// logits, choice or at-least. Without it, completion, and of nodes logits
+    #[arg(long)]
+    task: Option<ProofTask>,
     /// The prompt: a user message where the base has a chat template, else plain text
-    #[arg(long, required_unless_present = "rows")]
+    #[arg(long, required_unless_present_any = ["rows", "graph"])]
     prompt: Option<String>,
     /// Take the prompt and what follows it as plain text even where there is a chat template
     #[arg(long, requires = "prompt")]
@@ -384,9 +387,21 @@ struct Subject {
     /// The worse answer, for preference
     #[arg(long, value_name = "TEXT", requires_all = ["prompt", "chosen"])]
     rejected: Option<String>,
-    /// Token ids to choose among, for choice
+    /// Token ids, or classes of a node, to choose among, for choice; of a node, all without it
     #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
     among: Vec<u32>,
+    /// A token id or class and a probability, for at-least
+    #[arg(long, value_name = "ID=PROBABILITY", value_parser = likely, required_if_eq("task", "at-least"))]
+    at_least: Option<commands::Likely>,
+    /// A graph, canonical or what `ftk gnn import` takes, whose nodes are asked about
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["prompt", "rows"])]
+    graph: Option<PathBuf>,
+    /// Name of a node; may be repeated
+    #[arg(long, value_name = "NAME", requires = "graph")]
+    node: Vec<String>,
+    /// Table whose first column names nodes
+    #[arg(long, value_name = "FILE", requires = "graph")]
+    nodes: Option<PathBuf>,
     /// Rows instead of a prompt, in the columns that training reads, all in one proof
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     rows: Option<PathBuf>,
@@ -399,6 +414,17 @@ enum ProofTask {
     Logprob,
     Preference,
     Choice,
+    AtLeast,
+}
+
+/// `ID=PROBABILITY`.
+fn likely(text: &str) -> Result<commands::Likely, String> {
+    let (id, probability) = text.split_once('=').ok_or("is not ID=PROBABILITY")?;
+    let id = id.parse().map_err(|_| format!("is no id: {id}"))?;
+    match probability.parse::<f64>() {
+        Ok(probability) if probability > 0.0 && probability <= 1.0 => Ok(commands::Likely { id, probability }),
+        _ => Err(format!("is no probability above 0: {probability}")),
+    }
 }
 
 #[derive(Args)]
@@ -421,12 +447,31 @@ struct Verify {
     /// The rows you asked about: prompts, continuations or pairs
     #[arg(long, value_name = "FILE", conflicts_with = "any_input")]
     expect_rows: Option<PathBuf>,
-    /// With --expect-rows, the token ids to choose among
-    #[arg(long, value_name = "ID,ID", value_delimiter = ',', requires = "expect_rows")]
+    /// The token ids, or classes of a node, to choose among; of a node, all without it
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',', conflicts_with_all = ["expect_input", "any_input"])]
     expect_among: Vec<u32>,
+    /// The token id or class, and the probability it is to have at least
+    #[arg(long, value_name = "ID=PROBABILITY", value_parser = likely)]
+    #[arg(conflicts_with_all = ["expect_input", "any_input", "expect_among"])]
+    expect_at_least: Option<commands::Likely>,
+    /// Root of the graph, as `ftk gnn import` prints it
+    #[arg(long, value_name = "ROOT")]
+    expect_graph: Option<String>,
+    /// Name of a node you asked about; may be repeated
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["expect_input", "expect_rows", "any_input"])]
+    expect_node: Vec<String>,
+    /// Table whose first column names the nodes you asked about
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["expect_input", "expect_rows", "any_input"])]
+    expect_nodes: Option<PathBuf>,
     /// Any input will do
     #[arg(long)]
     any_input: bool,
+    /// What you asked of the inputs, as `ftk prove --task` has it; without it the prover chose
+    #[arg(long, value_name = "TASK")]
+    expect_task: Option<ProofTask>,
+    /// Most tokens you wanted of each completion; without it the prover chose
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    expect_max_tokens: Option<u32>,
     /// The context you gave
     #[arg(long, value_name = "CONTEXT")]
     expect_context: Option<String>,
@@ -449,7 +494,7 @@ struct Limits {
     /// Bytes of memory that may be needed beside the base, by arithmetic
     #[arg(long, value_name = "BYTES", default_value_t = prove::Limits::default().memory)]
     max_memory: u64,
-    /// Seconds after which no operation and no proof is begun
+    /// Seconds for each bundle, looked at before each row of deltas, layer of the base and part of a proof
     #[arg(long, value_name = "SECONDS", default_value_t = prove::Limits::default().time.as_secs())]
     max_seconds: u64,
 }
@@ -570,7 +615,7 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
         }
         Verb::Verify(verify) => {
             let base = local(verify.base.clone())?;
-            commands::verify::run(&verify.settings(base), printer)
+            commands::verify::run(&verify.settings(base)?, printer)
         }
         Verb::Gnn(verb) => gnn::run(verb, printer),
         Verb::Defi(defi) => defi.run(printer),
@@ -581,33 +626,40 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
 impl Subject {
     fn into_parts(self) -> (commands::Task, commands::Asked) {
         use commands::{Asked, Task};
-        let Self { task, prompt, raw, max_tokens, continuation, chosen, rejected, among, rows } = self;
-        let task = match task {
+        let Self { task, prompt, raw, max_tokens, continuation, chosen, rejected, among, rows, .. } = self;
+        let usual = if self.graph.is_some() { ProofTask::Logits } else { ProofTask::Completion };
+        let task = match task.unwrap_or(usual) {
             ProofTask::Completion => Task::Completion { max_tokens: max_tokens as usize },
             ProofTask::Logits => Task::Logits,
             ProofTask::Logprob => Task::LogProb,
             ProofTask::Preference => Task::Preference,
             ProofTask::Choice => Task::Choice { among },
+            ProofTask::AtLeast => Task::AtLeast(self.at_least.expect("this task requires it")),
         };
         let continuations = [continuation, chosen, rejected].into_iter().flatten().collect();
-        let asked = match rows {
-            Some(file) => Asked::Rows(file),
-            None => Asked::Typed { prompt: prompt.unwrap_or_default(), raw, continuations },
+        let asked = match (rows, self.graph) {
+            (_, Some(graph)) => Asked::Nodes { graph, names: self.node, file: self.nodes },
+            (Some(file), None) => Asked::Rows(file),
+            (None, None) => Asked::Typed { prompt: prompt.unwrap_or_default(), raw, continuations },
         };
         (task, asked)
     }
 }
 
 impl Verify {
-    fn settings(self, base: PathBuf) -> commands::verify::Settings {
+    fn settings(self, base: PathBuf) -> Result<commands::verify::Settings> {
         use commands::verify::{Expected, Settings};
+        let (expect_task, among, likely) = (self.task()?, self.expect_among, self.expect_at_least);
         let expect_input = match (self.expect_input, self.expect_rows) {
             (Some(prompt), _) => Expected::Prompt { prompt, raw: self.raw },
-            (None, Some(file)) => Expected::Rows { file, among: self.expect_among },
+            (None, Some(file)) => Expected::Rows { file, among, likely },
+            (None, None) if self.expect_nodes.is_some() || !self.expect_node.is_empty() => {
+                Expected::Nodes { names: self.expect_node, file: self.expect_nodes, among, likely }
+            }
             (None, None) if self.any_input => Expected::Any,
             (None, None) => Expected::Unknown,
         };
-        let Self { bundles, expect_adapter, expect_context, limits, .. } = self;
+        let Self { bundles, expect_adapter, expect_graph, expect_context, limits, .. } = self;
         let Limits { max_tokens, max_sites, max_bytes, max_memory, max_seconds } = limits;
         let limits = prove::Limits {
             tokens: max_tokens,
@@ -616,7 +668,34 @@ impl Verify {
             memory: max_memory,
             time: Duration::from_secs(max_seconds),
         };
-        Settings { bundles, limits, base, expect_adapter, expect_input, expect_context }
+        Ok(Settings { bundles, limits, base, expect_adapter, expect_input, expect_graph, expect_task, expect_context })
+    }
+
+    fn task(&self) -> Result<Option<ExpectedTask>> {
+        let max_tokens = self.expect_max_tokens;
+        // Who says what a choice or a threshold is of expects one.
+        let implied = match (&self.expect_at_least, self.expect_among.is_empty()) {
+            (Some(_), _) => Some(ProofTask::AtLeast),
+            (None, false) => Some(ProofTask::Choice),
+            (None, true) => None,
+        };
+        let task = match self.expect_task.or(implied) {
+            Some(ProofTask::Completion) => ExpectedTask::Completion { max_tokens },
+            None if max_tokens.is_some() => ExpectedTask::Completion { max_tokens },
+            None => return Ok(None),
+            Some(_) if max_tokens.is_some() => {
+                let [message, hint] =
+                    ["--expect-max-tokens is about completions", "leave it away, or expect a completion"]
+                        .map(String::from);
+                return Err(commands::Advice { message, hint }.into());
+            }
+            Some(ProofTask::Logits) => ExpectedTask::Logits,
+            Some(ProofTask::Logprob) => ExpectedTask::LogProb,
+            Some(ProofTask::Preference) => ExpectedTask::Preference,
+            Some(ProofTask::Choice) => ExpectedTask::Choice,
+            Some(ProofTask::AtLeast) => ExpectedTask::AtLeast,
+        };
+        Ok(Some(task))
     }
 }
 

@@ -11,6 +11,7 @@ pub mod gnn;
 pub mod inspect;
 pub mod logits;
 pub mod merge;
+mod nodes;
 pub mod open;
 pub mod prove;
 pub mod pull;
@@ -25,18 +26,21 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::lora::Adapter;
-use ftk_adapters::peft;
+use ftk_adapters::peft::{self, Saved};
 use ftk_adapters::sites::Role;
 use ftk_adapters::train::LoraTensors;
+use ftk_recipes::gnn::network::End;
 use ftk_recipes::{Base, Recipe};
 
 use crate::models::{Message, Model, Source};
 use crate::prove::cost::available_memory;
+use crate::prove::subject::Subject;
+use crate::prove::{FixedModel, Net};
 use crate::text::TextError;
 use crate::text::encode::Encoder;
 use crate::text::rows::Text;
 
-pub use self::questions::{Asked, Task};
+pub use self::questions::{Asked, Likely, Task};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,8 +139,13 @@ fn load(base: &Path, adapter: Option<&Path>, device: &Device) -> Result<(Model, 
 /// The adapter in a folder, if it fits the base.
 fn fitting(source: &Source, folder: &Path) -> Result<Adapter> {
     let adapter = peft::load(folder)?;
-    let shapes = source.network().shapes();
-    let sites = source.network().sites();
+    fits(&Net::Tokens(source.network().clone()), &adapter, folder)?;
+    Ok(adapter)
+}
+
+/// Refuses an adapter with a site that the network has not, or not of this shape.
+fn fits(net: &Net, adapter: &Adapter, folder: &Path) -> Result<()> {
+    let (shapes, sites) = (net.shapes(), net.sites());
     for (name, factors) in &adapter.sites {
         let site = sites.iter().find(|site| site.name == *name && matches!(site.role, Role::Linear | Role::Head));
         let shape = site.and_then(|site| shapes.get(&format!("{}.weight", site.weight)));
@@ -145,7 +154,52 @@ fn fitting(source: &Source, folder: &Path) -> Result<Adapter> {
             return Err(Advice::new(message, "give the base this adapter was trained on").into());
         }
     }
-    Ok(adapter)
+    Ok(())
+}
+
+/// The exact form of a base, and of one of tokens its floats, too.
+fn exact(subject: Subject) -> Result<(FixedModel, Option<Model>)> {
+    Ok(match subject {
+        Subject::Graph(base) => (FixedModel::of_graphs(&base)?, None),
+        Subject::Tokens(source) => {
+            let weights = source.weights(&Device::Cpu)?;
+            (FixedModel::new(&source, &weights)?, Some(Model { source, weights }))
+        }
+    })
+}
+
+/// What commitments and proofs are about: a base, with the head that was trained beside the adapter if there is one,
+/// and the adapter.
+struct Committable {
+    subject: Subject,
+    adapter: Adapter,
+    head: Option<Saved>,
+}
+
+impl Committable {
+    fn open(base: &Path, folder: &Path) -> Result<Self> {
+        match Subject::open(base)? {
+            Subject::Tokens(source) => {
+                let adapter = fitting(&source, folder)?;
+                Ok(Self { subject: Subject::Tokens(source), adapter, head: None })
+            }
+            Subject::Graph(base) => {
+                let (adapter, head) = peft::load_with_saved(folder)?;
+                let own = base.has_head(&head);
+                let base = base.with_head(&head).map_err(|name| {
+                    let message = format!("{}: does not fit the base: {name}", folder.display());
+                    Advice::new(message, "give the base this adapter was trained on")
+                })?;
+                if base.network().head == End::Encoder {
+                    let message = format!("{}: brings no head, and the base has none", folder.display());
+                    return Err(Advice::new(message, "train it with gnn.train_head = true").into());
+                }
+                let subject = Subject::Graph(base);
+                fits(&subject.net(), &adapter, folder)?;
+                Ok(Self { subject, adapter, head: (!own).then_some(head) })
+            }
+        }
+    }
 }
 
 /// Refuses what would take more memory than there may be: what the caller says, or what is free.

@@ -11,6 +11,7 @@ pub mod limits;
 pub mod opening;
 pub mod read;
 pub mod rounding;
+pub mod subject;
 pub mod verdict;
 pub mod verifier;
 
@@ -18,20 +19,58 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 use ftk_adapters::lora::Adapter;
-use ftk_adapters::sites::Role;
+use ftk_adapters::sites::{Role, Site};
 use ftk_adapters::weights::Weights;
 use ftk_circuits::{Digest, ModelSite, SiteFactors, SiteShape};
+use ftk_recipes::gnn;
 
 use rayon::prelude::*;
 
 use self::fixed::base::Uses;
 use self::fixed::{FixedAdapter, FixedBase};
+use self::subject::GraphBase;
+use crate::models::digest::Digesting;
 use crate::models::{ModelError, Network, Source};
+
+/// A network that statements can be about.
+#[derive(Clone, Debug)]
+pub enum Net {
+    /// Of tokens.
+    Tokens(Network),
+    /// Of graphs.
+    Graph(gnn::network::Network),
+}
+
+impl Net {
+    /// Every place where it uses a weight, in its order.
+    pub fn sites(&self) -> Vec<Site> {
+        match self {
+            Self::Tokens(network) => network.sites(),
+            Self::Graph(network) => network.sites(),
+        }
+    }
+
+    /// Shape of every weight, by its name.
+    pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        match self {
+            Self::Tokens(network) => network.shapes(),
+            Self::Graph(network) => network.shapes(),
+        }
+    }
+
+    /// Positions it was made for; of a network of graphs, which has none, as many as there may be.
+    pub fn context(&self) -> usize {
+        match self {
+            Self::Tokens(network) => network.context(),
+            Self::Graph(_) => usize::MAX,
+        }
+    }
+}
 
 /// A base model as statements are about it: exact integers, named by digest.
 #[derive(Debug)]
 pub struct FixedModel {
-    network: Network,
+    net: Net,
     base: FixedBase,
     digest: Digest,
     sites: Vec<ModelSite>,
@@ -69,6 +108,20 @@ impl FixedModel {
         Self::build(source, |name| Ok(source.weight(name)?))
     }
 
+    /// The integer form of a network of graphs.
+    ///
+    /// # Errors
+    /// As [`FixedModel::new`]; a network that has no integer form.
+    pub fn of_graphs(base: &GraphBase) -> Result<Self, FixedModelError> {
+        let net = Net::Graph(base.network().clone());
+        let (mut digesting, weights) = (Digesting::of_graphs(base.network()), base.weights());
+        for name in net.shapes().keys() {
+            digesting.tensor(name, &weights.get(name).map_err(fixed::Error::from)?)?;
+        }
+        let fixed = FixedBase::new(weights, &net.sites())?;
+        Ok(Self::assembled(net, fixed, Digest(digesting.finish().0)))
+    }
+
     fn build(
         source: &Source,
         weight: impl Fn(&str) -> Result<Tensor, FixedModelError> + Sync,
@@ -100,17 +153,22 @@ impl FixedModel {
         }
         hash(waiting)?;
         let base = uses.assemble(quantised)?;
+        Ok(Self::assembled(Net::Tokens(network), base, Digest(digesting.finish().0)))
+    }
+
+    fn assembled(net: Net, base: FixedBase, digest: Digest) -> Self {
+        let (all, shapes) = (net.sites(), net.shapes());
         let adaptable = all.iter().filter(|site| matches!(site.role, Role::Linear | Role::Head));
         let sites = adaptable.map(|site| {
             let shape = &shapes[&format!("{}.weight", site.weight)];
             ModelSite { name: site.name.clone(), d_in: shape[1] as u32, d_out: shape[0] as u32 }
         });
-        Ok(Self { sites: sites.collect(), base, digest: Digest(digesting.finish().0), network })
+        Self { sites: sites.collect(), base, digest, net }
     }
 
     /// The network.
-    pub fn network(&self) -> &Network {
-        &self.network
+    pub fn net(&self) -> &Net {
+        &self.net
     }
 
     /// The integers.

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-/// The two factors of one site; the site computes `W x + scale * B A x`.
-#[derive(Clone, Debug, PartialEq)]
+/// The two factors of one site; the site computes `W x + scale * B A x`. `Debug` shows none of their numbers: an adapter
+/// may be secret.
+#[derive(Clone, PartialEq)]
 pub struct Factors {
     /// Rank `r`.
     pub rank: usize,
@@ -18,6 +19,13 @@ pub struct Factors {
     pub b: Vec<f32>,
     /// `alpha / r` (or `alpha / sqrt(r)` with rsLoRA).
     pub scale: f32,
+}
+
+impl std::fmt::Debug for Factors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { rank, d_in, d_out, scale, .. } = self;
+        write!(f, "Factors of rank {rank}, {d_in} to {d_out}, scale {scale}")
+    }
 }
 
 /// A LoRA adapter: factors by site (module path without `.weight`), in name order.

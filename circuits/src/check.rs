@@ -31,12 +31,29 @@ pub(crate) struct Checks<'k> {
 impl Checks<'_> {
     /// Decides over one proof.
     pub(crate) fn settle(self) -> Result<(), CheckFailed> {
-        if hold(&[&self]) { Ok(()) } else { self.first_failure() }
+        if hold(&[&self]) { Ok(()) } else { self.first_failure(&never) }
     }
 
-    fn first_failure(self) -> Result<(), CheckFailed> {
-        self.checks.into_iter().try_for_each(|check| if check.sum.eval() { Ok(()) } else { Err(check.otherwise) })
+    fn first_failure(self, stop: &Stop<'_>) -> Result<(), CheckFailed> {
+        self.checks.into_iter().try_for_each(|check| {
+            go_on(stop)?;
+            if check.sum.eval() { Ok(()) } else { Err(check.otherwise) }
+        })
     }
+}
+
+/// Asked before each part of some work whether to leave it.
+pub(crate) type Stop<'a> = dyn Fn() -> bool + Sync + 'a;
+
+/// For work that is done to its end.
+pub(crate) fn never() -> bool {
+    false
+}
+
+/// # Errors
+/// [`CheckFailed::Stopped`].
+pub(crate) fn go_on(stop: &Stop<'_>) -> Result<(), CheckFailed> {
+    if stop() { Err(CheckFailed::Stopped) } else { Ok(()) }
 }
 
 /// Whether all sums are the identity: they are, or else a combination with weights that depend on all of them is not.
@@ -80,13 +97,17 @@ pub enum Claim<'a> {
 }
 
 impl<'a> Claim<'a> {
-    fn begin(self) -> Result<Checks<'a>, CheckFailed> {
-        match self {
+    pub(crate) fn begin(self, stop: &Stop<'_>) -> Result<Checks<'a>, CheckFailed> {
+        let checks = match self {
             Claim::Deltas { key, statement, commitment, sites, proof } => {
-                delta::begin(key, statement, commitment, sites, proof)
+                delta::begin(key, statement, commitment, sites, proof, stop)
             }
-            Claim::Registration { key, commitment, registration } => registration::begin(key, commitment, registration),
-        }
+            Claim::Registration { key, commitment, registration } => {
+                registration::begin(key, commitment, registration, stop)
+            }
+        }?;
+        go_on(stop)?;
+        Ok(checks)
     }
 
     fn k(&self) -> u32 {
@@ -98,9 +119,11 @@ impl<'a> Claim<'a> {
 
 /// Verifies many claims, one verdict each in their order, with one multiplication for all that share a key.
 ///
-/// Only if that fails are their sums looked at one by one.
-pub fn verify_all(claims: &[Claim<'_>]) -> Vec<Result<(), CheckFailed>> {
-    let mut begun: Vec<Result<Checks<'_>, CheckFailed>> = claims.par_iter().map(|claim| claim.begin()).collect();
+/// Only if that fails are their sums looked at one by one. `stop` is asked with a claim's number before each of its
+/// parts (the rows of a site, a halo2 proof, a sum) whether to leave it, which is [`CheckFailed::Stopped`].
+pub fn verify_all(claims: &[Claim<'_>], stop: &(dyn Fn(usize) -> bool + Sync)) -> Vec<Result<(), CheckFailed>> {
+    let begun: Vec<Result<Checks<'_>, CheckFailed>> =
+        claims.par_iter().enumerate().map(|(number, claim)| claim.begin(&|| stop(number))).collect();
     let mut sizes: Vec<u32> = claims.iter().map(Claim::k).collect();
     sizes.sort_unstable();
     sizes.dedup();
@@ -111,9 +134,9 @@ pub fn verify_all(claims: &[Claim<'_>]) -> Vec<Result<(), CheckFailed>> {
             hold(&of_size.filter_map(|(_, checks)| checks.as_ref().ok()).collect::<Vec<_>>())
         })
         .collect();
-    let verdict = |(claim, checks): (&Claim<'_>, Result<Checks<'_>, CheckFailed>)| match checks {
+    let verdict = |(number, (claim, checks)): (usize, (&Claim<'_>, Result<Checks<'_>, CheckFailed>))| match checks {
         Ok(_) if sound.contains(&claim.k()) => Ok(()),
-        checks => checks?.first_failure(),
+        checks => checks?.first_failure(&|| stop(number)),
     };
-    claims.iter().zip(begun.drain(..)).map(verdict).collect()
+    claims.iter().zip(begun).enumerate().map(verdict).collect()
 }

@@ -3,10 +3,11 @@
 pub(crate) mod fold;
 pub(crate) mod range;
 
-/// What a value that the prover computes is; numbers are those of its column among its kind.
+/// What a value that the prover computes is; numbers are those of its column among its kind, in a registration over all
+/// its batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Label {
-    /// The running sum of either circuit.
+    /// The running sum of the fold circuit.
     Accumulator,
     /// A factor of a product: first all u, then all v.
     Pair(usize),
@@ -16,6 +17,10 @@ pub(crate) enum Label {
     Entry(usize),
     /// A reciprocal of the range circuit.
     Reciprocal(usize),
+    /// The running sum of a batch's range circuit.
+    Sum(usize),
+    /// The same on its way into the equation over all batches.
+    Total(usize),
     /// How often the table's entry occurs.
     Multiplicity(usize),
 }

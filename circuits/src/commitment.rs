@@ -26,8 +26,9 @@ const OPENING_TAG: &[u8] = b"ftk opening\0";
 const MIN_SITE_BYTES: usize = 2 + 3 * 4 + 2;
 const POINT_BYTES: usize = 32;
 
-/// The two factors of one site; the weights are `a * 2^-shift_a` and `b * 2^-shift_b`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The two factors of one site; the weights are `a * 2^-shift_a` and `b * 2^-shift_b`. They are the adapter, and may be
+/// secret: `Debug` shows their shape alone.
+#[derive(Clone, PartialEq, Eq)]
 pub struct SiteFactors {
     /// Name, dimensions, scales.
     pub shape: SiteShape,
@@ -35,6 +36,12 @@ pub struct SiteFactors {
     pub a: Vec<i16>,
     /// B, `(d_out, rank)` row-major.
     pub b: Vec<i16>,
+}
+
+impl std::fmt::Debug for SiteFactors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SiteFactors").field("shape", &self.shape).finish_non_exhaustive()
+    }
 }
 
 /// A hiding commitment to all factors of an adapter, with everything about it that is public.

@@ -5,7 +5,7 @@ use pasta_curves::{EqAffine, Fp};
 use rayon::prelude::*;
 
 use crate::bytes::Reader;
-use crate::check::{Check, Checks};
+use crate::check::{Check, Checks, Stop, go_on, never};
 use crate::circuit::Label;
 use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange, shapes_of};
 use crate::error::{CheckFailed, ProveError};
@@ -41,17 +41,22 @@ struct Public<'a> {
 }
 
 impl<'a> Public<'a> {
-    fn derive(statement: &Statement, commitment: &'a AdapterCommitment, sites: &[SiteRows]) -> Self {
+    fn derive(
+        statement: &Statement,
+        commitment: &'a AdapterCommitment,
+        sites: &[SiteRows],
+        stop: &Stop<'_>,
+    ) -> Result<Self, CheckFailed> {
         let shapes = commitment.shapes();
-        let (statement, rows) = (statement.digest(), rows_digest(shapes, sites));
+        let (statement, rows) = (statement.digest(), rows_digest(shapes, sites, stop)?);
         let challenges = fold_challenges(&statement, &rows);
         let longest = shapes.iter().map(|shape| shape.d_out as usize).max().unwrap_or(0);
-        Self {
+        Ok(Self {
             commitment,
             anchor: anchor(&statement, &rows),
-            folded: fold(shapes, sites, challenges),
+            folded: fold(shapes, sites, challenges, stop)?,
             taus: powers(challenges[1], longest),
-        }
+        })
     }
 
     /// Strips of u, and of v.
@@ -221,7 +226,7 @@ pub(crate) fn prove_columns(
     sites: &[SiteRows],
     conduct: Conduct<'_>,
 ) -> Result<DeltaProof, ProveError> {
-    let public = Public::derive(statement, commitment, sites);
+    let public = Public::derive(statement, commitment, sites, &never).map_err(ProveError::Public)?;
     let mut pairs = public.pairs(columns);
     conduct.pass(Label::Pair, &mut pairs);
     if let (Some(site), true) = (public.wrong_site(&pairs), conduct.check) {
@@ -251,9 +256,11 @@ pub(crate) fn begin<'k>(
     commitment: &AdapterCommitment,
     sites: &[SiteRows],
     proof: &DeltaProof,
+    stop: &Stop<'_>,
 ) -> Result<Checks<'k>, CheckFailed> {
     check_public(key, statement, commitment, sites)?;
-    let public = Public::derive(statement, commitment, sites);
+    let public = Public::derive(statement, commitment, sites, stop)?;
+    go_on(stop)?;
     let mut reader = Reader::new(&proof.proof);
     let pairs = read_points(&mut reader, 2 * public.pair_columns()).ok_or(CheckFailed::DeltaProof)?;
     let columns = [commitment.points.as_slice(), &pairs].concat();
@@ -282,5 +289,5 @@ pub fn verify(
     sites: &[SiteRows],
     proof: &DeltaProof,
 ) -> Result<(), CheckFailed> {
-    begin(key, statement, commitment, sites, proof)?.settle()
+    begin(key, statement, commitment, sites, proof, &never)?.settle()
 }

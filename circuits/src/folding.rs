@@ -37,8 +37,8 @@ pub(crate) struct Folding {
     pub(crate) bound: Digest,
 }
 
-/// What a prover has beyond [`Folding`].
-#[derive(Clone, Copy, Debug)]
+/// What a prover has beyond [`Folding`], and nothing may print.
+#[derive(Clone, Copy)]
 pub(crate) struct Witness<'a> {
     /// Values of the columns, strip by strip and lane by lane; rows past their ends are zero.
     pub(crate) columns: &'a [&'a [Fp]],
@@ -68,8 +68,8 @@ impl Conduct<'_> {
 
 pub(crate) const HONEST: Conduct<'static> = Conduct { assign: &|_, _, value| value, check: true };
 
-/// What a prover has once the equation is folded.
-#[derive(Clone, Debug)]
+/// What a prover has once the equation is folded, and nothing may print.
+#[derive(Clone)]
 pub(crate) struct Folded {
     /// Values of the circuit's linked columns.
     pub(crate) linked: Vec<Vec<Fp>>,

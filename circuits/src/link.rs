@@ -47,8 +47,8 @@ pub(crate) fn challenge(bound: &Digest, chi: Fp, nonce_point: &[u8; 32]) -> Fp {
     e
 }
 
-/// A committed column and what its prover knows of it beyond the rows of meaning.
-#[derive(Clone, Copy, Debug)]
+/// A committed column and what its prover knows of it beyond the rows of meaning, which nothing may print.
+#[derive(Clone, Copy)]
 pub(crate) struct Committed {
     pub(crate) point: EqAffine,
     pub(crate) randomness: Randomness,

@@ -15,8 +15,8 @@ use rand_core::Rng;
 use crate::key::{CommitmentKey, UNUSABLE, point_from_bytes};
 use crate::link::Committed;
 
-/// What is added to the values of one committed column: zeros and a blind by us, more by halo2.
-#[derive(Clone, Copy, Debug)]
+/// What is added to the values of one committed column: zeros and a blind by us, more by halo2. Nothing may print it.
+#[derive(Clone, Copy)]
 pub(crate) struct Randomness {
     pub(crate) unusable: [Fp; UNUSABLE],
     pub(crate) blind: Fp,

@@ -4,7 +4,7 @@ use ff::{BatchInvert, Field, PrimeField};
 use pasta_curves::{EqAffine, Fp};
 
 use crate::bytes::{EncodingError, Reader};
-use crate::check::{Check, Checks};
+use crate::check::{Check, Checks, Stop, go_on, never};
 use crate::circuit::Label;
 use crate::circuit::range::{RangeCircuit, SHARED, Trace, with_width};
 use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange, shapes_of};
@@ -166,8 +166,8 @@ pub(crate) fn register_columns(
                 *entry += value;
             }
         }
-        conduct.pass(Label::Entry, &mut entries);
-        let trace = Trace::new(k, table.point, &entries, conduct.assign);
+        conduct.pass(|column| Label::Entry(batch * batches.width + column), &mut entries);
+        let trace = Trace::new(k, batch, table.point, &entries, conduct.assign);
         let circuit = RangeCircuit { k, witness: Some((&entries, &trace)) };
         let generator = fresh_generator()?;
         let (proof, proved) = with_width(batches.width, || {
@@ -191,6 +191,7 @@ pub(crate) fn register_columns(
         });
         equations.extend(entry_equations(proved, committed));
     }
+    conduct.pass(Label::Total, &mut sums);
     let folding = table.folding(&batches, &proof[start..]);
     let values: Vec<&[Fp]> = sums.iter().chain(&multiplicities).map(Vec::as_slice).collect();
     let committed: Vec<Committed> = accumulators.into_iter().chain(tables).collect();
@@ -213,8 +214,10 @@ pub(crate) fn begin<'k>(
     key: &'k CommitmentKey,
     commitment: &AdapterCommitment,
     registration: &[u8],
+    stop: &Stop<'_>,
 ) -> Result<Checks<'k>, CheckFailed> {
     commitment.check_key(key)?;
+    go_on(stop)?;
     let (link, proof) =
         registration.split_at_checked(LINK_BYTES).ok_or(CheckFailed::RegistrationEncoding(EncodingError::Truncated))?;
     let batches = Batches::new(commitment);
@@ -235,19 +238,23 @@ pub(crate) fn begin<'k>(
             .map_err(|_| CheckFailed::Key(batches.k))?;
     let point = vec![table.point; useful_rows(batches.k)];
     let verify_batch = |batch: usize| {
+        go_on(stop)?;
         let bytes = proofs[batch];
-        let points = linked::linked_points(bytes, batches.circuit())?;
-        Some((linked::verify(key, &verifying_key, &[&point], table.prefix(batch), bytes)?, points))
+        let sum = || {
+            let points = linked::linked_points(bytes, batches.circuit())?;
+            Some((linked::verify(key, &verifying_key, &[&point], table.prefix(batch), bytes)?, points))
+        };
+        sum().ok_or(CheckFailed::RegistrationProof(batch))
     };
     let (mut checks, mut sums, mut equations) = (Vec::new(), Vec::new(), Vec::new());
     for (batch, result) in cores::map(proofs.len(), verify_batch, &mut |_, _| {}).into_iter().enumerate() {
-        let otherwise = CheckFailed::RegistrationProof(batch);
-        let (sum, mut points) = result.ok_or(otherwise.clone())?;
-        checks.push(Check { sum, otherwise });
+        let (sum, mut points) = result?;
+        checks.push(Check { sum, otherwise: CheckFailed::RegistrationProof(batch) });
         sums.extend(points.pop());
         equations.extend(entry_equations(points, commitment.points[batches.range(batch)].iter().copied()));
     }
     sums.extend(tables);
+    go_on(stop)?;
     let (sum, more) = folding.verify(key, &sums, &mut reader).ok_or(CheckFailed::RegistrationSums)?;
     checks.push(Check { sum, otherwise: CheckFailed::RegistrationSums });
     equations.extend(more);
@@ -265,5 +272,5 @@ pub fn verify_registration(
     commitment: &AdapterCommitment,
     registration: &[u8],
 ) -> Result<(), CheckFailed> {
-    begin(key, commitment, registration)?.settle()
+    begin(key, commitment, registration, &never)?.settle()
 }

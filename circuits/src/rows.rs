@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::check::{Stop, go_on};
 use crate::error::CheckFailed;
 use crate::hash::{Absorb, Digest, Tag};
 use crate::layout::SiteShape;
@@ -49,18 +50,18 @@ pub(crate) fn check_rows(shapes: &[SiteShape], sites: &[SiteRows]) -> Result<(),
 }
 
 /// `D_rows`: all inputs and all deltas with their dimensions.
-pub(crate) fn rows_digest(shapes: &[SiteShape], sites: &[SiteRows]) -> Digest {
+///
+/// # Errors
+/// [`CheckFailed::Stopped`], asked for before each site.
+pub(crate) fn rows_digest(shapes: &[SiteShape], sites: &[SiteRows], stop: &Stop<'_>) -> Result<Digest, CheckFailed> {
     let digest = |(shape, site): (&SiteShape, &SiteRows)| {
+        go_on(stop)?;
         let inputs: Vec<u8> = site.inputs.iter().flat_map(|x| x.to_le_bytes()).collect();
         let deltas: Vec<u8> = site.deltas.iter().flat_map(|delta| delta.to_le_bytes()).collect();
-        Absorb::new(Tag::SiteRows)
-            .u32(site.rows as u32)
-            .u32(shape.d_in)
-            .u32(shape.d_out)
-            .bytes(&inputs)
-            .bytes(&deltas)
-            .finish()
+        let hash = Absorb::new(Tag::SiteRows).u32(site.rows as u32).u32(shape.d_in).u32(shape.d_out);
+        Ok(hash.bytes(&inputs).bytes(&deltas).finish())
     };
-    let digests: Vec<Digest> = shapes.par_iter().zip(sites).map(digest).collect();
-    digests.iter().fold(Absorb::new(Tag::Rows).u32(sites.len() as u32), |hash, digest| hash.digest(digest)).finish()
+    let digests: Vec<Digest> = shapes.par_iter().zip(sites).map(digest).collect::<Result<_, CheckFailed>>()?;
+    let hash = Absorb::new(Tag::Rows).u32(sites.len() as u32);
+    Ok(digests.iter().fold(hash, |hash, digest| hash.digest(digest)).finish())
 }

@@ -53,6 +53,13 @@ pub struct Case {
 pub enum Input {
     /// Token ids.
     Tokens(Vec<u32>),
+    /// A node of a graph.
+    Node {
+        /// The root that the graph's nodes hang from.
+        graph: Digest,
+        /// Number of the node.
+        node: u32,
+    },
 }
 
 /// What is claimed to come out; the first byte of its encoding is its kind.
@@ -89,6 +96,15 @@ pub enum Output {
         among: Vec<u32>,
         /// The best of them.
         chosen: u32,
+    },
+    /// Whether an id is at least so likely at the last position.
+    AtLeast {
+        /// The id.
+        id: u32,
+        /// The log-probability it is compared with, at `2^-24` nat.
+        bound: i64,
+        /// Whether its own is not below that.
+        holds: bool,
     },
 }
 
@@ -133,6 +149,9 @@ pub enum StatementError {
     /// More context than the encoding allows.
     #[error("context too long: {0}")]
     Context(usize),
+    /// A case about another graph than the first, or about a graph where the first is about tokens.
+    #[error("cases are not about one graph, or none: case {0}")]
+    Graphs(usize),
     /// A case that states nothing.
     #[error("case {case}: {error}")]
     Case {
@@ -172,9 +191,22 @@ pub enum CaseError {
     /// Ids that must ascend strictly.
     #[error("{0} are not strictly ascending")]
     Order(&'static str),
+    /// A node has logits, and nothing that follows them.
+    #[error("a node has no continuation")]
+    Continued,
     /// The chosen id is none of those to choose from.
     #[error("choice is not among its ids: {0}")]
     Choice(u32),
+}
+
+impl Input {
+    /// The graph of a node.
+    pub fn graph(&self) -> Option<Digest> {
+        match self {
+            Self::Tokens(_) => None,
+            Self::Node { graph, .. } => Some(*graph),
+        }
+    }
 }
 
 impl Logits {
@@ -195,10 +227,10 @@ impl Logits {
 }
 
 impl Case {
-    /// What the network is run on: the input, with each continuation but for its last token. Those of a
+    /// What a network of tokens is run on: the input, with each continuation but for its last token. Those of a
     /// preference share the computation of the tokens that both begin with.
     pub fn sequences(&self) -> Vec<Sequence> {
-        let Input::Tokens(input) = &self.input;
+        let Input::Tokens(input) = &self.input else { return Vec::new() };
         let alone = input.len().saturating_sub(1)..input.len();
         let continued = |continuation: &[u32]| {
             let seen = &continuation[..continuation.len().saturating_sub(1)];
@@ -208,11 +240,13 @@ impl Case {
         match &self.output {
             Output::Completion { ids, .. } | Output::LogProb { ids, .. } => vec![continued(ids)],
             Output::Preference { chosen, rejected } => vec![continued(&chosen.ids), continued(&rejected.ids)],
-            Output::Logits(_) | Output::Choice { .. } => vec![Sequence { ids: input.clone(), read: alone }],
+            Output::Logits(_) | Output::Choice { .. } | Output::AtLeast { .. } => {
+                vec![Sequence { ids: input.clone(), read: alone }]
+            }
         }
     }
 
-    /// Rows of every site but the head: tokens the network is run on, those that two sequences begin with counted
+    /// Rows of every site but the head, of a case of tokens: tokens the network is run on, those that two sequences begin with counted
     /// once. Each sequence keeps at least its last token to itself.
     pub fn rows(&self) -> usize {
         match self.sequences().as_slice() {
@@ -239,10 +273,11 @@ impl Case {
             bounded(what, list, max)?;
             if list.is_sorted_by(|a, b| a < b) { Ok(()) } else { Err(CaseError::Order(what)) }
         };
-        let Input::Tokens(input) = &self.input;
-        bounded("input", input, MAX_TOKENS)?;
-        if input.is_empty() {
-            return Err(CaseError::EmptyInput);
+        match &self.input {
+            Input::Tokens(input) if input.is_empty() => return Err(CaseError::EmptyInput),
+            Input::Tokens(input) => bounded("input", input, MAX_TOKENS)?,
+            Input::Node { .. } if self.output.continues() => return Err(CaseError::Continued),
+            Input::Node { .. } => {}
         }
         match &self.output {
             Output::Completion { ids: completion, max_tokens, stop_ids } => {
@@ -262,7 +297,7 @@ impl Case {
             Output::Logits(Logits::Values(values)) if values.len() > MAX_LOGITS as usize => {
                 Err(CaseError::Length { what: "logits", len: values.len() })
             }
-            Output::Logits(_) => Ok(()),
+            Output::Logits(_) | Output::AtLeast { .. } => Ok(()),
             Output::LogProb { ids: continuation, .. } => ids("continuation", continuation),
             Output::Preference { chosen, rejected } => {
                 ids("chosen continuation", &chosen.ids)?;
@@ -276,6 +311,13 @@ impl Case {
     }
 }
 
+impl Output {
+    /// Whether it is about ids that follow the input.
+    fn continues(&self) -> bool {
+        matches!(self, Self::Completion { .. } | Self::LogProb { .. } | Self::Preference { .. })
+    }
+}
+
 impl Scored {
     /// By how much the adapter raises the log-probability, at `2^-24` nat: what DPO multiplies with beta.
     pub fn raised(&self) -> i128 {
@@ -284,7 +326,21 @@ impl Scored {
 }
 
 impl Statement {
-    /// Rows of every site but the head, of all cases in their order.
+    /// The graph that its nodes are of, if it is about nodes.
+    pub fn graph(&self) -> Option<Digest> {
+        self.cases.first().and_then(|case| case.input.graph())
+    }
+
+    /// The nodes it is about, one for each case.
+    pub fn nodes(&self) -> Vec<u32> {
+        let node = |case: &Case| match case.input {
+            Input::Tokens(_) => None,
+            Input::Node { node, .. } => Some(node),
+        };
+        self.cases.iter().filter_map(node).collect()
+    }
+
+    /// Rows of every site but the head, of all cases in their order; of a statement about nodes, none is known here.
     pub fn rows(&self) -> usize {
         self.cases.iter().map(Case::rows).sum()
     }
@@ -307,6 +363,9 @@ impl Statement {
         }
         for (case, content) in self.cases.iter().enumerate() {
             content.check().map_err(|error| StatementError::Case { case, error })?;
+        }
+        if let Some(case) = self.cases.iter().position(|case| case.input.graph() != self.graph()) {
+            return Err(StatementError::Graphs(case));
         }
         match self.rows() {
             rows if rows > MAX_ROWS as usize => Err(StatementError::Rows(rows)),

@@ -2,7 +2,9 @@
 
 mod support;
 
+mod batches;
 mod cheating;
 mod encodings;
 mod forgeries;
 mod honest;
+mod secrets;

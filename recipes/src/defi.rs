@@ -25,8 +25,8 @@ pub mod window;
 pub use data::{Digest, Format, Import, date, digest, import, read, rows as canonical_rows, write};
 pub use error::DefiError;
 pub use market::{
-    Action, Bar, DAY, Event, Gaps, MINUTE, Market, PRICE_ONE, PoolMinute, SIZE_ONE, Taker, Trade, bars_of_trades,
-    minutes_of_events,
+    Action, Bar, DAY, Event, Gaps, HOUR, MINUTE, Market, PRICE_ONE, PoolMinute, SIZE_ONE, Taker, Trade, bars_of_trades,
+    gaps, minutes_of_events,
 };
 
 /// Recipe by which a maker learns from a teacher; rows and folders are filled in.

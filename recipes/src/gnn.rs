@@ -3,6 +3,7 @@
 
 pub mod base;
 pub mod baselines;
+mod bytes;
 pub mod canonical;
 pub mod contrast;
 pub mod edges;
@@ -12,10 +13,13 @@ pub mod graph;
 pub mod import;
 pub mod inputs;
 pub mod labels;
+pub mod leaf;
 pub mod learner;
 pub mod links;
 pub mod measures;
+pub mod merkle;
 pub mod model;
+pub mod neighbourhood;
 pub mod network;
 pub mod nodes;
 mod npz;

@@ -9,13 +9,14 @@ mod error;
 mod examples;
 pub mod gnn;
 pub mod hub;
+pub mod plot;
 mod recipe;
 mod session;
 mod source;
 #[cfg(test)]
 mod tests;
 
-pub use builtin::{BUILTIN, Builtin, PLUGINS, Plugin};
+pub use builtin::{BUILTIN, Builtin, PLANS, PLUGINS, Plugin};
 pub use choice::{ChoiceError, Size};
 pub use error::RecipeError;
 pub use hub::HubName;

@@ -273,6 +273,9 @@ pub enum DpoLoss {
     Ipo,
     /// The hinge (SLiC, Zhao et al. 2023).
     Hinge,
+    /// The softmax of one chosen completion among several rejected ones (S-DPO, Chen et al. 2024): rows that follow
+    /// each other with one prompt and one chosen completion are one choice.
+    Softmax,
 }
 
 /// The reference model of DPO.

@@ -169,9 +169,9 @@ patience = 2
     let recipe = parse(&text).unwrap();
     assert_eq!((recipe.base.train, recipe.base.init_std, recipe.lora), (true, Some(0.02), None));
     assert_eq!(parse(&with("optim", "schedule = \"constant\"")).unwrap().optim.schedule, Schedule::Constant);
-    let losses =
-        ["sigmoid", "ipo", "hinge"].map(|loss| parse(&with("dpo", &format!("loss = {loss:?}"))).unwrap().dpo.loss);
-    assert_eq!(losses, [DpoLoss::Sigmoid, DpoLoss::Ipo, DpoLoss::Hinge]);
+    let losses = ["sigmoid", "ipo", "hinge", "softmax"]
+        .map(|loss| parse(&with("dpo", &format!("loss = {loss:?}"))).unwrap().dpo.loss);
+    assert_eq!(losses, [DpoLoss::Sigmoid, DpoLoss::Ipo, DpoLoss::Hinge, DpoLoss::Softmax]);
     let targets = |value: &str| parse(&with("lora", &format!("targets = {value}"))).unwrap().lora.unwrap().targets;
     assert_eq!(targets("\"all-linear\""), Targets::All(AllLinear::AllLinear));
     assert_eq!(targets("'.*\\.q_proj'"), Targets::Only(Selector::Pattern(".*\\.q_proj".to_owned())));

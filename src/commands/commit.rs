@@ -10,21 +10,22 @@ use ftk_adapters::atomic;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::ops::Tokens;
 use ftk_adapters::peft;
+use ftk_adapters::sites::Role;
 use ftk_adapters::train::Train;
 use ftk_circuits::{SiteFactors, commit, register, required_k};
 use serde_json::json;
 
-use super::train::linear_sites;
-use super::{Advice, Outcome, fits_memory, fitting, frozen};
+use super::{Advice, Committable, Outcome, exact, fits_memory, frozen};
 use crate::cli::printer::Printer;
-use crate::models::{Model, Source};
-use crate::prove::FixedModel;
-use crate::prove::bundle::{COMMITMENT, REGISTRATION};
+use crate::models::Model;
+use crate::prove::bundle::{COMMITMENT, HEAD, REGISTRATION};
 use crate::prove::cost::{self, Base, Costs};
 use crate::prove::fixed::{Adaptation, Agreement, Fixed, FixedAdapter};
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{OPENING, OpeningFile};
 use crate::prove::rounding::{SiteError, errors};
+use crate::prove::subject::head_bytes;
+use crate::prove::{FixedModel, Net};
 
 /// Folder, beside the commitment, of an adapter that was rounded.
 pub const ROUNDED: &str = "adapter";
@@ -114,19 +115,20 @@ pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
             return Err(Advice::new(message, "choose another folder with --out; an opening is never replaced").into());
         }
     }
-    let source = Source::open(&settings.base)?;
-    let adapter = fitting(&source, &settings.adapter)?;
-    let shapes = cost::shapes(source.network(), &adapter);
-    let costs =
-        Costs::of(Base::of(source.network()), &shapes, 0).with_context(|| settings.adapter.display().to_string())?;
+    let Committable { subject, adapter, head } = Committable::open(&settings.base, &settings.adapter)?;
+    let (net, name) = (subject.net(), subject.name());
+    let shapes = cost::shapes(&net, &adapter);
+    let costs = Costs::of(Base::of(&net), &shapes, 0).with_context(|| settings.adapter.display().to_string())?;
     fits_memory("the commitment", costs.commit_memory, settings.max_memory)?;
-    let model = Model { weights: source.weights(&Device::Cpu)?, source };
-    let fixed = FixedModel::new(&model.source, &model.weights)?;
+    let (fixed, model) = exact(subject)?;
     let (adapter, rounding) = on_grid(adapter, &settings.adapter)?;
     let (fixed_adapter, factors) = committed_form(&fixed, &adapter, &settings.adapter)?;
-    let report = match &settings.text {
-        Some(path) => Some(compare(&model, &fixed, &adapter, &fixed_adapter, path)?),
-        None => None,
+    let report = match (&settings.text, &model) {
+        (Some(path), Some(model)) => Some(compare(model, &fixed, &adapter, &fixed_adapter, path)?),
+        (Some(_), None) => {
+            return Err(Advice::new("the base is one of graphs, which reads no text", "leave --text away").into());
+        }
+        (None, _) => None,
     };
 
     let shapes: Vec<_> = factors.iter().map(|site| site.shape.clone()).collect();
@@ -143,14 +145,26 @@ pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
     let io = || format!("cannot write to {}", out.display());
     std::fs::create_dir_all(out).with_context(io)?;
     if let Some(rounding) = &rounding {
-        let (linear, fan_in_fan_out) = (linear_sites(&model.source), model.source.network().fan_in_fan_out());
-        peft::save(&out.join(ROUNDED), &adapter, &model.source.name(), &linear, fan_in_fan_out)?;
+        let linear = net.sites().into_iter().filter(|site| site.role == Role::Linear);
+        let linear: Vec<String> = linear.map(|site| site.name).collect();
+        match &net {
+            Net::Tokens(network) => {
+                peft::save(&out.join(ROUNDED), &adapter, &name, &linear, network.fan_in_fan_out())?;
+            }
+            Net::Graph(_) => {
+                let head = head.clone().unwrap_or_default();
+                peft::save_with_saved(&out.join(ROUNDED), &adapter, &head, &name, &linear)?;
+            }
+        }
         let text = serde_json::to_string_pretty(rounding).context("figures of rounding")? + "\n";
         atomic::write(&out.join(ROUNDING), text.as_bytes()).with_context(io)?;
     }
     // The secret first: a commitment without its opening is worthless.
     atomic::write_secret(&out.join(OPENING), &OpeningFile::new(opening, &shapes).encode()).with_context(io)?;
     atomic::write(&out.join(REGISTRATION), &registration).with_context(io)?;
+    if let Some(head) = &head {
+        atomic::write(&out.join(HEAD), &head_bytes(head)).with_context(io)?;
+    }
     atomic::write(&out.join(COMMITMENT), &commitment.encode()).with_context(io)?;
 
     let (digest, base) = (commitment.digest().to_string(), fixed.digest().to_string());

@@ -84,7 +84,9 @@ pub fn preview(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 fn sequences(loaded: &Loaded, row: usize) -> Vec<(&'static str, &Sequence)> {
     match &loaded.rows {
         Rows::Sft(rows) => vec![("", &rows[row])],
-        Rows::Dpo(rows) => vec![(" chosen", &rows[row].chosen), (" rejected", &rows[row].rejected)],
+        Rows::Dpo(rows) => {
+            rows[row].iter().flat_map(|pair| [(" chosen", &pair.chosen), (" rejected", &pair.rejected)]).collect()
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::cli::printer::Printer;
 use crate::models::{Model, Source, village};
 use crate::prove::bundle::{Bundle, COMMITMENT};
 use crate::prove::limits::Limits;
+use crate::prove::verdict::ExpectedTask;
 use crate::text::encode::{Encoder, Pair};
 use crate::text::files::Place;
 use crate::text::preferred::preferred;
@@ -98,7 +99,9 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             limits: Limits::default(),
             base: base.clone(),
             expect_adapter: Some(digest.clone()),
+            expect_graph: None,
             expect_input: verify::Expected::Prompt { prompt: prompt.clone(), raw: false },
+            expect_task: Some(ExpectedTask::Completion { max_tokens: Some(ANSWER as u32) }),
             expect_context: Some("ftk demo".to_owned()),
         };
         verify::run(&settings, printer)

@@ -11,6 +11,7 @@ use super::train::begin;
 use super::{Outcome, fitting, pull, recipe};
 use crate::cli::printer::Printer;
 use crate::models::Source;
+use crate::prove::Net;
 use crate::prove::cost::{self, Base, Costs};
 use crate::text::memory::Memory;
 
@@ -63,8 +64,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     }
     let committed = settings.adapter.as_deref().map(|folder| fitting(&source, folder)).transpose()?;
     let costs = committed.as_ref().or(adapter.as_ref()).map(|adapter| {
-        let shapes = cost::shapes(source.network(), adapter);
-        Costs::of(Base::of(source.network()), &shapes, settings.tokens)
+        let net = Net::Tokens(source.network().clone());
+        Costs::of(Base::of(&net), &cost::shapes(&net, adapter), settings.tokens)
     });
     // Adapters that are trained and not committed to, such as those of rank 256, have no costs.
     let costs = costs.and_then(Result::ok);

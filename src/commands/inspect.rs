@@ -14,6 +14,7 @@ use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
 use crate::models::Source;
 use crate::prove::bundle::{Bundle, COMMITMENT, STATEMENT};
+use crate::prove::cases::rows_of;
 use crate::prove::limits::Limits;
 use crate::train;
 
@@ -204,12 +205,19 @@ fn committed(commitment: &AdapterCommitment, found: &mut Findings) {
 }
 
 fn bundle(folder: &Path, found: &mut Findings) -> Result<()> {
-    let Bundle { statement, commitment, deltas, proof, registration } = Bundle::read(folder, &Limits::NONE)?;
+    let Bundle { statement, commitment, deltas, proof, registration, graph, head } =
+        Bundle::read(folder, &Limits::NONE)?;
     found.fact("kind", json!("bundle, not verified"));
     committed(&commitment, found);
     found.fact("context", json!(String::from_utf8_lossy(&statement.context)));
     found.fact("cases", json!(statement.cases.len()));
-    found.fact("rows", json!(statement.rows()));
+    let rows = rows_of(&statement, graph.as_ref(), commitment.shapes());
+    found.fact("rows", json!(rows.into_iter().max().unwrap_or(0)));
+    if let Some(root) = statement.graph() {
+        found.fact("graph", json!(root.to_string()));
+        found.fact("opened nodes", json!(graph.map_or(0, |graph| graph.members())));
+        found.fact("head of its own", json!(head.is_some()));
+    }
     found.fact("deltas", json!(deltas.iter().map(Vec::len).sum::<usize>()));
     found.fact("proof bytes", json!(proof.proof.len() + proof.link.len()));
     found.fact("registration", json!(registration.is_some()));

@@ -1,25 +1,28 @@
-//! `ftk prove`: a bundle that shows what a base with a committed adapter gives for prompts or rows.
+//! `ftk prove`: a bundle that shows what a base with a committed adapter gives for prompts, rows or nodes of a graph.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::lora::Adapter;
+use ftk_adapters::peft::Saved;
 use ftk_circuits::{AdapterCommitment, Case, Output, Statement};
+use ftk_recipes::gnn::neighbourhood::Neighbourhood;
 use serde_json::json;
 
 use super::commit::committed_form;
 use super::questions::{self, Asked, Task};
 use super::stated::{Shown, summary, summary_json};
-use super::{Advice, Outcome, fits_memory, fitting, frozen};
+use super::{Advice, Committable, Outcome, exact, fits_memory, frozen, nodes};
 use crate::cli::printer::Printer;
-use crate::models::{Model, Source};
+use crate::models::Model;
 use crate::prove::FixedModel;
 use crate::prove::bundle::{Bundle, COMMITMENT, REGISTRATION};
-use crate::prove::cases::{prove, settle};
+use crate::prove::cases::{prove, rows_of, settle};
 use crate::prove::cost::{Base, Costs};
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{Disclosure, Ledger, OPENING, OpeningFile};
+use crate::prove::subject::Subject;
 use crate::text::generate::greedy;
 
 /// What is needed.
@@ -45,35 +48,44 @@ pub struct Settings {
 }
 
 /// What every proof in open mode gives away.
-pub const DISCLOSURE: &str = "open mode publishes the exact delta of every adapted site on every token; \
-    from about rank + 2 tokens these give away B, and a longer prompt the whole adapter";
+pub const DISCLOSURE: &str = "open mode publishes the exact delta of every adapted site on every row (token, or node that \
+    receives); from about rank + 2 rows these give away B, and more of them the whole adapter";
 
 /// Proves and writes the bundle.
 ///
 /// # Errors
 /// Files that do not belong together; disclosure that was not agreed to.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let source = Source::open(&settings.base)?;
-    let adapter = fitting(&source, &settings.adapter)?;
+    let Committable { subject, adapter, head } = Committable::open(&settings.base, &settings.adapter)?;
     let secrets = Secrets::read(&settings.commitment)?;
-    let cases = questions::cases(&settings.task, &settings.asked, &source)?;
-    let shapes = secrets.commitment.shapes();
-    let costs = Costs::of(Base::of(source.network()), shapes, cases.iter().map(most_rows).sum())?;
+    let (cases, graph) = match &subject {
+        Subject::Tokens(source) => (questions::cases(&settings.task, &settings.asked, source)?, None),
+        Subject::Graph(base) => {
+            let (cases, graph) = nodes::cases(&settings.task, &settings.asked, base.network())?;
+            (cases, Some(graph))
+        }
+    };
+    let (net, shapes) = (subject.net(), secrets.commitment.shapes());
+    let rows = graph.as_ref().map_or_else(|| cases.iter().map(most_rows).sum(), |graph| graph.members() as u64);
+    let costs = Costs::of(Base::of(&net), shapes, rows)?;
     fits_memory("the proof", costs.prove_memory, settings.max_memory)?;
-    let model = Model { weights: source.weights(&Device::Cpu)?, source };
-    let fixed = FixedModel::new(&model.source, &model.weights)?;
+    let (fixed, model) = exact(subject)?;
+    let asked = Questions { cases, graph, head };
     let (bundle, disclosure) =
-        bundle(&model, &fixed, (&adapter, &settings.adapter), &secrets, cases, settings, printer)?;
+        bundle(model.as_ref(), &fixed, (&adapter, &settings.adapter), &secrets, asked, settings, printer)?;
     printer.note(&disclosed(&disclosure));
-    answers(&bundle.statement, &model.source, printer)?;
+    let tokenizer = model.as_ref().and_then(|model| model.source.tokenizer().ok());
+    let shown = Shown::of(tokenizer, bundle.graph.as_ref());
+    answers(&bundle.statement, &shown, printer);
     bundle.write(&settings.out).with_context(|| format!("cannot write to {}", settings.out.display()))?;
     printer.note(&format!("wrote {}", settings.out.display()));
-    let shown = Shown(model.source.tokenizer().ok());
+    let rows = rows_of(&bundle.statement, bundle.graph.as_ref(), bundle.commitment.shapes());
     printer.object(&json!({
         "bundle": settings.out,
         "adapter": bundle.statement.adapter.to_string(),
         "base": bundle.statement.base.to_string(),
-        "positions": bundle.statement.rows(),
+        "graph": bundle.statement.graph().map(|root| root.to_string()),
+        "positions": rows.into_iter().max().unwrap_or(0),
         "cases": bundle.statement.cases.iter().map(|case| shown.json(case)).collect::<Vec<_>>(),
         "disclosed": { "sites": disclosure.sites, "beyond_rank": disclosure.beyond, "rows_left": disclosure.left },
         "preferences": summary_json(&bundle.statement),
@@ -110,12 +122,19 @@ impl Secrets {
     }
 }
 
+/// What is asked: cases without answers, what reaches their nodes, and the head the answers come from.
+struct Questions {
+    cases: Vec<Case>,
+    graph: Option<Neighbourhood>,
+    head: Option<Saved>,
+}
+
 fn bundle(
-    model: &Model,
+    model: Option<&Model>,
     fixed: &FixedModel,
     (adapter, folder): (&Adapter, &Path),
     secrets: &Secrets,
-    cases: Vec<Case>,
+    Questions { cases, graph, head }: Questions,
     settings: &Settings,
     printer: &Printer,
 ) -> Result<(Bundle, Disclosure)> {
@@ -126,10 +145,11 @@ fn bundle(
     }
     let (fixed_adapter, factors) = committed_form(fixed, adapter, folder)?;
     let tensors = frozen(Some(adapter), &Device::Cpu)?;
-    let stop = &model.source.special().stop;
-    let propose =
-        |ids: &[u32], limit: usize| greedy(fixed.network(), &model.weights, tensors.as_ref(), ids, limit, stop, |_| {});
-    let (cases, records) = settle(fixed, &fixed_adapter, cases, propose)?;
+    let propose = |ids: &[u32], limit: usize| {
+        let Model { source, weights } = model.expect("nodes have no continuation");
+        greedy(source.network(), weights, tensors.as_ref(), ids, limit, &source.special().stop, |_| {})
+    };
+    let (cases, records) = settle(fixed, &fixed_adapter, cases, graph.as_ref(), propose)?;
     // Looked at before the work of proving, and again when it is written down.
     let mut addition = Ledger::new(commitment.shapes());
     addition.add(&records);
@@ -154,7 +174,7 @@ fn bundle(
     refusal?;
     let disclosure = disclosed.context("nothing was refused")?;
     let (commitment, registration) = (commitment.clone(), Some(registration.clone()));
-    Ok((Bundle { statement, commitment, deltas, proof, registration }, disclosure))
+    Ok((Bundle { statement, commitment, deltas, proof, registration, graph, head }, disclosure))
 }
 
 /// Refuses what would publish the adapter, unless that was agreed to.
@@ -187,16 +207,12 @@ fn disclosed(disclosure: &Disclosure) -> String {
 }
 
 /// The answer of one completion as it is; of anything else, what it says.
-fn answers(statement: &Statement, source: &Source, printer: &Printer) -> Result<()> {
+fn answers(statement: &Statement, shown: &Shown, printer: &Printer) {
     match statement.cases.as_slice() {
-        [Case { output: Output::Completion { ids, .. }, .. }] => {
-            printer.line(&source.tokenizer()?.decode(ids, true)?);
-        }
+        [Case { output: Output::Completion { ids, .. }, .. }] => printer.line(&shown.answer(ids)),
         cases => {
-            let shown = Shown(source.tokenizer().ok());
             cases.iter().for_each(|case| printer.line(&shown.claim(case)));
             summary(statement).iter().for_each(|line| printer.line(line));
         }
     }
-    Ok(())
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use ftk_circuits::fixed::log_prob::LOG_PROB_BITS;
 use ftk_circuits::{Case, Input, Logits, Output, Scored};
 
 use super::{Advice, Question};
@@ -12,7 +13,7 @@ use crate::text::files::Place;
 use crate::text::rows::{self, Options, PairRow, PromptRow, SftRow, Text};
 
 /// What a proof is to show.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Task {
     /// How the model continues a prompt.
     Completion {
@@ -27,9 +28,29 @@ pub enum Task {
     Preference,
     /// Which of these ids is likeliest.
     Choice {
-        /// The ids.
+        /// The ids; of a node's classes, all if there are none.
         among: Vec<u32>,
     },
+    /// Whether an id is at least so likely.
+    AtLeast(Likely),
+}
+
+/// An id and how likely it is at least.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Likely {
+    /// The id.
+    pub id: u32,
+    /// The probability.
+    pub probability: f64,
+}
+
+impl Likely {
+    /// The output that says so. The bound is the logarithm at `2^-24` nat, rounded, the same on every
+    /// machine.
+    pub fn output(self) -> Output {
+        let unit = f64::from(1u32 << LOG_PROB_BITS);
+        Output::AtLeast { id: self.id, bound: (libm::log(self.probability) * unit).round() as i64, holds: true }
+    }
 }
 
 /// Where the inputs come from.
@@ -46,6 +67,15 @@ pub enum Asked {
     },
     /// A file of rows.
     Rows(PathBuf),
+    /// Nodes of a graph.
+    Nodes {
+        /// The graph, or where it is imported from.
+        graph: PathBuf,
+        /// Names of nodes.
+        names: Vec<String>,
+        /// A table whose first column names more.
+        file: Option<PathBuf>,
+    },
 }
 
 /// Ids long enough that no row is cut: a proof is about whole rows.
@@ -75,11 +105,15 @@ pub fn cases(task: &Task, asked: &Asked, source: &Source) -> Result<Vec<Case>> {
                 among.dedup();
                 Output::Choice { among, chosen: 0 }
             }
+            Task::AtLeast(likely) => likely.output(),
             _ => Output::Logits(Logits::Values(Vec::new())),
         };
         Ok(Case { input: Input::Tokens(input), output })
     };
     match (task, asked) {
+        (_, Asked::Nodes { .. }) => {
+            Err(Advice::new("the base is one of tokens", "give a base of graphs, or --prompt or --rows").into())
+        }
         (Task::LogProb, Asked::Rows(path)) => {
             let encoder = Encoder::new(source, path, ftk_recipes::Scored::default(), LIMIT);
             let rows = rows::read::<SftRow>(path, &Options::default())?.rows;

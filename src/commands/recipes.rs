@@ -1,10 +1,10 @@
-//! `ftk recipes` and `ftk schema`: recipes to start from, and what a recipe may hold.
+//! `ftk recipes` and `ftk schema`: recipes and plans to start from, and what a recipe may hold.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use ftk_adapters::atomic;
-use ftk_recipes::{BUILTIN, Builtin, Recipe};
+use ftk_recipes::{BUILTIN, Builtin, PLANS, Recipe};
 use serde_json::json;
 
 use super::{Advice, Outcome};
@@ -12,7 +12,7 @@ use crate::cli::printer::Printer;
 
 /// What is to be done with recipes.
 pub enum Settings {
-    /// Name the built-in ones.
+    /// Name the built-in ones, and the plans of market makers.
     List,
     /// Print one.
     Show {
@@ -45,7 +45,12 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             for builtin in BUILTIN {
                 let (name, about) = (builtin.name, builtin.about());
                 printer.line(&format!("{name}\t{about}"));
-                printer.object(&json!({ "name": name, "about": about }));
+                printer.object(&json!({ "name": name, "about": about, "for": "ftk train --recipe" }));
+            }
+            for plan in PLANS {
+                let (name, about, taker) = (plan.name, plan.about(), "ftk defi backtest --plan");
+                printer.line(&format!("{name}\t{about} For {taker}."));
+                printer.object(&json!({ "name": name, "about": about, "for": taker }));
             }
         }
         Settings::Show { name } => {
@@ -81,8 +86,9 @@ pub fn schema(printer: &Printer) -> Outcome {
 }
 
 fn named(name: &str) -> Result<&'static Builtin> {
-    BUILTIN.iter().find(|builtin| builtin.name == name).ok_or_else(|| {
-        let known: Vec<&str> = BUILTIN.iter().map(|builtin| builtin.name).collect();
+    let all = || BUILTIN.iter().chain(PLANS);
+    all().find(|builtin| builtin.name == name).ok_or_else(|| {
+        let known: Vec<&str> = all().map(|builtin| builtin.name).collect();
         Advice::new(format!("no recipe has this name: {name}"), format!("there are: {}", known.join(", "))).into()
     })
 }

@@ -22,7 +22,7 @@ pub(super) use self::graph::train as on_graph;
 use self::manifest::Inputs;
 pub use self::manifest::MANIFEST;
 use self::plan::Plan;
-pub(super) use self::plan::{begin, linear_sites};
+pub(super) use self::plan::begin;
 use self::stop::Stop;
 use super::{Advice, Outcome, pull};
 use crate::cli::printer::Printer;

@@ -1,21 +1,25 @@
 //! `ftk verify`: bundles, a base and expectations in, a verdict on each out.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use ftk_circuits::{Output, SiteShape, Statement};
+use ftk_circuits::{Digest, Input, Output, SiteShape, Statement};
+use ftk_recipes::gnn::neighbourhood::Neighbourhood;
+use ftk_recipes::gnn::score;
 use serde_json::json;
 
 use super::prove::DISCLOSURE;
 use super::questions::{self, Asked, Task};
 use super::stated::{Shown, summary, summary_json};
-use super::{Advice, Outcome, Question};
+use super::{Advice, Likely, Outcome, Question, nodes};
 use crate::cli::printer::Printer;
-use crate::models::Source;
-use crate::prove::bundle::{Bundle, ReadError, parse_digest};
+use crate::prove::bundle::{Packed, ReadError, parse_digest};
+use crate::prove::cases::rows_of;
 use crate::prove::keys::commitment_key;
 use crate::prove::limits::Limits;
-use crate::prove::verdict::{Expectations, ExpectedInput, Missing, Refusal};
+use crate::prove::subject::{GraphBase, Subject};
+use crate::prove::verdict::{Expectations, ExpectedInput, ExpectedTask, Missing, Refusal};
 use crate::prove::verifier::{Judged, Replayed, Verifier};
 
 /// What is needed.
@@ -30,6 +34,10 @@ pub struct Settings {
     pub expect_adapter: Option<String>,
     /// What is known of the inputs.
     pub expect_input: Expected,
+    /// The root of the graph that nodes are of.
+    pub expect_graph: Option<String>,
+    /// What was to be stated of them.
+    pub expect_task: Option<ExpectedTask>,
     /// The context.
     pub expect_context: Option<String>,
 }
@@ -54,6 +62,19 @@ pub enum Expected {
         file: PathBuf,
         /// Ids that a choice is among.
         among: Vec<u32>,
+        /// The id in question and how likely it is to be.
+        likely: Option<Likely>,
+    },
+    /// These nodes of a graph.
+    Nodes {
+        /// Names of nodes.
+        names: Vec<String>,
+        /// A table whose first column names more.
+        file: Option<PathBuf>,
+        /// Classes that a choice is among; all if there are none.
+        among: Vec<u32>,
+        /// The class in question and how likely it is to be.
+        likely: Option<Likely>,
     },
 }
 
@@ -65,14 +86,14 @@ const NOT_PROVED: &str = "not proved: how the adapter was trained, on what, or t
 /// # Errors
 /// What keeps all questions from being answered: no base, an expectation that cannot be read.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let source = Source::open(&settings.base)?;
+    let subject = Subject::open(&settings.base)?;
     let many = settings.bundles.len() > 1;
     let mut verifier = None;
     let mut worst = Outcome::Done;
     // Proofs are checked together, as many as there may be memory for.
     let (mut waiting, mut bytes) = (Vec::new(), 0u64);
     for (index, bundle) in settings.bundles.iter().enumerate() {
-        let replayed = replayed(settings, bundle, &source, &mut verifier)?;
+        let replayed = replayed(settings, bundle, &subject, &mut verifier)?;
         bytes += replayed.as_ref().map_or(0, Replayed::bytes);
         waiting.push((bundle, replayed));
         if bytes <= settings.limits.memory && index + 1 < settings.bundles.len() {
@@ -82,7 +103,10 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         let waiting = std::mem::take(&mut waiting);
         for (bundle, judged) in settled(waiting, &mut verifier) {
             let outcome = match judged {
-                Ok(judged) => accepted(&judged, bundle, many, &Shown(source.tokenizer().ok()), printer),
+                Ok(judged) => {
+                    let shown = Shown::of(subject.tokenizer(), judged.graph.as_ref());
+                    accepted(&judged, bundle, many, &shown, printer)
+                }
                 Err(error) => refused(&error, bundle, many, printer),
             };
             worst = match (worst, outcome) {
@@ -99,18 +123,18 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 fn replayed(
     settings: &Settings,
     bundle: &Path,
-    source: &Source,
+    subject: &Subject,
     verifier: &mut Option<Verifier>,
 ) -> Result<Result<Replayed, ReadError>> {
     let deadline = settings.limits.deadline();
-    let content = match Bundle::read(bundle, &settings.limits) {
+    let content = match Packed::read(bundle, &settings.limits) {
         Ok(content) => content,
         Err(error) => return Ok(Err(error)),
     };
-    let expectations = expectations(settings, &content.statement, source)?;
+    let expectations = expectations(settings, &content, subject)?;
     let verifier = match verifier {
         Some(verifier) => verifier,
-        None => verifier.insert(Verifier::with_keys(source, settings.limits, commitment_key)?),
+        None => verifier.insert(Verifier::of(subject, settings.limits, commitment_key)?),
     };
     Ok(verifier.replay(content, &expectations, deadline).map_err(ReadError::Refused))
 }
@@ -135,32 +159,93 @@ fn settled<'a>(
     judged
 }
 
-fn expectations(settings: &Settings, statement: &Statement, source: &Source) -> Result<Expectations> {
-    let adapter = settings.expect_adapter.as_deref().map(|text| {
-        let advice = || Advice::new(format!("not a digest: {text}"), "give the 64 digits that `ftk commit` printed");
-        parse_digest(text).ok_or_else(advice)
-    });
+fn expectations(settings: &Settings, bundle: &Packed, subject: &Subject) -> Result<Expectations> {
+    let digest = |text: &Option<String>, hint: &str| {
+        let advice = |text: &str| Advice::new(format!("not a digest: {text}"), hint);
+        text.as_deref().map(|text| parse_digest(text).ok_or_else(|| advice(text))).transpose()
+    };
+    let adapter = digest(&settings.expect_adapter, "give the 64 digits that `ftk commit` printed")?;
+    let graph = digest(&settings.expect_graph, "give the root that `ftk gnn import` printed")?;
+    let statement = &bundle.statement;
+    let tokens = || match subject {
+        Subject::Tokens(source) => Ok(source),
+        Subject::Graph(_) => Err(Advice::new("the base is one of graphs", "give --expect-node, or --expect-nodes")),
+    };
     let input = match &settings.expect_input {
+        Expected::Nodes { names, file, among, likely } => {
+            let Subject::Graph(base) = subject else {
+                return Err(Advice::new("the base is one of tokens", "give --expect-input, or --expect-rows").into());
+            };
+            let mut names = names.clone();
+            if let Some(file) = file {
+                names.extend(score::names(file)?);
+            }
+            // A head of its own may tell other classes apart.
+            let base = bundle.head.as_ref().and_then(|head| base.with_head(head).ok()).unwrap_or_else(|| base.clone());
+            let question = match settings.expect_task.unwrap_or_else(|| stated(statement)) {
+                ExpectedTask::Choice => Some(nodes::Question::Choice(among.clone())),
+                ExpectedTask::AtLeast => likely.map(nodes::Question::AtLeast),
+                _ => Some(nodes::Question::Logits),
+            };
+            expected_nodes(bundle, &names, question.as_ref(), &base)
+        }
         Expected::Unknown => ExpectedInput::Unknown,
         Expected::Any => ExpectedInput::Any,
         Expected::Prompt { prompt, raw } => {
             let question = Question { prompt: prompt.clone(), raw: *raw, max_tokens: 1 };
-            ExpectedInput::Inputs(vec![ftk_circuits::Input::Tokens(question.ids(source)?)])
+            ExpectedInput::Inputs(vec![Input::Tokens(question.ids(tokens()?)?)])
         }
-        Expected::Rows { file, among } => {
+        Expected::Rows { file, among, likely } => {
             let asked = Asked::Rows(file.clone());
-            let task = match statement.cases.first().map(|case| &case.output) {
-                Some(Output::LogProb { .. }) => Task::LogProb,
-                Some(Output::Preference { .. }) => Task::Preference,
-                Some(Output::Logits(_)) => Task::Logits,
-                Some(Output::Choice { .. }) => Task::Choice { among: among.clone() },
-                Some(Output::Completion { .. }) | None => Task::Completion { max_tokens: 1 },
+            let task = match settings.expect_task.unwrap_or_else(|| stated(statement)) {
+                ExpectedTask::Completion { .. } => Task::Completion { max_tokens: 1 },
+                ExpectedTask::Logits => Task::Logits,
+                ExpectedTask::LogProb => Task::LogProb,
+                ExpectedTask::Preference => Task::Preference,
+                ExpectedTask::Choice => Task::Choice { among: among.clone() },
+                // Without the id, that is what it can be told from.
+                ExpectedTask::AtLeast => likely.map_or(Task::Logits, Task::AtLeast),
             };
-            ExpectedInput::Questions(questions::cases(&task, &asked, source)?)
+            ExpectedInput::Questions(questions::cases(&task, &asked, tokens()?)?)
         }
     };
     let context = settings.expect_context.as_ref().map(|context| context.clone().into_bytes());
-    Ok(Expectations { adapter: adapter.transpose()?, input, context })
+    Ok(Expectations { adapter, graph, input, task: settings.expect_task, context })
+}
+
+/// What a statement states, going by its first case.
+fn stated(statement: &Statement) -> ExpectedTask {
+    match statement.cases.first().map(|case| &case.output) {
+        Some(Output::LogProb { .. }) => ExpectedTask::LogProb,
+        Some(Output::Preference { .. }) => ExpectedTask::Preference,
+        Some(Output::Logits(_)) => ExpectedTask::Logits,
+        Some(Output::Choice { .. }) => ExpectedTask::Choice,
+        Some(Output::AtLeast { .. }) => ExpectedTask::AtLeast,
+        Some(Output::Completion { .. }) | None => ExpectedTask::Completion { max_tokens: None },
+    }
+}
+
+/// Nodes by the names that the bundle's part of the graph gives them, which its root binds.
+fn expected_nodes(
+    bundle: &Packed,
+    names: &[String],
+    question: Option<&nodes::Question>,
+    base: &GraphBase,
+) -> ExpectedInput {
+    let root = bundle.statement.graph().unwrap_or(Digest([0; 32]));
+    let mut known: BTreeMap<&str, Option<u32>> = BTreeMap::new();
+    for (name, node) in bundle.graph.iter().flat_map(Neighbourhood::names) {
+        // A name of two nodes is none.
+        known.entry(name).and_modify(|other| *other = None).or_insert(Some(node));
+    }
+    // A node that nothing is opened of is in no case.
+    let numbers = names.iter().map(|name| known.get(name.as_str()).copied().flatten().unwrap_or(u32::MAX));
+    match question {
+        None => ExpectedInput::Inputs(numbers.map(|node| Input::Node { graph: root, node }).collect()),
+        Some(question) => {
+            ExpectedInput::Questions(numbers.map(|node| question.about(root, node, base.network())).collect())
+        }
+    }
 }
 
 fn refused(error: &ReadError, bundle: &Path, many: bool, printer: &Printer) -> Outcome {
@@ -171,7 +256,7 @@ fn refused(error: &ReadError, bundle: &Path, many: bool, printer: &Printer) -> O
     };
     let advice = match error {
         ReadError::Refused(Refusal::Protocol(_)) => "; verify it with the release of ftk that made it",
-        ReadError::Refused(Refusal::Limit { .. } | Refusal::Time) => "; limits are set by --max-... options",
+        ReadError::Refused(Refusal::Limit { .. } | Refusal::Time(_)) => "; limits are set by --max-... options",
         _ => "",
     };
     let place = if many { format!("{}: ", bundle.display()) } else { String::new() };
@@ -184,9 +269,16 @@ fn refused(error: &ReadError, bundle: &Path, many: bool, printer: &Printer) -> O
 fn doubt(missing: Missing) -> &'static str {
     match missing {
         Missing::Adapter => "without --expect-adapter the adapter may have been made for this input",
-        Missing::Input => "without --expect-input, --expect-rows or --any-input the inputs may be others than yours",
+        Missing::Graph => "without --expect-graph the graph may be another than you think",
+        Missing::Input => {
+            "without --expect-input, --expect-rows, --expect-node or --any-input the inputs may be others than yours"
+        }
         Missing::Question => {
-            "without --expect-rows or --any-input what is stated of the input may not be what you asked"
+            "without --expect-rows, --expect-at-least or --any-input what is stated of the input may not be what you asked"
+        }
+        Missing::Task => "without --expect-task it was the prover who chose what to state of the inputs",
+        Missing::MaxTokens => {
+            "without --expect-max-tokens it was the prover who chose how many tokens an answer may have"
         }
         Missing::Registration => "without a registration the committed entries may be no 16-bit integers",
         Missing::Context => "without --expect-context the proof may have been made for somebody else",
@@ -194,7 +286,7 @@ fn doubt(missing: Missing) -> &'static str {
 }
 
 fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &Shown, printer: &Printer) -> Outcome {
-    let Judged { verdict, statement, shapes } = judged;
+    let Judged { verdict, statement, shapes, graph, head } = judged;
     let (word, outcome) = match verdict.is_valid() {
         true => ("valid", Outcome::Done),
         false => ("consistent", Outcome::Undecided),
@@ -203,7 +295,7 @@ fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &Shown, printer: 
         verdict.missing.iter().filter(|missing| missing.decides() == decides).map(|missing| doubt(*missing)).collect()
     };
     let (undecided, unexpected) = (of(true), of(false));
-    let disclosed = disclosed(statement, shapes);
+    let disclosed = disclosed(statement, graph.as_ref(), shapes);
     if many {
         let why = undecided.first().map_or_else(String::new, |why| format!(": {why}"));
         let summary = summary(statement).map_or_else(String::new, |summary| format!("; {summary}"));
@@ -212,6 +304,12 @@ fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &Shown, printer: 
         printer.line(word);
         printer.line(&format!("proved: whoever made this knows adapter {}", statement.adapter));
         printer.line(&format!("  which, applied to base {},", statement.base));
+        if *head {
+            printer.line("  whose head is the one in the bundle,");
+        }
+        if let (Some(root), Some(graph)) = (statement.graph(), graph) {
+            printer.line(&format!("  on the graph of root {root}, of which {} nodes are opened,", graph.members()));
+        }
         for case in &statement.cases {
             printer.line(&format!("  {}", shown.claim(case)));
         }
@@ -234,6 +332,8 @@ fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &Shown, printer: 
         "adapter": statement.adapter.to_string(),
         "base": statement.base.to_string(),
         "context": String::from_utf8_lossy(&statement.context),
+        "graph": statement.graph().map(|root| root.to_string()),
+        "head_of_its_own": head,
         "cases": statement.cases.iter().map(|case| shown.json(case)).collect::<Vec<_>>(),
         "preferences": summary_json(statement),
         "not_proved": NOT_PROVED,
@@ -243,9 +343,11 @@ fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &Shown, printer: 
 }
 
 /// What this bundle makes public.
-fn disclosed(statement: &Statement, shapes: &[SiteShape]) -> String {
+fn disclosed(statement: &Statement, graph: Option<&Neighbourhood>, shapes: &[SiteShape]) -> String {
+    let rows = rows_of(statement, graph, shapes).into_iter().max().unwrap_or(0);
     let ranks = shapes.iter().map(|shape| shape.rank);
     let (least, most) = (ranks.clone().min().unwrap_or(0), ranks.max().unwrap_or(0));
     let ranks = if least == most { format!("rank {most}") } else { format!("ranks {least} to {most}") };
-    format!("{} rows at each of {} sites of {ranks}; {DISCLOSURE}", statement.rows(), shapes.len())
+    let most = if graph.is_some() { "up to " } else { "" };
+    format!("{most}{rows} rows at each of {} sites of {ranks}; {DISCLOSURE}", shapes.len())
 }

@@ -6,10 +6,15 @@
 //! little-endian IEEE 754 binary64.
 //!
 //! 1. The text `ftk base model 1`. A change of this layout MUST change it.
-//! 2. The architecture, a text: `llama` (Mistral's network is the same), `qwen2`, `qwen3` or `gpt2`.
+//! 2. The architecture, a text: `llama` (Mistral's network is the same), `qwen2`, `qwen3`, `gpt2`, `gcn`, `sage`, `sage-gcn` or `gat`.
 //! 3. For the first three: the integers vocab, hidden, intermediate, layers, query heads, key-value heads, head dimension, context; the real
 //!    eps; one byte 1 if the head is tied, else 0; the real theta; one byte 1 if wavelengths are scaled, else 0, and
 //!    in the former case the reals factor, low_freq_factor, high_freq_factor and the integer original context.
+//!    For the networks of graphs, `gcn`, `sage`, `sage-gcn` and `gat`: the integers features, hidden, convolutions, heads; the
+//!    integer 0 if the last convolution gives the logits, 1 if a linear layer does, 2 if pairs are scored, 3 if it ends
+//!    in its convolutions, 4 if views are compared, then two integers: the number of logits and 0, what is known of a
+//!    pair and the number of scores, twice 0, or a width and 0; one byte 1 if features
+//!    are divided by their sum, else 0; the integer width they are projected to, 0 if they are not.
 //!    For `gpt2`: the integers vocab, hidden, intermediate, layers, heads, context; the real eps; one byte for the head.
 //! 4. The number of tensors, then one record for each tensor the network uses, in ascending byte order of names. A
 //!    tied head has no record. No other tensor enters. A record is: the name (text), the type (text, MUST be `F32`),
@@ -23,6 +28,7 @@ use blake3::Hasher;
 use candle_core::Tensor;
 use ftk_adapters::ops::{Heads, Llama3Scaling, Rope};
 use ftk_adapters::weights::{Weights, values};
+use ftk_recipes::gnn::network as gnn;
 
 use super::{Gpt2, Llama, ModelError, Network};
 
@@ -104,6 +110,26 @@ impl Record {
         }
     }
 
+    fn graphs(&mut self, network: &gnn::Network) {
+        let gnn::Network { model_type, inputs, hidden, layers, heads, head, prepare } = network;
+        let gnn::Prepare { normalise, project } = prepare;
+        self.text(model_type.name());
+        for size in [inputs, hidden, layers, heads] {
+            self.int(*size);
+        }
+        let (end, sizes) = match head {
+            gnn::End::Convolution(outputs) => (0, [*outputs, 0]),
+            gnn::End::Linear(outputs) => (1, [*outputs, 0]),
+            gnn::End::Pair { known, outputs } => (2, [*known, *outputs]),
+            gnn::End::Encoder => (3, [0, 0]),
+            gnn::End::Comparer(width) => (4, [*width, 0]),
+        };
+        self.int(end);
+        sizes.into_iter().for_each(|size| self.int(size));
+        self.flag(*normalise);
+        self.int(project.unwrap_or(0));
+    }
+
     fn gpt2(&mut self, network: &Gpt2) {
         let Gpt2 { vocab, hidden, intermediate, layers, heads, eps, tied, context } = network;
         self.text("gpt2");
@@ -128,6 +154,15 @@ impl Digesting {
         record.network(network);
         record.int(network.shapes().len());
         Self { record, tokenizer: tokenizer.copied() }
+    }
+
+    /// The same of a network of graphs.
+    pub fn of_graphs(network: &gnn::Network) -> Self {
+        let mut record = Record(Hasher::new());
+        record.text(TAG);
+        record.graphs(network);
+        record.int(network.shapes().len());
+        Self { record, tokenizer: None }
     }
 
     /// The next tensor.

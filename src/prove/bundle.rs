@@ -6,7 +6,11 @@
 //! | `deltas.bin` | exact deltas of all sites ([`ftk_circuits::encode_deltas`]), compressed with zstd |
 //! | `proof.bin`, `link.bin` | the delta proof and its link to the commitment |
 //! | `commitment.bin` | the adapter's commitment |
+//! | `graph.bin` | of a statement about nodes, the part of the graph that reaches them ([`Neighbourhood`]) |
+//! | `head.safetensors` | weights of a head that was trained beside the adapter; public, and part of what the statement calls the base |
 //! | `registration.bin` | the proof that every committed entry is a 16-bit integer |
+//!
+//! [`Packed`] is a bundle as it was sent, [`Bundle`] one whose deltas are expanded.
 //!
 //! A bundle is foreign input. Its files MUST be no longer together than the reader allows; `statement.json` MUST be
 //! the canonical text of what it says; the decompressed deltas MUST fit sites and rows exactly and be
@@ -18,15 +22,20 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use ftk_adapters::atomic;
+use ftk_adapters::peft::Saved;
 use ftk_circuits::{
     AdapterCommitment, CheckFailed, DeltaProof, Digest, Statement, decode_deltas, deltas_limit, encode_deltas,
 };
 
+use ftk_recipes::gnn::neighbourhood::Neighbourhood;
+
 use self::text::{parse_statement, statement_text};
 use super::cases::rows_of;
-use super::limits::{Limits, in_time};
+use super::limits::{Limits, Stage, is_past};
+use super::subject::{head_bytes, parse_head};
 use super::verdict::Refusal;
 
 /// File of the commitment, in a bundle and beside an opening.
@@ -42,8 +51,13 @@ pub const PROOF: &str = "proof.bin";
 /// File of the link.
 pub const LINK: &str = "link.bin";
 
+/// File of the part of a graph.
+pub const GRAPH: &str = "graph.bin";
+/// File of a head, in a bundle and beside an opening.
+pub const HEAD: &str = "head.safetensors";
+
 /// Every file of a bundle.
-const FILES: [&str; 6] = [STATEMENT, COMMITMENT, DELTAS, PROOF, LINK, REGISTRATION];
+const FILES: [&str; 8] = [STATEMENT, COMMITMENT, GRAPH, HEAD, DELTAS, PROOF, LINK, REGISTRATION];
 
 /// Largest statement: four million ids of ten digits are more than any context.
 const MAX_STATEMENT: u64 = 64 << 20;
@@ -65,6 +79,10 @@ pub struct Bundle {
     pub proof: DeltaProof,
     /// The range proof, if it came along.
     pub registration: Option<Vec<u8>>,
+    /// What reaches the nodes, of a statement about nodes.
+    pub graph: Option<Neighbourhood>,
+    /// The head, where it is not the base's.
+    pub head: Option<Saved>,
 }
 
 impl Bundle {
@@ -85,10 +103,9 @@ impl Bundle {
         atomic::write(&folder.join(PROOF), &self.proof.proof)?;
         atomic::write(&folder.join(LINK), &self.proof.link)?;
         atomic::write(&folder.join(COMMITMENT), &self.commitment.encode())?;
-        match &self.registration {
-            Some(registration) => atomic::write(&folder.join(REGISTRATION), registration),
-            None => Ok(()),
-        }
+        put(folder, GRAPH, self.graph.as_ref().map(Neighbourhood::encode))?;
+        put(folder, HEAD, self.head.as_ref().map(head_bytes))?;
+        put(folder, REGISTRATION, self.registration.clone())
     }
 
     /// Reads a bundle's files from a folder as far as they can be read without the base.
@@ -96,6 +113,35 @@ impl Bundle {
     /// # Errors
     /// [`ReadError::Io`] for what the file system refuses, [`ReadError::Refused`] for content that no honest
     /// prover writes, or that is beyond the limits.
+    pub fn read(folder: &Path, limits: &Limits) -> Result<Self, ReadError> {
+        let deadline = limits.deadline();
+        Ok(Packed::read(folder, limits)?.expand(deadline)?)
+    }
+}
+
+/// A bundle of which all is read but the deltas, which may be the work of seconds to expand. What can be refused without
+/// them is refused before.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    /// What is stated.
+    pub statement: Statement,
+    /// The adapter's commitment.
+    pub commitment: AdapterCommitment,
+    /// `deltas.bin`
+    deltas: Vec<u8>,
+    pub(super) proof: DeltaProof,
+    registration: Option<Vec<u8>>,
+    /// What reaches the nodes, of a statement about nodes.
+    pub graph: Option<Neighbourhood>,
+    /// The head, where it is not the base's.
+    pub head: Option<Saved>,
+}
+
+impl Packed {
+    /// Reads all files of a folder.
+    ///
+    /// # Errors
+    /// As [`Bundle::read`], but for the deltas.
     pub fn read(folder: &Path, limits: &Limits) -> Result<Self, ReadError> {
         let mut left = limits.bytes;
         let mut files = BTreeMap::new();
@@ -111,12 +157,12 @@ impl Bundle {
     /// The same from memory: files by name.
     ///
     /// # Errors
-    /// Content that no honest prover writes, or that is beyond the limits.
+    /// Content that no honest prover writes, or that is beyond the limits, which are held against what the deltas may
+    /// come to.
     pub fn parse(files: &BTreeMap<String, Vec<u8>>, limits: &Limits) -> Result<Self, Refusal> {
         if files.values().map(|bytes| bytes.len() as u64).sum::<u64>() > limits.bytes {
             return Err(too_long(limits));
         }
-        let deadline = limits.deadline();
         let need = |name: &'static str| {
             let missing = || Refusal::Malformed { file: name, reason: "is missing".into() };
             files.get(name).map(Vec::as_slice).ok_or_else(missing)
@@ -128,18 +174,49 @@ impl Bundle {
         let statement = parse_statement(statement)?;
         statement.check().map_err(|error| Refusal::Check(error.into()))?;
         limits.statement(&statement)?;
+        let graph = graph(&statement, files.get(GRAPH).map(Vec::as_slice), limits)?;
+        let malformed = |reason| Refusal::Malformed { file: HEAD, reason };
+        let head = files.get(HEAD).map(|bytes| parse_head(bytes).map_err(malformed)).transpose()?;
         let commitment = AdapterCommitment::decode(need(COMMITMENT)?)?;
-        let rows = rows_of(&statement, commitment.shapes());
+        let rows = rows_of(&statement, graph.as_ref(), commitment.shapes());
         let most = limit(&commitment, &rows)?;
         limits.commitment(&commitment, &rows, most)?;
-        let deltas = decompress(need(DELTAS)?, most)?;
-        let deltas = decode_deltas(&deltas, commitment.shapes(), &rows, &|| in_time(deadline).is_err());
+        let deltas = need(DELTAS)?.to_vec();
+        let proof = DeltaProof { proof: need(PROOF)?.to_vec(), link: need(LINK)?.to_vec() };
+        let registration = files.get(REGISTRATION).cloned();
+        Ok(Self { statement, commitment, deltas, proof, registration, graph, head })
+    }
+
+    /// Expands the deltas.
+    ///
+    /// # Errors
+    /// Bytes that no honest prover writes; [`Refusal::Time`] after the deadline.
+    pub fn expand(self, deadline: Option<Instant>) -> Result<Bundle, Refusal> {
+        let Self { statement, commitment, deltas, proof, registration, graph, head } = self;
+        let rows = rows_of(&statement, graph.as_ref(), commitment.shapes());
+        let deltas = decompress(&deltas, limit(&commitment, &rows)?)?;
+        let deltas = decode_deltas(&deltas, commitment.shapes(), &rows, &|| is_past(deadline));
         let deltas = deltas.map_err(|error| match error {
-            CheckFailed::Stopped => Refusal::Time,
+            CheckFailed::Stopped => Refusal::Time(Stage::Deltas),
             error => Refusal::Check(error),
         })?;
-        let proof = DeltaProof { proof: need(PROOF)?.to_vec(), link: need(LINK)?.to_vec() };
-        Ok(Self { statement, commitment, deltas, proof, registration: files.get(REGISTRATION).cloned() })
+        Ok(Bundle { statement, commitment, deltas, proof, registration, graph, head })
+    }
+}
+
+/// The part of the graph that a statement is about, checked; `None` where it is about tokens.
+fn graph(statement: &Statement, bytes: Option<&[u8]>, limits: &Limits) -> Result<Option<Neighbourhood>, Refusal> {
+    match (statement.graph(), bytes) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(Refusal::Malformed { file: GRAPH, reason: "the statement is about no graph".into() }),
+        (Some(_), None) => Err(Refusal::Malformed { file: GRAPH, reason: "is missing".into() }),
+        (Some(root), Some(bytes)) => {
+            limits.graph_file(bytes)?;
+            let graph = Neighbourhood::decode(bytes)?;
+            limits.graph(&graph)?;
+            graph.check(&statement.nodes(), &root.0)?;
+            Ok(Some(graph))
+        }
     }
 }
 
@@ -182,6 +259,18 @@ fn decompress(bytes: &[u8], limit: u64) -> Result<Vec<u8>, Refusal> {
     decoder.by_ref().take(limit + 1).read_to_end(&mut out).map_err(|_| malformed())?;
     let rest = decoder.finish();
     if out.len() as u64 > limit || !rest.is_empty() { Err(malformed()) } else { Ok(out) }
+}
+
+/// Writes a file that not every bundle has, or removes the one of a bundle that was there before.
+fn put(folder: &Path, name: &str, bytes: Option<Vec<u8>>) -> io::Result<()> {
+    let path = folder.join(name);
+    match bytes {
+        Some(bytes) => atomic::write(&path, &bytes),
+        None => match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        },
+    }
 }
 
 /// A digest from its 64 lower-case hexadecimal digits.

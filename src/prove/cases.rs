@@ -7,10 +7,12 @@ use ftk_circuits::{
     AdapterCommitment, Case, CommitmentKey, DeltaProof, Input, Logits, Opening, Output, ProveError, Scored,
     SiteFactors, SiteRows, SiteShape, Statement,
 };
+use ftk_recipes::gnn::neighbourhood::Neighbourhood;
+use ftk_recipes::gnn::network::convolution;
 
-use super::FixedModel;
 use super::fixed::{self, Adaptation, Fixed, FixedAdapter, Record};
 use super::read::{Read, Reading};
+use super::{FixedModel, Net};
 
 /// Why cases could not be computed.
 #[derive(Debug, thiserror::Error)]
@@ -43,29 +45,53 @@ pub struct Replayed {
     pub records: Vec<Record>,
 }
 
-/// One pass over all cases, teacher-forced. What the base alone yields is taken from the cases as it stands.
+/// One pass over all cases, teacher-forced. What the base alone yields is taken from the cases as it stands. Cases of
+/// nodes need the part of the graph that reaches them, checked for them and this base.
 ///
 /// # Errors
-/// Ids that the base has not, results out of range, [`fixed::Error::Time`] after the deadline.
+/// Ids that the base has not, results out of range, [`fixed::Error::Time`] after the deadline, inputs that are not of
+/// the base's kind.
 pub fn replay(
     model: &FixedModel,
     adaptation: Adaptation<'_>,
     cases: &[Case],
+    graph: Option<&Neighbourhood>,
     deadline: Option<Instant>,
 ) -> Result<Replayed, fixed::Error> {
-    let (mut tokens, mut rows, mut reads) = (Tokens::default(), Vec::new(), Vec::new());
-    for case in cases {
-        let sequences = case.sequences();
-        let ids: Vec<&[u32]> = sequences.iter().map(|sequence| sequence.ids.as_slice()).collect();
-        for (index, place) in tokens.push_alike(&ids).iter().enumerate() {
-            let read = sequences[index].read.clone();
-            rows.extend(read.clone().map(|position| place.row(position)));
-            reads.extend((0..read.len()).map(|step| wanted(&case.output, index, step)));
+    let of_nodes = |case: &Case| matches!(case.input, Input::Node { .. });
+    match (model.net(), graph) {
+        (Net::Tokens(network), None) if !cases.iter().any(of_nodes) => {
+            let (mut tokens, mut rows, mut reads) = (Tokens::default(), Vec::new(), Vec::new());
+            for case in cases {
+                let sequences = case.sequences();
+                let ids: Vec<&[u32]> = sequences.iter().map(|sequence| sequence.ids.as_slice()).collect();
+                for (index, place) in tokens.push_alike(&ids).iter().enumerate() {
+                    let read = sequences[index].read.clone();
+                    rows.extend(read.clone().map(|position| place.row(position)));
+                    reads.extend((0..read.len()).map(|step| wanted(&case.output, index, step)));
+                }
+            }
+            let mut ops = Fixed::reading(model.base(), adaptation, &reads).until(deadline);
+            network.forward(&mut ops, &tokens, &rows)?;
+            let readings = ops.take_readings();
+            replayed(cases, readings, ops)
         }
+        (Net::Graph(network), Some(graph)) if cases.iter().all(of_nodes) => {
+            let node = |case: &Case| if let Input::Node { node, .. } = case.input { Some(node) } else { None };
+            let pass = graph.pass(network, &cases.iter().filter_map(node).collect::<Vec<_>>());
+            let mut ops = Fixed::new(model.base(), adaptation).until(deadline);
+            let logits = network.classify(&mut ops, &pass.features, &pass.hops, &pass.rows)?;
+            let rows = logits.entries.chunks_exact(logits.features.max(1));
+            let read = |(case, row): (&Case, &[i64])| wanted(&case.output, 0, 0).of(&logits.site, row);
+            let readings = cases.iter().zip(rows).map(read).collect::<Result<_, _>>()?;
+            replayed(cases, readings, ops)
+        }
+        _ => Err(fixed::Error::Kind),
     }
-    let mut ops = Fixed::reading(model.base(), adaptation, &reads).until(deadline);
-    model.network().forward(&mut ops, &tokens, &rows)?;
-    let mut readings = ops.take_readings().into_iter();
+}
+
+fn replayed(cases: &[Case], readings: Vec<Reading>, ops: Fixed<'_>) -> Result<Replayed, fixed::Error> {
+    let mut readings = readings.into_iter();
     let outputs = cases.iter().map(|case| yielded(&case.output, &mut readings)).collect();
     Ok(Replayed { outputs, records: ops.into_records()? })
 }
@@ -78,6 +104,7 @@ fn wanted(output: &Output, sequence: usize, step: usize) -> Read {
         Output::LogProb { ids, .. } => Read::LogProb(ids[step]),
         Output::Preference { chosen, rejected } => Read::LogProb([chosen, rejected][sequence].ids[step]),
         Output::Choice { among, .. } => Read::Choice(among.clone()),
+        Output::AtLeast { id, .. } => Read::LogProb(*id),
     }
 }
 
@@ -89,15 +116,14 @@ fn yielded(stated: &Output, readings: &mut impl Iterator<Item = Reading>) -> Out
             _ => unreachable!("an id was asked for"),
         }
     }
-    let mut sum = |ids: &[u32]| -> i64 {
-        // At most 2^20 log-probabilities below 2^42.
-        ids.iter()
-            .map(|_| match readings.next() {
-                Some(Reading::LogProb(log_prob)) => log_prob,
-                _ => unreachable!("a log-probability was asked for"),
-            })
-            .sum()
-    };
+    fn log_prob(readings: &mut impl Iterator<Item = Reading>) -> i64 {
+        match readings.next() {
+            Some(Reading::LogProb(log_prob)) => log_prob,
+            _ => unreachable!("a log-probability was asked for"),
+        }
+    }
+    // At most 2^20 log-probabilities below 2^42.
+    let mut sum = |ids: &[u32]| -> i64 { ids.iter().map(|_| log_prob(readings)).sum() };
     match stated.clone() {
         Output::LogProb { ids, .. } => Output::LogProb { log_prob: sum(&ids), ids },
         Output::Preference { chosen, rejected } => {
@@ -112,6 +138,7 @@ fn yielded(stated: &Output, readings: &mut impl Iterator<Item = Reading>) -> Out
             _ => unreachable!("logits were asked for"),
         },
         Output::Choice { among, .. } => Output::Choice { among, chosen: id(readings) },
+        Output::AtLeast { id, bound, .. } => Output::AtLeast { id, bound, holds: log_prob(readings) >= bound },
     }
 }
 
@@ -130,7 +157,7 @@ pub fn add_base(
     if cases.is_empty() {
         return Ok(());
     }
-    let mut alone = replay(model, Adaptation::Base, &cases, deadline)?.outputs.into_iter();
+    let mut alone = replay(model, Adaptation::Base, &cases, None, deadline)?.outputs.into_iter();
     for output in outputs {
         let Output::Preference { chosen, rejected } = output else { continue };
         if let Some(Output::Preference { chosen: base_chosen, rejected: base_rejected }) = alone.next() {
@@ -152,13 +179,13 @@ pub fn settle(
     model: &FixedModel,
     adapter: &FixedAdapter,
     mut cases: Vec<Case>,
+    graph: Option<&Neighbourhood>,
     mut propose: impl FnMut(&[u32], usize) -> Result<Vec<u32>, ftk_adapters::Error>,
 ) -> Result<(Vec<Case>, Vec<Record>), CasesError> {
-    let context = model.network().context();
+    let context = model.net().context();
     for (case, content) in cases.iter_mut().enumerate() {
-        let Case { input: Input::Tokens(input), output } = &content;
-        let needed = match output {
-            Output::Completion { max_tokens, .. } => input.len() + *max_tokens as usize,
+        let needed = match (&content.input, &content.output) {
+            (Input::Tokens(input), Output::Completion { max_tokens, .. }) => input.len() + *max_tokens as usize,
             _ => content.sequences().iter().map(|sequence| sequence.ids.len()).max().unwrap_or(0),
         };
         if needed > context {
@@ -182,7 +209,7 @@ pub fn settle(
                 ids.extend(propose(&so_far, room).map_err(CasesError::Propose)?);
             }
         }
-        let Replayed { mut outputs, records } = replay(model, Adaptation::Factors(adapter), &cases, None)?;
+        let Replayed { mut outputs, records } = replay(model, Adaptation::Factors(adapter), &cases, graph, None)?;
         let mut agreed = true;
         for (case, output) in cases.iter_mut().zip(&outputs) {
             let (Output::Completion { ids, .. }, Output::Completion { ids: exact, .. }) = (&mut case.output, output)
@@ -228,7 +255,18 @@ fn site_rows((site, record): (&SiteFactors, Record)) -> SiteRows {
 const HEAD: &str = "lm_head";
 
 /// Rows of each site of an adapter. A verifier counts them again in the replay.
-pub fn rows_of(statement: &Statement, shapes: &[SiteShape]) -> Vec<usize> {
-    let (all, read) = (statement.rows(), statement.head_rows());
-    shapes.iter().map(|shape| if shape.name == HEAD { read } else { all }).collect()
+pub fn rows_of(statement: &Statement, graph: Option<&Neighbourhood>, shapes: &[SiteShape]) -> Vec<usize> {
+    match graph {
+        None => {
+            let (all, read) = (statement.rows(), statement.head_rows());
+            shapes.iter().map(|shape| if shape.name == HEAD { read } else { all }).collect()
+        }
+        Some(graph) => {
+            // The rows of a convolution are who receives in it; a head sees the node of each case.
+            let nodes = statement.nodes();
+            let receivers = graph.receivers(&nodes);
+            let of = |layer: usize| receivers.get(layer.wrapping_sub(1)).copied().unwrap_or(0);
+            shapes.iter().map(|shape| convolution(&shape.name).map_or(nodes.len(), of)).collect()
+        }
+    }
 }

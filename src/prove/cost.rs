@@ -8,7 +8,7 @@ use ftk_adapters::lora::{Adapter, Factors};
 use ftk_adapters::sites::Role;
 use ftk_circuits::{EncodingError, SiteShape, required_columns, required_k};
 
-use crate::models::Network;
+use super::Net;
 
 /// Bytes of one exact delta in memory.
 const DELTA: u64 = 16;
@@ -95,7 +95,7 @@ pub struct Base {
 
 impl Base {
     /// Of a network.
-    pub fn of(network: &Network) -> Self {
+    pub fn of(network: &Net) -> Self {
         let shapes = network.shapes();
         let size = |shape: &Vec<usize>| shape.iter().product::<usize>() as u64;
         let sites = network.sites().into_iter().filter(|site| matches!(site.role, Role::Linear | Role::Head));
@@ -107,7 +107,7 @@ impl Base {
 }
 
 /// What an adapter's sites look like to costs, in canonical order. Scales do not matter to them.
-pub fn shapes(network: &Network, adapter: &Adapter) -> Vec<SiteShape> {
+pub fn shapes(network: &Net, adapter: &Adapter) -> Vec<SiteShape> {
     let sites = network.sites();
     let adapted = sites.iter().filter_map(|site| adapter.sites.get_key_value(&site.name));
     let shape = |(name, factors): (&String, &Factors)| SiteShape {

@@ -71,6 +71,9 @@ pub enum Error {
     /// A token id beyond the embedding table.
     #[error("token id beyond the vocabulary: {0}")]
     Token(u32),
+    /// Tokens for a network of graphs, or nodes for one of tokens.
+    #[error("the base does not take inputs of this kind")]
+    Kind,
     /// The deadline has passed.
     #[error("the time is up")]
     Time,

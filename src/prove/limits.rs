@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ftk_circuits::{AdapterCommitment, Statement};
+use ftk_recipes::gnn::neighbourhood::{EXPANSION, Neighbourhood};
 
 use super::cost;
 use super::verdict::Refusal;
@@ -10,7 +11,7 @@ use super::verdict::Refusal;
 /// Limits of one verification. What goes beyond one is not wrong; it is not looked at.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
-    /// Tokens the network is run on, over all cases.
+    /// Tokens the network is run on, over all cases, or nodes.
     pub tokens: u64,
     /// Sites of the adapter.
     pub sites: u64,
@@ -18,8 +19,9 @@ pub struct Limits {
     pub bytes: u64,
     /// Bytes of memory for inputs and deltas, by arithmetic, beside the base.
     pub memory: u64,
-    /// Wall time of reading a bundle, and of the replay after it; looked at before every row that is read, every
-    /// operation of the network and every proof.
+    /// Wall time of reading a bundle, of the replay and of the check of its proofs, one after the other; looked at
+    /// before each row of deltas, each linear layer of the network, and each part of a proof
+    /// ([`ftk_circuits::verify_all`]). What was begun goes to its end.
     pub time: Duration,
 }
 
@@ -45,6 +47,24 @@ impl Limits {
         within("tokens", statement.rows() as u64, self.tokens)
     }
 
+    /// Refuses a file of a part of a graph that takes too much memory to read.
+    pub(super) fn graph_file(&self, bytes: &[u8]) -> Result<(), Refusal> {
+        within("bytes of memory", EXPANSION * bytes.len() as u64, self.memory)
+    }
+
+    /// Refuses features that take too much memory to project to so many.
+    pub(super) fn projection(&self, graph: &Neighbourhood, width: usize) -> Result<(), Refusal> {
+        within("bytes of memory", (graph.features() as u64).saturating_mul(4 * width as u64), self.memory)
+    }
+
+    /// Refuses a part of a graph of too many nodes, or of features that take too much memory.
+    pub(super) fn graph(&self, graph: &Neighbourhood) -> Result<(), Refusal> {
+        within("nodes", graph.members() as u64, self.tokens)?;
+        // As floats, as activations and as words.
+        let features = graph.members() as u64 * graph.width() as u64 * (4 + 8 + 4);
+        within("bytes of memory", features, self.memory)
+    }
+
     /// Refuses an adapter of too many sites, or one that needs too much memory for so many rows of each, whose deltas
     /// take at most `encoded` bytes before they are expanded.
     pub(super) fn commitment(
@@ -64,7 +84,28 @@ pub(super) fn within(what: &'static str, needs: u64, allowed: u64) -> Result<(),
     if needs > allowed { Err(Refusal::Limit { what, needs, allowed }) } else { Ok(()) }
 }
 
-/// Refuses to go on when the time is up.
-pub(super) fn in_time(deadline: Option<Instant>) -> Result<(), Refusal> {
-    if deadline.is_some_and(|deadline| Instant::now() >= deadline) { Err(Refusal::Time) } else { Ok(()) }
+/// What a verifier was at when its time was up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The deltas are expanded.
+    Deltas,
+    /// The network is run.
+    Replay,
+    /// The proofs are checked.
+    Proofs,
+}
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Deltas => "expanding the deltas",
+            Self::Replay => "running the base",
+            Self::Proofs => "checking the proofs",
+        })
+    }
+}
+
+/// Whether a deadline has passed.
+pub(super) fn is_past(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
 }

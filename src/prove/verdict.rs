@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use ftk_circuits::{Case, CheckFailed, Digest, Input, Logits, Output, Statement};
+use ftk_recipes::gnn::neighbourhood::NeighbourhoodError;
 
-use super::FixedModel;
-use super::bundle::Bundle;
+use super::bundle::{Bundle, Packed};
 use super::cases::{Replayed, add_base, replay};
 use super::fixed::{self, Adaptation, SiteDeltas};
+use super::limits::Stage;
+use super::{FixedModel, Net};
 
 /// The check that refused a bundle.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,20 @@ pub enum Refusal {
     /// The adapter is not the expected one.
     #[error("expected adapter: the statement is about {0}")]
     Adapter(Digest),
+    /// The nodes are of another graph than the expected one.
+    #[error("expected graph: the statement is about {}", .0.map_or_else(|| "no graph".to_owned(), |root| root.to_string()))]
+    Graph(Option<Digest>),
+    /// The part of the graph that came with the bundle is not what the statement is about.
+    #[error(transparent)]
+    Neighbourhood(#[from] NeighbourhoodError),
+    /// A statement about tokens for a base of graphs, or about nodes for one of tokens.
+    #[error("kind of input: the statement is about {stated}, the base takes {taken}")]
+    Kind {
+        /// What it is about.
+        stated: &'static str,
+        /// What the base takes.
+        taken: &'static str,
+    },
     /// Not as many cases as inputs were expected.
     #[error("expected input: {stated} cases instead of {expected}")]
     Cases {
@@ -44,6 +60,19 @@ pub enum Refusal {
     /// A case has the expected input and asks something else about it.
     #[error("expected question: case {0} states something else about its input")]
     Question(usize),
+    /// A case is of another kind than was asked for.
+    #[error("expected task: case {0} states something of another kind")]
+    Task(usize),
+    /// An answer was to have room for another number of tokens.
+    #[error("expected max tokens: case {case} ends after at most {stated}, not {expected}")]
+    MaxTokens {
+        /// Position of the case.
+        case: usize,
+        /// Most tokens by the statement.
+        stated: u32,
+        /// Most tokens as the verifier has it, no more than the base has positions left.
+        expected: u32,
+    },
     /// The context is not the expected one.
     #[error("expected context: the statement is bound to another")]
     Context,
@@ -75,8 +104,8 @@ pub enum Refusal {
         allowed: u64,
     },
     /// The time is up; nothing is said about the bundle.
-    #[error("limit: the time is up")]
-    Time,
+    #[error("limit: the time is up while {0}")]
+    Time(Stage),
     /// A check of the proof system.
     #[error(transparent)]
     Check(#[from] CheckFailed),
@@ -85,7 +114,7 @@ pub enum Refusal {
 impl Refusal {
     /// Whether the bundle is wrong, rather than too expensive or of another time.
     pub fn is_no(&self) -> bool {
-        !matches!(self, Self::Limit { .. } | Self::Time | Self::Protocol(_))
+        !matches!(self, Self::Limit { .. } | Self::Time(_) | Self::Protocol(_))
     }
 
     /// The name of the check: the first words of the message.
@@ -100,10 +129,67 @@ impl Refusal {
 pub struct Expectations {
     /// The adapter's commitment digest.
     pub adapter: Option<Digest>,
+    /// The root of the graph that nodes are of.
+    pub graph: Option<Digest>,
     /// The input.
     pub input: ExpectedInput,
+    /// What was to be stated of every input.
+    pub task: Option<ExpectedTask>,
     /// The context.
     pub context: Option<Vec<u8>>,
+}
+
+/// What the verifier asked for. Where it does not say, the prover has chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpectedTask {
+    /// A completion.
+    Completion {
+        /// Most tokens; of an input that leaves room for fewer, as many as the base has positions left.
+        max_tokens: Option<u32>,
+    },
+    /// Logits.
+    Logits,
+    /// The log-probability of a continuation.
+    LogProb,
+    /// A preference.
+    Preference,
+    /// A choice.
+    Choice,
+    /// Whether an id is at least so likely.
+    AtLeast,
+}
+
+impl ExpectedTask {
+    fn is_of(self, output: &Output) -> bool {
+        match self {
+            Self::Completion { .. } => matches!(output, Output::Completion { .. }),
+            Self::Logits => matches!(output, Output::Logits(_)),
+            Self::LogProb => matches!(output, Output::LogProb { .. }),
+            Self::Preference => matches!(output, Output::Preference { .. }),
+            Self::Choice => matches!(output, Output::Choice { .. }),
+            Self::AtLeast => matches!(output, Output::AtLeast { .. }),
+        }
+    }
+
+    /// Refuses a statement of something else; `context` is how many positions the base has.
+    fn check(self, statement: &Statement, context: usize) -> Result<(), Refusal> {
+        if let Some(case) = statement.cases.iter().position(|case| !self.is_of(&case.output)) {
+            return Err(Refusal::Task(case));
+        }
+        let Self::Completion { max_tokens: Some(expected) } = self else { return Ok(()) };
+        for (case, stated) in statement.cases.iter().enumerate() {
+            if let (Input::Tokens(input), Output::Completion { max_tokens: stated, .. }) =
+                (&stated.input, &stated.output)
+            {
+                let room = context.saturating_sub(input.len());
+                let expected = expected.min(u32::try_from(room).unwrap_or(u32::MAX));
+                if *stated != expected {
+                    return Err(Refusal::MaxTokens { case, stated: *stated, expected });
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What the verifier knows of the inputs.
@@ -132,10 +218,16 @@ pub struct Verdict {
 pub enum Missing {
     /// No expected adapter.
     Adapter,
+    /// No expected graph, where the statement is about nodes of one.
+    Graph,
     /// No expected input.
     Input,
     /// The input was expected, but not what is asked about it.
     Question,
+    /// No expected task: the prover chose what to state.
+    Task,
+    /// No expected length: the prover chose how many tokens an answer may have.
+    MaxTokens,
     /// No registration came with the bundle.
     Registration,
     /// The statement is bound to a context, and none was expected.
@@ -145,7 +237,7 @@ pub enum Missing {
 impl Missing {
     /// Whether a bundle is no more than consistent without it.
     pub fn decides(self) -> bool {
-        self != Self::Context
+        !matches!(self, Self::Context | Self::Task | Self::MaxTokens)
     }
 }
 
@@ -173,37 +265,60 @@ pub fn question(case: &Case) -> Case {
             }
         }
         Output::Choice { chosen, .. } => *chosen = 0,
+        // Who asks means that it holds.
+        Output::AtLeast { .. } => {}
     }
     case
 }
 
-/// Everything that needs no proof: expectations, and the replay, which must give the stated outputs and gives the
-/// inputs of every site, `(rows, d_in)`.
+/// Everything that needs neither the deltas nor a proof.
+///
+/// # Errors
+/// The first check that fails.
+pub(super) fn expected(
+    model: &FixedModel,
+    stop_ids: &BTreeSet<u32>,
+    Packed { statement, commitment, graph, .. }: &Packed,
+    expectations: &Expectations,
+) -> Result<(), Refusal> {
+    if statement.base != model.digest() {
+        return Err(Refusal::Base(statement.base));
+    }
+    as_expected(statement, expectations, model.net().context())?;
+    // Both are looked at again beside the proof, which they are part of.
+    if statement.base != commitment.base() {
+        return Err(CheckFailed::Base(commitment.base()).into());
+    }
+    let adapter = commitment.digest();
+    if statement.adapter != adapter {
+        return Err(CheckFailed::Adapter(adapter).into());
+    }
+    for (index, case) in statement.cases.iter().enumerate() {
+        if matches!(&case.output, Output::Completion { stop_ids: stated, .. } if !stated.iter().eq(stop_ids)) {
+            return Err(Refusal::StopRule(index));
+        }
+        if case.sequences().iter().any(|sequence| sequence.ids.len() > model.net().context()) {
+            return Err(Refusal::Length(index));
+        }
+    }
+    match (model.net(), graph) {
+        (Net::Tokens(_), None) => {}
+        (Net::Tokens(_), Some(_)) => return Err(Refusal::Kind { stated: "nodes", taken: "tokens" }),
+        (Net::Graph(_), None) => return Err(Refusal::Kind { stated: "tokens", taken: "nodes" }),
+        (Net::Graph(network), Some(graph)) => graph.fits(network)?,
+    }
+    Ok(commitment.fits(model.sites())?)
+}
+
+/// The replay, which must give the stated outputs and gives the inputs of every site, `(rows, d_in)`.
 ///
 /// # Errors
 /// The first check that fails.
 pub(super) fn replayed(
     model: &FixedModel,
-    stop_ids: &BTreeSet<u32>,
-    bundle: &Bundle,
-    expectations: &Expectations,
+    Bundle { statement, commitment, deltas, graph, .. }: &Bundle,
     deadline: Option<Instant>,
 ) -> Result<Vec<Vec<i64>>, Refusal> {
-    let Bundle { statement, commitment, deltas, .. } = bundle;
-    if statement.base != model.digest() {
-        return Err(Refusal::Base(statement.base));
-    }
-    expected(statement, expectations)?;
-    for (index, case) in statement.cases.iter().enumerate() {
-        if matches!(&case.output, Output::Completion { stop_ids: stated, .. } if !stated.iter().eq(stop_ids)) {
-            return Err(Refusal::StopRule(index));
-        }
-        if case.sequences().iter().any(|sequence| sequence.ids.len() > model.network().context()) {
-            return Err(Refusal::Length(index));
-        }
-    }
-    commitment.fits(model.sites())?;
-
     let given: BTreeMap<String, SiteDeltas<'_>> = commitment
         .shapes()
         .iter()
@@ -214,11 +329,11 @@ pub(super) fn replayed(
         })
         .collect();
     let timed = |error| match error {
-        fixed::Error::Time => Refusal::Time,
+        fixed::Error::Time => Refusal::Time(Stage::Replay),
         error => Refusal::Replay(error),
     };
     let Replayed { mut outputs, records } =
-        replay(model, Adaptation::Deltas(&given), &statement.cases, deadline).map_err(timed)?;
+        replay(model, Adaptation::Deltas(&given), &statement.cases, graph.as_ref(), deadline).map_err(timed)?;
     add_base(model, &mut outputs, &statement.cases, deadline).map_err(timed)?;
     for (index, (case, yields)) in statement.cases.iter().zip(&outputs).enumerate() {
         if let Some(difference) = difference(&case.output, yields) {
@@ -241,10 +356,16 @@ pub(super) fn undoubted(statement: &Statement, expectations: &Expectations, regi
     Verdict { missing: missing(statement, expectations, registered) }
 }
 
-fn expected(statement: &Statement, expectations: &Expectations) -> Result<(), Refusal> {
-    let Expectations { adapter, input, context } = expectations;
+fn as_expected(statement: &Statement, expectations: &Expectations, positions: usize) -> Result<(), Refusal> {
+    let Expectations { adapter, graph, input, task, context } = expectations;
     if adapter.is_some_and(|adapter| adapter != statement.adapter) {
         return Err(Refusal::Adapter(statement.adapter));
+    }
+    if graph.is_some() && *graph != statement.graph() {
+        return Err(Refusal::Graph(statement.graph()));
+    }
+    if let Some(task) = task {
+        task.check(statement, positions)?;
     }
     let cases = &statement.cases;
     let inputs: Option<Vec<&Input>> = match input {
@@ -278,10 +399,16 @@ fn missing(statement: &Statement, expectations: &Expectations, registered: bool)
         ExpectedInput::Inputs(_) if statement.cases.iter().any(asks_more) => Some(Missing::Question),
         _ => None,
     };
+    let graph = (statement.graph().is_some() && expectations.graph.is_none()).then_some(Missing::Graph);
     let registration = (!registered).then_some(Missing::Registration);
     let adapter = expectations.adapter.is_none().then_some(Missing::Adapter);
     let context = (expectations.context.is_none() && !statement.context.is_empty()).then_some(Missing::Context);
-    [registration, adapter, input, context].into_iter().flatten().collect()
+    let completes = |case: &Case| matches!(case.output, Output::Completion { .. });
+    let task = expectations.task.is_none().then_some(Missing::Task);
+    let length = !matches!(expectations.task, Some(ExpectedTask::Completion { max_tokens: Some(_) }))
+        && statement.cases.iter().any(completes);
+    let length = length.then_some(Missing::MaxTokens);
+    [registration, adapter, graph, input, task, length, context].into_iter().flatten().collect()
 }
 
 /// Where the network yields something else than is stated.
@@ -316,7 +443,53 @@ fn difference(stated: &Output, yields: &Output) -> Option<String> {
         (Output::Choice { chosen: stated, .. }, Output::Choice { chosen: yields, .. }) => {
             Some(format!("the choice is {yields}, not {stated}"))
         }
+        (Output::AtLeast { .. }, Output::AtLeast { holds, .. }) => {
+            let is = if *holds { "at least" } else { "below" };
+            Some(format!("the log-probability is {is} the bound"))
+        }
         _ => None,
     };
     Some(found.unwrap_or_else(|| "the logits are others".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_the_room_that_was_asked_for_or_is_left() {
+        let completion = |max_tokens: u32| {
+            let output = Output::Completion { ids: vec![7], max_tokens, stop_ids: vec![7] };
+            Case { input: Input::Tokens(vec![5; 20]), output }
+        };
+        let statement =
+            |cases| Statement { base: Digest([0; 32]), adapter: Digest([0; 32]), context: Vec::new(), cases };
+        let check = |expected: u32, positions: usize, stated: &[u32]| {
+            let task = ExpectedTask::Completion { max_tokens: Some(expected) };
+            let checked = task.check(&statement(stated.iter().copied().map(completion).collect()), positions);
+            checked.map_err(|refusal| refusal.to_string())
+        };
+        assert_eq!(check(6, 100, &[6, 6]), Ok(()));
+        let says = |case, stated, expected| {
+            Err(format!("expected max tokens: case {case} ends after at most {stated}, not {expected}"))
+        };
+        assert_eq!(check(6, 100, &[6, 5]), says(1, 5, 6));
+        assert_eq!(check(6, 100, &[7, 6]), says(0, 7, 6));
+        // Twenty positions are the input's.
+        assert_eq!(check(100, 100, &[80]), Ok(()));
+        assert_eq!(check(100, 100, &[79]), says(0, 79, 80));
+        assert_eq!(check(100, 100, &[100]), says(0, 100, 80));
+        assert_eq!(check(u32::MAX, usize::MAX, &[u32::MAX]), Ok(()));
+        let any = ExpectedTask::Completion { max_tokens: None };
+        assert!(any.check(&statement(vec![completion(3), completion(9)]), 100).is_ok());
+        let mixed = statement(vec![
+            completion(6),
+            Case { input: Input::Tokens(vec![5]), output: Output::LogProb { ids: vec![7], log_prob: -1 } },
+        ]);
+        assert_eq!(
+            any.check(&mixed, 100).unwrap_err().to_string(),
+            "expected task: case 1 states something of another kind"
+        );
+        assert_eq!(ExpectedTask::LogProb.check(&mixed, 100).unwrap_err().check(), "expected task");
+    }
 }

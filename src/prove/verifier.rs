@@ -2,27 +2,33 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
+use ftk_adapters::peft::Saved;
 use ftk_circuits::{
     AdapterCommitment, CheckFailed, Claim, CommitmentKey, DeltaProof, Digest, KeyError, SiteRows, SiteShape, Statement,
     verify_all,
 };
+use ftk_recipes::gnn::neighbourhood::Neighbourhood;
 
-use super::bundle::Bundle;
-use super::limits::{Limits, in_time};
-use super::verdict::{Expectations, Refusal, Verdict, replayed, undoubted};
-use super::{FixedModel, FixedModelError};
+use super::bundle::{Bundle, HEAD, Packed};
+use super::limits::{Limits, Stage};
+use super::subject::{GraphBase, Subject};
+use super::verdict::{Expectations, Refusal, Verdict, expected, replayed, undoubted};
+use super::{FixedModel, FixedModelError, Net};
 use crate::models::Source;
 
 /// A base as integers, with commitment keys and accepted registrations, which bundles share.
 #[derive(Debug)]
 pub struct Verifier {
     model: FixedModel,
+    /// The base itself, where bundles may bring another head for it.
+    graph: Option<GraphBase>,
     stop_ids: BTreeSet<u32>,
     limits: Limits,
     derive: fn(u32) -> Result<CommitmentKey, KeyError>,
-    keys: BTreeMap<u32, CommitmentKey>,
+    keys: BTreeMap<u32, Arc<CommitmentKey>>,
     /// Of each adapter, the hash of the registration that was accepted.
     registered: BTreeMap<Digest, blake3::Hash>,
 }
@@ -36,6 +42,10 @@ pub struct Judged {
     pub statement: Statement,
     /// The adapter's sites.
     pub shapes: Vec<SiteShape>,
+    /// The part of the graph that reaches the nodes it is about.
+    pub graph: Option<Neighbourhood>,
+    /// Whether the head is one that the bundle brought, and not the base's.
+    pub head: bool,
 }
 
 impl Verifier {
@@ -58,7 +68,25 @@ impl Verifier {
     ) -> Result<Self, FixedModelError> {
         let model = FixedModel::read(source)?;
         let stop_ids = source.special().stop.clone();
-        Ok(Self { model, stop_ids, limits, derive, keys: BTreeMap::new(), registered: BTreeMap::new() })
+        Ok(Self { model, graph: None, stop_ids, limits, derive, keys: BTreeMap::new(), registered: BTreeMap::new() })
+    }
+
+    /// [`Verifier::with_keys`] for a base of either kind.
+    ///
+    /// # Errors
+    /// As [`Verifier::new`].
+    pub fn of(
+        subject: &Subject,
+        limits: Limits,
+        derive: fn(u32) -> Result<CommitmentKey, KeyError>,
+    ) -> Result<Self, FixedModelError> {
+        match subject {
+            Subject::Tokens(source) => Self::with_keys(source, limits, derive),
+            Subject::Graph(base) => {
+                let (model, graph, stop_ids) = (FixedModel::of_graphs(base)?, Some(base.clone()), BTreeSet::new());
+                Ok(Self { model, graph, stop_ids, limits, derive, keys: BTreeMap::new(), registered: BTreeMap::new() })
+            }
+        }
     }
 
     /// Judges the files of a bundle, by name ([`super::bundle`] says which there are).
@@ -71,75 +99,100 @@ impl Verifier {
         expectations: &Expectations,
     ) -> Result<Judged, Refusal> {
         let deadline = self.limits.deadline();
-        let bundle = Bundle::parse(files, &self.limits)?;
-        self.judge(bundle, expectations, deadline)
-    }
-
-    /// Judges a bundle that was read before, until a deadline.
-    ///
-    /// # Errors
-    /// As [`Verifier::verify_bytes`].
-    pub fn judge(
-        &mut self,
-        bundle: Bundle,
-        expectations: &Expectations,
-        deadline: Option<Instant>,
-    ) -> Result<Judged, Refusal> {
-        let replayed = self.replay(bundle, expectations, deadline)?;
+        let sent = Packed::parse(files, &self.limits)?;
+        let replayed = self.replay(sent, expectations, deadline)?;
         self.settle(vec![replayed]).swap_remove(0)
     }
 
-    /// Everything but the proofs.
+    /// Everything but the proofs, which are left as much time as there is until the deadline.
     ///
     /// # Errors
     /// As [`Verifier::verify_bytes`].
     pub fn replay(
         &mut self,
-        bundle: Bundle,
+        sent: Packed,
         expectations: &Expectations,
         deadline: Option<Instant>,
     ) -> Result<Replayed, Refusal> {
-        let inputs = replayed(&self.model, &self.stop_ids, &bundle, expectations, deadline)?;
-        let Bundle { statement, commitment, deltas, proof, registration } = bundle;
+        let other;
+        let model = match &sent.head {
+            None => &self.model,
+            Some(head) => {
+                other = self.with_head(head)?;
+                &other
+            }
+        };
+        expected(model, &self.stop_ids, &sent, expectations)?;
+        if let (Net::Graph(network), Some(graph)) = (model.net(), &sent.graph) {
+            self.limits.projection(graph, network.prepare.project.unwrap_or(0))?;
+        }
+        let bundle = sent.expand(deadline)?;
+        let inputs = replayed(model, &bundle, deadline)?;
+        let Bundle { statement, commitment, deltas, proof, registration, graph, head } = bundle;
         let rows = commitment.shapes().iter().zip(inputs).zip(deltas).map(|((shape, inputs), deltas)| SiteRows {
             rows: inputs.len() / shape.d_in as usize,
             inputs,
             deltas,
         });
         let rows = rows.collect();
-        if let Entry::Vacant(place) = self.keys.entry(commitment.k()) {
-            place.insert((self.derive)(commitment.k()).map_err(CheckFailed::KeyBytes)?);
-        }
-        in_time(deadline)?;
+        let key = match self.keys.entry(commitment.k()) {
+            Entry::Occupied(place) => Arc::clone(place.get()),
+            Entry::Vacant(place) => {
+                let key = (self.derive)(commitment.k()).map_err(CheckFailed::KeyBytes)?;
+                Arc::clone(place.insert(Arc::new(key)))
+            }
+        };
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let verdict = undoubted(&statement, expectations, registration.is_some());
-        Ok(Replayed { verdict, statement, commitment, rows, proof, registration })
+        let head = head.is_some();
+        Ok(Replayed { verdict, statement, commitment, key, rows, proof, registration, left, graph, head })
     }
 
-    /// Checks the proofs of many bundles together, with a verdict on each: one multiplication for all, and only if it
-    /// fails one for each.
-    ///
-    /// # Panics
-    /// May panic on bundles that another verifier replayed.
+    /// The base with the head that a bundle brought.
+    fn with_head(&self, head: &Saved) -> Result<FixedModel, Refusal> {
+        let malformed = |reason| Refusal::Malformed { file: HEAD, reason };
+        let base = self.graph.as_ref().ok_or_else(|| malformed("the base takes no other head".to_owned()))?;
+        let base = base.with_head(head).map_err(|name| malformed(format!("is none of the base: {name}")))?;
+        let model = FixedModel::of_graphs(&base).map_err(|error| malformed(error.to_string()))?;
+        if model.digest() == self.model.digest() { Err(malformed("is the base's own".to_owned())) } else { Ok(model) }
+    }
+
+    /// Checks the proofs of many bundles together, whoever replayed them, with a verdict on each: one multiplication for
+    /// all, and only if it fails one for each.
     pub fn settle(&mut self, bundles: Vec<Replayed>) -> Vec<Result<Judged, Refusal>> {
         let digests: Vec<Digest> = bundles.iter().map(|bundle| bundle.commitment.digest()).collect();
         // A registration is looked at once, however many bundles bring it.
         let mut registrations: BTreeMap<(Digest, &[u8]), usize> = BTreeMap::new();
-        let mut claims = Vec::with_capacity(2 * bundles.len());
-        for Replayed { statement, commitment, rows, proof, .. } in &bundles {
-            let key = &self.keys[&commitment.k()];
+        let (mut claims, mut left) = (Vec::with_capacity(2 * bundles.len()), Vec::new());
+        for Replayed { statement, commitment, key, rows, proof, left: time, .. } in &bundles {
             claims.push(Claim::Deltas { key, statement, commitment, sites: rows, proof });
+            left.push(*time);
         }
-        for (Replayed { commitment, registration, .. }, digest) in bundles.iter().zip(&digests) {
+        for (Replayed { commitment, key, registration, left: time, .. }, digest) in bundles.iter().zip(&digests) {
             let Some(registration) = registration else { continue };
-            if self.registered.get(digest) != Some(&blake3::hash(registration))
-                && let Entry::Vacant(place) = registrations.entry((*digest, registration))
-            {
-                place.insert(claims.len());
-                let key = &self.keys[&commitment.k()];
-                claims.push(Claim::Registration { key, commitment, registration });
+            if self.registered.get(digest) == Some(&blake3::hash(registration)) {
+                continue;
+            }
+            match registrations.entry((*digest, registration)) {
+                Entry::Vacant(place) => {
+                    place.insert(claims.len());
+                    claims.push(Claim::Registration { key, commitment, registration });
+                    left.push(*time);
+                }
+                // As long as the most patient of them waits.
+                Entry::Occupied(place) => {
+                    let patience = &mut left[*place.get()];
+                    *patience = patience.zip(*time).map(|(one, other)| one.max(other));
+                }
             }
         }
-        let results = verify_all(&claims);
+        // Claims are checked side by side: the time of each begins with its own check.
+        let began: Vec<OnceLock<Instant>> = claims.iter().map(|_| OnceLock::new()).collect();
+        let is_late = |claim: usize| {
+            let began = began[claim].get_or_init(Instant::now);
+            left[claim].is_some_and(|left| began.elapsed() >= left)
+        };
+        let results = verify_all(&claims, &is_late);
         let verdict = |index: usize| {
             let bundle = &bundles[index];
             results[index].clone()?;
@@ -150,27 +203,36 @@ impl Verifier {
         let verdicts: Vec<Result<(), CheckFailed>> = (0..bundles.len()).map(verdict).collect();
         let mut judged = Vec::with_capacity(bundles.len());
         for ((bundle, verdict), digest) in bundles.into_iter().zip(verdicts).zip(digests) {
-            let Replayed { verdict: doubts, statement, commitment, registration, .. } = bundle;
-            judged.push(verdict.map_err(Refusal::Check).map(|()| {
+            let Replayed { verdict: doubts, statement, commitment, registration, graph, head, .. } = bundle;
+            let verdict = verdict.map_err(|error| match error {
+                CheckFailed::Stopped => Refusal::Time(Stage::Proofs),
+                error => Refusal::Check(error),
+            });
+            judged.push(verdict.map(|()| {
                 if let Some(registration) = registration {
                     self.registered.insert(digest, blake3::hash(&registration));
                 }
-                Judged { verdict: doubts, statement, shapes: commitment.shapes().to_vec() }
+                Judged { verdict: doubts, statement, shapes: commitment.shapes().to_vec(), graph, head }
             }));
         }
         judged
     }
 }
 
-/// A bundle whose proofs are still to be checked.
+/// A bundle whose proofs are still to be checked. It has all that this takes: any verifier can do it.
 #[derive(Debug)]
 pub struct Replayed {
     verdict: Verdict,
     statement: Statement,
     commitment: AdapterCommitment,
+    key: Arc<CommitmentKey>,
     rows: Vec<SiteRows>,
     proof: DeltaProof,
     registration: Option<Vec<u8>>,
+    graph: Option<Neighbourhood>,
+    head: bool,
+    /// How long the proofs may take, if not as long as they like.
+    left: Option<Duration>,
 }
 
 impl Replayed {
@@ -179,5 +241,69 @@ impl Replayed {
         let bytes = |rows: &SiteRows| size_of_val(rows.inputs.as_slice()) + size_of_val(rows.deltas.as_slice());
         let sent = self.proof.proof.len() + self.proof.link.len() + self.registration.as_ref().map_or(0, Vec::len);
         (self.rows.iter().map(bytes).sum::<usize>() + sent) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::super::verdict::{self, ExpectedInput, Missing};
+    use super::*;
+
+    /// The frozen bundle of this protocol.
+    fn bundle() -> PathBuf {
+        let version = ftk_circuits::PROTOCOL_VERSION.to_string();
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/frozen").join(version)
+    }
+
+    fn verifier() -> Verifier {
+        Verifier::new(&Source::open(Path::new("village")).unwrap(), Limits::NONE).unwrap()
+    }
+
+    fn replayed(verifier: &mut Verifier, change: impl FnOnce(&mut Packed)) -> Replayed {
+        let mut sent = Packed::read(&bundle(), &Limits::NONE).unwrap();
+        change(&mut sent);
+        let any = Expectations { input: ExpectedInput::Any, ..Expectations::default() };
+        verifier.replay(sent, &any, None).unwrap()
+    }
+
+    #[test]
+    fn what_another_verifier_replayed_is_judged_all_the_same() {
+        let mut first = verifier();
+        // It has derived no key yet, and has seen no registration.
+        let mut second = verifier();
+        let honest = replayed(&mut first, |_| {});
+        let wrong = replayed(&mut first, |sent| sent.proof.proof[40] ^= 1);
+        let verdicts = second.settle(vec![honest, wrong]);
+        let missing = &verdicts[0].as_ref().unwrap().verdict.missing;
+        assert_eq!(*missing, [Missing::Adapter, Missing::Task, Missing::MaxTokens, Missing::Context]);
+        assert!(matches!(verdicts[1], Err(Refusal::Check(CheckFailed::DeltaProof))), "{:?}", verdicts[1]);
+    }
+
+    #[test]
+    fn proofs_are_left_when_their_time_is_up_and_others_are_judged() {
+        let mut verifier = verifier();
+        let mut late = replayed(&mut verifier, |_| {});
+        late.left = Some(Duration::ZERO);
+        let patient = replayed(&mut verifier, |_| {});
+        let verdicts = verifier.settle(vec![late, patient]);
+        assert!(matches!(verdicts[0], Err(Refusal::Time(Stage::Proofs))), "{:?}", verdicts[0]);
+        assert!(verdicts[1].is_ok(), "{:?}", verdicts[1]);
+        // A registration that no other bundle brings is left with its bundle.
+        let mut late = replayed(&mut self::verifier(), |_| {});
+        late.left = Some(Duration::ZERO);
+        let mut fresh = self::verifier();
+        assert!(matches!(fresh.settle(vec![late]).swap_remove(0), Err(Refusal::Time(Stage::Proofs))));
+        assert!(fresh.registered.is_empty());
+    }
+
+    #[test]
+    fn the_replay_ends_at_the_deadline() {
+        let verifier = verifier();
+        let bundle = Bundle::read(&bundle(), &Limits::NONE).unwrap();
+        let late = verdict::replayed(&verifier.model, &bundle, Some(Instant::now()));
+        assert!(matches!(late, Err(Refusal::Time(Stage::Replay))), "{late:?}");
+        assert!(verdict::replayed(&verifier.model, &bundle, None).is_ok());
     }
 }

@@ -37,6 +37,24 @@ impl Loaded {
         }
         self
     }
+
+    /// Makes one choice of pairs that follow each other with one chosen completion; their places in the file are lost.
+    pub fn choices(mut self) -> Self {
+        if let Rows::Dpo(rows) = self.rows {
+            let mut choices: Vec<Vec<Pair>> = Vec::new();
+            for pair in rows.into_iter().flatten() {
+                let same = |known: &Pair| known.prompt == pair.prompt && known.chosen == pair.chosen;
+                match choices.last_mut().filter(|last| last.last().is_some_and(same)) {
+                    Some(last) => last.push(pair),
+                    None => choices.push(vec![pair]),
+                }
+            }
+            self.counts.choices = Some(choices.len());
+            self.rows = Rows::Dpo(choices);
+            self.places.clear();
+        }
+        self
+    }
 }
 
 /// What became of the rows of a file.
@@ -62,6 +80,8 @@ pub struct Counts {
     pub max_length: usize,
     /// Rows after packing, if they are packed.
     pub packed: Option<usize>,
+    /// Choices that pairs come to, where several pairs are one.
+    pub choices: Option<usize>,
     /// Names in double braces that stand in the rows as they are.
     pub open: Vec<String>,
 }
@@ -92,6 +112,11 @@ impl Counts {
                 100.0 * full
             ));
         }
+        if let Some(choices) = self.choices {
+            notes.push(format!(
+                "{name}: pairs of one prompt and one chosen completion taken together: {choices} choices"
+            ));
+        }
         if !self.open.is_empty() {
             let slots: Vec<String> = self.open.iter().map(|name| format!("{{{{{name}}}}}")).collect();
             notes.push(format!("{name}: not replaced (see data.replace): {}", slots.join(", ")));
@@ -111,6 +136,7 @@ impl Counts {
             "unscored": self.unscored,
             "longest": self.longest,
             "packed": self.packed,
+            "choices": self.choices,
         })
     }
 }
@@ -127,7 +153,9 @@ pub fn load(source: &Source, data: &Data, task: Task, path: &Path) -> Result<Loa
     let encoder = Encoder::new(source, path, data.loss, longest);
     match task {
         Task::Sft => collect(data, path, rows::read(path, &options)?, |place, row| encoder.sft(place, row), Rows::Sft),
-        Task::Dpo => collect(data, path, rows::read(path, &options)?, |place, row| encoder.pair(place, row), Rows::Dpo),
+        Task::Dpo => {
+            collect(data, path, rows::read(path, &options)?, |place, row| encoder.pair(place, row), Rows::pairs)
+        }
         Task::Gnn => Err(TextError::NoText("ftk gnn has the commands for graphs")),
     }
 }
@@ -205,6 +233,7 @@ fn collect<R: Row + Send, E: Cut + Send>(
         longest: 0,
         max_length: data.max_length,
         packed: None,
+        choices: None,
         open: open.into_iter().collect(),
     };
     let (mut kept, mut places) = (Vec::new(), Vec::new());

@@ -29,8 +29,9 @@ pub(super) struct Model<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Batch<'a> {
     pub sequences: &'a [&'a Sequence],
-    /// How many at a time begin alike, and share the computation of what they begin with.
-    pub together: usize,
+    /// How many at a time begin alike, and share the computation of what they begin with; beyond these, each is for
+    /// itself.
+    pub alike: &'a [usize],
     /// Gradient of every log-probability, where it does not depend on them.
     pub known: Option<f32>,
     /// Rate of dropout, and a key for each sequence.
@@ -62,7 +63,13 @@ impl<'a> Model<'a> {
         let (mut rows, mut labels, mut tokens) = (Vec::new(), Vec::new(), Tokens::default());
         // Only rows of one text are taken together.
         let texts: Vec<_> = batch.sequences.iter().flat_map(|sequence| sequence.texts()).collect();
-        for alike in texts.chunks(batch.together) {
+        let mut rest = texts.as_slice();
+        let mut sizes = batch.alike.iter().copied().chain(std::iter::repeat(1));
+        while let Some((alike, after)) = sizes.next().and_then(|size| rest.split_at_checked(size)) {
+            if alike.is_empty() {
+                break;
+            }
+            rest = after;
             let ids: Vec<&[u32]> = alike.iter().map(|&(ids, _)| ids).collect();
             for (placed, (ids, scored)) in tokens.push_alike(&ids).iter().zip(alike) {
                 for position in (1..ids.len()).filter(|&position| scored[position]) {

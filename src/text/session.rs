@@ -19,11 +19,16 @@ use crate::models::Network;
 pub enum Rows {
     /// Supervised fine-tuning.
     Sft(Vec<Sequence>),
-    /// Preference optimisation.
-    Dpo(Vec<Pair>),
+    /// Preference optimisation: choices, of one pair or of several that share prompt and chosen completion.
+    Dpo(Vec<Vec<Pair>>),
 }
 
 impl Rows {
+    /// Pairs, each a choice of its own.
+    pub fn pairs(pairs: Vec<Pair>) -> Self {
+        Self::Dpo(pairs.into_iter().map(|pair| vec![pair]).collect())
+    }
+
     /// Number of rows.
     pub fn len(&self) -> usize {
         match self {
@@ -37,19 +42,19 @@ impl Rows {
         self.len() == 0
     }
 
-    /// What the loss is a mean over: scored ids, or one for a pair of which both completions keep an id.
+    /// What the loss is a mean over: scored ids, or one for a choice of which all completions keep an id.
     pub fn items(&self, row: usize) -> usize {
         match self {
             Self::Sft(rows) => rows[row].items(),
-            Self::Dpo(rows) => usize::from(rows[row].both()),
+            Self::Dpo(rows) => usize::from(rows[row].iter().all(Pair::both)),
         }
     }
 
-    /// The pairs; none of another task.
-    fn pairs(&self) -> &[Pair] {
+    /// The choices; none of another task.
+    fn choices(&self) -> &[Vec<Pair>] {
         match self {
             Self::Sft(_) => &[],
-            Self::Dpo(pairs) => pairs,
+            Self::Dpo(choices) => choices,
         }
     }
 
@@ -57,7 +62,7 @@ impl Rows {
     fn supervised(&self, row: usize) -> usize {
         match self {
             Self::Sft(rows) => rows[row].items(),
-            Self::Dpo(pairs) => pairs[row].chosen.items(),
+            Self::Dpo(rows) => rows[row][0].chosen.items(),
         }
     }
 
@@ -65,9 +70,14 @@ impl Rows {
     pub fn tokens(&self, row: usize) -> usize {
         match self {
             Self::Sft(rows) => rows[row].ids.len(),
-            Self::Dpo(rows) => rows[row].chosen.ids.len() + rows[row].rejected.ids.len(),
+            Self::Dpo(rows) => completions(&rows[row]).map(|sequence| sequence.ids.len()).sum(),
         }
     }
+}
+
+/// The chosen completion of a choice, then each rejected one.
+fn completions(choice: &[Pair]) -> impl Iterator<Item = &Sequence> {
+    choice.first().map(|pair| &pair.chosen).into_iter().chain(choice.iter().map(|pair| &pair.rejected))
 }
 
 impl Pair {
@@ -116,11 +126,11 @@ pub struct TextSession {
     seed: u64,
 }
 
-/// Rows, and the reference's figures of each where these were computed before.
+/// Rows, and the reference's figures of each pair of each where these were computed before.
 #[derive(Debug)]
 struct Part {
     rows: Rows,
-    references: Option<Vec<Option<Sums>>>,
+    references: Option<Vec<Option<Vec<Sums>>>>,
 }
 
 /// Time after which newly computed figures of the reference are written down.
@@ -182,11 +192,11 @@ impl TextSession {
         mut progress: impl FnMut(usize, usize),
     ) -> Result<usize, TaskError> {
         let parts = || std::iter::once(&self.rows).chain(&self.held_out);
-        let pairs = || parts().flat_map(|part| part.rows.pairs());
+        let pairs = || parts().flat_map(|part| part.rows.choices()).flatten();
         let unknown: Vec<&Pair> = pairs().filter(|pair| pair.both() && references.get(pair).is_none()).collect();
         let mut kept = Instant::now();
         for (done, pair) in unknown.iter().enumerate() {
-            let batch = Batch { sequences: &[&pair.chosen, &pair.rejected], together: 2, known: None, dropout: None };
+            let batch = Batch { sequences: &[&pair.chosen, &pair.rejected], alike: &[2], known: None, dropout: None };
             let sums = self.reference().score(batch)?.sums();
             let sums = [sums[0], sums[1]];
             if !sums.iter().all(|sum| sum.is_finite()) {
@@ -201,7 +211,8 @@ impl TextSession {
         }
         let computed = unknown.len();
         for part in std::iter::once(&mut self.rows).chain(&mut self.held_out) {
-            part.references = Some(part.rows.pairs().iter().map(|pair| references.get(pair)).collect());
+            let of_choice = |choice: &Vec<Pair>| choice.iter().map(|pair| references.get(pair)).collect();
+            part.references = Some(part.rows.choices().iter().map(of_choice).collect());
         }
         Ok(computed)
     }
@@ -241,7 +252,7 @@ impl TextSession {
         let keys: Option<Vec<u64>> =
             record.filter(|_| self.dropout > 0.0).map(|step| batch.iter().map(|&row| self.key(step, row)).collect());
         let dropout = keys.as_ref().map(|keys| (self.dropout, keys.as_slice()));
-        let batch = Batch { sequences: &rows, together: 1, known: Some(-1.0), dropout };
+        let batch = Batch { sequences: &rows, alike: &[], known: Some(-1.0), dropout };
         let scores = self.policy(record.is_some()).score(batch)?;
         let sum = -scores.sums().iter().sum::<f64>();
         let hits = scores.hits.iter().sum::<usize>() as f64;
@@ -258,36 +269,49 @@ impl TextSession {
         u64::from_le_bytes(hash.finalize().as_bytes()[..8].try_into().expect("a hash has 32 bytes"))
     }
 
-    fn dpo(&self, record: bool, pairs: &[&Pair], known: Option<Vec<Sums>>, share: f64) -> Result<Loss, TaskError> {
-        let sequences: Vec<&Sequence> = pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).collect();
-        let batch = Batch { sequences: &sequences, together: 2, known: None, dropout: None };
-        let references = match known {
-            Some(known) => known,
+    fn dpo(
+        &self,
+        record: bool,
+        choices: &[&[Pair]],
+        known: Option<Vec<Vec<Sums>>>,
+        share: f64,
+    ) -> Result<Loss, TaskError> {
+        let sequences: Vec<&Sequence> = choices.iter().flat_map(|choice| completions(choice)).collect();
+        let sizes: Vec<usize> = choices.iter().map(|choice| choice.len() + 1).collect();
+        let batch = Batch { sequences: &sequences, alike: &sizes, known: None, dropout: None };
+        let references: Vec<f64> = match known {
+            // Every pair of a choice has the figure of the one chosen completion.
+            Some(known) => known
+                .iter()
+                .flat_map(|pairs| pairs.first().map(|it| it[0]).into_iter().chain(pairs.iter().map(|it| it[1])))
+                .collect(),
             // The same batch as the policy's: where the two models are equal, so are the figures, to the bit.
-            None => self.reference().score(batch)?.sums().as_chunks().0.to_vec(),
+            None => self.reference().score(batch)?.sums(),
         };
         let scores = self.policy(record).score(batch)?;
-        let sums = scores.sums();
-        // The host takes the mean over pairs; here it is to be one over tokens.
+        let completed: Vec<Completion> = (scores.sums().into_iter().zip(references).zip(&scores.values))
+            .map(|((policy, reference), values)| Completion { policy, reference, tokens: values.len() })
+            .collect();
+        // The host takes the mean over choices; here it is to be one over tokens.
         let supervised = self.dpo.sft_weight * share;
         let mut sum = 0.0;
         let mut gradient = Vec::with_capacity(sequences.len());
         let [mut chosen, mut rejected, mut accurate, mut chosen_sum, mut rejected_sum, mut hits] = [0.0; 6];
-        for (index, reference) in references.iter().enumerate() {
-            let [left, right] = [0, 1].map(|side| Completion {
-                policy: sums[2 * index + side],
-                reference: reference[side],
-                tokens: scores.values[2 * index + side].len(),
-            });
-            let verdict = self.dpo.preference.judge(left, right);
+        let (mut rest, mut place) = (completed.as_slice(), 0);
+        for &size in &sizes {
+            let (choice, after) = rest.split_at(size);
+            let (left, right) = (choice[0], &choice[1..]);
+            let mut verdict = self.dpo.preference.judge(left, right);
             sum += verdict.loss - supervised * left.policy;
-            gradient.extend([verdict.slopes[0] - supervised, verdict.slopes[1]]);
+            verdict.slopes[0] -= supervised;
+            gradient.extend(verdict.slopes);
             chosen += verdict.rewards[0];
             rejected += verdict.rewards[1];
             accurate += f64::from(u8::from(verdict.accurate));
             chosen_sum += left.policy;
-            rejected_sum += right.policy;
-            hits += scores.hits[2 * index] as f64;
+            rejected_sum += right.iter().map(|it| it.policy).sum::<f64>() / right.len() as f64;
+            hits += scores.hits[place] as f64;
+            (rest, place) = (after, place + size);
         }
         let metrics = vec![
             ("rewards/chosen", chosen),
@@ -317,9 +341,10 @@ impl TextSession {
         match &part.rows {
             Rows::Sft(all) => self.sft(record, all, batch, share),
             Rows::Dpo(all) => {
-                let pairs: Vec<&Pair> = batch.iter().map(|&row| &all[row]).collect();
-                let known = part.references.as_ref().and_then(|known| batch.iter().map(|&row| known[row]).collect());
-                self.dpo(record.is_some(), &pairs, known, share)
+                let choices: Vec<&[Pair]> = batch.iter().map(|&row| all[row].as_slice()).collect();
+                let known =
+                    part.references.as_ref().and_then(|known| batch.iter().map(|&row| known[row].clone()).collect());
+                self.dpo(record.is_some(), &choices, known, share)
             }
         }
     }

@@ -4,8 +4,8 @@ use ftk_recipes::{Metrics, Run};
 
 use super::TrainError;
 
-/// What `run.best` keeps.
-#[derive(Clone, Debug, PartialEq)]
+/// What `run.best` keeps. `Debug` shows no parameters: an adapter may be secret.
+#[derive(Clone, PartialEq)]
 pub(super) struct Best {
     /// Steps done when it was evaluated.
     pub(super) step: usize,
@@ -15,6 +15,13 @@ pub(super) struct Best {
     pub(super) waited: usize,
     /// Every parameter, in name order.
     pub(super) values: Vec<Vec<f32>>,
+}
+
+impl std::fmt::Debug for Best {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { step, figure, waited, .. } = self;
+        write!(f, "Best of step {step}: {figure}, {waited} since")
+    }
 }
 
 impl Best {

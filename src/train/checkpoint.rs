@@ -15,13 +15,19 @@ use super::best::Best;
 /// File name in the run folder.
 pub(super) const FILE: &str = "checkpoint.safetensors";
 
-/// One parameter with its two moments.
-#[derive(Clone, Debug, PartialEq)]
+/// One parameter with its two moments. `Debug` shows no numbers: an adapter may be secret.
+#[derive(Clone, PartialEq)]
 pub(super) struct Slot {
     pub(super) name: String,
     pub(super) value: Vec<f32>,
     pub(super) first: Vec<f32>,
     pub(super) second: Vec<f32>,
+}
+
+impl std::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {} entries", self.name, self.value.len())
+    }
 }
 
 /// A run after a number of steps.

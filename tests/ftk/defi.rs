@@ -18,7 +18,7 @@ fn plan() -> String {
         ("every = 5 ", "every = 40 "),
         ("windows = 3", "windows = 1"),
         ("test = 1000", "test = 400"),
-        ("past = 240", "past = 60"),
+        ("past = 480", "past = 60"),
     ];
     changes.iter().fold(plan.to_owned(), |plan, (from, to)| {
         assert!(plan.contains(from), "{from}");
@@ -70,7 +70,7 @@ fn a_backtest_its_log_and_a_proved_decision() {
     assert_eq!(check(&audit(honest, &["--expect-head", "00"])), "log head");
 
     let proving = |log: &str, out: &str, more: &[&str]| {
-        let made = ["--adapter", "run/window-1/dpo", "--commitment", "run/window-1/commitment", "--out", out];
+        let made = ["--adapter", "run/window-1/adapter", "--commitment", "run/window-1/commitment", "--out", out];
         audit(log, &[&made[..], more].concat())
     };
     let refused = proving(honest, "bundle", &[]);
@@ -154,8 +154,17 @@ fn quotes_follow_the_log(folder: &Path, plan: &Plan, entry: &Entry) {
         .collect();
     let state = json!({ "rows": rows, "held": entry.state });
     std::fs::write(folder.join("state.json"), state.to_string()).unwrap();
-    let quote =
-        ["defi", "quote", "--plan", "plan.toml", "--state", "state.json", "--adapter", "run/window-1/dpo", "--json"];
+    let quote = [
+        "defi",
+        "quote",
+        "--plan",
+        "plan.toml",
+        "--state",
+        "state.json",
+        "--adapter",
+        "run/window-1/adapter",
+        "--json",
+    ];
     let said: Value = serde_json::from_str(&succeed(ftk(&quote).current_dir(folder))).unwrap();
     assert_eq!((said["action"].as_u64(), &said["order"]), (Some(u64::from(entry.action)), &entry.order));
     std::fs::write(folder.join("short.json"), json!({ "rows": &rows[..5] }).to_string()).unwrap();

@@ -23,7 +23,7 @@ fn completion(bundle: &mut Bundle) -> (&mut Vec<u32>, &mut u32, &mut Vec<u32>) {
 }
 
 fn input(bundle: &mut Bundle) -> &mut Vec<u32> {
-    let Input::Tokens(ids) = &mut bundle.statement.cases[0].input;
+    let Input::Tokens(ids) = &mut bundle.statement.cases[0].input else { panic!("tokens") };
     ids
 }
 
@@ -54,6 +54,11 @@ fn forged_bundles_are_refused_by_the_check_that_is_there_for_it() {
     // A delta, by the least amount: every rounding, and so the output, stays.
     let delta = forged(&honest, "delta", |bundle| bundle.deltas[0][0] += 1);
     assert_eq!(verify(&delta, &all), no("delta proof"));
+    // The last of each site, the other way.
+    for site in 0..Bundle::read(&honest, &Limits::NONE).unwrap().deltas.len() {
+        let delta = forged(&honest, &format!("delta-{site}"), |bundle| *bundle.deltas[site].last_mut().unwrap() -= 1);
+        assert_eq!(verify(&delta, &all), no("delta proof"), "{site}");
+    }
     // All deltas of another adapter.
     let theirs = Bundle::read(&foreign, &Limits::NONE).unwrap();
     let deltas = forged(&honest, "deltas", |bundle| bundle.deltas = theirs.deltas.clone());

@@ -5,6 +5,7 @@
 //! for others; an input that is not borne is written to a file that the failure names.
 
 mod mutate;
+mod plugins;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,9 +17,10 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use ftk::budget::{Budget, within};
 use ftk::models::{ChatTemplate, Message, Source};
-use ftk::prove::bundle::Bundle;
+use ftk::prove::bundle::{Bundle, Packed};
 use ftk::prove::keys::commitment_key;
 use ftk::prove::limits::Limits;
+use ftk::prove::opening::{OPENING, OpeningFile};
 use ftk::prove::verdict::Expectations;
 use ftk::prove::verifier::Verifier;
 use ftk::text::load;
@@ -105,7 +107,7 @@ fn bundles() {
         fuzz(name, &[read(name)], 16 * MEGABYTE, move |bytes| {
             let mut files = whole.clone();
             files.insert(name.to_owned(), bytes.to_vec());
-            drop(Bundle::parse(&files, &Limits::default()));
+            drop(Packed::parse(&files, &Limits::default()).and_then(|sent| sent.expand(None)));
         });
     }
     // What no check of the proofs refuses is what was given.
@@ -128,8 +130,12 @@ fn bundles() {
     fuzz("deltas", &[deltas], MEGABYTE, move |bytes| drop(decode_deltas(bytes, &shapes, &rows, &|| false)));
     fuzz("statement", &[bundle.statement.encode()], MEGABYTE, |bytes| drop(Statement::decode(bytes)));
     fuzz("commitment", &[read("commitment.bin")], MEGABYTE, |bytes| drop(AdapterCommitment::decode(bytes)));
-    let opening = std::fs::read(seller.folder.join("commitment/opening.bin")).unwrap();
+    let path = seller.folder.join("commitment").join(OPENING);
+    let shapes = bundle.commitment.shapes().to_vec();
+    let opening = OpeningFile::read(&path, &shapes).unwrap().opening.encode();
     fuzz("opening", &[opening], MEGABYTE, |bytes| drop(Opening::decode(bytes)));
+    let parse = in_folder(Vec::new(), OPENING, move |folder| drop(OpeningFile::read(&folder.join(OPENING), &shapes)));
+    fuzz("opening-file", &[std::fs::read(path).unwrap()], MEGABYTE, parse);
     let smallest = CommitmentKey::generate(MIN_K).unwrap();
     fuzz("key", &[smallest.to_bytes()], MEGABYTE, |bytes| drop(CommitmentKey::from_bytes(bytes)));
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ftk::models::Source;
 use ftk::prove::bundle::parse_digest;
-use ftk::prove::limits::Limits;
-use ftk::prove::verdict::{Expectations, ExpectedInput, Missing, Refusal};
+use ftk::prove::limits::{Limits, Stage};
+use ftk::prove::verdict::{Expectations, ExpectedInput, ExpectedTask, Missing, Refusal};
 use ftk::prove::verifier::Verifier;
 use serde_json::Value;
 
@@ -44,7 +44,7 @@ fn each_limit_of_verify_is_kept() {
     assert!(said("--max-bytes", 3).starts_with("undecided: limit: 4 bytes of files are more than 3;"));
     assert!(said("--max-sites", 3).starts_with(&format!("undecided: limit: {sites} sites are more than 3;")));
     assert!(said("--max-memory", 3).contains("bytes of memory are more than 3;"));
-    assert!(said("--max-seconds", 0).starts_with("undecided: limit: the time is up;"));
+    assert!(said("--max-seconds", 0).starts_with("undecided: limit: the time is up while expanding the deltas;"));
 }
 
 #[test]
@@ -104,10 +104,17 @@ fn bundles_in_memory_are_judged_without_files_or_panics() {
     let source = Source::open("village".as_ref()).unwrap();
     let mut verifier = Verifier::new(&source, Limits::default()).unwrap();
     let adapter = parse_digest(&seller.digest);
-    let expected = Expectations { adapter, input: ExpectedInput::Any, context: Some(b"buyer 7".to_vec()) };
+    let expected = Expectations {
+        adapter,
+        input: ExpectedInput::Any,
+        task: Some(ExpectedTask::Completion { max_tokens: Some(6) }),
+        context: Some(b"buyer 7".to_vec()),
+        ..Expectations::default()
+    };
+    let nothing = [Missing::Adapter, Missing::Input, Missing::Task, Missing::MaxTokens, Missing::Context];
     assert!(verifier.verify_bytes(&files, &expected).unwrap().verdict.is_valid());
     let judged = verifier.verify_bytes(&files, &Expectations::default()).unwrap();
-    assert_eq!(judged.verdict.missing, [Missing::Adapter, Missing::Input, Missing::Context]);
+    assert_eq!(judged.verdict.missing, nothing);
 
     // Whatever becomes of the bytes, there is an answer; a registration that was accepted once is no pass for another.
     for name in files.keys() {
@@ -132,7 +139,7 @@ fn bundles_in_memory_are_judged_without_files_or_panics() {
     assert!(verifier.verify_bytes(&files, &expected).unwrap().verdict.is_valid());
     let limits = Limits { time: Duration::ZERO, ..Limits::default() };
     let mut hasty = Verifier::new(&source, limits).unwrap();
-    assert!(matches!(hasty.verify_bytes(&files, &expected), Err(Refusal::Time)));
+    assert!(matches!(hasty.verify_bytes(&files, &expected), Err(Refusal::Time(Stage::Deltas))));
 }
 
 #[test]

@@ -140,7 +140,9 @@ fn a_damaged_cache_is_made_anew_and_another_recipe_leaves_it_alone() {
 
 #[test]
 fn losses_start_where_their_papers_say_and_fall() {
-    for (loss, first) in [("sigmoid", std::f64::consts::LN_2), ("hinge", 1.0), ("ipo", 25.0)] {
+    for (loss, first) in
+        [("sigmoid", std::f64::consts::LN_2), ("hinge", 1.0), ("ipo", 25.0), ("softmax", std::f64::consts::LN_2)]
+    {
         let dpo = format!("loss = {loss:?}\nreference = \"start\"");
         let steps = figures(&dpo, &format!("batch = {PAIRS}\nsteps = 8"));
         let at = |step: usize| figure(&steps[step], "loss");
@@ -152,6 +154,47 @@ fn losses_start_where_their_papers_say_and_fall() {
     // A smoothed label wants a margin that is bounded, and costs more when it is surpassed.
     let smoothed = figures("label_smoothing = 0.2\nreference = \"start\"", &format!("batch = {PAIRS}\nsteps = 2"));
     assert!((figure(&smoothed[0], "loss") - std::f64::consts::LN_2).abs() < 1e-5);
+}
+
+#[test]
+fn several_rejected_completions_of_one_chosen_are_one_choice() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let run = |loss: &str, rows: &[Value]| {
+        let dpo = format!("loss = {loss:?}\nreference = \"start\"\ncache = {}", loss == "softmax");
+        let _ = std::fs::remove_dir_all(folder.join("out"));
+        prepare(folder, &dpo, "batch = 4\nsteps = 4\nshuffle = false");
+        let lines: String = rows.iter().map(|row| row.to_string() + "\n").collect();
+        std::fs::write(folder.join("rows.jsonl"), lines).unwrap();
+        let output = train(folder, &[]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        (records(folder), stderr(&output))
+    };
+    // Two choices of three rejected completions each.
+    let rejected = |seed: usize| (0..2 + seed).map(|i| (i * 29 + seed * 7) % 512).collect::<Vec<_>>();
+    let row = |choice: usize, seed: usize| {
+        let mut row = pairs(choice + 1, 1).remove(0);
+        row["rejected_ids"] = json!(rejected(seed));
+        row
+    };
+    let rows: Vec<Value> = (0..6).map(|at| row(at / 3, at)).collect();
+    let (together, said) = run("softmax", &rows);
+    assert!(said.contains("taken together: 2 choices"), "{said}");
+    // -log of one in four, as long as the policy is the model it starts from; then it falls.
+    let at = |step: usize| figure(&together[step], "loss");
+    assert!((at(0) - 4f64.ln()).abs() < 1e-5 && at(3) < at(0) - 1e-4, "{together:?}");
+    // Prompt and chosen completion are run once for a choice.
+    let tokens = |choice: usize| {
+        let row = &rows[3 * choice];
+        let count = |key: &str| row[key].as_array().unwrap().len();
+        let prompt = count("prompt_ids");
+        let rejected: usize = (3 * choice..3 * choice + 3).map(|at| prompt + rejected(at).len()).sum();
+        prompt + count("chosen_ids") + rejected
+    };
+    assert_eq!(figure(&together[0], "num_tokens"), (tokens(0) + tokens(1)) as f64);
+    // Pairs that do not follow their like, and pairs that have none, train as with the logistic loss.
+    let alone = [rows[0].clone(), rows[3].clone(), rows[1].clone(), rows[4].clone()];
+    near(&run("softmax", &alone).0, &run("sigmoid", &alone).0, 1e-5);
 }
 
 #[test]

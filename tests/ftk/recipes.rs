@@ -21,6 +21,11 @@ fn a_recipe_is_listed_shown_copied_once_and_checked() {
     let dpo = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/dpo.toml")).unwrap();
     let listed = succeed(&mut ftk(&["recipes", "ls"]));
     assert!(listed.starts_with("dpo\tDirect preference optimisation"), "{listed}");
+    let plan = listed.lines().find(|line| line.starts_with("defi/quoter\t")).expect("plans are listed, too");
+    assert!(plan.ends_with("For ftk defi backtest --plan."), "{plan}");
+    let quoter =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/defi/quoter.toml")).unwrap();
+    assert_eq!(succeed(&mut ftk(&["recipes", "show", "defi/quoter"])), quoter);
     assert_eq!(succeed(&mut ftk(&["recipes", "show", "dpo"])), dpo);
     let shown: Value = serde_json::from_str(&succeed(&mut ftk(&["--json", "recipes", "show", "dpo"]))).unwrap();
     assert_eq!(shown["text"], dpo);
@@ -35,7 +40,7 @@ fn a_recipe_is_listed_shown_copied_once_and_checked() {
     assert_eq!((&checked["recipe"]["run"]["seed"], &checked["recipe"]["run"]["batch"]), (&43.into(), &3.into()));
 
     let unknown = ftk(&["recipes", "show", "ppo"]).output().unwrap();
-    let known: Vec<&str> = ftk_recipes::BUILTIN.iter().map(|builtin| builtin.name).collect();
+    let known: Vec<&str> = ftk_recipes::BUILTIN.iter().chain(ftk_recipes::PLANS).map(|builtin| builtin.name).collect();
     refused(&unknown, "no recipe has this name: ppo", &format!("there are: {}", known.join(", ")));
     let typo = ftk(&["recipes", "check", file, "--set", "run.bach=3"]).output().unwrap();
     refused(&typo, "--set run.bach: unknown key: bach", "did you mean batch?");

@@ -130,7 +130,7 @@ fn seller_commitment(bundle: &std::path::Path) -> AdapterCommitment {
 /// Moves the end of the prompt by one token; tokens, rows and deltas stay.
 fn boundary(bundle: &mut Bundle, later: bool) {
     let case = &mut bundle.statement.cases[0];
-    let Input::Tokens(input) = &mut case.input;
+    let Input::Tokens(input) = &mut case.input else { panic!("tokens") };
     let Output::Completion { ids, max_tokens, .. } = &mut case.output else { panic!("a completion") };
     if later {
         input.push(ids.remove(0));
@@ -173,7 +173,7 @@ fn rows_belong_to_their_statement() {
     });
     assert_eq!(verify(&longer, &all), no("output"));
     let asked = forged(&honest, "asked", |bundle| {
-        let Input::Tokens(input) = &mut bundle.statement.cases[0].input;
+        let Input::Tokens(input) = &mut bundle.statement.cases[0].input else { panic!("tokens") };
         input.insert(0, input[0]);
         more(bundle);
     });

@@ -4,10 +4,16 @@
 use std::path::Path;
 use std::process::Command;
 
+use candle_core::Device;
+use ftk::models::Source;
+use ftk::prove::cases::settle;
 use ftk::prove::fixed::FixedAdapter;
+use ftk::prove::keys::commitment_key;
 use ftk::prove::opening::{OPENING, OpeningFile};
+use ftk::prove::{FixedModel, site_factors};
 use ftk_adapters::peft;
-use ftk_circuits::AdapterCommitment;
+use ftk_adapters::train::LoraTensors;
+use ftk_circuits::{AdapterCommitment, Case, Input, Output, SiteFactors, register};
 
 use crate::run::ftk;
 use crate::seller::adapter_of_rank;
@@ -90,6 +96,133 @@ fn secrets(folder: &Path) -> Vec<(String, Vec<u8>)> {
 
 fn holds(content: &[u8], secret: &[u8]) -> bool {
     content.windows(secret.len()).any(|window| window == secret)
+}
+
+/// Everything secret in a folder with `adapter` and `commitment`, as a prover holds it.
+struct Held {
+    commitment: AdapterCommitment,
+    opening: OpeningFile,
+    adapter: ftk_adapters::lora::Adapter,
+    fixed: FixedAdapter,
+    factors: Vec<SiteFactors>,
+}
+
+impl Held {
+    fn read(folder: &Path) -> Self {
+        let commitment = std::fs::read(folder.join("commitment/commitment.bin")).unwrap();
+        let commitment = AdapterCommitment::decode(&commitment).unwrap();
+        let opening = OpeningFile::read(&folder.join("commitment").join(OPENING), commitment.shapes()).unwrap();
+        let adapter = peft::load(&folder.join("adapter")).unwrap();
+        let fixed = FixedAdapter::new(&adapter).unwrap();
+        let factors = site_factors(&fixed, commitment.shapes().iter().map(|shape| shape.name.as_str()));
+        Self { commitment, opening, adapter, fixed, factors }
+    }
+
+    /// All of it as `Debug` has it, which is what an assertion or `expect` would write.
+    fn printed(&self) -> String {
+        let Self { commitment: _, opening, adapter, fixed, factors } = self;
+        let tensors = LoraTensors::frozen(adapter, &Device::Cpu).unwrap();
+        let (one, many) = (&factors[0], &opening.opening);
+        format!("{opening:?} {many:?} {adapter:?} {tensors:?} {fixed:?} {factors:?} {one:#?} {fixed:#?} {adapter:#?}")
+    }
+}
+
+/// Numbers of the opening and the adapter are in no text but that of their bytes: no type shows them.
+#[test]
+fn what_is_secret_cannot_be_printed() {
+    let place = tempfile::tempdir().unwrap();
+    committed(place.path(), 33);
+    let held = Held::read(place.path());
+    let printed = held.printed();
+    assert!(printed.contains("Factors of rank 2") && printed.contains("Opening of "), "{printed}");
+    // Line breaks and spaces apart, and each number alone where it is long enough to be no accident.
+    let dense: String = printed.split_whitespace().collect();
+    for (secret, form) in &secrets(place.path()) {
+        assert!(!holds(printed.as_bytes(), form) && !holds(dense.as_bytes(), form), "{secret}");
+    }
+    for factors in held.adapter.sites.values() {
+        for value in factors.a.iter().chain(&factors.b).map(f32::to_string).filter(|text| text.len() > 5) {
+            assert!(!printed.contains(&value), "{value}");
+        }
+    }
+}
+
+/// An adapter of fewer ranks than rows, committed to.
+fn committed(folder: &Path, seed: u64) {
+    adapter_of_rank(&folder.join("adapter"), seed, 2);
+    let mut command = ftk(&["commit", "--base", "village", "--quiet", "--adapter", "adapter", "--out", "commitment"]);
+    assert!(command.current_dir(folder).status().unwrap().success());
+}
+
+/// Set for the process that is to panic: its folder, and where.
+const PANIC_IN: &str = "FTK_TEST_PANIC_IN";
+const PANIC_AT: &str = "FTK_TEST_PANIC_AT";
+
+/// Panics in the middle of the prover's work, in what it calls back, with everything secret at hand.
+fn panic_in(folder: &Path, at: &str) {
+    let held = Held::read(folder);
+    let printed = held.printed();
+    let Held { commitment, opening, fixed, factors, .. } = held;
+    match at {
+        "register" => {
+            let key = commitment_key(commitment.k()).unwrap();
+            let mut progress = |done: usize, _: usize| assert!(done == 0, "in the middle of {at}: {printed}");
+            let _ = register(&key, &commitment, &opening.opening, &factors, &mut progress);
+        }
+        "settle" => {
+            let source = Source::open(Path::new("village")).unwrap();
+            let model = FixedModel::read(&source).unwrap();
+            let output = Output::Completion { ids: Vec::new(), max_tokens: 4, stop_ids: Vec::new() };
+            let cases = vec![Case { input: Input::Tokens(vec![5, 6, 7]), output }];
+            let _ = settle(&model, &fixed, cases, None, |_, _| panic!("in the middle of {at}: {printed}"));
+        }
+        // A check of the prover's that fails, as it would be written down.
+        _ => {
+            let other: Vec<SiteFactors> = factors.iter().rev().cloned().collect();
+            assert_eq!((&opening, &factors), (&opening, &other), "in the middle of {at}");
+        }
+    }
+}
+
+#[test]
+fn a_panic_tells_no_secret() {
+    if let (Some(folder), Ok(at)) = (std::env::var_os(PANIC_IN), std::env::var(PANIC_AT)) {
+        return panic_in(Path::new(&folder), &at);
+    }
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    committed(folder, 34);
+    let secrets = secrets(folder);
+    let mut said = Vec::new();
+    // The library, in this program: what it calls back panics.
+    for at in ["register", "settle", "assertion"] {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "secrets::a_panic_tells_no_secret", "--nocapture", "--test-threads", "1"]);
+        let output = command.env(PANIC_IN, folder).env(PANIC_AT, at).env("RUST_BACKTRACE", "full").output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(101), "{at}: {stderr}");
+        assert!(stderr.contains(&format!("in the middle of {at}")) && stderr.contains("stack backtrace"), "{stderr}");
+        said.push((at.to_owned(), [output.stdout, output.stderr].concat()));
+    }
+    // The command, where the system gives it no thread: no stack is that large.
+    for (verb, more) in [
+        ("commit", &["--out", "again"][..]),
+        ("prove", &["--commitment", "commitment", "--prompt", "Hello", "--out", "bundle", "--disclose"]),
+        ("prove", &["--commitment", "commitment", "--prompt", "Hello", "--raw", "--out", "bundle", "--disclose"]),
+    ] {
+        let mut command = ftk(&[verb, "--base", "village", "--json", "--adapter", "adapter"]);
+        command.args(more).current_dir(folder).env("RUST_BACKTRACE", "full").env("RUST_LOG", "trace");
+        let output = command.env("RUST_MIN_STACK", (1u64 << 60).to_string()).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(stderr.contains("panicked at") && stderr.contains("stack backtrace"), "{verb} {more:?}: {stderr}");
+        said.push((verb.to_owned(), [output.stdout, output.stderr].concat()));
+    }
+    contents(folder, &[OPENING, "adapter_model.safetensors"], &mut said);
+    for (secret, form) in &secrets {
+        for (content, bytes) in &said {
+            assert!(!holds(bytes, form), "{secret} in {content}");
+        }
+    }
 }
 
 #[test]

@@ -187,7 +187,7 @@ fn every_field_of_every_preference_is_held_to() {
         assert_eq!(verify(&dropped, &all), no("expected input"));
         assert_eq!(verify(&dropped, &lax), no("delta proof"));
         let input = forged(&honest, &format!("input-{case}"), |bundle| {
-            let Input::Tokens(ids) = &mut bundle.statement.cases[case].input;
+            let Input::Tokens(ids) = &mut bundle.statement.cases[case].input else { panic!("tokens") };
             ids[3] ^= 1;
         });
         assert_eq!(verify(&input, &all), no("expected input"));
@@ -196,7 +196,7 @@ fn every_field_of_every_preference_is_held_to() {
     let moved = forged(&honest, "moved", |bundle| {
         // The last token of the input of the first case becomes the first of both continuations.
         let case = &mut bundle.statement.cases[0];
-        let Input::Tokens(ids) = &mut case.input;
+        let Input::Tokens(ids) = &mut case.input else { panic!("tokens") };
         let last = ids.pop().unwrap();
         pair(case).into_iter().for_each(|scored| scored.ids.insert(0, last));
         truth(bundle);
@@ -226,7 +226,7 @@ fn truth(bundle: &mut Bundle) {
     }
     let given = bundle.commitment.shapes().iter().zip(&bundle.deltas).map(site).collect();
     let cases = &mut bundle.statement.cases;
-    let mut outputs = replay(&model, Adaptation::Deltas(&given), cases, None).unwrap().outputs;
+    let mut outputs = replay(&model, Adaptation::Deltas(&given), cases, None, None).unwrap().outputs;
     add_base(&model, &mut outputs, cases, None).unwrap();
     cases.iter_mut().zip(outputs).for_each(|(case, output)| case.output = output);
 }

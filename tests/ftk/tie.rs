@@ -51,7 +51,7 @@ fn a_tie_goes_to_the_lower_id() {
     };
     let alone = prove(Path::new("village"), "alone");
     let bundle = ftk::prove::bundle::Bundle::read(&alone, &ftk::prove::limits::Limits::NONE).unwrap();
-    let Input::Tokens(prompt) = &bundle.statement.cases[0].input;
+    let Input::Tokens(prompt) = &bundle.statement.cases[0].input else { panic!("tokens") };
     let Output::Completion { ids, .. } = &bundle.statement.cases[0].output else { panic!("a completion") };
     let answer = ids[0];
     let other = (answer + 1..838).find(|id| !prompt.contains(id)).unwrap();

@@ -270,6 +270,15 @@ impl Features {
         }
     }
 
+    /// Whether all are finite.
+    pub fn is_finite(&self) -> bool {
+        let values = match &self.kind {
+            Kind::Dense(values) => values,
+            Kind::Sparse(entries) => &entries.values,
+        };
+        values.iter().all(|value| value.is_finite())
+    }
+
     /// The features of one node.
     pub fn row(&self, row: usize) -> Vec<f32> {
         match &self.kind {

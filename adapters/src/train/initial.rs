@@ -15,13 +15,13 @@ pub fn initial_factors(site: &str, rank: usize, (d_out, d_in): (usize, usize), s
 }
 
 /// Normally distributed values for a weight that starts at random (Box and Muller), keyed like
-/// [`initial_factors`].
+/// [`initial_factors`]; the same on every machine.
 pub fn normal_values(name: &str, count: usize, std: f64, seed: u64) -> Vec<f32> {
     let mut unit = units("ftk normal initial values", name, seed);
     let mut draw = || {
-        // 1 - u lies in (0, 1].
-        let (radius, angle) = ((-2.0 * (1.0 - unit()).ln()).sqrt(), std::f64::consts::TAU * unit());
-        (std * radius * angle.cos()) as f32
+        // 1 - u lies in (0, 1]. What the system's own functions give differs from one to the next.
+        let (radius, angle) = ((-2.0 * libm::log(1.0 - unit())).sqrt(), std::f64::consts::TAU * unit());
+        (std * radius * libm::cos(angle)) as f32
     };
     (0..count).map(|_| draw()).collect()
 }

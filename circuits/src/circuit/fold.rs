@@ -114,7 +114,7 @@ impl FoldInstance {
 }
 
 /// The circuit with its linked columns and its accumulator, rows past their ends being zero.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct FoldCircuit<'a> {
     pub(crate) shape: FoldShape,
     pub(crate) witness: Option<(&'a [Vec<Fp>], &'a [Fp])>,

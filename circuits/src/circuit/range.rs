@@ -46,8 +46,8 @@ pub(crate) struct RangeConfig {
     first: Column<Fixed>,
 }
 
-/// The computed advice cells.
-#[derive(Clone, Debug)]
+/// The computed advice cells, which nothing may print.
+#[derive(Clone)]
 pub(crate) struct Trace {
     /// `(useful rows + 1)`
     pub(crate) accumulator: Vec<Fp>,
@@ -61,9 +61,16 @@ fn without_one([a, b, c]: [Fp; SHARED]) -> Fp {
 }
 
 impl Trace {
-    /// Computes every cell from those before it. `assign` sees each value on its way into its cell and returns it;
-    /// tests return something else.
-    pub(crate) fn new(k: u32, point: Fp, entries: &[Vec<Fp>], assign: &dyn Fn(Label, usize, Fp) -> Fp) -> Self {
+    /// Computes every cell of a batch from those before it. `assign` sees each value on its way into its cell and
+    /// returns it; tests return something else.
+    pub(crate) fn new(
+        k: u32,
+        batch: usize,
+        point: Fp,
+        entries: &[Vec<Fp>],
+        assign: &dyn Fn(Label, usize, Fp) -> Fp,
+    ) -> Self {
+        let before = batch * (entries.len() / SHARED);
         let rows = useful_rows(k);
         let mut accumulator = vec![Fp::ZERO; rows + 1];
         let reciprocals = entries.chunks_exact(SHARED).enumerate().map(|(number, shared)| {
@@ -71,22 +78,22 @@ impl Trace {
             let mut column: Vec<Fp> = (0..rows).map(|row| factors(row).iter().product()).collect();
             column.iter_mut().batch_invert();
             for (row, value) in column.iter_mut().enumerate() {
-                *value = assign(Label::Reciprocal(number), row, *value);
+                *value = assign(Label::Reciprocal(before + number), row, *value);
                 accumulator[row + 1] += *value * without_one(factors(row));
             }
             column
         });
         let reciprocals = reciprocals.collect();
-        accumulator[0] = assign(Label::Accumulator, 0, Fp::ZERO);
+        accumulator[0] = assign(Label::Sum(batch), 0, Fp::ZERO);
         for row in 0..rows {
-            accumulator[row + 1] = assign(Label::Accumulator, row + 1, accumulator[row] + accumulator[row + 1]);
+            accumulator[row + 1] = assign(Label::Sum(batch), row + 1, accumulator[row] + accumulator[row + 1]);
         }
         Self { accumulator, reciprocals }
     }
 }
 
 /// One batch.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct RangeCircuit<'a> {
     pub(crate) k: u32,
     /// e in every usable row, and the cells computed from them.

@@ -83,8 +83,9 @@ impl Matrix {
     }
 }
 
-/// The factors of one adapted site as 16-bit integers with one power-of-two scale per tensor.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The factors of one adapted site as 16-bit integers with one power-of-two scale per tensor. `Debug` shows none of
+/// them: an adapter may be secret.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Factors {
     rank: usize,
     d_in: usize,
@@ -92,6 +93,13 @@ pub struct Factors {
     a: Vec<i16>,
     b: Vec<i16>,
     shifts: [u8; 2],
+}
+
+impl std::fmt::Debug for Factors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { rank, d_in, d_out, .. } = self;
+        write!(f, "Factors of rank {rank}, {d_in} to {d_out}")
+    }
 }
 
 impl Factors {

@@ -11,6 +11,7 @@ const TAG: &[u8] = b"ftk statement\0";
 
 /// Kinds of inputs.
 const TOKENS: u8 = 0;
+const NODE: u8 = 1;
 
 /// Kinds of outputs.
 const COMPLETION: u8 = 0;
@@ -19,6 +20,7 @@ const LOGITS_DIGEST: u8 = 2;
 const LOG_PROB: u8 = 3;
 const PREFERENCE: u8 = 4;
 const CHOICE: u8 = 5;
+const AT_LEAST: u8 = 6;
 
 /// Least bytes of a case: two kinds, and the length of an input.
 const MIN_CASE_BYTES: usize = 6;
@@ -33,9 +35,17 @@ impl Statement {
         bytes.extend(&self.context);
         bytes.extend((self.cases.len() as u32).to_le_bytes());
         for case in &self.cases {
-            let Input::Tokens(input) = &case.input;
-            bytes.push(TOKENS);
-            put_ids(&mut bytes, input);
+            match &case.input {
+                Input::Tokens(input) => {
+                    bytes.push(TOKENS);
+                    put_ids(&mut bytes, input);
+                }
+                Input::Node { graph, node } => {
+                    bytes.push(NODE);
+                    bytes.extend(graph.0);
+                    bytes.extend(node.to_le_bytes());
+                }
+            }
             put_output(&mut bytes, &case.output);
         }
         bytes
@@ -99,12 +109,19 @@ fn put_output(bytes: &mut Vec<u8>, output: &Output) {
             put_ids(bytes, among);
             bytes.extend(chosen.to_le_bytes());
         }
+        Output::AtLeast { id, bound, holds } => {
+            bytes.push(AT_LEAST);
+            bytes.extend(id.to_le_bytes());
+            bytes.extend(bound.to_le_bytes());
+            bytes.push(u8::from(*holds));
+        }
     }
 }
 
 fn take_case(reader: &mut Reader<'_>) -> Result<Case, EncodingError> {
     let input = match reader.u8()? {
         TOKENS => Input::Tokens(take_ids(reader, "input", MAX_TOKENS)?),
+        NODE => Input::Node { graph: Digest(reader.array()?), node: reader.u32()? },
         other => return Err(EncodingError::InputKind(other)),
     };
     let output = match reader.u8()? {
@@ -126,6 +143,15 @@ fn take_case(reader: &mut Reader<'_>) -> Result<Case, EncodingError> {
         CHOICE => {
             Output::Choice { among: take_ascending(reader, "ids to choose from", MAX_CHOICES)?, chosen: reader.u32()? }
         }
+        AT_LEAST => Output::AtLeast {
+            id: reader.u32()?,
+            bound: take_i64(reader)?,
+            holds: match reader.u8()? {
+                0 => false,
+                1 => true,
+                value => return Err(EncodingError::Bounds { what: "yes or no", value: value.into() }),
+            },
+        },
         other => return Err(EncodingError::Kind(other)),
     };
     Ok(Case { input, output })

@@ -6,15 +6,21 @@ use pasta_curves::Fp;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng, TryRng};
 
-use super::support::*;
+use super::support::{Case, *};
+use crate::check::never;
 use crate::circuit::Label;
 use crate::circuit::fold::{FoldCircuit, FoldShape};
 use crate::circuit::range::{RangeCircuit, Trace, with_width};
+use crate::delta::{fold_challenges, prove_columns};
+use crate::fold::{fold, powers};
 use crate::folding::{Conduct, Folding, HONEST, Witness, commit_columns};
 use crate::hash::Digest;
 use crate::layout::{fold_rows, useful_rows};
 use crate::link::{self, Equation, Subject};
 use crate::linked;
+use crate::rows::rows_digest;
+use crate::small::signed;
+use crate::{CheckFailed, ProveError};
 
 const K: u32 = 6;
 
@@ -134,13 +140,52 @@ fn a_true_equation_is_accepted_and_its_neighbour_is_not() {
     assert_eq!(accepted(&other, &columns), (false, true));
 }
 
+/// The whole protocol, with deltas that are wrong: no factor of a product makes up for it, though its product then comes
+/// right, and no cross term does.
+#[test]
+fn no_factor_of_a_product_makes_a_wrong_delta_right() {
+    let mut case = Case::small();
+    let right = case.sites.clone();
+    case.sites[0].deltas[3] += 1;
+    let shapes = case.commitment.shapes();
+    let rows = rows_digest(shapes, &case.sites, &never).unwrap();
+    let challenges = fold_challenges(&case.statement.digest(), &rows);
+    let [folded, honest] = [&case.sites, &right].map(|sites| fold(shapes, sites, challenges, &never).unwrap());
+    let missing = folded[0].result - honest[0].result;
+    let (factors, lanes, d_in) = (&case.factors[0], case.commitment.layout.lanes, shapes[0].d_in as usize);
+    assert_eq!(lanes, 2);
+    let taus = powers(challenges[1], shapes[0].d_out as usize);
+    for lane in 0..lanes {
+        let a = factors.a[lane * d_in..][..d_in].iter();
+        let u: Fp = a.zip(&folded[0].inputs).map(|(a, x)| signed((*a).into()) * x).sum();
+        let b = factors.b.iter().skip(lane).step_by(lanes);
+        let v: Fp = b.zip(&taus).map(|(b, tau)| signed((*b).into()) * tau).sum();
+        for (column, other) in [(lane, v), (lanes + lane, u)] {
+            let by = missing * other.invert().unwrap();
+            let assign = |label, row, value| if (label, row) == (Label::Pair(column), 0) { value + by } else { value };
+            let forged = case.conduct(&case.columns(), Conduct { assign: &assign, check: false });
+            assert_eq!(case.verify(&forged), Err(CheckFailed::DeltaProof), "{column}");
+            // It does come right: what the prover's own check finds is not the product.
+            let Case { key, statement, commitment, opening, sites, .. } = &case;
+            let conduct = Conduct { assign: &assign, check: true };
+            let stopped = prove_columns(key, statement, commitment, opening, &case.columns(), sites, conduct);
+            assert!(matches!(stopped, Err(ProveError::Opening)), "{column}: {stopped:?}");
+        }
+    }
+    for row in 0..2 * (case.commitment.layout.strips + 2) - 2 {
+        let assign = |label, at, value| if (label, at) == (Label::Cross(0), row) { value + missing } else { value };
+        let forged = case.conduct(&case.columns(), Conduct { assign: &assign, check: false });
+        assert_eq!(case.verify(&forged), Err(CheckFailed::DeltaProof), "cross term {row}");
+    }
+}
+
 /// Every computed cell of the range circuit, one at a time; entries are the link's, and free here on purpose.
 #[test]
 fn no_computed_cell_of_the_range_circuit_is_free() {
     let (point, width) = (Fp::from(1 << 20), 3);
     let entries = vec![vec![Fp::from(77); (1 << K) - 6]; width];
     let run = |target: Option<(Label, usize)>| {
-        let trace = Trace::new(K, point, &entries, &|label, row, value| {
+        let trace = Trace::new(K, 0, point, &entries, &|label, row, value| {
             if target == Some((label, row)) { value + Fp::from(3) } else { value }
         });
         let circuit = RangeCircuit { k: K, witness: Some((&entries, &trace)) };
@@ -148,18 +193,18 @@ fn no_computed_cell_of_the_range_circuit_is_free() {
         with_width(width, || MockProver::run(K, &circuit, instances).unwrap().verify().is_ok())
     };
     assert!(run(None));
-    let sum = Trace::new(K, point, &entries, HONEST.assign).accumulator[useful_rows(K)];
+    let sum = Trace::new(K, 0, point, &entries, HONEST.assign).accumulator[useful_rows(K)];
     let each = (point - Fp::from(77)).invert().unwrap();
     assert_eq!(sum, each * Fp::from(3 * useful_rows(K) as u64));
     for row in 0..useful_rows(K) {
         assert!(!run(Some((Label::Reciprocal(0), row))), "{row}");
-        assert!(!run(Some((Label::Accumulator, row))), "{row}");
+        assert!(!run(Some((Label::Sum(0), row))), "{row}");
     }
-    assert!(!run(Some((Label::Accumulator, useful_rows(K)))));
+    assert!(!run(Some((Label::Sum(0), useful_rows(K)))));
     // An entry at the point has no reciprocal: no sum can be made of it.
     let mut at_the_point = entries.clone();
     at_the_point[1][4] = point;
-    let trace = Trace::new(K, point, &at_the_point, HONEST.assign);
+    let trace = Trace::new(K, 0, point, &at_the_point, HONEST.assign);
     let circuit = RangeCircuit { k: K, witness: Some((&at_the_point, &trace)) };
     let instances = vec![vec![point; useful_rows(K)]];
     assert!(with_width(width, || MockProver::run(K, &circuit, instances).unwrap().verify().is_err()));
@@ -229,19 +274,80 @@ fn values_in_the_blinding_rows_are_no_witness() {
     }
 }
 
+/// A circuit, by all that its verifying key depends on.
+#[derive(Clone, Copy, Debug)]
+enum Shape {
+    Fold { k: u32, pairs: usize, crosses: usize },
+    Range { k: u32, width: usize },
+}
+
+impl Shape {
+    fn verifying_key(self) -> String {
+        let key = match self {
+            Self::Fold { k, pairs, crosses } => {
+                let shape = FoldShape { k, pairs, crosses };
+                shape.with(|| linked::verifying_key(key(k), &FoldCircuit { shape, witness: None }))
+            }
+            Self::Range { k, width } => {
+                with_width(width, || linked::verifying_key(key(k), &RangeCircuit { k, witness: None }))
+            }
+        };
+        format!("{:#?}\n", key.unwrap().pinned())
+    }
+}
+
 /// Changing a circuit changes every proof; then the protocol version must change too. With `FTK_WRITE_GOLDENS` the
 /// texts are written anew.
 #[test]
 fn verifying_keys_are_the_pinned_ones() {
-    let shape = FoldShape { k: K, pairs: 1, crosses: 1 };
-    let fold = shape.with(|| linked::verifying_key(key(K), &FoldCircuit { shape, witness: None })).unwrap();
-    let range = with_width(3, || linked::verifying_key(key(K), &RangeCircuit { k: K, witness: None })).unwrap();
-    for (name, key) in [("fold", fold), ("range", range)] {
+    let pinned = |name: &str, found: &str| {
         let path = format!("{}/src/tests/verifying_keys/{name}.txt", env!("CARGO_MANIFEST_DIR"));
-        let found = format!("{:#?}\n", key.pinned());
         if std::env::var_os("FTK_WRITE_GOLDENS").is_some() {
-            std::fs::write(&path, &found).unwrap();
+            std::fs::write(&path, found).unwrap();
         }
-        assert!(found == std::fs::read_to_string(&path).unwrap(), "the key of {name} is not that of {path}");
+        assert!(found == std::fs::read_to_string(&path).unwrap(), "{name} is not that of {path}");
+    };
+    // Every kind of shape as text: registration's fold has no products, an adapter of rank two has two pairs, one of
+    // many columns has more than one column of cross terms.
+    for (name, shape) in [
+        ("fold", Shape::Fold { k: K, pairs: 1, crosses: 1 }),
+        ("fold_no_pairs", Shape::Fold { k: K, pairs: 0, crosses: 1 }),
+        ("fold_pairs", Shape::Fold { k: K, pairs: 2, crosses: 1 }),
+        ("fold_crosses", Shape::Fold { k: K, pairs: 1, crosses: 2 }),
+        ("fold_pairs_crosses", Shape::Fold { k: K, pairs: 3, crosses: 3 }),
+        ("range", Shape::Range { k: K, width: 3 }),
+        ("range_two", Shape::Range { k: K, width: 6 }),
+    ] {
+        pinned(name, &shape.verifying_key());
     }
+    // Sizes that adapters have, by digest of the same text.
+    let mut digests = String::new();
+    for (k, pairs, crosses) in [(8, 0, 3), (8, 4, 1), (8, 16, 1), (8, 128, 1), (9, 0, 1), (9, 8, 2)] {
+        digests += &line(Shape::Fold { k, pairs, crosses });
+    }
+    for (k, width) in [(8, 3), (8, 129), (8, 192), (9, 192)] {
+        digests += &line(Shape::Range { k, width });
+    }
+    pinned("digests", &digests);
+}
+
+fn line(shape: Shape) -> String {
+    format!("{shape:?}: {}\n", blake3::hash(shape.verifying_key().as_bytes()))
+}
+
+/// The shapes of [`verifying_keys_are_the_pinned_ones`] are those that commitments ask for.
+#[test]
+fn adapters_ask_for_pinned_kinds_of_shapes() {
+    let asked = |shapes: &[crate::SiteShape]| {
+        let layout = crate::layout::Layout::new(shapes);
+        let rows = useful_rows(layout.k);
+        let pairs = shapes.len().div_ceil(rows);
+        let strips = layout.strips + 2 * pairs;
+        (layout.k, pairs * layout.lanes, (2 * strips - 2).div_ceil(rows))
+    };
+    assert_eq!(asked(&[shape("one", 4, 768, 2304)]), (8, 4, 1));
+    assert_eq!(asked(&[shape("one", 16, 768, 2304)]), (8, 16, 1));
+    assert_eq!(asked(&[shape("one", 128, 200, 200)]), (8, 128, 1));
+    let many: Vec<_> = (0..32).map(|i| shape(&format!("s{i}"), 8, 2048, 2048)).collect();
+    assert_eq!(asked(&many), (9, 8, 2));
 }

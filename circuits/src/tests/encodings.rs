@@ -91,6 +91,7 @@ pub(super) fn changed_statements(statement: &Statement) -> Vec<(&'static str, St
     let preference = |chosen, rejected| Output::Preference { chosen, rejected };
     let choice = |among: &[u32], chosen| Output::Choice { among: among.to_vec(), chosen };
     let logits = |logits| Output::Logits(logits);
+    let at_least = |id, bound, holds| Output::AtLeast { id, bound, holds };
     let two = |first, second| Statement { cases: vec![first, second], ..statement.clone() };
     let alone = |ids: &[u32]| crate::Case { input: Input::Tokens(ids.to_vec()), output: choice(&[1, 2], 1) };
     vec![
@@ -123,17 +124,40 @@ pub(super) fn changed_statements(statement: &Statement) -> Vec<(&'static str, St
         ("choice of another", with(&[5, 6, 8], choice(&[1, 2], 2))),
         ("choice among others", with(&[5, 6, 8], choice(&[1, 3], 1))),
         ("choice among more", with(&[5, 6, 8], choice(&[1, 2, 3], 1))),
+        ("likelihood", with(&[5, 6, 8], at_least(1, -9, true))),
+        ("likelihood of another", with(&[5, 6, 8], at_least(2, -9, true))),
+        ("likelihood above another", with(&[5, 6, 8], at_least(1, -8, true))),
+        ("likelihood that is less", with(&[5, 6, 8], at_least(1, -9, false))),
         ("two cases", two(alone(&[5, 6]), alone(&[8]))),
         ("two cases divided otherwise", two(alone(&[5]), alone(&[6, 8]))),
         ("two cases in another order", two(alone(&[8]), alone(&[5, 6]))),
     ]
 }
 
+/// The same over nodes of graphs, whose rows are no matter of the statement.
+pub(super) fn changed_nodes(statement: &Statement) -> Vec<(&'static str, Statement)> {
+    let of = |graph, nodes: &[u32]| {
+        let output = Output::Choice { among: vec![1, 2], chosen: 1 };
+        let case = |&node: &u32| crate::Case { input: Input::Node { graph, node }, output: output.clone() };
+        Statement { cases: nodes.iter().map(case).collect(), ..statement.clone() }
+    };
+    let graph = Digest([3; 32]);
+    vec![
+        ("node", of(graph, &[5])),
+        ("another node", of(graph, &[6])),
+        ("a node of another graph", of(Digest([4; 32]), &[5])),
+        ("two nodes", of(graph, &[5, 6])),
+        ("two nodes in another order", of(graph, &[6, 5])),
+    ]
+}
+
 #[test]
 fn statements_round_trip_and_other_bytes_are_refused() {
     let statement = statement(BASE);
-    for (what, changed) in changed_statements(&statement) {
-        assert_eq!((changed.check(), changed.rows()), (Ok(()), ROWS), "{what}");
+    let of_nodes = changed_nodes(&statement).into_iter().map(|(what, changed)| (what, changed, 0));
+    let of_tokens = changed_statements(&statement).into_iter().map(|(what, changed)| (what, changed, ROWS));
+    for (what, changed, rows) in of_tokens.chain(of_nodes) {
+        assert_eq!((changed.check(), changed.rows()), (Ok(()), rows), "{what}");
         let bytes = changed.encode();
         for cut in 0..bytes.len() {
             assert_eq!(Statement::decode(&bytes[..cut]), Err(EncodingError::Truncated), "{what}: {cut}");
@@ -150,8 +174,13 @@ fn statements_round_trip_and_other_bytes_are_refused() {
     };
     assert_eq!(put(cases, &[255; 4]), EncodingError::Bounds { what: "cases", value: u32::MAX.into() });
     assert_eq!(put(cases, &60000u32.to_le_bytes()), EncodingError::Truncated);
-    assert_eq!(put(cases + 4, &[1]), EncodingError::InputKind(1));
-    assert_eq!(put(cases + 4 + 1 + 12, &[6]), EncodingError::Kind(6));
+    assert_eq!(put(cases + 4, &[2]), EncodingError::InputKind(2));
+    assert_eq!(put(cases + 4 + 1 + 12, &[7]), EncodingError::Kind(7));
+    let output = Output::AtLeast { id: 1, bound: 0, holds: true };
+    let case = crate::Case { input: Input::Tokens(vec![1]), output };
+    let mut neither = Statement { cases: vec![case], ..statement.clone() }.encode();
+    *neither.last_mut().unwrap() = 2;
+    assert_eq!(Statement::decode(&neither), Err(EncodingError::Bounds { what: "yes or no", value: 2 }));
     assert_eq!(put(bytes.len() - 4, &[2]), EncodingError::Order("stop ids"));
 }
 
@@ -194,6 +223,23 @@ fn statements_that_contradict_themselves_are_refused() {
     assert_eq!(preference(&[1], &[]), Err(CaseError::Empty("rejected continuation")));
 
     let honest = statement(BASE);
+    let node = |graph, output| crate::Case { input: Input::Node { graph: Digest([graph; 32]), node: 1 }, output };
+    let chosen = || Output::Choice { among: vec![1], chosen: 1 };
+    let nodes = |cases| Statement { cases, ..statement(BASE) }.check();
+    let continued = [
+        Output::Completion { ids: vec![1], max_tokens: 1, stop_ids: Vec::new() },
+        Output::LogProb { ids: vec![1], log_prob: 0 },
+        Output::Preference { chosen: scored(&[1]), rejected: scored(&[2]) },
+    ];
+    for output in continued {
+        let error = StatementError::Case { case: 0, error: CaseError::Continued };
+        assert_eq!(nodes(vec![node(1, output)]), Err(error));
+    }
+    assert_eq!(nodes(vec![node(1, chosen()), node(1, chosen())]), Ok(()));
+    assert_eq!(nodes(vec![node(1, chosen()), node(2, chosen())]), Err(StatementError::Graphs(1)));
+    let tokens = crate::Case { input: Input::Tokens(vec![1]), output: chosen() };
+    assert_eq!(nodes(vec![node(1, chosen()), tokens.clone()]), Err(StatementError::Graphs(1)));
+    assert_eq!(nodes(vec![tokens, node(1, chosen())]), Err(StatementError::Graphs(1)));
     let long = Statement { context: vec![0; MAX_CONTEXT as usize + 1], ..honest.clone() };
     assert_eq!(long.check(), Err(StatementError::Context(MAX_CONTEXT as usize + 1)));
     let none = Statement { cases: Vec::new(), ..honest.clone() };
@@ -226,7 +272,7 @@ fn a_preference_counts_what_its_continuations_begin_with_once() {
 fn challenges(case: &Case) -> [[u8; 32]; 8] {
     use ff::PrimeField;
     let statement = case.statement.digest();
-    let rows = rows_digest(case.commitment.shapes(), &case.sites);
+    let rows = rows_digest(case.commitment.shapes(), &case.sites, &|| false).unwrap();
     let [rho, tau] = fold_challenges(&statement, &rows);
     let anchor = anchor(&statement, &rows);
     let [gamma, phi, lambda, theta] = product_challenges(&anchor, &[]);
@@ -240,7 +286,8 @@ fn challenges(case: &Case) -> [[u8; 32]; 8] {
 fn every_public_field_changes_every_challenge() {
     let case = Case::small();
     let mut all = vec![("honest".to_owned(), case.clone())];
-    for (what, statement) in changed_statements(&case.statement) {
+    let of_nodes = changed_nodes(&case.statement);
+    for (what, statement) in changed_statements(&case.statement).into_iter().chain(of_nodes) {
         all.push((what.into(), Case { statement, ..case.clone() }));
     }
     for site in 0..2 {

@@ -250,7 +250,7 @@ fn an_entry_out_of_range_is_refused_whatever_else_is_forged() {
     assert_eq!(register(&counted), Err(CheckFailed::RegistrationSums));
     for target in [0, 2, 32] {
         let shifted = |label, row, value| {
-            if (label, row) == (Label::Accumulator, target) { value + Fp::ONE } else { value }
+            if (label, row) == (Label::Sum(0), target) { value + Fp::ONE } else { value }
         };
         assert_eq!(register(&shifted), Err(CheckFailed::RegistrationProof(0)), "{target}");
     }

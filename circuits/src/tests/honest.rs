@@ -1,5 +1,10 @@
 //! What must be accepted.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ff::{Field, PrimeField};
+use pasta_curves::Fp;
+
 use super::support::{Case, *};
 use crate::*;
 
@@ -68,13 +73,99 @@ fn many_claims_are_judged_at_once_and_the_bad_ones_named() {
     }
     let registered = Claim::Registration { key: small.key, commitment: &small.commitment, registration: &registration };
     let good = [deltas(&small, &proof), registered, deltas(&wide, &far), deltas(&small, &other)];
-    assert_eq!(verify_all(&good), vec![Ok(()); 4]);
-    assert_eq!(verify_all(&[]), []);
+    assert_eq!(verify_all(&good, &|_| false), vec![Ok(()); 4]);
+    assert_eq!(verify_all(&[], &|_| false), []);
     let mut mixed = good.to_vec();
     mixed.insert(1, deltas(&small, &crossed));
     mixed.push(Claim::Registration { key: small.key, commitment: &small.commitment, registration: &registration[1..] });
     let refused = [Err(CheckFailed::Link), Err(CheckFailed::RegistrationProof(0))];
-    assert_eq!(verify_all(&mixed), [Ok(()), refused[0].clone(), Ok(()), Ok(()), Ok(()), refused[1].clone()]);
+    assert_eq!(
+        verify_all(&mixed, &|_| false),
+        [Ok(()), refused[0].clone(), Ok(()), Ok(()), Ok(()), refused[1].clone()]
+    );
+}
+
+/// Two false claims whose errors are opposite points: unweighed sums would add up to nothing.
+#[test]
+fn errors_that_cancel_are_refused_and_the_false_claims_named() {
+    let small = Case::small();
+    let (first, second, third) = (small.prove(), small.prove(), small.prove());
+    let registration = small.register();
+    // Moves a response of a link, and with it the sum by that many times a generator.
+    let moved = |link: &[u8], response: usize, by: Fp| {
+        let mut link = link.to_vec();
+        let bytes = &mut link[32 * (1 + response)..][..32];
+        let honest = Fp::from_repr(<[u8; 32]>::try_from(&*bytes).unwrap()).unwrap();
+        bytes.copy_from_slice(&(honest + by).to_repr());
+        link
+    };
+    fn deltas<'a>(case: &'a Case, proof: &'a DeltaProof) -> Claim<'a> {
+        let Case { key, statement, commitment, sites, .. } = case;
+        Claim::Deltas { key, statement, commitment, sites, proof }
+    }
+    fn registered<'a>(case: &'a Case, registration: &'a [u8]) -> Claim<'a> {
+        Claim::Registration { key: case.key, commitment: &case.commitment, registration }
+    }
+    let unweighed = |claims: &[Claim<'_>]| {
+        let begun: Vec<_> = claims.iter().map(|claim| claim.begin(&|| false).unwrap()).collect();
+        let mut sums = begun.iter().flat_map(|checks| &checks.checks).map(|check| &check.sum);
+        let mut total = sums.next().unwrap().clone();
+        sums.for_each(|sum| total.add_msm(sum));
+        total.eval()
+    };
+    for response in [0, 6] {
+        let link = |proof: &DeltaProof, by| {
+            let link = moved(&proof.link, response, by);
+            DeltaProof { proof: proof.proof.clone(), link }
+        };
+        let (plus, minus) = (link(&first, Fp::ONE), link(&second, -Fp::ONE));
+        let pair = [deltas(&small, &plus), deltas(&small, &minus)];
+        assert!(unweighed(&pair), "the errors cancel");
+        assert!(!unweighed(&pair[..1]) && !unweighed(&pair[1..]), "and are errors");
+        assert_eq!(verify_all(&pair, &|_| false), vec![Err(CheckFailed::Link); 2]);
+        // Among others that are right; of one kind and the other; one that is wrong alone.
+        let (right, range) = (deltas(&small, &third), registered(&small, &registration));
+        let among = verify_all(&[right, pair[0], range, pair[1], right], &|_| false);
+        assert_eq!(among, [Ok(()), Err(CheckFailed::Link), Ok(()), Err(CheckFailed::Link), Ok(())]);
+        let bytes = [moved(&registration[..LINK_BYTES], response, -Fp::ONE), registration[LINK_BYTES..].to_vec()];
+        let bytes = bytes.concat();
+        let kinds = [pair[0], registered(&small, &bytes)];
+        assert!(unweighed(&kinds));
+        assert_eq!(verify_all(&kinds, &|_| false), [Err(CheckFailed::Link), Err(CheckFailed::RegistrationLink)]);
+        let alone = verify_all(&[right, range, pair[1], right], &|_| false);
+        assert_eq!(alone, [Ok(()), Ok(()), Err(CheckFailed::Link), Ok(())]);
+    }
+}
+
+/// Whoever verifies is asked for each claim by its number, and has the last word on it.
+#[test]
+fn a_claim_can_be_left_and_the_others_are_judged() {
+    let small = Case::small();
+    let (proof, registration) = (small.prove(), small.register());
+    let Case { key, statement, commitment, sites, .. } = &small;
+    let deltas = Claim::Deltas { key, statement, commitment, sites, proof: &proof };
+    let claims = [deltas, Claim::Registration { key, commitment, registration: &registration }, deltas];
+    for left in 0..3 {
+        let verdicts = verify_all(&claims, &|claim| claim == left);
+        let expected = |claim| if claim == left { Err(CheckFailed::Stopped) } else { Ok(()) };
+        assert_eq!(verdicts, (0..3).map(expected).collect::<Vec<_>>());
+    }
+    // Asked before every part: whenever the answer is yes for the first time, the claim is left.
+    for claim in &claims[..2] {
+        let asked = AtomicUsize::new(0);
+        let count = |_: usize| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            false
+        };
+        assert_eq!(verify_all(std::slice::from_ref(claim), &count), [Ok(())]);
+        let times = asked.into_inner();
+        assert!(times > 3, "{times}");
+        for last in 0..times {
+            let asked = AtomicUsize::new(0);
+            let stop = |_: usize| asked.fetch_add(1, Ordering::Relaxed) >= last;
+            assert_eq!(verify_all(std::slice::from_ref(claim), &stop), [Err(CheckFailed::Stopped)], "{last}");
+        }
+    }
 }
 
 #[test]

@@ -47,7 +47,8 @@ impl Paper {
         gamma * self.sigma * self.sigma * left + 2.0 / gamma * (1.0 + gamma / self.k).ln()
     }
 
-    /// Runs the inventory strategy, or the symmetric one with the same mean spread, so many times.
+    /// Runs the inventory strategy, or the symmetric one with the same spread at every moment around the price itself, so
+    /// many times.
     pub fn simulate(&self, gamma: f64, symmetric: bool, runs: usize, seed: u64) -> Summary {
         let steps = (self.horizon / self.dt).round() as usize;
         let mean_spread =
@@ -60,11 +61,9 @@ impl Paper {
             for at in 0..steps {
                 let left = self.horizon - at as f64 * self.dt;
                 let held = account.inventory as f64;
-                let (middle, spread) = if symmetric {
-                    (price, mean_spread)
-                } else {
-                    (price - held * gamma * self.sigma * self.sigma * left, self.spread(gamma, left))
-                };
+                let spread = self.spread(gamma, left);
+                let lean = if symmetric { 0.0 } else { held * gamma * self.sigma * self.sigma * left };
+                let middle = price - lean;
                 let (bid, ask) = (middle - spread / 2.0, middle + spread / 2.0);
                 // Whether a taker comes within the step, on each side.
                 let mut comes = |distance: f64| {
@@ -226,7 +225,9 @@ mod tests {
             (0.1, false, 1.49, 65.0, 6.4, 3.0),
             (0.1, true, 1.49, 67.8, 13.1, 8.3),
             (0.01, false, 1.35, 68.7, 8.8, 5.3),
+            (0.01, true, 1.35, 68.9, 13.6, 8.6),
             (0.5, false, 2.16, 48.5, 5.8, 1.9),
+            (0.5, true, 2.16, 58.2, 11.6, 7.1),
         ] {
             let found = PAPER.simulate(gamma, symmetric, RUNS, 1);
             // Both means carry their own error; a deviation's is its value by the root of twice the runs.

@@ -10,6 +10,7 @@ use std::ops::Range;
 use serde_json::Value;
 
 use super::DefiError;
+use super::market::gaps;
 
 /// What some bars brought, in money's smallest unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +72,8 @@ pub struct Passed {
     pub bounds: Option<[u64; 2]>,
     /// Price at its end, units of 1e-10.
     pub price: u64,
+    /// Whether the maker began before it.
+    pub begins: bool,
 }
 
 /// A kind of baseline and the settings it is tuned over.
@@ -142,7 +145,11 @@ pub trait Desk: Sync {
     fn baselines(&self, fitted: Range<usize>) -> Vec<Family<Self::Choice>>;
 }
 
-/// Runs a maker over bars: it begins after the bar before the first, and decides every `every` bars.
+/// Bars that may be missing between two before a maker begins anew: nobody knows what would have become of it.
+const MISSING: i64 = 60;
+
+/// Runs a maker over bars: it begins after the bar before the first, and decides every `every` bars. It begins anew
+/// where more than [`MISSING`] bars are missing.
 ///
 /// # Errors
 /// The chooser's; amounts beyond range.
@@ -153,14 +160,24 @@ pub fn run<D: Desk>(
     mut choose: impl FnMut(&D::State, usize) -> Result<D::Choice, DefiError>,
 ) -> Result<Vec<Passed>, DefiError> {
     let first = bars.start.checked_sub(1).ok_or_else(|| DefiError::setting("run", "needs a bar before the first"))?;
+    let times: Vec<i64> = (first..bars.end).map(|bar| desk.time(bar)).collect();
+    let longest = gaps(&times).map_or(i64::MAX, |gaps| gaps.step.saturating_mul(MISSING + 1));
     let mut state = desk.start(first)?;
+    let mut began = first;
     let mut passed = Vec::with_capacity(bars.len());
     for bar in bars {
-        if (bar - 1 - first).is_multiple_of(every) {
+        if times[bar - first] - times[bar - 1 - first] > longest {
+            // Nothing stands in the first bar that is known again.
+            let passing = desk.pass(&mut desk.start(bar - 1)?, bar)?;
+            passed.push(Passed { begins: true, ..passing });
+            (state, began) = (desk.start(bar)?, bar);
+            continue;
+        }
+        if (bar - 1 - began).is_multiple_of(every) {
             let choice = choose(&state, bar - 1)?;
             desk.decide(&mut state, bar - 1, choice);
         }
-        passed.push(desk.pass(&mut state, bar)?);
+        passed.push(Passed { begins: bar - 1 == began, ..desk.pass(&mut state, bar)? });
     }
     Ok(passed)
 }
@@ -183,4 +200,40 @@ pub fn outcome<D: Desk>(
         tally.add(&desk.pass(&mut state, bar)?.tally);
     }
     Ok(tally)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::defi::generated::{USUAL, bars};
+    use crate::defi::plan::{Opened, Plan, SHIPPED};
+    use crate::defi::{HOUR, Market};
+
+    #[test]
+    fn a_maker_begins_anew_where_nothing_is_known() {
+        let plan = Plan::parse("quoter", SHIPPED[0].1).unwrap();
+        let sit = |hours: i64| {
+            let mut bars = bars(2, 600, USUAL);
+            bars[500..].iter_mut().for_each(|bar| bar.time += hours * HOUR);
+            let Ok(Opened::Book(desk)) = plan.sit(Market::Bars(bars)) else { panic!("a quoter") };
+            desk
+        };
+        let walk = |hours: i64| {
+            let (desk, mut decided) = (sit(hours), Vec::new());
+            let passed = run(&desk, 400..600, 30, |state, at| {
+                decided.push((at, state.account.inventory));
+                Ok(desk.action(2))
+            });
+            (passed.unwrap(), decided)
+        };
+        // An hour of minutes may be missing, a day may not.
+        let (whole, decided) = walk(1);
+        assert_eq!(decided.iter().map(|it| it.0).collect::<Vec<_>>(), [399, 429, 459, 489, 519, 549, 579]);
+        assert!(decided[4].1 != 0 && whole.iter().filter(|bar| bar.begins).count() == 1);
+        let (parted, decided) = walk(24);
+        assert_eq!(decided.iter().map(|it| it.0).collect::<Vec<_>>(), [399, 429, 459, 489, 500, 530, 560, 590]);
+        assert_eq!((decided[4].1, parted[100].inventory, parted[100].tally), (0, 0, Tally::default()));
+        let begun: Vec<usize> = (400..600).filter(|bar| parted[bar - 400].begins).collect();
+        assert_eq!((begun, parted.len()), (vec![400, 500, 501], 200));
+    }
 }

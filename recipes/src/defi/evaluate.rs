@@ -110,8 +110,8 @@ pub fn tune<D: Desk>(
     Ok(tuned)
 }
 
-/// Bars of a block, over which tails and intervals are taken: an hour of minutes is longer than a decision's horizon,
-/// so that blocks hardly depend on each other.
+/// Bars of a block, over which tails and intervals are taken: longer than a quoter's horizon, so that blocks hardly
+/// depend on each other.
 pub const BLOCK: usize = 60;
 /// Part of the worst blocks that the expected shortfall is the mean of.
 const TAIL: f64 = 0.05;
@@ -158,8 +158,13 @@ pub fn measure(runs: &[Vec<Passed>], money: f64) -> Measures {
     let all = || runs.iter().flatten();
     let sum = |pick: fn(&Passed) -> i128| all().map(pick).sum::<i128>() as f64 / money;
     let count = all().count().max(1) as f64;
+    // The last bar of a run, and the last before a maker begins anew in it.
+    let lasts = |run: &Vec<Passed>| {
+        let last = |at: &usize| run.get(at + 1).is_none_or(|next| next.begins);
+        (0..run.len()).filter(last).map(|at| run[at]).collect::<Vec<_>>()
+    };
     let ends =
-        |pick: fn(&Passed) -> i128| runs.iter().filter_map(|run| run.last()).map(pick).sum::<i128>() as f64 / money;
+        |pick: fn(&Passed) -> i128| runs.iter().flat_map(lasts).map(|bar| pick(&bar)).sum::<i128>() as f64 / money;
     let mut worst: Vec<f64> = blocks(runs, money);
     worst.sort_by(f64::total_cmp);
     worst.truncate(((worst.len() as f64 * TAIL).ceil() as usize).max(1));
@@ -228,7 +233,7 @@ impl Interval {
 /// The difference of two runs' sums over the same blocks, by drawing runs of `RUN` neighbouring blocks with
 /// replacement (Künsch 1989), percentiles.
 pub fn compare(first: &[f64], second: &[f64], seed: u64) -> Interval {
-    /// Neighbouring blocks that are drawn together, so that what one hour has to do with the next is kept.
+    /// Neighbouring blocks that are drawn together, so that what one has to do with the next is kept.
     const RUN: usize = 6;
     const DRAWS: usize = 2000;
     let differences: Vec<f64> = first.iter().zip(second).map(|(a, b)| a - b).collect();
@@ -262,7 +267,7 @@ pub fn compare(first: &[f64], second: &[f64], seed: u64) -> Interval {
 pub struct Line {
     /// Policy or family.
     pub name: String,
-    /// Its settings in the windows.
+    /// Its setting in each window; once, where they are all the same.
     pub detail: String,
     /// What it was worth over all tests.
     pub measures: Measures,
@@ -291,7 +296,9 @@ pub fn table(all: &[Runs], money: f64, seed: u64) -> Vec<Line> {
     let line = |(index, runs): (usize, &Runs)| {
         let nets = blocks(&runs.runs, money);
         let mut details = runs.details.clone();
-        details.dedup();
+        if details.windows(2).all(|pair| pair[0] == pair[1]) {
+            details.truncate(1);
+        }
         let path = nets.iter().scan(0.0, |sum, net| {
             *sum += net;
             Some(*sum)

@@ -14,8 +14,10 @@ pub const PRICE_ONE: u64 = 10_000_000_000;
 pub const SIZE_ONE: u128 = 100_000_000;
 /// Microseconds in a minute.
 pub const MINUTE: i64 = 60_000_000;
+/// Microseconds in an hour.
+pub const HOUR: i64 = 60 * MINUTE;
 /// Microseconds in a day.
-pub const DAY: i64 = 24 * 60 * MINUTE;
+pub const DAY: i64 = 24 * HOUR;
 
 /// What happened to a price between two times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

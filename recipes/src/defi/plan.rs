@@ -64,7 +64,7 @@ pub const GENERATED: &str = "generated";
 const GENERATED_SEED: u64 = 20_240_101;
 const GENERATED_BARS: usize = 7200;
 
-/// Plans that ship with ftk, by name.
+/// Plans that ship with ftk and their market, by name; `ftk recipes ls` puts the folder `defi` before it.
 pub const SHIPPED: [(&str, &str); 2] =
     [("quoter", include_str!("../../defi/quoter.toml")), ("provider", include_str!("../../defi/provider.toml"))];
 
@@ -83,7 +83,8 @@ impl Plan {
     /// # Errors
     /// The file system's; what is not TOML, unknown or out of range.
     pub fn load(path: &Path) -> Result<Self, DefiError> {
-        if let Some((_, text)) = SHIPPED.iter().find(|(name, _)| path == Path::new(name) && !path.exists()) {
+        let named = |name: &str| path == Path::new(name) || path == Path::new("defi").join(name);
+        if let Some((_, text)) = SHIPPED.iter().find(|(name, _)| named(name) && !path.exists()) {
             return Self::parse(&path.display().to_string(), text);
         }
         let text = std::fs::read_to_string(path).map_err(|source| DefiError::Io { path: path.to_owned(), source })?;
@@ -180,6 +181,7 @@ mod tests {
         for (name, text) in SHIPPED {
             assert!(text.starts_with("# ") && text.lines().next().unwrap().ends_with('.'), "{name}");
             let plan = Plan::load(Path::new(name)).unwrap();
+            assert_eq!(Plan::load(&Path::new("defi").join(name)).unwrap(), plan);
             assert_eq!(plan.market, Path::new(GENERATED), "{name}");
             let bars = match plan.open().unwrap().0 {
                 Opened::Book(desk) => desk.bars(),

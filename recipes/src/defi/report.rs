@@ -1,13 +1,12 @@
 //! The report of a backtest: what `backtest.json` holds, as a table in text and as one page of HTML with its plots
 //! inside. A function of that file alone; readable on light and on dark paper.
 
-mod plot;
-
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
 use super::evaluate::Line;
+use crate::plot::{self, Plot, escaped as escape};
 
 /// A backtest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,10 +15,12 @@ pub struct Report {
     pub title: String,
     /// Digest of the market.
     pub market: String,
-    /// Bars of the market, and the days they span.
+    /// Bars of the market.
     pub bars: usize,
-    /// Days from the first to the last bar.
+    /// Days that the bars last, without what is missing between them.
     pub days: f64,
+    /// Hours that a block of bars lasts, over which tails and intervals are taken.
+    pub block_hours: f64,
     /// The windows.
     pub windows: Vec<Tested>,
     /// The policy, then the baselines.
@@ -45,6 +46,8 @@ pub struct Tested {
     pub dropped: f64,
     /// Share of the compared pairs of actions that were closer than the margin.
     pub close: f64,
+    /// Which adapter was tested: `sft`, or `dpo` where that did no worse on validation.
+    pub stage: String,
     /// Decisions of the test.
     pub decisions: usize,
     /// Head of the decision log of the test.
@@ -75,24 +78,37 @@ pub struct Quality {
     pub slippage: Vec<(f64, Option<f64>, Option<f64>)>,
 }
 
+/// Whom a column of the table is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    /// Both makers.
+    All,
+    /// A quoter.
+    Quoter,
+    /// A provider of liquidity.
+    Provider,
+}
+
 /// Heads of the table's columns, with what they are.
-const COLUMNS: [(&str, &str); 13] = [
-    ("fees", "fees earned; of a quoter the distance of its fills from the last price before them"),
-    ("lost", "lost to the price: against rebalancing (LVR); of a quoter whatever inventory and fills lost"),
-    ("costs", "gas, fees and slippage of moving; of a quoter the exchange's fees, rebates being negative"),
-    ("net", "fees - lost - costs"),
-    ("policy - it", "the policy's net less this one's, with the 95 % interval of a block bootstrap"),
-    ("vs hold", "worth at the end less that of having held what was there at the beginning"),
-    ("IL", "impermanent loss: held less the position's worth without fees and costs"),
-    ("CVaR", "mean net of the worst twentieth of the hours"),
-    ("turnover", "worth of what was traded"),
-    ("moves", "moves of the position, or fills"),
-    ("active", "share of the bars in which fees could be earned"),
-    ("inventory", "standard deviation of the inventory's worth"),
-    ("width", "mean width of quotes or range, basis points"),
+const COLUMNS: [(&str, About, &str); 15] = [
+    ("fees", About::All, "fees earned; of a quoter the distance of its fills from the last price before them"),
+    ("lost", About::All, "lost to the price: against rebalancing (LVR); of a quoter whatever inventory and fills lost"),
+    ("costs", About::All, "gas, fees and slippage of moving; of a quoter the exchange's fees, rebates being negative"),
+    ("net", About::All, "fees - lost - costs"),
+    ("policy - it", About::All, "the policy's net less this one's, with the 95 % interval of a block bootstrap"),
+    ("vs hold", About::Provider, "worth at the end less that of having held what was there at the beginning"),
+    ("IL", About::Provider, "impermanent loss: held less the position's worth without fees and costs"),
+    ("CVaR", About::All, "mean net of the worst twentieth of the blocks of 60 bars"),
+    ("turnover", About::All, "worth of what was traded"),
+    ("moves", About::All, "moves of the position, or fills"),
+    ("active", About::All, "share of the bars in which fees could be earned"),
+    ("inventory", About::All, "standard deviation of the inventory's worth"),
+    ("width", About::All, "mean width of quotes or range, basis points"),
+    ("markout", About::Quoter, "mean gain of a fill five bars later, basis points, before fees"),
+    ("share", About::Provider, "mean own share of the liquidity in range, where in range"),
 ];
 
-fn cells(line: &Line) -> [String; 13] {
+fn cells(line: &Line) -> [String; 15] {
     let it = &line.measures;
     let against = line.against.map_or(String::new(), |found| {
         format!("{} [{}, {}] {}", money(found.mean), money(found.low), money(found.high), found.verdict())
@@ -110,7 +126,9 @@ fn cells(line: &Line) -> [String; 13] {
         format!("{:.0}", it.moves),
         format!("{:.1} %", 100.0 * it.active),
         money(it.inventory),
-        format!("{:.1}", it.spread),
+        if it.spread < 1000.0 { format!("{:.1}", it.spread) } else { format!("{:.0}", it.spread) },
+        format!("{:.2}", it.markout),
+        format!("{:.3} %", 100.0 * it.share),
     ]
 }
 
@@ -125,13 +143,20 @@ fn money(value: f64) -> String {
 }
 
 impl Report {
+    /// Places of the columns that are about this maker.
+    fn columns(&self) -> Vec<usize> {
+        let other = if self.quality.is_some() { About::Quoter } else { About::Provider };
+        (0..COLUMNS.len()).filter(|&column| COLUMNS[column].1 != other).collect()
+    }
+
     /// The table as text, names first.
     pub fn text(&self) -> String {
-        let mut rows: Vec<Vec<String>> =
-            vec![std::iter::once("".to_owned()).chain(COLUMNS.iter().map(|(name, _)| (*name).to_owned())).collect()];
-        rows.extend(
-            self.lines.iter().map(|line| std::iter::once(line.name.clone()).chain(cells(line)).collect::<Vec<_>>()),
-        );
+        let columns = self.columns();
+        let row = |name: &str, cells: &[String]| -> Vec<String> {
+            std::iter::once(name.to_owned()).chain(columns.iter().map(|&column| cells[column].clone())).collect()
+        };
+        let mut rows = vec![row("", &COLUMNS.map(|(name, ..)| name.to_owned()))];
+        rows.extend(self.lines.iter().map(|line| row(&line.name, &cells(line))));
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
         let mut text = String::new();
@@ -166,8 +191,8 @@ impl Report {
     pub fn html(&self) -> String {
         let mut out = format!(
             "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}{colours}\
-             </style></head><body>\n<h1>{title}</h1>\n<p>{bars} bars over {days:.1} days; market {market}. Money is in \
-             whole units. {verdict}</p>\n",
+             </style></head><body>\n<h1>{title}</h1>\n<p>{bars} bars, {days:.1} days together; market <code>{market}</code>. Money is \
+             in whole units.</p>\n<p class=\"note\">{verdict}</p>\n",
             title = escape(&self.title),
             colours = plot::style(),
             bars = self.bars,
@@ -180,31 +205,32 @@ impl Report {
         for note in &self.notes {
             push(format_args!("<p class=\"note\">{}</p>\n", escape(note)));
         }
-        push(format_args!("<h2>All tests together</h2>\n<table><tr><th></th>"));
-        for (name, title) in COLUMNS {
+        push(format_args!("<h2>All tests together</h2>\n<div><table><tr><th></th>"));
+        let columns = self.columns();
+        for (name, _, title) in columns.iter().map(|&column| COLUMNS[column]) {
             push(format_args!("<th title=\"{}\">{}</th>", escape(title), escape(name)));
         }
-        push(format_args!("<th>markout, bps</th><th>share</th><th>settings</th></tr>\n"));
+        push(format_args!("</tr>\n"));
         for line in &self.lines {
             push(format_args!("<tr><th>{}</th>", escape(&line.name)));
-            cells(line).iter().for_each(|cell| push(format_args!("<td>{}</td>", escape(cell))));
-            let Line { measures, detail, .. } = line;
-            let (markout, share) = (measures.markout, 100.0 * measures.share);
-            push(format_args!("<td>{markout:.2}</td><td>{share:.3} %</td><td>{}</td></tr>\n", escape(detail)));
+            let cells = cells(line);
+            columns.iter().for_each(|&column| push(format_args!("<td>{}</td>", escape(&cells[column]))));
+            push(format_args!("</tr>\n"));
         }
-        push(format_args!("</table>\n<dl>"));
-        for (name, title) in COLUMNS {
+        push(format_args!("</table></div>\n<dl>"));
+        for (name, _, title) in columns.iter().map(|&column| COLUMNS[column]) {
             push(format_args!("<dt>{}</dt><dd>{}</dd>", escape(name), escape(title)));
         }
-        push(format_args!("</dl>\n<h2>Windows</h2>\n<table><tr><th></th>"));
+        push(format_args!("</dl>\n<h2>Windows</h2>\n<div><table><tr><th></th>"));
         for head in [
             "training",
             "validation",
             "test",
+            "adapter of",
             "rows",
             "pairs",
-            "decisions without",
-            "pairs within the margin",
+            "decisions without a pair",
+            "actions within the margin",
             "decisions",
             "adapter",
             "log",
@@ -214,9 +240,13 @@ impl Report {
         push(format_args!("</tr>\n"));
         for (index, window) in self.windows.iter().enumerate() {
             push(format_args!("<tr><th>{}</th>", index + 1));
-            window.times.iter().for_each(|[from, to]| push(format_args!("<td>{from} to {to}</td>")));
+            // To the minute.
+            let minute = |time: &str| escape(time.get(..16).unwrap_or(time));
+            let times = window.times.iter().map(|[from, to]| (minute(from), minute(to)));
+            times.for_each(|(from, to)| push(format_args!("<td>{from}<br>{to}</td>")));
             push(format_args!(
-                "<td>{}</td><td>{}</td><td>{:.1} %</td><td>{:.1} %</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+                "<td>{}</td><td>{}</td><td>{}</td><td>{:.1} %</td><td>{:.1} %</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+                escape(&window.stage),
                 window.taught,
                 window.pairs,
                 100.0 * window.dropped,
@@ -226,13 +256,16 @@ impl Report {
                 short(&window.head)
             ));
         }
-        push(format_args!("</table>\n<h2>Utility by window</h2>\n<table>\n"));
+        push(format_args!("</table></div>\n<h2>Utility by window</h2>\n<div><table><tr><th></th>"));
+        let windows = self.lines.iter().map(|line| line.windows.len()).max().unwrap_or(0);
+        (1..=windows).for_each(|window| push(format_args!("<th>{window}</th>")));
+        push(format_args!("<th class=\"settings\">tested adapter, or setting, by window</th></tr>\n"));
         for line in &self.lines {
             push(format_args!("<tr><th>{}</th>", escape(&line.name)));
             line.windows.iter().for_each(|value| push(format_args!("<td>{}</td>", money(*value))));
-            push(format_args!("</tr>\n"));
+            push(format_args!("<td class=\"settings\">{}</td></tr>\n", escape(&line.detail)));
         }
-        push(format_args!("</table>\n"));
+        push(format_args!("</table></div>\n"));
         if let Some(quality) = &self.quality {
             push(format_args!(
                 "<h2>For takers</h2>\n<table><tr><th></th><th>without</th><th>with the policy</th></tr>\n"
@@ -249,50 +282,53 @@ impl Report {
             }
             push(format_args!("</table>\n"));
         }
-        let nets: Vec<(&str, Vec<(f64, f64)>)> = self
-            .lines
-            .iter()
-            .map(|line| {
-                let points = line.path.iter().enumerate().map(|(hour, net)| (hour as f64 + 1.0, *net)).collect();
-                (line.name.as_str(), points)
-            })
-            .collect();
-        push(format_args!("<h2>Fees - losses - costs over all tests, by hour</h2>\n{}", plot::lines(&nets, &[])));
+        let nets: Vec<(&str, Vec<f64>)> =
+            self.lines.iter().map(|line| (line.name.as_str(), line.path.clone())).collect();
+        let hours = |block: usize| (block + 1) as f64 * self.block_hours;
+        let longest = nets.iter().map(|(_, path)| path.len()).max().unwrap_or(0);
+        let (unit, long) = scale(hours(longest));
+        let along = |path: Vec<f64>| path.into_iter().enumerate().map(|(at, net)| (hours(at) / long, net)).collect();
+        let title = format!("fees - losses - costs over all tests one after another, by {unit}");
+        let lines = nets.into_iter().map(|(name, path)| (name, along(path))).collect();
+        push(format_args!("<h2>Plots</h2>\n{}", Plot { title: &title, lines, band: Vec::new(), size: SIZE }.html()));
         let Series { hours, price, bounds, inventory } = &self.series;
-        let along = |values: &[f64]| hours.iter().copied().zip(values.iter().copied()).collect::<Vec<_>>();
-        let band: Vec<(f64, [f64; 2])> =
-            hours.iter().zip(bounds).filter_map(|(hour, bounds)| Some((*hour, (*bounds)?))).collect();
-        push(format_args!(
-            "<h2>Price, and the policy's {}, in the last test, by hour</h2>\n{}",
-            "quotes or range",
-            plot::lines(&[("price", along(price))], &band)
-        ));
-        push(format_args!(
-            "<h2>Worth of the policy's inventory in the last test, by hour</h2>\n{}</body></html>\n",
-            plot::lines(&[("inventory", along(inventory))], &[])
-        ));
+        let (unit, long) = scale(hours.last().copied().unwrap_or(0.0));
+        let along = |values: &[f64]| hours.iter().map(|hour| hour / long).zip(values.iter().copied()).collect();
+        let band = hours.iter().map(|hour| hour / long).zip(bounds.iter().copied()).collect();
+        let title = format!("price, and the policy's quotes or range behind it, in the last test, by {unit}");
+        push(format_args!("{}", Plot { title: &title, lines: vec![("price", along(price))], band, size: SIZE }.html()));
+        let title = format!("worth of the policy's inventory in the last test, by {unit}");
+        let lines = vec![("inventory", along(inventory))];
+        push(format_args!("{}</body></html>\n", Plot { title: &title, lines, band: Vec::new(), size: SIZE }.html()));
         out
     }
+}
+
+/// Size of a plot's lines.
+const SIZE: (f64, f64) = (900.0, 240.0);
+
+/// What a stretch of so many hours is told in, and the hours of that.
+fn scale(hours: f64) -> (&'static str, f64) {
+    if hours > 100.0 { ("day", 24.0) } else { ("hour", 1.0) }
 }
 
 fn short(digest: &str) -> String {
     escape(&digest.chars().take(16).collect::<String>())
 }
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:2em auto;max-width:75em;padding:0 1em;color:#222;background:#fff}\
+const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:2em auto;max-width:90em;padding:0 1em;color:#222;background:#fff}\
+    div{overflow-x:auto}code{font-size:11px}svg{max-width:100%;height:auto}\
     table{border-collapse:collapse;font-size:12px}th,td{padding:.2em .6em;text-align:right;border-bottom:1px solid #ddd;\
-    font-variant-numeric:tabular-nums}th:first-child{text-align:left}dl{font-size:12px}dt{float:left;clear:left;\
-    width:8em;font-weight:600}.note{font-weight:600}\
+    font-variant-numeric:tabular-nums;white-space:nowrap}th:first-child{text-align:left}\
+    tr:first-child th{white-space:normal;vertical-align:bottom}\
+    .settings{text-align:left;white-space:normal}dl{font-size:12px}dt{float:left;clear:left;\
+    width:8em;font-weight:600}dd{margin-left:9em}.note{font-weight:600}\
     @media(prefers-color-scheme:dark){body{color:#ddd;background:#161616}th,td{border-color:#383838}}";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::defi::evaluate::{Interval, Measures};
+    use crate::defi::evaluate::{BLOCK, Interval, Measures};
 
     fn report(low: f64, high: f64) -> Report {
         let line = |name: &str, utility, against| Line {
@@ -312,7 +348,8 @@ mod tests {
             inventory: vec![0.0, -1.0],
         };
         let (title, market, notes) = ("a & b".to_owned(), "00".to_owned(), vec!["few days".to_owned()]);
-        Report { title, market, bars: 10, days: 1.5, windows: Vec::new(), lines, series, quality: None, notes }
+        let (bars, days, block_hours) = (10, 1.5, 1.0);
+        Report { title, market, bars, days, block_hours, windows: Vec::new(), lines, series, quality: None, notes }
     }
 
     #[test]
@@ -328,6 +365,9 @@ mod tests {
         let page = report(-1.0, 2.0).html();
         assert!(page.contains("<h1>a &amp; b</h1>") && page.contains("&lt;detail&gt;") && page.contains("few days"));
         assert_eq!(page.matches("<svg").count(), 3);
+        assert!(page.contains(&format!("blocks of {BLOCK} bars")) && page.contains("by hour"));
+        let long = Report { block_hours: 60.0, ..report(-1.0, 2.0) };
+        assert!(long.html().contains("one after another, by day"));
         assert!(!page.contains("http") && !page.contains("NaN"), "{page}");
         let json = serde_json::to_string(&report(-1.0, 2.0)).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report(-1.0, 2.0));

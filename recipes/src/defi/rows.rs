@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::DefiError;
-use super::desk::{Desk, Tally, outcome};
+use super::desk::{Desk, Tally, outcome, run};
 use super::generated::{Chance, USUAL, Walk, bars};
+use super::market::gaps;
 use super::window::{self, Maker, Own};
 
 /// How rows are made.
@@ -21,7 +22,8 @@ pub struct Decisions {
     pub every: usize,
     /// Bars over which the outcome of a decision is counted.
     pub horizon: usize,
-    /// Bars of the past by which the teacher chooses.
+    /// Bars of the past by which the teacher chooses: long enough that the difference between actions is more than
+    /// noise.
     pub past: usize,
     /// Least difference in utility between the two actions of a pair, in money's smallest unit: more than the costs
     /// that differ between actions.
@@ -61,7 +63,8 @@ pub struct Rows {
     pub compared: [usize; 2],
 }
 
-/// Rows of the decisions after bars of a stretch. Outcomes end before its end, so nothing beyond it is looked at.
+/// Rows of the decisions after bars of a stretch. Outcomes end before its end, so nothing beyond it is looked at; a
+/// horizon in which more time is missing than it lasts has none.
 ///
 /// # Errors
 /// Amounts beyond range, settings that make no sense.
@@ -69,32 +72,48 @@ pub fn make<D: Desk>(desk: &D, bars: Range<usize>, settings: &Decisions) -> Resu
     settings.check()?;
     let (first, actions) = desk.ids();
     let start = bars.start.max(window::warm_up()).max(settings.past + 1);
-    let times: Vec<usize> = (start..bars.end.saturating_sub(settings.horizon)).step_by(settings.every).collect();
+    let all_times: Vec<i64> = (0..desk.bars()).map(|bar| desk.time(bar)).collect();
+    let usual = gaps(&all_times).map_or(1, |gaps| gaps.step) * i64::try_from(settings.horizon).unwrap_or(i64::MAX / 4);
+    // What a price did while nobody wrote it down is no outcome of a decision.
+    let whole = |at: &usize| all_times[at + settings.horizon] - all_times[*at] <= 2 * usual;
+    let times = (start..bars.end.saturating_sub(settings.horizon)).step_by(settings.every);
+    let times: Vec<usize> = times.filter(whole).collect();
     let best = |tallies: &[Tally]| (0..actions).max_by_key(|&action| (tallies[action].utility(), actions - action));
     // What the teacher would have done, from the past alone.
-    let advice: Vec<usize> = times
-        .par_iter()
-        .map(|&at| {
-            let from = at - settings.past;
-            let state = desk.start(from)?;
-            let tallies = all(desk, &state, from, settings.past)?;
-            Ok(best(&tallies).expect("there are actions"))
-        })
-        .collect::<Result<_, DefiError>>()?;
+    let advice: Vec<usize> = match (times.first(), times.last()) {
+        (Some(&begin), Some(&end)) => {
+            let from = begin - settings.past;
+            let earned: Vec<Vec<i128>> = (0..actions)
+                .into_par_iter()
+                .map(|action| earned(desk, from..end + 1, settings.every, action))
+                .collect::<Result<_, DefiError>>()?;
+            let over = |earned: &[i128], at: usize| earned[at - from] - earned[at - settings.past - from];
+            times
+                .iter()
+                .map(|&at| (0..actions).max_by_key(|&action| (over(&earned[action], at), actions - action)))
+                .map(|best| best.expect("there are actions"))
+                .collect()
+        }
+        _ => Vec::new(),
+    };
     let mut states = Vec::with_capacity(times.len());
     let mut rows = Rows { decisions: times.len(), ..Rows::default() };
     if let Some(&at) = times.first() {
         let mut state = desk.start(at)?;
         for (turn, (&at, &advised)) in times.iter().zip(&advice).enumerate() {
-            // Every other lesson begins with nothing held, as a maker does: the teacher itself is hardly ever there.
-            let seen = if turn % 2 == 0 { state.clone() } else { desk.start(at)? };
+            // The teacher itself hardly ever holds nothing, as a maker that begins does, or what time has passed by.
+            let seen = match turn % 3 {
+                0 => state.clone(),
+                1 => desk.start(at)?,
+                _ => left_alone(desk, at - settings.past, at, desk.action(advised))?,
+            };
             if let Some(ids) = desk.window(&seen, at) {
                 rows.taught.push((ids, first + desk.patient(&seen, at, advised) as u32));
             }
             states.push(seen);
             let action = desk.patient(&state, at, advised);
             desk.decide(&mut state, at, desk.action(action));
-            for bar in at + 1..=(at + settings.every).min(desk.bars() - 1) {
+            for bar in at + 1..=times.get(turn + 1).copied().unwrap_or(at) {
                 desk.pass(&mut state, bar)?;
             }
         }
@@ -125,6 +144,29 @@ pub fn make<D: Desk>(desk: &D, bars: Range<usize>, settings: &Decisions) -> Resu
 /// Outcomes of all actions from one state.
 fn all<D: Desk>(desk: &D, state: &D::State, at: usize, horizon: usize) -> Result<Vec<Tally>, DefiError> {
     (0..desk.ids().1).map(|action| outcome(desk, state, at, horizon, desk.action(action))).collect()
+}
+
+/// The state of a maker that took an action after one bar and let it be until another.
+fn left_alone<D: Desk>(desk: &D, from: usize, at: usize, choice: D::Choice) -> Result<D::State, DefiError> {
+    let mut state = desk.start(from)?;
+    desk.decide(&mut state, from, choice);
+    for bar in from + 1..=at {
+        desk.pass(&mut state, bar)?;
+    }
+    Ok(state)
+}
+
+/// Utility up to every bar of a maker that began after the first of them and takes one action all along: what the
+/// baseline of that action has earned.
+fn earned<D: Desk>(desk: &D, bars: Range<usize>, every: usize, action: usize) -> Result<Vec<i128>, DefiError> {
+    let first = bars.start;
+    let begins = first + 1..bars.end;
+    let passed = run(desk, begins, every, |state, at| Ok(desk.action(desk.patient(state, at, action))))?;
+    let sums = passed.iter().scan(0, |sum, bar| {
+        *sum += bar.tally.utility();
+        Some(*sum)
+    });
+    Ok(std::iter::once(0).chain(sums).collect())
 }
 
 impl Rows {

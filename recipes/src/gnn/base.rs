@@ -9,11 +9,22 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::error::GraphError;
 use super::network::Network;
+use super::settings::Kind;
 
 /// File name of the network's numbers.
 pub const CONFIG: &str = "config.json";
 /// File name of its weights.
 pub const MODEL: &str = "model.safetensors";
+
+/// Whether a folder holds a network of graphs, or means to.
+pub fn is_one(folder: &Path) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        model_type: Kind,
+    }
+    let named = std::fs::read(folder.join(CONFIG)).ok().map(|bytes| serde_json::from_slice::<Named>(&bytes));
+    matches!(named, Some(Ok(Named { model_type: Kind::Gcn | Kind::Sage | Kind::SageGcn | Kind::Gat })))
+}
 
 /// Reads the numbers of a network.
 ///

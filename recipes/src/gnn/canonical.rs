@@ -4,99 +4,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use blake3::Hasher;
 use ftk_adapters::ops::graph::{Features, Sparse};
 
+use super::bytes::{Broken, Reader, Writer};
 use super::error::GraphError;
 use super::graph::{Carries, Edge, Graph, Part};
+use super::leaf::{Frame, Incident, Leaf, present};
+use super::merkle::Tree;
 
 /// First bytes of the file: a name and a version.
 const MAGIC: &[u8; 12] = b"ftk graph\0\0\x01";
-/// What keeps the hashes of leaves, inner nodes and the root apart.
-const LEAF: &str = "ftk graph 1 leaf";
-const NODE: &str = "ftk graph 1 node";
-const ROOT: &str = "ftk graph 1 root";
-const FEATURES: &str = "ftk graph 1 features";
-
-/// Appends numbers in little-endian order.
-#[derive(Default)]
-struct Writer(Vec<u8>);
-
-impl Writer {
-    fn u8(&mut self, value: u8) {
-        self.0.push(value);
-    }
-
-    fn u32(&mut self, value: u32) {
-        self.0.extend(value.to_le_bytes());
-    }
-
-    fn f32(&mut self, value: f32) {
-        // One zero, so that equal numbers are equal bytes.
-        self.u32(if value == 0.0 { 0 } else { value.to_bits() });
-    }
-
-    fn f64(&mut self, value: f64) {
-        self.0.extend((if value == 0.0 { 0 } else { value.to_bits() }).to_le_bytes());
-    }
-
-    fn text(&mut self, text: &str) {
-        self.u32(text.len() as u32);
-        self.0.extend(text.as_bytes());
-    }
-}
-
-/// Reads what [`Writer`] wrote, looking at every length before anything is allocated.
-struct Reader<'a> {
-    bytes: &'a [u8],
-    path: &'a Path,
-}
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8], GraphError> {
-        let Some((head, rest)) = self.bytes.split_at_checked(count) else { return Err(self.wrong("ends too early")) };
-        self.bytes = rest;
-        Ok(head)
-    }
-
-    fn wrong(&self, message: &str) -> GraphError {
-        GraphError::malformed(self.path, format!("not a graph file: {message}"))
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], GraphError> {
-        Ok(self.take(N)?.try_into().expect("so many were taken"))
-    }
-
-    fn u8(&mut self) -> Result<u8, GraphError> {
-        Ok(self.array::<1>()?[0])
-    }
-
-    fn u32(&mut self) -> Result<u32, GraphError> {
-        Ok(u32::from_le_bytes(self.array()?))
-    }
-
-    fn f32(&mut self) -> Result<f32, GraphError> {
-        Ok(f32::from_le_bytes(self.array()?))
-    }
-
-    fn f64(&mut self) -> Result<f64, GraphError> {
-        Ok(f64::from_le_bytes(self.array()?))
-    }
-
-    /// A count of things that take at least `each` bytes.
-    fn count(&mut self, each: usize) -> Result<usize, GraphError> {
-        let count = self.u32()? as usize;
-        if count.checked_mul(each).is_none_or(|bytes| bytes > self.bytes.len()) {
-            return Err(self.wrong("ends too early"));
-        }
-        Ok(count)
-    }
-
-    fn text(&mut self) -> Result<String, GraphError> {
-        let count = self.count(1)?;
-        String::from_utf8(self.take(count)?.to_vec()).map_err(|_| self.wrong("a name is not text"))
-    }
-}
 
 impl Graph {
     /// The canonical bytes: the same for the same graph, whatever it was read from.
@@ -118,8 +35,8 @@ impl Graph {
             if !self.times.is_empty() {
                 out.f64(self.times[node]);
             }
-            if self.features.is_some() {
-                out.0.extend(self.feature_bytes(node));
+            if let Some(features) = &self.features {
+                out.row(&present(&features.row(node)));
             }
         }
         out.u32(self.edges.len() as u32);
@@ -141,25 +58,33 @@ impl Graph {
     /// # Errors
     /// Whatever those bytes are not.
     pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, GraphError> {
-        let mut input = Reader { bytes, path };
-        if input.take(MAGIC.len()).ok() != Some(MAGIC) {
+        let Some(rest) = bytes.strip_prefix(MAGIC) else {
             return Err(GraphError::malformed(path, "not a graph file that this version reads"));
-        }
+        };
+        let wrong = |message: &str| GraphError::malformed(path, format!("not a graph file: {message}"));
+        let read = Self::parse(Reader::new(rest)).map_err(|Broken(message)| wrong(message))?;
+        let (graph, _) = Self::new(path, read)?;
+        // Another order or a double edge would be other bytes for the same graph.
+        if graph.to_bytes() == bytes { Ok(graph) } else { Err(wrong("not in canonical order")) }
+    }
+
+    fn parse(mut input: Reader<'_>) -> Result<Self, Broken> {
         let flags = input.u8()?;
         let has = |bit: u8| flags >> bit & 1 == 1;
         if flags >> 7 != 0 {
-            return Err(input.wrong("an unknown flag"));
+            return Err(Broken("an unknown flag"));
         }
         let (nodes, width) = (input.u32()? as usize, input.u32()? as usize);
         let count = input.count(4)?;
         let classes = (0..count).map(|_| input.text()).collect::<Result<_, _>>()?;
         let each = 4 * usize::from(has(0)) + 4 * usize::from(has(1)) + usize::from(has(2)) + 8 * usize::from(has(3));
-        if nodes.checked_mul(each + 4 * usize::from(width > 0)).is_none_or(|least| least > input.bytes.len()) {
-            return Err(input.wrong("ends too early"));
+        if nodes.checked_mul(each + 4 * usize::from(width > 0)).is_none_or(|least| least > input.left()) {
+            return Err(Broken("ends too early"));
         }
         let names = has(0).then(|| (0..nodes).map(|_| input.text()).collect::<Result<_, _>>()).transpose()?;
         let (mut labels, mut parts, mut times, mut rows) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..nodes {
+        // Of nodes that nothing is said of there is nothing to read, however many there may be.
+        for _ in 0..if each > 0 || width > 0 { nodes } else { 0 } {
             if has(1) {
                 let label = input.u32()?;
                 labels.push((label != u32::MAX).then_some(label));
@@ -167,23 +92,13 @@ impl Graph {
             if has(2) {
                 let known = [Part::None, Part::Train, Part::Validation, Part::Test];
                 let part = known.get(usize::from(input.u8()?)).copied();
-                parts.push(part.ok_or_else(|| input.wrong("an unknown part of the split"))?);
+                parts.push(part.ok_or(Broken("an unknown part of the split"))?);
             }
             if has(3) {
                 times.push(input.f64()?);
             }
             if width > 0 {
-                let count = input.count(8)?;
-                let mut row: Vec<(u32, f32)> = Vec::with_capacity(count);
-                for _ in 0..count {
-                    let (column, value) = (input.u32()?, input.f32()?);
-                    let rises = row.last().is_none_or(|&(last, _)| last < column);
-                    if !rises || column as usize >= width || !value.is_finite() || value == 0.0 {
-                        return Err(input.wrong("a feature out of place"));
-                    }
-                    row.push((column, value));
-                }
-                rows.push(row);
+                rows.push(input.row(width)?);
             }
         }
         let features = (width > 0).then(|| Arc::new(dense_if_full(Sparse::from_rows(width, rows))));
@@ -196,16 +111,8 @@ impl Graph {
             let time = if carries.time { input.f64()? } else { 0.0 };
             edges.push(Edge { source, target, weight, time });
         }
-        if !input.bytes.is_empty() {
-            return Err(input.wrong("bytes behind its end"));
-        }
-        let read = Self { names, nodes, features, labels, classes, parts, times, edges, carries };
-        let (graph, _) = Self::new(path, read)?;
-        // Another order or a double edge would be other bytes for the same graph.
-        if graph.to_bytes() != bytes {
-            return Err(GraphError::malformed(path, "not a graph file: not in canonical order"));
-        }
-        Ok(graph)
+        input.end()?;
+        Ok(Self { names, nodes, features, labels, classes, parts, times, edges, carries })
     }
 
     /// BLAKE3 of the canonical bytes.
@@ -231,62 +138,34 @@ impl Graph {
         self.features.as_ref().map_or(0, |features| features.width())
     }
 
-    /// Number of features that are not zero, then each with its column.
-    fn feature_bytes(&self, node: usize) -> Vec<u8> {
-        let mut out = Writer::default();
-        let row = self.features.as_ref().map_or_else(Vec::new, |features| features.row(node));
-        let present: Vec<_> = row.iter().enumerate().filter(|(_, value)| **value != 0.0).collect();
-        out.u32(present.len() as u32);
-        for (column, &value) in present {
-            out.u32(column as u32);
-            out.f32(value);
+    /// The leaf of every node.
+    pub fn leaves(&self) -> Vec<Leaf> {
+        let mut lists: Vec<Vec<Incident>> = vec![Vec::new(); self.nodes];
+        for &Edge { source, target, weight, time } in &self.edges {
+            let sends = self.carries.direction;
+            lists[source as usize].push(Incident { other: target, sends, weight, time });
+            lists[target as usize].push(Incident { other: source, sends: false, weight, time });
         }
-        out.0
-    }
-
-    /// The bytes of every node's leaf: number, name, degree, neighbours in rising order with direction, weight and
-    /// time, and a hash of its features.
-    pub fn leaves(&self) -> Vec<Vec<u8>> {
-        // Of each node: the other end, whether it sends, weight, time.
-        let mut lists: Vec<Vec<(u32, bool, f32, f64)>> = vec![Vec::new(); self.nodes];
-        for edge in &self.edges {
-            let (weight, time) = (edge.weight, edge.time);
-            lists[edge.source as usize].push((edge.target, self.carries.direction, weight, time));
-            lists[edge.target as usize].push((edge.source, false, weight, time));
-        }
-        let leaf = |(node, mut list): (usize, Vec<(u32, bool, f32, f64)>)| {
-            list.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(a.3.total_cmp(&b.3)).then(a.2.total_cmp(&b.2)));
-            let mut out = Writer::default();
-            out.u32(node as u32);
-            out.text(&self.name(node));
-            out.u32(list.len() as u32);
-            for (other, sends, weight, time) in list {
-                out.u32(other);
-                if self.carries.direction {
-                    out.u8(u8::from(sends));
-                }
-                if self.carries.weight {
-                    out.f32(weight);
-                }
-                if self.carries.time {
-                    out.f64(time);
-                }
-            }
-            let features = Hasher::new_derive_key(FEATURES).update(&self.feature_bytes(node)).finalize();
-            out.0.extend(features.as_bytes());
-            out.0
+        let leaf = |(node, mut edges): (usize, Vec<Incident>)| {
+            edges.sort_by(Incident::order);
+            let (time, degree) = (self.times.get(node).copied(), edges.len() as u32);
+            let features = self.features.as_ref().map_or_else(Vec::new, |features| present(&features.row(node)));
+            Leaf { node: node as u32, name: self.name(node), time, degree, edges, features }
         };
         lists.into_iter().enumerate().map(leaf).collect()
     }
 
+    /// What is to be known of the graph to read its leaves.
+    pub fn frame(&self) -> Frame {
+        let Self { nodes, carries, times, .. } = self;
+        Frame { nodes: *nodes as u32, width: self.width() as u32, carries: *carries, timed: !times.is_empty() }
+    }
+
     /// The Merkle root over the leaves of all nodes.
     pub fn root(&self) -> blake3::Hash {
-        let tree = Tree::new(&self.leaves());
-        let mut out = Writer::default();
-        out.u8(self.flags() >> 4);
-        out.u32(self.nodes as u32);
-        out.u32(self.width() as u32);
-        Hasher::new_derive_key(ROOT).update(&out.0).update(tree.top().as_bytes()).finalize()
+        let frame = self.frame();
+        let hashes = self.leaves().iter().map(|leaf| leaf.hash(&frame)).collect();
+        frame.root(&Tree::new(hashes).top())
     }
 }
 
@@ -297,61 +176,6 @@ fn dense_if_full(entries: Sparse<f32>) -> Features {
         return sparse;
     }
     Features::new(sparse.width(), (0..sparse.rows()).flat_map(|row| sparse.row(row)).collect())
-}
-
-/// Hashes from leaves to the top, level by level. A node without a partner goes up as it is.
-#[derive(Debug)]
-pub struct Tree(Vec<Vec<blake3::Hash>>);
-
-impl Tree {
-    /// Over the bytes of leaves, of which there is at least one.
-    pub fn new(leaves: &[Vec<u8>]) -> Self {
-        let hash = |leaf: &Vec<u8>| Hasher::new_derive_key(LEAF).update(leaf).finalize();
-        let mut levels: Vec<Vec<blake3::Hash>> = vec![leaves.iter().map(hash).collect()];
-        while levels[levels.len() - 1].len() > 1 {
-            let up = levels[levels.len() - 1].chunks(2).map(|pair| match pair {
-                [left, right] => join(left, right),
-                [alone] => *alone,
-                _ => unreachable!("chunks of two"),
-            });
-            let up = up.collect();
-            levels.push(up);
-        }
-        Self(levels)
-    }
-
-    /// The hash everything goes up to.
-    pub fn top(&self) -> blake3::Hash {
-        self.0[self.0.len() - 1][0]
-    }
-
-    /// The partners of a leaf on its way up, lowest first; where it has none, nothing is listed.
-    pub fn path(&self, leaf: usize) -> Vec<blake3::Hash> {
-        let levels = &self.0[..self.0.len() - 1];
-        levels.iter().enumerate().filter_map(|(level, hashes)| hashes.get((leaf >> level) ^ 1).copied()).collect()
-    }
-
-    /// Where the bytes of one of `count` leaves go up to with these partners; `None` if there are more or fewer of them
-    /// than its place asks for.
-    pub fn climb((mut leaf, mut count): (usize, usize), bytes: &[u8], path: &[blake3::Hash]) -> Option<blake3::Hash> {
-        let mut hash = Hasher::new_derive_key(LEAF).update(bytes).finalize();
-        let mut partners = path.iter();
-        if leaf >= count {
-            return None;
-        }
-        while count > 1 {
-            if leaf ^ 1 < count {
-                let partner = partners.next()?;
-                hash = if leaf & 1 == 0 { join(&hash, partner) } else { join(partner, &hash) };
-            }
-            (leaf, count) = (leaf / 2, count.div_ceil(2));
-        }
-        partners.next().is_none().then_some(hash)
-    }
-}
-
-fn join(left: &blake3::Hash, right: &blake3::Hash) -> blake3::Hash {
-    Hasher::new_derive_key(NODE).update(left.as_bytes()).update(right.as_bytes()).finalize()
 }
 
 #[cfg(test)]
@@ -437,26 +261,6 @@ mod tests {
         ];
         for (at, other) in others.iter().enumerate() {
             assert!(*other != root && !others[..at].contains(other), "{at}");
-        }
-    }
-
-    #[test]
-    fn paths_lead_to_the_top_from_their_own_leaf_alone() {
-        for count in 1..10usize {
-            let leaves: Vec<Vec<u8>> = (0..count).map(|leaf| vec![leaf as u8]).collect();
-            let tree = Tree::new(&leaves);
-            for leaf in 0..count {
-                let path = tree.path(leaf);
-                let climb = |leaf, bytes: &[u8], path: &[_]| Tree::climb((leaf, count), bytes, path);
-                assert_eq!(climb(leaf, &leaves[leaf], &path), Some(tree.top()), "{leaf} of {count}");
-                assert_ne!(climb(leaf, b"other", &path), Some(tree.top()));
-                assert_eq!(climb(count, &leaves[leaf], &path), None);
-                assert_eq!(climb(leaf, &leaves[leaf], &[path.clone(), vec![tree.top()]].concat()), None);
-                if count > 1 {
-                    assert_ne!(climb(leaf, &leaves[(leaf + 1) % count], &path), Some(tree.top()));
-                    assert_eq!(climb(leaf, &leaves[leaf], &path[1..]), None);
-                }
-            }
         }
     }
 }

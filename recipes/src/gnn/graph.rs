@@ -1,6 +1,6 @@
 //! A graph in memory: nodes by number, edges in one order, whatever file they came from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -106,14 +106,31 @@ impl Graph {
                 return wrong(format!("{length} {what} for {n} nodes"));
             }
         }
+        let told = graph.names.is_some() || graph.features.is_some();
+        if !told && [graph.labels.len(), graph.parts.len(), graph.times.len()] == [0; 3] {
+            are_believable(path, n, graph.edges.len())?;
+        }
         if let Some(label) = graph.labels.iter().flatten().find(|&&label| label as usize >= graph.classes.len()) {
             return wrong(format!("{} classes, but a label: {label}", graph.classes.len()));
         }
         if let Some(edge) = graph.edges.iter().find(|edge| edge.source.max(edge.target) as usize >= n) {
             return wrong(format!("{n} nodes, but an edge: {} to {}", edge.source, edge.target));
         }
-        if graph.edges.iter().any(|edge| !edge.weight.is_finite() || !edge.time.is_finite()) {
+        let finite = graph.edges.iter().all(|edge| edge.weight.is_finite() && edge.time.is_finite());
+        if !finite || graph.times.iter().any(|time| !time.is_finite()) {
             return wrong("a weight or time is not finite".to_owned());
+        }
+        if graph.features.as_ref().is_some_and(|features| !features.is_finite()) {
+            return wrong("a feature is not finite".to_owned());
+        }
+        let names: BTreeSet<&String> = graph.names.iter().flatten().collect();
+        if graph.names.is_some() && names.len() < n {
+            return wrong("two nodes have one name".to_owned());
+        }
+        // There is one zero.
+        graph.times.iter_mut().for_each(|time| *time += 0.0);
+        for edge in &mut graph.edges {
+            (edge.weight, edge.time) = (edge.weight + 0.0, edge.time + 0.0);
         }
         let mut found = Found::default();
         if graph.carries.time {
@@ -195,6 +212,24 @@ impl Graph {
     }
 }
 
+/// Most nodes for each edge where a file says nothing else of them.
+const NODES_PER_EDGE: usize = 64;
+/// So many nodes are no burden, however few edges there are.
+const FEW_NODES: usize = 1 << 20;
+
+/// Refuses a number of nodes that is a mere number: a few bytes may claim four thousand million.
+///
+/// # Errors
+/// Many more nodes than edges; `path` names the file.
+pub(super) fn are_believable(path: &Path, nodes: usize, edges: usize) -> Result<(), GraphError> {
+    if nodes <= FEW_NODES || nodes / NODES_PER_EDGE <= edges {
+        return Ok(());
+    }
+    let error =
+        GraphError::malformed(path, format!("{nodes} nodes for {edges} edges, and nothing else is said of them"));
+    Err(error.hinted("number nodes from 0 without gaps, or give their features or labels"))
+}
+
 /// Neighbours of every node in rising order, each once, over pairs taken both ways.
 pub(super) fn neighbours(nodes: usize, pairs: impl IntoIterator<Item = (u32, u32)>) -> Vec<Vec<u32>> {
     let mut lists = vec![Vec::new(); nodes];
@@ -210,11 +245,10 @@ pub(super) fn neighbours(nodes: usize, pairs: impl IntoIterator<Item = (u32, u32
 }
 
 /// Messages of a graph convolution: every node and its neighbours, weighed by both degrees (Kipf and Welling 2017).
-/// Of some receivers only, if their numbers are given; columns are all nodes.
 pub(super) fn symmetric(lists: &[Vec<u32>]) -> Propagation {
     let degree = |node: usize| lists[node].len() + 1;
     let rows = (0..lists.len()).map(|node| {
-        with_itself(lists, node).into_iter().map(move |sender| {
+        with_itself(&lists[node], node as u32).into_iter().map(move |sender| {
             let coefficient = symmetric_coefficient(degree(sender as usize), degree(node));
             (sender, coefficient)
         })
@@ -224,24 +258,25 @@ pub(super) fn symmetric(lists: &[Vec<u32>]) -> Propagation {
 
 /// The means over every node and its neighbours.
 pub(super) fn closed_means(lists: &[Vec<u32>]) -> Propagation {
-    Propagation::means((0..lists.len()).map(|node| with_itself(lists, node)), lists.len())
+    Propagation::means(lists.iter().enumerate().map(|(node, list)| with_itself(list, node as u32)), lists.len())
 }
 
 /// Who a node attends to: itself and its neighbours. The coefficients say nothing.
 pub(super) fn attended(lists: &[Vec<u32>]) -> Propagation {
-    let rows = (0..lists.len()).map(|node| with_itself(lists, node).into_iter().map(|sender| (sender, ONE)));
+    let rows =
+        (0..lists.len()).map(|node| with_itself(&lists[node], node as u32).into_iter().map(|sender| (sender, ONE)));
     Propagation::new(Sparse::from_rows(lists.len(), rows))
 }
 
-fn with_itself(lists: &[Vec<u32>], node: usize) -> Vec<u32> {
-    let mut all = lists[node].clone();
-    let at = all.partition_point(|&neighbour| (neighbour as usize) < node);
-    all.insert(at, node as u32);
+/// Nodes in rising order, with one more.
+pub(super) fn with_itself(list: &[u32], node: u32) -> Vec<u32> {
+    let mut all = list.to_vec();
+    all.insert(all.partition_point(|&neighbour| neighbour < node), node);
     all
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn edge(source: u32, target: u32) -> Edge {
@@ -284,6 +319,10 @@ mod tests {
         assert_eq!(new(graph(2, vec![nan])).unwrap_err(), "g: a weight or time is not finite");
         let labelled = Graph { labels: vec![Some(1), None], classes: vec!["a".to_owned()], ..graph(2, vec![]) };
         assert_eq!(new(labelled).unwrap_err(), "g: 1 classes, but a label: 1");
+        let claimed = |nodes| new(graph(nodes, vec![edge(0, 1)])).map(|(graph, _)| graph.nodes);
+        assert_eq!(claimed(1 << 20), Ok(1 << 20));
+        let refused = "g: 1048577 nodes for 1 edges, and nothing else is said of them";
+        assert_eq!(claimed((1 << 20) + 1), Err(refused.to_owned()));
         let short = Graph { labels: vec![None], ..graph(2, vec![]) };
         assert_eq!(new(short).unwrap_err(), "g: 1 labels for 2 nodes");
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ftk_adapters::ops::graph::Features;
 
 use super::error::GraphError;
-use super::graph::{Carries, Edge, Found, Graph, Part};
+use super::graph::{Carries, Edge, Found, Graph, Part, are_believable};
 use super::npz::{self, Array, Values};
 use super::table::{Header, Row, Table};
 
@@ -352,6 +352,9 @@ fn ogb(folder: &Path) -> Result<(Graph, Found), GraphError> {
     }
     if let Some(years) = table(raw.join("node_year.csv.gz"))? {
         graph.times = years.rows().iter().map(|row| years.number(row, 0)).collect::<Result<_, _>>()?;
+    }
+    if graph.features.is_none() && graph.labels.is_empty() && graph.times.is_empty() {
+        are_believable(&raw, graph.nodes, graph.edges.len())?;
     }
     let splits = std::fs::read_dir(folder.join("split")).map(|entries| {
         let mut paths: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();

@@ -1,5 +1,6 @@
 //! What enters a network: the features of a graph's nodes as a recipe wants them, and how messages pass.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ftk_adapters::ops::graph::{Features, Propagation, Sparse};
@@ -18,7 +19,11 @@ pub fn features(graph: &Graph, prepare: Prepare) -> Result<Arc<Features>, GraphE
     let Some(features) = &graph.features else {
         return Err(GraphError::unfit("the graph has no features", "give nodes columns of numbers"));
     };
-    let mut features = features.clone();
+    Ok(prepared(features.clone(), prepare))
+}
+
+/// Features as a network takes them; every row by itself.
+pub(super) fn prepared(mut features: Arc<Features>, prepare: Prepare) -> Arc<Features> {
     if prepare.normalise {
         features = Arc::new(each_row(&features, |row| {
             let sum: f32 = row.iter().sum();
@@ -30,7 +35,7 @@ pub fn features(graph: &Graph, prepare: Prepare) -> Result<Arc<Features>, GraphE
     if let Some(width) = prepare.project {
         features = Arc::new(project(&features, width));
     }
-    Ok(features)
+    features
 }
 
 fn each_row(features: &Features, change: impl Fn(&mut Vec<f32>)) -> Features {
@@ -50,14 +55,14 @@ fn each_row(features: &Features, change: impl Fn(&mut Vec<f32>)) -> Features {
 /// `x R` with `R` `(features, width)` normally distributed, rows keyed by their number alone, then scaled to unit
 /// length: distances survive (Johnson and Lindenstrauss 1984) and the scale of a graph's features does not matter.
 fn project(features: &Features, width: usize) -> Features {
-    let rows: Vec<Vec<f32>> = (0..features.width())
-        .map(|feature| normal_values(&format!("feature {feature} of {width}"), width, 1.0, 0))
-        .collect();
+    let mut rows: HashMap<usize, Vec<f32>> = HashMap::new();
     let mut values = Vec::with_capacity(features.rows() * width);
     for node in 0..features.rows() {
         let mut sum = vec![0.0f32; width];
         for (feature, value) in features.row(node).into_iter().enumerate().filter(|(_, value)| *value != 0.0) {
-            sum.iter_mut().zip(&rows[feature]).for_each(|(sum, entry)| *sum += value * entry);
+            let make = || normal_values(&format!("feature {feature} of {width}"), width, 1.0, 0);
+            let row = rows.entry(feature).or_insert_with(make);
+            sum.iter_mut().zip(row).for_each(|(sum, entry)| *sum += value * *entry);
         }
         let length = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
         values.extend(sum.into_iter().map(|value| if length > 0.0 { value / length } else { 0.0 }));

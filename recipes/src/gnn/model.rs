@@ -11,7 +11,7 @@ use ftk_adapters::weights::Weights;
 
 use super::base;
 use super::error::GraphError;
-use super::network::{End, Network, Prepare, with_variables};
+use super::network::{End, Network, Prepare, convolution, with_variables};
 use super::settings::{FRESH, Gnn};
 use crate::recipe::Recipe;
 
@@ -72,10 +72,7 @@ impl Model {
             (network, weights)
         };
         let layers = gnn.l2_layers.unwrap_or(usize::MAX);
-        let regular = |name: &String| {
-            let layer = name.strip_prefix("conv").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
-            layer.map_or(layers == usize::MAX, |layer| layer <= layers)
-        };
+        let regular = |name: &String| convolution(name).map_or(layers == usize::MAX, |layer| layer <= layers);
         let l2 = (gnn.l2, network.shapes().into_keys().filter(regular).collect());
         let mut model = Self {
             network,

@@ -241,7 +241,7 @@ impl Network {
     pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
         let mut shapes = BTreeMap::new();
         for Site { name, role, bias, .. } in self.sites() {
-            let layer = name.strip_prefix("conv").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+            let layer = convolution(&name);
             let (d_in, d_out) = match (layer, self.head) {
                 (Some(layer), _) => {
                     let (d_in, d_out, _) = self.widths(layer - 1);
@@ -307,6 +307,11 @@ impl Network {
         };
         self.shapes().into_iter().map(make).collect()
     }
+}
+
+/// Number of the convolution, from 1, that a site belongs to, or a weight; `None` if to none.
+pub fn convolution(name: &str) -> Option<usize> {
+    name.strip_prefix("conv")?.split('.').next()?.parse().ok()
 }
 
 /// Weights of which the named ones are variables.

@@ -86,6 +86,15 @@ pub fn run(
     }
 }
 
+/// Names in the first column of a table.
+///
+/// # Errors
+/// A table that cannot be read.
+pub fn names(path: &Path) -> Result<Vec<String>, GraphError> {
+    let table = Table::read(path, Header::Names)?;
+    table.rows().iter().map(|row| Ok(table.text(row, 0)?.to_owned())).collect()
+}
+
 /// Nodes by name in the first columns of a table.
 fn ends<const N: usize>(path: &Path, graph: &Graph) -> Result<Vec<[usize; N]>, GraphError> {
     let table = Table::read(path, Header::Names)?;

@@ -137,6 +137,18 @@ pub enum Kind {
     Gat,
 }
 
+impl Kind {
+    /// What configurations call it (`model_type`).
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gcn => "gcn",
+            Self::Sage => "sage",
+            Self::SageGcn => "sage-gcn",
+            Self::Gat => "gat",
+        }
+    }
+}
+
 /// What a network of a graph ends in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -459,10 +459,8 @@ fn views_of_a_graph_with_time_see_no_node_that_is_tested() {
     assert_eq!(ours.session().rows(), 168, "the earliest 70 %");
     let mut other = graph.clone();
     let features = graph.features.as_ref().unwrap();
-    let row = |node: usize| {
-        let turned = graph.times[node] >= 168.0;
-        features.row(node).into_iter().map(move |x| if turned { 1.0 - x } else { x })
-    };
+    let times = &graph.times;
+    let row = |node: usize| features.row(node).into_iter().map(move |x| if times[node] < 168.0 { x } else { 1.0 - x });
     other.features = Some(std::sync::Arc::new(Features::new(8, (0..graph.nodes).flat_map(row).collect())));
     assert_eq!(loss(on(&recipe, &other).session()).sum.to_bits(), loss(ours.session()).sum.to_bits());
     let row = |node: usize| features.row(node).into_iter().map(|x| 1.0 - x);

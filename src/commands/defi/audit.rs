@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ftk_circuits::{Case, Input, Output};
+use ftk_circuits::{Case, Input, Output, Statement};
 use ftk_recipes::defi::DefiError;
 use ftk_recipes::defi::desk::{Desk, Passed};
 use ftk_recipes::defi::log::{Entry, Log, check, sample};
@@ -17,8 +17,9 @@ use super::super::verify::{self, Expected};
 use super::super::{Asked, Outcome, Task};
 use super::advised;
 use crate::cli::printer::Printer;
-use crate::prove::bundle::{Bundle, ReadError};
+use crate::prove::bundle::{Packed, ReadError};
 use crate::prove::limits::Limits;
+use crate::prove::verdict::ExpectedTask;
 
 /// What is needed.
 pub struct Settings {
@@ -118,8 +119,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             };
             prove::run(&prove, printer)?;
             let bundle =
-                Bundle::read(out, &Limits::default()).with_context(|| format!("cannot read {} back", out.display()))?;
-            if let Some((check, message)) = other_than_logged(&bundle, &log, &entries, &drawn) {
+                Packed::read(out, &Limits::default()).with_context(|| format!("cannot read {} back", out.display()))?;
+            if let Some((check, message)) = other_than_logged(&bundle.statement, &log, &entries, &drawn) {
                 return Ok(refused(check, &message, printer));
             }
             told(&log, &head, &passed, &drawn, printer);
@@ -130,9 +131,9 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
                 let message = format!("the log is of {}, expected was {expected}", log.header.adapter);
                 return Ok(refused(ADAPTER, &message, printer));
             }
-            match Bundle::read(folder, &Limits::default()) {
+            match Packed::read(folder, &Limits::default()) {
                 Ok(bundle) => {
-                    if let Some((check, message)) = other_than_logged(&bundle, &log, &entries, &drawn) {
+                    if let Some((check, message)) = other_than_logged(&bundle.statement, &log, &entries, &drawn) {
                         return Ok(refused(check, &message, printer));
                     }
                 }
@@ -145,7 +146,9 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
                 limits: Limits::default(),
                 base: plan.base.clone(),
                 expect_adapter: expect_adapter.clone(),
-                expect_input: Expected::Rows { file: questions.path(), among },
+                expect_graph: None,
+                expect_input: Expected::Rows { file: questions.path(), among, likely: None },
+                expect_task: Some(ExpectedTask::Choice),
                 expect_context: Some(context),
             };
             let outcome = verify::run(&verify, printer)?;
@@ -175,20 +178,20 @@ impl Questions {
 
 /// Where a bundle says something else than the log; windows and lists are compared by the verdict.
 fn other_than_logged(
-    bundle: &Bundle,
+    statement: &Statement,
     log: &Log,
     entries: &[&Entry],
     drawn: &[usize],
 ) -> Option<(&'static str, String)> {
-    let adapter = bundle.statement.adapter.to_string();
+    let adapter = statement.adapter.to_string();
     if adapter != log.header.adapter {
         return Some((ADAPTER, format!("the log is of {}, the proof of {adapter}", log.header.adapter)));
     }
-    let base = bundle.statement.base.to_string();
+    let base = statement.base.to_string();
     if base != log.header.base {
         return Some((BASE, format!("the log is of {}, the proof of {base}", log.header.base)));
     }
-    for ((case, entry), step) in bundle.statement.cases.iter().zip(entries).zip(drawn) {
+    for ((case, entry), step) in statement.cases.iter().zip(entries).zip(drawn) {
         if let Case { input: Input::Tokens(ids), output: Output::Choice { chosen, .. } } = case
             && *ids == entry.ids
             && *chosen != entry.action

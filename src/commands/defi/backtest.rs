@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
-use ftk_adapters::atomic;
+use ftk_adapters::{atomic, peft};
 use ftk_recipes::Recipe;
 use ftk_recipes::defi::desk::liquidity::Liquidity;
 use ftk_recipes::defi::desk::{Desk, Passed, run as work};
-use ftk_recipes::defi::evaluate::{Runs, Window, table, tune};
+use ftk_recipes::defi::evaluate::{BLOCK, Runs, Window, table, tune};
 use ftk_recipes::defi::log::{Header, Log};
 use ftk_recipes::defi::plan::{Opened, Plan};
 use ftk_recipes::defi::report::{Quality, Report, Series, Tested};
@@ -36,6 +36,8 @@ pub struct Settings {
 
 /// The decision log of a window.
 pub const DECISIONS: &str = "decisions.jsonl";
+/// The folder of the adapter that a window tests.
+pub const ADAPTER: &str = "adapter";
 /// Seed of the intervals' draws.
 const SEED: u64 = 1;
 /// Most points of the report's series.
@@ -100,7 +102,10 @@ fn walk<D: Desk>(
             rows.dropped,
             rows.decisions
         ));
-        let adapter = learn(plan, &source, &folder, &rows, &held_out)?;
+        let stages = learn(plan, &source, &folder, &rows, &held_out)?;
+        let stage = choose(desk, &source, &stages, validation, every)?;
+        let adapter = keep(&stages[stage], &folder)?;
+        let stage = stages[stage].file_name().unwrap_or_default().to_string_lossy().into_owned();
         let quiet = Printer::new(false, true);
         let committed = folder.join("commitment");
         let settings = commit::Settings {
@@ -132,10 +137,12 @@ fn walk<D: Desk>(
             pairs: rows.pairs.len(),
             dropped: share(rows.dropped, rows.decisions),
             close: share(rows.compared[1], rows.compared[0]),
+            stage: stage.clone(),
             decisions: log.entries.len(),
             head,
             adapter: committed.digest,
         });
+        all[0].details.push(stage);
         all[0].runs.push(passed);
         let alone = Policy::load(&source, None, desk.ids())?;
         all[1].runs.push(follow(desk, test, every, &alone)?);
@@ -156,14 +163,17 @@ fn walk<D: Desk>(
     let (money, _) = desk.money();
     let last = windows.last().map(|window| window.test.clone()).unwrap_or_default();
     let passed = all[0].runs.last().map(Vec::as_slice).unwrap_or_default();
-    let days = (desk.time(desk.bars() - 1) - desk.time(0)) as f64 / defi::DAY as f64;
+    let series = series(desk, last.start, passed, money);
+    let step = step(desk) as f64;
+    let days = desk.bars() as f64 * step / defi::DAY as f64;
     Ok(Report {
         title: format!("Backtest of {}", if plan.quoter.is_some() { "a quoter" } else { "a provider of liquidity" }),
         market: market.to_owned(),
         bars: desk.bars(),
         days,
+        block_hours: step * BLOCK as f64 / defi::HOUR as f64,
         windows: tested,
-        series: series(passed, money),
+        series,
         quality: quality(last, passed)?,
         lines: table(&all, money, SEED),
         notes: notes(plan, days),
@@ -175,7 +185,7 @@ fn notes(plan: &Plan, days: f64) -> Vec<String> {
     let mut notes = Vec::new();
     if days < 60.0 {
         let what = "that validates the simulator and shows how the policy behaves; it is no evidence of profit";
-        notes.push(format!("The market spans {days:.1} days: {what}."));
+        notes.push(format!("The market is {days:.1} days: {what}."));
     }
     if plan.market == Path::new(defi::plan::GENERATED) {
         notes.push("The market is generated: whatever pays here need not pay anywhere else.".to_owned());
@@ -195,8 +205,8 @@ fn follow<D: Desk>(desk: &D, bars: &Range<usize>, every: usize, policy: &Policy)
     work(desk, bars.clone(), every, choose).map_err(advised)
 }
 
-/// Trains on the teacher's actions, then on pairs from there; the folder of the adapter.
-fn learn(plan: &Plan, source: &Source, folder: &Path, rows: &Rows, held_out: &Rows) -> Result<PathBuf> {
+/// Trains on the teacher's actions, then on pairs from there; the folders of the adapters in that order.
+fn learn(plan: &Plan, source: &Source, folder: &Path, rows: &Rows, held_out: &Rows) -> Result<Vec<PathBuf>> {
     let file = |name: &str, text: String| -> Result<PathBuf> {
         let path = folder.join(name);
         atomic::write(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
@@ -211,29 +221,69 @@ fn learn(plan: &Plan, source: &Source, folder: &Path, rows: &Rows, held_out: &Ro
     let quiet = Printer::new(false, true);
     train::train(&recipe, source, Start::Fresh, &|| false, &Device::Cpu, &quiet)?;
     if rows.pairs.is_empty() {
-        return Ok(taught);
+        return Ok(vec![taught]);
     }
     let preferring = folder.join("dpo");
     let mut recipe = Recipe::parse(Path::new("dpo.toml"), defi::DPO)?;
     recipe.base.model.clone_from(&plan.base);
     recipe.data.train = file("dpo.jsonl", rows.pair_lines())?;
-    recipe.data.held_out = match held_out.pairs.is_empty() {
-        true => None,
-        false => Some(file("dpo-held-out.jsonl", held_out.pair_lines())?),
-    };
-    recipe.lora.get_or_insert_default().start = Some(taught);
+    if held_out.pairs.is_empty() {
+        // Nothing tells its states apart: the last one stays.
+        (recipe.data.held_out, recipe.run.best) = (None, None);
+    } else {
+        recipe.data.held_out = Some(file("dpo-held-out.jsonl", held_out.pair_lines())?);
+    }
+    recipe.lora.get_or_insert_default().start = Some(taught.clone());
     recipe.run.out.clone_from(&preferring);
     train::train(&recipe, source, Start::Fresh, &|| false, &Device::Cpu, &quiet)?;
-    Ok(preferring)
+    Ok(vec![taught, preferring])
 }
 
-/// Bars of a run for plots.
-fn series(passed: &[Passed], money: f64) -> Series {
+/// The adapter with the greatest utility on validation, by which baselines are tuned, too; the later among equals.
+fn choose<D: Desk>(
+    desk: &D,
+    source: &Source,
+    stages: &[PathBuf],
+    validation: &Range<usize>,
+    every: usize,
+) -> Result<usize> {
+    let mut best = (i128::MIN, 0);
+    for (stage, folder) in stages.iter().enumerate() {
+        let policy = Policy::load(source, Some(folder), desk.ids())?;
+        let passed = follow(desk, validation, every, &policy)?;
+        let utility = passed.iter().map(|bar| bar.tally.utility()).sum();
+        if utility >= best.0 {
+            best = (utility, stage);
+        }
+    }
+    Ok(best.1)
+}
+
+/// Puts the chosen adapter where it is looked for, whichever it is.
+fn keep(stage: &Path, folder: &Path) -> Result<PathBuf> {
+    let to = folder.join(ADAPTER);
+    std::fs::create_dir_all(&to).with_context(|| format!("cannot make {}", to.display()))?;
+    for name in [peft::CONFIG, peft::FACTORS] {
+        let bytes = std::fs::read(stage.join(name)).with_context(|| format!("cannot read {}", stage.display()))?;
+        atomic::write(&to.join(name), &bytes).with_context(|| format!("cannot write {}", to.display()))?;
+    }
+    Ok(to)
+}
+
+/// The commonest distance between bars, microseconds.
+fn step<D: Desk>(desk: &D) -> i64 {
+    let times: Vec<i64> = (0..desk.bars()).map(|bar| desk.time(bar)).collect();
+    defi::gaps(&times).map_or(defi::MINUTE, |gaps| gaps.step)
+}
+
+/// Bars of a run from `start` for plots.
+fn series<D: Desk>(desk: &D, start: usize, passed: &[Passed], money: f64) -> Series {
     let every = passed.len().div_ceil(POINTS).max(1);
     let kept = || passed.iter().step_by(every);
     let price = |price: u64| price as f64 / defi::PRICE_ONE as f64;
+    let hours = |bar: usize| (desk.time(start + bar) - desk.time(start)) as f64 / defi::HOUR as f64;
     Series {
-        hours: (0..passed.len()).step_by(every).map(|bar| bar as f64 / 60.0).collect(),
+        hours: (0..passed.len()).step_by(every).map(hours).collect(),
         price: kept().map(|bar| price(bar.price)).collect(),
         bounds: kept().map(|bar| bar.bounds.map(|bounds| bounds.map(price))).collect(),
         inventory: kept().map(|bar| bar.inventory as f64 / money).collect(),

@@ -51,7 +51,7 @@ impl Policy {
         let among = self.among.clone();
         let case = Case { input: Input::Tokens(ids.to_vec()), output: Output::Choice { among, chosen: 0 } };
         let adaptation = self.adapter.as_ref().map_or(Adaptation::Base, Adaptation::Factors);
-        let replayed = replay(&self.fixed, adaptation, &[case], None);
+        let replayed = replay(&self.fixed, adaptation, &[case], None, None);
         let outputs = replayed.map_err(|error| DefiError::Policy(error.to_string()))?.outputs;
         match outputs.as_slice() {
             [Output::Choice { chosen, .. }] => Ok((chosen - self.among[0]) as usize),

@@ -7,12 +7,13 @@ use anyhow::Result;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::sites::Role;
 use ftk_adapters::train::initial_factors;
-use ftk_recipes::{Lora, Recipe};
+use ftk_recipes::{DpoLoss, Lora, Recipe};
 use serde_json::{Value, json};
 
 use super::super::{Advice, fitting};
 use crate::cli::printer::Printer;
 use crate::models::Source;
+use crate::text::TextError;
 use crate::text::load::{self, load};
 use crate::text::memory::Memory;
 use crate::text::session::Rows;
@@ -48,7 +49,10 @@ impl Plan {
     /// # Errors
     /// Rows or adapter that are malformed or do not fit the base; nothing to learn from or to evaluate on.
     pub(super) fn new(recipe: &Recipe, source: &Source) -> Result<Self> {
-        let load = |path: &Path| load(source, &recipe.data, recipe.task, path);
+        let load = |path: &Path| {
+            let loaded = load(source, &recipe.data, recipe.task, path)?;
+            Ok::<_, TextError>(if recipe.dpo.loss == DpoLoss::Softmax { loaded.choices() } else { loaded })
+        };
         let rows = load(&recipe.data.train)?;
         let rows = if recipe.data.packing { rows.pack() } else { rows };
         let held_out = recipe.data.held_out.as_deref().map(load).transpose()?;
@@ -115,7 +119,7 @@ impl Counts {
     }
 }
 
-pub(in super::super) fn linear_sites(source: &Source) -> Vec<String> {
+pub(super) fn linear_sites(source: &Source) -> Vec<String> {
     let sites = source.network().sites().into_iter();
     sites.filter(|site| site.role == Role::Linear).map(|site| site.name).collect()
 }

@@ -26,6 +26,7 @@ struct CaseJson {
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 enum InputJson {
     Tokens { ids: Vec<u32> },
+    Node { graph: String, node: u32 },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,6 +54,11 @@ enum OutputJson {
     Choice {
         among: Vec<u32>,
         chosen: u32,
+    },
+    AtLeast {
+        id: u32,
+        bound: i64,
+        holds: bool,
     },
 }
 
@@ -86,17 +92,15 @@ pub(super) fn parse_statement(bytes: &[u8]) -> Result<Statement, Refusal> {
     }
     let json: StatementJson = serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
     let digest = |text: &str| parse_digest(text).ok_or_else(|| malformed(format!("not a digest: {text}")));
-    let statement = Statement {
-        base: digest(&json.base)?,
-        adapter: digest(&json.adapter)?,
-        context: unhex(&json.context).ok_or_else(|| malformed("context is not hexadecimal".into()))?,
-        cases: json
-            .cases
-            .into_iter()
-            .map(case)
-            .collect::<Option<_>>()
-            .ok_or_else(|| malformed("logits are neither values nor a digest".into()))?,
-    };
+    let statement =
+        Statement {
+            base: digest(&json.base)?,
+            adapter: digest(&json.adapter)?,
+            context: unhex(&json.context).ok_or_else(|| malformed("context is not hexadecimal".into()))?,
+            cases: json.cases.into_iter().map(case).collect::<Option<_>>().ok_or_else(|| {
+                malformed("a digest that is none, or logits that are neither values nor a digest".into())
+            })?,
+        };
     if statement_text(&statement).as_bytes() == bytes {
         Ok(statement)
     } else {
@@ -110,7 +114,10 @@ struct Version {
 }
 
 fn case_json(case: &Case) -> CaseJson {
-    let Input::Tokens(ids) = &case.input;
+    let input = match &case.input {
+        Input::Tokens(ids) => InputJson::Tokens { ids: ids.clone() },
+        Input::Node { graph, node } => InputJson::Node { graph: graph.to_string(), node: *node },
+    };
     let scored = |Scored { ids, log_prob, base_log_prob }: &Scored| ScoredJson {
         ids: ids.clone(),
         log_prob: *log_prob,
@@ -127,13 +134,17 @@ fn case_json(case: &Case) -> CaseJson {
             OutputJson::Preference { chosen: scored(chosen), rejected: scored(rejected) }
         }
         Output::Choice { among, chosen } => OutputJson::Choice { among: among.clone(), chosen: *chosen },
+        Output::AtLeast { id, bound, holds } => OutputJson::AtLeast { id: *id, bound: *bound, holds: *holds },
     };
-    CaseJson { input: InputJson::Tokens { ids: ids.clone() }, output }
+    CaseJson { input, output }
 }
 
-/// `None` for logits that are neither values nor a digest, or both.
+/// `None` for what is no digest, and for logits that are neither values nor a digest, or both.
 fn case(json: CaseJson) -> Option<Case> {
-    let InputJson::Tokens { ids } = json.input;
+    let input = match json.input {
+        InputJson::Tokens { ids } => Input::Tokens(ids),
+        InputJson::Node { graph, node } => Input::Node { graph: parse_digest(&graph)?, node },
+    };
     let scored = |ScoredJson { ids, log_prob, base_log_prob }: ScoredJson| Scored { ids, log_prob, base_log_prob };
     let output = match json.output {
         OutputJson::Completion { ids, max_tokens, stop_ids } => Output::Completion { ids, max_tokens, stop_ids },
@@ -147,6 +158,7 @@ fn case(json: CaseJson) -> Option<Case> {
             Output::Preference { chosen: scored(chosen), rejected: scored(rejected) }
         }
         OutputJson::Choice { among, chosen } => Output::Choice { among, chosen },
+        OutputJson::AtLeast { id, bound, holds } => Output::AtLeast { id, bound, holds },
     };
-    Some(Case { input: Input::Tokens(ids), output })
+    Some(Case { input, output })
 }

@@ -54,7 +54,7 @@ impl Format {
         const TIME: &[&str] = &["timestamp", "time", "timestamp_ms", "ts", "date", "datetime"];
         match self {
             Self::Klines => &[
-                (&["open_time", "open time"], 0),
+                (&["open_time", "open time", "timestamp", "time", "date", "datetime"], 0),
                 (&["open"], 1),
                 (&["high"], 2),
                 (&["low"], 3),
@@ -172,9 +172,14 @@ pub(super) fn cells(line: &str) -> Vec<&str> {
     line.split(',').map(|cell| cell.trim().trim_matches('"')).collect()
 }
 
+/// Lines before the first that is no remark: collectors write where a file comes from above its header.
+pub(super) fn remarks(text: &str) -> usize {
+    text.lines().take_while(|line| line.starts_with('#')).count()
+}
+
 /// The names of a header's columns, or `None` where the first line is a row.
 pub(super) fn header(text: &str) -> Option<Vec<String>> {
-    let first = cells(text.lines().next()?);
+    let first = cells(text.lines().nth(remarks(text))?);
     let names = |cell: &&str| cell.starts_with(|c: char| c.is_ascii_alphabetic()) && flag(cell).is_none();
     first.first().is_some_and(names).then(|| first.iter().map(|cell| cell.to_ascii_lowercase()).collect())
 }
@@ -185,12 +190,13 @@ pub(super) fn detect(path: &Path, text: &str) -> Result<Format, DefiError> {
     let fits = |format: &Format| match header(text) {
         Some(header) => format.named_by(&header),
         None => {
-            let mut rows = text.lines().filter(|line| !line.is_empty()).take(20).peekable();
+            let rows = text.lines().skip(remarks(text)).filter(|line| !line.is_empty());
+            let mut rows = rows.take(20).peekable();
             rows.peek().is_some() && rows.all(|row| format.shaped_like(&cells(row)))
         }
     };
     let fitting: Vec<Format> = Format::ALL.into_iter().filter(fits).collect();
-    let first = text.lines().next().unwrap_or_default();
+    let first = text.lines().nth(remarks(text)).unwrap_or_default();
     let message = match *fitting.as_slice() {
         [one] => return Ok(one),
         [] => format!("has columns of no known format: {}", first.chars().take(200).collect::<String>()),

@@ -161,7 +161,7 @@ pub(super) fn read(
     };
     let mut silent = 0;
     let rounded = Cell::new(0);
-    for (index, line) in text.lines().enumerate().skip(usize::from(header.is_some())) {
+    for (index, line) in text.lines().enumerate().skip(detect::remarks(text) + usize::from(header.is_some())) {
         if line.trim().is_empty() {
             continue;
         }

@@ -31,10 +31,16 @@ fn klines_in_milliseconds_and_microseconds_with_and_without_header_are_the_same_
         volume: 2_350_000_000,
         bought: Some(1_125_000_000),
     };
-    for text in [row(""), row("000"), header.to_owned() + &row(""), header.to_owned() + &row("000")] {
+    let remarked = format!("# where it is from\n# and when\n{}", header.replace("open_time", "date"));
+    let dated = remarked.clone() + &row("").replace("1640991660000", "2021-12-31 23:01:00");
+    let headed = header.to_owned();
+    let bare = format!("# a remark\n{}", row(""));
+    for text in [row(""), row("000"), headed.clone() + &row(""), headed + &row("000"), dated, bare] {
         let import = imported(&text).unwrap();
         assert_eq!((import.format, import.market), (Format::Klines, Market::Bars(vec![bar])), "{text}");
     }
+    let late = imported(&(remarked + "2021-12-31 23:01:00,1,1\n")).unwrap_err().to_string();
+    assert!(late.contains(":4:row: the row has 3 columns"), "{late}");
     let error = imported(&(row("") + &row("000"))).unwrap_err().to_string();
     assert!(
         error.ends_with(":2:open_time: is in microseconds, the rows before it are in milliseconds: 1640991660000000")

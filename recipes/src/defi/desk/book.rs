@@ -183,6 +183,7 @@ impl Desk for Book {
             fill: filled.fill,
             bounds: standing.then_some([quotes.bid, quotes.ask]),
             price: now,
+            begins: false,
         })
     }
 

@@ -330,6 +330,7 @@ impl Desk for Liquidity {
             fill: None,
             bounds,
             price: self.bars[bar].close,
+            begins: false,
         })
     }
 

@@ -55,6 +55,18 @@ fn a_log_comes_back_and_follows() {
     assert_eq!(log.follow(&desk, "m", "t").unwrap().len(), 600 - warm_up() - 1);
 }
 
+/// Markets, simulation, windows and controller are integers: these were computed on an x86-64 and are to be found
+/// anywhere.
+#[test]
+fn results_are_the_same_on_every_machine() {
+    assert_eq!(kept().1.write().1, "547ac9515f436d9c4d444b79f604a9cbd6b07a2aa0254ab483839dcf50e2150b");
+    let days = crate::defi::generated::pool_days(3, 200).unwrap();
+    assert_eq!(
+        crate::defi::digest(&crate::defi::Market::Events(days)).to_string(),
+        "13d24c086d2426d8baef8edcccbf88abc40f81d4e15903390c780d39a8e133a6"
+    );
+}
+
 #[test]
 fn every_change_is_refused_by_its_own_check() {
     let (desk, log) = kept();

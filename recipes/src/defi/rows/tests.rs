@@ -52,6 +52,33 @@ fn pairs_are_what_rolling_out_says_and_see_nothing_beyond_their_bars() {
 }
 
 #[test]
+fn a_horizon_with_a_gap_in_it_teaches_nothing() {
+    let market = bars(2, 1200, USUAL);
+    let whole = make(&desk(market.clone()), 0..1000, &SETTINGS).unwrap();
+    let late = |hours: i64| {
+        let mut late = market.clone();
+        late[700..].iter_mut().for_each(|bar| bar.time += hours * crate::defi::HOUR);
+        make(&desk(late), 0..1000, &SETTINGS).unwrap()
+    };
+    // A horizon is half an hour: three decisions look across.
+    assert_eq!((whole.decisions - late(24).decisions, whole.decisions - late(0).decisions), (3, 0));
+    assert_eq!(late(24).taught.len(), late(24).decisions);
+}
+
+#[test]
+fn the_teacher_takes_what_earned_most_all_along() {
+    let all = desk(bars(2, 1200, USUAL));
+    let rows = make(&all, 0..1000, &Decisions { past: 500, ..SETTINGS }).unwrap();
+    let at = 501 + SETTINGS.every * 7;
+    let earned = |action: usize| {
+        let passed = run(&all, 2..at + 1, SETTINGS.every, |_, _| Ok(all.action(action))).unwrap();
+        passed[at - 500 - 1..].iter().map(|bar| bar.tally.utility()).sum::<i128>()
+    };
+    let best = (0..35).max_by_key(|&action| (earned(action), 35 - action)).unwrap();
+    assert_eq!(rows.taught[7].1, window::QUOTES + best as u32);
+}
+
+#[test]
 fn lines_are_rows_of_ids() {
     let rows = Rows { taught: vec![(vec![1, 5], 90)], pairs: vec![(vec![1, 5], 90, 91)], ..Rows::default() };
     assert_eq!(rows.taught_lines(), "{\"input_ids\":[1,5,90],\"labels\":[-100,-100,90]}\n");

@@ -1,0 +1,596 @@
+//! The part of a graph that the logits of some nodes depend on, opened against the graph's root: what a proof about
+//! nodes carries instead of the graph. `circuits/STATEMENT.md`, section 10, says what is checked and why that is enough.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ftk_adapters::ops::graph::{Features, Propagation, Sparse, symmetric_coefficient};
+
+use super::bytes::{Broken, Reader, Writer};
+use super::error::GraphError;
+use super::graph::{Graph, with_itself};
+use super::inputs::prepared;
+use super::leaf::{Frame, Leaf};
+use super::merkle::{Tree, climb};
+use super::network::{Hop, Network};
+use super::settings::Kind;
+
+/// First bytes: a name and a version.
+const MAGIC: &[u8; 16] = b"ftk graph part\0\x01";
+/// Most hops and features: more than any network has.
+const MAX_HOPS: u32 = 64;
+const MAX_WIDTH: u32 = 1 << 24;
+/// How much more memory a part takes than bytes: an edge of four bytes takes 24, a member of twenty some hundred.
+pub const EXPANSION: u64 = 8;
+/// Least bytes of a member: five numbers.
+const MEMBER: usize = 20;
+
+/// Some nodes with everything that reaches them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Neighbourhood {
+    frame: Frame,
+    /// Convolutions that messages pass.
+    hops: u32,
+    /// In rising order of numbers.
+    members: Vec<Leaf>,
+    /// What leads from the members to the root.
+    partners: Vec<blake3::Hash>,
+}
+
+/// What is wrong with a part of a graph that somebody opened: the check that failed comes first.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NeighbourhoodError {
+    /// Not the canonical bytes of any.
+    #[error("graph encoding: {0}")]
+    Encoding(&'static str),
+    /// More or fewer edges are listed than the node has.
+    #[error("graph degree: node {node} has {degree} edges, listed are {listed}")]
+    Degree {
+        /// The node.
+        node: u32,
+        /// Edges it has, as its leaf says.
+        degree: u32,
+        /// Edges that are listed.
+        listed: usize,
+    },
+    /// Edges that do not rise.
+    #[error("graph order: the edges of node {0} do not follow each other")]
+    Order(u32),
+    /// An edge that leads nowhere, or back.
+    #[error("graph edge: node {node} has none to {other}")]
+    Edge {
+        /// The node.
+        node: u32,
+        /// The other end.
+        other: u32,
+    },
+    /// An edge that only one of its ends has.
+    #[error("graph symmetry: node {other} has no edge to node {node}, which has one to it")]
+    Symmetry {
+        /// The node that lists the edge.
+        node: u32,
+        /// The one that does not.
+        other: u32,
+    },
+    /// Not the nodes that the statement depends on.
+    #[error("graph coverage: node {0} is missing, or not asked for")]
+    Coverage(u32),
+    /// The leaves hang from another root.
+    #[error("graph root: these nodes do not hang from the stated root")]
+    Root,
+    /// A network of other features.
+    #[error("graph features: nodes have {found}, the base takes {wanted}")]
+    Features {
+        /// Features of a node.
+        found: u32,
+        /// Features the network takes.
+        wanted: usize,
+    },
+    /// A network of another number of convolutions.
+    #[error("graph hops: {found} are opened, the base has {wanted} convolutions")]
+    Hops {
+        /// Hops that are opened.
+        found: u32,
+        /// Convolutions of the network.
+        wanted: usize,
+    },
+}
+
+impl From<Broken> for NeighbourhoodError {
+    fn from(Broken(message): Broken) -> Self {
+        Self::Encoding(message)
+    }
+}
+
+/// What a network runs on.
+#[derive(Debug)]
+pub struct Pass {
+    /// Features of the senders of the first hop.
+    pub features: Arc<Features>,
+    /// A hop for each convolution.
+    pub hops: Vec<Hop>,
+    /// Row of each node that was asked for among the receivers of the last hop.
+    pub rows: Vec<usize>,
+}
+
+impl Neighbourhood {
+    /// Opens what the logits of `nodes` depend on through so many convolutions.
+    ///
+    /// # Errors
+    /// A node that is not in the graph.
+    pub fn of(graph: &Graph, nodes: &[u32], hops: usize) -> Result<Self, GraphError> {
+        if let Some(node) = nodes.iter().find(|node| **node as usize >= graph.nodes) {
+            let message = format!("{} nodes, but asked for is number {node}", graph.nodes);
+            return Err(GraphError::unfit(message, "name nodes of this graph"));
+        }
+        Ok(Self::of_leaves(graph.frame(), &graph.leaves(), nodes, hops))
+    }
+
+    /// The same from the leaves of all nodes, in order.
+    ///
+    /// # Panics
+    /// If an edge, or one of `nodes`, leads to no leaf.
+    pub fn of_leaves(frame: Frame, leaves: &[Leaf], nodes: &[u32], hops: usize) -> Self {
+        let asked: BTreeSet<u32> = nodes.iter().copied().collect();
+        let leaf = |node: u32| leaves.get(node as usize);
+        let reached = reach(&asked, depth(hops as u32, &frame), leaf).expect("every edge leads to a leaf");
+        let places: Vec<usize> = reached.iter().map(|&node| node as usize).collect();
+        let tree = Tree::new(leaves.iter().map(|leaf| leaf.hash(&frame)).collect());
+        let members = places.iter().map(|&place| leaves[place].clone()).collect();
+        Self { frame, hops: hops as u32, members, partners: tree.partners(&places) }
+    }
+
+    /// The canonical bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer(MAGIC.to_vec());
+        self.frame.write(&mut out);
+        out.u32(self.hops);
+        out.u32(self.members.len() as u32);
+        self.members.iter().for_each(|leaf| leaf.write(&self.frame, &mut out));
+        out.u32(self.partners.len() as u32);
+        self.partners.iter().for_each(|partner| out.0.extend(partner.as_bytes()));
+        out.0
+    }
+
+    /// Reads [`Neighbourhood::encode`]'s bytes, which takes at most [`EXPANSION`] times as much memory as they have; call
+    /// [`Neighbourhood::check`] before believing them.
+    ///
+    /// # Errors
+    /// [`NeighbourhoodError::Encoding`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, NeighbourhoodError> {
+        let rest = bytes.strip_prefix(MAGIC).ok_or(Broken("not a part of a graph that this version reads"))?;
+        let mut input = Reader::new(rest);
+        let (frame, hops) = (Frame::read(&mut input)?, input.u32()?);
+        if hops == 0 || hops > MAX_HOPS || frame.width > MAX_WIDTH {
+            return Err(NeighbourhoodError::Encoding("numbers that no network has"));
+        }
+        let count = input.count(MEMBER)?;
+        let members = (0..count).map(|_| Leaf::read(&frame, &mut input)).collect::<Result<_, _>>()?;
+        let count = input.count(32)?;
+        let partners = (0..count).map(|_| input.array().map(blake3::Hash::from)).collect::<Result<_, _>>()?;
+        input.end()?;
+        Ok(Self { frame, hops, members, partners })
+    }
+
+    /// Checks that this is what the logits of `nodes` depend on in the graph with this root: every member's whole list
+    /// of edges, every node they lead to through all hops, and no other.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn check(&self, nodes: &[u32], root: &[u8; 32]) -> Result<(), NeighbourhoodError> {
+        use NeighbourhoodError::{Coverage, Degree, Edge, Order, Symmetry};
+        let Self { frame, hops, members, partners } = self;
+        if let Some(pair) = members.windows(2).find(|pair| pair[0].node >= pair[1].node) {
+            return Err(Coverage(pair[1].node));
+        }
+        for Leaf { node, degree, edges, .. } in members {
+            let (node, degree, listed) = (*node, *degree, edges.len());
+            if degree as usize != listed {
+                return Err(Degree { node, degree, listed });
+            }
+            if edges.windows(2).any(|pair| pair[0].order(&pair[1]).is_ge()) {
+                return Err(Order(node));
+            }
+            if let Some(edge) = edges.iter().find(|edge| edge.other >= frame.nodes || edge.other == node) {
+                return Err(Edge { node, other: edge.other });
+            }
+        }
+        let asked: BTreeSet<u32> = nodes.iter().copied().collect();
+        let reached = reach(&asked, depth(*hops, frame), |node| self.member(node)).map_err(Coverage)?;
+        let found: BTreeSet<u32> = members.iter().map(|leaf| leaf.node).collect();
+        if let Some(node) = reached.symmetric_difference(&found).next() {
+            return Err(Coverage(*node));
+        }
+        for Leaf { node, edges, .. } in members {
+            for edge in edges {
+                let Some(other) = self.member(edge.other) else { continue };
+                let there = edge.from_there(*node, frame.carries);
+                if other.edges.binary_search_by(|edge| edge.order(&there)).is_err() {
+                    return Err(Symmetry { node: *node, other: other.node });
+                }
+            }
+        }
+        let leaves: Vec<_> = members.iter().map(|leaf| (leaf.node as usize, leaf.hash(frame))).collect();
+        let top = climb(frame.nodes as usize, &leaves, partners).ok_or(NeighbourhoodError::Root)?;
+        if frame.root(&top).as_bytes() == root { Ok(()) } else { Err(NeighbourhoodError::Root) }
+    }
+
+    /// Checks that it was opened for this network.
+    ///
+    /// # Errors
+    /// [`NeighbourhoodError::Hops`], [`NeighbourhoodError::Features`].
+    pub fn fits(&self, network: &Network) -> Result<(), NeighbourhoodError> {
+        let (found, wanted) = (self.hops, network.layers);
+        if found as usize != wanted {
+            return Err(NeighbourhoodError::Hops { found, wanted });
+        }
+        // What is projected is as wide as it is projected to.
+        let width = network.prepare.project.unwrap_or(self.frame.width as usize);
+        let (found, wanted) = (self.frame.width, network.inputs);
+        if width != wanted || found == 0 {
+            return Err(NeighbourhoodError::Features { found, wanted });
+        }
+        Ok(())
+    }
+
+    /// Name of a member.
+    pub fn name(&self, node: u32) -> Option<&str> {
+        Some(&self.member(node)?.name)
+    }
+
+    /// Names and numbers of all members.
+    pub fn names(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.members.iter().map(|leaf| (leaf.name.as_str(), leaf.node))
+    }
+
+    /// Members.
+    pub fn members(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Features of all members that are not zero.
+    pub fn features(&self) -> usize {
+        self.members.iter().map(|leaf| leaf.features.len()).sum()
+    }
+
+    /// Features of a node.
+    pub fn width(&self) -> usize {
+        self.frame.width as usize
+    }
+
+    /// Receivers of each hop, the first one first, for nodes it was checked for.
+    pub fn receivers(&self, nodes: &[u32]) -> Vec<usize> {
+        let levels = self.levels(&self.heard(), nodes);
+        levels[1..].iter().map(Vec::len).collect()
+    }
+
+    /// What a network that it [`fits`](Neighbourhood::fits) runs on, for nodes it was [`check`](Neighbourhood::check)ed
+    /// for: what the whole graph gives for them, from the part of it that reaches them.
+    pub fn pass(&self, network: &Network, nodes: &[u32]) -> Pass {
+        let lists = self.heard();
+        let heard = |node: u32| self.place(node).map_or(&[][..], |at| &lists[at]);
+        let levels = self.levels(&lists, nodes);
+        let place = |level: &[u32], node: u32| level.binary_search(&node).expect("every sender is on its level") as u32;
+        let hop = |pair: &[Vec<u32>]| {
+            let (senders, receivers) = (&pair[0], &pair[1]);
+            let places = |nodes: &[u32]| nodes.iter().map(|&node| place(senders, node)).collect::<Vec<_>>();
+            let gather = match network.model_type {
+                Kind::Gcn => Propagation::new(Sparse::from_rows(
+                    senders.len(),
+                    receivers.iter().map(|&node| {
+                        let own = heard(node).len() + 1;
+                        let coefficient = |other: u32| symmetric_coefficient(heard(other).len() + 1, own);
+                        let all = with_itself(heard(node), node);
+                        all.into_iter().map(|other| (place(senders, other), coefficient(other))).collect::<Vec<_>>()
+                    }),
+                )),
+                Kind::Sage => Propagation::means(receivers.iter().map(|&node| places(heard(node))), senders.len()),
+                // Attention asks who is heard, and not how much.
+                Kind::SageGcn | Kind::Gat => {
+                    let rows = receivers.iter().map(|&node| places(&with_itself(heard(node), node)));
+                    Propagation::means(rows, senders.len())
+                }
+            };
+            let own: Vec<usize> = receivers.iter().map(|&node| place(senders, node) as usize).collect();
+            Hop { gather: Arc::new(gather), own: Arc::new(Propagation::choosing(&own, senders.len())) }
+        };
+        let first = levels[0].iter().map(|&node| self.member(node).map_or(&[][..], |leaf| &leaf.features));
+        let features = Features::sparse(Sparse::from_rows(self.width(), first.map(|row| row.iter().copied())));
+        let last = &levels[levels.len() - 1];
+        Pass {
+            features: prepared(Arc::new(features), network.prepare),
+            hops: levels.windows(2).map(hop).collect(),
+            rows: nodes.iter().map(|&node| place(last, node) as usize).collect(),
+        }
+    }
+
+    fn place(&self, node: u32) -> Option<usize> {
+        self.members.binary_search_by_key(&node, |leaf| leaf.node).ok()
+    }
+
+    fn member(&self, node: u32) -> Option<&Leaf> {
+        self.place(node).map(|at| &self.members[at])
+    }
+
+    /// Whom each member hears, as [`super::inputs::heard`] has it; of those farthest away, as far as it is known.
+    fn heard(&self) -> Vec<Vec<u32>> {
+        let heard = |leaf: &Leaf| {
+            let mut others: Vec<u32> = leaf.edges.iter().map(|edge| edge.other).collect();
+            others.dedup();
+            if let Some(time) = leaf.time {
+                let earlier = |other: u32| self.member(other)?.time.filter(|other| *other < time);
+                others.retain(|&other| earlier(other).is_some());
+            }
+            others
+        };
+        self.members.iter().map(heard).collect()
+    }
+
+    /// Senders of the first hop, then the receivers of each, in rising order.
+    fn levels(&self, heard: &[Vec<u32>], nodes: &[u32]) -> Vec<Vec<u32>> {
+        let mut level: BTreeSet<u32> = nodes.iter().copied().collect();
+        let (mut edge, mut levels) = (level.clone(), vec![level.iter().copied().collect::<Vec<_>>()]);
+        for _ in 0..self.hops {
+            let next: BTreeSet<u32> =
+                edge.iter().filter_map(|&node| self.place(node)).flat_map(|at| &heard[at]).copied().collect();
+            edge = next.difference(&level).copied().collect();
+            level.extend(&edge);
+            levels.push(level.iter().copied().collect());
+        }
+        levels.reverse();
+        levels
+    }
+}
+
+/// How far from the nodes asked for leaves matter: who a node hears depends on the times of its neighbours.
+fn depth(hops: u32, frame: &Frame) -> u32 {
+    hops.saturating_add(u32::from(frame.timed))
+}
+
+/// Nodes within so many edges of those asked for.
+///
+/// # Errors
+/// The first one that has no leaf.
+fn reach<'a>(asked: &BTreeSet<u32>, depth: u32, leaf: impl Fn(u32) -> Option<&'a Leaf>) -> Result<BTreeSet<u32>, u32> {
+    let (mut all, mut edge) = (BTreeSet::new(), asked.clone());
+    for _ in 0..=depth {
+        let mut next = BTreeSet::new();
+        for &node in &edge {
+            let leaf = leaf(node).ok_or(node)?;
+            all.insert(node);
+            next.extend(leaf.edges.iter().map(|edge| edge.other));
+        }
+        edge = next.difference(&all).copied().collect();
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use ftk_adapters::ops::graph::Features;
+
+    use super::super::graph::{Carries, Edge, tests::graph};
+    use super::super::inputs;
+    use super::super::leaf::Incident;
+    use super::super::network::Prepare;
+    use super::super::settings::Head;
+    use super::*;
+
+    /// A ring of seven nodes with two chords.
+    fn ring() -> Graph {
+        let edge = |(source, target)| Edge { source, target, weight: 1.0, time: 0.0 };
+        let edges = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (0, 6), (1, 4), (2, 6)].map(edge).to_vec();
+        let features = Features::new(2, (0..14).map(|at| (at % 5) as f32).collect());
+        Graph { features: Some(Arc::new(features)), ..graph(7, edges) }
+    }
+
+    /// The same with times of nodes, and of directed and weighed edges.
+    fn timed() -> Graph {
+        let mut graph = Graph { times: (0..7).map(|node| f64::from(node * 3 % 7)).collect(), ..ring() };
+        graph.carries = Carries { weight: true, time: true, direction: true };
+        graph
+    }
+
+    fn network(kind: Kind) -> Network {
+        Network::new(kind, [2, 3, 2, 1], Head::Convolution, 4)
+    }
+
+    #[test]
+    fn a_part_is_read_as_it_was_written_and_checks() {
+        for graph in [ring(), timed()] {
+            let root = *graph.root().as_bytes();
+            for nodes in [&[3][..], &[5, 0], &[2, 2], &[0, 1, 2, 3, 4, 5, 6]] {
+                for hops in 1..4 {
+                    let part = Neighbourhood::of(&graph, nodes, hops).unwrap();
+                    let bytes = part.encode();
+                    let read = Neighbourhood::decode(&bytes).unwrap();
+                    assert_eq!(read, part);
+                    assert_eq!(read.check(nodes, &root), Ok(()), "{nodes:?} {hops}");
+                    for cut in 0..bytes.len() {
+                        assert!(Neighbourhood::decode(&bytes[..cut]).is_err());
+                    }
+                    assert!(Neighbourhood::decode(&[&bytes[..], &[0]].concat()).is_err());
+                }
+            }
+        }
+    }
+
+    /// What the whole graph gives, row by row: coefficients, senders and features.
+    #[test]
+    fn a_part_passes_what_the_whole_graph_passes() {
+        for graph in [ring(), timed()] {
+            let lists = inputs::heard(&graph);
+            for kind in [Kind::Gcn, Kind::Sage, Kind::SageGcn, Kind::Gat] {
+                let network = network(kind);
+                let whole = &inputs::hops(kind, 1, &lists)[0];
+                let nodes = [4, 1, 4];
+                let part = Neighbourhood::of(&graph, &nodes, network.layers).unwrap();
+                let pass = part.pass(&network, &nodes);
+                let levels = part.levels(&part.heard(), &nodes);
+                assert_eq!(part.receivers(&nodes), [levels[1].len(), levels[2].len()]);
+                assert_eq!(levels[2], [1, 4]);
+                assert_eq!(pass.rows, [1, 0, 1]);
+                for (row, node) in levels[0].iter().enumerate() {
+                    let features = graph.features.as_ref().unwrap().row(*node as usize);
+                    assert_eq!(pass.features.row(row), features);
+                }
+                for (hop, level) in pass.hops.iter().zip(levels.windows(2)) {
+                    for (row, node) in level[1].iter().enumerate() {
+                        let named = |part: &Propagation, row: usize| -> Vec<(u32, u32)> {
+                            part.coefficients().row(row).map(|(at, value)| (level[0][at as usize], value)).collect()
+                        };
+                        let all = |whole: &Propagation| -> Vec<(u32, u32)> {
+                            whole.coefficients().row(*node as usize).collect()
+                        };
+                        if kind == Kind::Gat {
+                            let senders = |row: Vec<(u32, u32)>| row.into_iter().map(|(at, _)| at).collect::<Vec<_>>();
+                            assert_eq!(senders(named(&hop.gather, row)), senders(all(&whole.gather)));
+                        } else {
+                            assert_eq!(named(&hop.gather, row), all(&whole.gather), "{kind:?}");
+                        }
+                        assert_eq!(named(&hop.own, row), all(&whole.own));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn forged_parts_are_refused_each_by_its_own_check() {
+        use NeighbourhoodError::*;
+        let graph = ring();
+        let root = *graph.root().as_bytes();
+        let honest = Neighbourhood::of(&graph, &[3], 1).unwrap();
+        // 3 hears 2 and 4.
+        assert_eq!(honest.members.iter().map(|leaf| leaf.node).collect::<Vec<_>>(), [2, 3, 4]);
+        let refused = |change: &dyn Fn(&mut Neighbourhood)| {
+            let mut part = honest.clone();
+            change(&mut part);
+            // What is sent is read first.
+            Neighbourhood::decode(&part.encode()).unwrap().check(&[3], &root).unwrap_err()
+        };
+        let edge = |other| Incident { other, sends: false, weight: 1.0, time: 0.0 };
+        let drop_one = |part: &mut Neighbourhood| part.members[1].edges.truncate(1);
+        assert_eq!(refused(&drop_one), Degree { node: 3, degree: 2, listed: 1 });
+        assert_eq!(refused(&|part| part.members[1].edges.push(edge(5))), Degree { node: 3, degree: 2, listed: 3 });
+        assert_eq!(refused(&|part| part.members[1].edges.reverse()), Order(3));
+        assert_eq!(refused(&|part| part.members[1].edges[0] = part.members[1].edges[1]), Order(3));
+        assert_eq!(refused(&|part| part.members[1].edges[1].other = 7), Edge { node: 3, other: 7 });
+        assert_eq!(refused(&|part| part.members[1].edges[1].other = 3), Edge { node: 3, other: 3 });
+        assert_eq!(refused(&|part| part.members[1].edges[1].other = 5), Coverage(5));
+        assert_eq!(refused(&|part| part.members.truncate(2)), Coverage(4));
+        assert_eq!(refused(&|part| part.members.swap(0, 1)), Coverage(2));
+        let more = Neighbourhood::of(&graph, &[3], 2).unwrap();
+        assert_eq!(refused(&|part| part.members = more.members.clone()), Coverage(1));
+        assert_eq!(refused(&|part| part.hops = 2), Coverage(1));
+        // 4 does not list 3 any more, as if it heard 6 instead.
+        let exchange = |part: &mut Neighbourhood| {
+            part.members[2].edges = vec![edge(1), edge(5), edge(6)];
+        };
+        assert_eq!(refused(&exchange), Symmetry { node: 3, other: 4 });
+        for change in [
+            &(|part: &mut Neighbourhood| part.members[0].features[0].1 = 9.0) as &dyn Fn(&mut Neighbourhood),
+            &|part| part.members[0].name.push('x'),
+            &|part| part.partners.truncate(1),
+            &|part| part.partners.push(part.partners[0]),
+            &|part| part.partners.swap(0, 1),
+            &|part| part.frame.nodes += 1,
+            // An edge far away, whose other end is not opened.
+            &|part| part.members[0].edges[0].other = 0,
+            // A neighbour that is dropped with the degree.
+            &|part| {
+                part.members[2].edges.pop();
+                part.members[2].degree -= 1;
+            },
+        ] {
+            assert_eq!(refused(change), Root);
+        }
+        let other = Neighbourhood::of(&graph, &[4], 1).unwrap();
+        assert!(matches!(other.check(&[3], &root), Err(Coverage(_))));
+        let wide = Network::new(Kind::Gcn, [3, 3, 1, 1], Head::Convolution, 4);
+        assert_eq!(honest.fits(&wide), Err(Features { found: 2, wanted: 3 }));
+        assert_eq!(honest.fits(&network(Kind::Gcn)), Err(Hops { found: 1, wanted: 2 }));
+        assert_eq!(honest.fits(&Network { layers: 1, ..network(Kind::Gcn) }), Ok(()));
+    }
+
+    /// What an edge carries, and which way it leads, is the same at both ends.
+    #[test]
+    fn an_edge_is_the_same_from_both_ends() {
+        let graph = timed();
+        let honest = Neighbourhood::of(&graph, &[3], 1).unwrap();
+        let root = *graph.root().as_bytes();
+        assert_eq!(honest.check(&[3], &root), Ok(()));
+        // Times of nodes make it two edges deep: 3 hears 2 and 4.
+        let at = honest.place(3).unwrap();
+        for change in [
+            (|edge: &mut Incident| edge.weight = 2.0) as fn(&mut Incident),
+            |edge| edge.time = 1.0,
+            |edge| edge.sends = !edge.sends,
+        ] {
+            let mut part = honest.clone();
+            change(&mut part.members[at].edges[0]);
+            let refused = part.check(&[3], &root).unwrap_err();
+            assert!(matches!(refused, NeighbourhoodError::Symmetry { .. }), "{refused}");
+        }
+    }
+
+    #[test]
+    fn features_are_prepared_as_those_of_the_whole_graph() {
+        let graph = ring();
+        for prepare in [
+            Prepare { normalise: true, project: None },
+            Prepare { normalise: false, project: Some(3) },
+            Prepare { normalise: true, project: Some(3) },
+        ] {
+            let inputs = prepare.project.unwrap_or(2);
+            let network = Network { inputs, prepare, ..network(Kind::Sage) };
+            let part = Neighbourhood::of(&graph, &[3], 2).unwrap();
+            part.fits(&network).unwrap();
+            let whole = inputs::features(&graph, prepare).unwrap();
+            let pass = part.pass(&network, &[3]);
+            for (row, node) in part.levels(&part.heard(), &[3])[0].iter().enumerate() {
+                assert_eq!(pass.features.row(row), whole.row(*node as usize), "{prepare:?}");
+            }
+            let raw = graph.features.as_ref().unwrap();
+            assert!((0..7).any(|node| whole.row(node) != raw.row(node)), "something is prepared");
+        }
+    }
+
+    /// Hops beyond the part cost next to nothing.
+    #[test]
+    fn no_node_is_walked_twice() {
+        let edges = (0..300).flat_map(|a| (a + 1..300).map(move |b| (a, b)));
+        let edges = edges.map(|(source, target)| Edge { source, target, weight: 1.0, time: 0.0 }).collect();
+        let part = Neighbourhood::of(&graph(300, edges), &[0], 64).unwrap();
+        let lookups = std::cell::Cell::new(0);
+        let leaf = |node: u32| {
+            lookups.set(lookups.get() + 1);
+            part.member(node)
+        };
+        assert_eq!(reach(&[0].into(), 64, leaf).unwrap().len(), 300);
+        assert_eq!(lookups.get(), 300);
+        assert_eq!(part.receivers(&[0]), [vec![300; 63], vec![1]].concat());
+    }
+
+    #[test]
+    fn numbers_that_no_part_has_are_refused() {
+        let bytes = Neighbourhood::of(&timed(), &[3], 1).unwrap().encode();
+        let put = |at: usize, with: &[u8]| {
+            let mut edited = bytes.clone();
+            edited[at..at + with.len()].copy_from_slice(with);
+            Neighbourhood::decode(&edited).unwrap_err()
+        };
+        let wrong = NeighbourhoodError::Encoding;
+        let number = "a number is not finite, or a zero has a sign";
+        assert_eq!(put(0, b"F"), wrong("not a part of a graph that this version reads"));
+        assert_eq!(put(16, &[16]), wrong("an unknown kind"));
+        assert_eq!(put(21, &(1u32 << 25).to_le_bytes()), wrong("numbers that no network has"));
+        assert_eq!(put(25, &[0; 4]), wrong("numbers that no network has"));
+        assert_eq!(put(25, &65u32.to_le_bytes()), wrong("numbers that no network has"));
+        assert_eq!(put(29, &[255; 4]), wrong("ends too early"));
+        // The time of the first node, behind its number and its name of one letter.
+        let time = 33 + 4 + 5;
+        assert_eq!(put(time, &f64::NAN.to_le_bytes()), wrong(number));
+        assert_eq!(put(time, &(-0.0f64).to_le_bytes()), wrong(number));
+    }
+}
