@@ -9,9 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::DefiError;
-use super::desk::{Desk, Tally, outcome, run};
+use super::desk::{Desk, Holes, Tally, outcome, run};
 use super::generated::{Chance, USUAL, Walk, bars};
-use super::market::gaps;
 use super::window::{self, Maker, Own};
 
 /// How rows are made.
@@ -64,7 +63,7 @@ pub struct Rows {
 }
 
 /// Rows of the decisions after bars of a stretch. Outcomes end before its end, so nothing beyond it is looked at; a
-/// horizon in which more time is missing than it lasts has none.
+/// horizon in which more time is missing than it lasts, or so much at once that a maker begins anew, has none.
 ///
 /// # Errors
 /// Amounts beyond range, settings that make no sense.
@@ -72,10 +71,13 @@ pub fn make<D: Desk>(desk: &D, bars: Range<usize>, settings: &Decisions) -> Resu
     settings.check()?;
     let (first, actions) = desk.ids();
     let start = bars.start.max(window::warm_up()).max(settings.past + 1);
-    let all_times: Vec<i64> = (0..desk.bars()).map(|bar| desk.time(bar)).collect();
-    let usual = gaps(&all_times).map_or(1, |gaps| gaps.step) * i64::try_from(settings.horizon).unwrap_or(i64::MAX / 4);
+    let holes = Holes::of(desk, 0..desk.bars());
+    let usual = holes.step.max(1).saturating_mul(i64::try_from(settings.horizon).unwrap_or(i64::MAX));
     // What a price did while nobody wrote it down is no outcome of a decision.
-    let whole = |at: &usize| all_times[at + settings.horizon] - all_times[*at] <= 2 * usual;
+    let whole = |at: &usize| {
+        let end = at + settings.horizon;
+        desk.time(end).saturating_sub(desk.time(*at)) <= usual.saturating_mul(2) && !holes.between(*at, end)
+    };
     let times = (start..bars.end.saturating_sub(settings.horizon)).step_by(settings.every);
     let times: Vec<usize> = times.filter(whole).collect();
     let best = |tallies: &[Tally]| (0..actions).max_by_key(|&action| (tallies[action].utility(), actions - action));
@@ -105,7 +107,8 @@ pub fn make<D: Desk>(desk: &D, bars: Range<usize>, settings: &Decisions) -> Resu
             let seen = match turn % 3 {
                 0 => state.clone(),
                 1 => desk.start(at)?,
-                _ => left_alone(desk, at - settings.past, at, desk.action(advised))?,
+                _ => left_alone(desk, &holes, at - settings.past..at, desk.action(advised))?
+                    .unwrap_or_else(|| state.clone()),
             };
             if let Some(ids) = desk.window(&seen, at) {
                 rows.taught.push((ids, first + desk.patient(&seen, at, advised) as u32));
@@ -114,7 +117,7 @@ pub fn make<D: Desk>(desk: &D, bars: Range<usize>, settings: &Decisions) -> Resu
             let action = desk.patient(&state, at, advised);
             desk.decide(&mut state, at, desk.action(action));
             for bar in at + 1..=times.get(turn + 1).copied().unwrap_or(at) {
-                desk.pass(&mut state, bar)?;
+                holes.pass(desk, &mut state, bar)?;
             }
         }
     }
@@ -146,14 +149,23 @@ fn all<D: Desk>(desk: &D, state: &D::State, at: usize, horizon: usize) -> Result
     (0..desk.ids().1).map(|action| outcome(desk, state, at, horizon, desk.action(action))).collect()
 }
 
-/// The state of a maker that took an action after one bar and let it be until another.
-fn left_alone<D: Desk>(desk: &D, from: usize, at: usize, choice: D::Choice) -> Result<D::State, DefiError> {
-    let mut state = desk.start(from)?;
-    desk.decide(&mut state, from, choice);
-    for bar in from + 1..=at {
+/// The state of a maker that took an action after one bar and let it be until after another; none across a hole, behind
+/// which it would have begun anew.
+fn left_alone<D: Desk>(
+    desk: &D,
+    holes: &Holes,
+    bars: Range<usize>,
+    choice: D::Choice,
+) -> Result<Option<D::State>, DefiError> {
+    if holes.between(bars.start, bars.end) {
+        return Ok(None);
+    }
+    let mut state = desk.start(bars.start)?;
+    desk.decide(&mut state, bars.start, choice);
+    for bar in bars.start + 1..=bars.end {
         desk.pass(&mut state, bar)?;
     }
-    Ok(state)
+    Ok(Some(state))
 }
 
 /// Utility up to every bar of a maker that began after the first of them and takes one action all along: what the

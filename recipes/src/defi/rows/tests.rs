@@ -65,6 +65,46 @@ fn a_horizon_with_a_gap_in_it_teaches_nothing() {
     assert_eq!(late(24).taught.len(), late(24).decisions);
 }
 
+/// Bars of which so many are missing before one; the hour of the day goes on as before where whole days are.
+fn parted(at: usize, minutes: i64) -> Vec<Bar> {
+    let mut market = bars(2, 1200, USUAL);
+    market[at..].iter_mut().for_each(|bar| bar.time += minutes * crate::defi::market::MINUTE);
+    market
+}
+
+#[test]
+fn states_begin_anew_behind_a_hole() {
+    let (whole, late) = (desk(bars(2, 1200, USUAL)), desk(parted(700, 24 * 60)));
+    let [undone, done] = [&whole, &late].map(|desk| make(desk, 0..1000, &SETTINGS).unwrap());
+    // The decision after bar 701: of a maker that was there all along, and of one that began after bar 700.
+    let (at, turn) = (701, (701 - window::warm_up()) / SETTINGS.every);
+    assert_eq!((window::warm_up() + SETTINGS.every * turn, turn % 3), (at, 0));
+    let fresh = |desk: &Book| desk.window(&desk.start(at).unwrap(), at).unwrap();
+    assert_ne!(undone.taught[turn].0, fresh(&whole), "it held nothing, by chance");
+    // Three decisions before the hole look across it.
+    assert_eq!(done.taught[turn - 3].0, fresh(&late));
+    // An action that was left alone reaches up to the hole from either side.
+    let holes = Holes::of(&late, 0..1200);
+    let alone = |bars: Range<usize>| left_alone(&late, &holes, bars, late.action(0)).unwrap();
+    assert!(alone(600..699).is_some() && alone(700..820).is_some());
+    assert!(alone(699..700).is_none() && alone(600..800).is_none());
+}
+
+#[test]
+fn an_outcome_reaches_across_no_hole_even_if_it_lasts_longer() {
+    // Eighty minutes are more than a maker waits for and less than a horizon of 120 may lack.
+    let settings = Decisions { horizon: 120, ..SETTINGS };
+    let count = |minutes: i64| make(&desk(parted(700, minutes)), 0..1000, &settings).unwrap().decisions;
+    assert_eq!((count(0) - count(80), count(0) - count(50)), (12, 0));
+}
+
+#[test]
+fn horizons_beyond_all_time_are_no_overflow() {
+    let market = desk(parted(700, 24 * 60));
+    let settings = Decisions { horizon: usize::MAX / 2, ..SETTINGS };
+    assert_eq!(make(&market, 0..1000, &settings).unwrap(), Rows::default());
+}
+
 #[test]
 fn the_teacher_takes_what_earned_most_all_along() {
     let all = desk(bars(2, 1200, USUAL));
