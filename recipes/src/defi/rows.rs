@@ -56,7 +56,8 @@ pub struct Rows {
     pub pairs: Vec<(Vec<u32>, u32, u32)>,
     /// Decisions.
     pub decisions: usize,
-    /// Decisions without a pair: no two actions differed by the margin.
+    /// Decisions without a pair: no two actions differed by the margin, or training could not tell it from the one
+    /// before.
     pub dropped: usize,
     /// Pairs of actions that were looked at, and those closer than the margin.
     pub compared: [usize; 2],
@@ -134,11 +135,14 @@ pub fn make<D: Desk>(desk: &D, bars: Range<usize>, settings: &Decisions) -> Resu
         rows.compared[1] += actions - 1 - worse.len();
         // The worst, the one in the middle of the rest, and so on: easy and hard ones alike.
         worse.sort_by_key(|&action| (tallies[action].utility(), action));
-        let count = settings.rejected.min(worse.len());
+        // Rows that follow each other with one window and one better action are taken for one decision.
+        let chosen = first + chosen as u32;
+        let alike = rows.pairs.last().is_some_and(|(window, better, _)| (window, *better) == (&ids, chosen));
+        let count = if alike { 0 } else { settings.rejected.min(worse.len()) };
         rows.dropped += usize::from(count == 0);
         for pick in 0..count {
             let action = worse[pick * worse.len() / count];
-            rows.pairs.push((ids.clone(), first + chosen as u32, first + action as u32));
+            rows.pairs.push((ids.clone(), chosen, first + action as u32));
         }
     }
     Ok(rows)

@@ -1,6 +1,9 @@
 use super::*;
 use crate::defi::desk::book::Book;
-use crate::defi::market::Bar;
+use crate::defi::desk::liquidity::Liquidity;
+use crate::defi::generated::pool_days;
+use crate::defi::market::{Bar, PoolMinute, minutes_of_events};
+use crate::defi::plan::{Plan, Provider, SHIPPED};
 use crate::defi::quoter::Controller;
 use crate::defi::rules::BookRules;
 
@@ -116,6 +119,91 @@ fn the_teacher_takes_what_earned_most_all_along() {
     };
     let best = (0..35).max_by_key(|&action| (earned(action), 35 - action)).unwrap();
     assert_eq!(rows.taught[7].1, window::QUOTES + best as u32);
+}
+
+#[test]
+fn decisions_that_follow_each_other_are_told_apart() {
+    // A market in which nothing happens but a fall that is to come: every window is as the one before.
+    let mut still = bars(2, 1, USUAL);
+    let first = still[0];
+    let day = |at: i64| Bar { time: first.time + at * crate::defi::DAY, ..first };
+    still = (0..400).map(day).collect();
+    still.iter_mut().for_each(|bar| (bar.high, bar.low, bar.close) = (bar.open, bar.open, bar.open));
+    for bar in still.iter_mut().filter(|bar| (bar.time - first.time) / crate::defi::DAY > 330) {
+        bar.low = bar.open / 2;
+        (bar.close, bar.bought) = (bar.open / 2, None);
+    }
+    let settings = Decisions { every: 1, horizon: 60, margin: 0, rejected: 3, past: 5 };
+    let rows = make(&desk(still), 0..390, &settings).unwrap();
+    let runs = rows.pairs.chunk_by(|a, b| (&a.0, a.1) == (&b.0, b.1));
+    let lengths: Vec<usize> = runs.map(<[_]>::len).collect();
+    assert!(lengths.iter().all(|&length| length <= 3), "{lengths:?}");
+    assert_eq!(lengths.len() + rows.dropped, rows.decisions);
+    let alike = rows.taught.windows(2).filter(|pair| pair[0].0 == pair[1].0).count();
+    assert!(alike > 0 && !lengths.is_empty() && rows.dropped > 0, "{alike} {} {lengths:?}", rows.dropped);
+}
+
+/// A pool of USDC and WETH, and the minutes of it.
+fn pool(minutes: Vec<PoolMinute>) -> Liquidity {
+    let Some(Provider { controller, rules, terms }) = Plan::parse("provider", SHIPPED[1].1).unwrap().provider else {
+        panic!("a provider")
+    };
+    Liquidity::new(minutes, terms, rules, controller, 2).unwrap()
+}
+
+fn pool_minutes() -> Vec<PoolMinute> {
+    minutes_of_events(&pool_days(7, 1500).unwrap()).unwrap()
+}
+
+const POOL: Decisions = Decisions { every: 15, horizon: 60, past: 300, margin: 200_000, rejected: 2 };
+
+#[test]
+fn the_provider_s_teacher_sees_nothing_of_the_future() {
+    let minutes = pool_minutes();
+    let rows = make(&pool(minutes.clone()), 0..1400, &POOL).unwrap();
+    let actions: std::collections::BTreeSet<u32> = rows.taught.iter().map(|row| row.1).collect();
+    assert!(rows.taught.len() > 50 && rows.pairs.len() > 20 && actions.len() > 1, "{actions:?}");
+    // Whatever comes after a decision, in the middle and at the end: the same windows and lessons up to it.
+    for turn in [rows.taught.len() / 2, rows.taught.len() - 1] {
+        let at = (POOL.past + 1).max(window::warm_up()) + POOL.every * turn;
+        let mut other = minutes.clone();
+        for minute in &mut other[at + 1..] {
+            for tick in [&mut minute.open, &mut minute.high, &mut minute.low, &mut minute.close] {
+                *tick -= 900;
+            }
+            minute.paid = [1, 1];
+        }
+        let changed = make(&pool(other), 0..1400, &POOL).unwrap();
+        assert_eq!(changed.taught[..=turn], rows.taught[..=turn]);
+        assert_ne!(changed.pairs, rows.pairs, "outcomes are of the future");
+    }
+    // Whatever comes after the stretch: all rows.
+    let mut other = minutes;
+    other[1400..].iter_mut().for_each(|minute| minute.paid = [1, 1]);
+    assert_eq!(make(&pool(other), 0..1400, &POOL).unwrap(), rows);
+}
+
+#[test]
+fn the_provider_s_teacher_takes_what_earned_most_all_along() {
+    let all = pool(pool_minutes());
+    let rows = make(&all, 0..1400, &POOL).unwrap();
+    let begin = POOL.past + 1;
+    assert!(begin > window::warm_up());
+    let mut moved = 0;
+    // Decisions of which the second in three is shown to a maker that has just begun, and holds no range to keep.
+    for turn in (1..rows.taught.len()).step_by(3) {
+        let at = begin + POOL.every * turn;
+        let earned = |action: usize| {
+            let always = |state: &_, at| Ok(all.action(all.patient(state, at, action)));
+            let passed = run(&all, 2..at + 1, POOL.every, always).unwrap();
+            passed[at - POOL.past - 1..].iter().map(|bar| bar.tally.utility()).sum::<i128>()
+        };
+        let actions = crate::defi::range::ACTIONS;
+        let best = (0..actions).max_by_key(|&action| (earned(action), actions - action)).unwrap();
+        assert_eq!(rows.taught[turn].1, window::RANGE_ACTIONS + best as u32, "{turn}");
+        moved += usize::from(best > 0);
+    }
+    assert!(moved > 0, "holding nothing was best all along");
 }
 
 #[test]
