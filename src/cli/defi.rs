@@ -37,7 +37,8 @@ pub struct Import {
 
 #[derive(Args)]
 pub struct Backtest {
-    /// Plan (TOML), or one that ships with ftk: quoter, provider
+    /// Plan (TOML), or the name of one that ships with ftk: quoter and provider run as they are, the others of
+    /// `ftk recipes ls` need their market's file in the current folder
     #[arg(long)]
     plan: PathBuf,
     /// Folder for figures, page, adapters, commitments and logs

@@ -1,9 +1,10 @@
 //! `ftk recipes` and `ftk schema`: recipes and plans to start from, and what a recipe may hold.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ftk_adapters::atomic;
+use ftk_recipes::defi::plan::{GENERATED, Plan};
 use ftk_recipes::{BUILTIN, Builtin, PLANS, Recipe};
 use serde_json::json;
 
@@ -49,8 +50,11 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             }
             for plan in PLANS {
                 let (name, about, taker) = (plan.name, plan.about(), "ftk defi backtest --plan");
-                printer.line(&format!("{name}\t{about} For {taker}."));
-                printer.object(&json!({ "name": name, "about": about, "for": taker }));
+                let market = Plan::parse(name, plan.text)?.market;
+                let needed = (market != Path::new(GENERATED)).then_some(market);
+                let file = needed.as_ref().map_or(String::new(), |file| format!(", which needs {}", file.display()));
+                printer.line(&format!("{name}\t{about} For {taker}{file}."));
+                printer.object(&json!({ "name": name, "about": about, "for": taker, "needs": needed }));
             }
         }
         Settings::Show { name } => {

@@ -23,6 +23,13 @@ fn a_recipe_is_listed_shown_copied_once_and_checked() {
     assert!(listed.starts_with("dpo\tDirect preference optimisation"), "{listed}");
     let plan = listed.lines().find(|line| line.starts_with("defi/quoter\t")).expect("plans are listed, too");
     assert!(plan.ends_with("For ftk defi backtest --plan."), "{plan}");
+    let plan = listed.lines().find(|line| line.starts_with("defi/btc\t")).expect("those without their market, too");
+    assert!(plan.ends_with("For ftk defi backtest --plan, which needs btc.market."), "{plan}");
+    let backtest = ["defi", "backtest", "--plan", "defi/btc", "--out", "run"];
+    let output = ftk(&backtest).current_dir(folder.path()).output().unwrap();
+    assert!(output.status.code() == Some(2) && !folder.path().join("run").exists(), "{}", stderr(&output));
+    let says = stderr(&output);
+    assert!(says.starts_with("error: btc.market: the plan's market is not there\nhint: make it with"), "{says}");
     let quoter =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/defi/quoter.toml")).unwrap();
     assert_eq!(succeed(&mut ftk(&["recipes", "show", "defi/quoter"])), quoter);

@@ -148,8 +148,48 @@ pub trait Desk: Sync {
 /// Bars that may be missing between two before a maker begins anew: nobody knows what would have become of it.
 const MISSING: i64 = 60;
 
+/// Where so much is missing that a maker begins anew.
+#[derive(Clone, Debug)]
+pub struct Holes {
+    /// The commonest distance between bars, microseconds; 0 where there is none.
+    pub step: i64,
+    /// Bars before which more than [`MISSING`] are missing, in order.
+    after: Vec<usize>,
+}
+
+impl Holes {
+    /// The holes between some bars.
+    pub fn of<D: Desk>(desk: &D, bars: Range<usize>) -> Self {
+        let times: Vec<i64> = bars.clone().map(|bar| desk.time(bar)).collect();
+        let step = gaps(&times).map_or(0, |gaps| gaps.step);
+        let longest = if step > 0 { step.saturating_mul(MISSING + 1) } else { i64::MAX };
+        let wide = times.windows(2).enumerate().filter(|(_, pair)| pair[1].saturating_sub(pair[0]) > longest);
+        Self { step, after: wide.map(|(at, _)| bars.start + at + 1).collect() }
+    }
+
+    /// Whether one lies between two bars, of which the second is not before the first.
+    pub fn between(&self, first: usize, second: usize) -> bool {
+        let up_to = |bar: usize| self.after.partition_point(|&after| after <= bar);
+        up_to(first) < up_to(second)
+    }
+
+    /// Lets a bar pass. Behind a hole the maker begins anew after it: nothing stands in the first bar that is known
+    /// again.
+    ///
+    /// # Errors
+    /// Amounts beyond range.
+    pub fn pass<D: Desk>(&self, desk: &D, state: &mut D::State, bar: usize) -> Result<Passed, DefiError> {
+        if !self.between(bar - 1, bar) {
+            return desk.pass(state, bar);
+        }
+        let passed = desk.pass(&mut desk.start(bar - 1)?, bar)?;
+        *state = desk.start(bar)?;
+        Ok(Passed { begins: true, ..passed })
+    }
+}
+
 /// Runs a maker over bars: it begins after the bar before the first, and decides every `every` bars. It begins anew
-/// where more than 60 bars are missing.
+/// behind a hole ([`Holes`]).
 ///
 /// # Errors
 /// The chooser's; amounts beyond range.
@@ -160,17 +200,14 @@ pub fn run<D: Desk>(
     mut choose: impl FnMut(&D::State, usize) -> Result<D::Choice, DefiError>,
 ) -> Result<Vec<Passed>, DefiError> {
     let first = bars.start.checked_sub(1).ok_or_else(|| DefiError::setting("run", "needs a bar before the first"))?;
-    let times: Vec<i64> = (first..bars.end).map(|bar| desk.time(bar)).collect();
-    let longest = gaps(&times).map_or(i64::MAX, |gaps| gaps.step.saturating_mul(MISSING + 1));
+    let holes = Holes::of(desk, first..bars.end);
     let mut state = desk.start(first)?;
     let mut began = first;
     let mut passed = Vec::with_capacity(bars.len());
     for bar in bars {
-        if times[bar - first] - times[bar - 1 - first] > longest {
-            // Nothing stands in the first bar that is known again.
-            let passing = desk.pass(&mut desk.start(bar - 1)?, bar)?;
-            passed.push(Passed { begins: true, ..passing });
-            (state, began) = (desk.start(bar)?, bar);
+        if holes.between(bar - 1, bar) {
+            passed.push(holes.pass(desk, &mut state, bar)?);
+            began = bar;
             continue;
         }
         if (bar - 1 - began).is_multiple_of(every) {

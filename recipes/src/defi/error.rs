@@ -41,6 +41,12 @@ pub enum DefiError {
         /// What is wrong.
         message: String,
     },
+    /// A plan's market that is not there.
+    #[error("{}: the plan's market is not there", path.display())]
+    NoMarket {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
     /// A market of another kind than is needed.
     #[error("{}: holds {found}, needed are {needed}", path.display())]
     Kind {
@@ -83,6 +89,11 @@ impl DefiError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Format { .. } => Some("name the format with --format"),
+            Self::NoMarket { .. } => Some(
+                "make it with `ftk defi import FILES --out` under that name (the manual, recipes/defi/README.md, says of \
+                 which data), or copy the plan with `ftk recipes cp` and set its market; the plans quoter and provider \
+                 need no file",
+            ),
             Self::Canonical { .. } | Self::Kind { .. } => Some("make the file with `ftk defi import`"),
             _ => None,
         }

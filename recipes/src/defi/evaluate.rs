@@ -57,7 +57,8 @@ impl Walk {
         if self.windows == 0 || self.test == 0 || self.validation == 0 {
             return wrong("windows", "windows, test and validation must be at least 1".to_owned());
         }
-        let parts = [self.test.checked_mul(self.windows), self.validation.checked_add(2 * self.embargo)];
+        let embargoes = self.embargo.checked_mul(2);
+        let parts = [self.test.checked_mul(self.windows), embargoes.and_then(|both| self.validation.checked_add(both))];
         let needed = parts.iter().try_fold(warm_up() + MIN_TRAIN, |sum, part| sum.checked_add((*part)?));
         if needed.is_none_or(|needed| needed > bars) {
             let needed = needed.map_or("too many".to_owned(), |needed| needed.to_string());
@@ -174,7 +175,9 @@ pub fn measure(runs: &[Vec<Passed>], money: f64) -> Measures {
     let mut markouts = Vec::new();
     for run in runs {
         for (at, bar) in run.iter().enumerate() {
-            if let (Some(fill), Some(later)) = (bar.fill, run.get(at + MARKOUT)) {
+            // Beyond a hole the price is another story than the fill's.
+            let next = run.get(at + 1..=at + MARKOUT).filter(|next| next.iter().all(|bar| !bar.begins));
+            if let (Some(fill), Some([.., later])) = (bar.fill, next) {
                 markouts.push(markout(&fill, later.price) / 100.0);
             }
         }
@@ -206,41 +209,48 @@ pub fn blocks(runs: &[Vec<Passed>], money: f64) -> Vec<f64> {
     runs.iter().flat_map(|run| run.chunks(BLOCK)).map(net).collect()
 }
 
-/// A mean and where it lies in nineteen cases out of twenty.
+/// A difference and where it lies in nineteen cases out of twenty; without ends where [`MIN_BLOCKS`] are not there.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
-    /// The mean.
+    /// The difference.
     pub mean: f64,
     /// Lower end.
-    pub low: f64,
+    pub low: Option<f64>,
     /// Upper end.
-    pub high: f64,
+    pub high: Option<f64>,
 }
 
 impl Interval {
-    /// What it says of the first against the second: whichever is better, or neither.
+    /// What it says of the first against the second: whichever is better, or neither, or nothing.
     pub fn verdict(&self) -> &'static str {
-        if self.low > 0.0 {
-            "better"
-        } else if self.high < 0.0 {
-            "worse"
-        } else {
-            "tie"
+        match (self.low, self.high) {
+            (Some(low), Some(_)) if low > 0.0 => "better",
+            (Some(_), Some(high)) if high < 0.0 => "worse",
+            (Some(_), Some(_)) => "tie",
+            _ => TOO_FEW,
         }
     }
 }
 
+/// The verdict on fewer than [`MIN_BLOCKS`].
+pub const TOO_FEW: &str = "too few blocks";
+
+/// Neighbouring blocks that are drawn together, so that what one has to do with the next is kept.
+const RUN: usize = 6;
+
+/// Least blocks of an interval, five draws of neighbours: of fewer, all draws are much alike, those of up to six blocks
+/// are even all the same, and the interval says more than is known.
+pub const MIN_BLOCKS: usize = 5 * RUN;
+
 /// The difference of two runs' sums over the same blocks, by drawing runs of `RUN` neighbouring blocks with
-/// replacement (Künsch 1989), percentiles.
+/// replacement (Künsch 1989), percentiles; of too few blocks without ends.
 pub fn compare(first: &[f64], second: &[f64], seed: u64) -> Interval {
-    /// Neighbouring blocks that are drawn together, so that what one has to do with the next is kept.
-    const RUN: usize = 6;
     const DRAWS: usize = 2000;
     let differences: Vec<f64> = first.iter().zip(second).map(|(a, b)| a - b).collect();
     let count = differences.len();
     let total: f64 = differences.iter().sum();
-    if count == 0 {
-        return Interval { mean: 0.0, low: 0.0, high: 0.0 };
+    if count < MIN_BLOCKS {
+        return Interval { mean: total, low: None, high: None };
     }
     let mut chance = Chance::new(seed);
     let mut sums: Vec<f64> = (0..DRAWS)
@@ -259,7 +269,7 @@ pub fn compare(first: &[f64], second: &[f64], seed: u64) -> Interval {
         .collect();
     sums.sort_by(f64::total_cmp);
     let at = |share: f64| sums[((DRAWS - 1) as f64 * share).round() as usize];
-    Interval { mean: total, low: at(0.025), high: at(0.975) }
+    Interval { mean: total, low: Some(at(0.025)), high: Some(at(0.975)) }
 }
 
 /// A line of the table.
@@ -337,6 +347,8 @@ mod tests {
             says(Walk { embargo: 29, ..walk }, 6000),
             "walk.embargo: must be at least the horizon of a decision, 30: 29"
         );
+        let endless = says(Walk { embargo: usize::MAX / 2 + 1, ..walk }, 6000);
+        assert_eq!(endless, "walk.test: the windows need too many bars, there are 6000");
         assert_eq!(says(walk, 4000), "walk.test: the windows need 4481 bars, there are 4000");
     }
 
@@ -345,15 +357,64 @@ mod tests {
         let mut chance = Chance::new(3);
         let mut noise = |by: f64| (0..400).map(|_| by + chance.normal() as f64 / 1000.0).collect::<Vec<_>>();
         let (first, second, better) = (noise(0.0), noise(0.0), noise(0.4));
-        assert_eq!(compare(&first, &first, 1), Interval { mean: 0.0, low: 0.0, high: 0.0 });
+        assert_eq!(compare(&first, &first, 1), Interval { mean: 0.0, low: Some(0.0), high: Some(0.0) });
         assert_eq!(compare(&first, &second, 1).verdict(), "tie");
         assert_eq!(compare(&better, &second, 1).verdict(), "better");
         assert_eq!(compare(&first, &better, 1).verdict(), "worse");
         assert_eq!(compare(&first, &better, 1), compare(&first, &better, 1));
         let interval = compare(&better, &second, 1);
         // Deviation of a sum of 400 differences: 20 times the root of 2.
-        let width = interval.high - interval.low;
+        let width = interval.high.unwrap() - interval.low.unwrap();
         assert!((width / (2.0 * 1.96 * 20.0 * 2f64.sqrt()) - 1.0).abs() < 0.25, "{interval:?}");
+    }
+
+    #[test]
+    fn too_few_blocks_have_no_interval_and_no_verdict() {
+        let mut chance = Chance::new(5);
+        let better: Vec<f64> = (0..MIN_BLOCKS).map(|_| 5.0 + chance.normal() as f64 / 1000.0).collect();
+        let nothing = vec![0.0; MIN_BLOCKS];
+        for count in [0, 1, 6, MIN_BLOCKS - 1] {
+            let found = compare(&better[..count], &nothing[..count], 1);
+            assert_eq!((found.low, found.high, found.verdict()), (None, None, TOO_FEW), "{count}");
+            assert_eq!(found.mean, better[..count].iter().sum::<f64>());
+        }
+        let enough = compare(&better, &nothing, 1);
+        assert!(enough.verdict() == "better" && enough.low < enough.high, "{enough:?}");
+    }
+
+    #[test]
+    fn a_hole_ends_what_was_there_before_it() {
+        let fill = crate::defi::quoter::Fill { price: 100, size: 1 };
+        let mut run: Vec<Passed> = (0..20).map(|at| Passed { price: 100 + at, ..Passed::default() }).collect();
+        run[0].begins = true;
+        // A fill gains a hundredth a bar.
+        run[2].fill = Some(fill);
+        let gain = |run: &[Passed]| measure(&[run.to_vec()], 1.0).markout;
+        assert!((gain(&run) - 700.0).abs() < 1e-6, "{}", gain(&run));
+        // As a walk over a hole marks them: nothing stands in bar 10, and the maker begins after it.
+        (run[10].begins, run[11].begins) = (true, true);
+        // The bars after it are another price, which no fill before it is held against.
+        run[10..].iter_mut().for_each(|bar| bar.price *= 50);
+        for at in 5..10 {
+            run[at].fill = Some(fill);
+        }
+        assert!((gain(&run) - 700.0).abs() < 1e-6, "{}", gain(&run));
+        // The last bar before a hole is looked at, and the first of a maker that begins after it is no hole.
+        run[4].fill = Some(fill);
+        assert!((gain(&run) - 800.0).abs() < 1e-6, "{}", gain(&run));
+        run[11].fill = Some(crate::defi::quoter::Fill { price: 50 * 111, size: -1 });
+        assert!((gain(&run) - (700.0 + 900.0 - 1e4 * 5.0 / 111.0) / 3.0).abs() < 1e-6, "{}", gain(&run));
+    }
+
+    #[test]
+    fn every_maker_that_began_is_held_against_what_it_began_with() {
+        let bar = |value, begins| Passed { value, held: 100, begins, ..Passed::default() };
+        // Ends at 90, 100 and 130: of the maker before the hole, of the bar in which nothing stood, and of the next.
+        let parted = [bar(100, true), bar(80, false), bar(90, false), bar(100, true), bar(110, true), bar(130, false)];
+        assert_eq!(measure(&[parted.to_vec()], 1.0).against_hold, -10.0 + 0.0 + 30.0);
+        let whole = parted.map(|bar| Passed { begins: false, ..bar });
+        assert_eq!(measure(&[whole.to_vec()], 1.0).against_hold, 30.0);
+        assert_eq!(measure(&[whole.to_vec(), parted.to_vec()], 1.0).against_hold, 50.0);
     }
 
     #[test]

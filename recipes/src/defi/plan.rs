@@ -15,6 +15,7 @@ use super::replay::Terms;
 use super::rows::Decisions;
 use super::rules::{BookRules, PoolRules};
 use super::{quoter, range};
+use crate::builtin::PLANS;
 
 /// A plan. Relative paths start at its folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +65,7 @@ pub const GENERATED: &str = "generated";
 const GENERATED_SEED: u64 = 20_240_101;
 const GENERATED_BARS: usize = 7200;
 
-/// Plans that ship with ftk and their market, by name; `ftk recipes ls` puts the folder `defi` before it.
+/// Plans that ship with ftk and their market, by name; [`PLANS`] are all, with the folder `defi` before their names.
 pub const SHIPPED: [(&str, &str); 2] =
     [("quoter", include_str!("../../defi/quoter.toml")), ("provider", include_str!("../../defi/provider.toml"))];
 
@@ -78,14 +79,15 @@ pub enum Opened {
 }
 
 impl Plan {
-    /// Reads a plan, or takes one that ships with ftk by its name; its paths come back resolved.
+    /// Reads a plan, or takes one that ships with ftk by its name; its paths come back resolved. The market of one that
+    /// ships without it is looked for where the command was given.
     ///
     /// # Errors
     /// The file system's; what is not TOML, unknown or out of range.
     pub fn load(path: &Path) -> Result<Self, DefiError> {
-        let named = |name: &str| path == Path::new(name) || path == Path::new("defi").join(name);
-        if let Some((_, text)) = SHIPPED.iter().find(|(name, _)| named(name) && !path.exists()) {
-            return Self::parse(&path.display().to_string(), text);
+        let named = |name: &str| [path, &Path::new("defi").join(path)].contains(&Path::new(name));
+        if let Some(plan) = PLANS.iter().find(|plan| named(plan.name) && !path.exists()) {
+            return Self::parse(&path.display().to_string(), plan.text);
         }
         let text = std::fs::read_to_string(path).map_err(|source| DefiError::Io { path: path.to_owned(), source })?;
         let mut plan = Self::parse(&path.display().to_string(), &text)?;
@@ -137,7 +139,12 @@ impl Plan {
             let digest = data::digest(&market);
             (market, digest)
         } else {
-            data::read(&self.market)?
+            data::read(&self.market).map_err(|error| match error {
+                DefiError::Io { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
+                    DefiError::NoMarket { path }
+                }
+                other => other,
+            })?
         };
         Ok((self.sit(market)?, digest))
     }
@@ -192,6 +199,25 @@ mod tests {
             let terms: serde_json::Value = serde_json::from_str(&plan.terms_line()).unwrap();
             assert_eq!(terms["every"], plan.decisions.every, "{name}");
         }
+    }
+
+    #[test]
+    fn every_plan_is_taken_by_name_and_misses_its_market_only() {
+        for plan in PLANS {
+            let bare = plan.name.strip_prefix("defi/").unwrap();
+            let found = Plan::load(Path::new(plan.name)).unwrap();
+            assert_eq!(Plan::load(Path::new(bare)).unwrap(), found);
+            if found.market == Path::new(GENERATED) {
+                assert!(SHIPPED.iter().any(|(name, _)| *name == bare), "{bare}");
+                continue;
+            }
+            let refused = found.open().unwrap_err();
+            assert_eq!(refused.to_string(), format!("{}: the plan's market is not there", found.market.display()));
+            let hint = refused.hint().unwrap();
+            assert!(hint.contains("ftk defi import") && hint.contains("ftk recipes cp"), "{hint}");
+        }
+        let unknown = Plan::load(Path::new("defi/nothing")).unwrap_err();
+        assert!(matches!(unknown, DefiError::Io { .. }), "{unknown}");
     }
 
     #[test]

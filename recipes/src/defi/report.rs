@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::Line;
+use super::evaluate::{BLOCK, Line, MIN_BLOCKS, TOO_FEW};
 use crate::plot::{self, Plot, escaped as escape};
 
 /// A backtest.
@@ -110,8 +110,11 @@ const COLUMNS: [(&str, About, &str); 15] = [
 
 fn cells(line: &Line) -> [String; 15] {
     let it = &line.measures;
-    let against = line.against.map_or(String::new(), |found| {
-        format!("{} [{}, {}] {}", money(found.mean), money(found.low), money(found.high), found.verdict())
+    let against = line.against.map_or(String::new(), |found| match (found.low, found.high) {
+        (Some(low), Some(high)) => {
+            format!("{} [{}, {}] {}", money(found.mean), money(low), money(high), found.verdict())
+        }
+        _ => format!("{} ({})", money(found.mean), found.verdict()),
     });
     [
         money(it.fees),
@@ -183,6 +186,10 @@ impl Report {
         match interval.verdict() {
             "better" => format!("The policy's net is above that of the best baseline, {name}."),
             "worse" => format!("The policy's net is below that of the best baseline, {name}."),
+            TOO_FEW => format!(
+                "The tests are too few blocks of {BLOCK} bars to compare the policy with the best baseline, {name}: \
+                 an interval needs {MIN_BLOCKS}."
+            ),
             _ => format!("The policy and the best baseline, {name}, are a tie: the interval holds 0."),
         }
     }
@@ -328,7 +335,7 @@ const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:2em auto;max-wid
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::defi::evaluate::{BLOCK, Interval, Measures};
+    use crate::defi::evaluate::{Interval, Measures};
 
     fn report(low: f64, high: f64) -> Report {
         let line = |name: &str, utility, against| Line {
@@ -339,7 +346,7 @@ mod tests {
             windows: vec![utility],
             path: vec![0.5, utility],
         };
-        let against = Some(Interval { mean: (low + high) / 2.0, low, high });
+        let against = Some(Interval { mean: (low + high) / 2.0, low: Some(low), high: Some(high) });
         let lines = vec![line("policy", 1.0, None), line("best", 0.9, against), line("other", 0.1, against)];
         let series = Series {
             hours: vec![0.0, 1.0],
@@ -358,6 +365,16 @@ mod tests {
         assert!(report(1.0, 2.0).verdict().contains("above that of the best baseline, best"));
         assert!(report(-2.0, -1.0).verdict().contains("below"));
         assert!(report(-1.0, 2.0).text().contains("0.5000 [-1.00, 2.00] tie"));
+    }
+
+    #[test]
+    fn too_few_blocks_are_said_to_be_too_few() {
+        let mut few = report(1.0, 2.0);
+        few.lines.iter_mut().filter_map(|line| line.against.as_mut()).for_each(|it| (it.low, it.high) = (None, None));
+        assert!(few.verdict().contains("too few blocks of 60 bars") && few.verdict().contains("needs 30"));
+        assert!(few.text().contains("1.50 (too few blocks)") && few.html().contains("1.50 (too few blocks)"));
+        let json = serde_json::to_string(&few).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), few);
     }
 
     #[test]

@@ -9,9 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::DefiError;
-use super::desk::{Desk, Tally, outcome, run};
+use super::desk::{Desk, Holes, Tally, outcome, run};
 use super::generated::{Chance, USUAL, Walk, bars};
-use super::market::gaps;
 use super::window::{self, Maker, Own};
 
 /// How rows are made.
@@ -57,14 +56,15 @@ pub struct Rows {
     pub pairs: Vec<(Vec<u32>, u32, u32)>,
     /// Decisions.
     pub decisions: usize,
-    /// Decisions without a pair: no two actions differed by the margin.
+    /// Decisions without a pair: no two actions differed by the margin, or training could not tell it from the one
+    /// before.
     pub dropped: usize,
     /// Pairs of actions that were looked at, and those closer than the margin.
     pub compared: [usize; 2],
 }
 
 /// Rows of the decisions after bars of a stretch. Outcomes end before its end, so nothing beyond it is looked at; a
-/// horizon in which more time is missing than it lasts has none.
+/// horizon in which more time is missing than it lasts, or so much at once that a maker begins anew, has none.
 ///
 /// # Errors
 /// Amounts beyond range, settings that make no sense.
@@ -72,10 +72,13 @@ pub fn make<D: Desk>(desk: &D, bars: Range<usize>, settings: &Decisions) -> Resu
     settings.check()?;
     let (first, actions) = desk.ids();
     let start = bars.start.max(window::warm_up()).max(settings.past + 1);
-    let all_times: Vec<i64> = (0..desk.bars()).map(|bar| desk.time(bar)).collect();
-    let usual = gaps(&all_times).map_or(1, |gaps| gaps.step) * i64::try_from(settings.horizon).unwrap_or(i64::MAX / 4);
+    let holes = Holes::of(desk, 0..desk.bars());
+    let usual = holes.step.max(1).saturating_mul(i64::try_from(settings.horizon).unwrap_or(i64::MAX));
     // What a price did while nobody wrote it down is no outcome of a decision.
-    let whole = |at: &usize| all_times[at + settings.horizon] - all_times[*at] <= 2 * usual;
+    let whole = |at: &usize| {
+        let end = at + settings.horizon;
+        desk.time(end).saturating_sub(desk.time(*at)) <= usual.saturating_mul(2) && !holes.between(*at, end)
+    };
     let times = (start..bars.end.saturating_sub(settings.horizon)).step_by(settings.every);
     let times: Vec<usize> = times.filter(whole).collect();
     let best = |tallies: &[Tally]| (0..actions).max_by_key(|&action| (tallies[action].utility(), actions - action));
@@ -105,7 +108,8 @@ pub fn make<D: Desk>(desk: &D, bars: Range<usize>, settings: &Decisions) -> Resu
             let seen = match turn % 3 {
                 0 => state.clone(),
                 1 => desk.start(at)?,
-                _ => left_alone(desk, at - settings.past, at, desk.action(advised))?,
+                _ => left_alone(desk, &holes, at - settings.past..at, desk.action(advised))?
+                    .unwrap_or_else(|| state.clone()),
             };
             if let Some(ids) = desk.window(&seen, at) {
                 rows.taught.push((ids, first + desk.patient(&seen, at, advised) as u32));
@@ -114,7 +118,7 @@ pub fn make<D: Desk>(desk: &D, bars: Range<usize>, settings: &Decisions) -> Resu
             let action = desk.patient(&state, at, advised);
             desk.decide(&mut state, at, desk.action(action));
             for bar in at + 1..=times.get(turn + 1).copied().unwrap_or(at) {
-                desk.pass(&mut state, bar)?;
+                holes.pass(desk, &mut state, bar)?;
             }
         }
     }
@@ -131,11 +135,14 @@ pub fn make<D: Desk>(desk: &D, bars: Range<usize>, settings: &Decisions) -> Resu
         rows.compared[1] += actions - 1 - worse.len();
         // The worst, the one in the middle of the rest, and so on: easy and hard ones alike.
         worse.sort_by_key(|&action| (tallies[action].utility(), action));
-        let count = settings.rejected.min(worse.len());
+        // Rows that follow each other with one window and one better action are taken for one decision.
+        let chosen = first + chosen as u32;
+        let alike = rows.pairs.last().is_some_and(|(window, better, _)| (window, *better) == (&ids, chosen));
+        let count = if alike { 0 } else { settings.rejected.min(worse.len()) };
         rows.dropped += usize::from(count == 0);
         for pick in 0..count {
             let action = worse[pick * worse.len() / count];
-            rows.pairs.push((ids.clone(), first + chosen as u32, first + action as u32));
+            rows.pairs.push((ids.clone(), chosen, first + action as u32));
         }
     }
     Ok(rows)
@@ -146,14 +153,23 @@ fn all<D: Desk>(desk: &D, state: &D::State, at: usize, horizon: usize) -> Result
     (0..desk.ids().1).map(|action| outcome(desk, state, at, horizon, desk.action(action))).collect()
 }
 
-/// The state of a maker that took an action after one bar and let it be until another.
-fn left_alone<D: Desk>(desk: &D, from: usize, at: usize, choice: D::Choice) -> Result<D::State, DefiError> {
-    let mut state = desk.start(from)?;
-    desk.decide(&mut state, from, choice);
-    for bar in from + 1..=at {
+/// The state of a maker that took an action after one bar and let it be until after another; none across a hole, behind
+/// which it would have begun anew.
+fn left_alone<D: Desk>(
+    desk: &D,
+    holes: &Holes,
+    bars: Range<usize>,
+    choice: D::Choice,
+) -> Result<Option<D::State>, DefiError> {
+    if holes.between(bars.start, bars.end) {
+        return Ok(None);
+    }
+    let mut state = desk.start(bars.start)?;
+    desk.decide(&mut state, bars.start, choice);
+    for bar in bars.start + 1..=bars.end {
         desk.pass(&mut state, bar)?;
     }
-    Ok(state)
+    Ok(Some(state))
 }
 
 /// Utility up to every bar of a maker that began after the first of them and takes one action all along: what the
