@@ -409,3 +409,6 @@ impl Session for TextSession {
         Ok(std::iter::once(("eval_loss", loss / items as f64)).chain(means).collect())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
+use crate::resume::{STEPS, files, kill_after};
 use crate::run::{fixture, ftk, stderr, succeed};
 
 /// Pairs trained on.
@@ -195,6 +196,31 @@ fn several_rejected_completions_of_one_chosen_are_one_choice() {
     // Pairs that do not follow their like, and pairs that have none, train as with the logistic loss.
     let alone = [rows[0].clone(), rows[3].clone(), rows[1].clone(), rows[4].clone()];
     near(&run("softmax", &alone).0, &run("sigmoid", &alone).0, 1e-5);
+}
+
+#[test]
+fn a_killed_run_on_choices_resumed_equals_one_never_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let dpo = "loss = \"softmax\"\nreference = \"start\"";
+    prepare(folder, dpo, &format!("batch = 1\nsteps = {STEPS}\nsave_every = 1"));
+    // Choices of three pairs, of two and of one, whose order changes from one time through them to the next.
+    let rows = (0..PAIRS).map(|at| {
+        let mut row = pairs([0, 0, 0, 1, 1, 2, 3, 3][at], 1).remove(0);
+        row["rejected_ids"] = json!((0..=at).map(|i| (i * 29 + at * 7) % 512).collect::<Vec<_>>());
+        row.to_string() + "\n"
+    });
+    std::fs::write(folder.join("rows.jsonl"), rows.collect::<String>()).unwrap();
+    let whole = train(folder, &["--out", folder.join("whole").to_str().unwrap()]);
+    assert!(whole.status.success() && stderr(&whole).contains("taken together: 4 choices"), "{}", stderr(&whole));
+    for steps in [5, 22] {
+        kill_after(folder, &folder.join("killed"), steps);
+    }
+    let resumed = train(folder, &["--resume", "--out", folder.join("killed").to_str().unwrap()]);
+    assert!(resumed.status.success(), "{}", stderr(&resumed));
+    for ((name, ours), (_, killed)) in files(&folder.join("whole")).iter().zip(files(&folder.join("killed"))) {
+        assert!(*ours == killed, "{name} differs between a killed and a whole run");
+    }
 }
 
 #[test]

@@ -40,8 +40,8 @@ pub fn lines(path: &Path) -> usize {
     std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
 }
 
-/// Starts the run in `out` and kills it as soon as its metrics have so many lines.
-fn kill_after(folder: &Path, out: &Path, steps: usize) {
+/// Starts the run of [`STEPS`] steps in `out` and kills it as soon as its metrics have so many lines.
+pub fn kill_after(folder: &Path, out: &Path, steps: usize) {
     let mut command = ftk(&["--quiet", "train", "--resume", "--recipe"]);
     command.arg(folder.join("recipe.toml")).arg("--out").arg(out).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();

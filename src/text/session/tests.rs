@@ -1,0 +1,127 @@
+//! The loss of choices as a whole: from log-probabilities of the network to gradients of the adapter.
+
+use candle_core::Device;
+use ftk_adapters::lora::Adapter;
+use ftk_adapters::ops::{Heads, Rope};
+use ftk_adapters::sites::Role;
+use ftk_adapters::train::{initial_factors, normal_values};
+use ftk_recipes::DpoLoss;
+
+use super::*;
+use crate::models::{Family, Llama};
+
+fn network() -> Network {
+    Llama {
+        family: Family::Llama,
+        vocab: 11,
+        hidden: 8,
+        intermediate: 12,
+        layers: 2,
+        heads: Heads { query: 4, key_value: 2, dim: 4 },
+        rope: Rope { dim: 4, theta: 100.0, scaling: None },
+        eps: 1e-3,
+        tied: false,
+        context: 32,
+    }
+    .into()
+}
+
+fn weights(network: &Network) -> Weights {
+    let make = |(name, shape): (String, Vec<usize>)| {
+        let vector = shape.len() == 1;
+        let values = normal_values(&name, shape.iter().product(), if vector { 0.2 } else { 0.35 }, 3);
+        let centre = if vector { 1.0 } else { 0.0 };
+        let values: Vec<f32> = values.into_iter().map(|value| value + centre).collect();
+        (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
+    };
+    network.shapes().into_iter().map(make).collect()
+}
+
+/// As after some training: `B` is not zero, so the policy is not the reference.
+fn adapter(network: &Network) -> Adapter {
+    let shapes = network.shapes();
+    let mut adapter = Adapter::default();
+    for site in network.sites().into_iter().filter(|site| site.role == Role::Linear) {
+        let shape = &shapes[&format!("{}.weight", site.weight)];
+        let mut factors = initial_factors(&site.name, 3, (shape[0], shape[1]), 1.5, 5);
+        factors.b = normal_values(&site.name, factors.b.len(), 0.3, 6);
+        adapter.sites.insert(site.name, factors);
+    }
+    adapter
+}
+
+/// One chosen completion against three, and another against two, of different lengths.
+fn choices() -> Vec<Vec<Pair>> {
+    let choice = |prompt: &[u32], chosen: &[u32], rejected: &[&[u32]]| -> Vec<Pair> {
+        let whole = |completion: &[u32]| Sequence::new([prompt, completion].concat(), |at| at >= prompt.len());
+        let pair = |other: &&[u32]| Pair { prompt: prompt.len(), chosen: whole(chosen), rejected: whole(other) };
+        rejected.iter().map(pair).collect()
+    };
+    vec![
+        choice(&[1, 5, 2], &[9, 5], &[&[3], &[8, 0, 10], &[7, 4, 4, 6]]),
+        choice(&[2, 2, 7, 0], &[1, 3, 5], &[&[6, 6], &[10]]),
+    ]
+}
+
+const PREFERENCE: Preference = Preference { beta: 2.0, loss: DpoLoss::Softmax, label_smoothing: 0.0 };
+
+fn session(network: &Network, adapter: &Adapter) -> TextSession {
+    let trained = Trained::Adapter(LoraTensors::trained(adapter, &Device::Cpu).unwrap());
+    let dpo = DpoSettings { preference: PREFERENCE, sft_weight: 0.2, reference: Reference::Base };
+    TextSession::new(network.clone(), weights(network), trained, None, dpo, (Rows::Dpo(choices()), None, 1))
+}
+
+fn loss(session: &TextSession) -> Loss {
+    session.loss(&[0, 1], Window { step: 0, rows: &[0, 1] }).unwrap()
+}
+
+#[test]
+fn the_loss_of_one_among_several_has_the_gradient_of_finite_differences() {
+    let network = network();
+    let adapter = adapter(&network);
+    let policy = session(&network, &adapter);
+    // Every completion pulls by another strength, so none can stand in for another.
+    let choices = choices();
+    let sequences: Vec<&Sequence> = completions(&choices[0]).collect();
+    let batch = || Batch { sequences: &sequences, alike: &[4], known: None, dropout: None };
+    let sums = [policy.policy(false), policy.reference()].map(|model| model.score(batch()).unwrap().sums());
+    let completed: Vec<Completion> =
+        (0..4).map(|at| Completion { policy: sums[0][at], reference: sums[1][at], tokens: 1 }).collect();
+    let slopes = PREFERENCE.judge(completed[0], &completed[1..]).slopes;
+    let apart = |a: f64, b: f64| (a - b).abs() > 0.1 * a.abs().max(b.abs());
+    assert!(apart(slopes[1], slopes[2]) && apart(slopes[2], slopes[3]) && apart(slopes[1], slopes[3]), "{slopes:?}");
+
+    let gradients = loss(&policy).gradients;
+    assert_eq!(gradients.len(), 2 * adapter.sites.len());
+    for (site, factors) in &adapter.sites {
+        for half in ["lora_A", "lora_B"] {
+            let name = format!("{site}.{half}");
+            let gradient = gradients[&name].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let length = gradient.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
+            assert!(length > 0.01, "{name} has hardly any gradient: {length}");
+            let count = if half == "lora_A" { factors.a.len() } else { factors.b.len() };
+            // Along the gradient itself the slope is its length, and in a random direction something else.
+            let random = normal_values(&name, count, 1.0, 9);
+            for direction in [gradient.clone(), random] {
+                let norm = direction.iter().map(|&d| f64::from(d).powi(2)).sum::<f64>().sqrt();
+                let direction: Vec<f64> = direction.iter().map(|&d| f64::from(d) / norm).collect();
+                let moved = |step: f64| {
+                    let mut moved = adapter.clone();
+                    let factors = moved.sites.get_mut(site).unwrap();
+                    let there = if half == "lora_A" { &mut factors.a } else { &mut factors.b };
+                    there.iter_mut().zip(&direction).for_each(|(x, d)| *x = (f64::from(*x) + step * d) as f32);
+                    loss(&session(&network, &moved)).sum
+                };
+                let ours: f64 = gradient.iter().zip(&direction).map(|(&g, d)| f64::from(g) * d).sum();
+                // The stencil's error falls with the step, that of f32 rises: one of two must agree.
+                let error = |step: f64| {
+                    let near = 8.0 * (moved(step) - moved(-step));
+                    let far = moved(2.0 * step) - moved(-2.0 * step);
+                    ((near - far) / (12.0 * step) - ours).abs() / length
+                };
+                let errors = [0.02, 0.005].map(error);
+                assert!(errors.iter().any(|error| *error < 2e-3), "{name}: {ours} is off by {errors:?} of {length}");
+            }
+        }
+    }
+}
