@@ -358,7 +358,7 @@ fn parts_of_graphs_and_heads() {
         assert_eq!(believed.is_ok(), bytes == honest);
     });
     // Under the root it hangs from itself, a part may be another one, and is run as such.
-    let network = Network::new(Kind::Gcn, [8, 4, 1, 1], Head::Convolution, 3);
+    let network = Network::new(Kind::Gcn, [part.width(), 4, 1, 1], Head::Convolution, 3);
     fuzz("graph.bin-of-its-own", &[part.encode()], 64 * MEGABYTE, move |bytes| {
         let Ok(part) = Neighbourhood::decode(bytes) else { return };
         let Some(root) = part.root() else { return };
