@@ -159,13 +159,13 @@ fn an_id_and_how_likely_it_is_to_be_are_the_buyers_to_state() {
     let asked = ["--expect-adapter", seller.digest.as_str(), "--expect-rows", rows];
     let with = |more: &[&'static str]| [&asked[..], more].concat();
     let prove = |name: &str, more: &[&str]| seller.prove_with(name, &[more, &["--rows", rows]].concat());
-    let likely = prove("likely", &["--task", "at-least", "--at-least", "9=0.000001"]);
+    let likely = prove("likely", &["--task", "at-least", "--at-least", "9=1e-30"]);
     let unlikely = prove("unlikely", &["--task", "at-least", "--at-least", "9=0.999999"]);
     let choice = prove("choice", &["--task", "choice", "--among", "9,40"]);
     let consistent = (2, "consistent".to_owned());
-    assert_eq!(verify(&likely, &with(&["--expect-at-least", "9=0.000001"])), yes());
-    assert_eq!(verify(&likely, &with(&["--expect-at-least", "9=0.000002"])), no("expected question"));
-    assert_eq!(verify(&likely, &with(&["--expect-at-least", "8=0.000001"])), no("expected question"));
+    assert_eq!(verify(&likely, &with(&["--expect-at-least", "9=1e-30"])), yes());
+    assert_eq!(verify(&likely, &with(&["--expect-at-least", "9=2e-30"])), no("expected question"));
+    assert_eq!(verify(&likely, &with(&["--expect-at-least", "8=1e-30"])), no("expected question"));
     assert_eq!(verify(&unlikely, &with(&["--expect-at-least", "9=0.999999"])), no("expected answer"));
     // What was not said may be other than was meant, and is not wrong.
     assert_eq!(verify(&likely, &asked), consistent);
