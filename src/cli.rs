@@ -4,20 +4,18 @@
 mod defi;
 mod gnn;
 pub mod printer;
+mod proofs;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::printer::Printer;
+use self::proofs::{Commit, Open, Prove, Verify};
 use crate::commands::{self, Outcome};
 use crate::device::Place;
 use crate::models::Precision;
-use crate::prove::limits as prove;
-use crate::prove::verdict::ExpectedTask;
 
 /// Verifiable LoRA and DPO fine-tuning.
 #[derive(Parser)]
@@ -304,202 +302,6 @@ struct Logits {
 }
 
 #[derive(Args)]
-struct Commit {
-    /// Base model the adapter is for
-    #[arg(long)]
-    base: PathBuf,
-    /// PEFT adapter folder; one that ftk did not export is rounded to the 16-bit grid
-    #[arg(long)]
-    adapter: PathBuf,
-    /// Folder for commitment.bin, registration.bin and the secret opening.bin, and for what is rounded
-    #[arg(long)]
-    out: PathBuf,
-    /// Compare fixed-point and floating-point results on this text and report
-    #[arg(long)]
-    text: Option<PathBuf>,
-    /// Bytes of memory that may be needed, by arithmetic, instead of what is free
-    #[arg(long, value_name = "BYTES")]
-    max_memory: Option<u64>,
-}
-
-#[derive(Args)]
-struct Open {
-    /// PEFT adapter folder that was delivered
-    adapter: PathBuf,
-    /// The commitment you know: a file, a folder of `ftk commit`, or a bundle
-    #[arg(long)]
-    commitment: PathBuf,
-    /// The seller's opening.bin; without it, the one beside the adapter or the commitment
-    #[arg(long)]
-    opening: Option<PathBuf>,
-}
-
-#[derive(Args)]
-struct Prove {
-    /// Base model
-    #[arg(long)]
-    base: PathBuf,
-    /// PEFT adapter folder that was committed
-    #[arg(long)]
-    adapter: PathBuf,
-    /// Folder that `ftk commit` wrote
-    #[arg(long)]
-    commitment: PathBuf,
-    #[command(flatten)]
-    subject: Subject,
-    /// Bound into the proof: who it is for, or a nonce they gave
-    #[arg(long, default_value = "")]
-    context: String,
-    /// Go ahead although the proof publishes enough to recover the adapter
-    #[arg(long)]
-    disclose: bool,
-    /// Folder for the bundle
-    #[arg(long)]
-    out: PathBuf,
-    /// Bytes of memory that may be needed, by arithmetic, instead of what is free
-    #[arg(long, value_name = "BYTES")]
-    max_memory: Option<u64>,
-}
-
-/// What a proof is about.
-#[derive(Args)]
-struct Subject {
-    /// What to show: the greedy answer, the logits behind the prompt, the log-probability of a continuation, those of
-    /// a chosen and a rejected one, the likeliest of some token ids, or whether an id is at least so likely; of nodes,
-    /// logits, choice or at-least. Without it, completion, and of nodes logits
-    #[arg(long)]
-    task: Option<ProofTask>,
-    /// The prompt: a user message where the base has a chat template, else plain text
-    #[arg(long, required_unless_present_any = ["rows", "graph"])]
-    prompt: Option<String>,
-    /// Take the prompt and what follows it as plain text even where there is a chat template
-    #[arg(long, requires = "prompt")]
-    raw: bool,
-    /// Most tokens of a completion
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
-    max_tokens: u32,
-    /// What follows the prompt, for logprob
-    #[arg(long, value_name = "TEXT", requires = "prompt", conflicts_with_all = ["chosen", "rejected"])]
-    continuation: Option<String>,
-    /// The better answer, for preference
-    #[arg(long, value_name = "TEXT", requires_all = ["prompt", "rejected"])]
-    chosen: Option<String>,
-    /// The worse answer, for preference
-    #[arg(long, value_name = "TEXT", requires_all = ["prompt", "chosen"])]
-    rejected: Option<String>,
-    /// Token ids, or classes of a node, to choose among, for choice; of a node, all without it
-    #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
-    among: Vec<u32>,
-    /// A token id or class and a probability, for at-least
-    #[arg(long, value_name = "ID=PROBABILITY", value_parser = likely, required_if_eq("task", "at-least"))]
-    at_least: Option<commands::Likely>,
-    /// A graph, canonical or what `ftk gnn import` takes, whose nodes are asked about
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["prompt", "rows"])]
-    graph: Option<PathBuf>,
-    /// Name of a node; may be repeated
-    #[arg(long, value_name = "NAME", requires = "graph")]
-    node: Vec<String>,
-    /// Table whose first column names nodes
-    #[arg(long, value_name = "FILE", requires = "graph")]
-    nodes: Option<PathBuf>,
-    /// Rows instead of a prompt, in the columns that training reads, all in one proof
-    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
-    rows: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum ProofTask {
-    Completion,
-    Logits,
-    Logprob,
-    Preference,
-    Choice,
-    AtLeast,
-}
-
-/// `ID=PROBABILITY`.
-fn likely(text: &str) -> Result<commands::Likely, String> {
-    let (id, probability) = text.split_once('=').ok_or("is not ID=PROBABILITY")?;
-    let id = id.parse().map_err(|_| format!("is no id: {id}"))?;
-    match probability.parse::<f64>() {
-        Ok(probability) if probability > 0.0 && probability <= 1.0 => Ok(commands::Likely { id, probability }),
-        _ => Err(format!("is no probability above 0: {probability}")),
-    }
-}
-
-#[derive(Args)]
-struct Verify {
-    /// Bundle folders; of several, there is one line each and the exit code is the worst
-    #[arg(required = true, value_name = "BUNDLE")]
-    bundles: Vec<PathBuf>,
-    /// Base model
-    #[arg(long)]
-    base: PathBuf,
-    /// Digest of the adapter's commitment, as `ftk commit` prints it
-    #[arg(long, value_name = "DIGEST")]
-    expect_adapter: Option<String>,
-    /// The prompt you asked
-    #[arg(long, value_name = "PROMPT", conflicts_with_all = ["any_input", "expect_rows"])]
-    expect_input: Option<String>,
-    /// The prompt was plain text
-    #[arg(long, requires = "expect_input")]
-    raw: bool,
-    /// The rows you asked about: prompts, continuations or pairs
-    #[arg(long, value_name = "FILE", conflicts_with = "any_input")]
-    expect_rows: Option<PathBuf>,
-    /// The token ids, or classes of a node, to choose among; of a node, all without it
-    #[arg(long, value_name = "ID,ID", value_delimiter = ',', conflicts_with_all = ["expect_input", "any_input"])]
-    expect_among: Vec<u32>,
-    /// The token id or class, and the probability it is to have at least
-    #[arg(long, value_name = "ID=PROBABILITY", value_parser = likely)]
-    #[arg(conflicts_with_all = ["expect_input", "any_input", "expect_among"])]
-    expect_at_least: Option<commands::Likely>,
-    /// Root of the graph, as `ftk gnn import` prints it
-    #[arg(long, value_name = "ROOT")]
-    expect_graph: Option<String>,
-    /// Name of a node you asked about; may be repeated
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["expect_input", "expect_rows", "any_input"])]
-    expect_node: Vec<String>,
-    /// Table whose first column names the nodes you asked about
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["expect_input", "expect_rows", "any_input"])]
-    expect_nodes: Option<PathBuf>,
-    /// Any input will do
-    #[arg(long)]
-    any_input: bool,
-    /// What you asked of the inputs, as `ftk prove --task` has it; without it the prover chose
-    #[arg(long, value_name = "TASK")]
-    expect_task: Option<ProofTask>,
-    /// Most tokens you wanted of each completion; without it the prover chose
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
-    expect_max_tokens: Option<u32>,
-    /// The context you gave
-    #[arg(long, value_name = "CONTEXT")]
-    expect_context: Option<String>,
-    #[command(flatten)]
-    limits: Limits,
-}
-
-/// What a bundle may cost; one that would take more is undecided.
-#[derive(Args)]
-struct Limits {
-    /// Tokens, or nodes of a graph, that the base may have to be run on
-    #[arg(long, value_name = "COUNT", default_value_t = prove::Limits::default().tokens)]
-    max_tokens: u64,
-    /// Sites the adapter may have
-    #[arg(long, value_name = "COUNT", default_value_t = prove::Limits::default().sites)]
-    max_sites: u64,
-    /// Bytes the files may have together
-    #[arg(long, value_name = "BYTES", default_value_t = prove::Limits::default().bytes)]
-    max_bytes: u64,
-    /// Bytes of memory that may be needed beside the base, by arithmetic
-    #[arg(long, value_name = "BYTES", default_value_t = prove::Limits::default().memory)]
-    max_memory: u64,
-    /// Seconds for each bundle, looked at before each row of deltas, layer of the base and part of a proof
-    #[arg(long, value_name = "SECONDS", default_value_t = prove::Limits::default().time.as_secs())]
-    max_seconds: u64,
-}
-
-#[derive(Args)]
 struct Demo {
     /// Folder to work in, kept afterwards; a temporary one without it
     #[arg(long)]
@@ -590,123 +392,13 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
             let base = local(base)?;
             commands::logits::run(&commands::logits::Settings { base, adapter, device, ids, out }, printer)
         }
-        Verb::Commit(Commit { base, adapter, out, text, max_memory }) => {
-            let base = local(base)?;
-            commands::commit::run(&commands::commit::Settings { base, adapter, out, text, max_memory }, printer)
-        }
-        Verb::Open(Open { adapter, commitment, opening }) => {
-            commands::open::run(&commands::open::Settings { adapter, commitment, opening }, printer)
-        }
-        Verb::Prove(prove) => {
-            let Prove { base, adapter, commitment, subject, context, disclose, out, max_memory } = *prove;
-            let (base, (task, asked)) = (local(base)?, subject.into_parts());
-            let settings = commands::prove::Settings {
-                base,
-                adapter,
-                commitment,
-                task,
-                asked,
-                context,
-                disclose,
-                out,
-                max_memory,
-            };
-            commands::prove::run(&settings, printer)
-        }
-        Verb::Verify(verify) => {
-            let base = local(verify.base.clone())?;
-            commands::verify::run(&verify.settings(base)?, printer)
-        }
+        Verb::Commit(commit) => commit.run(local, printer),
+        Verb::Open(open) => open.run(printer),
+        Verb::Prove(prove) => prove.run(local, printer),
+        Verb::Verify(verify) => verify.run(local, printer),
         Verb::Gnn(verb) => gnn::run(verb, printer),
         Verb::Defi(defi) => defi.run(printer),
         Verb::Demo(Demo { dir }) => commands::demo::run(&commands::demo::Settings { dir }, printer),
-    }
-}
-
-impl Subject {
-    fn into_parts(self) -> (commands::Task, commands::Asked) {
-        use commands::{Asked, Task};
-        let Self { task, prompt, raw, max_tokens, continuation, chosen, rejected, among, rows, .. } = self;
-        let usual = if self.graph.is_some() { ProofTask::Logits } else { ProofTask::Completion };
-        let task = match task.unwrap_or(usual) {
-            ProofTask::Completion => Task::Completion { max_tokens: max_tokens as usize },
-            ProofTask::Logits => Task::Logits,
-            ProofTask::Logprob => Task::LogProb,
-            ProofTask::Preference => Task::Preference,
-            ProofTask::Choice => Task::Choice { among },
-            ProofTask::AtLeast => Task::AtLeast(self.at_least.expect("this task requires it")),
-        };
-        let continuations = [continuation, chosen, rejected].into_iter().flatten().collect();
-        let asked = match (rows, self.graph) {
-            (_, Some(graph)) => Asked::Nodes { graph, names: self.node, file: self.nodes },
-            (Some(file), None) => Asked::Rows(file),
-            (None, None) => Asked::Typed { prompt: prompt.unwrap_or_default(), raw, continuations },
-        };
-        (task, asked)
-    }
-}
-
-impl Verify {
-    fn settings(self, base: PathBuf) -> Result<commands::verify::Settings> {
-        use commands::verify::{Expected, Settings};
-        let (expect_task, among, likely) = (self.task()?, self.expect_among, self.expect_at_least);
-        let expect_input = match (self.expect_input, self.expect_rows) {
-            (Some(prompt), _) => Expected::Prompt { prompt, raw: self.raw },
-            (None, Some(file)) => Expected::Rows { file, among, likely },
-            (None, None) if self.expect_nodes.is_some() || !self.expect_node.is_empty() => {
-                Expected::Nodes { names: self.expect_node, file: self.expect_nodes, among, likely }
-            }
-            (None, None) if self.any_input => Expected::Any,
-            (None, None) => Expected::Unknown,
-        };
-        let Self { bundles, expect_adapter, expect_graph, expect_context, limits, .. } = self;
-        let Limits { max_tokens, max_sites, max_bytes, max_memory, max_seconds } = limits;
-        let limits = prove::Limits {
-            tokens: max_tokens,
-            sites: max_sites,
-            bytes: max_bytes,
-            memory: max_memory,
-            time: Duration::from_secs(max_seconds),
-        };
-        Ok(Settings { bundles, limits, base, expect_adapter, expect_input, expect_graph, expect_task, expect_context })
-    }
-
-    fn task(&self) -> Result<Option<ExpectedTask>> {
-        let max_tokens = self.expect_max_tokens;
-        // Who says what a choice or a threshold is of expects one.
-        let implied = match (&self.expect_at_least, self.expect_among.is_empty()) {
-            (Some(_), _) => Some((ProofTask::AtLeast, "--expect-at-least")),
-            (None, false) => Some((ProofTask::Choice, "--expect-among")),
-            (None, true) => None,
-        };
-        let refused = |message: String, hint: &str| Err(commands::Advice { message, hint: hint.to_owned() }.into());
-        if let Some((task, option)) = implied {
-            if self.expect_rows.is_none() && self.expect_nodes.is_none() && self.expect_node.is_empty() {
-                return refused(
-                    format!("{option} is about inputs"),
-                    "give --expect-rows, --expect-node or --expect-nodes",
-                );
-            }
-            if self.expect_task.is_some_and(|expected| expected != task) || max_tokens.is_some() {
-                return refused(format!("{option} is about another task"), "leave it away, or the other one");
-            }
-        }
-        let implied = implied.map(|(task, _)| task);
-        let task = match self.expect_task.or(implied) {
-            Some(ProofTask::Completion) => ExpectedTask::Completion { max_tokens },
-            None if max_tokens.is_some() => ExpectedTask::Completion { max_tokens },
-            None => return Ok(None),
-            Some(_) if max_tokens.is_some() => {
-                let message = "--expect-max-tokens is about completions".to_owned();
-                return refused(message, "leave it away, or expect a completion");
-            }
-            Some(ProofTask::Logits) => ExpectedTask::Logits,
-            Some(ProofTask::Logprob) => ExpectedTask::LogProb,
-            Some(ProofTask::Preference) => ExpectedTask::Preference,
-            Some(ProofTask::Choice) => ExpectedTask::Choice,
-            Some(ProofTask::AtLeast) => ExpectedTask::AtLeast,
-        };
-        Ok(Some(task))
     }
 }
 
