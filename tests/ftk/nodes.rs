@@ -170,15 +170,11 @@ fn nodes_are_proved_with_the_graph_they_are_of() {
     assert_eq!(MADE.verify(folder.path(), Some(&MADE.root))["verdict"], "valid");
 }
 
-/// The exact logits are those that the whole graph gives, and what is deployed is near them.
-#[test]
-fn logits_are_those_of_the_whole_graph() {
-    let (base, adapter, graph) = (MADE.path("base/base"), MADE.path("adapter"), guilds());
-    let mut command = ftk(&["gnn", "score", "--json", "--base", text(&base), "--adapter", text(&adapter)]);
-    let scored = succeed(command.args(["--graph", text(&graph)]));
-    let scores: Vec<Value> = scored.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let verdict = MADE.verify(&MADE.path("bundle"), Some(&MADE.root));
-    for (case, node) in NODES.iter().enumerate() {
+/// The logits of a verdict are near those that `ftk gnn score` gives of the whole graph.
+fn assert_near(verdict: &Value, [base, adapter, graph]: [&str; 3], nodes: &[&str]) {
+    let mut command = ftk(&["gnn", "score", "--json", "--base", base, "--adapter", adapter, "--graph", graph]);
+    let scores: Vec<Value> = succeed(&mut command).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (case, node) in nodes.iter().enumerate() {
         let score = scores.iter().find(|score| score["ends"][0] == *node).unwrap();
         let exact = verdict["cases"][case]["output"]["values_16"].as_array().unwrap();
         for (exact, float) in exact.iter().zip(score["scores"].as_array().unwrap()) {
@@ -186,6 +182,14 @@ fn logits_are_those_of_the_whole_graph() {
             assert!((exact - float).abs() < 1e-2 * float.abs().max(1.0), "{node}: {exact} {float}");
         }
     }
+}
+
+/// The exact logits are those that the whole graph gives, and what is deployed is near them.
+#[test]
+fn logits_are_those_of_the_whole_graph() {
+    let (base, adapter, graph) = (MADE.path("base/base"), MADE.path("adapter"), guilds());
+    let verdict = MADE.verify(&MADE.path("bundle"), Some(&MADE.root));
+    assert_near(&verdict, [&base, &adapter, &graph].map(|path| text(path)), &NODES);
 }
 
 #[test]
@@ -435,11 +439,16 @@ fn tokens_and_nodes_are_told_apart() {
 fn whatever_a_graph_carries_is_proved_as_it_is_scored() {
     let folder = tempfile::tempdir().unwrap();
     let place = |name: &str| text(&folder.path().join(name)).to_owned();
-    let node = |at: u32| format!("n{at},{},{}.5,{},{}", at % 3, at * 7 % 20, at % 4, (at * 5) % 7);
+    const FEATURES: u32 = 100;
+    let node = |at: u32| {
+        let features: String = (0..FEATURES).map(|feature| format!(",{}", 1 + (at * 5 + feature) % 7)).collect();
+        format!("n{at},{},{}.5{features}", at % 3, at * 7 % 20)
+    };
     let nodes: Vec<String> = (0..20).map(node).collect();
+    let columns: String = (0..FEATURES).map(|feature| format!(",f{feature}")).collect();
     let edge = |at: u32| format!("n{},n{},{}.25,{}", at % 20, (at * at + 3) % 20, at % 5, at);
     let edges: Vec<String> = (0..60).map(edge).collect();
-    std::fs::write(place("nodes.csv"), format!("id,y,time,a,b\n{}\n", nodes.join("\n"))).unwrap();
+    std::fs::write(place("nodes.csv"), format!("id,y,time{columns}\n{}\n", nodes.join("\n"))).unwrap();
     std::fs::write(place("edges.csv"), format!("src,dst,weight,time\n{}\n", edges.join("\n"))).unwrap();
     let import = ["gnn", "import", "--nodes", &place("nodes.csv"), "--edges", &place("edges.csv")];
     let found = succeed(ftk(&import).args(["--quiet", "--out", &place("g.graph")]));
@@ -451,7 +460,7 @@ fn whatever_a_graph_carries_is_proved_as_it_is_scored() {
         command.args(["--set", "gnn.split=temporal", "--set", "run.steps=5"]);
         succeed(command.args(more.iter().flat_map(|setting| ["--set", setting])));
     };
-    let fresh = ["gnn.network=sage", "gnn.project=3", "gnn.normalise=true"];
+    let fresh = ["gnn.network=sage", "gnn.project=400", "gnn.normalise=true"];
     train(&place("base"), &fresh);
     let base = place("base/base");
     let model = format!("base.model={base}");
@@ -467,17 +476,14 @@ fn whatever_a_graph_carries_is_proved_as_it_is_scored() {
     command.args(["--expect-graph", root]).args(asked.iter().flat_map(|node| ["--expect-node", node]));
     let verdict: Value = serde_json::from_str(&succeed(&mut command)).unwrap();
     assert_eq!(verdict["verdict"], "valid", "{verdict}");
-    let mut command = ftk(&["gnn", "score", "--json", "--base", &base, "--adapter", &adapter]);
-    let scored = succeed(command.args(["--graph", &place("g.graph")]));
-    let scores: Vec<Value> = scored.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    for (case, node) in asked.iter().enumerate() {
-        let score = scores.iter().find(|score| score["ends"][0] == *node).unwrap();
-        let exact = verdict["cases"][case]["output"]["values_16"].as_array().unwrap();
-        for (exact, float) in exact.iter().zip(score["scores"].as_array().unwrap()) {
-            let (exact, float) = (exact.as_f64().unwrap() / 65536.0, float.as_f64().unwrap());
-            assert!((exact - float).abs() < 1e-2 * float.abs().max(1.0), "{node}: {exact} {float}");
-        }
-    }
+    assert_near(&verdict, [&base, &adapter, &place("g.graph")], &asked);
+    // What is projected is counted before it is: features are many here, and what they are projected to is wide.
+    let limited = ["verify", "--json", &bundle, "--base", &base, "--max-memory"];
+    let judged = |memory: &str| {
+        let output = ftk(&limited).arg(memory).output().unwrap();
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["verdict"].as_str().unwrap().to_owned()
+    };
+    assert_eq!([judged("1500000"), judged("6000000")], ["undecided", "consistent"]);
 }
 
 /// A file that would take more than a verifier has is not looked at.
@@ -491,4 +497,42 @@ fn parts_of_graphs_are_within_limits() {
         assert_eq!((&verdict["verdict"], &verdict["check"]), (&"undecided".into(), &"limit".into()));
         assert!(verdict["reason"].as_str().unwrap().contains(what), "{verdict}");
     }
+}
+
+/// A head is counted as it is sent, and what it gives of every node before that is computed.
+#[test]
+fn heads_are_within_limits() {
+    const CLASSES: usize = 2000;
+    let (adapter, mut head) = peft::load_with_saved(&MADE.path("adapter")).unwrap();
+    for (shape, values) in head.values_mut() {
+        *values = values.iter().copied().cycle().take(values.len() / shape[0] * CLASSES).collect();
+        shape[0] = CLASSES;
+    }
+    let linear: Vec<String> = adapter.sites.keys().cloned().collect();
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| text(&folder.path().join(name)).to_owned();
+    let [wide, commitment, bundle] = ["wide", "commitment", "bundle"].map(place);
+    peft::save_with_saved(Path::new(&wide), &adapter, &head, "base", &linear).unwrap();
+    let (base, graph) = (MADE.path("base/base"), guilds());
+    let with = ["--quiet", "--base", text(&base), "--adapter", &wide];
+    succeed(ftk(&["commit"]).args(with).args(["--out", &commitment]));
+    let mut prove = ftk(&["prove"]);
+    prove.args(with).args(["--commitment", &commitment, "--out", &bundle, "--graph", text(&graph), "--disclose"]);
+    prove.args(["--task", "choice", "--among", "0,1"]).args([["--node", NODES[0]]; 60].as_flattened());
+    succeed(&mut prove);
+    let judged = |memory: usize| {
+        let mut verify = ftk(&["verify", "--json", &bundle, "--base", text(&base), "--max-memory"]);
+        let output = verify.arg(memory.to_string()).output().unwrap();
+        let verdict: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (verdict["verdict"].as_str().unwrap().to_owned(), verdict["reason"].as_str().unwrap_or_default().to_owned())
+    };
+    let sent = 8 * std::fs::metadata(Path::new(&bundle).join(HEAD)).unwrap().len() as usize;
+    let logits = 60 * CLASSES * 24;
+    assert!(sent < logits);
+    let beyond = |needs: usize, allowed: usize| {
+        ("undecided".to_owned(), format!("limit: {needs} bytes of memory are more than {allowed}"))
+    };
+    assert_eq!(judged(sent - 1), beyond(sent, sent - 1));
+    assert_eq!(judged(logits - 1), beyond(logits, logits - 1));
+    assert_eq!(judged(2 * logits).0, "consistent");
 }
