@@ -4,17 +4,18 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ftk_adapters::peft;
+use ftk_adapters::peft::{self, Saved};
 use ftk_circuits::{AdapterCommitment, CheckFailed, EncodingError, SiteFactors, opens};
 use serde_json::json;
 
 use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
-use crate::prove::bundle::COMMITMENT;
+use crate::prove::bundle::{COMMITMENT, HEAD};
 use crate::prove::fixed::FixedAdapter;
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{OPENING, OpeningFile};
 use crate::prove::site_factors;
+use crate::prove::subject::parse_head;
 
 /// What is needed.
 pub struct Settings {
@@ -45,7 +46,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     })?;
     let opening = opening_path(settings)?;
     let opening = OpeningFile::read(&opening, commitment.shapes())?.opening;
-    let adapter = peft::load(&settings.adapter)?;
+    let (adapter, head) = peft::load_with_saved(&settings.adapter)?;
+    let differs = other_head(&path, &head, printer)?;
 
     let digest = commitment.digest().to_string();
     let difference = match FixedAdapter::new(&adapter) {
@@ -53,6 +55,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         Err(error) => Some(error.to_string()),
         Ok(fixed) => match names(&commitment, &fixed) {
             Some(difference) => Some(difference),
+            None if differs.is_some() => differs,
             None => {
                 let order = commitment.shapes().iter().map(|shape| shape.name.as_str());
                 let factors: Vec<SiteFactors> = site_factors(&fixed, order);
@@ -82,6 +85,21 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     }
     printer.object(&json!({ "opens": opened, "adapter": digest, "difference": difference }));
     Ok(if opened { Outcome::Done } else { Outcome::No })
+}
+
+/// How the head beside the adapter differs from the one that lies beside the commitment, which is public and which
+/// statements count to the base.
+fn other_head(commitment: &Path, delivered: &Saved, printer: &Printer) -> Result<Option<String>> {
+    let path = commitment.with_file_name(HEAD);
+    if !path.is_file() {
+        if !delivered.is_empty() {
+            printer.note("the head beside the adapter is compared with none: there is none beside the commitment");
+        }
+        return Ok(None);
+    }
+    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let known = parse_head(&bytes).map_err(|reason| anyhow::anyhow!("{}: {reason}", path.display()))?;
+    Ok((known != *delivered).then(|| format!("head: the adapter's is not the one in {}", path.display())))
 }
 
 fn opening_path(settings: &Settings) -> Result<PathBuf> {

@@ -499,6 +499,31 @@ fn parts_of_graphs_are_within_limits() {
     }
 }
 
+/// What is delivered is the adapter with its head.
+#[test]
+fn a_delivered_adapter_opens_with_its_head() {
+    let opening = MADE.path("commitment").join(OPENING);
+    let folder = tempfile::tempdir().unwrap();
+    let open = |adapter: &Path, commitment: &str| {
+        let mut command = ftk(&["open", "--json", text(adapter), "--commitment", text(&MADE.path(commitment))]);
+        let output = command.args(["--opening", text(&opening)]).output().unwrap();
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", stderr(&output)));
+        (output.status.code().unwrap(), said["difference"].as_str().unwrap_or_default().to_owned())
+    };
+    for commitment in ["commitment", "bundle"] {
+        assert_eq!(open(&MADE.path("adapter"), commitment), (0, String::new()));
+    }
+    let (adapter, mut head) = peft::load_with_saved(&MADE.path("adapter")).unwrap();
+    let linear: Vec<String> = adapter.sites.keys().cloned().collect();
+    head.get_mut("head.bias").unwrap().1[0] += 0.5;
+    for (name, head) in [("other", head), ("none", peft::Saved::new())] {
+        let delivered = folder.path().join(name);
+        peft::save_with_saved(&delivered, &adapter, &head, "base", &linear).unwrap();
+        let (code, said) = open(&delivered, "bundle");
+        assert!(code == 1 && said.starts_with("head: the adapter's is not the one in "), "{name}: {said}");
+    }
+}
+
 /// A head is counted as it is sent, and what it gives of every node before that is computed.
 #[test]
 fn heads_are_within_limits() {
