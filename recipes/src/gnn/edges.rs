@@ -2,7 +2,8 @@
 //!
 //! What is known of a pair is what was known at a moment before it was rated. Training looks back from several moments
 //! of the training part, each predicting what follows it as far ahead as the last moment does when it is tested: the
-//! end of the training part is the last moment anything may be known of.
+//! end of the training part is the last moment anything may be known of. Of a random split, the training part is all
+//! that is known.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use super::learner::Learner;
 use super::measures::{self, Figures};
 use super::model::Model;
 use super::network::{End, Hop, Pairs};
-use super::settings::{Gnn, Objective};
+use super::settings::{Gnn, Objective, Split};
 use super::split;
 use super::structure::{OF_NODE, OF_PAIR, SCALE, Snapshot};
 use crate::recipe::{Recipe, Reference};
@@ -120,30 +121,36 @@ impl EdgeSession {
         let model = Model::open(recipe, gnn, OF_NODE, End::Pair { known: OF_PAIR, outputs: OUTPUTS })?;
         let count = all.len();
         let network = &model.network;
-        let look = |until: usize| {
-            // A rating of the same moment is no earlier one.
-            let now = all.get(until).map_or(f64::INFINITY, |(edge, _)| edge.time);
-            let earlier: Vec<Edge> =
-                all[..until].iter().map(|(edge, _)| *edge).filter(|edge| edge.time < now).collect();
-            let snapshot = Arc::new(Snapshot::new(graph.nodes, &earlier, now));
+        let look = |known: &[Edge], now: f64| {
+            let snapshot = Arc::new(Snapshot::new(graph.nodes, known, now));
             let hops = inputs::hops(network.model_type, network.layers, &snapshot.lists);
             (snapshot, hops)
         };
         let of = |part: Part| all.iter().filter(move |(_, of)| *of == part).map(|(edge, _)| *edge);
-        let train = of(Part::Train).count();
-        if train < 10 || of(Part::Test).count() == 0 {
+        let train: Vec<Edge> = of(Part::Train).collect();
+        // A rating of the same moment is no earlier one.
+        let before = |now: f64| &train[..train.partition_point(|edge| edge.time < now)];
+        if train.len() < 10 || of(Part::Test).count() == 0 {
             return Err(GraphError::unfit("too few ratings to learn from", "look at gnn.shares"));
         }
         let mut moments = Vec::new();
         for share in MOMENTS {
             let until = (count as f64 * share) as usize;
-            let end = train.min(until + (count as f64 * AHEAD) as usize);
+            let end = train.len().min(until + (count as f64 * AHEAD) as usize);
             if until < end {
-                let (snapshot, hops) = look(until);
-                moments.push(Moment::new(&snapshot, &hops, all[until..end].iter().map(|(edge, _)| *edge).collect()));
+                let now = train[until].time;
+                let (snapshot, hops) = look(before(now), now);
+                moments.push(Moment::new(&snapshot, &hops, train[until..end].to_vec()));
             }
         }
-        let (snapshot, hops) = look(train);
+        let (snapshot, hops) = match gnn.split {
+            // What is held out lies anywhere in time: all that is learnt from is known of it, and nothing else.
+            Split::Random => look(&train, all.last().map_or(f64::INFINITY, |(edge, _)| edge.time)),
+            _ => {
+                let now = all.get(train.len()).map_or(f64::INFINITY, |(edge, _)| edge.time);
+                look(before(now), now)
+            }
+        };
         let held_out = [Part::Validation, Part::Test].map(|part| Moment::new(&snapshot, &hops, of(part).collect()));
         let mut session = Self { model, moments, held_out, rows: Vec::new(), preference: None };
         if gnn.objective == Objective::Feedback {

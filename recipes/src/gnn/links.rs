@@ -1,7 +1,7 @@
 //! The session that learns whether there is an edge.
 //!
-//! Messages pass over the edges of the training part alone, in either direction; an edge that is validated or tested on
-//! passes none, whichever way round. What is drawn as no edge in training may turn out to be one that is tested: to know
+//! Messages pass over the edges of the training part alone, in either direction; two nodes that are validated or tested
+//! on pass none to each other, whichever way round and however many edges join them. What is drawn as no edge in training may turn out to be one that is tested: to know
 //! better would be to know the test.
 
 use std::collections::BTreeSet;
@@ -58,10 +58,13 @@ impl LinkSession {
     /// A graph without features or such a split; a base that does not fit.
     pub fn open(recipe: &Recipe, gnn: &Gnn, graph: &Graph) -> Result<Self, GraphError> {
         let seed = recipe.run.seed;
-        let parts = split::edges(graph, gnn, seed)?;
+        let parts = split::pairs(graph, gnn, seed)?;
         let of = |part: Part| -> Vec<Ends> {
             let own = graph.edges.iter().zip(&parts).filter(|(_, of)| **of == part);
-            own.map(|(edge, _)| (edge.source, edge.target)).collect()
+            let mut ends: Vec<Ends> = own.map(|(edge, _)| (edge.source, edge.target)).collect();
+            // In the graph's order edges of the same two nodes stand together.
+            ends.dedup();
+            ends
         };
         let rows = of(Part::Train);
         let features = inputs::features(graph, Model::prepare(recipe, gnn)?)?;

@@ -1,10 +1,12 @@
 //! Which nodes, or which edges, are learnt from, validated on and tested on.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::error::GraphError;
-use super::graph::{Graph, Part};
+use super::graph::{Edge, Graph, Part};
 use super::settings::{Gnn, Split};
 
 /// Share at the end of a temporal split that is tested on, whatever lies between validation and it.
@@ -102,9 +104,35 @@ fn labelled_in(graph: &Graph, parts: &[Part], part: Part) -> usize {
 /// # Errors
 /// As [`nodes`].
 pub fn edges(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<Part>, GraphError> {
+    let mut parts = vec![Part::None; graph.edges.len()];
+    deal(&order(graph, gnn, seed)?, gnn.shares, |&edge, part| parts[edge] = part);
+    Ok(parts)
+}
+
+/// A part for each edge, in the graph's order, where all edges between two nodes have one part, whatever their
+/// direction, weight or time: to know one of them is to know that the nodes are joined. A temporal split takes the
+/// earliest of them for all.
+///
+/// # Errors
+/// As [`nodes`].
+pub fn pairs(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<Part>, GraphError> {
+    let pair = |edge: usize| {
+        let Edge { source, target, .. } = graph.edges[edge];
+        (source.min(target), source.max(target))
+    };
+    let mut met = BTreeSet::new();
+    let order: Vec<usize> = order(graph, gnn, seed)?.into_iter().filter(|&edge| met.insert(pair(edge))).collect();
+    let mut parts = BTreeMap::new();
+    deal(&order, gnn.shares, |&edge, part| {
+        parts.insert(pair(edge), part);
+    });
+    Ok((0..graph.edges.len()).map(|edge| parts.get(&pair(edge)).copied().unwrap_or(Part::None)).collect())
+}
+
+/// The edges in the order in which they are dealt to the parts.
+fn order(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<usize>, GraphError> {
     let all: Vec<usize> = (0..graph.edges.len()).collect();
-    let mut parts = vec![Part::None; all.len()];
-    let order = match gnn.split {
+    Ok(match gnn.split {
         Split::Temporal if graph.carries.time => {
             let mut order = all;
             let key = |edge: usize| &graph.edges[edge];
@@ -124,9 +152,7 @@ pub fn edges(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<Part>, GraphErro
             let hint = "choose gnn.split = \"temporal\", or \"random\" where edges carry no time";
             return Err(GraphError::unfit("this split is one of nodes, not of edges", hint));
         }
-    };
-    deal(&order, gnn.shares, |&edge, part| parts[edge] = part);
-    Ok(parts)
+    })
 }
 
 fn refuse_leak(graph: &Graph, gnn: &Gnn) -> Result<(), GraphError> {

@@ -328,6 +328,101 @@ fn edges_that_are_tested_pass_no_message_either_way_round() {
     assert!(session.parameters().iter().all(|(name, _)| loss.gradients.contains_key(name)));
 }
 
+/// Edges between nodes drawn at random, and features drawn at random: nothing can be learnt of who is joined.
+fn noise(nodes: u32, count: u32) -> Vec<(u32, u32)> {
+    let mut state = 1u64;
+    let mut draw = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u32 % nodes
+    };
+    (0..count).map(|_| (draw(), draw())).collect()
+}
+
+#[test]
+fn edges_between_the_same_nodes_are_held_out_together() {
+    let pairs = noise(300, 900);
+    let features = noise(97, 300 * 4).into_iter().map(|(a, b)| (a as f32 - b as f32) / 97.0).collect();
+    // Each of them both ways round, and once more with another weight and at another time.
+    let edge = |(source, target), weight, time| Edge { source, target, weight, time };
+    let twins = |(at, &(a, b)): (usize, &(u32, u32))| {
+        let at = at as f64;
+        [edge((a, b), 1.0, at), edge((b, a), 1.0, at + 500.0), edge((a, b), 2.0, at + 900.0)]
+    };
+    let edges: Vec<Edge> = pairs.iter().enumerate().flat_map(twins).collect();
+    for (split, time) in [("random", false), ("temporal", true)] {
+        let carries = Carries { weight: true, time, direction: true };
+        let features = Some(std::sync::Arc::new(Features::new(4, Vec::clone(&features))));
+        let (labels, classes, parts, times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut edges = edges.clone();
+        if !time {
+            edges.iter_mut().for_each(|edge| edge.time = 0.0);
+        }
+        let graph = Graph { names: None, nodes: 300, features, labels, classes, parts, times, edges, carries };
+        let graph = Graph::new(Path::new("g"), graph).unwrap().0;
+        let recipe = recipe(&format!(
+            "base = {{ model = \"fresh\", train = true }}\ngnn = {{ objective = \"links\", split = \"{split}\" }}\n"
+        ));
+        let gnn = of(&recipe).unwrap();
+        let parts = split::pairs(&graph, gnn, recipe.run.seed).unwrap();
+        let session = links::LinkSession::open(&recipe, gnn, &graph).unwrap();
+        for (edge, part) in graph.edges.iter().zip(&parts) {
+            let mut twins = graph.edges.iter().zip(&parts).filter(|(other, _)| {
+                [(other.source, other.target), (other.target, other.source)].contains(&(edge.source, edge.target))
+            });
+            assert!(twins.all(|(_, of)| of == part), "{split}: {edge:?}");
+            let passes = |(a, b): (u32, u32)| {
+                session.hops()[0].gather.coefficients().row(a as usize).any(|(sender, _)| sender == b)
+            };
+            let known = [passes((edge.source, edge.target)), passes((edge.target, edge.source))];
+            assert_eq!(known, [*part == Part::Train; 2], "{split}: {edge:?}");
+        }
+        assert!([Part::Train, Part::Validation, Part::Test].iter().all(|part| parts.contains(part)), "{split}");
+        if time {
+            // What is tested came to be after all that is learnt from.
+            let first = |edge: &Edge| {
+                let ends = [(edge.source, edge.target), (edge.target, edge.source)];
+                let twins = graph.edges.iter().filter(|other| ends.contains(&(other.source, other.target)));
+                twins.map(|twin| twin.time).fold(f64::INFINITY, f64::min)
+            };
+            let of =
+                |part| graph.edges.iter().zip(&parts).filter(move |(_, of)| **of == part).map(|(edge, _)| first(edge));
+            assert!(of(Part::Train).fold(0.0, f64::max) <= of(Part::Test).fold(f64::INFINITY, f64::min));
+        }
+        for (name, _, figures) in session.baselines(&graph) {
+            let (_, auc) = figures[0];
+            assert!((0.35..0.65).contains(&auc), "{split}: {name} tells noise apart: {auc}");
+        }
+    }
+}
+
+#[test]
+fn a_random_split_of_ratings_knows_nothing_of_those_that_are_held_out() {
+    let graph = ratings();
+    let text = RATINGS.replace("\"temporal\"", "\"random\", random_split_leaks_the_future = true");
+    let recipe = recipe(&text);
+    let gnn = of(&recipe).unwrap();
+    let parts = split::edges(&graph, gnn, recipe.run.seed).unwrap();
+    let mut other = graph.clone();
+    for (edge, _) in other.edges.iter_mut().zip(&parts).filter(|(_, part)| **part != Part::Train) {
+        edge.weight = -edge.weight;
+    }
+    let open = |graph: &Graph| edges::EdgeSession::open(&recipe, gnn, graph).unwrap();
+    let (session, changed) = (open(&graph), open(&other));
+    let held_out = |session: &edges::EdgeSession| session.held_out(Part::Test).unwrap().edges.clone();
+    assert_ne!(held_out(&session), held_out(&changed));
+    let seen = |session: &edges::EdgeSession| {
+        let held_out = [Part::Validation, Part::Test].map(|part| session.held_out(part).unwrap());
+        let known = |moment: &edges::Moment| (0..moment.edges.len()).flat_map(|at| moment.row(at)).collect::<Vec<_>>();
+        let learnt: Vec<_> = session.moments().iter().map(|moment| (known(moment), moment.edges.clone())).collect();
+        (held_out.map(known), learnt)
+    };
+    assert_eq!(seen(&session), seen(&changed));
+    let learnt: Vec<Edge> = session.moments().iter().flat_map(|moment| moment.edges.clone()).collect();
+    let train: Vec<Edge> =
+        graph.edges.iter().zip(&parts).filter(|(_, part)| **part == Part::Train).map(|(edge, _)| *edge).collect();
+    assert!(learnt.iter().all(|edge| train.contains(edge)) && !learnt.is_empty());
+}
+
 #[test]
 fn a_score_before_a_moment_hears_nothing_of_what_is_later() {
     let folder = tempfile::tempdir().unwrap();
