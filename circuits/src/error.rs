@@ -107,3 +107,64 @@ pub enum CheckFailed {
     #[error("opening: column {0}")]
     Opening(usize),
 }
+
+impl CheckFailed {
+    /// The name of the check, with which the message begins.
+    pub fn check(&self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped by the caller",
+            Self::Statement(_) => "statement",
+            Self::CommitmentEncoding(_) => "commitment encoding",
+            Self::Base(_) => "base",
+            Self::Adapter(_) => "adapter",
+            Self::Key(_) | Self::KeyBytes(_) => "commitment key",
+            Self::Coverage(_) => "coverage",
+            Self::DeltasEncoding(_) => "deltas encoding",
+            Self::InputBound { .. } => "input bound",
+            Self::DeltaBound { .. } => "delta bound",
+            Self::DeltaProof => "delta proof",
+            Self::Link => "link",
+            Self::RegistrationProof(_) => "registration proof",
+            Self::RegistrationSums => "registration sums",
+            Self::RegistrationLink => "registration link",
+            Self::RegistrationEncoding(_) => "registration encoding",
+            Self::OpeningEncoding(_) => "opening encoding",
+            Self::Opening(_) => "opening",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_begins_with_the_name_of_its_check() {
+        use CheckFailed::*;
+        let (encoding, digest) = (EncodingError::Truncated, Digest([0; 32]));
+        for failed in [
+            Stopped,
+            StatementError::Cases(0).into(),
+            CommitmentEncoding(encoding.clone()),
+            Base(digest),
+            Adapter(digest),
+            Key(9),
+            KeyBytes(KeyError::Size(9)),
+            Coverage("site".to_owned()),
+            DeltasEncoding(encoding.clone()),
+            InputBound { site: 0, entry: 0 },
+            DeltaBound { site: 0, entry: 0 },
+            DeltaProof,
+            Link,
+            RegistrationProof(0),
+            RegistrationSums,
+            RegistrationLink,
+            RegistrationEncoding(encoding.clone()),
+            OpeningEncoding(encoding),
+            Opening(0),
+        ] {
+            let message = failed.to_string();
+            assert_eq!(message.split(": ").next(), Some(failed.check()), "{message}");
+        }
+    }
+}

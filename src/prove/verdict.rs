@@ -120,10 +120,29 @@ impl Refusal {
         !matches!(self, Self::Limit { .. } | Self::Time(_) | Self::Protocol(_))
     }
 
-    /// The name of the check: the first words of the message.
-    pub fn check(&self) -> String {
-        let message = self.to_string();
-        message.split(": ").next().unwrap_or(&message).to_owned()
+    /// The name of the check, with which the message begins; of what is malformed, the file.
+    pub fn check(&self) -> &'static str {
+        match self {
+            Self::Malformed { file, .. } => file,
+            Self::Protocol(_) => "protocol version",
+            Self::Base(_) => "base",
+            Self::Adapter(_) => "expected adapter",
+            Self::Graph(_) => "expected graph",
+            Self::Neighbourhood(refused) => refused.check(),
+            Self::Kind { .. } => "kind of input",
+            Self::Cases { .. } | Self::Input(_) => "expected input",
+            Self::Question(_) => "expected question",
+            Self::Task(_) => "expected task",
+            Self::MaxTokens { .. } => "expected max tokens",
+            Self::Answer(_) => "expected answer",
+            Self::Context => "expected context",
+            Self::StopRule(_) => "stop rule",
+            Self::Length(_) => "length",
+            Self::Replay(_) => "replay",
+            Self::Output { .. } => "output",
+            Self::Limit { .. } | Self::Time(_) => "limit",
+            Self::Check(refused) => refused.check(),
+        }
     }
 }
 
@@ -500,5 +519,42 @@ mod tests {
             "expected task: case 1 states something of another kind"
         );
         assert_eq!(ExpectedTask::LogProb.check(&mixed, 100).unwrap_err().check(), "expected task");
+    }
+    #[test]
+    fn a_message_begins_with_the_name_of_its_check() {
+        let digest = Digest([0; 32]);
+        for refused in [
+            Refusal::Malformed { file: "statement.json", reason: "is no JSON".to_owned() },
+            Refusal::Protocol(9),
+            Refusal::Base(digest),
+            Refusal::Adapter(digest),
+            Refusal::Graph(None),
+            NeighbourhoodError::Encoding("ends").into(),
+            NeighbourhoodError::Degree { node: 0, degree: 1, listed: 2 }.into(),
+            NeighbourhoodError::Order(0).into(),
+            NeighbourhoodError::Edge { node: 0, other: 1 }.into(),
+            NeighbourhoodError::Symmetry { node: 0, other: 1 }.into(),
+            NeighbourhoodError::Coverage(0).into(),
+            NeighbourhoodError::Root.into(),
+            NeighbourhoodError::Features { found: 1, wanted: 2 }.into(),
+            NeighbourhoodError::Hops { found: 1, wanted: 2 }.into(),
+            Refusal::Kind { stated: "tokens", taken: "nodes" },
+            Refusal::Cases { stated: 1, expected: 2 },
+            Refusal::Input(0),
+            Refusal::Question(0),
+            Refusal::Task(0),
+            Refusal::MaxTokens { case: 0, stated: 1, expected: 2 },
+            Refusal::Answer(0),
+            Refusal::Context,
+            Refusal::StopRule(0),
+            Refusal::Length(0),
+            Refusal::Output { case: 0, difference: "another".to_owned() },
+            Refusal::Limit { what: "tokens", needs: 2, allowed: 1 },
+            Refusal::Time(Stage::Proofs),
+            CheckFailed::Link.into(),
+        ] {
+            let message = refused.to_string();
+            assert_eq!(message.split(": ").next(), Some(refused.check()), "{message}");
+        }
     }
 }

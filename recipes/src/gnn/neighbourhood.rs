@@ -96,6 +96,23 @@ pub enum NeighbourhoodError {
     },
 }
 
+impl NeighbourhoodError {
+    /// The name of the check, with which the message begins.
+    pub fn check(&self) -> &'static str {
+        match self {
+            Self::Encoding(_) => "graph encoding",
+            Self::Degree { .. } => "graph degree",
+            Self::Order(_) => "graph order",
+            Self::Edge { .. } => "graph edge",
+            Self::Symmetry { .. } => "graph symmetry",
+            Self::Coverage(_) => "graph coverage",
+            Self::Root => "graph root",
+            Self::Features { .. } => "graph features",
+            Self::Hops { .. } => "graph hops",
+        }
+    }
+}
+
 impl From<Broken> for NeighbourhoodError {
     fn from(Broken(message): Broken) -> Self {
         Self::Encoding(message)
