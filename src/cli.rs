@@ -2,6 +2,8 @@
 //! Data goes to stdout, everything else to stderr.
 
 mod defi;
+mod exit;
+mod foreign;
 mod gnn;
 pub mod printer;
 mod proofs;
@@ -9,7 +11,7 @@ mod proofs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use self::printer::Printer;
 use self::proofs::{Commit, Open, Prove, Verify};
@@ -308,20 +310,32 @@ struct Demo {
     dir: Option<PathBuf>,
 }
 
-/// Runs the command that was typed.
+/// All that may be typed, with its help.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Runs the command that was typed. Only here does what it came to turn into an exit code.
 pub fn main() -> ExitCode {
-    let Cli { global, verb } = Cli::parse();
+    let Cli { global, verb } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return ExitCode::from(told(&usage)),
+    };
     let printer = Printer::new(global.json, global.quiet);
-    match run(verb, &global, &printer) {
-        Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::No) => ExitCode::from(1),
-        Ok(Outcome::Undecided) => ExitCode::from(2),
-        Ok(Outcome::Stopped(code)) => ExitCode::from(code),
-        Err(error) => {
-            printer.error(&error);
-            ExitCode::from(2)
-        }
+    let came_to = run(verb, &global, &printer);
+    if let Err(error) = &came_to {
+        printer.error(error);
     }
+    if let Some(error) = printer.lost().filter(|error| !exit::is_closed(error)) {
+        printer.error(&anyhow::anyhow!("cannot write to standard output: {error}"));
+    }
+    ExitCode::from(exit::code(&came_to, printer.lost()))
+}
+
+/// Prints help, version or what is wrong with what was typed, and gives the exit code.
+fn told(usage: &clap::Error) -> u8 {
+    let came_to = if usage.use_stderr() { Outcome::Undecided } else { Outcome::Done };
+    exit::code(&Ok(came_to), usage.print().err().as_ref())
 }
 
 fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) -> anyhow::Result<Outcome> {

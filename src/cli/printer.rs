@@ -1,6 +1,7 @@
 //! All output goes through here.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use ftk_adapters::peft::PeftError;
@@ -9,6 +10,7 @@ use ftk_recipes::gnn::GraphError;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
+use super::foreign;
 use crate::device::DeviceError;
 use crate::models::ModelError;
 #[cfg(feature = "hub")]
@@ -16,17 +18,20 @@ use crate::models::hub::HubError;
 use crate::text::TextError;
 use crate::train::TrainError;
 
-/// Where a command's words go.
-#[derive(Clone, Copy, Debug)]
+/// Where a command's words go, and whether they arrived. Writing never fails here and never ends the process: what
+/// becomes of lost output is decided once, with the exit code.
+#[derive(Debug)]
 pub struct Printer {
     json: bool,
     quiet: bool,
+    /// The first failure to write to stdout.
+    lost: OnceLock<io::Error>,
 }
 
 impl Printer {
     /// With `json`, stdout carries JSON only; with `quiet`, stderr carries errors only.
     pub fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet }
+        Self { json, quiet, lost: OnceLock::new() }
     }
 
     /// Whether JSON was asked for.
@@ -34,49 +39,63 @@ impl Printer {
         self.json
     }
 
-    /// Whether data for a person may have colours: stdout is a terminal, and NO_COLOR does not forbid them.
-    pub fn colour(&self) -> bool {
-        let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        !self.json && !forbidden && io::stdout().is_terminal()
+    /// Why stdout could not be written to, if it could not. Nothing is written there from then on.
+    pub fn lost(&self) -> Option<&io::Error> {
+        self.lost.get()
     }
 
-    /// A line of data for a person: stdout, unless JSON was asked for.
+    /// One line of data for a person: stdout, unless JSON was asked for. A line of foreign text stays one, and is cut
+    /// where it is long.
     pub fn line(&self, text: &str) {
         if !self.json {
-            stdout(text, "\n");
+            self.stdout(&foreign::line(text), "\n");
+        }
+    }
+
+    /// Data for a person that may have several lines, in full.
+    pub fn text(&self, text: &str) {
+        if !self.json {
+            self.stdout(&foreign::lines(text), "\n");
         }
     }
 
     /// Data for a person that does not end its line.
     pub fn part(&self, text: &str) {
         if !self.json {
-            stdout(text, "");
+            self.stdout(&foreign::lines(text), "");
+        }
+    }
+
+    /// Text for a person in stretches that are marked or not: green and the rest dim where stdout is a terminal and
+    /// NO_COLOR does not forbid it, elsewhere double brackets.
+    pub fn marked(&self, parts: &[(String, bool)]) {
+        if !self.json {
+            let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            self.stdout(&marked(parts, !forbidden && io::stdout().is_terminal()), "\n");
         }
     }
 
     /// The same data for a program: stdout, if JSON was asked for.
     pub fn object(&self, value: &Value) {
         if self.json {
-            stdout(&value.to_string(), "\n");
+            self.stdout(&foreign::json(&value.to_string()), "\n");
         }
     }
 
-    /// What is going on: stderr.
+    /// What is going on, a line: stderr.
     pub fn note(&self, text: &str) {
         if !self.quiet {
-            eprintln!("{text}");
+            stderr(text);
         }
     }
 
     /// What went wrong, with what to do about it: stderr.
     pub fn error(&self, error: &anyhow::Error) {
-        eprintln!("error: {error:#}");
+        stderr(&format!("error: {error:#}"));
         if let Some(hint) = error.chain().find_map(hint) {
-            eprintln!("hint: {hint}");
+            stderr(&format!("hint: {hint}"));
         }
-        if self.json {
-            stdout(&serde_json::json!({ "error": format!("{error:#}") }).to_string(), "\n");
-        }
+        self.object(&serde_json::json!({ "error": format!("{error:#}") }));
     }
 
     /// A bar of `length` units on a terminal, nothing elsewhere.
@@ -91,20 +110,45 @@ impl Printer {
         bar
     }
 
-    /// A bar of bytes that are on their way, with the file's name as its message, on a terminal; nothing elsewhere.
+    /// A bar of bytes of a file that are on their way, on a terminal; nothing elsewhere.
     pub fn transfer(&self) -> ProgressBar {
         let template = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} left {eta}";
         let style = ProgressStyle::with_template(template).expect("the template is a constant");
         self.bar(0, "").with_style(style)
     }
+
+    /// A message of a bar, with foreign text in it.
+    pub fn message(text: &str) -> String {
+        foreign::line(text).into_owned()
+    }
+
+    fn stdout(&self, text: &str, end: &str) {
+        if self.lost.get().is_none() {
+            let mut out = io::stdout().lock();
+            if let Err(error) = write!(out, "{text}{end}").and_then(|()| out.flush()) {
+                // Another thread's failure may have come first.
+                let _ = self.lost.set(error);
+            }
+        }
+    }
 }
 
-/// Output that a reader no longer wants is not an error of ours.
-fn stdout(text: &str, end: &str) {
-    let mut out = io::stdout().lock();
-    if write!(out, "{text}{end}").and_then(|()| out.flush()).is_err() {
-        std::process::exit(0);
-    }
+/// A line on stderr. Whoever closed it does not want to know.
+fn stderr(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", foreign::line(text));
+}
+
+fn marked(parts: &[(String, bool)], colour: bool) -> String {
+    let part = |(text, marked): &(String, bool)| {
+        let text = foreign::lines(text);
+        match (colour, marked) {
+            (true, true) => format!("\x1b[32m{text}\x1b[0m"),
+            (true, false) => format!("\x1b[2m{text}\x1b[0m"),
+            (false, true) => format!("[[{text}]]"),
+            (false, false) => text.into_owned(),
+        }
+    };
+    parts.iter().map(part).collect()
 }
 
 /// What the errors that know it advise.
@@ -135,4 +179,16 @@ fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         return error.hint().map(str::to_owned);
     }
     error.downcast_ref::<crate::commands::Advice>().map(|advice| advice.hint.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scored_text_is_marked_and_nothing_steers_the_terminal() {
+        let parts = [("a\x1b[2J\n".to_owned(), false), ("é\u{9b}".to_owned(), true)];
+        assert_eq!(marked(&parts, false), "a\\u{1b}[2J\n[[é\\u{9b}]]");
+        assert_eq!(marked(&parts, true), "\x1b[2ma\\u{1b}[2J\n\x1b[0m\x1b[32mé\\u{9b}\x1b[0m");
+    }
 }

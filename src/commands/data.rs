@@ -61,7 +61,7 @@ pub fn preview(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             let heading = format!("{}:{place}{name}", data.train.display());
             printer.line(&format!("{heading}: {} tokens, {} scored", sequence.ids.len(), sequence.items()));
             let parts = parts(tokenizer, sequence)?;
-            printer.line(&marked(&parts, printer.colour()));
+            printer.marked(&parts);
             printer.line("");
             shown.push(json!({
                 "place": place.to_string(),
@@ -104,39 +104,4 @@ fn parts(tokenizer: Option<&Tokenizer>, sequence: &Sequence) -> Result<Vec<(Stri
         start += stretch.len();
     }
     Ok(parts)
-}
-
-/// Scored text in green and the rest dim, or scored text in double brackets.
-fn marked(parts: &[(String, bool)], colour: bool) -> String {
-    let part = |(text, scored): &(String, bool)| {
-        let text = printable(text);
-        match (colour, scored) {
-            (true, true) => format!("\x1b[32m{text}\x1b[0m"),
-            (true, false) => format!("\x1b[2m{text}\x1b[0m"),
-            (false, true) => format!("[[{text}]]"),
-            (false, false) => text,
-        }
-    };
-    parts.iter().map(part).collect()
-}
-
-/// Rows are foreign text: what would steer a terminal is written out.
-fn printable(text: &str) -> String {
-    let mut result = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && c != '\n' && c != '\t' { result.extend(c.escape_default()) } else { result.push(c) }
-    }
-    result
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scored_text_is_marked_and_nothing_steers_the_terminal() {
-        let parts = [("a\x1b[2J\n".to_owned(), false), ("é\u{9b}".to_owned(), true)];
-        assert_eq!(marked(&parts, false), "a\\u{1b}[2J\n[[é\\u{9b}]]");
-        assert_eq!(marked(&parts, true), "\x1b[2ma\\u{1b}[2J\n\x1b[0m\x1b[32mé\\u{9b}\x1b[0m");
-    }
 }

@@ -209,9 +209,9 @@ fn disclosed(disclosure: &Disclosure) -> String {
 /// The answer of one completion as it is; of anything else, what it says.
 fn answers(statement: &Statement, shown: &Shown, printer: &Printer) {
     match statement.cases.as_slice() {
-        [Case { output: Output::Completion { ids, .. }, .. }] => printer.line(&shown.answer(ids)),
+        [Case { output: Output::Completion { ids, .. }, .. }] => printer.text(&shown.answer(ids)),
         cases => {
-            cases.iter().for_each(|case| printer.line(&shown.claim(case)));
+            cases.iter().for_each(|case| printer.text(&shown.claim(case)));
             summary(statement).iter().for_each(|line| printer.line(line));
         }
     }

@@ -139,7 +139,7 @@ mod source {
         let pulled = hub.pull(what, wanted, refresh, &mut |file, done, size| {
             if current != file {
                 file.clone_into(&mut current);
-                bar.set_message(current.clone());
+                bar.set_message(Printer::message(file));
                 if bar.is_hidden() {
                     printer.note(&format!("pulling {file}: {size} bytes"));
                 }

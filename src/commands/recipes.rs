@@ -84,7 +84,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 /// Prints the JSON Schema of recipes.
 pub fn schema(printer: &Printer) -> Outcome {
     let schema = Recipe::schema();
-    printer.line(&format!("{schema:#}"));
+    printer.text(&format!("{schema:#}"));
     printer.object(&schema);
     Outcome::Done
 }

@@ -56,7 +56,8 @@ pub const BASE: &str = "base";
 /// The recipe as the run understood it.
 pub const RECIPE: &str = "recipe.toml";
 
-/// Trains and exports. SIGINT and SIGTERM end the run after the step at hand, with a checkpoint.
+/// Trains and exports. SIGINT, SIGTERM and a standard output that cannot be written to end the run after the step at
+/// hand, with a checkpoint.
 ///
 /// # Errors
 /// Recipe, rows, model: whatever is wrong with them, before any training; see also [`train::TrainError`].
@@ -77,7 +78,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     let stop = Stop::listen().context("cannot listen for signals")?;
-    let ended = train(&recipe, &source, start, &|| stop.asked(), &settings.device, printer)?;
+    let ended = train(&recipe, &source, start, &|| stop.asked(printer), &settings.device, printer)?;
     Ok(close(&recipe, &ended, &stop, printer))
 }
 
@@ -86,6 +87,9 @@ fn close(recipe: &Recipe, ended: &Ended, stop: &Stop, printer: &Printer) -> Outc
     let Ended { step, steps, why, best } = *ended;
     match why {
         Why::Stopped => {
+            if let Some(error) = printer.lost() {
+                printer.note(&format!("nobody reads what is written to standard output: {error}"));
+            }
             printer.note(&format!("stopped after step {step} of {steps}; go on with the same command and --resume"));
             return Outcome::Stopped(stop.code());
         }

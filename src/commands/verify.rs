@@ -331,7 +331,7 @@ fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &Shown, printer: 
             printer.line(&format!("  on the graph of root {root}, of which {} nodes are opened,", graph.members()));
         }
         for case in &statement.cases {
-            printer.line(&format!("  {}", shown.claim(case)));
+            printer.text(&format!("  {}", shown.claim(case)));
         }
         if let Some(summary) = summary(statement) {
             printer.line(&format!("  over all pairs: {summary}"));

@@ -4,7 +4,9 @@
 use std::path::Path;
 use std::process::Output;
 
+use ftk_recipes::defi::Bar;
 use ftk_recipes::defi::desk::Desk;
+use ftk_recipes::defi::desk::book::Book;
 use ftk_recipes::defi::log::{Entry, Log};
 use ftk_recipes::defi::plan::{Opened, Plan, SHIPPED};
 use serde_json::{Value, json};
@@ -141,19 +143,38 @@ fn a_backtest_its_log_and_a_proved_decision() {
     quotes_follow_the_log(folder, &plan, log.entries.last().unwrap());
 }
 
-/// What `quote` answers to the state of a logged decision is what was logged.
-fn quotes_follow_the_log(folder: &Path, plan: &Plan, entry: &Entry) {
-    let (Opened::Book(desk), _) = plan.open().unwrap() else { panic!("a quoter") };
+/// Writes the state of a logged decision into a folder, as `state.json`, and gives its rows.
+fn state(folder: &Path, desk: &Book, entry: &Entry) -> Vec<String> {
     let rows: Vec<String> = desk.all()[entry.bar - 300..=entry.bar]
         .iter()
         .map(|bar| {
             let bought = bar.bought.map_or(String::new(), |it| it.to_string());
-            let ftk_recipes::defi::Bar { time, open, high, low, close, volume, .. } = bar;
+            let Bar { time, open, high, low, close, volume, .. } = bar;
             format!("{time},{open},{high},{low},{close},{volume},{bought}")
         })
         .collect();
     let state = json!({ "rows": rows, "held": entry.state });
     std::fs::write(folder.join("state.json"), state.to_string()).unwrap();
+    rows
+}
+
+/// Leaves `plan.toml`, its backtest in `run` and the state of a decision in `state.json` in a folder.
+pub fn kept(folder: &Path) {
+    std::fs::write(folder.join("plan.toml"), plan()).unwrap();
+    let run = ["defi", "backtest", "--plan", "plan.toml", "--out", "run", "--quiet"];
+    succeed(ftk(&run).current_dir(folder));
+    let text = std::fs::read_to_string(folder.join("run/window-1/decisions.jsonl")).unwrap();
+    let (log, _) = Log::read(&text).unwrap();
+    let (Opened::Book(desk), _) = Plan::load(&folder.join("plan.toml")).unwrap().open().unwrap() else {
+        panic!("a quoter")
+    };
+    state(folder, &desk, log.entries.last().unwrap());
+}
+
+/// What `quote` answers to the state of a logged decision is what was logged.
+fn quotes_follow_the_log(folder: &Path, plan: &Plan, entry: &Entry) {
+    let (Opened::Book(desk), _) = plan.open().unwrap() else { panic!("a quoter") };
+    let rows = state(folder, &desk, entry);
     let quote = [
         "defi",
         "quote",

@@ -38,7 +38,7 @@ struct State {
 }
 
 /// An endpoint and an empty cache.
-struct Hub {
+pub struct Hub {
     address: String,
     state: Arc<Mutex<State>>,
     home: tempfile::TempDir,
@@ -60,7 +60,7 @@ impl Hub {
     }
 
     /// With the base of the fixtures as `org/tiny`.
-    fn with_model() -> Self {
+    pub fn with_model() -> Self {
         let hub = Self::new();
         for name in ["config.json", "generation_config.json", "model.safetensors"] {
             hub.add("org/tiny", FIRST, name, &std::fs::read(fixture("micro-llama/base").join(name)).unwrap());
@@ -89,7 +89,8 @@ impl Hub {
         std::mem::take(&mut self.state.lock().unwrap().asked).into_iter().map(|(request, _)| request).collect()
     }
 
-    fn ftk(&self, arguments: &[&str]) -> Command {
+    /// The command, with this hub and this cache.
+    pub fn ftk(&self, arguments: &[&str]) -> Command {
         let mut command = ftk(arguments);
         for name in ["HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN", "HF_TOKEN_PATH"] {
             command.env_remove(name);

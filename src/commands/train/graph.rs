@@ -25,7 +25,7 @@ pub(super) fn run(recipe: &Recipe, start: Start, dry_run: bool, printer: &Printe
         printer.note(&note);
     }
     if dry_run {
-        printer.line(&toml::to_string(recipe)?);
+        printer.text(&toml::to_string(recipe)?);
         for (name, value) in opened.counts() {
             printer.line(&format!("# {name}: {value}"));
         }
@@ -33,7 +33,7 @@ pub(super) fn run(recipe: &Recipe, start: Start, dry_run: bool, printer: &Printe
         return Ok(Outcome::Done);
     }
     let stop = Stop::listen().context("cannot listen for signals")?;
-    let ended = train(recipe, &opened, start, &|| stop.asked(), printer)?;
+    let ended = train(recipe, &opened, start, &|| stop.asked(printer), printer)?;
     if ended.why != Why::Stopped {
         for (name, value) in opened.figures(Part::Test)? {
             printer.line(&format!("test_{name}\t{value:.4}"));

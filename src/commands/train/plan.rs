@@ -105,7 +105,7 @@ impl Counts {
 
     /// Shows the resolved recipe with the counts behind it as comments.
     pub(super) fn show(&self, recipe: &Recipe, printer: &Printer) -> Result<()> {
-        printer.line(&toml::to_string(recipe)?);
+        printer.text(&toml::to_string(recipe)?);
         self.notes().iter().for_each(|note| printer.line(&format!("# {note}")));
         let Self { steps, sites, base, trained, .. } = self;
         printer.line(&format!("# steps: {steps}"));

@@ -1,4 +1,5 @@
-//! SIGINT and SIGTERM as a wish: the first lets the step at hand end, the second ends the process at once.
+//! SIGINT and SIGTERM as a wish: the first lets the step at hand end, the second ends the process at once. Output that
+//! cannot be written is such a wish, too.
 
 use std::io;
 use std::sync::Arc;
@@ -6,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
+
+use crate::cli::printer::Printer;
 
 /// Whether the process was asked to end.
 #[derive(Clone, Debug)]
@@ -30,13 +33,17 @@ impl Stop {
         Ok(Self(which))
     }
 
-    /// Whether a signal came.
-    pub(super) fn asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0
+    /// Whether a signal came, or nobody reads what is printed any more.
+    pub(super) fn asked(&self, printer: &Printer) -> bool {
+        self.0.load(Ordering::Relaxed) != 0 || printer.lost().is_some()
     }
 
-    /// The exit code that names the signal.
+    /// The exit code that names the signal; without one, SIGTERM's.
     pub(super) fn code(&self) -> u8 {
-        SIGNALLED + self.0.load(Ordering::Relaxed) as u8
+        let signal = match self.0.load(Ordering::Relaxed) {
+            0 => SIGTERM as usize,
+            signal => signal,
+        };
+        SIGNALLED + signal as u8
     }
 }
