@@ -5,12 +5,12 @@ use pasta_curves::{EqAffine, Fp};
 use rayon::prelude::*;
 
 use crate::commitment::AdapterCommitment;
+use crate::delta::rows::SiteRows;
 use crate::delta::{self, DeltaProof};
 use crate::error::CheckFailed;
 use crate::hash::{Absorb, Digest, Tag};
 use crate::key::CommitmentKey;
 use crate::registration;
-use crate::rows::SiteRows;
 use crate::statement::Statement;
 
 /// A sum that must be the identity, and what fails if it is not.

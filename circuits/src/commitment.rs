@@ -15,10 +15,10 @@ use crate::bytes::{EncodingError, Reader, header};
 use crate::cores;
 use crate::entropy::fresh_generator;
 use crate::error::{CheckFailed, ProveError};
+use crate::field::signed;
 use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, point_from_bytes, scalar_from_bytes};
 use crate::layout::{Layout, MAX_SITES, OFFSET, SiteShape, useful_rows};
-use crate::small::signed;
 
 const TAG: &[u8] = b"ftk adapter\0";
 const OPENING_TAG: &[u8] = b"ftk opening\0";

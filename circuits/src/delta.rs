@@ -1,22 +1,27 @@
 //! The delta proof of open mode: the stated deltas are those of the committed adapter (`STATEMENT.md`, section 4).
 
+pub(crate) mod encoding;
+pub(crate) mod fold;
+mod mersenne;
+pub(crate) mod rows;
+
 use ff::Field;
 use pasta_curves::{EqAffine, Fp};
 use rayon::prelude::*;
 
 use crate::bytes::Reader;
 use crate::check::{Check, Checks, Stop, go_on, never};
-use crate::circuit::Label;
 use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange, shapes_of};
+use crate::conduct::Label;
+use crate::delta::fold::{FoldedSite, fold, powers};
+use crate::delta::rows::{SiteRows, check_rows, rows_digest};
 use crate::error::{CheckFailed, ProveError};
-use crate::fold::{FoldedSite, fold, powers};
 use crate::folding::{Conduct, Folding, HONEST, Witness, append_points, commit_columns, read_points};
 use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, UNUSABLE};
 use crate::layout::useful_rows;
+use crate::link::halo2::Randomness;
 use crate::link::{self, Committed, Subject};
-use crate::linked::Randomness;
-use crate::rows::{SiteRows, check_rows, rows_digest};
 use crate::statement::Statement;
 
 const KIND: u8 = 0;

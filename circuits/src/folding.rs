@@ -1,6 +1,8 @@
 //! Linear equations over many committed columns, folded into one column and proved in one small circuit
 //! (`STATEMENT.md`, section 4).
 
+pub(crate) mod circuit;
+
 use ff::{Field, PrimeField};
 use halo2_proofs::arithmetic::best_fft;
 use halo2_proofs::poly::commitment::{Blind, MSM};
@@ -9,17 +11,17 @@ use rand_chacha::ChaCha20Rng;
 use rayon::prelude::*;
 
 use crate::bytes::Reader;
-use crate::circuit::Label;
-use crate::circuit::fold::{FoldCircuit, FoldInstance, FoldShape};
 use crate::commitment::affine;
+use crate::conduct::Label;
+use crate::delta::fold::powers;
 use crate::entropy::fresh_generator;
 use crate::error::ProveError;
-use crate::fold::powers;
+use crate::folding::circuit::{FoldCircuit, FoldInstance, FoldShape};
 use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, UNUSABLE, point_from_bytes};
 use crate::layout::{fold_rows, useful_rows};
+use crate::link::halo2::{self, Columns, Randomness};
 use crate::link::{Committed, Equation};
-use crate::linked::{self, Columns, Randomness};
 
 /// One equation: its lanes of strips, the products beside it, and their coefficients.
 #[derive(Clone, Debug)]
@@ -201,10 +203,10 @@ impl Folding {
         let columns = Columns { advice: shape.advice(), linked: shape.linked() };
         let generator = fresh_generator()?;
         let (proof, proved) = shape.with(|| {
-            let proving_key = linked::proving_key(key, &FoldCircuit { shape, witness: None })?;
+            let proving_key = halo2::proving_key(key, &FoldCircuit { shape, witness: None })?;
             let circuit = FoldCircuit { shape, witness: Some((&linked, &accumulator)) };
             let prefix = Self::prefix(&bound);
-            linked::prove(key, &proving_key, circuit, &instance.columns(), columns, prefix, generator)
+            halo2::prove(key, &proving_key, circuit, &instance.columns(), columns, prefix, generator)
         })?;
         append_points(bytes, &crosses.iter().map(|column| column.point).collect::<Vec<_>>());
         bytes.extend(proof);
@@ -223,10 +225,10 @@ impl Folding {
         let crosses = read_points(reader, shape.crosses)?;
         let (beta, bound) = self.fold(&crosses);
         let proof = reader.rest();
-        let linked = linked::linked_points(proof, Columns { advice: shape.advice(), linked: shape.linked() })?;
-        let verifying_key = shape.with(|| linked::verifying_key(key, &FoldCircuit { shape, witness: None })).ok()?;
+        let linked = halo2::linked_points(proof, Columns { advice: shape.advice(), linked: shape.linked() })?;
+        let verifying_key = shape.with(|| halo2::verifying_key(key, &FoldCircuit { shape, witness: None })).ok()?;
         let instance = self.instance(beta);
-        let sum = linked::verify(key, &verifying_key, &instance.columns(), Self::prefix(&bound), proof)?;
+        let sum = halo2::verify(key, &verifying_key, &instance.columns(), Self::prefix(&bound), proof)?;
         Some((sum, self.equations(beta, &linked, columns, &crosses)))
     }
 }

@@ -2,34 +2,43 @@
 //!
 //! `circuits/STATEMENT.md` says what is proved and why it holds. No file is read or written here.
 
+// Ground: what every section stands on.
 mod bytes;
 mod check;
-mod circuit;
-mod commitment;
+mod conduct;
 mod cores;
-mod delta;
-mod deltas;
 mod entropy;
 mod error;
-pub mod fixed;
-mod fold;
-mod folding;
+mod field;
 mod hash;
+
+// Sections 1 and 7: what is stated.
+mod statement;
+
+// Sections 2 and 3.
+mod commitment;
 mod key;
 mod layout;
+
+// Section 4: deltas, and the equation that they come to.
+mod delta;
+mod folding;
+
+// Section 5.
 mod link;
-mod linked;
-mod mersenne;
+
+// Section 6.
 mod registration;
-mod rows;
-mod small;
-mod statement;
+
+// Section 9: the operations; section 10 stands on them and on no file of its own here.
+pub mod fixed;
 
 pub use bytes::EncodingError;
 pub use check::{Claim, verify_all};
 pub use commitment::{AdapterCommitment, ModelSite, Opening, SiteFactors, commit, opens};
+pub use delta::encoding::{decode_deltas, deltas_limit, encode_deltas};
+pub use delta::rows::{INPUT_BOUND, SiteRows};
 pub use delta::{DeltaProof, prove, verify};
-pub use deltas::{decode_deltas, deltas_limit, encode_deltas};
 pub use error::{CheckFailed, ProveError};
 pub use hash::{Digest, PROTOCOL_VERSION};
 pub use key::{CommitmentKey, KeyError, commitment_key_digest};
@@ -39,7 +48,6 @@ pub use layout::{
 };
 pub use link::LINK_BYTES;
 pub use registration::{register, verify_registration};
-pub use rows::{INPUT_BOUND, SiteRows};
 pub use statement::{
     Case, CaseError, Input, Logits, MAX_CASES, MAX_CHOICES, MAX_CONTEXT, MAX_LOGITS, MAX_ROWS, MAX_STOP_IDS,
     MAX_TOKENS, Output, Scored, Sequence, Statement, StatementError,

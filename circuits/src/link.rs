@@ -1,17 +1,19 @@
 //! The link: a Schnorr proof that a halo2 proof is about the committed columns (`STATEMENT.md`, section 5).
 
+pub(crate) mod halo2;
+
 use ff::{Field, PrimeField};
 use group::{Curve, GroupEncoding};
 use halo2_proofs::arithmetic::best_multiexp;
 use halo2_proofs::poly::commitment::MSM;
 use pasta_curves::{Eq, EqAffine, Fp};
 
+use crate::delta::fold::powers;
 use crate::entropy::fresh_generator;
 use crate::error::ProveError;
-use crate::fold::powers;
 use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, LINK_GENERATORS, UNUSABLE, point_from_bytes, scalar_from_bytes};
-use crate::linked::Randomness;
+use crate::link::halo2::Randomness;
 
 /// Bytes of a link: the nonce point and one response per generator.
 pub const LINK_BYTES: usize = 32 * (1 + LINK_GENERATORS);

@@ -1,13 +1,14 @@
 //! Registration: every committed entry is a signed 16-bit integer (`STATEMENT.md`, section 6).
 
+pub(crate) mod circuit;
+
 use ff::{BatchInvert, Field, PrimeField};
 use pasta_curves::{EqAffine, Fp};
 
 use crate::bytes::{EncodingError, Reader};
 use crate::check::{Check, Checks, Stop, go_on, never};
-use crate::circuit::Label;
-use crate::circuit::range::{RangeCircuit, SHARED, Trace, with_width};
 use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange, shapes_of};
+use crate::conduct::Label;
 use crate::cores;
 use crate::entropy::fresh_generator;
 use crate::error::{CheckFailed, ProveError};
@@ -15,8 +16,9 @@ use crate::folding::{Conduct, Folding, HONEST, Witness, append_points, commit_co
 use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, UNUSABLE};
 use crate::layout::{OFFSET, fold_rows, useful_rows};
+use crate::link::halo2::{self, Columns, Randomness};
 use crate::link::{self, Committed, Equation, LINK_BYTES, Subject};
-use crate::linked::{self, Columns, Randomness};
+use crate::registration::circuit::{RangeCircuit, SHARED, Trace, with_width};
 
 const KIND: u8 = 1;
 /// Most columns of one range proof: it takes some 120 MB at k = 10.
@@ -156,7 +158,7 @@ pub(crate) fn register_columns(
     let mut proof = Vec::new();
     append_points(&mut proof, &points);
 
-    let proving_key = with_width(batches.width, || linked::proving_key(key, &RangeCircuit { k, witness: None }))?;
+    let proving_key = with_width(batches.width, || halo2::proving_key(key, &RangeCircuit { k, witness: None }))?;
     let point = vec![table.point; rows];
     let prove_batch = |batch: usize| -> Result<_, ProveError> {
         let usable = (1 << k) - UNUSABLE;
@@ -171,7 +173,7 @@ pub(crate) fn register_columns(
         let circuit = RangeCircuit { k, witness: Some((&entries, &trace)) };
         let generator = fresh_generator()?;
         let (proof, proved) = with_width(batches.width, || {
-            linked::prove(key, &proving_key, circuit, &[&point], batches.circuit(), table.prefix(batch), generator)
+            halo2::prove(key, &proving_key, circuit, &[&point], batches.circuit(), table.prefix(batch), generator)
         })?;
         Ok((proof, proved, trace.accumulator))
     };
@@ -234,15 +236,15 @@ pub(crate) fn begin<'k>(
     let folding = table.folding(&batches, &proof[start..proof.len() - reader.remaining()]);
 
     let verifying_key =
-        with_width(batches.width, || linked::verifying_key(key, &RangeCircuit { k: batches.k, witness: None }))
+        with_width(batches.width, || halo2::verifying_key(key, &RangeCircuit { k: batches.k, witness: None }))
             .map_err(|_| CheckFailed::Key(batches.k))?;
     let point = vec![table.point; useful_rows(batches.k)];
     let verify_batch = |batch: usize| {
         go_on(stop)?;
         let bytes = proofs[batch];
         let sum = || {
-            let points = linked::linked_points(bytes, batches.circuit())?;
-            Some((linked::verify(key, &verifying_key, &[&point], table.prefix(batch), bytes)?, points))
+            let points = halo2::linked_points(bytes, batches.circuit())?;
+            Some((halo2::verify(key, &verifying_key, &[&point], table.prefix(batch), bytes)?, points))
         };
         sum().ok_or(CheckFailed::RegistrationProof(batch))
     };

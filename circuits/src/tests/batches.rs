@@ -4,7 +4,7 @@ use ff::{Field, PrimeField};
 use pasta_curves::Fp;
 
 use super::support::{Case, *};
-use crate::circuit::Label;
+use crate::conduct::Label;
 use crate::folding::{Conduct, HONEST};
 use crate::*;
 

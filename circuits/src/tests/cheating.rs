@@ -8,18 +8,18 @@ use rand_core::{Rng, SeedableRng, TryRng};
 
 use super::support::{Case, *};
 use crate::check::never;
-use crate::circuit::Label;
-use crate::circuit::fold::{FoldCircuit, FoldShape};
-use crate::circuit::range::{RangeCircuit, Trace, with_width};
+use crate::conduct::Label;
+use crate::delta::fold::{fold, powers};
+use crate::delta::rows::rows_digest;
 use crate::delta::{fold_challenges, prove_columns};
-use crate::fold::{fold, powers};
+use crate::field::signed;
+use crate::folding::circuit::{FoldCircuit, FoldShape};
 use crate::folding::{Conduct, Folding, HONEST, Witness, commit_columns};
 use crate::hash::Digest;
 use crate::layout::{fold_rows, useful_rows};
+use crate::link::halo2;
 use crate::link::{self, Equation, Subject};
-use crate::linked;
-use crate::rows::rows_digest;
-use crate::small::signed;
+use crate::registration::circuit::{RangeCircuit, Trace, with_width};
 use crate::{CheckFailed, ProveError};
 
 const K: u32 = 6;
@@ -259,17 +259,17 @@ fn values_in_the_blinding_rows_are_no_witness() {
     let accumulator = folded.instance.accumulate(&shape, &folded.linked, HONEST.assign);
     let missing = *accumulator.last().unwrap();
     assert_ne!(missing, Fp::ZERO);
-    let proving_key = shape.with(|| linked::proving_key(key(K), &FoldCircuit { shape, witness: None })).unwrap();
-    let columns = linked::Columns { advice: shape.advice(), linked: shape.linked() };
+    let proving_key = shape.with(|| halo2::proving_key(key(K), &FoldCircuit { shape, witness: None })).unwrap();
+    let columns = halo2::Columns { advice: shape.advice(), linked: shape.linked() };
     for chosen in [Fp::ZERO, -missing, missing] {
         let generator = Chosen::new(&vec![chosen; 6 * shape.advice()]);
         let circuit = FoldCircuit { shape, witness: Some((&folded.linked, &accumulator)) };
         let instances = folded.instance.columns();
         let (proof, proved) = shape
-            .with(|| linked::prove(key(K), &proving_key, circuit, &instances, columns, Fp::ONE, generator))
+            .with(|| halo2::prove(key(K), &proving_key, circuit, &instances, columns, Fp::ONE, generator))
             .unwrap();
         assert!(proved.iter().all(|column| column.randomness.unusable == [chosen; 6]));
-        let sum = linked::verify(key(K), proving_key.get_vk(), &instances, Fp::ONE, &proof).unwrap();
+        let sum = halo2::verify(key(K), proving_key.get_vk(), &instances, Fp::ONE, &proof).unwrap();
         assert!(!sum.eval(), "{chosen:?}");
     }
 }
@@ -286,10 +286,10 @@ impl Shape {
         let key = match self {
             Self::Fold { k, pairs, crosses } => {
                 let shape = FoldShape { k, pairs, crosses };
-                shape.with(|| linked::verifying_key(key(k), &FoldCircuit { shape, witness: None }))
+                shape.with(|| halo2::verifying_key(key(k), &FoldCircuit { shape, witness: None }))
             }
             Self::Range { k, width } => {
-                with_width(width, || linked::verifying_key(key(k), &RangeCircuit { k, witness: None }))
+                with_width(width, || halo2::verifying_key(key(k), &RangeCircuit { k, witness: None }))
             }
         };
         format!("{:#?}\n", key.unwrap().pinned())

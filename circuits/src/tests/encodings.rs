@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use group::GroupEncoding;
 
 use super::support::{Case, *};
+use crate::delta::rows::rows_digest;
 use crate::delta::{anchor, fold_challenges, product_challenges};
 use crate::link::{Subject, challenge, weight};
-use crate::rows::rows_digest;
 use crate::*;
 
 /// Offset of the first site's name length.

@@ -5,7 +5,7 @@ use pasta_curves::Fp;
 
 use super::encodings::changed_statements;
 use super::support::{Case, *};
-use crate::circuit::Label;
+use crate::conduct::Label;
 use crate::folding::{Conduct, HONEST};
 use crate::link::Equation;
 use crate::*;

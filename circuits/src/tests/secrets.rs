@@ -3,12 +3,12 @@
 use std::fmt::Debug;
 
 use super::support::Case;
-use crate::circuit::fold::FoldCircuit;
-use crate::circuit::range::{RangeCircuit, Trace};
 use crate::fixed::linear::Factors;
+use crate::folding::circuit::FoldCircuit;
 use crate::folding::{Folded, Witness};
+use crate::link::halo2::Randomness;
 use crate::link::{Committed, Equation};
-use crate::linked::Randomness;
+use crate::registration::circuit::{RangeCircuit, Trace};
 
 /// Has one implementation for a type without `Debug`, and two for one with it.
 trait Unprintable<Because> {

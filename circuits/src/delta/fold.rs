@@ -5,10 +5,10 @@ use pasta_curves::Fp;
 use rayon::prelude::*;
 
 use crate::check::{Stop, go_on};
+use crate::delta::rows::SiteRows;
 use crate::error::CheckFailed;
+use crate::field::Weights;
 use crate::layout::SiteShape;
-use crate::rows::SiteRows;
-use crate::small::Weights;
 
 /// One site after folding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub(crate) fn powers(base: Fp, count: usize) -> Vec<Fp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::small::signed;
+    use crate::field::signed;
 
     #[test]
     fn folding_is_the_double_sum() {

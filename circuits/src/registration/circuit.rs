@@ -10,7 +10,7 @@ use halo2_proofs::plonk::{Advice, Circuit, Column, ConstraintSystem, Error, Fixe
 use halo2_proofs::poly::Rotation;
 use pasta_curves::Fp;
 
-use super::Label;
+use crate::conduct::Label;
 use crate::key::UNUSABLE;
 use crate::layout::useful_rows;
 

@@ -6,9 +6,9 @@
 use rayon::prelude::*;
 
 use crate::bytes::{EncodingError, Reader, header};
+use crate::delta::mersenne::{BYTES, MODULUS, add, invert, lift, mul, residue, sub};
 use crate::error::{CheckFailed, ProveError};
 use crate::layout::SiteShape;
-use crate::mersenne::{BYTES, MODULUS, add, invert, lift, mul, residue, sub};
 
 const TAG: &[u8] = b"ftk deltas\0";
 /// Bytes of the widest integer: a sign and the 84 bits of the largest bound.

@@ -1,7 +1,4 @@
-//! The two halo2 circuits. Both are universal: whatever depends on an adapter's shapes is an instance value.
-
-pub(crate) mod fold;
-pub(crate) mod range;
+//! What a prover computes, by name, so that forgers in tests can compute something else.
 
 /// What a value that the prover computes is; numbers are those of its column among its kind, in a registration over all
 /// its batches.
