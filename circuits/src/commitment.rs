@@ -6,19 +6,18 @@
 use std::collections::HashSet;
 
 use ff::{Field, PrimeField};
-use group::{Curve, CurveAffine, GroupEncoding};
-use halo2_proofs::poly::commitment::Blind;
-use pasta_curves::{Eq, EqAffine, Fp};
+use group::{CurveAffine, GroupEncoding};
+use pasta_curves::{EqAffine, Fp};
 use rayon::prelude::*;
 
 use crate::bytes::{EncodingError, Reader, header};
-use crate::cores;
+use crate::columns::column_points;
 use crate::entropy::fresh_generator;
 use crate::error::{CheckFailed, ProveError};
 use crate::field::signed;
 use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, point_from_bytes, scalar_from_bytes};
-use crate::layout::{Layout, MAX_SITES, OFFSET, SiteShape, useful_rows};
+use crate::layout::{Layout, MAX_SITES, SiteShape, useful_rows};
 
 const TAG: &[u8] = b"ftk adapter\0";
 const OPENING_TAG: &[u8] = b"ftk opening\0";
@@ -309,22 +308,4 @@ pub(crate) fn arrange(layout: &Layout, factors: &[SiteFactors]) -> Vec<Vec<Fp>> 
         }
     }
     columns
-}
-
-/// `C_c` of each column: the commitment to `w + 2^15` in all rows (small scalars), less that to the offset.
-fn column_points(key: &CommitmentKey, columns: &[Vec<Fp>], blinds: &[Fp]) -> Vec<EqAffine> {
-    let offset = key.offset();
-    let point = |column: usize| {
-        let mut values: Vec<Fp> = columns[column].iter().map(|value| *value + Fp::from(OFFSET)).collect();
-        values.resize(1 << key.k(), Fp::from(OFFSET));
-        key.params.commit_lagrange(&key.domain.lagrange_from_vec(values), Blind(blinds[column])) - offset
-    };
-    affine(&cores::map(columns.len(), point, &mut |_, _| {}))
-}
-
-/// Points in the form they are sent in.
-pub(crate) fn affine(projective: &[Eq]) -> Vec<EqAffine> {
-    let mut points = vec![EqAffine::identity(); projective.len()];
-    Eq::batch_normalize(projective, &mut points);
-    points
 }

@@ -11,17 +11,18 @@ use rayon::prelude::*;
 
 use crate::bytes::Reader;
 use crate::check::{Check, Checks, Stop, go_on, never};
+use crate::columns::{Committed, Randomness, append_points, commit_columns, read_points};
 use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange, shapes_of};
-use crate::conduct::Label;
-use crate::delta::fold::{FoldedSite, fold, powers};
+use crate::conduct::{Conduct, HONEST, Label};
+use crate::delta::fold::{FoldedSite, fold};
 use crate::delta::rows::{SiteRows, check_rows, rows_digest};
 use crate::error::{CheckFailed, ProveError};
-use crate::folding::{Conduct, Folding, HONEST, Witness, append_points, commit_columns, read_points};
+use crate::field::powers;
+use crate::folding::{Folding, Witness};
 use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, UNUSABLE};
 use crate::layout::useful_rows;
-use crate::link::halo2::Randomness;
-use crate::link::{self, Committed, Subject};
+use crate::link::{self, Subject};
 use crate::statement::Statement;
 
 const KIND: u8 = 0;

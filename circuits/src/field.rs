@@ -1,8 +1,9 @@
-//! Sums of field elements times small integers, of which folding the rows consists.
+//! Field elements and small integers.
 //!
-//! A product of field elements takes a reduction; here one is made per sum.
+//! A product of field elements takes a reduction; in a sum of field elements times integers, of which folding the rows
+//! consists, one is made per sum.
 
-use ff::{FromUniformBytes, PrimeField};
+use ff::{Field, FromUniformBytes, PrimeField};
 use pasta_curves::Fp;
 
 /// A field element as an integer below p, least significant limb first.
@@ -12,6 +13,11 @@ type Limbs = [u64; 4];
 pub(crate) fn signed(value: i128) -> Fp {
     let magnitude = Fp::from_u128(value.unsigned_abs());
     if value < 0 { -magnitude } else { magnitude }
+}
+
+/// `base^0 .. base^(count-1)`
+pub(crate) fn powers(base: Fp, count: usize) -> Vec<Fp> {
+    std::iter::successors(Some(Fp::ONE), |power| Some(*power * base)).take(count).collect()
 }
 
 /// Field elements by which integers are weighed.
@@ -96,7 +102,6 @@ impl Sum {
 
 #[cfg(test)]
 mod tests {
-    use ff::Field;
     use proptest::prelude::*;
     use rand_chacha::ChaCha20Rng;
     use rand_core::SeedableRng;

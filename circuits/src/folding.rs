@@ -5,23 +5,22 @@ pub(crate) mod circuit;
 
 use ff::{Field, PrimeField};
 use halo2_proofs::arithmetic::best_fft;
-use halo2_proofs::poly::commitment::{Blind, MSM};
+use halo2_proofs::poly::commitment::MSM;
 use pasta_curves::{EqAffine, Fp};
-use rand_chacha::ChaCha20Rng;
 use rayon::prelude::*;
 
 use crate::bytes::Reader;
-use crate::commitment::affine;
-use crate::conduct::Label;
-use crate::delta::fold::powers;
+use crate::columns::{Committed, append_points, commit_columns, read_points};
+use crate::conduct::{Conduct, Label};
 use crate::entropy::fresh_generator;
 use crate::error::ProveError;
+use crate::field::powers;
 use crate::folding::circuit::{FoldCircuit, FoldInstance, FoldShape};
 use crate::hash::{Absorb, Digest, Tag};
-use crate::key::{CommitmentKey, UNUSABLE, point_from_bytes};
+use crate::key::CommitmentKey;
 use crate::layout::{fold_rows, useful_rows};
-use crate::link::halo2::{self, Columns, Randomness};
-use crate::link::{Committed, Equation};
+use crate::link::Equation;
+use crate::link::halo2::{self, Columns};
 
 /// One equation: its lanes of strips, the products beside it, and their coefficients.
 #[derive(Clone, Debug)]
@@ -47,28 +46,6 @@ pub(crate) struct Witness<'a> {
     /// Their commitments.
     pub(crate) committed: &'a [Committed],
 }
-
-/// How a prover behaves; there is one honest way, the others are for forgers in tests.
-#[derive(Clone, Copy)]
-pub(crate) struct Conduct<'a> {
-    /// From a cell's label, row and right value to the value that is assigned.
-    pub(crate) assign: &'a (dyn Fn(Label, usize, Fp) -> Fp + Sync),
-    /// Whether to check the result before releasing it.
-    pub(crate) check: bool,
-}
-
-impl Conduct<'_> {
-    /// Passes the values of whole columns through `assign`.
-    pub(crate) fn pass(&self, label: impl Fn(usize) -> Label, columns: &mut [Vec<Fp>]) {
-        for (number, column) in columns.iter_mut().enumerate() {
-            for (row, value) in column.iter_mut().enumerate() {
-                *value = (self.assign)(label(number), row, *value);
-            }
-        }
-    }
-}
-
-pub(crate) const HONEST: Conduct<'static> = Conduct { assign: &|_, _, value| value, check: true };
 
 /// What a prover has once the equation is folded, and nothing may print.
 #[derive(Clone)]
@@ -285,41 +262,9 @@ fn cross_terms(strips: &[Vec<Fp>], coefficients: &[Vec<Fp>]) -> Vec<Fp> {
     (1..count).map(coefficient).chain((1..count).map(|power| coefficient(size - power))).collect()
 }
 
-/// Commits to columns with fresh blinds and zeros in the last rows.
-pub(crate) fn commit_columns(key: &CommitmentKey, columns: &[Vec<Fp>]) -> Result<Vec<Committed>, ProveError> {
-    let mut generator: ChaCha20Rng = fresh_generator()?;
-    let blinds: Vec<Fp> = columns.iter().map(|_| Fp::random(&mut generator)).collect();
-    let commit = |(column, blind): (&Vec<Fp>, &Fp)| {
-        // Most of a small adapter's multiplicities are.
-        if column.iter().all(|value| bool::from(value.is_zero())) {
-            return key.link[UNUSABLE] * blind;
-        }
-        let mut values = column.clone();
-        values.resize(1 << key.k(), Fp::ZERO);
-        key.params.commit_lagrange(&key.domain.lagrange_from_vec(values), Blind(*blind))
-    };
-    let points: Vec<_> = columns.par_iter().zip(&blinds).map(commit).collect();
-    let committed = affine(&points)
-        .into_iter()
-        .zip(blinds)
-        .map(|(point, blind)| Committed { point, randomness: Randomness { unusable: [Fp::ZERO; UNUSABLE], blind } });
-    Ok(committed.collect())
-}
-
-pub(crate) fn append_points(bytes: &mut Vec<u8>, points: &[EqAffine]) {
-    use group::GroupEncoding;
-    bytes.extend(points.iter().flat_map(|point| point.to_bytes()));
-}
-
-/// `count` points; `None` if there are fewer, or they are none.
-pub(crate) fn read_points(reader: &mut Reader<'_>, count: usize) -> Option<Vec<EqAffine>> {
-    let bytes = reader.take(count.checked_mul(32)?).ok()?;
-    let (chunks, _) = bytes.as_chunks::<32>();
-    chunks.iter().map(point_from_bytes).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use rand_chacha::ChaCha20Rng;
     use rand_core::SeedableRng;
 
     use super::*;

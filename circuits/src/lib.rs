@@ -16,6 +16,7 @@ mod hash;
 mod statement;
 
 // Sections 2 and 3.
+mod columns;
 mod commitment;
 mod key;
 mod layout;
@@ -30,11 +31,13 @@ mod link;
 // Section 6.
 mod registration;
 
+// Section 8.
+mod verify;
+
 // Section 9: the operations; section 10 stands on them and on no file of its own here.
 pub mod fixed;
 
 pub use bytes::EncodingError;
-pub use check::{Claim, verify_all};
 pub use commitment::{AdapterCommitment, ModelSite, Opening, SiteFactors, commit, opens};
 pub use delta::encoding::{decode_deltas, deltas_limit, encode_deltas};
 pub use delta::rows::{INPUT_BOUND, SiteRows};
@@ -52,6 +55,7 @@ pub use statement::{
     Case, CaseError, Input, Logits, MAX_CASES, MAX_CHOICES, MAX_CONTEXT, MAX_LOGITS, MAX_ROWS, MAX_STOP_IDS,
     MAX_TOKENS, Output, Scored, Sequence, Statement, StatementError,
 };
+pub use verify::{Claim, verify_all};
 
 #[cfg(test)]
 mod tests;

@@ -8,12 +8,12 @@ use halo2_proofs::arithmetic::best_multiexp;
 use halo2_proofs::poly::commitment::MSM;
 use pasta_curves::{Eq, EqAffine, Fp};
 
-use crate::delta::fold::powers;
+use crate::columns::Committed;
 use crate::entropy::fresh_generator;
 use crate::error::ProveError;
+use crate::field::powers;
 use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, LINK_GENERATORS, UNUSABLE, point_from_bytes, scalar_from_bytes};
-use crate::link::halo2::Randomness;
 
 /// Bytes of a link: the nonce point and one response per generator.
 pub const LINK_BYTES: usize = 32 * (1 + LINK_GENERATORS);
@@ -47,13 +47,6 @@ pub(crate) fn weight(bound: &Digest) -> Fp {
 pub(crate) fn challenge(bound: &Digest, chi: Fp, nonce_point: &[u8; 32]) -> Fp {
     let [e] = Absorb::new(Tag::LinkChallenge).digest(bound).bytes(&chi.to_repr()).bytes(nonce_point).challenges();
     e
-}
-
-/// A committed column and what its prover knows of it beyond the rows of meaning, which nothing may print.
-#[derive(Clone, Copy)]
-pub(crate) struct Committed {
-    pub(crate) point: EqAffine,
-    pub(crate) randomness: Randomness,
 }
 
 /// That `sum factor * column - offset G_0` vanishes in all rows but the last; columns are points to the verifier and

@@ -7,17 +7,18 @@ use pasta_curves::{EqAffine, Fp};
 
 use crate::bytes::{EncodingError, Reader};
 use crate::check::{Check, Checks, Stop, go_on, never};
+use crate::columns::{Committed, Randomness, append_points, commit_columns, read_points};
 use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange, shapes_of};
-use crate::conduct::Label;
+use crate::conduct::{Conduct, HONEST, Label};
 use crate::cores;
 use crate::entropy::fresh_generator;
 use crate::error::{CheckFailed, ProveError};
-use crate::folding::{Conduct, Folding, HONEST, Witness, append_points, commit_columns, read_points};
+use crate::folding::{Folding, Witness};
 use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, UNUSABLE};
 use crate::layout::{OFFSET, fold_rows, useful_rows};
-use crate::link::halo2::{self, Columns, Randomness};
-use crate::link::{self, Committed, Equation, LINK_BYTES, Subject};
+use crate::link::halo2::{self, Columns};
+use crate::link::{self, Equation, LINK_BYTES, Subject};
 use crate::registration::circuit::{RangeCircuit, SHARED, Trace, with_width};
 
 const KIND: u8 = 1;

@@ -7,4 +7,5 @@ mod cheating;
 mod encodings;
 mod forgeries;
 mod honest;
+mod plan;
 mod secrets;

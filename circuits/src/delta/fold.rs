@@ -1,13 +1,12 @@
 //! Folding all rows of a site into one equation with the challenges rho and tau (`STATEMENT.md`, section 4).
 
-use ff::Field;
 use pasta_curves::Fp;
 use rayon::prelude::*;
 
 use crate::check::{Stop, go_on};
 use crate::delta::rows::SiteRows;
 use crate::error::CheckFailed;
-use crate::field::Weights;
+use crate::field::{Weights, powers};
 use crate::layout::SiteShape;
 
 /// One site after folding.
@@ -45,13 +44,10 @@ pub(crate) fn fold(
     shapes.par_iter().zip(sites).map(site).collect()
 }
 
-/// `tau^0 .. tau^(count-1)`
-pub(crate) fn powers(base: Fp, count: usize) -> Vec<Fp> {
-    std::iter::successors(Some(Fp::ONE), |power| Some(*power * base)).take(count).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use ff::Field;
+
     use super::*;
     use crate::field::signed;
 

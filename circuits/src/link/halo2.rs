@@ -12,15 +12,8 @@ use halo2_proofs::transcript::{Blake2bRead, Blake2bWrite, Challenge255, EncodedC
 use pasta_curves::{EqAffine, Fp};
 use rand_core::Rng;
 
+use crate::columns::{Committed, Randomness};
 use crate::key::{CommitmentKey, UNUSABLE, point_from_bytes};
-use crate::link::Committed;
-
-/// What is added to the values of one committed column: zeros and a blind by us, more by halo2. Nothing may print it.
-#[derive(Clone, Copy)]
-pub(crate) struct Randomness {
-    pub(crate) unusable: [Fp; UNUSABLE],
-    pub(crate) blind: Fp,
-}
 
 /// Columns of a circuit and how many of the first are linked to a commitment.
 #[derive(Clone, Copy, Debug)]

@@ -4,8 +4,7 @@ use ff::{Field, PrimeField};
 use pasta_curves::Fp;
 
 use super::support::{Case, *};
-use crate::conduct::Label;
-use crate::folding::{Conduct, HONEST};
+use crate::conduct::{Conduct, HONEST, Label};
 use crate::*;
 
 const FORGER: Conduct<'static> = Conduct { check: false, ..HONEST };

@@ -8,13 +8,14 @@ use rand_core::{Rng, SeedableRng, TryRng};
 
 use super::support::{Case, *};
 use crate::check::never;
-use crate::conduct::Label;
-use crate::delta::fold::{fold, powers};
+use crate::columns::commit_columns;
+use crate::conduct::{Conduct, HONEST, Label};
+use crate::delta::fold::fold;
 use crate::delta::rows::rows_digest;
 use crate::delta::{fold_challenges, prove_columns};
-use crate::field::signed;
+use crate::field::{powers, signed};
 use crate::folding::circuit::{FoldCircuit, FoldShape};
-use crate::folding::{Conduct, Folding, HONEST, Witness, commit_columns};
+use crate::folding::{Folding, Witness};
 use crate::hash::Digest;
 use crate::layout::{fold_rows, useful_rows};
 use crate::link::halo2;

@@ -5,8 +5,7 @@ use pasta_curves::Fp;
 
 use super::encodings::changed_statements;
 use super::support::{Case, *};
-use crate::conduct::Label;
-use crate::folding::{Conduct, HONEST};
+use crate::conduct::{Conduct, HONEST, Label};
 use crate::link::Equation;
 use crate::*;
 
@@ -323,7 +322,7 @@ fn a_chi_known_before_the_proof_would_be_forgeable() {
     let (mut first, mut second) = (honest.clone(), also.clone());
     first[7] += early;
     second[7] -= Fp::ONE;
-    let commit = |columns: &[Vec<Fp>]| crate::folding::commit_columns(case.key, columns).unwrap();
+    let commit = |columns: &[Vec<Fp>]| crate::columns::commit_columns(case.key, columns).unwrap();
     let (left, right) = (commit(&[honest, also]), commit(&[first, second]));
     let equations = || left.iter().zip(&right).map(|(left, right)| Equation::equal(*left, *right)).collect();
     assert!(Equation::holds(case.key, early, equations()));

@@ -3,11 +3,11 @@
 use std::fmt::Debug;
 
 use super::support::Case;
+use crate::columns::{Committed, Randomness};
 use crate::fixed::linear::Factors;
 use crate::folding::circuit::FoldCircuit;
 use crate::folding::{Folded, Witness};
-use crate::link::halo2::Randomness;
-use crate::link::{Committed, Equation};
+use crate::link::Equation;
 use crate::registration::circuit::{RangeCircuit, Trace};
 
 /// Has one implementation for a type without `Debug`, and two for one with it.

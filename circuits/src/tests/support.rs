@@ -7,8 +7,8 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::commitment::{arrange, commit_columns};
+use crate::conduct::{Conduct, HONEST};
 use crate::delta::prove_columns;
-use crate::folding::{Conduct, HONEST};
 use crate::registration::register_columns;
 use crate::*;
 

@@ -1,0 +1,84 @@
+//! Many claims at once: the sums that all verifications end in, weighed and added (`STATEMENT.md`, section 8).
+
+use rayon::prelude::*;
+
+use crate::check::{Checks, Stop, go_on, hold};
+use crate::commitment::AdapterCommitment;
+use crate::delta::rows::SiteRows;
+use crate::delta::{self, DeltaProof};
+use crate::error::CheckFailed;
+use crate::key::CommitmentKey;
+use crate::registration;
+use crate::statement::Statement;
+
+/// One thing to verify among many.
+#[derive(Clone, Copy, Debug)]
+pub enum Claim<'a> {
+    /// As [`crate::verify`] takes it.
+    Deltas {
+        /// The key of the commitment's size.
+        key: &'a CommitmentKey,
+        /// What is stated.
+        statement: &'a Statement,
+        /// The adapter's commitment.
+        commitment: &'a AdapterCommitment,
+        /// Inputs and deltas, from the verifier's replay.
+        sites: &'a [SiteRows],
+        /// The proof.
+        proof: &'a DeltaProof,
+    },
+    /// As [`crate::verify_registration`] takes it.
+    Registration {
+        /// The key of the commitment's size.
+        key: &'a CommitmentKey,
+        /// The adapter's commitment.
+        commitment: &'a AdapterCommitment,
+        /// The range proof.
+        registration: &'a [u8],
+    },
+}
+
+impl<'a> Claim<'a> {
+    pub(crate) fn begin(self, stop: &Stop<'_>) -> Result<Checks<'a>, CheckFailed> {
+        let checks = match self {
+            Claim::Deltas { key, statement, commitment, sites, proof } => {
+                delta::begin(key, statement, commitment, sites, proof, stop)
+            }
+            Claim::Registration { key, commitment, registration } => {
+                registration::begin(key, commitment, registration, stop)
+            }
+        }?;
+        go_on(stop)?;
+        Ok(checks)
+    }
+
+    fn k(&self) -> u32 {
+        match self {
+            Claim::Deltas { key, .. } | Claim::Registration { key, .. } => key.k(),
+        }
+    }
+}
+
+/// Verifies many claims, one verdict each in their order, with one multiplication for all that share a key.
+///
+/// Only if that fails are their sums looked at one by one. `stop` is asked with a claim's number before each of its
+/// parts (the rows of a site, a halo2 proof, a sum) whether to leave it, which is [`CheckFailed::Stopped`].
+pub fn verify_all(claims: &[Claim<'_>], stop: &(dyn Fn(usize) -> bool + Sync)) -> Vec<Result<(), CheckFailed>> {
+    let begun: Vec<Result<Checks<'_>, CheckFailed>> =
+        claims.par_iter().enumerate().map(|(number, claim)| claim.begin(&|| stop(number))).collect();
+    let mut sizes: Vec<u32> = claims.iter().map(Claim::k).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    let sound: Vec<u32> = sizes
+        .into_iter()
+        .filter(|size| {
+            let of_size = claims.iter().zip(&begun).filter(|(claim, _)| claim.k() == *size);
+            hold(&of_size.filter_map(|(_, checks)| checks.as_ref().ok()).collect::<Vec<_>>())
+        })
+        .collect();
+    let verdict = |(number, (claim, checks)): (usize, (&Claim<'_>, Result<Checks<'_>, CheckFailed>))| match checks {
+        Ok(_) if sound.contains(&claim.k()) => Ok(()),
+        checks => checks?.first_failure(&|| stop(number)),
+    };
+    claims.iter().zip(begun).enumerate().map(verdict).collect()
+}
