@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ftk_adapters::ops::graph::{Features, Sparse};
+use ftk_networks::ops::graph::{Features, Sparse};
 use ftk_recipes::gnn::graph::{Carries, Edge, Graph, Part};
 use serde_json::Value;
 

@@ -18,16 +18,15 @@ use ftk::prove::Net;
 use ftk::prove::subject::Subject;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
-use ftk_adapters::sites::Role;
 use ftk_adapters::train::{initial_factors, normal_values};
 use ftk_circuits::{
     Case, CommitmentKey, Digest, Input, Output, SiteFactors, SiteRows, SiteShape, Statement, commit, prove, register,
     required_k, verify, verify_registration,
 };
+use ftk_networks::graphs::{Head, Kind, Network};
+use ftk_networks::sites::Role;
 use ftk_recipes::gnn;
 use ftk_recipes::gnn::import::{Origin, import};
-use ftk_recipes::gnn::network::Network;
-use ftk_recipes::gnn::settings::{Head, Kind};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -209,7 +208,7 @@ fn nodes(path: &Path) {
     network.prepare.normalise = true;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let [base, adapter, commitment] = ["base", "adapter", "commitment"].map(|name| folder.path().join(name));
-    let weights = network.fresh(1, &candle_core::Device::Cpu).expect("weights");
+    let weights = ftk_recipes::gnn::initial::fresh(&network, 1, &candle_core::Device::Cpu).expect("weights");
     gnn::base::save(&base, &network, &weights).expect("a base on disk");
     random_adapter(&base, &adapter);
     println!("| command | time | peak MB |");

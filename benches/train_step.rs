@@ -12,9 +12,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use ftk::models::{Family, Llama, Network, Precision, SpecialTokens, TextFile, save_folder};
-use ftk_adapters::ops::{Heads, Rope};
+use ftk::models::{Precision, SpecialTokens, TextFile, save_folder};
 use ftk_adapters::train::normal_values;
+use ftk_networks::ops::{Heads, Rope};
+use ftk_networks::{Family, Llama, Network};
 use serde_json::{Value, json};
 
 const VOCAB: usize = 49152;

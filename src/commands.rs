@@ -27,9 +27,9 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft::{self, Saved};
-use ftk_adapters::sites::Role;
 use ftk_adapters::train::LoraTensors;
-use ftk_recipes::gnn::network::End;
+use ftk_networks::graphs::End;
+use ftk_networks::sites::Role;
 use ftk_recipes::{Base, Recipe};
 
 use crate::models::{Message, Model, Source};

@@ -10,14 +10,10 @@ pub mod digest;
 mod error;
 mod folder;
 mod gguf;
-pub mod gpt2;
 #[cfg(feature = "hub")]
 pub mod hub;
-pub mod llama;
 mod market;
-mod network;
 pub mod save;
-pub mod shapes;
 #[cfg(test)]
 mod tiny;
 pub mod tokenizer;
@@ -28,14 +24,12 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use ftk_adapters::weights::Weights;
+use ftk_networks::Network;
 use ftk_recipes::{Hold, MARKET, VILLAGE};
 
 pub use chat::{ChatTemplate, Message};
 pub use digest::{BaseDigest, Digesting};
 pub use error::ModelError;
-pub use gpt2::Gpt2;
-pub use llama::{Family, Llama};
-pub use network::Network;
 pub use save::{Precision, save_folder};
 pub use tokenizer::{SpecialTokens, TextStream, Tokenizer};
 

@@ -19,18 +19,17 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 use ftk_adapters::lora::Adapter;
-use ftk_adapters::sites::{Role, Site};
 use ftk_adapters::weights::Weights;
 use ftk_circuits::{Digest, ModelSite, SiteFactors, SiteShape};
-use ftk_recipes::gnn;
-
+use ftk_networks::Network;
+use ftk_networks::sites::{Role, Site};
 use rayon::prelude::*;
 
 use self::fixed::base::Uses;
 use self::fixed::{FixedAdapter, FixedBase};
 use self::subject::GraphBase;
 use crate::models::digest::Digesting;
-use crate::models::{ModelError, Network, Source};
+use crate::models::{ModelError, Source};
 
 /// A network that statements can be about.
 #[derive(Clone, Debug)]
@@ -38,7 +37,7 @@ pub enum Net {
     /// Of tokens.
     Tokens(Network),
     /// Of graphs.
-    Graph(gnn::network::Network),
+    Graph(ftk_networks::graphs::Network),
 }
 
 impl Net {

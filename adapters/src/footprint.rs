@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use ftk_networks::ops::graph::Propagation;
+use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Tokens};
+
 use crate::lora::Adapter;
-use crate::ops::graph::Propagation;
-use crate::ops::{Bias, Heads, Nodes, Ops, Rope, Tokens};
 
 /// Numbers a token that a pass keeps.
 #[derive(Debug)]

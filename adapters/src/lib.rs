@@ -1,5 +1,4 @@
-//! Adapters: LoRA arithmetic, PEFT files, the operations networks are written in ([`ops::Ops`])
-//! and their differentiable interpretation. Nothing here knows what a row of data means.
+//! Adapters: LoRA arithmetic, PEFT files, and the differentiable interpretation of networks. Nothing here knows what a row of data means.
 
 pub mod atomic;
 mod error;
@@ -7,9 +6,7 @@ pub mod footprint;
 pub mod lora;
 pub mod merge;
 pub mod names;
-pub mod ops;
 pub mod peft;
-pub mod sites;
 pub mod train;
 pub mod weights;
 

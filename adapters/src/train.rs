@@ -32,11 +32,12 @@ pub use self::initial::{initial_factors, normal_values, uniform_values};
 use self::layer::Layer;
 use self::rotary::Angles;
 pub use self::tape::Gradients;
+use ftk_networks::ops::graph::{Features, Propagation};
+use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, Tokens};
+
 use self::tape::Tape;
 use crate::Error;
 use crate::lora::{Adapter, Factors};
-use crate::ops::graph::{Features, Propagation};
-use crate::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, Tokens};
 use crate::weights::Weights;
 
 /// The factors of one site as tensors: `a` `(rank, d_in)`, `b` `(d_out, rank)`.

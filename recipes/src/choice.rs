@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ftk_adapters::names::{self, Pattern, PatternError};
-use ftk_adapters::sites::{Role, Site};
+use ftk_networks::sites::{Role, Site};
 
 use crate::recipe::{Lora, Selector, Targets};
 use crate::source::nearest;

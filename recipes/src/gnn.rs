@@ -1,4 +1,4 @@
-//! The graph plugin: graphs from files, networks of graphs written over [`ftk_adapters::ops::Ops`], their tasks and
+//! The graph plugin: graphs from files, networks of graphs written over [`ftk_networks::ops::Ops`], their tasks and
 //! measures. The loop that trains them is the host's; proofs are not known here. `recipes/gnn/README.md` is its manual.
 
 pub mod base;
@@ -11,6 +11,7 @@ mod error;
 pub mod feedback;
 pub mod graph;
 pub mod import;
+pub mod initial;
 pub mod inputs;
 pub mod labels;
 pub mod leaf;
@@ -20,7 +21,6 @@ pub mod measures;
 pub mod merkle;
 pub mod model;
 pub mod neighbourhood;
-pub mod network;
 pub mod nodes;
 mod npz;
 mod opened;

@@ -8,11 +8,11 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::atomic;
 use ftk_adapters::lora::Adapter;
-use ftk_adapters::ops::Tokens;
 use ftk_adapters::peft;
-use ftk_adapters::sites::Role;
 use ftk_adapters::train::Train;
 use ftk_circuits::{SiteFactors, commit, register, required_k};
+use ftk_networks::ops::Tokens;
+use ftk_networks::sites::Role;
 use serde_json::json;
 
 use super::{Advice, Committable, Outcome, exact, fits_memory, frozen};

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::peft;
-use ftk_adapters::sites::Role;
 use ftk_circuits::AdapterCommitment;
+use ftk_networks::sites::Role;
 use serde_json::{Map, Value, json};
 
 use super::train::MANIFEST;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::atomic;
-use ftk_adapters::ops::Tokens;
 use ftk_adapters::train::Train;
+use ftk_networks::ops::Tokens;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::json;
 

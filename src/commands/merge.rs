@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use ftk_adapters::merge::merge;
-use ftk_adapters::ops::Tokens;
-use ftk_adapters::sites::Role;
 use ftk_adapters::train::{LoraTensors, Train};
 use ftk_adapters::weights::Weights;
+use ftk_networks::Network;
+use ftk_networks::ops::Tokens;
+use ftk_networks::sites::Role;
 use serde_json::json;
 
 use super::{Advice, Outcome, frozen, load};
 use crate::cli::printer::Printer;
-use crate::models::{Model, Network, Precision, save_folder};
+use crate::models::{Model, Precision, save_folder};
 
 /// What is needed.
 pub struct Settings {

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use ftk_circuits::{Case, Digest, Input, Logits, MAX_CHOICES, Output};
+use ftk_networks::graphs::{End, Network};
 use ftk_recipes::gnn::import::{Origin, import};
 use ftk_recipes::gnn::neighbourhood::Neighbourhood;
-use ftk_recipes::gnn::network::{End, Network};
 use ftk_recipes::gnn::score;
 
 use super::questions::{Asked, Task};

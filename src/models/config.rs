@@ -7,9 +7,10 @@ mod llama;
 
 use std::path::Path;
 
+use ftk_networks::Network;
 use serde_json::{Map, Value};
 
-use super::{ModelError, Network};
+use super::ModelError;
 
 pub use llama::check;
 

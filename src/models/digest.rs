@@ -26,11 +26,12 @@ use std::fmt;
 
 use blake3::Hasher;
 use candle_core::Tensor;
-use ftk_adapters::ops::{Heads, Llama3Scaling, Rope};
 use ftk_adapters::weights::{Weights, values};
-use ftk_recipes::gnn::network as gnn;
+use ftk_networks::graphs as gnn;
+use ftk_networks::ops::{Heads, Llama3Scaling, Rope};
+use ftk_networks::{Gpt2, Llama, Network};
 
-use super::{Gpt2, Llama, ModelError, Network};
+use super::ModelError;
 
 /// Text at the head of the hashed bytes.
 const TAG: &str = "ftk base model 1";
@@ -209,8 +210,9 @@ mod tests {
     use std::collections::BTreeSet;
 
     use candle_core::Device;
+    use ftk_networks::Family;
 
-    use super::super::{Family, Model, tiny};
+    use super::super::{Model, tiny};
     use super::*;
 
     fn digest(network: &Llama, weights: &Weights) -> BaseDigest {

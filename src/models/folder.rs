@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use ftk_adapters::weights::Weights;
+use ftk_networks::Network;
 use ftk_recipes::Hold;
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -20,7 +21,7 @@ use serde_json::Value;
 
 use super::config::{self, Object};
 use super::tokenizer::{Ids, special_tokens};
-use super::{ChatTemplate, ModelError, Network, Source, Store, TextFile, Tokenizer};
+use super::{ChatTemplate, ModelError, Source, Store, TextFile, Tokenizer};
 
 /// Files that carry text handling and generation defaults, copied by [`Folder::text_files`].
 pub(super) const TEXT_FILES: &[&str] = &[

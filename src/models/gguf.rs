@@ -17,16 +17,15 @@ use std::sync::Arc;
 
 use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::{Device, Tensor};
-use ftk_adapters::ops::{Heads, Rope};
 use ftk_adapters::weights::{self, Weight, Weights};
+use ftk_networks::ops::{Heads, Rope};
+use ftk_networks::{Family, Llama, Network};
 use ftk_recipes::Hold;
 use rayon::prelude::*;
 use serde_json::json;
 
 use super::folder::check_finite;
-use super::{
-    ChatTemplate, Family, Llama, ModelError, Network, Source, SpecialTokens, Store, TextFile, Tokenizer, config,
-};
+use super::{ChatTemplate, ModelError, Source, SpecialTokens, Store, TextFile, Tokenizer, config};
 
 /// A GGUF file whose header has been read.
 pub(super) struct Gguf {

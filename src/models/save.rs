@@ -7,14 +7,15 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use ftk_adapters::ops::{Heads, Llama3Scaling, Rope};
 use ftk_adapters::weights::Weights;
+use ftk_networks::ops::{Heads, Llama3Scaling, Rope};
+use ftk_networks::{Family, Gpt2, Llama, Network};
 use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::View;
 use serde_json::{Value, json};
 
-use super::{Family, Gpt2, Llama, ModelError, Network, SpecialTokens, TextFile};
+use super::{ModelError, SpecialTokens, TextFile};
 
 /// How weights are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

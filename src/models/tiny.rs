@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use ftk_adapters::ops::{Heads, Rope};
 use ftk_adapters::weights::Weights;
+use ftk_networks::ops::{Heads, Rope};
+use ftk_networks::{Family, Gpt2, Llama, Network};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
-
-use super::{Family, Gpt2, Llama, Network};
 
 /// Two layers, grouped heads, head not tied.
 pub(super) fn network() -> Llama {

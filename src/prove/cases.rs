@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use ftk_adapters::ops::Tokens;
 use ftk_circuits::{
     AdapterCommitment, Case, CommitmentKey, DeltaProof, Input, Logits, Opening, Output, ProveError, Scored,
     SiteFactors, SiteRows, SiteShape, Statement,
 };
+use ftk_networks::graphs::convolution;
+use ftk_networks::ops::Tokens;
 use ftk_recipes::gnn::neighbourhood::Neighbourhood;
-use ftk_recipes::gnn::network::convolution;
 
 use super::fixed::{self, Adaptation, Fixed, FixedAdapter, Record};
 use super::read::{Read, Reading};

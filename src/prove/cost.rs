@@ -5,8 +5,8 @@
 //! with rates measured on two cores ([`Rates`]); it is meant to tell seconds from hours.
 
 use ftk_adapters::lora::{Adapter, Factors};
-use ftk_adapters::sites::Role;
 use ftk_circuits::{EncodingError, SiteShape, required_columns, required_k};
+use ftk_networks::sites::Role;
 
 use super::Net;
 

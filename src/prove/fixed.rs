@@ -8,8 +8,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ftk_adapters::lora::{self, Adapter};
-use ftk_adapters::ops::graph::{Features, Propagation};
-use ftk_adapters::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, Tokens};
 use ftk_circuits::fixed::attention::{self, attention};
 use ftk_circuits::fixed::elementary::Dyadic;
 use ftk_circuits::fixed::gate::{gelu, swiglu};
@@ -19,6 +17,8 @@ use ftk_circuits::fixed::norm::{EPS_BITS, layer_norm, norm_rope, rms_norm};
 use ftk_circuits::fixed::rope::{self, Rotations};
 use ftk_circuits::fixed::{ACTIVATION_BITS, FixedError, add, greedy, words};
 use ftk_kernels::grid::{self, GridError};
+use ftk_networks::ops::graph::{Features, Propagation};
+use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, Tokens};
 
 use super::read::{Read, Reading};
 
@@ -573,7 +573,7 @@ impl Ops for Fixed<'_> {
 }
 
 // The two sides of the wire edge mean the same by a coefficient.
-const _: () = assert!(graph::COEFFICIENT_BITS == ftk_adapters::ops::graph::COEFFICIENT_BITS);
+const _: () = assert!(graph::COEFFICIENT_BITS == ftk_networks::ops::graph::COEFFICIENT_BITS);
 
 /// Features of nodes as activations, each rounded once.
 fn integers(site: &str, features: &Features) -> Result<Activations, Error> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use ftk_adapters::peft::Saved;
 use ftk_adapters::weights::Weights;
-use ftk_recipes::gnn::network::{End, Network};
+use ftk_networks::graphs::{End, Network};
 use ftk_recipes::gnn::{GraphError, base};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 
 use candle_core::Tensor;
 use ftk_adapters::Error;
-use ftk_adapters::ops::Tokens;
 use ftk_adapters::train::{Cache, LoraTensors, Train};
 use ftk_adapters::weights::Weights;
-
-use crate::models::Network;
+use ftk_networks::Network;
+use ftk_networks::ops::Tokens;
 
 /// Continues `prompt` with the most likely token, ties going to the lowest id, until an id of
 /// `stop` (which is part of the result) or `limit` tokens. `on_token` sees each as it comes.

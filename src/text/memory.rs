@@ -3,11 +3,12 @@
 
 use ftk_adapters::footprint::Footprint;
 use ftk_adapters::lora::Adapter;
-use ftk_adapters::ops::Tokens;
 use ftk_adapters::train::LOGITS;
+use ftk_networks::Network;
+use ftk_networks::ops::Tokens;
 use ftk_recipes::{Format, Hold, Recipe};
 
-use crate::models::{Network, Source};
+use crate::models::Source;
 
 /// Bytes of a number.
 const F32: usize = 4;

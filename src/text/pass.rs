@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
-use ftk_adapters::ops::Tokens;
 use ftk_adapters::train::{Dropout, Learns, LoraTensors, Train};
 use ftk_adapters::weights::Weights;
+use ftk_networks::Network;
+use ftk_networks::ops::Tokens;
 use ftk_recipes::TaskError;
 
 use super::encode::Sequence;
-use crate::models::Network;
 
 /// A model to pass sequences through.
 #[derive(Clone, Debug)]

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use ftk_adapters::Error;
 use ftk_adapters::train::LoraTensors;
 use ftk_adapters::weights::Weights;
+use ftk_networks::Network;
 
 use super::encode::Pair;
 use super::generate::greedy;
-use crate::models::Network;
 
 /// Number of pairs whose prompt is continued greedily with exactly the chosen completion, up to and
 /// including its first id of `stop` (or its end, where it has none).

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use candle_core::{DType, Tensor};
 use ftk_adapters::train::{Learns, LoraTensors};
 use ftk_adapters::weights::{Weight, Weights};
+use ftk_networks::Network;
 use ftk_recipes::{Loss, Metrics, Reference, Session, TaskError, Window};
 
 use super::encode::{Pair, Sequence};
 use super::pass::{Batch, Model};
 use super::preference::{Completion, Preference};
 use super::references::{References, Sums};
-use crate::models::Network;
 
 /// Rows of one task.
 #[derive(Clone, Debug)]

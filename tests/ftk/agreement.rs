@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use ftk::models::{Family, Gpt2, Llama, Network, Source};
+use ftk::models::Source;
 use ftk::prove::fixed::{Adaptation, Agreement, Fixed, FixedAdapter, FixedBase};
 use ftk_adapters::lora::Adapter;
-use ftk_adapters::ops::{Heads, Llama3Scaling, Rope, Tokens};
-use ftk_adapters::sites::Role;
 use ftk_adapters::train::{LoraTensors, Train, initial_factors, normal_values};
 use ftk_adapters::weights::Weights;
+use ftk_networks::ops::{Heads, Llama3Scaling, Rope, Tokens};
+use ftk_networks::sites::Role;
+use ftk_networks::{Family, Gpt2, Llama, Network};
 
 use crate::run::fixture;
 

@@ -14,12 +14,13 @@ type Rule = (&'static str, &'static [&'static str], &'static [&'static str]);
 /// What floats are computed with and read from.
 const FLOAT_SIDE: [&str; 5] = ["candle-core", "candle-nn", "candle-transformers", "safetensors", "tokenizers"];
 
-const CRATES: [Rule; 5] = [
+const CRATES: [Rule; 6] = [
     ("ftk-kernels", &[], &["candle-core", "halo2_proofs", "clap"]),
-    ("ftk-adapters", &["ftk-kernels"], &["halo2_proofs", "pasta_curves", "clap"]),
-    ("ftk-recipes", &["ftk-adapters"], &["halo2_proofs", "pasta_curves", "clap"]),
+    ("ftk-networks", &[], &["candle-core", "safetensors", "tokenizers", "halo2_proofs", "pasta_curves", "clap"]),
+    ("ftk-adapters", &["ftk-kernels", "ftk-networks"], &["halo2_proofs", "pasta_curves", "clap"]),
+    ("ftk-recipes", &["ftk-adapters", "ftk-networks"], &["halo2_proofs", "pasta_curves", "clap"]),
     ("ftk-circuits", &["ftk-kernels"], &["candle-core", "candle-nn", "safetensors", "tempfile", "clap"]),
-    ("ftk", &["ftk-adapters", "ftk-circuits", "ftk-kernels", "ftk-recipes"], &[]),
+    ("ftk", &["ftk-adapters", "ftk-circuits", "ftk-kernels", "ftk-networks", "ftk-recipes"], &[]),
 ];
 
 /// Normal and build dependencies of every crate of the resolved graph, by name.

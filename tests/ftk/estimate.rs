@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ftk::models::Source;
 use ftk_adapters::footprint::Footprint;
-use ftk_adapters::ops::Tokens;
+use ftk_networks::ops::Tokens;
 use serde_json::{Value, json};
 
 use crate::run::{ftk, stderr, succeed};

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
-use ftk::models::{Family, Gpt2, Llama, Network};
 use ftk_adapters::lora::Adapter;
-use ftk_adapters::ops::{Heads, Llama3Scaling, Rope, Tokens};
-use ftk_adapters::sites::Role;
 use ftk_adapters::train::{Dropout, Learns, LoraTensors, Train, initial_factors, normal_values};
 use ftk_adapters::weights::Weights;
+use ftk_networks::ops::{Heads, Llama3Scaling, Rope, Tokens};
+use ftk_networks::sites::Role;
+use ftk_networks::{Family, Gpt2, Llama, Network};
 
 /// Steps of the differences, of which one must agree. The stencil's error goes with the fourth power of
 /// the step, that of f32 with its inverse: where the loss is much curved the second is the better one.

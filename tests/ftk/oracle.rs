@@ -4,10 +4,10 @@
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{self, Llama3RopeConfig, Llama3RopeType};
-use ftk::models::{Family, Gpt2, Llama, Network};
-use ftk_adapters::ops::{Heads, Llama3Scaling, Rope, Tokens};
 use ftk_adapters::train::{Cache, Train, normal_values};
 use ftk_adapters::weights::Weights;
+use ftk_networks::ops::{Heads, Llama3Scaling, Rope, Tokens};
+use ftk_networks::{Family, Gpt2, Llama, Network};
 
 /// Positions looked at, well beyond the original context.
 const POSITIONS: usize = 48;

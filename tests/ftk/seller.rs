@@ -7,8 +7,8 @@ use ftk::prove::bundle::Bundle;
 use ftk::prove::limits::Limits;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
-use ftk_adapters::sites::Role;
 use ftk_adapters::train::{initial_factors, normal_values};
+use ftk_networks::sites::Role;
 use serde_json::Value;
 
 use crate::run::{ftk, succeed};

@@ -9,10 +9,10 @@ use ftk::prove::bundle::Bundle;
 use ftk::prove::figures::nat;
 use ftk::prove::limits::Limits;
 use ftk_adapters::lora::Adapter;
-use ftk_adapters::ops::Tokens;
 use ftk_adapters::peft;
 use ftk_adapters::train::{LoraTensors, Train};
 use ftk_circuits::{Case, Digest, Input, Logits, Output, Scored};
+use ftk_networks::ops::Tokens;
 use serde_json::Value;
 
 use crate::run::{ftk, succeed};

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use candle_core::{D, Device, Result, Tensor};
 use ftk_kernels::float::attention::{self as kernel, Operands, Shape, Span};
+use ftk_networks::ops::Heads;
 
 use super::host;
-use crate::ops::Heads;
 
 /// Attention of `q` `(rows, query * dim)` over `k` and `v` `(positions, key_value * dim)` within each
 /// span. The result has the shape of `q`.

@@ -2,9 +2,9 @@
 
 use candle_core::{Device, Result, Tensor};
 use ftk_kernels::float::rotary::{self, Turn};
+use ftk_networks::ops::Rope;
 
 use super::host;
-use crate::ops::Rope;
 
 /// Cosines and sines `(positions, dim / 2)` from position 0 on.
 #[derive(Clone, Debug)]

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use ftk_kernels::float::attention::Span;
+use ftk_networks::ops::graph::{Features, Propagation, Sparse, symmetric_coefficient};
+use ftk_networks::ops::{Bias, Heads, Llama3Scaling, Nodes, Ops, Rope, Tokens};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::{Learns, LoraTensors, Train};
 use crate::Error;
 use crate::lora::{Adapter, Factors};
-use crate::ops::graph::{Features, Propagation, Sparse, symmetric_coefficient};
-use crate::ops::{Bias, Heads, Llama3Scaling, Nodes, Ops, Rope, Tokens};
 use crate::weights::Weights;
 
 /// Step of the differences. The stencil's error goes with the fourth power of the step, that of

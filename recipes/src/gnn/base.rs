@@ -5,11 +5,10 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use ftk_adapters::atomic;
 use ftk_adapters::weights::Weights;
+use ftk_networks::graphs::{Kind, Network};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::error::GraphError;
-use super::network::Network;
-use super::settings::Kind;
 
 /// File name of the network's numbers.
 pub const CONFIG: &str = "config.json";

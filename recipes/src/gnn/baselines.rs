@@ -1,6 +1,6 @@
 //! What a network has to beat: predictors without one.
 
-use ftk_adapters::ops::graph::Features;
+use ftk_networks::ops::graph::Features;
 
 use super::edges::Moment;
 use super::measures;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ftk_adapters::ops::graph::{Features, Sparse};
+use ftk_networks::ops::graph::{Features, Sparse};
 
 use super::bytes::{Broken, Reader, Writer};
 use super::error::GraphError;

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::{D, Device, Tensor};
-use ftk_adapters::ops::graph::Features;
 use ftk_adapters::train::Gradients;
+use ftk_networks::graphs::{End, Hop};
+use ftk_networks::ops::graph::Features;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
@@ -20,7 +21,6 @@ use super::labels::Labels;
 use super::learner::Learner;
 use super::measures::{self, Figures};
 use super::model::Model;
-use super::network::{End, Hop};
 use super::settings::{Contrast, Gnn, Split};
 use super::split;
 use crate::recipe::Recipe;

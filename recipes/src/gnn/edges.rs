@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use ftk_adapters::ops::graph::Features;
 use ftk_adapters::train::{Gradients, LoraTensors, Train};
+use ftk_networks::graphs::{End, Hop, Pairs};
+use ftk_networks::ops::graph::Features;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -22,7 +23,6 @@ use super::inputs;
 use super::learner::Learner;
 use super::measures::{self, Figures};
 use super::model::Model;
-use super::network::{End, Hop, Pairs};
 use super::settings::{Gnn, Objective, Split};
 use super::split;
 use super::structure::{OF_NODE, OF_PAIR, SCALE, Snapshot};

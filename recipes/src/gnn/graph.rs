@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use ftk_adapters::ops::graph::{Features, ONE, Propagation, Sparse, symmetric_coefficient};
+use ftk_networks::ops::graph::{Features, ONE, Propagation, Sparse, symmetric_coefficient};
 
 use super::error::GraphError;
 

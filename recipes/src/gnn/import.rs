@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ftk_adapters::ops::graph::Features;
+use ftk_networks::ops::graph::Features;
 
 use super::error::GraphError;
 use super::graph::{Carries, Edge, Found, Graph, Part, are_believable};

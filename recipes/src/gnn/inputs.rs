@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ftk_adapters::ops::graph::{Features, Propagation, Sparse};
 use ftk_adapters::train::normal_values;
+use ftk_networks::graphs::{Hop, Kind, Prepare};
+use ftk_networks::ops::graph::{Features, Propagation, Sparse};
 
 use super::error::GraphError;
 use super::graph::{Graph, attended, closed_means, symmetric};
-use super::network::{Hop, Prepare};
-use super::settings::Kind;
 
 /// The features of a graph, normalised and projected.
 ///

@@ -1,6 +1,6 @@
 //! Classes of nodes and the split they are in, with the predictors that need nothing else and no network.
 
-use ftk_adapters::ops::graph::Features;
+use ftk_networks::ops::graph::Features;
 
 use super::baselines;
 use super::graph::Part;

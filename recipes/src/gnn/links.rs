@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use ftk_adapters::ops::graph::Features;
 use ftk_adapters::train::Train;
+use ftk_networks::graphs::{End, Hop, Pairs};
+use ftk_networks::ops::graph::Features;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -21,7 +22,6 @@ use super::inputs;
 use super::learner::Learner;
 use super::measures::{self, Figures};
 use super::model::Model;
-use super::network::{End, Hop, Pairs};
 use super::settings::Gnn;
 use super::split;
 use crate::recipe::Recipe;

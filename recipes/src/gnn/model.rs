@@ -8,11 +8,11 @@ use ftk_adapters::lora::{Adapter, Factors};
 use ftk_adapters::peft::{self, Saved};
 use ftk_adapters::train::{Gradients, Learns, LoraTensors, Train, initial_factors};
 use ftk_adapters::weights::Weights;
+use ftk_networks::graphs::{End, Network, Prepare, convolution};
 
-use super::base;
 use super::error::GraphError;
-use super::network::{End, Network, Prepare, convolution, with_variables};
 use super::settings::{FRESH, Gnn};
+use super::{base, initial};
 use crate::recipe::Recipe;
 
 /// Folder inside the run folder for a base that was trained.
@@ -47,7 +47,7 @@ impl Model {
             let shape = [inputs, gnn.hidden, gnn.layers, gnn.heads];
             let fresh = Network::new(gnn.network, shape, gnn.head, 0);
             let network = Network { head: end, prepare: Self::prepare(recipe, gnn)?, ..fresh };
-            let weights = network.fresh(seed, &device)?;
+            let weights = initial::fresh(&network, seed, &device)?;
             (network, weights)
         } else {
             let (mut network, mut weights) = base::load(&recipe.base.model, &device)?;
@@ -64,7 +64,7 @@ impl Model {
                     return Err(GraphError::unfit(message, hint));
                 }
                 network.head = end;
-                let fresh = network.fresh(seed, &device)?;
+                let fresh = initial::fresh(&network, seed, &device)?;
                 for name in network.head_weights() {
                     weights.insert(name.clone(), fresh.get(&name)?);
                 }
@@ -84,7 +84,7 @@ impl Model {
             seed,
         };
         match &recipe.lora {
-            None => model.weights = with_variables(&model.weights, |_| true)?,
+            None => model.weights = initial::with_variables(&model.weights, |_| true)?,
             Some(lora) => {
                 let begin = match &lora.start {
                     Some(folder) => model.attach(folder)?,
@@ -110,7 +110,7 @@ impl Model {
                 model.adapter = Some(LoraTensors::trained(&begin, &device)?);
                 if gnn.train_head {
                     model.learnt = model.network.head_weights().into_iter().collect();
-                    model.weights = with_variables(&model.weights, |name| model.learnt.contains(name))?;
+                    model.weights = initial::with_variables(&model.weights, |name| model.learnt.contains(name))?;
                 }
             }
         }

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ftk_adapters::ops::graph::{Features, Propagation, Sparse, symmetric_coefficient};
+use ftk_networks::graphs::{Hop, Kind, Network};
+use ftk_networks::ops::graph::{Features, Propagation, Sparse, symmetric_coefficient};
 
 use super::bytes::{Broken, Reader, Writer};
 use super::error::GraphError;
@@ -12,8 +13,6 @@ use super::graph::{Graph, with_itself};
 use super::inputs::prepared;
 use super::leaf::{Frame, Leaf};
 use super::merkle::{Tree, climb};
-use super::network::{Hop, Network};
-use super::settings::Kind;
 
 /// First bytes: a name and a version.
 const MAGIC: &[u8; 16] = b"ftk graph part\0\x01";
@@ -392,13 +391,12 @@ fn reach<'a>(asked: &BTreeSet<u32>, depth: u32, leaf: impl Fn(u32) -> Option<&'a
 
 #[cfg(test)]
 mod tests {
-    use ftk_adapters::ops::graph::Features;
+    use ftk_networks::graphs::{Head, Prepare};
+    use ftk_networks::ops::graph::Features;
 
     use super::super::graph::{Carries, Edge, tests::graph};
     use super::super::inputs;
     use super::super::leaf::Incident;
-    use super::super::network::Prepare;
-    use super::super::settings::Head;
     use super::*;
 
     /// A ring of seven nodes with two chords.

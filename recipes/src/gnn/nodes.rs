@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use ftk_adapters::ops::graph::Features;
 use ftk_adapters::train::Train;
+use ftk_networks::graphs::{End, Head, Hop, Kind};
+use ftk_networks::ops::graph::Features;
 
 use super::error::GraphError;
 use super::feedback::{self, Choice};
@@ -15,9 +16,8 @@ use super::labels::Labels;
 use super::learner::Learner;
 use super::measures::{self, Figures};
 use super::model::Model;
-use super::network::{End, Hop};
 use super::sample;
-use super::settings::{Gnn, Head, Kind, Objective};
+use super::settings::{Gnn, Objective};
 use super::split;
 use crate::recipe::Recipe;
 use crate::session::{Loss, Metrics, Session, TaskError, Window};

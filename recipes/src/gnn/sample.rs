@@ -6,11 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ftk_adapters::ops::graph::Propagation;
+use ftk_networks::graphs::Hop;
+use ftk_networks::ops::graph::Propagation;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
-
-use super::network::Hop;
 
 /// Nodes of the first hop's senders, and the hops that lead from them to the nodes asked for.
 #[derive(Debug)]

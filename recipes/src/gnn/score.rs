@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ftk_adapters::ops::graph::Features;
+use ftk_networks::graphs::{End, Pairs};
+use ftk_networks::ops::graph::Features;
 
 use super::error::GraphError;
 use super::graph::Graph;
 use super::inputs;
 use super::measures;
 use super::model::Model;
-use super::network::{End, Pairs};
 use super::structure::{OF_PAIR, SCALE, Snapshot};
 use super::table::{Header, Table};
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ftk_networks::graphs::{Head, Kind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -120,43 +121,6 @@ pub enum Objective {
     Feedback,
     /// Which node of one view of the graph is the same in another: nothing but the graph is looked at.
     Contrast,
-}
-
-/// Kinds of networks of graphs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// Graph convolutions (Kipf and Welling 2017).
-    Gcn,
-    /// GraphSAGE with means (Hamilton et al. 2017).
-    Sage,
-    /// GraphSAGE with the aggregator that its paper calls GCN: one weight on the mean over a node and its neighbours.
-    #[serde(rename = "sage-gcn")]
-    SageGcn,
-    /// Graph attention (Velickovic et al. 2018).
-    Gat,
-}
-
-impl Kind {
-    /// What configurations call it (`model_type`).
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Gcn => "gcn",
-            Self::Sage => "sage",
-            Self::SageGcn => "sage-gcn",
-            Self::Gat => "gat",
-        }
-    }
-}
-
-/// What a network of a graph ends in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Head {
-    /// The last convolution gives the logits.
-    Convolution,
-    /// A linear layer on what the convolutions give.
-    Linear,
 }
 
 /// Which nodes, or which edges, are for what.

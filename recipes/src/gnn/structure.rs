@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ftk_adapters::ops::graph::Features;
+use ftk_networks::ops::graph::Features;
 
 use super::graph::{Edge, neighbours};
 

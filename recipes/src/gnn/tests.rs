@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor, Var};
-use ftk_adapters::ops::graph::Features;
+use ftk_networks::graphs::End;
+use ftk_networks::ops::graph::Features;
 use tempfile::TempDir;
 
 use super::graph::{Carries, Edge, Found, Graph, Part};
 use super::import::{Origin, import};
 use super::learner::Learner;
 use super::model::Model;
-use super::network::End;
 use super::structure::{OF_NODE, OF_PAIR};
 use super::*;
 use crate::{Recipe, Session, Window};
@@ -314,7 +314,7 @@ fn edges_that_are_tested_pass_no_message_either_way_round() {
     let mut rest = graph.clone();
     let kept = graph.edges.iter().zip(&parts).filter(|(_, part)| **part == Part::Train).map(|(edge, _)| *edge);
     rest.edges = kept.collect();
-    let messages = inputs::hops(settings::Kind::Gcn, 2, &rest.neighbours());
+    let messages = inputs::hops(ftk_networks::graphs::Kind::Gcn, 2, &rest.neighbours());
     for (edge, part) in graph.edges.iter().zip(&parts) {
         for (a, b) in [(edge.source, edge.target), (edge.target, edge.source)] {
             let passes = session.hops()[0].gather.coefficients().row(a as usize).any(|(sender, _)| sender == b);

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use ftk_networks::graphs::{End, Head};
 use ftk_recipes::gnn::graph::{Found, Graph, Part};
 use ftk_recipes::gnn::import::{Origin, import};
 use ftk_recipes::gnn::measures::{Figures, mean_and_deviation};
-use ftk_recipes::gnn::network::End;
-use ftk_recipes::gnn::settings::{FRESH, Head, Objective};
+use ftk_recipes::gnn::settings::{FRESH, Objective};
 use ftk_recipes::gnn::{Opened, base, of};
 use ftk_recipes::{Recipe, Reference};
 use serde_json::{Map, Value, json};

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::Result;
 use ftk_adapters::lora::Adapter;
-use ftk_adapters::sites::Role;
 use ftk_adapters::train::initial_factors;
+use ftk_networks::sites::Role;
 use ftk_recipes::{DpoLoss, Lora, Recipe};
 use serde_json::{Value, json};
 

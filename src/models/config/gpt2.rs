@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::super::{Gpt2, ModelError};
+use ftk_networks::Gpt2;
+
+use super::super::ModelError;
 use super::{MAX_LAYERS, MAX_SIZE, Object, check_eps, check_size};
 
 /// The network of a configuration of GPT-2.
@@ -49,9 +51,10 @@ pub(super) fn parse(path: &Path, config: &Object) -> Result<Gpt2, ModelError> {
 
 #[cfg(test)]
 mod tests {
+    use ftk_networks::Network;
     use serde_json::{Value, json};
 
-    use super::super::super::{Network, tiny};
+    use super::super::super::tiny;
     use super::*;
 
     fn with(changes: Value) -> Value {

@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
-use ftk_adapters::ops::{Heads, Llama3Scaling, Rope};
+use ftk_networks::ops::{Heads, Llama3Scaling, Rope};
+use ftk_networks::{Family, Llama};
 
-use super::super::{Family, Llama, ModelError};
+use super::super::ModelError;
 use super::{MAX_LAYERS, MAX_SIZE, Object, check_eps, check_size, refusal};
 
 /// The network of a configuration of this family.
@@ -180,9 +181,10 @@ pub fn check(path: &Path, network: &Llama) -> Result<(), ModelError> {
 
 #[cfg(test)]
 mod tests {
+    use ftk_networks::Network;
     use serde_json::{Value, json};
 
-    use super::super::super::{Network, tiny};
+    use super::super::super::tiny;
     use super::*;
 
     fn with(changes: Value) -> Value {

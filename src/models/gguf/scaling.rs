@@ -3,7 +3,7 @@
 
 use std::f64::consts::TAU;
 
-use ftk_adapters::ops::{Llama3Scaling, Rope};
+use ftk_networks::ops::{Llama3Scaling, Rope};
 
 /// The parameters that all published models share; they differ in the factor only.
 const LOW_FREQ_FACTOR: f64 = 1.0;

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::Tensor;
-use ftk_adapters::sites::{Role, Site};
 use ftk_adapters::weights::{Weights, values};
 use ftk_circuits::fixed::linear::Matrix;
 use ftk_circuits::fixed::norm::Norm;
 use ftk_circuits::fixed::{ACTIVATION_BITS, BIAS_BITS, BIAS_LIMIT_BITS};
 use ftk_kernels::grid;
+use ftk_networks::sites::{Role, Site};
 use rayon::prelude::*;
 
 use super::Error;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use ftk_adapters::ops::graph::{ONE, Propagation};
-use ftk_adapters::ops::{Bias, Heads, Nodes, Ops, Rope, Tokens};
 use ftk_adapters::weights::{Weights, values};
+use ftk_networks::ops::graph::{ONE, Propagation};
+use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Tokens};
 
 use super::Error;
 

@@ -1,16 +1,16 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use ftk_adapters::ops::graph::Features;
-use ftk_adapters::sites::{Role, Site};
 use ftk_adapters::weights::Weights;
-use ftk_recipes::gnn::inputs;
-use ftk_recipes::gnn::network::{Hop, Network as GraphNetwork};
-use ftk_recipes::gnn::settings::{Head, Kind};
+use ftk_networks::graphs::{Head, Kind};
+use ftk_networks::graphs::{Hop, Network as GraphNetwork};
+use ftk_networks::ops::graph::Features;
+use ftk_networks::sites::{Role, Site};
+use ftk_networks::{Family, Gpt2, Llama, Network};
+use ftk_recipes::gnn::{initial, inputs};
 
 use super::reference::Reference;
 use super::*;
-use crate::models::{Family, Gpt2, Llama, Network};
 
 /// A network small enough to run in a moment, with grouped heads and a tied head.
 fn llama(family: Family) -> Network {
@@ -137,7 +137,7 @@ fn graph(kind: Kind) -> (GraphNetwork, Arc<Features>, Vec<Hop>) {
 fn integers_agree_with_floats_on_graphs() {
     for kind in [Kind::Gcn, Kind::Sage, Kind::SageGcn] {
         let (network, features, hops) = graph(kind);
-        let weights = network.fresh(3, &Device::Cpu).unwrap();
+        let weights = initial::fresh(&network, 3, &Device::Cpu).unwrap();
         let rows: Vec<usize> = (0..30).collect();
         let got = agreement(
             &weights,
@@ -153,7 +153,7 @@ fn integers_agree_with_floats_on_graphs() {
 #[test]
 fn attention_over_neighbours_is_refused_by_name() {
     let (network, ..) = graph(Kind::Gat);
-    let weights = network.fresh(3, &Device::Cpu).unwrap();
+    let weights = initial::fresh(&network, 3, &Device::Cpu).unwrap();
     let error = FixedBase::new(&weights, &network.sites()).unwrap_err();
     assert!(matches!(error, Error::Neighbours(site) if site == "conv1"));
 }
@@ -161,7 +161,7 @@ fn attention_over_neighbours_is_refused_by_name() {
 #[test]
 fn what_enters_a_convolution_is_what_was_gathered() {
     let (network, features, hops) = graph(Kind::Gcn);
-    let weights = network.fresh(3, &Device::Cpu).unwrap();
+    let weights = initial::fresh(&network, 3, &Device::Cpu).unwrap();
     let base = FixedBase::new(&weights, &network.sites()).unwrap();
     let grid = |values: Vec<f32>| grid::to_grid(&values).unwrap();
     let (a, b) = (grid(values(&mut 1, 2 * 12, 0.3)), grid(values(&mut 2, 8 * 2, 0.3)));

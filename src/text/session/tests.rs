@@ -2,13 +2,13 @@
 
 use candle_core::Device;
 use ftk_adapters::lora::Adapter;
-use ftk_adapters::ops::{Heads, Rope};
-use ftk_adapters::sites::Role;
 use ftk_adapters::train::{initial_factors, normal_values};
+use ftk_networks::ops::{Heads, Rope};
+use ftk_networks::sites::Role;
+use ftk_networks::{Family, Llama};
 use ftk_recipes::DpoLoss;
 
 use super::*;
-use crate::models::{Family, Llama};
 
 fn network() -> Network {
     Llama {

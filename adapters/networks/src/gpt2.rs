@@ -4,8 +4,8 @@
 //! Files hold its matrices as transformers' `Conv1D` does, `(d_in, d_out)`; they are turned when they are read and
 //! turned back when they are written, so that inside ftk every matrix is `(d_out, d_in)`.
 
-use ftk_adapters::ops::{Bias, Heads, Ops, Tokens};
-use ftk_adapters::sites::{Role, Site};
+use crate::ops::{Bias, Heads, Ops, Tokens};
+use crate::sites::{Role, Site};
 
 /// The numbers of a GPT-2 network that its forward pass depends on.
 #[derive(Clone, Debug, PartialEq)]

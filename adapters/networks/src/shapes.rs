@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use ftk_adapters::ops::Tokens;
-use ftk_adapters::sites::{Site, Sites};
+use crate::ops::Tokens;
+use crate::sites::{Site, Sites};
 
 use super::Network;
 
@@ -30,12 +30,23 @@ impl Network {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Network, tiny};
+    use crate::ops::{Heads, Rope};
+    use crate::{Family, Llama, Network};
 
     #[test]
     fn untied_head_is_one_more_tensor() {
-        let mut network = tiny::network();
-        network.tied = true;
+        let mut network = Llama {
+            family: Family::Llama,
+            vocab: 16,
+            hidden: 8,
+            intermediate: 12,
+            layers: 2,
+            heads: Heads { query: 2, key_value: 1, dim: 4 },
+            rope: Rope { dim: 4, theta: 10_000.0, scaling: None },
+            eps: 1e-5,
+            tied: true,
+            context: 32,
+        };
         let tied = Network::from(network.clone()).shapes();
         assert_eq!(tied.len(), 2 + 9 * network.layers);
         assert_eq!(tied["model.layers.1.self_attn.k_proj.weight"], [4, 8]);

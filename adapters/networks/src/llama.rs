@@ -2,8 +2,8 @@
 //! rotary positions and a SwiGLU MLP (Touvron et al. 2023; Llama 3 scaling of the wavelengths). Its members differ in
 //! how queries and keys are made ([`Family`]).
 
-use ftk_adapters::ops::{Bias, Heads, Ops, Rope, Tokens};
-use ftk_adapters::sites::{Role, Site};
+use crate::ops::{Bias, Heads, Ops, Rope, Tokens};
+use crate::sites::{Role, Site};
 
 /// What sets members of the family apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The operations networks are written in.
 //!
 //! A network is a plain function over [`Ops`] and is written once. Each implementation of
-//! [`Ops`] is an *interpretation*: candle tensors with gradients ([`crate::train`]), exact
+//! [`Ops`] is an *interpretation*: candle tensors with gradients (`ftk_adapters::train`), exact
 //! integers (the proof side), or a mere walk that records which sites exist ([`crate::sites`]).
 //! No weight and no number lives here, but for what data gives networks of graphs ([`graph`]).
 

@@ -83,8 +83,12 @@ impl<T: Copy> Sparse<T> {
         &self.values
     }
 
-    /// The same with other values at the same places.
-    pub(crate) fn with_values<U>(&self, values: Vec<U>) -> Sparse<U> {
+    /// The same with other values at the same places, one for each entry.
+    ///
+    /// # Panics
+    /// If there are not as many values as entries.
+    pub fn with_values<U>(&self, values: Vec<U>) -> Sparse<U> {
+        assert_eq!(values.len(), self.columns.len(), "every entry has a value");
         Sparse { starts: self.starts.clone(), columns: self.columns.clone(), values, width: self.width }
     }
 
@@ -173,7 +177,8 @@ impl Propagation {
             && values.iter().all(|&value| value == ONE)
     }
 
-    pub(crate) fn floats(&self) -> &Sparse<f32> {
+    /// The coefficients as the nearest f32.
+    pub fn floats(&self) -> &Sparse<f32> {
         self.floats.get_or_init(|| {
             // Exact: a division by a power of two.
             let float = |&value: &u32| value as f32 / ONE as f32;
@@ -182,12 +187,12 @@ impl Propagation {
     }
 
     /// Rows and columns exchanged, with the place of each entry.
-    pub(crate) fn places(&self) -> &Sparse<u32> {
+    pub fn places(&self) -> &Sparse<u32> {
         self.places.get_or_init(|| self.coefficients.transposed())
     }
 
-    /// Rows and columns exchanged.
-    pub(crate) fn back(&self) -> &Sparse<f32> {
+    /// [`Propagation::floats`] with rows and columns exchanged.
+    pub fn back(&self) -> &Sparse<f32> {
         self.back.get_or_init(|| {
             let (places, floats) = (self.places(), self.floats());
             places.with_values(places.values.iter().map(|&entry| floats.values[entry as usize]).collect())
@@ -323,14 +328,16 @@ impl Features {
         }
     }
 
-    pub(crate) fn dense(&self) -> Option<&[f32]> {
+    /// All entries row by row, where they are held densely.
+    pub fn dense(&self) -> Option<&[f32]> {
         match &self.kind {
             Kind::Dense(values) => Some(values),
             Kind::Sparse(_) => None,
         }
     }
 
-    pub(crate) fn held_sparsely(&self) -> Option<&Sparse<f32>> {
+    /// The entries that are not zero, where only those are held.
+    pub fn held_sparsely(&self) -> Option<&Sparse<f32>> {
         match &self.kind {
             Kind::Dense(_) => None,
             Kind::Sparse(entries) => Some(entries),
@@ -338,7 +345,7 @@ impl Features {
     }
 
     /// Rows and columns of sparse features exchanged, with the place of each entry.
-    pub(crate) fn places(&self) -> Option<&Sparse<u32>> {
+    pub fn places(&self) -> Option<&Sparse<u32>> {
         let entries = self.held_sparsely()?;
         Some(self.places.get_or_init(|| entries.transposed()))
     }

@@ -1,7 +1,7 @@
 //! The networks ftk knows, as one type: each is written once over [`Ops`], in three parts (embedding, block, head),
 //! so that an interpretation may keep or forget what lies between two blocks.
 
-use ftk_adapters::ops::{Ops, Tokens};
+use crate::ops::{Ops, Tokens};
 
 use super::{Gpt2, Llama};
 
@@ -73,7 +73,7 @@ impl Network {
     }
 
     /// Whether files hold the tensor of this name as `(d_in, d_out)`.
-    pub(super) fn stored_transposed(&self, name: &str) -> bool {
+    pub fn stored_transposed(&self, name: &str) -> bool {
         matches!(self, Self::Gpt2(_)) && Gpt2::stored_transposed(name)
     }
 

@@ -3,16 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor, Var};
-use ftk_adapters::ops::graph::{Features, Propagation};
-use ftk_adapters::ops::{Bias, Nodes, Ops};
-use ftk_adapters::sites::{Role, Site, Sites};
-use ftk_adapters::train::uniform_values;
-use ftk_adapters::weights::Weights;
 use serde::{Deserialize, Serialize};
 
-use super::error::GraphError;
-use super::settings::{Head, Kind};
+use crate::ops::graph::{Features, Propagation};
+use crate::ops::{Bias, Nodes, Ops};
+use crate::sites::{Role, Site, Sites};
 
 /// Site of a linear head.
 pub const HEAD: &str = "head";
@@ -39,6 +34,45 @@ pub struct Network {
     pub head: End,
     /// How a graph's features are prepared for it.
     pub prepare: Prepare,
+}
+
+/// Kinds of networks of graphs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Graph convolutions (Kipf and Welling 2017).
+    Gcn,
+    /// GraphSAGE with means (Hamilton et al. 2017).
+    Sage,
+    /// GraphSAGE with the aggregator that its paper calls GCN: one weight on the mean over a node and its neighbours.
+    #[serde(rename = "sage-gcn")]
+    SageGcn,
+    /// Graph attention (Velickovic et al. 2018).
+    Gat,
+}
+
+impl Kind {
+    /// What configurations call it (`model_type`).
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gcn => "gcn",
+            Self::Sage => "sage",
+            Self::SageGcn => "sage-gcn",
+            Self::Gat => "gat",
+        }
+    }
+}
+
+/// What a network of a graph ends in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Head {
+    /// The last convolution gives the logits.
+    Convolution,
+    /// A linear layer on what the convolutions give.
+    Linear,
 }
 
 /// How features are prepared.
@@ -297,40 +331,11 @@ impl Network {
     pub fn parameters(&self) -> usize {
         self.shapes().values().map(|shape| shape.iter().product::<usize>()).sum()
     }
-
-    /// Random weights (Glorot and Bengio 2010, uniform), biases zero.
-    ///
-    /// # Errors
-    /// The device's.
-    pub fn fresh(&self, seed: u64, device: &Device) -> Result<Weights, GraphError> {
-        let make = |(name, shape): (String, Vec<usize>)| {
-            let count = shape.iter().product();
-            let (fan_out, fan_in) = match shape.as_slice() {
-                [d_out, d_in] => (*d_out, *d_in),
-                _ => (count / self.heads.max(1), 1),
-            };
-            let bound = (6.0 / (fan_in + fan_out) as f64).sqrt();
-            let values =
-                if name.ends_with(".bias") { vec![0.0; count] } else { uniform_values(&name, count, bound, seed) };
-            Ok((name, Tensor::from_vec(values, shape, device)?))
-        };
-        self.shapes().into_iter().map(make).collect()
-    }
 }
 
 /// Number of the convolution, from 1, that a site belongs to, or a weight; `None` if to none.
 pub fn convolution(name: &str) -> Option<usize> {
     name.strip_prefix("conv")?.split('.').next()?.parse().ok()
-}
-
-/// Weights of which the named ones are variables.
-pub(super) fn with_variables(weights: &Weights, named: impl Fn(&str) -> bool) -> Result<Weights, GraphError> {
-    let make = |name: &str| {
-        let tensor = weights.get(name)?;
-        let tensor = if named(name) { Var::from_tensor(&tensor)?.into_inner() } else { tensor };
-        Ok((name.to_owned(), tensor))
-    };
-    weights.names().map(make).collect()
 }
 
 #[cfg(test)]
