@@ -8,6 +8,7 @@
 
 mod cache;
 mod error;
+mod http;
 
 use std::fs::File;
 use std::io::Read;
@@ -15,21 +16,21 @@ use std::path::{Path, PathBuf};
 
 use ftk_recipes::HubName;
 use ftk_recipes::hub::is_inside;
-use hf_hub::api::RepoInfo;
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Cache, Repo, RepoType};
+use hf_hub::{Repo, RepoType};
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+use serde::Deserialize;
 
 use self::cache::{Look, Place, is_rows, parents, write};
 pub use self::error::HubError;
+use self::http::{Client, Failure};
 use super::folder::{SHARDS, TEXT_FILES, WEIGHTS, shards};
 
 const ENDPOINT: &str = "https://huggingface.co";
 const CONFIG: &str = "config.json";
 /// What a data set's rows are stored in.
 const ROWS: [&str; 3] = [".jsonl", ".json", ".parquet"];
-/// Attempts after the first to go on with a file when the connection breaks.
-const RETRIES: usize = 2;
+/// Attempts to fetch a file that turns out to be another one than was announced.
+const ATTEMPTS: usize = 2;
 
 /// Models and data sets have names of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,16 +82,17 @@ impl Hub {
     /// `HF_HUB_OFFLINE`, which mean what they mean to `huggingface_hub`. With `offline` it never connects.
     ///
     /// # Errors
-    /// [`HubError::NoHome`].
+    /// [`HubError::NoHome`]; [`HubError::Variable`].
     pub fn from_env(offline: bool) -> Result<Self, HubError> {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
-        let caches = || set("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cache")));
-        let home = match set("HF_HOME") {
-            Some(home) => Some(PathBuf::from(home)),
-            None => caches().map(|caches| caches.join("huggingface")),
+        let path = |name: &'static str| set(name).map(|text| expanded(name, &text, &set)).transpose();
+        let caches = match path("XDG_CACHE_HOME")? {
+            Some(caches) => Some(caches),
+            None => std::env::home_dir().map(|home| home.join(".cache")),
         };
-        let cache = set("HF_HUB_CACHE").map(PathBuf::from).or_else(|| Some(home.as_ref()?.join("hub")));
-        let token_file = set("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| Some(home?.join("token")));
+        let home = path("HF_HOME")?.or_else(|| Some(caches?.join("huggingface")));
+        let cache = path("HF_HUB_CACHE")?.or_else(|| Some(home.as_ref()?.join("hub")));
+        let token_file = path("HF_TOKEN_PATH")?.or_else(|| Some(home?.join("token")));
         let token = set("HF_TOKEN").or_else(|| std::fs::read_to_string(token_file?).ok());
         let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
         let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
@@ -137,6 +139,29 @@ impl Hub {
     }
 }
 
+/// A path with `~`, `$NAME` and `${NAME}` put in: files of settings and containers hand them over as they are.
+fn expanded(name: &'static str, text: &str, set: &dyn Fn(&str) -> Option<String>) -> Result<PathBuf, HubError> {
+    let unknown = |what: &str| HubError::Variable { name, value: text.to_owned(), what: what.to_owned() };
+    let (mut path, mut rest) = (String::new(), text.trim());
+    if let Some(after) = rest.strip_prefix('~') {
+        // Another user's home folder is in no variable.
+        let home = std::env::home_dir().filter(|_| after.is_empty() || after.starts_with('/'));
+        path = home.and_then(|home| home.into_os_string().into_string().ok()).ok_or_else(|| unknown("~"))?;
+        rest = after;
+    }
+    while let Some((before, after)) = rest.split_once('$') {
+        path.push_str(before);
+        let end = |text: &str| text.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(text.len());
+        let (variable, after) = match after.strip_prefix('{').and_then(|after| after.split_once('}')) {
+            Some(found) => found,
+            None => after.split_at(end(after)),
+        };
+        path.push_str(&set(variable).ok_or_else(|| unknown(&format!("${variable}")))?);
+        rest = after;
+    }
+    Ok(PathBuf::from(path + rest))
+}
+
 /// Whether a value of an environment variable means yes, as `huggingface_hub` reads it.
 fn is_on(value: &str) -> bool {
     ["1", "true", "yes", "on"].contains(&value.trim().to_ascii_lowercase().as_str())
@@ -157,11 +182,26 @@ impl Wanted<'_> {
     }
 }
 
+/// What a commit holds, as the endpoint lists it.
+#[derive(Deserialize)]
+struct Listed {
+    sha: String,
+    siblings: Vec<Sibling>,
+}
+
+/// A file of a commit.
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+    /// Bytes, where the endpoint says so.
+    size: Option<u64>,
+}
+
 /// A repository at the endpoint, locked for other pulls on this machine.
 struct Remote<'a> {
     hub: &'a Hub,
     place: Place,
-    api: Api,
+    client: Client,
     kind: RepoType,
     name: &'a HubName,
     _lock: File,
@@ -174,56 +214,52 @@ impl<'a> Remote<'a> {
         parents(&path)?;
         let lock = File::create(&path).and_then(|file| file.lock().map(|()| file));
         let lock = lock.map_err(|source| HubError::Cache { path, source })?;
-        let api = ApiBuilder::from_cache(Cache::new(place.partial()))
-            .with_endpoint(hub.endpoint.clone())
-            .with_token(hub.token.clone())
-            .with_retries(RETRIES)
-            .with_progress(false)
-            .with_user_agent("ftk", env!("CARGO_PKG_VERSION"))
-            .build();
-        let api = api.map_err(|error| HubError::Transfer { what: name.to_string(), reason: error.to_string() })?;
+        let client = Client::new(&hub.endpoint, hub.token.clone());
+        let client = client.map_err(|failure| failed(hub, name.to_string(), &place.folder, failure))?;
         let kind = match kind {
             Kind::Model => RepoType::Model,
             Kind::Dataset => RepoType::Dataset,
         };
-        Ok(Self { hub, place, api, kind, name, _lock: lock })
+        Ok(Self { hub, place, client, kind, name, _lock: lock })
     }
 
     fn repo(&self, revision: &str) -> Repo {
         Repo::with_revision(self.name.id.clone(), self.kind, revision.to_owned())
     }
 
-    fn failed(&self, what: String, error: &ApiError) -> HubError {
-        match status(error) {
-            Some(status @ (401 | 403 | 404)) => {
-                HubError::Unknown { name: what, endpoint: self.hub.endpoint.clone(), status }
-            }
-            _ => HubError::Transfer { what, reason: error.to_string() },
-        }
+    fn failed(&self, what: String, failure: Failure) -> HubError {
+        failed(self.hub, what, &self.place.folder, failure)
     }
 
     fn answer(&self, reason: String) -> HubError {
         HubError::Answer { endpoint: self.hub.endpoint.clone(), reason }
     }
 
+    /// What a revision holds.
+    fn list(&self, revision: &str) -> Result<Listed, HubError> {
+        let failed = |failure| self.failed(self.name.to_string(), failure);
+        // With the sizes of its files.
+        let path = format!("api/{}?blobs=true", self.repo(revision).api_url());
+        let text = self.client.text(&self.client.address(&path).map_err(failed)?).map_err(failed)?;
+        serde_json::from_str(&text).map_err(|error| self.answer(format!("no list of files: {error}")))
+    }
+
     fn pull(&self, revision: &str, wanted: Wanted<'_>, report: Report<'_>) -> Result<Pulled, HubError> {
-        let name = self.name.to_string();
-        let info = self.api.repo(self.repo(revision)).info().map_err(|error| self.failed(name, &error))?;
+        let info = self.list(revision)?;
         let commit = info.sha.to_ascii_lowercase();
         if !is_commit(&commit) {
             return Err(self.answer(format!("no commit: {}", info.sha)));
         }
-        let mut files = self.select(&info, wanted)?;
         // From here on the commit is asked for: the revision may move meanwhile.
-        let repo = self.api.repo(self.repo(&commit));
+        let mut files = self.select(&info, wanted)?;
         for file in &files {
-            self.fetch(&repo, &commit, file, report)?;
+            self.fetch(&info, &commit, file, report)?;
         }
         if files.iter().any(|file| file == SHARDS) {
             let index = shards(&self.place.snapshot(&commit)).map_err(|error| self.answer(error.to_string()))?;
             for shard in index {
                 self.offered(&info, &shard)?;
-                self.fetch(&repo, &commit, &shard, report)?;
+                self.fetch(&info, &commit, &shard, report)?;
                 files.push(shard);
             }
         }
@@ -241,7 +277,7 @@ impl<'a> Remote<'a> {
     }
 
     /// The wanted files that the repository has; of weights in shards, the index.
-    fn select(&self, info: &RepoInfo, wanted: Wanted<'_>) -> Result<Vec<String>, HubError> {
+    fn select(&self, info: &Listed, wanted: Wanted<'_>) -> Result<Vec<String>, HubError> {
         let owned = |files: &[&str]| files.iter().map(|file| (*file).to_owned()).collect::<Vec<_>>();
         let all = info.siblings.iter().map(|file| &file.rfilename);
         let files = match wanted {
@@ -266,7 +302,7 @@ impl<'a> Remote<'a> {
         Ok(files)
     }
 
-    fn offered(&self, info: &RepoInfo, file: &str) -> Result<(), HubError> {
+    fn offered(&self, info: &Listed, file: &str) -> Result<(), HubError> {
         if !is_inside(file) {
             return Err(self.answer(format!("no plain file name: {file:?}")));
         }
@@ -276,60 +312,64 @@ impl<'a> Remote<'a> {
         }
     }
 
-    /// Brings a file of a commit into the cache, if it is not there.
-    fn fetch(&self, repo: &ApiRepo, commit: &str, file: &str, report: Report<'_>) -> Result<(), HubError> {
-        if self.place.snapshot(commit).join(file).is_file() {
+    /// Brings a file of a commit into the cache, if it is not there or is shorter or longer than the list says.
+    fn fetch(&self, info: &Listed, commit: &str, file: &str, report: Report<'_>) -> Result<(), HubError> {
+        let listed = info.siblings.iter().find(|sibling| sibling.rfilename == file).and_then(|sibling| sibling.size);
+        let there = self.place.snapshot(commit).join(file).metadata().ok().filter(std::fs::Metadata::is_file);
+        if there.is_some_and(|there| listed.is_none_or(|size| there.len() == size)) {
             return Ok(());
         }
         let what = format!("{}/{file}", HubName { file: None, ..self.name.clone() });
-        let failed = |error: ApiError| self.failed(what.clone(), &error);
-        let encoded = encoded(file);
-        let announced = self.api.metadata(&repo.url(&encoded)).map_err(failed)?;
-        let (size, etag) = (announced.size() as u64, announced.etag().trim_start_matches("W/"));
+        let failed = |failure| self.failed(what.clone(), failure);
+        let path = format!("{}/resolve/{commit}/{}", self.repo(commit).url(), encoded(file));
+        let address = self.client.address(&path).map_err(failed)?;
+        let http::Announced { size, etag } = self.client.announced(&address).map_err(failed)?;
         // It becomes a file's name.
-        if !is_inside(etag) || etag.contains('/') || announced.etag().contains("..") || etag.starts_with('.') {
+        if !is_inside(&etag) || etag.contains('/') || etag.starts_with('.') {
             return Err(self.answer(format!("no plain etag: {etag:?}")));
         }
-        let blob = self.place.folder.join("blobs").join(etag);
+        let blob = self.place.folder.join("blobs").join(&etag);
         if blob.metadata().is_ok_and(|blob| blob.len() == size) {
-            return self.place.link(commit, file, etag);
+            return self.place.link(commit, file, &etag);
         }
-        let staged = Cache::new(self.place.partial()).repo(self.repo(commit)).blob_path(announced.etag());
-        let part = staged.with_extension("part");
+        let part = self.place.partial().join(format!("{etag}.part"));
+        parents(&part)?;
+        let disk = |source| HubError::Cache { path: part.clone(), source };
         // Nothing could follow what is whole already; it was never checked.
         if part.metadata().is_ok_and(|part| part.len() >= size) {
-            std::fs::remove_file(&part).map_err(|source| HubError::Cache { path: part, source })?;
+            std::fs::remove_file(&part).map_err(disk)?;
         }
-        let meter = Meter { file, done: 0, size, report };
-        let link = repo.download_with_progress(&encoded, meter).map_err(failed)?;
-        let arrived = link.canonicalize().map_err(|source| HubError::Cache { path: link.clone(), source })?;
-        let checked = check(&arrived, size, etag);
-        let checked = checked.map_err(|source| HubError::Cache { path: arrived.clone(), source })?;
-        let _ = std::fs::remove_file(&link);
-        match checked {
-            None => self.place.store(commit, file, etag, &arrived),
-            Some(reason) => {
-                let _ = std::fs::remove_file(&arrived);
-                Err(HubError::Damaged { what, reason })
+        let mut wrong = String::new();
+        for _ in 0..ATTEMPTS {
+            let downloaded = self.client.download(&address, &part, size, &mut |done| report(file, done, size));
+            downloaded.map_err(|failure| match failure {
+                Failure::Disk(source) => disk(source),
+                other => failed(other),
+            })?;
+            match check(&part, size, &etag).map_err(disk)? {
+                None => return self.place.store(commit, file, &etag, &part),
+                Some(reason) => wrong = reason,
             }
+            std::fs::remove_file(&part).map_err(disk)?;
         }
+        Err(HubError::Damaged { what, reason: wrong })
     }
 }
 
-fn offers(info: &RepoInfo, file: &str) -> bool {
+/// What a failed request means for what was asked for.
+fn failed(hub: &Hub, what: String, folder: &Path, failure: Failure) -> HubError {
+    let endpoint = hub.endpoint.clone();
+    match failure {
+        Failure::Status(status @ (401 | 403 | 404)) => HubError::Unknown { name: what, endpoint, status },
+        Failure::Status(status) => HubError::Transfer { what, reason: format!("status {status}") },
+        Failure::Transfer(reason) => HubError::Transfer { what, reason },
+        Failure::Answer(reason) => HubError::Answer { endpoint, reason },
+        Failure::Disk(source) => HubError::Cache { path: folder.to_owned(), source },
+    }
+}
+
+fn offers(info: &Listed, file: &str) -> bool {
     info.siblings.iter().any(|sibling| sibling.rfilename == file)
-}
-
-/// The HTTP status that refused a request.
-fn status(error: &ApiError) -> Option<u16> {
-    match error {
-        ApiError::RequestError(error) => match **error {
-            ureq::Error::StatusCode(status) => Some(status),
-            _ => None,
-        },
-        ApiError::TooManyRetries(error) => status(error),
-        _ => None,
-    }
 }
 
 /// A file's path as part of an address (RFC 3986).
@@ -378,28 +418,6 @@ fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Passes progress on.
-struct Meter<'a, 'b> {
-    file: &'a str,
-    done: u64,
-    size: u64,
-    report: Report<'b>,
-}
-
-impl hf_hub::api::Progress for Meter<'_, '_> {
-    fn init(&mut self, size: usize, _: &str) {
-        (self.done, self.size) = (0, size as u64);
-        (self.report)(self.file, 0, self.size);
-    }
-
-    fn update(&mut self, size: usize) {
-        self.done += size as u64;
-        (self.report)(self.file, self.done, self.size);
-    }
-
-    fn finish(&mut self) {}
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -423,6 +441,21 @@ mod tests {
             let reason = check(&path, 6, etag).unwrap().unwrap();
             assert!(reason.starts_with(&format!("{name} {etag} was announced, it has ")), "{reason}");
         }
+    }
+
+    #[test]
+    fn paths_of_the_environment_are_what_a_shell_makes_of_them() {
+        let set = |name: &str| (name == "DATA_1").then(|| "/data".to_owned());
+        let path = |text: &str| expanded("HF_HOME", text, &set).map_err(|error| error.to_string());
+        let home = std::env::home_dir().unwrap();
+        assert_eq!(path("~").unwrap(), home);
+        assert_eq!(path("~/a~").unwrap(), home.join("a~"));
+        for text in ["$DATA_1/hub", "${DATA_1}/hub", " /data/hub"] {
+            assert_eq!(path(text).unwrap(), Path::new("/data/hub"), "{text}");
+        }
+        assert_eq!(path("$DATA_1.old").unwrap(), Path::new("/data.old"));
+        assert_eq!(path("~ann/hub").unwrap_err(), "HF_HOME: unknown here: ~: ~ann/hub");
+        assert_eq!(path("/a/$NONE/b").unwrap_err(), "HF_HOME: unknown here: $NONE: /a/$NONE/b");
     }
 
     #[test]

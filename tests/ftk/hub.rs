@@ -33,8 +33,17 @@ struct State {
     /// What `main` is.
     main: BTreeMap<String, String>,
     faults: BTreeMap<String, Fault>,
-    /// Method, path and range of every request, and whether a token came with it.
+    /// Path and range of every request, and whether a token came with it.
     asked: Vec<(String, bool)>,
+    /// The same of the storage host, a server of another origin, to which large files are sent if it is there.
+    stored: Vec<(String, bool)>,
+    storage: Option<String>,
+    /// How many requests are answered with this status and the wish to wait.
+    busy: (usize, u16),
+    /// Files are always sent whole.
+    whole: bool,
+    /// Every answer is a page of somebody else.
+    portal: bool,
 }
 
 /// An endpoint and an empty cache.
@@ -46,17 +55,15 @@ pub struct Hub {
 
 impl Hub {
     fn new() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
         let state = Arc::new(Mutex::new(State::default()));
-        let (shared, own) = (state.clone(), address.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                // A client that goes away is no fault of the endpoint.
-                let _ = answer(stream.unwrap(), &own, &shared);
-            }
-        });
-        Self { address, state, home: tempfile::tempdir().unwrap() }
+        Self { address: serve(&state, false), state, home: tempfile::tempdir().unwrap() }
+    }
+
+    /// Large files come from a host of their own from now on.
+    fn with_storage(self) -> Self {
+        let storage = serve(&self.state, true);
+        self.state.lock().unwrap().storage = Some(storage);
+        self
     }
 
     /// With the base of the fixtures as `org/tiny`.
@@ -137,6 +144,20 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A server that answers out of a state, and its address.
+fn serve(state: &Arc<Mutex<State>>, storage: bool) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let (shared, own) = (state.clone(), address.clone());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            // A client that goes away is no fault of the endpoint.
+            let _ = answer(stream.unwrap(), &own, &shared, storage);
+        }
+    });
+    address
+}
+
 /// The etag of a file: SHA-256 where it is large, which safetensors count as, else git's id.
 fn etag(name: &str, content: &[u8]) -> String {
     if name.ends_with(".safetensors") {
@@ -148,7 +169,7 @@ fn etag(name: &str, content: &[u8]) -> String {
 
 /// Answers one request as the hub does: `/api/.../revision/...` lists a commit, `/.../resolve/...` gives a file, large
 /// ones by way of another address.
-fn answer(mut stream: TcpStream, own: &str, state: &Mutex<State>) -> std::io::Result<()> {
+fn answer(mut stream: TcpStream, own: &str, state: &Mutex<State>, storage: bool) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let request = lines.next().unwrap_or(Ok(String::new()))?;
     let headers: BTreeMap<String, String> = lines
@@ -156,10 +177,30 @@ fn answer(mut stream: TcpStream, own: &str, state: &Mutex<State>) -> std::io::Re
         .take_while(|line| !line.is_empty())
         .filter_map(|line| line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())))
         .collect();
-    let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
+    let path = request.split(' ').nth(1).unwrap_or_default();
+    let path = path.split('?').next().unwrap_or_default().to_owned();
     let range = headers.get("range").and_then(|range| range.strip_prefix("bytes=")).unwrap_or_default().to_owned();
     let mut state = state.lock().unwrap();
-    state.asked.push((format!("{path} {range}").trim_end().to_owned(), headers.contains_key("authorization")));
+    let asked = (format!("{path} {range}").trim_end().to_owned(), headers.contains_key("authorization"));
+    if storage {
+        state.stored.push(asked)
+    } else {
+        state.asked.push(asked)
+    }
+    let mut refuse = |status: &str, more: &str| {
+        let head = format!("HTTP/1.1 {status}\r\n{more}Content-Length: 2\r\nConnection: close\r\n\r\nno");
+        stream.write_all(head.as_bytes())
+    };
+    if storage && headers.contains_key("authorization") {
+        return refuse("400 Bad Request", "");
+    }
+    if state.portal {
+        return refuse("200 OK", "Content-Type: text/html\r\n");
+    }
+    if state.busy.0 > 0 {
+        state.busy.0 -= 1;
+        return refuse(&format!("{} Busy", state.busy.1), "Retry-After: 0\r\n");
+    }
     let commit = |state: &State, repo: &str, revision: &str| match revision {
         "main" => state.main.get(repo).cloned(),
         _ => state.files.keys().any(|key| key.0 == repo && key.1 == revision).then(|| revision.to_owned()),
@@ -168,8 +209,9 @@ fn answer(mut stream: TcpStream, own: &str, state: &Mutex<State>) -> std::io::Re
     if let Some((repo, revision)) = path.strip_prefix("/api/").and_then(|path| path.split_once("/revision/")) {
         let repo = repo.strip_prefix("models/").unwrap_or(repo);
         let Some(commit) = commit(&state, repo, revision) else { return stream.write_all(nothing.as_bytes()) };
-        let names = state.files.keys().filter(|key| key.0 == repo && key.1 == commit);
-        let names: Vec<Value> = names.map(|key| json!({ "rfilename": key.2 })).collect();
+        let names = state.files.iter().filter(|(key, _)| key.0 == repo && key.1 == commit);
+        let names: Vec<Value> =
+            names.map(|(key, content)| json!({ "rfilename": key.2, "size": content.len() })).collect();
         let body = json!({ "sha": commit, "siblings": names }).to_string();
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
         return stream.write_all((head + &body).as_bytes());
@@ -184,12 +226,18 @@ fn answer(mut stream: TcpStream, own: &str, state: &Mutex<State>) -> std::io::Re
     let Some((commit, name, content)) = found else { return stream.write_all(nothing.as_bytes()) };
     let etag = etag(&name, &content);
     if name.ends_with(".safetensors") && !elsewhere {
+        // The two forms in which hubs send elsewhere: with the size, to another host; within the host.
+        let to = match &state.storage {
+            Some(storage) => format!("X-Linked-Size: {}\r\nLocation: {storage}/elsewhere{path}", content.len()),
+            None => format!("Location: {own}/elsewhere{path}"),
+        };
         let head = format!(
             "HTTP/1.1 302 Found\r\nX-Repo-Commit: {commit}\r\nX-Linked-Etag: \"{etag}\"\r\n\
-             Location: {own}/elsewhere{path}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+             {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         );
         return stream.write_all(head.as_bytes());
     }
+    let range = if state.whole { String::new() } else { range };
     let (from, to) = range.split_once('-').unwrap_or(("0", ""));
     let size = content.len();
     let (from, to) = (from.parse::<usize>().unwrap_or(0), to.parse().map_or(size, |to: usize| to + 1));
@@ -205,10 +253,13 @@ fn answer(mut stream: TcpStream, own: &str, state: &Mutex<State>) -> std::io::Re
         Some(Fault::Other) => body.iter_mut().for_each(|byte| *byte ^= 1),
         None => {}
     }
+    let (status, part) = match state.whole {
+        true => ("200 OK", String::new()),
+        false => ("206 Partial Content", format!("Content-Range: bytes {from}-{}/{size}\r\n", to.saturating_sub(1))),
+    };
     let head = format!(
-        "HTTP/1.1 206 Partial Content\r\nX-Repo-Commit: {commit}\r\nETag: \"{etag}\"\r\n\
-         Content-Range: bytes {from}-{}/{size}\r\n{length}Connection: close\r\n\r\n",
-        to.saturating_sub(1)
+        "HTTP/1.1 {status}\r\nX-Repo-Commit: {commit}\r\nETag: \"{etag}\"\r\n\
+         {part}{length}Connection: close\r\n\r\n"
     );
     stream.write_all(&[head.as_bytes(), &body].concat())?;
     stream.shutdown(std::net::Shutdown::Write)?;
@@ -514,4 +565,68 @@ fn cache_and_token_are_where_the_environment_says() {
     hub.asked();
     succeed(hub.ftk(&["pull", "org/tiny"]).env("HF_TOKEN", "secret"));
     assert!(hub.state.lock().unwrap().asked.iter().all(|(_, token)| *token));
+}
+
+#[test]
+fn the_token_never_leaves_the_hub() {
+    let hub = Hub::with_model().with_storage();
+    // The storage host refuses a request with a token, as S3 does.
+    succeed(hub.ftk(&["pull", "org/tiny"]).env("HF_TOKEN", "secret"));
+    let state = hub.state.lock().unwrap();
+    assert!(state.asked.iter().all(|(_, token)| *token), "{:?}", state.asked);
+    assert!(!state.stored.is_empty() && state.stored.iter().all(|(_, token)| !token), "{:?}", state.stored);
+}
+
+#[test]
+fn a_hub_that_is_busy_for_a_moment_is_waited_for() {
+    for status in [429, 500, 503] {
+        let hub = Hub::with_model();
+        hub.state.lock().unwrap().busy = (3, status);
+        hub.pull(&["org/tiny"]);
+    }
+    let hub = Hub::with_model();
+    hub.state.lock().unwrap().busy = (99, 429);
+    hub.refused(&["pull", "org/tiny"], "hf://org/tiny: cannot be fetched: status 429, 5 times", "try again");
+}
+
+#[test]
+fn a_hub_without_parts_sends_files_whole_and_a_portal_is_no_hub() {
+    let hub = Hub::with_model();
+    hub.state.lock().unwrap().whole = true;
+    hub.fault("model.safetensors", Some(Fault::Breaks));
+    hub.refused(&["pull", "org/tiny"], "hf://org/tiny/model.safetensors: cannot be fetched: ", "try again");
+    hub.fault("model.safetensors", None);
+    hub.pull(&["org/tiny"]);
+    let weights = std::fs::read(fixture("micro-llama/base/model.safetensors")).unwrap();
+    assert_eq!(std::fs::read(hub.snapshot(FIRST).join("model.safetensors")).unwrap(), weights);
+    hub.state.lock().unwrap().portal = true;
+    hub.refused(&["pull", "org/tiny"], "HUB: not an answer of a hub: no list of files: ", "HF_ENDPOINT");
+}
+
+#[test]
+fn a_file_that_was_cut_short_in_the_cache_is_fetched_anew() {
+    let hub = Hub::with_model();
+    hub.pull(&["org/tiny"]);
+    let weights = hub.snapshot(FIRST).join("model.safetensors");
+    let whole = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &whole[..100]).unwrap();
+    hub.pull(&["org/tiny"]);
+    assert_eq!(std::fs::read(&weights).unwrap(), whole);
+}
+
+#[test]
+fn the_cache_is_where_a_shell_would_say_it_is() {
+    let hub = Hub::with_model();
+    let home = hub.home.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    succeed(hub.ftk(&["pull", "org/tiny"]).env("HOME", &home).env("HF_HUB_CACHE", "~/$PART/hub").env("PART", "a"));
+    assert!(home.join("a/hub/models--org--tiny/refs/main").exists());
+    let mut command = hub.ftk(&["pull", "org/tiny"]);
+    let output = command.env("HF_HUB_CACHE", "$NOWHERE/hub").env_remove("NOWHERE").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).starts_with("error: HF_HUB_CACHE: unknown here: $NOWHERE: $NOWHERE/hub"),
+        "{}",
+        stderr(&output)
+    );
 }

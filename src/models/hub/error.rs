@@ -75,6 +75,16 @@ pub enum HubError {
         /// Why.
         source: std::io::Error,
     },
+    /// A path names a variable or a home folder that is not known.
+    #[error("{name}: unknown here: {what}: {value}")]
+    Variable {
+        /// The variable that holds the path.
+        name: &'static str,
+        /// The path.
+        value: String,
+        /// What is not known.
+        what: String,
+    },
     /// There is no home folder for the cache.
     #[error("no home folder to keep the cache in")]
     NoHome,
@@ -97,6 +107,7 @@ impl HubError {
             Self::Transfer { .. } => "try again: what has arrived is kept; --offline uses the cache alone".to_owned(),
             Self::Damaged { .. } => "try again; nothing of it entered the cache".to_owned(),
             Self::Answer { .. } => "check HF_ENDPOINT".to_owned(),
+            Self::Variable { name, .. } => format!("set it, or write {name} out"),
             Self::Cache { .. } | Self::NoHome => "HF_HOME or HF_HUB_CACHE name the folder to use".to_owned(),
         })
     }

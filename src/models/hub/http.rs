@@ -1,0 +1,352 @@
+//! Requests to the endpoint, and to where it sends us.
+//!
+//! Redirects are followed here and not by the client: the token belongs to the endpoint's origin (RFC 6454: scheme,
+//! host and port) and goes nowhere else, for a storage host is told by its address what may be read, and refuses or
+//! leaks a token it was never meant to see. An endpoint that asks for patience gets it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use ureq::http::{HeaderMap, Response, Uri};
+use ureq::{Agent, Body};
+
+/// Redirects one after another, as in `curl` and browsers some twenty; hubs need two.
+const REDIRECTS: usize = 10;
+/// Answers that ask for patience in a row, before it is at its end.
+const PATIENCE: u32 = 5;
+/// The longest wait that an answer may ask for.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// Without a byte for so long, a connection is taken to be dead.
+const STALL: Duration = Duration::from_secs(60);
+/// Until a connection stands.
+const CONNECT: Duration = Duration::from_secs(20);
+/// Broken connections in a row, each after less than [`PROGRESS`], that end a transfer.
+const BREAKS: usize = 3;
+/// Bytes that show that a connection works.
+const PROGRESS: u64 = 1 << 20;
+/// Most bytes of a list of files.
+const LIST: u64 = 64 << 20;
+
+/// Why there is no answer, or no good one.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It is refused.
+    Status(u16),
+    /// No connection, or it broke; or patience is at its end.
+    Transfer(String),
+    /// It makes no sense.
+    Answer(String),
+    /// The file here cannot be written.
+    Disk(std::io::Error),
+}
+
+/// What is announced of a file.
+#[derive(Debug)]
+pub(super) struct Announced {
+    pub(super) size: u64,
+    /// Without quotes and without the mark of a weak one.
+    pub(super) etag: String,
+}
+
+/// An endpoint with the token it is to see.
+pub(super) struct Client {
+    agent: Agent,
+    endpoint: Uri,
+    token: Option<String>,
+}
+
+impl Client {
+    pub(super) fn new(endpoint: &str, token: Option<String>) -> Result<Self, Failure> {
+        let endpoint = endpoint.parse().ok().filter(|endpoint| origin(endpoint).is_some());
+        let endpoint = endpoint.ok_or_else(|| Failure::Answer("no address of a web server".to_owned()))?;
+        let config = Agent::config_builder()
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .timeout_connect(Some(CONNECT))
+            .timeout_per_read(Some(STALL))
+            .timeout_per_write(Some(STALL))
+            .user_agent(concat!("ftk/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Ok(Self { agent: Agent::new_with_config(config), endpoint, token })
+    }
+
+    /// The address of a path below the endpoint.
+    pub(super) fn address(&self, path: &str) -> Result<Uri, Failure> {
+        let text = format!("{}/{path}", self.endpoint.to_string().trim_end_matches('/'));
+        text.parse().map_err(|error| Failure::Answer(format!("{error}: {text}")))
+    }
+
+    /// The text at an address.
+    pub(super) fn text(&self, address: &Uri) -> Result<String, Failure> {
+        let mut answer = self.get(address, None)?;
+        let text = answer.body_mut().with_config().limit(LIST).read_to_string();
+        text.map_err(|error| Failure::Transfer(error.to_string()))
+    }
+
+    /// What is announced of the file at an address: by the endpoint, where it sends us elsewhere for the content.
+    pub(super) fn announced(&self, address: &Uri) -> Result<Announced, Failure> {
+        let (mut etag, mut size) = (None, None);
+        let mut at = address.clone();
+        for _ in 0..=REDIRECTS {
+            let answer = self.hop(&at, Some("bytes=0-0"))?;
+            let headers = answer.headers();
+            let next = self.next(&at, &answer)?;
+            // Where a redirect says nothing of the file, it is only another address of the same.
+            let own = next.is_none().then_some("etag");
+            etag = etag.or_else(|| ["x-linked-etag"].into_iter().chain(own).find_map(|name| text(headers, name)));
+            size = size.or_else(|| number(headers, "x-linked-size"));
+            match next {
+                Some(_) if etag.is_some() && size.is_some() => break,
+                Some(next) => at = next,
+                None => {
+                    let whole = (answer.status() != 206).then(|| number(headers, "content-length")).flatten();
+                    size = size.or_else(|| Some(content_range(headers)?.1)).or(whole);
+                    break;
+                }
+            }
+        }
+        let etag = etag.ok_or_else(|| Failure::Answer("no etag of a file".to_owned()))?;
+        let size = size.ok_or_else(|| Failure::Answer("no size of a file".to_owned()))?;
+        let etag = etag.trim().trim_start_matches("W/").trim_matches('"').to_owned();
+        Ok(Announced { size, etag })
+    }
+
+    /// Brings the file at an address into `part`, which may hold its beginning, until it has `size` bytes or the
+    /// answer ends. Tells how many are there.
+    pub(super) fn download(
+        &self,
+        address: &Uri,
+        part: &Path,
+        size: u64,
+        report: &mut dyn FnMut(u64),
+    ) -> Result<(), Failure> {
+        let mut breaks = 0;
+        loop {
+            let have = part.metadata().map_or(0, |part| part.len());
+            report(have);
+            if have == size && size > 0 {
+                return Ok(());
+            }
+            let (mut reached, broken) = match self.go_on(address, part, have, size, report) {
+                Ok(()) => return Ok(()),
+                Err(Failure::Transfer(reason)) => (have, reason),
+                Err(other) => return Err(other),
+            };
+            reached = part.metadata().map_or(reached, |part| part.len());
+            breaks = if reached >= have + PROGRESS { 1 } else { breaks + 1 };
+            if breaks == BREAKS {
+                return Err(Failure::Transfer(broken));
+            }
+        }
+    }
+
+    fn go_on(
+        &self,
+        address: &Uri,
+        part: &Path,
+        have: u64,
+        size: u64,
+        report: &mut dyn FnMut(u64),
+    ) -> Result<(), Failure> {
+        let mut answer = self.get(address, Some(&format!("bytes={have}-")))?;
+        let follows = match (answer.status().as_u16(), content_range(answer.headers())) {
+            (206, Some((from, _))) if from == have => true,
+            (206, _) => return Err(Failure::Answer("another part of a file than was asked for".to_owned())),
+            // It knows no parts: this is the whole file.
+            _ => false,
+        };
+        let mut file = OpenOptions::new();
+        let file = if follows { file.append(true) } else { file.write(true).truncate(true) };
+        let mut file: File = file.create(true).open(part).map_err(Failure::Disk)?;
+        let mut done = if follows { have } else { 0 };
+        let mut content = answer.body_mut().as_reader();
+        let mut buffer = vec![0; 1 << 16];
+        // One byte more than was announced is enough to tell that it is another file.
+        while done <= size {
+            match content.read(&mut buffer).map_err(|error| Failure::Transfer(error.to_string()))? {
+                0 => break,
+                read => {
+                    file.write_all(&buffer[..read]).map_err(Failure::Disk)?;
+                    done += read as u64;
+                    report(done.min(size));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The answer at the end of all redirects.
+    fn get(&self, address: &Uri, range: Option<&str>) -> Result<Response<Body>, Failure> {
+        let mut at = address.clone();
+        for _ in 0..=REDIRECTS {
+            let answer = self.hop(&at, range)?;
+            match self.next(&at, &answer)? {
+                Some(next) => at = next,
+                None => return Ok(answer),
+            }
+        }
+        Err(Failure::Answer(format!("more than {REDIRECTS} redirects from {address}")))
+    }
+
+    /// One request, repeated while the answer asks for patience.
+    fn hop(&self, at: &Uri, range: Option<&str>) -> Result<Response<Body>, Failure> {
+        let mut tried = 0;
+        loop {
+            let mut request = self.agent.get(at).header("Accept-Encoding", "identity");
+            if let Some(range) = range {
+                request = request.header("Range", range);
+            }
+            if let Some(token) = self.token.as_ref().filter(|_| origin(at) == origin(&self.endpoint)) {
+                request = request.header("Authorization", format!("Bearer {token}"));
+            }
+            let answer = request.call().map_err(|error| Failure::Transfer(error.to_string()))?;
+            let status = answer.status().as_u16();
+            match status {
+                429 | 500 | 502 | 503 | 504 if tried + 1 < PATIENCE => {
+                    let asked = wait(answer.headers());
+                    let pause = asked.unwrap_or(Duration::from_secs(1 << tried));
+                    if pause > LONGEST_WAIT {
+                        let seconds = pause.as_secs();
+                        return Err(Failure::Transfer(format!("status {status}, to be tried again in {seconds} s")));
+                    }
+                    std::thread::sleep(pause);
+                    tried += 1;
+                }
+                429 | 500..=599 => return Err(Failure::Transfer(format!("status {status}, {} times", tried + 1))),
+                400.. => return Err(Failure::Status(status)),
+                _ => return Ok(answer),
+            }
+        }
+    }
+
+    /// Where an answer sends us.
+    fn next(&self, at: &Uri, answer: &Response<Body>) -> Result<Option<Uri>, Failure> {
+        if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+            return Ok(None);
+        }
+        let location = text(answer.headers(), "location");
+        let location = location.ok_or_else(|| Failure::Answer("a redirect to nowhere".to_owned()))?;
+        let next = join(at, &location).filter(|next| origin(next).is_some());
+        let next = next.ok_or_else(|| Failure::Answer(format!("a redirect to no web server: {location}")))?;
+        if at.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
+            return Err(Failure::Answer(format!("a redirect away from https: {next}")));
+        }
+        Ok(Some(next))
+    }
+}
+
+/// Scheme, host and port of a web server's address.
+fn origin(address: &Uri) -> Option<(&str, String, u16)> {
+    let scheme = address.scheme_str()?;
+    let usual = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    Some((scheme, address.host()?.to_ascii_lowercase(), address.port_u16().unwrap_or(usual)))
+}
+
+/// The address that a redirect names, which may leave out what stays the same (RFC 3986, 5.2, without dots).
+fn join(at: &Uri, location: &str) -> Option<Uri> {
+    let location = location.split('#').next().unwrap_or_default();
+    let (scheme, host) = (at.scheme_str()?, at.authority()?);
+    let folder = at.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+    let text = match location {
+        whole if whole.split(['/', '?']).next().is_some_and(|first| first.contains(':')) => whole.to_owned(),
+        other if other.starts_with("//") => format!("{scheme}:{other}"),
+        path if path.starts_with('/') => format!("{scheme}://{host}{path}"),
+        query if query.starts_with('?') => format!("{scheme}://{host}{}{query}", at.path()),
+        name => format!("{scheme}://{host}{folder}/{name}"),
+    };
+    text.parse().ok()
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    Some(headers.get(name)?.to_str().ok()?.to_owned())
+}
+
+fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+    text(headers, name)?.trim().parse().ok()
+}
+
+/// First byte and size of the whole, of `bytes 5-9/10` (RFC 9110, 14.4).
+fn content_range(headers: &HeaderMap) -> Option<(u64, u64)> {
+    let range = text(headers, "content-range")?;
+    let (part, whole) = range.trim().strip_prefix("bytes ")?.split_once('/')?;
+    Some((part.split_once('-')?.0.trim().parse().ok()?, whole.trim().parse().ok()?))
+}
+
+/// How long an answer asks to wait: seconds, or until a moment (RFC 9110, 10.2.3), which is counted from the answer's
+/// own date where it has one.
+fn wait(headers: &HeaderMap) -> Option<Duration> {
+    let asked = text(headers, "retry-after")?;
+    if let Ok(seconds) = asked.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let moment = |text: String| httpdate::parse_http_date(&text).ok();
+    let now = text(headers, "date").and_then(moment).unwrap_or_else(SystemTime::now);
+    Some(moment(asked)?.duration_since(now).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(of: &[(&'static str, &str)]) -> HeaderMap {
+        of.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_wait_is_seconds_or_until_a_moment() {
+        let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        let later = ("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT");
+        assert_eq!(wait(&headers(&[("retry-after", " 7")])), Some(Duration::from_secs(7)));
+        assert_eq!(wait(&headers(&[date, later])), Some(Duration::from_secs(30)));
+        assert_eq!(wait(&headers(&[("date", later.1), ("retry-after", date.1)])), Some(Duration::ZERO));
+        assert_eq!(wait(&headers(&[("retry-after", "soon")])), None);
+        assert_eq!(wait(&headers(&[date])), None);
+    }
+
+    #[test]
+    fn a_part_of_a_file_says_where_it_begins_and_how_large_the_whole_is() {
+        assert_eq!(content_range(&headers(&[("content-range", "bytes 5-9/10")])), Some((5, 10)));
+        assert_eq!(content_range(&headers(&[("content-range", "bytes */10")])), None);
+        assert_eq!(content_range(&headers(&[("content-range", "bytes 5-9/*")])), None);
+    }
+
+    #[test]
+    fn a_redirect_is_followed_unless_it_leaves_https() {
+        let client = Client::new("https://hub/mirror", None).unwrap();
+        let next = |at: &str, location: &str| {
+            let mut answer = Response::builder().status(302);
+            answer.headers_mut().unwrap().insert("location", location.parse().unwrap());
+            let answer = answer.body(Body::builder().data("")).unwrap();
+            client.next(&at.parse().unwrap(), &answer).map(|next| next.unwrap().to_string())
+        };
+        assert_eq!(next("https://hub/a/b", "/c").unwrap(), "https://hub/c");
+        assert_eq!(next("https://hub/a/b", "c?d=1").unwrap(), "https://hub/a/c?d=1");
+        assert_eq!(next("https://hub/a/b", "//store/c").unwrap(), "https://store/c");
+        assert_eq!(next("http://hub/a/b", "http://store/c").unwrap(), "http://store/c");
+        for location in ["http://hub/c", "file:///etc/passwd", "ftp://hub/c", "data:,a"] {
+            assert!(matches!(next("https://hub/a", location), Err(Failure::Answer(_))), "{location}");
+        }
+        assert_eq!(client.address("api/models/a/b").unwrap(), "https://hub/mirror/api/models/a/b");
+        for endpoint in ["hub", "ftp://hub", "", "https://"] {
+            assert!(matches!(Client::new(endpoint, None), Err(Failure::Answer(_))), "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let same = |a: &'static str, b: &'static str| {
+            origin(&Uri::from_static(a)).unwrap() == origin(&Uri::from_static(b)).unwrap()
+        };
+        assert!(same("https://Hub/a", "https://hub:443/b?c"));
+        for other in ["http://hub:443/a", "https://hub:444/a", "https://cdn.hub/a", "https://hub.example/a"] {
+            assert!(!same("https://hub/a", other), "{other}");
+        }
+    }
+}
