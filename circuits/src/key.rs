@@ -4,16 +4,18 @@
 //! is the compiled-in one.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use ff::{Field, PrimeField};
-use group::CurveAffine;
 use halo2_proofs::poly::EvaluationDomain;
 use halo2_proofs::poly::commitment::{Blind, Params};
 use pasta_curves::{Eq, EqAffine, Fp};
+use rayon::prelude::*;
 use thiserror::Error;
 
 use crate::hash::{Absorb, Digest, Tag};
 use crate::layout::{MAX_K, MIN_K};
+use crate::points::{Affine, Multiples, coordinates};
 
 /// Rows at the end of an advice column which halo2 fills at random (`blinding_factors + 1` for our circuits).
 pub(crate) const UNUSABLE: usize = 6;
@@ -46,6 +48,15 @@ pub struct CommitmentKey {
     pub(crate) sum: EqAffine,
     /// `L_i` of the unusable rows, then W
     pub(crate) link: [Eq; LINK_GENERATORS],
+    bases: OnceLock<Bases>,
+}
+
+/// Generators in the forms in which provers add them up.
+pub(crate) struct Bases {
+    /// `L_i` of all rows.
+    pub(crate) rows: Vec<Affine>,
+    /// W
+    pub(crate) blind: Multiples,
 }
 
 impl fmt::Debug for CommitmentKey {
@@ -121,12 +132,21 @@ impl CommitmentKey {
         };
         let link = std::array::from_fn(|i| commit((i < UNUSABLE).then_some(n - UNUSABLE + i)));
         let sum = params.get_g()[0];
-        Self { params, domain, sum, link }
+        Self { params, domain, sum, link, bases: OnceLock::new() }
     }
 
-    /// `2^15 G_0`: the commitment to the offset of every row.
-    pub(crate) fn offset(&self) -> Eq {
-        self.sum.to_curve() * Fp::from(crate::layout::OFFSET)
+    /// Made when they are asked for: a verifier does without.
+    pub(crate) fn bases(&self) -> &Bases {
+        self.bases.get_or_init(|| {
+            // halo2 gives the generators of rows out in this encoding alone, between k and those of coefficients
+            // before them, and two single ones after them.
+            let bytes = params_bytes(&self.params);
+            let (points, _) = bytes[4..].as_chunks();
+            let rows = points[1 << self.k()..].par_iter().take(1 << self.k());
+            let rows: Vec<EqAffine> = rows.map(|bytes| point_from_bytes(bytes).expect("halo2 writes points")).collect();
+            let rows = coordinates(&rows).expect("no generator is the identity");
+            Bases { rows, blind: Multiples::new(self.link[UNUSABLE]) }
+        })
     }
 }
 

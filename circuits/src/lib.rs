@@ -20,6 +20,7 @@ mod columns;
 mod commitment;
 mod key;
 mod layout;
+mod points;
 
 // Section 4: deltas, and the equation that they come to.
 mod delta;

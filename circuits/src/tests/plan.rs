@@ -6,7 +6,7 @@ use std::path::Path;
 /// What every section stands on, then the sections of `STATEMENT.md`, each as far as it has code; a file stands after
 /// all that it names. The link is the foundation of section 4's equation, which is why it stands before it.
 const ORDER: [(&str, &[&str]); 9] = [
-    ("ground", &["hash", "bytes", "cores", "conduct", "field", "layout", "key"]),
+    ("ground", &["hash", "bytes", "cores", "conduct", "field", "points", "layout", "key"]),
     ("1 and 7: statement", &["fixed", "statement", "statement/encoding", "error", "entropy", "check"]),
     ("3: commitment", &["columns", "commitment"]),
     ("5: link", &["link/halo2", "link"]),
