@@ -48,7 +48,8 @@ fn fits(source: &Source, row: &str) -> bool {
     let messages = |key: &str| serde_json::from_value::<Vec<Message>>(row[key].clone()).expect("messages");
     ["chosen", "rejected"].into_iter().all(|key| {
         let conversation = [messages("prompt"), messages(key)].concat();
-        let text = source.chat_template().expect("a chat template").render(&conversation, false).expect("it renders");
+        let text =
+            source.chat_template().expect("a chat template").render(&conversation, &[], false).expect("it renders");
         let ids = source.tokenizer().expect("a tokenizer").encode(&text, false).expect("it encodes");
         ids.len() <= MAX_LENGTH
     })

@@ -87,7 +87,7 @@ impl Question {
     fn ids(&self, source: &Source) -> Result<Vec<u32>> {
         let chat = !self.raw && source.chat_template().is_ok();
         let text = if chat {
-            Text::Chat(vec![Message { role: "user".to_owned(), content: self.prompt.clone() }])
+            Text::Chat(vec![Message::new("user", &self.prompt)].into())
         } else {
             Text::Plain(self.prompt.clone())
         };

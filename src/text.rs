@@ -13,6 +13,7 @@ pub mod preferred;
 pub mod references;
 pub mod rows;
 pub mod session;
+pub mod turn;
 pub mod turns;
 
 use std::path::PathBuf;
@@ -59,6 +60,32 @@ pub enum TextError {
         path: PathBuf,
         /// Its extension, without the dot.
         extension: String,
+    },
+    /// A file of text in another encoding than UTF-8.
+    #[error("{}:{line}: not UTF-8: {found}", path.display())]
+    Encoding {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+        /// What stands there.
+        found: String,
+    },
+    /// A compressed file that grows out of proportion.
+    #[error("{}: unpacks to more bytes than {limit}", path.display())]
+    Grows {
+        /// The file.
+        path: PathBuf,
+        /// Most bytes.
+        limit: u64,
+    },
+    /// A Parquet file whose pages are compressed in a way that is not read.
+    #[error("{}: Parquet compressed with a method that is not read: {codec}", path.display())]
+    Codec {
+        /// The file.
+        path: PathBuf,
+        /// The method.
+        codec: String,
     },
     /// A Parquet file that cannot be read.
     #[error("{}: malformed Parquet file: {reason}", path.display())]
@@ -112,7 +139,18 @@ impl TextError {
     /// What to do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Io { .. } | Self::Format { .. } => Some("give a file of rows: .jsonl, .json or .parquet".to_owned()),
+            Self::Io { .. } | Self::Format { .. } => {
+                Some("give a file of rows: .jsonl or .json, also with .gz or .zst behind it, or .parquet".to_owned())
+            }
+            Self::Encoding { found, .. } => {
+                let from = if found.starts_with("UTF-16") { "UTF-16" } else { "WINDOWS-1252" };
+                Some(format!("rows must be UTF-8: iconv -f {from} -t UTF-8 OLD > NEW"))
+            }
+            Self::Grows { .. } => Some("unpack it yourself, and give what comes out".to_owned()),
+            Self::Codec { .. } => Some("write it with zstd, snappy, gzip, lz4 or without compression".to_owned()),
+            Self::Row { key, .. } if key == "question" => {
+                Some("call the question instruction, which is read with system and input, or prompt".to_owned())
+            }
             Self::Row { choice: true, .. } => Some(
                 "say which columns to read, and what the others hold is passed over: \
                  data.columns = [\"prompt\", \"completion\"]"
@@ -123,9 +161,7 @@ impl TextError {
                  input_ids for sft; prompt, chosen and rejected, or prompt_ids, chosen_ids and rejected_ids for dpo"
                     .to_owned(),
             ),
-            Self::Parquet { .. } => {
-                Some("is the file whole, and compressed with snappy, zstd or not at all?".to_owned())
-            }
+            Self::Parquet { .. } => Some("is the file whole?".to_owned()),
             Self::Column { .. } => Some(format!("there are: {}", rows::COLUMNS.join(", "))),
             Self::Replace { .. } => Some("rows hold such a name in double braces, as in {{name}}".to_owned()),
             Self::Unscored(counts) => Some(match (counts.dropped, counts.unscored) {

@@ -20,7 +20,7 @@ use crate::prove::verdict::ExpectedTask;
 use crate::text::encode::{Encoder, Pair};
 use crate::text::files::Place;
 use crate::text::preferred::preferred;
-use crate::text::rows::{self, Options, PairRow, Text};
+use crate::text::rows::{self, Chat, Options, PairRow, Text};
 use crate::train::Start;
 
 /// What is needed.
@@ -130,7 +130,9 @@ fn rate(model: &Model, adapter: Option<&Adapter>, pairs: &[Pair]) -> Result<usiz
 /// The question of a row, as one types it.
 fn question(row: &PairRow) -> Result<String> {
     match row {
-        PairRow::Text(Text::Chat(messages), _, _) if messages.len() == 1 => Ok(messages[0].content.clone()),
+        PairRow::Text(Text::Chat(Chat { messages, .. }), _, _) if messages.len() == 1 => {
+            Ok(messages[0].content().unwrap_or_default().to_owned())
+        }
         _ => anyhow::bail!("the held-out rows are not single questions"),
     }
 }

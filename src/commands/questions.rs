@@ -110,23 +110,24 @@ pub fn cases(task: &Task, asked: &Asked, source: &Source) -> Result<Vec<Case>> {
         };
         Ok(Case { input: Input::Tokens(input), output })
     };
+    let options = Options { template: source.chat_template().ok().cloned(), ..Options::default() };
     match (task, asked) {
         (_, Asked::Nodes { .. }) => {
             Err(Advice::new("the base is one of tokens", "give a base of graphs, or --prompt or --rows").into())
         }
         (Task::LogProb, Asked::Rows(path)) => {
             let encoder = Encoder::new(source, path, ftk_recipes::Scored::default(), LIMIT);
-            let rows = rows::read::<SftRow>(path, &Options::default())?.rows;
-            rows.into_iter().map(|(place, row)| continued(path, place, encoder.sft(place, row)?)).collect()
+            let rows = rows::read::<SftRow>(path, &options)?.rows;
+            rows.into_iter().map(|(place, row)| continued(&encoder, place, encoder.sft(place, row)?)).collect()
         }
         (Task::Preference, Asked::Rows(path)) => {
             let encoder = Encoder::new(source, path, ftk_recipes::Scored::default(), LIMIT);
-            let rows = rows::read::<PairRow>(path, &Options::default())?.rows;
-            rows.into_iter().map(|(place, row)| compared(path, place, encoder.pair(place, row)?)).collect()
+            let rows = rows::read::<PairRow>(path, &options)?.rows;
+            rows.into_iter().map(|(place, row)| compared(&encoder, place, encoder.pair(place, row)?)).collect()
         }
         (_, Asked::Rows(path)) => {
             let encoder = Encoder::new(source, path, ftk_recipes::Scored::default(), LIMIT);
-            let rows = rows::read::<PromptRow>(path, &Options::default())?.rows;
+            let rows = rows::read::<PromptRow>(path, &options)?.rows;
             rows.into_iter().map(|(place, row)| about(encoder.asked(place, &row)?)).collect()
         }
         (Task::LogProb, Asked::Typed { prompt, raw, continuations }) => {
@@ -135,7 +136,7 @@ pub fn cases(task: &Task, asked: &Asked, source: &Source) -> Result<Vec<Case>> {
             let encoder = Encoder::new(source, path, ftk_recipes::Scored::default(), LIMIT);
             let speech = Speech::new(source, *raw);
             let row = SftRow::Completion(speech.text("user", prompt), speech.text("assistant", continuation));
-            Ok(vec![continued(path, place, encoder.sft(place, row)?)?])
+            Ok(vec![continued(&encoder, place, encoder.sft(place, row)?)?])
         }
         (Task::Preference, Asked::Typed { prompt, raw, continuations }) => {
             let [chosen, rejected] = continuations.as_slice() else { return Err(wants("--chosen and --rejected")) };
@@ -144,7 +145,7 @@ pub fn cases(task: &Task, asked: &Asked, source: &Source) -> Result<Vec<Case>> {
             let speech = Speech::new(source, *raw);
             let [chosen, rejected] = [chosen, rejected].map(|text| speech.text("assistant", text));
             let row = PairRow::Text(speech.text("user", prompt), chosen, rejected);
-            Ok(vec![compared(path, place, encoder.pair(place, row)?)?])
+            Ok(vec![compared(&encoder, place, encoder.pair(place, row)?)?])
         }
         (_, Asked::Typed { continuations, .. }) if !continuations.is_empty() => {
             Err(Advice::new("this task is about no continuation", "leave it away, or choose another --task").into())
@@ -172,17 +173,18 @@ impl Speech {
 
     fn text(&self, role: &str, text: &str) -> Text {
         match self.chat {
-            true => Text::Chat(vec![Message { role: role.to_owned(), content: text.to_owned() }]),
+            true => Text::Chat(vec![Message::new(role, text)].into()),
             false => Text::Plain(text.to_owned()),
         }
     }
 }
 
 /// A row whose scored ids are its end: that end, behind what comes before it.
-fn continued(path: &Path, place: Place, sequence: Sequence) -> Result<Case> {
+fn continued(encoder: &Encoder<'_>, place: Place, sequence: Sequence) -> Result<Case> {
+    whole(encoder, place)?;
     let first = sequence.scored.iter().position(|scored| *scored);
     let Some(first) = first.filter(|first| sequence.scored[*first..].iter().all(|scored| *scored)) else {
-        let message = format!("{}:{place}: what is scored is not the end of the row", path.display());
+        let message = format!("{}:{place}: what is scored is not the end of the row", encoder.path().display());
         return Err(Advice::new(message, "give prompt and completion, or a conversation of one answer").into());
     };
     let (input, ids) = sequence.ids.split_at(first);
@@ -190,12 +192,18 @@ fn continued(path: &Path, place: Place, sequence: Sequence) -> Result<Case> {
     Ok(Case { input: Input::Tokens(input.to_vec()), output })
 }
 
-fn compared(path: &Path, place: Place, Pair { prompt, chosen, rejected }: Pair) -> Result<Case> {
-    let parts = chosen.ids.split_at_checked(prompt).zip(rejected.ids.split_at_checked(prompt));
-    let Some(((input, chosen), (_, rejected))) = parts.filter(|((input, _), (other, _))| input == other) else {
-        let message = format!("{}:{place}: the prompt's tokens depend on what follows it", path.display());
-        return Err(Advice::new(message, "let the prompt end, or the answers begin, with a space or new line").into());
-    };
+/// Refuses a row whose prompt is not asked as it stands: the proof would be about another.
+fn whole(encoder: &Encoder<'_>, place: Place) -> Result<()> {
+    if encoder.parted() == 0 {
+        return Ok(());
+    }
+    let message = format!("{}:{place}: the prompt's tokens depend on what follows it", encoder.path().display());
+    Err(Advice::new(message, "let the prompt end, or the answers begin, with a space or new line").into())
+}
+
+fn compared(encoder: &Encoder<'_>, place: Place, Pair { prompt, chosen, rejected }: Pair) -> Result<Case> {
+    whole(encoder, place)?;
+    let ((input, chosen), (_, rejected)) = (chosen.ids.split_at(prompt), rejected.ids.split_at(prompt));
     let scored = |ids: &[u32]| Scored { ids: ids.to_vec(), log_prob: 0, base_log_prob: 0 };
     let output = Output::Preference { chosen: scored(chosen), rejected: scored(rejected) };
     Ok(Case { input: Input::Tokens(input.to_vec()), output })

@@ -1,21 +1,31 @@
 //! Chat templates: the Jinja programs that turn messages into the text a chat model was trained on.
 //!
 //! A template is foreign input. It runs within a budget of steps, memory and time and writes a bounded text, sees
-//! nothing but the messages and the special tokens, and has no clock: `strftime_now` is undefined, so templates that
-//! date their prompt use their fixed date.
-//! Whitespace rules, globals and filters are those of transformers' `apply_chat_template`, its `{% generation %}` tag
-//! among them, which marks what the assistant says.
+//! nothing but the messages, the tools and the special tokens, and has no clock: `strftime_now` gives the day that a
+//! recipe or an option names, and is undefined without one, so that templates with a date of their own use that.
+//! Whitespace rules, globals, filters, methods and the way values are written are those of transformers'
+//! `apply_chat_template`, its `{% generation %}` tag among them, which marks what the assistant says;
+//! `tests/reference/templates.py` renders the table that the tests hold them to.
+
+mod date;
+mod dumps;
+mod methods;
+mod python;
+mod translate;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use minijinja::value::{Kwargs, Value};
+use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, State, context};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json, json};
 
+pub use self::date::Date;
+use self::translate::{GENERATED, translate};
 use super::ModelError;
 use crate::budget::{Budget, within};
 
@@ -32,22 +42,47 @@ const BUDGET: Budget = Budget { bytes: 1 << 28, time: Duration::from_secs(60) };
 /// programs (The Unicode Standard, section 23.7).
 const MARKS: [char; 2] = ['\u{FDD0}', '\u{FDD1}'];
 
-/// The filter that `{% generation %}` becomes: the engine has no tags of its own making, but blocks under filters.
-const GENERATED: &str = "ftk_generated";
-
 /// The variable that tells [`GENERATED`] to leave marks.
 const MARKED: &str = "ftk_marked";
 
 /// The template's name inside the engine, which appears in its messages.
 const NAME: &str = "chat";
 
-/// One turn of a conversation.
+/// One turn of a conversation: every field that the template may read, in the order in which they were given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
+#[serde(transparent)]
+pub struct Message(Map<String, Json>);
+
+impl Message {
+    /// A turn of text.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        let fields = [("role", role.into()), ("content", content.into())];
+        Self(fields.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect())
+    }
+
+    /// A turn of any fields. Without a text under `role` it is nobody's.
+    pub fn of(fields: Map<String, Json>) -> Self {
+        Self(fields)
+    }
+
     /// `system`, `user` or `assistant`; what else is allowed, the template says.
-    pub role: String,
-    /// The text.
-    pub content: String,
+    pub fn role(&self) -> &str {
+        self.text("role").unwrap_or_default()
+    }
+
+    /// What is said, where that is one text.
+    pub fn content(&self) -> Option<&str> {
+        self.text("content")
+    }
+
+    /// A field.
+    pub fn field(&self, name: &str) -> Option<&Json> {
+        self.0.get(name)
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).and_then(Json::as_str)
+    }
 }
 
 /// A conversation as text, with what its template marks as generated.
@@ -65,6 +100,8 @@ pub struct ChatTemplate {
     source: String,
     environment: Arc<Environment<'static>>,
     marked: bool,
+    /// Whether content of several parts is read, once that was asked.
+    parts: OnceLock<bool>,
 }
 
 impl ChatTemplate {
@@ -77,11 +114,10 @@ impl ChatTemplate {
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
         environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        python::install(&mut environment);
         environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
-        environment.add_filter("tojson", to_json);
         environment.add_filter(GENERATED, |state: &State, text: String| match state.lookup(MARKED) {
             Some(marked) if marked.is_true() => format!("{}{text}{}", MARKS[0], MARKS[1]),
             _ => text,
@@ -91,7 +127,15 @@ impl ChatTemplate {
         }
         let (translated, marked) = translate(&source);
         environment.add_template_owned(NAME, translated).map_err(failed)?;
-        Ok(Self { source, environment: Arc::new(environment), marked })
+        Ok(Self { source, environment: Arc::new(environment), marked, parts: OnceLock::new() })
+    }
+
+    /// Has `strftime_now` give this day.
+    pub fn set_date(&mut self, date: Date) {
+        let format = move |format: String| {
+            date.format(&format).map_err(|wrong| minijinja::Error::new(ErrorKind::InvalidOperation, wrong))
+        };
+        Arc::make_mut(&mut self.environment).add_function("strftime_now", format);
     }
 
     /// The template's text.
@@ -99,28 +143,54 @@ impl ChatTemplate {
         &self.source
     }
 
-    /// The conversation as text; with `add_generation_prompt` it ends where the assistant's next turn begins.
+    /// Whether a word stands in the template: a field or variable that it does not name cannot reach the text.
+    pub fn mentions(&self, word: &str) -> bool {
+        let letter = |c: char| c.is_alphanumeric() || c == '_';
+        self.source.match_indices(word).any(|(start, _)| {
+            let (before, after) = (&self.source[..start], &self.source[start + word.len()..]);
+            !before.ends_with(letter) && !after.starts_with(letter)
+        })
+    }
+
+    /// Whether the template reads content that is a list of parts, `{type: "text", text}`, as it is.
+    pub fn takes_parts(&self) -> bool {
+        *self.parts.get_or_init(|| {
+            const PROBE: &str = "ftkprobe";
+            let part = json!([{ "type": "text", "text": PROBE }]);
+            let fields = [("role".to_owned(), "user".into()), ("content".to_owned(), part)];
+            let text = self.render(&[Message(fields.into_iter().collect())], &[], false);
+            // A list that is written as a list shows its keys.
+            text.is_ok_and(|text| text.contains(PROBE) && !["\"type\"", "'type'"].iter().any(|key| text.contains(key)))
+        })
+    }
+
+    /// The conversation as text, with the tools that the assistant may call; with `add_generation_prompt` it ends where the assistant's next turn begins.
     ///
     /// # Errors
     /// [`ModelError::Template`]: what the template raises, a mistake in it, or a spent budget.
-    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, ModelError> {
-        self.write(messages, add_generation_prompt, false)
+    pub fn render(
+        &self,
+        messages: &[Message],
+        tools: &[Json],
+        add_generation_prompt: bool,
+    ) -> Result<String, ModelError> {
+        self.write(messages, tools, add_generation_prompt, false)
     }
 
     /// The conversation as text, with what stands inside `{% generation %}`; `None` where the template has no such tag.
     ///
     /// # Errors
     /// As [`ChatTemplate::render`]; messages that hold the marks, a template that treats marked text differently.
-    pub fn render_marked(&self, messages: &[Message]) -> Result<Option<MarkedText>, ModelError> {
+    pub fn render_marked(&self, messages: &[Message], tools: &[Json]) -> Result<Option<MarkedText>, ModelError> {
         if !self.marked {
             return Ok(None);
         }
         let wrong = |reason: &str| ModelError::Template { reason: reason.to_owned() };
-        if messages.iter().any(|message| message.content.contains(MARKS) || message.role.contains(MARKS)) {
+        if messages.iter().flat_map(|message| message.0.values()).chain(tools).any(marks) {
             return Err(wrong("a message holds a noncharacter that marks generated text, U+FDD0 or U+FDD1"));
         }
         let (mut text, mut spans, mut starts) = (String::new(), Vec::new(), Vec::new());
-        for piece in self.write(messages, false, true)?.split_inclusive(MARKS) {
+        for piece in self.write(messages, tools, false, true)?.split_inclusive(MARKS) {
             text.push_str(piece.trim_end_matches(MARKS));
             if piece.ends_with(MARKS[0]) {
                 starts.push(text.len());
@@ -132,16 +202,22 @@ impl ChatTemplate {
                 }
             }
         }
-        if text != self.render(messages, false)? {
+        if text != self.render(messages, tools, false)? {
             return Err(wrong("changes what stands inside {% generation %} afterwards"));
         }
         Ok(Some(MarkedText { text, spans }))
     }
 
-    fn write(&self, messages: &[Message], add_generation_prompt: bool, ftk_marked: bool) -> Result<String, ModelError> {
+    fn write(
+        &self,
+        messages: &[Message],
+        tools: &[Json],
+        add_generation_prompt: bool,
+        ftk_marked: bool,
+    ) -> Result<String, ModelError> {
         let none = Value::from(());
-        let context =
-            context! { messages, add_generation_prompt, ftk_marked, tools => none.clone(), documents => none };
+        let tools = if tools.is_empty() { none.clone() } else { Value::from_serialize(tools) };
+        let context = context! { messages, add_generation_prompt, ftk_marked, tools, documents => none };
         let environment = Arc::clone(&self.environment);
         let rendered = within(BUDGET, move || {
             let mut text = Text::default();
@@ -180,97 +256,18 @@ impl io::Write for Text {
     }
 }
 
-/// A template with its `{% generation %}` tags turned into blocks under [`GENERATED`], and whether there are any.
-/// Comments, strings and raw text are passed over; whitespace control and lines stay.
-fn translate(source: &str) -> (String, bool) {
-    let (mut result, mut found) = (String::with_capacity(source.len()), false);
-    let (mut rest, mut raw) = (source, false);
-    while let Some(start) = rest.find('{') {
-        let (text, tag) = rest.split_at(start);
-        let length = match tag.as_bytes().get(1) {
-            Some(b'%') => code(tag, "%}"),
-            Some(b'{') if !raw => code(tag, "}}"),
-            Some(b'#') if !raw => tag.find("#}").map_or(tag.len(), |end| end + 2),
-            _ => 1,
-        };
-        let (tag, after) = tag.split_at(length);
-        let word = tag.strip_prefix("{%").and_then(|tag| tag.strip_suffix("%}"));
-        let word = word.map(|word| word.trim_matches(['-', '+']).trim());
-        result.push_str(text);
-        match word {
-            Some("raw") => raw = true,
-            Some("endraw") => raw = false,
-            _ => {}
-        }
-        match word {
-            Some("generation") if !raw => {
-                found = true;
-                result.push_str(&tag.replace("generation", &format!("filter {GENERATED}")));
-            }
-            Some("endgeneration") if !raw => result.push_str(&tag.replace("endgeneration", "endfilter")),
-            _ => result.push_str(tag),
-        }
-        rest = after;
+/// Whether a value holds what marks generated text.
+fn marks(value: &Json) -> bool {
+    match value {
+        Json::String(text) => text.contains(MARKS),
+        Json::Array(values) => values.iter().any(marks),
+        Json::Object(values) => values.iter().any(|(name, value)| name.contains(MARKS) || marks(value)),
+        _ => false,
     }
-    result.push_str(rest);
-    (result, found)
-}
-
-/// Bytes of a tag that ends with `end` outside its strings.
-fn code(tag: &str, end: &str) -> usize {
-    let mut quote = None;
-    let mut escaped = false;
-    for (at, byte) in tag.bytes().enumerate().skip(2) {
-        match quote {
-            Some(_) if escaped => escaped = false,
-            Some(_) if byte == b'\\' => escaped = true,
-            Some(open) if byte == open => quote = None,
-            Some(_) => {}
-            None if byte == b'"' || byte == b'\'' => quote = Some(byte),
-            None if tag.as_bytes()[at..].starts_with(end.as_bytes()) => return at + end.len(),
-            None => {}
-        }
-    }
-    tag.len()
 }
 
 fn failed(error: minijinja::Error) -> ModelError {
     ModelError::Template { reason: error.to_string() }
-}
-
-/// `tojson` as transformers defines it: Python's separators, and no escaping for HTML, unlike the engine's own filter.
-fn to_json(value: Value, options: Kwargs) -> Result<String, minijinja::Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    let _ascii: Option<bool> = options.get("ensure_ascii")?;
-    options.assert_all_used()?;
-    let wrong = |error: serde_json::Error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string());
-    let mut text = Vec::new();
-    match indent {
-        Some(width) => {
-            let spaces = vec![b' '; width.min(16)];
-            let formatter = serde_json::ser::PrettyFormatter::with_indent(&spaces);
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut text, formatter)).map_err(wrong)?;
-        }
-        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut text, OneLine)).map_err(wrong)?,
-    }
-    Ok(String::from_utf8(text).expect("JSON is UTF-8"))
-}
-
-/// JSON on one line with a space after commas and colons, as Python writes it.
-struct OneLine;
-
-impl serde_json::ser::Formatter for OneLine {
-    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
-        writer.write_all(b": ")
-    }
 }
 
 #[cfg(test)]
@@ -278,7 +275,7 @@ mod tests {
     use super::*;
 
     fn say(role: &str, content: &str) -> Message {
-        Message { role: role.to_owned(), content: content.to_owned() }
+        Message::new(role, content)
     }
 
     fn template(source: &str) -> Result<ChatTemplate, ModelError> {
@@ -287,7 +284,7 @@ mod tests {
     }
 
     fn rendered(source: &str, messages: &[Message]) -> String {
-        template(source).unwrap().render(messages, true).unwrap()
+        template(source).unwrap().render(messages, &[], true).unwrap()
     }
 
     /// ChatML with a default system turn, line breaks inside the string literals as SmolLM2 writes them.
@@ -301,12 +298,12 @@ mod tests {
         let chatml = template(CHATML).unwrap();
         let user = say("user", "What is <b>2</b> & 2?");
         assert_eq!(
-            chatml.render(std::slice::from_ref(&user), true).unwrap(),
+            chatml.render(std::slice::from_ref(&user), &[], true).unwrap(),
             "<|im_start|>system\nYou are helpful<|im_end|>\n\
              <|im_start|>user\nWhat is <b>2</b> & 2?<|im_end|>\n<|im_start|>assistant\n"
         );
         assert_eq!(
-            chatml.render(&[say("system", "S"), user, say("assistant", "4")], false).unwrap(),
+            chatml.render(&[say("system", "S"), user, say("assistant", "4")], &[], false).unwrap(),
             "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nWhat is <b>2</b> & 2?<|im_end|>\n\
              <|im_start|>assistant\n4<|im_end|>\n"
         );
@@ -329,8 +326,50 @@ mod tests {
     #[test]
     fn what_a_template_raises_is_the_error() {
         let refuses = template("{{ raise_exception('roles must alternate') }}").unwrap();
-        let error = refuses.render(&[], false).unwrap_err().to_string();
+        let error = refuses.render(&[], &[], false).unwrap_err().to_string();
         assert_eq!(error, "chat template: invalid operation: roles must alternate (in chat:1)");
+    }
+
+    #[test]
+    fn templates_render_as_jinja2_renders_them() {
+        /// What the engine takes that jinja2 refuses, or writes otherwise: it has no tuples.
+        const DIFFER: &[&str] = &[
+            "{{ messages[2].tool_calls[0].function.arguments.items() | list }}",
+            "{{ 'x y z'.rpartition(' ') }}",
+            "{{ 'xy'.partition(' ') }}",
+            "{{ 'ab'.encode('utf-8') }}",
+            "{{ {'a': 1}.items() | list }}",
+            "{{ (1, 2) }}",
+            "{{ (1,) }}",
+            "{{ () }}",
+            "{% for m in none %}x{% endfor %}",
+            "{% macro f(x) %}{{ kwargs }}{{ varargs }}{% endmacro %}{{ f(1, 2, a=3) }}",
+            "{{ {'items': 1, 'keys': 2, 'get': 3, 'values': 4}.items() | list }}",
+        ];
+        let stored = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/templates.json"));
+        let table: Json = serde_json::from_str(stored).unwrap();
+        let messages: Vec<Message> = table["context"]["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|message| Message::of(message.as_object().unwrap().clone()))
+            .collect();
+        let tools = table["context"]["tools"].as_array().unwrap();
+        let mut differ = Vec::new();
+        for row in table["rows"].as_array().unwrap() {
+            let text = row["template"].as_str().unwrap();
+            let rendered = template(text).and_then(|mut template| {
+                template.set_date(table["date"].as_str().unwrap().parse().unwrap());
+                template.render(&messages, tools, true)
+            });
+            match (row["output"].as_str(), &rendered) {
+                (Some(expected), Ok(found)) if expected == found => {}
+                (None, Err(_)) => {}
+                _ => differ.push((text, rendered, &row["output"])),
+            }
+        }
+        let found: Vec<&str> = differ.iter().map(|(text, ..)| *text).collect();
+        assert_eq!(found, DIFFER, "{differ:#?}");
     }
 
     #[test]
@@ -342,10 +381,10 @@ mod tests {
     #[test]
     fn endless_work_runs_out_of_fuel() {
         let hostile = "{% for a in range(9999) %}{% for b in range(9999) %}{% set c = a %}{% endfor %}{% endfor %}";
-        let error = template(hostile).unwrap().render(&[], false).unwrap_err().to_string();
+        let error = template(hostile).unwrap().render(&[], &[], false).unwrap_err().to_string();
         assert!(error.contains("engine ran out of fuel"), "{error}");
         let recursive = "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}";
-        let error = template(recursive).unwrap().render(&[], false).unwrap_err().to_string();
+        let error = template(recursive).unwrap().render(&[], &[], false).unwrap_err().to_string();
         assert!(error.contains("recursion limit"), "{error}");
     }
 
@@ -359,21 +398,21 @@ mod tests {
     #[test]
     fn generated_text_is_marked_and_the_text_stays_the_same() {
         let chat = [say("user", "é?"), say("assistant", "yes"), say("user", "{% generation %}"), say("assistant", "é")];
-        let MarkedText { text, spans } = template(MARKED_CHATML).unwrap().render_marked(&chat).unwrap().unwrap();
-        assert_eq!(text, template(MARKED_CHATML).unwrap().render(&chat, false).unwrap());
+        let MarkedText { text, spans } = template(MARKED_CHATML).unwrap().render_marked(&chat, &[]).unwrap().unwrap();
+        assert_eq!(text, template(MARKED_CHATML).unwrap().render(&chat, &[], false).unwrap());
         assert!(text.starts_with("<|im_start|>user\né?<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>\n"), "{text}");
         let spoken: Vec<&str> = spans.into_iter().map(|span| &text[span]).collect();
         assert_eq!(spoken, ["yes<|im_end|>", "é<|im_end|>"]);
-        assert_eq!(template(CHATML).unwrap().render_marked(&chat).unwrap(), None);
+        assert_eq!(template(CHATML).unwrap().render_marked(&chat, &[]).unwrap(), None);
         let special = "{{ '{% generation %}' }}{% raw %}{% generation %}{% endraw %}";
         assert_eq!(rendered(special, &[]), "{% generation %}{% generation %}");
-        assert_eq!(template(special).unwrap().render_marked(&[]).unwrap(), None);
+        assert_eq!(template(special).unwrap().render_marked(&[], &[]).unwrap(), None);
     }
 
     #[test]
     fn marks_cannot_be_forged_by_a_row_or_bent_by_a_template() {
         let refused = |source: &str, content: &str| {
-            template(source).unwrap().render_marked(&[say("assistant", content)]).unwrap_err().to_string()
+            template(source).unwrap().render_marked(&[say("assistant", content)], &[]).unwrap_err().to_string()
         };
         let error = refused(MARKED_CHATML, "a\u{FDD1}b");
         assert_eq!(error, "chat template: a message holds a noncharacter that marks generated text, U+FDD0 or U+FDD1");
@@ -385,13 +424,15 @@ mod tests {
 
     #[test]
     fn texts_that_would_fill_the_memory_are_refused() {
-        let refused = |source: &str| template(source).unwrap().render(&[], false).unwrap_err().to_string();
+        let refused = |source: &str| template(source).unwrap().render(&[], &[], false).unwrap_err().to_string();
         let error = refused("{% set a = 'a' * 9000000 %}{% for i in range(99999) %}{{ a }}{% endfor %}");
         assert_eq!(error, "chat template: writes more bytes than 16777216");
         let doubles = "{% set ns = namespace(a='a') %}{% for i in range(99) %}{% set ns.a = ns.a ~ ns.a %}{% endfor %}";
         assert_eq!(refused(doubles), "chat template: takes more bytes of memory than 268435456");
-        let squares = "{% set a = 'a' * 9999999 %}{{ a | replace('a', a) }}";
-        assert_eq!(refused(squares), "chat template: takes more bytes of memory than 268435456");
+        for squares in ["a | replace('a', a)", "a.replace('a', a)", "a | list | join(a)", "a.join(a | list)"] {
+            let error = refused(&format!("{{% set a = 'a' * 99999 %}}{{{{ {squares} }}}}"));
+            assert!(error.contains("too long") || error.contains("takes more bytes of memory"), "{squares}: {error}");
+        }
         let error = refused("{{ 'a' * 1000000000000 }}");
         assert!(error.contains("repeated string is too large"), "{error}");
     }

@@ -575,10 +575,10 @@ mod tests {
         let expected =
             super::super::SpecialTokens { bos: Some(1), eos: Some(2), pad: Some(8), stop: [2, 9, 11].into() };
         assert_eq!(source.special(), &expected);
-        assert_eq!(source.chat_template().unwrap().render(&[], false).unwrap(), "<e>D");
+        assert_eq!(source.chat_template().unwrap().render(&[], &[], false).unwrap(), "<e>D");
         std::fs::write(file("chat_template.jinja"), "{{ bos_token }}J").unwrap();
         let source = Source::open(folder.path()).unwrap();
-        assert_eq!(source.chat_template().unwrap().render(&[], false).unwrap(), "<s>J");
+        assert_eq!(source.chat_template().unwrap().render(&[], &[], false).unwrap(), "<s>J");
         let copied: Vec<_> = source.text_files().unwrap().into_iter().map(|file| file.name).collect();
         let expected = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"];
         assert_eq!(copied, expected);

@@ -1,17 +1,19 @@
 //! Rows to token ids, with the positions that are scored. The conventions are TRL's: prompt and
-//! completion are tokenised jointly and parted at the length of the prompt's own tokens; plain
-//! completions end with the end-of-sequence token; conversations end as their template ends them, which must be with
-//! a token that generation stops at.
+//! completion are tokenised jointly and parted where the prompt's own tokens end, or the last token that both begin
+//! with; plain completions end with the end-of-sequence token; conversations end as their template ends them, which
+//! must be with a token that generation stops at.
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ftk_recipes::Scored;
 
 use super::TextError;
 use super::files::Place;
-use super::rows::{PairRow, PromptRow, SftRow, Text};
-use super::turns::turns;
+use super::rows::{Chat, PairRow, PromptRow, SftRow, Text};
+use super::turn::mark;
+use super::turns::{Turns, turns};
 use crate::models::{Message, Source};
 
 /// Token ids of which some are scored: one text, or several that share a row and nothing else.
@@ -79,19 +81,61 @@ pub struct Pair {
 }
 
 /// Turns rows of one file into ids, whatever their length.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Encoder<'a> {
     source: &'a Source,
     path: &'a Path,
     scored: Scored,
     limit: usize,
+    parted: AtomicUsize,
+    begun: AtomicUsize,
+}
+
+/// Text that is handed to the tokenizer as it is.
+struct Plain {
+    ids: Vec<u32>,
+    /// Whether it begins with the token that the tokenizer would have put there.
+    begun: bool,
+}
+
+/// A prompt and a completion as one text.
+struct Joined {
+    /// Ids that the prompt and the whole begin with.
+    prompt: usize,
+    /// All ids.
+    ids: Vec<u32>,
+    /// Whether the prompt alone has more ids.
+    parted: bool,
+    /// As [`Plain::begun`].
+    begun: bool,
 }
 
 impl<'a> Encoder<'a> {
     /// For rows of the file at `path`; `scored` says what of a row for supervised fine-tuning is. Turns beyond `limit`
     /// ids may be left unscored.
     pub fn new(source: &'a Source, path: &'a Path, scored: Scored, limit: usize) -> Self {
-        Self { source, path, scored, limit }
+        Self { source, path, scored, limit, parted: AtomicUsize::new(0), begun: AtomicUsize::new(0) }
+    }
+
+    /// The file of the rows.
+    pub fn path(&self) -> &'a Path {
+        self.path
+    }
+
+    /// Tokens that the base was trained to read at once.
+    pub fn context(&self) -> usize {
+        self.source.network().context()
+    }
+
+    /// Rows so far whose prompt, alone, ends with ids that it does not have before its answer: they are scored from the
+    /// last id that both begin with.
+    pub fn parted(&self) -> usize {
+        self.parted.load(Ordering::Relaxed)
+    }
+
+    /// Rows so far whose text begins with the token that the tokenizer puts there, which is not doubled.
+    pub fn begun(&self) -> usize {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// A row for supervised fine-tuning.
@@ -102,28 +146,40 @@ impl<'a> Encoder<'a> {
     pub fn sft(&self, place: Place, row: SftRow) -> Result<Sequence, TextError> {
         if let SftRow::Ids(ids, labels) = row {
             self.known(place, "input_ids", &ids)?;
-            return Ok(Sequence::new(ids, |position| labels.as_ref().is_none_or(|labels| labels[position] >= 0)));
+            let scored = |position: usize| labels.as_ref().is_none_or(|labels| labels[position] >= 0);
+            self.unpadded(place, "input_ids", &ids, scored)?;
+            return Ok(Sequence::new(ids, scored));
         }
         match (row, self.scored) {
-            (SftRow::Whole(Text::Chat(messages)), Scored::Assistant) => self.spoken(place, &messages, 0),
+            (SftRow::Whole(Text::Chat(chat)), Scored::Assistant) => self.spoken(place, &chat, 0),
             (SftRow::Completion(Text::Chat(prompt), Text::Chat(completion)), Scored::Assistant) => {
-                let start = self.rendered(&prompt, true)?.len();
-                self.spoken(place, &[prompt, completion].concat(), start)
+                let Joined { prompt: start, parted, .. } = self.answered(place, &prompt, &completion)?;
+                self.parted.fetch_add(usize::from(parted), Ordering::Relaxed);
+                self.spoken(place, &whole(&prompt, &completion), start)
             }
             (_, Scored::Assistant) => {
                 let message = "has no turns, of which data.loss = \"assistant\" scores the assistant's".to_owned();
                 Err(self.error(place, "", message))
             }
             (SftRow::Completion(prompt, completion), scored) => {
-                let (prompt, whole) = self.joined(place, &prompt, completion)?;
-                Ok(Sequence::new(whole, |position| scored == Scored::All || position >= prompt))
+                if let (Text::Chat(prompt), Scored::All) = (&prompt, scored) {
+                    self.unmarked(place, &prompt.messages)?;
+                }
+                let row = self.joined(place, &prompt, &completion)?;
+                self.count(&[&row]);
+                Ok(Sequence::new(row.ids, |position| scored == Scored::All || position >= row.prompt))
             }
-            (SftRow::Whole(Text::Chat(messages)), _) => {
-                let ids = self.rendered(&messages, false)?;
-                self.ends(place, &messages, &ids, 0..ids.len())?;
+            (SftRow::Whole(Text::Chat(chat)), _) => {
+                self.unmarked(place, &chat.messages)?;
+                let ids = self.rendered(&chat, false)?;
+                self.ends(place, &chat.messages, &ids, 0..ids.len())?;
                 Ok(Sequence::new(ids, |_| true))
             }
-            (SftRow::Whole(Text::Plain(text)), _) => Ok(Sequence::new(self.plain(&self.ended(text)?)?, |_| true)),
+            (SftRow::Whole(Text::Plain(text)), _) => {
+                let Plain { ids, begun } = self.plain(&self.ended(text)?)?;
+                self.begun.fetch_add(usize::from(begun), Ordering::Relaxed);
+                Ok(Sequence::new(ids, |_| true))
+            }
             (SftRow::Ids(..), _) => unreachable!("returned above"),
         }
     }
@@ -135,13 +191,15 @@ impl<'a> Encoder<'a> {
     pub fn pair(&self, place: Place, row: PairRow) -> Result<Pair, TextError> {
         let (prompt, chosen, rejected) = match row {
             PairRow::Text(prompt, chosen, rejected) => {
-                let (length, chosen) = self.joined(place, &prompt, chosen)?;
-                let (_, rejected) = self.joined(place, &prompt, rejected)?;
-                (length, chosen, rejected)
+                let (chosen, rejected) =
+                    (self.joined(place, &prompt, &chosen)?, self.joined(place, &prompt, &rejected)?);
+                self.count(&[&chosen, &rejected]);
+                (chosen.prompt.min(rejected.prompt), chosen.ids, rejected.ids)
             }
             PairRow::Ids([prompt, chosen, rejected]) => {
                 for (key, ids) in [("prompt_ids", &prompt), ("chosen_ids", &chosen), ("rejected_ids", &rejected)] {
                     self.known(place, key, ids)?;
+                    self.unpadded(place, key, ids, |_| true)?;
                 }
                 (prompt.len(), [prompt.clone(), chosen].concat(), [prompt, rejected].concat())
             }
@@ -156,8 +214,8 @@ impl<'a> Encoder<'a> {
     /// An id outside the vocabulary, no ids at all; the tokenizer's and the template's.
     pub fn asked(&self, place: Place, row: &PromptRow) -> Result<Vec<u32>, TextError> {
         let ids = match row {
-            PromptRow::Text(Text::Plain(text)) => self.plain(text)?,
-            PromptRow::Text(Text::Chat(messages)) => self.rendered(messages, true)?,
+            PromptRow::Text(Text::Plain(text)) => self.plain(text)?.ids,
+            PromptRow::Text(Text::Chat(chat)) => self.rendered(chat, true)?,
             PromptRow::Ids(ids) => {
                 self.known(place, "prompt_ids", ids)?;
                 ids.clone()
@@ -173,40 +231,117 @@ impl<'a> Encoder<'a> {
     pub fn prompt(source: &'a Source, prompt: &Text) -> Result<Vec<u32>, TextError> {
         let encoder = Self::new(source, Path::new("prompt"), Scored::default(), usize::MAX);
         match prompt {
-            Text::Plain(text) => encoder.plain(text),
-            Text::Chat(messages) => encoder.rendered(messages, true),
+            Text::Plain(text) => Ok(encoder.plain(text)?.ids),
+            Text::Chat(chat) => encoder.rendered(chat, true),
         }
     }
 
-    /// A conversation of which the assistant's turns behind the first `start` ids are scored.
-    fn spoken(&self, place: Place, messages: &[Message], start: usize) -> Result<Sequence, TextError> {
-        let turns = turns(self.source, messages, self.limit)?;
-        let mut scored = vec![false; turns.ids.len()];
-        for span in turns.spoken {
-            let end = self.stop(place, &turns.ids, span.clone())?;
-            scored[span.start..if turns.marked { span.end } else { end }].fill(true);
+    /// A conversation of which the assistant's turns behind the first `start` ids are scored, but for those that are
+    /// marked as unscored.
+    fn spoken(&self, place: Place, chat: &Chat, start: usize) -> Result<Sequence, TextError> {
+        let Turns { ids, spoken, marked } = turns(self.source, chat, self.limit)?;
+        let assistant = |message: &&Message| message.role() == "assistant";
+        let left_out = chat
+            .messages
+            .iter()
+            .filter(assistant)
+            .map(|message| Ok(self.mark(place, message)?.is_some_and(|(_, scored)| !scored)))
+            .collect::<Result<Vec<bool>, TextError>>()?;
+        for message in chat.messages.iter().filter(|message| !assistant(message)) {
+            if let Some((field @ ("train" | "training"), true)) = self.mark(place, message)? {
+                let message = format!(
+                    "is not the assistant's turn, which data.loss = \"assistant\" scores alone: {}",
+                    message.role()
+                );
+                return Err(self.error(place, field, message));
+            }
         }
-        Ok(Sequence::new(turns.ids, |position| position >= start && scored[position]))
+        if left_out.contains(&true) && marked && spoken.len() != left_out.len() {
+            let message = format!(
+                "leaves turns unscored, but the chat template marks {} of {} turns, so that they cannot be told apart",
+                spoken.len(),
+                left_out.len()
+            );
+            return Err(self.error(place, "", message));
+        }
+        let mut scored = vec![false; ids.len()];
+        for (span, left_out) in spoken.into_iter().zip(left_out.iter().copied().chain(std::iter::repeat(false))) {
+            if span.is_empty() {
+                continue;
+            }
+            let end = self.stop(place, &ids, span.clone())?;
+            if !left_out {
+                scored[span.start..if marked { span.end } else { end }].fill(true);
+            }
+        }
+        Ok(Sequence::new(ids, |position| position >= start && scored[position]))
     }
 
-    /// Length of the prompt, and ids of prompt and completion together.
-    fn joined(&self, place: Place, prompt: &Text, completion: Text) -> Result<(usize, Vec<u32>), TextError> {
-        let (prompt, whole) = match (prompt, completion) {
+    /// What a turn says about its being scored.
+    fn mark(&self, place: Place, message: &Message) -> Result<Option<(&'static str, bool)>, TextError> {
+        mark(message).map_err(|(field, reason)| self.error(place, field, reason))
+    }
+
+    /// Refuses turns that are marked as unscored where all of them would be scored.
+    fn unmarked(&self, place: Place, messages: &[Message]) -> Result<(), TextError> {
+        for message in messages {
+            if let Some((field, false)) = self.mark(place, message)? {
+                let message = "leaves a turn unscored, which data.loss = \"assistant\" alone can do".to_owned();
+                return Err(self.error(place, field, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what is odd about the texts of a row.
+    fn count(&self, texts: &[&Joined]) {
+        let any = |odd: fn(&Joined) -> bool| usize::from(texts.iter().any(|text| odd(text)));
+        self.parted.fetch_add(any(|text| text.parted), Ordering::Relaxed);
+        self.begun.fetch_add(any(|text| text.begun), Ordering::Relaxed);
+    }
+
+    /// Prompt and completion together.
+    fn joined(&self, place: Place, prompt: &Text, completion: &Text) -> Result<Joined, TextError> {
+        match (prompt, completion) {
             (Text::Plain(prompt), Text::Plain(completion)) => {
-                (self.plain(prompt)?, self.plain(&(prompt.clone() + &self.ended(completion)?))?)
+                let whole = self.plain(&(prompt.clone() + &self.ended(completion.clone())?))?;
+                let prompt = self.plain(prompt)?.ids;
+                let equal = equal(&prompt, &whole.ids);
+                Ok(Joined { prompt: equal, parted: equal < prompt.len(), ids: whole.ids, begun: whole.begun })
             }
             (Text::Chat(prompt), Text::Chat(completion)) => {
-                let whole: Vec<Message> = prompt.iter().cloned().chain(completion).collect();
-                let (prompt, ids) = (self.rendered(prompt, true)?, self.rendered(&whole, false)?);
-                self.ends(place, &whole, &ids, prompt.len().min(ids.len())..ids.len())?;
-                (prompt, ids)
+                self.unmarked(place, &completion.messages)?;
+                let row = self.answered(place, prompt, completion)?;
+                let all = whole(prompt, completion);
+                self.ends(place, &all.messages, &row.ids, row.prompt..row.ids.len())?;
+                Ok(row)
             }
             _ => {
                 let message = "must be strings or lists of messages alike".to_owned();
-                return Err(self.error(place, "prompt", message));
+                Err(self.error(place, "prompt", message))
             }
-        };
-        Ok((prompt.len().min(whole.len()), whole))
+        }
+    }
+
+    /// A conversation that goes on, parted where the prompt ends. A template may end a prompt with more than it writes
+    /// in front of an answer, such as an opened think block, but not write the prompt's turns otherwise.
+    fn answered(&self, place: Place, prompt: &Chat, completion: &Chat) -> Result<Joined, TextError> {
+        let (template, tokenizer) = (self.source.chat_template()?, self.source.tokenizer()?);
+        let all = whole(prompt, completion);
+        let asked = template.render(&prompt.messages, &prompt.tools, true)?;
+        let text = template.render(&all.messages, &all.tools, false)?;
+        if !text.starts_with(&asked) {
+            let shared = asked.char_indices().zip(text.chars()).find(|((_, a), b)| a != b);
+            let shared = &asked[..shared.map_or(asked.len().min(text.len()), |((at, _), _)| at)];
+            let last = prompt.messages.last().and_then(Message::content).map(str::trim);
+            if !last.is_some_and(|last| shared.contains(last)) {
+                let message = "the chat template writes the prompt otherwise once it is answered".to_owned();
+                return Err(self.error(place, "", message));
+            }
+        }
+        let (asked, ids) = (tokenizer.encode(&asked, false)?, tokenizer.encode(&text, false)?);
+        let prompt = equal(&asked, &ids);
+        Ok(Joined { prompt, parted: prompt < asked.len(), ids, begun: false })
     }
 
     /// The text with the end-of-sequence token at its end.
@@ -214,12 +349,14 @@ impl<'a> Encoder<'a> {
         let tokenizer = self.source.tokenizer()?;
         let end = self.source.special().eos.and_then(|id| tokenizer.token(id));
         let end = end.ok_or_else(|| TextError::NoEnd(self.source.path().to_owned()))?;
-        Ok(if text.ends_with(&end) { text } else { text + &end })
+        // Text that a template rendered has it, and often a line break behind it.
+        let ended = text.ends_with(&end) || (!end.trim().is_empty() && text.trim_end().ends_with(&end));
+        Ok(if ended { text } else { text + &end })
     }
 
     /// Refuses a conversation whose last turn, by the assistant, does not end as generation does.
     fn ends(&self, place: Place, messages: &[Message], ids: &[u32], span: Range<usize>) -> Result<(), TextError> {
-        let assistant = messages.last().is_some_and(|last| last.role == "assistant");
+        let assistant = messages.last().is_some_and(|last| last.role() == "assistant");
         if assistant && !span.is_empty() { self.stop(place, ids, span).map(drop) } else { Ok(()) }
     }
 
@@ -245,13 +382,39 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    fn plain(&self, text: &str) -> Result<Vec<u32>, TextError> {
-        Ok(self.source.tokenizer()?.encode(text, true)?)
+    /// The ids of a text, with the tokenizer's own at its ends once.
+    fn plain(&self, text: &str) -> Result<Plain, TextError> {
+        let (tokenizer, special) = (self.source.tokenizer()?, self.source.special());
+        let mut ids = tokenizer.encode(text, true)?;
+        let named = |id: Option<u32>| id.and_then(|id| Some((id, tokenizer.token(id)?)));
+        let doubled = |id: u32, pair: Option<&[u32]>| pair == Some(&[id, id]);
+        let begun = named(special.bos).is_some_and(|(id, token)| text.starts_with(&token) && doubled(id, ids.get(..2)));
+        if begun {
+            ids.remove(0);
+        }
+        let last = ids.len().checked_sub(2).and_then(|start| ids.get(start..));
+        if named(special.eos).is_some_and(|(id, token)| text.ends_with(&token) && doubled(id, last)) {
+            ids.pop();
+        }
+        Ok(Plain { ids, begun })
     }
 
-    fn rendered(&self, messages: &[Message], generation_prompt: bool) -> Result<Vec<u32>, TextError> {
-        let text = self.source.chat_template()?.render(messages, generation_prompt)?;
+    fn rendered(&self, chat: &Chat, generation_prompt: bool) -> Result<Vec<u32>, TextError> {
+        let text = self.source.chat_template()?.render(&chat.messages, &chat.tools, generation_prompt)?;
         Ok(self.source.tokenizer()?.encode(&text, false)?)
+    }
+
+    /// Refuses ids that are padding: several at the beginning, where they move all others, or several at the end that
+    /// would be learnt. One alone may begin or end a text.
+    fn unpadded(&self, place: Place, key: &str, ids: &[u32], scored: impl Fn(usize) -> bool) -> Result<(), TextError> {
+        let Some(pad) = self.source.special().pad else { return Ok(()) };
+        let run = |ids: &mut dyn Iterator<Item = &u32>| ids.take_while(|&&id| id == pad).count();
+        let (first, last) = (run(&mut ids.iter()), run(&mut ids.iter().rev()));
+        if first > 1 || (ids.len() - last + 1..ids.len()).any(scored) {
+            let message = "holds padding; take it away, or say in attention_mask where it stands".to_owned();
+            return Err(self.error(place, key, message));
+        }
+        Ok(())
     }
 
     fn known(&self, place: Place, key: &str, ids: &[u32]) -> Result<(), TextError> {
@@ -265,6 +428,17 @@ impl<'a> Encoder<'a> {
     fn error(&self, place: Place, key: &str, message: String) -> TextError {
         TextError::Row { path: self.path.to_owned(), place, key: key.to_owned(), message, choice: false }
     }
+}
+
+/// Prompt and completion as one conversation.
+fn whole(prompt: &Chat, completion: &Chat) -> Chat {
+    let messages = [prompt.messages.as_slice(), &completion.messages].concat();
+    Chat { messages, tools: prompt.tools.clone() }
+}
+
+/// How many ids two lists begin with alike.
+fn equal(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 #[cfg(test)]
@@ -290,7 +464,7 @@ mod tests {
     }
 
     fn chat(turns: &[(&str, &str)]) -> Vec<Message> {
-        turns.iter().map(|&(role, text)| Message { role: role.to_owned(), content: text.to_owned() }).collect()
+        turns.iter().map(|&(role, text)| Message::new(role, text)).collect()
     }
 
     fn sft(source: &Source, scored: Scored, row: SftRow) -> Result<Sequence, String> {
@@ -318,9 +492,9 @@ mod tests {
     #[test]
     fn every_turn_of_the_assistant_is_scored_up_to_the_token_that_ends_it() {
         let (_folder, source) = base(CHATML);
-        let row = sft(&source, Scored::Assistant, SftRow::Whole(Text::Chat(talk()))).unwrap();
+        let row = sft(&source, Scored::Assistant, SftRow::Whole(Text::Chat(talk().into()))).unwrap();
         assert_eq!(heard(&source, &row), ["At the gate.<|im_end|>", "Iris, é.<|im_end|>"]);
-        let whole = sft(&source, Scored::Completion, SftRow::Whole(Text::Chat(talk()))).unwrap();
+        let whole = sft(&source, Scored::Completion, SftRow::Whole(Text::Chat(talk().into()))).unwrap();
         assert_eq!(whole.ids, row.ids);
         assert_eq!(whole.items(), row.ids.len() - 1);
     }
@@ -335,22 +509,130 @@ mod tests {
         );
         assert_ne!(marks, CHATML);
         let (_folder, source) = base(&marks);
-        let row = sft(&source, Scored::Assistant, SftRow::Whole(Text::Chat(talk()))).unwrap();
+        let row = sft(&source, Scored::Assistant, SftRow::Whole(Text::Chat(talk().into()))).unwrap();
         assert_eq!(heard(&source, &row), ["At the gate.<|im_end|>\n"]);
         let (_other, plain) = base(CHATML);
-        assert_eq!(row.ids, sft(&plain, Scored::All, SftRow::Whole(Text::Chat(talk()))).unwrap().ids);
+        assert_eq!(row.ids, sft(&plain, Scored::All, SftRow::Whole(Text::Chat(talk().into()))).unwrap().ids);
     }
 
     #[test]
     fn of_prompt_and_completion_the_part_is_scored_that_the_recipe_names() {
         let (_folder, source) = base(CHATML);
         let (prompt, completion) = (talk()[..3].to_vec(), talk()[3..].to_vec());
-        let row = || SftRow::Completion(Text::Chat(prompt.clone()), Text::Chat(completion.clone()));
+        let row = || SftRow::Completion(Text::Chat(prompt.clone().into()), Text::Chat(completion.clone().into()));
         let scored = |scored| heard(&source, &sft(&source, scored, row()).unwrap());
         assert_eq!(scored(Scored::Completion), ["Iris, é.<|im_end|>\n"]);
         assert_eq!(scored(Scored::Assistant), ["Iris, é.<|im_end|>"]);
         let all = sft(&source, Scored::All, row()).unwrap();
         assert_eq!(all.items(), all.ids.len() - 1);
+    }
+
+    #[test]
+    fn a_prompt_that_ends_otherwise_is_parted_where_both_begin_alike() {
+        // As templates of models that think do: the prompt opens a block that the answer does not have.
+        let opened = CHATML
+            .replace("'<|im_start|>assistant\n' }}{% endif %}", "'<|im_start|>assistant\n<think>\n' }}{% endif %}");
+        assert_ne!(opened, CHATML);
+        let (_folder, source) = base(&opened);
+        let (prompt, answer) = (Text::Chat(talk()[..1].to_vec().into()), Text::Chat(talk()[1..2].to_vec().into()));
+        for (scored, expected) in
+            [(Scored::Completion, "At the gate.<|im_end|>\n"), (Scored::Assistant, "At the gate.<|im_end|>")]
+        {
+            let encoder = Encoder::new(&source, Path::new("r.jsonl"), scored, 1024);
+            let row = encoder.sft(Place::Line(2), SftRow::Completion(prompt.clone(), answer.clone()));
+            match scored {
+                Scored::Assistant => assert!(matches!(row, Err(TextError::Turns)), "{row:?}"),
+                _ => {
+                    assert_eq!(heard(&source, &row.unwrap()), [expected]);
+                    assert_eq!(encoder.parted(), 1);
+                }
+            }
+        }
+        let encoder = Encoder::new(&source, Path::new("r.jsonl"), Scored::Completion, 1024);
+        let no = Text::Chat(chat(&[("assistant", "No.")]).into());
+        let pair = encoder.pair(Place::Line(2), PairRow::Text(prompt.clone(), answer.clone(), no)).unwrap();
+        assert_eq!(heard(&source, &pair.chosen), ["At the gate.<|im_end|>\n"]);
+        assert_eq!(heard(&source, &pair.rejected), ["No.<|im_end|>\n"]);
+        assert_eq!(encoder.parted(), 1);
+
+        // A template that writes the question otherwise once it is answered would have it scored.
+        let (_folder, source) = base(&("{{ messages | length }}".to_owned() + CHATML));
+        let error = sft(&source, Scored::Completion, SftRow::Completion(prompt, answer)).unwrap_err();
+        assert_eq!(error, "r.jsonl:2: the chat template writes the prompt otherwise once it is answered");
+    }
+
+    #[test]
+    fn turns_marked_as_unscored_are_not_scored() {
+        let mark = |name: &str, value: Value| {
+            let mut turns = talk();
+            let fields = [("role", Value::from("assistant")), ("content", "BAD".into()), (name, value)];
+            turns[1] = Message::of(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect());
+            SftRow::Whole(Text::Chat(turns.into()))
+        };
+        let marks = CHATML.replace(
+            "m.content + '<|im_end|>\n' }}",
+            "'' }}{% if m.role == 'assistant' %}{% generation %}{{ m.content + '<|im_end|>' }}{% endgeneration %}\
+             {% else %}{{ m.content + '<|im_end|>' }}{% endif %}{{ '\n' }}",
+        );
+        assert_ne!(marks, CHATML);
+        for template in [CHATML, &marks] {
+            let (_folder, source) = base(template);
+            for (name, value) in [("weight", Value::from(0)), ("train", false.into()), ("loss_weight", 0.0.into())] {
+                let row = sft(&source, Scored::Assistant, mark(name, value.clone())).unwrap();
+                assert_eq!(heard(&source, &row), ["Iris, é.<|im_end|>"], "{name}");
+                let error = sft(&source, Scored::Completion, mark(name, value)).unwrap_err();
+                let reason = "leaves a turn unscored, which data.loss = \"assistant\" alone can do";
+                assert_eq!(error, format!("r.jsonl:2:{name}: {reason}"));
+            }
+            let row = sft(&source, Scored::Assistant, mark("weight", 1.into())).unwrap();
+            assert_eq!(heard(&source, &row), ["BAD<|im_end|>", "Iris, é.<|im_end|>"]);
+            let error = sft(&source, Scored::Assistant, mark("weight", 0.5.into())).unwrap_err();
+            assert!(error.starts_with("r.jsonl:2:weight: says neither"), "{error}");
+        }
+    }
+
+    #[test]
+    fn text_that_was_rendered_before_gets_no_second_beginning_or_end() {
+        let (folder, _) = base(CHATML);
+        // The tokenizer adds <s>-like tokens at both ends, as Llama's and others do.
+        let path = folder.path().join("base/tokenizer.json");
+        let mut json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let source = Source::open(&folder.path().join("base")).unwrap();
+        let tokenizer = source.tokenizer().unwrap();
+        let bos = source.special().bos.unwrap();
+        let token = tokenizer.token(bos).unwrap();
+        json["post_processor"] = serde_json::json!({
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": token, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {(token.clone()): {"id": token, "ids": [bos], "tokens": [token]}}
+        });
+        std::fs::write(&path, json.to_string()).unwrap();
+        let source = Source::open(&folder.path().join("base")).unwrap();
+        let encoder = Encoder::new(&source, Path::new("r.jsonl"), Scored::All, 1024);
+        let end = source.special().eos.and_then(|id| source.tokenizer().unwrap().token(id)).unwrap();
+        let text = |text: String| SftRow::Whole(Text::Plain(text));
+        let bare = encoder.sft(Place::Line(1), text("hi".to_owned())).unwrap();
+        assert_eq!((bare.ids[0], encoder.begun()), (bos, 0));
+        let rendered = encoder.sft(Place::Line(2), text(format!("{token}hi{end}"))).unwrap();
+        assert_eq!((rendered, encoder.begun()), (bare, 1));
+        let broken = encoder.sft(Place::Line(3), text(format!("{token}hi{end}\n"))).unwrap();
+        assert_eq!(source.tokenizer().unwrap().decode(&broken.ids, false).unwrap(), format!("{token}hi{end}\n"));
+    }
+
+    #[test]
+    fn ids_that_are_padding_are_refused() {
+        let (_folder, source) = base(CHATML);
+        let pad = source.special().pad.unwrap();
+        let ids = |front: usize, back: usize| [vec![pad; front], vec![5, 6], vec![pad; back]].concat();
+        let message = "r.jsonl:2:input_ids: holds padding; take it away, or say in attention_mask where it stands";
+        assert!(sft(&source, Scored::All, SftRow::Ids(ids(1, 1), None)).is_ok());
+        for (front, back) in [(2, 0), (0, 2)] {
+            let error = sft(&source, Scored::All, SftRow::Ids(ids(front, back), None)).unwrap_err();
+            assert_eq!(error, message);
+        }
+        let unscored = ids(0, 3).iter().map(|&id| if id == pad { -100 } else { i64::from(id) }).collect();
+        assert!(sft(&source, Scored::All, SftRow::Ids(ids(0, 3), Some(unscored))).is_ok());
     }
 
     #[test]
@@ -371,37 +653,38 @@ mod tests {
         let (_folder, source) = base(&unended);
         let message = "r.jsonl:2: generation stops at <|im_end|>, but the assistant's turn ends with: ";
         for scored in [Scored::Completion, Scored::Assistant, Scored::All] {
-            let error = sft(&source, scored, SftRow::Whole(Text::Chat(talk()))).unwrap_err();
+            let error = sft(&source, scored, SftRow::Whole(Text::Chat(talk().into()))).unwrap_err();
             assert!(error.starts_with(message) && error.ends_with('|'), "{error}");
         }
-        let (prompt, other) = (Text::Chat(talk()[..1].to_vec()), Text::Chat(chat(&[("assistant", "No.")])));
-        let pair = PairRow::Text(prompt, Text::Chat(talk()[1..2].to_vec()), other);
+        let (prompt, other) =
+            (Text::Chat(talk()[..1].to_vec().into()), Text::Chat(chat(&[("assistant", "No.")]).into()));
+        let pair = PairRow::Text(prompt, Text::Chat(talk()[1..2].to_vec().into()), other);
         let encoder = Encoder::new(&source, Path::new("r.jsonl"), Scored::Completion, 1024);
         assert!(encoder.pair(Place::Line(2), pair).unwrap_err().to_string().starts_with(message));
         // Nothing is promised about what a user says.
-        assert!(sft(&source, Scored::All, SftRow::Whole(Text::Chat(talk()[..1].to_vec()))).is_ok());
+        assert!(sft(&source, Scored::All, SftRow::Whole(Text::Chat(talk()[..1].to_vec().into()))).is_ok());
         // An end-of-turn token in the middle is no end.
         let middle = CHATML.replace("<|im_end|>\n", "<|im_end|> and so on");
         let (_folder, source) = base(&middle);
-        let error = sft(&source, Scored::Completion, SftRow::Whole(Text::Chat(talk()))).unwrap_err();
+        let error = sft(&source, Scored::Completion, SftRow::Whole(Text::Chat(talk().into()))).unwrap_err();
         assert!(error.starts_with(message), "{error}");
     }
 
     #[test]
     fn a_template_that_rewrites_earlier_turns_is_refused_unless_it_marks_them() {
         let (_folder, source) = base(&("{{ messages | length }}".to_owned() + CHATML));
-        let error = sft(&source, Scored::Assistant, SftRow::Whole(Text::Chat(talk()))).unwrap_err();
+        let error = sft(&source, Scored::Assistant, SftRow::Whole(Text::Chat(talk().into()))).unwrap_err();
         assert_eq!(error, "the chat template neither marks the assistant's turns nor appends them one by one");
-        assert!(sft(&source, Scored::Completion, SftRow::Whole(Text::Chat(talk()))).is_ok());
+        assert!(sft(&source, Scored::Completion, SftRow::Whole(Text::Chat(talk().into()))).is_ok());
     }
 
     #[test]
     fn turns_behind_the_limit_are_not_looked_for_but_the_first() {
         let (_folder, source) = base(CHATML);
         for limit in [1, 4] {
-            let found = turns(&source, &talk(), limit).unwrap();
+            let found = turns(&source, &talk().into(), limit).unwrap();
             assert_eq!(found.spoken.len(), 1, "{limit}");
         }
-        assert_eq!(turns(&source, &talk(), 1024).unwrap().spoken.len(), 2);
+        assert_eq!(turns(&source, &talk().into(), 1024).unwrap().spoken.len(), 2);
     }
 }

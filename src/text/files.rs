@@ -1,12 +1,14 @@
-//! Files of rows as JSON objects, one at a time: JSON lines, JSON arrays, Parquet. What the columns mean is not
-//! known here.
+//! Files of rows as JSON objects, one at a time: JSON lines, JSON arrays, both also under gzip or zstd, and Parquet. What
+//! the columns mean is not known here.
 
 use std::fmt;
 use std::fs::File;
+use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
+use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
@@ -39,61 +41,185 @@ pub type Object = Map<String, Value>;
 /// What [`read`] hands each row to.
 type Visit<'a> = &'a mut dyn FnMut(Place, Object) -> Result<(), TextError>;
 
-/// Hands every row of a file to `visit`, in order. The extension says what the file is: `.jsonl` (or `.ndjson`),
-/// `.json`, `.parquet`. Of a Parquet file only the columns of these names are read.
+/// Bytes that a compressed file may grow to: so many whatever its length, and for each of its bytes. Rows of text
+/// seldom grow tenfold.
+const GROWTH: [u64; 2] = [16 << 20, 200];
+
+/// Hands every row of a file to `visit`, in order. The extension says what the file is: `.jsonl` (or `.ndjson`) for JSON
+/// lines; `.json` for an array or objects one behind another; either with `.gz` or `.zst` behind it; `.parquet`, of which
+/// only the columns of these names are read. Returns the columns of a Parquet file that were not.
 ///
 /// # Errors
-/// An unreadable or malformed file, another extension, and what `visit` returns.
-pub fn read(path: &Path, columns: &[&str], visit: Visit<'_>) -> Result<(), TextError> {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    match extension.to_ascii_lowercase().as_str() {
-        "jsonl" | "ndjson" => lines(path, &text(path)?, visit),
-        "json" => array(path, &text(path)?, visit),
-        "parquet" => table(path, columns, visit),
-        _ => Err(TextError::Format { path: path.to_owned(), extension: extension.to_owned() }),
+/// An unreadable or malformed file, another extension, text that is not UTF-8 (with its line), and what `visit` returns.
+pub fn read(path: &Path, columns: &[&str], visit: Visit<'_>) -> Result<Vec<String>, TextError> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let packed = [(".gz", Packed::Gzip), (".zst", Packed::Zstd)];
+    let packed = packed.into_iter().find_map(|(end, packed)| Some((name.strip_suffix(end)?.to_owned(), packed)));
+    let (name, packed) = packed.map_or((name, None), |(name, packed)| (name, Some(packed)));
+    match (name.rsplit_once('.').map_or("", |(_, extension)| extension), packed) {
+        ("jsonl" | "ndjson", packed) => lines(path, &text(path, packed)?, columns, visit)?,
+        ("json", packed) => values(path, &text(path, packed)?, columns, visit)?,
+        ("parquet", None) => return table(path, columns, visit),
+        _ => {
+            let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_owned();
+            return Err(TextError::Format { path: path.to_owned(), extension });
+        }
     }
+    Ok(Vec::new())
 }
 
-fn text(path: &Path) -> Result<String, TextError> {
-    let text = std::fs::read_to_string(path).map_err(|error| TextError::Io { path: path.to_owned(), error })?;
+/// How a file is compressed.
+#[derive(Clone, Copy)]
+enum Packed {
+    Gzip,
+    Zstd,
+}
+
+/// The text of a file, unpacked, without a byte order mark.
+fn text(path: &Path, packed: Option<Packed>) -> Result<String, TextError> {
+    let failed = |error| TextError::Io { path: path.to_owned(), error };
+    let bytes = std::fs::read(path).map_err(failed)?;
+    let bytes = match packed {
+        None => bytes,
+        Some(packed) => unpacked(path, &bytes, packed)?,
+    };
+    // Other encodings are told by their byte order marks, or by the zero in front of or behind the first brace.
+    let other = match *bytes {
+        [0xFF, 0xFE, ..] | [b'{' | b'[', 0, ..] => Some("UTF-16, little endian"),
+        [0xFE, 0xFF, ..] | [0, b'{' | b'[', ..] => Some("UTF-16, big endian"),
+        _ => None,
+    };
+    if let Some(other) = other {
+        return Err(TextError::Encoding { path: path.to_owned(), line: 1, found: other.to_owned() });
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let (bytes, at) = (error.as_bytes(), error.utf8_error().valid_up_to());
+        let line = 1 + bytes[..at].iter().filter(|&&byte| byte == b'\n').count();
+        TextError::Encoding { path: path.to_owned(), line, found: format!("the byte {:#04x}", bytes[at]) }
+    })?;
     // A byte order mark, which some editors write, is no part of the first row.
     Ok(text.strip_prefix('\u{FEFF}').map(str::to_owned).unwrap_or(text))
+}
+
+fn unpacked(path: &Path, bytes: &[u8], packed: Packed) -> Result<Vec<u8>, TextError> {
+    let failed = |error| TextError::Io { path: path.to_owned(), error };
+    let limit = GROWTH[0] + GROWTH[1] * bytes.len() as u64;
+    let reader: Box<dyn Read> = match packed {
+        // Several streams, one behind another, are one file.
+        Packed::Gzip => Box::new(flate2::read::MultiGzDecoder::new(bytes)),
+        Packed::Zstd => Box::new(zstd::Decoder::with_buffer(bytes).map_err(failed)?),
+    };
+    let mut result = Vec::new();
+    reader.take(limit + 1).read_to_end(&mut result).map_err(failed)?;
+    match result.len() as u64 > limit {
+        true => Err(TextError::Grows { path: path.to_owned(), limit }),
+        false => Ok(result),
+    }
 }
 
 fn refuse(path: &Path, place: Place, message: String) -> TextError {
     TextError::Row { path: path.to_owned(), place, key: String::new(), message, choice: false }
 }
 
-fn lines(path: &Path, text: &str, visit: Visit<'_>) -> Result<(), TextError> {
+fn lines(path: &Path, text: &str, columns: &[&str], visit: Visit<'_>) -> Result<(), TextError> {
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let place = Place::Line(index + 1);
-        let row = serde_json::from_str(line);
-        visit(place, row.map_err(|error| refuse(path, place, format!("not a JSON object: {error}")))?)?;
+        if line.trim_start().starts_with('[') {
+            return Err(refuse(
+                path,
+                place,
+                "an array, not an object; a file that is one array is named .json".to_owned(),
+            ));
+        }
+        let row = match serde_json::from_str(line) {
+            Ok(row) => row,
+            Err(error) => match without_nan(line) {
+                Some(row) => named(path, place, row, columns)?,
+                None => return Err(refuse(path, place, format!("not a JSON object: {}", kind(&error)))),
+            },
+        };
+        visit(place, row)?;
+    }
+    Ok(())
+}
+
+/// What stands for a value that JSON does not have, in a row that was mended: a noncharacter, which no text holds.
+const NAN: &str = "\u{FDD0}";
+
+/// A row that is an object but for values that Python writes and JSON does not have, NaN and infinities: [`NAN`] stands
+/// for them.
+fn without_nan(text: &str) -> Option<Object> {
+    if text.contains(NAN) || !["NaN", "Infinity"].iter().any(|word| text.contains(word)) {
+        return None;
+    }
+    let (mut mended, mut rest, mut quoted) = (String::with_capacity(text.len()), text, false);
+    while let Some(first) = rest.chars().next() {
+        let word = ["NaN", "-Infinity", "Infinity"].into_iter().find(|word| !quoted && rest.starts_with(word));
+        let length = match (word, first) {
+            (Some(word), _) => {
+                mended.push_str(&format!("\"{NAN}\""));
+                rest = &rest[word.len()..];
+                continue;
+            }
+            // What is escaped cannot end the string.
+            (None, '\\') if quoted => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+            (None, first) => {
+                quoted ^= first == '"';
+                first.len_utf8()
+            }
+        };
+        mended.push_str(&rest[..length]);
+        rest = &rest[length..];
+    }
+    serde_json::from_str(&mended).ok()
+}
+
+/// Such a row, if none of the columns that are looked at has such a value.
+fn named(path: &Path, place: Place, row: Object, columns: &[&str]) -> Result<Object, TextError> {
+    fn holds(value: &Value) -> bool {
+        match value {
+            Value::String(text) => text == NAN,
+            Value::Array(values) => values.iter().any(holds),
+            Value::Object(values) => values.values().any(holds),
+            _ => false,
+        }
+    }
+    match row.iter().find(|(name, value)| columns.contains(&name.as_str()) && holds(value)) {
+        None => Ok(row),
+        Some((name, _)) => {
+            let message = "holds NaN or Infinity, which JSON does not have; nothing is written as null".to_owned();
+            Err(TextError::Row { path: path.to_owned(), place, key: name.clone(), message, choice: false })
+        }
+    }
+}
+
+/// An array of objects, or objects one behind another.
+fn values(path: &Path, text: &str, columns: &[&str], visit: Visit<'_>) -> Result<(), TextError> {
+    let mut scan = Scan { path, rest: text, line: 1, columns };
+    scan.space();
+    if !scan.rest.starts_with('{') {
+        return array(scan, visit);
+    }
+    while !scan.rest.is_empty() {
+        let (place, row) = scan.object()?;
+        visit(place, row)?;
+        scan.space();
     }
     Ok(())
 }
 
 /// The objects of an array, each parsed by itself, so that a mistake in one is told by its line.
-fn array(path: &Path, text: &str, visit: Visit<'_>) -> Result<(), TextError> {
-    let mut scan = Scan { path, rest: text, line: 1 };
+fn array(mut scan: Scan<'_>, visit: Visit<'_>) -> Result<(), TextError> {
     if !scan.take('[') {
-        return Err(scan.refuse("not an array of objects; JSON lines are named .jsonl"));
+        return Err(scan.refuse("not an array of objects, nor objects"));
     }
     if !scan.take(']') {
         loop {
             scan.space();
-            let place = Place::Line(scan.line);
-            let mut values = Deserializer::from_str(scan.rest).into_iter::<Object>();
-            let row = match values.next() {
-                Some(Ok(row)) => row,
-                Some(Err(error)) => {
-                    let line = Place::Line(scan.line + error.line().saturating_sub(1));
-                    return Err(refuse(path, line, format!("not a JSON object: {}", kind(&error))));
-                }
-                None => return Err(scan.refuse("the array has no end")),
-            };
-            let length = values.byte_offset();
-            scan.advance(length);
+            if scan.rest.is_empty() {
+                return Err(scan.refuse("the array has no end"));
+            }
+            let (place, row) = scan.object()?;
             visit(place, row)?;
             if scan.take(']') {
                 break;
@@ -118,6 +244,7 @@ struct Scan<'a> {
     path: &'a Path,
     rest: &'a str,
     line: usize,
+    columns: &'a [&'a str],
 }
 
 impl Scan<'_> {
@@ -125,6 +252,29 @@ impl Scan<'_> {
         let (passed, rest) = self.rest.split_at(bytes);
         self.line += passed.bytes().filter(|&byte| byte == b'\n').count();
         self.rest = rest;
+    }
+
+    /// The object that begins here, with its line.
+    fn object(&mut self) -> Result<(Place, Object), TextError> {
+        let place = Place::Line(self.line);
+        let mut values = Deserializer::from_str(self.rest).into_iter::<Object>();
+        let row = match values.next() {
+            Some(Ok(row)) => row,
+            Some(Err(error)) => {
+                // Parsing stopped at such a value, if at any; where the object ends, a search for its braces tells.
+                let length = object_end(self.rest).filter(|_| error.is_syntax());
+                if let Some((length, row)) = length.and_then(|end| Some((end, without_nan(&self.rest[..end])?))) {
+                    self.advance(length);
+                    return Ok((place, named(self.path, place, row, self.columns)?));
+                }
+                let line = Place::Line(self.line + error.line().saturating_sub(1));
+                return Err(refuse(self.path, line, format!("not a JSON object: {}", kind(&error))));
+            }
+            None => return Err(self.refuse("the array has no end")),
+        };
+        let length = values.byte_offset();
+        self.advance(length);
+        Ok((place, row))
     }
 
     fn space(&mut self) {
@@ -145,7 +295,28 @@ impl Scan<'_> {
     }
 }
 
-fn table(path: &Path, columns: &[&str], visit: Visit<'_>) -> Result<(), TextError> {
+/// Bytes up to the brace that closes the first.
+fn object_end(text: &str) -> Option<usize> {
+    let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' if !quoted => depth += 1,
+            b'}' if !quoted => {
+                depth = depth.checked_sub(1)?;
+                if depth == 0 {
+                    return Some(at + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+fn table(path: &Path, columns: &[&str], visit: Visit<'_>) -> Result<Vec<String>, TextError> {
     let malformed = |reason: String| TextError::Parquet { path: path.to_owned(), reason };
     let failed = |error: ParquetError| malformed(error.to_string());
     // Foreign bytes: the reader asserts some of what it expects of a schema instead of returning an error.
@@ -153,13 +324,22 @@ fn table(path: &Path, columns: &[&str], visit: Visit<'_>) -> Result<(), TextErro
         let file = File::open(path).map_err(|error| TextError::Io { path: path.to_owned(), error })?;
         let reader = SerializedFileReader::new(file).map_err(failed)?;
         let schema = reader.metadata().file_metadata().schema();
-        let wanted: Vec<Arc<Type>> =
-            schema.get_fields().iter().filter(|field| columns.contains(&field.name())).cloned().collect();
+        let (wanted, others): (Vec<Arc<Type>>, Vec<Arc<Type>>) =
+            schema.get_fields().iter().cloned().partition(|field| columns.contains(&field.name()));
+        let others = others.iter().map(|field| field.name().to_owned()).collect();
+        let chunks = reader.metadata().row_groups().iter().flat_map(|group| group.columns());
+        for chunk in chunks
+            .filter(|chunk| chunk.column_path().parts().first().is_some_and(|name| columns.contains(&name.as_str())))
+        {
+            if let codec @ (Compression::BROTLI(_) | Compression::LZO) = chunk.compression() {
+                return Err(TextError::Codec { path: path.to_owned(), codec: codec.to_string() });
+            }
+        }
         if wanted.is_empty() {
             return match reader.metadata().file_metadata().num_rows() {
-                0 => Ok(()),
+                0 => Ok(others),
                 // As a row without columns, the first is refused with the columns it needs.
-                _ => visit(Place::Row(1), Object::new()),
+                _ => visit(Place::Row(1), Object::new()).map(|()| others),
             };
         }
         let wanted = Type::group_type_builder(schema.name()).with_fields(wanted).build().map_err(failed)?;
@@ -167,7 +347,7 @@ fn table(path: &Path, columns: &[&str], visit: Visit<'_>) -> Result<(), TextErro
             let place = Place::Row(index + 1);
             visit(place, object(path, place, &row.map_err(failed)?)?)?;
         }
-        Ok(())
+        Ok(others)
     }));
     guarded.unwrap_or_else(|_| Err(malformed("its schema and its pages do not agree".to_owned())))
 }
@@ -217,7 +397,7 @@ fn value(field: &Field) -> Option<Value> {
 mod tests {
     use std::time::Duration;
 
-    use parquet::basic::{Compression, ZstdLevel};
+    use parquet::basic::{GzipLevel, ZstdLevel};
     use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
     use parquet::file::properties::WriterProperties;
     use parquet::file::writer::SerializedFileWriter;
@@ -237,7 +417,7 @@ mod tests {
             Ok(())
         });
         let place = |error: TextError| error.to_string().replace(&format!("{}/", folder.path().display()), "");
-        result.map(|()| rows).map_err(place)
+        result.map(|_| rows).map_err(place)
     }
 
     #[test]
@@ -254,7 +434,8 @@ mod tests {
     #[test]
     fn mistakes_are_told_by_their_line() {
         for (text, message) in [
-            ("{\"a\": 1}\n", "1: not an array of objects; JSON lines are named .jsonl"),
+            ("3\n", "1: not an array of objects, nor objects"),
+            ("{\"a\": 1}\n\n{\"a\":\n 1 2}", "4: not a JSON object: expected `,` or `}`"),
             ("[\n{\"a\": 1},\n{\"a\":\n1,}]", "4: not a JSON object: trailing comma"),
             ("[\n{\"a\": 1}\n{\"a\": 1}]", "3: a comma or the array's end is missing"),
             ("[{\"a\": 1},\n", "2: the array has no end"),
@@ -269,6 +450,61 @@ mod tests {
         assert_eq!(all("rows", b"").unwrap_err(), "rows: rows are not read from files of this kind: no extension");
         let error = all("r.parquet", b"PAR1 no table PAR1").unwrap_err();
         assert!(error.starts_with("r.parquet: malformed Parquet file: "), "{error}");
+    }
+
+    #[test]
+    fn a_file_of_objects_may_be_named_json_but_no_array_jsonl() {
+        let rows = [(Place::Line(1), json!({"a": 1})), (Place::Line(2), json!({"b": {}}))];
+        assert_eq!(all("r.json", b"{\"a\": 1}\n{\"b\":\n {}}").unwrap(), rows);
+        let error = all("r.jsonl", b"\n[{\"a\": 1}]").unwrap_err();
+        assert_eq!(error, "r.jsonl:2: an array, not an object; a file that is one array is named .json");
+        let error = all("r.jsonl", b"{\"a\": 1}\n{\"a\": 1},\n").unwrap_err();
+        assert_eq!(error, "r.jsonl:2: not a JSON object: trailing characters");
+    }
+
+    #[test]
+    fn values_that_json_does_not_have_matter_where_they_are_read() {
+        let row = r#"{"x": NaN, "y": [-Infinity, {"z": Infinity}], "prompt": "NaN \" Infinity", "m": "a"}"#;
+        for name in ["r.jsonl", "r.json"] {
+            let rows = all(name, row.as_bytes()).unwrap();
+            assert_eq!((rows.len(), &rows[0].1["prompt"]), (1, &json!("NaN \" Infinity")), "{name}");
+        }
+        let array = format!("[\n{row},\n{row}]");
+        assert_eq!(all("r.json", array.as_bytes()).unwrap()[1].0, Place::Line(3));
+        for name in ["r.jsonl", "r.json"] {
+            let error = all(name, b"{\"a\": 1}\n{\"prompt\": [NaN]}").unwrap_err();
+            let reason = "holds NaN or Infinity, which JSON does not have; nothing is written as null";
+            assert_eq!(error, format!("{name}:2:prompt: {reason}"));
+        }
+        assert_eq!(all("r.jsonl", b"{\"x\": NaNa}").unwrap_err(), "r.jsonl:1: not a JSON object: expected value");
+    }
+
+    #[test]
+    fn other_encodings_are_told_with_the_line() {
+        let wide: Vec<u8> = "{\"prompt\": 1}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for bytes in [wide.clone(), [&[0xFF, 0xFE], wide.as_slice()].concat()] {
+            assert_eq!(all("r.jsonl", &bytes).unwrap_err(), "r.jsonl:1: not UTF-8: UTF-16, little endian");
+        }
+        let latin = b"{\"prompt\": 1}\n{\"prompt\": \"caf\xe9\"}";
+        assert_eq!(all("r.jsonl", latin).unwrap_err(), "r.jsonl:2: not UTF-8: the byte 0xe9");
+    }
+
+    #[test]
+    fn compressed_rows_are_read_and_may_not_grow_without_end() {
+        let gzip = |bytes: &[u8]| {
+            let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+            std::io::Write::write_all(&mut writer, bytes).unwrap();
+            writer.finish().unwrap()
+        };
+        let rows = [(Place::Line(1), json!({"n": 1})), (Place::Line(2), json!({"n": 2}))];
+        let (first, second) = (b"{\"n\": 1}\n".as_slice(), b"{\"n\": 2}\n".as_slice());
+        assert_eq!(all("r.jsonl.gz", &[gzip(first), gzip(second)].concat()).unwrap(), rows);
+        assert_eq!(all("r.json.zst", &zstd::encode_all(&*[first, second].concat(), 1).unwrap()).unwrap(), rows);
+        let bomb = gzip(&vec![b' '; 3 * GROWTH[0] as usize]);
+        assert!(all("r.jsonl.gz", &bomb).unwrap_err().starts_with("r.jsonl.gz: unpacks to more bytes than "));
+        assert!(all("r.jsonl.gz", first).unwrap_err().starts_with("r.jsonl.gz: "));
+        let error = all("r.csv.gz", &gzip(first)).unwrap_err();
+        assert_eq!(error, "r.csv.gz: rows are not read from files of this kind: .gz");
     }
 
     /// Two rows of messages (two, then none), a number that is once absent, and a column nobody asks for.
@@ -306,7 +542,8 @@ mod tests {
     #[test]
     fn nested_columns_of_parquet_become_lists_of_objects() {
         let zstd = Compression::ZSTD(ZstdLevel::default());
-        for compression in [Compression::UNCOMPRESSED, Compression::SNAPPY, zstd] {
+        let gzip = Compression::GZIP(GzipLevel::default());
+        for compression in [Compression::UNCOMPRESSED, Compression::SNAPPY, zstd, gzip, Compression::LZ4_RAW] {
             let rows = all("r.parquet", &parquet(compression)).unwrap();
             let messages = json!([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]);
             let first = json!({"messages": messages, "n": -7});

@@ -1,6 +1,7 @@
 //! The rows of a file as a task trains on them: read, encoded, cut to length, counted. Everything that can be wrong
 //! with them is found here, before any weight is read.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ftk_recipes::{Data, Task};
@@ -84,6 +85,16 @@ pub struct Counts {
     pub choices: Option<usize>,
     /// Names in double braces that stand in the rows as they are.
     pub open: Vec<String>,
+    /// Columns and fields of turns that nothing reads, with the rows that have them.
+    pub unread: BTreeMap<String, usize>,
+    /// Rows that are scored from before their prompt's end ([`Encoder::parted`]).
+    pub parted: usize,
+    /// Rows that begin with the token that the tokenizer puts there ([`Encoder::begun`]).
+    pub begun: usize,
+    /// Pairs of two equal completions.
+    pub equal: usize,
+    /// Rows that are longer than the base's context after cutting, and that context.
+    pub beyond: (usize, usize),
 }
 
 impl Counts {
@@ -117,6 +128,31 @@ impl Counts {
                 "{name}: pairs of one prompt and one chosen completion taken together: {choices} choices"
             ));
         }
+        if !self.unread.is_empty() {
+            let names: Vec<String> = self.unread.iter().map(|(name, rows)| format!("{name} ({rows})")).collect();
+            notes.push(format!("{name}: columns or fields that are not read (rows with them): {}", names.join(", ")));
+        }
+        if self.parted > 0 {
+            notes.push(format!(
+                "{name}: rows whose prompt alone ends with other tokens than before its answer, scored from the last \
+                 token that both have: {}",
+                self.parted
+            ));
+        }
+        if self.begun > 0 {
+            notes.push(format!(
+                "{name}: rows that begin with the token which the tokenizer puts there, not doubled: {}",
+                self.begun
+            ));
+        }
+        if self.equal > 0 {
+            notes.push(format!("{name}: pairs whose chosen and rejected completions are the same: {}", self.equal));
+        }
+        let (beyond, context) = self.beyond;
+        if beyond > 0 {
+            notes
+                .push(format!("{name}: rows longer than the {context} tokens that the base was trained for: {beyond}"));
+        }
         if !self.open.is_empty() {
             let slots: Vec<String> = self.open.iter().map(|name| format!("{{{{{name}}}}}")).collect();
             notes.push(format!("{name}: not replaced (see data.replace): {}", slots.join(", ")));
@@ -137,6 +173,11 @@ impl Counts {
             "longest": self.longest,
             "packed": self.packed,
             "choices": self.choices,
+            "unread": self.unread,
+            "parted": self.parted,
+            "begun": self.begun,
+            "equal": self.equal,
+            "beyond": self.beyond.0,
         })
     }
 }
@@ -146,16 +187,15 @@ impl Counts {
 /// # Errors
 /// What [`rows::read`] and [`Encoder`] refuse, the first row at fault being named; a file in which nothing is scored.
 pub fn load(source: &Source, data: &Data, task: Task, path: &Path) -> Result<Loaded, TextError> {
-    let options = Options { columns: data.columns.clone(), replace: data.replace.clone() };
+    let template = source.chat_template().ok().cloned();
+    let options = Options { columns: data.columns.clone(), replace: data.replace.clone(), template };
     // A network with a row for each position cannot go beyond them.
     let longest = source.network().learned_positions().map_or(data.max_length, |most| most.min(data.max_length));
     let data = &Data { max_length: longest, ..data.clone() };
     let encoder = Encoder::new(source, path, data.loss, longest);
     match task {
-        Task::Sft => collect(data, path, rows::read(path, &options)?, |place, row| encoder.sft(place, row), Rows::Sft),
-        Task::Dpo => {
-            collect(data, path, rows::read(path, &options)?, |place, row| encoder.pair(place, row), Rows::pairs)
-        }
+        Task::Sft => collect(data, &encoder, rows::read(path, &options)?, Encoder::sft, Rows::Sft),
+        Task::Dpo => collect(data, &encoder, rows::read(path, &options)?, Encoder::pair, Rows::pairs),
         Task::Gnn => Err(TextError::NoText("ftk gnn has the commands for graphs")),
     }
 }
@@ -168,6 +208,8 @@ trait Cut {
     fn size(&self) -> (usize, usize);
     /// Whether the loss looks at it.
     fn counts(&self) -> bool;
+    /// Whether it compares two equal halves.
+    fn equal(&self) -> bool;
     fn cut(&mut self, length: usize);
 }
 
@@ -182,6 +224,10 @@ impl Cut for Sequence {
 
     fn counts(&self) -> bool {
         self.items() > 0
+    }
+
+    fn equal(&self) -> bool {
+        false
     }
 
     fn cut(&mut self, length: usize) {
@@ -203,25 +249,30 @@ impl Cut for Pair {
         self.chosen.counts() && self.rejected.counts()
     }
 
+    fn equal(&self) -> bool {
+        self.chosen == self.rejected
+    }
+
     fn cut(&mut self, length: usize) {
         self.chosen.cut(length);
         self.rejected.cut(length);
     }
 }
 
-fn collect<R: Row + Send, E: Cut + Send>(
+fn collect<'a, R: Row + Send, E: Cut + Send>(
     data: &Data,
-    path: &Path,
-    File { rows, filled, open }: File<R>,
-    encode: impl Fn(Place, R) -> Result<E, TextError> + Sync,
+    encoder: &Encoder<'a>,
+    File { rows, filled, open, unread }: File<R>,
+    encode: impl Fn(&Encoder<'a>, Place, R) -> Result<E, TextError> + Sync,
     make: impl Fn(Vec<E>) -> Rows,
 ) -> Result<Loaded, TextError> {
+    let path = encoder.path();
     // What fills nothing in the rows that are trained on is a slip of the pen.
     if let Some(name) = data.replace.keys().find(|name| path == data.train && !filled.contains(*name)) {
         return Err(TextError::Replace { path: path.to_owned(), name: name.clone() });
     }
     let encoded: Vec<(Place, Result<E, TextError>)> =
-        rows.into_par_iter().map(|(place, row)| (place, encode(place, row))).collect();
+        rows.into_par_iter().map(|(place, row)| (place, encode(encoder, place, row))).collect();
     let mut counts = Counts {
         path: path.to_owned(),
         rows: encoded.len(),
@@ -235,6 +286,11 @@ fn collect<R: Row + Send, E: Cut + Send>(
         packed: None,
         choices: None,
         open: open.into_iter().collect(),
+        unread,
+        parted: encoder.parted(),
+        begun: encoder.begun(),
+        equal: 0,
+        beyond: (0, encoder.context()),
     };
     let (mut kept, mut places) = (Vec::new(), Vec::new());
     for (place, row) in encoded {
@@ -254,6 +310,8 @@ fn collect<R: Row + Send, E: Cut + Send>(
         let (tokens, scored) = row.size();
         counts.tokens += tokens;
         counts.scored += scored;
+        counts.equal += usize::from(row.equal());
+        counts.beyond.0 += usize::from(row.length() > counts.beyond.1);
         kept.push(row);
         places.push(place);
     }

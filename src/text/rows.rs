@@ -1,9 +1,12 @@
 //! Rows of text by their columns: TRL's (`messages`, `text`, `prompt` and `completion`, `prompt`, `chosen` and
 //! `rejected`), ShareGPT's (`conversations`), Alpaca's (`instruction`, `input`, `output`), or token ids.
 //!
-//! A row is read in one way only: columns that allow two readings are refused. What the files look like is known to
-//! [`super::files`].
+//! A row is read in one way only: columns that allow two readings are refused. A column or a field of a turn that has a
+//! meaning in these formats is used or refused by its name; one without a meaning here is counted and named.
+//! `recipes/ROWS.md` has the table. What the files look like is known to [`super::files`], what a turn holds to
+//! [`super::turn`].
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -12,15 +15,31 @@ use serde_json::Value;
 
 use super::TextError;
 use super::files::{self, Object, Place};
-use crate::models::Message;
+use super::turn;
+use crate::models::{ChatTemplate, Message};
 
-/// A string, or messages for the chat template.
+/// A conversation for the chat template.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chat {
+    /// The turns.
+    pub messages: Vec<Message>,
+    /// Tools that the assistant may call, as the template reads them.
+    pub tools: Vec<Value>,
+}
+
+impl From<Vec<Message>> for Chat {
+    fn from(messages: Vec<Message>) -> Self {
+        Self { messages, tools: Vec::new() }
+    }
+}
+
+/// A string, or a conversation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Text {
     /// Taken as it is.
     Plain(String),
     /// Rendered by the model's chat template.
-    Chat(Vec<Message>),
+    Chat(Chat),
 }
 
 /// A row for supervised fine-tuning.
@@ -30,7 +49,7 @@ pub enum SftRow {
     Whole(Text),
     /// `prompt` and `completion`, or `instruction` and `output`.
     Completion(Text, Text),
-    /// `input_ids`, and `labels` where -100 marks a token that is not scored.
+    /// `input_ids` without padding, and `labels` where -100 marks a token that is not scored.
     Ids(Vec<u32>, Option<Vec<i64>>),
 }
 
@@ -52,8 +71,8 @@ pub enum PromptRow {
     Ids(Vec<u32>),
 }
 
-/// Every column that is looked at.
-pub const COLUMNS: [&str; 22] = [
+/// Columns with a meaning in the formats that are read or in their neighbours.
+pub const COLUMNS: [&str; 43] = [
     "text",
     "messages",
     "conversations",
@@ -68,19 +87,52 @@ pub const COLUMNS: [&str; 22] = [
     "rejected",
     "input_ids",
     "labels",
+    "attention_mask",
+    "completion_mask",
+    "assistant_masks",
     "prompt_ids",
     "chosen_ids",
     "rejected_ids",
     "label",
     "tools",
+    // Never read: what they hold would be missing from the text, so that a row that has them is refused.
+    "question",
+    "query",
+    "context",
+    "response",
+    "answer",
+    "system_prompt",
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+    "functions",
+    "documents",
+    "chat_template_kwargs",
+    "position_ids",
+    "prompt_input_ids",
+    "chosen_input_ids",
+    "rejected_input_ids",
     "images",
+    "image",
     "videos",
     "audios",
+    "audio",
 ];
 
-/// Columns that change what the model reads or learns, and that are not supported: dropping them would train on
-/// something else than the file says.
-const UNSUPPORTED: [&str; 4] = ["tools", "images", "videos", "audios"];
+/// Columns of answers, which a question is read without.
+const ANSWERS: [&str; 11] = [
+    "completion",
+    "output",
+    "chosen",
+    "rejected",
+    "labels",
+    "label",
+    "response",
+    "answer",
+    "chosen_ids",
+    "rejected_ids",
+    "completion_mask",
+];
 
 /// What else than its columns says how a file is read.
 #[derive(Clone, Debug, Default)]
@@ -89,6 +141,8 @@ pub struct Options {
     pub columns: Option<Vec<String>>,
     /// What stands in the place of `{{name}}`, by name.
     pub replace: BTreeMap<String, String>,
+    /// What will render conversations: fields of turns that it does not name are refused or counted.
+    pub template: Option<ChatTemplate>,
 }
 
 /// Rows with their places.
@@ -100,10 +154,15 @@ pub struct File<R> {
     pub filled: BTreeSet<String>,
     /// Names in double braces that were left as they are.
     pub open: BTreeSet<String>,
+    /// Columns, and fields of turns as `messages[].name`, that nothing reads, with the rows that have them.
+    pub unread: BTreeMap<String, usize>,
 }
 
 /// A row that can be read from columns.
 pub trait Row: Sized {
+    /// Columns that a row may have beside those that it is read from.
+    const PASSED_OVER: &[&str];
+
     /// Reads the columns, or says which one is wrong.
     ///
     /// # Errors
@@ -114,7 +173,8 @@ pub trait Row: Sized {
 /// Reads a file of rows in one of the formats of [`files::read`].
 ///
 /// # Errors
-/// An unreadable file, a column missing or of the wrong type, two possible readings, no rows.
+/// An unreadable file, a column missing or of the wrong type, two possible readings, a column or field with a meaning
+/// that would be lost, no rows.
 pub fn read<R: Row>(path: &Path, options: &Options) -> Result<File<R>, TextError> {
     let known: Vec<&str> = match &options.columns {
         None => COLUMNS.to_vec(),
@@ -124,15 +184,30 @@ pub fn read<R: Row>(path: &Path, options: &Options) -> Result<File<R>, TextError
             wanted.iter().map(column).collect::<Result<_, _>>()?
         }
     };
-    let mut file = File { rows: Vec::new(), filled: BTreeSet::new(), open: BTreeSet::new() };
-    files::read(path, &known, &mut |place, mut row| {
-        row.retain(|name, value| known.contains(&name.as_str()) && !value.is_null());
+    let mut file = File { rows: Vec::new(), filled: BTreeSet::new(), open: BTreeSet::new(), unread: BTreeMap::new() };
+    let others = files::read(path, &known, &mut |place, mut row| {
+        row.retain(|_, value| !value.is_null());
+        if options.columns.is_none() {
+            for name in row.keys().filter(|name| !known.contains(&name.as_str())) {
+                *file.unread.entry(name.clone()).or_default() += 1;
+            }
+        }
+        row.retain(|name, _| known.contains(&name.as_str()));
         for value in row.values_mut() {
             fill(value, &options.replace, &mut file.filled, &mut file.open);
         }
-        file.rows.push((place, R::read(&Columns { path, place, row })?));
+        let columns = Columns::new(path, place, row, options.template.as_ref());
+        let row = R::read(&columns)?;
+        columns.rest(R::PASSED_OVER)?;
+        for name in columns.unread.into_inner() {
+            *file.unread.entry(name).or_default() += 1;
+        }
+        file.rows.push((place, row));
         Ok(())
     })?;
+    if options.columns.is_none() {
+        file.unread.extend(others.into_iter().map(|name| (name, file.rows.len())));
+    }
     if file.rows.is_empty() { Err(TextError::NoRows(path.to_owned())) } else { Ok(file) }
 }
 
@@ -187,12 +262,21 @@ pub struct Columns<'a> {
     path: &'a Path,
     place: Place,
     row: Object,
+    template: Option<&'a ChatTemplate>,
+    /// Columns that were read.
+    used: RefCell<BTreeSet<String>>,
+    /// Columns and fields without a reader.
+    unread: RefCell<BTreeSet<String>>,
 }
 
 /// One way to read a row: columns it must have.
 type Reading = &'static [&'static str];
 
-impl Columns<'_> {
+impl<'a> Columns<'a> {
+    fn new(path: &'a Path, place: Place, row: Object, template: Option<&'a ChatTemplate>) -> Self {
+        Self { path, place, row, template, used: RefCell::default(), unread: RefCell::default() }
+    }
+
     fn has(&self, key: &str) -> bool {
         self.row.contains_key(key)
     }
@@ -210,9 +294,6 @@ impl Columns<'_> {
 
     /// The only one of these readings that the row allows.
     fn reading(&self, readings: &[Reading], needs: &str) -> Result<Reading, TextError> {
-        if let Some(key) = UNSUPPORTED.into_iter().find(|key| self.has(key) && !empty(&self.row[*key])) {
-            return Err(self.choice(key, "is not supported, and the row would mean something else without it"));
-        }
         let complete: Vec<Reading> =
             readings.iter().copied().filter(|reading| reading.iter().all(|key| self.has(key))).collect();
         match *complete {
@@ -229,8 +310,35 @@ impl Columns<'_> {
         }
     }
 
+    /// Refuses columns with a meaning that were not read, but for those that are passed over and those whose text
+    /// stands in what was read, too.
+    fn rest(&self, passed_over: &[&str]) -> Result<(), TextError> {
+        let used = self.used.borrow();
+        for (name, value) in self.row.iter().filter(|(name, value)| !used.contains(*name) && !empty(value)) {
+            let repeated = || {
+                let text = value.as_str().map(str::trim);
+                text.is_some_and(|text| self.row.iter().any(|(name, value)| used.contains(name) && says(value, text)))
+            };
+            if !passed_over.contains(&name.as_str()) && !repeated() {
+                let read: Vec<&str> = used.iter().map(String::as_str).collect();
+                let message =
+                    format!("is not read beside {}, and the row would mean something else without it", read.join(", "));
+                return Err(self.choice(name, message));
+            }
+            self.unread.borrow_mut().insert(name.clone());
+        }
+        Ok(())
+    }
+
+    /// The value of a column, which counts as read.
+    fn value(&self, key: &str) -> Option<&Value> {
+        let value = self.row.get(key)?;
+        self.used.borrow_mut().insert(key.to_owned());
+        Some(value)
+    }
+
     fn get<T: DeserializeOwned>(&self, key: &str, what: &str) -> Result<T, TextError> {
-        let value = self.row.get(key).ok_or_else(|| self.error(key, "is missing"))?;
+        let value = self.value(key).ok_or_else(|| self.error(key, "is missing"))?;
         T::deserialize(value).map_err(|_| self.error(key, format!("must be {what}")))
     }
 
@@ -242,18 +350,58 @@ impl Columns<'_> {
         self.get(key, "a string")
     }
 
+    /// A string that may be absent or empty.
+    fn optional(&self, key: &str) -> Result<Option<String>, TextError> {
+        let text = if self.has(key) { self.string(key)? } else { String::new() };
+        Ok((!text.is_empty()).then_some(text))
+    }
+
     fn text(&self, key: &str) -> Result<Text, TextError> {
-        match self.row.get(key) {
+        match self.value(key) {
             Some(Value::String(text)) => Ok(Text::Plain(text.clone())),
-            Some(Value::Array(turns)) => self.turns(key, turns).map(Text::Chat),
+            Some(Value::Array(turns)) => self.turns(key, turns).map(|turns| Text::Chat(turns.into())),
             _ => Err(self.error(key, "must be a string or a list of {role, content}")),
         }
     }
 
-    fn messages(&self, key: &str) -> Result<Vec<Message>, TextError> {
-        match self.row.get(key) {
-            Some(Value::Array(turns)) => self.turns(key, turns),
+    /// Messages of a column behind the row's `system`, with its `tools`.
+    fn chat(&self, key: &str) -> Result<Chat, TextError> {
+        match self.value(key) {
+            Some(Value::Array(turns)) => self.dressed(self.turns(key, turns)?),
             _ => Err(self.error(key, "must be a list of {role, content}")),
+        }
+    }
+
+    /// A conversation with what the row says about it in other columns.
+    fn dressed(&self, mut messages: Vec<Message>) -> Result<Chat, TextError> {
+        if let Some(system) = self.optional("system")? {
+            match messages.first().filter(|first| first.role() == "system") {
+                None => messages.insert(0, Message::new("system", system)),
+                Some(first) if first.content() == Some(&system) => {}
+                Some(_) => return Err(self.choice("system", "differs from the system turn of the messages")),
+            }
+        }
+        Ok(Chat { messages, tools: self.tools()? })
+    }
+
+    /// Tools: a list, or one written as a string.
+    fn tools(&self) -> Result<Vec<Value>, TextError> {
+        let wrong = || self.error("tools", "must be a list of tools, or such a list written as JSON in a string");
+        let tools = match self.value("tools") {
+            None => return Ok(Vec::new()),
+            Some(Value::String(text)) if text.trim().is_empty() => return Ok(Vec::new()),
+            Some(Value::String(text)) => serde_json::from_str(text).map_err(|_| wrong())?,
+            Some(value) => value.clone(),
+        };
+        let tools = match tools {
+            Value::Null => Vec::new(),
+            Value::Array(tools) if tools.iter().all(Value::is_object) => tools,
+            _ => return Err(wrong()),
+        };
+        match self.template {
+            Some(template) if !tools.is_empty() && !template.mentions("tools") => Err(self
+                .choice("tools", "the chat template writes no tools, and the row would mean something else without")),
+            _ => Ok(tools),
         }
     }
 
@@ -261,69 +409,103 @@ impl Columns<'_> {
         turns.iter().map(|turn| self.turn(key, turn)).collect()
     }
 
-    /// A message as OpenAI writes it, `{role, content}`, or as ShareGPT does, `{from, value}`.
     fn turn(&self, key: &str, turn: &Value) -> Result<Message, TextError> {
-        let wrong = || self.error(key, "must be a list of {role, content}");
-        let turn = turn.as_object().ok_or_else(wrong)?;
-        if let Some(field) =
-            ["tool_calls", "function_call"].into_iter().find(|f| turn.get(*f).is_some_and(|v| !empty(v)))
-        {
-            return Err(self.error(key, format!("tool calls are not supported: {field}")));
-        }
-        let string = |field: &str| turn.get(field).and_then(Value::as_str);
-        match (string("role"), string("content"), string("from"), string("value")) {
-            (Some(role), Some(content), None, _) => Ok(Message { role: role.to_owned(), content: content.to_owned() }),
-            (None, _, Some(from), Some(value)) => {
-                let role = match from {
-                    "human" | "user" => "user",
-                    "gpt" | "assistant" => "assistant",
-                    "system" => "system",
-                    _ => {
-                        let message = format!("from must be human, gpt, system, user or assistant: {from}");
-                        return Err(self.error(key, message));
-                    }
-                };
-                Ok(Message { role: role.to_owned(), content: value.to_owned() })
-            }
-            _ => Err(wrong()),
-        }
+        let (message, unread) = turn::read(turn, self.template).map_err(|message| self.error(key, message))?;
+        self.unread.borrow_mut().extend(unread.into_iter().map(|field| format!("{key}[].{field}")));
+        Ok(message)
     }
 
-    /// `conversations`, after `system` where the row has that.
-    fn conversations(&self) -> Result<Vec<Message>, TextError> {
-        Ok(self.system()?.into_iter().chain(self.messages("conversations")?).collect())
-    }
-
-    fn system(&self) -> Result<Option<Message>, TextError> {
-        let text = if self.has("system") { self.string("system")? } else { String::new() };
-        Ok((!text.is_empty()).then(|| say("system", text)))
-    }
-
-    /// Alpaca's question as messages: `system`, `history`, then `instruction` with `input` on the next line.
-    fn instruction(&self) -> Result<Vec<Message>, TextError> {
-        let mut messages: Vec<Message> = self.system()?.into_iter().collect();
+    /// Alpaca's question as messages: `system`, `history`, then `instruction` and `input` on lines of their own.
+    fn instruction(&self) -> Result<Chat, TextError> {
+        let mut messages = Vec::new();
         if self.has("history") {
             let history: Vec<[String; 2]> = self.get("history", "a list of [question, answer]")?;
-            messages.extend(history.into_iter().flat_map(|[q, a]| [say("user", q), say("assistant", a)]));
+            let turns = |[q, a]: [String; 2]| [Message::new("user", q), Message::new("assistant", a)];
+            messages.extend(history.into_iter().flat_map(turns));
         }
-        let input = if self.has("input") { self.string("input")? } else { String::new() };
-        let instruction = self.string("instruction")?;
-        messages.push(say("user", if input.is_empty() { instruction } else { format!("{instruction}\n{input}") }));
-        Ok(messages)
+        let parts = [Some(self.string("instruction")?).filter(|text| !text.is_empty()), self.optional("input")?];
+        let question: Vec<String> = parts.into_iter().flatten().collect();
+        messages.push(Message::new("user", question.join("\n")));
+        self.dressed(messages)
     }
 
     /// A completion of messages: a list of them, one alone, or what the assistant says.
     fn answer(&self, key: &str) -> Result<Vec<Message>, TextError> {
-        match self.row.get(key) {
-            Some(Value::String(text)) => Ok(vec![say("assistant", text.clone())]),
+        match self.value(key) {
+            Some(Value::String(text)) => Ok(vec![Message::new("assistant", text)]),
             Some(turn @ Value::Object(_)) => Ok(vec![self.turn(key, turn)?]),
             Some(Value::Array(turns)) => self.turns(key, turns),
             _ => Err(self.error(key, "must be a string, a message or a list of messages")),
         }
     }
+
+    /// A prompt of messages gets the row's `system` and `tools`; a string has no place for them.
+    fn prompt(&self) -> Result<Text, TextError> {
+        match self.text("prompt")? {
+            Text::Chat(chat) => self.dressed(chat.messages).map(Text::Chat),
+            plain => Ok(plain),
+        }
+    }
+
+    /// Token ids without padding, and their labels: what a mask leaves out is not scored.
+    fn labelled(&self) -> Result<SftRow, TextError> {
+        let mut ids = self.ids("input_ids")?;
+        let mut labels: Option<Vec<i64>> =
+            if self.has("labels") { Some(self.get("labels", "a list of integers")?) } else { None };
+        let long = |key: &str, length: usize| match length == ids.len() {
+            true => Ok(()),
+            false => Err(self.error(key, "must be as long as input_ids")),
+        };
+        if let Some(labels) = &labels {
+            long("labels", labels.len())?;
+        }
+        for key in ["completion_mask", "assistant_masks"] {
+            if let Some(mask) = self.mask(key)? {
+                long(key, mask.len())?;
+                let labels = labels.get_or_insert_with(|| ids.iter().map(|&id| i64::from(id)).collect());
+                labels.iter_mut().zip(mask).filter(|(_, shown)| !shown).for_each(|(label, _)| *label = -100);
+            }
+        }
+        if let Some(at) = labels.as_ref().and_then(|labels| {
+            labels.iter().zip(&ids).skip(1).position(|(&label, &id)| label >= 0 && label != i64::from(id))
+        }) {
+            let message = format!(
+                "scores another id than the one at its place, which labels that were shifted do: position {}",
+                at + 1
+            );
+            return Err(self.error("labels", message));
+        }
+        if let Some(mask) = self.mask("attention_mask")? {
+            long("attention_mask", mask.len())?;
+            let start = mask.iter().position(|shown| *shown).unwrap_or(mask.len());
+            let end = mask.iter().rposition(|shown| *shown).map_or(start, |last| last + 1);
+            if mask[start..end].contains(&false) {
+                return Err(self.error("attention_mask", "hides ids between others, and not only padding at the ends"));
+            }
+            ids = ids[start..end].to_vec();
+            labels = labels.map(|labels| labels[start..end].to_vec());
+        }
+        Ok(SftRow::Ids(ids, labels))
+    }
+
+    /// A list of zeros and ones.
+    fn mask(&self, key: &str) -> Result<Option<Vec<bool>>, TextError> {
+        if !self.has(key) {
+            return Ok(None);
+        }
+        let bit = |value: &Value| match (value.as_bool(), value.as_u64()) {
+            (Some(bit), _) => Some(bit),
+            (None, Some(bit @ (0 | 1))) => Some(bit == 1),
+            _ => None,
+        };
+        let values: Vec<Value> = self.get(key, "a list of 0 and 1")?;
+        let bits = values.iter().map(bit).collect::<Option<Vec<bool>>>();
+        bits.map(Some).ok_or_else(|| self.error(key, "must be a list of 0 and 1"))
+    }
 }
 
-fn empty(value: &Value) -> bool {
+/// Whether a value is nothing that a model could read.
+pub(super) fn empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => text.is_empty(),
@@ -333,11 +515,19 @@ fn empty(value: &Value) -> bool {
     }
 }
 
-fn say(role: &str, content: String) -> Message {
-    Message { role: role.to_owned(), content }
+/// Whether a text stands in one of the strings of a value.
+fn says(value: &Value, text: &str) -> bool {
+    match value {
+        Value::String(whole) => whole.contains(text),
+        Value::Array(values) => values.iter().any(|value| says(value, text)),
+        Value::Object(values) => values.values().any(|value| says(value, text)),
+        _ => false,
+    }
 }
 
 impl Row for SftRow {
+    const PASSED_OVER: &[&str] = &["label", "chosen", "rejected"];
+
     fn read(columns: &Columns<'_>) -> Result<Self, TextError> {
         const READINGS: [Reading; 6] = [
             &["input_ids"],
@@ -356,32 +546,25 @@ impl Row for SftRow {
             return Err(columns.choice("label", message));
         }
         Ok(match reading[0] {
-            "input_ids" => {
-                let ids = columns.ids("input_ids")?;
-                let labels: Option<Vec<i64>> =
-                    if columns.has("labels") { Some(columns.get("labels", "a list of integers")?) } else { None };
-                if labels.as_ref().is_some_and(|labels| labels.len() != ids.len()) {
-                    return Err(columns.error("labels", "must be as long as input_ids"));
-                }
-                Self::Ids(ids, labels)
-            }
-            "messages" => Self::Whole(Text::Chat(columns.messages("messages")?)),
-            "conversations" => Self::Whole(Text::Chat(columns.conversations()?)),
+            "input_ids" => columns.labelled()?,
+            key @ ("messages" | "conversations") => Self::Whole(Text::Chat(columns.chat(key)?)),
             "text" => Self::Whole(Text::Plain(columns.string("text")?)),
             "prompt" => {
-                let (prompt, completion) = (columns.text("prompt")?, columns.text("completion")?);
+                let (prompt, completion) = (columns.prompt()?, columns.text("completion")?);
                 alike(columns, &prompt, &completion)?;
                 Self::Completion(prompt, completion)
             }
             _ => {
-                let answer = say("assistant", columns.string("output")?);
-                Self::Completion(Text::Chat(columns.instruction()?), Text::Chat(vec![answer]))
+                let answer = Message::new("assistant", columns.string("output")?);
+                Self::Completion(Text::Chat(columns.instruction()?), Text::Chat(vec![answer].into()))
             }
         })
     }
 }
 
 impl Row for PromptRow {
+    const PASSED_OVER: &[&str] = &ANSWERS;
+
     fn read(columns: &Columns<'_>) -> Result<Self, TextError> {
         const READINGS: [Reading; 7] = [
             &["prompt"],
@@ -394,22 +577,25 @@ impl Row for PromptRow {
         ];
         let needs = "needs prompt, instruction, text, messages, conversations, prompt_ids or input_ids";
         let key = columns.reading(&READINGS, needs)?[0];
-        let asked = |mut messages: Vec<Message>| {
-            while messages.last().is_some_and(|last| last.role == "assistant") {
-                messages.pop();
-            }
-            if messages.is_empty() {
-                Err(columns.error(key, "asks nothing"))
-            } else {
-                Ok(Self::Text(Text::Chat(messages)))
-            }
-        };
         match key {
-            "prompt" => columns.text(key).map(Self::Text),
+            "prompt" => columns.prompt().map(Self::Text),
             "text" => columns.string(key).map(|text| Self::Text(Text::Plain(text))),
-            "instruction" => columns.instruction().map(|messages| Self::Text(Text::Chat(messages))),
-            "messages" => asked(columns.messages(key)?),
-            "conversations" => asked(columns.conversations()?),
+            "instruction" => columns.instruction().map(|chat| Self::Text(Text::Chat(chat))),
+            "messages" | "conversations" => {
+                let mut chat = columns.chat(key)?;
+                while chat.messages.last().is_some_and(|last| last.role() == "assistant") {
+                    chat.messages.pop();
+                }
+                if chat.messages.is_empty() {
+                    Err(columns.error(key, "asks nothing"))
+                } else {
+                    Ok(Self::Text(Text::Chat(chat)))
+                }
+            }
+            "input_ids" => match columns.labelled()? {
+                SftRow::Ids(ids, _) => Ok(Self::Ids(ids)),
+                _ => unreachable!("ids were read"),
+            },
             _ => columns.ids(key).map(Self::Ids),
         }
     }
@@ -423,6 +609,8 @@ fn alike(columns: &Columns<'_>, prompt: &Text, other: &Text) -> Result<(), TextE
 }
 
 impl Row for PairRow {
+    const PASSED_OVER: &[&str] = &["label", "messages", "completion"];
+
     fn read(columns: &Columns<'_>) -> Result<Self, TextError> {
         const PROMPTS: [&str; 3] = ["prompt", "conversations", "instruction"];
         if columns.has("prompt_ids") {
@@ -436,21 +624,24 @@ impl Row for PairRow {
         let needs = "needs prompt, chosen and rejected, or prompt_ids, chosen_ids and rejected_ids";
         columns.reading(&[&["chosen", "rejected"]], needs)?;
         let found: Vec<&str> = PROMPTS.into_iter().filter(|key| columns.has(key)).collect();
+        let answers = || Ok::<_, TextError>((columns.answer("chosen")?, columns.answer("rejected")?));
         let (prompt, chosen, rejected) = match *found {
             [] => {
                 let (chosen, rejected) = (columns.text("chosen")?, columns.text("rejected")?);
                 alike(columns, &chosen, &rejected)?;
+                // What would be lost is named before what is missing.
+                columns.rest(Self::PASSED_OVER)?;
                 common(columns, chosen, rejected)?
             }
             ["prompt"] => {
-                let prompt = columns.text("prompt")?;
+                let prompt = columns.prompt()?;
                 let (chosen, rejected) = (columns.text("chosen")?, columns.text("rejected")?);
                 match (&prompt, &chosen, &rejected) {
                     // A string beside whole conversations repeats what these begin with.
                     (Text::Plain(text), Text::Chat(_), Text::Chat(_)) => {
                         let (prompt, chosen, rejected) = common(columns, chosen.clone(), rejected.clone())?;
                         match &prompt {
-                            Text::Chat(turns) if turns.iter().any(|turn| turn.content == *text) => {}
+                            Text::Chat(chat) if chat.messages.iter().any(|turn| turn.content() == Some(text)) => {}
                             _ => {
                                 return Err(columns.error("prompt", "is not among the messages of chosen and rejected"));
                             }
@@ -465,12 +656,12 @@ impl Row for PairRow {
                 }
             }
             ["conversations"] => {
-                let (chosen, rejected) = (columns.answer("chosen")?, columns.answer("rejected")?);
-                (Text::Chat(columns.conversations()?), Text::Chat(chosen), Text::Chat(rejected))
+                let (chosen, rejected) = answers()?;
+                (Text::Chat(columns.chat("conversations")?), Text::Chat(chosen.into()), Text::Chat(rejected.into()))
             }
             ["instruction"] => {
-                let (chosen, rejected) = (columns.answer("chosen")?, columns.answer("rejected")?);
-                (Text::Chat(columns.instruction()?), Text::Chat(chosen), Text::Chat(rejected))
+                let (chosen, rejected) = answers()?;
+                (Text::Chat(columns.instruction()?), Text::Chat(chosen.into()), Text::Chat(rejected.into()))
             }
             [first, second, ..] => {
                 return Err(
@@ -484,10 +675,11 @@ impl Row for PairRow {
 }
 
 /// Parts the prompt from two wholes that begin with it, as TRL's `extract_prompt` does: the longest common prefix, of
-/// messages or of characters, but for a space at its end; at least one message or character stays in each.
+/// messages or of characters, but for a space at its end; at least one message or character stays in each. Where two
+/// texts have no more than one word in common, that is no prompt.
 fn common(columns: &Columns<'_>, chosen: Text, rejected: Text) -> Result<(Text, Text, Text), TextError> {
     match (chosen, rejected) {
-        (Text::Chat(chosen), Text::Chat(rejected)) => {
+        (Text::Chat(Chat { messages: chosen, .. }), Text::Chat(Chat { messages: rejected, .. })) => {
             let equal = chosen.iter().zip(&rejected).take_while(|(a, b)| a == b).count();
             let length = equal.min(chosen.len().saturating_sub(1)).min(rejected.len().saturating_sub(1));
             if length == 0 {
@@ -496,7 +688,8 @@ fn common(columns: &Columns<'_>, chosen: Text, rejected: Text) -> Result<(Text, 
                 );
             }
             let (prompt, chosen) = chosen.split_at(length);
-            Ok((Text::Chat(prompt.to_vec()), Text::Chat(chosen.to_vec()), Text::Chat(rejected[length..].to_vec())))
+            let chat = |messages: &[Message]| Text::Chat(messages.to_vec().into());
+            Ok((Text::Chat(columns.dressed(prompt.to_vec())?), chat(chosen), chat(&rejected[length..])))
         }
         (Text::Plain(chosen), Text::Plain(rejected)) => {
             let differ = chosen.char_indices().zip(rejected.chars()).find(|((_, a), b)| a != b);
@@ -508,6 +701,15 @@ fn common(columns: &Columns<'_>, chosen: Text, rejected: Text) -> Result<(Text, 
                     shorter.char_indices().next_back().map_or(0, |(last, _)| last)
                 }
             };
+            // Scripts that write words without spaces between begin behind the CJK radicals.
+            let words = chosen[..length]
+                .split_whitespace()
+                .map(|word| word.chars().filter(|&c| c >= '\u{2E80}').count().max(1));
+            if words.sum::<usize>() < 2 {
+                let message =
+                    "is missing, and chosen and rejected have no more than one word in common at their beginning";
+                return Err(columns.error("prompt", message));
+            }
             let text = |text: &str| Text::Plain(text.to_owned());
             Ok((text(&chosen[..length]), text(&chosen[length..]), text(&rejected[length..])))
         }
@@ -522,25 +724,35 @@ mod tests {
     use super::*;
 
     fn columns(row: &Value) -> Columns<'static> {
-        let row = row.as_object().unwrap().clone().into_iter().filter(|(_, value)| !value.is_null()).collect();
-        Columns { path: Path::new("r.jsonl"), place: Place::Line(3), row }
+        let mut row = row.as_object().unwrap().clone();
+        row.retain(|name, value| COLUMNS.contains(&name.as_str()) && !value.is_null());
+        Columns::new(Path::new("r.jsonl"), Place::Line(3), row, None)
+    }
+
+    /// A row, and what of it is not read.
+    fn whole<R: Row>(row: &Value) -> Result<(R, Vec<String>), String> {
+        let columns = columns(row);
+        let read = R::read(&columns).and_then(|row| columns.rest(R::PASSED_OVER).map(|()| row));
+        let row = read.map_err(|error| error.to_string())?;
+        Ok((row, columns.unread.into_inner().into_iter().collect()))
     }
 
     fn sft(row: Value) -> Result<SftRow, String> {
-        SftRow::read(&columns(&row)).map_err(|error| error.to_string())
+        whole(&row).map(|(row, _)| row)
     }
 
     fn pair(row: Value) -> Result<PairRow, String> {
-        PairRow::read(&columns(&row)).map_err(|error| error.to_string())
+        whole(&row).map(|(row, _)| row)
     }
 
     fn chat(turns: &[(&str, &str)]) -> Text {
-        Text::Chat(turns.iter().map(|&(role, text)| say(role, text.to_owned())).collect())
+        let messages: Vec<Message> = turns.iter().map(|&(role, text)| Message::new(role, text)).collect();
+        Text::Chat(messages.into())
     }
 
     #[test]
     fn questions_are_read_without_their_answers() {
-        let asked = |row: Value| PromptRow::read(&columns(&row)).map_err(|error| error.to_string());
+        let asked = |row: Value| whole::<PromptRow>(&row).map(|(row, _)| row);
         let question = || Ok(PromptRow::Text(chat(&[("user", "q")])));
         let turns = json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]);
         assert_eq!(asked(json!({"messages": turns})), question());
@@ -599,10 +811,14 @@ mod tests {
             })
         };
         assert_eq!(split("The sky is blue", "The sky is green").unwrap(), ["The sky is", " blue", " green"]);
-        assert_eq!(split("éàx", "éày").unwrap(), ["éà", "x", "y"]);
-        assert_eq!(split("ab", "abé").unwrap(), ["a", "b", "bé"]);
-        assert_eq!(split("x", "y").unwrap(), ["", "x", "y"]);
-        assert_eq!(split("same", "same").unwrap(), ["sam", "e", "e"]);
+        assert_eq!(split("é àx", "é ày").unwrap(), ["é à", "x", "y"]);
+        assert_eq!(split("a ab", "a abé").unwrap(), ["a a", "b", "bé"]);
+        assert_eq!(split("the same", "the same").unwrap(), ["the sam", "e", "e"]);
+        assert_eq!(split("天空是蓝", "天空是绿").unwrap(), ["天空是", "蓝", "绿"]);
+        let none = "r.jsonl:3:prompt: is missing, and chosen and rejected have no more than one word in common at their beginning";
+        for (chosen, rejected) in [("x", "y"), ("The Aller.", "The river"), ("same", "same")] {
+            assert_eq!(split(chosen, rejected).unwrap_err(), none);
+        }
         let turn = |role: &str, text: &str| json!({"role": role, "content": text});
         let [q, a, b] = [turn("user", "q"), turn("assistant", "a"), turn("user", "b")];
         let longer = pair(json!({"chosen": [q, a], "rejected": [q, a, b, a]})).unwrap();
@@ -624,16 +840,16 @@ mod tests {
             (json!({"prompt": "p", "completion": [turn]}), ":prompt: must be strings or lists of messages alike"),
             (json!({"messages": [{"role": "user"}]}), ":messages: must be a list of {role, content}"),
             (
-                json!({"conversations": [{"from": "observation", "value": "v"}]}),
-                ":conversations: from must be human, gpt, system, user or assistant: observation",
+                json!({"conversations": [{"from": "narrator", "value": "v"}]}),
+                ":conversations: from must be human, gpt, system, user, assistant, tool, observation or function_call: narrator",
             ),
             (
-                json!({"messages": [{"role": "a", "content": "", "tool_calls": [1]}]}),
-                ":messages: tool calls are not supported: tool_calls",
+                json!({"messages": [{"role": "a", "content": 3, "tool_calls": [1]}]}),
+                ":messages: must be a list of {role, content}",
             ),
             (
                 json!({"text": "t", "images": ["i"]}),
-                ":images: is not supported, and the row would mean something else without it",
+                ":images: is not read beside text, and the row would mean something else without it",
             ),
             (
                 json!({"text": "t", "label": false}),
@@ -663,6 +879,115 @@ mod tests {
         ] {
             assert_eq!(pair(row).unwrap_err(), format!("r.jsonl:3{message}"));
         }
+    }
+
+    #[test]
+    fn columns_of_known_formats_are_used_or_refused_by_their_names() {
+        let turns = json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}]);
+        let row = sft(json!({"system": "s", "messages": turns})).unwrap();
+        assert_eq!(row, SftRow::Whole(chat(&[("system", "s"), ("user", "q"), ("assistant", "r")])));
+        let row = sft(json!({"system": "s", "prompt": [turns[0]], "completion": [turns[1]]})).unwrap();
+        assert_eq!(row, SftRow::Completion(chat(&[("system", "s"), ("user", "q")]), chat(&[("assistant", "r")])));
+        let lost = |key: &str, read: &str| {
+            format!("r.jsonl:3:{key}: is not read beside {read}, and the row would mean something else without it")
+        };
+        for (row, key, read) in [
+            (json!({"system": "s", "prompt": "q", "completion": "r"}), "system", "completion, prompt"),
+            (json!({"input": "i", "prompt": "q", "completion": "r"}), "input", "completion, prompt"),
+            (json!({"history": [["a", "b"]], "messages": turns}), "history", "messages"),
+            (json!({"system": "s", "text": "t"}), "system", "text"),
+            (json!({"prompt": "other", "messages": turns}), "prompt", "messages"),
+            (json!({"context": "c", "instruction": "i", "output": "o"}), "context", "instruction, output"),
+            (json!({"position_ids": [0, 0], "input_ids": [4, 5]}), "position_ids", "input_ids"),
+            (json!({"functions": [{}], "messages": turns}), "functions", "messages"),
+        ] {
+            assert_eq!(sft(row).unwrap_err(), lost(key, read));
+        }
+        let pairs = "chosen, rejected";
+        for (row, key) in [
+            (json!({"system": "s", "question": "q", "chosen": "The a", "rejected": "The b"}), "system"),
+            (json!({"question": "q", "chosen": "The a", "rejected": "The b"}), "question"),
+            (json!({"input": "q", "chosen": "It is a", "rejected": "No"}), "input"),
+        ] {
+            assert_eq!(pair(row).unwrap_err(), lost(key, pairs));
+        }
+        let other = sft(json!({"system": "s", "messages": [{"role": "system", "content": "t"}, turns[0]]}));
+        assert_eq!(other.unwrap_err(), "r.jsonl:3:system: differs from the system turn of the messages");
+    }
+
+    #[test]
+    fn columns_that_repeat_what_is_read_or_hold_nothing_are_no_loss() {
+        let turns = json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": "r", "id": 3}]);
+        let row = json!({"prompt": "q", "messages": turns, "input": "", "tools": "[]", "images": []});
+        let (row, unread) = whole::<SftRow>(&row).unwrap();
+        assert!(matches!(row, SftRow::Whole(_)));
+        assert_eq!(unread, ["prompt"]);
+        let read = |row: Value| whole::<SftRow>(&row).unwrap().1;
+        assert_eq!(read(json!({"text": "Question: q", "question": "q", "label": 1})), ["label", "question"]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.jsonl");
+        std::fs::write(&path, "{\"text\": \"a\", \"id\": 1, \"x\": null}\n{\"text\": \"b\", \"id\": 2}\n").unwrap();
+        let file = super::read::<SftRow>(&path, &Options::default()).unwrap();
+        assert_eq!(file.unread, BTreeMap::from([("id".to_owned(), 2)]));
+        let columns = Some(vec!["text".to_owned()]);
+        let file = super::read::<SftRow>(&path, &Options { columns, ..Options::default() }).unwrap();
+        assert_eq!(file.unread, BTreeMap::new());
+    }
+
+    #[test]
+    fn ids_lose_their_padding_and_labels_stand_at_their_places() {
+        let row = json!({"input_ids": [9, 9, 5, 6, 7, 9], "attention_mask": [0, 0, 1, 1, 1, 0],
+                         "labels": [-100, -100, -100, 6, 7, -100]});
+        assert_eq!(sft(row).unwrap(), SftRow::Ids(vec![5, 6, 7], Some(vec![-100, 6, 7])));
+        let row = json!({"input_ids": [5, 6, 7], "completion_mask": [0, 1, 1], "assistant_masks": [0, 0, 1]});
+        assert_eq!(sft(row).unwrap(), SftRow::Ids(vec![5, 6, 7], Some(vec![-100, -100, 7])));
+        for (row, message) in [
+            (
+                json!({"input_ids": [5, 6, 7, 8], "labels": [6, 7, 8, -100]}),
+                "labels: scores another id than the one at its place, which labels that were shifted do: position 1",
+            ),
+            (
+                json!({"input_ids": [5, 6, 7], "attention_mask": [1, 0, 1]}),
+                "attention_mask: hides ids between others, and not only padding at the ends",
+            ),
+            (json!({"input_ids": [5], "attention_mask": [1, 1]}), "attention_mask: must be as long as input_ids"),
+            (json!({"input_ids": [5], "attention_mask": [2]}), "attention_mask: must be a list of 0 and 1"),
+        ] {
+            assert_eq!(sft(row).unwrap_err(), format!("r.jsonl:3:{message}"));
+        }
+    }
+
+    #[test]
+    fn instruction_and_input_are_joined_where_both_say_something() {
+        let asked = |row: Value| match sft(row).unwrap() {
+            SftRow::Completion(Text::Chat(chat), _) => chat.messages[0].content().unwrap().to_owned(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(asked(json!({"instruction": "", "input": "q", "output": "r"})), "q");
+        assert_eq!(asked(json!({"instruction": "i", "input": "", "output": "r"})), "i");
+        assert_eq!(asked(json!({"instruction": "i", "input": "q", "output": "r"})), "i\nq");
+    }
+
+    #[test]
+    fn tools_reach_a_template_that_writes_them() {
+        let turns = json!([{"role": "user", "content": "q"}]);
+        let read = |tools: Value, template: &str| {
+            let row = json!({"messages": turns, "tools": tools}).as_object().unwrap().clone();
+            let template = ChatTemplate::new(template.to_owned(), &BTreeMap::new()).unwrap();
+            let columns = Columns::new(Path::new("r.jsonl"), Place::Line(3), row, Some(&template));
+            match SftRow::read(&columns).map_err(|error| error.to_string())? {
+                SftRow::Whole(Text::Chat(chat)) => Ok(chat.tools),
+                other => panic!("{other:?}"),
+            }
+        };
+        let tool = json!({"type": "function", "function": {"name": "f"}});
+        let writes = "{{ tools | tojson }}";
+        assert_eq!(read(json!([tool]), writes), Ok(vec![tool.clone()]));
+        assert_eq!(read(json!([tool]).to_string().into(), writes), Ok(vec![tool.clone()]));
+        assert_eq!(read("[]".into(), "{{ messages }}"), Ok(vec![]));
+        let error = "r.jsonl:3:tools: the chat template writes no tools, and the row would mean something else without";
+        assert_eq!(read(json!([tool]), "{{ messages }}"), Err(error.to_owned()));
+        assert!(read("f".into(), writes).unwrap_err().contains(":tools: must be a list of tools"));
     }
 
     #[test]

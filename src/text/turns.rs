@@ -7,14 +7,15 @@
 use std::ops::Range;
 
 use super::TextError;
-use crate::models::{Message, Source};
+use super::rows::Chat;
+use crate::models::Source;
 
 /// Token ids of a conversation, and the assistant's turns among them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turns {
     /// The ids.
     pub ids: Vec<u32>,
-    /// Ranges of ids, in order.
+    /// Ranges of ids, in order; one of no ids where a turn has none.
     pub spoken: Vec<Range<usize>>,
     /// Whether the template marked them, so that they end where it says.
     pub marked: bool,
@@ -25,12 +26,12 @@ pub struct Turns {
 ///
 /// # Errors
 /// The tokenizer's and the template's; [`TextError::Turns`].
-pub fn turns(source: &Source, messages: &[Message], limit: usize) -> Result<Turns, TextError> {
+pub fn turns(source: &Source, chat: &Chat, limit: usize) -> Result<Turns, TextError> {
     let (template, tokenizer) = (source.chat_template()?, source.tokenizer()?);
-    let marked = template.render_marked(messages)?;
+    let marked = template.render_marked(&chat.messages, &chat.tools)?;
     let text = match &marked {
         Some(marked) => marked.text.clone(),
-        None => template.render(messages, false)?,
+        None => template.render(&chat.messages, &chat.tools, false)?,
     };
     let (ids, places) = tokenizer.encode_with_places(&text)?;
     let (bytes, marked) = match marked {
@@ -38,20 +39,20 @@ pub fn turns(source: &Source, messages: &[Message], limit: usize) -> Result<Turn
         None => {
             // Beyond it nothing is kept: no turn there needs a rendering.
             let end = limit.checked_sub(1).and_then(|last| places.get(last)).map_or(text.len(), |place| place.end);
-            (appended(source, messages, &text, end)?, false)
+            (appended(source, chat, &text, end)?, false)
         }
     };
-    let spoken = bytes.into_iter().map(|span| tokens(&places, &span)).filter(|span| !span.is_empty()).collect();
+    let spoken = bytes.into_iter().map(|span| tokens(&places, &span)).collect();
     Ok(Turns { ids, spoken, marked })
 }
 
 /// Bytes of the assistant's turns that begin before `end`.
-fn appended(source: &Source, messages: &[Message], text: &str, end: usize) -> Result<Vec<Range<usize>>, TextError> {
-    let template = source.chat_template()?;
+fn appended(source: &Source, chat: &Chat, text: &str, end: usize) -> Result<Vec<Range<usize>>, TextError> {
+    let (template, Chat { messages, tools }) = (source.chat_template()?, chat);
     let mut spans = Vec::new();
-    for turn in (0..messages.len()).filter(|&turn| messages[turn].role == "assistant") {
-        let before = template.render(&messages[..turn], true)?;
-        let after = template.render(&messages[..=turn], false)?;
+    for turn in (0..messages.len()).filter(|&turn| messages[turn].role() == "assistant") {
+        let before = template.render(&messages[..turn], tools, true)?;
+        let after = template.render(&messages[..=turn], tools, false)?;
         if !after.starts_with(&before) || !text.starts_with(&after) {
             return Err(TextError::Turns);
         }

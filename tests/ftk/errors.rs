@@ -132,7 +132,7 @@ fn a_malformed_row_is_refused_by_path_line_and_key() {
     place.write("rows.jsonl", "\n[5, 6]\n");
     let output = place.train(false);
     assert_eq!(output.status.code(), Some(2));
-    let start = format!("error: {}/rows.jsonl:2: not a JSON object: ", place.path().display());
+    let start = format!("error: {}/rows.jsonl:2: an array, not an object; ", place.path().display());
     assert!(stderr(&output).starts_with(&start), "{}", stderr(&output));
     let place = Place::new();
     place.write("rows.jsonl", "\n\n");

@@ -247,10 +247,10 @@ fn templates() {
          {{ m.content.split('a')[-1] }}{%- endfor -%}{% if add_generation_prompt and ns.found %}{{ bos_token }}{% endif %}",
         "{% macro f(x) %}{{ x | tojson }}{% endmacro %}{{ f(messages) }}{{ range(9) | join(',') }}{{ 'a' * 3 }}",
     ];
-    let messages = ["user", "assistant"].map(|role| Message { role: role.into(), content: "Who are you?".into() });
+    let messages = ["user", "assistant"].map(|role| Message::new(role, "Who are you?"));
     fuzz("template", &seeds.map(|seed| seed.as_bytes().to_vec()), 64 * MEGABYTE, move |bytes| {
         if let Ok(template) = ChatTemplate::new(String::from_utf8_lossy(bytes).into_owned(), &Default::default()) {
-            let _ = template.render(&messages, true);
+            let _ = template.render(&messages, &[], true);
         }
     });
 }

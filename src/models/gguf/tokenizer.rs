@@ -309,8 +309,8 @@ mod tests {
         let source = byte_level("smollm").with("tokenizer.chat_template", template).open().unwrap();
         let expected = SpecialTokens { bos: Some(0), eos: Some(0), pad: Some(3), stop: [0, 9].into() };
         assert_eq!(source.special(), &expected);
-        let message = super::super::super::Message { role: "user".to_owned(), content: "ab".to_owned() };
-        assert_eq!(source.chat_template().unwrap().render(&[message], false).unwrap(), "<e>ab");
+        let message = super::super::super::Message::new("user", "ab");
+        assert_eq!(source.chat_template().unwrap().render(&[message], &[], false).unwrap(), "<e>ab");
 
         let files = source.text_files().unwrap();
         assert_eq!([&files[0].name, &files[1].name], ["tokenizer.json", "tokenizer_config.json"]);

@@ -1,0 +1,255 @@
+//! One turn of a conversation: what its fields mean, and which of them the loss is told by.
+//!
+//! A turn is written as OpenAI does, `{role, content}`, or as ShareGPT does, `{from, value}`. Its other fields reach the
+//! chat template as they are. Those that carry what the model reads, and that the template does not name, are refused;
+//! those without a known meaning are named to the caller.
+
+use serde_json::{Map, Value, json};
+
+use super::rows::empty;
+use crate::models::{ChatTemplate, Message};
+
+/// Fields that hold a part of what is said: without them the turn would be another.
+pub const SAID: [&str; 14] = [
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+    "tool_calls",
+    "function_call",
+    "tool_plan",
+    "tools",
+    "documents",
+    "images",
+    "image",
+    "videos",
+    "audios",
+    "audio",
+    "refusal",
+];
+
+/// Fields that say of a part of a turn whether it is scored, which is not supported.
+pub const DETAILS: [&str; 2] = ["train_detail", "training_detail"];
+
+/// Fields that say whether a turn is scored: numbers 0 and 1, or truth values.
+pub const MARKS: [&str; 6] = ["weight", "loss_weight", "loss_mask", "train", "training", "loss"];
+
+/// The field that says so the other way round.
+pub const MASKED: &str = "masked";
+
+/// A message, with the names of fields that nothing reads; or what is wrong with it. Without a template nothing is said
+/// about what it reads.
+pub(super) fn read(turn: &Value, template: Option<&ChatTemplate>) -> Result<(Message, Vec<String>), String> {
+    const SHAPE: &str = "must be a list of {role, content}";
+    let turn = turn.as_object().ok_or(SHAPE)?;
+    let text = |name: &str| turn.get(name).and_then(Value::as_str);
+    let sharegpt = match (text("role"), text("from")) {
+        (Some(_), None) => false,
+        (None, Some(_)) => true,
+        _ => return Err(SHAPE.to_owned()),
+    };
+    let mentions = |word: &str| template.is_none_or(|template| template.mentions(word));
+    let (mut fields, mut unread) = (Map::new(), Vec::new());
+    for (name, value) in turn {
+        match name.as_str() {
+            "role" if !sharegpt => drop(fields.insert("role".to_owned(), value.clone())),
+            "from" if sharegpt => drop(fields.insert("role".to_owned(), role(value)?.into())),
+            "content" if !sharegpt => drop(fields.insert("content".to_owned(), content(value, template)?)),
+            "value" if sharegpt => drop(fields.insert("content".to_owned(), content(value, template)?)),
+            _ if value.is_null() => {}
+            name if DETAILS.contains(&name) && !empty(value) => {
+                return Err(format!("parts of turns cannot be left unscored, only turns: {name}"));
+            }
+            name if SAID.contains(&name) && !empty(value) && !mentions(name) => {
+                return Err(format!("the chat template does not write this part of a turn: {name}"));
+            }
+            name => {
+                let known = MARKS.contains(&name) || name == MASKED || mentions(name) || empty(value);
+                if !known {
+                    unread.push(name.to_owned());
+                }
+                fields.insert(name.to_owned(), value.clone());
+            }
+        }
+    }
+    if sharegpt && text("from") == Some("function_call") {
+        calls(&mut fields, template)?;
+    }
+    let acts = ["tool_calls", "function_call"].into_iter().any(|name| fields.get(name).is_some_and(|v| !empty(v)));
+    match fields.get("content") {
+        Some(Value::String(_) | Value::Array(_)) => {}
+        Some(Value::Null) | None if acts => {}
+        _ => return Err(SHAPE.to_owned()),
+    }
+    Ok((Message::of(fields), unread))
+}
+
+/// ShareGPT's names of those who speak.
+fn role(from: &Value) -> Result<&'static str, String> {
+    match from.as_str().unwrap_or_default() {
+        "human" | "user" => Ok("user"),
+        "gpt" | "assistant" | "function_call" => Ok("assistant"),
+        "system" => Ok("system"),
+        "tool" | "observation" | "function_response" => Ok("tool"),
+        other => Err(format!(
+            "from must be human, gpt, system, user, assistant, tool, observation or function_call: {other}"
+        )),
+    }
+}
+
+/// What is said: a text, nothing, or parts of text, which are joined for a template that takes one text.
+fn content(value: &Value, template: Option<&ChatTemplate>) -> Result<Value, String> {
+    let Value::Array(parts) = value else { return Ok(value.clone()) };
+    let mut texts = Vec::new();
+    for part in parts {
+        let kind = part["type"].as_str().unwrap_or_default();
+        match part.as_str().or_else(|| part["text"].as_str().filter(|_| kind == "text")) {
+            Some(text) => texts.push(text),
+            None => return Err(format!("content has a part that is not text, of type: {kind}")),
+        }
+    }
+    match template.is_some_and(ChatTemplate::takes_parts) {
+        true => Ok(Value::Array(texts.into_iter().map(|text| json!({ "type": "text", "text": text })).collect())),
+        false => Ok(texts.concat().into()),
+    }
+}
+
+/// Turns the text of a ShareGPT call, one `{name, arguments}` or a list of them, into `tool_calls`.
+fn calls(fields: &mut Map<String, Value>, template: Option<&ChatTemplate>) -> Result<(), String> {
+    if template.is_some_and(|template| !template.mentions("tool_calls")) {
+        return Err("the chat template does not write this part of a turn: function_call".to_owned());
+    }
+    let wrong = || "function_call must hold {name, arguments} or a list of them, as JSON".to_owned();
+    let text = fields.get("content").and_then(Value::as_str).ok_or_else(wrong)?;
+    let calls = match serde_json::from_str(text).map_err(|_| wrong())? {
+        Value::Array(calls) => calls,
+        call => vec![call],
+    };
+    let call = |call: Value| match (call["name"].as_str(), call.get("arguments")) {
+        (Some(name), Some(arguments)) => {
+            let mut arguments = arguments.clone();
+            // Templates take arguments as an object where they can; a text of one is that object.
+            if let Some(object) = arguments.as_str().and_then(|text| serde_json::from_str::<Map<_, _>>(text).ok()) {
+                arguments = object.into();
+            }
+            Ok(json!({ "type": "function", "function": { "name": name, "arguments": arguments } }))
+        }
+        _ => Err(wrong()),
+    };
+    let calls = calls.into_iter().map(call).collect::<Result<Vec<Value>, String>>()?;
+    fields.insert("content".to_owned(), "".into());
+    fields.insert("tool_calls".to_owned(), calls.into());
+    Ok(())
+}
+
+/// What a turn's marks say about the loss: which field, and whether the turn is scored.
+///
+/// # Errors
+/// The field, and what is wrong with it: a weight between 0 and 1, marks that contradict each other.
+pub(super) fn mark(message: &Message) -> Result<Option<(&'static str, bool)>, (&'static str, String)> {
+    let mut found: Option<(&'static str, bool)> = None;
+    for name in MARKS.into_iter().chain([MASKED]) {
+        let Some(value) = message.field(name) else { continue };
+        let scored = match (value.as_bool(), value.as_f64()) {
+            (Some(bit), _) => bit,
+            (_, Some(number)) if number == 0.0 || number == 1.0 => number == 1.0,
+            _ => return Err((name, format!("says neither that a turn is scored nor that it is not: {value}"))),
+        };
+        let scored = scored != (name == MASKED);
+        match found {
+            Some((other, before)) if before != scored => {
+                return Err((name, format!("contradicts another field of the turn: {other}")));
+            }
+            _ => found = Some((name, scored)),
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn template(source: &str) -> ChatTemplate {
+        ChatTemplate::new(source.to_owned(), &BTreeMap::new()).unwrap()
+    }
+
+    const PLAIN: &str = "{% for m in messages %}{{ m.role + ':' + m.content }}{% endfor %}";
+    const RICH: &str = "{% for m in messages %}{{ m.role }}{% for part in m.content %}{{ part.text }}{% endfor %}\
+        {{ m.reasoning_content }}{{ m.tool_calls }}{{ m.name }}{% endfor %}";
+
+    fn of(turn: Value, source: &str) -> Result<(Message, Vec<String>), String> {
+        read(&turn, Some(&template(source)))
+    }
+
+    fn message(fields: Value) -> Message {
+        Message::of(fields.as_object().unwrap().clone())
+    }
+
+    #[test]
+    fn what_a_template_does_not_write_is_refused_or_named() {
+        let turn = json!({"role": "assistant", "content": "a", "reasoning_content": "r"});
+        let refusal = "the chat template does not write this part of a turn: reasoning_content";
+        assert_eq!(of(turn.clone(), PLAIN).unwrap_err(), refusal);
+        assert_eq!(of(turn.clone(), RICH).unwrap(), (message(turn), vec![]));
+        for name in SAID.into_iter().filter(|name| *name != "tool_calls") {
+            let turn = json!({"role": "assistant", "content": "a", (name): "x"});
+            let error = of(turn, PLAIN).unwrap_err();
+            assert_eq!(error, format!("the chat template does not write this part of a turn: {name}"));
+        }
+        let turn = json!({"role": "tool", "content": "a", "name": "f", "id": 3, "weight": 1, "tool_calls": []});
+        assert_eq!(of(turn.clone(), PLAIN).unwrap(), (message(turn.clone()), vec!["name".to_owned(), "id".to_owned()]));
+        assert_eq!(of(turn, RICH).unwrap().1, ["id"]);
+        let error = of(json!({"role": "assistant", "content": "a", "train_detail": [{}]}), PLAIN).unwrap_err();
+        assert_eq!(error, "parts of turns cannot be left unscored, only turns: train_detail");
+    }
+
+    #[test]
+    fn parts_of_text_are_joined_unless_the_template_takes_them() {
+        let parts = json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
+        let turn = json!({"role": "user", "content": parts});
+        assert_eq!(of(turn.clone(), PLAIN).unwrap().0.content(), Some("ab"));
+        // Written as a list, parts are not read.
+        assert_eq!(of(turn.clone(), "{{ messages[0].content }}").unwrap().0.content(), Some("ab"));
+        assert_eq!(of(turn.clone(), RICH).unwrap().0, message(turn));
+        let error = of(json!({"role": "user", "content": [{"type": "image", "image": "x"}]}), RICH).unwrap_err();
+        assert_eq!(error, "content has a part that is not text, of type: image");
+    }
+
+    #[test]
+    fn tool_turns_of_both_ways_to_write_them() {
+        let call = json!({"type": "function", "function": {"name": "f", "arguments": {"x": 1}}});
+        let turn = json!({"role": "assistant", "content": null, "tool_calls": [call]});
+        assert_eq!(of(turn.clone(), RICH).unwrap().0, message(turn.clone()));
+        assert!(of(turn, PLAIN).unwrap_err().ends_with(": tool_calls"));
+        let said = json!({"from": "function_call", "value": "{\"name\": \"f\", \"arguments\": \"{\\\"x\\\": 1}\"}"});
+        let expected = json!({"role": "assistant", "content": "", "tool_calls": [call]});
+        assert_eq!(of(said.clone(), RICH).unwrap().0, message(expected));
+        assert!(of(said, PLAIN).unwrap_err().ends_with(": function_call"));
+        let error = of(json!({"from": "function_call", "value": "{}"}), RICH).unwrap_err();
+        assert_eq!(error, "function_call must hold {name, arguments} or a list of them, as JSON");
+        let seen = of(json!({"from": "observation", "value": "3"}), PLAIN).unwrap().0;
+        assert_eq!((seen.role(), seen.content()), ("tool", Some("3")));
+        assert_eq!(of(json!({"role": "user"}), RICH).unwrap_err(), "must be a list of {role, content}");
+    }
+
+    #[test]
+    fn marks_say_whether_a_turn_is_scored() {
+        let of = |fields: Value| mark(&message(fields));
+        for (fields, expected) in [
+            (json!({"weight": 0}), Some(("weight", false))),
+            (json!({"train": false}), Some(("train", false))),
+            (json!({"loss_weight": 0.0}), Some(("loss_weight", false))),
+            (json!({"masked": true}), Some(("masked", false))),
+            (json!({"masked": false, "weight": 1}), Some(("masked", true))),
+            (json!({"content": "a"}), None),
+        ] {
+            assert_eq!(of(fields).unwrap(), expected);
+        }
+        let error = of(json!({"weight": 0.5})).unwrap_err();
+        assert_eq!(error, ("weight", "says neither that a turn is scored nor that it is not: 0.5".to_owned()));
+        let error = of(json!({"weight": 0, "train": true})).unwrap_err();
+        assert_eq!(error, ("train", "contradicts another field of the turn: weight".to_owned()));
+    }
+}
