@@ -9,6 +9,7 @@ mod error;
 mod examples;
 pub mod gnn;
 pub mod hub;
+mod keys;
 pub mod plot;
 mod recipe;
 mod session;

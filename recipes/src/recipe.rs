@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::error::RecipeError;
 use crate::gnn::settings::{FRESH, Gnn};
 use crate::hub::{self, HubName};
+use crate::keys::all_taken;
 use crate::source::{Override, Source};
 
 /// A training run, as a recipe file describes it. Relative paths start at the recipe's folder.
@@ -542,11 +543,11 @@ impl Recipe {
             (Some(_), true) => return Err(source.refuse("lora", "cannot stand beside base.train = true")),
             _ => {}
         }
+        all_taken(self, source)?;
         match (self.task, &self.gnn) {
             (Task::Gnn, Some(gnn)) => gnn.check(self, source)?,
             (Task::Gnn, None) => return Err(source.refuse("task", "\"gnn\" needs a [gnn] section")),
-            (_, Some(_)) => return Err(source.refuse("gnn", "is for task \"gnn\"")),
-            (_, None) => {}
+            _ => {}
         }
         need(self.base.init_std.is_none() || self.base.train, "base.init_std", "needs base.train = true")?;
         need(

@@ -108,6 +108,23 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Dotted names of all values and empty tables, in the order of the recipe's text and then of the overrides.
+    pub(crate) fn written(&self) -> Vec<String> {
+        fn walk(table: &DeTable<'_>, prefix: &str, found: &mut Vec<(usize, String)>) {
+            for (name, value) in table {
+                let path = format!("{prefix}{}", name.get_ref());
+                match value.get_ref() {
+                    DeValue::Table(inner) if !inner.is_empty() => walk(inner, &format!("{path}."), found),
+                    _ => found.push((name.span().start, path)),
+                }
+            }
+        }
+        let mut found = Vec::new();
+        walk(self.document.get_ref(), "", &mut found);
+        found.sort();
+        found.into_iter().map(|(_, name)| name).collect()
+    }
+
     /// What the TOML reader refused.
     fn syntax(&self, error: &toml::de::Error) -> RecipeError {
         let message = error.message().trim_end_matches('\n');

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    AllLinear, Best, Dpo, DpoLoss, Lora, Optim, Recipe, RecipeError, Reference, SaveDtype, Schedule, Scored, Selector,
-    Targets, Task, VILLAGE,
+    AllLinear, Best, Dpo, DpoLoss, Hold, Lora, Optim, Recipe, RecipeError, Reference, SaveDtype, Schedule, Scored,
+    Selector, Targets, Task, VILLAGE,
 };
 
 /// The shortest recipe there is.
@@ -18,9 +18,13 @@ train = "rows.jsonl"
 out = "out"
 "#;
 
-/// [`SHORTEST`] with all tables written out, so that a key can be added to any of them.
+/// [`SHORTEST`] with all tables of its task written out, so that a key can be added to any of them; of task `dpo`
+/// where the table is that.
 fn with(table: &str, line: &str) -> String {
-    let mut text = SHORTEST.to_owned() + "[dpo]\n[optim]\n";
+    let mut text = match table {
+        "dpo" => SHORTEST.replace("sft", "dpo") + "[dpo]\n[optim]\n",
+        _ => SHORTEST.to_owned() + "[optim]\n",
+    };
     let head = format!("[{table}]\n");
     let at = text.find(&head).expect("the table is there") + head.len();
     text.insert_str(at, &format!("{line}\n"));
@@ -97,7 +101,7 @@ fn the_shortest_recipe_has_every_default() {
 fn every_key_can_be_set() {
     let text = r#"
 task = "dpo"
-base = { model = "m", save_dtype = "bf16" }
+base = { model = "m", hold = "stored" }
 data = { train = "t", held_out = "h", max_length = 2 }
 dpo = { beta = 0.5, loss = "sigmoid", label_smoothing = 0.1, sft_weight = 1, reference = "start", cache = false }
 [lora]
@@ -133,7 +137,7 @@ patience = 2
 "#;
     let recipe = parse(text).unwrap();
     assert_eq!(recipe.task, Task::Dpo);
-    assert_eq!(recipe.base.save_dtype, SaveDtype::Bf16);
+    assert_eq!(recipe.base.hold, Hold::Stored);
     assert_eq!((recipe.data.held_out.as_deref(), recipe.data.max_length), (Some(Path::new("h")), 2));
     let lora = Lora {
         rank: 256,
@@ -165,8 +169,11 @@ patience = 2
     assert_eq!((recipe.run.shuffle, recipe.run.save_every, recipe.run.eval_every), (false, 5, 6));
     assert_eq!((recipe.run.best, recipe.run.patience), (Some(Best::Margins), Some(2)));
 
-    let text = SHORTEST.replace("[lora]\n", "").replace("[data]", "train = true\ninit_std = 0.02\n[data]");
+    let text = SHORTEST
+        .replace("[lora]\n", "")
+        .replace("[data]", "train = true\ninit_std = 0.02\nsave_dtype = \"bf16\"\n[data]");
     let recipe = parse(&text).unwrap();
+    assert_eq!(recipe.base.save_dtype, SaveDtype::Bf16);
     assert_eq!((recipe.base.train, recipe.base.init_std, recipe.lora), (true, Some(0.02), None));
     assert_eq!(parse(&with("optim", "schedule = \"constant\"")).unwrap().optim.schedule, Schedule::Constant);
     let losses = ["sigmoid", "ipo", "hinge", "softmax"]
@@ -188,7 +195,7 @@ fn a_recipe_written_down_reads_as_the_same_recipe() {
         with("run", "steps = 3"),
     ] {
         let recipe = parse(&text).unwrap();
-        assert_eq!(parse(&toml::to_string(&recipe).unwrap()).unwrap(), recipe);
+        assert_eq!(parse(&toml::to_string(&recipe.resolved()).unwrap()).unwrap(), recipe);
     }
 }
 
@@ -224,6 +231,60 @@ fn keys_that_are_left_out_on_purpose_are_refused_with_the_reason() {
         assert_eq!(error.message, format!("unknown key: {key}"));
         assert!(error.hint.unwrap().starts_with("DoRA rescales the base's own output"));
     }
+}
+
+/// The shortest recipe for a graph.
+const GRAPH: &str = "task = \"gnn\"\nbase = { model = \"fresh\", train = true }\ndata = { train = \"g\" }\n\
+                     gnn = {}\nrun = { out = \"out\" }\n";
+
+#[test]
+fn a_key_that_the_task_does_not_take_is_refused_by_its_line_with_the_tasks_that_would() {
+    let refused = |text: &str, settings: &[&str]| {
+        let error = set(text, settings).expect_err(text);
+        (error.to_string(), error.hint.unwrap_or_default())
+    };
+    let (of_sft, of_dpo, of_gnn) = ("task \"sft\"", "task \"dpo\"", "task \"gnn\"");
+    let (of_text, of_preferences) = (&format!("{of_sft} or {of_dpo}")[..], &format!("{of_dpo} or {of_gnn}")[..]);
+    for (text, settings, key, tasks, hint) in [
+        (SHORTEST, ["dpo.beta=0.1", "dpo.cache=true"], "dpo.beta", of_preferences, "take it out, and so dpo.cache"),
+        (SHORTEST, ["run.seed=1", "dpo={}"], "dpo", of_preferences, "task \"sft\" would not look at it: take it out"),
+        (SHORTEST, ["gnn.layers=1", "gnn.l2=1"], "gnn.layers", of_gnn, "take it out, and so gnn.l2"),
+        (GRAPH, ["run.precision=bf16", "run.recompute=true"], "run.precision", of_text, "and so run.recompute"),
+        (GRAPH, ["run.seed=1", "run.recompute=true"], "run.recompute", of_text, "task \"gnn\" would not look at it"),
+        (GRAPH, ["run.seed=1", "base.hold=f32"], "base.hold", of_text, ""),
+        (GRAPH, ["run.seed=1", "data.max_length=8"], "data.max_length", of_text, ""),
+        (GRAPH, ["run.seed=1", "data.replace.name=x"], "data.replace.name", of_text, ""),
+        (GRAPH, ["run.seed=1", "data.packing=false"], "data.packing", of_sft, ""),
+        (GRAPH, ["run.seed=1", "base.save_dtype=bf16"], "base.save_dtype", of_sft, ""),
+    ] {
+        let (message, advice) = refused(text, &settings);
+        assert_eq!(message, format!("--set {key}: is for {tasks}"));
+        assert!(advice.contains(hint), "{settings:?}: {advice}");
+    }
+    // In the text, by its line; the default's value is no excuse, nor is a table without a key.
+    let with = |line: &str| SHORTEST.replace("[run]", &format!("{line}\n[run]"));
+    let text = with("[dpo]\nbeta = 0.1");
+    let expected = format!("r.toml:{}:dpo.beta: is for {of_preferences}", line_of(&text, "beta"));
+    assert_eq!(refused(&text, &[]).0, expected);
+    let text = with("[dpo]");
+    assert_eq!(refused(&text, &[]).0, format!("r.toml:{}:dpo: is for {of_preferences}", line_of(&text, "[dpo]")));
+}
+
+#[test]
+fn a_key_that_only_other_recipes_of_the_task_take_is_refused_with_what_it_is_for() {
+    let refused = |text: &str, setting: &str| set(text, &[setting]).expect_err(setting).to_string();
+    for (setting, rule) in [
+        ("dpo.beta=0.1", "is for objective = \"feedback\""),
+        ("dpo.sft_weight=1", "is for objective = \"feedback\""),
+        ("gnn.contrast={}", "is for objective = \"contrast\""),
+        ("gnn.contrast.width=64", "is for objective = \"contrast\""),
+        ("gnn.shares=[0.5,0.1]", "is for gnn.split = \"temporal\" or \"random\""),
+        ("gnn.random_split_leaks_the_future=true", "is for gnn.split = \"random\""),
+    ] {
+        let key = setting.split('=').next().unwrap();
+        assert_eq!(refused(GRAPH, setting), format!("--set {key}: {rule}"));
+    }
+    assert_eq!(refused(SHORTEST, "base.save_dtype=bf16"), "--set base.save_dtype: needs base.train = true");
 }
 
 #[test]

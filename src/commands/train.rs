@@ -132,7 +132,7 @@ pub(super) fn train(
     let _lock = Lock::take(out)?;
     // A run that goes on has them; one that is refused must not replace them.
     if !train::holds_run(out) {
-        let text = toml::to_string(&recipe.portable()).context("cannot write the recipe down")?;
+        let text = toml::to_string(&recipe.portable().resolved()).context("cannot write the recipe down")?;
         let path = out.join(RECIPE);
         atomic::write(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
         inputs.write(out, &counts, &[], None)?;

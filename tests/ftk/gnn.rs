@@ -203,7 +203,9 @@ fn what_a_recipe_for_graphs_must_not_say_is_refused_by_key() {
         ("base.train=false", "must be true where there is no [lora] section"),
         ("data.held_out=x", "--set data.held_out: is for other tasks; a graph has a split"),
         ("run.best=eval_rewards/margins", "must be \"eval_loss\" or \"eval_accuracy\" for task \"gnn\""),
-        ("task=sft", "gnn: is for task \"gnn\""),
+        ("task=sft", "gnn.objective: is for task \"gnn\""),
+        ("run.precision=bf16", "--set run.precision: is for task \"sft\" or task \"dpo\""),
+        ("dpo.loss=ipo", "--set dpo.loss: is for objective = \"feedback\""),
     ] {
         let error = refused(&[setting]);
         assert!(error.contains(said), "{setting}: {error}");

@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::RecipeError;
-use crate::recipe::{Best, Dpo, Lora, Recipe, Reference};
+use crate::keys::Key;
+use crate::recipe::{Best, Lora, Recipe};
 use crate::source::Source;
 
 /// `base.model` of a network that starts from random weights.
@@ -137,6 +138,44 @@ pub enum Split {
     Random,
 }
 
+/// The keys that a task on a graph takes of a recipe, beside those of the host.
+pub(crate) fn keys(recipe: &Recipe) -> Vec<Key> {
+    let objective = recipe.gnn.as_ref().map_or(Objective::Classes, |gnn| gnn.objective);
+    let split = recipe.gnn.as_ref().map_or(Split::Given, |gnn| gnn.split);
+    let of_feedback = |name| Key::when(name, objective == Objective::Feedback, "is for objective = \"feedback\"");
+    let of_contrast = |name| Key::when(name, objective == Objective::Contrast, "is for objective = \"contrast\"");
+    let lots = split == Split::Random;
+    let dealt = lots || split == Split::Temporal;
+    vec![
+        Key::new("gnn.objective"),
+        Key::new("gnn.network"),
+        Key::new("gnn.layers"),
+        Key::new("gnn.hidden"),
+        Key::new("gnn.heads"),
+        Key::new("gnn.head"),
+        Key::new("gnn.train_head"),
+        Key::new("gnn.dropout"),
+        Key::new("gnn.attention_dropout"),
+        Key::new("gnn.l2"),
+        Key::new("gnn.l2_layers"),
+        Key::new("gnn.normalise"),
+        Key::new("gnn.project"),
+        Key::new("gnn.split"),
+        Key::when("gnn.shares", dealt, "is for gnn.split = \"temporal\" or \"random\""),
+        Key::when("gnn.random_split_leaks_the_future", lots, "is for gnn.split = \"random\""),
+        Key::new("gnn.neighbours"),
+        Key::new("gnn.feedback"),
+        of_contrast("gnn.contrast.drop_edges"),
+        of_contrast("gnn.contrast.drop_features"),
+        of_contrast("gnn.contrast.temperature"),
+        of_contrast("gnn.contrast.width"),
+        of_feedback("dpo.beta"),
+        of_feedback("dpo.sft_weight"),
+        of_feedback("dpo.reference"),
+        of_feedback("dpo.cache"),
+    ]
+}
+
 impl Gnn {
     pub(crate) fn check(&self, recipe: &Recipe, source: &Source<'_>) -> Result<(), RecipeError> {
         let need = |good: bool, key: &str, rule: &str| if good { Ok(()) } else { Err(source.refuse(key, rule)) };
@@ -177,9 +216,7 @@ impl Gnn {
         if let Some(Lora { dropout, .. }) = &recipe.lora {
             need(*dropout == 0.0, "lora.dropout", "is for other tasks; write gnn.dropout")?;
         }
-        let Dpo { reference, cache, .. } = recipe.dpo;
-        need(reference == Reference::Base || feedback, "dpo.reference", "is for objective = \"feedback\"")?;
-        need(cache, "dpo.cache", "is for other tasks")?;
+        need(recipe.dpo.cache, "dpo.cache", "must be true: the reference's figures are few")?;
         let best = recipe.run.best;
         need(best.is_none() || recipe.run.eval_every > 0, "run.best", "needs run.eval_every above 0")?;
         let known = matches!(best, None | Some(Best::Loss | Best::Accuracy));

@@ -25,11 +25,11 @@ pub(super) fn run(recipe: &Recipe, start: Start, dry_run: bool, printer: &Printe
         printer.note(&note);
     }
     if dry_run {
-        printer.text(&toml::to_string(recipe)?);
+        printer.text(&toml::to_string(&recipe.resolved())?);
         for (name, value) in opened.counts() {
             printer.line(&format!("# {name}: {value}"));
         }
-        printer.object(&json!({ "recipe": recipe, "counts": counts(&opened) }));
+        printer.object(&json!({ "recipe": recipe.resolved(), "counts": counts(&opened) }));
         return Ok(Outcome::Done);
     }
     let stop = Stop::listen().context("cannot listen for signals")?;
@@ -55,7 +55,7 @@ pub(in crate::commands) fn train(
     let _lock = Lock::take(out)?;
     if !train::holds_run(out) {
         let path = out.join(RECIPE);
-        let text = toml::to_string(recipe).context("cannot write the recipe down")?;
+        let text = toml::to_string(&recipe.resolved()).context("cannot write the recipe down")?;
         atomic::write(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
         inputs.write(out, opened, &[], None)?;
     }

@@ -105,7 +105,7 @@ impl Counts {
 
     /// Shows the resolved recipe with the counts behind it as comments.
     pub(super) fn show(&self, recipe: &Recipe, printer: &Printer) -> Result<()> {
-        printer.text(&toml::to_string(recipe)?);
+        printer.text(&toml::to_string(&recipe.resolved())?);
         self.notes().iter().for_each(|note| printer.line(&format!("# {note}")));
         let Self { steps, sites, base, trained, .. } = self;
         printer.line(&format!("# steps: {steps}"));
@@ -114,7 +114,7 @@ impl Counts {
         printer.line(&format!("# memory by arithmetic: {mebibytes} MiB (see ftk estimate)"));
         let mut object = self.json();
         object["memory"] = json!(self.memory.total());
-        printer.object(&json!({ "recipe": recipe, "counts": object }));
+        printer.object(&json!({ "recipe": recipe.resolved(), "counts": object }));
         Ok(())
     }
 }
