@@ -8,7 +8,6 @@ pub mod load;
 pub mod memory;
 pub mod pack;
 mod pass;
-pub mod preference;
 pub mod preferred;
 pub mod references;
 pub mod rows;

@@ -79,10 +79,6 @@ const HOST: [&str; 35] = [
 const TEXT: [&str; 7] =
     ["base.hold", "data.columns", "data.replace", "data.loss", "data.max_length", "run.recompute", "run.precision"];
 
-/// Keys of preferences between rows of text.
-const PREFERENCES: [&str; 6] =
-    ["dpo.beta", "dpo.loss", "dpo.label_smoothing", "dpo.sft_weight", "dpo.reference", "dpo.cache"];
-
 impl Task {
     /// The keys that a task takes of a recipe; those it takes of other recipes of its own are named as idle.
     pub(crate) fn keys(self, recipe: &Recipe) -> Vec<Key> {
@@ -95,7 +91,7 @@ impl Task {
             }
             Self::Dpo => {
                 keys.extend(TEXT.map(Key::new));
-                keys.extend(PREFERENCES.map(Key::new));
+                keys.extend(recipe.dpo.keys());
             }
             Self::Gnn => keys.extend(gnn::settings::keys(recipe)),
         }

@@ -11,6 +11,7 @@ pub mod gnn;
 pub mod hub;
 mod keys;
 pub mod plot;
+pub mod preference;
 mod recipe;
 mod session;
 mod source;
@@ -21,8 +22,9 @@ pub use builtin::{BUILTIN, Builtin, PLANS, PLUGINS, Plugin};
 pub use choice::{ChoiceError, Size};
 pub use error::RecipeError;
 pub use hub::HubName;
+pub use preference::{Dpo, DpoLoss, Reference};
 pub use recipe::{
-    AllLinear, Base, Best, Data, Dpo, DpoLoss, Format, Hold, Lora, MARKET, Optim, Recipe, Reference, Run, SaveDtype,
-    Schedule, Scored, Selector, Targets, Task, VILLAGE,
+    AllLinear, Base, Best, Data, Format, Hold, Lora, MARKET, Optim, Recipe, Run, SaveDtype, Schedule, Scored, Selector,
+    Targets, Task, VILLAGE,
 };
 pub use session::{Loss, Metrics, Session, TaskError, Window};

@@ -14,6 +14,7 @@ use crate::error::RecipeError;
 use crate::gnn::settings::{FRESH, Gnn};
 use crate::hub::{self, HubName};
 use crate::keys::all_taken;
+use crate::preference::{Dpo, Reference};
 use crate::source::{Override, Source};
 
 /// A training run, as a recipe file describes it. Relative paths start at the recipe's folder.
@@ -231,62 +232,6 @@ pub enum AllLinear {
     /// Every linear layer but the head.
     #[serde(rename = "all-linear")]
     AllLinear,
-}
-
-/// Direct preference optimisation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Dpo {
-    /// Strength of the pull towards the reference.
-    pub beta: f64,
-    /// What a pair costs.
-    pub loss: DpoLoss,
-    /// Share of pairs taken to be the wrong way round (conservative DPO, Mitchell 2023); loss `sigmoid` only.
-    pub label_smoothing: f64,
-    /// Weight of the supervised loss on the chosen completions, a mean over the tokens of a step.
-    pub sft_weight: f64,
-    /// The model whose log-probabilities are subtracted.
-    pub reference: Reference,
-    /// Compute its log-probabilities once, before training, and keep them in the run folder.
-    pub cache: bool,
-}
-
-impl Default for Dpo {
-    fn default() -> Self {
-        Self {
-            beta: 0.1,
-            loss: DpoLoss::Sigmoid,
-            label_smoothing: 0.0,
-            sft_weight: 0.0,
-            reference: Reference::Base,
-            cache: true,
-        }
-    }
-}
-
-/// What a pair costs, as a function of how far the policy has moved from the reference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum DpoLoss {
-    /// The logistic loss (Rafailov et al. 2023).
-    Sigmoid,
-    /// Squared distance to a margin of `1 / (2 beta)` a token (IPO, Azar et al. 2023).
-    Ipo,
-    /// The hinge (SLiC, Zhao et al. 2023).
-    Hinge,
-    /// The softmax of one chosen completion among several rejected ones (S-DPO, Chen et al. 2024): rows that follow
-    /// each other with one prompt and one chosen completion are one choice.
-    Softmax,
-}
-
-/// The reference model of DPO.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Reference {
-    /// The base without adapter.
-    Base,
-    /// The base with the adapter it started from (`lora.start`).
-    Start,
 }
 
 /// AdamW (Loshchilov and Hutter 2019) and its schedule.
@@ -571,12 +516,7 @@ impl Recipe {
         let start = self.lora.as_ref().is_some_and(|lora| lora.start.is_some());
         need(self.dpo.reference == Reference::Base || start, "dpo.reference", "\"start\" needs lora.start")?;
         need(self.task != Task::Dpo || self.lora.is_some(), "task", "\"dpo\" needs a [lora] section")?;
-        need(positive(self.dpo.beta), "dpo.beta", "must be above 0")?;
-        let smoothing = self.dpo.label_smoothing;
-        need((0.0..0.5).contains(&smoothing), "dpo.label_smoothing", "must lie in [0, 0.5)")?;
-        let sigmoid = self.dpo.loss == DpoLoss::Sigmoid;
-        need(smoothing == 0.0 || sigmoid, "dpo.label_smoothing", "needs dpo.loss = \"sigmoid\"")?;
-        need(self.dpo.sft_weight.is_finite() && self.dpo.sft_weight >= 0.0, "dpo.sft_weight", "must not be negative")?;
+        self.dpo.check(source)?;
         need(positive(self.optim.lr), "optim.lr", "must be above 0")?;
         need(self.optim.betas.into_iter().all(fraction), "optim.betas", "must lie in [0, 1)")?;
         need(positive(self.optim.eps), "optim.eps", "must be above 0")?;

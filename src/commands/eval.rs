@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow};
 use candle_core::Device;
 use ftk_adapters::train::LoraTensors;
-use ftk_recipes::{DpoLoss, Session, Task};
+use ftk_recipes::preference::Rows as Kind;
+use ftk_recipes::{Session, Task};
 use serde_json::{Map, Value, json};
 
 use super::train::open;
@@ -58,8 +59,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let start = recipe.lora.as_ref().and_then(|lora| lora.start.as_deref());
     let start = start.map(|folder| fitting(&source, folder)).transpose()?;
     let loaded = load(&source, &recipe.data, recipe.task, &data)?;
-    let softmax = recipe.dpo.loss == DpoLoss::Softmax;
-    let Loaded { rows, counts, .. } = if softmax { loaded.choices() } else { loaded };
+    let choices = recipe.dpo.cost().rows() == Kind::Choices;
+    let Loaded { rows, counts, .. } = if choices { loaded.choices() } else { loaded };
     counts.notes().iter().for_each(|note| printer.note(note));
     let weights = source.weights_held(&settings.device, recipe.base.hold)?;
     let tensors = adapter.as_ref().map(|adapter| LoraTensors::frozen(adapter, &settings.device)).transpose()?;

@@ -15,7 +15,7 @@ use ftk_adapters::lora::Adapter;
 use ftk_adapters::train::{LoraTensors, normal_values};
 use ftk_adapters::weights::Weights;
 use ftk_adapters::{atomic, peft};
-use ftk_recipes::{Dpo, Format, Recipe, Reference, SaveDtype, Task, TaskError};
+use ftk_recipes::{Format, Recipe, Reference, SaveDtype, Task, TaskError};
 use serde_json::json;
 
 pub(super) use self::graph::train as on_graph;
@@ -28,7 +28,6 @@ use super::{Advice, Outcome, pull};
 use crate::cli::printer::Printer;
 use crate::models::{Precision, Source, save_folder};
 use crate::text::health::Watch;
-use crate::text::preference::Preference;
 use crate::text::references::{self, Found, References};
 use crate::text::session::{DpoSettings, Rows, TextSession, Trained};
 use crate::train::{self, Ended, Lock, Observer, Start, Step, Why};
@@ -140,7 +139,7 @@ pub(super) fn train(
 
     counts.notes().iter().for_each(|note| printer.note(note));
     printer.object(&json!({ "data": counts.data() }));
-    if recipe.task == Task::Dpo && recipe.dpo.cache {
+    if recipe.task == Task::Dpo && recipe.dpo.cache && recipe.dpo.cost().has_reference() {
         // A run that is refused must not change the folder.
         train::belongs(out, inputs.identity)?;
         let adapter = begin.as_ref().filter(|_| recipe.dpo.reference == Reference::Start);
@@ -198,8 +197,8 @@ pub(super) fn open(
         (Reference::Start, Some(start)) => Some(LoraTensors::frozen(start, device)?),
         _ => None,
     };
-    let Dpo { beta, loss, label_smoothing, sft_weight, reference, cache: _ } = recipe.dpo;
-    let dpo = DpoSettings { preference: Preference { beta, loss, label_smoothing }, sft_weight, reference };
+    let (cost, sft_weight) = (recipe.dpo.cost(), recipe.dpo.supervised());
+    let dpo = DpoSettings { cost, sft_weight, reference: recipe.dpo.reference };
     let rows = (rows, held_out, recipe.run.batch);
     let dropout = recipe.lora.as_ref().map_or(0.0, |lora| lora.dropout);
     Ok(TextSession::new(source.network().clone(), weights, trained, frozen, dpo, rows)

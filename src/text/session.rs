@@ -7,11 +7,11 @@ use candle_core::{DType, Tensor};
 use ftk_adapters::train::{Learns, LoraTensors};
 use ftk_adapters::weights::{Weight, Weights};
 use ftk_networks::Network;
+use ftk_recipes::preference::{self, Completion, Row};
 use ftk_recipes::{Loss, Metrics, Reference, Session, TaskError, Window};
 
 use super::encode::{Pair, Sequence};
 use super::pass::{Batch, Model};
-use super::preference::{Completion, Preference};
 use super::references::{References, Sums};
 
 /// Rows of one task.
@@ -96,11 +96,11 @@ pub enum Trained {
     Base,
 }
 
-/// What DPO minimises.
+/// What preference optimisation minimises.
 #[derive(Debug)]
 pub struct DpoSettings {
-    /// The cost of a pair.
-    pub preference: Preference,
+    /// The cost of a row.
+    pub cost: Box<dyn preference::Loss>,
     /// Weight of the supervised loss on the chosen completions: the mean over their tokens in a step.
     pub sft_weight: f64,
     /// The reference model.
@@ -280,6 +280,7 @@ impl TextSession {
         let sizes: Vec<usize> = choices.iter().map(|choice| choice.len() + 1).collect();
         let batch = Batch { sequences: &sequences, alike: &sizes, known: None, dropout: None };
         let references: Vec<f64> = match known {
+            _ if !self.dpo.cost.has_reference() => vec![0.0; sequences.len()],
             // Every pair of a choice has the figure of the one chosen completion.
             Some(known) => known
                 .iter()
@@ -301,7 +302,7 @@ impl TextSession {
         for &size in &sizes {
             let (choice, after) = rest.split_at(size);
             let (left, right) = (choice[0], &choice[1..]);
-            let mut verdict = self.dpo.preference.judge(left, right);
+            let mut verdict = self.dpo.cost.judge(Row::chosen(choice));
             sum += verdict.loss - supervised * left.policy;
             verdict.slopes[0] -= supervised;
             gradient.extend(verdict.slopes);

@@ -26,7 +26,8 @@ use super::model::Model;
 use super::settings::{Gnn, Objective, Split};
 use super::split;
 use super::structure::{OF_NODE, OF_PAIR, SCALE, Snapshot};
-use crate::recipe::{Recipe, Reference};
+use crate::preference::{self, Reference};
+use crate::recipe::Recipe;
 use crate::session::{Loss, Metrics, Session, TaskError, Window};
 
 /// Moments of the training part, as shares of all ratings.
@@ -50,8 +51,8 @@ pub struct EdgeSession {
     /// The end of the training part, with the ratings to validate and to test on.
     held_out: [Moment; 2],
     rows: Vec<(usize, usize)>,
-    /// Of preferences: strength, weight of the ratings' own loss.
-    preference: Option<(f64, f64)>,
+    /// Of preferences: what one costs, weight of the ratings' own loss.
+    preference: Option<(Box<dyn preference::Loss>, f64)>,
 }
 
 /// A moment, and pairs that are rated after it.
@@ -180,7 +181,10 @@ impl EdgeSession {
             };
             moment.choices = pairs.into_iter().map(|(chosen, rejected)| (chosen, rejected, 0.0)).collect();
         }
-        self.preference = Some((recipe.dpo.beta, recipe.dpo.sft_weight));
+        self.preference = Some((recipe.dpo.cost(), recipe.dpo.supervised()));
+        if !recipe.dpo.cost().has_reference() {
+            return Ok(());
+        }
         let start = match (recipe.dpo.reference, &self.model.adapter) {
             (Reference::Start, Some(adapter)) => Some(LoraTensors::frozen(&adapter.to_adapter()?, &Device::Cpu)?),
             _ => None,
@@ -256,23 +260,23 @@ impl EdgeSession {
             gradient[OUTPUTS * at] += (weight * bend) as f32;
             gradient[OUTPUTS * at + 1] += (weight * SIGN * side * slope) as f32;
         };
-        match self.preference {
+        match &self.preference {
             None => {
                 for at in 0..edges.len() {
                     supervise(at, 1.0, &mut gradient);
                     right += f64::from(u8::from((scores[at][1] > 0.0) == (moment.truth(edges[at]) > 0.0)));
                 }
             }
-            Some((beta, weight)) => {
+            Some((cost, weight)) => {
                 let mut preferred = 0.0;
                 for (at, &row) in rows.iter().enumerate() {
                     let (chosen, rejected) = (2 * at, 2 * at + 1);
                     let margin = scores[chosen][0] - scores[rejected][0];
-                    let (loss, slope) = feedback::logistic(beta * (margin - moment.choices[row].2));
+                    let (loss, slopes) = feedback::cost(&**cost, margin, moment.choices[row].2);
                     preferred += loss;
-                    for (at, side) in [(chosen, 1.0), (rejected, -1.0)] {
-                        supervise(at, weight, &mut gradient);
-                        gradient[OUTPUTS * at] += (side * beta * slope) as f32;
+                    for (at, slope) in [(chosen, slopes[0]), (rejected, slopes[1])] {
+                        supervise(at, *weight, &mut gradient);
+                        gradient[OUTPUTS * at] += slope as f32;
                     }
                     right += f64::from(u8::from(margin > 0.0));
                 }

@@ -1,4 +1,4 @@
-//! Preferences about a graph, and what one costs (DPO, Rafailov et al. 2023).
+//! Preferences about a graph, and what one costs by a loss of [`crate::preference`].
 //!
 //! Candidates of one preference share the softmax they are drawn from, so that its denominator cancels: the log-ratio of
 //! two classes of a node, or of two targets of a source, is the difference of their scores, exactly.
@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::error::GraphError;
 use super::graph::Graph;
 use super::settings::Gnn;
+use crate::preference::{Completion, Loss, Row};
 
 /// One thing preferred over another.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -88,6 +89,15 @@ fn read(
         choices.push(Choice { subject, chosen, rejected, time: line.ts });
     }
     Ok(choices)
+}
+
+/// What a preference costs whose chosen candidate lies by this margin above the rejected one, and by that under the
+/// reference; and the derivatives by the score of either. Scores count as log-probabilities of one token.
+pub fn cost(loss: &dyn Loss, margin: f64, reference: f64) -> (f64, [f64; 2]) {
+    let chosen = Completion { policy: margin, reference, tokens: 1 };
+    let rejected = Completion { policy: 0.0, reference: 0.0, tokens: 1 };
+    let verdict = loss.judge(Row::chosen(&[chosen, rejected]));
+    (verdict.loss, [verdict.slopes[0], verdict.slopes[1]])
 }
 
 /// `-log sigmoid(x)` and its derivative.

@@ -19,6 +19,7 @@ use super::model::Model;
 use super::sample;
 use super::settings::{Gnn, Objective};
 use super::split;
+use crate::preference;
 use crate::recipe::Recipe;
 use crate::session::{Loss, Metrics, Session, TaskError, Window};
 
@@ -35,7 +36,7 @@ pub struct NodeSession {
     rows: Vec<Row>,
     held_out: Vec<Row>,
     view: View,
-    beta: f64,
+    cost: Box<dyn preference::Loss>,
 }
 
 /// What is learnt from at once: a node and its class, or a class preferred over another.
@@ -94,9 +95,13 @@ impl NodeSession {
             labels.of(part).into_iter().map(row).collect()
         };
         let (rows, held_out) = (labelled(Part::Train), labelled(Part::Validation));
-        let beta = recipe.dpo.beta;
-        let mut session = Self { model, features, labels, rows, held_out, view, beta };
+        let cost = recipe.dpo.cost();
+        let mut session = Self { model, features, labels, rows, held_out, view, cost };
         if gnn.objective == Objective::Feedback {
+            if recipe.dpo.supervised() > 0.0 {
+                let hint = "leave out dpo.sft_weight: a preference between classes of a node names no target";
+                return Err(GraphError::unfit("dpo.sft_weight is for preferences between targets", hint));
+            }
             let choices = feedback::nodes(gnn, graph)?;
             let of = |part: Part| {
                 let choices = choices.iter().filter(|choice| session.labels.part(choice.subject) == part);
@@ -114,7 +119,9 @@ impl NodeSession {
                 return Err(GraphError::unfit("no feedback is about a node to train on", hint));
             }
             [session.rows, session.held_out] = rows;
-            session.refer()?;
+            if session.cost.has_reference() {
+                session.refer()?;
+            }
         }
         Ok(session)
     }
@@ -172,10 +179,9 @@ impl NodeSession {
                 None => row.cross_entropy(logits, gradient),
                 Some(rejected) => {
                     let margin = row.margin(logits);
-                    let reward = self.beta * (margin - row.reference);
-                    let (loss, slope) = feedback::logistic(reward);
-                    gradient[row.chosen as usize] = (slope * self.beta) as f32;
-                    gradient[rejected as usize] = (-slope * self.beta) as f32;
+                    let (loss, slopes) = feedback::cost(&*self.cost, margin, row.reference);
+                    gradient[row.chosen as usize] = slopes[0] as f32;
+                    gradient[rejected as usize] = slopes[1] as f32;
                     (loss, margin > 0.0)
                 }
             };

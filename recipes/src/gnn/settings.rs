@@ -142,11 +142,14 @@ pub enum Split {
 pub(crate) fn keys(recipe: &Recipe) -> Vec<Key> {
     let objective = recipe.gnn.as_ref().map_or(Objective::Classes, |gnn| gnn.objective);
     let split = recipe.gnn.as_ref().map_or(Split::Given, |gnn| gnn.split);
-    let of_feedback = |name| Key::when(name, objective == Objective::Feedback, "is for objective = \"feedback\"");
+    let of_feedback = |key: Key| match objective {
+        Objective::Feedback => key,
+        _ => Key::when(key.name, false, "is for objective = \"feedback\""),
+    };
     let of_contrast = |name| Key::when(name, objective == Objective::Contrast, "is for objective = \"contrast\"");
     let lots = split == Split::Random;
     let dealt = lots || split == Split::Temporal;
-    vec![
+    let mut keys = vec![
         Key::new("gnn.objective"),
         Key::new("gnn.network"),
         Key::new("gnn.layers"),
@@ -169,11 +172,9 @@ pub(crate) fn keys(recipe: &Recipe) -> Vec<Key> {
         of_contrast("gnn.contrast.drop_features"),
         of_contrast("gnn.contrast.temperature"),
         of_contrast("gnn.contrast.width"),
-        of_feedback("dpo.beta"),
-        of_feedback("dpo.sft_weight"),
-        of_feedback("dpo.reference"),
-        of_feedback("dpo.cache"),
-    ]
+    ];
+    keys.extend(recipe.dpo.keys().into_iter().map(of_feedback));
+    keys
 }
 
 impl Gnn {
@@ -216,6 +217,8 @@ impl Gnn {
         if let Some(Lora { dropout, .. }) = &recipe.lora {
             need(*dropout == 0.0, "lora.dropout", "is for other tasks; write gnn.dropout")?;
         }
+        let relative = !feedback || recipe.dpo.cost().is_relative();
+        need(relative, "dpo.loss", "needs log-probabilities, and what a graph scores has none")?;
         need(recipe.dpo.cache, "dpo.cache", "must be true: the reference's figures are few")?;
         let best = recipe.run.best;
         need(best.is_none() || recipe.run.eval_every > 0, "run.best", "needs run.eval_every above 0")?;

@@ -7,7 +7,8 @@ use anyhow::Result;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::train::initial_factors;
 use ftk_networks::sites::Role;
-use ftk_recipes::{DpoLoss, Lora, Recipe};
+use ftk_recipes::preference::Rows as Kind;
+use ftk_recipes::{Lora, Recipe};
 use serde_json::{Value, json};
 
 use super::super::{Advice, fitting};
@@ -51,7 +52,7 @@ impl Plan {
     pub(super) fn new(recipe: &Recipe, source: &Source) -> Result<Self> {
         let load = |path: &Path| {
             let loaded = load(source, &recipe.data, recipe.task, path)?;
-            Ok::<_, TextError>(if recipe.dpo.loss == DpoLoss::Softmax { loaded.choices() } else { loaded })
+            Ok::<_, TextError>(if recipe.dpo.cost().rows() == Kind::Choices { loaded.choices() } else { loaded })
         };
         let rows = load(&recipe.data.train)?;
         let rows = if recipe.data.packing { rows.pack() } else { rows };

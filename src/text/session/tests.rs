@@ -6,7 +6,7 @@ use ftk_adapters::train::{initial_factors, normal_values};
 use ftk_networks::ops::{Heads, Rope};
 use ftk_networks::sites::Role;
 use ftk_networks::{Family, Llama};
-use ftk_recipes::DpoLoss;
+use ftk_recipes::{Dpo, DpoLoss};
 
 use super::*;
 
@@ -63,11 +63,13 @@ fn choices() -> Vec<Vec<Pair>> {
     ]
 }
 
-const PREFERENCE: Preference = Preference { beta: 2.0, loss: DpoLoss::Softmax, label_smoothing: 0.0 };
+fn cost() -> Box<dyn preference::Loss> {
+    Dpo { beta: 2.0, loss: DpoLoss::Softmax, ..Dpo::default() }.cost()
+}
 
 fn session(network: &Network, adapter: &Adapter) -> TextSession {
     let trained = Trained::Adapter(LoraTensors::trained(adapter, &Device::Cpu).unwrap());
-    let dpo = DpoSettings { preference: PREFERENCE, sft_weight: 0.2, reference: Reference::Base };
+    let dpo = DpoSettings { cost: cost(), sft_weight: 0.2, reference: Reference::Base };
     TextSession::new(network.clone(), weights(network), trained, None, dpo, (Rows::Dpo(choices()), None, 1))
 }
 
@@ -87,7 +89,7 @@ fn the_loss_of_one_among_several_has_the_gradient_of_finite_differences() {
     let sums = [policy.policy(false), policy.reference()].map(|model| model.score(batch()).unwrap().sums());
     let completed: Vec<Completion> =
         (0..4).map(|at| Completion { policy: sums[0][at], reference: sums[1][at], tokens: 1 }).collect();
-    let slopes = PREFERENCE.judge(completed[0], &completed[1..]).slopes;
+    let slopes = cost().judge(Row::chosen(&completed)).slopes;
     let apart = |a: f64, b: f64| (a - b).abs() > 0.1 * a.abs().max(b.abs());
     assert!(apart(slopes[1], slopes[2]) && apart(slopes[2], slopes[3]) && apart(slopes[1], slopes[3]), "{slopes:?}");
 

@@ -1,0 +1,404 @@
+//! What a preference costs, and how the cost changes with the log-probabilities of its completions: plain arithmetic
+//! in f64, one file a loss. No model, no tensor and no file of rows is here; tasks bring the log-probabilities.
+
+mod hinge;
+mod ipo;
+mod sigmoid;
+mod softmax;
+
+use std::fmt::Debug;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::RecipeError;
+use crate::keys::Key;
+use crate::source::Source;
+
+/// Preference optimisation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dpo {
+    /// Strength of the pull towards the reference.
+    pub beta: f64,
+    /// What a pair costs.
+    pub loss: DpoLoss,
+    /// Share of pairs taken to be the wrong way round (conservative DPO, Mitchell 2023); loss `sigmoid` only.
+    pub label_smoothing: f64,
+    /// Weight of the supervised loss on the chosen completions, a mean over the tokens of a step.
+    pub sft_weight: f64,
+    /// The model whose log-probabilities are subtracted.
+    pub reference: Reference,
+    /// Compute its log-probabilities once, before training, and keep them in the run folder.
+    pub cache: bool,
+}
+
+impl Default for Dpo {
+    fn default() -> Self {
+        Self {
+            beta: 0.1,
+            loss: DpoLoss::Sigmoid,
+            label_smoothing: 0.0,
+            sft_weight: 0.0,
+            reference: Reference::Base,
+            cache: true,
+        }
+    }
+}
+
+/// What a pair costs, as a function of how far the policy has moved from the reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DpoLoss {
+    /// The logistic loss (Rafailov et al. 2023).
+    Sigmoid,
+    /// Squared distance to a margin of `1 / (2 beta)` a token (IPO, Azar et al. 2023).
+    Ipo,
+    /// The hinge (SLiC, Zhao et al. 2023).
+    Hinge,
+    /// The softmax of one chosen completion among several rejected ones (S-DPO, Chen et al. 2024): rows that follow
+    /// each other with one prompt and one chosen completion are one choice.
+    Softmax,
+}
+
+/// The reference model of DPO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Reference {
+    /// The base without adapter.
+    Base,
+    /// The base with the adapter it started from (`lora.start`).
+    Start,
+}
+
+impl Dpo {
+    /// The loss, ready to judge.
+    pub fn cost(&self) -> Box<dyn Loss> {
+        let Self { beta, label_smoothing, .. } = *self;
+        match self.loss {
+            DpoLoss::Sigmoid => Box::new(sigmoid::Sigmoid { beta, label_smoothing }),
+            DpoLoss::Ipo => Box::new(ipo::Ipo { beta }),
+            DpoLoss::Hinge => Box::new(hinge::Hinge { beta }),
+            DpoLoss::Softmax => Box::new(softmax::Softmax { beta }),
+        }
+    }
+
+    /// Weight of the supervised loss on the chosen completions.
+    pub fn supervised(&self) -> f64 {
+        self.cost().supervised().unwrap_or(self.sft_weight)
+    }
+
+    /// The keys that a task with preferences takes.
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        let cost = self.cost();
+        let compared = |name| Key::when(name, cost.has_reference(), "is for losses that compare with a reference");
+        let own = "is for losses without a supervised part of their own";
+        vec![
+            Key::new("dpo.beta"),
+            Key::new("dpo.loss"),
+            Key::new("dpo.label_smoothing"),
+            Key::when("dpo.sft_weight", cost.supervised().is_none(), own),
+            compared("dpo.reference"),
+            compared("dpo.cache"),
+        ]
+    }
+
+    pub(crate) fn check(&self, source: &Source<'_>) -> Result<(), RecipeError> {
+        let need = |good: bool, key: &str, rule: &str| if good { Ok(()) } else { Err(source.refuse(key, rule)) };
+        need(self.beta.is_finite() && self.beta > 0.0, "dpo.beta", "must be above 0")?;
+        let smoothing = self.label_smoothing;
+        need((0.0..0.5).contains(&smoothing), "dpo.label_smoothing", "must lie in [0, 0.5)")?;
+        let smooths = smoothing == 0.0 || self.cost().smooths();
+        need(smooths, "dpo.label_smoothing", "needs dpo.loss = \"sigmoid\"")?;
+        need(self.sft_weight.is_finite() && self.sft_weight >= 0.0, "dpo.sft_weight", "must not be negative")
+    }
+}
+
+/// A completion: summed log-probabilities of its scored tokens under the policy and under the
+/// reference, and their number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Completion {
+    /// Under the model that is trained.
+    pub policy: f64,
+    /// Under the model it is compared with; 0 where the loss compares with none.
+    pub reference: f64,
+    /// Scored tokens, at least one.
+    pub tokens: usize,
+}
+
+impl Completion {
+    /// How much likelier the policy finds it than the reference does.
+    pub fn gain(&self) -> f64 {
+        self.policy - self.reference
+    }
+
+    /// Mean log-probability of a token under the policy.
+    pub fn mean(&self) -> f64 {
+        self.policy / self.tokens as f64
+    }
+}
+
+/// What the rows of a loss are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// A chosen and a rejected completion of one prompt.
+    Pairs,
+    /// One chosen completion and one or several rejected ones: pairs that follow each other with one chosen completion.
+    Choices,
+    /// One completion, and whether it is wanted.
+    Unpaired,
+}
+
+/// What is judged at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// The chosen completion, then each rejected one; of an unpaired row its only one.
+    pub completions: &'a [Completion],
+    /// Whether the first of them is wanted; that of a pair is.
+    pub wanted: bool,
+    /// Mean gain of completions of other prompts, over the rows of a step; 0 but for [`Rows::Unpaired`].
+    pub drift: f64,
+}
+
+impl<'a> Row<'a> {
+    /// A chosen completion with those that are rejected behind it, of which there is one at least.
+    pub fn chosen(completions: &'a [Completion]) -> Self {
+        Self { completions, wanted: true, drift: 0.0 }
+    }
+}
+
+/// A row's cost and what is reported beside it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// The cost.
+    pub loss: f64,
+    /// Its derivatives by the policy's log-probability of each completion.
+    pub slopes: Vec<f64>,
+    /// Reward of the first completion and, the mean of them, of the others.
+    pub rewards: [f64; 2],
+    /// Whether the first completion's reward is the largest, by more than rounding explains.
+    pub accurate: bool,
+}
+
+/// A loss of preferences.
+pub trait Loss: Debug + Send + Sync {
+    /// What its rows are.
+    fn rows(&self) -> Rows {
+        Rows::Pairs
+    }
+
+    /// Whether it compares the policy with a reference model. Without one, [`Completion::reference`] is not looked at,
+    /// and nobody needs to compute it.
+    fn has_reference(&self) -> bool {
+        true
+    }
+
+    /// Whether adding a number to the log-probabilities of all completions of a prompt changes nothing: then any scores
+    /// that are log-probabilities up to such a number will do.
+    fn is_relative(&self) -> bool {
+        true
+    }
+
+    /// Weight of the supervised loss on the chosen completions that is a part of it: the mean over their tokens in a
+    /// step. `None` where the recipe says it.
+    fn supervised(&self) -> Option<f64> {
+        None
+    }
+
+    /// Whether it knows what to do about pairs that are taken to be the wrong way round.
+    fn smooths(&self) -> bool {
+        false
+    }
+
+    /// Judges a row.
+    fn judge(&self, row: Row<'_>) -> Verdict;
+}
+
+/// Relative error of a summed log-probability: below it, the same model scored in another batch
+/// may already differ, and a difference says nothing. A few units of f32's last place.
+const ROUNDING: f64 = 1e-6;
+
+/// Judges a loss of pairs, the mean over them where several completions are rejected. `rewards` gives a completion's
+/// reward and the size of what it is the difference of; `cost` the cost of a pair with a margin of rewards, and its
+/// derivatives.
+fn pairs(
+    row: Row<'_>,
+    rewards: impl Fn(&Completion) -> (f64, f64),
+    cost: impl Fn(&Completion, &Completion, f64) -> (f64, [f64; 2]),
+) -> Verdict {
+    let (chosen, rejected) = row.completions.split_first().expect("a pair has a chosen completion");
+    let share = 1.0 / rejected.len() as f64;
+    let (reward, size) = rewards(chosen);
+    let mut verdict =
+        Verdict { loss: 0.0, slopes: vec![0.0; row.completions.len()], rewards: [reward, 0.0], accurate: true };
+    for (at, rejected) in rejected.iter().enumerate() {
+        let (other, size_of_other) = rewards(rejected);
+        let margin = reward - other;
+        let (cost, [of_chosen, of_rejected]) = cost(chosen, rejected, margin);
+        verdict.loss += share * cost;
+        verdict.slopes[0] += share * of_chosen;
+        verdict.slopes[1 + at] = share * of_rejected;
+        verdict.rewards[1] += share * other;
+        verdict.accurate &= margin > ROUNDING * (size + size_of_other);
+    }
+    verdict
+}
+
+/// The reward of a completion that is `beta` times its gain, and the size of what it is the difference of.
+fn gained(beta: f64) -> impl Fn(&Completion) -> (f64, f64) {
+    move |it| (beta * it.gain(), beta * it.policy.abs().max(it.reference.abs()))
+}
+
+/// `log(1 + exp(x))`, without overflow on either side.
+fn log_one_plus_exp(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOSSES: [DpoLoss; 4] = [DpoLoss::Sigmoid, DpoLoss::Ipo, DpoLoss::Hinge, DpoLoss::Softmax];
+
+    /// Judges a chosen completion against others.
+    struct Judge(Dpo);
+
+    impl Judge {
+        fn judge(&self, chosen: Completion, rejected: &[Completion]) -> Verdict {
+            self.0.cost().judge(Row::chosen(&[&[chosen], rejected].concat()))
+        }
+    }
+
+    fn preference(loss: DpoLoss, beta: f64, label_smoothing: f64) -> Judge {
+        Judge(Dpo { beta, loss, label_smoothing, ..Dpo::default() })
+    }
+
+    fn completion(policy: f64, reference: f64, tokens: usize) -> Completion {
+        Completion { policy, reference, tokens }
+    }
+
+    #[test]
+    fn a_policy_that_is_its_reference_costs_what_the_papers_say() {
+        let (chosen, rejected) = (completion(-31.5, -31.5, 9), completion(-12.25, -12.25, 4));
+        for (loss, smoothing, cost) in [
+            (DpoLoss::Sigmoid, 0.0, std::f64::consts::LN_2),
+            (DpoLoss::Sigmoid, 0.25, std::f64::consts::LN_2),
+            (DpoLoss::Hinge, 0.0, 1.0),
+            // (1 / (2 beta))^2
+            (DpoLoss::Ipo, 0.0, 25.0),
+        ] {
+            let verdict = preference(loss, 0.1, smoothing).judge(chosen, &[rejected]);
+            assert!((verdict.loss - cost).abs() < 1e-12, "{loss:?}: {}", verdict.loss);
+            assert_eq!((verdict.rewards, verdict.accurate), ([0.0, 0.0], false));
+        }
+    }
+
+    #[test]
+    fn costs_by_hand() {
+        // Gains 3 and -2: a margin of 0.5 at beta 0.1.
+        let (chosen, rejected) = (completion(-10.0, -13.0, 6), completion(-9.0, -7.0, 4));
+        let judge = |loss, smoothing| preference(loss, 0.1, smoothing).judge(chosen, &[rejected]);
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} against {b}");
+        // log(1 + e^-0.5) and log(1 + e^0.5), from a table.
+        let (right, wrong) = (0.474_076_984_18, 0.974_076_984_18);
+        near(judge(DpoLoss::Sigmoid, 0.0).loss, right);
+        near(judge(DpoLoss::Sigmoid, 0.2).loss, 0.8 * right + 0.2 * wrong);
+        near(judge(DpoLoss::Hinge, 0.0).loss, 0.5);
+        near(judge(DpoLoss::Ipo, 0.0).loss, (0.5 + 0.5 - 5.0) * (0.5 + 0.5 - 5.0));
+        let verdict = judge(DpoLoss::Ipo, 0.0);
+        near(verdict.rewards[0], 0.3);
+        near(verdict.rewards[1], -0.2);
+        assert!(verdict.accurate);
+        near(verdict.slopes[0], 2.0 * -4.0 / 6.0);
+        near(verdict.slopes[1], 2.0 * 4.0 / 4.0);
+    }
+
+    #[test]
+    fn slopes_are_those_of_finite_differences() {
+        let step = 1e-5;
+        let pairs = [
+            (completion(-20.0, -21.0, 7), completion(-33.0, -31.0, 12)),
+            (completion(-90.0, -40.0, 30), completion(-80.0, -100.0, 3)),
+            (completion(-5.0, -45.0, 2), completion(-60.0, -20.0, 9)),
+        ];
+        for loss in LOSSES {
+            for (beta, smoothing) in [(0.1, 0.0), (0.5, 0.1)] {
+                let smoothing = if loss == DpoLoss::Sigmoid { smoothing } else { 0.0 };
+                let preference = preference(loss, beta, smoothing);
+                for (chosen, rejected) in pairs {
+                    let slopes = preference.judge(chosen, &[rejected]).slopes;
+                    let at = |moved: [f64; 2]| {
+                        let move_by = |it: Completion, by: f64| Completion { policy: it.policy + by, ..it };
+                        preference.judge(move_by(chosen, moved[0]), &[move_by(rejected, moved[1])]).loss
+                    };
+                    let differences = [at([step, 0.0]) - at([-step, 0.0]), at([0.0, step]) - at([0.0, -step])]
+                        .map(|d| d / (2.0 * step));
+                    for (slope, difference) in slopes.into_iter().zip(differences) {
+                        let error = (slope - difference).abs();
+                        assert!(error < 1e-6 * difference.abs().max(1.0), "{loss:?}: {slope} against {difference}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn margins_beyond_the_exponent_of_a_number_stay_numbers() {
+        for (gain, cost, slope) in [(1e5, 0.0, 0.0), (-1e5, 1e5, -1.0)] {
+            let verdict =
+                preference(DpoLoss::Sigmoid, 1.0, 0.0).judge(completion(gain, 0.0, 1), &[completion(0.0, 0.0, 1)]);
+            assert_eq!((verdict.loss, verdict.slopes), (cost, vec![slope, -slope]));
+        }
+    }
+
+    #[test]
+    fn one_choice_among_several_is_the_softmax_of_all() {
+        let preference = preference(DpoLoss::Softmax, 0.3, 0.0);
+        let chosen = completion(-20.0, -21.0, 7);
+        let rejected = [completion(-33.0, -31.0, 12), completion(-18.0, -19.5, 3), completion(-50.0, -50.0, 9)];
+        let verdict = preference.judge(chosen, &rejected);
+        // -log sigmoid(-log sum exp(beta (gain of a rejected one - gain of the chosen one))), Chen et al. 2024.
+        let by_hand = |chosen: Completion, rejected: &[Completion]| {
+            let sum: f64 = rejected.iter().map(|it| (0.3 * (it.gain() - chosen.gain())).exp()).sum();
+            -(1.0 / (1.0 + sum.ln().exp())).ln()
+        };
+        assert!((verdict.loss - by_hand(chosen, &rejected)).abs() < 1e-12);
+        // The second of them gained more than the chosen one did.
+        assert!(!verdict.accurate && preference.judge(chosen, &rejected[..1]).accurate);
+        assert!((verdict.rewards[1] - 0.3 * (-2.0 + 1.5) / 3.0).abs() < 1e-12);
+        // With one rejected completion it is the logistic loss.
+        let logistic = super::tests::preference(DpoLoss::Sigmoid, 0.3, 0.0);
+        let (one, other) = (preference.judge(chosen, &rejected[..1]), logistic.judge(chosen, &rejected[..1]));
+        assert!((one.loss - other.loss).abs() < 1e-15 && (one.slopes[0] - other.slopes[0]).abs() < 1e-15);
+        // Slopes against differences, of every completion; the policy is not its reference.
+        let step = 1e-5;
+        let moved = |at: usize, by: f64| {
+            let move_by =
+                |it: Completion, index| if index == at { Completion { policy: it.policy + by, ..it } } else { it };
+            let all: Vec<Completion> = rejected.iter().enumerate().map(|(index, it)| move_by(*it, index + 1)).collect();
+            preference.judge(move_by(chosen, 0), &all).loss
+        };
+        for (at, slope) in verdict.slopes.iter().enumerate() {
+            let difference = (moved(at, step) - moved(at, -step)) / (2.0 * step);
+            assert!((slope - difference).abs() < 1e-8 && slope.abs() > 1e-3, "{at}: {slope} against {difference}");
+        }
+        assert!(verdict.slopes.iter().sum::<f64>().abs() < 1e-15);
+        // Beyond the exponent of a number.
+        let far = preference.judge(completion(-1e5, 0.0, 1), &[completion(0.0, 0.0, 1), completion(-1e6, 0.0, 1)]);
+        assert_eq!((far.loss, far.slopes), (3e4, vec![-0.3, 0.3, 0.0]));
+    }
+
+    #[test]
+    fn a_margin_of_rounding_is_no_preference() {
+        let judge = |by: f64| {
+            preference(DpoLoss::Sigmoid, 0.1, 0.0)
+                .judge(completion(-100.0 + by, -100.0, 40), &[completion(-80.0, -80.0, 30)])
+        };
+        assert!(!judge(1e-5).accurate && !judge(0.0).accurate && !judge(-1.0).accurate);
+        assert!(judge(1e-3).accurate);
+    }
+}
