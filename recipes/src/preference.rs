@@ -71,6 +71,16 @@ pub enum Reference {
     Start,
 }
 
+impl DpoLoss {
+    /// Every loss.
+    pub const ALL: [Self; 4] = [Self::Sigmoid, Self::Ipo, Self::Hinge, Self::Softmax];
+
+    /// How recipes name it.
+    fn name(self) -> String {
+        serde_json::to_value(self).expect("a loss has a name").to_string()
+    }
+}
+
 impl Dpo {
     /// The loss, ready to judge.
     pub fn cost(&self) -> Box<dyn Loss> {
@@ -108,8 +118,12 @@ impl Dpo {
         need(self.beta.is_finite() && self.beta > 0.0, "dpo.beta", "must be above 0")?;
         let smoothing = self.label_smoothing;
         need((0.0..0.5).contains(&smoothing), "dpo.label_smoothing", "must lie in [0, 0.5)")?;
-        let smooths = smoothing == 0.0 || self.cost().smooths();
-        need(smooths, "dpo.label_smoothing", "needs dpo.loss = \"sigmoid\"")?;
+        if smoothing != 0.0 && !self.cost().smooths() {
+            let smooths = |loss: &DpoLoss| Self { loss: *loss, ..*self }.cost().smooths();
+            let named: Vec<String> = DpoLoss::ALL.into_iter().filter(smooths).map(DpoLoss::name).collect();
+            let rule = format!("needs dpo.loss = {}", named.join(" or "));
+            return Err(source.refuse("dpo.label_smoothing", &rule));
+        }
         need(self.sft_weight.is_finite() && self.sft_weight >= 0.0, "dpo.sft_weight", "must not be negative")
     }
 }
@@ -193,6 +207,11 @@ pub trait Loss: Debug + Send + Sync {
         true
     }
 
+    /// Whether it looks at mean log-probabilities of a token; then these are what is reported.
+    fn is_per_token(&self) -> bool {
+        false
+    }
+
     /// Whether adding a number to the log-probabilities of all completions of a prompt changes nothing: then any scores
     /// that are log-probabilities up to such a number will do.
     fn is_relative(&self) -> bool {
@@ -262,8 +281,6 @@ fn sigmoid(x: f64) -> f64 {
 mod tests {
     use super::*;
 
-    const LOSSES: [DpoLoss; 4] = [DpoLoss::Sigmoid, DpoLoss::Ipo, DpoLoss::Hinge, DpoLoss::Softmax];
-
     /// Judges a chosen completion against others.
     struct Judge(Dpo);
 
@@ -317,32 +334,75 @@ mod tests {
         near(verdict.slopes[1], 2.0 * 4.0 / 4.0);
     }
 
-    #[test]
-    fn slopes_are_those_of_finite_differences() {
+    /// The slopes of a loss are those of its finite differences, of pairs or of completions alone.
+    fn has_slopes_of_finite_differences(dpo: Dpo) {
         let step = 1e-5;
         let pairs = [
-            (completion(-20.0, -21.0, 7), completion(-33.0, -31.0, 12)),
-            (completion(-90.0, -40.0, 30), completion(-80.0, -100.0, 3)),
-            (completion(-5.0, -45.0, 2), completion(-60.0, -20.0, 9)),
+            [completion(-20.0, -21.0, 7), completion(-33.0, -31.0, 12)],
+            [completion(-90.0, -40.0, 30), completion(-80.0, -100.0, 3)],
+            [completion(-5.0, -45.0, 2), completion(-60.0, -20.0, 9)],
         ];
-        for loss in LOSSES {
-            for (beta, smoothing) in [(0.1, 0.0), (0.5, 0.1)] {
-                let smoothing = if loss == DpoLoss::Sigmoid { smoothing } else { 0.0 };
-                let preference = preference(loss, beta, smoothing);
-                for (chosen, rejected) in pairs {
-                    let slopes = preference.judge(chosen, &[rejected]).slopes;
-                    let at = |moved: [f64; 2]| {
-                        let move_by = |it: Completion, by: f64| Completion { policy: it.policy + by, ..it };
-                        preference.judge(move_by(chosen, moved[0]), &[move_by(rejected, moved[1])]).loss
+        let cost = dpo.cost();
+        for pair in pairs {
+            let alone = cost.rows() == Rows::Unpaired;
+            for (wanted, drift) in if alone { vec![(true, 0.0), (false, 0.4), (true, 3.0)] } else { vec![(true, 0.0)] }
+            {
+                let row = |pair: &[Completion; 2]| {
+                    let completions = if alone { &pair[..1] } else { &pair[..] };
+                    cost.judge(Row { completions, wanted, drift })
+                };
+                for (at, slope) in row(&pair).slopes.into_iter().enumerate() {
+                    let moved = |by: f64| {
+                        let mut pair = pair;
+                        pair[at].policy += by;
+                        row(&pair).loss
                     };
-                    let differences = [at([step, 0.0]) - at([-step, 0.0]), at([0.0, step]) - at([0.0, -step])]
-                        .map(|d| d / (2.0 * step));
-                    for (slope, difference) in slopes.into_iter().zip(differences) {
-                        let error = (slope - difference).abs();
-                        assert!(error < 1e-6 * difference.abs().max(1.0), "{loss:?}: {slope} against {difference}");
-                    }
+                    let difference = (moved(step) - moved(-step)) / (2.0 * step);
+                    let error = (slope - difference).abs();
+                    assert!(error < 1e-6 * difference.abs().max(1.0), "{dpo:?}: {slope} against {difference}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn slopes_are_those_of_finite_differences() {
+        for loss in DpoLoss::ALL {
+            for (beta, smoothing) in [(0.1, 0.0), (0.5, 0.1)] {
+                let dpo = Dpo { beta, loss, ..Dpo::default() };
+                let label_smoothing = if dpo.cost().smooths() { smoothing } else { 0.0 };
+                has_slopes_of_finite_differences(Dpo { label_smoothing, ..dpo });
+            }
+        }
+    }
+
+    #[test]
+    fn a_loss_without_reference_does_not_look_at_one() {
+        for loss in DpoLoss::ALL {
+            let cost = Dpo { loss, ..Dpo::default() }.cost();
+            let judge = |reference: f64| {
+                let pair = [completion(-20.0, reference, 7), completion(-33.0, -31.0, 12)];
+                let completions = if cost.rows() == Rows::Unpaired { &pair[..1] } else { &pair[..] };
+                cost.judge(Row { completions, wanted: true, drift: 0.0 })
+            };
+            assert_eq!(judge(-20.5) != judge(-21.0), cost.has_reference(), "{loss:?}");
+        }
+    }
+
+    #[test]
+    fn a_relative_loss_takes_scores_up_to_a_number() {
+        for loss in DpoLoss::ALL {
+            let cost = Dpo { loss, ..Dpo::default() }.cost();
+            if cost.rows() == Rows::Unpaired {
+                assert!(!cost.is_relative(), "{loss:?}");
+                continue;
+            }
+            // Of one token, as graphs have it.
+            let judge = |by: f64| {
+                let pair = [completion(-2.5 + by, -2.0, 1), completion(-3.5 + by, -3.0, 1)];
+                cost.judge(Row::chosen(&pair)).loss
+            };
+            assert_eq!((judge(0.0) - judge(-1.5)).abs() < 1e-12, cost.is_relative(), "{loss:?}");
         }
     }
 

@@ -146,7 +146,8 @@ pub(super) fn train(
         refer(&mut session, &out.join(references::FILE), references::model(&inputs.base.0, adapter), printer)?;
     }
 
-    let mut watch = Watch::new(&out.join(train::METRICS), recipe.dpo.beta);
+    let beta = recipe.dpo.cost().has_reference().then_some(recipe.dpo.beta);
+    let mut watch = Watch::new(&out.join(train::METRICS), beta);
     let bar = printer.bar(0, "training");
     let began = Instant::now();
     let (mut tokens, mut first) = (0, true);

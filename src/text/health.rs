@@ -108,8 +108,9 @@ const FALL: (f64, f64) = (1.0, 0.25);
 /// Norm that no healthy run has for several steps.
 const HUGE: f64 = 100.0;
 
-/// The signs in a run's figures so far. `steps` is the length of the whole run, `beta` that of DPO.
-pub fn signs(history: &[Figures], steps: usize, beta: f64) -> Vec<Sign> {
+/// The signs in a run's figures so far. `steps` is the length of the whole run, `beta` that of preferences by which
+/// rewards are gains over a reference; `None` where there is no reference.
+pub fn signs(history: &[Figures], steps: usize, beta: Option<f64>) -> Vec<Sign> {
     let window = WINDOW.max(history.len() / 10);
     if history.len() < window {
         return Vec::new();
@@ -131,10 +132,12 @@ pub fn signs(history: &[Figures], steps: usize, beta: f64) -> Vec<Sign> {
     }
     let pairs =
         |of: fn(&PairFigures) -> f64, steps: &[Figures]| mean(&|figures| figures.pairs.as_ref().map_or(0.0, of), steps);
-    let gain = pairs(|pairs| pairs.chosen, last) / beta;
-    let reference = pairs(|pairs| pairs.log_prob, last) - gain;
-    if -gain > FALL.0.max(FALL.1 * reference.abs()) {
-        signs.push(Sign::ChosenFalls(-gain));
+    if let Some(beta) = beta {
+        let gain = pairs(|pairs| pairs.chosen, last) / beta;
+        let reference = pairs(|pairs| pairs.log_prob, last) - gain;
+        if -gain > FALL.0.max(FALL.1 * reference.abs()) {
+            signs.push(Sign::ChosenFalls(-gain));
+        }
     }
     if late {
         let accuracy = pairs(|pairs| pairs.accuracy, last);
@@ -152,13 +155,13 @@ pub fn signs(history: &[Figures], steps: usize, beta: f64) -> Vec<Sign> {
 #[derive(Debug)]
 pub struct Watch {
     history: Vec<Figures>,
-    beta: f64,
+    beta: Option<f64>,
     told: BTreeSet<u8>,
 }
 
 impl Watch {
     /// Begins with the figures a run that goes on has written already; none where there is no file.
-    pub fn new(metrics: &Path, beta: f64) -> Self {
+    pub fn new(metrics: &Path, beta: Option<f64>) -> Self {
         let text = std::fs::read_to_string(metrics).unwrap_or_default();
         let figures = |line: &str| Figures::of(&serde_json::from_str(line).ok()?);
         Self { history: text.lines().filter_map(figures).collect(), beta, told: BTreeSet::new() }
@@ -186,7 +189,7 @@ mod tests {
 
     use super::*;
 
-    const BETA: f64 = 0.1;
+    const BETA: Option<f64> = Some(0.1);
 
     /// A run of `count` steps; the closure gets the share of the run that is done.
     fn run(count: usize, figures: impl Fn(f64) -> Figures) -> Vec<Figures> {
@@ -239,6 +242,8 @@ mod tests {
         assert!(matches!(found[..], [Sign::ChosenFalls(nats)] if nats > 1.0), "{found:?}");
         let text = signs(&history, 40, BETA)[0].to_string();
         assert!(text.contains("by 10.4 nats") && text.contains("dpo.sft_weight"), "{text}");
+        // A loss without a reference has rewards that are no gains.
+        assert_eq!(signs(&history, 40, None), []);
         // The same fall is little for long answers.
         assert_eq!(signs(&run(40, |done| pairs(-1.1 * done, 2.0 * done, 1.0, -200.0 - 11.0 * done)), 40, BETA), []);
     }

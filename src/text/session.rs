@@ -298,10 +298,12 @@ impl TextSession {
         let mut sum = 0.0;
         let mut gradient = Vec::with_capacity(sequences.len());
         let [mut chosen, mut rejected, mut accurate, mut chosen_sum, mut rejected_sum, mut hits] = [0.0; 6];
+        let per_token = self.dpo.cost.is_per_token();
+        let figure = |it: &Completion| if per_token { it.mean() } else { it.policy };
         let (mut rest, mut place) = (completed.as_slice(), 0);
         for &size in &sizes {
             let (choice, after) = rest.split_at(size);
-            let (left, right) = (choice[0], &choice[1..]);
+            let (left, right) = (&choice[0], &choice[1..]);
             let mut verdict = self.dpo.cost.judge(Row::chosen(choice));
             sum += verdict.loss - supervised * left.policy;
             verdict.slopes[0] -= supervised;
@@ -309,8 +311,8 @@ impl TextSession {
             chosen += verdict.rewards[0];
             rejected += verdict.rewards[1];
             accurate += f64::from(u8::from(verdict.accurate));
-            chosen_sum += left.policy;
-            rejected_sum += right.iter().map(|it| it.policy).sum::<f64>() / right.len() as f64;
+            chosen_sum += figure(left);
+            rejected_sum += right.iter().map(figure).sum::<f64>() / right.len() as f64;
             hits += scores.hits[place] as f64;
             (rest, place) = (after, place + size);
         }
