@@ -27,6 +27,7 @@ pub const BUILTIN: &[Builtin] = builtin![
     "gnn/cora-contrast",
     "gnn/guilds",
     "gnn/pubmed",
+    "orpo",
     "sft",
     "smollm2-dpo",
     "smollm2-identity"

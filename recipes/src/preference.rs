@@ -3,6 +3,7 @@
 
 mod hinge;
 mod ipo;
+mod orpo;
 mod sigmoid;
 mod softmax;
 
@@ -59,6 +60,9 @@ pub enum DpoLoss {
     /// The softmax of one chosen completion among several rejected ones (S-DPO, Chen et al. 2024): rows that follow
     /// each other with one prompt and one chosen completion are one choice.
     Softmax,
+    /// The odds ratio of the two completions beside the supervised loss on the chosen one, without a reference (ORPO,
+    /// Hong et al. 2024).
+    Orpo,
 }
 
 /// The reference model of DPO.
@@ -73,7 +77,7 @@ pub enum Reference {
 
 impl DpoLoss {
     /// Every loss.
-    pub const ALL: [Self; 4] = [Self::Sigmoid, Self::Ipo, Self::Hinge, Self::Softmax];
+    pub const ALL: [Self; 5] = [Self::Sigmoid, Self::Ipo, Self::Hinge, Self::Softmax, Self::Orpo];
 
     /// How recipes name it.
     fn name(self) -> String {
@@ -90,6 +94,7 @@ impl Dpo {
             DpoLoss::Ipo => Box::new(ipo::Ipo { beta }),
             DpoLoss::Hinge => Box::new(hinge::Hinge { beta }),
             DpoLoss::Softmax => Box::new(softmax::Softmax { beta }),
+            DpoLoss::Orpo => Box::new(orpo::Orpo { beta }),
         }
     }
 

@@ -162,6 +162,26 @@ fn other_preference_losses_equal_those_of_trl() {
     }
 }
 
+#[test]
+fn losses_with_rows_of_their_own_equal_those_of_trl() {
+    let text = std::fs::read_to_string(fixture("micro-llama/preferences.json")).unwrap();
+    let reference: Value = serde_json::from_str(&text).unwrap();
+    for (run, dpo) in [("orpo", "beta = 0.3")] {
+        let folder = tempfile::tempdir().unwrap();
+        let reference = &reference["runs"][run];
+        let rows = reference["rows"].as_array().unwrap();
+        let extra = format!("[dpo]\nloss = {run:?}\n{dpo}\n");
+        let ours = train("micro-llama", folder.path(), "dpo", "adapter", &extra, rows);
+        let theirs = reference["steps"].as_array().unwrap();
+        assert_eq!(ours.len(), theirs.len());
+        for (index, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+            for (key, theirs) in theirs.as_object().unwrap() {
+                near(&ours[key], theirs, 1e-3, &format!("{run} step {index} {key}"));
+            }
+        }
+    }
+}
+
 /// The exported adapter computes what the reference's does: its factors lie on the grid, so its
 /// products are compared, and may differ by what rounding both factors makes of them.
 fn near_adapter(ours: &Path, theirs: &Path) {
