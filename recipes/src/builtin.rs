@@ -29,6 +29,7 @@ pub const BUILTIN: &[Builtin] = builtin![
     "gnn/pubmed",
     "orpo",
     "sft",
+    "simpo",
     "smollm2-dpo",
     "smollm2-identity"
 ];

@@ -5,6 +5,7 @@ mod hinge;
 mod ipo;
 mod orpo;
 mod sigmoid;
+mod simpo;
 mod softmax;
 
 use std::fmt::Debug;
@@ -12,6 +13,7 @@ use std::fmt::Debug;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::simpo::Simpo;
 use crate::error::RecipeError;
 use crate::keys::Key;
 use crate::source::Source;
@@ -32,6 +34,9 @@ pub struct Dpo {
     pub reference: Reference,
     /// Compute its log-probabilities once, before training, and keep them in the run folder.
     pub cache: bool,
+    /// What loss `simpo` has of its own.
+    #[serde(skip_serializing_if = "usual")]
+    pub simpo: Simpo,
 }
 
 impl Default for Dpo {
@@ -43,6 +48,7 @@ impl Default for Dpo {
             sft_weight: 0.0,
             reference: Reference::Base,
             cache: true,
+            simpo: Simpo::default(),
         }
     }
 }
@@ -63,6 +69,8 @@ pub enum DpoLoss {
     /// The odds ratio of the two completions beside the supervised loss on the chosen one, without a reference (ORPO,
     /// Hong et al. 2024).
     Orpo,
+    /// The logistic loss of mean log-probabilities and a margin, without a reference (SimPO, Meng et al. 2024).
+    Simpo,
 }
 
 /// The reference model of DPO.
@@ -75,9 +83,14 @@ pub enum Reference {
     Start,
 }
 
+/// Whether a table is as it is without being written: what a run is known by does not change with tables that came later.
+fn usual<T: Default + PartialEq>(table: &T) -> bool {
+    *table == T::default()
+}
+
 impl DpoLoss {
     /// Every loss.
-    pub const ALL: [Self; 5] = [Self::Sigmoid, Self::Ipo, Self::Hinge, Self::Softmax, Self::Orpo];
+    pub const ALL: [Self; 6] = [Self::Sigmoid, Self::Ipo, Self::Hinge, Self::Softmax, Self::Orpo, Self::Simpo];
 
     /// How recipes name it.
     fn name(self) -> String {
@@ -95,6 +108,7 @@ impl Dpo {
             DpoLoss::Hinge => Box::new(hinge::Hinge { beta }),
             DpoLoss::Softmax => Box::new(softmax::Softmax { beta }),
             DpoLoss::Orpo => Box::new(orpo::Orpo { beta }),
+            DpoLoss::Simpo => Box::new(simpo::Margin { beta, gamma: self.simpo.gamma, label_smoothing }),
         }
     }
 
@@ -115,6 +129,7 @@ impl Dpo {
             Key::when("dpo.sft_weight", cost.supervised().is_none(), own),
             compared("dpo.reference"),
             compared("dpo.cache"),
+            Key::when("dpo.simpo.gamma", self.loss == DpoLoss::Simpo, "is for dpo.loss = \"simpo\""),
         ]
     }
 
@@ -129,6 +144,7 @@ impl Dpo {
             let rule = format!("needs dpo.loss = {}", named.join(" or "));
             return Err(source.refuse("dpo.label_smoothing", &rule));
         }
+        need(self.simpo.gamma.is_finite() && self.simpo.gamma >= 0.0, "dpo.simpo.gamma", "must not be negative")?;
         need(self.sft_weight.is_finite() && self.sft_weight >= 0.0, "dpo.sft_weight", "must not be negative")
     }
 }

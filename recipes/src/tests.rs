@@ -77,6 +77,7 @@ fn the_shortest_recipe_has_every_default() {
         sft_weight: 0.0,
         reference: Reference::Base,
         cache: true,
+        ..Dpo::default()
     };
     assert_eq!(recipe.dpo, dpo);
     let optim = Optim {
@@ -159,6 +160,7 @@ patience = 2
         sft_weight: 1.0,
         reference: Reference::Start,
         cache: false,
+        ..Dpo::default()
     };
     assert_eq!(recipe.dpo, dpo);
     assert_eq!((recipe.optim.lr, recipe.optim.betas, recipe.optim.eps), (1.0, [0.0, 0.5], 1e-6));
@@ -209,7 +211,7 @@ fn an_unknown_key_is_refused_by_its_line_with_the_nearest_known_key() {
         ("run", "epoch = 1", "epoch", "did you mean epochs?"),
         ("run", "Seed = 1", "Seed", "did you mean seed?"),
         ("data", "heldout = \"h\"", "heldout", "did you mean held_out?"),
-        ("dpo", "xyz = 1", "xyz", "known here: beta, loss, label_smoothing, sft_weight, reference, cache"),
+        ("dpo", "xyz = 1", "xyz", "known here: beta, loss, label_smoothing, sft_weight, reference, cache, simpo"),
         ("base", "modle = \"m\"", "modle", "did you mean model?"),
     ];
     for (table, line, key, hint) in cases {
@@ -292,7 +294,7 @@ fn label_smoothing_is_for_the_logistic_loss_only() {
     for loss in ["ipo", "hinge"] {
         let text = with("dpo", &format!("loss = {loss:?}\nlabel_smoothing = 0.1"));
         let line = line_of(&text, "label_smoothing");
-        let expected = format!("r.toml:{line}:dpo.label_smoothing: needs dpo.loss = \"sigmoid\"");
+        let expected = format!("r.toml:{line}:dpo.label_smoothing: needs dpo.loss = \"sigmoid\" or \"simpo\"");
         assert_eq!(refused(&text).to_string(), expected);
     }
 }
