@@ -384,13 +384,13 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
             commands::merge::run(&commands::merge::Settings { base, adapter, out, precision, text, tolerance }, printer)
         }
         Verb::Data(Data::Preview(Preview { recipe, base, data, task, rows })) => {
-            let task = match task {
-                Task::Sft => ftk_recipes::Task::Sft,
-                Task::Dpo => ftk_recipes::Task::Dpo,
+            let kind = match task {
+                Task::Sft => commands::data::Kind::Sft,
+                Task::Dpo => commands::data::Kind::Pairs,
             };
             let subject = match (recipe, base.zip(data)) {
                 (Some(recipe), _) => commands::data::Subject::Recipe(recipe),
-                (None, Some((base, data))) => commands::data::Subject::File { base: local(base)?, data, task },
+                (None, Some((base, data))) => commands::data::Subject::File { base: local(base)?, data, kind },
                 (None, None) => anyhow::bail!("give --recipe, or --base and --data"),
             };
             commands::data::preview(&commands::data::Settings { subject, rows, offline }, printer)

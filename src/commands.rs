@@ -36,7 +36,6 @@ use crate::models::{Message, Model, Source};
 use crate::prove::cost::available_memory;
 use crate::prove::subject::Subject;
 use crate::prove::{FixedModel, Net};
-use crate::text::TextError;
 use crate::text::encode::Encoder;
 use crate::text::rows::Text;
 
@@ -113,11 +112,6 @@ fn recipe(path: Option<&Path>, settings: &[String], base: Option<&Path>) -> Resu
         recipe.base.model = base.to_owned();
     }
     Ok(recipe)
-}
-
-/// Refuses a recipe for graphs where a command is about text, and says what to do instead.
-fn of_text(recipe: &Recipe, instead: &'static str) -> Result<()> {
-    if recipe.task == ftk_recipes::Task::Gnn { Err(TextError::NoText(instead).into()) } else { Ok(()) }
 }
 
 /// The base of a recipe: all but the weights, of which there may be none yet.

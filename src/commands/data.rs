@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use ftk_recipes::{Data, Recipe, Task};
+use ftk_recipes::{Data, Recipe};
 use serde_json::{Value, json};
 
 use super::{Outcome, open, pull};
 use crate::cli::printer::Printer;
 use crate::models::{Source, Tokenizer};
 use crate::text::encode::Sequence;
+pub use crate::text::load::Kind;
 use crate::text::load::{Loaded, load};
 use crate::text::session::Rows;
 
@@ -23,8 +24,8 @@ pub enum Subject {
         base: PathBuf,
         /// The file.
         data: PathBuf,
-        /// What the rows are for.
-        task: Task,
+        /// What the rows are.
+        kind: Kind,
     },
 }
 
@@ -43,17 +44,17 @@ pub struct Settings {
 /// # Errors
 /// Whatever a training run would refuse about recipe, base and rows.
 pub fn preview(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let (source, data, task) = match &settings.subject {
+    let (source, data, kind) = match &settings.subject {
         Subject::Recipe(path) => {
             let mut recipe = Recipe::load(path)?;
-            super::of_text(&recipe, "ftk gnn import GRAPH checks a graph and says what it holds")?;
+            let kind = Kind::of(&recipe, "ftk gnn import GRAPH checks a graph and says what it holds")?;
             pull::recipe(&mut recipe, settings.offline, printer)?;
-            (open(&recipe.base)?, recipe.data, recipe.task)
+            (open(&recipe.base)?, recipe.data, kind)
         }
-        Subject::File { base, data, task } => (Source::open(base)?, Data::new(data.clone()), *task),
+        Subject::File { base, data, kind } => (Source::open(base)?, Data::new(data.clone()), *kind),
     };
-    let loaded = load(&source, &data, task, &data.train)?;
-    let held_out = data.held_out.as_deref().map(|path| load(&source, &data, task, path)).transpose()?;
+    let loaded = load(&source, &data, kind, &data.train)?;
+    let held_out = data.held_out.as_deref().map(|path| load(&source, &data, kind, path)).transpose()?;
     let tokenizer = source.tokenizer().ok();
     let mut shown = Vec::new();
     for (row, place) in loaded.places.iter().enumerate().take(settings.rows) {
@@ -86,6 +87,9 @@ fn sequences(loaded: &Loaded, row: usize) -> Vec<(&'static str, &Sequence)> {
         Rows::Sft(rows) => vec![("", &rows[row])],
         Rows::Dpo(rows) => {
             rows[row].iter().flat_map(|pair| [(" chosen", &pair.chosen), (" rejected", &pair.rejected)]).collect()
+        }
+        Rows::Unpaired(rows) => {
+            vec![(if rows[row].wanted { " wanted" } else { " not wanted" }, &rows[row].pair.chosen)]
         }
     }
 }

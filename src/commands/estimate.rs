@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use ftk_recipes::Task;
 use serde_json::json;
 
 use super::train::begin;
@@ -13,6 +12,7 @@ use crate::cli::printer::Printer;
 use crate::models::Source;
 use crate::prove::Net;
 use crate::prove::cost::{self, Base, Costs};
+use crate::text::load::Kind;
 use crate::text::memory::Memory;
 
 /// What is needed.
@@ -37,7 +37,7 @@ pub struct Settings {
 /// Recipe or base configuration: whatever is wrong with them.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let mut recipe = recipe(settings.recipe.as_deref(), &settings.set, settings.base.as_deref())?;
-    super::of_text(&recipe, "ftk train --dry-run counts what a run on a graph learns from and trains")?;
+    let kind = Kind::of(&recipe, "ftk train --dry-run counts what a run on a graph learns from and trains")?;
     recipe.base.model = pull::base(&recipe.base.model, settings.offline, printer)?;
     let source = if has_weights(&recipe.base.model) {
         super::open(&recipe.base)?
@@ -45,7 +45,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         Source::skeleton(&recipe.base.model)?
     };
     let adapter = recipe.lora.as_ref().map(|lora| begin(lora, &source, recipe.run.seed)).transpose()?;
-    let sequences = recipe.run.batch * if recipe.task == Task::Dpo { 2 } else { 1 };
+    let sequences = recipe.run.batch * if kind == Kind::Pairs { 2 } else { 1 };
     let tokens = sequences * recipe.data.max_length;
     let memory = Memory::of(&source, &recipe, adapter.as_ref(), tokens);
     let Memory { weights, widened, trained, activations, working } = memory;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow};
 use candle_core::Device;
 use ftk_adapters::train::LoraTensors;
-use ftk_recipes::preference::Rows as Kind;
+use ftk_recipes::preference;
 use ftk_recipes::{Session, Task};
 use serde_json::{Map, Value, json};
 
@@ -14,7 +14,7 @@ use super::train::open;
 use super::{Advice, Outcome, fitting, pull, recipe};
 use crate::cli::printer::Printer;
 use crate::models::Source;
-use crate::text::load::{Loaded, load};
+use crate::text::load::{Kind, Loaded, load};
 use crate::text::session::{Rows, Trained};
 
 /// What is needed.
@@ -58,8 +58,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let adapter = settings.adapter.as_deref().map(|folder| fitting(&source, folder)).transpose()?;
     let start = recipe.lora.as_ref().and_then(|lora| lora.start.as_deref());
     let start = start.map(|folder| fitting(&source, folder)).transpose()?;
-    let loaded = load(&source, &recipe.data, recipe.task, &data)?;
-    let choices = recipe.dpo.cost().rows() == Kind::Choices;
+    let loaded = load(&source, &recipe.data, Kind::of(&recipe, "ftk gnn has the commands for graphs")?, &data)?;
+    let choices = recipe.dpo.cost().rows() == preference::Rows::Choices;
     let Loaded { rows, counts, .. } = if choices { loaded.choices() } else { loaded };
     counts.notes().iter().for_each(|note| printer.note(note));
     let weights = source.weights_held(&settings.device, recipe.base.hold)?;
@@ -68,6 +68,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let nothing = match &rows {
         Rows::Sft(_) => Rows::Sft(Vec::new()),
         Rows::Dpo(_) => Rows::Dpo(Vec::new()),
+        Rows::Unpaired(_) => Rows::Unpaired(Vec::new()),
     };
     let trained = tensors.map_or(Trained::Base, Trained::Adapter);
     let session = open(&recipe, &source, (weights, trained), start.as_ref(), (nothing, Some(rows)), &settings.device)?;

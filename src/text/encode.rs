@@ -11,7 +11,7 @@ use ftk_recipes::Scored;
 
 use super::TextError;
 use super::files::Place;
-use super::rows::{Chat, PairRow, PromptRow, SftRow, Text};
+use super::rows::{Chat, PairRow, PromptRow, SftRow, Text, UnpairedRow};
 use super::turn::mark;
 use super::turns::{Turns, turns};
 use crate::models::{Message, Source};
@@ -78,6 +78,17 @@ pub struct Pair {
     pub chosen: Sequence,
     /// Prompt and rejected completion.
     pub rejected: Sequence,
+}
+
+/// A completion of which is known whether it is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unpaired {
+    /// Ids before the completion.
+    pub prompt: usize,
+    /// Prompt and completion.
+    pub own: Sequence,
+    /// Whether it is wanted.
+    pub wanted: bool,
 }
 
 /// Turns rows of one file into ids, whatever their length.
@@ -206,6 +217,28 @@ impl<'a> Encoder<'a> {
         };
         let sequence = |ids| Sequence::new(ids, |position| position >= prompt);
         Ok(Pair { prompt, chosen: sequence(chosen), rejected: sequence(rejected) })
+    }
+
+    /// A completion alone.
+    ///
+    /// # Errors
+    /// As [`Encoder::sft`].
+    pub fn unpaired(&self, place: Place, row: UnpairedRow) -> Result<Unpaired, TextError> {
+        let (prompt, ids, wanted) = match row {
+            UnpairedRow::Text(prompt, completion, wanted) => {
+                let row = self.joined(place, &prompt, &completion)?;
+                self.count(&[&row]);
+                (row.prompt, row.ids, wanted)
+            }
+            UnpairedRow::Ids([prompt, completion], wanted) => {
+                for (key, ids) in [("prompt_ids", &prompt), ("completion_ids", &completion)] {
+                    self.known(place, key, ids)?;
+                    self.unpadded(place, key, ids, |_| true)?;
+                }
+                (prompt.len(), [prompt, completion].concat(), wanted)
+            }
+        };
+        Ok(Unpaired { prompt, own: Sequence::new(ids, |position| position >= prompt), wanted })
     }
 
     /// The ids of a row that asks something.

@@ -4,17 +4,46 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ftk_recipes::{Data, Task};
+use ftk_recipes::preference;
+use ftk_recipes::{Data, Recipe, Task};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::TextError;
-use super::encode::{Encoder, Pair, Sequence};
+use super::encode::{Encoder, Pair, Sequence, Unpaired};
 use super::files::Place;
 use super::pack::pack;
 use super::rows::{self, File, Options, Row};
-use super::session::Rows;
+use super::session::{Alone, Rows};
 use crate::models::Source;
+
+/// What the rows of a file are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Of supervised fine-tuning.
+    Sft,
+    /// Of preferences: a chosen and a rejected completion.
+    Pairs,
+    /// Of preferences: completions alone, so many in a step.
+    Unpaired(usize),
+}
+
+impl Kind {
+    /// What the rows of a recipe are.
+    ///
+    /// # Errors
+    /// A recipe of another task than those of text; `instead` says what to do.
+    pub fn of(recipe: &Recipe, instead: &'static str) -> Result<Self, TextError> {
+        match recipe.task {
+            Task::Sft => Ok(Self::Sft),
+            Task::Dpo => Ok(match recipe.dpo.cost().rows() {
+                preference::Rows::Pairs | preference::Rows::Choices => Self::Pairs,
+                preference::Rows::Unpaired => Self::Unpaired(recipe.run.batch * recipe.run.accumulate),
+            }),
+            Task::Gnn => Err(TextError::NoText(instead)),
+        }
+    }
+}
 
 /// The rows of a file that have something scored, in order.
 #[derive(Clone, Debug)]
@@ -182,21 +211,24 @@ impl Counts {
     }
 }
 
-/// Reads the rows of `path` for a task, as `data` says.
+/// Reads the rows of `path`, as `data` says.
 ///
 /// # Errors
 /// What [`rows::read`] and [`Encoder`] refuse, the first row at fault being named; a file in which nothing is scored.
-pub fn load(source: &Source, data: &Data, task: Task, path: &Path) -> Result<Loaded, TextError> {
+pub fn load(source: &Source, data: &Data, kind: Kind, path: &Path) -> Result<Loaded, TextError> {
     let template = source.chat_template().ok().cloned();
     let options = Options { columns: data.columns.clone(), replace: data.replace.clone(), template };
     // A network with a row for each position cannot go beyond them.
     let longest = source.network().learned_positions().map_or(data.max_length, |most| most.min(data.max_length));
     let data = &Data { max_length: longest, ..data.clone() };
     let encoder = Encoder::new(source, path, data.loss, longest);
-    match task {
-        Task::Sft => collect(data, &encoder, rows::read(path, &options)?, Encoder::sft, Rows::Sft),
-        Task::Dpo => collect(data, &encoder, rows::read(path, &options)?, Encoder::pair, Rows::pairs),
-        Task::Gnn => Err(TextError::NoText("ftk gnn has the commands for graphs")),
+    match kind {
+        Kind::Sft => collect(data, &encoder, rows::read(path, &options)?, Encoder::sft, Rows::Sft),
+        Kind::Pairs => collect(data, &encoder, rows::read(path, &options)?, Encoder::pair, Rows::pairs),
+        Kind::Unpaired(step) => {
+            let make = |rows: Vec<Unpaired>| Rows::Unpaired(Alone::mismatched(rows, step, longest));
+            collect(data, &encoder, rows::read(path, &options)?, Encoder::unpaired, make)
+        }
     }
 }
 
@@ -256,6 +288,28 @@ impl Cut for Pair {
     fn cut(&mut self, length: usize) {
         self.chosen.cut(length);
         self.rejected.cut(length);
+    }
+}
+
+impl Cut for Unpaired {
+    fn length(&self) -> usize {
+        self.own.length()
+    }
+
+    fn size(&self) -> (usize, usize) {
+        self.own.size()
+    }
+
+    fn counts(&self) -> bool {
+        self.own.counts()
+    }
+
+    fn equal(&self) -> bool {
+        false
+    }
+
+    fn cut(&mut self, length: usize) {
+        Cut::cut(&mut self.own, length);
     }
 }
 

@@ -62,6 +62,15 @@ pub enum PairRow {
     Ids([Vec<u32>; 3]),
 }
 
+/// A completion alone, and whether it is wanted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum UnpairedRow {
+    /// A prompt with a completion.
+    Text(Text, Text, bool),
+    /// `prompt_ids` and `completion_ids`.
+    Ids([Vec<u32>; 2], bool),
+}
+
 /// A question alone; answers that the row has, too, are passed over.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PromptRow {
@@ -72,7 +81,7 @@ pub enum PromptRow {
 }
 
 /// Columns with a meaning in the formats that are read or in their neighbours.
-pub const COLUMNS: [&str; 43] = [
+pub const COLUMNS: [&str; 44] = [
     "text",
     "messages",
     "conversations",
@@ -93,6 +102,7 @@ pub const COLUMNS: [&str; 43] = [
     "prompt_ids",
     "chosen_ids",
     "rejected_ids",
+    "completion_ids",
     "label",
     "tools",
     // Never read: what they hold would be missing from the text, so that a row that has them is refused.
@@ -120,7 +130,7 @@ pub const COLUMNS: [&str; 43] = [
 ];
 
 /// Columns of answers, which a question is read without.
-const ANSWERS: [&str; 11] = [
+const ANSWERS: [&str; 12] = [
     "completion",
     "output",
     "chosen",
@@ -131,6 +141,7 @@ const ANSWERS: [&str; 11] = [
     "answer",
     "chosen_ids",
     "rejected_ids",
+    "completion_ids",
     "completion_mask",
 ];
 
@@ -674,6 +685,30 @@ impl Row for PairRow {
     }
 }
 
+impl Row for UnpairedRow {
+    const PASSED_OVER: &[&str] = &["messages"];
+
+    fn read(columns: &Columns<'_>) -> Result<Self, TextError> {
+        const READINGS: [Reading; 3] =
+            [&["prompt_ids", "completion_ids"], &["prompt", "completion"], &["instruction", "output"]];
+        let needs = "needs prompt and completion, or prompt_ids and completion_ids, and label";
+        let reading = columns.reading(&READINGS, needs)?;
+        let wanted = columns.get("label", "true or false: whether the completion is wanted")?;
+        Ok(match reading[0] {
+            "prompt_ids" => Self::Ids([columns.ids("prompt_ids")?, columns.ids("completion_ids")?], wanted),
+            "prompt" => {
+                let (prompt, completion) = (columns.prompt()?, columns.text("completion")?);
+                alike(columns, &prompt, &completion)?;
+                Self::Text(prompt, completion, wanted)
+            }
+            _ => {
+                let answer = columns.answer("output")?;
+                Self::Text(Text::Chat(columns.instruction()?), Text::Chat(answer.into()), wanted)
+            }
+        })
+    }
+}
+
 /// Parts the prompt from two wholes that begin with it, as TRL's `extract_prompt` does: the longest common prefix, of
 /// messages or of characters, but for a space at its end; at least one message or character stays in each. Where two
 /// texts have no more than one word in common, that is no prompt.
@@ -825,6 +860,25 @@ mod tests {
         let (prompt, rejected) =
             (chat(&[("user", "q")]), chat(&[("assistant", "a"), ("user", "b"), ("assistant", "a")]));
         assert_eq!(longer, PairRow::Text(prompt, chat(&[("assistant", "a")]), rejected));
+    }
+
+    #[test]
+    fn a_completion_alone_says_whether_it_is_wanted() {
+        let read = |row: Value| whole::<UnpairedRow>(&row).map(|(row, _)| row);
+        let plain = |text: &str| Text::Plain(text.to_owned());
+        let row = json!({"prompt": "q", "completion": "a", "label": false});
+        assert_eq!(read(row), Ok(UnpairedRow::Text(plain("q"), plain("a"), false)));
+        let row = json!({"prompt_ids": [4], "completion_ids": [5, 6], "label": true});
+        assert_eq!(read(row), Ok(UnpairedRow::Ids([vec![4], vec![5, 6]], true)));
+        let row = json!({"instruction": "q", "output": "a", "label": true});
+        let (prompt, answer) = (chat(&[("user", "q")]), chat(&[("assistant", "a")]));
+        assert_eq!(read(row), Ok(UnpairedRow::Text(prompt, answer, true)));
+        let refused = |row: Value| read(row).unwrap_err();
+        assert_eq!(refused(json!({"prompt": "q", "completion": "a"})), "r.jsonl:3:label: is missing");
+        let numbered = refused(json!({"prompt": "q", "completion": "a", "label": 1}));
+        assert_eq!(numbered, "r.jsonl:3:label: must be true or false: whether the completion is wanted");
+        assert_eq!(refused(json!({"prompt": "q", "label": true})), "r.jsonl:3:completion: is missing");
+        assert!(refused(json!({"chosen": "q", "label": true})).starts_with("r.jsonl:3: needs prompt and completion"));
     }
 
     #[test]

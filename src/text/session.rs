@@ -1,6 +1,7 @@
 //! The losses of the text task, computed on batches of rows that lie one after another.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Tensor};
@@ -10,7 +11,7 @@ use ftk_networks::Network;
 use ftk_recipes::preference::{self, Completion, Row};
 use ftk_recipes::{Loss, Metrics, Reference, Session, TaskError, Window};
 
-use super::encode::{Pair, Sequence};
+use super::encode::{Pair, Sequence, Unpaired};
 use super::pass::{Batch, Model};
 use super::references::{References, Sums};
 
@@ -21,6 +22,41 @@ pub enum Rows {
     Sft(Vec<Sequence>),
     /// Preference optimisation: choices, of one pair or of several that share prompt and chosen completion.
     Dpo(Vec<Vec<Pair>>),
+    /// Preference optimisation on completions alone.
+    Unpaired(Vec<Alone>),
+}
+
+/// A completion alone, with one that its prompt has nothing to do with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alone {
+    /// As chosen, the prompt with its completion; as rejected, the prompt with the completion of another row.
+    pub pair: Pair,
+    /// Whether its completion is wanted.
+    pub wanted: bool,
+}
+
+impl Alone {
+    /// Gives each of the rows the completion of the row before it, and the first the last one's, among so many rows that
+    /// are a step where they are taken in order; a row that would be alone in that takes the one before. Of prompt and
+    /// completion no more than `longest` ids are kept.
+    pub fn mismatched(rows: Vec<Unpaired>, step: usize, longest: usize) -> Vec<Self> {
+        let other = |at: usize| match (at % step, rows.len().min(at - at % step + step) - 1) {
+            (0, last) if last > at => last,
+            _ => at.checked_sub(1).unwrap_or(at),
+        };
+        let others: Vec<Vec<u32>> = (0..rows.len())
+            .map(|at| {
+                let (own, other) = (&rows[at], &rows[other(at)]);
+                [&own.own.ids[..own.prompt], &other.own.ids[other.prompt..]].concat()
+            })
+            .collect();
+        let alone = |(Unpaired { prompt, own, wanted }, mut ids): (Unpaired, Vec<u32>)| {
+            ids.truncate(longest);
+            let rejected = Sequence::new(ids, |position| position >= prompt);
+            Self { pair: Pair { prompt, chosen: own, rejected }, wanted }
+        };
+        rows.into_iter().zip(others).map(alone).collect()
+    }
 }
 
 impl Rows {
@@ -34,6 +70,7 @@ impl Rows {
         match self {
             Self::Sft(rows) => rows.len(),
             Self::Dpo(rows) => rows.len(),
+            Self::Unpaired(rows) => rows.len(),
         }
     }
 
@@ -47,14 +84,16 @@ impl Rows {
         match self {
             Self::Sft(rows) => rows[row].items(),
             Self::Dpo(rows) => usize::from(rows[row].iter().all(Pair::both)),
+            Self::Unpaired(rows) => usize::from(rows[row].pair.both()),
         }
     }
 
-    /// The choices; none of another task.
-    fn choices(&self) -> &[Vec<Pair>] {
+    /// What a reference has figures of: the pairs of each row; none of another task.
+    fn compared(&self) -> Vec<&[Pair]> {
         match self {
-            Self::Sft(_) => &[],
-            Self::Dpo(choices) => choices,
+            Self::Sft(_) => Vec::new(),
+            Self::Dpo(choices) => choices.iter().map(Vec::as_slice).collect(),
+            Self::Unpaired(rows) => rows.iter().map(|row| std::slice::from_ref(&row.pair)).collect(),
         }
     }
 
@@ -63,6 +102,7 @@ impl Rows {
         match self {
             Self::Sft(rows) => rows[row].items(),
             Self::Dpo(rows) => rows[row][0].chosen.items(),
+            Self::Unpaired(rows) => rows[row].pair.chosen.items(),
         }
     }
 
@@ -71,6 +111,7 @@ impl Rows {
         match self {
             Self::Sft(rows) => rows[row].ids.len(),
             Self::Dpo(rows) => completions(&rows[row]).map(|sequence| sequence.ids.len()).sum(),
+            Self::Unpaired(rows) => rows[row].pair.chosen.ids.len(),
         }
     }
 }
@@ -124,6 +165,8 @@ pub struct TextSession {
     format: DType,
     dropout: f64,
     seed: u64,
+    /// The drift of the last step that was asked for, and the rows of that step.
+    drift: Mutex<Option<(usize, Vec<usize>, f64)>>,
 }
 
 /// Rows, and the reference's figures of each pair of each where these were computed before.
@@ -161,6 +204,7 @@ impl TextSession {
             format: DType::F32,
             dropout: 0.0,
             seed: 0,
+            drift: Mutex::new(None),
         }
     }
 
@@ -192,7 +236,7 @@ impl TextSession {
         mut progress: impl FnMut(usize, usize),
     ) -> Result<usize, TaskError> {
         let parts = || std::iter::once(&self.rows).chain(&self.held_out);
-        let pairs = || parts().flat_map(|part| part.rows.choices()).flatten();
+        let pairs = || parts().flat_map(|part| part.rows.compared()).flatten();
         let unknown: Vec<&Pair> = pairs().filter(|pair| pair.both() && references.get(pair).is_none()).collect();
         let mut kept = Instant::now();
         for (done, pair) in unknown.iter().enumerate() {
@@ -211,8 +255,8 @@ impl TextSession {
         }
         let computed = unknown.len();
         for part in std::iter::once(&mut self.rows).chain(&mut self.held_out) {
-            let of_choice = |choice: &Vec<Pair>| choice.iter().map(|pair| references.get(pair)).collect();
-            part.references = Some(part.rows.choices().iter().map(of_choice).collect());
+            let of_row = |pairs: &[Pair]| pairs.iter().map(|pair| references.get(pair)).collect();
+            part.references = Some(part.rows.compared().into_iter().map(of_row).collect());
         }
         Ok(computed)
     }
@@ -328,6 +372,84 @@ impl TextSession {
         Ok(Loss { sum, gradients: scores.backward(&gradient)?, metrics })
     }
 
+    /// Mean gain over the reference of the completions that rows have from other rows, as the model stands: how far it
+    /// has drifted, at least 0.
+    fn drift(&self, part: &Part, all: &[Alone], of: &[usize]) -> Result<f64, TaskError> {
+        let mut sum = 0.0;
+        for rows in of.chunks(self.batch) {
+            let others: Vec<&Sequence> = rows.iter().map(|&row| &all[row].pair.rejected).collect();
+            let batch = Batch { sequences: &others, alike: &[], known: None, dropout: None };
+            let policy = self.policy(false).score(batch)?.sums();
+            let reference = match part.known(rows) {
+                Some(known) => known.iter().map(|sums| sums[0][1]).collect(),
+                None => self.reference().score(batch)?.sums(),
+            };
+            sum += policy.iter().zip(reference).map(|(policy, reference)| policy - reference).sum::<f64>();
+        }
+        Ok((sum / of.len() as f64).max(0.0))
+    }
+
+    /// [`TextSession::drift`] of a step, once however many batches the step has.
+    fn drift_of_step(&self, part: &Part, all: &[Alone], window: Window<'_>) -> Result<f64, TaskError> {
+        let mut last = self.drift.lock().expect("nobody panics while holding it");
+        match &*last {
+            Some((step, rows, drift)) if *step == window.step && rows == window.rows => Ok(*drift),
+            _ => {
+                let drift = self.drift(part, all, window.rows)?;
+                *last = Some((window.step, window.rows.to_vec(), drift));
+                Ok(drift)
+            }
+        }
+    }
+
+    /// The loss of completions alone; `of` are the rows that `drift` is of and that figures are means over.
+    fn unpaired(
+        &self,
+        record: bool,
+        (part, all): (&Part, &[Alone]),
+        (batch, of): (&[usize], &[usize]),
+        drift: f64,
+        share: f64,
+    ) -> Result<Loss, TaskError> {
+        let rows: Vec<&Alone> = batch.iter().map(|&row| &all[row]).collect();
+        let own: Vec<&Sequence> = rows.iter().map(|row| &row.pair.chosen).collect();
+        let sequences = Batch { sequences: &own, alike: &[], known: None, dropout: None };
+        let references: Vec<f64> = match part.known(batch) {
+            _ if !self.dpo.cost.has_reference() => vec![0.0; rows.len()],
+            Some(known) => known.iter().map(|sums| sums[0][0]).collect(),
+            None => self.reference().score(sequences)?.sums(),
+        };
+        let scores = self.policy(record).score(sequences)?;
+        let mut sum = 0.0;
+        let mut gradient = Vec::with_capacity(rows.len());
+        // Of the rows that are not wanted, and of those that are.
+        let [mut rewards, mut log_probs] = [[0.0; 2]; 2];
+        for (((row, policy), reference), values) in rows.iter().zip(scores.sums()).zip(references).zip(&scores.values) {
+            let completions = [Completion { policy, reference, tokens: values.len() }];
+            let verdict = self.dpo.cost.judge(Row { completions: &completions, wanted: row.wanted, drift });
+            sum += verdict.loss;
+            gradient.push(verdict.slopes[0]);
+            rewards[usize::from(row.wanted)] += verdict.rewards[0];
+            log_probs[usize::from(row.wanted)] += policy;
+        }
+        // The host divides by all rows; these are means over those that are wanted and those that are not.
+        let wanted = of.iter().filter(|&&row| all[row].wanted).count();
+        let counts = [of.len() - wanted, wanted].map(|count| of.len() as f64 / count as f64);
+        let mut metrics = Metrics::new();
+        for (side, names) in [(1, ["rewards/chosen", "logps/chosen"]), (0, ["rewards/rejected", "logps/rejected"])] {
+            if counts[side].is_finite() {
+                metrics.push((names[0], rewards[side] * counts[side]));
+                metrics.push((names[1], log_probs[side] * counts[side]));
+            }
+        }
+        if counts.iter().all(|count| count.is_finite()) {
+            metrics.push(("rewards/margins", rewards[1] * counts[1] - rewards[0] * counts[0]));
+        }
+        metrics.push(("kl", drift * batch.len() as f64));
+        metrics.push(("mean_token_accuracy", scores.hits.iter().sum::<usize>() as f64 * share));
+        Ok(Loss { sum, gradients: scores.backward(&gradient)?, metrics })
+    }
+
     /// The reference model.
     fn reference(&self) -> Model<'_> {
         let adapter = match self.dpo.reference {
@@ -337,32 +459,54 @@ impl TextSession {
         Model { adapter, ..self.policy(false) }
     }
 
-    /// The loss of a batch out of some rows; `record` is the optimiser step it is to be trained on in.
-    fn batch_loss(&self, record: Option<usize>, part: &Part, batch: &[usize], of: &[usize]) -> Result<Loss, TaskError> {
+    /// The loss of a batch out of some rows; `record` is the optimiser step it is to be trained on in, and `drift` that
+    /// of the rows where it is known.
+    fn batch_loss(
+        &self,
+        record: Option<usize>,
+        part: &Part,
+        batch: &[usize],
+        of: &[usize],
+        drift: Option<f64>,
+    ) -> Result<Loss, TaskError> {
         // Rows for each supervised token: turns the host's means over rows into means over tokens.
         let share = of.len() as f64 / of.iter().map(|&row| part.rows.supervised(row)).sum::<usize>() as f64;
         match &part.rows {
             Rows::Sft(all) => self.sft(record, all, batch, share),
             Rows::Dpo(all) => {
                 let choices: Vec<&[Pair]> = batch.iter().map(|&row| all[row].as_slice()).collect();
-                let known =
-                    part.references.as_ref().and_then(|known| batch.iter().map(|&row| known[row].clone()).collect());
-                self.dpo(record.is_some(), &choices, known, share)
+                self.dpo(record.is_some(), &choices, part.known(batch), share)
+            }
+            Rows::Unpaired(all) => {
+                let drift = match (drift, record) {
+                    (Some(drift), _) => drift,
+                    (None, Some(step)) => self.drift_of_step(part, all, Window { step, rows: of })?,
+                    (None, None) => self.drift(part, all, of)?,
+                };
+                self.unpaired(record.is_some(), (part, all), (batch, of), drift, share)
             }
         }
     }
 }
 
 /// Figures of a batch, and their names on held-out rows.
-const EVALUATED: [(&str, &str); 7] = [
+const EVALUATED: [(&str, &str); 8] = [
     ("rewards/chosen", "eval_rewards/chosen"),
     ("rewards/rejected", "eval_rewards/rejected"),
     ("rewards/margins", "eval_rewards/margins"),
     ("rewards/accuracies", "eval_rewards/accuracies"),
     ("logps/chosen", "eval_logps/chosen"),
     ("logps/rejected", "eval_logps/rejected"),
+    ("kl", "eval_kl"),
     ("mean_token_accuracy", "eval_mean_token_accuracy"),
 ];
+
+impl Part {
+    /// The reference's figures of the pairs of some rows, if they were computed before.
+    fn known(&self, rows: &[usize]) -> Option<Vec<Vec<Sums>>> {
+        self.references.as_ref().and_then(|known| rows.iter().map(|&row| known[row].clone()).collect())
+    }
+}
 
 impl Session for TextSession {
     fn rows(&self) -> usize {
@@ -391,17 +535,21 @@ impl Session for TextSession {
     }
 
     fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<Loss, TaskError> {
-        self.batch_loss(Some(window.step), &self.rows, rows, window.rows)
+        self.batch_loss(Some(window.step), &self.rows, rows, window.rows, None)
     }
 
     fn evaluate(&self) -> Result<Metrics, TaskError> {
         let Some(held_out) = &self.held_out else { return Ok(Metrics::new()) };
         let rows: Vec<usize> = (0..held_out.rows.len()).filter(|&row| held_out.rows.items(row) > 0).collect();
         let items: usize = rows.iter().map(|&row| held_out.rows.items(row)).sum();
+        let drift = match &held_out.rows {
+            Rows::Unpaired(all) => Some(self.drift(held_out, all, &rows)?),
+            Rows::Sft(_) | Rows::Dpo(_) => None,
+        };
         let mut loss = 0.0;
         let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
         for batch in rows.chunks(self.batch) {
-            let result = self.batch_loss(None, held_out, batch, &rows)?;
+            let result = self.batch_loss(None, held_out, batch, &rows, drift)?;
             loss += result.sum;
             for (name, value) in result.metrics {
                 *sums.entry(name).or_default() += value;

@@ -23,10 +23,10 @@ use ftk::prove::limits::Limits;
 use ftk::prove::opening::{OPENING, OpeningFile};
 use ftk::prove::verdict::Expectations;
 use ftk::prove::verifier::Verifier;
-use ftk::text::load;
+use ftk::text::load::{self, Kind};
 use ftk_adapters::peft;
 use ftk_circuits::{AdapterCommitment, CommitmentKey, MIN_K, Opening, Statement, decode_deltas, verify_registration};
-use ftk_recipes::{Data, Recipe, Task};
+use ftk_recipes::{Data, Recipe};
 
 use crate::run::fixture;
 use crate::seller::{Seller, adapter};
@@ -268,13 +268,19 @@ fn recipes_and_rows() {
         read("village/dpo.jsonl").split_inclusive(|&byte| byte == b'\n').take(4).flatten().copied().collect();
     let turns = read("identity.jsonl").split_inclusive(|&byte| byte == b'\n').take(4).flatten().copied().collect();
     let ids = br#"[{"input_ids": [5, 6, 7], "labels": [-100, -100, 7]}, {"text": "Ada.", "x": null}]"#.to_vec();
-    for (name, task, seed) in
-        [("rows.jsonl", Task::Dpo, pairs), ("turns.jsonl", Task::Sft, turns), ("rows.json", Task::Sft, ids)]
-    {
+    let alone = br#"[{"prompt_ids": [5, 6], "completion_ids": [7], "label": true},
+        {"prompt": "Where?", "completion": " There.", "label": false}]"#
+        .to_vec();
+    for (name, kind, seed) in [
+        ("rows.jsonl", Kind::Pairs, pairs),
+        ("turns.jsonl", Kind::Sft, turns),
+        ("rows.json", Kind::Sft, ids),
+        ("alone.json", Kind::Unpaired(2), alone),
+    ] {
         let source = Arc::clone(&source);
         let parse = in_folder(Vec::new(), name, move |folder| {
             let path = folder.join(name);
-            drop(load::load(&source, &Data::new(path.clone()), task, &path));
+            drop(load::load(&source, &Data::new(path.clone()), kind, &path));
         });
         fuzz(name, &[seed], 64 * MEGABYTE, parse);
     }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::train::initial_factors;
 use ftk_networks::sites::Role;
-use ftk_recipes::preference::Rows as Kind;
+use ftk_recipes::preference;
 use ftk_recipes::{Lora, Recipe};
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use super::super::{Advice, fitting};
 use crate::cli::printer::Printer;
 use crate::models::Source;
 use crate::text::TextError;
-use crate::text::load::{self, load};
+use crate::text::load::{self, Kind, load};
 use crate::text::memory::Memory;
 use crate::text::session::Rows;
 use crate::train;
@@ -51,8 +51,12 @@ impl Plan {
     /// Rows or adapter that are malformed or do not fit the base; nothing to learn from or to evaluate on.
     pub(super) fn new(recipe: &Recipe, source: &Source) -> Result<Self> {
         let load = |path: &Path| {
-            let loaded = load(source, &recipe.data, recipe.task, path)?;
-            Ok::<_, TextError>(if recipe.dpo.cost().rows() == Kind::Choices { loaded.choices() } else { loaded })
+            let loaded = load(source, &recipe.data, Kind::of(recipe, "ftk gnn has the commands for graphs")?, path)?;
+            Ok::<_, TextError>(if recipe.dpo.cost().rows() == preference::Rows::Choices {
+                loaded.choices()
+            } else {
+                loaded
+            })
         };
         let rows = load(&recipe.data.train)?;
         let rows = if recipe.data.packing { rows.pack() } else { rows };

@@ -127,3 +127,30 @@ fn the_loss_of_one_among_several_has_the_gradient_of_finite_differences() {
         }
     }
 }
+
+#[test]
+fn completions_alone_are_given_those_of_other_rows_of_their_step() {
+    let row = |at: u32| Unpaired {
+        prompt: 2,
+        own: Sequence::new(vec![10 * at, 10 * at + 1, 10 * at + 2, 10 * at + 3][..3 + at as usize % 2].to_vec(), |p| {
+            p >= 2
+        }),
+        wanted: at.is_multiple_of(3),
+    };
+    let others = |count: u32, step: usize, longest: usize| -> Vec<Vec<u32>> {
+        let rows = Alone::mismatched((0..count).map(row).collect(), step, longest);
+        assert!(rows.iter().enumerate().all(|(at, alone)| {
+            let Unpaired { prompt, own, wanted } = row(at as u32);
+            alone.wanted == wanted && alone.pair.chosen == own && alone.pair.prompt == prompt
+        }));
+        rows.into_iter().map(|alone| alone.pair.rejected.ids).collect()
+    };
+    // The first of a step takes the last one's; the only row of the last step that of the row before it.
+    assert_eq!(
+        others(5, 2, 9),
+        [vec![0, 1, 12, 13], vec![10, 11, 2], vec![20, 21, 32, 33], vec![30, 31, 22], vec![40, 41, 32, 33]]
+    );
+    assert_eq!(others(3, 4, 3), [[0, 1, 22], [10, 11, 2], [20, 21, 12]]);
+    // There is no other row.
+    assert_eq!(others(1, 2, 9), [[0, 1, 2]]);
+}

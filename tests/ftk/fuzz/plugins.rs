@@ -7,6 +7,7 @@ use ftk::models::Source;
 use ftk::prove::subject::{head_bytes, parse_head};
 use ftk::text::load;
 use ftk_networks::graphs::{Head, Kind, Network};
+use ftk_recipes::Data;
 use ftk_recipes::defi::log::{Entry, Header, Log};
 use ftk_recipes::defi::plan::{Plan, SHIPPED};
 use ftk_recipes::defi::{self, Format, Market};
@@ -14,7 +15,6 @@ use ftk_recipes::gnn::feedback;
 use ftk_recipes::gnn::graph::Graph;
 use ftk_recipes::gnn::import::{Origin, import};
 use ftk_recipes::gnn::neighbourhood::Neighbourhood;
-use ftk_recipes::{Data, Task};
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
@@ -74,7 +74,7 @@ fn rows_of_parquet() {
     ]);
     let parse = in_folder(Vec::new(), "rows.parquet", move |folder| {
         let path = folder.join("rows.parquet");
-        drop(load::load(&source, &Data::new(path.clone()), Task::Sft, &path));
+        drop(load::load(&source, &Data::new(path.clone()), load::Kind::Sft, &path));
     });
     fuzz("rows.parquet", &[seed], 64 * MEGABYTE, parse);
 }
