@@ -27,6 +27,7 @@ pub const BUILTIN: &[Builtin] = builtin![
     "gnn/cora-contrast",
     "gnn/guilds",
     "gnn/pubmed",
+    "kto",
     "orpo",
     "sft",
     "simpo",

@@ -3,6 +3,7 @@
 
 mod hinge;
 mod ipo;
+mod kto;
 mod orpo;
 mod sigmoid;
 mod simpo;
@@ -13,9 +14,11 @@ use std::fmt::Debug;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::kto::Kto;
 pub use self::simpo::Simpo;
 use crate::error::RecipeError;
 use crate::keys::Key;
+use crate::recipe::Run;
 use crate::source::Source;
 
 /// Preference optimisation.
@@ -37,6 +40,9 @@ pub struct Dpo {
     /// What loss `simpo` has of its own.
     #[serde(skip_serializing_if = "usual")]
     pub simpo: Simpo,
+    /// What loss `kto` has of its own.
+    #[serde(skip_serializing_if = "usual")]
+    pub kto: Kto,
 }
 
 impl Default for Dpo {
@@ -49,6 +55,7 @@ impl Default for Dpo {
             reference: Reference::Base,
             cache: true,
             simpo: Simpo::default(),
+            kto: Kto::default(),
         }
     }
 }
@@ -71,6 +78,9 @@ pub enum DpoLoss {
     Orpo,
     /// The logistic loss of mean log-probabilities and a margin, without a reference (SimPO, Meng et al. 2024).
     Simpo,
+    /// The value of completions alone, each wanted or not (KTO, Ethayarajh et al. 2024): rows are `prompt`, `completion`
+    /// and `label`.
+    Kto,
 }
 
 /// The reference model of DPO.
@@ -90,7 +100,8 @@ fn usual<T: Default + PartialEq>(table: &T) -> bool {
 
 impl DpoLoss {
     /// Every loss.
-    pub const ALL: [Self; 6] = [Self::Sigmoid, Self::Ipo, Self::Hinge, Self::Softmax, Self::Orpo, Self::Simpo];
+    pub const ALL: [Self; 7] =
+        [Self::Sigmoid, Self::Ipo, Self::Hinge, Self::Softmax, Self::Orpo, Self::Simpo, Self::Kto];
 
     /// How recipes name it.
     fn name(self) -> String {
@@ -108,6 +119,7 @@ impl Dpo {
             DpoLoss::Hinge => Box::new(hinge::Hinge { beta }),
             DpoLoss::Softmax => Box::new(softmax::Softmax { beta }),
             DpoLoss::Orpo => Box::new(orpo::Orpo { beta }),
+            DpoLoss::Kto => Box::new(kto::Value { beta, weights: self.kto }),
             DpoLoss::Simpo => Box::new(simpo::Margin { beta, gamma: self.simpo.gamma, label_smoothing }),
         }
     }
@@ -129,11 +141,13 @@ impl Dpo {
             Key::when("dpo.sft_weight", cost.supervised().is_none(), own),
             compared("dpo.reference"),
             compared("dpo.cache"),
+            Key::when("dpo.kto.desirable_weight", self.loss == DpoLoss::Kto, "is for dpo.loss = \"kto\""),
+            Key::when("dpo.kto.undesirable_weight", self.loss == DpoLoss::Kto, "is for dpo.loss = \"kto\""),
             Key::when("dpo.simpo.gamma", self.loss == DpoLoss::Simpo, "is for dpo.loss = \"simpo\""),
         ]
     }
 
-    pub(crate) fn check(&self, source: &Source<'_>) -> Result<(), RecipeError> {
+    pub(crate) fn check(&self, run: &Run, source: &Source<'_>) -> Result<(), RecipeError> {
         let need = |good: bool, key: &str, rule: &str| if good { Ok(()) } else { Err(source.refuse(key, rule)) };
         need(self.beta.is_finite() && self.beta > 0.0, "dpo.beta", "must be above 0")?;
         let smoothing = self.label_smoothing;
@@ -144,6 +158,13 @@ impl Dpo {
             let rule = format!("needs dpo.loss = {}", named.join(" or "));
             return Err(source.refuse("dpo.label_smoothing", &rule));
         }
+        let weight = |value: f64| value.is_finite() && value >= 0.0;
+        let Kto { desirable_weight, undesirable_weight } = self.kto;
+        need(weight(desirable_weight), "dpo.kto.desirable_weight", "must not be negative")?;
+        need(weight(undesirable_weight), "dpo.kto.undesirable_weight", "must not be negative")?;
+        let step = run.batch.saturating_mul(run.accumulate);
+        let enough = self.cost().rows() != Rows::Unpaired || step >= 2;
+        need(enough, "run.batch", "must come to two rows a step at least, for what is a mean over other rows")?;
         need(self.simpo.gamma.is_finite() && self.simpo.gamma >= 0.0, "dpo.simpo.gamma", "must not be negative")?;
         need(self.sft_weight.is_finite() && self.sft_weight >= 0.0, "dpo.sft_weight", "must not be negative")
     }

@@ -516,7 +516,7 @@ impl Recipe {
         let start = self.lora.as_ref().is_some_and(|lora| lora.start.is_some());
         need(self.dpo.reference == Reference::Base || start, "dpo.reference", "\"start\" needs lora.start")?;
         need(self.task != Task::Dpo || self.lora.is_some(), "task", "\"dpo\" needs a [lora] section")?;
-        self.dpo.check(source)?;
+        self.dpo.check(&self.run, source)?;
         need(positive(self.optim.lr), "optim.lr", "must be above 0")?;
         need(self.optim.betas.into_iter().all(fraction), "optim.betas", "must lie in [0, 1)")?;
         need(positive(self.optim.eps), "optim.eps", "must be above 0")?;

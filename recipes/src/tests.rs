@@ -211,7 +211,7 @@ fn an_unknown_key_is_refused_by_its_line_with_the_nearest_known_key() {
         ("run", "epoch = 1", "epoch", "did you mean epochs?"),
         ("run", "Seed = 1", "Seed", "did you mean seed?"),
         ("data", "heldout = \"h\"", "heldout", "did you mean held_out?"),
-        ("dpo", "xyz = 1", "xyz", "known here: beta, loss, label_smoothing, sft_weight, reference, cache, simpo"),
+        ("dpo", "xyz = 1", "xyz", "known here: beta, loss, label_smoothing, sft_weight, reference, cache, simpo, kto"),
         ("base", "modle = \"m\"", "modle", "did you mean model?"),
     ];
     for (table, line, key, hint) in cases {

@@ -116,6 +116,12 @@ impl Pair {
             "rejected": [assistant(&self.rejected)],
         })
     }
+
+    /// One of the answers alone, and that it is wanted or not.
+    fn alone(&self, wanted: bool) -> Value {
+        let answer = if wanted { &self.chosen } else { &self.rejected };
+        json!({ "prompt": [user(&self.prompt)], "completion": [assistant(answer)], "label": wanted })
+    }
 }
 
 /// A row to pre-train on.
@@ -205,6 +211,7 @@ impl Rows {
             ("pretrain.jsonl", lines(self.pretrain.iter().map(Lesson::json))),
             ("sft.jsonl", lines(self.sft.iter().map(conversation))),
             ("dpo.jsonl", lines(self.dpo.iter().map(Pair::json))),
+            ("kto.jsonl", lines(self.dpo.iter().enumerate().map(|(at, row)| row.alone(at % 2 == 0)))),
             ("heldout.jsonl", lines(self.held_out.iter().map(Pair::json))),
         ])
     }

@@ -166,7 +166,11 @@ fn other_preference_losses_equal_those_of_trl() {
 fn losses_with_rows_of_their_own_equal_those_of_trl() {
     let text = std::fs::read_to_string(fixture("micro-llama/preferences.json")).unwrap();
     let reference: Value = serde_json::from_str(&text).unwrap();
-    for (run, dpo) in [("orpo", "beta = 0.3"), ("simpo", "beta = 2.0\nlabel_smoothing = 0.1\nsimpo.gamma = 1.0")] {
+    for (run, dpo) in [
+        ("orpo", "beta = 0.3"),
+        ("simpo", "beta = 2.0\nlabel_smoothing = 0.1\nsimpo.gamma = 1.0"),
+        ("kto", "beta = 0.2\nkto.undesirable_weight = 1.5"),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let reference = &reference["runs"][run];
         let rows = reference["rows"].as_array().unwrap();

@@ -254,3 +254,31 @@ fn figures_have_the_names_of_trl() {
     assert_eq!(figure(&steps[1], "num_tokens"), (0..PAIRS).map(tokens).sum::<usize>() as f64);
     assert!((0.0..=1.0).contains(&figure(&steps[1], "mean_token_accuracy")));
 }
+
+#[test]
+fn completions_alone_drift_by_the_step_however_it_is_batched_and_cached() {
+    let run = |batch: usize, cache: bool| {
+        let folder = tempfile::tempdir().unwrap();
+        let steps = format!("batch = {batch}\naccumulate = {}\nsteps = 4", PAIRS / batch);
+        prepare(folder.path(), &format!("loss = \"kto\"\ncache = {cache}"), &steps);
+        for (name, first, count) in [("rows.jsonl", 0, 2 * PAIRS), ("held.jsonl", 40, 5)] {
+            let alone = pairs(first, count).into_iter().enumerate().map(|(at, pair)| {
+                json!({ "prompt_ids": pair["prompt_ids"], "completion_ids": pair["chosen_ids"], "label": at % 3 > 0 })
+            });
+            let lines: Vec<String> = alone.map(|row| row.to_string()).collect();
+            std::fs::write(folder.path().join(name), lines.join("\n")).unwrap();
+        }
+        let output = train(folder.path(), &[]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        records(folder.path())
+    };
+    let whole = run(PAIRS, true);
+    for (batch, cache) in [(PAIRS, false), (PAIRS / 4, true), (1, true)] {
+        near(&run(batch, cache), &whole, 1e-5);
+    }
+    // The adapter it starts from is not the reference, so there is drift, and it is reported.
+    assert!(whole.iter().any(|step| figure(step, "kl") > 0.0), "{whole:?}");
+    for name in ["eval_kl", "eval_rewards/margins", "eval_logps/rejected"] {
+        figure(&whole[3], name);
+    }
+}
