@@ -20,11 +20,12 @@ use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::train::{initial_factors, normal_values};
 use ftk_circuits::{
-    Case, CommitmentKey, Digest, Input, Output, SiteFactors, SiteRows, SiteShape, Statement, commit, prove, register,
-    required_k, verify, verify_registration,
+    CommitmentKey, Digest, SiteFactors, SiteRows, SiteShape, commit, prove, register, required_k, verify,
+    verify_registration,
 };
 use ftk_networks::graphs::{Head, Kind, Network};
 use ftk_networks::sites::Role;
+use ftk_proofs::{Case, Input, Output, Statement};
 use ftk_recipes::gnn;
 use ftk_recipes::gnn::import::{Origin, import};
 use rand_chacha::ChaCha20Rng;
@@ -123,12 +124,18 @@ fn measure(name: &str, dims: &[Dims], task: Task) {
                 context: Vec::new(),
                 cases: vec![Case {
                     input: Input::Tokens(vec![0; count]),
-                    output: Output::Completion { ids: vec![0], max_tokens: 1, stop_ids: Vec::new() },
+                    output: Output::Completion(ftk_proofs::Completion {
+                        ids: vec![0],
+                        max_tokens: 1,
+                        stop_ids: Vec::new(),
+                    }),
                 }],
             };
-            let (proof, making) =
-                timed(|| prove(&key, &statement, &commitment, &opening, &factors, &sites, silent).expect("proved"));
-            let ((), checking) = timed(|| verify(&key, &statement, &commitment, &sites, &proof).expect("valid"));
+            let (proof, making) = timed(|| {
+                prove(&key, &statement.bytes(), &commitment, &opening, &factors, &sites, silent).expect("proved")
+            });
+            let ((), checking) =
+                timed(|| verify(&key, &statement.bytes(), &commitment, &sites, &proof).expect("valid"));
             (making, checking, proof.proof.len() + proof.link.len())
         }
         Task::Register => {

@@ -9,10 +9,10 @@ use std::error::Error;
 use std::path::Path;
 
 use ftk::models::Source;
-use ftk::prove::bundle::parse_digest;
 use ftk::prove::limits::Limits;
 use ftk::prove::verdict::{Expectations, ExpectedInput};
 use ftk::prove::verifier::Verifier;
+use ftk_proofs::hex::parse_digest;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

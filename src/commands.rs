@@ -39,7 +39,7 @@ use crate::prove::{FixedModel, Net};
 use crate::text::encode::Encoder;
 use crate::text::rows::Text;
 
-pub use self::questions::{Asked, Likely, Task};
+pub use self::questions::{Asked, Task};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,12 +4,10 @@
 pub mod bundle;
 pub mod cases;
 pub mod cost;
-pub mod figures;
 pub mod fixed;
 pub mod keys;
 pub mod limits;
 pub mod opening;
-pub mod read;
 pub mod rounding;
 pub mod subject;
 pub mod verdict;

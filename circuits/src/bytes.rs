@@ -67,48 +67,74 @@ pub enum EncodingError {
 }
 
 /// A cursor over foreign bytes.
-pub(crate) struct Reader<'a>(&'a [u8]);
+#[derive(Debug)]
+pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+    /// Over these bytes.
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    pub(crate) fn remaining(&self) -> usize {
+    /// Bytes that are left.
+    pub fn remaining(&self) -> usize {
         self.0.len()
     }
 
-    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], EncodingError> {
+    /// So many bytes.
+    ///
+    /// # Errors
+    /// [`EncodingError::Truncated`].
+    pub fn take(&mut self, count: usize) -> Result<&'a [u8], EncodingError> {
         let (head, tail) = self.0.split_at_checked(count).ok_or(EncodingError::Truncated)?;
         self.0 = tail;
         Ok(head)
     }
 
     /// Everything that is left.
-    pub(crate) fn rest(&mut self) -> &'a [u8] {
+    pub fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.0)
     }
 
-    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], EncodingError> {
+    /// An array.
+    ///
+    /// # Errors
+    /// [`EncodingError::Truncated`].
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], EncodingError> {
         let (head, tail) = self.0.split_first_chunk().ok_or(EncodingError::Truncated)?;
         self.0 = tail;
         Ok(*head)
     }
 
-    pub(crate) fn u8(&mut self) -> Result<u8, EncodingError> {
+    /// One byte.
+    ///
+    /// # Errors
+    /// [`EncodingError::Truncated`].
+    pub fn u8(&mut self) -> Result<u8, EncodingError> {
         Ok(self.array::<1>()?[0])
     }
 
-    pub(crate) fn u16(&mut self) -> Result<u16, EncodingError> {
+    /// Two bytes, little-endian.
+    ///
+    /// # Errors
+    /// [`EncodingError::Truncated`].
+    pub fn u16(&mut self) -> Result<u16, EncodingError> {
         self.array().map(u16::from_le_bytes)
     }
 
-    pub(crate) fn u32(&mut self) -> Result<u32, EncodingError> {
+    /// Four bytes, little-endian.
+    ///
+    /// # Errors
+    /// [`EncodingError::Truncated`].
+    pub fn u32(&mut self) -> Result<u32, EncodingError> {
         self.array().map(u32::from_le_bytes)
     }
 
     /// A count followed later by that many items of at least `item` bytes each.
-    pub(crate) fn count(&mut self, what: &'static str, max: u32, item: usize) -> Result<usize, EncodingError> {
+    ///
+    /// # Errors
+    /// More than `max`, or than there may be in what is left.
+    pub fn count(&mut self, what: &'static str, max: u32, item: usize) -> Result<usize, EncodingError> {
         let value = self.u32()?;
         if value > max {
             return Err(EncodingError::Bounds { what, value: value.into() });
@@ -121,7 +147,10 @@ impl<'a> Reader<'a> {
     }
 
     /// The tag and version every file starts with.
-    pub(crate) fn header(&mut self, tag: &[u8]) -> Result<(), EncodingError> {
+    ///
+    /// # Errors
+    /// Another tag or version.
+    pub fn header(&mut self, tag: &[u8]) -> Result<(), EncodingError> {
         if self.take(tag.len())? != tag {
             return Err(EncodingError::Tag);
         }
@@ -131,7 +160,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(crate) fn end(&self) -> Result<(), EncodingError> {
+    /// Whether this is the end.
+    ///
+    /// # Errors
+    /// [`EncodingError::TrailingBytes`].
+    pub fn end(&self) -> Result<(), EncodingError> {
         match self.remaining() {
             0 => Ok(()),
             more => Err(EncodingError::TrailingBytes(more)),

@@ -23,7 +23,7 @@ use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, UNUSABLE};
 use crate::layout::useful_rows;
 use crate::link::{self, Subject};
-use crate::statement::Statement;
+use crate::statement::StatementBytes;
 
 const KIND: u8 = 0;
 
@@ -48,7 +48,7 @@ struct Public<'a> {
 
 impl<'a> Public<'a> {
     fn derive(
-        statement: &Statement,
+        statement: &StatementBytes,
         commitment: &'a AdapterCommitment,
         sites: &[SiteRows],
         stop: &Stop<'_>,
@@ -180,11 +180,10 @@ pub(crate) fn product_challenges(anchor: &Digest, pairs: &[EqAffine]) -> [Fp; 4]
 /// The checks of public values that need no proof.
 fn check_public(
     key: &CommitmentKey,
-    statement: &Statement,
+    statement: &StatementBytes,
     commitment: &AdapterCommitment,
     sites: &[SiteRows],
 ) -> Result<(), CheckFailed> {
-    statement.check()?;
     if statement.base != commitment.base() {
         return Err(CheckFailed::Base(commitment.base()));
     }
@@ -204,7 +203,7 @@ fn check_public(
 /// If the public values would be refused, the factors or the opening are not the commitment's, or a delta is wrong.
 pub fn prove(
     key: &CommitmentKey,
-    statement: &Statement,
+    statement: &StatementBytes,
     commitment: &AdapterCommitment,
     opening: &Opening,
     factors: &[SiteFactors],
@@ -225,7 +224,7 @@ pub fn prove(
 /// Proves with columns as [`arrange`] makes them; forgers in tests pass others, and conduct themselves otherwise.
 pub(crate) fn prove_columns(
     key: &CommitmentKey,
-    statement: &Statement,
+    statement: &StatementBytes,
     commitment: &AdapterCommitment,
     opening: &Opening,
     columns: &[Vec<Fp>],
@@ -258,7 +257,7 @@ pub(crate) fn prove_columns(
 /// Everything about a delta proof but its sums.
 pub(crate) fn begin<'k>(
     key: &'k CommitmentKey,
-    statement: &Statement,
+    statement: &StatementBytes,
     commitment: &AdapterCommitment,
     sites: &[SiteRows],
     proof: &DeltaProof,
@@ -290,7 +289,7 @@ pub(crate) fn begin<'k>(
 /// The first check that fails.
 pub fn verify(
     key: &CommitmentKey,
-    statement: &Statement,
+    statement: &StatementBytes,
     commitment: &AdapterCommitment,
     sites: &[SiteRows],
     proof: &DeltaProof,

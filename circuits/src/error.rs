@@ -5,7 +5,6 @@ use thiserror::Error;
 use crate::bytes::EncodingError;
 use crate::hash::Digest;
 use crate::key::KeyError;
-use crate::statement::StatementError;
 
 /// Why a commitment or a proof could not be made.
 #[derive(Debug, Error)]
@@ -42,9 +41,6 @@ pub enum CheckFailed {
     /// The caller did not want to go on.
     #[error("stopped by the caller")]
     Stopped,
-    /// The statement contradicts itself.
-    #[error("statement: {0}")]
-    Statement(#[from] StatementError),
     /// The commitment's bytes are not canonical.
     #[error("commitment encoding: {0}")]
     CommitmentEncoding(EncodingError),
@@ -113,7 +109,6 @@ impl CheckFailed {
     pub fn check(&self) -> &'static str {
         match self {
             Self::Stopped => "stopped by the caller",
-            Self::Statement(_) => "statement",
             Self::CommitmentEncoding(_) => "commitment encoding",
             Self::Base(_) => "base",
             Self::Adapter(_) => "adapter",
@@ -144,7 +139,6 @@ mod tests {
         let (encoding, digest) = (EncodingError::Truncated, Digest([0; 32]));
         for failed in [
             Stopped,
-            StatementError::Cases(0).into(),
             CommitmentEncoding(encoding.clone()),
             Base(digest),
             Adapter(digest),

@@ -38,7 +38,7 @@ mod verify;
 // Section 9: the operations; section 10 stands on them and on no file of its own here.
 pub mod fixed;
 
-pub use bytes::EncodingError;
+pub use bytes::{EncodingError, Reader};
 pub use commitment::{AdapterCommitment, ModelSite, Opening, SiteFactors, commit, opens};
 pub use delta::encoding::{decode_deltas, deltas_limit, encode_deltas};
 pub use delta::rows::{INPUT_BOUND, SiteRows};
@@ -52,10 +52,7 @@ pub use layout::{
 };
 pub use link::LINK_BYTES;
 pub use registration::{register, verify_registration};
-pub use statement::{
-    Case, CaseError, Input, Logits, MAX_CASES, MAX_CHOICES, MAX_CONTEXT, MAX_LOGITS, MAX_ROWS, MAX_STOP_IDS,
-    MAX_TOKENS, Output, Scored, Sequence, Statement, StatementError,
-};
+pub use statement::{StatementBytes, logits_digest};
 pub use verify::{Claim, verify_all};
 
 #[cfg(test)]

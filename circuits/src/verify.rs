@@ -9,7 +9,7 @@ use crate::delta::{self, DeltaProof};
 use crate::error::CheckFailed;
 use crate::key::CommitmentKey;
 use crate::registration;
-use crate::statement::Statement;
+use crate::statement::StatementBytes;
 
 /// One thing to verify among many.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,7 @@ pub enum Claim<'a> {
         /// The key of the commitment's size.
         key: &'a CommitmentKey,
         /// What is stated.
-        statement: &'a Statement,
+        statement: &'a StatementBytes,
         /// The adapter's commitment.
         commitment: &'a AdapterCommitment,
         /// Inputs and deltas, from the verifier's replay.

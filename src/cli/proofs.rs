@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use ftk_proofs::{AtLeast, Choice, Kind, Logits, Output};
 
 use super::printer::Printer;
 use crate::commands::{self, Outcome};
 use crate::prove::limits as prove;
-use crate::prove::verdict::ExpectedTask;
 
 #[derive(Args)]
 pub(super) struct Commit {
@@ -75,8 +76,8 @@ struct Subject {
     /// What to show: the greedy answer, the logits behind the prompt, the log-probability of a continuation, those of
     /// a chosen and a rejected one, the likeliest of some token ids, or whether an id is at least so likely; of nodes,
     /// logits, choice or at-least. Without it, completion, and of nodes logits
-    #[arg(long)]
-    task: Option<ProofTask>,
+    #[arg(long, value_parser = kinds())]
+    task: Option<Kind>,
     /// The prompt: a user message where the base has a chat template, else plain text
     #[arg(long, required_unless_present_any = ["rows", "graph"])]
     prompt: Option<String>,
@@ -100,7 +101,7 @@ struct Subject {
     among: Vec<u32>,
     /// A token id or class and a probability, for at-least
     #[arg(long, value_name = "ID=PROBABILITY", value_parser = likely, required_if_eq("task", "at-least"))]
-    at_least: Option<commands::Likely>,
+    at_least: Option<AtLeast>,
     /// A graph, canonical or what `ftk gnn import` takes, whose nodes are asked about
     #[arg(long, value_name = "PATH", conflicts_with_all = ["prompt", "rows"])]
     graph: Option<PathBuf>,
@@ -115,22 +116,18 @@ struct Subject {
     rows: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum ProofTask {
-    Completion,
-    Logits,
-    Logprob,
-    Preference,
-    Choice,
-    AtLeast,
+/// Kinds of outputs by name.
+fn kinds() -> impl TypedValueParser<Value = Kind> {
+    let names = Kind::ALL.iter().map(|kind| kind.name());
+    PossibleValuesParser::new(names).map(|name| Kind::named(&name).expect("it is one of these"))
 }
 
 /// `ID=PROBABILITY`.
-fn likely(text: &str) -> Result<commands::Likely, String> {
+fn likely(text: &str) -> Result<AtLeast, String> {
     let (id, probability) = text.split_once('=').ok_or("is not ID=PROBABILITY")?;
     let id = id.parse().map_err(|_| format!("is no id: {id}"))?;
     match probability.parse::<f64>() {
-        Ok(probability) if probability > 0.0 && probability <= 1.0 => Ok(commands::Likely { id, probability }),
+        Ok(probability) if probability > 0.0 && probability <= 1.0 => Ok(AtLeast::likely(id, probability)),
         _ => Err(format!("is no probability above 0: {probability}")),
     }
 }
@@ -161,7 +158,7 @@ pub(super) struct Verify {
     /// The token id or class, and the probability it is to have at least
     #[arg(long, value_name = "ID=PROBABILITY", value_parser = likely)]
     #[arg(conflicts_with_all = ["expect_input", "any_input", "expect_among"])]
-    expect_at_least: Option<commands::Likely>,
+    expect_at_least: Option<AtLeast>,
     /// Root of the graph, as `ftk gnn import` prints it
     #[arg(long, value_name = "ROOT")]
     expect_graph: Option<String>,
@@ -175,8 +172,8 @@ pub(super) struct Verify {
     #[arg(long)]
     any_input: bool,
     /// What you asked of the inputs, as `ftk prove --task` has it; without it the prover chose
-    #[arg(long, value_name = "TASK")]
-    expect_task: Option<ProofTask>,
+    #[arg(long, value_name = "TASK", value_parser = kinds())]
+    expect_task: Option<Kind>,
     /// Most tokens you wanted of each completion; without it the prover chose
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     expect_max_tokens: Option<u32>,
@@ -211,14 +208,14 @@ impl Subject {
     fn into_parts(self) -> (commands::Task, commands::Asked) {
         use commands::{Asked, Task};
         let Self { task, prompt, raw, max_tokens, continuation, chosen, rejected, among, rows, .. } = self;
-        let usual = if self.graph.is_some() { ProofTask::Logits } else { ProofTask::Completion };
+        let usual = if self.graph.is_some() { Kind::Logits } else { Kind::Completion };
         let task = match task.unwrap_or(usual) {
-            ProofTask::Completion => Task::Completion { max_tokens: max_tokens as usize },
-            ProofTask::Logits => Task::Logits,
-            ProofTask::Logprob => Task::LogProb,
-            ProofTask::Preference => Task::Preference,
-            ProofTask::Choice => Task::Choice { among },
-            ProofTask::AtLeast => Task::AtLeast(self.at_least.expect("this task requires it")),
+            Kind::Completion => Task::Completion { max_tokens: max_tokens as usize },
+            Kind::Logits => Task::Same(Logits::asked().into()),
+            Kind::LogProb => Task::LogProb,
+            Kind::Preference => Task::Preference,
+            Kind::Choice => Task::Same(Choice::among(among).into()),
+            Kind::AtLeast => Task::Same(self.at_least.expect("this task requires it").into()),
         };
         let continuations = [continuation, chosen, rejected].into_iter().flatten().collect();
         let asked = match (rows, self.graph) {
@@ -267,12 +264,14 @@ impl Verify {
 
     fn settings(self, base: PathBuf) -> Result<commands::verify::Settings> {
         use commands::verify::{Expected, Settings};
-        let (expect_task, among, likely) = (self.task()?, self.expect_among, self.expect_at_least);
+        let question = self.question()?;
+        let expect_task = self.task(question.as_ref())?;
+        let expect_max_tokens = self.expect_max_tokens;
         let expect_input = match (self.expect_input, self.expect_rows) {
             (Some(prompt), _) => Expected::Prompt { prompt, raw: self.raw },
-            (None, Some(file)) => Expected::Rows { file, among, likely },
+            (None, Some(file)) => Expected::Rows { file, question },
             (None, None) if self.expect_nodes.is_some() || !self.expect_node.is_empty() => {
-                Expected::Nodes { names: self.expect_node, file: self.expect_nodes, among, likely }
+                Expected::Nodes { names: self.expect_node, file: self.expect_nodes, question }
             }
             (None, None) if self.any_input => Expected::Any,
             (None, None) => Expected::Unknown,
@@ -286,44 +285,48 @@ impl Verify {
             memory: max_memory,
             time: Duration::from_secs(max_seconds),
         };
-        Ok(Settings { bundles, limits, base, expect_adapter, expect_input, expect_graph, expect_task, expect_context })
+        Ok(Settings {
+            bundles,
+            limits,
+            base,
+            expect_adapter,
+            expect_input,
+            expect_graph,
+            expect_task,
+            expect_max_tokens,
+            expect_context,
+        })
     }
 
-    fn task(&self) -> Result<Option<ExpectedTask>> {
-        let max_tokens = self.expect_max_tokens;
-        // Who says what a choice or a threshold is of expects one.
-        let implied = match (&self.expect_at_least, self.expect_among.is_empty()) {
-            (Some(_), _) => Some((ProofTask::AtLeast, "--expect-at-least")),
-            (None, false) => Some((ProofTask::Choice, "--expect-among")),
-            (None, true) => None,
+    /// What was asked of every input, where an option says more than the kind of answer.
+    fn question(&self) -> Result<Option<Output>> {
+        let (option, question) = match (&self.expect_at_least, self.expect_among.is_empty()) {
+            (Some(likely), _) => ("--expect-at-least", Output::from(likely.clone())),
+            (None, false) => ("--expect-among", Choice::among(self.expect_among.clone()).into()),
+            (None, true) => return Ok(None),
         };
-        let refused = |message: String, hint: &str| Err(commands::Advice { message, hint: hint.to_owned() }.into());
-        if let Some((task, option)) = implied {
-            if self.expect_rows.is_none() && self.expect_nodes.is_none() && self.expect_node.is_empty() {
-                return refused(
-                    format!("{option} is about inputs"),
-                    "give --expect-rows, --expect-node or --expect-nodes",
-                );
-            }
-            if self.expect_task.is_some_and(|expected| expected != task) || max_tokens.is_some() {
-                return refused(format!("{option} is about another task"), "leave it away, or the other one");
-            }
+        if self.expect_rows.is_none() && self.expect_nodes.is_none() && self.expect_node.is_empty() {
+            let hint = "give --expect-rows, --expect-node or --expect-nodes";
+            return refused(format!("{option} is about inputs"), hint);
         }
-        let implied = implied.map(|(task, _)| task);
-        let task = match self.expect_task.or(implied) {
-            Some(ProofTask::Completion) => ExpectedTask::Completion { max_tokens },
-            None if max_tokens.is_some() => ExpectedTask::Completion { max_tokens },
-            None => return Ok(None),
-            Some(_) if max_tokens.is_some() => {
-                let message = "--expect-max-tokens is about completions".to_owned();
-                return refused(message, "leave it away, or expect a completion");
-            }
-            Some(ProofTask::Logits) => ExpectedTask::Logits,
-            Some(ProofTask::Logprob) => ExpectedTask::LogProb,
-            Some(ProofTask::Preference) => ExpectedTask::Preference,
-            Some(ProofTask::Choice) => ExpectedTask::Choice,
-            Some(ProofTask::AtLeast) => ExpectedTask::AtLeast,
-        };
-        Ok(Some(task))
+        if self.expect_task.is_some_and(|expected| expected != question.kind()) || self.expect_max_tokens.is_some() {
+            return refused(format!("{option} is about another task"), "leave it away, or the other one");
+        }
+        Ok(Some(question))
     }
+
+    /// Who says what a choice or a threshold is of expects one; whoever says how long, a completion.
+    fn task(&self, question: Option<&Output>) -> Result<Option<Kind>> {
+        let implied = question.map(Output::kind).or(self.expect_max_tokens.map(|_| Kind::Completion));
+        let task = self.expect_task.or(implied);
+        if self.expect_max_tokens.is_some() && task != Some(Kind::Completion) {
+            let message = "--expect-max-tokens is about completions".to_owned();
+            return refused(message, "leave it away, or expect a completion");
+        }
+        Ok(task)
+    }
+}
+
+fn refused<T>(message: String, hint: &str) -> Result<T> {
+    Err(commands::Advice { message, hint: hint.to_owned() }.into())
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 use ftk_adapters::lora::Adapter;
-use ftk_circuits::Output;
+use ftk_proofs::{Kind, Output};
 use ftk_recipes::Recipe;
 use serde_json::json;
 
@@ -16,7 +16,6 @@ use crate::cli::printer::Printer;
 use crate::models::{Model, Source, village};
 use crate::prove::bundle::{Bundle, COMMITMENT};
 use crate::prove::limits::Limits;
-use crate::prove::verdict::ExpectedTask;
 use crate::text::encode::{Encoder, Pair};
 use crate::text::files::Place;
 use crate::text::preferred::preferred;
@@ -101,7 +100,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             expect_adapter: Some(digest.clone()),
             expect_graph: None,
             expect_input: verify::Expected::Prompt { prompt: prompt.clone(), raw: false },
-            expect_task: Some(ExpectedTask::Completion { max_tokens: Some(ANSWER as u32) }),
+            expect_task: Some(Kind::Completion),
+            expect_max_tokens: Some(ANSWER as u32),
             expect_context: Some("ftk demo".to_owned()),
         };
         verify::run(&settings, printer)
@@ -138,8 +138,8 @@ fn question(row: &PairRow) -> Result<String> {
 }
 
 fn forge_answer(bundle: &mut Bundle) {
-    if let Output::Completion { ids, .. } = &mut bundle.statement.cases[0].output {
-        ids[0] ^= 1;
+    if let Output::Completion(completion) = &mut bundle.statement.cases[0].output {
+        completion.ids[0] ^= 1;
     }
 }
 

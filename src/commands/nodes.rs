@@ -1,14 +1,15 @@
 //! What is asked of nodes of a graph in a proof: cases without their answers, and the part of the graph that reaches them.
 
 use anyhow::Result;
-use ftk_circuits::{Case, Digest, Input, Logits, MAX_CHOICES, Output};
+use ftk_circuits::Digest;
 use ftk_networks::graphs::{End, Network};
+use ftk_proofs::{Case, Choice, Input, Kind, Logits, MAX_CHOICES, Output};
 use ftk_recipes::gnn::import::{Origin, import};
 use ftk_recipes::gnn::neighbourhood::Neighbourhood;
 use ftk_recipes::gnn::score;
 
+use super::Advice;
 use super::questions::{Asked, Task};
-use super::{Advice, Likely};
 
 /// The cases, with nothing where answers will stand, and what reaches the nodes they are about.
 ///
@@ -31,50 +32,30 @@ pub fn cases(task: &Task, asked: &Asked, network: &Network) -> Result<(Vec<Case>
     let nodes: Vec<u32> = all.iter().map(number).collect::<Result<_>>()?;
     let opened = Neighbourhood::of(&graph, &nodes, network.layers)?;
     opened.fits(network)?;
-    let question = Question::of(task)
-        .ok_or_else(|| Advice::new("a node has no continuation", "--task logits, choice or at-least is about nodes"))?;
+    let Task::Same(question) = task else {
+        let message = "a node has no continuation";
+        return Err(Advice::new(message, "--task logits, choice or at-least is about nodes").into());
+    };
     let root = Digest(*graph.root().as_bytes());
-    Ok((nodes.iter().map(|&node| question.about(root, node, network)).collect(), opened))
+    Ok((nodes.iter().map(|&node| about(question, root, node, network)).collect(), opened))
 }
 
-/// What may be asked of a node.
-#[derive(Clone, Debug)]
-pub enum Question {
-    /// Its logits.
-    Logits,
-    /// Its class among these, or among all if there are none.
-    Choice(Vec<u32>),
-    /// Whether a class is at least so likely.
-    AtLeast(Likely),
+/// The question of a kind that can be asked of a node without saying more.
+pub fn usual(kind: Kind) -> Option<Output> {
+    match kind {
+        Kind::Choice => Some(Choice::among(Vec::new()).into()),
+        Kind::AtLeast => None,
+        _ => Some(Logits::asked().into()),
+    }
 }
 
-impl Question {
-    fn of(task: &Task) -> Option<Self> {
-        match task {
-            Task::Logits => Some(Self::Logits),
-            Task::Choice { among } => Some(Self::Choice(among.clone())),
-            Task::AtLeast(likely) => Some(Self::AtLeast(*likely)),
-            Task::Completion { .. } | Task::LogProb | Task::Preference => None,
-        }
-    }
-
-    /// The case of a node.
-    pub fn about(&self, graph: Digest, node: u32, network: &Network) -> Case {
-        let output = match self {
-            Self::Logits => Output::Logits(Logits::Values(Vec::new())),
-            Self::AtLeast(likely) => likely.output(),
-            Self::Choice(among) => {
-                let mut among = match among.is_empty() {
-                    true => (0..classes(network)).collect(),
-                    false => among.clone(),
-                };
-                among.sort_unstable();
-                among.dedup();
-                Output::Choice { among, chosen: 0 }
-            }
-        };
-        Case { input: Input::Node { graph, node }, output }
-    }
+/// The case of a node. A choice among no classes is one among all.
+pub fn about(question: &Output, graph: Digest, node: u32, network: &Network) -> Case {
+    let output = match question {
+        Output::Choice(choice) if choice.among.is_empty() => Choice::among((0..classes(network)).collect()).into(),
+        question => question.clone(),
+    };
+    Case { input: Input::Node { graph, node }, output }
 }
 
 /// Classes that a network tells apart, as far as there can be a choice among them.

@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft::Saved;
-use ftk_circuits::{AdapterCommitment, Case, Output, Statement};
+use ftk_circuits::AdapterCommitment;
+use ftk_proofs::{Case, Output, Statement};
 use ftk_recipes::gnn::neighbourhood::Neighbourhood;
 use serde_json::json;
 
@@ -96,7 +97,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 /// Rows of a case whose answer is as long as it may be.
 fn most_rows(case: &Case) -> u64 {
     let more = match &case.output {
-        Output::Completion { max_tokens, .. } => u64::from(max_tokens.saturating_sub(1)),
+        Output::Completion(completion) => u64::from(completion.max_tokens.saturating_sub(1)),
         _ => 0,
     };
     case.rows() as u64 + more
@@ -209,7 +210,7 @@ fn disclosed(disclosure: &Disclosure) -> String {
 /// The answer of one completion as it is; of anything else, what it says.
 fn answers(statement: &Statement, shown: &Shown, printer: &Printer) {
     match statement.cases.as_slice() {
-        [Case { output: Output::Completion { ids, .. }, .. }] => printer.text(&shown.answer(ids)),
+        [Case { output: Output::Completion(completion), .. }] => printer.text(&shown.answer(&completion.ids)),
         cases => {
             cases.iter().for_each(|case| printer.text(&shown.claim(case)));
             summary(statement).iter().for_each(|line| printer.line(line));

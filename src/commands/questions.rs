@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use ftk_circuits::fixed::log_prob::LOG_PROB_BITS;
-use ftk_circuits::{Case, Input, Logits, Output, Scored};
+use ftk_proofs::{Case, Completion, Input, LogProb, Output, Preference};
 
 use super::{Advice, Question};
 use crate::models::{Message, Source};
@@ -20,37 +19,12 @@ pub enum Task {
         /// Most tokens.
         max_tokens: usize,
     },
-    /// Logits behind a prompt.
-    Logits,
     /// How likely a continuation is.
     LogProb,
     /// How likely two continuations are.
     Preference,
-    /// Which of these ids is likeliest.
-    Choice {
-        /// The ids; of a node's classes, all if there are none.
-        among: Vec<u32>,
-    },
-    /// Whether an id is at least so likely.
-    AtLeast(Likely),
-}
-
-/// An id and how likely it is at least.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Likely {
-    /// The id.
-    pub id: u32,
-    /// The probability.
-    pub probability: f64,
-}
-
-impl Likely {
-    /// The output that says so. The bound is the logarithm at `2^-24` nat, rounded, the same on every
-    /// machine.
-    pub fn output(self) -> Output {
-        let unit = f64::from(1u32 << LOG_PROB_BITS);
-        Output::AtLeast { id: self.id, bound: (libm::log(self.probability) * unit).round() as i64, holds: true }
-    }
+    /// What asks the same of every input: an output without its answer.
+    Same(Output),
 }
 
 /// Where the inputs come from.
@@ -97,16 +71,10 @@ pub fn cases(task: &Task, asked: &Asked, source: &Source) -> Result<Vec<Case>> {
                     return Err(Advice::new(message, "give a shorter prompt").into());
                 }
                 let max_tokens = u32::try_from(room.min(*max_tokens)).unwrap_or(u32::MAX);
-                Output::Completion { ids: Vec::new(), max_tokens, stop_ids: stop_ids.clone() }
+                Completion { ids: Vec::new(), max_tokens, stop_ids: stop_ids.clone() }.into()
             }
-            Task::Choice { among } => {
-                let mut among = among.clone();
-                among.sort_unstable();
-                among.dedup();
-                Output::Choice { among, chosen: 0 }
-            }
-            Task::AtLeast(likely) => likely.output(),
-            _ => Output::Logits(Logits::Values(Vec::new())),
+            Task::Same(output) => output.clone(),
+            Task::LogProb | Task::Preference => unreachable!("rows say what these are about"),
         };
         Ok(Case { input: Input::Tokens(input), output })
     };
@@ -188,7 +156,7 @@ fn continued(encoder: &Encoder<'_>, place: Place, sequence: Sequence) -> Result<
         return Err(Advice::new(message, "give prompt and completion, or a conversation of one answer").into());
     };
     let (input, ids) = sequence.ids.split_at(first);
-    let output = Output::LogProb { ids: ids.to_vec(), log_prob: 0 };
+    let output = LogProb { ids: ids.to_vec(), log_prob: 0 }.into();
     Ok(Case { input: Input::Tokens(input.to_vec()), output })
 }
 
@@ -204,7 +172,6 @@ fn whole(encoder: &Encoder<'_>, place: Place) -> Result<()> {
 fn compared(encoder: &Encoder<'_>, place: Place, Pair { prompt, chosen, rejected }: Pair) -> Result<Case> {
     whole(encoder, place)?;
     let ((input, chosen), (_, rejected)) = (chosen.ids.split_at(prompt), rejected.ids.split_at(prompt));
-    let scored = |ids: &[u32]| Scored { ids: ids.to_vec(), log_prob: 0, base_log_prob: 0 };
-    let output = Output::Preference { chosen: scored(chosen), rejected: scored(rejected) };
+    let output = Preference::between(chosen.to_vec(), rejected.to_vec()).into();
     Ok(Case { input: Input::Tokens(input.to_vec()), output })
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use ftk_circuits::{Digest, Input, Output, SiteShape, Statement};
+use ftk_circuits::{Digest, SiteShape};
+use ftk_proofs::hex::parse_digest;
+use ftk_proofs::{Input, Kind, Logits, Output, Statement};
 use ftk_recipes::gnn::neighbourhood::Neighbourhood;
 use ftk_recipes::gnn::score;
 use serde_json::json;
@@ -12,14 +14,14 @@ use serde_json::json;
 use super::prove::DISCLOSURE;
 use super::questions::{self, Asked, Task};
 use super::stated::{Shown, summary, summary_json};
-use super::{Advice, Likely, Outcome, Question, nodes};
+use super::{Advice, Outcome, Question, nodes};
 use crate::cli::printer::Printer;
-use crate::prove::bundle::{Packed, ReadError, parse_digest};
+use crate::prove::bundle::{Packed, ReadError};
 use crate::prove::cases::rows_of;
 use crate::prove::keys::commitment_key;
 use crate::prove::limits::Limits;
 use crate::prove::subject::{GraphBase, Subject};
-use crate::prove::verdict::{Expectations, ExpectedInput, ExpectedTask, Missing, Refusal};
+use crate::prove::verdict::{Expectations, ExpectedInput, Missing, Refusal};
 use crate::prove::verifier::{Judged, Replayed, Verifier};
 
 /// What is needed.
@@ -37,7 +39,9 @@ pub struct Settings {
     /// The root of the graph that nodes are of.
     pub expect_graph: Option<String>,
     /// What was to be stated of them.
-    pub expect_task: Option<ExpectedTask>,
+    pub expect_task: Option<Kind>,
+    /// Most tokens that completions were to have.
+    pub expect_max_tokens: Option<u32>,
     /// The context.
     pub expect_context: Option<String>,
 }
@@ -60,10 +64,8 @@ pub enum Expected {
     Rows {
         /// The file.
         file: PathBuf,
-        /// Ids that a choice is among.
-        among: Vec<u32>,
-        /// The id in question and how likely it is to be.
-        likely: Option<Likely>,
+        /// What was asked of every one, where more than the kind of answer is to be said: an output without its answer.
+        question: Option<Output>,
     },
     /// These nodes of a graph.
     Nodes {
@@ -71,10 +73,8 @@ pub enum Expected {
         names: Vec<String>,
         /// A table whose first column names more.
         file: Option<PathBuf>,
-        /// Classes that a choice is among; all if there are none.
-        among: Vec<u32>,
-        /// The class in question and how likely it is to be.
-        likely: Option<Likely>,
+        /// What was asked of every one, where more than the kind of answer is to be said: an output without its answer.
+        question: Option<Output>,
     },
 }
 
@@ -173,12 +173,14 @@ fn expectations(settings: &Settings, bundle: &Packed, subject: &Subject) -> Resu
     let adapter = digest(&settings.expect_adapter, "give the 64 digits that `ftk commit` printed")?;
     let graph = digest(&settings.expect_graph, "give the root that `ftk gnn import` printed")?;
     let statement = &bundle.statement;
+    let kind = settings.expect_task.unwrap_or_else(|| stated(statement));
+    let of_kind = |question: &Option<Output>| question.clone().filter(|question| question.kind() == kind);
     let tokens = || match subject {
         Subject::Tokens(source) => Ok(source),
         Subject::Graph(_) => Err(Advice::new("the base is one of graphs", "give --expect-node, or --expect-nodes")),
     };
     let input = match &settings.expect_input {
-        Expected::Nodes { names, file, among, likely } => {
+        Expected::Nodes { names, file, question } => {
             let Subject::Graph(base) = subject else {
                 return Err(Advice::new("the base is one of tokens", "give --expect-input, or --expect-rows").into());
             };
@@ -188,11 +190,7 @@ fn expectations(settings: &Settings, bundle: &Packed, subject: &Subject) -> Resu
             }
             // A head of its own may tell other classes apart.
             let base = bundle.head.as_ref().and_then(|head| base.with_head(head).ok()).unwrap_or_else(|| base.clone());
-            let question = match settings.expect_task.unwrap_or_else(|| stated(statement)) {
-                ExpectedTask::Choice => Some(nodes::Question::Choice(among.clone())),
-                ExpectedTask::AtLeast => likely.map(nodes::Question::AtLeast),
-                _ => Some(nodes::Question::Logits),
-            };
+            let question = of_kind(question).or_else(|| nodes::usual(kind));
             expected_nodes(bundle, &names, question.as_ref(), &base)
         }
         Expected::Unknown => ExpectedInput::Unknown,
@@ -201,21 +199,20 @@ fn expectations(settings: &Settings, bundle: &Packed, subject: &Subject) -> Resu
             let question = Question { prompt: prompt.clone(), raw: *raw, max_tokens: 1 };
             ExpectedInput::Inputs(vec![Input::Tokens(question.ids(tokens()?)?)])
         }
-        Expected::Rows { file, among, likely } => {
+        Expected::Rows { file, question } => {
             let asked = Asked::Rows(file.clone());
-            let task = match settings.expect_task.unwrap_or_else(|| stated(statement)) {
-                ExpectedTask::Completion { .. } => Some(Task::Completion { max_tokens: 1 }),
-                ExpectedTask::Logits => Some(Task::Logits),
-                ExpectedTask::LogProb => Some(Task::LogProb),
-                ExpectedTask::Preference => Some(Task::Preference),
-                ExpectedTask::Choice => (!among.is_empty()).then(|| Task::Choice { among: among.clone() }),
-                ExpectedTask::AtLeast => likely.map(Task::AtLeast),
+            let task = match kind {
+                Kind::Completion => Some(Task::Completion { max_tokens: 1 }),
+                Kind::Logits => Some(Task::Same(Logits::asked().into())),
+                Kind::LogProb => Some(Task::LogProb),
+                Kind::Preference => Some(Task::Preference),
+                _ => of_kind(question).map(Task::Same),
             };
             let source = tokens()?;
             match task {
                 // What the ids are is not known: the inputs alone are.
                 None => {
-                    let cases = questions::cases(&Task::Logits, &asked, source)?;
+                    let cases = questions::cases(&Task::Same(Logits::asked().into()), &asked, source)?;
                     ExpectedInput::Inputs(cases.into_iter().map(|case| case.input).collect())
                 }
                 Some(task) => match questions::cases(&task, &asked, source) {
@@ -230,28 +227,17 @@ fn expectations(settings: &Settings, bundle: &Packed, subject: &Subject) -> Resu
         }
     };
     let context = settings.expect_context.as_ref().map(|context| context.clone().into_bytes());
-    Ok(Ok(Expectations { adapter, graph, input, task: settings.expect_task, context }))
+    let (task, max_tokens) = (settings.expect_task, settings.expect_max_tokens);
+    Ok(Ok(Expectations { adapter, graph, input, task, max_tokens, context }))
 }
 
 /// What a statement states, going by its first case.
-fn stated(statement: &Statement) -> ExpectedTask {
-    match statement.cases.first().map(|case| &case.output) {
-        Some(Output::LogProb { .. }) => ExpectedTask::LogProb,
-        Some(Output::Preference { .. }) => ExpectedTask::Preference,
-        Some(Output::Logits(_)) => ExpectedTask::Logits,
-        Some(Output::Choice { .. }) => ExpectedTask::Choice,
-        Some(Output::AtLeast { .. }) => ExpectedTask::AtLeast,
-        Some(Output::Completion { .. }) | None => ExpectedTask::Completion { max_tokens: None },
-    }
+fn stated(statement: &Statement) -> Kind {
+    statement.cases.first().map_or(Kind::Completion, |case| case.output.kind())
 }
 
 /// Nodes by the names that the bundle's part of the graph gives them, which its root binds.
-fn expected_nodes(
-    bundle: &Packed,
-    names: &[String],
-    question: Option<&nodes::Question>,
-    base: &GraphBase,
-) -> ExpectedInput {
+fn expected_nodes(bundle: &Packed, names: &[String], question: Option<&Output>, base: &GraphBase) -> ExpectedInput {
     let root = bundle.statement.graph().unwrap_or(Digest([0; 32]));
     let mut known: BTreeMap<&str, Option<u32>> = BTreeMap::new();
     for (name, node) in bundle.graph.iter().flat_map(Neighbourhood::names) {
@@ -263,7 +249,7 @@ fn expected_nodes(
     match question {
         None => ExpectedInput::Inputs(numbers.map(|node| Input::Node { graph: root, node }).collect()),
         Some(question) => {
-            ExpectedInput::Questions(numbers.map(|node| question.about(root, node, base.network())).collect())
+            ExpectedInput::Questions(numbers.map(|node| nodes::about(question, root, node, base.network())).collect())
         }
     }
 }

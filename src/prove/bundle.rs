@@ -16,8 +16,6 @@
 //! the canonical text of what it says; the decompressed deltas MUST fit sites and rows exactly and be
 //! no more than their limit.
 
-mod text;
-
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -26,13 +24,11 @@ use std::time::Instant;
 
 use ftk_adapters::atomic;
 use ftk_adapters::peft::Saved;
-use ftk_circuits::{
-    AdapterCommitment, CheckFailed, DeltaProof, Digest, Statement, decode_deltas, deltas_limit, encode_deltas,
-};
+use ftk_circuits::{AdapterCommitment, CheckFailed, DeltaProof, decode_deltas, deltas_limit, encode_deltas};
 
+use ftk_proofs::{Statement, TextError};
 use ftk_recipes::gnn::neighbourhood::Neighbourhood;
 
-use self::text::{parse_statement, statement_text};
 use super::cases::rows_of;
 use super::limits::{Limits, Stage, is_past};
 use super::subject::{head_bytes, parse_head};
@@ -98,7 +94,7 @@ impl Bundle {
         let deltas = encode_deltas(self.commitment.shapes(), &deltas).map_err(io::Error::other)?;
         let deltas = zstd::encode_all(deltas.as_slice(), ZSTD_LEVEL)?;
         std::fs::create_dir_all(folder)?;
-        atomic::write(&folder.join(STATEMENT), statement_text(&self.statement).as_bytes())?;
+        atomic::write(&folder.join(STATEMENT), ftk_proofs::text(&self.statement).as_bytes())?;
         atomic::write(&folder.join(DELTAS), &deltas)?;
         atomic::write(&folder.join(PROOF), &self.proof.proof)?;
         atomic::write(&folder.join(LINK), &self.proof.link)?;
@@ -171,8 +167,11 @@ impl Packed {
         if statement.len() as u64 > MAX_STATEMENT {
             return Err(Refusal::Malformed { file: STATEMENT, reason: format!("longer than {MAX_STATEMENT} bytes") });
         }
-        let statement = parse_statement(statement)?;
-        statement.check().map_err(|error| Refusal::Check(error.into()))?;
+        let statement = ftk_proofs::parse(statement).map_err(|error| match error {
+            TextError::Protocol(version) => Refusal::Protocol(version),
+            TextError::Malformed(reason) => Refusal::Malformed { file: STATEMENT, reason },
+        })?;
+        statement.check()?;
         limits.statement(&statement)?;
         let graph = graph(&statement, files.get(GRAPH).map(Vec::as_slice), limits)?;
         let malformed = |reason| Refusal::Malformed { file: HEAD, reason };
@@ -275,22 +274,6 @@ fn put(folder: &Path, name: &str, bytes: Option<Vec<u8>>) -> io::Result<()> {
             _ => Ok(()),
         },
     }
-}
-
-/// A digest from its 64 lower-case hexadecimal digits.
-pub fn parse_digest(text: &str) -> Option<Digest> {
-    Some(Digest(unhex(text)?.try_into().ok()?))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    rest.is_empty().then_some(())?;
-    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
 }
 
 /// Content of a file of at most `limit` bytes, or one byte more of a longer one; `None` where there is none.

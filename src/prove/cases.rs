@@ -2,16 +2,14 @@
 
 use std::time::Instant;
 
-use ftk_circuits::{
-    AdapterCommitment, Case, CommitmentKey, DeltaProof, Input, Logits, Opening, Output, ProveError, Scored,
-    SiteFactors, SiteRows, SiteShape, Statement,
-};
+use ftk_circuits::{AdapterCommitment, CommitmentKey, DeltaProof, Opening, SiteFactors, SiteRows, SiteShape};
 use ftk_networks::graphs::convolution;
 use ftk_networks::ops::Tokens;
+use ftk_proofs::read::Row;
+use ftk_proofs::{Case, Input, Output, Statement, StatementError};
 use ftk_recipes::gnn::neighbourhood::Neighbourhood;
 
 use super::fixed::{self, Adaptation, Fixed, FixedAdapter, Record};
-use super::read::{Read, Reading};
 use super::{FixedModel, Net};
 
 /// Why cases could not be computed.
@@ -59,86 +57,39 @@ pub fn replay(
     deadline: Option<Instant>,
 ) -> Result<Replayed, fixed::Error> {
     let of_nodes = |case: &Case| matches!(case.input, Input::Node { .. });
+    let mut outputs: Vec<Output> = cases.iter().map(|case| case.output.clone()).collect();
     match (model.net(), graph) {
         (Net::Tokens(network), None) if !cases.iter().any(of_nodes) => {
             let (mut tokens, mut rows, mut reads) = (Tokens::default(), Vec::new(), Vec::new());
-            for case in cases {
-                let sequences = case.sequences();
+            for (case, content) in cases.iter().enumerate() {
+                let sequences = content.sequences();
                 let ids: Vec<&[u32]> = sequences.iter().map(|sequence| sequence.ids.as_slice()).collect();
                 for (index, place) in tokens.push_alike(&ids).iter().enumerate() {
                     let read = sequences[index].read.clone();
                     rows.extend(read.clone().map(|position| place.row(position)));
-                    reads.extend((0..read.len()).map(|step| wanted(&case.output, index, step)));
+                    reads.extend((0..read.len()).map(|step| (case, index, step)));
                 }
             }
-            let mut ops = Fixed::reading(model.base(), adaptation, &reads).until(deadline);
+            let mut reader = |number: usize, row: Row<'_>| {
+                let (case, sequence, step) = *reads.get(number).ok_or(fixed::Error::Row(number))?;
+                Ok(outputs[case].read(sequence, step, row)?)
+            };
+            let mut ops = Fixed::reading(model.base(), adaptation, &mut reader).until(deadline);
             network.forward(&mut ops, &tokens, &rows)?;
-            let readings = ops.take_readings();
-            replayed(cases, readings, ops)
+            let records = ops.into_records()?;
+            Ok(Replayed { outputs, records })
         }
         (Net::Graph(network), Some(graph)) if cases.iter().all(of_nodes) => {
             let node = |case: &Case| if let Input::Node { node, .. } = case.input { Some(node) } else { None };
             let pass = graph.pass(network, &cases.iter().filter_map(node).collect::<Vec<_>>());
             let mut ops = Fixed::new(model.base(), adaptation).until(deadline);
             let logits = network.classify(&mut ops, &pass.features, &pass.hops, &pass.rows)?;
-            let rows = logits.entries.chunks_exact(logits.features.max(1));
-            let read = |(case, row): (&Case, &[i64])| wanted(&case.output, 0, 0).of(&logits.site, row);
-            let readings = cases.iter().zip(rows).map(read).collect::<Result<_, _>>()?;
-            replayed(cases, readings, ops)
+            for (output, row) in outputs.iter_mut().zip(logits.entries.chunks_exact(logits.features.max(1))) {
+                output.read(0, 0, Row { site: &logits.site, logits: row })?;
+            }
+            Ok(Replayed { outputs, records: ops.into_records()? })
         }
         _ => Err(fixed::Error::Kind),
-    }
-}
-
-fn replayed(cases: &[Case], readings: Vec<Reading>, ops: Fixed<'_>) -> Result<Replayed, fixed::Error> {
-    let mut readings = readings.into_iter();
-    let outputs = cases.iter().map(|case| yielded(&case.output, &mut readings)).collect();
-    Ok(Replayed { outputs, records: ops.into_records()? })
-}
-
-/// What a case wants of the row at a step of one of its sequences.
-fn wanted(output: &Output, sequence: usize, step: usize) -> Read {
-    match output {
-        Output::Completion { .. } => Read::Greedy,
-        Output::Logits(_) => Read::Logits,
-        Output::LogProb { ids, .. } => Read::LogProb(ids[step]),
-        Output::Preference { chosen, rejected } => Read::LogProb([chosen, rejected][sequence].ids[step]),
-        Output::Choice { among, .. } => Read::Choice(among.clone()),
-        Output::AtLeast { id, .. } => Read::LogProb(*id),
-    }
-}
-
-/// The output with what was read in place of what was stated. Readings come as [`wanted`] asked for them.
-fn yielded(stated: &Output, readings: &mut impl Iterator<Item = Reading>) -> Output {
-    fn id(readings: &mut impl Iterator<Item = Reading>) -> u32 {
-        match readings.next() {
-            Some(Reading::Id(id)) => id,
-            _ => unreachable!("an id was asked for"),
-        }
-    }
-    fn log_prob(readings: &mut impl Iterator<Item = Reading>) -> i64 {
-        match readings.next() {
-            Some(Reading::LogProb(log_prob)) => log_prob,
-            _ => unreachable!("a log-probability was asked for"),
-        }
-    }
-    // At most 2^20 log-probabilities below 2^42.
-    let mut sum = |ids: &[u32]| -> i64 { ids.iter().map(|_| log_prob(readings)).sum() };
-    match stated.clone() {
-        Output::LogProb { ids, .. } => Output::LogProb { log_prob: sum(&ids), ids },
-        Output::Preference { chosen, rejected } => {
-            let [chosen, rejected] = [chosen, rejected].map(|scored| Scored { log_prob: sum(&scored.ids), ..scored });
-            Output::Preference { chosen, rejected }
-        }
-        Output::Completion { ids, max_tokens, stop_ids } => {
-            Output::Completion { ids: ids.iter().map(|_| id(readings)).collect(), max_tokens, stop_ids }
-        }
-        Output::Logits(_) => match readings.next() {
-            Some(Reading::Logits(values)) => Output::Logits(Logits::of(&values)),
-            _ => unreachable!("logits were asked for"),
-        },
-        Output::Choice { among, .. } => Output::Choice { among, chosen: id(readings) },
-        Output::AtLeast { id, bound, .. } => Output::AtLeast { id, bound, holds: log_prob(readings) >= bound },
     }
 }
 
@@ -152,18 +103,13 @@ pub fn add_base(
     cases: &[Case],
     deadline: Option<Instant>,
 ) -> Result<(), fixed::Error> {
-    let compared = |case: &&Case| matches!(case.output, Output::Preference { .. });
-    let cases: Vec<Case> = cases.iter().filter(compared).cloned().collect();
+    let cases: Vec<Case> = cases.iter().filter(|case| case.output.is_compared()).cloned().collect();
     if cases.is_empty() {
         return Ok(());
     }
-    let mut alone = replay(model, Adaptation::Base, &cases, None, deadline)?.outputs.into_iter();
-    for output in outputs {
-        let Output::Preference { chosen, rejected } = output else { continue };
-        if let Some(Output::Preference { chosen: base_chosen, rejected: base_rejected }) = alone.next() {
-            chosen.base_log_prob = base_chosen.log_prob;
-            rejected.base_log_prob = base_rejected.log_prob;
-        }
+    let alone = replay(model, Adaptation::Base, &cases, None, deadline)?.outputs;
+    for (output, alone) in outputs.iter_mut().filter(|output| output.is_compared()).zip(&alone) {
+        output.compare(alone);
     }
     Ok(())
 }
@@ -185,41 +131,32 @@ pub fn settle(
     let context = model.net().context();
     for (case, content) in cases.iter_mut().enumerate() {
         let needed = match (&content.input, &content.output) {
-            (Input::Tokens(input), Output::Completion { max_tokens, .. }) => input.len() + *max_tokens as usize,
+            (Input::Tokens(input), Output::Completion(completion)) => input.len() + completion.max_tokens as usize,
             _ => content.sequences().iter().map(|sequence| sequence.ids.len()).max().unwrap_or(0),
         };
         if needed > context {
             return Err(CasesError::Context { case, needed, context });
         }
-        if let Output::Completion { ids, .. } = &mut content.output {
-            ids.clear();
+        if let Output::Completion(completion) = &mut content.output {
+            completion.ids.clear();
         }
     }
     loop {
         for case in &mut cases {
-            let (Input::Tokens(input), Output::Completion { ids, max_tokens, stop_ids }) =
-                (&case.input, &mut case.output)
-            else {
+            let (Input::Tokens(input), Output::Completion(completion)) = (&case.input, &mut case.output) else {
                 continue;
             };
-            let room = *max_tokens as usize - ids.len();
-            let ended = room == 0 || ids.last().is_some_and(|id| stop_ids.contains(id));
-            if !ended {
-                let so_far = [input.as_slice(), ids].concat();
-                ids.extend(propose(&so_far, room).map_err(CasesError::Propose)?);
+            let room = completion.room();
+            if room > 0 {
+                let so_far = [input.as_slice(), &completion.ids].concat();
+                completion.ids.extend(propose(&so_far, room).map_err(CasesError::Propose)?);
             }
         }
         let Replayed { mut outputs, records } = replay(model, Adaptation::Factors(adapter), &cases, graph, None)?;
         let mut agreed = true;
         for (case, output) in cases.iter_mut().zip(&outputs) {
-            let (Output::Completion { ids, .. }, Output::Completion { ids: exact, .. }) = (&mut case.output, output)
-            else {
-                continue;
-            };
-            if let Some(first) = exact.iter().zip(ids.iter()).position(|(exact, proposed)| exact != proposed) {
-                ids.truncate(first);
-                ids.push(exact[first]);
-                agreed = false;
+            if let (Output::Completion(proposed), Output::Completion(exact)) = (&mut case.output, output) {
+                agreed &= proposed.agrees(exact);
             }
         }
         if agreed {
@@ -228,6 +165,17 @@ pub fn settle(
             return Ok((settled.collect(), records));
         }
     }
+}
+
+/// Why a statement could not be proved.
+#[derive(Debug, thiserror::Error)]
+pub enum ProveError {
+    /// It contradicts itself.
+    #[error("nothing to prove: statement: {0}")]
+    Statement(#[from] StatementError),
+    /// The proof could not be made.
+    #[error(transparent)]
+    Proof(#[from] ftk_circuits::ProveError),
 }
 
 /// Proves a statement about settled cases. Returns the exact deltas, which become public, and the proof.
@@ -242,7 +190,8 @@ pub fn prove(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(Vec<Vec<i128>>, DeltaProof), ProveError> {
     let rows: Vec<SiteRows> = factors.iter().zip(records).map(site_rows).collect();
-    let proof = ftk_circuits::prove(key, statement, commitment, opening, factors, &rows, progress)?;
+    statement.check()?;
+    let proof = ftk_circuits::prove(key, &statement.bytes(), commitment, opening, factors, &rows, progress)?;
     Ok((rows.into_iter().map(|rows| rows.deltas).collect(), proof))
 }
 

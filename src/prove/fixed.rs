@@ -19,8 +19,7 @@ use ftk_circuits::fixed::{ACTIVATION_BITS, FixedError, add, greedy, words};
 use ftk_kernels::grid::{self, GridError};
 use ftk_networks::ops::graph::{Features, Propagation};
 use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, Tokens};
-
-use super::read::{Read, Reading};
+use ftk_proofs::read::{ReadError, Row};
 
 pub mod base;
 #[cfg(test)]
@@ -34,6 +33,9 @@ pub enum Error {
     /// An operation of the fixed semantics.
     #[error(transparent)]
     Fixed(#[from] FixedError),
+    /// Logits that say nothing of what is wanted.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// A missing weight.
     #[error(transparent)]
     Adapters(#[from] ftk_adapters::Error),
@@ -210,8 +212,10 @@ impl Activations {
 /// Rows of logits that exist at once where they are read: 25 MB of a vocabulary of 49,152.
 const HEAD_ROWS: usize = 64;
 
+/// Takes from each row of logits what is wanted of it, by its number.
+pub type Reader<'a> = dyn FnMut(usize, Row<'_>) -> Result<(), Error> + 'a;
+
 /// The exact-integer interpretation of one pass.
-#[derive(Debug)]
 pub struct Fixed<'a> {
     base: &'a FixedBase,
     adaptation: Adaptation<'a>,
@@ -219,8 +223,7 @@ pub struct Fixed<'a> {
     positions: Vec<u32>,
     records: Vec<Record>,
     rotations: Vec<(Rope, Arc<Rotations>)>,
-    reads: &'a [Read],
-    readings: Vec<Reading>,
+    reader: Option<&'a mut Reader<'a>>,
     deadline: Option<Instant>,
 }
 
@@ -234,8 +237,7 @@ impl<'a> Fixed<'a> {
             positions: Vec::new(),
             records: Vec::new(),
             rotations: Vec::new(),
-            reads: &[],
-            readings: Vec::new(),
+            reader: None,
             deadline: None,
         }
     }
@@ -249,14 +251,9 @@ impl<'a> Fixed<'a> {
         if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) { Err(Error::Time) } else { Ok(()) }
     }
 
-    /// Takes from each row of logits what is wanted of it, a block at a time; the pass itself then yields none.
-    pub fn reading(base: &'a FixedBase, adaptation: Adaptation<'a>, reads: &'a [Read]) -> Self {
-        Self { reads, ..Self::new(base, adaptation) }
-    }
-
-    /// What was read.
-    pub fn take_readings(&mut self) -> Vec<Reading> {
-        std::mem::take(&mut self.readings)
+    /// Shows every row of logits to a reader, a block at a time; the pass itself then yields none.
+    pub fn reading(base: &'a FixedBase, adaptation: Adaptation<'a>, reader: &'a mut Reader<'a>) -> Self {
+        Self { reader: Some(reader), ..Self::new(base, adaptation) }
     }
 
     /// What happened at adapted sites, in the network's order of sites.
@@ -346,11 +343,14 @@ impl<'a> Fixed<'a> {
     }
 
     /// The head in blocks of rows, of which nothing is kept but what is wanted.
-    fn read_head(&mut self, site: &str, weight: &str, x: &Activations) -> Result<Activations, Error> {
+    fn read_head(
+        &mut self,
+        site: &str,
+        weight: &str,
+        x: &Activations,
+        reader: &mut Reader<'_>,
+    ) -> Result<Activations, Error> {
         let matrix = self.base.matrix(weight)?;
-        if self.reads.len() != x.rows {
-            return Err(Error::Row(self.reads.len()));
-        }
         let inputs = words(site, &x.entries)?;
         let (mut deltas, width) = (None::<Vec<i128>>, x.features.max(1));
         for (block, rows) in inputs.chunks(HEAD_ROWS * width).enumerate() {
@@ -359,9 +359,8 @@ impl<'a> Fixed<'a> {
             if let Some(added) = added {
                 deltas.get_or_insert_default().extend(added);
             }
-            let reads = self.reads[first..].iter();
-            for (read, logits) in reads.zip(logits.chunks_exact(matrix.d_out().max(1))) {
-                self.readings.push(read.of(site, logits)?);
+            for (row, logits) in (first..).zip(logits.chunks_exact(matrix.d_out().max(1))) {
+                reader(row, Row { site, logits })?;
             }
         }
         self.record(site, inputs, deltas)?;
@@ -564,10 +563,9 @@ impl Ops for Fixed<'_> {
     }
 
     fn head(&mut self, site: &str, weight: &str, x: &Activations) -> Result<Activations, Error> {
-        if self.reads.is_empty() {
-            self.project(site, (weight, Bias::Absent), x, None)
-        } else {
-            self.read_head(site, weight, x)
+        match self.reader.take() {
+            None => self.project(site, (weight, Bias::Absent), x, None),
+            Some(reader) => self.read_head(site, weight, x, reader),
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use ftk_circuits::{AdapterCommitment, Statement};
+use ftk_circuits::AdapterCommitment;
+use ftk_proofs::Statement;
 use ftk_recipes::gnn::neighbourhood::{EXPANSION, Neighbourhood};
 
 use super::cost;

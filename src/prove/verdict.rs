@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use ftk_circuits::{Case, CheckFailed, Digest, Input, Logits, Output, Statement};
+use ftk_circuits::{CheckFailed, Digest};
+use ftk_proofs::{Case, Input, Kind, Output, Statement, StatementError};
 use ftk_recipes::gnn::neighbourhood::NeighbourhoodError;
 
 use super::bundle::{Bundle, Packed};
@@ -26,6 +27,9 @@ pub enum Refusal {
     /// Another version of the protocol.
     #[error("protocol version: {0}")]
     Protocol(u32),
+    /// The statement contradicts itself.
+    #[error("statement: {0}")]
+    Statement(#[from] StatementError),
     /// The statement is about another base.
     #[error("base: the statement is about {0}")]
     Base(Digest),
@@ -125,6 +129,7 @@ impl Refusal {
         match self {
             Self::Malformed { file, .. } => file,
             Self::Protocol(_) => "protocol version",
+            Self::Statement(_) => "statement",
             Self::Base(_) => "base",
             Self::Adapter(_) => "expected adapter",
             Self::Graph(_) => "expected graph",
@@ -155,63 +160,12 @@ pub struct Expectations {
     pub graph: Option<Digest>,
     /// The input.
     pub input: ExpectedInput,
-    /// What was to be stated of every input.
-    pub task: Option<ExpectedTask>,
+    /// What was to be stated of every input; where the verifier does not say, the prover has chosen.
+    pub task: Option<Kind>,
+    /// Most tokens of a completion; of an input that leaves room for fewer, as many as the base has positions left.
+    pub max_tokens: Option<u32>,
     /// The context.
     pub context: Option<Vec<u8>>,
-}
-
-/// What the verifier asked for. Where it does not say, the prover has chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExpectedTask {
-    /// A completion.
-    Completion {
-        /// Most tokens; of an input that leaves room for fewer, as many as the base has positions left.
-        max_tokens: Option<u32>,
-    },
-    /// Logits.
-    Logits,
-    /// The log-probability of a continuation.
-    LogProb,
-    /// A preference.
-    Preference,
-    /// A choice.
-    Choice,
-    /// Whether an id is at least so likely.
-    AtLeast,
-}
-
-impl ExpectedTask {
-    fn is_of(self, output: &Output) -> bool {
-        match self {
-            Self::Completion { .. } => matches!(output, Output::Completion { .. }),
-            Self::Logits => matches!(output, Output::Logits(_)),
-            Self::LogProb => matches!(output, Output::LogProb { .. }),
-            Self::Preference => matches!(output, Output::Preference { .. }),
-            Self::Choice => matches!(output, Output::Choice { .. }),
-            Self::AtLeast => matches!(output, Output::AtLeast { .. }),
-        }
-    }
-
-    /// Refuses a statement of something else; `context` is how many positions the base has.
-    fn check(self, statement: &Statement, context: usize) -> Result<(), Refusal> {
-        if let Some(case) = statement.cases.iter().position(|case| !self.is_of(&case.output)) {
-            return Err(Refusal::Task(case));
-        }
-        let Self::Completion { max_tokens: Some(expected) } = self else { return Ok(()) };
-        for (case, stated) in statement.cases.iter().enumerate() {
-            if let (Input::Tokens(input), Output::Completion { max_tokens: stated, .. }) =
-                (&stated.input, &stated.output)
-            {
-                let room = context.saturating_sub(input.len());
-                let expected = expected.min(u32::try_from(room).unwrap_or(u32::MAX));
-                if *stated != expected {
-                    return Err(Refusal::MaxTokens { case, stated: *stated, expected });
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 /// What the verifier knows of the inputs.
@@ -224,7 +178,7 @@ pub enum ExpectedInput {
     Any,
     /// These, in this order, whatever is asked about them.
     Inputs(Vec<Input>),
-    /// These cases, but for their answers ([`question`]).
+    /// These cases, but for their answers ([`Case::question`]).
     Questions(Vec<Case>),
 }
 
@@ -270,28 +224,6 @@ impl Verdict {
     }
 }
 
-/// The case without what the network and the stop rule have to say about it.
-pub fn question(case: &Case) -> Case {
-    let mut case = case.clone();
-    match &mut case.output {
-        Output::Completion { ids, max_tokens, stop_ids } => {
-            ids.clear();
-            *max_tokens = 0;
-            stop_ids.clear();
-        }
-        Output::Logits(logits) => *logits = Logits::Values(Vec::new()),
-        Output::LogProb { log_prob, .. } => *log_prob = 0,
-        Output::Preference { chosen, rejected } => {
-            for scored in [chosen, rejected] {
-                (scored.log_prob, scored.base_log_prob) = (0, 0);
-            }
-        }
-        Output::Choice { chosen, .. } => *chosen = 0,
-        Output::AtLeast { holds, .. } => *holds = false,
-    }
-    case
-}
-
 /// Everything that needs neither the deltas nor a proof.
 ///
 /// # Errors
@@ -315,7 +247,7 @@ pub(super) fn expected(
         return Err(CheckFailed::Adapter(adapter).into());
     }
     for (index, case) in statement.cases.iter().enumerate() {
-        if matches!(&case.output, Output::Completion { stop_ids: stated, .. } if !stated.iter().eq(stop_ids)) {
+        if matches!(&case.output, Output::Completion(stated) if !stated.stop_ids.iter().eq(stop_ids)) {
             return Err(Refusal::StopRule(index));
         }
         if case.sequences().iter().any(|sequence| sequence.ids.len() > model.net().context()) {
@@ -357,7 +289,7 @@ pub(super) fn replayed(
         replay(model, Adaptation::Deltas(&given), &statement.cases, graph.as_ref(), deadline).map_err(timed)?;
     add_base(model, &mut outputs, &statement.cases, deadline).map_err(timed)?;
     for (index, (case, yields)) in statement.cases.iter().zip(&outputs).enumerate() {
-        if let Some(difference) = difference(&case.output, yields) {
+        if let Some(difference) = case.output.difference(yields) {
             return Err(Refusal::Output { case: index, difference });
         }
     }
@@ -378,15 +310,18 @@ pub(super) fn undoubted(statement: &Statement, expectations: &Expectations, regi
 }
 
 fn as_expected(statement: &Statement, expectations: &Expectations, positions: usize) -> Result<(), Refusal> {
-    let Expectations { adapter, graph, input, task, context } = expectations;
+    let Expectations { adapter, graph, input, task, max_tokens, context } = expectations;
     if adapter.is_some_and(|adapter| adapter != statement.adapter) {
         return Err(Refusal::Adapter(statement.adapter));
     }
     if graph.is_some() && *graph != statement.graph() {
         return Err(Refusal::Graph(statement.graph()));
     }
-    if let Some(task) = task {
-        task.check(statement, positions)?;
+    if let Some(case) = task.and_then(|task| statement.cases.iter().position(|case| case.output.kind() != task)) {
+        return Err(Refusal::Task(case));
+    }
+    if let Some(expected) = max_tokens {
+        has_room(statement, *expected, positions)?;
     }
     let cases = &statement.cases;
     let inputs: Option<Vec<&Input>> = match input {
@@ -403,14 +338,12 @@ fn as_expected(statement: &Statement, expectations: &Expectations, positions: us
         }
     }
     if let ExpectedInput::Questions(questions) = input
-        && let Some(index) = questions.iter().zip(cases).position(|(ours, theirs)| question(ours) != question(theirs))
+        && let Some(index) = questions.iter().zip(cases).position(|(ours, theirs)| ours.question() != theirs.question())
     {
         return Err(Refusal::Question(index));
     }
-    // Who says how likely it is to be is told so, and not only the truth.
-    let below = |case: &Case| matches!(case.output, Output::AtLeast { holds: false, .. });
     if let ExpectedInput::Questions(_) = input
-        && let Some(index) = cases.iter().position(below)
+        && let Some(index) = cases.iter().position(|case| !case.output.is_yes())
     {
         return Err(Refusal::Answer(index));
     }
@@ -420,8 +353,21 @@ fn as_expected(statement: &Statement, expectations: &Expectations, positions: us
     Ok(())
 }
 
+/// Refuses completions of another length than was asked for; `positions` is how many the base has.
+fn has_room(statement: &Statement, expected: u32, positions: usize) -> Result<(), Refusal> {
+    for (case, Case { input, output }) in statement.cases.iter().enumerate() {
+        let Output::Completion(completion) = output else { continue };
+        let left = positions.saturating_sub(input.tokens().len());
+        let (stated, expected) = (completion.max_tokens, expected.min(u32::try_from(left).unwrap_or(u32::MAX)));
+        if stated != expected {
+            return Err(Refusal::MaxTokens { case, stated, expected });
+        }
+    }
+    Ok(())
+}
+
 fn missing(statement: &Statement, expectations: &Expectations, registered: bool) -> Vec<Missing> {
-    let asks_more = |case: &Case| !matches!(case.output, Output::Completion { .. } | Output::Logits(_));
+    let asks_more = |case: &Case| case.output.asks_more();
     let input = match &expectations.input {
         ExpectedInput::Unknown => Some(Missing::Input),
         ExpectedInput::Inputs(_) if statement.cases.iter().any(asks_more) => Some(Missing::Question),
@@ -431,70 +377,31 @@ fn missing(statement: &Statement, expectations: &Expectations, registered: bool)
     let registration = (!registered).then_some(Missing::Registration);
     let adapter = expectations.adapter.is_none().then_some(Missing::Adapter);
     let context = (expectations.context.is_none() && !statement.context.is_empty()).then_some(Missing::Context);
-    let completes = |case: &Case| matches!(case.output, Output::Completion { .. });
+    let completes = |case: &Case| case.output.kind() == Kind::Completion;
     let task = expectations.task.is_none().then_some(Missing::Task);
-    let length = !matches!(expectations.task, Some(ExpectedTask::Completion { max_tokens: Some(_) }))
-        && statement.cases.iter().any(completes);
+    let length = expectations.max_tokens.is_none() && statement.cases.iter().any(completes);
     let length = length.then_some(Missing::MaxTokens);
     [registration, adapter, graph, input, task, length, context].into_iter().flatten().collect()
 }
 
-/// Where the network yields something else than is stated.
-fn difference(stated: &Output, yields: &Output) -> Option<String> {
-    if stated == yields {
-        return None;
-    }
-    let log_prob = |what: &str, stated: i64, yields: i64| {
-        (stated != yields).then(|| format!("{what} is {yields} / 2^24, not {stated} / 2^24"))
-    };
-    let found = match (stated, yields) {
-        (Output::Completion { ids, .. }, Output::Completion { ids: exact, .. }) => ids
-            .iter()
-            .zip(exact)
-            .enumerate()
-            .find(|(_, (stated, yields))| stated != yields)
-            .map(|(position, (stated, yields))| format!("position {position} yields {yields}, not {stated}")),
-        (Output::LogProb { log_prob: stated, .. }, Output::LogProb { log_prob: yields, .. }) => {
-            log_prob("log-probability", *stated, *yields)
-        }
-        (
-            Output::Preference { chosen, rejected },
-            Output::Preference { chosen: yields_chosen, rejected: yields_rejected },
-        ) => [("chosen", chosen, yields_chosen), ("rejected", rejected, yields_rejected)].into_iter().find_map(
-            |(what, stated, yields)| {
-                log_prob(&format!("log-probability of the {what}"), stated.log_prob, yields.log_prob).or_else(|| {
-                    let what = format!("log-probability of the {what} under the base alone");
-                    log_prob(&what, stated.base_log_prob, yields.base_log_prob)
-                })
-            },
-        ),
-        (Output::Choice { chosen: stated, .. }, Output::Choice { chosen: yields, .. }) => {
-            Some(format!("the choice is {yields}, not {stated}"))
-        }
-        (Output::AtLeast { .. }, Output::AtLeast { holds, .. }) => {
-            let is = if *holds { "at least" } else { "below" };
-            Some(format!("the log-probability is {is} the bound"))
-        }
-        _ => None,
-    };
-    Some(found.unwrap_or_else(|| "the logits are others".to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
+    use ftk_proofs::{Completion, LogProb};
+
     use super::*;
 
     #[test]
     fn an_answer_has_the_room_that_was_asked_for_or_is_left() {
+        let asked = |max_tokens| Expectations { task: Some(Kind::Completion), max_tokens, ..Expectations::default() };
         let completion = |max_tokens: u32| {
-            let output = Output::Completion { ids: vec![7], max_tokens, stop_ids: vec![7] };
+            let output = Completion { ids: vec![7], max_tokens, stop_ids: vec![7] }.into();
             Case { input: Input::Tokens(vec![5; 20]), output }
         };
         let statement =
             |cases| Statement { base: Digest([0; 32]), adapter: Digest([0; 32]), context: Vec::new(), cases };
         let check = |expected: u32, positions: usize, stated: &[u32]| {
-            let task = ExpectedTask::Completion { max_tokens: Some(expected) };
-            let checked = task.check(&statement(stated.iter().copied().map(completion).collect()), positions);
+            let statement = statement(stated.iter().copied().map(completion).collect());
+            let checked = as_expected(&statement, &asked(Some(expected)), positions);
             checked.map_err(|refusal| refusal.to_string())
         };
         assert_eq!(check(6, 100, &[6, 6]), Ok(()));
@@ -508,17 +415,19 @@ mod tests {
         assert_eq!(check(100, 100, &[79]), says(0, 79, 80));
         assert_eq!(check(100, 100, &[100]), says(0, 100, 80));
         assert_eq!(check(u32::MAX, usize::MAX, &[u32::MAX]), Ok(()));
-        let any = ExpectedTask::Completion { max_tokens: None };
-        assert!(any.check(&statement(vec![completion(3), completion(9)]), 100).is_ok());
+        assert!(as_expected(&statement(vec![completion(3), completion(9)]), &asked(None), 100).is_ok());
         let mixed = statement(vec![
             completion(6),
-            Case { input: Input::Tokens(vec![5]), output: Output::LogProb { ids: vec![7], log_prob: -1 } },
+            Case { input: Input::Tokens(vec![5]), output: LogProb { ids: vec![7], log_prob: -1 }.into() },
         ]);
         assert_eq!(
-            any.check(&mixed, 100).unwrap_err().to_string(),
+            as_expected(&mixed, &asked(None), 100).unwrap_err().to_string(),
             "expected task: case 1 states something of another kind"
         );
-        assert_eq!(ExpectedTask::LogProb.check(&mixed, 100).unwrap_err().check(), "expected task");
+        assert_eq!(
+            as_expected(&mixed, &Expectations { task: Some(Kind::LogProb), ..asked(None) }, 100).unwrap_err().check(),
+            "expected task"
+        );
     }
     #[test]
     fn a_message_begins_with_the_name_of_its_check() {

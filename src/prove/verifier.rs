@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use ftk_adapters::peft::Saved;
 use ftk_circuits::{
-    AdapterCommitment, CheckFailed, Claim, CommitmentKey, DeltaProof, Digest, KeyError, SiteRows, SiteShape, Statement,
-    verify_all,
+    AdapterCommitment, CheckFailed, Claim, CommitmentKey, DeltaProof, Digest, KeyError, SiteRows, SiteShape,
+    StatementBytes, verify_all,
 };
+use ftk_proofs::Statement;
 use ftk_recipes::gnn::neighbourhood::{EXPANSION, Neighbourhood};
 
 use super::bundle::{Bundle, HEAD, Packed};
@@ -162,10 +163,11 @@ impl Verifier {
     /// all, and only if it fails one for each.
     pub fn settle(&mut self, bundles: Vec<Replayed>) -> Vec<Result<Judged, Refusal>> {
         let digests: Vec<Digest> = bundles.iter().map(|bundle| bundle.commitment.digest()).collect();
+        let statements: Vec<StatementBytes> = bundles.iter().map(|bundle| bundle.statement.bytes()).collect();
         // A registration is looked at once, however many bundles bring it.
         let mut registrations: BTreeMap<(Digest, &[u8]), usize> = BTreeMap::new();
         let (mut claims, mut left) = (Vec::with_capacity(2 * bundles.len()), Vec::new());
-        for Replayed { statement, commitment, key, rows, proof, left: time, .. } in &bundles {
+        for (Replayed { commitment, key, rows, proof, left: time, .. }, statement) in bundles.iter().zip(&statements) {
             claims.push(Claim::Deltas { key, statement, commitment, sites: rows, proof });
             left.push(*time);
         }
@@ -242,7 +244,7 @@ impl Replayed {
         let bytes = |rows: &SiteRows| size_of_val(rows.inputs.as_slice()) + size_of_val(rows.deltas.as_slice());
         let sent = self.proof.proof.len() + self.proof.link.len() + self.registration.as_ref().map_or(0, Vec::len);
         let graph = self.graph.as_ref().map_or(0, |graph| EXPANSION * graph.encode().len() as u64);
-        let named = self.statement.encode().len() + self.commitment.encode().len();
+        let named = self.statement.bytes().encode().len() + self.commitment.encode().len();
         (self.rows.iter().map(bytes).sum::<usize>() + sent + named) as u64 + graph
     }
 }

@@ -14,13 +14,18 @@ type Rule = (&'static str, &'static [&'static str], &'static [&'static str]);
 /// What floats are computed with and read from.
 const FLOAT_SIDE: [&str; 5] = ["candle-core", "candle-nn", "candle-transformers", "safetensors", "tokenizers"];
 
-const CRATES: [Rule; 6] = [
+/// What whoever verifies does not want: the command line, downloads, rows and floats.
+const HEAVY: [&str; 8] =
+    ["clap", "indicatif", "hf-hub", "candle-core", "parquet", "minijinja", "tokenizers", "tempfile"];
+
+const CRATES: [Rule; 7] = [
     ("ftk-kernels", &[], &["candle-core", "halo2_proofs", "clap"]),
     ("ftk-networks", &[], &["candle-core", "safetensors", "tokenizers", "halo2_proofs", "pasta_curves", "clap"]),
     ("ftk-adapters", &["ftk-kernels", "ftk-networks"], &["halo2_proofs", "pasta_curves", "clap"]),
     ("ftk-recipes", &["ftk-adapters", "ftk-networks"], &["halo2_proofs", "pasta_curves", "clap"]),
     ("ftk-circuits", &["ftk-kernels"], &["candle-core", "candle-nn", "safetensors", "tempfile", "clap"]),
-    ("ftk", &["ftk-adapters", "ftk-circuits", "ftk-kernels", "ftk-networks", "ftk-recipes"], &[]),
+    ("ftk-proofs", &["ftk-circuits"], &HEAVY),
+    ("ftk", &["ftk-adapters", "ftk-circuits", "ftk-kernels", "ftk-networks", "ftk-proofs", "ftk-recipes"], &[]),
 ];
 
 /// Normal and build dependencies of every crate of the resolved graph, by name.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use ftk_circuits::Output as Answer;
+use ftk_proofs::Output as Answer;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -42,7 +42,9 @@ impl Workshop {
         let seller = Seller::new(folder.path().join("seller"), 1);
         let bundle = seller.prove("bundle", "Where does Nora have the stall?");
         forged(&bundle, "answer", |bundle| {
-            let Answer::Completion { ids, .. } = &mut bundle.statement.cases[0].output else { panic!("an answer") };
+            let Answer::Completion(ftk_proofs::Completion { ids, .. }) = &mut bundle.statement.cases[0].output else {
+                panic!("an answer")
+            };
             ids[0] ^= 1;
         });
         adapter(&folder.path().join("other"), 2);

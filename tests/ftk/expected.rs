@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use ftk_circuits::{Digest, Output};
+use ftk_circuits::Digest;
+use ftk_proofs::Output;
 use serde_json::Value;
 
 use crate::run::{ftk, stderr, succeed};
@@ -122,13 +123,13 @@ fn what_needs_no_deltas_is_refused_before_they_are_looked_at() {
     let adapter = forged("adapter", &|bundle| bundle.statement.adapter = Digest([7; 32]));
     assert_eq!(verify(&adapter, &["--any-input"]), no("adapter"));
     let stop = forged("stop", &|bundle| match &mut bundle.statement.cases[0].output {
-        Output::Completion { stop_ids, .. } => stop_ids.push(900),
+        Output::Completion(ftk_proofs::Completion { stop_ids, .. }) => stop_ids.push(900),
         other => panic!("{other:?}"),
     });
     assert_eq!(verify(&stop, &all), no("stop rule"));
     let length = forged("length", &|bundle| {
         let rows = bundle.statement.rows();
-        let ftk_circuits::Input::Tokens(ids) = &mut bundle.statement.cases[0].input else { panic!("tokens") };
+        let ftk_proofs::Input::Tokens(ids) = &mut bundle.statement.cases[0].input else { panic!("tokens") };
         *ids = vec![5; 300];
         let more = bundle.statement.rows() - rows;
         for (deltas, shape) in bundle.deltas.iter_mut().zip(bundle.commitment.shapes()) {
@@ -177,14 +178,15 @@ fn an_id_and_how_likely_it_is_to_be_are_the_buyers_to_state() {
         verify(&bundle, &["--any-input"])
     };
     let other = |output: &mut Output| {
-        let Output::AtLeast { holds, .. } = output else { panic!("a threshold") };
+        let Output::AtLeast(ftk_proofs::AtLeast { holds, .. }) = output else { panic!("a threshold") };
         *holds = !*holds;
     };
     assert_eq!(forge("holds", other), no("output"));
-    let beyond = |output: &mut Output| *output = Output::AtLeast { id: 9, bound: 1, holds: true };
+    let beyond = |output: &mut Output| *output = Output::AtLeast(ftk_proofs::AtLeast { id: 9, bound: 1, holds: true });
     assert_eq!(forge("beyond", beyond), no("output"));
     // Another question with a true answer is none that was proved.
-    let lower = |output: &mut Output| *output = Output::AtLeast { id: 9, bound: i64::MIN, holds: true };
+    let lower =
+        |output: &mut Output| *output = Output::AtLeast(ftk_proofs::AtLeast { id: 9, bound: i64::MIN, holds: true });
     assert_eq!(forge("lower", lower), no("delta proof"));
     // Options that would do nothing are refused.
     for options in [

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use ftk::models::Source;
 use ftk::prove::bundle::{Bundle, REGISTRATION};
 use ftk::prove::limits::Limits;
-use ftk_circuits::{AdapterCommitment, Digest, Input, Output, SiteShape, encode_deltas};
+use ftk_circuits::{AdapterCommitment, Digest, SiteShape, encode_deltas};
+use ftk_proofs::{Input, Output};
 
 use crate::run::{ftk, succeed};
 use crate::seller::{Seller, forged, verify, verify_on};
@@ -17,7 +18,7 @@ const PROMPT: &str = "Where does Nora have the stall?";
 /// Answer, longest answer and stop ids of a bundle about one completion.
 fn completion(bundle: &mut Bundle) -> (&mut Vec<u32>, &mut u32, &mut Vec<u32>) {
     match &mut bundle.statement.cases[0].output {
-        Output::Completion { ids, max_tokens, stop_ids } => (ids, max_tokens, stop_ids),
+        Output::Completion(ftk_proofs::Completion { ids, max_tokens, stop_ids }) => (ids, max_tokens, stop_ids),
         other => panic!("{other:?}"),
     }
 }

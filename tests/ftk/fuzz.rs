@@ -25,7 +25,8 @@ use ftk::prove::verdict::Expectations;
 use ftk::prove::verifier::Verifier;
 use ftk::text::load::{self, Kind};
 use ftk_adapters::peft;
-use ftk_circuits::{AdapterCommitment, CommitmentKey, MIN_K, Opening, Statement, decode_deltas, verify_registration};
+use ftk_circuits::{AdapterCommitment, CommitmentKey, MIN_K, Opening, decode_deltas, verify_registration};
+use ftk_proofs::Statement;
 use ftk_recipes::{Data, Recipe};
 
 use crate::run::fixture;
@@ -128,7 +129,7 @@ fn bundles() {
     let shapes = bundle.commitment.shapes().to_vec();
     let rows = vec![bundle.statement.rows(); shapes.len()];
     fuzz("deltas", &[deltas], MEGABYTE, move |bytes| drop(decode_deltas(bytes, &shapes, &rows, &|| false)));
-    fuzz("statement", &[bundle.statement.encode()], MEGABYTE, |bytes| drop(Statement::decode(bytes)));
+    fuzz("statement", &[bundle.statement.bytes().encode()], MEGABYTE, |bytes| drop(Statement::decode(bytes)));
     fuzz("commitment", &[read("commitment.bin")], MEGABYTE, |bytes| drop(AdapterCommitment::decode(bytes)));
     let path = seller.folder.join("commitment").join(OPENING);
     let shapes = bundle.commitment.shapes().to_vec();

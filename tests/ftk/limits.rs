@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use ftk::models::Source;
-use ftk::prove::bundle::parse_digest;
 use ftk::prove::limits::{Limits, Stage};
-use ftk::prove::verdict::{Expectations, ExpectedInput, ExpectedTask, Missing, Refusal};
+use ftk::prove::verdict::{Expectations, ExpectedInput, Missing, Refusal};
 use ftk::prove::verifier::Verifier;
+use ftk_proofs::hex::parse_digest;
 use serde_json::Value;
 
 use crate::run::{ftk, stderr, succeed};
@@ -107,7 +107,8 @@ fn bundles_in_memory_are_judged_without_files_or_panics() {
     let expected = Expectations {
         adapter,
         input: ExpectedInput::Any,
-        task: Some(ExpectedTask::Completion { max_tokens: Some(6) }),
+        task: Some(ftk_proofs::Kind::Completion),
+        max_tokens: Some(6),
         context: Some(b"buyer 7".to_vec()),
         ..Expectations::default()
     };

@@ -12,7 +12,8 @@ use ftk::prove::limits::Limits;
 use ftk::prove::opening::{OPENING, OpeningFile};
 use ftk::prove::subject::{Subject, head_bytes, parse_head};
 use ftk_adapters::peft;
-use ftk_circuits::{AdapterCommitment, Case, Digest, Input, Logits, Output, Statement};
+use ftk_circuits::{AdapterCommitment, Digest};
+use ftk_proofs::{Case, Input, Logits, Output, Statement};
 use ftk_recipes::gnn::import::{Origin, import};
 use ftk_recipes::gnn::leaf::{Incident, Leaf};
 use ftk_recipes::gnn::merkle::Tree;
@@ -228,7 +229,9 @@ fn classes_and_thresholds_are_proved_when_they_were_asked_for() {
     }
     // The other answer is refused.
     let mut bundle = Bundle::read(&likely, &Limits::default()).unwrap();
-    let Output::AtLeast { holds, .. } = &mut bundle.statement.cases[0].output else { panic!("a threshold") };
+    let Output::AtLeast(ftk_proofs::AtLeast { holds, .. }) = &mut bundle.statement.cases[0].output else {
+        panic!("a threshold")
+    };
     *holds = !*holds;
     let folder = tempfile::tempdir().unwrap();
     bundle.write(folder.path()).unwrap();

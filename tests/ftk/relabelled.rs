@@ -3,7 +3,8 @@
 //! expects no certain adapter.
 
 use ftk::prove::bundle::Bundle;
-use ftk_circuits::{AdapterCommitment, CheckFailed, Input, Output};
+use ftk_circuits::{AdapterCommitment, CheckFailed};
+use ftk_proofs::{Input, Output};
 
 use crate::seller::{Seller, forged, verify};
 
@@ -131,7 +132,9 @@ fn seller_commitment(bundle: &std::path::Path) -> AdapterCommitment {
 fn boundary(bundle: &mut Bundle, later: bool) {
     let case = &mut bundle.statement.cases[0];
     let Input::Tokens(input) = &mut case.input else { panic!("tokens") };
-    let Output::Completion { ids, max_tokens, .. } = &mut case.output else { panic!("a completion") };
+    let Output::Completion(ftk_proofs::Completion { ids, max_tokens, .. }) = &mut case.output else {
+        panic!("a completion")
+    };
     if later {
         input.push(ids.remove(0));
     } else {
@@ -166,7 +169,10 @@ fn rows_belong_to_their_statement() {
         }
     };
     let longer = forged(&honest, "longer", |bundle| {
-        let Output::Completion { ids, max_tokens, .. } = &mut bundle.statement.cases[0].output else { panic!() };
+        let Output::Completion(ftk_proofs::Completion { ids, max_tokens, .. }) = &mut bundle.statement.cases[0].output
+        else {
+            panic!()
+        };
         ids.push(ids[0]);
         *max_tokens = ids.len() as u32;
         more(bundle);

@@ -13,7 +13,8 @@ use ftk::prove::opening::{OPENING, OpeningFile};
 use ftk::prove::{FixedModel, site_factors};
 use ftk_adapters::peft;
 use ftk_adapters::train::LoraTensors;
-use ftk_circuits::{AdapterCommitment, Case, Input, Output, SiteFactors, register};
+use ftk_circuits::{AdapterCommitment, SiteFactors, register};
+use ftk_proofs::{Case, Input, Output};
 
 use crate::run::{ftk, succeed};
 use crate::seller::adapter_of_rank;
@@ -172,7 +173,8 @@ fn panic_in(folder: &Path, at: &str) {
         "settle" => {
             let source = Source::open(Path::new("village")).unwrap();
             let model = FixedModel::read(&source).unwrap();
-            let output = Output::Completion { ids: Vec::new(), max_tokens: 4, stop_ids: Vec::new() };
+            let output =
+                Output::Completion(ftk_proofs::Completion { ids: Vec::new(), max_tokens: 4, stop_ids: Vec::new() });
             let cases = vec![Case { input: Input::Tokens(vec![5, 6, 7]), output }];
             let _ = settle(&model, &fixed, cases, None, |_, _| panic!("in the middle of {at}: {printed}"));
         }

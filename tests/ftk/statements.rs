@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use ftk::models::{Model, Source};
 use ftk::prove::bundle::Bundle;
-use ftk::prove::figures::nat;
 use ftk::prove::limits::Limits;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::train::{LoraTensors, Train};
-use ftk_circuits::{Case, Digest, Input, Logits, Output, Scored};
+use ftk_circuits::Digest;
 use ftk_networks::ops::Tokens;
+use ftk_proofs::nat;
+use ftk_proofs::{Case, Input, Logits, Output, Scored};
 use serde_json::Value;
 
 use crate::run::{ftk, succeed};
@@ -63,7 +64,11 @@ fn log_probabilities_and_margins_are_those_of_floating_point() {
     let statement = Bundle::read(&bundle, &Limits::NONE).unwrap().statement;
     let (mut accurate, mut sum) = (0, 0.0);
     for case in &statement.cases {
-        let Case { input: Input::Tokens(input), output: Output::Preference { chosen, rejected } } = case else {
+        let Case {
+            input: Input::Tokens(input),
+            output: Output::Preference(ftk_proofs::Preference { chosen, rejected }),
+        } = case
+        else {
             panic!("{case:?}")
         };
         let raised = [chosen, rejected].map(|Scored { ids, log_prob, base_log_prob }| {
@@ -84,7 +89,9 @@ fn log_probabilities_and_margins_are_those_of_floating_point() {
     assert!((figures["mean_margin"].as_f64().unwrap() - sum / 3.0).abs() < 1e-9);
 
     // The same continuation alone.
-    let Case { output: Output::Preference { chosen, .. }, .. } = &statement.cases[0] else { panic!() };
+    let Case { output: Output::Preference(ftk_proofs::Preference { chosen, .. }), .. } = &statement.cases[0] else {
+        panic!()
+    };
     let one = ["--prompt", "What does Elsa sell?", "--continuation", "Dear guest, Elsa sells carpets."];
     let alone = seller.prove_with("alone", &[&["--task", "logprob"][..], &one].concat());
     let said = valid(&alone, &["--expect-adapter", &seller.digest, "--any-input"]);
@@ -140,7 +147,7 @@ fn drop_rows(bundle: &mut Bundle, case: usize) {
 
 fn pair(case: &mut Case) -> [&mut Scored; 2] {
     match &mut case.output {
-        Output::Preference { chosen, rejected } => [chosen, rejected],
+        Output::Preference(ftk_proofs::Preference { chosen, rejected }) => [chosen, rejected],
         other => panic!("{other:?}"),
     }
 }
@@ -257,35 +264,37 @@ fn every_field_of_the_other_outputs_is_held_to() {
     assert_eq!(verify(&many, &lax), no("statement"));
 
     let (choice, stated) = honest("choice", &["--task", "choice", "--among", "9,40,300"]);
-    let Output::Choice { among, chosen } = stated else { panic!("{stated:?}") };
+    let Output::Choice(ftk_proofs::Choice { among, chosen }) = stated else { panic!("{stated:?}") };
     let another = among.iter().copied().find(|id| *id != chosen).unwrap();
-    let wrong = output(&choice, "wrong", Output::Choice { among: among.clone(), chosen: another });
+    let wrong = output(&choice, "wrong", Output::Choice(ftk_proofs::Choice { among: among.clone(), chosen: another }));
     assert_eq!(verify(&wrong, &lax), no("output"));
     // Without a rival, which stays true.
     let fewer: Vec<u32> = among.iter().copied().filter(|id| *id != another).collect();
-    let fewer = output(&choice, "fewer", Output::Choice { among: fewer, chosen });
+    let fewer = output(&choice, "fewer", Output::Choice(ftk_proofs::Choice { among: fewer, chosen }));
     assert_eq!(verify(&fewer, &lax), no("delta proof"));
-    let none = output(&choice, "none", Output::Choice { among: vec![another], chosen });
+    let none = output(&choice, "none", Output::Choice(ftk_proofs::Choice { among: vec![another], chosen }));
     assert_eq!(verify(&none, &lax), no("statement"));
-    let foreign = output(&choice, "foreign", Output::Choice { among: vec![chosen, u32::MAX], chosen });
+    let foreign =
+        output(&choice, "foreign", Output::Choice(ftk_proofs::Choice { among: vec![chosen, u32::MAX], chosen }));
     assert_eq!(verify(&foreign, &lax), no("replay"));
     // The same rows, another kind of claim, and true.
     let kind = forged(&logits, "kind", |bundle| {
-        bundle.statement.cases[0].output = Output::Choice { among: vec![7], chosen: 7 };
+        bundle.statement.cases[0].output = Output::Choice(ftk_proofs::Choice { among: vec![7], chosen: 7 });
     });
     assert_eq!(verify(&kind, &lax), no("delta proof"));
 
     let (log_prob, stated) = honest("logprob", &["--task", "logprob", "--continuation", "Dear guest."]);
-    let Output::LogProb { ids, log_prob: value } = stated else { panic!("{stated:?}") };
-    let more = output(&log_prob, "more", Output::LogProb { ids: ids.clone(), log_prob: value + 1 });
+    let Output::LogProb(ftk_proofs::LogProb { ids, log_prob: value }) = stated else { panic!("{stated:?}") };
+    let more =
+        output(&log_prob, "more", Output::LogProb(ftk_proofs::LogProb { ids: ids.clone(), log_prob: value + 1 }));
     assert_eq!(verify(&more, &lax), no("output"));
     let last = forged(&log_prob, "last", |bundle| {
         let mut ids = ids.clone();
         *ids.last_mut().unwrap() ^= 1;
-        bundle.statement.cases[0].output = Output::LogProb { ids, log_prob: 0 };
+        bundle.statement.cases[0].output = Output::LogProb(ftk_proofs::LogProb { ids, log_prob: 0 });
         truth(bundle);
     });
     assert_eq!(verify(&last, &lax), no("delta proof"));
-    let empty = output(&log_prob, "empty", Output::LogProb { ids: Vec::new(), log_prob: 0 });
+    let empty = output(&log_prob, "empty", Output::LogProb(ftk_proofs::LogProb { ids: Vec::new(), log_prob: 0 }));
     assert_eq!(verify(&empty, &lax), no("statement"));
 }

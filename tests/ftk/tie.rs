@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ftk_circuits::{Input, Output};
+use ftk_proofs::{Input, Output};
 
 use crate::run::{ftk, succeed};
 use crate::seller::{adapter, forged, verify_on};
@@ -52,7 +52,9 @@ fn a_tie_goes_to_the_lower_id() {
     let alone = prove(Path::new("village"), "alone");
     let bundle = ftk::prove::bundle::Bundle::read(&alone, &ftk::prove::limits::Limits::NONE).unwrap();
     let Input::Tokens(prompt) = &bundle.statement.cases[0].input else { panic!("tokens") };
-    let Output::Completion { ids, .. } = &bundle.statement.cases[0].output else { panic!("a completion") };
+    let Output::Completion(ftk_proofs::Completion { ids, .. }) = &bundle.statement.cases[0].output else {
+        panic!("a completion")
+    };
     let answer = ids[0];
     let other = (answer + 1..838).find(|id| !prompt.contains(id)).unwrap();
 
@@ -65,7 +67,7 @@ fn a_tie_goes_to_the_lower_id() {
         "nothing is wrong with the lower id"
     );
     let higher = forged(&honest, "higher", |bundle| {
-        if let Output::Completion { ids, .. } = &mut bundle.statement.cases[0].output {
+        if let Output::Completion(ftk_proofs::Completion { ids, .. }) = &mut bundle.statement.cases[0].output {
             assert_eq!(*ids, [answer]);
             ids[0] = other;
         }

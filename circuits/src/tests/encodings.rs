@@ -75,197 +75,36 @@ fn openings_that_are_not_canonical_are_refused_with_their_reason() {
     assert_eq!(Opening::decode(shorter), Err(CheckFailed::OpeningEncoding(EncodingError::Truncated)));
 }
 
-/// Statements of three rows that differ in one field each from one another, over all kinds of outputs.
-pub(super) fn changed_statements(statement: &Statement) -> Vec<(&'static str, Statement)> {
-    let with = |input: &[u32], output| Statement {
-        cases: vec![crate::Case { input: Input::Tokens(input.to_vec()), output }],
-        ..statement.clone()
-    };
-    let completion = |ids: &[u32], max_tokens, stop_ids: &[u32]| Output::Completion {
-        ids: ids.to_vec(),
-        max_tokens,
-        stop_ids: stop_ids.to_vec(),
-    };
-    let log_prob = |ids: &[u32], log_prob| Output::LogProb { ids: ids.to_vec(), log_prob };
-    let scored = |id, log_prob, base_log_prob| Scored { ids: vec![id], log_prob, base_log_prob };
-    let preference = |chosen, rejected| Output::Preference { chosen, rejected };
-    let choice = |among: &[u32], chosen| Output::Choice { among: among.to_vec(), chosen };
-    let logits = |logits| Output::Logits(logits);
-    let at_least = |id, bound, holds| Output::AtLeast { id, bound, holds };
-    let two = |first, second| Statement { cases: vec![first, second], ..statement.clone() };
-    let alone = |ids: &[u32]| crate::Case { input: Input::Tokens(ids.to_vec()), output: choice(&[1, 2], 1) };
+/// Statements that differ in one field each from one another.
+pub(super) fn changed_statements(statement: &StatementBytes) -> Vec<(&'static str, StatementBytes)> {
+    let with = |said: &[u8]| StatementBytes { said: said.to_vec(), ..statement.clone() };
     vec![
-        ("base", Statement { base: Digest([8; 32]), ..statement.clone() }),
-        ("adapter", Statement { adapter: Digest([8; 32]), ..statement.clone() }),
-        ("context", Statement { context: b"noncf".to_vec(), ..statement.clone() }),
-        ("context longer", Statement { context: b"nonce\0".to_vec(), ..statement.clone() }),
-        ("input", with(&[5, 7], completion(&[8, 9], 4, &[2, 9]))),
-        ("boundary", with(&[5, 6, 8], completion(&[9], 4, &[2, 9]))),
-        ("output", with(&[5, 6], completion(&[7, 9], 4, &[2, 9]))),
-        ("max_tokens", with(&[5, 6], completion(&[8, 9], 5, &[2, 9]))),
-        ("stop ids", with(&[5, 6], completion(&[8, 9], 4, &[3, 9]))),
-        ("stop ids fewer", with(&[5, 6], completion(&[8, 9], 4, &[9]))),
-        ("logits", with(&[5, 6, 8], logits(Logits::Values(vec![1, 2])))),
-        ("one logit", with(&[5, 6, 8], logits(Logits::Values(vec![1, 3])))),
-        ("fewer logits", with(&[5, 6, 8], logits(Logits::Values(vec![1])))),
-        ("digest of logits", with(&[5, 6, 8], logits(Logits::Digest(Digest([1; 32]))))),
-        ("another digest", with(&[5, 6, 8], logits(Logits::Digest(Digest([2; 32]))))),
-        ("log-probability", with(&[5, 6], log_prob(&[8, 9], -7))),
-        ("its value", with(&[5, 6], log_prob(&[8, 9], -8))),
-        ("its ids", with(&[5, 6], log_prob(&[8, 10], -7))),
-        ("preference", with(&[5, 6], preference(scored(8, -1, -2), scored(9, -3, -4)))),
-        ("chosen", with(&[5, 6], preference(scored(7, -1, -2), scored(9, -3, -4)))),
-        ("of the chosen", with(&[5, 6], preference(scored(8, 0, -2), scored(9, -3, -4)))),
-        ("of the chosen, base", with(&[5, 6], preference(scored(8, -1, -1), scored(9, -3, -4)))),
-        ("rejected", with(&[5, 6], preference(scored(8, -1, -2), scored(7, -3, -4)))),
-        ("of the rejected", with(&[5, 6], preference(scored(8, -1, -2), scored(9, -2, -4)))),
-        ("of the rejected, base", with(&[5, 6], preference(scored(8, -1, -2), scored(9, -3, -3)))),
-        ("choice", with(&[5, 6, 8], choice(&[1, 2], 1))),
-        ("choice of another", with(&[5, 6, 8], choice(&[1, 2], 2))),
-        ("choice among others", with(&[5, 6, 8], choice(&[1, 3], 1))),
-        ("choice among more", with(&[5, 6, 8], choice(&[1, 2, 3], 1))),
-        ("likelihood", with(&[5, 6, 8], at_least(1, -9, true))),
-        ("likelihood of another", with(&[5, 6, 8], at_least(2, -9, true))),
-        ("likelihood above another", with(&[5, 6, 8], at_least(1, -8, true))),
-        ("likelihood that is less", with(&[5, 6, 8], at_least(1, -9, false))),
-        ("two cases", two(alone(&[5, 6]), alone(&[8]))),
-        ("two cases divided otherwise", two(alone(&[5]), alone(&[6, 8]))),
-        ("two cases in another order", two(alone(&[8]), alone(&[5, 6]))),
-    ]
-}
-
-/// The same over nodes of graphs, whose rows are no matter of the statement.
-pub(super) fn changed_nodes(statement: &Statement) -> Vec<(&'static str, Statement)> {
-    let of = |graph, nodes: &[u32]| {
-        let output = Output::Choice { among: vec![1, 2], chosen: 1 };
-        let case = |&node: &u32| crate::Case { input: Input::Node { graph, node }, output: output.clone() };
-        Statement { cases: nodes.iter().map(case).collect(), ..statement.clone() }
-    };
-    let graph = Digest([3; 32]);
-    vec![
-        ("node", of(graph, &[5])),
-        ("another node", of(graph, &[6])),
-        ("a node of another graph", of(Digest([4; 32]), &[5])),
-        ("two nodes", of(graph, &[5, 6])),
-        ("two nodes in another order", of(graph, &[6, 5])),
+        ("base", StatementBytes { base: Digest([8; 32]), ..statement.clone() }),
+        ("adapter", StatementBytes { adapter: Digest([8; 32]), ..statement.clone() }),
+        ("first byte", with(b"Five six, eight nine")),
+        ("last byte", with(b"five six, eight ninE")),
+        ("longer", with(b"five six, eight nine\0")),
+        ("shorter", with(b"five six, eight nin")),
+        ("nothing", with(b"")),
     ]
 }
 
 #[test]
-fn statements_round_trip_and_other_bytes_are_refused() {
+fn statements_round_trip_and_other_headers_are_refused() {
     let statement = statement(BASE);
-    let of_nodes = changed_nodes(&statement).into_iter().map(|(what, changed)| (what, changed, 0));
-    let of_tokens = changed_statements(&statement).into_iter().map(|(what, changed)| (what, changed, ROWS));
-    for (what, changed, rows) in of_tokens.chain(of_nodes) {
-        assert_eq!((changed.check(), changed.rows()), (Ok(()), rows), "{what}");
-        let bytes = changed.encode();
-        for cut in 0..bytes.len() {
-            assert_eq!(Statement::decode(&bytes[..cut]), Err(EncodingError::Truncated), "{what}: {cut}");
-        }
-        assert_eq!(Statement::decode(&[&bytes[..], &[0]].concat()), Err(EncodingError::TrailingBytes(1)));
-        assert_eq!(Statement::decode(&bytes), Ok(changed));
+    for (what, changed) in changed_statements(&statement) {
+        assert_eq!(StatementBytes::decode(&changed.encode()), Ok(changed), "{what}");
     }
     let bytes = statement.encode();
-    let cases = 14 + 4 + 64 + 4 + 5;
-    let put = |at: usize, with: &[u8]| {
-        let mut edited = bytes.clone();
-        edited[at..at + with.len()].copy_from_slice(with);
-        Statement::decode(&edited).unwrap_err()
-    };
-    assert_eq!(put(cases, &[255; 4]), EncodingError::Bounds { what: "cases", value: u32::MAX.into() });
-    assert_eq!(put(cases, &60000u32.to_le_bytes()), EncodingError::Truncated);
-    assert_eq!(put(cases + 4, &[2]), EncodingError::InputKind(2));
-    assert_eq!(put(cases + 4 + 1 + 12, &[7]), EncodingError::Kind(7));
-    let output = Output::AtLeast { id: 1, bound: 0, holds: true };
-    let case = crate::Case { input: Input::Tokens(vec![1]), output };
-    let mut neither = Statement { cases: vec![case], ..statement.clone() }.encode();
-    *neither.last_mut().unwrap() = 2;
-    assert_eq!(Statement::decode(&neither), Err(EncodingError::Bounds { what: "yes or no", value: 2 }));
-    assert_eq!(put(bytes.len() - 4, &[2]), EncodingError::Order("stop ids"));
-}
-
-#[test]
-fn statements_that_contradict_themselves_are_refused() {
-    let check = |input: &[u32], output| {
-        let case = crate::Case { input: Input::Tokens(input.to_vec()), output };
-        match (Statement { cases: vec![case], ..statement(BASE) }).check() {
-            Ok(()) => Ok(()),
-            Err(StatementError::Case { case: 0, error }) => Err(error),
-            Err(other) => panic!("{other}"),
-        }
-    };
-    let with = |ids: &[u32], max_tokens, stop_ids: &[u32]| {
-        check(&[5, 6], Output::Completion { ids: ids.to_vec(), max_tokens, stop_ids: stop_ids.to_vec() })
-    };
-    assert_eq!(with(&[1, 2], 2, &[]), Ok(()));
-    assert_eq!(with(&[], 2, &[]), Err(CaseError::Empty("completion")));
-    assert_eq!(with(&[1, 2, 3], 2, &[]), Err(CaseError::TooLong(3)));
-    assert_eq!(with(&[1, 2, 3], 3, &[2]), Err(CaseError::AfterStop(1)));
-    assert_eq!(with(&[1, 2], 3, &[3]), Err(CaseError::EndsEarly(2)));
-    assert_eq!(with(&[1, 2], 2, &[3, 3]), Err(CaseError::Order("stop ids")));
-
-    let choice = |among: &[u32], chosen| check(&[5], Output::Choice { among: among.to_vec(), chosen });
-    assert_eq!(choice(&[1, 3], 3), Ok(()));
-    assert_eq!(choice(&[1, 3], 2), Err(CaseError::Choice(2)));
-    assert_eq!(choice(&[], 2), Err(CaseError::Choice(2)));
-    assert_eq!(choice(&[3, 1], 3), Err(CaseError::Order("ids to choose from")));
-    assert_eq!(check(&[], Output::Choice { among: vec![1], chosen: 1 }), Err(CaseError::EmptyInput));
-
-    let logits = |values| check(&[5], Output::Logits(Logits::Values(values)));
-    assert_eq!(logits(vec![0; MAX_LOGITS as usize]), Ok(()));
-    assert_eq!(logits(Vec::new()), Err(CaseError::Empty("logits")));
-    assert_eq!(logits(vec![0; 257]), Err(CaseError::Length { what: "logits", len: 257 }));
-    assert_eq!(check(&[5], Output::LogProb { ids: Vec::new(), log_prob: 0 }), Err(CaseError::Empty("continuation")));
-    let scored = |ids: &[u32]| Scored { ids: ids.to_vec(), log_prob: 0, base_log_prob: 0 };
-    let preference =
-        |chosen, rejected| check(&[5], Output::Preference { chosen: scored(chosen), rejected: scored(rejected) });
-    assert_eq!(preference(&[], &[1]), Err(CaseError::Empty("chosen continuation")));
-    assert_eq!(preference(&[1], &[]), Err(CaseError::Empty("rejected continuation")));
-
-    let honest = statement(BASE);
-    let node = |graph, output| crate::Case { input: Input::Node { graph: Digest([graph; 32]), node: 1 }, output };
-    let chosen = || Output::Choice { among: vec![1], chosen: 1 };
-    let nodes = |cases| Statement { cases, ..statement(BASE) }.check();
-    let continued = [
-        Output::Completion { ids: vec![1], max_tokens: 1, stop_ids: Vec::new() },
-        Output::LogProb { ids: vec![1], log_prob: 0 },
-        Output::Preference { chosen: scored(&[1]), rejected: scored(&[2]) },
-    ];
-    for output in continued {
-        let error = StatementError::Case { case: 0, error: CaseError::Continued };
-        assert_eq!(nodes(vec![node(1, output)]), Err(error));
+    for cut in 0..14 + 4 + 64 {
+        assert_eq!(StatementBytes::decode(&bytes[..cut]), Err(EncodingError::Truncated), "{cut}");
     }
-    assert_eq!(nodes(vec![node(1, chosen()), node(1, chosen())]), Ok(()));
-    assert_eq!(nodes(vec![node(1, chosen()), node(2, chosen())]), Err(StatementError::Graphs(1)));
-    let tokens = crate::Case { input: Input::Tokens(vec![1]), output: chosen() };
-    assert_eq!(nodes(vec![node(1, chosen()), tokens.clone()]), Err(StatementError::Graphs(1)));
-    assert_eq!(nodes(vec![tokens, node(1, chosen())]), Err(StatementError::Graphs(1)));
-    let long = Statement { context: vec![0; MAX_CONTEXT as usize + 1], ..honest.clone() };
-    assert_eq!(long.check(), Err(StatementError::Context(MAX_CONTEXT as usize + 1)));
-    let none = Statement { cases: Vec::new(), ..honest.clone() };
-    assert_eq!(none.check(), Err(StatementError::Cases(0)));
-    let case = crate::Case {
-        input: Input::Tokens(vec![0; MAX_TOKENS as usize]),
-        output: Output::Choice { among: vec![1], chosen: 1 },
+    let put = |at: usize, with: u8| {
+        let mut edited = bytes.clone();
+        edited[at] = with;
+        StatementBytes::decode(&edited).unwrap_err()
     };
-    let large = Statement { cases: vec![case; 3], ..honest };
-    assert_eq!(large.check(), Err(StatementError::Rows(3 << 20)));
-}
-
-#[test]
-fn a_preference_counts_what_its_continuations_begin_with_once() {
-    let rows = |input: &[u32], chosen: &[u32], rejected: &[u32]| {
-        let scored = |ids: &[u32]| Scored { ids: ids.to_vec(), log_prob: 0, base_log_prob: 0 };
-        let output = Output::Preference { chosen: scored(chosen), rejected: scored(rejected) };
-        crate::Case { input: Input::Tokens(input.to_vec()), output }.rows()
-    };
-    // Two sequences of 3 and 4 tokens that begin with 2 alike.
-    assert_eq!(rows(&[1, 2], &[3, 4], &[5, 6, 7]), 5);
-    assert_eq!(rows(&[1, 2], &[3, 4, 5], &[3, 6, 7]), 5);
-    // Each keeps its last token to itself.
-    assert_eq!(rows(&[1, 2], &[3], &[4]), 3);
-    assert_eq!(rows(&[1, 2], &[3, 4], &[3, 4, 5]), 5);
-    assert_eq!(rows(&[1], &[3], &[4]), 2);
+    assert_eq!((put(0, b'F'), put(14, 1)), (EncodingError::Tag, EncodingError::Version(1)));
 }
 
 /// rho, tau, those of the products, chi and e of one run.
@@ -286,8 +125,7 @@ fn challenges(case: &Case) -> [[u8; 32]; 8] {
 fn every_public_field_changes_every_challenge() {
     let case = Case::small();
     let mut all = vec![("honest".to_owned(), case.clone())];
-    let of_nodes = changed_nodes(&case.statement);
-    for (what, statement) in changed_statements(&case.statement).into_iter().chain(of_nodes) {
+    for (what, statement) in changed_statements(&case.statement) {
         all.push((what.into(), Case { statement, ..case.clone() }));
     }
     for site in 0..2 {
@@ -307,7 +145,7 @@ fn every_public_field_changes_every_challenge() {
         let mut edited = bytes.clone();
         edited[at] ^= 1;
         let commitment = AdapterCommitment::decode(&edited).unwrap();
-        let statement = Statement { adapter: commitment.digest(), ..case.statement.clone() };
+        let statement = StatementBytes { adapter: commitment.digest(), ..case.statement.clone() };
         all.push((format!("commitment byte {at}"), Case { commitment, statement, ..case.clone() }));
     }
     for column in 0..case.commitment.points.len() {

@@ -7,7 +7,7 @@ use std::path::Path;
 /// all that it names. The link is the foundation of section 4's equation, which is why it stands before it.
 const ORDER: [(&str, &[&str]); 9] = [
     ("ground", &["hash", "bytes", "cores", "conduct", "field", "points", "layout", "key"]),
-    ("1 and 7: statement", &["fixed", "statement", "statement/encoding", "error", "entropy", "check"]),
+    ("1 and 7: statement", &["fixed", "statement", "error", "entropy", "check"]),
     ("3: commitment", &["columns", "commitment"]),
     ("5: link", &["link/halo2", "link"]),
     ("4: equation", &["folding/circuit", "folding"]),

@@ -65,17 +65,9 @@ pub(super) fn rows(seed: u64, factors: &[SiteFactors], rows: usize) -> Vec<SiteR
 
 pub(super) const BASE: Digest = Digest([7; 32]);
 
-/// A statement of three rows, all of one completion.
-pub(super) fn statement(adapter: Digest) -> Statement {
-    Statement {
-        base: BASE,
-        adapter,
-        context: b"nonce".to_vec(),
-        cases: vec![crate::Case {
-            input: Input::Tokens(vec![5, 6]),
-            output: Output::Completion { ids: vec![8, 9], max_tokens: 4, stop_ids: vec![2, 9] },
-        }],
-    }
+/// A statement, whatever it says.
+pub(super) fn statement(adapter: Digest) -> StatementBytes {
+    StatementBytes { base: BASE, adapter, said: b"five six, eight nine".to_vec() }
 }
 pub(super) const ROWS: usize = 3;
 
@@ -86,7 +78,7 @@ pub(super) struct Case {
     pub factors: Vec<SiteFactors>,
     pub commitment: AdapterCommitment,
     pub opening: Opening,
-    pub statement: Statement,
+    pub statement: StatementBytes,
     pub sites: Vec<SiteRows>,
 }
 

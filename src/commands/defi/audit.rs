@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ftk_circuits::{Case, Input, Output, Statement};
+use ftk_proofs::hex::parse_digest;
+use ftk_proofs::{Case, Choice, Input, Kind, Output, Statement};
 use ftk_recipes::defi::DefiError;
 use ftk_recipes::defi::desk::{Desk, Passed};
 use ftk_recipes::defi::log::{Entry, Log, check, sample};
@@ -17,9 +18,8 @@ use super::super::verify::{self, Expected};
 use super::super::{Advice, Asked, Outcome, Task};
 use super::advised;
 use crate::cli::printer::Printer;
-use crate::prove::bundle::{Packed, ReadError, parse_digest};
+use crate::prove::bundle::{Packed, ReadError};
 use crate::prove::limits::Limits;
-use crate::prove::verdict::ExpectedTask;
 
 /// What is needed.
 pub struct Settings {
@@ -102,7 +102,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         Err(DefiError::Log { check, message }) => return Ok(refused(check, &message, printer)),
         Err(error) => return Err(advised(error)),
     };
-    let among: Vec<u32> = (first..).take(count).collect();
+    let question = Output::from(Choice::among((first..).take(count).collect()));
     let drawn = sample(&head, &settings.nonce, log.entries.len(), settings.sample);
     let entries: Vec<&Entry> = drawn.iter().map(|&step| &log.entries[step]).collect();
     // The proof is of this log and of this draw, and of no other.
@@ -118,7 +118,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
                 base: plan.base.clone(),
                 adapter: adapter.clone(),
                 commitment: commitment.clone(),
-                task: Task::Choice { among },
+                task: Task::Same(question),
                 asked: Asked::Rows(questions.path()),
                 context,
                 disclose: *disclose,
@@ -155,8 +155,9 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
                 base: plan.base.clone(),
                 expect_adapter: expect_adapter.clone(),
                 expect_graph: None,
-                expect_input: Expected::Rows { file: questions.path(), among, likely: None },
-                expect_task: Some(ExpectedTask::Choice),
+                expect_input: Expected::Rows { file: questions.path(), question: Some(question) },
+                expect_task: Some(Kind::Choice),
+                expect_max_tokens: None,
                 expect_context: Some(context),
             };
             let outcome = verify::run(&verify, printer)?;
@@ -200,7 +201,7 @@ fn other_than_logged(
         return Some((BASE, format!("the log is of {}, the proof of {base}", log.header.base)));
     }
     for ((case, entry), step) in statement.cases.iter().zip(entries).zip(drawn) {
-        if let Case { input: Input::Tokens(ids), output: Output::Choice { chosen, .. } } = case
+        if let Case { input: Input::Tokens(ids), output: Output::Choice(Choice { chosen, .. }) } = case
             && *ids == entry.ids
             && *chosen != entry.action
         {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use candle_core::Device;
-use ftk_circuits::{Case, Input, Output};
+use ftk_proofs::{Case, Choice, Input, Output};
 use ftk_recipes::defi::DefiError;
 
 use super::super::commit::committed_form;
@@ -48,13 +48,13 @@ impl Policy {
     /// # Errors
     /// Ids that the base has not.
     pub fn choose(&self, ids: &[u32]) -> Result<usize, DefiError> {
-        let among = self.among.clone();
-        let case = Case { input: Input::Tokens(ids.to_vec()), output: Output::Choice { among, chosen: 0 } };
+        let output = Choice::among(self.among.clone()).into();
+        let case = Case { input: Input::Tokens(ids.to_vec()), output };
         let adaptation = self.adapter.as_ref().map_or(Adaptation::Base, Adaptation::Factors);
         let replayed = replay(&self.fixed, adaptation, &[case], None, None);
         let outputs = replayed.map_err(|error| DefiError::Policy(error.to_string()))?.outputs;
         match outputs.as_slice() {
-            [Output::Choice { chosen, .. }] => Ok((chosen - self.among[0]) as usize),
+            [Output::Choice(choice)] => Ok((choice.chosen - self.among[0]) as usize),
             _ => Err(DefiError::Policy("a choice was asked for".to_owned())),
         }
     }

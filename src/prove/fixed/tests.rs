@@ -298,27 +298,22 @@ fn rows_are_read_as_they_are() {
     let rows: Vec<usize> = (0..100).collect();
     let mut plain = Fixed::new(&base, Adaptation::Factors(&adapter));
     let logits = network.forward(&mut plain, &tokens, &rows).unwrap();
-    let read = |row: usize| match row % 4 {
-        0 => Read::Greedy,
-        1 => Read::LogProb(row as u32 % 40),
-        2 => Read::Logits,
-        _ => Read::Choice(vec![row as u32 % 20, 21, 39]),
+    let mut found = Vec::new();
+    let mut reader = |row: usize, content: Row<'_>| {
+        found.push((row, content.site.to_owned(), content.logits.to_vec()));
+        Ok(())
     };
-    let reads: Vec<Read> = rows.iter().map(|row| read(*row)).collect();
-    let mut reading = Fixed::reading(&base, Adaptation::Factors(&adapter), &reads);
+    let mut reading = Fixed::reading(&base, Adaptation::Factors(&adapter), &mut reader);
     let none = network.forward(&mut reading, &tokens, &rows).unwrap();
     assert_eq!((none.rows, none.entries.len()), (0, 0));
-    let found = reading.take_readings();
-    let all = logits.entries.chunks_exact(40).zip(&reads).map(|(logits, read)| read.of("head", logits).unwrap());
-    assert_eq!(found, all.collect::<Vec<_>>());
     assert_eq!(reading.into_records().unwrap(), plain.into_records().unwrap());
-    assert!(found.iter().any(|reading| matches!(reading, Reading::Id(id) if *id > 21)));
+    let all = rows.iter().zip(logits.entries.chunks_exact(40));
+    assert_eq!(found, all.map(|(row, logits)| (*row, "lm_head".to_owned(), logits.to_vec())).collect::<Vec<_>>());
 
-    let beyond = [Read::LogProb(40)];
-    let mut ops = Fixed::reading(&base, Adaptation::Base, &beyond);
-    assert!(matches!(network.forward(&mut ops, &tokens, &[0]), Err(Error::Token(40))));
-    let mut ops = Fixed::reading(&base, Adaptation::Base, &beyond);
-    assert!(matches!(network.forward(&mut ops, &tokens, &[0, 1]), Err(Error::Row(1))));
+    // What a reader refuses ends the pass.
+    let mut refuse = |row: usize, _: Row<'_>| if row == 70 { Err(Error::Row(row)) } else { Ok(()) };
+    let mut ops = Fixed::reading(&base, Adaptation::Base, &mut refuse);
+    assert!(matches!(network.forward(&mut ops, &tokens, &rows), Err(Error::Row(70))));
 }
 
 #[test]

@@ -1,0 +1,19 @@
+//! What ftk's proofs state: statements about inputs and what a base with a committed adapter gives for them.
+//!
+//! Each kind of output has one file, in `outputs/`. `circuits/STATEMENT.md` says what is proved and why it holds.
+
+mod bounds;
+mod encoding;
+pub mod hex;
+mod inputs;
+pub mod outputs;
+pub mod read;
+mod statement;
+mod words;
+
+pub use bounds::{CaseError, MAX_CASES, MAX_CHOICES, MAX_CONTEXT, MAX_LOGITS, MAX_ROWS, MAX_STOP_IDS, MAX_TOKENS};
+pub use inputs::Input;
+pub use outputs::{AtLeast, Choice, Completion, Kind, LogProb, Logits, Output, Preference, Scored};
+pub use statement::text::{TextError, parse, text};
+pub use statement::{Case, Sequence, Statement, StatementError};
+pub use words::{Words, nat};

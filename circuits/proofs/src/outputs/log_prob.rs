@@ -1,0 +1,71 @@
+//! How likely a continuation is.
+
+use ftk_circuits::{EncodingError, Reader};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::room::{Room, add_step, log_prob_differs};
+use crate::bounds::{CaseError, MAX_TOKENS, continuation};
+use crate::encoding::{put_ids, take_i64, take_ids};
+use crate::read::{ReadError, Row};
+use crate::words::{Words, nat};
+
+/// How likely a continuation is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogProb {
+    /// The continuation.
+    pub ids: Vec<u32>,
+    /// Its log-probability at `2^-24` nat ([`ftk_circuits::fixed::log_prob`]), summed over its ids.
+    pub log_prob: i64,
+}
+
+impl Room for LogProb {
+    const NAME: &'static str = "logprob";
+    const KINDS: &'static [u8] = &[3];
+
+    fn put(&self, bytes: &mut Vec<u8>) {
+        bytes.push(Self::KINDS[0]);
+        put_ids(bytes, &self.ids);
+        bytes.extend(self.log_prob.to_le_bytes());
+    }
+
+    fn take(_: u8, reader: &mut Reader<'_>) -> Result<Self, EncodingError> {
+        Ok(Self { ids: take_ids(reader, "continuation", MAX_TOKENS)?, log_prob: take_i64(reader)? })
+    }
+
+    fn check(&self) -> Result<(), CaseError> {
+        continuation("continuation", &self.ids)
+    }
+
+    fn continuations(&self) -> Vec<&[u32]> {
+        vec![&self.ids]
+    }
+
+    fn question(&self) -> Self {
+        Self { ids: self.ids.clone(), log_prob: 0 }
+    }
+
+    fn read(&mut self, _: usize, step: usize, row: Row<'_>) -> Result<(), ReadError> {
+        let id = *self.ids.get(step).ok_or(ReadError::Empty)?;
+        add_step(&mut self.log_prob, step, row.log_prob(id)?);
+        Ok(())
+    }
+
+    fn difference(&self, yields: &Self) -> String {
+        log_prob_differs("log-probability", self.log_prob, yields.log_prob).expect("only the log-probability is read")
+    }
+
+    fn claim(&self, input: &str, words: &Words<'_>) -> String {
+        let log_prob = nat(self.log_prob.into());
+        format!("continues {input} with {} with log-probability {log_prob:.6}", words.words(&self.ids))
+    }
+
+    fn json(&self, words: &Words<'_>) -> Value {
+        let Self { ids, log_prob } = self;
+        json!({
+            "kind": Self::NAME, "ids": ids, "text": words.text(ids), "log_prob": nat((*log_prob).into()),
+            "log_prob_24": log_prob,
+        })
+    }
+}
