@@ -245,6 +245,9 @@ struct Preview {
     /// How many rows to show
     #[arg(long, default_value_t = 3)]
     rows: usize,
+    /// The day that the base's chat template writes where it asks for today's
+    #[arg(long, value_name = "YYYY-MM-DD", requires = "base")]
+    date: Option<String>,
 }
 
 #[derive(Args)]
@@ -289,6 +292,9 @@ struct Generate {
     model: Model,
     #[command(flatten)]
     prompt: Prompt,
+    /// The day that the base's chat template writes where it asks for today's
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    date: Option<String>,
 }
 
 #[derive(Args)]
@@ -383,14 +389,14 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
             let base = local(base)?;
             commands::merge::run(&commands::merge::Settings { base, adapter, out, precision, text, tolerance }, printer)
         }
-        Verb::Data(Data::Preview(Preview { recipe, base, data, task, rows })) => {
+        Verb::Data(Data::Preview(Preview { recipe, base, data, task, rows, date })) => {
             let kind = match task {
                 Task::Sft => commands::data::Kind::Sft,
                 Task::Dpo => commands::data::Kind::Pairs,
             };
             let subject = match (recipe, base.zip(data)) {
                 (Some(recipe), _) => commands::data::Subject::Recipe(recipe),
-                (None, Some((base, data))) => commands::data::Subject::File { base: local(base)?, data, kind },
+                (None, Some((base, data))) => commands::data::Subject::File { base: local(base)?, data, kind, date },
                 (None, None) => anyhow::bail!("give --recipe, or --base and --data"),
             };
             commands::data::preview(&commands::data::Settings { subject, rows, offline }, printer)
@@ -398,9 +404,9 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
         Verb::Pull(Pull { name, dataset, files }) => {
             commands::pull::run(&commands::pull::Settings { name, dataset, files, offline }, printer)
         }
-        Verb::Generate(Generate { model: Model { base, adapter }, prompt }) => {
+        Verb::Generate(Generate { model: Model { base, adapter }, prompt, date }) => {
             let (base, question) = (local(base)?, question(prompt));
-            commands::generate::run(&commands::generate::Settings { base, adapter, device, question }, printer)
+            commands::generate::run(&commands::generate::Settings { base, adapter, device, question, date }, printer)
         }
         Verb::Logits(Logits { model: Model { base, adapter }, ids, out }) => {
             let base = local(base)?;

@@ -32,7 +32,7 @@ use ftk_networks::graphs::End;
 use ftk_networks::sites::Role;
 use ftk_recipes::{Base, Recipe};
 
-use crate::models::{Message, Model, Source};
+use crate::models::{Message, Model, Source, chat};
 use crate::prove::cost::available_memory;
 use crate::prove::subject::Subject;
 use crate::prove::{FixedModel, Net};
@@ -116,10 +116,20 @@ fn recipe(path: Option<&Path>, settings: &[String], base: Option<&Path>) -> Resu
 
 /// The base of a recipe: all but the weights, of which there may be none yet.
 fn open(base: &Base) -> Result<Source> {
-    Ok(match base.init_std {
+    let source = match base.init_std {
         Some(_) => Source::skeleton(&base.model)?,
         None => Source::open(&base.model)?,
-    })
+    };
+    dated(source, base.date.as_deref(), "base.date")
+}
+
+/// A base whose chat template writes this day; `key` is where it was given.
+fn dated(mut source: Source, date: Option<&str>, key: &str) -> Result<Source> {
+    if let Some(date) = date {
+        let hint = "the chat template writes it where it asks for the day";
+        source.set_date(date.parse().map_err(|wrong| Advice::new(format!("{key}: {wrong}"), hint))?);
+    }
+    Ok(source)
 }
 
 /// A base with its weights on a device, and an adapter if one was named.
@@ -132,9 +142,38 @@ fn load(base: &Path, adapter: Option<&Path>, device: &Device) -> Result<(Model, 
 
 /// The adapter in a folder, if it fits the base.
 fn fitting(source: &Source, folder: &Path) -> Result<Adapter> {
-    let adapter = peft::load(folder)?;
-    fits(&Net::Tokens(source.network().clone()), &adapter, folder)?;
+    let (adapter, copies) = peft::load_with_copies(folder)?;
+    let net = Net::Tokens(source.network().clone());
+    fits(&net, &adapter, folder)?;
+    for (site, (shape, values)) in &copies {
+        let weight =
+            net.sites().into_iter().find(|known| known.name == *site).map(|site| format!("{}.weight", site.weight));
+        let weight = weight.map(|name| source.weight(&name)).transpose()?;
+        let same = weight.map(|weight| {
+            Ok::<_, anyhow::Error>(weight.dims() == shape && weight.flatten_all()?.to_vec1::<f32>()? == *values)
+        });
+        if !same.transpose()?.unwrap_or(false) {
+            let message =
+                format!("{}: holds a weight of the base that differs from the base's own: {site}", folder.display());
+            return Err(Advice::new(
+                message,
+                "give the base this adapter was trained on, or merge the adapter with PEFT",
+            )
+            .into());
+        }
+    }
     Ok(adapter)
+}
+
+/// What to say of an adapter that was saved with a chat template of its own: nothing reads it, and with the base's the
+/// adapter is asked otherwise than it was trained.
+fn other_template(source: &Source, folder: Option<&Path>) -> Option<String> {
+    let folder = folder?;
+    let own = chat::stored(folder).ok().flatten()?;
+    let same = source.chat_template().is_ok_and(|template| template.source() == own);
+    let message = "has a chat template of its own, which differs from the base's and is not used; to use it, put it beside \
+                   the base's config.json";
+    (!same).then(|| format!("{}: {message}", folder.display()))
 }
 
 /// Refuses an adapter with a site that the network has not, or not of this shape.

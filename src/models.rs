@@ -4,6 +4,7 @@
 //! at once; [`Source::weights`] then reads what is large. [`Model::load`] does both.
 //! Nothing here runs a network: see `ftk_adapters` for its interpretations.
 
+mod added;
 pub mod chat;
 pub mod config;
 pub mod digest;
@@ -27,7 +28,7 @@ use ftk_adapters::weights::Weights;
 use ftk_networks::Network;
 use ftk_recipes::{Hold, MARKET, VILLAGE};
 
-pub use chat::{ChatTemplate, Message};
+pub use chat::{ChatTemplate, Date, Message};
 pub use digest::{BaseDigest, Digesting};
 pub use error::ModelError;
 pub use save::{Precision, save_folder};
@@ -131,6 +132,13 @@ impl Source {
     /// [`ModelError::NoChatTemplate`].
     pub fn chat_template(&self) -> Result<&ChatTemplate, ModelError> {
         self.template.as_ref().ok_or_else(|| ModelError::NoChatTemplate { path: self.path.clone() })
+    }
+
+    /// Has the chat template, if there is one, write this day where it asks for today's.
+    pub fn set_date(&mut self, date: Date) {
+        if let Some(template) = &mut self.template {
+            template.set_date(date);
+        }
     }
 
     /// How the weights that the network uses are stored: number formats, as the files name them, with the tensors

@@ -70,6 +70,9 @@ pub enum TextError {
         /// What stands there.
         found: String,
     },
+    /// A file that Git LFS left a pointer in the place of.
+    #[error("{}: a Git LFS pointer, not the file it stands for", .0.display())]
+    Pointer(PathBuf),
     /// A compressed file that grows out of proportion.
     #[error("{}: unpacks to more bytes than {limit}", path.display())]
     Grows {
@@ -120,6 +123,8 @@ pub enum TextError {
         place: Place,
         /// The last token that is not space.
         found: String,
+        /// Whether that token stands for itself and not for text.
+        special: bool,
         /// Tokens that generation stops at.
         stop: String,
     },
@@ -145,6 +150,7 @@ impl TextError {
                 let from = if found.starts_with("UTF-16") { "UTF-16" } else { "WINDOWS-1252" };
                 Some(format!("rows must be UTF-8: iconv -f {from} -t UTF-8 OLD > NEW"))
             }
+            Self::Pointer(_) => Some("fetch the file: git lfs pull in its folder, or ftk pull".to_owned()),
             Self::Grows { .. } => Some("unpack it yourself, and give what comes out".to_owned()),
             Self::Codec { .. } => Some("write it with zstd, snappy, gzip, lz4 or without compression".to_owned()),
             Self::Row { key, .. } if key == "question" => {
@@ -167,6 +173,10 @@ impl TextError {
                 (0, _) => "look at the labels or turns of the rows, and at data.loss".to_owned(),
                 (dropped, _) => format!("prompts alone fill data.max_length in {dropped} rows; raise it"),
             }),
+            Self::Unended { stop, special: false, .. } => Some(format!(
+                "the chat template leaves the assistant's turn open, and a model trained so would not stop: let it write \
+                 {stop} behind every turn, the last included"
+            )),
             Self::Unended { found, .. } => Some(format!(
                 "a model trained so would not stop: name {found} in eos_token_id of generation_config.json if it ends \
                  turns, or let the chat template (inside its generation marks) end them with eos_token"

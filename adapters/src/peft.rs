@@ -25,6 +25,11 @@ pub const CONFIG: &str = "adapter_config.json";
 /// File name of the factors.
 pub const FACTORS: &str = "adapter_model.safetensors";
 
+/// What a file begins with that Git LFS left in the place of a large one (github.com/git-lfs/git-lfs, docs/spec.md).
+pub const LFS: &[u8] = b"version https://git-lfs.github.com/spec/";
+/// What is said of such a file.
+pub const LFS_MESSAGE: &str = "a Git LFS pointer, not the file it stands for";
+
 /// An adapter folder that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum PeftError {
@@ -61,6 +66,9 @@ impl PeftError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Io { .. } => Some("an adapter folder holds adapter_config.json and adapter_model.safetensors"),
+            Self::Malformed { message, .. } if message == LFS_MESSAGE => {
+                Some("fetch the file: git lfs pull in its folder, or ftk pull")
+            }
             Self::Malformed { .. } => None,
             Self::Unsupported { key: "use_dora", .. } => Some(
                 "DoRA rescales the base's own output beside adding to it; proofs are about what is added, so only plain \
@@ -93,6 +101,32 @@ fn plain_values() -> [(&'static str, Value); 14] {
     ]
 }
 
+/// Whether a value says nothing.
+fn nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(values) => values.is_empty(),
+        Value::Object(values) => values.is_empty(),
+        _ => false,
+    }
+}
+
+/// Module names that wrappers put into those of tensors: torch.compile, activation checkpointing, FSDP.
+const WRAPPERS: [&str; 3] = ["_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"];
+
+/// A tensor's name without what wrappers add to it and without PEFT's own beginning: DDP's `module.` in front, the
+/// wrappers' modules anywhere, and the adapter's name behind a factor, which PEFT keeps in memory only.
+fn bare(name: &str) -> String {
+    let parts: Vec<&str> = name.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
+    let name = parts.join(".");
+    let name = name.strip_prefix("module.").unwrap_or(&name);
+    let name = name.strip_prefix("base_model.model.").unwrap_or(name);
+    match name.strip_suffix(".default.weight") {
+        Some(factor) if [".lora_A", ".lora_B"].iter().any(|end| factor.ends_with(end)) => format!("{factor}.weight"),
+        _ => name.to_owned(),
+    }
+}
+
 /// Initialisations that leave the base as it is. The others (PiSSA, OLoRA and their like) subtract the
 /// first factors from its weights, so that their adapter is no adapter of the base itself.
 const PLAIN_STARTS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
@@ -105,6 +139,16 @@ const PLAIN_STARTS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
 pub fn load(folder: &Path) -> Result<Adapter, PeftError> {
     let (adapter, _) = open(folder, Beside::Nothing)?;
     Ok(adapter)
+}
+
+/// [`load`] for a caller who knows the base: also the copies of its weights that PEFT saves beside the factors of a head
+/// (`lm_head.base_layer.weight`), by the names of their sites. They belong to the adapter only where they differ, and
+/// then it is none that can be read.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn load_with_copies(folder: &Path) -> Result<(Adapter, Saved), PeftError> {
+    open(folder, Beside::Copies)
 }
 
 /// [`load`] for bases whose head may have been trained in full: also the weights of `modules_to_save`.
@@ -120,6 +164,7 @@ pub fn load_with_saved(folder: &Path) -> Result<(Adapter, Saved), PeftError> {
 enum Beside {
     Nothing,
     Saved,
+    Copies,
 }
 
 fn open(folder: &Path, beside: Beside) -> Result<(Adapter, Saved), PeftError> {
@@ -134,7 +179,7 @@ fn open(folder: &Path, beside: Beside) -> Result<(Adapter, Saved), PeftError> {
     let modules: Vec<&str> = modules.into_iter().flatten().filter_map(Value::as_str).collect();
     let plain = plain_values().into_iter().filter(|(key, _)| *key != "modules_to_save" || modules.is_empty());
     for (key, plain) in plain {
-        if let Some(value) = config.get(key).filter(|&value| !value.is_null() && *value != plain) {
+        if let Some(value) = config.get(key).filter(|&value| !nothing(value) && *value != plain) {
             return Err(PeftError::Unsupported { path, key, value: value.to_string() });
         }
     }
@@ -142,28 +187,44 @@ fn open(folder: &Path, beside: Beside) -> Result<(Adapter, Saved), PeftError> {
     if let Some(start) = config.get(key).and_then(Value::as_str).filter(|start| !PLAIN_STARTS.contains(start)) {
         return Err(PeftError::Unsupported { path, key, value: json!(start).to_string() });
     }
-    read_factors(&folder.join(FACTORS), &Scaling::read(&config, &path)?, &modules)
+    read_factors(&folder.join(FACTORS), &Scaling::read(&config, &path)?, &modules, beside)
 }
 
-fn read_factors(path: &Path, scaling: &Scaling, modules: &[&str]) -> Result<(Adapter, Saved), PeftError> {
+fn read_factors(
+    path: &Path,
+    scaling: &Scaling,
+    modules: &[&str],
+    beside: Beside,
+) -> Result<(Adapter, Saved), PeftError> {
     let bytes = read(path)?;
+    if bytes.starts_with(LFS) {
+        return Err(malformed(path, LFS_MESSAGE.to_owned()));
+    }
     let file = SafeTensors::deserialize(&bytes).map_err(|error| malformed(path, error.to_string()))?;
     let mut halves: BTreeMap<String, [Option<TensorView<'_>>; 2]> = BTreeMap::new();
     let mut saved = Saved::new();
     for (name, tensor) in file.tensors() {
-        let own = name.strip_prefix("base_model.model.").unwrap_or(&name);
+        let own = bare(&name);
         let within = |module: &&str| own.strip_prefix(*module).is_some_and(|rest| rest.starts_with('.'));
         if modules.iter().any(within) && !own.contains(".lora_") {
             let values = widen(&tensor).filter(|values| values.iter().all(|value| value.is_finite()));
             let values = values.ok_or_else(|| malformed(path, format!("not finite numbers: {own}")))?;
-            saved.insert(own.to_owned(), (tensor.shape().to_vec(), values));
+            saved.insert(own, (tensor.shape().to_vec(), values));
             continue;
         }
-        let stem = name.strip_prefix("base_model.model.").and_then(|name| name.strip_suffix(".weight"));
-        let split = stem.and_then(|stem| stem.rsplit_once(".lora_"));
+        if let Some(site) = own.strip_suffix(".base_layer.weight").filter(|_| beside == Beside::Copies) {
+            let values = widen(&tensor).ok_or_else(|| malformed(path, format!("not f32, bf16 or f16: {name}")))?;
+            saved.insert(site.to_owned(), (tensor.shape().to_vec(), values));
+            continue;
+        }
+        let split = own.strip_suffix(".weight").and_then(|stem| stem.rsplit_once(".lora_"));
         match split {
-            Some((site, "A")) => halves.entry(site.to_owned()).or_default()[0] = Some(tensor),
-            Some((site, "B")) => halves.entry(site.to_owned()).or_default()[1] = Some(tensor),
+            Some((site, half @ ("A" | "B"))) => {
+                let half = &mut halves.entry(site.to_owned()).or_default()[usize::from(half == "B")];
+                if half.replace(tensor).is_some() {
+                    return Err(malformed(path, format!("two tensors are one factor: {own}")));
+                }
+            }
             _ => return Err(malformed(path, format!("not a LoRA factor: {name}"))),
         }
     }

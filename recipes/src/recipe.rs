@@ -69,6 +69,10 @@ pub struct Base {
     /// Start from random weights of this standard deviation; the folder then needs only config and tokenizer.
     #[serde(default)]
     pub init_std: Option<f64>,
+    /// The day that a chat template writes where it asks for today's (`strftime_now`): `2025-07-06`. Without it the
+    /// template has no clock.
+    #[serde(default)]
+    pub date: Option<String>,
     /// How the weights of a frozen base are held in memory.
     #[serde(default)]
     pub hold: Hold,

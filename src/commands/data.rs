@@ -6,7 +6,7 @@ use anyhow::Result;
 use ftk_recipes::{Data, Recipe};
 use serde_json::{Value, json};
 
-use super::{Outcome, open, pull};
+use super::{Outcome, dated, open, pull};
 use crate::cli::printer::Printer;
 use crate::models::{Source, Tokenizer};
 use crate::text::encode::Sequence;
@@ -26,6 +26,8 @@ pub enum Subject {
         data: PathBuf,
         /// What the rows are.
         kind: Kind,
+        /// The day that the chat template writes.
+        date: Option<String>,
     },
 }
 
@@ -51,7 +53,9 @@ pub fn preview(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             pull::recipe(&mut recipe, settings.offline, printer)?;
             (open(&recipe.base)?, recipe.data, kind)
         }
-        Subject::File { base, data, kind } => (Source::open(base)?, Data::new(data.clone()), *kind),
+        Subject::File { base, data, kind, date } => {
+            (dated(Source::open(base)?, date.as_deref(), "--date")?, Data::new(data.clone()), *kind)
+        }
     };
     let loaded = load(&source, &data, kind, &data.train)?;
     let held_out = data.held_out.as_deref().map(|path| load(&source, &data, kind, path)).transpose()?;

@@ -13,7 +13,6 @@ use serde_json::{Map, Value, json};
 use super::train::open;
 use super::{Advice, Outcome, fitting, pull, recipe};
 use crate::cli::printer::Printer;
-use crate::models::Source;
 use crate::text::load::{Kind, Loaded, load};
 use crate::text::session::{Rows, Trained};
 
@@ -54,8 +53,9 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let Some(data) = recipe.data.held_out.clone() else {
         return Err(Advice::new("there are no rows to evaluate on", "name them with --data or data.held_out").into());
     };
-    let source = Source::open(&recipe.base.model)?;
+    let source = super::open(&recipe.base)?;
     let adapter = settings.adapter.as_deref().map(|folder| fitting(&source, folder)).transpose()?;
+    super::other_template(&source, settings.adapter.as_deref()).iter().for_each(|note| printer.note(note));
     let start = recipe.lora.as_ref().and_then(|lora| lora.start.as_deref());
     let start = start.map(|folder| fitting(&source, folder)).transpose()?;
     let loaded = load(&source, &recipe.data, Kind::of(&recipe, "ftk gnn has the commands for graphs")?, &data)?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use candle_core::Device;
 use serde_json::json;
 
-use super::{Outcome, Question, frozen, load};
+use super::{Outcome, Question, dated, frozen, load, other_template};
 use crate::cli::printer::Printer;
 use crate::text::generate::greedy;
 
@@ -20,6 +20,8 @@ pub struct Settings {
     pub device: Device,
     /// Prompt and length.
     pub question: Question,
+    /// The day that the chat template writes.
+    pub date: Option<String>,
 }
 
 /// Prints the completion as it comes.
@@ -27,7 +29,9 @@ pub struct Settings {
 /// # Errors
 /// A model or adapter that cannot be read, a prompt without tokens.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let (model, adapter) = load(&settings.base, settings.adapter.as_deref(), &settings.device)?;
+    let (mut model, adapter) = load(&settings.base, settings.adapter.as_deref(), &settings.device)?;
+    model.source = dated(model.source, settings.date.as_deref(), "--date")?;
+    other_template(&model.source, settings.adapter.as_deref()).iter().for_each(|note| printer.note(note));
     let adapter = frozen(adapter.as_ref(), &settings.device)?;
     let (network, tokenizer) = (model.source.network(), model.source.tokenizer()?);
     let prompt = settings.question.ids(&model.source)?;

@@ -144,7 +144,9 @@ fn adapter(folder: &Path, base: Option<&Path>, found: &mut Findings) -> Result<(
         found.problems.push(format!("cannot be used: {error}"));
     }
     if let Some(base) = base {
-        against(&survey, &Source::open(base)?, found);
+        let source = Source::open(base)?;
+        against(&survey, &source, found);
+        found.problems.extend(super::other_template(&source, Some(folder)));
     }
     Ok(())
 }

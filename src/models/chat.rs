@@ -16,6 +16,7 @@ mod translate;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -83,6 +84,14 @@ impl Message {
     fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).and_then(Json::as_str)
     }
+}
+
+/// The chat template in a folder, of a base or an adapter, as it is written; `None` if it has none.
+///
+/// # Errors
+/// Files that are neither text nor JSON.
+pub fn stored(folder: &Path) -> Result<Option<String>, ModelError> {
+    super::folder::stored_template(folder)
 }
 
 /// A conversation as text, with what its template marks as generated.

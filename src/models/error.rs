@@ -71,6 +71,12 @@ pub enum ModelError {
         /// What is wrong, with the value last.
         reason: String,
     },
+    /// A file that Git LFS left a pointer in the place of.
+    #[error("{}: a Git LFS pointer, not the file it stands for", path.display())]
+    Pointer {
+        /// The file.
+        path: PathBuf,
+    },
     /// The network needs a tensor that is not there.
     #[error("{}: missing tensor: {tensor}", path.display())]
     MissingTensor {
@@ -174,10 +180,24 @@ impl ModelError {
             Self::MissingTensor { tensor, .. } if tensor == "lm_head.weight" => {
                 "a model whose head is its embedding table says \"tie_word_embeddings\": true in config.json".to_owned()
             }
+            Self::Pointer { .. } => "fetch the file: git lfs pull in its folder, or ftk pull".to_owned(),
+            Self::TensorType { path, .. } if path.extension().is_some_and(|extension| extension == "gguf") => {
+                "read are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K; quantise the model again from its \
+                 full weights"
+                    .to_owned()
+            }
+            Self::Config { key, .. } if key == "tie_word_embeddings" => {
+                "say \"tie_word_embeddings\": false in config.json if the head in the file is meant, or take it out".to_owned()
+            }
             Self::TensorType { .. } => "supported: F32, F16, BF16".to_owned(),
             Self::NoTokenizer { .. } => "add the model's tokenizer.json, or give token ids".to_owned(),
             Self::NoChatTemplate { .. } => {
                 "give plain prompts and completions, or add a chat_template.jinja to the model's folder".to_owned()
+            }
+            Self::Template { reason } if reason.contains("strftime_now") => {
+                "the template writes the day, which is part of what is trained and asked: say which in base.date = \
+                 \"2025-07-06\" of the recipe or with --date; for a proof give the whole text with --raw"
+                    .to_owned()
             }
             Self::Template { .. } => {
                 "mend or replace the model's chat template, or give plain prompts and completions".to_owned()

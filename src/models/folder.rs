@@ -10,6 +10,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use ftk_adapters::peft::LFS;
 use ftk_adapters::weights::Weights;
 use ftk_networks::Network;
 use ftk_recipes::Hold;
@@ -19,6 +20,7 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde_json::Value;
 
+use super::added;
 use super::config::{self, Object};
 use super::tokenizer::{Ids, special_tokens};
 use super::{ChatTemplate, ModelError, Source, Store, TextFile, Tokenizer};
@@ -88,6 +90,7 @@ fn read_folder(
 
     let mut tensors = full_names(&network, locate(path)?);
     let needed = network.shapes();
+    own_head(path, &config_path, &tensors)?;
     tensors.retain(|name, _| needed.contains_key(name));
     for (name, slot) in &mut tensors {
         let (tensor, mut expected) = (name.clone(), needed[name].clone());
@@ -104,14 +107,23 @@ fn read_folder(
     }
 
     let tokenizer_path = path.join("tokenizer.json");
-    let tokenizer = match read(&tokenizer_path)? {
-        Some(bytes) => Some(Tokenizer::from_json(&tokenizer_path, &bytes, network.vocab())?),
-        None => None,
-    };
     let tokenizer_config_path = path.join("tokenizer_config.json");
     let tokenizer_config = json(&tokenizer_config_path)?.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    let tokenizer = match read(&tokenizer_path)? {
+        Some(bytes) => {
+            let older = json(&path.join("added_tokens.json"))?;
+            let whole = added::complete(&tokenizer_path, bytes, &tokenizer_config, older.as_ref())?;
+            let tokenizer = Tokenizer::from_json(&tokenizer_path, &whole.json, network.vocab())?;
+            whole.check(&tokenizer_config_path, &tokenizer)?;
+            Some(tokenizer)
+        }
+        None => None,
+    };
     let tokenizer_config = Object::new(&tokenizer_config_path, &tokenizer_config)?;
-    let texts = special_texts(&tokenizer_config)?;
+    let map_path = path.join("special_tokens_map.json");
+    let map = json(&map_path)?.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    let mut texts = special_texts(&Object::new(&map_path, &map)?)?;
+    texts.extend(special_texts(&tokenizer_config)?);
 
     let generation_path = path.join("generation_config.json");
     let mut ids = vec![Ids::read(&Object::new(&config_path, &config_json)?)?];
@@ -120,17 +132,26 @@ fn read_folder(
     }
     let special = special_tokens(tokenizer.as_ref(), &texts, &ids, network.vocab());
 
-    let template = match read(&path.join("chat_template.jinja"))? {
-        Some(bytes) => Some(String::from_utf8(bytes).map_err(|error| ModelError::Malformed {
-            path: path.join("chat_template.jinja"),
-            format: "UTF-8",
-            reason: error.to_string(),
-        })?),
-        None => listed_template(&tokenizer_config)?,
-    };
+    let template = template(path, &tokenizer_config)?;
     let template = template.map(|source| ChatTemplate::new(source, &texts)).transpose()?;
     let store = Store::Folder(Folder { path: path.to_owned(), tensors });
     Ok(Source { path: path.to_owned(), network, tokenizer, special, template, store, unpacked: None })
+}
+
+/// Refuses a head of its own in a network whose configuration says that its head is the embedding table: one of the two
+/// is wrong. A copy of the table is none.
+fn own_head(folder: &Path, config: &Path, tensors: &BTreeMap<String, Slot>) -> Result<(), ModelError> {
+    let tied = json(config)?.is_some_and(|config| config["tie_word_embeddings"] == true);
+    let table = ["model.embed_tokens.weight", "transformer.wte.weight"].iter().find_map(|name| tensors.get(*name));
+    let (Some(head), Some(table), true) = (tensors.get("lm_head.weight"), table, tied) else { return Ok(()) };
+    if head.dtype == table.dtype && head.shape == table.shape && head.bytes()? == table.bytes()? {
+        return Ok(());
+    }
+    Err(ModelError::Config {
+        path: folder.join("config.json"),
+        key: "tie_word_embeddings".to_owned(),
+        reason: "says that the head is the embedding table, but the weights have another: lm_head.weight".to_owned(),
+    })
 }
 
 /// Tensors by the names they have in the whole network. GPT-2 was published as the network without its head, whose names
@@ -177,12 +198,18 @@ impl Folder {
 }
 
 impl Slot {
-    fn load(&self, name: &str, device: &Device, hold: Hold) -> Result<Tensor, ModelError> {
+    /// The tensor as it is stored.
+    fn bytes(&self) -> Result<Vec<u8>, ModelError> {
         let failed = |source| ModelError::Read { path: self.file.clone(), source };
         let mut file = File::open(&self.file).map_err(failed)?;
         file.seek(SeekFrom::Start(self.start)).map_err(failed)?;
         let mut bytes = vec![0; self.len];
         file.read_exact(&mut bytes).map_err(failed)?;
+        Ok(bytes)
+    }
+
+    fn load(&self, name: &str, device: &Device, hold: Hold) -> Result<Tensor, ModelError> {
+        let bytes = self.bytes()?;
         let (pairs, _) = bytes.as_chunks::<2>();
         let values: Vec<f32> = match self.dtype {
             Dtype::F16 => pairs.iter().map(|pair| f16::from_le_bytes(*pair).to_f32()).collect(),
@@ -221,6 +248,7 @@ pub(super) fn check_finite(path: &Path, tensor: &str, values: &[f32]) -> Result<
 /// The bytes of a file; `None` if there is none.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, ModelError> {
     match std::fs::read(path) {
+        Ok(bytes) if bytes.starts_with(LFS) => Err(ModelError::Pointer { path: path.to_owned() }),
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(ModelError::Read { path: path.to_owned(), source }),
@@ -299,6 +327,9 @@ fn header(path: &Path) -> Result<BTreeMap<String, Slot>, ModelError> {
         return Err(malformed(format!("too short for a header: {total} bytes")));
     }
     file.read_exact(&mut length).map_err(failed)?;
+    if LFS.starts_with(&length) {
+        return Err(ModelError::Pointer { path: path.to_owned() });
+    }
     let length = u64::from_le_bytes(length);
     if length > MAX_HEADER || length > total - 8 {
         return Err(malformed(format!("header longer than the file or than {MAX_HEADER} bytes: {length}")));
@@ -331,6 +362,29 @@ fn special_texts(config: &Object) -> Result<BTreeMap<&'static str, String>, Mode
         }
     }
     Ok(texts)
+}
+
+/// The chat template of a folder: `chat_template.jinja`, or what `tokenizer_config.json` says.
+fn template(path: &Path, tokenizer_config: &Object) -> Result<Option<String>, ModelError> {
+    let file = path.join("chat_template.jinja");
+    match read(&file)? {
+        Some(bytes) => String::from_utf8(bytes).map(Some).map_err(|error| ModelError::Malformed {
+            path: file,
+            format: "UTF-8",
+            reason: error.to_string(),
+        }),
+        None => listed_template(tokenizer_config),
+    }
+}
+
+/// The text of the chat template in any folder, if it has one.
+///
+/// # Errors
+/// Files that are neither text nor JSON.
+pub(super) fn stored_template(path: &Path) -> Result<Option<String>, ModelError> {
+    let config_path = path.join("tokenizer_config.json");
+    let config = json(&config_path)?.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    template(path, &Object::new(&config_path, &config)?)
 }
 
 /// `chat_template` of `tokenizer_config.json`: a string, or a list of named templates of which `default` is taken.
@@ -495,6 +549,37 @@ mod tests {
         config["tie_word_embeddings"] = json!(true);
         tiny::write_json(&folder.path().join("config.json"), &config);
         assert!(!Source::open(folder.path()).unwrap().network().shapes().contains_key("lm_head.weight"));
+    }
+
+    #[test]
+    fn a_head_of_its_own_where_the_configuration_says_tied_is_refused_and_a_copy_is_not() {
+        let folder = tiny::folder();
+        let mut config = tiny::config();
+        config["tie_word_embeddings"] = json!(true);
+        tiny::write_json(&folder.path().join("config.json"), &config);
+        let error = without_folder(folder.path(), &Source::open(folder.path()).unwrap_err());
+        let reason = "says that the head is the embedding table, but the weights have another: lm_head.weight";
+        assert_eq!(error, format!("M/config.json: tie_word_embeddings: {reason}"));
+        let mut tensors = tiny::stored(&tiny::weights(tiny::network()));
+        let table = tensors["model.embed_tokens.weight"].clone();
+        tensors.insert("lm_head.weight".to_owned(), table);
+        tiny::write_tensors(&folder.path().join("model.safetensors"), &tensors);
+        assert!(Source::open(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn pointers_of_git_lfs_are_named_as_such() {
+        let pointer = [LFS, b"v1\noid sha256:0\nsize 3\n"].concat();
+        for name in ["model.safetensors", "config.json"] {
+            let folder = tiny::folder();
+            std::fs::write(folder.path().join(name), &pointer).unwrap();
+            let error = Source::open(folder.path()).unwrap_err();
+            assert_eq!(
+                without_folder(folder.path(), &error),
+                format!("M/{name}: a Git LFS pointer, not the file it stands for")
+            );
+            assert!(error.hint().unwrap().contains("git lfs pull"));
+        }
     }
 
     #[test]

@@ -61,6 +61,10 @@ pub(super) fn open(path: &Path) -> Result<Source, ModelError> {
         reason: reason(error),
     })?;
     let metadata = Metadata { path, content: &content };
+    if let Some(parts) = metadata.size("split.count")?.filter(|&parts| parts > 1) {
+        let reason = format!("the file is one part of several, which must be joined (gguf-split --merge): {parts}");
+        return Err(metadata.error("split.count", reason));
+    }
     let mut network = network(&metadata)?;
     if let Some(divisors) = rope_divisors(&metadata, &mut reader, network.rope.dim / 2)? {
         network.rope.scaling = scaling::recognise(&network.rope, &divisors).ok_or_else(|| {
@@ -279,6 +283,14 @@ fn network(metadata: &Metadata) -> Result<Llama, ModelError> {
     }
     if let Some(kind) = metadata.text(&key("rope.scaling.type"))?.filter(|&kind| kind != "none") {
         return Err(metadata.error(&key("rope.scaling.type"), format!("not supported: {kind}")));
+    }
+    if metadata.text(&key("rope.scaling.type"))?.is_none() {
+        // Without a type llama.cpp takes a factor, also under its older name, for linear scaling.
+        for key in [key("rope.scaling.factor"), key("rope.scale_linear")] {
+            if let Some(factor) = metadata.real(&key)?.filter(|&factor| factor != 0.0 && factor != 1.0) {
+                return Err(metadata.error(&key, format!("linear scaling is not supported: {factor}")));
+            }
+        }
     }
 
     let hidden = size("embedding_length")?;
@@ -564,6 +576,17 @@ mod tests {
             ("llama.expert_count", Value::U32(8), "llama.expert_count: mixtures of experts are not supported: 8"),
             ("llama.rope.scaling.type", text("yarn"), "llama.rope.scaling.type: not supported: yarn"),
             (
+                "llama.rope.scaling.factor",
+                Value::F32(2.0),
+                "llama.rope.scaling.factor: linear scaling is not supported: 2",
+            ),
+            ("llama.rope.scale_linear", Value::F32(4.0), "llama.rope.scale_linear: linear scaling is not supported: 4"),
+            (
+                "split.count",
+                Value::U16(3),
+                "split.count: the file is one part of several, which must be joined (gguf-split --merge): 3",
+            ),
+            (
                 "llama.rope.dimension_count",
                 Value::U32(2),
                 "llama.rope.dimension_count: not supported unless equal to the head's 4: 2",
@@ -625,10 +648,23 @@ mod tests {
         let mut first = whole.clone();
         first[4] = 1;
         assert_eq!(refused(&first), format!("{start}version not supported, 2 and 3 are: 1"));
-        assert_eq!(refused(&whole[..200]), format!("{start}the file ends inside its header"));
+        assert_eq!(refused(&whole[..600]), format!("{start}the file ends inside its header"));
+        let mut turned = whole.clone();
+        turned[4..8].reverse();
+        assert_eq!(refused(&turned), format!("{start}the file is big endian, which is not read"));
+        assert_eq!(
+            refused(b"version https://git-lfs.github.com/spec/v1"),
+            "a Git LFS pointer, not the file it stands for"
+        );
+        // The type stands behind the name, the number of dimensions and one of them.
+        let name = b"output_norm.weight";
+        let at = whole.windows(name.len()).position(|bytes| bytes == name).unwrap() + name.len() + 12;
+        let mut other = whole.clone();
+        other[at] = 20;
+        assert_eq!(refused(&other), "tensor output_norm.weight has an unsupported type: IQ4_NL");
         let mut many = whole.clone();
         many[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
-        assert!(refused(&many).starts_with("malformed GGUF: gguf: tensor_count"), "{}", refused(&many));
+        assert_eq!(refused(&many), format!("{start}more tensors than the file has room for: {}", u64::MAX));
 
         let zero = draft().with("general.alignment", Value::U32(0));
         assert_eq!(zero.refused(), format!("{start}general.alignment is not a power of two: 0"));

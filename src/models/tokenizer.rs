@@ -112,6 +112,11 @@ impl Tokenizer {
         TextStream { tokenizer: self, ids: Vec::new(), told: 0 }
     }
 
+    /// Whether an id stands for a token of its own making, and not for text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.inner.get_added_vocabulary().get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
+    }
+
     /// The token of an id.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)

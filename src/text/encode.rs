@@ -409,6 +409,7 @@ impl<'a> Encoder<'a> {
                     path: self.path.to_owned(),
                     place,
                     found: token(found),
+                    special: tokenizer.is_special(*found),
                     stop: stop.join(", "),
                 })
             }
@@ -688,6 +689,10 @@ mod tests {
         for scored in [Scored::Completion, Scored::Assistant, Scored::All] {
             let error = sft(&source, scored, SftRow::Whole(Text::Chat(talk().into()))).unwrap_err();
             assert!(error.starts_with(message) && error.ends_with('|'), "{error}");
+            // What ends the turn is text: it is the template that is to be mended.
+            let encoder = Encoder::new(&source, Path::new("r.jsonl"), scored, 1024);
+            let error = encoder.sft(Place::Line(2), SftRow::Whole(Text::Chat(talk().into()))).unwrap_err();
+            assert!(error.hint().unwrap().contains("let it write <|im_end|> behind every turn"));
         }
         let (prompt, other) =
             (Text::Chat(talk()[..1].to_vec().into()), Text::Chat(chat(&[("assistant", "No.")]).into()));

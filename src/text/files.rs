@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
+use ftk_adapters::peft::LFS;
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -52,6 +53,7 @@ const GROWTH: [u64; 2] = [16 << 20, 200];
 /// # Errors
 /// An unreadable or malformed file, another extension, text that is not UTF-8 (with its line), and what `visit` returns.
 pub fn read(path: &Path, columns: &[&str], visit: Visit<'_>) -> Result<Vec<String>, TextError> {
+    pointer(path)?;
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_ascii_lowercase();
     let packed = [(".gz", Packed::Gzip), (".zst", Packed::Zstd)];
     let packed = packed.into_iter().find_map(|(end, packed)| Some((name.strip_suffix(end)?.to_owned(), packed)));
@@ -66,6 +68,14 @@ pub fn read(path: &Path, columns: &[&str], visit: Visit<'_>) -> Result<Vec<Strin
         }
     }
     Ok(Vec::new())
+}
+
+/// Refuses what Git LFS leaves in the place of a large file.
+fn pointer(path: &Path) -> Result<(), TextError> {
+    let mut start = Vec::new();
+    let failed = |error| TextError::Io { path: path.to_owned(), error };
+    File::open(path).map_err(failed)?.take(LFS.len() as u64).read_to_end(&mut start).map_err(failed)?;
+    if start == LFS { Err(TextError::Pointer(path.to_owned())) } else { Ok(()) }
 }
 
 /// How a file is compressed.

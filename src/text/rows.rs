@@ -1045,6 +1045,21 @@ mod tests {
     }
 
     #[test]
+    fn the_page_about_rows_names_what_the_code_knows() {
+        let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/recipes/ROWS.md"));
+        let fields = [turn::SAID.as_slice(), &turn::MARKS, &turn::DETAILS, &[turn::MASKED]].concat();
+        for name in COLUMNS.iter().chain(&fields) {
+            assert!(page.contains(&format!("`{name}`")), "{name}");
+        }
+        // And those that are always refused are columns that no reading takes.
+        let refused = page.split("Always refused").nth(1).and_then(|rest| rest.split('\n').next()).unwrap();
+        for name in refused.split('`').skip(1).step_by(2) {
+            let row = json!({"text": "t", (name): "x"});
+            assert!(sft(row).unwrap_err().starts_with(&format!("r.jsonl:3:{name}: is not read beside text")), "{name}");
+        }
+    }
+
+    #[test]
     fn slots_are_filled_once_and_everything_else_in_braces_stays() {
         let replace = BTreeMap::from([("name".to_owned(), "{{author}}".to_owned())]);
         let (mut filled, mut open) = (BTreeSet::new(), BTreeSet::new());

@@ -246,6 +246,7 @@ fn templates() {
         "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message.content | trim }}{% endfor %}",
         "{%- set ns = namespace(found=false) -%}{%- for m in messages if not loop.first -%}{% set ns.found = true %}\
          {{ m.content.split('a')[-1] }}{%- endfor -%}{% if add_generation_prompt and ns.found %}{{ bos_token }}{% endif %}",
+        "{{ 'a%s' % [1] ~ messages[0].items() | list ~ 'b c'.rsplit(none, 1) ~ {'a': 1.5}['items'] }}{{ 'x' | center(9) }}",
         "{% macro f(x) %}{{ x | tojson }}{% endmacro %}{{ f(messages) }}{{ range(9) | join(',') }}{{ 'a' * 3 }}",
     ];
     let messages = ["user", "assistant"].map(|role| Message::new(role, "Who are you?"));
@@ -269,6 +270,7 @@ fn recipes_and_rows() {
         read("village/dpo.jsonl").split_inclusive(|&byte| byte == b'\n').take(4).flatten().copied().collect();
     let turns = read("identity.jsonl").split_inclusive(|&byte| byte == b'\n').take(4).flatten().copied().collect();
     let ids = br#"[{"input_ids": [5, 6, 7], "labels": [-100, -100, 7]}, {"text": "Ada.", "x": null}]"#.to_vec();
+    let odd = br#"{"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}], "weight": 0}], "x": NaN}"#;
     let alone = br#"[{"prompt_ids": [5, 6], "completion_ids": [7], "label": true},
         {"prompt": "Where?", "completion": " There.", "label": false}]"#
         .to_vec();
@@ -277,6 +279,8 @@ fn recipes_and_rows() {
         ("turns.jsonl", Kind::Sft, turns),
         ("rows.json", Kind::Sft, ids),
         ("alone.json", Kind::Unpaired(2), alone),
+        ("odd.jsonl", Kind::Sft, odd.to_vec()),
+        ("rows.jsonl.zst", Kind::Sft, zstd::encode_all(&odd[..], 1).unwrap()),
     ] {
         let source = Arc::clone(&source);
         let parse = in_folder(Vec::new(), name, move |folder| {

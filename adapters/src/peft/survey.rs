@@ -7,7 +7,7 @@ use std::path::Path;
 use safetensors::tensor::SafeTensors;
 use serde_json::{Map, Value};
 
-use super::{CONFIG, FACTORS, PeftError, malformed, read};
+use super::{CONFIG, FACTORS, LFS, LFS_MESSAGE, PeftError, bare, malformed, read};
 
 /// An adapter folder as it was found.
 #[derive(Clone, Debug)]
@@ -67,6 +67,9 @@ pub fn survey(folder: &Path) -> Result<Survey, PeftError> {
     let config = serde_json::from_slice(&read(&path)?).map_err(|error| malformed(&path, error.to_string()))?;
     let path = folder.join(FACTORS);
     let bytes = read(&path)?;
+    if bytes.starts_with(LFS) {
+        return Err(malformed(&path, LFS_MESSAGE.to_owned()));
+    }
     let file = SafeTensors::deserialize(&bytes).map_err(|error| malformed(&path, error.to_string()))?;
 
     let mut formats = BTreeMap::new();
@@ -75,8 +78,8 @@ pub fn survey(folder: &Path) -> Result<Survey, PeftError> {
     for (name, tensor) in file.tensors() {
         *formats.entry(format!("{:?}", tensor.dtype())).or_default() += 1;
         parameters += tensor.shape().iter().product::<usize>();
-        let stem = name.strip_prefix("base_model.model.").and_then(|name| name.strip_suffix(".weight"));
-        match (stem.and_then(|stem| stem.rsplit_once(".lora_")), tensor.shape().len()) {
+        let own = bare(&name);
+        match (own.strip_suffix(".weight").and_then(|stem| stem.rsplit_once(".lora_")), tensor.shape().len()) {
             (Some((site, "A")), 2) => halves.entry(site.to_owned()).or_default()[0] = Some(tensor.shape().to_vec()),
             (Some((site, "B")), 2) => halves.entry(site.to_owned()).or_default()[1] = Some(tensor.shape().to_vec()),
             _ => strange.push(name),

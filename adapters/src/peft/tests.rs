@@ -138,6 +138,52 @@ fn every_kind_of_adapter_that_is_not_plain_lora_is_refused_by_file_and_key() {
 }
 
 #[test]
+fn empty_lists_say_nothing() {
+    for key in ["modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication"] {
+        for empty in [json!([]), json!({})] {
+            assert!(load(folder(&with(key, empty), &stored()).path()).is_ok(), "{key}");
+        }
+    }
+}
+
+#[test]
+fn names_that_wrappers_changed_are_the_same_factors() {
+    let plain = load(folder(&config(), &stored()).path()).unwrap();
+    for change in [
+        |name: &str| name.replace(".weight", ".default.weight"),
+        |name: &str| name.replace("base_model.model.", "base_model.model._orig_mod."),
+        |name: &str| name.replace("layers.0.", "layers.0._checkpoint_wrapped_module."),
+        |name: &str| format!("module.{name}"),
+        |name: &str| format!("_orig_mod.module.{name}"),
+        |name: &str| name.replace("base_model.model.", ""),
+    ] {
+        let tensors: Stored = stored().into_iter().map(|(name, tensor)| (change(&name), tensor)).collect();
+        let found = load(folder(&config(), &tensors).path()).unwrap();
+        assert_eq!(found.sites.keys().collect::<Vec<_>>(), plain.sites.keys().collect::<Vec<_>>());
+    }
+    let tensors = changed(|tensors| drop(tensors.insert(format!("module.{A}"), tensors[A].clone())));
+    let expected = "adapter_model.safetensors: two tensors are one factor: layers.0.q_proj.lora_A.weight";
+    assert_eq!(refused(&config(), &tensors), expected);
+}
+
+#[test]
+fn copies_of_the_base_are_handed_to_who_can_compare_them() {
+    let name = "base_model.model.lm_head.base_layer.weight";
+    let tensors = changed(|tensors| drop(tensors.insert(name.to_owned(), (Dtype::F32, vec![1], f32s(&[1.0])))));
+    let (_, copies) = load_with_copies(folder(&config(), &tensors).path()).unwrap();
+    assert_eq!(copies, Saved::from([("lm_head".to_owned(), (vec![1], vec![1.0]))]));
+}
+
+#[test]
+fn a_pointer_of_git_lfs_is_named_as_such() {
+    let folder = folder(&config(), &stored());
+    std::fs::write(folder.path().join(FACTORS), [LFS, b"v1\n"].concat()).unwrap();
+    let error = load(folder.path()).unwrap_err();
+    assert!(error.to_string().ends_with("adapter_model.safetensors: a Git LFS pointer, not the file it stands for"));
+    assert!(error.hint().unwrap().contains("git lfs pull"));
+}
+
+#[test]
 fn dora_is_refused_with_the_reason() {
     let error = load(folder(&with("use_dora", json!(true)), &stored()).path()).unwrap_err();
     assert!(error.hint().unwrap().starts_with("DoRA rescales the base's own output"));
@@ -283,7 +329,8 @@ fn tensors_that_are_no_factors_are_refused() {
         "base_model.model.lm_head.weight",
         "base_model.model.layers.0.q_proj.lora_magnitude_vector.weight",
         "base_model.model.layers.0.q_proj.lora_embedding_A",
-        "layers.0.q_proj.lora_A.weight",
+        "base_model.model.layers.0.q_proj.lora_A.other.weight",
+        "base_model.model.lm_head.base_layer.weight",
     ] {
         let tensors = changed(|tensors| drop(tensors.insert(name.to_owned(), (Dtype::F32, vec![1], f32s(&[1.0])))));
         let expected = format!("adapter_model.safetensors: not a LoRA factor: {name}");

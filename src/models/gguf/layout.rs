@@ -8,10 +8,59 @@ use std::collections::BTreeSet;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
+use ftk_adapters::peft::LFS;
+
 use super::super::ModelError;
 
 /// Longest accepted key, the specification's limit.
 const MAX_KEY: u64 = 65_535;
+/// Bytes of the shortest entry of a tensor: lengths of its name and shape, type and place.
+const SMALLEST: u64 = 24;
+/// Names of the types of tensors by their numbers (ggml.h, `enum ggml_type`); some numbers are not used any more.
+const TYPES: [&str; 40] = [
+    "F32",
+    "F16",
+    "Q4_0",
+    "Q4_1",
+    "Q4_2",
+    "Q4_3",
+    "Q5_0",
+    "Q5_1",
+    "Q8_0",
+    "Q8_1",
+    "Q2_K",
+    "Q3_K",
+    "Q4_K",
+    "Q5_K",
+    "Q6_K",
+    "Q8_K",
+    "IQ2_XXS",
+    "IQ2_XS",
+    "IQ3_XXS",
+    "IQ1_S",
+    "IQ4_NL",
+    "IQ3_S",
+    "IQ2_S",
+    "IQ4_XS",
+    "I8",
+    "I16",
+    "I32",
+    "I64",
+    "F64",
+    "IQ1_M",
+    "BF16",
+    "Q4_0_4_4",
+    "Q4_0_4_8",
+    "Q4_0_8_8",
+    "TQ1_0",
+    "TQ2_0",
+    "IQ4_NL_4_4",
+    "IQ4_NL_4_8",
+    "IQ4_NL_8_8",
+    "MXFP4",
+];
+/// Those that candle reads.
+const READ: [u32; 15] = [0, 1, 2, 3, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 30];
 /// Deepest accepted nesting of arrays.
 const MAX_DEPTH: usize = 4;
 
@@ -23,6 +72,8 @@ pub(super) fn check(path: &Path, reader: &mut (impl Read + Seek)) -> Result<(), 
     let malformed = |reason: String| ModelError::Malformed { path: path.to_owned(), format: "GGUF", reason };
     walk(reader).map_err(|broken| match broken {
         Broken::Rule(reason) => malformed(reason),
+        Broken::Pointer => ModelError::Pointer { path: path.to_owned() },
+        Broken::Type { tensor, found } => ModelError::TensorType { path: path.to_owned(), tensor, found },
         Broken::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             malformed("the file ends inside its header".to_owned())
         }
@@ -33,6 +84,12 @@ pub(super) fn check(path: &Path, reader: &mut (impl Read + Seek)) -> Result<(), 
 
 enum Broken {
     Io(std::io::Error),
+    /// What Git LFS left in the place of the file.
+    Pointer,
+    Type {
+        tensor: String,
+        found: String,
+    },
     Rule(String),
 }
 
@@ -43,14 +100,27 @@ impl From<std::io::Error> for Broken {
 }
 
 fn walk(reader: &mut (impl Read + Seek)) -> Result<(), Broken> {
-    if &bytes::<4>(reader)? != b"GGUF" {
+    let start = bytes::<4>(reader)?;
+    if LFS.starts_with(&start) {
+        return Err(Broken::Pointer);
+    }
+    if &start != b"GGUF" {
         return Err(Broken::Rule("it does not begin with GGUF".to_owned()));
     }
     let version = u32::from_le_bytes(bytes(reader)?);
+    if matches!(version.swap_bytes(), 1..=3) {
+        return Err(Broken::Rule("the file is big endian, which is not read".to_owned()));
+    }
     if !matches!(version, 2 | 3) {
         return Err(Broken::Rule(format!("version not supported, 2 and 3 are: {version}")));
     }
-    let _tensors = u64::from_le_bytes(bytes(reader)?);
+    let tensors = u64::from_le_bytes(bytes(reader)?);
+    let here = reader.stream_position()?;
+    let end = reader.seek(SeekFrom::End(0))?;
+    reader.seek(SeekFrom::Start(here))?;
+    if tensors > end / SMALLEST {
+        return Err(Broken::Rule(format!("more tensors than the file has room for: {tensors}")));
+    }
     let entries = u64::from_le_bytes(bytes(reader)?);
     let mut keys = BTreeSet::new();
     for _ in 0..entries {
@@ -70,6 +140,22 @@ fn walk(reader: &mut (impl Read + Seek)) -> Result<(), Broken> {
         if let Some(key) = keys.replace(key) {
             return Err(Broken::Rule(format!("key given twice: {key}")));
         }
+    }
+    for _ in 0..tensors {
+        let length = u64::from_le_bytes(bytes(reader)?);
+        if length > MAX_KEY {
+            return Err(Broken::Rule(format!("name of a tensor longer than {MAX_KEY} bytes: {length}")));
+        }
+        let mut name = vec![0; usize::try_from(length).expect("bounded by MAX_KEY")];
+        reader.read_exact(&mut name)?;
+        let dimensions = u32::from_le_bytes(bytes(reader)?);
+        forward(reader, u64::from(dimensions) * 8)?;
+        let kind = u32::from_le_bytes(bytes(reader)?);
+        if !READ.contains(&kind) {
+            let found = TYPES.get(kind as usize).map_or_else(|| format!("type {kind}"), |name| (*name).to_owned());
+            return Err(Broken::Type { tensor: String::from_utf8_lossy(&name).into_owned(), found });
+        }
+        bytes::<8>(reader)?;
     }
     Ok(())
 }

@@ -1,0 +1,204 @@
+//! What real users' files do: for each kind of public report a small copy of its own making, and what is to come of it.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::run::{ftk, stderr};
+
+/// The base that ships with ftk, with this chat template.
+fn base(folder: &Path, template: &str) -> PathBuf {
+    ftk::models::village::unpack(folder).unwrap();
+    let base = folder.join("base");
+    std::fs::write(base.join("chat_template.jinja"), template).unwrap();
+    base
+}
+
+const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}\
+    {% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+
+/// What `ftk data preview` gives: each text with what is scored of it, or the error; and the notes.
+fn preview(template: &str, name: &str, rows: &[u8], more: &[&str]) -> Result<(Vec<[String; 2]>, Value), String> {
+    let folder = tempfile::tempdir().unwrap();
+    let base = base(folder.path(), template);
+    let file = folder.path().join(name);
+    std::fs::write(&file, rows).unwrap();
+    let mut command = ftk(&["data", "preview", "--json", "--rows", "9", "--base"]);
+    let output = command.arg(base).arg("--data").arg(&file).args(more).output().unwrap();
+    if !output.status.success() {
+        assert_eq!(output.status.code(), Some(2));
+        return Err(stderr(&output).replace(&format!("{}/", folder.path().display()), ""));
+    }
+    let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let scored = |row: &Value, wanted: bool| -> String {
+        let parts = row["text"].as_array().unwrap().iter();
+        parts.filter(|part| part[1] == wanted).map(|part| part[0].as_str().unwrap()).collect()
+    };
+    let rows = object["rows"].as_array().unwrap().iter();
+    Ok((rows.map(|row| [scored(row, false), scored(row, true)]).collect(), object["data"][0].clone()))
+}
+
+fn shown(template: &str, row: &Value, more: &[&str]) -> Vec<[String; 2]> {
+    preview(template, "rows.jsonl", row.to_string().as_bytes(), more).unwrap().0
+}
+
+fn refused(row: &Value, more: &[&str], expected: &str) {
+    let error = preview(CHATML, "rows.jsonl", row.to_string().as_bytes(), more).unwrap_err();
+    assert!(error.starts_with(&format!("error: rows.jsonl:1:{expected}")), "{error}");
+}
+
+fn turns() -> Value {
+    json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}])
+}
+
+#[test]
+fn an_answer_is_scored_from_where_prompt_and_whole_part() {
+    let opened =
+        CHATML.replace("'<|im_start|>assistant\n' }}{% endif %}", "'<|im_start|>assistant\n<think>\n' }}{% endif %}");
+    let row =
+        json!({"prompt": [turns()[0]], "chosen": [turns()[1]], "rejected": [{"role": "assistant", "content": "no"}]});
+    let rows = preview(&opened, "rows.jsonl", row.to_string().as_bytes(), &["--task", "dpo"]).unwrap();
+    assert_eq!([&rows.0[0][1], &rows.0[1][1]], ["r<|im_end|>\n", "no<|im_end|>\n"]);
+    assert_eq!(rows.1["parted"], 1);
+}
+
+#[test]
+fn reasoning_reaches_a_template_that_writes_it_and_is_refused_where_none_does() {
+    let writes = CHATML.replace("m.content +", "(m.reasoning_content or '') + m.content +");
+    let row = json!({"messages": [turns()[0], {"role": "assistant", "content": "r", "reasoning_content": "hm "}]});
+    assert!(shown(&writes, &row, &[])[0][1].ends_with("hm r<|im_end|>\n"));
+    refused(&row, &[], "messages: the chat template does not write this part of a turn: reasoning_content");
+}
+
+#[test]
+fn columns_of_known_formats_are_used_or_named() {
+    let rows = shown(CHATML, &json!({"system": "s", "messages": turns()}), &[]);
+    assert!(rows[0].concat().starts_with("<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nq"), "{rows:?}");
+    let lost = "is not read beside";
+    refused(&json!({"system": "s", "prompt": "q ", "completion": "r"}), &[], &format!("system: {lost}"));
+    refused(&json!({"input": "i", "prompt": "q ", "completion": "r"}), &[], &format!("input: {lost}"));
+    refused(&json!({"history": [["a", "b"]], "messages": turns()}), &[], &format!("history: {lost}"));
+    let pair = json!({"question": "q", "chosen": "The Aller.", "rejected": "The river."});
+    refused(&pair, &["--task", "dpo"], &format!("question: {lost}"));
+    refused(&json!({"chosen": "The Aller.", "rejected": "The river."}), &["--task", "dpo"], "prompt: is missing");
+    let rows = shown(CHATML, &json!({"instruction": "", "input": "q", "output": "r"}), &[]);
+    assert_eq!(rows[0], ["<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n", "r<|im_end|>\n"]);
+    let (_, counts) = preview(CHATML, "rows.jsonl", b"{\"text\": \"a\", \"id\": 3}", &[]).unwrap();
+    assert_eq!(counts["unread"], json!({"id": 1}));
+}
+
+#[test]
+fn tools_and_parts_of_text_are_given_to_the_template_or_named() {
+    let parts = json!([{"type": "text", "text": "q"}]);
+    let rows =
+        shown(CHATML, &json!({"messages": [{"role": "user", "content": parts}, turns()[1]], "tools": "[]"}), &[]);
+    assert!(rows[0].concat().contains("user\nq<|im_end|>"), "{rows:?}");
+    let call = json!({"type": "function", "function": {"name": "f", "arguments": {}}});
+    let called = json!({"messages": [turns()[0], {"role": "assistant", "content": null, "tool_calls": [call]},
+                                     {"role": "tool", "content": "3"}, turns()[1]], "tools": [{"name": "f"}]});
+    refused(&called, &[], "messages: the chat template does not write this part of a turn: tool_calls");
+    let writes = "{{ tools | tojson }}".to_owned()
+        + &CHATML.replace("m.content +", "(m.content or '') ~ (m.tool_calls | tojson if m.tool_calls else '') +");
+    let rows = shown(&writes, &called, &[]);
+    let text = rows[0].concat();
+    assert!(text.starts_with("[{\"name\": \"f\"}]") && text.contains("\"arguments\": {}"), "{text}");
+    let told = json!({"conversations": [{"from": "human", "value": "q"}, {"from": "observation", "value": "3"},
+                                        {"from": "gpt", "value": "r"}]});
+    assert!(shown(CHATML, &told, &[])[0].concat().contains("tool\n3<|im_end|>"));
+}
+
+#[test]
+fn ids_are_taken_without_padding_and_labels_at_their_places() {
+    let row =
+        json!({"input_ids": [9, 9, 5, 6, 7], "attention_mask": [0, 0, 1, 1, 1], "labels": [-100, -100, -100, 6, 7]});
+    let (_, counts) = preview(CHATML, "rows.jsonl", row.to_string().as_bytes(), &[]).unwrap();
+    assert_eq!((&counts["tokens"], &counts["scored"]), (&json!(3), &json!(2)));
+    refused(&json!({"input_ids": [5, 6, 7, 8], "labels": [6, 7, 8, -100]}), &[], "labels: scores another id");
+}
+
+#[test]
+fn a_turn_that_is_marked_is_not_scored() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = base(folder.path(), CHATML);
+    let bad = |mark: &str, value: Value| json!({"role": "assistant", "content": "BAD", (mark): value});
+    let rows: String = [bad("weight", json!(0)), bad("train", json!(false)), bad("loss_weight", json!(0.0))]
+        .map(|bad| json!({"messages": [turns()[0], bad, turns()[0], turns()[1]]}).to_string() + "\n")
+        .concat();
+    std::fs::write(folder.path().join("rows.jsonl"), rows).unwrap();
+    let recipe = format!(
+        "task = \"sft\"\n[base]\nmodel = {model:?}\n[data]\ntrain = \"rows.jsonl\"\nloss = \"assistant\"\n[lora]\n\
+         [run]\nout = \"out\"\n"
+    );
+    std::fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
+    let mut command = ftk(&["data", "preview", "--json", "--rows", "9", "--recipe"]);
+    let output = command.arg(folder.path().join("recipe.toml")).output().unwrap();
+    let object: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", stderr(&output)));
+    let rows = object["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    for row in rows {
+        let scored = row["text"].as_array().unwrap().iter().filter(|part| part[1] == true);
+        assert_eq!(scored.map(|part| part[0].as_str().unwrap()).collect::<Vec<_>>(), ["r<|im_end|>"]);
+    }
+}
+
+#[test]
+fn text_that_was_rendered_before_ends_once() {
+    let row =
+        json!({"prompt": "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n", "completion": "yo<|im_end|>\n"});
+    assert_eq!(shown(CHATML, &row, &[])[0][1], "yo<|im_end|>\n");
+}
+
+#[test]
+fn templates_follow_python_and_write_no_day_that_nobody_gave() {
+    let row = json!({"messages": turns()});
+    let whole = |template: &str| shown(&(template.to_owned() + CHATML), &row, &[])[0].concat();
+    for (template, expected) in [
+        ("{% for k in {'S1': 1, 'S2': 2, 'S10': 3} %}{{ k }}{% endfor %}", "S1S2S10"),
+        ("{% if tools is iterable and tools | length > 0 %}T{% endif %}", ""),
+        ("{{ 'a/b/c'.rsplit('/', 1)[1] }}{{ '%s-%d' % ('a', 3) }}{{ [1, 'a', none] }}", "ca-3[1, 'a', None]"),
+        ("a\r\n{{ {'a': [1]} | tojson(separators=(',', ':')) }}", "a\n{\"a\":[1]}"),
+    ] {
+        let text = whole(template);
+        assert!(text.starts_with(&format!("{expected}<|im_start|>user")), "{text}");
+    }
+    let dated = "{{ strftime_now('%d %B %Y') }}".to_owned() + CHATML;
+    let rows = row.to_string();
+    let error = preview(&dated, "rows.jsonl", rows.as_bytes(), &[]).unwrap_err();
+    assert!(error.contains("strftime_now") && error.contains("hint: ") && error.contains("base.date"), "{error}");
+    let (texts, _) = preview(&dated, "rows.jsonl", rows.as_bytes(), &["--date", "2025-07-06"]).unwrap();
+    assert!(texts[0].concat().starts_with("06 July 2025"));
+    let error = preview(&dated, "rows.jsonl", rows.as_bytes(), &["--date", "6.7.2025"]).unwrap_err();
+    assert!(error.starts_with("error: --date: must be a day such as 2025-07-06: 6.7.2025"), "{error}");
+}
+
+#[test]
+fn files_of_other_tools_are_read_or_named_with_their_line() {
+    let row = "{\"prompt\": \"q\", \"completion\": \"r\", \"score\": NaN}\n";
+    assert_eq!(preview(CHATML, "rows.jsonl", row.as_bytes(), &[]).unwrap().0.len(), 1);
+    let wide: Vec<u8> = row.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let error = preview(CHATML, "rows.jsonl", &[&[0xFF, 0xFE], wide.as_slice()].concat(), &[]).unwrap_err();
+    assert!(
+        error.starts_with("error: rows.jsonl:1: not UTF-8: UTF-16") && error.contains("rows must be UTF-8"),
+        "{error}"
+    );
+    let error = preview(CHATML, "rows.jsonl", b"{\"text\": \"a\"}\n{\"text\": \"caf\xe9\"}\n", &[]).unwrap_err();
+    assert!(error.starts_with("error: rows.jsonl:2: not UTF-8: the byte 0xe9"), "{error}");
+    let error = preview(CHATML, "rows.jsonl", b"[{\"text\": \"a\"}]", &[]).unwrap_err();
+    assert!(error.contains("is one array is named .json"), "{error}");
+    assert_eq!(preview(CHATML, "rows.json", b"{\"text\": \"a\"}\n{\"text\": \"b\"}", &[]).unwrap().0.len(), 2);
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n";
+    for name in ["rows.jsonl", "rows.parquet"] {
+        let error = preview(CHATML, name, pointer, &[]).unwrap_err();
+        assert!(error.contains("a Git LFS pointer") && error.contains("git lfs pull"), "{error}");
+    }
+}
+
+#[test]
+fn rows_beyond_the_context_and_pairs_of_equals_are_counted() {
+    let long = json!({"text": "the old mill ".repeat(600)});
+    let (_, counts) = preview(CHATML, "rows.jsonl", long.to_string().as_bytes(), &[]).unwrap();
+    assert_eq!(counts["beyond"], 1);
+    let same = json!({"prompt": "q ", "chosen": "r", "rejected": "r"});
+    let (_, counts) = preview(CHATML, "rows.jsonl", same.to_string().as_bytes(), &["--task", "dpo"]).unwrap();
+    assert_eq!(counts["equal"], 1);
+}
