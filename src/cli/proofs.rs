@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use ftk_proofs::{AtLeast, Choice, Kind, Logits, Output};
+use ftk_proofs::{AtLeast, Choice, Kind, Logits, MAX_TOP, Output, Top};
 
 use super::printer::Printer;
 use crate::commands::{self, Outcome};
@@ -74,8 +74,8 @@ pub(super) struct Prove {
 #[derive(Args)]
 struct Subject {
     /// What to show: the greedy answer, the logits behind the prompt, the log-probability of a continuation, those of
-    /// a chosen and a rejected one, the likeliest of some token ids, or whether an id is at least so likely; of nodes,
-    /// logits, choice or at-least. Without it, completion, and of nodes logits
+    /// a chosen and a rejected one, the likeliest of some token ids, whether an id is at least so likely, or the likeliest ids; of
+    /// nodes, logits, choice, at-least or top. Without it, completion, and of nodes logits
     #[arg(long, value_parser = kinds())]
     task: Option<Kind>,
     /// The prompt: a user message where the base has a chat template, else plain text
@@ -102,6 +102,9 @@ struct Subject {
     /// A token id or class and a probability, for at-least
     #[arg(long, value_name = "ID=PROBABILITY", value_parser = likely, required_if_eq("task", "at-least"))]
     at_least: Option<AtLeast>,
+    /// How many of the likeliest token ids or classes, for top
+    #[arg(long, value_name = "COUNT", value_parser = count_of_top(), required_if_eq("task", "top"))]
+    top: Option<u32>,
     /// A graph, canonical or what `ftk gnn import` takes, whose nodes are asked about
     #[arg(long, value_name = "PATH", conflicts_with_all = ["prompt", "rows"])]
     graph: Option<PathBuf>,
@@ -120,6 +123,10 @@ struct Subject {
 fn kinds() -> impl TypedValueParser<Value = Kind> {
     let names = Kind::ALL.iter().map(|kind| kind.name());
     PossibleValuesParser::new(names).map(|name| Kind::named(&name).expect("it is one of these"))
+}
+
+fn count_of_top() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(MAX_TOP))
 }
 
 /// `ID=PROBABILITY`.
@@ -159,6 +166,10 @@ pub(super) struct Verify {
     #[arg(long, value_name = "ID=PROBABILITY", value_parser = likely)]
     #[arg(conflicts_with_all = ["expect_input", "any_input", "expect_among"])]
     expect_at_least: Option<AtLeast>,
+    /// How many of the likeliest token ids, or classes of a node
+    #[arg(long, value_name = "COUNT", value_parser = count_of_top())]
+    #[arg(conflicts_with_all = ["expect_input", "any_input", "expect_among", "expect_at_least"])]
+    expect_top: Option<u32>,
     /// Root of the graph, as `ftk gnn import` prints it
     #[arg(long, value_name = "ROOT")]
     expect_graph: Option<String>,
@@ -216,6 +227,7 @@ impl Subject {
             Kind::Preference => Task::Preference,
             Kind::Choice => Task::Same(Choice::among(among).into()),
             Kind::AtLeast => Task::Same(self.at_least.expect("this task requires it").into()),
+            Kind::Top => Task::Same(Top::of(self.top.expect("this task requires it")).into()),
         };
         let continuations = [continuation, chosen, rejected].into_iter().flatten().collect();
         let asked = match (rows, self.graph) {
@@ -300,10 +312,11 @@ impl Verify {
 
     /// What was asked of every input, where an option says more than the kind of answer.
     fn question(&self) -> Result<Option<Output>> {
-        let (option, question) = match (&self.expect_at_least, self.expect_among.is_empty()) {
-            (Some(likely), _) => ("--expect-at-least", Output::from(likely.clone())),
-            (None, false) => ("--expect-among", Choice::among(self.expect_among.clone()).into()),
-            (None, true) => return Ok(None),
+        let (option, question) = match (&self.expect_at_least, self.expect_top, self.expect_among.is_empty()) {
+            (Some(likely), ..) => ("--expect-at-least", Output::from(likely.clone())),
+            (None, Some(count), _) => ("--expect-top", Top::of(count).into()),
+            (None, None, false) => ("--expect-among", Choice::among(self.expect_among.clone()).into()),
+            (None, None, true) => return Ok(None),
         };
         if self.expect_rows.is_none() && self.expect_nodes.is_none() && self.expect_node.is_empty() {
             let hint = "give --expect-rows, --expect-node or --expect-nodes";

@@ -34,7 +34,7 @@ pub fn cases(task: &Task, asked: &Asked, network: &Network) -> Result<(Vec<Case>
     opened.fits(network)?;
     let Task::Same(question) = task else {
         let message = "a node has no continuation";
-        return Err(Advice::new(message, "--task logits, choice or at-least is about nodes").into());
+        return Err(Advice::new(message, "--task logits, choice, at-least or top is about nodes").into());
     };
     let root = Digest(*graph.root().as_bytes());
     Ok((nodes.iter().map(|&node| about(question, root, node, network)).collect(), opened))
@@ -44,7 +44,7 @@ pub fn cases(task: &Task, asked: &Asked, network: &Network) -> Result<(Vec<Case>
 pub fn usual(kind: Kind) -> Option<Output> {
     match kind {
         Kind::Choice => Some(Choice::among(Vec::new()).into()),
-        Kind::AtLeast => None,
+        Kind::AtLeast | Kind::Top => None,
         _ => Some(Logits::asked().into()),
     }
 }

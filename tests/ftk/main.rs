@@ -42,3 +42,4 @@ mod statements;
 mod terminal;
 mod threads;
 mod tie;
+mod top;

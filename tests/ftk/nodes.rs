@@ -227,6 +227,17 @@ fn classes_and_thresholds_are_proved_when_they_were_asked_for() {
         let verdict: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
         assert_eq!(verdict["check"], check, "{bundle}");
     }
+    // The likeliest classes, as many as were asked for.
+    succeed(&mut MADE.prove("top", &["--disclose", "--task", "top", "--top", "2"]));
+    for (count, verdict) in [("2", ("valid", Value::Null)), ("1", ("invalid", "expected question".into()))] {
+        let mut command = ftk(&["verify", "--json", text(&MADE.path("top")), "--base", text(&base)]);
+        command.args(["--expect-adapter", &MADE.adapter, "--expect-graph", &MADE.root, "--expect-top", count]);
+        command.args(NODES.iter().flat_map(|node| ["--expect-node", node]));
+        let found: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+        assert_eq!((found["verdict"].as_str().unwrap(), found["check"].clone()), verdict);
+    }
+    let more = MADE.prove("more", &["--disclose", "--task", "top", "--top", "200"]).output().unwrap();
+    assert!(stderr(&more).contains("fewer than the likeliest that are asked for: 200"), "{}", stderr(&more));
     // The other answer is refused.
     let mut bundle = Bundle::read(&likely, &Limits::default()).unwrap();
     let Output::AtLeast(ftk_proofs::AtLeast { holds, .. }) = &mut bundle.statement.cases[0].output else {

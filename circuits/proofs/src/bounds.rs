@@ -52,6 +52,9 @@ pub enum CaseError {
     /// The chosen id is none of those to choose from.
     #[error("choice is not among its ids: {0}")]
     Choice(u32),
+    /// Likeliest ids that are not in the order of log-probabilities, equal ones in that of ids.
+    #[error("likeliest ids are not in order")]
+    Likelihood,
 }
 
 /// Refuses a list that is too long.

@@ -13,7 +13,7 @@ mod words;
 
 pub use bounds::{CaseError, MAX_CASES, MAX_CHOICES, MAX_CONTEXT, MAX_LOGITS, MAX_ROWS, MAX_STOP_IDS, MAX_TOKENS};
 pub use inputs::Input;
-pub use outputs::{AtLeast, Choice, Completion, Kind, LogProb, Logits, Output, Preference, Scored};
+pub use outputs::{AtLeast, Choice, Completion, Kind, LogProb, Logits, MAX_TOP, Output, Preference, Scored, Top};
 pub use statement::text::{TextError, parse, text};
 pub use statement::{Case, Sequence, Statement, StatementError};
 pub use words::{Words, nat};

@@ -12,6 +12,7 @@ use crate::read::{ReadError, Row};
 use crate::words::Words;
 
 pub use self::preference::{Preferences, Scored};
+pub use self::top::{Likely, MAX_TOP};
 
 macro_rules! outputs {
     ($($(#[$doc:meta])* $file:ident::$name:ident,)*) => {
@@ -160,6 +161,8 @@ outputs! {
     choice::Choice,
     /// Whether an id is at least so likely at the last position.
     at_least::AtLeast,
+    /// The likeliest ids at the last position with their log-probabilities.
+    top::Top,
 }
 
 impl Kind {

@@ -12,6 +12,14 @@ pub enum ReadError {
     /// An id that is in no vocabulary.
     #[error("token id beyond the vocabulary: {0}")]
     Token(u32),
+    /// More ids than there are.
+    #[error("the vocabulary has {vocabulary} ids, fewer than the likeliest that are asked for: {wanted}")]
+    Few {
+        /// Ids there are.
+        vocabulary: usize,
+        /// Ids asked for.
+        wanted: usize,
+    },
     /// No logits to take anything from.
     #[error("no such row: 0")]
     Empty,

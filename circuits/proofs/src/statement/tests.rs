@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::bounds::{MAX_LOGITS, MAX_TOKENS};
-use crate::outputs::{AtLeast, Choice, Completion, LogProb, Logits, Preference, Scored};
+use crate::outputs::{AtLeast, Choice, Completion, Likely, LogProb, Logits, Preference, Scored, Top};
 
 const BASE: Digest = Digest([7; 32]);
 const ROWS: usize = 3;
@@ -31,6 +31,10 @@ fn changed_statements(statement: &Statement) -> Vec<(&'static str, Statement)> {
     let choice = |among: &[u32], chosen| Output::from(Choice { among: among.to_vec(), chosen });
     let logits = Output::Logits;
     let at_least = |id, bound, holds| Output::from(AtLeast { id, bound, holds });
+    let top = |likeliest: &[(u32, i64)]| {
+        let likely = |&(id, log_prob): &(u32, i64)| Likely { id, log_prob };
+        Output::from(Top { likeliest: likeliest.iter().map(likely).collect() })
+    };
     let two = |first, second| Statement { cases: vec![first, second], ..statement.clone() };
     let alone = |ids: &[u32]| Case { input: Input::Tokens(ids.to_vec()), output: choice(&[1, 2], 1) };
     vec![
@@ -67,6 +71,10 @@ fn changed_statements(statement: &Statement) -> Vec<(&'static str, Statement)> {
         ("likelihood of another", with(&[5, 6, 8], at_least(2, -9, true))),
         ("likelihood above another", with(&[5, 6, 8], at_least(1, -8, true))),
         ("likelihood that is less", with(&[5, 6, 8], at_least(1, -9, false))),
+        ("likeliest", with(&[5, 6, 8], top(&[(1, -9), (2, -9)]))),
+        ("another likeliest", with(&[5, 6, 8], top(&[(1, -9), (3, -9)]))),
+        ("fewer likeliest", with(&[5, 6, 8], top(&[(1, -9)]))),
+        ("less likely", with(&[5, 6, 8], top(&[(1, -9), (2, -10)]))),
         ("two cases", two(alone(&[5, 6]), alone(&[8]))),
         ("two cases divided otherwise", two(alone(&[5]), alone(&[6, 8]))),
         ("two cases in another order", two(alone(&[8]), alone(&[5, 6]))),
@@ -114,7 +122,7 @@ fn statements_round_trip_and_other_bytes_are_refused() {
     assert_eq!(put(cases, &[255; 4]), EncodingError::Bounds { what: "cases", value: u32::MAX.into() });
     assert_eq!(put(cases, &60000u32.to_le_bytes()), EncodingError::Truncated);
     assert_eq!(put(cases + 4, &[2]), EncodingError::InputKind(2));
-    assert_eq!(put(cases + 4 + 1 + 12, &[7]), EncodingError::Kind(7));
+    assert_eq!(put(cases + 4 + 1 + 12, &[8]), EncodingError::Kind(8));
     let output = Output::from(AtLeast { id: 1, bound: 0, holds: true });
     let case = Case { input: Input::Tokens(vec![1]), output };
     let mut neither = Statement { cases: vec![case], ..statement.clone() }.bytes().encode();
