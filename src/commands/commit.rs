@@ -21,10 +21,10 @@ use crate::models::Model;
 use crate::prove::bundle::{COMMITMENT, HEAD, REGISTRATION};
 use crate::prove::cost::{self, Base, Costs};
 use crate::prove::fixed::{Adaptation, Agreement, Fixed, FixedAdapter};
+use crate::prove::graph_base::head_bytes;
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{OPENING, OpeningFile};
 use crate::prove::rounding::{SiteError, errors};
-use crate::prove::subject::head_bytes;
 use crate::prove::{FixedModel, Net};
 
 /// Folder, beside the commitment, of an adapter that was rounded.

@@ -12,10 +12,10 @@ use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
 use crate::prove::bundle::{COMMITMENT, HEAD};
 use crate::prove::fixed::FixedAdapter;
+use crate::prove::graph_base::parse_head;
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{OPENING, OpeningFile};
 use crate::prove::site_factors;
-use crate::prove::subject::parse_head;
 
 /// What is needed.
 pub struct Settings {

@@ -18,10 +18,12 @@ use super::{Advice, Outcome, Question, nodes};
 use crate::cli::printer::Printer;
 use crate::prove::bundle::{Packed, ReadError};
 use crate::prove::cases::rows_of;
+use crate::prove::graph_base::GraphBase;
 use crate::prove::keys::commitment_key;
 use crate::prove::limits::Limits;
-use crate::prove::subject::{GraphBase, Subject};
-use crate::prove::verdict::{Expectations, ExpectedInput, Missing, Refusal};
+use crate::prove::refusal::Refusal;
+use crate::prove::subject::Subject;
+use crate::prove::verdict::{Expectations, ExpectedInput, Missing};
 use crate::prove::verifier::{Judged, Replayed, Verifier};
 
 /// What is needed.

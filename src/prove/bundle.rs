@@ -30,9 +30,9 @@ use ftk_proofs::{Statement, TextError};
 use ftk_recipes::gnn::neighbourhood::Neighbourhood;
 
 use super::cases::rows_of;
-use super::limits::{Limits, Stage, is_past};
-use super::subject::{head_bytes, parse_head};
-use super::verdict::Refusal;
+use super::graph_base::{head_bytes, parse_head};
+use super::limits::{Limits, is_past};
+use super::refusal::{Refusal, Stage};
 
 /// File of the commitment, in a bundle and beside an opening.
 pub const COMMITMENT: &str = "commitment.bin";

@@ -10,7 +10,7 @@ use ftk_proofs::{Case, Input, Output, Statement, StatementError};
 use ftk_recipes::gnn::neighbourhood::Neighbourhood;
 
 use super::fixed::{self, Adaptation, Fixed, FixedAdapter, Record};
-use super::{FixedModel, Net};
+use super::model::{FixedModel, Net};
 
 /// Why cases could not be computed.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use ftk_proofs::Statement;
 use ftk_recipes::gnn::neighbourhood::{EXPANSION, Neighbourhood};
 
 use super::cost;
-use super::verdict::Refusal;
+use super::refusal::Refusal;
 
 /// Limits of one verification. What goes beyond one is not wrong; it is not looked at.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -97,27 +97,6 @@ impl Limits {
 /// Refuses what is beyond a limit.
 pub(super) fn within(what: &'static str, needs: u64, allowed: u64) -> Result<(), Refusal> {
     if needs > allowed { Err(Refusal::Limit { what, needs, allowed }) } else { Ok(()) }
-}
-
-/// What a verifier was at when its time was up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// The deltas are expanded.
-    Deltas,
-    /// The network is run.
-    Replay,
-    /// The proofs are checked.
-    Proofs,
-}
-
-impl std::fmt::Display for Stage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Deltas => "expanding the deltas",
-            Self::Replay => "running the base",
-            Self::Proofs => "checking the proofs",
-        })
-    }
 }
 
 /// Whether a deadline has passed.

@@ -4,152 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use ftk_circuits::{CheckFailed, Digest};
-use ftk_proofs::{Case, Input, Kind, Output, Statement, StatementError};
-use ftk_recipes::gnn::neighbourhood::NeighbourhoodError;
+use ftk_proofs::{Case, Input, Kind, Output, Statement};
 
 use super::bundle::{Bundle, Packed};
 use super::cases::{Replayed, add_base, replay};
 use super::fixed::{self, Adaptation, SiteDeltas};
-use super::limits::Stage;
-use super::{FixedModel, Net};
-
-/// The check that refused a bundle.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// A file is missing or not what its format allows.
-    #[error("{file}: {reason}")]
-    Malformed {
-        /// The file.
-        file: &'static str,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Another version of the protocol.
-    #[error("protocol version: {0}")]
-    Protocol(u32),
-    /// The statement contradicts itself.
-    #[error("statement: {0}")]
-    Statement(#[from] StatementError),
-    /// The statement is about another base.
-    #[error("base: the statement is about {0}")]
-    Base(Digest),
-    /// The adapter is not the expected one.
-    #[error("expected adapter: the statement is about {0}")]
-    Adapter(Digest),
-    /// The nodes are of another graph than the expected one.
-    #[error("expected graph: the statement is about {}", .0.map_or_else(|| "no graph".to_owned(), |root| root.to_string()))]
-    Graph(Option<Digest>),
-    /// The part of the graph that came with the bundle is not what the statement is about.
-    #[error(transparent)]
-    Neighbourhood(#[from] NeighbourhoodError),
-    /// A statement about tokens for a base of graphs, or about nodes for one of tokens.
-    #[error("kind of input: the statement is about {stated}, the base takes {taken}")]
-    Kind {
-        /// What it is about.
-        stated: &'static str,
-        /// What the base takes.
-        taken: &'static str,
-    },
-    /// Not as many cases as inputs were expected.
-    #[error("expected input: {stated} cases instead of {expected}")]
-    Cases {
-        /// Cases of the statement.
-        stated: usize,
-        /// Inputs that were expected.
-        expected: usize,
-    },
-    /// The input of a case is not the expected one.
-    #[error("expected input: case {0} is about another")]
-    Input(usize),
-    /// A case has the expected input and asks something else about it.
-    #[error("expected question: case {0} states something else about its input")]
-    Question(usize),
-    /// A case is of another kind than was asked for.
-    #[error("expected task: case {0} states something of another kind")]
-    Task(usize),
-    /// An answer was to have room for another number of tokens.
-    #[error("expected max tokens: case {case} ends after at most {stated}, not {expected}")]
-    MaxTokens {
-        /// Position of the case.
-        case: usize,
-        /// Most tokens by the statement.
-        stated: u32,
-        /// Most tokens as the verifier has it, no more than the base has positions left.
-        expected: u32,
-    },
-    /// It is the expected question, and the answer is less than was expected.
-    #[error("expected answer: case {0} is less likely than that")]
-    Answer(usize),
-    /// The context is not the expected one.
-    #[error("expected context: the statement is bound to another")]
-    Context,
-    /// Generation ends by another rule than the base's.
-    #[error("stop rule: case {0} has other stop ids than the base")]
-    StopRule(usize),
-    /// More positions than the base has.
-    #[error("length: case {0} has more positions than the base")]
-    Length(usize),
-    /// The exact forward pass cannot be computed with these deltas.
-    #[error("replay: {0}")]
-    Replay(#[source] fixed::Error),
-    /// The exact forward pass yields another output.
-    #[error("output: case {case}: {difference}")]
-    Output {
-        /// Position of the case.
-        case: usize,
-        /// What is yielded instead of what.
-        difference: String,
-    },
-    /// More than the verifier is willing to spend; nothing is said about the bundle.
-    #[error("limit: {needs} {what} are more than {allowed}")]
-    Limit {
-        /// Of what.
-        what: &'static str,
-        /// How much it would take.
-        needs: u64,
-        /// How much there may be.
-        allowed: u64,
-    },
-    /// The time is up; nothing is said about the bundle.
-    #[error("limit: the time is up while {0}")]
-    Time(Stage),
-    /// A check of the proof system.
-    #[error(transparent)]
-    Check(#[from] CheckFailed),
-}
-
-impl Refusal {
-    /// Whether the bundle is wrong, rather than too expensive or of another time.
-    pub fn is_no(&self) -> bool {
-        !matches!(self, Self::Limit { .. } | Self::Time(_) | Self::Protocol(_))
-    }
-
-    /// The name of the check, with which the message begins; of what is malformed, the file.
-    pub fn check(&self) -> &'static str {
-        match self {
-            Self::Malformed { file, .. } => file,
-            Self::Protocol(_) => "protocol version",
-            Self::Statement(_) => "statement",
-            Self::Base(_) => "base",
-            Self::Adapter(_) => "expected adapter",
-            Self::Graph(_) => "expected graph",
-            Self::Neighbourhood(refused) => refused.check(),
-            Self::Kind { .. } => "kind of input",
-            Self::Cases { .. } | Self::Input(_) => "expected input",
-            Self::Question(_) => "expected question",
-            Self::Task(_) => "expected task",
-            Self::MaxTokens { .. } => "expected max tokens",
-            Self::Answer(_) => "expected answer",
-            Self::Context => "expected context",
-            Self::StopRule(_) => "stop rule",
-            Self::Length(_) => "length",
-            Self::Replay(_) => "replay",
-            Self::Output { .. } => "output",
-            Self::Limit { .. } | Self::Time(_) => "limit",
-            Self::Check(refused) => refused.check(),
-        }
-    }
-}
+use super::model::{FixedModel, Net};
+use super::refusal::{Refusal, Stage};
 
 /// What the verifier brought along.
 #[derive(Clone, Debug, Default)]
@@ -428,42 +289,5 @@ mod tests {
             as_expected(&mixed, &Expectations { task: Some(Kind::LogProb), ..asked(None) }, 100).unwrap_err().check(),
             "expected task"
         );
-    }
-    #[test]
-    fn a_message_begins_with_the_name_of_its_check() {
-        let digest = Digest([0; 32]);
-        for refused in [
-            Refusal::Malformed { file: "statement.json", reason: "is no JSON".to_owned() },
-            Refusal::Protocol(9),
-            Refusal::Base(digest),
-            Refusal::Adapter(digest),
-            Refusal::Graph(None),
-            NeighbourhoodError::Encoding("ends").into(),
-            NeighbourhoodError::Degree { node: 0, degree: 1, listed: 2 }.into(),
-            NeighbourhoodError::Order(0).into(),
-            NeighbourhoodError::Edge { node: 0, other: 1 }.into(),
-            NeighbourhoodError::Symmetry { node: 0, other: 1 }.into(),
-            NeighbourhoodError::Coverage(0).into(),
-            NeighbourhoodError::Root.into(),
-            NeighbourhoodError::Features { found: 1, wanted: 2 }.into(),
-            NeighbourhoodError::Hops { found: 1, wanted: 2 }.into(),
-            Refusal::Kind { stated: "tokens", taken: "nodes" },
-            Refusal::Cases { stated: 1, expected: 2 },
-            Refusal::Input(0),
-            Refusal::Question(0),
-            Refusal::Task(0),
-            Refusal::MaxTokens { case: 0, stated: 1, expected: 2 },
-            Refusal::Answer(0),
-            Refusal::Context,
-            Refusal::StopRule(0),
-            Refusal::Length(0),
-            Refusal::Output { case: 0, difference: "another".to_owned() },
-            Refusal::Limit { what: "tokens", needs: 2, allowed: 1 },
-            Refusal::Time(Stage::Proofs),
-            CheckFailed::Link.into(),
-        ] {
-            let message = refused.to_string();
-            assert_eq!(message.split(": ").next(), Some(refused.check()), "{message}");
-        }
     }
 }

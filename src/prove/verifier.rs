@@ -14,10 +14,12 @@ use ftk_proofs::Statement;
 use ftk_recipes::gnn::neighbourhood::{EXPANSION, Neighbourhood};
 
 use super::bundle::{Bundle, HEAD, Packed};
-use super::limits::{Limits, Stage};
-use super::subject::{GraphBase, Subject};
-use super::verdict::{Expectations, Refusal, Verdict, expected, replayed, undoubted};
-use super::{FixedModel, FixedModelError, Net};
+use super::graph_base::GraphBase;
+use super::limits::Limits;
+use super::model::{FixedModel, FixedModelError, Net};
+use super::refusal::{Refusal, Stage};
+use super::subject::Subject;
+use super::verdict::{Expectations, Verdict, expected, replayed, undoubted};
 use crate::models::Source;
 
 /// A base as integers, with commitment keys and accepted registrations, which bundles share.

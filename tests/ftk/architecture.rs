@@ -6,6 +6,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
+mod circles;
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// A crate, the crates of ours it knows, crates it must never reach.
@@ -28,8 +30,8 @@ const CRATES: [Rule; 7] = [
     ("ftk", &["ftk-adapters", "ftk-circuits", "ftk-kernels", "ftk-networks", "ftk-proofs", "ftk-recipes"], &[]),
 ];
 
-/// Normal and build dependencies of every crate of the resolved graph, by name.
-fn dependencies() -> (BTreeSet<String>, BTreeMap<String, BTreeSet<String>>) {
+/// What cargo says of the workspace.
+fn metadata() -> Value {
     // Without a platform, crates of other systems would be asked for, which nobody has fetched.
     let about = Command::new("rustc").arg("-vV").output().unwrap().stdout;
     let about = String::from_utf8(about).unwrap();
@@ -37,9 +39,32 @@ fn dependencies() -> (BTreeSet<String>, BTreeMap<String, BTreeSet<String>>) {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["metadata", "--format-version", "1", "--offline", "--locked", "--filter-platform", platform]);
     let output = cargo.arg("--manifest-path").arg(Path::new(ROOT).join("Cargo.toml")).output().unwrap();
-    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo describes the workspace");
-    let list = |value: &Value| value.as_array().expect("a list").clone();
-    let text = |value: &Value| value.as_str().expect("a string").to_owned();
+    serde_json::from_slice(&output.stdout).expect("cargo describes the workspace")
+}
+
+fn list(value: &Value) -> Vec<Value> {
+    value.as_array().expect("a list").clone()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a string").to_owned()
+}
+
+/// The crates of the workspace with their folders.
+fn crates() -> Vec<(String, PathBuf)> {
+    let metadata = metadata();
+    let ours: BTreeSet<String> = list(&metadata["workspace_members"]).iter().map(text).collect();
+    let packages = list(&metadata["packages"]);
+    let members = packages.iter().filter(|package| ours.contains(&text(&package["id"])));
+    let folder = |package: &Value| {
+        Path::new(&text(&package["manifest_path"])).parent().expect("a manifest stands in a folder").to_owned()
+    };
+    members.map(|package| (text(&package["name"]), folder(package))).collect()
+}
+
+/// Normal and build dependencies of every crate of the resolved graph, by name.
+fn dependencies() -> (BTreeSet<String>, BTreeMap<String, BTreeSet<String>>) {
+    let metadata = metadata();
     let packages = list(&metadata["packages"]);
     let names: BTreeMap<String, String> = packages.iter().map(|it| (text(&it["id"]), text(&it["name"]))).collect();
     let ours = list(&metadata["workspace_members"]).iter().map(|id| names[&text(id)].clone()).collect();
@@ -97,10 +122,16 @@ fn kernels_and_circuits_stay_clear_of_the_float_side() {
     }
 }
 
-/// The Rust files of `src/` with their text, comments and strings taken out.
+/// The Rust files of `src/`.
 fn sources() -> Vec<(PathBuf, String)> {
-    let src = Path::new(ROOT).join("src");
-    let (mut folders, mut files) = (vec![src.clone()], Vec::new());
+    let files = rust_files(&Path::new(ROOT).join("src"));
+    assert!(files.len() > 20, "the sources are looked for in the wrong place");
+    files
+}
+
+/// The Rust files under a folder, by their paths in it, with comments taken out.
+fn rust_files(root: &Path) -> Vec<(PathBuf, String)> {
+    let (mut folders, mut files) = (vec![root.to_owned()], Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -108,12 +139,11 @@ fn sources() -> Vec<(PathBuf, String)> {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = code(&std::fs::read_to_string(&path).unwrap());
-                files.push((path.strip_prefix(&src).unwrap().to_owned(), text));
+                files.push((path.strip_prefix(root).unwrap().to_owned(), text));
             }
         }
     }
     files.sort();
-    assert!(files.len() > 20, "the sources are looked for in the wrong place");
     files
 }
 

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use ftk::models::Source;
-use ftk::prove::limits::{Limits, Stage};
-use ftk::prove::verdict::{Expectations, ExpectedInput, Missing, Refusal};
+use ftk::prove::limits::Limits;
+use ftk::prove::refusal::{Refusal, Stage};
+use ftk::prove::verdict::{Expectations, ExpectedInput, Missing};
 use ftk::prove::verifier::Verifier;
 use ftk_proofs::hex::parse_digest;
 use serde_json::Value;

@@ -11,7 +11,7 @@ use ftk_kernels::grid;
 use ftk_networks::sites::{Role, Site};
 use rayon::prelude::*;
 
-use super::Error;
+use super::error::Error;
 
 /// A table of embeddings or positions, entries at scale `2^-16`.
 #[derive(Clone, Debug, PartialEq, Eq)]

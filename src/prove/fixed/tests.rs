@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use ftk_adapters::weights::Weights;
+use ftk_circuits::fixed::FixedError;
 use ftk_networks::graphs::{Head, Kind};
 use ftk_networks::graphs::{Hop, Network as GraphNetwork};
 use ftk_networks::ops::graph::Features;

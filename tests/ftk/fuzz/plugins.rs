@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ftk::models::Source;
-use ftk::prove::subject::{head_bytes, parse_head};
+use ftk::prove::graph_base::{head_bytes, parse_head};
 use ftk::text::load;
 use ftk_networks::graphs::{Head, Kind, Network};
 use ftk_recipes::Data;
