@@ -76,8 +76,16 @@ const HOST: [&str; 35] = [
 ];
 
 /// Keys of every task on text.
-const TEXT: [&str; 7] =
-    ["base.hold", "data.columns", "data.replace", "data.loss", "data.max_length", "run.recompute", "run.precision"];
+const TEXT: [&str; 8] = [
+    "base.date",
+    "base.hold",
+    "data.columns",
+    "data.replace",
+    "data.loss",
+    "data.max_length",
+    "run.recompute",
+    "run.precision",
+];
 
 impl Task {
     /// The keys that a task takes of a recipe; those it takes of other recipes of its own are named as idle.

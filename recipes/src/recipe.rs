@@ -71,7 +71,7 @@ pub struct Base {
     pub init_std: Option<f64>,
     /// The day that a chat template writes where it asks for today's (`strftime_now`): `2025-07-06`. Without it the
     /// template has no clock.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,
     /// How the weights of a frozen base are held in memory.
     #[serde(default)]
