@@ -98,7 +98,9 @@ impl TrainError {
             Self::NotFinite { .. } => Some("lower optim.lr, or set optim.max_grad_norm"),
             Self::Occupied { .. } => Some("continue it with --resume, or choose another folder with --out"),
             Self::Locked(_) => Some("wait for that run or stop it, or choose another folder with --out"),
-            Self::Different(_) => Some("choose another folder with --out"),
+            Self::Different(_) => Some(
+                "choose another folder with --out; to train on from its result, also with more steps, name it as lora.start",
+            ),
             Self::Empty => Some("rows cut by data.max_length keep no answer; raise it, or look at the rows"),
             _ => None,
         }

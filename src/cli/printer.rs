@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use ftk_adapters::peft::PeftError;
+use ftk_circuits::fixed::FixedError;
 use ftk_recipes::RecipeError;
 use ftk_recipes::gnn::GraphError;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -177,6 +178,17 @@ fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<TrainError>() {
         return error.hint().map(str::to_owned);
+    }
+    let overflow = |error: &crate::prove::fixed::Error| {
+        matches!(error, crate::prove::fixed::Error::Fixed(FixedError::Overflow { .. }))
+    };
+    let beyond = matches!(error.downcast_ref(), Some(FixedError::Overflow { .. }));
+    if beyond || error.downcast_ref().is_some_and(overflow) {
+        return Some(
+            "proofs are about whole numbers of 32 bits, and what this base computes there has no room in them: nothing can be \
+             proved of it on this text, whatever the adapter; try other texts with ftk commit --text, or another base"
+                .to_owned(),
+        );
     }
     error.downcast_ref::<crate::commands::Advice>().map(|advice| advice.hint.clone())
 }

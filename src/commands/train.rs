@@ -6,6 +6,7 @@ mod manifest;
 mod plan;
 mod stop;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -31,6 +32,12 @@ use crate::text::health::Watch;
 use crate::text::references::{self, Found, References};
 use crate::text::session::{DpoSettings, Rows, TextSession, Trained};
 use crate::train::{self, Ended, Lock, Observer, Start, Step, Why};
+
+/// Largest magnitude of a value on the 16-bit grid.
+const GRID: f32 = ftk_kernels::grid::MAX_16 as f32;
+
+/// Steps of a run whose every state is looked at.
+const YOUNG: usize = 16;
 
 /// What is needed.
 pub struct Settings {
@@ -148,6 +155,7 @@ pub(super) fn train(
 
     let beta = recipe.dpo.cost().has_reference().then_some(recipe.dpo.beta);
     let mut watch = Watch::new(&out.join(train::METRICS), beta);
+    let diverged: RefCell<Option<String>> = RefCell::default();
     let bar = printer.bar(0, "training");
     let began = Instant::now();
     let (mut tokens, mut first) = (0, true);
@@ -169,20 +177,42 @@ pub(super) fn train(
         if !signs.is_empty() {
             record.insert("hint".to_owned(), json!(signs.iter().map(ToString::to_string).collect::<Vec<_>>()));
         }
+        // Every value is looked at while a run is young, which is when rates that are too high show, and then with the
+        // lines.
+        if tenth || step.step <= YOUNG {
+            *diverged.borrow_mut() =
+                session.adapter().and_then(beyond).map(|what| format!("step {}: {what}", step.step));
+        }
         bar.suspend(|| signs.iter().for_each(|sign| printer.note(&format!("hint: {sign}"))));
         printer.object(&serde_json::Value::Object(record));
     };
     let result = |folder: &Path| export(recipe, source, &session, folder).map(drop);
     let save = |step: usize| keep::keep(&recipe.run, step, result).map_err(TaskError::from);
-    let observer = Observer { stop, save: &save, see: &mut report };
+    let stop = || stop() || diverged.borrow().is_some();
+    let observer = Observer { stop: &stop, save: &save, see: &mut report };
     let ended = train::run(&session, &recipe.optim, &recipe.run, inputs.identity, start, observer)?;
     bar.finish_and_clear();
     train::draw(out)?;
+    if let Some(message) = diverged.take() {
+        return Err(Advice::new(message, "the run has diverged: lower optim.lr, or set optim.max_grad_norm").into());
+    }
     if ended.why != Why::Stopped {
         let result = export(recipe, source, &session, out)?;
         inputs.write(out, &counts, result, Some(&ended))?;
     }
     Ok(ended)
+}
+
+/// The first factor with a value that cannot be written: on the 16-bit grid, at its coarsest scale, there is no room for
+/// it, and no run that learns comes near.
+fn beyond(adapter: &LoraTensors) -> Option<String> {
+    let adapter = adapter.to_adapter().ok()?;
+    let large = |values: &[f32], scale: f32| values.iter().any(|value| (value * scale).abs() > GRID);
+    adapter.sites.iter().find_map(|(site, factors)| {
+        let half =
+            if large(&factors.a, 1.0) { "lora_A" } else { large(&factors.b, factors.scale).then_some("lora_B")? };
+        Some(format!("{site}.{half} has a value beyond what an adapter can hold: {GRID}"))
+    })
 }
 
 /// The task on its rows (to train on, held out); `start` is the adapter that `lora.start` names, if any.

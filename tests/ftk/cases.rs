@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
-use crate::run::{ftk, stderr};
+use crate::run::{ftk, stderr, succeed};
 
 /// The base that ships with ftk, with this chat template.
 fn base(folder: &Path, template: &str) -> PathBuf {
@@ -201,4 +203,65 @@ fn rows_beyond_the_context_and_pairs_of_equals_are_counted() {
     let same = json!({"prompt": "q ", "chosen": "r", "rejected": "r"});
     let (_, counts) = preview(CHATML, "rows.jsonl", same.to_string().as_bytes(), &["--task", "dpo"]).unwrap();
     assert_eq!(counts["equal"], 1);
+}
+
+#[test]
+fn a_run_that_diverges_says_so_at_the_step_where_it_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = base(folder.path(), CHATML);
+    let rows: String = (0..4).map(|n| json!({"text": format!("the old mill {n}")}).to_string() + "\n").collect();
+    std::fs::write(folder.path().join("rows.jsonl"), rows).unwrap();
+    let recipe = format!(
+        "task = \"sft\"\n[base]\nmodel = {model:?}\n[data]\ntrain = \"rows.jsonl\"\n[lora]\nrank = 2\n[optim]\nlr = 1e6\n\
+         schedule = \"constant\"\n[run]\nout = \"out\"\nsteps = 40\nbatch = 2\n"
+    );
+    std::fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
+    let output = ftk(&["train", "--recipe"]).arg(folder.path().join("recipe.toml")).output().unwrap();
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    let error = told.lines().find(|line| line.starts_with("error: ")).unwrap();
+    assert!(error.starts_with("error: step 2: ") && error.contains("lora_"), "{told}");
+    assert!(told.contains("hint: the run has diverged: lower optim.lr"), "{told}");
+}
+
+#[test]
+fn an_adapter_may_hold_a_copy_of_the_base_and_a_template_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = base(folder.path(), CHATML);
+    std::fs::write(folder.path().join("rows.jsonl"), "{\"text\": \"the old mill\"}\n").unwrap();
+    let recipe = format!(
+        "task = \"sft\"\n[base]\nmodel = {model:?}\n[data]\ntrain = \"rows.jsonl\"\n[lora]\nrank = 2\n[run]\nout = \"out\"\n\
+         steps = 1\n"
+    );
+    std::fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
+    succeed(ftk(&["train", "--recipe"]).arg(folder.path().join("recipe.toml")));
+    let adapter = folder.path().join("out");
+    let generate = || {
+        let mut command = ftk(&["generate", "--prompt", "hi", "--max-tokens", "1", "--base"]);
+        command.arg(&model).arg("--adapter").arg(&adapter).output().unwrap()
+    };
+    assert!(!stderr(&generate()).contains("chat template"));
+    std::fs::write(adapter.join("chat_template.jinja"), "{{ messages }}").unwrap();
+    assert!(stderr(&generate()).contains("out: has a chat template of its own, which differs from the base's"));
+
+    let (factors, weights) = (adapter.join("adapter_model.safetensors"), model.join("model.safetensors"));
+    let (own, table) = (std::fs::read(&factors).unwrap(), std::fs::read(weights).unwrap());
+    let table = SafeTensors::deserialize(&table).unwrap();
+    let table = table.tensor("model.embed_tokens.weight").unwrap();
+    let mut copy = table.data().to_vec();
+    let write = |copy: &[u8]| {
+        let own = SafeTensors::deserialize(&own).unwrap();
+        let mut tensors = own.tensors();
+        let copy = TensorView::new(table.dtype(), table.shape().to_vec(), copy).unwrap();
+        tensors.push(("base_model.model.lm_head.base_layer.weight".to_owned(), copy));
+        std::fs::write(&factors, safetensors::serialize(tensors, None).unwrap()).unwrap();
+    };
+    write(&copy);
+    assert!(generate().status.success(), "{}", stderr(&generate()));
+    copy[5] ^= 1;
+    write(&copy);
+    let output = generate();
+    assert_eq!(output.status.code(), Some(2));
+    let told = stderr(&output);
+    assert!(told.contains("out: holds a weight of the base that differs from the base's own: lm_head"), "{told}");
 }
