@@ -25,6 +25,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use candle_core::Device;
+use ftk_adapters::hint::Hint;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft::{self, Saved};
 use ftk_adapters::train::LoraTensors;
@@ -62,6 +63,12 @@ pub struct Advice {
     pub message: String,
     /// What to do.
     pub hint: String,
+}
+
+impl Hint for Advice {
+    fn hint(&self) -> Option<String> {
+        Some(self.hint.clone())
+    }
 }
 
 impl Advice {

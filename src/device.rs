@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use candle_core::Device;
+use ftk_adapters::hint::Hint;
 
 /// A device as one types it: `cpu`, `cuda`, `cuda:1`, `metal`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,15 +34,14 @@ pub enum DeviceError {
     },
 }
 
-impl DeviceError {
-    /// What to do about it.
-    pub fn hint(&self) -> String {
-        match self {
+impl Hint for DeviceError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
             Self::NotBuilt(Place::Metal) => "build ftk on a Mac with --features metal, or leave --device out",
             Self::NotBuilt(_) => "build ftk with --features cuda, which needs the CUDA toolkit, or leave --device out",
             Self::Absent { .. } => "check the number and the driver, or leave --device out",
-        }
-        .to_owned()
+        };
+        Some(hint.to_owned())
     }
 }
 

@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
+use ftk_adapters::hint;
 use ftk_adapters::weights::Weights;
 use ftk_networks::Network;
 use ftk_recipes::{Hold, MARKET, VILLAGE};
@@ -33,6 +34,13 @@ pub use digest::{BaseDigest, Digesting};
 pub use error::ModelError;
 pub use save::{Precision, save_folder};
 pub use tokenizer::{SpecialTokens, TextStream, Tokenizer};
+
+/// Errors about bases that may know what to do about them.
+pub const HINTS: &[hint::Ask] = &[
+    hint::of::<ModelError>,
+    #[cfg(feature = "hub")]
+    hint::of::<hub::HubError>,
+];
 
 /// A file of a model folder that is kept as it is: name and bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,6 +17,8 @@ pub mod turns;
 
 use std::path::PathBuf;
 
+use ftk_adapters::hint::Hint;
+
 use self::files::Place;
 use self::load::Counts;
 use crate::models::ModelError;
@@ -139,9 +141,8 @@ pub enum TextError {
     Model(#[from] ModelError),
 }
 
-impl TextError {
-    /// What to do about it, where that is known.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for TextError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Io { .. } | Self::Format { .. } => {
                 Some("give a file of rows: .jsonl or .json, also with .gz or .zst behind it, or .parquet".to_owned())

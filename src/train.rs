@@ -19,6 +19,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
+use ftk_adapters::hint::Hint;
 use ftk_recipes::{Metrics, Optim, Run, Schedule, Session, TaskError, Window};
 use serde_json::{Map, Value, json};
 
@@ -91,10 +92,9 @@ pub enum TrainError {
     Candle(#[from] candle_core::Error),
 }
 
-impl TrainError {
-    /// What to do about it.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
+impl Hint for TrainError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
             Self::NotFinite { .. } => Some("lower optim.lr, or set optim.max_grad_norm"),
             Self::Occupied { .. } => Some("continue it with --resume, or choose another folder with --out"),
             Self::Locked(_) => Some("wait for that run or stop it, or choose another folder with --out"),
@@ -103,7 +103,8 @@ impl TrainError {
             ),
             Self::Empty => Some("rows cut by data.max_length keep no answer; raise it, or look at the rows"),
             _ => None,
-        }
+        };
+        hint.map(str::to_owned)
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod atomic;
 mod error;
 pub mod footprint;
+pub mod hint;
 pub mod lora;
 pub mod merge;
 pub mod names;
@@ -11,3 +12,6 @@ pub mod train;
 pub mod weights;
 
 pub use error::Error;
+
+/// Errors of this crate that may know what to do about them.
+pub const HINTS: &[hint::Ask] = &[hint::of::<peft::PeftError>];

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use self::config::Scaling;
 use crate::atomic;
+use crate::hint::Hint;
 use crate::lora::{Adapter, Factors};
 
 /// Weights that were trained in full beside the factors, by their names in the base, with their shapes: PEFT's
@@ -61,10 +62,9 @@ pub enum PeftError {
     },
 }
 
-impl PeftError {
-    /// What to do about it, where that is known.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
+impl Hint for PeftError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
             Self::Io { .. } => Some("an adapter folder holds adapter_config.json and adapter_model.safetensors"),
             Self::Malformed { message, .. } if message == LFS_MESSAGE => {
                 Some("fetch the file: git lfs pull in its folder, or ftk pull")
@@ -75,7 +75,8 @@ impl PeftError {
                  LoRA is read",
             ),
             Self::Unsupported { .. } => Some("plain LoRA is read; convert or merge the adapter with PEFT first"),
-        }
+        };
+        hint.map(str::to_owned)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use ftk_adapters::hint::Hint;
+
 /// A recipe that cannot be run: where, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecipeError {
@@ -44,3 +46,9 @@ impl fmt::Display for RecipeError {
 }
 
 impl std::error::Error for RecipeError {}
+
+impl Hint for RecipeError {
+    fn hint(&self) -> Option<String> {
+        self.hint.clone()
+    }
+}

@@ -18,6 +18,8 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+use ftk_adapters::hint;
+
 pub use builtin::{BUILTIN, Builtin, PLANS, PLUGINS, Plugin};
 pub use choice::{ChoiceError, Size};
 pub use error::RecipeError;
@@ -27,4 +29,7 @@ pub use recipe::{
     AllLinear, Base, Best, Data, Format, Hold, Lora, MARKET, Optim, Recipe, Run, SaveDtype, Schedule, Scored, Selector,
     Targets, Task, VILLAGE,
 };
+/// Errors of this crate that may know what to do about them.
+pub const HINTS: &[hint::Ask] = &[hint::of::<RecipeError>, hint::of::<gnn::GraphError>, hint::of::<defi::DefiError>];
+
 pub use session::{Loss, Metrics, Session, TaskError, Window};

@@ -4,20 +4,25 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use ftk_adapters::peft::PeftError;
+use ftk_adapters::hint::{self, Ask};
 use ftk_circuits::fixed::FixedError;
-use ftk_recipes::RecipeError;
-use ftk_recipes::gnn::GraphError;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::foreign;
+use crate::commands::Advice;
 use crate::device::DeviceError;
-use crate::models::ModelError;
-#[cfg(feature = "hub")]
-use crate::models::hub::HubError;
+use crate::models;
 use crate::text::TextError;
 use crate::train::TrainError;
+
+/// Errors that may know what to do about them: those of each crate, and of each part of this one.
+const HINTS: &[&[Ask]] = &[
+    ftk_adapters::HINTS,
+    ftk_recipes::HINTS,
+    models::HINTS,
+    &[hint::of::<TextError>, hint::of::<TrainError>, hint::of::<DeviceError>, hint::of::<Advice>, overflow],
+];
 
 /// Where a command's words go, and whether they arrived. Writing never fails here and never ends the process: what
 /// becomes of lost output is decided once, with the exit code.
@@ -152,45 +157,22 @@ fn marked(parts: &[(String, bool)], colour: bool) -> String {
     parts.iter().map(part).collect()
 }
 
-/// What the errors that know it advise.
-fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    if let Some(error) = error.downcast_ref::<RecipeError>() {
-        return error.hint.clone();
-    }
-    if let Some(error) = error.downcast_ref::<GraphError>() {
-        return error.hint().map(str::to_owned);
-    }
-    if let Some(error) = error.downcast_ref::<ModelError>() {
-        return error.hint();
-    }
-    if let Some(error) = error.downcast_ref::<DeviceError>() {
-        return Some(error.hint());
-    }
-    #[cfg(feature = "hub")]
-    if let Some(error) = error.downcast_ref::<HubError>() {
-        return error.hint();
-    }
-    if let Some(error) = error.downcast_ref::<TextError>() {
-        return error.hint();
-    }
-    if let Some(error) = error.downcast_ref::<PeftError>() {
-        return error.hint().map(str::to_owned);
-    }
-    if let Some(error) = error.downcast_ref::<TrainError>() {
-        return error.hint().map(str::to_owned);
-    }
+/// What to do where a base leaves the range of the integer network, which knows of no commands.
+fn overflow(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let overflow = |error: &crate::prove::fixed::Error| {
         matches!(error, crate::prove::fixed::Error::Fixed(FixedError::Overflow { .. }))
     };
     let beyond = matches!(error.downcast_ref(), Some(FixedError::Overflow { .. }));
-    if beyond || error.downcast_ref().is_some_and(overflow) {
-        return Some(
-            "proofs are about whole numbers of 32 bits, and what this base computes there has no room in them: nothing can be \
-             proved of it on this text, whatever the adapter; try other texts with ftk commit --text, or another base"
-                .to_owned(),
-        );
-    }
-    error.downcast_ref::<crate::commands::Advice>().map(|advice| advice.hint.clone())
+    (beyond || error.downcast_ref().is_some_and(overflow)).then(|| {
+        "proofs are about whole numbers of 32 bits, and what this base computes there has no room in them: nothing can be \
+         proved of it on this text, whatever the adapter; try other texts with ftk commit --text, or another base"
+            .to_owned()
+    })
+}
+
+/// What an error of whatever kind advises.
+fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    HINTS.iter().copied().flatten().find_map(|ask| ask(error))
 }
 
 #[cfg(test)]

@@ -174,6 +174,7 @@ fn refusal(path: &Path, key: &str, reason: String) -> ModelError {
 
 #[cfg(test)]
 mod tests {
+    use ftk_adapters::hint::Hint;
     use serde_json::json;
 
     use super::super::tiny;

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use ftk_adapters::hint::Hint;
+
 use super::config::SUPPORTED;
 
 /// Error of [`crate::models`]. [`ModelError::hint`] says what to do.
@@ -161,9 +163,8 @@ pub enum ModelError {
     Candle(#[from] candle_core::Error),
 }
 
-impl ModelError {
-    /// What to do about it, where that is known.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for ModelError {
+    fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NotFound { .. } => {
                 "give a Hugging Face folder (config.json, model.safetensors) or a .gguf file".to_owned()

@@ -398,6 +398,7 @@ fn listed_template(config: &Object) -> Result<Option<String>, ModelError> {
 
 #[cfg(test)]
 mod tests {
+    use ftk_adapters::hint::Hint;
     use serde_json::json;
 
     use super::super::tiny::{self, Stored};

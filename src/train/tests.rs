@@ -1,5 +1,6 @@
 //! The host of a run on a task small enough to be known by heart.
 
+use ftk_adapters::hint::Hint;
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -182,7 +183,7 @@ fn a_checkpoint_of_another_run_is_refused_and_left_as_it_is() {
     let error =
         run(&Pull::new(20), &optim(), &settings, [8; 32], Start::Resume, observed(&|| false, &mut |_| {})).unwrap_err();
     assert!(matches!(&error, TrainError::Different(at) if *at == path), "{error}");
-    assert_eq!(error.hint(), Some("choose another folder with --out"));
+    assert_eq!(error.hint().as_deref(), Some("choose another folder with --out"));
     // The same identity, but other parameters.
     let more = Pull { idle: Some(variable(&[1.0], &[1])), ..Pull::new(20) };
     assert!(matches!(go(&more, &settings, Start::Resume).unwrap_err(), TrainError::Different(at) if at == path));

@@ -251,6 +251,23 @@ fn what_names_a_part_is_found() {
 }
 
 #[test]
+fn every_error_with_a_hint_is_asked_for_it() {
+    let folders = ["src", "adapters", "circuits", "recipes"];
+    let texts: Vec<String> =
+        folders.into_iter().flat_map(|it| rust_files(&Path::new(ROOT).join(it))).map(|(_, text)| text).collect();
+    let names = |before: &str, after: char| -> BTreeSet<&str> {
+        texts
+            .iter()
+            .flat_map(|text| text.split(before).skip(1))
+            .filter_map(|rest| rest.split(after).next()?.rsplit("::").next())
+            .collect()
+    };
+    let (kinds, asked) = (names("impl Hint for ", ' '), names("hint::of::<", '>'));
+    assert!(kinds.len() > 7, "{kinds:?}");
+    assert_eq!(kinds, asked);
+}
+
+#[test]
 fn modules_stand_beside_their_folders_and_no_folder_is_called_common() {
     for (path, _) in sources() {
         let name = path.file_stem().unwrap().to_str().unwrap();

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use ftk_adapters::hint::Hint;
+
 /// A market that cannot be read, simulated or quoted.
 #[derive(Debug, thiserror::Error)]
 pub enum DefiError {
@@ -84,10 +86,9 @@ pub enum DefiError {
     Policy(String),
 }
 
-impl DefiError {
-    /// What to do about it, where something can be done.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
+impl Hint for DefiError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
             Self::Format { .. } => Some("name the format with --format"),
             Self::NoMarket { .. } => Some(
                 "make it with `ftk defi import FILES --out` under that name (the manual, recipes/defi/README.md, says of \
@@ -96,9 +97,12 @@ impl DefiError {
             ),
             Self::Canonical { .. } | Self::Kind { .. } => Some("make the file with `ftk defi import`"),
             _ => None,
-        }
+        };
+        hint.map(str::to_owned)
     }
+}
 
+impl DefiError {
     pub(super) fn setting(place: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Setting { place: place.into(), message: message.into() }
     }

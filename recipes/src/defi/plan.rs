@@ -182,6 +182,7 @@ impl Plan {
 mod tests {
     use super::*;
     use crate::defi::desk::Desk;
+    use ftk_adapters::hint::Hint;
 
     #[test]
     fn shipped_plans_open_and_their_windows_fit() {

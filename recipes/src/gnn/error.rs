@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use ftk_adapters::hint::Hint;
+
 /// Error of the graph plugin.
 #[derive(Debug, thiserror::Error)]
 pub enum GraphError {
@@ -44,17 +46,19 @@ pub enum GraphError {
     Peft(#[from] ftk_adapters::peft::PeftError),
 }
 
-impl GraphError {
-    /// What to do about it, where that is known.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
+impl Hint for GraphError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
             Self::Malformed { hint, .. } => *hint,
-            Self::Unfit { hint, .. } => Some(hint),
-            Self::Peft(error) => error.hint(),
+            Self::Unfit { hint, .. } => Some(*hint),
+            Self::Peft(error) => return error.hint(),
             Self::Io { .. } | Self::Adapters(_) | Self::Candle(_) => None,
-        }
+        };
+        hint.map(str::to_owned)
     }
+}
 
+impl GraphError {
     pub(super) fn io(path: &Path, error: std::io::Error) -> Self {
         Self::Io { path: path.to_owned(), error }
     }

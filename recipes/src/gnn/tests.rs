@@ -1,5 +1,6 @@
 //! Sessions on small graphs: what learns from what, and what must never be seen.
 
+use ftk_adapters::hint::Hint;
 use std::path::Path;
 
 use candle_core::{Device, Tensor, Var};

@@ -16,7 +16,6 @@ use serde_json::json;
 use super::super::prove;
 use super::super::verify::{self, Expected};
 use super::super::{Advice, Asked, Outcome, Task};
-use super::advised;
 use crate::cli::printer::Printer;
 use crate::prove::bundle::{Packed, ReadError};
 use crate::prove::limits::Limits;
@@ -73,8 +72,8 @@ const CHOICE: &str = "log choice";
 /// # Errors
 /// What keeps the question from being answered.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let plan = Plan::load(&settings.plan).map_err(advised)?;
-    let (opened, market) = plan.open().map_err(advised)?;
+    let plan = Plan::load(&settings.plan)?;
+    let (opened, market) = plan.open()?;
     let adapter = match &settings.part {
         Part::Verify { expect_adapter, .. } => expect_adapter.as_ref(),
         Part::Follow | Part::Prove { .. } => None,
@@ -100,7 +99,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let (log, head, (first, count), passed) = match followed {
         Ok(followed) => followed,
         Err(DefiError::Log { check, message }) => return Ok(refused(check, &message, printer)),
-        Err(error) => return Err(advised(error)),
+        Err(error) => return Err(error.into()),
     };
     let question = Output::from(Choice::among((first..).take(count).collect()));
     let drawn = sample(&head, &settings.nonce, log.entries.len(), settings.sample);

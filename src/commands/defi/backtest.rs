@@ -20,8 +20,8 @@ use serde_json::json;
 
 use super::super::{Advice, Outcome, commit, train};
 use super::policy::Policy;
+use super::report;
 use super::report::{FIGURES, PAGE};
-use super::{advised, report};
 use crate::cli::printer::Printer;
 use crate::models::Source;
 use crate::train::Start;
@@ -53,8 +53,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         let message = format!("{}: holds a backtest already", out.display());
         return Err(Advice::new(message, "choose another folder with --out").into());
     }
-    let plan = Plan::load(path).map_err(advised)?;
-    let (opened, digest) = plan.open().map_err(advised)?;
+    let plan = Plan::load(path)?;
+    let (opened, digest) = plan.open()?;
     let digest = digest.to_string();
     let report = match &opened {
         Opened::Book(desk) => walk(desk, &plan, &digest, out, printer, |_, _| Ok(None))?,
@@ -83,7 +83,7 @@ fn walk<D: Desk>(
     quality: impl Fn(Range<usize>, &[Passed]) -> Result<Option<Quality>>,
 ) -> Result<Report> {
     let every = plan.decisions.every;
-    let windows = plan.walk.windows(desk.bars(), plan.decisions.horizon).map_err(advised)?;
+    let windows = plan.walk.windows(desk.bars(), plan.decisions.horizon)?;
     let source = Source::open(&plan.base)?;
     let mut tested = Vec::with_capacity(windows.len());
     let name = |name: &str| Runs { name: name.to_owned(), details: Vec::new(), runs: Vec::new() };
@@ -92,7 +92,7 @@ fn walk<D: Desk>(
         let folder = out.join(format!("window-{}", index + 1));
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let [rows, held_out] = [train, validation].map(|bars| make(desk, bars.clone(), &plan.decisions));
-        let (rows, held_out) = (rows.map_err(advised)?, held_out.map_err(advised)?);
+        let (rows, held_out) = (rows?, held_out?);
         printer.note(&format!(
             "window {} of {}: {} rows, {} pairs; {} of {} decisions have none",
             index + 1,
@@ -126,7 +126,7 @@ fn walk<D: Desk>(
             bars: [test.start, test.end],
             every,
         };
-        let (log, passed) = Log::keep(header, desk, |ids| policy.choose(ids)).map_err(advised)?;
+        let (log, passed) = Log::keep(header, desk, |ids| policy.choose(ids))?;
         let (text, head) = log.write();
         let file = folder.join(DECISIONS);
         atomic::write(&file, text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
@@ -147,8 +147,8 @@ fn walk<D: Desk>(
         let alone = Policy::load(&source, None, desk.ids())?;
         all[1].runs.push(follow(desk, test, every, &alone)?);
         let families = desk.baselines(train.clone());
-        for tuned in tune(desk, families, validation.clone(), every).map_err(advised)? {
-            let passed = work(desk, test.clone(), every, |_, _| Ok(tuned.choice)).map_err(advised)?;
+        for tuned in tune(desk, families, validation.clone(), every)? {
+            let passed = work(desk, test.clone(), every, |_, _| Ok(tuned.choice))?;
             let runs = match all.iter().position(|runs| runs.name == tuned.name) {
                 Some(at) => &mut all[at],
                 None => {
@@ -202,7 +202,7 @@ fn follow<D: Desk>(desk: &D, bars: &Range<usize>, every: usize, policy: &Policy)
         let ids = desk.window(state, at).unwrap_or_default();
         Ok(desk.action(policy.choose(&ids)?))
     };
-    work(desk, bars.clone(), every, choose).map_err(advised)
+    Ok(work(desk, bars.clone(), every, choose)?)
 }
 
 /// Trains on the teacher's actions, then on pairs from there; the folders of the adapters in that order.
@@ -307,10 +307,10 @@ fn quality(desk: &Liquidity, bars: Range<usize>, passed: &[Passed]) -> Result<Qu
         let share = u128::try_from(bar.share).unwrap_or(0).min(999_999);
         let with = minute.liquidity.saturating_mul(1_000_000) / (1_000_000 - share);
         for (which, liquidity) in [minute.liquidity, with].into_iter().enumerate() {
-            let depth = replay::depth(terms, at, liquidity, DEPTH).map_err(advised)?;
+            let depth = replay::depth(terms, at, liquidity, DEPTH)?;
             (0..2).for_each(|side| depths[which][side].push(whole(depth[side])));
             for (swap, costs) in SWAPS.iter().zip(&mut costs) {
-                let cost = replay::slippage(terms, at, liquidity, swap * one).map_err(advised)?;
+                let cost = replay::slippage(terms, at, liquidity, swap * one)?;
                 costs[which].push(cost.map(|parts| parts as f64 / 100.0));
             }
         }

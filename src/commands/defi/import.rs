@@ -7,7 +7,6 @@ use ftk_recipes::defi::{self, Format, Gaps, Import};
 use serde_json::json;
 
 use super::super::{Advice, Outcome};
-use super::advised;
 use crate::cli::printer::Printer;
 
 /// What is needed.
@@ -32,8 +31,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         };
         Format::named(name).ok_or_else(unknown)
     });
-    let import = defi::import(&settings.files, format.transpose()?).map_err(advised)?;
-    let digest = defi::write(&settings.out, &import.market).map_err(advised)?;
+    let import = defi::import(&settings.files, format.transpose()?)?;
+    let digest = defi::write(&settings.out, &import.market)?;
     let Import { market, format, read, unordered, duplicates, zero, silent, rounded, gaps } = &import;
     let rows = market.rows();
     let (from, to) = (defi::date(market.time(0)), defi::date(market.time(rows - 1)));

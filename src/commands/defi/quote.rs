@@ -10,7 +10,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::{Advice, Outcome};
-use super::advised;
 use super::policy::Policy;
 use crate::cli::printer::Printer;
 use crate::models::Source;
@@ -40,15 +39,15 @@ struct State {
 /// # Errors
 /// A plan, state or model that cannot be read.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let plan = Plan::load(&settings.plan).map_err(advised)?;
+    let plan = Plan::load(&settings.plan)?;
     let place = settings.state.display().to_string();
     let text = std::fs::read_to_string(&settings.state).with_context(|| format!("cannot read {place}"))?;
     let state: State = serde_json::from_str(&text).map_err(|error| {
         let message = format!("{place}:{}: {error}", error.line());
         Advice::new(message, "a state is {\"rows\": [canonical rows], \"held\": what a decision log calls state}")
     })?;
-    let market = canonical_rows(&format!("{place}: rows"), plan.provider.is_some(), &state.rows).map_err(advised)?;
-    let (action, order) = match plan.sit(market).map_err(advised)? {
+    let market = canonical_rows(&format!("{place}: rows"), plan.provider.is_some(), &state.rows)?;
+    let (action, order) = match plan.sit(market)? {
         Opened::Book(desk) => answer(&desk, &plan, &state, settings)?,
         Opened::Liquidity(desk) => answer(&desk, &plan, &state, settings)?,
     };
@@ -67,10 +66,10 @@ fn answer<D: Desk>(desk: &D, plan: &Plan, state: &State, settings: &Settings) ->
         Some(held) => desk.restore(held),
         None => desk.start(at),
     };
-    let held = held.map_err(advised)?;
+    let held = held?;
     let ids = desk.window(&held, at).ok_or_else(few)?;
     let source = Source::open(&plan.base)?;
     let policy = Policy::load(&source, settings.adapter.as_deref(), desk.ids())?;
-    let action = policy.choose(&ids).map_err(advised)?;
+    let action = policy.choose(&ids)?;
     Ok((desk.ids().0 + action as u32, desk.ordered(&held, at, desk.action(action))))
 }

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-/// Error of [`crate::models::hub`]. [`HubError::hint`] says what to do.
+use ftk_adapters::hint::Hint;
+
+/// Error of [`crate::models::hub`]. Its hints say what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// Not in the cache, and no connection is allowed.
@@ -90,9 +92,8 @@ pub enum HubError {
     NoHome,
 }
 
-impl HubError {
-    /// What to do about it, where that is known.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for HubError {
+    fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Offline { name, dataset, .. } => {
                 let dataset = if *dataset { " --dataset" } else { "" };

@@ -1,3 +1,4 @@
+use ftk_adapters::hint::Hint;
 use std::path::{Path, PathBuf};
 
 use super::*;
@@ -86,7 +87,7 @@ fn what_could_be_two_formats_or_none_is_refused() {
     let both = "timestamp,open,high,low,close,volume,price,size\n1640991660,1,1,1,1,1,1,1\n";
     let error = imported(both).unwrap_err();
     assert!(error.to_string().ends_with("could be bars or prints"), "{error}");
-    assert_eq!(error.hint(), Some("name the format with --format"));
+    assert_eq!(error.hint().as_deref(), Some("name the format with --format"));
     let none = imported("when,what\n1,2\n").unwrap_err().to_string();
     assert!(none.ends_with("has columns of no known format: when,what"), "{none}");
     let folder = tempfile::tempdir().unwrap();
