@@ -5,6 +5,7 @@ mod defi;
 mod exit;
 mod foreign;
 mod gnn;
+mod help;
 pub mod printer;
 mod proofs;
 
@@ -19,9 +20,9 @@ use crate::commands::{self, Outcome};
 use crate::device::Place;
 use crate::models::Precision;
 
-/// Verifiable LoRA and DPO fine-tuning.
+/// Fine-tune language models with LoRA and DPO, and prove what the result answers.
 #[derive(Parser)]
-#[command(name = "ftk", version, arg_required_else_help = true)]
+#[command(name = "ftk", version, arg_required_else_help = true, max_term_width = WIDTH, after_help = help::FTK)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -29,106 +30,137 @@ struct Cli {
     verb: Verb,
 }
 
+/// Columns of help on a wide terminal: longer lines are hard to read.
+const WIDTH: usize = 120;
+
 #[derive(Args)]
+#[command(next_help_heading = "Global options")]
 struct Global {
-    /// Print one JSON object (for train: one about the rows, then one a step) on stdout
+    /// Print JSON on standard output: one object, or one a line
     #[arg(long, global = true)]
     json: bool,
-    /// Print nothing on stderr but errors
+    /// Print only errors on standard error
     #[arg(long, global = true)]
     quiet: bool,
-    /// Where to train, generate and take logits: cpu, cuda, cuda:N or metal; what is exact stays on the CPU
-    #[arg(long, global = true, value_name = "DEVICE", default_value_t)]
-    device: Place,
-    /// Never connect: take what is named on the hub from the cache, as with HF_HUB_OFFLINE=1
+    /// Make no connection: what is named on the hub comes from the cache (as with HF_HUB_OFFLINE=1)
     #[arg(long, global = true)]
     offline: bool,
 }
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Train an adapter, or a base, from a recipe
+    /// Train an adapter, or all weights of a base, as a recipe says
+    #[command(override_usage = "ftk train [OPTIONS] <RECIPE>", after_help = help::TRAIN)]
     Train(Train),
-    /// Fetch a model or data set from the Hugging Face Hub into the cache
+    /// Download a model or data set from the Hugging Face Hub into the cache
+    #[command(after_help = help::PULL)]
     Pull(Pull),
-    /// Look at rows
+    /// Look at training rows
     #[command(subcommand)]
     Data(Data),
-    /// Recipes to start from, and checks of one's own
+    /// List, show, copy and check recipes
     #[command(subcommand)]
     Recipes(Recipes),
-    /// What a recipe may hold, as a JSON Schema
+    /// Print the JSON Schema of recipes
+    #[command(after_help = help::SCHEMA)]
     Schema,
-    /// Say what a run needs of memory, and what commitment and proofs cost, by arithmetic
+    /// Estimate the memory of training, and the cost of commitment and proof
+    #[command(override_usage = "ftk estimate [OPTIONS] <RECIPE|--base <BASE>>", after_help = help::ESTIMATE)]
     Estimate(Estimate),
     /// Measure a base, with or without an adapter, on held-out rows
+    #[command(override_usage = "ftk eval [OPTIONS] <RECIPE|--base <BASE> --data <FILE>>", after_help = help::EVAL)]
     Eval(Eval),
-    /// Say what a base, adapter, run, commitment or bundle holds
+    /// Show what a base, adapter, run, commitment or bundle holds
+    #[command(after_help = help::INSPECT)]
     Inspect(Inspect),
-    /// Work an adapter into the weights of its base
+    /// Merge an adapter into the weights of its base
+    #[command(after_help = help::MERGE)]
     Merge(Merge),
-    /// Continue a prompt greedily
+    /// Answer a prompt, by greedy decoding
+    #[command(after_help = help::GENERATE)]
     Generate(Generate),
-    /// Logits of token ids, from and to safetensors files
+    /// Compute the logits of token ids, from and to safetensors files
+    #[command(after_help = help::LOGITS)]
     Logits(Logits),
-    /// Commit to an adapter and register its range: commitment, registration, secret opening
+    /// Commit to an adapter: write a public commitment and a secret opening
+    #[command(after_help = help::COMMIT)]
     Commit(Commit),
-    /// Say whether a delivered adapter is the one a commitment was made to
+    /// Check that an adapter that was delivered is the committed one
+    #[command(after_help = help::OPEN)]
     Open(Open),
-    /// Prove what a base with a committed adapter gives for a prompt, for rows or for nodes of a graph
+    /// Prove what a base with a committed adapter answers
+    #[command(after_help = help::PROVE)]
     Prove(Box<Prove>),
-    /// Check a bundle against the base and against what you expect
+    /// Verify bundles against the base and against what you expect
+    #[command(after_help = help::VERIFY)]
     Verify(Box<Verify>),
-    /// Graphs: import them, score their nodes and edges, compare ways to learn them
+    /// Graphs: import them, score nodes and edges, compare ways to train
     #[command(subcommand)]
     Gnn(gnn::Gnn),
     /// Market making: import, backtest, report, quote, audit
     #[command(subcommand)]
     Defi(Box<defi::Defi>),
-    /// Train, commit, prove, verify and refuse a forgery, on the model that ships with ftk
+    /// Train, commit, prove, verify and refuse forgeries, on the small model that ships with ftk
+    #[command(after_help = help::DEMO)]
     Demo(Demo),
 }
 
 #[derive(Args)]
 struct Train {
-    /// Recipe file (TOML)
-    #[arg(long)]
-    recipe: PathBuf,
-    /// Set a key as if it stood in the recipe, for example optim.lr=1e-4; may be repeated
+    /// Recipe (TOML); --recipe RECIPE does the same
+    #[arg(value_name = "RECIPE", conflicts_with = "recipe")]
+    file: Option<PathBuf>,
+    #[arg(long, hide = true, required_unless_present = "file")]
+    recipe: Option<PathBuf>,
+    /// Set a key of the recipe, for example optim.lr=1e-4; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Folder for adapter, metrics and checkpoint, instead of the recipe's
-    #[arg(long)]
+    /// Folder for adapter, metrics and checkpoint, instead of the recipe's run.out
+    #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Go on from the checkpoint in the folder, if there is one
+    /// Go on from the checkpoint in that folder, if there is one
     #[arg(long)]
     resume: bool,
-    /// Check everything but weights, show the resolved recipe and what there is to do, write nothing
+    /// Check everything but the weights, show the recipe in full and what there is to do, and write nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    device: Device,
+}
+
+/// An option of the verbs that compute in floating point.
+#[derive(Args)]
+struct Device {
+    /// Where to compute: cpu, cuda, cuda:N or metal
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    device: Place,
 }
 
 #[derive(Subcommand)]
 enum Recipes {
-    /// Name the recipes and the plans of market makers that come with ftk
+    /// List the recipes and market plans that ship with ftk
+    #[command(after_help = help::RECIPES_LS)]
     Ls,
-    /// Print one
+    /// Print a recipe
+    #[command(after_help = help::RECIPES_SHOW)]
     Show {
-        /// Its name
+        /// Its name in `ftk recipes ls`
         name: String,
     },
-    /// Write one to a new file
+    /// Copy a recipe to a new file
+    #[command(after_help = help::RECIPES_CP)]
     Cp {
-        /// Its name
+        /// Its name in `ftk recipes ls`
         name: String,
-        /// The file; never replaced
+        /// The file to write, which must not exist
         file: PathBuf,
     },
-    /// Read a recipe as `ftk train` would, without opening what it names
+    /// Check a recipe without opening the files it names
+    #[command(after_help = help::RECIPES_CHECK)]
     Check {
-        /// Recipe file (TOML)
+        /// Recipe (TOML)
         file: PathBuf,
-        /// Set a key as if it stood in the recipe; may be repeated
+        /// Set a key of the recipe; may be repeated
         #[arg(long, value_name = "KEY=VALUE")]
         set: Vec<String>,
     },
@@ -136,43 +168,50 @@ enum Recipes {
 
 #[derive(Args)]
 struct Estimate {
-    /// Recipe that says what is not said here
-    #[arg(long, required_unless_present = "base")]
+    /// Recipe (TOML) that says what the options here do not; --recipe RECIPE does the same
+    #[arg(value_name = "RECIPE", conflicts_with = "recipe")]
+    file: Option<PathBuf>,
+    #[arg(long, hide = true, required_unless_present_any = ["file", "base"])]
     recipe: Option<PathBuf>,
-    /// Set a key as if it stood in the recipe, for example run.batch=1; may be repeated
+    /// Set a key of the recipe, for example run.batch=1; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Base model; of a folder, config.json is enough
+    /// Base model; a folder that holds only its config.json is enough
     #[arg(long)]
     base: Option<PathBuf>,
-    /// PEFT adapter folder that commitment and proof are estimated for, instead of the recipe's
-    #[arg(long)]
+    /// PEFT adapter folder to estimate commitment and proof for, instead of the recipe's adapter
+    #[arg(long, value_name = "FOLDER")]
     adapter: Option<PathBuf>,
-    /// Tokens of the proof that is estimated: prompt and answer
+    /// Tokens to prove: prompt and answer together
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     tokens: u64,
 }
 
 #[derive(Args)]
 struct Eval {
-    /// Recipe that says what is not said here: base, held-out rows, task, lengths, batch
-    #[arg(long, required_unless_present_all = ["base", "data"])]
+    /// Recipe (TOML) that says what the options here do not: base, rows, task, lengths, batch; --recipe RECIPE does
+    /// the same
+    #[arg(value_name = "RECIPE", conflicts_with = "recipe")]
+    file: Option<PathBuf>,
+    #[arg(long, hide = true, required_unless_present_any = ["file"], required_unless_present_all = ["base", "data"])]
     recipe: Option<PathBuf>,
-    /// Set a key as if it stood in the recipe, for example data.max_length=512; may be repeated
+    /// Set a key of the recipe, for example data.max_length=512; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Base model: a Hugging Face folder, a GGUF file, or `village` or `market`
+    /// Base model: a Hugging Face folder, a GGUF file, ORG/NAME[@REVISION] on the hub, `village` or `market`
     #[arg(long)]
     base: Option<PathBuf>,
-    /// PEFT adapter folder; without it the base is measured
-    #[arg(long)]
+    /// PEFT adapter folder; without it, the base alone is measured
+    #[arg(long, value_name = "FOLDER")]
     adapter: Option<PathBuf>,
-    /// Rows, instead of the recipe's held-out ones
-    #[arg(long)]
+    /// Rows to measure on, instead of the recipe's held-out ones
+    #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// What the rows are: continuations (sft, where there is no recipe) or preferences
+    /// What the rows are: texts (sft) or preference pairs (dpo); without it, as the recipe says, or sft
     #[arg(long)]
     task: Option<Task>,
+    #[command(flatten)]
+    device: Device,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -183,35 +222,35 @@ enum Task {
 
 #[derive(Args)]
 struct Inspect {
-    /// Model folder or GGUF file, adapter, run folder, commitment or bundle
+    /// Base, adapter folder, run folder, commitment or bundle
     path: PathBuf,
-    /// Check that the adapter fits this base
+    /// Base model that the adapter must fit
     #[arg(long)]
     base: Option<PathBuf>,
-    /// Compute the digest a proof names the base by; reads all weights
+    /// Compute the digest by which a proof names the base; reads all weights
     #[arg(long)]
     digest: bool,
 }
 
 #[derive(Args)]
 struct Merge {
-    /// Base model: a Hugging Face folder, a GGUF file, or `village` or `market`
+    /// Base model: a Hugging Face folder, a GGUF file, ORG/NAME[@REVISION] on the hub, `village` or `market`
     #[arg(long)]
     base: PathBuf,
     /// PEFT adapter folder
-    #[arg(long)]
+    #[arg(long, value_name = "FOLDER")]
     adapter: PathBuf,
     /// Folder for the merged model, which must not exist
-    #[arg(long)]
+    #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
     /// Number format of the merged weights
     #[arg(long, default_value = "f32")]
     dtype: Dtype,
-    /// Compare the two models on this text instead of a sample
-    #[arg(long)]
+    /// Text to compare the two models on, instead of a built-in sample
+    #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
-    /// Refuse if a logit differs by more than this share of what the adapter changes in logits
-    #[arg(long, default_value_t = 0.1)]
+    /// Largest difference of a logit that is accepted, as a share of what the adapter changes
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
     tolerance: f64,
 }
 
@@ -225,25 +264,31 @@ enum Dtype {
 #[derive(Subcommand)]
 enum Data {
     /// Show rows as the model will see them, with what is scored marked, and count all
+    #[command(
+        override_usage = "ftk data preview [OPTIONS] <RECIPE|--base <BASE> --data <FILE>>",
+        after_help = help::PREVIEW
+    )]
     Preview(Preview),
 }
 
 #[derive(Args)]
 struct Preview {
-    /// Recipe file (TOML) whose rows are shown
-    #[arg(long, required_unless_present = "base")]
+    /// Recipe (TOML) whose rows are shown; --recipe RECIPE does the same
+    #[arg(value_name = "RECIPE", conflicts_with_all = ["recipe", "base"])]
+    file: Option<PathBuf>,
+    #[arg(long, hide = true, required_unless_present_any = ["file", "base"])]
     recipe: Option<PathBuf>,
     /// Base model, instead of a recipe
     #[arg(long, requires = "data", conflicts_with = "recipe")]
     base: Option<PathBuf>,
     /// Rows for that base: a .jsonl, .json or .parquet file
-    #[arg(long, requires = "base")]
+    #[arg(long, value_name = "FILE", requires = "base")]
     data: Option<PathBuf>,
-    /// What those rows are for
+    /// What those rows are: texts (sft) or preference pairs (dpo)
     #[arg(long, requires = "base", default_value = "sft")]
     task: Task,
     /// How many rows to show
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, value_name = "COUNT", default_value_t = 3)]
     rows: usize,
     /// The day that the base's chat template writes where it asks for today's
     #[arg(long, value_name = "YYYY-MM-DD", requires = "base")]
@@ -252,37 +297,37 @@ struct Preview {
 
 #[derive(Args)]
 struct Pull {
-    /// ORG/NAME or ORG/NAME@REVISION (a branch, tag or commit; main without one)
-    #[arg(value_name = "ID[@REVISION]")]
+    /// ORG/NAME, with @REVISION for a branch, tag or commit other than main
+    #[arg(value_name = "ORG/NAME[@REVISION]")]
     name: String,
     /// It is a data set: fetch its .jsonl, .json and .parquet files
     #[arg(long)]
     dataset: bool,
-    /// Fetch this file only, for example a .gguf; may be repeated
+    /// Fetch only this file, for example a .gguf; may be repeated
     #[arg(long = "file", value_name = "NAME")]
     files: Vec<String>,
 }
 
 #[derive(Args)]
 struct Model {
-    /// Base model: a Hugging Face folder, a GGUF file, `village`, `market`, or ORG/NAME[@REVISION] on the hub
+    /// Base model: a Hugging Face folder, a GGUF file, ORG/NAME[@REVISION] on the hub, `village` or `market`
     #[arg(long)]
     base: PathBuf,
     /// PEFT adapter folder
-    #[arg(long)]
+    #[arg(long, value_name = "FOLDER")]
     adapter: Option<PathBuf>,
 }
 
 #[derive(Args)]
 struct Prompt {
-    /// What to continue: a user message where the base has a chat template, else plain text
-    #[arg(long)]
+    /// What to answer: a user's message where the base has a chat template, else plain text to continue
+    #[arg(long, value_name = "TEXT")]
     prompt: String,
-    /// Take the prompt as plain text even where there is a chat template
+    /// Take the prompt as plain text even where the base has a chat template
     #[arg(long)]
     raw: bool,
     /// Most tokens to generate
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: u32,
 }
 
@@ -295,24 +340,28 @@ struct Generate {
     /// The day that the base's chat template writes where it asks for today's
     #[arg(long, value_name = "YYYY-MM-DD")]
     date: Option<String>,
+    #[command(flatten)]
+    device: Device,
 }
 
 #[derive(Args)]
 struct Logits {
     #[command(flatten)]
     model: Model,
-    /// Safetensors file with `input_ids`, i64 (batch, seq)
-    #[arg(long)]
+    /// File to read: a safetensors file with `input_ids`, i64 (batch, seq)
+    #[arg(long, value_name = "FILE")]
     ids: PathBuf,
-    /// Safetensors file to write: `logits`, f32 (batch, seq, vocab)
-    #[arg(long)]
+    /// File to write: a safetensors file with `logits`, f32 (batch, seq, vocab)
+    #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    device: Device,
 }
 
 #[derive(Args)]
 struct Demo {
-    /// Folder to work in, kept afterwards; a temporary one without it
-    #[arg(long)]
+    /// Folder to work in, which is kept; without it, a temporary one
+    #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
 }
 
@@ -344,11 +393,12 @@ fn told(usage: &clap::Error) -> u8 {
     exit::code(&Ok(came_to), usage.print().err().as_ref())
 }
 
-fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) -> anyhow::Result<Outcome> {
-    let device = device.open()?;
+fn run(verb: Verb, &Global { offline, .. }: &Global, printer: &Printer) -> anyhow::Result<Outcome> {
     let local = |base: PathBuf| commands::pull::base(&base, offline, printer);
     match verb {
-        Verb::Train(Train { recipe, set, out, resume, dry_run }) => {
+        Verb::Train(Train { file, recipe, set, out, resume, dry_run, device }) => {
+            let recipe = either(file, recipe)?;
+            let device = device.open()?;
             let settings = commands::train::Settings { recipe, set, out, resume, dry_run, device, offline };
             commands::train::run(&settings, printer)
         }
@@ -363,11 +413,12 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
             commands::recipes::run(&settings, printer)
         }
         Verb::Schema => Ok(commands::recipes::schema(printer)),
-        Verb::Estimate(Estimate { recipe, set, base, adapter, tokens }) => commands::estimate::run(
-            &commands::estimate::Settings { recipe, set, base, adapter, tokens, offline },
+        Verb::Estimate(Estimate { file, recipe, set, base, adapter, tokens }) => commands::estimate::run(
+            &commands::estimate::Settings { recipe: file.or(recipe), set, base, adapter, tokens, offline },
             printer,
         ),
-        Verb::Eval(Eval { recipe, mut set, base, adapter, data, task }) => {
+        Verb::Eval(Eval { file, recipe, mut set, base, adapter, data, task, device }) => {
+            let (recipe, device) = (file.or(recipe), device.open()?);
             set.extend(task.map(|task| match task {
                 Task::Sft => "task=sft".to_owned(),
                 Task::Dpo => "task=dpo".to_owned(),
@@ -389,12 +440,12 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
             let base = local(base)?;
             commands::merge::run(&commands::merge::Settings { base, adapter, out, precision, text, tolerance }, printer)
         }
-        Verb::Data(Data::Preview(Preview { recipe, base, data, task, rows, date })) => {
+        Verb::Data(Data::Preview(Preview { file, recipe, base, data, task, rows, date })) => {
             let kind = match task {
                 Task::Sft => commands::data::Kind::Sft,
                 Task::Dpo => commands::data::Kind::Pairs,
             };
-            let subject = match (recipe, base.zip(data)) {
+            let subject = match (file.or(recipe), base.zip(data)) {
                 (Some(recipe), _) => commands::data::Subject::Recipe(recipe),
                 (None, Some((base, data))) => commands::data::Subject::File { base: local(base)?, data, kind, date },
                 (None, None) => anyhow::bail!("give --recipe, or --base and --data"),
@@ -404,11 +455,13 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
         Verb::Pull(Pull { name, dataset, files }) => {
             commands::pull::run(&commands::pull::Settings { name, dataset, files, offline }, printer)
         }
-        Verb::Generate(Generate { model: Model { base, adapter }, prompt, date }) => {
+        Verb::Generate(Generate { model: Model { base, adapter }, prompt, date, device }) => {
+            let device = device.open()?;
             let (base, question) = (local(base)?, question(prompt));
             commands::generate::run(&commands::generate::Settings { base, adapter, device, question, date }, printer)
         }
-        Verb::Logits(Logits { model: Model { base, adapter }, ids, out }) => {
+        Verb::Logits(Logits { model: Model { base, adapter }, ids, out, device }) => {
+            let device = device.open()?;
             let base = local(base)?;
             commands::logits::run(&commands::logits::Settings { base, adapter, device, ids, out }, printer)
         }
@@ -420,6 +473,17 @@ fn run(verb: Verb, &Global { device, offline, .. }: &Global, printer: &Printer) 
         Verb::Defi(defi) => defi.run(printer),
         Verb::Demo(Demo { dir }) => commands::demo::run(&commands::demo::Settings { dir }, printer),
     }
+}
+
+impl Device {
+    fn open(&self) -> anyhow::Result<candle_core::Device> {
+        Ok(self.device.open()?)
+    }
+}
+
+/// The recipe or plan, typed first or as an option.
+fn either(first: Option<PathBuf>, option: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    first.or(option).ok_or_else(|| anyhow::anyhow!("name the file"))
 }
 
 fn question(prompt: Prompt) -> commands::Question {

@@ -4,45 +4,53 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::help;
 use super::printer::Printer;
 use crate::commands::Outcome;
 use crate::commands::defi::{audit, backtest, import, quote, report};
 
 #[derive(Subcommand)]
 pub enum Defi {
-    /// Read market files into one canonical file, and report what is odd
+    /// Read market data into one file, and report what is odd
+    #[command(after_help = help::DEFI_IMPORT)]
     Import(Import),
-    /// Walk a plan forward: rows, adapters, decision logs, a table against tuned baselines
+    /// Train and test over time as a plan says, beside tuned baselines
+    #[command(override_usage = "ftk defi backtest [OPTIONS] --out <FOLDER> <PLAN>", after_help = help::DEFI_BACKTEST)]
     Backtest(Backtest),
-    /// Make one page of a backtest
+    /// Make one HTML page of a backtest
+    #[command(after_help = help::DEFI_REPORT)]
     Report(Report),
-    /// Answer a state with quotes or a range
+    /// Answer a state of the market with quotes, or with a range of prices
+    #[command(after_help = help::DEFI_QUOTE)]
     Quote(Quote),
-    /// Follow a decision log through its market, and prove or verify a sample that the log itself draws
+    /// Check a decision log against its market, and prove or verify a sample of it
+    #[command(after_help = help::DEFI_AUDIT)]
     Audit(Audit),
 }
 
 #[derive(Args)]
 pub struct Import {
-    /// Files of one format, plain or .gz
+    /// Files of one format, plain or gzip
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// Format, where it cannot be told: klines, bars, trades, agg-trades, prints, pool-minutes, pool-events
-    #[arg(long)]
+    /// Their format, where it cannot be told: klines, bars, trades, agg-trades, prints, pool-minutes, pool-events
+    #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
-    /// The canonical file
-    #[arg(long)]
+    /// The market file to write
+    #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
 
 #[derive(Args)]
 pub struct Backtest {
-    /// Plan (TOML), or the name of one that ships with ftk: quoter and provider run as they are, the others of
-    /// `ftk recipes ls` need their market's file in the current folder
-    #[arg(long)]
-    plan: PathBuf,
+    /// Plan (TOML), or the name of one that ships with ftk; --plan PLAN does the same. quoter and provider need no
+    /// other file; the others in `ftk recipes ls` need the file of their market in the current folder
+    #[arg(value_name = "PLAN", conflicts_with = "plan")]
+    file: Option<PathBuf>,
+    #[arg(long, hide = true, required_unless_present = "file")]
+    plan: Option<PathBuf>,
     /// Folder for figures, page, adapters, commitments and logs
-    #[arg(long)]
+    #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
 }
 
@@ -50,58 +58,59 @@ pub struct Backtest {
 pub struct Report {
     /// Folder of a backtest
     run: PathBuf,
-    /// The page, instead of report.html in that folder
-    #[arg(long)]
+    /// The page to write, instead of report.html in that folder
+    #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
 #[derive(Args)]
 pub struct Quote {
-    /// Plan (TOML), or one that ships with ftk
-    #[arg(long)]
+    /// Plan (TOML), or the name of one that ships with ftk
+    #[arg(long, value_name = "PLAN")]
     plan: PathBuf,
     /// State (JSON): the last rows of the market, and what is held
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     state: PathBuf,
-    /// PEFT adapter folder; the base alone without it
-    #[arg(long)]
+    /// PEFT adapter folder; without it, the base alone answers
+    #[arg(long, value_name = "FOLDER")]
     adapter: Option<PathBuf>,
 }
 
 #[derive(Args)]
 pub struct Audit {
-    /// Plan whose market, limits and rules the log is to follow
-    #[arg(long)]
+    /// Plan whose market, limits and rules the log must follow
+    #[arg(long, value_name = "PLAN")]
     plan: PathBuf,
-    /// Decision log
-    #[arg(long)]
+    /// Decision log (decisions.jsonl)
+    #[arg(long, value_name = "FILE")]
     log: PathBuf,
-    /// Decisions to draw
-    #[arg(long, default_value_t = 1)]
+    /// How many decisions to draw
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
     sample: usize,
-    /// What the auditor adds to the draw, so that no log was made to fit it
-    #[arg(long, default_value = "")]
+    /// A text of the auditor's that decides the draw, so that no log was made to fit it
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     nonce: String,
-    /// The last digest that was announced
+    /// The log's last digest, as it was announced
     #[arg(long, value_name = "DIGEST")]
     expect_head: Option<String>,
-    /// Prove the sample: PEFT adapter folder that was committed
-    #[arg(long, requires_all = ["commitment", "out"], conflicts_with = "bundle")]
+    /// PEFT adapter folder that was committed
+    #[arg(long, help_heading = "To prove the sample", value_name = "FOLDER")]
+    #[arg(requires_all = ["commitment", "out"], conflicts_with = "bundle")]
     adapter: Option<PathBuf>,
     /// Folder that `ftk commit` wrote
-    #[arg(long, requires = "adapter")]
+    #[arg(long, help_heading = "To prove the sample", value_name = "FOLDER", requires = "adapter")]
     commitment: Option<PathBuf>,
-    /// Go ahead although the proof publishes enough to recover the adapter
-    #[arg(long, requires = "adapter")]
+    /// Prove even if all proofs together publish enough to recover the adapter
+    #[arg(long, help_heading = "To prove the sample", requires = "adapter")]
     disclose: bool,
-    /// Folder for the bundle
-    #[arg(long, requires = "adapter")]
+    /// Folder to write the bundle to
+    #[arg(long, help_heading = "To prove the sample", value_name = "FOLDER", requires = "adapter")]
     out: Option<PathBuf>,
-    /// Verify this bundle about the sample
-    #[arg(long)]
+    /// Bundle about the sample
+    #[arg(long, help_heading = "To verify a proof of the sample", value_name = "FOLDER")]
     bundle: Option<PathBuf>,
     /// Digest of the adapter's commitment, as `ftk commit` prints it
-    #[arg(long, value_name = "DIGEST", requires = "bundle")]
+    #[arg(long, help_heading = "To verify a proof of the sample", value_name = "DIGEST", requires = "bundle")]
     expect_adapter: Option<String>,
 }
 
@@ -112,7 +121,9 @@ impl Defi {
             Self::Import(Import { files, format, out }) => {
                 import::run(&import::Settings { files, format, out }, printer)
             }
-            Self::Backtest(Backtest { plan, out }) => backtest::run(&backtest::Settings { plan, out }, printer),
+            Self::Backtest(Backtest { file, plan, out }) => {
+                backtest::run(&backtest::Settings { plan: super::either(file, plan)?, out }, printer)
+            }
             Self::Report(Report { run, out }) => report::run(&report::Settings { run, out }, printer),
             Self::Quote(Quote { plan, state, adapter }) => {
                 quote::run(&quote::Settings { plan, state, adapter }, printer)

@@ -6,80 +6,86 @@ use clap::{Args, Subcommand};
 use ftk_recipes::gnn::import::Origin;
 use ftk_recipes::gnn::score::Asked;
 
+use super::help;
 use super::printer::Printer;
 use crate::commands::{self, Outcome};
 
 /// What may be typed behind `ftk gnn`.
 #[derive(Subcommand)]
 pub(super) enum Gnn {
-    /// Check a graph and write it as one canonical file, with its digest and the root its nodes hang from
+    /// Check a graph, write it as one file, and print its digest and its Merkle root
+    #[command(after_help = help::GNN_IMPORT)]
     Import(Import),
-    /// Score nodes or pairs of nodes with a base, and an adapter if one is given; CSV, or a JSON object each
+    /// Score nodes or pairs of nodes: lines of CSV, or a JSON object each
+    #[command(after_help = help::GNN_SCORE)]
     Score(Score),
-    /// Train a recipe's task in every way there is, with several seeds, and print one table of what comes out
+    /// Train in every way there is, with several seeds, and print one table
+    #[command(override_usage = "ftk gnn ablate [OPTIONS] --out <FOLDER> <RECIPE>", after_help = help::GNN_ABLATE)]
     Ablate(Ablate),
 }
 
 #[derive(Args)]
 pub(super) struct Score {
-    /// Folder of a network of graphs: base/ of a run that trained one
-    #[arg(long)]
+    /// Base model for graphs: the folder base/ of a run that trained one
+    #[arg(long, value_name = "FOLDER")]
     base: PathBuf,
     /// PEFT adapter folder
-    #[arg(long)]
+    #[arg(long, value_name = "FOLDER")]
     adapter: Option<PathBuf>,
-    /// The graph: .graph, .npz, a table of edges, or a folder
-    #[arg(long)]
+    /// Graph: a .graph or .npz file, a table of edges, or a folder
+    #[arg(long, value_name = "PATH")]
     graph: PathBuf,
-    /// Table (.csv, .parquet) whose first column names nodes; without it and --pairs, all nodes are scored
-    #[arg(long, conflicts_with = "pairs")]
+    /// Table (.csv, .parquet) whose first column names the nodes to score; all nodes without it and --pairs
+    #[arg(long, value_name = "FILE", conflicts_with = "pairs")]
     nodes: Option<PathBuf>,
-    /// Table whose first two columns name sources and targets
-    #[arg(long)]
+    /// Table whose first two columns name the source and target of each pair to score
+    #[arg(long, value_name = "FILE")]
     pairs: Option<PathBuf>,
-    /// Score as of this moment, in the graph's units of time: edges and nodes that are not earlier stay out
+    /// Use only edges and nodes from before this time, in the graph's unit of time
     #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
     before: Option<f64>,
-    /// CSV file to write instead of the standard output
-    #[arg(long)]
+    /// CSV file to write, instead of standard output
+    #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
 #[derive(Args)]
 pub(super) struct Ablate {
-    /// Recipe of an adapter on a base, or of a base (TOML)
-    #[arg(long)]
-    recipe: PathBuf,
-    /// Set a key as if it stood in the recipe; may be repeated
+    /// Recipe (TOML) of an adapter on a base, or of a base; --recipe RECIPE does the same
+    #[arg(value_name = "RECIPE", conflicts_with = "recipe")]
+    file: Option<PathBuf>,
+    #[arg(long, hide = true, required_unless_present = "file")]
+    recipe: Option<PathBuf>,
+    /// Set a key of the recipe; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Recipe that goes on from each adapter with preferences (objective = "feedback")
-    #[arg(long)]
+    /// Recipe that trains each adapter on with preferences (gnn.objective = "feedback")
+    #[arg(long, value_name = "RECIPE")]
     then: Option<PathBuf>,
-    /// How many seeds, from 1
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    /// How many seeds: 1, 2, ...
+    #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// Folder for the runs, which must not exist
-    #[arg(long)]
+    #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
 }
 
 #[derive(Args)]
 pub(super) struct Import {
     /// Table of edges (.csv, .csv.gz, .parquet): src, dst, and weight and time where known
-    #[arg(long, required_unless_present = "path")]
+    #[arg(long, value_name = "FILE", required_unless_present = "path")]
     edges: Option<PathBuf>,
     /// Table of nodes: id, features, and y, split and time where known
-    #[arg(long, requires = "edges")]
+    #[arg(long, value_name = "FILE", requires = "edges")]
     nodes: Option<PathBuf>,
-    /// An edge from a to b is none from b to a; so it is in any case where edges carry a weight or a time
+    /// Edges have a direction; edges with a weight or a time have one in any case
     #[arg(long, requires = "edges")]
     directed: bool,
-    /// Instead of tables: an archive (.npz), a folder of the Open Graph Benchmark, or a .graph file
+    /// Instead of tables: an .npz archive, a folder of the Open Graph Benchmark, or a .graph file
     #[arg(conflicts_with = "edges")]
     path: Option<PathBuf>,
-    /// The file to write (.graph); without it the graph is only checked
-    #[arg(long)]
+    /// The .graph file to write; without it the graph is only checked
+    #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
@@ -103,7 +109,8 @@ pub(super) fn run(verb: Gnn, printer: &Printer) -> anyhow::Result<Outcome> {
             let settings = commands::gnn::score::Settings { base, adapter, graph, asked, before, out };
             commands::gnn::score::run(&settings, printer)
         }
-        Gnn::Ablate(Ablate { recipe, set, then, seeds, out }) => {
+        Gnn::Ablate(Ablate { file, recipe, set, then, seeds, out }) => {
+            let recipe = super::either(file, recipe)?;
             let settings = commands::gnn::ablate::Settings { recipe, set, then, seeds, out };
             commands::gnn::ablate::run(&settings, printer)
         }

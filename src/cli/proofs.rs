@@ -14,19 +14,19 @@ use crate::prove::limits as prove;
 
 #[derive(Args)]
 pub(super) struct Commit {
-    /// Base model the adapter is for
+    /// Base model that the adapter was trained on
     #[arg(long)]
     base: PathBuf,
-    /// PEFT adapter folder; one that ftk did not export is rounded to the 16-bit grid
-    #[arg(long)]
+    /// PEFT adapter folder; one that ftk did not write is rounded to 16-bit integers first
+    #[arg(long, value_name = "FOLDER")]
     adapter: PathBuf,
-    /// Folder for commitment.bin, registration.bin and the secret opening.bin, and for what is rounded
-    #[arg(long)]
+    /// Folder to write to: commitment.bin and registration.bin, which are public, and opening.bin, which is secret
+    #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
-    /// Compare fixed-point and floating-point results on this text and report
-    #[arg(long)]
+    /// Text to compare the integer network with the floating-point one on
+    #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
-    /// Bytes of memory that may be needed, by arithmetic, instead of what is free
+    /// Bytes of memory that may be used, instead of what is free
     #[arg(long, value_name = "BYTES")]
     max_memory: Option<u64>,
 }
@@ -35,11 +35,11 @@ pub(super) struct Commit {
 pub(super) struct Open {
     /// PEFT adapter folder that was delivered
     adapter: PathBuf,
-    /// The commitment you know: a file, a folder of `ftk commit`, or a bundle
-    #[arg(long)]
+    /// The commitment you know: a file, a folder that `ftk commit` wrote, or a bundle
+    #[arg(long, value_name = "PATH")]
     commitment: PathBuf,
-    /// The seller's opening.bin; without it, the one beside the adapter or the commitment
-    #[arg(long)]
+    /// The seller's opening.bin, if it is not beside the adapter or the commitment
+    #[arg(long, value_name = "FILE")]
     opening: Option<PathBuf>,
 }
 
@@ -49,72 +49,74 @@ pub(super) struct Prove {
     #[arg(long)]
     base: PathBuf,
     /// PEFT adapter folder that was committed
-    #[arg(long)]
+    #[arg(long, value_name = "FOLDER")]
     adapter: PathBuf,
     /// Folder that `ftk commit` wrote
-    #[arg(long)]
+    #[arg(long, value_name = "FOLDER")]
     commitment: PathBuf,
     #[command(flatten)]
     subject: Subject,
-    /// Bound into the proof: who it is for, or a nonce they gave
-    #[arg(long, default_value = "")]
+    /// Text to bind into the proof: who it is for, or a nonce they gave
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     context: String,
-    /// Go ahead although the proof publishes enough to recover the adapter
+    /// Prove even if all proofs together publish enough to recover the adapter
     #[arg(long)]
     disclose: bool,
-    /// Folder for the bundle
-    #[arg(long)]
+    /// Folder to write the bundle to
+    #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
-    /// Bytes of memory that may be needed, by arithmetic, instead of what is free
+    /// Bytes of memory that may be used, instead of what is free
     #[arg(long, value_name = "BYTES")]
     max_memory: Option<u64>,
 }
 
 /// What a proof is about.
 #[derive(Args)]
+#[command(next_help_heading = "What to prove")]
 struct Subject {
-    /// What to show: the greedy answer, the logits behind the prompt, the log-probability of a continuation, those of
-    /// a chosen and a rejected one, the likeliest of some token ids, whether an id is at least so likely, or the likeliest ids; of
-    /// nodes, logits, choice, at-least or top. Without it, completion, and of nodes logits
+    /// What to prove about each input: the greedy answer (completion), the logits behind it (logits), the
+    /// log-probability of a continuation (logprob), those of two answers (preference), which of some token ids is the
+    /// likeliest (choice), whether one is at least so likely (at-least), or the likeliest ids (top). Of nodes: logits,
+    /// choice, at-least or top. Without it: completion, and of nodes logits
     #[arg(long, value_parser = kinds())]
     task: Option<Kind>,
-    /// The prompt: a user message where the base has a chat template, else plain text
-    #[arg(long, required_unless_present_any = ["rows", "graph"])]
+    /// The prompt: a user's message where the base has a chat template, else plain text
+    #[arg(long, value_name = "TEXT", required_unless_present_any = ["rows", "graph"])]
     prompt: Option<String>,
     /// Take the prompt and what follows it as plain text even where there is a chat template
     #[arg(long, requires = "prompt")]
     raw: bool,
-    /// Most tokens of a completion
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    /// For completion: most tokens of the answer
+    #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: u32,
-    /// What follows the prompt, for logprob
+    /// For logprob: what follows the prompt
     #[arg(long, value_name = "TEXT", requires = "prompt", conflicts_with_all = ["chosen", "rejected"])]
     continuation: Option<String>,
-    /// The better answer, for preference
+    /// For preference: the better answer
     #[arg(long, value_name = "TEXT", requires_all = ["prompt", "rejected"])]
     chosen: Option<String>,
-    /// The worse answer, for preference
+    /// For preference: the worse answer
     #[arg(long, value_name = "TEXT", requires_all = ["prompt", "chosen"])]
     rejected: Option<String>,
-    /// Token ids, or classes of a node, to choose among, for choice; of a node, all without it
+    /// For choice: the token ids, or the classes of a node, to choose among; of a node, all without it
     #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
     among: Vec<u32>,
-    /// A token id or class and a probability, for at-least
+    /// For at-least: a token id, or a class of a node, and a probability
     #[arg(long, value_name = "ID=PROBABILITY", value_parser = likely, required_if_eq("task", "at-least"))]
     at_least: Option<AtLeast>,
-    /// How many of the likeliest token ids or classes, for top
+    /// For top: how many of the likeliest token ids, or classes of a node
     #[arg(long, value_name = "COUNT", value_parser = count_of_top(), required_if_eq("task", "top"))]
     top: Option<u32>,
-    /// A graph, canonical or what `ftk gnn import` takes, whose nodes are asked about
+    /// Nodes instead of a prompt: a .graph file, or what `ftk gnn import` takes
     #[arg(long, value_name = "PATH", conflicts_with_all = ["prompt", "rows"])]
     graph: Option<PathBuf>,
-    /// Name of a node; may be repeated
+    /// Name of a node of that graph; may be repeated
     #[arg(long, value_name = "NAME", requires = "graph")]
     node: Vec<String>,
-    /// Table whose first column names nodes
+    /// Table whose first column names nodes of that graph
     #[arg(long, value_name = "FILE", requires = "graph")]
     nodes: Option<PathBuf>,
-    /// Rows instead of a prompt, in the columns that training reads, all in one proof
+    /// Rows instead of a prompt, in the columns that training reads: one proof about all of them
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     rows: Option<PathBuf>,
 }
@@ -141,36 +143,46 @@ fn likely(text: &str) -> Result<AtLeast, String> {
 
 #[derive(Args)]
 pub(super) struct Verify {
-    /// Bundle folders; of several, there is one line each and the exit code is the worst
+    /// Bundle folders; of several, each gets a line, and the exit code is the worst
     #[arg(required = true, value_name = "BUNDLE")]
     bundles: Vec<PathBuf>,
     /// Base model
     #[arg(long)]
     base: PathBuf,
-    /// Digest of the adapter's commitment, as `ftk commit` prints it
+    #[command(flatten)]
+    expectations: Expectations,
+    #[command(flatten)]
+    limits: Limits,
+}
+
+/// What the verifier knows. What is left unsaid, the prover has chosen.
+#[derive(Args)]
+#[command(next_help_heading = "Expectations")]
+struct Expectations {
+    /// Digest of the adapter's commitment, as `ftk commit` printed it; you need it from elsewhere than the bundle
     #[arg(long, value_name = "DIGEST")]
     expect_adapter: Option<String>,
     /// The prompt you asked
-    #[arg(long, value_name = "PROMPT", conflicts_with_all = ["any_input", "expect_rows"])]
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["any_input", "expect_rows"])]
     expect_input: Option<String>,
-    /// The prompt was plain text
+    /// That prompt was plain text, as with `ftk prove --raw`
     #[arg(long, requires = "expect_input")]
     raw: bool,
     /// The rows you asked about: prompts, continuations or pairs
     #[arg(long, value_name = "FILE", conflicts_with = "any_input")]
     expect_rows: Option<PathBuf>,
-    /// The token ids, or classes of a node, to choose among; of a node, all without it
+    /// For choice: the token ids, or the classes of a node, to choose among; of a node, all without it
     #[arg(long, value_name = "ID,ID", value_delimiter = ',', conflicts_with_all = ["expect_input", "any_input"])]
     expect_among: Vec<u32>,
-    /// The token id or class, and the probability it is to have at least
+    /// For at-least: the token id or class, and the probability it must reach
     #[arg(long, value_name = "ID=PROBABILITY", value_parser = likely)]
     #[arg(conflicts_with_all = ["expect_input", "any_input", "expect_among"])]
     expect_at_least: Option<AtLeast>,
-    /// How many of the likeliest token ids, or classes of a node
+    /// For top: how many of the likeliest token ids, or classes of a node
     #[arg(long, value_name = "COUNT", value_parser = count_of_top())]
     #[arg(conflicts_with_all = ["expect_input", "any_input", "expect_among", "expect_at_least"])]
     expect_top: Option<u32>,
-    /// Root of the graph, as `ftk gnn import` prints it
+    /// Merkle root of the graph, as `ftk gnn import` prints it
     #[arg(long, value_name = "ROOT")]
     expect_graph: Option<String>,
     /// Name of a node you asked about; may be repeated
@@ -182,35 +194,34 @@ pub(super) struct Verify {
     /// Any input will do
     #[arg(long)]
     any_input: bool,
-    /// What you asked of the inputs, as `ftk prove --task` has it; without it the prover chose
+    /// What you asked of the inputs, as `ftk prove --task` has it
     #[arg(long, value_name = "TASK", value_parser = kinds())]
     expect_task: Option<Kind>,
-    /// Most tokens you wanted of each completion; without it the prover chose
+    /// Most tokens you wanted of each completion
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     expect_max_tokens: Option<u32>,
     /// The context you gave
-    #[arg(long, value_name = "CONTEXT")]
+    #[arg(long, value_name = "TEXT")]
     expect_context: Option<String>,
-    #[command(flatten)]
-    limits: Limits,
 }
 
 /// What a bundle may cost; one that would take more is undecided.
 #[derive(Args)]
+#[command(next_help_heading = "Limits (a bundle that would take more is undecided)")]
 struct Limits {
-    /// Tokens, or nodes of a graph, that the base may have to be run on
+    /// Tokens, or nodes of a graph, to run the base on
     #[arg(long, value_name = "COUNT", default_value_t = prove::Limits::default().tokens)]
     max_tokens: u64,
-    /// Sites the adapter may have
+    /// Adapted layers
     #[arg(long, value_name = "COUNT", default_value_t = prove::Limits::default().sites)]
     max_sites: u64,
-    /// Bytes the files may have together
+    /// Bytes of all files of the bundle
     #[arg(long, value_name = "BYTES", default_value_t = prove::Limits::default().bytes)]
     max_bytes: u64,
-    /// Bytes of memory that may be needed beside the base, by arithmetic
+    /// Bytes of memory beside the base, by arithmetic
     #[arg(long, value_name = "BYTES", default_value_t = prove::Limits::default().memory)]
     max_memory: u64,
-    /// Seconds for each bundle, looked at before each row of deltas, layer of the base and part of a proof
+    /// Seconds for each bundle
     #[arg(long, value_name = "SECONDS", default_value_t = prove::Limits::default().time.as_secs())]
     max_seconds: u64,
 }
@@ -276,19 +287,19 @@ impl Verify {
 
     fn settings(self, base: PathBuf) -> Result<commands::verify::Settings> {
         use commands::verify::{Expected, Settings};
-        let question = self.question()?;
-        let expect_task = self.task(question.as_ref())?;
-        let expect_max_tokens = self.expect_max_tokens;
-        let expect_input = match (self.expect_input, self.expect_rows) {
-            (Some(prompt), _) => Expected::Prompt { prompt, raw: self.raw },
+        let Self { bundles, expectations, limits, .. } = self;
+        let question = expectations.question()?;
+        let expect_task = expectations.task(question.as_ref())?;
+        let Expectations { expect_adapter, expect_graph, expect_context, expect_max_tokens, .. } = expectations;
+        let expect_input = match (expectations.expect_input, expectations.expect_rows) {
+            (Some(prompt), _) => Expected::Prompt { prompt, raw: expectations.raw },
             (None, Some(file)) => Expected::Rows { file, question },
-            (None, None) if self.expect_nodes.is_some() || !self.expect_node.is_empty() => {
-                Expected::Nodes { names: self.expect_node, file: self.expect_nodes, question }
+            (None, None) if expectations.expect_nodes.is_some() || !expectations.expect_node.is_empty() => {
+                Expected::Nodes { names: expectations.expect_node, file: expectations.expect_nodes, question }
             }
-            (None, None) if self.any_input => Expected::Any,
+            (None, None) if expectations.any_input => Expected::Any,
             (None, None) => Expected::Unknown,
         };
-        let Self { bundles, expect_adapter, expect_graph, expect_context, limits, .. } = self;
         let Limits { max_tokens, max_sites, max_bytes, max_memory, max_seconds } = limits;
         let limits = prove::Limits {
             tokens: max_tokens,
@@ -309,7 +320,9 @@ impl Verify {
             expect_context,
         })
     }
+}
 
+impl Expectations {
     /// What was asked of every input, where an option says more than the kind of answer.
     fn question(&self) -> Result<Option<Output>> {
         let (option, question) = match (&self.expect_at_least, self.expect_top, self.expect_among.is_empty()) {

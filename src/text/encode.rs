@@ -477,6 +477,7 @@ fn equal(a: &[u32], b: &[u32]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use ftk_adapters::hint::Hint;
     use serde_json::Value;
 
     use super::*;

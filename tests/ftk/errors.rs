@@ -280,7 +280,7 @@ fn a_device_the_build_lacks_is_refused_with_the_feature_to_build_with() {
         let hint = format!("--features {feature}");
         refusal(&output, &format!("this build of ftk cannot compute on: {shown}"), &hint);
         let place = Place::new();
-        let mut command = ftk(&["--device", device, "train", "--recipe"]);
+        let mut command = ftk(&["train", "--device", device, "--recipe"]);
         let output = command.arg(place.path().join("recipe.toml")).output().unwrap();
         refusal(&output, &format!("this build of ftk cannot compute on: {shown}"), &hint);
         assert!(!place.path().join("out").exists());

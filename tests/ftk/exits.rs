@@ -182,7 +182,7 @@ impl Workshop {
 }
 
 /// The verbs that do something, as they are typed.
-fn verbs(command: &clap::Command, above: &str, found: &mut BTreeSet<String>) {
+pub fn verbs(command: &clap::Command, above: &str, found: &mut BTreeSet<String>) {
     for verb in command.get_subcommands() {
         let name = format!("{above}{}", verb.get_name());
         if verb.has_subcommands() {

@@ -22,6 +22,7 @@ mod frozen;
 mod fuzz;
 mod gnn;
 mod gradients;
+mod help;
 #[cfg(feature = "hub")]
 mod hub;
 mod inspect;

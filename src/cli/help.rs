@@ -1,0 +1,174 @@
+//! What the help of a verb says behind its options: examples, each of which a test parses, and the exit codes of verbs
+//! that have codes of their own.
+
+pub(super) const FTK: &str = "\
+Examples:
+  ftk demo
+  ftk train my-recipe.toml
+  ftk generate --base village --adapter runs/dpo --prompt \"What does Elsa sell?\"
+
+Exit codes:
+  0  done, or: yes
+  1  the answer is no
+  2  could not be done, or could not be told
+
+`ftk help VERB` shows the options of a verb.";
+
+pub(super) const TRAIN: &str = "\
+Examples:
+  ftk train my-recipe.toml
+  ftk train my-recipe.toml --dry-run
+  ftk train my-recipe.toml --set optim.lr=1e-4 --out runs/second
+  ftk train my-recipe.toml --resume
+
+Exit codes:
+  0    trained
+  2    could not be done
+  130  stopped by SIGINT; --resume goes on from the checkpoint
+  143  stopped by SIGTERM, or because standard output was closed; --resume goes on";
+
+pub(super) const PULL: &str = "\
+Examples:
+  ftk pull HuggingFaceTB/SmolLM2-135M-Instruct
+  ftk pull ORG/NAME@main --file model.Q4_K_M.gguf
+  ftk pull ORG/ROWS --dataset";
+
+pub(super) const PREVIEW: &str = "\
+Examples:
+  ftk data preview my-recipe.toml --rows 5
+  ftk data preview --base village --data rows.jsonl --task dpo";
+
+pub(super) const RECIPES_LS: &str = "\
+Examples:
+  ftk recipes ls";
+
+pub(super) const RECIPES_SHOW: &str = "\
+Examples:
+  ftk recipes show dpo";
+
+pub(super) const RECIPES_CP: &str = "\
+Examples:
+  ftk recipes cp dpo my-recipe.toml";
+
+pub(super) const RECIPES_CHECK: &str = "\
+Examples:
+  ftk recipes check my-recipe.toml --set run.batch=4";
+
+pub(super) const SCHEMA: &str = "\
+Examples:
+  ftk schema > recipe.schema.json";
+
+pub(super) const ESTIMATE: &str = "\
+Examples:
+  ftk estimate my-recipe.toml
+  ftk estimate my-recipe.toml --set run.batch=1
+  ftk estimate --base models/llama-7b --tokens 200";
+
+pub(super) const EVAL: &str = "\
+Examples:
+  ftk eval my-recipe.toml --adapter runs/dpo
+  ftk eval --base village --data rows.jsonl
+  ftk eval --base village --data pairs.jsonl --task dpo";
+
+pub(super) const INSPECT: &str = "\
+Examples:
+  ftk inspect village --digest
+  ftk inspect runs/dpo --base village
+
+Exit codes:
+  0  shown
+  1  shown, and something stands in the way of using it
+  2  could not be done";
+
+pub(super) const MERGE: &str = "\
+Examples:
+  ftk merge --base village --adapter runs/dpo --out runs/merged --dtype bf16";
+
+pub(super) const GENERATE: &str = "\
+Examples:
+  ftk generate --base village --prompt \"What does Elsa sell?\"
+  ftk generate --base village --adapter runs/dpo --prompt \"What does Elsa sell?\" --max-tokens 20";
+
+pub(super) const LOGITS: &str = "\
+Examples:
+  ftk logits --base village --adapter runs/dpo --ids ids.safetensors --out logits.safetensors";
+
+pub(super) const COMMIT: &str = "\
+Examples:
+  ftk commit --base village --adapter runs/dpo --out runs/commitment";
+
+pub(super) const OPEN: &str = "\
+Examples:
+  ftk open delivered/adapter --commitment bundle --opening delivered/opening.bin
+
+Exit codes:
+  0  it is the committed adapter
+  1  it is another one
+  2  could not be told";
+
+pub(super) const PROVE: &str = "\
+Examples:
+  ftk prove --base village --adapter runs/dpo --commitment runs/commitment \
+--prompt \"What does Elsa sell?\" --context \"order 17\" --disclose --out bundle
+  ftk prove --base village --adapter runs/dpo --commitment runs/commitment \
+--task preference --rows pairs.jsonl --disclose --out margins
+  ftk prove --base runs/base --adapter runs/nodes --commitment runs/commitment \
+--graph graph.graph --node bea-3 --disclose --out nodes";
+
+pub(super) const VERIFY: &str = "\
+Examples:
+  ftk verify bundle --base village --expect-adapter DIGEST --expect-input \"What does Elsa sell?\" \
+--expect-context \"order 17\" --expect-max-tokens 64
+  ftk verify margins --base village --expect-adapter DIGEST --expect-rows pairs.jsonl --expect-task preference
+
+Exit codes:
+  0  valid: every check passed, and nothing that decides was left unsaid
+  1  invalid: the bundle is malformed or fails a check, which is named
+  2  consistent (nothing is wrong, but an expectation is missing) or undecided (no base, another protocol, a limit)";
+
+pub(super) const GNN_IMPORT: &str = "\
+Examples:
+  ftk gnn import --edges edges.csv --nodes nodes.csv --out town.graph
+  ftk gnn import cora.npz --out cora.graph";
+
+pub(super) const GNN_SCORE: &str = "\
+Examples:
+  ftk gnn score --base runs/guilds/base --graph town.graph
+  ftk gnn score --base runs/ratings/base --adapter runs/mine --graph town.graph --pairs asked.csv";
+
+pub(super) const GNN_ABLATE: &str = "\
+Examples:
+  ftk gnn ablate my-recipe.toml --seeds 5 --out runs/compared";
+
+pub(super) const DEFI_IMPORT: &str = "\
+Examples:
+  ftk defi import klines-2025-01.csv.gz klines-2025-02.csv.gz --out btc.market";
+
+pub(super) const DEFI_BACKTEST: &str = "\
+Examples:
+  ftk defi backtest quoter --out runs/quoter";
+
+pub(super) const DEFI_REPORT: &str = "\
+Examples:
+  ftk defi report runs/quoter --out page.html";
+
+pub(super) const DEFI_QUOTE: &str = "\
+Examples:
+  ftk defi quote --plan quoter --state state.json --adapter runs/quoter/window-1/adapter";
+
+pub(super) const DEFI_AUDIT: &str = "\
+Examples:
+  ftk defi audit --plan quoter --log decisions.jsonl --expect-head DIGEST
+  ftk defi audit --plan quoter --log decisions.jsonl --sample 3 --nonce 17 \
+--adapter adapter --commitment commitment --disclose --out bundle
+  ftk defi audit --plan quoter --log decisions.jsonl --sample 3 --nonce 17 --bundle bundle --expect-adapter DIGEST
+
+Exit codes:
+  0  the log follows, and its proof, if there is one, is valid
+  1  the log or its proof fails a check, which is named
+  2  could not be told";
+
+pub(super) const DEMO: &str = "\
+Examples:
+  ftk demo
+  ftk demo --dir demo";
