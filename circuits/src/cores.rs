@@ -20,6 +20,9 @@ pub(crate) fn map<T: Send>(
     work: impl Fn(usize) -> T + Sync,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Vec<T> {
+    if cfg!(target_family = "wasm") {
+        return in_place(count, work, progress);
+    }
     let workers = rayon::current_num_threads().min(MAX_WORKERS).min(count);
     let next = AtomicUsize::new(0);
     let mut results: Vec<Option<T>> = (0..count).map(|_| None).collect();
@@ -49,6 +52,17 @@ pub(crate) fn map<T: Send>(
     results.into_iter().map(|result| result.expect("every index was taken by a worker")).collect()
 }
 
+/// The same on this thread, where there is no other.
+fn in_place<T>(count: usize, work: impl Fn(usize) -> T, progress: &mut dyn FnMut(usize, usize)) -> Vec<T> {
+    progress(0, count);
+    let piece = |index: usize| {
+        let result = work(index);
+        progress(index + 1, count);
+        result
+    };
+    (0..count).map(piece).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +73,14 @@ mod tests {
         let results = map(7, |index| (index * index, rayon::current_num_threads()), &mut |done, _| seen.push(done));
         assert_eq!(results, (0..7).map(|index| (index * index, 1)).collect::<Vec<_>>());
         assert_eq!(seen, (0..=7).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_done_in_place_is_the_same() {
+        let mut seen = Vec::new();
+        let results = in_place(5, |index| index * index, &mut |done, all| seen.push((done, all)));
+        assert_eq!(results, [0, 1, 4, 9, 16]);
+        assert_eq!(seen, (0..=5).map(|done| (done, 5)).collect::<Vec<_>>());
     }
 
     #[test]

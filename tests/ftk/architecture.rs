@@ -113,6 +113,23 @@ fn crates_never_reach_what_they_must_not_know() {
     }
 }
 
+/// What a browser has not: files, threads of their own, compilers of C, the system's random numbers.
+const NATIVE: [&str; 9] =
+    ["memmap2", "tempfile", "zstd-sys", "ring", "openssl-sys", "libc", "signal-hook", "num_cpus", "onig_sys"];
+
+#[test]
+fn proofs_ask_nothing_of_a_browser_that_it_has_not() {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["tree", "--package", "ftk-proofs", "--no-default-features", "--edges", "normal", "--prefix", "none"]);
+    cargo.args(["--target", "wasm32-unknown-unknown", "--format", "{p}", "--offline", "--locked"]);
+    let output = cargo.arg("--manifest-path").arg(Path::new(ROOT).join("Cargo.toml")).output().unwrap();
+    let tree = String::from_utf8(output.stdout).unwrap();
+    let names: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.contains("halo2_proofs"), "{}", String::from_utf8_lossy(&output.stderr));
+    let wrong: Vec<_> = NATIVE.iter().chain(&HEAVY).filter(|name| names.contains(**name)).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
 #[test]
 fn kernels_and_circuits_stay_clear_of_the_float_side() {
     let (_, graph) = dependencies();
