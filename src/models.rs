@@ -6,7 +6,6 @@
 
 mod added;
 pub mod chat;
-pub mod config;
 pub mod digest;
 mod error;
 mod folder;
@@ -27,10 +26,10 @@ use candle_core::{Device, Tensor};
 use ftk_adapters::hint;
 use ftk_adapters::weights::Weights;
 use ftk_networks::Network;
+use ftk_networks::digest::{BaseDigest, Digesting};
 use ftk_recipes::{Hold, MARKET, VILLAGE};
 
 pub use chat::{ChatTemplate, Date, Message};
-pub use digest::{BaseDigest, Digesting};
 pub use error::ModelError;
 pub use save::{Precision, save_folder};
 pub use tokenizer::{SpecialTokens, TextStream, Tokenizer};
@@ -207,7 +206,7 @@ impl Source {
         Digesting::new(&self.network, self.tokenizer.as_ref().map(Tokenizer::digest))
     }
 
-    /// `D_base`, the digest a proof names the base by ([`mod@digest`]).
+    /// `D_base`, the digest a proof names the base by ([`mod@ftk_networks::digest`]).
     ///
     /// # Errors
     /// [`ModelError::Weight`] if `weights` are not this model's.

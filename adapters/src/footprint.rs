@@ -1,19 +1,18 @@
 //! The interpretation that computes nothing and adds up what a recorded pass keeps for its way back,
 //! as [`crate::train`] keeps it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use ftk_networks::ops::graph::Propagation;
-use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Tokens};
+use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Table, Tokens};
 
 use crate::lora::Adapter;
 
 /// Numbers a token that a pass keeps.
 #[derive(Debug)]
 pub struct Footprint<'a> {
-    shapes: &'a BTreeMap<String, Vec<usize>>,
     adapter: Option<&'a Adapter>,
     kept: BTreeSet<usize>,
     numbers: usize,
@@ -29,9 +28,9 @@ pub struct Width {
 }
 
 impl<'a> Footprint<'a> {
-    /// For a network whose weights have these shapes, with this adapter if any.
-    pub fn new(shapes: &'a BTreeMap<String, Vec<usize>>, adapter: Option<&'a Adapter>) -> Self {
-        Self { shapes, adapter, kept: BTreeSet::new(), numbers: 0, widest: 0, made: 0 }
+    /// For a network with this adapter if any.
+    pub fn new(adapter: Option<&'a Adapter>) -> Self {
+        Self { adapter, kept: BTreeSet::new(), numbers: 0, widest: 0, made: 0 }
     }
 
     /// f32 numbers kept a token so far.
@@ -59,15 +58,9 @@ impl<'a> Footprint<'a> {
         }
     }
 
-    /// Features that come out of the weight at a site.
-    fn rows(&self, site: &str) -> usize {
-        self.shapes.get(&format!("{site}.weight")).and_then(|shape| shape.first()).copied().unwrap_or(0)
-    }
-
-    fn product(&mut self, site: &str, weight: &str, x: &Width) -> Width {
+    fn product(&mut self, site: &str, features: usize, x: &Width) -> Width {
         self.keep(&[x]);
         self.numbers += self.adapter.and_then(|adapter| adapter.sites.get(site)).map_or(0, |factors| factors.rank);
-        let features = self.rows(weight);
         self.value(features)
     }
 }
@@ -76,21 +69,20 @@ impl Ops for Footprint<'_> {
     type Value = Width;
     type Error = Infallible;
 
-    fn embed(&mut self, site: &str, _: &Tokens) -> Result<Width, Infallible> {
-        let features = self.shapes.get(&format!("{site}.weight")).and_then(|shape| shape.last()).copied();
-        Ok(self.value(features.unwrap_or(0)))
+    fn embed(&mut self, _: &str, table: Table, _: &Tokens) -> Result<Width, Infallible> {
+        Ok(self.value(table.features))
     }
 
-    fn add_positions(&mut self, _: &str, x: &Width) -> Result<Width, Infallible> {
+    fn add_positions(&mut self, _: &str, _: usize, x: &Width) -> Result<Width, Infallible> {
         Ok(self.value(x.features))
     }
 
-    fn linear(&mut self, site: &str, _: Bias, x: &Width) -> Result<Width, Infallible> {
-        Ok(self.product(site, site, x))
+    fn linear(&mut self, site: &str, d_out: usize, _: Bias, x: &Width) -> Result<Width, Infallible> {
+        Ok(self.product(site, d_out, x))
     }
 
-    fn linear_rope(&mut self, site: &str, _: Bias, x: &Width, _: &Rope) -> Result<Width, Infallible> {
-        Ok(self.product(site, site, x))
+    fn linear_rope(&mut self, site: &str, d_out: usize, _: Bias, x: &Width, _: &Rope) -> Result<Width, Infallible> {
+        Ok(self.product(site, d_out, x))
     }
 
     fn rms_norm(&mut self, _: &str, x: &Width, _: f64) -> Result<Width, Infallible> {
@@ -139,18 +131,18 @@ impl Ops for Footprint<'_> {
     fn convolve(
         &mut self,
         site: &str,
+        d_out: usize,
         _: Bias,
         x: Nodes<'_, Width>,
         _: &Arc<Propagation>,
     ) -> Result<Width, Infallible> {
         Ok(match x {
-            Nodes::Value(x) => self.product(site, site, x),
+            Nodes::Value(x) => self.product(site, d_out, x),
             // Features belong to the data, which is there without a pass.
             Nodes::Features(_) => {
                 let rank = self.adapter.and_then(|adapter| adapter.sites.get(site)).map_or(0, |factors| factors.rank);
                 self.numbers += rank;
-                let features = self.rows(site);
-                self.value(features)
+                self.value(d_out)
             }
         })
     }
@@ -179,10 +171,10 @@ impl Ops for Footprint<'_> {
         Ok(self.value(x.features))
     }
 
-    fn head(&mut self, site: &str, weight: &str, x: &Width) -> Result<Width, Infallible> {
+    fn head(&mut self, site: &str, _: &str, vocab: usize, x: &Width) -> Result<Width, Infallible> {
         // The logits of a few rows at a time, counted by whoever knows how many.
         let widest = self.widest;
-        let logits = self.product(site, weight, x);
+        let logits = self.product(site, vocab, x);
         self.widest = widest;
         Ok(logits)
     }

@@ -33,7 +33,7 @@ use self::layer::Layer;
 use self::rotary::Angles;
 pub use self::tape::Gradients;
 use ftk_networks::ops::graph::{Features, Propagation};
-use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, Tokens};
+use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, Table, Tokens};
 
 use self::tape::Tape;
 use crate::Error;
@@ -479,7 +479,7 @@ impl Ops for Train<'_> {
     type Value = Tensor;
     type Error = Error;
 
-    fn embed(&mut self, site: &str, tokens: &Tokens) -> Result<Tensor, Error> {
+    fn embed(&mut self, site: &str, _: Table, tokens: &Tokens) -> Result<Tensor, Error> {
         let name = format!("{site}.weight");
         let table = self.weight(&name)?;
         self.place(tokens)?;
@@ -494,7 +494,7 @@ impl Ops for Train<'_> {
         Ok(value)
     }
 
-    fn add_positions(&mut self, site: &str, x: &Tensor) -> Result<Tensor, Error> {
+    fn add_positions(&mut self, site: &str, _: usize, x: &Tensor) -> Result<Tensor, Error> {
         let name = format!("{site}.weight");
         let table = self.weight(&name)?;
         let (rows, needed) = (table.dim(0)?, self.longest());
@@ -513,7 +513,7 @@ impl Ops for Train<'_> {
         Ok(value)
     }
 
-    fn linear(&mut self, site: &str, bias: Bias, x: &Tensor) -> Result<Tensor, Error> {
+    fn linear(&mut self, site: &str, _: usize, bias: Bias, x: &Tensor) -> Result<Tensor, Error> {
         let y = self.product(site, site, x)?;
         match bias {
             Bias::Absent => Ok(y),
@@ -521,8 +521,8 @@ impl Ops for Train<'_> {
         }
     }
 
-    fn linear_rope(&mut self, site: &str, bias: Bias, x: &Tensor, rope: &Rope) -> Result<Tensor, Error> {
-        let y = self.linear(site, bias, x)?;
+    fn linear_rope(&mut self, site: &str, d_out: usize, bias: Bias, x: &Tensor, rope: &Rope) -> Result<Tensor, Error> {
+        let y = self.linear(site, d_out, bias, x)?;
         self.rotate(&y, rope)
     }
 
@@ -642,6 +642,7 @@ impl Ops for Train<'_> {
     fn convolve(
         &mut self,
         site: &str,
+        _: usize,
         bias: Bias,
         x: Nodes<'_, Tensor>,
         over: &Arc<Propagation>,
@@ -710,7 +711,7 @@ impl Ops for Train<'_> {
         Ok(value)
     }
 
-    fn head(&mut self, site: &str, weight: &str, x: &Tensor) -> Result<Tensor, Error> {
+    fn head(&mut self, site: &str, weight: &str, _: usize, x: &Tensor) -> Result<Tensor, Error> {
         match self.scoring.take() {
             None => self.product(site, weight, x),
             Some(scoring) => self.scored_head(self.layer(site, weight, x)?, x, scoring),

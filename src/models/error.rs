@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use ftk_adapters::hint::Hint;
-
-use super::config::SUPPORTED;
+use ftk_networks::config::ConfigError;
 
 /// Error of [`crate::models`]. [`ModelError::hint`] says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -55,24 +54,9 @@ pub enum ModelError {
         /// What is wrong.
         reason: String,
     },
-    /// An architecture ftk has no network for.
-    #[error("{}: architecture not supported: {found}", path.display())]
-    Architecture {
-        /// The file.
-        path: PathBuf,
-        /// The architecture's name.
-        found: String,
-    },
-    /// A configuration key is absent, or its value is impossible or not supported.
-    #[error("{}: {key}: {reason}", path.display())]
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// The key as the file writes it.
-        key: String,
-        /// What is wrong, with the value last.
-        reason: String,
-    },
+    /// What the model says of its network.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A file that Git LFS left a pointer in the place of.
     #[error("{}: a Git LFS pointer, not the file it stands for", path.display())]
     Pointer {
@@ -177,7 +161,7 @@ impl Hint for ModelError {
                 "pickled weights are not read; save the model again with safe_serialization=True".to_owned()
             }
             Self::Exists { .. } => "choose another folder or remove this one".to_owned(),
-            Self::Architecture { .. } => format!("supported: {}", SUPPORTED.join(", ")),
+            Self::Config(error) => return error.hint(),
             Self::MissingTensor { tensor, .. } if tensor == "lm_head.weight" => {
                 "a model whose head is its embedding table says \"tie_word_embeddings\": true in config.json".to_owned()
             }

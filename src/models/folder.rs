@@ -12,7 +12,8 @@ use std::path::{Component, Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use ftk_adapters::peft::LFS;
 use ftk_adapters::weights::Weights;
-use ftk_networks::Network;
+use ftk_networks::config::{ConfigError, Object};
+use ftk_networks::{Network, Stored};
 use ftk_recipes::Hold;
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -21,7 +22,6 @@ use safetensors::tensor::Metadata;
 use serde_json::Value;
 
 use super::added;
-use super::config::{self, Object};
 use super::tokenizer::{Ids, special_tokens};
 use super::{ChatTemplate, ModelError, Source, Store, TextFile, Tokenizer};
 
@@ -86,15 +86,16 @@ fn read_folder(
     let config_path = path.join("config.json");
     let config_json =
         json(&config_path)?.ok_or_else(|| ModelError::MissingFile { path: path.to_owned(), file: "config.json" })?;
-    let network = config::parse(&config_path, &config_json)?;
+    let network = Network::read(&config_path, &config_json)?;
 
-    let mut tensors = full_names(&network, locate(path)?);
+    let full = |(name, slot)| (network.full_name(name), slot);
+    let mut tensors: BTreeMap<_, _> = locate(path)?.into_iter().map(full).collect();
     let needed = network.shapes();
     own_head(path, &config_path, &tensors)?;
     tensors.retain(|name, _| needed.contains_key(name));
     for (name, slot) in &mut tensors {
         let (tensor, mut expected) = (name.clone(), needed[name].clone());
-        slot.transposed = network.stored_transposed(name);
+        slot.transposed = network.stored(name) == Stored::Transposed;
         if slot.transposed {
             expected.reverse();
         }
@@ -147,22 +148,9 @@ fn own_head(folder: &Path, config: &Path, tensors: &BTreeMap<String, Slot>) -> R
     if head.dtype == table.dtype && head.shape == table.shape && head.bytes()? == table.bytes()? {
         return Ok(());
     }
-    Err(ModelError::Config {
-        path: folder.join("config.json"),
-        key: "tie_word_embeddings".to_owned(),
-        reason: "says that the head is the embedding table, but the weights have another: lm_head.weight".to_owned(),
-    })
-}
-
-/// Tensors by the names they have in the whole network. GPT-2 was published as the network without its head, whose names
-/// lack the first part.
-fn full_names(network: &Network, tensors: BTreeMap<String, Slot>) -> BTreeMap<String, Slot> {
-    let Network::Gpt2(_) = network else { return tensors };
-    let full = |(name, slot): (String, Slot)| {
-        let bare = ["wte.", "wpe.", "h.", "ln_f."].iter().any(|start| name.starts_with(start));
-        (if bare { format!("transformer.{name}") } else { name }, slot)
-    };
-    tensors.into_iter().map(full).collect()
+    let reason = "says that the head is the embedding table, but the weights have another: lm_head.weight";
+    let (path, key) = (folder.join("config.json"), "tie_word_embeddings".to_owned());
+    Err(ConfigError::Key { path, key, reason: reason.to_owned() }.into())
 }
 
 impl Folder {

@@ -1,4 +1,4 @@
-//! GGUF files of the Llama family (versions 2 and 3; Mistral's call themselves Llama's): one file with configuration, weights, tokenizer and
+//! GGUF files (versions 2 and 3): one file with configuration, weights, tokenizer and
 //! chat template, as llama.cpp writes it. Weights are dequantised to f32.
 //!
 //! What differs from a Hugging Face folder: names; the rows of q and k, which llama.cpp permutes for Llama's
@@ -6,7 +6,6 @@
 //! bounds every length by the file's; [`layout`] first refuses what candle would divide by.
 
 mod layout;
-mod scaling;
 mod tokenizer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,14 +17,14 @@ use std::sync::Arc;
 use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::{Device, Tensor};
 use ftk_adapters::weights::{self, Weight, Weights};
-use ftk_networks::ops::{Heads, Rope};
-use ftk_networks::{Family, Llama, Network};
+use ftk_networks::Network;
+use ftk_networks::config::{ConfigError, Gguf as Description, Object};
 use ftk_recipes::Hold;
 use rayon::prelude::*;
 use serde_json::json;
 
 use super::folder::check_finite;
-use super::{ChatTemplate, ModelError, Source, SpecialTokens, Store, TextFile, Tokenizer, config};
+use super::{ChatTemplate, ModelError, Source, SpecialTokens, Store, TextFile, Tokenizer};
 
 /// A GGUF file whose header has been read.
 pub(super) struct Gguf {
@@ -66,24 +65,21 @@ pub(super) fn open(path: &Path) -> Result<Source, ModelError> {
         return Err(metadata.error("split.count", reason));
     }
     let mut network = network(&metadata)?;
-    if let Some(divisors) = rope_divisors(&metadata, &mut reader, network.rope.dim / 2)? {
-        network.rope.scaling = scaling::recognise(&network.rope, &divisors).ok_or_else(|| {
-            metadata
-                .error(ROPE_DIVISORS, "no scaling of rotary positions that is supported; the known kind is Llama 3's")
-        })?;
+    if let Some(divisors) = rope_divisors(&metadata, &mut reader)? {
+        network.divide_frequencies(&divisors).map_err(|reason| metadata.error(ROPE_DIVISORS, reason))?;
     }
     let tensors = locate(path, &content, &network)?;
 
-    let rebuilt = tokenizer::rebuild(&metadata, network.vocab)?;
+    let rebuilt = tokenizer::rebuild(&metadata, network.vocab())?;
     let (tokenizer, special, template, text_files) = match rebuilt {
         None => (None, SpecialTokens::default(), None, Vec::new()),
         Some(rebuilt) => {
-            let tokenizer = Tokenizer::from_json(path, &rebuilt.json, network.vocab)?;
+            let tokenizer = Tokenizer::from_json(path, &rebuilt.json, network.vocab())?;
             let texts = rebuilt.texts(&tokenizer);
             let template = metadata.text("tokenizer.chat_template")?;
             let mut config = json!({
                 "tokenizer_class": "PreTrainedTokenizerFast",
-                "model_max_length": network.context,
+                "model_max_length": network.context(),
                 "clean_up_tokenization_spaces": false,
             });
             for (key, text) in &texts {
@@ -102,21 +98,17 @@ pub(super) fn open(path: &Path) -> Result<Source, ModelError> {
         }
     };
     let store = Store::Gguf(Box::new(Gguf { path: path.to_owned(), content, tensors, text_files }));
-    Ok(Source { path: path.to_owned(), network: network.into(), tokenizer, special, template, store, unpacked: None })
+    Ok(Source { path: path.to_owned(), network, tokenizer, special, template, store, unpacked: None })
 }
 
 /// Tensor of the numbers that rotary frequencies are divided by.
 const ROPE_DIVISORS: &str = "rope_freqs.weight";
 
-/// The `pairs` divisors of a file that has them.
-fn rope_divisors(
-    metadata: &Metadata<'_>,
-    reader: &mut BufReader<File>,
-    pairs: usize,
-) -> Result<Option<Vec<f32>>, ModelError> {
+/// The divisors of a file that has them.
+fn rope_divisors(metadata: &Metadata<'_>, reader: &mut BufReader<File>) -> Result<Option<Vec<f32>>, ModelError> {
     let Some(info) = metadata.content.tensor_infos.get(ROPE_DIVISORS) else { return Ok(None) };
-    if info.shape.dims() != [pairs] {
-        return Err(metadata.error(ROPE_DIVISORS, format!("needs shape [{pairs}], has {:?}", info.shape.dims())));
+    if info.shape.dims().len() != 1 {
+        return Err(metadata.error(ROPE_DIVISORS, format!("needs one dimension, has {:?}", info.shape.dims())));
     }
     let tensor = metadata.content.tensor(reader, ROPE_DIVISORS, &Device::Cpu);
     let values = tensor.and_then(|tensor| tensor.dequantize(&Device::Cpu)?.to_vec1::<f32>());
@@ -201,133 +193,62 @@ fn row_order(heads: usize, rows: usize) -> Vec<u32> {
 }
 
 /// The tensors the network needs, each found in the file and of the right shape.
-fn locate(path: &Path, content: &Content, network: &Llama) -> Result<Vec<Located>, ModelError> {
-    let shapes = Network::from(network.clone()).shapes();
-    let used: BTreeSet<String> = shapes.keys().map(|name| name_in_file(name)).collect();
+fn locate(path: &Path, content: &Content, network: &Network) -> Result<Vec<Located>, ModelError> {
+    let in_file =
+        |name: &str| network.name_in_gguf(name).expect("a network that GGUF files hold names its tensors there");
+    let shapes = network.shapes();
+    let used: BTreeSet<String> = shapes.keys().map(|name| in_file(name)).collect();
     let biases = content.tensor_infos.keys().filter(|name| name.ends_with(".bias"));
     if let Some(bias) = biases.filter(|name| !used.contains(*name)).min() {
-        return Err(ModelError::Config {
-            path: path.to_owned(),
-            key: bias.clone(),
-            reason: format!("the network of {} has no such bias", network.family.name()),
-        });
+        let reason = format!("the network of {} has no such bias", network.family());
+        return Err(ConfigError::Key { path: path.to_owned(), key: bias.clone(), reason }.into());
     }
     let locate = |(name, expected): (String, Vec<usize>)| {
-        let in_file = name_in_file(&name);
+        let in_file = in_file(&name);
         let info = content.tensor_infos.get(&in_file);
         let info = info.ok_or_else(|| ModelError::MissingTensor { path: path.to_owned(), tensor: in_file.clone() })?;
         let found = info.shape.dims().to_vec();
         if found != expected {
             return Err(ModelError::Shape { path: path.to_owned(), tensor: in_file, found, expected });
         }
-        let permuted = permuted_heads(network, &name);
+        let permuted = network.interleaved(&name);
         Ok(Located { name, in_file, shape: expected, permuted })
     };
     shapes.into_iter().map(locate).collect()
 }
 
-/// Heads whose rows llama.cpp permuted in the tensor of this name.
-fn permuted_heads(network: &Llama, name: &str) -> Option<usize> {
-    match (network.family, name.rsplit('.').nth(1)) {
-        (Family::Llama, Some("q_proj")) => Some(network.heads.query),
-        (Family::Llama, Some("k_proj")) => Some(network.heads.key_value),
-        _ => None,
-    }
-}
-
-/// llama.cpp's name of a Hugging Face tensor of the Llama family.
-fn name_in_file(name: &str) -> String {
-    match name {
-        "model.embed_tokens.weight" => return "token_embd.weight".to_owned(),
-        "model.norm.weight" => return "output_norm.weight".to_owned(),
-        "lm_head.weight" => return "output.weight".to_owned(),
-        _ => {}
-    }
-    let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'));
-    let (layer, module) = layer.expect("every other tensor of the Llama family is in a layer");
-    let (module, kind) = module.rsplit_once('.').expect("a tensor is a weight or a bias of its module");
-    let module = match module {
-        "input_layernorm" => "attn_norm",
-        "post_attention_layernorm" => "ffn_norm",
-        "self_attn.q_proj" => "attn_q",
-        "self_attn.k_proj" => "attn_k",
-        "self_attn.q_norm" => "attn_q_norm",
-        "self_attn.k_norm" => "attn_k_norm",
-        "self_attn.v_proj" => "attn_v",
-        "self_attn.o_proj" => "attn_output",
-        "mlp.gate_proj" => "ffn_gate",
-        "mlp.up_proj" => "ffn_up",
-        "mlp.down_proj" => "ffn_down",
-        other => unreachable!("the Llama family has no tensor {other}"),
-    };
-    format!("blk.{layer}.{module}.{kind}")
-}
-
 /// The network the metadata describes.
-fn network(metadata: &Metadata) -> Result<Llama, ModelError> {
-    let architecture = metadata.need("general.architecture", metadata.text("general.architecture")?)?;
-    let family = match architecture {
-        "llama" => Family::Llama,
-        "qwen2" => Family::Qwen2,
-        "qwen3" => Family::Qwen3,
-        known if config::SUPPORTED.contains(&known) => {
-            let reason = format!("read from Hugging Face folders only, not from GGUF files: {known}");
-            return Err(metadata.error("general.architecture", reason));
-        }
-        _ => return Err(ModelError::Architecture { path: metadata.path.to_owned(), found: architecture.to_owned() }),
-    };
-    let key = |name: &str| format!("{architecture}.{name}");
-    let size = |name: &str| metadata.size(&key(name)).and_then(|value| metadata.need(&key(name), value));
-    if let Some(experts) = metadata.size(&key("expert_count"))?.filter(|&experts| experts > 0) {
-        return Err(metadata.error(&key("expert_count"), format!("mixtures of experts are not supported: {experts}")));
-    }
-    if let Some(kind) = metadata.text(&key("rope.scaling.type"))?.filter(|&kind| kind != "none") {
-        return Err(metadata.error(&key("rope.scaling.type"), format!("not supported: {kind}")));
-    }
-    if metadata.text(&key("rope.scaling.type"))?.is_none() {
-        // Without a type llama.cpp takes a factor, also under its older name, for linear scaling.
-        for key in [key("rope.scaling.factor"), key("rope.scale_linear")] {
-            if let Some(factor) = metadata.real(&key)?.filter(|&factor| factor != 0.0 && factor != 1.0) {
-                return Err(metadata.error(&key, format!("linear scaling is not supported: {factor}")));
-            }
-        }
-    }
+fn network(metadata: &Metadata) -> Result<Network, ModelError> {
+    let single = |(key, value): (&String, &Value)| Some((key.clone(), single(value)?));
+    let values = metadata.content.metadata.iter().filter_map(single).collect();
+    let shapes = metadata.content.tensor_infos.iter();
+    let tensors = shapes.map(|(name, info)| (name.clone(), info.shape.dims().to_vec())).collect();
+    let file = Description { metadata: Object::of(metadata.path, &values), tensors: &tensors };
+    Ok(Network::read_gguf(&file)?)
+}
 
-    let hidden = size("embedding_length")?;
-    let query = size("attention.head_count")?;
-    let dim = match metadata.size(&key("attention.key_length"))? {
-        Some(dim) => dim,
-        None if query > 0 && hidden % query == 0 => hidden / query,
-        None => {
-            let reason = format!("does not divide {}: {query}", key("embedding_length"));
-            return Err(metadata.error(&key("attention.head_count"), reason));
-        }
+/// A single value, `None` of a list. A real number of 32 bits is taken for the shortest decimal that means it, so that a
+/// constant such as 1e-5 is the number that `config.json` writes; one that is not finite, for its name.
+fn single(value: &Value) -> Option<serde_json::Value> {
+    let real = |value: f64| match serde_json::Number::from_f64(value) {
+        Some(number) => serde_json::Value::Number(number),
+        None => value.to_string().into(),
     };
-    for key in [key("rope.dimension_count"), key("attention.value_length")] {
-        if let Some(other) = metadata.size(&key)?.filter(|&other| other != dim) {
-            return Err(metadata.error(&key, format!("not supported unless equal to the head's {dim}: {other}")));
-        }
-    }
-    let embedding = metadata.content.tensor_infos.get("token_embd.weight").ok_or_else(|| {
-        ModelError::MissingTensor { path: metadata.path.to_owned(), tensor: "token_embd.weight".to_owned() }
-    })?;
-    let network = Llama {
-        family,
-        vocab: embedding.shape.dims().first().copied().unwrap_or(0),
-        hidden,
-        intermediate: size("feed_forward_length")?,
-        layers: size("block_count")?,
-        heads: Heads { query, key_value: metadata.size(&key("attention.head_count_kv"))?.unwrap_or(query), dim },
-        rope: Rope { dim, theta: metadata.real(&key("rope.freq_base"))?.unwrap_or(10_000.0), scaling: None },
-        eps: {
-            let key = key("attention.layer_norm_rms_epsilon");
-            metadata.need(&key, metadata.real(&key)?)?
-        },
-        tied: !metadata.content.tensor_infos.contains_key("output.weight"),
-        context: size("context_length")?,
-    };
-    config::check(metadata.path, &network)?;
-    Ok(network)
+    Some(match value {
+        Value::U8(n) => (*n).into(),
+        Value::U16(n) => (*n).into(),
+        Value::U32(n) => (*n).into(),
+        Value::U64(n) => (*n).into(),
+        Value::I8(n) => (*n).into(),
+        Value::I16(n) => (*n).into(),
+        Value::I32(n) => (*n).into(),
+        Value::I64(n) => (*n).into(),
+        Value::F32(value) => real(value.to_string().parse().unwrap_or(f64::from(*value))),
+        Value::F64(value) => real(*value),
+        Value::Bool(flag) => (*flag).into(),
+        Value::String(text) => text.as_str().into(),
+        Value::Array(_) => return None,
+    })
 }
 
 /// Metadata of a file, read key by key with errors that name both.
@@ -338,7 +259,7 @@ struct Metadata<'a> {
 
 impl<'a> Metadata<'a> {
     fn error(&self, key: &str, reason: impl Into<String>) -> ModelError {
-        ModelError::Config { path: self.path.to_owned(), key: key.to_owned(), reason: reason.into() }
+        ConfigError::Key { path: self.path.to_owned(), key: key.to_owned(), reason: reason.into() }.into()
     }
 
     fn need<T>(&self, key: &str, value: Option<T>) -> Result<T, ModelError> {
@@ -367,16 +288,6 @@ impl<'a> Metadata<'a> {
 
     fn size(&self, key: &str) -> Result<Option<usize>, ModelError> {
         self.get(key, "one whole number", whole)
-    }
-
-    /// A real number. One stored in 32 bits is read as the shortest decimal that means it, so that a constant such as
-    /// 1e-5 is the number that `config.json` writes.
-    fn real(&self, key: &str) -> Result<Option<f64>, ModelError> {
-        self.get(key, "a number", |value| match value {
-            Value::F32(value) => value.to_string().parse().ok(),
-            Value::F64(value) => Some(*value),
-            _ => None,
-        })
     }
 
     fn list(&self, key: &str) -> Result<Option<&'a [Value]>, ModelError> {
@@ -429,6 +340,7 @@ mod tests {
     use std::io::Cursor;
 
     use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
+    use ftk_networks::{Family, Llama};
 
     use super::super::{Model, tiny};
     use super::*;
@@ -460,12 +372,13 @@ mod tests {
             .collect();
             metadata.insert("general.architecture".to_owned(), Value::String(family.to_owned()));
             let tensor = |(name, tensor): (&str, Tensor)| {
-                let tensor = match permuted_heads(network, name) {
+                let network = Network::from(network.clone());
+                let tensor = match network.interleaved(name) {
                     Some(heads) => permute(&tensor, heads),
                     None => tensor,
                 };
                 let dtype = if tensor.rank() == 1 { GgmlDType::F32 } else { dtype };
-                (name_in_file(name), QTensor::quantize(&tensor, dtype).unwrap())
+                (network.name_in_gguf(name).unwrap(), QTensor::quantize(&tensor, dtype).unwrap())
             };
             Self { metadata, tensors: tiny::tensors(weights).map(tensor).collect() }
         }
@@ -593,7 +506,8 @@ mod tests {
             ),
             ("llama.block_count", Value::U32(3), "missing tensor: blk.2.attn_norm.weight"),
             ("llama.block_count", Value::U32(5000), "num_hidden_layers: not within 1 and 1024: 5000"),
-            ("llama.block_count", Value::I32(-1), "llama.block_count: not one whole number"),
+            ("llama.block_count", Value::I32(-1), "llama.block_count: not a whole number: -1"),
+            ("llama.rope.freq_base", Value::F32(f32::NAN), "llama.rope.freq_base: not a number: \"NaN\""),
             (
                 "llama.feed_forward_length",
                 Value::U64(16),

@@ -1,6 +1,4 @@
 //! Writing a base model as a Hugging Face folder, for bases that ftk trains in full or merges an adapter into.
-//!
-//! The configuration is written in the dialect of transformers 4, which transformers 5 reads too.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -8,8 +6,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use ftk_adapters::weights::Weights;
-use ftk_networks::ops::{Heads, Llama3Scaling, Rope};
-use ftk_networks::{Family, Gpt2, Llama, Network};
+use ftk_networks::{Network, Stored};
 use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::View;
@@ -71,10 +68,7 @@ fn pretty(value: &Value) -> Vec<u8> {
 }
 
 fn config(network: &Network, precision: Precision, special: &SpecialTokens) -> Value {
-    let mut config = match network {
-        Network::Llama(network) => llama_config(network),
-        Network::Gpt2(network) => gpt2_config(network),
-    };
+    let mut config = network.write();
     config["bos_token_id"] = json!(special.bos);
     config["eos_token_id"] = json!(special.eos);
     config["pad_token_id"] = json!(special.pad);
@@ -85,78 +79,6 @@ fn config(network: &Network, precision: Precision, special: &SpecialTokens) -> V
     });
     config["use_cache"] = json!(true);
     config
-}
-
-fn llama_config(network: &Llama) -> Value {
-    let Llama { family, vocab, hidden, intermediate, layers, heads, rope, eps, tied, context } = network;
-    let Heads { query, key_value, dim } = heads;
-    let Rope { dim: _, theta, scaling } = rope;
-    let scaling = scaling.as_ref().map(|scaling| {
-        let Llama3Scaling { factor, low_freq_factor, high_freq_factor, original_context } = scaling;
-        json!({
-            "rope_type": "llama3",
-            "factor": factor,
-            "low_freq_factor": low_freq_factor,
-            "high_freq_factor": high_freq_factor,
-            "original_max_position_embeddings": original_context,
-        })
-    });
-    // Biases and norms of queries and keys come with the family's name.
-    let class = match family {
-        Family::Llama => "LlamaForCausalLM",
-        Family::Qwen2 => "Qwen2ForCausalLM",
-        Family::Qwen3 => "Qwen3ForCausalLM",
-    };
-    let mut config = json!({
-        "architectures": [class],
-        "model_type": family.name(),
-        "vocab_size": vocab,
-        "hidden_size": hidden,
-        "intermediate_size": intermediate,
-        "num_hidden_layers": layers,
-        "num_attention_heads": query,
-        "num_key_value_heads": key_value,
-        "head_dim": dim,
-        "hidden_act": "silu",
-        "max_position_embeddings": context,
-        "rms_norm_eps": eps,
-        "rope_theta": theta,
-        "rope_scaling": scaling,
-        "tie_word_embeddings": tied,
-        "attention_dropout": 0.0,
-    });
-    match family {
-        Family::Llama => {
-            config["attention_bias"] = json!(false);
-            config["mlp_bias"] = json!(false);
-        }
-        Family::Qwen2 => config["use_sliding_window"] = json!(false),
-        Family::Qwen3 => {
-            config["attention_bias"] = json!(false);
-            config["use_sliding_window"] = json!(false);
-        }
-    }
-    config
-}
-
-fn gpt2_config(network: &Gpt2) -> Value {
-    let Gpt2 { vocab, hidden, intermediate, layers, heads, eps, tied, context } = network;
-    json!({
-        "architectures": ["GPT2LMHeadModel"],
-        "model_type": "gpt2",
-        "vocab_size": vocab,
-        "n_embd": hidden,
-        "n_inner": intermediate,
-        "n_layer": layers,
-        "n_head": heads,
-        "n_positions": context,
-        "layer_norm_epsilon": eps,
-        "activation_function": "gelu_new",
-        "tie_word_embeddings": tied,
-        "attn_pdrop": 0.0,
-        "embd_pdrop": 0.0,
-        "resid_pdrop": 0.0,
-    })
 }
 
 fn generation_config(special: &SpecialTokens) -> Value {
@@ -179,7 +101,7 @@ fn write_weights(
             return Err(ModelError::Shape { path, tensor: name, found, expected });
         }
         let mut tensor = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
-        if network.stored_transposed(&name) {
+        if network.stored(&name) == Stored::Transposed {
             tensor = tensor.t()?;
         }
         let shape = tensor.dims().to_vec();
@@ -231,6 +153,9 @@ impl View for Entry {
 
 #[cfg(test)]
 mod tests {
+    use ftk_networks::ops::Llama3Scaling;
+    use ftk_networks::{Family, Llama};
+
     use super::super::{Model, Source, tiny};
     use super::*;
 

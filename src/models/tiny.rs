@@ -5,25 +5,16 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use ftk_adapters::weights::Weights;
-use ftk_networks::ops::{Heads, Rope};
-use ftk_networks::{Family, Gpt2, Llama, Network};
+use ftk_networks::{Gpt2, Llama, Network};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
 /// Two layers, grouped heads, head not tied.
 pub(super) fn network() -> Llama {
-    Llama {
-        family: Family::Llama,
-        vocab: 16,
-        hidden: 8,
-        intermediate: 12,
-        layers: 2,
-        heads: Heads { query: 2, key_value: 1, dim: 4 },
-        rope: Rope { dim: 4, theta: 10_000.0, scaling: None },
-        eps: 1e-5,
-        tied: false,
-        context: 32,
+    match Network::read(Path::new("config.json"), &config()).unwrap() {
+        Network::Llama(network) => network,
+        other => panic!("another network: {other:?}"),
     }
 }
 

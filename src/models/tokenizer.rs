@@ -8,8 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ftk_networks::config::Object;
+
 use super::ModelError;
-use super::config::Object;
 use crate::budget::{Budget, Exceeded, within};
 
 /// Bytes that reading the file or a text may ask for whatever its length, and for each of its bytes: published

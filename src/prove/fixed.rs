@@ -18,7 +18,7 @@ use ftk_circuits::fixed::rope::{self, Rotations};
 use ftk_circuits::fixed::{ACTIVATION_BITS, add, greedy, words};
 use ftk_kernels::grid::{self, GridError};
 use ftk_networks::ops::graph::{Features, Propagation};
-use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, Tokens};
+use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, Table, Tokens};
 use ftk_proofs::read::Row;
 
 pub mod base;
@@ -321,7 +321,7 @@ impl Ops for Fixed<'_> {
     type Value = Activations;
     type Error = Error;
 
-    fn embed(&mut self, site: &str, tokens: &Tokens) -> Result<Activations, Error> {
+    fn embed(&mut self, site: &str, _: Table, tokens: &Tokens) -> Result<Activations, Error> {
         self.segments = tokens.segments().to_vec();
         self.positions = tokens.positions().collect();
         let table = self.base.table(site)?;
@@ -332,7 +332,7 @@ impl Ops for Fixed<'_> {
         Ok(Activations::new(site, tokens.ids().len(), entries))
     }
 
-    fn add_positions(&mut self, site: &str, x: &Activations) -> Result<Activations, Error> {
+    fn add_positions(&mut self, site: &str, _: usize, x: &Activations) -> Result<Activations, Error> {
         let table = self.base.table(site)?;
         let positions = table.entries.len() / table.hidden;
         let mut entries = Vec::with_capacity(x.rows * table.hidden);
@@ -342,11 +342,18 @@ impl Ops for Fixed<'_> {
         Ok(Activations::new(site, x.rows, add(site, &x.entries, &entries)?))
     }
 
-    fn linear(&mut self, site: &str, bias: Bias, x: &Activations) -> Result<Activations, Error> {
+    fn linear(&mut self, site: &str, _: usize, bias: Bias, x: &Activations) -> Result<Activations, Error> {
         self.project(site, (site, bias), x, None)
     }
 
-    fn linear_rope(&mut self, site: &str, bias: Bias, x: &Activations, rope: &Rope) -> Result<Activations, Error> {
+    fn linear_rope(
+        &mut self,
+        site: &str,
+        _: usize,
+        bias: Bias,
+        x: &Activations,
+        rope: &Rope,
+    ) -> Result<Activations, Error> {
         let rotations = self.rotations(site, rope)?;
         self.project(site, (site, bias), x, Some(&rotations))
     }
@@ -435,6 +442,7 @@ impl Ops for Fixed<'_> {
     fn convolve(
         &mut self,
         site: &str,
+        _: usize,
         bias: Bias,
         x: Nodes<'_, Activations>,
         over: &Arc<Propagation>,
@@ -477,7 +485,7 @@ impl Ops for Fixed<'_> {
         Ok(x.clone())
     }
 
-    fn head(&mut self, site: &str, weight: &str, x: &Activations) -> Result<Activations, Error> {
+    fn head(&mut self, site: &str, weight: &str, _: usize, x: &Activations) -> Result<Activations, Error> {
         match self.reader.take() {
             None => self.project(site, (weight, Bias::Absent), x, None),
             Some(reader) => self.read_head(site, weight, x, reader),

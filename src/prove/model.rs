@@ -7,13 +7,14 @@ use ftk_adapters::lora::Adapter;
 use ftk_adapters::weights::Weights;
 use ftk_circuits::{Digest, ModelSite, SiteFactors, SiteShape};
 use ftk_networks::Network;
+use ftk_networks::digest::Digesting;
 use ftk_networks::sites::{Role, Site};
 use rayon::prelude::*;
 
 use super::fixed::base::Uses;
 use super::fixed::{self, FixedAdapter, FixedBase};
 use super::graph_base::GraphBase;
-use crate::models::digest::Digesting;
+use crate::models::digest;
 use crate::models::{ModelError, Source};
 
 /// A network that statements can be about.
@@ -100,7 +101,7 @@ impl FixedModel {
         let net = Net::Graph(base.network().clone());
         let (mut digesting, weights) = (Digesting::of_graphs(base.network()), base.weights());
         for name in net.shapes().keys() {
-            digesting.tensor(name, &weights.get(name).map_err(fixed::Error::from)?)?;
+            digest::add(&mut digesting, name, &weights.get(name).map_err(fixed::Error::from)?)?;
         }
         let fixed = FixedBase::new(weights, &net.sites())?;
         Ok(Self::assembled(net, fixed, Digest(digesting.finish().0)))
@@ -120,7 +121,7 @@ impl FixedModel {
         };
         let mut digesting = source.digesting();
         let mut hash = |tensors: Vec<(String, Tensor)>| {
-            tensors.iter().try_for_each(|(name, tensor)| digesting.tensor(name, tensor))
+            tensors.iter().try_for_each(|(name, tensor)| digest::add(&mut digesting, name, tensor))
         };
         // The digest takes tensors in order, one at a time; the next ones are read meanwhile.
         let sized: Vec<_> = shapes.iter().map(|(name, shape)| (name.clone(), shape.iter().product())).collect();

@@ -65,18 +65,17 @@ impl Memory {
 
 /// Numbers a token that stay between the two ways, and features of the widest value.
 fn kept(network: &Network, adapter: Option<&Adapter>, recompute: bool) -> (usize, usize) {
-    let shapes = network.shapes();
     let tokens = Tokens::sequence(vec![0]);
-    let mut whole = Footprint::new(&shapes, adapter);
+    let mut whole = Footprint::new(adapter);
     let Ok(_) = network.forward(&mut whole, &tokens, &[0]);
     if !recompute {
         return (whole.numbers(), whole.widest());
     }
-    let mut hidden = Footprint::new(&shapes, adapter);
+    let mut hidden = Footprint::new(adapter);
     let Ok(_) = network.embed(&mut hidden, &tokens);
     let features = hidden.widest();
     let block = |index| {
-        let mut one = Footprint::new(&shapes, adapter);
+        let mut one = Footprint::new(adapter);
         let x = one.value(features);
         let Ok(_) = network.block(&mut one, index, &x);
         one.numbers()

@@ -50,8 +50,7 @@ fn what_a_block_keeps_is_what_its_operations_need_on_the_way_back() {
     let folder = tempfile::tempdir().unwrap();
     seven_billion(folder.path());
     let source = Source::skeleton(folder.path()).unwrap();
-    let shapes = source.network().shapes();
-    let mut whole = Footprint::new(&shapes, None);
+    let mut whole = Footprint::new(None);
     let Ok(_) = source.network().forward(&mut whole, &Tokens::sequence(vec![0]), &[0]);
     // Two inputs of norms, two of layers, queries, keys, values, the attention's result; gate, up and their product;
     // at the end what is chosen, normalised and scored.

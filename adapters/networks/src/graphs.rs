@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ops::graph::{Features, Propagation};
+use crate::digest::Record;
+use crate::ops::graph::{Features, Propagation, Sparse};
 use crate::ops::{Bias, Nodes, Ops};
-use crate::sites::{Role, Site, Sites};
+use crate::sites::{self, Role, Site, Sites};
 
 /// Site of a linear head.
 pub const HEAD: &str = "head";
@@ -137,13 +138,11 @@ impl Network {
         Self { model_type: kind, inputs, hidden, layers, heads, head, prepare: Prepare::default() }
     }
 
-    /// Features that enter and leave convolution `layer`, from 0, and its heads.
-    fn widths(&self, layer: usize) -> (usize, usize, usize) {
-        let inner = self.hidden * self.heads;
-        let d_in = if layer == 0 { self.inputs } else { inner };
+    /// Features that leave convolution `layer`, from 0, and its heads.
+    fn widths(&self, layer: usize) -> (usize, usize) {
         match self.head {
-            End::Convolution(outputs) if layer + 1 == self.layers => (d_in, outputs, 1),
-            _ => (d_in, inner, self.heads),
+            End::Convolution(outputs) if layer + 1 == self.layers => (outputs, 1),
+            _ => (self.hidden * self.heads, self.heads),
         }
     }
 
@@ -158,7 +157,7 @@ impl Network {
 
     /// Features of what [`Network::encode`] gives.
     fn encoded(&self) -> usize {
-        self.widths(self.layers - 1).1
+        self.widths(self.layers - 1).0
     }
 
     /// Runs the convolutions: `(receivers of the last hop, features)`, or logits where the last one gives them.
@@ -178,16 +177,19 @@ impl Network {
             }
             let nodes = x.as_ref().map_or(Nodes::Features(features), Nodes::Value);
             let at = format!("conv{}", layer + 1);
+            let (width, heads) = self.widths(layer);
             x = Some(match self.model_type {
-                Kind::Gcn | Kind::SageGcn => ops.convolve(&format!("{at}.lin"), Bias::Present, nodes, &hop.gather)?,
+                Kind::Gcn | Kind::SageGcn => {
+                    ops.convolve(&format!("{at}.lin"), width, Bias::Present, nodes, &hop.gather)?
+                }
                 Kind::Sage => {
-                    let gathered = ops.convolve(&format!("{at}.lin_l"), Bias::Present, nodes, &hop.gather)?;
-                    let own = ops.convolve(&format!("{at}.lin_r"), Bias::Absent, nodes, &hop.own)?;
+                    let gathered = ops.convolve(&format!("{at}.lin_l"), width, Bias::Present, nodes, &hop.gather)?;
+                    let own = ops.convolve(&format!("{at}.lin_r"), width, Bias::Absent, nodes, &hop.own)?;
                     ops.add(&gathered, &own)?
                 }
                 Kind::Gat => {
-                    let value = ops.convolve(&format!("{at}.lin"), Bias::Absent, nodes, &hop.own)?;
-                    ops.attend_neighbours(&at, &value, self.widths(layer).2, &hop.gather)?
+                    let value = ops.convolve(&format!("{at}.lin"), width, Bias::Absent, nodes, &hop.own)?;
+                    ops.attend_neighbours(&at, &value, heads, &hop.gather)?
                 }
             });
         }
@@ -208,15 +210,15 @@ impl Network {
         let x = self.encode(ops, features, hops)?;
         let x = ops.select(&x, rows)?;
         match self.head {
-            End::Linear(_) => {
+            End::Linear(outputs) => {
                 let x = ops.relu(&x)?;
-                ops.linear(HEAD, Bias::Present, &x)
+                ops.linear(HEAD, outputs, Bias::Present, &x)
             }
-            End::Comparer(_) => {
+            End::Comparer(width) => {
                 let x = ops.relu(&x)?;
-                let x = ops.linear(COMPARER[0], Bias::Present, &x)?;
+                let x = ops.linear(COMPARER[0], width, Bias::Present, &x)?;
                 let x = ops.relu(&x)?;
-                ops.linear(COMPARER[1], Bias::Present, &x)
+                ops.linear(COMPARER[1], width, Bias::Present, &x)
             }
             End::Convolution(_) | End::Encoder | End::Pair { .. } => Ok(x),
         }
@@ -236,26 +238,27 @@ impl Network {
         let x = self.encode(ops, features, hops)?;
         let x = ops.relu(&x)?;
         let source = ops.select(&x, &pairs.sources)?;
-        let source = ops.linear(SCORER[0], Bias::Present, &source)?;
+        let source = ops.linear(SCORER[0], self.hidden, Bias::Present, &source)?;
         let target = ops.select(&x, &pairs.targets)?;
-        let target = ops.linear(SCORER[1], Bias::Absent, &target)?;
+        let target = ops.linear(SCORER[1], self.hidden, Bias::Absent, &target)?;
         let all: Vec<usize> = (0..pairs.known.rows()).collect();
         let each = Arc::new(Propagation::choosing(&all, all.len()));
-        let known = ops.convolve(SCORER[2], Bias::Absent, Nodes::Features(&pairs.known), &each)?;
+        let known = ops.convolve(SCORER[2], self.hidden, Bias::Absent, Nodes::Features(&pairs.known), &each)?;
         let hidden = ops.add(&source, &target)?;
         let hidden = ops.add(&hidden, &known)?;
         let hidden = ops.relu(&hidden)?;
-        ops.linear(SCORER[3], Bias::Present, &hidden)
+        ops.linear(SCORER[3], self.outputs(), Bias::Present, &hidden)
     }
 
     /// Every place where it uses a weight, in its order.
     pub fn sites(&self) -> Vec<Site> {
         let one = || Arc::new(Propagation::choosing(&[0], 1));
         let hops: Vec<Hop> = (0..self.layers).map(|_| Hop { gather: one(), own: one() }).collect();
-        let features = Arc::new(Features::new(1, vec![0.0]));
+        let blank = |width| Arc::new(Features::sparse(Sparse::from_rows(width, [[]])));
+        let features = blank(self.inputs);
         Sites::of(|ops| match self.head {
-            End::Pair { .. } => {
-                let pairs = Pairs { sources: vec![0], targets: vec![0], known: Arc::new(Features::new(1, vec![0.0])) };
+            End::Pair { known, .. } => {
+                let pairs = Pairs { sources: vec![0], targets: vec![0], known: blank(known) };
                 self.score(ops, &features, &hops, &pairs)
             }
             _ => self.classify(ops, &features, &hops, &[0]),
@@ -282,40 +285,30 @@ impl Network {
 
     /// Shape of every weight, by its name.
     pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
-        let mut shapes = BTreeMap::new();
-        for Site { name, role, bias, .. } in self.sites() {
-            let layer = convolution(&name);
-            let (d_in, d_out) = match (layer, self.head) {
-                (Some(layer), _) => {
-                    let (d_in, d_out, _) = self.widths(layer - 1);
-                    (d_in, d_out)
-                }
-                (None, End::Comparer(width)) if name == COMPARER[1] => (width, width),
-                (None, End::Linear(outputs) | End::Convolution(outputs) | End::Comparer(outputs)) => {
-                    (self.encoded(), outputs)
-                }
-                (None, End::Encoder) => unreachable!("all sites of an encoder are in convolutions"),
-                (None, End::Pair { known, outputs }) => match name.as_str() {
-                    name if name == SCORER[2] => (known, self.hidden),
-                    name if name == SCORER[3] => (self.hidden, outputs),
-                    _ => (self.encoded(), self.hidden),
-                },
-            };
-            match role {
-                Role::Neighbours => {
-                    for kind in ["att_src", "att_dst"] {
-                        shapes.insert(format!("{name}.{kind}"), vec![d_out]);
-                    }
-                }
-                _ => {
-                    shapes.insert(format!("{name}.weight"), vec![d_out, d_in]);
-                }
-            }
-            if bias {
-                shapes.insert(format!("{name}.bias"), vec![d_out]);
-            }
-        }
-        shapes
+        sites::shapes(&self.sites())
+    }
+
+    /// What `D_base` holds of it ([`crate::digest`]): its kind; features, hidden, convolutions, heads; the integer 0 if
+    /// the last convolution gives the logits, 1 if a linear layer does, 2 if pairs are scored, 3 if it ends in its
+    /// convolutions, 4 if views are compared, then two integers: the number of logits and 0, what is known of a pair
+    /// and the number of scores, twice 0, or a width and 0; one byte 1 if features are divided by their sum, else 0;
+    /// the integer width they are projected to, 0 if they are not.
+    pub(crate) fn record(&self, record: &mut Record) {
+        let Self { model_type, inputs, hidden, layers, heads, head, prepare } = self;
+        let Prepare { normalise, project } = prepare;
+        record.text(model_type.name());
+        record.ints([*inputs, *hidden, *layers, *heads]);
+        let (end, sizes) = match head {
+            End::Convolution(outputs) => (0, [*outputs, 0]),
+            End::Linear(outputs) => (1, [*outputs, 0]),
+            End::Pair { known, outputs } => (2, [*known, *outputs]),
+            End::Encoder => (3, [0, 0]),
+            End::Comparer(width) => (4, [*width, 0]),
+        };
+        record.ints([end]);
+        record.ints(sizes);
+        record.flag(*normalise);
+        record.ints([project.unwrap_or(0)]);
     }
 
     /// The network that is left behind for others to build on: without what only its own training needs.

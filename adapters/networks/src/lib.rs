@@ -1,15 +1,14 @@
-//! Networks, each written once over the operations of [`ops::Ops`], of tokens ([`Network`]) and of graphs ([`graphs`]).
-//! Interpretations live elsewhere: floating point with gradients in `ftk-adapters`, exact integers where proofs are
-//! made and verified. Nothing here computes, opens a file or holds a weight.
+//! Networks, each written once over the operations of [`ops::Ops`], of tokens ([`Network`]) and of graphs ([`graphs`]),
+//! with what files say of them and the digest a proof names them by. Interpretations live elsewhere: floating point with
+//! gradients in `ftk-adapters`, exact integers where proofs are made and verified. Nothing here computes, opens a file or
+//! holds a weight.
 
-mod gpt2;
+pub mod config;
+pub mod digest;
+mod families;
 pub mod graphs;
-mod llama;
-mod network;
 pub mod ops;
-mod shapes;
+mod rope;
 pub mod sites;
 
-pub use gpt2::Gpt2;
-pub use llama::{Family, Llama};
-pub use network::Network;
+pub use families::{Family, Gpt2, Llama, Network, Stored};

@@ -154,6 +154,15 @@ pub struct Heads {
     pub dim: usize,
 }
 
+/// A table of rows that a network looks up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Rows.
+    pub rows: usize,
+    /// Features of one.
+    pub features: usize,
+}
+
 /// Whether a linear site adds a bias to its product. The network says so, and not the file: a bias that is missing is an
 /// error, not another network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,6 +194,7 @@ impl<V> Copy for Nodes<'_, V> {}
 /// What a network may do with its values. Values are shaped `(tokens, features)`, the tokens of all
 /// sequences one after another; in networks of graphs, `(nodes, features)`.
 ///
+/// Whatever uses a weight says how wide its result is, so that the shape of every weight follows from the network alone.
 /// Sites are module paths as Hugging Face names them, without the trailing `.weight`
 /// (`model.layers.3.self_attn.q_proj`). A linear site may carry an adapter.
 pub trait Ops {
@@ -193,19 +203,25 @@ pub trait Ops {
     /// What can go wrong: a missing weight, a wrong shape, an overflow.
     type Error: fmt::Debug + fmt::Display + Send + Sync + 'static;
 
-    /// Rows of the table at `site`, one for each token: `(tokens, hidden)`.
-    fn embed(&mut self, site: &str, tokens: &Tokens) -> Result<Self::Value, Self::Error>;
+    /// Rows of the table at `site`, one for each token: `(tokens, table.features)`.
+    fn embed(&mut self, site: &str, table: Table, tokens: &Tokens) -> Result<Self::Value, Self::Error>;
 
-    /// `x` plus, at each position, that position's row of the table at `site`: learned positions.
-    fn add_positions(&mut self, site: &str, x: &Self::Value) -> Result<Self::Value, Self::Error>;
+    /// `x` plus, at each position, that position's row of the table at `site`, which has so many: learned positions.
+    fn add_positions(&mut self, site: &str, rows: usize, x: &Self::Value) -> Result<Self::Value, Self::Error>;
 
     /// `x W^T`, plus the bias if there is one, plus the adapter's `B A x` where the site has one: `(tokens, d_out)`.
-    fn linear(&mut self, site: &str, bias: Bias, x: &Self::Value) -> Result<Self::Value, Self::Error>;
+    fn linear(&mut self, site: &str, d_out: usize, bias: Bias, x: &Self::Value) -> Result<Self::Value, Self::Error>;
 
     /// [`Ops::linear`] followed by the rotary embedding of each head. One operation, so that exact
     /// integers are rotated before they are rounded.
-    fn linear_rope(&mut self, site: &str, bias: Bias, x: &Self::Value, rope: &Rope)
-    -> Result<Self::Value, Self::Error>;
+    fn linear_rope(
+        &mut self,
+        site: &str,
+        d_out: usize,
+        bias: Bias,
+        x: &Self::Value,
+        rope: &Rope,
+    ) -> Result<Self::Value, Self::Error>;
 
     /// `x / sqrt(mean(x^2) + eps) * w` over the features (Zhang and Sennrich 2019).
     fn rms_norm(&mut self, site: &str, x: &Self::Value, eps: f64) -> Result<Self::Value, Self::Error>;
@@ -251,6 +267,7 @@ pub trait Ops {
     fn convolve(
         &mut self,
         site: &str,
+        d_out: usize,
         bias: Bias,
         x: Nodes<'_, Self::Value>,
         over: &Arc<Propagation>,
@@ -275,7 +292,7 @@ pub trait Ops {
 
     /// Logits `(rows, vocab)`: a linear site `site` whose weight is that of `weight`
     /// (the embedding table where the head is tied, otherwise `site` itself).
-    fn head(&mut self, site: &str, weight: &str, x: &Self::Value) -> Result<Self::Value, Self::Error>;
+    fn head(&mut self, site: &str, weight: &str, vocab: usize, x: &Self::Value) -> Result<Self::Value, Self::Error>;
 }
 
 #[cfg(test)]

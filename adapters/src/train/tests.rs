@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use ftk_kernels::float::attention::Span;
 use ftk_networks::ops::graph::{Features, Propagation, Sparse, symmetric_coefficient};
-use ftk_networks::ops::{Bias, Heads, Llama3Scaling, Nodes, Ops, Rope, Tokens};
+use ftk_networks::ops::{Bias, Heads, Llama3Scaling, Nodes, Ops, Rope, Table, Tokens};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -14,6 +14,9 @@ use super::{Learns, LoraTensors, Train};
 use crate::Error;
 use crate::lora::{Adapter, Factors};
 use crate::weights::Weights;
+
+/// What an operation is told of its widths, which tensors know by themselves.
+const WIDTH: usize = 0;
 
 /// Step of the differences. The stencil's error goes with the fourth power of the step, that of
 /// f32 with its inverse; here both are below a tenth of [`TOLERANCE`].
@@ -141,7 +144,12 @@ fn agrees_with(operands: &[(&'static str, Tensor)], learns: Learns, trained: &[&
 
 /// Two sequences of tokens, to give a pass its positions: `lengths` tokens of a one-row table.
 fn positions(pass: &mut Train<'_>, lengths: &[usize]) -> Result<(), Error> {
-    pass.embed("table", &Tokens::sequences(lengths.iter().map(|&length| vec![0; length]))).map(drop)
+    pass.embed(
+        "table",
+        Table { rows: WIDTH, features: WIDTH },
+        &Tokens::sequences(lengths.iter().map(|&length| vec![0; length])),
+    )
+    .map(drop)
 }
 
 fn table() -> (&'static str, Tensor) {
@@ -152,7 +160,7 @@ fn table() -> (&'static str, Tensor) {
 fn a_linear_layer_passes_its_gradient_to_input_and_weight() {
     let operands = [("x", random(1, &[6, 5])), ("w.weight", random(2, &[4, 5]))];
     for learns in [Learns::Adapter, Learns::Base] {
-        agrees(&operands, learns, &|pass, x| pass.linear("w", Bias::Absent, &x["x"]));
+        agrees(&operands, learns, &|pass, x| pass.linear("w", WIDTH, Bias::Absent, &x["x"]));
     }
 }
 
@@ -164,7 +172,7 @@ fn an_adapted_linear_layer_passes_its_gradient_to_input_and_factors() {
         ("w.lora_B", random(3, &[4, 2])),
         ("w.weight", random(4, &[4, 5])),
     ];
-    agrees(&operands, Learns::Adapter, &|pass, x| pass.linear("w", Bias::Absent, &x["x"]));
+    agrees(&operands, Learns::Adapter, &|pass, x| pass.linear("w", WIDTH, Bias::Absent, &x["x"]));
 }
 
 #[test]
@@ -180,14 +188,14 @@ fn a_norm_passes_its_gradient_to_input_and_weight() {
 fn a_bias_passes_its_gradient_through_and_takes_its_own() {
     let operands = [("x", random(1, &[6, 5])), ("w.bias", random(3, &[4])), ("w.weight", random(2, &[4, 5]))];
     for learns in [Learns::Adapter, Learns::Base] {
-        agrees(&operands, learns, &|pass, x| pass.linear("w", Bias::Present, &x["x"]));
+        agrees(&operands, learns, &|pass, x| pass.linear("w", WIDTH, Bias::Present, &x["x"]));
     }
 }
 
 #[test]
 fn a_missing_bias_is_an_error() {
     let weights: Weights = [("w.weight".to_owned(), random(1, &[2, 3]))].into_iter().collect();
-    let error = Train::new(&weights, None).linear("w", Bias::Present, &random(2, &[4, 3])).unwrap_err();
+    let error = Train::new(&weights, None).linear("w", WIDTH, Bias::Present, &random(2, &[4, 3])).unwrap_err();
     assert_eq!(error.to_string(), "no such weight: w.bias");
 }
 
@@ -216,14 +224,16 @@ fn norms_of_heads_pass_their_gradient_to_input_and_weight() {
 fn learned_positions_pass_their_gradient_to_the_rows_they_took() {
     let operands = [("table.weight", random(1, &[5, 3])), ("w.weight", random(2, &[3, 3]))];
     agrees(&operands, Learns::Base, &|pass, _| {
-        let x = pass.embed("table", &Tokens::sequences([vec![4, 1, 0], vec![4]]))?;
-        pass.add_positions("w", &x)
+        let x =
+            pass.embed("table", Table { rows: WIDTH, features: WIDTH }, &Tokens::sequences([vec![4, 1, 0], vec![4]]))?;
+        pass.add_positions("w", WIDTH, &x)
     });
     let operands: Operands = operands.into();
     let weights: Weights = operands.iter().map(|(&name, value)| (name.to_owned(), value.clone())).collect();
     let mut pass = Train::new(&weights, None);
-    let x = pass.embed("table", &Tokens::sequences([vec![1], vec![1; 4]])).unwrap();
-    let error = pass.add_positions("w", &x).unwrap_err();
+    let x =
+        pass.embed("table", Table { rows: WIDTH, features: WIDTH }, &Tokens::sequences([vec![1], vec![1; 4]])).unwrap();
+    let error = pass.add_positions("w", WIDTH, &x).unwrap_err();
     assert_eq!(error.to_string(), "the 3 positions of w are not enough for: 4");
 }
 
@@ -249,7 +259,7 @@ fn a_rotation_passes_its_gradient_at_every_position() {
         let operands = [("x", random(1, &[9, 5])), ("w.weight", random(2, &[12, 5])), table()];
         agrees(&operands, Learns::Adapter, &|pass, x| {
             positions(pass, &[6, 3])?;
-            pass.linear_rope("w", Bias::Absent, &x["x"], &rope)
+            pass.linear_rope("w", WIDTH, Bias::Absent, &x["x"], &rope)
         });
     }
 }
@@ -309,7 +319,7 @@ fn a_sum_and_a_choice_of_rows_pass_their_gradient_on() {
 #[test]
 fn an_embedding_passes_its_gradient_to_the_rows_it_took() {
     agrees(&[("table.weight", random(1, &[5, 3]))], Learns::Base, &|pass, _| {
-        pass.embed("table", &Tokens::sequences([vec![4, 1], vec![4]]))
+        pass.embed("table", Table { rows: WIDTH, features: WIDTH }, &Tokens::sequences([vec![4, 1], vec![4]]))
     });
 }
 
@@ -319,7 +329,7 @@ fn log_probabilities_pass_their_gradient_to_input_and_head() {
     for learns in [Learns::Adapter, Learns::Base] {
         agrees(&operands, learns, &|pass, x| {
             pass.score(vec![4, 0, 2, 2], None);
-            pass.head("w", "w", &x["x"])
+            pass.head("w", "w", WIDTH, &x["x"])
         });
     }
 }
@@ -329,7 +339,7 @@ fn log_probabilities_of_huge_logits_stay_finite() {
     let operands = [("x", tensor(&[1.0, 1.0], &[2, 1])), ("w.weight", tensor(&[3e4, 3e4, 1e4, -1e4], &[4, 1]))];
     let scored = |pass: &mut Train<'_>, x: &Operands| {
         pass.score(vec![1, 0], None);
-        pass.head("w", "w", &x["x"])
+        pass.head("w", "w", WIDTH, &x["x"])
     };
     for found in numbers(&run(&operands.into(), None, &scored).0) {
         assert!((found + 2.0f64.ln()).abs() < 1e-3, "{found}");
@@ -358,7 +368,9 @@ fn a_convolution_passes_its_gradient_to_nodes_weight_and_bias_in_either_order() 
         let operands =
             [("x", random(1, &[5, d_in])), ("w.bias", random(3, &[d_out])), ("w.weight", random(2, &[d_out, d_in]))];
         for learns in [Learns::Adapter, Learns::Base] {
-            agrees(&operands, learns, &|pass, x| pass.convolve("w", Bias::Present, Nodes::Value(&x["x"]), &messages()));
+            agrees(&operands, learns, &|pass, x| {
+                pass.convolve("w", WIDTH, Bias::Present, Nodes::Value(&x["x"]), &messages())
+            });
         }
     }
 }
@@ -370,7 +382,7 @@ fn a_convolution_of_features_passes_its_gradient_to_weight_and_factors() {
     for features in [sparse_features(), dense] {
         let convolve = |pass: &mut Train<'_>, _: &Operands| {
             pass.drop_values(0.3, 0.0, 5);
-            pass.convolve("w", Bias::Absent, Nodes::Features(&features), &messages())
+            pass.convolve("w", WIDTH, Bias::Absent, Nodes::Features(&features), &messages())
         };
         agrees(std::slice::from_ref(&weight), Learns::Base, &convolve);
         let adapted = [("w.lora_A", random(3, &[2, 8])), ("w.lora_B", random(4, &[6, 2])), weight.clone()];
@@ -385,9 +397,11 @@ fn features_are_the_same_however_they_are_held() {
     let operands: Operands =
         [("w.lora_A", random(3, &[2, 8])), ("w.lora_B", random(4, &[6, 2])), ("w.weight", random(2, &[6, 8]))].into();
     let held =
-        run(&operands, None, &|pass, _| pass.convolve("w", Bias::Absent, Nodes::Features(&sparse), &messages())).0;
+        run(&operands, None, &|pass, _| pass.convolve("w", WIDTH, Bias::Absent, Nodes::Features(&sparse), &messages()))
+            .0;
     let x = Tensor::from_vec(values, (5, 8), &Device::Cpu).unwrap();
-    let given = run(&operands, None, &|pass, _| pass.convolve("w", Bias::Absent, Nodes::Value(&x), &messages())).0;
+    let given =
+        run(&operands, None, &|pass, _| pass.convolve("w", WIDTH, Bias::Absent, Nodes::Value(&x), &messages())).0;
     close(&held, &given);
 }
 
@@ -440,8 +454,8 @@ fn a_weight_named_beside_an_adapter_is_learnt_with_it() {
     .into();
     let (_, gradients) = run(&operands, Some(Learns::Adapter), &|pass, x| {
         pass.learn_also(["head.weight", "head.bias"].map(str::to_owned).into());
-        let x = pass.linear("w", Bias::Absent, &x["x"])?;
-        pass.linear("head", Bias::Present, &x)
+        let x = pass.linear("w", WIDTH, Bias::Absent, &x["x"])?;
+        pass.linear("head", WIDTH, Bias::Present, &x)
     });
     let names: Vec<&str> = gradients.keys().map(String::as_str).collect();
     assert_eq!(names, ["head.bias", "head.weight", "w.lora_A", "w.lora_B", "x"]);
@@ -451,7 +465,8 @@ fn a_weight_named_beside_an_adapter_is_learnt_with_it() {
 fn messages_from_other_nodes_than_there_are_is_an_error() {
     let weights: Weights = [("w.weight".to_owned(), random(1, &[2, 3]))].into_iter().collect();
     let x = random(2, &[4, 3]);
-    let error = Train::new(&weights, None).convolve("w", Bias::Absent, Nodes::Value(&x), &messages()).unwrap_err();
+    let error =
+        Train::new(&weights, None).convolve("w", WIDTH, Bias::Absent, Nodes::Value(&x), &messages()).unwrap_err();
     let error = error.to_string();
     assert!(error.starts_with("messages from 5 nodes cannot be taken from 4"), "{error}");
 }

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::{atomic, peft};
+use ftk_networks::digest::BaseDigest;
 use ftk_recipes::Recipe;
 use serde_json::{Value, json};
 
 use super::plan::Counts;
-use crate::models::BaseDigest;
 use crate::train::{Ended, Why};
 
 /// File name in the run folder.

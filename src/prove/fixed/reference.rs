@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ftk_adapters::weights::{Weights, values};
 use ftk_networks::ops::graph::{ONE, Propagation};
-use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Tokens};
+use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Table, Tokens};
 
 use super::Error;
 
@@ -28,20 +28,20 @@ impl Ops for Reference<'_> {
     type Value = Rows;
     type Error = Error;
 
-    fn embed(&mut self, site: &str, tokens: &Tokens) -> Result<Rows, Error> {
+    fn embed(&mut self, site: &str, _: Table, tokens: &Tokens) -> Result<Rows, Error> {
         let (_, hidden) = self.0.get(&format!("{site}.weight"))?.dims2()?;
         let table = self.weight(site)?;
         Ok(tokens.ids().iter().map(|&id| table[id as usize * hidden..][..hidden].to_vec()).collect())
     }
 
-    fn add_positions(&mut self, site: &str, x: &Rows) -> Result<Rows, Error> {
+    fn add_positions(&mut self, site: &str, _: usize, x: &Rows) -> Result<Rows, Error> {
         let table = self.weight(site)?;
         let rows = x.iter().zip(table.chunks_exact(x[0].len()));
         Ok(rows.map(|(x, row)| x.iter().zip(row).map(|(x, y)| x + y).collect()).collect())
     }
 
-    fn linear(&mut self, site: &str, bias: Bias, x: &Rows) -> Result<Rows, Error> {
-        let mut rows = self.head(site, site, x)?;
+    fn linear(&mut self, site: &str, d_out: usize, bias: Bias, x: &Rows) -> Result<Rows, Error> {
+        let mut rows = self.head(site, site, d_out, x)?;
         if bias == Bias::Present {
             let bias = self.values(&format!("{site}.bias"))?;
             rows.iter_mut().for_each(|row| row.iter_mut().zip(&bias).for_each(|(x, b)| *x += b));
@@ -49,8 +49,8 @@ impl Ops for Reference<'_> {
         Ok(rows)
     }
 
-    fn linear_rope(&mut self, site: &str, bias: Bias, x: &Rows, rope: &Rope) -> Result<Rows, Error> {
-        let rows = self.linear(site, bias, x)?;
+    fn linear_rope(&mut self, site: &str, d_out: usize, bias: Bias, x: &Rows, rope: &Rope) -> Result<Rows, Error> {
+        let rows = self.linear(site, d_out, bias, x)?;
         Ok(rotate(rows, rope))
     }
 
@@ -127,7 +127,14 @@ impl Ops for Reference<'_> {
         Ok(rows.iter().map(|&row| x[row].clone()).collect())
     }
 
-    fn convolve(&mut self, site: &str, bias: Bias, x: Nodes<'_, Rows>, over: &Arc<Propagation>) -> Result<Rows, Error> {
+    fn convolve(
+        &mut self,
+        site: &str,
+        d_out: usize,
+        bias: Bias,
+        x: Nodes<'_, Rows>,
+        over: &Arc<Propagation>,
+    ) -> Result<Rows, Error> {
         let x = match x {
             Nodes::Value(x) => x.clone(),
             Nodes::Features(x) => (0..x.rows()).map(|row| x.row(row).into_iter().map(f64::from).collect()).collect(),
@@ -141,7 +148,7 @@ impl Ops for Reference<'_> {
             sum
         };
         let gathered = (0..over.rows()).map(gather).collect();
-        self.linear(site, bias, &gathered)
+        self.linear(site, d_out, bias, &gathered)
     }
 
     fn attend_neighbours(&mut self, site: &str, _: &Rows, _: usize, _: &Arc<Propagation>) -> Result<Rows, Error> {
@@ -156,7 +163,7 @@ impl Ops for Reference<'_> {
         Ok(x.clone())
     }
 
-    fn head(&mut self, _: &str, weight: &str, x: &Rows) -> Result<Rows, Error> {
+    fn head(&mut self, _: &str, weight: &str, _: usize, x: &Rows) -> Result<Rows, Error> {
         let weight = self.weight(weight)?;
         let dot = |w: &[f64], x: &[f64]| w.iter().zip(x).map(|(w, x)| w * x).sum::<f64>();
         Ok(x.iter().map(|x| weight.chunks_exact(x.len()).map(|w| dot(w, x)).collect()).collect())

@@ -1,0 +1,223 @@
+//! Reading the description of a network key by key, from `config.json` in the dialects of transformers 4 and 5 or from the
+//! metadata of a GGUF file, and the checks its numbers pass before they are used. What a description leaves out is what
+//! transformers assumes; what would change the network and is not supported is refused by name. No file is opened here:
+//! paths are names for errors.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::Network;
+
+/// What can be wrong with the description of a network.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not a JSON object.
+    #[error("{}: malformed JSON: not an object", path.display())]
+    NotAnObject {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An architecture ftk has no network for.
+    #[error("{}: architecture not supported: {found}", path.display())]
+    Architecture {
+        /// The file.
+        path: PathBuf,
+        /// The architecture's name.
+        found: String,
+    },
+    /// A key is absent, or its value is impossible or not supported.
+    #[error("{}: {key}: {reason}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// The key as the file writes it.
+        key: String,
+        /// What is wrong, with the value last.
+        reason: String,
+    },
+    /// The description needs a tensor that is not there.
+    #[error("{}: missing tensor: {tensor}", path.display())]
+    MissingTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name in that file.
+        tensor: &'static str,
+    },
+}
+
+impl ConfigError {
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Architecture { .. } => Some(format!("supported: {}", Network::names().join(", "))),
+            Self::NotAnObject { .. } | Self::Key { .. } | Self::MissingTensor { .. } => None,
+        }
+    }
+}
+
+/// What a GGUF file says of its network, without its lists: metadata and the shapes of its tensors.
+pub struct Gguf<'a> {
+    /// Single values by key.
+    pub metadata: Object<'a>,
+    /// Shapes of the tensors by their names in the file, outermost dimension first.
+    pub tensors: &'a BTreeMap<String, Vec<usize>>,
+}
+
+/// Largest accepted vocabulary, width or context; far above any published model, and small enough that products of
+/// two stay exact.
+pub(crate) const MAX_SIZE: usize = 1 << 24;
+/// Largest accepted number of decoder blocks.
+pub(crate) const MAX_LAYERS: usize = 1 << 10;
+
+/// A JSON object of a file, read key by key with errors that name both.
+#[derive(Clone, Copy)]
+pub struct Object<'a> {
+    path: &'a Path,
+    prefix: &'static str,
+    map: &'a Map<String, Value>,
+}
+
+impl<'a> Object<'a> {
+    /// The object that a value is.
+    ///
+    /// # Errors
+    /// [`ConfigError::NotAnObject`].
+    pub fn new(path: &'a Path, value: &'a Value) -> Result<Self, ConfigError> {
+        let map = value.as_object().ok_or_else(|| ConfigError::NotAnObject { path: path.to_owned() })?;
+        Ok(Self { path, prefix: "", map })
+    }
+
+    /// The same of a map, whose path is named in errors.
+    pub fn of(path: &'a Path, map: &'a Map<String, Value>) -> Self {
+        Self { path, prefix: "", map }
+    }
+
+    /// The file that errors name.
+    pub fn path(&self) -> &'a Path {
+        self.path
+    }
+
+    /// The value of `key`; null counts as absent.
+    fn get(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Whether the file has the key, null or not.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.map.contains_key(key)
+    }
+
+    pub(crate) fn error(&self, key: &str, reason: impl Into<String>) -> ConfigError {
+        ConfigError::Key { path: self.path.to_owned(), key: format!("{}{key}", self.prefix), reason: reason.into() }
+    }
+
+    /// Refuses a value that would make another network.
+    pub(crate) fn refuse(&self, key: &str, value: bool) -> Result<(), ConfigError> {
+        if self.flag(key)? == Some(value) {
+            return Err(self.error(key, format!("not supported: {value}")));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn required<T>(&self, key: &str, value: Option<T>) -> Result<T, ConfigError> {
+        value.ok_or_else(|| self.error(key, "missing"))
+    }
+
+    pub(crate) fn size(&self, key: &str) -> Result<Option<usize>, ConfigError> {
+        let parse = |value: &Value| {
+            let size = value.as_u64().and_then(|n| usize::try_from(n).ok());
+            size.ok_or_else(|| self.error(key, format!("not a whole number: {value}")))
+        };
+        self.get(key).map(parse).transpose()
+    }
+
+    /// A size that must be there.
+    pub(crate) fn need(&self, key: &str) -> Result<usize, ConfigError> {
+        self.required(key, self.size(key)?)
+    }
+
+    pub(crate) fn number(&self, key: &str) -> Result<Option<f64>, ConfigError> {
+        let parse = |value: &Value| value.as_f64().ok_or_else(|| self.error(key, format!("not a number: {value}")));
+        self.get(key).map(parse).transpose()
+    }
+
+    pub(crate) fn flag(&self, key: &str) -> Result<Option<bool>, ConfigError> {
+        let parse =
+            |value: &Value| value.as_bool().ok_or_else(|| self.error(key, format!("neither true nor false: {value}")));
+        self.get(key).map(parse).transpose()
+    }
+
+    /// A string.
+    ///
+    /// # Errors
+    /// [`ConfigError::Key`] for another kind of value.
+    pub fn text(&self, key: &str) -> Result<Option<&'a str>, ConfigError> {
+        let parse = |value: &'a Value| value.as_str().ok_or_else(|| self.error(key, format!("not a string: {value}")));
+        self.get(key).map(parse).transpose()
+    }
+
+    pub(crate) fn object(&self, key: &'static str, prefix: &'static str) -> Result<Option<Self>, ConfigError> {
+        let parse = |value: &'a Value| match value.as_object() {
+            Some(map) => Ok(Self { path: self.path, prefix, map }),
+            None => Err(self.error(key, format!("not an object: {value}"))),
+        };
+        self.get(key).map(parse).transpose()
+    }
+
+    /// The elements of a list; `None` if the value is anything else.
+    pub fn list(&self, key: &str) -> Option<&'a [Value]> {
+        self.get(key).and_then(Value::as_array).map(Vec::as_slice)
+    }
+
+    /// A token's text: a string, or an object with a `content`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Key`] for another kind of value.
+    pub fn token(&self, key: &str) -> Result<Option<&'a str>, ConfigError> {
+        let parse = |value: &'a Value| {
+            let text = value.get("content").unwrap_or(value).as_str();
+            text.ok_or_else(|| self.error(key, format!("not a token: {value}")))
+        };
+        self.get(key).map(parse).transpose()
+    }
+
+    /// One id or a list of ids; none if the key is absent. Negative ids, which some published files use for
+    /// "no such token", are left out.
+    ///
+    /// # Errors
+    /// [`ConfigError::Key`] for another kind of value.
+    pub fn ids(&self, key: &str) -> Result<Vec<u32>, ConfigError> {
+        let parse = |value: &Value| match value.as_i64() {
+            Some(id) => Ok(u32::try_from(id).ok()),
+            None => Err(self.error(key, format!("not a token id: {value}"))),
+        };
+        let ids: Result<Vec<_>, _> = match self.get(key) {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(values)) => values.iter().map(parse).collect(),
+            Some(value) => parse(value).map(|id| vec![id]),
+        };
+        Ok(ids?.into_iter().flatten().collect())
+    }
+}
+
+/// Checks that a size is neither zero nor too large.
+pub(crate) fn check_size(path: &Path, key: &str, value: usize, max: usize) -> Result<(), ConfigError> {
+    if value == 0 || value > max {
+        return Err(refusal(path, key, format!("not within 1 and {max}: {value}")));
+    }
+    Ok(())
+}
+
+/// Checks the number a norm adds under its root.
+pub(crate) fn check_eps(path: &Path, key: &str, eps: f64) -> Result<(), ConfigError> {
+    if !(eps.is_finite() && eps > 0.0) {
+        return Err(refusal(path, key, format!("not a positive number: {eps}")));
+    }
+    Ok(())
+}
+
+pub(crate) fn refusal(path: &Path, key: &str, reason: String) -> ConfigError {
+    ConfigError::Key { path: path.to_owned(), key: key.to_owned(), reason }
+}

@@ -1,0 +1,215 @@
+//! `D_base`: what a proof calls the base model.
+//!
+//! BLAKE3 over the byte string below. It names what the network computes with and nothing else: sharding, header
+//! order, stored precision and metadata of files do not enter, a GGUF counts as its dequantised tensors.
+//! Integers are unsigned, 64 bits, little-endian; a *text* is its length in bytes, then its UTF-8; a *real* is the
+//! little-endian IEEE 754 binary64.
+//!
+//! 1. The text `ftk base model 1`. A change of this layout MUST change it.
+//! 2. The architecture, a text, then the numbers of the network, as its family records them: one of those in
+//!    [`crate::Network`] or one of those of graphs. Where positions are rotary, that part is: the real theta; one byte 1 if
+//!    wavelengths are scaled, else 0, and in the former case the reals factor, low_freq_factor, high_freq_factor and the
+//!    integer original context.
+//! 3. The number of tensors, then one record for each tensor the network uses, in ascending byte order of names. A
+//!    tied head has no record. No other tensor enters. A record is: the name (text), the type (text, MUST be `F32`),
+//!    the rank, the dimensions outermost first, the length in bytes, the entries row-major as little-endian binary32.
+//!    A matrix is `(d_out, d_in)` here, also where files hold it turned, as those of GPT-2 do.
+//! 4. One byte 0 if the model has no tokenizer, else 1 and the 32 bytes of BLAKE3 over `tokenizer.json`.
+
+use std::fmt;
+
+use blake3::Hasher;
+
+use crate::ops::{Llama3Scaling, Rope};
+use crate::{Network, graphs};
+
+/// Text at the head of the hashed bytes.
+const TAG: &str = "ftk base model 1";
+
+/// `D_base`: BLAKE3 digest of a base model. Shown as 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BaseDigest(pub [u8; 32]);
+
+impl fmt::Display for BaseDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for BaseDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BaseDigest({self})")
+    }
+}
+
+/// The byte string of the module's page, hashed as it is written.
+pub(crate) struct Record(Hasher);
+
+impl Record {
+    fn int(&mut self, value: usize) {
+        self.0.update(&(value as u64).to_le_bytes());
+    }
+
+    pub(crate) fn ints(&mut self, values: impl IntoIterator<Item = usize>) {
+        values.into_iter().for_each(|value| self.int(value));
+    }
+
+    pub(crate) fn real(&mut self, value: f64) {
+        self.0.update(&value.to_le_bytes());
+    }
+
+    pub(crate) fn flag(&mut self, value: bool) {
+        self.0.update(&[u8::from(value)]);
+    }
+
+    pub(crate) fn text(&mut self, value: &str) {
+        self.int(value.len());
+        self.0.update(value.as_bytes());
+    }
+
+    fn reals32(&mut self, values: &[f32]) {
+        // Long enough for the hasher's widest vector units, short enough to stay in cache.
+        const CHUNK: usize = 32 * 1024;
+        let mut bytes = vec![0; 4 * CHUNK];
+        for chunk in values.chunks(CHUNK) {
+            let bytes = &mut bytes[..4 * chunk.len()];
+            bytes.as_chunks_mut().0.iter_mut().zip(chunk).for_each(|(bytes, value)| *bytes = value.to_le_bytes());
+            self.0.update(bytes);
+        }
+    }
+
+    pub(crate) fn rope(&mut self, rope: &Rope) {
+        // The head's width stands among the network's numbers.
+        let Rope { dim: _, theta, scaling } = rope;
+        self.real(*theta);
+        self.flag(scaling.is_some());
+        if let Some(Llama3Scaling { factor, low_freq_factor, high_freq_factor, original_context }) = scaling {
+            self.real(*factor);
+            self.real(*low_freq_factor);
+            self.real(*high_freq_factor);
+            self.int(*original_context);
+        }
+    }
+}
+
+/// `D_base` in the making: the tensors a network needs are given one after another, in ascending order of names.
+pub struct Digesting {
+    record: Record,
+    tokenizer: Option<[u8; 32]>,
+}
+
+impl Digesting {
+    /// Of a network of tokens, with the digest of its tokenizer if it has one.
+    pub fn new(network: &Network, tokenizer: Option<&[u8; 32]>) -> Self {
+        let mut record = Record(Hasher::new());
+        record.text(TAG);
+        network.record(&mut record);
+        record.int(network.shapes().len());
+        Self { record, tokenizer: tokenizer.copied() }
+    }
+
+    /// Of a network of graphs.
+    pub fn of_graphs(network: &graphs::Network) -> Self {
+        let mut record = Record(Hasher::new());
+        record.text(TAG);
+        network.record(&mut record);
+        record.int(network.shapes().len());
+        Self { record, tokenizer: None }
+    }
+
+    /// The next tensor: its dimensions, outermost first, and its entries, row-major.
+    pub fn tensor(&mut self, name: &str, shape: &[usize], values: &[f32]) {
+        self.record.text(name);
+        self.record.text("F32");
+        self.record.int(shape.len());
+        self.record.ints(shape.iter().copied());
+        self.record.int(4 * values.len());
+        self.record.reals32(values);
+    }
+
+    /// The digest, after the last tensor.
+    pub fn finish(mut self) -> BaseDigest {
+        self.record.flag(self.tokenizer.is_some());
+        if let Some(digest) = self.tokenizer {
+            self.record.0.update(&digest);
+        }
+        BaseDigest(self.record.0.finalize().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::families::tiny;
+    use crate::ops::Llama3Scaling;
+    use crate::{Family, Gpt2, Llama};
+
+    #[test]
+    fn every_number_of_the_network_enters() {
+        let plain = tiny::network();
+        let scaling = Llama3Scaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8 };
+        let scaled = |change: fn(&mut Llama3Scaling)| {
+            let mut network = plain.clone();
+            let mut scaling = scaling.clone();
+            change(&mut scaling);
+            network.rope.scaling = Some(scaling);
+            network
+        };
+        let changed = |change: fn(&mut Llama)| {
+            let mut network = plain.clone();
+            change(&mut network);
+            network
+        };
+        let networks = [
+            plain.clone(),
+            changed(|network| network.family = Family::Qwen2),
+            changed(|network| network.family = Family::Qwen3),
+            changed(|network| network.vocab += 1),
+            changed(|network| network.hidden += 1),
+            changed(|network| network.intermediate += 1),
+            changed(|network| network.layers -= 1),
+            changed(|network| network.heads.query += 1),
+            changed(|network| network.heads.key_value += 1),
+            changed(|network| network.heads.dim += 1),
+            changed(|network| network.context += 1),
+            changed(|network| network.eps *= 2.0),
+            changed(|network| network.tied = true),
+            changed(|network| network.rope.theta *= 2.0),
+            scaled(|_| {}),
+            scaled(|scaling| scaling.factor = 9.0),
+            scaled(|scaling| scaling.low_freq_factor = 2.0),
+            scaled(|scaling| scaling.high_freq_factor = 5.0),
+            scaled(|scaling| scaling.original_context = 9),
+        ];
+        let digests: BTreeSet<_> = networks.iter().map(|network| numbers(&network.clone().into())).collect();
+        assert_eq!(digests.len(), networks.len());
+
+        let changed = |change: fn(&mut Gpt2)| {
+            let mut network = tiny::gpt2();
+            change(&mut network);
+            network
+        };
+        let networks = [
+            tiny::gpt2(),
+            changed(|network| network.vocab += 1),
+            changed(|network| network.hidden += 2),
+            changed(|network| network.intermediate += 1),
+            changed(|network| network.layers -= 1),
+            changed(|network| network.heads *= 2),
+            changed(|network| network.context += 1),
+            changed(|network| network.eps *= 2.0),
+            changed(|network| network.tied = false),
+        ];
+        let digests: BTreeSet<_> = networks.iter().map(|network| numbers(&network.clone().into())).collect();
+        assert_eq!(digests.len(), networks.len());
+    }
+
+    /// The digest of what stands before the tensors.
+    fn numbers(network: &Network) -> [u8; 32] {
+        let mut record = Record(Hasher::new());
+        network.record(&mut record);
+        record.0.finalize().into()
+    }
+}

@@ -1,0 +1,383 @@
+//! The networks of tokens, one file a family: forward pass, `config.json` in and out, names in GGUF files, fields of
+//! `D_base` and how files hold its tensors stand there side by side. This is the one registry of them: a family is a file
+//! in `families/` and a line here.
+
+mod gpt2;
+mod llama;
+#[cfg(test)]
+pub(crate) mod tiny;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+pub use self::gpt2::Gpt2;
+pub use self::llama::{Family, Llama};
+use crate::config::{ConfigError, Gguf, Object};
+use crate::digest::Record;
+use crate::ops::{Ops, Tokens};
+use crate::sites::{self, Site, Sites};
+
+/// How files hold a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// As the network takes it.
+    Plain,
+    /// A matrix as `(d_in, d_out)`.
+    Transposed,
+}
+
+/// What a family says of its decoders: an embedding, blocks that follow each other, a head, and everything that
+/// depends on which family it is. The parts of the forward pass are three, so that an interpretation may keep or forget
+/// what lies between two blocks.
+trait Decoder: Sized {
+    /// What configurations call its members (`model_type`).
+    const NAMES: &'static [&'static str];
+    /// What GGUF files call its members (`general.architecture`); none if it is read from folders only.
+    const IN_GGUF: &'static [&'static str] = &[];
+    /// Whether files hold its linear weights as `(d_in, d_out)`, which PEFT calls `fan_in_fan_out`.
+    const FAN_IN_FAN_OUT: bool = false;
+
+    /// Reads `config.json`, whose `model_type` is one of [`Decoder::NAMES`].
+    fn read(config: &Object<'_>, model_type: &str) -> Result<Self, ConfigError>;
+    /// `config.json` in the dialect of transformers 4, without what every family has alike.
+    fn write(&self) -> Value;
+    /// Reads the metadata of a GGUF file, whose architecture is one of [`Decoder::IN_GGUF`].
+    fn read_gguf(file: &Gguf<'_>, architecture: &str) -> Result<Self, ConfigError> {
+        let (path, found) = (file.metadata.path().to_owned(), architecture.to_owned());
+        Err(ConfigError::Architecture { path, found })
+    }
+    /// llama.cpp's name of a module inside block `blk.N`, or of a module outside of blocks; without `.weight`.
+    fn module_in_gguf(&self, module: &str) -> Option<&'static str> {
+        let _ = module;
+        None
+    }
+    /// Heads of whose rows llama.cpp's converter interleaves the halves in the weight of this module.
+    fn interleaved(&self, module: &str) -> Option<usize> {
+        let _ = module;
+        None
+    }
+    /// Takes the numbers that rotary frequencies are divided by, one a pair; says why not if it cannot.
+    fn divide_frequencies(&mut self, divisors: &[f32]) -> Result<(), String> {
+        let _ = divisors;
+        Err("this network has none".to_owned())
+    }
+
+    /// The member of the family, by its name in configurations.
+    fn name(&self) -> &'static str;
+    /// Rows of the embedding table.
+    fn vocab(&self) -> usize;
+    /// Positions the network was made for.
+    fn context(&self) -> usize;
+    /// Positions it cannot go beyond; `None` if it can.
+    fn most_positions(&self) -> Option<usize> {
+        None
+    }
+    /// Number of blocks.
+    fn blocks(&self) -> usize;
+    /// Whether the head uses the embedding table.
+    fn tied(&mut self) -> &mut bool;
+    /// What `D_base` holds of it: its name first, then its numbers ([`crate::digest`]).
+    fn record(&self, record: &mut Record);
+    /// How files hold the tensor of this name.
+    fn stored(name: &str) -> Stored {
+        let _ = name;
+        Stored::Plain
+    }
+    /// The name in the whole network of a tensor that a file may hold by a shorter one.
+    fn full_name(name: String) -> String {
+        name
+    }
+
+    /// What the first block takes, `(tokens, hidden)`.
+    fn embed<O: Ops>(&self, ops: &mut O, tokens: &Tokens) -> Result<O::Value, O::Error>;
+    /// Block `index`, from 0.
+    fn block<O: Ops>(&self, ops: &mut O, index: usize, x: &O::Value) -> Result<O::Value, O::Error>;
+    /// Logits at the given rows of what the last block gave.
+    fn head<O: Ops>(&self, ops: &mut O, x: &O::Value, rows: &[usize]) -> Result<O::Value, O::Error>;
+}
+
+/// Makes [`Network`] of the families. `$` comes in as a token, for the macro that this one defines.
+macro_rules! families {
+    ($dollar:tt $($(#[$doc:meta])* $family:ident),+ $(,)?) => {
+        /// A decoder of one of the families.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Network {
+            $($(#[$doc])* $family($family)),+
+        }
+
+        $(impl From<$family> for Network {
+            fn from(network: $family) -> Self {
+                Self::$family(network)
+            }
+        })+
+
+        /// One expression for the network of any family; `F` is its type.
+        macro_rules! of_family {
+            ($dollar network:expr, $dollar name:ident => $dollar value:expr) => {
+                match $dollar network {
+                    $(Network::$family($dollar name) => {
+                        #[allow(dead_code, reason = "not every expression names the type")]
+                        type F = $family;
+                        $dollar value
+                    }),+
+                }
+            };
+        }
+
+        /// Names of the architectures ftk has a network for, as `model_type` writes them.
+        const NAMES: &[&[&str]] = &[$($family::NAMES),+];
+
+        /// The network of a family that has this `model_type`.
+        fn read(config: &Object<'_>, model_type: &str) -> Option<Result<Network, ConfigError>> {
+            $(if $family::NAMES.contains(&model_type) {
+                return Some($family::read(config, model_type).map(Network::$family));
+            })+
+            None
+        }
+
+        /// The network of a family that GGUF files call so.
+        fn read_gguf(file: &Gguf<'_>, architecture: &str) -> Option<Result<Network, ConfigError>> {
+            $(if $family::IN_GGUF.contains(&architecture) {
+                return Some($family::read_gguf(file, architecture).map(Network::$family));
+            })+
+            None
+        }
+    };
+}
+
+families! { $
+    /// The Llama family.
+    Llama,
+    /// GPT-2.
+    Gpt2,
+}
+
+impl Network {
+    /// Names of the architectures there is a network for, as `model_type` writes them.
+    pub fn names() -> Vec<&'static str> {
+        NAMES.concat()
+    }
+
+    /// The network of a parsed `config.json`; `path` is named in errors.
+    ///
+    /// # Errors
+    /// Other architectures, options the network does not have, impossible numbers.
+    pub fn read(path: &Path, json: &Value) -> Result<Self, ConfigError> {
+        let config = Object::new(path, json)?;
+        let model_type = config.text("model_type")?;
+        let model_type = config.required("model_type", model_type)?;
+        if let Some(quantization) = config.object("quantization_config", "quantization_config.")? {
+            let method = quantization.text("quant_method")?.unwrap_or("unnamed");
+            return Err(config.error("quantization_config", format!("quantised weights are not supported: {method}")));
+        }
+        let unknown = || Err(ConfigError::Architecture { path: path.to_owned(), found: model_type.to_owned() });
+        read(&config, model_type).unwrap_or_else(unknown)
+    }
+
+    /// The network that a GGUF file describes.
+    ///
+    /// # Errors
+    /// As [`Network::read`].
+    pub fn read_gguf(file: &Gguf<'_>) -> Result<Self, ConfigError> {
+        const KEY: &str = "general.architecture";
+        let architecture = file.metadata.text(KEY)?;
+        let architecture = file.metadata.required(KEY, architecture)?;
+        read_gguf(file, architecture).unwrap_or_else(|| {
+            if Self::names().contains(&architecture) {
+                let reason = format!("read from Hugging Face folders only, not from GGUF files: {architecture}");
+                return Err(file.metadata.error(KEY, reason));
+            }
+            let path = file.metadata.path().to_owned();
+            Err(ConfigError::Architecture { path, found: architecture.to_owned() })
+        })
+    }
+
+    /// `config.json` in the dialect of transformers 4, which transformers 5 reads too, without special tokens and
+    /// number format.
+    pub fn write(&self) -> Value {
+        of_family!(self, network => network.write())
+    }
+
+    /// The family, by the name that configurations call it (`model_type`).
+    pub fn family(&self) -> &'static str {
+        of_family!(self, network => network.name())
+    }
+
+    /// The same network with a head of its own, where the embedding table was its head.
+    #[must_use]
+    pub fn untied(mut self) -> Self {
+        *of_family!(&mut self, network => network.tied()) = false;
+        self
+    }
+
+    /// Rows of the embedding table.
+    pub fn vocab(&self) -> usize {
+        of_family!(self, network => network.vocab())
+    }
+
+    /// Positions the network was made for.
+    pub fn context(&self) -> usize {
+        of_family!(self, network => network.context())
+    }
+
+    /// Positions the network cannot go beyond, because it has a row for each; `None` if it can.
+    pub fn learned_positions(&self) -> Option<usize> {
+        of_family!(self, network => network.most_positions())
+    }
+
+    /// Whether files hold its linear weights as `(d_in, d_out)`, which PEFT calls `fan_in_fan_out`.
+    pub fn fan_in_fan_out(&self) -> bool {
+        of_family!(self, _network => F::FAN_IN_FAN_OUT)
+    }
+
+    /// How files hold the tensor of this name.
+    pub fn stored(&self, name: &str) -> Stored {
+        of_family!(self, _network => F::stored(name))
+    }
+
+    /// The name in the whole network of a tensor that a file holds by that name or by a shorter one.
+    pub fn full_name(&self, name: String) -> String {
+        of_family!(self, _network => F::full_name(name))
+    }
+
+    /// llama.cpp's name of a tensor; `None` of a tensor that the network does not have.
+    pub fn name_in_gguf(&self, tensor: &str) -> Option<String> {
+        let (module, kind) = tensor.rsplit_once('.')?;
+        let (block, module) = match module.split_once(".layers.").and_then(|(_, rest)| rest.split_once('.')) {
+            Some((layer, module)) => (format!("blk.{layer}."), module),
+            None => (String::new(), module),
+        };
+        let module = of_family!(self, network => network.module_in_gguf(module))?;
+        Some(format!("{block}{module}.{kind}"))
+    }
+
+    /// Heads of whose rows llama.cpp's files interleave the halves in the tensor of this name.
+    pub fn interleaved(&self, tensor: &str) -> Option<usize> {
+        let module = tensor.rsplit('.').nth(1)?;
+        of_family!(self, network => network.interleaved(module))
+    }
+
+    /// Takes the numbers that a GGUF file divides rotary frequencies by, one a pair of features.
+    ///
+    /// # Errors
+    /// Why no network has them.
+    pub fn divide_frequencies(&mut self, divisors: &[f32]) -> Result<(), String> {
+        of_family!(self, network => network.divide_frequencies(divisors))
+    }
+
+    pub(crate) fn record(&self, record: &mut Record) {
+        of_family!(self, network => network.record(record));
+    }
+
+    /// Number of blocks.
+    pub fn blocks(&self) -> usize {
+        of_family!(self, network => network.blocks())
+    }
+
+    /// What the first block takes, `(tokens, hidden)`.
+    ///
+    /// # Errors
+    /// Those of the interpretation.
+    pub fn embed<O: Ops>(&self, ops: &mut O, tokens: &Tokens) -> Result<O::Value, O::Error> {
+        of_family!(self, network => network.embed(ops, tokens))
+    }
+
+    /// Block `index`, from 0: `(tokens, hidden)` to the same shape.
+    ///
+    /// # Errors
+    /// Those of the interpretation.
+    pub fn block<O: Ops>(&self, ops: &mut O, index: usize, x: &O::Value) -> Result<O::Value, O::Error> {
+        of_family!(self, network => network.block(ops, index, x))
+    }
+
+    /// Logits `(rows.len(), vocab)` at the given rows of what the last block gave.
+    ///
+    /// # Errors
+    /// Those of the interpretation.
+    pub fn head<O: Ops>(&self, ops: &mut O, x: &O::Value, rows: &[usize]) -> Result<O::Value, O::Error> {
+        of_family!(self, network => network.head(ops, x, rows))
+    }
+
+    /// The whole network: logits `(rows.len(), vocab)` at the given rows.
+    ///
+    /// # Errors
+    /// Those of the interpretation.
+    pub fn forward<O: Ops>(&self, ops: &mut O, tokens: &Tokens, rows: &[usize]) -> Result<O::Value, O::Error> {
+        let mut x = self.embed(ops, tokens)?;
+        for index in 0..self.blocks() {
+            x = self.block(ops, index, &x)?;
+        }
+        self.head(ops, &x, rows)
+    }
+
+    /// Every site in the order the network visits it.
+    pub fn sites(&self) -> Vec<Site> {
+        Sites::of(|ops| self.forward(ops, &Tokens::sequence(vec![0]), &[0]))
+    }
+
+    /// Every tensor the network uses by its Hugging Face name (`model.norm.weight`), with its shape:
+    /// `(d_out, d_in)` for matrices, `(features)` for norms and biases.
+    pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        sites::shapes(&self.sites())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn other_architectures_are_refused_by_name() {
+        let mut config = tiny::config();
+        config["model_type"] = json!("mixtral");
+        let error = Network::read(Path::new("config.json"), &config).unwrap_err();
+        assert_eq!(error.to_string(), "config.json: architecture not supported: mixtral");
+        assert_eq!(error.hint().unwrap(), format!("supported: {}", Network::names().join(", ")));
+        config["model_type"] = json!("llama");
+        config["quantization_config"] = json!({"quant_method": "gptq"});
+        let error = Network::read(Path::new("config.json"), &config).unwrap_err();
+        let expected = "config.json: quantization_config: quantised weights are not supported: gptq";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn every_supported_name_has_one_network() {
+        for name in Network::names() {
+            let error = Network::read(Path::new("config.json"), &json!({ "model_type": name })).unwrap_err();
+            assert!(matches!(error, ConfigError::Key { .. }), "{name}: {error}");
+            assert_eq!(Network::names().iter().filter(|other| **other == name).count(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn untied_head_is_one_more_tensor() {
+        let mut network = tiny::network();
+        network.tied = true;
+        let tied = Network::from(network.clone()).shapes();
+        assert_eq!(tied.len(), 2 + 9 * network.layers);
+        assert_eq!(tied["model.layers.1.self_attn.k_proj.weight"], [4, 8]);
+        assert_eq!(tied["model.layers.0.mlp.down_proj.weight"], [8, 12]);
+        assert_eq!(Network::from(network.clone()).untied().shapes()["lm_head.weight"], [network.vocab, network.hidden]);
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        for network in tiny::all() {
+            assert_eq!(Network::read(Path::new("config.json"), &network.write()).unwrap(), network);
+        }
+    }
+
+    #[test]
+    fn files_name_every_tensor_differently() {
+        for network in tiny::all() {
+            let shapes = network.shapes();
+            let names: std::collections::BTreeSet<_> =
+                shapes.keys().filter_map(|name| network.name_in_gguf(name)).collect();
+            assert!(names.is_empty() || names.len() == shapes.len(), "{}", network.family());
+        }
+    }
+}
