@@ -22,6 +22,16 @@ pub enum Error {
         /// Positions of the longest sequence.
         positions: usize,
     },
+    /// A sequence that is longer than the window of attention.
+    #[error("attention at {site} sees a window of {window} positions, which are not enough for: {positions}")]
+    Window {
+        /// The layer.
+        site: String,
+        /// Positions it sees.
+        window: usize,
+        /// Positions of the longest sequence.
+        positions: usize,
+    },
     /// Tensor arithmetic or files.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

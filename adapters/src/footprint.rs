@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::ops::Range;
 use std::sync::Arc;
 
 use ftk_networks::ops::graph::Propagation;
@@ -100,11 +101,28 @@ impl Ops for Footprint<'_> {
         Ok(self.value(x.features))
     }
 
-    fn part(&mut self, x: &Width, _: usize, count: usize) -> Result<Width, Infallible> {
-        Ok(self.value(x.features / count))
+    fn part(&mut self, _: &Width, features: Range<usize>) -> Result<Width, Infallible> {
+        Ok(self.value(features.len()))
     }
 
-    fn attention(&mut self, _: &str, q: &Width, k: &Width, v: &Width, _: Heads) -> Result<Width, Infallible> {
+    fn rope(&mut self, x: &Width, _: &Rope) -> Result<Width, Infallible> {
+        Ok(self.value(x.features))
+    }
+
+    fn geglu(&mut self, gate: &Width, up: &Width) -> Result<Width, Infallible> {
+        self.keep(&[gate, up]);
+        Ok(self.value(gate.features))
+    }
+
+    fn attention(
+        &mut self,
+        _: &str,
+        q: &Width,
+        k: &Width,
+        v: &Width,
+        _: Heads,
+        _: Option<usize>,
+    ) -> Result<Width, Infallible> {
         self.keep(&[q, k, v]);
         Ok(self.value(q.features))
     }

@@ -20,6 +20,7 @@ mod tape;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor, Var};
@@ -479,7 +480,7 @@ impl Ops for Train<'_> {
     type Value = Tensor;
     type Error = Error;
 
-    fn embed(&mut self, site: &str, _: Table, tokens: &Tokens) -> Result<Tensor, Error> {
+    fn embed(&mut self, site: &str, Table { scale, .. }: Table, tokens: &Tokens) -> Result<Tensor, Error> {
         let name = format!("{site}.weight");
         let table = self.weight(&name)?;
         self.place(tokens)?;
@@ -487,9 +488,11 @@ impl Ops for Train<'_> {
             cache.positions += tokens.ids().len();
         }
         let ids = Tensor::from_slice(tokens.ids(), tokens.ids().len(), table.device())?;
-        let value = table.index_select(&ids, 0)?;
+        // Of 1 there is nothing to compute.
+        let scaled = move |x: Tensor| if scale == 1.0 { Ok(x) } else { x * f64::from(scale) };
+        let value = scaled(table.index_select(&ids, 0)?)?;
         self.step(&value, self.learns(Learns::Base), move |g, gradients| {
-            gradients.add_trained(name, table.zeros_like()?.index_add(&ids, &g, 0)?)
+            gradients.add_trained(name, table.zeros_like()?.index_add(&ids, &scaled(g)?, 0)?)
         });
         Ok(value)
     }
@@ -547,15 +550,18 @@ impl Ops for Train<'_> {
         Ok(value)
     }
 
-    fn part(&mut self, x: &Tensor, index: usize, count: usize) -> Result<Tensor, Error> {
+    fn part(&mut self, x: &Tensor, features: Range<usize>) -> Result<Tensor, Error> {
         let all = x.dim(1)?;
-        let width = all / count;
-        let value = x.narrow(1, index * width, width)?.contiguous()?;
+        let value = x.narrow(1, features.start, features.len())?.contiguous()?;
         let id = x.id();
         self.step(&value, self.tracks(x), move |g, gradients| {
-            gradients.add(id, g.pad_with_zeros(1, index * width, all - (index + 1) * width)?)
+            gradients.add(id, g.pad_with_zeros(1, features.start, all - features.end)?)
         });
         Ok(value)
+    }
+
+    fn rope(&mut self, x: &Tensor, rope: &Rope) -> Result<Tensor, Error> {
+        self.rotate(x, rope)
     }
 
     fn gelu(&mut self, x: &Tensor) -> Result<Tensor, Error> {
@@ -579,7 +585,19 @@ impl Ops for Train<'_> {
         Ok(value)
     }
 
-    fn attention(&mut self, site: &str, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads) -> Result<Tensor, Error> {
+    fn attention(
+        &mut self,
+        site: &str,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        heads: Heads,
+        window: Option<usize>,
+    ) -> Result<Tensor, Error> {
+        let positions = self.longest();
+        if let Some(window) = window.filter(|&window| window < positions) {
+            return Err(Error::Window { site: site.to_owned(), window, positions });
+        }
         if let Some(cache) = &mut self.cache {
             let (k, v) = match cache.layers.get(site) {
                 Some((keys, values)) => (Tensor::cat(&[keys, k], 0)?, Tensor::cat(&[values, v], 0)?),
@@ -605,6 +623,17 @@ impl Ops for Train<'_> {
         let (gate, up) = (gate.clone(), up.clone());
         self.step(&value, self.tracks(&gate) || self.tracks(&up), move |g, gradients| {
             let [d_gate, d_up] = swiglu::backward(&gate, &up, &g)?;
+            gradients.add(gate.id(), d_gate)?;
+            gradients.add(up.id(), d_up)
+        });
+        Ok(value)
+    }
+
+    fn geglu(&mut self, gate: &Tensor, up: &Tensor) -> Result<Tensor, Error> {
+        let value = gelu::geglu(gate, up)?;
+        let (gate, up) = (gate.clone(), up.clone());
+        self.step(&value, self.tracks(&gate) || self.tracks(&up), move |g, gradients| {
+            let [d_gate, d_up] = gelu::geglu_backward(&gate, &up, &g)?;
             gradients.add(gate.id(), d_gate)?;
             gradients.add(up.id(), d_up)
         });

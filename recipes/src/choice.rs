@@ -154,7 +154,8 @@ mod tests {
 
     /// Twelve layers of three linear sites between an embedding and a head.
     fn sites() -> Vec<Site> {
-        let site = |name: String, role| Site { weight: name.clone(), name, role, shape: vec![8, 8], bias: false };
+        let site =
+            |name: String, role| Site { weight: name.clone(), name, role, shape: vec![8, 8], bias: false, scale: 1.0 };
         let mut sites = vec![site("model.embed_tokens".to_owned(), Role::Embedding)];
         for layer in 0..12 {
             sites.push(site(format!("model.layers.{layer}.norm"), Role::Norm));

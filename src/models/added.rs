@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ftk_networks::config::ConfigError;
 use serde_json::{Value, json};
 
 use super::{ModelError, Tokenizer};
@@ -78,11 +79,11 @@ impl Whole {
     pub(super) fn check(&self, config: &Path, tokenizer: &Tokenizer) -> Result<(), ModelError> {
         match self.added.iter().find(|(id, token)| tokenizer.token(**id).as_ref() != Some(token)) {
             None => Ok(()),
-            Some((id, token)) => Err(ModelError::Config {
-                path: config.to_owned(),
-                key: "added_tokens_decoder".to_owned(),
-                reason: format!("tokenizer.json lacks a token, and its id is not the next one: {token} ({id})"),
-            }),
+            Some((id, token)) => {
+                let (path, key) = (config.to_owned(), "added_tokens_decoder".to_owned());
+                let reason = format!("tokenizer.json lacks a token, and its id is not the next one: {token} ({id})");
+                Err(ConfigError::Key { path, key, reason }.into())
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ftk_adapters::hint::Hint;
+use ftk_networks::Network;
 use ftk_networks::config::ConfigError;
 
 /// Error of [`crate::models`]. [`ModelError::hint`] says what to do.
@@ -161,7 +162,7 @@ impl Hint for ModelError {
                 "pickled weights are not read; save the model again with safe_serialization=True".to_owned()
             }
             Self::Exists { .. } => "choose another folder or remove this one".to_owned(),
-            Self::Config(error) => return error.hint(),
+            Self::Config(ConfigError::Architecture { .. }) => format!("supported: {}", Network::names().join(", ")),
             Self::MissingTensor { tensor, .. } if tensor == "lm_head.weight" => {
                 "a model whose head is its embedding table says \"tie_word_embeddings\": true in config.json".to_owned()
             }
@@ -171,7 +172,7 @@ impl Hint for ModelError {
                  full weights"
                     .to_owned()
             }
-            Self::Config { key, .. } if key == "tie_word_embeddings" => {
+            Self::Config(ConfigError::Key { key, .. }) if key == "tie_word_embeddings" => {
                 "say \"tie_word_embeddings\": false in config.json if the head in the file is meant, or take it out".to_owned()
             }
             Self::TensorType { .. } => "supported: F32, F16, BF16".to_owned(),

@@ -60,8 +60,8 @@ struct Slot {
     start: u64,
     /// Length in bytes.
     len: usize,
-    /// Whether the network takes the matrix the other way round.
-    transposed: bool,
+    /// How the network takes it.
+    stored: Stored,
 }
 
 /// Opens a folder: everything but the weights, which must be there.
@@ -95,8 +95,8 @@ fn read_folder(
     tensors.retain(|name, _| needed.contains_key(name));
     for (name, slot) in &mut tensors {
         let (tensor, mut expected) = (name.clone(), needed[name].clone());
-        slot.transposed = network.stored(name) == Stored::Transposed;
-        if slot.transposed {
+        slot.stored = network.stored(name);
+        if slot.stored == Stored::Transposed {
             expected.reverse();
         }
         if slot.shape != expected {
@@ -199,16 +199,20 @@ impl Slot {
     fn load(&self, name: &str, device: &Device, hold: Hold) -> Result<Tensor, ModelError> {
         let bytes = self.bytes()?;
         let (pairs, _) = bytes.as_chunks::<2>();
-        let values: Vec<f32> = match self.dtype {
+        let mut values: Vec<f32> = match self.dtype {
             Dtype::F16 => pairs.iter().map(|pair| f16::from_le_bytes(*pair).to_f32()).collect(),
             Dtype::BF16 => pairs.iter().map(|pair| bf16::from_le_bytes(*pair).to_f32()).collect(),
             _ => bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect(),
         };
         check_finite(&self.file, name, &values)?;
+        if self.stored == Stored::LessOne {
+            values.iter_mut().for_each(|value| *value += 1.0);
+        }
         let values = Tensor::from_vec(values, self.shape.as_slice(), &Device::Cpu)?;
-        let values = if self.transposed { values.t()?.contiguous()? } else { values };
-        // Back to what it was read from: nothing is lost.
+        let values = if self.stored == Stored::Transposed { values.t()?.contiguous()? } else { values };
+        // Back to what it was read from: nothing is lost, unless one was added.
         let dtype = match (hold, self.dtype) {
+            _ if self.stored == Stored::LessOne => DType::F32,
             (Hold::Stored, Dtype::F16) => DType::F16,
             (Hold::Stored, Dtype::BF16) => DType::BF16,
             _ => DType::F32,
@@ -335,7 +339,7 @@ fn header(path: &Path) -> Result<BTreeMap<String, Slot>, ModelError> {
         let (from, to) = info.data_offsets;
         let (dtype, shape) = (info.dtype, info.shape.clone());
         let start = start + from as u64;
-        (name, Slot { file: path.to_owned(), dtype, shape, start, len: to - from, transposed: false })
+        (name, Slot { file: path.to_owned(), dtype, shape, start, len: to - from, stored: Stored::Plain })
     };
     Ok(metadata.tensors().into_iter().map(slot).collect())
 }

@@ -227,7 +227,7 @@ fn network(metadata: &Metadata) -> Result<Network, ModelError> {
     Ok(Network::read_gguf(&file)?)
 }
 
-/// A single value, `None` of a list. A real number of 32 bits is taken for the shortest decimal that means it, so that a
+/// A single value or a short list of such, `None` of a long one. A real number of 32 bits is taken for the shortest decimal that means it, so that a
 /// constant such as 1e-5 is the number that `config.json` writes; one that is not finite, for its name.
 fn single(value: &Value) -> Option<serde_json::Value> {
     let real = |value: f64| match serde_json::Number::from_f64(value) {
@@ -247,6 +247,10 @@ fn single(value: &Value) -> Option<serde_json::Value> {
         Value::F64(value) => real(*value),
         Value::Bool(flag) => (*flag).into(),
         Value::String(text) => text.as_str().into(),
+        // A number for each block, at most; vocabularies are longer.
+        Value::Array(values) if values.len() <= 1 << 10 => {
+            values.iter().map(single).collect::<Option<Vec<_>>>()?.into()
+        }
         Value::Array(_) => return None,
     })
 }

@@ -101,9 +101,11 @@ fn write_weights(
             return Err(ModelError::Shape { path, tensor: name, found, expected });
         }
         let mut tensor = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
-        if network.stored(&name) == Stored::Transposed {
-            tensor = tensor.t()?;
-        }
+        tensor = match network.stored(&name) {
+            Stored::Plain => tensor,
+            Stored::Transposed => tensor.t()?,
+            Stored::LessOne => (tensor - 1.0)?,
+        };
         let shape = tensor.dims().to_vec();
         entries.push((name, Entry { tensor: tensor.flatten_all()?, shape, precision }));
     }
@@ -193,6 +195,23 @@ mod tests {
             }
         }
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 3 * networks.len(), "nothing temporary is left");
+    }
+
+    #[test]
+    fn every_family_is_written_as_it_was_read() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let folders = std::fs::read_dir(fixtures).unwrap().map(|entry| entry.unwrap().path().join("base"));
+        let (root, mut seen) = (tempfile::tempdir().unwrap(), 0);
+        for (index, base) in folders.filter(|base| base.is_dir()).enumerate() {
+            let (model, path) = (Model::load(&base, &Device::Cpu).unwrap(), root.path().join(index.to_string()));
+            let Model { source, weights } = &model;
+            save_folder(&path, source.network(), weights, Precision::F32, source.special(), &[]).unwrap();
+            let read = Model::load(&path, &Device::Cpu).unwrap();
+            assert_eq!(read.source.network(), source.network());
+            assert!(tiny::same(&read.weights, weights), "{}", base.display());
+            seen += 1;
+        }
+        assert!(seen > 5, "fixtures are looked for in the wrong place");
     }
 
     #[test]

@@ -4,13 +4,14 @@
 //! inputs and exact deltas of every adapted site, and the verifier, who has the deltas and needs the inputs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 use ftk_adapters::lora::{self, Adapter};
 use ftk_circuits::fixed::attention::{self, attention};
 use ftk_circuits::fixed::elementary::Dyadic;
-use ftk_circuits::fixed::gate::{gelu, swiglu};
+use ftk_circuits::fixed::gate::{geglu, gelu, swiglu};
 use ftk_circuits::fixed::graph::{self, aggregate, relu};
 use ftk_circuits::fixed::linear::{Delta, Factors, Matrix, linear, linear_rope};
 use ftk_circuits::fixed::norm::{EPS_BITS, layer_norm, norm_rope, rms_norm};
@@ -376,13 +377,18 @@ impl Ops for Fixed<'_> {
         Ok(Activations::new(site, x.rows, entries))
     }
 
-    fn part(&mut self, x: &Activations, index: usize, count: usize) -> Result<Activations, Error> {
-        let width = x.features / count;
-        if width * count != x.features {
-            return Err(Error::Parts { site: x.site.clone(), features: x.features, count });
+    fn part(&mut self, x: &Activations, features: Range<usize>) -> Result<Activations, Error> {
+        if features.end > x.features {
+            return Err(Error::Parts { site: x.site.clone(), features: x.features, end: features.end });
         }
         let rows = x.entries.chunks_exact(x.features);
-        let entries = rows.flat_map(|row| &row[index * width..][..width]).copied().collect();
+        let entries = rows.flat_map(|row| &row[features.clone()]).copied().collect();
+        Ok(Activations::new(&x.site, x.rows, entries))
+    }
+
+    fn rope(&mut self, x: &Activations, rope: &Rope) -> Result<Activations, Error> {
+        let rotations = self.rotations(&x.site, rope)?;
+        let entries = rope::rotate(&x.site, x.features, &words(&x.site, &x.entries)?, &rotations)?;
         Ok(Activations::new(&x.site, x.rows, entries))
     }
 
@@ -393,7 +399,12 @@ impl Ops for Fixed<'_> {
         k: &Activations,
         v: &Activations,
         heads: Heads,
+        window: Option<usize>,
     ) -> Result<Activations, Error> {
+        let positions = self.positions.iter().max().map_or(0, |last| *last as usize + 1);
+        if let Some(window) = window.filter(|&window| window < positions) {
+            return Err(Error::Window { site: site.to_owned(), window, positions });
+        }
         let heads = attention::Heads { query: heads.query, key_value: heads.key_value, dim: heads.dim };
         let words = |value: &Activations| words(&value.site, &value.entries);
         let (q_words, k_words, v_words) = (words(q)?, words(k)?, words(v)?);
@@ -421,6 +432,11 @@ impl Ops for Fixed<'_> {
 
     fn swiglu(&mut self, gate: &Activations, up: &Activations) -> Result<Activations, Error> {
         let entries = swiglu(&gate.site, &words(&gate.site, &gate.entries)?, &words(&up.site, &up.entries)?)?;
+        Ok(Activations::new(&gate.site, gate.rows, entries))
+    }
+
+    fn geglu(&mut self, gate: &Activations, up: &Activations) -> Result<Activations, Error> {
+        let entries = geglu(&gate.site, &words(&gate.site, &gate.entries)?, &words(&up.site, &up.entries)?)?;
         Ok(Activations::new(&gate.site, gate.rows, entries))
     }
 

@@ -12,7 +12,7 @@ use ftk_networks::ops::{Heads, Llama3Scaling, Rope, Tokens};
 use ftk_networks::sites::Role;
 use ftk_networks::{Family, Gpt2, Llama, Network};
 
-use crate::run::fixture;
+use crate::run::{fixture, models};
 
 /// How far the two interpretations of a network are apart, with a random adapter on every linear site.
 fn agreement(network: &Network, weights: &Weights, ids: &[u32]) -> Agreement {
@@ -43,6 +43,17 @@ fn integers_agree_with_floats_on_the_village() {
     let ids = source.tokenizer().unwrap().encode(&text, false).unwrap();
     let weights = source.weights(&Device::Cpu).unwrap();
     assert_near(agreement(source.network(), &weights, &ids[..200]));
+}
+
+#[test]
+fn integers_agree_with_floats_on_every_family() {
+    for model in models() {
+        let source = Source::open(&fixture(&model).join("base")).unwrap();
+        let weights = source.weights(&Device::Cpu).unwrap();
+        let ids: Vec<u32> = (0..64).map(|i| (i * i + 7 * i + 3) % 128).collect();
+        let agreement = agreement(source.network(), &weights, &ids);
+        assert!(agreement.top1 == 1.0 && agreement.log_prob <= 0.002, "{model}: {agreement:?}");
+    }
 }
 
 #[test]

@@ -9,10 +9,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 
-use crate::run::{fixture, ftk, succeed};
-
-/// One of each kind of network, and what the first leaves out.
-const MODELS: [&str; 6] = ["micro-llama", "tiny-llama3", "tiny-mistral", "tiny-qwen2", "tiny-qwen3", "tiny-gpt2"];
+use crate::run::{fixture, ftk, models, succeed};
 
 fn floats(path: &Path, name: &str) -> Vec<f32> {
     let bytes = std::fs::read(path).unwrap();
@@ -31,8 +28,8 @@ fn largest_difference(ours: &[f32], theirs: &[f32]) -> f32 {
 fn logits_equal_those_of_transformers_and_peft() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("logits.safetensors");
-    for model in MODELS {
-        let model = fixture(model);
+    for model in models() {
+        let model = fixture(&model);
         let reference = model.join("logits.safetensors");
         for (adapter, name) in [(None, "base_logits"), (Some("adapter"), "adapted_logits")] {
             let mut command = ftk(&["logits", "--base", model.join("base").to_str().unwrap()]);
@@ -86,8 +83,9 @@ fn unpadded(row: &Value, mask: &Value) -> Vec<Value> {
 
 #[test]
 fn sft_steps_equal_those_of_trl() {
-    let runs = MODELS.iter().flat_map(|model| ["full", "repeat", "padded"].map(|run| (model, run)));
+    let runs = models().into_iter().flat_map(|model| ["full", "repeat", "padded"].map(|run| (model.clone(), run)));
     for (model, run) in runs {
+        let model = model.as_str();
         let folder = tempfile::tempdir().unwrap();
         let reference = steps(model, "sft.json", run);
         let row = |step: &Value, index: usize| {
@@ -117,7 +115,8 @@ fn dpo_steps_equal_those_of_trl() {
         ("from_adapter", "adapter", ""),
         ("from_adapter_ref_copy", "adapter", "[dpo]\nreference = \"start\"\n"),
     ];
-    for (model, (run, start, extra)) in MODELS.iter().flat_map(|model| runs.map(|run| (model, run))) {
+    for (model, (run, start, extra)) in models().into_iter().flat_map(|model| runs.map(|run| (model.clone(), run))) {
+        let model = model.as_str();
         let folder = tempfile::tempdir().unwrap();
         let reference = steps(model, "dpo.json", run);
         let rows: Vec<Value> = reference.iter().flat_map(|step| step["pairs"].as_array().unwrap().clone()).collect();
@@ -202,9 +201,9 @@ fn near_adapter(ours: &Path, theirs: &Path) {
 
 #[test]
 fn both_dialects_of_the_configuration_are_one_network() {
-    for model in MODELS {
+    for model in models() {
         let folder = tempfile::tempdir().unwrap();
-        let base = fixture(model).join("base");
+        let base = fixture(&model).join("base");
         std::fs::copy(base.join("model.safetensors"), folder.path().join("model.safetensors")).unwrap();
         std::fs::copy(base.join("config.v4.json"), folder.path().join("config.json")).unwrap();
         let (new, old) = (Source::open(&base).unwrap(), Source::open(folder.path()).unwrap());
@@ -217,8 +216,8 @@ fn both_dialects_of_the_configuration_are_one_network() {
 /// The format PEFT writes is the format we write: same tensor names, shapes, types and metadata.
 #[test]
 fn exported_files_have_the_keys_of_peft() {
-    for model in MODELS {
-        exported_like_peft(&fixture(model));
+    for model in models() {
+        exported_like_peft(&fixture(&model));
     }
 }
 

@@ -8,6 +8,16 @@ pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
+/// The fixtures that hold a model of some family, one folder each.
+pub fn models() -> Vec<String> {
+    let folders = std::fs::read_dir(fixture("")).unwrap().map(|entry| entry.unwrap());
+    let models = folders.filter(|entry| entry.path().join("base").is_dir());
+    let mut names: Vec<String> = models.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert!(names.len() > 5, "fixtures are looked for in the wrong place");
+    names
+}
+
 /// The command, with arguments.
 pub fn ftk(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ftk"));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::Network;
+use crate::ops::Heads;
 
 /// What can be wrong with the description of a network.
 #[derive(Debug, thiserror::Error)]
@@ -47,19 +47,9 @@ pub enum ConfigError {
     },
 }
 
-impl ConfigError {
-    /// What to do about it, where that is known.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Architecture { .. } => Some(format!("supported: {}", Network::names().join(", "))),
-            Self::NotAnObject { .. } | Self::Key { .. } | Self::MissingTensor { .. } => None,
-        }
-    }
-}
-
-/// What a GGUF file says of its network, without its lists: metadata and the shapes of its tensors.
+/// What a GGUF file says of its network, without its long lists: metadata and the shapes of its tensors.
 pub struct Gguf<'a> {
-    /// Single values by key.
+    /// Values by key.
     pub metadata: Object<'a>,
     /// Shapes of the tensors by their names in the file, outermost dimension first.
     pub tensors: &'a BTreeMap<String, Vec<usize>>,
@@ -220,4 +210,49 @@ pub(crate) fn check_eps(path: &Path, key: &str, eps: f64) -> Result<(), ConfigEr
 
 pub(crate) fn refusal(path: &Path, key: &str, reason: String) -> ConfigError {
     ConfigError::Key { path: path.to_owned(), key: key.to_owned(), reason }
+}
+
+/// The numbers that decoders with rotary positions have alike.
+pub(crate) struct Sizes {
+    pub(crate) vocab: usize,
+    pub(crate) hidden: usize,
+    pub(crate) intermediate: usize,
+    pub(crate) layers: usize,
+    pub(crate) heads: Heads,
+    pub(crate) eps: f64,
+    pub(crate) context: usize,
+}
+
+impl Sizes {
+    /// Checks bounds, divisibility and finiteness, so that shapes can be computed from them without overflow. Keys are
+    /// named as `config.json` writes them.
+    pub(crate) fn check(&self, config: &Object<'_>) -> Result<(), ConfigError> {
+        let Self { vocab, hidden, intermediate, layers, heads, eps, context } = self;
+        let path = config.path();
+        for (key, value, max) in [
+            ("vocab_size", *vocab, MAX_SIZE),
+            ("hidden_size", *hidden, MAX_SIZE),
+            ("intermediate_size", *intermediate, MAX_SIZE),
+            ("num_hidden_layers", *layers, MAX_LAYERS),
+            ("num_attention_heads", heads.query, MAX_SIZE),
+            ("num_key_value_heads", heads.key_value, MAX_SIZE),
+            ("head_dim", heads.dim, MAX_SIZE),
+            ("max_position_embeddings", *context, MAX_SIZE),
+        ] {
+            check_size(path, key, value, max)?;
+        }
+        if heads.query % heads.key_value != 0 {
+            let reason = format!("does not divide num_attention_heads: {}", heads.key_value);
+            return Err(config.error("num_key_value_heads", reason));
+        }
+        if heads.query * heads.dim > MAX_SIZE {
+            return Err(
+                config.error("head_dim", format!("all heads together are wider than {MAX_SIZE}: {}", heads.dim))
+            );
+        }
+        if !heads.dim.is_multiple_of(2) {
+            return Err(config.error("head_dim", format!("odd, rotary positions need pairs: {}", heads.dim)));
+        }
+        check_eps(path, "rms_norm_eps", *eps)
+    }
 }

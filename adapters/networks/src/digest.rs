@@ -13,15 +13,17 @@
 //! 3. The number of tensors, then one record for each tensor the network uses, in ascending byte order of names. A
 //!    tied head has no record. No other tensor enters. A record is: the name (text), the type (text, MUST be `F32`),
 //!    the rank, the dimensions outermost first, the length in bytes, the entries row-major as little-endian binary32.
-//!    A matrix is `(d_out, d_in)` here, also where files hold it turned, as those of GPT-2 do.
+//!    A matrix is `(d_out, d_in)` here, also where files hold it turned, as those of GPT-2 do, and
+//!    the weight of a norm is the factor it computes with, also where files hold it less one, as those of Gemma 3 do.
 //! 4. One byte 0 if the model has no tokenizer, else 1 and the 32 bytes of BLAKE3 over `tokenizer.json`.
 
 use std::fmt;
 
 use blake3::Hasher;
 
-use crate::ops::{Llama3Scaling, Rope};
-use crate::{Network, graphs};
+use crate::families::Network;
+use crate::graphs;
+use crate::record::Record;
 
 /// Text at the head of the hashed bytes.
 const TAG: &str = "ftk base model 1";
@@ -39,56 +41,6 @@ impl fmt::Display for BaseDigest {
 impl fmt::Debug for BaseDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "BaseDigest({self})")
-    }
-}
-
-/// The byte string of the module's page, hashed as it is written.
-pub(crate) struct Record(Hasher);
-
-impl Record {
-    fn int(&mut self, value: usize) {
-        self.0.update(&(value as u64).to_le_bytes());
-    }
-
-    pub(crate) fn ints(&mut self, values: impl IntoIterator<Item = usize>) {
-        values.into_iter().for_each(|value| self.int(value));
-    }
-
-    pub(crate) fn real(&mut self, value: f64) {
-        self.0.update(&value.to_le_bytes());
-    }
-
-    pub(crate) fn flag(&mut self, value: bool) {
-        self.0.update(&[u8::from(value)]);
-    }
-
-    pub(crate) fn text(&mut self, value: &str) {
-        self.int(value.len());
-        self.0.update(value.as_bytes());
-    }
-
-    fn reals32(&mut self, values: &[f32]) {
-        // Long enough for the hasher's widest vector units, short enough to stay in cache.
-        const CHUNK: usize = 32 * 1024;
-        let mut bytes = vec![0; 4 * CHUNK];
-        for chunk in values.chunks(CHUNK) {
-            let bytes = &mut bytes[..4 * chunk.len()];
-            bytes.as_chunks_mut().0.iter_mut().zip(chunk).for_each(|(bytes, value)| *bytes = value.to_le_bytes());
-            self.0.update(bytes);
-        }
-    }
-
-    pub(crate) fn rope(&mut self, rope: &Rope) {
-        // The head's width stands among the network's numbers.
-        let Rope { dim: _, theta, scaling } = rope;
-        self.real(*theta);
-        self.flag(scaling.is_some());
-        if let Some(Llama3Scaling { factor, low_freq_factor, high_freq_factor, original_context }) = scaling {
-            self.real(*factor);
-            self.real(*low_freq_factor);
-            self.real(*high_freq_factor);
-            self.int(*original_context);
-        }
     }
 }
 

@@ -15,88 +15,10 @@ use serde_json::Value;
 pub use self::gpt2::Gpt2;
 pub use self::llama::{Family, Llama};
 use crate::config::{ConfigError, Gguf, Object};
-use crate::digest::Record;
+use crate::decoder::{Decoder, IN_GGUF, Stored};
 use crate::ops::{Ops, Tokens};
+use crate::record::Record;
 use crate::sites::{self, Site, Sites};
-
-/// How files hold a tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stored {
-    /// As the network takes it.
-    Plain,
-    /// A matrix as `(d_in, d_out)`.
-    Transposed,
-}
-
-/// What a family says of its decoders: an embedding, blocks that follow each other, a head, and everything that
-/// depends on which family it is. The parts of the forward pass are three, so that an interpretation may keep or forget
-/// what lies between two blocks.
-trait Decoder: Sized {
-    /// What configurations call its members (`model_type`).
-    const NAMES: &'static [&'static str];
-    /// What GGUF files call its members (`general.architecture`); none if it is read from folders only.
-    const IN_GGUF: &'static [&'static str] = &[];
-    /// Whether files hold its linear weights as `(d_in, d_out)`, which PEFT calls `fan_in_fan_out`.
-    const FAN_IN_FAN_OUT: bool = false;
-
-    /// Reads `config.json`, whose `model_type` is one of [`Decoder::NAMES`].
-    fn read(config: &Object<'_>, model_type: &str) -> Result<Self, ConfigError>;
-    /// `config.json` in the dialect of transformers 4, without what every family has alike.
-    fn write(&self) -> Value;
-    /// Reads the metadata of a GGUF file, whose architecture is one of [`Decoder::IN_GGUF`].
-    fn read_gguf(file: &Gguf<'_>, architecture: &str) -> Result<Self, ConfigError> {
-        let (path, found) = (file.metadata.path().to_owned(), architecture.to_owned());
-        Err(ConfigError::Architecture { path, found })
-    }
-    /// llama.cpp's name of a module inside block `blk.N`, or of a module outside of blocks; without `.weight`.
-    fn module_in_gguf(&self, module: &str) -> Option<&'static str> {
-        let _ = module;
-        None
-    }
-    /// Heads of whose rows llama.cpp's converter interleaves the halves in the weight of this module.
-    fn interleaved(&self, module: &str) -> Option<usize> {
-        let _ = module;
-        None
-    }
-    /// Takes the numbers that rotary frequencies are divided by, one a pair; says why not if it cannot.
-    fn divide_frequencies(&mut self, divisors: &[f32]) -> Result<(), String> {
-        let _ = divisors;
-        Err("this network has none".to_owned())
-    }
-
-    /// The member of the family, by its name in configurations.
-    fn name(&self) -> &'static str;
-    /// Rows of the embedding table.
-    fn vocab(&self) -> usize;
-    /// Positions the network was made for.
-    fn context(&self) -> usize;
-    /// Positions it cannot go beyond; `None` if it can.
-    fn most_positions(&self) -> Option<usize> {
-        None
-    }
-    /// Number of blocks.
-    fn blocks(&self) -> usize;
-    /// Whether the head uses the embedding table.
-    fn tied(&mut self) -> &mut bool;
-    /// What `D_base` holds of it: its name first, then its numbers ([`crate::digest`]).
-    fn record(&self, record: &mut Record);
-    /// How files hold the tensor of this name.
-    fn stored(name: &str) -> Stored {
-        let _ = name;
-        Stored::Plain
-    }
-    /// The name in the whole network of a tensor that a file may hold by a shorter one.
-    fn full_name(name: String) -> String {
-        name
-    }
-
-    /// What the first block takes, `(tokens, hidden)`.
-    fn embed<O: Ops>(&self, ops: &mut O, tokens: &Tokens) -> Result<O::Value, O::Error>;
-    /// Block `index`, from 0.
-    fn block<O: Ops>(&self, ops: &mut O, index: usize, x: &O::Value) -> Result<O::Value, O::Error>;
-    /// Logits at the given rows of what the last block gave.
-    fn head<O: Ops>(&self, ops: &mut O, x: &O::Value, rows: &[usize]) -> Result<O::Value, O::Error>;
-}
 
 /// Makes [`Network`] of the families. `$` comes in as a token, for the macro that this one defines.
 macro_rules! families {
@@ -181,13 +103,12 @@ impl Network {
     /// # Errors
     /// As [`Network::read`].
     pub fn read_gguf(file: &Gguf<'_>) -> Result<Self, ConfigError> {
-        const KEY: &str = "general.architecture";
-        let architecture = file.metadata.text(KEY)?;
-        let architecture = file.metadata.required(KEY, architecture)?;
+        let architecture = file.metadata.text(IN_GGUF)?;
+        let architecture = file.metadata.required(IN_GGUF, architecture)?;
         read_gguf(file, architecture).unwrap_or_else(|| {
             if Self::names().contains(&architecture) {
                 let reason = format!("read from Hugging Face folders only, not from GGUF files: {architecture}");
-                return Err(file.metadata.error(KEY, reason));
+                return Err(file.metadata.error(IN_GGUF, reason));
             }
             let path = file.metadata.path().to_owned();
             Err(ConfigError::Architecture { path, found: architecture.to_owned() })
@@ -222,7 +143,8 @@ impl Network {
         of_family!(self, network => network.context())
     }
 
-    /// Positions the network cannot go beyond, because it has a row for each; `None` if it can.
+    /// Positions the network cannot go beyond, because it has a row for each or because attention would no longer see
+    /// all of them; `None` if it can.
     pub fn learned_positions(&self) -> Option<usize> {
         of_family!(self, network => network.most_positions())
     }
@@ -336,7 +258,6 @@ mod tests {
         config["model_type"] = json!("mixtral");
         let error = Network::read(Path::new("config.json"), &config).unwrap_err();
         assert_eq!(error.to_string(), "config.json: architecture not supported: mixtral");
-        assert_eq!(error.hint().unwrap(), format!("supported: {}", Network::names().join(", ")));
         config["model_type"] = json!("llama");
         config["quantization_config"] = json!({"quant_method": "gptq"});
         let error = Network::read(Path::new("config.json"), &config).unwrap_err();

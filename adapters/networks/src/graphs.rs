@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Record;
 use crate::ops::graph::{Features, Propagation, Sparse};
 use crate::ops::{Bias, Nodes, Ops};
+use crate::record::Record;
 use crate::sites::{self, Role, Site, Sites};
 
 /// Site of a linear head.

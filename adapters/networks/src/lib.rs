@@ -4,11 +4,14 @@
 //! holds a weight.
 
 pub mod config;
+mod decoder;
 pub mod digest;
 mod families;
 pub mod graphs;
 pub mod ops;
+mod record;
 mod rope;
 pub mod sites;
 
-pub use families::{Family, Gpt2, Llama, Network, Stored};
+pub use decoder::Stored;
+pub use families::{Family, Gpt2, Llama, Network};

@@ -155,12 +155,15 @@ pub struct Heads {
 }
 
 /// A table of rows that a network looks up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Table {
     /// Rows.
     pub rows: usize,
     /// Features of one.
     pub features: usize,
+    /// What every entry is multiplied by where it is looked up, in f32: exact integers take the product for the entry.
+    /// 1 in most networks.
+    pub scale: f32,
 }
 
 /// Whether a linear site adds a bias to its product. The network says so, and not the file: a bias that is missing is an
@@ -233,12 +236,18 @@ pub trait Ops {
     /// `(x - mean(x)) / sqrt(variance(x) + eps) * w + b` over the features (Ba et al. 2016), with `b` at `<site>.bias`.
     fn layer_norm(&mut self, site: &str, x: &Self::Value, eps: f64) -> Result<Self::Value, Self::Error>;
 
-    /// Part `index` of `count` equal parts of the features: `(tokens, features / count)`.
-    fn part(&mut self, x: &Self::Value, index: usize, count: usize) -> Result<Self::Value, Self::Error>;
+    /// The features of a range: `(tokens, features.len())`.
+    fn part(&mut self, x: &Self::Value, features: Range<usize>) -> Result<Self::Value, Self::Error>;
+
+    /// The rotary embedding of each head of `x`, for projections that are fused with others and so are rounded before
+    /// they are rotated; otherwise [`Ops::linear_rope`] is the one to take.
+    fn rope(&mut self, x: &Self::Value, rope: &Rope) -> Result<Self::Value, Self::Error>;
 
     /// Causal softmax attention with scale `1 / sqrt(heads.dim)`. `q` is `(tokens, query * dim)`,
     /// `k` and `v` `(tokens, key_value * dim)`; `site` names the layer, so that an
-    /// interpretation may keep the keys and values of earlier positions.
+    /// interpretation may keep the keys and values of earlier positions. Where there is a `window`, a position sees only
+    /// so many, itself and those before it. An interpretation may refuse sequences that are longer than it, and does
+    /// not compute anything else: up to there a window makes no difference.
     fn attention(
         &mut self,
         site: &str,
@@ -246,10 +255,14 @@ pub trait Ops {
         k: &Self::Value,
         v: &Self::Value,
         heads: Heads,
+        window: Option<usize>,
     ) -> Result<Self::Value, Self::Error>;
 
     /// `silu(gate) * up`, entry by entry (Shazeer 2020).
     fn swiglu(&mut self, gate: &Self::Value, up: &Self::Value) -> Result<Self::Value, Self::Error>;
+
+    /// `gelu(gate) * up`, entry by entry, with [`Ops::gelu`] (Shazeer 2020).
+    fn geglu(&mut self, gate: &Self::Value, up: &Self::Value) -> Result<Self::Value, Self::Error>;
 
     /// `x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`, entry by entry: the tanh form of GELU (Hendrycks and
     /// Gimpel 2016).

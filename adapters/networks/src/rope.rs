@@ -28,12 +28,44 @@ pub(crate) fn read(config: &Object<'_>, dim: usize) -> Result<Rope, ConfigError>
     Ok(Rope { dim, theta: theta.unwrap_or(DEFAULT_THETA), scaling })
 }
 
-fn scaling_of(parameters: &Object<'_>) -> Result<Option<Llama3Scaling>, ConfigError> {
-    if let Some(part) = parameters.number("partial_rotary_factor")?
-        && part != 1.0
-    {
-        return Err(parameters.error("partial_rotary_factor", format!("not supported, only 1 is: {part}")));
+/// The wavelength base of positions that are not scaled: that of `parameters` or, where they do not say, the default.
+pub(crate) fn plain(parameters: &Object<'_>, key: &str, default: f64) -> Result<f64, ConfigError> {
+    let kind = parameters.text("rope_type")?.or(parameters.text("type")?);
+    if let Some(other) = kind.filter(|&kind| kind != "default") {
+        return Err(parameters.error("rope_type", format!("not supported, only default is: {other}")));
     }
+    refuse_part(parameters)?;
+    Ok(parameters.number(key)?.unwrap_or(default))
+}
+
+/// Refuses scaled positions in the metadata of a GGUF file, whose keys begin with its architecture.
+pub(crate) fn refuse_scaling(metadata: &Object<'_>, architecture: &str) -> Result<(), ConfigError> {
+    let key = |name: &str| format!("{architecture}.{name}");
+    match metadata.text(&key("rope.scaling.type"))? {
+        Some("none") => return Ok(()),
+        Some(kind) => return Err(metadata.error(&key("rope.scaling.type"), format!("not supported: {kind}"))),
+        None => {}
+    }
+    // Without a type llama.cpp takes a factor, also under its older name, for linear scaling.
+    for key in [key("rope.scaling.factor"), key("rope.scale_linear")] {
+        if let Some(factor) = metadata.number(&key)?.filter(|&factor| factor != 0.0 && factor != 1.0) {
+            return Err(metadata.error(&key, format!("linear scaling is not supported: {factor}")));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses to rotate a part of each head.
+pub(crate) fn refuse_part(parameters: &Object<'_>) -> Result<(), ConfigError> {
+    const KEY: &str = "partial_rotary_factor";
+    match parameters.number(KEY)?.filter(|&part| part != 1.0) {
+        Some(part) => Err(parameters.error(KEY, format!("not supported, only 1 is: {part}"))),
+        None => Ok(()),
+    }
+}
+
+fn scaling_of(parameters: &Object<'_>) -> Result<Option<Llama3Scaling>, ConfigError> {
+    refuse_part(parameters)?;
     // `type` is how transformers before 4.43 spelt `rope_type`.
     let kind = parameters.text("rope_type")?.or(parameters.text("type")?);
     match kind {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::ops::graph::Propagation;
@@ -25,7 +26,7 @@ pub enum Role {
 }
 
 /// One place where a network uses a weight.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Site {
     /// Module path without `.weight`.
     pub name: String,
@@ -38,6 +39,8 @@ pub struct Site {
     pub shape: Vec<usize>,
     /// Whether there is a bias beside the weight, at `<name>.bias`.
     pub bias: bool,
+    /// What the entries of a table are multiplied by where they are looked up.
+    pub scale: f32,
 }
 
 impl Site {
@@ -77,7 +80,7 @@ impl Sites {
 
     fn visit_with(&mut self, name: &str, weight: &str, role: Role, bias: Bias, shape: Vec<usize>) {
         let bias = bias == Bias::Present;
-        self.0.push(Site { name: name.to_owned(), weight: weight.to_owned(), role, shape, bias });
+        self.0.push(Site { name: name.to_owned(), weight: weight.to_owned(), role, shape, bias, scale: 1.0 });
     }
 }
 
@@ -86,8 +89,11 @@ impl Ops for Sites {
     type Error = Infallible;
 
     fn embed(&mut self, site: &str, table: Table, _: &Tokens) -> Result<usize, Infallible> {
-        let Table { rows, features } = table;
+        let Table { rows, features, scale } = table;
         self.visit(site, Role::Embedding, Bias::Absent, vec![rows, features]);
+        if let Some(site) = self.0.last_mut() {
+            site.scale = scale;
+        }
         Ok(features)
     }
 
@@ -120,12 +126,28 @@ impl Ops for Sites {
         Ok(*x)
     }
 
-    fn part(&mut self, x: &usize, _: usize, count: usize) -> Result<usize, Infallible> {
-        Ok(x / count)
+    fn part(&mut self, _: &usize, features: Range<usize>) -> Result<usize, Infallible> {
+        Ok(features.len())
     }
 
-    fn attention(&mut self, _: &str, q: &usize, _: &usize, _: &usize, _: Heads) -> Result<usize, Infallible> {
+    fn rope(&mut self, x: &usize, _: &Rope) -> Result<usize, Infallible> {
+        Ok(*x)
+    }
+
+    fn attention(
+        &mut self,
+        _: &str,
+        q: &usize,
+        _: &usize,
+        _: &usize,
+        _: Heads,
+        _: Option<usize>,
+    ) -> Result<usize, Infallible> {
         Ok(*q)
+    }
+
+    fn geglu(&mut self, gate: &usize, _: &usize) -> Result<usize, Infallible> {
+        Ok(*gate)
     }
 
     fn gelu(&mut self, x: &usize) -> Result<usize, Infallible> {

@@ -1,4 +1,4 @@
-//! GELU in its tanh form.
+//! GELU in its tanh form, and the gate of an MLP that it makes.
 
 use candle_core::{Result, Tensor};
 use ftk_kernels::float;
@@ -19,6 +19,16 @@ pub(super) fn backward(x: &Tensor, g: &Tensor) -> Result<Tensor> {
         Some(values) => Tensor::from_vec(values, x.shape(), x.device()),
         None => on_device(x, g),
     }
+}
+
+/// `gelu(gate) * up`.
+pub(super) fn geglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    gelu(gate)? * up
+}
+
+/// Gradients of [`geglu`] with respect to `gate` and `up`, given that of its result.
+pub(super) fn geglu_backward(gate: &Tensor, up: &Tensor, g: &Tensor) -> Result<[Tensor; 2]> {
+    Ok([backward(gate, &(g * up)?)?, (g * gelu(gate)?)?])
 }
 
 fn on_device(x: &Tensor, g: &Tensor) -> Result<Tensor> {

@@ -17,6 +17,7 @@ use crate::weights::Weights;
 
 /// What an operation is told of its widths, which tensors know by themselves.
 const WIDTH: usize = 0;
+const TABLE: Table = Table { rows: WIDTH, features: WIDTH, scale: 1.0 };
 
 /// Step of the differences. The stencil's error goes with the fourth power of the step, that of
 /// f32 with its inverse; here both are below a tenth of [`TOLERANCE`].
@@ -144,12 +145,7 @@ fn agrees_with(operands: &[(&'static str, Tensor)], learns: Learns, trained: &[&
 
 /// Two sequences of tokens, to give a pass its positions: `lengths` tokens of a one-row table.
 fn positions(pass: &mut Train<'_>, lengths: &[usize]) -> Result<(), Error> {
-    pass.embed(
-        "table",
-        Table { rows: WIDTH, features: WIDTH },
-        &Tokens::sequences(lengths.iter().map(|&length| vec![0; length])),
-    )
-    .map(drop)
+    pass.embed("table", TABLE, &Tokens::sequences(lengths.iter().map(|&length| vec![0; length]))).map(drop)
 }
 
 fn table() -> (&'static str, Tensor) {
@@ -224,15 +220,13 @@ fn norms_of_heads_pass_their_gradient_to_input_and_weight() {
 fn learned_positions_pass_their_gradient_to_the_rows_they_took() {
     let operands = [("table.weight", random(1, &[5, 3])), ("w.weight", random(2, &[3, 3]))];
     agrees(&operands, Learns::Base, &|pass, _| {
-        let x =
-            pass.embed("table", Table { rows: WIDTH, features: WIDTH }, &Tokens::sequences([vec![4, 1, 0], vec![4]]))?;
+        let x = pass.embed("table", TABLE, &Tokens::sequences([vec![4, 1, 0], vec![4]]))?;
         pass.add_positions("w", WIDTH, &x)
     });
     let operands: Operands = operands.into();
     let weights: Weights = operands.iter().map(|(&name, value)| (name.to_owned(), value.clone())).collect();
     let mut pass = Train::new(&weights, None);
-    let x =
-        pass.embed("table", Table { rows: WIDTH, features: WIDTH }, &Tokens::sequences([vec![1], vec![1; 4]])).unwrap();
+    let x = pass.embed("table", TABLE, &Tokens::sequences([vec![1], vec![1; 4]])).unwrap();
     let error = pass.add_positions("w", WIDTH, &x).unwrap_err();
     assert_eq!(error.to_string(), "the 3 positions of w are not enough for: 4");
 }
@@ -240,7 +234,7 @@ fn learned_positions_pass_their_gradient_to_the_rows_they_took() {
 #[test]
 fn a_part_of_the_features_passes_its_gradient_to_that_part() {
     agrees(&[("x", random(1, &[4, 6]))], Learns::Adapter, &|pass, x| {
-        let (first, last) = (pass.part(&x["x"], 0, 3)?, pass.part(&x["x"], 2, 3)?);
+        let (first, last) = (pass.part(&x["x"], 0..2)?, pass.part(&x["x"], 4..6)?);
         pass.swiglu(&first, &last)
     });
 }
@@ -249,6 +243,45 @@ fn a_part_of_the_features_passes_its_gradient_to_that_part() {
 fn gelu_passes_its_gradient_on() {
     let x = (random(1, &[6, 4]) * 3.0).unwrap();
     agrees(&[("x", x)], Learns::Adapter, &|pass, x| pass.gelu(&x["x"]));
+}
+
+#[test]
+fn the_gate_of_gelu_passes_its_gradient_to_both_sides() {
+    let gate = (random(1, &[6, 4]) * 3.0).unwrap();
+    agrees(&[("gate", gate), ("up", random(2, &[6, 4]))], Learns::Adapter, &|pass, x| pass.geglu(&x["gate"], &x["up"]));
+}
+
+#[test]
+fn a_rotation_alone_passes_its_gradient_at_every_position() {
+    let rope = Rope { dim: 6, theta: 100.0, scaling: None };
+    agrees(&[("x", random(1, &[9, 12])), table()], Learns::Adapter, &|pass, x| {
+        positions(pass, &[6, 3])?;
+        pass.rope(&x["x"], &rope)
+    });
+}
+
+#[test]
+fn a_scaled_embedding_passes_its_gradient_to_the_rows_it_took() {
+    let scaled = Table { scale: 5.5, ..TABLE };
+    agrees(&[("table.weight", random(1, &[5, 3]))], Learns::Base, &|pass, _| {
+        pass.embed("table", scaled, &Tokens::sequences([vec![4, 1], vec![4]]))
+    });
+}
+
+#[test]
+fn a_window_is_refused_only_where_it_would_show() {
+    let heads = Heads { query: 1, key_value: 1, dim: 2 };
+    let attend = |window| {
+        let x = random(1, &[5, 2]);
+        let weights: Weights = [table()].map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
+        let mut pass = Train::new(&weights, None);
+        positions(&mut pass, &[2, 3]).unwrap();
+        let value = pass.attention("a", &x, &x, &x, heads, window).map_err(|error| error.to_string())?;
+        Ok::<_, String>(value.to_vec2::<f32>().unwrap())
+    };
+    assert_eq!(attend(Some(3)), attend(None));
+    let message = "attention at a sees a window of 2 positions, which are not enough for: 3";
+    assert_eq!(attend(Some(2)), Err(message.to_owned()));
 }
 
 #[test]
@@ -272,7 +305,7 @@ fn attention_with_grouped_heads_passes_its_gradient_to_queries_keys_and_values()
             [("q", random(1, &[7, queries])), ("k", random(2, &[7, keys])), ("v", random(3, &[7, keys])), table()];
         agrees(&operands, Learns::Adapter, &|pass, x| {
             positions(pass, &[5, 2])?;
-            pass.attention("a", &x["q"], &x["k"], &x["v"], heads)
+            pass.attention("a", &x["q"], &x["k"], &x["v"], heads, None)
         });
     }
 }
@@ -287,7 +320,7 @@ fn a_row_sees_neither_what_follows_it_nor_another_sequence() {
         let operands = [("q", random(1, &[4, 6])), ("k", Tensor::from_vec(k, (4, 3), &Device::Cpu).unwrap()), table()];
         let attend = |pass: &mut Train<'_>, x: &Operands| {
             positions(pass, &[3, 1])?;
-            pass.attention("a", &x["q"], &x["k"], &x["k"], heads)
+            pass.attention("a", &x["q"], &x["k"], &x["k"], heads, None)
         };
         run(&operands.into(), None, &attend).0.to_vec2::<f32>().unwrap()
     };
@@ -319,7 +352,7 @@ fn a_sum_and_a_choice_of_rows_pass_their_gradient_on() {
 #[test]
 fn an_embedding_passes_its_gradient_to_the_rows_it_took() {
     agrees(&[("table.weight", random(1, &[5, 3]))], Learns::Base, &|pass, _| {
-        pass.embed("table", Table { rows: WIDTH, features: WIDTH }, &Tokens::sequences([vec![4, 1], vec![4]]))
+        pass.embed("table", TABLE, &Tokens::sequences([vec![4, 1], vec![4]]))
     });
 }
 

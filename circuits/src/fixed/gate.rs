@@ -1,4 +1,5 @@
-//! What MLPs are not linear by: the SwiGLU gate (Shazeer 2020) and the tanh form of GELU (Hendrycks and Gimpel 2016).
+//! What MLPs are not linear by: the gates SwiGLU and GeGLU (Shazeer 2020) and the tanh form of GELU (Hendrycks and
+//! Gimpel 2016).
 //! Both functions by table and exact linear interpolation, one rounding.
 
 use std::sync::LazyLock;
@@ -66,23 +67,25 @@ pub(super) fn silu(g: i64) -> i128 {
     (left << STEP_BITS) + (right - left) * part
 }
 
-/// `y = round(gelu(x) / 2^16)`, entry by entry, with `gelu` at scale `2^-32`: interpolated exactly inside the table, zero
-/// below it, `x` above it. It is within `2^-19` of the real function before it is rounded.
+/// `gelu(x)` at scale `2^-32`: interpolated exactly inside the table, zero below it, `x` above it. It is within `2^-19` of
+/// the real function.
+pub(super) fn gelu_exact(x: i64) -> i64 {
+    if x < -GELU_REACH {
+        return 0;
+    }
+    if x >= GELU_REACH {
+        return x << (VALUE_BITS + GELU_STEP_BITS - ACTIVATION_BITS);
+    }
+    let from_start = x + GELU_REACH;
+    let interval = (from_start >> GELU_STEP_BITS) as usize;
+    let part = from_start & ((1 << GELU_STEP_BITS) - 1);
+    let (left, right) = (i64::from(GELU[interval]), i64::from(GELU[interval + 1]));
+    (left << GELU_STEP_BITS) + (right - left) * part
+}
+
+/// `y = round(gelu(x) / 2^16)`, entry by entry, with `gelu` at scale `2^-32`.
 pub fn gelu(x: &[i32]) -> Vec<i64> {
-    let entry = |&x: &i32| {
-        let x = i64::from(x);
-        if x < -GELU_REACH {
-            return 0;
-        }
-        if x >= GELU_REACH {
-            return x;
-        }
-        let from_start = x + GELU_REACH;
-        let interval = (from_start >> GELU_STEP_BITS) as usize;
-        let part = from_start & ((1 << GELU_STEP_BITS) - 1);
-        let (left, right) = (i64::from(GELU[interval]), i64::from(GELU[interval + 1]));
-        round_shift_64((left << GELU_STEP_BITS) + (right - left) * part, VALUE_BITS + GELU_STEP_BITS - ACTIVATION_BITS)
-    };
+    let entry = |&x: &i32| round_shift_64(gelu_exact(x.into()), VALUE_BITS + GELU_STEP_BITS - ACTIVATION_BITS);
     x.par_iter().map(entry).collect()
 }
 
@@ -91,10 +94,27 @@ pub fn gelu(x: &[i32]) -> Vec<i64> {
 /// # Errors
 /// [`FixedError::Overflow`] at an output that reaches `2^31`, [`FixedError::Shape`] if lengths differ.
 pub fn swiglu(site: &str, gate: &[i32], up: &[i32]) -> Result<Vec<i64>, FixedError> {
+    gated(site, gate, up, |g, u| round_shift(silu(g.into()) * i128::from(u), VALUE_BITS + STEP_BITS))
+}
+
+/// `y = round(gelu(g) * u / 2^32)`, entry by entry, with `gelu` at scale `2^-32`.
+///
+/// # Errors
+/// Those of [`swiglu`].
+pub fn geglu(site: &str, gate: &[i32], up: &[i32]) -> Result<Vec<i64>, FixedError> {
+    let entry =
+        |g: i32, u: i32| round_shift(i128::from(gelu_exact(g.into())) * i128::from(u), VALUE_BITS + GELU_STEP_BITS);
+    gated(site, gate, up, entry)
+}
+
+fn gated(
+    site: &str,
+    gate: &[i32],
+    up: &[i32],
+    value: impl Fn(i32, i32) -> i128 + Sync,
+) -> Result<Vec<i64>, FixedError> {
     FixedError::require(gate.len() == up.len(), "gate", site)?;
-    let entry = |(entry, (&g, &u)): (usize, (&i32, &i32))| {
-        word(round_shift(silu(g.into()) * i128::from(u), VALUE_BITS + STEP_BITS), site, entry)
-    };
+    let entry = |(entry, (&g, &u)): (usize, (&i32, &i32))| word(value(g, u), site, entry);
     // Sequential collection keeps the first error the same on every machine.
     const CHUNK: usize = 1 << 12;
     let chunks: Vec<Result<Vec<i64>, FixedError>> = gate
@@ -153,5 +173,8 @@ mod tests {
         assert_eq!(swiglu("s", &[large], &[-one]), Ok(vec![-i64::from(large)]));
         assert_eq!(swiglu("s", &[0, large], &[0, one + 1]), Err(FixedError::overflow("output", "s", 1, 31)));
         assert_eq!(swiglu("s", &[0], &[]), Err(FixedError::shape("gate", "s")));
+        assert_eq!(geglu("s", &[large, -large, 0], &[one, large, large]), Ok(vec![large.into(), 0, 0]));
+        assert_eq!(geglu("s", &[0, large], &[0, one + 1]), Err(FixedError::overflow("output", "s", 1, 31)));
+        assert_eq!(geglu("s", &[0], &[]), Err(FixedError::shape("gate", "s")));
     }
 }

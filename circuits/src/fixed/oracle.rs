@@ -6,10 +6,10 @@ use proptest::prelude::*;
 
 use super::attention::{Heads, attention, exp};
 use super::elementary::Dyadic;
-use super::gate::{gelu, silu, swiglu};
+use super::gate::{geglu, gelu, gelu_exact, silu, swiglu};
 use super::linear::{Delta, Factors, Matrix, linear, linear_rope};
 use super::norm::{Norm, layer_norm, norm_rope, rms_norm};
-use super::rope::{Rope, Rotations};
+use super::rope::{Rope, Rotations, rotate};
 use super::{FixedError, WORD_BITS, add};
 
 /// No shift of any operation is larger.
@@ -176,6 +176,18 @@ proptest! {
     }
 
     #[test]
+    fn rotations_of_heads(x in sized(32, 16)) {
+        // Two rows of two heads.
+        let (x, rotations): (Vec<i32>, _) = (narrow(x), table(2));
+        let turned = x.chunks(8).enumerate().flat_map(|(row, x)| {
+            rotated(&x.iter().copied().map(big).collect::<Vec<_>>(), &rotations, row)
+        });
+        agree(&rotate("s", 8, &x, &rotations), &words(turned.map(|sum| round(sum, 30))))?;
+        prop_assert_eq!(rotate("s", 6, &x[..12], &rotations), Err(FixedError::shape("head width", "s")));
+        prop_assert_eq!(rotate("s", 4, &x, &rotations), Err(FixedError::shape("rotation table", "s")));
+    }
+
+    #[test]
     fn attention_of_grouped_heads(q in sized(32, 24), k in sized(32, 12), v in sized(32, 12), down in 0u32..24) {
         // Two query heads on one of keys, three features, four rows. Large scores leave one row visible; smaller ones mix.
         let [q, k, v] = [(q, down), (k, down), (v, 0)].map(|(values, down)| {
@@ -209,6 +221,10 @@ proptest! {
         let [g, u] = [g, u].map(narrow::<i32>);
         let gated = g.iter().zip(&u).map(|(&g, &u)| round(big(silu(g.into())) * u, 33));
         agree(&swiglu("s", &g, &u), &words(gated))?;
+        let gated = g.iter().zip(&u).map(|(&g, &u)| round(big(gelu_exact(g.into())) * u, 32));
+        agree(&geglu("s", &g, &u), &words(gated))?;
+        let rounded: Vec<BigInt> = g.iter().map(|&g| round(big(gelu_exact(g.into())), 16)).collect();
+        prop_assert_eq!(gelu(&g).into_iter().map(big).collect::<Vec<_>>(), rounded);
         // Never larger than its input, and between the two ends of its interval.
         for (&x, y) in g.iter().zip(gelu(&g)) {
             prop_assert!(y <= i64::from(x).max(0) && y >= -(1 << 14), "gelu({x}) = {y}");

@@ -1,7 +1,7 @@
 //! Cosines and sines of the rotary embedding (Su et al. 2021), with Llama 3's stretching of long wavelengths.
 
 use super::elementary::{Dyadic, ONE, SCALE, TWO_PI, cos_sin, exp_neg, ln, mul};
-use super::{FixedError, round_shift};
+use super::{FixedError, round_shift, word};
 
 /// Fractional bits of cosines and sines.
 pub const ROTATION_BITS: u32 = 30;
@@ -79,6 +79,32 @@ impl Rotations {
     pub fn positions(&self) -> usize {
         self.cos.len() / (self.dim / 2)
     }
+}
+
+/// Each head of a row of `width` features rotated by its row's position, `x` at activation scale: with `a`, `c` features `i`
+/// and `i + dim / 2`, the outputs are `round((a cos - c sin) / 2^30)` and `round((c cos + a sin) / 2^30)`.
+///
+/// # Errors
+/// [`FixedError::Overflow`] at an output that reaches `2^31`; [`FixedError::Shape`] if the table has fewer positions than
+/// rows or heads do not fill a row.
+pub fn rotate(site: &str, width: usize, x: &[i32], rotations: &Rotations) -> Result<Vec<i64>, FixedError> {
+    let (dim, half) = (rotations.dim, rotations.dim / 2);
+    FixedError::require(width > 0 && width.is_multiple_of(dim), "head width", site)?;
+    FixedError::require(x.len().is_multiple_of(width), "input", site)?;
+    FixedError::require(x.len() / width <= rotations.positions(), "rotation table", site)?;
+    let mut outputs = vec![0; x.len()];
+    for first in (0..x.len()).step_by(dim) {
+        let angles = first / width * half;
+        for i in 0..half {
+            let (cos, sin) = (i64::from(rotations.cos[angles + i]), i64::from(rotations.sin[angles + i]));
+            // Below 2^61 each.
+            let (a, c) = (i64::from(x[first + i]), i64::from(x[first + i + half]));
+            let rounded = |sum: i64, entry| word(round_shift(sum.into(), ROTATION_BITS), site, entry);
+            outputs[first + i] = rounded(a * cos - c * sin, first + i)?;
+            outputs[first + i + half] = rounded(c * cos + a * sin, first + i + half)?;
+        }
+    }
+    Ok(outputs)
 }
 
 /// Radians per position of each pair of features, at scale `2^-60`.

@@ -62,7 +62,8 @@ pub struct Uses<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Use {
-    Table,
+    /// Its entries multiplied by the f32 with these bits, which have an order.
+    Table(u32),
     Matrix,
     Norm,
     Bias,
@@ -74,7 +75,7 @@ impl<'a> Uses<'a> {
         let mut by_tensor: BTreeMap<String, BTreeSet<Use>> = BTreeMap::new();
         for site in sites {
             let weight = match site.role {
-                Role::Embedding | Role::Positions => Some(Use::Table),
+                Role::Embedding | Role::Positions => Some(Use::Table(site.scale.to_bits())),
                 Role::Linear | Role::Head => Some(Use::Matrix),
                 Role::Norm => Some(Use::Norm),
                 // Has no integer form: `assemble` says so.
@@ -104,9 +105,13 @@ impl<'a> Uses<'a> {
         let mut quantised = Quantised::default();
         for each in self.by_tensor.get(name).into_iter().flatten() {
             match each {
-                Use::Table => {
+                Use::Table(scale) => {
                     let (_, hidden) = tensor.dims2()?;
-                    let entries = values(tensor, |values| grid::fixed_32(values, ACTIVATION_BITS))?;
+                    let scaled = match f32::from_bits(*scale) {
+                        1.0 => tensor.clone(),
+                        scale => (tensor * f64::from(scale))?,
+                    };
+                    let entries = values(&scaled, |values| grid::fixed_32(values, ACTIVATION_BITS))?;
                     quantised.table = Some(Table { hidden, entries: entries.map_err(off_grid)? });
                 }
                 Use::Matrix => {

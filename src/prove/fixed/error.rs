@@ -37,15 +37,25 @@ pub enum Error {
     /// A sequence longer than the table of positions.
     #[error("positions beyond the table, which has: {0}")]
     Positions(usize),
-    /// Features that do not come in so many equal parts.
-    #[error("{features} features do not come in {count} equal parts at site: {site}")]
+    /// A part of features that go beyond those that are there.
+    #[error("a part up to feature {end} is not among those of {site}, which has: {features}")]
     Parts {
         /// The site they come from.
         site: String,
         /// Width.
         features: usize,
-        /// Parts asked for.
-        count: usize,
+        /// Where the part ends.
+        end: usize,
+    },
+    /// A sequence that is longer than the window of attention.
+    #[error("attention at {site} sees a window of {window} positions, which are not enough for: {positions}")]
+    Window {
+        /// The layer.
+        site: String,
+        /// Positions it sees.
+        window: usize,
+        /// Positions of the longest sequence.
+        positions: usize,
     },
     /// A token id beyond the embedding table.
     #[error("token id beyond the vocabulary: {0}")]

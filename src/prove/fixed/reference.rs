@@ -1,5 +1,6 @@
 //! A plain 64-bit float interpretation of networks: the oracle the integers are compared with.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use ftk_adapters::weights::{Weights, values};
@@ -28,10 +29,12 @@ impl Ops for Reference<'_> {
     type Value = Rows;
     type Error = Error;
 
-    fn embed(&mut self, site: &str, _: Table, tokens: &Tokens) -> Result<Rows, Error> {
+    fn embed(&mut self, site: &str, table: Table, tokens: &Tokens) -> Result<Rows, Error> {
         let (_, hidden) = self.0.get(&format!("{site}.weight"))?.dims2()?;
+        let scale = f64::from(table.scale);
         let table = self.weight(site)?;
-        Ok(tokens.ids().iter().map(|&id| table[id as usize * hidden..][..hidden].to_vec()).collect())
+        let row = |&id: &u32| table[id as usize * hidden..][..hidden].iter().map(|x| x * scale).collect();
+        Ok(tokens.ids().iter().map(row).collect())
     }
 
     fn add_positions(&mut self, site: &str, _: usize, x: &Rows) -> Result<Rows, Error> {
@@ -74,9 +77,17 @@ impl Ops for Reference<'_> {
         Ok(x.iter().map(normalise).collect())
     }
 
-    fn part(&mut self, x: &Rows, index: usize, count: usize) -> Result<Rows, Error> {
-        let width = x[0].len() / count;
-        Ok(x.iter().map(|row| row[index * width..][..width].to_vec()).collect())
+    fn part(&mut self, x: &Rows, features: Range<usize>) -> Result<Rows, Error> {
+        Ok(x.iter().map(|row| row[features.clone()].to_vec()).collect())
+    }
+
+    fn rope(&mut self, x: &Rows, rope: &Rope) -> Result<Rows, Error> {
+        Ok(rotate(x.clone(), rope))
+    }
+
+    fn geglu(&mut self, gate: &Rows, up: &Rows) -> Result<Rows, Error> {
+        let gate = self.gelu(gate)?;
+        Ok(gate.iter().zip(up).map(|(g, u)| g.iter().zip(u).map(|(g, u)| g * u).collect()).collect())
     }
 
     fn gelu(&mut self, x: &Rows) -> Result<Rows, Error> {
@@ -93,7 +104,16 @@ impl Ops for Reference<'_> {
         Ok(x.iter().map(normalise).collect())
     }
 
-    fn attention(&mut self, _: &str, q: &Rows, k: &Rows, v: &Rows, heads: Heads) -> Result<Rows, Error> {
+    fn attention(
+        &mut self,
+        _: &str,
+        q: &Rows,
+        k: &Rows,
+        v: &Rows,
+        heads: Heads,
+        window: Option<usize>,
+    ) -> Result<Rows, Error> {
+        assert!(window.is_none_or(|window| window >= q.len()), "a window that shows is not written here");
         let Heads { query, key_value, dim } = heads;
         let attend = |(i, q): (usize, &Vec<f64>)| {
             let mut output = Vec::new();

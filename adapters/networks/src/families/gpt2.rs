@@ -6,10 +6,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Decoder, Stored};
 use crate::config::{ConfigError, MAX_LAYERS, MAX_SIZE, Object, check_eps, check_size};
-use crate::digest::Record;
+use crate::decoder::{Decoder, Stored};
 use crate::ops::{Bias, Heads, Ops, Table, Tokens};
+use crate::record::Record;
 
 /// The numbers of a GPT-2 network that its forward pass depends on.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,7 +143,7 @@ impl Decoder for Gpt2 {
     }
 
     fn embed<O: Ops>(&self, ops: &mut O, tokens: &Tokens) -> Result<O::Value, O::Error> {
-        let x = ops.embed("transformer.wte", Table { rows: self.vocab, features: self.hidden }, tokens)?;
+        let x = ops.embed("transformer.wte", Table { rows: self.vocab, features: self.hidden, scale: 1.0 }, tokens)?;
         ops.add_positions("transformer.wpe", self.context, &x)
     }
 
@@ -151,9 +151,10 @@ impl Decoder for Gpt2 {
         let at = format!("transformer.h.{index}");
         let h = ops.layer_norm(&format!("{at}.ln_1"), x, self.eps)?;
         let fused = ops.linear(&format!("{at}.attn.c_attn"), 3 * self.hidden, Bias::Present, &h)?;
-        let (q, k, v) = (ops.part(&fused, 0, 3)?, ops.part(&fused, 1, 3)?, ops.part(&fused, 2, 3)?);
+        let mut part = |index: usize| ops.part(&fused, index * self.hidden..(index + 1) * self.hidden);
+        let (q, k, v) = (part(0)?, part(1)?, part(2)?);
         let heads = Heads { query: self.heads, key_value: self.heads, dim: self.hidden / self.heads };
-        let h = ops.attention(&format!("{at}.attn"), &q, &k, &v, heads)?;
+        let h = ops.attention(&format!("{at}.attn"), &q, &k, &v, heads, None)?;
         let h = ops.linear(&format!("{at}.attn.c_proj"), self.hidden, Bias::Present, &h)?;
         let x = ops.add(x, &h)?;
 

@@ -4,10 +4,10 @@
 
 use serde_json::{Value, json};
 
-use super::Decoder;
-use crate::config::{ConfigError, Gguf, MAX_LAYERS, MAX_SIZE, Object, check_eps, check_size};
-use crate::digest::Record;
+use crate::config::{ConfigError, Gguf, Object, Sizes};
+use crate::decoder::Decoder;
 use crate::ops::{Bias, Heads, Ops, Rope, Table, Tokens};
+use crate::record::Record;
 use crate::rope;
 
 /// What sets members of the family apart.
@@ -163,9 +163,7 @@ impl Decoder for Llama {
                 metadata.error(&key("expert_count"), format!("mixtures of experts are not supported: {experts}"))
             );
         }
-        if let Some(kind) = metadata.text(&key("rope.scaling.type"))?.filter(|&kind| kind != "none") {
-            return Err(metadata.error(&key("rope.scaling.type"), format!("not supported: {kind}")));
-        }
+        rope::refuse_scaling(metadata, architecture)?;
 
         let hidden = size("embedding_length")?;
         let query = size("attention.head_count")?;
@@ -269,7 +267,7 @@ impl Decoder for Llama {
     }
 
     fn embed<O: Ops>(&self, ops: &mut O, tokens: &Tokens) -> Result<O::Value, O::Error> {
-        ops.embed("model.embed_tokens", Table { rows: self.vocab, features: self.hidden }, tokens)
+        ops.embed("model.embed_tokens", Table { rows: self.vocab, features: self.hidden, scale: 1.0 }, tokens)
     }
 
     fn block<O: Ops>(&self, ops: &mut O, index: usize, x: &O::Value) -> Result<O::Value, O::Error> {
@@ -278,7 +276,7 @@ impl Decoder for Llama {
         let (q, k) = (self.rotated(ops, &at, "q", &h)?, self.rotated(ops, &at, "k", &h)?);
         let keys = self.heads.key_value * self.heads.dim;
         let v = ops.linear(&format!("{at}.self_attn.v_proj"), keys, self.bias(), &h)?;
-        let h = ops.attention(&format!("{at}.self_attn"), &q, &k, &v, self.heads)?;
+        let h = ops.attention(&format!("{at}.self_attn"), &q, &k, &v, self.heads, None)?;
         let h = ops.linear(&format!("{at}.self_attn.o_proj"), self.hidden, Bias::Absent, &h)?;
         let x = ops.add(x, &h)?;
 
@@ -320,35 +318,10 @@ impl Llama {
         }
     }
 
-    /// Checks bounds, divisibility and finiteness of the numbers, so that shapes can be computed from them without
-    /// overflow. Keys are named as `config.json` writes them.
     fn check(&self, config: &Object<'_>) -> Result<(), ConfigError> {
-        let Self { family: _, vocab, hidden, intermediate, layers, heads, rope, eps, tied: _, context } = self;
-        let path = config.path();
-        let fail = |key: &str, reason: String| Err(config.error(key, reason));
-        for (key, value, max) in [
-            ("vocab_size", *vocab, MAX_SIZE),
-            ("hidden_size", *hidden, MAX_SIZE),
-            ("intermediate_size", *intermediate, MAX_SIZE),
-            ("num_hidden_layers", *layers, MAX_LAYERS),
-            ("num_attention_heads", heads.query, MAX_SIZE),
-            ("num_key_value_heads", heads.key_value, MAX_SIZE),
-            ("head_dim", heads.dim, MAX_SIZE),
-            ("max_position_embeddings", *context, MAX_SIZE),
-        ] {
-            check_size(path, key, value, max)?;
-        }
-        if heads.query % heads.key_value != 0 {
-            return fail("num_key_value_heads", format!("does not divide num_attention_heads: {}", heads.key_value));
-        }
-        if heads.query * heads.dim > MAX_SIZE {
-            return fail("head_dim", format!("all heads together are wider than {MAX_SIZE}: {}", heads.dim));
-        }
-        if !heads.dim.is_multiple_of(2) {
-            return fail("head_dim", format!("odd, rotary positions need pairs: {}", heads.dim));
-        }
-        check_eps(path, "rms_norm_eps", *eps)?;
-        rope::check(config, rope)
+        let Self { family: _, vocab, hidden, intermediate, layers, heads, rope, eps, tied: _, context } = self.clone();
+        Sizes { vocab, hidden, intermediate, layers, heads, eps, context }.check(config)?;
+        rope::check(config, &rope)
     }
 }
 
