@@ -19,8 +19,8 @@ from peft.utils.save_and_load import load_peft_weights
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from transformers import (AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig, PreTrainedTokenizerFast,
-                          PrinterCallback, Qwen2Config, Qwen3Config, TrainerCallback)
+from transformers import (AutoModelForCausalLM, Gemma3TextConfig, GPT2Config, LlamaConfig, MistralConfig,
+                          PreTrainedTokenizerFast, PrinterCallback, Qwen2Config, Qwen3Config, TrainerCallback)
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 torch.set_num_threads(1)  # one order of summation
@@ -46,6 +46,11 @@ CONFIGS = {
                               rope_parameters=dict(rope_type="default", rope_theta=1e6)),
     "tiny-gpt2": GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=128, n_positions=128, initializer_range=0.15,
                             resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **SPECIAL),
+    # a block of each kind; no row is as long as the window
+    "tiny-gemma3": Gemma3TextConfig(**TINY, head_dim=16, query_pre_attn_scalar=16, sliding_window=64,
+                                    layer_types=["sliding_attention", "full_attention"], rope_parameters=dict(
+                                        sliding_attention=dict(rope_type="default", rope_theta=1e4),
+                                        full_attention=dict(rope_type="default", rope_theta=1e6))),
 }
 RANK, ALPHA = 4, 8
 LINEARS = dict(target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"])
@@ -67,6 +72,9 @@ def make_base(config, out):
     old["torch_dtype"], old["transformers_version"] = "float32", "4.46.0"
     if "rope_parameters" in new:
         scaling = dict(new["rope_parameters"])
+        if "full_attention" in scaling:
+            old["rope_local_base_freq"] = scaling["sliding_attention"]["rope_theta"]
+            scaling = dict(scaling["full_attention"])
         old["rope_theta"] = scaling.pop("rope_theta")
         if scaling["rope_type"] != "default":
             old["rope_scaling"] = scaling

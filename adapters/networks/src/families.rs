@@ -2,6 +2,7 @@
 //! `D_base` and how files hold its tensors stand there side by side. This is the one registry of them: a family is a file
 //! in `families/` and a line here.
 
+mod gemma3;
 mod gpt2;
 mod llama;
 #[cfg(test)]
@@ -12,6 +13,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+pub use self::gemma3::Gemma3;
 pub use self::gpt2::Gpt2;
 pub use self::llama::{Family, Llama};
 use crate::config::{ConfigError, Gguf, Object};
@@ -74,6 +76,8 @@ families! { $
     Llama,
     /// GPT-2.
     Gpt2,
+    /// Gemma 3, without images.
+    Gemma3,
 }
 
 impl Network {
