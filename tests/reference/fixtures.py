@@ -19,7 +19,7 @@ from peft.utils.save_and_load import load_peft_weights
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from transformers import (AutoModelForCausalLM, Gemma3TextConfig, GPT2Config, LlamaConfig, MistralConfig,
+from transformers import (AutoModelForCausalLM, Gemma3TextConfig, GPT2Config, LlamaConfig, MistralConfig, Phi3Config,
                           PreTrainedTokenizerFast, PrinterCallback, Qwen2Config, Qwen3Config, TrainerCallback)
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
@@ -51,9 +51,11 @@ CONFIGS = {
                                     layer_types=["sliding_attention", "full_attention"], rope_parameters=dict(
                                         sliding_attention=dict(rope_type="default", rope_theta=1e4),
                                         full_attention=dict(rope_type="default", rope_theta=1e6))),
+    "tiny-phi3": Phi3Config(**TINY, sliding_window=64),
 }
 RANK, ALPHA = 4, 8
 LINEARS = dict(target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"])
+FUSED = dict(target_modules=["qkv_proj", "o_proj", "gate_up_proj", "down_proj"])
 CONV1DS = dict(target_modules=["c_attn", "c_proj", "c_fc"], fan_in_fan_out=True)
 
 
@@ -86,7 +88,7 @@ def base(d):
 
 
 def lora(d):
-    targets = CONV1DS if d.name == "tiny-gpt2" else LINEARS
+    targets = {"tiny-gpt2": CONV1DS, "tiny-phi3": FUSED}.get(d.name, LINEARS)
     return LoraConfig(r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, task_type="CAUSAL_LM", **targets)
 
 

@@ -5,6 +5,7 @@
 mod gemma3;
 mod gpt2;
 mod llama;
+mod phi3;
 #[cfg(test)]
 pub(crate) mod tiny;
 
@@ -16,6 +17,7 @@ use serde_json::Value;
 pub use self::gemma3::Gemma3;
 pub use self::gpt2::Gpt2;
 pub use self::llama::{Family, Llama};
+pub use self::phi3::Phi3;
 use crate::config::{ConfigError, Gguf, Object};
 use crate::decoder::{Decoder, IN_GGUF, Stored};
 use crate::ops::{Ops, Tokens};
@@ -78,6 +80,8 @@ families! { $
     Gpt2,
     /// Gemma 3, without images.
     Gemma3,
+    /// Phi-3.
+    Phi3,
 }
 
 impl Network {

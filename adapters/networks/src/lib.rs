@@ -14,4 +14,4 @@ mod rope;
 pub mod sites;
 
 pub use decoder::Stored;
-pub use families::{Family, Gemma3, Gpt2, Llama, Network};
+pub use families::{Family, Gemma3, Gpt2, Llama, Network, Phi3};
