@@ -17,3 +17,19 @@ pub mod verdict;
 pub mod verifier;
 
 pub use self::model::{FixedModel, FixedModelError, Net, site_factors};
+
+/// Errors of exact networks that may know what to do about them.
+pub const HINTS: &[ftk_adapters::hint::Ask] = &[overflow];
+
+/// What to do where a base leaves the range of the integer network, which knows of no commands.
+fn overflow(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let overflow = |error: &self::fixed::Error| {
+        matches!(error, self::fixed::Error::Fixed(ftk_circuits::fixed::FixedError::Overflow { .. }))
+    };
+    let beyond = matches!(error.downcast_ref(), Some(ftk_circuits::fixed::FixedError::Overflow { .. }));
+    (beyond || error.downcast_ref().is_some_and(overflow)).then(|| {
+        "proofs are about whole numbers of 32 bits, and what this base computes there has no room in them: nothing can be \
+         proved of it on this text, whatever the adapter; try other texts with ftk commit --text, or another base"
+            .to_owned()
+    })
+}

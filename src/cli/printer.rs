@@ -5,7 +5,6 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use ftk_adapters::hint::{self, Ask};
-use ftk_circuits::fixed::FixedError;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
@@ -13,6 +12,7 @@ use super::foreign;
 use crate::commands::Advice;
 use crate::device::DeviceError;
 use crate::models;
+use crate::prove;
 use crate::text::TextError;
 use crate::train::TrainError;
 
@@ -21,7 +21,8 @@ const HINTS: &[&[Ask]] = &[
     ftk_adapters::HINTS,
     ftk_recipes::HINTS,
     models::HINTS,
-    &[hint::of::<TextError>, hint::of::<TrainError>, hint::of::<DeviceError>, hint::of::<Advice>, overflow],
+    &[hint::of::<TextError>, hint::of::<TrainError>, hint::of::<DeviceError>, hint::of::<Advice>],
+    prove::HINTS,
 ];
 
 /// Where a command's words go, and whether they arrived. Writing never fails here and never ends the process: what
@@ -155,19 +156,6 @@ fn marked(parts: &[(String, bool)], colour: bool) -> String {
         }
     };
     parts.iter().map(part).collect()
-}
-
-/// What to do where a base leaves the range of the integer network, which knows of no commands.
-fn overflow(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    let overflow = |error: &crate::prove::fixed::Error| {
-        matches!(error, crate::prove::fixed::Error::Fixed(FixedError::Overflow { .. }))
-    };
-    let beyond = matches!(error.downcast_ref(), Some(FixedError::Overflow { .. }));
-    (beyond || error.downcast_ref().is_some_and(overflow)).then(|| {
-        "proofs are about whole numbers of 32 bits, and what this base computes there has no room in them: nothing can be \
-         proved of it on this text, whatever the adapter; try other texts with ftk commit --text, or another base"
-            .to_owned()
-    })
 }
 
 /// What an error of whatever kind advises.
