@@ -13,10 +13,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use ftk_kernels::float;
 
 use self::printer::Printer;
 use self::proofs::{Commit, Open, Prove, Verify};
-use crate::commands::{self, Outcome};
+use crate::commands::{self, Advice, Outcome};
 use crate::device::Place;
 use crate::models::Precision;
 
@@ -394,6 +395,10 @@ fn told(usage: &clap::Error) -> u8 {
 }
 
 fn run(verb: Verb, &Global { offline, .. }: &Global, printer: &Printer) -> anyhow::Result<Outcome> {
+    float::check().map_err(|error| {
+        let hint = "a library loaded into it has set that (LD_PRELOAD?); start ftk without it".to_owned();
+        Advice { message: error.to_string(), hint }
+    })?;
     let local = |base: PathBuf| commands::pull::base(&base, offline, printer);
     match verb {
         Verb::Train(Train { file, recipe, set, out, resume, dry_run, device }) => {

@@ -1,5 +1,6 @@
 //! ftk: verifiable LoRA and DPO fine-tuning. The library behind the `ftk` command.
 
+mod arithmetic;
 pub mod budget;
 pub mod cli;
 pub mod commands;

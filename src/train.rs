@@ -71,6 +71,16 @@ pub enum TrainError {
     /// A checkpoint of a different run.
     #[error("{}: was made by a different recipe, data or base", .0.display())]
     Different(PathBuf),
+    /// A checkpoint of a run that was computed in other numbers.
+    #[error("{}: was computed in {found}, and this run computes in {ours}", path.display())]
+    Arithmetic {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Its arithmetic.
+        found: String,
+        /// This run's.
+        ours: String,
+    },
     /// A checkpoint that cannot be read.
     #[error("{}: {message}", path.display())]
     Checkpoint {
@@ -101,11 +111,23 @@ impl Hint for TrainError {
             Self::Different(_) => Some(
                 "choose another folder with --out; to train on from its result, also with more steps, name it as lora.start",
             ),
+            Self::Arithmetic { .. } => Some(
+                "go on where it began (--device, run.precision, the version of ftk), or choose another folder with --out",
+            ),
             Self::Empty => Some("rows cut by data.max_length keep no answer; raise it, or look at the rows"),
             _ => None,
         };
         hint.map(str::to_owned)
     }
+}
+
+/// What a run is: a checkpoint of another one is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Digest of recipe, data, base and arithmetic.
+    pub digest: [u8; 32],
+    /// Name of the arithmetic: what makes two runs of one recipe the same bytes.
+    pub arithmetic: String,
 }
 
 /// What to do when the run folder holds a checkpoint.
@@ -166,8 +188,7 @@ pub struct Observer<'a> {
     pub see: &'a mut dyn FnMut(&Step),
 }
 
-/// Runs a session to its end, or until it is asked to stop. `identity` names recipe, data and base: a checkpoint of
-/// another identity is refused. At its end, the session's parameters are those of the best evaluation where
+/// Runs a session to its end, or until it is asked to stop. A checkpoint of another identity is refused. At its end, the session's parameters are those of the best evaluation where
 /// `run.best` asks for it, else the last.
 ///
 /// # Errors
@@ -176,7 +197,7 @@ pub fn run(
     session: &dyn Session,
     optim: &Optim,
     run: &Run,
-    identity: [u8; 32],
+    identity: &Identity,
     start: Start,
     observer: Observer<'_>,
 ) -> Result<Ended, TrainError> {
@@ -193,9 +214,7 @@ pub fn run(
         if start == Start::Fresh {
             return Err(TrainError::Occupied { path, step: found.step });
         }
-        if found.identity != identity {
-            return Err(TrainError::Different(path));
-        }
+        found.belongs_to(identity, &path)?;
         (done, written) = (found.step, found.metrics_bytes);
         best = optimiser.restore(found, &path)?;
     }
@@ -259,13 +278,10 @@ pub fn steps(rows: usize, run: &Run) -> usize {
 /// Refuses a run folder whose checkpoint is that of another run than `identity` names.
 ///
 /// # Errors
-/// [`TrainError::Different`]; a checkpoint that cannot be read.
-pub fn belongs(out: &Path, identity: [u8; 32]) -> Result<(), TrainError> {
+/// [`TrainError::Different`], [`TrainError::Arithmetic`]; a checkpoint that cannot be read.
+pub fn belongs(out: &Path, identity: &Identity) -> Result<(), TrainError> {
     let path = out.join(checkpoint::FILE);
-    match Checkpoint::read(&path)? {
-        Some(found) if found.identity != identity => Err(TrainError::Different(path)),
-        _ => Ok(()),
-    }
+    Checkpoint::read(&path)?.map_or(Ok(()), |found| found.belongs_to(identity, &path))
 }
 
 /// Whether the folder holds a run that reached its end or a checkpoint on the way.
@@ -322,7 +338,7 @@ fn rate(optim: &Optim, step: usize, steps: usize) -> f64 {
     let left = (steps - step) as f64 / (steps - warmup).max(1) as f64;
     match optim.schedule {
         Schedule::Linear => left,
-        Schedule::Cosine => 0.5 * (1.0 - (std::f64::consts::PI * left).cos()),
+        Schedule::Cosine => 0.5 * (1.0 - libm::cos(std::f64::consts::PI * left)),
         Schedule::Constant => 1.0,
     }
 }

@@ -4,6 +4,7 @@ use candle_core::{Device, Tensor};
 
 use crate::Error;
 use crate::lora::Factors;
+use crate::train::product;
 
 /// `W + scale * B A` `(d_out, d_in)` and the change alone, both f32.
 ///
@@ -13,7 +14,7 @@ pub fn merge(weight: &Tensor, factors: &Factors) -> Result<(Tensor, Tensor), Err
     let Factors { rank, d_in, d_out, a, b, scale } = factors;
     let a = Tensor::from_slice(a, (*rank, *d_in), &Device::Cpu)?;
     let b = Tensor::from_slice(b, (*d_out, *rank), &Device::Cpu)?;
-    let change = (b.matmul(&a)? * f64::from(*scale))?;
+    let change = product(f64::from(*scale), &b, &a)?;
     Ok(((weight.detach() + &change)?, change))
 }
 

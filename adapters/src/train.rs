@@ -29,6 +29,7 @@ use ftk_kernels::float::relu::Drop;
 use ftk_kernels::float::rotary::Turn;
 
 pub use self::dropout::Dropout;
+pub use self::host::product;
 pub use self::initial::{initial_factors, normal_values, uniform_values};
 use self::layer::Layer;
 use self::rotary::Angles;
@@ -401,9 +402,9 @@ impl<'a> Train<'a> {
                 gradients.add_trained(name, kept.backward(&g)?)?;
             }
             if let (true, Some(lora), Some(low)) = (trained, &lora, &low) {
-                let through = (g.matmul(&lora.b)? * lora.scale)?;
+                let through = host::product(lora.scale, &g, &lora.b)?;
                 gradients.add_trained(format!("{site}.lora_A"), kept.backward(&through)?)?;
-                gradients.add_trained(format!("{site}.lora_B"), (g.t()?.matmul(low)? * lora.scale)?)?;
+                gradients.add_trained(format!("{site}.lora_B"), host::product(lora.scale, &g.t()?, low)?)?;
             }
             Ok(())
         });
@@ -543,7 +544,7 @@ impl Ops for Train<'_> {
         self.step(&value, base || input, move |g, gradients| {
             if base {
                 gradients.add_trained(weight_name, norm::layer_backward_weight(&x, eps, &g)?)?;
-                gradients.add_trained(bias_name, g.sum(0)?)?;
+                gradients.add_trained(bias_name, host::column_sums(&g)?)?;
             }
             if input { gradients.add(x.id(), norm::layer_backward(&x, &weight, eps, &g)?) } else { Ok(()) }
         });

@@ -312,11 +312,11 @@ fn gained(beta: f64) -> impl Fn(&Completion) -> (f64, f64) {
 
 /// `log(1 + exp(x))`, without overflow on either side.
 fn log_one_plus_exp(x: f64) -> f64 {
-    x.max(0.0) + (-x.abs()).exp().ln_1p()
+    x.max(0.0) + libm::log1p(libm::exp(-x.abs()))
 }
 
 fn sigmoid(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
+    1.0 / (1.0 + libm::exp(-x))
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     for (name, figure) in session.evaluate().map_err(|error| anyhow!(error))? {
         figures.insert(name.trim_start_matches("eval_").to_owned(), json!(figure));
         if (name, recipe.task) == ("eval_loss", Task::Sft) {
-            figures.insert("perplexity".to_owned(), json!(figure.exp()));
+            figures.insert("perplexity".to_owned(), json!(libm::exp(figure)));
         }
     }
     for (name, figure) in &figures {

@@ -26,6 +26,7 @@ use self::plan::Plan;
 pub(super) use self::plan::begin;
 use self::stop::Stop;
 use super::{Advice, Outcome, pull};
+use crate::arithmetic;
 use crate::cli::printer::Printer;
 use crate::models::{Precision, Source, save_folder};
 use crate::text::health::Watch;
@@ -128,7 +129,8 @@ pub(super) fn train(
         Some(std) => random_weights(source, std, recipe.run.seed, device)?,
         None => source.weights_held(device, recipe.base.hold)?,
     };
-    let inputs = Inputs::new(recipe, source.digest(&weights)?, begin.as_ref())?;
+    let arithmetic = arithmetic::name(device, products(recipe));
+    let inputs = Inputs::new(recipe, source.digest(&weights)?, begin.as_ref(), arithmetic)?;
     let (weights, trained) = match &begin {
         None => (variables(&weights)?, Trained::Base),
         Some(begin) => (weights, Trained::Adapter(LoraTensors::trained(begin, device)?)),
@@ -148,9 +150,10 @@ pub(super) fn train(
     printer.object(&json!({ "data": counts.data() }));
     if recipe.task == Task::Dpo && recipe.dpo.cache && recipe.dpo.cost().has_reference() {
         // A run that is refused must not change the folder.
-        train::belongs(out, inputs.identity)?;
+        train::belongs(out, &inputs.identity)?;
         let adapter = begin.as_ref().filter(|_| recipe.dpo.reference == Reference::Start);
-        refer(&mut session, &out.join(references::FILE), references::model(&inputs.base.0, adapter), printer)?;
+        let model = references::model(&inputs.base.0, adapter, &inputs.identity.arithmetic);
+        refer(&mut session, &out.join(references::FILE), model, printer)?;
     }
 
     let beta = recipe.dpo.cost().has_reference().then_some(recipe.dpo.beta);
@@ -190,7 +193,7 @@ pub(super) fn train(
     let save = |step: usize| keep::keep(&recipe.run, step, result).map_err(TaskError::from);
     let stop = || stop() || diverged.borrow().is_some();
     let observer = Observer { stop: &stop, save: &save, see: &mut report };
-    let ended = train::run(&session, &recipe.optim, &recipe.run, inputs.identity, start, observer)?;
+    let ended = train::run(&session, &recipe.optim, &recipe.run, &inputs.identity, start, observer)?;
     bar.finish_and_clear();
     train::draw(out)?;
     if let Some(message) = diverged.take() {
@@ -234,11 +237,16 @@ pub(super) fn open(
     let dropout = recipe.lora.as_ref().map_or(0.0, |lora| lora.dropout);
     Ok(TextSession::new(source.network().clone(), weights, trained, frozen, dpo, rows)
         .recomputing(recipe.run.recompute)
-        .multiplying_in(match recipe.run.precision {
-            Format::F32 => DType::F32,
-            Format::Bf16 => DType::BF16,
-        })
+        .multiplying_in(products(recipe))
         .dropping(dropout, recipe.run.seed))
+}
+
+/// Number format of products with the base's weights.
+fn products(recipe: &Recipe) -> DType {
+    match recipe.run.precision {
+        Format::F32 => DType::F32,
+        Format::Bf16 => DType::BF16,
+    }
 }
 
 /// Has the session know its reference's figures, those in the file at `path` and otherwise new ones.

@@ -95,9 +95,9 @@ impl References {
 }
 
 /// Names the reference model: the base, and the adapter on it if there is one.
-pub fn model(base: &[u8; 32], adapter: Option<&Adapter>) -> [u8; 32] {
+pub fn model(base: &[u8; 32], adapter: Option<&Adapter>, arithmetic: &str) -> [u8; 32] {
     let mut hash = blake3::Hasher::new_derive_key("ftk reference model");
-    hash.update(base);
+    hash.update(base).update(&(arithmetic.len() as u64).to_le_bytes()).update(arithmetic.as_bytes());
     for (site, factors) in adapter.iter().flat_map(|adapter| &adapter.sites) {
         hash.update(&(site.len() as u64).to_le_bytes()).update(site.as_bytes());
         for size in [factors.rank, factors.d_in, factors.d_out] {
@@ -144,6 +144,8 @@ fn parse(bytes: &[u8], model: &[u8; KEY]) -> Option<BTreeMap<Key, Sums>> {
 
 #[cfg(test)]
 mod tests {
+    use ftk_kernels::float::ARITHMETIC;
+
     use super::*;
 
     const MODEL: [u8; 32] = [7; 32];
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_of_another_model_are_not_used() {
+    fn figures_of_another_model_or_arithmetic_are_not_used() {
         let folder = tempfile::tempdir().unwrap();
         let (path, _) = written(folder.path());
         assert_eq!(References::open(&path, [8; 32]).unwrap().1, Found::Unusable);
@@ -235,11 +237,12 @@ mod tests {
             Adapter { sites: [("q_proj".to_owned(), factors)].into() }
         };
         let names = [
-            model(&MODEL, None),
-            model(&[8; 32], None),
-            model(&MODEL, Some(&factors(0.0, 1.0))),
-            model(&MODEL, Some(&factors(1.0, 1.0))),
-            model(&MODEL, Some(&factors(1.0, 2.0))),
+            model(&MODEL, None, ARITHMETIC),
+            model(&[8; 32], None, ARITHMETIC),
+            model(&MODEL, Some(&factors(0.0, 1.0)), ARITHMETIC),
+            model(&MODEL, Some(&factors(1.0, 1.0)), ARITHMETIC),
+            model(&MODEL, Some(&factors(1.0, 2.0)), ARITHMETIC),
+            model(&MODEL, None, "cuda-f32"),
         ];
         let different: std::collections::BTreeSet<_> = names.iter().collect();
         assert_eq!(different.len(), names.len());

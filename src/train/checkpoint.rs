@@ -9,8 +9,8 @@ use ftk_adapters::atomic;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::TrainError;
 use super::best::Best;
+use super::{Identity, TrainError};
 
 /// File name in the run folder.
 pub(super) const FILE: &str = "checkpoint.safetensors";
@@ -35,8 +35,8 @@ impl std::fmt::Debug for Slot {
 pub(super) struct Checkpoint {
     /// Steps done.
     pub(super) step: usize,
-    /// Digest of recipe, data and base.
-    pub(super) identity: [u8; 32],
+    /// The run it is of.
+    pub(super) identity: Identity,
     /// Length of the metrics file at this step.
     pub(super) metrics_bytes: u64,
     /// Parameters in name order.
@@ -53,6 +53,9 @@ const ENTRY: &str = "ftk";
 struct About {
     step: usize,
     identity: String,
+    /// Missing from what was written when arithmetics had no name.
+    #[serde(default)]
+    arithmetic: String,
     metrics_bytes: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     best: Option<AboutBest>,
@@ -84,17 +87,36 @@ impl Checkpoint {
             (name, TensorView::new(Dtype::F32, vec![*length], data).expect("length and bytes come from one vector"))
         });
         // One entry: several would be written in random order.
-        let identity = blake3::Hash::from(self.identity).to_hex().to_string();
+        let identity = blake3::Hash::from(self.identity.digest).to_hex().to_string();
         let best = self.best.as_ref().map(|best| AboutBest {
             step: best.step,
             figure: format!("{:?}", best.figure),
             waited: best.waited,
         });
-        let about = About { step: self.step, identity, metrics_bytes: self.metrics_bytes, best };
+        let about = About {
+            step: self.step,
+            identity,
+            arithmetic: self.identity.arithmetic.clone(),
+            metrics_bytes: self.metrics_bytes,
+            best,
+        };
         let about = serde_json::to_string(&about).expect("numbers and text serialise");
         let about = HashMap::from([(ENTRY.to_owned(), about)]);
         let file = safetensors::serialize(views, Some(about)).map_err(|error| unreadable(path, error))?;
         atomic::write(path, &file).map_err(|error| TrainError::Io { path: path.to_owned(), error })
+    }
+
+    /// Refuses it where it is another run's.
+    pub(super) fn belongs_to(&self, identity: &Identity, path: &Path) -> Result<(), TrainError> {
+        let (found, ours) = (&self.identity.arithmetic, &identity.arithmetic);
+        if found != ours {
+            let found = if found.is_empty() { "an arithmetic without a name".to_owned() } else { found.clone() };
+            return Err(TrainError::Arithmetic { path: path.to_owned(), found, ours: ours.clone() });
+        }
+        if self.identity.digest != identity.digest {
+            return Err(TrainError::Different(path.to_owned()));
+        }
+        Ok(())
     }
 
     /// The checkpoint at `path`, if there is one.
@@ -140,7 +162,7 @@ impl Checkpoint {
             Ok::<_, TrainError>(Best { step, figure, waited, values: best.collect::<Result<_, _>>()? })
         };
         let best = about.best.map(kept).transpose()?;
-        let identity = *identity.as_bytes();
+        let identity = Identity { digest: *identity.as_bytes(), arithmetic: about.arithmetic };
         Ok(Self { step: about.step, identity, metrics_bytes: about.metrics_bytes, slots, best })
     }
 }

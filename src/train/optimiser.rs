@@ -6,9 +6,9 @@ use std::path::Path;
 use candle_core::{Tensor, Var};
 use ftk_recipes::Optim;
 
-use super::TrainError;
 use super::best::Best;
 use super::checkpoint::{Checkpoint, Slot};
+use super::{Identity, TrainError};
 
 /// Parameters with their moments.
 pub(super) struct AdamW {
@@ -16,7 +16,7 @@ pub(super) struct AdamW {
     slots: Vec<Slot>,
     optim: Optim,
     /// Updates done.
-    updates: i32,
+    updates: u32,
 }
 
 impl AdamW {
@@ -45,8 +45,8 @@ impl AdamW {
 
         self.updates += 1;
         let [beta1, beta2] = self.optim.betas;
-        let rate = (lr / (1.0 - beta1.powi(self.updates))) as f32;
-        let root = (1.0 - beta2.powi(self.updates)).sqrt() as f32;
+        let rate = (lr / (1.0 - power(beta1, self.updates))) as f32;
+        let root = (1.0 - power(beta2, self.updates)).sqrt() as f32;
         let (beta1, beta2, eps) = (beta1 as f32, beta2 as f32, self.optim.eps as f32);
         for ((slot, gradient), variable) in self.slots.iter_mut().zip(gradients).zip(&self.variables) {
             // A norm's weight is a vector; pulling it to zero would not regularise but rescale.
@@ -82,11 +82,11 @@ impl AdamW {
     pub(super) fn checkpoint(
         &self,
         step: usize,
-        identity: [u8; 32],
+        identity: &Identity,
         metrics_bytes: u64,
         best: Option<&Best>,
     ) -> Checkpoint {
-        Checkpoint { step, identity, metrics_bytes, slots: self.slots.clone(), best: best.cloned() }
+        Checkpoint { step, identity: identity.clone(), metrics_bytes, slots: self.slots.clone(), best: best.cloned() }
     }
 
     /// Takes up a checkpoint of the same parameters, and gives the best evaluation it knows.
@@ -96,9 +96,22 @@ impl AdamW {
         if !fits {
             return Err(TrainError::Different(path.to_owned()));
         }
-        self.updates = i32::try_from(checkpoint.step).map_err(|_| TrainError::Different(path.to_owned()))?;
+        self.updates = u32::try_from(checkpoint.step).map_err(|_| TrainError::Different(path.to_owned()))?;
         self.slots = checkpoint.slots;
         self.show(&self.values())?;
         Ok(checkpoint.best)
     }
+}
+
+/// `base^exponent` by squaring: the system's own power is not the same everywhere.
+fn power(base: f64, exponent: u32) -> f64 {
+    let (mut power, mut square, mut left) = (1.0, base, exponent);
+    while left > 0 {
+        if left & 1 == 1 {
+            power *= square;
+        }
+        square *= square;
+        left >>= 1;
+    }
+    power
 }

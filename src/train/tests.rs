@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::checkpoint::{Checkpoint, FILE, Slot};
 use super::optimiser::AdamW;
 use super::order::Order;
-use super::{Ended, Lock, METRICS, Observer, Start, Step, TrainError, Why, best, rate, run};
+use super::{Ended, Identity, Lock, METRICS, Observer, Start, Step, TrainError, Why, best, rate, run};
 
 /// Pulls a matrix `(2, 2)` towards the sum of its rows' targets: row `r` has `r % 3` items, each of
 /// which adds half the squared distance to `r / 10`.
@@ -115,10 +115,12 @@ fn optim() -> Optim {
     Optim { lr: 0.05, weight_decay: 0.01, warmup_steps: 2, ..Optim::default() }
 }
 
-const IDENTITY: [u8; 32] = [7; 32];
+fn identity(byte: u8) -> Identity {
+    Identity { digest: [byte; 32], arithmetic: "ftk-f32-1".to_owned() }
+}
 
 fn go(session: &Pull, run_settings: &Run, start: Start) -> Result<(), TrainError> {
-    run(session, &optim(), run_settings, IDENTITY, start, observed(&|| false, &mut |_| {})).map(drop)
+    run(session, &optim(), run_settings, &identity(7), start, observed(&|| false, &mut |_| {})).map(drop)
 }
 
 fn files(out: &Path) -> [Vec<u8>; 2] {
@@ -180,10 +182,17 @@ fn a_checkpoint_of_another_run_is_refused_and_left_as_it_is() {
     let before = files(folder.path());
     let path = folder.path().join(FILE);
 
-    let error =
-        run(&Pull::new(20), &optim(), &settings, [8; 32], Start::Resume, observed(&|| false, &mut |_| {})).unwrap_err();
+    let resumed = |identity: &Identity| {
+        run(&Pull::new(20), &optim(), &settings, identity, Start::Resume, observed(&|| false, &mut |_| {})).unwrap_err()
+    };
+    let error = resumed(&identity(8));
     assert!(matches!(&error, TrainError::Different(at) if *at == path), "{error}");
-    assert_eq!(error.hint().as_deref(), Some("choose another folder with --out"));
+    assert!(error.hint().unwrap().starts_with("choose another folder with --out; to train on"));
+    // Begun in other numbers, which is why the digests differ too.
+    let error = resumed(&Identity { arithmetic: "cuda-f32".to_owned(), ..identity(8) });
+    let message = "was computed in ftk-f32-1, and this run computes in cuda-f32";
+    assert_eq!(error.to_string(), format!("{}: {message}", path.display()));
+    assert!(error.hint().unwrap().contains("--device"));
     // The same identity, but other parameters.
     let more = Pull { idle: Some(variable(&[1.0], &[1])), ..Pull::new(20) };
     assert!(matches!(go(&more, &settings, Start::Resume).unwrap_err(), TrainError::Different(at) if at == path));
@@ -301,7 +310,7 @@ fn weight(session: &Pull) -> Vec<f32> {
 }
 
 fn go_on(session: &Pull, run_settings: &Run, start: Start, stop: &dyn Fn() -> bool) -> Ended {
-    run(session, &optim(), run_settings, IDENTITY, start, observed(stop, &mut |_| {})).unwrap()
+    run(session, &optim(), run_settings, &identity(7), start, observed(stop, &mut |_| {})).unwrap()
 }
 
 #[test]
@@ -512,7 +521,7 @@ fn checkpoint() -> Checkpoint {
     let slots = vec![slot("a", 3), slot("b.c", 5)];
     // A figure that a hasty reader of numbers gets wrong in its last bit.
     let best = best::Best { step: 8, figure: 0.1 + 0.2, waited: 2, values: vec![vec![7.0; 3], vec![8.0; 5]] };
-    Checkpoint { step: 12, identity: [0xab; 32], metrics_bytes: 345, slots, best: Some(best) }
+    Checkpoint { step: 12, identity: identity(0xab), metrics_bytes: 345, slots, best: Some(best) }
 }
 
 #[test]
@@ -569,7 +578,10 @@ fn a_foreign_file_is_no_checkpoint() {
         })
     };
     let slot = [("value/a", Dtype::F32, 2), ("first/a", Dtype::F32, 2), ("second/a", Dtype::F32, 2)];
-    assert_eq!(says(&slot, Some(&good)).unwrap().slots.len(), 1);
+    let nameless = says(&slot, Some(&good)).unwrap();
+    assert_eq!(nameless.slots.len(), 1);
+    let refused = nameless.belongs_to(&identity(0xab), &path).unwrap_err().to_string();
+    assert!(refused.contains("was computed in an arithmetic without a name"), "{refused}");
     assert_eq!(says(&slot, None).unwrap_err(), "is no checkpoint");
     assert!(says(&slot, Some("{}")).unwrap_err().contains("missing field"));
     assert!(says(&slot, Some(&about("-1", &"ab".repeat(32)))).unwrap_err().contains("invalid value"));

@@ -435,7 +435,10 @@ fn tokens_and_nodes_are_told_apart() {
     let mut of_tokens = MADE.prove("never", &["--disclose"]);
     of_tokens.args(["--task", "logprob"]);
     let output = of_tokens.output().unwrap();
-    assert!(stderr(&output).contains("a node has no continuation\nhint: --task logits, choice or at-least"));
+    assert!(
+        stderr(&output)
+            .contains("a node has no continuation\nhint: --task logits, choice, at-least or top is about nodes")
+    );
     let commitment = MADE.path("commitment");
     let adapter = MADE.path("adapter");
     let mut prompt = ftk(&["prove", "--base", text(&base), "--adapter", text(&adapter), "--prompt", "hello"]);

@@ -6,6 +6,8 @@
 
 pub mod attention;
 mod elementary;
+mod environment;
+mod fused;
 pub mod gelu;
 pub mod neighbours;
 pub mod norm;
@@ -19,6 +21,14 @@ pub mod swiglu;
 mod tests;
 
 use rayon::prelude::*;
+
+use crate::vectors::vectorised;
+
+pub use self::environment::{Environment, check};
+
+/// Name of the numbers that these kernels compute, which `ARITHMETIC.md` defines. Whoever changes a bit of them changes
+/// the name.
+pub const ARITHMETIC: &str = "ftk-f32-1";
 
 /// Entries a thread takes at a time: enough to outweigh handing them over.
 const CHUNK: usize = 1 << 14;
@@ -35,7 +45,7 @@ fn rows_a_chunk(width: usize) -> usize {
 pub fn add_to(x: &mut [f32], y: &[f32]) {
     assert_eq!(x.len(), y.len(), "a sum needs operands of one length");
     x.par_chunks_mut(CHUNK).zip(y.par_chunks(CHUNK)).for_each(|(x, y)| {
-        pulp::Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || x.iter_mut().zip(y).for_each(|(x, y)| *x += y),
         );
@@ -52,7 +62,7 @@ pub fn sum_rows(x: &[f32], row: &[f32]) -> Vec<f32> {
     let mut sum = vec![0.0; x.len()];
     let chunk = width * rows_a_chunk(width);
     sum.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(sum, x)| {
-        pulp::Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || {
                 for (sum, x) in sum.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
@@ -72,7 +82,7 @@ pub fn sum(x: &[f32], y: &[f32]) -> Vec<f32> {
     assert_eq!(x.len(), y.len(), "a sum needs operands of one length");
     let mut sum = vec![0.0; x.len()];
     sum.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK).zip(y.par_chunks(CHUNK))).for_each(|(sum, (x, y))| {
-        pulp::Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || sum.iter_mut().zip(x.iter().zip(y)).for_each(|(sum, (x, y))| *sum = x + y),
         );

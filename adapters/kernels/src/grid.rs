@@ -5,6 +5,8 @@
 
 use rayon::prelude::*;
 
+use crate::vectors::vectorised;
+
 /// Largest power of two a grid may scale by. Entries below `2^-15` lose bits; an all-zero tensor gets this shift.
 pub const MAX_SHIFT: u32 = 30;
 
@@ -98,7 +100,7 @@ fn extremes(values: &[f32]) -> (f32, f32) {
     // Floats compare as their bits do if those of negative ones are turned round; and comparisons of integers,
     // unlike those of floats, may be done in any order.
     let turned = |bits: i32| bits ^ (((bits >> 31) as u32) >> 1) as i32;
-    let (least, largest) = pulp::Arch::new().dispatch(
+    let (least, largest) = vectorised(
         #[inline(always)]
         || {
             values.iter().fold((0, 0), |(least, largest): (i32, i32), value| {
@@ -120,7 +122,7 @@ fn round_into<T: Entry>(values: &[f32], shift: u32, limit: i64, entries: &mut [T
     let scale = f64::from(1u32 << shift);
     let rounded = |value: f32| (f64::from(value) * scale + 0.5).floor();
     let fits = |rounded: f64| rounded.abs() <= limit as f64;
-    let all_fit = pulp::Arch::new().dispatch(
+    let all_fit = vectorised(
         #[inline(always)]
         || {
             entries.iter_mut().zip(values).fold(true, |all, (entry, &value)| {

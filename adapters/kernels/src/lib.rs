@@ -3,3 +3,4 @@
 pub mod float;
 pub mod grid;
 pub mod matmul;
+mod vectors;

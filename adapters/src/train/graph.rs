@@ -92,7 +92,7 @@ impl Kept {
         let y = self.times(&weight.t()?.contiguous()?)?;
         let Some(lora) = lora else { return Ok((y, None)) };
         let low = self.times(&lora.a.t()?.contiguous()?)?;
-        let added = (low.matmul(&lora.b.t()?)? * lora.scale)?;
+        let added = host::product(lora.scale, &low, &lora.b.t()?)?;
         Ok((host::sum(&y, &added)?, Some(low)))
     }
 

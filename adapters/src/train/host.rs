@@ -2,6 +2,7 @@
 
 use candle_core::{CpuStorage, DType, Result, Storage, Tensor};
 use ftk_kernels::float;
+use ftk_kernels::float::product::{Matrix, new_product};
 
 /// `f` of the values of f32 tensors in host memory; `None` where one is elsewhere or of another type.
 pub(super) fn read<const N: usize, R>(
@@ -56,5 +57,33 @@ pub(super) fn column_sums(x: &Tensor) -> Result<Tensor> {
     match read([x], sums)? {
         Some(sums) => Tensor::from_vec(sums, width, x.device()),
         None => x.sum(0),
+    }
+}
+
+/// `scale a b` of two f32 matrices, on the host in the order of sums that all products of training have. A factor may
+/// be the transposed view of another tensor.
+///
+/// # Errors
+/// Shapes that do not fit; those of the device.
+pub fn product(scale: f64, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let ((m, k), (inner, n)) = (a.dims2()?, b.dims2()?);
+    if k != inner {
+        candle_core::bail!("matrices {:?} and {:?} cannot be multiplied", a.shape(), b.shape());
+    }
+    // Read as it lies, if that is as rows or as columns.
+    let turned = |x: &Tensor| !x.is_contiguous() && x.t().is_ok_and(|t| t.is_contiguous());
+    let lying = |x: &Tensor| if turned(x) { x.t() } else { Ok(x.clone()) };
+    let (rows_of_a, rows_of_b) = (lying(a)?, lying(b)?);
+    let values = read([&rows_of_a, &rows_of_b], |[left, right]| {
+        if m == 0 || k == 0 || n == 0 {
+            return Ok(vec![0.0; m * n]);
+        }
+        let left = if turned(a) { Matrix::new(left, m).t() } else { Matrix::new(left, k) };
+        let right = if turned(b) { Matrix::new(right, k).t() } else { Matrix::new(right, n) };
+        Ok(new_product(scale as f32, left, right))
+    })?;
+    match values {
+        Some(values) => Tensor::from_vec(values, (m, n), a.device()),
+        None => a.matmul(b)? * scale,
     }
 }

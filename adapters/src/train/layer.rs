@@ -78,7 +78,7 @@ impl Layer {
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>> {
         if self.base {
-            gradients.add_trained(self.name.clone(), g.t()?.matmul(x)?)?;
+            gradients.add_trained(self.name.clone(), host::product(1.0, &g.t()?, x)?)?;
         }
         let mut dx = if self.input { Some(linear::backward(&self.open()?, g)?) } else { None };
         if let (Some(lora), Some(low)) = (&self.lora, low) {

@@ -35,6 +35,14 @@ fn on_device(x: &Tensor, weight: &Tensor, eps: f64, g: &Tensor) -> Result<Tensor
 
 /// Gradient of [`rms_norm`] with respect to its weight of `width` entries.
 pub(super) fn backward_weight(x: &Tensor, width: usize, eps: f64, g: &Tensor) -> Result<Tensor> {
+    let on_host = |[x, g]: [&[f32]; 2]| Ok(norm::rms_norm_backward_weight(x, width, eps as f32, g));
+    match host::read([x, g], on_host)? {
+        Some(values) => Tensor::from_vec(values, width, x.device()),
+        None => weight_on_device(x, width, eps, g),
+    }
+}
+
+fn weight_on_device(x: &Tensor, width: usize, eps: f64, g: &Tensor) -> Result<Tensor> {
     let (x, g) = (vectors(x, width)?, vectors(g, width)?);
     (g * x.broadcast_mul(&inverse(&x, eps)?)?)?.sum(0)
 }
@@ -66,6 +74,15 @@ fn layer_on_device(x: &Tensor, weight: &Tensor, eps: f64, g: &Tensor) -> Result<
 
 /// Gradient of [`layer_norm`] with respect to its weight.
 pub(super) fn layer_backward_weight(x: &Tensor, eps: f64, g: &Tensor) -> Result<Tensor> {
+    let width = x.dim(D::Minus1)?;
+    let on_host = |[x, g]: [&[f32]; 2]| Ok(norm::layer_norm_backward_weight(x, width, eps as f32, g));
+    match host::read([x, g], on_host)? {
+        Some(values) => Tensor::from_vec(values, width, x.device()),
+        None => layer_weight_on_device(x, eps, g),
+    }
+}
+
+fn layer_weight_on_device(x: &Tensor, eps: f64, g: &Tensor) -> Result<Tensor> {
     (g * normal(x, eps)?)?.sum(0)
 }
 
@@ -98,10 +115,13 @@ mod tests {
         let theirs = candle_nn::ops::layer_norm_slow(&x, &weight, &bias, 1e-3).unwrap();
         close(&layer_norm(&x, [&weight, &bias], 1e-3).unwrap(), &theirs);
         close(&layer_backward(&x, &weight, 1e-3, &g).unwrap(), &layer_on_device(&x, &weight, 1e-3, &g).unwrap());
+        close(&backward_weight(&x, 40, 1e-3, &g).unwrap(), &weight_on_device(&x, 40, 1e-3, &g).unwrap());
+        close(&layer_backward_weight(&x, 1e-3, &g).unwrap(), &layer_weight_on_device(&x, 1e-3, &g).unwrap());
         // Heads of a row on their own.
         let weight = random(5, &[8]);
         let theirs = candle_nn::ops::rms_norm(&vectors(&x, 8).unwrap(), &weight, 1e-3).unwrap();
         close(&rms_norm(&x, &weight, 1e-3).unwrap(), &theirs.reshape((7, 40)).unwrap());
         close(&backward(&x, &weight, 1e-3, &g).unwrap(), &on_device(&x, &weight, 1e-3, &g).unwrap());
+        close(&backward_weight(&x, 8, 1e-3, &g).unwrap(), &weight_on_device(&x, 8, 1e-3, &g).unwrap());
     }
 }

@@ -18,8 +18,11 @@ impl Angles {
     pub fn new(rope: &Rope, positions: usize, device: &Device) -> Result<Self> {
         let wave = frequencies(rope);
         let angles: Vec<f32> = (0..positions).flat_map(|p| wave.iter().map(move |w| (p as f64 * w) as f32)).collect();
-        let angles = Tensor::from_vec(angles, (positions, rope.dim / 2), device)?;
-        Ok(Self { cos: angles.cos()?, sin: angles.sin()? })
+        let of = |function: fn(f32) -> f32| {
+            let values = angles.iter().map(|&angle| function(angle)).collect::<Vec<_>>();
+            Tensor::from_vec(values, (positions, rope.dim / 2), device)
+        };
+        Ok(Self { cos: of(libm::cosf)?, sin: of(libm::sinf)? })
     }
 
     /// Number of positions covered.
@@ -52,7 +55,7 @@ impl Angles {
 /// implementation holds them.
 fn frequencies(rope: &Rope) -> Vec<f64> {
     let pairs = rope.dim / 2;
-    let plain = (0..pairs).map(|i| 1.0 / rope.theta.powf((2 * i) as f64 / rope.dim as f64));
+    let plain = (0..pairs).map(|i| 1.0 / libm::pow(rope.theta, (2 * i) as f64 / rope.dim as f64));
     let scaled = plain.map(|frequency| {
         let Some(scaling) = &rope.scaling else { return frequency };
         let context = scaling.original_context as f64;

@@ -33,7 +33,7 @@ impl Linear {
             let mut system = System::new(width);
             for (row, &positive) in rows.iter().zip(positive) {
                 let score = model.score(row);
-                let chance = 1.0 / (1.0 + (-score).exp());
+                let chance = 1.0 / (1.0 + libm::exp(-score));
                 let weight = (chance * (1.0 - chance)).max(1e-6);
                 // The working response of iteratively reweighted least squares.
                 system.add(row, weight, score + (f64::from(u8::from(positive)) - chance) / weight);

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use candle_core::{D, Device, Tensor};
-use ftk_adapters::train::Gradients;
+use candle_core::{Device, Tensor};
+use ftk_adapters::train::{Gradients, product};
 use ftk_networks::graphs::{End, Hop};
 use ftk_networks::ops::graph::Features;
 use rand_chacha::ChaCha8Rng;
@@ -115,10 +115,17 @@ const SHORT: f64 = 1e-6;
 
 /// Rows at unit length, and their lengths; a short row becomes zero, and of infinite length, so that it learns nothing.
 fn unit(x: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
-    let length = x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?;
+    let length = along(x, x)?.sqrt()?;
     let infinite = Tensor::full(f32::INFINITY, length.shape(), length.device())?;
     let length = length.gt(SHORT)?.where_cond(&length, &infinite)?;
     Ok((x.broadcast_div(&length)?, length))
+}
+
+/// The product of each row with the row of the other matrix `(rows, 1)`, added up from its first entry on.
+fn along(x: &Tensor, y: &Tensor) -> candle_core::Result<Tensor> {
+    let sum = |(x, y): (&Vec<f32>, &Vec<f32>)| x.iter().zip(y).map(|(x, y)| x * y).sum::<f32>();
+    let sums: Vec<f32> = x.to_vec2::<f32>()?.iter().zip(&y.to_vec2()?).map(sum).collect();
+    Tensor::from_vec(sums, (x.dim(0)?, 1), x.device())
 }
 
 /// The loss of telling, for each of the `anchors` in either of two views `(nodes, width)`, the same node in the other
@@ -145,7 +152,7 @@ pub fn info_nce(
             let places: Vec<u32> = chunk.iter().map(|&anchor| anchor as u32).collect();
             let places = Tensor::from_slice(&places, places.len(), &Device::Cpu)?;
             let these = own.index_select(&places, 0)?;
-            let mut alike = these.matmul(&all.t()?)?.flatten_all()?.to_vec1::<f32>()?;
+            let mut alike = product(1.0, &these, &all.t()?)?.flatten_all()?.to_vec1::<f32>()?;
             let judged: Vec<(f64, bool)> = alike
                 .par_chunks_exact_mut(2 * nodes)
                 .zip(chunk)
@@ -154,8 +161,8 @@ pub fn info_nce(
             sum += judged.iter().map(|(loss, _)| 0.5 * loss).sum::<f64>();
             hits += judged.iter().map(|(_, hit)| 0.5 * f64::from(u8::from(*hit))).sum::<f64>();
             let slope = Tensor::from_vec(alike, (chunk.len(), 2 * nodes), &Device::Cpu)?;
-            gradients[side] = gradients[side].index_add(&places, &slope.matmul(&all)?, 0)?;
-            of_all = (of_all + slope.t()?.matmul(&these)?)?;
+            gradients[side] = gradients[side].index_add(&places, &product(1.0, &slope, &all)?, 0)?;
+            of_all = (of_all + product(1.0, &slope.t()?, &these)?)?;
         }
         gradients[side] = (&gradients[side] + of_all.narrow(0, 0, nodes)?)?;
         gradients[1 - side] = (&gradients[1 - side] + of_all.narrow(0, nodes, nodes)?)?;
@@ -163,7 +170,7 @@ pub fn info_nce(
     debug_assert_eq!(gradients[0].dims(), [nodes, width]);
     // Through the division by the length: only what stands upright on the row is left.
     let through = |gradient: &Tensor, unit: &Tensor, length: &Tensor| -> candle_core::Result<Tensor> {
-        let along = (gradient * unit)?.sum_keepdim(D::Minus1)?;
+        let along = along(gradient, unit)?;
         (gradient - unit.broadcast_mul(&along)?)?.broadcast_div(length)
     };
     Ok((sum, hits, [through(&gradients[0], &u, &u_length)?, through(&gradients[1], &v, &v_length)?]))
@@ -178,13 +185,13 @@ fn tell(row: &mut [f32], own: usize, right: usize, temperature: f32) -> (f64, bo
     let hit = row.iter().enumerate().all(|(at, &value)| at == right || value < aim);
     let mut total = 0.0f64;
     for value in row.iter_mut() {
-        *value = ((*value - top) / temperature).exp();
+        *value = libm::expf((*value - top) / temperature);
         total += f64::from(*value);
     }
     let scale = (0.5 / (total * f64::from(temperature))) as f32;
     row.iter_mut().for_each(|value| *value *= scale);
     row[right] -= 0.5 / temperature;
-    (total.ln() + f64::from((top - aim) / temperature), hit)
+    (libm::log(total) + f64::from((top - aim) / temperature), hit)
 }
 
 impl Learner for ContrastSession {

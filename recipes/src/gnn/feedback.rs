@@ -102,8 +102,8 @@ pub fn cost(loss: &dyn Loss, margin: f64, reference: f64) -> (f64, [f64; 2]) {
 
 /// `-log sigmoid(x)` and its derivative.
 pub fn logistic(x: f64) -> (f64, f64) {
-    let tail = (-x.abs()).exp();
-    let loss = tail.ln_1p() + (-x).max(0.0);
+    let tail = libm::exp(-x.abs());
+    let loss = libm::log1p(tail) + (-x).max(0.0);
     let share = if x >= 0.0 { tail / (1.0 + tail) } else { 1.0 / (1.0 + tail) };
     (loss, -share)
 }

@@ -94,12 +94,12 @@ impl LinkSession {
         let (mut count, mut rare) = (0.0f32, 0.0f32);
         for &other in shared {
             count += 1.0;
-            rare += 1.0 / (1.0 + self.lists[other as usize].len() as f32).ln();
+            rare += 1.0 / libm::logf(1.0 + self.lists[other as usize].len() as f32);
         }
         let (x, y) = (self.features.row(a as usize), self.features.row(b as usize));
         let dot: f32 = x.iter().zip(&y).map(|(x, y)| x * y).sum();
         let alike = dot / (self.lengths[a as usize] * self.lengths[b as usize]).max(1e-9);
-        [count.ln_1p(), rare, alike]
+        [libm::log1pf(count), rare, alike]
     }
 
     fn score(&self, pass: &mut Train<'_>, pairs: &[Ends]) -> Result<Tensor, GraphError> {

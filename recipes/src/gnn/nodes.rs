@@ -202,13 +202,13 @@ impl Row {
     /// Writes the gradient; the loss and whether the class has the largest logit.
     fn cross_entropy(&self, logits: &[f32], gradient: &mut [f32]) -> (f64, bool) {
         let top = f64::from(logits[measures::largest(logits)]);
-        let total: f64 = logits.iter().map(|&logit| (f64::from(logit) - top).exp()).sum();
+        let total: f64 = logits.iter().map(|&logit| libm::exp(f64::from(logit) - top)).sum();
         for (gradient, &logit) in gradient.iter_mut().zip(logits) {
-            *gradient = ((f64::from(logit) - top).exp() / total) as f32;
+            *gradient = (libm::exp(f64::from(logit) - top) / total) as f32;
         }
         let chosen = self.chosen as usize;
         gradient[chosen] -= 1.0;
-        (total.ln() + top - f64::from(logits[chosen]), measures::largest(logits) == chosen)
+        (libm::log(total) + top - f64::from(logits[chosen]), measures::largest(logits) == chosen)
     }
 }
 

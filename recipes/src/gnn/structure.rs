@@ -78,7 +78,7 @@ impl Snapshot {
             ratings.insert((edge.source, edge.target), rating);
             rated[source].push(edge.target);
         }
-        let days = |since: f64| ((now - since).max(0.0) / DAY).ln_1p() / 8.0;
+        let days = |since: f64| libm::log1p((now - since).max(0.0) / DAY) / 8.0;
         let mut values = Vec::with_capacity(nodes * OF_NODE);
         for node in 0..nodes {
             let (into, out) = (&received[node], &given[node]);
@@ -87,10 +87,10 @@ impl Snapshot {
                 1.0,
                 f64::from(u8::from(into.count > 0.0)),
                 f64::from(u8::from(out.count > 0.0)),
-                into.count.ln_1p() / 4.0,
-                out.count.ln_1p() / 4.0,
-                into.negative.ln_1p() / 2.0,
-                out.negative.ln_1p() / 2.0,
+                libm::log1p(into.count) / 4.0,
+                libm::log1p(out.count) / 4.0,
+                libm::log1p(into.negative) / 2.0,
+                libm::log1p(out.negative) / 2.0,
                 into.mean() / SCALE * 4.0,
                 out.mean() / SCALE * 4.0,
                 into.negative_share() * 2.0,
@@ -140,10 +140,10 @@ impl Snapshot {
             flag(received.count == 0.0),
             flag(given.count == 0.0),
             flag(received.count == 0.0 && given.count == 0.0),
-            f64::ln_1p(count) / 2.0,
+            libm::log1p(count) / 2.0,
             trust / (count + 1.0) * 2.0,
             said / (count + 1.0) * 2.0,
-            f64::ln_1p(shared) / 2.0,
+            libm::log1p(shared) / 2.0,
             given.negative_share() * flag(received.count == 0.0) * 2.0,
             given.mean() / SCALE * 4.0 * flag(received.count == 0.0),
         ];

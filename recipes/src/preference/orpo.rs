@@ -17,8 +17,8 @@ const MOST: f64 = -1.0 / (1 << 24) as f64;
 /// Log-odds of a completion, and their derivative by its summed log-probability.
 fn log_odds(completion: &Completion) -> (f64, f64) {
     let mean = completion.mean().min(MOST);
-    let against = -mean.exp_m1();
-    (mean - against.ln(), 1.0 / (against * completion.tokens as f64))
+    let against = -libm::expm1(mean);
+    (mean - libm::log(against), 1.0 / (against * completion.tokens as f64))
 }
 
 impl Loss for Orpo {

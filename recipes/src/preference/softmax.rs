@@ -20,8 +20,8 @@ impl Loss for Softmax {
         let margins: Vec<f64> = rejected.iter().map(|it| reward - beta * it.gain()).collect();
         // log(1 + the sum of exp(-margin)), all exponents taken relative to the largest.
         let top = margins.iter().fold(0.0f64, |top, margin| top.max(-margin));
-        let powers: Vec<f64> = margins.iter().map(|margin| (-margin - top).exp()).collect();
-        let all = (-top).exp() + powers.iter().sum::<f64>();
+        let powers: Vec<f64> = margins.iter().map(|margin| libm::exp(-margin - top)).collect();
+        let all = libm::exp(-top) + powers.iter().sum::<f64>();
         let mut slopes = vec![0.0; row.completions.len()];
         for (at, power) in powers.iter().enumerate() {
             slopes[1 + at] = beta * power / all;
@@ -31,6 +31,6 @@ impl Loss for Softmax {
         let clear = |(it, margin): (&Completion, &f64)| *margin > beta * ROUNDING * (size(chosen) + size(it));
         let accurate = rejected.iter().zip(&margins).all(clear);
         let rewards = [reward, beta * share * rejected.iter().map(Completion::gain).sum::<f64>()];
-        Verdict { loss: top + all.ln(), slopes, rewards, accurate }
+        Verdict { loss: top + libm::log(all), slopes, rewards, accurate }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use candle_core::{DType, Device};
 use ftk_adapters::atomic;
 use ftk_recipes::gnn::Opened;
 use ftk_recipes::gnn::graph::Part;
@@ -12,10 +13,11 @@ use serde_json::{Map, Value, json};
 
 use super::manifest::{MANIFEST, of_file, without_places};
 use super::{RECIPE, keep, refuse_to_replace};
+use crate::arithmetic;
 use crate::cli::printer::Printer;
 use crate::commands::Outcome;
 use crate::commands::train::stop::Stop;
-use crate::train::{self, Ended, Lock, Observer, Start, Step, Why};
+use crate::train::{self, Ended, Identity, Lock, Observer, Start, Step, Why};
 
 /// Trains, exports, and measures on what was kept for testing.
 pub(super) fn run(recipe: &Recipe, start: Start, dry_run: bool, printer: &Printer) -> Result<Outcome> {
@@ -78,7 +80,7 @@ pub(in crate::commands) fn train(
     let result = |folder: &Path| -> Result<()> { Ok(opened.export(folder, &base).map(drop)?) };
     let save = |step: usize| keep::keep(&recipe.run, step, result).map_err(TaskError::from);
     let observer = Observer { stop, save: &save, see: &mut report };
-    let ended = train::run(opened.session(), &recipe.optim, &recipe.run, inputs.identity, start, observer)?;
+    let ended = train::run(opened.session(), &recipe.optim, &recipe.run, &inputs.identity, start, observer)?;
     bar.finish_and_clear();
     train::draw(out)?;
     if ended.why != Why::Stopped {
@@ -103,7 +105,7 @@ fn figures(figures: &Figures) -> Value {
 struct Inputs {
     recipe: Value,
     feedback: Option<blake3::Hash>,
-    identity: [u8; 32],
+    identity: Identity,
 }
 
 impl Inputs {
@@ -112,13 +114,17 @@ impl Inputs {
         let feedback = feedback.map(|path| of_file(path)).transpose()?;
         let recipe = without_places(recipe);
         let text = recipe.to_string();
+        // Graphs are computed on the host.
+        let arithmetic = arithmetic::name(&Device::Cpu, DType::F32);
         let mut hash = blake3::Hasher::new_derive_key("ftk training run on a graph");
+        hash.update(&(arithmetic.len() as u64).to_le_bytes()).update(arithmetic.as_bytes());
         hash.update(opened.digest.as_bytes()).update(opened.base.as_bytes());
         hash.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
         if let Some(feedback) = &feedback {
             hash.update(feedback.as_bytes());
         }
-        Ok(Self { recipe, feedback, identity: *hash.finalize().as_bytes() })
+        let identity = Identity { digest: *hash.finalize().as_bytes(), arithmetic };
+        Ok(Self { recipe, feedback, identity })
     }
 
     fn write(&self, out: &Path, opened: &Opened, result: &[&str], ended: Option<(&Ended, &Figures)>) -> Result<()> {
@@ -129,7 +135,8 @@ impl Inputs {
         }
         let manifest = json!({
             "ftk": env!("CARGO_PKG_VERSION"),
-            "run": hex(&self.identity.into()),
+            "arithmetic": self.identity.arithmetic,
+            "run": hex(&self.identity.digest.into()),
             "recipe": hex(&blake3::hash(self.recipe.to_string().as_bytes())),
             "base": hex(&opened.base),
             "data": { "graph": hex(&opened.digest), "root": hex(&opened.root), "feedback": self.feedback.as_ref().map(hex) },

@@ -11,7 +11,7 @@ use ftk_recipes::Recipe;
 use serde_json::{Value, json};
 
 use super::plan::Counts;
-use crate::train::{Ended, Why};
+use crate::train::{Ended, Identity, Why};
 
 /// File name in the run folder.
 pub const MANIFEST: &str = "manifest.json";
@@ -24,7 +24,7 @@ pub(super) struct Inputs {
     held_out: Option<blake3::Hash>,
     start: Option<blake3::Hash>,
     /// Of everything, and of the first adapter's numbers.
-    pub(super) identity: [u8; 32],
+    pub(super) identity: Identity,
 }
 
 impl Inputs {
@@ -32,13 +32,14 @@ impl Inputs {
     ///
     /// # Errors
     /// Files that cannot be read.
-    pub(super) fn new(recipe: &Recipe, base: BaseDigest, begin: Option<&Adapter>) -> Result<Self> {
+    pub(super) fn new(recipe: &Recipe, base: BaseDigest, begin: Option<&Adapter>, arithmetic: String) -> Result<Self> {
         let train = of_file(&recipe.data.train)?;
         let held_out = recipe.data.held_out.as_deref().map(of_file).transpose()?;
         let start = recipe.lora.as_ref().and_then(|lora| lora.start.as_ref());
         let start = start.map(|folder| of_file(&folder.join(peft::FACTORS))).transpose()?;
 
         let mut hash = blake3::Hasher::new_derive_key("ftk training run");
+        hash.update(&(arithmetic.len() as u64).to_le_bytes()).update(arithmetic.as_bytes());
         hash.update(train.as_bytes());
         if let Some(digest) = &held_out {
             hash.update(digest.as_bytes());
@@ -52,7 +53,7 @@ impl Inputs {
                 hash.update(&value.to_le_bytes());
             }
         }
-        let identity = *hash.finalize().as_bytes();
+        let identity = Identity { digest: *hash.finalize().as_bytes(), arithmetic };
         Ok(Self { recipe, base, train, held_out, start, identity })
     }
 
@@ -68,7 +69,8 @@ impl Inputs {
         }
         let manifest = json!({
             "ftk": env!("CARGO_PKG_VERSION"),
-            "run": hex(&self.identity.into()),
+            "arithmetic": self.identity.arithmetic,
+            "run": hex(&self.identity.digest.into()),
             "recipe": hex(&blake3::hash(self.recipe.to_string().as_bytes())),
             "base": self.base.to_string(),
             "data": { "train": hex(&self.train), "held_out": self.held_out.as_ref().map(hex) },

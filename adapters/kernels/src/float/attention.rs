@@ -1,12 +1,17 @@
 //! Causal grouped-query attention over sequences that lie one after another. Scores and
 //! probabilities exist for a block of rows at a time and are computed again for the gradient.
 
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::elementary::{exp, largest, reduce};
 use super::product::{Matrix, Onto, Threads, product};
+use crate::vectors::vectorised;
 
 /// Rows of queries treated at once.
 const BLOCK: usize = 64;
@@ -47,9 +52,8 @@ pub struct Operands<'a> {
 /// One head of queries of one span.
 struct Head<'a> {
     q: Matrix<'a>,
-    /// Keys and values, before the span's own and its own.
-    k: [Matrix<'a>; 2],
-    v: [Matrix<'a>; 2],
+    k: Matrix<'a>,
+    v: Matrix<'a>,
     rows: usize,
     before: usize,
     scale: f32,
@@ -64,16 +68,13 @@ struct Block {
 }
 
 impl<'a> Head<'a> {
-    fn new(operands: Operands<'a>, shape: Shape, span: &Span, head: usize) -> Self {
+    fn new(q: &'a [f32], Seen { span, k, v }: &'a Seen<'_>, shape: Shape, head: usize) -> Self {
         let Shape { query, key_value, dim } = shape;
         let group = head / (query / key_value);
-        let keys = |x: &'a [f32]| {
-            let x = Matrix::new(x, key_value * dim).columns(group * dim, dim);
-            [&span.before, &span.own].map(|range| x.rows(range.start, range.len()))
-        };
-        let q = Matrix::new(operands.q, query * dim).rows(span.rows.start, span.rows.len()).columns(head * dim, dim);
+        let [k, v] = [k, v].map(|x| Matrix::new(x, key_value * dim).columns(group * dim, dim));
+        let q = Matrix::new(q, query * dim).rows(span.rows.start, span.rows.len()).columns(head * dim, dim);
         let (rows, before) = (span.rows.len(), span.before.len());
-        Self { q, k: keys(operands.k), v: keys(operands.v), rows, before, scale: 1.0 / (dim as f32).sqrt() }
+        Self { q, k, v, rows, before, scale: 1.0 / (dim as f32).sqrt() }
     }
 
     fn blocks(&self) -> impl Iterator<Item = Block> + use<> {
@@ -84,38 +85,12 @@ impl<'a> Head<'a> {
         })
     }
 
-    /// The columns of what a block sees that belong to the keys before and to its own: first, how many.
-    fn parts(&self, block: Block) -> [(usize, usize); 2] {
-        [(0, self.before), (self.before, block.seen - self.before)]
-    }
-
-    /// `result (count, seen) = scale x keys^T`, for the keys or values that a block sees.
-    fn against(&self, result: &mut [f32], scale: f32, x: Matrix<'_>, keys: [Matrix<'_>; 2], block: Block) {
-        for ((column, width), keys) in self.parts(block).into_iter().zip(keys) {
-            if width > 0 {
-                let factors = (x, keys.rows(0, width).t());
-                product((&mut result[column..], block.seen), Onto::Nothing, scale, factors, Threads::One);
-            }
-        }
-    }
-
-    /// `result (count, dim) = scale x keys`, for `x` `(count, seen)`.
-    fn along(&self, result: &mut [f32], scale: f32, x: Matrix<'_>, keys: [Matrix<'_>; 2], block: Block) {
-        let mut onto = Onto::Nothing;
-        for ((column, width), keys) in self.parts(block).into_iter().zip(keys) {
-            if width > 0 {
-                let factors = (x.columns(column, width), keys.rows(0, width));
-                product((&mut *result, keys.width()), onto, scale, factors, Threads::One);
-                onto = Onto::Present;
-            }
-        }
-    }
-
     /// Probabilities of a block of rows into `p` `(count, seen)`.
     fn probabilities(&self, p: &mut [f32], block: Block) {
         let Block { first, count, seen } = block;
-        self.against(p, self.scale, self.q.rows(first, count), self.k, block);
-        pulp::Arch::new().dispatch(
+        let factors = (self.q.rows(first, count), self.k.rows(0, seen).t());
+        product((&mut *p, seen), Onto::Nothing, self.scale, factors, Threads::One);
+        vectorised(
             #[inline(always)]
             || {
                 for (r, row) in p.chunks_exact_mut(seen).enumerate() {
@@ -132,9 +107,36 @@ impl<'a> Head<'a> {
     }
 }
 
+/// A span with the keys and the values that it sees.
+struct Seen<'a> {
+    span: &'a Span,
+    k: Cow<'a, [f32]>,
+    v: Cow<'a, [f32]>,
+}
+
+impl<'a> Seen<'a> {
+    fn new(operands: Operands<'a>, shape: Shape, span: &'a Span) -> Self {
+        let [k, v] = [operands.k, operands.v].map(|x| together(x, shape.key_value * shape.dim, span));
+        Self { span, k, v }
+    }
+}
+
 /// Every head of every span.
-fn tasks(spans: &[Span], heads: usize) -> Vec<(&Span, usize)> {
+fn tasks<'a>(spans: &'a [Seen<'a>], heads: usize) -> Vec<(&'a Seen<'a>, usize)> {
     spans.iter().flat_map(|span| (0..heads).map(move |head| (span, head))).collect()
+}
+
+/// The rows before a span and its own. They are copied where they do not lie together: a row is one sum over all that
+/// it sees, wherever that lies.
+fn together<'a>(x: &'a [f32], width: usize, Span { own, before, .. }: &Span) -> Cow<'a, [f32]> {
+    let rows = |range: &Range<usize>| &x[range.start * width..range.end * width];
+    if before.is_empty() {
+        Cow::Borrowed(rows(own))
+    } else if before.end == own.start {
+        Cow::Borrowed(rows(&(before.start..own.end)))
+    } else {
+        Cow::Owned([rows(before), rows(own)].concat())
+    }
 }
 
 /// The result, shaped as the queries.
@@ -144,20 +146,22 @@ fn tasks(spans: &[Span], heads: usize) -> Vec<(&Span, usize)> {
 pub fn attention(operands: Operands<'_>, shape: Shape, spans: &[Span]) -> Vec<f32> {
     let Shape { query, dim, .. } = shape;
     let mut result = vec![0.0; operands.q.len()];
-    let tasks = tasks(spans, query);
-    let one = |&(span, head): &(&Span, usize)| {
-        let view = Head::new(operands, shape, span, head);
+    let seen: Vec<Seen<'_>> = spans.iter().map(|span| Seen::new(operands, shape, span)).collect();
+    let tasks = tasks(&seen, query);
+    let one = |&(seen, head): &(&Seen<'_>, usize)| {
+        let view = Head::new(operands.q, seen, shape, head);
         let mut y = vec![0.0; view.rows * dim];
         let mut p = vec![0.0; BLOCK.min(view.rows) * (view.before + view.rows)];
         for block in view.blocks() {
             let p = &mut p[..block.count * block.seen];
             view.probabilities(p, block);
-            view.along(&mut y[block.first * dim..], 1.0, Matrix::new(p, block.seen), view.v, block);
+            let factors = (Matrix::new(p, block.seen), view.v.rows(0, block.seen));
+            product((&mut y[block.first * dim..], dim), Onto::Nothing, 1.0, factors, Threads::One);
         }
         y
     };
     let outputs: Vec<Vec<f32>> = tasks.par_iter().map(one).collect();
-    for ((span, head), y) in tasks.into_iter().zip(outputs) {
+    for ((Seen { span, .. }, head), y) in tasks.into_iter().zip(outputs) {
         place(&mut result, &y, (&span.rows, query * dim), head * dim, dim);
     }
     result
@@ -172,10 +176,11 @@ pub fn attention_backward(operands: Operands<'_>, shape: Shape, spans: &[Span], 
     let group = query / key_value;
     let (mut dq, mut dk, mut dv) =
         (vec![0.0; operands.q.len()], vec![0.0; operands.k.len()], vec![0.0; operands.v.len()]);
-    let tasks = tasks(spans, query);
-    let one = |&(span, head): &(&Span, usize)| {
-        let view = Head::new(operands, shape, span, head);
-        let g = Matrix::new(gradient, query * dim).rows(span.rows.start, view.rows).columns(head * dim, dim);
+    let seen: Vec<Seen<'_>> = spans.iter().map(|span| Seen::new(operands, shape, span)).collect();
+    let tasks = tasks(&seen, query);
+    let one = |&(seen, head): &(&Seen<'_>, usize)| {
+        let view = Head::new(operands.q, seen, shape, head);
+        let g = Matrix::new(gradient, query * dim).rows(seen.span.rows.start, view.rows).columns(head * dim, dim);
         let seen = view.before + view.rows;
         let mut dq = vec![0.0; view.rows * dim];
         let (mut dk, mut dv) = (vec![0.0; seen * dim], vec![0.0; seen * dim]);
@@ -185,8 +190,8 @@ pub fn attention_backward(operands: Operands<'_>, shape: Shape, spans: &[Span], 
             view.probabilities(p, block);
             let g = g.rows(first, count);
             product((&mut dv, dim), Onto::Present, 1.0, (Matrix::new(p, seen).t(), g), Threads::One);
-            view.against(ds, 1.0, g, view.v, block);
-            pulp::Arch::new().dispatch(
+            product((&mut *ds, seen), Onto::Nothing, 1.0, (g, view.v.rows(0, seen).t()), Threads::One);
+            vectorised(
                 #[inline(always)]
                 || {
                     for (p, ds) in p.chunks_exact(seen).zip(ds.chunks_exact_mut(seen)) {
@@ -198,13 +203,14 @@ pub fn attention_backward(operands: Operands<'_>, shape: Shape, spans: &[Span], 
                 },
             );
             let ds = Matrix::new(ds, seen);
-            view.along(&mut dq[first * dim..], view.scale, ds, view.k, block);
+            let factors = (ds, view.k.rows(0, seen));
+            product((&mut dq[first * dim..], dim), Onto::Nothing, view.scale, factors, Threads::One);
             product((&mut dk, dim), Onto::Present, view.scale, (ds.t(), view.q.rows(first, count)), Threads::One);
         }
         [dq, dk, dv]
     };
     let outputs: Vec<[Vec<f32>; 3]> = tasks.par_iter().map(one).collect();
-    for ((span, head), [q, k, v]) in tasks.into_iter().zip(outputs) {
+    for ((Seen { span, .. }, head), [q, k, v]) in tasks.into_iter().zip(outputs) {
         place(&mut dq, &q, (&span.rows, query * dim), head * dim, dim);
         // The query heads of a group share a key head, and are added in their order.
         let column = head / group * dim;

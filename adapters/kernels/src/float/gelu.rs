@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::CHUNK;
 use super::elementary::sigmoid;
+use crate::vectors::vectorised;
 
 /// `2 sqrt(2 / pi)`.
 const SLOPE: f32 = 1.595_769_2;
@@ -14,7 +15,7 @@ const CUBIC: f32 = 0.044_715;
 pub fn gelu(x: &[f32]) -> Vec<f32> {
     let mut y = vec![0.0; x.len()];
     y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
-        pulp::Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || {
                 for (y, &x) in y.iter_mut().zip(x) {
@@ -35,7 +36,7 @@ pub fn gelu_backward(x: &[f32], gradient: &[f32]) -> Vec<f32> {
     let mut dx = vec![0.0; x.len()];
     let operands = x.par_chunks(CHUNK).zip(gradient.par_chunks(CHUNK));
     dx.par_chunks_mut(CHUNK).zip(operands).for_each(|(dx, (x, g))| {
-        pulp::Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || {
                 for (dx, (&x, g)) in dx.iter_mut().zip(x.iter().zip(g)) {

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::elementary::reduce;
 use super::rows_a_chunk;
+use crate::vectors::vectorised;
 
 /// `x / sqrt(mean(x^2) + eps) * weight` over rows as long as `weight`.
 ///
@@ -15,7 +16,7 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     let mut y = vec![0.0; x.len()];
     let chunk = width * rows_a_chunk(width);
     y.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(y, x)| {
-        pulp::Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || {
                 for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
@@ -41,7 +42,7 @@ pub fn rms_norm_backward(x: &[f32], weight: &[f32], eps: f32, gradient: &[f32]) 
     let chunk = width * rows_a_chunk(width);
     let operands = x.par_chunks(chunk).zip(gradient.par_chunks(chunk));
     dx.par_chunks_mut(chunk).zip(operands).for_each(|(dx, (x, g))| {
-        pulp::Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || {
                 let rows = x.chunks_exact(width).zip(g.chunks_exact(width));
@@ -58,6 +59,28 @@ pub fn rms_norm_backward(x: &[f32], weight: &[f32], eps: f32, gradient: &[f32]) 
     dx
 }
 
+/// Gradient of [`rms_norm`] with respect to its weight of `width` entries, given that of its result: the sum over rows,
+/// one after another.
+///
+/// # Panics
+/// If `x` and `gradient` are not equally many whole rows.
+pub fn rms_norm_backward_weight(x: &[f32], width: usize, eps: f32, gradient: &[f32]) -> Vec<f32> {
+    assert!(width > 0 && x.len().is_multiple_of(width) && x.len() == gradient.len(), "a norm needs whole rows");
+    let mut sums = vec![0.0; width];
+    vectorised(
+        #[inline(always)]
+        || {
+            for (x, g) in x.chunks_exact(width).zip(gradient.chunks_exact(width)) {
+                let inverse = inverse(x, eps);
+                for ((sum, x), g) in sums.iter_mut().zip(x).zip(g) {
+                    *sum += g * (x * inverse);
+                }
+            }
+        },
+    );
+    sums
+}
+
 /// `(x - mean(x)) / sqrt(variance(x) + eps) * weight + bias` over rows as long as `weight`.
 ///
 /// # Panics
@@ -68,7 +91,7 @@ pub fn layer_norm(x: &[f32], [weight, bias]: [&[f32]; 2], eps: f32) -> Vec<f32> 
     let mut y = vec![0.0; x.len()];
     let chunk = width * rows_a_chunk(width);
     y.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(y, x)| {
-        pulp::Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || {
                 for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
@@ -94,7 +117,7 @@ pub fn layer_norm_backward(x: &[f32], weight: &[f32], eps: f32, gradient: &[f32]
     let chunk = width * rows_a_chunk(width);
     let operands = x.par_chunks(chunk).zip(gradient.par_chunks(chunk));
     dx.par_chunks_mut(chunk).zip(operands).for_each(|(dx, (x, g))| {
-        pulp::Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || {
                 let rows = x.chunks_exact(width).zip(g.chunks_exact(width));
@@ -111,6 +134,28 @@ pub fn layer_norm_backward(x: &[f32], weight: &[f32], eps: f32, gradient: &[f32]
         );
     });
     dx
+}
+
+/// Gradient of [`layer_norm`] with respect to its weight of `width` entries, given that of its result: the sum over
+/// rows, one after another.
+///
+/// # Panics
+/// If `x` and `gradient` are not equally many whole rows.
+pub fn layer_norm_backward_weight(x: &[f32], width: usize, eps: f32, gradient: &[f32]) -> Vec<f32> {
+    assert!(width > 0 && x.len().is_multiple_of(width) && x.len() == gradient.len(), "a norm needs whole rows");
+    let mut sums = vec![0.0; width];
+    vectorised(
+        #[inline(always)]
+        || {
+            for (x, g) in x.chunks_exact(width).zip(gradient.chunks_exact(width)) {
+                let (mean, inverse) = centre(x, eps);
+                for ((sum, x), g) in sums.iter_mut().zip(x).zip(g) {
+                    *sum += g * ((x - mean) * inverse);
+                }
+            }
+        },
+    );
+    sums
 }
 
 /// Mean, and one over the deviation.

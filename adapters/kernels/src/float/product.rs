@@ -1,6 +1,26 @@
-//! Products of f32 matrices.
+//! Products of f32 matrices, the same on every processor. Each entry is made of chains of fused multiply-adds,
+//! `c = fma(a, b, c)` from 0 in the order of the terms, one for each [`CUT`] terms; the chains are added to the result
+//! in their order, `r = fma(scale, c, r)`, and the first one of a product onto nothing is `r = scale c`.
+//!
+//! The main path of `gemm` computes a chain of up to 512 terms in this way whatever caches and registers there are.
+//! It adds up small and thin products in another order: those are computed here.
 
-use gemm::{Parallelism, gemm};
+mod chain;
+#[cfg(test)]
+mod tests;
+
+use gemm_common::Parallelism;
+
+use super::fused::is_fused;
+
+/// Most terms of one chain: `gemm` cuts none of this length, whatever the size of the first cache.
+const CUT: usize = 512;
+/// Entries of a result that `gemm` may compute in lanes along the sum, where both factors lie that way.
+const HORIZONTAL: usize = 256;
+/// Terms of a product that `gemm` computes without a chain.
+const FEW_TERMS: usize = 2;
+/// Columns up to which chains of our own with lanes along the rows are faster.
+const THIN: usize = 8;
 
 /// A matrix in a slice, possibly seen transposed or as a range of columns.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +64,11 @@ impl<'a> Matrix<'a> {
     /// If there are fewer.
     pub fn columns(self, first: usize, count: usize) -> Self {
         self.t().rows(first, count).t()
+    }
+
+    /// One entry.
+    fn at(&self, row: usize, column: usize) -> f32 {
+        self.values[row * self.row_stride + column * self.column_stride]
     }
 
     /// Its columns.
@@ -95,27 +120,74 @@ pub fn product(
         return;
     }
     assert!(n <= row_stride && (m - 1) * row_stride + n <= result.len(), "the result must lie in its slice");
+    if k == 0 && onto == Onto::Nothing {
+        result.chunks_mut(row_stride).take(m).for_each(|row| row[..n].fill(0.0));
+    }
+    for first in (0..k).step_by(CUT) {
+        let terms = CUT.min(k - first);
+        let factors = (a.columns(first, terms), b.rows(first, terms));
+        let onto = if first == 0 { onto } else { Onto::Present };
+        if by_gemm(factors) {
+            whole((result, row_stride), onto, scale, factors, threads);
+        } else {
+            chain::product((result, row_stride), onto, scale, factors, threads);
+        }
+    }
+}
+
+/// Whether `gemm` adds up the product in chains, and is the faster way to do it.
+fn by_gemm((a, b): (Matrix<'_>, Matrix<'_>)) -> bool {
+    let (m, k, n) = (a.rows, a.columns, b.columns);
+    let along_the_sum = a.column_stride == 1 && b.row_stride == 1;
+    let horizontal = along_the_sum && (m * n <= HORIZONTAL || m.min(n) <= THIN);
+    let lanes_down_a_thin_result = n <= THIN && a.row_stride == 1;
+    gemm_runs() && m > 1 && n > 1 && k > FEW_TERMS && !horizontal && !lanes_down_a_thin_result
+}
+
+/// Whether `gemm` has a kernel of fused multiply-adds for this processor.
+fn gemm_runs() -> bool {
+    // Where it sees AVX-512F it takes all of what came with Skylake's for granted.
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    if is_x86_feature_detected!("avx512f") && pulp::x86::V4::try_new().is_none() {
+        return false;
+    }
+    is_fused()
+}
+
+/// As [`product`], of at most [`CUT`] terms, by `gemm`.
+fn whole(
+    (result, row_stride): (&mut [f32], usize),
+    onto: Onto,
+    scale: f32,
+    (a, b): (Matrix<'_>, Matrix<'_>),
+    threads: Threads,
+) {
+    let (m, k, n) = (a.rows, a.columns, b.columns);
+    assert!(a.fits() && b.fits() && k == b.rows, "the factors must lie in their slices and fit");
+    assert!(n <= row_stride && (m - 1) * row_stride + n <= result.len(), "the result must lie in its slice");
     let parallelism = match threads {
         Threads::One => Parallelism::None,
         Threads::All => Parallelism::Rayon(rayon::current_num_threads()),
     };
+    let columns_first = gemm_f32::gemm::f32::get_gemm_fn();
     // SAFETY: every index the product touches was shown above to lie in its slice, and `result` is
-    // borrowed mutably, so it overlaps neither factor.
+    // borrowed mutably, so it overlaps neither factor. The kernel wants columns that lie together: of the result
+    // transposed, which is the product of the transposed factors in the other order.
     unsafe {
-        gemm(
-            m,
+        columns_first(
             n,
+            m,
             k,
             result.as_mut_ptr(),
-            1,
             row_stride as isize,
+            1,
             onto == Onto::Present,
-            a.values.as_ptr(),
-            a.column_stride as isize,
-            a.row_stride as isize,
             b.values.as_ptr(),
-            b.column_stride as isize,
             b.row_stride as isize,
+            b.column_stride as isize,
+            a.values.as_ptr(),
+            a.row_stride as isize,
+            a.column_stride as isize,
             1.0,
             scale,
             false,

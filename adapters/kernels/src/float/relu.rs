@@ -3,12 +3,13 @@
 use rayon::prelude::*;
 
 use super::CHUNK;
+use crate::vectors::vectorised;
 
 /// `max(x, 0)`, entry by entry.
 pub fn relu(x: &[f32]) -> Vec<f32> {
     let mut y = vec![0.0; x.len()];
     y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
-        pulp::Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || y.iter_mut().zip(x).for_each(|(y, &x)| *y = if x > 0.0 { x } else { 0.0 }),
         );
@@ -24,7 +25,7 @@ pub fn relu_backward(y: &[f32], g: &[f32]) -> Vec<f32> {
     assert_eq!(y.len(), g.len(), "a gradient has the shape of its value");
     let mut dx = vec![0.0; y.len()];
     dx.par_chunks_mut(CHUNK).zip(y.par_chunks(CHUNK).zip(g.par_chunks(CHUNK))).for_each(|(dx, (y, g))| {
-        pulp::Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || dx.iter_mut().zip(y.iter().zip(g)).for_each(|(dx, (&y, &g))| *dx = if y > 0.0 { g } else { 0.0 }),
         );

@@ -4,6 +4,7 @@
 use rayon::prelude::*;
 
 use super::rows_a_chunk;
+use crate::vectors::vectorised;
 
 /// Which way to turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub fn rotate(x: &[f32], width: usize, [cos, sin]: [&[f32]; 2], dim: usize, posi
     let rows = rows_a_chunk(width);
     let operands = x.par_chunks(rows * width).zip(positions.par_chunks(rows));
     y.par_chunks_mut(rows * width).zip(operands).for_each(|(y, (x, positions))| {
-        pulp::Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || {
                 let rows = x.chunks_exact(width).zip(positions);

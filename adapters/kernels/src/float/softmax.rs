@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::elementary::{exp, largest, reduce};
+use crate::vectors::vectorised;
 
 /// `log softmax(row)[label]` for every row of `vocab` logits.
 ///
@@ -34,7 +35,7 @@ pub fn log_prob_backward(logits: &mut [f32], labels: &[u32], gradient: &[f32]) {
     assert_eq!(labels.len(), gradient.len(), "every label has a gradient");
     logits.par_chunks_mut(vocab).zip(labels.par_iter().zip(gradient)).for_each(|(row, (&label, &g))| {
         let total = log_sum_exp(row);
-        pulp::Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || row.iter_mut().for_each(|x| *x = -g * exp(*x - total)),
         );
@@ -48,11 +49,11 @@ fn width(logits: &[f32], labels: &[u32]) -> usize {
 }
 
 fn log_sum_exp(row: &[f32]) -> f32 {
-    pulp::Arch::new().dispatch(
+    vectorised(
         #[inline(always)]
         || {
             let largest = largest(row);
-            largest + reduce([row], |[x]| exp(x - largest)).ln()
+            largest + libm::logf(reduce([row], |[x]| exp(x - largest)))
         },
     )
 }

@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::vectors::vectorised;
+
 /// A sparse matrix in compressed rows, borrowed: entries of row `i` stand at `starts[i]..starts[i + 1]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
@@ -71,10 +73,10 @@ pub fn product(s: Rows<'_>, x: &[f32], width: usize) -> Vec<f32> {
         parts.push((rows, part));
     }
     parts.into_par_iter().for_each(|(rows, part)| {
-        pulp::Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || {
-                for (sum, row) in part.chunks_exact_mut(width).zip(rows) {
+                for (sum, row) in part.chunks_exact_mut(width).zip(rows.clone()) {
                     for entry in s.starts[row]..s.starts[row + 1] {
                         let (value, x) = (s.values[entry], &x[s.columns[entry] as usize * width..][..width]);
                         sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += value * x);

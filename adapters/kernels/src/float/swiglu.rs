@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::CHUNK;
 use super::elementary::sigmoid;
+use crate::vectors::vectorised;
 
 /// `silu(gate) * up`, entry by entry.
 ///
@@ -13,7 +14,7 @@ pub fn swiglu(gate: &[f32], up: &[f32]) -> Vec<f32> {
     assert_eq!(gate.len(), up.len(), "a gate needs operands of one length");
     let mut y = vec![0.0; gate.len()];
     y.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK))).for_each(|(y, (gate, up))| {
-        pulp::Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || {
                 for ((y, &x), up) in y.iter_mut().zip(gate).zip(up) {
@@ -35,7 +36,7 @@ pub fn swiglu_backward(gate: &[f32], up: &[f32], gradient: &[f32]) -> [Vec<f32>;
     let results = d_gate.par_chunks_mut(CHUNK).zip(d_up.par_chunks_mut(CHUNK));
     let operands = gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK)).zip(gradient.par_chunks(CHUNK));
     results.zip(operands).for_each(|((d_gate, d_up), ((gate, up), g))| {
-        pulp::Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || {
                 for ((d_gate, d_up), ((&x, up), g)) in

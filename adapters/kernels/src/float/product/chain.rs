@@ -1,0 +1,263 @@
+//! Sums of fused multiply-adds of our own, for products that `gemm` would add up in another order: small and thin
+//! ones, and all of them where the processor has no fused multiply-add. Lanes are entries of the result, never terms
+//! of one sum, so that an entry is the same however wide the registers are.
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::super::fused::{Emulated, Fused, Instruction, is_fused};
+use super::{CUT, Matrix, Onto, Threads};
+
+/// Terms for which columns are put together at a time: 32 KiB at most, a first cache.
+const SLAB: usize = 128;
+/// Rows and columns of one task: enough of both that putting the factors together does not count.
+const TASK: [usize; 2] = [64, 256];
+/// Multiplications that outweigh handing them to another thread.
+const WORTH_A_THREAD: usize = 1 << 18;
+
+/// Where the entries of the result stand.
+#[derive(Clone, Copy)]
+struct Target {
+    values: *mut f32,
+    row_stride: usize,
+    column_stride: usize,
+    onto: Onto,
+    scale: f32,
+}
+
+// SAFETY: tasks write to entries of their own rows and columns only, and no two tasks share an entry.
+unsafe impl Sync for Target {}
+
+impl Target {
+    /// Ends chains of a row that begin at an entry: `r = scale c`, or `r = fma(scale, c, r)`.
+    ///
+    /// # Safety
+    /// The entries must lie in the result, and nobody else may be using them.
+    #[inline(always)]
+    unsafe fn put<I: Instruction>(self, with: I, (row, column): (usize, usize), sums: &[f32]) {
+        for (lane, &sum) in sums.iter().enumerate() {
+            // SAFETY: as the caller promises.
+            let entry = unsafe { &mut *self.values.add(row * self.row_stride + (column + lane) * self.column_stride) };
+            *entry = match self.onto {
+                Onto::Nothing => self.scale * sum,
+                Onto::Present => with.fma(self.scale, sum, *entry),
+            };
+        }
+    }
+}
+
+/// [`super::product`] over at most [`CUT`] terms.
+///
+/// # Panics
+/// If there are more, or the result does not lie in its slice.
+pub(super) fn product(
+    result: (&mut [f32], usize),
+    onto: Onto,
+    scale: f32,
+    factors: (Matrix<'_>, Matrix<'_>),
+    threads: Threads,
+) {
+    run(is_fused(), result, onto, scale, factors, threads);
+}
+
+/// As [`product`], with or without the processor's own fused multiply-add.
+pub(super) fn run(
+    fused: bool,
+    (result, row_stride): (&mut [f32], usize),
+    onto: Onto,
+    scale: f32,
+    (a, b): (Matrix<'_>, Matrix<'_>),
+    threads: Threads,
+) {
+    assert!(a.columns <= CUT && a.columns == b.rows, "a chain has at most so many terms");
+    let (m, n) = (a.rows, b.columns);
+    assert!(m == 0 || (m - 1) * row_stride + n <= result.len(), "the result must lie in its slice");
+    let target = Target { values: result.as_mut_ptr(), row_stride, column_stride: 1, onto, scale };
+    // Lanes lie along the dimension that is contiguous in memory, or else along the longer one.
+    let turn = match (a.row_stride == 1, b.column_stride == 1) {
+        (true, false) => true,
+        (false, true) => false,
+        _ => m > n,
+    };
+    let (target, a, b) = if turn {
+        (Target { row_stride: 1, column_stride: row_stride, ..target }, b.t(), a.t())
+    } else {
+        (target, a, b)
+    };
+    let one = |(row, column): (usize, usize)| {
+        let a = a.rows(row, TASK[0].min(a.rows - row));
+        let b = b.columns(column, TASK[1].min(b.columns - column));
+        let task = Task { target, at: (row, column), a, b };
+        if fused { pulp::Arch::new().dispatch(task) } else { task.run(Emulated) }
+    };
+    let tasks = (0..a.rows).step_by(TASK[0]);
+    let tasks = tasks.flat_map(|row| (0..b.columns).step_by(TASK[1]).map(move |column| (row, column)));
+    match threads {
+        Threads::All if a.rows * b.columns * a.columns > WORTH_A_THREAD => {
+            tasks.collect::<Vec<_>>().into_par_iter().for_each(one);
+        }
+        _ => tasks.for_each(one),
+    }
+}
+
+/// Some rows times some columns, which begin at `at` in the result. Whoever makes one sees to it that they lie in the
+/// result and that it is the only one that has them.
+struct Task<'a> {
+    target: Target,
+    at: (usize, usize),
+    a: Matrix<'a>,
+    b: Matrix<'a>,
+}
+
+impl WithSimd for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.run(Fused(simd));
+    }
+}
+
+impl Task<'_> {
+    #[inline(always)]
+    fn run<I: Instruction>(self, with: I) {
+        let Self { target, at, a, b } = self;
+        let (terms, lanes) = (a.columns, 2 * I::WIDTH);
+        let groups = groups(a.rows, I::ROWS);
+        // Rows of a group lie together, term by term.
+        let mut left = Vec::with_capacity(a.rows * terms);
+        for &(row, count) in &groups {
+            let rows = a.rows(row, count);
+            (0..terms).for_each(|term| left.extend((0..count).map(|row| rows.at(row, term))));
+        }
+        let mut sums = vec![0.0; a.rows * lanes];
+        let mut packed = Vec::new();
+        for column in (0..b.columns).step_by(lanes) {
+            let width = lanes.min(b.columns - column);
+            sums.fill(0.0);
+            for first in (0..terms).step_by(SLAB) {
+                let count = SLAB.min(terms - first);
+                let slab = b.columns(column, width).rows(first, count);
+                let right = if slab.column_stride == 1 && width == lanes {
+                    (slab.values, slab.row_stride)
+                } else {
+                    pack(&mut packed, slab, lanes);
+                    (packed.as_slice(), lanes)
+                };
+                for &(row, rows) in &groups {
+                    let left = &left[row * terms + first * rows..][..count * rows];
+                    let sums = &mut sums[row * lanes..][..rows * lanes];
+                    match rows {
+                        8 => tile::<8, I>(with, sums, left, right),
+                        4 => tile::<4, I>(with, sums, left, right),
+                        2 => tile::<2, I>(with, sums, left, right),
+                        _ => tile::<1, I>(with, sums, left, right),
+                    }
+                }
+            }
+            for (row, sums) in sums.chunks_exact(lanes).enumerate() {
+                // SAFETY: these entries lie in the result and belong to this task alone.
+                unsafe { target.put(with, (at.0 + row, at.1 + column), &sums[..width]) };
+            }
+        }
+    }
+}
+
+/// Rows in groups of `most`, and what is left of them in powers of two: first row, how many.
+fn groups(rows: usize, most: usize) -> Vec<(usize, usize)> {
+    let mut groups = Vec::with_capacity(rows / most + 3);
+    let mut row = 0;
+    while row < rows {
+        let count = most.min(1 << (rows - row).ilog2());
+        groups.push((row, count));
+        row += count;
+    }
+    groups
+}
+
+/// Adds terms to the chains of `R` rows, which are given term by term as the columns are.
+#[inline(always)]
+fn tile<const R: usize, I: Instruction>(with: I, sums: &mut [f32], left: &[f32], (right, stride): (&[f32], usize)) {
+    let width = I::WIDTH;
+    let mut chains: [[I::Lanes; 2]; R] =
+        std::array::from_fn(|row| std::array::from_fn(|part| with.load(&sums[(2 * row + part) * width..][..width])));
+    let (left, _) = left.as_chunks::<R>();
+    for (term, left) in left.iter().enumerate() {
+        let right = &right[term * stride..][..2 * width];
+        let right = [with.load(&right[..width]), with.load(&right[width..])];
+        for (chains, &a) in chains.iter_mut().zip(left) {
+            let a = with.splat(a);
+            *chains = [with.add_product(a, right[0], chains[0]), with.add_product(a, right[1], chains[1])];
+        }
+    }
+    for (row, chains) in chains.into_iter().enumerate() {
+        for (part, chains) in chains.into_iter().enumerate() {
+            with.store(&mut sums[(2 * row + part) * width..][..width], chains);
+        }
+    }
+}
+
+/// Puts columns next to each other, and zeros where there are fewer than lanes.
+#[inline(always)]
+fn pack(packed: &mut Vec<f32>, columns: Matrix<'_>, lanes: usize) {
+    packed.resize(columns.rows * lanes, 0.0);
+    if columns.columns < lanes {
+        packed.fill(0.0);
+    }
+    let mut done = 0;
+    #[cfg(target_arch = "x86_64")]
+    if columns.row_stride == 1 && is_x86_feature_detected!("avx") {
+        done = columns.columns / 8 * 8;
+        for first in (0..done).step_by(8) {
+            let column = |lane| &columns.values[(first + lane) * columns.column_stride..][..columns.rows];
+            // SAFETY: AVX was detected.
+            unsafe { transpose(&mut packed[first..], lanes, std::array::from_fn(column)) };
+        }
+    }
+    for (term, to) in packed.chunks_exact_mut(lanes).enumerate() {
+        (done..columns.columns).for_each(|lane| to[lane] = columns.at(term, lane));
+    }
+}
+
+/// Eight columns, each of which lies together, into rows of `lanes` entries.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+fn transpose(to: &mut [f32], lanes: usize, columns: [&[f32]; 8]) {
+    use std::arch::x86_64::*;
+
+    let terms = columns[0].len();
+    assert!(columns.iter().all(|column| column.len() == terms), "columns are equally long");
+    assert!(terms == 0 || (terms - 1) * lanes + 8 <= to.len(), "rows have eight lanes");
+    let whole = terms / 8 * 8;
+    for first in (0..whole).step_by(8) {
+        let mut rows = [_mm256_setzero_ps(); 8];
+        for (row, column) in rows.iter_mut().zip(columns) {
+            // SAFETY: eight entries from `first` on lie in a column.
+            *row = unsafe { _mm256_loadu_ps(column.as_ptr().add(first)) };
+        }
+        let mut turned = rows;
+        for i in 0..4 {
+            turned[2 * i] = _mm256_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+            turned[2 * i + 1] = _mm256_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
+        }
+        for i in [0, 4] {
+            rows[i] = _mm256_shuffle_ps::<0x44>(turned[i], turned[i + 2]);
+            rows[i + 1] = _mm256_shuffle_ps::<0xee>(turned[i], turned[i + 2]);
+            rows[i + 2] = _mm256_shuffle_ps::<0x44>(turned[i + 1], turned[i + 3]);
+            rows[i + 3] = _mm256_shuffle_ps::<0xee>(turned[i + 1], turned[i + 3]);
+        }
+        for i in 0..4 {
+            turned[i] = _mm256_permute2f128_ps::<0x20>(rows[i], rows[i + 4]);
+            turned[i + 4] = _mm256_permute2f128_ps::<0x31>(rows[i], rows[i + 4]);
+        }
+        for (term, values) in turned.into_iter().enumerate() {
+            // SAFETY: eight lanes of every term lie in `to`.
+            unsafe { _mm256_storeu_ps(to.as_mut_ptr().add((first + term) * lanes), values) };
+        }
+    }
+    for term in whole..terms {
+        for lane in 0..8 {
+            to[term * lanes + lane] = columns[lane][term];
+        }
+    }
+}
