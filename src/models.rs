@@ -26,7 +26,7 @@ use candle_core::{Device, Tensor};
 use ftk_adapters::hint;
 use ftk_adapters::weights::Weights;
 use ftk_networks::Network;
-use ftk_networks::digest::{BaseDigest, Digesting};
+use ftk_networks::digest::{BaseDigest, Digesting, Texts};
 use ftk_recipes::{Hold, MARKET, VILLAGE};
 
 pub use chat::{ChatTemplate, Date, Message};
@@ -203,7 +203,7 @@ impl Source {
 
     /// `D_base` in the making, for a caller who reads one weight after another.
     pub fn digesting(&self) -> Digesting {
-        Digesting::new(&self.network, self.tokenizer.as_ref().map(Tokenizer::digest))
+        Digesting::new(&self.network, self.texts())
     }
 
     /// `D_base`, the digest a proof names the base by ([`mod@ftk_networks::digest`]).
@@ -211,7 +211,13 @@ impl Source {
     /// # Errors
     /// [`ModelError::Weight`] if `weights` are not this model's.
     pub fn digest(&self, weights: &Weights) -> Result<BaseDigest, ModelError> {
-        digest::base(&self.network, weights, self.tokenizer.as_ref().map(Tokenizer::digest))
+        digest::base(&self.network, weights, self.texts())
+    }
+
+    fn texts(&self) -> Texts {
+        let tokenizer = self.tokenizer.as_ref().map(|tokenizer| *tokenizer.digest());
+        let template = self.template.as_ref().map(|it| (it.source().to_owned(), it.special().clone()));
+        Texts { tokenizer, template, stop: self.special.stop.clone() }
     }
 
     /// The tokenizer's files, for [`save_folder`]: copied from a folder, rebuilt from a GGUF.

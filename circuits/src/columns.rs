@@ -8,8 +8,6 @@ use rand_chacha::ChaCha20Rng;
 use rayon::prelude::*;
 
 use crate::bytes::Reader;
-use crate::entropy::fresh_generator;
-use crate::error::ProveError;
 use crate::key::{CommitmentKey, UNUSABLE, point_from_bytes};
 use crate::points::{Buckets, affine};
 
@@ -62,14 +60,13 @@ pub(crate) fn column_points(key: &CommitmentKey, columns: &[Vec<Fp>], blinds: &[
 }
 
 /// Commits to columns with fresh blinds and zeros in the last rows.
-pub(crate) fn commit_columns(key: &CommitmentKey, columns: &[Vec<Fp>]) -> Result<Vec<Committed>, ProveError> {
-    let mut generator: ChaCha20Rng = fresh_generator()?;
-    let blinds: Vec<Fp> = columns.iter().map(|_| Fp::random(&mut generator)).collect();
+pub(crate) fn commit_columns(key: &CommitmentKey, columns: &[Vec<Fp>], random: &mut ChaCha20Rng) -> Vec<Committed> {
+    let blinds: Vec<Fp> = columns.iter().map(|_| Fp::random(&mut *random)).collect();
     let committed = column_points(key, columns, &blinds)
         .into_iter()
         .zip(blinds)
         .map(|(point, blind)| Committed { point, randomness: Randomness { unusable: [Fp::ZERO; UNUSABLE], blind } });
-    Ok(committed.collect())
+    committed.collect()
 }
 
 pub(crate) fn append_points(bytes: &mut Vec<u8>, points: &[EqAffine]) {

@@ -1,9 +1,8 @@
-//! What a prover computes, by name, so that forgers in tests can compute something else.
+//! How a prover behaves: there is one honest way, and the others are for forgers in tests, who compute something else.
 
 use pasta_curves::Fp;
 
-/// What a value that the prover computes is; numbers are those of its column among its kind, in a registration over all
-/// its batches.
+/// What a value that the prover computes is; numbers are those of its column among its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Label {
     /// The running sum of the fold circuit.
@@ -12,23 +11,59 @@ pub(crate) enum Label {
     Pair(usize),
     /// A cross term.
     Cross(usize),
-    /// An entry of the range circuit.
-    Entry(usize),
-    /// A reciprocal of the range circuit.
-    Reciprocal(usize),
-    /// The running sum of a batch's range circuit.
-    Sum(usize),
-    /// The same on its way into the equation over all batches.
-    Total(usize),
     /// How often the table's entry occurs.
-    Multiplicity(usize),
+    Count(usize),
+    /// A scalar of a message, where all are committed to once more.
+    Scalar,
 }
 
-/// How a prover behaves; there is one honest way, the others are for forgers in tests.
+/// A message of a sumcheck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// Numerator and denominator of a whole tree.
+    Root { tree: usize },
+    /// Linear and square coefficient of a round.
+    Round { tree: usize, level: usize, round: usize },
+    /// n0, n1, d0 and d1 where a level's sumcheck ends.
+    Ends { tree: usize, level: usize },
+}
+
+/// A challenge, by its name in `STATEMENT.md`; each is drawn after something that must not depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Draw {
+    /// X, after the counts.
+    Table,
+    /// After the root, or the ends of the level above.
+    Lambda,
+    /// r, after the message of its round.
+    Round,
+    /// After the ends of its level.
+    Mu,
+    /// After M, U and V, as the next three.
+    Xi,
+    Eta,
+    Kappa,
+    Zeta,
+    /// beta, after the cross terms.
+    Crosses,
+}
+
+impl Draw {
+    /// Those of the equation that all of a registration comes to.
+    pub(crate) const SUMS: [Self; 4] = [Self::Xi, Self::Eta, Self::Kappa, Self::Zeta];
+}
+
+/// What a prover does.
 #[derive(Clone, Copy)]
 pub(crate) struct Conduct<'a> {
     /// From a cell's label, row and right value to the value that is assigned.
     pub(crate) assign: &'a (dyn Fn(Label, usize, Fp) -> Fp + Sync),
+    /// Changes a message before it is committed to.
+    pub(crate) send: &'a (dyn Fn(Sent, &mut [Fp]) + Sync),
+    /// Columns of a tree, where they are not the protocol's.
+    pub(crate) width: Option<usize>,
+    /// A challenge that does not wait for what must come before it.
+    pub(crate) early: Option<Draw>,
     /// Whether to check the result before releasing it.
     pub(crate) check: bool,
 }
@@ -37,11 +72,17 @@ impl Conduct<'_> {
     /// Passes the values of whole columns through `assign`.
     pub(crate) fn pass(&self, label: impl Fn(usize) -> Label, columns: &mut [Vec<Fp>]) {
         for (number, column) in columns.iter_mut().enumerate() {
-            for (row, value) in column.iter_mut().enumerate() {
-                *value = (self.assign)(label(number), row, *value);
-            }
+            self.pass_one(label(number), column);
+        }
+    }
+
+    /// The same for one.
+    pub(crate) fn pass_one(&self, label: Label, column: &mut [Fp]) {
+        for (row, value) in column.iter_mut().enumerate() {
+            *value = (self.assign)(label, row, *value);
         }
     }
 }
 
-pub(crate) const HONEST: Conduct<'static> = Conduct { assign: &|_, _, value| value, check: true };
+pub(crate) const HONEST: Conduct<'static> =
+    Conduct { assign: &|_, _, value| value, send: &|_, _| (), width: None, early: None, check: true };

@@ -16,9 +16,10 @@ use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange, shapes
 use crate::conduct::{Conduct, HONEST, Label};
 use crate::delta::fold::{FoldedSite, fold};
 use crate::delta::rows::{SiteRows, check_rows, rows_digest};
+use crate::entropy::fresh_generator;
 use crate::error::{CheckFailed, ProveError};
 use crate::field::powers;
-use crate::folding::{Folding, Witness};
+use crate::folding::{Folding, Strip, Witness};
 use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, UNUSABLE};
 use crate::layout::useful_rows;
@@ -104,13 +105,16 @@ impl<'a> Public<'a> {
                 sites.iter().map(weight).collect()
             })
         });
+        let lanes = powers(lambda, layout.lanes);
+        let strip =
+            |(number, coefficients)| Strip { first: number * layout.lanes, weights: lanes.clone(), coefficients };
         Folding {
             k: layout.k,
-            lanes: powers(lambda, layout.lanes),
-            coefficients,
+            strips: coefficients.into_iter().enumerate().map(strip).collect(),
             products: products.collect(),
             start: -weighed.iter().zip(&self.folded).map(|((weight, _), site)| *weight * site.result).sum::<Fp>(),
             bound: Absorb::new(Tag::Products).digest(&self.anchor).points(pairs).finish(),
+            early: None,
         }
     }
 
@@ -237,7 +241,8 @@ pub(crate) fn prove_columns(
     if let (Some(site), true) = (public.wrong_site(&pairs), conduct.check) {
         return Err(ProveError::Delta(commitment.shapes()[site].name.clone()));
     }
-    let committed_pairs = commit_columns(key, &pairs)?;
+    let mut random = fresh_generator()?;
+    let committed_pairs = commit_columns(key, &pairs, &mut random);
     let points: Vec<EqAffine> = committed_pairs.iter().map(|column| column.point).collect();
     let mut proof = Vec::new();
     append_points(&mut proof, &points);
@@ -249,8 +254,8 @@ pub(crate) fn prove_columns(
     });
     let committed: Vec<Committed> = adapter.chain(committed_pairs).collect();
     let witness = Witness { columns: &all, committed: &committed };
-    let equations = public.folding(&points).prove(key, witness, conduct, &mut proof)?;
-    let link = link::prove(key, &public.subject(), &proof, equations, conduct.check)?;
+    let equations = public.folding(&points).prove(key, witness, conduct, &mut random, &mut proof)?;
+    let link = link::prove(key, &public.subject(), &proof, equations, &mut random, conduct.check)?;
     Ok(DeltaProof { proof, link })
 }
 

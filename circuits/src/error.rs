@@ -84,12 +84,9 @@ pub enum CheckFailed {
     /// The delta proof is about other factors than the committed ones.
     #[error("link: the proof is not about the committed adapter")]
     Link,
-    /// A range proof does not verify.
-    #[error("registration proof: number {0}")]
-    RegistrationProof(usize),
-    /// The entries of all range proofs together are not those of the table, or bytes follow the last proof.
-    #[error("registration sums: an entry is not a 16-bit integer")]
-    RegistrationSums,
+    /// The proof that all entries are 16-bit integers does not verify, or bytes follow it.
+    #[error("registration proof: an entry is not a 16-bit integer")]
+    RegistrationProof,
     /// The registration is about other factors than the committed ones.
     #[error("registration link: the registration is not about the committed adapter")]
     RegistrationLink,
@@ -119,8 +116,7 @@ impl CheckFailed {
             Self::DeltaBound { .. } => "delta bound",
             Self::DeltaProof => "delta proof",
             Self::Link => "link",
-            Self::RegistrationProof(_) => "registration proof",
-            Self::RegistrationSums => "registration sums",
+            Self::RegistrationProof => "registration proof",
             Self::RegistrationLink => "registration link",
             Self::RegistrationEncoding(_) => "registration encoding",
             Self::OpeningEncoding(_) => "opening encoding",
@@ -150,8 +146,7 @@ mod tests {
             DeltaBound { site: 0, entry: 0 },
             DeltaProof,
             Link,
-            RegistrationProof(0),
-            RegistrationSums,
+            RegistrationProof,
             RegistrationLink,
             RegistrationEncoding(encoding.clone()),
             OpeningEncoding(encoding),

@@ -7,12 +7,13 @@ use ff::{Field, PrimeField};
 use halo2_proofs::arithmetic::best_fft;
 use halo2_proofs::poly::commitment::MSM;
 use pasta_curves::{EqAffine, Fp};
+use rand_chacha::ChaCha20Rng;
 use rayon::prelude::*;
 
 use crate::bytes::Reader;
 use crate::columns::{Committed, append_points, commit_columns, read_points};
-use crate::conduct::{Conduct, Label};
-use crate::entropy::fresh_generator;
+use crate::conduct::{Conduct, Draw, Label};
+use crate::entropy::fork;
 use crate::error::ProveError;
 use crate::field::powers;
 use crate::folding::circuit::{FoldCircuit, FoldInstance, FoldShape};
@@ -22,26 +23,36 @@ use crate::layout::{fold_rows, useful_rows};
 use crate::link::Equation;
 use crate::link::halo2::{self, Columns};
 
-/// One equation: its lanes of strips, the products beside it, and their coefficients.
+/// A sum of columns with a weight each, and what its rows are weighed with.
+#[derive(Clone, Debug)]
+pub(crate) struct Strip {
+    /// The first of the columns, which follow each other.
+    pub(crate) first: usize,
+    /// One weight for each column.
+    pub(crate) weights: Vec<Fp>,
+    /// f; rows past its end are zero.
+    pub(crate) coefficients: Vec<Fp>,
+}
+
+/// One equation: strips of columns, the products beside it, and their coefficients.
 #[derive(Clone, Debug)]
 pub(crate) struct Folding {
     pub(crate) k: u32,
-    /// `lambda^l` of each lane.
-    pub(crate) lanes: Vec<Fp>,
-    /// f of each strip; rows past its end are zero.
-    pub(crate) coefficients: Vec<Vec<Fp>>,
-    /// g of each column of u; the last strips of the equation are u, then v.
+    pub(crate) strips: Vec<Strip>,
+    /// g of each column of u; the last columns of the equation are u, then v.
     pub(crate) products: Vec<Vec<Fp>>,
     /// Minus what the products must come to.
     pub(crate) start: Fp,
     /// Digest of everything that comes before.
     pub(crate) bound: Digest,
+    /// What forgers in tests know too early.
+    pub(crate) early: Option<Draw>,
 }
 
 /// What a prover has beyond [`Folding`], and nothing may print.
 #[derive(Clone, Copy)]
 pub(crate) struct Witness<'a> {
-    /// Values of the columns, strip by strip and lane by lane; rows past their ends are zero.
+    /// Values of the columns; rows past their ends are zero.
     pub(crate) columns: &'a [&'a [Fp]],
     /// Their commitments.
     pub(crate) committed: &'a [Committed],
@@ -63,24 +74,25 @@ type Verified<'k> = (MSM<'k, EqAffine>, Vec<Equation<EqAffine>>);
 
 impl Folding {
     pub(crate) fn shape(&self) -> FoldShape {
-        let crosses = (2 * self.coefficients.len() - 2).div_ceil(useful_rows(self.k));
+        let crosses = (2 * self.strips.len() - 2).div_ceil(useful_rows(self.k));
         FoldShape { k: self.k, pairs: self.products.len(), crosses }
     }
 
     /// Draws beta; the digest is what the proof is bound to.
     fn fold(&self, crosses: &[EqAffine]) -> (Fp, Digest) {
-        let hash = || Absorb::new(Tag::Crosses).digest(&self.bound).points(crosses);
-        let [beta] = hash().challenges();
-        (beta, hash().finish())
+        let before = || Absorb::new(Tag::Crosses).digest(&self.bound);
+        let after = || before().points(crosses);
+        let [beta] = if self.early == Some(Draw::Crosses) { before() } else { after() }.challenges();
+        (beta, after().finish())
     }
 
     fn instance(&self, beta: Fp) -> FoldInstance {
         // Zero, which has no inverse, is drawn by nobody.
-        let inverses = powers(beta.invert().unwrap_or(Fp::ZERO), self.coefficients.len());
-        let betas = powers(beta, self.coefficients.len());
+        let inverses = powers(beta.invert().unwrap_or(Fp::ZERO), self.strips.len());
+        let betas = powers(beta, self.strips.len());
         let mut coefficients = vec![Fp::ZERO; fold_rows(self.k)];
-        for (strip, weight) in self.coefficients.iter().zip(&inverses) {
-            for (sum, value) in coefficients.iter_mut().zip(strip) {
+        for (strip, weight) in self.strips.iter().zip(&inverses) {
+            for (sum, value) in coefficients.iter_mut().zip(&strip.coefficients) {
                 *sum += *weight * value;
             }
         }
@@ -100,10 +112,14 @@ impl Folding {
 
     /// Equations of w, of u and v, and of the cross terms.
     fn equations<T: Copy>(&self, beta: Fp, linked: &[T], columns: &[T], crosses: &[T]) -> Vec<Equation<T>> {
-        let weights = powers(beta, self.coefficients.len());
-        let weights = weights.iter().flat_map(|beta| self.lanes.iter().map(move |lane| -(*beta * lane)));
+        let mut weights = vec![Fp::ZERO; columns.len()];
+        for (strip, beta) in self.strips.iter().zip(powers(beta, self.strips.len())) {
+            for (sum, weight) in weights[strip.first..].iter_mut().zip(&strip.weights) {
+                *sum -= beta * weight;
+            }
+        }
         let mut terms = vec![(Fp::ONE, linked[0])];
-        terms.extend(weights.zip(columns.iter().copied()));
+        terms.extend(weights.into_iter().zip(columns.iter().copied()));
         let pairs = &columns[columns.len() - 2 * self.products.len()..];
         let single = linked[1..].iter().zip(pairs.iter().chain(crosses));
         std::iter::once(Equation { terms, offset: Fp::ZERO })
@@ -111,18 +127,28 @@ impl Folding {
             .collect()
     }
 
-    /// `sum_l lambda^l` times the columns of each strip, with as many rows as the longest has.
-    fn strips(&self, columns: &[&[Fp]]) -> Vec<Vec<Fp>> {
-        let strip = |columns: &[&[Fp]]| {
-            let mut sum = vec![Fp::ZERO; columns.iter().map(|column| column.len()).max().unwrap_or(0)];
-            for (column, weight) in columns.iter().zip(&self.lanes) {
-                for (sum, value) in sum.iter_mut().zip(*column) {
-                    *sum += *weight * value;
-                }
+    /// The sum of the columns of each strip, with as many rows as the longest has.
+    fn sums(&self, columns: &[&[Fp]]) -> Vec<Vec<Fp>> {
+        let weighed = |sum: &mut Vec<Fp>, (column, weight): (&&[Fp], &Fp)| {
+            sum.resize(sum.len().max(column.len()), Fp::ZERO);
+            sum.iter_mut().zip(*column).for_each(|(sum, value)| *sum += *weight * value);
+        };
+        let add = |mut sum: Vec<Fp>, mut other: Vec<Fp>| {
+            if sum.len() < other.len() {
+                std::mem::swap(&mut sum, &mut other);
             }
+            sum.iter_mut().zip(other).for_each(|(sum, value)| *sum += value);
             sum
         };
-        columns.par_chunks(self.lanes.len()).map(strip).collect()
+        let sum = |strip: &Strip| {
+            let terms = columns[strip.first..].par_iter().zip(&strip.weights);
+            let part = |mut sum: Vec<Fp>, term: (&&[Fp], &Fp)| {
+                weighed(&mut sum, term);
+                sum
+            };
+            terms.fold(Vec::new, part).reduce(Vec::new, add)
+        };
+        self.strips.par_iter().map(sum).collect()
     }
 
     /// Proves the equation, and the products: appends the cross terms' commitments and the proof to `bytes`.
@@ -131,10 +157,11 @@ impl Folding {
         key: &CommitmentKey,
         witness: Witness<'_>,
         conduct: Conduct<'_>,
+        random: &mut ChaCha20Rng,
         bytes: &mut Vec<u8>,
     ) -> Result<Vec<Equation<Committed>>, ProveError> {
-        let folded = self.prepare(key, witness, conduct)?;
-        self.finish(key, witness, folded, conduct, bytes)
+        let folded = self.prepare(key, witness, conduct, random);
+        self.finish(key, witness, folded, conduct, random, bytes)
     }
 
     /// Commits to the cross terms and folds.
@@ -143,12 +170,14 @@ impl Folding {
         key: &CommitmentKey,
         witness: Witness<'_>,
         conduct: Conduct<'_>,
-    ) -> Result<Folded, ProveError> {
-        let strips = self.strips(witness.columns);
-        let crosses = cross_terms(&strips, &self.coefficients);
+        random: &mut ChaCha20Rng,
+    ) -> Folded {
+        let strips = self.sums(witness.columns);
+        let coefficients: Vec<&[Fp]> = self.strips.iter().map(|strip| strip.coefficients.as_slice()).collect();
+        let crosses = cross_terms(&strips, &coefficients);
         let mut crosses: Vec<Vec<Fp>> = crosses.chunks(useful_rows(self.k)).map(<[Fp]>::to_vec).collect();
         conduct.pass(Label::Cross, &mut crosses);
-        let committed = commit_columns(key, &crosses)?;
+        let committed = commit_columns(key, &crosses, random);
         let points: Vec<EqAffine> = committed.iter().map(|column| column.point).collect();
         let (beta, bound) = self.fold(&points);
         let mut folded = vec![Fp::ZERO; fold_rows(self.k)];
@@ -159,7 +188,7 @@ impl Folding {
         }
         let pairs = &witness.columns[witness.columns.len() - 2 * self.products.len()..];
         let linked = std::iter::once(folded).chain(pairs.iter().map(|column| column.to_vec())).chain(crosses);
-        Ok(Folded { linked: linked.collect(), instance: self.instance(beta), beta, bound, crosses: committed })
+        Folded { linked: linked.collect(), instance: self.instance(beta), beta, bound, crosses: committed }
     }
 
     /// Proves what is left in a circuit, and says what its columns must be equal to.
@@ -169,6 +198,7 @@ impl Folding {
         witness: Witness<'_>,
         folded: Folded,
         conduct: Conduct<'_>,
+        random: &mut ChaCha20Rng,
         bytes: &mut Vec<u8>,
     ) -> Result<Vec<Equation<Committed>>, ProveError> {
         let shape = self.shape();
@@ -178,7 +208,7 @@ impl Folding {
             return Err(ProveError::Opening);
         }
         let columns = Columns { advice: shape.advice(), linked: shape.linked() };
-        let generator = fresh_generator()?;
+        let generator = fork(random);
         let (proof, proved) = shape.with(|| {
             let proving_key = halo2::proving_key(key, &FoldCircuit { shape, witness: None })?;
             let circuit = FoldCircuit { shape, witness: Some((&linked, &accumulator)) };
@@ -191,7 +221,7 @@ impl Folding {
     }
 
     /// Reads what [`Folding::prove`] appended, to the end; `None` for what cannot be such a proof. `columns` are the
-    /// commitments, strip by strip and lane by lane.
+    /// commitments.
     pub(crate) fn verify<'k>(
         &self,
         key: &'k CommitmentKey,
@@ -211,7 +241,8 @@ impl Folding {
 }
 
 /// Coefficients of `X^1, X^2, .., X^-1, X^-2, ..` in `< sum_j X^j strip_j, sum_j X^-j f_j >`.
-fn cross_terms(strips: &[Vec<Fp>], coefficients: &[Vec<Fp>]) -> Vec<Fp> {
+fn cross_terms(strips: &[Vec<Fp>], coefficients: &[&[Fp]]) -> Vec<Fp> {
+    let strips: Vec<&[Fp]> = strips.iter().map(Vec::as_slice).collect();
     let count = strips.len();
     if count == 1 {
         return Vec::new();
@@ -220,7 +251,7 @@ fn cross_terms(strips: &[Vec<Fp>], coefficients: &[Vec<Fp>]) -> Vec<Fp> {
     let size = 1 << log;
     let root = (log..Fp::S).fold(Fp::ROOT_OF_UNITY, |root, _| root.square());
     // Both polynomials of a row at all roots of unity; X^-j is X^(size - j) there.
-    let values = |row: usize, of: &[Vec<Fp>], place: &dyn Fn(usize) -> usize| {
+    let values = |row: usize, of: &[&[Fp]], place: &dyn Fn(usize) -> usize| {
         let mut values = vec![Fp::ZERO; size];
         let mut any = false;
         for (j, column) in of.iter().enumerate() {
@@ -234,13 +265,13 @@ fn cross_terms(strips: &[Vec<Fp>], coefficients: &[Vec<Fp>]) -> Vec<Fp> {
             values
         })
     };
-    let rows = coefficients.iter().map(Vec::len).max().unwrap_or(0);
+    let rows = coefficients.iter().map(|strip| strip.len()).max().unwrap_or(0);
     let sum = (0..rows)
         .into_par_iter()
         .fold(
             || vec![Fp::ZERO; size],
             |mut sum, row| {
-                let left = values(row, strips, &|j| j);
+                let left = values(row, &strips, &|j| j);
                 let right = values(row, coefficients, &|j| (size - j) % size);
                 if let (Some(left), Some(right)) = (left, right) {
                     for ((sum, left), right) in sum.iter_mut().zip(left).zip(right) {
@@ -264,7 +295,6 @@ fn cross_terms(strips: &[Vec<Fp>], coefficients: &[Vec<Fp>]) -> Vec<Fp> {
 
 #[cfg(test)]
 mod tests {
-    use rand_chacha::ChaCha20Rng;
     use rand_core::SeedableRng;
 
     use super::*;
@@ -291,6 +321,7 @@ mod tests {
                         .sum()
                 })
                 .collect();
+            let coefficients: Vec<&[Fp]> = coefficients.iter().map(Vec::as_slice).collect();
             assert_eq!(cross_terms(&strips, &coefficients), expected);
         }
     }

@@ -9,7 +9,7 @@ use group::GroupEncoding;
 use pasta_curves::{EqAffine, Fp};
 
 /// Version of everything that is hashed, committed to or proved here.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// A BLAKE3 digest, printed as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,8 +42,10 @@ pub(crate) enum Tag {
     Crosses,
     FoldProof,
     RegistrationTable,
+    Message,
+    RegistrationMessages,
     RegistrationSums,
-    RegistrationProof,
+    RegistrationTree,
     Link,
     LinkWeight,
     LinkChallenge,
@@ -53,7 +55,7 @@ pub(crate) enum Tag {
 
 impl Tag {
     #[cfg(test)]
-    pub(crate) const ALL: [Tag; 19] = [
+    pub(crate) const ALL: [Tag; 21] = [
         Tag::Commitment,
         Tag::Key,
         Tag::Statement,
@@ -66,8 +68,10 @@ impl Tag {
         Tag::Crosses,
         Tag::FoldProof,
         Tag::RegistrationTable,
+        Tag::Message,
+        Tag::RegistrationMessages,
         Tag::RegistrationSums,
-        Tag::RegistrationProof,
+        Tag::RegistrationTree,
         Tag::Link,
         Tag::LinkWeight,
         Tag::LinkChallenge,
@@ -77,25 +81,27 @@ impl Tag {
 
     fn context(self) -> &'static str {
         match self {
-            Tag::Commitment => "ftk/2 adapter commitment",
+            Tag::Commitment => "ftk/3 adapter commitment",
             Tag::Key => "ftk/1 commitment key",
-            Tag::Statement => "ftk/2 statement",
-            Tag::Logits => "ftk/2 logits",
-            Tag::SiteRows => "ftk/2 site rows",
-            Tag::Rows => "ftk/2 rows",
-            Tag::Fold => "ftk/2 fold",
-            Tag::DeltaAnchor => "ftk/2 delta anchor",
-            Tag::Products => "ftk/2 products",
-            Tag::Crosses => "ftk/2 crosses",
-            Tag::FoldProof => "ftk/2 fold proof",
-            Tag::RegistrationTable => "ftk/2 registration table",
-            Tag::RegistrationSums => "ftk/2 registration sums",
-            Tag::RegistrationProof => "ftk/2 registration proof",
-            Tag::Link => "ftk/2 link",
-            Tag::LinkWeight => "ftk/2 link weight",
-            Tag::LinkChallenge => "ftk/2 link challenge",
-            Tag::Batch => "ftk/2 batch",
-            Tag::BatchWeights => "ftk/2 batch weights",
+            Tag::Statement => "ftk/3 statement",
+            Tag::Logits => "ftk/3 logits",
+            Tag::SiteRows => "ftk/3 site rows",
+            Tag::Rows => "ftk/3 rows",
+            Tag::Fold => "ftk/3 fold",
+            Tag::DeltaAnchor => "ftk/3 delta anchor",
+            Tag::Products => "ftk/3 products",
+            Tag::Crosses => "ftk/3 crosses",
+            Tag::FoldProof => "ftk/3 fold proof",
+            Tag::RegistrationTable => "ftk/3 registration table",
+            Tag::Message => "ftk/3 message",
+            Tag::RegistrationMessages => "ftk/3 registration messages",
+            Tag::RegistrationSums => "ftk/3 registration sums",
+            Tag::RegistrationTree => "ftk/3 registration tree",
+            Tag::Link => "ftk/3 link",
+            Tag::LinkWeight => "ftk/3 link weight",
+            Tag::LinkChallenge => "ftk/3 link challenge",
+            Tag::Batch => "ftk/3 batch",
+            Tag::BatchWeights => "ftk/3 batch weights",
         }
     }
 }

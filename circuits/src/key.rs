@@ -55,6 +55,8 @@ pub struct CommitmentKey {
 pub(crate) struct Bases {
     /// `L_i` of all rows.
     pub(crate) rows: Vec<Affine>,
+    /// `L_i` of the first rows, in which messages stand.
+    pub(crate) first: [Multiples; 4],
     /// W
     pub(crate) blind: Multiples,
 }
@@ -144,8 +146,9 @@ impl CommitmentKey {
             let (points, _) = bytes[4..].as_chunks();
             let rows = points[1 << self.k()..].par_iter().take(1 << self.k());
             let rows: Vec<EqAffine> = rows.map(|bytes| point_from_bytes(bytes).expect("halo2 writes points")).collect();
+            let first = std::array::from_fn(|row| Multiples::new(rows[row].into()));
             let rows = coordinates(&rows).expect("no generator is the identity");
-            Bases { rows, blind: Multiples::new(self.link[UNUSABLE]) }
+            Bases { rows, first, blind: Multiples::new(self.link[UNUSABLE]) }
         })
     }
 }

@@ -6,7 +6,6 @@
 mod bytes;
 mod check;
 mod conduct;
-mod cores;
 mod entropy;
 mod error;
 mod field;
@@ -30,6 +29,8 @@ mod folding;
 mod link;
 
 // Section 6.
+mod fractions;
+mod messages;
 mod registration;
 
 // Section 8.

@@ -7,9 +7,9 @@ use group::{Curve, GroupEncoding};
 use halo2_proofs::arithmetic::best_multiexp;
 use halo2_proofs::poly::commitment::MSM;
 use pasta_curves::{Eq, EqAffine, Fp};
+use rand_chacha::ChaCha20Rng;
 
 use crate::columns::Committed;
-use crate::entropy::fresh_generator;
 use crate::error::ProveError;
 use crate::field::powers;
 use crate::hash::{Absorb, Digest, Tag};
@@ -119,6 +119,7 @@ pub(crate) fn prove(
     subject: &Subject,
     proof: &[u8],
     equations: Vec<Equation<Committed>>,
+    random: &mut ChaCha20Rng,
     check: bool,
 ) -> Result<Vec<u8>, ProveError> {
     let bound = subject.bind(proof);
@@ -128,8 +129,7 @@ pub(crate) fn prove(
     if check && combine(key, &secrets) != sum.point(key) {
         return Err(ProveError::Opening);
     }
-    let mut generator = fresh_generator()?;
-    let nonces: [Fp; LINK_GENERATORS] = std::array::from_fn(|_| Fp::random(&mut generator));
+    let nonces: [Fp; LINK_GENERATORS] = std::array::from_fn(|_| Fp::random(&mut *random));
     let nonce_point = combine(key, &nonces).to_affine().to_bytes();
     let e = challenge(&bound, chi, &nonce_point);
     let mut bytes = nonce_point.to_vec();

@@ -1,98 +1,272 @@
 //! Registration: every committed entry is a signed 16-bit integer (`STATEMENT.md`, section 6).
 
-pub(crate) mod circuit;
-
-use ff::{BatchInvert, Field, PrimeField};
+use ff::{Field, PrimeField};
 use pasta_curves::{EqAffine, Fp};
+use rand_chacha::ChaCha20Rng;
 
 use crate::bytes::{EncodingError, Reader};
 use crate::check::{Check, Checks, Stop, go_on, never};
 use crate::columns::{Committed, Randomness, append_points, commit_columns, read_points};
 use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange, shapes_of};
-use crate::conduct::{Conduct, HONEST, Label};
-use crate::cores;
-use crate::entropy::fresh_generator;
+use crate::conduct::{Conduct, Draw, HONEST, Label};
+use crate::entropy::{fork, fresh_generator};
 use crate::error::{CheckFailed, ProveError};
-use crate::folding::{Folding, Witness};
+use crate::field::powers;
+use crate::folding::{Folding, Strip, Witness};
+use crate::fractions::{self, Draws, Form, Fraction, Identity, Tree, equality};
 use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, UNUSABLE};
-use crate::layout::{OFFSET, fold_rows, useful_rows};
-use crate::link::halo2::{self, Columns};
-use crate::link::{self, Equation, LINK_BYTES, Subject};
-use crate::registration::circuit::{RangeCircuit, SHARED, Trace, with_width};
+use crate::layout::{OFFSET, useful_rows};
+use crate::link::{self, LINK_BYTES, Subject};
+use crate::messages::{MESSAGE_ROWS, Sender, Transcript};
 
 const KIND: u8 = 1;
-/// Most columns of one range proof: it takes some 120 MB at k = 10.
-const BATCH_COLUMNS: usize = 192;
+/// log2 of the most leaves of a tree, of which a prover takes some 64 bytes each.
+const TREE_LEAVES: u32 = 22;
 /// Entries of the table: all 16-bit integers.
 const TABLE: usize = 1 << 16;
 
-/// How the columns of a commitment are taken: a function of their number.
-#[derive(Clone, Copy, Debug)]
-struct Batches {
+/// All sizes: a function of the number of columns and of k.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
     k: u32,
+    /// Columns of the commitment, which are followed by those of the table.
     columns: usize,
-    /// Columns of one batch.
+    /// Columns of a tree, of which the last may have fewer.
     width: usize,
+    pub(crate) trees: Vec<Tree>,
 }
 
-impl Batches {
-    fn new(commitment: &AdapterCommitment) -> Self {
-        let columns = commitment.points.len();
-        let width = columns.div_ceil(columns.div_ceil(BATCH_COLUMNS)).next_multiple_of(SHARED);
-        Self { k: commitment.k(), columns, width }
+impl Shape {
+    pub(crate) fn new(commitment: &AdapterCommitment) -> Self {
+        Self::of(commitment.k(), commitment.points.len(), 1 << (TREE_LEAVES - commitment.k()))
     }
 
-    fn count(&self) -> usize {
-        self.columns.div_ceil(self.width)
+    pub(crate) fn of(k: u32, columns: usize, width: usize) -> Self {
+        let all = columns + TABLE.div_ceil(useful_rows(k));
+        let mut first = 0;
+        let trees = (0..all).step_by(width).enumerate().map(|(number, begin)| {
+            let columns = width.min(all - begin);
+            let depth = (k + columns.next_power_of_two().ilog2()) as usize;
+            let tree = Tree { number, first, depth, active: columns << k };
+            first += tree.scalars();
+            tree
+        });
+        Self { k, columns, width, trees: trees.collect() }
     }
 
-    /// Columns of the commitment in a batch.
-    fn range(&self, batch: usize) -> std::ops::Range<usize> {
-        batch * self.width..((batch + 1) * self.width).min(self.columns)
-    }
-
-    /// The columns of the table.
-    fn tables(&self) -> usize {
+    /// Columns that count how often the table's entries occur.
+    pub(crate) fn tables(&self) -> usize {
         TABLE.div_ceil(useful_rows(self.k))
     }
 
-    /// Columns of the circuit; the accumulator is the last linked one.
-    fn circuit(&self) -> Columns {
-        Columns { advice: self.width + 1 + self.width / SHARED, linked: self.width + 1 }
+    /// The column and the row of a leaf.
+    fn leaf(&self, tree: &Tree, leaf: usize) -> (usize, usize) {
+        (tree.number * self.width + (leaf >> self.k), leaf & ((1 << self.k) - 1))
+    }
+
+    pub(crate) fn messages(&self) -> usize {
+        self.trees.iter().map(Tree::messages).sum()
+    }
+
+    /// The number of the first scalar after those of the trees: of the sums of the first two, three, .. trees.
+    fn sums_at(&self) -> usize {
+        self.trees.last().map_or(0, |tree| tree.first + tree.scalars())
+    }
+
+    /// Columns of one row for each scalar.
+    fn scalar_columns(&self) -> usize {
+        let sums = 2 * self.trees.len().saturating_sub(2);
+        (self.sums_at() + sums).div_ceil(useful_rows(self.k))
     }
 }
 
-/// What follows from the commitments to the multiplicities.
-struct Table {
-    point: Fp,
+/// The entry of the table's cell: there are some more cells than integers, which stand for the last one.
+pub(crate) fn table_entry(cell: usize) -> Fp {
+    Fp::from(cell.min(TABLE - 1) as u64) - Fp::from(OFFSET)
+}
+
+/// The table's cell for an entry.
+fn table_cell(entry: &Fp) -> Option<usize> {
+    let repr = (*entry + Fp::from(OFFSET)).to_repr();
+    let low = usize::from(u16::from_le_bytes([repr[0], repr[1]]));
+    repr[2..].iter().all(|byte| *byte == 0).then_some(low)
+}
+
+/// What follows from the commitments to the counts: X, and L1.
+fn table_draw(adapter: &Digest, counts: &[EqAffine], early: Option<Draw>) -> (Fp, Digest) {
+    let before = || Absorb::new(Tag::RegistrationTable).digest(adapter);
+    let [point] = if early == Some(Draw::Table) { before() } else { before().points(counts) }.challenges();
+    (point, before().points(counts).finish())
+}
+
+/// The transcript of a tree begins here.
+fn tree_transcript(bound: &Digest, tree: &Tree, early: Option<Draw>) -> Transcript {
+    let digest = Absorb::new(Tag::RegistrationTree).digest(bound).u32(tree.number as u32).finish();
+    Transcript { digest, early }
+}
+
+/// All challenges before the last ones.
+pub(crate) struct Drawn {
+    /// X
+    pub(crate) point: Fp,
+    /// L1: a digest of adapter and counts.
+    begun: Digest,
+    /// Digest of everything up to the last message.
     bound: Digest,
+    pub(crate) trees: Vec<Draws>,
 }
 
-impl Table {
-    fn new(adapter: &Digest, multiplicities: &[EqAffine]) -> Self {
-        let hash = || Absorb::new(Tag::RegistrationTable).digest(adapter).points(multiplicities);
-        let [point] = hash().challenges();
-        Self { point, bound: hash().finish() }
+impl Drawn {
+    pub(crate) fn follow(
+        shape: &Shape,
+        adapter: &Digest,
+        counts: &[EqAffine],
+        messages: &[EqAffine],
+        early: Option<Draw>,
+    ) -> Self {
+        let (point, bound) = table_draw(adapter, counts, early);
+        let mut rest = messages;
+        let mut hash = Absorb::new(Tag::RegistrationMessages).digest(&bound);
+        let mut trees = Vec::new();
+        for tree in &shape.trees {
+            let (own, others) = rest.split_at(tree.messages());
+            rest = others;
+            let mut transcript = tree_transcript(&bound, tree, early);
+            trees.push(Draws::follow(tree, &mut transcript, own));
+            hash = hash.digest(&transcript.digest);
+        }
+        Self { point, begun: bound, bound: hash.finish(), trees }
     }
 
-    fn prefix(&self, batch: usize) -> Fp {
-        let [prefix] = Absorb::new(Tag::RegistrationProof).digest(&self.bound).u32(batch as u32).challenges();
-        prefix
+    /// That every level of every tree follows from the one below it, and that all roots together are zero.
+    fn identities(&self, shape: &Shape) -> Vec<Identity> {
+        let levels = shape.trees.iter().zip(&self.trees).flat_map(|(tree, draws)| draws.identities(tree));
+        let mut identities: Vec<Identity> = levels.collect();
+        let mut roots = shape.trees.iter().map(Tree::root);
+        let [mut numerator, mut denominator] = roots.next().expect("there is a table");
+        let single = |number: usize| vec![(number, Fp::ONE)];
+        let mut sum = shape.sums_at();
+        let mut left = shape.trees.len() - 1;
+        if left == 0 {
+            identities.push(Identity { linear: numerator, products: Vec::new() });
+            return identities;
+        }
+        for [n, d] in roots {
+            left -= 1;
+            let products = vec![[numerator, d.clone()], [n, denominator.clone()]];
+            let linear = if left == 0 { Form::new() } else { single(sum) };
+            identities.push(Identity { linear, products });
+            if left > 0 {
+                identities.push(Identity { linear: single(sum + 1), products: vec![[denominator, d]] });
+            }
+            (numerator, denominator) = (single(sum), single(sum + 1));
+            sum += 2;
+        }
+        identities
     }
 
-    /// The sums of all batches are those of the table.
-    fn folding(&self, batches: &Batches, proofs: &[u8]) -> Folding {
-        let rows = useful_rows(batches.k);
-        let mut last = vec![Fp::ZERO; fold_rows(batches.k)];
-        last[rows] = Fp::ONE;
-        // The point is in the table for nobody; where it were, no reciprocal of that entry exists.
-        let mut reciprocals: Vec<Fp> = (0..TABLE as u64).map(|entry| Fp::from(entry) - self.point).collect();
-        reciprocals.iter_mut().batch_invert();
-        let mut coefficients = vec![last; batches.count()];
-        coefficients.extend(reciprocals.chunks(rows).map(<[Fp]>::to_vec));
-        let bound = Absorb::new(Tag::RegistrationSums).digest(&self.bound).bytes(proofs).finish();
-        Folding { k: batches.k, lanes: vec![Fp::ONE], coefficients, products: Vec::new(), start: Fp::ZERO, bound }
+    /// xi, eta, kappa and zeta. kappa weighs what the messages say: too early for it is before them.
+    fn late(after: Absorb, columns: Absorb, messages: Absorb, early: Option<Draw>) -> [Fp; 4] {
+        let mut challenges: [Fp; 4] = after.challenges();
+        let too_early: [[Fp; 4]; 2] = [columns.challenges(), messages.challenges()];
+        if let Some(known) = Draw::SUMS.iter().position(|draw| early == Some(*draw)) {
+            challenges[known] = too_early[usize::from(early == Some(Draw::Kappa))][known];
+        }
+        challenges
+    }
+
+    /// xi, eta, kappa and zeta as a forger knows them who did not commit to anything that they should wait for.
+    #[cfg(test)]
+    pub(crate) fn known(&self) -> [Fp; 4] {
+        let hash = || Absorb::new(Tag::RegistrationSums);
+        let [xi, eta, _, zeta] = hash().digest(&self.bound).challenges();
+        let [_, _, kappa, _] = hash().digest(&self.begun).challenges();
+        [xi, eta, kappa, zeta]
+    }
+
+    /// The one equation that all of it comes to, once the commitments to scalars and factors are known.
+    fn folding(&self, shape: &Shape, identities: &[Identity], columns: &[EqAffine], early: Option<Draw>) -> Folding {
+        let rows = useful_rows(shape.k);
+        let hash = || Absorb::new(Tag::RegistrationSums);
+        let after = || hash().digest(&self.bound).points(columns);
+        let [xi, eta, kappa, zeta] =
+            Drawn::late(after(), hash().digest(&self.bound), hash().digest(&self.begun), early);
+
+        let mut scalars = vec![Fp::ZERO; shape.scalar_columns() * rows];
+        let mut add = |form: &Form, weight: Fp| form.iter().for_each(|(at, factor)| scalars[*at] += weight * factor);
+        let mut start = Fp::ZERO;
+        let mut weights = std::iter::successors(Some(Fp::ONE), |power| Some(*power * kappa));
+        let mut weight = || weights.next().expect("powers do not end");
+        let mut products = Vec::new();
+        let mut factors = [Vec::new(), Vec::new()];
+        let mut zetas = std::iter::successors(Some(zeta), |power| Some(*power * zeta));
+        for identity in identities {
+            let weight = weight();
+            add(&identity.linear, weight);
+            for product in &identity.products {
+                products.push(-weight);
+                for ((factor, column), zeta) in product.iter().zip(&mut factors).zip(&mut zetas) {
+                    column.push(zeta);
+                    add(factor, -zeta);
+                }
+            }
+        }
+
+        let mut strips = Vec::new();
+        for (tree, draws) in shape.trees.iter().zip(&self.trees) {
+            let point = draws.point(tree.depth);
+            let (of_column, of_row) = point.split_at(tree.depth - shape.k as usize);
+            let (of_column, mut of_row) = (equality(of_column), equality(of_row));
+            of_row.truncate(rows);
+            let inside: Fp = of_row.iter().sum();
+            let [numerator, denominator] = draws.claims(tree, tree.depth);
+            let [by_numerator, by_denominator] = [weight(), weight()];
+            add(&numerator, by_numerator);
+            add(&denominator, by_denominator);
+            // n = sum_entries eq inside - < m, eq >, and d = 1 + sum_entries eq ((X - 1) inside - < w, eq >)
+            // + sum_tables < X - 1 - t, eq >.
+            let (mut entries, mut others) = (Fp::ZERO, Fp::ONE);
+            let begin = tree.number * shape.width;
+            let mut of_columns = Vec::with_capacity(tree.active >> shape.k);
+            for (column, of_column) in (begin..begin + (tree.active >> shape.k)).zip(of_column) {
+                let Some(table) = column.checked_sub(shape.columns) else {
+                    entries += of_column;
+                    of_columns.push(by_denominator * of_column);
+                    continue;
+                };
+                let cells = (table * rows..).zip(&of_row);
+                let sum: Fp = cells.map(|(cell, row)| (self.point - Fp::ONE - table_entry(cell)) * row).sum();
+                others += of_column * sum;
+                of_columns.push(by_numerator * of_column);
+            }
+            let inside = entries * inside;
+            start -= by_numerator * inside + by_denominator * (others + inside * (self.point - Fp::ONE));
+            strips.push(Strip { first: begin, weights: of_columns, coefficients: of_row });
+        }
+
+        // The messages hold what M holds.
+        let of_row: Vec<Fp> = powers(eta, MESSAGE_ROWS).iter().map(|power| eta * power).collect();
+        let of_message = powers(xi, shape.messages());
+        let mut at = 0;
+        for (size, weight) in shape.trees.iter().flat_map(Tree::sizes).zip(&of_message) {
+            for of_row in &of_row[..size] {
+                scalars[at] -= *weight * of_row;
+                at += 1;
+            }
+        }
+        let mut first = shape.columns + shape.tables();
+        strips.push(Strip { first, weights: of_message, coefficients: of_row });
+        first += shape.messages();
+        // Nothing is claimed of it: whoever proves knows what is in each of these columns.
+        let opened = powers(xi, shape.columns + shape.tables());
+        strips.push(Strip { first: 0, weights: opened, coefficients: Vec::new() });
+        for coefficients in scalars.chunks(rows).chain(factors.iter().flat_map(|column| column.chunks(rows))) {
+            strips.push(Strip { first, weights: vec![Fp::ONE], coefficients: coefficients.to_vec() });
+            first += 1;
+        }
+        let products = products.chunks(rows).map(<[Fp]>::to_vec).collect();
+        Folding { k: shape.k, strips, products, start, bound: after().finish(), early }
     }
 }
 
@@ -100,19 +274,9 @@ fn subject(adapter: Digest) -> Subject {
     Subject { kind: KIND, anchor: adapter, adapter }
 }
 
-/// `e - w = 2^15` in every row, for each column of a batch; those past the last of the commitment have w = 0. (Without
-/// an equation they would be entries that the prover chooses when it knows the point.)
-fn entry_equations<T>(entries: Vec<T>, columns: impl Iterator<Item = T>) -> impl Iterator<Item = Equation<T>> {
-    let columns = columns.map(Some).chain(std::iter::repeat_with(|| None));
-    entries.into_iter().zip(columns).map(|(entries, column)| {
-        let terms = std::iter::once((Fp::ONE, entries)).chain(column.map(|column| (-Fp::ONE, column)));
-        Equation { terms: terms.collect(), offset: Fp::from(OFFSET) }
-    })
-}
-
-/// Proves that a commitment is to 16-bit entries. The result is the link, then the proofs.
+/// Proves that a commitment is to 16-bit entries. The result is the link, then the proof.
 ///
-/// `progress` is called with (batches done, batches) before the first and after each.
+/// `progress` is called with (parts done, parts) before the first and after each.
 ///
 /// # Errors
 /// If factors or opening are not the commitment's.
@@ -127,7 +291,8 @@ pub fn register(
     if shapes_of(factors)? != commitment.shapes() || opening.blinds.len() != commitment.points.len() {
         return Err(ProveError::Opening);
     }
-    register_columns(key, commitment, opening, &arrange(&commitment.layout, factors), progress, HONEST)
+    let columns = arrange(&commitment.layout, factors);
+    register_columns(key, commitment, opening, &columns, progress, HONEST, fresh_generator()?)
 }
 
 /// Registers columns as [`arrange`] makes them; forgers in tests pass others, and conduct themselves otherwise.
@@ -138,78 +303,102 @@ pub(crate) fn register_columns(
     columns: &[Vec<Fp>],
     progress: &mut dyn FnMut(usize, usize),
     conduct: Conduct<'_>,
+    mut random: ChaCha20Rng,
 ) -> Result<Vec<u8>, ProveError> {
-    let batches = Batches::new(commitment);
-    let (k, rows) = (batches.k, useful_rows(batches.k));
-    let adapter = commitment.digest();
-
-    let mut counts = vec![0; TABLE];
-    counts[OFFSET as usize] = ((batches.count() * batches.width - columns.len()) * rows) as u64;
-    for value in columns.iter().flatten() {
-        if let Some(entry) = table_entry(*value + Fp::from(OFFSET)) {
-            counts[entry] += 1;
-        }
+    let mut shape = Shape::new(commitment);
+    if let Some(width) = conduct.width {
+        shape = Shape::of(shape.k, shape.columns, width);
     }
-    let mut multiplicities: Vec<Vec<Fp>> =
+    let rows = useful_rows(shape.k);
+    let adapter = commitment.digest();
+    progress(0, shape.trees.len() + 1);
+
+    let mut counts = vec![0u64; shape.tables() * rows];
+    for cell in columns.iter().flatten().filter_map(table_cell) {
+        counts[cell] += 1;
+    }
+    let mut counts: Vec<Vec<Fp>> =
         counts.chunks(rows).map(|counts| counts.iter().map(|count| Fp::from(*count)).collect()).collect();
-    conduct.pass(Label::Multiplicity, &mut multiplicities);
-    let tables = commit_columns(key, &multiplicities)?;
-    let points: Vec<EqAffine> = tables.iter().map(|column| column.point).collect();
-    let table = Table::new(&adapter, &points);
+    conduct.pass(Label::Count, &mut counts);
+    let counted = commit_columns(key, &counts, &mut random);
+    let mut points: Vec<EqAffine> = counted.iter().map(|column| column.point).collect();
+    let (point, bound) = table_draw(&adapter, &points, conduct.early);
+
+    let (mut scalars, mut messages) = (Vec::new(), Vec::new());
+    for tree in &shape.trees {
+        let leaf = |leaf: usize| -> Fraction {
+            let (column, row) = shape.leaf(tree, leaf);
+            if row >= rows {
+                return [Fp::ZERO, Fp::ONE];
+            }
+            let value = |columns: &[Vec<Fp>], column: usize| columns[column].get(row).copied().unwrap_or_default();
+            match column.checked_sub(shape.columns) {
+                None => [Fp::ONE, point - value(columns, column)],
+                Some(table) => [-value(&counts, table), point - table_entry(table * rows + row)],
+            }
+        };
+        let transcript = tree_transcript(&bound, tree, conduct.early);
+        let random = fork(&mut random);
+        let mut sender = Sender { key, transcript, random, conduct, scalars: Vec::new(), committed: Vec::new() };
+        fractions::prove(tree, &leaf, &mut sender);
+        scalars.extend(sender.scalars);
+        messages.extend(sender.committed);
+        progress(tree.number + 1, shape.trees.len() + 1);
+    }
+
+    let sent: Vec<EqAffine> = messages.iter().map(|message| message.point).collect();
+    let drawn = Drawn::follow(&shape, &adapter, &points, &sent, conduct.early);
+    let identities = drawn.identities(&shape);
+    let mut message_values: Vec<Vec<Fp>> = Vec::with_capacity(sent.len());
+    let mut rest = scalars.as_slice();
+    for size in shape.trees.iter().flat_map(Tree::sizes) {
+        let (message, others) = rest.split_at(size);
+        message_values.push(message.to_vec());
+        rest = others;
+    }
+    add_sums(&shape, &mut scalars);
+    conduct.pass_one(Label::Scalar, &mut scalars);
+    let value = |form: &Form| -> Fp { form.iter().map(|(at, factor)| scalars[*at] * factor).sum() };
+    let products = identities.iter().flat_map(|identity| &identity.products);
+    let mut factors: [Vec<Fp>; 2] = [0, 1].map(|side| products.clone().map(|product| value(&product[side])).collect());
+    for (side, factors) in factors.iter_mut().enumerate() {
+        conduct.pass_one(Label::Pair(side), factors);
+    }
+    let held: Vec<Vec<Fp>> =
+        std::iter::once(&scalars).chain(&factors).flat_map(|column| column.chunks(rows)).map(<[Fp]>::to_vec).collect();
+    let committed = commit_columns(key, &held, &mut random);
+    let held_points: Vec<EqAffine> = committed.iter().map(|column| column.point).collect();
+    let folding = drawn.folding(&shape, &identities, &held_points, conduct.early);
+
+    let values: Vec<&[Fp]> =
+        columns.iter().chain(&counts).chain(&message_values).chain(&held).map(Vec::as_slice).collect();
+    let of_adapter = commitment.points.iter().zip(&opening.blinds).map(|(point, blind)| Committed {
+        point: *point,
+        randomness: Randomness { unusable: [Fp::ZERO; UNUSABLE], blind: *blind },
+    });
+    let committed: Vec<Committed> = of_adapter.chain(counted).chain(messages).chain(committed).collect();
+    points.extend(sent);
+    points.extend(held_points);
     let mut proof = Vec::new();
     append_points(&mut proof, &points);
-
-    let proving_key = with_width(batches.width, || halo2::proving_key(key, &RangeCircuit { k, witness: None }))?;
-    let point = vec![table.point; rows];
-    let prove_batch = |batch: usize| -> Result<_, ProveError> {
-        let usable = (1 << k) - UNUSABLE;
-        let mut entries = vec![vec![Fp::from(OFFSET); usable]; batches.width];
-        for (entries, column) in entries.iter_mut().zip(&columns[batches.range(batch)]) {
-            for (entry, value) in entries.iter_mut().zip(column) {
-                *entry += value;
-            }
-        }
-        conduct.pass(|column| Label::Entry(batch * batches.width + column), &mut entries);
-        let trace = Trace::new(k, batch, table.point, &entries, conduct.assign);
-        let circuit = RangeCircuit { k, witness: Some((&entries, &trace)) };
-        let generator = fresh_generator()?;
-        let (proof, proved) = with_width(batches.width, || {
-            halo2::prove(key, &proving_key, circuit, &[&point], batches.circuit(), table.prefix(batch), generator)
-        })?;
-        Ok((proof, proved, trace.accumulator))
-    };
-    let start = proof.len();
-    let (mut accumulators, mut sums, mut equations) = (Vec::new(), Vec::new(), Vec::new());
-    for (batch, result) in cores::map(batches.count(), prove_batch, progress).into_iter().enumerate() {
-        let (bytes, mut proved, accumulator) = result?;
-        proof.extend((bytes.len() as u32).to_le_bytes());
-        proof.extend(bytes);
-        accumulators.extend(proved.pop());
-        sums.push(accumulator);
-        let range = batches.range(batch);
-        let committed = commitment.points[range.clone()].iter().zip(&opening.blinds[range]);
-        let committed = committed.map(|(point, blind)| {
-            let randomness = Randomness { unusable: [Fp::ZERO; UNUSABLE], blind: *blind };
-            Committed { point: *point, randomness }
-        });
-        equations.extend(entry_equations(proved, committed));
-    }
-    conduct.pass(Label::Total, &mut sums);
-    let folding = table.folding(&batches, &proof[start..]);
-    let values: Vec<&[Fp]> = sums.iter().chain(&multiplicities).map(Vec::as_slice).collect();
-    let committed: Vec<Committed> = accumulators.into_iter().chain(tables).collect();
     let witness = Witness { columns: &values, committed: &committed };
-    equations.extend(folding.prove(key, witness, conduct, &mut proof)?);
-    let mut bytes = link::prove(key, &subject(adapter), &proof, equations, conduct.check)?;
+    let equations = folding.prove(key, witness, conduct, &mut random, &mut proof)?;
+    let mut bytes = link::prove(key, &subject(adapter), &proof, equations, &mut random, conduct.check)?;
     bytes.extend(proof);
+    progress(shape.trees.len() + 1, shape.trees.len() + 1);
     Ok(bytes)
 }
 
-/// The value's place in the table.
-fn table_entry(value: Fp) -> Option<usize> {
-    let repr = value.to_repr();
-    let low = usize::from(u16::from_le_bytes([repr[0], repr[1]]));
-    repr[2..].iter().all(|byte| *byte == 0).then_some(low)
+/// Appends numerators and denominators of the sums of the first two, three, .. trees, all but the whole sum.
+fn add_sums(shape: &Shape, scalars: &mut Vec<Fp>) {
+    let root = |tree: &Tree, scalars: &[Fp]| [scalars[tree.first], scalars[tree.first + 1]];
+    let Some((first, others)) = shape.trees.split_first() else { return };
+    let [mut numerator, mut denominator] = root(first, scalars);
+    for tree in &others[..others.len().saturating_sub(1)] {
+        let [n, d] = root(tree, scalars);
+        (numerator, denominator) = (numerator * d + n * denominator, denominator * d);
+        scalars.extend([numerator, denominator]);
+    }
 }
 
 /// Everything about a registration but its sums.
@@ -220,50 +409,59 @@ pub(crate) fn begin<'k>(
     stop: &Stop<'_>,
 ) -> Result<Checks<'k>, CheckFailed> {
     commitment.check_key(key)?;
+    begin_as(key, commitment, &Shape::new(commitment), registration, stop, None)
+}
+
+/// The same with other sizes, and challenges that are drawn too early, in tests.
+fn begin_as<'k>(
+    key: &'k CommitmentKey,
+    commitment: &AdapterCommitment,
+    shape: &Shape,
+    registration: &[u8],
+    stop: &Stop<'_>,
+    early: Option<Draw>,
+) -> Result<Checks<'k>, CheckFailed> {
     go_on(stop)?;
     let (link, proof) =
         registration.split_at_checked(LINK_BYTES).ok_or(CheckFailed::RegistrationEncoding(EncodingError::Truncated))?;
-    let batches = Batches::new(commitment);
     let adapter = commitment.digest();
     let mut reader = Reader::new(proof);
-    let tables = read_points(&mut reader, batches.tables()).ok_or(CheckFailed::RegistrationProof(0))?;
-    let table = Table::new(&adapter, &tables);
-    let start = proof.len() - reader.remaining();
-    let mut proofs = Vec::new();
-    for batch in 0..batches.count() {
-        let bytes = reader.u32().and_then(|len| reader.take(len as usize));
-        proofs.push(bytes.map_err(|_| CheckFailed::RegistrationProof(batch))?);
-    }
-    let folding = table.folding(&batches, &proof[start..proof.len() - reader.remaining()]);
-
-    let verifying_key =
-        with_width(batches.width, || halo2::verifying_key(key, &RangeCircuit { k: batches.k, witness: None }))
-            .map_err(|_| CheckFailed::Key(batches.k))?;
-    let point = vec![table.point; useful_rows(batches.k)];
-    let verify_batch = |batch: usize| {
-        go_on(stop)?;
-        let bytes = proofs[batch];
-        let sum = || {
-            let points = halo2::linked_points(bytes, batches.circuit())?;
-            Some((halo2::verify(key, &verifying_key, &[&point], table.prefix(batch), bytes)?, points))
-        };
-        sum().ok_or(CheckFailed::RegistrationProof(batch))
-    };
-    let (mut checks, mut sums, mut equations) = (Vec::new(), Vec::new(), Vec::new());
-    for (batch, result) in cores::map(proofs.len(), verify_batch, &mut |_, _| {}).into_iter().enumerate() {
-        let (sum, mut points) = result?;
-        checks.push(Check { sum, otherwise: CheckFailed::RegistrationProof(batch) });
-        sums.extend(points.pop());
-        equations.extend(entry_equations(points, commitment.points[batches.range(batch)].iter().copied()));
-    }
-    sums.extend(tables);
+    let mut read = |count: usize| read_points(&mut reader, count).ok_or(CheckFailed::RegistrationProof);
+    let (counts, messages, scalars) = (read(shape.tables())?, read(shape.messages())?, read(shape.scalar_columns())?);
     go_on(stop)?;
-    let (sum, more) = folding.verify(key, &sums, &mut reader).ok_or(CheckFailed::RegistrationSums)?;
-    checks.push(Check { sum, otherwise: CheckFailed::RegistrationSums });
-    equations.extend(more);
+    let drawn = Drawn::follow(shape, &adapter, &counts, &messages, early);
+    let identities = drawn.identities(shape);
+    let products: usize = identities.iter().map(|identity| identity.products.len()).sum();
+    let factors = read(2 * products.div_ceil(useful_rows(shape.k)))?;
+    let held = [scalars, factors].concat();
+    let folding = drawn.folding(shape, &identities, &held, early);
+    go_on(stop)?;
+    let columns = [commitment.points.as_slice(), &counts, &messages, &held].concat();
+    let (sum, equations) = folding.verify(key, &columns, &mut reader).ok_or(CheckFailed::RegistrationProof)?;
     let link = link::verify(key, &subject(adapter), proof, equations, link).ok_or(CheckFailed::RegistrationLink)?;
-    checks.push(Check { sum: link.sum, otherwise: CheckFailed::RegistrationLink });
-    Ok(Checks { seed: link.seed, checks })
+    Ok(Checks {
+        seed: link.seed,
+        checks: vec![
+            Check { sum, otherwise: CheckFailed::RegistrationProof },
+            Check { sum: link.sum, otherwise: CheckFailed::RegistrationLink },
+        ],
+    })
+}
+
+/// Verifies what [`register_columns`] made of trees of so many columns, with a challenge that is drawn too early.
+#[cfg(test)]
+pub(crate) fn verify_as(
+    key: &CommitmentKey,
+    commitment: &AdapterCommitment,
+    registration: &[u8],
+    width: Option<usize>,
+    early: Option<Draw>,
+) -> Result<(), CheckFailed> {
+    let mut shape = Shape::new(commitment);
+    if let Some(width) = width {
+        shape = Shape::of(shape.k, shape.columns, width);
+    }
+    begin_as(key, commitment, &shape, registration, &never, early)?.settle()
 }
 
 /// Checks a registration; its verdict may be cached by commitment digest, protocol version and key digest.

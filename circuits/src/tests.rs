@@ -2,10 +2,10 @@
 
 mod support;
 
-mod batches;
 mod cheating;
 mod encodings;
 mod forgeries;
 mod honest;
 mod plan;
+mod registration;
 mod secrets;

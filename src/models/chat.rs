@@ -107,6 +107,7 @@ pub struct MarkedText {
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     source: String,
+    special: BTreeMap<&'static str, String>,
     environment: Arc<Environment<'static>>,
     marked: bool,
     /// Whether content of several parts is read, once that was asked.
@@ -136,7 +137,8 @@ impl ChatTemplate {
         }
         let (translated, marked) = translate(&source);
         environment.add_template_owned(NAME, translated).map_err(failed)?;
-        Ok(Self { source, environment: Arc::new(environment), marked, parts: OnceLock::new() })
+        let special = special.clone();
+        Ok(Self { source, special, environment: Arc::new(environment), marked, parts: OnceLock::new() })
     }
 
     /// Has `strftime_now` give this day.
@@ -150,6 +152,11 @@ impl ChatTemplate {
     /// The template's text.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// Texts of special tokens that the template may use, by their names.
+    pub fn special(&self) -> &BTreeMap<&'static str, String> {
+        &self.special
     }
 
     /// Whether a word stands in the template: a field or variable that it does not name cannot reach the text.

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use ftk_adapters::weights::{Weights, values};
 use ftk_networks::Network;
-use ftk_networks::digest::{BaseDigest, Digesting};
+use ftk_networks::digest::{BaseDigest, Digesting, Texts};
 
 use super::ModelError;
 
@@ -15,16 +15,12 @@ pub fn add(digesting: &mut Digesting, name: &str, tensor: &Tensor) -> Result<(),
     Ok(values(tensor, |values| digesting.tensor(name, tensor.dims(), values))?)
 }
 
-/// `D_base` of a network, its weights (all others ignored) and the digest of its tokenizer.
+/// `D_base` of a network, its weights (all others ignored) and what makes ids of text.
 ///
 /// # Errors
 /// A weight the network uses is missing; [`ModelError::Candle`] if it cannot be read back from its device.
-pub(super) fn base(
-    network: &Network,
-    weights: &Weights,
-    tokenizer: Option<&[u8; 32]>,
-) -> Result<BaseDigest, ModelError> {
-    let mut digesting = Digesting::new(network, tokenizer);
+pub(super) fn base(network: &Network, weights: &Weights, texts: Texts) -> Result<BaseDigest, ModelError> {
+    let mut digesting = Digesting::new(network, texts);
     for name in network.shapes().keys() {
         add(&mut digesting, name, &weights.get(name)?)?;
     }
@@ -42,7 +38,7 @@ mod tests {
     use super::*;
 
     fn digest(network: &Llama, weights: &Weights) -> BaseDigest {
-        base(&network.clone().into(), weights, None).unwrap()
+        base(&network.clone().into(), weights, Texts::default()).unwrap()
     }
 
     /// The byte string of the module's page, written down a second time.
@@ -55,7 +51,7 @@ mod tests {
             bytes.extend((value.len() as u64).to_le_bytes());
             bytes.extend(value);
         };
-        text(&mut bytes, b"ftk base model 1");
+        text(&mut bytes, b"ftk base model 2");
         text(&mut bytes, b"llama");
         [16, 8, 12, 2, 2, 1, 4, 32].into_iter().for_each(|value| int(&mut bytes, value));
         bytes.extend(1e-5f64.to_le_bytes());
@@ -73,7 +69,16 @@ mod tests {
         }
         bytes.push(1);
         bytes.extend([7; 32]);
-        let ours = base(&network.clone().into(), &tiny::weights(network.clone()), Some(&[7; 32])).unwrap();
+        bytes.push(1);
+        text(&mut bytes, b"{{ bos_token }}");
+        int(&mut bytes, 2);
+        [b"bos_token".as_slice(), b"<s>", b"eos_token", b"</s>"].into_iter().for_each(|item| text(&mut bytes, item));
+        int(&mut bytes, 2);
+        [3, 9].into_iter().for_each(|id| int(&mut bytes, id));
+        let special = [("eos_token", "</s>".to_owned()), ("bos_token", "<s>".to_owned())].into();
+        let template = Some(("{{ bos_token }}".to_owned(), special));
+        let texts = Texts { tokenizer: Some([7; 32]), template, stop: BTreeSet::from([9, 3]) };
+        let ours = base(&network.clone().into(), &tiny::weights(network.clone()), texts).unwrap();
         assert_eq!(ours.0, *blake3::hash(&bytes).as_bytes());
         assert_eq!(ours.to_string(), blake3::hash(&bytes).to_hex().as_str());
     }
@@ -123,12 +128,25 @@ mod tests {
         std::fs::write(&tokenizer, tiny::TOKENIZER).unwrap();
         let with_tokenizer = load();
         std::fs::write(&tokenizer, tiny::TOKENIZER.replace(r#""b": 4"#, r#""b": 8"#)).unwrap();
-        assert_eq!(BTreeSet::from([plain.0, with_tokenizer.0, load().0]).len(), 3);
+        let mut seen = BTreeSet::from([plain.0, with_tokenizer.0, load().0]);
+        assert_eq!(seen.len(), 3);
+        // A mirror with another template, another text of a special token, or another id that ends an answer.
+        for (file, text) in [
+            ("chat_template.jinja", "{{ bos_token }}{{ messages[0].content }}"),
+            ("chat_template.jinja", "{{ bos_token }}{{ messages[1].content }}"),
+            ("tokenizer_config.json", r#"{ "bos_token": "a" }"#),
+            ("tokenizer_config.json", r#"{ "bos_token": "b" }"#),
+            ("generation_config.json", r#"{ "eos_token_id": 3 }"#),
+            ("generation_config.json", r#"{ "eos_token_id": [3, 4] }"#),
+        ] {
+            std::fs::write(folder.path().join(file), text).unwrap();
+            assert!(seen.insert(load().0), "{file}: {text}");
+        }
     }
 
     #[test]
     fn a_missing_weight_is_an_error() {
-        let error = base(&tiny::network().into(), &Weights::default(), None).unwrap_err();
+        let error = base(&tiny::network().into(), &Weights::default(), Texts::default()).unwrap_err();
         assert_eq!(error.to_string(), "no such weight: lm_head.weight");
     }
 }

@@ -14,19 +14,22 @@ use super::model::Net;
 const DELTA: u64 = 16;
 /// Bytes of one input: as the replay records it, and as it is folded.
 const INPUT: u64 = 4 + 8;
-/// Bytes of one cell of a column of the proof: halo2 holds columns as values, as polynomials and extended.
-const CELL: u64 = 3 * 32;
+/// Bytes of a node of the tree of fractions by which an adapter is registered, for each of its cells, of which a tree
+/// takes at most [`TREE_CELLS`].
+const TREE_CELL: u64 = 64;
+/// The most cells of one tree.
+const TREE_CELLS: u64 = 1 << 22;
 /// Bytes of a delta of an independent row in a bundle: two's complement of some 7 bytes that hardly compress.
 const DELTA_SENT: u64 = 7;
 /// Bytes of the coefficient of a row on an independent one.
 const COEFFICIENT_SENT: u64 = 12;
 /// Bytes of a delta proof and its link, which hardly depend on the adapter.
 const PROOF_SENT: u64 = 4 << 10;
-/// Bytes of a registration whatever the adapter: commitments to how often each 16-bit integer occurs.
-const TABLE_REGISTERED: u64 = 10 << 10;
-/// Bytes of a registration for each column: its commitment and openings, and a third of those of its reciprocals.
-const COLUMN_REGISTERED: u64 = 96;
-/// Bytes of a weight as the prover folds it.
+/// Bytes of a registration whatever the adapter: commitments to how often each 16-bit integer occurs, and to messages.
+const REGISTERED: u64 = 16 << 10;
+/// Bytes of the commitment to a column.
+const COLUMN: u64 = 32;
+/// Bytes of a cell of a column, or of a weight as the prover folds it.
 const FIELD: u64 = 32;
 /// What a process takes that does none of this.
 const PROCESS: u64 = 64 << 20;
@@ -39,7 +42,7 @@ pub struct Rates {
     pub prove: f64,
     /// The same, verified.
     pub verify: f64,
-    /// A weight of the adapter in a registration.
+    /// A weight of the adapter committed to and registered.
     pub register: f64,
     /// The same, verified.
     pub check: f64,
@@ -50,7 +53,7 @@ pub struct Rates {
 /// Fitted to what SmolLM2-135M (135 million parameters, 2.4 million weights of adapter, 64 tokens) took on two cores:
 /// see the table of README and `cargo bench --bench prove`.
 pub const RATES: Rates =
-    Rates { replay: 0.15, prove: 600.0, verify: 180.0, register: 10_500.0, check: 125.0, read: 11.0 };
+    Rates { replay: 0.15, prove: 600.0, verify: 180.0, register: 1_600.0, check: 35.0, read: 11.0 };
 
 /// Cores that work is spread over, at most.
 const CORES: u64 = 64;
@@ -136,6 +139,7 @@ impl Costs {
         // 16-bit integers, tables of 32.
         let integers = 2 * base.multiplied + 4 * base.parameters.saturating_sub(base.multiplied);
         let floats = 4 * base.parameters;
+        let cells = columns << k;
         let records = DELTA * deltas + INPUT * inputs * rows;
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64).min(CORES) as f64;
         let seconds = |nanoseconds: f64| nanoseconds / 1e9 / cores;
@@ -146,9 +150,9 @@ impl Costs {
             columns,
             weights,
             deltas,
-            registered_bytes: TABLE_REGISTERED + columns * (32 + COLUMN_REGISTERED),
+            registered_bytes: REGISTERED + columns * COLUMN,
             bundle_bytes: PROOF_SENT + shapes.iter().map(|shape| sent(shape, rows)).sum::<u64>(),
-            commit_memory: PROCESS + integers + floats + columns * (CELL << k),
+            commit_memory: PROCESS + integers + floats + FIELD * cells + TREE_CELL * cells.min(TREE_CELLS),
             prove_memory: PROCESS + integers + floats + records + FIELD * weights,
             verify_memory: PROCESS + integers + verifying(shapes, &vec![rows as usize; shapes.len()]),
             commit_seconds: seconds(read + RATES.register * adapter),

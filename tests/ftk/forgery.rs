@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ftk::models::Source;
 use ftk::prove::bundle::{Bundle, REGISTRATION};
 use ftk::prove::limits::Limits;
-use ftk_circuits::{AdapterCommitment, Digest, SiteShape, encode_deltas};
+use ftk_circuits::{AdapterCommitment, Digest, PROTOCOL_VERSION, SiteShape, encode_deltas};
 use ftk_proofs::{Input, Output};
 
 use crate::run::{ftk, succeed};
@@ -220,7 +220,10 @@ fn files_that_are_not_canonical_are_refused() {
     assert_eq!(verify(&folder.path().join("nowhere"), &all).0, 2);
     let statement = honest.join("statement.json");
     let text = std::fs::read_to_string(&statement).unwrap();
-    std::fs::write(&statement, text.replace("\"protocol\": 2", "\"protocol\": 3")).unwrap();
+    let protocol = |version: u32| format!("\"protocol\": {version}");
+    let of_the_future = text.replace(&protocol(PROTOCOL_VERSION), &protocol(PROTOCOL_VERSION + 1));
+    assert_ne!(of_the_future, text);
+    std::fs::write(&statement, of_the_future).unwrap();
     assert_eq!(verify(&honest, &all).0, 2);
 }
 

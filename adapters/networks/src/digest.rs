@@ -5,7 +5,7 @@
 //! Integers are unsigned, 64 bits, little-endian; a *text* is its length in bytes, then its UTF-8; a *real* is the
 //! little-endian IEEE 754 binary64.
 //!
-//! 1. The text `ftk base model 1`. A change of this layout MUST change it.
+//! 1. The text `ftk base model 2`. A change of this layout MUST change it.
 //! 2. The architecture, a text, then the numbers of the network, as its family records them: one of those in
 //!    [`crate::Network`] or one of those of graphs. Where positions are rotary, that part is: the real theta; one byte 1 if
 //!    wavelengths are scaled, else 0, and in the former case the reals factor, low_freq_factor, high_freq_factor and the
@@ -16,7 +16,11 @@
 //!    A matrix is `(d_out, d_in)` here, also where files hold it turned, as those of GPT-2 do, and
 //!    the weight of a norm is the factor it computes with, also where files hold it less one, as those of Gemma 3 do.
 //! 4. One byte 0 if the model has no tokenizer, else 1 and the 32 bytes of BLAKE3 over `tokenizer.json`.
+//! 5. One byte 0 if the model has no chat template, else 1, its text, the number of special tokens that it may name, and
+//!    of each its name (`bos_token`) and its text, in ascending byte order of names.
+//! 6. The number of ids at which generation stops, then these, ascending.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use blake3::Hasher;
@@ -26,7 +30,7 @@ use crate::graphs;
 use crate::record::Record;
 
 /// Text at the head of the hashed bytes.
-const TAG: &str = "ftk base model 1";
+const TAG: &str = "ftk base model 2";
 
 /// `D_base`: BLAKE3 digest of a base model. Shown as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,17 +51,28 @@ impl fmt::Debug for BaseDigest {
 /// `D_base` in the making: the tensors a network needs are given one after another, in ascending order of names.
 pub struct Digesting {
     record: Record,
-    tokenizer: Option<[u8; 32]>,
+    texts: Texts,
+}
+
+/// What turns text into ids, and says where an answer ends.
+#[derive(Clone, Debug, Default)]
+pub struct Texts {
+    /// BLAKE3 over `tokenizer.json`.
+    pub tokenizer: Option<[u8; 32]>,
+    /// The chat template, with the texts of special tokens that it may use, by their names.
+    pub template: Option<(String, BTreeMap<&'static str, String>)>,
+    /// Ids at which generation stops.
+    pub stop: BTreeSet<u32>,
 }
 
 impl Digesting {
-    /// Of a network of tokens, with the digest of its tokenizer if it has one.
-    pub fn new(network: &Network, tokenizer: Option<&[u8; 32]>) -> Self {
+    /// Of a network of tokens, with what turns text into its ids.
+    pub fn new(network: &Network, texts: Texts) -> Self {
         let mut record = Record(Hasher::new());
         record.text(TAG);
         network.record(&mut record);
         record.int(network.shapes().len());
-        Self { record, tokenizer: tokenizer.copied() }
+        Self { record, texts }
     }
 
     /// Of a network of graphs.
@@ -66,7 +81,7 @@ impl Digesting {
         record.text(TAG);
         network.record(&mut record);
         record.int(network.shapes().len());
-        Self { record, tokenizer: None }
+        Self { record, texts: Texts::default() }
     }
 
     /// The next tensor: its dimensions, outermost first, and its entries, row-major.
@@ -80,12 +95,24 @@ impl Digesting {
     }
 
     /// The digest, after the last tensor.
-    pub fn finish(mut self) -> BaseDigest {
-        self.record.flag(self.tokenizer.is_some());
-        if let Some(digest) = self.tokenizer {
-            self.record.0.update(&digest);
+    pub fn finish(self) -> BaseDigest {
+        let Self { mut record, texts: Texts { tokenizer, template, stop } } = self;
+        record.flag(tokenizer.is_some());
+        if let Some(digest) = tokenizer {
+            record.0.update(&digest);
         }
-        BaseDigest(self.record.0.finalize().into())
+        record.flag(template.is_some());
+        if let Some((source, special)) = template {
+            record.text(&source);
+            record.int(special.len());
+            for (name, text) in special {
+                record.text(name);
+                record.text(&text);
+            }
+        }
+        record.int(stop.len());
+        stop.into_iter().for_each(|id| record.int(id as usize));
+        BaseDigest(record.0.finalize().into())
     }
 }
 

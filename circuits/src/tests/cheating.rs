@@ -1,7 +1,6 @@
 //! Cells of the circuits that a prover chooses freely must not change what is accepted.
 
 use ff::{Field, PrimeField};
-use halo2_proofs::dev::MockProver;
 use pasta_curves::Fp;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng, TryRng};
@@ -15,15 +14,19 @@ use crate::delta::rows::rows_digest;
 use crate::delta::{fold_challenges, prove_columns};
 use crate::field::{powers, signed};
 use crate::folding::circuit::{FoldCircuit, FoldShape};
-use crate::folding::{Folding, Witness};
+use crate::folding::{Folding, Strip, Witness};
 use crate::hash::Digest;
 use crate::layout::{fold_rows, useful_rows};
 use crate::link::halo2;
 use crate::link::{self, Equation, Subject};
-use crate::registration::circuit::{RangeCircuit, Trace, with_width};
 use crate::{CheckFailed, ProveError};
 
 const K: u32 = 6;
+const FORGER: Conduct<'static> = Conduct { check: false, ..HONEST };
+
+fn random() -> ChaCha20Rng {
+    crate::entropy::fresh_generator().unwrap()
+}
 
 /// An equation that does not hold: two lanes of two strips, two of u and v, and one product of each lane.
 fn false_equation() -> (Folding, Vec<Vec<Fp>>) {
@@ -36,7 +39,9 @@ fn false_equation() -> (Folding, Vec<Vec<Fp>>) {
     let columns = [rows, rows, rows, rows, 2, 2, 2, 2].map(&mut column).to_vec();
     let start = column(1)[0];
     let bound = Digest([5; 32]);
-    (Folding { k: K, lanes, coefficients, products, start, bound }, columns)
+    let strip = |(strip, coefficients)| Strip { first: 2 * strip, weights: lanes.clone(), coefficients };
+    let strips = coefficients.into_iter().enumerate().map(strip).collect();
+    (Folding { k: K, strips, products, start, bound, early: None }, columns)
 }
 
 /// Every cell of the circuit, one at a time, is changed so that the false equation seems to hold. The accumulator's
@@ -48,21 +53,21 @@ fn no_cell_makes_a_false_equation_true() {
     let shape = folding.shape();
     assert_eq!(shape, FoldShape { k: K, pairs: 2, crosses: 1 });
     let values: Vec<&[Fp]> = columns.iter().map(Vec::as_slice).collect();
-    let committed = commit_columns(key(K), &columns).unwrap();
+    let committed = commit_columns(key(K), &columns, &mut random());
     let points: Vec<_> = committed.iter().map(|column| column.point).collect();
     let witness = Witness { columns: &values, committed: &committed };
     let forger = Conduct { check: false, ..HONEST };
-    let folded = folding.prepare(key(K), witness, forger).unwrap();
+    let folded = folding.prepare(key(K), witness, forger, &mut random());
 
     // What the circuit says of columns, and what the link says if it accepts them.
     let judge = |change: &dyn Fn(&mut crate::folding::Folded), assign: &(dyn Fn(Label, usize, Fp) -> Fp + Sync)| {
         let mut folded = folded.clone();
         change(&mut folded);
         let mut bytes = Vec::new();
-        let conduct = Conduct { assign, check: false };
-        let equations = folding.finish(key(K), witness, folded, conduct, &mut bytes).unwrap();
+        let conduct = Conduct { assign, ..FORGER };
+        let equations = folding.finish(key(K), witness, folded, conduct, &mut random(), &mut bytes).unwrap();
         let subject = Subject { kind: 0, anchor: BASE, adapter: BASE };
-        let link = link::prove(key(K), &subject, &bytes, equations, false).unwrap();
+        let link = link::prove(key(K), &subject, &bytes, equations, &mut random(), false).unwrap();
         let mut reader = crate::bytes::Reader::new(&bytes);
         let (sum, equations) = folding.verify(key(K), &points, &mut reader).unwrap();
         let linked = link::verify(key(K), &subject, &bytes, equations, &link).unwrap();
@@ -107,18 +112,18 @@ fn a_true_equation_is_accepted_and_its_neighbour_is_not() {
     let (mut folding, mut columns) = false_equation();
     // One entry of the first lane brings the equation to zero, then `start` the products.
     let equation = |columns: &[Vec<Fp>]| -> Fp {
-        let strips = columns.chunks_exact(2).zip(&folding.coefficients);
+        let strips = columns.chunks_exact(2).zip(&folding.strips);
         strips
-            .map(|(lanes, f)| {
+            .map(|(lanes, strip)| {
                 let lane = |(column, weight): (&Vec<Fp>, &Fp)| -> Fp {
-                    *weight * column.iter().zip(f).map(|(value, f)| *value * f).sum::<Fp>()
+                    *weight * column.iter().zip(&strip.coefficients).map(|(value, f)| *value * f).sum::<Fp>()
                 };
-                lanes.iter().zip(&folding.lanes).map(lane).sum::<Fp>()
+                lanes.iter().zip(&strip.weights).map(lane).sum::<Fp>()
             })
             .sum()
     };
     let missing = equation(&columns);
-    let slope = folding.lanes[0] * folding.coefficients[0][9];
+    let slope = folding.strips[0].weights[0] * folding.strips[0].coefficients[9];
     columns[0][9] -= missing * slope.invert().unwrap();
     assert_eq!(equation(&columns), Fp::ZERO);
     folding.start = -(0..2)
@@ -127,12 +132,12 @@ fn a_true_equation_is_accepted_and_its_neighbour_is_not() {
         .sum::<Fp>();
     let accepted = |folding: &Folding, columns: &[Vec<Fp>]| {
         let values: Vec<&[Fp]> = columns.iter().map(Vec::as_slice).collect();
-        let committed = commit_columns(key(K), columns).unwrap();
+        let committed = commit_columns(key(K), columns, &mut random());
         let points: Vec<_> = committed.iter().map(|column| column.point).collect();
         let witness = Witness { columns: &values, committed: &committed };
         let mut bytes = Vec::new();
         let conduct = Conduct { check: false, ..HONEST };
-        let equations = folding.prove(key(K), witness, conduct, &mut bytes).unwrap();
+        let equations = folding.prove(key(K), witness, conduct, &mut random(), &mut bytes).unwrap();
         let (sum, _) = folding.verify(key(K), &points, &mut crate::bytes::Reader::new(&bytes)).unwrap();
         (sum.eval(), Equation::holds(key(K), Fp::from(77), equations))
     };
@@ -164,51 +169,20 @@ fn no_factor_of_a_product_makes_a_wrong_delta_right() {
         for (column, other) in [(lane, v), (lanes + lane, u)] {
             let by = missing * other.invert().unwrap();
             let assign = |label, row, value| if (label, row) == (Label::Pair(column), 0) { value + by } else { value };
-            let forged = case.conduct(&case.columns(), Conduct { assign: &assign, check: false });
+            let forged = case.conduct(&case.columns(), Conduct { assign: &assign, ..FORGER });
             assert_eq!(case.verify(&forged), Err(CheckFailed::DeltaProof), "{column}");
             // It does come right: what the prover's own check finds is not the product.
             let Case { key, statement, commitment, opening, sites, .. } = &case;
-            let conduct = Conduct { assign: &assign, check: true };
+            let conduct = Conduct { assign: &assign, ..HONEST };
             let stopped = prove_columns(key, statement, commitment, opening, &case.columns(), sites, conduct);
             assert!(matches!(stopped, Err(ProveError::Opening)), "{column}: {stopped:?}");
         }
     }
     for row in 0..2 * (case.commitment.layout.strips + 2) - 2 {
         let assign = |label, at, value| if (label, at) == (Label::Cross(0), row) { value + missing } else { value };
-        let forged = case.conduct(&case.columns(), Conduct { assign: &assign, check: false });
+        let forged = case.conduct(&case.columns(), Conduct { assign: &assign, ..FORGER });
         assert_eq!(case.verify(&forged), Err(CheckFailed::DeltaProof), "cross term {row}");
     }
-}
-
-/// Every computed cell of the range circuit, one at a time; entries are the link's, and free here on purpose.
-#[test]
-fn no_computed_cell_of_the_range_circuit_is_free() {
-    let (point, width) = (Fp::from(1 << 20), 3);
-    let entries = vec![vec![Fp::from(77); (1 << K) - 6]; width];
-    let run = |target: Option<(Label, usize)>| {
-        let trace = Trace::new(K, 0, point, &entries, &|label, row, value| {
-            if target == Some((label, row)) { value + Fp::from(3) } else { value }
-        });
-        let circuit = RangeCircuit { k: K, witness: Some((&entries, &trace)) };
-        let instances = vec![vec![point; useful_rows(K)]];
-        with_width(width, || MockProver::run(K, &circuit, instances).unwrap().verify().is_ok())
-    };
-    assert!(run(None));
-    let sum = Trace::new(K, 0, point, &entries, HONEST.assign).accumulator[useful_rows(K)];
-    let each = (point - Fp::from(77)).invert().unwrap();
-    assert_eq!(sum, each * Fp::from(3 * useful_rows(K) as u64));
-    for row in 0..useful_rows(K) {
-        assert!(!run(Some((Label::Reciprocal(0), row))), "{row}");
-        assert!(!run(Some((Label::Sum(0), row))), "{row}");
-    }
-    assert!(!run(Some((Label::Sum(0), useful_rows(K)))));
-    // An entry at the point has no reciprocal: no sum can be made of it.
-    let mut at_the_point = entries.clone();
-    at_the_point[1][4] = point;
-    let trace = Trace::new(K, 0, point, &at_the_point, HONEST.assign);
-    let circuit = RangeCircuit { k: K, witness: Some((&at_the_point, &trace)) };
-    let instances = vec![vec![point; useful_rows(K)]];
-    assert!(with_width(width, || MockProver::run(K, &circuit, instances).unwrap().verify().is_err()));
 }
 
 /// Gives out chosen values for as long as there are any: what halo2 takes for random a prover can choose.
@@ -254,9 +228,9 @@ fn values_in_the_blinding_rows_are_no_witness() {
     let (folding, columns) = false_equation();
     let shape = folding.shape();
     let values: Vec<&[Fp]> = columns.iter().map(Vec::as_slice).collect();
-    let committed = commit_columns(key(K), &columns).unwrap();
+    let committed = commit_columns(key(K), &columns, &mut random());
     let witness = Witness { columns: &values, committed: &committed };
-    let folded = folding.prepare(key(K), witness, Conduct { check: false, ..HONEST }).unwrap();
+    let folded = folding.prepare(key(K), witness, Conduct { check: false, ..HONEST }, &mut random());
     let accumulator = folded.instance.accumulate(&shape, &folded.linked, HONEST.assign);
     let missing = *accumulator.last().unwrap();
     assert_ne!(missing, Fp::ZERO);
@@ -275,25 +249,20 @@ fn values_in_the_blinding_rows_are_no_witness() {
     }
 }
 
-/// A circuit, by all that its verifying key depends on.
+/// The circuit, by all that its verifying key depends on.
 #[derive(Clone, Copy, Debug)]
-enum Shape {
-    Fold { k: u32, pairs: usize, crosses: usize },
-    Range { k: u32, width: usize },
+struct Fold {
+    k: u32,
+    pairs: usize,
+    crosses: usize,
 }
 
-impl Shape {
+impl Fold {
     fn verifying_key(self) -> String {
-        let key = match self {
-            Self::Fold { k, pairs, crosses } => {
-                let shape = FoldShape { k, pairs, crosses };
-                shape.with(|| halo2::verifying_key(key(k), &FoldCircuit { shape, witness: None }))
-            }
-            Self::Range { k, width } => {
-                with_width(width, || halo2::verifying_key(key(k), &RangeCircuit { k, witness: None }))
-            }
-        };
-        format!("{:#?}\n", key.unwrap().pinned())
+        let Self { k, pairs, crosses } = self;
+        let shape = FoldShape { k, pairs, crosses };
+        let verifying_key = shape.with(|| halo2::verifying_key(key(k), &FoldCircuit { shape, witness: None }));
+        format!("{:#?}\n", verifying_key.unwrap().pinned())
     }
 }
 
@@ -308,31 +277,25 @@ fn verifying_keys_are_the_pinned_ones() {
         }
         assert!(found == std::fs::read_to_string(&path).unwrap(), "{name} is not that of {path}");
     };
-    // Every kind of shape as text: registration's fold has no products, an adapter of rank two has two pairs, one of
-    // many columns has more than one column of cross terms.
+    // Every kind of shape as text: an adapter of rank two has two pairs, one of many columns has more than one column
+    // of cross terms.
     for (name, shape) in [
-        ("fold", Shape::Fold { k: K, pairs: 1, crosses: 1 }),
-        ("fold_no_pairs", Shape::Fold { k: K, pairs: 0, crosses: 1 }),
-        ("fold_pairs", Shape::Fold { k: K, pairs: 2, crosses: 1 }),
-        ("fold_crosses", Shape::Fold { k: K, pairs: 1, crosses: 2 }),
-        ("fold_pairs_crosses", Shape::Fold { k: K, pairs: 3, crosses: 3 }),
-        ("range", Shape::Range { k: K, width: 3 }),
-        ("range_two", Shape::Range { k: K, width: 6 }),
+        ("fold", Fold { k: K, pairs: 1, crosses: 1 }),
+        ("fold_pairs", Fold { k: K, pairs: 2, crosses: 1 }),
+        ("fold_crosses", Fold { k: K, pairs: 1, crosses: 2 }),
+        ("fold_pairs_crosses", Fold { k: K, pairs: 3, crosses: 3 }),
     ] {
         pinned(name, &shape.verifying_key());
     }
     // Sizes that adapters have, by digest of the same text.
     let mut digests = String::new();
-    for (k, pairs, crosses) in [(8, 0, 3), (8, 4, 1), (8, 16, 1), (8, 128, 1), (9, 0, 1), (9, 8, 2)] {
-        digests += &line(Shape::Fold { k, pairs, crosses });
-    }
-    for (k, width) in [(8, 3), (8, 129), (8, 192), (9, 192)] {
-        digests += &line(Shape::Range { k, width });
+    for (k, pairs, crosses) in [(8, 1, 1), (8, 4, 1), (8, 16, 1), (8, 128, 1), (9, 8, 2), (10, 1, 1)] {
+        digests += &line(Fold { k, pairs, crosses });
     }
     pinned("digests", &digests);
 }
 
-fn line(shape: Shape) -> String {
+fn line(shape: Fold) -> String {
     format!("{shape:?}: {}\n", blake3::hash(shape.verifying_key().as_bytes()))
 }
 

@@ -15,7 +15,7 @@ const SITES: usize = 12 + 4 + 32 + 4;
 
 #[test]
 fn a_protocol_version_names_its_arithmetic() {
-    assert_eq!((PROTOCOL_VERSION, fixed::SEMANTICS), (2, "ftk-fixed-1"), "new arithmetic is a new protocol version");
+    assert_eq!((PROTOCOL_VERSION, fixed::SEMANTICS), (3, "ftk-fixed-1"), "new arithmetic is a new protocol version");
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn commitments_that_are_not_canonical_are_refused_with_their_reason() {
     let put = |at: usize, with: &[u8]| edit(&|bytes| bytes[at..at + with.len()].copy_from_slice(with));
 
     assert_eq!(put(0, b"F"), Tag);
-    assert_eq!(put(12, &[1]), Version(1));
+    assert_eq!(put(12, &[2]), Version(2));
     assert_eq!(put(48, &[0; 4]), Bounds { what: "sites", value: 0 });
     assert_eq!(put(48, &5000u32.to_le_bytes()), Bounds { what: "sites", value: 5000 });
     assert_eq!(put(48, &4000u32.to_le_bytes()), Truncated);

@@ -6,13 +6,13 @@ use std::path::Path;
 /// What every section stands on, then the sections of `STATEMENT.md`, each as far as it has code; a file stands after
 /// all that it names. The link is the foundation of section 4's equation, which is why it stands before it.
 const ORDER: [(&str, &[&str]); 9] = [
-    ("ground", &["hash", "bytes", "cores", "conduct", "field", "points", "layout", "key"]),
+    ("ground", &["hash", "bytes", "conduct", "field", "points", "layout", "key"]),
     ("1 and 7: statement", &["fixed", "statement", "error", "entropy", "check"]),
     ("3: commitment", &["columns", "commitment"]),
     ("5: link", &["link/halo2", "link"]),
     ("4: equation", &["folding/circuit", "folding"]),
     ("4: delta proof", &["delta/rows", "delta/fold", "delta/mersenne", "delta/encoding", "delta"]),
-    ("6: registration", &["registration/circuit", "registration"]),
+    ("6: registration", &["messages", "fractions", "registration"]),
     ("8: verifier", &["verify"]),
     (
         "9: operations",

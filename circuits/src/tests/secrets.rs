@@ -8,7 +8,7 @@ use crate::fixed::linear::Factors;
 use crate::folding::circuit::FoldCircuit;
 use crate::folding::{Folded, Witness};
 use crate::link::Equation;
-use crate::registration::circuit::{RangeCircuit, Trace};
+use crate::messages::Sender;
 
 /// Has one implementation for a type without `Debug`, and two for one with it.
 trait Unprintable<Because> {
@@ -26,8 +26,7 @@ fn witnesses_cannot_be_printed() {
     <Equation<Committed> as Unprintable<_>>::holds();
     <Witness<'_> as Unprintable<_>>::holds();
     <Folded as Unprintable<_>>::holds();
-    <Trace as Unprintable<_>>::holds();
-    <RangeCircuit<'_> as Unprintable<_>>::holds();
+    <Sender<'_> as Unprintable<_>>::holds();
     <FoldCircuit<'_> as Unprintable<_>>::holds();
 }
 

@@ -128,7 +128,14 @@ impl Case {
 
     /// Registers whatever these columns hold.
     pub fn register_as(&self, columns: &[Vec<Fp>], conduct: Conduct<'_>) -> Vec<u8> {
-        register_columns(self.key, &self.commitment, &self.opening, columns, &mut |_, _| {}, conduct).unwrap()
+        let random = crate::entropy::fresh_generator().unwrap();
+        self.register_with(columns, conduct, random)
+    }
+
+    /// The same with the given randomness.
+    pub fn register_with(&self, columns: &[Vec<Fp>], conduct: Conduct<'_>, random: ChaCha20Rng) -> Vec<u8> {
+        let Self { key, commitment, opening, .. } = self;
+        register_columns(key, commitment, opening, columns, &mut |_, _| {}, conduct, random).unwrap()
     }
 
     /// The case with a commitment to these columns.
