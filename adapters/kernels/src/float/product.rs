@@ -1,5 +1,5 @@
 //! Products of f32 matrices, the same on every processor. Each entry is made of chains of fused multiply-adds,
-//! `c = fma(a, b, c)` from 0 in the order of the terms, one for each [`CUT`] terms; the chains are added to the result
+//! `c = fma(a, b, c)` from 0 in the order of the terms, one for each 512 terms; the chains are added to the result
 //! in their order, `r = fma(scale, c, r)`, and the first one of a product onto nothing is `r = scale c`.
 //!
 //! The main path of `gemm` computes a chain of up to 512 terms in this way whatever caches and registers there are.
