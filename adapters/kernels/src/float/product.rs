@@ -6,101 +6,22 @@
 //! It adds up small and thin products in another order: those are computed here.
 
 mod chain;
+mod matrix;
 #[cfg(test)]
 mod tests;
 
 use gemm_common::Parallelism;
 
+use self::matrix::CUT;
+pub use self::matrix::{Matrix, Onto, Threads};
 use super::fused::is_fused;
 
-/// Most terms of one chain: `gemm` cuts none of this length, whatever the size of the first cache.
-const CUT: usize = 512;
 /// Entries of a result that `gemm` may compute in lanes along the sum, where both factors lie that way.
 const HORIZONTAL: usize = 256;
 /// Terms of a product that `gemm` computes without a chain.
 const FEW_TERMS: usize = 2;
 /// Columns up to which chains of our own with lanes along the rows are faster.
 const THIN: usize = 8;
-
-/// A matrix in a slice, possibly seen transposed or as a range of columns.
-#[derive(Clone, Copy, Debug)]
-pub struct Matrix<'a> {
-    values: &'a [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
-}
-
-impl<'a> Matrix<'a> {
-    /// All of `values` as rows of `columns` entries.
-    ///
-    /// # Panics
-    /// If they are not whole rows.
-    pub fn new(values: &'a [f32], columns: usize) -> Self {
-        assert!(columns > 0 && values.len().is_multiple_of(columns), "a matrix needs whole rows");
-        Self { values, rows: values.len() / columns, columns, row_stride: columns, column_stride: 1 }
-    }
-
-    /// The rows with the columns exchanged.
-    pub fn t(self) -> Self {
-        let Self { values, rows, columns, row_stride, column_stride } = self;
-        Self { values, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride }
-    }
-
-    /// `count` rows from row `first` on.
-    ///
-    /// # Panics
-    /// If there are fewer.
-    pub fn rows(self, first: usize, count: usize) -> Self {
-        assert!(first + count <= self.rows, "rows must lie in the matrix");
-        let values = &self.values[(first * self.row_stride).min(self.values.len())..];
-        Self { values, rows: count, ..self }
-    }
-
-    /// `count` columns from column `first` on.
-    ///
-    /// # Panics
-    /// If there are fewer.
-    pub fn columns(self, first: usize, count: usize) -> Self {
-        self.t().rows(first, count).t()
-    }
-
-    /// One entry.
-    fn at(&self, row: usize, column: usize) -> f32 {
-        self.values[row * self.row_stride + column * self.column_stride]
-    }
-
-    /// Its columns.
-    pub fn width(self) -> usize {
-        self.columns
-    }
-
-    /// Whether the last entry lies inside the slice.
-    fn fits(&self) -> bool {
-        self.rows == 0
-            || self.columns == 0
-            || (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride < self.values.len()
-    }
-}
-
-/// What a product's result is written over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Onto {
-    /// Whatever stands there is replaced.
-    Nothing,
-    /// The product is added to what stands there.
-    Present,
-}
-
-/// How many threads a product uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Threads {
-    /// The caller's own: for products inside a parallel loop.
-    One,
-    /// All.
-    All,
-}
 
 /// `scale a b`, or that added to what stands in `result`, whose rows are `row_stride` entries apart.
 ///

@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::super::fused::{Emulated, Fused, Instruction, is_fused};
-use super::{CUT, Matrix, Onto, Threads};
+use super::matrix::{CUT, Matrix, Onto, Threads};
 
 /// Terms for which columns are put together at a time: 32 KiB at most, a first cache.
 const SLAB: usize = 128;
