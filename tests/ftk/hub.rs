@@ -237,6 +237,13 @@ fn answer(mut stream: TcpStream, own: &str, state: &Mutex<State>, storage: bool)
         );
         return stream.write_all(head.as_bytes());
     }
+    if content.is_empty() && !range.is_empty() {
+        let head = format!(
+            "HTTP/1.1 416 Range Not Satisfiable\r\nX-Repo-Commit: {commit}\r\nETag: \"{etag}\"\r\n\
+             Content-Range: bytes */0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        return stream.write_all(head.as_bytes());
+    }
     let range = if state.whole { String::new() } else { range };
     let (from, to) = range.split_once('-').unwrap_or(("0", ""));
     let size = content.len();
@@ -601,6 +608,14 @@ fn a_hub_without_parts_sends_files_whole_and_a_portal_is_no_hub() {
     assert_eq!(std::fs::read(hub.snapshot(FIRST).join("model.safetensors")).unwrap(), weights);
     hub.state.lock().unwrap().portal = true;
     hub.refused(&["pull", "org/tiny"], "HUB: not an answer of a hub: no list of files: ", "HF_ENDPOINT");
+}
+
+#[test]
+fn an_empty_file_is_pulled_though_it_has_no_parts() {
+    let hub = Hub::with_model();
+    hub.add("org/tiny", FIRST, "added_tokens.json", b"");
+    hub.pull(&["org/tiny", "--file", "added_tokens.json"]);
+    assert_eq!(std::fs::read(hub.snapshot(FIRST).join("added_tokens.json")).unwrap(), b"");
 }
 
 #[test]

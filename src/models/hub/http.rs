@@ -26,6 +26,8 @@ const CONNECT: Duration = Duration::from_secs(20);
 const BREAKS: usize = 3;
 /// Bytes that show that a connection works.
 const PROGRESS: u64 = 1 << 20;
+/// The status of a part that a file does not have, as every part of an empty one.
+const NO_SUCH_PART: u16 = 416;
 /// Most bytes of a list of files.
 const LIST: u64 = 64 << 20;
 
@@ -102,8 +104,8 @@ impl Client {
                 Some(_) if etag.is_some() && size.is_some() => break,
                 Some(next) => at = next,
                 None => {
-                    let whole = (answer.status() != 206).then(|| number(headers, "content-length")).flatten();
-                    size = size.or_else(|| Some(content_range(headers)?.1)).or(whole);
+                    let length = number(headers, "content-length").filter(|_| answer.status() == 200);
+                    size = size.or_else(|| whole(headers)).or(length);
                     break;
                 }
             }
@@ -123,19 +125,23 @@ impl Client {
         size: u64,
         report: &mut dyn FnMut(u64),
     ) -> Result<(), Failure> {
+        if size == 0 {
+            // There is no part of it that could be asked for.
+            return File::create(part).map(drop).map_err(Failure::Disk);
+        }
         let mut breaks = 0;
         loop {
             let have = part.metadata().map_or(0, |part| part.len());
             report(have);
-            if have == size && size > 0 {
+            if have == size {
                 return Ok(());
             }
-            let (mut reached, broken) = match self.go_on(address, part, have, size, report) {
+            let broken = match self.go_on(address, part, have, size, report) {
                 Ok(()) => return Ok(()),
-                Err(Failure::Transfer(reason)) => (have, reason),
+                Err(Failure::Transfer(reason)) => reason,
                 Err(other) => return Err(other),
             };
-            reached = part.metadata().map_or(reached, |part| part.len());
+            let reached = part.metadata().map_or(0, |part| part.len());
             breaks = if reached >= have + PROGRESS { 1 } else { breaks + 1 };
             if breaks == BREAKS {
                 return Err(Failure::Transfer(broken));
@@ -152,9 +158,11 @@ impl Client {
         report: &mut dyn FnMut(u64),
     ) -> Result<(), Failure> {
         let mut answer = self.get(address, Some(&format!("bytes={have}-")))?;
-        let follows = match (answer.status().as_u16(), content_range(answer.headers())) {
-            (206, Some((from, _))) if from == have => true,
-            (206, _) => return Err(Failure::Answer("another part of a file than was asked for".to_owned())),
+        let follows = match (answer.status().as_u16(), begin(answer.headers())) {
+            (206, Some(from)) if from == have => true,
+            (206 | NO_SUCH_PART, _) => {
+                return Err(Failure::Answer("another part of a file than was asked for".to_owned()));
+            }
             // It knows no parts: this is the whole file.
             _ => false,
         };
@@ -216,6 +224,7 @@ impl Client {
                     tried += 1;
                 }
                 429 | 500..=599 => return Err(Failure::Transfer(format!("status {status}, {} times", tried + 1))),
+                NO_SUCH_PART => return Ok(answer),
                 400.. => return Err(Failure::Status(status)),
                 _ => return Ok(answer),
             }
@@ -272,11 +281,14 @@ fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
     text(headers, name)?.trim().parse().ok()
 }
 
-/// First byte and size of the whole, of `bytes 5-9/10` (RFC 9110, 14.4).
-fn content_range(headers: &HeaderMap) -> Option<(u64, u64)> {
-    let range = text(headers, "content-range")?;
-    let (part, whole) = range.trim().strip_prefix("bytes ")?.split_once('/')?;
-    Some((part.split_once('-')?.0.trim().parse().ok()?, whole.trim().parse().ok()?))
+/// The first byte of `bytes 5-9/10` (RFC 9110, 14.4).
+fn begin(headers: &HeaderMap) -> Option<u64> {
+    text(headers, "content-range")?.trim().strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok()
+}
+
+/// The size of the whole in `bytes 5-9/10`, or in `bytes */0` of a file that has no parts.
+fn whole(headers: &HeaderMap) -> Option<u64> {
+    text(headers, "content-range")?.trim().strip_prefix("bytes ")?.split_once('/')?.1.trim().parse().ok()
 }
 
 /// How long an answer asks to wait: seconds, or until a moment (RFC 9110, 10.2.3), which is counted from the answer's
@@ -312,9 +324,14 @@ mod tests {
 
     #[test]
     fn a_part_of_a_file_says_where_it_begins_and_how_large_the_whole_is() {
-        assert_eq!(content_range(&headers(&[("content-range", "bytes 5-9/10")])), Some((5, 10)));
-        assert_eq!(content_range(&headers(&[("content-range", "bytes */10")])), None);
-        assert_eq!(content_range(&headers(&[("content-range", "bytes 5-9/*")])), None);
+        let of = |range| {
+            let headers = headers(&[("content-range", range)]);
+            (begin(&headers), whole(&headers))
+        };
+        assert_eq!(of("bytes 5-9/10"), (Some(5), Some(10)));
+        assert_eq!(of("bytes */0"), (None, Some(0)));
+        assert_eq!(of("bytes 5-9/*"), (Some(5), None));
+        assert_eq!(of("lines 5-9/10"), (None, None));
     }
 
     #[test]
