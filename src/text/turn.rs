@@ -6,7 +6,6 @@
 
 use serde_json::{Map, Value, json};
 
-use super::rows::empty;
 use crate::models::{ChatTemplate, Message};
 
 /// Fields that hold a part of what is said: without them the turn would be another.
@@ -163,6 +162,17 @@ pub(super) fn mark(message: &Message) -> Result<Option<(&'static str, bool)>, (&
         }
     }
     Ok(found)
+}
+
+/// Whether a value is nothing that a model could read.
+pub(super) fn empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(values) => values.is_empty(),
+        Value::Object(values) => values.is_empty(),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,240 @@
+//! In which ways a row of each kind can be read from its columns.
+
+use serde_json::Value;
+
+use super::super::TextError;
+use super::columns::{Columns, Reading, Row};
+use super::kinds::{Chat, PairRow, PromptRow, SftRow, Text, UnpairedRow};
+use crate::models::Message;
+
+/// Columns of answers, which a question is read without.
+const ANSWERS: [&str; 12] = [
+    "completion",
+    "output",
+    "chosen",
+    "rejected",
+    "labels",
+    "label",
+    "response",
+    "answer",
+    "chosen_ids",
+    "rejected_ids",
+    "completion_ids",
+    "completion_mask",
+];
+
+impl Row for SftRow {
+    const PASSED_OVER: &[&str] = &["label", "chosen", "rejected"];
+
+    fn read(columns: &Columns<'_>) -> Result<Self, TextError> {
+        const READINGS: [Reading; 6] = [
+            &["input_ids"],
+            &["messages"],
+            &["conversations"],
+            &["text"],
+            &["prompt", "completion"],
+            &["instruction", "output"],
+        ];
+        let reading = columns.reading(
+            &READINGS,
+            "needs text, messages, conversations, prompt and completion, instruction and output, or input_ids",
+        )?;
+        if matches!(columns.row.get("label"), Some(Value::Bool(_))) {
+            let message = "says whether the answer is wanted, but sft learns every answer";
+            return Err(columns.choice("label", message));
+        }
+        Ok(match reading[0] {
+            "input_ids" => columns.labelled()?,
+            key @ ("messages" | "conversations") => Self::Whole(Text::Chat(columns.chat(key)?)),
+            "text" => Self::Whole(Text::Plain(columns.string("text")?)),
+            "prompt" => {
+                let (prompt, completion) = (columns.prompt()?, columns.text("completion")?);
+                alike(columns, &prompt, &completion)?;
+                Self::Completion(prompt, completion)
+            }
+            _ => {
+                let answer = Message::new("assistant", columns.string("output")?);
+                Self::Completion(Text::Chat(columns.instruction()?), Text::Chat(vec![answer].into()))
+            }
+        })
+    }
+}
+
+impl Row for PromptRow {
+    const PASSED_OVER: &[&str] = &ANSWERS;
+
+    fn read(columns: &Columns<'_>) -> Result<Self, TextError> {
+        const READINGS: [Reading; 7] = [
+            &["prompt"],
+            &["prompt_ids"],
+            &["input_ids"],
+            &["instruction"],
+            &["text"],
+            &["messages"],
+            &["conversations"],
+        ];
+        let needs = "needs prompt, instruction, text, messages, conversations, prompt_ids or input_ids";
+        let key = columns.reading(&READINGS, needs)?[0];
+        match key {
+            "prompt" => columns.prompt().map(Self::Text),
+            "text" => columns.string(key).map(|text| Self::Text(Text::Plain(text))),
+            "instruction" => columns.instruction().map(|chat| Self::Text(Text::Chat(chat))),
+            "messages" | "conversations" => {
+                let mut chat = columns.chat(key)?;
+                while chat.messages.last().is_some_and(|last| last.role() == "assistant") {
+                    chat.messages.pop();
+                }
+                if chat.messages.is_empty() {
+                    Err(columns.error(key, "asks nothing"))
+                } else {
+                    Ok(Self::Text(Text::Chat(chat)))
+                }
+            }
+            "input_ids" => match columns.labelled()? {
+                SftRow::Ids(ids, _) => Ok(Self::Ids(ids)),
+                _ => unreachable!("ids were read"),
+            },
+            _ => columns.ids(key).map(Self::Ids),
+        }
+    }
+}
+
+fn alike(columns: &Columns<'_>, prompt: &Text, other: &Text) -> Result<(), TextError> {
+    match (prompt, other) {
+        (Text::Plain(_), Text::Plain(_)) | (Text::Chat(_), Text::Chat(_)) => Ok(()),
+        _ => Err(columns.error("prompt", "must be strings or lists of messages alike")),
+    }
+}
+
+impl Row for PairRow {
+    const PASSED_OVER: &[&str] = &["label", "messages", "completion"];
+
+    fn read(columns: &Columns<'_>) -> Result<Self, TextError> {
+        const PROMPTS: [&str; 3] = ["prompt", "conversations", "instruction"];
+        if columns.has("prompt_ids") {
+            columns.reading(&[&["prompt_ids"], &["chosen", "rejected"]], "")?;
+            return Ok(Self::Ids([
+                columns.ids("prompt_ids")?,
+                columns.ids("chosen_ids")?,
+                columns.ids("rejected_ids")?,
+            ]));
+        }
+        let needs = "needs prompt, chosen and rejected, or prompt_ids, chosen_ids and rejected_ids";
+        columns.reading(&[&["chosen", "rejected"]], needs)?;
+        let found: Vec<&str> = PROMPTS.into_iter().filter(|key| columns.has(key)).collect();
+        let answers = || Ok::<_, TextError>((columns.answer("chosen")?, columns.answer("rejected")?));
+        let (prompt, chosen, rejected) = match *found {
+            [] => {
+                let (chosen, rejected) = (columns.text("chosen")?, columns.text("rejected")?);
+                alike(columns, &chosen, &rejected)?;
+                // What would be lost is named before what is missing.
+                columns.rest(Self::PASSED_OVER)?;
+                common(columns, chosen, rejected)?
+            }
+            ["prompt"] => {
+                let prompt = columns.prompt()?;
+                let (chosen, rejected) = (columns.text("chosen")?, columns.text("rejected")?);
+                match (&prompt, &chosen, &rejected) {
+                    // A string beside whole conversations repeats what these begin with.
+                    (Text::Plain(text), Text::Chat(_), Text::Chat(_)) => {
+                        let (prompt, chosen, rejected) = common(columns, chosen.clone(), rejected.clone())?;
+                        match &prompt {
+                            Text::Chat(chat) if chat.messages.iter().any(|turn| turn.content() == Some(text)) => {}
+                            _ => {
+                                return Err(columns.error("prompt", "is not among the messages of chosen and rejected"));
+                            }
+                        }
+                        (prompt, chosen, rejected)
+                    }
+                    _ => {
+                        alike(columns, &prompt, &chosen)?;
+                        alike(columns, &prompt, &rejected)?;
+                        (prompt, chosen, rejected)
+                    }
+                }
+            }
+            ["conversations"] => {
+                let (chosen, rejected) = answers()?;
+                (Text::Chat(columns.chat("conversations")?), Text::Chat(chosen.into()), Text::Chat(rejected.into()))
+            }
+            ["instruction"] => {
+                let (chosen, rejected) = answers()?;
+                (Text::Chat(columns.instruction()?), Text::Chat(chosen.into()), Text::Chat(rejected.into()))
+            }
+            [first, second, ..] => {
+                return Err(
+                    columns.choice("", format!("can be read in two ways, with the prompt in: {first}, {second}"))
+                );
+            }
+            [_] => unreachable!("every prompt column is named above"),
+        };
+        Ok(Self::Text(prompt, chosen, rejected))
+    }
+}
+
+impl Row for UnpairedRow {
+    const PASSED_OVER: &[&str] = &["messages"];
+
+    fn read(columns: &Columns<'_>) -> Result<Self, TextError> {
+        const READINGS: [Reading; 3] =
+            [&["prompt_ids", "completion_ids"], &["prompt", "completion"], &["instruction", "output"]];
+        let needs = "needs prompt and completion, or prompt_ids and completion_ids, and label";
+        let reading = columns.reading(&READINGS, needs)?;
+        let wanted = columns.get("label", "true or false: whether the completion is wanted")?;
+        Ok(match reading[0] {
+            "prompt_ids" => Self::Ids([columns.ids("prompt_ids")?, columns.ids("completion_ids")?], wanted),
+            "prompt" => {
+                let (prompt, completion) = (columns.prompt()?, columns.text("completion")?);
+                alike(columns, &prompt, &completion)?;
+                Self::Text(prompt, completion, wanted)
+            }
+            _ => {
+                let answer = columns.answer("output")?;
+                Self::Text(Text::Chat(columns.instruction()?), Text::Chat(answer.into()), wanted)
+            }
+        })
+    }
+}
+
+/// Parts the prompt from two wholes that begin with it, as TRL's `extract_prompt` does: the longest common prefix, of
+/// messages or of characters, but for a space at its end; at least one message or character stays in each. Where two
+/// texts have no more than one word in common, that is no prompt.
+fn common(columns: &Columns<'_>, chosen: Text, rejected: Text) -> Result<(Text, Text, Text), TextError> {
+    match (chosen, rejected) {
+        (Text::Chat(Chat { messages: chosen, .. }), Text::Chat(Chat { messages: rejected, .. })) => {
+            let equal = chosen.iter().zip(&rejected).take_while(|(a, b)| a == b).count();
+            let length = equal.min(chosen.len().saturating_sub(1)).min(rejected.len().saturating_sub(1));
+            if length == 0 {
+                return Err(
+                    columns.error("prompt", "is missing, and chosen and rejected do not begin with one message")
+                );
+            }
+            let (prompt, chosen) = chosen.split_at(length);
+            let chat = |messages: &[Message]| Text::Chat(messages.to_vec().into());
+            Ok((Text::Chat(columns.dressed(prompt.to_vec())?), chat(chosen), chat(&rejected[length..])))
+        }
+        (Text::Plain(chosen), Text::Plain(rejected)) => {
+            let differ = chosen.char_indices().zip(rejected.chars()).find(|((_, a), b)| a != b);
+            let length = match differ {
+                Some(((at, _), _)) if chosen[..at].ends_with(' ') => at - 1,
+                Some(((at, _), _)) => at,
+                None => {
+                    let shorter = if chosen.len() < rejected.len() { &chosen } else { &rejected };
+                    shorter.char_indices().next_back().map_or(0, |(last, _)| last)
+                }
+            };
+            // Scripts that write words without spaces between begin behind the CJK radicals.
+            let words = chosen[..length]
+                .split_whitespace()
+                .map(|word| word.chars().filter(|&c| c >= '\u{2E80}').count().max(1));
+            if words.sum::<usize>() < 2 {
+                let message =
+                    "is missing, and chosen and rejected have no more than one word in common at their beginning";
+                return Err(columns.error("prompt", message));
+            }
+            let text = |text: &str| Text::Plain(text.to_owned());
+            Ok((text(&chosen[..length]), text(&chosen[length..]), text(&rejected[length..])))
+        }
+        _ => Err(columns.error("rejected", "must be a string or a list of messages, as chosen is")),
+    }
+}
