@@ -25,7 +25,7 @@ pub(crate) struct Committed {
     pub(crate) randomness: Randomness,
 }
 
-/// Integers up to this in absolute value are added by buckets: entries of an adapter, counts, limbs.
+/// Integers up to this in absolute value are added by buckets: entries of an adapter, counts.
 const SMALL: i64 = 1 << 31;
 
 /// The integers that field elements are, if they are small.

@@ -51,6 +51,11 @@ pub(crate) enum Draw {
 impl Draw {
     /// Those of the equation that all of a registration comes to.
     pub(crate) const SUMS: [Self; 4] = [Self::Xi, Self::Eta, Self::Kappa, Self::Zeta];
+
+    /// Whether this is the challenge that a forger knows too early: never outside tests.
+    pub(crate) fn is_early(self, early: Option<Self>) -> bool {
+        cfg!(test) && early == Some(self)
+    }
 }
 
 /// What a prover does.

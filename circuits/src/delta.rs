@@ -288,7 +288,8 @@ pub(crate) fn begin<'k>(
 /// Checks that the deltas in `sites` are those of the committed adapter on the inputs in `sites`.
 ///
 /// The inputs and the numbers of rows must come from the verifier's own replay. The verdict is about field elements
-/// until [`crate::verify_registration`] has accepted the commitment too.
+/// until [`crate::verify_registration`] has accepted the commitment too, and what the statement says is bytes here:
+/// that it is well-formed is the caller's to check.
 ///
 /// # Errors
 /// The first check that fails.

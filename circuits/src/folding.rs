@@ -82,7 +82,7 @@ impl Folding {
     fn fold(&self, crosses: &[EqAffine]) -> (Fp, Digest) {
         let before = || Absorb::new(Tag::Crosses).digest(&self.bound);
         let after = || before().points(crosses);
-        let [beta] = if self.early == Some(Draw::Crosses) { before() } else { after() }.challenges();
+        let [beta] = if Draw::Crosses.is_early(self.early) { before() } else { after() }.challenges();
         (beta, after().finish())
     }
 
@@ -122,9 +122,7 @@ impl Folding {
         terms.extend(weights.into_iter().zip(columns.iter().copied()));
         let pairs = &columns[columns.len() - 2 * self.products.len()..];
         let single = linked[1..].iter().zip(pairs.iter().chain(crosses));
-        std::iter::once(Equation { terms, offset: Fp::ZERO })
-            .chain(single.map(|(left, right)| Equation::equal(*left, *right)))
-            .collect()
+        std::iter::once(Equation { terms }).chain(single.map(|(left, right)| Equation::equal(*left, *right))).collect()
     }
 
     /// The sum of the columns of each strip, with as many rows as the longest has.

@@ -44,19 +44,20 @@ pub enum KeyError {
 pub struct CommitmentKey {
     pub(crate) params: Params<EqAffine>,
     pub(crate) domain: EvaluationDomain<Fp>,
-    /// `sum_i L_i`
-    pub(crate) sum: EqAffine,
     /// `L_i` of the unusable rows, then W
     pub(crate) link: [Eq; LINK_GENERATORS],
     bases: OnceLock<Bases>,
 }
+
+/// Most scalars of a message; they stand in the first rows of its column.
+pub(crate) const MESSAGE_ROWS: usize = 4;
 
 /// Generators in the forms in which provers add them up.
 pub(crate) struct Bases {
     /// `L_i` of all rows.
     pub(crate) rows: Vec<Affine>,
     /// `L_i` of the first rows, in which messages stand.
-    pub(crate) first: [Multiples; 4],
+    pub(crate) first: [Multiples; MESSAGE_ROWS],
     /// W
     pub(crate) blind: Multiples,
 }
@@ -133,8 +134,7 @@ impl CommitmentKey {
             params.commit_lagrange(&domain.lagrange_from_vec(values), Blind(blind))
         };
         let link = std::array::from_fn(|i| commit((i < UNUSABLE).then_some(n - UNUSABLE + i)));
-        let sum = params.get_g()[0];
-        Self { params, domain, sum, link, bases: OnceLock::new() }
+        Self { params, domain, link, bases: OnceLock::new() }
     }
 
     /// Made when they are asked for: a verifier does without.

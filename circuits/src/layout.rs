@@ -6,7 +6,7 @@ use crate::bytes::{EncodingError, Reader};
 
 /// Rows at the end of every column that carry no meaning; a circuit's unusable rows must fit in here.
 pub const RESERVED_ROWS: usize = 32;
-/// Adapter entries are offset by this in circuits, which makes them small non-negative scalars.
+/// Adapter entries lie between minus this and this, which is none of them.
 pub(crate) const OFFSET: u64 = 1 << 15;
 
 /// Most sites of one adapter.
@@ -145,7 +145,7 @@ pub(crate) fn useful_rows(k: u32) -> usize {
     (1 << k) - RESERVED_ROWS
 }
 
-/// Rows that a linear equation is folded over: one more than carry entries, for the sums of registration.
+/// Rows that a linear equation is folded over: one more than carry entries, in which no strip has a coefficient.
 pub(crate) fn fold_rows(k: u32) -> usize {
     useful_rows(k) + 1
 }

@@ -49,25 +49,23 @@ pub(crate) fn challenge(bound: &Digest, chi: Fp, nonce_point: &[u8; 32]) -> Fp {
     e
 }
 
-/// That `sum factor * column - offset G_0` vanishes in all rows but the last; columns are points to the verifier and
+/// That `sum factor * column` vanishes in all rows but the last; columns are points to the verifier and
 /// [`Committed`] to the prover.
 #[derive(Clone, Debug)]
 pub(crate) struct Equation<T> {
     pub(crate) terms: Vec<(Fp, T)>,
-    pub(crate) offset: Fp,
 }
 
 impl<T> Equation<T> {
     /// That two columns are equal.
     pub(crate) fn equal(left: T, right: T) -> Self {
-        Self { terms: vec![(Fp::ONE, left), (-Fp::ONE, right)], offset: Fp::ZERO }
+        Self { terms: vec![(Fp::ONE, left), (-Fp::ONE, right)] }
     }
 
     /// `sum_i chi^i` times the equations.
     fn sum(chi: Fp, equations: Vec<Self>) -> Self {
-        let mut sum = Self { terms: Vec::new(), offset: Fp::ZERO };
+        let mut sum = Self { terms: Vec::new() };
         for (weight, equation) in powers(chi, equations.len()).into_iter().zip(equations) {
-            sum.offset += weight * equation.offset;
             sum.terms.extend(equation.terms.into_iter().map(|(factor, column)| (weight * factor, column)));
         }
         sum
@@ -76,18 +74,15 @@ impl<T> Equation<T> {
 
 impl Equation<Committed> {
     /// The point that must lie in the span of the link generators.
-    fn point(&self, key: &CommitmentKey) -> Eq {
-        let (mut scalars, mut bases): (Vec<Fp>, Vec<EqAffine>) =
+    fn point(&self) -> Eq {
+        let (scalars, bases): (Vec<Fp>, Vec<EqAffine>) =
             self.terms.iter().map(|(factor, column)| (factor, column.point)).unzip();
-        scalars.push(-self.offset);
-        bases.push(key.sum);
         best_multiexp(&scalars, &bases)
     }
 
     /// That point's coordinates on the link generators.
     fn coordinates(&self) -> [Fp; LINK_GENERATORS] {
-        let mut sums = [-self.offset; LINK_GENERATORS];
-        sums[UNUSABLE] = Fp::ZERO;
+        let mut sums = [Fp::ZERO; LINK_GENERATORS];
         for (factor, Committed { randomness, .. }) in &self.terms {
             for (sum, value) in sums.iter_mut().zip(&randomness.unusable) {
                 *sum += *factor * value;
@@ -101,7 +96,7 @@ impl Equation<Committed> {
     #[cfg(test)]
     pub(crate) fn holds(key: &CommitmentKey, chi: Fp, equations: Vec<Self>) -> bool {
         let sum = Self::sum(chi, equations);
-        combine(key, &sum.coordinates()) == sum.point(key)
+        combine(key, &sum.coordinates()) == sum.point()
     }
 }
 
@@ -126,7 +121,7 @@ pub(crate) fn prove(
     let chi = weight(&bound);
     let sum = Equation::sum(chi, equations);
     let secrets = sum.coordinates();
-    if check && combine(key, &secrets) != sum.point(key) {
+    if check && combine(key, &secrets) != sum.point() {
         return Err(ProveError::Opening);
     }
     let nonces: [Fp; LINK_GENERATORS] = std::array::from_fn(|_| Fp::random(&mut *random));
@@ -157,13 +152,12 @@ pub(crate) fn verify<'k>(
     let bound = subject.bind(proof);
     let chi = weight(&bound);
     let e = challenge(&bound, chi, nonce_bytes);
-    let Equation { terms, offset } = Equation::sum(chi, equations);
+    let Equation { terms } = Equation::sum(chi, equations);
     let mut sum = key.params.empty_msm();
     for (response, generator) in responses.iter().zip(&key.link) {
         sum.append_term(-*response, generator.to_affine());
     }
     sum.append_term(Fp::ONE, nonce_point);
-    sum.append_term(-e * offset, key.sum);
     for (factor, point) in terms {
         sum.append_term(e * factor, point);
     }

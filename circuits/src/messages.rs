@@ -8,11 +8,8 @@ use rand_chacha::ChaCha20Rng;
 use crate::columns::{Committed, Randomness};
 use crate::conduct::{Conduct, Draw, Sent};
 use crate::hash::{Absorb, Digest, Tag};
-use crate::key::{CommitmentKey, UNUSABLE};
+use crate::key::{CommitmentKey, MESSAGE_ROWS, UNUSABLE};
 use crate::points::affine;
-
-/// Most scalars of a message; they stand in the first rows of its column.
-pub(crate) const MESSAGE_ROWS: usize = 4;
 
 /// A digest of all messages so far.
 #[derive(Clone, Debug)]
@@ -25,11 +22,15 @@ pub(crate) struct Transcript {
 impl Transcript {
     /// Takes in the commitment to a message, and draws what must come after it.
     pub(crate) fn draw<const N: usize>(&mut self, point: &EqAffine, draws: [Draw; N]) -> [Fp; N] {
-        let before = || Absorb::new(Tag::Message).digest(&self.digest);
+        let digest = self.digest;
+        let before = || Absorb::new(Tag::Message).digest(&digest);
         let after = || before().points(std::slice::from_ref(point));
-        let [early, challenges]: [[Fp; N]; 2] = [before().challenges(), after().challenges()];
+        let challenges: [Fp; N] = after().challenges();
         self.digest = after().finish();
-        std::array::from_fn(|i| if self.early == Some(draws[i]) { early[i] } else { challenges[i] })
+        std::array::from_fn(|i| match draws[i].is_early(self.early) {
+            true => before().challenges::<N>()[i],
+            false => challenges[i],
+        })
     }
 }
 

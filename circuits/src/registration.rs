@@ -15,10 +15,10 @@ use crate::field::powers;
 use crate::folding::{Folding, Strip, Witness};
 use crate::fractions::{self, Draws, Form, Fraction, Identity, Tree, equality};
 use crate::hash::{Absorb, Digest, Tag};
-use crate::key::{CommitmentKey, UNUSABLE};
+use crate::key::{CommitmentKey, MESSAGE_ROWS, UNUSABLE};
 use crate::layout::{OFFSET, useful_rows};
 use crate::link::{self, LINK_BYTES, Subject};
-use crate::messages::{MESSAGE_ROWS, Sender, Transcript};
+use crate::messages::{Sender, Transcript};
 
 const KIND: u8 = 1;
 /// log2 of the most leaves of a tree, of which a prover takes some 64 bytes each.
@@ -43,7 +43,8 @@ impl Shape {
     }
 
     pub(crate) fn of(k: u32, columns: usize, width: usize) -> Self {
-        let all = columns + TABLE.div_ceil(useful_rows(k));
+        let mut shape = Self { k, columns, width, trees: Vec::new() };
+        let all = columns + shape.tables();
         let mut first = 0;
         let trees = (0..all).step_by(width).enumerate().map(|(number, begin)| {
             let columns = width.min(all - begin);
@@ -52,7 +53,8 @@ impl Shape {
             first += tree.scalars();
             tree
         });
-        Self { k, columns, width, trees: trees.collect() }
+        shape.trees = trees.collect();
+        shape
     }
 
     /// Columns that count how often the table's entries occur.
@@ -70,7 +72,7 @@ impl Shape {
     }
 
     /// The number of the first scalar after those of the trees: of the sums of the first two, three, .. trees.
-    fn sums_at(&self) -> usize {
+    pub(crate) fn sums_at(&self) -> usize {
         self.trees.last().map_or(0, |tree| tree.first + tree.scalars())
     }
 
@@ -96,7 +98,7 @@ fn table_cell(entry: &Fp) -> Option<usize> {
 /// What follows from the commitments to the counts: X, and L1.
 fn table_draw(adapter: &Digest, counts: &[EqAffine], early: Option<Draw>) -> (Fp, Digest) {
     let before = || Absorb::new(Tag::RegistrationTable).digest(adapter);
-    let [point] = if early == Some(Draw::Table) { before() } else { before().points(counts) }.challenges();
+    let [point] = if Draw::Table.is_early(early) { before() } else { before().points(counts) }.challenges();
     (point, before().points(counts).finish())
 }
 
@@ -166,18 +168,14 @@ impl Drawn {
         identities
     }
 
-    /// xi, eta, kappa and zeta. kappa weighs what the messages say: too early for it is before them.
-    fn late(after: Absorb, columns: Absorb, messages: Absorb, early: Option<Draw>) -> [Fp; 4] {
-        let mut challenges: [Fp; 4] = after.challenges();
-        let too_early: [[Fp; 4]; 2] = [columns.challenges(), messages.challenges()];
-        if let Some(known) = Draw::SUMS.iter().position(|draw| early == Some(*draw)) {
-            challenges[known] = too_early[usize::from(early == Some(Draw::Kappa))][known];
-        }
-        challenges
+    /// xi, eta, kappa and zeta, drawn after M, U and V.
+    fn late(&self, after: Absorb, early: Option<Draw>) -> [Fp; 4] {
+        let challenges: [Fp; 4] = after.challenges();
+        std::array::from_fn(|i| if Draw::SUMS[i].is_early(early) { self.known()[i] } else { challenges[i] })
     }
 
-    /// xi, eta, kappa and zeta as a forger knows them who did not commit to anything that they should wait for.
-    #[cfg(test)]
+    /// The same as a forger in a test knows them who did not commit to anything that they should wait for: kappa weighs
+    /// what the messages say, and is known before them.
     pub(crate) fn known(&self) -> [Fp; 4] {
         let hash = || Absorb::new(Tag::RegistrationSums);
         let [xi, eta, _, zeta] = hash().digest(&self.bound).challenges();
@@ -190,8 +188,7 @@ impl Drawn {
         let rows = useful_rows(shape.k);
         let hash = || Absorb::new(Tag::RegistrationSums);
         let after = || hash().digest(&self.bound).points(columns);
-        let [xi, eta, kappa, zeta] =
-            Drawn::late(after(), hash().digest(&self.bound), hash().digest(&self.begun), early);
+        let [xi, eta, kappa, zeta] = self.late(after(), early);
 
         let mut scalars = vec![Fp::ZERO; shape.scalar_columns() * rows];
         let mut add = |form: &Form, weight: Fp| form.iter().for_each(|(at, factor)| scalars[*at] += weight * factor);

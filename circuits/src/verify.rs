@@ -33,7 +33,7 @@ pub enum Claim<'a> {
         key: &'a CommitmentKey,
         /// The adapter's commitment.
         commitment: &'a AdapterCommitment,
-        /// The range proof.
+        /// The registration.
         registration: &'a [u8],
     },
 }

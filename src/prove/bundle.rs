@@ -73,7 +73,7 @@ pub struct Bundle {
     pub deltas: Vec<Vec<i128>>,
     /// Proof and link.
     pub proof: DeltaProof,
-    /// The range proof, if it came along.
+    /// The registration, if it came along.
     pub registration: Option<Vec<u8>>,
     /// What reaches the nodes, of a statement about nodes.
     pub graph: Option<Neighbourhood>,

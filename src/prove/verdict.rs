@@ -95,6 +95,8 @@ pub(super) fn expected(
     Packed { statement, commitment, graph, .. }: &Packed,
     expectations: &Expectations,
 ) -> Result<(), Refusal> {
+    // Whoever has it in memory may have changed it since it was read.
+    statement.check()?;
     if statement.base != model.digest() {
         return Err(Refusal::Base(statement.base));
     }

@@ -150,7 +150,7 @@ fn every_public_field_changes_every_challenge() {
     }
     for column in 0..case.commitment.points.len() {
         let mut other = case.clone();
-        other.commitment.points[column] = (other.commitment.points[column] + case.key.sum).into();
+        other.commitment.points[column] = (other.commitment.points[column] + case.key.params.get_g()[0]).into();
         other.statement.adapter = other.commitment.digest();
         assert_ne!(other.commitment.points[column].to_bytes(), case.commitment.points[column].to_bytes());
         all.push((format!("point {column}"), other));

@@ -45,7 +45,7 @@ fn a_changed_commitment_is_refused_by_the_link() {
     let mut case = Case::small();
     for column in [0, case.commitment.points.len() - 1] {
         let mut other = case.clone();
-        other.commitment.points[column] = (other.commitment.points[column] + case.key.sum).into();
+        other.commitment.points[column] = (other.commitment.points[column] + case.key.params.get_g()[0]).into();
         other.statement.adapter = other.commitment.digest();
         assert_eq!(other.verify(&other.forge(&other.columns())), Err(CheckFailed::Link), "{column}");
     }

@@ -13,6 +13,7 @@ use super::support::{Case, *};
 use crate::bytes::Reader;
 use crate::columns::read_points;
 use crate::conduct::{Conduct, Draw, HONEST, Label, Sent};
+use crate::layout::useful_rows;
 use crate::registration::{Drawn, Shape, table_entry, verify_as};
 use crate::*;
 
@@ -95,6 +96,45 @@ fn a_changed_message_is_refused_though_all_after_it_follows_from_it() {
             let conduct = Conduct { send: &send, width, ..FORGER };
             assert_eq!(registered(&case, &columns, conduct), REFUSED, "{changed:?}, scalar {scalar}");
         }
+    }
+}
+
+/// Wherever it stands, and however many trees add up to what must be zero.
+#[test]
+fn an_entry_out_of_range_is_refused() {
+    let case = case();
+    let rows = useful_rows(case.commitment.k());
+    let mut honest = case.columns();
+    honest.iter_mut().for_each(|column| column.resize(rows, Fp::ZERO));
+    let last = honest.len() - 1;
+    for width in [None, Some(200), THREE, Some(32)] {
+        let conduct = Conduct { width, ..FORGER };
+        assert_eq!(registered(&case.committed_to(&honest), &honest, conduct), Ok(()), "{width:?}");
+        for (column, row) in [(0, 0), (0, rows - 1), (last, 0), (last, rows - 1)] {
+            for entry in [Fp::from(1 << 15), -Fp::from((1 << 15) + 1)] {
+                let mut columns = honest.clone();
+                columns[column][row] = entry;
+                let forged = case.committed_to(&columns);
+                assert_eq!(registered(&forged, &columns, conduct), REFUSED, "{width:?}, {column}, {row}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_registration_needs_the_key_of_its_size() {
+    let case = case();
+    assert_eq!(verify_registration(key(9), &case.commitment, &case.register()), Err(CheckFailed::Key(8)));
+}
+
+#[test]
+fn changed_sums_of_trees_are_refused() {
+    let case = case();
+    let columns = case.columns();
+    let sums = shape_of(&case, THREE).sums_at();
+    for changed in [sums, sums + 1] {
+        let assign = |label, row, value| if (label, row) == (Label::Scalar, changed) { value + Fp::ONE } else { value };
+        assert_eq!(registered(&case, &columns, Conduct { assign: &assign, width: THREE, ..FORGER }), REFUSED);
     }
 }
 
