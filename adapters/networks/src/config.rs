@@ -55,6 +55,33 @@ pub struct Gguf<'a> {
     pub tensors: &'a BTreeMap<String, Vec<usize>>,
 }
 
+impl Gguf<'_> {
+    /// The numbers of a decoder with rotary positions and heads of this width.
+    pub(crate) fn sizes(&self, architecture: &str, dim: usize) -> Result<Sizes, ConfigError> {
+        let Self { metadata, tensors } = self;
+        let key = |name: &str| format!("{architecture}.{name}");
+        let size = |name: &str| metadata.need(&key(name));
+        let missing = || ConfigError::MissingTensor { path: metadata.path().to_owned(), tensor: "token_embd.weight" };
+        let embedding = tensors.get("token_embd.weight").ok_or_else(missing)?;
+        let query = size("attention.head_count")?;
+        let eps = key("attention.layer_norm_rms_epsilon");
+        Ok(Sizes {
+            vocab: embedding.first().copied().unwrap_or(0),
+            hidden: size("embedding_length")?,
+            intermediate: size("feed_forward_length")?,
+            layers: size("block_count")?,
+            heads: Heads { query, key_value: metadata.size(&key("attention.head_count_kv"))?.unwrap_or(query), dim },
+            eps: metadata.required(&eps, metadata.number(&eps)?)?,
+            context: size("context_length")?,
+        })
+    }
+
+    /// Whether the head is the embedding table.
+    pub(crate) fn tied(&self) -> bool {
+        !self.tensors.contains_key("output.weight")
+    }
+}
+
 /// Largest accepted vocabulary, width or context; far above any published model, and small enough that products of
 /// two stay exact.
 pub(crate) const MAX_SIZE: usize = 1 << 24;
@@ -109,6 +136,33 @@ impl<'a> Object<'a> {
             return Err(self.error(key, format!("not supported: {value}")));
         }
         Ok(())
+    }
+
+    /// Refuses a text that is none of these, the first of which is the usual one.
+    pub(crate) fn only(&self, key: &str, names: &[&str]) -> Result<(), ConfigError> {
+        match self.text(key)?.filter(|found| !names.contains(found)) {
+            Some(other) => Err(self.error(key, format!("not supported, only {} is: {other}", names[0]))),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses another width of a head than this one.
+    pub(crate) fn equal(&self, keys: &[String], dim: usize) -> Result<(), ConfigError> {
+        for key in keys {
+            if let Some(other) = self.size(key)?.filter(|&other| other != dim) {
+                return Err(self.error(key, format!("not supported unless equal to the head's {dim}: {other}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The width of a head where it is not written down: that of the whole, in equal parts.
+    pub(crate) fn share(&self, whole: &str, parts: &str) -> Result<usize, ConfigError> {
+        let (width, heads) = (self.need(whole)?, self.need(parts)?);
+        match heads > 0 && width.is_multiple_of(heads) {
+            true => Ok(width / heads),
+            false => Err(self.error(parts, format!("does not divide {whole}: {heads}"))),
+        }
     }
 
     pub(crate) fn required<T>(&self, key: &str, value: Option<T>) -> Result<T, ConfigError> {

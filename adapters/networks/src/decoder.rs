@@ -21,6 +21,27 @@ pub enum Stored {
     LessOne,
 }
 
+/// llama.cpp's names of the modules that most decoders have.
+pub(crate) fn usual_in_gguf(module: &str) -> Option<&'static str> {
+    Some(match module {
+        "model.embed_tokens" => "token_embd",
+        "model.norm" => "output_norm",
+        "lm_head" => "output",
+        "input_layernorm" => "attn_norm",
+        "post_attention_layernorm" => "ffn_norm",
+        "self_attn.q_proj" => "attn_q",
+        "self_attn.k_proj" => "attn_k",
+        "self_attn.q_norm" => "attn_q_norm",
+        "self_attn.k_norm" => "attn_k_norm",
+        "self_attn.v_proj" => "attn_v",
+        "self_attn.o_proj" => "attn_output",
+        "mlp.gate_proj" => "ffn_gate",
+        "mlp.up_proj" => "ffn_up",
+        "mlp.down_proj" => "ffn_down",
+        _ => return None,
+    })
+}
+
 /// What a family says of its decoders: an embedding, blocks that follow each other, a head, and everything that
 /// depends on which family it is. The parts of the forward pass are three, so that an interpretation may keep or forget
 /// what lies between two blocks.

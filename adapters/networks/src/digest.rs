@@ -15,7 +15,9 @@
 //!    the rank, the dimensions outermost first, the length in bytes, the entries row-major as little-endian binary32.
 //!    A matrix is `(d_out, d_in)` here, also where files hold it turned, as those of GPT-2 do, and
 //!    the weight of a norm is the factor it computes with, also where files hold it less one, as those of Gemma 3 do.
-//! 4. One byte 0 if the model has no tokenizer, else 1 and the 32 bytes of BLAKE3 over `tokenizer.json`.
+//! 4. One byte 0 if the model has no tokenizer, else 1 and the 32 bytes of BLAKE3 over `tokenizer.json`; where tokens stand
+//!    beside it that it lacks (`added_tokens_decoder`, `added_tokens.json`), over that JSON with these at the end of its
+//!    `added_tokens`, written without spaces in the order of its keys.
 //! 5. One byte 0 if the model has no chat template, else 1, its text, the number of special tokens that it may name, and
 //!    of each its name (`bos_token`) and its text, in ascending byte order of names.
 //! 6. The number of ids at which generation stops, then these, ascending.
@@ -123,7 +125,7 @@ mod tests {
     use super::*;
     use crate::families::tiny;
     use crate::ops::Llama3Scaling;
-    use crate::{Family, Gpt2, Llama};
+    use crate::{Family, Gemma3, Gpt2, Llama, Phi3};
 
     #[test]
     fn every_number_of_the_network_enters() {
@@ -162,8 +164,7 @@ mod tests {
             scaled(|scaling| scaling.high_freq_factor = 5.0),
             scaled(|scaling| scaling.original_context = 9),
         ];
-        let digests: BTreeSet<_> = networks.iter().map(|network| numbers(&network.clone().into())).collect();
-        assert_eq!(digests.len(), networks.len());
+        distinct(networks);
 
         let changed = |change: fn(&mut Gpt2)| {
             let mut network = tiny::gpt2();
@@ -181,8 +182,59 @@ mod tests {
             changed(|network| network.eps *= 2.0),
             changed(|network| network.tied = false),
         ];
-        let digests: BTreeSet<_> = networks.iter().map(|network| numbers(&network.clone().into())).collect();
-        assert_eq!(digests.len(), networks.len());
+        distinct(networks);
+
+        let changed = |change: fn(&mut Gemma3)| {
+            let mut network = tiny::gemma3();
+            change(&mut network);
+            network
+        };
+        let networks = [
+            tiny::gemma3(),
+            changed(|network| network.vocab += 1),
+            changed(|network| network.hidden += 1),
+            changed(|network| network.intermediate += 1),
+            changed(|network| network.sees_all.push(true)),
+            changed(|network| network.sees_all.reverse()),
+            changed(|network| network.heads.query += 1),
+            changed(|network| network.heads.key_value += 1),
+            changed(|network| network.heads.dim += 1),
+            changed(|network| network.rope.theta *= 2.0),
+            changed(|network| network.local_rope.theta *= 2.0),
+            changed(|network| network.window += 1),
+            changed(|network| network.eps *= 2.0),
+            changed(|network| network.tied = false),
+            changed(|network| network.context += 1),
+        ];
+        distinct(networks);
+
+        let changed = |change: fn(&mut Phi3)| {
+            let mut network = tiny::phi3();
+            change(&mut network);
+            network
+        };
+        let networks = [
+            tiny::phi3(),
+            changed(|network| network.vocab += 1),
+            changed(|network| network.hidden += 1),
+            changed(|network| network.intermediate += 1),
+            changed(|network| network.layers += 1),
+            changed(|network| network.heads.query += 1),
+            changed(|network| network.heads.key_value += 1),
+            changed(|network| network.heads.dim += 1),
+            changed(|network| network.rope.theta *= 2.0),
+            changed(|network| network.window = Some(17)),
+            changed(|network| network.window = None),
+            changed(|network| network.eps *= 2.0),
+            changed(|network| network.tied = true),
+            changed(|network| network.context += 1),
+        ];
+        distinct(networks);
+    }
+
+    fn distinct<const N: usize>(networks: [impl Into<Network>; N]) {
+        let digests: BTreeSet<_> = networks.map(|network| numbers(&network.into())).into();
+        assert_eq!(digests.len(), N);
     }
 
     /// The digest of what stands before the tensors.

@@ -146,14 +146,15 @@ impl Network {
         of_family!(self, network => network.vocab())
     }
 
-    /// Positions the network was made for.
+    /// Positions the network was made for, and can see.
     pub fn context(&self) -> usize {
-        of_family!(self, network => network.context())
+        let made_for = of_family!(self, network => network.context());
+        self.most_positions().map_or(made_for, |most| most.min(made_for))
     }
 
     /// Positions the network cannot go beyond, because it has a row for each or because attention would no longer see
     /// all of them; `None` if it can.
-    pub fn learned_positions(&self) -> Option<usize> {
+    pub fn most_positions(&self) -> Option<usize> {
         of_family!(self, network => network.most_positions())
     }
 

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use crate::config::{ConfigError, MAX_SIZE, Object};
 use crate::ops::{Llama3Scaling, Rope};
 
+/// The original Llama's, which transformers and llama.cpp assume when none is written.
+pub(crate) const DEFAULT_THETA: f64 = 10_000.0;
+
 /// The rotary embedding: `rope_parameters` (transformers 5) if present, otherwise `rope_theta` and `rope_scaling`.
 pub(crate) fn read(config: &Object<'_>, dim: usize) -> Result<Rope, ConfigError> {
-    /// The original Llama's, which transformers assumes when none is written.
-    const DEFAULT_THETA: f64 = 10_000.0;
     let nested = config.object("rope_parameters", "rope_parameters.")?;
     let scaling = match &nested {
         Some(_) => None,
@@ -29,13 +30,13 @@ pub(crate) fn read(config: &Object<'_>, dim: usize) -> Result<Rope, ConfigError>
 }
 
 /// The wavelength base of positions that are not scaled: that of `parameters` or, where they do not say, the default.
-pub(crate) fn plain(parameters: &Object<'_>, key: &str, default: f64) -> Result<f64, ConfigError> {
+pub(crate) fn plain(parameters: &Object<'_>, default: f64) -> Result<f64, ConfigError> {
     let kind = parameters.text("rope_type")?.or(parameters.text("type")?);
     if let Some(other) = kind.filter(|&kind| kind != "default") {
         return Err(parameters.error("rope_type", format!("not supported, only default is: {other}")));
     }
     refuse_part(parameters)?;
-    Ok(parameters.number(key)?.unwrap_or(default))
+    Ok(parameters.number("rope_theta")?.unwrap_or(default))
 }
 
 /// Refuses scaled positions in the metadata of a GGUF file, whose keys begin with its architecture.

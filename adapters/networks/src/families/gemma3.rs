@@ -9,7 +9,7 @@
 use serde_json::{Value, json};
 
 use crate::config::{ConfigError, Gguf, Object, Sizes};
-use crate::decoder::{Decoder, Stored};
+use crate::decoder::{Decoder, Stored, usual_in_gguf};
 use crate::ops::{Bias, Heads, Ops, Rope, Table, Tokens};
 use crate::record::Record;
 use crate::rope;
@@ -59,6 +59,8 @@ fn repeated(layers: usize, pattern: usize) -> Vec<bool> {
 
 /// Which blocks see all, as a description lists or numbers them.
 fn sees_all(config: &Object<'_>, list: &str, numbers: [&str; 2], layers: usize) -> Result<Vec<bool>, ConfigError> {
+    // Before a list of so many is made.
+    crate::config::check_size(config.path(), "num_hidden_layers", layers, crate::config::MAX_LAYERS)?;
     if let Some(kinds) = config.list(list) {
         let sees_all = |kind: &Value| match (kind.as_str(), kind.as_bool()) {
             (Some(ALL), _) | (_, Some(false)) => Ok(true),
@@ -119,10 +121,7 @@ impl Decoder for Gemma3 {
                 return Err(config.error(key, format!("not supported unless null: {cap}")));
             }
         }
-        if let Some(other) = config.text("hidden_activation")?.filter(|&other| other != "gelu_pytorch_tanh") {
-            let reason = format!("not supported, only gelu_pytorch_tanh is: {other}");
-            return Err(config.error("hidden_activation", reason));
-        }
+        config.only("hidden_activation", &["gelu_pytorch_tanh"])?;
         let dim = config.size("head_dim")?.unwrap_or(HEAD);
         let scale = config.number("query_pre_attn_scalar")?.unwrap_or(HEAD as f64);
         if scale != dim as f64 {
@@ -130,27 +129,26 @@ impl Decoder for Gemma3 {
             return Err(config.error("query_pre_attn_scalar", reason));
         }
         let layers = config.need("num_hidden_layers")?;
-        // Before a list of so many is made.
-        crate::config::check_size(config.path(), "num_hidden_layers", layers, crate::config::MAX_LAYERS)?;
-        let (theta, local_theta) = match config.object("rope_parameters", "rope_parameters.")? {
-            Some(nested) => {
-                let of = |key, prefix, default| match nested.object(key, prefix)? {
-                    Some(parameters) => rope::plain(&parameters, "rope_theta", default),
-                    None => Ok(default),
-                };
-                (
-                    of(ALL, "rope_parameters.full_attention.", THETA)?,
-                    of(WINDOW, "rope_parameters.sliding_attention.", LOCAL_THETA)?,
-                )
+        let number = |key, default| config.number(key).map(|number| number.unwrap_or(default));
+        let mut thetas = [number("rope_theta", THETA)?, number("rope_local_base_freq", LOCAL_THETA)?];
+        if let Some(scaling) = config.object("rope_scaling", "rope_scaling.")? {
+            rope::plain(&scaling, THETA)?;
+        }
+        if let Some(nested) = config.object("rope_parameters", "rope_parameters.")? {
+            // Of which blocks it would be, nobody says.
+            rope::plain(&nested, THETA)?;
+            if let Some(theta) = nested.number("rope_theta")? {
+                let reason = format!("not supported but in {ALL} and {WINDOW}: {theta}");
+                return Err(nested.error("rope_theta", reason));
             }
-            None => {
-                if let Some(scaling) = config.object("rope_scaling", "rope_scaling.")? {
-                    rope::plain(&scaling, "rope_theta", THETA)?;
+            let kinds = [(ALL, "rope_parameters.full_attention."), (WINDOW, "rope_parameters.sliding_attention.")];
+            for (theta, (kind, prefix)) in thetas.iter_mut().zip(kinds) {
+                if let Some(parameters) = nested.object(kind, prefix)? {
+                    *theta = rope::plain(&parameters, *theta)?;
                 }
-                let number = |key, default| config.number(key).map(|number| number.unwrap_or(default));
-                (number("rope_theta", THETA)?, number("rope_local_base_freq", LOCAL_THETA)?)
             }
-        };
+        }
+        let [theta, local_theta] = thetas;
         let patterns = ["sliding_window_pattern", "_sliding_window_pattern"];
         let network = Self {
             vocab: config.need("vocab_size")?,
@@ -204,9 +202,8 @@ impl Decoder for Gemma3 {
     }
 
     fn read_gguf(file: &Gguf<'_>, architecture: &str) -> Result<Self, ConfigError> {
-        let Gguf { metadata, tensors } = file;
+        let metadata = &file.metadata;
         let key = |name: &str| format!("{architecture}.{name}");
-        let size = |name: &str| metadata.need(&key(name));
         rope::refuse_scaling(metadata, architecture)?;
         for name in ["attn_logit_softcapping", "final_logit_softcapping"] {
             if let Some(cap) = metadata.number(&key(name))?.filter(|&cap| cap != 0.0) {
@@ -214,61 +211,36 @@ impl Decoder for Gemma3 {
             }
         }
         let dim = metadata.size(&key("attention.key_length"))?.unwrap_or(HEAD);
-        for key in [key("attention.value_length"), key("rope.dimension_count")] {
-            if let Some(other) = metadata.size(&key)?.filter(|&other| other != dim) {
-                return Err(metadata.error(&key, format!("not supported unless equal to the head's {dim}: {other}")));
-            }
-        }
-        let missing = || ConfigError::MissingTensor { path: metadata.path().to_owned(), tensor: "token_embd.weight" };
-        let embedding = tensors.get("token_embd.weight").ok_or_else(missing)?;
-        let layers = size("block_count")?;
-        crate::config::check_size(metadata.path(), "num_hidden_layers", layers, crate::config::MAX_LAYERS)?;
+        metadata.equal(&[key("attention.value_length"), key("rope.dimension_count")], dim)?;
+        let Sizes { vocab, hidden, intermediate, layers, heads, eps, context } = file.sizes(architecture, dim)?;
         let pattern = key("attention.sliding_window_pattern");
-        let theta = |name: &str, default| metadata.number(&key(name)).map(|theta| theta.unwrap_or(default));
-        let query = size("attention.head_count")?;
+        let rope = |name: &str, default| -> Result<Rope, ConfigError> {
+            Ok(Rope { dim, theta: metadata.number(&key(name))?.unwrap_or(default), scaling: None })
+        };
         let network = Self {
-            vocab: embedding.first().copied().unwrap_or(0),
-            hidden: size("embedding_length")?,
-            intermediate: size("feed_forward_length")?,
-            sees_all: match metadata.list(&pattern) {
-                Some(_) => sees_all(metadata, &pattern, [""; 2], layers)?,
-                None => sees_all(metadata, "", [&pattern, ""], layers)?,
-            },
-            heads: Heads { query, key_value: metadata.size(&key("attention.head_count_kv"))?.unwrap_or(query), dim },
-            rope: Rope { dim, theta: theta("rope.freq_base", THETA)?, scaling: None },
-            local_rope: Rope { dim, theta: theta("rope.freq_base_swa", LOCAL_THETA)?, scaling: None },
-            window: size("attention.sliding_window")?,
-            eps: {
-                let key = key("attention.layer_norm_rms_epsilon");
-                metadata.required(&key, metadata.number(&key)?)?
-            },
-            tied: !tensors.contains_key("output.weight"),
-            context: size("context_length")?,
+            vocab,
+            hidden,
+            intermediate,
+            sees_all: sees_all(metadata, &pattern, [&pattern; 2], layers)?,
+            heads,
+            rope: rope("rope.freq_base", THETA)?,
+            local_rope: rope("rope.freq_base_swa", LOCAL_THETA)?,
+            window: metadata.need(&key("attention.sliding_window"))?,
+            eps,
+            tied: file.tied(),
+            context,
         };
         network.check(metadata)?;
         Ok(network)
     }
 
     fn module_in_gguf(&self, module: &str) -> Option<&'static str> {
-        Some(match module {
-            "model.embed_tokens" => "token_embd",
-            "model.norm" => "output_norm",
-            "lm_head" => "output",
-            "input_layernorm" => "attn_norm",
-            "post_attention_layernorm" => "post_attention_norm",
-            "pre_feedforward_layernorm" => "ffn_norm",
-            "post_feedforward_layernorm" => "post_ffw_norm",
-            "self_attn.q_proj" => "attn_q",
-            "self_attn.k_proj" => "attn_k",
-            "self_attn.q_norm" => "attn_q_norm",
-            "self_attn.k_norm" => "attn_k_norm",
-            "self_attn.v_proj" => "attn_v",
-            "self_attn.o_proj" => "attn_output",
-            "mlp.gate_proj" => "ffn_gate",
-            "mlp.up_proj" => "ffn_up",
-            "mlp.down_proj" => "ffn_down",
-            _ => return None,
-        })
+        match module {
+            "post_attention_layernorm" => Some("post_attention_norm"),
+            "pre_feedforward_layernorm" => Some("ffn_norm"),
+            "post_feedforward_layernorm" => Some("post_ffw_norm"),
+            other => usual_in_gguf(other),
+        }
     }
 
     fn name(&self) -> &'static str {
@@ -280,7 +252,7 @@ impl Decoder for Gemma3 {
     }
 
     fn context(&self) -> usize {
-        self.most_positions().unwrap_or(self.context)
+        self.context
     }
 
     fn most_positions(&self) -> Option<usize> {
@@ -401,12 +373,16 @@ mod tests {
         }});
         let network = parsed(v4).unwrap();
         assert_eq!(network, parsed(v5).unwrap());
+        // What the nested table does not say is said outside it.
+        let mixed = json!({"rope_theta": 5e5, "rope_local_base_freq": 100.0, "layer_types": kinds,
+            "rope_parameters": {"sliding_attention": {"rope_type": "default"}}});
+        assert_eq!(network, parsed(mixed).unwrap());
         assert_eq!(Network::read(Path::new("config.json"), &network.write()).unwrap(), network.into());
     }
 
     #[test]
     fn sequences_end_at_the_window_where_it_would_show() {
-        let most = |changes| Network::from(parsed(changes).unwrap()).learned_positions();
+        let most = |changes| Network::from(parsed(changes).unwrap()).most_positions();
         assert_eq!(most(json!({})), Some(16));
         assert_eq!(most(json!({"sliding_window": 32})), None);
         assert_eq!(most(json!({"sliding_window_pattern": 1})), None);
@@ -430,6 +406,14 @@ mod tests {
             (
                 json!({"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0}}}),
                 "rope_parameters.full_attention.rope_type: not supported, only default is: linear",
+            ),
+            (
+                json!({"rope_parameters": {"rope_type": "linear", "factor": 8.0}}),
+                "rope_parameters.rope_type: not supported, only default is: linear",
+            ),
+            (
+                json!({"rope_parameters": {"rope_theta": 5e5}}),
+                "rope_parameters.rope_theta: not supported but in full_attention and sliding_attention: 500000",
             ),
             (json!({"layer_types": [ALL]}), "layer_types: not one for each of the 7 blocks: 1"),
             (json!({"sliding_window": null}), "sliding_window: missing"),

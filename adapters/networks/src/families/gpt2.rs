@@ -38,12 +38,7 @@ impl Decoder for Gpt2 {
 
     fn read(config: &Object<'_>, _: &str) -> Result<Self, ConfigError> {
         // Two names of one function; the others are other functions.
-        match config.text("activation_function")? {
-            None | Some("gelu_new" | "gelu_pytorch_tanh") => {}
-            Some(other) => {
-                return Err(config.error("activation_function", format!("not supported, only gelu_new is: {other}")));
-            }
-        }
+        config.only("activation_function", &["gelu_new", "gelu_pytorch_tanh"])?;
         config.refuse("scale_attn_weights", false)?;
         config.refuse("scale_attn_by_inverse_layer_idx", true)?;
         config.refuse("add_cross_attention", true)?;

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::config::{ConfigError, Gguf, Object, Sizes};
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, usual_in_gguf};
 use crate::ops::{Bias, Heads, Ops, Rope, Table, Tokens};
 use crate::record::Record;
 use crate::rope;
@@ -70,18 +70,13 @@ impl Decoder for Llama {
         };
         config.refuse("attention_bias", true)?;
         config.refuse("mlp_bias", true)?;
-        match config.text("hidden_act")? {
-            None | Some("silu") => {}
-            Some(other) => return Err(config.error("hidden_act", format!("not supported, only silu is: {other}"))),
-        }
-
-        let (hidden, query) = (config.need("hidden_size")?, config.need("num_attention_heads")?);
+        config.only("hidden_act", &["silu"])?;
+        let query = config.need("num_attention_heads")?;
         let dim = match (config.size("head_dim")?, family) {
             (Some(dim), _) => dim,
             // What transformers assumes for Qwen 3, whatever the other widths.
             (None, Family::Qwen3) => 128,
-            (None, _) if query > 0 && hidden % query == 0 => hidden / query,
-            _ => return Err(config.error("num_attention_heads", format!("does not divide hidden_size: {query}"))),
+            (None, _) => config.share("hidden_size", "num_attention_heads")?,
         };
         // Where Llama's classes compute what a file leaves out, the others have numbers of one published model.
         let (key_value, context) = match model_type {
@@ -94,7 +89,7 @@ impl Decoder for Llama {
         let network = Self {
             family,
             vocab: config.need("vocab_size")?,
-            hidden,
+            hidden: config.need("hidden_size")?,
             intermediate: config.need("intermediate_size")?,
             layers: config.need("num_hidden_layers")?,
             heads: Heads { query, key_value, dim },
@@ -150,14 +145,13 @@ impl Decoder for Llama {
     }
 
     fn read_gguf(file: &Gguf<'_>, architecture: &str) -> Result<Self, ConfigError> {
-        let Gguf { metadata, tensors } = file;
+        let metadata = &file.metadata;
         let family = match architecture {
             "qwen2" => Family::Qwen2,
             "qwen3" => Family::Qwen3,
             _ => Family::Llama,
         };
         let key = |name: &str| format!("{architecture}.{name}");
-        let size = |name: &str| metadata.need(&key(name));
         if let Some(experts) = metadata.size(&key("expert_count"))?.filter(|&experts| experts > 0) {
             return Err(
                 metadata.error(&key("expert_count"), format!("mixtures of experts are not supported: {experts}"))
@@ -165,60 +159,22 @@ impl Decoder for Llama {
         }
         rope::refuse_scaling(metadata, architecture)?;
 
-        let hidden = size("embedding_length")?;
-        let query = size("attention.head_count")?;
         let dim = match metadata.size(&key("attention.key_length"))? {
             Some(dim) => dim,
-            None if query > 0 && hidden % query == 0 => hidden / query,
-            None => {
-                let reason = format!("does not divide {}: {query}", key("embedding_length"));
-                return Err(metadata.error(&key("attention.head_count"), reason));
-            }
+            None => metadata.share(&key("embedding_length"), &key("attention.head_count"))?,
         };
-        for key in [key("rope.dimension_count"), key("attention.value_length")] {
-            if let Some(other) = metadata.size(&key)?.filter(|&other| other != dim) {
-                return Err(metadata.error(&key, format!("not supported unless equal to the head's {dim}: {other}")));
-            }
-        }
-        let missing = || ConfigError::MissingTensor { path: metadata.path().to_owned(), tensor: "token_embd.weight" };
-        let embedding = tensors.get("token_embd.weight").ok_or_else(missing)?;
-        let network = Self {
-            family,
-            vocab: embedding.first().copied().unwrap_or(0),
-            hidden,
-            intermediate: size("feed_forward_length")?,
-            layers: size("block_count")?,
-            heads: Heads { query, key_value: metadata.size(&key("attention.head_count_kv"))?.unwrap_or(query), dim },
-            rope: Rope { dim, theta: metadata.number(&key("rope.freq_base"))?.unwrap_or(10_000.0), scaling: None },
-            eps: {
-                let key = key("attention.layer_norm_rms_epsilon");
-                metadata.required(&key, metadata.number(&key)?)?
-            },
-            tied: !tensors.contains_key("output.weight"),
-            context: size("context_length")?,
-        };
+        metadata.equal(&[key("rope.dimension_count"), key("attention.value_length")], dim)?;
+        let Sizes { vocab, hidden, intermediate, layers, heads, eps, context } = file.sizes(architecture, dim)?;
+        let theta = metadata.number(&key("rope.freq_base"))?.unwrap_or(rope::DEFAULT_THETA);
+        let rope = Rope { dim, theta, scaling: None };
+        let network =
+            Self { family, vocab, hidden, intermediate, layers, heads, rope, eps, tied: file.tied(), context };
         network.check(metadata)?;
         Ok(network)
     }
 
     fn module_in_gguf(&self, module: &str) -> Option<&'static str> {
-        Some(match module {
-            "model.embed_tokens" => "token_embd",
-            "model.norm" => "output_norm",
-            "lm_head" => "output",
-            "input_layernorm" => "attn_norm",
-            "post_attention_layernorm" => "ffn_norm",
-            "self_attn.q_proj" => "attn_q",
-            "self_attn.k_proj" => "attn_k",
-            "self_attn.q_norm" => "attn_q_norm",
-            "self_attn.k_norm" => "attn_k_norm",
-            "self_attn.v_proj" => "attn_v",
-            "self_attn.o_proj" => "attn_output",
-            "mlp.gate_proj" => "ffn_gate",
-            "mlp.up_proj" => "ffn_up",
-            "mlp.down_proj" => "ffn_down",
-            _ => return None,
-        })
+        usual_in_gguf(module)
     }
 
     fn interleaved(&self, module: &str) -> Option<usize> {

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use crate::config::{ConfigError, Gguf, MAX_SIZE, Object, Sizes};
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, usual_in_gguf};
 use crate::ops::{Bias, Heads, Ops, Rope, Table, Tokens};
 use crate::record::Record;
 use crate::rope;
@@ -62,30 +62,26 @@ impl Decoder for Phi3 {
     const IN_GGUF: &'static [&'static str] = &["phi3"];
 
     fn read(config: &Object<'_>, _: &str) -> Result<Self, ConfigError> {
-        if let Some(other) = config.text("hidden_act")?.filter(|&other| other != "silu") {
-            return Err(config.error("hidden_act", format!("not supported, only silu is: {other}")));
-        }
+        config.only("hidden_act", &["silu"])?;
         config.refuse("attention_bias", true)?;
         // Transformers 4 writes it here, transformers 5 among the parameters of rotary positions.
         rope::refuse_part(config)?;
-        const DEFAULT_THETA: f64 = 10_000.0;
-        let outer = config.number("rope_theta")?.unwrap_or(DEFAULT_THETA);
+        let outer = config.number("rope_theta")?.unwrap_or(rope::DEFAULT_THETA);
         let theta = match config.object("rope_parameters", "rope_parameters.")? {
-            Some(parameters) => rope::plain(&parameters, "rope_theta", outer)?,
+            Some(parameters) => rope::plain(&parameters, outer)?,
             None => match config.object("rope_scaling", "rope_scaling.")? {
-                Some(scaling) => rope::plain(&scaling, "rope_theta", outer)?,
+                Some(scaling) => rope::plain(&scaling, outer)?,
                 None => outer,
             },
         };
-        let (hidden, query) = (config.need("hidden_size")?, config.need("num_attention_heads")?);
+        let query = config.need("num_attention_heads")?;
         let dim = match config.size("head_dim")? {
             Some(dim) => dim,
-            None if query > 0 && hidden % query == 0 => hidden / query,
-            None => return Err(config.error("num_attention_heads", format!("does not divide hidden_size: {query}"))),
+            None => config.share("hidden_size", "num_attention_heads")?,
         };
         let network = Self {
             vocab: config.need("vocab_size")?,
-            hidden,
+            hidden: config.need("hidden_size")?,
             intermediate: config.need("intermediate_size")?,
             layers: config.need("num_hidden_layers")?,
             heads: Heads { query, key_value: config.size("num_key_value_heads")?.unwrap_or(query), dim },
@@ -130,66 +126,35 @@ impl Decoder for Phi3 {
     fn read_gguf(file: &Gguf<'_>, architecture: &str) -> Result<Self, ConfigError> {
         let Gguf { metadata, tensors } = file;
         let key = |name: &str| format!("{architecture}.{name}");
-        let size = |name: &str| metadata.need(&key(name));
         rope::refuse_scaling(metadata, architecture)?;
         for factors in ["rope_factors_long.weight", "rope_factors_short.weight"] {
             if tensors.contains_key(factors) {
                 return Err(metadata.error(factors, "scaled rotary positions are not supported for this architecture"));
             }
         }
-        let (hidden, query, layers) = (size("embedding_length")?, size("attention.head_count")?, size("block_count")?);
         let dim = match metadata.size(&key("rope.dimension_count"))? {
             Some(dim) => dim,
-            None if query > 0 && hidden % query == 0 => hidden / query,
-            None => {
-                let reason = format!("does not divide {}: {query}", key("embedding_length"));
-                return Err(metadata.error(&key("attention.head_count"), reason));
-            }
+            None => metadata.share(&key("embedding_length"), &key("attention.head_count"))?,
         };
-        for key in [key("attention.key_length"), key("attention.value_length")] {
-            if let Some(other) = metadata.size(&key)?.filter(|&other| other != dim) {
-                return Err(metadata.error(&key, format!("not supported unless equal to the head's {dim}: {other}")));
-            }
-        }
-        let missing = || ConfigError::MissingTensor { path: metadata.path().to_owned(), tensor: "token_embd.weight" };
-        let embedding = tensors.get("token_embd.weight").ok_or_else(missing)?;
-        let context = size("context_length")?;
-        // Older files of Phi-3's models for 4096 positions do not say their window.
+        metadata.equal(&[key("attention.key_length"), key("attention.value_length")], dim)?;
+        let Sizes { vocab, hidden, intermediate, layers, heads, eps, context } = file.sizes(architecture, dim)?;
+        let theta = metadata.number(&key("rope.freq_base"))?.unwrap_or(rope::DEFAULT_THETA);
+        let rope = Rope { dim, theta, scaling: None };
+        // Older files of Phi-3's models for 4096 positions do not say their window; llama.cpp writes 0 for none.
         let silent = (context == 4096 && matches!(layers, 32 | 40)).then_some(2047);
-        let window = metadata.size(&key("attention.sliding_window"))?;
-        let network = Self {
-            vocab: embedding.first().copied().unwrap_or(0),
-            hidden,
-            intermediate: size("feed_forward_length")?,
-            layers,
-            heads: Heads { query, key_value: metadata.size(&key("attention.head_count_kv"))?.unwrap_or(query), dim },
-            rope: Rope { dim, theta: metadata.number(&key("rope.freq_base"))?.unwrap_or(10_000.0), scaling: None },
-            // llama.cpp writes 0 for none.
-            window: window.or(silent).filter(|&window| window > 0),
-            eps: {
-                let key = key("attention.layer_norm_rms_epsilon");
-                metadata.required(&key, metadata.number(&key)?)?
-            },
-            tied: !tensors.contains_key("output.weight"),
-            context,
-        };
+        let window = metadata.size(&key("attention.sliding_window"))?.or(silent).filter(|&window| window > 0);
+        let network =
+            Self { vocab, hidden, intermediate, layers, heads, rope, window, eps, tied: file.tied(), context };
         network.check(metadata)?;
         Ok(network)
     }
 
     fn module_in_gguf(&self, module: &str) -> Option<&'static str> {
-        Some(match module {
-            "model.embed_tokens" => "token_embd",
-            "model.norm" => "output_norm",
-            "lm_head" => "output",
-            "input_layernorm" => "attn_norm",
-            "post_attention_layernorm" => "ffn_norm",
-            "self_attn.qkv_proj" => "attn_qkv",
-            "self_attn.o_proj" => "attn_output",
-            "mlp.gate_up_proj" => "ffn_up",
-            "mlp.down_proj" => "ffn_down",
-            _ => return None,
-        })
+        match module {
+            "self_attn.qkv_proj" => Some("attn_qkv"),
+            "mlp.gate_up_proj" => Some("ffn_up"),
+            other => usual_in_gguf(other),
+        }
     }
 
     fn name(&self) -> &'static str {
@@ -201,7 +166,7 @@ impl Decoder for Phi3 {
     }
 
     fn context(&self) -> usize {
-        self.most_positions().unwrap_or(self.context)
+        self.context
     }
 
     fn most_positions(&self) -> Option<usize> {
@@ -295,7 +260,7 @@ mod tests {
 
     #[test]
     fn sequences_end_at_the_window_where_it_would_show() {
-        let most = |window| Network::from(parsed(json!({ "sliding_window": window })).unwrap()).learned_positions();
+        let most = |window| Network::from(parsed(json!({ "sliding_window": window })).unwrap()).most_positions();
         assert_eq!([most(json!(31)), most(json!(32)), most(Value::Null)], [Some(31), None, None]);
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Family, Gpt2, Llama, Network};
+use super::{Family, Gemma3, Gpt2, Llama, Network, Phi3};
 use crate::ops::{Heads, Llama3Scaling, Rope};
 
 /// Two layers, grouped heads, head not tied.
@@ -47,5 +47,21 @@ pub(crate) fn all() -> Vec<Network> {
         of_family(Family::Qwen2).into(),
         of_family(Family::Qwen3).into(),
         gpt2().into(),
+        gemma3().into(),
+        phi3().into(),
     ]
+}
+
+/// Two blocks, the first of which sees a window.
+pub(crate) fn gemma3() -> Gemma3 {
+    let Llama { vocab, hidden, intermediate, heads, rope, eps, context, .. } = network();
+    let local_rope = Rope { theta: 100.0, ..rope.clone() };
+    let sees_all = vec![false, true];
+    Gemma3 { vocab, hidden, intermediate, sees_all, heads, rope, local_rope, window: 16, eps, tied: true, context }
+}
+
+/// Two blocks with a window.
+pub(crate) fn phi3() -> Phi3 {
+    let Llama { vocab, hidden, intermediate, layers, heads, rope, eps, context, .. } = network();
+    Phi3 { vocab, hidden, intermediate, layers, heads, rope, window: Some(16), eps, tied: false, context }
 }
