@@ -1,7 +1,7 @@
 //! Tokens that were added to a tokenizer afterwards and stand beside `tokenizer.json` only: in `added_tokens_decoder` of
 //! `tokenizer_config.json`, or in the older `added_tokens.json`. transformers adds them when it opens a folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ftk_networks::config::ConfigError;
@@ -9,12 +9,16 @@ use serde_json::{Value, json};
 
 use super::{ModelError, Tokenizer};
 
+/// Where tokens stand beside the tokenizer, the later one before the older.
+const CONFIG: &str = "tokenizer_config.json";
+const OLDER: &str = "added_tokens.json";
+
 /// A tokenizer's file with the tokens that it lacks.
 pub(super) struct Whole {
     /// The file; the bytes that were given if nothing is missing.
     pub(super) json: Vec<u8>,
-    /// The tokens that were added, by id.
-    added: BTreeMap<u32, String>,
+    /// The tokens that were added, by id, each with the file it stands in.
+    added: BTreeMap<u32, (String, &'static str)>,
 }
 
 /// Adds the tokens to the file.
@@ -27,15 +31,15 @@ pub(super) fn complete(
     config: &Value,
     older: Option<&Value>,
 ) -> Result<Whole, ModelError> {
-    let mut tokens: BTreeMap<u32, Value> = BTreeMap::new();
+    let mut tokens: BTreeMap<u32, (Value, &'static str)> = BTreeMap::new();
     for (content, id) in older.and_then(Value::as_object).into_iter().flatten() {
         if let Some(id) = id.as_u64().and_then(|id| u32::try_from(id).ok()) {
-            tokens.insert(id, json!({ "content": content, "special": false, "normalized": true }));
+            tokens.insert(id, (json!({ "content": content, "special": false, "normalized": true }), OLDER));
         }
     }
     for (id, token) in config["added_tokens_decoder"].as_object().into_iter().flatten() {
         if let (Ok(id), true) = (id.parse(), token["content"].is_string()) {
-            tokens.insert(id, token.clone());
+            tokens.insert(id, (token.clone(), CONFIG));
         }
     }
     if tokens.is_empty() {
@@ -49,9 +53,10 @@ pub(super) fn complete(
     let Some(list) = file.get_mut("added_tokens").and_then(Value::as_array_mut) else {
         return Err(malformed("added_tokens is no list".to_owned()));
     };
-    tokens.retain(|_, token| list.iter().all(|known| known["content"] != token["content"]));
+    let known: BTreeSet<&str> = list.iter().filter_map(|token| token["content"].as_str()).collect();
+    tokens.retain(|_, (token, _)| token["content"].as_str().is_some_and(|content| !known.contains(content)));
     let mut added = BTreeMap::new();
-    for (id, token) in &tokens {
+    for (id, (token, file)) in &tokens {
         let flag = |name: &str, default: bool| token[name].as_bool().unwrap_or(default);
         let special = flag("special", false);
         list.push(json!({
@@ -63,7 +68,7 @@ pub(super) fn complete(
             "normalized": flag("normalized", !special),
             "special": special,
         }));
-        added.insert(*id, token["content"].as_str().unwrap_or_default().to_owned());
+        added.insert(*id, (token["content"].as_str().unwrap_or_default().to_owned(), *file));
     }
     if added.is_empty() {
         return Ok(Whole { json: bytes, added });
@@ -76,11 +81,12 @@ impl Whole {
     ///
     /// # Errors
     /// [`ModelError::Config`].
-    pub(super) fn check(&self, config: &Path, tokenizer: &Tokenizer) -> Result<(), ModelError> {
-        match self.added.iter().find(|(id, token)| tokenizer.token(**id).as_ref() != Some(token)) {
+    pub(super) fn check(&self, folder: &Path, tokenizer: &Tokenizer) -> Result<(), ModelError> {
+        match self.added.iter().find(|(id, (token, _))| tokenizer.token(**id).as_ref() != Some(token)) {
             None => Ok(()),
-            Some((id, token)) => {
-                let (path, key) = (config.to_owned(), "added_tokens_decoder".to_owned());
+            Some((id, (token, file))) => {
+                let key = if *file == CONFIG { "added_tokens_decoder" } else { token }.to_owned();
+                let path = folder.join(file);
                 let reason = format!("tokenizer.json lacks a token, and its id is not the next one: {token} ({id})");
                 Err(ConfigError::Key { path, key, reason }.into())
             }
@@ -102,7 +108,7 @@ mod tests {
         let path = Path::new("t.json");
         let whole = complete(path, file(json!([])), &config, older.as_ref()).map_err(|error| error.to_string())?;
         let tokenizer = Tokenizer::from_json(path, &whole.json, 8).map_err(|error| error.to_string())?;
-        whole.check(Path::new("c.json"), &tokenizer).map_err(|error| error.to_string())?;
+        whole.check(Path::new("c"), &tokenizer).map_err(|error| error.to_string())?;
         Ok(tokenizer)
     }
 
@@ -125,6 +131,8 @@ mod tests {
         let decoder = json!({ "added_tokens_decoder": { "6": { "content": "<|x|>" } } });
         let error = opened(decoder, None).unwrap_err();
         let reason = "tokenizer.json lacks a token, and its id is not the next one: <|x|> (6)";
-        assert_eq!(error, format!("c.json: added_tokens_decoder: {reason}"));
+        assert_eq!(error, format!("c/tokenizer_config.json: added_tokens_decoder: {reason}"));
+        let error = opened(json!({}), Some(json!({ "<|x|>": 6 }))).unwrap_err();
+        assert_eq!(error, format!("c/added_tokens.json: <|x|>: {reason}"));
     }
 }

@@ -168,6 +168,14 @@ impl ChatTemplate {
         })
     }
 
+    /// Whether a word stands in the template as a field of something.
+    pub fn mentions_field(&self, word: &str) -> bool {
+        let forms = [format!(".{word}"), format!("'{word}'"), format!("\"{word}\"")];
+        let letter = |c: char| c.is_alphanumeric() || c == '_';
+        let ends = |(start, form): (usize, &str)| !self.source[start + form.len()..].starts_with(letter);
+        forms.iter().any(|form| self.source.match_indices(form.as_str()).any(ends))
+    }
+
     /// Whether the template reads content that is a list of parts, `{type: "text", text}`, as it is.
     pub fn takes_parts(&self) -> bool {
         *self.parts.get_or_init(|| {

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn files_do_not_enter_but_the_tokenizer_does() {
+    fn files_do_not_enter_but_what_makes_ids_of_text_does() {
         let folder = tiny::folder();
         let load = || Model::load(folder.path(), &Device::Cpu).unwrap().digest().unwrap();
         let plain = load();

@@ -13,6 +13,7 @@ use candle_core::{DType, Device, Tensor};
 use ftk_adapters::peft::LFS;
 use ftk_adapters::weights::Weights;
 use ftk_networks::config::{ConfigError, Object};
+use ftk_networks::sites::Role;
 use ftk_networks::{Network, Stored};
 use ftk_recipes::Hold;
 use half::{bf16, f16};
@@ -91,7 +92,7 @@ fn read_folder(
     let full = |(name, slot)| (network.full_name(name), slot);
     let mut tensors: BTreeMap<_, _> = locate(path)?.into_iter().map(full).collect();
     let needed = network.shapes();
-    own_head(path, &config_path, &tensors)?;
+    own_head(&config_path, &network, &tensors)?;
     tensors.retain(|name, _| needed.contains_key(name));
     for (name, slot) in &mut tensors {
         let (tensor, mut expected) = (name.clone(), needed[name].clone());
@@ -115,7 +116,7 @@ fn read_folder(
             let older = json(&path.join("added_tokens.json"))?;
             let whole = added::complete(&tokenizer_path, bytes, &tokenizer_config, older.as_ref())?;
             let tokenizer = Tokenizer::from_json(&tokenizer_path, &whole.json, network.vocab())?;
-            whole.check(&tokenizer_config_path, &tokenizer)?;
+            whole.check(path, &tokenizer)?;
             Some(tokenizer)
         }
         None => None,
@@ -139,18 +140,18 @@ fn read_folder(
     Ok(Source { path: path.to_owned(), network, tokenizer, special, template, store, unpacked: None })
 }
 
-/// Refuses a head of its own in a network whose configuration says that its head is the embedding table: one of the two
-/// is wrong. A copy of the table is none.
-fn own_head(folder: &Path, config: &Path, tensors: &BTreeMap<String, Slot>) -> Result<(), ModelError> {
-    let tied = json(config)?.is_some_and(|config| config["tie_word_embeddings"] == true);
-    let table = ["model.embed_tokens.weight", "transformer.wte.weight"].iter().find_map(|name| tensors.get(*name));
-    let (Some(head), Some(table), true) = (tensors.get("lm_head.weight"), table, tied) else { return Ok(()) };
+/// Refuses a head of its own in a network whose configuration, also by its silence, says that its head is the embedding
+/// table: one of the two is wrong. A copy of the table is none.
+fn own_head(config: &Path, network: &Network, tensors: &BTreeMap<String, Slot>) -> Result<(), ModelError> {
+    let Some(site) = network.sites().into_iter().find(|site| site.role == Role::Head) else { return Ok(()) };
+    let own = format!("{}.weight", site.name);
+    let table = tensors.get(&format!("{}.weight", site.weight));
+    let (Some(head), Some(table), true) = (tensors.get(&own), table, site.weight != site.name) else { return Ok(()) };
     if head.dtype == table.dtype && head.shape == table.shape && head.bytes()? == table.bytes()? {
         return Ok(());
     }
-    let reason = "says that the head is the embedding table, but the weights have another: lm_head.weight";
-    let (path, key) = (folder.join("config.json"), "tie_word_embeddings".to_owned());
-    Err(ConfigError::Key { path, key, reason: reason.to_owned() }.into())
+    let reason = format!("says that the head is the embedding table, but the weights have another: {own}");
+    Err(ConfigError::Key { path: config.to_owned(), key: "tie_word_embeddings".to_owned(), reason }.into())
 }
 
 impl Folder {
@@ -558,6 +559,32 @@ mod tests {
         tensors.insert("lm_head.weight".to_owned(), table);
         tiny::write_tensors(&folder.path().join("model.safetensors"), &tensors);
         assert!(Source::open(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn a_head_of_its_own_where_silence_means_tied_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let network = Network::from(tiny::gpt2());
+        let mut config = network.write();
+        config.as_object_mut().unwrap().remove("tie_word_embeddings");
+        tiny::write_json(&folder.path().join("config.json"), &config);
+        let mut tensors = tiny::stored(&tiny::weights(tiny::gpt2()));
+        for (name, (_, shape, bytes)) in &mut tensors {
+            if network.stored(name) == ftk_networks::Stored::Transposed {
+                // Only the head and the table are looked at here, whatever else stands in the file.
+                shape.reverse();
+                bytes.fill(0);
+            }
+        }
+        let path = folder.path().join("model.safetensors");
+        tiny::write_tensors(&path, &tensors);
+        assert!(Source::open(folder.path()).is_ok());
+        let mut head = tensors["transformer.wte.weight"].clone();
+        head.2[0] ^= 1;
+        tensors.insert("lm_head.weight".to_owned(), head);
+        tiny::write_tensors(&path, &tensors);
+        let error = without_folder(folder.path(), &Source::open(folder.path()).unwrap_err());
+        assert!(error.starts_with("M/config.json: tie_word_embeddings: says that the head is"), "{error}");
     }
 
     #[test]

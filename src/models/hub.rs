@@ -28,7 +28,7 @@ use super::folder::{SHARDS, TEXT_FILES, WEIGHTS, shards};
 const ENDPOINT: &str = "https://huggingface.co";
 const CONFIG: &str = "config.json";
 /// What a data set's rows are stored in.
-const ROWS: [&str; 3] = [".jsonl", ".json", ".parquet"];
+const ROWS: [&str; 8] = [".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".json", ".json.gz", ".json.zst", ".parquet"];
 /// Attempts to fetch a file that turns out to be another one than was announced.
 const ATTEMPTS: usize = 2;
 

@@ -52,7 +52,7 @@ impl Tokenizer {
         Ok(Self { inner, digest: *blake3::hash(json).as_bytes(), vocab })
     }
 
-    /// BLAKE3 of the bytes of `tokenizer.json`.
+    /// BLAKE3 of `tokenizer.json` with the tokens that stand beside it ([`ftk_networks::digest`]).
     pub(super) fn digest(&self) -> &[u8; 32] {
         &self.digest
     }
