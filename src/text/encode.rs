@@ -369,8 +369,10 @@ impl<'a> Encoder<'a> {
         if !text.starts_with(&asked) {
             let shared = asked.char_indices().zip(text.chars()).find(|((_, a), b)| a != b);
             let shared = &asked[..shared.map_or(asked.len().min(text.len()), |((at, _), _)| at)];
+            // The same words may stand further up: those of the last turn are the last ones.
             let last = prompt.messages.last().and_then(Message::content).map(str::trim);
-            if !last.is_some_and(|last| shared.contains(last)) {
+            let end = last.and_then(|last| asked.rfind(last).map(|at| at + last.len()));
+            if end.is_none_or(|end| end > shared.len()) {
                 let message = "the chat template writes the prompt otherwise once it is answered".to_owned();
                 return Err(self.error(place, "", message));
             }

@@ -218,8 +218,8 @@ impl Counts {
 pub fn load(source: &Source, data: &Data, kind: Kind, path: &Path) -> Result<Loaded, TextError> {
     let template = source.chat_template().ok().cloned();
     let options = Options { columns: data.columns.clone(), replace: data.replace.clone(), template };
-    // A network with a row for each position cannot go beyond them.
-    let longest = source.network().learned_positions().map_or(data.max_length, |most| most.min(data.max_length));
+    // A network with a row for each position, or with a window, cannot go beyond them.
+    let longest = source.network().most_positions().map_or(data.max_length, |most| most.min(data.max_length));
     let data = &Data { max_length: longest, ..data.clone() };
     let encoder = Encoder::new(source, path, data.loss, longest);
     match kind {

@@ -26,6 +26,9 @@ pub const SAID: [&str; 14] = [
     "refusal",
 ];
 
+/// Fields that have a namesake among the template's own variables, which is another thing.
+const OUTER: [&str; 2] = ["tools", "documents"];
+
 /// Fields that say of a part of a turn whether it is scored, which is not supported.
 pub const DETAILS: [&str; 2] = ["train_detail", "training_detail"];
 
@@ -46,14 +49,20 @@ pub(super) fn read(turn: &Value, template: Option<&ChatTemplate>) -> Result<(Mes
         (None, Some(_)) => true,
         _ => return Err(SHAPE.to_owned()),
     };
-    let mentions = |word: &str| template.is_none_or(|template| template.mentions(word));
+    let mentions = |word: &str| {
+        template.is_none_or(|template| match OUTER.contains(&word) {
+            true => template.mentions_field(word),
+            false => template.mentions(word),
+        })
+    };
     let (mut fields, mut unread) = (Map::new(), Vec::new());
     for (name, value) in turn {
         match name.as_str() {
             "role" if !sharegpt => drop(fields.insert("role".to_owned(), value.clone())),
             "from" if sharegpt => drop(fields.insert("role".to_owned(), role(value)?.into())),
-            "content" if !sharegpt => drop(fields.insert("content".to_owned(), content(value, template)?)),
-            "value" if sharegpt => drop(fields.insert("content".to_owned(), content(value, template)?)),
+            "content" | "value" if (name == "value") == sharegpt => {
+                fields.insert("content".to_owned(), content(value, template, &mut unread)?);
+            }
             _ if value.is_null() => {}
             name if DETAILS.contains(&name) && !empty(value) => {
                 return Err(format!("parts of turns cannot be left unscored, only turns: {name}"));
@@ -90,13 +99,13 @@ fn role(from: &Value) -> Result<&'static str, String> {
         "system" => Ok("system"),
         "tool" | "observation" | "function_response" => Ok("tool"),
         other => Err(format!(
-            "from must be human, gpt, system, user, assistant, tool, observation or function_call: {other}"
+            "from must be human, gpt, system, user, assistant, tool, observation, function_call or function_response: {other}"
         )),
     }
 }
 
 /// What is said: a text, nothing, or parts of text, which are joined for a template that takes one text.
-fn content(value: &Value, template: Option<&ChatTemplate>) -> Result<Value, String> {
+fn content(value: &Value, template: Option<&ChatTemplate>, unread: &mut Vec<String>) -> Result<Value, String> {
     let Value::Array(parts) = value else { return Ok(value.clone()) };
     let mut texts = Vec::new();
     for part in parts {
@@ -104,6 +113,15 @@ fn content(value: &Value, template: Option<&ChatTemplate>) -> Result<Value, Stri
         match part.as_str().or_else(|| part["text"].as_str().filter(|_| kind == "text")) {
             Some(text) => texts.push(text),
             None => return Err(format!("content has a part that is not text, of type: {kind}")),
+        }
+        for (name, _) in part.as_object().into_iter().flatten().filter(|(_, value)| !empty(value)) {
+            match name.as_str() {
+                "type" | "text" => {}
+                name if MARKS.contains(&name) || name == MASKED => {
+                    return Err(format!("parts of turns cannot be left unscored, only turns: content[].{name}"));
+                }
+                name => unread.push(format!("content[].{name}")),
+            }
         }
     }
     match template.is_some_and(ChatTemplate::takes_parts) {
@@ -225,6 +243,25 @@ mod tests {
         assert_eq!(of(turn.clone(), RICH).unwrap().0, message(turn));
         let error = of(json!({"role": "user", "content": [{"type": "image", "image": "x"}]}), RICH).unwrap_err();
         assert_eq!(error, "content has a part that is not text, of type: image");
+        let part = |more: Value| {
+            let mut part = json!({"type": "text", "text": "a"});
+            part.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            of(json!({"role": "user", "content": [part]}), PLAIN)
+        };
+        assert_eq!(part(json!({"cache_control": {"type": "x"}, "id": null})).unwrap().1, ["content[].cache_control"]);
+        let error = part(json!({"weight": 0})).unwrap_err();
+        assert_eq!(error, "parts of turns cannot be left unscored, only turns: content[].weight");
+    }
+
+    #[test]
+    fn tools_of_a_turn_are_not_the_templates_own() {
+        let turn = json!({"role": "system", "content": "a", "tools": "[]"});
+        let outer = "{% if tools %}{{ tools }}{% endif %}{{ messages[0].content }}";
+        let error = of(turn.clone(), outer).unwrap_err();
+        assert_eq!(error, "the chat template does not write this part of a turn: tools");
+        for field in ["messages[0].tools", "messages[0]['tools']", "messages[0].get(\"tools\")"] {
+            assert!(of(turn.clone(), &format!("{{{{ {field} }}}}")).is_ok(), "{field}");
+        }
     }
 
     #[test]

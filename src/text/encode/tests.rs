@@ -115,7 +115,15 @@ fn a_prompt_that_ends_otherwise_is_parted_where_both_begin_alike() {
 
     // A template that writes the question otherwise once it is answered would have it scored.
     let (_folder, source) = base(&("{{ messages | length }}".to_owned() + CHATML));
-    let error = sft(&source, Scored::Completion, SftRow::Completion(prompt, answer)).unwrap_err();
+    let error = sft(&source, Scored::Completion, SftRow::Completion(prompt, answer.clone())).unwrap_err();
+    assert_eq!(error, "r.jsonl:2: the chat template writes the prompt otherwise once it is answered");
+    // So would one that does it further down, also where the last turn's words stand further up, too.
+    let moved = CHATML.replace("+ m.content", "+ ('!' if loop.last else '') + m.content");
+    assert_ne!(moved, CHATML);
+    let (_folder, source) = base(&moved);
+    let prompt = chat(&[("user", "yes"), ("assistant", "no"), ("user", "yes")]);
+    let row = SftRow::Completion(Text::Chat(prompt.into()), answer);
+    let error = sft(&source, Scored::Completion, row).unwrap_err();
     assert_eq!(error, "r.jsonl:2: the chat template writes the prompt otherwise once it is answered");
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::super::TextError;
 use super::super::files::{Object, Place};
 use super::super::turn;
-use super::kinds::{Chat, SftRow, Text};
+use super::kinds::{Chat, Text};
 use crate::models::{ChatTemplate, Message};
 
 /// A row that can be read from columns.
@@ -217,7 +217,7 @@ impl<'a> Columns<'a> {
     }
 
     /// Token ids without padding, and their labels: what a mask leaves out is not scored.
-    pub(super) fn labelled(&self) -> Result<SftRow, TextError> {
+    pub(super) fn labelled(&self) -> Result<(Vec<u32>, Option<Vec<i64>>), TextError> {
         let mut ids = self.ids("input_ids")?;
         let mut labels: Option<Vec<i64>> =
             if self.has("labels") { Some(self.get("labels", "a list of integers")?) } else { None };
@@ -254,7 +254,7 @@ impl<'a> Columns<'a> {
             ids = ids[start..end].to_vec();
             labels = labels.map(|labels| labels[start..end].to_vec());
         }
-        Ok(SftRow::Ids(ids, labels))
+        Ok((ids, labels))
     }
 
     /// A list of zeros and ones.

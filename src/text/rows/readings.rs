@@ -44,7 +44,10 @@ impl Row for SftRow {
             return Err(columns.choice("label", message));
         }
         Ok(match reading[0] {
-            "input_ids" => columns.labelled()?,
+            "input_ids" => {
+                let (ids, labels) = columns.labelled()?;
+                Self::Ids(ids, labels)
+            }
             key @ ("messages" | "conversations") => Self::Whole(Text::Chat(columns.chat(key)?)),
             "text" => Self::Whole(Text::Plain(columns.string("text")?)),
             "prompt" => {
@@ -90,10 +93,13 @@ impl Row for PromptRow {
                     Ok(Self::Text(Text::Chat(chat)))
                 }
             }
-            "input_ids" => match columns.labelled()? {
-                SftRow::Ids(ids, _) => Ok(Self::Ids(ids)),
-                _ => unreachable!("ids were read"),
-            },
+            "input_ids" => {
+                let (mut ids, labels) = columns.labelled()?;
+                let answer = labels.and_then(|labels| labels.iter().position(|label| *label >= 0));
+                // A row that is scored from its beginning does not say where its answer begins.
+                ids.truncate(answer.filter(|&at| at > 0).unwrap_or(ids.len()));
+                Ok(Self::Ids(ids))
+            }
             _ => columns.ids(key).map(Self::Ids),
         }
     }

@@ -51,6 +51,14 @@ fn questions_are_read_without_their_answers() {
 }
 
 #[test]
+fn ids_ask_what_stands_before_the_first_that_is_scored() {
+    let asked = |labels: Value| whole::<PromptRow>(&json!({"input_ids": [5, 6, 7], "labels": labels})).unwrap().0;
+    assert_eq!(asked(json!([-100, -100, 7])), PromptRow::Ids(vec![5, 6]));
+    assert_eq!(asked(json!([5, 6, 7])), PromptRow::Ids(vec![5, 6, 7]));
+    assert_eq!(asked(json!([-100, -100, -100])), PromptRow::Ids(vec![5, 6, 7]));
+}
+
+#[test]
 fn sharegpt_and_alpaca_are_read_as_conversations() {
     let row = json!({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}],
                      "system": "s", "id": 7});
@@ -143,7 +151,7 @@ fn what_has_two_readings_or_none_is_refused_by_its_columns() {
         (json!({"messages": [{"role": "user"}]}), ":messages: must be a list of {role, content}"),
         (
             json!({"conversations": [{"from": "narrator", "value": "v"}]}),
-            ":conversations: from must be human, gpt, system, user, assistant, tool, observation or function_call: narrator",
+            ":conversations: from must be human, gpt, system, user, assistant, tool, observation, function_call or function_response: narrator",
         ),
         (
             json!({"messages": [{"role": "a", "content": 3, "tool_calls": [1]}]}),
@@ -299,9 +307,13 @@ fn the_page_about_rows_names_what_the_code_knows() {
     for name in COLUMNS.iter().chain(&fields) {
         assert!(page.contains(&format!("`{name}`")), "{name}");
     }
-    // And those that are always refused are columns that no reading takes.
-    let refused = page.split("Always refused").nth(1).and_then(|rest| rest.split('\n').next()).unwrap();
-    for name in refused.split('`').skip(1).step_by(2) {
+    // And those that are refused are all columns that no reading takes.
+    let refused = page.split("Refused where they hold").nth(1).and_then(|rest| rest.split('\n').next()).unwrap();
+    let refused: Vec<&str> = refused.split('`').skip(1).step_by(2).collect();
+    let first = COLUMNS.iter().position(|name| *name == refused[0]).unwrap();
+    assert_eq!(refused, COLUMNS[first..]);
+    assert!(COLUMNS[..first].iter().all(|name| page.contains(&format!("`{name}`"))));
+    for name in refused {
         let row = json!({"text": "t", (name): "x"});
         assert!(sft(row).unwrap_err().starts_with(&format!("r.jsonl:3:{name}: is not read beside text")), "{name}");
     }
