@@ -282,7 +282,7 @@ struct Preview {
     /// Base model, instead of a recipe
     #[arg(long, requires = "data", conflicts_with = "recipe")]
     base: Option<PathBuf>,
-    /// Rows for that base: a .jsonl, .json or .parquet file
+    /// Rows for that base: a .jsonl, .json (both also .gz, .zst) or .parquet file
     #[arg(long, value_name = "FILE", requires = "base")]
     data: Option<PathBuf>,
     /// What those rows are: texts (sft) or preference pairs (dpo)
@@ -301,7 +301,7 @@ struct Pull {
     /// ORG/NAME, with @REVISION for a branch, tag or commit other than main
     #[arg(value_name = "ORG/NAME[@REVISION]")]
     name: String,
-    /// It is a data set: fetch its .jsonl, .json and .parquet files
+    /// It is a data set: fetch its files of rows (.jsonl, .ndjson, .json, also .gz and .zst; .parquet)
     #[arg(long)]
     dataset: bool,
     /// Fetch only this file, for example a .gguf; may be repeated

@@ -77,7 +77,7 @@ struct Subject {
     /// What to prove about each input: the greedy answer (completion), the logits behind it (logits), the
     /// log-probability of a continuation (logprob), those of two answers (preference), which of some token ids is the
     /// likeliest (choice), whether one is at least so likely (at-least), or the likeliest ids (top). Of nodes: logits,
-    /// choice, at-least or top. Without it: completion, and of nodes logits
+    /// choice, at-least or top. Without it: what its options are of, else completion, and of nodes logits
     #[arg(long, value_parser = kinds())]
     task: Option<Kind>,
     /// The prompt: a user's message where the base has a chat template, else plain text
@@ -227,11 +227,32 @@ struct Limits {
 }
 
 impl Subject {
-    fn into_parts(self) -> (commands::Task, commands::Asked) {
-        use commands::{Asked, Task};
-        let Self { task, prompt, raw, max_tokens, continuation, chosen, rejected, among, rows, .. } = self;
+    /// The task that was named, or that the options are of: one that does nothing is refused.
+    fn kind(&self) -> Result<Kind> {
+        let options = [
+            (self.continuation.is_some(), "--continuation", Kind::LogProb),
+            (self.chosen.is_some(), "--chosen and --rejected", Kind::Preference),
+            (!self.among.is_empty(), "--among", Kind::Choice),
+            (self.at_least.is_some(), "--at-least", Kind::AtLeast),
+            (self.top.is_some(), "--top", Kind::Top),
+        ];
+        let mut given = options.iter().filter(|(given, ..)| *given);
         let usual = if self.graph.is_some() { Kind::Logits } else { Kind::Completion };
-        let task = match task.unwrap_or(usual) {
+        let task = self.task.or(given.clone().next().map(|(.., kind)| *kind)).unwrap_or(usual);
+        match given.find(|(.., kind)| *kind != task) {
+            None => Ok(task),
+            Some((_, option, kind)) => {
+                let message = format!("{option} is of the task {}, and {} was asked for", kind.name(), task.name());
+                Err(commands::Advice { message, hint: "give one --task with its own options".to_owned() }.into())
+            }
+        }
+    }
+
+    fn into_parts(self) -> Result<(commands::Task, commands::Asked)> {
+        use commands::{Asked, Task};
+        let kind = self.kind()?;
+        let Self { prompt, raw, max_tokens, continuation, chosen, rejected, among, rows, .. } = self;
+        let task = match kind {
             Kind::Completion => Task::Completion { max_tokens: max_tokens as usize },
             Kind::Logits => Task::Same(Logits::asked().into()),
             Kind::LogProb => Task::LogProb,
@@ -246,7 +267,7 @@ impl Subject {
             (Some(file), None) => Asked::Rows(file),
             (None, None) => Asked::Typed { prompt: prompt.unwrap_or_default(), raw, continuations },
         };
-        (task, asked)
+        Ok((task, asked))
     }
 }
 
@@ -271,7 +292,7 @@ impl Prove {
     /// Runs it; `local` finds a base.
     pub(super) fn run(self, local: impl Fn(PathBuf) -> Result<PathBuf>, printer: &Printer) -> Result<Outcome> {
         let Self { base, adapter, commitment, subject, context, disclose, out, max_memory } = self;
-        let (base, (task, asked)) = (local(base)?, subject.into_parts());
+        let (base, (task, asked)) = (local(base)?, subject.into_parts()?);
         let settings =
             commands::prove::Settings { base, adapter, commitment, task, asked, context, disclose, out, max_memory };
         commands::prove::run(&settings, printer)

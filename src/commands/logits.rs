@@ -39,7 +39,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         let message = format!("{}: input_ids holds an id outside the vocabulary: {id}", settings.ids.display());
         return Err(Advice::new(message, format!("ids must be below {}", network.vocab())).into());
     }
-    if let Some(positions) = network.learned_positions().filter(|&positions| shape[1] > positions) {
+    if let Some(positions) = network.most_positions().filter(|&positions| shape[1] > positions) {
         let message = format!("{}: input_ids has more positions than the base: {}", settings.ids.display(), shape[1]);
         return Err(Advice::new(message, format!("give at most {positions} ids a sequence")).into());
     }

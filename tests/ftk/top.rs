@@ -27,7 +27,8 @@ fn the_likeliest_ids_are_proved_and_every_field_is_held_to() {
     std::fs::write(&rows, format!("{{\"prompt\":[{{\"role\":\"user\",\"content\":\"{PROMPT}\"}}]}}\n")).unwrap();
     let rows = rows.to_str().unwrap();
     let prove = |name: &str, count: &str| seller.prove_with(name, &["--task", "top", "--top", count, "--rows", rows]);
-    let (bundle, six) = (prove("five", "5"), prove("six", "6"));
+    // An option of one task says which it is.
+    let (bundle, six) = (prove("five", "5"), seller.prove_with("six", &["--top", "6", "--rows", rows]));
     let lax = ["--expect-adapter", seller.digest.as_str(), "--any-input"];
     let all = ["--expect-adapter", seller.digest.as_str(), "--expect-rows", rows, "--expect-top", "5"];
     let no = |check: &str| (1, check.to_owned());
@@ -58,6 +59,15 @@ fn the_likeliest_ids_are_proved_and_every_field_is_held_to() {
     assert_eq!(forge("fewer", &|top| top.likeliest.truncate(4)), no("delta proof"));
     assert_eq!(forge("more", &|top| top.likeliest.push(six[5])), no("delta proof"));
     assert_eq!(forge("none", &|top| top.likeliest.clear()), no("statement"));
+
+    // And one of another is not passed over.
+    let arguments =
+        ["--adapter", "a", "--commitment", "c", "--out", "o", "--rows", rows, "--task", "logits", "--top", "5"];
+    let output = ftk(&["prove", "--base", "village"]).args(arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let message =
+        "error: --top is of the task top, and logits was asked for\nhint: give one --task with its own options\n";
+    assert_eq!(stderr(&output), message);
 
     // How many is to be said, and said where it can be compared.
     for (arguments, message) in [
