@@ -28,8 +28,6 @@ pub const FACTORS: &str = "adapter_model.safetensors";
 
 /// What a file begins with that Git LFS left in the place of a large one (github.com/git-lfs/git-lfs, docs/spec.md).
 pub const LFS: &[u8] = b"version https://git-lfs.github.com/spec/";
-/// What is said of such a file.
-pub const LFS_MESSAGE: &str = "a Git LFS pointer, not the file it stands for";
 
 /// An adapter folder that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +39,12 @@ pub enum PeftError {
         path: PathBuf,
         /// The refusal.
         error: std::io::Error,
+    },
+    /// Git LFS left a pointer in the place of a file.
+    #[error("{}: a Git LFS pointer, not the file it stands for", path.display())]
+    Pointer {
+        /// The file.
+        path: PathBuf,
     },
     /// A file does not hold what it must.
     #[error("{}: {message}", path.display())]
@@ -66,9 +70,7 @@ impl Hint for PeftError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Io { .. } => Some("an adapter folder holds adapter_config.json and adapter_model.safetensors"),
-            Self::Malformed { message, .. } if message == LFS_MESSAGE => {
-                Some("fetch the file: git lfs pull in its folder, or ftk pull")
-            }
+            Self::Pointer { .. } => Some("fetch the file: git lfs pull in its folder, or ftk pull"),
             Self::Malformed { .. } => None,
             Self::Unsupported { key: "use_dora", .. } => Some(
                 "DoRA rescales the base's own output beside adding to it; proofs are about what is added, so only plain \
@@ -198,9 +200,6 @@ fn read_factors(
     beside: Beside,
 ) -> Result<(Adapter, Saved), PeftError> {
     let bytes = read(path)?;
-    if bytes.starts_with(LFS) {
-        return Err(malformed(path, LFS_MESSAGE.to_owned()));
-    }
     let file = SafeTensors::deserialize(&bytes).map_err(|error| malformed(path, error.to_string()))?;
     let mut halves: BTreeMap<String, [Option<TensorView<'_>>; 2]> = BTreeMap::new();
     let mut saved = Saved::new();
@@ -343,7 +342,10 @@ fn store(
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, PeftError> {
-    std::fs::read(path).map_err(|error| PeftError::Io { path: path.to_owned(), error })
+    match std::fs::read(path) {
+        Ok(bytes) if bytes.starts_with(LFS) => Err(PeftError::Pointer { path: path.to_owned() }),
+        other => other.map_err(|error| PeftError::Io { path: path.to_owned(), error }),
+    }
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), PeftError> {

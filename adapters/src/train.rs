@@ -161,7 +161,8 @@ pub struct Train<'a> {
     /// Position of each token, and where sequences begin and end.
     positions: Option<Tensor>,
     spans: Vec<Span>,
-    angles: Option<(Rope, Angles)>,
+    /// Of each kind of rotation.
+    angles: Vec<(Rope, Angles)>,
 }
 
 /// Logits held at a time where only log-probabilities are wanted: 64 MiB.
@@ -183,7 +184,7 @@ impl<'a> Train<'a> {
             hits: Vec::new(),
             positions: None,
             spans: Vec::new(),
-            angles: None,
+            angles: Vec::new(),
         }
     }
 
@@ -347,12 +348,16 @@ impl<'a> Train<'a> {
     /// `y` with its heads turned by their positions.
     fn rotate(&mut self, y: &Tensor, rope: &Rope) -> Result<Tensor, Error> {
         let needed = self.longest();
-        let known = self.angles.as_ref().is_some_and(|(of, angles)| of == rope && angles.positions() >= needed);
-        if !known {
-            self.angles = Some((rope.clone(), Angles::new(rope, needed, y.device())?));
-        }
-        let (_, angles) = self.angles.as_ref().expect("made above");
-        let (angles, positions) = (angles.clone(), self.positions.clone().ok_or(Error::NoTokens)?);
+        self.angles.retain(|(of, angles)| of != rope || angles.positions() >= needed);
+        let angles = match self.angles.iter().find(|(of, _)| of == rope) {
+            Some((_, angles)) => angles.clone(),
+            None => {
+                let angles = Angles::new(rope, needed, y.device())?;
+                self.angles.push((rope.clone(), angles.clone()));
+                angles
+            }
+        };
+        let positions = self.positions.clone().ok_or(Error::NoTokens)?;
         let value = angles.rotate(y, &positions, Turn::Forward)?;
         let id = y.id();
         self.step(&value, self.tracks(y), move |g, gradients| {

@@ -29,7 +29,7 @@ pub struct Dpo {
     pub beta: f64,
     /// What a pair costs.
     pub loss: DpoLoss,
-    /// Share of pairs taken to be the wrong way round (conservative DPO, Mitchell 2023); loss `sigmoid` only.
+    /// Share of pairs taken to be the wrong way round (conservative DPO, Mitchell 2023); losses `sigmoid` and `simpo` only.
     pub label_smoothing: f64,
     /// Weight of the supervised loss on the chosen completions, a mean over the tokens of a step.
     pub sft_weight: f64,
@@ -308,6 +308,18 @@ fn pairs(
 /// The reward of a completion that is `beta` times its gain, and the size of what it is the difference of.
 fn gained(beta: f64) -> impl Fn(&Completion) -> (f64, f64) {
     move |it| (beta * it.gain(), beta * it.policy.abs().max(it.reference.abs()))
+}
+
+/// The reward of a completion that is `beta` times the mean log-probability of its tokens, and its size.
+fn mean(beta: f64) -> impl Fn(&Completion) -> (f64, f64) {
+    move |it| (beta * it.mean(), beta * it.mean().abs())
+}
+
+/// `-log sigmoid` of how far a pair lies the right way round, with a share of pairs that are taken to lie the wrong way
+/// round, and its derivative.
+fn logistic(x: f64, wrong: f64) -> (f64, f64) {
+    let right = 1.0 - wrong;
+    (right * log_one_plus_exp(-x) + wrong * log_one_plus_exp(x), wrong * sigmoid(x) - right * sigmoid(-x))
 }
 
 /// `log(1 + exp(x))`, without overflow on either side.

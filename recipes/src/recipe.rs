@@ -118,7 +118,7 @@ pub enum SaveDtype {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// Rows to train on: a `.jsonl`, `.json` (an array) or `.parquet` file, or `hf://ORG/NAME[@REVISION]/FILE` in a
+    /// Rows to train on: a `.jsonl`, `.json` (both also `.gz` and `.zst`) or `.parquet` file, or `hf://ORG/NAME[@REVISION]/FILE` in a
     /// data set on the hub. For task `gnn` a graph: a `.graph`, `.npz` or table of edges, or a folder.
     pub train: PathBuf,
     /// Rows to evaluate on, never trained on; named as those to train on.

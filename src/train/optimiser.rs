@@ -45,8 +45,8 @@ impl AdamW {
 
         self.updates += 1;
         let [beta1, beta2] = self.optim.betas;
-        let rate = (lr / (1.0 - power(beta1, self.updates))) as f32;
-        let root = (1.0 - power(beta2, self.updates)).sqrt() as f32;
+        let rate = (lr / (1.0 - libm::pow(beta1, f64::from(self.updates)))) as f32;
+        let root = (1.0 - libm::pow(beta2, f64::from(self.updates))).sqrt() as f32;
         let (beta1, beta2, eps) = (beta1 as f32, beta2 as f32, self.optim.eps as f32);
         for ((slot, gradient), variable) in self.slots.iter_mut().zip(gradients).zip(&self.variables) {
             // A norm's weight is a vector; pulling it to zero would not regularise but rescale.
@@ -101,17 +101,4 @@ impl AdamW {
         self.show(&self.values())?;
         Ok(checkpoint.best)
     }
-}
-
-/// `base^exponent` by squaring: the system's own power is not the same everywhere.
-fn power(base: f64, exponent: u32) -> f64 {
-    let (mut power, mut square, mut left) = (1.0, base, exponent);
-    while left > 0 {
-        if left & 1 == 1 {
-            power *= square;
-        }
-        square *= square;
-        left >>= 1;
-    }
-    power
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use safetensors::tensor::SafeTensors;
 use serde_json::{Map, Value};
 
-use super::{CONFIG, FACTORS, LFS, LFS_MESSAGE, PeftError, bare, malformed, read};
+use super::{CONFIG, FACTORS, PeftError, bare, malformed, read};
 
 /// An adapter folder as it was found.
 #[derive(Clone, Debug)]
@@ -67,9 +67,6 @@ pub fn survey(folder: &Path) -> Result<Survey, PeftError> {
     let config = serde_json::from_slice(&read(&path)?).map_err(|error| malformed(&path, error.to_string()))?;
     let path = folder.join(FACTORS);
     let bytes = read(&path)?;
-    if bytes.starts_with(LFS) {
-        return Err(malformed(&path, LFS_MESSAGE.to_owned()));
-    }
     let file = SafeTensors::deserialize(&bytes).map_err(|error| malformed(&path, error.to_string()))?;
 
     let mut formats = BTreeMap::new();

@@ -3,7 +3,7 @@
 //! completion's probability is the geometric mean of its tokens'. Supervised is the chosen completion alone; TRL has its
 //! prompt there, too.
 
-use super::{Completion, Loss, Row, Verdict, log_one_plus_exp, pairs, sigmoid};
+use super::{Completion, Loss, Row, Verdict, logistic, mean, pairs};
 
 #[derive(Debug)]
 pub(super) struct Orpo {
@@ -39,12 +39,11 @@ impl Loss for Orpo {
     }
 
     fn judge(&self, row: Row<'_>) -> Verdict {
-        let reward = |it: &Completion| (self.beta * it.mean(), self.beta * it.mean().abs());
-        pairs(row, reward, |chosen, rejected, _| {
+        pairs(row, mean(self.beta), |chosen, rejected, _| {
             let ((chosen, by_chosen), (rejected, by_rejected)) = (log_odds(chosen), log_odds(rejected));
-            let ratio = chosen - rejected;
-            let slope = -self.beta * sigmoid(-ratio);
-            (self.beta * log_one_plus_exp(-ratio), [slope * by_chosen, -slope * by_rejected])
+            let (loss, slope) = logistic(chosen - rejected, 0.0);
+            let slope = self.beta * slope;
+            (self.beta * loss, [slope * by_chosen, -slope * by_rejected])
         })
     }
 }

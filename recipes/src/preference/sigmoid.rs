@@ -1,7 +1,7 @@
 //! The logistic loss: direct preference optimisation (Rafailov et al. 2023), conservative with label smoothing
 //! (Mitchell 2023).
 
-use super::{Loss, Row, Verdict, gained, log_one_plus_exp, pairs, sigmoid};
+use super::{Loss, Row, Verdict, gained, logistic, pairs};
 
 #[derive(Debug)]
 pub(super) struct Sigmoid {
@@ -16,10 +16,9 @@ impl Loss for Sigmoid {
     }
 
     fn judge(&self, row: Row<'_>) -> Verdict {
-        let (right, wrong) = (1.0 - self.label_smoothing, self.label_smoothing);
         pairs(row, gained(self.beta), |_, _, margin| {
-            let loss = right * log_one_plus_exp(-margin) + wrong * log_one_plus_exp(margin);
-            let slope = self.beta * (wrong * sigmoid(margin) - right * sigmoid(-margin));
+            let (loss, slope) = logistic(margin, self.label_smoothing);
+            let slope = self.beta * slope;
             (loss, [slope, -slope])
         })
     }

@@ -5,7 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Completion, Loss, Row, Verdict, log_one_plus_exp, pairs, sigmoid};
+use super::{Loss, Row, Verdict, logistic, mean, pairs};
 
 /// What SimPO has of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -43,12 +43,9 @@ impl Loss for Margin {
     }
 
     fn judge(&self, row: Row<'_>) -> Verdict {
-        let (right, wrong) = (1.0 - self.label_smoothing, self.label_smoothing);
-        let reward = |it: &Completion| (self.beta * it.mean(), self.beta * it.mean().abs());
-        pairs(row, reward, |chosen, rejected, margin| {
-            let beyond = margin - self.gamma;
-            let loss = right * log_one_plus_exp(-beyond) + wrong * log_one_plus_exp(beyond);
-            let slope = self.beta * (wrong * sigmoid(beyond) - right * sigmoid(-beyond));
+        pairs(row, mean(self.beta), |chosen, rejected, margin| {
+            let (loss, slope) = logistic(margin - self.gamma, self.label_smoothing);
+            let slope = self.beta * slope;
             (loss, [slope / chosen.tokens as f64, -slope / rejected.tokens as f64])
         })
     }
@@ -56,6 +53,7 @@ impl Loss for Margin {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Completion;
     use super::*;
 
     #[test]
