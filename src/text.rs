@@ -164,7 +164,8 @@ impl Hint for TextError {
             ),
             Self::Row { .. } | Self::NoRows(_) => Some(
                 "a row is an object: text, messages, conversations, prompt and completion, instruction and output, or \
-                 input_ids for sft; prompt, chosen and rejected, or prompt_ids, chosen_ids and rejected_ids for dpo"
+                 input_ids for sft; prompt, chosen and rejected, or prompt_ids, chosen_ids and rejected_ids for dpo, prompt, completion and label \
+                 for its loss kto"
                     .to_owned(),
             ),
             Self::Parquet { .. } => Some("is the file whole?".to_owned()),
