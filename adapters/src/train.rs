@@ -27,10 +27,11 @@ use candle_core::{DType, Device, Tensor, Var};
 use ftk_kernels::float::attention::Span;
 use ftk_kernels::float::relu::Drop;
 use ftk_kernels::float::rotary::Turn;
+pub use ftk_networks::initial::{normal_values, uniform_values};
 
 pub use self::dropout::Dropout;
 pub use self::host::product;
-pub use self::initial::{initial_factors, normal_values, uniform_values};
+pub use self::initial::initial_factors;
 use self::layer::Layer;
 use self::rotary::Angles;
 pub use self::tape::Gradients;

@@ -3,7 +3,6 @@
 
 pub mod base;
 pub mod baselines;
-mod bytes;
 pub mod canonical;
 pub mod contrast;
 pub mod edges;
@@ -14,13 +13,10 @@ pub mod import;
 pub mod initial;
 pub mod inputs;
 pub mod labels;
-pub mod leaf;
 pub mod learner;
 pub mod links;
 pub mod measures;
-pub mod merkle;
 pub mod model;
-pub mod neighbourhood;
 pub mod nodes;
 mod npz;
 mod opened;

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 use ftk_circuits::Digest;
+use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_networks::graphs::{End, Network};
 use ftk_proofs::{Case, Choice, Input, Kind, Logits, MAX_CHOICES, Output};
 use ftk_recipes::gnn::import::{Origin, import};
-use ftk_recipes::gnn::neighbourhood::Neighbourhood;
 use ftk_recipes::gnn::score;
 
 use super::Advice;
@@ -30,7 +30,7 @@ pub fn cases(task: &Task, asked: &Asked, network: &Network) -> Result<(Vec<Case>
         Ok(*numbers.get(name).ok_or_else(missing)?)
     };
     let nodes: Vec<u32> = all.iter().map(number).collect::<Result<_>>()?;
-    let opened = Neighbourhood::of(&graph, &nodes, network.layers)?;
+    let opened = graph.neighbourhood(&nodes, network.layers)?;
     opened.fits(network)?;
     let Task::Same(question) = task else {
         let message = "a node has no continuation";

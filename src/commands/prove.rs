@@ -7,8 +7,8 @@ use candle_core::Device;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft::Saved;
 use ftk_circuits::AdapterCommitment;
+use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::{Case, Output, Statement};
-use ftk_recipes::gnn::neighbourhood::Neighbourhood;
 use serde_json::json;
 
 use super::commit::committed_form;

@@ -1,8 +1,8 @@
 //! Statements in words and as JSON.
 
+use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::outputs::Preferences;
 use ftk_proofs::{Case, Input, Output, Statement, Words};
-use ftk_recipes::gnn::neighbourhood::Neighbourhood;
 use serde_json::{Value, json};
 
 use crate::models::Tokenizer;

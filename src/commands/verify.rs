@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use ftk_circuits::{Digest, SiteShape};
+use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::hex::parse_digest;
 use ftk_proofs::{Input, Kind, Logits, Output, Statement};
-use ftk_recipes::gnn::neighbourhood::Neighbourhood;
 use ftk_recipes::gnn::score;
 use serde_json::json;
 

@@ -26,8 +26,8 @@ use ftk_adapters::atomic;
 use ftk_adapters::peft::Saved;
 use ftk_circuits::{AdapterCommitment, CheckFailed, DeltaProof, decode_deltas, deltas_limit, encode_deltas};
 
+use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::{Statement, TextError};
-use ftk_recipes::gnn::neighbourhood::Neighbourhood;
 
 use super::cases::rows_of;
 use super::graph_base::{head_bytes, parse_head};

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use ftk_circuits::{AdapterCommitment, CommitmentKey, DeltaProof, Opening, SiteFactors, SiteRows, SiteShape};
 use ftk_networks::graphs::convolution;
+use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_networks::ops::Tokens;
 use ftk_proofs::read::Row;
 use ftk_proofs::{Case, Input, Output, Statement, StatementError};
-use ftk_recipes::gnn::neighbourhood::Neighbourhood;
 
 use super::fixed::{self, Adaptation, Fixed, FixedAdapter, Record};
 use super::model::{FixedModel, Net};

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use ftk_circuits::AdapterCommitment;
+use ftk_networks::graphs::neighbourhood::{EXPANSION, Neighbourhood};
 use ftk_proofs::Statement;
-use ftk_recipes::gnn::neighbourhood::{EXPANSION, Neighbourhood};
 
 use super::cost;
 use super::refusal::Refusal;

@@ -1,8 +1,8 @@
 //! Why a bundle is refused, or not judged.
 
 use ftk_circuits::{CheckFailed, Digest};
+use ftk_networks::graphs::neighbourhood::NeighbourhoodError;
 use ftk_proofs::StatementError;
-use ftk_recipes::gnn::neighbourhood::NeighbourhoodError;
 
 use super::fixed;
 

@@ -10,8 +10,8 @@ use ftk_circuits::{
     AdapterCommitment, CheckFailed, Claim, CommitmentKey, DeltaProof, Digest, KeyError, SiteRows, SiteShape,
     StatementBytes, verify_all,
 };
+use ftk_networks::graphs::neighbourhood::{EXPANSION, Neighbourhood};
 use ftk_proofs::Statement;
-use ftk_recipes::gnn::neighbourhood::{EXPANSION, Neighbourhood};
 
 use super::bundle::{Bundle, HEAD, Packed};
 use super::graph_base::GraphBase;

@@ -14,11 +14,11 @@ use ftk::prove::opening::{OPENING, OpeningFile};
 use ftk::prove::subject::Subject;
 use ftk_adapters::peft;
 use ftk_circuits::{AdapterCommitment, Digest};
+use ftk_networks::graphs::leaf::{Incident, Leaf};
+use ftk_networks::graphs::merkle::Tree;
+use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::{Case, Input, Logits, Output, Statement};
 use ftk_recipes::gnn::import::{Origin, import};
-use ftk_recipes::gnn::leaf::{Incident, Leaf};
-use ftk_recipes::gnn::merkle::Tree;
-use ftk_recipes::gnn::neighbourhood::Neighbourhood;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -318,11 +318,11 @@ fn forged_lists_of_neighbours_are_refused_each_by_its_own_check() {
     assert_eq!(MADE.refusal(&claimed), "graph root");
     // Less, or another part than what reaches the nodes.
     let mut other = MADE.bundle();
-    other.graph = Some(Neighbourhood::of(&graph, &[stranger], 2).unwrap());
+    other.graph = Some(graph.neighbourhood(&[stranger], 2).unwrap());
     assert_eq!(MADE.refusal(&other), "graph coverage");
     let mut near = MADE.bundle();
     let nodes = near.statement.nodes();
-    near.graph = Some(Neighbourhood::of(&graph, &nodes, 1).unwrap());
+    near.graph = Some(graph.neighbourhood(&nodes, 1).unwrap());
     assert_eq!(MADE.refusal(&near), "graph hops");
     let mut none = MADE.bundle();
     none.graph = None;

@@ -1,5 +1,11 @@
 //! The networks of graphs, each written once over [`Ops`].
 
+pub mod bytes;
+pub mod leaf;
+pub mod merkle;
+pub mod neighbourhood;
+mod prepare;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -4,13 +4,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use ftk_networks::graphs::bytes::{Broken, Reader, Writer};
+use ftk_networks::graphs::leaf::{Frame, Incident, Leaf, present};
+use ftk_networks::graphs::merkle::Tree;
+use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_networks::ops::graph::{Features, Sparse};
 
-use super::bytes::{Broken, Reader, Writer};
 use super::error::GraphError;
 use super::graph::{Carries, Edge, Graph, Part};
-use super::leaf::{Frame, Incident, Leaf, present};
-use super::merkle::Tree;
 
 /// First bytes of the file: a name and a version.
 const MAGIC: &[u8; 12] = b"ftk graph\0\0\x01";
@@ -166,6 +167,18 @@ impl Graph {
         let frame = self.frame();
         let hashes = self.leaves().iter().map(|leaf| leaf.hash(&frame)).collect();
         frame.root(&Tree::new(hashes).top())
+    }
+
+    /// Opens what the logits of `nodes` depend on through so many convolutions.
+    ///
+    /// # Errors
+    /// A node that is not in the graph.
+    pub fn neighbourhood(&self, nodes: &[u32], hops: usize) -> Result<Neighbourhood, GraphError> {
+        if let Some(node) = nodes.iter().find(|node| **node as usize >= self.nodes) {
+            let message = format!("{} nodes, but asked for is number {node}", self.nodes);
+            return Err(GraphError::unfit(message, "name nodes of this graph"));
+        }
+        Ok(Neighbourhood::of_leaves(self.frame(), &self.leaves(), nodes, hops))
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use ftk_networks::ops::graph::{Features, ONE, Propagation, Sparse, symmetric_coefficient};
+pub use ftk_networks::graphs::leaf::Carries;
+use ftk_networks::ops::graph::{Features, ONE, Propagation, Sparse, symmetric_coefficient, with_itself};
 
 use super::error::GraphError;
 
@@ -33,17 +34,6 @@ pub struct Edge {
     pub weight: f32,
     /// When it came to be; 0 where a graph has no time.
     pub time: f64,
-}
-
-/// What an edge carries beside its ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Carries {
-    /// Weights.
-    pub weight: bool,
-    /// Times.
-    pub time: bool,
-    /// A direction: `(a, b)` is not `(b, a)`.
-    pub direction: bool,
 }
 
 /// Nodes and edges.
@@ -269,13 +259,6 @@ pub(super) fn attended(lists: &[Vec<u32>]) -> Propagation {
     let rows =
         (0..lists.len()).map(|node| with_itself(&lists[node], node as u32).into_iter().map(|sender| (sender, ONE)));
     Propagation::new(Sparse::from_rows(lists.len(), rows))
-}
-
-/// Nodes in rising order, with one more.
-pub(super) fn with_itself(list: &[u32], node: u32) -> Vec<u32> {
-    let mut all = list.to_vec();
-    all.insert(all.partition_point(|&neighbour| neighbour < node), node);
-    all
 }
 
 #[cfg(test)]

@@ -1,11 +1,9 @@
 //! What enters a network: the features of a graph's nodes as a recipe wants them, and how messages pass.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use ftk_adapters::train::normal_values;
 use ftk_networks::graphs::{Hop, Kind, Prepare};
-use ftk_networks::ops::graph::{Features, Propagation, Sparse};
+use ftk_networks::ops::graph::{Features, Propagation};
 
 use super::error::GraphError;
 use super::graph::{Graph, attended, closed_means, symmetric};
@@ -18,55 +16,7 @@ pub fn features(graph: &Graph, prepare: Prepare) -> Result<Arc<Features>, GraphE
     let Some(features) = &graph.features else {
         return Err(GraphError::unfit("the graph has no features", "give nodes columns of numbers"));
     };
-    Ok(prepared(features.clone(), prepare))
-}
-
-/// Features as a network takes them; every row by itself.
-pub(super) fn prepared(mut features: Arc<Features>, prepare: Prepare) -> Arc<Features> {
-    if prepare.normalise {
-        features = Arc::new(each_row(&features, |row| {
-            let sum: f32 = row.iter().sum();
-            if sum != 0.0 {
-                row.iter_mut().for_each(|value| *value /= sum);
-            }
-        }));
-    }
-    if let Some(width) = prepare.project {
-        features = Arc::new(project(&features, width));
-    }
-    features
-}
-
-fn each_row(features: &Features, change: impl Fn(&mut Vec<f32>)) -> Features {
-    let rows = (0..features.rows()).map(|row| {
-        let mut row = features.row(row);
-        change(&mut row);
-        let entries = row.into_iter().enumerate().filter(|(_, value)| *value != 0.0);
-        entries.map(|(column, value)| (column as u32, value)).collect::<Vec<_>>()
-    });
-    let sparse = Features::sparse(Sparse::from_rows(features.width(), rows));
-    if sparse.entries() * 4 > sparse.rows() * sparse.width() {
-        return Features::new(sparse.width(), (0..sparse.rows()).flat_map(|row| sparse.row(row)).collect());
-    }
-    sparse
-}
-
-/// `x R` with `R` `(features, width)` normally distributed, rows keyed by their number alone, then scaled to unit
-/// length: distances survive (Johnson and Lindenstrauss 1984) and the scale of a graph's features does not matter.
-fn project(features: &Features, width: usize) -> Features {
-    let mut rows: HashMap<usize, Vec<f32>> = HashMap::new();
-    let mut values = Vec::with_capacity(features.rows() * width);
-    for node in 0..features.rows() {
-        let mut sum = vec![0.0f32; width];
-        for (feature, value) in features.row(node).into_iter().enumerate().filter(|(_, value)| *value != 0.0) {
-            let make = || normal_values(&format!("feature {feature} of {width}"), width, 1.0, 0);
-            let row = rows.entry(feature).or_insert_with(make);
-            sum.iter_mut().zip(row).for_each(|(sum, entry)| *sum += value * *entry);
-        }
-        let length = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
-        values.extend(sum.into_iter().map(|value| if length > 0.0 { value / length } else { 0.0 }));
-    }
-    Features::new(width, values)
+    Ok(prepare.features(features.clone()))
 }
 
 /// Who hears whom among all nodes: neighbours in either direction; where nodes carry times, earlier ones only.
@@ -91,4 +41,105 @@ pub fn hops(kind: Kind, layers: usize, lists: &[Vec<u32>]) -> Vec<Hop> {
     let all: Vec<usize> = (0..lists.len()).collect();
     let hop = Hop { gather: Arc::new(gather), own: Arc::new(Propagation::choosing(&all, all.len())) };
     vec![hop; layers]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use ftk_networks::graphs::{Head, Network};
+
+    use super::super::graph::{Carries, Edge, tests::graph};
+    use super::*;
+
+    /// A ring of seven nodes with two chords.
+    fn ring() -> Graph {
+        let edge = |(source, target)| Edge { source, target, weight: 1.0, time: 0.0 };
+        let edges = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (0, 6), (1, 4), (2, 6)].map(edge).to_vec();
+        let features = Features::new(2, (0..14).map(|at| (at % 5) as f32).collect());
+        Graph { features: Some(Arc::new(features)), ..graph(7, edges) }
+    }
+
+    /// The same with times of nodes, and of directed and weighed edges.
+    fn timed() -> Graph {
+        let mut graph = Graph { times: (0..7).map(|node| f64::from(node * 3 % 7)).collect(), ..ring() };
+        graph.carries = Carries { weight: true, time: true, direction: true };
+        graph
+    }
+
+    fn network(kind: Kind) -> Network {
+        Network::new(kind, [2, 3, 2, 1], Head::Convolution, 4)
+    }
+
+    /// Senders of the first hop, then the receivers of each, in rising order.
+    fn levels(lists: &[Vec<u32>], nodes: &[u32], hops: usize) -> Vec<Vec<u32>> {
+        let mut levels = vec![nodes.iter().copied().collect::<BTreeSet<u32>>()];
+        for hop in 0..hops {
+            let reached = levels[hop].iter().flat_map(|&node| [node].into_iter().chain(lists[node as usize].clone()));
+            levels.push(reached.collect());
+        }
+        levels.into_iter().rev().map(|level| level.into_iter().collect()).collect()
+    }
+
+    /// What the whole graph gives, row by row: coefficients, senders and features.
+    #[test]
+    fn a_part_passes_what_the_whole_graph_passes() {
+        for graph in [ring(), timed()] {
+            let lists = heard(&graph);
+            for kind in [Kind::Gcn, Kind::Sage, Kind::SageGcn, Kind::Gat] {
+                let network = network(kind);
+                let whole = &hops(kind, 1, &lists)[0];
+                let nodes = [4, 1, 4];
+                let part = graph.neighbourhood(&nodes, network.layers).unwrap();
+                let pass = part.pass(&network, &nodes);
+                let levels = levels(&lists, &nodes, network.layers);
+                assert_eq!(part.receivers(&nodes), [levels[1].len(), levels[2].len()]);
+                assert_eq!(levels[2], [1, 4]);
+                assert_eq!(pass.rows, [1, 0, 1]);
+                for (row, node) in levels[0].iter().enumerate() {
+                    let features = graph.features.as_ref().unwrap().row(*node as usize);
+                    assert_eq!(pass.features.row(row), features);
+                }
+                for (hop, level) in pass.hops.iter().zip(levels.windows(2)) {
+                    for (row, node) in level[1].iter().enumerate() {
+                        let named = |part: &Propagation, row: usize| -> Vec<(u32, u32)> {
+                            part.coefficients().row(row).map(|(at, value)| (level[0][at as usize], value)).collect()
+                        };
+                        let all = |whole: &Propagation| -> Vec<(u32, u32)> {
+                            whole.coefficients().row(*node as usize).collect()
+                        };
+                        if kind == Kind::Gat {
+                            let senders = |row: Vec<(u32, u32)>| row.into_iter().map(|(at, _)| at).collect::<Vec<_>>();
+                            assert_eq!(senders(named(&hop.gather, row)), senders(all(&whole.gather)));
+                        } else {
+                            assert_eq!(named(&hop.gather, row), all(&whole.gather), "{kind:?}");
+                        }
+                        assert_eq!(named(&hop.own, row), all(&whole.own));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn features_are_prepared_as_those_of_the_whole_graph() {
+        let graph = ring();
+        for prepare in [
+            Prepare { normalise: true, project: None },
+            Prepare { normalise: false, project: Some(3) },
+            Prepare { normalise: true, project: Some(3) },
+        ] {
+            let inputs = prepare.project.unwrap_or(2);
+            let network = Network { inputs, prepare, ..network(Kind::Sage) };
+            let part = graph.neighbourhood(&[3], 2).unwrap();
+            part.fits(&network).unwrap();
+            let whole = features(&graph, prepare).unwrap();
+            let pass = part.pass(&network, &[3]);
+            for (row, node) in levels(&heard(&graph), &[3], 2)[0].iter().enumerate() {
+                assert_eq!(pass.features.row(row), whole.row(*node as usize), "{prepare:?}");
+            }
+            let raw = graph.features.as_ref().unwrap();
+            assert!((0..7).any(|node| whole.row(node) != raw.row(node)), "something is prepared");
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ftk::models::Source;
 use ftk::prove::graph_base::{head_bytes, parse_head};
 use ftk::text::load;
+use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_networks::graphs::{Head, Kind, Network};
 use ftk_recipes::Data;
 use ftk_recipes::defi::log::{Entry, Header, Log};
@@ -14,7 +15,6 @@ use ftk_recipes::defi::{self, Format, Market};
 use ftk_recipes::gnn::feedback;
 use ftk_recipes::gnn::graph::Graph;
 use ftk_recipes::gnn::import::{Origin, import};
-use ftk_recipes::gnn::neighbourhood::Neighbourhood;
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
@@ -349,7 +349,7 @@ fn decision_logs_and_plans() {
 fn parts_of_graphs_and_heads() {
     let guilds = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/gnn/guilds");
     let (graph, _) = import(&Origin::Path(guilds)).unwrap();
-    let (root, part) = (graph.root(), Neighbourhood::of(&graph, &[3, 100], 1).unwrap());
+    let (root, part) = (graph.root(), graph.neighbourhood(&[3, 100], 1).unwrap());
     let honest = part.encode();
     let seed = honest.clone();
     fuzz("graph.bin", &[seed], 16 * MEGABYTE, move |bytes| {

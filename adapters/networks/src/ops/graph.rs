@@ -212,6 +212,13 @@ pub fn symmetric_coefficient(a: usize, b: usize) -> u32 {
     (((1u128 << (2 * COEFFICIENT_BITS + 2)) / product).isqrt() as u32).div_ceil(2)
 }
 
+/// Nodes in rising order, with one more.
+pub fn with_itself(list: &[u32], node: u32) -> Vec<u32> {
+    let mut all = list.to_vec();
+    all.insert(all.partition_point(|&neighbour| neighbour < node), node);
+    all
+}
+
 fn round_ratio(a: u64, b: u64) -> u64 {
     (2 * a / b).div_ceil(2)
 }

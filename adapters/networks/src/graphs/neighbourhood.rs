@@ -4,15 +4,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ftk_networks::graphs::{Hop, Kind, Network};
-use ftk_networks::ops::graph::{Features, Propagation, Sparse, symmetric_coefficient};
-
 use super::bytes::{Broken, Reader, Writer};
-use super::error::GraphError;
-use super::graph::{Graph, with_itself};
-use super::inputs::prepared;
 use super::leaf::{Frame, Leaf};
 use super::merkle::{Tree, climb};
+use super::{Hop, Kind, Network};
+use crate::ops::graph::{Features, Propagation, Sparse, symmetric_coefficient, with_itself};
 
 /// First bytes: a name and a version.
 const MAGIC: &[u8; 16] = b"ftk graph part\0\x01";
@@ -130,19 +126,7 @@ pub struct Pass {
 }
 
 impl Neighbourhood {
-    /// Opens what the logits of `nodes` depend on through so many convolutions.
-    ///
-    /// # Errors
-    /// A node that is not in the graph.
-    pub fn of(graph: &Graph, nodes: &[u32], hops: usize) -> Result<Self, GraphError> {
-        if let Some(node) = nodes.iter().find(|node| **node as usize >= graph.nodes) {
-            let message = format!("{} nodes, but asked for is number {node}", graph.nodes);
-            return Err(GraphError::unfit(message, "name nodes of this graph"));
-        }
-        Ok(Self::of_leaves(graph.frame(), &graph.leaves(), nodes, hops))
-    }
-
-    /// The same from the leaves of all nodes, in order.
+    /// Opens what the logits of `nodes` depend on through so many convolutions, from the leaves of all nodes in order.
     ///
     /// # Panics
     /// If an edge, or one of `nodes`, leads to no leaf.
@@ -322,7 +306,7 @@ impl Neighbourhood {
         let features = Features::sparse(Sparse::from_rows(self.width(), first.map(|row| row.iter().copied())));
         let last = &levels[levels.len() - 1];
         Pass {
-            features: prepared(Arc::new(features), network.prepare),
+            features: network.prepare.features(Arc::new(features)),
             hops: levels.windows(2).map(hop).collect(),
             rows: nodes.iter().map(|&node| place(last, node) as usize).collect(),
         }
@@ -336,7 +320,7 @@ impl Neighbourhood {
         self.place(node).map(|at| &self.members[at])
     }
 
-    /// Whom each member hears, as [`super::inputs::heard`] has it; of those farthest away, as far as it is known.
+    /// Whom each member hears: its neighbours, where nodes carry times the earlier ones; of those farthest away, as far as it is known.
     fn heard(&self) -> Vec<Vec<u32>> {
         let heard = |leaf: &Leaf| {
             let mut others: Vec<u32> = leaf.edges.iter().map(|edge| edge.other).collect();
@@ -391,26 +375,62 @@ fn reach<'a>(asked: &BTreeSet<u32>, depth: u32, leaf: impl Fn(u32) -> Option<&'a
 
 #[cfg(test)]
 mod tests {
-    use ftk_networks::graphs::{Head, Prepare};
-    use ftk_networks::ops::graph::Features;
-
-    use super::super::graph::{Carries, Edge, tests::graph};
-    use super::super::inputs;
-    use super::super::leaf::Incident;
+    use super::super::Head;
+    use super::super::leaf::{Carries, Incident};
     use super::*;
 
+    /// All leaves of a graph.
+    struct Whole {
+        frame: Frame,
+        leaves: Vec<Leaf>,
+    }
+
+    impl Whole {
+        fn new(nodes: u32, edges: impl IntoIterator<Item = (u32, u32)>) -> Self {
+            let leaf = |node: u32| {
+                let features = [0, 1].map(|column| (column, ((2 * node + column) % 5) as f32));
+                let features = features.into_iter().filter(|(_, value)| *value != 0.0).collect();
+                Leaf { node, name: node.to_string(), time: None, degree: 0, edges: Vec::new(), features }
+            };
+            let mut leaves: Vec<Leaf> = (0..nodes).map(leaf).collect();
+            for (one, other) in edges {
+                let edge = |other| Incident { other, sends: false, weight: 1.0, time: 0.0 };
+                leaves[one as usize].edges.push(edge(other));
+                leaves[other as usize].edges.push(edge(one));
+            }
+            for leaf in &mut leaves {
+                leaf.edges.sort_by(Incident::order);
+                leaf.degree = leaf.edges.len() as u32;
+            }
+            Self { frame: Frame { nodes, width: 2, carries: Carries::default(), timed: false }, leaves }
+        }
+
+        fn root(&self) -> [u8; 32] {
+            let tree = Tree::new(self.leaves.iter().map(|leaf| leaf.hash(&self.frame)).collect());
+            *self.frame.root(&tree.top()).as_bytes()
+        }
+
+        fn opened(&self, nodes: &[u32], hops: usize) -> Neighbourhood {
+            Neighbourhood::of_leaves(self.frame, &self.leaves, nodes, hops)
+        }
+    }
+
     /// A ring of seven nodes with two chords.
-    fn ring() -> Graph {
-        let edge = |(source, target)| Edge { source, target, weight: 1.0, time: 0.0 };
-        let edges = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (0, 6), (1, 4), (2, 6)].map(edge).to_vec();
-        let features = Features::new(2, (0..14).map(|at| (at % 5) as f32).collect());
-        Graph { features: Some(Arc::new(features)), ..graph(7, edges) }
+    fn ring() -> Whole {
+        Whole::new(7, [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (0, 6), (1, 4), (2, 6)])
     }
 
     /// The same with times of nodes, and of directed and weighed edges.
-    fn timed() -> Graph {
-        let mut graph = Graph { times: (0..7).map(|node| f64::from(node * 3 % 7)).collect(), ..ring() };
-        graph.carries = Carries { weight: true, time: true, direction: true };
+    fn timed() -> Whole {
+        let mut graph = ring();
+        graph.frame.timed = true;
+        graph.frame.carries = Carries { weight: true, time: true, direction: true };
+        for leaf in &mut graph.leaves {
+            leaf.time = Some(f64::from(leaf.node * 3 % 7));
+            let node = leaf.node;
+            // Every edge of the ring leads from the smaller number to the larger.
+            leaf.edges.iter_mut().for_each(|edge| edge.sends = node < edge.other);
+        }
         graph
     }
 
@@ -421,10 +441,10 @@ mod tests {
     #[test]
     fn a_part_is_read_as_it_was_written_and_checks() {
         for graph in [ring(), timed()] {
-            let root = *graph.root().as_bytes();
+            let root = graph.root();
             for nodes in [&[3][..], &[5, 0], &[2, 2], &[0, 1, 2, 3, 4, 5, 6]] {
                 for hops in 1..4 {
-                    let part = Neighbourhood::of(&graph, nodes, hops).unwrap();
+                    let part = graph.opened(nodes, hops);
                     let bytes = part.encode();
                     let read = Neighbourhood::decode(&bytes).unwrap();
                     assert_eq!(read, part);
@@ -438,52 +458,12 @@ mod tests {
         }
     }
 
-    /// What the whole graph gives, row by row: coefficients, senders and features.
-    #[test]
-    fn a_part_passes_what_the_whole_graph_passes() {
-        for graph in [ring(), timed()] {
-            let lists = inputs::heard(&graph);
-            for kind in [Kind::Gcn, Kind::Sage, Kind::SageGcn, Kind::Gat] {
-                let network = network(kind);
-                let whole = &inputs::hops(kind, 1, &lists)[0];
-                let nodes = [4, 1, 4];
-                let part = Neighbourhood::of(&graph, &nodes, network.layers).unwrap();
-                let pass = part.pass(&network, &nodes);
-                let levels = part.levels(&part.heard(), &nodes);
-                assert_eq!(part.receivers(&nodes), [levels[1].len(), levels[2].len()]);
-                assert_eq!(levels[2], [1, 4]);
-                assert_eq!(pass.rows, [1, 0, 1]);
-                for (row, node) in levels[0].iter().enumerate() {
-                    let features = graph.features.as_ref().unwrap().row(*node as usize);
-                    assert_eq!(pass.features.row(row), features);
-                }
-                for (hop, level) in pass.hops.iter().zip(levels.windows(2)) {
-                    for (row, node) in level[1].iter().enumerate() {
-                        let named = |part: &Propagation, row: usize| -> Vec<(u32, u32)> {
-                            part.coefficients().row(row).map(|(at, value)| (level[0][at as usize], value)).collect()
-                        };
-                        let all = |whole: &Propagation| -> Vec<(u32, u32)> {
-                            whole.coefficients().row(*node as usize).collect()
-                        };
-                        if kind == Kind::Gat {
-                            let senders = |row: Vec<(u32, u32)>| row.into_iter().map(|(at, _)| at).collect::<Vec<_>>();
-                            assert_eq!(senders(named(&hop.gather, row)), senders(all(&whole.gather)));
-                        } else {
-                            assert_eq!(named(&hop.gather, row), all(&whole.gather), "{kind:?}");
-                        }
-                        assert_eq!(named(&hop.own, row), all(&whole.own));
-                    }
-                }
-            }
-        }
-    }
-
     #[test]
     fn forged_parts_are_refused_each_by_its_own_check() {
         use NeighbourhoodError::*;
         let graph = ring();
-        let root = *graph.root().as_bytes();
-        let honest = Neighbourhood::of(&graph, &[3], 1).unwrap();
+        let root = graph.root();
+        let honest = graph.opened(&[3], 1);
         // 3 hears 2 and 4.
         assert_eq!(honest.members.iter().map(|leaf| leaf.node).collect::<Vec<_>>(), [2, 3, 4]);
         let refused = |change: &dyn Fn(&mut Neighbourhood)| {
@@ -503,7 +483,7 @@ mod tests {
         assert_eq!(refused(&|part| part.members[1].edges[1].other = 5), Coverage(5));
         assert_eq!(refused(&|part| part.members.truncate(2)), Coverage(4));
         assert_eq!(refused(&|part| part.members.swap(0, 1)), Coverage(2));
-        let more = Neighbourhood::of(&graph, &[3], 2).unwrap();
+        let more = graph.opened(&[3], 2);
         assert_eq!(refused(&|part| part.members = more.members.clone()), Coverage(1));
         assert_eq!(refused(&|part| part.hops = 2), Coverage(1));
         // 4 does not list 3 any more, as if it heard 6 instead.
@@ -528,7 +508,7 @@ mod tests {
         ] {
             assert_eq!(refused(change), Root);
         }
-        let other = Neighbourhood::of(&graph, &[4], 1).unwrap();
+        let other = graph.opened(&[4], 1);
         assert!(matches!(other.check(&[3], &root), Err(Coverage(_))));
         let wide = Network::new(Kind::Gcn, [3, 3, 1, 1], Head::Convolution, 4);
         assert_eq!(honest.fits(&wide), Err(Features { found: 2, wanted: 3 }));
@@ -540,8 +520,8 @@ mod tests {
     #[test]
     fn an_edge_is_the_same_from_both_ends() {
         let graph = timed();
-        let honest = Neighbourhood::of(&graph, &[3], 1).unwrap();
-        let root = *graph.root().as_bytes();
+        let honest = graph.opened(&[3], 1);
+        let root = graph.root();
         assert_eq!(honest.check(&[3], &root), Ok(()));
         // Times of nodes make it two edges deep: 3 hears 2 and 4.
         let at = honest.place(3).unwrap();
@@ -557,34 +537,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn features_are_prepared_as_those_of_the_whole_graph() {
-        let graph = ring();
-        for prepare in [
-            Prepare { normalise: true, project: None },
-            Prepare { normalise: false, project: Some(3) },
-            Prepare { normalise: true, project: Some(3) },
-        ] {
-            let inputs = prepare.project.unwrap_or(2);
-            let network = Network { inputs, prepare, ..network(Kind::Sage) };
-            let part = Neighbourhood::of(&graph, &[3], 2).unwrap();
-            part.fits(&network).unwrap();
-            let whole = inputs::features(&graph, prepare).unwrap();
-            let pass = part.pass(&network, &[3]);
-            for (row, node) in part.levels(&part.heard(), &[3])[0].iter().enumerate() {
-                assert_eq!(pass.features.row(row), whole.row(*node as usize), "{prepare:?}");
-            }
-            let raw = graph.features.as_ref().unwrap();
-            assert!((0..7).any(|node| whole.row(node) != raw.row(node)), "something is prepared");
-        }
-    }
-
     /// Hops beyond the part cost next to nothing.
     #[test]
     fn no_node_is_walked_twice() {
         let edges = (0..300).flat_map(|a| (a + 1..300).map(move |b| (a, b)));
-        let edges = edges.map(|(source, target)| Edge { source, target, weight: 1.0, time: 0.0 }).collect();
-        let part = Neighbourhood::of(&graph(300, edges), &[0], 64).unwrap();
+        let part = Whole::new(300, edges).opened(&[0], 64);
         let lookups = std::cell::Cell::new(0);
         let leaf = |node: u32| {
             lookups.set(lookups.get() + 1);
@@ -597,7 +554,7 @@ mod tests {
 
     #[test]
     fn numbers_that_no_part_has_are_refused() {
-        let bytes = Neighbourhood::of(&timed(), &[3], 1).unwrap().encode();
+        let bytes = timed().opened(&[3], 1).encode();
         let put = |at: usize, with: &[u8]| {
             let mut edited = bytes.clone();
             edited[at..at + with.len()].copy_from_slice(with);

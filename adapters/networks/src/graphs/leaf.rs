@@ -5,11 +5,21 @@ use std::cmp::Ordering;
 use blake3::{Hash, Hasher};
 
 use super::bytes::{Broken, Reader, Writer};
-use super::graph::Carries;
 
 const LEAF: &str = "ftk graph 1 leaf";
 const ROOT: &str = "ftk graph 1 root";
 const FEATURES: &str = "ftk graph 1 features";
+
+/// What an edge carries beside its ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carries {
+    /// Weights.
+    pub weight: bool,
+    /// Times.
+    pub time: bool,
+    /// A direction: `(a, b)` is not `(b, a)`.
+    pub direction: bool,
+}
 
 /// What is to be known of a graph to read its leaves; the root binds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +182,7 @@ impl Leaf {
 }
 
 /// Entries of a row that are not zero, each with its column.
-pub(super) fn present(row: &[f32]) -> Vec<(u32, f32)> {
+pub fn present(row: &[f32]) -> Vec<(u32, f32)> {
     let entries = row.iter().enumerate().filter(|(_, value)| **value != 0.0);
     entries.map(|(column, &value)| (column as u32, value)).collect()
 }
