@@ -14,11 +14,12 @@ mod order;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
+use ftk_adapters::foreign;
 use ftk_adapters::hint::Hint;
 use ftk_recipes::{Metrics, Optim, Run, Schedule, Session, TaskError, Window};
 use serde_json::{Map, Value, json};
@@ -358,7 +359,7 @@ impl Log {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(io)?;
         }
-        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(io)?;
+        let mut file = foreign::open_to_write(path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
         if length < keep {
             let message = format!("is shorter than its checkpoint says, {keep} bytes: {length}");

@@ -3,6 +3,7 @@
 pub mod atomic;
 mod error;
 pub mod footprint;
+pub mod foreign;
 pub mod hint;
 pub mod lora;
 pub mod merge;

@@ -11,9 +11,9 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Map, Value, json};
 
 use self::config::Scaling;
-use crate::atomic;
 use crate::hint::Hint;
 use crate::lora::{Adapter, Factors};
+use crate::{atomic, foreign};
 
 /// Weights that were trained in full beside the factors, by their names in the base, with their shapes: PEFT's
 /// `modules_to_save`.
@@ -342,7 +342,7 @@ fn store(
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, PeftError> {
-    match std::fs::read(path) {
+    match foreign::read(path, foreign::DATA) {
         Ok(bytes) if bytes.starts_with(LFS) => Err(PeftError::Pointer { path: path.to_owned() }),
         other => other.map_err(|error| PeftError::Io { path: path.to_owned(), error }),
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use ftk_adapters::foreign;
 use ftk_adapters::names::Pattern;
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
@@ -408,7 +409,8 @@ impl Recipe {
     /// # Errors
     /// As [`Recipe::load`]; where a setting is at fault, the error names it as `--set key`.
     pub fn load_with(path: &Path, settings: &[String]) -> Result<Self, RecipeError> {
-        let text = std::fs::read_to_string(path).map_err(|error| RecipeError::unreadable(path, &error))?;
+        let text =
+            foreign::read_text(path, foreign::DOCUMENT).map_err(|error| RecipeError::unreadable(path, &error))?;
         let mut recipe = Self::parse_with(path, &text, settings)?;
         recipe.resolve(path.parent().unwrap_or(Path::new("")));
         Ok(recipe)

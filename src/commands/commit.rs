@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
-use ftk_adapters::atomic;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::train::Train;
+use ftk_adapters::{atomic, foreign};
 use ftk_circuits::{SiteFactors, commit, register, required_k};
 use ftk_networks::ops::Tokens;
 use ftk_networks::sites::Role;
@@ -206,7 +206,7 @@ fn compare(
     fixed_adapter: &FixedAdapter,
     path: &Path,
 ) -> Result<(usize, Agreement)> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = foreign::read_text(path, foreign::DATA).with_context(|| format!("cannot read {}", path.display()))?;
     let ids = model.source.tokenizer()?.encode(&text, true)?;
     if ids.is_empty() {
         return Err(Advice::new(format!("{}: holds no text", path.display()), "give some text to compare on").into());

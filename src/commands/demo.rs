@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use candle_core::Device;
+use ftk_adapters::foreign;
 use ftk_adapters::lora::Adapter;
 use ftk_proofs::{Kind, Output};
 use ftk_recipes::Recipe;
@@ -73,7 +74,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         max_memory: None,
     };
     commit::run(&settings, printer)?;
-    let bytes = std::fs::read(commitment.join(COMMITMENT)).context("cannot read the commitment")?;
+    let bytes = foreign::read(&commitment.join(COMMITMENT), foreign::DOCUMENT).context("cannot read the commitment")?;
     let digest = ftk_circuits::AdapterCommitment::decode(&bytes)?.digest().to_string();
 
     let prompt = question(&questions[0].1)?;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
+use ftk_adapters::foreign;
 use ftk_adapters::peft;
 use ftk_circuits::AdapterCommitment;
 use ftk_networks::sites::Role;
@@ -175,7 +176,7 @@ fn run_folder(folder: &Path, found: &mut Findings) -> Result<()> {
     found.fact("kind", json!("run"));
     let read = |name: &str| {
         let path = folder.join(name);
-        std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+        foreign::read_text(&path, foreign::DATA).with_context(|| format!("cannot read {}", path.display()))
     };
     if folder.join(MANIFEST).exists() {
         let manifest: Map<String, Value> = serde_json::from_str(&read(MANIFEST)?)
@@ -192,7 +193,7 @@ fn run_folder(folder: &Path, found: &mut Findings) -> Result<()> {
 
 fn commitment(folder: &Path, found: &mut Findings) -> Result<()> {
     let path = folder.join(COMMITMENT);
-    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = foreign::read(&path, foreign::DOCUMENT).with_context(|| format!("cannot read {}", path.display()))?;
     let commitment = AdapterCommitment::decode(&bytes).with_context(|| path.display().to_string())?;
     found.fact("kind", json!("commitment"));
     committed(&commitment, found);

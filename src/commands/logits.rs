@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
-use ftk_adapters::atomic;
 use ftk_adapters::train::Train;
+use ftk_adapters::{atomic, foreign};
 use ftk_networks::ops::Tokens;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::json;
@@ -63,7 +63,7 @@ fn read(path: &Path) -> Result<(Tokens, Vec<usize>)> {
         let message = format!("{}: {what}", path.display());
         Advice::new(message, "give a safetensors file with input_ids, i64 (batch, seq)")
     };
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = foreign::read(path, foreign::DATA).with_context(|| format!("cannot read {}", path.display()))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| wrong(error.to_string()))?;
     let ids = file.tensor("input_ids").map_err(|error| wrong(error.to_string()))?;
     let (Dtype::I64, &[batch, seq]) = (ids.dtype(), ids.shape()) else {

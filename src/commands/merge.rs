@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
+use ftk_adapters::foreign;
 use ftk_adapters::merge::merge;
 use ftk_adapters::train::{LoraTensors, Train};
 use ftk_adapters::weights::Weights;
@@ -126,7 +127,8 @@ fn sample(model: &Model, text: Option<&Path>) -> Result<Tokens> {
     let vocab = model.source.network().vocab() as u64;
     let mut ids = match (text, model.source.tokenizer()) {
         (Some(path), tokenizer) => {
-            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text =
+                foreign::read_text(path, foreign::DATA).with_context(|| format!("cannot read {}", path.display()))?;
             tokenizer?.encode(&text, true)?
         }
         (None, Ok(tokenizer)) => tokenizer.encode(SAMPLE, true)?,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use ftk_adapters::foreign;
 use ftk_adapters::peft::{self, Saved};
 use ftk_circuits::{AdapterCommitment, CheckFailed, EncodingError, SiteFactors, opens};
 use serde_json::json;
@@ -36,7 +37,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         true => settings.commitment.join(COMMITMENT),
         false => settings.commitment.clone(),
     };
-    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = foreign::read(&path, foreign::DOCUMENT).with_context(|| format!("cannot read {}", path.display()))?;
     let commitment = AdapterCommitment::decode(&bytes).map_err(|error| match error {
         CheckFailed::CommitmentEncoding(EncodingError::Version(_)) => {
             let message = format!("{}: {error}", path.display());
@@ -91,13 +92,13 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 /// statements count to the base.
 fn other_head(commitment: &Path, delivered: &Saved, printer: &Printer) -> Result<Option<String>> {
     let path = commitment.with_file_name(HEAD);
-    if !path.is_file() {
+    if !path.exists() {
         if !delivered.is_empty() {
             printer.note("the head beside the adapter is compared with none: there is none beside the commitment");
         }
         return Ok(None);
     }
-    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = foreign::read(&path, foreign::DOCUMENT).with_context(|| format!("cannot read {}", path.display()))?;
     let known = parse_head(&bytes).map_err(|reason| anyhow::anyhow!("{}: {reason}", path.display()))?;
     Ok((known != *delivered).then(|| format!("head: the adapter's is not the one in {}", path.display())))
 }
@@ -109,7 +110,7 @@ fn opening_path(settings: &Settings) -> Result<PathBuf> {
     let beside = settings.commitment.is_dir().then_some(settings.commitment.as_path());
     let beside = beside.or_else(|| settings.commitment.parent()).unwrap_or(Path::new("."));
     let places = [settings.adapter.join(OPENING), beside.join(OPENING)];
-    places.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+    places.into_iter().find(|path| path.exists()).ok_or_else(|| {
         let message = format!("there is no {OPENING} beside the adapter or the commitment");
         Advice::new(message, "ask the seller for it, and name it with --opening").into()
     })

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
+use ftk_adapters::foreign;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft::Saved;
 use ftk_circuits::AdapterCommitment;
@@ -114,7 +115,7 @@ impl Secrets {
     fn read(folder: &Path) -> Result<Self> {
         let file = |name: &str| {
             let path = folder.join(name);
-            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+            foreign::read(&path, foreign::DOCUMENT).with_context(|| format!("cannot read {}", path.display()))
         };
         let commitment =
             AdapterCommitment::decode(&file(COMMITMENT)?).with_context(|| format!("in {}", folder.display()))?;

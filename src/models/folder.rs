@@ -5,11 +5,11 @@
 //! fill the rest exactly, and a shard MUST be named by a plain file name.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use ftk_adapters::foreign;
 use ftk_adapters::peft::LFS;
 use ftk_adapters::weights::Weights;
 use ftk_networks::config::{ConfigError, Object};
@@ -190,7 +190,7 @@ impl Slot {
     /// The tensor as it is stored.
     fn bytes(&self) -> Result<Vec<u8>, ModelError> {
         let failed = |source| ModelError::Read { path: self.file.clone(), source };
-        let mut file = File::open(&self.file).map_err(failed)?;
+        let mut file = foreign::open(&self.file).map_err(failed)?;
         file.seek(SeekFrom::Start(self.start)).map_err(failed)?;
         let mut bytes = vec![0; self.len];
         file.read_exact(&mut bytes).map_err(failed)?;
@@ -240,7 +240,7 @@ pub(super) fn check_finite(path: &Path, tensor: &str, values: &[f32]) -> Result<
 
 /// The bytes of a file; `None` if there is none.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, ModelError> {
-    match std::fs::read(path) {
+    match foreign::read(path, foreign::DOCUMENT) {
         Ok(bytes) if bytes.starts_with(LFS) => Err(ModelError::Pointer { path: path.to_owned() }),
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -313,7 +313,7 @@ fn is_plain_name(name: &str) -> bool {
 fn header(path: &Path) -> Result<BTreeMap<String, Slot>, ModelError> {
     let failed = |source| ModelError::Read { path: path.to_owned(), source };
     let malformed = |reason: String| ModelError::Malformed { path: path.to_owned(), format: "safetensors", reason };
-    let mut file = File::open(path).map_err(failed)?;
+    let mut file = foreign::open(path).map_err(failed)?;
     let total = file.metadata().map_err(failed)?.len();
     let mut length = [0; 8];
     if total < 8 {

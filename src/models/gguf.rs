@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::{Device, Tensor};
+use ftk_adapters::foreign;
 use ftk_adapters::weights::{self, Weight, Weights};
 use ftk_networks::Network;
 use ftk_networks::config::{ConfigError, Gguf as Description, Object};
@@ -52,7 +53,7 @@ struct Located {
 
 /// Opens a file: everything but the weights.
 pub(super) fn open(path: &Path) -> Result<Source, ModelError> {
-    let mut reader = BufReader::new(File::open(path).map_err(|source| read_error(path, source))?);
+    let mut reader = BufReader::new(foreign::open(path).map_err(|source| read_error(path, source))?);
     layout::check(path, &mut reader)?;
     let content = Content::read(&mut reader).map_err(|error| ModelError::Malformed {
         path: path.to_owned(),
@@ -134,7 +135,7 @@ impl Gguf {
     }
 
     fn load(&self, located: &Located, device: &Device, hold: Hold) -> Result<Weight, ModelError> {
-        let mut file = File::open(&self.path).map_err(|source| read_error(&self.path, source))?;
+        let mut file = foreign::open(&self.path).map_err(|source| read_error(&self.path, source))?;
         let malformed = |error: candle_core::Error| ModelError::Malformed {
             path: self.path.clone(),
             format: "GGUF",

@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use ftk_adapters::foreign;
 use ftk_recipes::HubName;
 use ftk_recipes::hub::is_inside;
 use hf_hub::{Repo, RepoType};
@@ -93,7 +94,7 @@ impl Hub {
         let home = path("HF_HOME")?.or_else(|| Some(caches?.join("huggingface")));
         let cache = path("HF_HUB_CACHE")?.or_else(|| Some(home.as_ref()?.join("hub")));
         let token_file = path("HF_TOKEN_PATH")?.or_else(|| Some(home?.join("token")));
-        let token = set("HF_TOKEN").or_else(|| std::fs::read_to_string(token_file?).ok());
+        let token = set("HF_TOKEN").or_else(|| foreign::read_text(&token_file?, foreign::DOCUMENT).ok());
         let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
         let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
         let endpoint = endpoint.trim().trim_end_matches('/').to_owned();
@@ -388,7 +389,7 @@ fn encoded(file: &str) -> String {
 /// What is wrong with a file of which size and etag were announced. The etag of a large file is its SHA-256, that of
 /// another the id git gives it: the SHA-1 of `blob <size>\0` and the content.
 fn check(path: &Path, size: u64, etag: &str) -> std::io::Result<Option<String>> {
-    let mut file = File::open(path)?;
+    let mut file = foreign::open(path)?;
     let found = file.metadata()?.len();
     if found != size {
         return Ok(Some(format!("{size} bytes were announced, there are {found}")));

@@ -17,13 +17,12 @@
 //! no more than their limit.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use ftk_adapters::atomic;
 use ftk_adapters::peft::Saved;
+use ftk_adapters::{atomic, foreign};
 use ftk_circuits::{AdapterCommitment, CheckFailed, DeltaProof, decode_deltas, deltas_limit, encode_deltas};
 
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
@@ -281,11 +280,7 @@ fn file(folder: &Path, name: &'static str, limit: u64) -> Result<Option<Vec<u8>>
     let path = folder.join(name);
     let io = |error| ReadError::Io { path: path.clone(), error };
     let mut bytes = Vec::new();
-    // Whatever else may stand there, such as a pipe that nobody writes to, is never opened.
-    if path.metadata().is_ok_and(|about| !about.is_file()) {
-        return Err(io(io::Error::other("not a file")));
-    }
-    match File::open(&path) {
+    match foreign::open(&path) {
         // A folder without a bundle is a mistake of the caller's, not a bundle that lies.
         Err(error) if error.kind() == io::ErrorKind::NotFound && folder.is_dir() => return Ok(None),
         Err(error) => return Err(io(error)),

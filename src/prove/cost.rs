@@ -4,6 +4,7 @@
 //! Memory is what the large arrays take, all counted at their largest at once. Time is linear in weights and rows
 //! with rates measured on two cores ([`Rates`]); it is meant to tell seconds from hours.
 
+use ftk_adapters::foreign;
 use ftk_adapters::lora::{Adapter, Factors};
 use ftk_circuits::{EncodingError, SiteShape, required_columns, required_k};
 use ftk_networks::sites::Role;
@@ -176,7 +177,7 @@ pub(super) fn verifying(shapes: &[SiteShape], rows: &[usize]) -> u64 {
 
 /// Bytes of memory that are free for a program, where the system says so.
 pub fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let text = foreign::read_text("/proc/meminfo".as_ref(), foreign::DOCUMENT).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use ftk_adapters::atomic;
+use ftk_adapters::{atomic, foreign};
 use ftk_circuits::{CommitmentKey, KeyError};
 
 /// The key for columns of `2^k` rows.
@@ -12,7 +12,7 @@ use ftk_circuits::{CommitmentKey, KeyError};
 /// No key of that size belongs to the protocol. A cache that cannot be used is no error.
 pub fn commitment_key(k: u32) -> Result<CommitmentKey, KeyError> {
     let cached = cache_folder().map(|folder| folder.join(format!("commitment-key-{k}.bin")));
-    if let Some(bytes) = cached.as_ref().and_then(|path| std::fs::read(path).ok())
+    if let Some(bytes) = cached.as_ref().and_then(|path| foreign::read(path, foreign::DOCUMENT).ok())
         && let Ok(key) = CommitmentKey::from_bytes(&bytes)
         && key.k() == k
     {

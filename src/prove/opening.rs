@@ -5,11 +5,10 @@
 //! adapter's, that many rows of `d_in` residues follow, which span them, and otherwise the ledger has nothing more to
 //! count. A delta is linear in its input, so a row in the span of those before it discloses nothing.
 
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ftk_adapters::atomic;
+use ftk_adapters::{atomic, foreign};
 use ftk_circuits::{CheckFailed, Opening, SiteShape};
 use rayon::prelude::*;
 
@@ -173,6 +172,12 @@ impl Ledger {
     }
 }
 
+/// Bytes that an opening file of such a commitment has at most: the ledger's rows, and blinds, which are a document.
+fn most(shapes: &[SiteShape]) -> u64 {
+    let rows = |shape: &SiteShape| u64::from(shape.rank).saturating_mul(8 * u64::from(shape.d_in)).saturating_add(4);
+    shapes.iter().map(rows).fold(foreign::DOCUMENT, u64::saturating_add)
+}
+
 impl OpeningFile {
     /// A new opening.
     pub fn new(opening: Opening, shapes: &[SiteShape]) -> Self {
@@ -199,7 +204,8 @@ impl OpeningFile {
     /// # Errors
     /// See [`OpeningError`].
     pub fn read(path: &Path, shapes: &[SiteShape]) -> Result<Self, OpeningError> {
-        let bytes = std::fs::read(path).map_err(|error| OpeningError::Io { path: path.to_owned(), error })?;
+        let bytes =
+            foreign::read(path, most(shapes)).map_err(|error| OpeningError::Io { path: path.to_owned(), error })?;
         Self::decode(&bytes, shapes).map_err(|reason| OpeningError::Malformed { path: path.to_owned(), reason })
     }
 
@@ -259,8 +265,7 @@ impl OpeningFile {
         let path = folder.join(OPENING);
         let io = |error| OpeningError::Io { path: path.clone(), error };
         // The file itself is replaced, and a lock on what is replaced locks nothing.
-        let lock: File =
-            OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK)).map_err(io)?;
+        let lock = foreign::open_to_write(&folder.join(LOCK)).map_err(io)?;
         lock.lock().map_err(io)?;
         let mut file = Self::read(&path, shapes)?;
         file.ledger.merge(addition);

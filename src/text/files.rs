@@ -2,12 +2,12 @@
 //! the columns mean is not known here.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
+use ftk_adapters::foreign;
 use ftk_adapters::peft::LFS;
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
@@ -74,7 +74,7 @@ pub fn read(path: &Path, columns: &[&str], visit: Visit<'_>) -> Result<Vec<Strin
 fn pointer(path: &Path) -> Result<(), TextError> {
     let mut start = Vec::new();
     let failed = |error| TextError::Io { path: path.to_owned(), error };
-    File::open(path).map_err(failed)?.take(LFS.len() as u64).read_to_end(&mut start).map_err(failed)?;
+    foreign::open(path).map_err(failed)?.take(LFS.len() as u64).read_to_end(&mut start).map_err(failed)?;
     if start == LFS { Err(TextError::Pointer(path.to_owned())) } else { Ok(()) }
 }
 
@@ -88,7 +88,7 @@ enum Packed {
 /// The text of a file, unpacked, without a byte order mark.
 fn text(path: &Path, packed: Option<Packed>) -> Result<String, TextError> {
     let failed = |error| TextError::Io { path: path.to_owned(), error };
-    let bytes = std::fs::read(path).map_err(failed)?;
+    let bytes = foreign::read(path, foreign::DATA).map_err(failed)?;
     let bytes = match packed {
         None => bytes,
         Some(packed) => unpacked(path, &bytes, packed)?,
@@ -331,7 +331,7 @@ fn table(path: &Path, columns: &[&str], visit: Visit<'_>) -> Result<Vec<String>,
     let failed = |error: ParquetError| malformed(error.to_string());
     // Foreign bytes: the reader asserts some of what it expects of a schema instead of returning an error.
     let guarded = catch_unwind(AssertUnwindSafe(|| {
-        let file = File::open(path).map_err(|error| TextError::Io { path: path.to_owned(), error })?;
+        let file = foreign::open(path).map_err(|error| TextError::Io { path: path.to_owned(), error })?;
         let reader = SerializedFileReader::new(file).map_err(failed)?;
         let schema = reader.metadata().file_metadata().schema();
         let (wanted, others): (Vec<Arc<Type>>, Vec<Arc<Type>>) =

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
+use ftk_adapters::foreign;
 use serde_json::{Map, Value};
 
 /// The figures of one step that signs are read from.
@@ -162,7 +163,7 @@ pub struct Watch {
 impl Watch {
     /// Begins with the figures a run that goes on has written already; none where there is no file.
     pub fn new(metrics: &Path, beta: Option<f64>) -> Self {
-        let text = std::fs::read_to_string(metrics).unwrap_or_default();
+        let text = foreign::read_text(metrics, foreign::DATA).unwrap_or_default();
         let figures = |line: &str| Figures::of(&serde_json::from_str(line).ok()?);
         Self { history: text.lines().filter_map(figures).collect(), beta, told: BTreeSet::new() }
     }

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ftk_adapters::atomic;
 use ftk_adapters::lora::Adapter;
+use ftk_adapters::{atomic, foreign};
 
 use super::encode::{Pair, Sequence};
 
@@ -57,7 +57,7 @@ impl References {
     /// # Errors
     /// A file that is there and cannot be read.
     pub fn open(path: &Path, model: [u8; 32]) -> io::Result<(Self, Found)> {
-        let (known, found) = match std::fs::read(path) {
+        let (known, found) = match foreign::read(path, foreign::DATA) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => (BTreeMap::new(), Found::Nothing),
             Err(error) => return Err(error),
             Ok(bytes) => match parse(&bytes, &model) {

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use ftk_adapters::atomic;
+use ftk_adapters::{atomic, foreign};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -121,7 +121,7 @@ impl Checkpoint {
 
     /// The checkpoint at `path`, if there is one.
     pub(super) fn read(path: &Path) -> Result<Option<Self>, TrainError> {
-        match std::fs::read(path) {
+        match foreign::read(path, foreign::DATA) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(TrainError::Io { path: path.to_owned(), error }),
             Ok(bytes) => Self::parse(path, &bytes).map(Some),

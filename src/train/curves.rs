@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use ftk_adapters::atomic;
+use ftk_adapters::{atomic, foreign};
 use ftk_recipes::plot::{self, Plot};
 use serde_json::{Map, Value};
 
@@ -36,7 +36,7 @@ pub fn draw(out: &Path) -> Result<(), TrainError> {
         |error| TrainError::Io { path, error }
     };
     let (from, to) = (out.join(METRICS), out.join(CURVES));
-    let text = std::fs::read_to_string(&from).map_err(io(&from))?;
+    let text = foreign::read_text(&from, foreign::DATA).map_err(io(&from))?;
     atomic::write(&to, svg(&curves(&text)).as_bytes()).map_err(io(&to))
 }
 

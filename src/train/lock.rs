@@ -1,7 +1,9 @@
 //! One run a folder: a lock that the operating system holds and drops with the process, however that ends.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::Path;
+
+use ftk_adapters::foreign;
 
 use super::TrainError;
 
@@ -21,7 +23,7 @@ impl Lock {
         let path = out.join(LOCK);
         let io = |error| TrainError::Io { path: path.clone(), error };
         std::fs::create_dir_all(out).map_err(|error| TrainError::Io { path: out.to_owned(), error })?;
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+        let file = foreign::open_to_write(&path).map_err(io)?;
         match file.try_lock() {
             Ok(()) => Ok(Self(file)),
             Err(TryLockError::WouldBlock) => Err(TrainError::Locked(out.to_owned())),

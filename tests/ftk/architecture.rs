@@ -291,3 +291,18 @@ fn modules_stand_beside_their_folders_and_no_folder_is_called_common() {
         assert!(!["mod", "common", "utils", "helpers"].contains(&name), "{}", path.display());
     }
 }
+
+#[test]
+fn files_are_opened_in_one_place() {
+    let folders = ["src", "adapters/src", "recipes/src"].map(|folder| Path::new(ROOT).join(folder));
+    let files: Vec<(PathBuf, String)> = folders.iter().flat_map(|folder| rust_files(folder)).collect();
+    let opens = ["fs::read(", "fs::read_to_string(", "File::open(", "OpenOptions::new()"];
+    let found = files.iter().filter(|(path, text)| {
+        // Tests open what they made themselves.
+        let own = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        !path.ends_with("tests.rs") && opens.iter().any(|open| own.contains(open))
+    });
+    let found: Vec<&str> = found.map(|(path, _)| path.to_str().unwrap()).collect();
+    // Parts of a download are this process's own; examples are read in tests.
+    assert_eq!(found, ["models/hub/http.rs", "foreign.rs", "examples.rs"], "see adapters/src/foreign.rs");
+}

@@ -225,5 +225,5 @@ fn a_bundle_that_nobody_asked_for_keeps_no_other_from_its_verdict() {
     std::fs::remove_file(honest.join("link.bin")).unwrap();
     std::fs::create_dir(honest.join("link.bin")).unwrap();
     let output = ftk(&["verify", "--base", "village", "--any-input"]).arg(&honest).output().unwrap();
-    assert!(String::from_utf8(output.stdout).unwrap().contains("link.bin: not a file"));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("link.bin: a folder, not a file"));
 }

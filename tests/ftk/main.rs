@@ -17,6 +17,7 @@ mod eval;
 mod exits;
 mod expected;
 mod families;
+mod foreign;
 mod forgery;
 mod frozen;
 mod fuzz;

@@ -12,6 +12,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
+use ftk_adapters::foreign;
 
 pub use self::canonical::{Digest, digest, read, rows, write};
 use self::cells::Clock;
@@ -86,7 +87,7 @@ pub fn import(paths: &[PathBuf], format: Option<Format>) -> Result<Import, DefiE
 
 fn text(path: &Path) -> Result<String, DefiError> {
     let io = |source| DefiError::Io { path: path.to_owned(), source };
-    let bytes = std::fs::read(path).map_err(io)?;
+    let bytes = foreign::read(path, foreign::DATA).map_err(io)?;
     let mut text = String::new();
     let mut take = |reader: &mut dyn Read| reader.take(MAX_BYTES).read_to_string(&mut text).map_err(io);
     // gzip's two magic bytes; the name may say otherwise.

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ftk_adapters::foreign;
 use serde::{Deserialize, Serialize};
 
 use super::DefiError;
@@ -89,7 +90,8 @@ impl Plan {
         if let Some(plan) = PLANS.iter().find(|plan| named(plan.name) && !path.exists()) {
             return Self::parse(&path.display().to_string(), plan.text);
         }
-        let text = std::fs::read_to_string(path).map_err(|source| DefiError::Io { path: path.to_owned(), source })?;
+        let text = foreign::read_text(path, foreign::DOCUMENT)
+            .map_err(|source| DefiError::Io { path: path.to_owned(), source })?;
         let mut plan = Self::parse(&path.display().to_string(), &text)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         if plan.market != Path::new(GENERATED) {

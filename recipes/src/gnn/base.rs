@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use ftk_adapters::atomic;
 use ftk_adapters::weights::Weights;
+use ftk_adapters::{atomic, foreign};
 use ftk_networks::graphs::{Kind, Network};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
@@ -21,7 +21,9 @@ pub fn is_one(folder: &Path) -> bool {
     struct Named {
         model_type: Kind,
     }
-    let named = std::fs::read(folder.join(CONFIG)).ok().map(|bytes| serde_json::from_slice::<Named>(&bytes));
+    let named = foreign::read(&folder.join(CONFIG), foreign::DOCUMENT)
+        .ok()
+        .map(|bytes| serde_json::from_slice::<Named>(&bytes));
     matches!(named, Some(Ok(Named { model_type: Kind::Gcn | Kind::Sage | Kind::SageGcn | Kind::Gat })))
 }
 
@@ -31,7 +33,7 @@ pub fn is_one(folder: &Path) -> bool {
 /// A file that cannot be read or is malformed.
 pub fn network(folder: &Path) -> Result<Network, GraphError> {
     let path = folder.join(CONFIG);
-    let bytes = std::fs::read(&path).map_err(|error| GraphError::io(&path, error))?;
+    let bytes = foreign::read(&path, foreign::DATA).map_err(|error| GraphError::io(&path, error))?;
     let hint = "task \"gnn\" takes the folder base/ of a run that trained a network of graphs, or \"fresh\"";
     let network: Network = serde_json::from_slice(&bytes)
         .map_err(|error| GraphError::malformed(&path, format!("not a network of graphs: {error}")).hinted(hint))?;
@@ -49,7 +51,7 @@ pub fn network(folder: &Path) -> Result<Network, GraphError> {
 pub fn load(folder: &Path, device: &Device) -> Result<(Network, Weights), GraphError> {
     let network = network(folder)?;
     let path = folder.join(MODEL);
-    let bytes = std::fs::read(&path).map_err(|error| GraphError::io(&path, error))?;
+    let bytes = foreign::read(&path, foreign::DATA).map_err(|error| GraphError::io(&path, error))?;
     let wrong = |message: String| GraphError::malformed(&path, message);
     let file = SafeTensors::deserialize(&bytes).map_err(|error| wrong(error.to_string()))?;
     let mut weights = Weights::default();

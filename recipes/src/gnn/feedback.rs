@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ftk_adapters::foreign;
 use serde::Deserialize;
 
 use super::error::GraphError;
@@ -69,7 +70,7 @@ fn read(
     candidates: &BTreeMap<String, u32>,
     what: &str,
 ) -> Result<Vec<Choice>, GraphError> {
-    let text = std::fs::read_to_string(path).map_err(|error| GraphError::io(path, error))?;
+    let text = foreign::read_text(path, foreign::DATA).map_err(|error| GraphError::io(path, error))?;
     let numbers = graph.numbers();
     let mut choices = Vec::new();
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {

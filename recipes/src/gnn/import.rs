@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ftk_adapters::foreign;
 use ftk_networks::ops::graph::Features;
 
 use super::error::GraphError;
@@ -39,16 +40,16 @@ pub const ENDING: &str = "graph";
 pub fn import(origin: &Origin) -> Result<(Graph, Found), GraphError> {
     match origin {
         Origin::Tables { nodes, edges, directed } => tables(nodes.as_deref(), edges, *directed),
-        Origin::Path(path) if path.join("edges.csv").is_file() => {
+        Origin::Path(path) if path.join("edges.csv").exists() => {
             let nodes = path.join("nodes.csv");
-            tables(nodes.is_file().then_some(nodes.as_path()), &path.join("edges.csv"), false)
+            tables(nodes.exists().then_some(nodes.as_path()), &path.join("edges.csv"), false)
         }
         Origin::Path(path) if path.is_dir() => ogb(path),
         Origin::Path(path) => {
             let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
             match ending.to_ascii_lowercase().as_str() {
                 ENDING => {
-                    let bytes = std::fs::read(path).map_err(|error| GraphError::io(path, error))?;
+                    let bytes = foreign::read(path, foreign::DATA).map_err(|error| GraphError::io(path, error))?;
                     Graph::new(path, Graph::from_bytes(path, &bytes)?)
                 }
                 "npz" => archive(path),

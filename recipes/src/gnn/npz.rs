@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use flate2::read::DeflateDecoder;
+use ftk_adapters::foreign;
 
 use super::error::GraphError;
 
@@ -39,7 +40,7 @@ pub enum Values {
 /// # Errors
 /// A file that cannot be read, is no archive of arrays, or holds an array of a kind that graphs are not made of.
 pub fn read(path: &Path) -> Result<BTreeMap<String, Array>, GraphError> {
-    let bytes = std::fs::read(path).map_err(|error| GraphError::io(path, error))?;
+    let bytes = foreign::read(path, foreign::DATA).map_err(|error| GraphError::io(path, error))?;
     let mut arrays = BTreeMap::new();
     for (name, data) in entries(path, &bytes)? {
         let Some(name) = name.strip_suffix(".npy") else { continue };

@@ -1,10 +1,10 @@
 //! Tables of text cells: CSV, optionally gzipped, and Parquet. What the columns mean is not known here.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
+use ftk_adapters::foreign;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 
@@ -46,7 +46,7 @@ impl Table {
         if name.ends_with(".parquet") {
             return Self::parquet(path);
         }
-        let file = File::open(path).map_err(|error| GraphError::io(path, error))?;
+        let file = foreign::open(path).map_err(|error| GraphError::io(path, error))?;
         if name.ends_with(".gz") {
             return Self::csv(path, MultiGzDecoder::new(file), header);
         }
@@ -83,7 +83,7 @@ impl Table {
 
     fn parquet(path: &Path) -> Result<Self, GraphError> {
         let wrong = |error: parquet::errors::ParquetError| GraphError::malformed(path, format!("not Parquet: {error}"));
-        let file = File::open(path).map_err(|error| GraphError::io(path, error))?;
+        let file = foreign::open(path).map_err(|error| GraphError::io(path, error))?;
         // The reader panics on some damaged files.
         let read = std::panic::catch_unwind(move || {
             let reader = SerializedFileReader::new(file)?;

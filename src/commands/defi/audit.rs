@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use ftk_adapters::foreign;
 use ftk_proofs::hex::parse_digest;
 use ftk_proofs::{Case, Choice, Input, Kind, Output, Statement};
 use ftk_recipes::defi::DefiError;
@@ -83,7 +84,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         return Err(Advice::new(format!("not a digest: {text}"), "give the 64 digits as they were printed").into());
     }
     let path = settings.log.display();
-    let text = std::fs::read_to_string(&settings.log).with_context(|| format!("cannot read {path}"))?;
+    let text = foreign::read_text(&settings.log, foreign::DATA).with_context(|| format!("cannot read {path}"))?;
     let followed = Log::read(&text).and_then(|(log, head)| {
         if let Some(expected) = settings.expect_head.as_ref().filter(|&expected| *expected != head) {
             let message = format!("the last digest is {head}, announced was {expected}");

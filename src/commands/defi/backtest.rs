@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
+use ftk_adapters::foreign;
 use ftk_adapters::{atomic, peft};
 use ftk_recipes::Recipe;
 use ftk_recipes::defi::desk::liquidity::Liquidity;
@@ -264,7 +265,8 @@ fn keep(stage: &Path, folder: &Path) -> Result<PathBuf> {
     let to = folder.join(ADAPTER);
     std::fs::create_dir_all(&to).with_context(|| format!("cannot make {}", to.display()))?;
     for name in [peft::CONFIG, peft::FACTORS] {
-        let bytes = std::fs::read(stage.join(name)).with_context(|| format!("cannot read {}", stage.display()))?;
+        let bytes = foreign::read(&stage.join(name), foreign::DATA)
+            .with_context(|| format!("cannot read {}", stage.display()))?;
         atomic::write(&to.join(name), &bytes).with_context(|| format!("cannot write {}", to.display()))?;
     }
     Ok(to)

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use ftk_adapters::foreign;
 use ftk_recipes::defi::desk::Desk;
 use ftk_recipes::defi::plan::{Opened, Plan};
 use ftk_recipes::defi::{canonical_rows, window};
@@ -41,7 +42,8 @@ struct State {
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let plan = Plan::load(&settings.plan)?;
     let place = settings.state.display().to_string();
-    let text = std::fs::read_to_string(&settings.state).with_context(|| format!("cannot read {place}"))?;
+    let text =
+        foreign::read_text(&settings.state, foreign::DOCUMENT).with_context(|| format!("cannot read {place}"))?;
     let state: State = serde_json::from_str(&text).map_err(|error| {
         let message = format!("{place}:{}: {error}", error.line());
         Advice::new(message, "a state is {\"rows\": [canonical rows], \"held\": what a decision log calls state}")

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ftk_adapters::atomic;
+use ftk_adapters::{atomic, foreign};
 use ftk_recipes::defi::report::Report;
 use serde_json::json;
 
@@ -29,7 +29,7 @@ pub struct Settings {
 /// A folder that holds no backtest.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let path = settings.run.join(FIGURES);
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = foreign::read_text(&path, foreign::DATA).with_context(|| format!("cannot read {}", path.display()))?;
     let report: Report = serde_json::from_str(&text).map_err(|error| {
         let message = format!("{}:{}: {error}", path.display(), error.line());
         Advice::new(message, "give the folder that `ftk defi backtest` wrote")

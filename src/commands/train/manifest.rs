@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use ftk_adapters::foreign;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::{atomic, peft};
 use ftk_networks::digest::BaseDigest;
@@ -91,7 +92,7 @@ impl Inputs {
 
 pub(super) fn of_file(path: &Path) -> Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
-    let file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file = foreign::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     hasher.update_reader(file).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(hasher.finalize())
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ftk_adapters::atomic;
+use ftk_adapters::{atomic, foreign};
 
 use super::{CONFIG, HubError, Kind, Pulled, ROWS, Wanted, is_commit};
 use crate::models::folder::{SHARDS, TEXT_FILES, WEIGHTS, shards};
@@ -52,7 +52,7 @@ impl Place {
 
     /// What a revision meant when it was last asked for.
     pub(super) fn commit(&self, revision: &str) -> Option<String> {
-        let text = std::fs::read_to_string(self.folder.join("refs").join(revision)).ok()?;
+        let text = foreign::read_text(&self.folder.join("refs").join(revision), foreign::DOCUMENT).ok()?;
         Some(text.trim().to_owned()).filter(|commit| is_commit(commit))
     }
 

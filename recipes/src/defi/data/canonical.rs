@@ -5,7 +5,7 @@
 use std::fmt::{self, Write};
 use std::path::Path;
 
-use ftk_adapters::atomic;
+use ftk_adapters::{atomic, foreign};
 use ruint::aliases::U256;
 
 use super::DefiError;
@@ -103,7 +103,8 @@ pub(super) fn encode(market: &Market) -> (String, Digest) {
 /// # Errors
 /// The file system's; a file that is not as [`write()`] wrote it.
 pub fn read(path: &Path) -> Result<(Market, Digest), DefiError> {
-    let text = std::fs::read_to_string(path).map_err(|source| DefiError::Io { path: path.to_owned(), source })?;
+    let text =
+        foreign::read_text(path, foreign::DATA).map_err(|source| DefiError::Io { path: path.to_owned(), source })?;
     decode(path, &text)
 }
 
