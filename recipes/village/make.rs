@@ -213,6 +213,7 @@ impl Rows {
             ("dpo.jsonl", lines(self.dpo.iter().map(Pair::json))),
             ("kto.jsonl", lines(self.dpo.iter().enumerate().map(|(at, row)| row.alone(at % 2 == 0)))),
             ("heldout.jsonl", lines(self.held_out.iter().map(Pair::json))),
+            ("heldout-sft.jsonl", lines(self.held_out.iter().map(conversation))),
         ])
     }
 

@@ -103,6 +103,8 @@ pub struct Encoder<'a> {
     limit: usize,
     parted: AtomicUsize,
     begun: AtomicUsize,
+    own: AtomicUsize,
+    others: AtomicUsize,
 }
 
 /// Text that is handed to the tokenizer as it is.
@@ -128,7 +130,8 @@ impl<'a> Encoder<'a> {
     /// For rows of the file at `path`; `scored` says what of a row for supervised fine-tuning is. Turns beyond `limit`
     /// ids may be left unscored.
     pub fn new(source: &'a Source, path: &'a Path, scored: Scored, limit: usize) -> Self {
-        Self { source, path, scored, limit, parted: AtomicUsize::new(0), begun: AtomicUsize::new(0) }
+        let none = AtomicUsize::default;
+        Self { source, path, scored, limit, parted: none(), begun: none(), own: none(), others: none() }
     }
 
     /// The file of the rows.
@@ -150,6 +153,12 @@ impl<'a> Encoder<'a> {
     /// Rows so far whose text begins with the token that the tokenizer puts there, which is not doubled.
     pub fn begun(&self) -> usize {
         self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Characters that the assistant says, and that others say, in the conversations so far of which everything is
+    /// scored though nobody asked for that (`data.loss` is "completion", and they have none).
+    pub fn said(&self) -> (usize, usize) {
+        (self.own.load(Ordering::Relaxed), self.others.load(Ordering::Relaxed))
     }
 
     /// A row for supervised fine-tuning.
@@ -183,8 +192,11 @@ impl<'a> Encoder<'a> {
                 self.count(&[&row]);
                 Ok(Sequence::new(row.ids, |position| scored == Scored::All || position >= row.prompt))
             }
-            (SftRow::Whole(Text::Chat(chat)), _) => {
+            (SftRow::Whole(Text::Chat(chat)), scored) => {
                 self.unmarked(place, &chat.messages)?;
+                if scored == Scored::Completion {
+                    self.hear(&chat.messages);
+                }
                 let ids = self.rendered(&chat, false)?;
                 self.ends(place, &chat.messages, &ids, 0..ids.len())?;
                 Ok(Sequence::new(ids, |_| true))
@@ -334,6 +346,14 @@ impl<'a> Encoder<'a> {
         let any = |odd: fn(&Joined) -> bool| usize::from(texts.iter().any(|text| odd(text)));
         self.parted.fetch_add(any(|text| text.parted), Ordering::Relaxed);
         self.begun.fetch_add(any(|text| text.begun), Ordering::Relaxed);
+    }
+
+    /// Counts what is said by whom.
+    fn hear(&self, messages: &[Message]) {
+        for message in messages {
+            let count = if message.role() == "assistant" { &self.own } else { &self.others };
+            count.fetch_add(message.content().map_or(0, |content| content.chars().count()), Ordering::Relaxed);
+        }
     }
 
     /// Prompt and completion together.

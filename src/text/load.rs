@@ -120,6 +120,9 @@ pub struct Counts {
     pub parted: usize,
     /// Rows that begin with the token that the tokenizer puts there ([`Encoder::begun`]).
     pub begun: usize,
+    /// Characters that the assistant says, and that others say, in conversations that are scored as a whole
+    /// ([`Encoder::said`]).
+    pub said: (usize, usize),
     /// Pairs of two equal completions.
     pub equal: usize,
     /// Rows that are longer than the base's context after cutting, and that context.
@@ -174,6 +177,14 @@ impl Counts {
                 self.begun
             ));
         }
+        let (own, others) = self.said;
+        if others > own {
+            let share = 100.0 * others as f64 / (own + others) as f64;
+            notes.push(format!(
+                "{name}: conversations are scored as a whole, and {share:.0} % of what is said in them is not the \
+                 assistant's: data.loss = \"assistant\" scores its turns alone"
+            ));
+        }
         if self.equal > 0 {
             notes.push(format!("{name}: pairs whose chosen and rejected completions are the same: {}", self.equal));
         }
@@ -205,6 +216,7 @@ impl Counts {
             "unread": self.unread,
             "parted": self.parted,
             "begun": self.begun,
+            "said": { "assistant": self.said.0, "others": self.said.1 },
             "equal": self.equal,
             "beyond": self.beyond.0,
         })
@@ -343,6 +355,7 @@ fn collect<'a, R: Row + Send, E: Cut + Send>(
         unread,
         parted: encoder.parted(),
         begun: encoder.begun(),
+        said: encoder.said(),
         equal: 0,
         beyond: (0, encoder.context()),
     };

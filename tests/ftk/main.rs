@@ -33,6 +33,7 @@ mod nodes;
 mod oracle;
 mod parity;
 mod preference;
+mod promises;
 mod recipes;
 mod relabelled;
 mod resume;
