@@ -18,6 +18,8 @@ pub mod pull;
 mod questions;
 pub mod recipes;
 mod stated;
+mod tasks;
+mod text;
 pub mod train;
 pub mod verify;
 

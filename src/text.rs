@@ -48,9 +48,6 @@ pub enum TextError {
         /// Whether reading fewer columns would help.
         choice: bool,
     },
-    /// A task that is not one of text, and what to do instead.
-    #[error("task \"gnn\" has no rows of text")]
-    NoText(&'static str),
     /// A file without rows.
     #[error("{}: holds no rows", .0.display())]
     NoRows(PathBuf),
@@ -183,7 +180,6 @@ impl Hint for TextError {
                 "a model trained so would not stop: name {found} in eos_token_id of generation_config.json if it ends \
                  turns, or let the chat template (inside its generation marks) end them with eos_token"
             )),
-            Self::NoText(instead) => Some((*instead).to_owned()),
             Self::NoEnd(_) => Some("name it as eos_token_id in config.json, or give token ids".to_owned()),
             Self::Turns => Some(
                 "put {% generation %} and {% endgeneration %} around them in the template, or choose another data.loss"

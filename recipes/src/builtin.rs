@@ -39,26 +39,6 @@ pub const BUILTIN: &[Builtin] = builtin![
 pub const PLANS: &[Builtin] =
     builtin!["defi/btc", "defi/btc-hourly", "defi/polygon", "defi/polygon-days", "defi/provider", "defi/quoter"];
 
-/// A task beside those of text, with verbs of its own under its name.
-#[derive(Clone, Copy, Debug)]
-pub struct Plugin {
-    /// Its task in recipes, and the folder of its recipes.
-    pub name: &'static str,
-    /// Its manual.
-    pub manual: &'static str,
-}
-
-/// Every such task.
-pub const PLUGINS: &[Plugin] = &[Plugin { name: "gnn", manual: include_str!("../gnn/README.md") }];
-
-impl Plugin {
-    /// The recipes it comes with.
-    pub fn recipes(&self) -> impl Iterator<Item = &'static Builtin> {
-        let folder = format!("{}/", self.name);
-        BUILTIN.iter().filter(move |builtin| builtin.name.starts_with(&folder))
-    }
-}
-
 impl Builtin {
     /// What it is for: its first line.
     pub fn about(&self) -> &'static str {
@@ -84,9 +64,7 @@ mod tests {
     fn every_recipe_of_the_folder_is_carried_and_says_what_it_is_for() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut all = names(folder, "");
-        for plugin in PLUGINS {
-            all.extend(names(&folder.join(plugin.name), &format!("{}/", plugin.name)));
-        }
+        all.extend(names(&folder.join("gnn"), "gnn/"));
         all.sort();
         assert_eq!(BUILTIN.iter().map(|it| it.name).collect::<Vec<_>>(), all);
         for builtin in BUILTIN {
@@ -114,17 +92,13 @@ mod tests {
     }
 
     #[test]
-    fn every_plugin_has_a_name_of_its_own_a_manual_and_recipes_of_its_task() {
-        for (at, plugin) in PLUGINS.iter().enumerate() {
-            assert!(PLUGINS[..at].iter().all(|other| other.name != plugin.name), "{}", plugin.name);
-            assert!(plugin.manual.starts_with("# "), "{}", plugin.name);
-            assert!(plugin.recipes().count() > 0, "{}", plugin.name);
-            for builtin in plugin.recipes() {
-                let recipe = Recipe::parse(Path::new(builtin.name), builtin.text).unwrap();
-                assert_eq!(serde_json::to_value(recipe.task).unwrap(), plugin.name, "{}", builtin.name);
-                let last = builtin.name.rsplit('/').next().unwrap();
-                assert!(plugin.manual.contains(last), "not in the manual: {}", builtin.name);
-            }
+    fn recipes_of_a_folder_are_of_the_task_it_is_named_by_and_in_its_manual() {
+        let manual = include_str!("../gnn/README.md");
+        for builtin in BUILTIN.iter().filter(|builtin| builtin.name.contains('/')) {
+            let (folder, name) = builtin.name.split_once('/').unwrap();
+            let recipe = Recipe::parse(Path::new(builtin.name), builtin.text).unwrap();
+            assert_eq!(recipe.task.name(), folder, "{}", builtin.name);
+            assert!(manual.contains(name), "not in the manual: {}", builtin.name);
         }
     }
 }

@@ -20,7 +20,7 @@ mod tests;
 
 use ftk_adapters::hint;
 
-pub use builtin::{BUILTIN, Builtin, PLANS, PLUGINS, Plugin};
+pub use builtin::{BUILTIN, Builtin, PLANS};
 pub use choice::{ChoiceError, Size};
 pub use error::RecipeError;
 pub use hub::HubName;

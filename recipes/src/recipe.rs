@@ -475,6 +475,25 @@ impl Recipe {
         recipe
     }
 
+    /// The recipe as far as it decides what is computed: content counts, not where it lies or how often it is saved.
+    pub fn without_places(&self) -> Value {
+        let mut recipe = self.clone();
+        recipe.run.out = PathBuf::new();
+        recipe.base.model = PathBuf::new();
+        recipe.data.train = PathBuf::new();
+        recipe.data.held_out = recipe.data.held_out.map(|_| PathBuf::new());
+        if let Some(lora) = &mut recipe.lora {
+            lora.start = lora.start.as_ref().map(|_| PathBuf::new());
+        }
+        if let Some(gnn) = &mut recipe.gnn {
+            gnn.feedback = gnn.feedback.as_ref().map(|_| PathBuf::new());
+        }
+        recipe.run.save_every = 0;
+        // How it is computed does not matter either.
+        (recipe.run.recompute, recipe.base.hold) = Default::default();
+        serde_json::to_value(recipe).expect("a recipe has a JSON form")
+    }
+
     fn check(&self, source: &Source<'_>) -> Result<(), RecipeError> {
         let need = |good: bool, key: &str, rule: &str| if good { Ok(()) } else { Err(source.refuse(key, rule)) };
         let positive = |value: f64| value.is_finite() && value > 0.0;

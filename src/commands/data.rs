@@ -6,7 +6,7 @@ use anyhow::Result;
 use ftk_recipes::{Data, Recipe};
 use serde_json::{Value, json};
 
-use super::{Outcome, dated, open, pull};
+use super::{Outcome, dated, open, pull, tasks};
 use crate::cli::printer::Printer;
 use crate::models::{Source, Tokenizer};
 use crate::text::encode::Sequence;
@@ -46,22 +46,30 @@ pub struct Settings {
 /// # Errors
 /// Whatever a training run would refuse about recipe, base and rows.
 pub fn preview(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let (source, data, kind) = match &settings.subject {
+    match &settings.subject {
         Subject::Recipe(path) => {
-            let mut recipe = Recipe::load(path)?;
-            let kind = Kind::of(&recipe, "ftk gnn import GRAPH checks a graph and says what it holds")?;
-            pull::recipe(&mut recipe, settings.offline, printer)?;
-            (open(&recipe.base)?, recipe.data, kind)
+            let recipe = Recipe::load(path)?;
+            tasks::of(recipe.task).preview(recipe, settings, printer)
         }
         Subject::File { base, data, kind, date } => {
-            (dated(Source::open(base)?, date.as_deref(), "--date")?, Data::new(data.clone()), *kind)
+            let source = dated(Source::open(base)?, date.as_deref(), "--date")?;
+            show(&source, &Data::new(data.clone()), *kind, settings.rows, printer)
         }
-    };
-    let loaded = load(&source, &data, kind, &data.train)?;
-    let held_out = data.held_out.as_deref().map(|path| load(&source, &data, kind, path)).transpose()?;
+    }
+}
+
+/// [`preview`] of rows of text.
+pub(super) fn of_text(mut recipe: Recipe, settings: &Settings, printer: &Printer) -> Result<Outcome> {
+    pull::recipe(&mut recipe, settings.offline, printer)?;
+    show(&open(&recipe.base)?, &recipe.data, Kind::of(&recipe), settings.rows, printer)
+}
+
+fn show(source: &Source, data: &Data, kind: Kind, rows: usize, printer: &Printer) -> Result<Outcome> {
+    let loaded = load(source, data, kind, &data.train)?;
+    let held_out = data.held_out.as_deref().map(|path| load(source, data, kind, path)).transpose()?;
     let tokenizer = source.tokenizer().ok();
     let mut shown = Vec::new();
-    for (row, place) in loaded.places.iter().enumerate().take(settings.rows) {
+    for (row, place) in loaded.places.iter().enumerate().take(rows) {
         for (name, sequence) in sequences(&loaded, row) {
             let heading = format!("{}:{place}{name}", data.train.display());
             printer.line(&format!("{heading}: {} tokens, {} scored", sequence.ids.len(), sequence.items()));

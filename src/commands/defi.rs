@@ -7,3 +7,33 @@ pub mod import;
 mod policy;
 pub mod quote;
 pub mod report;
+
+use std::path::Path;
+
+use anyhow::Result;
+use ftk_recipes::PLANS;
+use ftk_recipes::defi::plan::{GENERATED, Plan};
+
+use super::tasks::{self, Start, Trainer};
+
+/// The task of markets: it has plans and no recipes, and trains on text that it makes of them.
+pub(super) struct Markets;
+
+impl tasks::Task for Markets {
+    fn name(&self) -> &'static str {
+        "defi"
+    }
+
+    fn starts(&self) -> Result<Vec<Start>> {
+        let start = |file: &'static ftk_recipes::Builtin| -> Result<Start> {
+            let market = Plan::parse(file.name, file.text)?.market;
+            let needs = (market != Path::new(GENERATED)).then_some(market);
+            Ok(Start { file, taker: "ftk defi backtest --plan", needs })
+        };
+        PLANS.iter().map(start).collect()
+    }
+
+    fn trainer(&self) -> Option<&dyn Trainer> {
+        None
+    }
+}

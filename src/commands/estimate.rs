@@ -4,10 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use ftk_recipes::Recipe;
 use serde_json::json;
 
-use super::train::begin;
-use super::{Outcome, fitting, pull, recipe};
+use super::text::begin;
+use super::{Outcome, fitting, pull, recipe, tasks};
 use crate::cli::printer::Printer;
 use crate::models::Source;
 use crate::prove::Net;
@@ -36,8 +37,13 @@ pub struct Settings {
 /// # Errors
 /// Recipe or base configuration: whatever is wrong with them.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let mut recipe = recipe(settings.recipe.as_deref(), &settings.set, settings.base.as_deref())?;
-    let kind = Kind::of(&recipe, "ftk train --dry-run counts what a run on a graph learns from and trains")?;
+    let recipe = recipe(settings.recipe.as_deref(), &settings.set, settings.base.as_deref())?;
+    tasks::of(recipe.task).estimate(recipe, settings, printer)
+}
+
+/// [`run`] for rows of text.
+pub(super) fn of_text(mut recipe: Recipe, settings: &Settings, printer: &Printer) -> Result<Outcome> {
+    let kind = Kind::of(&recipe);
     recipe.base.model = pull::base(&recipe.base.model, settings.offline, printer)?;
     let source = if has_weights(&recipe.base.model) {
         super::open(&recipe.base)?

@@ -1,5 +1,4 @@
-//! `ftk eval`: how a base, with or without an adapter, does on rows it is not trained on. A recipe for graphs goes to
-//! the one of `super::gnn`.
+//! `ftk eval`: how a base, with or without an adapter, does on what it is not trained on.
 
 use std::path::PathBuf;
 
@@ -7,11 +6,11 @@ use anyhow::{Result, anyhow};
 use candle_core::Device;
 use ftk_adapters::train::LoraTensors;
 use ftk_recipes::preference;
-use ftk_recipes::{Session, Task};
+use ftk_recipes::{Recipe, Session, Task};
 use serde_json::{Map, Value, json};
 
-use super::train::open;
-use super::{Advice, Outcome, fitting, pull, recipe};
+use super::text::open;
+use super::{Advice, Outcome, fitting, pull, recipe, tasks};
 use crate::cli::printer::Printer;
 use crate::text::load::{Kind, Loaded, load};
 use crate::text::session::{Rows, Trained};
@@ -39,13 +38,12 @@ pub struct Settings {
 /// # Errors
 /// Recipe, rows, model or adapter: whatever is wrong with them.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let mut recipe = recipe(settings.recipe.as_deref(), &settings.set, settings.base.as_deref())?;
-    if recipe.task == Task::Gnn {
-        if let Some(graph) = &settings.data {
-            recipe.data.train.clone_from(graph);
-        }
-        return super::gnn::eval(recipe, settings.adapter.as_deref(), printer);
-    }
+    let recipe = recipe(settings.recipe.as_deref(), &settings.set, settings.base.as_deref())?;
+    tasks::of(recipe.task).eval(recipe, settings, printer)
+}
+
+/// [`run`] for rows of text.
+pub(super) fn of_text(mut recipe: Recipe, settings: &Settings, printer: &Printer) -> Result<Outcome> {
     if let Some(data) = &settings.data {
         recipe.data.held_out = Some(data.clone());
     }
@@ -58,7 +56,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     super::other_template(&source, settings.adapter.as_deref()).iter().for_each(|note| printer.note(note));
     let start = recipe.lora.as_ref().and_then(|lora| lora.start.as_deref());
     let start = start.map(|folder| fitting(&source, folder)).transpose()?;
-    let loaded = load(&source, &recipe.data, Kind::of(&recipe, "ftk gnn has the commands for graphs")?, &data)?;
+    let loaded = load(&source, &recipe.data, Kind::of(&recipe), &data)?;
     let choices = recipe.dpo.cost().rows() == preference::Rows::Choices;
     let Loaded { rows, counts, .. } = if choices { loaded.choices() } else { loaded };
     counts.notes().iter().for_each(|note| printer.note(note));

@@ -2,6 +2,7 @@
 
 pub mod ablate;
 pub mod score;
+pub(super) mod task;
 
 use std::path::{Path, PathBuf};
 

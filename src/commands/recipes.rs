@@ -1,13 +1,13 @@
 //! `ftk recipes` and `ftk schema`: recipes and plans to start from, and what a recipe may hold.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use ftk_adapters::atomic;
-use ftk_recipes::defi::plan::{GENERATED, Plan};
 use ftk_recipes::{BUILTIN, Builtin, PLANS, Recipe};
 use serde_json::json;
 
+use super::tasks::{Start, TASKS};
 use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
 
@@ -43,18 +43,19 @@ pub enum Settings {
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     match settings {
         Settings::List => {
-            for builtin in BUILTIN {
-                let (name, about) = (builtin.name, builtin.about());
-                printer.line(&format!("{name}\t{about}"));
-                printer.object(&json!({ "name": name, "about": about, "for": "ftk train --recipe" }));
-            }
-            for plan in PLANS {
-                let (name, about, taker) = (plan.name, plan.about(), "ftk defi backtest --plan");
-                let market = Plan::parse(name, plan.text)?.market;
-                let needed = (market != Path::new(GENERATED)).then_some(market);
-                let file = needed.as_ref().map_or(String::new(), |file| format!(", which needs {}", file.display()));
-                printer.line(&format!("{name}\t{about} For {taker}{file}."));
-                printer.object(&json!({ "name": name, "about": about, "for": taker, "needs": needed }));
+            for task in TASKS {
+                for Start { file, taker, needs } in task.starts()? {
+                    let (name, about) = (file.name, file.about());
+                    let mut object = json!({ "name": name, "about": about, "for": taker });
+                    if task.trainer().is_some() {
+                        printer.line(&format!("{name}\t{about}"));
+                    } else {
+                        let file = needs.as_ref().map_or(String::new(), |it| format!(", which needs {}", it.display()));
+                        printer.line(&format!("{name}\t{about} For {taker}{file}."));
+                        object["needs"] = json!(needs);
+                    }
+                    printer.object(&object);
+                }
             }
         }
         Settings::Show { name } => {
@@ -75,7 +76,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         Settings::Check { file, set } => {
             let recipe = Recipe::load_with(file, set)?;
             printer.line(&format!("{}: is a recipe", file.display()));
-            printer.object(&json!({ "file": file, "recipe": recipe }));
+            printer.object(&json!({ "file": file, "recipe": recipe.resolved() }));
         }
     }
     Ok(Outcome::Done)

@@ -29,18 +29,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What the rows of a recipe are.
-    ///
-    /// # Errors
-    /// A recipe of another task than those of text; `instead` says what to do.
-    pub fn of(recipe: &Recipe, instead: &'static str) -> Result<Self, TextError> {
-        match recipe.task {
-            Task::Sft => Ok(Self::Sft),
-            Task::Dpo => Ok(match recipe.dpo.cost().rows() {
-                preference::Rows::Pairs | preference::Rows::Choices => Self::Pairs,
-                preference::Rows::Unpaired => Self::Unpaired(recipe.run.batch * recipe.run.accumulate),
-            }),
-            Task::Gnn => Err(TextError::NoText(instead)),
+    /// What the rows of a recipe for text are.
+    pub fn of(recipe: &Recipe) -> Self {
+        if recipe.task == Task::Sft {
+            return Self::Sft;
+        }
+        match recipe.dpo.cost().rows() {
+            preference::Rows::Pairs | preference::Rows::Choices => Self::Pairs,
+            preference::Rows::Unpaired => Self::Unpaired(recipe.run.batch * recipe.run.accumulate),
         }
     }
 }

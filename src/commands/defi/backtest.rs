@@ -19,7 +19,7 @@ use ftk_recipes::defi::rows::{Rows, make};
 use ftk_recipes::defi::{self, replay};
 use serde_json::json;
 
-use super::super::{Advice, Outcome, commit, train};
+use super::super::{Advice, Outcome, commit, text};
 use super::policy::Policy;
 use super::report;
 use super::report::{FIGURES, PAGE};
@@ -220,7 +220,7 @@ fn learn(plan: &Plan, source: &Source, folder: &Path, rows: &Rows, held_out: &Ro
     recipe.data.held_out = Some(file("sft-held-out.jsonl", held_out.taught_lines())?);
     recipe.run.out.clone_from(&taught);
     let quiet = Printer::new(false, true);
-    train::train(&recipe, source, Start::Fresh, &|| false, &Device::Cpu, &quiet)?;
+    text::train(&recipe, source, Start::Fresh, &|| false, &Device::Cpu, &quiet)?;
     if rows.pairs.is_empty() {
         return Ok(vec![taught]);
     }
@@ -236,7 +236,7 @@ fn learn(plan: &Plan, source: &Source, folder: &Path, rows: &Rows, held_out: &Ro
     }
     recipe.lora.get_or_insert_default().start = Some(taught.clone());
     recipe.run.out.clone_from(&preferring);
-    train::train(&recipe, source, Start::Fresh, &|| false, &Device::Cpu, &quiet)?;
+    text::train(&recipe, source, Start::Fresh, &|| false, &Device::Cpu, &quiet)?;
     Ok(vec![taught, preferring])
 }
 

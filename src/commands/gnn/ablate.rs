@@ -12,10 +12,9 @@ use ftk_recipes::gnn::{Opened, base, of};
 use ftk_recipes::{Recipe, Reference};
 use serde_json::{Map, Value, json};
 
-use super::super::train::on_graph;
 use super::super::{Advice, Outcome};
+use super::task::train;
 use crate::cli::printer::Printer;
-use crate::train::Start;
 
 /// What is needed.
 pub struct Settings {
@@ -168,7 +167,7 @@ impl Runs<'_> {
     }
 
     fn train(&self, recipe: &Recipe, opened: &Opened) -> Result<Figures> {
-        on_graph(recipe, opened, Start::Fresh, &|| false, &Printer::new(false, true))?;
+        train(recipe, opened, &Printer::new(false, true))?;
         Ok(opened.figures(Part::Test)?)
     }
 

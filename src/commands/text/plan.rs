@@ -51,7 +51,7 @@ impl Plan {
     /// Rows or adapter that are malformed or do not fit the base; nothing to learn from or to evaluate on.
     pub(super) fn new(recipe: &Recipe, source: &Source) -> Result<Self> {
         let load = |path: &Path| {
-            let loaded = load(source, &recipe.data, Kind::of(recipe, "ftk gnn has the commands for graphs")?, path)?;
+            let loaded = load(source, &recipe.data, Kind::of(recipe), path)?;
             Ok::<_, TextError>(if recipe.dpo.cost().rows() == preference::Rows::Choices {
                 loaded.choices()
             } else {

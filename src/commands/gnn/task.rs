@@ -1,0 +1,171 @@
+//! The task of graphs at the door of tasks.
+
+use std::borrow::Borrow;
+use std::path::Path;
+
+use anyhow::Result;
+use candle_core::{DType, Device};
+use ftk_recipes::gnn;
+use ftk_recipes::gnn::graph::Part;
+use ftk_recipes::{BUILTIN, Metrics, Recipe, Session};
+use serde_json::{Map, Value, json};
+
+use super::super::tasks::{self, Opened, Start, Telling, Trainer};
+use super::super::train::manifest::{Inputs, hex, of_file};
+use super::super::train::{in_folder, refuse_to_replace};
+use super::super::{Advice, Outcome, data, estimate, eval};
+use crate::arithmetic;
+use crate::cli::printer::Printer;
+use crate::train::{self, Ended, Identity};
+
+/// The task of graphs.
+pub(in super::super) struct Graphs;
+
+impl tasks::Task for Graphs {
+    fn name(&self) -> &'static str {
+        "gnn"
+    }
+
+    fn starts(&self) -> Result<Vec<Start>> {
+        Ok(BUILTIN.iter().filter(|file| file.name.starts_with("gnn/")).map(Start::recipe).collect())
+    }
+
+    fn trainer(&self) -> Option<&dyn Trainer> {
+        Some(self)
+    }
+}
+
+impl Trainer for Graphs {
+    fn takes(&self) -> &'static [ftk_recipes::Task] {
+        &[ftk_recipes::Task::Gnn]
+    }
+
+    fn fetch(&self, _: &mut Recipe, _: bool, _: &Printer) -> Result<()> {
+        // Graphs and their bases are files.
+        Ok(())
+    }
+
+    fn plan(&self, recipe: &Recipe) -> Result<Box<dyn tasks::Plan>> {
+        Ok(Box::new(Run::new(recipe, gnn::Opened::new(recipe)?)?))
+    }
+
+    fn eval(&self, mut recipe: Recipe, settings: &eval::Settings, printer: &Printer) -> Result<Outcome> {
+        if let Some(graph) = &settings.data {
+            recipe.data.train.clone_from(graph);
+        }
+        super::eval(recipe, settings.adapter.as_deref(), printer)
+    }
+
+    fn estimate(&self, _: Recipe, _: &estimate::Settings, _: &Printer) -> Result<Outcome> {
+        no_rows("ftk train --dry-run counts what a run on a graph learns from and trains")
+    }
+
+    fn preview(&self, _: Recipe, _: &data::Settings, _: &Printer) -> Result<Outcome> {
+        no_rows("ftk gnn import GRAPH checks a graph and says what it holds")
+    }
+}
+
+fn no_rows(instead: &str) -> Result<Outcome> {
+    Err(Advice::new("task \"gnn\" has no rows of text", instead).into())
+}
+
+/// Trains what is open already, in the run folder of the recipe, to its end.
+pub(super) fn train(recipe: &Recipe, opened: &gnn::Opened, printer: &Printer) -> Result<Ended> {
+    let start = train::Start::Fresh;
+    refuse_to_replace(recipe, start)?;
+    in_folder(recipe, &mut Run::new(recipe, opened)?, start, &|| false, printer)
+}
+
+/// A run whose graph and base are read.
+struct Run<O> {
+    recipe: Recipe,
+    opened: O,
+    inputs: Inputs,
+}
+
+impl<O: Borrow<gnn::Opened>> Run<O> {
+    fn new(recipe: &Recipe, opened: O) -> Result<Self> {
+        let inputs = inputs(recipe, opened.borrow())?;
+        Ok(Self { recipe: recipe.clone(), opened, inputs })
+    }
+
+    fn opened(&self) -> &gnn::Opened {
+        self.opened.borrow()
+    }
+
+    fn counted(&self) -> Value {
+        let named = self.opened().counts().into_iter().map(|(name, value)| (name.to_owned(), json!(value)));
+        Value::Object(named.collect())
+    }
+}
+
+impl tasks::Plan for Run<gnn::Opened> {
+    fn show(&self, printer: &Printer) -> Result<()> {
+        self.opened.notes().iter().for_each(|note| printer.note(note));
+        printer.text(&toml::to_string(&self.recipe.resolved())?);
+        for (name, value) in self.opened.counts() {
+            printer.line(&format!("# {name}: {value}"));
+        }
+        printer.object(&json!({ "recipe": self.recipe.resolved(), "counts": self.counted() }));
+        Ok(())
+    }
+
+    fn open(self: Box<Self>, _: &Device) -> Result<Box<dyn Opened>> {
+        Ok(self)
+    }
+}
+
+impl<O: Borrow<gnn::Opened>> Opened for Run<O> {
+    fn session(&self) -> &dyn Session {
+        self.opened().session()
+    }
+
+    fn inputs(&self) -> &Inputs {
+        &self.inputs
+    }
+
+    fn counts(&self) -> Value {
+        self.counted()
+    }
+
+    fn announce(&self, printer: &Printer) {
+        self.opened().notes().iter().for_each(|note| printer.note(note));
+        printer.object(&json!({ "data": self.counted() }));
+    }
+
+    fn telling(&self, _: &Path) -> Telling {
+        Telling { rate: false, figures: &["eval_accuracy"], signs: Box::new(|_, _| Vec::new()) }
+    }
+
+    fn export(&self, folder: &Path) -> Result<Vec<&'static str>> {
+        Ok(self.opened().export(folder, &self.recipe.base.model.to_string_lossy())?)
+    }
+
+    fn test(&self) -> Result<Option<Metrics>> {
+        Ok(Some(self.opened().figures(Part::Test)?))
+    }
+}
+
+/// What goes into a run: recipe (but for the places it names), graph, base and feedback.
+fn inputs(recipe: &Recipe, opened: &gnn::Opened) -> Result<Inputs> {
+    let feedback = recipe.gnn.as_ref().and_then(|gnn| gnn.feedback.as_ref());
+    let feedback = feedback.map(|path| of_file(path)).transpose()?;
+    let recipe = recipe.without_places();
+    let text = recipe.to_string();
+    // Graphs are computed on the host.
+    let arithmetic = arithmetic::name(&Device::Cpu, DType::F32);
+    let mut hash = blake3::Hasher::new_derive_key("ftk training run on a graph");
+    hash.update(&(arithmetic.len() as u64).to_le_bytes()).update(arithmetic.as_bytes());
+    hash.update(opened.digest.as_bytes()).update(opened.base.as_bytes());
+    hash.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+    if let Some(feedback) = &feedback {
+        hash.update(feedback.as_bytes());
+    }
+    let data = json!({
+        "graph": hex(&opened.digest), "root": hex(&opened.root), "feedback": feedback.as_ref().map(hex),
+    });
+    let mut said = Map::new();
+    said.insert("base".to_owned(), json!(hex(&opened.base)));
+    said.insert("data".to_owned(), data);
+    Ok(Inputs::new(recipe, said, Identity { digest: *hash.finalize().as_bytes(), arithmetic }))
+}
