@@ -62,9 +62,12 @@ enum Verb {
     /// List, show, copy and check recipes
     #[command(subcommand)]
     Recipes(Recipes),
-    /// Print the JSON Schema of recipes
+    /// Print the JSON Schema of recipes, or of plans of markets
     #[command(after_help = help::SCHEMA)]
-    Schema,
+    Schema {
+        /// Task whose files are meant: text, gnn or defi
+        task: Option<String>,
+    },
     /// Estimate the memory of training, and the cost of commitment and proof
     #[command(override_usage = "ftk estimate [OPTIONS] <RECIPE|--base <BASE>>", after_help = help::ESTIMATE)]
     Estimate(Estimate),
@@ -417,7 +420,7 @@ fn run(verb: Verb, &Global { offline, .. }: &Global, printer: &Printer) -> anyho
             };
             commands::recipes::run(&settings, printer)
         }
-        Verb::Schema => Ok(commands::recipes::schema(printer)),
+        Verb::Schema { task } => commands::recipes::schema(task.as_deref(), printer),
         Verb::Estimate(Estimate { file, recipe, set, base, adapter, tokens }) => commands::estimate::run(
             &commands::estimate::Settings { recipe: file.or(recipe), set, base, adapter, tokens, offline },
             printer,

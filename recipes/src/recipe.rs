@@ -438,8 +438,7 @@ impl Recipe {
 
     /// What a recipe may hold, as a JSON Schema (draft 2020-12).
     pub fn schema() -> serde_json::Value {
-        let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(without_null));
-        settings.into_generator().into_root_schema_for::<Self>().to_value()
+        schema_of::<Self>()
     }
 
     fn resolve(&mut self, folder: &Path) {
@@ -568,6 +567,12 @@ impl Recipe {
         need(self.run.patience.is_none() || self.run.best.is_some(), "run.patience", "needs run.best")?;
         need(self.run.patience != Some(0), "run.patience", "must be at least 1")
     }
+}
+
+/// The JSON Schema (draft 2020-12) of what TOML may hold as a type.
+pub(crate) fn schema_of<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(without_null));
+    settings.into_generator().into_root_schema_for::<T>().to_value()
 }
 
 /// TOML has no null: a key without a value is left out.

@@ -49,6 +49,9 @@ pub struct Backtest {
     file: Option<PathBuf>,
     #[arg(long, hide = true, required_unless_present = "file")]
     plan: Option<PathBuf>,
+    /// Set a key as if it stood in the plan, for example walk.windows=3; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Folder for figures, page, adapters, commitments and logs
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
@@ -68,6 +71,9 @@ pub struct Quote {
     /// Plan (TOML), or the name of one that ships with ftk
     #[arg(long, value_name = "PLAN")]
     plan: PathBuf,
+    /// Set a key as if it stood in the plan, for example walk.windows=3; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// State (JSON): the last rows of the market, and what is held
     #[arg(long, value_name = "FILE")]
     state: PathBuf,
@@ -81,6 +87,9 @@ pub struct Audit {
     /// Plan whose market, limits and rules the log must follow
     #[arg(long, value_name = "PLAN")]
     plan: PathBuf,
+    /// Set a key as if it stood in the plan, for example walk.windows=3; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Decision log (decisions.jsonl)
     #[arg(long, value_name = "FILE")]
     log: PathBuf,
@@ -121,15 +130,15 @@ impl Defi {
             Self::Import(Import { files, format, out }) => {
                 import::run(&import::Settings { files, format, out }, printer)
             }
-            Self::Backtest(Backtest { file, plan, out }) => {
-                backtest::run(&backtest::Settings { plan: super::either(file, plan)?, out }, printer)
+            Self::Backtest(Backtest { file, plan, set, out }) => {
+                backtest::run(&backtest::Settings { plan: super::either(file, plan)?, set, out }, printer)
             }
             Self::Report(Report { run, out }) => report::run(&report::Settings { run, out }, printer),
-            Self::Quote(Quote { plan, state, adapter }) => {
-                quote::run(&quote::Settings { plan, state, adapter }, printer)
+            Self::Quote(Quote { plan, set, state, adapter }) => {
+                quote::run(&quote::Settings { plan, set, state, adapter }, printer)
             }
             Self::Audit(typed) => {
-                let Audit { plan, log, sample, nonce, expect_head, .. } = typed;
+                let Audit { plan, set, log, sample, nonce, expect_head, .. } = typed;
                 let part = match (typed.adapter, typed.commitment, typed.out, typed.bundle) {
                     (Some(adapter), Some(commitment), Some(out), _) => {
                         audit::Part::Prove { adapter, commitment, disclose: typed.disclose, out }
@@ -137,7 +146,7 @@ impl Defi {
                     (_, _, _, Some(bundle)) => audit::Part::Verify { bundle, expect_adapter: typed.expect_adapter },
                     _ => audit::Part::Follow,
                 };
-                audit::run(&audit::Settings { plan, log, sample, nonce, expect_head, part }, printer)
+                audit::run(&audit::Settings { plan, set, log, sample, nonce, expect_head, part }, printer)
             }
         }
     }

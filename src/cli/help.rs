@@ -56,7 +56,8 @@ Examples:
 
 pub(super) const SCHEMA: &str = "\
 Examples:
-  ftk schema > recipe.schema.json";
+  ftk schema > recipe.schema.json
+  ftk schema defi > plan.schema.json";
 
 pub(super) const ESTIMATE: &str = "\
 Examples:
@@ -146,7 +147,8 @@ Examples:
 
 pub(super) const DEFI_BACKTEST: &str = "\
 Examples:
-  ftk defi backtest quoter --out runs/quoter";
+  ftk defi backtest quoter --out runs/quoter
+  ftk defi backtest my-plan.toml --set walk.windows=3 --out runs/mine";
 
 pub(super) const DEFI_REPORT: &str = "\
 Examples:

@@ -13,6 +13,7 @@ use std::path::Path;
 use anyhow::Result;
 use ftk_recipes::PLANS;
 use ftk_recipes::defi::plan::{GENERATED, Plan};
+use serde_json::{Value, json};
 
 use super::tasks::{self, Start, Trainer};
 
@@ -31,6 +32,19 @@ impl tasks::Task for Markets {
             Ok(Start { file, taker: "ftk defi backtest --plan", needs })
         };
         PLANS.iter().map(start).collect()
+    }
+
+    fn schema(&self) -> Value {
+        Plan::schema()
+    }
+
+    fn check(&self, file: &Path, set: &[String]) -> Result<Option<Value>> {
+        // A recipe says its task, a plan its market.
+        let table: Option<toml::Table> = std::fs::read_to_string(file).ok().and_then(|text| text.parse().ok());
+        if !table.is_some_and(|table| table.contains_key("market") && !table.contains_key("task")) {
+            return Ok(None);
+        }
+        Ok(Some(json!({ "file": file, "plan": Plan::load_with(file, set)? })))
     }
 
     fn trainer(&self) -> Option<&dyn Trainer> {

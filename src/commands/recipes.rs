@@ -74,6 +74,13 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             printer.object(&json!({ "file": file }));
         }
         Settings::Check { file, set } => {
+            for task in TASKS {
+                if let Some(object) = task.check(file, set)? {
+                    printer.line(&format!("{}: is a plan", file.display()));
+                    printer.object(&object);
+                    return Ok(Outcome::Done);
+                }
+            }
             let recipe = Recipe::load_with(file, set)?;
             printer.line(&format!("{}: is a recipe", file.display()));
             printer.object(&json!({ "file": file, "recipe": recipe.resolved() }));
@@ -82,12 +89,24 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Prints the JSON Schema of recipes.
-pub fn schema(printer: &Printer) -> Outcome {
-    let schema = Recipe::schema();
+/// Prints the JSON Schema of recipes, or of what the task of this name starts from.
+///
+/// # Errors
+/// A name that no task has.
+pub fn schema(task: Option<&str>, printer: &Printer) -> Result<Outcome> {
+    let schema = match task {
+        None => Recipe::schema(),
+        Some(name) => {
+            let found = TASKS.iter().find(|task| task.name() == name);
+            let names: Vec<&str> = TASKS.iter().map(|task| task.name()).collect();
+            let unknown =
+                || Advice::new(format!("no task has this name: {name}"), format!("there are: {}", names.join(", ")));
+            found.ok_or_else(unknown)?.schema()
+        }
+    };
     printer.text(&format!("{schema:#}"));
     printer.object(&schema);
-    Outcome::Done
+    Ok(Outcome::Done)
 }
 
 fn named(name: &str) -> Result<&'static Builtin> {

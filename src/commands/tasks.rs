@@ -23,6 +23,19 @@ pub(super) trait Task: Sync {
     /// None but those of a file that ships broken.
     fn starts(&self) -> Result<Vec<Start>>;
 
+    /// What the files may hold that it starts from, as a JSON Schema.
+    fn schema(&self) -> Value {
+        Recipe::schema()
+    }
+
+    /// Reads a file of its own kind, with settings laid over it, if it is one; none of a recipe, which says its task.
+    ///
+    /// # Errors
+    /// A file of its kind that is wrong.
+    fn check(&self, _file: &Path, _set: &[String]) -> Result<Option<Value>> {
+        Ok(None)
+    }
+
     /// What it does with recipes; nothing where it takes none.
     fn trainer(&self) -> Option<&dyn Trainer>;
 }

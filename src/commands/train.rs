@@ -156,8 +156,7 @@ pub(super) fn in_folder(
         // Every value is looked at while a run is young, which is when rates that are too high show, and then with the
         // lines.
         if tenth || step.step <= YOUNG {
-            *diverged.borrow_mut() =
-                opened.beyond().map(|what| format!("step {}: {what}", step.step));
+            *diverged.borrow_mut() = opened.beyond().map(|what| format!("step {}: {what}", step.step));
         }
         bar.suspend(|| signs.iter().for_each(|sign| printer.note(&format!("hint: {sign}"))));
         printer.object(&Value::Object(record));

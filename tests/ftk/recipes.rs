@@ -46,6 +46,15 @@ fn a_recipe_is_listed_shown_copied_once_and_checked() {
     let checked: Value = serde_json::from_str(&checked).unwrap();
     assert_eq!((&checked["recipe"]["run"]["seed"], &checked["recipe"]["run"]["batch"]), (&43.into(), &3.into()));
 
+    let plan = folder.path().join("plan.toml");
+    let plan = plan.to_str().unwrap();
+    succeed(&mut ftk(&["recipes", "cp", "defi/quoter", plan]));
+    let checked = succeed(&mut ftk(&["--json", "recipes", "check", plan, "--set", "walk.windows=9"]));
+    let checked: Value = serde_json::from_str(&checked).unwrap();
+    assert_eq!(checked["plan"]["walk"]["windows"], 9);
+    let typo = ftk(&["recipes", "check", plan, "--set", "walk.window=9"]).output().unwrap();
+    refused(&typo, "--set walk.window: unknown key: window", "did you mean windows?");
+
     let unknown = ftk(&["recipes", "show", "ppo"]).output().unwrap();
     let known: Vec<&str> = ftk_recipes::BUILTIN.iter().chain(ftk_recipes::PLANS).map(|builtin| builtin.name).collect();
     refused(&unknown, "no recipe has this name: ppo", &format!("there are: {}", known.join(", ")));
@@ -57,6 +66,12 @@ fn a_recipe_is_listed_shown_copied_once_and_checked() {
 fn the_schema_is_json() {
     let schema: Value = serde_json::from_str(&succeed(&mut ftk(&["schema"]))).unwrap();
     assert_eq!(schema["title"], "Recipe");
+    for (task, title) in [("text", "Recipe"), ("gnn", "Recipe"), ("defi", "Plan")] {
+        let schema: Value = serde_json::from_str(&succeed(&mut ftk(&["schema", task]))).unwrap();
+        assert_eq!(schema["title"], title);
+    }
+    let unknown = ftk(&["schema", "ppo"]).output().unwrap();
+    refused(&unknown, "no task has this name: ppo", "there are: text, gnn, defi");
     let line: Value = serde_json::from_str(&succeed(&mut ftk(&["--json", "schema"]))).unwrap();
     assert_eq!(line, schema);
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use ftk_adapters::hint::Hint;
 
+use crate::error::RecipeError;
+
 /// A market that cannot be read, simulated or quoted.
 #[derive(Debug, thiserror::Error)]
 pub enum DefiError {
@@ -73,6 +75,9 @@ pub enum DefiError {
         /// What is wrong.
         message: String,
     },
+    /// A plan that cannot be read as one.
+    #[error(transparent)]
+    Plan(RecipeError),
     /// A decision log that does not check; the name of the check is first.
     #[error("{check}: {message}")]
     Log {
@@ -89,6 +94,7 @@ pub enum DefiError {
 impl Hint for DefiError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Plan(error) => return error.hint.clone(),
             Self::Format { .. } => Some("name the format with --format"),
             Self::NoMarket { .. } => Some(
                 "make it with `ftk defi import FILES --out` under that name (the manual, recipes/defi/README.md, says of \

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use ftk_adapters::foreign;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::DefiError;
@@ -17,9 +18,11 @@ use super::rows::Decisions;
 use super::rules::{BookRules, PoolRules};
 use super::{quoter, range};
 use crate::builtin::PLANS;
+use crate::recipe::schema_of;
+use crate::source::{Override, Source};
 
 /// A plan. Relative paths start at its folder.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// The market, as `ftk defi import` wrote it, or `generated`.
@@ -39,7 +42,7 @@ pub struct Plan {
 }
 
 /// A quoter on an order book.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Quoter {
     /// The public controller.
@@ -49,7 +52,7 @@ pub struct Quoter {
 }
 
 /// A provider of liquidity in a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
     /// The public controller.
@@ -86,13 +89,21 @@ impl Plan {
     /// # Errors
     /// The file system's; what is not TOML, unknown or out of range.
     pub fn load(path: &Path) -> Result<Self, DefiError> {
+        Self::load_with(path, &[])
+    }
+
+    /// [`Plan::load`] with settings `key=value` laid over the plan as if they stood in it, as over a recipe.
+    ///
+    /// # Errors
+    /// As [`Plan::load`]; where a setting is at fault, the error names it as `--set key`.
+    pub fn load_with(path: &Path, settings: &[String]) -> Result<Self, DefiError> {
         let named = |name: &str| [path, &Path::new("defi").join(path)].contains(&Path::new(name));
         if let Some(plan) = PLANS.iter().find(|plan| named(plan.name) && !path.exists()) {
-            return Self::parse(&path.display().to_string(), plan.text);
+            return Self::parse_with(path, plan.text, settings);
         }
         let text = foreign::read_text(path, foreign::DOCUMENT)
             .map_err(|source| DefiError::Io { path: path.to_owned(), source })?;
-        let mut plan = Self::parse(&path.display().to_string(), &text)?;
+        let mut plan = Self::parse_with(path, &text, settings)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         if plan.market != Path::new(GENERATED) {
             plan.market = folder.join(&plan.market);
@@ -108,17 +119,38 @@ impl Plan {
     /// # Errors
     /// What is not TOML, unknown or out of range.
     pub fn parse(place: &str, text: &str) -> Result<Self, DefiError> {
-        let plan: Self = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
-            DefiError::setting(format!("{place}:{line}"), error.message().replace('\n', " "))
-        })?;
+        Self::parse_with(Path::new(place), text, &[])
+    }
+
+    /// [`Plan::parse`] with settings laid over the text as in [`Plan::load_with`].
+    ///
+    /// # Errors
+    /// As [`Plan::load_with`].
+    pub fn parse_with(path: &Path, text: &str, settings: &[String]) -> Result<Self, DefiError> {
+        let overrides = Override::read(settings, text.len()).map_err(DefiError::Plan)?;
+        let source = Source::new(path, text, &overrides).map_err(DefiError::Plan)?;
+        let plan: Self = source.read().map_err(DefiError::Plan)?;
+        let at_its_key = |error| match error {
+            DefiError::Setting { place, message } => DefiError::Plan(source.refuse(&place, &message)),
+            other => other,
+        };
         match (&plan.quoter, &plan.provider) {
-            (Some(quoter), None) => quoter.controller.check(&format!("{place}: quoter.controller"))?,
-            (None, Some(provider)) => provider.controller.check(&format!("{place}: provider.controller"))?,
-            _ => return Err(DefiError::setting(place, "needs either [quoter] or [provider]")),
+            (Some(quoter), None) => quoter.controller.check("quoter.controller").map_err(at_its_key)?,
+            (None, Some(provider)) => provider.controller.check("provider.controller").map_err(at_its_key)?,
+            (Some(_), Some(_)) => {
+                return Err(DefiError::Plan(source.refuse("provider", "cannot stand beside [quoter]")));
+            }
+            (None, None) => {
+                return Err(DefiError::Plan(source.refuse("quoter", "is missing, or a section [provider]")));
+            }
         }
-        plan.decisions.check()?;
+        plan.decisions.check().map_err(at_its_key)?;
         Ok(plan)
+    }
+
+    /// What a plan may hold, as a JSON Schema (draft 2020-12).
+    pub fn schema() -> serde_json::Value {
+        schema_of::<Self>()
     }
 
     /// What the plan states about controller, limits and rules, as one line of JSON: what a decision is checked
@@ -224,15 +256,39 @@ mod tests {
     }
 
     #[test]
+    fn the_schema_has_every_key_with_its_doc() {
+        let schema = Plan::schema();
+        let tables = schema["$defs"].as_object().unwrap().values().chain([&schema]);
+        for (key, property) in tables.filter_map(|table| table["properties"].as_object()).flatten() {
+            assert!(property["description"].is_string(), "{key}: {property}");
+        }
+        assert_eq!(schema["properties"]["market"]["type"], "string");
+    }
+
+    #[test]
     fn plans_are_refused_with_place_and_reason() {
         let quoter = SHIPPED[0].1;
         let says = |text: &str| Plan::parse("plan.toml", text).unwrap_err().to_string();
         let unknown = says(&quoter.replace("penalty", "penalti"));
-        assert!(unknown.starts_with("plan.toml:") && unknown.contains("unknown field `penalti`"), "{unknown}");
+        assert!(unknown.starts_with("plan.toml:") && unknown.contains("unknown key: penalti"), "{unknown}");
         let both =
             format!("{quoter}\n{}", SHIPPED[1].1.split_once("[provider").unwrap().1.replacen("", "[provider", 1));
-        assert_eq!(says(&both), "plan.toml: needs either [quoter] or [provider]");
+        assert!(says(&both).ends_with(":provider: cannot stand beside [quoter]"), "{}", says(&both));
         let zero = says(&quoter.replace("every = 5", "every = 0"));
-        assert_eq!(zero, "decisions.every: must be at least 1");
+        let line = 1 + quoter.lines().position(|line| line.starts_with("every")).unwrap();
+        assert_eq!(zero, format!("plan.toml:{line}:decisions.every: must be at least 1"));
+        // As over a recipe.
+        let set = |setting: &str| Plan::parse_with(Path::new("plan.toml"), quoter, &[setting.to_owned()]);
+        assert_eq!(set("walk.windows=7").unwrap().walk.windows, 7);
+        let refused = |setting: &str| match set(setting).unwrap_err() {
+            DefiError::Plan(error) => (error.to_string(), error.hint.unwrap_or_default()),
+            other => panic!("{other}"),
+        };
+        assert_eq!(
+            refused("walk.window=7"),
+            ("--set walk.window: unknown key: window".into(), "did you mean windows?".into())
+        );
+        let size = refused("quoter.controller.size=0").0;
+        assert!(size.starts_with("--set quoter.controller.size: must be from 1 to "), "{size}");
     }
 }

@@ -5,6 +5,7 @@
 //! where the price trades through it, in part where it is touched, never at a better price than its own, and never on
 //! both sides of one bar: then only the side counts that the bar's close makes the worse one.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::DefiError;
@@ -22,7 +23,7 @@ pub const ACTIONS: usize = SPREADS.len() * SKEWS.len();
 const MILLION: i128 = 1_000_000;
 
 /// The public controller and its limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Controller {
     /// Half-spread at no volatility, 1e-9 of the price.

@@ -6,6 +6,7 @@
 //! such a swap pays in the pool as it is; it is executed at the end of a later minute than the one it was decided on.
 
 use ruint::aliases::U256;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::DefiError;
@@ -26,7 +27,7 @@ pub const HOLD: usize = 0;
 pub const EXIT: usize = ACTIONS - 1;
 
 /// Limits of the public controller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Controller {
     /// What is put to work at the beginning, money's smallest unit.

@@ -3,6 +3,7 @@
 //! known. A position is a guest: it takes its share of what was paid, and moves no recorded price.
 
 use ruint::aliases::U256;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::DefiError;
@@ -10,7 +11,7 @@ use super::market::{Action, Event, PoolMinute};
 use super::pool::{FEE_ONE, MAX_TICK, MIN_TICK, Place, Pool, Side, sqrt_at, step, tick_at};
 
 /// What a pool is, beside its events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Terms {
     /// Fee in millionths of what is paid in.

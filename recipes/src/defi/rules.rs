@@ -1,9 +1,10 @@
 //! What the market charges and allows: the parts of a simulation that a plan states in public.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How an order book treats a quoter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BookRules {
     /// Fee on what is filled, millionths of its value; negative is a rebate.
@@ -19,7 +20,7 @@ pub struct BookRules {
 }
 
 /// What it costs to move a position in a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PoolRules {
     /// Transaction cost of every move, in money's smallest unit.

@@ -25,6 +25,8 @@ use crate::prove::limits::Limits;
 pub struct Settings {
     /// The plan that the log is to follow.
     pub plan: PathBuf,
+    /// Settings laid over it, `key=value`.
+    pub set: Vec<String>,
     /// The log.
     pub log: PathBuf,
     /// Decisions to prove or to have proved.
@@ -73,7 +75,7 @@ const CHOICE: &str = "log choice";
 /// # Errors
 /// What keeps the question from being answered.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let plan = Plan::load(&settings.plan)?;
+    let plan = Plan::load_with(&settings.plan, &settings.set)?;
     let (opened, market) = plan.open()?;
     let adapter = match &settings.part {
         Part::Verify { expect_adapter, .. } => expect_adapter.as_ref(),

@@ -31,6 +31,8 @@ use crate::train::Start;
 pub struct Settings {
     /// The plan.
     pub plan: PathBuf,
+    /// Settings laid over it, `key=value`.
+    pub set: Vec<String>,
     /// Folder of the backtest, which must not hold one.
     pub out: PathBuf,
 }
@@ -49,12 +51,12 @@ const POINTS: usize = 1500;
 /// # Errors
 /// A plan that cannot be walked; whatever training finds wrong.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let Settings { plan: path, out } = settings;
+    let Settings { plan: path, set, out } = settings;
     if out.join(FIGURES).exists() {
         let message = format!("{}: holds a backtest already", out.display());
         return Err(Advice::new(message, "choose another folder with --out").into());
     }
-    let plan = Plan::load(path)?;
+    let plan = Plan::load_with(path, set)?;
     let (opened, digest) = plan.open()?;
     let digest = digest.to_string();
     let report = match &opened {

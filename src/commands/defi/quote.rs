@@ -19,6 +19,8 @@ use crate::models::Source;
 pub struct Settings {
     /// The plan.
     pub plan: PathBuf,
+    /// Settings laid over it, `key=value`.
+    pub set: Vec<String>,
     /// The state, JSON.
     pub state: PathBuf,
     /// PEFT adapter folder; the base alone without it.
@@ -40,7 +42,7 @@ struct State {
 /// # Errors
 /// A plan, state or model that cannot be read.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let plan = Plan::load(&settings.plan)?;
+    let plan = Plan::load_with(&settings.plan, &settings.set)?;
     let place = settings.state.display().to_string();
     let text =
         foreign::read_text(&settings.state, foreign::DOCUMENT).with_context(|| format!("cannot read {place}"))?;
