@@ -224,6 +224,17 @@ enum Task {
     Dpo,
 }
 
+impl Task {
+    /// The same as a recipe's setting.
+    fn setting(self) -> String {
+        let name = match self {
+            Self::Sft => "sft",
+            Self::Dpo => "dpo",
+        };
+        format!("task={name}")
+    }
+}
+
 #[derive(Args)]
 struct Inspect {
     /// Base, adapter folder, run folder, commitment or bundle
@@ -422,17 +433,24 @@ fn run(verb: Verb, &Global { offline, .. }: &Global, printer: &Printer) -> anyho
         }
         Verb::Schema { task } => commands::recipes::schema(task.as_deref(), printer),
         Verb::Estimate(Estimate { file, recipe, set, base, adapter, tokens }) => commands::estimate::run(
-            &commands::estimate::Settings { recipe: file.or(recipe), set, base, adapter, tokens, offline },
+            &commands::estimate::Settings {
+                recipe: file.or(recipe),
+                set,
+                base,
+                estimation: commands::estimate::Estimation { adapter, tokens, offline },
+            },
             printer,
         ),
         Verb::Eval(Eval { file, recipe, mut set, base, adapter, data, task, device }) => {
             let (recipe, device) = (file.or(recipe), device.open()?);
-            set.extend(task.map(|task| match task {
-                Task::Sft => "task=sft".to_owned(),
-                Task::Dpo => "task=dpo".to_owned(),
-            }));
+            set.extend(task.map(Task::setting));
             let base = base.map(local).transpose()?;
-            let settings = commands::eval::Settings { recipe, set, base, adapter, data, device, offline };
+            let settings = commands::eval::Settings {
+                recipe,
+                set,
+                base,
+                evaluation: commands::eval::Evaluation { adapter, data, device, offline },
+            };
             commands::eval::run(&settings, printer)
         }
         Verb::Inspect(Inspect { path, base, digest }) => {
@@ -449,16 +467,17 @@ fn run(verb: Verb, &Global { offline, .. }: &Global, printer: &Printer) -> anyho
             commands::merge::run(&commands::merge::Settings { base, adapter, out, precision, text, tolerance }, printer)
         }
         Verb::Data(Data::Preview(Preview { file, recipe, base, data, task, rows, date })) => {
-            let kind = match task {
-                Task::Sft => commands::data::Kind::Sft,
-                Task::Dpo => commands::data::Kind::Pairs,
-            };
             let subject = match (file.or(recipe), base.zip(data)) {
                 (Some(recipe), _) => commands::data::Subject::Recipe(recipe),
-                (None, Some((base, data))) => commands::data::Subject::File { base: local(base)?, data, kind, date },
+                (None, Some((base, data))) => {
+                    commands::data::Subject::File { base: local(base)?, data, set: vec![task.setting()], date }
+                }
                 (None, None) => anyhow::bail!("give --recipe, or --base and --data"),
             };
-            commands::data::preview(&commands::data::Settings { subject, rows, offline }, printer)
+            commands::data::preview(
+                &commands::data::Settings { subject, preview: commands::data::Preview { rows, offline } },
+                printer,
+            )
         }
         Verb::Pull(Pull { name, dataset, files }) => {
             commands::pull::run(&commands::pull::Settings { name, dataset, files, offline }, printer)

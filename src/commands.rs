@@ -17,7 +17,9 @@ pub mod prove;
 pub mod pull;
 mod questions;
 pub mod recipes;
+mod run;
 mod stated;
+mod task;
 mod tasks;
 mod text;
 pub mod train;
@@ -35,7 +37,7 @@ use ftk_networks::graphs::End;
 use ftk_networks::sites::Role;
 use ftk_recipes::{Base, Recipe};
 
-use crate::models::{Message, Model, Source, chat};
+use crate::models::{Date, Message, Model, Source, chat};
 use crate::prove::cost::available_memory;
 use crate::prove::subject::Subject;
 use crate::prove::{FixedModel, Net};
@@ -135,10 +137,15 @@ fn open(base: &Base) -> Result<Source> {
 /// A base whose chat template writes this day; `key` is where it was given.
 fn dated(mut source: Source, date: Option<&str>, key: &str) -> Result<Source> {
     if let Some(date) = date {
-        let hint = "the chat template writes it where it asks for the day";
-        source.set_date(date.parse().map_err(|wrong| Advice::new(format!("{key}: {wrong}"), hint))?);
+        source.set_date(day(date, key)?);
     }
     Ok(source)
+}
+
+/// The day that was given as `key`.
+fn day(date: &str, key: &str) -> Result<Date> {
+    let hint = "the chat template writes it where it asks for the day";
+    Ok(date.parse().map_err(|wrong| Advice::new(format!("{key}: {wrong}"), hint))?)
 }
 
 /// A base with its weights on a device, and an adapter if one was named.

@@ -1,18 +1,13 @@
-//! `ftk data preview`: rows as a model will see them, with what is scored marked, before any weight is read.
+//! `ftk data preview`: what a run learns from, as a model will see it, before any weight is read.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
-use ftk_recipes::{Data, Recipe};
-use serde_json::{Value, json};
+use ftk_recipes::Recipe;
 
-use super::{Outcome, dated, open, pull, tasks};
+pub use super::task::Preview;
+use super::{Outcome, day, recipe, tasks};
 use crate::cli::printer::Printer;
-use crate::models::{Source, Tokenizer};
-use crate::text::encode::Sequence;
-pub use crate::text::load::Kind;
-use crate::text::load::{Loaded, load};
-use crate::text::session::Rows;
 
 /// What is looked at.
 pub enum Subject {
@@ -24,8 +19,8 @@ pub enum Subject {
         base: PathBuf,
         /// The file.
         data: PathBuf,
-        /// What the rows are.
-        kind: Kind,
+        /// Settings of a recipe, `key=value`: its task.
+        set: Vec<String>,
         /// The day that the chat template writes.
         date: Option<String>,
     },
@@ -35,10 +30,8 @@ pub enum Subject {
 pub struct Settings {
     /// The rows.
     pub subject: Subject,
-    /// How many to show.
-    pub rows: usize,
-    /// Fetch nothing that the recipe names on the hub.
-    pub offline: bool,
+    /// What the task is told beside the recipe.
+    pub preview: Preview,
 }
 
 /// Shows the first rows and counts all.
@@ -46,78 +39,15 @@ pub struct Settings {
 /// # Errors
 /// Whatever a training run would refuse about recipe, base and rows.
 pub fn preview(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    match &settings.subject {
-        Subject::Recipe(path) => {
-            let recipe = Recipe::load(path)?;
-            tasks::of(recipe.task).preview(recipe, settings, printer)
+    let recipe = match &settings.subject {
+        Subject::Recipe(path) => Recipe::load(path)?,
+        Subject::File { base, data, set, date } => {
+            let mut recipe = recipe(None, set, Some(base))?;
+            recipe.data.train.clone_from(data);
+            date.as_deref().map(|date| day(date, "--date")).transpose()?;
+            recipe.base.date.clone_from(date);
+            recipe
         }
-        Subject::File { base, data, kind, date } => {
-            let source = dated(Source::open(base)?, date.as_deref(), "--date")?;
-            show(&source, &Data::new(data.clone()), *kind, settings.rows, printer)
-        }
-    }
-}
-
-/// [`preview`] of rows of text.
-pub(super) fn of_text(mut recipe: Recipe, settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    pull::recipe(&mut recipe, settings.offline, printer)?;
-    show(&open(&recipe.base)?, &recipe.data, Kind::of(&recipe), settings.rows, printer)
-}
-
-fn show(source: &Source, data: &Data, kind: Kind, rows: usize, printer: &Printer) -> Result<Outcome> {
-    let loaded = load(source, data, kind, &data.train)?;
-    let held_out = data.held_out.as_deref().map(|path| load(source, data, kind, path)).transpose()?;
-    let tokenizer = source.tokenizer().ok();
-    let mut shown = Vec::new();
-    for (row, place) in loaded.places.iter().enumerate().take(rows) {
-        for (name, sequence) in sequences(&loaded, row) {
-            let heading = format!("{}:{place}{name}", data.train.display());
-            printer.line(&format!("{heading}: {} tokens, {} scored", sequence.ids.len(), sequence.items()));
-            let parts = parts(tokenizer, sequence)?;
-            printer.marked(&parts);
-            printer.line("");
-            shown.push(json!({
-                "place": place.to_string(),
-                "part": name.trim(),
-                "ids": sequence.ids,
-                "scored": sequence.scored,
-                "text": parts.iter().map(|(text, scored)| json!([text, scored])).collect::<Vec<Value>>(),
-            }));
-        }
-    }
-    let loaded = if data.packing { loaded.pack() } else { loaded };
-    let files: Vec<&Loaded> = std::iter::once(&loaded).chain(&held_out).collect();
-    files.iter().flat_map(|file| file.counts.notes()).for_each(|note| printer.line(&note));
-    let counts: Vec<Value> = files.iter().map(|file| file.counts.json()).collect();
-    printer.object(&json!({ "data": counts, "rows": shown }));
-    Ok(Outcome::Done)
-}
-
-/// What is computed for a row.
-fn sequences(loaded: &Loaded, row: usize) -> Vec<(&'static str, &Sequence)> {
-    match &loaded.rows {
-        Rows::Sft(rows) => vec![("", &rows[row])],
-        Rows::Dpo(rows) => {
-            rows[row].iter().flat_map(|pair| [(" chosen", &pair.chosen), (" rejected", &pair.rejected)]).collect()
-        }
-        Rows::Unpaired(rows) => {
-            vec![(if rows[row].wanted { " wanted" } else { " not wanted" }, &rows[row].pair.chosen)]
-        }
-    }
-}
-
-/// The text of a sequence in stretches that are scored or not; ids where there is no tokenizer.
-fn parts(tokenizer: Option<&Tokenizer>, sequence: &Sequence) -> Result<Vec<(String, bool)>> {
-    let mut parts = Vec::new();
-    let mut start = 0;
-    for stretch in sequence.scored.chunk_by(|a, b| a == b) {
-        let ids = &sequence.ids[start..start + stretch.len()];
-        let text = match tokenizer {
-            Some(tokenizer) => tokenizer.decode(ids, false)?,
-            None => ids.iter().map(|id| format!("{id} ")).collect(),
-        };
-        parts.push((text, stretch[0]));
-        start += stretch.len();
-    }
-    Ok(parts)
+    };
+    tasks::of(recipe.task).preview(recipe, &settings.preview, printer)
 }

@@ -11,16 +11,17 @@ pub mod report;
 use std::path::Path;
 
 use anyhow::Result;
+use ftk_adapters::foreign;
 use ftk_recipes::PLANS;
 use ftk_recipes::defi::plan::{GENERATED, Plan};
 use serde_json::{Value, json};
 
-use super::tasks::{self, Start, Trainer};
+use super::task::{Start, Task, Trainer};
 
 /// The task of markets: it has plans and no recipes, and trains on text that it makes of them.
 pub(super) struct Markets;
 
-impl tasks::Task for Markets {
+impl Task for Markets {
     fn name(&self) -> &'static str {
         "defi"
     }
@@ -40,7 +41,8 @@ impl tasks::Task for Markets {
 
     fn check(&self, file: &Path, set: &[String]) -> Result<Option<Value>> {
         // A recipe says its task, a plan its market.
-        let table: Option<toml::Table> = std::fs::read_to_string(file).ok().and_then(|text| text.parse().ok());
+        let text = foreign::read_text(file, foreign::DOCUMENT).ok();
+        let table: Option<toml::Table> = text.and_then(|text| text.parse().ok());
         if !table.is_some_and(|table| table.contains_key("market") && !table.contains_key("task")) {
             return Ok(None);
         }

@@ -12,7 +12,7 @@ use ftk_proofs::{Kind, Output};
 use ftk_recipes::Recipe;
 use serde_json::json;
 
-use super::{Asked, Outcome, Task, commit, fitting, frozen, prove, text, verify};
+use super::{Asked, Outcome, Task, commit, fitting, frozen, prove, run, tasks, verify};
 use crate::cli::printer::Printer;
 use crate::models::{Model, Source, village};
 use crate::prove::bundle::{Bundle, COMMITMENT};
@@ -56,7 +56,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let model = Model { weights: source.weights(&Device::Cpu)?, source };
     printer.line("1. train: an adapter by DPO on the village model, rows held out for the test");
     let before = rate(&model, None, &pairs)?;
-    text::train(&recipe, &model.source, Start::Fresh, &|| false, &Device::Cpu, printer)?;
+    run::run(tasks::of(recipe.task), &recipe, Start::Fresh, &|| false, &Device::Cpu, printer)?;
     let adapter = fitting(&model.source, &recipe.run.out)?;
     let after = rate(&model, Some(&adapter), &pairs)?;
     let all = pairs.len();

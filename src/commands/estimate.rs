@@ -1,20 +1,13 @@
 //! `ftk estimate`: what a run needs of memory, and what commitment and proofs need of everything, by arithmetic,
 //! before anything is read.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
-use ftk_recipes::Recipe;
-use serde_json::json;
 
-use super::text::begin;
-use super::{Outcome, fitting, pull, recipe, tasks};
+pub use super::task::Estimation;
+use super::{Outcome, recipe, tasks};
 use crate::cli::printer::Printer;
-use crate::models::Source;
-use crate::prove::Net;
-use crate::prove::cost::{self, Base, Costs};
-use crate::text::load::Kind;
-use crate::text::memory::Memory;
 
 /// What is needed.
 pub struct Settings {
@@ -24,89 +17,15 @@ pub struct Settings {
     pub set: Vec<String>,
     /// Base model; its configuration is enough.
     pub base: Option<PathBuf>,
-    /// Adapter that commitment and proof are estimated for, instead of the recipe's.
-    pub adapter: Option<PathBuf>,
-    /// Tokens that a proof runs the base on.
-    pub tokens: u64,
-    /// Fetch nothing that the recipe names on the hub.
-    pub offline: bool,
+    /// What the task is told beside the recipe.
+    pub estimation: Estimation,
 }
 
-/// Prints the memory of a run whose batches are as long as the recipe allows.
+/// Prints what a run needs.
 ///
 /// # Errors
 /// Recipe or base configuration: whatever is wrong with them.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let recipe = recipe(settings.recipe.as_deref(), &settings.set, settings.base.as_deref())?;
-    tasks::of(recipe.task).estimate(recipe, settings, printer)
-}
-
-/// [`run`] for rows of text.
-pub(super) fn of_text(mut recipe: Recipe, settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let kind = Kind::of(&recipe);
-    recipe.base.model = pull::base(&recipe.base.model, settings.offline, printer)?;
-    let source = if has_weights(&recipe.base.model) {
-        super::open(&recipe.base)?
-    } else {
-        Source::skeleton(&recipe.base.model)?
-    };
-    let adapter = recipe.lora.as_ref().map(|lora| begin(lora, &source, recipe.run.seed)).transpose()?;
-    let sequences = recipe.run.batch * if kind == Kind::Pairs { 2 } else { 1 };
-    let tokens = sequences * recipe.data.max_length;
-    let memory = Memory::of(&source, &recipe, adapter.as_ref(), tokens);
-    let Memory { weights, widened, trained, activations, working } = memory;
-    let shapes = source.network().shapes();
-    let parameters: usize = shapes.values().map(|shape| shape.iter().product::<usize>()).sum();
-    let batch = format!("activations of {tokens} tokens ({sequences} sequences of {})", recipe.data.max_length);
-    for (what, bytes) in [
-        (format!("weights of {parameters} parameters"), weights),
-        ("largest weight widened".to_owned(), widened),
-        ("trained parameters, gradients, moments".to_owned(), trained),
-        (batch, activations),
-        ("working space".to_owned(), working),
-        ("together".to_owned(), memory.total()),
-    ] {
-        printer.line(&format!("{:>10.1} MiB  {what}", bytes as f64 / f64::from(1 << 20)));
-    }
-    let committed = settings.adapter.as_deref().map(|folder| fitting(&source, folder)).transpose()?;
-    let costs = committed.as_ref().or(adapter.as_ref()).map(|adapter| {
-        let net = Net::Tokens(source.network().clone());
-        Costs::of(Base::of(&net), &cost::shapes(&net, adapter), settings.tokens)
-    });
-    // Adapters that are trained and not committed to, such as those of rank 256, have no costs.
-    let costs = costs.and_then(Result::ok);
-    if let Some(costs) = &costs {
-        proof(costs, settings.tokens, printer);
-    }
-    printer.object(&json!({
-        "proof": costs,
-        "parameters": parameters,
-        "tokens": tokens,
-        "bytes": {
-            "weights": weights, "widened": widened, "trained": trained, "activations": activations,
-            "working": working, "together": memory.total(),
-        },
-    }));
-    Ok(Outcome::Done)
-}
-
-/// Costs of commitment and proof, in words.
-fn proof(costs: &Costs, tokens: u64, printer: &Printer) {
-    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    let Costs { k, columns, weights, .. } = costs;
-    printer.line(&format!("proof of {tokens} tokens: {weights} weights in {columns} columns of 2^{k} rows"));
-    for (what, memory, seconds, written) in [
-        ("commit", costs.commit_memory, costs.commit_seconds, Some(costs.registered_bytes)),
-        ("prove", costs.prove_memory, costs.prove_seconds, Some(costs.registered_bytes + costs.bundle_bytes)),
-        ("verify", costs.verify_memory, costs.verify_seconds, None),
-    ] {
-        let written = written.map_or_else(String::new, |bytes| format!(", writes {:.1} MiB", mib(bytes)));
-        printer.line(&format!("{:>10.1} MiB  {what}: some {seconds:.0} s{written}", mib(memory)));
-    }
-}
-
-/// Whether a base is more than a folder with a configuration.
-fn has_weights(base: &Path) -> bool {
-    let Ok(mut files) = std::fs::read_dir(base) else { return true };
-    files.any(|file| file.is_ok_and(|file| file.path().extension().is_some_and(|end| end == "safetensors")))
+    tasks::of(recipe.task).estimate(recipe, &settings.estimation, printer)
 }

@@ -10,7 +10,7 @@ use ftk_circuits::AdapterCommitment;
 use ftk_networks::sites::Role;
 use serde_json::{Map, Value, json};
 
-use super::train::MANIFEST;
+use super::run::MANIFEST;
 use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
 use crate::models::Source;

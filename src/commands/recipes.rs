@@ -7,7 +7,8 @@ use ftk_adapters::atomic;
 use ftk_recipes::{BUILTIN, Builtin, PLANS, Recipe};
 use serde_json::json;
 
-use super::tasks::{Start, TASKS};
+use super::task::Start;
+use super::tasks::TASKS;
 use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
 

@@ -19,7 +19,7 @@ use ftk_recipes::defi::rows::{Rows, make};
 use ftk_recipes::defi::{self, replay};
 use serde_json::json;
 
-use super::super::{Advice, Outcome, commit, text};
+use super::super::{Advice, Outcome, commit, run, tasks};
 use super::policy::Policy;
 use super::report;
 use super::report::{FIGURES, PAGE};
@@ -105,7 +105,7 @@ fn walk<D: Desk>(
             rows.dropped,
             rows.decisions
         ));
-        let stages = learn(plan, &source, &folder, &rows, &held_out)?;
+        let stages = learn(plan, &folder, &rows, &held_out)?;
         let stage = choose(desk, &source, &stages, validation, every)?;
         let adapter = keep(&stages[stage], &folder)?;
         let stage = stages[stage].file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -209,7 +209,7 @@ fn follow<D: Desk>(desk: &D, bars: &Range<usize>, every: usize, policy: &Policy)
 }
 
 /// Trains on the teacher's actions, then on pairs from there; the folders of the adapters in that order.
-fn learn(plan: &Plan, source: &Source, folder: &Path, rows: &Rows, held_out: &Rows) -> Result<Vec<PathBuf>> {
+fn learn(plan: &Plan, folder: &Path, rows: &Rows, held_out: &Rows) -> Result<Vec<PathBuf>> {
     let file = |name: &str, text: String| -> Result<PathBuf> {
         let path = folder.join(name);
         atomic::write(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
@@ -222,7 +222,7 @@ fn learn(plan: &Plan, source: &Source, folder: &Path, rows: &Rows, held_out: &Ro
     recipe.data.held_out = Some(file("sft-held-out.jsonl", held_out.taught_lines())?);
     recipe.run.out.clone_from(&taught);
     let quiet = Printer::new(false, true);
-    text::train(&recipe, source, Start::Fresh, &|| false, &Device::Cpu, &quiet)?;
+    run::run(tasks::of(recipe.task), &recipe, Start::Fresh, &|| false, &Device::Cpu, &quiet)?;
     if rows.pairs.is_empty() {
         return Ok(vec![taught]);
     }
@@ -238,7 +238,7 @@ fn learn(plan: &Plan, source: &Source, folder: &Path, rows: &Rows, held_out: &Ro
     }
     recipe.lora.get_or_insert_default().start = Some(taught.clone());
     recipe.run.out.clone_from(&preferring);
-    text::train(&recipe, source, Start::Fresh, &|| false, &Device::Cpu, &quiet)?;
+    run::run(tasks::of(recipe.task), &recipe, Start::Fresh, &|| false, &Device::Cpu, &quiet)?;
     Ok(vec![taught, preferring])
 }
 

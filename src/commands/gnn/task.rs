@@ -1,6 +1,5 @@
 //! The task of graphs at the door of tasks.
 
-use std::borrow::Borrow;
 use std::path::Path;
 
 use anyhow::Result;
@@ -10,18 +9,18 @@ use ftk_recipes::gnn::graph::Part;
 use ftk_recipes::{BUILTIN, Metrics, Recipe, Session};
 use serde_json::{Map, Value, json};
 
-use super::super::tasks::{self, Opened, Start, Telling, Trainer};
-use super::super::train::manifest::{Inputs, hex, of_file};
-use super::super::train::{in_folder, refuse_to_replace};
-use super::super::{Advice, Outcome, data, estimate, eval};
+use super::super::run::manifest::{Inputs, hex, of_file};
+use super::super::run::{Ran, in_folder, refuse_to_replace};
+use super::super::task::{self, Estimation, Evaluation, Opened, Preview, Start, Telling, Trainer};
+use super::super::{Advice, Outcome};
 use crate::arithmetic;
 use crate::cli::printer::Printer;
-use crate::train::{self, Ended, Identity};
+use crate::train::{self, Identity};
 
 /// The task of graphs.
 pub(in super::super) struct Graphs;
 
-impl tasks::Task for Graphs {
+impl task::Task for Graphs {
     fn name(&self) -> &'static str {
         "gnn"
     }
@@ -45,22 +44,22 @@ impl Trainer for Graphs {
         Ok(())
     }
 
-    fn plan(&self, recipe: &Recipe) -> Result<Box<dyn tasks::Plan>> {
+    fn plan(&self, recipe: &Recipe) -> Result<Box<dyn task::Plan>> {
         Ok(Box::new(Run::new(recipe, gnn::Opened::new(recipe)?)?))
     }
 
-    fn eval(&self, mut recipe: Recipe, settings: &eval::Settings, printer: &Printer) -> Result<Outcome> {
+    fn eval(&self, mut recipe: Recipe, settings: &Evaluation, printer: &Printer) -> Result<Outcome> {
         if let Some(graph) = &settings.data {
             recipe.data.train.clone_from(graph);
         }
         super::eval(recipe, settings.adapter.as_deref(), printer)
     }
 
-    fn estimate(&self, _: Recipe, _: &estimate::Settings, _: &Printer) -> Result<Outcome> {
+    fn estimate(&self, _: Recipe, _: &Estimation, _: &Printer) -> Result<Outcome> {
         no_rows("ftk train --dry-run counts what a run on a graph learns from and trains")
     }
 
-    fn preview(&self, _: Recipe, _: &data::Settings, _: &Printer) -> Result<Outcome> {
+    fn preview(&self, _: Recipe, _: &Preview, _: &Printer) -> Result<Outcome> {
         no_rows("ftk gnn import GRAPH checks a graph and says what it holds")
     }
 }
@@ -70,36 +69,32 @@ fn no_rows(instead: &str) -> Result<Outcome> {
 }
 
 /// Trains what is open already, in the run folder of the recipe, to its end.
-pub(super) fn train(recipe: &Recipe, opened: &gnn::Opened, printer: &Printer) -> Result<Ended> {
+pub(super) fn train(recipe: &Recipe, opened: gnn::Opened, printer: &Printer) -> Result<Ran> {
     let start = train::Start::Fresh;
     refuse_to_replace(recipe, start)?;
     in_folder(recipe, &mut Run::new(recipe, opened)?, start, &|| false, printer)
 }
 
 /// A run whose graph and base are read.
-struct Run<O> {
+struct Run {
     recipe: Recipe,
-    opened: O,
+    opened: gnn::Opened,
     inputs: Inputs,
 }
 
-impl<O: Borrow<gnn::Opened>> Run<O> {
-    fn new(recipe: &Recipe, opened: O) -> Result<Self> {
-        let inputs = inputs(recipe, opened.borrow())?;
+impl Run {
+    fn new(recipe: &Recipe, opened: gnn::Opened) -> Result<Self> {
+        let inputs = inputs(recipe, &opened)?;
         Ok(Self { recipe: recipe.clone(), opened, inputs })
     }
 
-    fn opened(&self) -> &gnn::Opened {
-        self.opened.borrow()
-    }
-
     fn counted(&self) -> Value {
-        let named = self.opened().counts().into_iter().map(|(name, value)| (name.to_owned(), json!(value)));
+        let named = self.opened.counts().into_iter().map(|(name, value)| (name.to_owned(), json!(value)));
         Value::Object(named.collect())
     }
 }
 
-impl tasks::Plan for Run<gnn::Opened> {
+impl task::Plan for Run {
     fn show(&self, printer: &Printer) -> Result<()> {
         self.opened.notes().iter().for_each(|note| printer.note(note));
         printer.text(&toml::to_string(&self.recipe.resolved())?);
@@ -115,9 +110,9 @@ impl tasks::Plan for Run<gnn::Opened> {
     }
 }
 
-impl<O: Borrow<gnn::Opened>> Opened for Run<O> {
+impl Opened for Run {
     fn session(&self) -> &dyn Session {
-        self.opened().session()
+        self.opened.session()
     }
 
     fn inputs(&self) -> &Inputs {
@@ -129,7 +124,7 @@ impl<O: Borrow<gnn::Opened>> Opened for Run<O> {
     }
 
     fn announce(&self, printer: &Printer) {
-        self.opened().notes().iter().for_each(|note| printer.note(note));
+        self.opened.notes().iter().for_each(|note| printer.note(note));
         printer.object(&json!({ "data": self.counted() }));
     }
 
@@ -138,11 +133,11 @@ impl<O: Borrow<gnn::Opened>> Opened for Run<O> {
     }
 
     fn export(&self, folder: &Path) -> Result<Vec<&'static str>> {
-        Ok(self.opened().export(folder, &self.recipe.base.model.to_string_lossy())?)
+        Ok(self.opened.export(folder, &self.recipe.base.model.to_string_lossy())?)
     }
 
     fn test(&self) -> Result<Option<Metrics>> {
-        Ok(Some(self.opened().figures(Part::Test)?))
+        Ok(Some(self.opened.figures(Part::Test)?))
     }
 }
 

@@ -6,7 +6,6 @@ use std::path::Path;
 use anyhow::Result;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::train::initial_factors;
-use ftk_networks::sites::Role;
 use ftk_recipes::preference;
 use ftk_recipes::{Lora, Recipe};
 use serde_json::{Value, json};
@@ -124,13 +123,8 @@ impl Counts {
     }
 }
 
-pub(super) fn linear_sites(source: &Source) -> Vec<String> {
-    let sites = source.network().sites().into_iter();
-    sites.filter(|site| site.role == Role::Linear).map(|site| site.name).collect()
-}
-
 /// The adapter training starts from.
-pub(in super::super) fn begin(lora: &Lora, source: &Source, seed: u64) -> Result<Adapter> {
+pub(super) fn begin(lora: &Lora, source: &Source, seed: u64) -> Result<Adapter> {
     if let Some(folder) = &lora.start {
         return fitting(source, folder);
     }

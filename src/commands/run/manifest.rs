@@ -14,18 +14,18 @@ use crate::train::{Ended, Identity, Why};
 pub const MANIFEST: &str = "manifest.json";
 
 /// What goes into a run, by digest.
-pub(in super::super) struct Inputs {
+pub(in crate::commands) struct Inputs {
     /// The recipe, but for the places it names.
     recipe: Value,
     /// Everything else, as manifests say it.
     said: Map<String, Value>,
     /// Of everything, and of the first adapter's numbers.
-    pub(in super::super) identity: Identity,
+    pub(in crate::commands) identity: Identity,
 }
 
 impl Inputs {
     /// Of a recipe, with what else goes in; `identity` has a digest of all that.
-    pub(in super::super) fn new(recipe: Value, said: Map<String, Value>, identity: Identity) -> Self {
+    pub(in crate::commands) fn new(recipe: Value, said: Map<String, Value>, identity: Identity) -> Self {
         Self { recipe, said, identity }
     }
 
@@ -53,7 +53,7 @@ impl Inputs {
         say("recipe", json!(hex(&blake3::hash(self.recipe.to_string().as_bytes()))));
         self.said.iter().for_each(|(name, value)| drop(say(name, value.clone())));
         say("counts", counts.clone());
-        let ended = ended.filter(|(ended, _)| ended.why != Why::Stopped).map(|(ended, test)| {
+        let ended = ended.map(|(ended, test)| {
             let mut ended = json!({
                 "step": ended.step,
                 "early": ended.why == Why::Patience,
@@ -73,12 +73,12 @@ impl Inputs {
 }
 
 /// A digest as manifests have it.
-pub(in super::super) fn hex(hash: &blake3::Hash) -> String {
+pub(in crate::commands) fn hex(hash: &blake3::Hash) -> String {
     hash.to_hex().to_string()
 }
 
 /// Figures by name.
-pub(in super::super) fn figures(figures: &Metrics) -> Value {
+pub(in crate::commands) fn figures(figures: &Metrics) -> Value {
     Value::Object(figures.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect())
 }
 
@@ -86,7 +86,7 @@ pub(in super::super) fn figures(figures: &Metrics) -> Value {
 ///
 /// # Errors
 /// A file that cannot be read.
-pub(in super::super) fn of_file(path: &Path) -> Result<blake3::Hash> {
+pub(in crate::commands) fn of_file(path: &Path) -> Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
     let file = foreign::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     hasher.update_reader(file).with_context(|| format!("cannot read {}", path.display()))?;

@@ -1,0 +1,126 @@
+//! One run of a task in its run folder: the files it begins with, its steps, and what comes out.
+//!
+//! The order is the same for every task: recipe and manifest are written, what is computed once is computed, the host's
+//! loop ([`train::run`]) makes the steps, and the result is exported. Whoever looks at steps attaches where `Observer` is
+//! made: `see` is told of every step behind its checkpoint, `save` just before one, `stop` is asked after every step.
+//! What a person or a program is told of a step is in `steps`.
+
+mod keep;
+pub(super) mod manifest;
+mod steps;
+
+use anyhow::{Context, Result};
+use candle_core::Device;
+use ftk_adapters::{atomic, peft};
+use ftk_recipes::{Metrics, Recipe, TaskError};
+use serde_json::json;
+
+pub use self::manifest::MANIFEST;
+use self::steps::Steps;
+use super::Advice;
+use super::task::{Opened, Trainer};
+use crate::cli::printer::Printer;
+use crate::train::{self, Ended, Lock, Observer, Start, Why};
+
+/// Folder inside the run folder for a base trained in full.
+pub(super) const BASE: &str = "base";
+/// The recipe as the run understood it.
+const RECIPE: &str = "recipe.toml";
+
+/// How a run came back.
+pub(super) struct Ran {
+    pub(super) ended: Ended,
+    /// Figures on what the task kept for testing, of a run that was not stopped.
+    pub(super) test: Option<Metrics>,
+}
+
+/// Trains as a recipe of a task says, in its run folder, unless `stop` says after a step that the run is to end there.
+///
+/// # Errors
+/// Recipe, rows, model: whatever is wrong with them, before any training; see also [`train::TrainError`].
+pub(super) fn run(
+    trainer: &dyn Trainer,
+    recipe: &Recipe,
+    start: Start,
+    stop: &dyn Fn() -> bool,
+    device: &Device,
+    printer: &Printer,
+) -> Result<Ran> {
+    refuse_to_replace(recipe, start)?;
+    let mut opened = trainer.plan(recipe)?.open(device)?;
+    in_folder(recipe, &mut *opened, start, stop, printer)
+}
+
+/// [`run`] of what is open already.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn in_folder(
+    recipe: &Recipe,
+    opened: &mut dyn Opened,
+    start: Start,
+    stop: &dyn Fn() -> bool,
+    printer: &Printer,
+) -> Result<Ran> {
+    let out = &recipe.run.out;
+    let _lock = Lock::take(out)?;
+    // A run that goes on has them; one that is refused must not replace them.
+    if !train::holds_run(out) {
+        let text = toml::to_string(&recipe.portable().resolved()).context("cannot write the recipe down")?;
+        let path = out.join(RECIPE);
+        atomic::write(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+        opened.inputs().write(out, &opened.counts(), &[], None)?;
+    }
+    opened.announce(printer);
+    // A run that is refused must not change the folder.
+    train::belongs(out, &opened.inputs().identity)?;
+    opened.begin(out, printer)?;
+
+    let opened: &dyn Opened = opened;
+    let steps = Steps::new(opened, out, printer);
+    let observer = Observer {
+        stop: &|| stop() || steps.diverged(),
+        save: &|step| keep::keep(&recipe.run, step, |folder| opened.export(folder).map(drop)).map_err(TaskError::from),
+        see: &mut |step| steps.see(step),
+    };
+    let identity = &opened.inputs().identity;
+    let ended = train::run(opened.session(), &recipe.optim, &recipe.run, identity, start, observer)?;
+    let diverged = steps.end();
+    train::draw(out)?;
+    if let Some(message) = diverged {
+        return Err(Advice::new(message, "the run has diverged: lower optim.lr, or set optim.max_grad_norm").into());
+    }
+    if ended.why == Why::Stopped {
+        return Ok(Ran { ended, test: None });
+    }
+    let result = opened.export(out)?;
+    let test = opened.test()?;
+    if let Some(test) = &test {
+        printer.object(&json!({ "test": manifest::figures(test) }));
+    }
+    opened.inputs().write(out, &opened.counts(), &result, Some((&ended, test.as_ref())))?;
+    Ok(Ran { ended, test })
+}
+
+/// Refuses a run folder in which the run would replace what it has not made itself.
+///
+/// # Errors
+/// Such a folder.
+pub(super) fn refuse_to_replace(recipe: &Recipe, start: Start) -> Result<()> {
+    let out = &recipe.run.out;
+    if train::holds_run(out) {
+        return match start {
+            Start::Resume => Ok(()),
+            Start::Fresh => {
+                let message = format!("{}: holds a run already", out.display());
+                Err(Advice::new(message, "continue it with --resume, or choose another folder with --out").into())
+            }
+        };
+    }
+    let result = out.join(if recipe.lora.is_some() { peft::FACTORS } else { BASE });
+    if result.exists() {
+        let message = format!("{}: is there already, from no run in this folder", result.display());
+        return Err(Advice::new(message, "choose another folder with --out").into());
+    }
+    Ok(())
+}

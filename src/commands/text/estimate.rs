@@ -1,0 +1,87 @@
+//! What a run on rows needs of memory, and what commitment and proofs need of everything, by arithmetic.
+
+use std::path::Path;
+
+use anyhow::Result;
+use ftk_recipes::Recipe;
+use serde_json::json;
+
+use super::super::task::Estimation;
+use super::super::{Outcome, fitting, open, pull};
+use super::plan::begin;
+use crate::cli::printer::Printer;
+use crate::models::Source;
+use crate::prove::Net;
+use crate::prove::cost::{self, Base, Costs};
+use crate::text::load::Kind;
+use crate::text::memory::Memory;
+
+/// Prints the memory of a run whose batches are as long as the recipe allows.
+///
+/// # Errors
+/// Base configuration or adapter: whatever is wrong with them.
+pub(super) fn run(mut recipe: Recipe, settings: &Estimation, printer: &Printer) -> Result<Outcome> {
+    let kind = Kind::of(&recipe);
+    recipe.base.model = pull::base(&recipe.base.model, settings.offline, printer)?;
+    let source =
+        if has_weights(&recipe.base.model) { open(&recipe.base)? } else { Source::skeleton(&recipe.base.model)? };
+    let adapter = recipe.lora.as_ref().map(|lora| begin(lora, &source, recipe.run.seed)).transpose()?;
+    let sequences = recipe.run.batch * if kind == Kind::Pairs { 2 } else { 1 };
+    let tokens = sequences * recipe.data.max_length;
+    let memory = Memory::of(&source, &recipe, adapter.as_ref(), tokens);
+    let Memory { weights, widened, trained, activations, working } = memory;
+    let shapes = source.network().shapes();
+    let parameters: usize = shapes.values().map(|shape| shape.iter().product::<usize>()).sum();
+    let batch = format!("activations of {tokens} tokens ({sequences} sequences of {})", recipe.data.max_length);
+    for (what, bytes) in [
+        (format!("weights of {parameters} parameters"), weights),
+        ("largest weight widened".to_owned(), widened),
+        ("trained parameters, gradients, moments".to_owned(), trained),
+        (batch, activations),
+        ("working space".to_owned(), working),
+        ("together".to_owned(), memory.total()),
+    ] {
+        printer.line(&format!("{:>10.1} MiB  {what}", bytes as f64 / f64::from(1 << 20)));
+    }
+    let committed = settings.adapter.as_deref().map(|folder| fitting(&source, folder)).transpose()?;
+    let costs = committed.as_ref().or(adapter.as_ref()).map(|adapter| {
+        let net = Net::Tokens(source.network().clone());
+        Costs::of(Base::of(&net), &cost::shapes(&net, adapter), settings.tokens)
+    });
+    // Adapters that are trained and not committed to, such as those of rank 256, have no costs.
+    let costs = costs.and_then(Result::ok);
+    if let Some(costs) = &costs {
+        proof(costs, settings.tokens, printer);
+    }
+    printer.object(&json!({
+        "proof": costs,
+        "parameters": parameters,
+        "tokens": tokens,
+        "bytes": {
+            "weights": weights, "widened": widened, "trained": trained, "activations": activations,
+            "working": working, "together": memory.total(),
+        },
+    }));
+    Ok(Outcome::Done)
+}
+
+/// Costs of commitment and proof, in words.
+fn proof(costs: &Costs, tokens: u64, printer: &Printer) {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let Costs { k, columns, weights, .. } = costs;
+    printer.line(&format!("proof of {tokens} tokens: {weights} weights in {columns} columns of 2^{k} rows"));
+    for (what, memory, seconds, written) in [
+        ("commit", costs.commit_memory, costs.commit_seconds, Some(costs.registered_bytes)),
+        ("prove", costs.prove_memory, costs.prove_seconds, Some(costs.registered_bytes + costs.bundle_bytes)),
+        ("verify", costs.verify_memory, costs.verify_seconds, None),
+    ] {
+        let written = written.map_or_else(String::new, |bytes| format!(", writes {:.1} MiB", mib(bytes)));
+        printer.line(&format!("{:>10.1} MiB  {what}: some {seconds:.0} s{written}", mib(memory)));
+    }
+}
+
+/// Whether a base is more than a folder with a configuration.
+fn has_weights(base: &Path) -> bool {
+    let Ok(mut files) = std::fs::read_dir(base) else { return true };
+    files.any(|file| file.is_ok_and(|file| file.path().extension().is_some_and(|end| end == "safetensors")))
+}

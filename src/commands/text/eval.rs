@@ -1,0 +1,60 @@
+//! How a base, with or without an adapter, does on rows it is not trained on.
+
+use anyhow::{Result, anyhow};
+use ftk_adapters::train::LoraTensors;
+use ftk_recipes::{Recipe, Session, Task, preference};
+use serde_json::{Map, Value, json};
+
+use super::super::task::Evaluation;
+use super::super::{Advice, Outcome, fitting, open as base, other_template, pull};
+use super::open::open;
+use crate::cli::printer::Printer;
+use crate::text::load::{Kind, Loaded, load};
+use crate::text::session::{Rows, Trained};
+
+/// Evaluates and prints one figure a line.
+///
+/// # Errors
+/// Rows, model or adapter: whatever is wrong with them.
+pub(super) fn run(mut recipe: Recipe, settings: &Evaluation, printer: &Printer) -> Result<Outcome> {
+    if let Some(data) = &settings.data {
+        recipe.data.held_out = Some(data.clone());
+    }
+    pull::recipe(&mut recipe, settings.offline, printer)?;
+    let Some(data) = recipe.data.held_out.clone() else {
+        return Err(Advice::new("there are no rows to evaluate on", "name them with --data or data.held_out").into());
+    };
+    let source = base(&recipe.base)?;
+    let adapter = settings.adapter.as_deref().map(|folder| fitting(&source, folder)).transpose()?;
+    other_template(&source, settings.adapter.as_deref()).iter().for_each(|note| printer.note(note));
+    let start = recipe.lora.as_ref().and_then(|lora| lora.start.as_deref());
+    let start = start.map(|folder| fitting(&source, folder)).transpose()?;
+    let loaded = load(&source, &recipe.data, Kind::of(&recipe), &data)?;
+    let choices = recipe.dpo.cost().rows() == preference::Rows::Choices;
+    let Loaded { rows, counts, .. } = if choices { loaded.choices() } else { loaded };
+    counts.notes().iter().for_each(|note| printer.note(note));
+    let weights = source.weights_held(&settings.device, recipe.base.hold)?;
+    let tensors = adapter.as_ref().map(|adapter| LoraTensors::frozen(adapter, &settings.device)).transpose()?;
+
+    let nothing = match &rows {
+        Rows::Sft(_) => Rows::Sft(Vec::new()),
+        Rows::Dpo(_) => Rows::Dpo(Vec::new()),
+        Rows::Unpaired(_) => Rows::Unpaired(Vec::new()),
+    };
+    let trained = tensors.map_or(Trained::Base, Trained::Adapter);
+    let session = open(&recipe, &source, (weights, trained), start.as_ref(), (nothing, Some(rows)), &settings.device)?;
+    let mut figures = Map::new();
+    for (name, figure) in session.evaluate().map_err(|error| anyhow!(error))? {
+        figures.insert(name.trim_start_matches("eval_").to_owned(), json!(figure));
+        if (name, recipe.task) == ("eval_loss", Task::Sft) {
+            figures.insert("perplexity".to_owned(), json!(libm::exp(figure)));
+        }
+    }
+    for (name, figure) in &figures {
+        printer.line(&format!("{name}\t{:.6}", figure.as_f64().unwrap_or(f64::NAN)));
+    }
+    let mut object = json!({ "task": recipe.task, "data": data, "counts": counts.json() });
+    object["figures"] = Value::Object(figures);
+    printer.object(&object);
+    Ok(Outcome::Done)
+}

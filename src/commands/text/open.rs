@@ -1,0 +1,138 @@
+//! From recipe, base and rows to what is trained, and from what is trained to files.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use candle_core::{DType, Device, Tensor, Var};
+use ftk_adapters::lora::Adapter;
+use ftk_adapters::peft;
+use ftk_adapters::train::{LoraTensors, normal_values};
+use ftk_adapters::weights::Weights;
+use ftk_networks::sites::Role;
+use ftk_recipes::{Format, Recipe, Reference, SaveDtype};
+
+use super::super::run::BASE;
+use crate::cli::printer::Printer;
+use crate::models::{Precision, Source, save_folder};
+use crate::text::references::{Found, References};
+use crate::text::session::{DpoSettings, Rows, TextSession, Trained};
+
+/// Largest magnitude of a value on the 16-bit grid.
+const GRID: f32 = ftk_kernels::grid::MAX_16 as f32;
+
+/// The first factor with a value that cannot be written: on the 16-bit grid, at its coarsest scale, there is no room for
+/// it, and no run that learns comes near.
+pub(super) fn beyond(adapter: &LoraTensors) -> Option<String> {
+    let adapter = adapter.to_adapter().ok()?;
+    let large = |values: &[f32], scale: f32| values.iter().any(|value| (value * scale).abs() > GRID);
+    adapter.sites.iter().find_map(|(site, factors)| {
+        let half =
+            if large(&factors.a, 1.0) { "lora_A" } else { large(&factors.b, factors.scale).then_some("lora_B")? };
+        Some(format!("{site}.{half} has a value beyond what an adapter can hold: {GRID}"))
+    })
+}
+
+/// The task on its rows (to train on, held out); `start` is the adapter that `lora.start` names, if any.
+pub(super) fn open(
+    recipe: &Recipe,
+    source: &Source,
+    (weights, trained): (Weights, Trained),
+    start: Option<&Adapter>,
+    (rows, held_out): (Rows, Option<Rows>),
+    device: &Device,
+) -> Result<TextSession> {
+    let frozen = match (recipe.dpo.reference, start) {
+        (Reference::Start, Some(start)) => Some(LoraTensors::frozen(start, device)?),
+        _ => None,
+    };
+    let (cost, sft_weight) = (recipe.dpo.cost(), recipe.dpo.supervised());
+    let dpo = DpoSettings { cost, sft_weight, reference: recipe.dpo.reference };
+    let rows = (rows, held_out, recipe.run.batch);
+    let dropout = recipe.lora.as_ref().map_or(0.0, |lora| lora.dropout);
+    Ok(TextSession::new(source.network().clone(), weights, trained, frozen, dpo, rows)
+        .recomputing(recipe.run.recompute)
+        .multiplying_in(products(recipe))
+        .dropping(dropout, recipe.run.seed))
+}
+
+/// Number format of products with the base's weights.
+pub(super) fn products(recipe: &Recipe) -> DType {
+    match recipe.run.precision {
+        Format::F32 => DType::F32,
+        Format::Bf16 => DType::BF16,
+    }
+}
+
+/// Has the session know its reference's figures, those in the file at `path` and otherwise new ones.
+pub(super) fn refer(session: &mut TextSession, path: &Path, model: [u8; 32], printer: &Printer) -> Result<()> {
+    let opened = References::open(path, model);
+    let (mut known, found) = opened.with_context(|| format!("cannot read {}", path.display()))?;
+    if found == Found::Unusable {
+        printer.note(&format!("{}: is damaged or of another model, made anew", path.display()));
+    }
+    let bar = printer.bar(0, "reference");
+    let mut told = !bar.is_hidden();
+    let progress = |done: usize, of: usize| {
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+        if !std::mem::replace(&mut told, true) {
+            printer.note(&format!("computing the reference's log-probabilities of {of} pairs"));
+        }
+    };
+    let computed = session.refer(&mut known, progress).map_err(|error| anyhow!(error))?;
+    bar.finish_and_clear();
+    if found == Found::Whole && computed == 0 {
+        printer.note(&format!("the reference's log-probabilities are in {}", path.display()));
+    }
+    Ok(())
+}
+
+/// Writes what is trained, as it stands, into a folder, and names its files with weights.
+pub(super) fn export(
+    recipe: &Recipe,
+    source: &Source,
+    session: &TextSession,
+    out: &Path,
+) -> Result<&'static [&'static str]> {
+    match session.adapter() {
+        Some(adapter) => {
+            let linear = linear_sites(source);
+            let fan_in_fan_out = source.network().fan_in_fan_out();
+            peft::save(out, &adapter.to_adapter()?, &source.name(), &linear, fan_in_fan_out)?;
+            Ok(&[peft::FACTORS])
+        }
+        None => {
+            let folder = out.join(BASE);
+            if folder.exists() {
+                // A run that was resumed has been here before.
+                std::fs::remove_dir_all(&folder).with_context(|| format!("cannot replace {}", folder.display()))?;
+            }
+            let precision = match recipe.base.save_dtype {
+                SaveDtype::F32 => Precision::F32,
+                SaveDtype::Bf16 => Precision::Bf16,
+            };
+            let files = source.text_files()?;
+            save_folder(&folder, source.network(), session.weights(), precision, source.special(), &files)?;
+            Ok(&["base/model.safetensors"])
+        }
+    }
+}
+
+pub(super) fn random_weights(source: &Source, std: f64, seed: u64, device: &Device) -> Result<Weights> {
+    let make = |(name, shape): (String, Vec<usize>)| {
+        let count = shape.iter().product();
+        let values = if shape.len() == 1 { vec![1.0; count] } else { normal_values(&name, count, std, seed) };
+        Ok((name, Tensor::from_vec(values, shape, device)?))
+    };
+    source.network().shapes().into_iter().map(make).collect()
+}
+
+pub(super) fn variables(weights: &Weights) -> Result<Weights> {
+    let make = |name: &str| Ok((name.to_owned(), Var::from_tensor(&weights.get(name)?)?.into_inner()));
+    weights.names().map(make).collect()
+}
+
+fn linear_sites(source: &Source) -> Vec<String> {
+    let sites = source.network().sites().into_iter();
+    sites.filter(|site| site.role == Role::Linear).map(|site| site.name).collect()
+}
