@@ -14,7 +14,6 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ftk::prove::Net;
 use ftk::prove::subject::Subject;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
@@ -25,7 +24,7 @@ use ftk_circuits::{
 };
 use ftk_networks::graphs::{Head, Kind, Network};
 use ftk_networks::sites::Role;
-use ftk_proofs::{Case, Input, Output, Statement};
+use ftk_proofs::{Case, Input, Net, Output, Statement};
 use ftk_recipes::gnn;
 use ftk_recipes::gnn::import::{Origin, import};
 use rand_chacha::ChaCha20Rng;

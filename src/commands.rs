@@ -39,10 +39,11 @@ use ftk_recipes::{Base, Recipe};
 
 use crate::models::{Date, Message, Model, Source, chat};
 use crate::prove::cost::available_memory;
+use crate::prove::model;
 use crate::prove::subject::Subject;
-use crate::prove::{FixedModel, Net};
 use crate::text::encode::Encoder;
 use crate::text::rows::Text;
+use ftk_proofs::{FixedModel, Net};
 
 pub use self::questions::{Asked, Task};
 
@@ -209,10 +210,10 @@ fn fits(net: &Net, adapter: &Adapter, folder: &Path) -> Result<()> {
 /// The exact form of a base, and of one of tokens its floats, too.
 fn exact(subject: Subject) -> Result<(FixedModel, Option<Model>)> {
     Ok(match subject {
-        Subject::Graph(base) => (FixedModel::of_graphs(&base)?, None),
+        Subject::Graph(base) => (model::of_graphs(&base)?, None),
         Subject::Tokens(source) => {
             let weights = source.weights(&Device::Cpu)?;
-            (FixedModel::new(&source, &weights)?, Some(Model { source: *source, weights }))
+            (model::of(&source, &weights)?, Some(Model { source: *source, weights }))
         }
     })
 }

@@ -214,7 +214,8 @@ impl Source {
         digest::base(&self.network, weights, self.texts())
     }
 
-    fn texts(&self) -> Texts {
+    /// What makes ids of text, as far as `D_base` binds it.
+    pub(crate) fn texts(&self) -> Texts {
         let tokenizer = self.tokenizer.as_ref().map(|tokenizer| *tokenizer.digest());
         let template = self.template.as_ref().map(|it| (it.source().to_owned(), it.special().clone()));
         Texts { tokenizer, template, stop: self.special.stop.clone() }

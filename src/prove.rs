@@ -2,13 +2,12 @@
 //! circuits. Commitments, bundles and verdicts about what a base with an adapter gives for inputs.
 
 pub mod bundle;
-pub mod cases;
 pub mod cost;
 pub mod fixed;
 pub mod graph_base;
 pub mod keys;
 pub mod limits;
-mod model;
+pub mod model;
 pub mod opening;
 pub mod refusal;
 pub mod rounding;
@@ -16,15 +15,15 @@ pub mod subject;
 pub mod verdict;
 pub mod verifier;
 
-pub use self::model::{FixedModel, FixedModelError, Net, site_factors};
+pub use self::model::FixedModelError;
 
 /// Errors of exact networks that may know what to do about them.
 pub const HINTS: &[ftk_adapters::hint::Ask] = &[overflow];
 
 /// What to do where a base leaves the range of the integer network, which knows of no commands.
 fn overflow(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    let overflow = |error: &self::fixed::Error| {
-        matches!(error, self::fixed::Error::Fixed(ftk_circuits::fixed::FixedError::Overflow { .. }))
+    let overflow = |error: &ftk_proofs::fixed::Error| {
+        matches!(error, ftk_proofs::fixed::Error::Fixed(ftk_circuits::fixed::FixedError::Overflow { .. }))
     };
     let beyond = matches!(error.downcast_ref(), Some(ftk_circuits::fixed::FixedError::Overflow { .. }));
     (beyond || error.downcast_ref().is_some_and(overflow)).then(|| {

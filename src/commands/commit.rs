@@ -13,6 +13,8 @@ use ftk_adapters::{atomic, foreign};
 use ftk_circuits::{SiteFactors, commit, register, required_k};
 use ftk_networks::ops::Tokens;
 use ftk_networks::sites::Role;
+use ftk_proofs::fixed::{Adaptation, Fixed, FixedAdapter};
+use ftk_proofs::{FixedModel, Net};
 use serde_json::json;
 
 use super::{Advice, Committable, Outcome, exact, fits_memory, frozen};
@@ -20,12 +22,11 @@ use crate::cli::printer::Printer;
 use crate::models::Model;
 use crate::prove::bundle::{COMMITMENT, HEAD, REGISTRATION};
 use crate::prove::cost::{self, Base, Costs};
-use crate::prove::fixed::{Adaptation, Agreement, Fixed, FixedAdapter};
+use crate::prove::fixed::{Agreement, of_adapter};
 use crate::prove::graph_base::head_bytes;
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{OPENING, OpeningFile};
 use crate::prove::rounding::{SiteError, errors};
-use crate::prove::{FixedModel, Net};
 
 /// Folder, beside the commitment, of an adapter that was rounded.
 pub const ROUNDED: &str = "adapter";
@@ -187,15 +188,16 @@ pub(super) fn committed_form(
     adapter: &Adapter,
     folder: &Path,
 ) -> Result<(FixedAdapter, Vec<SiteFactors>)> {
-    fixed.factors(adapter).map_err(|error| {
+    let integers = of_adapter(adapter).map_err(|error| {
         let message = format!("{}: {error}", folder.display());
         Advice::new(
             message,
             "give the adapter as it was committed to: what `ftk commit` had to round is in the folder `adapter` beside \
              the commitment",
         )
-        .into()
-    })
+    })?;
+    let factors = fixed.factors(&integers);
+    Ok((integers, factors))
 }
 
 /// Exact integers against f32 on a text, in windows.

@@ -8,6 +8,7 @@ use ftk_adapters::foreign;
 use ftk_adapters::peft;
 use ftk_circuits::AdapterCommitment;
 use ftk_networks::sites::Role;
+use ftk_proofs::rows_of;
 use serde_json::{Map, Value, json};
 
 use super::run::MANIFEST;
@@ -15,7 +16,6 @@ use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
 use crate::models::Source;
 use crate::prove::bundle::{Bundle, COMMITMENT, STATEMENT};
-use crate::prove::cases::rows_of;
 use crate::prove::limits::Limits;
 use crate::train;
 

@@ -7,16 +7,17 @@ use anyhow::{Context, Result};
 use ftk_adapters::foreign;
 use ftk_adapters::peft::{self, Saved};
 use ftk_circuits::{AdapterCommitment, CheckFailed, EncodingError, SiteFactors, opens};
+use ftk_proofs::fixed::FixedAdapter;
+use ftk_proofs::site_factors;
 use serde_json::json;
 
 use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
 use crate::prove::bundle::{COMMITMENT, HEAD};
-use crate::prove::fixed::FixedAdapter;
+use crate::prove::fixed::of_adapter;
 use crate::prove::graph_base::parse_head;
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{OPENING, OpeningFile};
-use crate::prove::site_factors;
 
 /// What is needed.
 pub struct Settings {
@@ -51,7 +52,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let differs = other_head(&path, &head, printer)?;
 
     let digest = commitment.digest().to_string();
-    let difference = match FixedAdapter::new(&adapter) {
+    let difference = match of_adapter(&adapter) {
         // What is committed is on the grid.
         Err(error) => Some(error.to_string()),
         Ok(fixed) => match names(&commitment, &fixed) {

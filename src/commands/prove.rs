@@ -9,7 +9,8 @@ use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft::Saved;
 use ftk_circuits::AdapterCommitment;
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
-use ftk_proofs::{Case, Output, Statement};
+use ftk_proofs::prove::{Unable, prove, settle};
+use ftk_proofs::{Case, FixedModel, Output, Statement, rows_of};
 use serde_json::json;
 
 use super::commit::committed_form;
@@ -18,9 +19,7 @@ use super::stated::{Shown, summary, summary_json};
 use super::{Advice, Committable, Outcome, exact, fits_memory, frozen, nodes};
 use crate::cli::printer::Printer;
 use crate::models::Model;
-use crate::prove::FixedModel;
 use crate::prove::bundle::{Bundle, COMMITMENT, REGISTRATION};
-use crate::prove::cases::{prove, rows_of, settle};
 use crate::prove::cost::{Base, Costs};
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{Disclosure, Ledger, OPENING, OpeningFile};
@@ -147,9 +146,10 @@ fn bundle(
     }
     let (fixed_adapter, factors) = committed_form(fixed, adapter, folder)?;
     let tensors = frozen(Some(adapter), &Device::Cpu)?;
-    let propose = |ids: &[u32], limit: usize| {
+    let propose = |ids: &[u32], limit: usize| -> Result<Vec<u32>, Unable> {
         let Model { source, weights } = model.expect("nodes have no continuation");
         greedy(source.network(), weights, tensors.as_ref(), ids, limit, &source.special().stop, |_| {})
+            .map_err(Unable::from)
     };
     let (cases, records) = settle(fixed, &fixed_adapter, cases, graph.as_ref(), propose)?;
     // Looked at before the work of proving, and again when it is written down.

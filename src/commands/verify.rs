@@ -7,7 +7,7 @@ use anyhow::Result;
 use ftk_circuits::{Digest, SiteShape};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::hex::parse_digest;
-use ftk_proofs::{Input, Kind, Logits, Output, Statement};
+use ftk_proofs::{Input, Kind, Logits, Output, Statement, rows_of};
 use ftk_recipes::gnn::score;
 use serde_json::json;
 
@@ -17,7 +17,6 @@ use super::stated::{Shown, summary, summary_json};
 use super::{Advice, Outcome, Question, nodes};
 use crate::cli::printer::Printer;
 use crate::prove::bundle::{Packed, ReadError};
-use crate::prove::cases::rows_of;
 use crate::prove::graph_base::GraphBase;
 use crate::prove::keys::commitment_key;
 use crate::prove::limits::Limits;

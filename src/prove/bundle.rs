@@ -19,18 +19,16 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use ftk_adapters::peft::Saved;
 use ftk_adapters::{atomic, foreign};
 use ftk_circuits::{AdapterCommitment, CheckFailed, DeltaProof, decode_deltas, deltas_limit, encode_deltas};
 
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
-use ftk_proofs::{Statement, TextError};
+use ftk_proofs::{Deadline, Statement, TextError, rows_of};
 
-use super::cases::rows_of;
 use super::graph_base::{head_bytes, parse_head};
-use super::limits::{Limits, is_past};
+use super::limits::Limits;
 use super::refusal::{Refusal, Stage};
 
 /// File of the commitment, in a bundle and beside an opening.
@@ -193,11 +191,11 @@ impl Packed {
     ///
     /// # Errors
     /// Bytes that no honest prover writes; [`Refusal::Time`] after the deadline.
-    pub fn expand(self, deadline: Option<Instant>) -> Result<Bundle, Refusal> {
+    pub fn expand(self, deadline: Deadline) -> Result<Bundle, Refusal> {
         let Self { statement, commitment, deltas, proof, registration, graph, head } = self;
         let rows = rows_of(&statement, graph.as_ref(), commitment.shapes());
         let deltas = decompress(&deltas, limit(&commitment, &rows)?)?;
-        let deltas = decode_deltas(&deltas, commitment.shapes(), &rows, &|| is_past(deadline));
+        let deltas = decode_deltas(&deltas, commitment.shapes(), &rows, &|| deadline.is_past());
         let deltas = deltas.map_err(|error| match error {
             CheckFailed::Stopped => Refusal::Time(Stage::Deltas),
             error => Refusal::Check(error),

@@ -8,8 +8,7 @@ use ftk_adapters::foreign;
 use ftk_adapters::lora::{Adapter, Factors};
 use ftk_circuits::{EncodingError, SiteShape, required_columns, required_k};
 use ftk_networks::sites::Role;
-
-use super::model::Net;
+use ftk_proofs::Net;
 
 /// Bytes of one exact delta in memory.
 const DELTA: u64 = 16;

@@ -1,10 +1,10 @@
 //! What a verifier is willing to spend on a bundle that somebody sent.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ftk_circuits::AdapterCommitment;
 use ftk_networks::graphs::neighbourhood::{EXPANSION, Neighbourhood};
-use ftk_proofs::Statement;
+use ftk_proofs::{Deadline, Statement};
 
 use super::cost;
 use super::refusal::Refusal;
@@ -43,8 +43,8 @@ impl Limits {
         Self { tokens: u64::MAX, sites: u64::MAX, bytes: u64::MAX, memory: u64::MAX, time: Duration::MAX };
 
     /// When the time is up, if it ever is.
-    pub fn deadline(&self) -> Option<Instant> {
-        Instant::now().checked_add(self.time)
+    pub fn deadline(&self) -> Deadline {
+        Deadline::after(self.time)
     }
 
     /// Refuses a statement of too many tokens.
@@ -97,9 +97,4 @@ impl Limits {
 /// Refuses what is beyond a limit.
 pub(super) fn within(what: &'static str, needs: u64, allowed: u64) -> Result<(), Refusal> {
     if needs > allowed { Err(Refusal::Limit { what, needs, allowed }) } else { Ok(()) }
-}
-
-/// Whether a deadline has passed.
-pub(super) fn is_past(deadline: Option<Instant>) -> bool {
-    deadline.is_some_and(|deadline| Instant::now() >= deadline)
 }

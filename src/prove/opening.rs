@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 
 use ftk_adapters::{atomic, foreign};
 use ftk_circuits::{CheckFailed, Opening, SiteShape};
+use ftk_proofs::fixed::Record;
 use rayon::prelude::*;
-
-use super::fixed::Record;
 
 /// File of the secret.
 pub const OPENING: &str = "opening.bin";

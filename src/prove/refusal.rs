@@ -2,9 +2,7 @@
 
 use ftk_circuits::{CheckFailed, Digest};
 use ftk_networks::graphs::neighbourhood::NeighbourhoodError;
-use ftk_proofs::StatementError;
-
-use super::fixed;
+use ftk_proofs::{StatementError, fixed};
 
 /// The check that refused a bundle.
 #[derive(Debug, thiserror::Error)]

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use ftk_networks::graphs::End;
+use ftk_proofs::{FixedModel, Net};
 use ftk_recipes::gnn::{GraphError, base};
 
 use super::graph_base::GraphBase;
-use super::model::{FixedModel, FixedModelError, Net};
+use super::model::{self, FixedModelError};
 use crate::models::{ModelError, Source, Tokenizer};
 
 /// A base, all but the weights of one that is large.
@@ -68,11 +69,11 @@ impl Subject {
     /// The integer form, weights read one after another.
     ///
     /// # Errors
-    /// As [`FixedModel::read`].
+    /// As [`model::read`].
     pub fn fixed(&self) -> Result<FixedModel, FixedModelError> {
         match self {
-            Self::Tokens(source) => FixedModel::read(source),
-            Self::Graph(base) => FixedModel::of_graphs(base),
+            Self::Tokens(source) => model::read(source),
+            Self::Graph(base) => model::of_graphs(base),
         }
     }
 

@@ -1,15 +1,12 @@
 //! Judging a bundle.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::collections::BTreeMap;
 
 use ftk_circuits::{CheckFailed, Digest};
-use ftk_proofs::{Case, Input, Kind, Output, Statement};
+use ftk_proofs::fixed::{self, Adaptation, SiteDeltas};
+use ftk_proofs::{Case, Deadline, FixedModel, Input, Kind, Net, Output, Replayed, Statement, add_base, replay};
 
 use super::bundle::{Bundle, Packed};
-use super::cases::{Replayed, add_base, replay};
-use super::fixed::{self, Adaptation, SiteDeltas};
-use super::model::{FixedModel, Net};
 use super::refusal::{Refusal, Stage};
 
 /// What the verifier brought along.
@@ -91,7 +88,6 @@ impl Verdict {
 /// The first check that fails.
 pub(super) fn expected(
     model: &FixedModel,
-    stop_ids: &BTreeSet<u32>,
     Packed { statement, commitment, graph, .. }: &Packed,
     expectations: &Expectations,
 ) -> Result<(), Refusal> {
@@ -110,7 +106,7 @@ pub(super) fn expected(
         return Err(CheckFailed::Adapter(adapter).into());
     }
     for (index, case) in statement.cases.iter().enumerate() {
-        if matches!(&case.output, Output::Completion(stated) if !stated.stop_ids.iter().eq(stop_ids)) {
+        if matches!(&case.output, Output::Completion(stated) if !stated.stop_ids.iter().eq(model.stop_ids())) {
             return Err(Refusal::StopRule(index));
         }
         if case.sequences().iter().any(|sequence| sequence.ids.len() > model.net().context()) {
@@ -133,7 +129,7 @@ pub(super) fn expected(
 pub(super) fn replayed(
     model: &FixedModel,
     Bundle { statement, commitment, deltas, graph, .. }: &Bundle,
-    deadline: Option<Instant>,
+    deadline: Deadline,
 ) -> Result<Vec<Vec<i64>>, Refusal> {
     let given: BTreeMap<String, SiteDeltas<'_>> = commitment
         .shapes()

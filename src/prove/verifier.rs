@@ -1,7 +1,7 @@
 //! Verifying many bundles against one base, from memory: no file is read or written here.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,12 @@ use ftk_circuits::{
     StatementBytes, verify_all,
 };
 use ftk_networks::graphs::neighbourhood::{EXPANSION, Neighbourhood};
-use ftk_proofs::Statement;
+use ftk_proofs::{Deadline, FixedModel, Net, Statement};
 
 use super::bundle::{Bundle, HEAD, Packed};
 use super::graph_base::GraphBase;
 use super::limits::Limits;
-use super::model::{FixedModel, FixedModelError, Net};
+use super::model::{self, FixedModelError};
 use super::refusal::{Refusal, Stage};
 use super::subject::Subject;
 use super::verdict::{Expectations, Verdict, expected, replayed, undoubted};
@@ -28,7 +28,6 @@ pub struct Verifier {
     model: FixedModel,
     /// The base itself, where bundles may bring another head for it.
     graph: Option<GraphBase>,
-    stop_ids: BTreeSet<u32>,
     limits: Limits,
     derive: fn(u32) -> Result<CommitmentKey, KeyError>,
     keys: BTreeMap<u32, Arc<CommitmentKey>>,
@@ -69,9 +68,8 @@ impl Verifier {
         limits: Limits,
         derive: fn(u32) -> Result<CommitmentKey, KeyError>,
     ) -> Result<Self, FixedModelError> {
-        let model = FixedModel::read(source)?;
-        let stop_ids = source.special().stop.clone();
-        Ok(Self { model, graph: None, stop_ids, limits, derive, keys: BTreeMap::new(), registered: BTreeMap::new() })
+        let model = model::read(source)?;
+        Ok(Self { model, graph: None, limits, derive, keys: BTreeMap::new(), registered: BTreeMap::new() })
     }
 
     /// [`Verifier::with_keys`] for a base of either kind.
@@ -86,8 +84,8 @@ impl Verifier {
         match subject {
             Subject::Tokens(source) => Self::with_keys(source, limits, derive),
             Subject::Graph(base) => {
-                let (model, graph, stop_ids) = (FixedModel::of_graphs(base)?, Some(base.clone()), BTreeSet::new());
-                Ok(Self { model, graph, stop_ids, limits, derive, keys: BTreeMap::new(), registered: BTreeMap::new() })
+                let (model, graph) = (model::of_graphs(base)?, Some(base.clone()));
+                Ok(Self { model, graph, limits, derive, keys: BTreeMap::new(), registered: BTreeMap::new() })
             }
         }
     }
@@ -115,7 +113,7 @@ impl Verifier {
         &mut self,
         sent: Packed,
         expectations: &Expectations,
-        deadline: Option<Instant>,
+        deadline: Deadline,
     ) -> Result<Replayed, Refusal> {
         let other;
         let model = match &sent.head {
@@ -125,7 +123,7 @@ impl Verifier {
                 &other
             }
         };
-        expected(model, &self.stop_ids, &sent, expectations)?;
+        expected(model, &sent, expectations)?;
         if let (Net::Graph(network), Some(graph)) = (model.net(), &sent.graph) {
             self.limits.projection(graph, network.prepare.project.unwrap_or(0))?;
             self.limits.logits(sent.statement.cases.len(), network.outputs())?;
@@ -146,7 +144,7 @@ impl Verifier {
                 Arc::clone(place.insert(Arc::new(key)))
             }
         };
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = deadline.left();
         let verdict = undoubted(&statement, expectations, registration.is_some());
         let head = head.is_some();
         Ok(Replayed { verdict, statement, commitment, key, rows, proof, registration, left, graph, head })
@@ -157,7 +155,7 @@ impl Verifier {
         let malformed = |reason| Refusal::Malformed { file: HEAD, reason };
         let base = self.graph.as_ref().ok_or_else(|| malformed("the base takes no other head".to_owned()))?;
         let base = base.with_head(head).map_err(|name| malformed(format!("is none of the base: {name}")))?;
-        let model = FixedModel::of_graphs(&base).map_err(|error| malformed(error.to_string()))?;
+        let model = model::of_graphs(&base).map_err(|error| malformed(error.to_string()))?;
         if model.digest() == self.model.digest() { Err(malformed("is the base's own".to_owned())) } else { Ok(model) }
     }
 
@@ -272,7 +270,7 @@ mod tests {
         let mut sent = Packed::read(&bundle(), &Limits::NONE).unwrap();
         change(&mut sent);
         let any = Expectations { input: ExpectedInput::Any, ..Expectations::default() };
-        verifier.replay(sent, &any, None).unwrap()
+        verifier.replay(sent, &any, Deadline::NONE).unwrap()
     }
 
     #[test]
@@ -309,8 +307,8 @@ mod tests {
     fn the_replay_ends_at_the_deadline() {
         let verifier = verifier();
         let bundle = Bundle::read(&bundle(), &Limits::NONE).unwrap();
-        let late = verdict::replayed(&verifier.model, &bundle, Some(Instant::now()));
+        let late = verdict::replayed(&verifier.model, &bundle, Deadline::after(Duration::ZERO));
         assert!(matches!(late, Err(Refusal::Time(Stage::Replay))), "{late:?}");
-        assert!(verdict::replayed(&verifier.model, &bundle, None).is_ok());
+        assert!(verdict::replayed(&verifier.model, &bundle, Deadline::NONE).is_ok());
     }
 }

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use ftk::models::Source;
-use ftk::prove::fixed::{Adaptation, Agreement, Fixed, FixedAdapter, FixedBase};
+use ftk::prove::fixed::{Agreement, of_adapter, of_weights};
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::train::{LoraTensors, Train, initial_factors, normal_values};
 use ftk_adapters::weights::Weights;
 use ftk_networks::ops::{Heads, Llama3Scaling, Rope, Tokens};
 use ftk_networks::sites::Role;
 use ftk_networks::{Family, Gpt2, Llama, Network};
+use ftk_proofs::fixed::{Adaptation, Fixed};
 
 use crate::run::{fixture, models};
 
@@ -27,7 +28,7 @@ fn agreement(network: &Network, weights: &Weights, ids: &[u32]) -> Agreement {
     let (tokens, rows) = (Tokens::sequence(ids.to_vec()), (0..ids.len()).collect::<Vec<_>>());
     let tensors = LoraTensors::frozen(&adapter, &Device::Cpu).unwrap();
     let float = network.forward(&mut Train::new(weights, Some(&tensors)), &tokens, &rows).unwrap();
-    let (base, adapter) = (FixedBase::new(weights, &network.sites()).unwrap(), FixedAdapter::new(&adapter).unwrap());
+    let (base, adapter) = (of_weights(weights, &network.sites()).unwrap(), of_adapter(&adapter).unwrap());
     let exact = network.forward(&mut Fixed::new(&base, Adaptation::Factors(&adapter)), &tokens, &rows).unwrap();
     Agreement::of(&exact, &float.flatten_all().unwrap().to_vec1::<f32>().unwrap()).unwrap()
 }

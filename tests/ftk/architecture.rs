@@ -26,7 +26,7 @@ const CRATES: [Rule; 7] = [
     ("ftk-adapters", &["ftk-kernels", "ftk-networks"], &["halo2_proofs", "pasta_curves", "clap"]),
     ("ftk-recipes", &["ftk-adapters", "ftk-networks"], &["halo2_proofs", "pasta_curves", "clap"]),
     ("ftk-circuits", &["ftk-kernels"], &["candle-core", "candle-nn", "safetensors", "tempfile", "clap"]),
-    ("ftk-proofs", &["ftk-circuits"], &HEAVY),
+    ("ftk-proofs", &["ftk-circuits", "ftk-kernels", "ftk-networks"], &HEAVY),
     ("ftk", &["ftk-adapters", "ftk-circuits", "ftk-kernels", "ftk-networks", "ftk-proofs", "ftk-recipes"], &[]),
 ];
 

@@ -26,7 +26,7 @@ use ftk::prove::verifier::Verifier;
 use ftk::text::load::{self, Kind};
 use ftk_adapters::peft;
 use ftk_circuits::{AdapterCommitment, CommitmentKey, MIN_K, Opening, decode_deltas, verify_registration};
-use ftk_proofs::Statement;
+use ftk_proofs::{Deadline, Statement};
 use ftk_recipes::{Data, Recipe};
 
 use crate::run::fixture;
@@ -108,7 +108,7 @@ fn bundles() {
         fuzz(name, &[read(name)], 16 * MEGABYTE, move |bytes| {
             let mut files = whole.clone();
             files.insert(name.to_owned(), bytes.to_vec());
-            drop(Packed::parse(&files, &Limits::default()).and_then(|sent| sent.expand(None)));
+            drop(Packed::parse(&files, &Limits::default()).and_then(|sent| sent.expand(Deadline::NONE)));
         });
     }
     // What no check of the proofs refuses is what was given.

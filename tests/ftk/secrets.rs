@@ -6,15 +6,15 @@ use std::process::Command;
 
 use candle_core::Device;
 use ftk::models::Source;
-use ftk::prove::cases::settle;
-use ftk::prove::fixed::FixedAdapter;
+use ftk::prove::fixed::of_adapter;
 use ftk::prove::keys::commitment_key;
 use ftk::prove::opening::{OPENING, OpeningFile};
-use ftk::prove::{FixedModel, site_factors};
 use ftk_adapters::peft;
 use ftk_adapters::train::LoraTensors;
 use ftk_circuits::{AdapterCommitment, SiteFactors, register};
-use ftk_proofs::{Case, Input, Output};
+use ftk_proofs::fixed::FixedAdapter;
+use ftk_proofs::prove::settle;
+use ftk_proofs::{Case, Input, Output, site_factors};
 
 use crate::run::{ftk, succeed};
 use crate::seller::adapter_of_rank;
@@ -75,7 +75,7 @@ fn secrets(folder: &Path) -> Vec<(String, Vec<u8>)> {
     }
     assert!(secrets.len() >= 5 * 4, "there are blinds");
     let adapter = peft::load(&folder.join("adapter")).unwrap();
-    for (site, factors) in &FixedAdapter::new(&adapter).unwrap().sites {
+    for (site, factors) in &of_adapter(&adapter).unwrap().sites {
         let floats = &adapter.sites[site];
         for (factor, integers, floats) in [("A", factors.a(), &floats.a), ("B", factors.b(), &floats.b)] {
             let (integers, floats) = (&integers[..8], &floats[..8]);
@@ -114,7 +114,7 @@ impl Held {
         let commitment = AdapterCommitment::decode(&commitment).unwrap();
         let opening = OpeningFile::read(&folder.join("commitment").join(OPENING), commitment.shapes()).unwrap();
         let adapter = peft::load(&folder.join("adapter")).unwrap();
-        let fixed = FixedAdapter::new(&adapter).unwrap();
+        let fixed = of_adapter(&adapter).unwrap();
         let factors = site_factors(&fixed, commitment.shapes().iter().map(|shape| shape.name.as_str()));
         Self { commitment, opening, adapter, fixed, factors }
     }
@@ -172,7 +172,7 @@ fn panic_in(folder: &Path, at: &str) {
         }
         "settle" => {
             let source = Source::open(Path::new("village")).unwrap();
-            let model = FixedModel::read(&source).unwrap();
+            let model = ftk::prove::model::read(&source).unwrap();
             let output =
                 Output::Completion(ftk_proofs::Completion { ids: Vec::new(), max_tokens: 4, stop_ids: Vec::new() });
             let cases = vec![Case { input: Input::Tokens(vec![5, 6, 7]), output }];

@@ -222,19 +222,18 @@ fn every_field_of_every_preference_is_held_to() {
 
 /// States what the network gives with the bundle's deltas, as a forger can compute it.
 fn truth(bundle: &mut Bundle) {
-    use ftk::prove::FixedModel;
-    use ftk::prove::cases::{add_base, replay};
-    use ftk::prove::fixed::{Adaptation, SiteDeltas};
+    use ftk_proofs::fixed::{Adaptation, SiteDeltas};
+    use ftk_proofs::{Deadline, add_base, replay};
     let source = Source::open("village".as_ref()).unwrap();
-    let model = FixedModel::new(&source, &source.weights(&Device::Cpu).unwrap()).unwrap();
+    let model = ftk::prove::model::of(&source, &source.weights(&Device::Cpu).unwrap()).unwrap();
     fn site<'a>((shape, deltas): (&ftk_circuits::SiteShape, &'a Vec<i128>)) -> (String, SiteDeltas<'a>) {
         let shift = u32::from(shape.shift_a) + u32::from(shape.shift_b);
         (shape.name.clone(), SiteDeltas { rank: shape.rank as usize, shift, deltas })
     }
     let given = bundle.commitment.shapes().iter().zip(&bundle.deltas).map(site).collect();
     let cases = &mut bundle.statement.cases;
-    let mut outputs = replay(&model, Adaptation::Deltas(&given), cases, None, None).unwrap().outputs;
-    add_base(&model, &mut outputs, cases, None).unwrap();
+    let mut outputs = replay(&model, Adaptation::Deltas(&given), cases, None, Deadline::NONE).unwrap().outputs;
+    add_base(&model, &mut outputs, cases, Deadline::NONE).unwrap();
     cases.iter_mut().zip(outputs).for_each(|(case, output)| case.output = output);
 }
 

@@ -5,15 +5,14 @@ use std::path::Path;
 
 use anyhow::Result;
 use candle_core::Device;
-use ftk_proofs::{Case, Choice, Input, Output};
+use ftk_proofs::fixed::{Adaptation, FixedAdapter};
+use ftk_proofs::{Case, Choice, Deadline, FixedModel, Input, Output, replay};
 use ftk_recipes::defi::DefiError;
 
 use super::super::commit::committed_form;
 use super::super::fitting;
 use crate::models::Source;
-use crate::prove::FixedModel;
-use crate::prove::cases::replay;
-use crate::prove::fixed::{Adaptation, FixedAdapter};
+use crate::prove::model;
 
 /// The policy.
 pub struct Policy {
@@ -30,7 +29,7 @@ impl Policy {
     /// A model or adapter that cannot be read, or has no integer form.
     pub fn load(source: &Source, adapter: Option<&Path>, (first, count): (u32, usize)) -> Result<Self> {
         let weights = source.weights(&Device::Cpu)?;
-        let fixed = FixedModel::new(source, &weights)?;
+        let fixed = model::of(source, &weights)?;
         let adapter = match adapter {
             Some(folder) => Some(committed_form(&fixed, &fitting(source, folder)?, folder)?.0),
             None => None,
@@ -51,7 +50,7 @@ impl Policy {
         let output = Choice::among(self.among.clone()).into();
         let case = Case { input: Input::Tokens(ids.to_vec()), output };
         let adaptation = self.adapter.as_ref().map_or(Adaptation::Base, Adaptation::Factors);
-        let replayed = replay(&self.fixed, adaptation, &[case], None, None);
+        let replayed = replay(&self.fixed, adaptation, &[case], None, Deadline::NONE);
         let outputs = replayed.map_err(|error| DefiError::Policy(error.to_string()))?.outputs;
         match outputs.as_slice() {
             [Output::Choice(choice)] => Ok((choice.chosen - self.among[0]) as usize),

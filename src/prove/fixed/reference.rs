@@ -7,7 +7,9 @@ use ftk_adapters::weights::{Weights, values};
 use ftk_networks::ops::graph::{ONE, Propagation};
 use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Table, Tokens};
 
-use super::Error;
+use ftk_proofs::fixed::Error;
+
+use super::WeightsError;
 
 /// Rows of features.
 pub(super) type Rows = Vec<Vec<f64>>;
@@ -16,20 +18,20 @@ pub(super) type Rows = Vec<Vec<f64>>;
 pub(super) struct Reference<'a>(pub(super) &'a Weights);
 
 impl Reference<'_> {
-    fn weight(&self, name: &str) -> Result<Vec<f64>, Error> {
+    fn weight(&self, name: &str) -> Result<Vec<f64>, WeightsError> {
         self.values(&format!("{name}.weight"))
     }
 
-    fn values(&self, name: &str) -> Result<Vec<f64>, Error> {
+    fn values(&self, name: &str) -> Result<Vec<f64>, WeightsError> {
         Ok(values(&self.0.get(name)?, |values| values.iter().copied().map(f64::from).collect())?)
     }
 }
 
 impl Ops for Reference<'_> {
     type Value = Rows;
-    type Error = Error;
+    type Error = WeightsError;
 
-    fn embed(&mut self, site: &str, table: Table, tokens: &Tokens) -> Result<Rows, Error> {
+    fn embed(&mut self, site: &str, table: Table, tokens: &Tokens) -> Result<Rows, WeightsError> {
         let (_, hidden) = self.0.get(&format!("{site}.weight"))?.dims2()?;
         let scale = f64::from(table.scale);
         let table = self.weight(site)?;
@@ -37,13 +39,13 @@ impl Ops for Reference<'_> {
         Ok(tokens.ids().iter().map(row).collect())
     }
 
-    fn add_positions(&mut self, site: &str, _: usize, x: &Rows) -> Result<Rows, Error> {
+    fn add_positions(&mut self, site: &str, _: usize, x: &Rows) -> Result<Rows, WeightsError> {
         let table = self.weight(site)?;
         let rows = x.iter().zip(table.chunks_exact(x[0].len()));
         Ok(rows.map(|(x, row)| x.iter().zip(row).map(|(x, y)| x + y).collect()).collect())
     }
 
-    fn linear(&mut self, site: &str, d_out: usize, bias: Bias, x: &Rows) -> Result<Rows, Error> {
+    fn linear(&mut self, site: &str, d_out: usize, bias: Bias, x: &Rows) -> Result<Rows, WeightsError> {
         let mut rows = self.head(site, site, d_out, x)?;
         if bias == Bias::Present {
             let bias = self.values(&format!("{site}.bias"))?;
@@ -52,12 +54,19 @@ impl Ops for Reference<'_> {
         Ok(rows)
     }
 
-    fn linear_rope(&mut self, site: &str, d_out: usize, bias: Bias, x: &Rows, rope: &Rope) -> Result<Rows, Error> {
+    fn linear_rope(
+        &mut self,
+        site: &str,
+        d_out: usize,
+        bias: Bias,
+        x: &Rows,
+        rope: &Rope,
+    ) -> Result<Rows, WeightsError> {
         let rows = self.linear(site, d_out, bias, x)?;
         Ok(rotate(rows, rope))
     }
 
-    fn norm_rope(&mut self, site: &str, x: &Rows, eps: f64, rope: &Rope) -> Result<Rows, Error> {
+    fn norm_rope(&mut self, site: &str, x: &Rows, eps: f64, rope: &Rope) -> Result<Rows, WeightsError> {
         let mut rows = Vec::new();
         for row in x {
             let heads: Rows = row.chunks_exact(rope.dim).map(<[f64]>::to_vec).collect();
@@ -66,7 +75,7 @@ impl Ops for Reference<'_> {
         Ok(rotate(rows, rope))
     }
 
-    fn layer_norm(&mut self, site: &str, x: &Rows, eps: f64) -> Result<Rows, Error> {
+    fn layer_norm(&mut self, site: &str, x: &Rows, eps: f64) -> Result<Rows, WeightsError> {
         let (weight, bias) = (self.weight(site)?, self.values(&format!("{site}.bias"))?);
         let normalise = |row: &Vec<f64>| {
             let n = row.len() as f64;
@@ -77,25 +86,25 @@ impl Ops for Reference<'_> {
         Ok(x.iter().map(normalise).collect())
     }
 
-    fn part(&mut self, x: &Rows, features: Range<usize>) -> Result<Rows, Error> {
+    fn part(&mut self, x: &Rows, features: Range<usize>) -> Result<Rows, WeightsError> {
         Ok(x.iter().map(|row| row[features.clone()].to_vec()).collect())
     }
 
-    fn rope(&mut self, x: &Rows, rope: &Rope) -> Result<Rows, Error> {
+    fn rope(&mut self, x: &Rows, rope: &Rope) -> Result<Rows, WeightsError> {
         Ok(rotate(x.clone(), rope))
     }
 
-    fn geglu(&mut self, gate: &Rows, up: &Rows) -> Result<Rows, Error> {
+    fn geglu(&mut self, gate: &Rows, up: &Rows) -> Result<Rows, WeightsError> {
         let gate = self.gelu(gate)?;
         Ok(gate.iter().zip(up).map(|(g, u)| g.iter().zip(u).map(|(g, u)| g * u).collect()).collect())
     }
 
-    fn gelu(&mut self, x: &Rows) -> Result<Rows, Error> {
+    fn gelu(&mut self, x: &Rows) -> Result<Rows, WeightsError> {
         let gelu = |x: f64| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh());
         Ok(x.iter().map(|row| row.iter().copied().map(gelu).collect()).collect())
     }
 
-    fn rms_norm(&mut self, site: &str, x: &Rows, eps: f64) -> Result<Rows, Error> {
+    fn rms_norm(&mut self, site: &str, x: &Rows, eps: f64) -> Result<Rows, WeightsError> {
         let weight = self.weight(site)?;
         let normalise = |row: &Vec<f64>| {
             let root = (row.iter().map(|x| x * x).sum::<f64>() / row.len() as f64 + eps).sqrt();
@@ -112,7 +121,7 @@ impl Ops for Reference<'_> {
         v: &Rows,
         heads: Heads,
         window: Option<usize>,
-    ) -> Result<Rows, Error> {
+    ) -> Result<Rows, WeightsError> {
         assert!(window.is_none_or(|window| window >= q.len()), "a window that shows is not written here");
         let Heads { query, key_value, dim } = heads;
         let attend = |(i, q): (usize, &Vec<f64>)| {
@@ -134,16 +143,16 @@ impl Ops for Reference<'_> {
         Ok(q.iter().enumerate().map(attend).collect())
     }
 
-    fn swiglu(&mut self, gate: &Rows, up: &Rows) -> Result<Rows, Error> {
+    fn swiglu(&mut self, gate: &Rows, up: &Rows) -> Result<Rows, WeightsError> {
         let silu = |g: f64| g / (1.0 + (-g).exp());
         Ok(gate.iter().zip(up).map(|(g, u)| g.iter().zip(u).map(|(&g, u)| silu(g) * u).collect()).collect())
     }
 
-    fn add(&mut self, x: &Rows, y: &Rows) -> Result<Rows, Error> {
+    fn add(&mut self, x: &Rows, y: &Rows) -> Result<Rows, WeightsError> {
         Ok(x.iter().zip(y).map(|(x, y)| x.iter().zip(y).map(|(x, y)| x + y).collect()).collect())
     }
 
-    fn select(&mut self, x: &Rows, rows: &[usize]) -> Result<Rows, Error> {
+    fn select(&mut self, x: &Rows, rows: &[usize]) -> Result<Rows, WeightsError> {
         Ok(rows.iter().map(|&row| x[row].clone()).collect())
     }
 
@@ -154,7 +163,7 @@ impl Ops for Reference<'_> {
         bias: Bias,
         x: Nodes<'_, Rows>,
         over: &Arc<Propagation>,
-    ) -> Result<Rows, Error> {
+    ) -> Result<Rows, WeightsError> {
         let x = match x {
             Nodes::Value(x) => x.clone(),
             Nodes::Features(x) => (0..x.rows()).map(|row| x.row(row).into_iter().map(f64::from).collect()).collect(),
@@ -171,19 +180,25 @@ impl Ops for Reference<'_> {
         self.linear(site, d_out, bias, &gathered)
     }
 
-    fn attend_neighbours(&mut self, site: &str, _: &Rows, _: usize, _: &Arc<Propagation>) -> Result<Rows, Error> {
-        Err(Error::Neighbours(site.to_owned()))
+    fn attend_neighbours(
+        &mut self,
+        site: &str,
+        _: &Rows,
+        _: usize,
+        _: &Arc<Propagation>,
+    ) -> Result<Rows, WeightsError> {
+        Err(Error::Neighbours(site.to_owned()).into())
     }
 
-    fn relu(&mut self, x: &Rows) -> Result<Rows, Error> {
+    fn relu(&mut self, x: &Rows) -> Result<Rows, WeightsError> {
         Ok(x.iter().map(|row| row.iter().map(|x| x.max(0.0)).collect()).collect())
     }
 
-    fn dropout(&mut self, x: &Rows) -> Result<Rows, Error> {
+    fn dropout(&mut self, x: &Rows) -> Result<Rows, WeightsError> {
         Ok(x.clone())
     }
 
-    fn head(&mut self, _: &str, weight: &str, _: usize, x: &Rows) -> Result<Rows, Error> {
+    fn head(&mut self, _: &str, weight: &str, _: usize, x: &Rows) -> Result<Rows, WeightsError> {
         let weight = self.weight(weight)?;
         let dot = |w: &[f64], x: &[f64]| w.iter().zip(x).map(|(w, x)| w * x).sum::<f64>();
         Ok(x.iter().map(|x| weight.chunks_exact(x.len()).map(|w| dot(w, x)).collect()).collect())

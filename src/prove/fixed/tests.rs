@@ -1,13 +1,19 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
+use ftk_adapters::lora;
 use ftk_adapters::weights::Weights;
 use ftk_circuits::fixed::FixedError;
+use ftk_kernels::grid::{self, GridError};
 use ftk_networks::graphs::{Head, Kind};
 use ftk_networks::graphs::{Hop, Network as GraphNetwork};
 use ftk_networks::ops::graph::Features;
+use ftk_networks::ops::{Heads, Rope, Tokens};
 use ftk_networks::sites::{Role, Site};
 use ftk_networks::{Family, Gpt2, Llama, Network};
+use ftk_proofs::fixed::{Adaptation, Fixed, Record, SiteDeltas};
+use ftk_proofs::read::Row;
 use ftk_recipes::gnn::{initial, inputs};
 
 use super::reference::Reference;
@@ -90,10 +96,10 @@ fn adapter() -> Adapter {
 fn agreement(
     weights: &Weights,
     sites: &[Site],
-    float: impl FnOnce(&mut Reference) -> Result<reference::Rows, Error>,
+    float: impl FnOnce(&mut Reference) -> Result<reference::Rows, WeightsError>,
     fixed: impl FnOnce(&mut Fixed) -> Result<Activations, Error>,
 ) -> Agreement {
-    let base = FixedBase::new(weights, sites).unwrap();
+    let base = of_weights(weights, sites).unwrap();
     let fixed = fixed(&mut Fixed::new(&base, Adaptation::Base)).unwrap();
     let float: Vec<f32> = float(&mut Reference(weights)).unwrap().concat().into_iter().map(|x| x as f32).collect();
     Agreement::of(&fixed, &float).unwrap()
@@ -155,19 +161,19 @@ fn integers_agree_with_floats_on_graphs() {
 fn attention_over_neighbours_is_refused_by_name() {
     let (network, ..) = graph(Kind::Gat);
     let weights = initial::fresh(&network, 3, &Device::Cpu).unwrap();
-    let error = FixedBase::new(&weights, &network.sites()).unwrap_err();
-    assert!(matches!(error, Error::Neighbours(site) if site == "conv1"));
+    let error = of_weights(&weights, &network.sites()).unwrap_err();
+    assert!(matches!(error, WeightsError::Fixed(Error::Neighbours(site)) if site == "conv1"));
 }
 
 #[test]
 fn what_enters_a_convolution_is_what_was_gathered() {
     let (network, features, hops) = graph(Kind::Gcn);
     let weights = initial::fresh(&network, 3, &Device::Cpu).unwrap();
-    let base = FixedBase::new(&weights, &network.sites()).unwrap();
+    let base = of_weights(&weights, &network.sites()).unwrap();
     let grid = |values: Vec<f32>| grid::to_grid(&values).unwrap();
     let (a, b) = (grid(values(&mut 1, 2 * 12, 0.3)), grid(values(&mut 2, 8 * 2, 0.3)));
     let factors = lora::Factors { rank: 2, d_in: 12, d_out: 8, a, b, scale: 1.0 };
-    let adapter = FixedAdapter::new(&Adapter { sites: [("conv1.lin".to_owned(), factors)].into() }).unwrap();
+    let adapter = of_adapter(&Adapter { sites: [("conv1.lin".to_owned(), factors)].into() }).unwrap();
     let mut ops = Fixed::new(&base, Adaptation::Factors(&adapter));
     network.classify(&mut ops, &features, &hops, &[4]).unwrap();
     let records = ops.into_records().unwrap();
@@ -180,7 +186,7 @@ fn what_enters_a_convolution_is_what_was_gathered() {
 }
 
 fn run(llama: &Network, adaptation: Adaptation) -> (Activations, Result<Vec<Record>, Error>) {
-    let base = FixedBase::new(&weights(llama), &llama.sites()).unwrap();
+    let base = of_weights(&weights(llama), &llama.sites()).unwrap();
     let mut ops = Fixed::new(&base, adaptation);
     let logits = llama.forward(&mut ops, &tokens(), &[3, 19]).unwrap();
     (logits, ops.into_records())
@@ -188,7 +194,7 @@ fn run(llama: &Network, adaptation: Adaptation) -> (Activations, Result<Vec<Reco
 
 #[test]
 fn logits_are_pinned() {
-    let adapter = FixedAdapter::new(&adapter()).unwrap();
+    let adapter = of_adapter(&adapter()).unwrap();
     let adapted = Adaptation::Factors(&adapter);
     let digest = |network: Network, adaptation| {
         let (logits, _) = run(&network, adaptation);
@@ -215,7 +221,7 @@ fn logits_are_pinned() {
 #[test]
 fn a_replay_with_the_deltas_sees_what_the_prover_saw() {
     let llama = small();
-    let adapter = FixedAdapter::new(&adapter()).unwrap();
+    let adapter = of_adapter(&adapter()).unwrap();
     let (logits, records) = run(&llama, Adaptation::Factors(&adapter));
     let records = records.unwrap();
     let order: Vec<&str> = records.iter().map(|record| record.site.as_str()).collect();
@@ -248,7 +254,7 @@ fn only_exported_adapters_are_taken() {
     let changed = |change: fn(&mut lora::Factors)| {
         let mut adapter = adapter();
         change(adapter.sites.get_mut(site).unwrap());
-        FixedAdapter::new(&adapter)
+        of_adapter(&adapter)
     };
     assert!(matches!(changed(|f| f.scale = 2.0), Err(Error::Scale { site: s, scale: 2.0 }) if s == site));
     assert!(matches!(changed(|f| f.b[5] = 0.1), Err(Error::OffGrid { factor: 'B', index: 5, .. })));
@@ -259,9 +265,9 @@ fn only_exported_adapters_are_taken() {
 /// Every sequence alone gives the logits, inputs and deltas that it gives among others.
 #[test]
 fn sequences_do_not_see_each_other() {
-    let adapter = FixedAdapter::new(&adapter()).unwrap();
+    let adapter = of_adapter(&adapter()).unwrap();
     for network in [llama(Family::Llama), llama(Family::Qwen3)] {
-        let base = FixedBase::new(&weights(&network), &network.sites()).unwrap();
+        let base = of_weights(&weights(&network), &network.sites()).unwrap();
         let run = |tokens: &Tokens, rows: &[usize]| {
             let mut ops = Fixed::new(&base, Adaptation::Factors(&adapter));
             let logits = network.forward(&mut ops, tokens, rows).unwrap();
@@ -293,8 +299,8 @@ fn sequences_do_not_see_each_other() {
 #[test]
 fn rows_are_read_as_they_are() {
     let network = small();
-    let adapter = FixedAdapter::new(&adapter()).unwrap();
-    let base = FixedBase::new(&weights(&network), &network.sites()).unwrap();
+    let adapter = of_adapter(&adapter()).unwrap();
+    let base = of_weights(&weights(&network), &network.sites()).unwrap();
     let tokens = Tokens::sequences((0..5).map(|first| (first..first + 20).collect::<Vec<u32>>()));
     let rows: Vec<usize> = (0..100).collect();
     let mut plain = Fixed::new(&base, Adaptation::Factors(&adapter));
@@ -320,17 +326,17 @@ fn rows_are_read_as_they_are() {
 #[test]
 fn bad_input_is_an_error() {
     let plain = small();
-    let base = FixedBase::new(&weights(&plain), &plain.sites()).unwrap();
+    let base = of_weights(&weights(&plain), &plain.sites()).unwrap();
     let run = |tokens, rows: &[usize]| plain.forward(&mut Fixed::new(&base, Adaptation::Base), &tokens, rows);
     assert!(matches!(run(Tokens::sequence(vec![1, 40]), &[0]), Err(Error::Token(40))));
     assert!(matches!(run(Tokens::sequence(vec![1, 2]), &[2]), Err(Error::Row(2))));
     let empty = FixedBase::default();
     let long = Tokens::sequence(vec![1; 21]);
-    let base = FixedBase::new(&weights(&gpt2()), &gpt2().sites()).unwrap();
+    let base = of_weights(&weights(&gpt2()), &gpt2().sites()).unwrap();
     let beyond = gpt2().forward(&mut Fixed::new(&base, Adaptation::Base), &long, &[0]);
     assert!(matches!(beyond, Err(Error::Positions(20))));
     let biased = llama(Family::Qwen2);
-    let base = FixedBase::new(&weights(&biased), &biased.sites()).unwrap();
+    let base = of_weights(&weights(&biased), &biased.sites()).unwrap();
     let forgotten = plain.forward(&mut Fixed::new(&base, Adaptation::Base), &tokens(), &[0]);
     assert!(matches!(forgotten, Err(Error::Bias(site)) if site == "model.layers.0.self_attn.q_proj"));
     let missing = plain.forward(&mut Fixed::new(&empty, Adaptation::Base), &tokens(), &[0]);

@@ -1,37 +1,17 @@
-//! Cases of a statement in exact integers: one pass for all of them, and its proof.
+//! Cases of a statement in exact integers: one pass of the base for all of them.
 
-use std::time::Instant;
-
-use ftk_circuits::{AdapterCommitment, CommitmentKey, DeltaProof, Opening, SiteFactors, SiteRows, SiteShape};
+use ftk_circuits::SiteShape;
 use ftk_networks::graphs::convolution;
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_networks::ops::Tokens;
-use ftk_proofs::read::Row;
-use ftk_proofs::{Case, Input, Output, Statement, StatementError};
 
-use super::fixed::{self, Adaptation, Fixed, FixedAdapter, Record};
-use super::model::{FixedModel, Net};
-
-/// Why cases could not be computed.
-#[derive(Debug, thiserror::Error)]
-pub enum CasesError {
-    /// Exact arithmetic.
-    #[error(transparent)]
-    Fixed(#[from] fixed::Error),
-    /// More positions than the base was made for.
-    #[error("case {case} needs {needed} positions, the base has {context}")]
-    Context {
-        /// Position of the case.
-        case: usize,
-        /// Positions needed.
-        needed: usize,
-        /// Positions of the base.
-        context: usize,
-    },
-    /// The proposer failed.
-    #[error("{0}")]
-    Propose(ftk_adapters::Error),
-}
+use crate::deadline::Deadline;
+use crate::fixed::{self, Adaptation, Fixed, Record};
+use crate::inputs::Input;
+use crate::model::{FixedModel, Net};
+use crate::outputs::Output;
+use crate::read::Row;
+use crate::statement::{Case, Statement};
 
 /// What a pass over cases finds.
 #[derive(Debug)]
@@ -54,7 +34,7 @@ pub fn replay(
     adaptation: Adaptation<'_>,
     cases: &[Case],
     graph: Option<&Neighbourhood>,
-    deadline: Option<Instant>,
+    deadline: Deadline,
 ) -> Result<Replayed, fixed::Error> {
     let of_nodes = |case: &Case| matches!(case.input, Input::Node { .. });
     let mut outputs: Vec<Output> = cases.iter().map(|case| case.output.clone()).collect();
@@ -101,7 +81,7 @@ pub fn add_base(
     model: &FixedModel,
     outputs: &mut [Output],
     cases: &[Case],
-    deadline: Option<Instant>,
+    deadline: Deadline,
 ) -> Result<(), fixed::Error> {
     let cases: Vec<Case> = cases.iter().filter(|case| case.output.is_compared()).cloned().collect();
     if cases.is_empty() {
@@ -112,92 +92,6 @@ pub fn add_base(
         output.compare(alone);
     }
     Ok(())
-}
-
-/// Computes the outputs of cases, whatever was in them: questions in, answers out, with the records of the pass.
-///
-/// `propose` continues ids by up to so many cheaply (in floating point), by one at least; its proposal is kept as far
-/// as exact arithmetic agrees, so the result does not depend on it.
-///
-/// # Errors
-/// See [`CasesError`].
-pub fn settle(
-    model: &FixedModel,
-    adapter: &FixedAdapter,
-    mut cases: Vec<Case>,
-    graph: Option<&Neighbourhood>,
-    mut propose: impl FnMut(&[u32], usize) -> Result<Vec<u32>, ftk_adapters::Error>,
-) -> Result<(Vec<Case>, Vec<Record>), CasesError> {
-    let context = model.net().context();
-    for (case, content) in cases.iter_mut().enumerate() {
-        let needed = match (&content.input, &content.output) {
-            (Input::Tokens(input), Output::Completion(completion)) => input.len() + completion.max_tokens as usize,
-            _ => content.sequences().iter().map(|sequence| sequence.ids.len()).max().unwrap_or(0),
-        };
-        if needed > context {
-            return Err(CasesError::Context { case, needed, context });
-        }
-        if let Output::Completion(completion) = &mut content.output {
-            completion.ids.clear();
-        }
-    }
-    loop {
-        for case in &mut cases {
-            let (Input::Tokens(input), Output::Completion(completion)) = (&case.input, &mut case.output) else {
-                continue;
-            };
-            let room = completion.room();
-            if room > 0 {
-                let so_far = [input.as_slice(), &completion.ids].concat();
-                completion.ids.extend(propose(&so_far, room).map_err(CasesError::Propose)?);
-            }
-        }
-        let Replayed { mut outputs, records } = replay(model, Adaptation::Factors(adapter), &cases, graph, None)?;
-        let mut agreed = true;
-        for (case, output) in cases.iter_mut().zip(&outputs) {
-            if let (Output::Completion(proposed), Output::Completion(exact)) = (&mut case.output, output) {
-                agreed &= proposed.agrees(exact);
-            }
-        }
-        if agreed {
-            add_base(model, &mut outputs, &cases, None)?;
-            let settled = cases.into_iter().zip(outputs).map(|(case, output)| Case { output, ..case });
-            return Ok((settled.collect(), records));
-        }
-    }
-}
-
-/// Why a statement could not be proved.
-#[derive(Debug, thiserror::Error)]
-pub enum ProveError {
-    /// It contradicts itself.
-    #[error("nothing to prove: statement: {0}")]
-    Statement(#[from] StatementError),
-    /// The proof could not be made.
-    #[error(transparent)]
-    Proof(#[from] ftk_circuits::ProveError),
-}
-
-/// Proves a statement about settled cases. Returns the exact deltas, which become public, and the proof.
-///
-/// # Errors
-/// [`ProveError`].
-pub fn prove(
-    key: &CommitmentKey,
-    statement: &Statement,
-    (commitment, opening, factors): (&AdapterCommitment, &Opening, &[SiteFactors]),
-    records: Vec<Record>,
-    progress: &mut dyn FnMut(usize, usize),
-) -> Result<(Vec<Vec<i128>>, DeltaProof), ProveError> {
-    let rows: Vec<SiteRows> = factors.iter().zip(records).map(site_rows).collect();
-    statement.check()?;
-    let proof = ftk_circuits::prove(key, &statement.bytes(), commitment, opening, factors, &rows, progress)?;
-    Ok((rows.into_iter().map(|rows| rows.deltas).collect(), proof))
-}
-
-fn site_rows((site, record): (&SiteFactors, Record)) -> SiteRows {
-    let rows = record.inputs.len() / site.shape.d_in as usize;
-    SiteRows { rows, inputs: record.inputs.into_iter().map(i64::from).collect(), deltas: record.deltas }
 }
 
 /// The site that sees the positions alone whose logits matter: every architecture calls it so.

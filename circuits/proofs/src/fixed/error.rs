@@ -2,7 +2,8 @@
 
 use ftk_circuits::fixed::FixedError;
 use ftk_kernels::grid::GridError;
-use ftk_proofs::read::ReadError;
+
+use crate::read::ReadError;
 
 /// Why a network has no exact-integer form or no result.
 #[derive(Debug, thiserror::Error)]
@@ -14,11 +15,16 @@ pub enum Error {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// A missing weight.
-    #[error(transparent)]
-    Adapters(#[from] ftk_adapters::Error),
-    /// Reading a weight.
-    #[error(transparent)]
-    Candle(#[from] candle_core::Error),
+    #[error("no such weight: {0}")]
+    MissingWeight(String),
+    /// A weight that is no table, matrix or vector where a site needs one, or has another number of entries than its shape.
+    #[error("{name} cannot have this shape: {shape:?}")]
+    Shape {
+        /// The weight.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
     /// A weight or constant that has no place on the integer grid.
     #[error("{error} of {name}")]
     Grid {

@@ -2,14 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use candle_core::Tensor;
-use ftk_adapters::weights::{Weights, values};
 use ftk_circuits::fixed::linear::Matrix;
 use ftk_circuits::fixed::norm::Norm;
 use ftk_circuits::fixed::{ACTIVATION_BITS, BIAS_BITS, BIAS_LIMIT_BITS};
 use ftk_kernels::grid;
 use ftk_networks::sites::{Role, Site};
-use rayon::prelude::*;
 
 use super::error::Error;
 
@@ -96,38 +93,45 @@ impl<'a> Uses<'a> {
         self.by_tensor.keys().map(String::as_str).collect()
     }
 
-    /// The integers of one tensor.
+    /// The integers of one tensor: its dimensions, outermost first, and its entries, row-major.
     ///
     /// # Errors
     /// A value that does not fit its grid, a shape its sites cannot have.
-    pub fn quantise(&self, name: &str, tensor: &Tensor) -> Result<Quantised, Error> {
+    pub fn quantise(&self, name: &str, shape: &[usize], values: &[f32]) -> Result<Quantised, Error> {
         let off_grid = |error| Error::Grid { name: name.to_owned(), error };
+        let misshapen = || Error::Shape { name: name.to_owned(), shape: shape.to_vec() };
+        if shape.iter().product::<usize>() != values.len() {
+            return Err(misshapen());
+        }
+        let width = || if let [_, width] = shape { Ok(*width) } else { Err(misshapen()) };
         let mut quantised = Quantised::default();
         for each in self.by_tensor.get(name).into_iter().flatten() {
             match each {
                 Use::Table(scale) => {
-                    let (_, hidden) = tensor.dims2()?;
-                    let scaled = match f32::from_bits(*scale) {
-                        1.0 => tensor.clone(),
-                        scale => (tensor * f64::from(scale))?,
+                    let hidden = width()?;
+                    let entries = match f32::from_bits(*scale) {
+                        1.0 => grid::fixed_32(values, ACTIVATION_BITS),
+                        scale => {
+                            let scaled: Vec<f32> = values.iter().map(|value| value * scale).collect();
+                            grid::fixed_32(&scaled, ACTIVATION_BITS)
+                        }
                     };
-                    let entries = values(&scaled, |values| grid::fixed_32(values, ACTIVATION_BITS))?;
                     quantised.table = Some(Table { hidden, entries: entries.map_err(off_grid)? });
                 }
                 Use::Matrix => {
-                    let (_, d_in) = tensor.dims2()?;
-                    let rows = values(tensor, |values| grid::quantise_16_rows(values, d_in))?;
-                    let (entries, shifts) = rows.map_err(off_grid)?;
+                    let d_in = width()?;
+                    let (entries, shifts) = grid::quantise_16_rows(values, d_in).map_err(off_grid)?;
                     quantised.matrix = Some(Rows { d_in, entries, shifts });
                 }
                 Use::Norm => {
-                    tensor.dims1()?;
-                    quantised.norm = Some(values(tensor, grid::quantise_24)?.map_err(off_grid)?);
+                    if shape.len() != 1 {
+                        return Err(misshapen());
+                    }
+                    quantised.norm = Some(grid::quantise_24(values).map_err(off_grid)?);
                 }
                 Use::Bias => {
                     let limit = (1 << BIAS_LIMIT_BITS) - 1;
-                    let entries = values(tensor, |values| grid::fixed_64(values, BIAS_BITS, limit))?;
-                    quantised.bias = Some(entries.map_err(off_grid)?);
+                    quantised.bias = Some(grid::fixed_64(values, BIAS_BITS, limit).map_err(off_grid)?);
                 }
             }
         }
@@ -188,21 +192,10 @@ fn part<T>(
     name: String,
     take: impl FnOnce(&mut Quantised) -> Option<T>,
 ) -> Result<T, Error> {
-    tensors.get_mut(&name).and_then(take).ok_or_else(|| ftk_adapters::Error::MissingWeight(name).into())
+    tensors.get_mut(&name).and_then(take).ok_or(Error::MissingWeight(name))
 }
 
 impl FixedBase {
-    /// Quantises the weight of every site of a network; other weights are left out.
-    ///
-    /// # Errors
-    /// A missing weight, a shape a site cannot have, a value that does not fit its grid.
-    pub fn new(weights: &Weights, sites: &[Site]) -> Result<Self, Error> {
-        let uses = Uses::of(sites);
-        let quantise = |name: &str| Ok((name.to_owned(), uses.quantise(name, &weights.get(name)?)?));
-        let tensors: Vec<_> = uses.names().into_par_iter().map(quantise).collect::<Vec<Result<_, Error>>>();
-        uses.assemble(tensors.into_iter().collect::<Result<_, _>>()?)
-    }
-
     /// The integer matrix of a weight (module path without `.weight`).
     ///
     /// # Errors

@@ -1,0 +1,538 @@
+//! The exact-integer interpretation of networks: the operations of [`ftk_circuits::fixed`] bound to [`Ops`].
+//!
+//! One [`Fixed`] runs one pass over any number of sequences. It serves the prover, who has the adapter's factors and needs the
+//! inputs and exact deltas of every adapted site, and the verifier, who has the deltas and needs the inputs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use ftk_circuits::fixed::attention::{self, attention};
+use ftk_circuits::fixed::elementary::Dyadic;
+use ftk_circuits::fixed::gate::{geglu, gelu, swiglu};
+use ftk_circuits::fixed::graph::{self, aggregate, relu};
+use ftk_circuits::fixed::linear::{Delta, Factors, Matrix, linear, linear_rope};
+use ftk_circuits::fixed::norm::{EPS_BITS, layer_norm, norm_rope, rms_norm};
+use ftk_circuits::fixed::rope::{self, Rotations};
+use ftk_circuits::fixed::{ACTIVATION_BITS, add, greedy, words};
+use ftk_kernels::grid::{self, GridError};
+use ftk_networks::ops::graph::{Features, Propagation};
+use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, Table, Tokens};
+
+use crate::deadline::Deadline;
+use crate::read::Row;
+
+pub mod base;
+mod error;
+
+pub use base::FixedBase;
+pub use error::Error;
+
+/// An adapter as integers, by site in name order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FixedAdapter {
+    /// Factors by site.
+    pub sites: BTreeMap<String, Factors>,
+}
+
+impl FixedAdapter {
+    /// Adds the factors of a site as they were exported: scale one and every value on its 16-bit grid.
+    ///
+    /// # Errors
+    /// [`Error::Scale`], [`Error::OffGrid`], [`Error::Grid`], [`Error::Fixed`] for shapes.
+    pub fn insert(&mut self, site: &str, exported: &Exported<'_>) -> Result<(), Error> {
+        let Exported { rank, d_in, d_out, a, b, scale } = *exported;
+        if scale != 1.0 {
+            return Err(Error::Scale { site: site.to_owned(), scale });
+        }
+        let (a, a_shift) = on_grid(site, 'A', a)?;
+        let (b, b_shift) = on_grid(site, 'B', b)?;
+        let factors = Factors::new(site, rank, [d_in, d_out], a, b, [a_shift as u8, b_shift as u8])?;
+        self.sites.insert(site.to_owned(), factors);
+        Ok(())
+    }
+}
+
+/// The factors of a site as they were exported.
+#[derive(Clone, Copy, Debug)]
+pub struct Exported<'a> {
+    /// Rank.
+    pub rank: usize,
+    /// Width of inputs.
+    pub d_in: usize,
+    /// Width of outputs.
+    pub d_out: usize,
+    /// `A`, `(rank, d_in)`.
+    pub a: &'a [f32],
+    /// `B`, `(d_out, rank)`.
+    pub b: &'a [f32],
+    /// What their product is multiplied with.
+    pub scale: f32,
+}
+
+/// Integers and shift of values that lie on their grid exactly.
+fn on_grid(site: &str, factor: char, values: &[f32]) -> Result<(Vec<i16>, u32), Error> {
+    let name = || format!("adapter factor {factor} of {site}");
+    let (entries, shift) = grid::quantise_16(values).map_err(|error| Error::Grid { name: name(), error })?;
+    let off = |(&entry, &value): (&i16, &f32)| grid::value_16(entry, shift) != value;
+    match entries.iter().zip(values).position(off) {
+        Some(index) => Err(Error::OffGrid { site: site.to_owned(), factor, index }),
+        None => Ok((entries, shift)),
+    }
+}
+
+/// The exact deltas of one site as a bundle gives them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteDeltas<'a> {
+    /// Rank of the committed adapter at this site.
+    pub rank: usize,
+    /// Fractional bits of its `B A`.
+    pub shift: u32,
+    /// `(rows, d_out)`.
+    pub deltas: &'a [i128],
+}
+
+/// What is added to the base at adapted sites.
+#[derive(Clone, Copy, Debug)]
+pub enum Adaptation<'a> {
+    /// Nothing.
+    Base,
+    /// `B A x`, computed.
+    Factors(&'a FixedAdapter),
+    /// Given deltas.
+    Deltas(&'a BTreeMap<String, SiteDeltas<'a>>),
+}
+
+/// What went in and what was added at an adapted site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Module path.
+    pub site: String,
+    /// Inputs `x_t`, `(rows, d_in)` at scale `2^-16`.
+    pub inputs: Vec<i32>,
+    /// Exact deltas `(rows, d_out)` if they were computed; empty if they were given.
+    pub deltas: Vec<i128>,
+}
+
+/// Activations `(rows, features)` at scale `2^-16`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Activations {
+    /// Positions.
+    pub rows: usize,
+    /// Width.
+    pub features: usize,
+    /// Row-major entries.
+    pub entries: Vec<i64>,
+    /// The site they come from, for errors of operations that have no site of their own.
+    pub site: String,
+}
+
+impl Activations {
+    /// Rows of one width.
+    pub fn new(site: &str, rows: usize, entries: Vec<i64>) -> Self {
+        Self { rows, features: entries.len() / rows.max(1), entries, site: site.to_owned() }
+    }
+
+    /// The most likely token of each row of logits; ties go to the lowest id.
+    pub fn greedy(&self) -> Vec<u32> {
+        self.entries.chunks_exact(self.features.max(1)).filter_map(greedy).collect()
+    }
+}
+
+/// Rows of logits that exist at once where they are read: 25 MB of a vocabulary of 49,152.
+const HEAD_ROWS: usize = 64;
+
+/// Takes from each row of logits what is wanted of it, by its number.
+pub type Reader<'a> = dyn FnMut(usize, Row<'_>) -> Result<(), Error> + 'a;
+
+/// The exact-integer interpretation of one pass.
+pub struct Fixed<'a> {
+    base: &'a FixedBase,
+    adaptation: Adaptation<'a>,
+    segments: Vec<Segment>,
+    positions: Vec<u32>,
+    records: Vec<Record>,
+    rotations: Vec<(Rope, Arc<Rotations>)>,
+    reader: Option<&'a mut Reader<'a>>,
+    deadline: Deadline,
+}
+
+impl<'a> Fixed<'a> {
+    /// Ready for one forward pass.
+    pub fn new(base: &'a FixedBase, adaptation: Adaptation<'a>) -> Self {
+        Self {
+            base,
+            adaptation,
+            segments: Vec::new(),
+            positions: Vec::new(),
+            records: Vec::new(),
+            rotations: Vec::new(),
+            reader: None,
+            deadline: Deadline::NONE,
+        }
+    }
+
+    /// Stops with [`Error::Time`] at the first large operation after the deadline.
+    pub fn until(self, deadline: Deadline) -> Self {
+        Self { deadline, ..self }
+    }
+
+    fn in_time(&self) -> Result<(), Error> {
+        if self.deadline.is_past() { Err(Error::Time) } else { Ok(()) }
+    }
+
+    /// Shows every row of logits to a reader, a block at a time; the pass itself then yields none.
+    pub fn reading(base: &'a FixedBase, adaptation: Adaptation<'a>, reader: &'a mut Reader<'a>) -> Self {
+        Self { reader: Some(reader), ..Self::new(base, adaptation) }
+    }
+
+    /// What happened at adapted sites, in the network's order of sites.
+    ///
+    /// # Errors
+    /// [`Error::Unvisited`] if the adaptation names a site the network did not visit.
+    pub fn into_records(self) -> Result<Vec<Record>, Error> {
+        let visited: BTreeSet<&str> = self.records.iter().map(|record| record.site.as_str()).collect();
+        let unvisited = match self.adaptation {
+            Adaptation::Base => None,
+            Adaptation::Factors(adapter) => adapter.sites.keys().find(|site| !visited.contains(site.as_str())),
+            Adaptation::Deltas(deltas) => deltas.keys().find(|site| !visited.contains(site.as_str())),
+        };
+        match unvisited {
+            Some(site) => Err(Error::Unvisited(site.clone())),
+            None => Ok(self.records),
+        }
+    }
+
+    /// A linear site with its delta, if it has one, and the rotation, if it is rotated.
+    fn project(
+        &mut self,
+        site: &str,
+        (weight, bias): (&str, Bias),
+        x: &Activations,
+        rotations: Option<&Rotations>,
+    ) -> Result<Activations, Error> {
+        let matrix = self.base.matrix(weight)?;
+        if matrix.bias().is_some() != (bias == Bias::Present) {
+            return Err(Error::Bias(site.to_owned()));
+        }
+        let inputs = words(site, &x.entries)?;
+        let (outputs, deltas) = self.outputs(site, matrix, &inputs, None, rotations)?;
+        self.record(site, inputs, deltas)?;
+        Ok(Activations::new(site, x.rows, outputs))
+    }
+
+    /// Outputs of some rows of a linear site, and their deltas where it has any: empty if they were given.
+    /// `first` is the first row's number, where these are not all rows.
+    fn outputs(
+        &self,
+        site: &str,
+        matrix: &Matrix,
+        inputs: &[i32],
+        first: Option<usize>,
+        rotations: Option<&Rotations>,
+    ) -> Result<(Vec<i64>, Option<Vec<i128>>), Error> {
+        self.in_time()?;
+        let run = |delta| match rotations {
+            Some(rotations) => linear_rope(site, matrix, inputs, delta, rotations),
+            None => linear(site, matrix, inputs, delta),
+        };
+        Ok(match self.adaptation {
+            Adaptation::Factors(FixedAdapter { sites }) if sites.contains_key(site) => {
+                let factors = &sites[site];
+                if (factors.d_in(), factors.d_out()) != (matrix.d_in(), matrix.d_out()) {
+                    return Err(Error::AdapterShape(site.to_owned()));
+                }
+                let values = factors.delta(site, inputs)?;
+                let delta = Delta { values: &values, rank: factors.rank(), shift: factors.shift() };
+                (run(Some(delta))?, Some(values))
+            }
+            Adaptation::Deltas(sites) if sites.contains_key(site) => {
+                let SiteDeltas { rank, shift, deltas } = &sites[site];
+                let values = match first {
+                    None => *deltas,
+                    // Too few are refused as a shape.
+                    Some(first) => {
+                        let count = inputs.len() / matrix.d_in().max(1) * matrix.d_out();
+                        deltas.get(first * matrix.d_out()..).and_then(|rest| rest.get(..count)).unwrap_or_default()
+                    }
+                };
+                (run(Some(Delta { values, rank: *rank, shift: *shift }))?, Some(Vec::new()))
+            }
+            _ => (run(None)?, None),
+        })
+    }
+
+    /// Notes what an adapted site saw and added.
+    fn record(&mut self, site: &str, inputs: Vec<i32>, deltas: Option<Vec<i128>>) -> Result<(), Error> {
+        let Some(deltas) = deltas else { return Ok(()) };
+        if self.records.iter().any(|record| record.site == site) {
+            return Err(Error::Twice(site.to_owned()));
+        }
+        self.records.push(Record { site: site.to_owned(), inputs, deltas });
+        Ok(())
+    }
+
+    /// The head in blocks of rows, of which nothing is kept but what is wanted.
+    fn read_head(
+        &mut self,
+        site: &str,
+        weight: &str,
+        x: &Activations,
+        reader: &mut Reader<'_>,
+    ) -> Result<Activations, Error> {
+        let matrix = self.base.matrix(weight)?;
+        let inputs = words(site, &x.entries)?;
+        let (mut deltas, width) = (None::<Vec<i128>>, x.features.max(1));
+        for (block, rows) in inputs.chunks(HEAD_ROWS * width).enumerate() {
+            let first = block * HEAD_ROWS;
+            let (logits, added) = self.outputs(site, matrix, rows, Some(first), None)?;
+            if let Some(added) = added {
+                deltas.get_or_insert_default().extend(added);
+            }
+            for (row, logits) in (first..).zip(logits.chunks_exact(matrix.d_out().max(1))) {
+                reader(row, Row { site, logits })?;
+            }
+        }
+        self.record(site, inputs, deltas)?;
+        Ok(Activations::new(site, 0, Vec::new()))
+    }
+
+    /// The rotations of all tokens, made once for each kind of rotation.
+    fn rotations(&mut self, site: &str, rope: &Rope) -> Result<Arc<Rotations>, Error> {
+        let known = self.rotations.iter().find(|(known, _)| known == rope);
+        if let Some((_, table)) = known {
+            return Ok(table.clone());
+        }
+        let scaling = rope.scaling.as_ref().map(|scaling| {
+            Ok::<_, Error>(rope::Scaling {
+                factor: dyadic("rope scaling factor", scaling.factor)?,
+                low: dyadic("rope scaling low frequency factor", scaling.low_freq_factor)?,
+                high: dyadic("rope scaling high frequency factor", scaling.high_freq_factor)?,
+                original_context: scaling.original_context,
+            })
+        });
+        let exact =
+            rope::Rope { dim: rope.dim, theta: dyadic("rope theta", rope.theta)?, scaling: scaling.transpose()? };
+        let longest = self.positions.iter().max().map_or(0, |last| *last as usize + 1);
+        let table = Arc::new(Rotations::new(site, &exact, longest)?.at(&self.positions));
+        self.rotations.push((rope.clone(), table.clone()));
+        Ok(table)
+    }
+}
+
+/// A constant of the network, exactly.
+fn dyadic(name: &str, value: f64) -> Result<Dyadic, Error> {
+    let (mantissa, exponent) =
+        grid::decompose(value).ok_or_else(|| Error::Grid { name: name.to_owned(), error: GridError::NotFinite(0) })?;
+    Ok(Dyadic { mantissa, exponent })
+}
+
+/// The `eps` of a norm as an integer.
+fn fixed_eps(site: &str, eps: f64) -> Result<i64, Error> {
+    grid::round(eps, EPS_BITS, i64::MAX).map_err(|error| Error::Grid { name: format!("eps of {site}"), error })
+}
+
+impl Ops for Fixed<'_> {
+    type Value = Activations;
+    type Error = Error;
+
+    fn embed(&mut self, site: &str, _: Table, tokens: &Tokens) -> Result<Activations, Error> {
+        self.segments = tokens.segments().to_vec();
+        self.positions = tokens.positions().collect();
+        let table = self.base.table(site)?;
+        let mut entries = Vec::with_capacity(tokens.ids().len() * table.hidden);
+        for &id in tokens.ids() {
+            entries.extend(table.row(id as usize).ok_or(Error::Token(id))?);
+        }
+        Ok(Activations::new(site, tokens.ids().len(), entries))
+    }
+
+    fn add_positions(&mut self, site: &str, _: usize, x: &Activations) -> Result<Activations, Error> {
+        let table = self.base.table(site)?;
+        let positions = table.entries.len() / table.hidden;
+        let mut entries = Vec::with_capacity(x.rows * table.hidden);
+        for &position in &self.positions {
+            entries.extend(table.row(position as usize).ok_or(Error::Positions(positions))?);
+        }
+        Ok(Activations::new(site, x.rows, add(site, &x.entries, &entries)?))
+    }
+
+    fn linear(&mut self, site: &str, _: usize, bias: Bias, x: &Activations) -> Result<Activations, Error> {
+        self.project(site, (site, bias), x, None)
+    }
+
+    fn linear_rope(
+        &mut self,
+        site: &str,
+        _: usize,
+        bias: Bias,
+        x: &Activations,
+        rope: &Rope,
+    ) -> Result<Activations, Error> {
+        let rotations = self.rotations(site, rope)?;
+        self.project(site, (site, bias), x, Some(&rotations))
+    }
+
+    fn rms_norm(&mut self, site: &str, x: &Activations, eps: f64) -> Result<Activations, Error> {
+        let entries = rms_norm(site, self.base.norm(site)?, fixed_eps(site, eps)?, &x.entries)?;
+        Ok(Activations::new(site, x.rows, entries))
+    }
+
+    fn norm_rope(&mut self, site: &str, x: &Activations, eps: f64, rope: &Rope) -> Result<Activations, Error> {
+        let rotations = self.rotations(site, rope)?;
+        let norm = self.base.norm(site)?;
+        let heads = x.features / norm.features();
+        let entries = norm_rope(site, norm, fixed_eps(site, eps)?, &x.entries, heads, &rotations)?;
+        Ok(Activations::new(site, x.rows, entries))
+    }
+
+    fn layer_norm(&mut self, site: &str, x: &Activations, eps: f64) -> Result<Activations, Error> {
+        let entries = layer_norm(site, self.base.norm(site)?, fixed_eps(site, eps)?, &x.entries)?;
+        Ok(Activations::new(site, x.rows, entries))
+    }
+
+    fn part(&mut self, x: &Activations, features: Range<usize>) -> Result<Activations, Error> {
+        if features.end > x.features {
+            return Err(Error::Parts { site: x.site.clone(), features: x.features, end: features.end });
+        }
+        let rows = x.entries.chunks_exact(x.features);
+        let entries = rows.flat_map(|row| &row[features.clone()]).copied().collect();
+        Ok(Activations::new(&x.site, x.rows, entries))
+    }
+
+    fn rope(&mut self, x: &Activations, rope: &Rope) -> Result<Activations, Error> {
+        let rotations = self.rotations(&x.site, rope)?;
+        let entries = rope::rotate(&x.site, x.features, &words(&x.site, &x.entries)?, &rotations)?;
+        Ok(Activations::new(&x.site, x.rows, entries))
+    }
+
+    fn attention(
+        &mut self,
+        site: &str,
+        q: &Activations,
+        k: &Activations,
+        v: &Activations,
+        heads: Heads,
+        window: Option<usize>,
+    ) -> Result<Activations, Error> {
+        let positions = self.positions.iter().max().map_or(0, |last| *last as usize + 1);
+        if let Some(window) = window.filter(|&window| window < positions) {
+            return Err(Error::Window { site: site.to_owned(), window, positions });
+        }
+        let heads = attention::Heads { query: heads.query, key_value: heads.key_value, dim: heads.dim };
+        let words = |value: &Activations| words(&value.site, &value.entries);
+        let (q_words, k_words, v_words) = (words(q)?, words(k)?, words(v)?);
+        let mut entries = Vec::with_capacity(q_words.len());
+        for Segment { tokens, after } in &self.segments {
+            self.in_time()?;
+            let seen = |words: &[i32], width: usize| -> Vec<i32> {
+                [after, tokens]
+                    .into_iter()
+                    .flat_map(|rows| &words[rows.start * width..rows.end * width])
+                    .copied()
+                    .collect()
+            };
+            let (q_seen, k_seen, v_seen) =
+                (seen(&q_words, q.features), seen(&k_words, k.features), seen(&v_words, v.features));
+            let all = attention(site, heads, &q_seen, &k_seen, &v_seen)?;
+            entries.extend(&all[after.len() * q.features..]);
+        }
+        Ok(Activations::new(site, q.rows, entries))
+    }
+
+    fn gelu(&mut self, x: &Activations) -> Result<Activations, Error> {
+        Ok(Activations::new(&x.site, x.rows, gelu(&words(&x.site, &x.entries)?)))
+    }
+
+    fn swiglu(&mut self, gate: &Activations, up: &Activations) -> Result<Activations, Error> {
+        let entries = swiglu(&gate.site, &words(&gate.site, &gate.entries)?, &words(&up.site, &up.entries)?)?;
+        Ok(Activations::new(&gate.site, gate.rows, entries))
+    }
+
+    fn geglu(&mut self, gate: &Activations, up: &Activations) -> Result<Activations, Error> {
+        let entries = geglu(&gate.site, &words(&gate.site, &gate.entries)?, &words(&up.site, &up.entries)?)?;
+        Ok(Activations::new(&gate.site, gate.rows, entries))
+    }
+
+    fn add(&mut self, x: &Activations, y: &Activations) -> Result<Activations, Error> {
+        Ok(Activations::new(&y.site, x.rows, add(&y.site, &x.entries, &y.entries)?))
+    }
+
+    fn select(&mut self, x: &Activations, rows: &[usize]) -> Result<Activations, Error> {
+        let mut entries = Vec::with_capacity(rows.len() * x.features);
+        for &row in rows {
+            if row >= x.rows {
+                return Err(Error::Row(row));
+            }
+            entries.extend(&x.entries[row * x.features..][..x.features]);
+        }
+        Ok(Activations::new(&x.site, rows.len(), entries))
+    }
+
+    fn convolve(
+        &mut self,
+        site: &str,
+        _: usize,
+        bias: Bias,
+        x: Nodes<'_, Activations>,
+        over: &Arc<Propagation>,
+    ) -> Result<Activations, Error> {
+        let given;
+        let x = match x {
+            Nodes::Value(x) => x,
+            Nodes::Features(features) => {
+                given = integers(site, features)?;
+                &given
+            }
+        };
+        let messages = words(&x.site, &x.entries)?;
+        let coefficients = over.coefficients();
+        let over = graph::Propagation {
+            starts: coefficients.starts(),
+            senders: coefficients.columns(),
+            coefficients: coefficients.values(),
+        };
+        let rows = coefficients.rows();
+        let gathered = Activations::new(site, rows, aggregate(site, over, &messages, x.features)?);
+        self.project(site, (site, bias), &gathered, None)
+    }
+
+    fn attend_neighbours(
+        &mut self,
+        site: &str,
+        _: &Activations,
+        _: usize,
+        _: &Arc<Propagation>,
+    ) -> Result<Activations, Error> {
+        Err(Error::Neighbours(site.to_owned()))
+    }
+
+    fn relu(&mut self, x: &Activations) -> Result<Activations, Error> {
+        Ok(Activations::new(&x.site, x.rows, relu(&x.entries)))
+    }
+
+    fn dropout(&mut self, x: &Activations) -> Result<Activations, Error> {
+        Ok(x.clone())
+    }
+
+    fn head(&mut self, site: &str, weight: &str, _: usize, x: &Activations) -> Result<Activations, Error> {
+        match self.reader.take() {
+            None => self.project(site, (weight, Bias::Absent), x, None),
+            Some(reader) => self.read_head(site, weight, x, reader),
+        }
+    }
+}
+
+// Networks and circuits mean the same by a coefficient.
+const _: () = assert!(graph::COEFFICIENT_BITS == ftk_networks::ops::graph::COEFFICIENT_BITS);
+
+/// Features of nodes as activations, each rounded once.
+fn integers(site: &str, features: &Features) -> Result<Activations, Error> {
+    let mut entries = Vec::with_capacity(features.rows() * features.width());
+    for row in 0..features.rows() {
+        let off_grid = |error| Error::Grid { name: format!("features that enter {site}"), error };
+        entries
+            .extend(grid::fixed_32(&features.row(row), ACTIVATION_BITS).map_err(off_grid)?.into_iter().map(i64::from));
+    }
+    Ok(Activations::new(site, features.rows(), entries))
+}
