@@ -32,6 +32,7 @@ use candle_core::Device;
 use ftk_adapters::hint::Hint;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft::{self, Saved};
+use ftk_adapters::staged;
 use ftk_adapters::train::LoraTensors;
 use ftk_networks::graphs::End;
 use ftk_networks::sites::Role;
@@ -250,6 +251,20 @@ impl Committable {
             }
         }
     }
+}
+
+/// Refuses a file that could not be written, before any work for it is done.
+fn writable(path: &Path) -> Result<()> {
+    staged::probe_file(path).map_err(|error| unwritable(path, &error))
+}
+
+/// The same of a folder that is or will be made.
+fn writable_folder(path: &Path) -> Result<()> {
+    staged::probe_folder(path).map_err(|error| unwritable(path, &error))
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> anyhow::Error {
+    Advice::new(format!("cannot write to {}: {error}", path.display()), "choose another place with --out").into()
 }
 
 /// Refuses what would take more memory than there may be: what the caller says, or what is free.

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use ftk_adapters::hint;
+use ftk_adapters::staged::Temporary;
 use ftk_adapters::weights::Weights;
 use ftk_networks::Network;
 use ftk_networks::digest::{BaseDigest, Digesting, Texts};
@@ -31,7 +32,7 @@ use ftk_recipes::{Hold, MARKET, VILLAGE};
 
 pub use chat::{ChatTemplate, Date, Message};
 pub use error::ModelError;
-pub use save::{Precision, save_folder};
+pub use save::{Precision, fill_folder, save_folder};
 pub use tokenizer::{SpecialTokens, TextStream, Tokenizer};
 
 /// Errors about bases that may know what to do about them.
@@ -60,7 +61,7 @@ pub struct Source {
     template: Option<ChatTemplate>,
     store: Store,
     /// Holds the files of a model that came out of the program itself.
-    unpacked: Option<tempfile::TempDir>,
+    unpacked: Option<Temporary>,
 }
 
 /// Where the weights and the text files are.

@@ -38,6 +38,26 @@ pub fn open_to_write(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Opens a folder, to lock it or to have its entries on disk.
+///
+/// # Errors
+/// The file system's; not every one opens folders.
+pub fn open_folder(path: &Path) -> io::Result<File> {
+    if !std::fs::metadata(path)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    nonblocking(OpenOptions::new().read(true)).open(path)
+}
+
+/// Has the names in a folder on disk, so that what was renamed there is still so after a power cut.
+///
+/// # Errors
+/// The file system's.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    // Where folders cannot be opened, the system keeps their order itself.
+    if cfg!(unix) { open_folder(path)?.sync_all() } else { Ok(()) }
+}
+
 /// The content of a regular file of at most so many bytes.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ pub mod lora;
 pub mod merge;
 pub mod names;
 pub mod peft;
+pub mod staged;
 pub mod train;
 pub mod weights;
 

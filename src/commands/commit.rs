@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
+use ftk_adapters::staged::{Staged, There};
 use ftk_adapters::train::Train;
 use ftk_adapters::{atomic, foreign};
 use ftk_circuits::{SiteFactors, commit, register, required_k};
@@ -17,7 +18,7 @@ use ftk_proofs::fixed::{Adaptation, Fixed, FixedAdapter};
 use ftk_proofs::{FixedModel, Net};
 use serde_json::json;
 
-use super::{Advice, Committable, Outcome, exact, fits_memory, frozen};
+use super::{Advice, Committable, Outcome, exact, fits_memory, frozen, unwritable};
 use crate::cli::printer::Printer;
 use crate::models::Model;
 use crate::prove::bundle::{COMMITMENT, HEAD, REGISTRATION};
@@ -116,6 +117,8 @@ pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
             return Err(Advice::new(message, "choose another folder with --out; an opening is never replaced").into());
         }
     }
+    let staged = Staged::new(&settings.out, There::Stays).map_err(|error| unwritable(&settings.out, &error))?;
+    let io = || format!("cannot write to {}", settings.out.display());
     let Committable { subject, adapter, head } = Committable::open(&settings.base, &settings.adapter)?;
     let (net, name) = (subject.net(), subject.name());
     let shapes = cost::shapes(&net, &adapter);
@@ -142,9 +145,7 @@ pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
     })?;
     bar.finish_and_clear();
 
-    let out = &settings.out;
-    let io = || format!("cannot write to {}", out.display());
-    std::fs::create_dir_all(out).with_context(io)?;
+    let out = staged.path();
     if let Some(rounding) = &rounding {
         let linear = net.sites().into_iter().filter(|site| site.role == Role::Linear);
         let linear: Vec<String> = linear.map(|site| site.name).collect();
@@ -160,13 +161,14 @@ pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
         let text = serde_json::to_string_pretty(rounding).context("figures of rounding")? + "\n";
         atomic::write(&out.join(ROUNDING), text.as_bytes()).with_context(io)?;
     }
-    // The secret first: a commitment without its opening is worthless.
     atomic::write_secret(&out.join(OPENING), &OpeningFile::new(opening, &shapes).encode()).with_context(io)?;
     atomic::write(&out.join(REGISTRATION), &registration).with_context(io)?;
     if let Some(head) = &head {
         atomic::write(&out.join(HEAD), &head_bytes(head)).with_context(io)?;
     }
     atomic::write(&out.join(COMMITMENT), &commitment.encode()).with_context(io)?;
+    // Where files are moved one by one the secret is before it: a commitment without its opening is worthless.
+    staged.persist(&[COMMITMENT]).with_context(io)?;
 
     let (digest, base) = (commitment.digest().to_string(), fixed.digest().to_string());
     Ok(Made { digest, base, sites: shapes.len(), k: key.k(), rounding, report })

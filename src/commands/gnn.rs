@@ -16,7 +16,7 @@ use ftk_recipes::gnn::settings::FRESH;
 use ftk_recipes::{Lora, Recipe};
 use serde_json::{Map, Value, json};
 
-use super::{Advice, Outcome};
+use super::{Advice, Outcome, writable};
 use crate::cli::printer::Printer;
 
 /// What `ftk gnn import` needs.
@@ -64,6 +64,7 @@ pub(super) fn eval(mut recipe: Recipe, adapter: Option<&Path>, printer: &Printer
 /// # Errors
 /// Files that cannot be read or are malformed, a graph in which something does not fit.
 pub fn import(settings: &Import, printer: &Printer) -> Result<Outcome> {
+    settings.out.as_deref().map(writable).transpose()?;
     let (graph, found) = import::import(&settings.origin)?;
     found.notes().iter().for_each(|note| printer.note(note));
     let (digest, root) = (graph.digest().to_hex().to_string(), graph.root().to_hex().to_string());

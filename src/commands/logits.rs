@@ -10,7 +10,7 @@ use ftk_networks::ops::Tokens;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::json;
 
-use super::{Advice, Outcome, frozen, load};
+use super::{Advice, Outcome, frozen, load, writable};
 use crate::cli::printer::Printer;
 
 /// What is needed.
@@ -32,6 +32,7 @@ pub struct Settings {
 /// # Errors
 /// A model, adapter or ids file that cannot be read; ids outside the vocabulary.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
+    writable(&settings.out)?;
     let (tokens, mut shape) = read(&settings.ids)?;
     let (model, adapter) = load(&settings.base, settings.adapter.as_deref(), &settings.device)?;
     let network = model.source.network();

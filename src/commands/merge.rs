@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use ftk_adapters::foreign;
 use ftk_adapters::merge::merge;
+use ftk_adapters::staged::{Staged, There};
 use ftk_adapters::train::{LoraTensors, Train};
 use ftk_adapters::weights::Weights;
 use ftk_networks::Network;
@@ -13,9 +14,9 @@ use ftk_networks::ops::Tokens;
 use ftk_networks::sites::Role;
 use serde_json::json;
 
-use super::{Advice, Outcome, frozen, load};
+use super::{Advice, Outcome, frozen, load, unwritable};
 use crate::cli::printer::Printer;
-use crate::models::{Model, Precision, save_folder};
+use crate::models::{Model, Precision, fill_folder};
 
 /// What is needed.
 pub struct Settings {
@@ -52,6 +53,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         let message = format!("{}: is there already", out.display());
         return Err(Advice::new(message, "choose another folder with --out").into());
     }
+    let staged = Staged::new(out, There::Stays).map_err(|error| unwritable(out, &error))?;
     let (model, adapter) = load(base, Some(folder), &Device::Cpu)?;
     let adapter = adapter.expect("a folder was given");
     let tokens = sample(&model, text.as_deref())?;
@@ -107,7 +109,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         return Err(Advice::new(message, "write --dtype f32, or accept it with a higher --tolerance").into());
     }
     let files = model.source.text_files()?;
-    save_folder(out, &network, &stored, *precision, model.source.special(), &files)?;
+    fill_folder(staged, out, &network, &stored, *precision, model.source.special(), &files)?;
     printer.note(&report);
     printer.line(&format!("wrote {}", out.display()));
     printer.object(&json!({

@@ -1,5 +1,6 @@
 //! `ftk prove`: a bundle that shows what a base with a committed adapter gives for prompts, rows or nodes of a graph.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -7,7 +8,8 @@ use candle_core::Device;
 use ftk_adapters::foreign;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft::Saved;
-use ftk_circuits::AdapterCommitment;
+use ftk_adapters::staged::{PREFIX, Staged, There, sweep};
+use ftk_circuits::{AdapterCommitment, SiteShape};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::prove::{Unable, prove, settle};
 use ftk_proofs::{Case, FixedModel, Output, Statement, rows_of};
@@ -16,10 +18,10 @@ use serde_json::json;
 use super::commit::committed_form;
 use super::questions::{self, Asked, Task};
 use super::stated::{Shown, summary, summary_json};
-use super::{Advice, Committable, Outcome, exact, fits_memory, frozen, nodes};
+use super::{Advice, Committable, Outcome, exact, fits_memory, frozen, nodes, unwritable};
 use crate::cli::printer::Printer;
 use crate::models::Model;
-use crate::prove::bundle::{Bundle, COMMITMENT, REGISTRATION};
+use crate::prove::bundle::{Bundle, COMMITMENT, FILES, REGISTRATION};
 use crate::prove::cost::{Base, Costs};
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{Disclosure, Ledger, OPENING, OpeningFile};
@@ -57,6 +59,7 @@ pub const DISCLOSURE: &str = "open mode publishes the exact delta of every adapt
 /// # Errors
 /// Files that do not belong together; disclosure that was not agreed to.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
+    let staged = place(&settings.out)?;
     let Committable { subject, adapter, head } = Committable::open(&settings.base, &settings.adapter)?;
     let secrets = Secrets::read(&settings.commitment)?;
     let (cases, graph) = match &subject {
@@ -72,13 +75,17 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     fits_memory("the proof", costs.prove_memory, settings.max_memory)?;
     let (fixed, model) = exact(subject)?;
     let asked = Questions { cases, graph, head };
-    let (bundle, disclosure) =
-        bundle(model.as_ref(), &fixed, (&adapter, &settings.adapter), &secrets, asked, settings, printer)?;
+    let adapter = (&adapter, settings.adapter.as_path());
+    let (bundle, addition) = bundle(model.as_ref(), &fixed, adapter, &secrets, asked, settings, printer)?;
+    // Everything that may fail comes before what is counted as disclosed, and that before anything can be seen.
+    let io = || format!("cannot write to {}", settings.out.display());
+    bundle.write_files(&staged.path()).with_context(io)?;
+    let disclosure = disclose(settings, secrets.commitment.shapes(), &addition)?;
+    staged.persist(&FILES).with_context(io)?;
     printer.note(&disclosed(&disclosure));
     let tokenizer = model.as_ref().and_then(|model| model.source.tokenizer().ok());
     let shown = Shown::of(tokenizer, bundle.graph.as_ref());
     answers(&bundle.statement, &shown, printer);
-    bundle.write(&settings.out).with_context(|| format!("cannot write to {}", settings.out.display()))?;
     printer.note(&format!("wrote {}", settings.out.display()));
     let rows = rows_of(&bundle.statement, bundle.graph.as_ref(), bundle.commitment.shapes());
     printer.object(&json!({
@@ -112,6 +119,8 @@ struct Secrets {
 
 impl Secrets {
     fn read(folder: &Path) -> Result<Self> {
+        // Copies of the opening that a killed process left.
+        sweep(folder, PREFIX);
         let file = |name: &str| {
             let path = folder.join(name);
             foreign::read(&path, foreign::DOCUMENT).with_context(|| format!("cannot read {}", path.display()))
@@ -138,7 +147,7 @@ fn bundle(
     Questions { cases, graph, head }: Questions,
     settings: &Settings,
     printer: &Printer,
-) -> Result<(Bundle, Disclosure)> {
+) -> Result<(Bundle, Ledger)> {
     let Secrets { commitment, opening, registration } = secrets;
     if commitment.base() != fixed.digest() {
         let message = format!("{}: commits to an adapter of another base", settings.commitment.display());
@@ -168,15 +177,30 @@ fn bundle(
             bar.set_position(done as u64);
         })?;
     bar.finish_and_clear();
+    let (commitment, registration) = (commitment.clone(), Some(registration.clone()));
+    Ok((Bundle { statement, commitment, deltas, proof, registration, graph, head }, addition))
+}
+
+/// Writes down what the proof discloses, with what others have disclosed meanwhile.
+fn disclose(settings: &Settings, shapes: &[SiteShape], addition: &Ledger) -> Result<Disclosure> {
     let mut refusal = Ok(());
-    let disclosed = OpeningFile::disclose(&settings.commitment, commitment.shapes(), &addition, |disclosure| {
+    let disclosed = OpeningFile::disclose(&settings.commitment, shapes, addition, |disclosure| {
         refusal = agreed(disclosure, settings.disclose);
         refusal.is_ok()
     })?;
     refusal?;
-    let disclosure = disclosed.context("nothing was refused")?;
-    let (commitment, registration) = (commitment.clone(), Some(registration.clone()));
-    Ok((Bundle { statement, commitment, deltas, proof, registration, graph, head }, disclosure))
+    disclosed.context("nothing was refused")
+}
+
+/// The place for the bundle, where there may be another bundle, which is replaced, and nothing else.
+fn place(out: &Path) -> Result<Staged> {
+    let other = |name: &OsStr| !name.to_str().is_some_and(|name| FILES.contains(&name) || name.starts_with(PREFIX));
+    let mut names = std::fs::read_dir(out).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    if let Some(name) = names.find(|name| other(name)) {
+        let message = format!("{}: holds what is no file of a bundle: {}", out.display(), name.to_string_lossy());
+        return Err(Advice::new(message, "choose another folder with --out; a bundle's is replaced as a whole").into());
+    }
+    Staged::new(out, There::Goes).map_err(|error| unwritable(out, &error))
 }
 
 /// Refuses what would publish the adapter, unless that was agreed to.

@@ -108,6 +108,7 @@ pub(super) fn in_folder(
 /// Such a folder.
 pub(super) fn refuse_to_replace(recipe: &Recipe, start: Start) -> Result<()> {
     let out = &recipe.run.out;
+    super::writable_folder(out)?;
     if train::holds_run(out) {
         return match start {
             Start::Resume => Ok(()),

@@ -16,7 +16,7 @@ use super::questions::{self, Asked, Task};
 use super::stated::{Shown, summary, summary_json};
 use super::{Advice, Outcome, Question, nodes};
 use crate::cli::printer::Printer;
-use crate::prove::bundle::{Packed, ReadError};
+use crate::prove::bundle::{Packed, ReadError, strangers};
 use crate::prove::graph_base::GraphBase;
 use crate::prove::keys::commitment_key;
 use crate::prove::limits::Limits;
@@ -78,6 +78,9 @@ pub enum Expected {
         question: Option<Output>,
     },
 }
+
+/// What is said of a folder that is no bundle, or not all of one, in the place of a check.
+const INCOMPLETE: &str = "incomplete";
 
 /// What no proof here says.
 const NOT_PROVED: &str = "not proved: how the adapter was trained, on what, or that it is any good";
@@ -259,6 +262,7 @@ fn refused(error: &ReadError, bundle: &Path, many: bool, printer: &Printer) -> O
     let (word, check, outcome) = match error {
         ReadError::Refused(refusal) if refusal.is_no() => ("invalid", Some(refusal.check()), Outcome::No),
         ReadError::Refused(refusal) => ("undecided", Some(refusal.check()), Outcome::Undecided),
+        ReadError::Half { .. } => ("undecided", Some(INCOMPLETE), Outcome::Undecided),
         ReadError::Io { .. } => ("undecided", None, Outcome::Undecided),
     };
     let advice = match error {
@@ -303,10 +307,12 @@ fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &Shown, printer: 
     };
     let (undecided, unexpected) = (of(true), of(false));
     let disclosed = disclosed(statement, graph.as_ref(), shapes);
+    let strangers = strangers(bundle);
     if many {
         let why = undecided.first().map_or_else(String::new, |why| format!(": {why}"));
         let summary = summary(statement).map_or_else(String::new, |summary| format!("; {summary}"));
-        printer.line(&format!("{}: {word}{why}{summary}", bundle.display()));
+        let others = strangers.iter().map(|stranger| format!("; also there: {stranger}")).collect::<String>();
+        printer.line(&format!("{}: {word}{why}{summary}{others}", bundle.display()));
     } else {
         printer.line(word);
         printer.line(&format!("proved: whoever made this knows adapter {}", statement.adapter));
@@ -330,6 +336,7 @@ fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &Shown, printer: 
         printer.line(&format!("disclosed: {disclosed}"));
         undecided.iter().for_each(|why| printer.line(&format!("undecided: {why}")));
         unexpected.iter().for_each(|why| printer.line(&format!("not expected: {why}")));
+        strangers.iter().for_each(|stranger| printer.line(&format!("also there: {stranger}")));
     }
     printer.object(&json!({
         "bundle": bundle,
@@ -345,6 +352,7 @@ fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &Shown, printer: 
         "preferences": summary_json(statement),
         "not_proved": NOT_PROVED,
         "disclosed": disclosed,
+        "also_there": strangers,
     }));
     outcome
 }

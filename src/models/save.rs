@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use ftk_adapters::staged::{Staged, There};
 use ftk_adapters::weights::Weights;
 use ftk_networks::{Network, Stored};
 use half::{bf16, f16};
@@ -13,6 +14,9 @@ use safetensors::tensor::View;
 use serde_json::{Value, json};
 
 use super::{ModelError, SpecialTokens, TextFile};
+
+/// The file without which there is no base.
+const CONFIG: &str = "config.json";
 
 /// How weights are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,16 +45,29 @@ pub fn save_folder(
     if path.exists() {
         return Err(ModelError::Exists { path: path.to_owned() });
     }
+    let staged = Staged::new(path, There::Stays);
+    let staged = staged.map_err(|source| ModelError::Write { path: path.to_owned(), source })?;
+    fill_folder(staged, path, network, weights, precision, special, text_files)
+}
+
+/// [`save_folder`] into a place that was made before.
+///
+/// # Errors
+/// As [`save_folder`].
+pub fn fill_folder(
+    staged: Staged,
+    path: &Path,
+    network: &Network,
+    weights: &Weights,
+    precision: Precision,
+    special: &SpecialTokens,
+    text_files: &[TextFile],
+) -> Result<(), ModelError> {
     let write_error = |source| ModelError::Write { path: path.to_owned(), source };
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).map_err(write_error)?;
-    let staging = tempfile::Builder::new().prefix(".ftk-model-").tempdir_in(parent).map_err(write_error)?;
-    // A folder inside the private temporary one gets the permissions a user expects of a new folder.
-    let folder = staging.path().join("model");
-    std::fs::create_dir(&folder).map_err(write_error)?;
+    let folder = staged.path();
 
     let mut files = vec![
-        ("config.json", pretty(&config(network, precision, special))),
+        (CONFIG, pretty(&config(network, precision, special))),
         ("generation_config.json", pretty(&generation_config(special))),
     ];
     files.extend(text_files.iter().map(|file| (file.name.as_str(), file.bytes.clone())));
@@ -58,7 +75,7 @@ pub fn save_folder(
         std::fs::write(folder.join(name), bytes).map_err(write_error)?;
     }
     write_weights(&folder.join("model.safetensors"), path, network, weights, precision)?;
-    std::fs::rename(&folder, path).map_err(write_error)
+    staged.persist(&[CONFIG]).map_err(write_error)
 }
 
 fn pretty(value: &Value) -> Vec<u8> {

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use ftk_adapters::staged::Temporary;
+
 use super::{ModelError, Source, folder};
 
 /// Files of the base.
@@ -20,6 +22,9 @@ const RUN: [(&str, &[u8]); 3] = [
     ("heldout.jsonl", include_bytes!("../../recipes/village/heldout.jsonl")),
 ];
 
+/// How temporary folders of bases are called; a process that is killed leaves its own for the next to sweep out.
+const UNPACKED: &str = "ftk-village-";
+
 /// Opens the base.
 pub(super) fn open(name: &Path) -> Result<Source, ModelError> {
     shipped(name, &BASE)
@@ -28,7 +33,7 @@ pub(super) fn open(name: &Path) -> Result<Source, ModelError> {
 /// Opens a base that ships inside the program from a temporary folder that lives as long as the result.
 pub(super) fn shipped(name: &Path, base: &[(&str, &[u8])]) -> Result<Source, ModelError> {
     let failed = |source| ModelError::Write { path: std::env::temp_dir(), source };
-    let unpacked = tempfile::Builder::new().prefix("ftk-village-").tempdir().map_err(failed)?;
+    let unpacked = Temporary::new(&std::env::temp_dir(), UNPACKED).map_err(failed)?;
     write(unpacked.path(), base)?;
     let mut source = folder::open(unpacked.path())?;
     source.path = name.to_owned();

@@ -20,8 +20,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use ftk_adapters::foreign;
 use ftk_adapters::peft::Saved;
-use ftk_adapters::{atomic, foreign};
+use ftk_adapters::staged::{Staged, There};
 use ftk_circuits::{AdapterCommitment, CheckFailed, DeltaProof, decode_deltas, deltas_limit, encode_deltas};
 
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
@@ -49,8 +50,11 @@ pub const GRAPH: &str = "graph.bin";
 /// File of a head, in a bundle and beside an opening.
 pub const HEAD: &str = "head.safetensors";
 
-/// Every file of a bundle.
-const FILES: [&str; 8] = [STATEMENT, COMMITMENT, GRAPH, HEAD, DELTAS, PROOF, LINK, REGISTRATION];
+/// Every file of a bundle; without the first there is none.
+pub const FILES: [&str; 8] = [STATEMENT, COMMITMENT, GRAPH, HEAD, DELTAS, PROOF, LINK, REGISTRATION];
+
+/// Without these a folder is no bundle, or one of which not all has come.
+const NEEDED: [&str; 5] = [STATEMENT, COMMITMENT, DELTAS, PROOF, LINK];
 
 /// Largest statement: four million ids of ten digits are more than any context.
 const MAX_STATEMENT: u64 = 64 << 20;
@@ -79,26 +83,36 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Writes the files into a folder, which is made if it does not exist.
+    /// Writes a bundle in the place of a folder: of the one that was there before, nothing stays.
     ///
     /// # Errors
     /// The file system's.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
+        let staged = Staged::new(folder, There::Goes)?;
+        self.write_files(&staged.path())?;
+        staged.persist(&FILES)
+    }
+
+    /// Writes the files into an empty folder.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn write_files(&self, folder: &Path) -> io::Result<()> {
         let deltas: Vec<&[i128]> = self.deltas.iter().map(Vec::as_slice).collect();
         if deltas.iter().map(|deltas| deltas.len() as u64).sum::<u64>() > MAX_DELTAS {
             return Err(io::Error::other(format!("more than {MAX_DELTAS} deltas; prove a shorter answer")));
         }
         let deltas = encode_deltas(self.commitment.shapes(), &deltas).map_err(io::Error::other)?;
         let deltas = zstd::encode_all(deltas.as_slice(), ZSTD_LEVEL)?;
-        std::fs::create_dir_all(folder)?;
-        atomic::write(&folder.join(STATEMENT), ftk_proofs::text(&self.statement).as_bytes())?;
-        atomic::write(&folder.join(DELTAS), &deltas)?;
-        atomic::write(&folder.join(PROOF), &self.proof.proof)?;
-        atomic::write(&folder.join(LINK), &self.proof.link)?;
-        atomic::write(&folder.join(COMMITMENT), &self.commitment.encode())?;
-        put(folder, GRAPH, self.graph.as_ref().map(Neighbourhood::encode))?;
-        put(folder, HEAD, self.head.as_ref().map(head_bytes))?;
-        put(folder, REGISTRATION, self.registration.clone())
+        let put = |name: &str, bytes: &[u8]| std::fs::write(folder.join(name), bytes);
+        put(STATEMENT, ftk_proofs::text(&self.statement).as_bytes())?;
+        put(DELTAS, &deltas)?;
+        put(PROOF, &self.proof.proof)?;
+        put(LINK, &self.proof.link)?;
+        put(COMMITMENT, &self.commitment.encode())?;
+        self.graph.iter().try_for_each(|graph| put(GRAPH, &graph.encode()))?;
+        self.head.iter().try_for_each(|head| put(HEAD, &head_bytes(head)))?;
+        self.registration.iter().try_for_each(|bytes| put(REGISTRATION, bytes))
     }
 
     /// Reads a bundle's files from a folder as far as they can be read without the base.
@@ -142,6 +156,8 @@ impl Packed {
             if let Some(bytes) = file(folder, name, left)? {
                 left = left.checked_sub(bytes.len() as u64).ok_or_else(|| too_long(limits))?;
                 files.insert(name.to_owned(), bytes);
+            } else if NEEDED.contains(&name) {
+                return Err(ReadError::Half { folder: folder.to_owned(), missing: name });
             }
         }
         Ok(Self::parse(&files, limits)?)
@@ -235,6 +251,14 @@ pub enum ReadError {
         /// The refusal.
         error: io::Error,
     },
+    /// Not all of it is there.
+    #[error("{}: no bundle, or not all of it: {missing} is missing", folder.display())]
+    Half {
+        /// The folder.
+        folder: PathBuf,
+        /// A file that every bundle has.
+        missing: &'static str,
+    },
     /// The content is refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -261,16 +285,22 @@ fn decompress(bytes: &[u8], limit: u64) -> Result<Vec<u8>, Refusal> {
     if out.len() as u64 > limit || !rest.is_empty() { Err(malformed()) } else { Ok(out) }
 }
 
-/// Writes a file that not every bundle has, or removes the one of a bundle that was there before.
-fn put(folder: &Path, name: &str, bytes: Option<Vec<u8>>) -> io::Result<()> {
-    let path = folder.join(name);
-    match bytes {
-        Some(bytes) => atomic::write(&path, &bytes),
-        None => match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        },
-    }
+/// What is in a bundle's folder and is none of its files, or leads out of it: as whoever passes the folder on should know.
+pub fn strangers(folder: &Path) -> Vec<String> {
+    let whole = folder.canonicalize().unwrap_or_default();
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut strangers: Vec<String> = entries
+        .filter_map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !FILES.contains(&name.as_str()) {
+                return Some(format!("{name} is no file of a bundle, and no verdict is about it"));
+            }
+            let to = entry.path().canonicalize().ok().filter(|to| !to.starts_with(&whole))?;
+            Some(format!("{name} leads out of the folder, to {}", to.display()))
+        })
+        .collect();
+    strangers.sort();
+    strangers
 }
 
 /// Content of a file of at most `limit` bytes, or one byte more of a longer one; `None` where there is none.

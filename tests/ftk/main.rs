@@ -27,6 +27,7 @@ mod help;
 #[cfg(feature = "hub")]
 mod hub;
 mod inspect;
+mod killed;
 mod limits;
 mod merge;
 mod nodes;

@@ -149,7 +149,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
                 }
                 // The verdict on what cannot be read is that of `ftk verify`.
                 Err(ReadError::Refused(_)) => {}
-                Err(error @ ReadError::Io { .. }) => return Err(error.into()),
+                Err(error @ (ReadError::Io { .. } | ReadError::Half { .. })) => return Err(error.into()),
             }
             let verify = verify::Settings {
                 bundles: vec![folder.clone()],

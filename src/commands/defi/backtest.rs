@@ -19,7 +19,7 @@ use ftk_recipes::defi::rows::{Rows, make};
 use ftk_recipes::defi::{self, replay};
 use serde_json::json;
 
-use super::super::{Advice, Outcome, commit, run, tasks};
+use super::super::{Advice, Outcome, commit, run, tasks, writable_folder};
 use super::policy::Policy;
 use super::report;
 use super::report::{FIGURES, PAGE};
@@ -56,6 +56,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         let message = format!("{}: holds a backtest already", out.display());
         return Err(Advice::new(message, "choose another folder with --out").into());
     }
+    writable_folder(out)?;
     let plan = Plan::load_with(path, set)?;
     let (opened, digest) = plan.open()?;
     let digest = digest.to_string();

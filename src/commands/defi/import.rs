@@ -6,7 +6,7 @@ use anyhow::Result;
 use ftk_recipes::defi::{self, Format, Gaps, Import};
 use serde_json::json;
 
-use super::super::{Advice, Outcome};
+use super::super::{Advice, Outcome, writable};
 use crate::cli::printer::Printer;
 
 /// What is needed.
@@ -31,6 +31,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         };
         Format::named(name).ok_or_else(unknown)
     });
+    writable(&settings.out)?;
     let import = defi::import(&settings.files, format.transpose()?)?;
     let digest = defi::write(&settings.out, &import.market)?;
     let Import { market, format, read, unordered, duplicates, zero, silent, rounded, gaps } = &import;

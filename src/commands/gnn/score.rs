@@ -8,7 +8,7 @@ use ftk_recipes::gnn::import::{Origin, import};
 use ftk_recipes::gnn::score::{self, Asked, Score};
 use serde_json::json;
 
-use super::super::Outcome;
+use super::super::{Outcome, writable};
 use crate::cli::printer::Printer;
 
 /// What is needed.
@@ -32,6 +32,7 @@ pub struct Settings {
 /// # Errors
 /// Files that cannot be read or do not fit each other.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
+    settings.out.as_deref().map(writable).transpose()?;
     let (graph, _) = import(&Origin::Path(settings.graph.clone()))?;
     let scores = score::run((&settings.base, settings.adapter.as_deref()), &graph, &settings.asked, settings.before)?;
     let mut text = String::new();
