@@ -192,6 +192,11 @@ impl Market {
         }
     }
 
+    /// Whether it is trades of which no seller took any.
+    pub fn is_all_bought(&self) -> bool {
+        matches!(self, Self::Trades(trades) if trades.iter().all(|trade| trade.taker == Taker::Buyer))
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         match self {

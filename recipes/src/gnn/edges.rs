@@ -5,7 +5,7 @@
 //! end of the training part is the last moment anything may be known of. Of a random split, the training part is all
 //! that is known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
@@ -53,6 +53,8 @@ pub struct EdgeSession {
     rows: Vec<(usize, usize)>,
     /// Of preferences: what one costs, weight of the ratings' own loss.
     preference: Option<(Box<dyn preference::Loss>, f64)>,
+    /// Preferences that were given and are about pairs that are not looked at.
+    unused: usize,
 }
 
 /// A moment, and pairs that are rated after it.
@@ -106,6 +108,7 @@ fn ordered(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<(Edge, Part)>, Gra
             hint,
         ));
     }
+    graph.in_seconds()?;
     let parts = split::edges(graph, gnn, seed)?;
     let mut all: Vec<(Edge, Part)> = graph.edges.iter().copied().zip(parts).collect();
     all.sort_by(|(a, _), (b, _)| a.time.total_cmp(&b.time).then((a.source, a.target).cmp(&(b.source, b.target))));
@@ -153,7 +156,7 @@ impl EdgeSession {
             }
         };
         let held_out = [Part::Validation, Part::Test].map(|part| Moment::new(&snapshot, &hops, of(part).collect()));
-        let mut session = Self { model, moments, held_out, rows: Vec::new(), preference: None };
+        let mut session = Self { model, moments, held_out, rows: Vec::new(), preference: None, unused: 0 };
         if gnn.objective == Objective::Feedback {
             session.prefer(recipe, gnn, graph)?;
         }
@@ -174,6 +177,13 @@ impl EdgeSession {
     /// Makes preferences of ratings, or reads them, and computes the reference's figures.
     fn prefer(&mut self, recipe: &Recipe, gnn: &Gnn, graph: &Graph) -> Result<(), GraphError> {
         let given = gnn.feedback.as_deref().map(|path| feedback::targets(path, graph)).transpose()?;
+        let looked_at = self.moments.iter().chain(self.held_out.iter().take(1));
+        let pairs: BTreeSet<(u32, u32)> =
+            looked_at.flat_map(|moment| &moment.edges).map(|edge| (edge.source, edge.target)).collect();
+        let unused = |choice: &&Choice| {
+            [choice.chosen, choice.rejected].iter().any(|&target| !pairs.contains(&(choice.subject as u32, target)))
+        };
+        self.unused = given.iter().flatten().filter(unused).count();
         for (at, moment) in self.moments.iter_mut().chain(self.held_out.iter_mut().take(1)).enumerate() {
             let pairs = match &given {
                 Some(choices) => stated(moment, choices),
@@ -358,6 +368,15 @@ fn stated(moment: &Moment, choices: &[Choice]) -> Vec<(usize, usize)> {
 }
 
 impl Learner for EdgeSession {
+    fn notes(&self) -> Vec<String> {
+        let note = |count| {
+            format!(
+                "{count} preferences are not used: both of their pairs must be rated, where they are learnt from or validated on"
+            )
+        };
+        Some(self.unused).filter(|&count| count > 0).map(note).into_iter().collect()
+    }
+
     fn model(&self) -> &Model {
         &self.model
     }

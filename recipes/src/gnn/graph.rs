@@ -74,7 +74,36 @@ pub struct Found {
     pub unlabelled: usize,
 }
 
+/// Seconds since 1970 of a moment after the year 5000: times from here on are in a smaller unit.
+const NO_SECONDS: f64 = 1e11;
+
 impl Graph {
+    /// Refuses times in another unit than seconds, where what is made of them depends on it.
+    ///
+    /// # Errors
+    /// A time that seconds do not reach.
+    pub(super) fn in_seconds(&self) -> Result<(), GraphError> {
+        match self.edges.iter().find(|edge| edge.time.abs() >= NO_SECONDS) {
+            None => Ok(()),
+            Some(edge) => {
+                let message = format!("ratings need their times in seconds, and this is no such time: {}", edge.time);
+                Err(GraphError::unfit(message, "divide milliseconds by 1000, microseconds by 1000000"))
+            }
+        }
+    }
+
+    /// What edges carry beside what is used of it, in words.
+    pub(super) fn unread(&self, used: Carries) -> Option<String> {
+        let Carries { weight, time, direction } = self.carries;
+        let names = [
+            (weight && !used.weight, "weights"),
+            (time && !used.time, "times"),
+            (direction && !used.direction, "directions"),
+        ];
+        let names: Vec<&str> = names.into_iter().filter(|(there, _)| *there).map(|(_, name)| name).collect();
+        (!names.is_empty()).then(|| format!("not used of the edges: {}", names.join(", ")))
+    }
+
     /// Puts edges in order and checks everything against everything else.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Graphs from the files people have: tables of nodes and edges, NumPy archives, folders as the Open Graph Benchmark
 //! lays them out, and the canonical file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -109,11 +109,11 @@ fn tables(nodes: Option<&Path>, edges: &Path, directed: bool) -> Result<(Graph, 
             GraphError::at(edges, ":1", format!("no column for the {what}; there are: {}", table.columns.join(", ")))
         };
         table
-            .column(which)
+            .only(which)?
             .ok_or_else(|| missing().hinted("name the columns src, dst, and weight and time if there are any"))
     };
     let (source, target) = (need(&SOURCE, "source")?, need(&TARGET, "target")?);
-    let (weight, time) = (table.column(&WEIGHT), table.column(&TIME));
+    let (weight, time) = (table.only(&WEIGHT)?, table.only(&TIME)?);
     let known = [Some(source), Some(target), weight, time];
     if let Some(other) = (0..table.columns.len()).find(|at| !known.contains(&Some(*at))) {
         let error = GraphError::at(edges, ":1", format!("a column that is not understood: {}", table.columns[other]));
@@ -161,10 +161,22 @@ fn node_table(path: &Path, names: &mut Names, graph: &mut Graph) -> Result<(), G
     let table = Table::read(path, Header::Names)?;
     let missing =
         || GraphError::at(path, ":1", format!("no column for names; there are: {}", table.columns.join(", ")));
-    let id = table.column(&ID).ok_or_else(|| missing().hinted("call the column with the nodes' names id"))?;
-    let (label, split, time) = (table.column(&LABEL), table.column(&SPLIT), table.column(&TIME));
+    let id = table.only(&ID)?.ok_or_else(|| missing().hinted("call the column with the nodes' names id"))?;
+    let (label, split, time) = (table.only(&LABEL)?, table.only(&SPLIT)?, table.only(&TIME)?);
     let named = [Some(id), label, split, time];
     let features: Vec<usize> = (0..table.columns.len()).filter(|at| !named.contains(&Some(*at))).collect();
+    if let Some(label) = label {
+        // A feature that is the label under another name is all that would be learnt.
+        let cell = |row: &Row, column: usize| table.text(row, column).unwrap_or_default().to_owned();
+        let told = || table.rows().iter().filter(|row| !cell(row, label).is_empty());
+        let classes: BTreeSet<String> = told().map(|row| cell(row, label)).collect();
+        let same = |column: &&usize| classes.len() > 1 && told().all(|row| cell(row, **column) == cell(row, label));
+        if let Some(&column) = features.iter().find(same) {
+            let (name, label) = (&table.columns[column], &table.columns[label]);
+            let error = GraphError::at(path, ":1", format!("the column {name} repeats the label, {label}"));
+            return Err(error.hinted("leave it out: it would be learnt from, and tells what is to be found"));
+        }
+    }
     let mut values = Vec::new();
     for (at, row) in table.rows().iter().enumerate() {
         let name = table.text(row, id)?;
@@ -304,7 +316,7 @@ fn ogb(folder: &Path) -> Result<(Graph, Found), GraphError> {
     };
     let need = |name: &str| {
         let missing = || GraphError::malformed(&raw, format!("a folder of the Open Graph Benchmark has: {name}"));
-        table(raw.join(name))?.ok_or_else(|| missing().hinted("--ogb takes the folder that holds raw/ and split/"))
+        table(raw.join(name))?.ok_or_else(|| missing().hinted("give the folder that holds raw/ and split/"))
     };
     let integer = |table: &Table, row: &Row, column: usize| -> Result<u32, GraphError> {
         let text = table.text(row, column)?;
@@ -314,6 +326,21 @@ fn ogb(folder: &Path) -> Result<(Graph, Found), GraphError> {
     };
     let mut graph = empty();
     let counts = need("num-node-list.csv.gz")?;
+    // What has a meaning and is not read: half a data set is another one.
+    let known = ["edge", "num-node-list", "num-edge-list", "node-feat", "node-label", "node_year"];
+    let mut names: Vec<String> = std::fs::read_dir(&raw)
+        .map_err(|error| GraphError::io(&raw, error))?
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+        .collect();
+    names.sort();
+    let strange = |name: &&String| {
+        let stem = name.strip_suffix(".gz").unwrap_or(name).strip_suffix(".csv");
+        stem.is_some_and(|stem| !known.contains(&stem))
+    };
+    if let Some(name) = names.iter().find(strange) {
+        let error = GraphError::malformed(&raw, format!("holds what is not read of such a folder: {name}"));
+        return Err(error.hinted("take the file out of the folder to go without it"));
+    }
     let [row] = counts.rows() else {
         return Err(GraphError::malformed(&raw, format!("holds {} graphs, one is expected", counts.rows().len())));
     };
@@ -342,6 +369,11 @@ fn ogb(folder: &Path) -> Result<(Graph, Found), GraphError> {
         graph.features = (width > 0).then(|| Arc::new(Features::new(width, values)));
     }
     if let Some(labels) = table(raw.join("node-label.csv.gz"))? {
+        if let Some(row) = labels.rows().iter().find(|row| row.width() != 1) {
+            let message = format!("has {} labels: one class a node is learnt", row.width());
+            let error = labels.wrong(row, 0, &message);
+            return Err(error.hinted("leave one column of labels, of integers"));
+        }
         let known = |row: &Row| labels.text(row, 0).is_ok_and(|text| !text.is_empty() && text != "nan");
         let label = |row| if known(row) { integer(&labels, row, 0).map(Some) } else { Ok(None) };
         graph.labels = labels.rows().iter().map(label).collect::<Result<_, _>>()?;
@@ -400,6 +432,19 @@ mod tests {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
         encoder.write_all(text.as_bytes()).unwrap();
         encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn columns_that_mean_the_same_or_tell_the_label_are_refused() {
+        let refused = |nodes: &str, edges: &str| from_tables(nodes, edges).unwrap_err();
+        let edges = "src,dst\ncy,ann\n";
+        let twice = NODES.replace("f1", "label");
+        assert_eq!(refused(&twice, edges), "./n.csv:1: two columns that mean the same: y and label");
+        assert_eq!(refused(NODES, "src,from,dst\n1,2,3\n"), "./e.csv:1: two columns that mean the same: src and from");
+        let numbered = "id,f0,y,copy\nann,1,0,0\nbob,0,,7\ncy,-2,1,1\n";
+        assert_eq!(refused(numbered, edges), "./n.csv:1: the column copy repeats the label, y");
+        let (graph, _) = from_tables(&numbered.replace("cy,-2,1,1", "cy,-2,1,0"), edges).unwrap();
+        assert_eq!(graph.features.unwrap().width(), 2);
     }
 
     const NODES: &str = "id,f0,y,split,f1\nann,1,spam,train,0.5\nbob,0,,,0\ncy,-2,ham,test,1\n";
@@ -505,6 +550,18 @@ mod tests {
         assert_eq!(graph.features.as_ref().unwrap().row(2), [-1.0, 2.0]);
         assert_eq!(graph.labels, [Some(1), None, Some(0)]);
         assert_eq!(graph.parts, [Part::Train, Part::None, Part::Test]);
+        let refused = |name: &str, bytes: &[u8]| {
+            let path = place.path().join("raw").join(name);
+            let before = std::fs::read(&path).ok();
+            std::fs::write(&path, bytes).unwrap();
+            let error = import(&Origin::Path(place.path().to_owned())).unwrap_err().to_string();
+            before.map_or_else(|| std::fs::remove_file(&path), |before| std::fs::write(&path, before)).unwrap();
+            error
+        };
+        let error = refused("edge-feat.csv.gz", &gz("1\n2\n"));
+        assert!(error.ends_with("raw: holds what is not read of such a folder: edge-feat.csv.gz"), "{error}");
+        let error = refused("node-label.csv.gz", &gz("1,0\n0,0\n0,1\n"));
+        assert!(error.ends_with("node-label.csv.gz:1:column 1: has 2 labels: one class a node is learnt"), "{error}");
         std::fs::write(place.path().join("raw/edge.csv.gz"), gz("0,3\n")).unwrap();
         let error = import(&Origin::Path(place.path().to_owned())).unwrap_err().to_string();
         assert!(error.ends_with("edge.csv.gz:1:column 2: names no node: 3"), "{error}");

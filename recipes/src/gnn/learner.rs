@@ -23,6 +23,11 @@ pub trait Learner: Session + std::fmt::Debug {
     /// What predictors without a network do on what is tested: name, parameters, figures. Of the graph it was opened on.
     fn baselines(&self, graph: &Graph) -> Vec<(&'static str, usize, Figures)>;
 
+    /// What the task was given and makes no use of.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// How much there is to train, validate and test on.
     fn counts(&self) -> [usize; 3];
 }

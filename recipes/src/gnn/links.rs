@@ -29,7 +29,7 @@ use crate::session::{Loss, Metrics, Session, TaskError, Window};
 
 /// What is known of a pair: neighbours they share, counted and by rarity (Adamic and Adar 2003), and how alike their
 /// features are.
-const KNOWN: usize = 3;
+pub(super) const KNOWN: usize = 3;
 /// Other targets that each edge to test on is ranked among.
 const CANDIDATES: usize = 50;
 
@@ -40,10 +40,7 @@ type Ends = (u32, u32);
 pub struct LinkSession {
     /// What is trained.
     pub model: Model,
-    features: Arc<Features>,
-    lengths: Vec<f32>,
-    lists: Vec<Vec<u32>>,
-    hops: Vec<Hop>,
+    seen: Seen,
     rows: Vec<Ends>,
     /// Of validation and of testing: edges, and as many pairs that are none.
     held_out: [(Vec<Ends>, Vec<Ends>); 2],
@@ -69,10 +66,7 @@ impl LinkSession {
         let rows = of(Part::Train);
         let features = inputs::features(graph, Model::prepare(recipe, gnn)?)?;
         let model = Model::open(recipe, gnn, features.width(), End::Pair { known: KNOWN, outputs: 1 })?;
-        let lists = neighbours(graph.nodes, rows.iter().copied());
-        let hops = inputs::hops(model.network.model_type, model.network.layers, &lists);
-        let length = |node: usize| features.row(node).iter().map(|value| value * value).sum::<f32>().sqrt();
-        let lengths = (0..graph.nodes).map(length).collect();
+        let seen = Seen::new(features, neighbours(graph.nodes, rows.iter().copied()), &model);
         let there: BTreeSet<Ends> = graph.edges.iter().map(|edge| (edge.source, edge.target)).collect();
         let held_out = [Part::Validation, Part::Test].map(|part| {
             let edges = of(part);
@@ -85,7 +79,44 @@ impl LinkSession {
         if rows.is_empty() || held_out[1].0.is_empty() {
             return Err(GraphError::unfit("too few edges to learn from", "look at gnn.shares"));
         }
-        Ok(Self { model, features, lengths, lists, hops, rows, held_out, seed, directed: graph.carries.direction })
+        Ok(Self { model, seen, rows, held_out, seed, directed: graph.carries.direction })
+    }
+
+    fn known(&self, pair: Ends) -> [f32; KNOWN] {
+        self.seen.known(pair)
+    }
+
+    fn score(&self, pass: &mut Train<'_>, pairs: &[Ends]) -> Result<Tensor, GraphError> {
+        self.seen.score(&self.model, pass, pairs)
+    }
+
+    fn scores(&self, pairs: &[Ends]) -> Result<Vec<f64>, GraphError> {
+        self.seen.scores(&self.model, pairs)
+    }
+
+    /// How messages pass.
+    pub fn hops(&self) -> &[Hop] {
+        &self.seen.hops
+    }
+}
+
+/// What a network that looks for links gets of a graph.
+#[derive(Debug)]
+pub(super) struct Seen {
+    features: Arc<Features>,
+    lengths: Vec<f32>,
+    /// Neighbours in either direction.
+    pub lists: Vec<Vec<u32>>,
+    hops: Vec<Hop>,
+}
+
+impl Seen {
+    /// Of features and of the edges that messages pass over.
+    pub fn new(features: Arc<Features>, lists: Vec<Vec<u32>>, model: &Model) -> Self {
+        let hops = inputs::hops(model.network.model_type, model.network.layers, &lists);
+        let length = |node: usize| features.row(node).iter().map(|value| value * value).sum::<f32>().sqrt();
+        let lengths = (0..lists.len()).map(length).collect();
+        Self { features, lengths, lists, hops }
     }
 
     fn known(&self, (a, b): Ends) -> [f32; KNOWN] {
@@ -102,24 +133,23 @@ impl LinkSession {
         [libm::log1pf(count), rare, alike]
     }
 
-    fn score(&self, pass: &mut Train<'_>, pairs: &[Ends]) -> Result<Tensor, GraphError> {
+    fn score(&self, model: &Model, pass: &mut Train<'_>, pairs: &[Ends]) -> Result<Tensor, GraphError> {
         let known = pairs.iter().flat_map(|&pair| self.known(pair)).collect();
         let pairs = Pairs {
             sources: pairs.iter().map(|pair| pair.0 as usize).collect(),
             targets: pairs.iter().map(|pair| pair.1 as usize).collect(),
             known: Arc::new(Features::new(KNOWN, known)),
         };
-        Ok(self.model.network.score(pass, &self.features, &self.hops, &pairs)?)
+        Ok(model.network.score(pass, &self.features, &self.hops, &pairs)?)
     }
 
-    fn scores(&self, pairs: &[Ends]) -> Result<Vec<f64>, GraphError> {
-        let scores = self.score(&mut self.model.applied(), pairs)?.flatten_all()?.to_vec1::<f32>()?;
+    /// Log of the odds that each pair is joined.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn scores(&self, model: &Model, pairs: &[Ends]) -> Result<Vec<f64>, GraphError> {
+        let scores = self.score(model, &mut model.applied(), pairs)?.flatten_all()?.to_vec1::<f32>()?;
         Ok(scores.into_iter().map(f64::from).collect())
-    }
-
-    /// How messages pass.
-    pub fn hops(&self) -> &[Hop] {
-        &self.hops
     }
 }
 
@@ -181,7 +211,7 @@ impl Learner for LinkSession {
         let positive: Vec<bool> = (0..scores.len()).map(|at| at < edges.len()).collect();
         let mut rng = stream(self.seed, 7);
         let list = |&(source, target): &Ends| {
-            let other = |_| (source, (rng.next_u64() % self.lists.len() as u64) as u32);
+            let other = |_| (source, (rng.next_u64() % self.seen.lists.len() as u64) as u32);
             std::iter::once((source, target)).chain((0..CANDIDATES).map(other)).collect::<Vec<Ends>>()
         };
         let lists: Vec<Vec<Ends>> = edges.iter().map(list).collect();
@@ -206,9 +236,9 @@ impl Learner for LinkSession {
             vec![("roc_auc", auc), ("average_precision", precision)]
         };
         let mut rng = stream(self.seed, 0);
-        let taken = |(a, b): Ends| self.lists[a as usize].binary_search(&b).is_ok();
+        let taken = |(a, b): Ends| self.seen.lists[a as usize].binary_search(&b).is_ok();
         let others: Vec<Ends> =
-            self.rows.iter().map(|_| draw(&mut rng, self.lists.len(), self.directed, taken)).collect();
+            self.rows.iter().map(|_| draw(&mut rng, self.seen.lists.len(), self.directed, taken)).collect();
         let rows: Vec<Vec<f32>> = self.rows.iter().chain(&others).map(|&pair| self.known(pair).to_vec()).collect();
         let truth: Vec<bool> = (0..rows.len()).map(|at| at < self.rows.len()).collect();
         let linear = Linear::logistic(&rows, &truth);
@@ -237,9 +267,11 @@ impl Session for LinkSession {
 
     fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<Loss, TaskError> {
         let mut rng = stream(self.seed, (window.step as u64 + 1) << 32 | rows[0] as u64);
-        let known = |(a, b): Ends| self.lists[a as usize].binary_search(&b).is_ok();
+        let known = |(a, b): Ends| self.seen.lists[a as usize].binary_search(&b).is_ok();
         let mut pairs: Vec<Ends> = rows.iter().map(|&row| self.rows[row]).collect();
-        pairs.extend(rows.iter().map(|_| draw(&mut rng, self.lists.len(), self.directed, known)).collect::<Vec<_>>());
+        pairs.extend(
+            rows.iter().map(|_| draw(&mut rng, self.seen.lists.len(), self.directed, known)).collect::<Vec<_>>(),
+        );
         let mut pass = self.model.learning(window.step, rows[0]);
         let tensor = self.score(&mut pass, &pairs)?;
         let scores: Vec<f64> = tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f64::from).collect();

@@ -6,14 +6,14 @@ use super::base;
 use super::contrast::ContrastSession;
 use super::edges::EdgeSession;
 use super::error::GraphError;
-use super::graph::{Found, Graph, Part};
+use super::graph::{Carries, Found, Graph, Part};
 use super::import::{Origin, import};
 use super::learner::Learner;
 use super::links::LinkSession;
 use super::measures::Figures;
 use super::model::Model;
 use super::nodes::NodeSession;
-use super::settings::{Gnn, Objective};
+use super::settings::{Gnn, Objective, Split};
 use crate::recipe::Recipe;
 use crate::session::Session;
 
@@ -28,6 +28,8 @@ pub struct Opened {
     /// Digest of the weights training starts from.
     pub base: blake3::Hash,
     found: Found,
+    /// What the task does not look at.
+    unread: Option<String>,
     size: [usize; 2],
 }
 
@@ -54,10 +56,15 @@ impl Opened {
             Objective::Links => Box::new(LinkSession::open(recipe, gnn, graph)?),
             Objective::Contrast => Box::new(ContrastSession::open(recipe, gnn, graph)?),
         };
+        let used = match gnn.objective {
+            Objective::Classes | Objective::Contrast => Carries::default(),
+            Objective::Links => Carries { weight: false, time: gnn.split == Split::Temporal, direction: true },
+            Objective::Ratings | Objective::Feedback => Carries { weight: true, time: true, direction: true },
+        };
         let model = task.model();
         let base = base::digest(&model.network, &model.weights)?;
         let size = [graph.nodes, graph.edges.len()];
-        Ok(Self { digest: graph.digest(), root: graph.root(), base, found, size, task })
+        Ok(Self { digest: graph.digest(), root: graph.root(), base, found, unread: graph.unread(used), size, task })
     }
 
     /// What the host runs.
@@ -98,9 +105,12 @@ impl Opened {
         self.model().export(out, base)
     }
 
-    /// What is worth a word about the graph.
+    /// What is worth a word about the graph, and what of it is not used.
     pub fn notes(&self) -> Vec<String> {
-        self.found.notes()
+        let mut notes = self.found.notes();
+        notes.extend(self.unread.clone());
+        notes.extend(self.task.notes());
+        notes
     }
 
     /// How much there is of what.

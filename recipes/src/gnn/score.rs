@@ -7,8 +7,9 @@ use ftk_networks::graphs::{End, Pairs};
 use ftk_networks::ops::graph::Features;
 
 use super::error::GraphError;
-use super::graph::Graph;
+use super::graph::{Carries, Graph};
 use super::inputs;
+use super::links::{self, Seen};
 use super::measures;
 use super::model::Model;
 use super::structure::{OF_PAIR, SCALE, Snapshot};
@@ -25,6 +26,17 @@ pub enum Asked {
     Pairs(PathBuf),
 }
 
+/// Scores, and what stands in them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scores {
+    /// Names of the columns: ends, class where there is one, values.
+    pub columns: Vec<String>,
+    /// One for each node or pair.
+    pub rows: Vec<Score>,
+    /// What of the graph was not used, in words.
+    pub unread: Option<String>,
+}
+
 /// What is said of a node or a pair.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Score {
@@ -32,7 +44,8 @@ pub struct Score {
     pub ends: Vec<String>,
     /// The class, where nodes are classified.
     pub class: Option<String>,
-    /// Logits of all classes; or the rating, and the log of the odds that it is positive.
+    /// Logits of all classes; or the rating, and the log of the odds that it is positive; or the log of the odds that
+    /// there is an edge.
     pub values: Vec<f64>,
     /// Neighbours of each end.
     pub neighbours: Vec<usize>,
@@ -48,13 +61,14 @@ pub fn run(
     graph: &Graph,
     asked: &Asked,
     before: Option<f64>,
-) -> Result<Vec<Score>, GraphError> {
+) -> Result<Scores, GraphError> {
     let model = Model::frozen(base, adapter)?;
-    if model.network.head == End::Encoder {
+    if matches!(model.network.head, End::Encoder | End::Comparer(_)) {
         let hint = "give --adapter: one that brings its head (gnn.train_head = true)";
         return Err(GraphError::unfit("the base was trained without classes and scores nothing by itself", hint));
     }
-    let pairs = model.network.head == End::Pair { known: OF_PAIR, outputs: 2 };
+    let (ratings, joins) = (End::Pair { known: OF_PAIR, outputs: 2 }, End::Pair { known: links::KNOWN, outputs: 1 });
+    let pairs = matches!(model.network.head, End::Pair { .. });
     let (past, moment) = (before.map(|moment| graph.before(moment)).transpose()?, before.unwrap_or(f64::INFINITY));
     let graph = past.as_ref().unwrap_or(graph);
     let there = |nodes: &[usize]| match nodes.iter().find(|&&node| !graph.was_there(node, moment)) {
@@ -68,22 +82,47 @@ pub fn run(
         Asked::Pairs(path) if pairs => {
             let ends = ends::<2>(path, graph)?;
             there(ends.as_flattened())?;
-            score_pairs(&model, graph, &ends, before)
+            match &model.network.head {
+                head if *head == ratings => {
+                    graph.in_seconds()?;
+                    let rows = score_pairs(&model, graph, &ends, before)?;
+                    Ok(columns(&["source", "target", "rating", "log_odds"], rows, None))
+                }
+                head if *head == joins => {
+                    let unread = graph.unread(Carries { weight: false, time: before.is_some(), direction: false });
+                    Ok(columns(&["source", "target", "log_odds"], score_links(&model, graph, &ends)?, unread))
+                }
+                other => {
+                    let message = format!("the base scores pairs in a way that is not known: {other:?}");
+                    Err(GraphError::unfit(message, "give a base of ratings or links"))
+                }
+            }
         }
-        Asked::Pairs(_) => {
-            Err(GraphError::unfit("the base does not score ratings of pairs", "give --nodes instead of --pairs"))
-        }
+        Asked::Pairs(_) => Err(GraphError::unfit("the base does not score pairs", "give --nodes instead of --pairs")),
         _ if pairs => Err(GraphError::unfit("the base scores pairs", "give --pairs instead of --nodes")),
         Asked::AllNodes => {
             let nodes: Vec<usize> = (0..graph.nodes).filter(|&node| graph.was_there(node, moment)).collect();
-            score_nodes(&model, graph, &nodes)
+            of_nodes(&model, graph, &nodes, before.is_some())
         }
         Asked::Nodes(path) => {
             let nodes: Vec<usize> = ends::<1>(path, graph)?.into_iter().map(|[node]| node).collect();
             there(&nodes)?;
-            score_nodes(&model, graph, &nodes)
+            of_nodes(&model, graph, &nodes, before.is_some())
         }
     }
+}
+
+fn columns(names: &[&str], rows: Vec<Score>, unread: Option<String>) -> Scores {
+    Scores { columns: names.iter().map(|name| (*name).to_owned()).collect(), rows, unread }
+}
+
+fn of_nodes(model: &Model, graph: &Graph, nodes: &[usize], timed: bool) -> Result<Scores, GraphError> {
+    let rows = score_nodes(model, graph, nodes)?;
+    let classes = rows.first().map_or(graph.classes.len(), |row| row.values.len());
+    let class = |class: usize| graph.classes.get(class).cloned().unwrap_or_else(|| class.to_string());
+    let columns = ["node".to_owned(), "class".to_owned()].into_iter().chain((0..classes).map(class));
+    let unread = graph.unread(Carries { time: timed, ..Carries::default() });
+    Ok(Scores { columns: columns.collect(), rows, unread })
 }
 
 /// Names in the first column of a table.
@@ -115,11 +154,7 @@ fn ends<const N: usize>(path: &Path, graph: &Graph) -> Result<Vec<[usize; N]>, G
 
 fn score_nodes(model: &Model, graph: &Graph, nodes: &[usize]) -> Result<Vec<Score>, GraphError> {
     let network = &model.network;
-    let features = inputs::features(graph, network.prepare)?;
-    if features.width() != network.inputs {
-        let message = format!("the base takes {} features, the graph has {}", network.inputs, features.width());
-        return Err(GraphError::unfit(message, "give the graph the base was made for"));
-    }
+    let features = features(model, graph)?;
     let lists = inputs::heard(graph);
     let hops = inputs::hops(network.model_type, network.layers, &lists);
     let logits = network.classify(&mut model.applied(), &features, &hops, nodes)?.to_vec2::<f32>()?;
@@ -130,6 +165,29 @@ fn score_nodes(model: &Model, graph: &Graph, nodes: &[usize]) -> Result<Vec<Scor
         Score { ends: vec![graph.name(node)], class: Some(class), values, neighbours: vec![lists[node].len()] }
     };
     Ok(nodes.iter().zip(logits).map(score).collect())
+}
+
+/// The features that the base takes.
+fn features(model: &Model, graph: &Graph) -> Result<Arc<Features>, GraphError> {
+    let features = inputs::features(graph, model.network.prepare)?;
+    if features.width() != model.network.inputs {
+        let message = format!("the base takes {} features, the graph has {}", model.network.inputs, features.width());
+        return Err(GraphError::unfit(message, "give the graph the base was made for"));
+    }
+    Ok(features)
+}
+
+fn score_links(model: &Model, graph: &Graph, asked: &[[usize; 2]]) -> Result<Vec<Score>, GraphError> {
+    let seen = Seen::new(features(model, graph)?, graph.neighbours(), model);
+    let pairs: Vec<(u32, u32)> = asked.iter().map(|&[source, target]| (source as u32, target as u32)).collect();
+    let scores = if pairs.is_empty() { Vec::new() } else { seen.scores(model, &pairs)? };
+    let score = |(pair, score): (&[usize; 2], f64)| Score {
+        ends: pair.iter().map(|&node| graph.name(node)).collect(),
+        class: None,
+        values: vec![score],
+        neighbours: pair.iter().map(|&node| seen.lists[node].len()).collect(),
+    };
+    Ok(asked.iter().zip(scores).map(score).collect())
 }
 
 fn score_pairs(

@@ -27,6 +27,13 @@ pub struct Row {
     cells: Vec<String>,
 }
 
+impl Row {
+    /// Cells in it.
+    pub fn width(&self) -> usize {
+        self.cells.len()
+    }
+}
+
 /// Whether the first line of a file of text names the columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Header {
@@ -110,6 +117,22 @@ impl Table {
     /// Which column has one of these names, whatever their case.
     pub fn column(&self, names: &[&str]) -> Option<usize> {
         names.iter().find_map(|name| self.columns.iter().position(|column| column.eq_ignore_ascii_case(name)))
+    }
+
+    /// [`Table::column`] where no second column has one of these names, too.
+    ///
+    /// # Errors
+    /// Two such columns: which of them is meant cannot be told.
+    pub fn only(&self, names: &[&str]) -> Result<Option<usize>, GraphError> {
+        let is_one = |column: &&String| names.iter().any(|name| column.eq_ignore_ascii_case(name));
+        let found: Vec<&String> = self.columns.iter().filter(is_one).collect();
+        match found.as_slice() {
+            [first, second, ..] => {
+                let message = format!("two columns that mean the same: {first} and {second}");
+                Err(GraphError::at(&self.path, ":1", message).hinted("leave one of them out, or rename it"))
+            }
+            _ => Ok(self.column(names)),
+        }
     }
 
     /// The rows.

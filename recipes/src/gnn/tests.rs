@@ -475,9 +475,10 @@ fn a_score_before_a_moment_hears_nothing_of_what_is_later() {
     other.edges.retain(|edge| edge.time < 60.0);
     assert!(other.edges.len() > 100 && other.edges.len() + 100 < count);
     let ours = run(&graph, Some(60.0)).unwrap();
+    let (ours, other) = (ours.rows, run(&other, Some(60.0)).unwrap().rows);
     assert_eq!(ours.len(), graph.times.iter().filter(|&&time| time < 60.0).count());
-    assert_eq!(ours, run(&other, Some(60.0)).unwrap());
-    assert_ne!(ours, run(&graph, None).unwrap()[..ours.len()]);
+    assert_eq!(ours, other);
+    assert_ne!(ours, run(&graph, None).unwrap().rows[..ours.len()]);
     let late = graph.times.iter().position(|&time| time >= 60.0).unwrap();
     let asked = folder.path().join("late.csv");
     std::fs::write(&asked, format!("node\n{}\n", graph.name(late))).unwrap();
@@ -539,7 +540,7 @@ fn what_contrast_leaves_behind_is_a_base_for_a_head() {
     let adapter = folder.path().join("adapter");
     on(&adapted, &graph).export(&adapter, "base").unwrap();
     let scores = score::run((&base, Some(&adapter)), &graph, &score::Asked::AllNodes, None).unwrap();
-    assert_eq!((scores.len(), scores[0].values.len()), (240, 4));
+    assert_eq!((scores.rows.len(), scores.rows[0].values.len(), scores.columns.len()), (240, 4, 6));
     let headless = recipe("base = { model = \"b\" }\nlora = { rank = 2 }\ngnn = {}\n");
     let headless = Recipe { base: adapted.base, ..headless };
     let error = Opened::on(&headless, &graph, Found::default()).unwrap_err();
@@ -573,4 +574,81 @@ fn views_of_a_graph_with_time_see_no_node_that_is_tested() {
     assert_eq!(on(&recipe, &graph).session().rows(), 168);
     // A moment is a number.
     assert!(graph.before(f64::NAN).unwrap_err().to_string().contains("no moment: NaN"));
+}
+
+#[test]
+fn a_base_of_links_scores_pairs_as_it_was_trained_to() {
+    let (graph, _) = guilds();
+    let text = "base = { model = \"fresh\", train = true }\ngnn = { objective = \"links\", split = \"random\" }\n";
+    let folder = base_of(&recipe(text), &graph);
+    let base = folder.path().join("base");
+    let asked = folder.path().join("pairs.csv");
+    std::fs::write(&asked, format!("a,b\n{},{}\n{0},{}\n", graph.name(0), graph.name(1), graph.name(7))).unwrap();
+    let run = |asked: &score::Asked| score::run((&base, None), &graph, asked, None);
+    let scores = run(&score::Asked::Pairs(asked)).unwrap();
+    assert_eq!(scores.columns, ["source", "target", "log_odds"]);
+    // The same from the network itself, over all edges.
+    let model = super::model::Model::frozen(&base, None).unwrap();
+    let seen = links::Seen::new(inputs::features(&graph, model.network.prepare).unwrap(), graph.neighbours(), &model);
+    let expected = seen.scores(&model, &[(0, 1), (0, 7)]).unwrap();
+    assert_eq!(scores.rows.iter().map(|row| row.values[0]).collect::<Vec<_>>(), expected);
+    assert_ne!(expected[0], expected[1]);
+    let error = run(&score::Asked::AllNodes).unwrap_err();
+    assert_eq!(error.to_string(), "the base scores pairs");
+}
+
+#[test]
+fn what_edges_carry_and_is_not_used_is_said() {
+    let (mut graph, found) = guilds();
+    let classes = recipe("base = { model = \"fresh\", train = true }\ngnn = {}\n");
+    let notes = |graph: &Graph, recipe: &Recipe| Opened::on(recipe, graph, found).unwrap().notes();
+    let plain = notes(&graph, &classes);
+    graph.carries = graph::Carries { weight: true, time: true, direction: true };
+    let added = |recipe: &Recipe| {
+        let notes = notes(&graph, recipe);
+        notes.into_iter().filter(|note| !plain.contains(note)).collect::<Vec<_>>()
+    };
+    assert_eq!(added(&classes), ["not used of the edges: weights, times, directions"]);
+    assert_eq!(added(&recipe(CONTRAST)), ["not used of the edges: weights, times, directions"]);
+    let links = "base = { model = \"fresh\", train = true }\ngnn = { objective = \"links\", split = \"temporal\" }\n";
+    assert_eq!(added(&recipe(links)), ["not used of the edges: weights"]);
+}
+
+#[test]
+fn ratings_want_seconds_and_feedback_that_is_not_used_is_counted() {
+    let mut graph = ratings();
+    let feedback = tempfile::tempdir().unwrap();
+    let path = feedback.path().join("f.jsonl");
+    let edge = graph.edges[0];
+    let other = graph.edges.iter().find(|it| it.source == edge.source && it.target != edge.target).unwrap();
+    let line = |source: u32, chosen: u32, rejected: u32| {
+        format!("{{\"src\": {source}, \"chosen\": {chosen}, \"rejected\": {rejected}}}\n")
+    };
+    // Of nobody whom the source rated.
+    let strangers: Vec<u32> =
+        (0..60).filter(|&to| graph.edges.iter().all(|it| (it.source, it.target) != (edge.source, to))).collect();
+    let every: String = graph
+        .edges
+        .iter()
+        .zip(&graph.edges[1..])
+        .map(|(one, two)| match one.source == two.source {
+            true => line(one.source, one.target, two.target),
+            false => String::new(),
+        })
+        .collect();
+    std::fs::write(&path, every + &line(edge.source, strangers[0], other.target)).unwrap();
+    let base = base_of(&recipe(RATINGS), &graph);
+    let text = RATINGS
+        .replace("\"ratings\"", "\"feedback\", dropout = 0.0")
+        .replace("base = { model = \"fresh\", train = true }", "base = { model = \"b\" }\nlora = {}");
+    let mut recipe = recipe(&text);
+    recipe.base.model = base.path().join("base");
+    recipe.gnn.as_mut().unwrap().feedback = Some(path);
+    let notes = Opened::on(&recipe, &graph, Found::default()).unwrap().notes();
+    let [note] = notes.as_slice() else { panic!("{notes:?}") };
+    let count: usize = note.split(' ').next().unwrap().parse().unwrap();
+    assert!(count >= 1 && note.ends_with("preferences are not used: both of their pairs must be rated, where they are learnt from or validated on"), "{note}");
+    graph.edges.iter_mut().for_each(|edge| edge.time += 1.6e12);
+    let error = Opened::on(&recipe, &graph, Found::default()).unwrap_err().to_string();
+    assert!(error.starts_with("ratings need their times in seconds, and this is no such time: 16000000000"), "{error}");
 }

@@ -47,6 +47,10 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     if *silent > 0 {
         printer.note(&format!("{silent} collections of fees left out"));
     }
+    if *format == Format::Prints && market.is_all_bought() {
+        let how = "a sale has a negative size, or a column side that says sell";
+        printer.note(&format!("every taker is a buyer: {how}"));
+    }
     if *rounded > 0 {
         printer.note(&format!("{rounded} sizes with more than eight decimals were cut to those"));
     }

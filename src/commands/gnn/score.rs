@@ -35,8 +35,9 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     settings.out.as_deref().map(writable).transpose()?;
     let (graph, _) = import(&Origin::Path(settings.graph.clone()))?;
     let scores = score::run((&settings.base, settings.adapter.as_deref()), &graph, &settings.asked, settings.before)?;
-    let mut text = String::new();
-    for Score { ends, class, values, neighbours } in &scores {
+    scores.unread.iter().for_each(|unread| printer.note(unread));
+    let mut text = scores.columns.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(",") + "\n";
+    for Score { ends, class, values, neighbours } in &scores.rows {
         let names = ends.iter().chain(class).map(|cell| quoted(cell));
         let numbers = values.iter().map(|value| format!("{value:.6}"));
         text += &names.chain(numbers).collect::<Vec<_>>().join(",");

@@ -18,6 +18,8 @@ struct Row<'a> {
     line: usize,
     format: Format,
     cells: Vec<&'a str>,
+    /// Who took, where a column beside those of the format says it.
+    taker: Option<Taker>,
     /// Sizes that were cut to their decimals.
     rounded: &'a Cell<usize>,
 }
@@ -87,6 +89,12 @@ impl<'a> Row<'a> {
                 None => (text, Taker::Buyer),
             };
             let size = self.cut(size).ok_or_else(|| self.error(2, format!("is not a size: {text}")))?;
+            let taker = match (self.taker, taker) {
+                (Some(Taker::Buyer), Taker::Seller) => {
+                    return Err(self.error(2, format!("is a sale, and the row says that a buyer took: {text}")));
+                }
+                (told, signed) => told.unwrap_or(signed),
+            };
             return Ok(Trade { time: self.time(0, clock)?, id: None, price: self.price(1)?, size, taker });
         }
         let taker = if self.flag(4)? { Taker::Seller } else { Taker::Buyer };
@@ -134,6 +142,70 @@ impl<'a> Row<'a> {
     }
 }
 
+/// Columns with a meaning beside those of a format.
+#[derive(Default)]
+struct Beside {
+    /// Who took.
+    side: Option<usize>,
+    /// Which market it is: one file is of one.
+    names: Vec<usize>,
+}
+
+/// Columns that say who took.
+const SIDE: [&str; 6] = ["side", "taker_side", "aggressor_side", "is_buyer_maker", "isbuyermaker", "direction"];
+/// Columns that say of what market a row is.
+const NAMES: [&str; 8] = ["exchange", "venue", "symbol", "pair", "instrument", "instrument_id", "ticker", "market"];
+/// Columns that only updates of an order book have.
+const BOOK: [&str; 10] = [
+    "is_snapshot",
+    "bids",
+    "asks",
+    "bid",
+    "ask",
+    "bid_price",
+    "ask_price",
+    "update_id",
+    "update_type",
+    "first_update_id",
+];
+
+impl Beside {
+    fn of(path: &Path, header: &[String], format: Format) -> Result<Self, DefiError> {
+        let places = |names: &[&str]| (0..header.len()).filter(|&at| names.contains(&header[at].as_str())).collect();
+        let names: Vec<usize> = places(&NAMES);
+        if !matches!(format, Format::Trades | Format::AggTrades | Format::Prints) {
+            return Ok(Self { side: None, names });
+        }
+        let (book, sides): (Vec<usize>, Vec<usize>) = (places(&BOOK), places(&SIDE));
+        let refuse = |message: String| Err(DefiError::Format { path: path.to_owned(), message });
+        if let Some(&column) = book.first() {
+            return refuse(format!(
+                "holds updates of an order book, and no trades: it has the column {}",
+                header[column]
+            ));
+        }
+        match (format, sides.as_slice()) {
+            (Format::Prints, [one, another, ..]) => {
+                refuse(format!("says who took in two columns: {} and {}", header[*one], header[*another]))
+            }
+            (Format::Prints, sides) => Ok(Self { side: sides.first().copied(), names }),
+            // The others' own column says it.
+            _ => Ok(Self { side: None, names }),
+        }
+    }
+}
+
+/// Who took, as exchanges write it; of a truth value, whether the buyer was there before.
+fn side(text: &str) -> Result<Taker, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "buy" | "b" | "buyer" | "false" => Ok(Taker::Buyer),
+        "sell" | "s" | "seller" | "true" => Ok(Taker::Seller),
+        "unknown" | "" => Ok(Taker::Unknown),
+        "bid" | "ask" => Err(format!("is a side of an order book, not of a trade: {text}")),
+        _ => Err(format!("is neither buy nor sell: {text}")),
+    }
+}
+
 /// Reads a file; with the number of rows that say nothing, and of sizes that were cut.
 pub(super) fn read(
     path: &Path,
@@ -152,7 +224,11 @@ pub(super) fn read(
         })?,
         None => format.columns().iter().map(|(_, place)| *place).collect(),
     };
-    let width = places.iter().max().map_or(0, |last| last + 1);
+    let beside = match &header {
+        Some(header) => Beside::of(path, header, format)?,
+        None => Beside::default(),
+    };
+    let width = places.iter().chain(beside.side.iter()).chain(&beside.names).max().map_or(0, |last| last + 1);
     let mut market = match format {
         Format::Klines | Format::Bars => Market::Bars(Vec::new()),
         Format::Trades | Format::AggTrades | Format::Prints => Market::Trades(Vec::new()),
@@ -160,6 +236,7 @@ pub(super) fn read(
         Format::PoolEvents => Market::Events(Vec::new()),
     };
     let mut silent = 0;
+    let mut of: Option<Vec<&str>> = None;
     let rounded = Cell::new(0);
     for (index, line) in text.lines().enumerate().skip(detect::remarks(text) + usize::from(header.is_some())) {
         if line.trim().is_empty() {
@@ -171,11 +248,23 @@ pub(super) fn read(
             let column = "row".to_owned();
             return Err(DefiError::Row { path: path.to_owned(), line: index + 1, column, message });
         }
+        let wrong = |place: usize, message: String| {
+            let column = header.as_ref().map_or_else(String::new, |header| header[place].clone());
+            DefiError::Row { path: path.to_owned(), line: index + 1, column, message }
+        };
+        let names: Vec<&str> = beside.names.iter().map(|&place| all[place]).collect();
+        let first = of.get_or_insert_with(|| names.clone());
+        if let Some(at) = (0..names.len()).find(|&at| names[at] != first[at]) {
+            let message = format!("is of another market than the rows before it, {}: {}", first[at], names[at]);
+            return Err(wrong(beside.names[at], message));
+        }
+        let taker = beside.side.map(|place| side(all[place]).map_err(|message| wrong(place, message))).transpose()?;
         let row = Row {
             path,
             line: index + 1,
             format,
             cells: places.iter().map(|&place| all[place]).collect(),
+            taker,
             rounded: &rounded,
         };
         match &mut market {

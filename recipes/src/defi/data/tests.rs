@@ -80,6 +80,35 @@ fn trades_of_every_shape_are_told_apart() {
 }
 
 #[test]
+fn who_took_is_read_and_books_and_mixtures_are_no_trades() {
+    let head = "exchange,symbol,timestamp,local_timestamp,id,side,price,amount\n";
+    let row =
+        |side: &str, symbol: &str| format!("venue,{symbol},1640991660123000,1640991660130000,7,{side},46319.1,0.002\n");
+    let takers = |text: &str| {
+        let Market::Trades(trades) = imported(text).unwrap().market else { panic!("{text}") };
+        trades.iter().map(|trade| trade.taker).collect::<Vec<_>>()
+    };
+    let two = head.to_owned() + &row("sell", "BTCUSD") + &row("buy", "BTCUSD").replace("123000", "124000");
+    assert_eq!(takers(&two), [Taker::Seller, Taker::Buyer]);
+    let flagged = "timestamp,price,qty,is_buyer_maker\n1640991660123,46319.1,1,true\n1640991660124,46319.1,1,False\n";
+    assert_eq!(takers(flagged), [Taker::Seller, Taker::Buyer]);
+    let refused = |text: &str, says: &str| {
+        let error = imported(text).unwrap_err().to_string();
+        assert!(error.ends_with(says), "{error}");
+    };
+    assert_eq!(takers(&(head.to_owned() + &row("unknown", "BTCUSD"))), [Taker::Unknown]);
+    refused(&(head.to_owned() + &row("up", "BTCUSD")), ":2:side: is neither buy nor sell: up");
+    refused(&(head.to_owned() + &row("bid", "BTCUSD")), ":2:side: is a side of an order book, not of a trade: bid");
+    let mixed = head.to_owned() + &row("buy", "BTCUSD") + &row("buy", "ETHUSD");
+    refused(&mixed, ":3:symbol: is of another market than the rows before it, BTCUSD: ETHUSD");
+    let book = "exchange,symbol,timestamp,local_timestamp,is_snapshot,side,price,amount\n\
+                venue,BTCUSD,1640991660123000,1640991660130000,false,bid,46319.1,0.002\n";
+    refused(book, "holds updates of an order book, and no trades: it has the column is_snapshot");
+    let signed = "timestamp,price,size,side\n1640991660123,46319.1,-1,buy\n";
+    refused(signed, ":2:size: is a sale, and the row says that a buyer took: -1");
+}
+
+#[test]
 fn what_could_be_two_formats_or_none_is_refused() {
     // Names for both a kline and a plain bar.
     let both = "open_time,timestamp,open,high,low,close,volume,taker_buy_volume\n";
