@@ -8,6 +8,7 @@ pub mod hint;
 pub mod lora;
 pub mod merge;
 pub mod names;
+pub mod notes;
 pub mod peft;
 pub mod staged;
 pub mod train;
