@@ -53,6 +53,9 @@ enum Verb {
     /// Train an adapter, or all weights of a base, as a recipe says
     #[command(override_usage = "ftk train [OPTIONS] <RECIPE>", after_help = help::TRAIN)]
     Train(Train),
+    /// Check a run against its transcript: compute its steps again, or find where two runs part
+    #[command(after_help = help::AUDIT)]
+    Audit(Audit),
     /// Download a model or data set from the Hugging Face Hub into the cache
     #[command(after_help = help::PULL)]
     Pull(Pull),
@@ -128,6 +131,42 @@ struct Train {
     /// Check everything but the weights, show the recipe in full and what there is to do, and write nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    device: Device,
+}
+
+#[derive(Args)]
+struct Audit {
+    /// Run folder
+    run: PathBuf,
+    /// Your recipe (TOML), instead of the one in the run folder
+    #[arg(long)]
+    recipe: Option<PathBuf>,
+    /// Set a key of the recipe, for example data.train=rows.jsonl; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Compute this step again and not all, from the last state before it that is kept; may be repeated
+    #[arg(long, value_name = "STEP", value_parser = clap::value_parser!(u64).range(1..))]
+    step: Vec<u64>,
+    /// Compute so many steps again and not all, drawn by the transcript's root and --nonce
+    #[arg(long, value_name = "COUNT", requires = "nonce", conflicts_with = "step")]
+    sample: Option<u64>,
+    /// A text of yours that nobody knew when the transcript was written
+    #[arg(long, value_name = "TEXT", requires = "sample")]
+    nonce: Option<String>,
+    /// Compute no step again: check only what follows from recipe, rows and figures
+    #[arg(long, conflicts_with_all = ["step", "sample"])]
+    no_steps: bool,
+    /// The transcript's root, as you knew it before you asked
+    #[arg(long, value_name = "DIGEST")]
+    expect_root: Option<String>,
+    /// Compare with the transcript of this run folder, or with this one, and compute nothing
+    #[arg(
+        long,
+        value_name = "RUN",
+        conflicts_with_all = ["recipe", "set", "step", "sample", "no_steps", "expect_root"]
+    )]
+    against: Option<PathBuf>,
     #[command(flatten)]
     device: Device,
 }
@@ -420,6 +459,19 @@ fn run(verb: Verb, &Global { offline, .. }: &Global, printer: &Printer) -> anyho
             let device = device.open()?;
             let settings = commands::train::Settings { recipe, set, out, resume, dry_run, device, offline };
             commands::train::run(&settings, printer)
+        }
+        Verb::Audit(Audit { run, against: Some(other), .. }) => commands::audit::against(&run, &other, printer),
+        Verb::Audit(Audit { run, recipe, set, step, sample, nonce, no_steps, expect_root, against: None, device }) => {
+            use commands::audit::Asked;
+            let asked = match sample.zip(nonce) {
+                Some((count, nonce)) => Asked::Drawn { count, nonce },
+                None if no_steps => Asked::None,
+                None if step.is_empty() => Asked::All,
+                None => Asked::Steps(step),
+            };
+            let device = device.open()?;
+            let settings = commands::audit::Settings { run, recipe, set, asked, expect_root, device, offline };
+            commands::audit::run(&settings, printer)
         }
         Verb::Recipes(recipes) => {
             use commands::recipes::Settings;

@@ -37,7 +37,7 @@ impl Key {
 }
 
 /// Keys of the host, which trains whatever the task is, and of the choice of what is trained.
-const HOST: [&str; 35] = [
+const HOST: [&str; 37] = [
     "task",
     "base.model",
     "base.train",
@@ -70,6 +70,8 @@ const HOST: [&str; 35] = [
     "run.shuffle",
     "run.save_every",
     "run.keep",
+    "run.transcript",
+    "run.state_every",
     "run.eval_every",
     "run.best",
     "run.patience",

@@ -322,6 +322,13 @@ pub struct Run {
     /// Checkpoints of which the result so far is kept too, in a folder `steps/STEP` of the run folder each.
     #[serde(default)]
     pub keep: usize,
+    /// Write a transcript, with which the run can be computed again step by step (`ftk audit`).
+    #[serde(default = "yes")]
+    pub transcript: bool,
+    /// Steps between states that are kept for audits, in `states/`; 0 keeps none, and an audit begins with the first
+    /// step. Each has three times the size of what is trained, in f32.
+    #[serde(default)]
+    pub state_every: usize,
     /// Steps between evaluations on the held-out rows; 0 evaluates at the end only.
     #[serde(default)]
     pub eval_every: usize,
@@ -490,7 +497,13 @@ impl Recipe {
         recipe.run.save_every = 0;
         // How it is computed does not matter either.
         (recipe.run.recompute, recipe.base.hold) = Default::default();
-        serde_json::to_value(recipe).expect("a recipe has a JSON form")
+        let mut recipe = serde_json::to_value(recipe).expect("a recipe has a JSON form");
+        // Nor does what is written down about it.
+        if let Some(run) = recipe["run"].as_object_mut() {
+            run.shift_remove("transcript");
+            run.shift_remove("state_every");
+        }
+        recipe
     }
 
     fn check(&self, source: &Source<'_>) -> Result<(), RecipeError> {

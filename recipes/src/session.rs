@@ -48,6 +48,15 @@ pub trait Session {
         1
     }
 
+    /// Digest of what a step learns from a row; of its number where the rows are parts of a whole that the identity of
+    /// the run has a digest of.
+    fn digest(&self, row: usize) -> [u8; 32] {
+        *blake3::Hasher::new_derive_key("ftk row by its number")
+            .update(&(row as u64).to_le_bytes())
+            .finalize()
+            .as_bytes()
+    }
+
     /// What is trained: variables by name, in name order.
     fn parameters(&self) -> Vec<(String, Tensor)>;
 

@@ -27,6 +27,18 @@ Exit codes:
   130  stopped by SIGINT; --resume goes on from the checkpoint
   143  stopped by SIGTERM, or because standard output was closed; --resume goes on";
 
+pub(super) const AUDIT: &str = "\
+Examples:
+  ftk audit runs/dpo --expect-root DIGEST
+  ftk audit runs/dpo --recipe my-recipe.toml --sample 8 --nonce \"order 17\"
+  ftk audit runs/dpo --step 17
+  ftk audit runs/dpo --against runs/theirs
+
+Exit codes:
+  0  the run follows from its recipe, rows and base as far as it was computed again; two runs are the same
+  1  it does not, and the check and the step are named; two runs part
+  2  could not be told";
+
 pub(super) const PULL: &str = "\
 Examples:
   ftk pull HuggingFaceTB/SmolLM2-135M-Instruct

@@ -9,9 +9,12 @@ mod keep;
 pub(super) mod manifest;
 mod steps;
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
+use blake3::Hash;
 use candle_core::Device;
-use ftk_adapters::{atomic, peft};
+use ftk_adapters::{atomic, notes, peft};
 use ftk_recipes::{Metrics, Recipe, TaskError};
 use serde_json::json;
 
@@ -25,7 +28,10 @@ use crate::train::{self, Ended, Lock, Observer, Start, Why};
 /// Folder inside the run folder for a base trained in full.
 pub(super) const BASE: &str = "base";
 /// The recipe as the run understood it.
-const RECIPE: &str = "recipe.toml";
+pub(super) const RECIPE: &str = "recipe.toml";
+
+/// Entry of the metadata of an adapter's file that holds the root of its run's transcript.
+pub(super) const NOTE: &str = "ftk_transcript";
 
 /// How a run came back.
 pub(super) struct Ran {
@@ -93,13 +99,26 @@ pub(super) fn in_folder(
     if ended.why == Why::Stopped {
         return Ok(Ran { ended, test: None });
     }
-    let result = opened.export(out)?;
+    let result = exported(opened, out, ended.transcript.as_ref())?;
     let test = opened.test()?;
     if let Some(test) = &test {
         printer.object(&json!({ "test": manifest::figures(test) }));
     }
     opened.inputs().write(out, &opened.counts(), &result, Some((&ended, test.as_ref())))?;
     Ok(Ran { ended, test })
+}
+
+/// Writes what is trained, as it stands, into a folder, with the root of the transcript where the files have a place for
+/// it; names the files with weights.
+///
+/// # Errors
+/// The file system's; what the format does not hold.
+pub(super) fn exported(opened: &dyn Opened, folder: &Path, root: Option<&Hash>) -> Result<Vec<&'static str>> {
+    let files = opened.export(folder)?;
+    if let Some(root) = root.filter(|_| files.contains(&peft::FACTORS)) {
+        notes::note(folder, NOTE, root.to_hex().as_str())?;
+    }
+    Ok(files)
 }
 
 /// Refuses a run folder in which the run would replace what it has not made itself.

@@ -60,7 +60,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 
 /// Says how a run came back.
 fn close(recipe: &Recipe, ended: &Ended, stop: &Stop, printer: &Printer) -> Outcome {
-    let Ended { step, steps, why, best } = *ended;
+    let Ended { step, steps, why, best, transcript } = *ended;
     match why {
         Why::Stopped => {
             if let Some(error) = printer.lost() {
@@ -78,5 +78,8 @@ fn close(recipe: &Recipe, ended: &Ended, stop: &Stop, printer: &Printer) -> Outc
         printer.note(&format!("the result is the state after step {step}, the best evaluation: {figure:.4}"));
     }
     printer.note(&format!("wrote {}", recipe.run.out.display()));
+    if let Some(root) = transcript {
+        printer.note(&format!("transcript {}", root.to_hex()));
+    }
     Outcome::Done
 }

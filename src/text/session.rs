@@ -106,6 +106,30 @@ impl Rows {
         }
     }
 
+    /// Digest of what a row is: the ids and scored positions of its texts.
+    pub fn digest(&self, row: usize) -> [u8; 32] {
+        let mut hash = blake3::Hasher::new_derive_key("ftk row of text");
+        let mut add = |sequence: &Sequence| {
+            hash.update(&(sequence.texts().count() as u64).to_le_bytes());
+            for (ids, scored) in sequence.texts() {
+                hash.update(&(ids.len() as u64).to_le_bytes());
+                ids.iter().zip(scored).for_each(|(id, &scored)| {
+                    hash.update(&id.to_le_bytes()).update(&[u8::from(scored)]);
+                });
+            }
+        };
+        match self {
+            Self::Sft(rows) => add(&rows[row]),
+            Self::Dpo(rows) => completions(&rows[row]).for_each(add),
+            Self::Unpaired(rows) => {
+                let Alone { pair, wanted } = &rows[row];
+                [&pair.chosen, &pair.rejected].into_iter().for_each(&mut add);
+                hash.update(&[u8::from(*wanted)]);
+            }
+        }
+        *hash.finalize().as_bytes()
+    }
+
     /// Ids in a row.
     pub fn tokens(&self, row: usize) -> usize {
         match self {
@@ -519,6 +543,10 @@ impl Session for TextSession {
 
     fn tokens(&self, row: usize) -> usize {
         self.rows.rows.tokens(row)
+    }
+
+    fn digest(&self, row: usize) -> [u8; 32] {
+        self.rows.rows.digest(row)
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {

@@ -2,7 +2,7 @@
 
 use ftk_recipes::{Metrics, Run};
 
-use super::TrainError;
+use super::error::TrainError;
 
 /// What `run.best` keeps. `Debug` shows no parameters: an adapter may be secret.
 #[derive(Clone, PartialEq)]

@@ -3,14 +3,14 @@
 //! Row order and random numbers are functions of seed and step and need no state.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ftk_adapters::{atomic, foreign};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::best::Best;
-use super::{Identity, TrainError};
+use super::error::{Identity, TrainError};
 
 /// File name in the run folder.
 pub(super) const FILE: &str = "checkpoint.safetensors";
@@ -39,6 +39,8 @@ pub(super) struct Checkpoint {
     pub(super) identity: Identity,
     /// Length of the metrics file at this step.
     pub(super) metrics_bytes: u64,
+    /// Length of the transcript at this step, if there is one from the start on.
+    pub(super) transcript_bytes: Option<u64>,
     /// Parameters in name order.
     pub(super) slots: Vec<Slot>,
     /// The best evaluation so far.
@@ -58,6 +60,8 @@ struct About {
     arithmetic: String,
     metrics_bytes: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    transcript_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     best: Option<AboutBest>,
 }
 
@@ -75,6 +79,18 @@ const BEST: &str = "best";
 
 impl Checkpoint {
     pub(super) fn write(&self, path: &Path) -> Result<(), TrainError> {
+        atomic::write(path, &self.bytes(path)?).map_err(|error| TrainError::Io { path: path.to_owned(), error })
+    }
+
+    /// Writes it as a kept state, which only its owner may read: it is the adapter on its way.
+    pub(super) fn keep(&self, out: &Path) -> Result<(), TrainError> {
+        let path = state_file(out, self.step as u64);
+        let io = |error| TrainError::Io { path: path.clone(), error };
+        std::fs::create_dir_all(out.join(STATES)).map_err(io)?;
+        atomic::replace_secret(&path, &self.bytes(&path)?).map_err(io)
+    }
+
+    fn bytes(&self, path: &Path) -> Result<Vec<u8>, TrainError> {
         let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
         let parts = |slot: &Slot| {
             let values = [&slot.value, &slot.first, &slot.second].map(|values| (values.len(), bytes(values)));
@@ -98,12 +114,12 @@ impl Checkpoint {
             identity,
             arithmetic: self.identity.arithmetic.clone(),
             metrics_bytes: self.metrics_bytes,
+            transcript_bytes: self.transcript_bytes,
             best,
         };
         let about = serde_json::to_string(&about).expect("numbers and text serialise");
         let about = HashMap::from([(ENTRY.to_owned(), about)]);
-        let file = safetensors::serialize(views, Some(about)).map_err(|error| unreadable(path, error))?;
-        atomic::write(path, &file).map_err(|error| TrainError::Io { path: path.to_owned(), error })
+        safetensors::serialize(views, Some(about)).map_err(|error| unreadable(path, error))
     }
 
     /// Refuses it where it is another run's.
@@ -163,10 +179,47 @@ impl Checkpoint {
         };
         let best = about.best.map(kept).transpose()?;
         let identity = Identity { digest: *identity.as_bytes(), arithmetic: about.arithmetic };
-        Ok(Self { step: about.step, identity, metrics_bytes: about.metrics_bytes, slots, best })
+        let About { step, metrics_bytes, transcript_bytes, .. } = about;
+        Ok(Self { step, identity, metrics_bytes, transcript_bytes, slots, best })
     }
 }
 
 fn unreadable(path: &Path, message: impl ToString) -> TrainError {
     TrainError::Checkpoint { path: path.to_owned(), message: message.to_string() }
+}
+
+/// Folder inside the run folder for the states that are kept.
+pub const STATES: &str = "states";
+
+/// The file of the state after a step.
+pub(super) fn state_file(out: &Path, step: u64) -> PathBuf {
+    out.join(STATES).join(format!("{step}.safetensors"))
+}
+
+/// Steps whose state is kept in the run folder, in their order. Only names that this module gives count.
+pub(super) fn kept_states(out: &Path) -> Result<Vec<u64>, TrainError> {
+    let folder = out.join(STATES);
+    let io = |error| TrainError::Io { path: folder.clone(), error };
+    let entries = match std::fs::read_dir(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(io)?,
+    };
+    let mut steps = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(io)?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(".safetensors"));
+        let number = number.and_then(|number| number.parse::<u64>().ok().filter(|step| step.to_string() == number));
+        steps.extend(number);
+    }
+    steps.sort_unstable();
+    Ok(steps)
+}
+
+/// Deletes states that a run has kept which was ended before its first checkpoint.
+pub(super) fn forget_states(out: &Path) -> Result<(), TrainError> {
+    for step in kept_states(out)? {
+        let path = state_file(out, step);
+        std::fs::remove_file(&path).map_err(|error| TrainError::Io { path, error })?;
+    }
+    Ok(())
 }

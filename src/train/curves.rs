@@ -7,7 +7,8 @@ use ftk_adapters::{atomic, foreign};
 use ftk_recipes::plot::{self, Plot};
 use serde_json::{Map, Value};
 
-use super::{METRICS, TrainError};
+use super::error::TrainError;
+use super::log::METRICS;
 
 /// File name of the curves.
 pub const CURVES: &str = "curves.svg";

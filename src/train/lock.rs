@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ftk_adapters::foreign;
 
-use super::TrainError;
+use super::error::TrainError;
 
 /// File name of the lock, which holds nothing.
 pub const LOCK: &str = ".lock";

@@ -8,7 +8,7 @@ use ftk_recipes::Optim;
 
 use super::best::Best;
 use super::checkpoint::{Checkpoint, Slot};
-use super::{Identity, TrainError};
+use super::error::{Identity, TrainError};
 
 /// Parameters with their moments.
 pub(super) struct AdamW {
@@ -78,22 +78,32 @@ impl AdamW {
         Ok(())
     }
 
-    /// Everything needed to go on.
+    /// Parameters and moments, in the order given.
+    pub(super) fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// Everything needed to go on; `(u64, Option<u64>)` are the lengths of metrics and transcript.
     pub(super) fn checkpoint(
         &self,
         step: usize,
         identity: &Identity,
-        metrics_bytes: u64,
+        (metrics_bytes, transcript_bytes): (u64, Option<u64>),
         best: Option<&Best>,
     ) -> Checkpoint {
-        Checkpoint { step, identity: identity.clone(), metrics_bytes, slots: self.slots.clone(), best: best.cloned() }
+        let (identity, slots, best) = (identity.clone(), self.slots.clone(), best.cloned());
+        Checkpoint { step, identity, metrics_bytes, transcript_bytes, slots, best }
+    }
+
+    /// Whether a checkpoint is of the same parameters.
+    pub(super) fn fits(&self, checkpoint: &Checkpoint) -> bool {
+        let same = |(ours, theirs): (&Slot, &Slot)| ours.name == theirs.name && ours.value.len() == theirs.value.len();
+        checkpoint.slots.len() == self.slots.len() && self.slots.iter().zip(&checkpoint.slots).all(same)
     }
 
     /// Takes up a checkpoint of the same parameters, and gives the best evaluation it knows.
     pub(super) fn restore(&mut self, checkpoint: Checkpoint, path: &Path) -> Result<Option<Best>, TrainError> {
-        let same = |(ours, theirs): (&Slot, &Slot)| ours.name == theirs.name && ours.value.len() == theirs.value.len();
-        let fits = checkpoint.slots.len() == self.slots.len() && self.slots.iter().zip(&checkpoint.slots).all(same);
-        if !fits {
+        if !self.fits(&checkpoint) {
             return Err(TrainError::Different(path.to_owned()));
         }
         self.updates = u32::try_from(checkpoint.step).map_err(|_| TrainError::Different(path.to_owned()))?;

@@ -13,13 +13,14 @@ use serde_json::Value;
 use super::checkpoint::{Checkpoint, FILE, Slot};
 use super::optimiser::AdamW;
 use super::order::Order;
-use super::{Ended, Identity, Lock, METRICS, Observer, Start, Step, TrainError, Why, best, rate, run};
+use super::stepper::rate;
+use super::{Ended, Identity, Lock, METRICS, Observer, Start, Step, TrainError, Why, best, run};
 
 /// Pulls a matrix `(2, 2)` towards the sum of its rows' targets: row `r` has `r % 3` items, each of
 /// which adds half the squared distance to `r / 10`.
-struct Pull {
+pub(super) struct Pull {
     rows: usize,
-    weight: Tensor,
+    pub(super) weight: Tensor,
     /// Never part of the loss, if there is one.
     idle: Option<Tensor>,
     calls: Cell<usize>,
@@ -30,7 +31,7 @@ struct Pull {
 }
 
 impl Pull {
-    fn new(rows: usize) -> Self {
+    pub(super) fn new(rows: usize) -> Self {
         let weight = variable(&[0.5, -1.0, 2.0, 0.25], &[2, 2]);
         Self { rows, weight, idle: None, calls: Cell::new(0), fails_at: None, offset: 0.0 }
     }
@@ -41,11 +42,11 @@ impl Pull {
 }
 
 /// An observer that keeps nothing.
-fn observed<'a>(stop: &'a dyn Fn() -> bool, see: &'a mut dyn FnMut(&Step)) -> Observer<'a> {
+pub(super) fn observed<'a>(stop: &'a dyn Fn() -> bool, see: &'a mut dyn FnMut(&Step)) -> Observer<'a> {
     Observer { stop, save: &|_| Ok(()), see }
 }
 
-fn variable(values: &[f32], shape: &[usize]) -> Tensor {
+pub(super) fn variable(values: &[f32], shape: &[usize]) -> Tensor {
     Var::from_tensor(&Tensor::from_slice(values, shape, &Device::Cpu).unwrap()).unwrap().into_inner()
 }
 
@@ -92,7 +93,7 @@ impl Session for Pull {
     }
 }
 
-fn settings(out: &Path) -> Run {
+pub(super) fn settings(out: &Path) -> Run {
     Run {
         out: out.to_owned(),
         epochs: 1.0,
@@ -104,6 +105,8 @@ fn settings(out: &Path) -> Run {
         seed: 4,
         shuffle: true,
         keep: 0,
+        transcript: true,
+        state_every: 0,
         save_every: 2,
         eval_every: 4,
         best: None,
@@ -111,15 +114,15 @@ fn settings(out: &Path) -> Run {
     }
 }
 
-fn optim() -> Optim {
+pub(super) fn optim() -> Optim {
     Optim { lr: 0.05, weight_decay: 0.01, warmup_steps: 2, ..Optim::default() }
 }
 
-fn identity(byte: u8) -> Identity {
+pub(super) fn identity(byte: u8) -> Identity {
     Identity { digest: [byte; 32], arithmetic: "ftk-f32-1".to_owned() }
 }
 
-fn go(session: &Pull, run_settings: &Run, start: Start) -> Result<(), TrainError> {
+pub(super) fn go(session: &Pull, run_settings: &Run, start: Start) -> Result<(), TrainError> {
     run(session, &optim(), run_settings, &identity(7), start, observed(&|| false, &mut |_| {})).map(drop)
 }
 
@@ -323,14 +326,14 @@ fn the_best_evaluation_is_what_remains_and_patience_ends_the_run() {
         records(folder.path()).iter().map(|it| it[Best::Margins.name()].as_f64().unwrap()).collect();
     let highest = figures.iter().copied().fold(f64::MIN, f64::max);
     let at = 1 + figures.iter().position(|&figure| figure == highest).unwrap();
-    assert_eq!(ended, Ended { step: 9, steps: 9, why: Why::Done, best: Some((at, highest)) });
+    assert_eq!((ended.step, ended.steps, ended.why, ended.best), (9, 9, Why::Done, Some((at, highest))));
 
     let folder = tempfile::tempdir().unwrap();
     let session = Pull::new(20);
     let settings = seeking(folder.path(), Best::Loss, Some(3));
     let ended = go_on(&session, &settings, Start::Fresh, &|| false);
     // The learning rate of the first step is 0.
-    assert_eq!(ended, Ended { step: 4, steps: 9, why: Why::Patience, best: Some((1, 1.75)) });
+    assert_eq!((ended.step, ended.steps, ended.why, ended.best), (4, 9, Why::Patience, Some((1, 1.75))));
     assert_eq!(weight(&session), weight(&Pull::new(20)));
     assert_eq!(records(folder.path()).len(), 4);
     let before = files(folder.path());
@@ -521,7 +524,14 @@ fn checkpoint() -> Checkpoint {
     let slots = vec![slot("a", 3), slot("b.c", 5)];
     // A figure that a hasty reader of numbers gets wrong in its last bit.
     let best = best::Best { step: 8, figure: 0.1 + 0.2, waited: 2, values: vec![vec![7.0; 3], vec![8.0; 5]] };
-    Checkpoint { step: 12, identity: identity(0xab), metrics_bytes: 345, slots, best: Some(best) }
+    Checkpoint {
+        step: 12,
+        identity: identity(0xab),
+        metrics_bytes: 345,
+        transcript_bytes: Some(67),
+        slots,
+        best: Some(best),
+    }
 }
 
 #[test]

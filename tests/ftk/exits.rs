@@ -153,6 +153,14 @@ impl Workshop {
                     judged(&forged, &[&bundle], 1),
                 ]
             }
+            "audit" => {
+                let (run, other) = (place("guilds"), "0".repeat(64));
+                vec![
+                    row(&[&run, "--no-steps"], 0),
+                    row(&["--json", &run], 0),
+                    row(&[&run, "--no-steps", "--expect-root", &other], 1),
+                ]
+            }
             "gnn import" => done(&[text(&shipped("gnn/guilds"))]),
             "gnn score" => {
                 let (base, graph) = (place("guilds/base"), shipped("gnn/guilds"));

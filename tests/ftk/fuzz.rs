@@ -24,12 +24,13 @@ use ftk::prove::opening::{OPENING, OpeningFile};
 use ftk::prove::verdict::Expectations;
 use ftk::prove::verifier::Verifier;
 use ftk::text::load::{self, Kind};
-use ftk_adapters::peft;
+use ftk::train::transcript::{self, TRANSCRIPT};
+use ftk_adapters::{notes, peft};
 use ftk_circuits::{AdapterCommitment, CommitmentKey, MIN_K, Opening, decode_deltas, verify_registration};
 use ftk_proofs::{Deadline, Statement};
 use ftk_recipes::{Data, Recipe};
 
-use crate::run::fixture;
+use crate::run::{fixture, ftk, succeed};
 use crate::seller::{Seller, adapter};
 
 /// Inputs of one target, where nobody asks for more.
@@ -292,6 +293,16 @@ fn recipes_and_rows() {
 }
 
 #[test]
+fn transcripts() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/gnn/guilds.toml");
+    succeed(ftk(&["train", "--quiet", "--set", "run.steps=6"]).arg(recipe).arg("--out").arg(&out));
+    let seed = std::fs::read(out.join(TRANSCRIPT)).unwrap();
+    fuzz(TRANSCRIPT, &[seed], 64 * MEGABYTE, |bytes| drop(transcript::read(bytes)));
+}
+
+#[test]
 fn adapters() {
     let folder = tempfile::tempdir().unwrap();
     adapter(folder.path(), 6);
@@ -300,6 +311,7 @@ fn adapters() {
         let parse = in_folder(files(folder.path()), file, |folder| {
             drop(peft::load(folder));
             drop(peft::survey(folder));
+            drop(notes::noted(folder, "ftk_transcript"));
         });
         fuzz(file, &[seed], 64 * MEGABYTE, parse);
     }

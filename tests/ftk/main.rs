@@ -6,6 +6,7 @@ static ALLOCATOR: ftk::budget::Metered = ftk::budget::Metered;
 
 mod agreement;
 mod architecture;
+mod audit;
 mod cases;
 mod data;
 mod defi;

@@ -229,7 +229,12 @@ fn the_results_of_the_last_checkpoints_are_kept() {
     steps.sort_unstable();
     let before_last = (STEPS - 1) / 7 * 7;
     assert_eq!(steps, [before_last, STEPS]);
-    let adapter = |path: &str| std::fs::read(folder.join("kept").join(path).join("adapter_model.safetensors")).unwrap();
+    // Its tensors: what has not ended has no transcript to name in its header.
+    let adapter = |path: &str| {
+        let file = std::fs::read(folder.join("kept").join(path).join("adapter_model.safetensors")).unwrap();
+        let (header, rest) = file.split_first_chunk().unwrap();
+        rest[u64::from_le_bytes(*header) as usize..].to_vec()
+    };
     assert!(adapter(&format!("steps/{STEPS}")) == adapter(""));
     assert!(adapter(&format!("steps/{before_last}")) != adapter(""));
     succeed(ftk(&["inspect"]).arg(kept.join(before_last.to_string())));

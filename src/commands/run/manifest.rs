@@ -29,6 +29,19 @@ impl Inputs {
         Self { recipe, said, identity }
     }
 
+    /// What is known of a run before it begins.
+    pub(in crate::commands) fn manifest(&self, counts: &Value) -> Map<String, Value> {
+        let mut manifest = Map::new();
+        let mut say = |name: &str, value: Value| manifest.insert(name.to_owned(), value);
+        say("ftk", json!(env!("CARGO_PKG_VERSION")));
+        say("arithmetic", json!(self.identity.arithmetic));
+        say("run", json!(hex(&self.identity.digest.into())));
+        say("recipe", json!(hex(&blake3::hash(self.recipe.to_string().as_bytes()))));
+        self.said.iter().for_each(|(name, value)| drop(say(name, value.clone())));
+        say("counts", counts.clone());
+        manifest
+    }
+
     /// Writes the manifest of a run that begins or, with `ended` and figures on what was kept for testing, of one that
     /// came back.
     ///
@@ -45,14 +58,9 @@ impl Inputs {
         for name in result {
             files.insert((*name).to_owned(), json!(hex(&of_file(&out.join(name))?)));
         }
-        let mut manifest = Map::new();
+        let mut manifest = self.manifest(counts);
         let mut say = |name: &str, value: Value| manifest.insert(name.to_owned(), value);
-        say("ftk", json!(env!("CARGO_PKG_VERSION")));
-        say("arithmetic", json!(self.identity.arithmetic));
-        say("run", json!(hex(&self.identity.digest.into())));
-        say("recipe", json!(hex(&blake3::hash(self.recipe.to_string().as_bytes()))));
-        self.said.iter().for_each(|(name, value)| drop(say(name, value.clone())));
-        say("counts", counts.clone());
+        let root = ended.and_then(|(ended, _)| ended.transcript.as_ref().map(hex));
         let ended = ended.map(|(ended, test)| {
             let mut ended = json!({
                 "step": ended.step,
@@ -65,6 +73,7 @@ impl Inputs {
             ended
         });
         say("ended", json!(ended));
+        say("transcript", json!(root));
         say("result", Value::Object(files));
         let text = serde_json::to_string_pretty(&manifest)? + "\n";
         let path = out.join(MANIFEST);

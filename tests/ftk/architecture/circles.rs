@@ -14,7 +14,7 @@ type Modules = BTreeMap<Vec<String>, String>;
 const CLEAN: [&str; 4] = ["ftk-circuits", "ftk-kernels", "ftk-networks", "ftk-proofs"];
 
 /// Files on circles in all others, which are to become fewer: who takes some out lowers the number.
-const LEFT: usize = 77;
+const LEFT: usize = 71;
 
 #[test]
 fn no_two_files_of_a_crate_need_each_other() {

@@ -1,0 +1,308 @@
+//! `ftk audit`: whether a run is the one that its recipe, rows and base give, by its transcript; and where two
+//! transcripts part. What the checks are, `src/train/TRANSCRIPT.md` says.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use blake3::Hash;
+use candle_core::Device;
+use ftk_adapters::{foreign, notes, peft};
+use ftk_recipes::Recipe;
+use serde_json::{Value, json};
+
+use super::run::{MANIFEST, NOTE, RECIPE, exported};
+use super::task::Opened;
+use super::{Advice, Outcome, tasks};
+use crate::cli::printer::Printer;
+use crate::train::audit::{self, AuditError, Audited, Check, Parting, Refused, Subject, Which};
+use crate::train::transcript::Transcript;
+
+/// What is needed.
+pub struct Settings {
+    /// Run folder.
+    pub run: PathBuf,
+    /// The recipe, instead of the one in the run folder.
+    pub recipe: Option<PathBuf>,
+    /// Settings laid over it, `key=value`.
+    pub set: Vec<String>,
+    /// What is to be computed again.
+    pub asked: Asked,
+    /// The root that is known.
+    pub expect_root: Option<String>,
+    /// Where it is computed.
+    pub device: Device,
+    /// Fetch nothing that the recipe names on the hub.
+    pub offline: bool,
+}
+
+/// Which steps are to be computed again.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    /// All.
+    All,
+    /// These, from 1.
+    Steps(Vec<u64>),
+    /// So many, drawn by the root and a text.
+    Drawn {
+        /// How many.
+        count: u64,
+        /// The text.
+        nonce: String,
+    },
+    /// None.
+    None,
+}
+
+/// What no audit says.
+const NOT_SHOWN: &str = "not shown: that rows and seed were not chosen to please, or that the result is any good";
+
+/// Audits a run.
+///
+/// # Errors
+/// What keeps it from being told: recipe, rows, base, arithmetic.
+pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
+    match judged(settings, printer) {
+        Ok(found) => Ok(follows(settings, &found, printer)),
+        Err(error) => match error.downcast::<AuditError>() {
+            Ok(AuditError::Refused(refused)) => Ok(differs(&settings.run, &refused, printer)),
+            Ok(AuditError::Undecided(error)) => Err(error.into()),
+            Err(error) => Err(error),
+        },
+    }
+}
+
+/// What an audit found.
+struct Found {
+    audited: Audited,
+    /// Files of the result that were compared.
+    files: Vec<&'static str>,
+}
+
+fn judged(settings: &Settings, printer: &Printer) -> Result<Found> {
+    let Settings { run: folder, asked, .. } = settings;
+    let transcript = audit::open(&audit::file(folder))?;
+    roots(settings, &transcript)?;
+    let recipe = recipe(settings, printer)?;
+    let mut opened = tasks::of(recipe.task).plan(&recipe)?.open(&settings.device)?;
+    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let which = match asked {
+        Asked::All => {
+            // What the run computed once is computed once here too, and nothing of the run's own is believed.
+            opened.begin(scratch.path(), printer)?;
+            Which::All
+        }
+        Asked::None => Which::Steps([].into()),
+        Asked::Steps(steps) => {
+            let last = transcript.steps.len() as u64;
+            if let Some(step) = steps.iter().find(|&&step| step > last) {
+                return Err(Advice::new(format!("there is no step {step}"), format!("the run has {last}")).into());
+            }
+            Which::Steps(steps.iter().copied().collect())
+        }
+        Asked::Drawn { count, nonce } => match transcript.root() {
+            Some(root) => Which::Steps(audit::draw(&root, nonce, *count, transcript.steps.len() as u64)),
+            None => Which::Steps([].into()),
+        },
+    };
+    let bar = printer.bar(0, "audit");
+    let mut see = |done: u64, of: u64| {
+        bar.set_length(of);
+        bar.set_position(done);
+    };
+    let identity = &opened.inputs().identity;
+    let subject = Subject { session: opened.session(), optim: &recipe.optim, run: &recipe.run, identity, folder };
+    let audited = audit::audit(subject, &transcript, &which, &mut see);
+    bar.finish_and_clear();
+    let audited = audited.map_err(|error| blamed(error, &*opened, settings))?;
+    let files = if audited.shown { compare(&*opened, folder, &audited.root, scratch.path())? } else { Vec::new() };
+    Ok(Found { audited, files })
+}
+
+/// The recipe, with what it names brought here.
+fn recipe(settings: &Settings, printer: &Printer) -> Result<Recipe> {
+    let Settings { run, recipe, set, offline, .. } = settings;
+    let mut recipe = match recipe {
+        Some(recipe) => Recipe::load_with(recipe, set)?,
+        None => {
+            // Its paths are as they were typed, and start where the run was started.
+            let path = run.join(RECIPE);
+            let text = foreign::read_text(&path, foreign::DOCUMENT)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            Recipe::parse_with(&path, &text, set)?
+        }
+    };
+    tasks::of(recipe.task).fetch(&mut recipe, *offline, printer)?;
+    Ok(recipe)
+}
+
+/// Whether the root is the one that is expected, and the one that manifest and adapter name.
+fn roots(settings: &Settings, transcript: &Transcript) -> Result<()> {
+    let Some(root) = transcript.root() else { return Ok(()) };
+    let wrong = |whose: &str, said: &str| {
+        let what = format!("the transcript's is {}, {whose}: {said}", root.to_hex());
+        Err(AuditError::from(Refused::new(Check::Root, what)).into())
+    };
+    if let Some(text) = &settings.expect_root {
+        let expected = Hash::from_hex(text);
+        let hint = "give the 64 digits that `ftk train` printed";
+        let expected = expected.map_err(|_| Advice::new(format!("not a digest: {text}"), hint))?;
+        if expected != root {
+            return wrong("the expected one", text);
+        }
+    }
+    if !settings.run.is_dir() {
+        return Ok(());
+    }
+    if let Some(manifest) = manifest(&settings.run)? {
+        match &manifest["transcript"] {
+            Value::String(said) if *said == *root.to_hex() => {}
+            said => return wrong("the manifest's", &said.to_string()),
+        }
+    }
+    if settings.run.join(peft::FACTORS).exists() {
+        match notes::noted(&settings.run, NOTE)? {
+            Some(said) if *said == *root.to_hex() => {}
+            said => return wrong("the adapter's", &said.unwrap_or_else(|| "none".to_owned())),
+        }
+    }
+    Ok(())
+}
+
+fn manifest(folder: &Path) -> Result<Option<Value>> {
+    let path = folder.join(MANIFEST);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text =
+        foreign::read_text(&path, foreign::DOCUMENT).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Some(serde_json::from_str(&text).with_context(|| format!("{}: is no manifest", path.display()))?))
+}
+
+/// Says of another run which of what goes into it is different, and of one in another arithmetic that it cannot be told.
+fn blamed(error: AuditError, opened: &dyn Opened, settings: &Settings) -> anyhow::Error {
+    let AuditError::Refused(mut refused) = error else { return error.into() };
+    let arithmetic = &opened.inputs().identity.arithmetic;
+    let computed = [Check::Start, Check::Gradients, Check::Values, Check::First, Check::Second, Check::Figures];
+    if !arithmetic.starts_with("ftk-") && computed.contains(&refused.check) {
+        let message = format!("{arithmetic} is promised to be the same nowhere, and here it is not: {refused}");
+        return Advice::new(message, "audit it on the machine that trained it").into();
+    }
+    if let (Check::Run, Ok(Some(said))) = (refused.check, manifest(&settings.run)) {
+        let own = opened.inputs().manifest(&opened.counts());
+        let parts = ["recipe", "base", "data", "start"].into_iter().filter(|part| own[*part] != said[*part]);
+        let parts: Vec<&str> = parts.collect();
+        if !parts.is_empty() {
+            refused.what += &format!("; by its manifest: {}", parts.join(", "));
+        }
+    }
+    AuditError::from(refused).into()
+}
+
+/// Exports the state that the session shows and compares it with the result's files, which are named.
+fn compare(opened: &dyn Opened, folder: &Path, root: &Hash, scratch: &Path) -> Result<Vec<&'static str>> {
+    let files = exported(opened, scratch, Some(root))?;
+    for file in &files {
+        let read = |folder: &Path| {
+            let path = folder.join(file);
+            foreign::read(&path, foreign::DATA).with_context(|| format!("cannot read {}", path.display()))
+        };
+        if read(scratch)? != read(folder)? {
+            let what = format!("{file} is not what the state of the result is exported to");
+            return Err(AuditError::from(Refused::new(Check::Result, what)).into());
+        }
+    }
+    Ok(files)
+}
+
+fn follows(settings: &Settings, found: &Found, printer: &Printer) -> Outcome {
+    let Found { audited: Audited { root, steps, computed, kept, moved, result, .. }, files } = found;
+    let all = computed.len() as u64 == *steps;
+    printer.line("follows");
+    printer.line(&format!("the run is that of its recipe, rows and base, by transcript {}", root.to_hex()));
+    let which = match &settings.asked {
+        Asked::Drawn { .. } if !all => " (drawn, and those before them back to a kept state)",
+        _ => "",
+    };
+    printer.line(&format!("  computed again: {} of {steps} steps{which}", computed.len()));
+    if let Some(moved) = moved {
+        let share = moved * 100.0;
+        printer.line(&format!(
+            "  states that are kept: {}; no entry moved further than AdamW can ({share:.0} % of that)",
+            kept.len()
+        ));
+    }
+    match files.as_slice() {
+        [] => printer.line(&format!("  not compared: the result, of which no state is kept (step {result})")),
+        files => printer.line(&format!("  {} is the state after step {result}", files.join(", "))),
+    }
+    printer.line(NOT_SHOWN);
+    if settings.expect_root.is_none() {
+        printer.line("not expected: without --expect-root the transcript may have been made after you asked");
+    }
+    printer.object(&json!({
+        "run": settings.run,
+        "verdict": "follows",
+        "root": root.to_hex().as_str(),
+        "steps": steps,
+        "computed": computed,
+        "kept": kept,
+        "moved": moved,
+        "result": { "step": result, "compared": files },
+        "not_shown": NOT_SHOWN,
+    }));
+    Outcome::Done
+}
+
+fn differs(run: &Path, refused: &Refused, printer: &Printer) -> Outcome {
+    printer.line(&format!("does not follow: {refused}"));
+    printer.object(&json!({
+        "run": run,
+        "verdict": "does not follow",
+        "check": refused.check.name(),
+        "step": refused.step,
+        "reason": refused.to_string(),
+    }));
+    Outcome::No
+}
+
+/// Compares the transcripts of two runs, each a run folder or a file.
+///
+/// # Errors
+/// Files that cannot be read.
+pub fn against(ours: &Path, theirs: &Path, printer: &Printer) -> Result<Outcome> {
+    let mut both = Vec::new();
+    for path in [ours, theirs] {
+        match audit::open(&audit::file(path)) {
+            Ok(transcript) => both.push(transcript),
+            Err(AuditError::Refused(refused)) => {
+                printer.note(&format!("{}: is no transcript whose chain holds", path.display()));
+                return Ok(differs(path, &refused, printer));
+            }
+            Err(AuditError::Undecided(error)) => return Err(error.into()),
+        }
+    }
+    let (parting, compared) = audit::bisect(&both[0], &both[1]);
+    let (outcome, step, what, text) = match &parting {
+        Parting::Nowhere => (Outcome::Done, None, vec![], "the same transcript".to_owned()),
+        Parting::Head(what) => {
+            (Outcome::No, None, what.clone(), format!("other runs from the start: {}", what.join(", ")))
+        }
+        Parting::Step(step, what) => {
+            (Outcome::No, Some(*step), what.clone(), format!("part at step {step}: {}", what.join(", ")))
+        }
+        Parting::Length(step) => (Outcome::No, Some(step + 1), vec![], format!("one ends after step {step}")),
+        Parting::Result => (Outcome::No, None, vec!["result"], "the results are the states of other steps".to_owned()),
+    };
+    printer.line(&text);
+    if let Parting::Step(step, _) = parting {
+        printer.line(&format!("whose step is the recipe's: ftk audit {} --step {step}", ours.display()));
+    }
+    printer.object(&json!({
+        "runs": [ours, theirs],
+        "verdict": if step.is_none() && what.is_empty() { "same" } else { "differ" },
+        "step": step,
+        "differs": what,
+        "compared": compared,
+    }));
+    Ok(outcome)
+}

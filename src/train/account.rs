@@ -1,0 +1,84 @@
+//! Writes the transcript of a run into its folder, step by step.
+
+use std::io;
+
+use blake3::Hash;
+use ftk_adapters::foreign;
+use ftk_recipes::Run;
+
+use super::error::{Identity, TrainError};
+use super::log::Log;
+use super::stepper::{Stepped, Stepper};
+use super::transcript::{self, End, Scribe, TRANSCRIPT};
+
+/// The transcript of a run as it is written, or nothing.
+pub(super) struct Account(pub(super) Option<Written>);
+
+/// A transcript that has begun.
+pub(super) struct Written {
+    pub(super) log: Log,
+    pub(super) scribe: Scribe,
+    /// Digests of the session's rows.
+    pub(super) rows: Vec<Hash>,
+}
+
+impl Account {
+    /// Goes on after the first `keep` bytes; without them there is to be none, and the file goes.
+    pub(super) fn open(
+        stepper: &Stepper<'_>,
+        run: &Run,
+        identity: &Identity,
+        keep: Option<u64>,
+    ) -> Result<Self, TrainError> {
+        let path = run.out.join(TRANSCRIPT);
+        let io = |error| TrainError::Io { path: path.clone(), error };
+        let Some(keep) = keep else {
+            return match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io(error)),
+                _ => Ok(Self(None)),
+            };
+        };
+        let rows = transcript::row_digests(stepper.session);
+        let mut log = Log::open(&path, keep)?;
+        let scribe = if keep == 0 {
+            let (scribe, line) = Scribe::begin(&stepper.head(identity, &rows));
+            log.append(&line)?;
+            scribe
+        } else {
+            let found = foreign::open(&path).map_err(io)?;
+            let found = transcript::read(found)
+                .map_err(|error| TrainError::Checkpoint { path: path.clone(), message: error.to_string() })?;
+            Scribe::resume(&found)
+        };
+        Ok(Self(Some(Written { log, scribe, rows })))
+    }
+
+    pub(super) fn step(
+        &mut self,
+        stepper: &Stepper<'_>,
+        step: usize,
+        stepped: &Stepped,
+        line: &str,
+    ) -> Result<(), TrainError> {
+        let Some(Written { log, scribe, rows }) = &mut self.0 else { return Ok(()) };
+        log.append(&scribe.step(&stepper.written(step, stepped, line, rows)))
+    }
+
+    /// Whether there is one.
+    pub(super) fn keeps(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Bytes written.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        self.0.as_ref().map(|written| written.log.bytes)
+    }
+
+    /// Ends it; gives the root.
+    pub(super) fn end(self, end: End) -> Result<Option<Hash>, TrainError> {
+        let Some(Written { mut log, mut scribe, .. }) = self.0 else { return Ok(None) };
+        let (line, root) = scribe.end(end);
+        log.append(&line)?;
+        Ok(Some(root))
+    }
+}

@@ -1,0 +1,105 @@
+//! What a run is, and what can go wrong in one.
+
+use std::io;
+use std::path::PathBuf;
+
+use ftk_adapters::hint::Hint;
+use ftk_recipes::TaskError;
+
+/// What can go wrong in a run.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The task failed.
+    #[error("step {step}: {error}")]
+    Task {
+        /// Optimiser step, from 1.
+        step: usize,
+        /// What it said.
+        error: TaskError,
+    },
+    /// Loss or gradient left the numbers.
+    #[error("step {step}: {what} is not finite")]
+    NotFinite {
+        /// Optimiser step, from 1.
+        step: usize,
+        /// Loss or gradient.
+        what: &'static str,
+    },
+    /// A parameter that nothing depends on.
+    #[error("no gradient reaches {0}")]
+    NoGradient(String),
+    /// There is nothing to train on.
+    #[error("no row has a scored token or pair")]
+    Empty,
+    /// The run folder holds a run already.
+    #[error("{}: holds a run that reached step {step}", path.display())]
+    Occupied {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Its step.
+        step: usize,
+    },
+    /// Another process writes to the run folder.
+    #[error("another run is writing to this folder: {}", .0.display())]
+    Locked(PathBuf),
+    /// A checkpoint of a different run.
+    #[error("{}: was made by a different recipe, data or base", .0.display())]
+    Different(PathBuf),
+    /// A checkpoint of a run that was computed in other numbers.
+    #[error("{}: was computed in {found}, and this run computes in {ours}", path.display())]
+    Arithmetic {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Its arithmetic.
+        found: String,
+        /// This run's.
+        ours: String,
+    },
+    /// A checkpoint that cannot be read.
+    #[error("{}: {message}", path.display())]
+    Checkpoint {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// The file system refused.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The refusal.
+        error: io::Error,
+    },
+    /// The device failed.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+impl Hint for TrainError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NotFinite { .. } => Some("lower optim.lr, or set optim.max_grad_norm"),
+            Self::Occupied { .. } => Some("continue it with --resume, or choose another folder with --out"),
+            Self::Locked(_) => Some("wait for that run or stop it, or choose another folder with --out"),
+            Self::Different(_) => Some(
+                "choose another folder with --out; to train on from its result, also with more steps, name it as lora.start",
+            ),
+            Self::Arithmetic { .. } => Some(
+                "go on where it began (--device, run.precision, the version of ftk), or choose another folder with --out",
+            ),
+            Self::Empty => Some("rows cut by data.max_length keep no answer; raise it, or look at the rows"),
+            _ => None,
+        };
+        hint.map(str::to_owned)
+    }
+}
+
+/// What a run is: a checkpoint of another one is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Digest of recipe, data, base and arithmetic.
+    pub digest: [u8; 32],
+    /// Name of the arithmetic: what makes two runs of one recipe the same bytes.
+    pub arithmetic: String,
+}

@@ -1,0 +1,190 @@
+//! What one step of a run is: its rows, their gradients, the optimiser. Whoever trains and whoever computes a step again
+//! does it here.
+
+use blake3::Hash;
+use candle_core::Tensor;
+use ftk_recipes::{Metrics, Optim, Run, Schedule, Session, Window};
+use serde_json::{Map, Value, json};
+
+use super::error::{Identity, TrainError};
+use super::optimiser::AdamW;
+use super::order::Order;
+use super::transcript::{self, Head, Record};
+
+/// A session with its optimiser, at some step.
+pub(super) struct Stepper<'a> {
+    pub(super) session: &'a dyn Session,
+    optim: &'a Optim,
+    run: &'a Run,
+    parameters: Vec<(String, Tensor)>,
+    pub(super) optimiser: AdamW,
+    pub(super) order: Order,
+}
+
+/// What came of a step.
+pub(super) struct Stepped {
+    /// Its rows, by batches.
+    pub(super) batches: Vec<Vec<usize>>,
+    /// Mean loss over its items, before its update.
+    pub(super) loss: f64,
+    /// Gradients by parameter, before clipping.
+    pub(super) gradients: Vec<Vec<f32>>,
+    /// The norm of all of them.
+    pub(super) norm: f64,
+    /// Learning rate.
+    pub(super) rate: f64,
+    figures: Metrics,
+    pub(super) tokens: usize,
+}
+
+impl<'a> Stepper<'a> {
+    /// At the beginning.
+    ///
+    /// # Errors
+    /// A session without a row to learn from.
+    pub(super) fn new(session: &'a dyn Session, optim: &'a Optim, run: &'a Run) -> Result<Self, TrainError> {
+        let rows: Vec<usize> = (0..session.rows()).filter(|&row| session.items(row) > 0).collect();
+        if rows.is_empty() {
+            return Err(TrainError::Empty);
+        }
+        let parameters = session.parameters();
+        let optimiser = AdamW::new(&parameters, optim)?;
+        Ok(Self { session, optim, run, parameters, optimiser, order: Order::new(rows, run) })
+    }
+
+    /// Learning rate of a step counted from 0.
+    pub(super) fn rate(&self, step: usize) -> f64 {
+        self.optim.lr * rate(self.optim, step, self.order.steps())
+    }
+
+    /// Does a step counted from 0.
+    ///
+    /// # Errors
+    /// The task's; a loss or gradient that is not finite.
+    pub(super) fn step(&mut self, step: usize) -> Result<Stepped, TrainError> {
+        self.step_on(step, self.order.batches(step), self.rate(step))
+    }
+
+    /// [`Stepper::step`] on these rows at this learning rate.
+    ///
+    /// # Errors
+    /// As [`Stepper::step`].
+    pub(super) fn step_on(&mut self, step: usize, batches: Vec<Vec<usize>>, rate: f64) -> Result<Stepped, TrainError> {
+        let (loss, gradients, figures, tokens) = accumulate(self.session, &self.parameters, &batches, step + 1)?;
+        let norm = self.optimiser.step(&gradients, rate)?;
+        if !norm.is_finite() {
+            return Err(TrainError::NotFinite { step: step + 1, what: "the gradient" });
+        }
+        Ok(Stepped { batches, loss, gradients, norm, rate, figures, tokens })
+    }
+
+    /// Whether the state after so many steps is evaluated.
+    pub(super) fn evaluates_after(&self, done: usize) -> bool {
+        done == self.order.steps() || self.run.eval_every > 0 && done.is_multiple_of(self.run.eval_every)
+    }
+
+    /// Figures of the state after so many steps.
+    ///
+    /// # Errors
+    /// The task's.
+    pub(super) fn evaluate(&self, done: usize) -> Result<Metrics, TrainError> {
+        self.session.evaluate().map_err(|error| TrainError::Task { step: done, error })
+    }
+
+    /// Tokens of the steps before so many are done.
+    pub(super) fn seen_before(&self, done: usize) -> usize {
+        self.order.before(done, |row| self.session.tokens(row))
+    }
+
+    /// The figures of a step counted from 1, as they are written down; `seen` tokens with its own.
+    pub(super) fn record(&self, step: usize, stepped: &Stepped, seen: usize, evaluated: Metrics) -> Map<String, Value> {
+        let mut record = Map::new();
+        record.insert("step".into(), json!(step));
+        record.insert("epoch".into(), json!(self.order.epoch_after(step - 1)));
+        record.insert("loss".into(), json!(stepped.loss));
+        record.insert("grad_norm".into(), json!(stepped.norm));
+        record.insert("learning_rate".into(), json!(stepped.rate));
+        record.insert("num_tokens".into(), json!(seen));
+        let figures = stepped.figures.iter().copied().chain(evaluated);
+        record.extend(figures.map(|(name, value)| (name.to_owned(), json!(value))));
+        record
+    }
+
+    /// What a transcript of the run begins with, from the state at the beginning and the digests of all rows.
+    pub(super) fn head(&self, identity: &Identity, rows: &[Hash]) -> Head {
+        Head {
+            identity: identity.clone(),
+            seed: self.run.seed,
+            steps: self.order.steps() as u64,
+            data: transcript::root(rows.to_vec()),
+            values: transcript::roots(self.optimiser.slots()).values,
+        }
+    }
+
+    /// What the transcript says of a step counted from 1 that was just done; `line` is that of the metrics file.
+    pub(super) fn written(&self, step: usize, stepped: &Stepped, line: &str, rows: &[Hash]) -> Record {
+        let slots = self.optimiser.slots();
+        Record {
+            step: step as u64,
+            rows: transcript::rows(&stepped.batches, rows),
+            rate: stepped.rate.to_bits(),
+            figures: transcript::figures(line),
+            gradients: transcript::root_of(slots, &stepped.gradients),
+            after: transcript::roots(slots),
+        }
+    }
+}
+
+/// Mean loss over all items of the step, its gradient by parameter, metrics as means over rows, tokens.
+type Accumulated = (f64, Vec<Vec<f32>>, Metrics, usize);
+
+fn accumulate(
+    session: &dyn Session,
+    parameters: &[(String, Tensor)],
+    batches: &[Vec<usize>],
+    step: usize,
+) -> Result<Accumulated, TrainError> {
+    let all = || batches.iter().flatten();
+    let rows: Vec<usize> = all().copied().collect();
+    let window = Window { step: step - 1, rows: &rows };
+    let items: usize = all().map(|&row| session.items(row)).sum();
+    let mut gradients: Vec<Vec<f32>> = parameters.iter().map(|(_, p)| vec![0.0; p.elem_count()]).collect();
+    let (mut loss, mut metrics) = (0.0, Metrics::new());
+    for batch in batches {
+        let result = session.loss(batch, window).map_err(|error| TrainError::Task { step, error })?;
+        loss += result.sum;
+        if !loss.is_finite() {
+            return Err(TrainError::NotFinite { step, what: "the loss" });
+        }
+        for ((name, _), sum) in parameters.iter().zip(&mut gradients) {
+            let gradient = result.gradients.get(name).ok_or_else(|| TrainError::NoGradient(name.clone()))?;
+            let gradient = gradient.flatten_all()?.to_vec1::<f32>()?;
+            sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
+        }
+        for (index, (name, value)) in result.metrics.into_iter().enumerate() {
+            match metrics.get_mut(index) {
+                Some((_, sum)) => *sum += value,
+                None => metrics.push((name, value)),
+            }
+        }
+    }
+    // Every item of the step weighs the same, however the rows fall into batches.
+    let share = 1.0 / items as f64;
+    gradients.iter_mut().flatten().for_each(|g| *g *= share as f32);
+    metrics.iter_mut().for_each(|(_, sum)| *sum /= rows.len() as f64);
+    Ok((loss * share, gradients, metrics, all().map(|&row| session.tokens(row)).sum()))
+}
+
+/// Share of the peak learning rate at a step counted from 0.
+pub(super) fn rate(optim: &Optim, step: usize, steps: usize) -> f64 {
+    let warmup = optim.warmup_steps;
+    if step < warmup {
+        return step as f64 / warmup as f64;
+    }
+    let left = (steps - step) as f64 / (steps - warmup).max(1) as f64;
+    match optim.schedule {
+        Schedule::Linear => left,
+        Schedule::Cosine => 0.5 * (1.0 - libm::cos(std::f64::consts::PI * left)),
+        Schedule::Constant => 1.0,
+    }
+}

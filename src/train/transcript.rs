@@ -1,0 +1,488 @@
+//! The transcript of a run, as `TRANSCRIPT.md` beside this file defines it: what went into each step and what came out,
+//! by digest, each chained to the one before. What a row is the session knows; recomputing is in `audit`.
+
+use std::io::{BufRead, BufReader, Read};
+
+use blake3::{Hash, Hasher};
+use ftk_recipes::Session;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::Slot;
+use super::error::Identity;
+
+/// File name in the run folder.
+pub const TRANSCRIPT: &str = "transcript.jsonl";
+
+/// The version of the format, which is in the context of every digest too.
+const VERSION: u32 = 1;
+const LEAF: &str = "ftk transcript 1 leaf";
+const NODE: &str = "ftk transcript 1 node";
+const ROOT: &str = "ftk transcript 1 root";
+const ROWS: &str = "ftk transcript 1 rows";
+const FIGURES: &str = "ftk transcript 1 figures";
+const HEAD: &str = "ftk transcript 1 head";
+const STEP: &str = "ftk transcript 1 step";
+const END: &str = "ftk transcript 1 end";
+
+/// Bytes of a line, at most: the longest there is has some 700.
+const LINE: u64 = 4096;
+/// Numbers that are put into bytes at a time.
+const NUMBERS: usize = 1 << 12;
+
+/// What a transcript begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The run.
+    pub identity: Identity,
+    /// The recipe's seed.
+    pub seed: u64,
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Root over the rows.
+    pub data: Hash,
+    /// Root over the first values.
+    pub values: Hash,
+}
+
+/// What a step was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its number, from 1.
+    pub step: u64,
+    /// The rows it learnt from, by batches.
+    pub rows: Hash,
+    /// The learning rate, as the bits of its binary64.
+    pub rate: u64,
+    /// The line of the metrics file.
+    pub figures: Hash,
+    /// Root over the gradients.
+    pub gradients: Hash,
+    /// Roots over the state after it.
+    pub after: Roots,
+}
+
+/// Roots over a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roots {
+    /// Over the parameters.
+    pub values: Hash,
+    /// Over their first moments.
+    pub first: Hash,
+    /// Over their second moments.
+    pub second: Hash,
+}
+
+/// What a transcript ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The last step.
+    pub ended: u64,
+    /// The step whose state is the result.
+    pub result: u64,
+}
+
+impl Head {
+    /// What of another one is different, by name.
+    pub(super) fn differences(&self, other: &Self) -> Vec<&'static str> {
+        named([
+            ("arithmetic", self.identity.arithmetic == other.identity.arithmetic),
+            ("run", self.identity.digest == other.identity.digest),
+            ("seed", self.seed == other.seed),
+            ("length", self.steps == other.steps),
+            ("data", self.data == other.data),
+            ("start", self.values == other.values),
+        ])
+    }
+
+    fn chain(&self) -> Hash {
+        let mut hash = Hasher::new_derive_key(HEAD);
+        text(&mut hash, &self.identity.arithmetic);
+        hash.update(&self.identity.digest).update(&self.seed.to_le_bytes()).update(&self.steps.to_le_bytes());
+        hash.update(self.data.as_bytes()).update(self.values.as_bytes()).finalize()
+    }
+}
+
+/// Names of what is not the same.
+fn named<const N: usize>(same: [(&'static str, bool); N]) -> Vec<&'static str> {
+    same.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
+}
+
+impl Record {
+    /// What of another one is different, by name.
+    pub(super) fn differences(&self, other: &Self) -> Vec<&'static str> {
+        named([
+            ("rows", self.rows == other.rows),
+            ("rate", self.rate == other.rate),
+            ("gradients", self.gradients == other.gradients),
+            ("first", self.after.first == other.after.first),
+            ("second", self.after.second == other.after.second),
+            ("values", self.after.values == other.after.values),
+            ("figures", self.figures == other.figures),
+        ])
+    }
+
+    fn chain(&self, before: &Hash) -> Hash {
+        let Self { step, rows, rate, figures, gradients, after: Roots { values, first, second } } = self;
+        let mut hash = Hasher::new_derive_key(STEP);
+        hash.update(before.as_bytes()).update(&step.to_le_bytes()).update(rows.as_bytes());
+        hash.update(&rate.to_le_bytes());
+        for digest in [figures, gradients, values, first, second] {
+            hash.update(digest.as_bytes());
+        }
+        hash.finalize()
+    }
+}
+
+impl End {
+    fn chain(&self, before: &Hash) -> Hash {
+        let mut hash = Hasher::new_derive_key(END);
+        hash.update(before.as_bytes()).update(&self.ended.to_le_bytes()).update(&self.result.to_le_bytes()).finalize()
+    }
+}
+
+/// A whole transcript, whose chain holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transcript {
+    /// What it begins with.
+    pub head: Head,
+    /// Its steps.
+    pub steps: Vec<Record>,
+    /// What it ends with; `None` of a run that has not ended.
+    pub end: Option<End>,
+    /// The chain of the head, of each step and, where there is one, of the end.
+    pub chain: Vec<Hash>,
+}
+
+impl Transcript {
+    /// The root; `None` of a run that has not ended.
+    pub fn root(&self) -> Option<Hash> {
+        self.end.and(self.chain.last().copied())
+    }
+}
+
+/// A transcript that cannot be one.
+#[derive(Debug, thiserror::Error)]
+pub enum Malformed {
+    /// It cannot be read.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A line is not what is due there.
+    #[error("line {line}: {message}")]
+    Form {
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// A line's chain is not the digest of what it says and of the chain before.
+    #[error("line {line} does not follow from what it says and the line before")]
+    Chain {
+        /// Line, from 1.
+        line: usize,
+    },
+    /// Steps are not numbered one after another.
+    #[error("line {line}: step {found} where {due} is due")]
+    Steps {
+        /// Line, from 1.
+        line: usize,
+        /// The step that is due.
+        due: u64,
+        /// The one that is there.
+        found: u64,
+    },
+}
+
+/// A line as it stands in the file.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+enum Line {
+    Head(HeadLine),
+    Step(StepLine),
+    End(EndLine),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeadLine {
+    transcript: u32,
+    arithmetic: String,
+    run: Hex,
+    seed: u64,
+    steps: u64,
+    data: Hex,
+    values: Hex,
+    chain: Hex,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StepLine {
+    step: u64,
+    rows: Hex,
+    rate: Bits,
+    figures: Hex,
+    gradients: Hex,
+    values: Hex,
+    first: Hex,
+    second: Hex,
+    chain: Hex,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndLine {
+    ended: u64,
+    result: u64,
+    chain: Hex,
+}
+
+/// A digest in lower-case hexadecimal digits.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct Hex(Hash);
+
+impl From<Hex> for String {
+    fn from(Hex(hash): Hex) -> Self {
+        hash.to_hex().to_string()
+    }
+}
+
+impl TryFrom<String> for Hex {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let hash = Hash::from_hex(&text).ok().filter(|hash| hash.to_hex().as_str() == text);
+        hash.map(Self).ok_or_else(|| format!("is no digest of 64 lower-case hexadecimal digits: {text}"))
+    }
+}
+
+/// The bits of a binary64 in lower-case hexadecimal digits.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct Bits(u64);
+
+impl From<Bits> for String {
+    fn from(Bits(bits): Bits) -> Self {
+        format!("{bits:016x}")
+    }
+}
+
+impl TryFrom<String> for Bits {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let bits = u64::from_str_radix(&text, 16).ok().filter(|&bits| String::from(Self(bits)) == text);
+        bits.map(Self).ok_or_else(|| format!("are no 16 lower-case hexadecimal digits: {text}"))
+    }
+}
+
+/// Reads a transcript and follows its chain. A file may say anything: no more is kept than its lines.
+///
+/// # Errors
+/// [`Malformed`], the first thing that is wrong.
+pub fn read(from: impl Read) -> Result<Transcript, Malformed> {
+    let mut from = BufReader::new(from);
+    let (mut head, mut steps, mut end, mut chain) = (None, Vec::new(), None, Vec::<Hash>::new());
+    let mut bytes = Vec::new();
+    for number in 1.. {
+        let wrong = |message: &str| Malformed::Form { line: number, message: message.to_owned() };
+        bytes.clear();
+        if from.by_ref().take(LINE).read_until(b'\n', &mut bytes)? == 0 {
+            break;
+        }
+        if bytes.pop() != Some(b'\n') {
+            return Err(wrong("has no line feed within what a line may have"));
+        }
+        let line: Line = match serde_json::from_slice(&bytes) {
+            Ok(line) => line,
+            Err(_) => return Err(wrong("is neither head nor step nor end of a transcript")),
+        };
+        let (own, said) = match (line, chain.last()) {
+            (Line::Head(line), None) => {
+                if line.transcript != VERSION {
+                    return Err(wrong(&format!("is of another version: {}", line.transcript)));
+                }
+                let identity = Identity { digest: *line.run.0.as_bytes(), arithmetic: line.arithmetic };
+                let (data, values) = (line.data.0, line.values.0);
+                let head = head.insert(Head { identity, seed: line.seed, steps: line.steps, data, values });
+                (head.chain(), line.chain)
+            }
+            (Line::Step(line), Some(before)) if end.is_none() => {
+                let due = steps.len() as u64 + 1;
+                let after = Roots { values: line.values.0, first: line.first.0, second: line.second.0 };
+                let record = Record {
+                    step: line.step,
+                    rows: line.rows.0,
+                    rate: line.rate.0,
+                    figures: line.figures.0,
+                    gradients: line.gradients.0,
+                    after,
+                };
+                let own = record.chain(before);
+                if own == line.chain.0 && line.step != due {
+                    return Err(Malformed::Steps { line: number, due, found: line.step });
+                }
+                steps.push(record);
+                (own, line.chain)
+            }
+            (Line::End(line), Some(before)) if end.is_none() => {
+                let found = End { ended: line.ended, result: line.result };
+                let own = found.chain(before);
+                let due = steps.len() as u64;
+                if own == line.chain.0 && (line.ended != due || !(1..=due).contains(&line.result)) {
+                    return Err(Malformed::Steps { line: number, due, found: line.ended });
+                }
+                end = Some(found);
+                (own, line.chain)
+            }
+            _ => return Err(wrong("is not what is due there: a head, then steps, then an end")),
+        };
+        if own != said.0 {
+            return Err(Malformed::Chain { line: number });
+        }
+        chain.push(own);
+    }
+    let head = head.ok_or_else(|| Malformed::Form { line: 1, message: "there is no head".to_owned() })?;
+    if steps.len() as u64 > head.steps {
+        return Err(Malformed::Steps { line: head.steps as usize + 2, due: head.steps, found: steps.len() as u64 });
+    }
+    Ok(Transcript { head, steps, end, chain })
+}
+
+/// Who writes a transcript, line by line.
+#[derive(Debug)]
+pub(super) struct Scribe {
+    chain: Hash,
+}
+
+impl Scribe {
+    /// Begins one; gives its first line.
+    pub(super) fn begin(head: &Head) -> (Self, String) {
+        let chain = head.chain();
+        let line = Line::Head(HeadLine {
+            transcript: VERSION,
+            arithmetic: head.identity.arithmetic.clone(),
+            run: Hex(head.identity.digest.into()),
+            seed: head.seed,
+            steps: head.steps,
+            data: Hex(head.data),
+            values: Hex(head.values),
+            chain: Hex(chain),
+        });
+        (Self { chain }, written(&line))
+    }
+
+    /// Goes on with one that has not ended.
+    pub(super) fn resume(transcript: &Transcript) -> Self {
+        Self { chain: *transcript.chain.last().expect("a transcript has a head") }
+    }
+
+    /// The line of a step.
+    pub(super) fn step(&mut self, record: &Record) -> String {
+        self.chain = record.chain(&self.chain);
+        let Record { step, rows, rate, figures, gradients, after: Roots { values, first, second } } = *record;
+        written(&Line::Step(StepLine {
+            step,
+            rows: Hex(rows),
+            rate: Bits(rate),
+            figures: Hex(figures),
+            gradients: Hex(gradients),
+            values: Hex(values),
+            first: Hex(first),
+            second: Hex(second),
+            chain: Hex(self.chain),
+        }))
+    }
+
+    /// The last line, and the root.
+    pub(super) fn end(&mut self, end: End) -> (String, Hash) {
+        self.chain = end.chain(&self.chain);
+        let line = Line::End(EndLine { ended: end.ended, result: end.result, chain: Hex(self.chain) });
+        (written(&line), self.chain)
+    }
+}
+
+fn written(line: &Line) -> String {
+    let mut text = serde_json::to_string(line).expect("numbers and text serialise");
+    text.push('\n');
+    text
+}
+
+/// The digests of all rows of a session.
+pub(super) fn row_digests(session: &dyn Session) -> Vec<Hash> {
+    (0..session.rows()).map(|row| session.digest(row).into()).collect()
+}
+
+/// The digest of a step's rows, given by number.
+pub(super) fn rows(batches: &[Vec<usize>], digests: &[Hash]) -> Hash {
+    let mut hash = Hasher::new_derive_key(ROWS);
+    for batch in batches {
+        hash.update(&(batch.len() as u64).to_le_bytes());
+        for &row in batch {
+            hash.update(digests[row].as_bytes());
+        }
+    }
+    hash.finalize()
+}
+
+/// The digest of a line of the metrics file, which ends with a line feed.
+pub(super) fn figures(line: &str) -> Hash {
+    Hasher::new_derive_key(FIGURES).update(line.as_bytes()).finalize()
+}
+
+/// Roots over the state that slots hold.
+pub(super) fn roots(slots: &[Slot]) -> Roots {
+    let of = |part: fn(&Slot) -> &[f32]| named_root(slots, |slot| (&slot.name, part(slot)));
+    Roots { values: of(|slot| &slot.value), first: of(|slot| &slot.first), second: of(|slot| &slot.second) }
+}
+
+/// Root over numbers of the same parameters as the slots, in their order.
+pub(super) fn root_of(slots: &[Slot], numbers: &[Vec<f32>]) -> Hash {
+    let named: Vec<(&Slot, &Vec<f32>)> = slots.iter().zip(numbers).collect();
+    named_root(&named, |(slot, numbers)| (&slot.name, numbers))
+}
+
+fn named_root<T: Sync>(all: &[T], named: impl Fn(&T) -> (&str, &[f32]) + Sync) -> Hash {
+    let leaves = all.par_iter().map(|one| {
+        let (name, numbers) = named(one);
+        leaf(name, numbers)
+    });
+    root(leaves.collect())
+}
+
+fn leaf(name: &str, numbers: &[f32]) -> Hash {
+    let mut hash = Hasher::new_derive_key(LEAF);
+    text(&mut hash, name);
+    hash.update(&(numbers.len() as u64).to_le_bytes());
+    let mut bytes = [0; 4 * NUMBERS];
+    for numbers in numbers.chunks(NUMBERS) {
+        for (to, number) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(numbers) {
+            *to = number.to_le_bytes();
+        }
+        hash.update(&bytes[..4 * numbers.len()]);
+    }
+    hash.finalize()
+}
+
+/// Root over leaves in their order.
+pub(super) fn root(leaves: Vec<Hash>) -> Hash {
+    let mut hash = Hasher::new_derive_key(ROOT);
+    hash.update(&(leaves.len() as u64).to_le_bytes());
+    let mut level = leaves;
+    while level.len() > 1 {
+        let join = |pair: &[Hash]| match pair {
+            [left, right] => Hasher::new_derive_key(NODE).update(left.as_bytes()).update(right.as_bytes()).finalize(),
+            alone => alone[0],
+        };
+        level = level.chunks(2).map(join).collect();
+    }
+    if let [top] = level.as_slice() {
+        hash.update(top.as_bytes());
+    }
+    hash.finalize()
+}
+
+fn text(hash: &mut Hasher, text: &str) {
+    hash.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+}

@@ -1,0 +1,173 @@
+//! Runs that are audited from outside, in full and by samples; the checks themselves are tested beside them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::run::{ftk, stderr, succeed};
+
+fn recipe(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(name)
+}
+
+fn train(recipe: &Path, out: &Path, set: &[&str]) -> Command {
+    let mut command = ftk(&["train", "--quiet"]);
+    command.arg(recipe).arg("--out").arg(out);
+    command.args(self::set(set));
+    command
+}
+
+/// The exit code of an audit, and what it says as JSON.
+fn audit(run: &Path, arguments: &[&str]) -> (i32, Value) {
+    let output = ftk(&["--json", "--quiet", "audit"]).arg(run).args(arguments).output().unwrap();
+    let said = serde_json::from_slice(&output.stdout);
+    let said = said.unwrap_or_else(|error| panic!("{error}: {}", stderr(&output)));
+    (output.status.code().unwrap(), said)
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// Bytes of tensors by name.
+type Tensors = BTreeMap<String, Vec<u8>>;
+
+/// The tensors of an adapter, and the metadata of its file.
+fn adapter(run: &Path) -> (Tensors, Vec<(String, String)>) {
+    let bytes = std::fs::read(run.join("adapter_model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let mut metadata: Vec<_> = header.metadata().clone().unwrap().into_iter().collect();
+    metadata.sort();
+    (tensors, metadata)
+}
+
+/// Eight steps on pairs of the village.
+const PAIRS: [&str; 6] = [
+    "run.steps=8",
+    "run.batch=2",
+    "run.state_every=3",
+    "data.held_out=dpo.jsonl",
+    "run.eval_every=4",
+    "optim.warmup_steps=1",
+];
+
+/// A recipe on the first pairs of the village.
+fn pairs(folder: &Path) -> PathBuf {
+    let rows = std::fs::read_to_string(recipe("village/dpo.jsonl")).unwrap();
+    std::fs::write(folder.join("dpo.jsonl"), rows.split_inclusive('\n').take(12).collect::<String>()).unwrap();
+    let text = std::fs::read_to_string(recipe("dpo.toml")).unwrap();
+    let path = folder.join("dpo.toml");
+    std::fs::write(&path, text.replace("village/dpo.jsonl", "dpo.jsonl")).unwrap();
+    path
+}
+
+#[test]
+fn a_run_on_pairs_follows_in_full_by_steps_and_by_what_is_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, recipe) = (folder.path().join("run"), pairs(folder.path()));
+    succeed(&mut train(&recipe, &run, &PAIRS));
+    let root = json(&run.join("manifest.json"))["transcript"].as_str().unwrap().to_owned();
+    let (tensors, metadata) = adapter(&run);
+    assert_eq!(metadata, [("format".to_owned(), "pt".to_owned()), ("ftk_transcript".to_owned(), root.clone())]);
+
+    let (code, all) = audit(&run, &["--expect-root", &root]);
+    assert_eq!((code, &all["verdict"], all["computed"].as_array().unwrap().len()), (0, &"follows".into(), 8), "{all}");
+    assert_eq!(all["result"]["compared"][0], "adapter_model.safetensors");
+    assert_eq!(all["kept"], serde_json::json!([3, 6, 8]));
+    // The reference's figures are computed anew, for these steps alone.
+    let (code, some) = audit(&run, &["--step", "5", "--step", "7"]);
+    assert_eq!((code, &some["computed"]), (0, &serde_json::json!([4, 5, 7])), "{some}");
+    let drawn = |nonce: &str| audit(&run, &["--sample", "2", "--nonce", nonce]).1["computed"].clone();
+    assert_eq!(drawn("ours"), drawn("ours"));
+    let (code, none) = audit(&run, &["--no-steps"]);
+    assert_eq!((code, &none["computed"]), (0, &serde_json::json!([])));
+
+    // Without a transcript the same is learnt.
+    let off = folder.path().join("off");
+    succeed(train(&recipe, &off, &PAIRS).args(["--set", "run.transcript=false"]));
+    assert_eq!(adapter(&off), (tensors, metadata[..1].to_vec()));
+    for file in ["adapter_config.json", "metrics.jsonl"] {
+        assert_eq!(std::fs::read(off.join(file)).unwrap(), std::fs::read(run.join(file)).unwrap(), "{file}");
+    }
+    assert_eq!(json(&off.join("manifest.json"))["transcript"], Value::Null);
+    assert_eq!(json(&off.join("manifest.json"))["run"], json(&run.join("manifest.json"))["run"]);
+    let output = ftk(&["audit"]).arg(&off).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+
+    // Refusals that only the command makes.
+    let (code, other) = audit(&run, &["--expect-root", &"0".repeat(64)]);
+    assert_eq!((code, &other["check"]), (1, &"root".into()), "{other}");
+    let own = recipe.to_str().unwrap();
+    let (code, same) = audit(&run, &[&["--no-steps", "--recipe", own][..], &set(&PAIRS)].concat());
+    assert_eq!(code, 0, "{same}");
+    let (code, other) = audit(&run, &[&["--recipe", own, "--set", "optim.lr=1e-3"][..], &set(&PAIRS)].concat());
+    assert_eq!((code, &other["check"]), (1, &"run".into()), "{other}");
+    assert!(other["reason"].as_str().unwrap().ends_with("; by its manifest: recipe"), "{other}");
+    let factors = run.join("adapter_model.safetensors");
+    let whole = std::fs::read(&factors).unwrap();
+    let mut changed = whole.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    std::fs::write(&factors, changed).unwrap();
+    let (code, other) = audit(&run, &["--no-steps"]);
+    assert_eq!((code, &other["check"]), (1, &"result".into()), "{other}");
+    std::fs::write(&factors, whole).unwrap();
+    std::fs::copy(off.join("adapter_model.safetensors"), &factors).unwrap();
+    let (code, other) = audit(&run, &["--no-steps"]);
+    assert_eq!((code, &other["check"]), (1, &"root".into()), "{other}");
+}
+
+fn set<'a>(settings: &[&'a str]) -> Vec<&'a str> {
+    settings.iter().flat_map(|set| ["--set", set]).collect()
+}
+
+#[test]
+fn rows_that_are_others_are_found_and_two_runs_part_where_they_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = pairs(folder.path());
+    let [run, other] = ["run", "other"].map(|name| folder.path().join(name));
+    succeed(&mut train(&recipe, &run, &PAIRS));
+    let rows = folder.path().join("dpo.jsonl");
+    let text = std::fs::read_to_string(&rows).unwrap();
+    let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+    lines.swap(2, 3);
+    std::fs::write(&rows, lines.concat()).unwrap();
+    let (code, said) = audit(&run, &["--no-steps"]);
+    assert_eq!((code, &said["check"]), (1, &"data".into()), "{said}");
+    succeed(&mut train(&recipe, &other, &PAIRS));
+    let both = ftk(&["--json", "audit"]).arg(&run).arg("--against").arg(&other).output().unwrap();
+    assert_eq!(both.status.code(), Some(1));
+    let said: Value = serde_json::from_slice(&both.stdout).unwrap();
+    assert_eq!(said["differs"], serde_json::json!(["run", "data"]), "{said}");
+    std::fs::write(&rows, text).unwrap();
+    let same = ftk(&["--json", "audit"]).arg(&run).arg("--against").arg(run.join("transcript.jsonl")).output().unwrap();
+    assert_eq!(same.status.code(), Some(0), "{}", stderr(&same));
+}
+
+#[test]
+fn runs_with_dropout_accumulation_and_a_stop_and_runs_on_graphs_follow() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("texts");
+    crate::resume::recipe(folder.path(), "state_every = 7\n");
+    let path = folder.path().join("recipe.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("rank = 4\n", "rank = 4\ndropout = 0.1\n")).unwrap();
+    crate::resume::kill_after(folder.path(), &out, 20);
+    succeed(train(&path, &out, &[]).arg("--resume"));
+    for arguments in [&[][..], &["--sample", "3", "--nonce", "17"]] {
+        let (code, said) = audit(&out, arguments);
+        assert_eq!(code, 0, "{said}");
+    }
+    for (objective, network) in [("classes", "gcn"), ("classes", "gat")] {
+        let out = folder.path().join(network);
+        let set = [format!("gnn.objective={objective}"), format!("gnn.network={network}")];
+        let set = [&set[0], &set[1], "run.steps=12", "run.state_every=5", "run.patience=2"];
+        succeed(&mut train(&recipe("gnn/guilds.toml"), &out, &set));
+        let (code, said) = audit(&out, &[]);
+        assert_eq!((code, &said["result"]["compared"][0]), (0, &"base/model.safetensors".into()), "{said}");
+        assert_eq!(audit(&out, &["--step", "7"]).0, 0);
+    }
+}
