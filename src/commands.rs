@@ -30,6 +30,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use candle_core::Device;
+use ftk_adapters::foreign;
 use ftk_adapters::hint::Hint;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft::{self, Saved};
@@ -135,6 +136,24 @@ fn open(base: &Base) -> Result<Source> {
         None => Source::open(&base.model)?,
     };
     dated(source, base.date.as_deref(), "base.date")
+}
+
+/// What a proof is about, with the day that the base's chat template writes.
+fn on_day(subject: Subject, date: Option<&str>) -> Result<Subject> {
+    Ok(match subject {
+        Subject::Tokens(source) => Subject::Tokens(Box::new(dated(*source, date, "--date")?)),
+        graph => graph,
+    })
+}
+
+/// The text of a file that is no file of rows.
+fn plain_text(path: &Path) -> Result<String> {
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
+    if ["jsonl", "ndjson", "json", "parquet", "csv", "gz", "zst"].contains(&ending.as_str()) {
+        let message = format!("{}: holds rows, not text", path.display());
+        return Err(Advice::new(message, "give --text a file of plain text, as the model will meet it").into());
+    }
+    foreign::read_text(path, foreign::DATA).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// A base whose chat template writes this day; `key` is where it was given.

@@ -26,8 +26,8 @@ pub(super) struct Commit {
     /// Text to compare the integer network with the floating-point one on
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
-    /// Bytes of memory that may be used, instead of what is free
-    #[arg(long, value_name = "BYTES")]
+    /// Bytes of memory that may be used, for example 8G, instead of what is free
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
     max_memory: Option<u64>,
 }
 
@@ -65,8 +65,8 @@ pub(super) struct Prove {
     /// Folder to write the bundle to
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
-    /// Bytes of memory that may be used, instead of what is free
-    #[arg(long, value_name = "BYTES")]
+    /// Bytes of memory that may be used, for example 8G, instead of what is free
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
     max_memory: Option<u64>,
 }
 
@@ -86,6 +86,9 @@ struct Subject {
     /// Take the prompt and what follows it as plain text even where there is a chat template
     #[arg(long, requires = "prompt")]
     raw: bool,
+    /// The day that the base's chat template writes where it asks for today's
+    #[arg(long, value_name = "YYYY-MM-DD", conflicts_with = "graph")]
+    date: Option<String>,
     /// For completion: most tokens of the answer
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: u32,
@@ -127,6 +130,21 @@ fn kinds() -> impl TypedValueParser<Value = Kind> {
     PossibleValuesParser::new(names).map(|name| Kind::named(&name).expect("it is one of these"))
 }
 
+/// A number of bytes, also in units of 1024: `512M`, `8G`, `8GiB`.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        "t" | "tib" => 40,
+        _ => return Err("a number of bytes has the unit K, M, G or T, or none".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "is no whole number of bytes".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "more bytes than there are".to_owned())
+}
+
 fn count_of_top() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(MAX_TOP))
 }
@@ -144,8 +162,12 @@ fn likely(text: &str) -> Result<AtLeast, String> {
 #[derive(Args)]
 pub(super) struct Verify {
     /// Bundle folders; of several, each gets a line, and the exit code is the worst
-    #[arg(required = true, value_name = "BUNDLE")]
+    #[arg(required_unless_present = "registry", value_name = "BUNDLE")]
     bundles: Vec<PathBuf>,
+    /// JSON lines instead: for each bundle its `bundle` (a path from that file) and what is expected of it, `adapter`,
+    /// `input` (with `raw`) or `any_input`, `task`, `max_tokens`, `context`
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["bundles", "Expectations"])]
+    registry: Option<PathBuf>,
     /// Base model
     #[arg(long)]
     base: PathBuf,
@@ -168,6 +190,9 @@ struct Expectations {
     /// That prompt was plain text, as with `ftk prove --raw`
     #[arg(long, requires = "expect_input")]
     raw: bool,
+    /// The day that the base's chat template wrote where it asks for today's
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    date: Option<String>,
     /// The rows you asked about: prompts, continuations or pairs
     #[arg(long, value_name = "FILE", conflicts_with = "any_input")]
     expect_rows: Option<PathBuf>,
@@ -215,11 +240,11 @@ struct Limits {
     /// Adapted layers
     #[arg(long, value_name = "COUNT", default_value_t = prove::Limits::default().sites)]
     max_sites: u64,
-    /// Bytes of all files of the bundle
-    #[arg(long, value_name = "BYTES", default_value_t = prove::Limits::default().bytes)]
+    /// Bytes of all files of the bundle, for example 64M
+    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value_t = prove::Limits::default().bytes)]
     max_bytes: u64,
-    /// Bytes of memory beside the base, by arithmetic
-    #[arg(long, value_name = "BYTES", default_value_t = prove::Limits::default().memory)]
+    /// Bytes of memory beside the base, by arithmetic, for example 8G
+    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value_t = prove::Limits::default().memory)]
     max_memory: u64,
     /// Seconds for each bundle
     #[arg(long, value_name = "SECONDS", default_value_t = prove::Limits::default().time.as_secs())]
@@ -292,9 +317,20 @@ impl Prove {
     /// Runs it; `local` finds a base.
     pub(super) fn run(self, local: impl Fn(PathBuf) -> Result<PathBuf>, printer: &Printer) -> Result<Outcome> {
         let Self { base, adapter, commitment, subject, context, disclose, out, max_memory } = self;
+        let date = subject.date.clone();
         let (base, (task, asked)) = (local(base)?, subject.into_parts()?);
-        let settings =
-            commands::prove::Settings { base, adapter, commitment, task, asked, context, disclose, out, max_memory };
+        let settings = commands::prove::Settings {
+            base,
+            adapter,
+            commitment,
+            task,
+            asked,
+            date,
+            context,
+            disclose,
+            out,
+            max_memory,
+        };
         commands::prove::run(&settings, printer)
     }
 }
@@ -303,7 +339,12 @@ impl Verify {
     /// Runs it; `local` finds a base.
     pub(super) fn run(self, local: impl Fn(PathBuf) -> Result<PathBuf>, printer: &Printer) -> Result<Outcome> {
         let base = local(self.base.clone())?;
-        commands::verify::run(&self.settings(base)?, printer)
+        let registry = self.registry.clone();
+        let settings = self.settings(base)?;
+        match registry {
+            Some(file) => commands::verify::registered(&settings, &file, printer),
+            None => commands::verify::run(&settings, printer),
+        }
     }
 
     fn settings(self, base: PathBuf) -> Result<commands::verify::Settings> {
@@ -311,7 +352,7 @@ impl Verify {
         let Self { bundles, expectations, limits, .. } = self;
         let question = expectations.question()?;
         let expect_task = expectations.task(question.as_ref())?;
-        let Expectations { expect_adapter, expect_graph, expect_context, expect_max_tokens, .. } = expectations;
+        let Expectations { expect_adapter, expect_graph, expect_context, expect_max_tokens, date, .. } = expectations;
         let expect_input = match (expectations.expect_input, expectations.expect_rows) {
             (Some(prompt), _) => Expected::Prompt { prompt, raw: expectations.raw },
             (None, Some(file)) => Expected::Rows { file, question },
@@ -335,6 +376,7 @@ impl Verify {
             base,
             expect_adapter,
             expect_input,
+            date,
             expect_graph,
             expect_task,
             expect_max_tokens,

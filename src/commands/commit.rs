@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
+use ftk_adapters::atomic;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::staged::{Staged, There};
 use ftk_adapters::train::Train;
-use ftk_adapters::{atomic, foreign};
 use ftk_circuits::{SiteFactors, commit, register, required_k};
 use ftk_networks::ops::Tokens;
 use ftk_networks::sites::Role;
@@ -18,7 +18,7 @@ use ftk_proofs::fixed::{Adaptation, Fixed, FixedAdapter};
 use ftk_proofs::{FixedModel, Net};
 use serde_json::json;
 
-use super::{Advice, Committable, Outcome, exact, fits_memory, frozen, unwritable};
+use super::{Advice, Committable, Outcome, exact, fits_memory, frozen, plain_text, unwritable};
 use crate::cli::printer::Printer;
 use crate::models::Model;
 use crate::prove::bundle::{COMMITMENT, HEAD, REGISTRATION};
@@ -132,7 +132,15 @@ pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
         (Some(_), None) => {
             return Err(Advice::new("the base is one of graphs, which reads no text", "leave --text away").into());
         }
-        (None, _) => None,
+        (None, Some(model)) => {
+            if let Err(error) = try_one(model, &fixed, &fixed_adapter) {
+                let what =
+                    "on a single token this base does not fit the exact network, so that proofs may not be possible";
+                printer.note(&format!("{what}: {error}; look with --text"));
+            }
+            None
+        }
+        (None, None) => None,
     };
 
     let shapes: Vec<_> = factors.iter().map(|site| site.shape.clone()).collect();
@@ -202,6 +210,15 @@ pub(super) fn committed_form(
     Ok((integers, factors))
 }
 
+/// Runs the exact network on the token that texts begin with: what is large in a network is large there.
+fn try_one(model: &Model, fixed: &FixedModel, adapter: &FixedAdapter) -> Result<()> {
+    let special = model.source.special();
+    let tokens = Tokens::sequence(vec![special.bos.or(special.eos).unwrap_or(0)]);
+    let mut ops = Fixed::new(fixed.base(), Adaptation::Factors(adapter));
+    model.source.network().forward(&mut ops, &tokens, &[0])?;
+    Ok(())
+}
+
 /// Exact integers against f32 on a text, in windows.
 fn compare(
     model: &Model,
@@ -210,7 +227,7 @@ fn compare(
     fixed_adapter: &FixedAdapter,
     path: &Path,
 ) -> Result<(usize, Agreement)> {
-    let text = foreign::read_text(path, foreign::DATA).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = plain_text(path)?;
     let ids = model.source.tokenizer()?.encode(&text, true)?;
     if ids.is_empty() {
         return Err(Advice::new(format!("{}: holds no text", path.display()), "give some text to compare on").into());

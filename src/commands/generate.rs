@@ -6,7 +6,7 @@ use anyhow::Result;
 use candle_core::Device;
 use serde_json::json;
 
-use super::{Outcome, Question, dated, frozen, load, other_template};
+use super::{Advice, Outcome, Question, dated, frozen, load, other_template};
 use crate::cli::printer::Printer;
 use crate::text::generate::greedy;
 
@@ -40,7 +40,13 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         if let Ok(Some(text)) = stream.push(token) {
             printer.part(&text);
         }
+        // Nobody reads on.
+        printer.lost().is_none()
     };
+    if prompt.len() >= network.context() {
+        let message = format!("the prompt of {} tokens fills the base's {} positions", prompt.len(), network.context());
+        return Err(Advice::new(message, "give a shorter prompt").into());
+    }
     let limit = settings.question.max_tokens.min(network.context().saturating_sub(prompt.len()));
     let stop = &model.source.special().stop;
     let completion = greedy(network, &model.weights, adapter.as_ref(), &prompt, limit, stop, show)?;

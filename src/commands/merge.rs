@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
-use ftk_adapters::foreign;
 use ftk_adapters::merge::merge;
 use ftk_adapters::staged::{Staged, There};
 use ftk_adapters::train::{LoraTensors, Train};
@@ -14,7 +13,7 @@ use ftk_networks::ops::Tokens;
 use ftk_networks::sites::Role;
 use serde_json::json;
 
-use super::{Advice, Outcome, frozen, load, unwritable};
+use super::{Advice, Outcome, frozen, load, plain_text, unwritable};
 use crate::cli::printer::Printer;
 use crate::models::{Model, Precision, fill_folder};
 
@@ -129,8 +128,7 @@ fn sample(model: &Model, text: Option<&Path>) -> Result<Tokens> {
     let vocab = model.source.network().vocab() as u64;
     let mut ids = match (text, model.source.tokenizer()) {
         (Some(path), tokenizer) => {
-            let text =
-                foreign::read_text(path, foreign::DATA).with_context(|| format!("cannot read {}", path.display()))?;
+            let text = plain_text(path)?;
             tokenizer?.encode(&text, true)?
         }
         (None, Ok(tokenizer)) => tokenizer.encode(SAMPLE, true)?,

@@ -18,7 +18,7 @@ use serde_json::json;
 use super::commit::committed_form;
 use super::questions::{self, Asked, Task};
 use super::stated::{Shown, summary, summary_json};
-use super::{Advice, Committable, Outcome, exact, fits_memory, frozen, nodes, unwritable};
+use super::{Advice, Committable, Outcome, exact, fits_memory, frozen, nodes, on_day, unwritable};
 use crate::cli::printer::Printer;
 use crate::models::Model;
 use crate::prove::bundle::{Bundle, COMMITMENT, FILES, REGISTRATION};
@@ -40,6 +40,8 @@ pub struct Settings {
     pub task: Task,
     /// Of which inputs.
     pub asked: Asked,
+    /// The day that the chat template writes into them.
+    pub date: Option<String>,
     /// Bound into the proof.
     pub context: String,
     /// The adapter may become known.
@@ -61,6 +63,7 @@ pub const DISCLOSURE: &str = "open mode publishes the exact delta of every adapt
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let staged = place(&settings.out)?;
     let Committable { subject, adapter, head } = Committable::open(&settings.base, &settings.adapter)?;
+    let subject = on_day(subject, settings.date.as_deref())?;
     let secrets = Secrets::read(&settings.commitment)?;
     let (cases, graph) = match &subject {
         Subject::Tokens(source) => (questions::cases(&settings.task, &settings.asked, source)?, None),
@@ -157,7 +160,7 @@ fn bundle(
     let tensors = frozen(Some(adapter), &Device::Cpu)?;
     let propose = |ids: &[u32], limit: usize| -> Result<Vec<u32>, Unable> {
         let Model { source, weights } = model.expect("nodes have no continuation");
-        greedy(source.network(), weights, tensors.as_ref(), ids, limit, &source.special().stop, |_| {})
+        greedy(source.network(), weights, tensors.as_ref(), ids, limit, &source.special().stop, |_| true)
             .map_err(Unable::from)
     };
     let (cases, records) = settle(fixed, &fixed_adapter, cases, graph.as_ref(), propose)?;

@@ -9,21 +9,23 @@ mod keep;
 pub(super) mod manifest;
 mod steps;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use blake3::Hash;
 use candle_core::Device;
-use ftk_adapters::{atomic, notes, peft};
+use ftk_adapters::hint::Hint;
+use ftk_adapters::{atomic, foreign, notes, peft};
 use ftk_recipes::{Metrics, Recipe, TaskError};
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub use self::manifest::MANIFEST;
 use self::steps::Steps;
 use super::Advice;
 use super::task::{Opened, Trainer};
 use crate::cli::printer::Printer;
-use crate::train::{self, Ended, Lock, Observer, Start, Why};
+use crate::train::{self, Ended, Lock, Observer, Start, TrainError, Why};
 
 /// Folder inside the run folder for a base trained in full.
 pub(super) const BASE: &str = "base";
@@ -79,7 +81,7 @@ pub(super) fn in_folder(
     }
     opened.announce(printer);
     // A run that is refused must not change the folder.
-    train::belongs(out, &opened.inputs().identity)?;
+    train::belongs(out, &opened.inputs().identity).map_err(|error| named(error, recipe))?;
     opened.begin(out, printer)?;
 
     let opened: &dyn Opened = opened;
@@ -119,6 +121,46 @@ pub(super) fn exported(opened: &dyn Opened, folder: &Path, root: Option<&Hash>) 
         notes::note(folder, NOTE, root.to_hex().as_str())?;
     }
     Ok(files)
+}
+
+/// Names the keys in which a run that is to go on differs from the one in its folder.
+fn named(error: TrainError, recipe: &Recipe) -> anyhow::Error {
+    let TrainError::Different(path) = &error else { return error.into() };
+    let path_of_theirs = recipe.run.out.join(RECIPE);
+    let theirs = foreign::read_text(&path_of_theirs, foreign::DOCUMENT);
+    let (Ok(was), Ok(is)) = (theirs, toml::to_string(&recipe.portable().resolved())) else { return error.into() };
+    let keys = |text: &str| {
+        let mut keys = BTreeMap::new();
+        // What decides what is computed, and nothing else.
+        flatten("", &Recipe::parse(&path_of_theirs, text).ok()?.without_places(), &mut keys);
+        Some(keys)
+    };
+    let (Some(was), Some(is)) = (keys(&was), keys(&is)) else { return error.into() };
+    let names: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+    let value = |of: &BTreeMap<String, String>, name: &String| of.get(name).cloned().unwrap_or("unset".to_owned());
+    let changed: Vec<String> = names
+        .into_iter()
+        .filter(|name| was.get(*name) != is.get(*name))
+        .map(|name| format!("{name} was {} and is {}", value(&was, name), value(&is, name)))
+        .collect();
+    let message = if changed.is_empty() {
+        format!("{}: was made of the same recipe, but of other rows, another base or another start", path.display())
+    } else {
+        format!("{}: was made by a different recipe: {}", path.display(), changed.join(", "))
+    };
+    Advice::new(message, error.hint().unwrap_or_default()).into()
+}
+
+/// The values of a document by their dotted names.
+fn flatten(name: &str, value: &Value, keys: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(inner) => {
+            let dot = if name.is_empty() { "" } else { "." };
+            inner.iter().for_each(|(key, value)| flatten(&format!("{name}{dot}{key}"), value, keys));
+        }
+        Value::Null => {}
+        _ => drop(keys.insert(name.to_owned(), value.to_string())),
+    }
 }
 
 /// Refuses a run folder in which the run would replace what it has not made itself.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use ftk_adapters::foreign;
 use ftk_circuits::{Digest, SiteShape};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::hex::parse_digest;
@@ -14,7 +15,7 @@ use serde_json::json;
 use super::prove::DISCLOSURE;
 use super::questions::{self, Asked, Task};
 use super::stated::{Shown, summary, summary_json};
-use super::{Advice, Outcome, Question, nodes};
+use super::{Advice, Outcome, Question, nodes, on_day};
 use crate::cli::printer::Printer;
 use crate::prove::bundle::{Packed, ReadError, strangers};
 use crate::prove::graph_base::GraphBase;
@@ -26,6 +27,7 @@ use crate::prove::verdict::{Expectations, ExpectedInput, Missing};
 use crate::prove::verifier::{Judged, Replayed, Verifier};
 
 /// What is needed.
+#[derive(Clone)]
 pub struct Settings {
     /// Bundle folders.
     pub bundles: Vec<PathBuf>,
@@ -37,6 +39,8 @@ pub struct Settings {
     pub expect_adapter: Option<String>,
     /// What is known of the inputs.
     pub expect_input: Expected,
+    /// The day that the chat template wrote into them.
+    pub date: Option<String>,
     /// The root of the graph that nodes are of.
     pub expect_graph: Option<String>,
     /// What was to be stated of them.
@@ -90,17 +94,87 @@ const NOT_PROVED: &str = "not proved: how the adapter was trained, on what, or t
 /// # Errors
 /// What keeps all questions from being answered: no base, an expectation that cannot be read.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let subject = Subject::open(&settings.base)?;
-    let many = settings.bundles.len() > 1;
+    let jobs: Vec<(&Path, &Settings)> = settings.bundles.iter().map(|bundle| (bundle.as_path(), settings)).collect();
+    judge(settings, &jobs, jobs.len() > 1, printer)
+}
+
+/// A line of a registry: a bundle, and what is expected of it.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Registered {
+    bundle: PathBuf,
+    adapter: Option<String>,
+    input: Option<String>,
+    #[serde(default)]
+    raw: bool,
+    #[serde(default)]
+    any_input: bool,
+    task: Option<String>,
+    max_tokens: Option<u32>,
+    context: Option<String>,
+}
+
+/// Judges the bundles that a file names, each against what is expected of it there.
+///
+/// # Errors
+/// As [`run`]; a line that is malformed, before any bundle is looked at.
+pub fn registered(settings: &Settings, file: &Path, printer: &Printer) -> Result<Outcome> {
+    let text = foreign::read_text(file, foreign::DATA).with_context(|| format!("cannot read {}", file.display()))?;
+    let beside = file.parent().unwrap_or(Path::new(""));
+    let mut all = Vec::new();
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let wrong = |message: String| {
+            let message = format!("{}:{}: {message}", file.display(), index + 1);
+            Advice::new(
+                message,
+                "a line is {\"bundle\": PATH, \"adapter\": DIGEST, \"input\": TEXT, \"context\": TEXT}",
+            )
+        };
+        let line: Registered = serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
+        let Registered { bundle, adapter, input, raw, any_input, task, max_tokens, context } = line;
+        let expect_input = match (input, any_input) {
+            (Some(_), true) => return Err(wrong("input and any_input exclude each other".to_owned()).into()),
+            (Some(prompt), false) => Expected::Prompt { prompt, raw },
+            (None, true) => Expected::Any,
+            (None, false) => Expected::Unknown,
+        };
+        let unknown = |name: &String| wrong(format!("no such task: {name}"));
+        let expect_task = task.map(|name| Kind::named(&name).ok_or_else(|| unknown(&name))).transpose()?;
+        if adapter.as_deref().is_some_and(|text| parse_digest(text).is_none()) {
+            return Err(wrong("adapter: not a digest of 64 digits".to_owned()).into());
+        }
+        let bundles = vec![beside.join(bundle)];
+        let (expect_adapter, expect_max_tokens, expect_context) = (adapter, max_tokens, context);
+        let of = Settings {
+            bundles,
+            expect_adapter,
+            expect_input,
+            expect_task,
+            expect_max_tokens,
+            expect_context,
+            ..settings.clone()
+        };
+        all.push(of);
+    }
+    if all.is_empty() {
+        return Err(Advice::new(format!("{}: names no bundle", file.display()), "give a line for each bundle").into());
+    }
+    let jobs: Vec<(&Path, &Settings)> = all.iter().map(|of| (of.bundles[0].as_path(), of)).collect();
+    judge(settings, &jobs, true, printer)
+}
+
+/// Judges bundles, each against expectations of its own; a line each where there are `many`.
+fn judge(settings: &Settings, jobs: &[(&Path, &Settings)], many: bool, printer: &Printer) -> Result<Outcome> {
+    let subject = on_day(Subject::open(&settings.base)?, settings.date.as_deref())?;
     let mut verifier = None;
     let mut worst = Outcome::Done;
     // Proofs are checked together, as many as there may be memory for.
     let (mut waiting, mut bytes) = (Vec::new(), 0u64);
-    for (index, bundle) in settings.bundles.iter().enumerate() {
+    for (index, (bundle, settings)) in jobs.iter().enumerate() {
         let replayed = replayed(settings, bundle, &subject, &mut verifier)?;
         bytes += replayed.as_ref().map_or(0, Replayed::bytes);
-        waiting.push((bundle, replayed));
-        if bytes <= settings.limits.memory && index + 1 < settings.bundles.len() {
+        waiting.push((*bundle, replayed));
+        if bytes <= settings.limits.memory && index + 1 < jobs.len() {
             continue;
         }
         bytes = 0;
@@ -149,9 +223,9 @@ fn replayed(
 
 /// Checks the proofs of those that got so far; bundles in their order.
 fn settled<'a>(
-    waiting: Vec<(&'a PathBuf, Result<Replayed, ReadError>)>,
+    waiting: Vec<(&'a Path, Result<Replayed, ReadError>)>,
     verifier: &mut Option<Verifier>,
-) -> Vec<(&'a PathBuf, Result<Judged, ReadError>)> {
+) -> Vec<(&'a Path, Result<Judged, ReadError>)> {
     let (mut replayed, mut order) = (Vec::new(), Vec::new());
     for (bundle, result) in waiting {
         order.push((bundle, result.map(|bundle| replayed.push(bundle)).err()));

@@ -181,8 +181,8 @@ impl Hint for ModelError {
                 "give plain prompts and completions, or add a chat_template.jinja to the model's folder".to_owned()
             }
             Self::Template { reason } if reason.contains("strftime_now") => {
-                "the template writes the day, which is part of what is trained and asked: say which in base.date = \
-                 \"2025-07-06\" of the recipe or with --date; for a proof give the whole text with --raw"
+                "the template writes the day, which is part of what is trained, asked and proved: say which in base.date = \
+                 \"2025-07-06\" of the recipe or with --date"
                     .to_owned()
             }
             Self::Template { .. } => {

@@ -10,7 +10,7 @@ use ftk_networks::Network;
 use ftk_networks::ops::Tokens;
 
 /// Continues `prompt` with the most likely token, ties going to the lowest id, until an id of
-/// `stop` (which is part of the result) or `limit` tokens. `on_token` sees each as it comes.
+/// `stop` (which is part of the result), `limit` tokens, or until `on_token`, which sees each as it comes, wants no more.
 ///
 /// # Errors
 /// The device's.
@@ -21,7 +21,7 @@ pub fn greedy(
     prompt: &[u32],
     limit: usize,
     stop: &BTreeSet<u32>,
-    mut on_token: impl FnMut(u32),
+    mut on_token: impl FnMut(u32) -> bool,
 ) -> Result<Vec<u32>, Error> {
     let mut cache = Cache::default();
     let mut next = prompt.to_vec();
@@ -32,8 +32,7 @@ pub fn greedy(
         let logits = network.forward(&mut ops, &Tokens::sequence(next), &[last])?;
         let token = largest(&logits)?;
         completion.push(token);
-        on_token(token);
-        if stop.contains(&token) {
+        if !on_token(token) || stop.contains(&token) {
             break;
         }
         next = vec![token];

@@ -26,7 +26,7 @@ pub fn preferred(
     for pair in pairs {
         let (prompt, chosen) = pair.chosen.ids.split_at(pair.prompt);
         let end = chosen.iter().position(|id| stop.contains(id)).map_or(chosen.len(), |last| last + 1);
-        let answer = greedy(network, weights, adapter, prompt, end, stop, |_| {})?;
+        let answer = greedy(network, weights, adapter, prompt, end, stop, |_| true)?;
         hits += usize::from(answer == chosen[..end]);
     }
     Ok(hits)

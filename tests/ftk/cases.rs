@@ -265,3 +265,56 @@ fn an_adapter_may_hold_a_copy_of_the_base_and_a_template_of_its_own() {
     let told = stderr(&output);
     assert!(told.contains("out: holds a weight of the base that differs from the base's own: lm_head"), "{told}");
 }
+
+/// A template that asks for the day is proved about and verified with the same one.
+#[test]
+fn the_day_of_a_template_is_given_in_proofs_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path();
+    base(place, &("{{ strftime_now('%d %B %Y') }}".to_owned() + CHATML));
+    crate::seller::adapter_of_rank(&place.join("adapter"), 81, 24);
+    let run = |line: &str| ftk(&line.split(' ').collect::<Vec<_>>()).current_dir(place).output().unwrap();
+    assert!(run("commit --base base --adapter adapter --out commitment").status.success());
+    let prove =
+        "prove --base base --adapter adapter --commitment commitment --prompt Hello --max-tokens 2 --out bundle";
+    let error = stderr(&run(prove));
+    assert!(error.contains("strftime_now") && error.contains("or with --date"), "{error}");
+    let made = run(&format!("{prove} --date 2025-07-06"));
+    assert!(made.status.success(), "{}", stderr(&made));
+    let verify = |day: &str| {
+        let said = run(&format!("verify --base base bundle --expect-input Hello --date {day}"));
+        String::from_utf8(said.stdout).unwrap().lines().next().unwrap().to_owned()
+    };
+    assert!(verify("2025-07-06").starts_with("consistent"), "{}", verify("2025-07-06"));
+    assert!(verify("2025-07-07").starts_with("invalid: expected input"), "{}", verify("2025-07-07"));
+}
+
+#[test]
+fn what_cannot_be_done_is_said_and_not_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path();
+    let long = "word ".repeat(400);
+    let said = ftk(&["generate", "--base", "village", "--raw", "--prompt", &long]).output().unwrap();
+    assert_eq!(said.status.code(), Some(2));
+    assert!(
+        stderr(&said).contains("tokens fills the base's 256 positions\nhint: give a shorter prompt"),
+        "{}",
+        stderr(&said)
+    );
+    crate::seller::adapter(&place.join("adapter"), 82);
+    std::fs::write(place.join("rows.jsonl"), "{\"prompt\": \"a\"}\n").unwrap();
+    for verb in ["commit", "merge"] {
+        let mut command =
+            ftk(&[verb, "--base", "village", "--adapter", "adapter", "--text", "rows.jsonl", "--out", "o"]);
+        let said = command.current_dir(place).output().unwrap();
+        assert!(stderr(&said).starts_with("error: rows.jsonl: holds rows, not text"), "{}", stderr(&said));
+    }
+    let said = ftk(&["commit", "--base", "village", "--adapter", "adapter", "--out", "o", "--max-memory", "1M"])
+        .current_dir(place)
+        .output()
+        .unwrap();
+    assert!(stderr(&said).contains("and there are: 1\n"), "{}", stderr(&said));
+    let said = ftk(&["commit", "--base", "village", "--adapter", "adapter", "--out", "o", "--max-memory", "8X"]);
+    let said = { said }.current_dir(place).output().unwrap();
+    assert!(stderr(&said).contains("has the unit K, M, G or T, or none"), "{}", stderr(&said));
+}

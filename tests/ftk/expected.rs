@@ -227,3 +227,44 @@ fn a_bundle_that_nobody_asked_for_keeps_no_other_from_its_verdict() {
     let output = ftk(&["verify", "--base", "village", "--any-input"]).arg(&honest).output().unwrap();
     assert!(String::from_utf8(output.stdout).unwrap().contains("link.bin: a folder, not a file"));
 }
+
+/// A registry judges many bundles in one call, each against what is expected of it.
+#[test]
+fn a_registry_expects_of_each_bundle_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let seller = Seller::new(folder.path().to_owned(), 71);
+    seller.prove_with("one", &["--max-tokens", "2", "--context", "a", "--prompt", PROMPT]);
+    seller.prove_with("two", &["--max-tokens", "2", "--context", "b", "--prompt", "Who lives here?"]);
+    let line = |bundle: &str, input: &str, context: &str| {
+        serde_json::json!({"bundle": bundle, "adapter": seller.digest, "input": input, "task": "completion",
+            "max_tokens": 2, "context": context})
+        .to_string()
+            + "\n"
+    };
+    let registry = folder.path().join("registry.jsonl");
+    let verify = |lines: &[String]| {
+        std::fs::write(&registry, lines.concat()).unwrap();
+        let mut command = ftk(&["verify", "--base", "village", "--json", "--max-memory", "8G", "--registry"]);
+        let output = command.arg(&registry).output().unwrap();
+        let verdicts: Vec<String> = String::from_utf8(output.stdout.clone())
+            .unwrap()
+            .lines()
+            .map(|line| {
+                let value: serde_json::Value = serde_json::from_str(line).unwrap();
+                let said = ["check", "verdict", "error"].iter().find_map(|key| value[key].as_str());
+                said.unwrap_or_else(|| panic!("{value}")).to_owned()
+            })
+            .collect();
+        (output.status.code(), verdicts)
+    };
+    let (one, two) = (line("one", PROMPT, "a"), line("two", "Who lives here?", "b"));
+    assert_eq!(verify(&[one.clone(), "\n".to_owned(), two.clone()]), (Some(0), vec!["valid".to_owned(); 2]));
+    let (code, said) = verify(&[one.clone(), line("two", PROMPT, "b"), line("none", PROMPT, "b")]);
+    assert_eq!((code, said[0].as_str(), said[1].as_str()), (Some(1), "valid", "expected input"));
+    let (code, said) = verify(&[one, two.replace("context", "contest")]);
+    assert!(code == Some(2) && said[0].contains("registry.jsonl:2: unknown field `contest`"), "{said:?}");
+    let (_, said) = verify(&[two.replace("completion", "guess")]);
+    assert!(said[0].contains("registry.jsonl:1: no such task: guess"), "{said:?}");
+    let mixed = ftk(&["verify", "--base", "village", "--registry", "r", "--expect-context", "a"]).output().unwrap();
+    assert!(stderr(&mixed).contains("cannot be used with"), "{}", stderr(&mixed));
+}

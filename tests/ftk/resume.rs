@@ -111,21 +111,21 @@ fn another_recipe_cannot_resume_a_run() {
     };
     let before = contents();
 
-    let refused = || {
+    let refused = |says: &str| {
         let output = run();
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
         let path = out.join("checkpoint.safetensors");
-        let expected = format!("error: {}: was made by a different recipe, data or base\n", path.display());
+        let expected = format!("error: {}: was made {says}\n", path.display());
         assert!(stderr(&output).contains(&expected), "{}", stderr(&output));
         assert!(stderr(&output).contains("\nhint: choose another folder with --out"));
         assert!(contents() == before, "the run's folder was touched");
     };
     std::fs::write(folder.join("recipe.toml"), short.replace("lr = 1e-3", "lr = 2e-3")).unwrap();
-    refused();
+    refused("by a different recipe: optim.lr was 0.001 and is 0.002");
     std::fs::write(folder.join("recipe.toml"), &short).unwrap();
     let rows = std::fs::read_to_string(folder.join("rows.jsonl")).unwrap();
     std::fs::write(folder.join("rows.jsonl"), rows.replacen("101", "102", 1)).unwrap();
-    refused();
+    refused("of the same recipe, but of other rows, another base or another start");
     // How often it is saved is no part of what a run computes.
     std::fs::write(folder.join("rows.jsonl"), rows).unwrap();
     std::fs::write(folder.join("recipe.toml"), short.replace("save_every = 1", "save_every = 0")).unwrap();
@@ -159,7 +159,7 @@ fn a_start_adapter_with_another_alpha_is_another_run_and_one_in_another_place_is
     assert!(run("first").status.success());
     let louder = run("louder");
     assert_eq!(louder.status.code(), Some(2));
-    assert!(stderr(&louder).contains("was made by a different recipe"), "{}", stderr(&louder));
+    assert!(stderr(&louder).contains("another base or another start"), "{}", stderr(&louder));
     let moved = run("moved");
     assert!(moved.status.success(), "{}", stderr(&moved));
 }

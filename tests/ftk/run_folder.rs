@@ -120,7 +120,11 @@ fn a_folder_has_one_run_at_a_time() {
     // The killed run has left no lock behind: the folder is looked into again.
     change(folder, "steps = 1000000", "steps = 3");
     let third = train(folder, "out").output().unwrap();
-    assert!(stderr(&third).contains(": was made by a different recipe, data or base\n"), "{}", stderr(&third));
+    assert!(
+        stderr(&third).contains(": was made by a different recipe: run.steps was 1000000 and is 3\n"),
+        "{}",
+        stderr(&third)
+    );
 }
 
 #[cfg(unix)]
@@ -157,7 +161,7 @@ fn a_folder_that_cannot_be_made_is_refused_by_its_path() {
     recipe(folder, "");
     let output = train(folder, "rows.jsonl/out").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    let expected = format!("error: {}: ", folder.join("rows.jsonl/out").display());
+    let expected = format!("error: cannot write to {}: ", folder.join("rows.jsonl/out").display());
     assert!(stderr(&output).contains(&expected), "{}", stderr(&output));
 }
 
