@@ -114,12 +114,12 @@ enum Verb {
 
 #[derive(Args)]
 struct Train {
-    /// Recipe (TOML); --recipe RECIPE does the same
+    /// Recipe: a file (TOML), or a name in `ftk recipes ls`; --recipe RECIPE does the same
     #[arg(value_name = "RECIPE", conflicts_with = "recipe")]
     file: Option<PathBuf>,
     #[arg(long, hide = true, required_unless_present = "file")]
     recipe: Option<PathBuf>,
-    /// Set a key of the recipe, for example optim.lr=1e-4; may be repeated
+    /// Set a key of the recipe, for example optim.lr=1e-4; paths start at the current folder; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Folder for adapter, metrics and checkpoint, instead of the recipe's run.out
@@ -190,7 +190,7 @@ enum Recipes {
         /// Its name in `ftk recipes ls`
         name: String,
     },
-    /// Copy a recipe to a new file
+    /// Copy a recipe to a new file, and the rows it comes with to where it looks for them
     #[command(after_help = help::RECIPES_CP)]
     Cp {
         /// Its name in `ftk recipes ls`
@@ -201,7 +201,7 @@ enum Recipes {
     /// Check a recipe without opening the files it names
     #[command(after_help = help::RECIPES_CHECK)]
     Check {
-        /// Recipe (TOML)
+        /// Recipe: a file (TOML), or a name in `ftk recipes ls`
         file: PathBuf,
         /// Set a key of the recipe; may be repeated
         #[arg(long, value_name = "KEY=VALUE")]
@@ -211,7 +211,7 @@ enum Recipes {
 
 #[derive(Args)]
 struct Estimate {
-    /// Recipe (TOML) that says what the options here do not; --recipe RECIPE does the same
+    /// Recipe (a file or a name) that says what the options here do not; --recipe RECIPE does the same
     #[arg(value_name = "RECIPE", conflicts_with = "recipe")]
     file: Option<PathBuf>,
     #[arg(long, hide = true, required_unless_present_any = ["file", "base"])]
@@ -232,8 +232,8 @@ struct Estimate {
 
 #[derive(Args)]
 struct Eval {
-    /// Recipe (TOML) that says what the options here do not: base, rows, task, lengths, batch; --recipe RECIPE does
-    /// the same
+    /// Recipe (a file or a name) that says what the options here do not: base, rows, task, lengths, batch; --recipe
+    /// RECIPE does the same
     #[arg(value_name = "RECIPE", conflicts_with = "recipe")]
     file: Option<PathBuf>,
     #[arg(long, hide = true, required_unless_present_any = ["file"], required_unless_present_all = ["base", "data"])]
@@ -327,7 +327,7 @@ enum Data {
 
 #[derive(Args)]
 struct Preview {
-    /// Recipe (TOML) whose rows are shown; --recipe RECIPE does the same
+    /// Recipe (a file or a name) whose rows are shown; --recipe RECIPE does the same
     #[arg(value_name = "RECIPE", conflicts_with_all = ["recipe", "base"])]
     file: Option<PathBuf>,
     #[arg(long, hide = true, required_unless_present_any = ["file", "base"])]

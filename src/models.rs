@@ -80,10 +80,12 @@ impl Source {
     /// Missing or malformed files, unsupported architectures and options, tensors that are missing or
     /// of a wrong shape: everything that can be found without reading weights.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        if path == Path::new(VILLAGE) && !path.exists() {
+        // A folder of that name that is no model, such as that of a copied recipe's rows, does not stand in the way.
+        let here = path.is_file() || path.join("config.json").exists();
+        if path == Path::new(VILLAGE) && !here {
             return village::open(path);
         }
-        if path == Path::new(MARKET) && !path.exists() {
+        if path == Path::new(MARKET) && !here {
             return market::open(path);
         }
         let metadata = std::fs::metadata(path).map_err(|source| match source.kind() {

@@ -48,6 +48,14 @@ pub enum TextError {
         /// Whether reading fewer columns would help.
         choice: bool,
     },
+    /// Text without turns, where the assistant's are to be scored.
+    #[error("{}:{place}: has no turns, of which data.loss = \"assistant\" scores the assistant's", path.display())]
+    NoTurns {
+        /// The file.
+        path: PathBuf,
+        /// Where it stands.
+        place: Place,
+    },
     /// A file without rows.
     #[error("{}: holds no rows", .0.display())]
     NoRows(PathBuf),
@@ -154,6 +162,9 @@ impl Hint for TextError {
             Self::Row { key, .. } if key == "question" => {
                 Some("call the question instruction, which is read with system and input, or prompt".to_owned())
             }
+            Self::NoTurns { .. } => Some(
+                "data.loss = \"completion\" scores what follows a prompt, and all of a row that has none".to_owned(),
+            ),
             Self::Row { choice: true, .. } => Some(
                 "say which columns to read, and what the others hold is passed over: \
                  data.columns = [\"prompt\", \"completion\"]"

@@ -21,13 +21,13 @@ pub struct RecipeError {
 }
 
 impl RecipeError {
-    pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
+    pub(crate) fn unreadable(path: &Path, error: &std::io::Error, hint: String) -> Self {
         Self {
             path: path.to_owned(),
             line: None,
             key: None,
             message: format!("cannot read the recipe: {error}"),
-            hint: Some("give the path of a recipe file (TOML)".to_owned()),
+            hint: Some(hint),
         }
     }
 }

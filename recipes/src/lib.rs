@@ -14,6 +14,7 @@ pub mod plot;
 pub mod preference;
 mod recipe;
 mod session;
+pub mod shipped;
 mod source;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! The recipe: every option of a training run, once, with its meaning and its default.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -16,9 +17,10 @@ use crate::gnn::settings::{FRESH, Gnn};
 use crate::hub::{self, HubName};
 use crate::keys::all_taken;
 use crate::preference::{Dpo, Reference};
+use crate::shipped;
 use crate::source::{Override, Source};
 
-/// A training run, as a recipe file describes it. Relative paths start at the recipe's folder.
+/// A training run, as a recipe file describes it. Relative paths start at the recipe's folder, or where they were typed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
@@ -401,7 +403,9 @@ fn yes() -> bool {
 const MAX_RANK: usize = 256;
 
 impl Recipe {
-    /// Reads a recipe file. Paths come back resolved against its folder.
+    /// Reads a recipe file, or where there is none the recipe that ships under this name. Paths come back resolved
+    /// against the file's folder; by name, against the current folder, but for rows that ship, which are put into the
+    /// cache. With other rows to train on than those that ship, held-out ones that ship are left out.
     ///
     /// # Errors
     /// The file cannot be read, is not TOML, has an unknown key or a value out of range; the error
@@ -411,15 +415,34 @@ impl Recipe {
     }
 
     /// [`Recipe::load`] with settings `key=value` laid over the file as if they stood in it: the key dotted, the
-    /// value TOML or a bare word.
+    /// value TOML or a bare word. A path in them starts at the current folder, where it was typed.
     ///
     /// # Errors
     /// As [`Recipe::load`]; where a setting is at fault, the error names it as `--set key`.
     pub fn load_with(path: &Path, settings: &[String]) -> Result<Self, RecipeError> {
-        let text =
-            foreign::read_text(path, foreign::DOCUMENT).map_err(|error| RecipeError::unreadable(path, &error))?;
-        let mut recipe = Self::parse_with(path, &text, settings)?;
-        recipe.resolve(path.parent().unwrap_or(Path::new("")));
+        let builtin = shipped::named(path);
+        let text = match builtin {
+            Some(builtin) => Cow::Borrowed(builtin.text),
+            None => foreign::read_text(path, foreign::DOCUMENT)
+                .map_err(|error| RecipeError::unreadable(path, &error, shipped::meant(path)))?
+                .into(),
+        };
+        let overrides = Override::read(settings, text.len())?;
+        let source = Source::new(path, &text, &overrides)?;
+        let mut recipe = Self::checked(&source)?;
+        let folder = path.parent().filter(|_| builtin.is_none()).unwrap_or(Path::new(""));
+        recipe.resolve(|key| if source.is_typed(key) { Path::new("") } else { folder });
+        if let Some(builtin) = builtin {
+            // Held-out rows that ship say nothing about a run on others.
+            if source.is_typed("data.train") && !source.is_typed("data.held_out") {
+                recipe.data.held_out = None;
+            }
+            for (_, path) in recipe.rows_mut().filter(|(key, _)| !source.is_typed(key)) {
+                if let Some(unpacked) = builtin.unpack(path)? {
+                    *path = unpacked;
+                }
+            }
+        }
         Ok(recipe)
     }
 
@@ -437,9 +460,12 @@ impl Recipe {
     /// As [`Recipe::load_with`].
     pub fn parse_with(path: &Path, text: &str, settings: &[String]) -> Result<Self, RecipeError> {
         let overrides = Override::read(settings, text.len())?;
-        let source = Source::new(path, text, &overrides)?;
+        Self::checked(&Source::new(path, text, &overrides)?)
+    }
+
+    fn checked(source: &Source<'_>) -> Result<Self, RecipeError> {
         let recipe: Self = source.read()?;
-        recipe.check(&source)?;
+        recipe.check(source)?;
         Ok(recipe)
     }
 
@@ -448,22 +474,24 @@ impl Recipe {
         schema_of::<Self>()
     }
 
-    fn resolve(&mut self, folder: &Path) {
-        let resolve = |path: &mut PathBuf| *path = folder.join(&*path);
+    /// Puts the folder at which the path of each key starts in front of it.
+    fn resolve<'a>(&mut self, folder: impl Fn(&'static str) -> &'a Path) {
+        let resolve = |key, path: &mut PathBuf| *path = folder(key).join(&*path);
         // A name without a separator that is no file beside the recipe is a built-in base.
         let fresh = self.task == Task::Gnn && self.base.model == Path::new(FRESH);
         if !fresh && !SHIPPED.iter().any(|name| self.base.model == Path::new(name)) {
-            self.base.model = HubName::base(folder, &self.base.model);
+            self.base.model = HubName::base(folder("base.model"), &self.base.model);
         }
-        self.rows_mut().filter(|path| !hub::has_scheme(path)).for_each(resolve);
-        self.lora.iter_mut().filter_map(|lora| lora.start.as_mut()).for_each(resolve);
-        self.gnn.iter_mut().filter_map(|gnn| gnn.feedback.as_mut()).for_each(resolve);
-        resolve(&mut self.run.out);
+        self.rows_mut().filter(|(_, path)| !hub::has_scheme(path)).for_each(|(key, path)| resolve(key, path));
+        self.lora.iter_mut().filter_map(|lora| lora.start.as_mut()).for_each(|path| resolve("lora.start", path));
+        self.gnn.iter_mut().filter_map(|gnn| gnn.feedback.as_mut()).for_each(|path| resolve("gnn.feedback", path));
+        resolve("run.out", &mut self.run.out);
     }
 
-    /// The files of rows that are named.
-    pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        std::iter::once(&mut self.data.train).chain(&mut self.data.held_out)
+    /// The files of rows that are named, each with its key.
+    pub fn rows_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut PathBuf)> {
+        let held_out = self.data.held_out.iter_mut().map(|path| ("data.held_out", path));
+        std::iter::once(("data.train", &mut self.data.train)).chain(held_out)
     }
 
     /// The same recipe for other machines: what lies in the hub's cache is named as it is on the hub, at its commit.
@@ -473,7 +501,7 @@ impl Recipe {
         if let Some(name) = HubName::of_cached(model, "models").filter(HubName::is_model) {
             *model = name.to_string().into();
         }
-        for path in recipe.rows_mut() {
+        for (_, path) in recipe.rows_mut() {
             if let Some(name) = HubName::of_cached(path, "datasets").filter(HubName::is_file) {
                 *path = name.to_string().into();
             }

@@ -125,6 +125,11 @@ impl<'a> Source<'a> {
         found.into_iter().map(|(_, name)| name).collect()
     }
 
+    /// Whether the value of a key was laid over the recipe's text.
+    pub(crate) fn is_typed(&self, key: &str) -> bool {
+        self.span(key).is_some_and(|span| self.over(span.start).is_some())
+    }
+
     /// What the TOML reader refused.
     fn syntax(&self, error: &toml::de::Error) -> RecipeError {
         let message = error.message().trim_end_matches('\n');

@@ -51,7 +51,7 @@ pub(super) struct Score {
 
 #[derive(Args)]
 pub(super) struct Ablate {
-    /// Recipe (TOML) of an adapter on a base, or of a base; --recipe RECIPE does the same
+    /// Recipe (a file or a name) of an adapter on a base, or of a base; --recipe RECIPE does the same
     #[arg(value_name = "RECIPE", conflicts_with = "recipe")]
     file: Option<PathBuf>,
     #[arg(long, hide = true, required_unless_present = "file")]

@@ -4,6 +4,7 @@
 pub(super) const FTK: &str = "\
 Examples:
   ftk demo
+  ftk train dpo
   ftk train my-recipe.toml
   ftk generate --base village --adapter runs/dpo --prompt \"What does Elsa sell?\"
 
@@ -16,6 +17,8 @@ Exit codes:
 
 pub(super) const TRAIN: &str = "\
 Examples:
+  ftk train dpo
+  ftk train sft --set base.model=ORG/NAME --set data.train=rows.jsonl --out runs/mine
   ftk train my-recipe.toml
   ftk train my-recipe.toml --dry-run
   ftk train my-recipe.toml --set optim.lr=1e-4 --out runs/second
@@ -47,7 +50,7 @@ Examples:
 
 pub(super) const PREVIEW: &str = "\
 Examples:
-  ftk data preview my-recipe.toml --rows 5
+  ftk data preview dpo --rows 5
   ftk data preview --base village --data rows.jsonl --task dpo";
 
 pub(super) const RECIPES_LS: &str = "\

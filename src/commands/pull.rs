@@ -61,7 +61,7 @@ pub fn recipe(recipe: &mut Recipe, offline: bool, printer: &Printer) -> Result<(
     if let Some(name) = HubName::of(&recipe.base.model) {
         recipe.base.model = source::model(&name, recipe.base.init_std.is_some(), offline, printer)?;
     }
-    for path in recipe.rows_mut() {
+    for (_, path) in recipe.rows_mut() {
         if let Some(name) = HubName::of(path) {
             *path = source::rows(&name, offline, printer)?;
         }

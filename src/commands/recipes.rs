@@ -1,9 +1,10 @@
 //! `ftk recipes` and `ftk schema`: recipes and plans to start from, and what a recipe may hold.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ftk_adapters::atomic;
+use ftk_adapters::{atomic, foreign};
+use ftk_recipes::shipped::Rows;
 use ftk_recipes::{BUILTIN, Builtin, PLANS, Recipe};
 use serde_json::json;
 
@@ -21,7 +22,7 @@ pub enum Settings {
         /// Its name.
         name: String,
     },
-    /// Write one to a file.
+    /// Write one to a file, and its rows beside it.
     Copy {
         /// Its name.
         name: String,
@@ -65,14 +66,11 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             printer.object(&json!({ "name": name, "text": text }));
         }
         Settings::Copy { name, file } => {
-            let text = named(name)?.text;
-            if file.exists() {
-                let message = format!("{}: is there already", file.display());
-                return Err(Advice::new(message, "choose another file").into());
-            }
-            atomic::write_new(file, text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
-            printer.note(&format!("wrote {}; its paths start at its folder: make them yours", file.display()));
-            printer.object(&json!({ "file": file }));
+            let written = copy(named(name)?, file)?;
+            let names: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
+            let all = [&[file.display().to_string()], names.as_slice()].concat().join(", ");
+            printer.note(&format!("wrote {all}; paths in it start at its folder: make them yours"));
+            printer.object(&json!({ "file": file, "rows": written }));
         }
         Settings::Check { file, set } => {
             for task in TASKS {
@@ -108,6 +106,31 @@ pub fn schema(task: Option<&str>, printer: &Printer) -> Result<Outcome> {
     printer.text(&format!("{schema:#}"));
     printer.object(&schema);
     Ok(Outcome::Done)
+}
+
+/// Writes a recipe to a file that must not exist, and the rows it comes with beside it, where they may be as they are;
+/// names those.
+fn copy(builtin: &Builtin, file: &Path) -> Result<Vec<PathBuf>> {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let rows = builtin.rows();
+    let places: Vec<PathBuf> = rows.iter().map(|rows| folder.join(rows.path)).collect();
+    let other = |(place, rows): &(&PathBuf, &Rows)| place.exists() && !equal(place, rows.bytes);
+    let taken = places.iter().zip(&rows).find(other).map(|(place, _)| place.as_path());
+    if let Some(taken) = file.exists().then_some(file).or(taken) {
+        let message = format!("{}: is there already", taken.display());
+        return Err(Advice::new(message, "choose another file").into());
+    }
+    for (place, rows) in places.iter().zip(&rows).filter(|(place, _)| !place.exists()) {
+        let failed = || format!("cannot write {}", place.display());
+        std::fs::create_dir_all(place.parent().unwrap_or(folder)).with_context(failed)?;
+        atomic::write_new(place, rows.bytes).with_context(failed)?;
+    }
+    atomic::write_new(file, builtin.text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(places)
+}
+
+fn equal(path: &Path, bytes: &[u8]) -> bool {
+    foreign::read(path, foreign::DOCUMENT).is_ok_and(|found| found == bytes)
 }
 
 fn named(name: &str) -> Result<&'static Builtin> {

@@ -1,9 +1,7 @@
 //! Commitment keys, derived once and cached. A cached key is checked against the digest compiled
 //! into the protocol, so a damaged or foreign file is only ever made anew.
 
-use std::path::PathBuf;
-
-use ftk_adapters::{atomic, foreign};
+use ftk_adapters::{atomic, cache, foreign};
 use ftk_circuits::{CommitmentKey, KeyError};
 
 /// The key for columns of `2^k` rows.
@@ -11,7 +9,7 @@ use ftk_circuits::{CommitmentKey, KeyError};
 /// # Errors
 /// No key of that size belongs to the protocol. A cache that cannot be used is no error.
 pub fn commitment_key(k: u32) -> Result<CommitmentKey, KeyError> {
-    let cached = cache_folder().map(|folder| folder.join(format!("commitment-key-{k}.bin")));
+    let cached = cache::folder().map(|folder| folder.join(format!("commitment-key-{k}.bin")));
     if let Some(bytes) = cached.as_ref().and_then(|path| foreign::read(path, foreign::DOCUMENT).ok())
         && let Ok(key) = CommitmentKey::from_bytes(&bytes)
         && key.k() == k
@@ -25,13 +23,4 @@ pub fn commitment_key(k: u32) -> Result<CommitmentKey, KeyError> {
             path.parent().map(std::fs::create_dir_all).transpose().and_then(|_| atomic::write(&path, &key.to_bytes()));
     }
     Ok(key)
-}
-
-/// `FTK_CACHE`, or `ftk` in the user's cache folder.
-fn cache_folder() -> Option<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    variable("FTK_CACHE")
-        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("ftk")))
-        .or_else(|| variable("HOME").map(|home| home.join(".cache").join("ftk")))
-        .or_else(|| variable("LOCALAPPDATA").map(|local| local.join("ftk")))
 }

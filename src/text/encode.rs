@@ -180,10 +180,7 @@ impl<'a> Encoder<'a> {
                 self.parted.fetch_add(usize::from(parted), Ordering::Relaxed);
                 self.spoken(place, &whole(&prompt, &completion), start)
             }
-            (_, Scored::Assistant) => {
-                let message = "has no turns, of which data.loss = \"assistant\" scores the assistant's".to_owned();
-                Err(self.error(place, "", message))
-            }
+            (_, Scored::Assistant) => Err(TextError::NoTurns { path: self.path.to_owned(), place }),
             (SftRow::Completion(prompt, completion), scored) => {
                 if let (Text::Chat(prompt), Scored::All) = (&prompt, scored) {
                     self.unmarked(place, &prompt.messages)?;

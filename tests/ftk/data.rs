@@ -54,6 +54,18 @@ fn the_preview_marks_what_is_scored_and_counts_every_row() {
 }
 
 #[test]
+fn plain_text_has_no_turns_to_score_and_a_hint_says_what_to_do() {
+    let folder = place(r#"[{"prompt": "Q: 1?", "completion": " 2."}]"#, "loss = \"assistant\"", "village");
+    let output = ftk(&["train"]).arg(folder.path().join("recipe.toml")).output().unwrap();
+    let hint = "hint: data.loss = \"completion\" scores what follows a prompt, and all of a row that has none\n";
+    assert!(
+        stderr(&output).contains("rows.json:1: has no turns") && stderr(&output).ends_with(hint),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 fn a_preview_needs_no_weights_and_no_recipe() {
     let folder = place(r#"[{"input_ids": [5, 6, 7], "labels": [-100, -100, 7]}]"#, "", "base");
     let base = fixture("micro-llama/base");

@@ -10,7 +10,8 @@ use crate::run::{fixture, ftk, stderr, succeed};
 /// Trains one step with evaluation and gives the last record.
 fn trained(folder: &Path, settings: &[&str]) -> Value {
     let mut train = ftk(&["--json", "train", "--recipe"]);
-    train.arg(folder.join("recipe.toml")).args(["--set", "run.steps=1", "--set", "data.held_out=held_out.jsonl"]);
+    let held_out = format!("data.held_out={}", folder.join("held_out.jsonl").display());
+    train.arg(folder.join("recipe.toml")).args(["--set", "run.steps=1", "--set", &held_out]);
     succeed(train.args(settings.iter().flat_map(|setting| ["--set", setting])));
     let metrics = std::fs::read_to_string(folder.join("out/metrics.jsonl")).unwrap();
     serde_json::from_str(metrics.lines().last().unwrap()).unwrap()

@@ -1,7 +1,7 @@
 //! Recipes that come with the command, what it says about recipes, and what it counts before it trains.
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
@@ -60,6 +60,134 @@ fn a_recipe_is_listed_shown_copied_once_and_checked() {
     refused(&unknown, "no recipe has this name: ppo", &format!("there are: {}", known.join(", ")));
     let typo = ftk(&["recipes", "check", file, "--set", "run.bach=3"]).output().unwrap();
     refused(&typo, "--set run.bach: unknown key: bach", "did you mean batch?");
+}
+
+/// The command in a folder, with a cache of its own beside what is in there.
+fn within(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = ftk(arguments);
+    command.current_dir(folder.join("here")).env("FTK_CACHE", folder.join("cache"));
+    command
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_recipe_runs_by_its_name_in_an_empty_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::create_dir(folder.join("here")).unwrap();
+    let run = |arguments: &[&str]| within(folder, arguments).output().unwrap();
+    succeed(&mut within(folder, &["train", "kto", "--set", "run.steps=1"]));
+    assert_eq!(
+        (names(&folder.join("here")), names(folder)),
+        (vec!["runs".to_owned()], ["cache", "here"].map(str::to_owned).into())
+    );
+    assert!(folder.join("here/runs/kto/adapter_model.safetensors").is_file());
+    // What a run says of itself is a recipe that runs.
+    let again = folder.join("here/runs/kto/recipe.toml");
+    succeed(&mut within(folder, &["train", "--dry-run", again.to_str().unwrap(), "--out", "runs/again"]));
+    // Rows in the cache that are not those that ship are made anew.
+    let digest = names(&folder.join("cache/rows")).remove(0);
+    let rows = folder.join("cache/rows").join(digest).join("village/kto.jsonl");
+    let whole = std::fs::read(&rows).unwrap();
+    std::fs::write(&rows, b"{}").unwrap();
+    succeed(&mut within(folder, &["train", "--dry-run", "kto", "--out", "again"]));
+    assert!(std::fs::read(&rows).unwrap() == whole);
+    // Graphs are folders of rows, and every verb that takes a recipe takes a name.
+    succeed(&mut within(folder, &["train", "--dry-run", "gnn/guilds"]));
+    succeed(&mut within(folder, &["data", "preview", "orpo", "--rows", "1"]));
+    succeed(&mut within(folder, &["estimate", "sft"]));
+    succeed(&mut within(folder, &["eval", "sft"]));
+    succeed(&mut within(folder, &["recipes", "check", "simpo"]));
+    // Rows that the user brings are looked for here.
+    let output = run(&["train", "--dry-run", "smollm2-dpo", "--set", "base.model=village"]);
+    assert!(stderr(&output).starts_with("error: pairs.jsonl: "), "{}", stderr(&output));
+    // Held-out rows go with the rows they were held out of.
+    let held_out = |settings: &[&str]| {
+        let mut command = within(folder, &["train", "--dry-run", "--json", "sft", "--out", "again"]);
+        command.args(settings.iter().flat_map(|setting| ["--set", setting]));
+        serde_json::from_str::<Value>(&succeed(&mut command)).unwrap()["recipe"]["data"]["held_out"].clone()
+    };
+    std::fs::write(folder.join("here/own.jsonl"), &whole).unwrap();
+    assert!(held_out(&[]).as_str().is_some_and(|path| path.ends_with("village/heldout-sft.jsonl")));
+    let own = ["data.train=own.jsonl", "data.columns=[\"prompt\", \"completion\"]"];
+    assert_eq!(held_out(&own), Value::Null);
+    assert_eq!(held_out(&[own[0], own[1], "data.held_out=own.jsonl"]), "own.jsonl");
+    // A file comes before a name.
+    std::fs::write(folder.join("here/dpo"), "task = 1").unwrap();
+    assert!(stderr(&run(&["train", "dpo"])).starts_with("error: dpo:1: "), "{}", stderr(&run(&["train", "dpo"])));
+    let hint = "hint: give the path of a recipe file (TOML), or a name from `ftk recipes ls`; did you mean orpo?\n";
+    assert!(stderr(&run(&["train", "orp"])).ends_with(hint), "{}", stderr(&run(&["train", "orp"])));
+    // Without a place for them there are no rows.
+    let mut command = within(folder, &["train", "--dry-run", "kto", "--out", "again"]);
+    let output = command.env("FTK_CACHE", folder.join("here/dpo")).output().unwrap();
+    assert!(stderr(&output).contains("village/kto.jsonl: cannot write the recipe's rows: "), "{}", stderr(&output));
+    assert!(stderr(&output).contains("\nhint: name a folder for them in FTK_CACHE"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_copied_recipe_has_its_rows_beside_it_and_runs_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::create_dir(folder.join("here")).unwrap();
+    let copy = |name: &str, file: &str| within(folder, &["recipes", "cp", name, file]).output().unwrap();
+    let copied: Value =
+        serde_json::from_str(&succeed(&mut within(folder, &["--json", "recipes", "cp", "dpo", "a/mine.toml"])))
+            .unwrap();
+    let rows = ["a/village/dpo.jsonl", "a/village/heldout.jsonl"];
+    assert_eq!(copied, serde_json::json!({ "file": "a/mine.toml", "rows": rows }));
+    succeed(&mut within(folder, &["train", "a/mine.toml", "--set", "run.steps=1"]));
+    assert!(folder.join("here/a/runs/dpo/adapter_model.safetensors").is_file());
+    assert_eq!((names(folder), names(&folder.join("here"))), (vec!["here".to_owned()], vec!["a".to_owned()]));
+    // The folder of rows is no base, though it has the name of one.
+    assert!(succeed(&mut within(folder, &["recipes", "cp", "kto", "kto.toml", "--quiet"])).is_empty());
+    assert!(folder.join("here/village").is_dir());
+    succeed(&mut within(folder, &["train", "--dry-run", "kto.toml"]));
+    std::fs::remove_dir_all(folder.join("here/village")).unwrap();
+    std::fs::remove_file(folder.join("here/kto.toml")).unwrap();
+    // Rows that are the same serve both; others are not written over, and then nothing is written.
+    let output = copy("orpo", "a/other.toml");
+    assert!(output.status.success(), "{}", stderr(&output));
+    std::fs::write(folder.join("here/a/village/heldout.jsonl"), "{}").unwrap();
+    refused(&copy("simpo", "a/third.toml"), "a/village/heldout.jsonl: is there already", "choose another file");
+    assert!(!folder.join("here/a/third.toml").exists());
+    let output = copy("gnn/guilds", "town.toml");
+    assert!(
+        stderr(&output).starts_with("wrote town.toml, guilds/edges.csv, guilds/nodes.csv; "),
+        "{}",
+        stderr(&output)
+    );
+    succeed(&mut within(folder, &["train", "--dry-run", "town.toml"]));
+}
+
+#[test]
+fn what_is_typed_is_relative_to_where_it_is_typed() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::create_dir(folder.join("here")).unwrap();
+    succeed(&mut within(folder, &["recipes", "cp", "sft", "../there/mine.toml"]));
+    std::fs::copy(folder.join("there/village/sft.jsonl"), folder.join("here/own.jsonl")).unwrap();
+    let shown = |settings: &[&str]| -> Value {
+        let mut command = within(folder, &["train", "--dry-run", "--json", "../there/mine.toml"]);
+        command.args(settings.iter().flat_map(|setting| ["--set", setting]));
+        serde_json::from_str::<Value>(&succeed(&mut command)).unwrap()["recipe"].clone()
+    };
+    let recipe = shown(&["data.train=own.jsonl", "run.out=runs/own"]);
+    assert_eq!(recipe["data"]["train"], "own.jsonl");
+    assert_eq!(recipe["data"]["held_out"], "../there/village/heldout-sft.jsonl");
+    assert_eq!(recipe["run"]["out"], "runs/own");
+    assert_eq!(shown(&["run.seed=1"])["run"]["out"], "../there/runs/sft");
+    // A whole table of the recipe, laid over it, was typed, too.
+    let recipe = shown(&["data={ train = \"own.jsonl\" }"]);
+    assert_eq!(
+        (&recipe["data"]["train"], &recipe["data"]["held_out"]),
+        (&"own.jsonl".into(), &"../there/village/heldout-sft.jsonl".into())
+    );
 }
 
 #[test]

@@ -195,7 +195,8 @@ fn the_best_state_is_the_result_and_patience_ends_the_run() {
     recipe(folder, "");
     std::fs::copy(folder.join("rows.jsonl"), folder.join("held_out.jsonl")).unwrap();
     // A rate that soon does harm.
-    let settings = ["optim.lr=0.5", "data.held_out=held_out.jsonl", "run.eval_every=1", "run.best=eval_loss"];
+    let held_out = format!("data.held_out={}", folder.join("held_out.jsonl").display());
+    let settings = ["optim.lr=0.5", &held_out, "run.eval_every=1", "run.best=eval_loss"];
     let run = |out: &str, more: &[&str]| {
         let mut command = train(folder, out);
         command.args(settings.iter().chain(more).flat_map(|setting| ["--set", setting]));

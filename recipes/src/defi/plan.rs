@@ -103,15 +103,7 @@ impl Plan {
         }
         let text = foreign::read_text(path, foreign::DOCUMENT)
             .map_err(|source| DefiError::Io { path: path.to_owned(), source })?;
-        let mut plan = Self::parse_with(path, &text, settings)?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        if plan.market != Path::new(GENERATED) {
-            plan.market = folder.join(&plan.market);
-        }
-        if plan.base.components().count() > 1 {
-            plan.base = folder.join(&plan.base);
-        }
-        Ok(plan)
+        Self::read(path, &text, settings, path.parent().unwrap_or(Path::new("")))
     }
 
     /// Reads a plan from text; `place` names it in errors.
@@ -127,9 +119,15 @@ impl Plan {
     /// # Errors
     /// As [`Plan::load_with`].
     pub fn parse_with(path: &Path, text: &str, settings: &[String]) -> Result<Self, DefiError> {
+        Self::read(path, text, settings, Path::new(""))
+    }
+
+    /// [`Plan::parse_with`] with paths resolved: those of the text against a folder, those of settings against the
+    /// current one, where they were typed.
+    fn read(path: &Path, text: &str, settings: &[String], folder: &Path) -> Result<Self, DefiError> {
         let overrides = Override::read(settings, text.len()).map_err(DefiError::Plan)?;
         let source = Source::new(path, text, &overrides).map_err(DefiError::Plan)?;
-        let plan: Self = source.read().map_err(DefiError::Plan)?;
+        let mut plan: Self = source.read().map_err(DefiError::Plan)?;
         let at_its_key = |error| match error {
             DefiError::Setting { place, message } => DefiError::Plan(source.refuse(&place, &message)),
             other => other,
@@ -145,6 +143,13 @@ impl Plan {
             }
         }
         plan.decisions.check().map_err(at_its_key)?;
+        let start = |key| if source.is_typed(key) { Path::new("") } else { folder };
+        if plan.market != Path::new(GENERATED) {
+            plan.market = start("market").join(&plan.market);
+        }
+        if plan.base.components().count() > 1 {
+            plan.base = start("base").join(&plan.base);
+        }
         Ok(plan)
     }
 
