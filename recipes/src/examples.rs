@@ -1,4 +1,4 @@
-//! The example recipes in this crate's folder, and the copy of one in the README, kept true.
+//! The example recipes in this crate's folder, and the copy of one in the manual, kept true.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -71,7 +71,7 @@ fn the_preference_example_shows_every_key() {
 }
 
 #[test]
-fn the_readme_shows_the_preference_example() {
+fn the_manual_shows_the_preference_example() {
     let shown = format!("```toml\n{}```\n", text(&folder().join("dpo.toml")));
-    assert!(text(&folder().join("../README.md")).contains(&shown), "README.md: differs from recipes/dpo.toml");
+    assert!(text(&folder().join("README.md")).contains(&shown), "README.md: differs from recipes/dpo.toml");
 }

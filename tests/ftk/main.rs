@@ -11,6 +11,7 @@ mod cases;
 mod data;
 mod defi;
 mod delivery;
+mod documents;
 mod equivalence;
 mod errors;
 mod estimate;
