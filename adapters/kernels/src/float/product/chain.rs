@@ -88,6 +88,12 @@ pub(super) fn run(
         let a = a.rows(row, TASK[0].min(a.rows - row));
         let b = b.columns(column, TASK[1].min(b.columns - column));
         let task = Task { target, at: (row, column), a, b };
+        #[cfg(target_arch = "x86_64")]
+        if let Some(with) = pulp::x86::V3::try_new().filter(|_| fused && task.is_row()) {
+            // SAFETY: the processor has these instructions.
+            unsafe { task.row(Fused(with)) };
+            return;
+        }
         if fused { pulp::Arch::new().dispatch(task) } else { task.run(Emulated) }
     };
     let tasks = (0..a.rows).step_by(TASK[0]);
@@ -163,6 +169,71 @@ impl Task<'_> {
     }
 }
 
+/// Columns of a single row whose chains run side by side, in registers of eight.
+#[cfg(target_arch = "x86_64")]
+const ABREAST: usize = 2;
+
+/// Numbers in a line of the caches.
+#[cfg(target_arch = "x86_64")]
+const LINE: usize = 16;
+
+#[cfg(target_arch = "x86_64")]
+impl Task<'_> {
+    /// Whether it is one row, and columns of which each lies together: a token times weights.
+    fn is_row(&self) -> bool {
+        self.a.rows == 1 && self.b.row_stride == 1 && self.b.column_stride != 1
+    }
+
+    /// [`Task::run`] of such a row: every entry of a column is used once, so that putting columns next to each other in
+    /// memory would take longer than the sums. They are turned in registers.
+    #[target_feature(enable = "avx2,fma")]
+    fn row(self, with: Fused<pulp::x86::V3>) {
+        use std::arch::x86_64::*;
+
+        let Self { target, at, a, b } = self;
+        let terms = a.columns;
+        let left: Vec<f32> = (0..terms).map(|term| a.at(0, term)).collect();
+        let column = |column: usize| &b.values[column * b.column_stride..][..terms];
+        let (whole, whole_columns) = (terms / 8 * 8, b.columns / 8 * 8);
+        let mut sums = vec![0.0f32; b.columns];
+        for first in (0..whole_columns).step_by(8 * ABREAST) {
+            let groups = ABREAST.min((whole_columns - first) / 8);
+            let columns: [[&[f32]; 8]; ABREAST] = std::array::from_fn(|group| {
+                std::array::from_fn(|lane| if group < groups { column(first + 8 * group + lane) } else { &[] })
+            });
+            let mut chains = [_mm256_setzero_ps(); ABREAST];
+            // Where columns begin whole pages apart, few lines of them fit the first cache: each is used up at once.
+            for line in (0..whole).step_by(LINE) {
+                for (chain, columns) in chains.iter_mut().zip(&columns[..groups]) {
+                    for term in (line..whole.min(line + LINE)).step_by(8) {
+                        let mut rows = [_mm256_setzero_ps(); 8];
+                        for (row, column) in rows.iter_mut().zip(columns) {
+                            // SAFETY: eight entries from `term` on lie in a column.
+                            *row = unsafe { _mm256_loadu_ps(column.as_ptr().add(term)) };
+                        }
+                        for (turned, &a) in turned(rows).into_iter().zip(&left[term..term + 8]) {
+                            *chain = _mm256_fmadd_ps(_mm256_set1_ps(a), turned, *chain);
+                        }
+                    }
+                }
+            }
+            for (group, chain) in chains.into_iter().enumerate().take(groups) {
+                let sums = &mut sums[first + 8 * group..][..8];
+                // SAFETY: there are eight.
+                unsafe { _mm256_storeu_ps(sums.as_mut_ptr(), chain) };
+            }
+        }
+        for (at, sum) in sums.iter_mut().enumerate() {
+            let from = if at < whole_columns { whole } else { 0 };
+            for (&a, &b) in left[from..].iter().zip(&column(at)[from..]) {
+                *sum = a.mul_add(b, *sum);
+            }
+        }
+        // SAFETY: these entries lie in the result and belong to this task alone.
+        unsafe { target.put(with, at, &sums) };
+    }
+}
+
 /// Rows in groups of `most`, and what is left of them in powers of two: first row, how many.
 fn groups(rows: usize, most: usize) -> Vec<(usize, usize)> {
     let mut groups = Vec::with_capacity(rows / most + 3);
@@ -219,6 +290,31 @@ fn pack(packed: &mut Vec<f32>, columns: Matrix<'_>, lanes: usize) {
     }
 }
 
+/// Eight registers of eight numbers, the first of each in the first, and so on.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx")]
+fn turned(mut rows: [std::arch::x86_64::__m256; 8]) -> [std::arch::x86_64::__m256; 8] {
+    use std::arch::x86_64::*;
+
+    let mut turned = rows;
+    for i in 0..4 {
+        turned[2 * i] = _mm256_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+        turned[2 * i + 1] = _mm256_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
+    }
+    for i in [0, 4] {
+        rows[i] = _mm256_shuffle_ps::<0x44>(turned[i], turned[i + 2]);
+        rows[i + 1] = _mm256_shuffle_ps::<0xee>(turned[i], turned[i + 2]);
+        rows[i + 2] = _mm256_shuffle_ps::<0x44>(turned[i + 1], turned[i + 3]);
+        rows[i + 3] = _mm256_shuffle_ps::<0xee>(turned[i + 1], turned[i + 3]);
+    }
+    for i in 0..4 {
+        turned[i] = _mm256_permute2f128_ps::<0x20>(rows[i], rows[i + 4]);
+        turned[i + 4] = _mm256_permute2f128_ps::<0x31>(rows[i], rows[i + 4]);
+    }
+    turned
+}
+
 /// Eight columns, each of which lies together, into rows of `lanes` entries.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx")]
@@ -235,22 +331,7 @@ fn transpose(to: &mut [f32], lanes: usize, columns: [&[f32]; 8]) {
             // SAFETY: eight entries from `first` on lie in a column.
             *row = unsafe { _mm256_loadu_ps(column.as_ptr().add(first)) };
         }
-        let mut turned = rows;
-        for i in 0..4 {
-            turned[2 * i] = _mm256_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
-            turned[2 * i + 1] = _mm256_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
-        }
-        for i in [0, 4] {
-            rows[i] = _mm256_shuffle_ps::<0x44>(turned[i], turned[i + 2]);
-            rows[i + 1] = _mm256_shuffle_ps::<0xee>(turned[i], turned[i + 2]);
-            rows[i + 2] = _mm256_shuffle_ps::<0x44>(turned[i + 1], turned[i + 3]);
-            rows[i + 3] = _mm256_shuffle_ps::<0xee>(turned[i + 1], turned[i + 3]);
-        }
-        for i in 0..4 {
-            turned[i] = _mm256_permute2f128_ps::<0x20>(rows[i], rows[i + 4]);
-            turned[i + 4] = _mm256_permute2f128_ps::<0x31>(rows[i], rows[i + 4]);
-        }
-        for (term, values) in turned.into_iter().enumerate() {
+        for (term, values) in turned(rows).into_iter().enumerate() {
             // SAFETY: eight lanes of every term lie in `to`.
             unsafe { _mm256_storeu_ps(to.as_mut_ptr().add((first + term) * lanes), values) };
         }

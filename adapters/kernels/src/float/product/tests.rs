@@ -96,7 +96,9 @@ proptest! {
 fn products_at_the_limits_are_their_chains() {
     let lie = |transposed| Lie { transposed, beside: 0 };
     for k in [1, 2, 3, 511, 512, 513, 514, 515, 1024, 1025, 1026, 1027] {
-        for (m, n) in [(1, 40), (40, 1), (2, 40), (16, 16), (16, 17), (8, 70), (9, 70), (70, 8), (70, 9)] {
+        for (m, n) in
+            [(1, 40), (1, 77), (40, 1), (301, 1), (2, 40), (16, 16), (16, 17), (8, 70), (9, 70), (70, 8), (70, 9)]
+        {
             for (left, right) in [(false, false), (false, true), (true, false), (true, true)] {
                 check((m, k, n), [lie(left), lie(right)], Onto::Nothing, 1.0, k as u64);
             }
