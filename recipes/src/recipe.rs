@@ -605,6 +605,8 @@ impl Recipe {
             need(best != Best::Accuracy, "run.best", "names a figure of task = \"gnn\"")?;
             need(best == Best::Loss || self.task == Task::Dpo, "run.best", "names a figure of task = \"dpo\"")?;
         }
+        let states = self.run.transcript || self.run.state_every == 0;
+        need(states, "run.state_every", "needs run.transcript = true")?;
         need(self.run.patience.is_none() || self.run.best.is_some(), "run.patience", "needs run.best")?;
         need(self.run.patience != Some(0), "run.patience", "must be at least 1")
     }

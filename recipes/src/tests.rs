@@ -356,6 +356,9 @@ fn every_rule_is_refused_by_path_line_and_key() {
         let text = with(table, line);
         assert_eq!(refused(&text).to_string(), format!("r.toml:{}:{key}: {rule}", line_of(&text, line)), "{line}");
     }
+    let states = with("run", "transcript = false\nstate_every = 2");
+    let expected = format!("r.toml:{}:run.state_every: needs run.transcript = true", line_of(&states, "state_every"));
+    assert_eq!(refused(&states).to_string(), expected);
 }
 
 #[test]

@@ -39,15 +39,18 @@ impl Account {
             };
         };
         let rows = transcript::row_digests(stepper.session);
-        let mut log = Log::open(&path, keep)?;
+        let wrong = |message: String| TrainError::Transcript { path: path.clone(), message };
+        let mut log = Log::open(&path, keep).map_err(|error| match error {
+            TrainError::Checkpoint { message, .. } => wrong(message),
+            error => error,
+        })?;
         let scribe = if keep == 0 {
             let (scribe, line) = Scribe::begin(&stepper.head(identity, &rows));
             log.append(&line)?;
             scribe
         } else {
             let found = foreign::open(&path).map_err(io)?;
-            let found = transcript::read(found)
-                .map_err(|error| TrainError::Checkpoint { path: path.clone(), message: error.to_string() })?;
+            let found = transcript::read(found).map_err(|error| wrong(error.to_string()))?;
             Scribe::resume(&found)
         };
         Ok(Self(Some(Written { log, scribe, rows })))

@@ -406,6 +406,11 @@ impl Audit<'_> {
         let (mut kept, mut moved) = (Vec::new(), None::<f64>);
         let mut last = None;
         let steps = checkpoint::kept_states(self.folder)?;
+        let every = self.stepper.run.state_every as u64;
+        let mut asked = (1..=self.transcript.steps.len() as u64).filter(|step| every > 0 && step.is_multiple_of(every));
+        if let Some(missing) = asked.find(|step| !steps.contains(step)) {
+            return Err(TrainError::NotKept(checkpoint::state_file(self.folder, missing)).into());
+        }
         let files = steps.iter().map(|&step| (Some(step), checkpoint::state_file(self.folder, step)));
         for (named, path) in files.chain([(None, self.folder.join(checkpoint::FILE))]) {
             let Some(state) = self.state(&path)? else { continue };

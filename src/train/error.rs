@@ -55,6 +55,17 @@ pub enum TrainError {
         /// This run's.
         ours: String,
     },
+    /// A state that the recipe has kept is not there.
+    #[error("{}: is not there, and run.state_every asks for it", .0.display())]
+    NotKept(PathBuf),
+    /// The transcript is not the one that was written until the checkpoint.
+    #[error("{}: {message}", path.display())]
+    Transcript {
+        /// The transcript.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
     /// A checkpoint that cannot be read.
     #[error("{}: {message}", path.display())]
     Checkpoint {
@@ -88,6 +99,8 @@ impl Hint for TrainError {
             Self::Arithmetic { .. } => Some(
                 "go on where it began (--device, run.precision, the version of ftk), or choose another folder with --out",
             ),
+            Self::NotKept(_) => Some("without the states: --set run.state_every=0"),
+            Self::Transcript { .. } => Some("put it back, or go on without one: --set run.transcript=false"),
             Self::Empty => Some("rows cut by data.max_length keep no answer; raise it, or look at the rows"),
             _ => None,
         };

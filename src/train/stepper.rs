@@ -15,7 +15,7 @@ use super::transcript::{self, Head, Record};
 pub(super) struct Stepper<'a> {
     pub(super) session: &'a dyn Session,
     optim: &'a Optim,
-    run: &'a Run,
+    pub(super) run: &'a Run,
     parameters: Vec<(String, Tensor)>,
     pub(super) optimiser: AdamW,
     pub(super) order: Order,

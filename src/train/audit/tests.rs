@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use ftk_adapters::hint::Hint;
 use ftk_recipes::Best;
 
 use super::super::account::{Account, Written};
@@ -65,6 +66,11 @@ fn an_honest_run_follows_in_full_and_by_steps() {
     // Without states there is the beginning, and without a checkpoint no result.
     std::fs::remove_dir_all(folder.path().join("states")).unwrap();
     std::fs::remove_file(folder.path().join(FILE)).unwrap();
+    match audited(&Pull::new(20), &run, &ALL) {
+        Err(AuditError::Undecided(TrainError::NotKept(path))) => assert_eq!(path, state_file(folder.path(), 2)),
+        other => panic!("{other:?}"),
+    }
+    let run = Run { state_every: 0, ..run };
     let one = audited(&Pull::new(20), &run, &steps([4])).unwrap();
     assert_eq!((one.computed, one.kept, one.moved, one.shown), ((1..=4).collect(), vec![], None, false));
 }
@@ -92,6 +98,34 @@ fn a_transcript_is_the_same_wherever_a_run_was_stopped() {
         assert_eq!(text(folder.path()), text(whole.path()));
         audited(&Pull::new(20), &run_settings, &ALL).unwrap();
     }
+}
+
+#[test]
+fn a_run_goes_on_with_the_transcript_it_wrote_or_says_why_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let run_settings = kept(folder.path());
+    let stopped = Cell::new(0);
+    let stop = || stopped.replace(stopped.get() + 1) == 4;
+    let go_on = |run_settings: &Run, start, stop: &dyn Fn() -> bool| {
+        run(&Pull::new(20), &optim(), run_settings, &identity(7), start, observed(stop, &mut |_| {}))
+    };
+    go_on(&run_settings, Start::Fresh, &stop).unwrap();
+    let path = folder.path().join(TRANSCRIPT);
+    let whole = std::fs::read_to_string(&path).unwrap();
+    let said = || match go_on(&run_settings, Start::Resume, &|| false) {
+        Err(error @ TrainError::Transcript { .. }) => {
+            assert!(error.hint().unwrap().contains("run.transcript=false"));
+            error.to_string()
+        }
+        other => panic!("{other:?}"),
+    };
+    std::fs::write(&path, whole.replacen("\"step\":2", "\"step\":3", 1)).unwrap();
+    assert!(said().ends_with("line 3 does not follow from what it says and the line before"));
+    std::fs::remove_file(&path).unwrap();
+    assert!(said().contains("is shorter than its checkpoint says"), "{}", said());
+    let without = Run { transcript: false, state_every: 0, ..run_settings.clone() };
+    assert_eq!(go_on(&without, Start::Resume, &|| false).unwrap().transcript, None);
+    assert!(!path.exists());
 }
 
 #[test]
