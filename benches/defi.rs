@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use ftk_recipes::defi::pool::{Place, Pool, Side, sqrt_at};
-use ftk_recipes::defi::{Market, generated, write};
+use ftk_defi::pool::{Place, Pool, Side, sqrt_at};
+use ftk_defi::{Market, generated, write};
 
 /// Bars of the generated market, as many as a month of minutes has.
 const BARS: usize = 45_000;
@@ -50,7 +50,7 @@ fn decisions(folder: &Path, market: Option<&str>) {
         Some(market) => drop(std::fs::copy(market, &file).expect("the market can be copied")),
         None => drop(write(&file, &Market::Bars(generated::bars(1, BARS, generated::USUAL))).expect("a file")),
     }
-    let plan = ftk_recipes::defi::plan::SHIPPED[0].1;
+    let plan = ftk_defi::plan::SHIPPED[0].1;
     let plan = plan.replace("\"generated\"", "\"bars.market\"").replace("every = 5 ", "every = 10 ");
     // One run of SFT and DPO: one window, which learns from nearly all of the bars.
     std::fs::write(folder.join("plan.toml"), plan.replace("windows = 3", "windows = 1")).expect("a file");

@@ -13,8 +13,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
+use ftk_gnn::graph::{Carries, Edge, Graph, Part};
 use ftk_networks::ops::graph::{Features, Sparse};
-use ftk_recipes::gnn::graph::{Carries, Edge, Graph, Part};
 use serde_json::Value;
 
 /// A graph and a network for it.

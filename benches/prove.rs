@@ -22,11 +22,11 @@ use ftk_circuits::{
     CommitmentKey, Digest, SiteFactors, SiteRows, SiteShape, commit, prove, register, required_k, verify,
     verify_registration,
 };
+use ftk_gnn as gnn;
+use ftk_gnn::import::{Origin, import};
 use ftk_networks::graphs::{Head, Kind, Network};
 use ftk_networks::sites::Role;
 use ftk_proofs::{Case, Input, Net, Output, Statement};
-use ftk_recipes::gnn;
-use ftk_recipes::gnn::import::{Origin, import};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -214,7 +214,7 @@ fn nodes(path: &Path) {
     network.prepare.normalise = true;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let [base, adapter, commitment] = ["base", "adapter", "commitment"].map(|name| folder.path().join(name));
-    let weights = ftk_recipes::gnn::initial::fresh(&network, 1, &candle_core::Device::Cpu).expect("weights");
+    let weights = ftk_gnn::initial::fresh(&network, 1, &candle_core::Device::Cpu).expect("weights");
     gnn::base::save(&base, &network, &weights).expect("a base on disk");
     random_adapter(&base, &adapter);
     println!("| command | time | peak MB |");

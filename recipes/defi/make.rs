@@ -1,16 +1,16 @@
 //! Makes what the base model of markets learns from: windows of generated bars. Run it from anywhere with
-//! `cargo run --release -p ftk-recipes --example market`; the rows are made on demand and not part of the project.
+//! `cargo run --release -p ftk-defi --example market`; the rows are made on demand and not part of the project.
 
 use std::path::Path;
 
-use ftk_recipes::defi::rows::pretraining;
+use ftk_defi::rows::pretraining;
 
 /// Seed of the shipped base's rows, and their number.
 const SEED: u64 = 1;
 const ROWS: usize = 48_000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("defi/pretrain.jsonl");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("pretrain.jsonl");
     let rows = pretraining(SEED, ROWS)?;
     let lines: String = rows.iter().map(|ids| serde_json::json!({ "input_ids": ids }).to_string() + "\n").collect();
     ftk_adapters::atomic::write(&path, lines.as_bytes())?;
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 #[cfg(test)]
 mod tests {
-    use ftk_recipes::defi::window::{SPELT, VOCABULARY};
+    use ftk_defi::window::{SPELT, VOCABULARY};
 
     #[test]
     fn the_configuration_is_that_of_the_vocabulary_and_holds_a_window() {

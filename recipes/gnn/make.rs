@@ -2,7 +2,7 @@
 //!
 //! More than half of those whom a villager knows are of the same guild (a stochastic block model, Holland et al. 1983),
 //! and what can be seen of a villager hints at the guild: neither says enough alone, which leaves a network something
-//! to win over predictors that look at one of them. `cargo run --release -p ftk-recipes --example guilds` writes the files, its test
+//! to win over predictors that look at one of them. `cargo run --release -p ftk-gnn --example guilds` writes the files, its test
 //! compares them.
 
 use std::fmt::Write;
@@ -62,7 +62,7 @@ fn files() -> [(&'static str, String); 2] {
 }
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("gnn/guilds")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("guilds")
 }
 
 fn main() -> std::io::Result<()> {

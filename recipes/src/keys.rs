@@ -103,7 +103,7 @@ impl Task {
                 keys.extend(TEXT.map(Key::new));
                 keys.extend(recipe.dpo.keys());
             }
-            Self::Gnn => keys.extend(gnn::settings::keys(recipe)),
+            Self::Gnn => keys.extend(gnn::keys(recipe)),
         }
         keys
     }

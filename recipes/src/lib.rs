@@ -3,7 +3,6 @@
 
 mod builtin;
 mod choice;
-pub mod defi;
 mod error;
 #[cfg(test)]
 mod examples;
@@ -15,22 +14,22 @@ pub mod preference;
 mod recipe;
 mod session;
 pub mod shipped;
-mod source;
+pub mod source;
 #[cfg(test)]
 mod tests;
 
 use ftk_adapters::hint;
 
-pub use builtin::{BUILTIN, Builtin, PLANS};
+pub use builtin::{BUILTIN, Builtin};
 pub use choice::{ChoiceError, Size};
 pub use error::RecipeError;
 pub use hub::HubName;
 pub use preference::{Dpo, DpoLoss, Reference};
 pub use recipe::{
     AllLinear, Base, Best, Data, Format, Hold, Lora, MARKET, Optim, Recipe, Run, SaveDtype, Schedule, Scored, Selector,
-    Targets, Task, VILLAGE,
+    Targets, Task, VILLAGE, schema_of,
 };
 /// Errors of this crate that may know what to do about them.
-pub const HINTS: &[hint::Ask] = &[hint::of::<RecipeError>, hint::of::<gnn::GraphError>, hint::of::<defi::DefiError>];
+pub const HINTS: &[hint::Ask] = &[hint::of::<RecipeError>];
 
 pub use session::{Loss, Metrics, Session, TaskError, Window};

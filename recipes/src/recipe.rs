@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::RecipeError;
-use crate::gnn::settings::{FRESH, Gnn};
+use crate::gnn::{FRESH, Gnn};
 use crate::hub::{self, HubName};
 use crate::keys::all_taken;
 use crate::preference::{Dpo, Reference};
@@ -613,7 +613,7 @@ impl Recipe {
 }
 
 /// The JSON Schema (draft 2020-12) of what TOML may hold as a type.
-pub(crate) fn schema_of<T: JsonSchema>() -> Value {
+pub fn schema_of<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(without_null));
     settings.into_generator().into_root_schema_for::<T>().to_value()
 }
@@ -686,7 +686,7 @@ impl Lora {
 
 /// Name of the base that ships with ftk.
 pub const VILLAGE: &str = "village";
-/// Name of the base of markets that ships with ftk ([`crate::defi`]).
+/// Name of the base of markets that ships with ftk .
 pub const MARKET: &str = "market";
 /// Names of all bases that ship with ftk.
 const SHIPPED: [&str; 2] = [VILLAGE, MARKET];

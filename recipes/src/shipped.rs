@@ -104,12 +104,12 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{PLANS, Recipe};
+    use crate::Recipe;
 
     #[test]
     fn every_file_that_ships_is_named_by_a_recipe_and_is_that_of_the_folder() {
         let mut named = BTreeSet::new();
-        for builtin in BUILTIN.iter().chain(PLANS) {
+        for builtin in BUILTIN {
             let folder = builtin.name.rfind('/').map_or("", |end| &builtin.name[..=end]);
             named.extend(builtin.rows().into_iter().map(|rows| format!("{folder}{}", rows.path)));
         }

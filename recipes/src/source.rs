@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue, Deserializer};
 use crate::error::RecipeError;
 
 /// One `key=value` from the command line, read as a line of TOML that stands behind the recipe's text.
-pub(crate) struct Override {
+pub struct Override {
     key: String,
     /// First byte of its line, counted from the first byte of the recipe.
     start: usize,
@@ -20,7 +20,7 @@ pub(crate) struct Override {
 
 impl Override {
     /// Reads overrides of a recipe that is `length` bytes long.
-    pub(crate) fn read(settings: &[String], length: usize) -> Result<Vec<Self>, RecipeError> {
+    pub fn read(settings: &[String], length: usize) -> Result<Vec<Self>, RecipeError> {
         let mut start = length + 1;
         let mut overrides = Vec::new();
         for setting in settings {
@@ -67,7 +67,7 @@ fn place(key: &str) -> PathBuf {
 }
 
 /// A recipe's text with the path it came from.
-pub(crate) struct Source<'a> {
+pub struct Source<'a> {
     path: &'a Path,
     text: &'a str,
     overrides: &'a [Override],
@@ -76,7 +76,11 @@ pub(crate) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    pub(crate) fn new(path: &'a Path, text: &'a str, overrides: &'a [Override]) -> Result<Self, RecipeError> {
+    /// A text with overrides laid over it; `path` names it in errors.
+    ///
+    /// # Errors
+    /// What is not TOML.
+    pub fn new(path: &'a Path, text: &'a str, overrides: &'a [Override]) -> Result<Self, RecipeError> {
         let empty = Spanned::new(0..0, DeTable::new());
         let mut source = Self { path, text, overrides, document: empty };
         source.document = DeTable::parse(text).map_err(|error| source.syntax(&error))?;
@@ -88,12 +92,12 @@ impl<'a> Source<'a> {
     }
 
     /// The values as a type.
-    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, RecipeError> {
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, RecipeError> {
         T::deserialize(Deserializer::from(self.document.clone())).map_err(|error| self.syntax(&error))
     }
 
     /// A value that breaks a rule.
-    pub(crate) fn refuse(&self, key: &str, rule: &str) -> RecipeError {
+    pub fn refuse(&self, key: &str, rule: &str) -> RecipeError {
         let span = self.span(key);
         if let Some(over) = span.as_ref().and_then(|span| self.over(span.start)) {
             let key = (over.key != key).then(|| key.to_owned());
@@ -126,7 +130,7 @@ impl<'a> Source<'a> {
     }
 
     /// Whether the value of a key was laid over the recipe's text.
-    pub(crate) fn is_typed(&self, key: &str) -> bool {
+    pub fn is_typed(&self, key: &str) -> bool {
         self.span(key).is_some_and(|span| self.over(span.start).is_some())
     }
 

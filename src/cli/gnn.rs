@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use ftk_recipes::gnn::import::Origin;
-use ftk_recipes::gnn::score::Asked;
+use ftk_gnn::import::Origin;
+use ftk_gnn::score::Asked;
 
 use super::help;
 use super::printer::Printer;

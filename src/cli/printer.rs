@@ -20,6 +20,8 @@ use crate::train::TrainError;
 const HINTS: &[&[Ask]] = &[
     ftk_adapters::HINTS,
     ftk_recipes::HINTS,
+    ftk_gnn::HINTS,
+    ftk_defi::HINTS,
     models::HINTS,
     &[hint::of::<TextError>, hint::of::<TrainError>, hint::of::<DeviceError>, hint::of::<Advice>],
     prove::HINTS,

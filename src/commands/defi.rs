@@ -1,5 +1,5 @@
 //! `ftk defi`: markets in, decisions of market makers out. What markets and decisions are is known to
-//! [`ftk_recipes::defi`]; here it meets models, training and proofs.
+//! [`ftk_defi`]; here it meets models, training and proofs.
 
 pub mod audit;
 pub mod backtest;
@@ -12,8 +12,8 @@ use std::path::Path;
 
 use anyhow::Result;
 use ftk_adapters::foreign;
-use ftk_recipes::PLANS;
-use ftk_recipes::defi::plan::{GENERATED, Plan};
+use ftk_defi::PLANS;
+use ftk_defi::plan::{GENERATED, Plan};
 use serde_json::{Value, json};
 
 use super::task::{Start, Task, Trainer};

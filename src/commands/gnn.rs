@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ftk_adapters::atomic;
-use ftk_recipes::gnn::Opened;
-use ftk_recipes::gnn::graph::Part;
-use ftk_recipes::gnn::import::{self, Origin};
-use ftk_recipes::gnn::model::Model;
-use ftk_recipes::gnn::settings::FRESH;
+use ftk_gnn::Opened;
+use ftk_gnn::graph::Part;
+use ftk_gnn::import::{self, Origin};
+use ftk_gnn::model::Model;
+use ftk_gnn::settings::FRESH;
 use ftk_recipes::{Lora, Recipe};
 use serde_json::{Map, Value, json};
 

@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 use ftk_circuits::Digest;
+use ftk_gnn::import::{Origin, import};
+use ftk_gnn::score;
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_networks::graphs::{End, Network};
 use ftk_proofs::{Case, Choice, Input, Kind, Logits, MAX_CHOICES, Output};
-use ftk_recipes::gnn::import::{Origin, import};
-use ftk_recipes::gnn::score;
 
 use super::Advice;
 use super::questions::{Asked, Task};

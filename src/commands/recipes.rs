@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use ftk_adapters::{atomic, foreign};
 use ftk_recipes::shipped::Rows;
-use ftk_recipes::{BUILTIN, Builtin, PLANS, Recipe};
+use ftk_recipes::{Builtin, Recipe};
 use serde_json::json;
 
 use super::task::Start;
@@ -134,9 +134,12 @@ fn equal(path: &Path, bytes: &[u8]) -> bool {
 }
 
 fn named(name: &str) -> Result<&'static Builtin> {
-    let all = || BUILTIN.iter().chain(PLANS);
-    all().find(|builtin| builtin.name == name).ok_or_else(|| {
-        let known: Vec<&str> = all().map(|builtin| builtin.name).collect();
+    let mut all: Vec<&Builtin> = Vec::new();
+    for task in TASKS {
+        all.extend(task.starts()?.into_iter().map(|start| start.file));
+    }
+    all.iter().copied().find(|file| file.name == name).ok_or_else(|| {
+        let known: Vec<&str> = all.iter().map(|file| file.name).collect();
         Advice::new(format!("no recipe has this name: {name}"), format!("there are: {}", known.join(", "))).into()
     })
 }

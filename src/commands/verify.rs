@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use ftk_adapters::foreign;
 use ftk_circuits::{Digest, SiteShape};
+use ftk_gnn::score;
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::hex::parse_digest;
 use ftk_proofs::{Input, Kind, Logits, Output, Statement, rows_of};
-use ftk_recipes::gnn::score;
 use serde_json::json;
 
 use super::prove::DISCLOSURE;

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
+use ftk_gnn::{GraphError, base};
 use ftk_networks::graphs::End;
 use ftk_proofs::{FixedModel, Net};
-use ftk_recipes::gnn::{GraphError, base};
 
 use super::graph_base::GraphBase;
 use super::model::{self, FixedModelError};

@@ -4,11 +4,11 @@
 use std::path::Path;
 use std::process::Output;
 
-use ftk_recipes::defi::Bar;
-use ftk_recipes::defi::desk::Desk;
-use ftk_recipes::defi::desk::book::Book;
-use ftk_recipes::defi::log::{Entry, Log};
-use ftk_recipes::defi::plan::{Opened, Plan, SHIPPED};
+use ftk_defi::Bar;
+use ftk_defi::desk::Desk;
+use ftk_defi::desk::book::Book;
+use ftk_defi::log::{Entry, Log};
+use ftk_defi::plan::{Opened, Plan, SHIPPED};
 use serde_json::{Value, json};
 
 use crate::run::{ftk, stderr, succeed};

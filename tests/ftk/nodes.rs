@@ -13,12 +13,12 @@ use ftk::prove::opening::{OPENING, OpeningFile};
 use ftk::prove::subject::Subject;
 use ftk_adapters::peft;
 use ftk_circuits::{AdapterCommitment, Digest};
+use ftk_gnn::import::{Origin, import};
 use ftk_networks::graphs::leaf::{Incident, Leaf};
 use ftk_networks::graphs::merkle::Tree;
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::prove::{prove, settle};
 use ftk_proofs::{Case, Input, Logits, Output, Statement};
-use ftk_recipes::gnn::import::{Origin, import};
 use serde_json::Value;
 use tempfile::TempDir;
 

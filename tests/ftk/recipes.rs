@@ -56,7 +56,8 @@ fn a_recipe_is_listed_shown_copied_once_and_checked() {
     refused(&typo, "--set walk.window: unknown key: window", "did you mean windows?");
 
     let unknown = ftk(&["recipes", "show", "ppo"]).output().unwrap();
-    let known: Vec<&str> = ftk_recipes::BUILTIN.iter().chain(ftk_recipes::PLANS).map(|builtin| builtin.name).collect();
+    let (graphs, texts): (Vec<_>, Vec<_>) = ftk_recipes::BUILTIN.iter().partition(|file| file.name.contains('/'));
+    let known: Vec<&str> = texts.into_iter().chain(graphs).chain(ftk_defi::PLANS).map(|builtin| builtin.name).collect();
     refused(&unknown, "no recipe has this name: ppo", &format!("there are: {}", known.join(", ")));
     let typo = ftk(&["recipes", "check", file, "--set", "run.bach=3"]).output().unwrap();
     refused(&typo, "--set run.bach: unknown key: bach", "did you mean batch?");

@@ -1,6 +1,6 @@
 //! The hinge (SLiC, Zhao et al. 2023).
 
-use super::{Loss, Row, Verdict, gained, pairs};
+use super::loss::{Loss, Row, Verdict, gained, pairs};
 
 #[derive(Debug)]
 pub(super) struct Hinge {

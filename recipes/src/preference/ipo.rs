@@ -1,6 +1,6 @@
 //! The squared distance to a margin of `1 / (2 beta)` a token (IPO, Azar et al. 2023; per token as TRL has it).
 
-use super::{Loss, Row, Verdict, gained, pairs};
+use super::loss::{Loss, Row, Verdict, gained, pairs};
 
 #[derive(Debug)]
 pub(super) struct Ipo {

@@ -5,7 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Loss, Row, Rows, Verdict, sigmoid};
+use super::loss::{Loss, Row, Rows, Verdict, sigmoid};
 
 /// What KTO has of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -3,7 +3,7 @@
 //! completion's probability is the geometric mean of its tokens'. Supervised is the chosen completion alone; TRL has its
 //! prompt there, too.
 
-use super::{Completion, Loss, Row, Verdict, logistic, mean, pairs};
+use super::loss::{Completion, Loss, Row, Verdict, logistic, mean, pairs};
 
 #[derive(Debug)]
 pub(super) struct Orpo {

@@ -1,7 +1,7 @@
 //! The logistic loss: direct preference optimisation (Rafailov et al. 2023), conservative with label smoothing
 //! (Mitchell 2023).
 
-use super::{Loss, Row, Verdict, gained, logistic, pairs};
+use super::loss::{Loss, Row, Verdict, gained, logistic, pairs};
 
 #[derive(Debug)]
 pub(super) struct Sigmoid {

@@ -5,7 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Loss, Row, Verdict, logistic, mean, pairs};
+use super::loss::{Loss, Row, Verdict, logistic, mean, pairs};
 
 /// What SimPO has of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,7 +53,7 @@ impl Loss for Margin {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Completion;
+    use super::super::loss::Completion;
     use super::*;
 
     #[test]

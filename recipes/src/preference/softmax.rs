@@ -1,6 +1,6 @@
 //! The softmax of one chosen completion among several rejected ones (S-DPO, Chen et al. 2024).
 
-use super::{Completion, Loss, ROUNDING, Row, Rows, Verdict};
+use super::loss::{Completion, Loss, ROUNDING, Row, Rows, Verdict};
 
 #[derive(Debug)]
 pub(super) struct Softmax {

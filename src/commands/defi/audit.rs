@@ -1,17 +1,17 @@
 //! `ftk defi audit`: a decision log against its market, and a sample of its decisions, drawn by the log's own digest,
 //! proved or verified. What a proof says is written in `circuits/STATEMENT.md`; what the log adds in
-//! [`ftk_recipes::defi::log`].
+//! [`ftk_defi::log`].
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ftk_adapters::foreign;
+use ftk_defi::DefiError;
+use ftk_defi::desk::{Desk, Passed};
+use ftk_defi::log::{Entry, Log, check, sample};
+use ftk_defi::plan::{Opened, Plan};
 use ftk_proofs::hex::parse_digest;
 use ftk_proofs::{Case, Choice, Input, Kind, Output, Statement};
-use ftk_recipes::defi::DefiError;
-use ftk_recipes::defi::desk::{Desk, Passed};
-use ftk_recipes::defi::log::{Entry, Log, check, sample};
-use ftk_recipes::defi::plan::{Opened, Plan};
 use serde_json::json;
 
 use super::super::prove;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use ftk_recipes::defi::{self, Format, Gaps, Import};
+use ftk_defi::{self as defi, Format, Gaps, Import};
 use serde_json::json;
 
 use super::super::{Advice, Outcome, writable};

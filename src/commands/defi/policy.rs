@@ -5,9 +5,9 @@ use std::path::Path;
 
 use anyhow::Result;
 use candle_core::Device;
+use ftk_defi::DefiError;
 use ftk_proofs::fixed::{Adaptation, FixedAdapter};
 use ftk_proofs::{Case, Choice, Deadline, FixedModel, Input, Output, replay};
-use ftk_recipes::defi::DefiError;
 
 use super::super::commit::committed_form;
 use super::super::fitting;

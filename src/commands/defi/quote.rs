@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use ftk_adapters::foreign;
-use ftk_recipes::defi::desk::Desk;
-use ftk_recipes::defi::plan::{Opened, Plan};
-use ftk_recipes::defi::{canonical_rows, window};
+use ftk_defi::desk::Desk;
+use ftk_defi::plan::{Opened, Plan};
+use ftk_defi::{canonical_rows, window};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ftk_adapters::{atomic, foreign};
-use ftk_recipes::defi::report::Report;
+use ftk_defi::report::Report;
 use serde_json::json;
 
 use super::super::{Advice, Outcome};

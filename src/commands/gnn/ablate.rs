@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use ftk_gnn::graph::{Found, Graph, Part};
+use ftk_gnn::import::{Origin, import};
+use ftk_gnn::measures::{Figures, mean_and_deviation};
+use ftk_gnn::settings::{FRESH, Objective};
+use ftk_gnn::{Opened, base, of};
 use ftk_networks::graphs::{End, Head};
-use ftk_recipes::gnn::graph::{Found, Graph, Part};
-use ftk_recipes::gnn::import::{Origin, import};
-use ftk_recipes::gnn::measures::{Figures, mean_and_deviation};
-use ftk_recipes::gnn::settings::{FRESH, Objective};
-use ftk_recipes::gnn::{Opened, base, of};
 use ftk_recipes::{Recipe, Reference};
 use serde_json::{Map, Value, json};
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use ftk_adapters::atomic;
-use ftk_recipes::gnn::import::{Origin, import};
-use ftk_recipes::gnn::score::{self, Asked, Score};
+use ftk_gnn::import::{Origin, import};
+use ftk_gnn::score::{self, Asked, Score};
 use serde_json::json;
 
 use super::super::{Outcome, writable};

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::Result;
 use candle_core::{DType, Device};
-use ftk_recipes::gnn;
-use ftk_recipes::gnn::graph::Part;
+use ftk_gnn as gnn;
+use ftk_gnn::graph::Part;
 use ftk_recipes::{BUILTIN, Metrics, Recipe, Session};
 use serde_json::{Map, Value, json};
 

@@ -5,6 +5,7 @@ use candle_core::{Device, Tensor};
 use ftk_adapters::lora;
 use ftk_adapters::weights::Weights;
 use ftk_circuits::fixed::FixedError;
+use ftk_gnn::{initial, inputs};
 use ftk_kernels::grid::{self, GridError};
 use ftk_networks::graphs::{Head, Kind};
 use ftk_networks::graphs::{Hop, Network as GraphNetwork};
@@ -14,7 +15,6 @@ use ftk_networks::sites::{Role, Site};
 use ftk_networks::{Family, Gpt2, Llama, Network};
 use ftk_proofs::fixed::{Adaptation, Fixed, Record, SiteDeltas};
 use ftk_proofs::read::Row;
-use ftk_recipes::gnn::{initial, inputs};
 
 use super::reference::Reference;
 use super::*;

@@ -1,0 +1,206 @@
+//! Which format a market file has: by its header, or without one by what stands in its columns. A file that could be
+//! of two formats is refused.
+
+use std::path::Path;
+
+use super::cells::{decimal, whole};
+use crate::DefiError;
+
+/// How a market file is spelt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Binance's klines: open time, open, high, low, close, volume, close time, quote volume, trades, taker buy base,
+    /// taker buy quote, ignore.
+    Klines,
+    /// `timestamp,open,high,low,close,volume`.
+    Bars,
+    /// Binance's trades: id, price, quantity, quote quantity, time, whether the buyer made it[, best match].
+    Trades,
+    /// Binance's aggregated trades: id, price, quantity, first id, last id, time, whether the buyer made it[, best match].
+    AggTrades,
+    /// `timestamp,price,size`, where a negative size is a sale.
+    Prints,
+    /// Minutes of a pool, in Demeter's columns.
+    PoolMinutes,
+    /// Swaps, mints and burns of a pool, in Demeter's columns.
+    PoolEvents,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Klines, Self::Bars, Self::Trades, Self::AggTrades, Self::Prints, Self::PoolMinutes, Self::PoolEvents];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Klines => "klines",
+            Self::Bars => "bars",
+            Self::Trades => "trades",
+            Self::AggTrades => "agg-trades",
+            Self::Prints => "prints",
+            Self::PoolMinutes => "pool-minutes",
+            Self::PoolEvents => "pool-events",
+        }
+    }
+
+    /// The format of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Format::ALL.into_iter().find(|format| format.name() == name)
+    }
+
+    /// The columns it needs, each by the names it goes by, and their place where there is no header.
+    pub(super) fn columns(self) -> &'static [(&'static [&'static str], usize)] {
+        const TIME: &[&str] = &["timestamp", "time", "timestamp_ms", "ts", "date", "datetime"];
+        match self {
+            Self::Klines => &[
+                (&["open_time", "open time", "timestamp", "time", "date", "datetime"], 0),
+                (&["open"], 1),
+                (&["high"], 2),
+                (&["low"], 3),
+                (&["close"], 4),
+                (&["volume"], 5),
+                (
+                    &[
+                        "taker_buy_volume",
+                        "taker_buy_base",
+                        "taker buy base",
+                        "taker_buy_base_asset_volume",
+                        "taker_buy_base_volume",
+                        "taker buy base asset volume",
+                    ],
+                    9,
+                ),
+            ],
+            Self::Bars => {
+                &[(TIME, 0), (&["open"], 1), (&["high"], 2), (&["low"], 3), (&["close"], 4), (&["volume"], 5)]
+            }
+            Self::Trades => &[
+                (&["id", "trade_id", "tradeid"], 0),
+                (&["price"], 1),
+                (&["qty", "quantity"], 2),
+                (&["time", "timestamp"], 4),
+                (&["is_buyer_maker", "isbuyermaker"], 5),
+            ],
+            Self::AggTrades => &[
+                (&["agg_trade_id", "aggtradeid", "aggregate_trade_id"], 0),
+                (&["price"], 1),
+                (&["quantity", "qty"], 2),
+                (&["transact_time", "timestamp", "time"], 5),
+                (&["is_buyer_maker", "isbuyermaker"], 6),
+            ],
+            Self::Prints => &[(TIME, 0), (&["price"], 1), (&["size", "amount", "qty", "quantity"], 2)],
+            Self::PoolMinutes => &[
+                (TIME, 0),
+                (&["netamount0"], 1),
+                (&["netamount1"], 2),
+                (&["closetick"], 3),
+                (&["opentick"], 4),
+                (&["lowesttick"], 5),
+                (&["highesttick"], 6),
+                (&["inamount0"], 7),
+                (&["inamount1"], 8),
+                (&["currentliquidity"], 9),
+            ],
+            Self::PoolEvents => &[
+                (&["block_number"], 0),
+                (&["block_timestamp"], 1),
+                (&["tx_type"], 2),
+                (&["pool_tx_index"], 4),
+                (&["pool_log_index"], 5),
+                (&["amount0"], 9),
+                (&["amount1"], 10),
+                (&["total_liquidity"], 11),
+                (&["sqrtpricex96"], 13),
+                (&["current_tick"], 14),
+                (&["tick_lower"], 16),
+                (&["tick_upper"], 17),
+                (&["liquidity"], 18),
+            ],
+        }
+    }
+
+    /// Where a header has every column it needs, `None` where one is missing.
+    pub(super) fn places(self, header: &[String]) -> Option<Vec<usize>> {
+        let place = |names: &[&str]| header.iter().position(|cell| names.contains(&cell.as_str()));
+        self.columns().iter().map(|(names, _)| place(names)).collect()
+    }
+
+    /// Whether a header names every column it needs, and no other format reads those and more.
+    fn named_by(self, header: &[String]) -> bool {
+        let Some(mine) = self.places(header) else { return false };
+        Format::ALL
+            .into_iter()
+            .filter_map(|other| other.places(header))
+            .all(|others| others.len() <= mine.len() || !mine.iter().all(|place| others.contains(place)))
+    }
+
+    /// Whether a row without a header looks like it.
+    fn shaped_like(self, cells: &[&str]) -> bool {
+        let number = |at: usize| decimal(cells[at], 18).is_some();
+        let time = |at: usize| {
+            let digits = cells[at].bytes().all(|byte| byte.is_ascii_digit());
+            (digits && cells[at].len() >= 10) || (cells[at].contains('-') && cells[at].contains(':'))
+        };
+        let id = |at: usize| !cells[at].contains('.') && whole(cells[at]).is_some();
+        let flag = |at: usize| flag(cells[at]).is_some();
+        let all = |range: std::ops::Range<usize>| range.clone().all(number);
+        match (self, cells.len()) {
+            (Self::Klines, 12) => time(0) && all(1..6) && time(6) && all(7..12),
+            (Self::Bars, 6) => time(0) && all(1..6),
+            (Self::Trades, 6) => id(0) && all(1..4) && time(4) && flag(5),
+            (Self::Trades, 7) => id(0) && all(1..4) && time(4) && flag(5) && flag(6),
+            (Self::AggTrades, 7) => id(0) && all(1..3) && id(3) && id(4) && time(5) && flag(6),
+            (Self::AggTrades, 8) => id(0) && all(1..3) && id(3) && id(4) && time(5) && flag(6) && flag(7),
+            (Self::Prints, 3) => time(0) && number(1) && decimal(cells[2].trim_start_matches('-'), 18).is_some(),
+            _ => false,
+        }
+    }
+}
+
+/// A truth value as exchanges write it.
+pub(super) fn flag(text: &str) -> Option<bool> {
+    match text {
+        "true" | "True" | "TRUE" => Some(true),
+        "false" | "False" | "FALSE" => Some(false),
+        _ => None,
+    }
+}
+
+/// The cells of a line.
+pub(super) fn cells(line: &str) -> Vec<&str> {
+    line.split(',').map(|cell| cell.trim().trim_matches('"')).collect()
+}
+
+/// Lines before the first that is no remark: collectors write where a file comes from above its header.
+pub(super) fn remarks(text: &str) -> usize {
+    text.lines().take_while(|line| line.starts_with('#')).count()
+}
+
+/// The names of a header's columns, or `None` where the first line is a row.
+pub(super) fn header(text: &str) -> Option<Vec<String>> {
+    let first = cells(text.lines().nth(remarks(text))?);
+    let names = |cell: &&str| cell.starts_with(|c: char| c.is_ascii_alphabetic()) && flag(cell).is_none();
+    first.first().is_some_and(names).then(|| first.iter().map(|cell| cell.to_ascii_lowercase()).collect())
+}
+
+/// The format of a file.
+pub(super) fn detect(path: &Path, text: &str) -> Result<Format, DefiError> {
+    let text = text.trim_start_matches('\u{feff}');
+    let fits = |format: &Format| match header(text) {
+        Some(header) => format.named_by(&header),
+        None => {
+            let rows = text.lines().skip(remarks(text)).filter(|line| !line.is_empty());
+            let mut rows = rows.take(20).peekable();
+            rows.peek().is_some() && rows.all(|row| format.shaped_like(&cells(row)))
+        }
+    };
+    let fitting: Vec<Format> = Format::ALL.into_iter().filter(fits).collect();
+    let first = text.lines().nth(remarks(text)).unwrap_or_default();
+    let message = match *fitting.as_slice() {
+        [one] => return Ok(one),
+        [] => format!("has columns of no known format: {}", first.chars().take(200).collect::<String>()),
+        [one, another, ..] => format!("could be {} or {}", one.name(), another.name()),
+    };
+    Err(DefiError::Format { path: path.to_owned(), message })
+}

@@ -1,0 +1,293 @@
+//! The session that learns the class of nodes, from labels or from preferences between classes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use ftk_adapters::train::Train;
+use ftk_networks::graphs::{End, Head, Hop, Kind};
+use ftk_networks::ops::graph::Features;
+
+use super::error::GraphError;
+use super::feedback::{self, Choice};
+use super::graph::{Graph, Part};
+use super::inputs;
+use super::labels::Labels;
+use super::learner::Learner;
+use super::measures::{self, Figures};
+use super::model::Model;
+use super::sample;
+use super::settings::{Gnn, Objective};
+use super::split;
+use ftk_recipes::Recipe;
+use ftk_recipes::preference;
+use ftk_recipes::{Loss, Metrics, Session, TaskError, Window};
+
+/// Nodes a pass that is not recorded draws the neighbourhoods of at once.
+const AT_ONCE: usize = 1024;
+
+/// A task on the nodes of a graph.
+#[derive(Debug)]
+pub struct NodeSession {
+    /// What is trained.
+    pub model: Model,
+    features: Arc<Features>,
+    labels: Labels,
+    rows: Vec<Row>,
+    held_out: Vec<Row>,
+    view: View,
+    cost: Box<dyn preference::Loss>,
+}
+
+/// What is learnt from at once: a node and its class, or a class preferred over another.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    node: usize,
+    chosen: u32,
+    rejected: Option<u32>,
+    /// Logit of the chosen above the rejected class without the adapter.
+    reference: f64,
+}
+
+/// How nodes see each other.
+#[derive(Debug)]
+enum View {
+    /// All at once.
+    Whole(Vec<Hop>),
+    /// Neighbourhoods drawn for each step.
+    Drawn { lists: Vec<Vec<u32>>, times: Vec<f64>, most: Vec<usize> },
+}
+
+impl NodeSession {
+    /// Opens the task.
+    ///
+    /// # Errors
+    /// A graph without classes, features or such a split; a base that does not fit; feedback that is malformed.
+    pub fn open(recipe: &Recipe, gnn: &Gnn, graph: &Graph) -> Result<Self, GraphError> {
+        let parts = split::nodes(graph, gnn, recipe.run.seed)?;
+        let features = inputs::features(graph, Model::prepare(recipe, gnn)?)?;
+        let classes = graph.classes.len();
+        // A base knows what it ends in.
+        let linear = match Model::known(recipe)? {
+            Some(network) => matches!(network.head, End::Linear(_) | End::Encoder),
+            None => gnn.head == Head::Linear,
+        };
+        let end = if linear { End::Linear(classes) } else { End::Convolution(classes) };
+        let model = Model::open(recipe, gnn, features.width(), end)?;
+        let lists = inputs::heard(graph);
+        let layers = model.network.layers;
+        let view = match &gnn.neighbours {
+            None => View::Whole(inputs::hops(model.network.model_type, layers, &lists)),
+            Some(most) => {
+                if model.network.model_type != Kind::Sage || most.len() != layers {
+                    let message = "neighbours can be drawn for gnn.network = \"sage\", so many for each convolution";
+                    return Err(GraphError::unfit(
+                        message,
+                        "leave out gnn.neighbours, or give a number for each layer",
+                    ));
+                }
+                View::Drawn { lists, times: graph.times.clone(), most: most.clone() }
+            }
+        };
+        let labels = Labels::new(graph.labels.clone(), parts);
+        let labelled = |part: Part| -> Vec<Row> {
+            let row = |(node, chosen)| Row { node, chosen, rejected: None, reference: 0.0 };
+            labels.of(part).into_iter().map(row).collect()
+        };
+        let (rows, held_out) = (labelled(Part::Train), labelled(Part::Validation));
+        let cost = recipe.dpo.cost();
+        let mut session = Self { model, features, labels, rows, held_out, view, cost };
+        if gnn.objective == Objective::Feedback {
+            if recipe.dpo.supervised() > 0.0 {
+                let hint = "leave out dpo.sft_weight: a preference between classes of a node names no target";
+                return Err(GraphError::unfit("dpo.sft_weight is for preferences between targets", hint));
+            }
+            let choices = feedback::nodes(gnn, graph)?;
+            let of = |part: Part| {
+                let choices = choices.iter().filter(|choice| session.labels.part(choice.subject) == part);
+                let row = |&Choice { subject: node, chosen, rejected, .. }: &Choice| Row {
+                    node,
+                    chosen,
+                    rejected: Some(rejected),
+                    reference: 0.0,
+                };
+                choices.map(row).collect::<Vec<_>>()
+            };
+            let rows = [of(Part::Train), of(Part::Validation)];
+            if rows[0].is_empty() {
+                let hint = "feedback must name nodes that the split trains on";
+                return Err(GraphError::unfit("no feedback is about a node to train on", hint));
+            }
+            [session.rows, session.held_out] = rows;
+            if session.cost.has_reference() {
+                session.refer()?;
+            }
+        }
+        Ok(session)
+    }
+
+    /// Computes the reference's figures of every preference.
+    fn refer(&mut self) -> Result<(), GraphError> {
+        let nodes: Vec<usize> = self.rows.iter().chain(&self.held_out).map(|row| row.node).collect();
+        let logits = self.logits_with(&nodes, |model| model.bare())?;
+        let classes = logits.len() / nodes.len().max(1);
+        for (row, logits) in self.rows.iter_mut().chain(&mut self.held_out).zip(logits.chunks_exact(classes)) {
+            row.reference = row.margin(logits);
+        }
+        Ok(())
+    }
+
+    /// Logits `(nodes.len(), classes)` as the model stands.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn logits(&self, nodes: &[usize]) -> Result<Vec<f32>, GraphError> {
+        self.logits_with(nodes, Model::applied)
+    }
+
+    fn logits_with<'a>(
+        &'a self,
+        nodes: &[usize],
+        pass: impl Fn(&'a Model) -> Train<'a>,
+    ) -> Result<Vec<f32>, GraphError> {
+        let network = &self.model.network;
+        let values = |logits: Tensor| -> Result<Vec<f32>, GraphError> { Ok(logits.flatten_all()?.to_vec1::<f32>()?) };
+        match &self.view {
+            View::Whole(hops) => values(network.classify(&mut pass(&self.model), &self.features, hops, nodes)?),
+            View::Drawn { lists, times, .. } => {
+                let mut all = Vec::new();
+                for nodes in nodes.chunks(AT_ONCE) {
+                    let sample = sample::draw(lists, times, nodes, &vec![usize::MAX; network.layers], 0);
+                    let features = Arc::new(self.features.select(&sample.nodes));
+                    let rows: Vec<usize> = (0..nodes.len()).collect();
+                    all.extend(values(network.classify(&mut pass(&self.model), &features, &sample.hops, &rows)?)?);
+                }
+                Ok(all)
+            }
+        }
+    }
+
+    /// Sum of losses over rows, its gradient with respect to their logits, and how many are told rightly.
+    fn judge(&self, rows: &[&Row], logits: &[f32]) -> (f64, Vec<f32>, f64) {
+        let classes = logits.len() / rows.len();
+        let (mut sum, mut right) = (0.0, 0.0);
+        let mut gradient = vec![0.0f32; logits.len()];
+        for ((row, logits), gradient) in
+            rows.iter().zip(logits.chunks_exact(classes)).zip(gradient.chunks_exact_mut(classes))
+        {
+            let (loss, hit) = match row.rejected {
+                None => row.cross_entropy(logits, gradient),
+                Some(rejected) => {
+                    let margin = row.margin(logits);
+                    let (loss, slopes) = feedback::cost(&*self.cost, margin, row.reference);
+                    gradient[row.chosen as usize] = slopes[0] as f32;
+                    gradient[rejected as usize] = slopes[1] as f32;
+                    (loss, margin > 0.0)
+                }
+            };
+            sum += loss;
+            right += f64::from(u8::from(hit));
+        }
+        (sum, gradient, right)
+    }
+}
+
+impl Row {
+    /// By how much the chosen class' logit lies above the rejected one's.
+    fn margin(&self, logits: &[f32]) -> f64 {
+        let rejected = self.rejected.map_or(0.0, |class| f64::from(logits[class as usize]));
+        f64::from(logits[self.chosen as usize]) - rejected
+    }
+
+    /// Writes the gradient; the loss and whether the class has the largest logit.
+    fn cross_entropy(&self, logits: &[f32], gradient: &mut [f32]) -> (f64, bool) {
+        let top = f64::from(logits[measures::largest(logits)]);
+        let total: f64 = logits.iter().map(|&logit| libm::exp(f64::from(logit) - top)).sum();
+        for (gradient, &logit) in gradient.iter_mut().zip(logits) {
+            *gradient = (libm::exp(f64::from(logit) - top) / total) as f32;
+        }
+        let chosen = self.chosen as usize;
+        gradient[chosen] -= 1.0;
+        (libm::log(total) + top - f64::from(logits[chosen]), measures::largest(logits) == chosen)
+    }
+}
+
+impl Learner for NodeSession {
+    fn model(&self) -> &Model {
+        &self.model
+    }
+
+    fn model_mut(&mut self) -> &mut Model {
+        &mut self.model
+    }
+
+    fn figures(&self, part: Part) -> Result<Figures, GraphError> {
+        let (nodes, truth): (Vec<usize>, Vec<u32>) = self.labels.of(part).into_iter().unzip();
+        if nodes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let logits = self.logits(&nodes)?;
+        let classes = logits.len() / nodes.len();
+        let predicted: Vec<u32> = logits.chunks_exact(classes).map(|row| measures::largest(row) as u32).collect();
+        let mut figures = measures::of_classes(&predicted, &truth);
+        if classes == 2 {
+            let scores: Vec<f64> = logits.chunks_exact(2).map(|row| f64::from(row[1] - row[0])).collect();
+            let positive: Vec<bool> = truth.iter().map(|&label| label == 1).collect();
+            figures.push(("roc_auc", measures::roc_auc(&scores, &positive)));
+            figures.push(("average_precision", measures::average_precision(&scores, &positive)));
+        }
+        Ok(figures)
+    }
+
+    fn baselines(&self, graph: &Graph) -> Vec<(&'static str, usize, Figures)> {
+        self.labels.baselines(&self.features, &inputs::heard(graph))
+    }
+
+    fn counts(&self) -> [usize; 3] {
+        self.labels.counts()
+    }
+}
+
+impl Session for NodeSession {
+    fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        self.model.parameters()
+    }
+
+    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<Loss, TaskError> {
+        let rows: Vec<&Row> = rows.iter().map(|&row| &self.rows[row]).collect();
+        let nodes: Vec<usize> = rows.iter().map(|row| row.node).collect();
+        let first = nodes[0];
+        let mut pass = self.model.learning(window.step, first);
+        let network = &self.model.network;
+        let logits = match &self.view {
+            View::Whole(hops) => network.classify(&mut pass, &self.features, hops, &nodes)?,
+            View::Drawn { lists, times, most } => {
+                let key = (window.step as u64) << 32 | first as u64;
+                let sample = sample::draw(lists, times, &nodes, most, key);
+                let features = Arc::new(self.features.select(&sample.nodes));
+                let all: Vec<usize> = (0..nodes.len()).collect();
+                network.classify(&mut pass, &features, &sample.hops, &all)?
+            }
+        };
+        let (sum, gradient, right) = self.judge(&rows, &logits.flatten_all()?.to_vec1::<f32>()?);
+        let gradient = Tensor::from_vec(gradient, logits.shape(), &Device::Cpu)?;
+        let (term, gradients): (f64, BTreeMap<_, _>) =
+            self.model.regularise(pass.backward(&logits, gradient)?, rows.len() as f64)?;
+        Ok(Loss { sum: sum + term, gradients, metrics: vec![("accuracy", right)] })
+    }
+
+    fn evaluate(&self) -> Result<Metrics, TaskError> {
+        if self.held_out.is_empty() {
+            return Ok(Metrics::new());
+        }
+        let rows: Vec<&Row> = self.held_out.iter().collect();
+        let nodes: Vec<usize> = rows.iter().map(|row| row.node).collect();
+        let (sum, _, right) = self.judge(&rows, &self.logits(&nodes)?);
+        let count = rows.len() as f64;
+        Ok(vec![("eval_loss", sum / count), ("eval_accuracy", right / count)])
+    }
+}
