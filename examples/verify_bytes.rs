@@ -9,10 +9,12 @@ use std::error::Error;
 use std::path::Path;
 
 use ftk::models::Source;
-use ftk::prove::limits::Limits;
-use ftk::prove::verdict::{Expectations, ExpectedInput};
-use ftk::prove::verifier::Verifier;
+use ftk::prove::model;
+use ftk_proofs::bundle::Files;
 use ftk_proofs::hex::parse_digest;
+use ftk_proofs::limits::Limits;
+use ftk_proofs::verdict::{Expectations, ExpectedInput};
+use ftk_proofs::verifier::Verifier;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -27,10 +29,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     // Once for as many bundles as there are: the base as integers, keys, accepted registrations.
-    let mut verifier = Verifier::new(&Source::open(Path::new(base))?, Limits::default())?;
+    let mut verifier = Verifier::new(model::read(&Source::open(Path::new(base))?)?, Limits::default());
     let adapter = parse_digest(digest).ok_or("not a digest")?;
     let expectations = Expectations { adapter: Some(adapter), input: ExpectedInput::Any, ..Expectations::default() };
-    match verifier.verify_bytes(&files, &expectations) {
+    let files: Files = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    match verifier.verify(&files, &expectations) {
         Ok(judged) if judged.verdict.is_valid() => println!("valid: {} cases", judged.statement.cases.len()),
         Ok(judged) => println!("consistent, but not expected: {:?}", judged.verdict.missing),
         Err(refusal) if refusal.is_no() => println!("invalid: {refusal}"),

@@ -231,7 +231,7 @@ fn fits(net: &Net, adapter: &Adapter, folder: &Path) -> Result<()> {
 /// The exact form of a base, and of one of tokens its floats, too.
 fn exact(subject: Subject) -> Result<(FixedModel, Option<Model>)> {
     Ok(match subject {
-        Subject::Graph(base) => (model::of_graphs(&base)?, None),
+        Subject::Graph { base, .. } => (base.fixed()?, None),
         Subject::Tokens(source) => {
             let weights = source.weights(&Device::Cpu)?;
             (model::of(&source, &weights)?, Some(Model { source: *source, weights }))
@@ -254,7 +254,7 @@ impl Committable {
                 let adapter = fitting(&source, folder)?;
                 Ok(Self { subject: Subject::Tokens(source), adapter, head: None })
             }
-            Subject::Graph(base) => {
+            Subject::Graph { path, base } => {
                 let (adapter, head) = peft::load_with_saved(folder)?;
                 let own = base.has_head(&head);
                 let base = base.with_head(&head).map_err(|name| {
@@ -265,7 +265,7 @@ impl Committable {
                     let message = format!("{}: brings no head, and the base has none", folder.display());
                     return Err(Advice::new(message, "train it with gnn.train_head = true").into());
                 }
-                let subject = Subject::Graph(base);
+                let subject = Subject::Graph { path, base };
                 fits(&subject.net(), &adapter, folder)?;
                 Ok(Self { subject, adapter, head: (!own).then_some(head) })
             }

@@ -4,15 +4,11 @@
 pub mod bundle;
 pub mod cost;
 pub mod fixed;
-pub mod graph_base;
 pub mod keys;
-pub mod limits;
 pub mod model;
 pub mod opening;
-pub mod refusal;
 pub mod rounding;
 pub mod subject;
-pub mod verdict;
 pub mod verifier;
 
 pub use self::model::FixedModelError;

@@ -6,11 +6,10 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use ftk_proofs::{AtLeast, Choice, Kind, Logits, MAX_TOP, Output, Top};
+use ftk_proofs::{AtLeast, Choice, Kind, Logits, MAX_TOP, Output, Top, limits};
 
 use super::printer::Printer;
 use crate::commands::{self, Outcome};
-use crate::prove::limits as prove;
 
 #[derive(Args)]
 pub(super) struct Commit {
@@ -235,19 +234,19 @@ struct Expectations {
 #[command(next_help_heading = "Limits (a bundle that would take more is undecided)")]
 struct Limits {
     /// Tokens, or nodes of a graph, to run the base on
-    #[arg(long, value_name = "COUNT", default_value_t = prove::Limits::default().tokens)]
+    #[arg(long, value_name = "COUNT", default_value_t = limits::Limits::default().tokens)]
     max_tokens: u64,
     /// Adapted layers
-    #[arg(long, value_name = "COUNT", default_value_t = prove::Limits::default().sites)]
+    #[arg(long, value_name = "COUNT", default_value_t = limits::Limits::default().sites)]
     max_sites: u64,
     /// Bytes of all files of the bundle, for example 64M
-    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value_t = prove::Limits::default().bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value_t = limits::Limits::default().bytes)]
     max_bytes: u64,
     /// Bytes of memory beside the base, by arithmetic, for example 8G
-    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value_t = prove::Limits::default().memory)]
+    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value_t = limits::Limits::default().memory)]
     max_memory: u64,
     /// Seconds for each bundle
-    #[arg(long, value_name = "SECONDS", default_value_t = prove::Limits::default().time.as_secs())]
+    #[arg(long, value_name = "SECONDS", default_value_t = limits::Limits::default().time.as_secs())]
     max_seconds: u64,
 }
 
@@ -363,7 +362,7 @@ impl Verify {
             (None, None) => Expected::Unknown,
         };
         let Limits { max_tokens, max_sites, max_bytes, max_memory, max_seconds } = limits;
-        let limits = prove::Limits {
+        let limits = limits::Limits {
             tokens: max_tokens,
             sites: max_sites,
             bytes: max_bytes,

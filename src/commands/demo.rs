@@ -4,10 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::prove::bundle;
 use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 use ftk_adapters::foreign;
 use ftk_adapters::lora::Adapter;
+use ftk_proofs::bundle::{Bundle, COMMITMENT};
+use ftk_proofs::limits::Limits;
 use ftk_proofs::{Kind, Output};
 use ftk_recipes::Recipe;
 use serde_json::json;
@@ -15,8 +18,6 @@ use serde_json::json;
 use super::{Asked, Outcome, Task, commit, fitting, frozen, prove, run, tasks, verify};
 use crate::cli::printer::Printer;
 use crate::models::{Model, Source, village};
-use crate::prove::bundle::{Bundle, COMMITMENT};
-use crate::prove::limits::Limits;
 use crate::text::encode::{Encoder, Pair};
 use crate::text::files::Place;
 use crate::text::preferred::preferred;
@@ -115,9 +116,9 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     printer.line("5. forge: the answer's first token, then what the adapter adds to one token at one site, all digests made anew");
     for (name, forge) in [("forged-answer", forge_answer as fn(&mut Bundle)), ("forged-deltas", forge_deltas)] {
         let forged = folder.join(name);
-        let mut content = Bundle::read(&bundle, &Limits::default())?;
+        let mut content = bundle::read(&bundle, &Limits::default())?;
         forge(&mut content);
-        content.write(&forged).with_context(|| format!("cannot write to {}", forged.display()))?;
+        bundle::write(&content, &forged).with_context(|| format!("cannot write to {}", forged.display()))?;
         ensure!(check(&forged)? == Outcome::No, "a forged bundle was accepted: {name}");
     }
     printer.line(&format!("done in {:.0} s", began.elapsed().as_secs_f64()));

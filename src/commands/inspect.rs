@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::prove::bundle;
 use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::foreign;
 use ftk_adapters::peft;
 use ftk_circuits::AdapterCommitment;
 use ftk_networks::sites::Role;
+use ftk_proofs::bundle::{Bundle, COMMITMENT, STATEMENT};
+use ftk_proofs::limits::Limits;
 use ftk_proofs::rows_of;
 use serde_json::{Map, Value, json};
 
@@ -15,8 +18,6 @@ use super::run::MANIFEST;
 use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
 use crate::models::Source;
-use crate::prove::bundle::{Bundle, COMMITMENT, STATEMENT};
-use crate::prove::limits::Limits;
 use crate::train;
 
 /// What is needed.
@@ -209,7 +210,7 @@ fn committed(commitment: &AdapterCommitment, found: &mut Findings) {
 
 fn bundle(folder: &Path, found: &mut Findings) -> Result<()> {
     let Bundle { statement, commitment, deltas, proof, registration, graph, head } =
-        Bundle::read(folder, &Limits::NONE)?;
+        bundle::read(folder, &Limits::NONE)?;
     found.fact("kind", json!("bundle, not verified"));
     committed(&commitment, found);
     found.fact("context", json!(String::from_utf8_lossy(&statement.context)));

@@ -7,15 +7,15 @@ use anyhow::{Context, Result};
 use ftk_adapters::foreign;
 use ftk_adapters::peft::{self, Saved};
 use ftk_circuits::{AdapterCommitment, CheckFailed, EncodingError, SiteFactors, opens};
+use ftk_proofs::bundle::{COMMITMENT, HEAD};
 use ftk_proofs::fixed::FixedAdapter;
+use ftk_proofs::head::parse_head;
 use ftk_proofs::site_factors;
 use serde_json::json;
 
 use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
-use crate::prove::bundle::{COMMITMENT, HEAD};
 use crate::prove::fixed::of_adapter;
-use crate::prove::graph_base::parse_head;
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{OPENING, OpeningFile};
 

@@ -11,6 +11,7 @@ use ftk_adapters::peft::Saved;
 use ftk_adapters::staged::{PREFIX, Staged, There, sweep};
 use ftk_circuits::{AdapterCommitment, SiteShape};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
+use ftk_proofs::bundle::{Bundle, COMMITMENT, FILES, REGISTRATION};
 use ftk_proofs::prove::{Unable, prove, settle};
 use ftk_proofs::{Case, FixedModel, Output, Statement, rows_of};
 use serde_json::json;
@@ -21,7 +22,7 @@ use super::stated::{Shown, summary, summary_json};
 use super::{Advice, Committable, Outcome, exact, fits_memory, frozen, nodes, on_day, unwritable};
 use crate::cli::printer::Printer;
 use crate::models::Model;
-use crate::prove::bundle::{Bundle, COMMITMENT, FILES, REGISTRATION};
+use crate::prove::bundle;
 use crate::prove::cost::{Base, Costs};
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{Disclosure, Ledger, OPENING, OpeningFile};
@@ -67,7 +68,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let secrets = Secrets::read(&settings.commitment)?;
     let (cases, graph) = match &subject {
         Subject::Tokens(source) => (questions::cases(&settings.task, &settings.asked, source)?, None),
-        Subject::Graph(base) => {
+        Subject::Graph { base, .. } => {
             let (cases, graph) = nodes::cases(&settings.task, &settings.asked, base.network())?;
             (cases, Some(graph))
         }
@@ -82,7 +83,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let (bundle, addition) = bundle(model.as_ref(), &fixed, adapter, &secrets, asked, settings, printer)?;
     // Everything that may fail comes before what is counted as disclosed, and that before anything can be seen.
     let io = || format!("cannot write to {}", settings.out.display());
-    bundle.write_files(&staged.path()).with_context(io)?;
+    bundle::write_files(&bundle, &staged.path()).with_context(io)?;
     let disclosure = disclose(settings, secrets.commitment.shapes(), &addition)?;
     staged.persist(&FILES).with_context(io)?;
     printer.note(&disclosed(&disclosure));

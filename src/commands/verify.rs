@@ -8,7 +8,13 @@ use ftk_adapters::foreign;
 use ftk_circuits::{Digest, SiteShape};
 use ftk_gnn::score;
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
+use ftk_proofs::bundle::Packed;
+use ftk_proofs::head::GraphBase;
 use ftk_proofs::hex::parse_digest;
+use ftk_proofs::limits::Limits;
+use ftk_proofs::refusal::Refusal;
+use ftk_proofs::verdict::{Expectations, ExpectedInput, Missing};
+use ftk_proofs::verifier::{Judged, Replayed, Verifier};
 use ftk_proofs::{Input, Kind, Logits, Output, Statement, rows_of};
 use serde_json::json;
 
@@ -17,14 +23,10 @@ use super::questions::{self, Asked, Task};
 use super::stated::{Shown, summary, summary_json};
 use super::{Advice, Outcome, Question, nodes, on_day};
 use crate::cli::printer::Printer;
-use crate::prove::bundle::{Packed, ReadError, strangers};
-use crate::prove::graph_base::GraphBase;
+use crate::prove::bundle::{self, ReadError, strangers};
 use crate::prove::keys::commitment_key;
-use crate::prove::limits::Limits;
-use crate::prove::refusal::Refusal;
 use crate::prove::subject::Subject;
-use crate::prove::verdict::{Expectations, ExpectedInput, Missing};
-use crate::prove::verifier::{Judged, Replayed, Verifier};
+use crate::prove::verifier;
 
 /// What is needed.
 #[derive(Clone)]
@@ -204,7 +206,7 @@ fn replayed(
     subject: &Subject,
     verifier: &mut Option<Verifier>,
 ) -> Result<Result<Replayed, ReadError>> {
-    let content = match Packed::read(bundle, &settings.limits) {
+    let content = match bundle::packed(bundle, &settings.limits) {
         Ok(content) => content,
         Err(error) => return Ok(Err(error)),
     };
@@ -214,7 +216,7 @@ fn replayed(
     };
     let verifier = match verifier {
         Some(verifier) => verifier,
-        None => verifier.insert(Verifier::of(subject, settings.limits, commitment_key)?),
+        None => verifier.insert(verifier::of(subject, settings.limits, commitment_key)?),
     };
     // Reading the base is nobody's fault.
     let deadline = settings.limits.deadline();
@@ -255,11 +257,11 @@ fn expectations(settings: &Settings, bundle: &Packed, subject: &Subject) -> Resu
     let of_kind = |question: &Option<Output>| question.clone().filter(|question| question.kind() == kind);
     let tokens = || match subject {
         Subject::Tokens(source) => Ok(source),
-        Subject::Graph(_) => Err(Advice::new("the base is one of graphs", "give --expect-node, or --expect-nodes")),
+        Subject::Graph { .. } => Err(Advice::new("the base is one of graphs", "give --expect-node, or --expect-nodes")),
     };
     let input = match &settings.expect_input {
         Expected::Nodes { names, file, question } => {
-            let Subject::Graph(base) = subject else {
+            let Subject::Graph { base, .. } = subject else {
                 return Err(Advice::new("the base is one of tokens", "give --expect-input, or --expect-rows").into());
             };
             let mut names = names.clone();

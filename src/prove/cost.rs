@@ -9,11 +9,8 @@ use ftk_adapters::lora::{Adapter, Factors};
 use ftk_circuits::{EncodingError, SiteShape, required_columns, required_k};
 use ftk_networks::sites::Role;
 use ftk_proofs::Net;
+use ftk_proofs::limits::{DELTA, INPUT, expanded};
 
-/// Bytes of one exact delta in memory.
-const DELTA: u64 = 16;
-/// Bytes of one input: as the replay records it, and as it is folded.
-const INPUT: u64 = 4 + 8;
 /// Bytes of a node of the tree of fractions by which an adapter is registered, for each of its cells, of which a tree
 /// takes at most [`TREE_CELLS`].
 const TREE_CELL: u64 = 64;
@@ -154,7 +151,7 @@ impl Costs {
             bundle_bytes: PROOF_SENT + shapes.iter().map(|shape| sent(shape, rows)).sum::<u64>(),
             commit_memory: PROCESS + integers + floats + FIELD * cells + TREE_CELL * cells.min(TREE_CELLS),
             prove_memory: PROCESS + integers + floats + records + FIELD * weights,
-            verify_memory: PROCESS + integers + verifying(shapes, &vec![rows as usize; shapes.len()]),
+            verify_memory: PROCESS + integers + expanded(shapes, &vec![rows as usize; shapes.len()]),
             commit_seconds: seconds(read + RATES.register * adapter),
             prove_seconds: seconds(read + replay + RATES.prove * adapter),
             verify_seconds: seconds(read + replay + (RATES.verify + RATES.check) * adapter),
@@ -166,12 +163,6 @@ impl Costs {
 fn sent(shape: &SiteShape, rows: u64) -> u64 {
     let independent = rows.min(u64::from(shape.rank));
     independent * (DELTA_SENT * u64::from(shape.d_out) + COEFFICIENT_SENT * (rows - independent))
-}
-
-/// Bytes that a verifier needs beside the base, for so many rows of each site.
-pub(super) fn verifying(shapes: &[SiteShape], rows: &[usize]) -> u64 {
-    let row = |shape: &SiteShape| DELTA * u64::from(shape.d_out) + INPUT * u64::from(shape.d_in);
-    shapes.iter().zip(rows).map(|(shape, rows)| row(shape).saturating_mul(*rows as u64)).fold(0, u64::saturating_add)
 }
 
 /// Bytes of memory that are free for a program, where the system says so.

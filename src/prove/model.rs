@@ -1,17 +1,15 @@
 //! Bases as exact integers, from tensors.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 use ftk_adapters::weights::Weights;
 use ftk_circuits::Digest;
-use ftk_networks::digest::Digesting;
 use ftk_proofs::fixed::base::Uses;
 use ftk_proofs::{FixedModel, Net};
 use rayon::prelude::*;
 
 use super::fixed::{self, WeightsError};
-use super::graph_base::GraphBase;
 use crate::models::digest;
 use crate::models::{ModelError, Source};
 
@@ -44,20 +42,6 @@ pub fn of(source: &Source, weights: &Weights) -> Result<FixedModel, FixedModelEr
 /// As [`of`], and those of [`Source::weights`].
 pub fn read(source: &Source) -> Result<FixedModel, FixedModelError> {
     build(source, |name| Ok(source.weight(name)?))
-}
-
-/// The integer form of a network of graphs.
-///
-/// # Errors
-/// As [`of`]; a network that has no integer form.
-pub fn of_graphs(base: &GraphBase) -> Result<FixedModel, FixedModelError> {
-    let net = Net::Graph(base.network().clone());
-    let (mut digesting, weights) = (Digesting::of_graphs(base.network()), base.weights());
-    for name in net.shapes().keys() {
-        digest::add(&mut digesting, name, &weights.get(name).map_err(WeightsError::from)?)?;
-    }
-    let fixed = fixed::of_weights(weights, &net.sites())?;
-    Ok(FixedModel::assembled(net, fixed, Digest(digesting.finish().0), BTreeSet::new()))
 }
 
 fn build(

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
+use ftk_adapters::weights::values;
 use ftk_gnn::{GraphError, base};
 use ftk_networks::graphs::End;
+use ftk_proofs::head::{GraphBase, Tensors};
 use ftk_proofs::{FixedModel, Net};
 
-use super::graph_base::GraphBase;
+use super::fixed::WeightsError;
 use super::model::{self, FixedModelError};
 use crate::models::{ModelError, Source, Tokenizer};
 
@@ -17,7 +19,12 @@ pub enum Subject {
     /// Of tokens.
     Tokens(Box<Source>),
     /// Of graphs.
-    Graph(GraphBase),
+    Graph {
+        /// Its folder.
+        path: PathBuf,
+        /// What is in it.
+        base: GraphBase,
+    },
 }
 
 /// Why there is no such base.
@@ -29,6 +36,9 @@ pub enum SubjectError {
     /// It is one of graphs, and cannot be read.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// Its weights cannot be brought to memory.
+    #[error(transparent)]
+    Weights(#[from] ftk_adapters::Error),
     /// Nothing is proved about it.
     #[error("{}: scores pairs of nodes by what the whole graph says of them, which no part of it can be opened for", .0.display())]
     Pairs(PathBuf),
@@ -47,14 +57,20 @@ impl Subject {
         if matches!(network.head, End::Pair { .. }) {
             return Err(SubjectError::Pairs(path.to_owned()));
         }
-        Ok(Self::Graph(GraphBase::new(path, network, weights)))
+        let mut tensors = Tensors::new();
+        for name in network.shapes().into_keys() {
+            let tensor = weights.get(&name)?;
+            let entries = values(&tensor, <[f32]>::to_vec).map_err(ftk_adapters::Error::from)?;
+            tensors.insert(name, (tensor.dims().to_vec(), entries));
+        }
+        Ok(Self::Graph { path: path.to_owned(), base: GraphBase::new(network, tensors) })
     }
 
     /// The tokenizer, where there is one.
     pub fn tokenizer(&self) -> Option<&Tokenizer> {
         match self {
             Self::Tokens(source) => source.tokenizer().ok(),
-            Self::Graph(_) => None,
+            Self::Graph { .. } => None,
         }
     }
 
@@ -62,7 +78,7 @@ impl Subject {
     pub fn net(&self) -> Net {
         match self {
             Self::Tokens(source) => Net::Tokens(source.network().clone()),
-            Self::Graph(base) => Net::Graph(base.network().clone()),
+            Self::Graph { base, .. } => Net::Graph(base.network().clone()),
         }
     }
 
@@ -73,7 +89,7 @@ impl Subject {
     pub fn fixed(&self) -> Result<FixedModel, FixedModelError> {
         match self {
             Self::Tokens(source) => model::read(source),
-            Self::Graph(base) => model::of_graphs(base),
+            Self::Graph { base, .. } => Ok(base.fixed().map_err(WeightsError::from)?),
         }
     }
 
@@ -81,7 +97,7 @@ impl Subject {
     pub fn name(&self) -> String {
         match self {
             Self::Tokens(source) => source.name(),
-            Self::Graph(base) => base.path().display().to_string(),
+            Self::Graph { path, .. } => path.display().to_string(),
         }
     }
 }

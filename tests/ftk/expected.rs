@@ -105,7 +105,7 @@ fn what_needs_no_deltas_is_refused_before_they_are_looked_at() {
     let lax = ["--expect-adapter", &seller.digest, "--any-input"];
     assert_eq!(verify(&bundle, &all), yes());
     let spoilt = |bundle: &Path| std::fs::write(bundle.join("deltas.bin"), b"no deltas").unwrap();
-    let forged = |name: &str, forge: &dyn Fn(&mut ftk::prove::bundle::Bundle)| {
+    let forged = |name: &str, forge: &dyn Fn(&mut ftk_proofs::bundle::Bundle)| {
         let bundle = forged(&bundle, name, forge);
         spoilt(&bundle);
         bundle

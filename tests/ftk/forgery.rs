@@ -5,9 +5,10 @@
 use std::path::{Path, PathBuf};
 
 use ftk::models::Source;
-use ftk::prove::bundle::{Bundle, REGISTRATION};
-use ftk::prove::limits::Limits;
+use ftk::prove::bundle;
 use ftk_circuits::{AdapterCommitment, Digest, PROTOCOL_VERSION, SiteShape, encode_deltas};
+use ftk_proofs::bundle::{Bundle, REGISTRATION};
+use ftk_proofs::limits::Limits;
 use ftk_proofs::{Input, Output};
 
 use crate::run::{ftk, succeed};
@@ -56,14 +57,14 @@ fn forged_bundles_are_refused_by_the_check_that_is_there_for_it() {
     let delta = forged(&honest, "delta", |bundle| bundle.deltas[0][0] += 1);
     assert_eq!(verify(&delta, &all), no("delta proof"));
     // The last of each site, the other way.
-    for site in 0..Bundle::read(&honest, &Limits::NONE).unwrap().deltas.len() {
+    for site in 0..bundle::read(&honest, &Limits::NONE).unwrap().deltas.len() {
         let delta = forged(&honest, &format!("delta-{site}"), |bundle| *bundle.deltas[site].last_mut().unwrap() -= 1);
         assert_eq!(verify(&delta, &all), no("delta proof"), "{site}");
     }
     // All deltas of another adapter.
-    let theirs = Bundle::read(&foreign, &Limits::NONE).unwrap();
+    let theirs = bundle::read(&foreign, &Limits::NONE).unwrap();
     let deltas = forged(&honest, "deltas", |bundle| bundle.deltas = theirs.deltas.clone());
-    assert!(matches!(verify(&deltas, &all), (1, check) if check == "output" || check == "delta proof"));
+    assert_eq!(verify(&deltas, &all), no("output"));
 
     // The commitment: of another adapter, renamed or not; with one point of another.
     let commitment = forged(&honest, "commitment", |bundle| bundle.commitment = theirs.commitment.clone());
@@ -73,7 +74,7 @@ fn forged_bundles_are_refused_by_the_check_that_is_there_for_it() {
         bundle.statement.adapter = theirs.statement.adapter;
     });
     assert_eq!(verify(&renamed, &all), no("expected adapter"));
-    assert!(matches!(verify(&renamed, &[]), (1, check) if check == "output" || check == "delta proof"));
+    assert_eq!(verify(&renamed, &[]), no("delta proof"));
     let point = forged(&honest, "point", |bundle| {
         let (mut ours, theirs) = (bundle.commitment.encode(), theirs.commitment.encode());
         let last = ours.len() - 32;
@@ -95,7 +96,7 @@ fn forged_bundles_are_refused_by_the_check_that_is_there_for_it() {
         let last = ids.len() - 1;
         ids[last] = stop_ids.iter().copied().find(|id| *id != ids[last]).unwrap_or(ids[last] ^ 1);
     });
-    assert!(matches!(verify(&end, &all), (1, check) if check == "output" || check == "statement"));
+    assert_eq!(verify(&end, &all), no("output"));
     // Cut short, under a limit that explains it: true of the adapter, but not what was proved.
     let shorter = forged(&honest, "shorter", |bundle| {
         let (ids, max_tokens, _) = completion(bundle);
@@ -139,7 +140,7 @@ fn forged_bundles_are_refused_by_the_check_that_is_there_for_it() {
     // The prompt.
     let prompt = forged(&honest, "prompt", |bundle| input(bundle)[4] ^= 1);
     assert_eq!(verify(&prompt, &all), no("expected input"));
-    assert!(matches!(verify(&prompt, &lax), (1, check) if check == "output" || check == "delta proof"));
+    assert_eq!(verify(&prompt, &lax), no("output"));
     assert_eq!(verify(&second, &all), no("expected input"));
 
     // The context.
@@ -157,23 +158,23 @@ fn forged_bundles_are_refused_by_the_check_that_is_there_for_it() {
         let digest = source.digest(&source.weights(&candle_core::Device::Cpu).unwrap()).unwrap();
         bundle.statement.base = Digest(digest.0);
     });
-    assert!(matches!(verify_on(&changed, &moved, &all), (1, check) if check == "base" || check == "output"));
+    assert_eq!(verify_on(&changed, &moved, &all), no("base"));
 
     // The adapter: an honest proof of another one, sold under this one's name.
     let sold = forged(&foreign, "sold", |bundle| {
-        bundle.statement.adapter = Bundle::read(&honest, &Limits::NONE).unwrap().statement.adapter;
+        bundle.statement.adapter = bundle::read(&honest, &Limits::NONE).unwrap().statement.adapter;
     });
     assert_eq!(verify(&sold, &all), no("adapter"));
     assert_eq!(verify(&foreign, &all), no("expected adapter"));
 
     // Parts of other proofs.
-    let again = Bundle::read(&seller.prove("again", PROMPT), &Limits::NONE).unwrap();
+    let again = bundle::read(&seller.prove("again", PROMPT), &Limits::NONE).unwrap();
     let link = forged(&honest, "link", |bundle| bundle.proof.link = again.proof.link.clone());
     assert_eq!(verify(&link, &all), no("link"));
     let proof = forged(&honest, "proof", |bundle| bundle.proof.proof = again.proof.proof.clone());
     assert_eq!(verify(&proof, &all), no("link"));
     let registration = forged(&honest, "registration", |bundle| bundle.registration = theirs.registration.clone());
-    assert!(matches!(verify(&registration, &all), (1, check) if check.starts_with("registration")));
+    assert_eq!(verify(&registration, &all), no("registration proof"));
     let none = forged(&honest, "none", |bundle| bundle.registration = None);
     assert_eq!(verify(&none, &all), (2, "consistent".to_owned()));
 }
@@ -233,7 +234,7 @@ fn deltas_of_other_sites_or_rows_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let seller = Seller::new(folder.path().join("seller"), 3);
     let honest = seller.prove("bundle", PROMPT);
-    let bundle = Bundle::read(&honest, &Limits::NONE).unwrap();
+    let bundle = bundle::read(&honest, &Limits::NONE).unwrap();
     let shapes = bundle.commitment.shapes();
     let deltas: Vec<&[i128]> = bundle.deltas.iter().map(Vec::as_slice).collect();
     let refusal = |name: &str, shapes: &[SiteShape], deltas: &[&[i128]]| {

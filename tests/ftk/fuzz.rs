@@ -17,21 +17,23 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use ftk::budget::{Budget, within};
 use ftk::models::{ChatTemplate, Message, Source};
-use ftk::prove::bundle::{Bundle, Packed};
+use ftk::prove::bundle;
 use ftk::prove::keys::commitment_key;
-use ftk::prove::limits::Limits;
+use ftk::prove::model;
 use ftk::prove::opening::{OPENING, OpeningFile};
-use ftk::prove::verdict::Expectations;
-use ftk::prove::verifier::Verifier;
 use ftk::text::load::{self, Kind};
 use ftk::train::transcript::{self, TRANSCRIPT};
 use ftk_adapters::{notes, peft};
 use ftk_circuits::{AdapterCommitment, CommitmentKey, MIN_K, Opening, decode_deltas, verify_registration};
+use ftk_proofs::bundle::Packed;
+use ftk_proofs::limits::Limits;
+use ftk_proofs::verdict::Expectations;
+use ftk_proofs::verifier::Verifier;
 use ftk_proofs::{Deadline, Statement};
 use ftk_recipes::{Data, Recipe};
 
 use crate::run::{fixture, ftk, succeed};
-use crate::seller::{Seller, adapter};
+use crate::seller::{Seller, adapter, slices};
 
 /// Inputs of one target, where nobody asks for more.
 const ROUNDS: usize = 200;
@@ -109,23 +111,23 @@ fn bundles() {
         fuzz(name, &[read(name)], 16 * MEGABYTE, move |bytes| {
             let mut files = whole.clone();
             files.insert(name.to_owned(), bytes.to_vec());
-            drop(Packed::parse(&files, &Limits::default()).and_then(|sent| sent.expand(Deadline::NONE)));
+            drop(Packed::parse(&slices(&files), &Limits::default()).and_then(|sent| sent.expand(Deadline::NONE)));
         });
     }
     // What no check of the proofs refuses is what was given.
     let source = Source::open(Path::new("village")).unwrap();
-    let verifier = Verifier::with_keys(&source, Limits::default(), commitment_key).unwrap();
+    let verifier = Verifier::new(model::read(&source).unwrap(), Limits::default()).with_keys(commitment_key);
     let verifier = Arc::new(Mutex::new(verifier));
     for name in ["proof.bin", "link.bin"] {
         let (whole, verifier) = (whole(&honest), Arc::clone(&verifier));
         fuzz_one_in(10, name, &[read(name)], 256 * MEGABYTE, move |bytes| {
             let mut files = whole.clone();
             let given = files.insert(name.to_owned(), bytes.to_vec());
-            let verdict = verifier.lock().unwrap().verify_bytes(&files, &Expectations::default());
+            let verdict = verifier.lock().unwrap().verify(&slices(&files), &Expectations::default());
             assert_eq!(verdict.is_ok(), given.as_deref() == Some(bytes));
         });
     }
-    let bundle = Bundle::read(&honest, &Limits::NONE).unwrap();
+    let bundle = bundle::read(&honest, &Limits::NONE).unwrap();
     let deltas = zstd::decode_all(read("deltas.bin").as_slice()).unwrap();
     let shapes = bundle.commitment.shapes().to_vec();
     let rows = vec![bundle.statement.rows(); shapes.len()];

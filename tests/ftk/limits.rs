@@ -5,15 +5,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use ftk::models::Source;
-use ftk::prove::limits::Limits;
-use ftk::prove::refusal::{Refusal, Stage};
-use ftk::prove::verdict::{Expectations, ExpectedInput, Missing};
-use ftk::prove::verifier::Verifier;
+use ftk::prove::model;
 use ftk_proofs::hex::parse_digest;
+use ftk_proofs::limits::Limits;
+use ftk_proofs::refusal::{Refusal, Stage};
+use ftk_proofs::verdict::{Expectations, ExpectedInput, Missing};
+use ftk_proofs::verifier::Verifier;
 use serde_json::Value;
 
 use crate::run::{ftk, stderr, succeed};
-use crate::seller::{Seller, forged, verify};
+use crate::seller::{Seller, forged, slices, verify};
 
 const PROMPT: &str = "What does Elsa sell?";
 
@@ -31,7 +32,7 @@ fn each_limit_of_verify_is_kept() {
         String::from_utf8(command.arg(&bundle).output().unwrap().stdout).unwrap()
     };
     let bytes: u64 = std::fs::read_dir(&bundle).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
-    let content = ftk::prove::bundle::Bundle::read(&bundle, &Limits::NONE).unwrap();
+    let content = ftk::prove::bundle::read(&bundle, &Limits::NONE).unwrap();
     let (rows, sites) = (content.statement.rows() as u64, content.commitment.shapes().len() as u64);
     for (flag, enough) in [("--max-tokens", rows), ("--max-sites", sites), ("--max-bytes", bytes)] {
         assert_eq!(within(flag, enough), (0, "valid".to_owned()), "{flag}");
@@ -103,7 +104,8 @@ fn bundles_in_memory_are_judged_without_files_or_panics() {
         .collect();
     assert_eq!(files.len(), 6);
     let source = Source::open("village".as_ref()).unwrap();
-    let mut verifier = Verifier::new(&source, Limits::default()).unwrap();
+    let base = || model::read(&source).unwrap();
+    let mut verifier = Verifier::new(base(), Limits::default());
     let adapter = parse_digest(&seller.digest);
     let expected = Expectations {
         adapter,
@@ -114,15 +116,15 @@ fn bundles_in_memory_are_judged_without_files_or_panics() {
         ..Expectations::default()
     };
     let nothing = [Missing::Adapter, Missing::Input, Missing::Task, Missing::MaxTokens, Missing::Context];
-    assert!(verifier.verify_bytes(&files, &expected).unwrap().verdict.is_valid());
-    let judged = verifier.verify_bytes(&files, &Expectations::default()).unwrap();
+    assert!(verifier.verify(&slices(&files), &expected).unwrap().verdict.is_valid());
+    let judged = verifier.verify(&slices(&files), &Expectations::default()).unwrap();
     assert_eq!(judged.verdict.missing, nothing);
 
     // Whatever becomes of the bytes, there is an answer; a registration that was accepted once is no pass for another.
     for name in files.keys() {
         let mut less = files.clone();
         less.remove(name);
-        match (name.as_str(), verifier.verify_bytes(&less, &expected)) {
+        match (name.as_str(), verifier.verify(&slices(&less), &expected)) {
             ("registration.bin", Ok(judged)) => assert_eq!(judged.verdict.missing, [Missing::Registration]),
             (_, Err(Refusal::Malformed { file, .. })) => assert_eq!(file, name),
             (_, other) => panic!("{name}: {other:?}"),
@@ -131,17 +133,17 @@ fn bundles_in_memory_are_judged_without_files_or_panics() {
         for at in [0, bytes.len() / 3, bytes.len() / 2, bytes.len() - 2] {
             let mut changed = files.clone();
             changed.get_mut(name).unwrap()[at] ^= 0x41;
-            let refusal = verifier.verify_bytes(&changed, &expected).unwrap_err();
+            let refusal = verifier.verify(&slices(&changed), &expected).unwrap_err();
             assert!(refusal.is_no() || matches!(refusal, Refusal::Protocol(_)), "{name} at {at}: {refusal}");
             let mut cut = files.clone();
             cut.get_mut(name).unwrap().truncate(at);
-            assert!(verifier.verify_bytes(&cut, &expected).unwrap_err().is_no(), "{name} cut at {at}");
+            assert!(verifier.verify(&slices(&cut), &expected).unwrap_err().is_no(), "{name} cut at {at}");
         }
     }
-    assert!(verifier.verify_bytes(&files, &expected).unwrap().verdict.is_valid());
+    assert!(verifier.verify(&slices(&files), &expected).unwrap().verdict.is_valid());
     let limits = Limits { time: Duration::ZERO, ..Limits::default() };
-    let mut hasty = Verifier::new(&source, limits).unwrap();
-    assert!(matches!(hasty.verify_bytes(&files, &expected), Err(Refusal::Time(Stage::Deltas))));
+    let mut hasty = Verifier::new(base(), limits);
+    assert!(matches!(hasty.verify(&slices(&files), &expected), Err(Refusal::Time(Stage::Deltas))));
 }
 
 #[test]

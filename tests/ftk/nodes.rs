@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use ftk::prove::bundle::{Bundle, COMMITMENT, GRAPH, HEAD, REGISTRATION};
+use ftk::prove::bundle;
 use ftk::prove::fixed::of_adapter;
-use ftk::prove::graph_base::{head_bytes, parse_head};
 use ftk::prove::keys::commitment_key;
-use ftk::prove::limits::Limits;
 use ftk::prove::opening::{OPENING, OpeningFile};
 use ftk::prove::subject::Subject;
 use ftk_adapters::peft;
@@ -17,6 +15,9 @@ use ftk_gnn::import::{Origin, import};
 use ftk_networks::graphs::leaf::{Incident, Leaf};
 use ftk_networks::graphs::merkle::Tree;
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
+use ftk_proofs::bundle::{Bundle, COMMITMENT, GRAPH, HEAD, REGISTRATION};
+use ftk_proofs::head::{head_bytes, parse_head};
+use ftk_proofs::limits::Limits;
 use ftk_proofs::prove::{prove, settle};
 use ftk_proofs::{Case, Input, Logits, Output, Statement};
 use serde_json::Value;
@@ -77,13 +78,13 @@ impl Made {
     }
 
     fn bundle(&self) -> Bundle {
-        Bundle::read(&self.path("bundle"), &Limits::default()).unwrap()
+        bundle::read(&self.path("bundle"), &Limits::default()).unwrap()
     }
 
     /// The check that refuses a bundle, for somebody who expects its own root.
     fn refusal(&self, bundle: &Bundle) -> String {
         let folder = tempfile::tempdir().unwrap();
-        bundle.write(folder.path()).unwrap();
+        bundle::write(&bundle, folder.path()).unwrap();
         let root = bundle.statement.graph().map(|root| root.to_string());
         let verdict = self.verify(folder.path(), root.as_deref());
         assert_eq!(verdict["verdict"], "invalid", "{verdict}");
@@ -109,9 +110,11 @@ impl Made {
         let (graph, _) = import(&Origin::Path(guilds())).unwrap();
         let nodes: Vec<u32> = NODES.iter().map(|name| graph.numbers()[*name]).collect();
         let (part, root) = Self::opened(change);
-        let Subject::Graph(base) = Subject::open(&self.path("base/base")).unwrap() else { panic!("a base of graphs") };
+        let Subject::Graph { base, .. } = Subject::open(&self.path("base/base")).unwrap() else {
+            panic!("a base of graphs")
+        };
         let (adapter, head) = peft::load_with_saved(&self.path("adapter")).unwrap();
-        let model = ftk::prove::model::of_graphs(&base.with_head(&head).unwrap()).unwrap();
+        let model = base.with_head(&head).unwrap().fixed().unwrap();
         let fixed = of_adapter(&adapter).unwrap();
         let factors = model.factors(&fixed);
         let output = Output::Logits(Logits::Values(Vec::new()));
@@ -169,7 +172,7 @@ fn nodes_are_proved_with_the_graph_they_are_of() {
     // The forger's tools make an honest bundle of honest leaves, so that what they are refused for is what they change.
     let bundle = MADE.forge(|_| {});
     let folder = tempfile::tempdir().unwrap();
-    bundle.write(folder.path()).unwrap();
+    bundle::write(&bundle, folder.path()).unwrap();
     assert_eq!(MADE.verify(folder.path(), Some(&MADE.root))["verdict"], "valid");
 }
 
@@ -241,13 +244,13 @@ fn classes_and_thresholds_are_proved_when_they_were_asked_for() {
     let more = MADE.prove("more", &["--disclose", "--task", "top", "--top", "200"]).output().unwrap();
     assert!(stderr(&more).contains("fewer than the likeliest that are asked for: 200"), "{}", stderr(&more));
     // The other answer is refused.
-    let mut bundle = Bundle::read(&likely, &Limits::default()).unwrap();
+    let mut bundle = bundle::read(&likely, &Limits::default()).unwrap();
     let Output::AtLeast(ftk_proofs::AtLeast { holds, .. }) = &mut bundle.statement.cases[0].output else {
         panic!("a threshold")
     };
     *holds = !*holds;
     let folder = tempfile::tempdir().unwrap();
-    bundle.write(folder.path()).unwrap();
+    bundle::write(&bundle, folder.path()).unwrap();
     let refused = serde_json::from_slice::<Value>(
         &ftk(&["verify", "--json", text(folder.path()), "--base", text(&base)]).output().unwrap().stdout,
     );
@@ -309,7 +312,7 @@ fn forged_lists_of_neighbours_are_refused_each_by_its_own_check() {
         }
     });
     let folder = tempfile::tempdir().unwrap();
-    agreed.write(folder.path()).unwrap();
+    bundle::write(&agreed, folder.path()).unwrap();
     let verdict = MADE.verify(folder.path(), Some(&MADE.root));
     assert_eq!(verdict["check"], "expected graph");
     assert_eq!(MADE.verify(folder.path(), None)["verdict"], "consistent");
@@ -364,11 +367,10 @@ fn another_head_is_another_base() {
     bundle.head.as_mut().unwrap().extend([("head.bias".to_owned(), bias.clone()), ("conv1.lin.bias".to_owned(), bias)]);
     assert_eq!(MADE.refusal(&bundle), "head.safetensors");
     // No other than the base's is a head of its own.
-    let Subject::Graph(base) = Subject::open(&MADE.path("base/base")).unwrap() else { panic!("a base of graphs") };
-    let own = |name: &String| {
-        let tensor = base.weights().get(name).unwrap();
-        (name.clone(), (tensor.dims().to_vec(), tensor.flatten_all().unwrap().to_vec1().unwrap()))
+    let Subject::Graph { base, .. } = Subject::open(&MADE.path("base/base")).unwrap() else {
+        panic!("a base of graphs")
     };
+    let own = |name: &String| (name.clone(), base.weights()[name].clone());
     let mut bundle = MADE.bundle();
     bundle.head = Some(base.network().head_weights().iter().map(own).collect());
     assert_eq!(MADE.refusal(&bundle), "head.safetensors");
@@ -383,10 +385,10 @@ fn another_head_is_another_base() {
     assert!(parse_head(&head_bytes(&infinite)).unwrap_err().contains("not finite"));
     // What a bundle has not does not stay from one before it.
     let folder = tempfile::tempdir().unwrap();
-    MADE.bundle().write(folder.path()).unwrap();
+    bundle::write(&MADE.bundle(), folder.path()).unwrap();
     let mut less = MADE.bundle();
     (less.head, less.graph, less.registration) = (None, None, None);
-    less.write(folder.path()).unwrap();
+    bundle::write(&less, folder.path()).unwrap();
     for name in [HEAD, GRAPH, REGISTRATION] {
         assert!(!folder.path().join(name).exists(), "{name}");
     }
@@ -406,7 +408,7 @@ fn tokens_and_nodes_are_told_apart() {
     let rows = bundle.commitment.shapes().iter().map(|shape| vec![0; shape.d_out as usize]);
     bundle.deltas = rows.collect();
     let folder = tempfile::tempdir().unwrap();
-    bundle.write(folder.path()).unwrap();
+    bundle::write(&bundle, folder.path()).unwrap();
     let base = MADE.path("base/base");
     let output = ftk(&["verify", "--json", text(folder.path()), "--base", text(&base)]).output().unwrap();
     let verdict: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -415,15 +417,15 @@ fn tokens_and_nodes_are_told_apart() {
     // The other way round: nodes for the village, and what only statements about nodes may have beside them.
     let place = tempfile::tempdir().unwrap();
     let seller = Seller::new(place.path().to_owned(), 5);
-    let honest = Bundle::read(&seller.prove("bundle", "Who lives here?"), &Limits::default()).unwrap();
+    let honest = bundle::read(&seller.prove("bundle", "Who lives here?"), &Limits::default()).unwrap();
     let refusal = |bundle: &Bundle| {
         let folder = tempfile::tempdir().unwrap();
-        bundle.write(folder.path()).unwrap();
+        bundle::write(&bundle, folder.path()).unwrap();
         let output = ftk(&["verify", "--json", text(folder.path()), "--base", "village"]).output().unwrap();
         serde_json::from_slice::<Value>(&output.stdout).unwrap()["check"].as_str().unwrap().to_owned()
     };
     let mut of_nodes = honest.clone();
-    let node = Bundle::read(&MADE.path("bundle"), &Limits::default()).unwrap();
+    let node = bundle::read(&MADE.path("bundle"), &Limits::default()).unwrap();
     of_nodes.statement.cases = node.statement.cases.clone();
     of_nodes.graph = node.graph.clone();
     of_nodes.deltas = honest.commitment.shapes().iter().map(|shape| vec![0; 2 * shape.d_out as usize]).collect();

@@ -2,8 +2,8 @@
 //! try who proves honestly and then relabels. The digest of the commitment is computed anew and stated, and the buyer
 //! expects no certain adapter.
 
-use ftk::prove::bundle::Bundle;
 use ftk_circuits::{AdapterCommitment, CheckFailed};
+use ftk_proofs::bundle::Bundle;
 use ftk_proofs::{Input, Output};
 
 use crate::seller::{Seller, forged, verify};

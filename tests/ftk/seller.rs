@@ -1,14 +1,16 @@
 //! Somebody who sells an adapter for the village base, and what a buyer and a forger do with a bundle.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ftk::models::Source;
-use ftk::prove::bundle::Bundle;
-use ftk::prove::limits::Limits;
+use ftk::prove::bundle;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::train::{initial_factors, normal_values};
 use ftk_networks::sites::Role;
+use ftk_proofs::bundle::{Bundle, Files};
+use ftk_proofs::limits::Limits;
 use serde_json::Value;
 
 use crate::run::{ftk, succeed};
@@ -92,11 +94,16 @@ pub fn verify_on(base: &Path, bundle: &Path, expectations: &[&str]) -> (i32, Str
     (output.status.code().unwrap(), said.unwrap().to_owned())
 }
 
+/// Files as a verifier takes them.
+pub fn slices(files: &BTreeMap<String, Vec<u8>>) -> Files<'_> {
+    files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect()
+}
+
 /// Writes a changed copy of a bundle.
 pub fn forged(bundle: &Path, name: &str, forge: impl FnOnce(&mut Bundle)) -> PathBuf {
-    let mut content = Bundle::read(bundle, &Limits::NONE).unwrap();
+    let mut content = bundle::read(bundle, &Limits::NONE).unwrap();
     forge(&mut content);
     let out = bundle.with_file_name("forged").join(name);
-    content.write(&out).unwrap();
+    bundle::write(&content, &out).unwrap();
     out
 }

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use ftk::models::{Model, Source};
-use ftk::prove::bundle::Bundle;
-use ftk::prove::limits::Limits;
+use ftk::prove::bundle;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::train::{LoraTensors, Train};
 use ftk_circuits::Digest;
 use ftk_networks::ops::Tokens;
-use ftk_proofs::nat;
-use ftk_proofs::{Case, Input, Logits, Output, Scored};
+use ftk_proofs::bundle::Bundle;
+use ftk_proofs::limits::Limits;
+use ftk_proofs::{Case, Input, Logits, Output, Scored, nat};
 use serde_json::Value;
 
 use crate::run::{ftk, succeed};
@@ -61,7 +61,7 @@ fn log_probabilities_and_margins_are_those_of_floating_point() {
     let said = valid(&bundle, &["--expect-adapter", &seller.digest, "--expect-rows", rows]);
     let model = Model::load("village".as_ref(), &Device::Cpu).unwrap();
     let adapter = peft::load(&seller.folder.join("adapter")).unwrap();
-    let statement = Bundle::read(&bundle, &Limits::NONE).unwrap().statement;
+    let statement = bundle::read(&bundle, &Limits::NONE).unwrap().statement;
     let (mut accurate, mut sum) = (0, 0.0);
     for case in &statement.cases {
         let Case {
@@ -130,7 +130,7 @@ fn what_is_not_expected_is_undecided() {
     assert_eq!(verify(&answers, &[&adapter[..], &["--expect-rows", rows]].concat()), yes);
     assert_eq!(verify(&answers, &[&adapter[..], &["--expect-rows", one]].concat()), (1, "expected input".to_owned()));
     let alone = seller.prove_with("answer", &["--max-tokens", "3", "--prompt", prompt]);
-    let [all, alone] = [answers, alone].map(|bundle| Bundle::read(&bundle, &Limits::NONE).unwrap().statement.cases);
+    let [all, alone] = [answers, alone].map(|bundle| bundle::read(&bundle, &Limits::NONE).unwrap().statement.cases);
     assert_eq!((all.len(), &all[0]), (3, &alone[0]), "cases do not see each other");
 }
 
@@ -209,7 +209,7 @@ fn every_field_of_every_preference_is_held_to() {
         truth(bundle);
     });
     assert_eq!(verify(&moved, &lax), no("delta proof"));
-    let first = Bundle::read(&honest, &Limits::NONE).unwrap().statement.cases[0].rows();
+    let first = bundle::read(&honest, &Limits::NONE).unwrap().statement.cases[0].rows();
     let reordered = forged(&honest, "reordered", |bundle| {
         bundle.statement.cases.rotate_left(1);
         for (deltas, shape) in bundle.deltas.iter_mut().zip(bundle.commitment.shapes()) {
@@ -250,7 +250,7 @@ fn every_field_of_the_other_outputs_is_held_to() {
     let honest = |name: &str, arguments: &[&str]| {
         let bundle = seller.prove_with(name, &[arguments, &["--prompt", prompt]].concat());
         assert_eq!(verify(&bundle, &lax), (0, "valid".to_owned()), "{name}");
-        let output = Bundle::read(&bundle, &Limits::NONE).unwrap().statement.cases[0].output.clone();
+        let output = bundle::read(&bundle, &Limits::NONE).unwrap().statement.cases[0].output.clone();
         (bundle, output)
     };
 

@@ -50,7 +50,7 @@ fn a_tie_goes_to_the_lower_id() {
         out
     };
     let alone = prove(Path::new("village"), "alone");
-    let bundle = ftk::prove::bundle::Bundle::read(&alone, &ftk::prove::limits::Limits::NONE).unwrap();
+    let bundle = ftk::prove::bundle::read(&alone, &ftk_proofs::limits::Limits::NONE).unwrap();
     let Input::Tokens(prompt) = &bundle.statement.cases[0].input else { panic!("tokens") };
     let Output::Completion(ftk_proofs::Completion { ids, .. }) = &bundle.statement.cases[0].output else {
         panic!("a completion")

@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
-use ftk::prove::bundle::Bundle;
-use ftk::prove::limits::Limits;
+use ftk_proofs::bundle::Bundle;
+use ftk_proofs::limits::Limits;
 use ftk_proofs::{Output, Top};
+
+use ftk::prove::bundle;
 
 use crate::run::{ftk, stderr, succeed};
 use crate::seller::{Seller, forged, verify};
@@ -38,10 +40,10 @@ fn the_likeliest_ids_are_proved_and_every_field_is_held_to() {
     assert_eq!(verify(&six, &all), no("expected question"));
 
     // The first of them is the greedy answer's, and the list goes on.
-    let read = |bundle: &Path| likeliest(&mut Bundle::read(bundle, &Limits::NONE).unwrap()).likeliest.clone();
+    let read = |bundle: &Path| likeliest(&mut bundle::read(bundle, &Limits::NONE).unwrap()).likeliest.clone();
     let (five, six) = (read(&bundle), read(&six));
     let answer = seller.prove_with("answer", &["--max-tokens", "1", "--rows", rows]);
-    let answer = Bundle::read(&answer, &Limits::NONE).unwrap();
+    let answer = bundle::read(&answer, &Limits::NONE).unwrap();
     let Output::Completion(answer) = &answer.statement.cases[0].output else { panic!("a completion") };
     assert_eq!((five[0].id, five.len(), &six[..5]), (answer.ids[0], 5, &five[..]));
     let said = succeed(ftk(&["verify", "--base", "village", "--quiet"]).arg(&bundle).args(lax));

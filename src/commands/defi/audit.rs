@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::prove::bundle::{self, ReadError};
 use anyhow::{Context, Result};
 use ftk_adapters::foreign;
 use ftk_defi::DefiError;
@@ -11,6 +12,7 @@ use ftk_defi::desk::{Desk, Passed};
 use ftk_defi::log::{Entry, Log, check, sample};
 use ftk_defi::plan::{Opened, Plan};
 use ftk_proofs::hex::parse_digest;
+use ftk_proofs::limits::Limits;
 use ftk_proofs::{Case, Choice, Input, Kind, Output, Statement};
 use serde_json::json;
 
@@ -18,8 +20,6 @@ use super::super::prove;
 use super::super::verify::{self, Expected};
 use super::super::{Advice, Asked, Outcome, Task};
 use crate::cli::printer::Printer;
-use crate::prove::bundle::{Packed, ReadError};
-use crate::prove::limits::Limits;
 
 /// What is needed.
 pub struct Settings {
@@ -129,8 +129,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
                 max_memory: None,
             };
             prove::run(&prove, printer)?;
-            let bundle =
-                Packed::read(out, &Limits::default()).with_context(|| format!("cannot read {} back", out.display()))?;
+            let bundle = bundle::packed(out, &Limits::default())
+                .with_context(|| format!("cannot read {} back", out.display()))?;
             if let Some((check, message)) = other_than_logged(&bundle.statement, &log, &entries, &drawn) {
                 return Ok(refused(check, &message, printer));
             }
@@ -142,7 +142,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
                 let message = format!("the log is of {}, expected was {expected}", log.header.adapter);
                 return Ok(refused(ADAPTER, &message, printer));
             }
-            match Packed::read(folder, &Limits::default()) {
+            match bundle::packed(folder, &Limits::default()) {
                 Ok(bundle) => {
                     if let Some((check, message)) = other_than_logged(&bundle.statement, &log, &entries, &drawn) {
                         return Ok(refused(check, &message, printer));

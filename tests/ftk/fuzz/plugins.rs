@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ftk::models::Source;
-use ftk::prove::graph_base::{head_bytes, parse_head};
 use ftk::text::load;
 use ftk_defi::log::{Entry, Header, Log};
 use ftk_defi::plan::{Plan, SHIPPED};
@@ -14,6 +13,7 @@ use ftk_gnn::graph::Graph;
 use ftk_gnn::import::{Origin, import};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_networks::graphs::{Head, Kind, Network};
+use ftk_proofs::head::{head_bytes, parse_head};
 use ftk_recipes::Data;
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::file::properties::WriterProperties;

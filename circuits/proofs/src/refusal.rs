@@ -2,7 +2,9 @@
 
 use ftk_circuits::{CheckFailed, Digest};
 use ftk_networks::graphs::neighbourhood::NeighbourhoodError;
-use ftk_proofs::{StatementError, fixed};
+
+use crate::fixed;
+use crate::statement::StatementError;
 
 /// The check that refused a bundle.
 #[derive(Debug, thiserror::Error)]

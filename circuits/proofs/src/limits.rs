@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use ftk_circuits::AdapterCommitment;
+use ftk_circuits::{AdapterCommitment, SiteShape};
 use ftk_networks::graphs::neighbourhood::{EXPANSION, Neighbourhood};
-use ftk_proofs::{Deadline, Statement};
 
-use super::cost;
-use super::refusal::Refusal;
+use crate::deadline::Deadline;
+use crate::refusal::Refusal;
+use crate::statement::Statement;
 
 /// Limits of one verification. What goes beyond one is not wrong; it is not looked at.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,7 +22,7 @@ pub struct Limits {
     /// base.
     pub memory: u64,
     /// Wall time of reading a bundle, of the replay and of the check of its proofs, one after the other; looked at
-    /// before each row of deltas, each linear layer of the network, and each part of a proof
+    /// before each row of deltas, each linear layer of the network, and each part of a proof. It needs the feature `clock`
     /// ([`ftk_circuits::verify_all`]). What was begun goes to its end.
     pub time: Duration,
 }
@@ -32,6 +32,17 @@ impl Default for Limits {
     fn default() -> Self {
         Self { tokens: 1 << 16, sites: 1 << 10, bytes: 1 << 30, memory: 8 << 30, time: Duration::from_secs(3600) }
     }
+}
+
+/// Bytes of one exact delta in memory.
+pub const DELTA: u64 = 16;
+/// Bytes of one input: as the replay records it, and as it is folded.
+pub const INPUT: u64 = 4 + 8;
+
+/// Bytes that a verifier needs beside the base, for so many rows of each site.
+pub fn expanded(shapes: &[SiteShape], rows: &[usize]) -> u64 {
+    let row = |shape: &SiteShape| DELTA * u64::from(shape.d_out) + INPUT * u64::from(shape.d_in);
+    shapes.iter().zip(rows).map(|(shape, rows)| row(shape).saturating_mul(*rows as u64)).fold(0, u64::saturating_add)
 }
 
 /// How often a head is in memory: as it was sent, read, written again, twice in place, and as integers.
@@ -47,33 +58,38 @@ impl Limits {
         Deadline::after(self.time)
     }
 
+    /// The refusal of files that are longer together than they may be.
+    pub fn too_long(&self) -> Refusal {
+        Refusal::Limit { what: "bytes of files", needs: self.bytes.saturating_add(1), allowed: self.bytes }
+    }
+
     /// Refuses a statement of too many tokens.
-    pub(super) fn statement(&self, statement: &Statement) -> Result<(), Refusal> {
+    pub(crate) fn statement(&self, statement: &Statement) -> Result<(), Refusal> {
         within("tokens", statement.rows() as u64, self.tokens)
     }
 
     /// Refuses a file of a part of a graph that takes too much memory to read.
-    pub(super) fn graph_file(&self, bytes: &[u8]) -> Result<(), Refusal> {
+    pub(crate) fn graph_file(&self, bytes: &[u8]) -> Result<(), Refusal> {
         within("bytes of memory", EXPANSION * bytes.len() as u64, self.memory)
     }
 
     /// Refuses features that take too much memory to project to so many.
-    pub(super) fn projection(&self, graph: &Neighbourhood, width: usize) -> Result<(), Refusal> {
+    pub(crate) fn projection(&self, graph: &Neighbourhood, width: usize) -> Result<(), Refusal> {
         within("bytes of memory", (graph.features() as u64).saturating_mul(4 * width as u64), self.memory)
     }
 
     /// Refuses a head that takes too much memory to read and to put in place.
-    pub(super) fn head_file(&self, bytes: &[u8]) -> Result<(), Refusal> {
+    pub(crate) fn head_file(&self, bytes: &[u8]) -> Result<(), Refusal> {
         within("bytes of memory", COPIES * bytes.len() as u64, self.memory)
     }
 
     /// Refuses logits of nodes that take too much memory: as activations, and of every case.
-    pub(super) fn logits(&self, cases: usize, outputs: usize) -> Result<(), Refusal> {
+    pub(crate) fn logits(&self, cases: usize, outputs: usize) -> Result<(), Refusal> {
         within("bytes of memory", (cases as u64).saturating_mul(3 * 8 * outputs as u64), self.memory)
     }
 
     /// Refuses a part of a graph of too many nodes, or asked about too often, or of features that take too much memory.
-    pub(super) fn graph(&self, graph: &Neighbourhood, cases: usize) -> Result<(), Refusal> {
+    pub(crate) fn graph(&self, graph: &Neighbourhood, cases: usize) -> Result<(), Refusal> {
         within("nodes", graph.members().max(cases) as u64, self.tokens)?;
         // As floats, as activations and as words.
         let features = graph.members() as u64 * graph.width() as u64 * (4 + 8 + 4);
@@ -82,19 +98,19 @@ impl Limits {
 
     /// Refuses an adapter of too many sites, or one that needs too much memory for so many rows of each, whose deltas
     /// take at most `encoded` bytes before they are expanded.
-    pub(super) fn commitment(
+    pub(crate) fn commitment(
         &self,
         commitment: &AdapterCommitment,
         rows: &[usize],
         encoded: u64,
     ) -> Result<(), Refusal> {
         within("sites", commitment.shapes().len() as u64, self.sites)?;
-        let expanded = cost::verifying(commitment.shapes(), rows);
+        let expanded = expanded(commitment.shapes(), rows);
         within("bytes of memory", expanded.saturating_add(encoded), self.memory)
     }
 }
 
 /// Refuses what is beyond a limit.
-pub(super) fn within(what: &'static str, needs: u64, allowed: u64) -> Result<(), Refusal> {
+pub(crate) fn within(what: &'static str, needs: u64, allowed: u64) -> Result<(), Refusal> {
     if needs > allowed { Err(Refusal::Limit { what, needs, allowed }) } else { Ok(()) }
 }

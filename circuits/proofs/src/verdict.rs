@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 
 use ftk_circuits::{CheckFailed, Digest};
-use ftk_proofs::fixed::{self, Adaptation, SiteDeltas};
-use ftk_proofs::{Case, Deadline, FixedModel, Input, Kind, Net, Output, Replayed, Statement, add_base, replay};
 
-use super::bundle::{Bundle, Packed};
-use super::refusal::{Refusal, Stage};
+use crate::bundle::{Bundle, Packed};
+use crate::deadline::Deadline;
+use crate::fixed::{self, Adaptation, SiteDeltas};
+use crate::inputs::Input;
+use crate::model::{FixedModel, Net};
+use crate::outputs::{Kind, Output};
+use crate::refusal::{Refusal, Stage};
+use crate::replay::{Replayed, add_base, replay};
+use crate::statement::{Case, Statement};
 
 /// What the verifier brought along.
 #[derive(Clone, Debug, Default)]
@@ -86,7 +91,7 @@ impl Verdict {
 ///
 /// # Errors
 /// The first check that fails.
-pub(super) fn expected(
+pub(crate) fn expected(
     model: &FixedModel,
     Packed { statement, commitment, graph, .. }: &Packed,
     expectations: &Expectations,
@@ -126,7 +131,7 @@ pub(super) fn expected(
 ///
 /// # Errors
 /// The first check that fails.
-pub(super) fn replayed(
+pub(crate) fn replayed(
     model: &FixedModel,
     Bundle { statement, commitment, deltas, graph, .. }: &Bundle,
     deadline: Deadline,
@@ -164,7 +169,7 @@ pub(super) fn replayed(
 }
 
 /// The verdict on a bundle that no check refused.
-pub(super) fn undoubted(statement: &Statement, expectations: &Expectations, registered: bool) -> Verdict {
+pub(crate) fn undoubted(statement: &Statement, expectations: &Expectations, registered: bool) -> Verdict {
     Verdict { missing: missing(statement, expectations, registered) }
 }
 
@@ -245,7 +250,7 @@ fn missing(statement: &Statement, expectations: &Expectations, registered: bool)
 
 #[cfg(test)]
 mod tests {
-    use ftk_proofs::{Completion, LogProb};
+    use crate::outputs::{Completion, LogProb};
 
     use super::*;
 

@@ -1,0 +1,245 @@
+//! The bundle: the folder a verifier gets.
+//!
+//! | file | content |
+//! |---|---|
+//! | `statement.json` | the statement, canonical JSON ([`crate::text`]) |
+//! | `deltas.bin` | exact deltas of all sites ([`ftk_circuits::encode_deltas`]), compressed with zstd |
+//! | `proof.bin`, `link.bin` | the delta proof and its link to the commitment |
+//! | `commitment.bin` | the adapter's commitment |
+//! | `graph.bin` | of a statement about nodes, the part of the graph that reaches them ([`Neighbourhood`]) |
+//! | `head.safetensors` | weights of a head that was trained beside the adapter; public, and part of what the statement calls the base |
+//! | `registration.bin` | the proof that every committed entry is a 16-bit integer |
+//!
+//! [`Packed`] is a bundle as it was sent, [`Bundle`] one whose deltas are expanded.
+//!
+//! A bundle is foreign input. Its files MUST be no longer together than the reader allows; `statement.json` MUST be
+//! the canonical text of what it says; the decompressed deltas MUST fit sites and rows exactly and be
+//! no more than their limit.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use ftk_circuits::{AdapterCommitment, CheckFailed, DeltaProof, decode_deltas, deltas_limit};
+use ftk_networks::graphs::neighbourhood::Neighbourhood;
+use ruzstd::decoding::StreamingDecoder;
+
+use crate::deadline::Deadline;
+#[cfg(feature = "prove")]
+use crate::head::head_bytes;
+use crate::head::{Tensors, parse_head};
+use crate::limits::Limits;
+use crate::refusal::{Refusal, Stage};
+use crate::replay::rows_of;
+use crate::statement::Statement;
+use crate::statement::text::TextError;
+
+/// File of the commitment, in a bundle and beside an opening.
+pub const COMMITMENT: &str = "commitment.bin";
+/// File of the registration, in a bundle and beside an opening.
+pub const REGISTRATION: &str = "registration.bin";
+/// File of the statement.
+pub const STATEMENT: &str = "statement.json";
+/// File of the deltas.
+pub const DELTAS: &str = "deltas.bin";
+/// File of the proof.
+pub const PROOF: &str = "proof.bin";
+/// File of the link.
+pub const LINK: &str = "link.bin";
+
+/// File of the part of a graph.
+pub const GRAPH: &str = "graph.bin";
+/// File of a head, in a bundle and beside an opening.
+pub const HEAD: &str = "head.safetensors";
+
+/// Every file of a bundle; without the first there is none.
+pub const FILES: [&str; 8] = [STATEMENT, COMMITMENT, GRAPH, HEAD, DELTAS, PROOF, LINK, REGISTRATION];
+
+/// Largest statement: four million ids of ten digits are more than any context.
+const MAX_STATEMENT: u64 = 64 << 20;
+/// Most deltas of a bundle, sixteen bytes each in memory: a small file may claim and expand to any number.
+const MAX_DELTAS: u64 = 1 << 28;
+/// Level of compression; deltas are nearly random, more effort saves little.
+#[cfg(feature = "prove")]
+const ZSTD_LEVEL: i32 = 3;
+
+/// Everything a verifier gets, undigested.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bundle {
+    /// What is stated.
+    pub statement: Statement,
+    /// The adapter's commitment.
+    pub commitment: AdapterCommitment,
+    /// Exact deltas of each site, `(rows, d_out)`.
+    pub deltas: Vec<Vec<i128>>,
+    /// Proof and link.
+    pub proof: DeltaProof,
+    /// The registration, if it came along.
+    pub registration: Option<Vec<u8>>,
+    /// What reaches the nodes, of a statement about nodes.
+    pub graph: Option<Neighbourhood>,
+    /// The head, where it is not the base's.
+    pub head: Option<Tensors>,
+}
+
+#[cfg(feature = "prove")]
+impl Bundle {
+    /// Its files, by name.
+    ///
+    /// # Errors
+    /// More deltas than a bundle may have, or other ones than its commitment says.
+    pub fn files(&self) -> Result<BTreeMap<&'static str, Vec<u8>>, PackError> {
+        let deltas: Vec<&[i128]> = self.deltas.iter().map(Vec::as_slice).collect();
+        if deltas.iter().map(|deltas| deltas.len() as u64).sum::<u64>() > MAX_DELTAS {
+            return Err(PackError::Deltas);
+        }
+        let deltas = ftk_circuits::encode_deltas(self.commitment.shapes(), &deltas)?;
+        let mut files = BTreeMap::from([
+            (STATEMENT, crate::text(&self.statement).into_bytes()),
+            (DELTAS, zstd::encode_all(deltas.as_slice(), ZSTD_LEVEL)?),
+            (PROOF, self.proof.proof.clone()),
+            (LINK, self.proof.link.clone()),
+            (COMMITMENT, self.commitment.encode()),
+        ]);
+        files.extend(self.graph.as_ref().map(|graph| (GRAPH, graph.encode())));
+        files.extend(self.head.as_ref().map(|head| (HEAD, head_bytes(head))));
+        files.extend(self.registration.clone().map(|registration| (REGISTRATION, registration)));
+        Ok(files)
+    }
+}
+
+/// Why there are no files of a bundle.
+#[cfg(feature = "prove")]
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// Too many deltas.
+    #[error("more than {MAX_DELTAS} deltas; prove a shorter answer")]
+    Deltas,
+    /// Deltas that are not those of the commitment's sites.
+    #[error(transparent)]
+    Encoding(#[from] ftk_circuits::ProveError),
+    /// Compression failed.
+    #[error(transparent)]
+    Compression(#[from] std::io::Error),
+}
+
+/// Files by their names.
+pub type Files<'a> = BTreeMap<&'a str, &'a [u8]>;
+
+/// A bundle of which all is read but the deltas, which may be the work of seconds to expand. What can be refused without
+/// them is refused before.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    /// What is stated.
+    pub statement: Statement,
+    /// The adapter's commitment.
+    pub commitment: AdapterCommitment,
+    /// `deltas.bin`
+    deltas: Vec<u8>,
+    pub(crate) proof: DeltaProof,
+    registration: Option<Vec<u8>>,
+    /// What reaches the nodes, of a statement about nodes.
+    pub graph: Option<Neighbourhood>,
+    /// The head, where it is not the base's.
+    pub head: Option<Tensors>,
+}
+
+impl Packed {
+    /// Reads the files of a bundle as far as they can be read without the base.
+    ///
+    /// # Errors
+    /// Content that no honest prover writes, or that is beyond the limits, which are held against what the deltas may
+    /// come to.
+    pub fn parse(files: &Files<'_>, limits: &Limits) -> Result<Self, Refusal> {
+        if files.values().map(|bytes| bytes.len() as u64).sum::<u64>() > limits.bytes {
+            return Err(limits.too_long());
+        }
+        let need = |name: &'static str| {
+            let missing = || Refusal::Malformed { file: name, reason: "is missing".into() };
+            files.get(name).copied().ok_or_else(missing)
+        };
+        let statement = need(STATEMENT)?;
+        if statement.len() as u64 > MAX_STATEMENT {
+            return Err(Refusal::Malformed { file: STATEMENT, reason: format!("longer than {MAX_STATEMENT} bytes") });
+        }
+        let statement = crate::parse(statement).map_err(|error| match error {
+            TextError::Protocol(version) => Refusal::Protocol(version),
+            TextError::Malformed(reason) => Refusal::Malformed { file: STATEMENT, reason },
+        })?;
+        statement.check()?;
+        limits.statement(&statement)?;
+        let graph = graph(&statement, files.get(GRAPH).copied(), limits)?;
+        let malformed = |reason| Refusal::Malformed { file: HEAD, reason };
+        let head = files.get(HEAD).map(|bytes| {
+            limits.head_file(bytes)?;
+            parse_head(bytes).map_err(malformed)
+        });
+        let head = head.transpose()?;
+        let commitment = AdapterCommitment::decode(need(COMMITMENT)?)?;
+        let rows = rows_of(&statement, graph.as_ref(), commitment.shapes());
+        let most = limit(&commitment, &rows)?;
+        limits.commitment(&commitment, &rows, most)?;
+        let deltas = need(DELTAS)?.to_vec();
+        let proof = DeltaProof { proof: need(PROOF)?.to_vec(), link: need(LINK)?.to_vec() };
+        let registration = files.get(REGISTRATION).map(|bytes| bytes.to_vec());
+        Ok(Self { statement, commitment, deltas, proof, registration, graph, head })
+    }
+
+    /// Expands the deltas.
+    ///
+    /// # Errors
+    /// Bytes that no honest prover writes; [`Refusal::Time`] after the deadline.
+    pub fn expand(self, deadline: Deadline) -> Result<Bundle, Refusal> {
+        let Self { statement, commitment, deltas, proof, registration, graph, head } = self;
+        let rows = rows_of(&statement, graph.as_ref(), commitment.shapes());
+        let deltas = decompress(&deltas, limit(&commitment, &rows)?)?;
+        let deltas = decode_deltas(&deltas, commitment.shapes(), &rows, &|| deadline.is_past());
+        let deltas = deltas.map_err(|error| match error {
+            CheckFailed::Stopped => Refusal::Time(Stage::Deltas),
+            error => Refusal::Check(error),
+        })?;
+        Ok(Bundle { statement, commitment, deltas, proof, registration, graph, head })
+    }
+}
+
+/// The part of the graph that a statement is about, checked; `None` where it is about tokens.
+fn graph(statement: &Statement, bytes: Option<&[u8]>, limits: &Limits) -> Result<Option<Neighbourhood>, Refusal> {
+    match (statement.graph(), bytes) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(Refusal::Malformed { file: GRAPH, reason: "the statement is about no graph".into() }),
+        (Some(_), None) => Err(Refusal::Malformed { file: GRAPH, reason: "is missing".into() }),
+        (Some(root), Some(bytes)) => {
+            limits.graph_file(bytes)?;
+            let graph = Neighbourhood::decode(bytes)?;
+            limits.graph(&graph, statement.cases.len())?;
+            graph.check(&statement.nodes(), &root.0)?;
+            Ok(Some(graph))
+        }
+    }
+}
+
+/// Bytes that the deltas of this commitment take at most.
+fn limit(commitment: &AdapterCommitment, rows: &[usize]) -> Result<u64, Refusal> {
+    // 4096 sites of 65536 outputs and 2^21 rows stay far below 2^64.
+    let entries: u64 =
+        commitment.shapes().iter().zip(rows).map(|(shape, rows)| u64::from(shape.d_out) * *rows as u64).sum();
+    if entries > MAX_DELTAS {
+        return Err(Refusal::Malformed { file: DELTAS, reason: format!("claims more than {MAX_DELTAS} deltas") });
+    }
+    Ok(deltas_limit(commitment.shapes(), rows))
+}
+
+/// Least and most bytes that decompression may look back: what ftk's own frames need, and what zstd's own decoder allows.
+const WINDOWS: [u64; 2] = [8 << 20, 128 << 20];
+
+fn decompress(mut bytes: &[u8], limit: u64) -> Result<Vec<u8>, Refusal> {
+    let malformed =
+        || Refusal::Malformed { file: DELTAS, reason: "not a zstd frame of the length it must have".into() };
+    let [least, most] = WINDOWS;
+    let decoder = StreamingDecoder::new_with_max_window_size(&mut bytes, limit.clamp(least, most));
+    let mut decoder = decoder.map_err(|_| malformed())?;
+    let mut out = Vec::new();
+    (&mut decoder).take(limit + 1).read_to_end(&mut out).map_err(|_| malformed())?;
+    let frame = decoder.into_frame_decoder();
+    let intact = frame.get_checksum_from_data().is_none_or(|sum| frame.get_calculated_checksum() == Some(sum));
+    if out.len() as u64 > limit || !bytes.is_empty() || !intact { Err(malformed()) } else { Ok(out) }
+}

@@ -1,0 +1,242 @@
+//! Verifying many bundles against one base, from memory: no file is read or written here.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use ftk_circuits::{
+    AdapterCommitment, CheckFailed, Claim, CommitmentKey, DeltaProof, Digest, KeyError, SiteRows, SiteShape,
+    StatementBytes, verify_all,
+};
+use ftk_networks::graphs::neighbourhood::{EXPANSION, Neighbourhood};
+
+use crate::bundle::{Bundle, Files, HEAD, Packed};
+use crate::deadline::Deadline;
+use crate::fixed::Error;
+use crate::head::{GraphBase, Tensors};
+use crate::limits::Limits;
+use crate::model::{FixedModel, Net};
+use crate::refusal::{Refusal, Stage};
+use crate::statement::Statement;
+use crate::verdict::{Expectations, Verdict, expected, replayed, undoubted};
+
+/// A base as integers, with commitment keys and accepted registrations, which bundles share.
+#[derive(Debug)]
+pub struct Verifier {
+    model: FixedModel,
+    /// The base itself, where bundles may bring another head for it.
+    graph: Option<GraphBase>,
+    limits: Limits,
+    derive: fn(u32) -> Result<CommitmentKey, KeyError>,
+    keys: BTreeMap<u32, Arc<CommitmentKey>>,
+    /// Of each adapter, the hash of the registration that was accepted.
+    registered: BTreeMap<Digest, blake3::Hash>,
+}
+
+/// A bundle that was not refused.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged {
+    /// How far it is to be believed.
+    pub verdict: Verdict,
+    /// What it says.
+    pub statement: Statement,
+    /// The adapter's sites.
+    pub shapes: Vec<SiteShape>,
+    /// The part of the graph that reaches the nodes it is about.
+    pub graph: Option<Neighbourhood>,
+    /// Whether the head is one that the bundle brought, and not the base's.
+    pub head: bool,
+}
+
+impl Verifier {
+    /// Of a base of tokens. Keys are derived when they are first needed, which takes seconds for a large adapter.
+    pub fn new(model: FixedModel, limits: Limits) -> Self {
+        let (keys, registered) = (BTreeMap::new(), BTreeMap::new());
+        Self { model, graph: None, limits, derive: CommitmentKey::generate, keys, registered }
+    }
+
+    /// Of a base of graphs, for which bundles may bring a head.
+    ///
+    /// # Errors
+    /// Weights that do not fit their grid, a network that has no integer form.
+    pub fn of_graphs(base: GraphBase, limits: Limits) -> Result<Self, Error> {
+        Ok(Self { graph: Some(base.clone()), ..Self::new(base.fixed()?, limits) })
+    }
+
+    /// The same with keys from elsewhere, such as a cache; each is checked against the digest that the protocol has of it.
+    #[must_use]
+    pub fn with_keys(self, derive: fn(u32) -> Result<CommitmentKey, KeyError>) -> Self {
+        Self { derive, ..self }
+    }
+
+    /// Judges the files of a bundle, by name ([`crate::bundle`] says which there are).
+    ///
+    /// # Errors
+    /// The first check that fails, or [`Refusal::Limit`].
+    pub fn verify(&mut self, files: &Files<'_>, expectations: &Expectations) -> Result<Judged, Refusal> {
+        let deadline = self.limits.deadline();
+        let sent = Packed::parse(files, &self.limits)?;
+        let replayed = self.replay(sent, expectations, deadline)?;
+        self.settle(vec![replayed]).swap_remove(0)
+    }
+
+    /// Everything but the proofs, which are left as much time as there is until the deadline.
+    ///
+    /// # Errors
+    /// As [`Verifier::verify`].
+    pub fn replay(
+        &mut self,
+        sent: Packed,
+        expectations: &Expectations,
+        deadline: Deadline,
+    ) -> Result<Replayed, Refusal> {
+        let other;
+        let model = match &sent.head {
+            None => &self.model,
+            Some(head) => {
+                other = self.with_head(head)?;
+                &other
+            }
+        };
+        expected(model, &sent, expectations)?;
+        if let (Net::Graph(network), Some(graph)) = (model.net(), &sent.graph) {
+            self.limits.projection(graph, network.prepare.project.unwrap_or(0))?;
+            self.limits.logits(sent.statement.cases.len(), network.outputs())?;
+        }
+        let bundle = sent.expand(deadline)?;
+        let inputs = replayed(model, &bundle, deadline)?;
+        let Bundle { statement, commitment, deltas, proof, registration, graph, head } = bundle;
+        let rows = commitment.shapes().iter().zip(inputs).zip(deltas).map(|((shape, inputs), deltas)| SiteRows {
+            rows: inputs.len() / shape.d_in as usize,
+            inputs,
+            deltas,
+        });
+        let rows = rows.collect();
+        let key = match self.keys.entry(commitment.k()) {
+            Entry::Occupied(place) => Arc::clone(place.get()),
+            Entry::Vacant(place) => {
+                let key = (self.derive)(commitment.k()).map_err(CheckFailed::KeyBytes)?;
+                Arc::clone(place.insert(Arc::new(key)))
+            }
+        };
+        let left = deadline.left();
+        let verdict = undoubted(&statement, expectations, registration.is_some());
+        let head = head.is_some();
+        Ok(Replayed { verdict, statement, commitment, key, rows, proof, registration, left, graph, head })
+    }
+
+    /// The base with the head that a bundle brought.
+    fn with_head(&self, head: &Tensors) -> Result<FixedModel, Refusal> {
+        let malformed = |reason| Refusal::Malformed { file: HEAD, reason };
+        let base = self.graph.as_ref().ok_or_else(|| malformed("the base takes no other head".to_owned()))?;
+        let base = base.with_head(head).map_err(|name| malformed(format!("is none of the base: {name}")))?;
+        let model = base.fixed().map_err(|error| malformed(error.to_string()))?;
+        if model.digest() == self.model.digest() { Err(malformed("is the base's own".to_owned())) } else { Ok(model) }
+    }
+
+    /// Checks the proofs of many bundles together, whoever replayed them, with a verdict on each: one multiplication for
+    /// all, and only if it fails one for each.
+    pub fn settle(&mut self, bundles: Vec<Replayed>) -> Vec<Result<Judged, Refusal>> {
+        let digests: Vec<Digest> = bundles.iter().map(|bundle| bundle.commitment.digest()).collect();
+        let statements: Vec<StatementBytes> = bundles.iter().map(|bundle| bundle.statement.bytes()).collect();
+        // A registration is looked at once, however many bundles bring it.
+        let mut registrations: BTreeMap<(Digest, &[u8]), usize> = BTreeMap::new();
+        let (mut claims, mut left) = (Vec::with_capacity(2 * bundles.len()), Vec::new());
+        for (Replayed { commitment, key, rows, proof, left: time, .. }, statement) in bundles.iter().zip(&statements) {
+            claims.push(Claim::Deltas { key, statement, commitment, sites: rows, proof });
+            left.push(*time);
+        }
+        for (Replayed { commitment, key, registration, left: time, .. }, digest) in bundles.iter().zip(&digests) {
+            let Some(registration) = registration else { continue };
+            if self.registered.get(digest) == Some(&blake3::hash(registration)) {
+                continue;
+            }
+            match registrations.entry((*digest, registration)) {
+                Entry::Vacant(place) => {
+                    place.insert(claims.len());
+                    claims.push(Claim::Registration { key, commitment, registration });
+                    left.push(*time);
+                }
+                // As long as the most patient of them waits.
+                Entry::Occupied(place) => {
+                    let patience = &mut left[*place.get()];
+                    *patience = patience.zip(*time).map(|(one, other)| one.max(other));
+                }
+            }
+        }
+        // Claims are checked side by side: the time of each begins with its own check.
+        let began: Vec<OnceLock<Deadline>> = claims.iter().map(|_| OnceLock::new()).collect();
+        let is_late = |claim: usize| {
+            let deadline = || left[claim].map_or(Deadline::NONE, Deadline::after);
+            began[claim].get_or_init(deadline).is_past()
+        };
+        let results = verify_all(&claims, &is_late);
+        let verdict = |index: usize| {
+            let bundle = &bundles[index];
+            results[index].clone()?;
+            let registration = bundle.registration.as_deref();
+            let checked = registration.and_then(|bytes| registrations.get(&(digests[index], bytes)));
+            checked.map_or(Ok(()), |claim| results[*claim].clone())
+        };
+        let verdicts: Vec<Result<(), CheckFailed>> = (0..bundles.len()).map(verdict).collect();
+        let mut judged = Vec::with_capacity(bundles.len());
+        for ((bundle, verdict), digest) in bundles.into_iter().zip(verdicts).zip(digests) {
+            let Replayed { verdict: doubts, statement, commitment, registration, graph, head, .. } = bundle;
+            let verdict = verdict.map_err(|error| match error {
+                CheckFailed::Stopped => Refusal::Time(Stage::Proofs),
+                error => Refusal::Check(error),
+            });
+            judged.push(verdict.map(|()| {
+                if let Some(registration) = registration {
+                    self.registered.insert(digest, blake3::hash(&registration));
+                }
+                Judged { verdict: doubts, statement, shapes: commitment.shapes().to_vec(), graph, head }
+            }));
+        }
+        judged
+    }
+}
+
+/// A bundle whose proofs are still to be checked. It has all that this takes: any verifier can do it.
+#[derive(Debug)]
+pub struct Replayed {
+    verdict: Verdict,
+    statement: Statement,
+    commitment: AdapterCommitment,
+    key: Arc<CommitmentKey>,
+    rows: Vec<SiteRows>,
+    proof: DeltaProof,
+    registration: Option<Vec<u8>>,
+    graph: Option<Neighbourhood>,
+    head: bool,
+    /// How long the proofs may take, if not as long as they like.
+    left: Option<Duration>,
+}
+
+impl Replayed {
+    /// Bytes of memory it takes, but for what is small.
+    pub fn bytes(&self) -> u64 {
+        let bytes = |rows: &SiteRows| size_of_val(rows.inputs.as_slice()) + size_of_val(rows.deltas.as_slice());
+        let sent = self.proof.proof.len() + self.proof.link.len() + self.registration.as_ref().map_or(0, Vec::len);
+        let graph = self.graph.as_ref().map_or(0, |graph| EXPANSION * graph.encode().len() as u64);
+        let named = self.statement.bytes().encode().len() + self.commitment.encode().len();
+        (self.rows.iter().map(bytes).sum::<usize>() + sent + named) as u64 + graph
+    }
+}
+
+#[cfg(test)]
+impl Verifier {
+    /// Whether a registration of this adapter was accepted.
+    pub(crate) fn has_registered(&self, adapter: Digest) -> bool {
+        self.registered.contains_key(&adapter)
+    }
+}
+
+#[cfg(test)]
+impl Replayed {
+    /// With so much time for its proofs.
+    pub(crate) fn within(self, time: Duration) -> Self {
+        Self { left: Some(time), ..self }
+    }
+}
