@@ -43,15 +43,6 @@ pub enum EncodingError {
     /// Not the canonical encoding of a scalar.
     #[error("not a canonical scalar: number {0}")]
     Scalar(usize),
-    /// Ids that must ascend strictly do not.
-    #[error("{0} are not strictly ascending")]
-    Order(&'static str),
-    /// An unknown kind of input.
-    #[error("unknown input kind: {0}")]
-    InputKind(u8),
-    /// An unknown kind of output.
-    #[error("unknown output kind: {0}")]
-    Kind(u8),
     /// A row is given as independent of those before it, and is not, or rows are out of order.
     #[error("not the next independent row: {0}")]
     Pivot(usize),

@@ -17,8 +17,18 @@ type Rule = (&'static str, &'static [&'static str], &'static [&'static str]);
 const FLOAT_SIDE: [&str; 5] = ["candle-core", "candle-nn", "candle-transformers", "safetensors", "tokenizers"];
 
 /// What whoever verifies does not want: the command line, downloads, rows and floats.
-const HEAVY: [&str; 8] =
-    ["clap", "indicatif", "hf-hub", "candle-core", "parquet", "minijinja", "tokenizers", "tempfile"];
+const HEAVY: [&str; 10] = [
+    "clap",
+    "indicatif",
+    "hf-hub",
+    "candle-core",
+    "parquet",
+    "minijinja",
+    "safetensors",
+    "tokenizers",
+    "tempfile",
+    "ftk-recipes",
+];
 
 const CRATES: [Rule; 9] = [
     ("ftk-kernels", &[], &["candle-core", "halo2_proofs", "clap"]),
@@ -132,17 +142,36 @@ fn crates_never_reach_what_they_must_not_know() {
 const NATIVE: [&str; 9] =
     ["memmap2", "tempfile", "zstd-sys", "ring", "openssl-sys", "libc", "signal-hook", "num_cpus", "onig_sys"];
 
-#[test]
-fn proofs_ask_nothing_of_a_browser_that_it_has_not() {
+/// The crates that `ftk-proofs` is made of with these features on this target, or on this machine.
+fn crates_of_proofs(features: &str, target: Option<&str>) -> BTreeSet<String> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["tree", "--package", "ftk-proofs", "--no-default-features", "--edges", "normal", "--prefix", "none"]);
-    cargo.args(["--target", "wasm32-unknown-unknown", "--format", "{p}", "--offline", "--locked"]);
+    cargo.args(["tree", "--package", "ftk-proofs", "--no-default-features", "--features", features]);
+    cargo.args(["--edges", "normal", "--prefix", "none", "--format", "{p}", "--offline", "--locked"]);
+    cargo.args(target.iter().flat_map(|target| ["--target", target]));
     let output = cargo.arg("--manifest-path").arg(Path::new(ROOT).join("Cargo.toml")).output().unwrap();
     let tree = String::from_utf8(output.stdout).unwrap();
-    let names: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
-    assert!(names.contains("halo2_proofs"), "{}", String::from_utf8_lossy(&output.stderr));
-    let wrong: Vec<_> = NATIVE.iter().chain(&HEAVY).filter(|name| names.contains(**name)).collect();
+    let crates: BTreeSet<String> =
+        tree.lines().map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect();
+    assert!(crates.iter().any(|it| it.starts_with("halo2_proofs ")), "{}", String::from_utf8_lossy(&output.stderr));
+    crates
+}
+
+#[test]
+fn proofs_ask_nothing_of_a_browser_that_it_has_not() {
+    let crates = crates_of_proofs("js", Some("wasm32-unknown-unknown"));
+    let has = |name: &&&str| crates.iter().any(|it| it.split(' ').next() == Some(**name));
+    let wrong: Vec<_> = NATIVE.iter().chain(&HEAVY).filter(has).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+/// Crates that whoever verifies depends on, ours among them. One more needs a reason.
+const VERIFIER: usize = 77;
+
+#[test]
+fn whoever_verifies_depends_on_few_crates() {
+    let crates = crates_of_proofs("clock,multicore", None);
+    assert!(crates.len() <= VERIFIER, "{} crates: {crates:?}", crates.len());
+    assert!(!crates.iter().any(|it| it.starts_with("zstd")), "only provers compress");
 }
 
 #[test]

@@ -25,11 +25,11 @@ use ftk::text::load::{self, Kind};
 use ftk::train::transcript::{self, TRANSCRIPT};
 use ftk_adapters::{notes, peft};
 use ftk_circuits::{AdapterCommitment, CommitmentKey, MIN_K, Opening, decode_deltas, verify_registration};
+use ftk_proofs::Deadline;
 use ftk_proofs::bundle::Packed;
 use ftk_proofs::limits::Limits;
 use ftk_proofs::verdict::Expectations;
 use ftk_proofs::verifier::Verifier;
-use ftk_proofs::{Deadline, Statement};
 use ftk_recipes::{Data, Recipe};
 
 use crate::run::{fixture, ftk, succeed};
@@ -132,7 +132,6 @@ fn bundles() {
     let shapes = bundle.commitment.shapes().to_vec();
     let rows = vec![bundle.statement.rows(); shapes.len()];
     fuzz("deltas", &[deltas], MEGABYTE, move |bytes| drop(decode_deltas(bytes, &shapes, &rows, &|| false)));
-    fuzz("statement", &[bundle.statement.bytes().encode()], MEGABYTE, |bytes| drop(Statement::decode(bytes)));
     fuzz("commitment", &[read("commitment.bin")], MEGABYTE, |bytes| drop(AdapterCommitment::decode(bytes)));
     let path = seller.folder.join("commitment").join(OPENING);
     let shapes = bundle.commitment.shapes().to_vec();

@@ -1,5 +1,6 @@
 //! Lists and numbers in the canonical bytes of a statement (`STATEMENT.md`, section 7).
 
+#[cfg(test)]
 use ftk_circuits::{EncodingError, Reader};
 
 pub(crate) fn put_ids(bytes: &mut Vec<u8>, ids: &[u32]) {
@@ -7,16 +8,13 @@ pub(crate) fn put_ids(bytes: &mut Vec<u8>, ids: &[u32]) {
     bytes.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
 }
 
+#[cfg(test)]
 pub(crate) fn take_ids(reader: &mut Reader<'_>, what: &'static str, max: u32) -> Result<Vec<u32>, EncodingError> {
     let count = reader.count(what, max, 4)?;
     (0..count).map(|_| reader.u32()).collect()
 }
 
-pub(crate) fn take_ascending(reader: &mut Reader<'_>, what: &'static str, max: u32) -> Result<Vec<u32>, EncodingError> {
-    let ids = take_ids(reader, what, max)?;
-    if ids.is_sorted_by(|a, b| a < b) { Ok(ids) } else { Err(EncodingError::Order(what)) }
-}
-
+#[cfg(test)]
 pub(crate) fn take_i64(reader: &mut Reader<'_>) -> Result<i64, EncodingError> {
     reader.array().map(i64::from_le_bytes)
 }

@@ -1,10 +1,14 @@
 //! What goes into the network.
 
-use ftk_circuits::{Digest, EncodingError, Reader};
+use ftk_circuits::Digest;
+#[cfg(test)]
+use ftk_circuits::{EncodingError, Reader};
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::{CaseError, MAX_TOKENS, bounded};
-use crate::encoding::{put_ids, take_ids};
+use crate::encoding::put_ids;
+#[cfg(test)]
+use crate::encoding::take_ids;
 use crate::hex;
 
 const TOKENS: u8 = 0;
@@ -98,11 +102,12 @@ impl Input {
         }
     }
 
+    #[cfg(test)]
     pub(crate) fn take(reader: &mut Reader<'_>) -> Result<Self, EncodingError> {
         match reader.u8()? {
             TOKENS => Ok(Self::Tokens(take_ids(reader, "input", MAX_TOKENS)?)),
             NODE => Ok(Self::Node { graph: Digest(reader.array()?), node: reader.u32()? }),
-            other => Err(EncodingError::InputKind(other)),
+            other => Err(EncodingError::Bounds { what: "kind of input", value: other.into() }),
         }
     }
 }

@@ -1,12 +1,13 @@
 //! What is claimed to come out: one file for each kind, listed once.
 
-mod room;
+mod output_kind;
 
+#[cfg(test)]
 use ftk_circuits::{EncodingError, Reader};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::room::Room;
+use self::output_kind::OutputKind;
 use crate::bounds::CaseError;
 use crate::read::{ReadError, Row};
 use crate::words::Words;
@@ -52,12 +53,13 @@ macro_rules! outputs {
                 match self { $(Self::$name(output) => output.put(bytes),)* }
             }
 
+            #[cfg(test)]
             pub(crate) fn take(reader: &mut Reader<'_>) -> Result<Self, EncodingError> {
                 let kind = reader.u8()?;
                 $(if $name::KINDS.contains(&kind) {
                     return $name::take(kind, reader).map(Self::$name);
                 })*
-                Err(EncodingError::Kind(kind))
+                Err(EncodingError::Bounds { what: "kind of output", value: kind.into() })
             }
 
             /// Kinds of all outputs, in their order.

@@ -67,10 +67,10 @@ pub fn settle(
             let (Input::Tokens(input), Output::Completion(completion)) = (&case.input, &mut case.output) else {
                 continue;
             };
-            let room = completion.room();
-            if room > 0 {
+            let left = completion.left();
+            if left > 0 {
                 let so_far = [input.as_slice(), &completion.ids].concat();
-                completion.ids.extend(propose(&so_far, room).map_err(CasesError::Propose)?);
+                completion.ids.extend(propose(&so_far, left).map_err(CasesError::Propose)?);
             }
         }
         let Replayed { mut outputs, records } =

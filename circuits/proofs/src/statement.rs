@@ -7,16 +7,13 @@ pub mod text;
 
 use std::ops::Range;
 
-use ftk_circuits::{Digest, EncodingError, Reader, StatementBytes};
+use ftk_circuits::{Digest, StatementBytes};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::bounds::{CaseError, MAX_CASES, MAX_CONTEXT, MAX_ROWS};
 use crate::inputs::Input;
 use crate::outputs::Output;
-
-/// Least bytes of a case: two kinds, and the length of an input.
-const MIN_CASE_BYTES: usize = 6;
 
 /// Everything public that a proof is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,22 +174,6 @@ impl Statement {
             case.output.put(&mut said);
         }
         StatementBytes { base: self.base, adapter: self.adapter, said }
-    }
-
-    /// Reads [`Statement::bytes`]' encoding; call [`Statement::check`] before believing it.
-    ///
-    /// # Errors
-    /// Anything that is not the canonical encoding of some statement.
-    pub fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
-        let StatementBytes { base, adapter, said } = StatementBytes::decode(bytes)?;
-        let mut reader = Reader::new(&said);
-        let context_len = reader.count("context", MAX_CONTEXT, 1)?;
-        let context = reader.take(context_len)?.to_vec();
-        let count = reader.count("cases", MAX_CASES, MIN_CASE_BYTES)?;
-        let case = |reader: &mut Reader<'_>| Ok(Case { input: Input::take(reader)?, output: Output::take(reader)? });
-        let cases = (0..count).map(|_| case(&mut reader)).collect::<Result<_, _>>()?;
-        reader.end()?;
-        Ok(Self { base, adapter, context, cases })
     }
 }
 

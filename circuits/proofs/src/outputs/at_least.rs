@@ -1,12 +1,14 @@
 //! Whether an id is at least so likely at the last position.
 
 use ftk_circuits::fixed::log_prob::LOG_PROB_BITS;
+#[cfg(test)]
 use ftk_circuits::{EncodingError, Reader};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::room::Room;
+use super::output_kind::OutputKind;
 use crate::bounds::CaseError;
+#[cfg(test)]
 use crate::encoding::take_i64;
 use crate::read::{ReadError, Row};
 use crate::words::{Words, nat};
@@ -37,7 +39,7 @@ impl AtLeast {
     }
 }
 
-impl Room for AtLeast {
+impl OutputKind for AtLeast {
     const NAME: &'static str = "at-least";
     const KINDS: &'static [u8] = &[6];
 
@@ -48,6 +50,7 @@ impl Room for AtLeast {
         bytes.push(u8::from(self.holds));
     }
 
+    #[cfg(test)]
     fn take(_: u8, reader: &mut Reader<'_>) -> Result<Self, EncodingError> {
         let (id, bound) = (reader.u32()?, take_i64(reader)?);
         match reader.u8()? {

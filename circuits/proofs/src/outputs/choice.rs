@@ -1,13 +1,16 @@
 //! The id with the largest logit at the last position, of those listed; ties go to the lowest id.
 
 use ftk_circuits::fixed::greedy;
+#[cfg(test)]
 use ftk_circuits::{EncodingError, Reader};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::room::Room;
+use super::output_kind::OutputKind;
 use crate::bounds::{CaseError, MAX_CHOICES, ascending};
-use crate::encoding::{put_ids, take_ascending};
+use crate::encoding::put_ids;
+#[cfg(test)]
+use crate::encoding::take_ids;
 use crate::read::{ReadError, Row};
 use crate::words::Words;
 
@@ -30,7 +33,7 @@ impl Choice {
     }
 }
 
-impl Room for Choice {
+impl OutputKind for Choice {
     const NAME: &'static str = "choice";
     const KINDS: &'static [u8] = &[5];
 
@@ -40,8 +43,9 @@ impl Room for Choice {
         bytes.extend(self.chosen.to_le_bytes());
     }
 
+    #[cfg(test)]
     fn take(_: u8, reader: &mut Reader<'_>) -> Result<Self, EncodingError> {
-        Ok(Self { among: take_ascending(reader, "ids to choose from", MAX_CHOICES)?, chosen: reader.u32()? })
+        Ok(Self { among: take_ids(reader, "ids to choose from", MAX_CHOICES)?, chosen: reader.u32()? })
     }
 
     fn check(&self) -> Result<(), CaseError> {

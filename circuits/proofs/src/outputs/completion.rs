@@ -1,12 +1,15 @@
 //! The greedy continuation of an input; ties go to the lowest id.
 
+#[cfg(test)]
 use ftk_circuits::{EncodingError, Reader};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::room::Room;
-use crate::bounds::{CaseError, MAX_STOP_IDS, MAX_TOKENS, ascending, continuation};
-use crate::encoding::{put_ids, take_ascending, take_ids};
+use super::output_kind::{OutputKind, another};
+use crate::bounds::{CaseError, MAX_STOP_IDS, ascending, continuation};
+use crate::encoding::put_ids;
+#[cfg(test)]
+use crate::encoding::take_ids;
 use crate::read::{ReadError, Row};
 use crate::words::Words;
 
@@ -24,9 +27,9 @@ pub struct Completion {
 
 impl Completion {
     /// How many more ids there may be; none behind a stop id.
-    pub fn room(&self) -> usize {
+    pub fn left(&self) -> usize {
         let ended = self.ids.last().is_some_and(|id| self.stop_ids.contains(id));
-        if ended { 0 } else { self.max_tokens as usize - self.ids.len() }
+        if ended { 0 } else { (self.max_tokens as usize).saturating_sub(self.ids.len()) }
     }
 
     /// Ends a proposed continuation with the first id that is another one in what the network yields for it; says
@@ -43,7 +46,7 @@ impl Completion {
     }
 }
 
-impl Room for Completion {
+impl OutputKind for Completion {
     const NAME: &'static str = "completion";
     const KINDS: &'static [u8] = &[0];
 
@@ -54,11 +57,12 @@ impl Room for Completion {
         put_ids(bytes, &self.stop_ids);
     }
 
+    #[cfg(test)]
     fn take(_: u8, reader: &mut Reader<'_>) -> Result<Self, EncodingError> {
         Ok(Self {
-            ids: take_ids(reader, "completion", MAX_TOKENS)?,
+            ids: take_ids(reader, "completion", crate::bounds::MAX_TOKENS)?,
             max_tokens: reader.u32()?,
-            stop_ids: take_ascending(reader, "stop ids", MAX_STOP_IDS)?,
+            stop_ids: take_ids(reader, "stop ids", MAX_STOP_IDS)?,
         })
     }
 
@@ -95,9 +99,10 @@ impl Room for Completion {
 
     fn difference(&self, yields: &Self) -> String {
         let mut pairs = self.ids.iter().zip(&yields.ids).enumerate();
-        let (position, (stated, yields)) =
-            pairs.find(|(_, (stated, yields))| stated != yields).expect("only ids are read");
-        format!("position {position} yields {yields}, not {stated}")
+        match pairs.find(|(_, (stated, yields))| stated != yields) {
+            Some((position, (stated, yields))) => format!("position {position} yields {yields}, not {stated}"),
+            None => another(),
+        }
     }
 
     fn claim(&self, input: &str, words: &Words<'_>) -> String {

@@ -1,12 +1,15 @@
 //! How likely a continuation is.
 
+#[cfg(test)]
 use ftk_circuits::{EncodingError, Reader};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::room::{Room, add_step, log_prob_differs};
-use crate::bounds::{CaseError, MAX_TOKENS, continuation};
-use crate::encoding::{put_ids, take_i64, take_ids};
+use super::output_kind::{OutputKind, add_step, another, log_prob_differs};
+use crate::bounds::{CaseError, continuation};
+use crate::encoding::put_ids;
+#[cfg(test)]
+use crate::encoding::{take_i64, take_ids};
 use crate::read::{ReadError, Row};
 use crate::words::{Words, nat};
 
@@ -20,7 +23,7 @@ pub struct LogProb {
     pub log_prob: i64,
 }
 
-impl Room for LogProb {
+impl OutputKind for LogProb {
     const NAME: &'static str = "logprob";
     const KINDS: &'static [u8] = &[3];
 
@@ -30,8 +33,9 @@ impl Room for LogProb {
         bytes.extend(self.log_prob.to_le_bytes());
     }
 
+    #[cfg(test)]
     fn take(_: u8, reader: &mut Reader<'_>) -> Result<Self, EncodingError> {
-        Ok(Self { ids: take_ids(reader, "continuation", MAX_TOKENS)?, log_prob: take_i64(reader)? })
+        Ok(Self { ids: take_ids(reader, "continuation", crate::bounds::MAX_TOKENS)?, log_prob: take_i64(reader)? })
     }
 
     fn check(&self) -> Result<(), CaseError> {
@@ -53,7 +57,7 @@ impl Room for LogProb {
     }
 
     fn difference(&self, yields: &Self) -> String {
-        log_prob_differs("log-probability", self.log_prob, yields.log_prob).expect("only the log-probability is read")
+        log_prob_differs("log-probability", self.log_prob, yields.log_prob).unwrap_or_else(another)
     }
 
     fn claim(&self, input: &str, words: &Words<'_>) -> String {

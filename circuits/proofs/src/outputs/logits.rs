@@ -1,11 +1,14 @@
 //! The logits at the last position of an input, or of a node, at `2^-16`.
 
-use ftk_circuits::{Digest, EncodingError, Reader, logits_digest};
+use ftk_circuits::{Digest, logits_digest};
+#[cfg(test)]
+use ftk_circuits::{EncodingError, Reader};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::room::Room;
+use super::output_kind::OutputKind;
 use crate::bounds::{CaseError, MAX_LOGITS, bounded};
+#[cfg(test)]
 use crate::encoding::take_i64;
 use crate::hex;
 use crate::read::{ReadError, Row};
@@ -53,7 +56,7 @@ impl Logits {
     }
 }
 
-impl Room for Logits {
+impl OutputKind for Logits {
     const NAME: &'static str = "logits";
     const KINDS: &'static [u8] = &[VALUES, DIGEST];
 
@@ -71,6 +74,7 @@ impl Room for Logits {
         }
     }
 
+    #[cfg(test)]
     fn take(kind: u8, reader: &mut Reader<'_>) -> Result<Self, EncodingError> {
         if kind == DIGEST {
             return Ok(Self::Digest(Digest(reader.array()?)));

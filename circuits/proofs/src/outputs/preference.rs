@@ -1,12 +1,15 @@
 //! How likely each of two continuations is, with the adapter and without it.
 
+#[cfg(test)]
 use ftk_circuits::{EncodingError, Reader};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::room::{Room, add_step, log_prob_differs};
-use crate::bounds::{CaseError, MAX_TOKENS, continuation};
-use crate::encoding::{put_ids, take_i64, take_ids};
+use super::output_kind::{OutputKind, add_step, another, log_prob_differs};
+use crate::bounds::{CaseError, continuation};
+use crate::encoding::put_ids;
+#[cfg(test)]
+use crate::encoding::{take_i64, take_ids};
 use crate::read::{ReadError, Row};
 use crate::words::{Words, nat};
 
@@ -58,8 +61,9 @@ impl Scored {
         bytes.extend(self.base_log_prob.to_le_bytes());
     }
 
+    #[cfg(test)]
     fn take(reader: &mut Reader<'_>, what: &'static str) -> Result<Self, EncodingError> {
-        let ids = take_ids(reader, what, MAX_TOKENS)?;
+        let ids = take_ids(reader, what, crate::bounds::MAX_TOKENS)?;
         Ok(Self { ids, log_prob: take_i64(reader)?, base_log_prob: take_i64(reader)? })
     }
 
@@ -87,7 +91,7 @@ impl Scored {
     }
 }
 
-impl Room for Preference {
+impl OutputKind for Preference {
     const NAME: &'static str = "preference";
     const KINDS: &'static [u8] = &[4];
 
@@ -97,6 +101,7 @@ impl Room for Preference {
         self.rejected.put(bytes);
     }
 
+    #[cfg(test)]
     fn take(_: u8, reader: &mut Reader<'_>) -> Result<Self, EncodingError> {
         let chosen = Scored::take(reader, "chosen continuation")?;
         Ok(Self { chosen, rejected: Scored::take(reader, "rejected continuation")? })
@@ -134,7 +139,7 @@ impl Room for Preference {
     fn difference(&self, yields: &Self) -> String {
         let chosen = self.chosen.difference("chosen", &yields.chosen);
         let other = chosen.or_else(|| self.rejected.difference("rejected", &yields.rejected));
-        other.expect("only log-probabilities are read")
+        other.unwrap_or_else(another)
     }
 
     fn claim(&self, input: &str, words: &Words<'_>) -> String {

@@ -4,12 +4,14 @@ use std::cmp::Reverse;
 
 use ftk_circuits::fixed::ACTIVATION_BITS;
 use ftk_circuits::fixed::log_prob::LOG_PROB_BITS;
+#[cfg(test)]
 use ftk_circuits::{EncodingError, Reader};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::room::{Room, log_prob_differs};
+use super::output_kind::{OutputKind, another, log_prob_differs};
 use crate::bounds::{CaseError, bounded};
+#[cfg(test)]
 use crate::encoding::take_i64;
 use crate::read::{ReadError, Row};
 use crate::words::{Words, nat};
@@ -48,7 +50,7 @@ impl Top {
     }
 }
 
-impl Room for Top {
+impl OutputKind for Top {
     const NAME: &'static str = "top";
     const KINDS: &'static [u8] = &[7];
 
@@ -61,6 +63,7 @@ impl Room for Top {
         }
     }
 
+    #[cfg(test)]
     fn take(_: u8, reader: &mut Reader<'_>) -> Result<Self, EncodingError> {
         let count = reader.count("likeliest ids", MAX_TOP, 12)?;
         let likely = |_| Ok(Likely { id: reader.u32()?, log_prob: take_i64(reader)? });
@@ -109,7 +112,7 @@ impl Room for Top {
             }
             log_prob_differs(&format!("log-probability of id {}", stated.id), stated.log_prob, yields.log_prob)
         });
-        other.expect("ids and log-probabilities are read")
+        other.unwrap_or_else(another)
     }
 
     fn claim(&self, input: &str, words: &Words<'_>) -> String {

@@ -2,12 +2,29 @@
 
 use std::collections::HashSet;
 
+use ftk_circuits::{EncodingError, Reader};
+
 use super::*;
-use crate::bounds::{MAX_LOGITS, MAX_TOKENS};
+use crate::bounds::{MAX_CHOICES, MAX_LOGITS, MAX_STOP_IDS, MAX_TOKENS};
 use crate::outputs::{AtLeast, Choice, Completion, Likely, LogProb, Logits, Preference, Scored, Top};
 
 const BASE: Digest = Digest([7; 32]);
 const ROWS: usize = 3;
+/// Least bytes of a case: two kinds, and the length of an input.
+const MIN_CASE_BYTES: usize = 6;
+
+/// Reads the canonical bytes: that this can be done shows that no two statements share them.
+fn decode(bytes: &[u8]) -> Result<Statement, EncodingError> {
+    let StatementBytes { base, adapter, said } = StatementBytes::decode(bytes)?;
+    let mut reader = Reader::new(&said);
+    let context_len = reader.count("context", MAX_CONTEXT, 1)?;
+    let context = reader.take(context_len)?.to_vec();
+    let count = reader.count("cases", MAX_CASES, MIN_CASE_BYTES)?;
+    let case = |reader: &mut Reader<'_>| Ok(Case { input: Input::take(reader)?, output: Output::take(reader)? });
+    let cases = (0..count).map(|_| case(&mut reader)).collect::<Result<_, _>>()?;
+    reader.end()?;
+    Ok(Statement { base, adapter, context, cases })
+}
 
 /// A statement of three rows, all of one completion.
 fn statement(adapter: Digest) -> Statement {
@@ -107,28 +124,27 @@ fn statements_round_trip_and_other_bytes_are_refused() {
         assert_eq!((changed.check(), changed.rows()), (Ok(()), rows), "{what}");
         let bytes = changed.bytes().encode();
         for cut in 0..bytes.len() {
-            assert_eq!(Statement::decode(&bytes[..cut]), Err(EncodingError::Truncated), "{what}: {cut}");
+            assert_eq!(decode(&bytes[..cut]), Err(EncodingError::Truncated), "{what}: {cut}");
         }
-        assert_eq!(Statement::decode(&[&bytes[..], &[0]].concat()), Err(EncodingError::TrailingBytes(1)));
-        assert_eq!(Statement::decode(&bytes), Ok(changed));
+        assert_eq!(decode(&[&bytes[..], &[0]].concat()), Err(EncodingError::TrailingBytes(1)));
+        assert_eq!(decode(&bytes), Ok(changed));
     }
     let bytes = statement.bytes().encode();
     let cases = 14 + 4 + 64 + 4 + 5;
     let put = |at: usize, with: &[u8]| {
         let mut edited = bytes.clone();
         edited[at..at + with.len()].copy_from_slice(with);
-        Statement::decode(&edited).unwrap_err()
+        decode(&edited).unwrap_err()
     };
     assert_eq!(put(cases, &[255; 4]), EncodingError::Bounds { what: "cases", value: u32::MAX.into() });
     assert_eq!(put(cases, &60000u32.to_le_bytes()), EncodingError::Truncated);
-    assert_eq!(put(cases + 4, &[2]), EncodingError::InputKind(2));
-    assert_eq!(put(cases + 4 + 1 + 12, &[8]), EncodingError::Kind(8));
+    assert_eq!(put(cases + 4, &[2]), EncodingError::Bounds { what: "kind of input", value: 2 });
+    assert_eq!(put(cases + 4 + 1 + 12, &[8]), EncodingError::Bounds { what: "kind of output", value: 8 });
     let output = Output::from(AtLeast { id: 1, bound: 0, holds: true });
     let case = Case { input: Input::Tokens(vec![1]), output };
     let mut neither = Statement { cases: vec![case], ..statement.clone() }.bytes().encode();
     *neither.last_mut().unwrap() = 2;
-    assert_eq!(Statement::decode(&neither), Err(EncodingError::Bounds { what: "yes or no", value: 2 }));
-    assert_eq!(put(bytes.len() - 4, &[2]), EncodingError::Order("stop ids"));
+    assert_eq!(decode(&neither), Err(EncodingError::Bounds { what: "yes or no", value: 2 }));
 }
 
 #[test]
@@ -169,6 +185,26 @@ fn statements_that_contradict_themselves_are_refused() {
     assert_eq!(preference(&[], &[1]), Err(CaseError::Empty("chosen continuation")));
     assert_eq!(preference(&[1], &[]), Err(CaseError::Empty("rejected continuation")));
 
+    // Lists that are one longer than they may be.
+    let list = |max: u32| (0..=max).collect::<Vec<u32>>();
+    let long = |what, max: u32| Err(CaseError::Length { what, len: max as usize + 1 });
+    let chosen_of = |among: Vec<u32>| check(&[5], Choice { among, chosen: 0 }.into());
+    assert_eq!(chosen_of(list(MAX_CHOICES - 1)), Ok(()));
+    assert_eq!(chosen_of(list(MAX_CHOICES)), long("ids to choose from", MAX_CHOICES));
+    let stopped = |stop_ids| check(&[5], Completion { ids: vec![0], max_tokens: 1, stop_ids }.into());
+    assert_eq!(stopped(list(MAX_STOP_IDS - 1)), Ok(()));
+    assert_eq!(stopped(list(MAX_STOP_IDS)), long("stop ids", MAX_STOP_IDS));
+    let (most, more) = (vec![5; MAX_TOKENS as usize], vec![5; MAX_TOKENS as usize + 1]);
+    let of_input = |input: &[u32]| check(input, Choice { among: vec![1], chosen: 1 }.into());
+    assert_eq!(of_input(&most), Ok(()));
+    assert_eq!(of_input(&more), long("input", MAX_TOKENS));
+    let continued = |ids: &[u32]| check(&[5], LogProb { ids: ids.to_vec(), log_prob: 0 }.into());
+    assert_eq!(continued(&most), Ok(()));
+    assert_eq!(continued(&more), long("continuation", MAX_TOKENS));
+    assert_eq!(with(&more, u32::MAX, &[]), long("completion", MAX_TOKENS));
+    assert_eq!(preference(&more, &[1]), long("chosen continuation", MAX_TOKENS));
+    assert_eq!(preference(&[1], &more), long("rejected continuation", MAX_TOKENS));
+
     let honest = statement(BASE);
     let node = |graph, output| Case { input: Input::Node { graph: Digest([graph; 32]), node: 1 }, output };
     let chosen = || Output::from(Choice { among: vec![1], chosen: 1 });
@@ -191,6 +227,10 @@ fn statements_that_contradict_themselves_are_refused() {
     assert_eq!(long.check(), Err(StatementError::Context(MAX_CONTEXT as usize + 1)));
     let none = Statement { cases: Vec::new(), ..honest.clone() };
     assert_eq!(none.check(), Err(StatementError::Cases(0)));
+    let one = Case { input: Input::Tokens(vec![1]), output: chosen() };
+    let cases = |count: usize| Statement { cases: vec![one.clone(); count], ..honest.clone() }.check();
+    assert_eq!(cases(1 << 16), Ok(()));
+    assert_eq!(cases((1 << 16) + 1), Err(StatementError::Cases((1 << 16) + 1)));
     let case = Case { input: Input::Tokens(vec![0; MAX_TOKENS as usize]), output: chosen() };
     let large = Statement { cases: vec![case; 3], ..honest };
     assert_eq!(large.check(), Err(StatementError::Rows(3 << 20)));
@@ -223,4 +263,22 @@ fn no_two_statements_share_a_digest_or_a_text() {
         assert_eq!(text::parse(text.as_bytes()), Ok(changed), "{what}");
         assert!(texts.insert(text), "{what}");
     }
+}
+
+/// Whoever uses the library may compare what was never replayed, and ask of a completion that is too long.
+#[test]
+fn outputs_that_were_never_checked_are_no_panic() {
+    let statement = statement(BASE);
+    let outputs: Vec<Output> = changed_statements(&statement)
+        .into_iter()
+        .flat_map(|(_, changed)| changed.cases)
+        .map(|case| case.output)
+        .collect();
+    for one in &outputs {
+        for other in &outputs {
+            assert_eq!(one.difference(other).is_none(), one == other);
+        }
+    }
+    let long = Completion { ids: vec![1, 2, 3], max_tokens: 2, stop_ids: Vec::new() };
+    assert_eq!(long.left(), 0);
 }
