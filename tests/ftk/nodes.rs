@@ -84,7 +84,7 @@ impl Made {
     /// The check that refuses a bundle, for somebody who expects its own root.
     fn refusal(&self, bundle: &Bundle) -> String {
         let folder = tempfile::tempdir().unwrap();
-        bundle::write(&bundle, folder.path()).unwrap();
+        bundle::write(bundle, folder.path()).unwrap();
         let root = bundle.statement.graph().map(|root| root.to_string());
         let verdict = self.verify(folder.path(), root.as_deref());
         assert_eq!(verdict["verdict"], "invalid", "{verdict}");
@@ -420,7 +420,7 @@ fn tokens_and_nodes_are_told_apart() {
     let honest = bundle::read(&seller.prove("bundle", "Who lives here?"), &Limits::default()).unwrap();
     let refusal = |bundle: &Bundle| {
         let folder = tempfile::tempdir().unwrap();
-        bundle::write(&bundle, folder.path()).unwrap();
+        bundle::write(bundle, folder.path()).unwrap();
         let output = ftk(&["verify", "--json", text(folder.path()), "--base", "village"]).output().unwrap();
         serde_json::from_slice::<Value>(&output.stdout).unwrap()["check"].as_str().unwrap().to_owned()
     };

@@ -17,18 +17,20 @@
 //! no more than their limit.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 
-use ftk_circuits::{AdapterCommitment, CheckFailed, DeltaProof, decode_deltas, deltas_limit};
+use ftk_circuits::{AdapterCommitment, DeltaProof};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
-use ruzstd::decoding::StreamingDecoder;
 
 use crate::deadline::Deadline;
 #[cfg(feature = "prove")]
 use crate::head::head_bytes;
 use crate::head::{Tensors, parse_head};
 use crate::limits::Limits;
-use crate::refusal::{Refusal, Stage};
+use crate::open_mode;
+#[cfg(feature = "prove")]
+pub use crate::open_mode::PackError;
+pub use crate::open_mode::{DELTAS, LINK, PROOF};
+use crate::refusal::Refusal;
 use crate::replay::rows_of;
 use crate::statement::Statement;
 use crate::statement::text::TextError;
@@ -39,13 +41,6 @@ pub const COMMITMENT: &str = "commitment.bin";
 pub const REGISTRATION: &str = "registration.bin";
 /// File of the statement.
 pub const STATEMENT: &str = "statement.json";
-/// File of the deltas.
-pub const DELTAS: &str = "deltas.bin";
-/// File of the proof.
-pub const PROOF: &str = "proof.bin";
-/// File of the link.
-pub const LINK: &str = "link.bin";
-
 /// File of the part of a graph.
 pub const GRAPH: &str = "graph.bin";
 /// File of a head, in a bundle and beside an opening.
@@ -56,12 +51,6 @@ pub const FILES: [&str; 8] = [STATEMENT, COMMITMENT, GRAPH, HEAD, DELTAS, PROOF,
 
 /// Largest statement: four million ids of ten digits are more than any context.
 const MAX_STATEMENT: u64 = 64 << 20;
-/// Most deltas of a bundle, sixteen bytes each in memory: a small file may claim and expand to any number.
-const MAX_DELTAS: u64 = 1 << 28;
-/// Level of compression; deltas are nearly random, more effort saves little.
-#[cfg(feature = "prove")]
-const ZSTD_LEVEL: i32 = 3;
-
 /// Everything a verifier gets, undigested.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bundle {
@@ -88,14 +77,9 @@ impl Bundle {
     /// # Errors
     /// More deltas than a bundle may have, or other ones than its commitment says.
     pub fn files(&self) -> Result<BTreeMap<&'static str, Vec<u8>>, PackError> {
-        let deltas: Vec<&[i128]> = self.deltas.iter().map(Vec::as_slice).collect();
-        if deltas.iter().map(|deltas| deltas.len() as u64).sum::<u64>() > MAX_DELTAS {
-            return Err(PackError::Deltas);
-        }
-        let deltas = ftk_circuits::encode_deltas(self.commitment.shapes(), &deltas)?;
         let mut files = BTreeMap::from([
             (STATEMENT, crate::text(&self.statement).into_bytes()),
-            (DELTAS, zstd::encode_all(deltas.as_slice(), ZSTD_LEVEL)?),
+            (DELTAS, open_mode::pack(&self.commitment, &self.deltas)?),
             (PROOF, self.proof.proof.clone()),
             (LINK, self.proof.link.clone()),
             (COMMITMENT, self.commitment.encode()),
@@ -105,21 +89,6 @@ impl Bundle {
         files.extend(self.registration.clone().map(|registration| (REGISTRATION, registration)));
         Ok(files)
     }
-}
-
-/// Why there are no files of a bundle.
-#[cfg(feature = "prove")]
-#[derive(Debug, thiserror::Error)]
-pub enum PackError {
-    /// Too many deltas.
-    #[error("more than {MAX_DELTAS} deltas; prove a shorter answer")]
-    Deltas,
-    /// Deltas that are not those of the commitment's sites.
-    #[error(transparent)]
-    Encoding(#[from] ftk_circuits::ProveError),
-    /// Compression failed.
-    #[error(transparent)]
-    Compression(#[from] std::io::Error),
 }
 
 /// Files by their names.
@@ -176,7 +145,7 @@ impl Packed {
         let head = head.transpose()?;
         let commitment = AdapterCommitment::decode(need(COMMITMENT)?)?;
         let rows = rows_of(&statement, graph.as_ref(), commitment.shapes());
-        let most = limit(&commitment, &rows)?;
+        let most = open_mode::limit(&commitment, &rows)?;
         limits.commitment(&commitment, &rows, most)?;
         let deltas = need(DELTAS)?.to_vec();
         let proof = DeltaProof { proof: need(PROOF)?.to_vec(), link: need(LINK)?.to_vec() };
@@ -191,12 +160,7 @@ impl Packed {
     pub fn expand(self, deadline: Deadline) -> Result<Bundle, Refusal> {
         let Self { statement, commitment, deltas, proof, registration, graph, head } = self;
         let rows = rows_of(&statement, graph.as_ref(), commitment.shapes());
-        let deltas = decompress(&deltas, limit(&commitment, &rows)?)?;
-        let deltas = decode_deltas(&deltas, commitment.shapes(), &rows, &|| deadline.is_past());
-        let deltas = deltas.map_err(|error| match error {
-            CheckFailed::Stopped => Refusal::Time(Stage::Deltas),
-            error => Refusal::Check(error),
-        })?;
+        let deltas = open_mode::expand(&deltas, &commitment, &rows, deadline)?;
         Ok(Bundle { statement, commitment, deltas, proof, registration, graph, head })
     }
 }
@@ -215,31 +179,4 @@ fn graph(statement: &Statement, bytes: Option<&[u8]>, limits: &Limits) -> Result
             Ok(Some(graph))
         }
     }
-}
-
-/// Bytes that the deltas of this commitment take at most.
-fn limit(commitment: &AdapterCommitment, rows: &[usize]) -> Result<u64, Refusal> {
-    // 4096 sites of 65536 outputs and 2^21 rows stay far below 2^64.
-    let entries: u64 =
-        commitment.shapes().iter().zip(rows).map(|(shape, rows)| u64::from(shape.d_out) * *rows as u64).sum();
-    if entries > MAX_DELTAS {
-        return Err(Refusal::Malformed { file: DELTAS, reason: format!("claims more than {MAX_DELTAS} deltas") });
-    }
-    Ok(deltas_limit(commitment.shapes(), rows))
-}
-
-/// Least and most bytes that decompression may look back: what ftk's own frames need, and what zstd's own decoder allows.
-const WINDOWS: [u64; 2] = [8 << 20, 128 << 20];
-
-fn decompress(mut bytes: &[u8], limit: u64) -> Result<Vec<u8>, Refusal> {
-    let malformed =
-        || Refusal::Malformed { file: DELTAS, reason: "not a zstd frame of the length it must have".into() };
-    let [least, most] = WINDOWS;
-    let decoder = StreamingDecoder::new_with_max_window_size(&mut bytes, limit.clamp(least, most));
-    let mut decoder = decoder.map_err(|_| malformed())?;
-    let mut out = Vec::new();
-    (&mut decoder).take(limit + 1).read_to_end(&mut out).map_err(|_| malformed())?;
-    let frame = decoder.into_frame_decoder();
-    let intact = frame.get_checksum_from_data().is_none_or(|sum| frame.get_calculated_checksum() == Some(sum));
-    if out.len() as u64 > limit || !bytes.is_empty() || !intact { Err(malformed()) } else { Ok(out) }
 }

@@ -9,8 +9,8 @@
 //! on time, `multicore` for halo2's threads, `prove` for the prover, `js` for a browser's random numbers, which whoever
 //! builds for `wasm32-unknown-unknown` has to link.
 //!
-//! The seam to the proof system is small, for there will be more than one: [`replay`] and the verifier's claims
-//! ([`ftk_circuits::verify_all`]) know how deltas are proved; bundle, statement, expectations and verdict do not.
+//! How a bundle shows what the adapter adds is the matter of one module, `open_mode`, and of the claims that a verifier hands
+//! to [`ftk_circuits::verify_all`]; statement, expectations and verdict do not know of it.
 //!
 //! # Verifying a bundle
 //!
@@ -66,6 +66,7 @@ pub mod hex;
 mod inputs;
 pub mod limits;
 mod model;
+mod open_mode;
 pub mod outputs;
 #[cfg(feature = "prove")]
 pub mod prove;

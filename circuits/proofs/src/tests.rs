@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use ftk_circuits::CheckFailed;
 
-use crate::bundle::{DELTAS, Files, Packed, REGISTRATION};
+use crate::bundle::{Bundle, DELTAS, Files, Packed, REGISTRATION};
 use crate::deadline::Deadline;
 use crate::limits::Limits;
+use crate::open_mode::replayed;
 use crate::refusal::{Refusal, Stage};
-use crate::verdict::{Expectations, ExpectedInput, Missing, Verdict, replayed};
+use crate::verdict::{Expectations, ExpectedInput, Missing, Verdict};
 use crate::verifier::{Replayed, Verifier};
 
 use self::world::World;
@@ -118,7 +119,9 @@ fn proofs_are_left_when_their_time_is_up_and_others_are_judged() {
 
 #[test]
 fn the_replay_ends_at_the_deadline() {
-    let late = replayed(&WORLD.model(), &WORLD.bundle, Deadline::after(Duration::ZERO));
+    let Bundle { statement, commitment, deltas, .. } = &WORLD.bundle;
+    let about = (statement, commitment, None);
+    let late = replayed(&WORLD.model(), about, deltas.clone(), Deadline::after(Duration::ZERO));
     assert!(matches!(late, Err(Refusal::Time(Stage::Replay))), "{late:?}");
-    assert!(replayed(&WORLD.model(), &WORLD.bundle, Deadline::NONE).is_ok());
+    assert!(replayed(&WORLD.model(), about, deltas.clone(), Deadline::NONE).is_ok());
 }

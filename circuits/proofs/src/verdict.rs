@@ -1,17 +1,12 @@
 //! Judging a bundle.
 
-use std::collections::BTreeMap;
-
 use ftk_circuits::{CheckFailed, Digest};
 
-use crate::bundle::{Bundle, Packed};
-use crate::deadline::Deadline;
-use crate::fixed::{self, Adaptation, SiteDeltas};
+use crate::bundle::Packed;
 use crate::inputs::Input;
 use crate::model::{FixedModel, Net};
 use crate::outputs::{Kind, Output};
-use crate::refusal::{Refusal, Stage};
-use crate::replay::{Replayed, add_base, replay};
+use crate::refusal::Refusal;
 use crate::statement::{Case, Statement};
 
 /// What the verifier brought along.
@@ -125,47 +120,6 @@ pub(crate) fn expected(
         (Net::Graph(network), Some(graph)) => graph.fits(network)?,
     }
     Ok(commitment.fits(model.sites())?)
-}
-
-/// The replay, which must give the stated outputs and gives the inputs of every site, `(rows, d_in)`.
-///
-/// # Errors
-/// The first check that fails.
-pub(crate) fn replayed(
-    model: &FixedModel,
-    Bundle { statement, commitment, deltas, graph, .. }: &Bundle,
-    deadline: Deadline,
-) -> Result<Vec<Vec<i64>>, Refusal> {
-    let given: BTreeMap<String, SiteDeltas<'_>> = commitment
-        .shapes()
-        .iter()
-        .zip(deltas)
-        .map(|(shape, deltas)| {
-            let shift = u32::from(shape.shift_a) + u32::from(shape.shift_b);
-            (shape.name.clone(), SiteDeltas { rank: shape.rank as usize, shift, deltas })
-        })
-        .collect();
-    let timed = |error| match error {
-        fixed::Error::Time => Refusal::Time(Stage::Replay),
-        error => Refusal::Replay(error),
-    };
-    let Replayed { mut outputs, records } =
-        replay(model, Adaptation::Deltas(&given), &statement.cases, graph.as_ref(), deadline).map_err(timed)?;
-    add_base(model, &mut outputs, &statement.cases, deadline).map_err(timed)?;
-    for (index, (case, yields)) in statement.cases.iter().zip(&outputs).enumerate() {
-        if let Some(difference) = case.output.difference(yields) {
-            return Err(Refusal::Output { case: index, difference });
-        }
-    }
-    // Sites are visited in the model's order, which is the commitment's: an architecture that broke this would have the
-    // inputs of one site proved with the deltas of another.
-    let paired = commitment.shapes().iter().zip(records).map(|(shape, record)| {
-        if record.site != shape.name {
-            return Err(CheckFailed::Coverage(format!("site is visited out of order: {}", shape.name)).into());
-        }
-        Ok(record.inputs.into_iter().map(i64::from).collect())
-    });
-    paired.collect()
 }
 
 /// The verdict on a bundle that no check refused.

@@ -17,9 +17,10 @@ use crate::fixed::Error;
 use crate::head::{GraphBase, Tensors};
 use crate::limits::Limits;
 use crate::model::{FixedModel, Net};
+use crate::open_mode::replayed;
 use crate::refusal::{Refusal, Stage};
 use crate::statement::Statement;
-use crate::verdict::{Expectations, Verdict, expected, replayed, undoubted};
+use crate::verdict::{Expectations, Verdict, expected, undoubted};
 
 /// A base as integers, with commitment keys and accepted registrations, which bundles share.
 #[derive(Debug)]
@@ -105,14 +106,8 @@ impl Verifier {
             self.limits.logits(sent.statement.cases.len(), network.outputs())?;
         }
         let bundle = sent.expand(deadline)?;
-        let inputs = replayed(model, &bundle, deadline)?;
         let Bundle { statement, commitment, deltas, proof, registration, graph, head } = bundle;
-        let rows = commitment.shapes().iter().zip(inputs).zip(deltas).map(|((shape, inputs), deltas)| SiteRows {
-            rows: inputs.len() / shape.d_in as usize,
-            inputs,
-            deltas,
-        });
-        let rows = rows.collect();
+        let rows = replayed(model, (&statement, &commitment, graph.as_ref()), deltas, deadline)?;
         let key = match self.keys.entry(commitment.k()) {
             Entry::Occupied(place) => Arc::clone(place.get()),
             Entry::Vacant(place) => {
