@@ -59,6 +59,23 @@ pub(crate) fn column_points(key: &CommitmentKey, columns: &[Vec<Fp>], blinds: &[
     affine(&columns.par_iter().zip(blinds).map_init(Buckets::default, point).collect::<Vec<_>>())
 }
 
+/// The same of columns of small integers, with fresh blinds.
+pub(crate) fn commit_integers(key: &CommitmentKey, columns: &[Vec<i32>], random: &mut ChaCha20Rng) -> Vec<Committed> {
+    let bases = key.bases();
+    let blinds: Vec<Fp> = columns.iter().map(|_| Fp::random(&mut *random)).collect();
+    let point = |(buckets, values): &mut (Buckets, Vec<i64>), (column, blind): (&Vec<i32>, &Fp)| {
+        values.clear();
+        values.extend(column.iter().map(|value| i64::from(*value)));
+        buckets.sum(&bases.rows, values) + bases.blind.times(blind)
+    };
+    let points = columns.par_iter().zip(&blinds).map_init(Default::default, point).collect::<Vec<_>>();
+    let committed = affine(&points)
+        .into_iter()
+        .zip(blinds)
+        .map(|(point, blind)| Committed { point, randomness: Randomness { unusable: [Fp::ZERO; UNUSABLE], blind } });
+    committed.collect()
+}
+
 /// Commits to columns with fresh blinds and zeros in the last rows.
 pub(crate) fn commit_columns(key: &CommitmentKey, columns: &[Vec<Fp>], random: &mut ChaCha20Rng) -> Vec<Committed> {
     let blinds: Vec<Fp> = columns.iter().map(|_| Fp::random(&mut *random)).collect();

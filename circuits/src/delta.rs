@@ -19,7 +19,7 @@ use crate::delta::rows::{SiteRows, check_rows, rows_digest};
 use crate::entropy::fresh_generator;
 use crate::error::{CheckFailed, ProveError};
 use crate::field::powers;
-use crate::folding::{Folding, Strip, Witness};
+use crate::folding::{Column, Folding, Spread, Strip, Witness};
 use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, UNUSABLE};
 use crate::layout::useful_rows;
@@ -114,6 +114,7 @@ impl<'a> Public<'a> {
             products: products.collect(),
             start: -weighed.iter().zip(&self.folded).map(|((weight, _), site)| *weight * site.result).sum::<Fp>(),
             bound: Absorb::new(Tag::Products).digest(&self.anchor).points(pairs).finish(),
+            spread: Spread::default(),
             early: None,
         }
     }
@@ -247,7 +248,7 @@ pub(crate) fn prove_columns(
     let mut proof = Vec::new();
     append_points(&mut proof, &points);
 
-    let all: Vec<&[Fp]> = columns.iter().chain(&pairs).map(Vec::as_slice).collect();
+    let all: Vec<Column<'_>> = columns.iter().chain(&pairs).map(|column| Column::Full(column)).collect();
     let adapter = commitment.points.iter().zip(&opening.blinds).map(|(point, blind)| Committed {
         point: *point,
         randomness: Randomness { unusable: [Fp::ZERO; UNUSABLE], blind: *blind },

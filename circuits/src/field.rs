@@ -5,6 +5,7 @@
 
 use ff::{Field, FromUniformBytes, PrimeField};
 use pasta_curves::Fp;
+use rayon::prelude::*;
 
 /// A field element as an integer below p, least significant limb first.
 type Limbs = [u64; 4];
@@ -52,6 +53,45 @@ impl Weights {
             }
         }
         sums.iter().map(|[plus, minus]| plus.reduce() - minus.reduce()).collect()
+    }
+}
+
+impl Weights {
+    /// The same of a matrix of weights, on all cores.
+    pub(crate) fn combine_weights(&self, rows: &[i16], width: usize) -> Vec<Fp> {
+        const BLOCK: usize = 128;
+        let block = |first: usize| {
+            let columns = first..width.min(first + BLOCK);
+            let mut sums = vec![[Sum::default(); 2]; columns.len()];
+            for (weight, row) in self.0.iter().zip(rows.chunks_exact(width)) {
+                for (sum, value) in sums.iter_mut().zip(&row[columns.clone()]) {
+                    sum[usize::from(*value < 0)].add_word(weight, value.unsigned_abs().into());
+                }
+            }
+            sums.into_iter().map(|[plus, minus]| plus.reduce() - minus.reduce()).collect::<Vec<Fp>>()
+        };
+        (0..width.div_ceil(BLOCK)).into_par_iter().flat_map_iter(|at| block(at * BLOCK)).collect()
+    }
+}
+
+/// Sums of columns of small integers, each with a weight.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SmallSums(Vec<[Sum; 2]>);
+
+impl SmallSums {
+    /// Adds a column times its weight; fewer than 2^64 of them.
+    pub(crate) fn add(&mut self, weight: &Fp, column: &[i32]) {
+        let Weights(limbs) = Weights::new(std::slice::from_ref(weight));
+        self.0.resize(self.0.len().max(column.len()), Default::default());
+        for (sum, value) in self.0.iter_mut().zip(column) {
+            if *value != 0 {
+                sum[usize::from(*value < 0)].add_word(&limbs[0], value.unsigned_abs().into());
+            }
+        }
+    }
+
+    pub(crate) fn finish(self) -> Vec<Fp> {
+        self.0.into_iter().map(|[plus, minus]| plus.reduce() - minus.reduce()).collect()
     }
 }
 
@@ -125,6 +165,9 @@ mod tests {
                 weights.iter().zip(column).map(|(weight, value)| *weight * signed((*value).into())).sum()
             };
             prop_assert_eq!(weighed.combine_rows(&words, 2), [column(0), column(1)]);
+            let small: Vec<i16> = words.iter().map(|word| *word as i16).collect();
+            let words: Vec<i64> = small.iter().copied().map(i64::from).collect();
+            prop_assert_eq!(weighed.combine_weights(&small, 2), weighed.combine_rows(&words, 2));
         }
     }
 }

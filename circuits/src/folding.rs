@@ -4,6 +4,7 @@
 pub(crate) mod circuit;
 
 use ff::{Field, PrimeField};
+use group::CurveAffine as _;
 use halo2_proofs::arithmetic::best_fft;
 use halo2_proofs::poly::commitment::MSM;
 use pasta_curves::{EqAffine, Fp};
@@ -11,17 +12,36 @@ use rand_chacha::ChaCha20Rng;
 use rayon::prelude::*;
 
 use crate::bytes::Reader;
-use crate::columns::{Committed, append_points, commit_columns, read_points};
+use crate::columns::{Committed, Randomness, append_points, commit_columns, read_points};
 use crate::conduct::{Conduct, Draw, Label};
 use crate::entropy::fork;
 use crate::error::ProveError;
-use crate::field::powers;
+use crate::field::{SmallSums, powers, signed};
 use crate::folding::circuit::{FoldCircuit, FoldInstance, FoldShape};
 use crate::hash::{Absorb, Digest, Tag};
-use crate::key::CommitmentKey;
+use crate::key::{CommitmentKey, UNUSABLE};
 use crate::layout::{fold_rows, useful_rows};
 use crate::link::Equation;
 use crate::link::halo2::{self, Columns};
+
+/// Values of a column; rows past its end are zero.
+#[derive(Clone, Copy)]
+pub(crate) enum Column<'a> {
+    /// Of any size.
+    Full(&'a [Fp]),
+    /// Small integers.
+    Small(&'a [i32]),
+}
+
+/// Columns that were committed to with fewer rows. Such a column is one of all rows too, of the polynomial that it has
+/// already: its row i is row `i << bits`, and what is in the others follows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spread {
+    /// So many, before all others.
+    pub(crate) columns: usize,
+    /// log2 of how many times fewer rows they have.
+    pub(crate) bits: u32,
+}
 
 /// A sum of columns with a weight each, and what its rows are weighed with.
 #[derive(Clone, Debug)]
@@ -43,6 +63,7 @@ pub(crate) struct Folding {
     pub(crate) products: Vec<Vec<Fp>>,
     /// Minus what the products must come to.
     pub(crate) start: Fp,
+    pub(crate) spread: Spread,
     /// Digest of everything that comes before.
     pub(crate) bound: Digest,
     /// What forgers in tests know too early.
@@ -52,8 +73,7 @@ pub(crate) struct Folding {
 /// What a prover has beyond [`Folding`], and nothing may print.
 #[derive(Clone, Copy)]
 pub(crate) struct Witness<'a> {
-    /// Values of the columns; rows past their ends are zero.
-    pub(crate) columns: &'a [&'a [Fp]],
+    pub(crate) columns: &'a [Column<'a>],
     /// Their commitments.
     pub(crate) committed: &'a [Committed],
 }
@@ -67,6 +87,8 @@ pub(crate) struct Folded {
     beta: Fp,
     bound: Digest,
     crosses: Vec<Committed>,
+    /// What spread columns have in the last rows.
+    last: [Fp; UNUSABLE],
 }
 
 /// What a proof of a folding leaves to be linked and checked.
@@ -126,11 +148,7 @@ impl Folding {
     }
 
     /// The sum of the columns of each strip, with as many rows as the longest has.
-    fn sums(&self, columns: &[&[Fp]]) -> Vec<Vec<Fp>> {
-        let weighed = |sum: &mut Vec<Fp>, (column, weight): (&&[Fp], &Fp)| {
-            sum.resize(sum.len().max(column.len()), Fp::ZERO);
-            sum.iter_mut().zip(*column).for_each(|(sum, value)| *sum += *weight * value);
-        };
+    fn sums(&self, columns: &[Column<'_>]) -> Vec<Vec<Fp>> {
         let add = |mut sum: Vec<Fp>, mut other: Vec<Fp>| {
             if sum.len() < other.len() {
                 std::mem::swap(&mut sum, &mut other);
@@ -138,15 +156,42 @@ impl Folding {
             sum.iter_mut().zip(other).for_each(|(sum, value)| *sum += value);
             sum
         };
+        let weighed = |(mut small, mut full): (SmallSums, Vec<Fp>), (column, weight): (&Column<'_>, &Fp)| {
+            match column {
+                Column::Small(values) => small.add(weight, values),
+                Column::Full(values) => {
+                    full.resize(full.len().max(values.len()), Fp::ZERO);
+                    full.iter_mut().zip(*values).for_each(|(sum, value)| *sum += *weight * value);
+                }
+            }
+            (small, full)
+        };
         let sum = |strip: &Strip| {
             let terms = columns[strip.first..].par_iter().zip(&strip.weights);
-            let part = |mut sum: Vec<Fp>, term: (&&[Fp], &Fp)| {
-                weighed(&mut sum, term);
-                sum
-            };
-            terms.fold(Vec::new, part).reduce(Vec::new, add)
+            let terms = terms.filter(|(_, weight)| **weight != Fp::ZERO);
+            let parts = terms.fold(Default::default, weighed).map(|(small, full)| add(small.finish(), full));
+            let sum = parts.reduce(Vec::new, add);
+            if strip.first < self.spread.columns { self.spread(sum) } else { sum }
         };
         self.strips.par_iter().map(sum).collect()
+    }
+
+    /// A column of fewer rows at all rows.
+    fn spread(&self, mut column: Vec<Fp>) -> Vec<Fp> {
+        let short = self.k - self.spread.bits;
+        let root = |log: u32| (log..Fp::S).fold(Fp::ROOT_OF_UNITY, |root, _| root.square());
+        column.resize(1 << short, Fp::ZERO);
+        if self.spread.bits == 0 {
+            return column;
+        }
+        // The inverse transform is the transform read backwards, divided by the size.
+        best_fft(&mut column, root(short), short);
+        column[1..].reverse();
+        let scale = Fp::TWO_INV.pow_vartime([u64::from(short)]);
+        column.iter_mut().for_each(|value| *value *= scale);
+        column.resize(1 << self.k, Fp::ZERO);
+        best_fft(&mut column, root(self.k), self.k);
+        column
     }
 
     /// Proves the equation, and the products: appends the cross terms' commitments and the proof to `bytes`.
@@ -178,15 +223,25 @@ impl Folding {
         let committed = commit_columns(key, &crosses, random);
         let points: Vec<EqAffine> = committed.iter().map(|column| column.point).collect();
         let (beta, bound) = self.fold(&points);
-        let mut folded = vec![Fp::ZERO; fold_rows(self.k)];
+        let all = if self.spread.columns > 0 { 1 << self.k } else { fold_rows(self.k) };
+        let mut folded = vec![Fp::ZERO; all];
         for (strip, weight) in strips.iter().zip(powers(beta, strips.len())) {
             for (sum, value) in folded.iter_mut().zip(strip) {
                 *sum += weight * value;
             }
         }
+        let mut last = [Fp::ZERO; UNUSABLE];
+        if self.spread.columns > 0 {
+            last.copy_from_slice(&folded[all - UNUSABLE..]);
+            folded.truncate(all - UNUSABLE);
+        }
         let pairs = &witness.columns[witness.columns.len() - 2 * self.products.len()..];
-        let linked = std::iter::once(folded).chain(pairs.iter().map(|column| column.to_vec())).chain(crosses);
-        Folded { linked: linked.collect(), instance: self.instance(beta), beta, bound, crosses: committed }
+        let full = |column: &Column<'_>| match column {
+            Column::Full(values) => values.to_vec(),
+            Column::Small(values) => values.iter().map(|value| signed((*value).into())).collect(),
+        };
+        let linked = std::iter::once(folded).chain(pairs.iter().map(full)).chain(crosses).collect();
+        Folded { linked, instance: self.instance(beta), beta, bound, crosses: committed, last }
     }
 
     /// Proves what is left in a circuit, and says what its columns must be equal to.
@@ -200,7 +255,7 @@ impl Folding {
         bytes: &mut Vec<u8>,
     ) -> Result<Vec<Equation<Committed>>, ProveError> {
         let shape = self.shape();
-        let Folded { linked, instance, beta, bound, crosses } = folded;
+        let Folded { linked, instance, beta, bound, crosses, last } = folded;
         let accumulator = instance.accumulate(&shape, &linked, conduct.assign);
         if conduct.check && accumulator.last() != Some(&Fp::ZERO) {
             return Err(ProveError::Opening);
@@ -215,7 +270,11 @@ impl Folding {
         })?;
         append_points(bytes, &crosses.iter().map(|column| column.point).collect::<Vec<_>>());
         bytes.extend(proof);
-        Ok(self.equations(beta, &proved, witness.committed, &crosses))
+        let mut equations = self.equations(beta, &proved, witness.committed, &crosses);
+        // Their commitments say nothing of what spread columns have in the last rows, and the fold of all has it.
+        let randomness = Randomness { unusable: last, blind: Fp::ZERO };
+        equations[0].terms.push((-Fp::ONE, Committed { point: EqAffine::identity(), randomness }));
+        Ok(equations)
     }
 
     /// Reads what [`Folding::prove`] appended, to the end; `None` for what cannot be such a proof. `columns` are the

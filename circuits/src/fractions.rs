@@ -147,6 +147,45 @@ impl Draws {
     }
 }
 
+/// That the fractions of all trees add up to zero. Numerators and denominators of the sums of the first two, three, ..
+/// trees, all but the whole sum, are scalars from `at` on.
+pub(crate) fn whole(trees: &[Tree], at: usize) -> Vec<Identity> {
+    let mut identities = Vec::new();
+    let mut roots = trees.iter().map(Tree::root);
+    let [mut numerator, mut denominator] = roots.next().expect("there is a table");
+    let single = |number: usize| vec![(number, Fp::ONE)];
+    let mut sum = at;
+    let mut left = trees.len() - 1;
+    if left == 0 {
+        identities.push(Identity { linear: numerator, products: Vec::new() });
+        return identities;
+    }
+    for [n, d] in roots {
+        left -= 1;
+        let products = vec![[numerator, d.clone()], [n, denominator.clone()]];
+        let linear = if left == 0 { Form::new() } else { single(sum) };
+        identities.push(Identity { linear, products });
+        if left > 0 {
+            identities.push(Identity { linear: single(sum + 1), products: vec![[denominator, d]] });
+        }
+        (numerator, denominator) = (single(sum), single(sum + 1));
+        sum += 2;
+    }
+    identities
+}
+
+/// Appends those sums to the scalars of all trees.
+pub(crate) fn add_sums(trees: &[Tree], scalars: &mut Vec<Fp>) {
+    let root = |tree: &Tree, scalars: &[Fp]| [scalars[tree.first], scalars[tree.first + 1]];
+    let Some((first, others)) = trees.split_first() else { return };
+    let [mut numerator, mut denominator] = root(first, scalars);
+    for tree in &others[..others.len().saturating_sub(1)] {
+        let [n, d] = root(tree, scalars);
+        (numerator, denominator) = (numerator * d + n * denominator, denominator * d);
+        scalars.extend([numerator, denominator]);
+    }
+}
+
 /// Sums over all bits of `eq(point, j) term(j)`, as a table of the first half of the bits and one of the others.
 struct Weights {
     outer: Vec<Fp>,

@@ -12,7 +12,7 @@ use crate::conduct::{Conduct, Draw, HONEST, Label};
 use crate::entropy::{fork, fresh_generator};
 use crate::error::{CheckFailed, ProveError};
 use crate::field::powers;
-use crate::folding::{Folding, Strip, Witness};
+use crate::folding::{Column, Folding, Spread, Strip, Witness};
 use crate::fractions::{self, Draws, Form, Fraction, Identity, Tree, equality};
 use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, MESSAGE_ROWS, UNUSABLE};
@@ -144,28 +144,7 @@ impl Drawn {
     /// That every level of every tree follows from the one below it, and that all roots together are zero.
     fn identities(&self, shape: &Shape) -> Vec<Identity> {
         let levels = shape.trees.iter().zip(&self.trees).flat_map(|(tree, draws)| draws.identities(tree));
-        let mut identities: Vec<Identity> = levels.collect();
-        let mut roots = shape.trees.iter().map(Tree::root);
-        let [mut numerator, mut denominator] = roots.next().expect("there is a table");
-        let single = |number: usize| vec![(number, Fp::ONE)];
-        let mut sum = shape.sums_at();
-        let mut left = shape.trees.len() - 1;
-        if left == 0 {
-            identities.push(Identity { linear: numerator, products: Vec::new() });
-            return identities;
-        }
-        for [n, d] in roots {
-            left -= 1;
-            let products = vec![[numerator, d.clone()], [n, denominator.clone()]];
-            let linear = if left == 0 { Form::new() } else { single(sum) };
-            identities.push(Identity { linear, products });
-            if left > 0 {
-                identities.push(Identity { linear: single(sum + 1), products: vec![[denominator, d]] });
-            }
-            (numerator, denominator) = (single(sum), single(sum + 1));
-            sum += 2;
-        }
-        identities
+        levels.chain(fractions::whole(&shape.trees, shape.sums_at())).collect()
     }
 
     /// xi, eta, kappa and zeta, drawn after M, U and V.
@@ -263,7 +242,8 @@ impl Drawn {
             first += 1;
         }
         let products = products.chunks(rows).map(<[Fp]>::to_vec).collect();
-        Folding { k: shape.k, strips, products, start, bound: after().finish(), early }
+        let spread = Spread::default();
+        Folding { k: shape.k, strips, products, start, spread, bound: after().finish(), early }
     }
 }
 
@@ -353,7 +333,7 @@ pub(crate) fn register_columns(
         message_values.push(message.to_vec());
         rest = others;
     }
-    add_sums(&shape, &mut scalars);
+    fractions::add_sums(&shape.trees, &mut scalars);
     conduct.pass_one(Label::Scalar, &mut scalars);
     let value = |form: &Form| -> Fp { form.iter().map(|(at, factor)| scalars[*at] * factor).sum() };
     let products = identities.iter().flat_map(|identity| &identity.products);
@@ -367,8 +347,8 @@ pub(crate) fn register_columns(
     let held_points: Vec<EqAffine> = committed.iter().map(|column| column.point).collect();
     let folding = drawn.folding(&shape, &identities, &held_points, conduct.early);
 
-    let values: Vec<&[Fp]> =
-        columns.iter().chain(&counts).chain(&message_values).chain(&held).map(Vec::as_slice).collect();
+    let all = columns.iter().chain(&counts).chain(&message_values).chain(&held);
+    let values: Vec<Column<'_>> = all.map(|column| Column::Full(column)).collect();
     let of_adapter = commitment.points.iter().zip(&opening.blinds).map(|(point, blind)| Committed {
         point: *point,
         randomness: Randomness { unusable: [Fp::ZERO; UNUSABLE], blind: *blind },
@@ -384,18 +364,6 @@ pub(crate) fn register_columns(
     bytes.extend(proof);
     progress(shape.trees.len() + 1, shape.trees.len() + 1);
     Ok(bytes)
-}
-
-/// Appends numerators and denominators of the sums of the first two, three, .. trees, all but the whole sum.
-fn add_sums(shape: &Shape, scalars: &mut Vec<Fp>) {
-    let root = |tree: &Tree, scalars: &[Fp]| [scalars[tree.first], scalars[tree.first + 1]];
-    let Some((first, others)) = shape.trees.split_first() else { return };
-    let [mut numerator, mut denominator] = root(first, scalars);
-    for tree in &others[..others.len().saturating_sub(1)] {
-        let [n, d] = root(tree, scalars);
-        (numerator, denominator) = (numerator * d + n * denominator, denominator * d);
-        scalars.extend([numerator, denominator]);
-    }
 }
 
 /// Everything about a registration but its sums.

@@ -14,7 +14,7 @@ use crate::delta::rows::rows_digest;
 use crate::delta::{fold_challenges, prove_columns};
 use crate::field::{powers, signed};
 use crate::folding::circuit::{FoldCircuit, FoldShape};
-use crate::folding::{Folding, Strip, Witness};
+use crate::folding::{Column, Folding, Spread, Strip, Witness};
 use crate::hash::Digest;
 use crate::layout::{fold_rows, useful_rows};
 use crate::link::halo2;
@@ -41,7 +41,7 @@ fn false_equation() -> (Folding, Vec<Vec<Fp>>) {
     let bound = Digest([5; 32]);
     let strip = |(strip, coefficients)| Strip { first: 2 * strip, weights: lanes.clone(), coefficients };
     let strips = coefficients.into_iter().enumerate().map(strip).collect();
-    (Folding { k: K, strips, products, start, bound, early: None }, columns)
+    (Folding { k: K, strips, products, start, spread: Spread::default(), bound, early: None }, columns)
 }
 
 /// Every cell of the circuit, one at a time, is changed so that the false equation seems to hold. The accumulator's
@@ -52,7 +52,7 @@ fn no_cell_makes_a_false_equation_true() {
     let (folding, columns) = false_equation();
     let shape = folding.shape();
     assert_eq!(shape, FoldShape { k: K, pairs: 2, crosses: 1 });
-    let values: Vec<&[Fp]> = columns.iter().map(Vec::as_slice).collect();
+    let values: Vec<Column<'_>> = columns.iter().map(|column| Column::Full(column)).collect();
     let committed = commit_columns(key(K), &columns, &mut random());
     let points: Vec<_> = committed.iter().map(|column| column.point).collect();
     let witness = Witness { columns: &values, committed: &committed };
@@ -131,7 +131,7 @@ fn a_true_equation_is_accepted_and_its_neighbour_is_not() {
         .map(|(lane, row)| folding.products[lane][row] * columns[4 + lane][row] * columns[6 + lane][row])
         .sum::<Fp>();
     let accepted = |folding: &Folding, columns: &[Vec<Fp>]| {
-        let values: Vec<&[Fp]> = columns.iter().map(Vec::as_slice).collect();
+        let values: Vec<Column<'_>> = columns.iter().map(|column| Column::Full(column)).collect();
         let committed = commit_columns(key(K), columns, &mut random());
         let points: Vec<_> = committed.iter().map(|column| column.point).collect();
         let witness = Witness { columns: &values, committed: &committed };
@@ -227,7 +227,7 @@ impl TryRng for Chosen {
 fn values_in_the_blinding_rows_are_no_witness() {
     let (folding, columns) = false_equation();
     let shape = folding.shape();
-    let values: Vec<&[Fp]> = columns.iter().map(Vec::as_slice).collect();
+    let values: Vec<Column<'_>> = columns.iter().map(|column| Column::Full(column)).collect();
     let committed = commit_columns(key(K), &columns, &mut random());
     let witness = Witness { columns: &values, committed: &committed };
     let folded = folding.prepare(key(K), witness, Conduct { check: false, ..HONEST }, &mut random());
