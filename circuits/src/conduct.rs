@@ -15,6 +15,8 @@ pub(crate) enum Label {
     Count(usize),
     /// A scalar of a message, where all are committed to once more.
     Scalar,
+    /// Where sums of a sealed proof end: of the first stage, what the adapter adds, of the second.
+    End(usize),
 }
 
 /// A message of a sumcheck.
@@ -26,6 +28,8 @@ pub(crate) enum Sent {
     Round { tree: usize, level: usize, round: usize },
     /// n0, n1, d0 and d1 where a level's sumcheck ends.
     Ends { tree: usize, level: usize },
+    /// Coefficients of a round of all sums of a stage.
+    Sum { stage: usize, round: usize },
 }
 
 /// A challenge, by its name in `STATEMENT.md`; each is drawn after something that must not depend on it.
@@ -44,6 +48,8 @@ pub(crate) enum Draw {
     Eta,
     Kappa,
     Zeta,
+    /// r, after the message of a round of sums.
+    Sum,
     /// beta, after the cross terms.
     Crosses,
 }

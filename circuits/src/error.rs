@@ -59,6 +59,15 @@ pub enum CheckFailed {
     /// Sites, rows or dimensions are not those of commitment and statement.
     #[error("coverage: {0}")]
     Coverage(String),
+    /// The bytes of a sealed proof are too few to be one.
+    #[error("sealed encoding: {0}")]
+    SealedEncoding(EncodingError),
+    /// The sealed proof does not hold.
+    #[error("sealed proof")]
+    SealedProof,
+    /// The sealed proof is not about the committed adapter.
+    #[error("sealed link")]
+    SealedLink,
     /// The bytes of `deltas.bin` are not canonical.
     #[error("deltas encoding: {0}")]
     DeltasEncoding(EncodingError),
@@ -119,6 +128,9 @@ impl CheckFailed {
             Self::RegistrationProof => "registration proof",
             Self::RegistrationLink => "registration link",
             Self::RegistrationEncoding(_) => "registration encoding",
+            Self::SealedEncoding(_) => "sealed encoding",
+            Self::SealedProof => "sealed proof",
+            Self::SealedLink => "sealed link",
             Self::OpeningEncoding(_) => "opening encoding",
             Self::Opening(_) => "opening",
         }
@@ -149,6 +161,9 @@ mod tests {
             RegistrationProof,
             RegistrationLink,
             RegistrationEncoding(encoding.clone()),
+            SealedEncoding(encoding.clone()),
+            SealedProof,
+            SealedLink,
             OpeningEncoding(encoding),
             Opening(0),
         ] {

@@ -88,13 +88,13 @@ impl FixedError {
         Self::Parameter { what, site: site.to_owned() }
     }
 
-    fn require(fits: bool, what: &'static str, site: &str) -> Result<(), Self> {
+    pub(crate) fn require(fits: bool, what: &'static str, site: &str) -> Result<(), Self> {
         if fits { Ok(()) } else { Err(Self::shape(what, site)) }
     }
 }
 
 /// `round(value / 2^shift)` for `1 <= shift <= 126`; `|value| + 2^(shift-1)` must fit 127 bits.
-fn round_shift(value: i128, shift: u32) -> i128 {
+pub(crate) fn round_shift(value: i128, shift: u32) -> i128 {
     (value + (1 << (shift - 1))) >> shift
 }
 

@@ -33,11 +33,14 @@ mod fractions;
 mod messages;
 mod registration;
 
-// Section 8.
-mod verify;
-
 // Section 9: the operations; section 10 stands on them and on no file of its own here.
 pub mod fixed;
+
+// Section 11.
+pub mod sealed;
+
+// Section 8.
+mod verify;
 
 pub use bytes::{EncodingError, Reader};
 pub use commitment::{AdapterCommitment, ModelSite, Opening, SiteFactors, commit, opens};

@@ -1,6 +1,6 @@
 //! Whole-protocol tests: honest runs, and forgers who recompute every public digest and challenge.
 
-mod support;
+pub(crate) mod support;
 
 mod cheating;
 mod encodings;

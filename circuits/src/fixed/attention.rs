@@ -13,11 +13,11 @@ pub const VALUE_BITS: u32 = 30;
 /// The reciprocal of a row's sum is `floor(2^62 / sum)`.
 pub const RECIPROCAL_BITS: u32 = 62;
 /// From scores at `2^-32` times `2^-30` to exponents at `2^-16`.
-const EXPONENT_SHIFT: u32 = 46;
+pub(crate) const EXPONENT_SHIFT: u32 = 46;
 /// An interval of the table is `2^9` exponents wide, that is `2^-7`.
-const STEP_BITS: u32 = 9;
+pub(crate) const STEP_BITS: u32 = 9;
 /// Intervals of the table, which spans `[0, 32)`.
-const INTERVALS: usize = 1 << 12;
+pub(crate) const INTERVALS: usize = 1 << 12;
 /// Query rows one task works on.
 const BLOCK: usize = 64;
 
@@ -25,6 +25,11 @@ const BLOCK: usize = 64;
 static EXP: LazyLock<Vec<i32>> = LazyLock::new(|| {
     (0..=INTERVALS as i128).map(|i| round_shift(exp_neg(i * (ONE >> 7)), SCALE - VALUE_BITS) as i32).collect()
 });
+
+/// The exponential at the left end of an interval of the table, and by how much it falls to the right one.
+pub(crate) fn exp_interval(interval: usize) -> [i32; 2] {
+    [EXP[interval], EXP[interval] - EXP[interval + 1]]
+}
 
 /// Head counts; `query` is a multiple of `key_value`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +43,7 @@ pub struct Heads {
 }
 
 /// `exp(-t)` at scale `2^-30` for `t >= 0` at scale `2^-16`: interpolated and rounded, zero from 32 on.
-pub(super) fn exp(t: i128) -> i32 {
+pub(crate) fn exp(t: i128) -> i32 {
     if t >= (INTERVALS as i128) << STEP_BITS {
         return 0;
     }
@@ -49,7 +54,7 @@ pub(super) fn exp(t: i128) -> i32 {
 }
 
 /// `round(2^30 / sqrt(dim))`.
-fn inverse_root(dim: usize) -> i128 {
+pub(crate) fn inverse_root(dim: usize) -> i128 {
     i128::from(((1u64 << (2 * VALUE_BITS + 2)) / dim as u64).isqrt().div_ceil(2))
 }
 

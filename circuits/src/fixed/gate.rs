@@ -52,8 +52,49 @@ static GELU: LazyLock<Vec<i32>> = LazyLock::new(|| {
     (0..=INTERVALS).map(entry).collect()
 });
 
+/// A function by table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Curve {
+    /// `x / (1 + exp(-x))`
+    Silu,
+    /// [`gelu`]
+    Gelu,
+}
+
+/// The table of silu spans so many high limbs, of 16 bits, on either side of zero.
+pub(crate) const SILU_LIMBS: i64 = REACH >> ACTIVATION_BITS;
+/// The same of gelu.
+pub(crate) const GELU_LIMBS: i64 = GELU_REACH >> ACTIVATION_BITS;
+
+impl Curve {
+    pub(crate) fn limbs(self) -> i64 {
+        match self {
+            Curve::Silu => SILU_LIMBS,
+            Curve::Gelu => GELU_LIMBS,
+        }
+    }
+
+    /// An interval is so many activations wide, as a power of two.
+    pub(crate) fn step_bits(self) -> u32 {
+        match self {
+            Curve::Silu => STEP_BITS,
+            Curve::Gelu => GELU_STEP_BITS,
+        }
+    }
+
+    /// Value at the left end of an interval of the table and the rise to its right end, at `2^-24`.
+    pub(crate) fn interval(self, interval: usize) -> [i64; 2] {
+        let table = match self {
+            Curve::Silu => &SILU,
+            Curve::Gelu => &GELU,
+        };
+        let (left, right) = (i64::from(table[interval]), i64::from(table[interval + 1]));
+        [left, right - left]
+    }
+}
+
 /// `silu(g)` at scale `2^-33`: interpolated exactly inside the table, zero below it, `g` above it.
-pub(super) fn silu(g: i64) -> i128 {
+pub(crate) fn silu(g: i64) -> i128 {
     if g < -REACH {
         return 0;
     }
@@ -69,7 +110,7 @@ pub(super) fn silu(g: i64) -> i128 {
 
 /// `gelu(x)` at scale `2^-32`: interpolated exactly inside the table, zero below it, `x` above it. It is within `2^-19` of
 /// the real function.
-pub(super) fn gelu_exact(x: i64) -> i64 {
+pub(crate) fn gelu_exact(x: i64) -> i64 {
     if x < -GELU_REACH {
         return 0;
     }

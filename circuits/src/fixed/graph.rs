@@ -19,7 +19,7 @@ pub struct Propagation<'a> {
 }
 
 impl Propagation<'_> {
-    fn check(&self, site: &str, rows: usize) -> Result<(), FixedError> {
+    pub(crate) fn check(&self, site: &str, rows: usize) -> Result<(), FixedError> {
         let entries = self.senders.len();
         let ordered =
             self.starts.first() == Some(&0) && self.starts.is_sorted() && self.starts.last() == Some(&entries);

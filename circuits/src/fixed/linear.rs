@@ -57,6 +57,16 @@ impl Matrix {
         Ok(Self { bias: Some(bias), ..self })
     }
 
+    /// Some of the outputs, in this order; `None` if there are not so many.
+    pub fn select(&self, outputs: &[u32]) -> Option<Self> {
+        let outputs: Vec<usize> = outputs.iter().map(|output| *output as usize).collect();
+        let shifts = outputs.iter().map(|output| self.shifts.get(*output).copied()).collect::<Option<Vec<u8>>>()?;
+        let row = |output: &usize| &self.weights[output * self.d_in..][..self.d_in];
+        let weights = outputs.iter().flat_map(row).copied().collect();
+        let bias = self.bias.as_ref().map(|bias| outputs.iter().map(|output| bias[*output]).collect());
+        Some(Self { d_out: outputs.len(), d_in: self.d_in, weights, shifts, bias })
+    }
+
     /// The bias, if there is one.
     pub fn bias(&self) -> Option<&[i64]> {
         self.bias.as_deref()

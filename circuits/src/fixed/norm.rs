@@ -57,6 +57,11 @@ impl Norm {
         &self.weights
     }
 
+    /// The biases, if there are any.
+    pub fn bias(&self) -> Option<&[i64]> {
+        self.bias.as_deref()
+    }
+
     /// Fractional bits.
     pub fn shift(&self) -> u32 {
         self.shift

@@ -37,9 +37,9 @@ pub struct Scaling {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rotations {
     /// Features of a head.
-    pub(super) dim: usize,
-    pub(super) cos: Vec<i32>,
-    pub(super) sin: Vec<i32>,
+    pub(crate) dim: usize,
+    pub(crate) cos: Vec<i32>,
+    pub(crate) sin: Vec<i32>,
 }
 
 impl Rotations {

@@ -13,7 +13,7 @@ use crate::registration::register_columns;
 use crate::*;
 
 /// The key for k, derived once per test run.
-pub(super) fn key(k: u32) -> &'static CommitmentKey {
+pub(crate) fn key(k: u32) -> &'static CommitmentKey {
     static KEYS: [OnceLock<CommitmentKey>; (MAX_K + 1) as usize] = [const { OnceLock::new() }; (MAX_K + 1) as usize];
     KEYS[k as usize].get_or_init(|| CommitmentKey::generate(k).unwrap())
 }

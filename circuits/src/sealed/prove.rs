@@ -1,0 +1,263 @@
+//! The prover of sealed proofs (`STATEMENT.md`, section 11).
+
+use ff::Field;
+use pasta_curves::{EqAffine, Fp};
+use rand_chacha::ChaCha20Rng;
+use rayon::prelude::*;
+
+use super::cells::Cells;
+use super::equations::{Added, Factor};
+use super::lookups::Lookups;
+use super::plan::Plan;
+use super::said::{
+    Combined, Ended, Numbers, Opened, Said, Second, after, anchor, before_held, stage_transcript, subject,
+};
+use super::sums::{Batch, DEGREE, Sum};
+use crate::columns::{Committed, Randomness, append_points, commit_columns, commit_integers};
+use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange, shapes_of};
+use crate::conduct::{Conduct, HONEST, Label};
+use crate::entropy::{fork, fresh_generator};
+use crate::error::{CheckFailed, ProveError};
+use crate::field::{powers, signed};
+use crate::fixed::FixedError;
+use crate::folding::{Column, Witness};
+use crate::fractions::{self, Draws, Form};
+use crate::key::{CommitmentKey, UNUSABLE};
+use crate::layout::useful_rows;
+use crate::link;
+use crate::messages::Sender;
+use crate::statement::StatementBytes;
+
+/// Why there is no sealed proof.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The pass has no result.
+    #[error(transparent)]
+    Fixed(#[from] FixedError),
+    /// It cannot be proved.
+    #[error(transparent)]
+    Prove(#[from] ProveError),
+}
+
+/// Seals a pass: proves that the plan's operations, with the adapter that is committed to, say what they state.
+///
+/// The proof is as long for any adapter of the shapes, and tells nothing of it but that.
+///
+/// `progress` is called with (parts done, parts) before the first and after each.
+///
+/// # Errors
+/// [`SealError::Fixed`] where the pass has no result, or not the one that is stated; [`SealError::Prove`] if factors or
+/// opening are not the commitment's.
+pub fn seal(
+    key: &CommitmentKey,
+    statement: &StatementBytes,
+    commitment: &AdapterCommitment,
+    opening: &Opening,
+    factors: &[SiteFactors],
+    plan: &Plan,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<u8>, SealError> {
+    let cells = plan.fill(factors)?;
+    if shapes_of(factors)? != commitment.shapes() || opening.blinds.len() != commitment.points.len() {
+        return Err(ProveError::Opening.into());
+    }
+    let columns = arrange(&commitment.layout, factors);
+    let adapter = Secret { opening, factors, columns: &columns };
+    Ok(seal_cells(key, statement, commitment, adapter, (plan, &cells), progress, HONEST, fresh_generator()?)?)
+}
+
+/// The adapter, which nothing may print.
+#[derive(Clone, Copy)]
+pub(crate) struct Secret<'a> {
+    pub(crate) opening: &'a Opening,
+    pub(crate) factors: &'a [SiteFactors],
+    /// As they are committed to.
+    pub(crate) columns: &'a [Vec<Fp>],
+}
+
+/// Proves what cells say; forgers in tests pass others, and conduct themselves otherwise.
+#[expect(clippy::too_many_arguments, reason = "a proof is about all of them")]
+pub(crate) fn seal_cells(
+    key: &CommitmentKey,
+    statement: &StatementBytes,
+    commitment: &AdapterCommitment,
+    secret: Secret<'_>,
+    (plan, cells): (&Plan, &Cells<'_>),
+    progress: &mut dyn FnMut(usize, usize),
+    conduct: Conduct<'_>,
+    mut random: ChaCha20Rng,
+) -> Result<Vec<u8>, ProveError> {
+    if key.k() != plan.k() {
+        return Err(ProveError::Public(CheckFailed::Key(plan.k())));
+    }
+    let lookups = Lookups::new(&plan.arrangement);
+    let parts = lookups.trees.len() + 4;
+    progress(0, parts);
+    let rows = useful_rows(plan.k());
+    let anchor = anchor(statement, commitment, plan);
+    let points = |committed: &[Committed]| committed.iter().map(|column| column.point).collect::<Vec<EqAffine>>();
+
+    // Cells and counts.
+    let mut committed = commit_integers(key, &cells.columns, &mut random);
+    let mut counts = lookups.count(cells);
+    conduct.pass(Label::Count, &mut counts);
+    committed.extend(commit_columns(key, &counts, &mut random));
+    let mut sent = points(&committed);
+    let opened = Opened::draw(&anchor, &sent);
+    progress(1, parts);
+
+    // Trees.
+    let (mut scalars, mut messages) = (Vec::new(), Vec::new());
+    let mut digests = Vec::new();
+    let mut trees = Vec::new();
+    for tree in &lookups.trees {
+        let transcript = lookups.transcript(&opened.bound, tree, conduct.early);
+        let mut sender =
+            Sender { key, transcript, random: fork(&mut random), conduct, scalars: Vec::new(), committed: Vec::new() };
+        fractions::prove(tree, &lookups.leaf(tree, cells, &counts, opened.fingerprint), &mut sender);
+        let mut again = lookups.transcript(&opened.bound, tree, conduct.early);
+        trees.push(Draws::follow(tree, &mut again, &points(&sender.committed)));
+        digests.push(sender.transcript.digest);
+        scalars.extend(sender.scalars);
+        messages.extend(sender.committed);
+        progress(tree.number + 2, parts);
+    }
+    let tree_scalars = scalars.clone();
+    lookups.add_sums(&mut scalars);
+
+    // The first stage.
+    let sink = plan.said(&opened.first);
+    let batch = Batch { sums: sink.sums };
+    let transcript = stage_transcript(&opened.bound, 1, conduct.early);
+    let mut sender =
+        Sender { key, transcript, random: fork(&mut random), conduct, scalars: Vec::new(), committed: Vec::new() };
+    let value = |sum: &Sum<Factor>, factor: &Factor| factor.values(cells, secret.factors, [sum.rows, sum.width]);
+    let (point, mut ends) = batch.prove(1, &value, &mut sender);
+    conduct.pass_one(Label::End(0), &mut ends);
+    let stage_one = sender.scalars.clone();
+    scalars.extend(sender.scalars);
+    messages.extend(sender.committed);
+    let of_ends: Vec<Vec<Fp>> = ends.chunks(rows).map(<[Fp]>::to_vec).collect();
+    let committed_ends = commit_columns(key, &of_ends, &mut random);
+    let digest = after(&sender.transcript.digest, &points(&committed_ends));
+    let ended = Ended::new(&plan.arrangement, sink.forms, &batch, &point);
+    let added = ended.added();
+    progress(parts - 3, parts);
+
+    // What the adapter adds.
+    let lane = |(_, added): &(usize, &Added)| -> Vec<Fp> {
+        let SiteFactors { shape, a, b } = &secret.factors[added.site];
+        let (rank, d_in) = (shape.rank as usize, shape.d_in as usize);
+        let input = cells.combine(&added.input, &added.rows);
+        let dot = |lane: usize| {
+            let of_b = added.features.iter().zip(b.chunks_exact(rank));
+            let v: Fp = of_b.map(|(feature, row)| *feature * signed(row[lane].into())).sum();
+            let of_a = input.iter().zip(&a[lane * d_in..]);
+            let h: Fp = of_a.map(|(x, a)| *x * signed((*a).into())).sum();
+            [v, h]
+        };
+        (0..rank).flat_map(dot).collect()
+    };
+    let mut lanes: Vec<Fp> = added.par_iter().flat_map_iter(lane).collect();
+    conduct.pass_one(Label::End(1), &mut lanes);
+    let of_lanes: Vec<Vec<Fp>> = lanes.chunks(rows).map(<[Fp]>::to_vec).collect();
+    let committed_lanes = commit_columns(key, &of_lanes, &mut random);
+    let digest = after(&digest, &points(&committed_lanes));
+
+    // The second stage.
+    let second = Second::new(&ended, &added, &digest);
+    let transcript = stage_transcript(&digest, 2, conduct.early);
+    let mut sender =
+        Sender { key, transcript, random: fork(&mut random), conduct, scalars: Vec::new(), committed: Vec::new() };
+    let value = |_: &Sum<Combined>, factor: &Combined| match factor {
+        Combined::Rows { tensor, rows, map } => {
+            let values = cells.combine(tensor, rows);
+            map.as_ref()
+                .map_or(values.clone(), |map| map.iter().map(|at| at.map_or(Fp::ZERO, |at| values[at])).collect())
+        }
+        Combined::Lanes { site } => {
+            let SiteFactors { shape, a, .. } = &secret.factors[*site];
+            let d_in = shape.d_in as usize;
+            let of_lanes = powers(second.lambda, shape.rank as usize);
+            let entry = |i: usize| -> Fp {
+                of_lanes.iter().enumerate().map(|(lane, weight)| *weight * signed(a[lane * d_in + i].into())).sum()
+            };
+            (0..d_in).map(entry).collect()
+        }
+    };
+    let (last_point, mut last_ends) = second.batch.prove(2, &value, &mut sender);
+    conduct.pass_one(Label::End(2), &mut last_ends);
+    let stage_two = sender.scalars.clone();
+    scalars.extend(sender.scalars);
+    let of_last: Vec<Vec<Fp>> = last_ends.chunks(rows).map(<[Fp]>::to_vec).collect();
+    let committed_last = commit_columns(key, &of_last, &mut random);
+    let bound = before_held(&digests, &sender.transcript.digest, &points(&committed_last));
+    progress(parts - 2, parts);
+
+    // The equation.
+    let numbers = Numbers::new(&lookups, &batch, lanes.len() / 2, &second.batch);
+    let said = Said {
+        plan,
+        commitment,
+        lookups: &lookups,
+        opened: &opened,
+        trees: &trees,
+        first: (&batch, &point),
+        ended: &ended,
+        second: (&second, &last_point),
+        numbers,
+    };
+    let identities = said.identities();
+    conduct.pass_one(Label::Scalar, &mut scalars);
+    let all: Vec<Fp> = scalars.iter().chain(&ends).chain(&lanes).chain(&last_ends).copied().collect();
+    let form = |form: &Form| -> Fp { form.iter().map(|(at, factor)| all[*at] * factor).sum() };
+    let products = identities.all.iter().flat_map(|identity| &identity.products);
+    let mut sides: [Vec<Fp>; 2] = [0, 1].map(|side| products.clone().map(|product| form(&product[side])).collect());
+    for (side, factors) in sides.iter_mut().enumerate() {
+        conduct.pass_one(Label::Pair(side), factors);
+    }
+    let held: Vec<Vec<Fp>> =
+        std::iter::once(&scalars).chain(&sides).flat_map(|column| column.chunks(rows)).map(<[Fp]>::to_vec).collect();
+    let committed_held = commit_columns(key, &held, &mut random);
+    let folding = said.folding(&identities, &points(&committed_held), &bound, conduct.early);
+
+    let of_adapter = commitment.points.iter().zip(&secret.opening.blinds).map(|(point, blind)| Committed {
+        point: *point,
+        randomness: Randomness { unusable: [Fp::ZERO; UNUSABLE], blind: *blind },
+    });
+    let sizes: Vec<usize> = lookups.trees.iter().flat_map(fractions::Tree::sizes).collect();
+    let mut rest = tree_scalars.as_slice();
+    let mut values_of: Vec<&[Fp]> = Vec::with_capacity(sizes.len());
+    for size in sizes {
+        let (message, others) = rest.split_at(size);
+        values_of.push(message);
+        rest = others;
+    }
+    let mut columns: Vec<Column<'_>> = secret.columns.iter().map(|column| Column::Full(column)).collect();
+    columns.extend(cells.columns.iter().map(|column| Column::Small(column)));
+    columns.extend(counts.iter().map(|column| Column::Full(column)));
+    columns.extend(values_of.into_iter().map(Column::Full));
+    columns.extend(stage_one.chunks(DEGREE).map(Column::Full));
+    columns.extend(of_ends.iter().chain(&of_lanes).map(|column| Column::Full(column)));
+    columns.extend(stage_two.chunks(DEGREE).map(Column::Full));
+    columns.extend(of_last.iter().chain(&held).map(|column| Column::Full(column)));
+    let late: Vec<Committed> = messages
+        .into_iter()
+        .chain(committed_ends)
+        .chain(committed_lanes)
+        .chain(sender.committed)
+        .chain(committed_last)
+        .chain(committed_held)
+        .collect();
+    sent.extend(points(&late));
+    let committed: Vec<Committed> = of_adapter.chain(committed).chain(late).collect();
+    let mut proof = Vec::new();
+    append_points(&mut proof, &sent);
+    let witness = Witness { columns: &columns, committed: &committed };
+    let equations = folding.prove(key, witness, conduct, &mut random, &mut proof)?;
+    progress(parts - 1, parts);
+    let mut bytes = link::prove(key, &subject(anchor, commitment), &proof, equations, &mut random, conduct.check)?;
+    bytes.extend(proof);
+    progress(parts, parts);
+    Ok(bytes)
+}

@@ -1,0 +1,151 @@
+//! Tables that cells are looked up in.
+
+use crate::fixed::{attention, gate};
+
+/// A table; its number is its tag, which no entry of another table shares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Table {
+    /// Integers of 16 bits with a sign.
+    Signed,
+    /// Integers of 16 bits without.
+    Unsigned,
+    /// Integers below 2^7.
+    Bits7,
+    /// Integers below 2^8.
+    Bits8,
+    /// Integers below 2^9.
+    Bits9,
+    /// From a high limb to the interval of silu it lies in, and how far it is beyond the last.
+    SiluReach,
+    /// The same for gelu.
+    GeluReach,
+    /// From an interval to value and slope of silu, less those of interval zero.
+    Silu,
+    /// The same for gelu.
+    Gelu,
+    /// From an interval to value and fall of the exponential, less those of interval zero.
+    Exp,
+}
+
+/// What is looked up: a key and what belongs to it; zero where a table has fewer columns.
+pub(crate) type Entry = [i64; 3];
+
+impl Table {
+    pub(crate) fn tag(self) -> u64 {
+        self as u64
+    }
+
+    /// All entries, by rising keys without a gap. The entry of key zero is zero in all tables, so that a column that is
+    /// not used, or not to its end, need not hold anything.
+    pub(crate) fn entries(self) -> Vec<Entry> {
+        let range = |least: i64, end: i64| (least..end).map(|key| [key, 0, 0]).collect();
+        match self {
+            Table::Signed => range(-(1 << 15), 1 << 15),
+            Table::Unsigned => range(0, 1 << 16),
+            Table::Bits7 => range(0, 1 << 7),
+            Table::Bits8 => range(0, 1 << 8),
+            Table::Bits9 => range(0, 1 << 9),
+            Table::SiluReach => reach(gate::SILU_LIMBS),
+            Table::GeluReach => reach(gate::GELU_LIMBS),
+            Table::Silu => curve(gate::Curve::Silu),
+            Table::Gelu => curve(gate::Curve::Gelu),
+            Table::Exp => {
+                let [value, fall] = exponential(0);
+                let entry = |key: i64| {
+                    let at = exponential(key as usize);
+                    [key, at[0] - value, at[1] - fall]
+                };
+                (0..=attention::INTERVALS as i64).map(entry).collect()
+            }
+        }
+    }
+
+    /// The key of the first entry.
+    pub(crate) fn least(self) -> i64 {
+        match self {
+            Table::Signed | Table::SiluReach | Table::GeluReach => -(1 << 15),
+            Table::Unsigned | Table::Bits7 | Table::Bits8 | Table::Bits9 | Table::Exp => 0,
+            Table::Silu => -((gate::SILU_LIMBS + 1) * interval_count(gate::Curve::Silu)),
+            Table::Gelu => -((gate::GELU_LIMBS + 1) * interval_count(gate::Curve::Gelu)),
+        }
+    }
+}
+
+/// Value of the exponential at the left end of an interval, and by how much it falls to the right one; nothing from the
+/// last one on.
+pub(crate) fn exponential(interval: usize) -> [i64; 2] {
+    match interval < attention::INTERVALS {
+        true => attention::exp_interval(interval).map(i64::from),
+        false => [0, 0],
+    }
+}
+
+/// Intervals of a curve that have a high limb in common.
+pub(crate) fn interval_count(curve: gate::Curve) -> i64 {
+    1 << (16 - curve.step_bits())
+}
+
+fn reach(limbs: i64) -> Vec<Entry> {
+    (-(1 << 15)..1 << 15).map(|limb: i64| [limb, limb.clamp(-limbs - 1, limbs), (limb - limbs).max(0)]).collect()
+}
+
+/// Value and slope in the interval `part` of the high limb `limb`: nothing below the curve's reach, the identity above.
+pub(crate) fn interval(curve: gate::Curve, limb: i64, part: i64) -> [i64; 2] {
+    let (limbs, count) = (curve.limbs(), interval_count(curve));
+    let from_start = (limb + limbs) * count + part;
+    if limb < -limbs {
+        return [0, 0];
+    }
+    if limb >= limbs {
+        let step = 1 << (gate::VALUE_BITS - (16 - curve.step_bits()));
+        return [(limb * count + part) * step, step];
+    }
+    curve.interval(from_start as usize)
+}
+
+fn curve(curve: gate::Curve) -> Vec<Entry> {
+    let (limbs, count) = (curve.limbs(), interval_count(curve));
+    let zero = interval(curve, 0, 0);
+    let keys = (-limbs - 1..=limbs).flat_map(|limb| (0..count).map(move |part| (limb, part)));
+    keys.map(|(limb, part)| {
+        let at = interval(curve, limb, part);
+        [limb * count + part, at[0] - zero[0], at[1] - zero[1]]
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_rise_without_a_gap_and_zero_is_nothing() {
+        use Table::{Bits7, Bits8, Bits9, Exp, Gelu, GeluReach, Signed, Silu, SiluReach, Unsigned};
+        for table in [Signed, Unsigned, Bits7, Bits8, Bits9, SiluReach, GeluReach, Silu, Gelu, Exp] {
+            let entries = table.entries();
+            assert!(entries.iter().zip(table.least()..).all(|(entry, key)| entry[0] == key), "{table:?}");
+            assert_eq!(entries[-table.least() as usize], [0, 0, 0], "{table:?}");
+        }
+    }
+
+    /// Every high limb near the reach of a curve, and far from it, with ends of intervals.
+    #[test]
+    fn curves_are_those_of_the_semantics() {
+        for (curve, exact) in
+            [(gate::Curve::Silu, gate::silu as fn(i64) -> i128), (gate::Curve::Gelu, |x| gate::gelu_exact(x).into())]
+        {
+            let limbs = curve.limbs();
+            let step = curve.step_bits();
+            for limb in [-32_768, -limbs - 2, -limbs - 1, -limbs, -1, 0, 1, limbs - 1, limbs, limbs + 1, 32_767] {
+                for low in (0..1i64 << 16).step_by(97).chain([511, 512, 65_535]) {
+                    let reached = reach(limbs)[(limb + (1 << 15)) as usize];
+                    let [value, slope] = interval(curve, reached[1], low >> step);
+                    let beyond = i128::from(reached[2]) << (gate::VALUE_BITS + step);
+                    let part = low & ((1 << step) - 1);
+                    let got = (i128::from(value) << step) + i128::from(slope * part) + beyond;
+                    assert_eq!(got, exact((limb << 16) + low), "{curve:?} {limb} {low}");
+                }
+            }
+        }
+    }
+}

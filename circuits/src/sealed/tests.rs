@@ -1,0 +1,6 @@
+//! Networks of every operation, sealed; and cells, messages and columns that are not what they should be.
+
+mod network;
+mod passes;
+mod plain;
+mod sweep;
