@@ -24,6 +24,7 @@ use crate::read::Row;
 
 pub mod base;
 mod error;
+pub(crate) mod plan;
 
 pub use base::FixedBase;
 pub use error::Error;
@@ -303,21 +304,25 @@ impl<'a> Fixed<'a> {
         if let Some((_, table)) = known {
             return Ok(table.clone());
         }
-        let scaling = rope.scaling.as_ref().map(|scaling| {
-            Ok::<_, Error>(rope::Scaling {
-                factor: dyadic("rope scaling factor", scaling.factor)?,
-                low: dyadic("rope scaling low frequency factor", scaling.low_freq_factor)?,
-                high: dyadic("rope scaling high frequency factor", scaling.high_freq_factor)?,
-                original_context: scaling.original_context,
-            })
-        });
-        let exact =
-            rope::Rope { dim: rope.dim, theta: dyadic("rope theta", rope.theta)?, scaling: scaling.transpose()? };
-        let longest = self.positions.iter().max().map_or(0, |last| *last as usize + 1);
-        let table = Arc::new(Rotations::new(site, &exact, longest)?.at(&self.positions));
+        let table = Arc::new(rotations(site, rope, &self.positions)?);
         self.rotations.push((rope.clone(), table.clone()));
         Ok(table)
     }
+}
+
+/// The rotations of tokens at these positions.
+fn rotations(site: &str, rope: &Rope, positions: &[u32]) -> Result<Rotations, Error> {
+    let scaling = rope.scaling.as_ref().map(|scaling| {
+        Ok::<_, Error>(rope::Scaling {
+            factor: dyadic("rope scaling factor", scaling.factor)?,
+            low: dyadic("rope scaling low frequency factor", scaling.low_freq_factor)?,
+            high: dyadic("rope scaling high frequency factor", scaling.high_freq_factor)?,
+            original_context: scaling.original_context,
+        })
+    });
+    let exact = rope::Rope { dim: rope.dim, theta: dyadic("rope theta", rope.theta)?, scaling: scaling.transpose()? };
+    let longest = positions.iter().max().map_or(0, |last| *last as usize + 1);
+    Ok(Rotations::new(site, &exact, longest)?.at(positions))
 }
 
 /// A constant of the network, exactly.

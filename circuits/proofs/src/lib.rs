@@ -86,6 +86,7 @@ pub use ftk_networks as networks;
 
 pub use bounds::{CaseError, MAX_CASES, MAX_CHOICES, MAX_CONTEXT, MAX_LOGITS, MAX_ROWS, MAX_STOP_IDS, MAX_TOKENS};
 pub use deadline::Deadline;
+pub use fixed::plan::plan;
 pub use inputs::Input;
 pub use model::{FixedModel, Net, Weight, site_factors};
 pub use outputs::{AtLeast, Choice, Completion, Kind, LogProb, Logits, MAX_TOP, Output, Preference, Scored, Top};

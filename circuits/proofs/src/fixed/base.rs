@@ -1,6 +1,7 @@
 //! The base model's weights as integers, a function of its tensors alone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ftk_circuits::fixed::linear::Matrix;
 use ftk_circuits::fixed::norm::Norm;
@@ -29,8 +30,8 @@ impl Table {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FixedBase {
     tables: BTreeMap<String, Table>,
-    matrices: BTreeMap<String, Matrix>,
-    norms: BTreeMap<String, Norm>,
+    matrices: BTreeMap<String, Arc<Matrix>>,
+    norms: BTreeMap<String, Arc<Norm>>,
 }
 
 /// One tensor as integers, in each of the ways that sites use it: a tied head's is a table and a matrix.
@@ -161,7 +162,7 @@ impl<'a> Uses<'a> {
                     if let Some(bias) = bias {
                         matrix = matrix.with_bias(&site.name, bias)?;
                     }
-                    base.matrices.insert(weight.clone(), matrix);
+                    base.matrices.insert(weight.clone(), Arc::new(matrix));
                 }
                 Role::Norm => {
                     let (entries, shift) = part(&mut tensors, name, |tensor| tensor.norm.take())?;
@@ -169,7 +170,7 @@ impl<'a> Uses<'a> {
                     if let Some(bias) = bias {
                         norm = norm.with_bias(&site.name, bias)?;
                     }
-                    base.norms.insert(weight.clone(), norm);
+                    base.norms.insert(weight.clone(), Arc::new(norm));
                 }
                 Role::Neighbours => return Err(Error::Neighbours(site.name.clone())),
             }
@@ -200,7 +201,7 @@ impl FixedBase {
     ///
     /// # Errors
     /// [`Error::MissingSite`].
-    pub fn matrix(&self, weight: &str) -> Result<&Matrix, Error> {
+    pub fn matrix(&self, weight: &str) -> Result<&Arc<Matrix>, Error> {
         self.matrices.get(weight).ok_or_else(|| Error::MissingSite(weight.to_owned()))
     }
 
@@ -208,7 +209,7 @@ impl FixedBase {
         self.tables.get(site).ok_or_else(|| Error::MissingSite(site.to_owned()))
     }
 
-    pub(super) fn norm(&self, site: &str) -> Result<&Norm, Error> {
+    pub(super) fn norm(&self, site: &str) -> Result<&Arc<Norm>, Error> {
         self.norms.get(site).ok_or_else(|| Error::MissingSite(site.to_owned()))
     }
 }

@@ -99,6 +99,9 @@ pub enum Error {
     /// An operation that is defined in floating point only.
     #[error("attention over neighbours has no exact-integer form at site: {0}")]
     Neighbours(String),
+    /// An output that sealed proofs do not state.
+    #[error("sealed proofs do not state {0}; an open one does")]
+    Unsealed(&'static str),
     /// An adapted site the network visited twice in one run.
     #[error("adapted site visited twice: {0}")]
     Twice(String),

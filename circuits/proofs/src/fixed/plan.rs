@@ -1,0 +1,360 @@
+//! What a sealed proof is about, written down from the same networks: operations on tensors nobody is told.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use ftk_circuits::AdapterCommitment;
+use ftk_circuits::fixed::linear::Matrix;
+use ftk_circuits::fixed::{attention, graph, words};
+use ftk_circuits::sealed::{Activation, Builder, Plan, Tensor};
+use ftk_networks::graphs::neighbourhood::Neighbourhood;
+use ftk_networks::ops::graph::Propagation;
+use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, Table, Tokens};
+
+use super::{Activations, Error, FixedBase, Rotations, fixed_eps, integers, rotations};
+use crate::inputs::Input;
+use crate::model::{FixedModel, Net};
+use crate::outputs::{Logits, Output};
+use crate::statement::Case;
+
+/// The plan of a pass over cases that states their outputs.
+///
+/// # Errors
+/// As [`crate::replay`]; [`Error::Unsealed`] for outputs that sealed proofs do not state.
+pub fn plan(
+    model: &FixedModel,
+    commitment: &AdapterCommitment,
+    cases: &[Case],
+    graph: Option<&Neighbourhood>,
+) -> Result<Plan, Error> {
+    let of_nodes = |case: &Case| matches!(case.input, Input::Node { .. });
+    let mut planning = Planning::new(model.base(), commitment);
+    match (model.net(), graph) {
+        (Net::Tokens(network), None) if !cases.iter().any(of_nodes) => {
+            let (mut tokens, mut rows) = (Tokens::default(), Vec::new());
+            for case in cases {
+                let sequences = case.sequences();
+                let ids: Vec<&[u32]> = sequences.iter().map(|sequence| sequence.ids.as_slice()).collect();
+                for (sequence, place) in sequences.iter().zip(tokens.push_alike(&ids)) {
+                    for (step, position) in sequence.read.clone().enumerate() {
+                        rows.push(place.row(position));
+                        planning.stated.push(Said::of(&case.output, step)?);
+                    }
+                }
+            }
+            network.forward(&mut planning, &tokens, &rows)?;
+        }
+        (Net::Graph(network), Some(graph)) if cases.iter().all(of_nodes) => {
+            let node = |case: &Case| if let Input::Node { node, .. } = case.input { Some(node) } else { None };
+            let pass = graph.pass(network, &cases.iter().filter_map(node).collect::<Vec<_>>());
+            planning.stated = cases.iter().map(|case| Said::of(&case.output, 0)).collect::<Result<_, _>>()?;
+            let logits = network.classify(&mut planning, &pass.features, &pass.hops, &pass.rows)?;
+            // They are words of the network already: each is stated by itself.
+            let own = identity(logits.tensor.width())?;
+            planning.state("logits", &Arc::new(own), &logits.tensor)?;
+        }
+        _ => return Err(Error::Kind),
+    }
+    Ok(planning.builder.finish()?)
+}
+
+/// Each input as an output.
+fn identity(width: usize) -> Result<Matrix, Error> {
+    let weights = (0..width * width).map(|at| i16::from(at / width == at % width)).collect();
+    Ok(Matrix::new("logits", width, weights, vec![0; width])?)
+}
+
+/// What is stated of a row of logits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Said {
+    /// Which is the largest, of all or of those listed.
+    Largest { among: Option<Vec<u32>>, id: u32 },
+    /// What they are.
+    Logits(Vec<i64>),
+}
+
+impl Said {
+    fn of(output: &Output, step: usize) -> Result<Self, Error> {
+        match output {
+            Output::Completion(completion) => {
+                Ok(Self::Largest { among: None, id: *completion.ids.get(step).ok_or(Error::Row(step))? })
+            }
+            Output::Choice(choice) => Ok(Self::Largest { among: Some(choice.among.clone()), id: choice.chosen }),
+            Output::Logits(Logits::Values(values)) => Ok(Self::Logits(values.clone())),
+            Output::Logits(Logits::Digest(_)) => Err(Error::Unsealed("a digest of logits")),
+            Output::LogProb(_) => Err(Error::Unsealed("log-probabilities")),
+            Output::Preference(_) => Err(Error::Unsealed("preferences")),
+            Output::AtLeast(_) => Err(Error::Unsealed("bounds of log-probabilities")),
+            Output::Top(_) => Err(Error::Unsealed("the likeliest ids with their log-probabilities")),
+        }
+    }
+
+    /// Whether two rows are stated together.
+    fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Largest { among, .. }, Self::Largest { among: theirs, .. }) => among == theirs,
+            (Self::Logits(_), Self::Logits(_)) => true,
+            _ => false,
+        }
+    }
+}
+
+/// A tensor of the plan, and the site it comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Planned {
+    tensor: Tensor,
+    site: String,
+}
+
+/// The interpretation that writes a plan down.
+struct Planning<'a> {
+    base: &'a FixedBase,
+    builder: Builder,
+    segments: Vec<Segment>,
+    positions: Vec<u32>,
+    sees: Arc<[bool]>,
+    rotations: Vec<(Rope, Arc<Rotations>)>,
+    /// Of each row of logits.
+    stated: Vec<Said>,
+}
+
+impl<'a> Planning<'a> {
+    fn new(base: &'a FixedBase, commitment: &AdapterCommitment) -> Self {
+        Self {
+            base,
+            builder: Builder::new(commitment),
+            segments: Vec::new(),
+            positions: Vec::new(),
+            sees: Arc::new([]),
+            rotations: Vec::new(),
+            stated: Vec::new(),
+        }
+    }
+
+    fn public(&mut self, known: Activations) -> Planned {
+        let space = self.builder.space(known.rows);
+        let tensor = self.builder.public(space, known.features, known.entries);
+        Planned { tensor, site: known.site }
+    }
+
+    fn rotations(&mut self, site: &str, rope: &Rope) -> Result<Arc<Rotations>, Error> {
+        if let Some((_, table)) = self.rotations.iter().find(|(known, _)| known == rope) {
+            return Ok(table.clone());
+        }
+        let table = Arc::new(rotations(site, rope, &self.positions)?);
+        self.rotations.push((rope.clone(), table.clone()));
+        Ok(table)
+    }
+
+    fn matrix(&self, site: &str, bias: Bias) -> Result<Arc<Matrix>, Error> {
+        let matrix = self.base.matrix(site)?;
+        if matrix.bias().is_some() != (bias == Bias::Present) {
+            return Err(Error::Bias(site.to_owned()));
+        }
+        Ok(matrix.clone())
+    }
+
+    /// States what is said of the outputs of a linear site, one row for each.
+    fn state(&mut self, site: &str, matrix: &Arc<Matrix>, x: &Tensor) -> Result<(), Error> {
+        let rows = self.builder.rows_of(x);
+        if rows != self.stated.len() {
+            return Err(Error::Row(rows));
+        }
+        let mut left: Vec<usize> = (0..rows).collect();
+        while let Some(first) = left.first() {
+            let like = self.stated[*first].clone();
+            let (own, others): (Vec<usize>, Vec<usize>) =
+                left.into_iter().partition(|row| self.stated[*row].is_like(&like));
+            left = others;
+            if self.builder.is_adapted(site) && own.len() < rows {
+                return Err(Error::Unsealed("outputs of several kinds where the head itself is adapted"));
+            }
+            let x = if own.len() == rows { x.clone() } else { self.builder.select(site, x, &own)? };
+            let said: Vec<&Said> = own.iter().map(|row| &self.stated[*row]).collect();
+            match like {
+                Said::Logits(_) => {
+                    let values = said
+                        .iter()
+                        .flat_map(|said| if let Said::Logits(values) = said { values.as_slice() } else { &[] });
+                    self.builder.outputs(site, matrix.clone(), &x, values.copied().collect())?;
+                }
+                Said::Largest { among, .. } => {
+                    let ids = said.iter().map(|said| if let Said::Largest { id, .. } = said { *id } else { u32::MAX });
+                    let (matrix, stated) = match among {
+                        None => (matrix.clone(), ids.map(|id| id as usize).collect()),
+                        Some(among) => {
+                            if self.builder.is_adapted(site) {
+                                return Err(Error::Unsealed("choices where the head itself is adapted"));
+                            }
+                            let place = |id| among.binary_search(&id).map_err(|_| Error::Token(id));
+                            let stated = ids.map(place).collect::<Result<Vec<usize>, Error>>()?;
+                            (Arc::new(matrix.select(&among).ok_or(Error::Token(u32::MAX))?), stated)
+                        }
+                    };
+                    self.builder.largest(site, matrix, &x, stated)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Ops for Planning<'_> {
+    type Value = Planned;
+    type Error = Error;
+
+    fn embed(&mut self, site: &str, _: Table, tokens: &Tokens) -> Result<Planned, Error> {
+        self.segments = tokens.segments().to_vec();
+        self.positions = tokens.positions().collect();
+        let count = self.positions.len();
+        let mut sees = vec![false; count * count];
+        for Segment { tokens, after } in &self.segments {
+            for row in tokens.clone() {
+                for seen in after.clone().chain(tokens.start..=row) {
+                    sees[row * count + seen] = true;
+                }
+            }
+        }
+        self.sees = sees.into();
+        let table = self.base.table(site)?;
+        let mut entries = Vec::with_capacity(count * table.hidden);
+        for &id in tokens.ids() {
+            entries.extend(table.row(id as usize).ok_or(Error::Token(id))?);
+        }
+        Ok(self.public(Activations::new(site, count, entries)))
+    }
+
+    fn add_positions(&mut self, site: &str, _: usize, x: &Planned) -> Result<Planned, Error> {
+        let table = self.base.table(site)?;
+        let positions = table.entries.len() / table.hidden;
+        let mut entries = Vec::with_capacity(self.positions.len() * table.hidden);
+        for &position in &self.positions {
+            entries.extend(table.row(position as usize).ok_or(Error::Positions(positions))?);
+        }
+        let known = self.public(Activations::new(site, self.positions.len(), entries));
+        self.add(x, &known)
+    }
+
+    fn linear(&mut self, site: &str, _: usize, bias: Bias, x: &Planned) -> Result<Planned, Error> {
+        let matrix = self.matrix(site, bias)?;
+        planned(site, self.builder.project(site, matrix, &x.tensor)?)
+    }
+
+    fn linear_rope(&mut self, site: &str, _: usize, bias: Bias, x: &Planned, rope: &Rope) -> Result<Planned, Error> {
+        let (matrix, rotations) = (self.matrix(site, bias)?, self.rotations(site, rope)?);
+        planned(site, self.builder.project_rotated(site, matrix, &x.tensor, rotations)?)
+    }
+
+    fn rms_norm(&mut self, site: &str, x: &Planned, eps: f64) -> Result<Planned, Error> {
+        let norm = self.base.norm(site)?.clone();
+        planned(site, self.builder.rms_norm(site, norm, fixed_eps(site, eps)?, &x.tensor)?)
+    }
+
+    fn norm_rope(&mut self, site: &str, x: &Planned, eps: f64, rope: &Rope) -> Result<Planned, Error> {
+        let (norm, rotations) = (self.base.norm(site)?.clone(), self.rotations(site, rope)?);
+        planned(site, self.builder.norm_rotated(site, norm, fixed_eps(site, eps)?, &x.tensor, rotations)?)
+    }
+
+    fn layer_norm(&mut self, site: &str, x: &Planned, eps: f64) -> Result<Planned, Error> {
+        let norm = self.base.norm(site)?.clone();
+        planned(site, self.builder.layer_norm(site, norm, fixed_eps(site, eps)?, &x.tensor)?)
+    }
+
+    fn part(&mut self, x: &Planned, features: Range<usize>) -> Result<Planned, Error> {
+        planned(&x.site, self.builder.part(&x.site, &x.tensor, features)?)
+    }
+
+    fn rope(&mut self, x: &Planned, rope: &Rope) -> Result<Planned, Error> {
+        let rotations = self.rotations(&x.site, rope)?;
+        planned(&x.site, self.builder.rotate(&x.site, &x.tensor, rotations)?)
+    }
+
+    fn attention(
+        &mut self,
+        site: &str,
+        q: &Planned,
+        k: &Planned,
+        v: &Planned,
+        heads: Heads,
+        window: Option<usize>,
+    ) -> Result<Planned, Error> {
+        let positions = self.positions.iter().max().map_or(0, |last| *last as usize + 1);
+        if let Some(window) = window.filter(|&window| window < positions) {
+            return Err(Error::Window { site: site.to_owned(), window, positions });
+        }
+        let heads = attention::Heads { query: heads.query, key_value: heads.key_value, dim: heads.dim };
+        let tensors = [&q.tensor, &k.tensor, &v.tensor];
+        planned(site, self.builder.attention(site, heads, self.sees.clone(), tensors)?)
+    }
+
+    fn swiglu(&mut self, gate: &Planned, up: &Planned) -> Result<Planned, Error> {
+        planned(&gate.site, self.builder.gate(&gate.site, Activation::Silu, &gate.tensor, &up.tensor)?)
+    }
+
+    fn geglu(&mut self, gate: &Planned, up: &Planned) -> Result<Planned, Error> {
+        planned(&gate.site, self.builder.gate(&gate.site, Activation::Gelu, &gate.tensor, &up.tensor)?)
+    }
+
+    fn gelu(&mut self, x: &Planned) -> Result<Planned, Error> {
+        planned(&x.site, self.builder.gelu(&x.site, &x.tensor)?)
+    }
+
+    fn add(&mut self, x: &Planned, y: &Planned) -> Result<Planned, Error> {
+        planned(&y.site, self.builder.sum(&y.site, &x.tensor, &y.tensor)?)
+    }
+
+    fn select(&mut self, x: &Planned, rows: &[usize]) -> Result<Planned, Error> {
+        planned(&x.site, self.builder.select(&x.site, &x.tensor, rows)?)
+    }
+
+    fn convolve(
+        &mut self,
+        site: &str,
+        _: usize,
+        bias: Bias,
+        x: Nodes<'_, Planned>,
+        over: &Arc<Propagation>,
+    ) -> Result<Planned, Error> {
+        let coefficients = over.coefficients();
+        let over = graph::Propagation {
+            starts: coefficients.starts(),
+            senders: coefficients.columns(),
+            coefficients: coefficients.values(),
+        };
+        let gathered = match x {
+            Nodes::Value(x) => self.builder.aggregate(site, &x.tensor, over)?,
+            // Sums of what everybody knows are known.
+            Nodes::Features(features) => {
+                let given = integers(site, features)?;
+                let sums = graph::aggregate(site, over, &words(site, &given.entries)?, given.features)?;
+                self.public(Activations::new(site, coefficients.rows(), sums)).tensor
+            }
+        };
+        let matrix = self.matrix(site, bias)?;
+        planned(site, self.builder.project(site, matrix, &gathered)?)
+    }
+
+    fn attend_neighbours(&mut self, site: &str, _: &Planned, _: usize, _: &Arc<Propagation>) -> Result<Planned, Error> {
+        Err(Error::Neighbours(site.to_owned()))
+    }
+
+    fn relu(&mut self, x: &Planned) -> Result<Planned, Error> {
+        planned(&x.site, self.builder.relu(&x.tensor))
+    }
+
+    fn dropout(&mut self, x: &Planned) -> Result<Planned, Error> {
+        Ok(x.clone())
+    }
+
+    /// Logits are stated and not made: the result has the head's input in their place, and nothing may follow it.
+    fn head(&mut self, site: &str, weight: &str, _: usize, x: &Planned) -> Result<Planned, Error> {
+        let matrix = self.base.matrix(weight)?.clone();
+        self.state(site, &matrix, &x.tensor)?;
+        Ok(x.clone())
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as all operations return it")]
+fn planned(site: &str, tensor: Tensor) -> Result<Planned, Error> {
+    Ok(Planned { tensor, site: site.to_owned() })
+}
