@@ -9,6 +9,7 @@ use crate::delta::{self, DeltaProof};
 use crate::error::CheckFailed;
 use crate::key::CommitmentKey;
 use crate::registration;
+use crate::sealed::{self, Plan};
 use crate::statement::StatementBytes;
 
 /// One thing to verify among many.
@@ -27,6 +28,19 @@ pub enum Claim<'a> {
         /// The proof.
         proof: &'a DeltaProof,
     },
+    /// As [`crate::sealed::verify_sealed`] takes it.
+    Sealed {
+        /// The key of the plan's size.
+        key: &'a CommitmentKey,
+        /// What is stated.
+        statement: &'a StatementBytes,
+        /// The adapter's commitment.
+        commitment: &'a AdapterCommitment,
+        /// What the statement says, as operations.
+        plan: &'a Plan,
+        /// The proof.
+        proof: &'a [u8],
+    },
     /// As [`crate::verify_registration`] takes it.
     Registration {
         /// The key of the commitment's size.
@@ -44,6 +58,9 @@ impl<'a> Claim<'a> {
             Claim::Deltas { key, statement, commitment, sites, proof } => {
                 delta::begin(key, statement, commitment, sites, proof, stop)
             }
+            Claim::Sealed { key, statement, commitment, plan, proof } => {
+                sealed::begin(key, statement, commitment, plan, proof, stop, None)
+            }
             Claim::Registration { key, commitment, registration } => {
                 registration::begin(key, commitment, registration, stop)
             }
@@ -54,7 +71,7 @@ impl<'a> Claim<'a> {
 
     fn k(&self) -> u32 {
         match self {
-            Claim::Deltas { key, .. } | Claim::Registration { key, .. } => key.k(),
+            Claim::Deltas { key, .. } | Claim::Sealed { key, .. } | Claim::Registration { key, .. } => key.k(),
         }
     }
 }

@@ -58,6 +58,10 @@ pub(super) struct Prove {
     /// Text to bind into the proof: who it is for, or a nonce they gave
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     context: String,
+    /// Seal the proof: the bundle tells nothing of the adapter but its shapes and the answer. For completion, choice, and
+    /// logits where there are at most 256
+    #[arg(long, conflicts_with = "disclose")]
+    sealed: bool,
     /// Prove even if all proofs together publish enough to recover the adapter
     #[arg(long)]
     disclose: bool,
@@ -315,7 +319,7 @@ impl Open {
 impl Prove {
     /// Runs it; `local` finds a base.
     pub(super) fn run(self, local: impl Fn(PathBuf) -> Result<PathBuf>, printer: &Printer) -> Result<Outcome> {
-        let Self { base, adapter, commitment, subject, context, disclose, out, max_memory } = self;
+        let Self { base, adapter, commitment, subject, context, sealed, disclose, out, max_memory } = self;
         let date = subject.date.clone();
         let (base, (task, asked)) = (local(base)?, subject.into_parts()?);
         let settings = commands::prove::Settings {
@@ -326,6 +330,7 @@ impl Prove {
             asked,
             date,
             context,
+            sealed,
             disclose,
             out,
             max_memory,

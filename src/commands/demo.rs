@@ -89,6 +89,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         asked: Asked::Typed { prompt: prompt.clone(), raw: false, continuations: Vec::new() },
         date: None,
         context: "ftk demo".to_owned(),
+        sealed: false,
         disclose: true,
         out: bundle.clone(),
         max_memory: None,

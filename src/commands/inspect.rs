@@ -9,7 +9,7 @@ use ftk_adapters::foreign;
 use ftk_adapters::peft;
 use ftk_circuits::AdapterCommitment;
 use ftk_networks::sites::Role;
-use ftk_proofs::bundle::{Bundle, COMMITMENT, STATEMENT};
+use ftk_proofs::bundle::{COMMITMENT, Packed, Proof, STATEMENT};
 use ftk_proofs::limits::Limits;
 use ftk_proofs::rows_of;
 use serde_json::{Map, Value, json};
@@ -209,9 +209,18 @@ fn committed(commitment: &AdapterCommitment, found: &mut Findings) {
 }
 
 fn bundle(folder: &Path, found: &mut Findings) -> Result<()> {
-    let Bundle { statement, commitment, deltas, proof, registration, graph, head } =
-        bundle::read(folder, &Limits::NONE)?;
-    found.fact("kind", json!("bundle, not verified"));
+    let sent = bundle::packed(folder, &Limits::NONE)?;
+    let (kind, size) = match &sent.proof {
+        Proof::Open { proof, .. } => ("bundle, not verified", proof.proof.len() + proof.link.len()),
+        Proof::Sealed(proof) => ("sealed bundle, not verified", proof.len()),
+    };
+    // Those of a sealed bundle are nobody's to see.
+    let deltas = match &sent.proof {
+        Proof::Open { .. } => Some(sent.clone().expand(Limits::NONE.deadline())?.deltas),
+        Proof::Sealed(_) => None,
+    };
+    let Packed { statement, commitment, registration, graph, head, .. } = sent;
+    found.fact("kind", json!(kind));
     committed(&commitment, found);
     found.fact("context", json!(String::from_utf8_lossy(&statement.context)));
     found.fact("cases", json!(statement.cases.len()));
@@ -222,8 +231,10 @@ fn bundle(folder: &Path, found: &mut Findings) -> Result<()> {
         found.fact("opened nodes", json!(graph.map_or(0, |graph| graph.members())));
         found.fact("head of its own", json!(head.is_some()));
     }
-    found.fact("deltas", json!(deltas.iter().map(Vec::len).sum::<usize>()));
-    found.fact("proof bytes", json!(proof.proof.len() + proof.link.len()));
+    if let Some(deltas) = deltas {
+        found.fact("deltas", json!(deltas.iter().map(Vec::len).sum::<usize>()));
+    }
+    found.fact("proof bytes", json!(size));
     found.fact("registration", json!(registration.is_some()));
     Ok(())
 }

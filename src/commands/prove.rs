@@ -1,5 +1,6 @@
 //! `ftk prove`: a bundle that shows what a base with a committed adapter gives for prompts, rows or nodes of a graph.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -9,11 +10,12 @@ use ftk_adapters::foreign;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft::Saved;
 use ftk_adapters::staged::{PREFIX, Staged, There, sweep};
+use ftk_circuits::sealed::seal;
 use ftk_circuits::{AdapterCommitment, SiteShape};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
-use ftk_proofs::bundle::{Bundle, COMMITMENT, FILES, REGISTRATION};
+use ftk_proofs::bundle::{Bundle, COMMITMENT, FILES, REGISTRATION, Sealed};
 use ftk_proofs::prove::{Unable, prove, settle};
-use ftk_proofs::{Case, FixedModel, Output, Statement, rows_of};
+use ftk_proofs::{Case, FixedModel, Output, Statement, plan, rows_of};
 use serde_json::json;
 
 use super::commit::committed_form;
@@ -45,6 +47,8 @@ pub struct Settings {
     pub date: Option<String>,
     /// Bound into the proof.
     pub context: String,
+    /// Nothing but the answer may become known.
+    pub sealed: bool,
     /// The adapter may become known.
     pub disclose: bool,
     /// Folder for the bundle.
@@ -56,6 +60,10 @@ pub struct Settings {
 /// What every proof in open mode gives away.
 pub const DISCLOSURE: &str = "open mode publishes the exact delta of every adapted site on every row (token, or node that \
     receives); from about rank + 2 rows these give away B, and more of them the whole adapter";
+
+/// What a sealed proof gives away.
+pub const SEALED: &str = "sealed: the adapter's name, sites, shapes, ranks and scales, and what is stated; nothing else of \
+    it, but that enough answers tell what it does";
 
 /// Proves and writes the bundle.
 ///
@@ -80,29 +88,59 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let (fixed, model) = exact(subject)?;
     let asked = Questions { cases, graph, head };
     let adapter = (&adapter, settings.adapter.as_path());
-    let (bundle, addition) = bundle(model.as_ref(), &fixed, adapter, &secrets, asked, settings, printer)?;
+    let made = bundle(model.as_ref(), &fixed, adapter, &secrets, asked, settings, printer)?;
     // Everything that may fail comes before what is counted as disclosed, and that before anything can be seen.
     let io = || format!("cannot write to {}", settings.out.display());
-    bundle::write_files(&bundle, &staged.path()).with_context(io)?;
-    let disclosure = disclose(settings, secrets.commitment.shapes(), &addition)?;
+    bundle::write_all(&made.files().with_context(io)?, &staged.path()).with_context(io)?;
+    let disclosure = match &made {
+        Made::Open(_, addition) => Some(disclose(settings, secrets.commitment.shapes(), addition)?),
+        Made::Sealed(_) => None,
+    };
     staged.persist(&FILES).with_context(io)?;
-    printer.note(&disclosed(&disclosure));
+    printer.note(&disclosure.as_ref().map_or_else(|| SEALED.to_owned(), disclosed));
+    let (statement, graph) = made.said();
     let tokenizer = model.as_ref().and_then(|model| model.source.tokenizer().ok());
-    let shown = Shown::of(tokenizer, bundle.graph.as_ref());
-    answers(&bundle.statement, &shown, printer);
+    let shown = Shown::of(tokenizer, graph);
+    answers(statement, &shown, printer);
     printer.note(&format!("wrote {}", settings.out.display()));
-    let rows = rows_of(&bundle.statement, bundle.graph.as_ref(), bundle.commitment.shapes());
+    let rows = rows_of(statement, graph, secrets.commitment.shapes());
+    let disclosed = disclosure.as_ref().map(|disclosure| {
+        json!({ "sites": disclosure.sites, "beyond_rank": disclosure.beyond, "rows_left": disclosure.left })
+    });
     printer.object(&json!({
         "bundle": settings.out,
-        "adapter": bundle.statement.adapter.to_string(),
-        "base": bundle.statement.base.to_string(),
-        "graph": bundle.statement.graph().map(|root| root.to_string()),
+        "adapter": statement.adapter.to_string(),
+        "base": statement.base.to_string(),
+        "graph": statement.graph().map(|root| root.to_string()),
         "positions": rows.into_iter().max().unwrap_or(0),
-        "cases": bundle.statement.cases.iter().map(|case| shown.json(case)).collect::<Vec<_>>(),
-        "disclosed": { "sites": disclosure.sites, "beyond_rank": disclosure.beyond, "rows_left": disclosure.left },
-        "preferences": summary_json(&bundle.statement),
+        "cases": statement.cases.iter().map(|case| shown.json(case)).collect::<Vec<_>>(),
+        "sealed": settings.sealed,
+        "disclosed": disclosed,
+        "preferences": summary_json(statement),
     }));
     Ok(Outcome::Done)
+}
+
+/// A bundle, and what it discloses if it is open.
+enum Made {
+    Open(Bundle, Ledger),
+    Sealed(Sealed),
+}
+
+impl Made {
+    fn files(&self) -> std::io::Result<BTreeMap<&'static str, Vec<u8>>> {
+        match self {
+            Self::Open(bundle, _) => bundle.files().map_err(std::io::Error::other),
+            Self::Sealed(sealed) => Ok(sealed.files()),
+        }
+    }
+
+    fn said(&self) -> (&Statement, Option<&Neighbourhood>) {
+        match self {
+            Self::Open(bundle, _) => (&bundle.statement, bundle.graph.as_ref()),
+            Self::Sealed(sealed) => (&sealed.statement, sealed.graph.as_ref()),
+        }
+    }
 }
 
 /// Rows of a case whose answer is as long as it may be.
@@ -151,7 +189,7 @@ fn bundle(
     Questions { cases, graph, head }: Questions,
     settings: &Settings,
     printer: &Printer,
-) -> Result<(Bundle, Ledger)> {
+) -> Result<Made> {
     let Secrets { commitment, opening, registration } = secrets;
     if commitment.base() != fixed.digest() {
         let message = format!("{}: commits to an adapter of another base", settings.commitment.display());
@@ -165,24 +203,37 @@ fn bundle(
             .map_err(Unable::from)
     };
     let (cases, records) = settle(fixed, &fixed_adapter, cases, graph.as_ref(), propose)?;
+    let (base, digest) = (fixed.digest(), commitment.digest());
+    let statement = |cases| Statement { base, adapter: digest, context: settings.context.clone().into_bytes(), cases };
+    let bar = printer.bar(0, "proving");
+    let mut progress = |done: usize, all: usize| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    };
+    if settings.sealed {
+        let plan = plan(fixed, commitment, &cases, graph.as_ref())?;
+        let key = commitment_key(plan.k())?;
+        let statement = statement(cases);
+        statement.check()?;
+        let opening = &opening.opening;
+        let proof = seal(&key, &statement.bytes(), commitment, opening, &factors, &plan, &mut progress)?;
+        bar.finish_and_clear();
+        let (commitment, registration) = (commitment.clone(), registration.clone());
+        return Ok(Made::Sealed(Sealed { statement, commitment, proof, registration, graph, head }));
+    }
     // Looked at before the work of proving, and again when it is written down.
     let mut addition = Ledger::new(commitment.shapes());
     addition.add(&records);
     let mut ledger = opening.ledger.clone();
     ledger.merge(&addition);
     agreed(&ledger.disclosure(commitment.shapes()), settings.disclose)?;
-    let (base, adapter) = (fixed.digest(), commitment.digest());
-    let statement = Statement { base, adapter, context: settings.context.clone().into_bytes(), cases };
+    let statement = statement(cases);
     let key = commitment_key(commitment.k())?;
-    let bar = printer.bar(0, "proving");
-    let (deltas, proof) =
-        prove(&key, &statement, (commitment, &opening.opening, &factors), records, &mut |done, all| {
-            bar.set_length(all as u64);
-            bar.set_position(done as u64);
-        })?;
+    let secret = (commitment, &opening.opening, factors.as_slice());
+    let (deltas, proof) = prove(&key, &statement, secret, records, &mut progress)?;
     bar.finish_and_clear();
     let (commitment, registration) = (commitment.clone(), Some(registration.clone()));
-    Ok((Bundle { statement, commitment, deltas, proof, registration, graph, head }, addition))
+    Ok(Made::Open(Bundle { statement, commitment, deltas, proof, registration, graph, head }, addition))
 }
 
 /// Writes down what the proof discloses, with what others have disclosed meanwhile.

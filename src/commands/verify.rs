@@ -18,7 +18,7 @@ use ftk_proofs::verifier::{Judged, Replayed, Verifier};
 use ftk_proofs::{Input, Kind, Logits, Output, Statement, rows_of};
 use serde_json::json;
 
-use super::prove::DISCLOSURE;
+use super::prove::{DISCLOSURE, SEALED};
 use super::questions::{self, Asked, Task};
 use super::stated::{Shown, summary, summary_json};
 use super::{Advice, Outcome, Question, nodes, on_day};
@@ -373,7 +373,7 @@ fn doubt(missing: Missing) -> &'static str {
 }
 
 fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &Shown, printer: &Printer) -> Outcome {
-    let Judged { verdict, statement, shapes, graph, head } = judged;
+    let Judged { verdict, statement, shapes, sealed, graph, head } = judged;
     let (word, outcome) = match verdict.is_valid() {
         true => ("valid", Outcome::Done),
         false => ("consistent", Outcome::Undecided),
@@ -382,7 +382,7 @@ fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &Shown, printer: 
         verdict.missing.iter().filter(|missing| missing.decides() == decides).map(|missing| doubt(*missing)).collect()
     };
     let (undecided, unexpected) = (of(true), of(false));
-    let disclosed = disclosed(statement, graph.as_ref(), shapes);
+    let disclosed = if *sealed { SEALED.to_owned() } else { disclosed(statement, graph.as_ref(), shapes) };
     let strangers = strangers(bundle);
     if many {
         let why = undecided.first().map_or_else(String::new, |why| format!(": {why}"));
@@ -427,6 +427,7 @@ fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &Shown, printer: 
         "cases": statement.cases.iter().map(|case| shown.json(case)).collect::<Vec<_>>(),
         "preferences": summary_json(statement),
         "not_proved": NOT_PROVED,
+        "sealed": sealed,
         "disclosed": disclosed,
         "also_there": strangers,
     }));

@@ -6,12 +6,16 @@ use std::path::{Path, PathBuf};
 
 use ftk_adapters::foreign;
 use ftk_adapters::staged::{Staged, There};
-use ftk_proofs::bundle::{Bundle, COMMITMENT, DELTAS, FILES, Files, LINK, PROOF, Packed, STATEMENT};
+use ftk_proofs::bundle::{
+    Bundle, COMMITMENT, DELTAS, FILES, Files, LINK, PROOF, Packed, REGISTRATION, SEALED, STATEMENT,
+};
 use ftk_proofs::limits::Limits;
 use ftk_proofs::refusal::Refusal;
 
-/// Without these a folder is no bundle, or one of which not all has come.
-const NEEDED: [&str; 5] = [STATEMENT, COMMITMENT, DELTAS, PROOF, LINK];
+/// Without these a folder is no bundle, or one of which not all has come: those of all, and of one in open mode; a sealed
+/// one is nothing without its registration.
+const NEEDED: [&str; 2] = [STATEMENT, COMMITMENT];
+const OPEN: [&str; 3] = [DELTAS, PROOF, LINK];
 
 /// Writes a bundle in the place of a folder: of the one that was there before, nothing stays.
 ///
@@ -28,7 +32,14 @@ pub fn write(bundle: &Bundle, folder: &Path) -> io::Result<()> {
 /// # Errors
 /// The file system's; a bundle that has no files.
 pub fn write_files(bundle: &Bundle, folder: &Path) -> io::Result<()> {
-    let files = bundle.files().map_err(io::Error::other)?;
+    write_all(&bundle.files().map_err(io::Error::other)?, folder)
+}
+
+/// Writes files by their names.
+///
+/// # Errors
+/// The file system's.
+pub fn write_all(files: &BTreeMap<&'static str, Vec<u8>>, folder: &Path) -> io::Result<()> {
     files.iter().try_for_each(|(name, bytes)| std::fs::write(folder.join(name), bytes))
 }
 
@@ -53,9 +64,11 @@ pub fn packed(folder: &Path, limits: &Limits) -> Result<Packed, ReadError> {
         if let Some(bytes) = file(folder, name, left)? {
             left = left.checked_sub(bytes.len() as u64).ok_or_else(|| limits.too_long())?;
             files.insert(name, bytes);
-        } else if NEEDED.contains(&name) {
-            return Err(ReadError::Half { folder: folder.to_owned(), missing: name });
         }
+    }
+    let others = if files.contains_key(SEALED) { [REGISTRATION].as_slice() } else { OPEN.as_slice() };
+    if let Some(missing) = NEEDED.iter().chain(others).find(|name| !files.contains_key(*name)) {
+        return Err(ReadError::Half { folder: folder.to_owned(), missing });
     }
     let files: Files<'_> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
     Ok(Packed::parse(&files, limits)?)

@@ -42,6 +42,7 @@ mod relabelled;
 mod resume;
 mod run;
 mod run_folder;
+mod sealed;
 mod secrets;
 mod seller;
 mod statements;

@@ -49,8 +49,17 @@ impl Seller {
 
     /// Proves what the arguments say.
     pub fn prove_with(&self, name: &str, arguments: &[&str]) -> PathBuf {
+        self.prove_as("--disclose", name, arguments)
+    }
+
+    /// Proves it and tells nothing else.
+    pub fn seal(&self, name: &str, arguments: &[&str]) -> PathBuf {
+        self.prove_as("--sealed", name, arguments)
+    }
+
+    fn prove_as(&self, mode: &str, name: &str, arguments: &[&str]) -> PathBuf {
         let out = self.folder.join(name);
-        let mut command = ftk(&["prove", "--base", "village", "--quiet", "--disclose"]);
+        let mut command = ftk(&["prove", "--base", "village", "--quiet", mode]);
         command.args(arguments).arg("--out").arg(&out);
         command.arg("--adapter").arg(self.folder.join("adapter"));
         command.arg("--commitment").arg(self.folder.join("commitment"));

@@ -5,6 +5,7 @@
 //! | `statement.json` | the statement, canonical JSON ([`crate::text`]) |
 //! | `deltas.bin` | exact deltas of all sites ([`ftk_circuits::encode_deltas`]), compressed with zstd |
 //! | `proof.bin`, `link.bin` | the delta proof and its link to the commitment |
+//! | `sealed.bin` | of a sealed bundle, its proof ([`ftk_circuits::sealed`]), in the place of the three before it |
 //! | `commitment.bin` | the adapter's commitment |
 //! | `graph.bin` | of a statement about nodes, the part of the graph that reaches them ([`Neighbourhood`]) |
 //! | `head.safetensors` | weights of a head that was trained beside the adapter; public, and part of what the statement calls the base |
@@ -41,13 +42,15 @@ pub const COMMITMENT: &str = "commitment.bin";
 pub const REGISTRATION: &str = "registration.bin";
 /// File of the statement.
 pub const STATEMENT: &str = "statement.json";
+/// The proof of a sealed bundle.
+pub const SEALED: &str = "sealed.bin";
 /// File of the part of a graph.
 pub const GRAPH: &str = "graph.bin";
 /// File of a head, in a bundle and beside an opening.
 pub const HEAD: &str = "head.safetensors";
 
 /// Every file of a bundle; without the first there is none.
-pub const FILES: [&str; 8] = [STATEMENT, COMMITMENT, GRAPH, HEAD, DELTAS, PROOF, LINK, REGISTRATION];
+pub const FILES: [&str; 9] = [STATEMENT, COMMITMENT, GRAPH, HEAD, DELTAS, PROOF, LINK, SEALED, REGISTRATION];
 
 /// Largest statement: four million ids of ten digits are more than any context.
 const MAX_STATEMENT: u64 = 64 << 20;
@@ -68,6 +71,40 @@ pub struct Bundle {
     pub graph: Option<Neighbourhood>,
     /// The head, where it is not the base's.
     pub head: Option<Tensors>,
+}
+
+/// A sealed bundle, which says nothing of the adapter but what it states.
+#[cfg(feature = "prove")]
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    /// What is claimed.
+    pub statement: Statement,
+    /// The adapter's commitment.
+    pub commitment: AdapterCommitment,
+    /// Why it is true.
+    pub proof: Vec<u8>,
+    /// That the committed entries are 16-bit integers.
+    pub registration: Vec<u8>,
+    /// What reaches the nodes of the statement.
+    pub graph: Option<Neighbourhood>,
+    /// A head that was trained beside the adapter.
+    pub head: Option<Tensors>,
+}
+
+#[cfg(feature = "prove")]
+impl Sealed {
+    /// Its files, by name.
+    pub fn files(&self) -> BTreeMap<&'static str, Vec<u8>> {
+        let mut files = BTreeMap::from([
+            (STATEMENT, crate::text(&self.statement).into_bytes()),
+            (SEALED, self.proof.clone()),
+            (COMMITMENT, self.commitment.encode()),
+            (REGISTRATION, self.registration.clone()),
+        ]);
+        files.extend(self.graph.as_ref().map(|graph| (GRAPH, graph.encode())));
+        files.extend(self.head.as_ref().map(|head| (HEAD, head_bytes(head))));
+        files
+    }
 }
 
 #[cfg(feature = "prove")]
@@ -94,6 +131,20 @@ impl Bundle {
 /// Files by their names.
 pub type Files<'a> = BTreeMap<&'a str, &'a [u8]>;
 
+/// Why a statement is true, as it was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// In the open: exact deltas, compressed, and that they are the adapter's.
+    Open {
+        /// `deltas.bin`
+        deltas: Vec<u8>,
+        /// `proof.bin` and `link.bin`
+        proof: DeltaProof,
+    },
+    /// Sealed.
+    Sealed(Vec<u8>),
+}
+
 /// A bundle of which all is read but the deltas, which may be the work of seconds to expand. What can be refused without
 /// them is refused before.
 #[derive(Clone, Debug)]
@@ -102,10 +153,10 @@ pub struct Packed {
     pub statement: Statement,
     /// The adapter's commitment.
     pub commitment: AdapterCommitment,
-    /// `deltas.bin`
-    deltas: Vec<u8>,
-    pub(crate) proof: DeltaProof,
-    registration: Option<Vec<u8>>,
+    /// Why it is true.
+    pub proof: Proof,
+    /// That the committed entries are 16-bit integers.
+    pub registration: Option<Vec<u8>>,
     /// What reaches the nodes, of a statement about nodes.
     pub graph: Option<Neighbourhood>,
     /// The head, where it is not the base's.
@@ -145,12 +196,25 @@ impl Packed {
         let head = head.transpose()?;
         let commitment = AdapterCommitment::decode(need(COMMITMENT)?)?;
         let rows = rows_of(&statement, graph.as_ref(), commitment.shapes());
-        let most = open_mode::limit(&commitment, &rows)?;
-        limits.commitment(&commitment, &rows, most)?;
-        let deltas = need(DELTAS)?.to_vec();
-        let proof = DeltaProof { proof: need(PROOF)?.to_vec(), link: need(LINK)?.to_vec() };
+        let proof = match files.get(SEALED) {
+            None => {
+                let most = open_mode::limit(&commitment, &rows)?;
+                limits.commitment(&commitment, &rows, most)?;
+                let proof = DeltaProof { proof: need(PROOF)?.to_vec(), link: need(LINK)?.to_vec() };
+                Proof::Open { deltas: need(DELTAS)?.to_vec(), proof }
+            }
+            Some(proof) => {
+                if let Some(file) = [DELTAS, PROOF, LINK].into_iter().find(|file| files.contains_key(file)) {
+                    return Err(Refusal::Malformed { file, reason: format!("is beside {SEALED}") });
+                }
+                // Of an adapter that is not registered it says nothing.
+                need(REGISTRATION)?;
+                limits.sealed(&commitment, statement.rows())?;
+                Proof::Sealed(proof.to_vec())
+            }
+        };
         let registration = files.get(REGISTRATION).map(|bytes| bytes.to_vec());
-        Ok(Self { statement, commitment, deltas, proof, registration, graph, head })
+        Ok(Self { statement, commitment, proof, registration, graph, head })
     }
 
     /// Expands the deltas.
@@ -158,7 +222,10 @@ impl Packed {
     /// # Errors
     /// Bytes that no honest prover writes; [`Refusal::Time`] after the deadline.
     pub fn expand(self, deadline: Deadline) -> Result<Bundle, Refusal> {
-        let Self { statement, commitment, deltas, proof, registration, graph, head } = self;
+        let Self { statement, commitment, proof, registration, graph, head } = self;
+        let Proof::Open { deltas, proof } = proof else {
+            return Err(Refusal::Malformed { file: SEALED, reason: "has no deltas".into() });
+        };
         let rows = rows_of(&statement, graph.as_ref(), commitment.shapes());
         let deltas = open_mode::expand(&deltas, &commitment, &rows, deadline)?;
         Ok(Bundle { statement, commitment, deltas, proof, registration, graph, head })

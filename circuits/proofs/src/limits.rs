@@ -96,6 +96,12 @@ impl Limits {
         within("bytes of memory", features, self.memory)
     }
 
+    /// Of a sealed bundle: who sees whom is a table, and the rest is no more than the base and what was sent.
+    pub(crate) fn sealed(&self, commitment: &AdapterCommitment, rows: usize) -> Result<(), Refusal> {
+        within("sites", commitment.shapes().len() as u64, self.sites)?;
+        within("bytes of memory", (rows as u64).saturating_mul(rows as u64), self.memory)
+    }
+
     /// Refuses an adapter of too many sites, or one that needs too much memory for so many rows of each, whose deltas
     /// take at most `encoded` bytes before they are expanded.
     pub(crate) fn commitment(

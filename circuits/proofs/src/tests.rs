@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ftk_circuits::CheckFailed;
 
-use crate::bundle::{Bundle, DELTAS, Files, Packed, REGISTRATION};
+use crate::bundle::{Bundle, DELTAS, Files, Packed, Proof, REGISTRATION};
 use crate::deadline::Deadline;
 use crate::limits::Limits;
 use crate::open_mode::replayed;
@@ -95,7 +95,10 @@ fn what_another_verifier_replayed_is_judged_all_the_same() {
     // It has derived no key yet, and has seen no registration.
     let mut second = verifier();
     let honest = replay(&mut first, |_| {});
-    let wrong = replay(&mut first, |sent| sent.proof.proof[40] ^= 1);
+    let wrong = replay(&mut first, |sent| match &mut sent.proof {
+        Proof::Open { proof, .. } => proof.proof[40] ^= 1,
+        Proof::Sealed(_) => unreachable!("it was proved in open mode"),
+    });
     let verdicts = second.settle(vec![honest, wrong]);
     assert_eq!(verdicts[0].as_ref().unwrap().verdict.missing, [Missing::Task]);
     assert!(matches!(verdicts[1], Err(Refusal::Check(CheckFailed::DeltaProof))), "{:?}", verdicts[1]);

@@ -5,15 +5,17 @@ use std::collections::btree_map::Entry;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use ftk_circuits::sealed::Plan;
 use ftk_circuits::{
     AdapterCommitment, CheckFailed, Claim, CommitmentKey, DeltaProof, Digest, KeyError, SiteRows, SiteShape,
     StatementBytes, verify_all,
 };
 use ftk_networks::graphs::neighbourhood::{EXPANSION, Neighbourhood};
 
-use crate::bundle::{Bundle, Files, HEAD, Packed};
+use crate::bundle::{Bundle, Files, HEAD, Packed, Proof};
 use crate::deadline::Deadline;
 use crate::fixed::Error;
+use crate::fixed::plan::plan;
 use crate::head::{GraphBase, Tensors};
 use crate::limits::Limits;
 use crate::model::{FixedModel, Net};
@@ -44,6 +46,8 @@ pub struct Judged {
     pub statement: Statement,
     /// The adapter's sites.
     pub shapes: Vec<SiteShape>,
+    /// Whether the proof is sealed, and has told nothing but what it states.
+    pub sealed: bool,
     /// The part of the graph that reaches the nodes it is about.
     pub graph: Option<Neighbourhood>,
     /// Whether the head is one that the bundle brought, and not the base's.
@@ -105,20 +109,44 @@ impl Verifier {
             self.limits.projection(graph, network.prepare.project.unwrap_or(0))?;
             self.limits.logits(sent.statement.cases.len(), network.outputs())?;
         }
-        let bundle = sent.expand(deadline)?;
-        let Bundle { statement, commitment, deltas, proof, registration, graph, head } = bundle;
-        let rows = replayed(model, (&statement, &commitment, graph.as_ref()), deltas, deadline)?;
-        let key = match self.keys.entry(commitment.k()) {
-            Entry::Occupied(place) => Arc::clone(place.get()),
-            Entry::Vacant(place) => {
-                let key = (self.derive)(commitment.k()).map_err(CheckFailed::KeyBytes)?;
-                Arc::clone(place.insert(Arc::new(key)))
+        let said = match &sent.proof {
+            Proof::Open { .. } => Err(sent),
+            // Nothing is run: what the statement says is written down, and the proof is of that.
+            Proof::Sealed(proof) => {
+                let plan = plan(model, &sent.commitment, &sent.statement.cases, sent.graph.as_ref());
+                Ok((plan.map_err(Refusal::Replay)?, proof.clone(), sent))
             }
         };
+        let (claimed, bundle) = match said {
+            Ok((plan, proof, sent)) => {
+                let key = self.key(plan.k())?;
+                let Packed { statement, commitment, registration, graph, head, .. } = sent;
+                (Claimed::Sealed { key, plan, proof }, (statement, commitment, registration, graph, head))
+            }
+            Err(sent) => {
+                let bundle = sent.expand(deadline)?;
+                let Bundle { statement, commitment, deltas, proof, registration, graph, head } = bundle;
+                let rows = replayed(model, (&statement, &commitment, graph.as_ref()), deltas, deadline)?;
+                (Claimed::Open { rows, proof }, (statement, commitment, registration, graph, head))
+            }
+        };
+        let (statement, commitment, registration, graph, head) = bundle;
+        let key = self.key(commitment.k())?;
         let left = deadline.left();
         let verdict = undoubted(&statement, expectations, registration.is_some());
         let head = head.is_some();
-        Ok(Replayed { verdict, statement, commitment, key, rows, proof, registration, left, graph, head })
+        Ok(Replayed { verdict, statement, commitment, key, claimed, registration, left, graph, head })
+    }
+
+    /// The commitment key for k.
+    fn key(&mut self, k: u32) -> Result<Arc<CommitmentKey>, CheckFailed> {
+        Ok(match self.keys.entry(k) {
+            Entry::Occupied(place) => Arc::clone(place.get()),
+            Entry::Vacant(place) => {
+                let key = (self.derive)(k).map_err(CheckFailed::KeyBytes)?;
+                Arc::clone(place.insert(Arc::new(key)))
+            }
+        })
     }
 
     /// The base with the head that a bundle brought.
@@ -138,8 +166,11 @@ impl Verifier {
         // A registration is looked at once, however many bundles bring it.
         let mut registrations: BTreeMap<(Digest, &[u8]), usize> = BTreeMap::new();
         let (mut claims, mut left) = (Vec::with_capacity(2 * bundles.len()), Vec::new());
-        for (Replayed { commitment, key, rows, proof, left: time, .. }, statement) in bundles.iter().zip(&statements) {
-            claims.push(Claim::Deltas { key, statement, commitment, sites: rows, proof });
+        for (Replayed { commitment, key, claimed, left: time, .. }, statement) in bundles.iter().zip(&statements) {
+            claims.push(match claimed {
+                Claimed::Open { rows, proof } => Claim::Deltas { key, statement, commitment, sites: rows, proof },
+                Claimed::Sealed { key, plan, proof } => Claim::Sealed { key, statement, commitment, plan, proof },
+            });
             left.push(*time);
         }
         for (Replayed { commitment, key, registration, left: time, .. }, digest) in bundles.iter().zip(&digests) {
@@ -177,7 +208,8 @@ impl Verifier {
         let verdicts: Vec<Result<(), CheckFailed>> = (0..bundles.len()).map(verdict).collect();
         let mut judged = Vec::with_capacity(bundles.len());
         for ((bundle, verdict), digest) in bundles.into_iter().zip(verdicts).zip(digests) {
-            let Replayed { verdict: doubts, statement, commitment, registration, graph, head, .. } = bundle;
+            let Replayed { verdict: doubts, statement, commitment, claimed, registration, graph, head, .. } = bundle;
+            let sealed = matches!(claimed, Claimed::Sealed { .. });
             let verdict = verdict.map_err(|error| match error {
                 CheckFailed::Stopped => Refusal::Time(Stage::Proofs),
                 error => Refusal::Check(error),
@@ -186,11 +218,20 @@ impl Verifier {
                 if let Some(registration) = registration {
                     self.registered.insert(digest, blake3::hash(&registration));
                 }
-                Judged { verdict: doubts, statement, shapes: commitment.shapes().to_vec(), graph, head }
+                Judged { verdict: doubts, statement, shapes: commitment.shapes().to_vec(), sealed, graph, head }
             }));
         }
         judged
     }
+}
+
+/// What a proof is to be of.
+#[derive(Debug)]
+enum Claimed {
+    /// Inputs and deltas.
+    Open { rows: Vec<SiteRows>, proof: DeltaProof },
+    /// A plan, which has a key of its own.
+    Sealed { key: Arc<CommitmentKey>, plan: Plan, proof: Vec<u8> },
 }
 
 /// A bundle whose proofs are still to be checked. It has all that this takes: any verifier can do it.
@@ -200,8 +241,7 @@ pub struct Replayed {
     statement: Statement,
     commitment: AdapterCommitment,
     key: Arc<CommitmentKey>,
-    rows: Vec<SiteRows>,
-    proof: DeltaProof,
+    claimed: Claimed,
     registration: Option<Vec<u8>>,
     graph: Option<Neighbourhood>,
     head: bool,
@@ -212,11 +252,17 @@ pub struct Replayed {
 impl Replayed {
     /// Bytes of memory it takes, but for what is small.
     pub fn bytes(&self) -> u64 {
-        let bytes = |rows: &SiteRows| size_of_val(rows.inputs.as_slice()) + size_of_val(rows.deltas.as_slice());
-        let sent = self.proof.proof.len() + self.proof.link.len() + self.registration.as_ref().map_or(0, Vec::len);
+        let of_rows = |rows: &SiteRows| size_of_val(rows.inputs.as_slice()) + size_of_val(rows.deltas.as_slice());
+        let claimed = match &self.claimed {
+            Claimed::Open { rows, proof } => {
+                rows.iter().map(of_rows).sum::<usize>() + proof.proof.len() + proof.link.len()
+            }
+            Claimed::Sealed { proof, .. } => proof.len(),
+        };
+        let sent = self.registration.as_ref().map_or(0, Vec::len);
         let graph = self.graph.as_ref().map_or(0, |graph| EXPANSION * graph.encode().len() as u64);
         let named = self.statement.bytes().encode().len() + self.commitment.encode().len();
-        (self.rows.iter().map(bytes).sum::<usize>() + sent + named) as u64 + graph
+        (claimed + sent + named) as u64 + graph
     }
 }
 

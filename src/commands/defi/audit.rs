@@ -124,6 +124,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
                 asked: Asked::Rows(questions.path()),
                 date: None,
                 context,
+                sealed: false,
                 disclose: *disclose,
                 out: out.clone(),
                 max_memory: None,

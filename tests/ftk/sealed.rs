@@ -1,0 +1,149 @@
+//! Sealed bundles through the command: what they prove, what they refuse, and what they do not tell.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::run::{ftk, stderr, succeed};
+use crate::seller::{Seller, verify};
+
+const PROMPT: &str = "Where does Nora have the stall?";
+
+/// A copy of a bundle with changed files.
+fn changed(bundle: &Path, name: &str, change: impl FnOnce(&Path)) -> PathBuf {
+    let out = bundle.with_file_name("changed").join(name);
+    std::fs::create_dir_all(&out).unwrap();
+    for file in std::fs::read_dir(bundle).unwrap() {
+        let file = file.unwrap().path();
+        std::fs::copy(&file, out.join(file.file_name().unwrap())).unwrap();
+    }
+    change(&out);
+    out
+}
+
+fn edit(folder: &Path, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    let path = folder.join(name);
+    let mut bytes = std::fs::read(&path).unwrap();
+    change(&mut bytes);
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// The points and scalars of a proof, 32 bytes each, behind the link.
+fn parts(bundle: &Path) -> Vec<[u8; 32]> {
+    let bytes = std::fs::read(bundle.join("sealed.bin")).unwrap();
+    bytes.as_chunks::<32>().0.to_vec()
+}
+
+#[test]
+fn a_sealed_answer_is_valid_and_every_change_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let seller = Seller::of_rank(folder.path().join("seller"), 71, 4);
+    let asked = ["--max-tokens", "4", "--context", "buyer 7", "--prompt", PROMPT];
+    let bundle = seller.seal("bundle", &asked);
+    let digest = seller.digest.as_str();
+    let all = [
+        "--expect-adapter",
+        digest,
+        "--expect-input",
+        PROMPT,
+        "--expect-max-tokens",
+        "4",
+        "--expect-context",
+        "buyer 7",
+    ];
+    let lax = ["--expect-adapter", digest, "--any-input"];
+    let no = |check: &str| (1, check.to_owned());
+    assert_eq!(verify(&bundle, &all), (0, "valid".to_owned()));
+    assert_eq!(verify(&bundle, &lax), (0, "valid".to_owned()));
+    // It says the same as the open one, and what it gives away.
+    let open = seller.prove_with("open", &asked);
+    let statement = |bundle: &Path| std::fs::read_to_string(bundle.join("statement.json")).unwrap();
+    assert_eq!(statement(&bundle), statement(&open));
+    let said = succeed(ftk(&["verify", "--base", "village", "--quiet"]).arg(&bundle).args(lax));
+    assert!(said.contains("disclosed: sealed: ") && said.contains("continues"), "{said}");
+    let files = |bundle: &Path| -> BTreeSet<String> {
+        let names = std::fs::read_dir(bundle).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        names.collect()
+    };
+    let expected = ["commitment.bin", "registration.bin", "sealed.bin", "statement.json"];
+    assert_eq!(files(&bundle), expected.map(str::to_owned).into());
+
+    // What it states, in every way that the pass does not give.
+    let other = |from: &str, to: &str| {
+        changed(&bundle, "statement", |folder| {
+            edit(folder, "statement.json", |bytes| {
+                let text = String::from_utf8(bytes.clone()).unwrap();
+                assert!(text.contains(from), "{text}");
+                *bytes = text.replacen(from, to, 1).into_bytes();
+            });
+        })
+    };
+    let said: serde_json::Value = serde_json::from_str(&statement(&bundle)).unwrap();
+    let first = said["cases"][0]["output"]["ids"][0].as_u64().unwrap();
+    let list = |id: u64| format!("\"kind\": \"completion\",\n        \"ids\": [\n          {id},");
+    assert_eq!(verify(&other(&list(first), &list(first ^ 1)), &lax), no("sealed proof"));
+    let context = |text: &str| {
+        let hex = text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+        if statement(&bundle).contains(text) { text.to_owned() } else { hex }
+    };
+    assert_eq!(verify(&other(&context("buyer 7"), &context("buyer 8")), &lax), no("sealed proof"));
+
+    // Bytes of it, anywhere.
+    let length = std::fs::metadata(bundle.join("sealed.bin")).unwrap().len() as usize;
+    let flip = |at: usize| {
+        let forged = changed(&bundle, "byte", |folder| edit(folder, "sealed.bin", |bytes| bytes[at] ^= 1));
+        let (code, check) = verify(&forged, &lax);
+        assert_eq!(code, 1, "byte {at}: {check}");
+        assert!(["sealed proof", "sealed link"].contains(&check.as_str()), "byte {at}: {check}");
+    };
+    [0, 40, 256, 300, length / 3, length / 2, length - 1].into_iter().for_each(flip);
+    let cut = |end: usize| changed(&bundle, "cut", |folder| edit(folder, "sealed.bin", |bytes| bytes.truncate(end)));
+    assert_eq!(verify(&cut(100), &lax), no("sealed encoding"));
+    assert_eq!(verify(&cut(length - 32), &lax), no("sealed proof"));
+    let longer = changed(&bundle, "longer", |folder| edit(folder, "sealed.bin", |bytes| bytes.push(0)));
+    assert_eq!(verify(&longer, &lax), no("sealed proof"));
+
+    // Another's proof, and files that do not go together.
+    let thief = Seller::of_rank(folder.path().join("thief"), 72, 4);
+    let theirs = thief.seal("bundle", &asked);
+    let copy = |from: &Path, to: &Path, name: &str| {
+        std::fs::copy(from.join(name), to.join(name)).unwrap();
+    };
+    let stolen = changed(&theirs, "stolen", |folder| copy(&bundle, folder, "sealed.bin"));
+    assert_eq!(verify(&stolen, &["--any-input"]).0, 1);
+    let both = changed(&bundle, "both", |folder| copy(&open, folder, "proof.bin"));
+    assert_eq!(verify(&both, &lax), no("proof.bin"));
+    let bare = changed(&bundle, "bare", |folder| std::fs::remove_file(folder.join("registration.bin")).unwrap());
+    assert_eq!(verify(&bare, &lax), (2, "incomplete".to_owned()));
+
+    // Nothing depends on the adapter but the points, of which no two proofs have one in common.
+    let again = seller.seal("again", &asked);
+    let sizes = [&bundle, &again, &theirs].map(|bundle| std::fs::metadata(bundle.join("sealed.bin")).unwrap().len());
+    assert_eq!(sizes[0], sizes[1]);
+    if statement(&theirs).len() == statement(&bundle).len() {
+        assert_eq!(sizes[0], sizes[2]);
+    }
+    let [one, two] = [&bundle, &again].map(|bundle| parts(bundle).into_iter().collect::<BTreeSet<_>>());
+    assert_eq!(one.len(), parts(&bundle).len(), "no part is there twice");
+    assert_eq!(one.intersection(&two).count(), 0);
+}
+
+#[test]
+fn choices_are_sealed_and_what_is_not_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let seller = Seller::of_rank(folder.path().join("seller"), 73, 2);
+    let rows = folder.path().join("rows.jsonl");
+    let row = |prompt: &str| format!("{{\"prompt\":[{{\"role\":\"user\",\"content\":\"{prompt}\"}}]}}\n");
+    std::fs::write(&rows, row("Is Nora there?") + &row(PROMPT)).unwrap();
+    let rows = rows.to_str().unwrap();
+    let bundle = seller.seal("choice", &["--task", "choice", "--among", "40,41,77", "--rows", rows]);
+    let lax = ["--expect-adapter", seller.digest.as_str(), "--any-input"];
+    assert_eq!(verify(&bundle, &lax), (0, "valid".to_owned()));
+
+    let out = seller.folder.join("top");
+    let mut command = ftk(&["prove", "--base", "village", "--sealed", "--top", "3", "--prompt", PROMPT]);
+    command.arg("--out").arg(&out).arg("--adapter").arg(seller.folder.join("adapter"));
+    let output = command.arg("--commitment").arg(seller.folder.join("commitment")).output().unwrap();
+    let said = stderr(&output);
+    assert!(said.contains("sealed proofs do not state the likeliest ids"), "{said}");
+    assert!(!output.status.success() && !out.exists());
+}
