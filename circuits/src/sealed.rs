@@ -24,6 +24,6 @@ mod tests;
 pub use arrangement::{Space, Tensor};
 pub use builder::{Activation, Builder};
 pub use plan::Plan;
-pub use prove::{SealError, seal};
+pub use prove::{SealError, seal, seal_memory};
 pub(crate) use verify::begin;
 pub use verify::verify_sealed;

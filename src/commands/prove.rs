@@ -10,7 +10,7 @@ use ftk_adapters::foreign;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft::Saved;
 use ftk_adapters::staged::{PREFIX, Staged, There, sweep};
-use ftk_circuits::sealed::seal;
+use ftk_circuits::sealed::{seal, seal_memory};
 use ftk_circuits::{AdapterCommitment, SiteShape};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::bundle::{Bundle, COMMITMENT, FILES, REGISTRATION, Sealed};
@@ -212,6 +212,7 @@ fn bundle(
     };
     if settings.sealed {
         let plan = plan(fixed, commitment, &cases, graph.as_ref())?;
+        fits_memory("the sealed proof", seal_memory(&plan), settings.max_memory)?;
         let key = commitment_key(plan.k())?;
         let statement = statement(cases);
         statement.check()?;

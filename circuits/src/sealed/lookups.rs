@@ -15,8 +15,10 @@ use crate::hash::{Absorb, Digest, Tag};
 use crate::layout::useful_rows;
 use crate::messages::Transcript;
 
-/// log2 of the most leaves of a tree, of which a prover takes some 64 bytes each.
+/// log2 of the most leaves of a tree.
 const TREE_LEAVES: u32 = 22;
+/// Bytes that a prover takes for a leaf of the tree that it is at: all levels, and halves of the lowest.
+const LEAF_BYTES: u64 = 128;
 
 /// All leaves: of columns of cells, then of tables.
 pub(crate) struct Lookups {
@@ -39,7 +41,7 @@ pub(crate) struct Fingerprint {
 
 impl Fingerprint {
     /// X less the polynomial of an entry.
-    fn denominator(&self, table: Table, [key, second, third]: Entry) -> Fp {
+    pub(crate) fn denominator(&self, table: Table, [key, second, third]: Entry) -> Fp {
         let tag = Fp::from(table.tag());
         let small = |value: i64| signed(value.into());
         let rest = small(second) + self.base * (small(third) + self.base * tag);
@@ -74,6 +76,11 @@ impl Lookups {
     /// Columns that count how often entries of tables occur.
     pub(crate) fn counts(&self) -> usize {
         self.entries.len().div_ceil(useful_rows(self.k))
+    }
+
+    /// Bytes that a prover takes for the largest tree.
+    pub(crate) fn bytes(&self) -> u64 {
+        LEAF_BYTES * self.trees.iter().map(|tree| tree.active as u64).max().unwrap_or(0)
     }
 
     pub(crate) fn messages(&self) -> usize {

@@ -49,17 +49,19 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    pub(crate) fn draw(anchor: &Digest, points: &[EqAffine]) -> Self {
-        let hash = || Absorb::new(Tag::SealedCells).digest(anchor).points(points);
-        let challenges: [Fp; 67] = hash().challenges();
+    pub(crate) fn draw(anchor: &Digest, points: &[EqAffine], early: Option<Draw>) -> Self {
+        let before = || Absorb::new(Tag::SealedCells).digest(anchor);
+        let after = || before().points(points);
+        let challenges: [Fp; 67] = after().challenges();
+        let [point, base] = if Draw::Table.is_early(early) { before() } else { after() }.challenges();
         let first = First {
             gamma: challenges[2],
             rows: std::array::from_fn(|i| challenges[3 + i]),
             features: std::array::from_fn(|i| challenges[27 + i]),
             heads: std::array::from_fn(|i| challenges[51 + i]),
         };
-        let fingerprint = Fingerprint { point: challenges[0], base: challenges[1] };
-        Self { bound: hash().finish(), fingerprint, first }
+        let fingerprint = Fingerprint { point, base };
+        Self { bound: after().finish(), fingerprint, first }
     }
 }
 

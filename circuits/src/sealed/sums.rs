@@ -141,6 +141,12 @@ impl<F> Sum<F> {
         pairs
     }
 
+    /// Bytes that a prover takes for it.
+    pub(crate) fn bytes(&self) -> u64 {
+        let arrays = (self.publics.len() + self.factors.len()) as u64;
+        (size_of::<Fp>() as u64 * arrays) << (self.row_bits() + self.width_bits())
+    }
+
     /// Scalars that are committed to once its rounds are over.
     pub(crate) fn scalars(&self) -> usize {
         self.factors.len() + self.pairs().len()

@@ -1,5 +1,6 @@
 //! Networks of every operation, sealed; and cells, messages and columns that are not what they should be.
 
+mod early;
 mod network;
 mod passes;
 mod plain;

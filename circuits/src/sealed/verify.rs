@@ -65,7 +65,7 @@ pub(crate) fn begin<'k>(
     let mut reader = Reader::new(proof);
     let mut read = |count: usize| read_points(&mut reader, count).ok_or(CheckFailed::SealedProof);
     let columns = read(plan.columns() + lookups.counts())?;
-    let opened = Opened::draw(&anchor, &columns);
+    let opened = Opened::draw(&anchor, &columns, early);
     go_on(stop)?;
     let messages = read(lookups.messages())?;
     let (trees, digests) = lookups::follow(&lookups, &opened.bound, &messages, early);

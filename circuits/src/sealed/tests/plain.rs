@@ -15,6 +15,11 @@ use crate::sealed::sums::{Sum, come_to};
 /// Whether cells satisfy everything that is linear in them and everything that is a product, at a point; for tests of
 /// operations by themselves.
 pub(super) fn holds_at(plan: &Plan, cells: &Cells<'_>, factors: &[SiteFactors], first: &First) -> bool {
+    off_by(plan, cells, factors, first) == Fp::ZERO
+}
+
+/// What everything that must be zero at a point comes to.
+pub(super) fn off_by(plan: &Plan, cells: &Cells<'_>, factors: &[SiteFactors], first: &First) -> Fp {
     let sink = plan.said(first);
     let mut all = sink.forms.claims.constant;
     let values: Vec<Vec<Fp>> =
@@ -41,11 +46,11 @@ pub(super) fn holds_at(plan: &Plan, cells: &Cells<'_>, factors: &[SiteFactors], 
         let value = |sum: &Sum<Factor>, factor: &Factor| factor.values(cells, factors, [sum.rows, sum.width]);
         all += come_to(sum, &value);
     }
-    all == Fp::ZERO
+    all
 }
 
 /// A point of an equation's weights, at random.
 pub(super) fn first_of(seed: u64) -> First {
     let digest = Digest([seed as u8; 32]);
-    Opened::draw(&digest, &[]).first
+    Opened::draw(&digest, &[], None).first
 }
