@@ -109,6 +109,9 @@ pub struct Audit {
     /// Folder that `ftk commit` wrote
     #[arg(long, help_heading = "To prove the sample", value_name = "FOLDER", requires = "adapter")]
     commitment: Option<PathBuf>,
+    /// Seal the proof: the bundle tells nothing of the adapter but its shapes and the decisions
+    #[arg(long, help_heading = "To prove the sample", requires = "adapter", conflicts_with = "disclose")]
+    sealed: bool,
     /// Prove even if all proofs together publish enough to recover the adapter
     #[arg(long, help_heading = "To prove the sample", requires = "adapter")]
     disclose: bool,
@@ -141,7 +144,8 @@ impl Defi {
                 let Audit { plan, set, log, sample, nonce, expect_head, .. } = typed;
                 let part = match (typed.adapter, typed.commitment, typed.out, typed.bundle) {
                     (Some(adapter), Some(commitment), Some(out), _) => {
-                        audit::Part::Prove { adapter, commitment, disclose: typed.disclose, out }
+                        let (sealed, disclose) = (typed.sealed, typed.disclose);
+                        audit::Part::Prove { adapter, commitment, sealed, disclose, out }
                     }
                     (_, _, _, Some(bundle)) => audit::Part::Verify { bundle, expect_adapter: typed.expect_adapter },
                     _ => audit::Part::Follow,

@@ -87,6 +87,14 @@ fn a_backtest_its_log_and_a_proved_decision() {
     assert!(verified.status.success() && said.starts_with("valid\n"), "{said}{}", stderr(&verified));
     assert!(said.contains("not proved: that the market's data is true"), "{said}");
 
+    // Sealed, it says the same, and nothing of the adapter.
+    let sealed = proving(honest, "sealed", &["--sealed"]);
+    assert!(sealed.status.success(), "{}", stderr(&sealed));
+    let verified = verify(honest, "sealed", &[]);
+    let said = String::from_utf8_lossy(&verified.stdout).into_owned();
+    assert!(verified.status.success() && said.starts_with("valid\n"), "{said}{}", stderr(&verified));
+    assert!(said.contains("disclosed: sealed: ") && !folder.join("sealed/deltas.bin").exists(), "{said}");
+
     // Another draw than the one that was proved, another adapter, another plan.
     assert!(
         ["expected input", "expected context"].contains(&check(&verify(honest, "bundle", &["--nonce", "x"])).as_str())

@@ -191,6 +191,40 @@ fn assert_near(verdict: &Value, [base, adapter, graph]: [&str; 3], nodes: &[&str
 }
 
 /// The exact logits are those that the whole graph gives, and what is deployed is near them.
+/// The same logits and classes as in the open, of the same graph.
+#[test]
+fn nodes_are_sealed() {
+    for (name, more) in [("sealed-logits", &[][..]), ("sealed-choice", &["--task", "choice"])] {
+        succeed(&mut MADE.prove(name, &[&["--sealed"], more].concat()));
+        let verdict = MADE.verify(&MADE.path(name), Some(&MADE.root));
+        assert_eq!((&verdict["verdict"], &verdict["sealed"]), (&"valid".into(), &true.into()), "{verdict}");
+    }
+    let statement = |name: &str| std::fs::read(MADE.path(name).join("statement.json")).unwrap();
+    assert_eq!(statement("sealed-logits"), statement("bundle"));
+    // Another logit, and the part of another graph.
+    let changed = MADE.path("sealed-changed");
+    std::fs::create_dir(&changed).unwrap();
+    for file in ["commitment.bin", "registration.bin", "sealed.bin", "graph.bin", "head.safetensors", "statement.json"]
+    {
+        std::fs::copy(MADE.path("sealed-logits").join(file), changed.join(file)).unwrap();
+    }
+    let said = String::from_utf8(statement("sealed-logits")).unwrap();
+    let value: Value = serde_json::from_str(&said).unwrap();
+    let first = find_number(&value["cases"][0]["output"]).unwrap();
+    let line = format!("{first},");
+    std::fs::write(changed.join("statement.json"), said.replacen(&line, &format!("{},", first + 1), 1)).unwrap();
+    assert_eq!(MADE.verify(&changed, Some(&MADE.root))["check"], "sealed proof");
+}
+
+/// The first number of a list somewhere in a value.
+fn find_number(value: &Value) -> Option<i64> {
+    match value {
+        Value::Array(items) => items.iter().find_map(Value::as_i64),
+        Value::Object(fields) => fields.values().find_map(find_number),
+        _ => None,
+    }
+}
+
 #[test]
 fn logits_are_those_of_the_whole_graph() {
     let (base, adapter, graph) = (MADE.path("base/base"), MADE.path("adapter"), guilds());

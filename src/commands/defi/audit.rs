@@ -49,6 +49,8 @@ pub enum Part {
         adapter: PathBuf,
         /// Folder that `ftk commit` wrote.
         commitment: PathBuf,
+        /// Nothing but the decisions may become known.
+        sealed: bool,
         /// The adapter may become known.
         disclose: bool,
         /// Folder for the bundle.
@@ -115,7 +117,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             told(&log, &head, &passed, &drawn, printer);
             Ok(Outcome::Done)
         }
-        Part::Prove { adapter, commitment, disclose, out } => {
+        Part::Prove { adapter, commitment, sealed, disclose, out } => {
             let prove = prove::Settings {
                 base: plan.base.clone(),
                 adapter: adapter.clone(),
@@ -124,7 +126,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
                 asked: Asked::Rows(questions.path()),
                 date: None,
                 context,
-                sealed: false,
+                sealed: *sealed,
                 disclose: *disclose,
                 out: out.clone(),
                 max_memory: None,
