@@ -9,9 +9,9 @@ use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 use ftk_adapters::foreign;
 use ftk_adapters::lora::Adapter;
-use ftk_proofs::bundle::{Bundle, COMMITMENT};
+use ftk_proofs::bundle::{Bundle, COMMITMENT, REGISTRATION, SEALED, STATEMENT};
 use ftk_proofs::limits::Limits;
-use ftk_proofs::{Kind, Output};
+use ftk_proofs::{Kind, Output, Statement};
 use ftk_recipes::Recipe;
 use serde_json::json;
 
@@ -79,22 +79,27 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let digest = ftk_circuits::AdapterCommitment::decode(&bytes)?.digest().to_string();
 
     let prompt = question(&questions[0].1)?;
-    let bundle = folder.join("bundle");
-    printer.line(&format!("3. prove: how the committed adapter answers {prompt:?}"));
-    let settings = prove::Settings {
-        base: base.clone(),
-        adapter: recipe.run.out.clone(),
-        commitment,
-        task: Task::Completion { max_tokens: ANSWER },
-        asked: Asked::Typed { prompt: prompt.clone(), raw: false, continuations: Vec::new() },
-        date: None,
-        context: "ftk demo".to_owned(),
-        sealed: false,
-        disclose: true,
-        out: bundle.clone(),
-        max_memory: None,
+    let prove_as = |name: &str, sealed: bool| -> Result<PathBuf> {
+        let settings = prove::Settings {
+            base: base.clone(),
+            adapter: recipe.run.out.clone(),
+            commitment: commitment.clone(),
+            task: Task::Completion { max_tokens: ANSWER },
+            asked: Asked::Typed { prompt: prompt.clone(), raw: false, continuations: Vec::new() },
+            date: None,
+            context: "ftk demo".to_owned(),
+            sealed,
+            disclose: !sealed,
+            out: folder.join(name),
+            max_memory: None,
+        };
+        prove::run(&settings, printer)?;
+        Ok(settings.out)
     };
-    prove::run(&settings, printer)?;
+    printer.line(&format!(
+        "3. prove: how the committed adapter answers {prompt:?}, telling nothing else (sealed), then in the open"
+    ));
+    let (sealed, bundle) = (prove_as("sealed", true)?, prove_as("bundle", false)?);
 
     let check = |bundle: &Path| {
         let settings = verify::Settings {
@@ -112,9 +117,14 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         verify::run(&settings, printer)
     };
     printer.line("4. verify: against the base, the commitment and the prompt, without the adapter");
-    ensure!(check(&bundle)? == Outcome::Done, "the honest bundle was not accepted");
+    for bundle in [&sealed, &bundle] {
+        ensure!(check(bundle)? == Outcome::Done, "an honest bundle was not accepted: {}", bundle.display());
+    }
 
     printer.line("5. forge: the answer's first token, then what the adapter adds to one token at one site, all digests made anew");
+    let forged = folder.join("forged-sealed");
+    forge_sealed(&sealed, &forged).with_context(|| format!("cannot write to {}", forged.display()))?;
+    ensure!(check(&forged)? == Outcome::No, "a forged bundle was accepted: forged-sealed");
     for (name, forge) in [("forged-answer", forge_answer as fn(&mut Bundle)), ("forged-deltas", forge_deltas)] {
         let forged = folder.join(name);
         let mut content = bundle::read(&bundle, &Limits::default())?;
@@ -143,9 +153,25 @@ fn question(row: &PairRow) -> Result<String> {
 }
 
 fn forge_answer(bundle: &mut Bundle) {
-    if let Output::Completion(completion) = &mut bundle.statement.cases[0].output {
+    other_answer(&mut bundle.statement);
+}
+
+fn other_answer(statement: &mut Statement) {
+    if let Output::Completion(completion) = &mut statement.cases[0].output {
         completion.ids[0] ^= 1;
     }
+}
+
+/// The same of a sealed bundle, of which nothing else can be changed that means something.
+fn forge_sealed(bundle: &Path, forged: &Path) -> Result<()> {
+    std::fs::create_dir_all(forged)?;
+    for name in [COMMITMENT, REGISTRATION, SEALED] {
+        std::fs::copy(bundle.join(name), forged.join(name))?;
+    }
+    let mut statement = bundle::packed(bundle, &Limits::default())?.statement;
+    other_answer(&mut statement);
+    std::fs::write(forged.join(STATEMENT), ftk_proofs::text(&statement))?;
+    Ok(())
 }
 
 /// The last token's deltas become those of the token before it: still rows that an adapter of this rank can have.
