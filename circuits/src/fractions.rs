@@ -174,6 +174,17 @@ pub(crate) fn whole(trees: &[Tree], at: usize) -> Vec<Identity> {
     identities
 }
 
+/// The messages of all trees, of their scalars one after another.
+pub(crate) fn messages<'s>(trees: &[Tree], mut scalars: &'s [Fp]) -> Vec<&'s [Fp]> {
+    let sizes = trees.iter().flat_map(Tree::sizes);
+    let message = |size: usize| {
+        let (message, others) = scalars.split_at(size);
+        scalars = others;
+        message
+    };
+    sizes.map(message).collect()
+}
+
 /// Appends those sums to the scalars of all trees.
 pub(crate) fn add_sums(trees: &[Tree], scalars: &mut Vec<Fp>) {
     let root = |tree: &Tree, scalars: &[Fp]| [scalars[tree.first], scalars[tree.first + 1]];

@@ -326,13 +326,7 @@ pub(crate) fn register_columns(
     let sent: Vec<EqAffine> = messages.iter().map(|message| message.point).collect();
     let drawn = Drawn::follow(&shape, &adapter, &points, &sent, conduct.early);
     let identities = drawn.identities(&shape);
-    let mut message_values: Vec<Vec<Fp>> = Vec::with_capacity(sent.len());
-    let mut rest = scalars.as_slice();
-    for size in shape.trees.iter().flat_map(Tree::sizes) {
-        let (message, others) = rest.split_at(size);
-        message_values.push(message.to_vec());
-        rest = others;
-    }
+    let messages_of = scalars.clone();
     fractions::add_sums(&shape.trees, &mut scalars);
     conduct.pass_one(Label::Scalar, &mut scalars);
     let value = |form: &Form| -> Fp { form.iter().map(|(at, factor)| scalars[*at] * factor).sum() };
@@ -347,8 +341,9 @@ pub(crate) fn register_columns(
     let held_points: Vec<EqAffine> = committed.iter().map(|column| column.point).collect();
     let folding = drawn.folding(&shape, &identities, &held_points, conduct.early);
 
-    let all = columns.iter().chain(&counts).chain(&message_values).chain(&held);
-    let values: Vec<Column<'_>> = all.map(|column| Column::Full(column)).collect();
+    let before = columns.iter().chain(&counts).map(Vec::as_slice);
+    let all = before.chain(fractions::messages(&shape.trees, &messages_of)).chain(held.iter().map(Vec::as_slice));
+    let values: Vec<Column<'_>> = all.map(Column::Full).collect();
     let of_adapter = commitment.points.iter().zip(&opening.blinds).map(|(point, blind)| Committed {
         point: *point,
         randomness: Randomness { unusable: [Fp::ZERO; UNUSABLE], blind: *blind },

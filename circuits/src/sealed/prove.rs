@@ -9,9 +9,7 @@ use super::cells::Cells;
 use super::equations::{Added, Factor, First};
 use super::lookups::Lookups;
 use super::plan::Plan;
-use super::said::{
-    Combined, Ended, Numbers, Opened, Said, Second, after, anchor, before_held, stage_transcript, subject,
-};
+use super::said::{Combined, Ended, Opened, Said, Second, after, anchor, before_held, stage_transcript, subject};
 use super::sums::{Batch, DEGREE, Sum};
 use crate::columns::{Committed, Randomness, append_points, commit_columns, commit_integers};
 use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange, shapes_of};
@@ -149,25 +147,13 @@ pub(crate) fn seal_cells(
     let of_ends: Vec<Vec<Fp>> = ends.chunks(rows).map(<[Fp]>::to_vec).collect();
     let committed_ends = commit_columns(key, &of_ends, &mut random);
     let digest = after(&sender.transcript.digest, &points(&committed_ends));
-    let ended = Ended::new(&plan.arrangement, sink.forms, &batch, &point);
+    let ended = Ended::new(&plan.arrangement, sink.forms, batch, point);
     let added = ended.added();
     progress(parts - 3, parts);
 
     // What the adapter adds.
-    let lane = |(_, added): &(usize, &Added)| -> Vec<Fp> {
-        let SiteFactors { shape, a, b } = &secret.factors[added.site];
-        let (rank, d_in) = (shape.rank as usize, shape.d_in as usize);
-        let input = cells.combine(&added.input, &added.rows);
-        let dot = |lane: usize| {
-            let of_b = added.features.iter().zip(b.chunks_exact(rank));
-            let v: Fp = of_b.map(|(feature, row)| *feature * signed(row[lane].into())).sum();
-            let of_a = input.iter().zip(&a[lane * d_in..]);
-            let h: Fp = of_a.map(|(x, a)| *x * signed((*a).into())).sum();
-            [v, h]
-        };
-        (0..rank).flat_map(dot).collect()
-    };
-    let mut lanes: Vec<Fp> = added.par_iter().flat_map_iter(lane).collect();
+    let mut lanes: Vec<Fp> =
+        added.par_iter().flat_map_iter(|(_, added)| lanes_of(added, cells, secret.factors)).collect();
     conduct.pass_one(Label::End(1), &mut lanes);
     let of_lanes: Vec<Vec<Fp>> = lanes.chunks(rows).map(<[Fp]>::to_vec).collect();
     let committed_lanes = commit_columns(key, &of_lanes, &mut random);
@@ -178,22 +164,7 @@ pub(crate) fn seal_cells(
     let transcript = stage_transcript(&digest, 2, conduct.early);
     let mut sender =
         Sender { key, transcript, random: fork(&mut random), conduct, scalars: Vec::new(), committed: Vec::new() };
-    let value = |_: &Sum<Combined>, factor: &Combined| match factor {
-        Combined::Rows { tensor, rows, map } => {
-            let values = cells.combine(tensor, rows);
-            map.as_ref()
-                .map_or(values.clone(), |map| map.iter().map(|at| at.map_or(Fp::ZERO, |at| values[at])).collect())
-        }
-        Combined::Lanes { site } => {
-            let SiteFactors { shape, a, .. } = &secret.factors[*site];
-            let d_in = shape.d_in as usize;
-            let of_lanes = powers(second.lambda, shape.rank as usize);
-            let entry = |i: usize| -> Fp {
-                of_lanes.iter().enumerate().map(|(lane, weight)| *weight * signed(a[lane * d_in + i].into())).sum()
-            };
-            (0..d_in).map(entry).collect()
-        }
-    };
+    let value = |_: &Sum<Combined>, factor: &Combined| combined(factor, cells, secret.factors, second.lambda);
     let (last_point, mut last_ends) = second.batch.prove(2, &value, &mut sender);
     conduct.pass_one(Label::End(2), &mut last_ends);
     let stage_two = sender.scalars.clone();
@@ -204,17 +175,14 @@ pub(crate) fn seal_cells(
     progress(parts - 2, parts);
 
     // The equation.
-    let numbers = Numbers::new(&lookups, &batch, lanes.len() / 2, &second.batch);
     let said = Said {
         plan,
         commitment,
         lookups: &lookups,
         opened: &opened,
         trees: &trees,
-        first: (&batch, &point),
         ended: &ended,
         second: (&second, &last_point),
-        numbers,
     };
     let identities = said.identities();
     conduct.pass_one(Label::Scalar, &mut scalars);
@@ -234,18 +202,10 @@ pub(crate) fn seal_cells(
         point: *point,
         randomness: Randomness { unusable: [Fp::ZERO; UNUSABLE], blind: *blind },
     });
-    let sizes: Vec<usize> = lookups.trees.iter().flat_map(fractions::Tree::sizes).collect();
-    let mut rest = tree_scalars.as_slice();
-    let mut values_of: Vec<&[Fp]> = Vec::with_capacity(sizes.len());
-    for size in sizes {
-        let (message, others) = rest.split_at(size);
-        values_of.push(message);
-        rest = others;
-    }
     let mut columns: Vec<Column<'_>> = secret.columns.iter().map(|column| Column::Full(column)).collect();
     columns.extend(cells.columns.iter().map(|column| Column::Small(column)));
     columns.extend(counts.iter().map(|column| Column::Full(column)));
-    columns.extend(values_of.into_iter().map(Column::Full));
+    columns.extend(fractions::messages(&lookups.trees, &tree_scalars).into_iter().map(Column::Full));
     columns.extend(stage_one.chunks(DEGREE).map(Column::Full));
     columns.extend(of_ends.iter().chain(&of_lanes).map(|column| Column::Full(column)));
     columns.extend(stage_two.chunks(DEGREE).map(Column::Full));
@@ -269,4 +229,41 @@ pub(crate) fn seal_cells(
     bytes.extend(proof);
     progress(parts, parts);
     Ok(bytes)
+}
+
+/// v and h of each lane of a site.
+fn lanes_of(added: &Added, cells: &Cells<'_>, factors: &[SiteFactors]) -> Vec<Fp> {
+    let SiteFactors { shape, a, b } = &factors[added.site];
+    let (rank, d_in) = (shape.rank as usize, shape.d_in as usize);
+    let input = cells.combine(&added.input, &added.rows);
+    let dot = |lane: usize| {
+        let of_b = added.features.iter().zip(b.chunks_exact(rank));
+        let v: Fp = of_b.map(|(feature, row)| *feature * signed(row[lane].into())).sum();
+        let of_a = input.iter().zip(&a[lane * d_in..]);
+        let h: Fp = of_a.map(|(x, a)| *x * signed((*a).into())).sum();
+        [v, h]
+    };
+    (0..rank).flat_map(dot).collect()
+}
+
+/// Entries of a factor of the second stage.
+fn combined(factor: &Combined, cells: &Cells<'_>, factors: &[SiteFactors], lambda: Fp) -> Vec<Fp> {
+    match factor {
+        Combined::Rows { tensor, rows, map } => {
+            let values = cells.combine(tensor, rows);
+            match map {
+                None => values,
+                Some(map) => map.iter().map(|at| at.map_or(Fp::ZERO, |at| values[at])).collect(),
+            }
+        }
+        Combined::Lanes { site } => {
+            let SiteFactors { shape, a, .. } = &factors[*site];
+            let d_in = shape.d_in as usize;
+            let of_lanes = powers(lambda, shape.rank as usize);
+            let entry = |i: usize| -> Fp {
+                of_lanes.iter().enumerate().map(|(lane, weight)| *weight * signed(a[lane * d_in + i].into())).sum()
+            };
+            (0..d_in).map(entry).collect()
+        }
+    }
 }

@@ -72,6 +72,8 @@ pub(crate) fn stage_transcript(bound: &Digest, stage: u32, early: Option<Draw>) 
 
 /// What is said once the first sums have ended.
 pub(crate) struct Ended<'p> {
+    batch: Batch<Factor>,
+    point: Point,
     /// What the sums together come to, without the adapter's part.
     pub(crate) whole: Forms<'p>,
     /// For each factor, in order: what its end is.
@@ -81,7 +83,7 @@ pub(crate) struct Ended<'p> {
 }
 
 impl<'p> Ended<'p> {
-    pub(crate) fn new(arrangement: &'p Arrangement, whole: Forms<'p>, batch: &Batch<Factor>, point: &Point) -> Self {
+    pub(crate) fn new(arrangement: &'p Arrangement, whole: Forms<'p>, batch: Batch<Factor>, point: Point) -> Self {
         let (starts, _) = batch.starts();
         let mut scores = Vec::new();
         let mut factors = Vec::new();
@@ -96,7 +98,7 @@ impl<'p> Ended<'p> {
                 }
             }
         }
-        Self { whole, factors, scores }
+        Self { batch, point, whole, factors, scores }
     }
 
     /// All sites with an adapter: the weight and number of the identity they occur in; zero is that of the whole, and
@@ -164,16 +166,6 @@ pub(crate) struct Numbers {
 }
 
 impl Numbers {
-    pub(crate) fn new(lookups: &Lookups, first: &Batch<Factor>, lanes: usize, second: &Batch<Combined>) -> Self {
-        let stage = lookups.scalars();
-        let next = stage + DEGREE * first.rounds();
-        let messages = next + DEGREE * second.rounds();
-        let (_, ends) = first.starts();
-        let (_, last) = second.starts();
-        let ends = [messages, messages + ends, messages + ends + 2 * lanes, messages + ends + 2 * lanes + last];
-        Self { stages: [stage, next], messages, ends }
-    }
-
     /// Ranges of scalars that have columns of their own: messages, then ends.
     fn parts(&self) -> [std::ops::Range<usize>; 4] {
         let [first, of_adapter, second, end] = self.ends;
@@ -188,29 +180,39 @@ pub(crate) struct Said<'a> {
     pub(crate) lookups: &'a Lookups,
     pub(crate) opened: &'a Opened,
     pub(crate) trees: &'a [Draws],
-    pub(crate) first: (&'a Batch<Factor>, &'a Point),
     pub(crate) ended: &'a Ended<'a>,
     pub(crate) second: (&'a Second, &'a Point),
-    pub(crate) numbers: Numbers,
 }
 
 impl Said<'_> {
+    pub(crate) fn numbers(&self) -> Numbers {
+        let (second, _) = self.second;
+        let stage = self.lookups.scalars();
+        let next = stage + DEGREE * self.ended.batch.rounds();
+        let messages = next + DEGREE * second.batch.rounds();
+        let ranks = self.ended.added().into_iter().map(|(_, added)| self.commitment.shapes()[added.site].rank as usize);
+        let lanes = messages + self.ended.batch.starts().1;
+        let last = lanes + 2 * ranks.sum::<usize>();
+        Numbers { stages: [stage, next], messages, ends: [messages, lanes, last, last + second.batch.starts().1] }
+    }
+
     /// Identities in scalars, and the numbers of those that the forms of the first stage belong to: of the whole, and of
     /// the first factor.
     pub(crate) fn identities(&self) -> Identities {
+        let numbers = self.numbers();
         let mut all = self.lookups.identities(self.trees);
-        let (batch, point) = self.first;
+        let Ended { batch, point, .. } = self.ended;
         let whole = all.len();
-        let (factor, mut own) = batch.identities(point, self.numbers.stages[0], self.numbers.ends[0]);
+        let (factor, mut own) = batch.identities(point, numbers.stages[0], numbers.ends[0]);
         // The sums come to minus what is linear in cells and what the adapter adds.
-        let mut lane = self.numbers.ends[1];
+        let mut lane = numbers.ends[1];
         let added = self.ended.added();
         let (starts, _) = batch.starts();
         let mut ends = Vec::new();
         for (sum, start) in batch.sums.iter().zip(starts) {
-            ends.extend((0..sum.factors.len()).map(|number| self.numbers.ends[0] + start + number));
+            ends.extend((0..sum.factors.len()).map(|number| numbers.ends[0] + start + number));
         }
-        let is_score = |end: &usize| self.ended.scores.iter().any(|(own, _)| self.numbers.ends[0] + own == *end);
+        let is_score = |end: &usize| self.ended.scores.iter().any(|(own, _)| numbers.ends[0] + own == *end);
         let mut factors: Vec<Identity> =
             ends.iter().map(|end| Identity { linear: vec![(*end, Fp::ONE)], products: Vec::new() }).collect();
         for (identity, added) in &added {
@@ -236,12 +238,12 @@ impl Said<'_> {
         all.extend(factors);
 
         let (second, point) = self.second;
-        let (factor, mut own) = second.batch.identities(point, self.numbers.stages[1], self.numbers.ends[2]);
+        let (factor, mut own) = second.batch.identities(point, numbers.stages[1], numbers.ends[2]);
         let mut weights = powers(second.gamma, second.batch.sums.len()).into_iter();
         for ((end, _), weight) in self.ended.scores.iter().zip(&mut weights) {
-            own[0].linear.push((self.numbers.ends[0] + end, factor * weight));
+            own[0].linear.push((numbers.ends[0] + end, factor * weight));
         }
-        let mut lane = self.numbers.ends[1];
+        let mut lane = numbers.ends[1];
         for ((_, added), weight) in added.iter().zip(weights) {
             for of_lane in powers(second.lambda, self.commitment.shapes()[added.site].rank as usize) {
                 own[0].linear.push((lane + 1, factor * weight * of_lane));
@@ -250,10 +252,10 @@ impl Said<'_> {
         }
         all.extend(own);
         let of_ends = all.len();
-        let last = self.numbers.ends[2]..self.numbers.ends[3];
+        let last = numbers.ends[2]..numbers.ends[3];
         all.extend(last.map(|end| Identity { linear: vec![(end, Fp::ONE)], products: Vec::new() }));
         let of_sites = all.len();
-        let mut lane = self.numbers.ends[1];
+        let mut lane = numbers.ends[1];
         for (_, added) in &added {
             let mut linear = Form::new();
             for of_lane in powers(second.lambda, self.commitment.shapes()[added.site].rank as usize) {
@@ -266,7 +268,7 @@ impl Said<'_> {
     }
 
     fn whole_factor(&self) -> Fp {
-        Fp::TWO_INV.pow_vartime([self.first.0.rounds() as u64])
+        Fp::TWO_INV.pow_vartime([self.ended.batch.rounds() as u64])
     }
 
     /// What identities say of cells and of the adapter's lanes, where each has its weight.
@@ -310,7 +312,7 @@ impl Said<'_> {
 
     /// Columns of scalars, by parts.
     fn scalar_columns(&self) -> [usize; 4] {
-        self.numbers.parts().map(|part| part.len().div_ceil(useful_rows(self.plan.k())))
+        self.numbers().parts().map(|part| part.len().div_ceil(useful_rows(self.plan.k())))
     }
 
     /// Numbers of first columns: of cells, counts, messages of trees and the first stage, ends, the second stage's
@@ -320,7 +322,7 @@ impl Said<'_> {
         let cells = self.commitment.points.len();
         let counts = cells + self.plan.columns();
         let early = counts + self.lookups.counts();
-        let ends = early + self.lookups.messages() + self.first.0.rounds();
+        let ends = early + self.lookups.messages() + self.ended.batch.rounds();
         let late = ends + first + of_adapter;
         let last = late + self.second.0.batch.rounds();
         let m = last + second;
@@ -341,7 +343,7 @@ impl Said<'_> {
         let [xi, eta, kappa, zeta] = after().challenges();
         let weights = powers(kappa, identities.all.len() + 2 * self.lookups.trees.len());
 
-        let mut scalars = vec![Fp::ZERO; self.numbers.ends[3]];
+        let mut scalars = vec![Fp::ZERO; self.numbers().ends[3]];
         let mut add = |form: &Form, weight: Fp| form.iter().for_each(|(at, factor)| scalars[*at] += weight * factor);
         let mut products = Vec::new();
         let mut factors = [Vec::new(), Vec::new()];
@@ -386,7 +388,7 @@ impl Said<'_> {
         // Nothing is claimed of it: whoever proves knows what is in each of these columns.
         let opened = powers(xi, places.m - places.cells);
         strips.push(Strip { first: places.cells, weights: opened, coefficients: Vec::new() });
-        let [m, first, of_adapter, last] = self.numbers.parts();
+        let [m, first, of_adapter, last] = self.numbers().parts();
         let mut single = |first: usize, values: &[Fp]| {
             for (column, coefficients) in values.chunks(rows).enumerate() {
                 strips.push(Strip {
@@ -432,8 +434,8 @@ impl Said<'_> {
                 at - size..at
             })
             .collect();
-        let rounds = [self.first.0.rounds(), self.second.0.batch.rounds()];
-        for (first, rounds) in self.numbers.stages.into_iter().zip(rounds) {
+        let rounds = [self.ended.batch.rounds(), self.second.0.batch.rounds()];
+        for (first, rounds) in self.numbers().stages.into_iter().zip(rounds) {
             all.extend((0..rounds).map(|round| first + DEGREE * round..first + DEGREE * (round + 1)));
         }
         all

@@ -2,7 +2,7 @@
 
 use super::lookups::{self, Lookups};
 use super::plan::Plan;
-use super::said::{Ended, Numbers, Opened, Said, Second, after, anchor, before_held, stage_transcript, subject};
+use super::said::{Ended, Opened, Said, Second, after, anchor, before_held, stage_transcript, subject};
 use super::sums::Batch;
 use crate::bytes::{EncodingError, Reader};
 use crate::check::{Check, Checks, Stop, go_on, never};
@@ -78,7 +78,7 @@ pub(crate) fn begin<'k>(
     let (_, ends) = batch.starts();
     let committed_ends = read(ends.div_ceil(rows))?;
     let digest = after(&transcript.digest, &committed_ends);
-    let ended = Ended::new(&plan.arrangement, sink.forms, &batch, &point);
+    let ended = Ended::new(&plan.arrangement, sink.forms, batch, point);
     let added = ended.added();
     go_on(stop)?;
     let lanes: usize = added.iter().map(|(_, added)| commitment.shapes()[added.site].rank as usize).sum();
@@ -91,21 +91,18 @@ pub(crate) fn begin<'k>(
     let (_, last) = second.batch.starts();
     let committed_last = read(last.div_ceil(rows))?;
     let bound = before_held(&digests, &transcript.digest, &committed_last);
-    let numbers = Numbers::new(&lookups, &batch, lanes, &second.batch);
     let said = Said {
         plan,
         commitment,
         lookups: &lookups,
         opened: &opened,
         trees: &trees,
-        first: (&batch, &point),
         ended: &ended,
         second: (&second, &last_point),
-        numbers,
     };
     let identities = said.identities();
     let products: usize = identities.all.iter().map(|identity| identity.products.len()).sum();
-    let held = read(numbers.messages.div_ceil(rows) + 2 * products.div_ceil(rows))?;
+    let held = read(said.numbers().messages.div_ceil(rows) + 2 * products.div_ceil(rows))?;
     let folding = said.folding(&identities, &held, &bound, early);
     go_on(stop)?;
     let all = [
