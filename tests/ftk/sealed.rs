@@ -87,15 +87,18 @@ fn a_sealed_answer_is_valid_and_every_change_is_refused() {
     };
     assert_eq!(verify(&other(&context("buyer 7"), &context("buyer 8")), &lax), no("sealed proof"));
 
-    // Bytes of it, anywhere.
+    // Bytes of it: of the link, which is a point and seven responses, and of the proof.
     let length = std::fs::metadata(bundle.join("sealed.bin")).unwrap().len() as usize;
     let flip = |at: usize| {
         let forged = changed(&bundle, "byte", |folder| edit(folder, "sealed.bin", |bytes| bytes[at] ^= 1));
-        let (code, check) = verify(&forged, &lax);
-        assert_eq!(code, 1, "byte {at}: {check}");
-        assert!(["sealed proof", "sealed link"].contains(&check.as_str()), "byte {at}: {check}");
+        verify(&forged, &lax)
     };
-    [0, 40, 256, 300, length / 3, length / 2, length - 1].into_iter().for_each(flip);
+    for at in [0, 40, 255] {
+        assert_eq!(flip(at), no("sealed link"), "byte {at}");
+    }
+    for at in [256, 300, length / 3, length / 2, length - 1] {
+        assert_eq!(flip(at), no("sealed proof"), "byte {at}");
+    }
     let cut = |end: usize| changed(&bundle, "cut", |folder| edit(folder, "sealed.bin", |bytes| bytes.truncate(end)));
     assert_eq!(verify(&cut(100), &lax), no("sealed encoding"));
     assert_eq!(verify(&cut(length - 32), &lax), no("sealed proof"));
@@ -109,7 +112,7 @@ fn a_sealed_answer_is_valid_and_every_change_is_refused() {
         std::fs::copy(from.join(name), to.join(name)).unwrap();
     };
     let stolen = changed(&theirs, "stolen", |folder| copy(&bundle, folder, "sealed.bin"));
-    assert_eq!(verify(&stolen, &["--any-input"]).0, 1);
+    assert_eq!(verify(&stolen, &["--any-input"]), no("sealed proof"));
     let both = changed(&bundle, "both", |folder| copy(&open, folder, "proof.bin"));
     assert_eq!(verify(&both, &lax), no("proof.bin"));
     let bare = changed(&bundle, "bare", |folder| std::fs::remove_file(folder.join("registration.bin")).unwrap());

@@ -1,6 +1,7 @@
 //! Networks of every operation, sealed; and cells, messages and columns that are not what they should be.
 
 mod early;
+mod forger;
 mod network;
 mod passes;
 mod plain;

@@ -4,7 +4,7 @@ use super::network::{Head, Network, VOCABULARY};
 use super::plain::{first_of, holds_at};
 use crate::sealed::{SealError, seal, verify_sealed};
 use crate::tests::support::key;
-use crate::{CheckFailed, Digest, SiteFactors, SiteShape, StatementBytes, commit};
+use crate::{CheckFailed, Digest, EncodingError, LINK_BYTES, SiteFactors, SiteShape, StatementBytes, commit};
 
 /// Cells are those of the pass on integers, and everything that is said of them holds.
 #[test]
@@ -70,6 +70,24 @@ fn a_plan_for_another_adapter_is_refused() {
     let statement = network.statement();
     let refused = verify_sealed(key(plan.k()), &statement, &network.commitment, &plan, &[0; 300]);
     assert_eq!(refused, Err(CheckFailed::SealedProof), "shorter than its columns");
+}
+
+/// What names another key, adapter or base than the proof is under.
+#[test]
+fn keys_adapters_and_bases_are_told_apart() {
+    let network = Network::new(1);
+    let plan = network.plan(Head::Outputs(network.pass().logits));
+    let (statement, commitment) = (network.statement(), &network.commitment);
+    let refused = |k: u32, statement: &StatementBytes| {
+        verify_sealed(key(k), statement, commitment, &plan, &[0; 4096]).unwrap_err()
+    };
+    assert_eq!(refused(plan.k() + 1, &statement), CheckFailed::Key(plan.k()));
+    let adapter = StatementBytes { adapter: Digest([8; 32]), ..statement.clone() };
+    assert_eq!(refused(plan.k(), &adapter), CheckFailed::Adapter(commitment.digest()));
+    let base = StatementBytes { base: Digest([8; 32]), ..statement.clone() };
+    assert_eq!(refused(plan.k(), &base), CheckFailed::Base(commitment.base()));
+    let short = verify_sealed(key(plan.k()), &statement, commitment, &plan, &[0; LINK_BYTES - 1]);
+    assert_eq!(short, Err(CheckFailed::SealedEncoding(EncodingError::Truncated)));
 }
 
 /// Weights of norms on grids as fine as there are.

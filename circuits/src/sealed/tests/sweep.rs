@@ -6,18 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ff::Field;
 use pasta_curves::Fp;
 
+use super::forger::Forger;
 use super::network::{Head, Network, ROWS};
 use super::plain::{first_of, holds_at};
-use crate::commitment::arrange;
-use crate::conduct::{Conduct, HONEST, Label};
-use crate::sealed::cells::Cells;
-use crate::sealed::cells::leaf_columns;
+use crate::CheckFailed;
+use crate::conduct::{Conduct, HONEST, Label, Sent};
+use crate::sealed::cells::{Cells, leaf_columns};
 use crate::sealed::operations::attention::{MARK, pair_class};
 use crate::sealed::plan::Plan;
-use crate::sealed::prove::{Secret, seal_cells};
-use crate::sealed::verify_sealed;
-use crate::tests::support::key;
-use crate::{CheckFailed, entropy};
 
 /// Whether every leaf is an entry of its table.
 fn in_tables(cells: &Cells<'_>) -> bool {
@@ -127,57 +123,70 @@ fn is_unseen_mark(plan: &Plan, column: usize, row: usize) -> bool {
 /// The same by the whole proof, of a few.
 #[test]
 fn a_proof_of_another_cell_is_refused() {
-    let network = Network::new(4);
-    let plan = network.plan(Head::Largest(network.pass().greedy()));
-    let key = key(plan.k());
-    let (statement, commitment) = (network.statement(), &network.commitment);
-    let columns = arrange(&commitment.layout, &network.factors);
-    let secret = Secret { opening: &network.opening, factors: &network.factors, columns: &columns };
-    let written = written(&plan, &network);
-    let forger = Conduct { check: false, ..HONEST };
-    for (operation, cells) in written.iter().enumerate().filter(|(number, _)| number % 4 == 0) {
-        let Some(forged) = changed(&plan, &network, operation, cells[cells.len() / 2], 1) else { continue };
-        let random = entropy::fresh_generator().unwrap();
-        let proof =
-            seal_cells(key, &statement, commitment, secret, (&plan, &forged), &mut |_, _| {}, forger, random).unwrap();
-        let refused = verify_sealed(key, &statement, commitment, &plan, &proof);
+    let forger = Forger::new();
+    let Forger { network, plan } = &forger;
+    for (operation, cells) in written(plan, network).iter().enumerate().filter(|(number, _)| number % 4 == 0) {
+        let Some(forged) = changed(plan, network, operation, cells[cells.len() / 2], 1) else { continue };
+        let refused = forger.verdict(&forger.seal(&forged, HONEST), None);
         assert_eq!(refused, Err(CheckFailed::SealedProof), "operation {operation}");
     }
 }
 
-/// Every scalar that sums end in, or that the adapter adds, is defined by one equation and used by another: none may be
-/// another, alone.
+/// Counts, scalars that are committed to once more, factors of products, ends of sums, and what the adapter adds: each
+/// is defined by one equation and used by another, and none may be another, alone.
 #[test]
-fn no_end_may_be_another() {
-    let network = Network::new(4);
-    let plan = network.plan(Head::Largest(network.pass().greedy()));
-    let key = key(plan.k());
-    let (statement, commitment) = (network.statement(), &network.commitment);
-    let columns = arrange(&commitment.layout, &network.factors);
-    let secret = Secret { opening: &network.opening, factors: &network.factors, columns: &columns };
-    let cells = plan.fill(&network.factors).unwrap();
-    let counted = [0, 1, 2].map(|_| AtomicUsize::new(0));
+fn no_scalar_may_be_another() {
+    let forger = Forger::new();
+    let cells = forger.plan.fill(&forger.network.factors).unwrap();
+    let labels =
+        [Label::Count(0), Label::Scalar, Label::Pair(0), Label::Pair(1), Label::End(0), Label::End(1), Label::End(2)];
+    let counted = labels.map(|_| AtomicUsize::new(0));
     let honest = |label: Label, row: usize, value: Fp| {
-        if let Label::End(part) = label {
-            counted[part].fetch_max(row + 1, Ordering::Relaxed);
+        if let Some(place) = labels.iter().position(|own| *own == label) {
+            counted[place].fetch_max(row + 1, Ordering::Relaxed);
         }
         value
     };
-    let seal = |assign: &(dyn Fn(Label, usize, Fp) -> Fp + Sync)| {
-        let forger = Conduct { check: false, assign, ..HONEST };
-        let random = entropy::fresh_generator().unwrap();
-        seal_cells(key, &statement, commitment, secret, (&plan, &cells), &mut |_, _| {}, forger, random).unwrap()
-    };
-    assert_eq!(verify_sealed(key, &statement, commitment, &plan, &seal(&honest)), Ok(()));
-    let counted = counted.map(|count| count.load(Ordering::Relaxed));
-    assert!(counted.iter().all(|count| *count > 5), "{counted:?}");
-    for (part, count) in counted.into_iter().enumerate() {
-        for end in (0..count).step_by(count.div_ceil(6)) {
+    let proof = forger.seal(&cells, Conduct { assign: &honest, ..HONEST });
+    assert_eq!(forger.verdict(&proof, None), Ok(()));
+    for (of, count) in labels.into_iter().zip(counted.map(|count| count.load(Ordering::Relaxed))) {
+        assert!(count > 5, "{of:?}");
+        for at in (0..count).step_by(count.div_ceil(4)) {
             let forged = |label: Label, row: usize, value: Fp| {
-                if (label, row) == (Label::End(part), end) { value + Fp::ONE } else { value }
+                if (label, row) == (of, at) { value + Fp::ONE } else { value }
             };
-            let refused = verify_sealed(key, &statement, commitment, &plan, &seal(&forged));
-            assert_eq!(refused, Err(CheckFailed::SealedProof), "end {end} of part {part}");
+            let proof = forger.seal(&cells, Conduct { assign: &forged, ..HONEST });
+            assert_eq!(forger.verdict(&proof, None), Err(CheckFailed::SealedProof), "{of:?}, row {at}");
         }
+    }
+}
+
+/// A message of each kind is changed, and all after it follow from what it is now.
+#[test]
+fn no_message_may_be_another() {
+    let forger = Forger::new();
+    let cells = forger.plan.fill(&forger.network.factors).unwrap();
+    let last = forger.plan.k() as usize;
+    for forged in [
+        Sent::Root { tree: 0 },
+        Sent::Round { tree: 0, level: last, round: 0 },
+        Sent::Round { tree: 0, level: last, round: last - 1 },
+        Sent::Ends { tree: 0, level: 0 },
+        Sent::Ends { tree: 0, level: last },
+        Sent::Sum { stage: 1, round: 0 },
+        Sent::Sum { stage: 1, round: 5 },
+        Sent::Sum { stage: 2, round: 0 },
+        Sent::Sum { stage: 2, round: 3 },
+    ] {
+        let met = AtomicUsize::new(0);
+        let send = |sent: Sent, message: &mut [Fp]| {
+            if sent == forged {
+                met.fetch_add(1, Ordering::Relaxed);
+                message[1] += Fp::ONE;
+            }
+        };
+        let proof = forger.seal(&cells, Conduct { send: &send, ..HONEST });
+        assert_eq!(met.into_inner(), 1, "{forged:?} is sent");
+        assert_eq!(forger.verdict(&proof, None), Err(CheckFailed::SealedProof), "{forged:?}");
     }
 }
