@@ -4,12 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::prove::bundle;
 use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 use ftk_adapters::foreign;
 use ftk_adapters::lora::Adapter;
-use ftk_proofs::bundle::{Bundle, COMMITMENT, REGISTRATION, SEALED, STATEMENT};
+use ftk_proofs::bundle::{Bundle, COMMITMENT};
 use ftk_proofs::limits::Limits;
 use ftk_proofs::{Kind, Output, Statement};
 use ftk_recipes::Recipe;
@@ -18,6 +17,7 @@ use serde_json::json;
 use super::{Asked, Outcome, Task, commit, fitting, frozen, prove, run, tasks, verify};
 use crate::cli::printer::Printer;
 use crate::models::{Model, Source, village};
+use crate::prove::bundle;
 use crate::text::encode::{Encoder, Pair};
 use crate::text::files::Place;
 use crate::text::preferred::preferred;
@@ -123,7 +123,9 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 
     printer.line("5. forge: the answer's first token, then what the adapter adds to one token at one site, all digests made anew");
     let forged = folder.join("forged-sealed");
-    forge_sealed(&sealed, &forged).with_context(|| format!("cannot write to {}", forged.display()))?;
+    let mut content = bundle::packed(&sealed, &Limits::default())?;
+    other_answer(&mut content.statement);
+    bundle::write_packed(&content, &forged).with_context(|| format!("cannot write to {}", forged.display()))?;
     ensure!(check(&forged)? == Outcome::No, "a forged bundle was accepted: forged-sealed");
     for (name, forge) in [("forged-answer", forge_answer as fn(&mut Bundle)), ("forged-deltas", forge_deltas)] {
         let forged = folder.join(name);
@@ -160,18 +162,6 @@ fn other_answer(statement: &mut Statement) {
     if let Output::Completion(completion) = &mut statement.cases[0].output {
         completion.ids[0] ^= 1;
     }
-}
-
-/// The same of a sealed bundle, of which nothing else can be changed that means something.
-fn forge_sealed(bundle: &Path, forged: &Path) -> Result<()> {
-    std::fs::create_dir_all(forged)?;
-    for name in [COMMITMENT, REGISTRATION, SEALED] {
-        std::fs::copy(bundle.join(name), forged.join(name))?;
-    }
-    let mut statement = bundle::packed(bundle, &Limits::default())?.statement;
-    other_answer(&mut statement);
-    std::fs::write(forged.join(STATEMENT), ftk_proofs::text(&statement))?;
-    Ok(())
 }
 
 /// The last token's deltas become those of the token before it: still rows that an adapter of this rank can have.

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::prove::bundle;
 use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::foreign;
@@ -18,6 +17,7 @@ use super::run::MANIFEST;
 use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
 use crate::models::Source;
+use crate::prove::bundle;
 use crate::train;
 
 /// What is needed.
@@ -215,10 +215,7 @@ fn bundle(folder: &Path, found: &mut Findings) -> Result<()> {
         Proof::Sealed(proof) => ("sealed bundle, not verified", proof.len()),
     };
     // Those of a sealed bundle are nobody's to see.
-    let deltas = match &sent.proof {
-        Proof::Open { .. } => Some(sent.clone().expand(Limits::NONE.deadline())?.deltas),
-        Proof::Sealed(_) => None,
-    };
+    let deltas = sent.deltas(Limits::NONE.deadline())?;
     let Packed { statement, commitment, registration, graph, head, .. } = sent;
     found.fact("kind", json!(kind));
     committed(&commitment, found);

@@ -1,6 +1,5 @@
 //! `ftk prove`: a bundle that shows what a base with a committed adapter gives for prompts, rows or nodes of a graph.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -10,12 +9,12 @@ use ftk_adapters::foreign;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft::Saved;
 use ftk_adapters::staged::{PREFIX, Staged, There, sweep};
-use ftk_circuits::sealed::{seal, seal_memory};
+use ftk_circuits::sealed::seal_memory;
 use ftk_circuits::{AdapterCommitment, SiteShape};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
-use ftk_proofs::bundle::{Bundle, COMMITMENT, FILES, REGISTRATION, Sealed};
-use ftk_proofs::prove::{Unable, prove, settle};
-use ftk_proofs::{Case, FixedModel, Output, Statement, plan, rows_of};
+use ftk_proofs::bundle::{Bundle, COMMITMENT, FILES, Packed, Proof, REGISTRATION};
+use ftk_proofs::prove::{Unable, prove, seal, settle};
+use ftk_proofs::{Case, Deadline, FixedModel, Output, Statement, plan, rows_of};
 use serde_json::json;
 
 use super::commit::committed_form;
@@ -88,17 +87,15 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let (fixed, model) = exact(subject)?;
     let asked = Questions { cases, graph, head };
     let adapter = (&adapter, settings.adapter.as_path());
-    let made = bundle(model.as_ref(), &fixed, adapter, &secrets, asked, settings, printer)?;
+    let (bundle, addition) = bundle(model.as_ref(), &fixed, adapter, &secrets, asked, settings, printer)?;
     // Everything that may fail comes before what is counted as disclosed, and that before anything can be seen.
     let io = || format!("cannot write to {}", settings.out.display());
-    bundle::write_all(&made.files().with_context(io)?, &staged.path()).with_context(io)?;
-    let disclosure = match &made {
-        Made::Open(_, addition) => Some(disclose(settings, secrets.commitment.shapes(), addition)?),
-        Made::Sealed(_) => None,
-    };
+    bundle::write_all(&bundle.files(), &staged.path()).with_context(io)?;
+    let disclosure = addition.map(|addition| disclose(settings, secrets.commitment.shapes(), &addition)).transpose()?;
     staged.persist(&FILES).with_context(io)?;
     printer.note(&disclosure.as_ref().map_or_else(|| SEALED.to_owned(), disclosed));
-    let (statement, graph) = made.said();
+    let Packed { statement, graph, .. } = &bundle;
+    let graph = graph.as_ref();
     let tokenizer = model.as_ref().and_then(|model| model.source.tokenizer().ok());
     let shown = Shown::of(tokenizer, graph);
     answers(statement, &shown, printer);
@@ -119,28 +116,6 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         "preferences": summary_json(statement),
     }));
     Ok(Outcome::Done)
-}
-
-/// A bundle, and what it discloses if it is open.
-enum Made {
-    Open(Bundle, Ledger),
-    Sealed(Sealed),
-}
-
-impl Made {
-    fn files(&self) -> std::io::Result<BTreeMap<&'static str, Vec<u8>>> {
-        match self {
-            Self::Open(bundle, _) => bundle.files().map_err(std::io::Error::other),
-            Self::Sealed(sealed) => Ok(sealed.files()),
-        }
-    }
-
-    fn said(&self) -> (&Statement, Option<&Neighbourhood>) {
-        match self {
-            Self::Open(bundle, _) => (&bundle.statement, bundle.graph.as_ref()),
-            Self::Sealed(sealed) => (&sealed.statement, sealed.graph.as_ref()),
-        }
-    }
 }
 
 /// Rows of a case whose answer is as long as it may be.
@@ -181,6 +156,7 @@ struct Questions {
     head: Option<Saved>,
 }
 
+/// The bundle, and what it discloses if it is open.
 fn bundle(
     model: Option<&Model>,
     fixed: &FixedModel,
@@ -189,7 +165,7 @@ fn bundle(
     Questions { cases, graph, head }: Questions,
     settings: &Settings,
     printer: &Printer,
-) -> Result<Made> {
+) -> Result<(Packed, Option<Ledger>)> {
     let Secrets { commitment, opening, registration } = secrets;
     if commitment.base() != fixed.digest() {
         let message = format!("{}: commits to an adapter of another base", settings.commitment.display());
@@ -204,23 +180,29 @@ fn bundle(
     };
     let (cases, records) = settle(fixed, &fixed_adapter, cases, graph.as_ref(), propose)?;
     let (base, digest) = (fixed.digest(), commitment.digest());
-    let statement = |cases| Statement { base, adapter: digest, context: settings.context.clone().into_bytes(), cases };
-    let bar = printer.bar(0, "proving");
-    let mut progress = |done: usize, all: usize| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
+    let context = settings.context.clone().into_bytes();
+    let secret = (commitment, &opening.opening, factors.as_slice());
+    let proving = || {
+        let bar = printer.bar(0, "proving");
+        let progress = {
+            let bar = bar.clone();
+            move |done: usize, all: usize| {
+                bar.set_length(all as u64);
+                bar.set_position(done as u64);
+            }
+        };
+        (bar, progress)
     };
+    let (commitment, registration) = (commitment.clone(), Some(registration.clone()));
     if settings.sealed {
-        let plan = plan(fixed, commitment, &cases, graph.as_ref())?;
+        let plan = plan(fixed, &commitment, &cases, graph.as_ref(), Deadline::NONE)?;
         fits_memory("the sealed proof", seal_memory(&plan), settings.max_memory)?;
         let key = commitment_key(plan.k())?;
-        let statement = statement(cases);
-        statement.check()?;
-        let opening = &opening.opening;
-        let proof = seal(&key, &statement.bytes(), commitment, opening, &factors, &plan, &mut progress)?;
+        let statement = Statement { base, adapter: digest, context, cases };
+        let (bar, mut progress) = proving();
+        let proof = Proof::Sealed(seal(&key, &statement, secret, &plan, &mut progress)?);
         bar.finish_and_clear();
-        let (commitment, registration) = (commitment.clone(), registration.clone());
-        return Ok(Made::Sealed(Sealed { statement, commitment, proof, registration, graph, head }));
+        return Ok((Packed { statement, commitment, proof, registration, graph, head }, None));
     }
     // Looked at before the work of proving, and again when it is written down.
     let mut addition = Ledger::new(commitment.shapes());
@@ -228,13 +210,13 @@ fn bundle(
     let mut ledger = opening.ledger.clone();
     ledger.merge(&addition);
     agreed(&ledger.disclosure(commitment.shapes()), settings.disclose)?;
-    let statement = statement(cases);
+    let statement = Statement { base, adapter: digest, context, cases };
     let key = commitment_key(commitment.k())?;
-    let secret = (commitment, &opening.opening, factors.as_slice());
+    let (bar, mut progress) = proving();
     let (deltas, proof) = prove(&key, &statement, secret, records, &mut progress)?;
     bar.finish_and_clear();
-    let (commitment, registration) = (commitment.clone(), Some(registration.clone()));
-    Ok(Made::Open(Bundle { statement, commitment, deltas, proof, registration, graph, head }, addition))
+    let bundle = Bundle { statement, commitment, deltas, proof, registration, graph, head };
+    Ok((bundle.pack()?, Some(addition)))
 }
 
 /// Writes down what the proof discloses, with what others have disclosed meanwhile.

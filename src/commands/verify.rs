@@ -14,7 +14,7 @@ use ftk_proofs::hex::parse_digest;
 use ftk_proofs::limits::Limits;
 use ftk_proofs::refusal::Refusal;
 use ftk_proofs::verdict::{Expectations, ExpectedInput, Missing};
-use ftk_proofs::verifier::{Judged, Replayed, Verifier};
+use ftk_proofs::verifier::{Judged, Pending, Verifier};
 use ftk_proofs::{Input, Kind, Logits, Output, Statement, rows_of};
 use serde_json::json;
 
@@ -174,7 +174,7 @@ fn judge(settings: &Settings, jobs: &[(&Path, &Settings)], many: bool, printer: 
     let (mut waiting, mut bytes) = (Vec::new(), 0u64);
     for (index, (bundle, settings)) in jobs.iter().enumerate() {
         let replayed = replayed(settings, bundle, &subject, &mut verifier)?;
-        bytes += replayed.as_ref().map_or(0, Replayed::bytes);
+        bytes += replayed.as_ref().map_or(0, Pending::bytes);
         waiting.push((*bundle, replayed));
         if bytes <= settings.limits.memory && index + 1 < jobs.len() {
             continue;
@@ -205,7 +205,7 @@ fn replayed(
     bundle: &Path,
     subject: &Subject,
     verifier: &mut Option<Verifier>,
-) -> Result<Result<Replayed, ReadError>> {
+) -> Result<Result<Pending, ReadError>> {
     let content = match bundle::packed(bundle, &settings.limits) {
         Ok(content) => content,
         Err(error) => return Ok(Err(error)),
@@ -225,7 +225,7 @@ fn replayed(
 
 /// Checks the proofs of those that got so far; bundles in their order.
 fn settled<'a>(
-    waiting: Vec<(&'a Path, Result<Replayed, ReadError>)>,
+    waiting: Vec<(&'a Path, Result<Pending, ReadError>)>,
     verifier: &mut Option<Verifier>,
 ) -> Vec<(&'a Path, Result<Judged, ReadError>)> {
     let (mut replayed, mut order) = (Vec::new(), Vec::new());

@@ -22,17 +22,17 @@ const OPEN: [&str; 3] = [DELTAS, PROOF, LINK];
 /// # Errors
 /// The file system's; a bundle that has no files.
 pub fn write(bundle: &Bundle, folder: &Path) -> io::Result<()> {
-    let staged = Staged::new(folder, There::Goes)?;
-    write_files(bundle, &staged.path())?;
-    staged.persist(&FILES)
+    write_packed(&bundle.pack().map_err(io::Error::other)?, folder)
 }
 
-/// Writes the files into an empty folder.
+/// The same of one that is packed.
 ///
 /// # Errors
-/// The file system's; a bundle that has no files.
-pub fn write_files(bundle: &Bundle, folder: &Path) -> io::Result<()> {
-    write_all(&bundle.files().map_err(io::Error::other)?, folder)
+/// The file system's.
+pub fn write_packed(bundle: &Packed, folder: &Path) -> io::Result<()> {
+    let staged = Staged::new(folder, There::Goes)?;
+    write_all(&bundle.files(), &staged.path())?;
+    staged.persist(&FILES)
 }
 
 /// Writes files by their names.

@@ -190,8 +190,7 @@ fn assert_near(verdict: &Value, [base, adapter, graph]: [&str; 3], nodes: &[&str
     }
 }
 
-/// The exact logits are those that the whole graph gives, and what is deployed is near them.
-/// The same logits and classes as in the open, of the same graph.
+/// The same statements as in the open, of which a change is refused.
 #[test]
 fn nodes_are_sealed() {
     for (name, more) in [("sealed-logits", &[][..]), ("sealed-choice", &["--task", "choice"])] {
@@ -201,7 +200,7 @@ fn nodes_are_sealed() {
     }
     let statement = |name: &str| std::fs::read(MADE.path(name).join("statement.json")).unwrap();
     assert_eq!(statement("sealed-logits"), statement("bundle"));
-    // Another logit, and the part of another graph.
+    // Another logit.
     let changed = MADE.path("sealed-changed");
     std::fs::create_dir(&changed).unwrap();
     for file in ["commitment.bin", "registration.bin", "sealed.bin", "graph.bin", "head.safetensors", "statement.json"]
@@ -225,6 +224,8 @@ fn find_number(value: &Value) -> Option<i64> {
     }
 }
 
+/// The exact logits are those that the whole graph gives, and what is deployed is near them.
+/// The same logits and classes as in the open, of the same graph.
 #[test]
 fn logits_are_those_of_the_whole_graph() {
     let (base, adapter, graph) = (MADE.path("base/base"), MADE.path("adapter"), guilds());

@@ -6,8 +6,8 @@ mod gemma3;
 mod gpt2;
 mod llama;
 mod phi3;
-#[cfg(test)]
-pub(crate) mod tiny;
+#[cfg(any(test, feature = "tiny"))]
+pub mod tiny;
 
 use std::collections::BTreeMap;
 use std::path::Path;

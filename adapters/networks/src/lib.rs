@@ -15,4 +15,7 @@ mod rope;
 pub mod sites;
 
 pub use decoder::Stored;
+#[cfg(any(test, feature = "tiny"))]
+#[doc(hidden)]
+pub use families::tiny;
 pub use families::{Family, Gemma3, Gpt2, Llama, Network, Phi3};

@@ -73,58 +73,16 @@ pub struct Bundle {
     pub head: Option<Tensors>,
 }
 
-/// A sealed bundle, which says nothing of the adapter but what it states.
-#[cfg(feature = "prove")]
-#[derive(Clone, Debug)]
-pub struct Sealed {
-    /// What is claimed.
-    pub statement: Statement,
-    /// The adapter's commitment.
-    pub commitment: AdapterCommitment,
-    /// Why it is true.
-    pub proof: Vec<u8>,
-    /// That the committed entries are 16-bit integers.
-    pub registration: Vec<u8>,
-    /// What reaches the nodes of the statement.
-    pub graph: Option<Neighbourhood>,
-    /// A head that was trained beside the adapter.
-    pub head: Option<Tensors>,
-}
-
-#[cfg(feature = "prove")]
-impl Sealed {
-    /// Its files, by name.
-    pub fn files(&self) -> BTreeMap<&'static str, Vec<u8>> {
-        let mut files = BTreeMap::from([
-            (STATEMENT, crate::text(&self.statement).into_bytes()),
-            (SEALED, self.proof.clone()),
-            (COMMITMENT, self.commitment.encode()),
-            (REGISTRATION, self.registration.clone()),
-        ]);
-        files.extend(self.graph.as_ref().map(|graph| (GRAPH, graph.encode())));
-        files.extend(self.head.as_ref().map(|head| (HEAD, head_bytes(head))));
-        files
-    }
-}
-
 #[cfg(feature = "prove")]
 impl Bundle {
-    /// Its files, by name.
+    /// As it is sent.
     ///
     /// # Errors
     /// More deltas than a bundle may have, or other ones than its commitment says.
-    pub fn files(&self) -> Result<BTreeMap<&'static str, Vec<u8>>, PackError> {
-        let mut files = BTreeMap::from([
-            (STATEMENT, crate::text(&self.statement).into_bytes()),
-            (DELTAS, open_mode::pack(&self.commitment, &self.deltas)?),
-            (PROOF, self.proof.proof.clone()),
-            (LINK, self.proof.link.clone()),
-            (COMMITMENT, self.commitment.encode()),
-        ]);
-        files.extend(self.graph.as_ref().map(|graph| (GRAPH, graph.encode())));
-        files.extend(self.head.as_ref().map(|head| (HEAD, head_bytes(head))));
-        files.extend(self.registration.clone().map(|registration| (REGISTRATION, registration)));
-        Ok(files)
+    pub fn pack(&self) -> Result<Packed, PackError> {
+        let Self { statement, commitment, deltas, proof, registration, graph, head } = self.clone();
+        let proof = Proof::Open { deltas: open_mode::pack(&commitment, &deltas)?, proof };
+        Ok(Packed { statement, commitment, proof, registration, graph, head })
     }
 }
 
@@ -163,6 +121,29 @@ pub struct Packed {
     pub head: Option<Tensors>,
 }
 
+#[cfg(feature = "prove")]
+impl Packed {
+    /// Its files, by name.
+    pub fn files(&self) -> BTreeMap<&'static str, Vec<u8>> {
+        let mut files = BTreeMap::from([
+            (STATEMENT, crate::text(&self.statement).into_bytes()),
+            (COMMITMENT, self.commitment.encode()),
+        ]);
+        match &self.proof {
+            Proof::Open { deltas, proof } => {
+                files.extend([(DELTAS, deltas.clone()), (PROOF, proof.proof.clone()), (LINK, proof.link.clone())]);
+            }
+            Proof::Sealed(proof) => {
+                files.insert(SEALED, proof.clone());
+            }
+        }
+        files.extend(self.graph.as_ref().map(|graph| (GRAPH, graph.encode())));
+        files.extend(self.head.as_ref().map(|head| (HEAD, head_bytes(head))));
+        files.extend(self.registration.clone().map(|registration| (REGISTRATION, registration)));
+        files
+    }
+}
+
 impl Packed {
     /// Reads the files of a bundle as far as they can be read without the base.
     ///
@@ -195,9 +176,10 @@ impl Packed {
         });
         let head = head.transpose()?;
         let commitment = AdapterCommitment::decode(need(COMMITMENT)?)?;
-        let rows = rows_of(&statement, graph.as_ref(), commitment.shapes());
+        limits.sites(&commitment)?;
         let proof = match files.get(SEALED) {
             None => {
+                let rows = rows_of(&statement, graph.as_ref(), commitment.shapes());
                 let most = open_mode::limit(&commitment, &rows)?;
                 limits.commitment(&commitment, &rows, most)?;
                 let proof = DeltaProof { proof: need(PROOF)?.to_vec(), link: need(LINK)?.to_vec() };
@@ -209,7 +191,6 @@ impl Packed {
                 }
                 // Of an adapter that is not registered it says nothing.
                 need(REGISTRATION)?;
-                limits.sealed(&commitment, statement.rows())?;
                 Proof::Sealed(proof.to_vec())
             }
         };
@@ -217,18 +198,29 @@ impl Packed {
         Ok(Self { statement, commitment, proof, registration, graph, head })
     }
 
-    /// Expands the deltas.
+    /// The deltas, expanded; `None` if it is sealed, and has none.
     ///
     /// # Errors
     /// Bytes that no honest prover writes; [`Refusal::Time`] after the deadline.
+    pub fn deltas(&self, deadline: Deadline) -> Result<Option<Vec<Vec<i128>>>, Refusal> {
+        let Proof::Open { deltas, .. } = &self.proof else { return Ok(None) };
+        let rows = rows_of(&self.statement, self.graph.as_ref(), self.commitment.shapes());
+        open_mode::expand(deltas, &self.commitment, &rows, deadline).map(Some)
+    }
+
+    /// Expands the deltas.
+    ///
+    /// # Errors
+    /// As [`Packed::deltas`]; a sealed bundle.
     pub fn expand(self, deadline: Deadline) -> Result<Bundle, Refusal> {
+        let deltas = self.deltas(deadline)?;
         let Self { statement, commitment, proof, registration, graph, head } = self;
-        let Proof::Open { deltas, proof } = proof else {
-            return Err(Refusal::Malformed { file: SEALED, reason: "has no deltas".into() });
-        };
-        let rows = rows_of(&statement, graph.as_ref(), commitment.shapes());
-        let deltas = open_mode::expand(&deltas, &commitment, &rows, deadline)?;
-        Ok(Bundle { statement, commitment, deltas, proof, registration, graph, head })
+        match (proof, deltas) {
+            (Proof::Open { proof, .. }, Some(deltas)) => {
+                Ok(Bundle { statement, commitment, deltas, proof, registration, graph, head })
+            }
+            _ => Err(Refusal::Malformed { file: SEALED, reason: "has no deltas".into() }),
+        }
     }
 }
 

@@ -150,10 +150,8 @@ pub type Reader<'a> = dyn FnMut(usize, Row<'_>) -> Result<(), Error> + 'a;
 pub struct Fixed<'a> {
     base: &'a FixedBase,
     adaptation: Adaptation<'a>,
-    segments: Vec<Segment>,
-    positions: Vec<u32>,
+    place: Place,
     records: Vec<Record>,
-    rotations: Vec<(Rope, Arc<Rotations>)>,
     reader: Option<&'a mut Reader<'a>>,
     deadline: Deadline,
 }
@@ -161,16 +159,7 @@ pub struct Fixed<'a> {
 impl<'a> Fixed<'a> {
     /// Ready for one forward pass.
     pub fn new(base: &'a FixedBase, adaptation: Adaptation<'a>) -> Self {
-        Self {
-            base,
-            adaptation,
-            segments: Vec::new(),
-            positions: Vec::new(),
-            records: Vec::new(),
-            rotations: Vec::new(),
-            reader: None,
-            deadline: Deadline::NONE,
-        }
+        Self { base, adaptation, place: Place::default(), records: Vec::new(), reader: None, deadline: Deadline::NONE }
     }
 
     /// Stops with [`Error::Time`] at the first large operation after the deadline.
@@ -212,10 +201,7 @@ impl<'a> Fixed<'a> {
         x: &Activations,
         rotations: Option<&Rotations>,
     ) -> Result<Activations, Error> {
-        let matrix = self.base.matrix(weight)?;
-        if matrix.bias().is_some() != (bias == Bias::Present) {
-            return Err(Error::Bias(site.to_owned()));
-        }
+        let matrix = self.base.biased(site, weight, bias)?;
         let inputs = words(site, &x.entries)?;
         let (outputs, deltas) = self.outputs(site, matrix, &inputs, None, rotations)?;
         self.record(site, inputs, deltas)?;
@@ -297,32 +283,56 @@ impl<'a> Fixed<'a> {
         self.record(site, inputs, deltas)?;
         Ok(Activations::new(site, 0, Vec::new()))
     }
+}
 
-    /// The rotations of all tokens, made once for each kind of rotation.
+/// Where the tokens of a pass stand: in their sequences, and how they are rotated there.
+#[derive(Debug, Default)]
+struct Place {
+    segments: Vec<Segment>,
+    positions: Vec<u32>,
+    /// By kind of rotation, each made when it is first needed.
+    rotations: Vec<(Rope, Arc<Rotations>)>,
+}
+
+impl Place {
+    fn of(tokens: &Tokens) -> Self {
+        let (segments, positions) = (tokens.segments().to_vec(), tokens.positions().collect());
+        Self { segments, positions, rotations: Vec::new() }
+    }
+
+    /// Positions of the longest sequence.
+    fn longest(&self) -> usize {
+        self.positions.iter().max().map_or(0, |last| *last as usize + 1)
+    }
+
+    /// Refuses sequences that are longer than a window.
+    fn within(&self, site: &str, window: Option<usize>) -> Result<(), Error> {
+        let positions = self.longest();
+        match window.filter(|&window| window < positions) {
+            Some(window) => Err(Error::Window { site: site.to_owned(), window, positions }),
+            None => Ok(()),
+        }
+    }
+
+    /// The rotations of all tokens.
     fn rotations(&mut self, site: &str, rope: &Rope) -> Result<Arc<Rotations>, Error> {
-        let known = self.rotations.iter().find(|(known, _)| known == rope);
-        if let Some((_, table)) = known {
+        if let Some((_, table)) = self.rotations.iter().find(|(known, _)| known == rope) {
             return Ok(table.clone());
         }
-        let table = Arc::new(rotations(site, rope, &self.positions)?);
+        let scaling = rope.scaling.as_ref().map(|scaling| {
+            Ok::<_, Error>(rope::Scaling {
+                factor: dyadic("rope scaling factor", scaling.factor)?,
+                low: dyadic("rope scaling low frequency factor", scaling.low_freq_factor)?,
+                high: dyadic("rope scaling high frequency factor", scaling.high_freq_factor)?,
+                original_context: scaling.original_context,
+            })
+        });
+        let exact =
+            rope::Rope { dim: rope.dim, theta: dyadic("rope theta", rope.theta)?, scaling: scaling.transpose()? };
+        let table = Arc::new(Rotations::new(site, &exact, self.longest())?.at(&self.positions));
         self.rotations.push((rope.clone(), table.clone()));
         Ok(table)
     }
-}
-
-/// The rotations of tokens at these positions.
-fn rotations(site: &str, rope: &Rope, positions: &[u32]) -> Result<Rotations, Error> {
-    let scaling = rope.scaling.as_ref().map(|scaling| {
-        Ok::<_, Error>(rope::Scaling {
-            factor: dyadic("rope scaling factor", scaling.factor)?,
-            low: dyadic("rope scaling low frequency factor", scaling.low_freq_factor)?,
-            high: dyadic("rope scaling high frequency factor", scaling.high_freq_factor)?,
-            original_context: scaling.original_context,
-        })
-    });
-    let exact = rope::Rope { dim: rope.dim, theta: dyadic("rope theta", rope.theta)?, scaling: scaling.transpose()? };
-    let longest = positions.iter().max().map_or(0, |last| *last as usize + 1);
-    Ok(Rotations::new(site, &exact, longest)?.at(positions))
 }
 
 /// A constant of the network, exactly.
@@ -342,23 +352,13 @@ impl Ops for Fixed<'_> {
     type Error = Error;
 
     fn embed(&mut self, site: &str, _: Table, tokens: &Tokens) -> Result<Activations, Error> {
-        self.segments = tokens.segments().to_vec();
-        self.positions = tokens.positions().collect();
-        let table = self.base.table(site)?;
-        let mut entries = Vec::with_capacity(tokens.ids().len() * table.hidden);
-        for &id in tokens.ids() {
-            entries.extend(table.row(id as usize).ok_or(Error::Token(id))?);
-        }
+        self.place = Place::of(tokens);
+        let entries = self.base.embedded(site, tokens.ids())?;
         Ok(Activations::new(site, tokens.ids().len(), entries))
     }
 
     fn add_positions(&mut self, site: &str, _: usize, x: &Activations) -> Result<Activations, Error> {
-        let table = self.base.table(site)?;
-        let positions = table.entries.len() / table.hidden;
-        let mut entries = Vec::with_capacity(x.rows * table.hidden);
-        for &position in &self.positions {
-            entries.extend(table.row(position as usize).ok_or(Error::Positions(positions))?);
-        }
+        let entries = self.base.positioned(site, &self.place.positions)?;
         Ok(Activations::new(site, x.rows, add(site, &x.entries, &entries)?))
     }
 
@@ -374,7 +374,7 @@ impl Ops for Fixed<'_> {
         x: &Activations,
         rope: &Rope,
     ) -> Result<Activations, Error> {
-        let rotations = self.rotations(site, rope)?;
+        let rotations = self.place.rotations(site, rope)?;
         self.project(site, (site, bias), x, Some(&rotations))
     }
 
@@ -384,7 +384,7 @@ impl Ops for Fixed<'_> {
     }
 
     fn norm_rope(&mut self, site: &str, x: &Activations, eps: f64, rope: &Rope) -> Result<Activations, Error> {
-        let rotations = self.rotations(site, rope)?;
+        let rotations = self.place.rotations(site, rope)?;
         let norm = self.base.norm(site)?;
         let heads = x.features / norm.features();
         let entries = norm_rope(site, norm, fixed_eps(site, eps)?, &x.entries, heads, &rotations)?;
@@ -406,7 +406,7 @@ impl Ops for Fixed<'_> {
     }
 
     fn rope(&mut self, x: &Activations, rope: &Rope) -> Result<Activations, Error> {
-        let rotations = self.rotations(&x.site, rope)?;
+        let rotations = self.place.rotations(&x.site, rope)?;
         let entries = rope::rotate(&x.site, x.features, &words(&x.site, &x.entries)?, &rotations)?;
         Ok(Activations::new(&x.site, x.rows, entries))
     }
@@ -420,15 +420,12 @@ impl Ops for Fixed<'_> {
         heads: Heads,
         window: Option<usize>,
     ) -> Result<Activations, Error> {
-        let positions = self.positions.iter().max().map_or(0, |last| *last as usize + 1);
-        if let Some(window) = window.filter(|&window| window < positions) {
-            return Err(Error::Window { site: site.to_owned(), window, positions });
-        }
+        self.place.within(site, window)?;
         let heads = attention::Heads { query: heads.query, key_value: heads.key_value, dim: heads.dim };
         let words = |value: &Activations| words(&value.site, &value.entries);
         let (q_words, k_words, v_words) = (words(q)?, words(k)?, words(v)?);
         let mut entries = Vec::with_capacity(q_words.len());
-        for Segment { tokens, after } in &self.segments {
+        for Segment { tokens, after } in &self.place.segments {
             self.in_time()?;
             let seen = |words: &[i32], width: usize| -> Vec<i32> {
                 [after, tokens]

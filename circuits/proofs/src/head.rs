@@ -85,7 +85,7 @@ impl GraphBase {
 /// What the header of a file says of a tensor.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Said {
+struct TensorHeader {
     dtype: String,
     shape: Vec<usize>,
     data_offsets: [usize; 2],
@@ -100,7 +100,7 @@ pub fn head_bytes(head: &Tensors) -> Vec<u8> {
     for (name, (shape, values)) in head {
         let begin = data.len();
         data.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-        let tensor = Said { dtype: "F32".to_owned(), shape: shape.clone(), data_offsets: [begin, data.len()] };
+        let tensor = TensorHeader { dtype: "F32".to_owned(), shape: shape.clone(), data_offsets: [begin, data.len()] };
         let [name, tensor] = [serde_json::to_string(name), serde_json::to_string(&tensor)];
         said.push(format!("{}:{}", name.expect("text serialises"), tensor.expect("numbers and text serialise")));
     }
@@ -118,9 +118,9 @@ pub fn parse_head(bytes: &[u8]) -> Result<Tensors, String> {
     let (&length, rest) = bytes.split_first_chunk().ok_or_else(ends)?;
     let length = usize::try_from(u64::from_le_bytes(length)).map_err(|_| ends())?;
     let (header, data) = rest.split_at_checked(length).ok_or_else(ends)?;
-    let said: BTreeMap<String, Said> = serde_json::from_slice(header).map_err(|error| error.to_string())?;
+    let said: BTreeMap<String, TensorHeader> = serde_json::from_slice(header).map_err(|error| error.to_string())?;
     let mut head = Tensors::new();
-    for (name, Said { dtype, shape, data_offsets: [begin, end] }) in said {
+    for (name, TensorHeader { dtype, shape, data_offsets: [begin, end] }) in said {
         let data = data.get(begin..end).ok_or_else(ends)?;
         let (words, odd) = data.as_chunks();
         let values: Vec<f32> = words.iter().map(|&word| f32::from_le_bytes(word)).collect();

@@ -9,8 +9,8 @@
 //! on time, `multicore` for halo2's threads, `prove` for the prover, `js` for a browser's random numbers, which whoever
 //! builds for `wasm32-unknown-unknown` has to link.
 //!
-//! How a bundle shows what the adapter adds is the matter of one module, `open_mode`, and of the claims that a verifier hands
-//! to [`ftk_circuits::verify_all`]; statement, expectations and verdict do not know of it.
+//! How a bundle shows that its statement is true is the matter of `open_mode`, of [`plan`](plan()) where it is sealed, and of the
+//! claims that a verifier hands to [`ftk_circuits::verify_all`]; statement, expectations and verdict do not know of it.
 //!
 //! # Verifying a bundle
 //!

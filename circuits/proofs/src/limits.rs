@@ -6,8 +6,9 @@ use ftk_circuits::{AdapterCommitment, SiteShape};
 use ftk_networks::graphs::neighbourhood::{EXPANSION, Neighbourhood};
 
 use crate::deadline::Deadline;
+use crate::outputs::Output;
 use crate::refusal::Refusal;
-use crate::statement::Statement;
+use crate::statement::{Case, Statement};
 
 /// Limits of one verification. What goes beyond one is not wrong; it is not looked at.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,8 +23,8 @@ pub struct Limits {
     /// base.
     pub memory: u64,
     /// Wall time of reading a bundle, of the replay and of the check of its proofs, one after the other; looked at
-    /// before each row of deltas, each linear layer of the network, and each part of a proof. It needs the feature `clock`
-    /// ([`ftk_circuits::verify_all`]). What was begun goes to its end.
+    /// before each row of deltas, each linear layer of the network, and each part of a proof
+    /// ([`ftk_circuits::verify_all`]). What was begun goes to its end. It needs the feature `clock`.
     pub time: Duration,
 }
 
@@ -96,10 +97,22 @@ impl Limits {
         within("bytes of memory", features, self.memory)
     }
 
-    /// Of a sealed bundle: who sees whom is a table, and the rest is no more than the base and what was sent.
-    pub(crate) fn sealed(&self, commitment: &AdapterCommitment, rows: usize) -> Result<(), Refusal> {
-        within("sites", commitment.shapes().len() as u64, self.sites)?;
-        within("bytes of memory", (rows as u64).saturating_mul(rows as u64), self.memory)
+    /// Of any bundle, before its proof is read.
+    pub(crate) fn sites(&self, commitment: &AdapterCommitment) -> Result<(), Refusal> {
+        within("sites", commitment.shapes().len() as u64, self.sites)
+    }
+
+    /// Of the plan of a sealed bundle, beside the base: who sees whom, twice; inputs of so many features, twice; weights of
+    /// what is chosen among; and the outputs of a network of graphs as themselves.
+    pub(crate) fn plan(&self, statement: &Statement, features: usize, outputs: Option<usize>) -> Result<(), Refusal> {
+        let (rows, features) = (statement.rows() as u64, features as u64);
+        let listed =
+            |case: &Case| if let Output::Choice(choice) = &case.output { choice.among.len() as u64 } else { 0 };
+        let listed: u64 = statement.cases.iter().map(listed).sum();
+        let outputs = outputs.unwrap_or(0) as u64;
+        let needs = [[2, rows, rows], [16, rows, features], [2, listed, features.max(outputs)], [2, outputs, outputs]];
+        let product = |factors: [u64; 3]| factors.into_iter().fold(1, u64::saturating_mul);
+        within("bytes of memory", needs.into_iter().map(product).fold(0, u64::saturating_add), self.memory)
     }
 
     /// Refuses an adapter of too many sites, or one that needs too much memory for so many rows of each, whose deltas
@@ -110,7 +123,6 @@ impl Limits {
         rows: &[usize],
         encoded: u64,
     ) -> Result<(), Refusal> {
-        within("sites", commitment.shapes().len() as u64, self.sites)?;
         let expanded = expanded(commitment.shapes(), rows);
         within("bytes of memory", expanded.saturating_add(encoded), self.memory)
     }

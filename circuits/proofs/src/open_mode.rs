@@ -10,9 +10,9 @@ use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ruzstd::decoding::StreamingDecoder;
 
 use crate::deadline::Deadline;
-use crate::fixed::{self, Adaptation, SiteDeltas};
+use crate::fixed::{Adaptation, SiteDeltas};
 use crate::model::FixedModel;
-use crate::refusal::{Refusal, Stage};
+use crate::refusal::{Refusal, Stage, timed};
 use crate::replay::{Replayed, add_base, replay};
 use crate::statement::Statement;
 
@@ -123,10 +123,6 @@ pub(crate) fn replayed(
             (shape.name.clone(), SiteDeltas { rank: shape.rank as usize, shift, deltas })
         })
         .collect();
-    let timed = |error| match error {
-        fixed::Error::Time => Refusal::Time(Stage::Replay),
-        error => Refusal::Replay(error),
-    };
     let Replayed { mut outputs, records } =
         replay(model, Adaptation::Deltas(&given), &statement.cases, graph, deadline).map_err(timed)?;
     add_base(model, &mut outputs, &statement.cases, deadline).map_err(timed)?;

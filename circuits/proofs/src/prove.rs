@@ -1,5 +1,6 @@
 //! Answers to questions, and their proof.
 
+use ftk_circuits::sealed::{self, Plan};
 use ftk_circuits::{AdapterCommitment, CommitmentKey, DeltaProof, Opening, SiteFactors, SiteRows};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 
@@ -98,6 +99,9 @@ pub enum ProveError {
     /// The proof could not be made.
     #[error(transparent)]
     Proof(#[from] ftk_circuits::ProveError),
+    /// The sealed proof could not be made.
+    #[error(transparent)]
+    Seal(#[from] sealed::SealError),
 }
 
 /// Proves a statement about settled cases. Returns the exact deltas, which become public, and the proof.
@@ -115,6 +119,21 @@ pub fn prove(
     statement.check()?;
     let proof = ftk_circuits::prove(key, &statement.bytes(), commitment, opening, factors, &rows, progress)?;
     Ok((rows.into_iter().map(|rows| rows.deltas).collect(), proof))
+}
+
+/// Seals a statement about settled cases, of which [`crate::plan`] made the plan.
+///
+/// # Errors
+/// [`ProveError`].
+pub fn seal(
+    key: &CommitmentKey,
+    statement: &Statement,
+    (commitment, opening, factors): (&AdapterCommitment, &Opening, &[SiteFactors]),
+    plan: &Plan,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<u8>, ProveError> {
+    statement.check()?;
+    Ok(sealed::seal(key, &statement.bytes(), commitment, opening, factors, plan, progress)?)
 }
 
 fn site_rows((site, record): (&SiteFactors, Record)) -> SiteRows {

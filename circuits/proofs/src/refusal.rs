@@ -111,6 +111,14 @@ pub enum Refusal {
     Check(#[from] CheckFailed),
 }
 
+/// What stopped a pass, or the writing down of one.
+pub(crate) fn timed(error: fixed::Error) -> Refusal {
+    match error {
+        fixed::Error::Time => Refusal::Time(Stage::Replay),
+        error => Refusal::Replay(error),
+    }
+}
+
 impl Refusal {
     /// Whether the bundle is wrong, rather than too expensive or of another time.
     pub fn is_no(&self) -> bool {

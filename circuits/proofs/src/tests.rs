@@ -13,7 +13,7 @@ use crate::limits::Limits;
 use crate::open_mode::replayed;
 use crate::refusal::{Refusal, Stage};
 use crate::verdict::{Expectations, ExpectedInput, Missing, Verdict};
-use crate::verifier::{Replayed, Verifier};
+use crate::verifier::{Pending, Verifier};
 
 use self::world::World;
 
@@ -39,7 +39,7 @@ fn judged(name: &str, change: impl FnOnce(&[u8]) -> Option<Vec<u8>>) -> Result<V
     verifier().verify(&files, &any()).map(|judged| judged.verdict)
 }
 
-fn replay(verifier: &mut Verifier, change: impl FnOnce(&mut Packed)) -> Replayed {
+fn replay(verifier: &mut Verifier, change: impl FnOnce(&mut Packed)) -> Pending {
     let files = WORLD.files();
     let files: Files<'_> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
     let mut sent = Packed::parse(&files, &Limits::NONE).unwrap();

@@ -12,15 +12,16 @@ use ftk_circuits::{
 };
 use ftk_networks::graphs::neighbourhood::{EXPANSION, Neighbourhood};
 
-use crate::bundle::{Bundle, Files, HEAD, Packed, Proof};
+use crate::bundle::{Files, HEAD, Packed, Proof};
 use crate::deadline::Deadline;
 use crate::fixed::Error;
 use crate::fixed::plan::plan;
 use crate::head::{GraphBase, Tensors};
 use crate::limits::Limits;
 use crate::model::{FixedModel, Net};
-use crate::open_mode::replayed;
-use crate::refusal::{Refusal, Stage};
+use crate::open_mode::{self, replayed};
+use crate::refusal::{Refusal, Stage, timed};
+use crate::replay::rows_of;
 use crate::statement::Statement;
 use crate::verdict::{Expectations, Verdict, expected, undoubted};
 
@@ -31,8 +32,7 @@ pub struct Verifier {
     /// The base itself, where bundles may bring another head for it.
     graph: Option<GraphBase>,
     limits: Limits,
-    derive: fn(u32) -> Result<CommitmentKey, KeyError>,
-    keys: BTreeMap<u32, Arc<CommitmentKey>>,
+    keys: Keys,
     /// Of each adapter, the hash of the registration that was accepted.
     registered: BTreeMap<Digest, blake3::Hash>,
 }
@@ -57,8 +57,8 @@ pub struct Judged {
 impl Verifier {
     /// Of a base of tokens. Keys are derived when they are first needed, which takes seconds for a large adapter.
     pub fn new(model: FixedModel, limits: Limits) -> Self {
-        let (keys, registered) = (BTreeMap::new(), BTreeMap::new());
-        Self { model, graph: None, limits, derive: CommitmentKey::generate, keys, registered }
+        let keys = Keys { derive: CommitmentKey::generate, known: BTreeMap::new() };
+        Self { model, graph: None, limits, keys, registered: BTreeMap::new() }
     }
 
     /// Of a base of graphs, for which bundles may bring a head.
@@ -72,7 +72,7 @@ impl Verifier {
     /// The same with keys from elsewhere, such as a cache; each is checked against the digest that the protocol has of it.
     #[must_use]
     pub fn with_keys(self, derive: fn(u32) -> Result<CommitmentKey, KeyError>) -> Self {
-        Self { derive, ..self }
+        Self { keys: Keys { derive, known: BTreeMap::new() }, ..self }
     }
 
     /// Judges the files of a bundle, by name ([`crate::bundle`] says which there are).
@@ -86,7 +86,8 @@ impl Verifier {
         self.settle(vec![replayed]).swap_remove(0)
     }
 
-    /// Everything but the proofs, which are left as much time as there is until the deadline.
+    /// Everything but the proofs, which are left as much time as there is until the deadline. Of a sealed bundle nothing is
+    /// replayed; what it states is written down for its proof.
     ///
     /// # Errors
     /// As [`Verifier::verify`].
@@ -95,7 +96,7 @@ impl Verifier {
         sent: Packed,
         expectations: &Expectations,
         deadline: Deadline,
-    ) -> Result<Replayed, Refusal> {
+    ) -> Result<Pending, Refusal> {
         let other;
         let model = match &sent.head {
             None => &self.model,
@@ -109,44 +110,28 @@ impl Verifier {
             self.limits.projection(graph, network.prepare.project.unwrap_or(0))?;
             self.limits.logits(sent.statement.cases.len(), network.outputs())?;
         }
-        let said = match &sent.proof {
-            Proof::Open { .. } => Err(sent),
+        let Packed { statement, commitment, proof, registration, graph, head } = sent;
+        let claimed = match proof {
+            Proof::Open { deltas, proof } => {
+                let rows = rows_of(&statement, graph.as_ref(), commitment.shapes());
+                let deltas = open_mode::expand(&deltas, &commitment, &rows, deadline)?;
+                let rows = replayed(model, (&statement, &commitment, graph.as_ref()), deltas, deadline)?;
+                Claimed::Open { rows, proof }
+            }
             // Nothing is run: what the statement says is written down, and the proof is of that.
             Proof::Sealed(proof) => {
-                let plan = plan(model, &sent.commitment, &sent.statement.cases, sent.graph.as_ref());
-                Ok((plan.map_err(Refusal::Replay)?, proof.clone(), sent))
+                let features = model.sites().iter().map(|site| site.d_in).max().unwrap_or(0);
+                let outputs = if let Net::Graph(network) = model.net() { Some(network.outputs()) } else { None };
+                self.limits.plan(&statement, features as usize, outputs)?;
+                let plan = plan(model, &commitment, &statement.cases, graph.as_ref(), deadline).map_err(timed)?;
+                Claimed::Sealed { key: self.keys.of(plan.k())?, plan, proof }
             }
         };
-        let (claimed, bundle) = match said {
-            Ok((plan, proof, sent)) => {
-                let key = self.key(plan.k())?;
-                let Packed { statement, commitment, registration, graph, head, .. } = sent;
-                (Claimed::Sealed { key, plan, proof }, (statement, commitment, registration, graph, head))
-            }
-            Err(sent) => {
-                let bundle = sent.expand(deadline)?;
-                let Bundle { statement, commitment, deltas, proof, registration, graph, head } = bundle;
-                let rows = replayed(model, (&statement, &commitment, graph.as_ref()), deltas, deadline)?;
-                (Claimed::Open { rows, proof }, (statement, commitment, registration, graph, head))
-            }
-        };
-        let (statement, commitment, registration, graph, head) = bundle;
-        let key = self.key(commitment.k())?;
+        let key = self.keys.of(commitment.k())?;
         let left = deadline.left();
         let verdict = undoubted(&statement, expectations, registration.is_some());
         let head = head.is_some();
-        Ok(Replayed { verdict, statement, commitment, key, claimed, registration, left, graph, head })
-    }
-
-    /// The commitment key for k.
-    fn key(&mut self, k: u32) -> Result<Arc<CommitmentKey>, CheckFailed> {
-        Ok(match self.keys.entry(k) {
-            Entry::Occupied(place) => Arc::clone(place.get()),
-            Entry::Vacant(place) => {
-                let key = (self.derive)(k).map_err(CheckFailed::KeyBytes)?;
-                Arc::clone(place.insert(Arc::new(key)))
-            }
-        })
+        Ok(Pending { verdict, statement, commitment, key, claimed, registration, left, graph, head })
     }
 
     /// The base with the head that a bundle brought.
@@ -160,20 +145,20 @@ impl Verifier {
 
     /// Checks the proofs of many bundles together, whoever replayed them, with a verdict on each: one multiplication for
     /// all, and only if it fails one for each.
-    pub fn settle(&mut self, bundles: Vec<Replayed>) -> Vec<Result<Judged, Refusal>> {
+    pub fn settle(&mut self, bundles: Vec<Pending>) -> Vec<Result<Judged, Refusal>> {
         let digests: Vec<Digest> = bundles.iter().map(|bundle| bundle.commitment.digest()).collect();
         let statements: Vec<StatementBytes> = bundles.iter().map(|bundle| bundle.statement.bytes()).collect();
         // A registration is looked at once, however many bundles bring it.
         let mut registrations: BTreeMap<(Digest, &[u8]), usize> = BTreeMap::new();
         let (mut claims, mut left) = (Vec::with_capacity(2 * bundles.len()), Vec::new());
-        for (Replayed { commitment, key, claimed, left: time, .. }, statement) in bundles.iter().zip(&statements) {
+        for (Pending { commitment, key, claimed, left: time, .. }, statement) in bundles.iter().zip(&statements) {
             claims.push(match claimed {
                 Claimed::Open { rows, proof } => Claim::Deltas { key, statement, commitment, sites: rows, proof },
                 Claimed::Sealed { key, plan, proof } => Claim::Sealed { key, statement, commitment, plan, proof },
             });
             left.push(*time);
         }
-        for (Replayed { commitment, key, registration, left: time, .. }, digest) in bundles.iter().zip(&digests) {
+        for (Pending { commitment, key, registration, left: time, .. }, digest) in bundles.iter().zip(&digests) {
             let Some(registration) = registration else { continue };
             if self.registered.get(digest) == Some(&blake3::hash(registration)) {
                 continue;
@@ -208,7 +193,7 @@ impl Verifier {
         let verdicts: Vec<Result<(), CheckFailed>> = (0..bundles.len()).map(verdict).collect();
         let mut judged = Vec::with_capacity(bundles.len());
         for ((bundle, verdict), digest) in bundles.into_iter().zip(verdicts).zip(digests) {
-            let Replayed { verdict: doubts, statement, commitment, claimed, registration, graph, head, .. } = bundle;
+            let Pending { verdict: doubts, statement, commitment, claimed, registration, graph, head, .. } = bundle;
             let sealed = matches!(claimed, Claimed::Sealed { .. });
             let verdict = verdict.map_err(|error| match error {
                 CheckFailed::Stopped => Refusal::Time(Stage::Proofs),
@@ -225,6 +210,25 @@ impl Verifier {
     }
 }
 
+/// Commitment keys by k, each made when it is first needed.
+#[derive(Debug)]
+struct Keys {
+    derive: fn(u32) -> Result<CommitmentKey, KeyError>,
+    known: BTreeMap<u32, Arc<CommitmentKey>>,
+}
+
+impl Keys {
+    fn of(&mut self, k: u32) -> Result<Arc<CommitmentKey>, CheckFailed> {
+        Ok(match self.known.entry(k) {
+            Entry::Occupied(place) => Arc::clone(place.get()),
+            Entry::Vacant(place) => {
+                let key = (self.derive)(k).map_err(CheckFailed::KeyBytes)?;
+                Arc::clone(place.insert(Arc::new(key)))
+            }
+        })
+    }
+}
+
 /// What a proof is to be of.
 #[derive(Debug)]
 enum Claimed {
@@ -236,7 +240,7 @@ enum Claimed {
 
 /// A bundle whose proofs are still to be checked. It has all that this takes: any verifier can do it.
 #[derive(Debug)]
-pub struct Replayed {
+pub struct Pending {
     verdict: Verdict,
     statement: Statement,
     commitment: AdapterCommitment,
@@ -249,7 +253,7 @@ pub struct Replayed {
     left: Option<Duration>,
 }
 
-impl Replayed {
+impl Pending {
     /// Bytes of memory it takes, but for what is small.
     pub fn bytes(&self) -> u64 {
         let of_rows = |rows: &SiteRows| size_of_val(rows.inputs.as_slice()) + size_of_val(rows.deltas.as_slice());
@@ -275,7 +279,7 @@ impl Verifier {
 }
 
 #[cfg(test)]
-impl Replayed {
+impl Pending {
     /// With so much time for its proofs.
     pub(crate) fn within(self, time: Duration) -> Self {
         Self { left: Some(time), ..self }

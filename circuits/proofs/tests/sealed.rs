@@ -1,68 +1,26 @@
 //! Sealed proofs of every family of networks: plans state what the pass on integers yields.
-#![cfg(feature = "prove")]
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use ftk_circuits::fixed::linear::Factors;
-use ftk_circuits::sealed::{seal, verify_sealed};
-use ftk_circuits::{AdapterCommitment, CheckFailed, CommitmentKey, Opening, SiteFactors, commit, required_k};
-use ftk_networks::digest::Texts;
-use ftk_networks::ops::{Heads, Llama3Scaling, Rope};
-use ftk_networks::{Family, Gemma3, Gpt2, Llama, Network, Phi3};
-use ftk_proofs::fixed::{Adaptation, Error, FixedAdapter};
-use ftk_proofs::prove::settle;
-use ftk_proofs::{
-    AtLeast, Case, Choice, Completion, Deadline, FixedModel, Input, Logits, Net, Output, Statement, Weight, plan,
-    replay,
+use ftk_circuits::sealed::{Plan, verify_sealed};
+use ftk_circuits::{
+    AdapterCommitment, CheckFailed, CommitmentKey, Digest, Opening, SiteFactors, commit, register, required_k,
 };
-
-const VOCABULARY: usize = 16;
-
-fn llama(family: Family) -> Llama {
-    Llama {
-        family,
-        vocab: VOCABULARY,
-        hidden: 8,
-        intermediate: 12,
-        layers: 2,
-        heads: Heads { query: 2, key_value: 1, dim: 4 },
-        rope: Rope { dim: 4, theta: 10_000.0, scaling: None },
-        eps: 1e-5,
-        tied: false,
-        context: 32,
-    }
-}
-
-/// One of each kind.
-fn networks() -> Vec<Network> {
-    let Llama { vocab, hidden, intermediate, layers, heads, rope, eps, context, .. } = llama(Family::Llama);
-    let scaling = Llama3Scaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 16 };
-    let scaled = Rope { dim: 4, theta: 5e5, scaling: Some(scaling) };
-    let local_rope = Rope { theta: 100.0, ..rope.clone() };
-    let sees_all = vec![false, true];
-    vec![
-        Llama { rope: scaled, tied: true, ..llama(Family::Llama) }.into(),
-        llama(Family::Qwen2).into(),
-        llama(Family::Qwen3).into(),
-        Gpt2 { vocab, hidden, intermediate, layers, heads: 2, eps, tied: true, context }.into(),
-        Gemma3 {
-            vocab,
-            hidden,
-            intermediate,
-            sees_all,
-            heads,
-            rope: rope.clone(),
-            local_rope,
-            window: 16,
-            eps,
-            tied: true,
-            context,
-        }
-        .into(),
-        Phi3 { vocab, hidden, intermediate, layers, heads, rope, window: Some(16), eps, tied: false, context }.into(),
-    ]
-}
+use ftk_networks::digest::Texts;
+use ftk_networks::{Network, tiny};
+use ftk_proofs::bundle::{COMMITMENT, DELTAS, Files, LINK, PROOF, Packed, Proof, REGISTRATION, SEALED, STATEMENT};
+use ftk_proofs::fixed::{Error, FixedAdapter};
+use ftk_proofs::limits::Limits;
+use ftk_proofs::prove::{seal, settle};
+use ftk_proofs::verdict::{Expectations, ExpectedInput};
+use ftk_proofs::verifier::Verifier;
+use ftk_proofs::{
+    AtLeast, Case, Choice, Completion, Deadline, FixedModel, Input, Kind, LogProb, Logits, Net, Output, Preference,
+    Scored, Statement, Top, Weight, plan,
+};
 
 /// Values in `[-peak, peak)` from a linear congruence.
 fn values(state: &mut u64, count: usize, peak: f32) -> Vec<f32> {
@@ -84,6 +42,11 @@ struct Base {
 impl Base {
     /// Random weights, and a random adapter of the linear sites but the head.
     fn new(network: Network) -> Self {
+        Self::of(network, |name| name != "lm_head")
+    }
+
+    /// The same with an adapter of some sites.
+    fn of(network: Network, adapted: impl Fn(&str) -> bool) -> Self {
         let mut state = 7;
         let shapes = network.shapes();
         let weight = |name: &str| {
@@ -95,7 +58,7 @@ impl Base {
             FixedModel::new(Net::Tokens(network), Texts { stop: BTreeSet::from([3]), ..Texts::default() }, weight);
         let model = model.unwrap();
         let mut adapter = FixedAdapter::default();
-        for (number, site) in model.sites().iter().enumerate().filter(|(_, site)| site.name != "lm_head") {
+        for (number, site) in model.sites().iter().enumerate().filter(|(_, site)| adapted(&site.name)) {
             let (rank, d_in, d_out) = (1 + number % 3, site.d_in as usize, site.d_out as usize);
             let mut entries = |count| values(&mut state, count, 20_000.0).into_iter().map(|x| x as i16).collect();
             let (a, b) = (entries(rank * d_in), entries(d_out * rank));
@@ -114,6 +77,20 @@ impl Base {
         settle(&self.model, &self.adapter, cases, None, |_, count| Ok(vec![0; count])).unwrap().0
     }
 
+    fn plan(&self, cases: &[Case]) -> Result<Plan, Error> {
+        plan(&self.model, &self.commitment, cases, None, Deadline::NONE)
+    }
+
+    fn seal(&self, key: &CommitmentKey, statement: &Statement, plan: &Plan) -> Vec<u8> {
+        let secret = (&self.commitment, &self.opening, self.factors.as_slice());
+        seal(key, statement, secret, plan, &mut |_, _| {}).unwrap()
+    }
+
+    fn register(&self) -> Vec<u8> {
+        let key = CommitmentKey::generate(self.commitment.k()).unwrap();
+        register(&key, &self.commitment, &self.opening, &self.factors, &mut |_, _| {}).unwrap()
+    }
+
     fn statement(&self, cases: Vec<Case>) -> Statement {
         Statement { base: self.model.digest(), adapter: self.commitment.digest(), context: Vec::new(), cases }
     }
@@ -129,7 +106,7 @@ fn case(input: &[u32], output: Output) -> Case {
 
 #[test]
 fn every_family_is_sealed() {
-    for network in networks() {
+    for network in tiny::all() {
         let base = Base::new(network);
         let cases = base.settled(vec![
             case(&[5, 1, 9, 2, 2], completion(3)),
@@ -138,11 +115,11 @@ fn every_family_is_sealed() {
             case(&[4], Logits::asked().into()),
         ]);
         let name = format!("{:?}", base.model.net());
-        let sealed = plan(&base.model, &base.commitment, &cases, None).unwrap();
+        let sealed = base.plan(&cases).unwrap();
         let key = CommitmentKey::generate(sealed.k()).unwrap();
-        let statement = base.statement(cases.clone()).bytes();
-        let proof =
-            seal(&key, &statement, &base.commitment, &base.opening, &base.factors, &sealed, &mut |_, _| {}).unwrap();
+        let statement = base.statement(cases.clone());
+        let proof = base.seal(&key, &statement, &sealed);
+        let statement = statement.bytes();
         assert_eq!(verify_sealed(&key, &statement, &base.commitment, &sealed, &proof), Ok(()), "{name}");
         // Another output has another plan: what is proved is not that.
         let mut others = cases;
@@ -150,7 +127,7 @@ fn every_family_is_sealed() {
             unreachable!("logits are asked for")
         };
         logits[2] += 1;
-        let other = plan(&base.model, &base.commitment, &others, None).unwrap();
+        let other = base.plan(&others).unwrap();
         let refused = verify_sealed(&key, &statement, &base.commitment, &other, &proof);
         assert_eq!(refused, Err(CheckFailed::SealedProof), "{name}");
     }
@@ -158,11 +135,117 @@ fn every_family_is_sealed() {
 
 #[test]
 fn outputs_that_are_not_stated_are_named() {
-    let base = Base::new(llama(Family::Llama).into());
-    let cases = base.settled(vec![case(&[1, 2], AtLeast { id: 4, bound: -1 << 24, holds: false }.into())]);
-    let error = plan(&base.model, &base.commitment, &cases, None).unwrap_err();
-    assert_eq!(error.to_string(), "sealed proofs do not state bounds of log-probabilities; an open one does");
-    // And the pass that they would be of is one.
-    let pass = replay(&base.model, Adaptation::Factors(&base.adapter), &cases, None, Deadline::NONE);
-    assert!(pass.is_ok() && matches!(error, Error::Unsealed(_)));
+    let base = Base::new(tiny::network().into());
+    let tokens = |output: Output| case(&[1, 2], output);
+    let scored = |ids: &[u32]| Scored { ids: ids.to_vec(), log_prob: 0, base_log_prob: 0 };
+    for (output, named) in [
+        (AtLeast { id: 4, bound: -1 << 24, holds: false }.into(), "bounds of log-probabilities"),
+        (LogProb { ids: vec![4], log_prob: 0 }.into(), "log-probabilities"),
+        (Preference { chosen: scored(&[4]), rejected: scored(&[5]) }.into(), "preferences"),
+        (Logits::Digest(Digest([0; 32])).into(), "a digest of logits"),
+        (Top { likeliest: Vec::new() }.into(), "the likeliest ids with their log-probabilities"),
+    ] {
+        let error = base.plan(&[tokens(output)]).unwrap_err();
+        assert_eq!(error.to_string(), format!("sealed proofs do not state {named}; an open one does"));
+    }
+}
+
+/// What a statement says that no base can have, each by its own refusal.
+#[test]
+fn plans_of_what_a_base_cannot_have_are_refused() {
+    let completed =
+        |input: &[u32], id: u32| case(input, Completion { ids: vec![id], max_tokens: 1, stop_ids: vec![3] }.into());
+    let refused = |base: &Base, case: Case| base.plan(&[case]).unwrap_err();
+    let base = Base::new(tiny::network().into());
+    assert!(base.plan(&[completed(&[1, 15], 15)]).is_ok());
+    assert!(matches!(refused(&base, completed(&[1, 16], 2)), Error::Token(16)));
+    let stated = refused(&base, completed(&[1], 16)).to_string();
+    assert_eq!(stated, "stated output does not fit the shape of site: lm_head");
+    let listed = case(&[1], Choice { among: vec![3, 16], chosen: 3 }.into());
+    assert!(matches!(refused(&base, listed), Error::Token(16)));
+    let short = case(&[1], Logits::Values(vec![0; 15]).into());
+    assert_eq!(refused(&base, short).to_string(), "stated output does not fit the shape of site: lm_head");
+    let node = Case { input: Input::Node { graph: Digest([0; 32]), node: 1 }, output: Logits::asked().into() };
+    assert!(matches!(refused(&base, node), Error::Kind));
+    let long = Base::new(tiny::phi3().into());
+    assert!(matches!(refused(&long, completed(&[1; 17], 2)), Error::Window { window: 16, positions: 17, .. }));
+    let learned = Base::new(tiny::gpt2().into());
+    assert!(matches!(refused(&learned, completed(&[1; 33], 2)), Error::Positions(32)));
+    let late = plan(&base.model, &base.commitment, &[completed(&[1], 2)], None, Deadline::after(Duration::ZERO));
+    assert!(matches!(late, Err(Error::Time)));
+}
+
+/// The head itself may be adapted, if all that is stated of it is of one kind and of all its outputs.
+#[test]
+fn an_adapted_head_states_one_thing() {
+    let base = Base::of(tiny::network().into(), |_| true);
+    let cases = base.settled(vec![case(&[5, 1], completion(2))]);
+    let plan = base.plan(&cases).unwrap();
+    let key = CommitmentKey::generate(plan.k()).unwrap();
+    let statement = base.statement(cases.clone());
+    let proof = base.seal(&key, &statement, &plan);
+    assert_eq!(verify_sealed(&key, &statement.bytes(), &base.commitment, &plan, &proof), Ok(()));
+    let logits = base.settled(vec![case(&[4], Logits::asked().into())]);
+    let both = base.plan(&[cases, logits].concat()).unwrap_err().to_string();
+    assert!(both.contains("outputs of several kinds where the head itself is adapted"), "{both}");
+    let choice = base.settled(vec![case(&[4], Choice::among(vec![1, 2]).into())]);
+    let choice = base.plan(&choice).unwrap_err().to_string();
+    assert!(choice.contains("choices where the head itself is adapted"), "{choice}");
+}
+
+/// Files by their names.
+type Sent = BTreeMap<&'static str, Vec<u8>>;
+
+/// Those of a sealed bundle.
+fn sealed_files(base: &Base) -> Sent {
+    let cases = base.settled(vec![case(&[5, 1, 9], completion(2))]);
+    let plan = base.plan(&cases).unwrap();
+    let statement = base.statement(cases);
+    let proof = Proof::Sealed(base.seal(&CommitmentKey::generate(plan.k()).unwrap(), &statement, &plan));
+    let registration = Some(base.register());
+    let commitment = base.commitment.clone();
+    Packed { statement, commitment, proof, registration, graph: None, head: None }.files()
+}
+
+#[test]
+fn every_refusal_of_a_sealed_bundle_has_its_check() {
+    let base = Base::new(tiny::network().into());
+    let (honest, other) = (sealed_files(&base), Base::of(tiny::network().into(), |name| name.ends_with("q_proj")));
+    let input = ExpectedInput::Inputs(vec![Input::Tokens(vec![5, 1, 9])]);
+    let judge = |files: &Sent, limits: Limits, task: Option<Kind>| {
+        let mut verifier = Verifier::new(Base::new(tiny::network().into()).model, limits);
+        let adapter = Some(base.commitment.digest());
+        let expectations = Expectations { adapter, input: input.clone(), task, ..Expectations::default() };
+        let files: Files<'_> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+        verifier.verify(&files, &expectations)
+    };
+    let judged = judge(&honest, Limits::NONE, None).unwrap();
+    assert!(judged.sealed && judged.verdict.is_valid());
+    let refused = |limits: Limits, change: &dyn Fn(&mut Sent)| {
+        let mut files = honest.clone();
+        change(&mut files);
+        judge(&files, limits, None).unwrap_err()
+    };
+    let check = |change: &dyn Fn(&mut Sent)| refused(Limits::NONE, change).check();
+    for name in [DELTAS, PROOF, LINK] {
+        assert_eq!(check(&|files| drop(files.insert(name, Vec::new()))), name);
+    }
+    for name in [STATEMENT, COMMITMENT, REGISTRATION] {
+        assert_eq!(check(&|files| drop(files.remove(name))), name);
+    }
+    // Without its proof it is an open one, of which all is missing.
+    assert_eq!(check(&|files| drop(files.remove(SEALED))), PROOF);
+    assert_eq!(check(&|files| drop(files.insert(REGISTRATION, other.register()))), "registration proof");
+    assert_eq!(check(&|files| files.get_mut(SEALED).unwrap().truncate(255)), "sealed encoding");
+    assert_eq!(check(&|files| files.get_mut(SEALED).unwrap()[40] ^= 1), "sealed link");
+    assert_eq!(check(&|files| files.get_mut(SEALED).unwrap()[300] ^= 1), "sealed proof");
+    assert_eq!(judge(&honest, Limits::NONE, Some(Kind::Choice)).unwrap_err().check(), "expected task");
+    assert_eq!(refused(Limits { sites: 13, ..Limits::NONE }, &|_| {}).check(), "limit");
+    // Four rows see each other twice, with inputs of twelve features, sixteen bytes each.
+    let needs = 2 * 4 * 4 + 16 * 4 * 12;
+    assert!(judge(&honest, Limits { memory: needs, ..Limits::NONE }, None).is_ok());
+    let limit = refused(Limits { memory: needs - 1, ..Limits::NONE }, &|_| {}).to_string();
+    assert_eq!(limit, format!("limit: {needs} bytes of memory are more than {}", needs - 1));
+    let packed = Packed::parse(&honest.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect(), &Limits::NONE);
+    assert_eq!(packed.unwrap().expand(Deadline::NONE).unwrap_err().to_string(), "sealed.bin: has no deltas");
 }

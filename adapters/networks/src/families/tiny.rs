@@ -6,7 +6,7 @@ use super::{Family, Gemma3, Gpt2, Llama, Network, Phi3};
 use crate::ops::{Heads, Llama3Scaling, Rope};
 
 /// Two layers, grouped heads, head not tied.
-pub(crate) fn network() -> Llama {
+pub fn network() -> Llama {
     Llama {
         family: Family::Llama,
         vocab: 16,
@@ -22,12 +22,12 @@ pub(crate) fn network() -> Llama {
 }
 
 /// A GPT-2 with two layers and an MLP that is not four times as wide.
-pub(crate) fn gpt2() -> Gpt2 {
+pub fn gpt2() -> Gpt2 {
     Gpt2 { vocab: 16, hidden: 8, intermediate: 12, layers: 2, heads: 2, eps: 1e-5, tied: true, context: 32 }
 }
 
 /// `config.json` of [`network`].
-pub(crate) fn config() -> Value {
+pub fn config() -> Value {
     json!({
         "model_type": "llama", "vocab_size": 16, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
         "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4, "rms_norm_eps": 1e-5,
@@ -36,7 +36,7 @@ pub(crate) fn config() -> Value {
 }
 
 /// One of each kind.
-pub(crate) fn all() -> Vec<Network> {
+pub fn all() -> Vec<Network> {
     let scaling = Llama3Scaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 16 };
     let rope = Rope { dim: 4, theta: 5e5, scaling: Some(scaling) };
     let scaled = Llama { rope, tied: true, ..network() };
@@ -53,7 +53,7 @@ pub(crate) fn all() -> Vec<Network> {
 }
 
 /// Two blocks, the first of which sees a window.
-pub(crate) fn gemma3() -> Gemma3 {
+pub fn gemma3() -> Gemma3 {
     let Llama { vocab, hidden, intermediate, heads, rope, eps, context, .. } = network();
     let local_rope = Rope { theta: 100.0, ..rope.clone() };
     let sees_all = vec![false, true];
@@ -61,7 +61,7 @@ pub(crate) fn gemma3() -> Gemma3 {
 }
 
 /// Two blocks with a window.
-pub(crate) fn phi3() -> Phi3 {
+pub fn phi3() -> Phi3 {
     let Llama { vocab, hidden, intermediate, layers, heads, rope, eps, context, .. } = network();
     Phi3 { vocab, hidden, intermediate, layers, heads, rope, window: Some(16), eps, tied: false, context }
 }

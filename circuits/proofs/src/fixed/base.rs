@@ -7,20 +7,21 @@ use ftk_circuits::fixed::linear::Matrix;
 use ftk_circuits::fixed::norm::Norm;
 use ftk_circuits::fixed::{ACTIVATION_BITS, BIAS_BITS, BIAS_LIMIT_BITS};
 use ftk_kernels::grid;
+use ftk_networks::ops::Bias;
 use ftk_networks::sites::{Role, Site};
 
 use super::error::Error;
 
 /// A table of embeddings or positions, entries at scale `2^-16`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Table {
-    pub(super) hidden: usize,
-    pub(super) entries: Vec<i32>,
+struct Table {
+    hidden: usize,
+    entries: Vec<i32>,
 }
 
 impl Table {
     /// One row, if the table has so many.
-    pub(super) fn row(&self, index: usize) -> Option<impl Iterator<Item = i64>> {
+    fn row(&self, index: usize) -> Option<impl Iterator<Item = i64>> {
         let row = self.entries.chunks_exact(self.hidden).nth(index)?;
         Some(row.iter().copied().map(i64::from))
     }
@@ -205,7 +206,37 @@ impl FixedBase {
         self.matrices.get(weight).ok_or_else(|| Error::MissingSite(weight.to_owned()))
     }
 
-    pub(super) fn table(&self, site: &str) -> Result<&Table, Error> {
+    /// The matrix of a linear site, which has a bias or has none as the network says.
+    pub(super) fn biased(&self, site: &str, weight: &str, bias: Bias) -> Result<&Arc<Matrix>, Error> {
+        let matrix = self.matrix(weight)?;
+        if matrix.bias().is_some() != (bias == Bias::Present) {
+            return Err(Error::Bias(site.to_owned()));
+        }
+        Ok(matrix)
+    }
+
+    /// Rows of a table of embeddings, for each id.
+    pub(super) fn embedded(&self, site: &str, ids: &[u32]) -> Result<Vec<i64>, Error> {
+        let table = self.table(site)?;
+        let mut entries = Vec::with_capacity(ids.len() * table.hidden);
+        for &id in ids {
+            entries.extend(table.row(id as usize).ok_or(Error::Token(id))?);
+        }
+        Ok(entries)
+    }
+
+    /// Rows of a table of positions.
+    pub(super) fn positioned(&self, site: &str, positions: &[u32]) -> Result<Vec<i64>, Error> {
+        let table = self.table(site)?;
+        let known = table.entries.len() / table.hidden;
+        let mut entries = Vec::with_capacity(positions.len() * table.hidden);
+        for &position in positions {
+            entries.extend(table.row(position as usize).ok_or(Error::Positions(known))?);
+        }
+        Ok(entries)
+    }
+
+    fn table(&self, site: &str) -> Result<&Table, Error> {
         self.tables.get(site).ok_or_else(|| Error::MissingSite(site.to_owned()))
     }
 

@@ -99,6 +99,14 @@ pub enum Error {
     /// An operation that is defined in floating point only.
     #[error("attention over neighbours has no exact-integer form at site: {0}")]
     Neighbours(String),
+    /// Another number of rows of logits than the cases state something of.
+    #[error("the network gives {rows} rows of logits, and the cases state something of {stated}")]
+    Stated {
+        /// Rows it gives.
+        rows: usize,
+        /// Rows that are stated.
+        stated: usize,
+    },
     /// An output that sealed proofs do not state.
     #[error("sealed proofs do not state {0}; an open one does")]
     Unsealed(&'static str),

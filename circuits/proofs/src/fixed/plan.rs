@@ -1,5 +1,6 @@
 //! What a sealed proof is about, written down from the same networks: operations on tensors nobody is told.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_networks::ops::graph::Propagation;
 use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, Table, Tokens};
 
-use super::{Activations, Error, FixedBase, Rotations, fixed_eps, integers, rotations};
+use super::{Activations, Error, FixedBase, Place, fixed_eps, integers};
+use crate::deadline::Deadline;
 use crate::inputs::Input;
 use crate::model::{FixedModel, Net};
 use crate::outputs::{Logits, Output};
@@ -20,15 +22,16 @@ use crate::statement::Case;
 /// The plan of a pass over cases that states their outputs.
 ///
 /// # Errors
-/// As [`crate::replay`]; [`Error::Unsealed`] for outputs that sealed proofs do not state.
+/// As [`crate::replay`], [`Error::Time`] among them; [`Error::Unsealed`] for outputs that sealed proofs do not state.
 pub fn plan(
     model: &FixedModel,
     commitment: &AdapterCommitment,
     cases: &[Case],
     graph: Option<&Neighbourhood>,
+    deadline: Deadline,
 ) -> Result<Plan, Error> {
     let of_nodes = |case: &Case| matches!(case.input, Input::Node { .. });
-    let mut planning = Planning::new(model.base(), commitment);
+    let mut planning = Planning::new(model.base(), commitment, deadline);
     match (model.net(), graph) {
         (Net::Tokens(network), None) if !cases.iter().any(of_nodes) => {
             let (mut tokens, mut rows) = (Tokens::default(), Vec::new());
@@ -38,7 +41,7 @@ pub fn plan(
                 for (sequence, place) in sequences.iter().zip(tokens.push_alike(&ids)) {
                     for (step, position) in sequence.read.clone().enumerate() {
                         rows.push(place.row(position));
-                        planning.stated.push(Said::of(&case.output, step)?);
+                        planning.stated.push(StatedRow::of(&case.output, step)?);
                     }
                 }
             }
@@ -47,7 +50,7 @@ pub fn plan(
         (Net::Graph(network), Some(graph)) if cases.iter().all(of_nodes) => {
             let node = |case: &Case| if let Input::Node { node, .. } = case.input { Some(node) } else { None };
             let pass = graph.pass(network, &cases.iter().filter_map(node).collect::<Vec<_>>());
-            planning.stated = cases.iter().map(|case| Said::of(&case.output, 0)).collect::<Result<_, _>>()?;
+            planning.stated = cases.iter().map(|case| StatedRow::of(&case.output, 0)).collect::<Result<_, _>>()?;
             let logits = network.classify(&mut planning, &pass.features, &pass.hops, &pass.rows)?;
             // They are words of the network already: each is stated by itself.
             let own = identity(logits.tensor.width())?;
@@ -66,14 +69,14 @@ fn identity(width: usize) -> Result<Matrix, Error> {
 
 /// What is stated of a row of logits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Said {
+enum StatedRow {
     /// Which is the largest, of all or of those listed.
     Largest { among: Option<Vec<u32>>, id: u32 },
     /// What they are.
     Logits(Vec<i64>),
 }
 
-impl Said {
+impl StatedRow {
     fn of(output: &Output, step: usize) -> Result<Self, Error> {
         match output {
             Output::Completion(completion) => {
@@ -89,14 +92,28 @@ impl Said {
         }
     }
 
-    /// Whether two rows are stated together.
-    fn is_like(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Largest { among, .. }, Self::Largest { among: theirs, .. }) => among == theirs,
-            (Self::Logits(_), Self::Logits(_)) => true,
-            _ => false,
+    /// What rows are stated together by.
+    fn together(&self) -> Together {
+        match self {
+            Self::Largest { among, .. } => Together::Largest(among.clone()),
+            Self::Logits(_) => Together::Logits,
         }
     }
+
+    fn logits(&self) -> &[i64] {
+        if let Self::Logits(values) = self { values } else { &[] }
+    }
+
+    fn id(&self) -> Option<u32> {
+        if let Self::Largest { id, .. } = self { Some(*id) } else { None }
+    }
+}
+
+/// Rows that one operation states.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Together {
+    Largest(Option<Vec<u32>>),
+    Logits,
 }
 
 /// A tensor of the plan, and the site it comes from.
@@ -110,23 +127,21 @@ pub(crate) struct Planned {
 struct Planning<'a> {
     base: &'a FixedBase,
     builder: Builder,
-    segments: Vec<Segment>,
-    positions: Vec<u32>,
+    place: Place,
     sees: Arc<[bool]>,
-    rotations: Vec<(Rope, Arc<Rotations>)>,
+    deadline: Deadline,
     /// Of each row of logits.
-    stated: Vec<Said>,
+    stated: Vec<StatedRow>,
 }
 
 impl<'a> Planning<'a> {
-    fn new(base: &'a FixedBase, commitment: &AdapterCommitment) -> Self {
+    fn new(base: &'a FixedBase, commitment: &AdapterCommitment, deadline: Deadline) -> Self {
         Self {
             base,
             builder: Builder::new(commitment),
-            segments: Vec::new(),
-            positions: Vec::new(),
+            place: Place::default(),
             sees: Arc::new([]),
-            rotations: Vec::new(),
+            deadline,
             stated: Vec::new(),
         }
     }
@@ -137,65 +152,65 @@ impl<'a> Planning<'a> {
         Planned { tensor, site: known.site }
     }
 
-    fn rotations(&mut self, site: &str, rope: &Rope) -> Result<Arc<Rotations>, Error> {
-        if let Some((_, table)) = self.rotations.iter().find(|(known, _)| known == rope) {
-            return Ok(table.clone());
-        }
-        let table = Arc::new(rotations(site, rope, &self.positions)?);
-        self.rotations.push((rope.clone(), table.clone()));
-        Ok(table)
+    fn in_time(&self) -> Result<(), Error> {
+        if self.deadline.is_past() { Err(Error::Time) } else { Ok(()) }
     }
 
     fn matrix(&self, site: &str, bias: Bias) -> Result<Arc<Matrix>, Error> {
-        let matrix = self.base.matrix(site)?;
-        if matrix.bias().is_some() != (bias == Bias::Present) {
-            return Err(Error::Bias(site.to_owned()));
-        }
-        Ok(matrix.clone())
+        self.in_time()?;
+        self.base.biased(site, site, bias).cloned()
     }
 
     /// States what is said of the outputs of a linear site, one row for each.
     fn state(&mut self, site: &str, matrix: &Arc<Matrix>, x: &Tensor) -> Result<(), Error> {
         let rows = self.builder.rows_of(x);
         if rows != self.stated.len() {
-            return Err(Error::Row(rows));
+            return Err(Error::Stated { rows, stated: self.stated.len() });
         }
-        let mut left: Vec<usize> = (0..rows).collect();
-        while let Some(first) = left.first() {
-            let like = self.stated[*first].clone();
-            let (own, others): (Vec<usize>, Vec<usize>) =
-                left.into_iter().partition(|row| self.stated[*row].is_like(&like));
-            left = others;
-            if self.builder.is_adapted(site) && own.len() < rows {
-                return Err(Error::Unsealed("outputs of several kinds where the head itself is adapted"));
-            }
+        let mut together: BTreeMap<Together, Vec<usize>> = BTreeMap::new();
+        for (row, stated) in self.stated.iter().enumerate() {
+            together.entry(stated.together()).or_default().push(row);
+        }
+        if self.builder.is_adapted(site) && together.len() > 1 {
+            return Err(Error::Unsealed("outputs of several kinds where the head itself is adapted"));
+        }
+        for (kind, own) in together {
+            self.in_time()?;
             let x = if own.len() == rows { x.clone() } else { self.builder.select(site, x, &own)? };
-            let said: Vec<&Said> = own.iter().map(|row| &self.stated[*row]).collect();
-            match like {
-                Said::Logits(_) => {
-                    let values = said
-                        .iter()
-                        .flat_map(|said| if let Said::Logits(values) = said { values.as_slice() } else { &[] });
-                    self.builder.outputs(site, matrix.clone(), &x, values.copied().collect())?;
+            match kind {
+                Together::Logits => {
+                    let values = own.iter().flat_map(|row| self.stated[*row].logits()).copied().collect();
+                    self.builder.outputs(site, matrix.clone(), &x, values)?;
                 }
-                Said::Largest { among, .. } => {
-                    let ids = said.iter().map(|said| if let Said::Largest { id, .. } = said { *id } else { u32::MAX });
-                    let (matrix, stated) = match among {
-                        None => (matrix.clone(), ids.map(|id| id as usize).collect()),
-                        Some(among) => {
-                            if self.builder.is_adapted(site) {
-                                return Err(Error::Unsealed("choices where the head itself is adapted"));
-                            }
-                            let place = |id| among.binary_search(&id).map_err(|_| Error::Token(id));
-                            let stated = ids.map(place).collect::<Result<Vec<usize>, Error>>()?;
-                            (Arc::new(matrix.select(&among).ok_or(Error::Token(u32::MAX))?), stated)
-                        }
+                Together::Largest(among) => {
+                    let ids: Vec<u32> = own.iter().filter_map(|row| self.stated[*row].id()).collect();
+                    let (matrix, stated) = match &among {
+                        None => (matrix.clone(), ids.into_iter().map(|id| id as usize).collect()),
+                        Some(among) => self.listed(site, matrix, among, &ids)?,
                     };
                     self.builder.largest(site, matrix, &x, stated)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// The outputs that are chosen among, and which of them each id is.
+    fn listed(
+        &self,
+        site: &str,
+        matrix: &Matrix,
+        among: &[u32],
+        ids: &[u32],
+    ) -> Result<(Arc<Matrix>, Vec<usize>), Error> {
+        if self.builder.is_adapted(site) {
+            return Err(Error::Unsealed("choices where the head itself is adapted"));
+        }
+        let place = |id: &u32| among.binary_search(id).map_err(|_| Error::Token(*id));
+        let places = ids.iter().map(place).collect::<Result<Vec<usize>, Error>>()?;
+        // They ascend: if one is none of the outputs, the last is not.
+        let last = among.last().copied().unwrap_or_default();
+        Ok((Arc::new(matrix.select(among).ok_or(Error::Token(last))?), places))
     }
 }
 
@@ -204,11 +219,10 @@ impl Ops for Planning<'_> {
     type Error = Error;
 
     fn embed(&mut self, site: &str, _: Table, tokens: &Tokens) -> Result<Planned, Error> {
-        self.segments = tokens.segments().to_vec();
-        self.positions = tokens.positions().collect();
-        let count = self.positions.len();
+        self.place = Place::of(tokens);
+        let count = tokens.ids().len();
         let mut sees = vec![false; count * count];
-        for Segment { tokens, after } in &self.segments {
+        for Segment { tokens, after } in &self.place.segments {
             for row in tokens.clone() {
                 for seen in after.clone().chain(tokens.start..=row) {
                     sees[row * count + seen] = true;
@@ -216,57 +230,48 @@ impl Ops for Planning<'_> {
             }
         }
         self.sees = sees.into();
-        let table = self.base.table(site)?;
-        let mut entries = Vec::with_capacity(count * table.hidden);
-        for &id in tokens.ids() {
-            entries.extend(table.row(id as usize).ok_or(Error::Token(id))?);
-        }
+        let entries = self.base.embedded(site, tokens.ids())?;
         Ok(self.public(Activations::new(site, count, entries)))
     }
 
     fn add_positions(&mut self, site: &str, _: usize, x: &Planned) -> Result<Planned, Error> {
-        let table = self.base.table(site)?;
-        let positions = table.entries.len() / table.hidden;
-        let mut entries = Vec::with_capacity(self.positions.len() * table.hidden);
-        for &position in &self.positions {
-            entries.extend(table.row(position as usize).ok_or(Error::Positions(positions))?);
-        }
-        let known = self.public(Activations::new(site, self.positions.len(), entries));
+        let entries = self.base.positioned(site, &self.place.positions)?;
+        let known = self.public(Activations::new(site, self.place.positions.len(), entries));
         self.add(x, &known)
     }
 
     fn linear(&mut self, site: &str, _: usize, bias: Bias, x: &Planned) -> Result<Planned, Error> {
         let matrix = self.matrix(site, bias)?;
-        planned(site, self.builder.project(site, matrix, &x.tensor)?)
+        Ok(planned(site, self.builder.project(site, matrix, &x.tensor)?))
     }
 
     fn linear_rope(&mut self, site: &str, _: usize, bias: Bias, x: &Planned, rope: &Rope) -> Result<Planned, Error> {
-        let (matrix, rotations) = (self.matrix(site, bias)?, self.rotations(site, rope)?);
-        planned(site, self.builder.project_rotated(site, matrix, &x.tensor, rotations)?)
+        let (matrix, rotations) = (self.matrix(site, bias)?, self.place.rotations(site, rope)?);
+        Ok(planned(site, self.builder.project_rotated(site, matrix, &x.tensor, rotations)?))
     }
 
     fn rms_norm(&mut self, site: &str, x: &Planned, eps: f64) -> Result<Planned, Error> {
         let norm = self.base.norm(site)?.clone();
-        planned(site, self.builder.rms_norm(site, norm, fixed_eps(site, eps)?, &x.tensor)?)
+        Ok(planned(site, self.builder.rms_norm(site, norm, fixed_eps(site, eps)?, &x.tensor)?))
     }
 
     fn norm_rope(&mut self, site: &str, x: &Planned, eps: f64, rope: &Rope) -> Result<Planned, Error> {
-        let (norm, rotations) = (self.base.norm(site)?.clone(), self.rotations(site, rope)?);
-        planned(site, self.builder.norm_rotated(site, norm, fixed_eps(site, eps)?, &x.tensor, rotations)?)
+        let (norm, rotations) = (self.base.norm(site)?.clone(), self.place.rotations(site, rope)?);
+        Ok(planned(site, self.builder.norm_rotated(site, norm, fixed_eps(site, eps)?, &x.tensor, rotations)?))
     }
 
     fn layer_norm(&mut self, site: &str, x: &Planned, eps: f64) -> Result<Planned, Error> {
         let norm = self.base.norm(site)?.clone();
-        planned(site, self.builder.layer_norm(site, norm, fixed_eps(site, eps)?, &x.tensor)?)
+        Ok(planned(site, self.builder.layer_norm(site, norm, fixed_eps(site, eps)?, &x.tensor)?))
     }
 
     fn part(&mut self, x: &Planned, features: Range<usize>) -> Result<Planned, Error> {
-        planned(&x.site, self.builder.part(&x.site, &x.tensor, features)?)
+        Ok(planned(&x.site, self.builder.part(&x.site, &x.tensor, features)?))
     }
 
     fn rope(&mut self, x: &Planned, rope: &Rope) -> Result<Planned, Error> {
-        let rotations = self.rotations(&x.site, rope)?;
-        planned(&x.site, self.builder.rotate(&x.site, &x.tensor, rotations)?)
+        let rotations = self.place.rotations(&x.site, rope)?;
+        Ok(planned(&x.site, self.builder.rotate(&x.site, &x.tensor, rotations)?))
     }
 
     fn attention(
@@ -278,33 +283,30 @@ impl Ops for Planning<'_> {
         heads: Heads,
         window: Option<usize>,
     ) -> Result<Planned, Error> {
-        let positions = self.positions.iter().max().map_or(0, |last| *last as usize + 1);
-        if let Some(window) = window.filter(|&window| window < positions) {
-            return Err(Error::Window { site: site.to_owned(), window, positions });
-        }
+        self.place.within(site, window)?;
         let heads = attention::Heads { query: heads.query, key_value: heads.key_value, dim: heads.dim };
         let tensors = [&q.tensor, &k.tensor, &v.tensor];
-        planned(site, self.builder.attention(site, heads, self.sees.clone(), tensors)?)
+        Ok(planned(site, self.builder.attention(site, heads, self.sees.clone(), tensors)?))
     }
 
     fn swiglu(&mut self, gate: &Planned, up: &Planned) -> Result<Planned, Error> {
-        planned(&gate.site, self.builder.gate(&gate.site, Activation::Silu, &gate.tensor, &up.tensor)?)
+        Ok(planned(&gate.site, self.builder.gate(&gate.site, Activation::Silu, &gate.tensor, &up.tensor)?))
     }
 
     fn geglu(&mut self, gate: &Planned, up: &Planned) -> Result<Planned, Error> {
-        planned(&gate.site, self.builder.gate(&gate.site, Activation::Gelu, &gate.tensor, &up.tensor)?)
+        Ok(planned(&gate.site, self.builder.gate(&gate.site, Activation::Gelu, &gate.tensor, &up.tensor)?))
     }
 
     fn gelu(&mut self, x: &Planned) -> Result<Planned, Error> {
-        planned(&x.site, self.builder.gelu(&x.site, &x.tensor)?)
+        Ok(planned(&x.site, self.builder.gelu(&x.site, &x.tensor)?))
     }
 
     fn add(&mut self, x: &Planned, y: &Planned) -> Result<Planned, Error> {
-        planned(&y.site, self.builder.sum(&y.site, &x.tensor, &y.tensor)?)
+        Ok(planned(&y.site, self.builder.sum(&y.site, &x.tensor, &y.tensor)?))
     }
 
     fn select(&mut self, x: &Planned, rows: &[usize]) -> Result<Planned, Error> {
-        planned(&x.site, self.builder.select(&x.site, &x.tensor, rows)?)
+        Ok(planned(&x.site, self.builder.select(&x.site, &x.tensor, rows)?))
     }
 
     fn convolve(
@@ -331,7 +333,7 @@ impl Ops for Planning<'_> {
             }
         };
         let matrix = self.matrix(site, bias)?;
-        planned(site, self.builder.project(site, matrix, &gathered)?)
+        Ok(planned(site, self.builder.project(site, matrix, &gathered)?))
     }
 
     fn attend_neighbours(&mut self, site: &str, _: &Planned, _: usize, _: &Arc<Propagation>) -> Result<Planned, Error> {
@@ -339,7 +341,7 @@ impl Ops for Planning<'_> {
     }
 
     fn relu(&mut self, x: &Planned) -> Result<Planned, Error> {
-        planned(&x.site, self.builder.relu(&x.tensor))
+        Ok(planned(&x.site, self.builder.relu(&x.tensor)))
     }
 
     fn dropout(&mut self, x: &Planned) -> Result<Planned, Error> {
@@ -354,7 +356,6 @@ impl Ops for Planning<'_> {
     }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "as all operations return it")]
-fn planned(site: &str, tensor: Tensor) -> Result<Planned, Error> {
-    Ok(Planned { tensor, site: site.to_owned() })
+fn planned(site: &str, tensor: Tensor) -> Planned {
+    Planned { tensor, site: site.to_owned() }
 }

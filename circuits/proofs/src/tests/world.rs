@@ -24,7 +24,7 @@ impl World {
     }
 
     pub fn files(&self) -> BTreeMap<&'static str, Vec<u8>> {
-        self.bundle.files().unwrap()
+        self.bundle.pack().unwrap().files()
     }
 }
 
