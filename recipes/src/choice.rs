@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ftk_adapters::names::{self, Pattern, PatternError};
 use ftk_networks::sites::{Role, Site};
 
-use crate::recipe::{Lora, Selector, Targets};
+use crate::sections::{Lora, Selector, Targets};
 use crate::source::nearest;
 
 /// A choice that cannot be made on this base.
@@ -150,7 +150,7 @@ fn known(name: &str, sites: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::AllLinear;
+    use crate::sections::AllLinear;
 
     /// Twelve layers of three linear sites between an embedding and a head.
     fn sites() -> Vec<Site> {

@@ -6,10 +6,8 @@ use ftk_networks::graphs::{Head, Kind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::RecipeError;
-use crate::keys::Key;
-use crate::recipe::{Best, Lora, Recipe};
-use crate::source::Source;
+use crate::key::Key;
+use crate::preference::Dpo;
 
 /// `base.model` of a network that starts from random weights.
 pub const FRESH: &str = "fresh";
@@ -139,9 +137,9 @@ pub enum Split {
 }
 
 /// The keys that a task on a graph takes of a recipe, beside those of the host.
-pub(crate) fn keys(recipe: &Recipe) -> Vec<Key> {
-    let objective = recipe.gnn.as_ref().map_or(Objective::Classes, |gnn| gnn.objective);
-    let split = recipe.gnn.as_ref().map_or(Split::Given, |gnn| gnn.split);
+pub(crate) fn keys(gnn: Option<&Gnn>, dpo: &Dpo) -> Vec<Key> {
+    let objective = gnn.map_or(Objective::Classes, |gnn| gnn.objective);
+    let split = gnn.map_or(Split::Given, |gnn| gnn.split);
     let of_feedback = |key: Key| match objective {
         Objective::Feedback => key,
         _ => Key::when(key.name, false, "is for objective = \"feedback\""),
@@ -173,56 +171,6 @@ pub(crate) fn keys(recipe: &Recipe) -> Vec<Key> {
         of_contrast("gnn.contrast.temperature"),
         of_contrast("gnn.contrast.width"),
     ];
-    keys.extend(recipe.dpo.keys().into_iter().map(of_feedback));
+    keys.extend(dpo.keys().into_iter().map(of_feedback));
     keys
-}
-
-impl Gnn {
-    pub(crate) fn check(&self, recipe: &Recipe, source: &Source<'_>) -> Result<(), RecipeError> {
-        let need = |good: bool, key: &str, rule: &str| if good { Ok(()) } else { Err(source.refuse(key, rule)) };
-        let share = |value: f64| (0.0..1.0).contains(&value);
-        let fresh = recipe.base.model.as_os_str() == FRESH;
-        need(!fresh || recipe.base.train, "base.model", "\"fresh\" needs base.train = true")?;
-        need(recipe.base.init_std.is_none(), "base.init_std", "is for other tasks; write base.model = \"fresh\"")?;
-        need(recipe.data.held_out.is_none(), "data.held_out", "is for other tasks; a graph has a split")?;
-        need((1..=8).contains(&self.layers), "gnn.layers", "must be from 1 to 8")?;
-        need((1..=4096).contains(&self.hidden), "gnn.hidden", "must be from 1 to 4096")?;
-        need((1..=64).contains(&self.heads), "gnn.heads", "must be from 1 to 64")?;
-        need(share(self.dropout), "gnn.dropout", "must lie in [0, 1)")?;
-        need(share(self.attention_dropout), "gnn.attention_dropout", "must lie in [0, 1)")?;
-        need(self.l2.is_finite() && self.l2 >= 0.0, "gnn.l2", "must not be negative")?;
-        need(self.project.is_none_or(|width| (1..=4096).contains(&width)), "gnn.project", "must be from 1 to 4096")?;
-        let [train, validation] = self.shares;
-        let shares = share(train) && train > 0.0 && share(validation) && train + validation < 1.0;
-        need(shares, "gnn.shares", "must be two shares that leave something to test on")?;
-        if let Some(neighbours) = &self.neighbours {
-            need(!neighbours.is_empty() && !neighbours.contains(&0), "gnn.neighbours", "must be numbers above 0")?;
-        }
-        let Contrast { drop_edges, drop_features, temperature, width } = self.contrast;
-        need(drop_edges.into_iter().all(share), "gnn.contrast.drop_edges", "must be two shares in [0, 1)")?;
-        need(drop_features.into_iter().all(share), "gnn.contrast.drop_features", "must be two shares in [0, 1)")?;
-        need((0.01..=100.0).contains(&temperature), "gnn.contrast.temperature", "must be from 0.01 to 100")?;
-        need((1..=4096).contains(&width), "gnn.contrast.width", "must be from 1 to 4096")?;
-        let feedback = self.objective == Objective::Feedback;
-        need(self.feedback.is_none() || feedback, "gnn.feedback", "is for objective = \"feedback\"")?;
-        let whole = self.dropout == 0.0 && self.attention_dropout == 0.0;
-        need(!feedback || whole, "gnn.dropout", "must be 0 for feedback, whose two models are compared as they are")?;
-        need(!feedback || recipe.lora.is_some(), "gnn.objective", "\"feedback\" needs a [lora] section")?;
-        let contrast = self.objective == Objective::Contrast;
-        need(!contrast || recipe.lora.is_none(), "gnn.objective", "\"contrast\" trains a base, not an adapter")?;
-        need(!contrast || self.neighbours.is_none(), "gnn.neighbours", "is for other objectives")?;
-        need(!contrast || recipe.run.best.is_none(), "run.best", "contrast has no held-out figure to go by")?;
-        need(!self.train_head || recipe.lora.is_some(), "gnn.train_head", "is for training beside an adapter")?;
-        need(self.l2 == 0.0 || recipe.lora.is_none(), "gnn.l2", "is for training the base")?;
-        if let Some(Lora { dropout, .. }) = &recipe.lora {
-            need(*dropout == 0.0, "lora.dropout", "is for other tasks; write gnn.dropout")?;
-        }
-        let relative = !feedback || recipe.dpo.cost().is_relative();
-        need(relative, "dpo.loss", "needs log-probabilities, and what a graph scores has none")?;
-        need(recipe.dpo.cache, "dpo.cache", "must be true: the reference's figures are few")?;
-        let best = recipe.run.best;
-        need(best.is_none() || recipe.run.eval_every > 0, "run.best", "needs run.eval_every above 0")?;
-        let known = matches!(best, None | Some(Best::Loss | Best::Accuracy));
-        need(known, "run.best", "must be \"eval_loss\" or \"eval_accuracy\" for task \"gnn\"")
-    }
 }

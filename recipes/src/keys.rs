@@ -6,35 +6,10 @@
 
 use crate::error::RecipeError;
 use crate::gnn;
-use crate::recipe::{Recipe, Task};
+use crate::key::Key;
+use crate::recipe::Recipe;
+use crate::sections::Task;
 use crate::source::Source;
-
-/// A key that a task takes, of some recipes at least.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Key {
-    /// Dotted; that of a table without fixed keys stands for all in it.
-    pub(crate) name: &'static str,
-    /// Why this recipe's run would not look at it.
-    pub(crate) idle: Option<&'static str>,
-}
-
-impl Key {
-    /// A key of every recipe of a task.
-    pub(crate) const fn new(name: &'static str) -> Self {
-        Self { name, idle: None }
-    }
-
-    /// A key of the recipes for which `holds`; for the others, `rule` says why it is none.
-    pub(crate) const fn when(name: &'static str, holds: bool, rule: &'static str) -> Self {
-        Self { name, idle: if holds { None } else { Some(rule) } }
-    }
-
-    /// Whether a written key is this one or stands in it, or is an empty table that this one could stand in.
-    fn holds(&self, written: &str) -> bool {
-        let within = |inner: &str, outer| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'));
-        written == self.name || within(written, self.name) || within(self.name, written)
-    }
-}
 
 /// Keys of the host, which trains whatever the task is, and of the choice of what is trained.
 const HOST: [&str; 37] = [
@@ -103,22 +78,10 @@ impl Task {
                 keys.extend(TEXT.map(Key::new));
                 keys.extend(recipe.dpo.keys());
             }
-            Self::Gnn => keys.extend(gnn::keys(recipe)),
+            Self::Gnn => keys.extend(gnn::keys(recipe.gnn.as_ref(), &recipe.dpo)),
         }
         keys
     }
-
-    /// How recipes name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Sft => "sft",
-            Self::Dpo => "dpo",
-            Self::Gnn => "gnn",
-        }
-    }
-
-    /// Every task.
-    pub const ALL: [Self; 3] = [Self::Sft, Self::Dpo, Self::Gnn];
 }
 
 /// Refuses the first key, in the order in which they are written, that the recipe's task does not take.

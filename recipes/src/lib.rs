@@ -2,16 +2,20 @@
 //! task meets the host that runs it.
 
 mod builtin;
+mod checks;
 mod choice;
 mod error;
 #[cfg(test)]
 mod examples;
 pub mod gnn;
 pub mod hub;
+mod key;
 mod keys;
+mod load;
 pub mod plot;
 pub mod preference;
 mod recipe;
+mod sections;
 mod session;
 pub mod shipped;
 pub mod source;
@@ -25,9 +29,9 @@ pub use choice::{ChoiceError, Size};
 pub use error::RecipeError;
 pub use hub::HubName;
 pub use preference::{Dpo, DpoLoss, Reference};
-pub use recipe::{
-    AllLinear, Base, Best, Data, Format, Hold, Lora, MARKET, Optim, Recipe, Run, SaveDtype, Schedule, Scored, Selector,
-    Targets, Task, VILLAGE, schema_of,
+pub use recipe::{MARKET, Recipe, VILLAGE, schema_of};
+pub use sections::{
+    AllLinear, Base, Best, Data, Format, Hold, Lora, Optim, Run, SaveDtype, Schedule, Scored, Selector, Targets, Task,
 };
 /// Errors of this crate that may know what to do about them.
 pub const HINTS: &[hint::Ask] = &[hint::of::<RecipeError>];

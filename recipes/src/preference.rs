@@ -17,8 +17,8 @@ pub use self::kto::Kto;
 pub use self::loss::{Completion, Loss, Row, Rows, Verdict};
 pub use self::simpo::Simpo;
 use crate::error::RecipeError;
-use crate::keys::Key;
-use crate::recipe::Run;
+use crate::key::Key;
+use crate::sections::Run;
 use crate::source::Source;
 
 /// Preference optimisation.
