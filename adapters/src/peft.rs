@@ -2,85 +2,25 @@
 //! `adapter_model.safetensors` with `base_model.model.<site>.lora_{A,B}.weight`.
 
 mod config;
+mod files;
 mod survey;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Map, Value, json};
 
 use self::config::Scaling;
-use crate::hint::Hint;
+use self::files::{bare, malformed, read, write};
 use crate::lora::{Adapter, Factors};
-use crate::{atomic, foreign};
 
 /// Weights that were trained in full beside the factors, by their names in the base, with their shapes: PEFT's
 /// `modules_to_save`.
 pub type Saved = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
+pub use self::files::{CONFIG, FACTORS, LFS, PeftError};
 pub use self::survey::{Shape, Survey, survey};
-
-/// File name of the configuration.
-pub const CONFIG: &str = "adapter_config.json";
-/// File name of the factors.
-pub const FACTORS: &str = "adapter_model.safetensors";
-
-/// What a file begins with that Git LFS left in the place of a large one (github.com/git-lfs/git-lfs, docs/spec.md).
-pub const LFS: &[u8] = b"version https://git-lfs.github.com/spec/";
-
-/// An adapter folder that cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum PeftError {
-    /// The file system refused.
-    #[error("{}: {error}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The refusal.
-        error: std::io::Error,
-    },
-    /// Git LFS left a pointer in the place of a file.
-    #[error("{}: a Git LFS pointer, not the file it stands for", path.display())]
-    Pointer {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A file does not hold what it must.
-    #[error("{}: {message}", path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        message: String,
-    },
-    /// A kind of adapter that is not understood; applying it without would be wrong.
-    #[error("{}:{key}: this kind of adapter is not supported: {value}", path.display())]
-    Unsupported {
-        /// The configuration.
-        path: PathBuf,
-        /// The key that asks for it.
-        key: &'static str,
-        /// Its value.
-        value: String,
-    },
-}
-
-impl Hint for PeftError {
-    fn hint(&self) -> Option<String> {
-        let hint = match self {
-            Self::Io { .. } => Some("an adapter folder holds adapter_config.json and adapter_model.safetensors"),
-            Self::Pointer { .. } => Some("fetch the file: git lfs pull in its folder, or ftk pull"),
-            Self::Malformed { .. } => None,
-            Self::Unsupported { key: "use_dora", .. } => Some(
-                "DoRA rescales the base's own output beside adding to it; proofs are about what is added, so only plain \
-                 LoRA is read",
-            ),
-            Self::Unsupported { .. } => Some("plain LoRA is read; convert or merge the adapter with PEFT first"),
-        };
-        hint.map(str::to_owned)
-    }
-}
 
 /// Keys that change what an adapter computes, with the value that leaves it plain LoRA.
 /// An absent key or null is plain too. `fan_in_fan_out` is none of them: it says how the base's files hold their
@@ -111,22 +51,6 @@ fn nothing(value: &Value) -> bool {
         Value::Array(values) => values.is_empty(),
         Value::Object(values) => values.is_empty(),
         _ => false,
-    }
-}
-
-/// Module names that wrappers put into those of tensors: torch.compile, activation checkpointing, FSDP.
-const WRAPPERS: [&str; 3] = ["_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"];
-
-/// A tensor's name without what wrappers add to it and without PEFT's own beginning: DDP's `module.` in front, the
-/// wrappers' modules anywhere, and the adapter's name behind a factor, which PEFT keeps in memory only.
-fn bare(name: &str) -> String {
-    let parts: Vec<&str> = name.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
-    let name = parts.join(".");
-    let name = name.strip_prefix("module.").unwrap_or(&name);
-    let name = name.strip_prefix("base_model.model.").unwrap_or(name);
-    match name.strip_suffix(".default.weight") {
-        Some(factor) if [".lora_A", ".lora_B"].iter().any(|end| factor.ends_with(end)) => format!("{factor}.weight"),
-        _ => name.to_owned(),
     }
 }
 
@@ -339,21 +263,6 @@ fn store(
     std::fs::create_dir_all(folder).map_err(|error| PeftError::Io { path: folder.to_owned(), error })?;
     write(&factors, &file)?;
     write(&folder.join(CONFIG), text.as_bytes())
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, PeftError> {
-    match foreign::read(path, foreign::DATA) {
-        Ok(bytes) if bytes.starts_with(LFS) => Err(PeftError::Pointer { path: path.to_owned() }),
-        other => other.map_err(|error| PeftError::Io { path: path.to_owned(), error }),
-    }
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<(), PeftError> {
-    atomic::write(path, bytes).map_err(|error| PeftError::Io { path: path.to_owned(), error })
-}
-
-fn malformed(path: &Path, message: String) -> PeftError {
-    PeftError::Malformed { path: path.to_owned(), message }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! CPU the kernels of `ftk-kernels` compute, elsewhere candle's operations. Optimisers and losses
 //! are not here.
 
+mod adapter;
 mod attention;
 mod dropout;
 mod gelu;
@@ -23,12 +24,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Tensor};
 use ftk_kernels::float::attention::Span;
 use ftk_kernels::float::relu::Drop;
 use ftk_kernels::float::rotary::Turn;
 pub use ftk_networks::initial::{normal_values, uniform_values};
 
+pub use self::adapter::{Lora, LoraTensors};
 pub use self::dropout::Dropout;
 pub use self::host::product;
 pub use self::initial::initial_factors;
@@ -40,78 +42,7 @@ use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, Table, Tokens};
 
 use self::tape::Tape;
 use crate::Error;
-use crate::lora::{Adapter, Factors};
 use crate::weights::Weights;
-
-/// The factors of one site as tensors: `a` `(rank, d_in)`, `b` `(d_out, rank)`.
-#[derive(Clone, Debug)]
-pub struct Lora {
-    /// Projects down.
-    pub a: Tensor,
-    /// Projects up.
-    pub b: Tensor,
-    /// Factor of the product.
-    pub scale: f64,
-}
-
-/// An adapter as tensors, by site.
-#[derive(Clone, Debug, Default)]
-pub struct LoraTensors(BTreeMap<String, Lora>);
-
-impl LoraTensors {
-    /// A frozen adapter: applied, not trained.
-    ///
-    /// # Errors
-    /// Those of the device.
-    pub fn frozen(adapter: &Adapter, device: &Device) -> Result<Self, Error> {
-        Self::build(adapter, |values, shape| Ok(Tensor::from_slice(values, shape, device)?))
-    }
-
-    /// A trained adapter: every factor is a variable.
-    ///
-    /// # Errors
-    /// Those of the device.
-    pub fn trained(adapter: &Adapter, device: &Device) -> Result<Self, Error> {
-        Self::build(adapter, |values, shape| {
-            Ok(Var::from_tensor(&Tensor::from_slice(values, shape, device)?)?.into_inner())
-        })
-    }
-
-    fn build(
-        adapter: &Adapter,
-        tensor: impl Fn(&[f32], (usize, usize)) -> Result<Tensor, Error>,
-    ) -> Result<Self, Error> {
-        let build = |f: &Factors| -> Result<Lora, Error> {
-            let (a, b) = (tensor(&f.a, (f.rank, f.d_in))?, tensor(&f.b, (f.d_out, f.rank))?);
-            Ok(Lora { a, b, scale: f64::from(f.scale) })
-        };
-        adapter.sites.iter().map(|(site, f)| Ok((site.clone(), build(f)?))).collect::<Result<_, _>>().map(Self)
-    }
-
-    /// The numbers as they stand.
-    ///
-    /// # Errors
-    /// Those of the device.
-    pub fn to_adapter(&self) -> Result<Adapter, Error> {
-        let read = |lora: &Lora| -> Result<Factors, Error> {
-            let ((rank, d_in), d_out) = (lora.a.dims2()?, lora.b.dim(0)?);
-            let values = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
-            let (a, b) = (values(&lora.a)?, values(&lora.b)?);
-            Ok(Factors { rank, d_in, d_out, a, b, scale: lora.scale as f32 })
-        };
-        let sites = self.0.iter().map(|(site, lora)| Ok((site.clone(), read(lora)?)));
-        Ok(Adapter { sites: sites.collect::<Result<_, Error>>()? })
-    }
-
-    /// Every factor with its name (`<site>.lora_A`, `<site>.lora_B`), in name order.
-    pub fn tensors(&self) -> impl Iterator<Item = (String, &Tensor)> {
-        let named = |(site, lora)| {
-            let (site, Lora { a, b, .. }): (&String, &Lora) = (site, lora);
-            [(format!("{site}.lora_A"), a), (format!("{site}.lora_B"), b)]
-        };
-        self.0.iter().flat_map(named)
-    }
-}
 
 /// Keys and values of the positions seen so far, by layer: what generation keeps between tokens.
 #[derive(Debug, Default)]
@@ -285,7 +216,7 @@ impl<'a> Train<'a> {
 
     /// The adapter at a site, on tensors that enter no graph.
     fn lora(&self, site: &str) -> Option<Lora> {
-        let Lora { a, b, scale } = self.adapter?.0.get(site)?;
+        let Lora { a, b, scale } = self.adapter?.get(site)?;
         Some(Lora { a: a.detach(), b: b.detach(), scale: *scale })
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{PeftError, malformed};
+use super::files::{PeftError, malformed};
 use crate::lora::Adapter;
 use crate::names::{self, Pattern};
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use safetensors::tensor::SafeTensors;
 use serde_json::{Map, Value};
 
-use super::{CONFIG, FACTORS, PeftError, bare, malformed, read};
+use super::files::{CONFIG, FACTORS, PeftError, bare, malformed, read};
 
 /// An adapter folder as it was found.
 #[derive(Clone, Debug)]

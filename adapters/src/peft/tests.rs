@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::hint::Hint;
 use crate::train::normal_values;
 
 /// Tensors of a file: type, shape and bytes by name.

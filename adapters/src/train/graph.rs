@@ -9,7 +9,8 @@ use ftk_kernels::float::relu::{self, Drop};
 use ftk_kernels::float::sparse::{self, Rows};
 use ftk_networks::ops::graph::{Features, Propagation, Sparse};
 
-use super::{Lora, host};
+use super::adapter::Lora;
+use super::host;
 
 /// By how much a multiplication in a dense product is cheaper than in a sparse one.
 pub(super) const DENSE_SPEED: usize = 16;

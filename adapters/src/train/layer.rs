@@ -2,9 +2,10 @@
 
 use candle_core::{DType, Result, Tensor};
 
+use super::adapter::Lora;
 use super::dropout::Dropout;
 use super::tape::Gradients;
-use super::{Lora, host, linear};
+use super::{host, linear};
 use crate::weights::Weight;
 
 /// What a layer needs on both ways. The weight stays as it is held, and is widened on each.

@@ -3,7 +3,8 @@
 use candle_core::{DType, Result, Tensor};
 use ftk_kernels::float::product::{Matrix, Onto, Threads, new_product, product};
 
-use super::{Lora, host};
+use super::adapter::Lora;
+use super::host;
 
 /// `x W^T` for `x` `(rows, d_in)` and `weight` `(d_out, d_in)`: `(rows, d_out)`.
 pub(super) fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
