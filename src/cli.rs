@@ -1,6 +1,7 @@
 //! The command line: what may be typed, and how an outcome becomes output and an exit code.
 //! Data goes to stdout, everything else to stderr.
 
+mod arguments;
 mod defi;
 mod exit;
 mod foreign;
@@ -15,10 +16,10 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use ftk_kernels::float;
 
+use self::arguments::{Device, Model, Prompt, either};
 use self::printer::Printer;
 use self::proofs::{Commit, Open, Prove, Verify};
 use crate::commands::{self, Advice, Outcome};
-use crate::device::Place;
 use crate::models::Precision;
 
 /// Fine-tune language models with LoRA and DPO, and prove what the result answers.
@@ -169,14 +170,6 @@ struct Audit {
     against: Option<PathBuf>,
     #[command(flatten)]
     device: Device,
-}
-
-/// An option of the verbs that compute in floating point.
-#[derive(Args)]
-struct Device {
-    /// Where to compute: cpu, cuda, cuda:N or metal
-    #[arg(long, value_name = "DEVICE", default_value_t)]
-    device: Place,
 }
 
 #[derive(Subcommand)]
@@ -363,29 +356,6 @@ struct Pull {
 }
 
 #[derive(Args)]
-struct Model {
-    /// Base model: a Hugging Face folder, a GGUF file, ORG/NAME[@REVISION] on the hub, `village` or `market`
-    #[arg(long)]
-    base: PathBuf,
-    /// PEFT adapter folder
-    #[arg(long, value_name = "FOLDER")]
-    adapter: Option<PathBuf>,
-}
-
-#[derive(Args)]
-struct Prompt {
-    /// What to answer: a user's message where the base has a chat template, else plain text to continue
-    #[arg(long, value_name = "TEXT")]
-    prompt: String,
-    /// Take the prompt as plain text even where the base has a chat template
-    #[arg(long)]
-    raw: bool,
-    /// Most tokens to generate
-    #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
-    max_tokens: u32,
-}
-
-#[derive(Args)]
 struct Generate {
     #[command(flatten)]
     model: Model,
@@ -536,7 +506,7 @@ fn run(verb: Verb, &Global { offline, .. }: &Global, printer: &Printer) -> anyho
         }
         Verb::Generate(Generate { model: Model { base, adapter }, prompt, date, device }) => {
             let device = device.open()?;
-            let (base, question) = (local(base)?, question(prompt));
+            let (base, question) = (local(base)?, prompt.question());
             commands::generate::run(&commands::generate::Settings { base, adapter, device, question, date }, printer)
         }
         Verb::Logits(Logits { model: Model { base, adapter }, ids, out, device }) => {
@@ -552,20 +522,4 @@ fn run(verb: Verb, &Global { offline, .. }: &Global, printer: &Printer) -> anyho
         Verb::Defi(defi) => defi.run(printer),
         Verb::Demo(Demo { dir }) => commands::demo::run(&commands::demo::Settings { dir }, printer),
     }
-}
-
-impl Device {
-    fn open(&self) -> anyhow::Result<candle_core::Device> {
-        Ok(self.device.open()?)
-    }
-}
-
-/// The recipe or plan, typed first or as an option.
-fn either(first: Option<PathBuf>, option: Option<PathBuf>) -> anyhow::Result<PathBuf> {
-    first.or(option).ok_or_else(|| anyhow::anyhow!("name the file"))
-}
-
-fn question(prompt: Prompt) -> commands::Question {
-    let Prompt { prompt, raw, max_tokens } = prompt;
-    commands::Question { prompt, raw, max_tokens: max_tokens as usize }
 }

@@ -16,7 +16,7 @@ mod nodes;
 pub mod open;
 pub mod prove;
 pub mod pull;
-mod questions;
+pub mod questions;
 pub mod recipes;
 mod run;
 mod stated;
@@ -47,8 +47,6 @@ use crate::prove::subject::Subject;
 use crate::text::encode::Encoder;
 use crate::text::rows::Text;
 use ftk_proofs::{FixedModel, Net};
-
-pub use self::questions::{Asked, Task};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

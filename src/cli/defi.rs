@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::arguments::either;
 use super::help;
 use super::printer::Printer;
 use crate::commands::Outcome;
@@ -134,7 +135,7 @@ impl Defi {
                 import::run(&import::Settings { files, format, out }, printer)
             }
             Self::Backtest(Backtest { file, plan, set, out }) => {
-                backtest::run(&backtest::Settings { plan: super::either(file, plan)?, set, out }, printer)
+                backtest::run(&backtest::Settings { plan: either(file, plan)?, set, out }, printer)
             }
             Self::Report(Report { run, out }) => report::run(&report::Settings { run, out }, printer),
             Self::Quote(Quote { plan, set, state, adapter }) => {

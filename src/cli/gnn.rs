@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use ftk_gnn::import::Origin;
 use ftk_gnn::score::Asked;
 
+use super::arguments::either;
 use super::help;
 use super::printer::Printer;
 use crate::commands::{self, Outcome};
@@ -110,7 +111,7 @@ pub(super) fn run(verb: Gnn, printer: &Printer) -> anyhow::Result<Outcome> {
             commands::gnn::score::run(&settings, printer)
         }
         Gnn::Ablate(Ablate { file, recipe, set, then, seeds, out }) => {
-            let recipe = super::either(file, recipe)?;
+            let recipe = either(file, recipe)?;
             let settings = commands::gnn::ablate::Settings { recipe, set, then, seeds, out };
             commands::gnn::ablate::run(&settings, printer)
         }

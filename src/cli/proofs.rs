@@ -9,6 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ftk_proofs::{AtLeast, Choice, Kind, Logits, MAX_TOP, Output, Top, limits};
 
 use super::printer::Printer;
+use crate::commands::questions::{Asked, Task};
 use crate::commands::{self, Outcome};
 
 #[derive(Args)]
@@ -276,8 +277,7 @@ impl Subject {
         }
     }
 
-    fn into_parts(self) -> Result<(commands::Task, commands::Asked)> {
-        use commands::{Asked, Task};
+    fn into_parts(self) -> Result<(Task, Asked)> {
         let kind = self.kind()?;
         let Self { prompt, raw, max_tokens, continuation, chosen, rejected, among, rows, .. } = self;
         let task = match kind {

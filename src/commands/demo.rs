@@ -14,7 +14,8 @@ use ftk_proofs::{Kind, Output, Statement};
 use ftk_recipes::Recipe;
 use serde_json::json;
 
-use super::{Asked, Outcome, Task, commit, fitting, frozen, prove, run, tasks, verify};
+use super::questions::{Asked, Task};
+use super::{Outcome, commit, fitting, frozen, prove, run, tasks, verify};
 use crate::cli::printer::Printer;
 use crate::models::{Model, Source, village};
 use crate::prove::bundle;

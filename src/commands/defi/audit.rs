@@ -17,8 +17,9 @@ use ftk_proofs::{Case, Choice, Input, Kind, Output, Statement};
 use serde_json::json;
 
 use super::super::prove;
+use super::super::questions::{Asked, Task};
 use super::super::verify::{self, Expected};
-use super::super::{Advice, Asked, Outcome, Task};
+use super::super::{Advice, Outcome};
 use crate::cli::printer::Printer;
 
 /// What is needed.

@@ -11,10 +11,11 @@ use std::path::Path;
 type Modules = BTreeMap<Vec<String>, String>;
 
 /// Crates that have none.
-const CLEAN: [&str; 6] = ["ftk-circuits", "ftk-defi", "ftk-gnn", "ftk-kernels", "ftk-networks", "ftk-proofs"];
+const CLEAN: [&str; 8] =
+    ["ftk-adapters", "ftk-circuits", "ftk-defi", "ftk-gnn", "ftk-kernels", "ftk-networks", "ftk-proofs", "ftk-recipes"];
 
 /// Files on circles in all others, which are to become fewer: who takes some out lowers the number.
-const LEFT: usize = 44;
+const LEFT: usize = 28;
 
 #[test]
 fn no_two_files_of_a_crate_need_each_other() {
