@@ -40,7 +40,7 @@ use ftk_networks::graphs::End;
 use ftk_networks::sites::Role;
 use ftk_recipes::{Base, Recipe};
 
-use crate::models::{Date, Message, Model, Source, chat};
+use crate::models::{Date, Message, Model, Source, stored_template};
 use crate::prove::cost::available_memory;
 use crate::prove::model;
 use crate::prove::subject::Subject;
@@ -205,7 +205,7 @@ fn fitting(source: &Source, folder: &Path) -> Result<Adapter> {
 /// adapter is asked otherwise than it was trained.
 fn other_template(source: &Source, folder: Option<&Path>) -> Option<String> {
     let folder = folder?;
-    let own = chat::stored(folder).ok().flatten()?;
+    let own = stored_template(folder).ok().flatten()?;
     let same = source.chat_template().is_ok_and(|template| template.source() == own);
     let message = "has a chat template of its own, which differs from the base's and is not used; to use it, put it beside \
                    the base's config.json";

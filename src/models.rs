@@ -13,26 +13,22 @@ mod gguf;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod market;
+mod parts;
 pub mod save;
+mod source;
 #[cfg(test)]
 mod tiny;
 pub mod tokenizer;
 pub mod village;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-use candle_core::{Device, Tensor};
 use ftk_adapters::hint;
-use ftk_adapters::staged::Temporary;
-use ftk_adapters::weights::Weights;
-use ftk_networks::Network;
-use ftk_networks::digest::{BaseDigest, Digesting, Texts};
-use ftk_recipes::{Hold, MARKET, VILLAGE};
 
 pub use chat::{ChatTemplate, Date, Message};
 pub use error::ModelError;
+pub use folder::stored_template;
+pub use parts::TextFile;
 pub use save::{Precision, fill_folder, save_folder};
+pub use source::{Model, Source};
 pub use tokenizer::{SpecialTokens, TextStream, Tokenizer};
 
 /// Errors about bases that may know what to do about them.
@@ -41,226 +37,3 @@ pub const HINTS: &[hint::Ask] = &[
     #[cfg(feature = "hub")]
     hint::of::<hub::HubError>,
 ];
-
-/// A file of a model folder that is kept as it is: name and bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TextFile {
-    /// File name without a folder.
-    pub name: String,
-    /// Content.
-    pub bytes: Vec<u8>,
-}
-
-/// A base model whose small parts have been read and checked, and whose weights have not.
-#[derive(Debug)]
-pub struct Source {
-    path: PathBuf,
-    network: Network,
-    tokenizer: Option<Tokenizer>,
-    special: SpecialTokens,
-    template: Option<ChatTemplate>,
-    store: Store,
-    /// Holds the files of a model that came out of the program itself.
-    unpacked: Option<Temporary>,
-}
-
-/// Where the weights and the text files are.
-#[derive(Debug)]
-enum Store {
-    Folder(folder::Folder),
-    Gguf(Box<gguf::Gguf>),
-}
-
-impl Source {
-    /// Opens a Hugging Face folder (`config.json`, safetensors), a `.gguf` file of the Llama family, or one
-    /// of the bases that ship inside, by the names `village` and `market`.
-    /// A folder need not have a tokenizer or a chat template.
-    ///
-    /// # Errors
-    /// Missing or malformed files, unsupported architectures and options, tensors that are missing or
-    /// of a wrong shape: everything that can be found without reading weights.
-    pub fn open(path: &Path) -> Result<Self, ModelError> {
-        // A folder of that name that is no model, such as that of a copied recipe's rows, does not stand in the way.
-        let here = path.is_file() || path.join("config.json").exists();
-        if path == Path::new(VILLAGE) && !here {
-            return village::open(path);
-        }
-        if path == Path::new(MARKET) && !here {
-            return market::open(path);
-        }
-        let metadata = std::fs::metadata(path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => ModelError::NotFound { path: path.to_owned() },
-            _ => ModelError::Read { path: path.to_owned(), source },
-        })?;
-        if metadata.is_dir() { folder::open(path) } else { gguf::open(path) }
-    }
-
-    /// Opens a Hugging Face folder whose weights are still to be made: only configuration and tokenizer.
-    ///
-    /// # Errors
-    /// As [`Source::open`].
-    pub fn skeleton(path: &Path) -> Result<Self, ModelError> {
-        folder::skeleton(path)
-    }
-
-    /// Where the model was read from.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The name an adapter refers to its base by (`base_model_name_or_path`): `org/name` for a folder of the
-    /// hub's cache, otherwise the path as it was given.
-    pub fn name(&self) -> String {
-        let cached = self.path.components().find_map(|part| {
-            let (org, name) = part.as_os_str().to_str()?.strip_prefix("models--")?.split_once("--")?;
-            Some(format!("{org}/{name}"))
-        });
-        cached.unwrap_or_else(|| self.path.display().to_string())
-    }
-
-    /// The network.
-    pub fn network(&self) -> &Network {
-        &self.network
-    }
-
-    /// The tokenizer.
-    ///
-    /// # Errors
-    /// [`ModelError::NoTokenizer`].
-    pub fn tokenizer(&self) -> Result<&Tokenizer, ModelError> {
-        self.tokenizer.as_ref().ok_or_else(|| ModelError::NoTokenizer { path: self.path.clone() })
-    }
-
-    /// Beginning, end, padding and stop ids.
-    pub fn special(&self) -> &SpecialTokens {
-        &self.special
-    }
-
-    /// The chat template.
-    ///
-    /// # Errors
-    /// [`ModelError::NoChatTemplate`].
-    pub fn chat_template(&self) -> Result<&ChatTemplate, ModelError> {
-        self.template.as_ref().ok_or_else(|| ModelError::NoChatTemplate { path: self.path.clone() })
-    }
-
-    /// Has the chat template, if there is one, write this day where it asks for today's.
-    pub fn set_date(&mut self, date: Date) {
-        if let Some(template) = &mut self.template {
-            template.set_date(date);
-        }
-    }
-
-    /// How the weights that the network uses are stored: number formats, as the files name them, with the tensors
-    /// of each.
-    pub fn formats(&self) -> BTreeMap<String, usize> {
-        let formats = match &self.store {
-            Store::Folder(folder) => folder.formats(),
-            Store::Gguf(gguf) => gguf.formats(),
-        };
-        let mut counts = BTreeMap::new();
-        formats.into_iter().for_each(|format| *counts.entry(format).or_default() += 1);
-        counts
-    }
-
-    /// Bytes that the weights take when they are held so. Of a folder without weights, bf16 is assumed to be stored.
-    pub fn held_bytes(&self, hold: Hold) -> usize {
-        let parameters = || self.network.shapes().values().map(|shape| shape.iter().product::<usize>()).sum::<usize>();
-        match (hold, &self.store) {
-            (Hold::F32, _) => 4 * parameters(),
-            (Hold::Stored, Store::Folder(folder)) => folder.stored_bytes().unwrap_or_else(|| 2 * parameters()),
-            (Hold::Stored, Store::Gguf(gguf)) => gguf.stored_bytes(),
-        }
-    }
-
-    /// Reads every weight the network uses, as f32.
-    ///
-    /// # Errors
-    /// Unreadable or truncated files; NaN or infinite entries, by name of the tensor.
-    pub fn weights(&self, device: &Device) -> Result<Weights, ModelError> {
-        self.weights_held(device, Hold::F32)
-    }
-
-    /// [`Source::weights`], held in memory in a way of one's own choice.
-    ///
-    /// # Errors
-    /// As [`Source::weights`].
-    pub fn weights_held(&self, device: &Device, hold: Hold) -> Result<Weights, ModelError> {
-        match &self.store {
-            Store::Folder(folder) => folder.weights(device, hold),
-            Store::Gguf(gguf) => gguf.weights(device, hold),
-        }
-    }
-
-    /// Reads one of the weights the network uses, as f32 into host memory.
-    ///
-    /// # Errors
-    /// As [`Source::weights`]; [`ModelError::MissingTensor`] for another name.
-    pub fn weight(&self, name: &str) -> Result<Tensor, ModelError> {
-        let weight = match &self.store {
-            Store::Folder(folder) => folder.weight(name)?,
-            Store::Gguf(gguf) => gguf.weight(name)?,
-        };
-        weight.ok_or_else(|| ModelError::MissingTensor { path: self.path.clone(), tensor: name.to_owned() })
-    }
-
-    /// `D_base` in the making, for a caller who reads one weight after another.
-    pub fn digesting(&self) -> Digesting {
-        Digesting::new(&self.network, self.texts())
-    }
-
-    /// `D_base`, the digest a proof names the base by ([`mod@ftk_networks::digest`]).
-    ///
-    /// # Errors
-    /// [`ModelError::Weight`] if `weights` are not this model's.
-    pub fn digest(&self, weights: &Weights) -> Result<BaseDigest, ModelError> {
-        digest::base(&self.network, weights, self.texts())
-    }
-
-    /// What makes ids of text, as far as `D_base` binds it.
-    pub(crate) fn texts(&self) -> Texts {
-        let tokenizer = self.tokenizer.as_ref().map(|tokenizer| *tokenizer.digest());
-        let template = self.template.as_ref().map(|it| (it.source().to_owned(), it.special().clone()));
-        Texts { tokenizer, template, stop: self.special.stop.clone() }
-    }
-
-    /// The tokenizer's files, for [`save_folder`]: copied from a folder, rebuilt from a GGUF.
-    ///
-    /// # Errors
-    /// Unreadable files.
-    pub fn text_files(&self) -> Result<Vec<TextFile>, ModelError> {
-        match &self.store {
-            Store::Folder(folder) => folder.text_files(),
-            Store::Gguf(gguf) => Ok(gguf.text_files()),
-        }
-    }
-}
-
-/// A base model with its weights.
-#[derive(Debug)]
-pub struct Model {
-    /// Everything but the weights.
-    pub source: Source,
-    /// The weights, f32.
-    pub weights: Weights,
-}
-
-impl Model {
-    /// [`Source::open`] and [`Source::weights`].
-    ///
-    /// # Errors
-    /// Those of the two.
-    pub fn load(path: &Path, device: &Device) -> Result<Self, ModelError> {
-        let source = Source::open(path)?;
-        let weights = source.weights(device)?;
-        Ok(Self { source, weights })
-    }
-
-    /// [`Source::digest`] of the weights as they are.
-    ///
-    /// # Errors
-    /// Those of [`Source::digest`].
-    pub fn digest(&self) -> Result<BaseDigest, ModelError> {
-        self.source.digest(&self.weights)
-    }
-}

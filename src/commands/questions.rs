@@ -7,8 +7,8 @@ use ftk_proofs::{Case, Completion, Input, LogProb, Output, Preference};
 
 use super::{Advice, Question};
 use crate::models::{Message, Source};
+use crate::text::Place;
 use crate::text::encode::{Encoder, Pair, Sequence};
-use crate::text::files::Place;
 use crate::text::rows::{self, Options, PairRow, PromptRow, SftRow, Text};
 
 /// What a proof is to show.

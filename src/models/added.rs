@@ -7,7 +7,8 @@ use std::path::Path;
 use ftk_networks::config::ConfigError;
 use serde_json::{Value, json};
 
-use super::{ModelError, Tokenizer};
+use super::error::ModelError;
+use super::tokenizer::Tokenizer;
 
 /// Where tokens stand beside the tokenizer, the later one before the older.
 const CONFIG: &str = "tokenizer_config.json";

@@ -12,11 +12,11 @@ mod dumps;
 mod methods;
 mod python;
 mod translate;
+mod values;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use serde_json::{Map, Value as Json, json};
 
 pub use self::date::Date;
 use self::translate::{GENERATED, translate};
-use super::ModelError;
+use super::error::ModelError;
 use crate::budget::{Budget, within};
 
 /// Steps of the template engine one rendering may take: some hundred per message are usual.
@@ -84,14 +84,6 @@ impl Message {
     fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).and_then(Json::as_str)
     }
-}
-
-/// The chat template in a folder, of a base or an adapter, as it is written; `None` if it has none.
-///
-/// # Errors
-/// Files that are neither text nor JSON.
-pub fn stored(folder: &Path) -> Result<Option<String>, ModelError> {
-    super::folder::stored_template(folder)
 }
 
 /// A conversation as text, with what its template marks as generated.

@@ -5,7 +5,7 @@ use ftk_adapters::weights::{Weights, values};
 use ftk_networks::Network;
 use ftk_networks::digest::{BaseDigest, Digesting, Texts};
 
-use super::ModelError;
+use super::error::ModelError;
 
 /// Adds a tensor to a digest in the making.
 ///

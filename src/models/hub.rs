@@ -9,6 +9,7 @@
 mod cache;
 mod error;
 mod http;
+mod wanted;
 
 use std::fs::File;
 use std::io::Read;
@@ -24,47 +25,13 @@ use serde::Deserialize;
 use self::cache::{Look, Place, is_rows, parents, write};
 pub use self::error::HubError;
 use self::http::{Client, Failure};
+use self::wanted::{CONFIG, ROWS, is_commit};
+pub use self::wanted::{Kind, Pulled, Wanted};
 use super::folder::{SHARDS, TEXT_FILES, WEIGHTS, shards};
 
 const ENDPOINT: &str = "https://huggingface.co";
-const CONFIG: &str = "config.json";
-/// What a data set's rows are stored in.
-const ROWS: [&str; 8] = [".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".json", ".json.gz", ".json.zst", ".parquet"];
 /// Attempts to fetch a file that turns out to be another one than was announced.
 const ATTEMPTS: usize = 2;
-
-/// Models and data sets have names of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Models.
-    Model,
-    /// Data sets.
-    Dataset,
-}
-
-/// Which files of a repository are needed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted<'a> {
-    /// What [`super::Source::open`] reads: configuration, tokenizer, template, safetensors.
-    Model,
-    /// What [`super::Source::skeleton`] reads: the same without weights.
-    Skeleton,
-    /// Every file of rows.
-    Rows,
-    /// These.
-    Files(&'a [String]),
-}
-
-/// Files of one commit, in the cache.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pulled {
-    /// The commit.
-    pub commit: String,
-    /// The snapshot's folder.
-    pub folder: PathBuf,
-    /// The files that were wanted, relative to it.
-    pub files: Vec<String>,
-}
 
 /// Sees a file's name, the bytes that are there, and their number in the end.
 pub type Report<'a> = &'a mut dyn FnMut(&str, u64, u64);
@@ -166,21 +133,6 @@ fn expanded(name: &'static str, text: &str, set: &dyn Fn(&str) -> Option<String>
 /// Whether a value of an environment variable means yes, as `huggingface_hub` reads it.
 fn is_on(value: &str) -> bool {
     ["1", "true", "yes", "on"].contains(&value.trim().to_ascii_lowercase().as_str())
-}
-
-fn is_commit(text: &str) -> bool {
-    text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-impl Wanted<'_> {
-    /// The file to name when there is nothing at all.
-    fn first(&self) -> &str {
-        match self {
-            Self::Model | Self::Skeleton => CONFIG,
-            Self::Rows => "every file",
-            Self::Files(files) => files.first().map_or("every file", String::as_str),
-        }
-    }
 }
 
 /// What a commit holds, as the endpoint lists it.

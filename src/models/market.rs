@@ -1,9 +1,10 @@
 //! The base model of markets that ships inside the program (`recipes/defi/README.md`). Its ids are bins, not text, so it
 //! has no tokenizer.
 
-use std::path::Path;
+use ftk_adapters::staged::Temporary;
 
-use super::{ModelError, Source, village};
+use super::error::ModelError;
+use super::village;
 
 /// Files of the base.
 const BASE: [(&str, &[u8]); 2] = [
@@ -11,7 +12,7 @@ const BASE: [(&str, &[u8]); 2] = [
     ("model.safetensors", include_bytes!("../../recipes/defi/base/model.safetensors")),
 ];
 
-/// Opens the base.
-pub(super) fn open(name: &Path) -> Result<Source, ModelError> {
-    village::shipped(name, &BASE)
+/// The base in a temporary folder.
+pub(super) fn unpacked() -> Result<Temporary, ModelError> {
+    village::temporary(&BASE)
 }

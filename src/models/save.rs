@@ -13,7 +13,9 @@ use safetensors::Dtype;
 use safetensors::tensor::View;
 use serde_json::{Value, json};
 
-use super::{ModelError, SpecialTokens, TextFile};
+use super::error::ModelError;
+use super::parts::TextFile;
+use super::tokenizer::SpecialTokens;
 
 /// The file without which there is no base.
 const CONFIG: &str = "config.json";

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ftk_networks::config::Object;
 
-use super::ModelError;
+use super::error::ModelError;
 use crate::budget::{Budget, Exceeded, within};
 
 /// Bytes that reading the file or a text may ask for whatever its length, and for each of its bytes: published

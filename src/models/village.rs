@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ftk_adapters::staged::Temporary;
 
-use super::{ModelError, Source, folder};
+use super::error::ModelError;
 
 /// Files of the base.
 const BASE: [(&str, &[u8]); 5] = [
@@ -25,20 +25,17 @@ const RUN: [(&str, &[u8]); 3] = [
 /// How temporary folders of bases are called; a process that is killed leaves its own for the next to sweep out.
 const UNPACKED: &str = "ftk-village-";
 
-/// Opens the base.
-pub(super) fn open(name: &Path) -> Result<Source, ModelError> {
-    shipped(name, &BASE)
+/// The base in a temporary folder.
+pub(super) fn unpacked() -> Result<Temporary, ModelError> {
+    temporary(&BASE)
 }
 
-/// Opens a base that ships inside the program from a temporary folder that lives as long as the result.
-pub(super) fn shipped(name: &Path, base: &[(&str, &[u8])]) -> Result<Source, ModelError> {
+/// A base that ships inside the program in a temporary folder.
+pub(super) fn temporary(base: &[(&str, &[u8])]) -> Result<Temporary, ModelError> {
     let failed = |source| ModelError::Write { path: std::env::temp_dir(), source };
     let unpacked = Temporary::new(&std::env::temp_dir(), UNPACKED).map_err(failed)?;
     write(unpacked.path(), base)?;
-    let mut source = folder::open(unpacked.path())?;
-    source.path = name.to_owned();
-    source.unpacked = Some(unpacked);
-    Ok(source)
+    Ok(unpacked)
 }
 
 /// Writes base, recipe and rows into a folder, laid out as in `recipes/village`.

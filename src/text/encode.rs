@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ftk_recipes::Scored;
 
-use super::TextError;
-use super::files::Place;
+use super::error::TextError;
+use super::place::Place;
 use super::rows::{Chat, PairRow, PromptRow, SftRow, Text, UnpairedRow};
 use super::turn::mark;
 use super::turns::{Turns, turns};

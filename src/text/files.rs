@@ -1,7 +1,6 @@
 //! Files of rows as JSON objects, one at a time: JSON lines, JSON arrays, both also under gzip or zstd, and Parquet. What
 //! the columns mean is not known here.
 
-use std::fmt;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -16,25 +15,8 @@ use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
 use serde_json::{Deserializer, Map, Value};
 
-use super::TextError;
-
-/// Where a row stands in its file, from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
-    /// The line it begins in.
-    Line(usize),
-    /// Its number, where a file has no lines.
-    Row(usize),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Line(line) => write!(f, "{line}"),
-            Self::Row(row) => write!(f, "row {row}"),
-        }
-    }
-}
+use super::error::TextError;
+use super::place::Place;
 
 /// A row of a file, as JSON.
 pub type Object = Map<String, Value>;

@@ -8,6 +8,7 @@
 
 mod columns;
 mod kinds;
+pub(super) mod names;
 mod readings;
 #[cfg(test)]
 mod tests;
@@ -20,58 +21,11 @@ use serde_json::Value;
 use self::columns::Columns;
 pub use self::columns::Row;
 pub use self::kinds::{Chat, PairRow, PromptRow, SftRow, Text, UnpairedRow};
-use super::TextError;
-use super::files::{self, Place};
+use self::names::COLUMNS;
+use super::error::TextError;
+use super::files;
+use super::place::Place;
 use crate::models::ChatTemplate;
-
-/// Columns with a meaning in the formats that are read or in their neighbours.
-pub const COLUMNS: [&str; 44] = [
-    "text",
-    "messages",
-    "conversations",
-    "prompt",
-    "completion",
-    "instruction",
-    "input",
-    "output",
-    "system",
-    "history",
-    "chosen",
-    "rejected",
-    "input_ids",
-    "labels",
-    "attention_mask",
-    "completion_mask",
-    "assistant_masks",
-    "prompt_ids",
-    "chosen_ids",
-    "rejected_ids",
-    "completion_ids",
-    "label",
-    "tools",
-    // Never read: what they hold would be missing from the text, so that a row that has them is refused.
-    "question",
-    "query",
-    "context",
-    "response",
-    "answer",
-    "system_prompt",
-    "reasoning_content",
-    "reasoning",
-    "thinking",
-    "functions",
-    "documents",
-    "chat_template_kwargs",
-    "position_ids",
-    "prompt_input_ids",
-    "chosen_input_ids",
-    "rejected_input_ids",
-    "images",
-    "image",
-    "videos",
-    "audios",
-    "audio",
-];
 
 /// What else than its columns says how a file is read.
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::TextError;
+use super::error::TextError;
 use super::rows::Chat;
 use crate::models::Source;
 

@@ -14,7 +14,8 @@ use super::super::{Advice, fitting};
 use crate::cli::printer::Printer;
 use crate::models::Source;
 use crate::text::TextError;
-use crate::text::load::{self, Kind, load};
+use crate::text::counts;
+use crate::text::load::{Kind, load};
 use crate::text::memory::Memory;
 use crate::text::session::Rows;
 use crate::train;
@@ -30,8 +31,8 @@ pub(super) struct Plan {
 
 /// How much there is to do.
 pub(super) struct Counts {
-    train: load::Counts,
-    held_out: Option<load::Counts>,
+    train: counts::Counts,
+    held_out: Option<counts::Counts>,
     steps: usize,
     /// Sites with an adapter.
     sites: usize,
@@ -82,17 +83,17 @@ impl Plan {
 impl Counts {
     /// What became of the rows of each file, for a person.
     pub(super) fn notes(&self) -> Vec<String> {
-        [&self.train].into_iter().chain(&self.held_out).flat_map(load::Counts::notes).collect()
+        [&self.train].into_iter().chain(&self.held_out).flat_map(counts::Counts::notes).collect()
     }
 
     /// The same for a program.
     pub(super) fn data(&self) -> Vec<Value> {
-        [&self.train].into_iter().chain(&self.held_out).map(load::Counts::json).collect()
+        [&self.train].into_iter().chain(&self.held_out).map(counts::Counts::json).collect()
     }
 
     /// All counts by name; files are not named, so that a run elsewhere has the same.
     pub(super) fn json(&self) -> Value {
-        let rows = |counts: &load::Counts| {
+        let rows = |counts: &counts::Counts| {
             let mut counts = counts.json();
             counts.as_object_mut().map(|counts| counts.remove("file"));
             counts

@@ -3,7 +3,7 @@
 use minijinja::value::{Kwargs, Rest, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
-use super::python::{LONGEST, float, string, wrong};
+use super::values::{LONGEST, float, string, wrong};
 
 /// `tojson` as transformers defines it: `json.dumps` without escaping for HTML.
 pub(super) fn to_json(value: Value, arguments: Rest<Value>, options: Kwargs) -> Result<String, Error> {

@@ -3,7 +3,10 @@
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
 
-use super::python::{LONGEST, METHOD, centred, replaced, repr, wrong};
+use super::values::{LONGEST, centred, replaced, repr, wrong};
+
+/// What stands in front of a method that a key of the same name must not hide.
+pub(super) const METHOD: &str = "ftk_method_";
 
 /// Methods of Python's types that templates may call on values, which they cannot change.
 pub(super) fn method(state: &State, value: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> {

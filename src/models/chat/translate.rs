@@ -2,7 +2,8 @@
 //! that follow each other, the operators `~` and `%`, methods of maps that a key may hide, and transformers'
 //! `{% generation %}`. Everything else, white space and lines included, stays.
 
-use super::python::{CONCAT, ITEM, METHOD, REMAINDER};
+use super::methods::METHOD;
+use super::python::{CONCAT, ITEM, REMAINDER};
 
 /// The filter that `{% generation %}` becomes: the engine has no tags of its own making, but blocks under filters.
 pub(super) const GENERATED: &str = "ftk_generated";

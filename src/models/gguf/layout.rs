@@ -10,7 +10,7 @@ use std::path::Path;
 
 use ftk_adapters::peft::LFS;
 
-use super::super::ModelError;
+use super::super::error::ModelError;
 
 /// Longest accepted key, the specification's limit.
 const MAX_KEY: u64 = 65_535;

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use candle_core::quantized::gguf_file::Value as Stored;
 use serde_json::{Map, Value, json};
 
-use super::super::{ModelError, SpecialTokens};
-use super::{Metadata, whole};
+use super::super::error::ModelError;
+use super::super::tokenizer::{SpecialTokens, Tokenizer};
+use super::metadata::{Metadata, whole};
 
 /// A rebuilt tokenizer.
 pub(super) struct Rebuilt {
@@ -20,6 +21,15 @@ pub(super) struct Rebuilt {
     pub(super) special: SpecialTokens,
     /// The token for what the vocabulary cannot spell.
     pub(super) unknown: Option<u32>,
+}
+
+impl Rebuilt {
+    /// Texts of the special tokens by their Hugging Face name.
+    pub(super) fn texts(&self, tokenizer: &Tokenizer) -> BTreeMap<&'static str, String> {
+        let SpecialTokens { bos, eos, pad, stop: _ } = self.special;
+        let ids = [("bos_token", bos), ("eos_token", eos), ("pad_token", pad), ("unk_token", self.unknown)];
+        ids.into_iter().filter_map(|(key, id)| Some((key, tokenizer.token(id?)?))).collect()
+    }
 }
 
 /// `tokenizer.ggml.token_type`: only these matter.

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use ftk_adapters::{atomic, foreign};
 
-use super::{CONFIG, HubError, Kind, Pulled, ROWS, Wanted, is_commit};
+use super::error::HubError;
+use super::wanted::{CONFIG, Kind, Pulled, ROWS, Wanted, is_commit};
 use crate::models::folder::{SHARDS, TEXT_FILES, WEIGHTS, shards};
 
 /// What the cache holds of what is wanted.

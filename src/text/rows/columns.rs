@@ -8,8 +8,9 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::super::TextError;
-use super::super::files::{Object, Place};
+use super::super::error::TextError;
+use super::super::files::Object;
+use super::super::place::Place;
 use super::super::turn;
 use super::kinds::{Chat, Text};
 use crate::models::{ChatTemplate, Message};

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::TextError;
+use super::super::error::TextError;
 use super::columns::{Columns, Reading, Row};
 use super::kinds::{Chat, PairRow, PromptRow, SftRow, Text, UnpairedRow};
 use crate::models::Message;

@@ -1,0 +1,312 @@
+//! Folders, good and bad.
+
+use ftk_adapters::hint::Hint;
+use serde_json::json;
+
+use ftk_adapters::peft::LFS;
+use half::{bf16, f16};
+
+use super::super::source::Source;
+use super::super::tiny::{self, Stored};
+use super::tensors::MAX_HEADER;
+use super::*;
+
+fn weights(folder: &Path) -> Result<Weights, ModelError> {
+    Source::open(folder)?.weights(&Device::Cpu)
+}
+
+/// The folder's only tensor file after a change, and what opening it says, without the path in front.
+fn refused(change: impl FnOnce(&mut Stored)) -> String {
+    let folder = tiny::folder();
+    let mut tensors = tiny::stored(&tiny::weights(tiny::network()));
+    change(&mut tensors);
+    tiny::write_tensors(&folder.path().join("model.safetensors"), &tensors);
+    without_folder(folder.path(), &weights(folder.path()).unwrap_err())
+}
+
+fn without_folder(folder: &Path, error: &ModelError) -> String {
+    error.to_string().replace(&folder.display().to_string(), "M")
+}
+
+#[test]
+fn matrices_of_gpt2_are_turned_and_its_names_completed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.safetensors");
+    let network: Network = tiny::gpt2().into();
+    let expected = tiny::weights(network.clone());
+    let special = super::super::SpecialTokens::default();
+    let saved = folder.path().join("saved");
+    super::super::save_folder(&saved, &network, &expected, super::super::Precision::F32, &special, &[]).unwrap();
+    std::fs::copy(saved.join("config.json"), folder.path().join("config.json")).unwrap();
+
+    let bare = |weights: &Weights| -> Stored {
+        let turned = |(name, tensor): (&str, Tensor)| {
+            let name = name.strip_prefix("transformer.").unwrap_or(name).to_owned();
+            let turn = name.ends_with(".weight") && (name.contains(".attn.") || name.contains(".mlp."));
+            (name, if turn { tensor.t().unwrap() } else { tensor })
+        };
+        tiny::stored(&tiny::tensors(weights).map(turned).collect())
+    };
+    let mut tensors = bare(&expected);
+    // Buffers of the masks, which are no weights.
+    tensors.insert("h.0.attn.bias".to_owned(), (Dtype::F32, vec![1], vec![0; 4]));
+    tiny::write_tensors(&file, &tensors);
+    assert!(tiny::same(&weights(folder.path()).unwrap(), &expected));
+    assert!(tiny::same(&weights(&saved).unwrap(), &expected));
+
+    tensors.get_mut("h.1.mlp.c_fc.weight").unwrap().1.reverse();
+    tiny::write_tensors(&file, &tensors);
+    let error = without_folder(folder.path(), &Source::open(folder.path()).unwrap_err());
+    let name = "transformer.h.1.mlp.c_fc.weight";
+    assert_eq!(error, format!("M/model.safetensors: tensor {name} has shape [12, 8], the network needs [8, 12]"));
+    tensors.remove("h.1.mlp.c_fc.weight");
+    tiny::write_tensors(&file, &tensors);
+    let error = without_folder(folder.path(), &Source::open(folder.path()).unwrap_err());
+    assert_eq!(error, format!("M: missing tensor: {name}"));
+}
+
+fn write_shards(folder: &Path, of: impl Fn(usize) -> usize) {
+    let mut shards: BTreeMap<String, Stored> = BTreeMap::new();
+    let mut map = serde_json::Map::new();
+    for (i, (name, tensor)) in tiny::stored(&tiny::weights(tiny::network())).into_iter().enumerate() {
+        let shard = format!("model-{}.safetensors", of(i));
+        map.insert(name.clone(), json!(shard));
+        shards.entry(shard).or_default().insert(name, tensor);
+    }
+    for (shard, tensors) in &shards {
+        tiny::write_tensors(&folder.join(shard), tensors);
+    }
+    tiny::write_json(&folder.join("model.safetensors.index.json"), &json!({ "weight_map": map }));
+    std::fs::remove_file(folder.join("model.safetensors")).unwrap();
+}
+
+#[test]
+fn a_folder_without_a_tokenizer_loads() {
+    let folder = tiny::folder();
+    let source = Source::open(folder.path()).unwrap();
+    assert_eq!(*source.network(), tiny::network().into());
+    assert!(tiny::same(&source.weights(&Device::Cpu).unwrap(), &tiny::weights(tiny::network())));
+    let error = source.tokenizer().unwrap_err();
+    assert_eq!(without_folder(folder.path(), &error), "M: this model has no tokenizer");
+    assert_eq!(error.hint().unwrap(), "add the model's tokenizer.json, or give token ids");
+    let error = source.chat_template().unwrap_err();
+    assert_eq!(without_folder(folder.path(), &error), "M: this model has no chat template");
+}
+
+#[test]
+fn shards_equal_one_file() {
+    let expected = tiny::weights(tiny::network());
+    for of in [|i| i % 3, |i| i / 7] {
+        let folder = tiny::folder();
+        write_shards(folder.path(), of);
+        assert!(tiny::same(&weights(folder.path()).unwrap(), &expected));
+    }
+}
+
+#[test]
+fn half_precisions_are_widened() {
+    let expected = tiny::weights(tiny::network());
+    for half in [Dtype::F16, Dtype::BF16] {
+        let folder = tiny::folder();
+        let mut tensors = tiny::stored(&expected);
+        for (dtype, _, bytes) in tensors.values_mut() {
+            let values = bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four));
+            *bytes = match half {
+                Dtype::F16 => values.flat_map(|value| f16::from_f32(value).to_le_bytes()).collect(),
+                _ => values.flat_map(|value| bf16::from_f32(value).to_le_bytes()).collect(),
+            };
+            *dtype = half;
+        }
+        tiny::write_tensors(&folder.path().join("model.safetensors"), &tensors);
+        let source = Source::open(folder.path()).unwrap();
+        let full = source.weights(&Device::Cpu).unwrap();
+        assert!(tiny::same(&full, &expected), "{half:?}");
+        let held = source.weights_held(&Device::Cpu, Hold::Stored).unwrap();
+        assert!(tiny::same(&held, &expected) && 2 * held.bytes() == full.bytes(), "{half:?}");
+    }
+}
+
+#[test]
+fn wrong_tensors_are_refused_by_name() {
+    let norm = "model.norm.weight";
+    let missing = refused(|tensors| drop(tensors.remove(norm)));
+    assert_eq!(missing, "M: missing tensor: model.norm.weight");
+    let shape = refused(|tensors| tensors.get_mut(norm).unwrap().1 = vec![2, 4]);
+    assert_eq!(shape, "M/model.safetensors: tensor model.norm.weight has shape [2, 4], the network needs [8]");
+    let integers = refused(|tensors| tensors.get_mut(norm).unwrap().0 = Dtype::I32);
+    assert_eq!(integers, "M/model.safetensors: tensor model.norm.weight has an unsupported type: I32");
+    for (value, shown) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
+        let error = refused(|tensors| tensors.get_mut(norm).unwrap().2[12..16].copy_from_slice(&value.to_le_bytes()));
+        let expected = "M/model.safetensors: tensor model.norm.weight has an entry that is not finite: ";
+        assert_eq!(error, format!("{expected}{shown} at index 3"));
+    }
+}
+
+#[test]
+fn an_untied_model_without_a_head_gets_a_hint() {
+    let folder = tiny::folder();
+    let mut tensors = tiny::stored(&tiny::weights(tiny::network()));
+    tensors.remove("lm_head.weight");
+    tiny::write_tensors(&folder.path().join("model.safetensors"), &tensors);
+    let error = Source::open(folder.path()).unwrap_err();
+    assert_eq!(without_folder(folder.path(), &error), "M: missing tensor: lm_head.weight");
+    assert!(error.hint().unwrap().contains("tie_word_embeddings"));
+
+    let mut config = tiny::config();
+    config["tie_word_embeddings"] = json!(true);
+    tiny::write_json(&folder.path().join("config.json"), &config);
+    assert!(!Source::open(folder.path()).unwrap().network().shapes().contains_key("lm_head.weight"));
+}
+
+#[test]
+fn a_head_of_its_own_where_the_configuration_says_tied_is_refused_and_a_copy_is_not() {
+    let folder = tiny::folder();
+    let mut config = tiny::config();
+    config["tie_word_embeddings"] = json!(true);
+    tiny::write_json(&folder.path().join("config.json"), &config);
+    let error = without_folder(folder.path(), &Source::open(folder.path()).unwrap_err());
+    let reason = "says that the head is the embedding table, but the weights have another: lm_head.weight";
+    assert_eq!(error, format!("M/config.json: tie_word_embeddings: {reason}"));
+    let mut tensors = tiny::stored(&tiny::weights(tiny::network()));
+    let table = tensors["model.embed_tokens.weight"].clone();
+    tensors.insert("lm_head.weight".to_owned(), table);
+    tiny::write_tensors(&folder.path().join("model.safetensors"), &tensors);
+    assert!(Source::open(folder.path()).is_ok());
+}
+
+#[test]
+fn a_head_of_its_own_where_silence_means_tied_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = Network::from(tiny::gpt2());
+    let mut config = network.write();
+    config.as_object_mut().unwrap().remove("tie_word_embeddings");
+    tiny::write_json(&folder.path().join("config.json"), &config);
+    let mut tensors = tiny::stored(&tiny::weights(tiny::gpt2()));
+    for (name, (_, shape, bytes)) in &mut tensors {
+        if network.stored(name) == ftk_networks::Stored::Transposed {
+            // Only the head and the table are looked at here, whatever else stands in the file.
+            shape.reverse();
+            bytes.fill(0);
+        }
+    }
+    let path = folder.path().join("model.safetensors");
+    tiny::write_tensors(&path, &tensors);
+    assert!(Source::open(folder.path()).is_ok());
+    let mut head = tensors["transformer.wte.weight"].clone();
+    head.2[0] ^= 1;
+    tensors.insert("lm_head.weight".to_owned(), head);
+    tiny::write_tensors(&path, &tensors);
+    let error = without_folder(folder.path(), &Source::open(folder.path()).unwrap_err());
+    assert!(error.starts_with("M/config.json: tie_word_embeddings: says that the head is"), "{error}");
+}
+
+#[test]
+fn pointers_of_git_lfs_are_named_as_such() {
+    let pointer = [LFS, b"v1\noid sha256:0\nsize 3\n"].concat();
+    for name in ["model.safetensors", "config.json"] {
+        let folder = tiny::folder();
+        std::fs::write(folder.path().join(name), &pointer).unwrap();
+        let error = Source::open(folder.path()).unwrap_err();
+        assert_eq!(
+            without_folder(folder.path(), &error),
+            format!("M/{name}: a Git LFS pointer, not the file it stands for")
+        );
+        assert!(error.hint().unwrap().contains("git lfs pull"));
+    }
+}
+
+#[test]
+fn files_that_lie_about_their_length_are_refused() {
+    let folder = tiny::folder();
+    let file = folder.path().join("model.safetensors");
+    let whole = std::fs::read(&file).unwrap();
+    let refused = |bytes: &[u8]| {
+        std::fs::write(&file, bytes).unwrap();
+        without_folder(folder.path(), &Source::open(folder.path()).unwrap_err())
+    };
+    let described = whole.len();
+    let start = "M/model.safetensors: malformed safetensors: ";
+    for (bytes, reason) in [
+        (&whole[..5], "too short for a header: 5 bytes".to_owned()),
+        (&whole[..100], format!("header longer than the file or than {MAX_HEADER} bytes: ")),
+        (&whole[..described - 1], format!("the header describes {described} bytes, the file has {}", described - 1)),
+        (&[&whole[..], b"x"].concat(), format!("the header describes {described} bytes")),
+        (&[&u64::MAX.to_le_bytes()[..], b"{}"].concat(), "header longer than the file".to_owned()),
+        (&[&2u64.to_le_bytes()[..], b"{]"].concat(), "key must be a string".to_owned()),
+    ] {
+        let error = refused(bytes);
+        assert!(error.starts_with(&format!("{start}{reason}")), "{error}");
+    }
+}
+
+#[test]
+fn an_index_cannot_leave_its_folder() {
+    let folder = tiny::folder();
+    std::fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+    let index = folder.path().join("model.safetensors.index.json");
+    for name in ["../model.safetensors", "/model.safetensors", "a/b.safetensors", "..", "", "c:x", "a\\b"] {
+        tiny::write_json(&index, &json!({ "weight_map": { "model.norm.weight": name } }));
+        let error = without_folder(folder.path(), &Source::open(folder.path()).unwrap_err());
+        assert_eq!(
+            error,
+            "M/model.safetensors.index.json: malformed safetensors index: \
+             no plain file name for tensor: model.norm.weight",
+            "{name}"
+        );
+    }
+    tiny::write_tensors(&folder.path().join("a.safetensors"), &Stored::new());
+    tiny::write_json(&index, &json!({ "weight_map": { "model.norm.weight": "a.safetensors" } }));
+    let error = without_folder(folder.path(), &Source::open(folder.path()).unwrap_err());
+    assert_eq!(error, "M/a.safetensors: missing tensor: model.norm.weight");
+}
+
+#[test]
+fn paths_that_are_no_model_get_a_hint() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Source::open(&folder.path().join("absent")).unwrap_err();
+    assert_eq!(without_folder(folder.path(), &error), "M/absent: no such file or folder");
+    assert!(error.hint().unwrap().contains(".gguf"));
+    tiny::write_json(&folder.path().join("adapter_config.json"), &json!({}));
+    let error = Source::open(folder.path()).unwrap_err();
+    assert_eq!(without_folder(folder.path(), &error), "M: no such file in this folder: config.json");
+    assert!(error.hint().unwrap().contains("adapter"));
+}
+
+#[test]
+fn special_tokens_and_templates_come_from_every_file() {
+    let folder = tiny::folder();
+    let file = |name: &str| folder.path().join(name);
+    let mut config = tiny::config();
+    config["eos_token_id"] = json!(9);
+    config["pad_token_id"] = json!(-1);
+    tiny::write_json(&file("config.json"), &config);
+    tiny::write_json(&file("generation_config.json"), &json!({"eos_token_id": [9, 11, 99], "pad_token_id": 8}));
+    std::fs::write(file("tokenizer.json"), tiny::TOKENIZER).unwrap();
+    let templates = json!([{"name": "rag", "template": "R"}, {"name": "default", "template": "{{ eos_token }}D"}]);
+    let tokens = json!({"bos_token": {"content": "<s>"}, "eos_token": "<e>", "chat_template": templates});
+    tiny::write_json(&file("tokenizer_config.json"), &tokens);
+
+    let source = Source::open(folder.path()).unwrap();
+    let expected = super::super::SpecialTokens { bos: Some(1), eos: Some(2), pad: Some(8), stop: [2, 9, 11].into() };
+    assert_eq!(source.special(), &expected);
+    assert_eq!(source.chat_template().unwrap().render(&[], &[], false).unwrap(), "<e>D");
+    std::fs::write(file("chat_template.jinja"), "{{ bos_token }}J").unwrap();
+    let source = Source::open(folder.path()).unwrap();
+    assert_eq!(source.chat_template().unwrap().render(&[], &[], false).unwrap(), "<s>J");
+    let copied: Vec<_> = source.text_files().unwrap().into_iter().map(|file| file.name).collect();
+    let expected = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"];
+    assert_eq!(copied, expected);
+}
+
+#[test]
+fn a_folder_of_the_hub_cache_is_known_by_its_name() {
+    let root = tempfile::tempdir().unwrap();
+    let snapshot = root.path().join("models--org--tiny-model").join("snapshots").join("0123");
+    std::fs::create_dir_all(&snapshot).unwrap();
+    let folder = tiny::folder();
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(folder.path().join(name), snapshot.join(name)).unwrap();
+    }
+    assert_eq!(Source::open(&snapshot).unwrap().name(), "org/tiny-model");
+    assert_eq!(Source::open(folder.path()).unwrap().name(), folder.path().display().to_string());
+}

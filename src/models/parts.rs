@@ -1,0 +1,24 @@
+//! What a base is beside its weights, whichever files it is read from.
+
+use ftk_networks::Network;
+
+use super::chat::ChatTemplate;
+use super::tokenizer::{SpecialTokens, Tokenizer};
+
+/// The small parts of a base, read and checked.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) network: Network,
+    pub(super) tokenizer: Option<Tokenizer>,
+    pub(super) special: SpecialTokens,
+    pub(super) template: Option<ChatTemplate>,
+}
+
+/// A file of a model folder that is kept as it is: name and bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextFile {
+    /// File name without a folder.
+    pub name: String,
+    /// Content.
+    pub bytes: Vec<u8>,
+}
