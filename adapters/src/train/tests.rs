@@ -381,10 +381,10 @@ fn log_probabilities_of_huge_logits_stay_finite() {
 
 /// Messages between five nodes, one of which hears itself alone.
 fn messages() -> Arc<Propagation> {
-    let heard: [&[u32]; 5] = [&[0, 1, 3], &[0, 1], &[2], &[0, 3, 4], &[3, 4]];
-    let degree = |node: u32| heard[node as usize].len();
+    let incoming: [&[u32]; 5] = [&[0, 1, 3], &[0, 1], &[2], &[0, 3, 4], &[3, 4]];
+    let degree = |node: u32| incoming[node as usize].len();
     let row = |node: usize| {
-        heard[node].iter().map(move |&sender| (sender, symmetric_coefficient(degree(sender), heard[node].len())))
+        incoming[node].iter().map(move |&sender| (sender, symmetric_coefficient(degree(sender), incoming[node].len())))
     };
     Arc::new(Propagation::new(Sparse::from_rows(5, (0..5).map(|node| row(node).collect::<Vec<_>>()))))
 }

@@ -61,7 +61,7 @@ impl ContrastSession {
             _ => (0..graph.nodes).collect(),
         };
         let labels = Labels::new(graph.labels.clone(), parts);
-        let lists = inputs::heard(graph);
+        let lists = inputs::incoming(graph);
         let mut pairs: BTreeMap<[u32; 2], [bool; 2]> = BTreeMap::new();
         for (node, list) in lists.iter().enumerate() {
             for &other in list {
@@ -224,7 +224,7 @@ impl Learner for ContrastSession {
         if self.labels.counts()[2] == 0 {
             return Vec::new();
         }
-        self.labels.baselines(&self.features, &inputs::heard(graph))
+        self.labels.baselines(&self.features, &inputs::incoming(graph))
     }
 
     fn counts(&self) -> [usize; 3] {

@@ -20,7 +20,7 @@ pub fn features(graph: &Graph, prepare: Prepare) -> Result<Arc<Features>, GraphE
 }
 
 /// Who hears whom among all nodes: neighbours in either direction; where nodes carry times, earlier ones only.
-pub fn heard(graph: &Graph) -> Vec<Vec<u32>> {
+pub fn incoming(graph: &Graph) -> Vec<Vec<u32>> {
     let mut lists = graph.neighbours();
     if !graph.times.is_empty() {
         for (node, list) in lists.iter_mut().enumerate() {
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn a_part_passes_what_the_whole_graph_passes() {
         for graph in [ring(), timed()] {
-            let lists = heard(&graph);
+            let lists = incoming(&graph);
             for kind in [Kind::Gcn, Kind::Sage, Kind::SageGcn, Kind::Gat] {
                 let network = network(kind);
                 let whole = &hops(kind, 1, &lists)[0];
@@ -135,7 +135,7 @@ mod tests {
             part.fits(&network).unwrap();
             let whole = features(&graph, prepare).unwrap();
             let pass = part.pass(&network, &[3]);
-            for (row, node) in levels(&heard(&graph), &[3], 2)[0].iter().enumerate() {
+            for (row, node) in levels(&incoming(&graph), &[3], 2)[0].iter().enumerate() {
                 assert_eq!(pass.features.row(row), whole.row(*node as usize), "{prepare:?}");
             }
             let raw = graph.features.as_ref().unwrap();

@@ -74,7 +74,7 @@ impl NodeSession {
         };
         let end = if linear { End::Linear(classes) } else { End::Convolution(classes) };
         let model = Model::open(recipe, gnn, features.width(), end)?;
-        let lists = inputs::heard(graph);
+        let lists = inputs::incoming(graph);
         let layers = model.network.layers;
         let view = match &gnn.neighbours {
             None => View::Whole(inputs::hops(model.network.model_type, layers, &lists)),
@@ -240,7 +240,7 @@ impl Learner for NodeSession {
     }
 
     fn baselines(&self, graph: &Graph) -> Vec<(&'static str, usize, Figures)> {
-        self.labels.baselines(&self.features, &inputs::heard(graph))
+        self.labels.baselines(&self.features, &inputs::incoming(graph))
     }
 
     fn counts(&self) -> [usize; 3] {

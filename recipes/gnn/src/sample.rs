@@ -124,8 +124,8 @@ mod tests {
         let times = [5.0, 1.0, 6.0, 9.0];
         for seed in 0..4 {
             let sample = draw(&lists, &times, &[seed], &[9, 9, 9], 0);
-            let heard: Vec<usize> = sample.nodes.iter().copied().filter(|&node| node != seed).collect();
-            assert!(heard.iter().all(|&node| times[node] < times[seed]), "{seed} hears {heard:?}");
+            let incoming: Vec<usize> = sample.nodes.iter().copied().filter(|&node| node != seed).collect();
+            assert!(incoming.iter().all(|&node| times[node] < times[seed]), "{seed} hears {incoming:?}");
         }
         assert_eq!(draw(&lists, &times, &[3], &[9, 9], 0).nodes.iter().filter(|&&node| node == 2).count(), 1);
         assert!([-1.0, -0.5, 0.0, 0.25, 7.0].map(ordered).is_sorted());

@@ -155,7 +155,7 @@ fn ends<const N: usize>(path: &Path, graph: &Graph) -> Result<Vec<[usize; N]>, G
 fn score_nodes(model: &Model, graph: &Graph, nodes: &[usize]) -> Result<Vec<Score>, GraphError> {
     let network = &model.network;
     let features = features(model, graph)?;
-    let lists = inputs::heard(graph);
+    let lists = inputs::incoming(graph);
     let hops = inputs::hops(network.model_type, network.layers, &lists);
     let logits = network.classify(&mut model.applied(), &features, &hops, nodes)?.to_vec2::<f32>()?;
     let score = |(&node, logits): (&usize, Vec<f32>)| {

@@ -81,7 +81,7 @@ fn a_fresh_adapter_on_every_convolution_changes_no_bit() {
         assert_eq!(session.model.parameters().len(), 2 * convolutions, "{kind}");
         let all: Vec<usize> = (0..graph.nodes).collect();
         let features = inputs::features(&graph, plain.network.prepare).unwrap();
-        let hops = inputs::hops(plain.network.model_type, 2, &inputs::heard(&graph));
+        let hops = inputs::hops(plain.network.model_type, 2, &inputs::incoming(&graph));
         let logits = plain.network.classify(&mut plain.applied(), &features, &hops, &all).unwrap();
         let logits = logits.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(bits(&session.logits(&all).unwrap()), bits(&logits), "{kind}");
@@ -132,7 +132,7 @@ fn an_adapter_and_its_head_are_read_as_they_were_written() {
     let read = Model::frozen(&base, Some(&out)).unwrap();
     let all: Vec<usize> = (0..graph.nodes).collect();
     let features = inputs::features(&graph, read.network.prepare).unwrap();
-    let hops = inputs::hops(read.network.model_type, 2, &inputs::heard(&graph));
+    let hops = inputs::hops(read.network.model_type, 2, &inputs::incoming(&graph));
     let logits = read.network.classify(&mut read.applied(), &features, &hops, &all).unwrap();
     let logits = logits.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let ours = session.logits(&all).unwrap();
@@ -276,7 +276,7 @@ fn a_split_that_would_leak_is_refused_until_the_leak_is_named() {
 fn nodes_hear_earlier_nodes_alone_where_they_carry_times() {
     let (mut graph, _) = guilds();
     graph.times = (0..graph.nodes).map(|node| (node * 31 % 100) as f64).collect();
-    let lists = inputs::heard(&graph);
+    let lists = inputs::incoming(&graph);
     assert!(lists.iter().map(Vec::len).sum::<usize>() > 100);
     for (node, list) in lists.iter().enumerate() {
         assert!(list.iter().all(|&other| graph.times[other as usize] < graph.times[node]));

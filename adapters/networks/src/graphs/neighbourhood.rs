@@ -268,15 +268,15 @@ impl Neighbourhood {
 
     /// Receivers of each hop, the first one first, for nodes it was checked for.
     pub fn receivers(&self, nodes: &[u32]) -> Vec<usize> {
-        let levels = self.levels(&self.heard(), nodes);
+        let levels = self.levels(&self.incoming(), nodes);
         levels[1..].iter().map(Vec::len).collect()
     }
 
     /// What a network that it [`fits`](Neighbourhood::fits) runs on, for nodes it was [`check`](Neighbourhood::check)ed
     /// for: what the whole graph gives for them, from the part of it that reaches them.
     pub fn pass(&self, network: &Network, nodes: &[u32]) -> Pass {
-        let lists = self.heard();
-        let heard = |node: u32| self.place(node).map_or(&[][..], |at| &lists[at]);
+        let lists = self.incoming();
+        let incoming = |node: u32| self.place(node).map_or(&[][..], |at| &lists[at]);
         let levels = self.levels(&lists, nodes);
         let place = |level: &[u32], node: u32| level.binary_search(&node).expect("every sender is on its level") as u32;
         let hop = |pair: &[Vec<u32>]| {
@@ -286,16 +286,16 @@ impl Neighbourhood {
                 Kind::Gcn => Propagation::new(Sparse::from_rows(
                     senders.len(),
                     receivers.iter().map(|&node| {
-                        let own = heard(node).len() + 1;
-                        let coefficient = |other: u32| symmetric_coefficient(heard(other).len() + 1, own);
-                        let all = with_itself(heard(node), node);
+                        let own = incoming(node).len() + 1;
+                        let coefficient = |other: u32| symmetric_coefficient(incoming(other).len() + 1, own);
+                        let all = with_itself(incoming(node), node);
                         all.into_iter().map(|other| (place(senders, other), coefficient(other))).collect::<Vec<_>>()
                     }),
                 )),
-                Kind::Sage => Propagation::means(receivers.iter().map(|&node| places(heard(node))), senders.len()),
+                Kind::Sage => Propagation::means(receivers.iter().map(|&node| places(incoming(node))), senders.len()),
                 // Attention asks who is heard, and not how much.
                 Kind::SageGcn | Kind::Gat => {
-                    let rows = receivers.iter().map(|&node| places(&with_itself(heard(node), node)));
+                    let rows = receivers.iter().map(|&node| places(&with_itself(incoming(node), node)));
                     Propagation::means(rows, senders.len())
                 }
             };
@@ -321,8 +321,8 @@ impl Neighbourhood {
     }
 
     /// Whom each member hears: its neighbours, where nodes carry times the earlier ones; of those farthest away, as far as it is known.
-    fn heard(&self) -> Vec<Vec<u32>> {
-        let heard = |leaf: &Leaf| {
+    fn incoming(&self) -> Vec<Vec<u32>> {
+        let incoming = |leaf: &Leaf| {
             let mut others: Vec<u32> = leaf.edges.iter().map(|edge| edge.other).collect();
             others.dedup();
             if let Some(time) = leaf.time {
@@ -331,16 +331,16 @@ impl Neighbourhood {
             }
             others
         };
-        self.members.iter().map(heard).collect()
+        self.members.iter().map(incoming).collect()
     }
 
     /// Senders of the first hop, then the receivers of each, in rising order.
-    fn levels(&self, heard: &[Vec<u32>], nodes: &[u32]) -> Vec<Vec<u32>> {
+    fn levels(&self, incoming: &[Vec<u32>], nodes: &[u32]) -> Vec<Vec<u32>> {
         let mut level: BTreeSet<u32> = nodes.iter().copied().collect();
         let (mut edge, mut levels) = (level.clone(), vec![level.iter().copied().collect::<Vec<_>>()]);
         for _ in 0..self.hops {
             let next: BTreeSet<u32> =
-                edge.iter().filter_map(|&node| self.place(node)).flat_map(|at| &heard[at]).copied().collect();
+                edge.iter().filter_map(|&node| self.place(node)).flat_map(|at| &incoming[at]).copied().collect();
             edge = next.difference(&level).copied().collect();
             level.extend(&edge);
             levels.push(level.iter().copied().collect());
