@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::Output;
 
 use ftk_defi::Bar;
-use ftk_defi::desk::Desk;
-use ftk_defi::desk::book::Book;
 use ftk_defi::log::{Entry, Log};
 use ftk_defi::plan::{Opened, Plan, SHIPPED};
+use ftk_defi::simulation::Simulation;
+use ftk_defi::simulation::book::Book;
 use serde_json::{Value, json};
 
 use crate::run::{ftk, stderr, succeed};
@@ -128,11 +128,11 @@ fn a_backtest_its_log_and_a_proved_decision() {
     // A log that follows in all respects, of a policy that is not the adapter: the proof says otherwise. The forger
     // has a proof made for this very log.
     let plan = Plan::load(&folder.join("plan.toml")).unwrap();
-    let (Opened::Book(desk), _) = plan.open().unwrap() else { panic!("a quoter") };
+    let (Opened::Book(simulation), _) = plan.open().unwrap() else { panic!("a quoter") };
     let mut turn = 0;
-    let (other, _) = Log::keep(log.header.clone(), &desk, |_| {
+    let (other, _) = Log::keep(log.header.clone(), &simulation, |_| {
         turn += 1;
-        Ok((log.entries[turn - 1].action - desk.ids().0) as usize + 1).map(|action| action % 35)
+        Ok((log.entries[turn - 1].action - simulation.ids().0) as usize + 1).map(|action| action % 35)
     })
     .unwrap();
     std::fs::write(folder.join("other.jsonl"), other.write().0).unwrap();
@@ -152,8 +152,8 @@ fn a_backtest_its_log_and_a_proved_decision() {
 }
 
 /// Writes the state of a logged decision into a folder, as `state.json`, and gives its rows.
-fn state(folder: &Path, desk: &Book, entry: &Entry) -> Vec<String> {
-    let rows: Vec<String> = desk.all()[entry.bar - 300..=entry.bar]
+fn state(folder: &Path, simulation: &Book, entry: &Entry) -> Vec<String> {
+    let rows: Vec<String> = simulation.all()[entry.bar - 300..=entry.bar]
         .iter()
         .map(|bar| {
             let bought = bar.bought.map_or(String::new(), |it| it.to_string());
@@ -173,16 +173,16 @@ pub fn kept(folder: &Path) {
     succeed(ftk(&run).current_dir(folder));
     let text = std::fs::read_to_string(folder.join("run/window-1/decisions.jsonl")).unwrap();
     let (log, _) = Log::read(&text).unwrap();
-    let (Opened::Book(desk), _) = Plan::load(&folder.join("plan.toml")).unwrap().open().unwrap() else {
+    let (Opened::Book(simulation), _) = Plan::load(&folder.join("plan.toml")).unwrap().open().unwrap() else {
         panic!("a quoter")
     };
-    state(folder, &desk, log.entries.last().unwrap());
+    state(folder, &simulation, log.entries.last().unwrap());
 }
 
 /// What `quote` answers to the state of a logged decision is what was logged.
 fn quotes_follow_the_log(folder: &Path, plan: &Plan, entry: &Entry) {
-    let (Opened::Book(desk), _) = plan.open().unwrap() else { panic!("a quoter") };
-    let rows = state(folder, &desk, entry);
+    let (Opened::Book(simulation), _) = plan.open().unwrap() else { panic!("a quoter") };
+    let rows = state(folder, &simulation, entry);
     let quote = [
         "defi",
         "quote",

@@ -1,5 +1,5 @@
 //! Walk-forward evaluation: windows in time, baselines tuned on what lies before, measures, and how sure they are.
-//! Everything here is statistics on what [`super::desk`] brought, in floats.
+//! Everything here is statistics on what [`super::simulation`] brought, in floats.
 
 use std::ops::Range;
 
@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::DefiError;
 use super::avellaneda::{deviation, mean};
-use super::desk::{Desk, Family, Passed, run};
 use super::generated::Chance;
 use super::quoter::markout;
+use super::simulation::{Family, Passed, Simulation, run};
 use super::window::warm_up;
 
 /// How a market is parted in time.
@@ -91,8 +91,8 @@ pub struct Tuned<C> {
 ///
 /// # Errors
 /// Amounts beyond range.
-pub fn tune<D: Desk>(
-    desk: &D,
+pub fn tune<D: Simulation>(
+    simulation: &D,
     families: Vec<Family<D::Choice>>,
     bars: Range<usize>,
     every: usize,
@@ -101,7 +101,7 @@ pub fn tune<D: Desk>(
     for family in families {
         let mut best: Option<(i128, Tuned<D::Choice>)> = None;
         for (detail, choice) in family.settings {
-            let passed = run(desk, bars.clone(), every, |_, _| Ok(choice))?;
+            let passed = run(simulation, bars.clone(), every, |_, _| Ok(choice))?;
             let utility: i128 = passed.iter().map(|bar| bar.tally.utility()).sum();
             if best.as_ref().is_none_or(|(most, _)| utility > *most) {
                 best = Some((utility, Tuned { name: family.name, detail, choice }));
@@ -330,7 +330,7 @@ pub fn table(all: &[Runs], money: f64, seed: u64) -> Vec<Line> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desk::Tally;
+    use crate::simulation::Tally;
 
     #[test]
     fn windows_are_apart_and_in_order() {

@@ -6,7 +6,6 @@
 
 pub mod avellaneda;
 mod data;
-pub mod desk;
 mod error;
 pub mod evaluate;
 pub mod generated;
@@ -20,6 +19,7 @@ pub mod replay;
 pub mod report;
 pub mod rows;
 pub mod rules;
+pub mod simulation;
 pub mod window;
 
 use ftk_adapters::hint;

@@ -8,7 +8,7 @@
 use serde_json::{Map, Value, json};
 
 use super::DefiError;
-use super::desk::{Desk, Passed};
+use super::simulation::{Passed, Simulation};
 
 /// Names of the checks, as failures begin with them.
 pub mod check {
@@ -58,7 +58,7 @@ pub struct Entry {
     pub bar: usize,
     /// Time of that bar.
     pub time: i64,
-    /// What was held, as the desk writes it.
+    /// What was held, as the simulation writes it.
     pub state: Value,
     /// Ids of the window.
     pub ids: Vec<u32>,
@@ -202,7 +202,7 @@ impl Log {
     ///
     /// # Errors
     /// The check that fails.
-    pub fn follow<D: Desk>(&self, desk: &D, market: &str, terms: &str) -> Result<Vec<Passed>, DefiError> {
+    pub fn follow<D: Simulation>(&self, simulation: &D, market: &str, terms: &str) -> Result<Vec<Passed>, DefiError> {
         let Header { market: stated, terms: own, bars: [start, end], every, .. } = &self.header;
         if stated != market {
             return Err(failed(check::MARKET, format!("is about the market {stated}, this is {market}")));
@@ -210,33 +210,33 @@ impl Log {
         if own != terms {
             return Err(failed(check::TERMS, format!("is about {own}, expected was {terms}")));
         }
-        if *start == 0 || start >= end || *end > desk.bars() {
+        if *start == 0 || start >= end || *end > simulation.bars() {
             return Err(failed(check::STEPS, format!("bars {start} to {end} are not in the market")));
         }
-        let (first, actions) = desk.ids();
+        let (first, actions) = simulation.ids();
         let mut entries = self.entries.iter().enumerate();
-        let passed = super::desk::run(desk, *start..*end, *every, |state, at| {
+        let passed = super::simulation::run(simulation, *start..*end, *every, |state, at| {
             let (step, entry) = entries
                 .next()
                 .ok_or_else(|| failed(check::STEPS, format!("the decision after bar {at} is missing")))?;
-            if (entry.bar, entry.time) != (at, desk.time(at)) {
+            if (entry.bar, entry.time) != (at, simulation.time(at)) {
                 let message = format!("decision {step} is about bar {}, it is the turn of {at}", entry.bar);
                 return Err(failed(check::STEPS, message));
             }
             let differs = |check, what: &str| failed(check, format!("decision {step}: {what}"));
-            if entry.state != desk.describe(state) {
+            if entry.state != simulation.describe(state) {
                 return Err(differs(check::STATE, "what is held does not follow from the decisions before"));
             }
-            if desk.window(state, at).as_ref() != Some(&entry.ids) {
+            if simulation.window(state, at).as_ref() != Some(&entry.ids) {
                 return Err(differs(check::WINDOW, "the ids are not the market's at this time"));
             }
             let action = entry.action.checked_sub(first).map(|action| action as usize).filter(|&it| it < actions);
             let action = action.ok_or_else(|| differs(check::ACTION, "the action is none of those listed"))?;
-            if entry.order != desk.ordered(state, at, desk.action(action)) {
+            if entry.order != simulation.ordered(state, at, simulation.action(action)) {
                 let message = "the order is not what the controller makes of the action within its limits";
                 return Err(differs(check::ORDER, message));
             }
-            Ok(desk.action(action))
+            Ok(simulation.action(action))
         })?;
         match entries.next() {
             None => Ok(passed),
@@ -248,25 +248,26 @@ impl Log {
     ///
     /// # Errors
     /// The policy's; amounts beyond range.
-    pub fn keep<D: Desk>(
+    pub fn keep<D: Simulation>(
         header: Header,
-        desk: &D,
+        simulation: &D,
         mut choose: impl FnMut(&[u32]) -> Result<usize, DefiError>,
     ) -> Result<(Self, Vec<Passed>), DefiError> {
         let mut entries = Vec::new();
         let [start, end] = header.bars;
-        let passed = super::desk::run(desk, start..end, header.every, |state, at| {
-            let ids =
-                desk.window(state, at).ok_or_else(|| DefiError::setting("run", "begins before there is a window"))?;
+        let passed = super::simulation::run(simulation, start..end, header.every, |state, at| {
+            let ids = simulation
+                .window(state, at)
+                .ok_or_else(|| DefiError::setting("run", "begins before there is a window"))?;
             let action = choose(&ids)?;
-            let choice = desk.action(action);
+            let choice = simulation.action(action);
             entries.push(Entry {
                 bar: at,
-                time: desk.time(at),
-                state: desk.describe(state),
+                time: simulation.time(at),
+                state: simulation.describe(state),
                 ids,
-                action: desk.ids().0 + action as u32,
-                order: desk.ordered(state, at, choice),
+                action: simulation.ids().0 + action as u32,
+                order: simulation.ordered(state, at, choice),
             });
             Ok(choice)
         })?;

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::DefiError;
 use super::data;
-use super::desk::book::Book;
-use super::desk::liquidity::Liquidity;
 use super::evaluate::Walk;
 use super::market::{Bar, Market, bars_of_trades};
 use super::replay::Terms;
 use super::rows::Decisions;
 use super::rules::{BookRules, PoolRules};
+use super::simulation::book::Book;
+use super::simulation::liquidity::Liquidity;
 use super::{quoter, range};
 use crate::PLANS;
 use ftk_recipes::schema_of;
@@ -73,7 +73,7 @@ const GENERATED_BARS: usize = 7200;
 pub const SHIPPED: [(&str, &str); 2] =
     [("quoter", include_str!("../quoter.toml")), ("provider", include_str!("../provider.toml"))];
 
-/// A maker's desk, whichever it is.
+/// A maker's simulation, whichever it is.
 #[derive(Debug)]
 pub enum Opened {
     /// A quoter's.
@@ -220,7 +220,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desk::Desk;
+    use crate::simulation::Simulation;
     use ftk_adapters::hint::Hint;
 
     #[test]
@@ -231,8 +231,8 @@ mod tests {
             assert_eq!(Plan::load(&Path::new("defi").join(name)).unwrap(), plan);
             assert_eq!(plan.market, Path::new(GENERATED), "{name}");
             let bars = match plan.open().unwrap().0 {
-                Opened::Book(desk) => desk.bars(),
-                Opened::Liquidity(desk) => desk.bars(),
+                Opened::Book(simulation) => simulation.bars(),
+                Opened::Liquidity(simulation) => simulation.bars(),
             };
             assert!(plan.walk.windows(bars, plan.decisions.horizon).unwrap().len() >= 3, "{name}");
             // Integers of any size come back from the line that logs carry.

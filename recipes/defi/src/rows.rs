@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::DefiError;
-use super::desk::{Desk, Holes, Tally, outcome, run};
 use super::generated::{Chance, USUAL, Walk, bars};
+use super::simulation::{Holes, Simulation, Tally, outcome, run};
 use super::window::{self, Maker, Own};
 
 /// How rows are made.
@@ -69,16 +69,16 @@ pub struct Rows {
 ///
 /// # Errors
 /// Amounts beyond range, settings that make no sense.
-pub fn make<D: Desk>(desk: &D, bars: Range<usize>, settings: &Decisions) -> Result<Rows, DefiError> {
+pub fn make<D: Simulation>(simulation: &D, bars: Range<usize>, settings: &Decisions) -> Result<Rows, DefiError> {
     settings.check()?;
-    let (first, actions) = desk.ids();
+    let (first, actions) = simulation.ids();
     let start = bars.start.max(window::warm_up()).max(settings.past + 1);
-    let holes = Holes::of(desk, 0..desk.bars());
+    let holes = Holes::of(simulation, 0..simulation.bars());
     let usual = holes.step.max(1).saturating_mul(i64::try_from(settings.horizon).unwrap_or(i64::MAX));
     // What a price did while nobody wrote it down is no outcome of a decision.
     let whole = |at: &usize| {
         let end = at + settings.horizon;
-        desk.time(end).saturating_sub(desk.time(*at)) <= usual.saturating_mul(2) && !holes.between(*at, end)
+        simulation.time(end).saturating_sub(simulation.time(*at)) <= usual.saturating_mul(2) && !holes.between(*at, end)
     };
     let times = (start..bars.end.saturating_sub(settings.horizon)).step_by(settings.every);
     let times: Vec<usize> = times.filter(whole).collect();
@@ -89,7 +89,7 @@ pub fn make<D: Desk>(desk: &D, bars: Range<usize>, settings: &Decisions) -> Resu
             let from = begin - settings.past;
             let earned: Vec<Vec<i128>> = (0..actions)
                 .into_par_iter()
-                .map(|action| earned(desk, from..end + 1, settings.every, action))
+                .map(|action| earned(simulation, from..end + 1, settings.every, action))
                 .collect::<Result<_, DefiError>>()?;
             let over = |earned: &[i128], at: usize| earned[at - from] - earned[at - settings.past - from];
             times
@@ -103,31 +103,31 @@ pub fn make<D: Desk>(desk: &D, bars: Range<usize>, settings: &Decisions) -> Resu
     let mut states = Vec::with_capacity(times.len());
     let mut rows = Rows { decisions: times.len(), ..Rows::default() };
     if let Some(&at) = times.first() {
-        let mut state = desk.start(at)?;
+        let mut state = simulation.start(at)?;
         for (turn, (&at, &advised)) in times.iter().zip(&advice).enumerate() {
             // The teacher itself hardly ever holds nothing, as a maker that begins does, or what time has passed by.
             let seen = match turn % 3 {
                 0 => state.clone(),
-                1 => desk.start(at)?,
-                _ => left_alone(desk, &holes, at - settings.past..at, desk.action(advised))?
+                1 => simulation.start(at)?,
+                _ => left_alone(simulation, &holes, at - settings.past..at, simulation.action(advised))?
                     .unwrap_or_else(|| state.clone()),
             };
-            if let Some(ids) = desk.window(&seen, at) {
-                rows.taught.push((ids, first + desk.patient(&seen, at, advised) as u32));
+            if let Some(ids) = simulation.window(&seen, at) {
+                rows.taught.push((ids, first + simulation.patient(&seen, at, advised) as u32));
             }
             states.push(seen);
-            let action = desk.patient(&state, at, advised);
-            desk.decide(&mut state, at, desk.action(action));
+            let action = simulation.patient(&state, at, advised);
+            simulation.decide(&mut state, at, simulation.action(action));
             for bar in at + 1..=times.get(turn + 1).copied().unwrap_or(at) {
-                holes.pass(desk, &mut state, bar)?;
+                holes.pass(simulation, &mut state, bar)?;
             }
         }
     }
     let judged: Vec<Vec<Tally>> = (times.par_iter().zip(&states))
-        .map(|(&at, state)| all(desk, state, at, settings.horizon))
+        .map(|(&at, state)| all(simulation, state, at, settings.horizon))
         .collect::<Result<_, DefiError>>()?;
     for ((&at, state), tallies) in times.iter().zip(&states).zip(&judged) {
-        let Some(ids) = desk.window(state, at) else { continue };
+        let Some(ids) = simulation.window(state, at) else { continue };
         let chosen = best(tallies).expect("there are actions");
         let top = tallies[chosen].utility();
         let mut worse: Vec<usize> = (0..actions).filter(|&action| action != chosen).collect();
@@ -150,14 +150,14 @@ pub fn make<D: Desk>(desk: &D, bars: Range<usize>, settings: &Decisions) -> Resu
 }
 
 /// Outcomes of all actions from one state.
-fn all<D: Desk>(desk: &D, state: &D::State, at: usize, horizon: usize) -> Result<Vec<Tally>, DefiError> {
-    (0..desk.ids().1).map(|action| outcome(desk, state, at, horizon, desk.action(action))).collect()
+fn all<D: Simulation>(simulation: &D, state: &D::State, at: usize, horizon: usize) -> Result<Vec<Tally>, DefiError> {
+    (0..simulation.ids().1).map(|action| outcome(simulation, state, at, horizon, simulation.action(action))).collect()
 }
 
 /// The state of a maker that took an action after one bar and let it be until after another; none across a hole, behind
 /// which it would have begun anew.
-fn left_alone<D: Desk>(
-    desk: &D,
+fn left_alone<D: Simulation>(
+    simulation: &D,
     holes: &Holes,
     bars: Range<usize>,
     choice: D::Choice,
@@ -165,20 +165,26 @@ fn left_alone<D: Desk>(
     if holes.between(bars.start, bars.end) {
         return Ok(None);
     }
-    let mut state = desk.start(bars.start)?;
-    desk.decide(&mut state, bars.start, choice);
+    let mut state = simulation.start(bars.start)?;
+    simulation.decide(&mut state, bars.start, choice);
     for bar in bars.start + 1..=bars.end {
-        desk.pass(&mut state, bar)?;
+        simulation.pass(&mut state, bar)?;
     }
     Ok(Some(state))
 }
 
 /// Utility up to every bar of a maker that began after the first of them and takes one action all along: what the
 /// baseline of that action has earned.
-fn earned<D: Desk>(desk: &D, bars: Range<usize>, every: usize, action: usize) -> Result<Vec<i128>, DefiError> {
+fn earned<D: Simulation>(
+    simulation: &D,
+    bars: Range<usize>,
+    every: usize,
+    action: usize,
+) -> Result<Vec<i128>, DefiError> {
     let first = bars.start;
     let begins = first + 1..bars.end;
-    let passed = run(desk, begins, every, |state, at| Ok(desk.action(desk.patient(state, at, action))))?;
+    let passed =
+        run(simulation, begins, every, |state, at| Ok(simulation.action(simulation.patient(state, at, action))))?;
     let sums = passed.iter().scan(0, |sum, bar| {
         *sum += bar.tally.utility();
         Some(*sum)

@@ -8,9 +8,9 @@ use crate::prove::bundle::{self, ReadError};
 use anyhow::{Context, Result};
 use ftk_adapters::foreign;
 use ftk_defi::DefiError;
-use ftk_defi::desk::{Desk, Passed};
 use ftk_defi::log::{Entry, Log, check, sample};
 use ftk_defi::plan::{Opened, Plan};
+use ftk_defi::simulation::{Passed, Simulation};
 use ftk_proofs::hex::parse_digest;
 use ftk_proofs::limits::Limits;
 use ftk_proofs::{Case, Choice, Input, Kind, Output, Statement};
@@ -97,8 +97,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         }
         let terms = plan.terms_line();
         let (ids, passed) = match &opened {
-            Opened::Book(desk) => (desk.ids(), log.follow(desk, &market.to_string(), &terms)?),
-            Opened::Liquidity(desk) => (desk.ids(), log.follow(desk, &market.to_string(), &terms)?),
+            Opened::Book(simulation) => (simulation.ids(), log.follow(simulation, &market.to_string(), &terms)?),
+            Opened::Liquidity(simulation) => (simulation.ids(), log.follow(simulation, &market.to_string(), &terms)?),
         };
         Ok((log, head, ids, passed))
     });

@@ -8,13 +8,13 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::foreign;
 use ftk_adapters::{atomic, peft};
-use ftk_defi::desk::liquidity::Liquidity;
-use ftk_defi::desk::{Desk, Passed, run as work};
 use ftk_defi::evaluate::{BLOCK, Runs, Window, table, tune};
 use ftk_defi::log::{Header, Log};
 use ftk_defi::plan::{Opened, Plan};
 use ftk_defi::report::{Quality, Report, Series, Tested};
 use ftk_defi::rows::{Rows, make};
+use ftk_defi::simulation::liquidity::Liquidity;
+use ftk_defi::simulation::{Passed, Simulation, run as work};
 use ftk_defi::{self as defi, replay};
 use ftk_recipes::Recipe;
 use serde_json::json;
@@ -61,10 +61,10 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let (opened, digest) = plan.open()?;
     let digest = digest.to_string();
     let report = match &opened {
-        Opened::Book(desk) => walk(desk, &plan, &digest, out, printer, |_, _| Ok(None))?,
-        Opened::Liquidity(desk) => {
-            let quality = |bars: Range<usize>, passed: &[Passed]| quality(desk, bars, passed).map(Some);
-            walk(desk, &plan, &digest, out, printer, quality)?
+        Opened::Book(simulation) => walk(simulation, &plan, &digest, out, printer, |_, _| Ok(None))?,
+        Opened::Liquidity(simulation) => {
+            let quality = |bars: Range<usize>, passed: &[Passed]| quality(simulation, bars, passed).map(Some);
+            walk(simulation, &plan, &digest, out, printer, quality)?
         }
     };
     let figures = serde_json::to_string_pretty(&report).context("cannot write the figures down")?;
@@ -78,8 +78,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn walk<D: Desk>(
-    desk: &D,
+fn walk<D: Simulation>(
+    simulation: &D,
     plan: &Plan,
     market: &str,
     out: &Path,
@@ -87,7 +87,7 @@ fn walk<D: Desk>(
     quality: impl Fn(Range<usize>, &[Passed]) -> Result<Option<Quality>>,
 ) -> Result<Report> {
     let every = plan.decisions.every;
-    let windows = plan.walk.windows(desk.bars(), plan.decisions.horizon)?;
+    let windows = plan.walk.windows(simulation.bars(), plan.decisions.horizon)?;
     let source = Source::open(&plan.base)?;
     let mut tested = Vec::with_capacity(windows.len());
     let name = |name: &str| Runs { name: name.to_owned(), details: Vec::new(), runs: Vec::new() };
@@ -95,7 +95,7 @@ fn walk<D: Desk>(
     for (index, Window { train, validation, test }) in windows.iter().enumerate() {
         let folder = out.join(format!("window-{}", index + 1));
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let [rows, held_out] = [train, validation].map(|bars| make(desk, bars.clone(), &plan.decisions));
+        let [rows, held_out] = [train, validation].map(|bars| make(simulation, bars.clone(), &plan.decisions));
         let (rows, held_out) = (rows?, held_out?);
         printer.note(&format!(
             "window {} of {}: {} rows, {} pairs; {} of {} decisions have none",
@@ -107,7 +107,7 @@ fn walk<D: Desk>(
             rows.decisions
         ));
         let stages = learn(plan, &folder, &rows, &held_out)?;
-        let stage = choose(desk, &source, &stages, validation, every)?;
+        let stage = choose(simulation, &source, &stages, validation, every)?;
         let adapter = keep(&stages[stage], &folder)?;
         let stage = stages[stage].file_name().unwrap_or_default().to_string_lossy().into_owned();
         let quiet = Printer::new(false, true);
@@ -121,7 +121,7 @@ fn walk<D: Desk>(
         };
         let committed = commit::make(&settings, &quiet)?;
 
-        let policy = Policy::load(&source, Some(&adapter), desk.ids())?;
+        let policy = Policy::load(&source, Some(&adapter), simulation.ids())?;
         let header = Header {
             market: market.to_owned(),
             terms: plan.terms_line(),
@@ -130,11 +130,11 @@ fn walk<D: Desk>(
             bars: [test.start, test.end],
             every,
         };
-        let (log, passed) = Log::keep(header, desk, |ids| policy.choose(ids))?;
+        let (log, passed) = Log::keep(header, simulation, |ids| policy.choose(ids))?;
         let (text, head) = log.write();
         let file = folder.join(DECISIONS);
         atomic::write(&file, text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
-        let span = |bars: &Range<usize>| [bars.start, bars.end - 1].map(|bar| defi::date(desk.time(bar)));
+        let span = |bars: &Range<usize>| [bars.start, bars.end - 1].map(|bar| defi::date(simulation.time(bar)));
         tested.push(Tested {
             times: [span(train), span(validation), span(test)],
             taught: rows.taught.len(),
@@ -148,11 +148,11 @@ fn walk<D: Desk>(
         });
         all[0].details.push(stage);
         all[0].runs.push(passed);
-        let alone = Policy::load(&source, None, desk.ids())?;
-        all[1].runs.push(follow(desk, test, every, &alone)?);
-        let families = desk.baselines(train.clone());
-        for tuned in tune(desk, families, validation.clone(), every)? {
-            let passed = work(desk, test.clone(), every, |_, _| Ok(tuned.choice))?;
+        let alone = Policy::load(&source, None, simulation.ids())?;
+        all[1].runs.push(follow(simulation, test, every, &alone)?);
+        let families = simulation.baselines(train.clone());
+        for tuned in tune(simulation, families, validation.clone(), every)? {
+            let passed = work(simulation, test.clone(), every, |_, _| Ok(tuned.choice))?;
             let runs = match all.iter().position(|runs| runs.name == tuned.name) {
                 Some(at) => &mut all[at],
                 None => {
@@ -164,16 +164,16 @@ fn walk<D: Desk>(
             runs.runs.push(passed);
         }
     }
-    let (money, _) = desk.money();
+    let (money, _) = simulation.money();
     let last = windows.last().map(|window| window.test.clone()).unwrap_or_default();
     let passed = all[0].runs.last().map(Vec::as_slice).unwrap_or_default();
-    let series = series(desk, last.start, passed, money);
-    let step = step(desk) as f64;
-    let days = desk.bars() as f64 * step / defi::DAY as f64;
+    let series = series(simulation, last.start, passed, money);
+    let step = step(simulation) as f64;
+    let days = simulation.bars() as f64 * step / defi::DAY as f64;
     Ok(Report {
         title: format!("Backtest of {}", if plan.quoter.is_some() { "a quoter" } else { "a provider of liquidity" }),
         market: market.to_owned(),
-        bars: desk.bars(),
+        bars: simulation.bars(),
         days,
         block_hours: step * BLOCK as f64 / defi::HOUR as f64,
         windows: tested,
@@ -201,12 +201,12 @@ fn share(part: usize, of: usize) -> f64 {
     part as f64 / of.max(1) as f64
 }
 
-fn follow<D: Desk>(desk: &D, bars: &Range<usize>, every: usize, policy: &Policy) -> Result<Vec<Passed>> {
+fn follow<D: Simulation>(simulation: &D, bars: &Range<usize>, every: usize, policy: &Policy) -> Result<Vec<Passed>> {
     let choose = |state: &D::State, at| {
-        let ids = desk.window(state, at).unwrap_or_default();
-        Ok(desk.action(policy.choose(&ids)?))
+        let ids = simulation.window(state, at).unwrap_or_default();
+        Ok(simulation.action(policy.choose(&ids)?))
     };
-    Ok(work(desk, bars.clone(), every, choose)?)
+    Ok(work(simulation, bars.clone(), every, choose)?)
 }
 
 /// Trains on the teacher's actions, then on pairs from there; the folders of the adapters in that order.
@@ -244,8 +244,8 @@ fn learn(plan: &Plan, folder: &Path, rows: &Rows, held_out: &Rows) -> Result<Vec
 }
 
 /// The adapter with the greatest utility on validation, by which baselines are tuned, too; the later among equals.
-fn choose<D: Desk>(
-    desk: &D,
+fn choose<D: Simulation>(
+    simulation: &D,
     source: &Source,
     stages: &[PathBuf],
     validation: &Range<usize>,
@@ -253,8 +253,8 @@ fn choose<D: Desk>(
 ) -> Result<usize> {
     let mut best = (i128::MIN, 0);
     for (stage, folder) in stages.iter().enumerate() {
-        let policy = Policy::load(source, Some(folder), desk.ids())?;
-        let passed = follow(desk, validation, every, &policy)?;
+        let policy = Policy::load(source, Some(folder), simulation.ids())?;
+        let passed = follow(simulation, validation, every, &policy)?;
         let utility = passed.iter().map(|bar| bar.tally.utility()).sum();
         if utility >= best.0 {
             best = (utility, stage);
@@ -276,17 +276,17 @@ fn keep(stage: &Path, folder: &Path) -> Result<PathBuf> {
 }
 
 /// The commonest distance between bars, microseconds.
-fn step<D: Desk>(desk: &D) -> i64 {
-    let times: Vec<i64> = (0..desk.bars()).map(|bar| desk.time(bar)).collect();
+fn step<D: Simulation>(simulation: &D) -> i64 {
+    let times: Vec<i64> = (0..simulation.bars()).map(|bar| simulation.time(bar)).collect();
     defi::gaps(&times).map_or(defi::MINUTE, |gaps| gaps.step)
 }
 
 /// Bars of a run from `start` for plots.
-fn series<D: Desk>(desk: &D, start: usize, passed: &[Passed], money: f64) -> Series {
+fn series<D: Simulation>(simulation: &D, start: usize, passed: &[Passed], money: f64) -> Series {
     let every = passed.len().div_ceil(POINTS).max(1);
     let kept = || passed.iter().step_by(every);
     let price = |price: u64| price as f64 / defi::PRICE_ONE as f64;
-    let hours = |bar: usize| (desk.time(start + bar) - desk.time(start)) as f64 / defi::HOUR as f64;
+    let hours = |bar: usize| (simulation.time(start + bar) - simulation.time(start)) as f64 / defi::HOUR as f64;
     Series {
         hours: (0..passed.len()).step_by(every).map(hours).collect(),
         price: kept().map(|bar| price(bar.price)).collect(),
@@ -301,8 +301,8 @@ const SWAPS: [u128; 4] = [1000, 10_000, 100_000, 1_000_000];
 const DEPTH: u32 = 20_000;
 
 /// Depth and slippage of the pool in a test, medians over its hours.
-fn quality(desk: &Liquidity, bars: Range<usize>, passed: &[Passed]) -> Result<Quality> {
-    let (minutes, terms) = desk.pool();
+fn quality(simulation: &Liquidity, bars: Range<usize>, passed: &[Passed]) -> Result<Quality> {
+    let (minutes, terms) = simulation.pool();
     let one = 10u128.pow(terms.decimals[terms.money]);
     let whole = |amount: u128| amount as f64 / one as f64;
     let mut depths: [[Vec<f64>; 2]; 2] = Default::default();

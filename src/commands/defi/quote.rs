@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use ftk_adapters::foreign;
-use ftk_defi::desk::Desk;
 use ftk_defi::plan::{Opened, Plan};
+use ftk_defi::simulation::Simulation;
 use ftk_defi::{canonical_rows, window};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -52,28 +52,28 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     })?;
     let market = canonical_rows(&format!("{place}: rows"), plan.provider.is_some(), &state.rows)?;
     let (action, order) = match plan.sit(market)? {
-        Opened::Book(desk) => answer(&desk, &plan, &state, settings)?,
-        Opened::Liquidity(desk) => answer(&desk, &plan, &state, settings)?,
+        Opened::Book(simulation) => answer(&simulation, &plan, &state, settings)?,
+        Opened::Liquidity(simulation) => answer(&simulation, &plan, &state, settings)?,
     };
     printer.line(&order.to_string());
     printer.object(&json!({ "action": action, "order": order }));
     Ok(Outcome::Done)
 }
 
-fn answer<D: Desk>(desk: &D, plan: &Plan, state: &State, settings: &Settings) -> Result<(u32, Value)> {
+fn answer<D: Simulation>(simulation: &D, plan: &Plan, state: &State, settings: &Settings) -> Result<(u32, Value)> {
     let few = || {
         let message = format!("{}: has {} rows", settings.state.display(), state.rows.len());
         Advice::new(message, format!("give at least the last {}", window::warm_up()))
     };
-    let at = desk.bars().checked_sub(1).ok_or_else(few)?;
+    let at = simulation.bars().checked_sub(1).ok_or_else(few)?;
     let held = match &state.held {
-        Some(held) => desk.restore(held),
-        None => desk.start(at),
+        Some(held) => simulation.restore(held),
+        None => simulation.start(at),
     };
     let held = held?;
-    let ids = desk.window(&held, at).ok_or_else(few)?;
+    let ids = simulation.window(&held, at).ok_or_else(few)?;
     let source = Source::open(&plan.base)?;
-    let policy = Policy::load(&source, settings.adapter.as_deref(), desk.ids())?;
+    let policy = Policy::load(&source, settings.adapter.as_deref(), simulation.ids())?;
     let action = policy.choose(&ids)?;
-    Ok((desk.ids().0 + action as u32, desk.ordered(&held, at, desk.action(action))))
+    Ok((simulation.ids().0 + action as u32, simulation.ordered(&held, at, simulation.action(action))))
 }

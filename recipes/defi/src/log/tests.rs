@@ -1,8 +1,8 @@
 use super::*;
-use crate::desk::book::Book;
 use crate::generated::{USUAL, bars};
 use crate::quoter::Controller;
 use crate::rules::BookRules;
+use crate::simulation::book::Book;
 use crate::window::{QUOTES, warm_up};
 
 const CONTROLLER: Controller = Controller {
@@ -13,13 +13,13 @@ const CONTROLLER: Controller = Controller {
     min_half_spread: 50_000,
 };
 
-fn desk(controller: Controller) -> Book {
+fn simulation(controller: Controller) -> Book {
     let rules = BookRules { maker_fee: -20, tick: 1_000_000, through: 1, queue: 200_000, latency: 1 };
     Book::new(bars(4, 600, USUAL), rules, controller, 100).unwrap()
 }
 
 fn kept() -> (Book, Log) {
-    let desk = desk(CONTROLLER);
+    let simulation = simulation(CONTROLLER);
     let header = Header {
         market: "m".to_owned(),
         terms: "t".to_owned(),
@@ -29,30 +29,30 @@ fn kept() -> (Book, Log) {
         every: 20,
     };
     let mut turn = 0;
-    let (log, passed) = Log::keep(header, &desk, |_| {
+    let (log, passed) = Log::keep(header, &simulation, |_| {
         turn += 7;
         Ok(turn % 35)
     })
     .unwrap();
     assert_eq!(passed.len(), 600 - warm_up() - 1);
     assert!(passed.iter().any(|bar| bar.fill.is_some()));
-    (desk, log)
+    (simulation, log)
 }
 
 /// The check that refuses a log which its forger sealed anew.
-fn refused(desk: &Book, log: &Log) -> String {
+fn refused(simulation: &Book, log: &Log) -> String {
     let (text, _) = log.write();
     let (read, _) = Log::read(&text).unwrap();
     assert_eq!(read, *log);
-    log.follow(desk, "m", "t").unwrap_err().to_string()
+    log.follow(simulation, "m", "t").unwrap_err().to_string()
 }
 
 #[test]
 fn a_log_comes_back_and_follows() {
-    let (desk, log) = kept();
+    let (simulation, log) = kept();
     let (text, head) = log.write();
     assert_eq!(Log::read(&text).unwrap(), (log.clone(), head));
-    assert_eq!(log.follow(&desk, "m", "t").unwrap().len(), 600 - warm_up() - 1);
+    assert_eq!(log.follow(&simulation, "m", "t").unwrap().len(), 600 - warm_up() - 1);
 }
 
 /// Markets, simulation, windows and controller are integers: these were computed on an x86-64 and are to be found
@@ -69,12 +69,12 @@ fn results_are_the_same_on_every_machine() {
 
 #[test]
 fn every_change_is_refused_by_its_own_check() {
-    let (desk, log) = kept();
+    let (simulation, log) = kept();
     let starts = |found: String, check: &str| assert!(found.starts_with(&format!("{check}: ")), "{check}: {found}");
     let changed = |change: &dyn Fn(&mut Log)| {
         let mut log = log.clone();
         change(&mut log);
-        refused(&desk, &log)
+        refused(&simulation, &log)
     };
     starts(changed(&|log| log.header.market = "x".to_owned()), check::MARKET);
     starts(changed(&|log| log.header.terms = "x".to_owned()), check::TERMS);
@@ -92,7 +92,7 @@ fn every_change_is_refused_by_its_own_check() {
     starts(changed(&|log| log.entries[6].order["bid"] = 1.into()), check::ORDER);
     // Limits that the controller did not keep: the same log under tighter ones.
     let tighter = Controller { max_inventory: 200_000_000, ..CONTROLLER };
-    let found = log.follow(&self::desk(tighter), "m", "t").unwrap_err().to_string();
+    let found = log.follow(&self::simulation(tighter), "m", "t").unwrap_err().to_string();
     assert!([check::STATE, check::WINDOW, check::ORDER].iter().any(|check| found.starts_with(check)), "{found}");
 }
 

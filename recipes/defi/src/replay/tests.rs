@@ -1,8 +1,8 @@
 use super::*;
-use crate::desk::Desk;
-use crate::desk::liquidity::Liquidity;
 use crate::market::{Market, minutes_of_events};
 use crate::range::Position;
+use crate::simulation::Simulation;
+use crate::simulation::liquidity::Liquidity;
 use crate::{generated, import};
 
 /// USDC and WETH at a twentieth of a percent.
@@ -144,11 +144,11 @@ fn the_desk_accrues_what_the_pool_does() {
             let own = TERMS.liquidity_worth(CAPITAL, ticks, day.first).unwrap();
             let rules = crate::rules::PoolRules { gas: 0, latency: 1 };
             let controller = crate::range::Controller { capital: CAPITAL, min_width: 1000, max_moves: 9 };
-            let desk = Liquidity::of_events(&day.events, TERMS, rules, controller, 0).unwrap();
-            let mut state = desk.start(0).unwrap();
+            let simulation = Liquidity::of_events(&day.events, TERMS, rules, controller, 0).unwrap();
+            let mut state = simulation.start(0).unwrap();
             state.holding.position = Some(Position { lower: ticks.0, upper: ticks.1, liquidity: own });
-            for bar in 1..desk.bars() {
-                desk.pass(&mut state, bar).unwrap();
+            for bar in 1..simulation.bars() {
+                simulation.pass(&mut state, bar).unwrap();
             }
             let earned = TERMS.value(state.holding.fees, day.last()).unwrap() as f64 / 1e6;
             // All but the first minute's swaps.

@@ -1,13 +1,13 @@
 use super::*;
-use crate::desk::book::Book;
-use crate::desk::liquidity::Liquidity;
 use crate::generated::pool_days;
 use crate::market::{Bar, PoolMinute, minutes_of_events};
 use crate::plan::{Plan, Provider, SHIPPED};
 use crate::quoter::Controller;
 use crate::rules::BookRules;
+use crate::simulation::book::Book;
+use crate::simulation::liquidity::Liquidity;
 
-fn desk(bars: Vec<Bar>) -> Book {
+fn simulation(bars: Vec<Bar>) -> Book {
     let rules = BookRules { maker_fee: 0, tick: 1_000_000, through: 1, queue: 200_000, latency: 1 };
     let controller = Controller {
         base: 100_000,
@@ -25,7 +25,7 @@ const SETTINGS: Decisions =
 #[test]
 fn pairs_are_what_rolling_out_says_and_see_nothing_beyond_their_bars() {
     let market = bars(2, 1200, USUAL);
-    let all = desk(market.clone());
+    let all = simulation(market.clone());
     let rows = make(&all, 0..1000, &SETTINGS).unwrap();
     assert!(
         rows.pairs.len() > 20 && rows.compared[1] > 0 && rows.compared[1] < rows.compared[0],
@@ -40,7 +40,7 @@ fn pairs_are_what_rolling_out_says_and_see_nothing_beyond_their_bars() {
     for bar in &mut other[1000..] {
         (bar.high, bar.low) = (bar.high * 2, bar.low / 2);
     }
-    assert_eq!(make(&desk(other), 0..1000, &SETTINGS).unwrap(), rows);
+    assert_eq!(make(&simulation(other), 0..1000, &SETTINGS).unwrap(), rows);
     // Whatever comes after a decision: the same lesson, and the same window.
     let mut other = market;
     let last = rows.taught.len() - 1;
@@ -48,7 +48,7 @@ fn pairs_are_what_rolling_out_says_and_see_nothing_beyond_their_bars() {
     for bar in &mut other[at + 1..] {
         (bar.high, bar.low) = (bar.high * 2, bar.low / 2);
     }
-    assert_eq!(make(&desk(other), 0..1000, &SETTINGS).unwrap().taught, rows.taught);
+    assert_eq!(make(&simulation(other), 0..1000, &SETTINGS).unwrap().taught, rows.taught);
     let dear = make(&all, 0..1000, &Decisions { margin: i128::MAX >> 8, ..SETTINGS }).unwrap();
     assert_eq!((dear.pairs.len(), dear.dropped), (0, dear.decisions));
     assert_eq!(dear.compared[0], dear.compared[1]);
@@ -57,11 +57,11 @@ fn pairs_are_what_rolling_out_says_and_see_nothing_beyond_their_bars() {
 #[test]
 fn a_horizon_with_a_gap_in_it_teaches_nothing() {
     let market = bars(2, 1200, USUAL);
-    let whole = make(&desk(market.clone()), 0..1000, &SETTINGS).unwrap();
+    let whole = make(&simulation(market.clone()), 0..1000, &SETTINGS).unwrap();
     let late = |hours: i64| {
         let mut late = market.clone();
         late[700..].iter_mut().for_each(|bar| bar.time += hours * crate::HOUR);
-        make(&desk(late), 0..1000, &SETTINGS).unwrap()
+        make(&simulation(late), 0..1000, &SETTINGS).unwrap()
     };
     // A horizon is half an hour: three decisions look across.
     assert_eq!((whole.decisions - late(24).decisions, whole.decisions - late(0).decisions), (3, 0));
@@ -77,12 +77,12 @@ fn parted(at: usize, minutes: i64) -> Vec<Bar> {
 
 #[test]
 fn states_begin_anew_behind_a_hole() {
-    let (whole, late) = (desk(bars(2, 1200, USUAL)), desk(parted(700, 24 * 60)));
-    let [undone, done] = [&whole, &late].map(|desk| make(desk, 0..1000, &SETTINGS).unwrap());
+    let (whole, late) = (simulation(bars(2, 1200, USUAL)), simulation(parted(700, 24 * 60)));
+    let [undone, done] = [&whole, &late].map(|simulation| make(simulation, 0..1000, &SETTINGS).unwrap());
     // The decision after bar 701: of a maker that was there all along, and of one that began after bar 700.
     let (at, turn) = (701, (701 - window::warm_up()) / SETTINGS.every);
     assert_eq!((window::warm_up() + SETTINGS.every * turn, turn % 3), (at, 0));
-    let fresh = |desk: &Book| desk.window(&desk.start(at).unwrap(), at).unwrap();
+    let fresh = |simulation: &Book| simulation.window(&simulation.start(at).unwrap(), at).unwrap();
     assert_ne!(undone.taught[turn].0, fresh(&whole), "it held nothing, by chance");
     // Three decisions before the hole look across it.
     assert_eq!(done.taught[turn - 3].0, fresh(&late));
@@ -97,20 +97,20 @@ fn states_begin_anew_behind_a_hole() {
 fn an_outcome_reaches_across_no_hole_even_if_it_lasts_longer() {
     // Eighty minutes are more than a maker waits for and less than a horizon of 120 may lack.
     let settings = Decisions { horizon: 120, ..SETTINGS };
-    let count = |minutes: i64| make(&desk(parted(700, minutes)), 0..1000, &settings).unwrap().decisions;
+    let count = |minutes: i64| make(&simulation(parted(700, minutes)), 0..1000, &settings).unwrap().decisions;
     assert_eq!((count(0) - count(80), count(0) - count(50)), (12, 0));
 }
 
 #[test]
 fn horizons_beyond_all_time_are_no_overflow() {
-    let market = desk(parted(700, 24 * 60));
+    let market = simulation(parted(700, 24 * 60));
     let settings = Decisions { horizon: usize::MAX / 2, ..SETTINGS };
     assert_eq!(make(&market, 0..1000, &settings).unwrap(), Rows::default());
 }
 
 #[test]
 fn the_teacher_takes_what_earned_most_all_along() {
-    let all = desk(bars(2, 1200, USUAL));
+    let all = simulation(bars(2, 1200, USUAL));
     let rows = make(&all, 0..1000, &Decisions { past: 500, ..SETTINGS }).unwrap();
     let at = 501 + SETTINGS.every * 7;
     let earned = |action: usize| {
@@ -134,7 +134,7 @@ fn decisions_that_follow_each_other_are_told_apart() {
         (bar.close, bar.bought) = (bar.open / 2, None);
     }
     let settings = Decisions { every: 1, horizon: 60, margin: 0, rejected: 3, past: 5 };
-    let rows = make(&desk(still), 0..390, &settings).unwrap();
+    let rows = make(&simulation(still), 0..390, &settings).unwrap();
     let runs = rows.pairs.chunk_by(|a, b| (&a.0, a.1) == (&b.0, b.1));
     let lengths: Vec<usize> = runs.map(<[_]>::len).collect();
     assert!(lengths.iter().all(|&length| length <= 3), "{lengths:?}");

@@ -1,10 +1,10 @@
-//! The quoter's desk: quotes are renewed with every bar from what was decided last.
+//! The quoter's simulation: quotes are renewed with every bar from what was decided last.
 
 use std::ops::Range;
 
 use serde_json::{Value, json};
 
-use super::{Desk, Family, Passed, Tally};
+use super::{Family, Passed, Simulation, Tally};
 use crate::DefiError;
 use crate::avellaneda::{Coefficients, Intensity};
 use crate::market::Bar;
@@ -82,7 +82,7 @@ impl Book {
     }
 }
 
-impl Desk for Book {
+impl Simulation for Book {
     type State = State;
     type Choice = Choice;
 

@@ -1,11 +1,11 @@
-//! The desk of a provider of liquidity: what is decided is executed once, `latency` minutes later.
+//! The simulation of a provider of liquidity: what is decided is executed once, `latency` minutes later.
 
 use std::ops::Range;
 
 use ruint::aliases::U256;
 use serde_json::{Value, json};
 
-use super::{Desk, Family, Passed, Tally};
+use super::{Family, Passed, Simulation, Tally};
 use crate::DefiError;
 use crate::market::{Bar, Event, PRICE_ONE, PoolMinute, minutes_of_events};
 use crate::pool::{FEE_ONE, MAX_TICK, MIN_TICK, sqrt_at};
@@ -107,12 +107,12 @@ impl Liquidity {
         controller: Controller,
         penalty: u32,
     ) -> Result<Self, DefiError> {
-        let mut desk = Self::new(minutes_of_events(events)?, terms, rules, controller, penalty)?;
+        let mut simulation = Self::new(minutes_of_events(events)?, terms, rules, controller, penalty)?;
         let legs = legs(events, &terms)?;
         let first = |minute: &PoolMinute| legs.partition_point(|leg| leg.time < minute.time);
-        let starts = desk.minutes.iter().map(first).chain([legs.len()]).collect();
-        desk.swaps = Some((legs, starts));
-        Ok(desk)
+        let starts = simulation.minutes.iter().map(first).chain([legs.len()]).collect();
+        simulation.swaps = Some((legs, starts));
+        Ok(simulation)
     }
 
     /// A provider on these minutes.
@@ -184,7 +184,7 @@ impl Liquidity {
     }
 }
 
-impl Desk for Liquidity {
+impl Simulation for Liquidity {
     type State = State;
     type Choice = Choice;
 

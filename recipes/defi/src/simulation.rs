@@ -1,5 +1,5 @@
 //! A maker at work on a market: what it decides, and what every bar brings it. Both makers are told apart here and
-//! nowhere above; rows, evaluation, reports and logs see a [`Desk`].
+//! nowhere above; rows, evaluation, reports and logs see a [`Simulation`].
 
 pub mod book;
 pub mod liquidity;
@@ -86,7 +86,7 @@ pub struct Family<C> {
 }
 
 /// A maker on a market. Decisions at bar t see bars up to t; what they lead to begins with bar t + 1.
-pub trait Desk: Sync {
+pub trait Simulation: Sync {
     /// What the maker has and waits for.
     type State: Clone + Debug + Send + Sync;
     /// What it may decide: an action, or a baseline's rule.
@@ -125,7 +125,7 @@ pub trait Desk: Sync {
     /// The state in which this is held and nothing else was decided.
     ///
     /// # Errors
-    /// What [`Desk::describe`] does not write.
+    /// What [`Simulation::describe`] does not write.
     fn restore(&self, held: &Value) -> Result<Self::State, DefiError>;
 
     /// What the controller makes of a choice after a bar, for a log.
@@ -159,8 +159,8 @@ pub struct Holes {
 
 impl Holes {
     /// The holes between some bars.
-    pub fn of<D: Desk>(desk: &D, bars: Range<usize>) -> Self {
-        let times: Vec<i64> = bars.clone().map(|bar| desk.time(bar)).collect();
+    pub fn of<D: Simulation>(simulation: &D, bars: Range<usize>) -> Self {
+        let times: Vec<i64> = bars.clone().map(|bar| simulation.time(bar)).collect();
         let step = gaps(&times).map_or(0, |gaps| gaps.step);
         let longest = if step > 0 { step.saturating_mul(MISSING + 1) } else { i64::MAX };
         let wide = times.windows(2).enumerate().filter(|(_, pair)| pair[1].saturating_sub(pair[0]) > longest);
@@ -178,12 +178,12 @@ impl Holes {
     ///
     /// # Errors
     /// Amounts beyond range.
-    pub fn pass<D: Desk>(&self, desk: &D, state: &mut D::State, bar: usize) -> Result<Passed, DefiError> {
+    pub fn pass<D: Simulation>(&self, simulation: &D, state: &mut D::State, bar: usize) -> Result<Passed, DefiError> {
         if !self.between(bar - 1, bar) {
-            return desk.pass(state, bar);
+            return simulation.pass(state, bar);
         }
-        let passed = desk.pass(&mut desk.start(bar - 1)?, bar)?;
-        *state = desk.start(bar)?;
+        let passed = simulation.pass(&mut simulation.start(bar - 1)?, bar)?;
+        *state = simulation.start(bar)?;
         Ok(Passed { begins: true, ..passed })
     }
 }
@@ -193,28 +193,28 @@ impl Holes {
 ///
 /// # Errors
 /// The chooser's; amounts beyond range.
-pub fn run<D: Desk>(
-    desk: &D,
+pub fn run<D: Simulation>(
+    simulation: &D,
     bars: Range<usize>,
     every: usize,
     mut choose: impl FnMut(&D::State, usize) -> Result<D::Choice, DefiError>,
 ) -> Result<Vec<Passed>, DefiError> {
     let first = bars.start.checked_sub(1).ok_or_else(|| DefiError::setting("run", "needs a bar before the first"))?;
-    let holes = Holes::of(desk, first..bars.end);
-    let mut state = desk.start(first)?;
+    let holes = Holes::of(simulation, first..bars.end);
+    let mut state = simulation.start(first)?;
     let mut began = first;
     let mut passed = Vec::with_capacity(bars.len());
     for bar in bars {
         if holes.between(bar - 1, bar) {
-            passed.push(holes.pass(desk, &mut state, bar)?);
+            passed.push(holes.pass(simulation, &mut state, bar)?);
             began = bar;
             continue;
         }
         if (bar - 1 - began).is_multiple_of(every) {
             let choice = choose(&state, bar - 1)?;
-            desk.decide(&mut state, bar - 1, choice);
+            simulation.decide(&mut state, bar - 1, choice);
         }
-        passed.push(Passed { begins: bar - 1 == began, ..desk.pass(&mut state, bar)? });
+        passed.push(Passed { begins: bar - 1 == began, ..simulation.pass(&mut state, bar)? });
     }
     Ok(passed)
 }
@@ -223,18 +223,18 @@ pub fn run<D: Desk>(
 ///
 /// # Errors
 /// Amounts beyond range.
-pub fn outcome<D: Desk>(
-    desk: &D,
+pub fn outcome<D: Simulation>(
+    simulation: &D,
     state: &D::State,
     at: usize,
     horizon: usize,
     choice: D::Choice,
 ) -> Result<Tally, DefiError> {
     let mut state = state.clone();
-    desk.decide(&mut state, at, choice);
+    simulation.decide(&mut state, at, choice);
     let mut tally = Tally::default();
-    for bar in at + 1..(at + 1 + horizon).min(desk.bars()) {
-        tally.add(&desk.pass(&mut state, bar)?.tally);
+    for bar in at + 1..(at + 1 + horizon).min(simulation.bars()) {
+        tally.add(&simulation.pass(&mut state, bar)?.tally);
     }
     Ok(tally)
 }
@@ -252,14 +252,14 @@ mod tests {
         let sit = |hours: i64| {
             let mut bars = bars(2, 600, USUAL);
             bars[500..].iter_mut().for_each(|bar| bar.time += hours * HOUR);
-            let Ok(Opened::Book(desk)) = plan.sit(Market::Bars(bars)) else { panic!("a quoter") };
-            desk
+            let Ok(Opened::Book(simulation)) = plan.sit(Market::Bars(bars)) else { panic!("a quoter") };
+            simulation
         };
         let walk = |hours: i64| {
-            let (desk, mut decided) = (sit(hours), Vec::new());
-            let passed = run(&desk, 400..600, 30, |state, at| {
+            let (simulation, mut decided) = (sit(hours), Vec::new());
+            let passed = run(&simulation, 400..600, 30, |state, at| {
                 decided.push((at, state.account.inventory));
-                Ok(desk.action(2))
+                Ok(simulation.action(2))
             });
             (passed.unwrap(), decided)
         };
