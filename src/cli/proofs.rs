@@ -9,7 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ftk_proofs::{AtLeast, Choice, Kind, Logits, MAX_TOP, Output, Top, limits};
 
 use super::printer::Printer;
-use crate::commands::questions::{Asked, Task};
+use crate::commands::questions::{Claim, Inputs};
 use crate::commands::{self, Outcome};
 
 #[derive(Args)]
@@ -277,25 +277,25 @@ impl Subject {
         }
     }
 
-    fn into_parts(self) -> Result<(Task, Asked)> {
+    fn into_parts(self) -> Result<(Claim, Inputs)> {
         let kind = self.kind()?;
         let Self { prompt, raw, max_tokens, continuation, chosen, rejected, among, rows, .. } = self;
-        let task = match kind {
-            Kind::Completion => Task::Completion { max_tokens: max_tokens as usize },
-            Kind::Logits => Task::Same(Logits::asked().into()),
-            Kind::LogProb => Task::LogProb,
-            Kind::Preference => Task::Preference,
-            Kind::Choice => Task::Same(Choice::among(among).into()),
-            Kind::AtLeast => Task::Same(self.at_least.expect("this task requires it").into()),
-            Kind::Top => Task::Same(Top::of(self.top.expect("this task requires it")).into()),
+        let claim = match kind {
+            Kind::Completion => Claim::Completion { max_tokens: max_tokens as usize },
+            Kind::Logits => Claim::Same(Logits::asked().into()),
+            Kind::LogProb => Claim::LogProb,
+            Kind::Preference => Claim::Preference,
+            Kind::Choice => Claim::Same(Choice::among(among).into()),
+            Kind::AtLeast => Claim::Same(self.at_least.expect("this task requires it").into()),
+            Kind::Top => Claim::Same(Top::of(self.top.expect("this task requires it")).into()),
         };
         let continuations = [continuation, chosen, rejected].into_iter().flatten().collect();
-        let asked = match (rows, self.graph) {
-            (_, Some(graph)) => Asked::Nodes { graph, names: self.node, file: self.nodes },
-            (Some(file), None) => Asked::Rows(file),
-            (None, None) => Asked::Typed { prompt: prompt.unwrap_or_default(), raw, continuations },
+        let inputs = match (rows, self.graph) {
+            (_, Some(graph)) => Inputs::Nodes { graph, names: self.node, file: self.nodes },
+            (Some(file), None) => Inputs::Rows(file),
+            (None, None) => Inputs::Typed { prompt: prompt.unwrap_or_default(), raw, continuations },
         };
-        Ok((task, asked))
+        Ok((claim, inputs))
     }
 }
 
@@ -321,13 +321,13 @@ impl Prove {
     pub(super) fn run(self, local: impl Fn(PathBuf) -> Result<PathBuf>, printer: &Printer) -> Result<Outcome> {
         let Self { base, adapter, commitment, subject, context, sealed, disclose, out, max_memory } = self;
         let date = subject.date.clone();
-        let (base, (task, asked)) = (local(base)?, subject.into_parts()?);
+        let (base, (claim, inputs)) = (local(base)?, subject.into_parts()?);
         let settings = commands::prove::Settings {
             base,
             adapter,
             commitment,
-            task,
-            asked,
+            claim,
+            inputs,
             date,
             context,
             sealed,

@@ -14,7 +14,7 @@ use ftk_proofs::{Kind, Output, Statement};
 use ftk_recipes::Recipe;
 use serde_json::json;
 
-use super::questions::{Asked, Task};
+use super::questions::{Claim, Inputs};
 use super::{Outcome, commit, fitting, frozen, prove, run, tasks, verify};
 use crate::cli::printer::Printer;
 use crate::models::{Model, Source, village};
@@ -85,8 +85,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             base: base.clone(),
             adapter: recipe.run.out.clone(),
             commitment: commitment.clone(),
-            task: Task::Completion { max_tokens: ANSWER },
-            asked: Asked::Typed { prompt: prompt.clone(), raw: false, continuations: Vec::new() },
+            claim: Claim::Completion { max_tokens: ANSWER },
+            inputs: Inputs::Typed { prompt: prompt.clone(), raw: false, continuations: Vec::new() },
             date: None,
             context: "ftk demo".to_owned(),
             sealed,

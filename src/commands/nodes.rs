@@ -9,14 +9,14 @@ use ftk_networks::graphs::{End, Network};
 use ftk_proofs::{Case, Choice, Input, Kind, Logits, MAX_CHOICES, Output};
 
 use super::Advice;
-use super::questions::{Asked, Task};
+use super::questions::{Claim, Inputs};
 
 /// The cases, with nothing where answers will stand, and what reaches the nodes they are about.
 ///
 /// # Errors
 /// A graph that cannot be read or does not fit, names that it has not, a task that is not about nodes.
-pub fn cases(task: &Task, asked: &Asked, network: &Network) -> Result<(Vec<Case>, Neighbourhood)> {
-    let Asked::Nodes { graph: path, names, file } = asked else {
+pub fn cases(claim: &Claim, inputs: &Inputs, network: &Network) -> Result<(Vec<Case>, Neighbourhood)> {
+    let Inputs::Nodes { graph: path, names, file } = inputs else {
         return Err(Advice::new("the base is one of graphs", "give --graph and --node, or --nodes").into());
     };
     let (graph, _) = import(&Origin::Path(path.clone()))?;
@@ -32,7 +32,7 @@ pub fn cases(task: &Task, asked: &Asked, network: &Network) -> Result<(Vec<Case>
     let nodes: Vec<u32> = all.iter().map(number).collect::<Result<_>>()?;
     let opened = graph.neighbourhood(&nodes, network.layers)?;
     opened.fits(network)?;
-    let Task::Same(question) = task else {
+    let Claim::Same(question) = claim else {
         let message = "a node has no continuation";
         return Err(Advice::new(message, "--task logits, choice, at-least or top is about nodes").into());
     };

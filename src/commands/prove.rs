@@ -18,7 +18,7 @@ use ftk_proofs::{Case, Deadline, FixedModel, Output, Statement, plan, rows_of};
 use serde_json::json;
 
 use super::commit::committed_form;
-use super::questions::{self, Asked, Task};
+use super::questions::{self, Claim, Inputs};
 use super::stated::{Shown, summary, summary_json};
 use super::{Advice, Committable, Outcome, exact, fits_memory, frozen, nodes, on_day, unwritable};
 use crate::cli::printer::Printer;
@@ -39,9 +39,9 @@ pub struct Settings {
     /// Folder that `ftk commit` wrote.
     pub commitment: PathBuf,
     /// What the proof is to show.
-    pub task: Task,
+    pub claim: Claim,
     /// Of which inputs.
-    pub asked: Asked,
+    pub inputs: Inputs,
     /// The day that the chat template writes into them.
     pub date: Option<String>,
     /// Bound into the proof.
@@ -74,9 +74,9 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let subject = on_day(subject, settings.date.as_deref())?;
     let secrets = Secrets::read(&settings.commitment)?;
     let (cases, graph) = match &subject {
-        Subject::Tokens(source) => (questions::cases(&settings.task, &settings.asked, source)?, None),
+        Subject::Tokens(source) => (questions::cases(&settings.claim, &settings.inputs, source)?, None),
         Subject::Graph { base, .. } => {
-            let (cases, graph) = nodes::cases(&settings.task, &settings.asked, base.network())?;
+            let (cases, graph) = nodes::cases(&settings.claim, &settings.inputs, base.network())?;
             (cases, Some(graph))
         }
     };

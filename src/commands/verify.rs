@@ -19,7 +19,7 @@ use ftk_proofs::{Input, Kind, Logits, Output, Statement, rows_of};
 use serde_json::json;
 
 use super::prove::{DISCLOSURE, SEALED};
-use super::questions::{self, Asked, Task};
+use super::questions::{self, Claim, Inputs};
 use super::stated::{Shown, summary, summary_json};
 use super::{Advice, Outcome, Question, nodes, on_day};
 use crate::cli::printer::Printer;
@@ -280,22 +280,22 @@ fn expectations(settings: &Settings, bundle: &Packed, subject: &Subject) -> Resu
             ExpectedInput::Inputs(vec![Input::Tokens(question.ids(tokens()?)?)])
         }
         Expected::Rows { file, question } => {
-            let asked = Asked::Rows(file.clone());
+            let inputs = Inputs::Rows(file.clone());
             let task = match kind {
-                Kind::Completion => Some(Task::Completion { max_tokens: 1 }),
-                Kind::Logits => Some(Task::Same(Logits::asked().into())),
-                Kind::LogProb => Some(Task::LogProb),
-                Kind::Preference => Some(Task::Preference),
-                _ => of_kind(question).map(Task::Same),
+                Kind::Completion => Some(Claim::Completion { max_tokens: 1 }),
+                Kind::Logits => Some(Claim::Same(Logits::asked().into())),
+                Kind::LogProb => Some(Claim::LogProb),
+                Kind::Preference => Some(Claim::Preference),
+                _ => of_kind(question).map(Claim::Same),
             };
             let source = tokens()?;
             match task {
                 // What the ids are is not known: the inputs alone are.
                 None => {
-                    let cases = questions::cases(&Task::Same(Logits::asked().into()), &asked, source)?;
+                    let cases = questions::cases(&Claim::Same(Logits::asked().into()), &inputs, source)?;
                     ExpectedInput::Inputs(cases.into_iter().map(|case| case.input).collect())
                 }
-                Some(task) => match questions::cases(&task, &asked, source) {
+                Some(claim) => match questions::cases(&claim, &inputs, source) {
                     Ok(cases) => ExpectedInput::Questions(cases),
                     // Rows that ask nothing of this kind are no fault of the verifier, who has not named the kind.
                     Err(_) if settings.expect_task.is_none() && file.is_file() => {

@@ -17,7 +17,7 @@ use ftk_proofs::{Case, Choice, Input, Kind, Output, Statement};
 use serde_json::json;
 
 use super::super::prove;
-use super::super::questions::{Asked, Task};
+use super::super::questions::{Claim, Inputs};
 use super::super::verify::{self, Expected};
 use super::super::{Advice, Outcome};
 use crate::cli::printer::Printer;
@@ -123,8 +123,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
                 base: plan.base.clone(),
                 adapter: adapter.clone(),
                 commitment: commitment.clone(),
-                task: Task::Same(question),
-                asked: Asked::Rows(questions.path()),
+                claim: Claim::Same(question),
+                inputs: Inputs::Rows(questions.path()),
                 date: None,
                 context,
                 sealed: *sealed,
