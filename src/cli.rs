@@ -432,12 +432,12 @@ fn run(verb: Verb, &Global { offline, .. }: &Global, printer: &Printer) -> anyho
         }
         Verb::Audit(Audit { run, against: Some(other), .. }) => commands::audit::against(&run, &other, printer),
         Verb::Audit(Audit { run, recipe, set, step, sample, nonce, no_steps, expect_root, against: None, device }) => {
-            use commands::audit::Asked;
+            use commands::audit::Selection;
             let asked = match sample.zip(nonce) {
-                Some((count, nonce)) => Asked::Drawn { count, nonce },
-                None if no_steps => Asked::None,
-                None if step.is_empty() => Asked::All,
-                None => Asked::Steps(step),
+                Some((count, nonce)) => Selection::Drawn { count, nonce },
+                None if no_steps => Selection::None,
+                None if step.is_empty() => Selection::All,
+                None => Selection::Steps(step),
             };
             let device = device.open()?;
             let settings = commands::audit::Settings { run, recipe, set, asked, expect_root, device, offline };

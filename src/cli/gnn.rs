@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use ftk_gnn::import::Origin;
-use ftk_gnn::score::Asked;
+use ftk_gnn::score::Targets;
 
 use super::arguments::either;
 use super::help;
@@ -103,9 +103,9 @@ pub(super) fn run(verb: Gnn, printer: &Printer) -> anyhow::Result<Outcome> {
         }
         Gnn::Score(Score { base, adapter, graph, nodes, pairs, before, out }) => {
             let asked = match (nodes, pairs) {
-                (_, Some(pairs)) => Asked::Pairs(pairs),
-                (Some(nodes), None) => Asked::Nodes(nodes),
-                (None, None) => Asked::AllNodes,
+                (_, Some(pairs)) => Targets::Pairs(pairs),
+                (Some(nodes), None) => Targets::Nodes(nodes),
+                (None, None) => Targets::AllNodes,
             };
             let settings = commands::gnn::score::Settings { base, adapter, graph, asked, before, out };
             commands::gnn::score::run(&settings, printer)

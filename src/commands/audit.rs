@@ -14,7 +14,7 @@ use super::run::{MANIFEST, NOTE, RECIPE, exported};
 use super::task::Opened;
 use super::{Advice, Outcome, tasks};
 use crate::cli::printer::Printer;
-use crate::train::audit::{self, AuditError, Audited, Check, Parting, Refused, Subject, Which};
+use crate::train::audit::{self, AuditError, Audited, AuditedRun, Check, Parting, Refused, Which};
 use crate::train::transcript::Transcript;
 
 /// What is needed.
@@ -26,7 +26,7 @@ pub struct Settings {
     /// Settings laid over it, `key=value`.
     pub set: Vec<String>,
     /// What is to be computed again.
-    pub asked: Asked,
+    pub asked: Selection,
     /// The root that is known.
     pub expect_root: Option<String>,
     /// Where it is computed.
@@ -37,7 +37,7 @@ pub struct Settings {
 
 /// Which steps are to be computed again.
 #[derive(Clone, Debug)]
-pub enum Asked {
+pub enum Selection {
     /// All.
     All,
     /// These, from 1.
@@ -86,20 +86,20 @@ fn judged(settings: &Settings, printer: &Printer) -> Result<Found> {
     let mut opened = tasks::of(recipe.task).plan(&recipe)?.open(&settings.device)?;
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let which = match asked {
-        Asked::All => {
+        Selection::All => {
             // What the run computed once is computed once here too, and nothing of the run's own is believed.
             opened.begin(scratch.path(), printer)?;
             Which::All
         }
-        Asked::None => Which::Steps([].into()),
-        Asked::Steps(steps) => {
+        Selection::None => Which::Steps([].into()),
+        Selection::Steps(steps) => {
             let last = transcript.steps.len() as u64;
             if let Some(step) = steps.iter().find(|&&step| step > last) {
                 return Err(Advice::new(format!("there is no step {step}"), format!("the run has {last}")).into());
             }
             Which::Steps(steps.iter().copied().collect())
         }
-        Asked::Drawn { count, nonce } => match transcript.root() {
+        Selection::Drawn { count, nonce } => match transcript.root() {
             Some(root) => Which::Steps(audit::draw(&root, nonce, *count, transcript.steps.len() as u64)),
             None => Which::Steps([].into()),
         },
@@ -110,7 +110,7 @@ fn judged(settings: &Settings, printer: &Printer) -> Result<Found> {
         bar.set_position(done);
     };
     let identity = &opened.inputs().identity;
-    let subject = Subject { session: opened.session(), optim: &recipe.optim, run: &recipe.run, identity, folder };
+    let subject = AuditedRun { session: opened.session(), optim: &recipe.optim, run: &recipe.run, identity, folder };
     let audited = audit::audit(subject, &transcript, &which, &mut see);
     bar.finish_and_clear();
     let audited = audited.map_err(|error| blamed(error, &*opened, settings))?;
@@ -220,7 +220,7 @@ fn follows(settings: &Settings, found: &Found, printer: &Printer) -> Outcome {
     printer.line("follows");
     printer.line(&format!("the run is that of its recipe, rows and base, by transcript {}", root.to_hex()));
     let which = match &settings.asked {
-        Asked::Drawn { .. } if !all => " (drawn, and those before them back to a kept state)",
+        Selection::Drawn { .. } if !all => " (drawn, and those before them back to a kept state)",
         _ => "",
     };
     printer.line(&format!("  computed again: {} of {steps} steps{which}", computed.len()));

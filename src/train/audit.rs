@@ -204,7 +204,7 @@ pub fn draw(root: &Hash, nonce: &str, count: u64, steps: u64) -> BTreeSet<u64> {
 
 /// A run folder and what it is said to be a run of.
 #[derive(Clone, Copy)]
-pub struct Subject<'a> {
+pub struct AuditedRun<'a> {
     /// The task on its rows and model, as a run begins with it.
     pub session: &'a dyn Session,
     /// The recipe's.
@@ -222,12 +222,12 @@ pub struct Subject<'a> {
 /// # Errors
 /// The first check that fails, in the order of `TRANSCRIPT.md`; [`AuditError::Undecided`] where one cannot be made.
 pub fn audit(
-    subject: Subject<'_>,
+    subject: AuditedRun<'_>,
     transcript: &Transcript,
     which: &Which,
     see: &mut dyn FnMut(u64, u64),
 ) -> Result<Audited, AuditError> {
-    let Subject { session, optim, run, identity, folder } = subject;
+    let AuditedRun { session, optim, run, identity, folder } = subject;
     let stepper = Stepper::new(session, optim, run)?;
     let rows = transcript::row_digests(session);
     head(&stepper, run, identity, transcript, &rows)?;

@@ -17,7 +17,7 @@ use super::table::{Header, Table};
 
 /// What is to be scored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum Targets {
     /// Every node of the graph, as far as it was there.
     AllNodes,
     /// The nodes in the first column of a table.
@@ -59,7 +59,7 @@ pub struct Score {
 pub fn run(
     (base, adapter): (&Path, Option<&Path>),
     graph: &Graph,
-    asked: &Asked,
+    asked: &Targets,
     before: Option<f64>,
 ) -> Result<Scores, GraphError> {
     let model = Model::frozen(base, adapter)?;
@@ -79,7 +79,7 @@ pub fn run(
         None => Ok(()),
     };
     match asked {
-        Asked::Pairs(path) if pairs => {
+        Targets::Pairs(path) if pairs => {
             let ends = ends::<2>(path, graph)?;
             there(ends.as_flattened())?;
             match &model.network.head {
@@ -98,13 +98,13 @@ pub fn run(
                 }
             }
         }
-        Asked::Pairs(_) => Err(GraphError::unfit("the base does not score pairs", "give --nodes instead of --pairs")),
+        Targets::Pairs(_) => Err(GraphError::unfit("the base does not score pairs", "give --nodes instead of --pairs")),
         _ if pairs => Err(GraphError::unfit("the base scores pairs", "give --pairs instead of --nodes")),
-        Asked::AllNodes => {
+        Targets::AllNodes => {
             let nodes: Vec<usize> = (0..graph.nodes).filter(|&node| graph.was_there(node, moment)).collect();
             of_nodes(&model, graph, &nodes, before.is_some())
         }
-        Asked::Nodes(path) => {
+        Targets::Nodes(path) => {
             let nodes: Vec<usize> = ends::<1>(path, graph)?.into_iter().map(|[node]| node).collect();
             there(&nodes)?;
             of_nodes(&model, graph, &nodes, before.is_some())

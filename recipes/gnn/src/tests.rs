@@ -429,7 +429,7 @@ fn a_score_before_a_moment_hears_nothing_of_what_is_later() {
     let folder = tempfile::tempdir().unwrap();
     let asked = folder.path().join("asked.csv");
     std::fs::write(&asked, "source,target\n3,7\n7,3\n20,41\n").unwrap();
-    let pairs = score::Asked::Pairs(asked);
+    let pairs = score::Targets::Pairs(asked);
     let moment = 250.0;
     let graph = ratings();
     // What is later turns into its opposite, the other way round, and between others; or is not there at all.
@@ -459,7 +459,7 @@ fn a_score_before_a_moment_hears_nothing_of_what_is_later() {
     let fresh = recipe("base = { model = \"fresh\", train = true }\ngnn = {}\n");
     let base = base_of(&fresh, &graph);
     let base = base.path().join("base");
-    let run = |graph: &Graph, before| score::run((&base, None), graph, &score::Asked::AllNodes, before);
+    let run = |graph: &Graph, before| score::run((&base, None), graph, &score::Targets::AllNodes, before);
     let untimed = run(&graph, Some(1.0)).unwrap_err();
     assert_eq!(untimed.to_string(), "the graph does not say when anything came to be");
     assert!(untimed.hint().unwrap().contains("--before"));
@@ -482,7 +482,7 @@ fn a_score_before_a_moment_hears_nothing_of_what_is_later() {
     let late = graph.times.iter().position(|&time| time >= 60.0).unwrap();
     let asked = folder.path().join("late.csv");
     std::fs::write(&asked, format!("node\n{}\n", graph.name(late))).unwrap();
-    let error = score::run((&base, None), &graph, &score::Asked::Nodes(asked), Some(60.0)).unwrap_err().to_string();
+    let error = score::run((&base, None), &graph, &score::Targets::Nodes(asked), Some(60.0)).unwrap_err().to_string();
     assert_eq!(error, format!("a node was not there before the moment of --before: {}", graph.name(late)));
 }
 
@@ -533,13 +533,13 @@ fn what_contrast_leaves_behind_is_a_base_for_a_head() {
     let kept = base::network(&base).unwrap();
     assert_eq!((kept.head, session.model().network.head), (End::Encoder, End::Comparer(5)));
     assert_eq!(kept.parameters(), 6 * 8 + 6 + 6 * 6 + 6);
-    let error = score::run((&base, None), &graph, &score::Asked::AllNodes, None).unwrap_err();
+    let error = score::run((&base, None), &graph, &score::Targets::AllNodes, None).unwrap_err();
     assert_eq!(error.to_string(), "the base was trained without classes and scores nothing by itself");
     let mut adapted = recipe("base = { model = \"b\" }\nlora = { rank = 2 }\ngnn = { train_head = true }\n");
     adapted.base.model.clone_from(&base);
     let adapter = folder.path().join("adapter");
     on(&adapted, &graph).export(&adapter, "base").unwrap();
-    let scores = score::run((&base, Some(&adapter)), &graph, &score::Asked::AllNodes, None).unwrap();
+    let scores = score::run((&base, Some(&adapter)), &graph, &score::Targets::AllNodes, None).unwrap();
     assert_eq!((scores.rows.len(), scores.rows[0].values.len(), scores.columns.len()), (240, 4, 6));
     let headless = recipe("base = { model = \"b\" }\nlora = { rank = 2 }\ngnn = {}\n");
     let headless = Recipe { base: adapted.base, ..headless };
@@ -584,8 +584,8 @@ fn a_base_of_links_scores_pairs_as_it_was_trained_to() {
     let base = folder.path().join("base");
     let asked = folder.path().join("pairs.csv");
     std::fs::write(&asked, format!("a,b\n{},{}\n{0},{}\n", graph.name(0), graph.name(1), graph.name(7))).unwrap();
-    let run = |asked: &score::Asked| score::run((&base, None), &graph, asked, None);
-    let scores = run(&score::Asked::Pairs(asked)).unwrap();
+    let run = |asked: &score::Targets| score::run((&base, None), &graph, asked, None);
+    let scores = run(&score::Targets::Pairs(asked)).unwrap();
     assert_eq!(scores.columns, ["source", "target", "log_odds"]);
     // The same from the network itself, over all edges.
     let model = super::model::Model::frozen(&base, None).unwrap();
@@ -593,7 +593,7 @@ fn a_base_of_links_scores_pairs_as_it_was_trained_to() {
     let expected = seen.scores(&model, &[(0, 1), (0, 7)]).unwrap();
     assert_eq!(scores.rows.iter().map(|row| row.values[0]).collect::<Vec<_>>(), expected);
     assert_ne!(expected[0], expected[1]);
-    let error = run(&score::Asked::AllNodes).unwrap_err();
+    let error = run(&score::Targets::AllNodes).unwrap_err();
     assert_eq!(error.to_string(), "the base scores pairs");
 }
 

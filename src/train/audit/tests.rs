@@ -23,7 +23,7 @@ fn transcript(out: &Path) -> Transcript {
 }
 
 fn audited(session: &Pull, run: &Run, which: &Which) -> Result<Audited, AuditError> {
-    let subject = Subject { session, optim: &optim(), run, identity: &identity(7), folder: &run.out };
+    let subject = AuditedRun { session, optim: &optim(), run, identity: &identity(7), folder: &run.out };
     let transcript = open(&run.out.join(TRANSCRIPT))?;
     audit(subject, &transcript, which, &mut |_, _| {})
 }
@@ -467,7 +467,7 @@ fn files_that_are_not_those_of_the_transcript_are_found() {
     // Another identity, of a recipe with other steps, in another arithmetic.
     let with = |run: &Run, identity: &Identity| {
         let session = Pull::new(20);
-        let subject = Subject { session: &session, optim: &optim(), run, identity, folder: folder.path() };
+        let subject = AuditedRun { session: &session, optim: &optim(), run, identity, folder: folder.path() };
         match audit(subject, &transcript(folder.path()), &ALL, &mut |_, _| {}) {
             Err(AuditError::Refused(refused)) => refused.check.name(),
             other => panic!("{other:?}"),
