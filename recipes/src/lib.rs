@@ -36,4 +36,4 @@ pub use sections::{
 /// Errors of this crate that may know what to do about them.
 pub const HINTS: &[hint::Ask] = &[hint::of::<RecipeError>];
 
-pub use session::{Loss, Metrics, Session, TaskError, Window};
+pub use session::{BatchLoss, Metrics, Session, TaskError, Window};

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::kto::Kto;
-pub use self::loss::{Completion, Loss, Row, Rows, Verdict};
+pub use self::loss::{Completion, Loss, Row, RowKind, Verdict};
 pub use self::simpo::Simpo;
 use crate::error::RecipeError;
 use crate::key::Key;
@@ -163,7 +163,7 @@ impl Dpo {
         need(weight(desirable_weight), "dpo.kto.desirable_weight", "must not be negative")?;
         need(weight(undesirable_weight), "dpo.kto.undesirable_weight", "must not be negative")?;
         let step = run.batch.saturating_mul(run.accumulate);
-        let enough = self.cost().rows() != Rows::Unpaired || step >= 2;
+        let enough = self.cost().rows() != RowKind::Unpaired || step >= 2;
         need(enough, "run.batch", "must come to two rows a step at least, for what is a mean over other rows")?;
         need(self.simpo.gamma.is_finite() && self.simpo.gamma >= 0.0, "dpo.simpo.gamma", "must not be negative")?;
         need(self.sft_weight.is_finite() && self.sft_weight >= 0.0, "dpo.sft_weight", "must not be negative")
@@ -237,7 +237,7 @@ mod tests {
         ];
         let cost = dpo.cost();
         for pair in pairs {
-            let alone = cost.rows() == Rows::Unpaired;
+            let alone = cost.rows() == RowKind::Unpaired;
             for (wanted, drift) in if alone { vec![(true, 0.0), (false, 0.4), (true, 3.0)] } else { vec![(true, 0.0)] }
             {
                 let row = |pair: &[Completion; 2]| {
@@ -275,7 +275,7 @@ mod tests {
             let cost = Dpo { loss, ..Dpo::default() }.cost();
             let judge = |reference: f64| {
                 let pair = [completion(-20.0, reference, 7), completion(-33.0, -31.0, 12)];
-                let completions = if cost.rows() == Rows::Unpaired { &pair[..1] } else { &pair[..] };
+                let completions = if cost.rows() == RowKind::Unpaired { &pair[..1] } else { &pair[..] };
                 cost.judge(Row { completions, wanted: true, drift: 0.0 })
             };
             assert_eq!(judge(-20.5) != judge(-21.0), cost.has_reference(), "{loss:?}");
@@ -286,7 +286,7 @@ mod tests {
     fn a_relative_loss_takes_scores_up_to_a_number() {
         for loss in DpoLoss::ALL {
             let cost = Dpo { loss, ..Dpo::default() }.cost();
-            if cost.rows() == Rows::Unpaired {
+            if cost.rows() == RowKind::Unpaired {
                 assert!(!cost.is_relative(), "{loss:?}");
                 continue;
             }

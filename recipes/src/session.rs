@@ -15,7 +15,7 @@ pub type Metrics = Vec<(&'static str, f64)>;
 
 /// The loss of one batch.
 #[derive(Debug)]
-pub struct Loss {
+pub struct BatchLoss {
     /// Sum over the batch's items (not their mean).
     pub sum: f64,
     /// Gradient of that sum with respect to each parameter, by its name.
@@ -65,7 +65,7 @@ pub trait Session {
     ///
     /// # Errors
     /// The device's.
-    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<Loss, TaskError>;
+    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<BatchLoss, TaskError>;
 
     /// Figures on the held-out rows; none without such rows.
     ///

@@ -13,7 +13,7 @@ use super::error::TextError;
 use super::pack::pack;
 use super::place::Place;
 use super::rows::{self, File, Options, Row};
-use super::session::{Alone, Rows};
+use super::session::{Alone, Examples};
 use crate::models::Source;
 
 /// What the rows of a file are.
@@ -34,8 +34,8 @@ impl Kind {
             return Self::Sft;
         }
         match recipe.dpo.cost().rows() {
-            preference::Rows::Pairs | preference::Rows::Choices => Self::Pairs,
-            preference::Rows::Unpaired => Self::Unpaired(recipe.run.batch * recipe.run.accumulate),
+            preference::RowKind::Pairs | preference::RowKind::Choices => Self::Pairs,
+            preference::RowKind::Unpaired => Self::Unpaired(recipe.run.batch * recipe.run.accumulate),
         }
     }
 }
@@ -44,7 +44,7 @@ impl Kind {
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The rows.
-    pub rows: Rows,
+    pub rows: Examples,
     /// Where each stands in the file.
     pub places: Vec<Place>,
     /// What became of all rows of the file.
@@ -54,10 +54,10 @@ pub struct Loaded {
 impl Loaded {
     /// Packs the rows of supervised fine-tuning ([`pack`]); their places in the file are lost.
     pub fn pack(mut self) -> Self {
-        if let Rows::Sft(rows) = self.rows {
+        if let Examples::Sft(rows) = self.rows {
             let rows = pack(rows, self.counts.max_length);
             self.counts.packed = Some(rows.len());
-            self.rows = Rows::Sft(rows);
+            self.rows = Examples::Sft(rows);
             self.places.clear();
         }
         self
@@ -65,7 +65,7 @@ impl Loaded {
 
     /// Makes one choice of pairs that follow each other with one chosen completion; their places in the file are lost.
     pub fn choices(mut self) -> Self {
-        if let Rows::Dpo(rows) = self.rows {
+        if let Examples::Dpo(rows) = self.rows {
             let mut choices: Vec<Vec<Pair>> = Vec::new();
             for pair in rows.into_iter().flatten() {
                 let same = |known: &Pair| known.prompt == pair.prompt && known.chosen == pair.chosen;
@@ -75,7 +75,7 @@ impl Loaded {
                 }
             }
             self.counts.choices = Some(choices.len());
-            self.rows = Rows::Dpo(choices);
+            self.rows = Examples::Dpo(choices);
             self.places.clear();
         }
         self
@@ -94,10 +94,10 @@ pub fn load(source: &Source, data: &Data, kind: Kind, path: &Path) -> Result<Loa
     let data = &Data { max_length: longest, ..data.clone() };
     let encoder = Encoder::new(source, path, data.loss, longest);
     match kind {
-        Kind::Sft => collect(data, &encoder, rows::read(path, &options)?, Encoder::sft, Rows::Sft),
-        Kind::Pairs => collect(data, &encoder, rows::read(path, &options)?, Encoder::pair, Rows::pairs),
+        Kind::Sft => collect(data, &encoder, rows::read(path, &options)?, Encoder::sft, Examples::Sft),
+        Kind::Pairs => collect(data, &encoder, rows::read(path, &options)?, Encoder::pair, Examples::pairs),
         Kind::Unpaired(step) => {
-            let make = |rows: Vec<Unpaired>| Rows::Unpaired(Alone::mismatched(rows, step, longest));
+            let make = |rows: Vec<Unpaired>| Examples::Unpaired(Alone::mismatched(rows, step, longest));
             collect(data, &encoder, rows::read(path, &options)?, Encoder::unpaired, make)
         }
     }
@@ -189,7 +189,7 @@ fn collect<'a, R: Row + Send, E: Cut + Send>(
     encoder: &Encoder<'a>,
     File { rows, filled, open, unread }: File<R>,
     encode: impl Fn(&Encoder<'a>, Place, R) -> Result<E, TextError> + Sync,
-    make: impl Fn(Vec<E>) -> Rows,
+    make: impl Fn(Vec<E>) -> Examples,
 ) -> Result<Loaded, TextError> {
     let path = encoder.path();
     // What fills nothing in the rows that are trained on is a slip of the pen.

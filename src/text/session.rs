@@ -9,7 +9,7 @@ use ftk_adapters::train::{Learns, LoraTensors};
 use ftk_adapters::weights::{Weight, Weights};
 use ftk_networks::Network;
 use ftk_recipes::preference::{self, Completion, Row};
-use ftk_recipes::{Loss, Metrics, Reference, Session, TaskError, Window};
+use ftk_recipes::{BatchLoss, Metrics, Reference, Session, TaskError, Window};
 
 use super::encode::{Pair, Sequence, Unpaired};
 use super::pass::{Batch, Model};
@@ -17,7 +17,7 @@ use super::references::{References, Sums};
 
 /// Rows of one task.
 #[derive(Clone, Debug)]
-pub enum Rows {
+pub enum Examples {
     /// Supervised fine-tuning.
     Sft(Vec<Sequence>),
     /// Preference optimisation: choices, of one pair or of several that share prompt and chosen completion.
@@ -59,7 +59,7 @@ impl Alone {
     }
 }
 
-impl Rows {
+impl Examples {
     /// Pairs, each a choice of its own.
     pub fn pairs(pairs: Vec<Pair>) -> Self {
         Self::Dpo(pairs.into_iter().map(|pair| vec![pair]).collect())
@@ -196,7 +196,7 @@ pub struct TextSession {
 /// Rows, and the reference's figures of each pair of each where these were computed before.
 #[derive(Debug)]
 struct Part {
-    rows: Rows,
+    rows: Examples,
     references: Option<Vec<Option<Vec<Sums>>>>,
 }
 
@@ -211,7 +211,7 @@ impl TextSession {
         trained: Trained,
         start: Option<LoraTensors>,
         dpo: DpoSettings,
-        (rows, held_out, batch): (Rows, Option<Rows>, usize),
+        (rows, held_out, batch): (Examples, Option<Examples>, usize),
     ) -> Self {
         let part = |rows| Part { rows, references: None };
         let (rows, held_out) = (part(rows), held_out.map(part));
@@ -315,7 +315,13 @@ impl TextSession {
         }
     }
 
-    fn sft(&self, record: Option<usize>, all: &[Sequence], batch: &[usize], share: f64) -> Result<Loss, TaskError> {
+    fn sft(
+        &self,
+        record: Option<usize>,
+        all: &[Sequence],
+        batch: &[usize],
+        share: f64,
+    ) -> Result<BatchLoss, TaskError> {
         let rows: Vec<&Sequence> = batch.iter().map(|&row| &all[row]).collect();
         let keys: Option<Vec<u64>> =
             record.filter(|_| self.dropout > 0.0).map(|step| batch.iter().map(|&row| self.key(step, row)).collect());
@@ -325,7 +331,7 @@ impl TextSession {
         let sum = -scores.sums().iter().sum::<f64>();
         let hits = scores.hits.iter().sum::<usize>() as f64;
         let metrics = vec![("mean_token_accuracy", hits * share)];
-        Ok(Loss { sum, gradients: scores.backward(&vec![-1.0; rows.len()])?, metrics })
+        Ok(BatchLoss { sum, gradients: scores.backward(&vec![-1.0; rows.len()])?, metrics })
     }
 
     /// A key for what is random about a row at a step.
@@ -343,7 +349,7 @@ impl TextSession {
         choices: &[&[Pair]],
         known: Option<Vec<Vec<Sums>>>,
         share: f64,
-    ) -> Result<Loss, TaskError> {
+    ) -> Result<BatchLoss, TaskError> {
         let sequences: Vec<&Sequence> = choices.iter().flat_map(|choice| completions(choice)).collect();
         let sizes: Vec<usize> = choices.iter().map(|choice| choice.len() + 1).collect();
         let batch = Batch { sequences: &sequences, alike: &sizes, known: None, dropout: None };
@@ -393,7 +399,7 @@ impl TextSession {
             ("logps/rejected", rejected_sum),
             ("mean_token_accuracy", hits * share),
         ];
-        Ok(Loss { sum, gradients: scores.backward(&gradient)?, metrics })
+        Ok(BatchLoss { sum, gradients: scores.backward(&gradient)?, metrics })
     }
 
     /// Mean gain over the reference of the completions that rows have from other rows, as the model stands: how far it
@@ -434,7 +440,7 @@ impl TextSession {
         (batch, of): (&[usize], &[usize]),
         drift: f64,
         share: f64,
-    ) -> Result<Loss, TaskError> {
+    ) -> Result<BatchLoss, TaskError> {
         let rows: Vec<&Alone> = batch.iter().map(|&row| &all[row]).collect();
         let own: Vec<&Sequence> = rows.iter().map(|row| &row.pair.chosen).collect();
         let sequences = Batch { sequences: &own, alike: &[], known: None, dropout: None };
@@ -471,7 +477,7 @@ impl TextSession {
         }
         metrics.push(("kl", drift * batch.len() as f64));
         metrics.push(("mean_token_accuracy", scores.hits.iter().sum::<usize>() as f64 * share));
-        Ok(Loss { sum, gradients: scores.backward(&gradient)?, metrics })
+        Ok(BatchLoss { sum, gradients: scores.backward(&gradient)?, metrics })
     }
 
     /// The reference model.
@@ -492,16 +498,16 @@ impl TextSession {
         batch: &[usize],
         of: &[usize],
         drift: Option<f64>,
-    ) -> Result<Loss, TaskError> {
+    ) -> Result<BatchLoss, TaskError> {
         // Rows for each supervised token: turns the host's means over rows into means over tokens.
         let share = of.len() as f64 / of.iter().map(|&row| part.rows.supervised(row)).sum::<usize>() as f64;
         match &part.rows {
-            Rows::Sft(all) => self.sft(record, all, batch, share),
-            Rows::Dpo(all) => {
+            Examples::Sft(all) => self.sft(record, all, batch, share),
+            Examples::Dpo(all) => {
                 let choices: Vec<&[Pair]> = batch.iter().map(|&row| all[row].as_slice()).collect();
                 self.dpo(record.is_some(), &choices, part.known(batch), share)
             }
-            Rows::Unpaired(all) => {
+            Examples::Unpaired(all) => {
                 let drift = match (drift, record) {
                     (Some(drift), _) => drift,
                     (None, Some(step)) => self.drift_of_step(part, all, Window { step, rows: of })?,
@@ -562,7 +568,7 @@ impl Session for TextSession {
         }
     }
 
-    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<Loss, TaskError> {
+    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<BatchLoss, TaskError> {
         self.batch_loss(Some(window.step), &self.rows, rows, window.rows, None)
     }
 
@@ -571,8 +577,8 @@ impl Session for TextSession {
         let rows: Vec<usize> = (0..held_out.rows.len()).filter(|&row| held_out.rows.items(row) > 0).collect();
         let items: usize = rows.iter().map(|&row| held_out.rows.items(row)).sum();
         let drift = match &held_out.rows {
-            Rows::Unpaired(all) => Some(self.drift(held_out, all, &rows)?),
-            Rows::Sft(_) | Rows::Dpo(_) => None,
+            Examples::Unpaired(all) => Some(self.drift(held_out, all, &rows)?),
+            Examples::Sft(_) | Examples::Dpo(_) => None,
         };
         let mut loss = 0.0;
         let mut sums: BTreeMap<&str, f64> = BTreeMap::new();

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use candle_core::{Device, Tensor, Var};
-use ftk_recipes::{Best, Format, Loss, Metrics, Optim, Run, Schedule, Session, TaskError, Window};
+use ftk_recipes::{BatchLoss, Best, Format, Metrics, Optim, Run, Schedule, Session, TaskError, Window};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 
@@ -68,7 +68,7 @@ impl Session for Pull {
         idle.chain([("weight".to_owned(), self.weight.clone())]).collect()
     }
 
-    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<Loss, TaskError> {
+    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<BatchLoss, TaskError> {
         assert!(rows.iter().all(|row| window.rows.contains(row)), "a batch is a part of its step");
         let call = self.calls.replace(self.calls.get() + 1);
         if self.fails_at == Some(call) {
@@ -84,7 +84,7 @@ impl Session for Pull {
         }
         let gradients = [("weight".to_owned(), gradient)].into();
         let metrics = vec![("rows", rows.len() as f64), ("row", rows.iter().sum::<usize>() as f64)];
-        Ok(Loss { sum, gradients, metrics })
+        Ok(BatchLoss { sum, gradients, metrics })
     }
 
     fn evaluate(&self) -> Result<Metrics, TaskError> {

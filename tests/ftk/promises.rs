@@ -6,7 +6,7 @@ use candle_core::Device;
 use ftk::models::Source;
 use ftk::text::load::{Kind, load};
 use ftk::text::preferred::preferred;
-use ftk::text::session::Rows;
+use ftk::text::session::Examples;
 use ftk_adapters::peft;
 use ftk_adapters::train::LoraTensors;
 use ftk_recipes::{Data, Recipe};
@@ -24,7 +24,7 @@ fn courteous(adapters: &[PathBuf]) -> Vec<usize> {
     let source = Source::open(Path::new("village")).unwrap();
     let file = shipped("village/heldout.jsonl");
     let loaded = load(&source, &Data::new(file.clone()), Kind::Pairs, &file).unwrap();
-    let Rows::Dpo(choices) = loaded.rows else { panic!("pairs") };
+    let Examples::Dpo(choices) = loaded.rows else { panic!("pairs") };
     let pairs = choices.concat();
     assert_eq!(pairs.len(), 100);
     let weights = source.weights(&Device::Cpu).unwrap();

@@ -24,7 +24,7 @@ use super::model::Model;
 use super::settings::{Contrast, Gnn, Split};
 use super::split;
 use ftk_recipes::Recipe;
-use ftk_recipes::{Loss, Metrics, Session, TaskError, Window};
+use ftk_recipes::{BatchLoss, Metrics, Session, TaskError, Window};
 
 /// Nodes compared with all others at once: bounds the matrix of likenesses.
 const AT_ONCE: usize = 512;
@@ -243,7 +243,7 @@ impl Session for ContrastSession {
     }
 
     /// Every row is told from the other rows of its step.
-    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<Loss, TaskError> {
+    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<BatchLoss, TaskError> {
         let nodes: Vec<usize> = window.rows.iter().map(|&row| self.rows[row]).collect();
         let places: BTreeMap<usize, usize> = window.rows.iter().enumerate().map(|(at, &row)| (row, at)).collect();
         let anchors: Vec<usize> = rows.iter().map(|row| places[row]).collect();
@@ -260,7 +260,7 @@ impl Session for ContrastSession {
             all.add_all(pass.backward(&compared, gradient)?)?;
         }
         let (term, gradients) = self.model.regularise(all, rows.len() as f64)?;
-        Ok(Loss { sum: sum + term, gradients, metrics: vec![("accuracy", hits)] })
+        Ok(BatchLoss { sum: sum + term, gradients, metrics: vec![("accuracy", hits)] })
     }
 
     fn evaluate(&self) -> Result<Metrics, TaskError> {

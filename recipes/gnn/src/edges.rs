@@ -28,7 +28,7 @@ use super::split;
 use super::structure::{OF_NODE, OF_PAIR, SCALE, Snapshot};
 use ftk_recipes::Recipe;
 use ftk_recipes::preference::{self, Reference};
-use ftk_recipes::{Loss, Metrics, Session, TaskError, Window};
+use ftk_recipes::{BatchLoss, Metrics, Session, TaskError, Window};
 
 /// Moments of the training part, as shares of all ratings.
 const MOMENTS: [f64; 6] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6];
@@ -433,7 +433,7 @@ impl Session for EdgeSession {
         self.model.parameters()
     }
 
-    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<Loss, TaskError> {
+    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<BatchLoss, TaskError> {
         let mut by_moment: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for &row in rows {
             let (moment, row) = self.rows[row];
@@ -448,7 +448,7 @@ impl Session for EdgeSession {
             gradients.add_all(of_part)?;
         }
         let (term, gradients) = self.model.regularise(gradients, rows.len() as f64)?;
-        Ok(Loss { sum: sum + term, gradients, metrics: vec![("accuracy", right)] })
+        Ok(BatchLoss { sum: sum + term, gradients, metrics: vec![("accuracy", right)] })
     }
 
     fn evaluate(&self) -> Result<Metrics, TaskError> {

@@ -25,7 +25,7 @@ use super::model::Model;
 use super::settings::Gnn;
 use super::split;
 use ftk_recipes::Recipe;
-use ftk_recipes::{Loss, Metrics, Session, TaskError, Window};
+use ftk_recipes::{BatchLoss, Metrics, Session, TaskError, Window};
 
 /// What is known of a pair: neighbours they share, counted and by rarity (Adamic and Adar 2003), and how alike their
 /// features are.
@@ -265,7 +265,7 @@ impl Session for LinkSession {
         self.model.parameters()
     }
 
-    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<Loss, TaskError> {
+    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<BatchLoss, TaskError> {
         let mut rng = stream(self.seed, (window.step as u64 + 1) << 32 | rows[0] as u64);
         let known = |(a, b): Ends| self.seen.lists[a as usize].binary_search(&b).is_ok();
         let mut pairs: Vec<Ends> = rows.iter().map(|&row| self.rows[row]).collect();
@@ -278,7 +278,7 @@ impl Session for LinkSession {
         let (sum, gradient, right) = judge(&scores, rows.len());
         let gradient = Tensor::from_vec(gradient, tensor.shape(), &Device::Cpu)?;
         let (term, gradients) = self.model.regularise(pass.backward(&tensor, gradient)?, rows.len() as f64)?;
-        Ok(Loss { sum: sum + term, gradients, metrics: vec![("accuracy", right / 2.0)] })
+        Ok(BatchLoss { sum: sum + term, gradients, metrics: vec![("accuracy", right / 2.0)] })
     }
 
     fn evaluate(&self) -> Result<Metrics, TaskError> {

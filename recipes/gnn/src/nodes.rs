@@ -21,7 +21,7 @@ use super::settings::{Gnn, Objective};
 use super::split;
 use ftk_recipes::Recipe;
 use ftk_recipes::preference;
-use ftk_recipes::{Loss, Metrics, Session, TaskError, Window};
+use ftk_recipes::{BatchLoss, Metrics, Session, TaskError, Window};
 
 /// Nodes a pass that is not recorded draws the neighbourhoods of at once.
 const AT_ONCE: usize = 1024;
@@ -257,7 +257,7 @@ impl Session for NodeSession {
         self.model.parameters()
     }
 
-    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<Loss, TaskError> {
+    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<BatchLoss, TaskError> {
         let rows: Vec<&Row> = rows.iter().map(|&row| &self.rows[row]).collect();
         let nodes: Vec<usize> = rows.iter().map(|row| row.node).collect();
         let first = nodes[0];
@@ -277,7 +277,7 @@ impl Session for NodeSession {
         let gradient = Tensor::from_vec(gradient, logits.shape(), &Device::Cpu)?;
         let (term, gradients): (f64, BTreeMap<_, _>) =
             self.model.regularise(pass.backward(&logits, gradient)?, rows.len() as f64)?;
-        Ok(Loss { sum: sum + term, gradients, metrics: vec![("accuracy", right)] })
+        Ok(BatchLoss { sum: sum + term, gradients, metrics: vec![("accuracy", right)] })
     }
 
     fn evaluate(&self) -> Result<Metrics, TaskError> {

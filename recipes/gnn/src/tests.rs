@@ -54,7 +54,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 
 /// The loss of all rows in the first step, and its gradients.
-fn loss(session: &dyn Session) -> ftk_recipes::Loss {
+fn loss(session: &dyn Session) -> ftk_recipes::BatchLoss {
     let rows: Vec<usize> = (0..session.rows()).collect();
     session.loss(&rows, Window { step: 0, rows: &rows }).unwrap()
 }

@@ -5,7 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::loss::{Loss, Row, Rows, Verdict, sigmoid};
+use super::loss::{Loss, Row, RowKind, Verdict, sigmoid};
 
 /// What KTO has of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,8 +30,8 @@ pub(super) struct Value {
 }
 
 impl Loss for Value {
-    fn rows(&self) -> Rows {
-        Rows::Unpaired
+    fn rows(&self) -> RowKind {
+        RowKind::Unpaired
     }
 
     fn is_relative(&self) -> bool {

@@ -28,7 +28,7 @@ impl Completion {
 
 /// What the rows of a loss are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rows {
+pub enum RowKind {
     /// A chosen and a rejected completion of one prompt.
     Pairs,
     /// One chosen completion and one or several rejected ones: pairs that follow each other with one chosen completion.
@@ -44,7 +44,7 @@ pub struct Row<'a> {
     pub completions: &'a [Completion],
     /// Whether the first of them is wanted; that of a pair is.
     pub wanted: bool,
-    /// Mean gain of completions of other prompts, over the rows of a step; 0 but for [`Rows::Unpaired`].
+    /// Mean gain of completions of other prompts, over the rows of a step; 0 but for [`RowKind::Unpaired`].
     pub drift: f64,
 }
 
@@ -71,8 +71,8 @@ pub struct Verdict {
 /// A loss of preferences.
 pub trait Loss: Debug + Send + Sync {
     /// What its rows are.
-    fn rows(&self) -> Rows {
-        Rows::Pairs
+    fn rows(&self) -> RowKind {
+        RowKind::Pairs
     }
 
     /// Whether it compares the policy with a reference model. Without one, [`Completion::reference`] is not looked at,

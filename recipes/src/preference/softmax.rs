@@ -1,6 +1,6 @@
 //! The softmax of one chosen completion among several rejected ones (S-DPO, Chen et al. 2024).
 
-use super::loss::{Completion, Loss, ROUNDING, Row, Rows, Verdict};
+use super::loss::{Completion, Loss, ROUNDING, Row, RowKind, Verdict};
 
 #[derive(Debug)]
 pub(super) struct Softmax {
@@ -8,8 +8,8 @@ pub(super) struct Softmax {
 }
 
 impl Loss for Softmax {
-    fn rows(&self) -> Rows {
-        Rows::Choices
+    fn rows(&self) -> RowKind {
+        RowKind::Choices
     }
 
     fn judge(&self, row: Row<'_>) -> Verdict {

@@ -10,7 +10,7 @@ use super::super::{Advice, Outcome, fitting, open as base, other_template, pull}
 use super::open::open;
 use crate::cli::printer::Printer;
 use crate::text::load::{Kind, Loaded, load};
-use crate::text::session::{Rows, Trained};
+use crate::text::session::{Examples, Trained};
 
 /// Evaluates and prints one figure a line.
 ///
@@ -30,16 +30,16 @@ pub(super) fn run(mut recipe: Recipe, settings: &Evaluation, printer: &Printer) 
     let start = recipe.lora.as_ref().and_then(|lora| lora.start.as_deref());
     let start = start.map(|folder| fitting(&source, folder)).transpose()?;
     let loaded = load(&source, &recipe.data, Kind::of(&recipe), &data)?;
-    let choices = recipe.dpo.cost().rows() == preference::Rows::Choices;
+    let choices = recipe.dpo.cost().rows() == preference::RowKind::Choices;
     let Loaded { rows, counts, .. } = if choices { loaded.choices() } else { loaded };
     counts.notes().iter().for_each(|note| printer.note(note));
     let weights = source.weights_held(&settings.device, recipe.base.hold)?;
     let tensors = adapter.as_ref().map(|adapter| LoraTensors::frozen(adapter, &settings.device)).transpose()?;
 
     let nothing = match &rows {
-        Rows::Sft(_) => Rows::Sft(Vec::new()),
-        Rows::Dpo(_) => Rows::Dpo(Vec::new()),
-        Rows::Unpaired(_) => Rows::Unpaired(Vec::new()),
+        Examples::Sft(_) => Examples::Sft(Vec::new()),
+        Examples::Dpo(_) => Examples::Dpo(Vec::new()),
+        Examples::Unpaired(_) => Examples::Unpaired(Vec::new()),
     };
     let trained = tensors.map_or(Trained::Base, Trained::Adapter);
     let session = open(&recipe, &source, (weights, trained), start.as_ref(), (nothing, Some(rows)), &settings.device)?;

@@ -15,7 +15,7 @@ use super::super::run::BASE;
 use crate::cli::printer::Printer;
 use crate::models::{Precision, Source, save_folder};
 use crate::text::references::{Found, References};
-use crate::text::session::{DpoSettings, Rows, TextSession, Trained};
+use crate::text::session::{DpoSettings, Examples, TextSession, Trained};
 
 /// Largest magnitude of a value on the 16-bit grid.
 const GRID: f32 = ftk_kernels::grid::MAX_16 as f32;
@@ -38,7 +38,7 @@ pub(super) fn open(
     source: &Source,
     (weights, trained): (Weights, Trained),
     start: Option<&Adapter>,
-    (rows, held_out): (Rows, Option<Rows>),
+    (rows, held_out): (Examples, Option<Examples>),
     device: &Device,
 ) -> Result<TextSession> {
     let frozen = match (recipe.dpo.reference, start) {

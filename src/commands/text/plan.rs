@@ -17,13 +17,13 @@ use crate::text::TextError;
 use crate::text::counts;
 use crate::text::load::{Kind, load};
 use crate::text::memory::Memory;
-use crate::text::session::Rows;
+use crate::text::session::Examples;
 use crate::train;
 
 /// Rows, first adapter and counts of a run.
 pub(super) struct Plan {
-    pub(super) rows: Rows,
-    pub(super) held_out: Option<Rows>,
+    pub(super) rows: Examples,
+    pub(super) held_out: Option<Examples>,
     /// The adapter training starts from; `None` where the base is trained.
     pub(super) begin: Option<Adapter>,
     pub(super) counts: Counts,
@@ -52,7 +52,7 @@ impl Plan {
     pub(super) fn new(recipe: &Recipe, source: &Source) -> Result<Self> {
         let load = |path: &Path| {
             let loaded = load(source, &recipe.data, Kind::of(recipe), path)?;
-            Ok::<_, TextError>(if recipe.dpo.cost().rows() == preference::Rows::Choices {
+            Ok::<_, TextError>(if recipe.dpo.cost().rows() == preference::RowKind::Choices {
                 loaded.choices()
             } else {
                 loaded

@@ -10,7 +10,7 @@ use crate::cli::printer::Printer;
 use crate::models::Tokenizer;
 use crate::text::encode::Sequence;
 use crate::text::load::{Kind, Loaded, load};
-use crate::text::session::Rows;
+use crate::text::session::Examples;
 
 /// Shows the first rows and counts all.
 ///
@@ -50,11 +50,11 @@ pub(super) fn run(mut recipe: Recipe, settings: &Preview, printer: &Printer) -> 
 /// What is computed for a row.
 fn sequences(loaded: &Loaded, row: usize) -> Vec<(&'static str, &Sequence)> {
     match &loaded.rows {
-        Rows::Sft(rows) => vec![("", &rows[row])],
-        Rows::Dpo(rows) => {
+        Examples::Sft(rows) => vec![("", &rows[row])],
+        Examples::Dpo(rows) => {
             rows[row].iter().flat_map(|pair| [(" chosen", &pair.chosen), (" rejected", &pair.rejected)]).collect()
         }
-        Rows::Unpaired(rows) => {
+        Examples::Unpaired(rows) => {
             vec![(if rows[row].wanted { " wanted" } else { " not wanted" }, &rows[row].pair.chosen)]
         }
     }

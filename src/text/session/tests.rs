@@ -70,10 +70,10 @@ fn cost() -> Box<dyn preference::Loss> {
 fn session(network: &Network, adapter: &Adapter) -> TextSession {
     let trained = Trained::Adapter(LoraTensors::trained(adapter, &Device::Cpu).unwrap());
     let dpo = DpoSettings { cost: cost(), sft_weight: 0.2, reference: Reference::Base };
-    TextSession::new(network.clone(), weights(network), trained, None, dpo, (Rows::Dpo(choices()), None, 1))
+    TextSession::new(network.clone(), weights(network), trained, None, dpo, (Examples::Dpo(choices()), None, 1))
 }
 
-fn loss(session: &TextSession) -> Loss {
+fn loss(session: &TextSession) -> BatchLoss {
     session.loss(&[0, 1], Window { step: 0, rows: &[0, 1] }).unwrap()
 }
 
