@@ -11,7 +11,7 @@ use ftk_adapters::atomic;
 use ftk_gnn::Opened;
 use ftk_gnn::graph::Part;
 use ftk_gnn::import::{self, Origin};
-use ftk_gnn::model::Model;
+use ftk_gnn::model::GraphModel;
 use ftk_gnn::settings::FRESH;
 use ftk_recipes::{Lora, Recipe};
 use serde_json::{Map, Value, json};
@@ -41,7 +41,7 @@ pub(super) fn eval(mut recipe: Recipe, adapter: Option<&Path>, printer: &Printer
     recipe.lora = adapter.map(|folder| Lora { start: Some(folder.to_owned()), ..Lora::default() });
     recipe.base.train = adapter.is_none();
     recipe.run.out = PathBuf::new();
-    let own = Model::frozen(&recipe.base.model, adapter)?.network.head;
+    let own = GraphModel::frozen(&recipe.base.model, adapter)?.network.head;
     let opened = Opened::new(&recipe)?;
     if own != opened.model().network.clone().bare().head {
         let message = format!("base and adapter end in {own:?}, the recipe in {:?}", opened.model().network.head);

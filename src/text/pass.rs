@@ -13,7 +13,7 @@ use super::encode::Sequence;
 
 /// A model to pass sequences through.
 #[derive(Clone, Debug)]
-pub(super) struct Model<'a> {
+pub(super) struct Scorer<'a> {
     pub network: &'a Network,
     pub weights: &'a Weights,
     pub adapter: Option<&'a LoraTensors>,
@@ -40,7 +40,7 @@ pub(super) struct Batch<'a> {
 
 /// Log-probabilities of the scored ids of some sequences.
 pub(super) struct Scores<'a> {
-    model: Model<'a>,
+    model: Scorer<'a>,
     tokens: Tokens,
     dropout: Option<Dropout>,
     /// The pass through the head, or through everything where nothing is computed again.
@@ -54,7 +54,7 @@ pub(super) struct Scores<'a> {
     pub hits: Vec<usize>,
 }
 
-impl<'a> Model<'a> {
+impl<'a> Scorer<'a> {
     /// Runs a batch.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use ftk_recipes::preference::{self, Completion, Row};
 use ftk_recipes::{BatchLoss, Metrics, Reference, Session, TaskError, Window};
 
 use super::encode::{Pair, Sequence, Unpaired};
-use super::pass::{Batch, Model};
+use super::pass::{Batch, Scorer};
 use super::references::{References, Sums};
 
 /// Rows of one task.
@@ -299,13 +299,13 @@ impl TextSession {
     }
 
     /// The model as it stands, to be trained on if `record`.
-    fn policy(&self, record: bool) -> Model<'_> {
+    fn policy(&self, record: bool) -> Scorer<'_> {
         let learns = match self.trained {
             Trained::Adapter(_) => Learns::Adapter,
             Trained::Base => Learns::Base,
         };
         let (network, weights, adapter) = (&self.network, &self.weights, self.adapter());
-        Model {
+        Scorer {
             network,
             weights,
             adapter,
@@ -481,12 +481,12 @@ impl TextSession {
     }
 
     /// The reference model.
-    fn reference(&self) -> Model<'_> {
+    fn reference(&self) -> Scorer<'_> {
         let adapter = match self.dpo.reference {
             Reference::Base => None,
             Reference::Start => self.start.as_ref(),
         };
-        Model { adapter, ..self.policy(false) }
+        Scorer { adapter, ..self.policy(false) }
     }
 
     /// The loss of a batch out of some rows; `record` is the optimiser step it is to be trained on in, and `drift` that

@@ -298,7 +298,7 @@ pub fn fee_of(paid: u128, fee: u32) -> u128 {
 
 /// How fees are estimated where not every swap is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Model {
+pub enum FeeModel {
     /// Each swap's fee by share of liquidity and part of the way in range.
     SwapShare,
     /// Each minute's fees by share of liquidity if its last price is in range.
@@ -320,7 +320,7 @@ pub fn estimate(
     terms: &Terms,
     ticks: (i32, i32),
     own: u128,
-    model: Model,
+    model: FeeModel,
 ) -> Result<(Fees, u128), DefiError> {
     let range = (sqrt_at(ticks.0), sqrt_at(ticks.1));
     let (mut fees, mut total): (Fees, u128) = ([0; 2], 0);
@@ -331,15 +331,15 @@ pub fn estimate(
         Ok(())
     };
     match model {
-        Model::SwapShare => {
+        FeeModel::SwapShare => {
             for leg in legs(events, terms)? {
                 earn(leg.token, leg.share(range, own), leg.way.1)?;
             }
         }
-        Model::MinuteClose | Model::MinutePath => {
+        FeeModel::MinuteClose | FeeModel::MinutePath => {
             for minute in minutes {
                 let price = sqrt_at(minute.close);
-                let part = if model == Model::MinuteClose {
+                let part = if model == FeeModel::MinuteClose {
                     overlap((price, price), range)
                 } else {
                     overlap((sqrt_at(minute.low), sqrt_at((minute.high + 1).min(MAX_TICK))), range)
@@ -350,7 +350,7 @@ pub fn estimate(
                 }
             }
         }
-        Model::PricePath(every) => {
+        FeeModel::PricePath(every) => {
             let mut last: Option<(i64, U256)> = None;
             let mut closing: Option<(i64, U256)> = None;
             let mut way = |from: U256, to: U256| -> Result<(), DefiError> {

@@ -20,7 +20,7 @@ use super::inputs;
 use super::labels::Labels;
 use super::learner::Learner;
 use super::measures::{self, Figures};
-use super::model::Model;
+use super::model::GraphModel;
 use super::settings::{Contrast, Gnn, Split};
 use super::split;
 use ftk_recipes::Recipe;
@@ -33,7 +33,7 @@ const AT_ONCE: usize = 512;
 #[derive(Debug)]
 pub struct ContrastSession {
     /// What is trained.
-    pub model: Model,
+    pub model: GraphModel,
     features: Arc<Features>,
     labels: Labels,
     /// Nodes that are learnt from.
@@ -51,8 +51,8 @@ impl ContrastSession {
     /// # Errors
     /// A graph without features or, where it has classes, such a split; a base that does not fit.
     pub fn open(recipe: &Recipe, gnn: &Gnn, graph: &Graph) -> Result<Self, GraphError> {
-        let features = inputs::features(graph, Model::prepare(recipe, gnn)?)?;
-        let model = Model::open(recipe, gnn, features.width(), End::Comparer(gnn.contrast.width))?;
+        let features = inputs::features(graph, GraphModel::prepare(recipe, gnn)?)?;
+        let model = GraphModel::open(recipe, gnn, features.width(), End::Comparer(gnn.contrast.width))?;
         let known = !graph.labels.is_empty();
         let parts = if known { split::nodes(graph, gnn, recipe.run.seed)? } else { Vec::new() };
         // What is validated and tested on by time lies in the future.
@@ -195,11 +195,11 @@ fn tell(row: &mut [f32], own: usize, right: usize, temperature: f32) -> (f64, bo
 }
 
 impl Learner for ContrastSession {
-    fn model(&self) -> &Model {
+    fn model(&self) -> &GraphModel {
         &self.model
     }
 
-    fn model_mut(&mut self) -> &mut Model {
+    fn model_mut(&mut self) -> &mut GraphModel {
         &mut self.model
     }
 

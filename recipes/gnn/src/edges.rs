@@ -22,7 +22,7 @@ use super::graph::{Edge, Graph, Part};
 use super::inputs;
 use super::learner::Learner;
 use super::measures::{self, Figures};
-use super::model::Model;
+use super::model::GraphModel;
 use super::settings::{Gnn, Objective, Split};
 use super::split;
 use super::structure::{OF_NODE, OF_PAIR, SCALE, Snapshot};
@@ -46,7 +46,7 @@ const SIGN: f64 = 0.2;
 #[derive(Debug)]
 pub struct EdgeSession {
     /// What is trained.
-    pub model: Model,
+    pub model: GraphModel,
     moments: Vec<Moment>,
     /// The end of the training part, with the ratings to validate and to test on.
     held_out: [Moment; 2],
@@ -122,7 +122,7 @@ impl EdgeSession {
     /// A graph without ratings or times; a base that does not fit; feedback that is malformed.
     pub fn open(recipe: &Recipe, gnn: &Gnn, graph: &Graph) -> Result<Self, GraphError> {
         let all = ordered(graph, gnn, recipe.run.seed)?;
-        let model = Model::open(recipe, gnn, OF_NODE, End::Pair { known: OF_PAIR, outputs: OUTPUTS })?;
+        let model = GraphModel::open(recipe, gnn, OF_NODE, End::Pair { known: OF_PAIR, outputs: OUTPUTS })?;
         let count = all.len();
         let network = &model.network;
         let look = |known: &[Edge], now: f64| {
@@ -377,11 +377,11 @@ impl Learner for EdgeSession {
         Some(self.unused).filter(|&count| count > 0).map(note).into_iter().collect()
     }
 
-    fn model(&self) -> &Model {
+    fn model(&self) -> &GraphModel {
         &self.model
     }
 
-    fn model_mut(&mut self) -> &mut Model {
+    fn model_mut(&mut self) -> &mut GraphModel {
         &mut self.model
     }
 

@@ -3,16 +3,16 @@
 use super::error::GraphError;
 use super::graph::{Graph, Part};
 use super::measures::Figures;
-use super::model::Model;
+use super::model::GraphModel;
 use ftk_recipes::Session;
 
 /// A task on a graph: what is trained, and how well it does.
 pub trait Learner: Session + std::fmt::Debug {
     /// What is trained.
-    fn model(&self) -> &Model;
+    fn model(&self) -> &GraphModel;
 
     /// The same, to be changed.
-    fn model_mut(&mut self) -> &mut Model;
+    fn model_mut(&mut self) -> &mut GraphModel;
 
     /// How the model does on a part of the split; nothing where there is nothing to measure.
     ///

@@ -21,7 +21,7 @@ use super::graph::{Graph, Part, neighbours};
 use super::inputs;
 use super::learner::Learner;
 use super::measures::{self, Figures};
-use super::model::Model;
+use super::model::GraphModel;
 use super::settings::Gnn;
 use super::split;
 use ftk_recipes::Recipe;
@@ -39,7 +39,7 @@ type Ends = (u32, u32);
 #[derive(Debug)]
 pub struct LinkSession {
     /// What is trained.
-    pub model: Model,
+    pub model: GraphModel,
     seen: Seen,
     rows: Vec<Ends>,
     /// Of validation and of testing: edges, and as many pairs that are none.
@@ -64,8 +64,8 @@ impl LinkSession {
             ends
         };
         let rows = of(Part::Train);
-        let features = inputs::features(graph, Model::prepare(recipe, gnn)?)?;
-        let model = Model::open(recipe, gnn, features.width(), End::Pair { known: KNOWN, outputs: 1 })?;
+        let features = inputs::features(graph, GraphModel::prepare(recipe, gnn)?)?;
+        let model = GraphModel::open(recipe, gnn, features.width(), End::Pair { known: KNOWN, outputs: 1 })?;
         let seen = Seen::new(features, neighbours(graph.nodes, rows.iter().copied()), &model);
         let there: BTreeSet<Ends> = graph.edges.iter().map(|edge| (edge.source, edge.target)).collect();
         let held_out = [Part::Validation, Part::Test].map(|part| {
@@ -112,7 +112,7 @@ pub(super) struct Seen {
 
 impl Seen {
     /// Of features and of the edges that messages pass over.
-    pub fn new(features: Arc<Features>, lists: Vec<Vec<u32>>, model: &Model) -> Self {
+    pub fn new(features: Arc<Features>, lists: Vec<Vec<u32>>, model: &GraphModel) -> Self {
         let hops = inputs::hops(model.network.model_type, model.network.layers, &lists);
         let length = |node: usize| features.row(node).iter().map(|value| value * value).sum::<f32>().sqrt();
         let lengths = (0..lists.len()).map(length).collect();
@@ -133,7 +133,7 @@ impl Seen {
         [libm::log1pf(count), rare, alike]
     }
 
-    fn score(&self, model: &Model, pass: &mut Train<'_>, pairs: &[Ends]) -> Result<Tensor, GraphError> {
+    fn score(&self, model: &GraphModel, pass: &mut Train<'_>, pairs: &[Ends]) -> Result<Tensor, GraphError> {
         let known = pairs.iter().flat_map(|&pair| self.known(pair)).collect();
         let pairs = Pairs {
             sources: pairs.iter().map(|pair| pair.0 as usize).collect(),
@@ -147,7 +147,7 @@ impl Seen {
     ///
     /// # Errors
     /// The device's.
-    pub fn scores(&self, model: &Model, pairs: &[Ends]) -> Result<Vec<f64>, GraphError> {
+    pub fn scores(&self, model: &GraphModel, pairs: &[Ends]) -> Result<Vec<f64>, GraphError> {
         let scores = self.score(model, &mut model.applied(), pairs)?.flatten_all()?.to_vec1::<f32>()?;
         Ok(scores.into_iter().map(f64::from).collect())
     }
@@ -190,11 +190,11 @@ fn stream(seed: u64, part: u64) -> ChaCha8Rng {
 }
 
 impl Learner for LinkSession {
-    fn model(&self) -> &Model {
+    fn model(&self) -> &GraphModel {
         &self.model
     }
 
-    fn model_mut(&mut self) -> &mut Model {
+    fn model_mut(&mut self) -> &mut GraphModel {
         &mut self.model
     }
 

@@ -20,7 +20,7 @@ pub const BASE: &str = "base";
 
 /// A network with weights and adapter.
 #[derive(Debug)]
-pub struct Model {
+pub struct GraphModel {
     /// The network.
     pub network: Network,
     /// Its weights; variables where they are trained.
@@ -36,7 +36,7 @@ pub struct Model {
     seed: u64,
 }
 
-impl Model {
+impl GraphModel {
     /// Opens what a recipe trains, for features of this width and an end of this kind.
     ///
     /// # Errors

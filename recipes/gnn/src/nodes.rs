@@ -15,7 +15,7 @@ use super::inputs;
 use super::labels::Labels;
 use super::learner::Learner;
 use super::measures::{self, Figures};
-use super::model::Model;
+use super::model::GraphModel;
 use super::sample;
 use super::settings::{Gnn, Objective};
 use super::split;
@@ -30,7 +30,7 @@ const AT_ONCE: usize = 1024;
 #[derive(Debug)]
 pub struct NodeSession {
     /// What is trained.
-    pub model: Model,
+    pub model: GraphModel,
     features: Arc<Features>,
     labels: Labels,
     rows: Vec<Row>,
@@ -65,15 +65,15 @@ impl NodeSession {
     /// A graph without classes, features or such a split; a base that does not fit; feedback that is malformed.
     pub fn open(recipe: &Recipe, gnn: &Gnn, graph: &Graph) -> Result<Self, GraphError> {
         let parts = split::nodes(graph, gnn, recipe.run.seed)?;
-        let features = inputs::features(graph, Model::prepare(recipe, gnn)?)?;
+        let features = inputs::features(graph, GraphModel::prepare(recipe, gnn)?)?;
         let classes = graph.classes.len();
         // A base knows what it ends in.
-        let linear = match Model::known(recipe)? {
+        let linear = match GraphModel::known(recipe)? {
             Some(network) => matches!(network.head, End::Linear(_) | End::Encoder),
             None => gnn.head == Head::Linear,
         };
         let end = if linear { End::Linear(classes) } else { End::Convolution(classes) };
-        let model = Model::open(recipe, gnn, features.width(), end)?;
+        let model = GraphModel::open(recipe, gnn, features.width(), end)?;
         let lists = inputs::incoming(graph);
         let layers = model.network.layers;
         let view = match &gnn.neighbours {
@@ -142,13 +142,13 @@ impl NodeSession {
     /// # Errors
     /// The device's.
     pub fn logits(&self, nodes: &[usize]) -> Result<Vec<f32>, GraphError> {
-        self.logits_with(nodes, Model::applied)
+        self.logits_with(nodes, GraphModel::applied)
     }
 
     fn logits_with<'a>(
         &'a self,
         nodes: &[usize],
-        pass: impl Fn(&'a Model) -> Train<'a>,
+        pass: impl Fn(&'a GraphModel) -> Train<'a>,
     ) -> Result<Vec<f32>, GraphError> {
         let network = &self.model.network;
         let values = |logits: Tensor| -> Result<Vec<f32>, GraphError> { Ok(logits.flatten_all()?.to_vec1::<f32>()?) };
@@ -213,11 +213,11 @@ impl Row {
 }
 
 impl Learner for NodeSession {
-    fn model(&self) -> &Model {
+    fn model(&self) -> &GraphModel {
         &self.model
     }
 
-    fn model_mut(&mut self) -> &mut Model {
+    fn model_mut(&mut self) -> &mut GraphModel {
         &mut self.model
     }
 

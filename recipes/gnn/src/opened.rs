@@ -11,7 +11,7 @@ use super::import::{Origin, import};
 use super::learner::Learner;
 use super::links::LinkSession;
 use super::measures::Figures;
-use super::model::Model;
+use super::model::GraphModel;
 use super::nodes::NodeSession;
 use super::settings::{Gnn, Objective, Split};
 use ftk_recipes::Recipe;
@@ -73,7 +73,7 @@ impl Opened {
     }
 
     /// The model as it stands.
-    pub fn model(&self) -> &Model {
+    pub fn model(&self) -> &GraphModel {
         self.task.model()
     }
 

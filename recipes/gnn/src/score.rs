@@ -11,7 +11,7 @@ use super::graph::{Carries, Graph};
 use super::inputs;
 use super::links::{self, Seen};
 use super::measures;
-use super::model::Model;
+use super::model::GraphModel;
 use super::structure::{OF_PAIR, SCALE, Snapshot};
 use super::table::{Header, Table};
 
@@ -62,7 +62,7 @@ pub fn run(
     asked: &Targets,
     before: Option<f64>,
 ) -> Result<Scores, GraphError> {
-    let model = Model::frozen(base, adapter)?;
+    let model = GraphModel::frozen(base, adapter)?;
     if matches!(model.network.head, End::Encoder | End::Comparer(_)) {
         let hint = "give --adapter: one that brings its head (gnn.train_head = true)";
         return Err(GraphError::unfit("the base was trained without classes and scores nothing by itself", hint));
@@ -116,7 +116,7 @@ fn columns(names: &[&str], rows: Vec<Score>, unread: Option<String>) -> Scores {
     Scores { columns: names.iter().map(|name| (*name).to_owned()).collect(), rows, unread }
 }
 
-fn of_nodes(model: &Model, graph: &Graph, nodes: &[usize], timed: bool) -> Result<Scores, GraphError> {
+fn of_nodes(model: &GraphModel, graph: &Graph, nodes: &[usize], timed: bool) -> Result<Scores, GraphError> {
     let rows = score_nodes(model, graph, nodes)?;
     let classes = rows.first().map_or(graph.classes.len(), |row| row.values.len());
     let class = |class: usize| graph.classes.get(class).cloned().unwrap_or_else(|| class.to_string());
@@ -152,7 +152,7 @@ fn ends<const N: usize>(path: &Path, graph: &Graph) -> Result<Vec<[usize; N]>, G
     table.rows().iter().map(row).collect()
 }
 
-fn score_nodes(model: &Model, graph: &Graph, nodes: &[usize]) -> Result<Vec<Score>, GraphError> {
+fn score_nodes(model: &GraphModel, graph: &Graph, nodes: &[usize]) -> Result<Vec<Score>, GraphError> {
     let network = &model.network;
     let features = features(model, graph)?;
     let lists = inputs::incoming(graph);
@@ -168,7 +168,7 @@ fn score_nodes(model: &Model, graph: &Graph, nodes: &[usize]) -> Result<Vec<Scor
 }
 
 /// The features that the base takes.
-fn features(model: &Model, graph: &Graph) -> Result<Arc<Features>, GraphError> {
+fn features(model: &GraphModel, graph: &Graph) -> Result<Arc<Features>, GraphError> {
     let features = inputs::features(graph, model.network.prepare)?;
     if features.width() != model.network.inputs {
         let message = format!("the base takes {} features, the graph has {}", model.network.inputs, features.width());
@@ -177,7 +177,7 @@ fn features(model: &Model, graph: &Graph) -> Result<Arc<Features>, GraphError> {
     Ok(features)
 }
 
-fn score_links(model: &Model, graph: &Graph, asked: &[[usize; 2]]) -> Result<Vec<Score>, GraphError> {
+fn score_links(model: &GraphModel, graph: &Graph, asked: &[[usize; 2]]) -> Result<Vec<Score>, GraphError> {
     let seen = Seen::new(features(model, graph)?, graph.neighbours(), model);
     let pairs: Vec<(u32, u32)> = asked.iter().map(|&[source, target]| (source as u32, target as u32)).collect();
     let scores = if pairs.is_empty() { Vec::new() } else { seen.scores(model, &pairs)? };
@@ -191,7 +191,7 @@ fn score_links(model: &Model, graph: &Graph, asked: &[[usize; 2]]) -> Result<Vec
 }
 
 fn score_pairs(
-    model: &Model,
+    model: &GraphModel,
     graph: &Graph,
     asked: &[[usize; 2]],
     before: Option<f64>,

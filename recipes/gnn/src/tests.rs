@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::graph::{Carries, Edge, Found, Graph, Part};
 use super::import::{Origin, import};
 use super::learner::Learner;
-use super::model::Model;
+use super::model::GraphModel;
 use super::structure::{OF_NODE, OF_PAIR};
 use super::*;
 use ftk_recipes::{Recipe, Session, Window};
@@ -76,7 +76,7 @@ fn a_fresh_adapter_on_every_convolution_changes_no_bit() {
         let mut adapted = recipe("base = { model = \"b\" }\nlora = { rank = 2 }\ngnn = {}\n");
         adapted.base.model.clone_from(&base);
         let session = nodes::NodeSession::open(&adapted, of(&adapted).unwrap(), &graph).unwrap();
-        let plain = Model::frozen(&base, None).unwrap();
+        let plain = GraphModel::frozen(&base, None).unwrap();
         let convolutions = plain.network.adaptable().len();
         assert_eq!(session.model.parameters().len(), 2 * convolutions, "{kind}");
         let all: Vec<usize> = (0..graph.nodes).collect();
@@ -129,7 +129,7 @@ fn an_adapter_and_its_head_are_read_as_they_were_written() {
     // A reader that knows nothing of heads must not apply half of it.
     let error = ftk_adapters::peft::load(&out).unwrap_err().to_string();
     assert!(error.contains("modules_to_save: this kind of adapter is not supported"), "{error}");
-    let read = Model::frozen(&base, Some(&out)).unwrap();
+    let read = GraphModel::frozen(&base, Some(&out)).unwrap();
     let all: Vec<usize> = (0..graph.nodes).collect();
     let features = inputs::features(&graph, read.network.prepare).unwrap();
     let hops = inputs::hops(read.network.model_type, 2, &inputs::incoming(&graph));
@@ -588,7 +588,7 @@ fn a_base_of_links_scores_pairs_as_it_was_trained_to() {
     let scores = run(&score::Targets::Pairs(asked)).unwrap();
     assert_eq!(scores.columns, ["source", "target", "log_odds"]);
     // The same from the network itself, over all edges.
-    let model = super::model::Model::frozen(&base, None).unwrap();
+    let model = super::model::GraphModel::frozen(&base, None).unwrap();
     let seen = links::Seen::new(inputs::features(&graph, model.network.prepare).unwrap(), graph.neighbours(), &model);
     let expected = seen.scores(&model, &[(0, 1), (0, 7)]).unwrap();
     assert_eq!(scores.rows.iter().map(|row| row.values[0]).collect::<Vec<_>>(), expected);

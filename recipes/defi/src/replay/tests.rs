@@ -33,7 +33,7 @@ impl Day {
         Self { events, minutes, first: first.unwrap() }
     }
 
-    fn fees(&self, width: u32, model: Model) -> f64 {
+    fn fees(&self, width: u32, model: FeeModel) -> f64 {
         let ticks = TERMS.around(self.first, width);
         let own = TERMS.liquidity_worth(CAPITAL, ticks, self.first).unwrap();
         estimate(&self.events, &self.minutes, &TERMS, ticks, own, model).unwrap().1 as f64 / 1e6
@@ -43,7 +43,7 @@ impl Day {
     fn shared(&self, width: u32) -> f64 {
         let ticks = TERMS.around(self.first, width);
         let own = TERMS.liquidity_worth(CAPITAL, ticks, self.first).unwrap();
-        let (fees, _) = estimate(&self.events, &self.minutes, &TERMS, ticks, own, Model::SwapShare).unwrap();
+        let (fees, _) = estimate(&self.events, &self.minutes, &TERMS, ticks, own, FeeModel::SwapShare).unwrap();
         TERMS.value(fees, self.last()).unwrap() as f64 / 1e6
     }
 
@@ -84,10 +84,10 @@ fn fees_by_share_are_those_of_the_pool_within_half_a_percent() {
 fn coarser_models_err_as_they_are_known_to() {
     let day = Day::new(generated::pool_day(7, 6000).unwrap());
     for width in [20_000, 5_000] {
-        let reference = day.fees(width, Model::SwapShare);
-        within(day.fees(width, Model::PricePath(0)), reference, 0.03);
-        let minute = day.fees(width, Model::PricePath(60_000_000)) / reference;
-        let hour = day.fees(width, Model::PricePath(3_600_000_000)) / reference;
+        let reference = day.fees(width, FeeModel::SwapShare);
+        within(day.fees(width, FeeModel::PricePath(0)), reference, 0.03);
+        let minute = day.fees(width, FeeModel::PricePath(60_000_000)) / reference;
+        let hour = day.fees(width, FeeModel::PricePath(3_600_000_000)) / reference;
         assert!(minute < 0.9 && hour < 0.4 * minute, "{minute} {hour}");
     }
 }
@@ -101,20 +101,20 @@ fn the_real_day_is_reproduced() {
             20_000,
             88.12,
             [
-                (Model::MinuteClose, 89.05),
-                (Model::PricePath(0), 87.96),
-                (Model::PricePath(60_000_000), 58.21),
-                (Model::PricePath(3_600_000_000), 9.78),
+                (FeeModel::MinuteClose, 89.05),
+                (FeeModel::PricePath(0), 87.96),
+                (FeeModel::PricePath(60_000_000), 58.21),
+                (FeeModel::PricePath(3_600_000_000), 9.78),
             ],
         ),
         (
             5_000,
             88.44,
             [
-                (Model::MinuteClose, 77.50),
-                (Model::PricePath(0), 89.21),
-                (Model::PricePath(60_000_000), 45.99),
-                (Model::PricePath(3_600_000_000), 9.00),
+                (FeeModel::MinuteClose, 77.50),
+                (FeeModel::PricePath(0), 89.21),
+                (FeeModel::PricePath(60_000_000), 45.99),
+                (FeeModel::PricePath(3_600_000_000), 9.00),
             ],
         ),
     ] {
@@ -123,7 +123,7 @@ fn the_real_day_is_reproduced() {
         assert!(found.reproduced == found.plain && found.plain * 100 > found.swaps * 90, "{found:?}");
         within(day.shared(width), exact, 0.005);
         // The figures others got, who took the liquidity after each swap for all of its way.
-        let shared = day.fees(width, Model::SwapShare);
+        let shared = day.fees(width, FeeModel::SwapShare);
         within(shared, reference, 0.02);
         for (model, known) in models {
             let (found, known) = (day.fees(width, model) / shared, known / reference);
