@@ -13,7 +13,7 @@ use ftk_circuits::sealed::seal_memory;
 use ftk_circuits::{AdapterCommitment, SiteShape};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::bundle::{Bundle, COMMITMENT, FILES, Packed, Proof, REGISTRATION};
-use ftk_proofs::prove::{Unable, prove, seal, settle};
+use ftk_proofs::prove::{Unable, answer, prove, seal};
 use ftk_proofs::{Case, Deadline, FixedModel, Output, Statement, plan, rows_of};
 use serde_json::json;
 
@@ -178,7 +178,7 @@ fn bundle(
         greedy(source.network(), weights, tensors.as_ref(), ids, limit, &source.special().stop, |_| true)
             .map_err(Unable::from)
     };
-    let (cases, records) = settle(fixed, &fixed_adapter, cases, graph.as_ref(), propose)?;
+    let (cases, records) = answer(fixed, &fixed_adapter, cases, graph.as_ref(), propose)?;
     let (base, digest) = (fixed.digest(), commitment.digest());
     let context = settings.context.clone().into_bytes();
     let secret = (commitment, &opening.opening, factors.as_slice());

@@ -18,7 +18,7 @@ use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::bundle::{Bundle, COMMITMENT, GRAPH, HEAD, REGISTRATION};
 use ftk_proofs::head::{head_bytes, parse_head};
 use ftk_proofs::limits::Limits;
-use ftk_proofs::prove::{prove, settle};
+use ftk_proofs::prove::{answer, prove};
 use ftk_proofs::{Case, Input, Logits, Output, Statement};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -120,7 +120,7 @@ impl Made {
         let output = Output::Logits(Logits::Values(Vec::new()));
         let case = |&node: &u32| Case { input: Input::Node { graph: root, node }, output: output.clone() };
         let cases = nodes.iter().map(case).collect();
-        let (cases, records) = settle(&model, &fixed, cases, Some(&part), |_, _| unreachable!()).unwrap();
+        let (cases, records) = answer(&model, &fixed, cases, Some(&part), |_, _| unreachable!()).unwrap();
         let folder = self.path("commitment");
         let commitment = AdapterCommitment::decode(&std::fs::read(folder.join(COMMITMENT)).unwrap()).unwrap();
         let opening = OpeningFile::read(&folder.join(OPENING), commitment.shapes()).unwrap().opening;

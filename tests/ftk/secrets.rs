@@ -13,7 +13,7 @@ use ftk_adapters::peft;
 use ftk_adapters::train::LoraTensors;
 use ftk_circuits::{AdapterCommitment, SiteFactors, register};
 use ftk_proofs::fixed::FixedAdapter;
-use ftk_proofs::prove::settle;
+use ftk_proofs::prove::answer;
 use ftk_proofs::{Case, Input, Output, site_factors};
 
 use crate::run::{ftk, succeed};
@@ -170,13 +170,13 @@ fn panic_in(folder: &Path, at: &str) {
             let mut progress = |done: usize, _: usize| assert!(done == 0, "in the middle of {at}: {printed}");
             let _ = register(&key, &commitment, &opening.opening, &factors, &mut progress);
         }
-        "settle" => {
+        "answer" => {
             let source = Source::open(Path::new("village")).unwrap();
             let model = ftk::prove::model::read(&source).unwrap();
             let output =
                 Output::Completion(ftk_proofs::Completion { ids: Vec::new(), max_tokens: 4, stop_ids: Vec::new() });
             let cases = vec![Case { input: Input::Tokens(vec![5, 6, 7]), output }];
-            let _ = settle(&model, &fixed, cases, None, |_, _| panic!("in the middle of {at}: {printed}"));
+            let _ = answer(&model, &fixed, cases, None, |_, _| panic!("in the middle of {at}: {printed}"));
         }
         // A check of the prover's that fails, as it would be written down.
         _ => {
@@ -197,7 +197,7 @@ fn a_panic_tells_no_secret() {
     let secrets = secrets(folder);
     let mut said = Vec::new();
     // The library, in this program: what it calls back panics.
-    for at in ["register", "settle", "assertion"] {
+    for at in ["register", "answer", "assertion"] {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "secrets::a_panic_tells_no_secret", "--nocapture", "--test-threads", "1"]);
         let output = command.env(PANIC_IN, folder).env(PANIC_AT, at).env("RUST_BACKTRACE", "full").output().unwrap();

@@ -43,7 +43,7 @@ pub enum CasesError {
 ///
 /// # Errors
 /// See [`CasesError`].
-pub fn settle(
+pub fn answer(
     model: &FixedModel,
     adapter: &FixedAdapter,
     mut cases: Vec<Case>,
@@ -84,8 +84,8 @@ pub fn settle(
         }
         if agreed {
             add_base(model, &mut outputs, &cases, Deadline::NONE)?;
-            let settled = cases.into_iter().zip(outputs).map(|(case, output)| Case { output, ..case });
-            return Ok((settled.collect(), records));
+            let answered = cases.into_iter().zip(outputs).map(|(case, output)| Case { output, ..case });
+            return Ok((answered.collect(), records));
         }
     }
 }
@@ -104,7 +104,7 @@ pub enum ProveError {
     Seal(#[from] sealed::SealError),
 }
 
-/// Proves a statement about settled cases. Returns the exact deltas, which become public, and the proof.
+/// Proves a statement about answered cases. Returns the exact deltas, which become public, and the proof.
 ///
 /// # Errors
 /// [`ProveError`].
@@ -121,7 +121,7 @@ pub fn prove(
     Ok((rows.into_iter().map(|rows| rows.deltas).collect(), proof))
 }
 
-/// Seals a statement about settled cases, of which [`crate::plan`] made the plan.
+/// Seals a statement about answered cases, of which [`crate::plan`] made the plan.
 ///
 /// # Errors
 /// [`ProveError`].

@@ -14,7 +14,7 @@ use ftk_networks::{Network, tiny};
 use ftk_proofs::bundle::{COMMITMENT, DELTAS, Files, LINK, PROOF, Packed, Proof, REGISTRATION, SEALED, STATEMENT};
 use ftk_proofs::fixed::{Error, FixedAdapter};
 use ftk_proofs::limits::Limits;
-use ftk_proofs::prove::{seal, settle};
+use ftk_proofs::prove::{answer, seal};
 use ftk_proofs::verdict::{Expectations, ExpectedInput};
 use ftk_proofs::verifier::Verifier;
 use ftk_proofs::{
@@ -73,8 +73,8 @@ impl Base {
     }
 
     /// Cases with what the base and the adapter yield.
-    fn settled(&self, cases: Vec<Case>) -> Vec<Case> {
-        settle(&self.model, &self.adapter, cases, None, |_, count| Ok(vec![0; count])).unwrap().0
+    fn answered(&self, cases: Vec<Case>) -> Vec<Case> {
+        answer(&self.model, &self.adapter, cases, None, |_, count| Ok(vec![0; count])).unwrap().0
     }
 
     fn plan(&self, cases: &[Case]) -> Result<Plan, Error> {
@@ -108,7 +108,7 @@ fn case(input: &[u32], output: Output) -> Case {
 fn every_family_is_sealed() {
     for network in tiny::all() {
         let base = Base::new(network);
-        let cases = base.settled(vec![
+        let cases = base.answered(vec![
             case(&[5, 1, 9, 2, 2], completion(3)),
             case(&[7, 7], Choice::among(vec![1, 4, 5, 11]).into()),
             case(&[5, 1, 9], Choice::among(vec![0, 2]).into()),
@@ -179,16 +179,16 @@ fn plans_of_what_a_base_cannot_have_are_refused() {
 #[test]
 fn an_adapted_head_states_one_thing() {
     let base = Base::of(tiny::network().into(), |_| true);
-    let cases = base.settled(vec![case(&[5, 1], completion(2))]);
+    let cases = base.answered(vec![case(&[5, 1], completion(2))]);
     let plan = base.plan(&cases).unwrap();
     let key = CommitmentKey::generate(plan.k()).unwrap();
     let statement = base.statement(cases.clone());
     let proof = base.seal(&key, &statement, &plan);
     assert_eq!(verify_sealed(&key, &statement.bytes(), &base.commitment, &plan, &proof), Ok(()));
-    let logits = base.settled(vec![case(&[4], Logits::asked().into())]);
+    let logits = base.answered(vec![case(&[4], Logits::asked().into())]);
     let both = base.plan(&[cases, logits].concat()).unwrap_err().to_string();
     assert!(both.contains("outputs of several kinds where the head itself is adapted"), "{both}");
-    let choice = base.settled(vec![case(&[4], Choice::among(vec![1, 2]).into())]);
+    let choice = base.answered(vec![case(&[4], Choice::among(vec![1, 2]).into())]);
     let choice = base.plan(&choice).unwrap_err().to_string();
     assert!(choice.contains("choices where the head itself is adapted"), "{choice}");
 }
@@ -198,7 +198,7 @@ type Sent = BTreeMap<&'static str, Vec<u8>>;
 
 /// Those of a sealed bundle.
 fn sealed_files(base: &Base) -> Sent {
-    let cases = base.settled(vec![case(&[5, 1, 9], completion(2))]);
+    let cases = base.answered(vec![case(&[5, 1, 9], completion(2))]);
     let plan = base.plan(&cases).unwrap();
     let statement = base.statement(cases);
     let proof = Proof::Sealed(base.seal(&CommitmentKey::generate(plan.k()).unwrap(), &statement, &plan));

@@ -81,7 +81,7 @@ pub fn import(paths: &[PathBuf], format: Option<Format>) -> Result<Import, DefiE
         }
     }
     let mut import = found.ok_or_else(|| DefiError::setting("import", "no file was given"))?;
-    settle(&mut import, &paths[0])?;
+    normalise(&mut import, &paths[0])?;
     Ok(import)
 }
 
@@ -113,7 +113,7 @@ fn append(market: &mut Market, more: Market) {
 }
 
 /// Sorts, takes repetitions out and counts.
-fn settle(import: &mut Import, path: &Path) -> Result<(), DefiError> {
+fn normalise(import: &mut Import, path: &Path) -> Result<(), DefiError> {
     let rows = import.market.rows();
     if rows == 0 {
         return Err(DefiError::Format { path: path.to_owned(), message: "has no rows".to_owned() });

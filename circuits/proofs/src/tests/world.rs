@@ -7,7 +7,7 @@ use ftk_proofs::head::Tensors;
 use ftk_proofs::networks::digest::Texts;
 use ftk_proofs::networks::ops::{Heads, Rope};
 use ftk_proofs::networks::{Family, Llama, Network};
-use ftk_proofs::prove::{prove, settle};
+use ftk_proofs::prove::{answer, prove};
 use ftk_proofs::{Case, Choice, FixedModel, Input, Net, Statement, Weight};
 
 /// A small base, the digest of an adapter for it, and a bundle of that adapter.
@@ -78,7 +78,7 @@ pub fn world() -> World {
 
     let question = Case { input: Input::Tokens(vec![5, 6, 7]), output: Choice::among(vec![1, 2, 3]).into() };
     let nothing_to_propose = |_: &[u32], _: usize| Ok(Vec::new());
-    let (cases, records) = settle(&model, &adapter, vec![question], None, nothing_to_propose).unwrap();
+    let (cases, records) = answer(&model, &adapter, vec![question], None, nothing_to_propose).unwrap();
     let digest = commitment.digest();
     let statement = Statement { base: model.digest(), adapter: digest, context: Vec::new(), cases };
     let secrets = (&commitment, &opening, factors.as_slice());
