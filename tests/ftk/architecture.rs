@@ -138,6 +138,25 @@ fn crates_never_reach_what_they_must_not_know() {
     }
 }
 
+#[test]
+fn the_table_of_crates_is_the_rule() {
+    let text = std::fs::read_to_string(Path::new(ROOT).join("CONTRIBUTING.md")).unwrap();
+    let folders: BTreeMap<String, PathBuf> = crates().into_iter().collect();
+    let rows: Vec<Vec<&str>> =
+        text.lines().filter(|line| line.starts_with("| `ftk")).map(|line| line.split(" | ").collect()).collect();
+    assert_eq!(rows.len(), CRATES.len(), "{rows:?}");
+    for (row, (name, may_know, _)) in rows.iter().zip(CRATES) {
+        assert_eq!(row[0], format!("| `{name}`"));
+        assert_eq!(
+            Path::new(ROOT).join(row[1].trim_matches('`')),
+            folders[name].join(if name == "ftk" { "src" } else { "" })
+        );
+        let words = row[2].split(|c: char| !c.is_alphanumeric() && c != '-').filter(|word| word.starts_with("ftk-"));
+        let named: BTreeSet<&str> = words.collect();
+        assert!(name == "ftk" && named.is_empty() || named == may_know.iter().copied().collect(), "{name}: {named:?}");
+    }
+}
+
 /// What a browser has not: files, threads of their own, compilers of C, the system's random numbers.
 const NATIVE: [&str; 9] =
     ["memmap2", "tempfile", "zstd-sys", "ring", "openssl-sys", "libc", "signal-hook", "num_cpus", "onig_sys"];

@@ -11,6 +11,7 @@ use ftk_defi::simulation::Simulation;
 use ftk_defi::simulation::book::Book;
 use serde_json::{Value, json};
 
+use crate::documents::{keys, manual};
 use crate::run::{ftk, stderr, succeed};
 
 /// One short window: few rows to learn from, ten decisions.
@@ -70,6 +71,10 @@ fn a_backtest_its_log_and_a_proved_decision() {
     let honest = "run/window-1/decisions.jsonl";
     assert!(audit(honest, &["--expect-head", &head]).status.success());
     assert_eq!(check(&audit(honest, &["--expect-head", &"0".repeat(64)])), "log head");
+    let object = |more: &[&str]| -> Value { serde_json::from_slice(&audit(honest, more).stdout).unwrap() };
+    assert_eq!(keys(&object(&["--json"])), manual("`defi audit`"));
+    let refused = object(&["--json", "--expect-head", &"0".repeat(64)]);
+    assert_eq!(keys(&refused), manual("`defi audit`, of a log that is refused"));
 
     let proving = |log: &str, out: &str, more: &[&str]| {
         let made = ["--adapter", "run/window-1/adapter", "--commitment", "run/window-1/commitment", "--out", out];

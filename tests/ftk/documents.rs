@@ -1,12 +1,13 @@
 //! What stands in a block of `sh` in a document is done here as a reader would do it: the blocks of a document one after
 //! another, in one shell and an empty folder. A block that cannot be says why, in its first line.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::run::{ftk, succeed};
+use crate::run::ftk;
 
 /// How the first line of a block begins that is not run.
 const EXCUSE: &str = "# not run in tests: ";
@@ -151,45 +152,91 @@ fn every_command_in_a_document_runs_in_an_empty_folder() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-/// What stands in backticks in the row of a table that begins with a name in backticks.
-fn row(document: &str, name: &str) -> Vec<String> {
-    let begin = format!("| `{name}` |");
-    let line = document.lines().find_map(|line| line.strip_prefix(&begin)).unwrap_or_else(|| panic!("no row {name}"));
+/// The keys that the manual says an object has: what stands in backticks in the second column of its row.
+pub fn manual(name: &str) -> BTreeSet<String> {
+    let manual = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/README.md")).unwrap();
+    let begin = format!("| {name} |");
+    let line = manual.lines().find_map(|line| line.strip_prefix(&begin)).unwrap_or_else(|| panic!("no row {name}"));
     line.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The keys of an object.
+pub fn keys(object: &Value) -> BTreeSet<String> {
+    object.as_object().unwrap_or_else(|| panic!("no object: {object}")).keys().cloned().collect()
 }
 
 #[test]
 fn objects_have_the_keys_that_the_manual_says() {
-    let manual = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/README.md")).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let here = |arguments: &[&str]| succeed(ftk(&["--json", "--quiet"]).args(arguments).current_dir(folder.path()));
-    here(&["train", "sft", "--set", "run.steps=1", "--out", "a"]);
+    let run = |arguments: &[&str]| -> (i32, Vec<Value>) {
+        let output = ftk(&["--json", "--quiet"]).args(arguments).current_dir(folder.path()).output().unwrap();
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let objects = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (output.status.code().unwrap(), objects)
+    };
+    let write = |name: &str, change: &dyn Fn(String) -> String| {
+        let path = folder.path().join(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, change(text)).unwrap();
+    };
+    // The last object of each, and that it has just these keys.
+    let last = |name: &str, code: i32, arguments: &[&str]| {
+        let (came_to, objects) = run(arguments);
+        let object = objects.last().unwrap_or_else(|| panic!("{arguments:?}: no object"));
+        assert_eq!(came_to, code, "{arguments:?}: {object}");
+        assert_eq!(keys(object), manual(name), "{name}: {object}");
+    };
     fn about<'a>(verb: &'a str, more: &[&'a str]) -> Vec<&'a str> {
         [&[verb, "--base", "village", "--adapter", "a"], more].concat()
     }
-    let asked = ["--commitment", "c", "--prompt", "Hi", "--max-tokens", "2", "--disclose", "--out", "b"];
-    for (name, arguments) in [
-        ("eval", vec!["eval", "sft", "--adapter", "a"]),
-        ("generate", about("generate", &["--prompt", "Hi", "--max-tokens", "2"])),
-        ("data preview", vec!["data", "preview", "sft"]),
-        ("estimate", vec!["estimate", "sft"]),
-        ("inspect", vec!["inspect", "a"]),
-        ("merge", about("merge", &["--out", "m"])),
-        ("commit", about("commit", &["--out", "c"])),
-        ("prove", about("prove", &asked)),
-        ("open", vec!["open", "a", "--commitment", "b", "--opening", "c/opening.bin"]),
-        ("recipes ls", vec!["recipes", "ls"]),
-    ] {
-        let object: Value = serde_json::from_str(here(&arguments).lines().next().unwrap()).unwrap();
-        let missing: Vec<String> = row(&manual, name).into_iter().filter(|key| object.get(key).is_none()).collect();
-        assert!(missing.is_empty(), "{name}: {missing:?} not in {object}");
+    let asked = ["--commitment", "c", "--prompt", "Hi", "--max-tokens", "2", "--out"];
+    last("`train --dry-run`", 0, &["train", "sft", "--dry-run"]);
+    assert_eq!(run(&["train", "sft", "--set", "run.steps=1", "--out", "a"]).0, 0);
+    last("`eval`", 0, &["eval", "sft", "--adapter", "a"]);
+    last("`generate`", 0, &about("generate", &["--prompt", "Hi", "--max-tokens", "2"]));
+    last("`data preview`", 0, &["data", "preview", "sft", "--rows", "1"]);
+    last("`estimate`", 0, &["estimate", "sft"]);
+    last("`merge`", 0, &about("merge", &["--out", "m"]));
+    last("`audit`", 0, &["audit", "a"]);
+    last("`audit --against`", 0, &["audit", "a", "--against", "a"]);
+    last("`commit`", 0, &about("commit", &["--out", "c"]));
+    last("`prove`", 0, &about("prove", &[&asked[..], &["b", "--disclose"]].concat()));
+    last("`prove`", 0, &about("prove", &[&asked[..], &["s", "--sealed"]].concat()));
+    last("`open`", 0, &["open", "a", "--commitment", "b", "--opening", "c/opening.bin"]);
+    // Nothing is wrong with them, but nothing was expected: 2.
+    let verify = ["verify", "b", "s", "--any-input", "--base", "village"];
+    last("`verify`", 2, &verify);
+    write("b/statement.json", &|text| text.replace("\"max_tokens\": 2", "\"max_tokens\": 3"));
+    let (code, judged) = run(&verify);
+    assert_eq!((code, judged.len()), (1, 2));
+    assert_eq!(keys(&judged[0]), manual("`verify`, of a bundle that is refused or cannot be judged"));
+    write("a/transcript.jsonl", &|text| text.replacen("\"step\":1", "\"step\":2", 1));
+    last("`audit`, of a run that does not follow", 1, &["audit", "a"]);
+    last("any, on an error after its options were read", 2, &["audit", "nothing"]);
+    last("`recipes show`", 0, &["recipes", "show", "sft"]);
+    last("`recipes cp`", 0, &["recipes", "cp", "gnn/guilds", "guilds.toml"]);
+    let either = |without: &str| {
+        let mut keys = manual("`recipes check`");
+        assert!(keys.remove(without));
+        keys
+    };
+    assert_eq!(keys(&run(&["recipes", "check", "guilds.toml"]).1[0]), either("plan"));
+    assert_eq!(run(&["recipes", "cp", "defi/quoter", "plan.toml"]).0, 0);
+    assert_eq!(keys(&run(&["recipes", "check", "plan.toml"]).1[0]), either("recipe"));
+    last("`gnn import`", 0, &["gnn", "import", "guilds", "--out", "t.graph"]);
+    assert_eq!(run(&["train", "guilds.toml", "--set", "run.steps=1"]).0, 0);
+    last("`gnn score`", 0, &["gnn", "score", "--base", "runs/guilds/base", "--graph", "t.graph"]);
+
+    let (_, listed) = run(&["recipes", "ls"]);
+    let mut of_recipes = manual("`recipes ls`");
+    assert!(listed.iter().any(|object| keys(object) == of_recipes), "plans are listed");
+    assert!(of_recipes.remove("needs") && listed.iter().any(|object| keys(object) == of_recipes));
+    // Kinds of things have keys of their own beside these.
+    for (what, kind) in [("a", "run"), ("c", "commitment"), ("s", "sealed bundle, not verified")] {
+        let (_, said) = run(&["inspect", what]);
+        assert_eq!(said[0]["kind"], kind);
+        assert!(keys(&said[0]).is_superset(&manual("`inspect`")), "{what}: {}", said[0]);
     }
-    // Nothing is wrong with it, but nothing was expected: 2.
-    let output =
-        ftk(&["--json", "verify", "b", "--any-input", "--base", "village"]).current_dir(folder.path()).output();
-    let object: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
-    let missing: Vec<String> = row(&manual, "verify").into_iter().filter(|key| object.get(key).is_none()).collect();
-    assert!(missing.is_empty(), "{missing:?} not in {object}");
 }
 
 /// Targets of links in a document that are paths: `[text](path#part)`, outside of code.
