@@ -10,7 +10,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ftk::models::{Message, Source};
+use ftk_bases::{Message, Source};
 use serde_json::Value;
 
 const FOLDS: usize = 5;

@@ -12,8 +12,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use ftk::models::{Precision, SpecialTokens, TextFile, save_folder};
 use ftk_adapters::train::normal_values;
+use ftk_bases::{Precision, SpecialTokens, TextFile, save_folder};
 use ftk_networks::ops::{Heads, Rope};
 use ftk_networks::{Family, Llama, Network};
 use serde_json::{Value, json};

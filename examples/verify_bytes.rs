@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 
-use ftk::models::Source;
 use ftk::prove::model;
+use ftk_bases::Source;
 use ftk_proofs::bundle::Files;
 use ftk_proofs::hex::parse_digest;
 use ftk_proofs::limits::Limits;

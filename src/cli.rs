@@ -14,13 +14,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use ftk_bases::Precision;
 use ftk_kernels::float;
 
 use self::arguments::{Device, Model, Prompt, either};
 use self::printer::Printer;
 use self::proofs::{Commit, Open, Prove, Verify};
 use crate::commands::{self, Advice, Outcome};
-use crate::models::Precision;
 
 /// Fine-tune language models with LoRA and DPO, and prove what the result answers.
 #[derive(Parser)]

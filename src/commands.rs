@@ -36,11 +36,11 @@ use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft::{self, Saved};
 use ftk_adapters::staged;
 use ftk_adapters::train::LoraTensors;
+use ftk_bases::{Date, Message, Model, Source, stored_template};
 use ftk_networks::graphs::End;
 use ftk_networks::sites::Role;
 use ftk_recipes::{Base, Recipe};
 
-use crate::models::{Date, Message, Model, Source, stored_template};
 use crate::prove::cost::available_memory;
 use crate::prove::model;
 use crate::prove::subject::Subject;

@@ -1,11 +1,9 @@
 //! ftk: verifiable LoRA and DPO fine-tuning. The library behind the `ftk` command.
 
 mod arithmetic;
-pub mod budget;
 pub mod cli;
 pub mod commands;
 pub mod device;
-pub mod models;
 pub mod prove;
 pub mod text;
 pub mod train;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: ftk::budget::Metered = ftk::budget::Metered;
+static ALLOCATOR: ftk_bases::budget::Metered = ftk_bases::budget::Metered;
 
 fn main() -> ExitCode {
     ftk::cli::main()

@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 
 use ftk_adapters::names::Pattern;
+use ftk_bases::Hold;
+use ftk_bases::hub_name::{self, HubName};
 
 use crate::error::RecipeError;
 use crate::gnn::{Contrast, FRESH, Gnn, Objective};
-use crate::hub::{self, HubName};
 use crate::keys::all_taken;
 use crate::preference::Reference;
 use crate::recipe::Recipe;
-use crate::sections::{Best, Hold, Lora, Scored, Selector, Targets, Task};
+use crate::sections::{Best, Lora, Scored, Selector, Targets, Task};
 use crate::source::Source;
 
 /// Largest rank: what common loaders of adapters accept.
@@ -23,7 +24,7 @@ impl Recipe {
         let fraction = |value: f64| (0.0..1.0).contains(&value);
 
         let named = |path: &PathBuf, good: fn(&HubName) -> bool| {
-            !hub::has_scheme(path) || HubName::of(path).as_ref().is_some_and(good)
+            !hub_name::has_scheme(path) || HubName::of(path).as_ref().is_some_and(good)
         };
         let base = named(&self.base.model, HubName::is_model);
         need(base, "base.model", "must be hf://ORG/NAME[@REVISION], with the name of a .gguf file or without")?;

@@ -8,7 +8,6 @@ mod error;
 #[cfg(test)]
 mod examples;
 pub mod gnn;
-pub mod hub;
 mod key;
 mod keys;
 mod load;
@@ -27,11 +26,10 @@ use ftk_adapters::hint;
 pub use builtin::{BUILTIN, Builtin};
 pub use choice::{ChoiceError, Size};
 pub use error::RecipeError;
-pub use hub::HubName;
 pub use preference::{Dpo, DpoLoss, Reference};
-pub use recipe::{MARKET, Recipe, VILLAGE, schema_of};
+pub use recipe::{Recipe, schema_of};
 pub use sections::{
-    AllLinear, Base, Best, Data, Format, Hold, Lora, Optim, Run, SaveDtype, Schedule, Scored, Selector, Targets, Task,
+    AllLinear, Base, Best, Data, Format, Lora, Optim, Run, SaveDtype, Schedule, Scored, Selector, Targets, Task,
 };
 /// Errors of this crate that may know what to do about them.
 pub const HINTS: &[hint::Ask] = &[hint::of::<RecipeError>];

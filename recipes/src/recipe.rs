@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use ftk_bases::SHIPPED;
+use ftk_bases::hub_name::{self, HubName};
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
@@ -9,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::gnn::{FRESH, Gnn};
-use crate::hub::{self, HubName};
 use crate::preference::Dpo;
 use crate::sections::{Base, Data, Lora, Optim, Run, Task};
 
@@ -53,7 +54,7 @@ impl Recipe {
         if !fresh && !SHIPPED.iter().any(|name| self.base.model == Path::new(name)) {
             self.base.model = HubName::base(folder("base.model"), &self.base.model);
         }
-        self.rows_mut().filter(|(_, path)| !hub::has_scheme(path)).for_each(|(key, path)| resolve(key, path));
+        self.rows_mut().filter(|(_, path)| !hub_name::has_scheme(path)).for_each(|(key, path)| resolve(key, path));
         self.lora.iter_mut().filter_map(|lora| lora.start.as_mut()).for_each(|path| resolve("lora.start", path));
         self.gnn.iter_mut().filter_map(|gnn| gnn.feedback.as_mut()).for_each(|path| resolve("gnn.feedback", path));
         resolve("run.out", &mut self.run.out);
@@ -134,9 +135,3 @@ fn without_null(schema: &mut Schema) {
         }
     }
 }
-/// Name of the base that ships with ftk.
-pub const VILLAGE: &str = "village";
-/// Name of the base of markets that ships with ftk .
-pub const MARKET: &str = "market";
-/// Names of all bases that ship with ftk.
-const SHIPPED: [&str; 2] = [VILLAGE, MARKET];

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use ftk_bases::Hold;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -67,17 +68,6 @@ pub enum Format {
     F32,
     /// 16 bits with the range of f32.
     Bf16,
-}
-
-/// How the weights of a frozen base are held in memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Hold {
-    /// In f32: four bytes a weight.
-    #[default]
-    F32,
-    /// As the file has them (bf16, f16, or the blocks of a GGUF file), and widened each time they are used.
-    Stored,
 }
 
 /// Number format of a written base.

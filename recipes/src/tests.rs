@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use ftk_bases::{Hold, VILLAGE};
+
 use crate::{
-    AllLinear, Best, Dpo, DpoLoss, Hold, Lora, Optim, Recipe, RecipeError, Reference, SaveDtype, Schedule, Scored,
-    Selector, Targets, Task, VILLAGE,
+    AllLinear, Best, Dpo, DpoLoss, Lora, Optim, Recipe, RecipeError, Reference, SaveDtype, Schedule, Scored, Selector,
+    Targets, Task,
 };
 
 /// The shortest recipe there is.

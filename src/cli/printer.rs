@@ -11,7 +11,6 @@ use serde_json::Value;
 use super::foreign;
 use crate::commands::Advice;
 use crate::device::DeviceError;
-use crate::models;
 use crate::prove;
 use crate::text::TextError;
 use crate::train::TrainError;
@@ -22,7 +21,7 @@ const HINTS: &[&[Ask]] = &[
     ftk_recipes::HINTS,
     ftk_gnn::HINTS,
     ftk_defi::HINTS,
-    models::HINTS,
+    ftk_bases::HINTS,
     &[hint::of::<TextError>, hint::of::<TrainError>, hint::of::<DeviceError>, hint::of::<Advice>],
     prove::HINTS,
 ];

@@ -11,6 +11,7 @@ use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::staged::{Staged, There};
 use ftk_adapters::train::Train;
+use ftk_bases::Model;
 use ftk_circuits::{SiteFactors, commit, register, required_k};
 use ftk_networks::ops::Tokens;
 use ftk_networks::sites::Role;
@@ -22,7 +23,6 @@ use serde_json::json;
 
 use super::{Advice, Committable, Outcome, exact, fits_memory, frozen, plain_text, unwritable};
 use crate::cli::printer::Printer;
-use crate::models::Model;
 use crate::prove::cost::{self, Base, Costs};
 use crate::prove::fixed::{Agreement, of_adapter};
 use crate::prove::keys::commitment_key;

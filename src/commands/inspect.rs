@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::foreign;
 use ftk_adapters::peft;
+use ftk_bases::Source;
 use ftk_circuits::AdapterCommitment;
 use ftk_networks::sites::Role;
 use ftk_proofs::bundle::{COMMITMENT, Packed, Proof, STATEMENT};
@@ -16,7 +17,6 @@ use serde_json::{Map, Value, json};
 use super::run::MANIFEST;
 use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
-use crate::models::Source;
 use crate::prove::bundle;
 use crate::train;
 

@@ -8,6 +8,7 @@ use ftk_adapters::merge::merge;
 use ftk_adapters::staged::{Staged, There};
 use ftk_adapters::train::{LoraTensors, Train};
 use ftk_adapters::weights::Weights;
+use ftk_bases::{Model, Precision, fill_folder};
 use ftk_networks::Network;
 use ftk_networks::ops::Tokens;
 use ftk_networks::sites::Role;
@@ -15,7 +16,6 @@ use serde_json::json;
 
 use super::{Advice, Outcome, frozen, load, plain_text, unwritable};
 use crate::cli::printer::Printer;
-use crate::models::{Model, Precision, fill_folder};
 
 /// What is needed.
 pub struct Settings {

@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use ftk_recipes::{HubName, Recipe};
+use ftk_bases::HubName;
+use ftk_recipes::Recipe;
 
 use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
@@ -31,7 +32,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         || Advice::new(format!("not a name on the hub: {}", settings.name), "give ORG/NAME or ORG/NAME@REVISION");
     let mut name = HubName::parse(text).ok_or_else(advice)?;
     let files: Vec<String> = settings.files.iter().cloned().chain(name.file.take()).collect();
-    if let Some(file) = files.iter().find(|file| !ftk_recipes::hub::is_inside(file)) {
+    if let Some(file) = files.iter().find(|file| !ftk_bases::hub_name::is_inside(file)) {
         return Err(Advice::new(format!("not a file's name: {file}"), "give its path inside the repository").into());
     }
     source::pull(&name, settings.dataset, &files, settings.offline, printer)
@@ -74,12 +75,12 @@ mod source {
     use std::path::PathBuf;
 
     use anyhow::{Context, Result};
-    use ftk_recipes::HubName;
+    use ftk_bases::HubName;
     use serde_json::json;
 
     use crate::cli::printer::Printer;
     use crate::commands::Outcome;
-    use crate::models::hub::{Hub, Kind, Pulled, Wanted};
+    use ftk_bases::hub::{Hub, Kind, Pulled, Wanted};
 
     pub(super) fn pull(
         name: &HubName,
@@ -158,7 +159,7 @@ mod source {
     use std::path::PathBuf;
 
     use anyhow::Result;
-    use ftk_recipes::HubName;
+    use ftk_bases::HubName;
 
     use crate::cli::printer::Printer;
     use crate::commands::{Advice, Outcome};

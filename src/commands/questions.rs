@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use ftk_bases::{Message, Source};
 use ftk_proofs::{Case, Completion, Input, LogProb, Output, Preference};
 
 use super::{Advice, Question};
-use crate::models::{Message, Source};
 use crate::text::Place;
 use crate::text::encode::{Encoder, Pair, Sequence};
 use crate::text::rows::{self, Options, PairRow, PromptRow, SftRow, Text};

@@ -1,11 +1,10 @@
 //! Statements in words and as JSON.
 
+use ftk_bases::Tokenizer;
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::outputs::Preferences;
 use ftk_proofs::{Case, Input, Output, Statement, Words};
 use serde_json::{Value, json};
-
-use crate::models::Tokenizer;
 
 /// Ids as text where the text gives them back, and nodes by name: the statement is about numbers.
 pub struct Shown<'a> {

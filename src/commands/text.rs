@@ -13,6 +13,7 @@ use candle_core::Device;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::train::LoraTensors;
+use ftk_bases::Source;
 use ftk_networks::digest::BaseDigest;
 use ftk_recipes::{BUILTIN, Recipe, Reference, Session};
 use serde_json::{Map, Value, json};
@@ -23,7 +24,6 @@ use super::task::{self, Estimation, Evaluation, Opened, Preview, Start, Telling,
 use super::{Outcome, pull};
 use crate::arithmetic;
 use crate::cli::printer::Printer;
-use crate::models::Source;
 use crate::text::health::Watch;
 use crate::text::references;
 use crate::text::session::{TextSession, Trained};

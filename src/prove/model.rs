@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 use ftk_adapters::weights::Weights;
+use ftk_bases::digest;
+use ftk_bases::{ModelError, Source};
 use ftk_circuits::Digest;
 use ftk_proofs::fixed::base::Uses;
 use ftk_proofs::{FixedModel, Net};
 use rayon::prelude::*;
 
 use super::fixed::{self, WeightsError};
-use crate::models::digest;
-use crate::models::{ModelError, Source};
 
 /// Why a base has no exact-integer form.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use ftk_adapters::weights::values;
+use ftk_bases::{ModelError, Source, Tokenizer};
 use ftk_gnn::{GraphError, base};
 use ftk_networks::graphs::End;
 use ftk_proofs::head::{GraphBase, Tensors};
@@ -11,7 +12,6 @@ use ftk_proofs::{FixedModel, Net};
 
 use super::fixed::WeightsError;
 use super::model::{self, FixedModelError};
-use crate::models::{ModelError, Source, Tokenizer};
 
 /// A base, all but the weights of one that is large.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use ftk_bases::{Message, Source};
 use ftk_recipes::Scored;
 
 use super::error::TextError;
@@ -17,7 +18,6 @@ use super::place::Place;
 use super::rows::{Chat, PairRow, PromptRow, SftRow, Text, UnpairedRow};
 use super::turn::mark;
 use super::turns::{Turns, turns};
-use crate::models::{Message, Source};
 
 /// Token ids of which some are scored: one text, or several that share a row and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]

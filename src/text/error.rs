@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use ftk_adapters::hint::Hint;
+use ftk_bases::ModelError;
 
 use super::counts::Counts;
 use super::place::Place;
 use super::rows::names::COLUMNS;
-use crate::models::ModelError;
 
 /// What can be wrong with rows.
 #[derive(Debug, thiserror::Error)]

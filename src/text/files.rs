@@ -397,7 +397,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::budget::{Budget, within};
+    use ftk_bases::budget::{Budget, within};
 
     fn all(name: &str, bytes: &[u8]) -> Result<Vec<(Place, Value)>, String> {
         let folder = tempfile::tempdir().unwrap();

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use ftk_bases::Source;
 use ftk_recipes::preference;
 use ftk_recipes::{Data, Recipe, Task};
 use rayon::prelude::*;
@@ -14,7 +15,6 @@ use super::pack::pack;
 use super::place::Place;
 use super::rows::{self, File, Options, Row};
 use super::session::{Alone, Examples};
-use crate::models::Source;
 
 /// What the rows of a file are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,11 +4,11 @@
 use ftk_adapters::footprint::Footprint;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::train::LOGITS;
+use ftk_bases::Hold;
+use ftk_bases::Source;
 use ftk_networks::Network;
 use ftk_networks::ops::Tokens;
-use ftk_recipes::{Format, Hold, Recipe};
-
-use crate::models::Source;
+use ftk_recipes::{Format, Recipe};
 
 /// Bytes of a number.
 const F32: usize = 4;

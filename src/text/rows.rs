@@ -16,6 +16,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use ftk_bases::ChatTemplate;
 use serde_json::Value;
 
 use self::columns::Columns;
@@ -25,7 +26,6 @@ use self::names::COLUMNS;
 use super::error::TextError;
 use super::files;
 use super::place::Place;
-use crate::models::ChatTemplate;
 
 /// What else than its columns says how a file is read.
 #[derive(Clone, Debug, Default)]

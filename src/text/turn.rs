@@ -4,9 +4,8 @@
 //! chat template as they are. Those that carry what the model reads, and that the template does not name, are refused;
 //! those without a known meaning are named to the caller.
 
+use ftk_bases::{ChatTemplate, Message};
 use serde_json::{Map, Value, json};
-
-use crate::models::{ChatTemplate, Message};
 
 /// Fields that hold a part of what is said: without them the turn would be another.
 pub const SAID: [&str; 14] = [

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::error::TextError;
 use super::rows::Chat;
-use crate::models::Source;
+use ftk_bases::Source;
 
 /// Token ids of a conversation, and the assistant's turns among them.
 #[derive(Clone, Debug, PartialEq, Eq)]

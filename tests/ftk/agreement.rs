@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use ftk::models::Source;
 use ftk::prove::fixed::{Agreement, of_adapter, of_weights};
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::train::{LoraTensors, Train, initial_factors, normal_values};
 use ftk_adapters::weights::Weights;
+use ftk_bases::Source;
 use ftk_networks::ops::{Heads, Llama3Scaling, Rope, Tokens};
 use ftk_networks::sites::Role;
 use ftk_networks::{Family, Gpt2, Llama, Network};

@@ -10,7 +10,7 @@ use crate::run::{ftk, stderr, succeed};
 
 /// The base that ships with ftk, with this chat template.
 fn base(folder: &Path, template: &str) -> PathBuf {
-    ftk::models::village::unpack(folder).unwrap();
+    ftk_bases::village::unpack(folder).unwrap();
     let base = folder.join("base");
     std::fs::write(base.join("chat_template.jinja"), template).unwrap();
     base

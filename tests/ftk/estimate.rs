@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use ftk::models::Source;
 use ftk_adapters::footprint::Footprint;
+use ftk_bases::Source;
 use ftk_networks::ops::Tokens;
 use serde_json::{Value, json};
 

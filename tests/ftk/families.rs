@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
+use ftk_bases::Source;
 use serde_json::{Value, json};
-
-use ftk::models::Source;
 
 use crate::run::{fixture, ftk, models, stderr, succeed};
 

@@ -42,7 +42,7 @@ fn a_pipe_in_the_place_of_a_file_is_refused_by_every_verb() {
         run = { out = \"run\", steps = 1 }\n";
     std::fs::write(folder.join("recipe.toml"), recipe).unwrap();
     succeed(ftk(&["train", "recipe.toml", "--quiet"]).current_dir(folder));
-    ftk::models::village::unpack(folder).unwrap();
+    ftk_bases::village::unpack(folder).unwrap();
     let gnn = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/gnn/guilds");
     std::fs::create_dir(folder.join("graph")).unwrap();
     for name in ["edges.csv", "nodes.csv"] {

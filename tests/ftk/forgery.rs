@@ -4,8 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use ftk::models::Source;
 use ftk::prove::bundle;
+use ftk_bases::Source;
 use ftk_circuits::{AdapterCommitment, Digest, PROTOCOL_VERSION, SiteShape, encode_deltas};
 use ftk_proofs::bundle::{Bundle, REGISTRATION};
 use ftk_proofs::limits::Limits;
@@ -262,7 +262,7 @@ fn deltas_of_other_sites_or_rows_are_refused() {
 /// The village base with one weight changed by a little.
 fn changed_base(folder: &Path) -> PathBuf {
     let base = folder.join("changed");
-    ftk::models::village::unpack(&base).unwrap();
+    ftk_bases::village::unpack(&base).unwrap();
     let weights = base.join("base/model.safetensors");
     let mut bytes = std::fs::read(&weights).unwrap();
     let last = bytes.len() - 2;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use ftk::models::Source;
 use ftk::prove::model;
+use ftk_bases::Source;
 use ftk_proofs::hex::parse_digest;
 use ftk_proofs::limits::Limits;
 use ftk_proofs::refusal::{Refusal, Stage};

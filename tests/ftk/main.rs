@@ -2,7 +2,7 @@
 
 /// That of the command itself, so that the budgets of foreign programs hold here, too.
 #[global_allocator]
-static ALLOCATOR: ftk::budget::Metered = ftk::budget::Metered;
+static ALLOCATOR: ftk_bases::budget::Metered = ftk_bases::budget::Metered;
 
 mod agreement;
 mod architecture;

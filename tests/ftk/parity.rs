@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use candle_core::Device;
-use ftk::models::Source;
 use ftk_adapters::peft;
+use ftk_bases::Source;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;

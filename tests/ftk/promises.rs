@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use ftk::models::Source;
 use ftk::text::load::{Kind, load};
 use ftk::text::preferred::preferred;
 use ftk::text::session::Examples;
 use ftk_adapters::peft;
 use ftk_adapters::train::LoraTensors;
+use ftk_bases::Source;
 use ftk_recipes::{Data, Recipe};
 use serde_json::Value;
 

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::process::Command;
 
 use candle_core::Device;
-use ftk::models::Source;
 use ftk::prove::fixed::of_adapter;
 use ftk::prove::keys::commitment_key;
 use ftk::prove::opening::{OPENING, OpeningFile};
 use ftk_adapters::peft;
 use ftk_adapters::train::LoraTensors;
+use ftk_bases::Source;
 use ftk_circuits::{AdapterCommitment, SiteFactors, register};
 use ftk_proofs::fixed::FixedAdapter;
 use ftk_proofs::prove::answer;

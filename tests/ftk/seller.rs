@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ftk::models::Source;
 use ftk::prove::bundle;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::train::{initial_factors, normal_values};
+use ftk_bases::Source;
 use ftk_networks::sites::Role;
 use ftk_proofs::bundle::{Bundle, Files};
 use ftk_proofs::limits::Limits;

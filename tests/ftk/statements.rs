@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use ftk::models::{Model, Source};
 use ftk::prove::bundle;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::train::{LoraTensors, Train};
+use ftk_bases::{Model, Source};
 use ftk_circuits::Digest;
 use ftk_networks::ops::Tokens;
 use ftk_proofs::bundle::Bundle;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::foreign;
 use ftk_adapters::{atomic, peft};
+use ftk_bases::Source;
 use ftk_defi::evaluate::{BLOCK, Runs, Window, table, tune};
 use ftk_defi::log::{Header, Log};
 use ftk_defi::plan::{Opened, Plan};
@@ -24,7 +25,6 @@ use super::policy::Policy;
 use super::report;
 use super::report::{FIGURES, PAGE};
 use crate::cli::printer::Printer;
-use crate::models::Source;
 use crate::train::Start;
 
 /// What is needed.

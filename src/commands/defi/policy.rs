@@ -5,13 +5,13 @@ use std::path::Path;
 
 use anyhow::Result;
 use candle_core::Device;
+use ftk_bases::Source;
 use ftk_defi::DefiError;
 use ftk_proofs::fixed::{Adaptation, FixedAdapter};
 use ftk_proofs::{Case, Choice, Deadline, FixedModel, Input, Output, replay};
 
 use super::super::commit::committed_form;
 use super::super::fitting;
-use crate::models::Source;
 use crate::prove::model;
 
 /// The policy.

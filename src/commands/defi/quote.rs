@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use ftk_adapters::foreign;
+use ftk_bases::Source;
 use ftk_defi::plan::{Opened, Plan};
 use ftk_defi::simulation::Simulation;
 use ftk_defi::{canonical_rows, window};
@@ -13,7 +14,6 @@ use serde_json::{Value, json};
 use super::super::{Advice, Outcome};
 use super::policy::Policy;
 use crate::cli::printer::Printer;
-use crate::models::Source;
 
 /// What is needed.
 pub struct Settings {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use ftk_bases::Source;
 use ftk_proofs::Net;
 use ftk_recipes::Recipe;
 use serde_json::json;
@@ -11,7 +12,6 @@ use super::super::task::Estimation;
 use super::super::{Outcome, fitting, open, pull};
 use super::plan::begin;
 use crate::cli::printer::Printer;
-use crate::models::Source;
 use crate::prove::cost::{self, Base, Costs};
 use crate::text::load::Kind;
 use crate::text::memory::Memory;

@@ -8,12 +8,12 @@ use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::train::{LoraTensors, normal_values};
 use ftk_adapters::weights::Weights;
+use ftk_bases::{Precision, Source, save_folder};
 use ftk_networks::sites::Role;
 use ftk_recipes::{Format, Recipe, Reference, SaveDtype};
 
 use super::super::run::BASE;
 use crate::cli::printer::Printer;
-use crate::models::{Precision, Source, save_folder};
 use crate::text::references::{Found, References};
 use crate::text::session::{DpoSettings, Examples, TextSession, Trained};
 

@@ -6,13 +6,13 @@ use std::path::Path;
 use anyhow::Result;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::train::initial_factors;
+use ftk_bases::Source;
 use ftk_recipes::preference;
 use ftk_recipes::{Lora, Recipe};
 use serde_json::{Value, json};
 
 use super::super::{Advice, fitting};
 use crate::cli::printer::Printer;
-use crate::models::Source;
 use crate::text::TextError;
 use crate::text::counts;
 use crate::text::load::{Kind, load};

@@ -1,13 +1,13 @@
 //! Rows as a model will see them, with what is scored marked, before any weight is read.
 
 use anyhow::Result;
+use ftk_bases::Tokenizer;
 use ftk_recipes::Recipe;
 use serde_json::{Value, json};
 
 use super::super::task::Preview;
 use super::super::{Outcome, open, pull};
 use crate::cli::printer::Printer;
-use crate::models::Tokenizer;
 use crate::text::encode::Sequence;
 use crate::text::load::{Kind, Loaded, load};
 use crate::text::session::Examples;

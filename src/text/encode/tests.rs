@@ -1,10 +1,10 @@
 //! Which ids a row becomes, and which of them are scored.
 
 use ftk_adapters::hint::Hint;
+use ftk_bases::village;
 use serde_json::Value;
 
 use super::*;
-use crate::models::village;
 
 const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}\
     {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";

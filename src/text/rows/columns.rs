@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use ftk_bases::{ChatTemplate, Message};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -13,7 +14,6 @@ use super::super::files::Object;
 use super::super::place::Place;
 use super::super::turn;
 use super::kinds::{Chat, Text};
-use crate::models::{ChatTemplate, Message};
 
 /// A row that can be read from columns.
 pub trait Row: Sized {

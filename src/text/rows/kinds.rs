@@ -1,8 +1,7 @@
 //! What a row is once it has been read.
 
+use ftk_bases::Message;
 use serde_json::Value;
-
-use crate::models::Message;
 
 /// A conversation for the chat template.
 #[derive(Clone, Debug, PartialEq)]

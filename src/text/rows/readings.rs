@@ -1,11 +1,11 @@
 //! In which ways a row of each kind can be read from its columns.
 
+use ftk_bases::Message;
 use serde_json::Value;
 
 use super::super::error::TextError;
 use super::columns::{Columns, Reading, Row};
 use super::kinds::{Chat, PairRow, PromptRow, SftRow, Text, UnpairedRow};
-use crate::models::Message;
 
 /// Columns of answers, which a question is read without.
 const ANSWERS: [&str; 12] = [

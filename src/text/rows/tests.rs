@@ -1,10 +1,10 @@
 //! Every column of every format: read, counted or refused by its name.
 
+use ftk_bases::Message;
 use serde_json::json;
 
 use super::super::turn;
 use super::*;
-use crate::models::Message;
 
 fn columns(row: &Value) -> Columns<'static> {
     let mut row = row.as_object().unwrap().clone();

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ftk::models::Source;
 use ftk::text::load;
+use ftk_bases::Source;
 use ftk_defi::log::{Entry, Header, Log};
 use ftk_defi::plan::{Plan, SHIPPED};
 use ftk_defi::{self as defi, Format, Market};

@@ -6,7 +6,7 @@ use ftk_adapters::hint::Hint;
 use ftk_networks::Network;
 use ftk_networks::config::ConfigError;
 
-/// Error of [`crate::models`]. [`ModelError::hint`] says what to do.
+/// Error of [`crate`]. [`ModelError::hint`] says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// Nothing at that path.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ftk_adapters::hint::Hint;
 
-/// Error of [`crate::models::hub`]. Its hints say what to do.
+/// Error of [`crate::hub`]. Its hints say what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// Not in the cache, and no connection is allowed.

@@ -21,7 +21,6 @@ use ftk_adapters::foreign;
 use ftk_adapters::weights::{self, Weight, Weights};
 use ftk_networks::Network;
 use ftk_networks::config::{ConfigError, Gguf as Description, Object};
-use ftk_recipes::Hold;
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -29,6 +28,7 @@ use self::metadata::{Metadata, single};
 use super::chat::ChatTemplate;
 use super::error::ModelError;
 use super::folder::check_finite;
+use super::hold::Hold;
 use super::parts::{Parts, TextFile};
 use super::tokenizer::{SpecialTokens, Tokenizer};
 

@@ -16,8 +16,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use ftk_adapters::foreign;
-use ftk_recipes::HubName;
-use ftk_recipes::hub::is_inside;
 use hf_hub::{Repo, RepoType};
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use serde::Deserialize;
@@ -28,6 +26,7 @@ use self::http::{Client, Failure};
 use self::wanted::{CONFIG, ROWS, is_commit};
 pub use self::wanted::{Kind, Pulled, Wanted};
 use super::folder::{SHARDS, TEXT_FILES, WEIGHTS, shards};
+use super::hub_name::{HubName, is_inside};
 
 const ENDPOINT: &str = "https://huggingface.co";
 /// Attempts to fetch a file that turns out to be another one than was announced.

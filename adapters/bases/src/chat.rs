@@ -362,7 +362,7 @@ mod tests {
             "{% macro f(x) %}{{ kwargs }}{{ varargs }}{% endmacro %}{{ f(1, 2, a=3) }}",
             "{{ {'items': 1, 'keys': 2, 'get': 3, 'values': 4}.items() | list }}",
         ];
-        let stored = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/templates.json"));
+        let stored = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/templates.json"));
         let table: Json = serde_json::from_str(stored).unwrap();
         let messages: Vec<Message> = table["context"]["messages"]
             .as_array()

@@ -6,7 +6,7 @@ use ftk_adapters::{atomic, foreign};
 
 use super::error::HubError;
 use super::wanted::{CONFIG, Kind, Pulled, ROWS, Wanted, is_commit};
-use crate::models::folder::{SHARDS, TEXT_FILES, WEIGHTS, shards};
+use crate::folder::{SHARDS, TEXT_FILES, WEIGHTS, shards};
 
 /// What the cache holds of what is wanted.
 pub(super) enum Look {

@@ -88,7 +88,7 @@ impl fmt::Display for HubName {
 }
 
 /// Whether a path begins as a name does, well formed or not.
-pub(crate) fn has_scheme(path: &Path) -> bool {
+pub fn has_scheme(path: &Path) -> bool {
     path.to_str().is_some_and(|text| text.starts_with(SCHEME))
 }
 

@@ -8,8 +8,8 @@ use super::village;
 
 /// Files of the base.
 const BASE: [(&str, &[u8]); 2] = [
-    ("config.json", include_bytes!("../../recipes/defi/base/config.json")),
-    ("model.safetensors", include_bytes!("../../recipes/defi/base/model.safetensors")),
+    ("config.json", include_bytes!("../../../recipes/defi/base/config.json")),
+    ("model.safetensors", include_bytes!("../../../recipes/defi/base/model.safetensors")),
 ];
 
 /// The base in a temporary folder.

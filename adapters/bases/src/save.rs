@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn every_family_is_written_as_it_was_read() {
-        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
         let folders = std::fs::read_dir(fixtures).unwrap().map(|entry| entry.unwrap().path().join("base"));
         let (root, mut seen) = (tempfile::tempdir().unwrap(), 0);
         for (index, base) in folders.filter(|base| base.is_dir()).enumerate() {

@@ -8,13 +8,13 @@ use candle_core::{DType, Device, Tensor};
 use ftk_adapters::foreign;
 use ftk_adapters::peft::LFS;
 use ftk_networks::Stored;
-use ftk_recipes::Hold;
 use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde_json::Value;
 
 use super::super::error::ModelError;
+use super::super::hold::Hold;
 use super::texts::json;
 
 /// All weights in one file.

@@ -5,16 +5,20 @@
 //! Nothing here runs a network: see `ftk_adapters` for its interpretations.
 
 mod added;
+pub mod budget;
 pub mod chat;
 pub mod digest;
 mod error;
 mod folder;
 mod gguf;
+mod hold;
 #[cfg(feature = "hub")]
 pub mod hub;
+pub mod hub_name;
 mod market;
 mod parts;
 pub mod save;
+mod shipped;
 mod source;
 #[cfg(test)]
 mod tiny;
@@ -26,8 +30,11 @@ use ftk_adapters::hint;
 pub use chat::{ChatTemplate, Date, Message};
 pub use error::ModelError;
 pub use folder::stored_template;
+pub use hold::Hold;
+pub use hub_name::HubName;
 pub use parts::TextFile;
 pub use save::{Precision, fill_folder, save_folder};
+pub use shipped::{MARKET, SHIPPED, VILLAGE};
 pub use source::{Model, Source};
 pub use tokenizer::{SpecialTokens, TextStream, Tokenizer};
 

@@ -8,13 +8,14 @@ use ftk_adapters::staged::Temporary;
 use ftk_adapters::weights::Weights;
 use ftk_networks::Network;
 use ftk_networks::digest::{BaseDigest, Digesting, Texts};
-use ftk_recipes::{Hold, MARKET, VILLAGE};
 
 use super::chat::{ChatTemplate, Date};
 use super::error::ModelError;
 use super::folder::{self, Folder};
 use super::gguf::{self, Gguf};
+use super::hold::Hold;
 use super::parts::{Parts, TextFile};
+use super::shipped::{MARKET, VILLAGE};
 use super::tokenizer::{SpecialTokens, Tokenizer};
 use super::{digest, market, village};
 
@@ -197,7 +198,7 @@ impl Source {
     }
 
     /// What makes ids of text, as far as `D_base` binds it.
-    pub(crate) fn texts(&self) -> Texts {
+    pub fn texts(&self) -> Texts {
         let tokenizer = self.parts.tokenizer.as_ref().map(|tokenizer| *tokenizer.digest());
         let template = self.parts.template.as_ref().map(|it| (it.source().to_owned(), it.special().clone()));
         Texts { tokenizer, template, stop: self.parts.special.stop.clone() }

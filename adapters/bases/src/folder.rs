@@ -15,7 +15,6 @@ use ftk_adapters::weights::Weights;
 use ftk_networks::config::{ConfigError, Object};
 use ftk_networks::sites::Role;
 use ftk_networks::{Network, Stored};
-use ftk_recipes::Hold;
 use rayon::prelude::*;
 use safetensors::Dtype;
 use serde_json::Value;
@@ -30,6 +29,7 @@ use self::texts::{json, read, special_texts, template};
 use super::added;
 use super::chat::ChatTemplate;
 use super::error::ModelError;
+use super::hold::Hold;
 use super::parts::{Parts, TextFile};
 use super::tokenizer::{Ids, Tokenizer, special_tokens};
 
