@@ -23,6 +23,7 @@ mod tests;
 
 pub use arrangement::{Space, Tensor};
 pub use builder::{Activation, Builder};
+pub use operations::log_prob::{Bound, LogProbs, Ranking, Together};
 pub use plan::Plan;
 pub use prove::{SealError, seal, seal_memory};
 pub(crate) use verify::begin;

@@ -1,11 +1,12 @@
 //! Writes a plan down, operation by operation.
 
+mod stated;
+
 use std::sync::Arc;
 
 use super::arrangement::{Adapted, Arrangement, Class, LIMB, Leaf, Space, Span, Tensor, WORD_LIMBS};
 use super::equations::Operation;
 use super::operations::attention::{Attend, Heads, head_class, pair_class};
-use super::operations::choice::{Largest, Stated, unsigned_class, word_class};
 use super::operations::gate::{self, Gate};
 use super::operations::graph::{Aggregate, Messages, Rectify, rectified_class};
 use super::operations::linear::{Linear, Project, Rounded};
@@ -440,48 +441,6 @@ impl Builder {
         let out = rectify.out();
         self.add(rectify);
         out
-    }
-
-    /// States of each row which output of a linear site is the largest; of equal ones it is the lowest.
-    ///
-    /// # Errors
-    /// As [`Builder::project`]; [`FixedError::Shape`] of an output that is not there.
-    pub fn largest(
-        &mut self,
-        site: &str,
-        matrix: Arc<Matrix>,
-        x: &Tensor,
-        stated: Vec<usize>,
-    ) -> Result<(), FixedError> {
-        let fits = stated.len() == self.rows(x.space) && stated.iter().all(|output| *output < matrix.d_out());
-        FixedError::require(fits, "stated output", site)?;
-        let shift = whole_limbs(Linear::least_shift(&matrix, self.shape_of(site)));
-        let linear = self.linear(site, matrix, x, shift)?;
-        self.note_of("largest", site, x, stated.iter().map(|stated| *stated as i64));
-        let word = self.span(x.space, word_class(), 1);
-        let below = self.span(x.space, unsigned_class(Largest::limbs(shift)), linear.width());
-        self.add(Largest { linear, stated, word, below });
-        Ok(())
-    }
-
-    /// States of each row what the outputs of a linear site are, rounded.
-    ///
-    /// # Errors
-    /// As [`Builder::project`].
-    pub fn outputs(
-        &mut self,
-        site: &str,
-        matrix: Arc<Matrix>,
-        x: &Tensor,
-        outputs: Vec<i64>,
-    ) -> Result<(), FixedError> {
-        FixedError::require(outputs.len() == self.rows(x.space) * matrix.d_out(), "stated output", site)?;
-        let shift = whole_limbs(Linear::least_shift(&matrix, self.shape_of(site)));
-        let linear = self.linear(site, matrix, x, shift)?;
-        self.note_of("outputs", site, x, outputs.iter().copied());
-        let rest = self.span(x.space, unsigned_class((shift / LIMB) as usize), linear.width());
-        self.add(Stated { linear, outputs, rest });
-        Ok(())
     }
 
     /// The plan of all of it.

@@ -69,20 +69,19 @@ impl<'p> Cells<'p> {
         i64::from(self.columns[column][at])
     }
 
-    /// Entries of a tensor that are integers of less than 63 bits, row by row.
+    /// An entry of a tensor of integers of less than 63 bits.
+    pub(crate) fn integer(&self, tensor: &Tensor, row: usize, feature: usize) -> i64 {
+        let planes = tensor.terms.iter().flat_map(|term| term.pattern.iter().map(move |plane| (term, plane)));
+        let sum: i64 =
+            planes.map(|(term, (plane, factor))| self.cell(term, *plane, row, feature) * *factor as i64).sum();
+        let public = tensor.public.as_ref().map_or(0, |public| public[row * tensor.width + feature]);
+        sum + public + tensor.constant as i64
+    }
+
+    /// All of them, row by row.
     pub(crate) fn integers(&self, tensor: &Tensor) -> Vec<i64> {
-        let rows = self.arrangement.rows(tensor.space);
-        let row = |row: usize| {
-            let public = |feature| tensor.public.as_ref().map_or(0, |public| public[row * tensor.width + feature]);
-            let entry = |feature: usize| {
-                let planes = tensor.terms.iter().flat_map(|term| term.pattern.iter().map(move |plane| (term, plane)));
-                let sum: i64 =
-                    planes.map(|(term, (plane, factor))| self.cell(term, *plane, row, feature) * *factor as i64).sum();
-                sum + public(feature) + tensor.constant as i64
-            };
-            (0..tensor.width).map(entry).collect::<Vec<i64>>()
-        };
-        (0..rows).into_par_iter().flat_map_iter(row).collect()
+        let row = |row: usize| (0..tensor.width).map(move |feature| self.integer(tensor, row, feature));
+        (0..self.arrangement.rows(tensor.space)).into_par_iter().flat_map_iter(row).collect()
     }
 
     /// Entries of a tensor, row by row.

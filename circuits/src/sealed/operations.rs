@@ -5,5 +5,6 @@ pub(crate) mod choice;
 pub(crate) mod gate;
 pub(crate) mod graph;
 pub(crate) mod linear;
+pub(crate) mod log_prob;
 pub(crate) mod norm;
 pub(crate) mod rope;

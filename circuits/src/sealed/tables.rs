@@ -1,6 +1,6 @@
 //! Tables that cells are looked up in.
 
-use crate::fixed::{attention, gate};
+use crate::fixed::{attention, gate, log_prob};
 
 /// A table; its number is its tag, which no entry of another table shares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +25,10 @@ pub(crate) enum Table {
     Gelu,
     /// From an interval to value and fall of the exponential, less those of interval zero.
     Exp,
+    /// From how far a number of coarse steps is from the last one to its exponential, in two parts.
+    Coarse,
+    /// From a number of fine steps to its exponential, less that of none.
+    Fine,
 }
 
 /// What is looked up: a key and what belongs to it; zero where a table has fewer columns.
@@ -57,6 +61,17 @@ impl Table {
                 };
                 (0..=attention::INTERVALS as i64).map(entry).collect()
             }
+            Table::Coarse => {
+                let entry = |key: usize| {
+                    let value = log_prob::coarse(log_prob::COARSE - key) as i64;
+                    [key as i64, value >> COARSE_PART, value & ((1 << COARSE_PART) - 1)]
+                };
+                (0..=log_prob::COARSE).map(entry).collect()
+            }
+            Table::Fine => {
+                let entry = |key: usize| [key as i64, log_prob::fine(key) as i64 - log_prob::fine(0) as i64, 0];
+                (0..1 << log_prob::FINE_BITS).map(entry).collect()
+            }
         }
     }
 
@@ -64,12 +79,16 @@ impl Table {
     pub(crate) fn least(self) -> i64 {
         match self {
             Table::Signed | Table::SiluReach | Table::GeluReach => -(1 << 15),
-            Table::Unsigned | Table::Bits7 | Table::Bits8 | Table::Bits9 | Table::Exp => 0,
+            Table::Unsigned | Table::Bits7 | Table::Bits8 | Table::Bits9 => 0,
+            Table::Exp | Table::Coarse | Table::Fine => 0,
             Table::Silu => -((gate::SILU_LIMBS + 1) * interval_count(gate::Curve::Silu)),
             Table::Gelu => -((gate::GELU_LIMBS + 1) * interval_count(gate::Curve::Gelu)),
         }
     }
 }
+
+/// Bits of the lower part of a coarse exponential: a cell holds no more than 31.
+pub(crate) const COARSE_PART: u32 = 26;
 
 /// Value of the exponential at the left end of an interval, and by how much it falls to the right one; nothing from the
 /// last one on.
@@ -120,8 +139,9 @@ mod tests {
 
     #[test]
     fn keys_rise_without_a_gap_and_zero_is_nothing() {
-        use Table::{Bits7, Bits8, Bits9, Exp, Gelu, GeluReach, Signed, Silu, SiluReach, Unsigned};
-        for table in [Signed, Unsigned, Bits7, Bits8, Bits9, SiluReach, GeluReach, Silu, Gelu, Exp] {
+        use Table::{Bits7, Bits8, Bits9, Coarse, Exp, Fine, Gelu, GeluReach, Signed, Silu, SiluReach, Unsigned};
+        let all = [Signed, Unsigned, Bits7, Bits8, Bits9, SiluReach, GeluReach, Silu, Gelu, Exp, Coarse, Fine];
+        for table in all {
             let entries = table.entries();
             assert!(entries.iter().zip(table.least()..).all(|(entry, key)| entry[0] == key), "{table:?}");
             assert_eq!(entries[-table.least() as usize], [0, 0, 0], "{table:?}");

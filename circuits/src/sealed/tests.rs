@@ -2,6 +2,7 @@
 
 mod early;
 mod forger;
+mod log_prob;
 mod network;
 mod passes;
 mod plain;

@@ -10,10 +10,11 @@ use crate::fixed::elementary::Dyadic;
 use crate::fixed::gate::{gelu, swiglu};
 use crate::fixed::graph::{Propagation, aggregate, relu};
 use crate::fixed::linear::{Delta, Factors, Matrix, linear, linear_rope};
+use crate::fixed::log_prob::log_prob;
 use crate::fixed::norm::{Norm, layer_norm, norm_rope, rms_norm};
 use crate::fixed::rope::{Rope, Rotations, rotate};
 use crate::fixed::{FixedError, add, greedy, words};
-use crate::sealed::{Activation, Builder, Plan, Tensor};
+use crate::sealed::{Activation, Bound, Builder, Plan, Ranking, Tensor, Together};
 use crate::tests::support::key;
 use crate::*;
 
@@ -119,6 +120,39 @@ impl Network {
         let rotations = Arc::new(Rotations::new("rope", &rope, ROWS).unwrap());
         let norms = norms.to_vec();
         Self { factors, commitment, opening, embedded, matrices, norms, rotations, seed }
+    }
+
+    /// The same with weights of the head at so many fractional bits: the fewer, the further apart its outputs are.
+    pub(super) fn with_head(seed: u64, shift: u8) -> Self {
+        let mut network = Self::new(seed);
+        network.change_head(|weights, shifts| {
+            shifts.fill(shift);
+            weights.to_vec()
+        });
+        network
+    }
+
+    /// The same with every second output equal to the one before it, with the adapter, too.
+    pub(super) fn with_equal_outputs(seed: u64) -> Self {
+        let mut network = Self::new(seed);
+        network.change_head(|weights, shifts| {
+            shifts.fill(13);
+            let row = |output: usize| &weights[(output & !1) * HIDDEN..][..HIDDEN];
+            (0..VOCABULARY).flat_map(|output| row(output).to_vec()).collect()
+        });
+        let head = network.factors.iter_mut().find(|site| site.shape.name == "head").unwrap();
+        let rank = head.shape.rank as usize;
+        head.b = (0..VOCABULARY).flat_map(|output| head.b[(output & !1) * rank..][..rank].to_vec()).collect();
+        let key = key(network.commitment.k());
+        (network.commitment, network.opening) = commit(key, Digest([7; 32]), &network.factors).unwrap();
+        network
+    }
+
+    fn change_head(&mut self, change: impl FnOnce(&[i16], &mut [u8]) -> Vec<i16>) {
+        let (_, head) = self.matrices.iter_mut().find(|(own, _)| *own == "head").unwrap();
+        let mut shifts = head.shifts().to_vec();
+        let weights = change(head.weights(), &mut shifts);
+        *head = Arc::new(Matrix::new("head", HIDDEN, weights, shifts).unwrap());
     }
 
     fn matrix(&self, name: &str) -> &Arc<Matrix> {
@@ -287,13 +321,53 @@ impl Pass<'_> {
     pub(super) fn greedy(&self) -> Vec<usize> {
         self.logits.chunks_exact(VOCABULARY).map(|row| greedy(row).unwrap() as usize).collect()
     }
+
+    /// The log-probability of an output.
+    pub(super) fn log_prob(&self, row: usize, output: usize) -> i64 {
+        log_prob("head", &self.logits[row * VOCABULARY..][..VOCABULARY], output as u32).unwrap()
+    }
+
+    /// All outputs of a row, the likeliest first.
+    pub(super) fn ranking(&self, row: usize) -> Ranking {
+        let mut likeliest: Vec<_> = (0..VOCABULARY).map(|output| (output, self.log_prob(row, output))).collect();
+        likeliest.sort_by_key(|(output, log_prob)| (std::cmp::Reverse(*log_prob), *output));
+        Ranking { row, likeliest }
+    }
+
+    /// What is so of log-probabilities: of some outputs together, of one that is as likely as its bound, of one that is
+    /// hardly below it, and of the three likeliest.
+    pub(super) fn log_probs(&self) -> Head {
+        let together = |of: &[(usize, usize)]| Together {
+            of: of.to_vec(),
+            log_prob: of.iter().map(|(row, output)| self.log_prob(*row, *output)).sum(),
+        };
+        let ranking = |row: usize| {
+            let mut ranking = self.ranking(row);
+            ranking.likeliest.truncate(3);
+            ranking
+        };
+        Head::LogProbs {
+            sums: vec![together(&[(0, 4), (1, 20)]), together(&[(1, 0)])],
+            bounds: vec![
+                Bound { row: 0, output: 7, bound: self.log_prob(0, 7), holds: true },
+                Bound { row: 1, output: 3, bound: self.log_prob(1, 3) + 1, holds: false },
+            ],
+            likeliest: vec![ranking(1), ranking(0), ranking(1)],
+        }
+    }
+
+    /// Everything that may be stated.
+    pub(super) fn heads(&self) -> [Head; 3] {
+        [Head::Largest(self.greedy()), Head::Outputs(self.logits.clone()), self.log_probs()]
+    }
 }
 
 /// What is stated of the last logits.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) enum Head {
     Largest(Vec<usize>),
     Outputs(Vec<i64>),
+    LogProbs { sums: Vec<Together>, bounds: Vec<Bound>, likeliest: Vec<Ranking> },
 }
 
 /// The plan of the pass.
@@ -371,6 +445,14 @@ impl Walk for Planned<'_> {
         match &self.head {
             Head::Largest(stated) => self.builder.largest("head", matrix.clone(), x, stated.clone()),
             Head::Outputs(outputs) => self.builder.outputs("head", matrix.clone(), x, outputs.clone()),
+            Head::LogProbs { sums, bounds, likeliest } => {
+                let builder = &mut self.builder;
+                builder.log_probs("head", matrix.clone(), x).and_then(|log_probs| {
+                    builder.add_up("head", &log_probs, sums.clone())?;
+                    builder.at_least("head", &log_probs, bounds.clone())?;
+                    builder.likeliest("head", &log_probs, likeliest.clone())
+                })
+            }
         }
         .unwrap();
     }

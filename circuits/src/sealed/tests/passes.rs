@@ -12,7 +12,7 @@ fn what_is_said_of_honest_cells_holds() {
     for seed in 0..4 {
         let network = Network::new(seed);
         let pass = network.pass();
-        for head in [Head::Largest(pass.greedy()), Head::Outputs(pass.logits.clone())] {
+        for head in pass.heads() {
             let plan = network.plan(head);
             let cells = plan.fill(&network.factors).unwrap();
             assert!(holds_at(&plan, &cells, &network.factors, &first_of(seed)), "{seed}");
@@ -24,7 +24,7 @@ fn what_is_said_of_honest_cells_holds() {
 fn a_pass_is_sealed_and_verified() {
     let network = Network::new(1);
     let pass = network.pass();
-    for head in [Head::Largest(pass.greedy()), Head::Outputs(pass.logits.clone())] {
+    for head in pass.heads() {
         let plan = network.plan(head);
         let key = key(plan.k());
         let (statement, commitment) = (network.statement(), &network.commitment);

@@ -7,16 +7,18 @@ use ff::Field;
 use pasta_curves::Fp;
 
 use super::forger::Forger;
-use super::network::{Head, Network, ROWS};
+use super::network::{Head, Network, Pass, ROWS, VOCABULARY};
 use super::plain::{first_of, holds_at};
 use crate::CheckFailed;
 use crate::conduct::{Conduct, HONEST, Label, Sent};
+use crate::sealed::arrangement::Group;
 use crate::sealed::cells::{Cells, leaf_columns};
 use crate::sealed::operations::attention::{MARK, pair_class};
+use crate::sealed::operations::log_prob::rank_class;
 use crate::sealed::plan::Plan;
 
 /// Whether every leaf is an entry of its table.
-fn in_tables(cells: &Cells<'_>) -> bool {
+pub(super) fn in_tables(cells: &Cells<'_>) -> bool {
     let mut known = std::collections::BTreeMap::new();
     leaf_columns(cells.arrangement).iter().all(|(table, planes)| {
         let entries = known.entry(*table).or_insert_with(|| table.entries());
@@ -67,7 +69,7 @@ fn changed<'p>(
 fn no_cell_may_be_another() {
     let network = Network::new(3);
     let pass = network.pass();
-    for head in [Head::Largest(pass.greedy()), Head::Outputs(pass.logits.clone())] {
+    for head in pass.heads() {
         let plan = network.plan(head);
         let first = first_of(9);
         let (mut tried, mut gone_on) = (0, 0);
@@ -86,29 +88,42 @@ fn no_cell_may_be_another() {
     }
 }
 
-/// Cells that stay zero, whoever they belong to: another value is refused, but for marks of pairs that are not seen, and
-/// what is past the end of a vector, which nothing is claimed of.
+/// Cells that stay zero, whoever they belong to: another value is refused, but for marks of pairs that are not seen, how
+/// far listed outputs are behind the last that is, and what is past the end of a vector, which nothing is claimed of.
 #[test]
 fn no_cell_that_is_zero_may_be_another() {
     let network = Network::new(3);
-    let plan = network.plan(Head::Largest(network.pass().greedy()));
-    let first = first_of(10);
-    let mut cells = plan.fill(&network.factors).unwrap();
-    let (mut tried, mut free) = (0, 0);
-    for column in 0..cells.columns.len() {
-        let zeros: Vec<usize> =
-            (0..cells.columns[column].len()).filter(|row| cells.columns[column][*row] == 0).collect();
-        for row in zeros.into_iter().step_by(2) {
-            cells.columns[column][row] = 1;
-            tried += 1;
-            if in_tables(&cells) && holds_at(&plan, &cells, &network.factors, &first) {
-                free += 1;
-                assert!(is_unseen_mark(&plan, column, row), "column {column}, row {row}");
+    let pass = network.pass();
+    for head in [Head::Largest(pass.greedy()), pass.log_probs()] {
+        let plan = network.plan(head);
+        let first = first_of(10);
+        let mut cells = plan.fill(&network.factors).unwrap();
+        let (mut tried, mut free) = (0, 0);
+        for column in 0..cells.columns.len() {
+            let zeros: Vec<usize> =
+                (0..cells.columns[column].len()).filter(|row| cells.columns[column][*row] == 0).collect();
+            for row in zeros.into_iter().step_by(2) {
+                cells.columns[column][row] = 1;
+                tried += 1;
+                if in_tables(&cells) && holds_at(&plan, &cells, &network.factors, &first) {
+                    free += 1;
+                    let known = is_unseen_mark(&plan, column, row) || is_listed(&plan, &pass, column, row);
+                    assert!(known, "column {column}, row {row}");
+                }
+                cells.columns[column][row] = 0;
             }
-            cells.columns[column][row] = 0;
         }
+        assert!(tried > 300 && free > 5, "{free} of {tried}");
     }
-    assert!(tried > 300 && free > 5, "{free} of {tried}");
+}
+
+/// Whether a cell is how far an output that is listed is behind the last that is.
+fn is_listed(plan: &Plan, pass: &Pass<'_>, column: usize, row: usize) -> bool {
+    let Head::LogProbs { likeliest, .. } = pass.log_probs() else { unreachable!("log-probabilities are") };
+    let of_ranks = |group: &&Group| group.class == rank_class() && group.length == VOCABULARY;
+    let Some(group) = plan.arrangement.groups.iter().find(of_ranks) else { return false };
+    let inside = (group.first..group.first + group.columns()).contains(&column);
+    inside && likeliest[row / VOCABULARY].likeliest.iter().any(|(output, _)| *output == row % VOCABULARY)
 }
 
 /// Whether a cell is the mark of a pair whose query does not see the key.
