@@ -59,8 +59,8 @@ pub(super) struct Prove {
     /// Text to bind into the proof: who it is for, or a nonce they gave
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     context: String,
-    /// Seal the proof: the bundle tells nothing of the adapter but its shapes and the answer. For completion, choice, and
-    /// logits where there are at most 256
+    /// Seal the proof: the bundle tells nothing of the adapter but its shapes and the answer. Logits only where there
+    /// are at most 256
     #[arg(long, conflicts_with = "disclose")]
     sealed: bool,
     /// Prove even if all proofs together publish enough to recover the adapter

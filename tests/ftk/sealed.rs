@@ -142,11 +142,48 @@ fn choices_are_sealed_and_what_is_not_is_named() {
     let lax = ["--expect-adapter", seller.digest.as_str(), "--any-input"];
     assert_eq!(verify(&bundle, &lax), (0, "valid".to_owned()));
 
-    let out = seller.folder.join("top");
-    let mut command = ftk(&["prove", "--base", "village", "--sealed", "--top", "3", "--prompt", PROMPT]);
+    // A vocabulary of logits is a digest in a statement.
+    let out = seller.folder.join("logits");
+    let mut command = ftk(&["prove", "--base", "village", "--sealed", "--task", "logits", "--prompt", PROMPT]);
     command.arg("--out").arg(&out).arg("--adapter").arg(seller.folder.join("adapter"));
     let output = command.arg("--commitment").arg(seller.folder.join("commitment")).output().unwrap();
     let said = stderr(&output);
-    assert!(said.contains("sealed proofs do not state the likeliest ids"), "{said}");
+    assert!(said.contains("sealed proofs do not state a digest of logits"), "{said}");
     assert!(!output.status.success() && !out.exists());
+}
+
+/// Of every task about log-probabilities: the statement is the open one's, and another number is refused.
+#[test]
+fn log_probabilities_are_sealed() {
+    let folder = tempfile::tempdir().unwrap();
+    let seller = Seller::of_rank(folder.path().join("seller"), 74, 2);
+    let lax = ["--expect-adapter", seller.digest.as_str(), "--any-input"];
+    let preference = ["--task", "preference", "--prompt", PROMPT, "--chosen", "At the mill.", "--rejected", "No."];
+    let log_prob = ["--task", "logprob", "--prompt", PROMPT, "--continuation", "At the mill."];
+    let (top, at_least) = (["--top", "3", "--prompt", PROMPT], ["--at-least", "40=0.001", "--prompt", PROMPT]);
+    let tasks: [(&str, &[&str], &str); 4] = [
+        ("preference", &preference, "\"log_prob\": "),
+        ("logprob", &log_prob, "\"log_prob\": "),
+        ("top", &top, "\"log_prob\": "),
+        ("at-least", &at_least, "\"holds\": "),
+    ];
+    for (name, asked, key) in tasks {
+        let sealed = seller.seal(name, asked);
+        assert_eq!(verify(&sealed, &lax), (0, "valid".to_owned()), "{name}");
+        let open = seller.prove_with(&format!("{name}-open"), asked);
+        let read = |bundle: &Path| std::fs::read_to_string(bundle.join("statement.json")).unwrap();
+        assert_eq!(read(&sealed), read(&open), "{name}");
+        let forged = changed(&sealed, name, |folder| {
+            let statement = read(&sealed);
+            let (before, after) = statement.split_once(key).unwrap();
+            let (value, after) = after.split_at(after.find([',', '\n']).unwrap());
+            let other = match value {
+                "true" => "false".to_owned(),
+                "false" => "true".to_owned(),
+                number => (number.parse::<i64>().unwrap() + 1).to_string(),
+            };
+            std::fs::write(folder.join("statement.json"), format!("{before}{key}{other}{after}")).unwrap();
+        });
+        assert_eq!(verify(&forged, &lax), (1, "sealed proof".to_owned()), "{name}");
+    }
 }

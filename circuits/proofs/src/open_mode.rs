@@ -13,7 +13,7 @@ use crate::deadline::Deadline;
 use crate::fixed::{Adaptation, SiteDeltas};
 use crate::model::FixedModel;
 use crate::refusal::{Refusal, Stage, timed};
-use crate::replay::{Replayed, add_base, replay};
+use crate::replay::{Replayed, add_base, difference, replay};
 use crate::statement::Statement;
 
 /// File of the deltas.
@@ -126,10 +126,8 @@ pub(crate) fn replayed(
     let Replayed { mut outputs, records } =
         replay(model, Adaptation::Deltas(&given), &statement.cases, graph, deadline).map_err(timed)?;
     add_base(model, &mut outputs, &statement.cases, deadline).map_err(timed)?;
-    for (index, (case, yields)) in statement.cases.iter().zip(&outputs).enumerate() {
-        if let Some(difference) = case.output.difference(yields) {
-            return Err(Refusal::Output { case: index, difference });
-        }
+    if let Some((case, difference)) = difference(&statement.cases, &outputs) {
+        return Err(Refusal::Output { case, difference });
     }
     // Sites are visited in the model's order, which is the commitment's: an architecture that broke this would have the
     // inputs of one site proved with the deltas of another.

@@ -94,6 +94,12 @@ pub fn add_base(
     Ok(())
 }
 
+/// The first case whose output is not what the network yields, and how it differs.
+pub(crate) fn difference(cases: &[Case], yields: &[Output]) -> Option<(usize, String)> {
+    let differences = cases.iter().zip(yields).map(|(case, yields)| case.output.difference(yields));
+    differences.enumerate().find_map(|(case, difference)| difference.map(|difference| (case, difference)))
+}
+
 /// The site that sees the positions alone whose logits matter: every architecture calls it so.
 const HEAD: &str = "lm_head";
 

@@ -20,8 +20,9 @@ use crate::head::{GraphBase, Tensors};
 use crate::limits::Limits;
 use crate::model::{FixedModel, Net};
 use crate::open_mode::{self, replayed};
+use crate::outputs::Output;
 use crate::refusal::{Refusal, Stage, timed};
-use crate::replay::rows_of;
+use crate::replay::{add_base, difference, rows_of};
 use crate::statement::Statement;
 use crate::verdict::{Expectations, Verdict, expected, undoubted};
 
@@ -118,11 +119,16 @@ impl Verifier {
                 let rows = replayed(model, (&statement, &commitment, graph.as_ref()), deltas, deadline)?;
                 Claimed::Open { rows, proof }
             }
-            // Nothing is run: what the statement says is written down, and the proof is of that.
+            // Nothing is run but the base alone, where that is stated: the proof is of all else that the statement says.
             Proof::Sealed(proof) => {
                 let features = model.sites().iter().map(|site| site.d_in).max().unwrap_or(0);
                 let outputs = if let Net::Graph(network) = model.net() { Some(network.outputs()) } else { None };
                 self.limits.plan(&statement, features as usize, outputs)?;
+                let mut outputs: Vec<Output> = statement.cases.iter().map(|case| case.output.clone()).collect();
+                add_base(model, &mut outputs, &statement.cases, deadline).map_err(timed)?;
+                if let Some((case, difference)) = difference(&statement.cases, &outputs) {
+                    return Err(Refusal::Output { case, difference });
+                }
                 let plan = plan(model, &commitment, &statement.cases, graph.as_ref(), deadline).map_err(timed)?;
                 Claimed::Sealed { key: self.keys.of(plan.k())?, plan, proof }
             }

@@ -19,7 +19,7 @@ use ftk_proofs::verdict::{Expectations, ExpectedInput};
 use ftk_proofs::verifier::Verifier;
 use ftk_proofs::{
     AtLeast, Case, Choice, Completion, Deadline, FixedModel, Input, Kind, LogProb, Logits, Net, Output, Preference,
-    Scored, Statement, Top, Weight, plan,
+    Statement, Top, Weight, plan,
 };
 
 /// Values in `[-peak, peak)` from a linear congruence.
@@ -113,6 +113,10 @@ fn every_family_is_sealed() {
             case(&[7, 7], Choice::among(vec![1, 4, 5, 11]).into()),
             case(&[5, 1, 9], Choice::among(vec![0, 2]).into()),
             case(&[4], Logits::asked().into()),
+            case(&[5, 1], LogProb { ids: vec![9, 2, 2], log_prob: 0 }.into()),
+            case(&[5, 1], Preference::between(vec![9, 4], vec![8]).into()),
+            case(&[6], AtLeast { id: 7, bound: -3 << 24, holds: false }.into()),
+            case(&[2, 2], Top::of(3).into()),
         ]);
         let name = format!("{:?}", base.model.net());
         let sealed = base.plan(&cases).unwrap();
@@ -122,14 +126,41 @@ fn every_family_is_sealed() {
         let statement = statement.bytes();
         assert_eq!(verify_sealed(&key, &statement, &base.commitment, &sealed, &proof), Ok(()), "{name}");
         // Another output has another plan: what is proved is not that.
-        let mut others = cases;
-        let Output::Logits(Logits::Values(logits)) = &mut others[3].output else {
-            unreachable!("logits are asked for")
-        };
-        logits[2] += 1;
-        let other = base.plan(&others).unwrap();
-        let refused = verify_sealed(&key, &statement, &base.commitment, &other, &proof);
-        assert_eq!(refused, Err(CheckFailed::SealedProof), "{name}");
+        let others: [fn(&mut Output); 5] = [
+            |output| {
+                if let Output::Logits(Logits::Values(logits)) = output {
+                    logits[2] += 1
+                }
+            },
+            |output| {
+                if let Output::LogProb(stated) = output {
+                    stated.log_prob += 1
+                }
+            },
+            |output| {
+                if let Output::Preference(stated) = output {
+                    stated.rejected.log_prob -= 1
+                }
+            },
+            |output| {
+                if let Output::AtLeast(stated) = output {
+                    stated.holds = !stated.holds
+                }
+            },
+            |output| {
+                if let Output::Top(top) = output {
+                    top.likeliest[2].log_prob -= 1
+                }
+            },
+        ];
+        for (number, change) in others.into_iter().enumerate() {
+            let mut others = cases.clone();
+            change(&mut others[3 + number].output);
+            assert_ne!(others, cases);
+            let other = base.plan(&others).unwrap();
+            let refused = verify_sealed(&key, &statement, &base.commitment, &other, &proof);
+            assert_eq!(refused, Err(CheckFailed::SealedProof), "{name}, {number}");
+        }
     }
 }
 
@@ -137,16 +168,17 @@ fn every_family_is_sealed() {
 fn outputs_that_are_not_stated_are_named() {
     let base = Base::new(tiny::network().into());
     let tokens = |output: Output| case(&[1, 2], output);
-    let scored = |ids: &[u32]| Scored { ids: ids.to_vec(), log_prob: 0, base_log_prob: 0 };
+    let error = base.plan(&[tokens(Logits::Digest(Digest([0; 32])).into())]).unwrap_err();
+    assert_eq!(error.to_string(), "sealed proofs do not state a digest of logits; an open one does");
+    // Of log-probabilities whatever no base has is refused, too.
+    let shape = |what: &str| format!("{what} does not fit the shape of site: lm_head");
     for (output, named) in [
-        (AtLeast { id: 4, bound: -1 << 24, holds: false }.into(), "bounds of log-probabilities"),
-        (LogProb { ids: vec![4], log_prob: 0 }.into(), "log-probabilities"),
-        (Preference { chosen: scored(&[4]), rejected: scored(&[5]) }.into(), "preferences"),
-        (Logits::Digest(Digest([0; 32])).into(), "a digest of logits"),
-        (Top { likeliest: Vec::new() }.into(), "the likeliest ids with their log-probabilities"),
+        (AtLeast { id: 16, bound: -1 << 24, holds: false }.into(), "stated output"),
+        (LogProb { ids: vec![16], log_prob: 0 }.into(), "stated output"),
+        (Top { likeliest: Vec::new() }.into(), "stated ranking"),
+        (Top::of(2).into(), "stated ranking"),
     ] {
-        let error = base.plan(&[tokens(output)]).unwrap_err();
-        assert_eq!(error.to_string(), format!("sealed proofs do not state {named}; an open one does"));
+        assert_eq!(base.plan(&[tokens(output)]).unwrap_err().to_string(), shape(named));
     }
 }
 
@@ -205,6 +237,30 @@ fn sealed_files(base: &Base) -> Sent {
     let registration = Some(base.register());
     let commitment = base.commitment.clone();
     Packed { statement, commitment, proof, registration, graph: None, head: None }.files()
+}
+
+/// What the base alone yields is not in the proof: a verifier computes it.
+#[test]
+fn a_sealed_preference_is_compared_with_the_base_alone() {
+    let base = Base::new(tiny::network().into());
+    let mut cases = base.answered(vec![case(&[5, 1], Preference::between(vec![9, 4], vec![8]).into())]);
+    let plan = base.plan(&cases).unwrap();
+    let key = CommitmentKey::generate(plan.k()).unwrap();
+    let judge = |cases: &[Case]| {
+        let statement = base.statement(cases.to_vec());
+        let proof = Proof::Sealed(base.seal(&key, &statement, &plan));
+        let (commitment, registration) = (base.commitment.clone(), None);
+        let sent = Packed { statement, commitment, proof, registration, graph: None, head: None };
+        let mut verifier = Verifier::new(Base::new(tiny::network().into()).model, Limits::NONE);
+        let pending = verifier.replay(sent, &Expectations::default(), Deadline::NONE)?;
+        verifier.settle(vec![pending]).swap_remove(0)
+    };
+    assert!(judge(&cases).unwrap().sealed);
+    let Output::Preference(preference) = &mut cases[0].output else { unreachable!("it was asked for") };
+    preference.rejected.base_log_prob += 1;
+    let refused = judge(&cases).unwrap_err();
+    assert_eq!(refused.check(), "output");
+    assert!(refused.to_string().contains("rejected under the base alone"), "{refused}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ftk_circuits::AdapterCommitment;
 use ftk_circuits::fixed::linear::Matrix;
 use ftk_circuits::fixed::{attention, graph, words};
-use ftk_circuits::sealed::{Activation, Builder, Plan, Tensor};
+use ftk_circuits::sealed::{Activation, Bound, Builder, LogProbs, Plan, Ranking, Tensor, Together};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_networks::ops::graph::Propagation;
 use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, Table, Tokens};
@@ -16,7 +16,7 @@ use super::{Activations, Error, FixedBase, Place, fixed_eps, integers};
 use crate::deadline::Deadline;
 use crate::inputs::Input;
 use crate::model::{FixedModel, Net};
-use crate::outputs::{Logits, Output};
+use crate::outputs::{AtLeast, Likely, Logits, Output};
 use crate::statement::Case;
 
 /// The plan of a pass over cases that states their outputs.
@@ -38,10 +38,12 @@ pub fn plan(
             for case in cases {
                 let sequences = case.sequences();
                 let ids: Vec<&[u32]> = sequences.iter().map(|sequence| sequence.ids.as_slice()).collect();
-                for (sequence, place) in sequences.iter().zip(tokens.push_alike(&ids)) {
-                    for (step, position) in sequence.read.clone().enumerate() {
+                for (number, place) in tokens.push_alike(&ids).into_iter().enumerate() {
+                    let sum = planning.sums.len();
+                    planning.sums.extend(log_prob(&case.output, number));
+                    for (step, position) in sequences[number].read.clone().enumerate() {
                         rows.push(place.row(position));
-                        planning.stated.push(StatedRow::of(&case.output, step)?);
+                        planning.stated.push(StatedRow::of(&case.output, [number, step], sum)?);
                     }
                 }
             }
@@ -50,7 +52,8 @@ pub fn plan(
         (Net::Graph(network), Some(graph)) if cases.iter().all(of_nodes) => {
             let node = |case: &Case| if let Input::Node { node, .. } = case.input { Some(node) } else { None };
             let pass = graph.pass(network, &cases.iter().filter_map(node).collect::<Vec<_>>());
-            planning.stated = cases.iter().map(|case| StatedRow::of(&case.output, 0)).collect::<Result<_, _>>()?;
+            planning.stated =
+                cases.iter().map(|case| StatedRow::of(&case.output, [0, 0], 0)).collect::<Result<_, _>>()?;
             let logits = network.classify(&mut planning, &pass.features, &pass.hops, &pass.rows)?;
             // They are words of the network already: each is stated by itself.
             let own = identity(logits.tensor.width())?;
@@ -67,6 +70,15 @@ fn identity(width: usize) -> Result<Matrix, Error> {
     Ok(Matrix::new("logits", width, weights, vec![0; width])?)
 }
 
+/// What is stated of the log-probability of one of an output's sequences as a whole.
+fn log_prob(output: &Output, sequence: usize) -> Option<i64> {
+    match output {
+        Output::LogProb(output) => Some(output.log_prob),
+        Output::Preference(output) => Some([&output.chosen, &output.rejected][sequence].log_prob),
+        _ => None,
+    }
+}
+
 /// What is stated of a row of logits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum StatedRow {
@@ -74,29 +86,38 @@ enum StatedRow {
     Largest { among: Option<Vec<u32>>, id: u32 },
     /// What they are.
     Logits(Vec<i64>),
+    /// An id whose log-probability is part of a sum.
+    Summed { id: u32, sum: usize },
+    /// Whether the log-probability of one is at least so much.
+    Bounded(AtLeast),
+    /// The likeliest.
+    Likeliest(Vec<Likely>),
 }
 
 impl StatedRow {
-    fn of(output: &Output, step: usize) -> Result<Self, Error> {
-        match output {
-            Output::Completion(completion) => {
-                Ok(Self::Largest { among: None, id: *completion.ids.get(step).ok_or(Error::Row(step))? })
+    /// Of an output at a step of one of its sequences.
+    fn of(output: &Output, [sequence, step]: [usize; 2], sum: usize) -> Result<Self, Error> {
+        let at_step = |ids: &[u32]| ids.get(step).copied().ok_or(Error::Row(step));
+        Ok(match output {
+            Output::Completion(completion) => Self::Largest { among: None, id: at_step(&completion.ids)? },
+            Output::Choice(choice) => Self::Largest { among: Some(choice.among.clone()), id: choice.chosen },
+            Output::Logits(Logits::Values(values)) => Self::Logits(values.clone()),
+            Output::Logits(Logits::Digest(_)) => return Err(Error::Unsealed("a digest of logits")),
+            Output::LogProb(output) => Self::Summed { id: at_step(&output.ids)?, sum },
+            Output::Preference(output) => {
+                Self::Summed { id: at_step(&[&output.chosen, &output.rejected][sequence].ids)?, sum }
             }
-            Output::Choice(choice) => Ok(Self::Largest { among: Some(choice.among.clone()), id: choice.chosen }),
-            Output::Logits(Logits::Values(values)) => Ok(Self::Logits(values.clone())),
-            Output::Logits(Logits::Digest(_)) => Err(Error::Unsealed("a digest of logits")),
-            Output::LogProb(_) => Err(Error::Unsealed("log-probabilities")),
-            Output::Preference(_) => Err(Error::Unsealed("preferences")),
-            Output::AtLeast(_) => Err(Error::Unsealed("bounds of log-probabilities")),
-            Output::Top(_) => Err(Error::Unsealed("the likeliest ids with their log-probabilities")),
-        }
+            Output::AtLeast(output) => Self::Bounded(output.clone()),
+            Output::Top(top) => Self::Likeliest(top.likeliest.clone()),
+        })
     }
 
     /// What rows are stated together by.
-    fn together(&self) -> Together {
+    fn kind(&self) -> RowKind {
         match self {
-            Self::Largest { among, .. } => Together::Largest(among.clone()),
-            Self::Logits(_) => Together::Logits,
+            Self::Largest { among, .. } => RowKind::Largest(among.clone()),
+            Self::Logits(_) => RowKind::Logits,
+            Self::Summed { .. } | Self::Bounded(_) | Self::Likeliest(_) => RowKind::LogProbs,
         }
     }
 
@@ -111,9 +132,10 @@ impl StatedRow {
 
 /// Rows that one operation states.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Together {
+enum RowKind {
     Largest(Option<Vec<u32>>),
     Logits,
+    LogProbs,
 }
 
 /// A tensor of the plan, and the site it comes from.
@@ -132,6 +154,8 @@ struct Planning<'a> {
     deadline: Deadline,
     /// Of each row of logits.
     stated: Vec<StatedRow>,
+    /// What log-probabilities of rows add up to.
+    sums: Vec<i64>,
 }
 
 impl<'a> Planning<'a> {
@@ -143,6 +167,7 @@ impl<'a> Planning<'a> {
             sees: Arc::new([]),
             deadline,
             stated: Vec::new(),
+            sums: Vec::new(),
         }
     }
 
@@ -167,9 +192,9 @@ impl<'a> Planning<'a> {
         if rows != self.stated.len() {
             return Err(Error::Stated { rows, stated: self.stated.len() });
         }
-        let mut together: BTreeMap<Together, Vec<usize>> = BTreeMap::new();
+        let mut together: BTreeMap<RowKind, Vec<usize>> = BTreeMap::new();
         for (row, stated) in self.stated.iter().enumerate() {
-            together.entry(stated.together()).or_default().push(row);
+            together.entry(stated.kind()).or_default().push(row);
         }
         if self.builder.is_adapted(site) && together.len() > 1 {
             return Err(Error::Unsealed("outputs of several kinds where the head itself is adapted"));
@@ -178,11 +203,11 @@ impl<'a> Planning<'a> {
             self.in_time()?;
             let x = if own.len() == rows { x.clone() } else { self.builder.select(site, x, &own)? };
             match kind {
-                Together::Logits => {
+                RowKind::Logits => {
                     let values = own.iter().flat_map(|row| self.stated[*row].logits()).copied().collect();
                     self.builder.outputs(site, matrix.clone(), &x, values)?;
                 }
-                Together::Largest(among) => {
+                RowKind::Largest(among) => {
                     let ids: Vec<u32> = own.iter().filter_map(|row| self.stated[*row].id()).collect();
                     let (matrix, stated) = match &among {
                         None => (matrix.clone(), ids.into_iter().map(|id| id as usize).collect()),
@@ -190,7 +215,42 @@ impl<'a> Planning<'a> {
                     };
                     self.builder.largest(site, matrix, &x, stated)?;
                 }
+                RowKind::LogProbs => {
+                    let log_probs = self.builder.log_probs(site, matrix.clone(), &x)?;
+                    self.state_log_probs(site, &log_probs, &own)?;
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// States what is said of log-probabilities of rows, which have these numbers among all of the head's.
+    fn state_log_probs(&mut self, site: &str, log_probs: &LogProbs, own: &[usize]) -> Result<(), Error> {
+        let mut sums: BTreeMap<usize, Vec<(usize, usize)>> = BTreeMap::new();
+        let (mut bounds, mut rankings) = (Vec::new(), Vec::new());
+        for (row, number) in own.iter().enumerate() {
+            match &self.stated[*number] {
+                StatedRow::Summed { id, sum } => sums.entry(*sum).or_default().push((row, *id as usize)),
+                StatedRow::Bounded(AtLeast { id, bound, holds }) => {
+                    bounds.push(Bound { row, output: *id as usize, bound: *bound, holds: *holds });
+                }
+                StatedRow::Likeliest(likeliest) => {
+                    let likeliest = likeliest.iter().map(|likely| (likely.id as usize, likely.log_prob)).collect();
+                    rankings.push(Ranking { row, likeliest });
+                }
+                StatedRow::Largest { .. } | StatedRow::Logits(_) => {}
+            }
+        }
+        let together = |(sum, of): (usize, Vec<(usize, usize)>)| Together { of, log_prob: self.sums[sum] };
+        let sums: Vec<Together> = sums.into_iter().map(together).collect();
+        if !sums.is_empty() {
+            self.builder.add_up(site, log_probs, sums)?;
+        }
+        if !bounds.is_empty() {
+            self.builder.at_least(site, log_probs, bounds)?;
+        }
+        if !rankings.is_empty() {
+            self.builder.likeliest(site, log_probs, rankings)?;
         }
         Ok(())
     }
