@@ -1,0 +1,132 @@
+//! Products with weights that may carry an adapter, and the head that scores labels.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use ftk_kernels::float::relu::Drop;
+use ftk_networks::ops::graph::Features;
+
+use super::layer::Layer;
+use super::{Gradients, LOGITS, Learns, Scoring, Train, graph, host, log_prob};
+use crate::Error;
+
+impl Train<'_> {
+    pub(super) fn product(&mut self, site: &str, weight: &str, x: &Tensor) -> Result<Tensor, Error> {
+        let layer = self.layer(site, weight, x)?;
+        let (value, low) = layer.forward(x)?;
+        let (needed, input) = (layer.needed(), x.clone());
+        self.step(&value, needed, move |g, gradients| {
+            if let Some(dx) = layer.backward(&input, low.as_ref(), &g, gradients)? {
+                gradients.add(input.id(), dx)?;
+            }
+            Ok(())
+        });
+        Ok(value)
+    }
+
+    /// `y` with the bias of a site added to every row.
+    pub(super) fn add_bias(&mut self, site: &str, y: &Tensor) -> Result<Tensor, Error> {
+        let name = format!("{site}.bias");
+        let value = host::sum_rows(y, &self.weight(&name)?)?;
+        let (base, id) = (self.learns_weight(&name), y.id());
+        self.step(&value, base || self.tracks(y), move |g, gradients| {
+            if base {
+                gradients.add_trained(name, host::column_sums(&g)?)?;
+            }
+            gradients.add(id, g)
+        });
+        Ok(value)
+    }
+
+    /// `x W^T` with the adapter's product for features most of which are zero.
+    pub(super) fn sparse_product(
+        &mut self,
+        site: &str,
+        x: &Arc<Features>,
+        drop: Option<Drop>,
+    ) -> Result<Tensor, Error> {
+        let name = format!("{site}.weight");
+        let (weight, lora) = (self.weight(&name)?, self.lora(site));
+        let (base, trained) = (self.learns_weight(&name), lora.is_some() && self.learns(Learns::Adapter));
+        let kept = graph::Kept::new(x, drop);
+        let (value, low) = kept.forward(&weight, lora.as_ref())?;
+        let site = site.to_owned();
+        self.step(&value, base || trained, move |g, gradients| {
+            if base {
+                gradients.add_trained(name, kept.backward(&g)?)?;
+            }
+            if let (true, Some(lora), Some(low)) = (trained, &lora, &low) {
+                let through = host::product(lora.scale, &g, &lora.b)?;
+                gradients.add_trained(format!("{site}.lora_A"), kept.backward(&through)?)?;
+                gradients.add_trained(format!("{site}.lora_B"), host::product(lora.scale, &g.t()?, low)?)?;
+            }
+            Ok(())
+        });
+        Ok(value)
+    }
+
+    pub(super) fn layer(&self, site: &str, weight: &str, x: &Tensor) -> Result<Layer, Error> {
+        let name = format!("{weight}.weight");
+        let lora = self.lora(site);
+        Ok(Layer {
+            weight: self.weights.held(&name)?.clone(),
+            format: self.format,
+            dropout: self.dropout.clone().filter(|_| lora.is_some()),
+            trained: lora.is_some() && self.learns(Learns::Adapter),
+            lora,
+            base: self.learns_weight(&name),
+            input: self.tracks(x),
+            site: site.to_owned(),
+            name,
+        })
+    }
+
+    /// Log-probabilities of labels under the head, over some rows at a time.
+    pub(super) fn scored_head(&mut self, layer: Layer, x: &Tensor, scoring: Scoring) -> Result<Tensor, Error> {
+        let Scoring { labels, gradient } = scoring;
+        let open = layer.widened()?;
+        let rows = (LOGITS / open.d_out()?).max(1);
+        let chunks = (0..labels.len()).step_by(rows).map(|first| (first, rows.min(labels.len() - first)));
+        let chunks: Vec<(usize, usize)> = chunks.collect();
+        let (mut values, mut known) = (Vec::new(), Vec::new());
+        for &(first, count) in &chunks {
+            let layer = open.of_rows(first, count);
+            let (part, labels) = (x.narrow(0, first, count)?, &labels[first..first + count]);
+            let (logits, low) = layer.forward(&part)?;
+            values.push(log_prob::log_prob(&logits, labels)?);
+            self.hits.extend(log_prob::hits(&logits, labels)?);
+            if let (Some(gradient), true) = (&gradient, layer.needed()) {
+                let mut gradients = Gradients::default();
+                let g = log_prob::backward(logits, labels, &gradient[first..first + count])?;
+                let dx = layer.backward(&part, low.as_ref(), &g, &mut gradients)?;
+                known.push((dx, gradients));
+            }
+        }
+        let value = Tensor::cat(&values, 0)?;
+        let x = x.clone();
+        self.step(&value, layer.needed(), move |g, gradients| {
+            let g = g.to_vec1::<f32>()?;
+            let open = if known.is_empty() { layer.widened()? } else { layer };
+            let mut known = known.into_iter();
+            let mut parts = Vec::new();
+            for (first, count) in chunks {
+                let layer = open.of_rows(first, count);
+                let dx = match known.next() {
+                    Some((dx, of_trained)) => {
+                        gradients.add_all(of_trained)?;
+                        dx
+                    }
+                    None => {
+                        let (part, labels) = (x.narrow(0, first, count)?, &labels[first..first + count]);
+                        let (logits, low) = layer.forward(&part)?;
+                        let g = log_prob::backward(logits, labels, &g[first..first + count])?;
+                        layer.backward(&part, low.as_ref(), &g, gradients)?
+                    }
+                };
+                parts.extend(dx);
+            }
+            if parts.is_empty() { Ok(()) } else { gradients.add(x.id(), Tensor::cat(&parts, 0)?) }
+        });
+        Ok(value)
+    }
+}

@@ -1,0 +1,336 @@
+//! The operations of networks on the tape: what each gives, and how it is undone. Products with weights are in `lora`.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use ftk_kernels::float::rotary::Turn;
+use ftk_networks::ops::graph::Propagation;
+use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Table, Tokens};
+
+use super::rotary::Angles;
+use super::{Learns, Train, attention, gelu, graph, host, norm, swiglu};
+use crate::Error;
+
+impl Ops for Train<'_> {
+    type Value = Tensor;
+    type Error = Error;
+
+    fn embed(&mut self, site: &str, Table { scale, .. }: Table, tokens: &Tokens) -> Result<Tensor, Error> {
+        let name = format!("{site}.weight");
+        let table = self.weight(&name)?;
+        self.place(tokens)?;
+        if let Some(cache) = &mut self.cache {
+            cache.positions += tokens.ids().len();
+        }
+        let ids = Tensor::from_slice(tokens.ids(), tokens.ids().len(), table.device())?;
+        // Of 1 there is nothing to compute.
+        let scaled = move |x: Tensor| if scale == 1.0 { Ok(x) } else { x * f64::from(scale) };
+        let value = scaled(table.index_select(&ids, 0)?)?;
+        self.step(&value, self.learns(Learns::Base), move |g, gradients| {
+            gradients.add_trained(name, table.zeros_like()?.index_add(&ids, &scaled(g)?, 0)?)
+        });
+        Ok(value)
+    }
+
+    fn add_positions(&mut self, site: &str, _: usize, x: &Tensor) -> Result<Tensor, Error> {
+        let name = format!("{site}.weight");
+        let table = self.weight(&name)?;
+        let (rows, needed) = (table.dim(0)?, self.longest());
+        if needed > rows {
+            return Err(Error::Positions { site: site.to_owned(), rows, positions: needed });
+        }
+        let positions = self.positions.clone().ok_or(Error::NoTokens)?;
+        let value = host::sum(x, &table.index_select(&positions, 0)?)?;
+        let (base, id) = (self.learns(Learns::Base), x.id());
+        self.step(&value, base || self.tracks(x), move |g, gradients| {
+            if base {
+                gradients.add_trained(name, table.zeros_like()?.index_add(&positions, &g, 0)?)?;
+            }
+            gradients.add(id, g)
+        });
+        Ok(value)
+    }
+
+    fn linear(&mut self, site: &str, _: usize, bias: Bias, x: &Tensor) -> Result<Tensor, Error> {
+        let y = self.product(site, site, x)?;
+        match bias {
+            Bias::Absent => Ok(y),
+            Bias::Present => self.add_bias(site, &y),
+        }
+    }
+
+    fn linear_rope(&mut self, site: &str, d_out: usize, bias: Bias, x: &Tensor, rope: &Rope) -> Result<Tensor, Error> {
+        let y = self.linear(site, d_out, bias, x)?;
+        self.rotate(&y, rope)
+    }
+
+    fn norm_rope(&mut self, site: &str, x: &Tensor, eps: f64, rope: &Rope) -> Result<Tensor, Error> {
+        // A norm whose weight has a head's width takes each head on its own.
+        let y = self.rms_norm(site, x, eps)?;
+        self.rotate(&y, rope)
+    }
+
+    fn layer_norm(&mut self, site: &str, x: &Tensor, eps: f64) -> Result<Tensor, Error> {
+        let [weight_name, bias_name] = ["weight", "bias"].map(|kind| format!("{site}.{kind}"));
+        let (weight, bias) = (self.weight(&weight_name)?, self.weight(&bias_name)?);
+        let value = norm::layer_norm(x, [&weight, &bias], eps)?;
+        let (base, input, x) = (self.learns(Learns::Base), self.tracks(x), x.clone());
+        self.step(&value, base || input, move |g, gradients| {
+            if base {
+                gradients.add_trained(weight_name, norm::layer_backward_weight(&x, eps, &g)?)?;
+                gradients.add_trained(bias_name, host::column_sums(&g)?)?;
+            }
+            if input { gradients.add(x.id(), norm::layer_backward(&x, &weight, eps, &g)?) } else { Ok(()) }
+        });
+        Ok(value)
+    }
+
+    fn part(&mut self, x: &Tensor, features: Range<usize>) -> Result<Tensor, Error> {
+        let all = x.dim(1)?;
+        let value = x.narrow(1, features.start, features.len())?.contiguous()?;
+        let id = x.id();
+        self.step(&value, self.tracks(x), move |g, gradients| {
+            gradients.add(id, g.pad_with_zeros(1, features.start, all - features.end)?)
+        });
+        Ok(value)
+    }
+
+    fn rope(&mut self, x: &Tensor, rope: &Rope) -> Result<Tensor, Error> {
+        self.rotate(x, rope)
+    }
+
+    fn gelu(&mut self, x: &Tensor) -> Result<Tensor, Error> {
+        let value = gelu::gelu(x)?;
+        let input = x.clone();
+        self.step(&value, self.tracks(x), move |g, gradients| gradients.add(input.id(), gelu::backward(&input, &g)?));
+        Ok(value)
+    }
+
+    fn rms_norm(&mut self, site: &str, x: &Tensor, eps: f64) -> Result<Tensor, Error> {
+        let name = format!("{site}.weight");
+        let weight = self.weight(&name)?;
+        let value = norm::rms_norm(x, &weight, eps)?;
+        let (base, input, x) = (self.learns(Learns::Base), self.tracks(x), x.clone());
+        self.step(&value, base || input, move |g, gradients| {
+            if base {
+                gradients.add_trained(name, norm::backward_weight(&x, weight.dim(0)?, eps, &g)?)?;
+            }
+            if input { gradients.add(x.id(), norm::backward(&x, &weight, eps, &g)?) } else { Ok(()) }
+        });
+        Ok(value)
+    }
+
+    fn attention(
+        &mut self,
+        site: &str,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        heads: Heads,
+        window: Option<usize>,
+    ) -> Result<Tensor, Error> {
+        let positions = self.longest();
+        if let Some(window) = window.filter(|&window| window < positions) {
+            return Err(Error::Window { site: site.to_owned(), window, positions });
+        }
+        if let Some(cache) = &mut self.cache {
+            let (k, v) = match cache.layers.get(site) {
+                Some((keys, values)) => (Tensor::cat(&[keys, k], 0)?, Tensor::cat(&[values, v], 0)?),
+                None => (k.clone(), v.clone()),
+            };
+            cache.layers.insert(site.to_owned(), (k.clone(), v.clone()));
+            return Ok(attention::attention([q, &k, &v], heads, &self.spans)?);
+        }
+        let value = attention::attention([q, k, v], heads, &self.spans)?;
+        let needed = [q, k, v].into_iter().any(|x| self.tracks(x));
+        let (q, k, v, spans) = (q.clone(), k.clone(), v.clone(), self.spans.clone());
+        self.step(&value, needed, move |g, gradients| {
+            let [dq, dk, dv] = attention::backward([&q, &k, &v], heads, &spans, &g)?;
+            gradients.add(q.id(), dq)?;
+            gradients.add(k.id(), dk)?;
+            gradients.add(v.id(), dv)
+        });
+        Ok(value)
+    }
+
+    fn swiglu(&mut self, gate: &Tensor, up: &Tensor) -> Result<Tensor, Error> {
+        let value = swiglu::swiglu(gate, up)?;
+        let (gate, up) = (gate.clone(), up.clone());
+        self.step(&value, self.tracks(&gate) || self.tracks(&up), move |g, gradients| {
+            let [d_gate, d_up] = swiglu::backward(&gate, &up, &g)?;
+            gradients.add(gate.id(), d_gate)?;
+            gradients.add(up.id(), d_up)
+        });
+        Ok(value)
+    }
+
+    fn geglu(&mut self, gate: &Tensor, up: &Tensor) -> Result<Tensor, Error> {
+        let value = gelu::geglu(gate, up)?;
+        let (gate, up) = (gate.clone(), up.clone());
+        self.step(&value, self.tracks(&gate) || self.tracks(&up), move |g, gradients| {
+            let [d_gate, d_up] = gelu::geglu_backward(&gate, &up, &g)?;
+            gradients.add(gate.id(), d_gate)?;
+            gradients.add(up.id(), d_up)
+        });
+        Ok(value)
+    }
+
+    fn add(&mut self, x: &Tensor, y: &Tensor) -> Result<Tensor, Error> {
+        let value = host::sum(x, y)?;
+        let operands = [x.id(), y.id()];
+        self.step(&value, self.tracks(x) || self.tracks(y), move |g, gradients| {
+            gradients.add(operands[0], g.clone())?;
+            gradients.add(operands[1], g)
+        });
+        Ok(value)
+    }
+
+    fn select(&mut self, x: &Tensor, rows: &[usize]) -> Result<Tensor, Error> {
+        let tokens = x.dim(0)?;
+        if let Some(dropout) = &mut self.dropout {
+            dropout.keys = rows.iter().map(|&row| dropout.keys[row]).collect();
+        }
+        if rows.iter().copied().eq(0..tokens) {
+            return Ok(x.clone());
+        }
+        let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
+        let rows = Tensor::from_slice(&rows, rows.len(), x.device())?;
+        let value = x.index_select(&rows, 0)?;
+        let x = x.clone();
+        self.step(&value, self.tracks(&x), move |g, gradients| {
+            gradients.add(x.id(), x.zeros_like()?.index_add(&rows, &g, 0)?)
+        });
+        Ok(value)
+    }
+
+    fn convolve(
+        &mut self,
+        site: &str,
+        _: usize,
+        bias: Bias,
+        x: Nodes<'_, Tensor>,
+        over: &Arc<Propagation>,
+    ) -> Result<Tensor, Error> {
+        let y = match x {
+            Nodes::Features(x) => {
+                let drop = self.drops(false);
+                match x.dense() {
+                    None => {
+                        let y = self.sparse_product(site, x, drop)?;
+                        self.propagate(over, &y)?
+                    }
+                    Some(values) => {
+                        let device = self.weights.device();
+                        let values = drop.map_or_else(|| values.to_vec(), |drop| drop.apply(values));
+                        let x = Tensor::from_vec(values, (x.rows(), x.width()), &device)?;
+                        self.convolve_value(site, &x, over)?
+                    }
+                }
+            }
+            Nodes::Value(x) => self.convolve_value(site, x, over)?,
+        };
+        match bias {
+            Bias::Absent => Ok(y),
+            Bias::Present => self.add_bias(site, &y),
+        }
+    }
+
+    fn attend_neighbours(
+        &mut self,
+        site: &str,
+        x: &Tensor,
+        heads: usize,
+        over: &Arc<Propagation>,
+    ) -> Result<Tensor, Error> {
+        let names = ["att_src", "att_dst"].map(|kind| format!("{site}.{kind}"));
+        let [source, target] = [self.weight(&names[0])?, self.weight(&names[1])?];
+        let attention = graph::Attention { x: x.clone(), source, target, heads, drop: self.drops(true) };
+        let (value, shares) = attention.forward(over)?;
+        let learnt = names.each_ref().map(|name| self.learns_weight(name));
+        let (over, id) = (over.clone(), x.id());
+        self.step(&value, learnt.contains(&true) || self.tracks(x), move |g, gradients| {
+            let [dx, source, target] = attention.backward(&over, &shares, &g)?;
+            for ((name, learnt), gradient) in names.into_iter().zip(learnt).zip([source, target]) {
+                if learnt {
+                    gradients.add_trained(name, gradient)?;
+                }
+            }
+            gradients.add(id, dx)
+        });
+        self.add_bias(site, &value)
+    }
+
+    fn relu(&mut self, x: &Tensor) -> Result<Tensor, Error> {
+        let value = graph::relu(x)?;
+        let (id, kept) = (x.id(), value.clone());
+        self.step(&value, self.tracks(x), move |g, gradients| gradients.add(id, graph::relu_backward(&kept, &g)?));
+        Ok(value)
+    }
+
+    fn dropout(&mut self, x: &Tensor) -> Result<Tensor, Error> {
+        let Some(drop) = self.drops(false) else { return Ok(x.clone()) };
+        let value = graph::dropped(x, drop)?;
+        let id = x.id();
+        self.step(&value, self.tracks(x), move |g, gradients| gradients.add(id, graph::dropped(&g, drop)?));
+        Ok(value)
+    }
+
+    fn head(&mut self, site: &str, weight: &str, _: usize, x: &Tensor) -> Result<Tensor, Error> {
+        match self.scoring.take() {
+            None => self.product(site, weight, x),
+            Some(scoring) => self.scored_head(self.layer(site, weight, x)?, x, scoring),
+        }
+    }
+}
+
+impl Train<'_> {
+    /// `y` with its heads turned by their positions.
+    fn rotate(&mut self, y: &Tensor, rope: &Rope) -> Result<Tensor, Error> {
+        let needed = self.longest();
+        self.angles.retain(|(of, angles)| of != rope || angles.positions() >= needed);
+        let angles = match self.angles.iter().find(|(of, _)| of == rope) {
+            Some((_, angles)) => angles.clone(),
+            None => {
+                let angles = Angles::new(rope, needed, y.device())?;
+                self.angles.push((rope.clone(), angles.clone()));
+                angles
+            }
+        };
+        let positions = self.positions.clone().ok_or(Error::NoTokens)?;
+        let value = angles.rotate(y, &positions, Turn::Forward)?;
+        let id = y.id();
+        self.step(&value, self.tracks(y), move |g, gradients| {
+            // A rotation's transpose is the rotation back.
+            gradients.add(id, angles.rotate(&g, &positions, Turn::Back)?)
+        });
+        Ok(value)
+    }
+
+    /// `P x`.
+    fn propagate(&mut self, over: &Arc<Propagation>, x: &Tensor) -> Result<Tensor, Error> {
+        if over.is_identity() {
+            return Ok(x.clone());
+        }
+        let value = graph::propagate(over, x, graph::Way::Forward)?;
+        let (over, id) = (over.clone(), x.id());
+        self.step(&value, self.tracks(x), move |g, gradients| {
+            gradients.add(id, graph::propagate(&over, &g, graph::Way::Back)?)
+        });
+        Ok(value)
+    }
+
+    /// `P x W^T` in the cheaper order.
+    fn convolve_value(&mut self, site: &str, x: &Tensor, over: &Arc<Propagation>) -> Result<Tensor, Error> {
+        let (d_out, d_in) = self.weight(&format!("{site}.weight"))?.dims2()?;
+        let entries = over.coefficients().entries();
+        let cost = |rows: usize, width: usize| rows * d_in * d_out / graph::DENSE_SPEED + entries * width;
+        if cost(over.rows(), d_in) < cost(over.senders(), d_out) {
+            let x = self.propagate(over, x)?;
+            self.product(site, site, &x)
+        } else {
+            let y = self.product(site, site, x)?;
+            self.propagate(over, &y)
+        }
+    }
+}
