@@ -99,8 +99,8 @@ pub struct Observer<'a> {
     pub see: &'a mut dyn FnMut(&Step),
 }
 
-/// Runs a session to its end, or until it is asked to stop. A checkpoint of another identity is refused. At its end, the session's parameters are those of the best evaluation where
-/// `run.best` asks for it, else the last.
+/// Runs a session to its end, or until it is asked to stop. A checkpoint of another identity is refused. At its end, the
+/// session's parameters are those of the best evaluation where `run.best` asks for it, else the last.
 ///
 /// # Errors
 /// See [`TrainError`]; checkpoints written so far stay.
@@ -129,7 +129,7 @@ pub fn run(
         None => checkpoint::forget_states(&run.out)?,
     }
     let mut metrics = Log::open(&run.out.join(METRICS), written)?;
-    let mut account = Account::open(&stepper, run, identity, kept)?;
+    let mut account = Account::open(&stepper, run, identity, kept.map(|bytes| (bytes, done)))?;
     let ended = |step, why, best: &Option<Best>, transcript| Ended {
         step,
         steps,
@@ -151,8 +151,7 @@ pub fn run(
             given_up = Best::exhausted(best.as_ref(), run);
         }
         let last = done == steps || given_up;
-        let record = stepper.record(done, &stepped, seen, evaluated);
-        let line = serde_json::to_string(&record).expect("numbers have a text") + "\n";
+        let (record, line) = stepper.line(done, &stepped, seen, evaluated);
         metrics.append(&line)?;
         account.step(&stepper, done, &stepped, &line)?;
         let checkpoint = |metrics: &Log, account: &Account, best: Option<&Best>| {

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::peft::{FACTORS, PeftError};
-use crate::{atomic, foreign};
+use crate::atomic;
+use crate::peft::{self, FACTORS, PeftError};
 
 /// Entry of a safetensors header that holds text by name (github.com/huggingface/safetensors, README).
 const METADATA: &str = "__metadata__";
@@ -19,7 +19,7 @@ const LENGTH: usize = 8;
 /// A file that cannot be read or written, or has no header.
 pub fn note(folder: &Path, name: &str, text: &str) -> Result<(), PeftError> {
     let path = folder.join(FACTORS);
-    let bytes = foreign::read(&path, foreign::DATA).map_err(|error| PeftError::Io { path: path.clone(), error })?;
+    let bytes = peft::read(&path)?;
     let (mut header, tensors) = parted(&path, &bytes)?;
     let metadata = header.entry(METADATA).or_insert_with(|| Value::Object(Map::new()));
     if let Some(metadata) = metadata.as_object_mut() {
@@ -38,7 +38,7 @@ pub fn note(folder: &Path, name: &str, text: &str) -> Result<(), PeftError> {
 /// A file that cannot be read, or has no header.
 pub fn noted(folder: &Path, name: &str) -> Result<Option<String>, PeftError> {
     let path = folder.join(FACTORS);
-    let bytes = foreign::read(&path, foreign::DATA).map_err(|error| PeftError::Io { path: path.clone(), error })?;
+    let bytes = peft::read(&path)?;
     let (header, _) = parted(&path, &bytes)?;
     Ok(header.get(METADATA).and_then(|metadata| metadata.get(name)?.as_str()).map(str::to_owned))
 }
@@ -79,5 +79,8 @@ mod tests {
         std::fs::write(folder.path().join(FACTORS), [9; 20]).unwrap();
         let error = note(folder.path(), "ftk_transcript", "one").unwrap_err();
         assert!(error.to_string().ends_with("has no header of a safetensors file"), "{error}");
+        std::fs::write(folder.path().join(FACTORS), peft::LFS).unwrap();
+        let error = noted(folder.path(), "ftk_transcript").unwrap_err();
+        assert!(matches!(error, PeftError::Pointer { .. }), "{error}");
     }
 }

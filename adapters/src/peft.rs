@@ -12,7 +12,8 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Map, Value, json};
 
 use self::config::Scaling;
-use self::files::{bare, malformed, read, write};
+pub(crate) use self::files::read;
+use self::files::{bare, malformed, write};
 use crate::lora::{Adapter, Factors};
 
 /// Weights that were trained in full beside the factors, by their names in the base, with their shapes: PEFT's

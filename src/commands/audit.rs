@@ -10,6 +10,7 @@ use ftk_adapters::{foreign, notes, peft};
 use ftk_recipes::Recipe;
 use serde_json::{Value, json};
 
+use super::run::manifest::hex;
 use super::run::{MANIFEST, NOTE, RECIPE, exported};
 use super::task::Opened;
 use super::{Advice, Outcome, tasks};
@@ -75,13 +76,14 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 struct Found {
     audited: Audited,
     /// Files of the result that were compared.
-    files: Vec<&'static str>,
+    files: Vec<String>,
 }
 
 fn judged(settings: &Settings, printer: &Printer) -> Result<Found> {
     let Settings { run: folder, asked, .. } = settings;
     let transcript = audit::open(&audit::file(folder))?;
-    roots(settings, &transcript)?;
+    let manifest = manifest(folder)?;
+    roots(settings, &transcript, manifest.as_ref())?;
     let recipe = recipe(settings, printer)?;
     let mut opened = tasks::of(recipe.task).plan(&recipe)?.open(&settings.device)?;
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
@@ -113,8 +115,12 @@ fn judged(settings: &Settings, printer: &Printer) -> Result<Found> {
     let subject = AuditedRun { session: opened.session(), optim: &recipe.optim, run: &recipe.run, identity, folder };
     let audited = audit::audit(subject, &transcript, &which, &mut see);
     bar.finish_and_clear();
-    let audited = audited.map_err(|error| blamed(error, &*opened, settings))?;
-    let files = if audited.shown { compare(&*opened, folder, &audited.root, scratch.path())? } else { Vec::new() };
+    let audited = audited.map_err(|error| blamed(error, &*opened, manifest.as_ref()))?;
+    let files = if audited.shown {
+        compare(&*opened, folder, manifest.as_ref(), &audited.root, &scratch.path().join("result"))?
+    } else {
+        Vec::new()
+    };
     Ok(Found { audited, files })
 }
 
@@ -136,7 +142,7 @@ fn recipe(settings: &Settings, printer: &Printer) -> Result<Recipe> {
 }
 
 /// Whether the root is the one that is expected, and the one that manifest and adapter name.
-fn roots(settings: &Settings, transcript: &Transcript) -> Result<()> {
+fn roots(settings: &Settings, transcript: &Transcript, manifest: Option<&Value>) -> Result<()> {
     let Some(root) = transcript.root() else { return Ok(()) };
     let wrong = |whose: &str, said: &str| {
         let what = format!("the transcript's is {}, {whose}: {said}", root.to_hex());
@@ -153,7 +159,7 @@ fn roots(settings: &Settings, transcript: &Transcript) -> Result<()> {
     if !settings.run.is_dir() {
         return Ok(());
     }
-    if let Some(manifest) = manifest(&settings.run)? {
+    if let Some(manifest) = manifest {
         match &manifest["transcript"] {
             Value::String(said) if *said == *root.to_hex() => {}
             said => return wrong("the manifest's", &said.to_string()),
@@ -168,9 +174,10 @@ fn roots(settings: &Settings, transcript: &Transcript) -> Result<()> {
     Ok(())
 }
 
+/// The manifest in a run folder, if there is one.
 fn manifest(folder: &Path) -> Result<Option<Value>> {
     let path = folder.join(MANIFEST);
-    if !path.exists() {
+    if !path.is_file() {
         return Ok(None);
     }
     let text =
@@ -178,16 +185,16 @@ fn manifest(folder: &Path) -> Result<Option<Value>> {
     Ok(Some(serde_json::from_str(&text).with_context(|| format!("{}: is no manifest", path.display()))?))
 }
 
-/// Says of another run which of what goes into it is different, and of one in another arithmetic that it cannot be told.
-fn blamed(error: AuditError, opened: &dyn Opened, settings: &Settings) -> anyhow::Error {
+/// Says of another run which of what goes into it is different, and of one in another arithmetic that what was computed
+/// for it cannot be told.
+fn blamed(error: AuditError, opened: &dyn Opened, manifest: Option<&Value>) -> anyhow::Error {
     let AuditError::Refused(mut refused) = error else { return error.into() };
     let arithmetic = &opened.inputs().identity.arithmetic;
-    let computed = [Check::Start, Check::Gradients, Check::Values, Check::First, Check::Second, Check::Figures];
-    if !arithmetic.starts_with("ftk-") && computed.contains(&refused.check) {
+    if refused.computed && !arithmetic.starts_with("ftk-") {
         let message = format!("{arithmetic} is promised to be the same nowhere, and here it is not: {refused}");
         return Advice::new(message, "audit it on the machine that trained it").into();
     }
-    if let (Check::Run, Ok(Some(said))) = (refused.check, manifest(&settings.run)) {
+    if let (Check::Run, Some(said)) = (refused.check, manifest) {
         let own = opened.inputs().manifest(&opened.counts());
         let parts = ["recipe", "base", "data", "start"].into_iter().filter(|part| own[*part] != said[*part]);
         let parts: Vec<&str> = parts.collect();
@@ -198,20 +205,60 @@ fn blamed(error: AuditError, opened: &dyn Opened, settings: &Settings) -> anyhow
     AuditError::from(refused).into()
 }
 
-/// Exports the state that the session shows and compares it with the result's files, which are named.
-fn compare(opened: &dyn Opened, folder: &Path, root: &Hash, scratch: &Path) -> Result<Vec<&'static str>> {
-    let files = exported(opened, scratch, Some(root))?;
+/// Exports the state that the session shows and compares it with the result's files and with what the manifest says of
+/// them. Names the files, those with weights first.
+fn compare(
+    opened: &dyn Opened,
+    folder: &Path,
+    manifest: Option<&Value>,
+    root: &Hash,
+    scratch: &Path,
+) -> Result<Vec<String>> {
+    let refuse = |what: String| Err(AuditError::from(Refused::new(Check::Result, what)).into());
+    let weights = exported(opened, scratch, Some(root))?;
+    let mut files = Vec::new();
+    written(scratch, Path::new(""), &mut files).with_context(|| format!("cannot read {}", scratch.display()))?;
+    files.sort_by_key(|file| (!weights.contains(&file.as_str()), file.clone()));
     for file in &files {
         let read = |folder: &Path| {
             let path = folder.join(file);
             foreign::read(&path, foreign::DATA).with_context(|| format!("cannot read {}", path.display()))
         };
-        if read(scratch)? != read(folder)? {
-            let what = format!("{file} is not what the state of the result is exported to");
-            return Err(AuditError::from(Refused::new(Check::Result, what)).into());
+        let own = read(scratch)?;
+        if !folder.join(file).exists() {
+            return refuse(format!("{file} is not there"));
+        }
+        let said = read(folder)?;
+        if own != said && (file != peft::CONFIG || placeless(&own) != placeless(&said)) {
+            return refuse(format!("{file} is not what the state of the result is exported to"));
+        }
+        let digest = manifest.and_then(|manifest| manifest["result"].get(file));
+        if digest.is_some_and(|digest| *digest != json!(hex(&blake3::hash(&said)))) {
+            return refuse(format!("{file} is another one than {MANIFEST} says"));
         }
     }
     Ok(files)
+}
+
+/// The files below a folder, by their paths in it.
+fn written(folder: &Path, within: &Path, files: &mut Vec<String>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder.join(within))? {
+        let entry = entry?;
+        let path = within.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            written(folder, &path, files)?;
+        } else {
+            files.push(path.to_string_lossy().replace('\\', "/"));
+        }
+    }
+    Ok(())
+}
+
+/// An adapter's configuration, but for where its base lies, which an auditor has elsewhere.
+fn placeless(bytes: &[u8]) -> Option<Value> {
+    let mut config: Value = serde_json::from_slice(bytes).ok()?;
+    config.as_object_mut()?.remove("base_model_name_or_path");
+    Some(config)
 }
 
 fn follows(settings: &Settings, found: &Found, printer: &Printer) -> Outcome {
@@ -233,7 +280,8 @@ fn follows(settings: &Settings, found: &Found, printer: &Printer) -> Outcome {
     }
     match files.as_slice() {
         [] => printer.line(&format!("  not compared: the result, of which no state is kept (step {result})")),
-        files => printer.line(&format!("  {} is the state after step {result}", files.join(", "))),
+        [file] => printer.line(&format!("  {file} is the state after step {result}")),
+        files => printer.line(&format!("  {} are the state after step {result}", files.join(", "))),
     }
     printer.line(NOT_SHOWN);
     if settings.expect_root.is_none() {

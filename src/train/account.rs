@@ -1,6 +1,6 @@
 //! Writes the transcript of a run into its folder, step by step.
 
-use std::io;
+use std::io::{self, Read};
 
 use blake3::Hash;
 use ftk_adapters::foreign;
@@ -9,7 +9,7 @@ use ftk_recipes::Run;
 use super::error::{Identity, TrainError};
 use super::log::Log;
 use super::stepper::{Stepped, Stepper};
-use super::transcript::{self, End, Scribe, TRANSCRIPT};
+use super::transcript::{self, End, START, Scribe, TRANSCRIPT};
 
 /// The transcript of a run as it is written, or nothing.
 pub(super) struct Account(pub(super) Option<Written>);
@@ -23,16 +23,19 @@ pub(super) struct Written {
 }
 
 impl Account {
-    /// Goes on after the first `keep` bytes; without them there is to be none, and the file goes.
+    /// Goes on after the first bytes, which are of so many steps; without them there is to be none, and the file goes.
+    ///
+    /// # Errors
+    /// [`TrainError::Transcript`] of one that is not the run's own.
     pub(super) fn open(
         stepper: &Stepper<'_>,
         run: &Run,
         identity: &Identity,
-        keep: Option<u64>,
+        keep: Option<(u64, usize)>,
     ) -> Result<Self, TrainError> {
         let path = run.out.join(TRANSCRIPT);
         let io = |error| TrainError::Io { path: path.clone(), error };
-        let Some(keep) = keep else {
+        let Some((keep, done)) = keep else {
             return match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io(error)),
                 _ => Ok(Self(None)),
@@ -40,18 +43,36 @@ impl Account {
         };
         let rows = transcript::row_digests(stepper.session);
         let wrong = |message: String| TrainError::Transcript { path: path.clone(), message };
+        let head = stepper.head(identity, &rows);
+        // Whatever lies there is looked at before it is cut to its length.
+        let found = match foreign::open(&path) {
+            Ok(file) if keep > 0 && file.metadata().map_err(io)?.len() >= keep => Some(file.take(keep)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            _ => None,
+        };
+        let found = found.map(transcript::read).transpose().map_err(|error| wrong(error.to_string()))?;
+        if let Some(found) = &found {
+            // The first values are not known any more, but seed and recipe give them.
+            let other: Vec<&str> = found.head.differences(&head).into_iter().filter(|&what| what != START).collect();
+            if !other.is_empty() {
+                return Err(wrong(format!("is the transcript of another run: {}", other.join(", "))));
+            }
+            if found.steps.len() != done || found.end.is_some() {
+                let steps = found.steps.len();
+                return Err(wrong(format!("says {steps} steps where its checkpoint says: {done}")));
+            }
+        }
         let mut log = Log::open(&path, keep).map_err(|error| match error {
             TrainError::Checkpoint { message, .. } => wrong(message),
             error => error,
         })?;
-        let scribe = if keep == 0 {
-            let (scribe, line) = Scribe::begin(&stepper.head(identity, &rows));
-            log.append(&line)?;
-            scribe
-        } else {
-            let found = foreign::open(&path).map_err(io)?;
-            let found = transcript::read(found).map_err(|error| wrong(error.to_string()))?;
-            Scribe::resume(&found)
+        let scribe = match &found {
+            Some(found) => Scribe::resume(found),
+            None => {
+                let (scribe, line) = Scribe::begin(&head);
+                log.append(&line)?;
+                scribe
+            }
         };
         Ok(Self(Some(Written { log, scribe, rows })))
     }

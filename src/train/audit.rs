@@ -2,15 +2,19 @@
 //! computing, and steps computed again. `TRANSCRIPT.md` beside this file has the checks by name. Where recipe, rows and
 //! base come from, and what an adapter's file is, others know.
 
+mod check;
+mod parting;
+
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use blake3::{Hash, Hasher};
 use ftk_adapters::foreign;
 use ftk_recipes::{Optim, Run, Session};
 
+pub use self::check::{Check, Refused};
+pub use self::parting::{Parting, bisect};
 use super::best::Best;
 use super::bound::Reach;
 use super::checkpoint::{self, Checkpoint, Slot};
@@ -18,111 +22,6 @@ use super::error::{Identity, TrainError};
 use super::log::METRICS;
 use super::stepper::Stepper;
 use super::transcript::{self, Malformed, Record, Roots, TRANSCRIPT, Transcript};
-
-/// A check of `TRANSCRIPT.md`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Check {
-    /// Every line is what is due there.
-    Form,
-    /// Every line follows from the one before.
-    Chain,
-    /// Steps are numbered one after another.
-    Steps,
-    /// The root is the one that is known.
-    Root,
-    /// Arithmetic, recipe, rows and base are those at hand.
-    Run,
-    /// The seed is the recipe's.
-    Seed,
-    /// The number of steps is the recipe's.
-    Length,
-    /// The rows are those at hand.
-    Data,
-    /// The first values are those of recipe and seed.
-    Start,
-    /// A step learnt from the rows that were its turn.
-    Rows,
-    /// At the learning rate of the schedule.
-    Rate,
-    /// Its figures are those that were written down.
-    Figures,
-    /// The end and the result follow from the figures.
-    End,
-    /// A kept state is that of its step.
-    State,
-    /// A kept state can be reached from the one before.
-    Bound,
-    /// The gradients are those that are computed again.
-    Gradients,
-    /// The parameters after a step are.
-    Values,
-    /// Their first moments are.
-    First,
-    /// Their second moments are.
-    Second,
-    /// The result's files are what its state is exported to.
-    Result,
-}
-
-impl Check {
-    /// Its name in `TRANSCRIPT.md`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Form => "form",
-            Self::Chain => "chain",
-            Self::Steps => "steps",
-            Self::Root => "root",
-            Self::Run => "run",
-            Self::Seed => "seed",
-            Self::Length => "length",
-            Self::Data => "data",
-            Self::Start => "start",
-            Self::Rows => "rows",
-            Self::Rate => "rate",
-            Self::Figures => "figures",
-            Self::End => "end",
-            Self::State => "state",
-            Self::Bound => "bound",
-            Self::Gradients => "gradients",
-            Self::Values => "values",
-            Self::First => "first",
-            Self::Second => "second",
-            Self::Result => "result",
-        }
-    }
-}
-
-/// What does not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// The check.
-    pub check: Check,
-    /// At which step, if it is about one.
-    pub step: Option<u64>,
-    /// In words.
-    pub what: String,
-}
-
-impl Refused {
-    /// One that is about no step.
-    pub fn new(check: Check, what: impl Into<String>) -> Self {
-        Self { check, step: None, what: what.into() }
-    }
-
-    fn at(check: Check, step: u64, what: impl Into<String>) -> Self {
-        Self { check, step: Some(step), what: what.into() }
-    }
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { check, step, what } = self;
-        if let Some(step) = step {
-            write!(f, "step {step}: ")?;
-        }
-        write!(f, "{}: {what}", check.name())
-    }
-}
 
 /// Why a run is not found to follow.
 #[derive(Debug, thiserror::Error)]
@@ -181,7 +80,10 @@ pub fn open(path: &Path) -> Result<Transcript, AuditError> {
         Malformed::Form { .. } => Refused::new(Check::Form, error.to_string()).into(),
         Malformed::Chain { line } if line > 1 => Refused::at(Check::Chain, line as u64 - 1, error.to_string()).into(),
         Malformed::Chain { .. } => Refused::new(Check::Chain, error.to_string()).into(),
-        Malformed::Steps { due, .. } => Refused::at(Check::Steps, due, error.to_string()).into(),
+        Malformed::Steps { due: step, .. }
+        | Malformed::End { steps: step, .. }
+        | Malformed::Beyond { steps: step, .. } => Refused::at(Check::Steps, step, error.to_string()).into(),
+        Malformed::Result { result, .. } => Refused::at(Check::Steps, result, error.to_string()).into(),
     })
 }
 
@@ -278,7 +180,7 @@ fn head(
         return refuse(Check::Data, "the run had other rows than these".to_owned());
     }
     if said.values != own.values {
-        return refuse(Check::Start, "the run began with other values than recipe and seed give".to_owned());
+        return Err(Refused::new(Check::Start, "the run began with other values than recipe and seed give").computed());
     }
     if said.identity != own.identity {
         return refuse(Check::Run, "the run is one of another recipe, other files of rows or another base".to_owned());
@@ -353,6 +255,9 @@ fn figure(line: &str, name: &str) -> Option<f64> {
 /// Numbers of a parameter: its values, or moments of one kind.
 type Part = fn(&Slot) -> &[f32];
 
+/// What is said of numbers that are not what they are computed to be.
+const OTHERS: &str = "computed again, they are others";
+
 /// A run under audit.
 struct Audit<'a> {
     stepper: Stepper<'a>,
@@ -404,18 +309,22 @@ impl Audit<'_> {
         let begin = self.stepper.optimiser.values();
         let (mut before, mut reach, mut at) = (begin, Reach::default(), 0);
         let (mut kept, mut moved) = (Vec::new(), None::<f64>);
-        let mut last = None;
         let steps = checkpoint::kept_states(self.folder)?;
         let every = self.stepper.run.state_every as u64;
         let mut asked = (1..=self.transcript.steps.len() as u64).filter(|step| every > 0 && step.is_multiple_of(every));
         if let Some(missing) = asked.find(|step| !steps.contains(step)) {
             return Err(TrainError::NotKept(checkpoint::state_file(self.folder, missing)).into());
         }
-        let files = steps.iter().map(|&step| (Some(step), checkpoint::state_file(self.folder, step)));
-        for (named, path) in files.chain([(None, self.folder.join(checkpoint::FILE))]) {
-            let Some(state) = self.state(&path)? else { continue };
+        let file = |step: u64| checkpoint::state_file(self.folder, step);
+        // The checkpoint's state may be of any step: that of the best evaluation is in it, too.
+        let mut last = self.state(&self.folder.join(checkpoint::FILE))?;
+        let mut files: Vec<(u64, Option<PathBuf>)> = steps.iter().map(|&step| (step, Some(file(step)))).collect();
+        files.extend(last.as_ref().map(|state| (state.step as u64, None)));
+        files.sort_by_key(|(step, path)| (*step, path.is_none()));
+        for (named, path) in files {
+            let Some(state) = path.as_ref().map_or_else(|| Ok(last.take()), |path| self.state(path))? else { continue };
             let step = state.step as u64;
-            if named.is_some_and(|named| named != step) {
+            if let Some(path) = path.filter(|_| named != step) {
                 return Err(
                     Refused::at(Check::State, step, format!("is kept under another name: {}", path.display())).into()
                 );
@@ -439,14 +348,9 @@ impl Audit<'_> {
                 moved = Some(moved.map_or(most, |moved| moved.max(most)));
                 (at, reach) = (step, Reach::default());
                 before = state.slots.into_iter().map(|slot| slot.value).collect();
-            }
-            if named.is_some() {
                 kept.push(step);
-            } else {
-                last = Some(step);
             }
         }
-        kept.extend(last.filter(|last| !kept.contains(last)));
         Ok((kept, moved))
     }
 
@@ -507,7 +411,7 @@ impl Audit<'_> {
         let said = &self.transcript.steps[at];
         let slots = self.stepper.optimiser.slots();
         if transcript::root_of(slots, &stepped.gradients) != said.gradients {
-            return Err(Refused::at(Check::Gradients, step, "computed again, they are others").into());
+            return Err(Refused::at(Check::Gradients, step, OTHERS).computed().into());
         }
         let own = transcript::roots(slots);
         let parts: [(Check, Hash, Hash, Part); 3] = [
@@ -518,16 +422,15 @@ impl Audit<'_> {
         for (check, own, said, part) in parts {
             if own != said {
                 let whose = self.differs(step, part)?;
-                return Err(Refused::at(check, step, format!("computed again, they are others{whose}")).into());
+                return Err(Refused::at(check, step, format!("{OTHERS}{whose}")).computed().into());
             }
         }
         let seen = self.stepper.seen_before(at) + stepped.tokens;
         let done = step as usize;
         let evaluated = if self.stepper.evaluates_after(done) { self.stepper.evaluate(done)? } else { Vec::new() };
-        let record = self.stepper.record(done, &stepped, seen, evaluated);
-        let line = serde_json::to_string(&record).expect("numbers have a text") + "\n";
+        let (_, line) = self.stepper.line(done, &stepped, seen, evaluated);
         if line != self.metrics[at] {
-            return Err(Refused::at(Check::Figures, step, "computed again, they are others").into());
+            return Err(Refused::at(Check::Figures, step, OTHERS).computed().into());
         }
         if step == self.result {
             self.found = Some(self.stepper.optimiser.values());
@@ -548,48 +451,6 @@ impl Audit<'_> {
         }
         Ok(String::new())
     }
-}
-
-/// Where two transcripts part.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Parting {
-    /// Nowhere.
-    Nowhere,
-    /// At the head: they are of different runs, or began otherwise. With what differs.
-    Head(Vec<&'static str>),
-    /// At this step, the state before which is the same. With what differs.
-    Step(u64, Vec<&'static str>),
-    /// One goes on where the other has ended, after so many steps.
-    Length(u64),
-    /// The steps are the same, and the result is the state after another one.
-    Result,
-}
-
-/// The first step in which two transcripts differ, found by comparing chains: one in the middle, then one in the middle
-/// of the half that has the difference. With how many chains were compared.
-pub fn bisect(ours: &Transcript, theirs: &Transcript) -> (Parting, usize) {
-    let both = ours.chain.len().min(theirs.chain.len());
-    // Chains up to `same` are equal; that at `other` is not.
-    let (mut same, mut other, mut compared) = (0, both, 0);
-    while same < other {
-        let middle = same + (other - same) / 2;
-        compared += 1;
-        if ours.chain[middle] == theirs.chain[middle] {
-            same = middle + 1;
-        } else {
-            other = middle;
-        }
-    }
-    let parting = match (other, ours.chain.len() == theirs.chain.len()) {
-        (at, true) if at == both => Parting::Nowhere,
-        (0, _) => Parting::Head(ours.head.differences(&theirs.head)),
-        (at, _) => match (ours.steps.get(at - 1), theirs.steps.get(at - 1)) {
-            (Some(ours), Some(theirs)) => Parting::Step(at as u64, ours.differences(theirs)),
-            (None, None) if ours.end.is_some() && theirs.end.is_some() => Parting::Result,
-            _ => Parting::Length(at as u64 - 1),
-        },
-    };
-    (parting, compared)
 }
 
 /// The file of a transcript: itself, or that in a run folder.

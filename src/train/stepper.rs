@@ -96,8 +96,14 @@ impl<'a> Stepper<'a> {
         self.order.before(done, |row| self.session.tokens(row))
     }
 
-    /// The figures of a step counted from 1, as they are written down; `seen` tokens with its own.
-    pub(super) fn record(&self, step: usize, stepped: &Stepped, seen: usize, evaluated: Metrics) -> Map<String, Value> {
+    /// The figures of a step counted from 1, and the line of them that is written down; `seen` tokens with its own.
+    pub(super) fn line(
+        &self,
+        step: usize,
+        stepped: &Stepped,
+        seen: usize,
+        evaluated: Metrics,
+    ) -> (Map<String, Value>, String) {
         let mut record = Map::new();
         record.insert("step".into(), json!(step));
         record.insert("epoch".into(), json!(self.order.epoch_after(step - 1)));
@@ -107,7 +113,8 @@ impl<'a> Stepper<'a> {
         record.insert("num_tokens".into(), json!(seen));
         let figures = stepped.figures.iter().copied().chain(evaluated);
         record.extend(figures.map(|(name, value)| (name.to_owned(), json!(value))));
-        record
+        let line = serde_json::to_string(&record).expect("numbers have a text") + "\n";
+        (record, line)
     }
 
     /// What a transcript of the run begins with, from the state at the beginning and the digests of all rows.

@@ -25,6 +25,8 @@ const HEAD: &str = "ftk transcript 1 head";
 const STEP: &str = "ftk transcript 1 step";
 const END: &str = "ftk transcript 1 end";
 
+/// What a difference of the first values is called.
+pub(super) const START: &str = "start";
 /// Bytes of a line, at most: the longest there is has some 700.
 const LINE: u64 = 4096;
 /// Numbers that are put into bytes at a time.
@@ -91,7 +93,7 @@ impl Head {
             ("seed", self.seed == other.seed),
             ("length", self.steps == other.steps),
             ("data", self.data == other.data),
-            ("start", self.values == other.values),
+            (START, self.values == other.values),
         ])
     }
 
@@ -189,6 +191,36 @@ pub enum Malformed {
         /// The step that is due.
         due: u64,
         /// The one that is there.
+        found: u64,
+    },
+    /// The end is not behind the last step.
+    #[error("line {line}: the end is said to be after step {ended}, and there are {steps}")]
+    End {
+        /// Line, from 1.
+        line: usize,
+        /// Steps that are there.
+        steps: u64,
+        /// The last one by the end.
+        ended: u64,
+    },
+    /// The result is none of the steps.
+    #[error("line {line}: the result is said to be the state after step {result}, and there are {steps}")]
+    Result {
+        /// Line, from 1.
+        line: usize,
+        /// Steps that are there.
+        steps: u64,
+        /// That of the result.
+        result: u64,
+    },
+    /// There are more steps than the head has.
+    #[error("line {line}: the head says {steps} steps, and there are {found}")]
+    Beyond {
+        /// The first line too many, from 1.
+        line: usize,
+        /// Steps by the head.
+        steps: u64,
+        /// Steps that are there.
         found: u64,
     },
 }
@@ -330,8 +362,14 @@ pub fn read(from: impl Read) -> Result<Transcript, Malformed> {
                 let found = End { ended: line.ended, result: line.result };
                 let own = found.chain(before);
                 let due = steps.len() as u64;
-                if own == line.chain.0 && (line.ended != due || !(1..=due).contains(&line.result)) {
-                    return Err(Malformed::Steps { line: number, due, found: line.ended });
+                if own == line.chain.0 {
+                    let (line, steps, End { ended, result }) = (number, due, found);
+                    if ended != steps {
+                        return Err(Malformed::End { line, steps, ended });
+                    }
+                    if !(1..=steps).contains(&result) {
+                        return Err(Malformed::Result { line, steps, result });
+                    }
                 }
                 end = Some(found);
                 (own, line.chain)
@@ -345,7 +383,8 @@ pub fn read(from: impl Read) -> Result<Transcript, Malformed> {
     }
     let head = head.ok_or_else(|| Malformed::Form { line: 1, message: "there is no head".to_owned() })?;
     if steps.len() as u64 > head.steps {
-        return Err(Malformed::Steps { line: head.steps as usize + 2, due: head.steps, found: steps.len() as u64 });
+        let (line, found) = (head.steps as usize + 2, steps.len() as u64);
+        return Err(Malformed::Beyond { line, steps: head.steps, found });
     }
     Ok(Transcript { head, steps, end, chain })
 }

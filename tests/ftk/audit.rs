@@ -71,7 +71,7 @@ fn a_run_on_pairs_follows_in_full_by_steps_and_by_what_is_drawn() {
 
     let (code, all) = audit(&run, &["--expect-root", &root]);
     assert_eq!((code, &all["verdict"], all["computed"].as_array().unwrap().len()), (0, &"follows".into(), 8), "{all}");
-    assert_eq!(all["result"]["compared"][0], "adapter_model.safetensors");
+    assert_eq!(all["result"]["compared"], serde_json::json!(["adapter_model.safetensors", "adapter_config.json"]));
     assert_eq!(all["kept"], serde_json::json!([3, 6, 8]));
     // The reference's figures are computed anew, for these steps alone.
     let (code, some) = audit(&run, &["--step", "5", "--step", "7"]);
@@ -110,6 +110,30 @@ fn a_run_on_pairs_follows_in_full_by_steps_and_by_what_is_drawn() {
     let (code, other) = audit(&run, &["--no-steps"]);
     assert_eq!((code, &other["check"]), (1, &"result".into()), "{other}");
     std::fs::write(&factors, whole).unwrap();
+    // What says how factors are to be used is of the result, too; where the base lies is not.
+    let config = run.join("adapter_config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let mut parsed: Value = serde_json::from_str(&text).unwrap();
+    parsed["base_model_name_or_path"] = "elsewhere".into();
+    std::fs::write(&config, parsed.to_string()).unwrap();
+    assert_eq!(audit(&run, &["--no-steps"]).0, 0);
+    parsed["lora_alpha"] = 64.into();
+    std::fs::write(&config, parsed.to_string()).unwrap();
+    let (code, other) = audit(&run, &["--no-steps"]);
+    assert_eq!((code, &other["check"]), (1, &"result".into()), "{other}");
+    std::fs::remove_file(&config).unwrap();
+    let (code, other) = audit(&run, &["--no-steps"]);
+    assert_eq!((code, &other["reason"]), (1, &"result: adapter_config.json is not there".into()), "{other}");
+    std::fs::write(&config, text).unwrap();
+    let manifest = run.join("manifest.json");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let mut parsed: Value = serde_json::from_str(&text).unwrap();
+    parsed["result"]["adapter_model.safetensors"] = "0".repeat(64).into();
+    std::fs::write(&manifest, parsed.to_string()).unwrap();
+    let (code, other) = audit(&run, &["--no-steps"]);
+    let reason = "result: adapter_model.safetensors is another one than manifest.json says";
+    assert_eq!((code, &other["reason"]), (1, &reason.into()), "{other}");
+    std::fs::write(&manifest, text).unwrap();
     std::fs::copy(off.join("adapter_model.safetensors"), &factors).unwrap();
     let (code, other) = audit(&run, &["--no-steps"]);
     assert_eq!((code, &other["check"]), (1, &"root".into()), "{other}");

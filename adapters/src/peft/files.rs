@@ -82,7 +82,11 @@ pub(super) fn bare(name: &str) -> String {
     }
 }
 
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, PeftError> {
+/// The bytes of a file of an adapter folder.
+///
+/// # Errors
+/// The file system's; a pointer in the place of the file.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, PeftError> {
     match foreign::read(path, foreign::DATA) {
         Ok(bytes) if bytes.starts_with(LFS) => Err(PeftError::Pointer { path: path.to_owned() }),
         other => other.map_err(|error| PeftError::Io { path: path.to_owned(), error }),

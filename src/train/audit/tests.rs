@@ -13,6 +13,8 @@ use super::super::transcript::{End, Scribe, read};
 use super::super::{Start, Why, run};
 use super::*;
 
+mod checks;
+
 /// Nine steps of six rows each, with a state kept after every other.
 fn kept(out: &Path) -> Run {
     Run { state_every: 2, ..settings(out) }
@@ -121,6 +123,20 @@ fn a_run_goes_on_with_the_transcript_it_wrote_or_says_why_not() {
     };
     std::fs::write(&path, whole.replacen("\"step\":2", "\"step\":3", 1)).unwrap();
     assert!(said().ends_with("line 3 does not follow from what it says and the line before"));
+    // A transcript of another run, one that is none at its end, one of another step.
+    let mut other = read(whole.as_bytes()).unwrap();
+    other.head.seed += 1;
+    rewrite(folder.path(), &other, &other.steps, None);
+    let length = std::fs::metadata(&path).unwrap().len();
+    assert_eq!(length, whole.len() as u64);
+    assert!(said().ends_with("is the transcript of another run: seed"), "{}", said());
+    let lines: Vec<&str> = whole.split_inclusive('\n').collect();
+    let padding = format!("{}{}", " ".repeat(lines[5].len() - 1), "\n");
+    std::fs::write(&path, lines[..5].concat() + &padding).unwrap();
+    assert!(said().ends_with("line 6: is neither head nor step nor end of a transcript"), "{}", said());
+    let stretched = lines[4].replacen('{', &format!("{{{}", " ".repeat(lines[5].len())), 1);
+    std::fs::write(&path, lines[..4].concat() + &stretched).unwrap();
+    assert!(said().ends_with("says 4 steps where its checkpoint says: 5"), "{}", said());
     std::fs::remove_file(&path).unwrap();
     assert!(said().contains("is shorter than its checkpoint says"), "{}", said());
     let without = Run { transcript: false, state_every: 0, ..run_settings.clone() };
@@ -157,18 +173,21 @@ struct Forger<'a> {
     rate: &'a dyn Fn(u64) -> f64,
     /// Changes the state after a step.
     state: &'a dyn Fn(u64, &mut [Slot]),
+    /// Changes the figures of a step.
+    line: &'a dyn Fn(u64, &mut String),
     /// Changes what is said of a step.
     says: &'a dyn Fn(u64, &mut Record),
 }
 
-const HONEST: Forger<'static> = Forger { rows: &|_, _| {}, rate: &|_| 1.0, state: &|_, _| {}, says: &|_, _| {} };
+const HONEST: Forger<'static> =
+    Forger { rows: &|_, _| {}, rate: &|_| 1.0, state: &|_, _| {}, line: &|_, _| {}, says: &|_, _| {} };
 
 impl Forger<'_> {
     /// Makes all files of a run.
     fn forge(&self, session: &Pull, run: &Run) {
         let (optim, identity) = (optim(), identity(7));
         let mut stepper = Stepper::new(session, &optim, run).unwrap();
-        let mut account = Account::open(&stepper, run, &identity, Some(0)).unwrap();
+        let mut account = Account::open(&stepper, run, &identity, Some((0, 0))).unwrap();
         let mut metrics = Log::open(&run.out.join(METRICS), 0).unwrap();
         let steps = stepper.order.steps();
         for step in 1..=steps as u64 {
@@ -182,7 +201,8 @@ impl Forger<'_> {
             stepper.optimiser.restore(state, Path::new("")).unwrap();
             let evaluated = if stepper.evaluates_after(done) { stepper.evaluate(done).unwrap() } else { Vec::new() };
             let seen = stepper.seen_before(done - 1) + stepped.tokens;
-            let line = serde_json::to_string(&stepper.record(done, &stepped, seen, evaluated)).unwrap() + "\n";
+            let (_, mut line) = stepper.line(done, &stepped, seen, evaluated);
+            (self.line)(step, &mut line);
             metrics.append(&line).unwrap();
             let Some(Written { log, scribe, rows }) = &mut account.0 else { panic!("it is written") };
             let mut record = stepper.written(done, &stepped, &line, rows);
