@@ -70,6 +70,7 @@ fn decisions(folder: &Path, market: Option<&str>) {
         "run/window-1/adapter",
         "--commitment",
         "run/window-1/commitment",
+        "--open",
         "--disclose",
         "--out",
         "bundle",

@@ -194,7 +194,7 @@ fn end_to_end(base: &Path) {
     };
     row("commit", command("commit").arg("--adapter").arg(&adapter).arg("--out").arg(&commitment));
     let mut prove = command("prove");
-    prove.args(["--task", "logits", "--raw", "--disclose", "--prompt", TEXT]).arg("--adapter").arg(&adapter);
+    prove.args(["--task", "logits", "--raw", "--open", "--disclose", "--prompt", TEXT]).arg("--adapter").arg(&adapter);
     row("prove", prove.arg("--commitment").arg(&commitment).arg("--out").arg(&bundle));
     row("verify", command("verify").arg(&bundle).arg("--any-input"));
     println!("bundle: {:.1} MB", megabytes(&bundle));
@@ -233,7 +233,7 @@ fn nodes(path: &Path) {
     for (what, nodes) in [("median", vec![middle]), ("most", vec![last]), ("hundred", hundred)] {
         let bundle = folder.path().join(what);
         let mut prove = command("prove");
-        prove.arg("--graph").arg(path).arg("--disclose").arg("--adapter").arg(&adapter);
+        prove.arg("--graph").arg(path).args(["--open", "--disclose"]).arg("--adapter").arg(&adapter);
         prove.args(nodes.iter().flat_map(|&node| ["--node".to_owned(), graph.name(node)]));
         row(&format!("prove, {what}"), prove.arg("--commitment").arg(&commitment).arg("--out").arg(&bundle));
         row(&format!("verify, {what}"), command("verify").arg(&bundle).arg("--any-input"));

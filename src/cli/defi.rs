@@ -9,6 +9,7 @@ use super::help;
 use super::printer::Printer;
 use crate::commands::Outcome;
 use crate::commands::defi::{audit, backtest, import, quote, report};
+use crate::commands::prove::Mode;
 
 #[derive(Subcommand)]
 pub enum Defi {
@@ -110,11 +111,11 @@ pub struct Audit {
     /// Folder that `ftk commit` wrote
     #[arg(long, help_heading = "To prove the sample", value_name = "FOLDER", requires = "adapter")]
     commitment: Option<PathBuf>,
-    /// Seal the proof: the bundle tells nothing of the adapter but its shapes and the decisions
-    #[arg(long, help_heading = "To prove the sample", requires = "adapter", conflicts_with = "disclose")]
-    sealed: bool,
-    /// Prove even if all proofs together publish enough to recover the adapter
+    /// Prove in the open instead of sealed: the bundle publishes what the adapter adds, as with `ftk prove --open`
     #[arg(long, help_heading = "To prove the sample", requires = "adapter")]
+    open: bool,
+    /// With --open: prove even if all open proofs together publish enough to recover the adapter
+    #[arg(long, help_heading = "To prove the sample", requires = "open")]
     disclose: bool,
     /// Folder to write the bundle to
     #[arg(long, help_heading = "To prove the sample", value_name = "FOLDER", requires = "adapter")]
@@ -145,8 +146,8 @@ impl Defi {
                 let Audit { plan, set, log, sample, nonce, expect_head, .. } = typed;
                 let part = match (typed.adapter, typed.commitment, typed.out, typed.bundle) {
                     (Some(adapter), Some(commitment), Some(out), _) => {
-                        let (sealed, disclose) = (typed.sealed, typed.disclose);
-                        audit::Part::Prove { adapter, commitment, sealed, disclose, out }
+                        let mode = Mode::of(typed.open, typed.disclose);
+                        audit::Part::Prove { adapter, commitment, mode, out }
                     }
                     (_, _, _, Some(bundle)) => audit::Part::Verify { bundle, expect_adapter: typed.expect_adapter },
                     _ => audit::Part::Follow,

@@ -125,11 +125,11 @@ Exit codes:
 pub(super) const PROVE: &str = "\
 Examples:
   ftk prove --base village --adapter runs/dpo --commitment runs/commitment \
---prompt \"What does Elsa sell?\" --context \"order 17\" --disclose --out bundle
+--prompt \"What does Elsa sell?\" --context \"order 17\" --out bundle
   ftk prove --base village --adapter runs/dpo --commitment runs/commitment \
---task preference --rows pairs.jsonl --disclose --out margins
+--task preference --rows pairs.jsonl --out margins
   ftk prove --base runs/base --adapter runs/nodes --commitment runs/commitment \
---graph graph.graph --node bea-3 --disclose --out nodes";
+--graph graph.graph --node bea-3 --out nodes";
 
 pub(super) const VERIFY: &str = "\
 Examples:
@@ -177,7 +177,7 @@ pub(super) const DEFI_AUDIT: &str = "\
 Examples:
   ftk defi audit --plan quoter --log decisions.jsonl --expect-head DIGEST
   ftk defi audit --plan quoter --log decisions.jsonl --sample 3 --nonce 17 \
---adapter adapter --commitment commitment --disclose --out bundle
+--adapter adapter --commitment commitment --out bundle
   ftk defi audit --plan quoter --log decisions.jsonl --sample 3 --nonce 17 --bundle bundle --expect-adapter DIGEST
 
 Exit codes:

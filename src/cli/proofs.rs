@@ -9,6 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ftk_proofs::{AtLeast, Choice, Kind, Logits, MAX_TOP, Output, Top, limits};
 
 use super::printer::Printer;
+use crate::commands::prove::Mode;
 use crate::commands::questions::{Claim, Inputs};
 use crate::commands::{self, Outcome};
 
@@ -59,12 +60,12 @@ pub(super) struct Prove {
     /// Text to bind into the proof: who it is for, or a nonce they gave
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     context: String,
-    /// Seal the proof: the bundle tells nothing of the adapter but its shapes and the answer. Logits only where there
-    /// are at most 256
-    #[arg(long, conflicts_with = "disclose")]
-    sealed: bool,
-    /// Prove even if all proofs together publish enough to recover the adapter
+    /// Prove in the open instead of sealed: the bundle publishes what the adapter adds at every site for every token, for
+    /// adapters that may become public
     #[arg(long)]
+    open: bool,
+    /// With --open: prove even if all open proofs together publish enough to recover the adapter
+    #[arg(long, requires = "open")]
     disclose: bool,
     /// Folder to write the bundle to
     #[arg(long, value_name = "FOLDER")]
@@ -319,7 +320,7 @@ impl Open {
 impl Prove {
     /// Runs it; `local` finds a base.
     pub(super) fn run(self, local: impl Fn(PathBuf) -> Result<PathBuf>, printer: &Printer) -> Result<Outcome> {
-        let Self { base, adapter, commitment, subject, context, sealed, disclose, out, max_memory } = self;
+        let Self { base, adapter, commitment, subject, context, open, disclose, out, max_memory } = self;
         let date = subject.date.clone();
         let (base, (claim, inputs)) = (local(base)?, subject.into_parts()?);
         let settings = commands::prove::Settings {
@@ -330,8 +331,7 @@ impl Prove {
             inputs,
             date,
             context,
-            sealed,
-            disclose,
+            mode: Mode::of(open, disclose),
             out,
             max_memory,
         };

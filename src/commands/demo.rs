@@ -15,6 +15,7 @@ use ftk_proofs::{Kind, Output, Statement};
 use ftk_recipes::Recipe;
 use serde_json::json;
 
+use super::prove::Mode;
 use super::questions::{Claim, Inputs};
 use super::{Outcome, commit, fitting, frozen, prove, run, tasks, verify};
 use crate::cli::printer::Printer;
@@ -80,7 +81,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let digest = ftk_circuits::AdapterCommitment::decode(&bytes)?.digest().to_string();
 
     let prompt = question(&questions[0].1)?;
-    let prove_as = |name: &str, sealed: bool| -> Result<PathBuf> {
+    let prove_as = |name: &str, mode: Mode| -> Result<PathBuf> {
         let settings = prove::Settings {
             base: base.clone(),
             adapter: recipe.run.out.clone(),
@@ -89,8 +90,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             inputs: Inputs::Typed { prompt: prompt.clone(), raw: false, continuations: Vec::new() },
             date: None,
             context: "ftk demo".to_owned(),
-            sealed,
-            disclose: !sealed,
+            mode,
             out: folder.join(name),
             max_memory: None,
         };
@@ -98,9 +98,9 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         Ok(settings.out)
     };
     printer.line(&format!(
-        "3. prove: how the committed adapter answers {prompt:?}, telling nothing else (sealed), then in the open"
+        "3. prove: how the committed adapter answers {prompt:?}, sealed, which tells nothing else, and in the open"
     ));
-    let (sealed, bundle) = (prove_as("sealed", true)?, prove_as("bundle", false)?);
+    let (sealed, bundle) = (prove_as("sealed", Mode::Sealed)?, prove_as("open", Mode::Open { disclose: true })?);
 
     let check = |bundle: &Path| {
         let settings = verify::Settings {

@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::commit::committed_form;
 use super::questions::{self, Claim, Inputs};
-use super::stated::{Shown, summary, summary_json};
+use super::stated::{DISCLOSURE, Shown, disclosed, summary, summary_json};
 use super::{Advice, Committable, Outcome, exact, fits_memory, frozen, nodes, on_day, unwritable};
 use crate::cli::printer::Printer;
 use crate::prove::bundle;
@@ -46,23 +46,32 @@ pub struct Settings {
     pub date: Option<String>,
     /// Bound into the proof.
     pub context: String,
-    /// Nothing but the answer may become known.
-    pub sealed: bool,
-    /// The adapter may become known.
-    pub disclose: bool,
+    /// What may become known.
+    pub mode: Mode,
     /// Folder for the bundle.
     pub out: PathBuf,
     /// Bytes of memory that there are, if not what is free.
     pub max_memory: Option<u64>,
 }
 
-/// What every proof in open mode gives away.
-pub const DISCLOSURE: &str = "open mode publishes the exact delta of every adapted site on every row (token, or node that \
-    receives); from about rank + 2 rows these give away B, and more of them the whole adapter";
+/// What a bundle may tell beside what it states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Nothing but the adapter's shapes.
+    Sealed,
+    /// The exact delta of every site on every row.
+    Open {
+        /// Even where all open proofs together tell the adapter.
+        disclose: bool,
+    },
+}
 
-/// What a sealed proof gives away.
-pub const SEALED: &str = "sealed: the adapter's name, sites, shapes, ranks and scales, and what is stated; nothing else of \
-    it, but that enough answers tell what it does";
+impl Mode {
+    /// As it is asked for: sealed, if not in the open.
+    pub fn of(open: bool, disclose: bool) -> Self {
+        if open { Self::Open { disclose } } else { Self::Sealed }
+    }
+}
 
 /// Proves and writes the bundle.
 ///
@@ -91,16 +100,19 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     // Everything that may fail comes before what is counted as disclosed, and that before anything can be seen.
     let io = || format!("cannot write to {}", settings.out.display());
     bundle::write_all(&bundle.files(), &staged.path()).with_context(io)?;
-    let disclosure = addition.map(|addition| disclose(settings, secrets.commitment.shapes(), &addition)).transpose()?;
+    let disclosure = addition.map(|addition| disclose(settings, secrets.commitment.shapes(), addition)).transpose()?;
     staged.persist(&FILES).with_context(io)?;
-    printer.note(&disclosure.as_ref().map_or_else(|| SEALED.to_owned(), disclosed));
     let Packed { statement, graph, .. } = &bundle;
-    let graph = graph.as_ref();
+    let (graph, shapes) = (graph.as_ref(), secrets.commitment.shapes());
+    match &disclosure {
+        None => printer.note(&format!("disclosed: {}", disclosed(statement, graph, shapes, true))),
+        Some(disclosure) => printer.note(&in_all(disclosure)),
+    }
     let tokenizer = model.as_ref().and_then(|model| model.source.tokenizer().ok());
     let shown = Shown::of(tokenizer, graph);
     answers(statement, &shown, printer);
     printer.note(&format!("wrote {}", settings.out.display()));
-    let rows = rows_of(statement, graph, secrets.commitment.shapes());
+    let rows = rows_of(statement, graph, shapes);
     let disclosed = disclosure.as_ref().map(|disclosure| {
         json!({ "sites": disclosure.sites, "beyond_rank": disclosure.beyond, "rows_left": disclosure.left })
     });
@@ -111,7 +123,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         "graph": statement.graph().map(|root| root.to_string()),
         "positions": rows.into_iter().max().unwrap_or(0),
         "cases": statement.cases.iter().map(|case| shown.json(case)).collect::<Vec<_>>(),
-        "sealed": settings.sealed,
+        "sealed": settings.mode == Mode::Sealed,
         "disclosed": disclosed,
         "preferences": summary_json(statement),
     }));
@@ -156,7 +168,7 @@ struct Questions {
     head: Option<Saved>,
 }
 
-/// The bundle, and what it discloses if it is open.
+/// The bundle, and what it discloses if it is open, with whether that may be the adapter.
 fn bundle(
     model: Option<&Model>,
     fixed: &FixedModel,
@@ -165,7 +177,7 @@ fn bundle(
     Questions { cases, graph, head }: Questions,
     settings: &Settings,
     printer: &Printer,
-) -> Result<(Packed, Option<Ledger>)> {
+) -> Result<(Packed, Option<(Ledger, bool)>)> {
     let Secrets { commitment, opening, registration } = secrets;
     if commitment.base() != fixed.digest() {
         let message = format!("{}: commits to an adapter of another base", settings.commitment.display());
@@ -194,7 +206,9 @@ fn bundle(
         (bar, progress)
     };
     let (commitment, registration) = (commitment.clone(), Some(registration.clone()));
-    if settings.sealed {
+    let Mode::Open { disclose } = settings.mode else {
+        // What an open proof would be of.
+        drop(records);
         let plan = plan(fixed, &commitment, &cases, graph.as_ref(), Deadline::NONE)?;
         fits_memory("the sealed proof", seal_memory(&plan), settings.max_memory)?;
         let key = commitment_key(plan.k())?;
@@ -203,27 +217,27 @@ fn bundle(
         let proof = Proof::Sealed(seal(&key, &statement, secret, &plan, &mut progress)?);
         bar.finish_and_clear();
         return Ok((Packed { statement, commitment, proof, registration, graph, head }, None));
-    }
+    };
     // Looked at before the work of proving, and again when it is written down.
     let mut addition = Ledger::new(commitment.shapes());
     addition.add(&records);
     let mut ledger = opening.ledger.clone();
     ledger.merge(&addition);
-    agreed(&ledger.disclosure(commitment.shapes()), settings.disclose)?;
+    agreed(&ledger.disclosure(commitment.shapes()), disclose)?;
     let statement = Statement { base, adapter: digest, context, cases };
     let key = commitment_key(commitment.k())?;
     let (bar, mut progress) = proving();
     let (deltas, proof) = prove(&key, &statement, secret, records, &mut progress)?;
     bar.finish_and_clear();
     let bundle = Bundle { statement, commitment, deltas, proof, registration, graph, head };
-    Ok((bundle.pack()?, Some(addition)))
+    Ok((bundle.pack()?, Some((addition, disclose))))
 }
 
 /// Writes down what the proof discloses, with what others have disclosed meanwhile.
-fn disclose(settings: &Settings, shapes: &[SiteShape], addition: &Ledger) -> Result<Disclosure> {
+fn disclose(settings: &Settings, shapes: &[SiteShape], (addition, agreed_to): (Ledger, bool)) -> Result<Disclosure> {
     let mut refusal = Ok(());
-    let disclosed = OpeningFile::disclose(&settings.commitment, shapes, addition, |disclosure| {
-        refusal = agreed(disclosure, settings.disclose);
+    let disclosed = OpeningFile::disclose(&settings.commitment, shapes, &addition, |disclosure| {
+        refusal = agreed(disclosure, agreed_to);
         refusal.is_ok()
     })?;
     refusal?;
@@ -247,24 +261,25 @@ fn agreed(disclosure: &Disclosure, disclose: bool) -> Result<()> {
     match beyond.first() {
         Some(first) if !disclose => {
             let message = format!(
-                "with the proofs before it, this one would disclose more rows than ranks at {} of {sites} sites, among \
+                "with the open proofs before it, this one would disclose more rows than ranks at {} of {sites} sites, among \
                  them {first}: {DISCLOSURE}",
                 beyond.len()
             );
-            Err(Advice::new(message, "pass --disclose if the adapter may become known").into())
+            let hint = "leave --open away and nothing is disclosed, or pass --disclose if the adapter may become known";
+            Err(Advice::new(message, hint).into())
         }
         _ => Ok(()),
     }
 }
 
 /// What is public of the adapter by now.
-fn disclosed(disclosure: &Disclosure) -> String {
+fn in_all(disclosure: &Disclosure) -> String {
     match disclosure {
         Disclosure { left: Some(left), .. } => {
-            format!("all proofs made with this opening disclose no more rows than ranks; {left} more may be")
+            format!("all open proofs made with this opening disclose no more rows than ranks; {left} more may be")
         }
         Disclosure { sites, beyond, .. } => format!(
-            "all proofs made with this opening disclose more rows than ranks at {} of {sites} sites: {DISCLOSURE}",
+            "all open proofs made with this opening disclose more rows than ranks at {} of {sites} sites: {DISCLOSURE}",
             beyond.len()
         ),
     }

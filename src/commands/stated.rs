@@ -1,9 +1,10 @@
 //! Statements in words and as JSON.
 
 use ftk_bases::Tokenizer;
+use ftk_circuits::SiteShape;
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::outputs::Preferences;
-use ftk_proofs::{Case, Input, Output, Statement, Words};
+use ftk_proofs::{Case, Input, Output, Statement, Words, rows_of};
 use serde_json::{Value, json};
 
 /// Ids as text where the text gives them back, and nodes by name: the statement is about numbers.
@@ -73,4 +74,32 @@ pub fn summary(statement: &Statement) -> Option<String> {
 /// The same as JSON.
 pub fn summary_json(statement: &Statement) -> Value {
     preferences(statement).map_or(Value::Null, |found| found.json())
+}
+
+/// What every proof in open mode gives away.
+pub const DISCLOSURE: &str = "open mode publishes the exact delta of every adapted site on every row (token, or node that \
+    receives); from about rank + 2 rows these give away B, and more of them the whole adapter";
+
+/// What a bundle makes public.
+pub fn disclosed(statement: &Statement, graph: Option<&Neighbourhood>, shapes: &[SiteShape], sealed: bool) -> String {
+    let rows = rows_of(statement, graph, shapes).into_iter().max().unwrap_or(0);
+    let ranks = shapes.iter().map(|shape| shape.rank);
+    let (least, most) = (ranks.clone().min().unwrap_or(0), ranks.max().unwrap_or(0));
+    let ranks = if least == most { format!("rank {most}") } else { format!("ranks {least} to {most}") };
+    let most = if graph.is_some() { "up to " } else { "" };
+    let sites = shapes.len();
+    if !sealed {
+        return format!("open: {most}{rows} rows at each of {sites} sites of {ranks}; {DISCLOSURE}");
+    }
+    let answers = match statement.cases.len() {
+        1 => "1 answer".to_owned(),
+        many => format!("{many} answers"),
+    };
+    // An id tells a few bits, a logit an equation.
+    let ids = |case: &Case| matches!(case.output, Output::Completion(_) | Output::Choice(_) | Output::AtLeast(_));
+    let numbers = if statement.cases.iter().all(ids) { "" } else { ", numbers more than ids" };
+    format!(
+        "sealed: of the adapter its digest, {sites} sites of {ranks} with names, shapes and scales, and {answers} over \
+         {most}{rows} rows (tokens or nodes); nothing else, but that enough answers tell what it does{numbers}"
+    )
 }

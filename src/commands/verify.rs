@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ftk_adapters::foreign;
-use ftk_circuits::{Digest, SiteShape};
+use ftk_circuits::Digest;
 use ftk_gnn::score;
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::bundle::Packed;
@@ -15,12 +15,11 @@ use ftk_proofs::limits::Limits;
 use ftk_proofs::refusal::Refusal;
 use ftk_proofs::verdict::{Expectations, ExpectedInput, Missing};
 use ftk_proofs::verifier::{Judged, Pending, Verifier};
-use ftk_proofs::{Input, Kind, Logits, Output, Statement, rows_of};
+use ftk_proofs::{Input, Kind, Logits, Output, Statement};
 use serde_json::json;
 
-use super::prove::{DISCLOSURE, SEALED};
 use super::questions::{self, Claim, Inputs};
-use super::stated::{Shown, summary, summary_json};
+use super::stated::{Shown, disclosed, summary, summary_json};
 use super::{Advice, Outcome, Question, nodes, on_day};
 use crate::cli::printer::Printer;
 use crate::prove::bundle::{self, ReadError, strangers};
@@ -382,13 +381,14 @@ fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &Shown, printer: 
         verdict.missing.iter().filter(|missing| missing.decides() == decides).map(|missing| doubt(*missing)).collect()
     };
     let (undecided, unexpected) = (of(true), of(false));
-    let disclosed = if *sealed { SEALED.to_owned() } else { disclosed(statement, graph.as_ref(), shapes) };
+    let disclosed = disclosed(statement, graph.as_ref(), shapes, *sealed);
     let strangers = strangers(bundle);
     if many {
         let why = undecided.first().map_or_else(String::new, |why| format!(": {why}"));
         let summary = summary(statement).map_or_else(String::new, |summary| format!("; {summary}"));
         let others = strangers.iter().map(|stranger| format!("; also there: {stranger}")).collect::<String>();
-        printer.line(&format!("{}: {word}{why}{summary}{others}", bundle.display()));
+        let mode = if *sealed { "sealed" } else { "open" };
+        printer.line(&format!("{}: {word}, {mode}{why}{summary}{others}", bundle.display()));
     } else {
         printer.line(word);
         printer.line(&format!("proved: whoever made this knows adapter {}", statement.adapter));
@@ -432,14 +432,4 @@ fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &Shown, printer: 
         "also_there": strangers,
     }));
     outcome
-}
-
-/// What this bundle makes public.
-fn disclosed(statement: &Statement, graph: Option<&Neighbourhood>, shapes: &[SiteShape]) -> String {
-    let rows = rows_of(statement, graph, shapes).into_iter().max().unwrap_or(0);
-    let ranks = shapes.iter().map(|shape| shape.rank);
-    let (least, most) = (ranks.clone().min().unwrap_or(0), ranks.max().unwrap_or(0));
-    let ranks = if least == most { format!("rank {most}") } else { format!("ranks {least} to {most}") };
-    let most = if graph.is_some() { "up to " } else { "" };
-    format!("{most}{rows} rows at each of {} sites of {ranks}; {DISCLOSURE}", shapes.len())
 }

@@ -80,9 +80,9 @@ fn a_backtest_its_log_and_a_proved_decision() {
         let made = ["--adapter", "run/window-1/adapter", "--commitment", "run/window-1/commitment", "--out", out];
         audit(log, &[&made[..], more].concat())
     };
-    let refused = proving(honest, "bundle", &[]);
+    let refused = proving(honest, "bundle", &["--open"]);
     assert!(stderr(&refused).contains("--disclose"), "{}", stderr(&refused));
-    let proved = proving(honest, "bundle", &["--disclose"]);
+    let proved = proving(honest, "bundle", &["--open", "--disclose"]);
     assert!(proved.status.success(), "{}", stderr(&proved));
     let verify = |log: &str, bundle: &str, more: &[&str]| {
         audit(log, &[&["--bundle", bundle, "--expect-adapter", &adapter][..], more].concat())
@@ -93,7 +93,7 @@ fn a_backtest_its_log_and_a_proved_decision() {
     assert!(said.contains("not proved: that the market's data is true"), "{said}");
 
     // Sealed, it says the same, and nothing of the adapter.
-    let sealed = proving(honest, "sealed", &["--sealed"]);
+    let sealed = proving(honest, "sealed", &[]);
     assert!(sealed.status.success(), "{}", stderr(&sealed));
     let verified = verify(honest, "sealed", &[]);
     let said = String::from_utf8_lossy(&verified.stdout).into_owned();
@@ -143,14 +143,14 @@ fn a_backtest_its_log_and_a_proved_decision() {
     std::fs::write(folder.join("other.jsonl"), other.write().0).unwrap();
     assert!(audit("other.jsonl", &[]).status.success());
     // The last answer of the command names the check, after what was proved.
-    assert_eq!(check(&proving("other.jsonl", "other", &["--disclose"])), "log choice");
+    assert_eq!(check(&proving("other.jsonl", "other", &["--open", "--disclose"])), "log choice");
     assert_eq!(check(&verify("other.jsonl", "other", &[])), "log choice");
 
     // A log that names another base than the one its decisions come from.
     let mut based = log.clone();
     based.header.base = "0".repeat(64);
     std::fs::write(folder.join("based.jsonl"), based.write().0).unwrap();
-    assert_eq!(check(&proving("based.jsonl", "based", &["--disclose"])), "log base");
+    assert_eq!(check(&proving("based.jsonl", "based", &["--open", "--disclose"])), "log base");
     assert_eq!(check(&verify("based.jsonl", "based", &[])), "log base");
 
     quotes_follow_the_log(folder, &plan, log.entries.last().unwrap());

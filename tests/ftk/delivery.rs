@@ -122,7 +122,8 @@ fn an_adapter_made_elsewhere_is_rounded_and_then_proved() {
 
     // The rounded adapter is what was committed to; the raw one is not.
     let prove = |adapter: &Path, name: &str| {
-        let mut command = ftk(&["prove", "--base", "village", "--disclose", "--max-tokens", "2", "--prompt", "Hello"]);
+        let mut command =
+            ftk(&["prove", "--base", "village", "--open", "--disclose", "--max-tokens", "2", "--prompt", "Hello"]);
         command.arg("--adapter").arg(adapter).arg("--commitment").arg(&out).arg("--out").arg(folder.path().join(name));
         command.output().unwrap()
     };
@@ -170,7 +171,7 @@ fn the_opening_counts_what_all_proofs_disclose() {
     let prove = |name: &str, ids: &[u32], disclose: bool| {
         let rows = folder.path().join(format!("{name}.jsonl"));
         std::fs::write(&rows, format!("{}\n", json!({ "prompt_ids": ids }))).unwrap();
-        let mut command = ftk(&["prove", "--base", "village", "--json", "--task", "logits"]);
+        let mut command = ftk(&["prove", "--base", "village", "--json", "--open", "--task", "logits"]);
         if disclose {
             command.arg("--disclose");
         }
@@ -192,7 +193,7 @@ fn the_opening_counts_what_all_proofs_disclose() {
     let (code, said) = prove("three", &[7], false);
     assert_eq!(code, 2);
     assert!(
-        said["error"].as_str().unwrap().starts_with("with the proofs before it, this one would disclose"),
+        said["error"].as_str().unwrap().starts_with("with the open proofs before it, this one would disclose"),
         "{said}"
     );
     assert!(!folder.path().join("three").exists(), "nothing was released");

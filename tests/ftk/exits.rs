@@ -134,7 +134,7 @@ impl Workshop {
                 ),
             ],
             "prove" => {
-                let asked = ["--prompt", "Hi", "--max-tokens", "4", "--disclose", "--json"];
+                let asked = ["--prompt", "Hi", "--max-tokens", "4", "--open", "--disclose", "--json"];
                 let made = ["--adapter", &own, "--commitment", &commitment, "--out", &out];
                 vec![row(&[&village[..], &made, &asked].concat(), 0)]
             }

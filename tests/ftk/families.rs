@@ -61,7 +61,14 @@ fn what_is_trained_is_proved_for_every_kind_of_network() {
         let digest = succeed(adapted("commit").arg("--out").arg(at("commitment")));
         let prompt = "w7 w9 w20 w33";
         let mut prove = adapted("prove");
-        prove.arg("--commitment").arg(at("commitment")).args(["--prompt", prompt, "--max-tokens", "5", "--disclose"]);
+        prove.arg("--commitment").arg(at("commitment")).args([
+            "--prompt",
+            prompt,
+            "--max-tokens",
+            "5",
+            "--open",
+            "--disclose",
+        ]);
         let answer = succeed(prove.arg("--out").arg(at("bundle")));
         let generated = succeed(adapted("generate").args(["--prompt", prompt, "--max-tokens", "5"]));
         assert_eq!(answer.trim(), generated.trim(), "{model}");

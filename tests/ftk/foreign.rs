@@ -53,7 +53,8 @@ fn a_pipe_in_the_place_of_a_file_is_refused_by_every_verb() {
     }
 
     let open = "open adapter --commitment commitment";
-    let prove = "prove --base village --adapter adapter --commitment commitment --disclose --prompt Hello --out new";
+    let prove =
+        "prove --base village --adapter adapter --commitment commitment --open --disclose --prompt Hello --out new";
     let verify = "verify --base village bundle";
     let cases = [
         ("adapter/adapter_config.json", open),

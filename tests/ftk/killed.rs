@@ -40,7 +40,9 @@ fn a_bundle_is_the_old_or_the_new_one_whenever_prove_is_killed() {
     seller.prove("bundle", "Hello");
     let prove = |prompt: &str| {
         let mut command = ftk(&["prove", "--base", "village", "--adapter", "adapter", "--commitment", "commitment"]);
-        command.args(["--disclose", "--max-tokens", "3", "--out", "bundle", "--prompt", prompt]).current_dir(folder);
+        command
+            .args(["--open", "--disclose", "--max-tokens", "3", "--out", "bundle", "--prompt", prompt])
+            .current_dir(folder);
         command
     };
     let expects = |prompt: &str| verify(&folder.join("bundle"), &["--expect-input", prompt]).1;
@@ -117,8 +119,8 @@ fn the_place_for_a_result_is_looked_at_before_any_work() {
     let before = std::fs::read(folder.join("commitment/opening.bin")).unwrap();
     // Each would be refused for another reason once it looked at anything else.
     for line in [
-        "prove --base none --adapter adapter --commitment commitment --prompt Hello --disclose --out file/below",
-        "prove --base none --adapter adapter --commitment commitment --prompt Hello --disclose --out file",
+        "prove --base none --adapter adapter --commitment commitment --prompt Hello --open --disclose --out file/below",
+        "prove --base none --adapter adapter --commitment commitment --prompt Hello --open --disclose --out file",
         "commit --base none --adapter adapter --out file/below",
         "train recipe.toml --out file/below",
         "train recipe.toml --out file/below --dry-run",
@@ -137,7 +139,8 @@ fn the_place_for_a_result_is_looked_at_before_any_work() {
         assert!(said.contains("hint: choose another place with --out"), "{line}: {said}");
     }
     // What is in a folder already and is no bundle stays there.
-    let line = "prove --base village --adapter adapter --commitment commitment --prompt Hello --disclose --out full";
+    let line =
+        "prove --base village --adapter adapter --commitment commitment --prompt Hello --open --disclose --out full";
     let output = ftk(&line.split(' ').collect::<Vec<_>>()).current_dir(folder).output().unwrap();
     assert!(stderr(&output).starts_with("error: full: holds what is no file of a bundle: README.md"));
     assert_eq!(

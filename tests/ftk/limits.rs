@@ -86,7 +86,7 @@ fn many_bundles_get_a_verdict_each_and_the_worst_decides() {
     assert_eq!(verdicts(&[&one, &wrong, &bare, &nowhere, &two]), mixed);
     let (_, said) = run(&[&one, &wrong], false);
     let lines: Vec<&str> = said.lines().collect();
-    assert_eq!(lines[0], format!("{}: valid", one.display()));
+    assert_eq!(lines[0], format!("{}: valid, open", one.display()));
     assert!(lines[1].starts_with(&format!("{}: invalid: delta proof", wrong.display())), "{said}");
 }
 
@@ -162,7 +162,8 @@ fn what_does_not_fit_in_memory_is_refused_before_anything_is_written() {
     let said = refused("commit", &[]);
     assert!(said.contains("the commitment needs some") && said.contains("there are: 0"), "{said}");
     let commitment = seller.folder.join("commitment");
-    let said = refused("prove", &["--prompt", PROMPT, "--commitment", commitment.to_str().unwrap(), "--disclose"]);
+    let said =
+        refused("prove", &["--prompt", PROMPT, "--commitment", commitment.to_str().unwrap(), "--open", "--disclose"]);
     assert!(said.contains("the proof needs some"), "{said}");
 }
 

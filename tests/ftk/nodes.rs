@@ -150,11 +150,11 @@ static MADE: LazyLock<Made> = LazyLock::new(|| {
     let found = succeed(&mut ftk(&["gnn", "import", "--quiet", text(&graph)]));
     let root = found.lines().find_map(|line| line.strip_prefix("root\t")).unwrap().to_owned();
     let made = Made { adapter: digest.trim().to_owned(), folder, root };
-    let refused = made.prove("bundle", &[]).output().unwrap();
+    let refused = made.prove("bundle", &["--open"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
     let (said, hint) = (stderr(&refused), "pass --disclose if the adapter may become known");
     assert!(said.contains("open mode publishes") && said.contains(hint), "{said}");
-    succeed(&mut made.prove("bundle", &["--disclose"]));
+    succeed(&mut made.prove("bundle", &["--open", "--disclose"]));
     made
 });
 
@@ -194,7 +194,7 @@ fn assert_near(verdict: &Value, [base, adapter, graph]: [&str; 3], nodes: &[&str
 #[test]
 fn nodes_are_sealed() {
     for (name, more) in [("sealed-logits", &[][..]), ("sealed-choice", &["--task", "choice"])] {
-        succeed(&mut MADE.prove(name, &[&["--sealed"], more].concat()));
+        succeed(&mut MADE.prove(name, more));
         let verdict = MADE.verify(&MADE.path(name), Some(&MADE.root));
         assert_eq!((&verdict["verdict"], &verdict["sealed"]), (&"valid".into(), &true.into()), "{verdict}");
     }
@@ -236,15 +236,16 @@ fn logits_are_those_of_the_whole_graph() {
 #[test]
 fn classes_and_thresholds_are_proved_when_they_were_asked_for() {
     let choice = MADE.path("choice");
-    succeed(&mut MADE.prove("choice", &["--disclose", "--task", "choice"]));
+    succeed(&mut MADE.prove("choice", &["--open", "--disclose", "--task", "choice"]));
     assert_eq!(MADE.verify(&choice, Some(&MADE.root))["verdict"], "valid");
     let two = MADE.path("two");
-    succeed(&mut MADE.prove("two", &["--disclose", "--task", "choice", "--among", "0,1"]));
+    succeed(&mut MADE.prove("two", &["--open", "--disclose", "--task", "choice", "--among", "0,1"]));
     let verdict = MADE.verify(&two, Some(&MADE.root));
     assert_eq!((&verdict["verdict"], &verdict["check"]), (&"invalid".into(), &"expected question".into()));
 
     let likely = MADE.path("likely");
-    let said = succeed(&mut MADE.prove("likely", &["--disclose", "--task", "at-least", "--at-least", "2=0.01"]));
+    let said =
+        succeed(&mut MADE.prove("likely", &["--open", "--disclose", "--task", "at-least", "--at-least", "2=0.01"]));
     assert!(said.contains("class 2 with a log-probability of"), "{said}");
     let verdict = MADE.verify(&likely, Some(&MADE.root));
     let why = "what is stated of the input may not be what you asked";
@@ -260,7 +261,7 @@ fn classes_and_thresholds_are_proved_when_they_were_asked_for() {
     assert_eq!(judge("2=0.02")["check"], "expected question");
     assert_eq!(judge("1=0.01")["check"], "expected question");
     // Who says how likely it is to be means that it is so likely.
-    succeed(&mut MADE.prove("unlikely", &["--disclose", "--task", "at-least", "--at-least", "2=0.99"]));
+    succeed(&mut MADE.prove("unlikely", &["--open", "--disclose", "--task", "at-least", "--at-least", "2=0.99"]));
     for (bundle, asked, check) in [("unlikely", "2=0.99", "expected answer"), ("bundle", "2=0.01", "expected task")] {
         let mut command = ftk(&["verify", "--json", text(&MADE.path(bundle)), "--base", text(&base)]);
         command.args(NODES.iter().flat_map(|node| ["--expect-node", node])).args(["--expect-at-least", asked]);
@@ -268,7 +269,7 @@ fn classes_and_thresholds_are_proved_when_they_were_asked_for() {
         assert_eq!(verdict["check"], check, "{bundle}");
     }
     // The likeliest classes, as many as were asked for.
-    succeed(&mut MADE.prove("top", &["--disclose", "--task", "top", "--top", "2"]));
+    succeed(&mut MADE.prove("top", &["--open", "--disclose", "--task", "top", "--top", "2"]));
     for (count, verdict) in [("2", ("valid", Value::Null)), ("1", ("invalid", "expected question".into()))] {
         let mut command = ftk(&["verify", "--json", text(&MADE.path("top")), "--base", text(&base)]);
         command.args(["--expect-adapter", &MADE.adapter, "--expect-graph", &MADE.root, "--expect-top", count]);
@@ -276,7 +277,7 @@ fn classes_and_thresholds_are_proved_when_they_were_asked_for() {
         let found: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
         assert_eq!((found["verdict"].as_str().unwrap(), found["check"].clone()), verdict);
     }
-    let more = MADE.prove("more", &["--disclose", "--task", "top", "--top", "200"]).output().unwrap();
+    let more = MADE.prove("more", &["--open", "--disclose", "--task", "top", "--top", "200"]).output().unwrap();
     assert!(stderr(&more).contains("fewer than the likeliest that are asked for: 200"), "{}", stderr(&more));
     // The other answer is refused.
     let mut bundle = bundle::read(&likely, &Limits::default()).unwrap();
@@ -470,7 +471,7 @@ fn tokens_and_nodes_are_told_apart() {
     let beside = Bundle { head: node.head, ..honest };
     assert_eq!(refusal(&beside), "head.safetensors");
 
-    let mut of_tokens = MADE.prove("never", &["--disclose"]);
+    let mut of_tokens = MADE.prove("never", &["--open", "--disclose"]);
     of_tokens.args(["--task", "logprob"]);
     let output = of_tokens.output().unwrap();
     assert!(
@@ -526,7 +527,7 @@ fn whatever_a_graph_carries_is_proved_as_it_is_scored() {
         succeed(&mut ftk(&["commit", "--quiet", "--base", &base, "--adapter", &adapter, "--out", &commitment]));
     let asked = ["n7", "n19", "n7"];
     let mut command = ftk(&["prove", "--quiet", "--base", &base, "--adapter", &adapter, "--commitment", &commitment]);
-    command.args(["--graph", &place("g.graph"), "--disclose", "--out", &bundle]);
+    command.args(["--graph", &place("g.graph"), "--open", "--disclose", "--out", &bundle]);
     succeed(command.args(asked.iter().flat_map(|node| ["--node", node])));
     let mut command = ftk(&["verify", "--json", &bundle, "--base", &base, "--expect-adapter", digest.trim()]);
     command.args(["--expect-graph", root]).args(asked.iter().flat_map(|node| ["--expect-node", node]));
@@ -598,7 +599,16 @@ fn heads_are_within_limits() {
     let with = ["--quiet", "--base", text(&base), "--adapter", &wide];
     succeed(ftk(&["commit"]).args(with).args(["--out", &commitment]));
     let mut prove = ftk(&["prove"]);
-    prove.args(with).args(["--commitment", &commitment, "--out", &bundle, "--graph", text(&graph), "--disclose"]);
+    prove.args(with).args([
+        "--commitment",
+        &commitment,
+        "--out",
+        &bundle,
+        "--graph",
+        text(&graph),
+        "--open",
+        "--disclose",
+    ]);
     prove.args(["--task", "choice", "--among", "0,1"]).args([["--node", NODES[0]]; 60].as_flattened());
     succeed(&mut prove);
     let judged = |memory: usize| {

@@ -60,6 +60,12 @@ fn a_sealed_answer_is_valid_and_every_change_is_refused() {
     assert_eq!(statement(&bundle), statement(&open));
     let said = succeed(ftk(&["verify", "--base", "village", "--quiet"]).arg(&bundle).args(lax));
     assert!(said.contains("disclosed: sealed: ") && said.contains("continues"), "{said}");
+    assert!(said.contains("4 sites of rank 4") && said.contains("1 answer over"), "{said}");
+    let said = succeed(ftk(&["verify", "--base", "village", "--quiet"]).arg(&open).args(lax));
+    assert!(said.contains("disclosed: open: ") && said.contains("exact delta"), "{said}");
+    let said = succeed(ftk(&["verify", "--base", "village", "--quiet"]).arg(&bundle).arg(&open).args(lax));
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].ends_with("bundle: valid, sealed") && lines[1].ends_with("open: valid, open"), "{said}");
     let files = |bundle: &Path| -> BTreeSet<String> {
         let names = std::fs::read_dir(bundle).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
         names.collect()
@@ -142,14 +148,20 @@ fn choices_are_sealed_and_what_is_not_is_named() {
     let lax = ["--expect-adapter", seller.digest.as_str(), "--any-input"];
     assert_eq!(verify(&bundle, &lax), (0, "valid".to_owned()));
 
+    let out = seller.folder.join("refused");
+    let refused = |asked: &[&str]| {
+        let mut command = ftk(&["prove", "--base", "village", "--quiet", "--prompt", PROMPT]);
+        command.args(asked).arg("--out").arg(&out).arg("--adapter").arg(seller.folder.join("adapter"));
+        let output = command.arg("--commitment").arg(seller.folder.join("commitment")).output().unwrap();
+        assert!(output.status.code() == Some(2) && !out.exists(), "{asked:?}");
+        stderr(&output)
+    };
     // A vocabulary of logits is a digest in a statement.
-    let out = seller.folder.join("logits");
-    let mut command = ftk(&["prove", "--base", "village", "--sealed", "--task", "logits", "--prompt", PROMPT]);
-    command.arg("--out").arg(&out).arg("--adapter").arg(seller.folder.join("adapter"));
-    let output = command.arg("--commitment").arg(seller.folder.join("commitment")).output().unwrap();
-    let said = stderr(&output);
-    assert!(said.contains("sealed proofs do not state a digest of logits"), "{said}");
-    assert!(!output.status.success() && !out.exists());
+    let said = refused(&["--task", "logits"]);
+    assert!(said.contains("sealed proofs do not state a digest of logits; "), "{said}");
+    assert!(said.contains("hint: prove it with --open"), "{said}");
+    // What belongs to the other mode is asked for with it.
+    assert!(refused(&["--disclose"]).contains("--open"));
 }
 
 /// Of every task about log-probabilities: the statement is the open one's, and another number is refused.

@@ -209,8 +209,11 @@ fn a_panic_tells_no_secret() {
     // The command, where the system gives it no thread: no stack is that large.
     for (verb, more) in [
         ("commit", &["--out", "again"][..]),
-        ("prove", &["--commitment", "commitment", "--prompt", "Hello", "--out", "bundle", "--disclose"]),
-        ("prove", &["--commitment", "commitment", "--prompt", "Hello", "--raw", "--out", "bundle", "--disclose"]),
+        ("prove", &["--commitment", "commitment", "--prompt", "Hello", "--out", "bundle", "--open", "--disclose"]),
+        (
+            "prove",
+            &["--commitment", "commitment", "--prompt", "Hello", "--raw", "--out", "bundle", "--open", "--disclose"],
+        ),
     ] {
         let mut command = ftk(&[verb, "--base", "village", "--json", "--adapter", "adapter"]);
         command.args(more).current_dir(folder).env("RUST_BACKTRACE", "full").env("RUST_LOG", "trace");
@@ -259,14 +262,14 @@ fn no_secret_leaves_the_opening_file() {
         command.args(["--prompt", "Hello", "--max-tokens", "3", "--out", out]);
         command
     };
-    run("prove", prove("bundle").arg("--disclose"), 0);
+    run("prove", prove("bundle").args(["--open", "--disclose"]), 0);
     run("open", ftk(&["open", "adapter", "--commitment", "commitment", "--json"]).arg("--quiet"), 0);
     run("inspect", &mut ftk(&["inspect", "commitment"]), 0);
     // Errors: an agreement that is missing, a folder that is taken, an adapter that was not committed to.
     run("prove without agreement", &mut prove("refused"), 2);
     run("commit twice", &mut arguments("commit"), 2);
     adapter_of_rank(&folder.join("other"), 32, 2);
-    run("prove with another adapter", prove("refused").args(["--adapter", "other", "--disclose"]), 2);
+    run("prove with another adapter", prove("refused").args(["--adapter", "other", "--open", "--disclose"]), 2);
     let secrets = secrets(folder);
     // A damaged opening: one blind out of range, so that it is no scalar.
     let opening = folder.join("commitment").join(OPENING);
@@ -275,7 +278,7 @@ fn no_secret_leaves_the_opening_file() {
     let first = whole.windows(12).position(|window| window == b"ftk opening\0").unwrap() + 12 + 8;
     damaged[first + 31] = 0xff;
     std::fs::write(&opening, &damaged).unwrap();
-    run("prove with a damaged opening", prove("refused").arg("--disclose"), 2);
+    run("prove with a damaged opening", prove("refused").args(["--open", "--disclose"]), 2);
     std::fs::write(&opening, &whole).unwrap();
 
     contents(folder, &[OPENING, "adapter_model.safetensors"], &mut said);

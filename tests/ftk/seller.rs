@@ -42,25 +42,25 @@ impl Seller {
         Self { folder, digest }
     }
 
-    /// Proves an answer and gives the bundle's folder.
+    /// Proves an answer in the open and gives the bundle's folder.
     pub fn prove(&self, name: &str, prompt: &str) -> PathBuf {
         self.prove_with(name, &["--max-tokens", "6", "--context", "buyer 7", "--prompt", prompt])
     }
 
-    /// Proves what the arguments say.
+    /// Proves what the arguments say, in the open.
     pub fn prove_with(&self, name: &str, arguments: &[&str]) -> PathBuf {
-        self.prove_as("--disclose", name, arguments)
+        self.prove_as(&["--open", "--disclose"], name, arguments)
     }
 
     /// Proves it and tells nothing else.
     pub fn seal(&self, name: &str, arguments: &[&str]) -> PathBuf {
-        self.prove_as("--sealed", name, arguments)
+        self.prove_as(&[], name, arguments)
     }
 
-    fn prove_as(&self, mode: &str, name: &str, arguments: &[&str]) -> PathBuf {
+    fn prove_as(&self, mode: &[&str], name: &str, arguments: &[&str]) -> PathBuf {
         let out = self.folder.join(name);
-        let mut command = ftk(&["prove", "--base", "village", "--quiet", mode]);
-        command.args(arguments).arg("--out").arg(&out);
+        let mut command = ftk(&["prove", "--base", "village", "--quiet"]);
+        command.args(mode).args(arguments).arg("--out").arg(&out);
         command.arg("--adapter").arg(self.folder.join("adapter"));
         command.arg("--commitment").arg(self.folder.join("commitment"));
         succeed(&mut command);

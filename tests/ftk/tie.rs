@@ -45,7 +45,7 @@ fn a_tie_goes_to_the_lower_id() {
         };
         succeed(with("commit").arg("--out").arg(&commitment));
         let mut command = with("prove");
-        command.args(["--disclose", "--max-tokens", "1", "--prompt", PROMPT]);
+        command.args(["--open", "--disclose", "--max-tokens", "1", "--prompt", PROMPT]);
         succeed(command.arg("--commitment").arg(&commitment).arg("--out").arg(&out));
         out
     };

@@ -50,10 +50,8 @@ pub enum Part {
         adapter: PathBuf,
         /// Folder that `ftk commit` wrote.
         commitment: PathBuf,
-        /// Nothing but the decisions may become known.
-        sealed: bool,
-        /// The adapter may become known.
-        disclose: bool,
+        /// What may become known.
+        mode: prove::Mode,
         /// Folder for the bundle.
         out: PathBuf,
     },
@@ -118,7 +116,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             told(&log, &head, &passed, &drawn, printer);
             Ok(Outcome::Done)
         }
-        Part::Prove { adapter, commitment, sealed, disclose, out } => {
+        Part::Prove { adapter, commitment, mode, out } => {
             let prove = prove::Settings {
                 base: plan.base.clone(),
                 adapter: adapter.clone(),
@@ -127,8 +125,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
                 inputs: Inputs::Rows(questions.path()),
                 date: None,
                 context,
-                sealed: *sealed,
-                disclose: *disclose,
+                mode: *mode,
                 out: out.clone(),
                 max_memory: None,
             };
