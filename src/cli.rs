@@ -7,12 +7,14 @@ mod exit;
 mod foreign;
 mod gnn;
 mod help;
+mod interrupt;
 pub mod printer;
 mod proofs;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use ftk_bases::Precision;
 use ftk_kernels::float;
@@ -423,6 +425,9 @@ fn run(verb: Verb, &Global { offline, .. }: &Global, printer: &Printer) -> anyho
         Advice { message: error.to_string(), hint }
     })?;
     let local = |base: PathBuf| commands::pull::base(&base, offline, printer);
+    if !matches!(verb, Verb::Train(_)) {
+        interrupt::listen().context("cannot listen for signals")?;
+    }
     match verb {
         Verb::Train(Train { file, recipe, set, out, resume, dry_run, device }) => {
             let recipe = either(file, recipe)?;

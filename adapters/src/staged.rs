@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
 
@@ -14,6 +15,50 @@ use crate::foreign;
 
 /// How names of what is unfinished begin, in folders of the user's.
 pub const PREFIX: &str = ".ftk-";
+
+/// Temporary folders of this process, and how much of it must not be broken off now.
+static HELD: Mutex<Held> = Mutex::new(Held { folders: Vec::new(), whole: 0 });
+/// Nothing is left that must not be broken off.
+static BREAKABLE: Condvar = Condvar::new();
+
+struct Held {
+    folders: Vec<PathBuf>,
+    whole: usize,
+}
+
+fn held() -> MutexGuard<'static, Held> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// While there is one, [`abandon`] waits.
+#[derive(Debug)]
+pub struct Whole(());
+
+impl Whole {
+    /// From here on.
+    pub fn begin() -> Self {
+        held().whole += 1;
+        Self(())
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        held().whole -= 1;
+        BREAKABLE.notify_all();
+    }
+}
+
+/// Removes what this process has not finished, as soon as nothing is in a step that must not be broken off, and ends it by
+/// `end`. Nothing new is begun meanwhile.
+pub fn abandon(end: impl FnOnce()) {
+    let mut held = held();
+    while held.whole > 0 {
+        held = BREAKABLE.wait(held).unwrap_or_else(PoisonError::into_inner);
+    }
+    held.folders.iter().for_each(|folder| drop(fs::remove_dir_all(folder)));
+    end();
+}
 
 /// A temporary folder that others can tell is in use. Goes with the value, or is swept out once its process is dead.
 #[derive(Debug)]
@@ -35,6 +80,7 @@ impl Temporary {
             let lock = foreign::open_folder(folder.path()).ok().filter(|file| file.lock().is_ok());
             // Somebody may have swept it out before it was locked.
             if folder.path().exists() {
+                held().folders.push(folder.path().to_owned());
                 return Ok(Self { folder, _lock: lock });
             }
         }
@@ -43,6 +89,12 @@ impl Temporary {
     /// The folder.
     pub fn path(&self) -> &Path {
         self.folder.path()
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        held().folders.retain(|folder| folder != self.folder.path());
     }
 }
 
@@ -133,6 +185,7 @@ impl Staged {
     /// # Errors
     /// The file system's, also if something stands there by now that has to stay.
     pub fn persist(self, names: &[&str]) -> io::Result<()> {
+        let _whole = Whole::begin();
         let (whole, target) = (self.path(), &self.target);
         sync(&whole)?;
         if self.inside {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use blake3::Hash;
 use candle_core::Device;
+use ftk_adapters::staged::Temporary;
 use ftk_adapters::{foreign, notes, peft};
 use ftk_recipes::Recipe;
 use serde_json::{Value, json};
@@ -86,7 +87,7 @@ fn judged(settings: &Settings, printer: &Printer) -> Result<Found> {
     roots(settings, &transcript, manifest.as_ref())?;
     let recipe = recipe(settings, printer)?;
     let mut opened = tasks::of(recipe.task).plan(&recipe)?.open(&settings.device)?;
-    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let scratch = Temporary::new(&std::env::temp_dir(), "ftk-audit-").context("cannot make a temporary folder")?;
     let which = match asked {
         Selection::All => {
             // What the run computed once is computed once here too, and nothing of the run's own is believed.

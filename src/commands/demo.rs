@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 use ftk_adapters::foreign;
 use ftk_adapters::lora::Adapter;
+use ftk_adapters::staged::Temporary;
 use ftk_bases::{Model, Source, village};
 use ftk_proofs::bundle::{Bundle, COMMITMENT};
 use ftk_proofs::limits::Limits;
@@ -40,7 +41,7 @@ const ANSWER: usize = 32;
 /// # Errors
 /// Any step that does not end as it should.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let temporary = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let temporary = Temporary::new(&std::env::temp_dir(), "ftk-demo-").context("cannot make a temporary folder")?;
     let folder = settings.dir.as_deref().unwrap_or(temporary.path());
     let began = Instant::now();
     village::unpack(folder)?;

@@ -11,7 +11,10 @@ use crate::seller::{Seller, adapter_of_rank, verify};
 /// Names in a folder that begin like this.
 fn named(folder: &Path, prefix: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(prefix)).collect()
+    let mut found: Vec<_> =
+        entries.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(prefix)).collect();
+    found.sort();
+    found
 }
 
 /// Starts a command and kills it as soon as this holds.
@@ -87,6 +90,56 @@ fn a_commitment_is_there_whole_or_not_at_all() {
     files.sort();
     let files: Vec<_> = files.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
     assert_eq!(files, ["commitment.bin", "opening.bin", "registration.bin"]);
+}
+
+/// A signal that asks a command to end: nothing half is left, not even in the folder of temporary files, nothing is counted
+/// as disclosed, and whoever waits sees the signal.
+#[test]
+#[cfg(unix)]
+fn a_command_that_is_asked_to_end_leaves_nothing() {
+    use std::os::unix::process::ExitStatusExt;
+
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    Seller::of_rank(folder.to_owned(), 64, 4);
+    std::fs::create_dir(folder.join("tmp")).unwrap();
+    let opening = std::fs::read(folder.join("commitment/opening.bin")).unwrap();
+    let before = named(folder, "");
+    for (verb, more, signal, wait) in [
+        ("prove", &["--commitment", "commitment", "--prompt", "Who lives here?", "--out", "bundle"][..], "INT", 0),
+        ("prove", &["--commitment", "commitment", "--prompt", "Who lives here?", "--out", "bundle"], "INT", 200),
+        ("prove", &["--commitment", "commitment", "--prompt", "Who lives here?", "--out", "bundle"], "TERM", 100),
+        (
+            "prove",
+            &["--commitment", "commitment", "--prompt", "Hello", "--open", "--disclose", "--out", "bundle"],
+            "INT",
+            0,
+        ),
+        ("commit", &["--out", "again"], "INT", 0),
+    ] {
+        let mut command = ftk(&[verb, "--base", "village", "--adapter", "adapter"]);
+        command.args(more).current_dir(folder).env("TMPDIR", folder.join("tmp"));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let begun = Instant::now();
+        while named(folder, ".ftk-").is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(100), "{command:?}");
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        std::thread::sleep(Duration::from_millis(wait));
+        send(child.id(), signal);
+        let status = child.wait().unwrap();
+        let number = if signal == "INT" { 2 } else { 15 };
+        assert_eq!(status.signal(), Some(number), "{verb} {more:?} {signal} {wait}: {status:?}");
+        assert_eq!(named(folder, ""), before, "{verb} {more:?} {signal} {wait}");
+        assert!(named(&folder.join("tmp"), "").is_empty(), "{verb} {more:?} {signal} {wait}");
+        assert_eq!(std::fs::read(folder.join("commitment/opening.bin")).unwrap(), opening);
+    }
+}
+
+#[cfg(unix)]
+fn send(process: u32, signal: &str) {
+    let status = Command::new("kill").args([&format!("-{signal}"), &process.to_string()]).status().unwrap();
+    assert!(status.success());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::prove::bundle::{self, ReadError};
 use anyhow::{Context, Result};
 use ftk_adapters::foreign;
+use ftk_adapters::staged::Temporary;
 use ftk_defi::DefiError;
 use ftk_defi::log::{Entry, Log, check, sample};
 use ftk_defi::plan::{Opened, Plan};
@@ -175,11 +176,11 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 }
 
 /// The windows of a sample as rows, in a file that lives as long as this.
-struct Questions(tempfile::TempDir);
+struct Questions(Temporary);
 
 impl Questions {
     fn write(entries: &[&Entry]) -> Result<Self> {
-        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let folder = Temporary::new(&std::env::temp_dir(), "ftk-sample-").context("cannot make a temporary folder")?;
         let lines: String = entries.iter().map(|entry| json!({ "prompt_ids": entry.ids }).to_string() + "\n").collect();
         std::fs::write(folder.path().join("windows.jsonl"), lines).context("cannot write the sample down")?;
         Ok(Self(folder))
