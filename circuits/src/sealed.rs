@@ -17,6 +17,7 @@ mod said;
 mod sums;
 mod tables;
 mod verify;
+mod work;
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub use arrangement::{Space, Tensor};
 pub use builder::{Activation, Builder};
 pub use operations::log_prob::{Bound, LogProbs, Ranking, Together};
 pub use plan::Plan;
-pub use prove::{SealError, seal, seal_memory};
+pub use prove::{SealError, seal};
 pub(crate) use verify::begin;
 pub use verify::verify_sealed;
+pub use work::Work;

@@ -8,9 +8,9 @@ use candle_core::Device;
 use ftk_adapters::foreign;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft::Saved;
-use ftk_adapters::staged::{PREFIX, Staged, There, sweep};
+use ftk_adapters::staged::{PREFIX, Staged, There, Whole, sweep};
 use ftk_bases::Model;
-use ftk_circuits::sealed::seal_memory;
+use ftk_circuits::sealed::Work;
 use ftk_circuits::{AdapterCommitment, SiteShape};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::bundle::{Bundle, COMMITMENT, FILES, Packed, Proof, REGISTRATION};
@@ -100,8 +100,10 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     // Everything that may fail comes before what is counted as disclosed, and that before anything can be seen.
     let io = || format!("cannot write to {}", settings.out.display());
     bundle::write_all(&bundle.files(), &staged.path()).with_context(io)?;
+    let whole = Whole::begin();
     let disclosure = addition.map(|addition| disclose(settings, secrets.commitment.shapes(), addition)).transpose()?;
     staged.persist(&FILES).with_context(io)?;
+    drop(whole);
     let Packed { statement, graph, .. } = &bundle;
     let (graph, shapes) = (graph.as_ref(), secrets.commitment.shapes());
     match &disclosure {
@@ -210,7 +212,8 @@ fn bundle(
         // What an open proof would be of.
         drop(records);
         let plan = plan(fixed, &commitment, &cases, graph.as_ref(), Deadline::NONE)?;
-        fits_memory("the sealed proof", seal_memory(&plan), settings.max_memory)?;
+        let work = Work::of(&plan, &commitment)?;
+        fits_memory("the sealed proof", work.memory, settings.max_memory)?;
         let key = commitment_key(plan.k())?;
         let statement = Statement { base, adapter: digest, context, cases };
         let (bar, mut progress) = proving();

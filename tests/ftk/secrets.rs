@@ -12,9 +12,9 @@ use ftk_adapters::peft;
 use ftk_adapters::train::LoraTensors;
 use ftk_bases::Source;
 use ftk_circuits::{AdapterCommitment, SiteFactors, register};
-use ftk_proofs::fixed::FixedAdapter;
-use ftk_proofs::prove::answer;
-use ftk_proofs::{Case, Input, Output, site_factors};
+use ftk_proofs::fixed::{FixedAdapter, Record};
+use ftk_proofs::prove::{answer, seal};
+use ftk_proofs::{Case, Choice, Deadline, FixedModel, Input, Output, Statement, plan, site_factors};
 
 use crate::run::{ftk, succeed};
 use crate::seller::adapter_of_rank;
@@ -155,6 +155,16 @@ fn committed(folder: &Path, seed: u64) {
     succeed(command.current_dir(folder));
 }
 
+/// The village's pass over a prompt and its answer, with what each site takes and adds.
+fn passed(adapter: &FixedAdapter) -> (FixedModel, Vec<Case>, Vec<Record>) {
+    let model = ftk::prove::model::read(&Source::open(Path::new("village")).unwrap()).unwrap();
+    let ids: Vec<u32> = vec![1, 268, 201, 42, 75, 2, 201, 1, 269, 201];
+    let output = Output::Choice(Choice { among: (40..60).collect(), chosen: 40 });
+    let cases = vec![Case { input: Input::Tokens(ids), output }];
+    let (cases, records) = answer(&model, adapter, cases, None, |_, _| unreachable!("nothing is continued")).unwrap();
+    (model, cases, records)
+}
+
 /// Set for the process that is to panic: its folder, and where.
 const PANIC_IN: &str = "FTK_TEST_PANIC_IN";
 const PANIC_AT: &str = "FTK_TEST_PANIC_AT";
@@ -178,6 +188,16 @@ fn panic_in(folder: &Path, at: &str) {
             let cases = vec![Case { input: Input::Tokens(vec![5, 6, 7]), output }];
             let _ = answer(&model, &fixed, cases, None, |_, _| panic!("in the middle of {at}: {printed}"));
         }
+        "seal" => {
+            let (model, cases, _) = passed(&fixed);
+            let plan = plan(&model, &commitment, &cases, None, Deadline::NONE).unwrap();
+            let statement =
+                Statement { base: model.digest(), adapter: commitment.digest(), context: Vec::new(), cases };
+            let key = commitment_key(plan.k()).unwrap();
+            let secret = (&commitment, &opening.opening, factors.as_slice());
+            let mut progress = |done: usize, _: usize| assert!(done < 2, "in the middle of {at}: {printed}");
+            let _ = seal(&key, &statement, secret, &plan, &mut progress);
+        }
         // A check of the prover's that fails, as it would be written down.
         _ => {
             let other: Vec<SiteFactors> = factors.iter().rev().cloned().collect();
@@ -197,7 +217,7 @@ fn a_panic_tells_no_secret() {
     let secrets = secrets(folder);
     let mut said = Vec::new();
     // The library, in this program: what it calls back panics.
-    for at in ["register", "answer", "assertion"] {
+    for at in ["register", "answer", "seal", "assertion"] {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "secrets::a_panic_tells_no_secret", "--nocapture", "--test-threads", "1"]);
         let output = command.env(PANIC_IN, folder).env(PANIC_AT, at).env("RUST_BACKTRACE", "full").output().unwrap();
@@ -263,10 +283,11 @@ fn no_secret_leaves_the_opening_file() {
         command
     };
     run("prove", prove("bundle").args(["--open", "--disclose"]), 0);
+    run("seal", &mut prove("sealed"), 0);
     run("open", ftk(&["open", "adapter", "--commitment", "commitment", "--json"]).arg("--quiet"), 0);
     run("inspect", &mut ftk(&["inspect", "commitment"]), 0);
     // Errors: an agreement that is missing, a folder that is taken, an adapter that was not committed to.
-    run("prove without agreement", &mut prove("refused"), 2);
+    run("prove without agreement", prove("refused").arg("--open"), 2);
     run("commit twice", &mut arguments("commit"), 2);
     adapter_of_rank(&folder.join("other"), 32, 2);
     run("prove with another adapter", prove("refused").args(["--adapter", "other", "--open", "--disclose"]), 2);
@@ -279,6 +300,7 @@ fn no_secret_leaves_the_opening_file() {
     damaged[first + 31] = 0xff;
     std::fs::write(&opening, &damaged).unwrap();
     run("prove with a damaged opening", prove("refused").args(["--open", "--disclose"]), 2);
+    run("seal with a damaged opening", &mut prove("refused"), 2);
     std::fs::write(&opening, &whole).unwrap();
 
     contents(folder, &[OPENING, "adapter_model.safetensors"], &mut said);
@@ -293,4 +315,52 @@ fn no_secret_leaves_the_opening_file() {
     let factors = std::fs::read(folder.join("adapter/adapter_model.safetensors")).unwrap();
     let floats = secrets.iter().find(|(name, _)| name.ends_with("as floats")).unwrap();
     assert!(holds(&factors, &floats.1));
+}
+
+/// What a pass computes is nowhere: not as integers, not as what the field has in their place.
+#[test]
+fn a_sealed_proof_tells_nothing_of_its_pass() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    committed(folder, 36);
+    let Held { fixed, .. } = Held::read(folder);
+    let (_, _, records) = passed(&fixed);
+    std::fs::create_dir(folder.join("tmp")).unwrap();
+    let mut command =
+        ftk(&["prove", "--base", "village", "--json", "--adapter", "adapter", "--commitment", "commitment"]);
+    let among: Vec<String> = (40..60).map(|id: u32| id.to_string()).collect();
+    command.args(["--prompt", "Hi", "--among", &among.join(","), "--out", "bundle"]).current_dir(folder);
+    let output = command.env("RUST_LOG", "trace").env("TMPDIR", folder.join("tmp")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut said = vec![("stdout".to_owned(), output.stdout), ("stderr".to_owned(), output.stderr)];
+    contents(folder, &[OPENING, "adapter_model.safetensors"], &mut said);
+    let statement = String::from_utf8(std::fs::read(folder.join("bundle/statement.json")).unwrap()).unwrap();
+    assert!(statement.contains("268") && statement.contains("choice"), "it is the same pass: {statement}");
+    let mut witness = Vec::new();
+    for (site, record) in records.iter().enumerate() {
+        // Three that differ, so that none is a run of zeros.
+        let inputs: Vec<i128> = record.inputs.iter().map(|input| i128::from(*input)).collect();
+        for (what, values) in [("input", inputs), ("delta", record.deltas.clone())] {
+            let run = values.windows(3).find(|run| run.iter().all(|value| value.unsigned_abs() > 9)).unwrap();
+            let name = |form: &str| format!("{what} of site {site} {form}");
+            let bytes = |width: usize| run.iter().flat_map(|value| value.to_le_bytes()[..width].to_vec()).collect();
+            for width in [4, 8, 16] {
+                witness.push((name(&format!("in {width} bytes")), bytes(width)));
+            }
+            let list = |separator: &str| run.iter().map(i128::to_string).collect::<Vec<_>>().join(separator);
+            witness.push((name("as text"), list(",").into_bytes()));
+            witness.push((name("as spaced text"), list(", ").into_bytes()));
+        }
+    }
+    for (secret, form) in secrets(folder).iter().chain(&witness) {
+        for (content, bytes) in &said {
+            assert!(!holds(bytes, form), "{secret} in {content}");
+        }
+    }
+    // A small integer of either sign in the field has a run of equal bytes, and nothing that hides one does.
+    let sealed = std::fs::read(folder.join("bundle/sealed.bin")).unwrap();
+    assert!(!sealed.windows(8).any(|run| run == [0; 8] || run == [0xff; 8]), "an integer in the clear");
+    // The search finds what is there.
+    let inputs: Vec<u8> = records[0].inputs.iter().flat_map(|input| input.to_le_bytes()).collect();
+    assert!(witness.iter().any(|(_, form)| holds(&inputs, form)));
 }

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha20Rng;
 use rayon::prelude::*;
 
 use super::cells::Cells;
-use super::equations::{Added, Factor, First};
+use super::equations::{Added, Factor};
 use super::lookups::Lookups;
 use super::plan::Plan;
 use super::said::{Combined, Ended, Opened, Said, Second, after, anchor, before_held, stage_transcript, subject};
@@ -35,15 +35,6 @@ pub enum SealError {
     /// It cannot be proved.
     #[error(transparent)]
     Prove(#[from] ProveError),
-}
-
-/// Bytes of memory that sealing a plan takes, beside the base and what is small: cells, and the larger of a tree of
-/// fractions and the sums.
-pub fn seal_memory(plan: &Plan) -> u64 {
-    let first = First { rows: [Fp::ZERO; 24], features: [Fp::ZERO; 24], heads: [Fp::ZERO; 16], gamma: Fp::ZERO };
-    let sums: u64 = plan.said(&first).sums.iter().map(Sum::bytes).sum();
-    let cells = (plan.columns() * useful_rows(plan.k()) * size_of::<i32>()) as u64;
-    cells + sums.max(Lookups::new(&plan.arrangement).bytes())
 }
 
 /// Seals a pass: proves that the plan's operations, with the adapter that is committed to, say what they state.

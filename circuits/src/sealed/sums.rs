@@ -147,6 +147,15 @@ impl<F> Sum<F> {
         (size_of::<Fp>() as u64 * arrays) << (self.row_bits() + self.width_bits())
     }
 
+    /// Products of field elements that its rounds take a prover: of each pair of entries the values of the round's
+    /// polynomial, and one for each array to fix a bit.
+    pub(crate) fn multiplications(&self) -> u64 {
+        let entries = 1u64 << (self.row_bits() + self.width_bits());
+        let arrays = self.publics.len() + self.factors.len();
+        let values: usize = self.products.iter().map(|product| (DEGREE + 1) * (product.factors.len() + 1)).sum();
+        entries * (values + arrays) as u64
+    }
+
     /// Scalars that are committed to once its rounds are over.
     pub(crate) fn scalars(&self) -> usize {
         self.factors.len() + self.pairs().len()

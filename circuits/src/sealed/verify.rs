@@ -1,5 +1,7 @@
 //! The verifier of sealed proofs (`STATEMENT.md`, section 11).
 
+use pasta_curves::EqAffine;
+
 use super::lookups::{self, Lookups};
 use super::plan::Plan;
 use super::said::{Ended, Opened, Said, Second, after, anchor, before_held, stage_transcript, subject};
@@ -10,6 +12,8 @@ use crate::columns::read_points;
 use crate::commitment::AdapterCommitment;
 use crate::conduct::Draw;
 use crate::error::CheckFailed;
+use crate::folding::Folding;
+use crate::hash::Digest;
 use crate::key::CommitmentKey;
 use crate::layout::useful_rows;
 use crate::link::{self, LINK_BYTES};
@@ -59,13 +63,39 @@ pub(crate) fn begin<'k>(
     if proof.len() / 32 < plan.columns() {
         return Err(CheckFailed::SealedProof);
     }
-    let lookups = Lookups::new(&plan.arrangement);
-    let rows = useful_rows(plan.k());
     let anchor = anchor(statement, commitment, plan);
     let mut reader = Reader::new(proof);
     let mut read = |count: usize| read_points(&mut reader, count).ok_or(CheckFailed::SealedProof);
+    let (folding, all) = equation(&anchor, commitment, plan, &mut read, stop, early)?;
+    let (sum, equations) = folding.verify(key, &all, &mut reader).ok_or(CheckFailed::SealedProof)?;
+    let link =
+        link::verify(key, &subject(anchor, commitment), proof, equations, link).ok_or(CheckFailed::SealedLink)?;
+    Ok(Checks {
+        seed: link.seed,
+        checks: vec![
+            Check { sum, otherwise: CheckFailed::SealedProof },
+            Check { sum: link.sum, otherwise: CheckFailed::SealedLink },
+        ],
+    })
+}
+
+/// The one equation that a proof comes to, of points as they are read: how many at a time, in their order. With it, the
+/// commitments to all its columns.
+///
+/// # Errors
+/// Those of `read`, and of time.
+pub(crate) fn equation(
+    anchor: &Digest,
+    commitment: &AdapterCommitment,
+    plan: &Plan,
+    read: &mut dyn FnMut(usize) -> Result<Vec<EqAffine>, CheckFailed>,
+    stop: &Stop<'_>,
+    early: Option<Draw>,
+) -> Result<(Folding, Vec<EqAffine>), CheckFailed> {
+    let lookups = Lookups::new(&plan.arrangement);
+    let rows = useful_rows(plan.k());
     let columns = read(plan.columns() + lookups.counts())?;
-    let opened = Opened::draw(&anchor, &columns, early);
+    let opened = Opened::draw(anchor, &columns, early);
     go_on(stop)?;
     let messages = read(lookups.messages())?;
     let (trees, digests) = lookups::follow(&lookups, &opened.bound, &messages, early);
@@ -117,14 +147,5 @@ pub(crate) fn begin<'k>(
         &held,
     ]
     .concat();
-    let (sum, equations) = folding.verify(key, &all, &mut reader).ok_or(CheckFailed::SealedProof)?;
-    let link =
-        link::verify(key, &subject(anchor, commitment), proof, equations, link).ok_or(CheckFailed::SealedLink)?;
-    Ok(Checks {
-        seed: link.seed,
-        checks: vec![
-            Check { sum, otherwise: CheckFailed::SealedProof },
-            Check { sum: link.sum, otherwise: CheckFailed::SealedLink },
-        ],
-    })
+    Ok((folding, all))
 }

@@ -49,6 +49,7 @@ const ORDER: [(&str, &[&str]); 10] = [
             "sealed/said",
             "sealed/prove",
             "sealed/verify",
+            "sealed/work",
             "sealed",
         ],
     ),

@@ -2,7 +2,7 @@
 
 use super::network::{Head, Network, VOCABULARY};
 use super::plain::{first_of, holds_at};
-use crate::sealed::{SealError, seal, verify_sealed};
+use crate::sealed::{SealError, Work, seal, verify_sealed};
 use crate::tests::support::key;
 use crate::{CheckFailed, Digest, EncodingError, LINK_BYTES, SiteFactors, SiteShape, StatementBytes, commit};
 
@@ -128,4 +128,24 @@ fn what_is_not_so_is_not_sealed() {
         &mut |_, _| {},
     );
     assert!(matches!(error, Err(SealError::Fixed(_))));
+}
+
+/// What is counted of a plan is what a proof of it has.
+#[test]
+fn a_proof_is_as_long_as_its_plan_says() {
+    let network = Network::new(1);
+    let pass = network.pass();
+    for head in [Head::Largest(pass.greedy()), Head::Outputs(pass.logits.clone())] {
+        let plan = network.plan(head);
+        let (statement, commitment) = (network.statement(), &network.commitment);
+        let work = Work::of(&plan, commitment).unwrap();
+        let key = key(plan.k());
+        let mut parts = 0;
+        let mut progress = |_, all: usize| parts = all;
+        let proof =
+            seal(key, &statement, commitment, &network.opening, &network.factors, &plan, &mut progress).unwrap();
+        assert_eq!(work.bytes, proof.len() as u64, "{work:?} {plan:?}");
+        assert_eq!(work.trees + 4, parts as u64);
+        assert!(work.leaves > work.cells && work.memory > 4 * work.cells && work.products > 0, "{work:?}");
+    }
 }
