@@ -152,6 +152,27 @@ fn bundles() {
     });
 }
 
+/// What a sealed bundle says is laid out as cells before anything of its proof is looked at.
+#[test]
+fn sealed_bundles() {
+    let folder = tempfile::tempdir().unwrap();
+    let seller = Seller::new(folder.path().join("seller"), 6);
+    let sealed = seller.seal("bundle", &["--top", "4", "--prompt", "Where is Ada?"]);
+    let source = Source::open(Path::new("village")).unwrap();
+    let verifier = Verifier::new(model::read(&source).unwrap(), Limits::default()).with_keys(commitment_key);
+    let verifier = Arc::new(Mutex::new(verifier));
+    for name in ["statement.json", "commitment.bin", "sealed.bin"] {
+        let (whole, verifier) = (whole(&sealed), Arc::clone(&verifier));
+        let seed = whole[name].clone();
+        fuzz_one_in(5, &format!("sealed-{name}"), &[seed], 512 * MEGABYTE, move |bytes| {
+            let mut files = whole.clone();
+            let given = files.insert(name.to_owned(), bytes.to_vec());
+            let verdict = verifier.lock().unwrap().verify(&slices(&files), &Expectations::default());
+            assert_eq!(verdict.is_ok(), given.as_deref() == Some(bytes));
+        });
+    }
+}
+
 #[test]
 fn models() {
     let llama = fixture("micro-llama/base");
