@@ -185,11 +185,13 @@ impl Operation for Softmax {
             cells.set_word(&self.rows, row, 0, largest as i64);
             cells.set(&self.outputs, MARK, row, at, 1);
             for (output, (word, sum)) in words.iter().zip(sums).enumerate() {
-                let distance = (largest - word) as u64;
+                let entry = row * width + output;
+                let far = || self.overflow("distance of a logit", entry, LIMB + FINE_BITS);
+                let distance = u64::try_from(largest - word).map_err(|_| far())?;
                 let steps = (distance >> FINE_BITS) as usize;
                 let beyond = steps.saturating_sub(COARSE);
                 if beyond >> LIMB != 0 {
-                    return Err(self.overflow("distance of a logit", row * width + output, LIMB + FINE_BITS));
+                    return Err(far());
                 }
                 set_by_tables(cells, &self.outputs, [row, output], distance);
                 cells.set(&self.outputs, BEYOND, row, output, beyond as i64);
@@ -443,21 +445,24 @@ pub(crate) fn rank_class() -> Class {
 
 impl Operation for Ranked {
     fn fill(&self, cells: &mut Cells<'_>, _: &[SiteFactors]) -> Result<(), FixedError> {
+        let mut so = true;
         for (row, ranking) in self.rankings.iter().enumerate() {
             let (far, last) = ranking.last();
+            so &= cells.integer(&self.distance, row, ranking.likeliest[0].0) == 0;
             let listed: BTreeSet<usize> = ranking.likeliest.iter().map(|(output, _)| *output).collect();
             for output in (0..self.rest.width).filter(|output| !listed.contains(output)) {
                 let rest = cells.integer(&self.distance, row, output) - far - i64::from(output < last);
-                FixedError::require(rest >= 0, "stated ranking", &self.site)?;
+                so &= rest >= 0;
                 cells.set_unsigned(&self.rest, (0, RANK_LIMBS), row, output, rest as u128);
             }
         }
-        Ok(())
+        FixedError::require(so, "stated ranking", &self.site)
     }
 
-    // rest - distance + the last one's + (output < last ? 1 : 0) = 0, where the output is not listed
+    // rest - distance + the last one's + (output < last ? 1 : 0) = 0, where the output is not listed; and the first one's
+    // distance is zero, as what the last one's is comes from differences.
     fn state(&self, sink: &mut Sink<'_>) {
-        let weight = sink.weight();
+        let [weight, of_first] = std::array::from_fn(|_| sink.weight());
         let (rows, outputs) = (sink.rows(self.rest.space), sink.features(self.rest.width));
         let rest = self.rest.tensor(limbs(0, RANK_LIMBS));
         sink.forms.tensor(weight, &rest, &rows, &outputs);
@@ -476,5 +481,8 @@ impl Operation for Ranked {
         }
         at_places(&rest, minus, weight, sink);
         at_places(&self.distance, plus, weight, sink);
+        let firsts = self.rankings.iter().zip(&rows).enumerate();
+        let firsts = firsts.map(|(row, (ranking, of_row))| (row, ranking.likeliest[0].0, *of_row)).collect();
+        at_places(&self.distance, firsts, of_first, sink);
     }
 }

@@ -3,6 +3,7 @@
 use super::network::{Head, Network, VOCABULARY};
 use super::plain::{first_of, holds_at};
 use super::sweep::in_tables;
+use crate::sealed::cells::Cells;
 use crate::sealed::{Bound, Ranking};
 
 /// Outputs hardly below the largest, in the reach of the tables, beyond it, and too far away for any proof.
@@ -74,6 +75,36 @@ fn what_differs_from_log_probabilities_by_the_least_is_refused() {
         likeliest[0].likeliest.truncate(3);
         refused(Head::LogProbs { sums: sums.clone(), bounds: bounds.clone(), likeliest }, "stated ranking");
     }
+}
+
+/// Outputs that are equal, but not the largest, and each of them alone: what is said of all others goes by the first that
+/// is listed, which has to be it.
+#[test]
+fn rankings_that_do_not_begin_with_the_largest_are_refused() {
+    let network = Network::with_equal_outputs(6);
+    let pass = network.pass();
+    let Head::LogProbs { sums, bounds, likeliest } = pass.log_probs() else { unreachable!() };
+    let all = pass.ranking(0).likeliest;
+    let lower: Vec<_> = all.iter().filter(|(output, log_prob)| *output < all[0].0 && *log_prob < all[0].1).collect();
+    assert!(lower.len() > 1, "some lie before the largest");
+    let mut tried = 0;
+    for listed in lower.iter().map(|one| vec![**one]).chain(
+        lower.windows(2).filter(|pair| pair[0].1 == pair[1].1).map(|pair| pair.iter().map(|one| **one).collect()),
+    ) {
+        let mut likeliest = likeliest.clone();
+        let at = likeliest.iter().position(|ranking| ranking.row == 0).unwrap();
+        likeliest[at].likeliest = listed;
+        let plan = network.plan(Head::LogProbs { sums: sums.clone(), bounds: bounds.clone(), likeliest });
+        let mut cells = Cells::new(&plan.arrangement);
+        let filled: Vec<_> = plan.operations.iter().map(|own| own.fill(&mut cells, &network.factors)).collect();
+        let refused: Vec<String> =
+            filled.into_iter().filter_map(|own| own.err().map(|error| error.to_string())).collect();
+        assert_eq!(refused, ["stated ranking does not fit the shape of site: head"]);
+        // Whoever goes on all the same has cells of which only the first one's distance is not what it should be.
+        assert!(in_tables(&cells) && !holds_at(&plan, &cells, &network.factors, &first_of(4)));
+        tried += 1;
+    }
+    assert!(tried > 2);
 }
 
 /// Of equal outputs the one with the lower number is the likelier: two networks, of which one has its outputs twice.
