@@ -40,12 +40,12 @@ use ftk_bases::{Date, Message, Model, Source, stored_template};
 use ftk_networks::graphs::End;
 use ftk_networks::sites::Role;
 use ftk_recipes::{Base, Recipe};
+use ftk_text::encode::Encoder;
+use ftk_text::rows::Text;
 
 use crate::prove::cost::available_memory;
 use crate::prove::model;
 use crate::prove::subject::Subject;
-use crate::text::encode::Encoder;
-use crate::text::rows::Text;
 use ftk_proofs::{FixedModel, Net};
 
 /// How a command ended.

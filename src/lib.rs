@@ -5,5 +5,4 @@ pub mod cli;
 pub mod commands;
 pub mod device;
 pub mod prove;
-pub mod text;
 pub mod train;

@@ -3,39 +3,47 @@
 /// A recipe to start from.
 #[derive(Clone, Copy, Debug)]
 pub struct Builtin {
-    /// Its file's name without `.toml`.
+    /// Its file's place in this crate's folder without `.toml`; for those of text, without the folder either.
     pub name: &'static str,
     /// The file.
     pub text: &'static str,
 }
 
 macro_rules! builtin {
-    ($($name:literal),*) => {
-        &[$(Builtin { name: $name, text: include_str!(concat!("../", $name, ".toml")) }),*]
+    ($($name:literal = $place:literal),* $(,)?) => {
+        &[$(Builtin { name: $name, text: include_str!(concat!("../", $place)) }),*]
     };
 }
 
 /// Every recipe, in name order.
 pub const BUILTIN: &[Builtin] = builtin![
-    "dpo",
-    "gnn/bitcoin-alpha",
-    "gnn/bitcoin-alpha-dpo",
-    "gnn/bitcoin-otc",
-    "gnn/citeseer",
-    "gnn/cora",
-    "gnn/cora-adapter",
-    "gnn/cora-contrast",
-    "gnn/guilds",
-    "gnn/pubmed",
-    "kto",
-    "orpo",
-    "sft",
-    "simpo",
-    "smollm2-dpo",
-    "smollm2-identity"
+    "dpo" = "text/dpo.toml",
+    "gnn/bitcoin-alpha" = "gnn/bitcoin-alpha.toml",
+    "gnn/bitcoin-alpha-dpo" = "gnn/bitcoin-alpha-dpo.toml",
+    "gnn/bitcoin-otc" = "gnn/bitcoin-otc.toml",
+    "gnn/citeseer" = "gnn/citeseer.toml",
+    "gnn/cora" = "gnn/cora.toml",
+    "gnn/cora-adapter" = "gnn/cora-adapter.toml",
+    "gnn/cora-contrast" = "gnn/cora-contrast.toml",
+    "gnn/guilds" = "gnn/guilds.toml",
+    "gnn/pubmed" = "gnn/pubmed.toml",
+    "kto" = "text/kto.toml",
+    "orpo" = "text/orpo.toml",
+    "sft" = "text/sft.toml",
+    "simpo" = "text/simpo.toml",
+    "smollm2-dpo" = "text/smollm2-dpo.toml",
+    "smollm2-identity" = "text/smollm2-identity.toml",
 ];
 
+/// The folder of the recipes that are named without one.
+const TEXT: &str = "text/";
+
 impl Builtin {
+    /// The folder it stands in, from this crate's, with a `/` at its end.
+    pub(crate) fn folder(&self) -> &'static str {
+        self.name.rfind('/').map_or(TEXT, |end| &self.name[..=end])
+    }
+
     /// What it is for: its first line.
     pub fn about(&self) -> &'static str {
         self.text.lines().next().unwrap_or_default().trim_start_matches(['#', ' '])
@@ -59,12 +67,13 @@ mod tests {
     #[test]
     fn every_recipe_of_the_folder_is_carried_and_says_what_it_is_for() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut all = names(folder, "");
+        let mut all = names(&folder.join(TEXT), "");
         all.extend(names(&folder.join("gnn"), "gnn/"));
         all.sort();
         assert_eq!(BUILTIN.iter().map(|it| it.name).collect::<Vec<_>>(), all);
         for builtin in BUILTIN {
-            let path = folder.join(format!("{}.toml", builtin.name));
+            let place = builtin.name.strip_prefix(builtin.folder()).unwrap_or(builtin.name);
+            let path = folder.join(builtin.folder()).join(format!("{place}.toml"));
             assert_eq!(std::fs::read_to_string(&path).unwrap(), builtin.text);
             Recipe::parse(&path, builtin.text).unwrap();
             assert!(builtin.text.starts_with("# ") && builtin.about().ends_with('.'), "{}", builtin.name);

@@ -1,4 +1,4 @@
-//! The example recipes in this crate's folder, and the copy of one in the manual, kept true.
+//! The example recipes of text, and the copy of one in the manual, kept true.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ const SFT: [&str; 2] = ["data.loss", "data.packing"];
 const ALTERNATIVES: [&str; 6] =
     ["lora.alpha_pattern.v_proj", "lora.exclude", "lora.layers", "lora.rank_pattern.v_proj", "lora.start", "run.steps"];
 
-fn folder() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("text")
 }
 
 fn text(path: &Path) -> String {
@@ -73,5 +73,5 @@ fn the_preference_example_shows_every_key() {
 #[test]
 fn the_manual_shows_the_preference_example() {
     let shown = format!("```toml\n{}```\n", text(&folder().join("dpo.toml")));
-    assert!(text(&folder().join("README.md")).contains(&shown), "README.md: differs from recipes/dpo.toml");
+    assert!(text(&folder().join("README.md")).contains(&shown), "README.md: differs from recipes/text/dpo.toml");
 }

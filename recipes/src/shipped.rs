@@ -18,12 +18,12 @@ macro_rules! files {
 const FILES: &[(&str, &[u8])] = files![
     "gnn/guilds/edges.csv",
     "gnn/guilds/nodes.csv",
-    "identity.jsonl",
-    "village/dpo.jsonl",
-    "village/heldout-sft.jsonl",
-    "village/heldout.jsonl",
-    "village/kto.jsonl",
-    "village/sft.jsonl",
+    "text/identity.jsonl",
+    "text/village/dpo.jsonl",
+    "text/village/heldout-sft.jsonl",
+    "text/village/heldout.jsonl",
+    "text/village/kto.jsonl",
+    "text/village/sft.jsonl",
 ];
 
 /// The recipe that ships under a name, unless a file of that name is here.
@@ -52,8 +52,8 @@ impl Builtin {
     /// The files that ship for what the recipe calls `path`: the file itself, or all of a folder; none of rows that the
     /// user brings.
     fn files(&self, path: &Path) -> Vec<Rows> {
-        let folder = self.name.rfind('/').map_or("", |end| &self.name[..=end]);
-        let here = FILES.iter().filter_map(|&(name, bytes)| Some(Rows { path: name.strip_prefix(folder)?, bytes }));
+        let here = FILES.iter();
+        let here = here.filter_map(|&(name, bytes)| Some(Rows { path: name.strip_prefix(self.folder())?, bytes }));
         here.filter(|rows| Path::new(rows.path).starts_with(path)).collect()
     }
 
@@ -110,8 +110,7 @@ mod tests {
     fn every_file_that_ships_is_named_by_a_recipe_and_is_that_of_the_folder() {
         let mut named = BTreeSet::new();
         for builtin in BUILTIN {
-            let folder = builtin.name.rfind('/').map_or("", |end| &builtin.name[..=end]);
-            named.extend(builtin.rows().into_iter().map(|rows| format!("{folder}{}", rows.path)));
+            named.extend(builtin.rows().into_iter().map(|rows| format!("{}{}", builtin.folder(), rows.path)));
         }
         assert_eq!(named, FILES.iter().map(|(name, _)| (*name).to_owned()).collect());
     }

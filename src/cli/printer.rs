@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use ftk_adapters::hint::{self, Ask};
+use ftk_text::TextError;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
@@ -12,7 +13,6 @@ use super::foreign;
 use crate::commands::Advice;
 use crate::device::DeviceError;
 use crate::prove;
-use crate::text::TextError;
 use crate::train::TrainError;
 
 /// Errors that may know what to do about them: those of each crate, and of each part of this one.

@@ -14,6 +14,10 @@ use ftk_proofs::bundle::{Bundle, COMMITMENT};
 use ftk_proofs::limits::Limits;
 use ftk_proofs::{Kind, Output, Statement};
 use ftk_recipes::Recipe;
+use ftk_text::Place;
+use ftk_text::encode::{Encoder, Pair};
+use ftk_text::preferred::preferred;
+use ftk_text::rows::{self, Chat, Options, PairRow, Text};
 use serde_json::json;
 
 use super::prove::Mode;
@@ -21,10 +25,6 @@ use super::questions::{Claim, Inputs};
 use super::{Outcome, commit, fitting, frozen, prove, run, tasks, verify};
 use crate::cli::printer::Printer;
 use crate::prove::bundle;
-use crate::text::Place;
-use crate::text::encode::{Encoder, Pair};
-use crate::text::preferred::preferred;
-use crate::text::rows::{self, Chat, Options, PairRow, Text};
 use crate::train::Start;
 
 /// What is needed.

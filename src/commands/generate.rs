@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use candle_core::Device;
+use ftk_text::generate::greedy;
 use serde_json::json;
 
 use super::{Advice, Outcome, Question, dated, frozen, load, other_template};
 use crate::cli::printer::Printer;
-use crate::text::generate::greedy;
 
 /// What is needed.
 pub struct Settings {

@@ -16,6 +16,7 @@ use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::bundle::{Bundle, COMMITMENT, FILES, Packed, Proof, REGISTRATION};
 use ftk_proofs::prove::{Unable, answer, prove, seal};
 use ftk_proofs::{Case, Deadline, FixedModel, Output, Statement, plan, rows_of};
+use ftk_text::generate::greedy;
 use serde_json::json;
 
 use super::commit::committed_form;
@@ -28,7 +29,6 @@ use crate::prove::cost::{Base, Costs};
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{Disclosure, Ledger, OPENING, OpeningFile};
 use crate::prove::subject::Subject;
-use crate::text::generate::greedy;
 
 /// What is needed.
 pub struct Settings {

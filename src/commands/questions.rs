@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use ftk_bases::{Message, Source};
 use ftk_proofs::{Case, Completion, Input, LogProb, Output, Preference};
+use ftk_text::Place;
+use ftk_text::encode::{Encoder, Pair, Sequence};
+use ftk_text::rows::{self, Options, PairRow, PromptRow, SftRow, Text};
 
 use super::{Advice, Question};
-use crate::text::Place;
-use crate::text::encode::{Encoder, Pair, Sequence};
-use crate::text::rows::{self, Options, PairRow, PromptRow, SftRow, Text};
 
 /// What a proof is to show.
 #[derive(Clone, Debug, PartialEq)]

@@ -16,6 +16,9 @@ use ftk_adapters::train::LoraTensors;
 use ftk_bases::Source;
 use ftk_networks::digest::BaseDigest;
 use ftk_recipes::{BUILTIN, Recipe, Reference, Session};
+use ftk_text::health::Watch;
+use ftk_text::references;
+use ftk_text::session::{TextSession, Trained};
 use serde_json::{Map, Value, json};
 
 use self::plan::{Counts, Plan};
@@ -24,9 +27,6 @@ use super::task::{self, Estimation, Evaluation, Opened, Preview, Start, Telling,
 use super::{Outcome, pull};
 use crate::arithmetic;
 use crate::cli::printer::Printer;
-use crate::text::health::Watch;
-use crate::text::references;
-use crate::text::session::{TextSession, Trained};
 use crate::train::{Identity, METRICS, Step};
 
 /// The task of text.

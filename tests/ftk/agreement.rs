@@ -40,7 +40,7 @@ fn assert_near(agreement: Agreement) {
 #[test]
 fn integers_agree_with_floats_on_the_village() {
     let source = Source::open(Path::new("village")).unwrap();
-    let text = std::fs::read_to_string(fixture("../../recipes/village/heldout.jsonl")).unwrap();
+    let text = std::fs::read_to_string(fixture("../../recipes/text/village/heldout.jsonl")).unwrap();
     let ids = source.tokenizer().unwrap().encode(&text, false).unwrap();
     let weights = source.weights(&Device::Cpu).unwrap();
     assert_near(agreement(source.network(), &weights, &ids[..200]));

@@ -30,12 +30,17 @@ const HEAVY: [&str; 10] = [
     "ftk-recipes",
 ];
 
-const CRATES: [Rule; 10] = [
+const CRATES: [Rule; 11] = [
     ("ftk-kernels", &[], &["candle-core", "halo2_proofs", "clap"]),
     ("ftk-networks", &[], &["candle-core", "safetensors", "tokenizers", "halo2_proofs", "pasta_curves", "clap"]),
     ("ftk-adapters", &["ftk-kernels", "ftk-networks"], &["halo2_proofs", "pasta_curves", "clap"]),
     ("ftk-bases", &["ftk-adapters", "ftk-networks"], &["halo2_proofs", "pasta_curves", "clap"]),
     ("ftk-recipes", &["ftk-adapters", "ftk-bases", "ftk-networks"], &["halo2_proofs", "pasta_curves", "clap"]),
+    (
+        "ftk-text",
+        &["ftk-adapters", "ftk-bases", "ftk-kernels", "ftk-networks", "ftk-recipes"],
+        &["halo2_proofs", "pasta_curves", "clap"],
+    ),
     ("ftk-gnn", &["ftk-adapters", "ftk-networks", "ftk-recipes"], &["halo2_proofs", "pasta_curves", "clap"]),
     ("ftk-defi", &["ftk-adapters", "ftk-recipes"], &["halo2_proofs", "pasta_curves", "clap"]),
     ("ftk-circuits", &["ftk-kernels"], &["candle-core", "candle-nn", "safetensors", "tempfile", "clap"]),
@@ -52,6 +57,7 @@ const CRATES: [Rule; 10] = [
             "ftk-networks",
             "ftk-proofs",
             "ftk-recipes",
+            "ftk-text",
         ],
         &[],
     ),
@@ -277,7 +283,7 @@ fn named(path: &Path, text: &str) -> BTreeSet<String> {
 }
 
 /// Parts of `src/` below the commands.
-const PARTS: [&str; 3] = ["text", "train", "prove"];
+const PARTS: [&str; 2] = ["train", "prove"];
 
 #[test]
 fn the_parts_below_the_commands_do_not_know_each_other() {
@@ -300,7 +306,7 @@ fn commands_know_of_the_command_line_only_the_printer() {
 
 /// Tasks: what names one in code, and the files of `src/` that are about it, beside its crate.
 const TASKS: [(&str, &[&str]); 3] = [
-    ("text::", &["text", "commands/text"]),
+    ("ftk_text", &["commands/text"]),
     ("ftk_gnn", &["commands/gnn", "cli/gnn"]),
     ("ftk_defi", &["commands/defi", "cli/defi"]),
 ];
@@ -321,7 +327,7 @@ fn tasks_do_not_know_each_other_and_only_registries_know_all() {
         let own = TASKS.iter().find(|(_, places)| about(places));
         let others = TASKS.iter().filter(|(name, _)| own.is_none_or(|(own, _)| own != name));
         // Models of tokens are asked and proved, too: their texts are read outside of the task that trains on them.
-        let others = others.filter(|(name, _)| own.is_some() || *name != "text::");
+        let others = others.filter(|(name, _)| own.is_some() || *name != "ftk_text");
         let named: Vec<&str> = others.map(|(name, _)| *name).filter(|name| text.contains(name)).collect();
         if OF_NODES.contains(&path.as_str()) && named == ["ftk_gnn"] {
             of_nodes.insert(path);
@@ -387,8 +393,8 @@ fn modules_stand_beside_their_folders_and_no_folder_is_called_common() {
 
 #[test]
 fn files_are_opened_in_one_place() {
-    let folders =
-        ["src", "adapters/src", "adapters/bases/src", "recipes/src"].map(|folder| Path::new(ROOT).join(folder));
+    let folders = ["src", "adapters/src", "adapters/bases/src", "recipes/src", "recipes/text/src"]
+        .map(|folder| Path::new(ROOT).join(folder));
     let files: Vec<(PathBuf, String)> = folders.iter().flat_map(|folder| rust_files(folder)).collect();
     let opens = ["fs::read(", "fs::read_to_string(", "File::open(", "OpenOptions::new()"];
     let found = files.iter().filter(|(path, text)| {

@@ -51,9 +51,9 @@ const PAIRS: [&str; 5] =
 
 /// A recipe on the first pairs of the village.
 fn pairs(folder: &Path) -> PathBuf {
-    let rows = std::fs::read_to_string(recipe("village/dpo.jsonl")).unwrap();
+    let rows = std::fs::read_to_string(recipe("text/village/dpo.jsonl")).unwrap();
     std::fs::write(folder.join("dpo.jsonl"), rows.split_inclusive('\n').take(12).collect::<String>()).unwrap();
-    let text = std::fs::read_to_string(recipe("dpo.toml")).unwrap();
+    let text = std::fs::read_to_string(recipe("text/dpo.toml")).unwrap();
     let path = folder.join("dpo.toml");
     let text = text.replace("village/dpo.jsonl", "dpo.jsonl").replace("village/heldout.jsonl", "dpo.jsonl");
     std::fs::write(&path, text).unwrap();

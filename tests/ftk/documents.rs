@@ -138,7 +138,7 @@ fn run(path: &Path) -> Result<(), String> {
 #[cfg(unix)]
 fn every_command_in_a_document_runs_in_an_empty_folder() {
     let documents = documents();
-    for name in ["README.md", "recipes/README.md", "circuits/README.md", "src/README.md"] {
+    for name in ["README.md", "recipes/text/README.md", "circuits/README.md", "src/README.md"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
         assert!(documents.contains(&path), "{name} is not found");
         let text = std::fs::read_to_string(path).unwrap();

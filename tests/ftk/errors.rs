@@ -304,7 +304,7 @@ fn an_unknown_flag_or_verb_exits_with_two() {
 #[test]
 fn a_chat_template_that_eats_memory_is_refused_while_there_is_some_left() {
     let folder = tempfile::tempdir().unwrap();
-    let village = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/village/base");
+    let village = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/text/village/base");
     for file in std::fs::read_dir(village).unwrap().map(|entry| entry.unwrap()) {
         std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
     }

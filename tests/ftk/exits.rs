@@ -48,7 +48,7 @@ impl Workshop {
             ids[0] ^= 1;
         });
         adapter(&folder.path().join("other"), 2);
-        let rows = std::fs::read_to_string(shipped("village/heldout.jsonl")).unwrap();
+        let rows = std::fs::read_to_string(shipped("text/village/heldout.jsonl")).unwrap();
         let few: Vec<&str> = rows.lines().take(4).collect();
         std::fs::write(folder.path().join("pairs.jsonl"), few.join("\n")).unwrap();
         resume::recipe(folder.path(), "");
@@ -84,7 +84,7 @@ impl Workshop {
         let (own, commitment, bundle) = (place("seller/adapter"), place("seller/commitment"), place("seller/bundle"));
         let (pairs, dpo, guilds) = (
             place("pairs.jsonl"),
-            text(&shipped("village/dpo.toml")).to_owned(),
+            text(&shipped("text/village/dpo.toml")).to_owned(),
             text(&shipped("gnn/guilds.toml")).to_owned(),
         );
         let row = |arguments: &[&str], code: i32| {

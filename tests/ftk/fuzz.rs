@@ -19,7 +19,6 @@ use ftk::prove::bundle;
 use ftk::prove::keys::commitment_key;
 use ftk::prove::model;
 use ftk::prove::opening::{OPENING, OpeningFile};
-use ftk::text::load::{self, Kind};
 use ftk::train::transcript::{self, TRANSCRIPT};
 use ftk_adapters::{notes, peft};
 use ftk_bases::budget::{Budget, within};
@@ -31,6 +30,7 @@ use ftk_proofs::limits::Limits;
 use ftk_proofs::verdict::Expectations;
 use ftk_proofs::verifier::Verifier;
 use ftk_recipes::{Data, Recipe};
+use ftk_text::load::{self, Kind};
 
 use crate::run::{fixture, ftk, succeed};
 use crate::seller::{Seller, adapter, slices};
@@ -176,7 +176,7 @@ fn sealed_bundles() {
 #[test]
 fn models() {
     let llama = fixture("micro-llama/base");
-    let village = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/village/base");
+    let village = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/text/village/base");
     let open = |folder: &Path| drop(Source::open(folder));
     for (base, file) in [
         (&llama, "config.json"),
@@ -282,7 +282,7 @@ fn templates() {
 
 #[test]
 fn recipes_and_rows() {
-    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
+    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/text");
     let read = |name: &str| std::fs::read(recipes.join(name)).unwrap();
     fuzz("recipe", &[read("dpo.toml"), read("sft.toml")], 64 * MEGABYTE, |bytes| {
         drop(Recipe::parse(Path::new("recipe.toml"), &String::from_utf8_lossy(bytes)));

@@ -3,19 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use ftk::text::load::{Kind, load};
-use ftk::text::preferred::preferred;
-use ftk::text::session::Examples;
 use ftk_adapters::peft;
 use ftk_adapters::train::LoraTensors;
 use ftk_bases::Source;
 use ftk_recipes::{Data, Recipe};
+use ftk_text::load::{Kind, load};
+use ftk_text::preferred::preferred;
+use ftk_text::session::Examples;
 use serde_json::Value;
 
 use crate::run::{ftk, stderr, succeed};
 
 fn shipped(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/text").join(name)
 }
 
 /// To how many of 100 prompts that no recipe of the village learns from the greedy answer is the courteous and true

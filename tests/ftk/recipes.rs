@@ -18,7 +18,7 @@ fn a_recipe_is_listed_shown_copied_once_and_checked() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("mine.toml");
     let file = file.to_str().unwrap();
-    let dpo = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/dpo.toml")).unwrap();
+    let dpo = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/text/dpo.toml")).unwrap();
     let listed = succeed(&mut ftk(&["recipes", "ls"]));
     assert!(listed.starts_with("dpo\tDirect preference optimisation"), "{listed}");
     let plan = listed.lines().find(|line| line.starts_with("defi/quoter\t")).expect("plans are listed, too");

@@ -134,7 +134,7 @@ fn adapters_do_not_write_on_the_terminal_of_whoever_looks_at_them() {
 /// The village with the tokens of ESC and the full stop, and of the tab and the comma, changed for each other.
 fn steering_base(folder: &Path) -> PathBuf {
     let base = folder.join("base");
-    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/village/base"), &base);
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/text/village/base"), &base);
     let path = base.join("tokenizer.json");
     let mut tokenizer: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();

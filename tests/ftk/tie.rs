@@ -11,7 +11,7 @@ const PROMPT: &str = "What does Elsa sell?";
 
 /// The village with the weights of one token given to another, as its bf16 file has them.
 fn twin(folder: &Path, token: u32, other: u32) {
-    let village = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/village/base");
+    let village = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/text/village/base");
     std::fs::create_dir(folder).unwrap();
     for file in std::fs::read_dir(village).unwrap().map(|entry| entry.unwrap()) {
         std::fs::copy(file.path(), folder.join(file.file_name())).unwrap();

@@ -1,4 +1,4 @@
-//! The base model that ships inside the program (`recipes/village/README.md`), with rows to tune it on.
+//! The base model that ships inside the program (`recipes/text/village/README.md`), with rows to tune it on.
 
 use std::path::Path;
 
@@ -8,18 +8,18 @@ use super::error::ModelError;
 
 /// Files of the base.
 const BASE: [(&str, &[u8]); 5] = [
-    ("config.json", include_bytes!("../../../recipes/village/base/config.json")),
-    ("generation_config.json", include_bytes!("../../../recipes/village/base/generation_config.json")),
-    ("model.safetensors", include_bytes!("../../../recipes/village/base/model.safetensors")),
-    ("tokenizer.json", include_bytes!("../../../recipes/village/base/tokenizer.json")),
-    ("tokenizer_config.json", include_bytes!("../../../recipes/village/base/tokenizer_config.json")),
+    ("config.json", include_bytes!("../../../recipes/text/village/base/config.json")),
+    ("generation_config.json", include_bytes!("../../../recipes/text/village/base/generation_config.json")),
+    ("model.safetensors", include_bytes!("../../../recipes/text/village/base/model.safetensors")),
+    ("tokenizer.json", include_bytes!("../../../recipes/text/village/base/tokenizer.json")),
+    ("tokenizer_config.json", include_bytes!("../../../recipes/text/village/base/tokenizer_config.json")),
 ];
 
 /// Recipe and rows of the preference run, beside a folder `base`.
 const RUN: [(&str, &[u8]); 3] = [
-    ("dpo.toml", include_bytes!("../../../recipes/village/dpo.toml")),
-    ("dpo.jsonl", include_bytes!("../../../recipes/village/dpo.jsonl")),
-    ("heldout.jsonl", include_bytes!("../../../recipes/village/heldout.jsonl")),
+    ("dpo.toml", include_bytes!("../../../recipes/text/village/dpo.toml")),
+    ("dpo.jsonl", include_bytes!("../../../recipes/text/village/dpo.jsonl")),
+    ("heldout.jsonl", include_bytes!("../../../recipes/text/village/heldout.jsonl")),
 ];
 
 /// How temporary folders of bases are called; a process that is killed leaves its own for the next to sweep out.
@@ -38,7 +38,7 @@ pub(super) fn temporary(base: &[(&str, &[u8])]) -> Result<Temporary, ModelError>
     Ok(unpacked)
 }
 
-/// Writes base, recipe and rows into a folder, laid out as in `recipes/village`.
+/// Writes base, recipe and rows into a folder, laid out as in `recipes/text/village`.
 ///
 /// # Errors
 /// [`ModelError::Write`].

@@ -6,6 +6,8 @@ use anyhow::Result;
 use ftk_bases::Source;
 use ftk_proofs::Net;
 use ftk_recipes::Recipe;
+use ftk_text::load::Kind;
+use ftk_text::memory::Memory;
 use serde_json::json;
 
 use super::super::task::Estimation;
@@ -13,8 +15,6 @@ use super::super::{Outcome, fitting, open, pull};
 use super::plan::begin;
 use crate::cli::printer::Printer;
 use crate::prove::cost::{self, Base, Costs};
-use crate::text::load::Kind;
-use crate::text::memory::Memory;
 
 /// Prints the memory of a run whose batches are as long as the recipe allows.
 ///

@@ -3,14 +3,14 @@
 use anyhow::{Result, anyhow};
 use ftk_adapters::train::LoraTensors;
 use ftk_recipes::{Recipe, Session, Task, preference};
+use ftk_text::load::{Kind, Loaded, load};
+use ftk_text::session::{Examples, Trained};
 use serde_json::{Map, Value, json};
 
 use super::super::task::Evaluation;
 use super::super::{Advice, Outcome, fitting, open as base, other_template, pull};
 use super::open::open;
 use crate::cli::printer::Printer;
-use crate::text::load::{Kind, Loaded, load};
-use crate::text::session::{Examples, Trained};
 
 /// Evaluates and prints one figure a line.
 ///

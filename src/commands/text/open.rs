@@ -11,11 +11,11 @@ use ftk_adapters::weights::Weights;
 use ftk_bases::{Precision, Source, save_folder};
 use ftk_networks::sites::Role;
 use ftk_recipes::{Format, Recipe, Reference, SaveDtype};
+use ftk_text::references::{Found, References};
+use ftk_text::session::{DpoSettings, Examples, TextSession, Trained};
 
 use super::super::run::BASE;
 use crate::cli::printer::Printer;
-use crate::text::references::{Found, References};
-use crate::text::session::{DpoSettings, Examples, TextSession, Trained};
 
 /// Largest magnitude of a value on the 16-bit grid.
 const GRID: f32 = ftk_kernels::grid::MAX_16 as f32;

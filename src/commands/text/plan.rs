@@ -9,15 +9,15 @@ use ftk_adapters::train::initial_factors;
 use ftk_bases::Source;
 use ftk_recipes::preference;
 use ftk_recipes::{Lora, Recipe};
+use ftk_text::TextError;
+use ftk_text::counts;
+use ftk_text::load::{Kind, load};
+use ftk_text::memory::Memory;
+use ftk_text::session::Examples;
 use serde_json::{Value, json};
 
 use super::super::{Advice, fitting};
 use crate::cli::printer::Printer;
-use crate::text::TextError;
-use crate::text::counts;
-use crate::text::load::{Kind, load};
-use crate::text::memory::Memory;
-use crate::text::session::Examples;
 use crate::train;
 
 /// Rows, first adapter and counts of a run.

@@ -3,14 +3,14 @@
 use anyhow::Result;
 use ftk_bases::Tokenizer;
 use ftk_recipes::Recipe;
+use ftk_text::encode::Sequence;
+use ftk_text::load::{Kind, Loaded, load};
+use ftk_text::session::Examples;
 use serde_json::{Value, json};
 
 use super::super::task::Preview;
 use super::super::{Outcome, open, pull};
 use crate::cli::printer::Printer;
-use crate::text::encode::Sequence;
-use crate::text::load::{Kind, Loaded, load};
-use crate::text::session::Examples;
 
 /// Shows the first rows and counts all.
 ///

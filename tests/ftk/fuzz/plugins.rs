@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ftk::text::load;
 use ftk_bases::Source;
 use ftk_defi::log::{Entry, Header, Log};
 use ftk_defi::plan::{Plan, SHIPPED};
@@ -15,6 +14,7 @@ use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_networks::graphs::{Head, Kind, Network};
 use ftk_proofs::head::{head_bytes, parse_head};
 use ftk_recipes::Data;
+use ftk_text::load;
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;

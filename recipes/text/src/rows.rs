@@ -3,7 +3,7 @@
 //!
 //! A row is read in one way only: columns that allow two readings are refused. A column or a field of a turn that has a
 //! meaning in these formats is used or refused by its name; one without a meaning here is counted and named.
-//! `recipes/ROWS.md` has the table. What the files look like is known to [`super::files`], what a turn holds to
+//! `recipes/text/ROWS.md` has the table. What the files look like is known to [`super::files`], what a turn holds to
 //! [`super::turn`].
 
 mod columns;

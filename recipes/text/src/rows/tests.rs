@@ -302,7 +302,7 @@ fn tools_reach_a_template_that_writes_them() {
 
 #[test]
 fn the_page_about_rows_names_what_the_code_knows() {
-    let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/recipes/ROWS.md"));
+    let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/ROWS.md"));
     let fields = [turn::SAID.as_slice(), &turn::MARKS, &turn::DETAILS, &[turn::MASKED]].concat();
     for name in COLUMNS.iter().chain(&fields) {
         assert!(page.contains(&format!("`{name}`")), "{name}");

@@ -103,7 +103,7 @@ const ENOUGH: usize = 10;
 /// Fewest steps a mean is taken over: single batches differ.
 const WINDOW: usize = 5;
 /// Loss of the chosen completions' log-probability, in nats and as a share of what it was, below
-/// which a fall is the ordinary course of DPO. The village (`recipes/village/README.md`) answers as
+/// which a fall is the ordinary course of DPO. The village (`recipes/text/village/README.md`) answers as
 /// well as it can while the fall is below half a nat, and its answers break when it is several.
 const FALL: (f64, f64) = (1.0, 0.25);
 /// Norm that no healthy run has for several steps.

@@ -1,7 +1,7 @@
 //! Makes the files of the village: the tokenizer and configuration of the base model that ships with ftk, the text it
 //! is pre-trained on, and the rows to adapt it with. `README.md` beside this file says what each file is.
 //!
-//! Run it with `cargo run --release -p ftk-recipes --example village`. The same seed gives the same bytes everywhere.
+//! Run it with `cargo run --release -p ftk-text --example village`. The same seed gives the same bytes everywhere.
 
 mod bpe;
 mod world;
