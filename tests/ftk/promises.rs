@@ -7,9 +7,9 @@ use ftk_adapters::peft;
 use ftk_adapters::train::LoraTensors;
 use ftk_bases::Source;
 use ftk_recipes::{Data, Recipe};
+use ftk_text::examples::Examples;
 use ftk_text::load::{Kind, load};
 use ftk_text::preferred::preferred;
-use ftk_text::session::Examples;
 use serde_json::Value;
 
 use crate::run::{ftk, stderr, succeed};

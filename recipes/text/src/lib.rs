@@ -3,6 +3,7 @@
 pub mod counts;
 pub mod encode;
 mod error;
+pub mod examples;
 pub mod files;
 pub mod generate;
 pub mod health;

@@ -11,10 +11,10 @@ use rayon::prelude::*;
 use super::counts::Counts;
 use super::encode::{Encoder, Pair, Sequence, Unpaired};
 use super::error::TextError;
+use super::examples::{Alone, Examples};
 use super::pack::pack;
 use super::place::Place;
 use super::rows::{self, File, Options, Row};
-use super::session::{Alone, Examples};
 
 /// What the rows of a file are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

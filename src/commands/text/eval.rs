@@ -3,8 +3,9 @@
 use anyhow::{Result, anyhow};
 use ftk_adapters::train::LoraTensors;
 use ftk_recipes::{Recipe, Session, Task, preference};
+use ftk_text::examples::Examples;
 use ftk_text::load::{Kind, Loaded, load};
-use ftk_text::session::{Examples, Trained};
+use ftk_text::session::Trained;
 use serde_json::{Map, Value, json};
 
 use super::super::task::Evaluation;

@@ -11,8 +11,9 @@ use ftk_adapters::weights::Weights;
 use ftk_bases::{Precision, Source, save_folder};
 use ftk_networks::sites::Role;
 use ftk_recipes::{Format, Recipe, Reference, SaveDtype};
+use ftk_text::examples::Examples;
 use ftk_text::references::{Found, References};
-use ftk_text::session::{DpoSettings, Examples, TextSession, Trained};
+use ftk_text::session::{DpoSettings, TextSession, Trained};
 
 use super::super::run::BASE;
 use crate::cli::printer::Printer;

@@ -11,9 +11,9 @@ use ftk_recipes::preference;
 use ftk_recipes::{Lora, Recipe};
 use ftk_text::TextError;
 use ftk_text::counts;
+use ftk_text::examples::Examples;
 use ftk_text::load::{Kind, load};
 use ftk_text::memory::Memory;
-use ftk_text::session::Examples;
 use serde_json::{Value, json};
 
 use super::super::{Advice, fitting};

@@ -4,8 +4,8 @@ use anyhow::Result;
 use ftk_bases::Tokenizer;
 use ftk_recipes::Recipe;
 use ftk_text::encode::Sequence;
+use ftk_text::examples::Examples;
 use ftk_text::load::{Kind, Loaded, load};
-use ftk_text::session::Examples;
 use serde_json::{Value, json};
 
 use super::super::task::Preview;

@@ -9,6 +9,7 @@ use ftk_networks::{Family, Llama};
 use ftk_recipes::{Dpo, DpoLoss};
 
 use super::*;
+use crate::encode::Unpaired;
 
 fn network() -> Network {
     Llama {
