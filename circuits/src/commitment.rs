@@ -11,12 +11,12 @@ use pasta_curves::{EqAffine, Fp};
 use rayon::prelude::*;
 
 use crate::bytes::{EncodingError, Reader, header};
-use crate::columns::column_points;
+use crate::columns::{Committed, Randomness, column_points};
 use crate::entropy::fresh_generator;
 use crate::error::{CheckFailed, ProveError};
 use crate::field::signed;
 use crate::hash::{Absorb, Digest, Tag};
-use crate::key::{CommitmentKey, point_from_bytes, scalar_from_bytes};
+use crate::key::{CommitmentKey, UNUSABLE, point_from_bytes, scalar_from_bytes};
 use crate::layout::{Layout, MAX_SITES, SiteShape, useful_rows};
 
 const TAG: &[u8] = b"ftk adapter\0";
@@ -161,6 +161,26 @@ impl AdapterCommitment {
         Ok(())
     }
 
+    /// Refuses factors of other sites, shapes or scales, and openings of another number of columns.
+    pub(crate) fn check_secret(&self, opening: &Opening, factors: &[SiteFactors]) -> Result<(), ProveError> {
+        let shapes = shapes_of(factors)?;
+        for site in 0..shapes.len().max(self.shapes.len()) {
+            let (given, committed) = (shapes.get(site), self.shapes.get(site));
+            if let Some(shape) = given.or(committed).filter(|_| given != committed) {
+                return Err(ProveError::Factors(shape.name.clone()));
+            }
+        }
+        if opening.blinds.len() == self.points.len() { Ok(()) } else { Err(ProveError::Opening) }
+    }
+
+    /// Its columns, as a prover knows them.
+    pub(crate) fn committed(&self, opening: &Opening) -> impl Iterator<Item = Committed> {
+        self.points.iter().zip(&opening.blinds).map(|(point, blind)| Committed {
+            point: *point,
+            randomness: Randomness { unusable: [Fp::ZERO; UNUSABLE], blind: *blind },
+        })
+    }
+
     /// Refuses a key of another size.
     pub(crate) fn check_key(&self, key: &CommitmentKey) -> Result<(), CheckFailed> {
         if key.k() == self.layout.k { Ok(()) } else { Err(CheckFailed::Key(self.layout.k)) }
@@ -271,7 +291,7 @@ pub fn opens(
 }
 
 /// Shapes of factors whose sizes and names are in order.
-pub(crate) fn shapes_of(factors: &[SiteFactors]) -> Result<Vec<SiteShape>, ProveError> {
+fn shapes_of(factors: &[SiteFactors]) -> Result<Vec<SiteShape>, ProveError> {
     if factors.is_empty() || factors.len() > MAX_SITES as usize {
         return Err(ProveError::Sites(factors.len()));
     }

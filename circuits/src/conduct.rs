@@ -48,14 +48,22 @@ pub(crate) enum Draw {
     Eta,
     Kappa,
     Zeta,
+    /// gamma, after cells and counts.
+    Equations,
+    /// Where equations are looked at, after cells and counts.
+    Coordinates,
     /// r, after the message of a round of sums.
     Sum,
+    /// lambda of the adapter's lanes, after v and h.
+    Lanes,
+    /// gamma' of the second stage's sums, after v and h.
+    SecondSums,
     /// beta, after the cross terms.
     Crosses,
 }
 
 impl Draw {
-    /// Those of the equation that all of a registration comes to.
+    /// Those of the equation that all of a registration, or of a sealed proof, comes to.
     pub(crate) const SUMS: [Self; 4] = [Self::Xi, Self::Eta, Self::Kappa, Self::Zeta];
 
     /// Whether this is the challenge that a forger knows too early: never outside tests.

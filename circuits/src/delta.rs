@@ -11,8 +11,8 @@ use rayon::prelude::*;
 
 use crate::bytes::Reader;
 use crate::check::{Check, Checks, Stop, go_on, never};
-use crate::columns::{Committed, Randomness, append_points, commit_columns, read_points};
-use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange, shapes_of};
+use crate::columns::{Committed, append_points, commit_columns, read_points};
+use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange};
 use crate::conduct::{Conduct, HONEST, Label};
 use crate::delta::fold::{FoldedSite, fold};
 use crate::delta::rows::{SiteRows, check_rows, rows_digest};
@@ -21,7 +21,7 @@ use crate::error::{CheckFailed, ProveError};
 use crate::field::powers;
 use crate::folding::{Column, Folding, Spread, Strip, Witness};
 use crate::hash::{Absorb, Digest, Tag};
-use crate::key::{CommitmentKey, UNUSABLE};
+use crate::key::CommitmentKey;
 use crate::layout::useful_rows;
 use crate::link::{self, Subject};
 use crate::statement::StatementBytes;
@@ -217,9 +217,7 @@ pub fn prove(
 ) -> Result<DeltaProof, ProveError> {
     progress(0, 1);
     check_public(key, statement, commitment, sites).map_err(ProveError::Public)?;
-    if shapes_of(factors)? != commitment.shapes() || opening.blinds.len() != commitment.points.len() {
-        return Err(ProveError::Opening);
-    }
+    commitment.check_secret(opening, factors)?;
     let columns = arrange(&commitment.layout, factors);
     let proof = prove_columns(key, statement, commitment, opening, &columns, sites, HONEST)?;
     progress(1, 1);
@@ -249,11 +247,7 @@ pub(crate) fn prove_columns(
     append_points(&mut proof, &points);
 
     let all: Vec<Column<'_>> = columns.iter().chain(&pairs).map(|column| Column::Full(column)).collect();
-    let adapter = commitment.points.iter().zip(&opening.blinds).map(|(point, blind)| Committed {
-        point: *point,
-        randomness: Randomness { unusable: [Fp::ZERO; UNUSABLE], blind: *blind },
-    });
-    let committed: Vec<Committed> = adapter.chain(committed_pairs).collect();
+    let committed: Vec<Committed> = commitment.committed(opening).chain(committed_pairs).collect();
     let witness = Witness { columns: &all, committed: &committed };
     let equations = public.folding(&points).prove(key, witness, conduct, &mut random, &mut proof)?;
     let link = link::prove(key, &public.subject(), &proof, equations, &mut random, conduct.check)?;

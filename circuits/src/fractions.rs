@@ -347,14 +347,7 @@ mod tests {
             }
             let tree = Tree { number: 0, first: 0, depth, active };
             let transcript = Transcript { digest: Digest([1; 32]), early: None };
-            let mut sender = Sender {
-                key: &key,
-                transcript: transcript.clone(),
-                random: ChaCha20Rng::seed_from_u64(2),
-                conduct: HONEST,
-                scalars: Vec::new(),
-                committed: Vec::new(),
-            };
+            let mut sender = Sender::new(&key, transcript.clone(), ChaCha20Rng::seed_from_u64(2), HONEST);
             prove(&tree, &|i| leaves[i], &mut sender);
             let scalars = &sender.scalars;
             assert_eq!((scalars.len(), sender.committed.len()), (tree.scalars(), tree.messages()), "{depth}");

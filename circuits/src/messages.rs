@@ -46,7 +46,17 @@ pub(crate) struct Sender<'a> {
     pub(crate) committed: Vec<Committed>,
 }
 
-impl Sender<'_> {
+impl<'a> Sender<'a> {
+    /// Who has not sent anything.
+    pub(crate) fn new(
+        key: &'a CommitmentKey,
+        transcript: Transcript,
+        random: ChaCha20Rng,
+        conduct: Conduct<'a>,
+    ) -> Self {
+        Self { key, transcript, random, conduct, scalars: Vec::new(), committed: Vec::new() }
+    }
+
     /// Commits to a message and draws what comes after it. The message is returned as it was sent.
     pub(crate) fn send<const S: usize, const N: usize>(
         &mut self,

@@ -6,8 +6,8 @@ use rand_chacha::ChaCha20Rng;
 
 use crate::bytes::{EncodingError, Reader};
 use crate::check::{Check, Checks, Stop, go_on, never};
-use crate::columns::{Committed, Randomness, append_points, commit_columns, read_points};
-use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange, shapes_of};
+use crate::columns::{Committed, append_points, commit_columns, read_points};
+use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange};
 use crate::conduct::{Conduct, Draw, HONEST, Label};
 use crate::entropy::{fork, fresh_generator};
 use crate::error::{CheckFailed, ProveError};
@@ -15,7 +15,7 @@ use crate::field::powers;
 use crate::folding::{Column, Folding, Spread, Strip, Witness};
 use crate::fractions::{self, Draws, Form, Fraction, Identity, Tree, equality};
 use crate::hash::{Absorb, Digest, Tag};
-use crate::key::{CommitmentKey, MESSAGE_ROWS, UNUSABLE};
+use crate::key::{CommitmentKey, MESSAGE_ROWS};
 use crate::layout::{OFFSET, useful_rows};
 use crate::link::{self, LINK_BYTES, Subject};
 use crate::messages::{Sender, Transcript};
@@ -265,9 +265,7 @@ pub fn register(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<u8>, ProveError> {
     commitment.check_key(key).map_err(ProveError::Public)?;
-    if shapes_of(factors)? != commitment.shapes() || opening.blinds.len() != commitment.points.len() {
-        return Err(ProveError::Opening);
-    }
+    commitment.check_secret(opening, factors)?;
     let columns = arrange(&commitment.layout, factors);
     register_columns(key, commitment, opening, &columns, progress, HONEST, fresh_generator()?)
 }
@@ -316,7 +314,7 @@ pub(crate) fn register_columns(
         };
         let transcript = tree_transcript(&bound, tree, conduct.early);
         let random = fork(&mut random);
-        let mut sender = Sender { key, transcript, random, conduct, scalars: Vec::new(), committed: Vec::new() };
+        let mut sender = Sender::new(key, transcript, random, conduct);
         fractions::prove(tree, &leaf, &mut sender);
         scalars.extend(sender.scalars);
         messages.extend(sender.committed);
@@ -344,11 +342,8 @@ pub(crate) fn register_columns(
     let before = columns.iter().chain(&counts).map(Vec::as_slice);
     let all = before.chain(fractions::messages(&shape.trees, &messages_of)).chain(held.iter().map(Vec::as_slice));
     let values: Vec<Column<'_>> = all.map(Column::Full).collect();
-    let of_adapter = commitment.points.iter().zip(&opening.blinds).map(|(point, blind)| Committed {
-        point: *point,
-        randomness: Randomness { unusable: [Fp::ZERO; UNUSABLE], blind: *blind },
-    });
-    let committed: Vec<Committed> = of_adapter.chain(counted).chain(messages).chain(committed).collect();
+    let committed: Vec<Committed> =
+        commitment.committed(opening).chain(counted).chain(messages).chain(committed).collect();
     points.extend(sent);
     points.extend(held_points);
     let mut proof = Vec::new();

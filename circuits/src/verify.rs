@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use crate::check::{Checks, Stop, go_on, hold};
 use crate::commitment::AdapterCommitment;
+use crate::conduct::HONEST;
 use crate::delta::rows::SiteRows;
 use crate::delta::{self, DeltaProof};
 use crate::error::CheckFailed;
@@ -59,7 +60,7 @@ impl<'a> Claim<'a> {
                 delta::begin(key, statement, commitment, sites, proof, stop)
             }
             Claim::Sealed { key, statement, commitment, plan, proof } => {
-                sealed::begin(key, statement, commitment, plan, proof, stop, None)
+                sealed::begin(key, statement, commitment, plan, proof, stop, HONEST)
             }
             Claim::Registration { key, commitment, registration } => {
                 registration::begin(key, commitment, registration, stop)

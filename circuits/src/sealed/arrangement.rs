@@ -167,6 +167,26 @@ pub(crate) struct Arrangement {
     pub(crate) adapter: Adapted,
 }
 
+/// Groups as they stand in columns of `2^k` rows.
+fn lay(k: u32, spaces: &[usize], groups: &[(Space, Class, usize)]) -> Vec<Group> {
+    let rows = useful_rows(k);
+    let mut first = 0;
+    let group = |(space, class, length): &(Space, Class, usize)| {
+        // Columns that are hardly filled cost as much as full ones.
+        let flat = *length < rows;
+        let (lanes, vector) = match flat {
+            true => (1, spaces[space.0] * length),
+            false => (spaces[space.0], *length),
+        };
+        let pieces = vector.div_ceil(rows);
+        let (space, class, length) = (*space, class.clone(), *length);
+        let group = Group { space, class, length, flat, lanes, vector, pieces, first };
+        first += group.columns();
+        group
+    };
+    groups.iter().map(group).collect()
+}
+
 /// Time of a row of the last proof, in units of 50 us of one core.
 const ROW_COST: usize = 8;
 /// Time of a column in the same unit, without its cells.
@@ -175,27 +195,19 @@ const COLUMN_COST: usize = 3;
 impl Arrangement {
     /// Lays all groups out at the k that costs least, which is not below the adapter's.
     pub(crate) fn new(spaces: Vec<usize>, groups: Vec<(Space, Class, usize)>, adapter: Adapted) -> Self {
-        let lay = |k: u32| {
-            let rows = useful_rows(k);
-            let mut first = 0;
-            let group = |(space, class, length): &(Space, Class, usize)| {
-                // Columns that are hardly filled cost as much as full ones.
-                let flat = *length < rows;
-                let (lanes, vector) = match flat {
-                    true => (1, spaces[space.0] * length),
-                    false => (spaces[space.0], *length),
-                };
-                let pieces = vector.div_ceil(rows);
-                let (space, class, length) = (*space, class.clone(), *length);
-                let group = Group { space, class, length, flat, lanes, vector, pieces, first };
-                first += group.columns();
-                group
-            };
-            groups.iter().map(group).collect::<Vec<Group>>()
+        let cost = |k: &u32| {
+            let columns: usize = lay(*k, &spaces, &groups).iter().map(Group::columns).sum();
+            (ROW_COST << *k) + COLUMN_COST * columns
         };
-        let cost = |k: &u32| (ROW_COST << *k) + COLUMN_COST * lay(*k).iter().map(Group::columns).sum::<usize>();
         let k = (adapter.layout.k..=MAX_K).min_by_key(cost).unwrap_or(MAX_K);
-        Self { k, groups: lay(k), spaces, adapter }
+        Self { k, groups: lay(k, &spaces, &groups), spaces, adapter }
+    }
+
+    /// The same at another k.
+    #[cfg(test)]
+    pub(crate) fn at(self, k: u32) -> Self {
+        let groups: Vec<_> = self.groups.into_iter().map(|group| (group.space, group.class, group.length)).collect();
+        Self { k, groups: lay(k, &self.spaces, &groups), ..self }
     }
 
     pub(crate) fn rows(&self, space: Space) -> usize {

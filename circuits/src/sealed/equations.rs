@@ -117,15 +117,15 @@ impl<'p> Forms<'p> {
 
 /// Takes equations in: `sum_t sum_j rows_t features_j (..) = 0`, each with a weight of its own.
 pub(crate) struct Sink<'p> {
-    pub(crate) first: &'p First,
+    first: First,
     pub(crate) forms: Forms<'p>,
     pub(crate) sums: Vec<Sum<Factor>>,
     power: Fp,
 }
 
 impl<'p> Sink<'p> {
-    pub(crate) fn new(arrangement: &'p Arrangement, first: &'p First) -> Self {
-        Self { first, forms: Forms::new(arrangement), sums: Vec::new(), power: Fp::ONE }
+    pub(crate) fn new(arrangement: &'p Arrangement, first: &First) -> Self {
+        Self { first: first.clone(), forms: Forms::new(arrangement), sums: Vec::new(), power: Fp::ONE }
     }
 
     /// The weight of another equation.

@@ -50,11 +50,9 @@ impl Fingerprint {
 }
 
 impl Lookups {
-    pub(crate) fn new(arrangement: &Arrangement) -> Self {
-        Self::of(arrangement, 1 << (TREE_LEAVES - arrangement.k))
-    }
-
-    pub(crate) fn of(arrangement: &Arrangement, width: usize) -> Self {
+    /// With so many columns a tree, where they are not the protocol's.
+    pub(crate) fn new(arrangement: &Arrangement, width: Option<usize>) -> Self {
+        let width = width.unwrap_or(1 << (TREE_LEAVES - arrangement.k));
         let columns = leaf_columns(arrangement);
         let tables = arrangement.tables();
         let entries =

@@ -40,7 +40,7 @@ impl Plan {
     }
 
     /// What must hold of cells.
-    pub(crate) fn said<'p>(&'p self, first: &'p First) -> Sink<'p> {
+    pub(crate) fn said(&self, first: &First) -> Sink<'_> {
         let mut sink = Sink::new(&self.arrangement, first);
         self.operations.iter().for_each(|operation| operation.state(&mut sink));
         sink

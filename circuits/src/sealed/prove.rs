@@ -9,18 +9,18 @@ use super::cells::Cells;
 use super::equations::{Added, Factor};
 use super::lookups::Lookups;
 use super::plan::Plan;
-use super::said::{Combined, Ended, Opened, Said, Second, after, anchor, before_held, stage_transcript, subject};
+use super::said::{Combined, Ended, Opened, Said, Second, after, anchor, before_held, fits, stage_transcript, subject};
 use super::sums::{Batch, DEGREE, Sum};
-use crate::columns::{Committed, Randomness, append_points, commit_columns, commit_integers};
-use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange, shapes_of};
+use crate::columns::{Committed, append_points, commit_columns, commit_integers};
+use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange};
 use crate::conduct::{Conduct, HONEST, Label};
 use crate::entropy::{fork, fresh_generator};
-use crate::error::{CheckFailed, ProveError};
+use crate::error::ProveError;
 use crate::field::{powers, signed};
 use crate::fixed::FixedError;
 use crate::folding::{Column, Witness};
 use crate::fractions::{self, Draws, Form};
-use crate::key::{CommitmentKey, UNUSABLE};
+use crate::key::CommitmentKey;
 use crate::layout::useful_rows;
 use crate::link;
 use crate::messages::Sender;
@@ -44,8 +44,8 @@ pub enum SealError {
 /// `progress` is called with (parts done, parts) before the first and after each.
 ///
 /// # Errors
-/// [`SealError::Fixed`] where the pass has no result, or not the one that is stated; [`SealError::Prove`] if factors or
-/// opening are not the commitment's.
+/// [`SealError::Prove`] if key, statement, commitment, plan, factors and opening do not belong together, all but values
+/// before anything is computed; [`SealError::Fixed`] where the pass has no result, or not the one that is stated.
 pub fn seal(
     key: &CommitmentKey,
     statement: &StatementBytes,
@@ -55,10 +55,9 @@ pub fn seal(
     plan: &Plan,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<u8>, SealError> {
+    fits(key, statement, commitment, plan).map_err(ProveError::Public)?;
+    commitment.check_secret(opening, factors)?;
     let cells = plan.fill(factors)?;
-    if shapes_of(factors)? != commitment.shapes() || opening.blinds.len() != commitment.points.len() {
-        return Err(ProveError::Opening.into());
-    }
     let columns = arrange(&commitment.layout, factors);
     let adapter = Secret { opening, factors, columns: &columns };
     Ok(seal_cells(key, statement, commitment, adapter, (plan, &cells), progress, HONEST, fresh_generator()?)?)
@@ -85,10 +84,7 @@ pub(crate) fn seal_cells(
     conduct: Conduct<'_>,
     mut random: ChaCha20Rng,
 ) -> Result<Vec<u8>, ProveError> {
-    if key.k() != plan.k() {
-        return Err(ProveError::Public(CheckFailed::Key(plan.k())));
-    }
-    let lookups = Lookups::new(&plan.arrangement);
+    let lookups = Lookups::new(&plan.arrangement, conduct.width);
     let parts = lookups.trees.len() + 4;
     progress(0, parts);
     let rows = useful_rows(plan.k());
@@ -110,8 +106,7 @@ pub(crate) fn seal_cells(
     let mut trees = Vec::new();
     for tree in &lookups.trees {
         let transcript = lookups.transcript(&opened.bound, tree, conduct.early);
-        let mut sender =
-            Sender { key, transcript, random: fork(&mut random), conduct, scalars: Vec::new(), committed: Vec::new() };
+        let mut sender = Sender::new(key, transcript, fork(&mut random), conduct);
         fractions::prove(tree, &lookups.leaf(tree, cells, &counts, opened.fingerprint), &mut sender);
         let mut again = lookups.transcript(&opened.bound, tree, conduct.early);
         trees.push(Draws::follow(tree, &mut again, &points(&sender.committed)));
@@ -127,8 +122,7 @@ pub(crate) fn seal_cells(
     let sink = plan.said(&opened.first);
     let batch = Batch { sums: sink.sums };
     let transcript = stage_transcript(&opened.bound, 1, conduct.early);
-    let mut sender =
-        Sender { key, transcript, random: fork(&mut random), conduct, scalars: Vec::new(), committed: Vec::new() };
+    let mut sender = Sender::new(key, transcript, fork(&mut random), conduct);
     let value = |sum: &Sum<Factor>, factor: &Factor| factor.values(cells, secret.factors, [sum.rows, sum.width]);
     let (point, mut ends) = batch.prove(1, &value, &mut sender);
     conduct.pass_one(Label::End(0), &mut ends);
@@ -137,7 +131,7 @@ pub(crate) fn seal_cells(
     messages.extend(sender.committed);
     let of_ends: Vec<Vec<Fp>> = ends.chunks(rows).map(<[Fp]>::to_vec).collect();
     let committed_ends = commit_columns(key, &of_ends, &mut random);
-    let digest = after(&sender.transcript.digest, &points(&committed_ends));
+    let before = after(&sender.transcript.digest, &points(&committed_ends));
     let ended = Ended::new(&plan.arrangement, sink.forms, batch, point);
     let added = ended.added();
     progress(parts - 3, parts);
@@ -148,13 +142,12 @@ pub(crate) fn seal_cells(
     conduct.pass_one(Label::End(1), &mut lanes);
     let of_lanes: Vec<Vec<Fp>> = lanes.chunks(rows).map(<[Fp]>::to_vec).collect();
     let committed_lanes = commit_columns(key, &of_lanes, &mut random);
-    let digest = after(&digest, &points(&committed_lanes));
+    let digest = after(&before, &points(&committed_lanes));
 
     // The second stage.
-    let second = Second::new(&ended, &added, &digest);
+    let second = Second::new(&ended, &added, [&before, &digest], conduct.early);
     let transcript = stage_transcript(&digest, 2, conduct.early);
-    let mut sender =
-        Sender { key, transcript, random: fork(&mut random), conduct, scalars: Vec::new(), committed: Vec::new() };
+    let mut sender = Sender::new(key, transcript, fork(&mut random), conduct);
     let value = |_: &Sum<Combined>, factor: &Combined| combined(factor, cells, secret.factors, second.lambda);
     let (last_point, mut last_ends) = second.batch.prove(2, &value, &mut sender);
     conduct.pass_one(Label::End(2), &mut last_ends);
@@ -189,10 +182,6 @@ pub(crate) fn seal_cells(
     let committed_held = commit_columns(key, &held, &mut random);
     let folding = said.folding(&identities, &points(&committed_held), &bound, conduct.early);
 
-    let of_adapter = commitment.points.iter().zip(&secret.opening.blinds).map(|(point, blind)| Committed {
-        point: *point,
-        randomness: Randomness { unusable: [Fp::ZERO; UNUSABLE], blind: *blind },
-    });
     let mut columns: Vec<Column<'_>> = secret.columns.iter().map(|column| Column::Full(column)).collect();
     columns.extend(cells.columns.iter().map(|column| Column::Small(column)));
     columns.extend(counts.iter().map(|column| Column::Full(column)));
@@ -210,7 +199,7 @@ pub(crate) fn seal_cells(
         .chain(committed_held)
         .collect();
     sent.extend(points(&late));
-    let committed: Vec<Committed> = of_adapter.chain(committed).chain(late).collect();
+    let committed: Vec<Committed> = commitment.committed(secret.opening).chain(committed).chain(late).collect();
     let mut proof = Vec::new();
     append_points(&mut proof, &sent);
     let witness = Witness { columns: &columns, committed: &committed };

@@ -13,11 +13,12 @@ use super::plan::Plan;
 use super::sums::{Batch, DEGREE, Point, Product, Public, Sum};
 use crate::commitment::AdapterCommitment;
 use crate::conduct::Draw;
+use crate::error::CheckFailed;
 use crate::field::powers;
 use crate::folding::{Folding, Spread, Strip};
 use crate::fractions::{self, Draws, Form, Identity};
 use crate::hash::{Absorb, Digest, Tag};
-use crate::key::MESSAGE_ROWS;
+use crate::key::{CommitmentKey, MESSAGE_ROWS};
 use crate::layout::useful_rows;
 use crate::link::Subject;
 use crate::messages::Transcript;
@@ -32,6 +33,31 @@ pub(crate) enum Combined {
     Rows { tensor: Tensor, rows: Vec<Fp>, map: Option<Map> },
     /// Lanes of A of a site, weighed and added up.
     Lanes { site: usize },
+}
+
+/// That key, statement, commitment and plan belong together.
+///
+/// # Errors
+/// The first of them that does not.
+pub(crate) fn fits(
+    key: &CommitmentKey,
+    statement: &StatementBytes,
+    commitment: &AdapterCommitment,
+    plan: &Plan,
+) -> Result<(), CheckFailed> {
+    if key.k() != plan.k() {
+        return Err(CheckFailed::Key(plan.k()));
+    }
+    if statement.adapter != commitment.digest() {
+        return Err(CheckFailed::Adapter(commitment.digest()));
+    }
+    if statement.base != commitment.base() {
+        return Err(CheckFailed::Base(commitment.base()));
+    }
+    if plan.arrangement.adapter.shapes != commitment.shapes() {
+        return Err(CheckFailed::Coverage("the plan is for other sites, shapes or scales".into()));
+    }
+    Ok(())
 }
 
 /// What the first challenges follow from.
@@ -52,13 +78,14 @@ impl Opened {
     pub(crate) fn draw(anchor: &Digest, points: &[EqAffine], early: Option<Draw>) -> Self {
         let before = || Absorb::new(Tag::SealedCells).digest(anchor);
         let after = || before().points(points);
-        let challenges: [Fp; 67] = after().challenges();
-        let [point, base] = if Draw::Table.is_early(early) { before() } else { after() }.challenges();
+        let drawn = |draw: Draw| -> [Fp; 67] { if draw.is_early(early) { before() } else { after() }.challenges() };
+        let ([point, base, ..], [_, _, gamma, ..]) = (drawn(Draw::Table), drawn(Draw::Equations));
+        let coordinates = drawn(Draw::Coordinates);
         let first = First {
-            gamma: challenges[2],
-            rows: std::array::from_fn(|i| challenges[3 + i]),
-            features: std::array::from_fn(|i| challenges[27 + i]),
-            heads: std::array::from_fn(|i| challenges[51 + i]),
+            gamma,
+            rows: std::array::from_fn(|i| coordinates[3 + i]),
+            features: std::array::from_fn(|i| coordinates[27 + i]),
+            heads: std::array::from_fn(|i| coordinates[51 + i]),
         };
         let fingerprint = Fingerprint { point, base };
         Self { bound: after().finish(), fingerprint, first }
@@ -134,8 +161,17 @@ pub(crate) struct Second {
 }
 
 impl Second {
-    pub(crate) fn new(ended: &Ended<'_>, added: &[(usize, &Added)], before: &Digest) -> Self {
-        let [lambda, gamma] = Absorb::new(Tag::SealedAdapter).digest(before).challenges();
+    /// The digests are those before v and h, and after them.
+    pub(crate) fn new(
+        ended: &Ended<'_>,
+        added: &[(usize, &Added)],
+        [before, after]: [&Digest; 2],
+        early: Option<Draw>,
+    ) -> Self {
+        let drawn = |draw: Draw| -> [Fp; 2] {
+            Absorb::new(Tag::SealedAdapter).digest(if draw.is_early(early) { before } else { after }).challenges()
+        };
+        let ([lambda, _], [_, gamma]) = (drawn(Draw::Lanes), drawn(Draw::SecondSums));
         let of_sites = added.iter().map(|(_, added)| Sum {
             rows: 1,
             width: added.input.width,
@@ -340,7 +376,11 @@ impl Said<'_> {
         let rows = useful_rows(self.plan.k());
         let places = self.columns();
         let after = || Absorb::new(Tag::SealedEquation).digest(bound).points(held);
-        let [xi, eta, kappa, zeta] = after().challenges();
+        let challenges: [Fp; 4] = after().challenges();
+        let [xi, eta, kappa, zeta] = std::array::from_fn(|i| match Draw::SUMS[i].is_early(early) {
+            true => self.known(bound)[i],
+            false => challenges[i],
+        });
         let weights = powers(kappa, identities.all.len() + 2 * self.lookups.trees.len());
 
         let mut scalars = vec![Fp::ZERO; self.numbers().ends[3]];
@@ -409,6 +449,14 @@ impl Said<'_> {
         let bits = self.plan.k() - self.plan.arrangement.adapter.layout.k;
         let spread = Spread { columns: places.cells, bits };
         Folding { k: self.plan.k(), strips, products, start, spread, bound: after().finish(), early }
+    }
+
+    /// xi, eta, kappa and zeta as a forger in a test knows them who did not commit to anything that they should wait
+    /// for: kappa weighs what messages and ends say, and is known before them.
+    pub(crate) fn known(&self, bound: &Digest) -> [Fp; 4] {
+        let drawn = |digest: &Digest| Absorb::new(Tag::SealedEquation).digest(digest).challenges();
+        let ([xi, eta, _, zeta], [_, _, kappa, _]) = (drawn(bound), drawn(&self.opened.bound));
+        [xi, eta, kappa, zeta]
     }
 
     /// Strips of the adapter's lanes.

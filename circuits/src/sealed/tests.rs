@@ -2,6 +2,7 @@
 
 mod early;
 mod forger;
+mod links;
 mod log_prob;
 mod network;
 mod passes;

@@ -4,15 +4,16 @@ use pasta_curves::EqAffine;
 
 use super::lookups::{self, Lookups};
 use super::plan::Plan;
-use super::said::{Ended, Opened, Said, Second, after, anchor, before_held, stage_transcript, subject};
-use super::sums::Batch;
+use super::said::{Ended, Opened, Said, Second, after, anchor, before_held, fits, stage_transcript, subject};
+use super::sums::{Batch, Point};
 use crate::bytes::{EncodingError, Reader};
 use crate::check::{Check, Checks, Stop, go_on, never};
 use crate::columns::read_points;
 use crate::commitment::AdapterCommitment;
-use crate::conduct::Draw;
+use crate::conduct::{Conduct, HONEST};
 use crate::error::CheckFailed;
 use crate::folding::Folding;
+use crate::fractions::Draws;
 use crate::hash::Digest;
 use crate::key::CommitmentKey;
 use crate::layout::useful_rows;
@@ -32,10 +33,10 @@ pub fn verify_sealed(
     plan: &Plan,
     proof: &[u8],
 ) -> Result<(), CheckFailed> {
-    begin(key, statement, commitment, plan, proof, &never, None)?.settle()
+    begin(key, statement, commitment, plan, proof, &never, HONEST)?.settle()
 }
 
-/// Everything about a sealed proof but its sums.
+/// Everything about a sealed proof but its sums; tests conduct themselves as forgers do.
 pub(crate) fn begin<'k>(
     key: &'k CommitmentKey,
     statement: &StatementBytes,
@@ -43,22 +44,11 @@ pub(crate) fn begin<'k>(
     plan: &Plan,
     bytes: &[u8],
     stop: &Stop<'_>,
-    early: Option<Draw>,
+    conduct: Conduct<'_>,
 ) -> Result<Checks<'k>, CheckFailed> {
-    if key.k() != plan.k() {
-        return Err(CheckFailed::Key(plan.k()));
-    }
-    if statement.adapter != commitment.digest() {
-        return Err(CheckFailed::Adapter(commitment.digest()));
-    }
-    if statement.base != commitment.base() {
-        return Err(CheckFailed::Base(commitment.base()));
-    }
+    fits(key, statement, commitment, plan)?;
     let (link, proof) =
         bytes.split_at_checked(LINK_BYTES).ok_or(CheckFailed::SealedEncoding(EncodingError::Truncated))?;
-    if plan.arrangement.adapter.shapes != commitment.shapes() {
-        return Err(CheckFailed::Coverage("the plan is for other sites, shapes or scales".into()));
-    }
     // Before anything is laid out that is as large as the proof must be.
     if proof.len() / 32 < plan.columns() {
         return Err(CheckFailed::SealedProof);
@@ -66,7 +56,7 @@ pub(crate) fn begin<'k>(
     let anchor = anchor(statement, commitment, plan);
     let mut reader = Reader::new(proof);
     let mut read = |count: usize| read_points(&mut reader, count).ok_or(CheckFailed::SealedProof);
-    let (folding, all) = equation(&anchor, commitment, plan, &mut read, stop, early)?;
+    let (folding, all) = equation(&anchor, commitment, plan, &mut read, stop, conduct)?;
     let (sum, equations) = folding.verify(key, &all, &mut reader).ok_or(CheckFailed::SealedProof)?;
     let link =
         link::verify(key, &subject(anchor, commitment), proof, equations, link).ok_or(CheckFailed::SealedLink)?;
@@ -88,64 +78,91 @@ pub(crate) fn equation(
     anchor: &Digest,
     commitment: &AdapterCommitment,
     plan: &Plan,
-    read: &mut dyn FnMut(usize) -> Result<Vec<EqAffine>, CheckFailed>,
+    read: &mut Read<'_>,
     stop: &Stop<'_>,
-    early: Option<Draw>,
+    conduct: Conduct<'_>,
 ) -> Result<(Folding, Vec<EqAffine>), CheckFailed> {
-    let lookups = Lookups::new(&plan.arrangement);
-    let rows = useful_rows(plan.k());
-    let columns = read(plan.columns() + lookups.counts())?;
-    let opened = Opened::draw(anchor, &columns, early);
-    go_on(stop)?;
-    let messages = read(lookups.messages())?;
-    let (trees, digests) = lookups::follow(&lookups, &opened.bound, &messages, early);
-    let sink = plan.said(&opened.first);
-    go_on(stop)?;
-    let batch = Batch { sums: sink.sums };
-    let stage_one = read(batch.rounds())?;
-    let mut transcript = stage_transcript(&opened.bound, 1, early);
-    let point = batch.follow(&mut transcript, &stage_one);
-    let (_, ends) = batch.starts();
-    let committed_ends = read(ends.div_ceil(rows))?;
-    let digest = after(&transcript.digest, &committed_ends);
-    let ended = Ended::new(&plan.arrangement, sink.forms, batch, point);
-    let added = ended.added();
-    go_on(stop)?;
-    let lanes: usize = added.iter().map(|(_, added)| commitment.shapes()[added.site].rank as usize).sum();
-    let committed_lanes = read((2 * lanes).div_ceil(rows))?;
-    let digest = after(&digest, &committed_lanes);
-    let second = Second::new(&ended, &added, &digest);
-    let stage_two = read(second.batch.rounds())?;
-    let mut transcript = stage_transcript(&digest, 2, early);
-    let last_point = second.batch.follow(&mut transcript, &stage_two);
-    let (_, last) = second.batch.starts();
-    let committed_last = read(last.div_ceil(rows))?;
-    let bound = before_held(&digests, &transcript.digest, &committed_last);
-    let said = Said {
-        plan,
-        commitment,
-        lookups: &lookups,
-        opened: &opened,
-        trees: &trees,
-        ended: &ended,
-        second: (&second, &last_point),
-    };
+    let followed = Followed::read(anchor, commitment, plan, read, stop, conduct)?;
+    let said = followed.said(plan, commitment);
     let identities = said.identities();
+    let rows = useful_rows(plan.k());
     let products: usize = identities.all.iter().map(|identity| identity.products.len()).sum();
     let held = read(said.numbers().messages.div_ceil(rows) + 2 * products.div_ceil(rows))?;
-    let folding = said.folding(&identities, &held, &bound, early);
+    let folding = said.folding(&identities, &held, &followed.bound, conduct.early);
     go_on(stop)?;
-    let all = [
-        commitment.points.as_slice(),
-        &columns,
-        &messages,
-        &stage_one,
-        &committed_ends,
-        &committed_lanes,
-        &stage_two,
-        &committed_last,
-        &held,
-    ]
-    .concat();
-    Ok((folding, all))
+    Ok((folding, [commitment.points.as_slice(), &followed.points, &held].concat()))
+}
+
+/// Reads so many points.
+type Read<'a> = dyn FnMut(usize) -> Result<Vec<EqAffine>, CheckFailed> + 'a;
+
+/// What the points of a proof say, up to the last ends.
+pub(crate) struct Followed<'p> {
+    lookups: Lookups,
+    pub(crate) opened: Opened,
+    trees: Vec<Draws>,
+    pub(crate) ended: Ended<'p>,
+    pub(crate) second: Second,
+    last_point: Point,
+    /// T4
+    pub(crate) bound: Digest,
+    /// In the order in which they are sent.
+    points: Vec<EqAffine>,
+}
+
+impl<'p> Followed<'p> {
+    pub(crate) fn read(
+        anchor: &Digest,
+        commitment: &AdapterCommitment,
+        plan: &'p Plan,
+        read: &mut Read<'_>,
+        stop: &Stop<'_>,
+        Conduct { early, width, .. }: Conduct<'_>,
+    ) -> Result<Self, CheckFailed> {
+        let lookups = Lookups::new(&plan.arrangement, width);
+        let rows = useful_rows(plan.k());
+        let mut points: Vec<EqAffine> = Vec::new();
+        let mut read = |count: usize| {
+            let read = read(count)?;
+            points.extend(&read);
+            Ok(read)
+        };
+        let columns = read(plan.columns() + lookups.counts())?;
+        let opened = Opened::draw(anchor, &columns, early);
+        go_on(stop)?;
+        let messages = read(lookups.messages())?;
+        let (trees, digests) = lookups::follow(&lookups, &opened.bound, &messages, early);
+        let sink = plan.said(&opened.first);
+        go_on(stop)?;
+        let batch = Batch { sums: sink.sums };
+        let stage_one = read(batch.rounds())?;
+        let mut transcript = stage_transcript(&opened.bound, 1, early);
+        let point = batch.follow(&mut transcript, &stage_one);
+        let (_, ends) = batch.starts();
+        let before = after(&transcript.digest, &read(ends.div_ceil(rows))?);
+        let ended = Ended::new(&plan.arrangement, sink.forms, batch, point);
+        let added = ended.added();
+        go_on(stop)?;
+        let lanes: usize = added.iter().map(|(_, added)| commitment.shapes()[added.site].rank as usize).sum();
+        let digest = after(&before, &read((2 * lanes).div_ceil(rows))?);
+        let second = Second::new(&ended, &added, [&before, &digest], early);
+        let stage_two = read(second.batch.rounds())?;
+        let mut transcript = stage_transcript(&digest, 2, early);
+        let last_point = second.batch.follow(&mut transcript, &stage_two);
+        let (_, last) = second.batch.starts();
+        let bound = before_held(&digests, &transcript.digest, &read(last.div_ceil(rows))?);
+        Ok(Self { lookups, opened, trees, ended, second, last_point, bound, points })
+    }
+
+    pub(crate) fn said<'a>(&'a self, plan: &'a Plan, commitment: &'a AdapterCommitment) -> Said<'a> {
+        Said {
+            plan,
+            commitment,
+            lookups: &self.lookups,
+            opened: &self.opened,
+            trees: &self.trees,
+            ended: &self.ended,
+            second: (&self.second, &self.last_point),
+        }
+    }
 }

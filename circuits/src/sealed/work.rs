@@ -10,6 +10,7 @@ use super::sums::Sum;
 use super::verify::equation;
 use crate::check::never;
 use crate::commitment::AdapterCommitment;
+use crate::conduct::HONEST;
 use crate::error::CheckFailed;
 use crate::hash::Digest;
 use crate::layout::useful_rows;
@@ -51,7 +52,7 @@ impl Work {
     /// # Errors
     /// None that a plan for this commitment has.
     pub fn of(plan: &Plan, commitment: &AdapterCommitment) -> Result<Self, CheckFailed> {
-        let lookups = Lookups::new(&plan.arrangement);
+        let lookups = Lookups::new(&plan.arrangement, None);
         // Whatever challenges are, as many follow from them.
         let anchor = Digest([0; 32]);
         let opened = Opened::draw(&anchor, &[], None);
@@ -61,7 +62,7 @@ impl Work {
             points += count as u64;
             Ok(vec![EqAffine::generator(); count])
         };
-        let (folding, _) = equation(&anchor, commitment, plan, &mut send, &never, None)?;
+        let (folding, _) = equation(&anchor, commitment, plan, &mut send, &never, HONEST)?;
         let shape = folding.shape();
         points += shape.crosses as u64;
         let cells = (plan.columns() * useful_rows(plan.k())) as u64;

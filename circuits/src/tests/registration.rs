@@ -413,12 +413,6 @@ fn r_known_before_its_message_is_forgeable() {
     });
 }
 
-/// The solution of `a x + b y = e`, `c x + d y = f`.
-fn solve([a, b, e]: [Fp; 3], [c, d, f]: [Fp; 3]) -> [Fp; 2] {
-    let inverse = (a * d - b * c).invert().unwrap();
-    [(e * d - b * f) * inverse, (a * f - e * c) * inverse]
-}
-
 /// Scalars of M that satisfy everything and differ from the messages by nothing at xi: first scalars of six of them.
 #[test]
 fn xi_known_before_m_is_forgeable() {

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use ff::Field;
 use pasta_curves::Fp;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -16,6 +17,12 @@ use crate::*;
 pub(crate) fn key(k: u32) -> &'static CommitmentKey {
     static KEYS: [OnceLock<CommitmentKey>; (MAX_K + 1) as usize] = [const { OnceLock::new() }; (MAX_K + 1) as usize];
     KEYS[k as usize].get_or_init(|| CommitmentKey::generate(k).unwrap())
+}
+
+/// The solution of `a x + b y = e`, `c x + d y = f`.
+pub(crate) fn solve([a, b, e]: [Fp; 3], [c, d, f]: [Fp; 3]) -> [Fp; 2] {
+    let inverse = (a * d - b * c).invert().unwrap();
+    [(e * d - b * f) * inverse, (a * f - e * c) * inverse]
 }
 
 pub(super) fn shape(name: &str, rank: u32, d_in: u32, d_out: u32) -> SiteShape {

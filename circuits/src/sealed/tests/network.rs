@@ -22,11 +22,9 @@ pub(super) const ROWS: usize = 5;
 const HIDDEN: usize = 8;
 const HEADS: Heads = Heads { query: 2, key_value: 1, dim: 4 };
 const INNER: usize = 12;
+/// Logits of most networks here.
 pub(super) const VOCABULARY: usize = 21;
 const EPS: i64 = 4295;
-
-pub(super) const ADAPTED: [(&str, u32, usize, usize); 4] =
-    [("q", 2, HIDDEN, 8), ("v", 3, HIDDEN, 4), ("down", 2, INNER, HIDDEN), ("head", 1, HIDDEN, VOCABULARY)];
 
 /// What both the pass and the plan are made from.
 pub(super) struct Network {
@@ -37,6 +35,7 @@ pub(super) struct Network {
     matrices: Vec<(&'static str, Arc<Matrix>)>,
     norms: Vec<(&'static str, Arc<Norm>)>,
     rotations: Arc<Rotations>,
+    pub(super) vocabulary: usize,
     pub(super) seed: u64,
 }
 
@@ -62,11 +61,11 @@ pub(super) trait Walk {
 
 impl Network {
     pub(super) fn new(seed: u64) -> Self {
-        Self::with_norms(seed, 23)
+        Self::of(seed, 23, VOCABULARY)
     }
 
-    /// The same with weights of norms at so many fractional bits.
-    pub(super) fn with_norms(seed: u64, shift: u32) -> Self {
+    /// The same with weights of norms at so many fractional bits, and so many logits.
+    pub(super) fn of(seed: u64, shift: u32, vocabulary: usize) -> Self {
         let mut random = ChaCha20Rng::seed_from_u64(seed);
         let mut small = |bits: u32| i64::from(random.next_u32() as i32) >> (32 - bits);
         let embedded = (0..ROWS * HIDDEN).map(|_| small(19)).collect();
@@ -79,7 +78,7 @@ impl Network {
             ("gate", INNER, HIDDEN, false),
             ("up", INNER, HIDDEN, false),
             ("down", HIDDEN, INNER, true),
-            ("head", VOCABULARY, HIDDEN, false),
+            ("head", vocabulary, HIDDEN, false),
         ] {
             let weights = (0..d_out * d_in).map(|_| small(15) as i16).collect();
             let shifts = (0..d_out).map(|_| (13 + (small(8) & 3)) as u8).collect();
@@ -99,7 +98,9 @@ impl Network {
                     }
                     (name, Arc::new(norm))
                 });
-        let factors: Vec<SiteFactors> = ADAPTED
+        let adapted =
+            [("q", 2, HIDDEN, 8), ("v", 3, HIDDEN, 4), ("down", 2, INNER, HIDDEN), ("head", 1, HIDDEN, vocabulary)];
+        let factors: Vec<SiteFactors> = adapted
             .iter()
             .map(|(name, rank, d_in, d_out)| {
                 let shape = SiteShape {
@@ -119,7 +120,7 @@ impl Network {
         let rope = Rope { dim: HEADS.dim, theta: Dyadic { mantissa: 10_000, exponent: 0 }, scaling: None };
         let rotations = Arc::new(Rotations::new("rope", &rope, ROWS).unwrap());
         let norms = norms.to_vec();
-        Self { factors, commitment, opening, embedded, matrices, norms, rotations, seed }
+        Self { factors, commitment, opening, embedded, matrices, norms, rotations, vocabulary, seed }
     }
 
     /// The same with weights of the head at so many fractional bits: the fewer, the further apart its outputs are.
@@ -319,7 +320,7 @@ impl Walk for Pass<'_> {
 
 impl Pass<'_> {
     pub(super) fn greedy(&self) -> Vec<usize> {
-        self.logits.chunks_exact(VOCABULARY).map(|row| greedy(row).unwrap() as usize).collect()
+        self.logits.chunks_exact(self.network.vocabulary).map(|row| greedy(row).unwrap() as usize).collect()
     }
 
     /// The log-probability of an output.

@@ -1,10 +1,19 @@
 //! Honest proofs, and statements that are not so.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ff::{Field, PrimeField};
+use pasta_curves::Fp;
+use rayon::prelude::*;
+
+use super::forger::Forger;
 use super::network::{Head, Network, VOCABULARY};
 use super::plain::{first_of, holds_at};
-use crate::sealed::{SealError, Work, seal, verify_sealed};
+use crate::conduct::{Conduct, HONEST, Label, Sent};
+use crate::sealed::lookups::Lookups;
+use crate::sealed::{Plan, SealError, Work, seal, verify_sealed};
 use crate::tests::support::key;
-use crate::{CheckFailed, Digest, EncodingError, LINK_BYTES, SiteFactors, SiteShape, StatementBytes, commit};
+use crate::*;
 
 /// Cells are those of the pass on integers, and everything that is said of them holds.
 #[test]
@@ -94,11 +103,174 @@ fn keys_adapters_and_bases_are_told_apart() {
 #[test]
 fn normed_and_rotated_heads_are_rounded_as_the_semantics_do() {
     for shift in [20, 23, 26, 27, 28, 30] {
-        let network = Network::with_norms(5, shift);
+        let network = Network::of(5, shift, VOCABULARY);
         let plan = network.plan(Head::Outputs(network.pass().logits));
         let cells = plan.fill(&network.factors).unwrap();
         assert!(holds_at(&plan, &cells, &network.factors, &first_of(3)), "{shift}");
     }
+}
+
+/// Outputs that fill more than a column for each row.
+#[test]
+fn rows_that_are_longer_than_a_column_are_cut_into_pieces() {
+    let forger = Forger::of(Network::of(6, 23, 230));
+    let Forger { network, plan } = &forger;
+    let long = plan.arrangement.groups.iter().find(|group| group.lanes > 1).unwrap();
+    assert_eq!((long.lanes, long.pieces, long.vector), (2, 2, 230), "two rows, of 224 cells and six");
+    let mut cells = forger.cells();
+    assert!(holds_at(plan, &cells, &network.factors, &first_of(6)));
+    assert_eq!(forger.verdict(&forger.honest().unwrap(), None), Ok(()));
+    for (piece, lane, at) in [(0, 0, 223), (1, 0, 0), (1, 1, 5)] {
+        let column = long.column(piece, lane, 1);
+        cells.columns[column][at] ^= 1;
+        assert!(!holds_at(plan, &cells, &network.factors, &first_of(6)), "{piece}, {lane}, {at}");
+        cells.columns[column][at] ^= 1;
+    }
+}
+
+/// As many trees as one likes, of which each is about its own columns, and all together about all.
+#[test]
+fn lookups_in_several_trees_are_accepted_and_belong_to_their_number() {
+    let forger = Forger::new();
+    let mut cells = forger.cells();
+    let trees = |width: Option<usize>| Lookups::new(&forger.plan.arrangement, width);
+    let columns = trees(None).trees[0].active >> forger.plan.k();
+    for count in 1..=3 {
+        let width = Some(columns.div_ceil(count));
+        let lookups = trees(width);
+        assert_eq!(lookups.trees.len(), count);
+        let conduct = Conduct { width, ..HONEST };
+        let judged = |conduct: Conduct<'_>| forger.judge(&forger.seal(&cells, conduct), Conduct { width, ..HONEST });
+        assert_eq!(judged(conduct), Ok(()), "{count}");
+        assert_eq!(judged(Conduct { width: Some(columns.div_ceil(4)), ..HONEST }), Err(CheckFailed::SealedProof));
+        let last = count - 1;
+        for changed in [Sent::Root { tree: last }, Sent::Ends { tree: last, level: 3 }] {
+            let send = |sent: Sent, message: &mut [Fp]| {
+                if sent == changed {
+                    message[0] += Fp::ONE;
+                }
+            };
+            assert_eq!(judged(Conduct { send: &send, ..conduct }), Err(CheckFailed::SealedProof), "{changed:?}");
+        }
+        for sum in lookups.sums_at()..lookups.scalars() {
+            let assign = |label, row, value| if (label, row) == (Label::Scalar, sum) { value + Fp::ONE } else { value };
+            assert_eq!(judged(Conduct { assign: &assign, ..conduct }), Err(CheckFailed::SealedProof), "sum {sum}");
+        }
+    }
+    // No limb, in the first tree and in the second.
+    let width = Some(columns.div_ceil(2));
+    for column in [0, forger.plan.columns() - 1] {
+        cells.columns[column][0] += 1 << 16;
+        let proof = forger.seal(&cells, Conduct { width, ..HONEST });
+        let verdict = forger.judge(&proof, Conduct { width, ..HONEST });
+        assert_eq!(verdict, Err(CheckFailed::SealedProof), "{column}");
+        cells.columns[column][0] -= 1 << 16;
+    }
+}
+
+/// Each point and each scalar of a proof that is none, and a proof that ends before it.
+#[test]
+fn every_word_of_a_proof_is_read() {
+    let network = Network::new(4);
+    // Tables fill fewer columns there.
+    let k = network.commitment.k() + 2;
+    let forger = Forger::of(network).at(k);
+    let proof = forger.honest().unwrap();
+    assert_eq!(proof.len() % 32, 0);
+    (0..proof.len() / 32).into_par_iter().for_each(|word| {
+        let mut changed = proof.clone();
+        changed[32 * word..][..32].fill(0xff);
+        let linked = 32 * word < LINK_BYTES;
+        let expected = if linked { CheckFailed::SealedLink } else { CheckFailed::SealedProof };
+        assert_eq!(forger.verdict(&changed, None), Err(expected), "{word}");
+        if linked || word % 8 == 0 {
+            let cut = CheckFailed::SealedEncoding(EncodingError::Truncated);
+            let expected = if linked { cut } else { CheckFailed::SealedProof };
+            assert_eq!(forger.verdict(&proof[..32 * word], None), Err(expected), "up to {word}");
+        }
+    });
+    assert_eq!(forger.verdict(&[&proof[..], &[0; 32]].concat(), None), Err(CheckFailed::SealedProof), "and more");
+}
+
+/// Among others, whose errors cancel or not; and left, whenever the verifier does not want to go on.
+#[test]
+fn sealed_claims_are_judged_with_others() {
+    let forger = Forger::new();
+    let Forger { network: Network { commitment, opening, factors, .. }, plan } = &forger;
+    let (statement, key) = (forger.network.statement(), key(plan.k()));
+    let other = StatementBytes { said: b"else".to_vec(), ..statement.clone() };
+    let registration = register(key, commitment, opening, factors, &mut |_, _| {}).unwrap();
+    let proofs = [forger.honest().unwrap(), forger.honest().unwrap()];
+    let sealed = |proof| Claim::Sealed { key, statement: &statement, commitment, plan, proof };
+    let registered = Claim::Registration { key, commitment, registration: &registration };
+    let claims = [sealed(&proofs[0]), registered, sealed(&proofs[1])];
+    assert_eq!(verify_all(&claims, &|_| false), vec![Ok(()); 3]);
+    let about_else = Claim::Sealed { key, statement: &other, commitment, plan, proof: &proofs[0] };
+    let verdicts = verify_all(&[claims[0], about_else, claims[1]], &|_| false);
+    assert_eq!(verdicts, [Ok(()), Err(CheckFailed::SealedProof), Ok(())]);
+    // A response of a link that is one more, and of another that is one less.
+    let moved = |proof: &[u8], by: Fp| {
+        let mut moved = proof.to_vec();
+        let honest = Fp::from_repr(proof[32..64].try_into().unwrap()).unwrap();
+        moved[32..64].copy_from_slice(&(honest + by).to_repr());
+        moved
+    };
+    let pair = [moved(&proofs[0], Fp::ONE), moved(&proofs[1], -Fp::ONE)];
+    let verdicts = verify_all(&[sealed(&pair[0]), registered, sealed(&pair[1]), claims[0]], &|_| false);
+    let refused = Err(CheckFailed::SealedLink);
+    assert_eq!(verdicts, [refused.clone(), Ok(()), refused, Ok(())]);
+    let asked = AtomicUsize::new(0);
+    let count = |_: usize| {
+        asked.fetch_add(1, Ordering::Relaxed);
+        false
+    };
+    assert_eq!(verify_all(&claims[..1], &count), [Ok(())]);
+    let times = asked.into_inner();
+    assert!(times > 3, "{times}");
+    for last in 0..times {
+        let asked = AtomicUsize::new(0);
+        let stop = |_: usize| asked.fetch_add(1, Ordering::Relaxed) >= last;
+        assert_eq!(verify_all(&claims[..1], &stop), [Err(CheckFailed::Stopped)], "{last}");
+    }
+}
+
+/// What does not belong together is said before anything is computed: of the plan, which states what is not so, nothing
+/// is.
+#[test]
+fn what_does_not_belong_together_is_not_sealed() {
+    let network = Network::new(2);
+    let mut logits = network.pass().logits;
+    logits[3] += 1;
+    let plan = network.plan(Head::Outputs(logits));
+    let Network { commitment, opening, factors, .. } = &network;
+    let (statement, own) = (network.statement(), plan.k());
+    let tried = |k: u32, statement: &StatementBytes, opening: &Opening, factors: &[SiteFactors], plan: &Plan| {
+        let mut parts = 0;
+        let refused = seal(key(k), statement, commitment, opening, factors, plan, &mut |_, _| parts += 1);
+        assert_eq!(parts, 0);
+        refused.unwrap_err()
+    };
+    let error = tried(own, &statement, opening, factors, &plan);
+    assert!(matches!(error, SealError::Fixed(_)), "{error}");
+    let refused = |k: u32, statement: &StatementBytes, opening: &Opening, factors: &[SiteFactors], plan: &Plan| {
+        tried(k, statement, opening, factors, plan).to_string()
+    };
+    let nothing = |failed: CheckFailed| ProveError::Public(failed).to_string();
+    assert_eq!(refused(own + 1, &statement, opening, factors, &plan), nothing(CheckFailed::Key(own)));
+    let adapter = StatementBytes { adapter: Digest([8; 32]), ..statement.clone() };
+    assert_eq!(refused(own, &adapter, opening, factors, &plan), nothing(CheckFailed::Adapter(commitment.digest())));
+    let base = StatementBytes { base: Digest([8; 32]), ..statement.clone() };
+    assert_eq!(refused(own, &base, opening, factors, &plan), nothing(CheckFailed::Base(commitment.base())));
+    let other = Network::of(2, 23, VOCABULARY + 1);
+    let of_other = other.plan(Head::Outputs(other.pass().logits));
+    let coverage = "the plan is for other sites, shapes or scales";
+    assert_eq!(refused(own, &statement, opening, factors, &of_other), nothing(CheckFailed::Coverage(coverage.into())));
+    for (factors, named) in [(&other.factors[..], "head"), (&factors[..3], "head"), (&factors[1..], "v")] {
+        let named = format!("factors do not have the shape of their site: {named}");
+        assert_eq!(refused(own, &statement, opening, factors, &plan), named);
+    }
+    let short = Opening { blinds: opening.blinds[1..].to_vec() };
+    assert_eq!(refused(own, &statement, &short, factors, &plan), ProveError::Opening.to_string());
 }
 
 #[test]
