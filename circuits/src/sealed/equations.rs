@@ -5,6 +5,7 @@
 //! and added up, the parts of an equation that are linear in cells go into a linear form, and the others become sums of
 //! products of tensors.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use ff::Field;
@@ -19,7 +20,7 @@ use crate::fixed::FixedError;
 use crate::fractions::equality;
 
 /// One operation of a network.
-pub(crate) trait Operation: Send + Sync {
+pub(crate) trait Operation: Any + Send + Sync {
     /// Fills its cells from those of operations before it.
     fn fill(&self, cells: &mut Cells<'_>, adapter: &[SiteFactors]) -> Result<(), FixedError>;
 

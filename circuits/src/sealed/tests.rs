@@ -7,4 +7,6 @@ mod log_prob;
 mod network;
 mod passes;
 mod plain;
+mod reference;
+mod relations;
 mod sweep;

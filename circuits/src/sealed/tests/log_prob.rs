@@ -2,6 +2,7 @@
 
 use super::network::{Head, Network, VOCABULARY};
 use super::plain::{first_of, holds_at};
+use super::reference::failures;
 use super::sweep::in_tables;
 use crate::sealed::cells::Cells;
 use crate::sealed::{Bound, Ranking};
@@ -102,6 +103,8 @@ fn rankings_that_do_not_begin_with_the_largest_are_refused() {
         assert_eq!(refused, ["stated ranking does not fit the shape of site: head"]);
         // Whoever goes on all the same has cells of which only the first one's distance is not what it should be.
         assert!(in_tables(&cells) && !holds_at(&plan, &cells, &network.factors, &first_of(4)));
+        let failed = failures(&plan, &cells, &network.factors);
+        assert!(matches!(failed[..], [("first of a ranking", ..)]), "{failed:?}");
         tried += 1;
     }
     assert!(tried > 2);

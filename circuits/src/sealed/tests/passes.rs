@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::forger::Forger;
 use super::network::{Head, Network, VOCABULARY};
 use super::plain::{first_of, holds_at};
+use super::reference::failures;
 use crate::conduct::{Conduct, HONEST, Label, Sent};
 use crate::sealed::lookups::Lookups;
 use crate::sealed::{Plan, SealError, Work, seal, verify_sealed};
@@ -25,6 +26,7 @@ fn what_is_said_of_honest_cells_holds() {
             let plan = network.plan(head);
             let cells = plan.fill(&network.factors).unwrap();
             assert!(holds_at(&plan, &cells, &network.factors, &first_of(seed)), "{seed}");
+            assert_eq!(failures(&plan, &cells, &network.factors), [], "{seed}");
         }
     }
 }
@@ -119,11 +121,14 @@ fn rows_that_are_longer_than_a_column_are_cut_into_pieces() {
     assert_eq!((long.lanes, long.pieces, long.vector), (2, 2, 230), "two rows, of 224 cells and six");
     let mut cells = forger.cells();
     assert!(holds_at(plan, &cells, &network.factors, &first_of(6)));
+    assert_eq!(failures(plan, &cells, &network.factors), []);
     assert_eq!(forger.verdict(&forger.honest().unwrap(), None), Ok(()));
     for (piece, lane, at) in [(0, 0, 223), (1, 0, 0), (1, 1, 5)] {
         let column = long.column(piece, lane, 1);
         cells.columns[column][at] ^= 1;
         assert!(!holds_at(plan, &cells, &network.factors, &first_of(6)), "{piece}, {lane}, {at}");
+        let place = ("difference", lane, 224 * piece + at);
+        assert_eq!(failures(plan, &cells, &network.factors), [place]);
         cells.columns[column][at] ^= 1;
     }
 }
