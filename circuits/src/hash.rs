@@ -186,6 +186,14 @@ mod tests {
     }
 
     #[test]
+    fn every_context_stands_in_the_statement() {
+        let statement = include_str!("../STATEMENT.md");
+        for tag in Tag::ALL {
+            assert!(statement.contains(&format!("\"{}\"", tag.context())), "{tag:?}");
+        }
+    }
+
+    #[test]
     fn challenges_of_one_hash_differ() {
         let [a, b] = Absorb::new(Tag::Fold).challenges();
         assert_ne!(a, b);
