@@ -202,15 +202,15 @@ struct Expectations {
     #[arg(long, value_name = "FILE", conflicts_with = "any_input")]
     expect_rows: Option<PathBuf>,
     /// For choice: the token ids, or the classes of a node, to choose among; of a node, all without it
-    #[arg(long, value_name = "ID,ID", value_delimiter = ',', conflicts_with_all = ["expect_input", "any_input"])]
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',', conflicts_with = "any_input")]
     expect_among: Vec<u32>,
     /// For at-least: the token id or class, and the probability it must reach
     #[arg(long, value_name = "ID=PROBABILITY", value_parser = likely)]
-    #[arg(conflicts_with_all = ["expect_input", "any_input", "expect_among"])]
+    #[arg(conflicts_with_all = ["any_input", "expect_among"])]
     expect_at_least: Option<AtLeast>,
     /// For top: how many of the likeliest token ids, or classes of a node
     #[arg(long, value_name = "COUNT", value_parser = count_of_top())]
-    #[arg(conflicts_with_all = ["expect_input", "any_input", "expect_among", "expect_at_least"])]
+    #[arg(conflicts_with_all = ["any_input", "expect_among", "expect_at_least"])]
     expect_top: Option<u32>,
     /// Merkle root of the graph, as `ftk gnn import` prints it
     #[arg(long, value_name = "ROOT")]
@@ -358,7 +358,7 @@ impl Verify {
         let expect_task = expectations.task(question.as_ref())?;
         let Expectations { expect_adapter, expect_graph, expect_context, expect_max_tokens, date, .. } = expectations;
         let expect_input = match (expectations.expect_input, expectations.expect_rows) {
-            (Some(prompt), _) => Expected::Prompt { prompt, raw: expectations.raw },
+            (Some(prompt), _) => Expected::Prompt { prompt, raw: expectations.raw, question },
             (None, Some(file)) => Expected::Rows { file, question },
             (None, None) if expectations.expect_nodes.is_some() || !expectations.expect_node.is_empty() => {
                 Expected::Nodes { names: expectations.expect_node, file: expectations.expect_nodes, question }
@@ -398,8 +398,9 @@ impl Expectations {
             (None, None, false) => ("--expect-among", Choice::among(self.expect_among.clone()).into()),
             (None, None, true) => return Ok(None),
         };
-        if self.expect_rows.is_none() && self.expect_nodes.is_none() && self.expect_node.is_empty() {
-            let hint = "give --expect-rows, --expect-node or --expect-nodes";
+        let of_tokens = self.expect_input.is_some() || self.expect_rows.is_some();
+        if !of_tokens && self.expect_nodes.is_none() && self.expect_node.is_empty() {
+            let hint = "give --expect-input, --expect-rows, --expect-node or --expect-nodes";
             return refused(format!("{option} is about inputs"), hint);
         }
         if self.expect_task.is_some_and(|expected| expected != question.kind()) || self.expect_max_tokens.is_some() {

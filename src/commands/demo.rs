@@ -110,7 +110,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             base: base.clone(),
             expect_adapter: Some(digest.clone()),
             expect_graph: None,
-            expect_input: verify::Expected::Prompt { prompt: prompt.clone(), raw: false },
+            expect_input: verify::Expected::Prompt { prompt: prompt.clone(), raw: false, question: None },
             date: None,
             expect_task: Some(Kind::Completion),
             expect_max_tokens: Some(ANSWER as u32),

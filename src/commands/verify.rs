@@ -15,7 +15,7 @@ use ftk_proofs::limits::Limits;
 use ftk_proofs::refusal::Refusal;
 use ftk_proofs::verdict::{Expectations, ExpectedInput, Missing};
 use ftk_proofs::verifier::{Judged, Pending, Verifier};
-use ftk_proofs::{Input, Kind, Logits, Output, Statement};
+use ftk_proofs::{Case, Input, Kind, Logits, Output, Statement};
 use serde_json::json;
 
 use super::questions::{self, Claim, Inputs};
@@ -65,6 +65,8 @@ pub enum Expected {
         prompt: String,
         /// It is plain text.
         raw: bool,
+        /// What was asked of it, where more than the kind of answer is to be said: an output without its answer.
+        question: Option<Output>,
     },
     /// The rows of this file.
     Rows {
@@ -135,7 +137,7 @@ pub fn registered(settings: &Settings, file: &Path, printer: &Printer) -> Result
         let Registered { bundle, adapter, input, raw, any_input, task, max_tokens, context } = line;
         let expect_input = match (input, any_input) {
             (Some(_), true) => return Err(wrong("input and any_input exclude each other".to_owned()).into()),
-            (Some(prompt), false) => Expected::Prompt { prompt, raw },
+            (Some(prompt), false) => Expected::Prompt { prompt, raw, question: None },
             (None, true) => Expected::Any,
             (None, false) => Expected::Unknown,
         };
@@ -274,9 +276,13 @@ fn expectations(settings: &Settings, bundle: &Packed, subject: &Subject) -> Resu
         }
         Expected::Unknown => ExpectedInput::Unknown,
         Expected::Any => ExpectedInput::Any,
-        Expected::Prompt { prompt, raw } => {
-            let question = Question { prompt: prompt.clone(), raw: *raw, max_tokens: 1 };
-            ExpectedInput::Inputs(vec![Input::Tokens(question.ids(tokens()?)?)])
+        Expected::Prompt { prompt, raw, question } => {
+            let asked = Question { prompt: prompt.clone(), raw: *raw, max_tokens: 1 };
+            let input = Input::Tokens(asked.ids(tokens()?)?);
+            match of_kind(question) {
+                None => ExpectedInput::Inputs(vec![input]),
+                Some(output) => ExpectedInput::Questions(vec![Case { input, output }]),
+            }
         }
         Expected::Rows { file, question } => {
             let inputs = Inputs::Rows(file.clone());

@@ -173,6 +173,9 @@ fn log_probabilities_are_sealed() {
     let preference = ["--task", "preference", "--prompt", PROMPT, "--chosen", "At the mill.", "--rejected", "No."];
     let log_prob = ["--task", "logprob", "--prompt", PROMPT, "--continuation", "At the mill."];
     let (top, at_least) = (["--top", "3", "--prompt", PROMPT], ["--at-least", "40=0.001", "--prompt", PROMPT]);
+    let expects = |bundle: &Path, more: &[&str]| {
+        verify(bundle, &[&["--expect-adapter", &seller.digest, "--expect-input", PROMPT], more].concat())
+    };
     let tasks: [(&str, &[&str], &str); 4] = [
         ("preference", &preference, "\"log_prob\": "),
         ("logprob", &log_prob, "\"log_prob\": "),
@@ -197,5 +200,11 @@ fn log_probabilities_are_sealed() {
             std::fs::write(folder.join("statement.json"), format!("{before}{key}{other}{after}")).unwrap();
         });
         assert_eq!(verify(&forged, &lax), (1, "sealed proof".to_owned()), "{name}");
-    }
+    } // Of one prompt it can be said how many there are to be, or which bound.
+    let (top, at_least) = (seller.folder.join("top"), seller.folder.join("at-least"));
+    assert_eq!(expects(&top, &["--expect-top", "3"]), (0, "valid".to_owned()));
+    assert_eq!(expects(&top, &["--expect-top", "4"]), (1, "expected question".to_owned()));
+    assert_eq!(expects(&top, &["--expect-task", "top"]), (2, "consistent".to_owned()));
+    assert_eq!(expects(&at_least, &["--expect-at-least", "41=0.001"]), (1, "expected question".to_owned()));
+    assert_ne!(expects(&at_least, &["--expect-at-least", "40=0.001"]).1, "consistent");
 }
