@@ -81,7 +81,7 @@ pub struct Train<'a> {
     dropout: Option<Dropout>,
     /// Weights that get gradients beside an adapter's factors.
     also: BTreeSet<String>,
-    /// Share of entries that [`Ops::dropout`] drops, of shares of neighbours, a key, and how often it was asked.
+    /// Share of entries that [`Ops::dropout`](ftk_networks::ops::Ops::dropout) drops, of shares of neighbours, a key, and how often it was asked.
     dropping: Option<(f64, f64, u64, u64)>,
     /// Number format of products with weights.
     format: DType,
@@ -137,8 +137,8 @@ impl<'a> Train<'a> {
         self.also = names;
     }
 
-    /// Drops this share of the entries at every [`Ops::dropout`] and of the features, and that share of what a node
-    /// receives by attention; `key` says which.
+    /// Drops this share of the entries at every [`Ops::dropout`](ftk_networks::ops::Ops::dropout) and of the features, and
+    /// that share of what a node receives by attention; `key` says which.
     pub fn drop_values(&mut self, share: f64, of_neighbours: f64, key: u64) {
         self.dropping = (share > 0.0 || of_neighbours > 0.0).then_some((share, of_neighbours, key, 0));
     }

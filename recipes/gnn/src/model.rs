@@ -129,7 +129,7 @@ impl GraphModel {
     /// The network of a recipe's base, unless it is a fresh one.
     ///
     /// # Errors
-    /// As [`Model::prepare`].
+    /// As [`GraphModel::prepare`].
     pub fn known(recipe: &Recipe) -> Result<Option<Network>, GraphError> {
         let model = &recipe.base.model;
         if model.as_os_str() == FRESH { Ok(None) } else { base::network(model).map(Some) }

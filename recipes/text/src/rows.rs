@@ -22,7 +22,7 @@ use serde_json::Value;
 use self::columns::Columns;
 pub use self::columns::Row;
 pub use self::kinds::{Chat, PairRow, PromptRow, SftRow, Text, UnpairedRow};
-use self::names::COLUMNS;
+pub use self::names::COLUMNS;
 use super::error::TextError;
 use super::files;
 use super::place::Place;
