@@ -63,10 +63,22 @@ const PLAIN_STARTS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
 ///
 /// # Errors
 /// A missing or malformed file, a factor without its partner, shapes that do not fit the rank (or
-/// that of the site's `rank_pattern`), a value that is not finite, a kind of adapter other than plain LoRA.
+/// that of the site's `rank_pattern`), a value that is not finite, a kind of adapter other than plain LoRA. Last ranks
+/// that are all zero in both factors add nothing and are left out.
 pub fn load(folder: &Path) -> Result<Adapter, PeftError> {
     let (adapter, _) = open(folder, Beside::Nothing)?;
     Ok(adapter)
+}
+
+/// What an adapter calls its base (`base_model_name_or_path`), if it does.
+///
+/// # Errors
+/// A configuration that cannot be read.
+pub fn base_name(folder: &Path) -> Result<Option<String>, PeftError> {
+    let path = folder.join(CONFIG);
+    let config: Value = serde_json::from_slice(&read(&path)?).map_err(|error| malformed(&path, error.to_string()))?;
+    let name = config["base_model_name_or_path"].as_str().filter(|name| !name.is_empty());
+    Ok(name.map(str::to_owned))
 }
 
 /// [`load`] for a caller who knows the base: also the copies of its weights that PEFT saves beside the factors of a head
@@ -175,9 +187,40 @@ fn read_factors(
             if finite { Ok(values) } else { Err(malformed(path, format!("a factor is not finite: {site}"))) }
         };
         let factors = Factors { rank, d_in, d_out, a: values(&a)?, b: values(&b)?, scale };
-        sites.insert(site, factors);
+        sites.insert(site, trimmed(factors));
     }
     Ok((Adapter { sites }, saved))
+}
+
+/// The same product without the last ranks of which both factors are all zero: what fills lower ranks up in a file
+/// ([`padded`]) is no part of an adapter, and is neither committed to nor counted.
+fn trimmed(mut factors: Factors) -> Factors {
+    let Factors { rank, d_in, .. } = factors;
+    let idle = |at: usize| {
+        let mut values = factors.a[at * d_in..(at + 1) * d_in].iter().chain(factors.b[at..].iter().step_by(rank));
+        values.all(|&value| value == 0.0)
+    };
+    let kept = (1..rank).rev().find(|&at| !idle(at)).map_or(1, |at| at + 1);
+    if kept < rank {
+        factors.a.truncate(kept * d_in);
+        factors.b = factors.b.chunks(rank).flat_map(|row| &row[..kept]).copied().collect();
+        factors.rank = kept;
+    }
+    factors
+}
+
+/// The same products, all of one rank: zeros fill up those of a lower one. Loaders that take one rank or one alpha for
+/// all sites, such as llama.cpp's, would apply others at another strength.
+fn padded(mut adapter: Adapter) -> Adapter {
+    let most = adapter.sites.values().map(|factors| factors.rank).max().unwrap_or(0);
+    for factors in adapter.sites.values_mut() {
+        let more = most - factors.rank;
+        factors.a.resize(most * factors.d_in, 0.0);
+        let rows = factors.b.chunks(factors.rank);
+        factors.b = rows.flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(0.0, more))).collect();
+        factors.rank = most;
+    }
+    adapter
 }
 
 fn widen(tensor: &TensorView<'_>) -> Option<Vec<f32>> {
@@ -192,7 +235,8 @@ fn widen(tensor: &TensorView<'_>) -> Option<Vec<f32>> {
 }
 
 /// Writes an adapter folder that PEFT loads: f32, the scale absorbed into `B`, every value on the
-/// 16-bit grid, alpha everywhere the rank, so that the file is number for number what is committed.
+/// 16-bit grid, one rank and alpha that rank, so that the file is number for number what is committed, but for zeros
+/// where sites have a lower rank than others.
 /// `base` is written as `base_model_name_or_path`; `linear` lists all linear sites of the network, and
 /// `fan_in_fan_out` says whether the base's files hold matrices as `(d_in, d_out)`.
 ///
@@ -239,7 +283,7 @@ fn store(
     config: impl FnOnce(&Adapter) -> Value,
 ) -> Result<(), PeftError> {
     let factors = folder.join(FACTORS);
-    let adapter = adapter.on_grid().map_err(|error| malformed(&factors, error.to_string()))?;
+    let adapter = padded(adapter.on_grid().map_err(|error| malformed(&factors, error.to_string()))?);
     let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     let named: Vec<(String, Vec<usize>, Vec<u8>)> = adapter
         .sites

@@ -1,8 +1,8 @@
 //! `adapter_config.json`: which rank and scale it gives each site, and how it is written so that
-//! every reader since PEFT 0.11 finds the same sites with the same ranks and scales.
+//! every reader since PEFT 0.11, and every one that takes one rank and one alpha for all, finds the same sites with the
+//! same scale.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -74,15 +74,13 @@ fn entry(path: &Path, key: &str, name: &str, value: &Value) -> Result<(Pattern, 
     Ok((pattern, value))
 }
 
-/// The configuration of an adapter whose scale is absorbed into `B`, so that alpha is the rank
-/// everywhere. Only the keys that PEFT 0.11 knew: an older reader warns about any it does not.
+/// The configuration of an adapter of one rank, whose scale is absorbed into `B`, so that alpha is that rank. Only the keys that PEFT 0.11 knew: an older reader warns about any it does not.
 /// Nothing says how the sites were chosen, only which they are.
 pub(super) fn describe(adapter: &Adapter, base: &str, linear: &[String], fan_in_fan_out: bool) -> Value {
-    let rank = usual_rank(adapter);
-    let pattern = rank_pattern(adapter, rank);
+    let rank = adapter.sites.values().map(|factors| factors.rank).max().unwrap_or(0);
     let (targets, layers) = targets(adapter, linear);
     json!({
-        "alpha_pattern": pattern,
+        "alpha_pattern": {},
         "auto_mapping": null,
         "base_model_name_or_path": base,
         "bias": "none",
@@ -100,37 +98,13 @@ pub(super) fn describe(adapter: &Adapter, base: &str, linear: &[String], fan_in_
         "modules_to_save": null,
         "peft_type": "LORA",
         "r": rank,
-        "rank_pattern": pattern,
+        "rank_pattern": {},
         "revision": null,
         "target_modules": targets,
         "task_type": "CAUSAL_LM",
         "use_dora": false,
         "use_rslora": false,
     })
-}
-
-/// The rank most sites have; of several, the smallest.
-fn usual_rank(adapter: &Adapter) -> usize {
-    let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
-    for factors in adapter.sites.values() {
-        *counts.entry(factors.rank).or_default() += 1;
-    }
-    counts.into_iter().max_by_key(|&(rank, count)| (count, Reverse(rank))).map_or(0, |(rank, _)| rank)
-}
-
-/// Ranks other than the usual one: by the last part of the name where all sites that end so share
-/// it, else by the full name. No site matches two of these, so that their order does not matter.
-fn rank_pattern(adapter: &Adapter, usual: usize) -> BTreeMap<String, usize> {
-    let mut ranks: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
-    for (site, factors) in &adapter.sites {
-        ranks.entry(names::last(site)).or_default().insert(factors.rank);
-    }
-    let unusual = adapter.sites.iter().filter(|(_, factors)| factors.rank != usual);
-    let named = unusual.map(|(site, factors)| {
-        let last = names::last(site);
-        (if ranks[last].len() == 1 { last } else { site }.to_owned(), factors.rank)
-    });
-    named.collect()
 }
 
 /// `target_modules` and `layers_to_transform`: last parts of the sites' names where these name

@@ -474,27 +474,61 @@ fn saved(adapter: &Adapter) -> Value {
     serde_json::from_slice(&std::fs::read(folder.path().join(CONFIG)).unwrap()).unwrap()
 }
 
+/// llama.cpp's loader divides one alpha by the rank of each tensor (`get_scale` in src/llama-adapter.h), vLLM's one alpha
+/// by one rank, PEFT's the alpha of a site by its rank: all are 1 in what is written.
 #[test]
-fn ranks_and_layers_are_written_so_that_every_site_gets_its_own() {
-    let config = saved(&ranked(|site| Some(if site.ends_with("v_proj") { 5 } else { 2 })));
-    assert_eq!((&config["r"], &config["lora_alpha"]), (&json!(2), &json!(2)));
-    assert_eq!(config["rank_pattern"], json!({ "v_proj": 5 }));
-    assert_eq!(config["alpha_pattern"], config["rank_pattern"]);
-    assert_eq!(
-        (&config["target_modules"], &config["layers_to_transform"]),
-        (&json!(["down_proj", "q_proj", "up_proj", "v_proj"]), &Value::Null)
-    );
+fn mixed_ranks_have_one_scale_for_every_loader() {
+    let mixed = ranked(|site| Some(if site.ends_with("v_proj") { 5 } else { 2 }));
+    let folder = tempfile::tempdir().unwrap();
+    save(folder.path(), &mixed, "base", &network(), false).unwrap();
+    let config: Value = serde_json::from_slice(&std::fs::read(folder.path().join(CONFIG)).unwrap()).unwrap();
+    assert_eq!((&config["r"], &config["lora_alpha"]), (&json!(5), &json!(5)));
+    assert_eq!((&config["rank_pattern"], &config["alpha_pattern"]), (&json!({}), &json!({})));
+    let bytes = std::fs::read(folder.path().join(FACTORS)).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    for (name, tensor) in file.tensors() {
+        let rank = tensor.shape()[usize::from(name.contains("lora_B"))];
+        assert_eq!(config["lora_alpha"].as_f64().unwrap() / rank as f64, 1.0, "{name}");
+    }
+    // The product is that of the factors as they were trained, and what is read has their ranks again.
+    let own = mixed.on_grid().unwrap();
+    let q = "model.layers.3.x.q_proj";
+    let wide = |half: &str| widen(&file.tensor(&format!("base_model.model.{q}.lora_{half}.weight")).unwrap()).unwrap();
+    let product = |a: &[f32], b: &[f32], rank: usize| -> Vec<f32> {
+        let entry = |o: usize, i: usize| (0..rank).map(|r| b[o * rank + r] * a[r * 3 + i]).sum();
+        (0..12).map(|at| entry(at / 3, at % 3)).collect()
+    };
+    assert_eq!(product(&wide("A"), &wide("B"), 5), product(&own.sites[q].a, &own.sites[q].b, 2));
+    assert_eq!(load(folder.path()).unwrap(), own);
+}
 
-    // One of many sites of a name: by its full name, which is no ending of layer 11's.
-    let one = "model.layers.1.x.q_proj";
-    let config = saved(&ranked(|site| Some(if site == one { 3 } else { 2 })));
-    assert_eq!(config["rank_pattern"], json!({ one: 3 }));
+#[test]
+fn only_last_ranks_that_add_nothing_are_left_out() {
+    let read = |a: [f32; 6], b: [f32; 8]| {
+        let tensors = changed(|tensors| {
+            tensors.insert(A.to_owned(), (Dtype::F32, vec![2, 3], f32s(&a)));
+            tensors.insert(B.to_owned(), (Dtype::F32, vec![4, 2], f32s(&b)));
+        });
+        load(folder(&config(), &tensors).path()).unwrap().sites.remove("layers.0.q_proj").unwrap()
+    };
+    let (ones, half) = ([1.0; 8], [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0]);
+    let one = read([1.0, 2.0, 3.0, 0.0, 0.0, 0.0], half);
+    // The scale is that of the ranks the file has.
+    assert_eq!((one.rank, one.a, one.b, one.scale), (1, vec![1.0, 2.0, 3.0], vec![1.0; 4], 3.0));
+    // As training begins: one factor is zero.
+    assert_eq!(read([1.0; 6], [0.0; 8]).rank, 2);
+    assert_eq!(read([1.0, 2.0, 3.0, 0.0, 0.0, 0.0], ones).rank, 2);
+    assert_eq!(read([0.0, 0.0, 0.0, 1.0, 2.0, 3.0], ones).rank, 2);
+    assert_eq!(read([0.0; 6], [0.0; 8]).rank, 1);
+}
 
+#[test]
+fn layers_are_written_so_that_no_other_site_is_named() {
     let config = saved(&ranked(|site| {
         (site.ends_with("q_proj") && [".1.", ".11."].iter().any(|layer| site.contains(layer))).then_some(4)
     }));
     assert_eq!((&config["target_modules"], &config["layers_to_transform"]), (&json!(["q_proj"]), &json!([1, 11])));
-    assert_eq!((&config["r"], &config["rank_pattern"]), (&json!(4), &json!({})));
+    assert_eq!(config["r"], json!(4));
 
     // No product of names and layers.
     let two = ["model.layers.1.x.q_proj", "model.layers.2.x.v_proj"];
