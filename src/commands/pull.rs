@@ -137,7 +137,8 @@ mod source {
         let hub = Hub::from_env(offline)?;
         let bar = printer.transfer();
         let mut current = String::new();
-        let pulled = hub.pull(what, wanted, refresh, &mut |file, done, size| {
+        let tell = |waiting: &str| bar.suspend(|| printer.note(waiting));
+        let mut report = |file: &str, done, size| {
             if current != file {
                 file.clone_into(&mut current);
                 bar.set_message(Printer::message(file));
@@ -147,7 +148,8 @@ mod source {
             }
             bar.set_length(size);
             bar.set_position(done);
-        });
+        };
+        let pulled = hub.pull(what, wanted, refresh, &mut report, &tell);
         bar.finish_and_clear();
         Ok(pulled?)
     }

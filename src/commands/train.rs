@@ -44,9 +44,10 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     }
     let start = if settings.resume { Start::Resume } else { Start::Fresh };
     let trainer = tasks::of(recipe.task);
+    // Before anything is fetched, which may take hours.
+    refuse_to_replace(&recipe, start)?;
     trainer.fetch(&mut recipe, settings.offline, printer)?;
     if settings.dry_run {
-        refuse_to_replace(&recipe, start)?;
         trainer.plan(&recipe)?.show(printer)?;
         return Ok(Outcome::Done);
     }

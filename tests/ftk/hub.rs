@@ -24,6 +24,8 @@ enum Fault {
     Short,
     /// As many bytes, but others.
     Other,
+    /// Half, and then neither a byte nor an end.
+    Stalls,
 }
 
 #[derive(Default)]
@@ -40,6 +42,8 @@ struct State {
     storage: Option<String>,
     /// How many requests are answered with this status and the wish to wait.
     busy: (usize, u16),
+    /// How many connections are closed without an answer.
+    mute: usize,
     /// Files are always sent whole.
     whole: bool,
     /// Every answer is a page of somebody else.
@@ -177,6 +181,10 @@ fn answer(mut stream: TcpStream, own: &str, state: &Mutex<State>, storage: bool)
         .take_while(|line| !line.is_empty())
         .filter_map(|line| line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())))
         .collect();
+    if let mute @ 1.. = &mut state.lock().unwrap().mute {
+        *mute -= 1;
+        return Ok(());
+    }
     let path = request.split(' ').nth(1).unwrap_or_default();
     let path = path.split('?').next().unwrap_or_default().to_owned();
     let range = headers.get("range").and_then(|range| range.strip_prefix("bytes=")).unwrap_or_default().to_owned();
@@ -256,6 +264,14 @@ fn answer(mut stream: TcpStream, own: &str, state: &Mutex<State>, storage: bool)
         Some(Fault::Short) => {
             body.truncate(body.len() / 2);
             length.clear();
+        }
+        Some(Fault::Stalls) => {
+            let head = format!("HTTP/1.1 206 Partial Content\r\nETag: \"{etag}\"\r\nContent-Range: bytes {from}-");
+            let head = format!("{head}{}/{size}\r\n{length}Connection: close\r\n\r\n", to.saturating_sub(1));
+            stream.write_all(&[head.as_bytes(), &body[..body.len() / 2]].concat())?;
+            // Until the client has had enough of it; others are served meanwhile.
+            std::thread::spawn(move || stream.read_to_end(&mut Vec::new()));
+            return Ok(());
         }
         Some(Fault::Other) => body.iter_mut().for_each(|byte| *byte ^= 1),
         None => {}
@@ -644,4 +660,102 @@ fn the_cache_is_where_a_shell_would_say_it_is() {
         "{}",
         stderr(&output)
     );
+}
+
+/// A server that sends every request on to another, as mirrors do, and counts what it is asked.
+fn mirror(to: &str) -> (String, Arc<Mutex<Vec<bool>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, to) = (format!("http://{}", listener.local_addr().unwrap()), to.to_owned());
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let shared = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let lines: Vec<String> = BufReader::new(stream.try_clone().unwrap())
+                .lines()
+                .map_while(Result::ok)
+                .take_while(|line| !line.is_empty())
+                .collect();
+            let path = lines[0].split(' ').nth(1).unwrap();
+            shared
+                .lock()
+                .unwrap()
+                .push(lines.iter().any(|line| line.to_ascii_lowercase().starts_with("authorization")));
+            let head = format!("HTTP/1.1 308 Permanent Redirect\r\nLocation: {to}{path}\r\n");
+            let _ = stream.write_all((head + "Content-Length: 0\r\nConnection: close\r\n\r\n").as_bytes());
+        }
+    });
+    (address, asked)
+}
+
+#[test]
+fn a_mirror_that_redirects_everything_is_followed_without_the_token() {
+    let hub = Hub::with_model();
+    let (address, asked) = mirror(&hub.address);
+    succeed(hub.ftk(&["pull", "org/tiny"]).env("HF_ENDPOINT", address).env("HF_TOKEN", "secret"));
+    assert!(asked.lock().unwrap().iter().all(|token| *token));
+    let state = hub.state.lock().unwrap();
+    assert!(!state.asked.is_empty() && state.asked.iter().all(|(_, token)| !token), "{:?}", state.asked);
+    drop(state);
+    let weights = std::fs::read(fixture("micro-llama/base/model.safetensors")).unwrap();
+    assert_eq!(std::fs::read(hub.snapshot(FIRST).join("model.safetensors")).unwrap(), weights);
+}
+
+#[test]
+fn a_connection_that_stalls_ends_when_the_environment_says_and_goes_on_from_there() {
+    let hub = Hub::with_model();
+    hub.fault("model.safetensors", Some(Fault::Stalls));
+    let began = std::time::Instant::now();
+    let output = hub.ftk(&["pull", "org/tiny"]).env("HF_HUB_DOWNLOAD_TIMEOUT", "1").output().unwrap();
+    assert!(output.status.code() == Some(2) && began.elapsed().as_secs() < 30, "{}", stderr(&output));
+    let told = stderr(&output);
+    assert!(told.contains("the connection broke, going on from byte "), "{told}");
+    assert!(told.contains("error: hf://org/tiny/model.safetensors: cannot be fetched: "), "{told}");
+    hub.fault("model.safetensors", None);
+    hub.asked();
+    hub.pull(&["org/tiny"]);
+    assert!(!hub.asked().iter().any(|path| path.ends_with("model.safetensors 0-")));
+    let weights = std::fs::read(fixture("micro-llama/base/model.safetensors")).unwrap();
+    assert_eq!(std::fs::read(hub.snapshot(FIRST).join("model.safetensors")).unwrap(), weights);
+    for wrong in ["soon", "0", "-1"] {
+        let output = hub.ftk(&["pull", "org/tiny"]).env("HF_HUB_DOWNLOAD_TIMEOUT", wrong).output().unwrap();
+        let message = format!("error: HF_HUB_DOWNLOAD_TIMEOUT: not a number of seconds from 1: {wrong}\nhint: ");
+        assert!(output.status.code() == Some(2) && stderr(&output).starts_with(&message), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn what_is_waited_for_is_said() {
+    let hub = Hub::with_model();
+    {
+        let mut state = hub.state.lock().unwrap();
+        (state.busy, state.mute) = ((1, 429), 2);
+    }
+    let output = hub.ftk(&["pull", "org/tiny"]).output().unwrap();
+    let told = stderr(&output);
+    assert!(output.status.success(), "{told}");
+    let lines: Vec<&str> = told.lines().collect();
+    assert!(lines[0].starts_with("no answer from 127.0.0.1, trying again in 1 s: "), "{told}");
+    assert!(lines[1].starts_with("no answer from 127.0.0.1, trying again in 2 s: "), "{told}");
+    assert_eq!(lines[2], "127.0.0.1 is busy (status 429), trying again in 0 s");
+    hub.state.lock().unwrap().mute = 3;
+    hub.refused(&["pull", "org/tiny"], "hf://org/tiny: cannot be fetched: ", "try again");
+    assert_eq!(hub.state.lock().unwrap().mute, 0);
+}
+
+#[test]
+fn the_place_for_a_result_is_looked_at_before_anything_is_fetched() {
+    let hub = Hub::with_model();
+    let folder = hub.home.path().join("run");
+    std::fs::create_dir_all(folder.join("out")).unwrap();
+    std::fs::write(folder.join("out/adapter_model.safetensors"), "").unwrap();
+    let text = "task = \"sft\"\n[base]\nmodel = \"org/tiny\"\n[data]\ntrain = \"rows.jsonl\"\n[lora]\n\
+                [run]\nout = \"out\"\n";
+    std::fs::write(folder.join("recipe.toml"), text).unwrap();
+    for more in [&[][..], &["--dry-run"]] {
+        let output = hub.ftk(&["train", "recipe.toml"]).args(more).current_dir(&folder).output().unwrap();
+        let told = stderr(&output);
+        assert!(told.starts_with("error: out/adapter_model.safetensors: is there already"), "{told}");
+        assert_eq!(hub.asked(), [""; 0]);
+    }
 }

@@ -14,6 +14,7 @@ mod wanted;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ftk_adapters::foreign;
 use hf_hub::{Repo, RepoType};
@@ -22,7 +23,8 @@ use serde::Deserialize;
 
 use self::cache::{Look, Place, is_rows, parents, write};
 pub use self::error::HubError;
-use self::http::{Client, Failure};
+pub use self::http::Tell;
+use self::http::{Client, Failure, TIMEOUT};
 use self::wanted::{CONFIG, ROWS, is_commit};
 pub use self::wanted::{Kind, Pulled, Wanted};
 use super::folder::{SHARDS, TEXT_FILES, WEIGHTS, shards};
@@ -42,14 +44,16 @@ pub struct Hub {
     endpoint: String,
     token: Option<String>,
     offline: bool,
+    /// How long a connection may be silent, if not as long as usual.
+    stall: Option<Duration>,
 }
 
 impl Hub {
-    /// As the environment says: `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_TOKEN_PATH` and
-    /// `HF_HUB_OFFLINE`, which mean what they mean to `huggingface_hub`. With `offline` it never connects.
+    /// As the environment says: `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_TOKEN_PATH`,
+    /// `HF_HUB_DOWNLOAD_TIMEOUT` and `HF_HUB_OFFLINE`, which mean what they mean to `huggingface_hub`. With `offline` it never connects.
     ///
     /// # Errors
-    /// [`HubError::NoHome`]; [`HubError::Variable`].
+    /// [`HubError::NoHome`]; [`HubError::Variable`]; [`HubError::Seconds`].
     pub fn from_env(offline: bool) -> Result<Self, HubError> {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         let path = |name: &'static str| set(name).map(|text| expanded(name, &text, &set)).transpose();
@@ -67,11 +71,16 @@ impl Hub {
         let offline = offline || set("HF_HUB_OFFLINE").is_some_and(|value| is_on(&value));
         // Links are relative to each other, so the folder must not be.
         let cache = std::path::absolute(cache.ok_or(HubError::NoHome)?).map_err(|_| HubError::NoHome)?;
-        Ok(Self { cache, endpoint, token, offline })
+        let stall = set(TIMEOUT).map(|text| match text.trim().parse() {
+            Ok(seconds @ 1..) => Ok(Duration::from_secs(seconds)),
+            _ => Err(HubError::Seconds { name: TIMEOUT, value: text }),
+        });
+        Ok(Self { cache, endpoint, token, offline, stall: stall.transpose()? })
     }
 
     /// The wanted files: from the cache where they are, from the endpoint where they are not. With `refresh`, the
-    /// endpoint is asked what the revision means now, unless that is a commit, which never changes.
+    /// endpoint is asked what the revision means now, unless that is a commit, which never changes. `report` sees what
+    /// has arrived, `tell` what is waited for.
     ///
     /// # Errors
     /// See [`HubError`]. What is in the cache stays as it was.
@@ -81,6 +90,7 @@ impl Hub {
         wanted: Wanted<'_>,
         refresh: bool,
         report: Report<'_>,
+        tell: Tell<'_>,
     ) -> Result<Pulled, HubError> {
         let place = Place::new(&self.cache, kind, &name.id);
         let revision = name.revision.as_deref().unwrap_or("main");
@@ -102,7 +112,7 @@ impl Hub {
             }
             _ => {}
         }
-        Remote::new(self, place, kind, name)?.pull(revision, wanted, report)
+        Remote::new(self, place, kind, name, tell)?.pull(revision, wanted, report)
     }
 }
 
@@ -153,20 +163,20 @@ struct Sibling {
 struct Remote<'a> {
     hub: &'a Hub,
     place: Place,
-    client: Client,
+    client: Client<'a>,
     kind: RepoType,
     name: &'a HubName,
     _lock: File,
 }
 
 impl<'a> Remote<'a> {
-    fn new(hub: &'a Hub, place: Place, kind: Kind, name: &'a HubName) -> Result<Self, HubError> {
+    fn new(hub: &'a Hub, place: Place, kind: Kind, name: &'a HubName, tell: Tell<'a>) -> Result<Self, HubError> {
         assert!(!hub.offline, "offline means no connection");
         let path = place.lock.join("ftk.lock");
         parents(&path)?;
         let lock = File::create(&path).and_then(|file| file.lock().map(|()| file));
         let lock = lock.map_err(|source| HubError::Cache { path, source })?;
-        let client = Client::new(&hub.endpoint, hub.token.clone());
+        let client = Client::new(&hub.endpoint, hub.token.clone(), hub.stall, tell);
         let client = client.map_err(|failure| failed(hub, name.to_string(), &place.folder, failure))?;
         let kind = match kind {
             Kind::Model => RepoType::Model,

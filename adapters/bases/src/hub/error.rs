@@ -87,6 +87,14 @@ pub enum HubError {
         /// What is not known.
         what: String,
     },
+    /// A variable that is no number of seconds.
+    #[error("{name}: not a number of seconds from 1: {value}")]
+    Seconds {
+        /// The variable.
+        name: &'static str,
+        /// What it holds.
+        value: String,
+    },
     /// There is no home folder for the cache.
     #[error("no home folder to keep the cache in")]
     NoHome,
@@ -108,6 +116,7 @@ impl Hint for HubError {
             Self::Transfer { .. } => "try again: what has arrived is kept; --offline uses the cache alone".to_owned(),
             Self::Damaged { .. } => "try again; nothing of it entered the cache".to_owned(),
             Self::Answer { .. } => "check HF_ENDPOINT".to_owned(),
+            Self::Seconds { name, .. } => format!("set {name} to whole seconds, or unset it"),
             Self::Variable { name, .. } => format!("set it, or write {name} out"),
             Self::Cache { .. } | Self::NoHome => "HF_HOME or HF_HUB_CACHE name the folder to use".to_owned(),
         })

@@ -22,6 +22,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 const STALL: Duration = Duration::from_secs(60);
 /// Until a connection stands.
 const CONNECT: Duration = Duration::from_secs(20);
+/// The variable that says another number of seconds in its place, as in `huggingface_hub`.
+pub(super) const TIMEOUT: &str = "HF_HUB_DOWNLOAD_TIMEOUT";
+/// Attempts to reach a host that is there, until one is answered.
+const CONNECTIONS: u32 = 3;
 /// Broken connections in a row, each after less than [`PROGRESS`], that end a transfer.
 const BREAKS: usize = 3;
 /// Bytes that show that a connection works.
@@ -52,15 +56,26 @@ pub(super) struct Announced {
     pub(super) etag: String,
 }
 
+/// Sees what is waited for, and why.
+pub type Tell<'a> = &'a dyn Fn(&str);
+
 /// An endpoint with the token it is to see.
-pub(super) struct Client {
+pub(super) struct Client<'a> {
     agent: Agent,
     endpoint: Uri,
     token: Option<String>,
+    tell: Tell<'a>,
 }
 
-impl Client {
-    pub(super) fn new(endpoint: &str, token: Option<String>) -> Result<Self, Failure> {
+impl<'a> Client<'a> {
+    /// Of an endpoint; a connection without a byte for so long as `stall` says is taken to be dead.
+    pub(super) fn new(
+        endpoint: &str,
+        token: Option<String>,
+        stall: Option<Duration>,
+        tell: Tell<'a>,
+    ) -> Result<Self, Failure> {
+        let stall = Some(stall.unwrap_or(STALL));
         let endpoint = endpoint.parse().ok().filter(|endpoint| origin(endpoint).is_some());
         let endpoint = endpoint.ok_or_else(|| Failure::Answer("no address of a web server".to_owned()))?;
         let config = Agent::config_builder()
@@ -68,11 +83,11 @@ impl Client {
             .max_redirects_will_error(false)
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT))
-            .timeout_per_read(Some(STALL))
-            .timeout_per_write(Some(STALL))
+            .timeout_per_read(stall)
+            .timeout_per_write(stall)
             .user_agent(concat!("ftk/", env!("CARGO_PKG_VERSION")))
             .build();
-        Ok(Self { agent: Agent::new_with_config(config), endpoint, token })
+        Ok(Self { agent: Agent::new_with_config(config), endpoint, token, tell })
     }
 
     /// The address of a path below the endpoint.
@@ -146,6 +161,7 @@ impl Client {
             if breaks == BREAKS {
                 return Err(Failure::Transfer(broken));
             }
+            (self.tell)(&format!("the connection broke, going on from byte {reached}: {broken}"));
         }
     }
 
@@ -199,9 +215,10 @@ impl Client {
         Err(Failure::Answer(format!("more than {REDIRECTS} redirects from {address}")))
     }
 
-    /// One request, repeated while the answer asks for patience.
+    /// One request, repeated while there is no answer from a host that has a name, or one that asks for patience.
     fn hop(&self, at: &Uri, range: Option<&str>) -> Result<Response<Body>, Failure> {
-        let mut tried = 0;
+        let (mut tried, mut unanswered) = (0, 0);
+        let host = at.host().unwrap_or_default();
         loop {
             let mut request = self.agent.get(at).header("Accept-Encoding", "identity");
             if let Some(range) = range {
@@ -210,7 +227,20 @@ impl Client {
             if let Some(token) = self.token.as_ref().filter(|_| origin(at) == origin(&self.endpoint)) {
                 request = request.header("Authorization", format!("Bearer {token}"));
             }
-            let answer = request.call().map_err(|error| Failure::Transfer(error.to_string()))?;
+            let answer = match request.call() {
+                Ok(answer) => answer,
+                // Nobody is there to wait for.
+                Err(error @ ureq::Error::HostNotFound) => return Err(Failure::Transfer(error.to_string())),
+                Err(error) => {
+                    unanswered += 1;
+                    if unanswered == CONNECTIONS {
+                        return Err(Failure::Transfer(format!("{error}, {CONNECTIONS} times")));
+                    }
+                    (self.tell)(&format!("no answer from {host}, trying again in {unanswered} s: {error}"));
+                    std::thread::sleep(Duration::from_secs(u64::from(unanswered)));
+                    continue;
+                }
+            };
             let status = answer.status().as_u16();
             match status {
                 429 | 500 | 502 | 503 | 504 if tried + 1 < PATIENCE => {
@@ -220,6 +250,7 @@ impl Client {
                         let seconds = pause.as_secs();
                         return Err(Failure::Transfer(format!("status {status}, to be tried again in {seconds} s")));
                     }
+                    (self.tell)(&format!("{host} is busy (status {status}), trying again in {} s", pause.as_secs()));
                     std::thread::sleep(pause);
                     tried += 1;
                 }
@@ -336,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_redirect_is_followed_unless_it_leaves_https() {
-        let client = Client::new("https://hub/mirror", None).unwrap();
+        let client = Client::new("https://hub/mirror", None, None, &|_| ()).unwrap();
         let next = |at: &str, location: &str| {
             let mut answer = Response::builder().status(302);
             answer.headers_mut().unwrap().insert("location", location.parse().unwrap());
@@ -352,7 +383,7 @@ mod tests {
         }
         assert_eq!(client.address("api/models/a/b").unwrap(), "https://hub/mirror/api/models/a/b");
         for endpoint in ["hub", "ftp://hub", "", "https://"] {
-            assert!(matches!(Client::new(endpoint, None), Err(Failure::Answer(_))), "{endpoint}");
+            assert!(matches!(Client::new(endpoint, None, None, &|_| ()), Err(Failure::Answer(_))), "{endpoint}");
         }
     }
 
