@@ -21,12 +21,13 @@ pub struct RecipeError {
 }
 
 impl RecipeError {
-    pub(crate) fn unreadable(path: &Path, error: &std::io::Error, hint: String) -> Self {
+    /// A recipe, or a file of another kind that is read as one, which is not there.
+    pub fn unreadable(what: &str, path: &Path, error: &std::io::Error, hint: String) -> Self {
         Self {
             path: path.to_owned(),
             line: None,
             key: None,
-            message: format!("cannot read the recipe: {error}"),
+            message: format!("cannot read the {what}: {error}"),
             hint: Some(hint),
         }
     }

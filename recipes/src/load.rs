@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ftk_adapters::foreign;
 
+use crate::builtin::BUILTIN;
 use crate::error::RecipeError;
 use crate::recipe::Recipe;
 use crate::shipped;
@@ -32,7 +33,9 @@ impl Recipe {
         let text = match builtin {
             Some(builtin) => Cow::Borrowed(builtin.text),
             None => foreign::read_text(path, foreign::DOCUMENT)
-                .map_err(|error| RecipeError::unreadable(path, &error, shipped::meant(path)))?
+                .map_err(|error| {
+                    RecipeError::unreadable("recipe", path, &error, shipped::meant("recipe", BUILTIN, path))
+                })?
                 .into(),
         };
         let overrides = Override::read(settings, text.len())?;

@@ -6,7 +6,7 @@ use ftk_adapters::{atomic, cache, foreign};
 
 use crate::builtin::{BUILTIN, Builtin};
 use crate::error::RecipeError;
-use crate::source::nearest;
+use crate::source;
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => {
@@ -26,17 +26,34 @@ const FILES: &[(&str, &[u8])] = files![
     "text/village/sft.jsonl",
 ];
 
-/// The recipe that ships under a name, unless a file of that name is here.
-pub fn named(path: &Path) -> Option<&'static Builtin> {
-    BUILTIN.iter().find(|builtin| Path::new(builtin.name) == path && !path.is_file())
+/// The one of `all` that ships under a name, which may leave out the folder `folder`, unless there is a file of that
+/// name here: what a user has goes before what ships, whatever takes names.
+pub fn among<'a>(all: &'a [Builtin], folder: &str, path: &Path) -> Option<&'a Builtin> {
+    let whole = Path::new(folder).join(path);
+    let named = |builtin: &&Builtin| [path, &whole].contains(&Path::new(builtin.name));
+    // A folder cannot have been meant.
+    all.iter().find(named).filter(|_| !path.exists() || path.is_dir())
 }
 
-/// What may be done about a path at which no recipe can be read.
-pub(crate) fn meant(path: &Path) -> String {
-    let names: Vec<&str> = BUILTIN.iter().map(|builtin| builtin.name).collect();
-    let meant = path.to_str().and_then(|name| nearest(name, &names));
+/// The recipe that ships under a name, with the folder `gnn` before it or without, unless there is a file of that name here.
+pub fn named(path: &Path) -> Option<&'static Builtin> {
+    among(BUILTIN, "gnn", path)
+}
+
+/// What may be done about a path at which no `what` can be read, of which `all` ship.
+pub fn meant(what: &str, all: &[Builtin], path: &Path) -> String {
+    let names: Vec<&str> = all.iter().map(|builtin| builtin.name).collect();
+    let meant = path.to_str().and_then(|name| near(name, &names));
     let meant = meant.map_or(String::new(), |name| format!("; did you mean {name}?"));
-    format!("give the path of a recipe file (TOML), or a name from `ftk recipes ls`{meant}")
+    format!("give the path of a {what} file (TOML), or a name from `ftk recipes ls`{meant}")
+}
+
+/// The one of these names that may have been meant, with its folder or without.
+pub fn near<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
+    let bare = |name: &&'a str| name.rsplit('/').next().unwrap_or(name);
+    let nearest =
+        source::nearest(name, &names.iter().map(bare).collect::<Vec<_>>()).or_else(|| source::nearest(name, names))?;
+    names.iter().copied().find(|other| *other == nearest || bare(other) == nearest)
 }
 
 /// A file of rows that ships.
@@ -113,6 +130,19 @@ mod tests {
             named.extend(builtin.rows().into_iter().map(|rows| format!("{}{}", builtin.folder(), rows.path)));
         }
         assert_eq!(named, FILES.iter().map(|(name, _)| (*name).to_owned()).collect());
+    }
+
+    #[test]
+    fn a_name_may_leave_out_its_folder_and_means_one_recipe() {
+        for builtin in BUILTIN {
+            let bare = builtin.name.rsplit('/').next().unwrap();
+            assert!(std::ptr::eq(named(Path::new(bare)).unwrap(), builtin), "{bare}");
+            assert!(std::ptr::eq(named(Path::new(builtin.name)).unwrap(), builtin), "{bare}");
+        }
+        assert!(named(Path::new("guild")).is_none() && named(Path::new("other/dpo")).is_none());
+        // A file that is here goes before what ships, a folder does not.
+        let here = |name| among(&[Builtin { name, text: "" }], "", Path::new(name)).is_none();
+        assert!(here("Cargo.toml") && !here("src"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::path::Path;
 use anyhow::Result;
 use ftk_adapters::foreign;
 use ftk_defi::PLANS;
-use ftk_defi::plan::{GENERATED, Plan};
+use ftk_defi::plan::{GENERATED, Plan, named};
 use serde_json::{Value, json};
 
 use super::task::{Start, Task, Trainer};
@@ -30,7 +30,7 @@ impl Task for Markets {
         let start = |file: &'static ftk_recipes::Builtin| -> Result<Start> {
             let market = Plan::parse(file.name, file.text)?.market;
             let needs = (market != Path::new(GENERATED)).then_some(market);
-            Ok(Start { file, taker: "ftk defi backtest --plan", needs })
+            Ok(Start { file, taker: "ftk defi backtest", needs })
         };
         PLANS.iter().map(start).collect()
     }
@@ -41,7 +41,10 @@ impl Task for Markets {
 
     fn check(&self, file: &Path, set: &[String]) -> Result<Option<Value>> {
         // A recipe says its task, a plan its market.
-        let text = foreign::read_text(file, foreign::DOCUMENT).ok();
+        let text = match named(file) {
+            Some(plan) => Some(plan.text.to_owned()),
+            None => foreign::read_text(file, foreign::DOCUMENT).ok(),
+        };
         let table: Option<toml::Table> = text.and_then(|text| text.parse().ok());
         if !table.is_some_and(|table| table.contains_key("market") && !table.contains_key("task")) {
             return Ok(None);

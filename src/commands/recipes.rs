@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ftk_adapters::{atomic, foreign};
-use ftk_recipes::shipped::Rows;
+use ftk_recipes::shipped::{Rows, near};
 use ftk_recipes::{Builtin, Recipe};
 use serde_json::json;
 
@@ -29,9 +29,9 @@ pub enum Settings {
         /// The file, which must not exist.
         file: PathBuf,
     },
-    /// Read a file as `ftk train` would.
+    /// Read one as `ftk train` or `ftk defi backtest` would.
     Check {
-        /// The file.
+        /// The file, or its name.
         file: PathBuf,
         /// Settings laid over it.
         set: Vec<String>,
@@ -133,13 +133,17 @@ fn equal(path: &Path, bytes: &[u8]) -> bool {
     foreign::read(path, foreign::DOCUMENT).is_ok_and(|found| found == bytes)
 }
 
+/// What ships under a name, which may leave out its folder.
 fn named(name: &str) -> Result<&'static Builtin> {
     let mut all: Vec<&Builtin> = Vec::new();
     for task in TASKS {
         all.extend(task.starts()?.into_iter().map(|start| start.file));
     }
-    all.iter().copied().find(|file| file.name == name).ok_or_else(|| {
+    let bare = |file: &&&Builtin| file.name.rsplit('/').next() == Some(name);
+    all.iter().find(|file| file.name == name).or_else(|| all.iter().find(bare)).copied().ok_or_else(|| {
         let known: Vec<&str> = all.iter().map(|file| file.name).collect();
-        Advice::new(format!("no recipe has this name: {name}"), format!("there are: {}", known.join(", "))).into()
+        let meant = near(name, &known).map_or(String::new(), |meant| format!("did you mean {meant}? "));
+        let hint = format!("{meant}there are: {}", known.join(", "));
+        Advice::new(format!("no recipe has this name: {name}"), hint).into()
     })
 }

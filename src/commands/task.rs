@@ -53,7 +53,7 @@ pub(super) struct Start {
 impl Start {
     /// A recipe.
     pub(super) fn recipe(file: &'static Builtin) -> Self {
-        Self { file, taker: "ftk train --recipe", needs: None }
+        Self { file, taker: "ftk train", needs: None }
     }
 }
 

@@ -22,9 +22,9 @@ fn a_recipe_is_listed_shown_copied_once_and_checked() {
     let listed = succeed(&mut ftk(&["recipes", "ls"]));
     assert!(listed.starts_with("dpo\tDirect preference optimisation"), "{listed}");
     let plan = listed.lines().find(|line| line.starts_with("defi/quoter\t")).expect("plans are listed, too");
-    assert!(plan.ends_with("For ftk defi backtest --plan."), "{plan}");
+    assert!(plan.ends_with("For ftk defi backtest."), "{plan}");
     let plan = listed.lines().find(|line| line.starts_with("defi/btc\t")).expect("those without their market, too");
-    assert!(plan.ends_with("For ftk defi backtest --plan, which needs btc.market."), "{plan}");
+    assert!(plan.ends_with("For ftk defi backtest, which needs btc.market."), "{plan}");
     let backtest = ["defi", "backtest", "--plan", "defi/btc", "--out", "run"];
     let output = ftk(&backtest).current_dir(folder.path()).output().unwrap();
     assert!(output.status.code() == Some(2) && !folder.path().join("run").exists(), "{}", stderr(&output));
@@ -52,13 +52,33 @@ fn a_recipe_is_listed_shown_copied_once_and_checked() {
     let checked = succeed(&mut ftk(&["--json", "recipes", "check", plan, "--set", "walk.windows=9"]));
     let checked: Value = serde_json::from_str(&checked).unwrap();
     assert_eq!(checked["plan"]["walk"]["windows"], 9);
+    let (graphs, texts): (Vec<_>, Vec<_>) = ftk_recipes::BUILTIN.iter().partition(|file| file.name.contains('/'));
+    let known: Vec<&str> = texts.into_iter().chain(graphs).chain(ftk_defi::PLANS).map(|builtin| builtin.name).collect();
+    let known = format!("there are: {}", known.join(", "));
+    for name in ["defi/quoter", "quoter"] {
+        let checked = succeed(&mut ftk(&["--json", "recipes", "check", name, "--set", "walk.windows=9"]));
+        let checked: Value = serde_json::from_str(&checked).unwrap();
+        assert_eq!((&checked["file"], &checked["plan"]["walk"]["windows"]), (&name.into(), &9.into()));
+        assert_eq!(succeed(&mut ftk(&["recipes", "show", name])), quoter);
+    }
+    for name in ["gnn/guilds", "guilds"] {
+        let checked = succeed(ftk(&["--json", "recipes", "check", name]).env("FTK_CACHE", folder.path().join("cache")));
+        let checked: Value = serde_json::from_str(&checked).unwrap();
+        assert_eq!(checked["recipe"]["task"], "gnn", "{name}");
+    }
+    let misspelt = ["defi", "backtest", "quotr", "--out", "run"];
+    let says = stderr(&ftk(&misspelt).current_dir(folder.path()).output().unwrap());
+    assert!(
+        says.starts_with("error: quotr: cannot read the plan: ") && says.contains("did you mean defi/quoter?"),
+        "{says}"
+    );
+    let misspelt = ftk(&["recipes", "cp", "quotr", "other.toml"]).current_dir(folder.path()).output().unwrap();
+    refused(&misspelt, "no recipe has this name: quotr", &format!("did you mean defi/quoter? {known}"));
     let typo = ftk(&["recipes", "check", plan, "--set", "walk.window=9"]).output().unwrap();
     refused(&typo, "--set walk.window: unknown key: window", "did you mean windows?");
 
     let unknown = ftk(&["recipes", "show", "ppo"]).output().unwrap();
-    let (graphs, texts): (Vec<_>, Vec<_>) = ftk_recipes::BUILTIN.iter().partition(|file| file.name.contains('/'));
-    let known: Vec<&str> = texts.into_iter().chain(graphs).chain(ftk_defi::PLANS).map(|builtin| builtin.name).collect();
-    refused(&unknown, "no recipe has this name: ppo", &format!("there are: {}", known.join(", ")));
+    refused(&unknown, "no recipe has this name: ppo", &format!("did you mean dpo? {known}"));
     let typo = ftk(&["recipes", "check", file, "--set", "run.bach=3"]).output().unwrap();
     refused(&typo, "--set run.bach: unknown key: bach", "did you mean batch?");
 }

@@ -18,8 +18,9 @@ use super::simulation::book::Book;
 use super::simulation::liquidity::Liquidity;
 use super::{quoter, range};
 use crate::PLANS;
-use ftk_recipes::schema_of;
+use ftk_recipes::shipped::{among, meant};
 use ftk_recipes::source::{Override, Source};
+use ftk_recipes::{Builtin, RecipeError, schema_of};
 
 /// A plan. Relative paths start at its folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -73,6 +74,11 @@ const GENERATED_BARS: usize = 7200;
 pub const SHIPPED: [(&str, &str); 2] =
     [("quoter", include_str!("../quoter.toml")), ("provider", include_str!("../provider.toml"))];
 
+/// The plan that ships under a name, with the folder `defi` before it or without, unless there is a file of that name here.
+pub fn named(path: &Path) -> Option<&'static Builtin> {
+    among(PLANS, "defi", path)
+}
+
 /// A maker's simulation, whichever it is.
 #[derive(Debug)]
 pub enum Opened {
@@ -97,12 +103,12 @@ impl Plan {
     /// # Errors
     /// As [`Plan::load`]; where a setting is at fault, the error names it as `--set key`.
     pub fn load_with(path: &Path, settings: &[String]) -> Result<Self, DefiError> {
-        let named = |name: &str| [path, &Path::new("defi").join(path)].contains(&Path::new(name));
-        if let Some(plan) = PLANS.iter().find(|plan| named(plan.name) && !path.exists()) {
+        if let Some(plan) = named(path) {
             return Self::parse_with(path, plan.text, settings);
         }
-        let text = foreign::read_text(path, foreign::DOCUMENT)
-            .map_err(|source| DefiError::Io { path: path.to_owned(), source })?;
+        let text = foreign::read_text(path, foreign::DOCUMENT).map_err(|error| {
+            DefiError::Plan(RecipeError::unreadable("plan", path, &error, meant("plan", PLANS, path)))
+        })?;
         Self::read(path, &text, settings, path.parent().unwrap_or(Path::new("")))
     }
 
@@ -257,7 +263,9 @@ mod tests {
             assert!(hint.contains("ftk defi import") && hint.contains("ftk recipes cp"), "{hint}");
         }
         let unknown = Plan::load(Path::new("defi/nothing")).unwrap_err();
-        assert!(matches!(unknown, DefiError::Io { .. }), "{unknown}");
+        assert!(unknown.to_string().starts_with("defi/nothing: cannot read the plan: "), "{unknown}");
+        let misspelt = Plan::load(Path::new("quotr")).unwrap_err().hint().unwrap();
+        assert!(misspelt.ends_with("; did you mean defi/quoter?"), "{misspelt}");
     }
 
     #[test]
