@@ -1,13 +1,13 @@
 //! All output goes through here.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ftk_adapters::hint::{self, Ask};
 use ftk_text::TextError;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::foreign;
 use crate::commands::Advice;
@@ -34,12 +34,14 @@ pub struct Printer {
     quiet: bool,
     /// The first failure to write to stdout.
     lost: OnceLock<io::Error>,
+    /// Objects that are kept for whoever prints one of several.
+    held: Mutex<Option<Map<String, Value>>>,
 }
 
 impl Printer {
     /// With `json`, stdout carries JSON only; with `quiet`, stderr carries errors only.
     pub fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet, lost: OnceLock::new() }
+        Self { json, quiet, lost: OnceLock::new(), held: Mutex::new(None) }
     }
 
     /// Whether JSON was asked for.
@@ -85,9 +87,24 @@ impl Printer {
 
     /// The same data for a program: stdout, if JSON was asked for.
     pub fn object(&self, value: &Value) {
-        if self.json {
-            self.stdout(&foreign::json(&value.to_string()), "\n");
+        if !self.json {
+            return;
         }
+        match (&mut *self.held(), value) {
+            (Some(held), Value::Object(value)) => held.extend(value.clone()),
+            _ => self.stdout(&foreign::json(&value.to_string()), "\n"),
+        }
+    }
+
+    /// Does a part of a command whose objects are not printed but kept, as one, for the command's own.
+    pub fn holding<T>(&self, part: impl FnOnce() -> T) -> (T, Map<String, Value>) {
+        *self.held() = Some(Map::new());
+        let done = part();
+        (done, self.held().take().unwrap_or_default())
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Map<String, Value>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is going on, a line: stderr.
@@ -100,10 +117,12 @@ impl Printer {
     /// What went wrong, with what to do about it: stderr.
     pub fn error(&self, error: &anyhow::Error) {
         stderr(&format!("error: {error:#}"));
+        let mut object = serde_json::json!({ "error": format!("{error:#}") });
         if let Some(hint) = error.chain().find_map(hint) {
             stderr(&format!("hint: {hint}"));
+            object["hint"] = hint.into();
         }
-        self.object(&serde_json::json!({ "error": format!("{error:#}") }));
+        self.object(&object);
     }
 
     /// A bar of `length` units on a terminal, nothing elsewhere.

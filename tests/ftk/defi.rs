@@ -92,6 +92,17 @@ fn a_backtest_its_log_and_a_proved_decision() {
     assert!(verified.status.success() && said.starts_with("valid\n"), "{said}{}", stderr(&verified));
     assert!(said.contains("not proved: that the market's data is true"), "{said}");
 
+    // For a program, one object.
+    let verified = verify(honest, "bundle", &["--json"]);
+    let said: Value = serde_json::from_slice(&verified.stdout).expect("one object");
+    assert_eq!(
+        (&said["verdict"], &said["log"], &said["decisions"]),
+        (&"valid".into(), &head.as_str().into(), &10.into())
+    );
+    let refused = verify(honest, "bundle", &["--json", "--nonce", "x"]);
+    let said: Value = serde_json::from_slice(&refused.stdout).expect("one object");
+    assert_eq!(said["verdict"], "invalid");
+
     // Sealed, it says the same, and nothing of the adapter.
     let sealed = proving(honest, "sealed", &[]);
     assert!(sealed.status.success(), "{}", stderr(&sealed));

@@ -70,12 +70,17 @@ fn refusal(output: &Output, message: &str, hint: &str) {
     assert!(lines[1].starts_with("hint: ") && lines[1].contains(hint), "{stderr}");
 }
 
-/// One JSON object with the message.
+/// One JSON object with the message, and with the hint that a person gets.
 fn object(output: &Output, message: &str) {
     let stdout = String::from_utf8(output.stdout.clone()).unwrap();
     assert_eq!(stdout.lines().count(), 1, "{stdout}");
     let object: Value = serde_json::from_str(&stdout).unwrap();
-    assert_eq!(object, serde_json::json!({ "error": message }));
+    let mut expected = serde_json::json!({ "error": message });
+    let hint = stderr(output).lines().find_map(|line| line.strip_prefix("hint: ").map(str::to_owned));
+    if let Some(hint) = hint {
+        expected["hint"] = hint.into();
+    }
+    assert_eq!(object, expected);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use ftk_defi::simulation::{Passed, Simulation};
 use ftk_proofs::hex::parse_digest;
 use ftk_proofs::limits::Limits;
 use ftk_proofs::{Case, Choice, Input, Kind, Output, Statement};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::super::prove;
 use super::super::questions::{Claim, Inputs};
@@ -114,7 +114,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let questions = Questions::write(&entries)?;
     match &settings.part {
         Part::Follow => {
-            told(&log, &head, &passed, &drawn, printer);
+            told(&log, &head, &passed, &drawn, Map::new(), printer);
             Ok(Outcome::Done)
         }
         Part::Prove { adapter, commitment, mode, out } => {
@@ -130,13 +130,14 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
                 out: out.clone(),
                 max_memory: None,
             };
-            prove::run(&prove, printer)?;
+            let (proved, proof) = printer.holding(|| prove::run(&prove, printer));
+            proved?;
             let bundle = bundle::packed(out, &Limits::default())
                 .with_context(|| format!("cannot read {} back", out.display()))?;
             if let Some((check, message)) = other_than_logged(&bundle.statement, &log, &entries, &drawn) {
                 return Ok(refused(check, &message, printer));
             }
-            told(&log, &head, &passed, &drawn, printer);
+            told(&log, &head, &passed, &drawn, proof, printer);
             Ok(Outcome::Done)
         }
         Part::Verify { bundle: folder, expect_adapter } => {
@@ -166,9 +167,12 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
                 expect_max_tokens: None,
                 expect_context: Some(context),
             };
-            let outcome = verify::run(&verify, printer)?;
+            let (outcome, verdict) = printer.holding(|| verify::run(&verify, printer));
+            let outcome = outcome?;
             if outcome == Outcome::Done {
-                told(&log, &head, &passed, &drawn, printer);
+                told(&log, &head, &passed, &drawn, verdict, printer);
+            } else {
+                printer.object(&Value::Object(verdict));
             }
             Ok(outcome)
         }
@@ -224,12 +228,17 @@ fn refused(check: &'static str, message: &str, printer: &Printer) -> Outcome {
     Outcome::No
 }
 
-/// What a log that follows says, and what it does not.
-fn told(log: &Log, head: &str, passed: &[Passed], drawn: &[usize], printer: &Printer) {
+/// What a log that follows says, and what it does not; for a program, with what was proved or verified of it.
+fn told(log: &Log, head: &str, passed: &[Passed], drawn: &[usize], mut object: Map<String, Value>, printer: &Printer) {
     let count = log.entries.len();
     printer.line(&format!("log {head}: {count} decisions over {} bars, none missing", passed.len()));
     printer.line("  every state, window and order follows from the market, the actions and the controller's limits");
     printer.line(&format!("  sample: {drawn:?}"));
     printer.line("not proved: that the market's data is true, or that any of this will pay");
-    printer.object(&json!({ "log": head, "decisions": count, "bars": passed.len(), "sample": drawn }));
+    for (name, value) in
+        [("log", json!(head)), ("decisions", json!(count)), ("bars", json!(passed.len())), ("sample", json!(drawn))]
+    {
+        object.insert(name.to_owned(), value);
+    }
+    printer.object(&Value::Object(object));
 }
