@@ -333,6 +333,9 @@ struct Preview {
     /// Rows for that base: a .jsonl, .json (both also .gz, .zst) or .parquet file
     #[arg(long, value_name = "FILE", requires = "base")]
     data: Option<PathBuf>,
+    /// Set a key of the recipe, for example data.loss=assistant; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// What those rows are: texts (sft) or preference pairs (dpo)
     #[arg(long, requires = "base", default_value = "sft")]
     task: Task,
@@ -493,11 +496,12 @@ fn run(verb: Verb, &Global { offline, .. }: &Global, printer: &Printer) -> anyho
             let base = local(base)?;
             commands::merge::run(&commands::merge::Settings { base, adapter, out, precision, text, tolerance }, printer)
         }
-        Verb::Data(Data::Preview(Preview { file, recipe, base, data, task, rows, date })) => {
+        Verb::Data(Data::Preview(Preview { file, recipe, base, data, mut set, task, rows, date })) => {
             let subject = match (file.or(recipe), base.zip(data)) {
-                (Some(recipe), _) => commands::data::Subject::Recipe(recipe),
+                (Some(file), _) => commands::data::Subject::Recipe { file, set },
                 (None, Some((base, data))) => {
-                    commands::data::Subject::File { base: local(base)?, data, set: vec![task.setting()], date }
+                    set.insert(0, task.setting());
+                    commands::data::Subject::File { base: local(base)?, data, set, date }
                 }
                 (None, None) => anyhow::bail!("give --recipe, or --base and --data"),
             };

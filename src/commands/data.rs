@@ -12,14 +12,19 @@ use crate::cli::printer::Printer;
 /// What is looked at.
 pub enum Subject {
     /// The rows of a recipe, as its run would take them.
-    Recipe(PathBuf),
+    Recipe {
+        /// The recipe.
+        file: PathBuf,
+        /// Settings laid over it, `key=value`.
+        set: Vec<String>,
+    },
     /// A file of rows, for a base, with the recipe's defaults.
     File {
         /// Base model.
         base: PathBuf,
         /// The file.
         data: PathBuf,
-        /// Settings of a recipe, `key=value`: its task.
+        /// Settings of a recipe, `key=value`, its task among them.
         set: Vec<String>,
         /// The day that the chat template writes.
         date: Option<String>,
@@ -40,7 +45,7 @@ pub struct Settings {
 /// Whatever a training run would refuse about recipe, base and rows.
 pub fn preview(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let recipe = match &settings.subject {
-        Subject::Recipe(path) => Recipe::load(path)?,
+        Subject::Recipe { file, set } => Recipe::load_with(file, set)?,
         Subject::File { base, data, set, date } => {
             let mut recipe = recipe(None, set, Some(base))?;
             recipe.data.train.clone_from(data);

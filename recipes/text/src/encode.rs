@@ -482,7 +482,7 @@ impl<'a> Encoder<'a> {
     }
 
     fn error(&self, place: Place, key: &str, message: String) -> TextError {
-        TextError::Row { path: self.path.to_owned(), place, key: key.to_owned(), message, choice: false }
+        TextError::Row { path: self.path.to_owned(), place, key: key.to_owned(), message, choice: Vec::new() }
     }
 }
 

@@ -8,6 +8,7 @@ use ftk_bases::ModelError;
 use super::counts::Counts;
 use super::place::Place;
 use super::rows::names::COLUMNS;
+use super::turn::NOT_WRITTEN;
 
 /// What can be wrong with rows.
 #[derive(Debug, thiserror::Error)]
@@ -31,8 +32,8 @@ pub enum TextError {
         key: String,
         /// What is wrong.
         message: String,
-        /// Whether reading fewer columns would help.
-        choice: bool,
+        /// Columns that it would help to read alone.
+        choice: Vec<String>,
     },
     /// Text without turns, where the assistant's are to be scored.
     #[error("{}:{place}: has no turns, of which data.loss = \"assistant\" scores the assistant's", path.display())]
@@ -151,9 +152,12 @@ impl Hint for TextError {
             Self::NoTurns { .. } => Some(
                 "data.loss = \"completion\" scores what follows a prompt, and all of a row that has none".to_owned(),
             ),
-            Self::Row { choice: true, .. } => Some(
-                "say which columns to read, and what the others hold is passed over: \
-                 data.columns = [\"prompt\", \"completion\"]"
+            Self::Row { choice, .. } if !choice.is_empty() => Some(format!(
+                "say which columns to read, and what the others hold is passed over: data.columns = {choice:?}"
+            )),
+            Self::Row { message, .. } if message.starts_with(NOT_WRITTEN) => Some(
+                "give the base a chat template that writes it, as chat_template.jinja in its folder, or take it out of \
+                 the rows"
                     .to_owned(),
             ),
             Self::Row { .. } | Self::NoRows(_) => Some(

@@ -110,7 +110,7 @@ fn unpacked(path: &Path, bytes: &[u8], packed: Packed) -> Result<Vec<u8>, TextEr
 }
 
 fn refuse(path: &Path, place: Place, message: String) -> TextError {
-    TextError::Row { path: path.to_owned(), place, key: String::new(), message, choice: false }
+    TextError::Row { path: path.to_owned(), place, key: String::new(), message, choice: Vec::new() }
 }
 
 fn lines(path: &Path, text: &str, columns: &[&str], visit: Visit<'_>) -> Result<(), TextError> {
@@ -180,7 +180,7 @@ fn named(path: &Path, place: Place, row: Object, columns: &[&str]) -> Result<Obj
         None => Ok(row),
         Some((name, _)) => {
             let message = "holds NaN or Infinity, which JSON does not have; nothing is written as null".to_owned();
-            Err(TextError::Row { path: path.to_owned(), place, key: name.clone(), message, choice: false })
+            Err(TextError::Row { path: path.to_owned(), place, key: name.clone(), message, choice: Vec::new() })
         }
     }
 }
@@ -352,7 +352,7 @@ fn object(path: &Path, place: Place, row: &Row) -> Result<Object, TextError> {
             place,
             key: name.clone(),
             message: "is neither text, number, list nor struct".to_owned(),
-            choice: false,
+            choice: Vec::new(),
         }),
     };
     row.get_column_iter().map(column).collect()

@@ -23,6 +23,8 @@ pub enum Kind {
     Sft,
     /// Of preferences: a chosen and a rejected completion.
     Pairs,
+    /// Of preferences: pairs that are taken together where one completion is chosen among several.
+    Choices,
     /// Of preferences: completions alone, so many in a step.
     Unpaired(usize),
 }
@@ -34,7 +36,8 @@ impl Kind {
             return Self::Sft;
         }
         match recipe.dpo.cost().rows() {
-            preference::RowKind::Pairs | preference::RowKind::Choices => Self::Pairs,
+            preference::RowKind::Pairs => Self::Pairs,
+            preference::RowKind::Choices => Self::Choices,
             preference::RowKind::Unpaired => Self::Unpaired(recipe.run.batch * recipe.run.accumulate),
         }
     }
@@ -63,20 +66,24 @@ impl Loaded {
         self
     }
 
-    /// Makes one choice of pairs that follow each other with one chosen completion; their places in the file are lost.
-    pub fn choices(mut self) -> Self {
+    /// Makes one choice of pairs that follow each other with one chosen completion; it stands where its first pair does.
+    fn choices(mut self) -> Self {
         if let Examples::Dpo(rows) = self.rows {
             let mut choices: Vec<Vec<Pair>> = Vec::new();
-            for pair in rows.into_iter().flatten() {
+            let mut places = Vec::new();
+            let placed = rows.into_iter().zip(self.places);
+            for (pair, place) in placed.flat_map(|(row, place)| row.into_iter().map(move |pair| (pair, place))) {
                 let same = |known: &Pair| known.prompt == pair.prompt && known.chosen == pair.chosen;
                 match choices.last_mut().filter(|last| last.last().is_some_and(same)) {
                     Some(last) => last.push(pair),
-                    None => choices.push(vec![pair]),
+                    None => {
+                        choices.push(vec![pair]);
+                        places.push(place);
+                    }
                 }
             }
             self.counts.choices = Some(choices.len());
-            self.rows = Examples::Dpo(choices);
-            self.places.clear();
+            (self.rows, self.places) = (Examples::Dpo(choices), places);
         }
         self
     }
@@ -96,6 +103,10 @@ pub fn load(source: &Source, data: &Data, kind: Kind, path: &Path) -> Result<Loa
     match kind {
         Kind::Sft => collect(data, &encoder, rows::read(path, &options)?, Encoder::sft, Examples::Sft),
         Kind::Pairs => collect(data, &encoder, rows::read(path, &options)?, Encoder::pair, Examples::pairs),
+        Kind::Choices => {
+            let loaded = collect(data, &encoder, rows::read(path, &options)?, Encoder::pair, Examples::pairs);
+            loaded.map(Loaded::choices)
+        }
         Kind::Unpaired(step) => {
             let make = |rows: Vec<Unpaired>| Examples::Unpaired(Alone::mismatched(rows, step, longest));
             collect(data, &encoder, rows::read(path, &options)?, Encoder::unpaired, make)

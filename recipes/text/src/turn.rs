@@ -7,6 +7,9 @@
 use ftk_bases::{ChatTemplate, Message};
 use serde_json::{Map, Value, json};
 
+/// What is said of a part of a turn that would be lost.
+pub(super) const NOT_WRITTEN: &str = "the chat template does not write this part of a turn";
+
 /// Fields that hold a part of what is said: without them the turn would be another.
 pub const SAID: [&str; 14] = [
     "reasoning_content",
@@ -67,7 +70,7 @@ pub(super) fn read(turn: &Value, template: Option<&ChatTemplate>) -> Result<(Mes
                 return Err(format!("parts of turns cannot be left unscored, only turns: {name}"));
             }
             name if SAID.contains(&name) && !empty(value) && !mentions(name) => {
-                return Err(format!("the chat template does not write this part of a turn: {name}"));
+                return Err(format!("{NOT_WRITTEN}: {name}"));
             }
             name => {
                 let known = MARKS.contains(&name) || name == MASKED || mentions(name) || empty(value);
@@ -132,7 +135,7 @@ fn content(value: &Value, template: Option<&ChatTemplate>, unread: &mut Vec<Stri
 /// Turns the text of a ShareGPT call, one `{name, arguments}` or a list of them, into `tool_calls`.
 fn calls(fields: &mut Map<String, Value>, template: Option<&ChatTemplate>) -> Result<(), String> {
     if template.is_some_and(|template| !template.mentions("tool_calls")) {
-        return Err("the chat template does not write this part of a turn: function_call".to_owned());
+        return Err(format!("{NOT_WRITTEN}: function_call"));
     }
     let wrong = || "function_call must hold {name, arguments} or a list of them, as JSON".to_owned();
     let text = fields.get("content").and_then(Value::as_str).ok_or_else(wrong)?;

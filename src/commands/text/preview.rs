@@ -52,7 +52,9 @@ fn sequences(loaded: &Loaded, row: usize) -> Vec<(&'static str, &Sequence)> {
     match &loaded.rows {
         Examples::Sft(rows) => vec![("", &rows[row])],
         Examples::Dpo(rows) => {
-            rows[row].iter().flat_map(|pair| [(" chosen", &pair.chosen), (" rejected", &pair.rejected)]).collect()
+            // The pairs of a choice have one chosen completion.
+            let chosen = rows[row].first().map(|pair| (" chosen", &pair.chosen));
+            chosen.into_iter().chain(rows[row].iter().map(|pair| (" rejected", &pair.rejected))).collect()
         }
         Examples::Unpaired(rows) => {
             vec![(if rows[row].wanted { " wanted" } else { " not wanted" }, &rows[row].pair.chosen)]

@@ -53,13 +53,21 @@ impl<'a> Columns<'a> {
 
     pub(super) fn error(&self, key: &str, message: impl Into<String>) -> TextError {
         let (path, place, key, message) = (self.path.to_owned(), self.place, key.to_owned(), message.into());
-        TextError::Row { path, place, key, message, choice: false }
+        TextError::Row { path, place, key, message, choice: Vec::new() }
     }
 
-    /// An error that goes away when fewer columns are read.
-    pub(super) fn choice(&self, key: &str, message: impl Into<String>) -> TextError {
+    /// An error that goes away when only these columns are read.
+    pub(super) fn choice(&self, key: &str, message: impl Into<String>, columns: &[&str]) -> TextError {
+        let choice = columns.iter().map(|&column| column.to_owned()).collect();
         let (path, place, key, message) = (self.path.to_owned(), self.place, key.to_owned(), message.into());
-        TextError::Row { path, place, key, message, choice: true }
+        TextError::Row { path, place, key, message, choice }
+    }
+
+    /// An error that goes away when all columns that count as read are read but this one.
+    fn without(&self, key: &str, message: impl Into<String>) -> TextError {
+        let used = self.used.borrow();
+        let others: Vec<&str> = used.iter().map(String::as_str).filter(|&name| name != key).collect();
+        self.choice(key, message, &others)
     }
 
     /// The only one of these readings that the row allows.
@@ -70,7 +78,7 @@ impl<'a> Columns<'a> {
             [one] => Ok(one),
             [first, second, ..] => {
                 let message = format!("can be read in two ways: {}, or {}", first.join(" and "), second.join(" and "));
-                Err(self.choice("", message))
+                Err(self.choice("", message, first))
             }
             [] => {
                 let begun = readings.iter().find(|reading| reading.iter().any(|key| self.has(key)));
@@ -93,7 +101,7 @@ impl<'a> Columns<'a> {
                 let read: Vec<&str> = used.iter().map(String::as_str).collect();
                 let message =
                     format!("is not read beside {}, and the row would mean something else without it", read.join(", "));
-                return Err(self.choice(name, message));
+                return Err(self.without(name, message));
             }
             self.unread.borrow_mut().insert(name.clone());
         }
@@ -148,7 +156,7 @@ impl<'a> Columns<'a> {
             match messages.first().filter(|first| first.role() == "system") {
                 None => messages.insert(0, Message::new("system", system)),
                 Some(first) if first.content() == Some(&system) => {}
-                Some(_) => return Err(self.choice("system", "differs from the system turn of the messages")),
+                Some(_) => return Err(self.without("system", "differs from the system turn of the messages")),
             }
         }
         Ok(Chat { messages, tools: self.tools()? })
@@ -170,7 +178,7 @@ impl<'a> Columns<'a> {
         };
         match self.template {
             Some(template) if !tools.is_empty() && !template.mentions("tools") => Err(self
-                .choice("tools", "the chat template writes no tools, and the row would mean something else without")),
+                .without("tools", "the chat template writes no tools, and the row would mean something else without")),
             _ => Ok(tools),
         }
     }

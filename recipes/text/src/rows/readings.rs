@@ -41,7 +41,7 @@ impl Row for SftRow {
         )?;
         if matches!(columns.row.get("label"), Some(Value::Bool(_))) {
             let message = "says whether the answer is wanted, but sft learns every answer";
-            return Err(columns.choice("label", message));
+            return Err(columns.choice("label", message, reading));
         }
         Ok(match reading[0] {
             "input_ids" => {
@@ -168,9 +168,8 @@ impl Row for PairRow {
                 (Text::Chat(columns.instruction()?), Text::Chat(chosen.into()), Text::Chat(rejected.into()))
             }
             [first, second, ..] => {
-                return Err(
-                    columns.choice("", format!("can be read in two ways, with the prompt in: {first}, {second}"))
-                );
+                let message = format!("can be read in two ways, with the prompt in: {first}, {second}");
+                return Err(columns.choice("", message, &[first, "chosen", "rejected"]));
             }
             [_] => unreachable!("every prompt column is named above"),
         };
