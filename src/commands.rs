@@ -1,6 +1,7 @@
 //! One file a verb. Plain values in, an outcome out; here the parts that do not know each other meet.
 
 pub mod audit;
+mod card;
 pub mod commit;
 pub mod data;
 pub mod defi;

@@ -28,6 +28,8 @@ impl Recipe {
         };
         let base = named(&self.base.model, HubName::is_model);
         need(base, "base.model", "must be hf://ORG/NAME[@REVISION], with the name of a .gguf file or without")?;
+        let called = self.base.name.as_deref().is_none_or(|name| HubName::parse(name).is_some_and(|it| it.id == name));
+        need(called, "base.name", "must be a name on the hub: ORG/NAME")?;
         for (key, path) in [("data.train", Some(&self.data.train)), ("data.held_out", self.data.held_out.as_ref())] {
             let rows = path.is_none_or(|path| named(path, HubName::is_file));
             need(rows, key, "must name a file: hf://ORG/NAME[@REVISION]/FILE")?;

@@ -10,8 +10,15 @@ const FULL_TRAINING: [&str; 3] = ["base.train", "base.init_std", "base.save_dtyp
 /// Keys only supervised fine-tuning has, shown in its example.
 const SFT: [&str; 2] = ["data.loss", "data.packing"];
 /// Keys that stand in for others, shown in comments.
-const ALTERNATIVES: [&str; 6] =
-    ["lora.alpha_pattern.v_proj", "lora.exclude", "lora.layers", "lora.rank_pattern.v_proj", "lora.start", "run.steps"];
+const ALTERNATIVES: [&str; 7] = [
+    "base.name",
+    "lora.alpha_pattern.v_proj",
+    "lora.exclude",
+    "lora.layers",
+    "lora.rank_pattern.v_proj",
+    "lora.start",
+    "run.steps",
+];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("text")
@@ -54,6 +61,7 @@ fn the_preference_example_shows_every_key() {
     let mut recipe = Recipe::load(&path).unwrap();
     // What is absent is not written, so every optional value is set.
     recipe.base.init_std = Some(0.02);
+    recipe.base.name = Some("org/name".to_owned());
     recipe.run.steps = Some(1);
     let lora = recipe.lora.as_mut().unwrap();
     lora.start = Some(PathBuf::from("adapter"));

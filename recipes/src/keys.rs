@@ -53,7 +53,8 @@ const HOST: [&str; 37] = [
 ];
 
 /// Keys of every task on text.
-const TEXT: [&str; 8] = [
+const TEXT: [&str; 9] = [
+    "base.name",
     "base.date",
     "base.hold",
     "data.columns",

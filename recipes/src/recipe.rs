@@ -85,7 +85,7 @@ impl Recipe {
     pub fn without_places(&self) -> Value {
         let mut recipe = self.clone();
         recipe.run.out = PathBuf::new();
-        recipe.base.model = PathBuf::new();
+        (recipe.base.model, recipe.base.name) = Default::default();
         recipe.data.train = PathBuf::new();
         recipe.data.held_out = recipe.data.held_out.map(|_| PathBuf::new());
         if let Some(lora) = &mut recipe.lora {
@@ -94,7 +94,7 @@ impl Recipe {
         if let Some(gnn) = &mut recipe.gnn {
             gnn.feedback = gnn.feedback.as_ref().map(|_| PathBuf::new());
         }
-        recipe.run.save_every = 0;
+        (recipe.run.save_every, recipe.run.keep) = Default::default();
         // How it is computed does not matter either.
         (recipe.run.recompute, recipe.base.hold) = Default::default();
         let mut recipe = serde_json::to_value(recipe).expect("a recipe has a JSON form");

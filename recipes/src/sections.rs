@@ -41,6 +41,9 @@ pub struct Base {
     /// network of graphs or `fresh`, or a model on the hub:
     /// `ORG/NAME[@REVISION]` where nothing of that name is here, or `hf://ORG/NAME[@REVISION][/FILE.gguf]`.
     pub model: PathBuf,
+    /// What the adapter and its card call the base, where `model` is a file or a folder: `ORG/NAME` on the hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Train all of the base's weights instead of an adapter, from their present values.
     #[serde(default)]
     pub train: bool,

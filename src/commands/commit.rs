@@ -21,6 +21,7 @@ use ftk_proofs::head::head_bytes;
 use ftk_proofs::{FixedModel, Net};
 use serde_json::json;
 
+use super::card::{self, Card};
 use super::{Advice, Committable, Outcome, exact, fits_memory, frozen, plain_text, unwritable};
 use crate::cli::printer::Printer;
 use crate::prove::cost::{self, Base, Costs};
@@ -120,7 +121,9 @@ pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
     let staged = Staged::new(&settings.out, There::Stays).map_err(|error| unwritable(&settings.out, &error))?;
     let io = || format!("cannot write to {}", settings.out.display());
     let Committable { subject, adapter, head } = Committable::open(&settings.base, &settings.adapter)?;
-    let (net, name) = (subject.net(), subject.name());
+    // An adapter that names a base of the hub goes on naming it, whatever file its base was read from here.
+    let own = peft::base_name(&settings.adapter)?.filter(|name| card::is_on_hub(name));
+    let (net, name) = (subject.net(), own.unwrap_or_else(|| subject.name()));
     let shapes = cost::shapes(&net, &adapter);
     let costs = Costs::of(Base::of(&net), &shapes, 0).with_context(|| settings.adapter.display().to_string())?;
     fits_memory("the commitment", costs.commit_memory, settings.max_memory)?;
@@ -166,6 +169,8 @@ pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
                 peft::save_with_saved(&out.join(ROUNDED), &adapter, &head, &name, &linear)?;
             }
         }
+        let digest = commitment.digest().to_string();
+        Card { commitment: Some(&digest), ..Card::default() }.write(&out.join(ROUNDED))?;
         let text = serde_json::to_string_pretty(rounding).context("figures of rounding")? + "\n";
         atomic::write(&out.join(ROUNDING), text.as_bytes()).with_context(io)?;
     }

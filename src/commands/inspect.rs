@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::foreign;
 use ftk_adapters::peft;
-use ftk_bases::Source;
+use ftk_bases::{Source, stored_template};
 use ftk_circuits::AdapterCommitment;
 use ftk_networks::sites::Role;
 use ftk_proofs::bundle::{COMMITMENT, Packed, Proof, STATEMENT};
@@ -140,6 +140,7 @@ fn adapter(folder: &Path, base: Option<&Path>, found: &mut Findings) -> Result<(
     found.fact("sites", json!(survey.sites.len()));
     found.fact("adapter parameters", json!(survey.parameters));
     found.fact("adapter tensors", json!(survey.formats));
+    found.fact("chat template of its own", json!(stored_template(folder).is_ok_and(|template| template.is_some())));
     found.problems.extend(survey.missing.iter().map(|name| format!("missing tensor: {name}")));
     found.problems.extend(survey.strange.iter().map(|name| format!("not a LoRA factor: {name}")));
     if let Err(error) = peft::load(folder) {

@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 pub use self::manifest::MANIFEST;
 use self::steps::Steps;
 use super::Advice;
+use super::card::{self, Card};
 use super::task::{Opened, Trainer};
 use crate::cli::printer::Printer;
 use crate::train::{self, Ended, Lock, Observer, Start, TrainError, Why};
@@ -88,7 +89,10 @@ pub(super) fn in_folder(
     let steps = Steps::new(opened, out, printer);
     let observer = Observer {
         stop: &|| stop() || steps.diverged(),
-        save: &|step| keep::keep(&recipe.run, step, |folder| opened.export(folder).map(drop)).map_err(TaskError::from),
+        save: &|step| {
+            let export = |folder: &Path| carded(opened.export(folder)?, folder, recipe, Vec::new());
+            keep::keep(&recipe.run, step, export).map_err(TaskError::from)
+        },
         see: &mut |step| steps.see(step),
     };
     let identity = &opened.inputs().identity;
@@ -103,6 +107,9 @@ pub(super) fn in_folder(
     }
     let result = exported(opened, out, ended.transcript.as_ref())?;
     let test = opened.test()?;
+    let mut figures = card::figures(out, ended.best.map_or(ended.step, |(step, _)| step))?;
+    figures.extend(test.iter().flatten().map(|(name, figure)| (format!("test_{name}"), format!("{figure:.4}"))));
+    carded(result.clone(), out, recipe, figures)?;
     if let Some(test) = &test {
         printer.object(&json!({ "test": manifest::figures(test) }));
     }
@@ -121,6 +128,14 @@ pub(super) fn exported(opened: &dyn Opened, folder: &Path, root: Option<&Hash>) 
         notes::note(folder, NOTE, root.to_hex().as_str())?;
     }
     Ok(files)
+}
+
+/// Writes the card of an adapter that was exported, if it was one.
+fn carded(files: Vec<&str>, folder: &Path, recipe: &Recipe, figures: Vec<(String, String)>) -> Result<()> {
+    if !files.contains(&peft::FACTORS) {
+        return Ok(());
+    }
+    Card { recipe: Some(recipe), figures, commitment: None }.write(folder)
 }
 
 /// Names the keys in which a run that is to go on differs from the one in its folder.

@@ -393,8 +393,16 @@ fn modules_stand_beside_their_folders_and_no_folder_is_called_common() {
 
 #[test]
 fn files_are_opened_in_one_place() {
-    let folders = ["src", "adapters/src", "adapters/bases/src", "recipes/src", "recipes/text/src"]
-        .map(|folder| Path::new(ROOT).join(folder));
+    let folders = [
+        "src",
+        "adapters/src",
+        "adapters/bases/src",
+        "recipes/src",
+        "recipes/text/src",
+        "recipes/gnn/src",
+        "recipes/defi/src",
+    ];
+    let folders = folders.map(|folder| Path::new(ROOT).join(folder));
     let files: Vec<(PathBuf, String)> = folders.iter().flat_map(|folder| rust_files(folder)).collect();
     let opens = ["fs::read(", "fs::read_to_string(", "File::open(", "OpenOptions::new()"];
     let found = files.iter().filter(|(path, text)| {

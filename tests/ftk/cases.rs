@@ -318,3 +318,199 @@ fn what_cannot_be_done_is_said_and_not_passed_over() {
     let said = { said }.current_dir(place).output().unwrap();
     assert!(stderr(&said).contains("has the unit K, M, G or T, or none"), "{}", stderr(&said));
 }
+
+/// A recipe with this for its sections `[lora]` and `[run]`, on four short texts.
+fn recipe(folder: &Path, lora: &str, run: &str) -> PathBuf {
+    let model = base(folder, CHATML);
+    let rows: String = (0..4).map(|n| json!({"text": format!("the old mill {n}")}).to_string() + "\n").collect();
+    std::fs::write(folder.join("rows.jsonl"), rows).unwrap();
+    let recipe = format!(
+        "task = \"sft\"\n[base]\nmodel = {model:?}\n[data]\ntrain = \"rows.jsonl\"\n[lora]\n{lora}\n[optim]\n\
+         schedule = \"constant\"\n[run]\nout = \"out\"\nbatch = 2\n{run}\n"
+    );
+    let path = folder.join("recipe.toml");
+    std::fs::write(&path, recipe).unwrap();
+    path
+}
+
+#[test]
+fn a_finished_run_is_gone_on_with_from_its_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = recipe(folder.path(), "rank = 2", "steps = 2");
+    succeed(ftk(&["train"]).arg(&path));
+    let more = ftk(&["train", "--resume", "--set", "run.steps=4"]).arg(&path).output().unwrap();
+    assert_eq!(more.status.code(), Some(2));
+    let told = stderr(&more);
+    assert!(told.contains("was made by a different recipe: run.steps was 2 and is 4\nhint: "), "{told}");
+    assert!(told.contains("to train on from its result, also with more steps, name it as lora.start"), "{told}");
+    // How many states are kept changes no number.
+    succeed(ftk(&["train", "--resume", "--set", "run.keep=3", "--set", "run.save_every=1"]).arg(&path));
+    let (out, next) = (folder.path().join("out"), folder.path().join("next"));
+    let mut command = ftk(&["train", "--set", &format!("lora.start={}", out.display()), "--out"]);
+    succeed(command.arg(&next).arg(&path));
+    assert_eq!(std::fs::read_to_string(next.join("metrics.jsonl")).unwrap().lines().count(), 2);
+}
+
+#[test]
+fn an_adapter_comes_with_a_card_and_one_scale_for_every_loader() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = recipe(folder.path(), "rank = 2\nalpha = 4.0\nrank_pattern = { v_proj = 3 }", "steps = 2");
+    let train = |more: &[&str]| {
+        let mut command = ftk(&["train"]);
+        let output = command.arg(&path).args(more).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let out = folder.path().join(more.last().map_or("out", |out| out));
+        let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
+        (read("README.md"), serde_json::from_str::<Value>(&read("adapter_config.json")).unwrap())
+    };
+    let named = folder.path().join("named").display().to_string();
+    let (card, config) = train(&["--set", "base.name=org/village-1.0", "--out", &named]);
+    assert_eq!(config["base_model_name_or_path"], "org/village-1.0");
+    // llama.cpp's loader divides one alpha by each tensor's rank.
+    assert_eq!((&config["r"], &config["lora_alpha"], &config["rank_pattern"]), (&json!(3), &json!(3), &json!({})));
+    let front = "---\nbase_model: org/village-1.0\nlibrary_name: peft\npipeline_tag: text-generation\ntags:\n\
+                 - base_model:adapter:org/village-1.0\n- ftk\n- lora\n---\n\n# LoRA adapter of `org/village-1.0`\n";
+    assert!(card.starts_with(front), "{card}");
+    let metrics = std::fs::read_to_string(Path::new(&named).join("metrics.jsonl")).unwrap();
+    let last: Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+    assert!(card.contains(&format!("| `loss` | {:.4} |\n", last["loss"].as_f64().unwrap())), "{card}");
+    assert!(card.contains("train = \"rows.jsonl\"\n") && card.contains("v_proj = 3\n"), "{card}");
+
+    // What is no name of the hub is in no metadata, and no path of this machine in the card.
+    let plain = folder.path().join("plain").display().to_string();
+    let (card, config) = train(&["--out", &plain]);
+    assert!(config["base_model_name_or_path"].as_str().unwrap().ends_with("/base"), "{config}");
+    assert!(card.starts_with("---\nlibrary_name: peft\n") && card.contains("# LoRA adapter of `base`\n"), "{card}");
+    assert!(!card.contains(&folder.path().display().to_string()), "{card}");
+    // The name changes no number, and a card of somebody's own stays.
+    let factors = |folder: &str| std::fs::read(Path::new(folder).join("adapter_model.safetensors")).unwrap();
+    let manifest = |folder: &str| -> Value {
+        serde_json::from_slice(&std::fs::read(Path::new(folder).join("manifest.json")).unwrap()).unwrap()
+    };
+    assert_eq!(manifest(&plain)["run"], manifest(&named)["run"]);
+    let numbers = |folder: &str| SafeTensors::deserialize(&factors(folder)).unwrap().names().len();
+    assert_eq!(numbers(&plain), numbers(&named));
+    std::fs::create_dir(folder.path().join("own")).unwrap();
+    std::fs::write(folder.path().join("own/README.md"), "mine").unwrap();
+    let own = folder.path().join("own").display().to_string();
+    assert_eq!(train(&["--out", &own]).0, "mine");
+
+    let wrong = ftk(&["recipes", "check", "--set", "base.name=../village"]).arg(&path).output().unwrap();
+    assert_eq!(stderr(&wrong), "error: --set base.name: must be a name on the hub: ORG/NAME\n");
+}
+
+/// What PEFT trained is rounded, and what comes of that has a card with the digest it is committed to under.
+#[test]
+fn an_adapter_that_was_rounded_has_a_card_with_its_commitment() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path();
+    crate::seller::adapter(&place.join("adapter"), 83);
+    let config = place.join("adapter/adapter_config.json");
+    let mut value: Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+    value["base_model_name_or_path"] = json!("org/village");
+    value["lora_alpha"] = json!(1.5);
+    std::fs::write(&config, value.to_string()).unwrap();
+    let commit = ["commit", "--base", "village", "--adapter", "adapter", "--out", "commitment", "--quiet"];
+    let digest = succeed(ftk(&commit).current_dir(place));
+    let card = std::fs::read_to_string(place.join("commitment/adapter/README.md")).unwrap();
+    assert!(card.starts_with("---\nbase_model: org/village\n"), "{card}");
+    assert!(card.contains(&format!("Committed to as `{}`: ", digest.trim())), "{card}");
+}
+
+#[test]
+fn a_rank_that_cannot_be_committed_to_is_said_before_training_and_memory_is_one_figure() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = recipe(folder.path(), "rank = 200\ntargets = [\"v_proj\"]", "steps = 1");
+    let note = "no commitment can be made to this adapter, and nothing be proved of it: rank out of bounds: 200; ranks \
+                up to 128 can";
+    assert!(succeed(ftk(&["train", "--dry-run"]).arg(&path)).contains(note));
+    let output = ftk(&["train"]).arg(&path).output().unwrap();
+    let (told, began) = (stderr(&output), "step 1/1");
+    assert!(told.find(note).unwrap() < told.find(began).unwrap(), "{told}");
+    let output = ftk(&["estimate", "--json"]).arg(&path).output().unwrap();
+    assert!(stderr(&output).contains(note), "{}", stderr(&output));
+    let estimate: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let dry = succeed(ftk(&["train", "--dry-run", "--json", "--out"]).arg(folder.path().join("other")).arg(&path));
+    let dry: Value = serde_json::from_str(&dry).unwrap();
+    assert_eq!(estimate["bytes"]["together"], dry["counts"]["memory"]);
+    // Without the rows, what the recipe allows.
+    std::fs::remove_file(folder.path().join("rows.jsonl")).unwrap();
+    let most: Value = serde_json::from_str(&succeed(ftk(&["estimate", "--json"]).arg(&path))).unwrap();
+    assert_eq!(most["tokens"], 2 * 1024);
+    assert!(most["bytes"]["together"].as_u64() > estimate["bytes"]["together"].as_u64());
+}
+
+#[test]
+fn hints_fit_the_row_that_is_refused() {
+    let hint = |row: &Value, more: &[&str]| {
+        let error = preview(CHATML, "rows.jsonl", row.to_string().as_bytes(), more).unwrap_err();
+        error.lines().find_map(|line| line.strip_prefix("hint: ").map(str::to_owned)).unwrap()
+    };
+    let pair = json!({"prompt": "q", "chosen": "a", "rejected": "b", "input": "i"});
+    let columns = "data.columns = [\"chosen\", \"prompt\", \"rejected\"]";
+    assert!(hint(&pair, &["--task", "dpo"]).ends_with(columns), "{}", hint(&pair, &["--task", "dpo"]));
+    let asked = json!({"question": "q", "chosen": "a", "rejected": "b"});
+    assert!(hint(&asked, &["--task", "dpo"]).starts_with("call the question instruction"));
+    let thought = json!({"messages": [turns()[0], {"role": "assistant", "content": "r", "reasoning_content": "hm"}]});
+    assert!(hint(&thought, &[]).starts_with("give the base a chat template that writes it"));
+    // As the hint says, from the command line.
+    let rows = pair.to_string();
+    let set = ["--task", "dpo", "--set", "data.columns=[\"prompt\", \"chosen\", \"rejected\"]"];
+    assert_eq!(preview(CHATML, "rows.jsonl", rows.as_bytes(), &set).unwrap().0.len(), 2);
+}
+
+#[test]
+fn pairs_that_are_taken_together_are_previewed_as_they_are_trained_on() {
+    let pair = |chosen: &str, rejected: &str| {
+        json!({"prompt": "q ", "chosen": chosen, "rejected": rejected}).to_string() + "\n"
+    };
+    let rows = [pair("a", "b"), pair("a", "c"), pair("d", "e")].concat();
+    let set = ["--task", "dpo", "--set", "dpo.loss=softmax"];
+    let (texts, counts) = preview(CHATML, "rows.jsonl", rows.as_bytes(), &set).unwrap();
+    assert_eq!(counts["choices"], 2);
+    let scored: Vec<&str> = texts.iter().map(|[_, scored]| &scored.trim_start()[..1]).collect();
+    assert_eq!(scored, ["a", "b", "c", "d", "e"]);
+    let (_, counts) = preview(CHATML, "rows.jsonl", rows.as_bytes(), &["--task", "dpo"]).unwrap();
+    assert_eq!(counts["choices"], Value::Null);
+}
+
+#[test]
+fn activations_beyond_the_exact_network_are_refused_with_layer_and_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path();
+    let model = base(place, CHATML);
+    let file = model.join("model.safetensors");
+    let bytes = std::fs::read(&file).unwrap();
+    let weights = SafeTensors::deserialize(&bytes).unwrap();
+    // The upper half of a float is the same number in bf16, which this base is in.
+    let large = 30_000f32.to_le_bytes()[2..].to_vec();
+    let norm = "model.layers.0.input_layernorm.weight";
+    let raised = large.repeat(weights.tensor(norm).unwrap().shape()[0]);
+    let tensors: Vec<(String, TensorView)> = weights
+        .tensors()
+        .into_iter()
+        .map(|(name, tensor)| {
+            let data = if name == norm { &raised } else { tensor.data() };
+            let tensor = TensorView::new(tensor.dtype(), tensor.shape().to_vec(), data).unwrap();
+            (name, tensor)
+        })
+        .collect();
+    let changed = safetensors::serialize(tensors, None).unwrap();
+    std::fs::write(&file, changed).unwrap();
+    crate::seller::adapter(&place.join("adapter"), 84);
+    std::fs::write(place.join("text.txt"), "the old mill").unwrap();
+    let commit = |out: &str, more: &[&str]| {
+        let command = ["commit", "--base", "base", "--adapter", "adapter", "--out", out];
+        ftk(&[&command[..], more].concat()).current_dir(place).output().unwrap()
+    };
+    let with = commit("one", &["--text", "text.txt"]);
+    assert_eq!(with.status.code(), Some(2));
+    let told = stderr(&with);
+    assert!(told.contains("reaches 2^31 at site: model.layers.0."), "{told}");
+    assert!(told.contains("hint: proofs are about whole numbers of 32 bits"), "{told}");
+    let without = stderr(&commit("two", &[]));
+    assert!(
+        without.contains("proofs may not be possible: output ") && without.contains("look with --text"),
+        "{without}"
+    );
+}

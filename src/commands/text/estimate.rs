@@ -12,27 +12,35 @@ use serde_json::json;
 
 use super::super::task::Estimation;
 use super::super::{Outcome, fitting, open, pull};
-use super::plan::begin;
+use super::plan::{Plan, begin, uncommittable};
 use crate::cli::printer::Printer;
 use crate::prove::cost::{self, Base, Costs};
 
-/// Prints the memory of a run whose batches are as long as the recipe allows.
+/// Prints the memory of a run: with its rows, where they are here and the base has a tokenizer, else with batches as long
+/// as the recipe allows.
 ///
 /// # Errors
-/// Base configuration or adapter: whatever is wrong with them.
+/// Base configuration, adapter or rows: whatever is wrong with them.
 pub(super) fn run(mut recipe: Recipe, settings: &Estimation, printer: &Printer) -> Result<Outcome> {
     let kind = Kind::of(&recipe);
     recipe.base.model = pull::base(&recipe.base.model, settings.offline, printer)?;
     let source =
         if has_weights(&recipe.base.model) { open(&recipe.base)? } else { Source::skeleton(&recipe.base.model)? };
     let adapter = recipe.lora.as_ref().map(|lora| begin(lora, &source, recipe.run.seed)).transpose()?;
-    let sequences = recipe.run.batch * if kind == Kind::Pairs { 2 } else { 1 };
-    let tokens = sequences * recipe.data.max_length;
+    let sequences = recipe.run.batch * if matches!(kind, Kind::Pairs | Kind::Choices) { 2 } else { 1 };
+    let length = recipe.data.max_length;
+    // The same figure as `ftk train --dry-run` where the rows are at hand, and else the most that the recipe allows.
+    let (tokens, batch) = if recipe.data.train.is_file() && source.tokenizer().is_ok() {
+        let tokens = Plan::new(&recipe, &source)?.longest();
+        (tokens, format!("the longest batch of {}", recipe.data.train.display()))
+    } else {
+        (sequences * length, format!("{sequences} sequences of {length}"))
+    };
     let memory = Memory::of(&source, &recipe, adapter.as_ref(), tokens);
     let Memory { weights, widened, trained, activations, working } = memory;
     let shapes = source.network().shapes();
     let parameters: usize = shapes.values().map(|shape| shape.iter().product::<usize>()).sum();
-    let batch = format!("activations of {tokens} tokens ({sequences} sequences of {})", recipe.data.max_length);
+    let batch = format!("activations of {tokens} tokens ({batch})");
     for (what, bytes) in [
         (format!("weights of {parameters} parameters"), weights),
         ("largest weight widened".to_owned(), widened),
@@ -49,6 +57,9 @@ pub(super) fn run(mut recipe: Recipe, settings: &Estimation, printer: &Printer) 
         Costs::of(Base::of(&net), &cost::shapes(&net, adapter), settings.tokens)
     });
     // Adapters that are trained and not committed to, such as those of rank 256, have no costs.
+    if let Some(Err(error)) = &costs {
+        printer.note(&uncommittable(error));
+    }
     let costs = costs.and_then(Result::ok);
     if let Some(costs) = &costs {
         proof(costs, settings.tokens, printer);

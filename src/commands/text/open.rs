@@ -99,7 +99,7 @@ pub(super) fn export(
         Some(adapter) => {
             let linear = linear_sites(source);
             let fan_in_fan_out = source.network().fan_in_fan_out();
-            peft::save(out, &adapter.to_adapter()?, &source.name(), &linear, fan_in_fan_out)?;
+            peft::save(out, &adapter.to_adapter()?, &called(recipe, source), &linear, fan_in_fan_out)?;
             Ok(&[peft::FACTORS])
         }
         None => {
@@ -117,6 +117,11 @@ pub(super) fn export(
             Ok(&["base/model.safetensors"])
         }
     }
+}
+
+/// What an adapter calls its base.
+pub(super) fn called(recipe: &Recipe, source: &Source) -> String {
+    recipe.base.name.clone().unwrap_or_else(|| source.name())
 }
 
 pub(super) fn random_weights(source: &Source, std: f64, seed: u64, device: &Device) -> Result<Weights> {

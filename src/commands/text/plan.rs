@@ -7,9 +7,9 @@ use anyhow::Result;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::train::initial_factors;
 use ftk_bases::Source;
-use ftk_recipes::preference;
+use ftk_circuits::{EncodingError, MAX_RANK, required_k};
+use ftk_proofs::Net;
 use ftk_recipes::{Lora, Recipe};
-use ftk_text::TextError;
 use ftk_text::counts;
 use ftk_text::examples::Examples;
 use ftk_text::load::{Kind, load};
@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::super::{Advice, fitting};
 use crate::cli::printer::Printer;
+use crate::prove::cost;
 use crate::train;
 
 /// Rows, first adapter and counts of a run.
@@ -40,8 +41,12 @@ pub(super) struct Counts {
     base: usize,
     /// Parameters that are trained.
     trained: usize,
-    /// Memory of the run, with the longest batch there can be.
+    /// Tokens of the longest batch there can be.
+    longest: usize,
+    /// Memory of the run, with that batch.
     memory: Memory,
+    /// Why no commitment can be made to the adapter, if none can.
+    uncommittable: Option<String>,
 }
 
 impl Plan {
@@ -50,14 +55,7 @@ impl Plan {
     /// # Errors
     /// Rows or adapter that are malformed or do not fit the base; nothing to learn from or to evaluate on.
     pub(super) fn new(recipe: &Recipe, source: &Source) -> Result<Self> {
-        let load = |path: &Path| {
-            let loaded = load(source, &recipe.data, Kind::of(recipe), path)?;
-            Ok::<_, TextError>(if recipe.dpo.cost().rows() == preference::RowKind::Choices {
-                loaded.choices()
-            } else {
-                loaded
-            })
-        };
+        let load = |path: &Path| load(source, &recipe.data, Kind::of(recipe), path);
         let rows = load(&recipe.data.train)?;
         let rows = if recipe.data.packing { rows.pack() } else { rows };
         let held_out = recipe.data.held_out.as_deref().map(load).transpose()?;
@@ -73,17 +71,28 @@ impl Plan {
             steps: train::steps(rows.rows.len(), &recipe.run),
             sites: begin.as_ref().map_or(0, |begin| begin.sites.len()),
             base,
+            longest,
             memory: Memory::of(source, recipe, begin.as_ref(), longest),
+            uncommittable: begin.as_ref().and_then(|begin| {
+                let shapes = cost::shapes(&Net::Tokens(source.network().clone()), begin);
+                required_k(&shapes).err().map(|error| uncommittable(&error))
+            }),
             trained: if begin.is_some() { factors.map(|f| f.a.len() + f.b.len()).sum() } else { base },
         };
         Ok(Self { rows: rows.rows, held_out: held_out.map(|held_out| held_out.rows), begin, counts })
+    }
+
+    /// Tokens of the longest batch there can be.
+    pub(super) fn longest(&self) -> usize {
+        self.counts.longest
     }
 }
 
 impl Counts {
     /// What became of the rows of each file, for a person.
     pub(super) fn notes(&self) -> Vec<String> {
-        [&self.train].into_iter().chain(&self.held_out).flat_map(counts::Counts::notes).collect()
+        let rows = [&self.train].into_iter().chain(&self.held_out).flat_map(counts::Counts::notes);
+        rows.chain(self.uncommittable.clone()).collect()
     }
 
     /// The same for a program.
@@ -122,6 +131,13 @@ impl Counts {
         printer.object(&json!({ "recipe": recipe.resolved(), "counts": object }));
         Ok(())
     }
+}
+
+/// What to say of an adapter that can be trained and not committed to, before it is trained.
+pub(super) fn uncommittable(error: &EncodingError) -> String {
+    format!(
+        "no commitment can be made to this adapter, and nothing be proved of it: {error}; ranks up to {MAX_RANK} can"
+    )
 }
 
 /// The adapter training starts from.
