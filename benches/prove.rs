@@ -9,15 +9,25 @@
 //! random adapter of rank 8 on all linear layers and a text of some 64 tokens: loading, replay and files included.
 //! `-- nodes GRAPH` does so for a graph convolution network of 16 hidden features and random weights on a graph that
 //! `ftk gnn import` takes, and the logits of its node of most neighbours, of one of the median, and of a hundred.
+//! These are proofs in open mode.
+//!
+//! `-- sealed [GRAPH or BASE...]` measures sealed proofs: the village (24 tokens, of which 8 are generated), a decision of
+//! the base of markets, and of each graph that is named (`.npz`, `.graph`) a node, of each base 16 tokens of which 8 are
+//! generated; random adapters of rank 8. First the whole commands, then the prover's phases in time and core-seconds, with
+//! what they do counted.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ftk::prove::bundle;
+use ftk::prove::fixed::of_adapter;
+use ftk::prove::opening::{OPENING, OpeningFile};
 use ftk::prove::subject::Subject;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::train::{initial_factors, normal_values};
+use ftk_circuits::sealed::{Work, verify_sealed};
 use ftk_circuits::{
     CommitmentKey, Digest, SiteFactors, SiteRows, SiteShape, commit, prove, register, required_k, verify,
     verify_registration,
@@ -26,7 +36,9 @@ use ftk_gnn as gnn;
 use ftk_gnn::import::{Origin, import};
 use ftk_networks::graphs::{Head, Kind, Network};
 use ftk_networks::sites::Role;
-use ftk_proofs::{Case, Input, Net, Output, Statement};
+use ftk_proofs::bundle::Packed;
+use ftk_proofs::limits::Limits;
+use ftk_proofs::{Case, Deadline, Input, Net, Output, Statement, plan, site_factors};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -59,6 +71,9 @@ fn main() {
         && what == "nodes"
     {
         return nodes(Path::new(graph));
+    }
+    if let Some(("sealed", places)) = arguments.split_first().map(|(first, places)| (first.as_str(), places)) {
+        return sealed(places);
     }
     println!("| row | weights | k | columns | make | verify | bytes | peak MB |");
     println!("|---|---|---|---|---|---|---|---|");
@@ -209,13 +224,9 @@ fn megabytes(folder: &Path) -> f64 {
 /// The same for nodes of a graph.
 fn nodes(path: &Path) {
     let (graph, _) = import(&Origin::Path(path.to_owned())).expect("a graph");
-    let features = graph.features.as_ref().expect("features").width();
-    let mut network = Network::new(Kind::Gcn, [features, 16, 2, 1], Head::Convolution, graph.classes.len());
-    network.prepare.normalise = true;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let [base, adapter, commitment] = ["base", "adapter", "commitment"].map(|name| folder.path().join(name));
-    let weights = ftk_gnn::initial::fresh(&network, 1, &candle_core::Device::Cpu).expect("weights");
-    gnn::base::save(&base, &network, &weights).expect("a base on disk");
+    convolutions(&graph, &base);
     random_adapter(&base, &adapter);
     println!("| command | time | peak MB |");
     println!("|---|---|---|");
@@ -239,6 +250,140 @@ fn nodes(path: &Path) {
         row(&format!("verify, {what}"), command("verify").arg(&bundle).arg("--any-input"));
         println!("bundle of {} with {} neighbours: {:.2} MB", what, lists[nodes[0]].len(), megabytes(&bundle));
     }
+}
+
+/// Sealed proofs by phases: the village, the market, and the bases and graphs that are named.
+fn sealed(places: &[String]) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let rows = |name: &str, ids: &[u32]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, serde_json::json!({ "prompt_ids": ids }).to_string() + "\n").expect("rows on disk");
+        path.display().to_string()
+    };
+    // Ids that every vocabulary has; what they say does not matter to what a proof costs.
+    let ids = |count: u32, below: u32| (0..count).map(|at| 3 + at * at % (below - 3)).collect::<Vec<u32>>();
+    let completion = |name: &str, count: u32| {
+        let rows = rows(name, &ids(count, 200));
+        ["--task", "completion", "--max-tokens", "8", "--rows", &rows].map(str::to_owned).to_vec()
+    };
+    let among = (0..20).map(|id: u32| id.to_string()).collect::<Vec<_>>().join(",");
+    let decision = ["--task", "choice", "--among", &among, "--rows", &rows("window", &ids(80, 140))].map(str::to_owned);
+    phases("village, 24 tokens, completion", Path::new("village"), &completion("village", 16));
+    phases("market, a decision", Path::new("market"), &decision);
+    for place in places {
+        let path = Path::new(place);
+        if path.extension().is_some_and(|end| end == "npz" || end == "graph") {
+            let (graph, _) = import(&Origin::Path(path.to_owned())).expect("a graph");
+            let base = folder.path().join("base");
+            convolutions(&graph, &base);
+            let lists = graph.neighbours();
+            let mut order: Vec<usize> = (0..graph.nodes).collect();
+            order.sort_by_key(|&node| lists[node].len());
+            let node = graph.name(order[order.len() / 2]);
+            let asked = ["--graph", place, "--node", &node, "--task", "choice"].map(str::to_owned);
+            phases(&format!("{place}, class of a node of the median of neighbours"), &base, &asked);
+        } else {
+            phases(&format!("{place}, 8 tokens and 8 generated"), path, &completion("text", 8));
+        }
+    }
+}
+
+/// The whole commands of one sealed proof, then its phases in this process.
+fn phases(name: &str, base: &Path, asked: &[String]) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let [adapter, commitment, bundle] = ["adapter", "commitment", "bundle"].map(|name| folder.path().join(name));
+    random_adapter(base, &adapter);
+    println!("\n{name}\n\n| command | time | peak MB |\n|---|---|---|");
+    let command = |verb: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ftk"));
+        command.args([verb, "--quiet", "--base"]).arg(base);
+        command
+    };
+    row("commit", command("commit").arg("--adapter").arg(&adapter).arg("--out").arg(&commitment));
+    let mut prove = command("prove");
+    prove.args(asked).arg("--adapter").arg(&adapter).arg("--commitment").arg(&commitment);
+    row("prove", prove.arg("--out").arg(&bundle));
+    row("verify", command("verify").arg(&bundle).arg("--any-input"));
+    println!("bundle: {:.3} MB", megabytes(&bundle));
+
+    // The answer is in the bundle; the same statement is sealed again.
+    let Packed { statement, commitment: known, graph, .. } = bundle::packed(&bundle, &Limits::NONE).expect("a bundle");
+    let adapter = peft::load(&adapter).expect("the adapter");
+    let fixed_adapter = of_adapter(&adapter).expect("on the grid");
+    let factors = site_factors(&fixed_adapter, known.shapes().iter().map(|shape| shape.name.as_str()));
+    let opening = OpeningFile::read(&commitment.join(OPENING), known.shapes()).expect("an opening").opening;
+    let mut clock = Clock::start();
+    let subject = Subject::open(base).expect("a base");
+    let fixed = subject.fixed().expect("exact integers");
+    println!("\n| phase | time | core-seconds |\n|---|---|---|");
+    clock.lap("base read");
+    let plan = plan(&fixed, &known, &statement.cases, graph.as_ref(), Deadline::NONE).expect("a plan");
+    clock.lap("plan");
+    let work = Work::of(&plan, &known).expect("the plan is of this commitment");
+    clock.lap("counts");
+    let key = CommitmentKey::generate(plan.k()).expect("the pinned key");
+    clock.lap("key");
+    let mut begun = false;
+    let mut progress = |done: usize, parts: usize| {
+        let what = match parts - done {
+            0 => "link",
+            1 => "equation, folded and proved",
+            2 => "sums of the second stage",
+            3 => "sums of the first stage",
+            _ if done == 0 => "cells filled",
+            _ if done == 1 => "cells and counts committed to",
+            _ => "a tree of fractions",
+        };
+        begun |= done == 0;
+        clock.lap(what);
+    };
+    let secret = (&known, &opening, factors.as_slice());
+    let proof = ftk_proofs::prove::seal(&key, &statement, secret, &plan, &mut progress).expect("sealed");
+    assert!(begun, "progress is told");
+    verify_sealed(&key, &statement.bytes(), &known, &plan, &proof).expect("valid");
+    clock.lap("verified, base at hand");
+    let Work { cells, leaves, products, points, bytes, memory, .. } = work;
+    println!(
+        "\n| k | cells | leaves | field products of sums | points | bytes | memory MB |\n|---|---|---|---|---|---|---|"
+    );
+    println!("| {} | {cells} | {leaves} | {products} | {points} | {bytes} | {} |", plan.k(), memory >> 20);
+    assert_eq!(bytes, proof.len() as u64);
+}
+
+/// Wall time, and time of all cores of this process, since the last lap.
+struct Clock {
+    wall: Instant,
+    cores: f64,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { wall: Instant::now(), cores: core_seconds() }
+    }
+
+    fn lap(&mut self, what: &str) {
+        let next = Self::start();
+        let wall = (next.wall - self.wall).as_secs_f64();
+        println!("| {what} | {wall:.3} s | {:.2} |", next.cores - self.cores);
+        *self = next;
+    }
+}
+
+/// Time of processors that this process has taken, where the system tells; in hundredths.
+fn core_seconds() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Behind the name, which may have spaces, user and system time are the 12th and 13th.
+    let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+/// A graph convolution network of 16 hidden features and random weights for a graph, in a folder.
+fn convolutions(graph: &gnn::graph::Graph, base: &Path) {
+    let features = graph.features.as_ref().expect("features").width();
+    let mut network = Network::new(Kind::Gcn, [features, 16, 2, 1], Head::Convolution, graph.classes.len());
+    network.prepare.normalise = true;
+    let weights = ftk_gnn::initial::fresh(&network, 1, &candle_core::Device::Cpu).expect("weights");
+    gnn::base::save(base, &network, &weights).expect("a base on disk");
 }
 
 fn random_adapter(base: &Path, folder: &Path) {
