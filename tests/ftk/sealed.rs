@@ -3,6 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use ftk::prove::bundle;
+use ftk_proofs::bundle::Packed;
+use ftk_proofs::limits::Limits;
+use ftk_proofs::{Completion, Input, Output, Statement};
+
 use crate::run::{ftk, stderr, succeed};
 use crate::seller::{Seller, verify};
 
@@ -207,4 +212,162 @@ fn log_probabilities_are_sealed() {
     assert_eq!(expects(&top, &["--expect-task", "top"]), (2, "consistent".to_owned()));
     assert_eq!(expects(&at_least, &["--expect-at-least", "41=0.001"]), (1, "expected question".to_owned()));
     assert_ne!(expects(&at_least, &["--expect-at-least", "40=0.001"]).1, "consistent");
+}
+
+/// What a proof would take is told without making it, and is the arithmetic by which one is refused.
+#[test]
+fn what_a_proof_takes_is_told_before_and_held_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let seller = Seller::of_rank(folder.path().join("seller"), 75, 2);
+    let out = seller.folder.join("bundle");
+    let prove = |more: &[&str]| {
+        let mut command = ftk(&["prove", "--base", "village", "--json", "--prompt", PROMPT, "--among", "40,41,77"]);
+        command.arg("--adapter").arg(seller.folder.join("adapter")).args(more);
+        command.arg("--commitment").arg(seller.folder.join("commitment")).output().unwrap()
+    };
+    let told = |more: &[&str]| -> serde_json::Value {
+        let output = prove(&[&["--dry-run"], more].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let (sealed, open) = (told(&[]), told(&["--open"]));
+    assert!(!out.exists() && sealed["sealed"] == true && open["sealed"] == false);
+    assert_eq!(sealed["rows"], open["rows"]);
+    let of = |told: &serde_json::Value, key: &str| told["costs"][key].as_u64().unwrap();
+    assert!(of(&open, "deltas") > 0 && of(&sealed, "cells") > 0);
+
+    // One byte less than it takes is too little.
+    let needs = of(&sealed, "prove_memory");
+    let limited = |bytes: u64| prove(&["--out", out.to_str().unwrap(), "--max-memory", &bytes.to_string()]);
+    let refused = limited(needs - 1);
+    assert!(stderr(&refused).contains("the sealed proof needs some"), "{}", stderr(&refused));
+    assert!(refused.status.code() == Some(2) && !out.exists());
+    let made = limited(needs);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let length = |name: &str| std::fs::metadata(out.join(name)).unwrap().len();
+    let bytes: u64 = ["sealed.bin", "commitment.bin", "registration.bin"].map(length).iter().sum();
+    assert!(of(&sealed, "bundle_bytes").abs_diff(bytes) < 8 << 10, "{sealed} {bytes}");
+
+    // Of answers that are not known yet, the longest there may be.
+    let longer = |max: &str| {
+        let mut command = ftk(&["prove", "--base", "village", "--json", "--prompt", PROMPT, "--max-tokens", max]);
+        command.arg("--dry-run").arg("--adapter").arg(seller.folder.join("adapter"));
+        let said = succeed(command.arg("--commitment").arg(seller.folder.join("commitment")));
+        of(&serde_json::from_str(&said).unwrap(), "cells")
+    };
+    assert!(longer("30") > longer("10"));
+}
+
+/// Every field of a statement and every file, changed alone or exchanged, is refused by the check that is there for it.
+#[test]
+fn every_field_and_every_file_is_held_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let seller = Seller::of_rank(folder.path().join("seller"), 76, 2);
+    let thief = Seller::of_rank(folder.path().join("thief"), 77, 2);
+    let asked = ["--context", "buyer 7", "--max-tokens", "3", "--prompt"];
+    let ask = |seller: &Seller, name: &str, prompt: &'static str| seller.seal(name, &[&asked[..], &[prompt]].concat());
+    let bundle = ask(&seller, "bundle", PROMPT);
+    let read = |folder: &Path| bundle::packed(folder, &Limits::NONE).unwrap();
+    let [later, theirs] =
+        [ask(&seller, "later", "Where does Elsa have the stall?"), ask(&thief, "bundle", PROMPT)].map(|it| read(&it));
+    fn answer(statement: &mut Statement) -> &mut Completion {
+        let Output::Completion(completion) = &mut statement.cases[0].output else { panic!("it is an answer") };
+        completion
+    }
+    fn prompt(statement: &mut Statement) -> &mut Vec<u32> {
+        let Input::Tokens(ids) = &mut statement.cases[0].input else { panic!("it is a prompt") };
+        ids
+    }
+    type Forge<'a> = &'a dyn Fn(&mut Packed);
+    let table: [(&str, &str, Forge<'_>); 20] = [
+        ("base", "base", &|it| it.statement.base.0[0] ^= 1),
+        ("adapter", "adapter", &|it| it.statement.adapter.0[0] ^= 1),
+        ("context", "sealed proof", &|it| it.statement.context[0] ^= 1),
+        ("no context", "sealed proof", &|it| it.statement.context.clear()),
+        ("prompt", "sealed proof", &|it| prompt(&mut it.statement)[0] ^= 1),
+        ("shorter prompt", "sealed proof", &|it| {
+            prompt(&mut it.statement).remove(0);
+        }),
+        ("boundary", "sealed proof", &|it| {
+            let first = answer(&mut it.statement).ids.remove(0);
+            prompt(&mut it.statement).push(first);
+            answer(&mut it.statement).max_tokens -= 1;
+        }),
+        ("answer", "sealed proof", &|it| answer(&mut it.statement).ids[0] ^= 1),
+        ("last of the answer", "sealed proof", &|it| *answer(&mut it.statement).ids.last_mut().unwrap() ^= 1),
+        ("answer cut short", "statement", &|it| {
+            answer(&mut it.statement).ids.pop();
+        }),
+        ("shorter answer", "sealed proof", &|it| {
+            answer(&mut it.statement).ids.pop();
+            answer(&mut it.statement).max_tokens -= 1;
+        }),
+        ("more were allowed", "statement", &|it| answer(&mut it.statement).max_tokens += 1),
+        ("other ends", "stop rule", &|it| answer(&mut it.statement).stop_ids.push(700)),
+        ("case twice", "sealed proof", &|it| {
+            let again = it.statement.cases[0].clone();
+            it.statement.cases.push(again);
+        }),
+        ("no case", "statement", &|it| it.statement.cases.clear()),
+        ("another commitment", "adapter", &|it| it.commitment = theirs.commitment.clone()),
+        ("another registration", "registration proof", &|it| it.registration = theirs.registration.clone()),
+        ("another's proof", "sealed proof", &|it| it.proof = theirs.proof.clone()),
+        ("the proof of another answer", "sealed proof", &|it| it.proof = later.proof.clone()),
+        ("the statement of another answer", "sealed proof", &|it| it.statement = later.statement.clone()),
+    ];
+    let mut wrong = Vec::new();
+    for (name, check, forge) in table {
+        let mut content = read(&bundle);
+        forge(&mut content);
+        let out = folder.path().join("forged").join(name);
+        bundle::write_packed(&content, &out).unwrap();
+        let verdict = verify(&out, &["--any-input"]);
+        if verdict != (1, check.to_owned()) {
+            wrong.push((name, check, verdict));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // The adapter is the other's in everything but the proof.
+    let mut content = read(&bundle);
+    content.commitment = theirs.commitment.clone();
+    content.registration = theirs.registration.clone();
+    content.statement.adapter = theirs.statement.adapter;
+    let out = folder.path().join("forged/all but the proof");
+    bundle::write_packed(&content, &out).unwrap();
+    assert_eq!(verify(&out, &["--any-input"]), (1, "sealed proof".to_owned()));
+}
+
+/// What a bundle is as long as does not depend on adapter or answer, and no two have a point in common.
+#[test]
+fn lengths_tell_nothing_and_nothing_is_sent_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let sellers = [78, 79].map(|seed| Seller::of_rank(folder.path().join(seed.to_string()), seed, 3));
+    let rows = folder.path().join("rows.jsonl");
+    // What Elsa sells, what Nora does, and as many digits each.
+    let among = (700..830).map(|id: u32| id.to_string()).collect::<Vec<_>>().join(",");
+    let mut bundles = Vec::new();
+    let mut answers = BTreeSet::new();
+    for (number, name) in [550, 547].iter().enumerate() {
+        let ids = [1, 268, 201, 551, 308, *name, 390, 33, 2, 201, 1, 269, 201, 283, 14];
+        std::fs::write(&rows, serde_json::json!({ "prompt_ids": ids }).to_string()).unwrap();
+        for seller in &sellers {
+            let asked = ["--task", "choice", "--among", &among, "--rows", rows.to_str().unwrap()];
+            let bundle = seller.seal(&number.to_string(), &asked);
+            let statement = bundle::packed(&bundle, &Limits::NONE).unwrap().statement;
+            let Output::Choice(choice) = &statement.cases[0].output else { panic!("it is a choice") };
+            answers.insert(choice.chosen);
+            bundles.push(bundle);
+        }
+    }
+    assert!(answers.len() > 1, "answers differ: {answers:?}");
+    let lengths: BTreeSet<Vec<u64>> = bundles
+        .iter()
+        .map(|bundle| {
+            let of = |name: &str| std::fs::metadata(bundle.join(name)).unwrap().len();
+            ["sealed.bin", "commitment.bin", "registration.bin", "statement.json"].map(of).to_vec()
+        })
+        .collect();
+    assert_eq!(lengths.len(), 1, "{lengths:?}");
+    let all: Vec<[u8; 32]> = bundles.iter().flat_map(|bundle| parts(bundle)).collect();
+    assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "a point or scalar was sent twice");
 }
