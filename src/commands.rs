@@ -294,7 +294,7 @@ fn fits_memory(what: &str, needs: u64, allowed: Option<u64>) -> Result<()> {
     }
     let mib = |bytes: u64| bytes >> 20;
     let message = format!("{what} needs some {} MiB of memory, and there are: {}", mib(needs), mib(allowed));
-    let hint = "`ftk estimate` says what needs how much; with fewer tokens or a smaller rank it is less, and \
+    let hint = "`ftk estimate` and `ftk prove --dry-run` say what needs how much; with fewer tokens or a smaller rank it is less, and \
                 --max-memory says that there is more";
     Err(Advice::new(message, hint).into())
 }

@@ -68,8 +68,11 @@ pub(super) struct Prove {
     #[arg(long, requires = "open")]
     disclose: bool,
     /// Folder to write the bundle to
-    #[arg(long, value_name = "FOLDER")]
-    out: PathBuf,
+    #[arg(long, value_name = "FOLDER", required_unless_present = "dry_run")]
+    out: Option<PathBuf>,
+    /// Prove nothing, and say what the proof of the longest answers would take: memory, time, bytes
+    #[arg(long)]
+    dry_run: bool,
     /// Bytes of memory that may be used, for example 8G, instead of what is free
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     max_memory: Option<u64>,
@@ -320,7 +323,7 @@ impl Open {
 impl Prove {
     /// Runs it; `local` finds a base.
     pub(super) fn run(self, local: impl Fn(PathBuf) -> Result<PathBuf>, printer: &Printer) -> Result<Outcome> {
-        let Self { base, adapter, commitment, subject, context, open, disclose, out, max_memory } = self;
+        let Self { base, adapter, commitment, subject, context, open, disclose, out, dry_run, max_memory } = self;
         let date = subject.date.clone();
         let (base, (claim, inputs)) = (local(base)?, subject.into_parts()?);
         let settings = commands::prove::Settings {
@@ -332,10 +335,13 @@ impl Prove {
             date,
             context,
             mode: Mode::of(open, disclose),
-            out,
+            out: out.unwrap_or_default(),
             max_memory,
         };
-        commands::prove::run(&settings, printer)
+        match dry_run {
+            true => commands::prove::foretell(&settings, printer),
+            false => commands::prove::run(&settings, printer),
+        }
     }
 }
 

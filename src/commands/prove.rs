@@ -11,11 +11,14 @@ use ftk_adapters::peft::Saved;
 use ftk_adapters::staged::{PREFIX, Staged, There, Whole, sweep};
 use ftk_bases::Model;
 use ftk_circuits::sealed::Work;
-use ftk_circuits::{AdapterCommitment, SiteShape};
+use ftk_circuits::{AdapterCommitment, Digest, SiteShape};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::bundle::{Bundle, COMMITMENT, FILES, Packed, Proof, REGISTRATION};
+use ftk_proofs::outputs::Likely;
 use ftk_proofs::prove::{Unable, answer, prove, seal};
-use ftk_proofs::{Case, Deadline, FixedModel, Output, Statement, plan, rows_of};
+use ftk_proofs::{
+    Case, Choice, Completion, Deadline, FixedModel, Logits, MAX_LOGITS, Net, Output, Statement, Top, plan, rows_of,
+};
 use ftk_text::generate::greedy;
 use serde_json::json;
 
@@ -25,7 +28,7 @@ use super::stated::{DISCLOSURE, Shown, disclosed, summary, summary_json};
 use super::{Advice, Committable, Outcome, exact, fits_memory, frozen, nodes, on_day, unwritable};
 use crate::cli::printer::Printer;
 use crate::prove::bundle;
-use crate::prove::cost::{Base, Costs};
+use crate::prove::cost::{Base, Costs, SealedCosts};
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{Disclosure, Ledger, OPENING, OpeningFile};
 use crate::prove::subject::Subject;
@@ -79,24 +82,12 @@ impl Mode {
 /// Files that do not belong together; disclosure that was not agreed to.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let staged = place(&settings.out)?;
-    let Committable { subject, adapter, head } = Committable::open(&settings.base, &settings.adapter)?;
-    let subject = on_day(subject, settings.date.as_deref())?;
-    let secrets = Secrets::read(&settings.commitment)?;
-    let (cases, graph) = match &subject {
-        Subject::Tokens(source) => (questions::cases(&settings.claim, &settings.inputs, source)?, None),
-        Subject::Graph { base, .. } => {
-            let (cases, graph) = nodes::cases(&settings.claim, &settings.inputs, base.network())?;
-            (cases, Some(graph))
-        }
-    };
-    let (net, shapes) = (subject.net(), secrets.commitment.shapes());
-    let rows = graph.as_ref().map_or_else(|| cases.iter().map(most_rows).sum(), |graph| graph.members() as u64);
-    let costs = Costs::of(Base::of(&net), shapes, rows)?;
+    let Asked { subject, adapter, secrets, questions } = Asked::read(settings)?;
+    let costs = Costs::of(Base::of(&subject.net()), secrets.commitment.shapes(), questions.most_rows())?;
     fits_memory("the proof", costs.prove_memory, settings.max_memory)?;
     let (fixed, model) = exact(subject)?;
-    let asked = Questions { cases, graph, head };
     let adapter = (&adapter, settings.adapter.as_path());
-    let (bundle, addition) = bundle(model.as_ref(), &fixed, adapter, &secrets, asked, settings, printer)?;
+    let (bundle, addition) = bundle(model.as_ref(), &fixed, adapter, &secrets, questions, settings, printer)?;
     // Everything that may fail comes before what is counted as disclosed, and that before anything can be seen.
     let io = || format!("cannot write to {}", settings.out.display());
     bundle::write_all(&bundle.files(), &staged.path()).with_context(io)?;
@@ -130,6 +121,97 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         "preferences": summary_json(statement),
     }));
     Ok(Outcome::Done)
+}
+
+/// Says what the proof would take, if answers were as long as they may be.
+///
+/// # Errors
+/// As [`run`], as far as it can be told without computing an answer.
+pub fn foretell(settings: &Settings, printer: &Printer) -> Result<Outcome> {
+    let Asked { subject, secrets, questions, .. } = Asked::read(settings)?;
+    let (net, commitment, rows) = (subject.net(), &secrets.commitment, questions.most_rows());
+    let (base, shapes) = (Base::of(&net), commitment.shapes());
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let told = |memory: u64, seconds: [f64; 2], bytes: u64| {
+        printer.line(&format!(
+            "{:>10.1} MiB  prove: some {:.0} s, writes {:.1} MiB",
+            mib(memory),
+            seconds[0],
+            mib(bytes)
+        ));
+        printer.line(&format!("{:>10}      verify: some {:.0} s", "", seconds[1]));
+    };
+    let costs = match settings.mode {
+        Mode::Open { .. } => {
+            let costs = Costs::of(base, shapes, rows)?;
+            let bytes = costs.registered_bytes + costs.bundle_bytes;
+            printer.line(&format!("open proof of {rows} rows: {} deltas", costs.deltas));
+            told(costs.prove_memory, [costs.prove_seconds, costs.verify_seconds], bytes);
+            json!(costs)
+        }
+        Mode::Sealed => {
+            let outputs = match &net {
+                Net::Tokens(network) => network.vocab(),
+                Net::Graph(network) => network.outputs(),
+            };
+            let Questions { cases, graph, .. } = questions;
+            let cases: Vec<Case> = cases.into_iter().map(|case| longest(case, outputs)).collect();
+            let plan = plan(&subject.fixed()?, commitment, &cases, graph.as_ref(), Deadline::NONE)?;
+            let costs = SealedCosts::of(base, shapes, rows, &Work::of(&plan, commitment)?)?;
+            let SealedCosts { cells, leaves, products, points, .. } = costs;
+            printer.line(&format!(
+                "sealed proof of {rows} rows: {cells} cells, {leaves} leaves, {products} products, {points} points"
+            ));
+            told(costs.prove_memory, [costs.prove_seconds, costs.verify_seconds], costs.bundle_bytes);
+            json!(costs)
+        }
+    };
+    printer.object(&json!({ "sealed": settings.mode == Mode::Sealed, "rows": rows, "costs": costs }));
+    Ok(Outcome::Done)
+}
+
+/// A case with an answer of as many numbers as the longest has; which they are does not matter to what is counted.
+fn longest(case: Case, outputs: usize) -> Case {
+    let output = match case.output {
+        Output::Completion(completion) => {
+            Output::Completion(Completion { ids: vec![0; completion.max_tokens as usize], ..completion })
+        }
+        Output::Choice(choice) => {
+            Output::Choice(Choice { chosen: choice.among.first().copied().unwrap_or_default(), ..choice })
+        }
+        Output::Logits(_) if outputs <= MAX_LOGITS as usize => Output::Logits(Logits::Values(vec![0; outputs])),
+        Output::Logits(_) => Output::Logits(Logits::Digest(Digest([0; 32]))),
+        Output::Top(top) => {
+            let likeliest = (0..).zip(top.likeliest).map(|(id, likely)| Likely { id, ..likely });
+            Output::Top(Top { likeliest: likeliest.collect() })
+        }
+        output @ (Output::LogProb(_) | Output::Preference(_) | Output::AtLeast(_)) => output,
+    };
+    Case { output, ..case }
+}
+
+/// Everything that is read before anything is computed.
+struct Asked {
+    subject: Subject,
+    adapter: Adapter,
+    secrets: Secrets,
+    questions: Questions,
+}
+
+impl Asked {
+    fn read(settings: &Settings) -> Result<Self> {
+        let Committable { subject, adapter, head } = Committable::open(&settings.base, &settings.adapter)?;
+        let subject = on_day(subject, settings.date.as_deref())?;
+        let secrets = Secrets::read(&settings.commitment)?;
+        let (cases, graph) = match &subject {
+            Subject::Tokens(source) => (questions::cases(&settings.claim, &settings.inputs, source)?, None),
+            Subject::Graph { base, .. } => {
+                let (cases, graph) = nodes::cases(&settings.claim, &settings.inputs, base.network())?;
+                (cases, Some(graph))
+            }
+        };
+        Ok(Self { subject, adapter, secrets, questions: Questions { cases, graph, head } })
+    }
 }
 
 /// Rows of a case whose answer is as long as it may be.
@@ -168,6 +250,18 @@ struct Questions {
     cases: Vec<Case>,
     graph: Option<Neighbourhood>,
     head: Option<Saved>,
+}
+
+impl Questions {
+    /// Rows of a pass, if answers are as long as they may be.
+    fn most_rows(&self) -> u64 {
+        rows_of_pass(&self.cases, self.graph.as_ref(), most_rows)
+    }
+}
+
+/// Rows that a network runs on: nodes that are opened, or tokens of all cases.
+fn rows_of_pass(cases: &[Case], graph: Option<&Neighbourhood>, rows: impl Fn(&Case) -> u64) -> u64 {
+    graph.map_or_else(|| cases.iter().map(rows).sum(), |graph| graph.members() as u64)
 }
 
 /// The bundle, and what it discloses if it is open, with whether that may be the adapter.
@@ -212,8 +306,12 @@ fn bundle(
         // What an open proof would be of.
         drop(records);
         let plan = plan(fixed, &commitment, &cases, graph.as_ref(), Deadline::NONE)?;
+        let rows = rows_of_pass(&cases, graph.as_ref(), |case| case.rows() as u64);
         let work = Work::of(&plan, &commitment)?;
-        fits_memory("the sealed proof", work.memory, settings.max_memory)?;
+        let costs = SealedCosts::of(Base::of(fixed.net()), commitment.shapes(), rows, &work)?;
+        // What is free is so beside what this process has by now.
+        let needs = if settings.max_memory.is_some() { costs.prove_memory } else { costs.seal_memory };
+        fits_memory("the sealed proof", needs, settings.max_memory)?;
         let key = commitment_key(plan.k())?;
         let statement = Statement { base, adapter: digest, context, cases };
         let (bar, mut progress) = proving();

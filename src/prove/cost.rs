@@ -6,6 +6,7 @@
 
 use ftk_adapters::foreign;
 use ftk_adapters::lora::{Adapter, Factors};
+use ftk_circuits::sealed::Work;
 use ftk_circuits::{EncodingError, SiteShape, required_columns, required_k};
 use ftk_networks::sites::Role;
 use ftk_proofs::Net;
@@ -133,13 +134,10 @@ impl Costs {
         let weight = |shape: &SiteShape| u64::from(shape.rank) * (u64::from(shape.d_in) + u64::from(shape.d_out));
         let weights = shapes.iter().map(weight).sum();
         let deltas = outputs * rows;
-        // 16-bit integers, tables of 32.
-        let integers = 2 * base.multiplied + 4 * base.parameters.saturating_sub(base.multiplied);
-        let floats = 4 * base.parameters;
+        let held = held(base);
         let cells = columns << k;
         let records = DELTA * deltas + INPUT * inputs * rows;
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64).min(CORES) as f64;
-        let seconds = |nanoseconds: f64| nanoseconds / 1e9 / cores;
+        let seconds = |nanoseconds: f64| nanoseconds / 1e9 / cores();
         let (read, adapter) = (RATES.read * base.parameters as f64, weights as f64);
         let replay = RATES.replay * (base.multiplied * rows) as f64;
         Ok(Self {
@@ -149,14 +147,102 @@ impl Costs {
             deltas,
             registered_bytes: REGISTERED + columns * COLUMN,
             bundle_bytes: PROOF_SENT + shapes.iter().map(|shape| sent(shape, rows)).sum::<u64>(),
-            commit_memory: PROCESS + integers + floats + FIELD * cells + TREE_CELL * cells.min(TREE_CELLS),
-            prove_memory: PROCESS + integers + floats + records + FIELD * weights,
-            verify_memory: PROCESS + integers + expanded(shapes, &vec![rows as usize; shapes.len()]),
+            commit_memory: held + FIELD * cells + TREE_CELL * cells.min(TREE_CELLS),
+            prove_memory: held + records + FIELD * weights,
+            verify_memory: PROCESS + integers(base) + expanded(shapes, &vec![rows as usize; shapes.len()]),
             commit_seconds: seconds(read + RATES.register * adapter),
             prove_seconds: seconds(read + replay + RATES.prove * adapter),
             verify_seconds: seconds(read + replay + (RATES.verify + RATES.check) * adapter),
         })
     }
+}
+
+/// Time of one core and unit of a sealed proof, in nanoseconds.
+pub struct SealedRates {
+    /// A cell, committed to and folded.
+    pub cell: f64,
+    /// A leaf of a tree of fractions.
+    pub leaf: f64,
+    /// A product of field elements in the sums.
+    pub product: f64,
+    /// A weight of the base, weighed by the prover.
+    pub weigh: f64,
+    /// A point that is sent.
+    pub point: f64,
+    /// A point that is checked.
+    pub check: f64,
+}
+
+/// Fitted to core-seconds of phases: `cargo bench --bench prove -- sealed`.
+pub const SEALED_RATES: SealedRates =
+    SealedRates { cell: 700.0, leaf: 700.0, product: 12.0, weigh: 12.0, point: 100_000.0, check: 50_000.0 };
+
+/// What a sealed proof costs.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct SealedCosts {
+    /// Cells that are committed to.
+    pub cells: u64,
+    /// Leaves of trees of fractions.
+    pub leaves: u64,
+    /// Products of field elements in the sums.
+    pub products: u64,
+    /// Points that are sent.
+    pub points: u64,
+    /// Bytes of a bundle's files but the statement, and for nodes the graph.
+    pub bundle_bytes: u64,
+    /// Bytes of memory of `ftk prove`.
+    pub prove_memory: u64,
+    /// The same beside what it takes before the proof begins.
+    pub seal_memory: u64,
+    /// Seconds of `ftk prove`, without the search for the text of a completion.
+    pub prove_seconds: f64,
+    /// Seconds of `ftk verify`.
+    pub verify_seconds: f64,
+}
+
+impl SealedCosts {
+    /// Of a plan over so many rows, for an adapter of these shapes.
+    ///
+    /// # Errors
+    /// Shapes that cannot be committed to.
+    pub fn of(base: Base, shapes: &[SiteShape], rows: u64, work: &Work) -> Result<Self, EncodingError> {
+        let open = Costs::of(base, shapes, rows)?;
+        let Work { cells, leaves, products, points, .. } = *work;
+        let rates = SEALED_RATES;
+        let read = RATES.read * base.parameters as f64;
+        let weighed = rates.weigh * base.multiplied as f64;
+        let proved = rates.cell * cells as f64
+            + rates.leaf * leaves as f64
+            + rates.product * products as f64
+            + rates.point * points as f64;
+        let replay = RATES.replay * (base.multiplied * rows) as f64;
+        Ok(Self {
+            cells,
+            leaves,
+            products,
+            points,
+            bundle_bytes: open.registered_bytes + work.bytes,
+            // The pass comes first, and what it records is gone when the proof begins.
+            prove_memory: open.prove_memory.max(held(base) + work.memory),
+            seal_memory: work.memory,
+            prove_seconds: (read + replay + weighed + proved) / 1e9 / cores(),
+            verify_seconds: (read + weighed + rates.check * points as f64) / 1e9 / cores(),
+        })
+    }
+}
+
+/// Cores that there are, as far as work is spread over them.
+fn cores() -> f64 {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64).min(CORES) as f64
+}
+
+/// Bytes of a process that holds a base, as integers of 16 bits, tables of 32, and floats.
+fn held(base: Base) -> u64 {
+    PROCESS + integers(base) + 4 * base.parameters
+}
+
+fn integers(base: Base) -> u64 {
+    2 * base.multiplied + 4 * base.parameters.saturating_sub(base.multiplied)
 }
 
 /// Bytes of a site's deltas in a bundle.
@@ -193,6 +279,26 @@ mod tests {
         assert_eq!(many.verify_memory - few.verify_memory, 48 * 10 * (16 * 1536 + 12 * 576));
         assert!(many.bundle_bytes > few.bundle_bytes && many.prove_seconds > few.prove_seconds);
         assert!(of(20, 16).commit_seconds > few.commit_seconds);
+    }
+
+    #[test]
+    fn a_sealed_proof_needs_what_the_pass_needs_or_the_proof_whichever_is_more() {
+        let base = Base { multiplied: 1_000_000, parameters: 1_200_000 };
+        let work = |memory| Work {
+            cells: 1 << 20,
+            leaves: 1 << 22,
+            trees: 1,
+            products: 1 << 24,
+            points: 3000,
+            bytes: 96_000,
+            memory,
+        };
+        let of = |memory| SealedCosts::of(base, &shapes(10), 16, &work(memory)).unwrap();
+        let open = Costs::of(base, &shapes(10), 16).unwrap();
+        assert_eq!(of(1).prove_memory, open.prove_memory);
+        assert_eq!(of(8 << 30).prove_memory, held(base) + (8 << 30));
+        assert_eq!(of(1).bundle_bytes, open.registered_bytes + 96_000);
+        assert!(of(1).prove_seconds > open.prove_seconds);
     }
 
     #[test]

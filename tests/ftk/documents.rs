@@ -202,6 +202,7 @@ fn objects_have_the_keys_that_the_manual_says() {
     last("`commit`", 0, &about("commit", &["--out", "c"]));
     last("`prove`", 0, &about("prove", &[&asked[..], &["b", "--open", "--disclose"]].concat()));
     last("`prove`", 0, &about("prove", &[&asked[..], &["s"]].concat()));
+    last("`prove --dry-run`", 0, &about("prove", &[&asked[..4], &["--dry-run"]].concat()));
     last("`open`", 0, &["open", "a", "--commitment", "b", "--opening", "c/opening.bin"]);
     // Nothing is wrong with them, but nothing was expected: 2.
     let verify = ["verify", "b", "s", "--any-input", "--base", "village"];

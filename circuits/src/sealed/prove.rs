@@ -85,7 +85,7 @@ pub(crate) fn seal_cells(
     mut random: ChaCha20Rng,
 ) -> Result<Vec<u8>, ProveError> {
     let lookups = Lookups::new(&plan.arrangement, conduct.width);
-    let parts = lookups.trees.len() + 4;
+    let parts = lookups.trees.len() + 5;
     progress(0, parts);
     let rows = useful_rows(plan.k());
     let anchor = anchor(statement, commitment, plan);

@@ -80,7 +80,7 @@ pub(super) fn run(mut recipe: Recipe, settings: &Estimation, printer: &Printer) 
 fn proof(costs: &Costs, tokens: u64, printer: &Printer) {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let Costs { k, columns, weights, .. } = costs;
-    printer.line(&format!("proof of {tokens} tokens: {weights} weights in {columns} columns of 2^{k} rows"));
+    printer.line(&format!("open proof of {tokens} tokens: {weights} weights in {columns} columns of 2^{k} rows"));
     for (what, memory, seconds, written) in [
         ("commit", costs.commit_memory, costs.commit_seconds, Some(costs.registered_bytes)),
         ("prove", costs.prove_memory, costs.prove_seconds, Some(costs.registered_bytes + costs.bundle_bytes)),
@@ -89,6 +89,7 @@ fn proof(costs: &Costs, tokens: u64, printer: &Printer) {
         let written = written.map_or_else(String::new, |bytes| format!(", writes {:.1} MiB", mib(bytes)));
         printer.line(&format!("{:>10.1} MiB  {what}: some {seconds:.0} s{written}", mib(memory)));
     }
+    printer.line("a sealed proof takes more: ftk prove --dry-run says how much, once there is a commitment");
 }
 
 /// Whether a base is more than a folder with a configuration.

@@ -317,12 +317,13 @@ fn a_proof_is_as_long_as_its_plan_says() {
         let (statement, commitment) = (network.statement(), &network.commitment);
         let work = Work::of(&plan, commitment).unwrap();
         let key = key(plan.k());
-        let mut parts = 0;
-        let mut progress = |_, all: usize| parts = all;
+        let mut parts = Vec::new();
+        let mut progress = |done, all: usize| parts.push((done, all));
         let proof =
             seal(key, &statement, commitment, &network.opening, &network.factors, &plan, &mut progress).unwrap();
         assert_eq!(work.bytes, proof.len() as u64, "{work:?} {plan:?}");
-        assert_eq!(work.trees + 4, parts as u64);
+        let all = work.trees as usize + 5;
+        assert_eq!(parts, (0..=all).map(|done| (done, all)).collect::<Vec<_>>(), "progress knows its end");
         assert!(work.leaves > work.cells && work.memory > 4 * work.cells && work.products > 0, "{work:?}");
     }
 }
