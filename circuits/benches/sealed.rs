@@ -8,12 +8,13 @@ use std::time::Instant;
 
 use ftk_circuits::fixed::attention::{Heads, attention};
 use ftk_circuits::fixed::elementary::Dyadic;
+use ftk_circuits::fixed::gate::Curve;
 use ftk_circuits::fixed::gate::swiglu;
 use ftk_circuits::fixed::linear::{Delta, Factors, Matrix, linear, linear_rope};
 use ftk_circuits::fixed::norm::{Norm, rms_norm};
 use ftk_circuits::fixed::rope::{Rope, Rotations};
 use ftk_circuits::fixed::{add, greedy, words};
-use ftk_circuits::sealed::{Activation, Builder, Plan, seal, verify_sealed};
+use ftk_circuits::sealed::{Builder, Plan, seal, verify_sealed};
 use ftk_circuits::{AdapterCommitment, CommitmentKey, Digest, SiteFactors, SiteShape, StatementBytes};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -73,7 +74,7 @@ fn plan(weights: &Weights, commitment: &AdapterCommitment, tokens: usize, stated
         let normal = builder.rms_norm("norm", weights.norm.clone(), 4295, &x).unwrap();
         let gate = builder.project(&site("gate"), matrices[4].clone(), &normal).unwrap();
         let up = builder.project(&site("up"), matrices[5].clone(), &normal).unwrap();
-        let gated = builder.gate("gate", Activation::Silu, &gate, &up).unwrap();
+        let gated = builder.gate("gate", Curve::Silu, &gate, &up).unwrap();
         let down = builder.project(&site("down"), matrices[6].clone(), &gated).unwrap();
         x = builder.sum("add", &x, &down).unwrap();
     }

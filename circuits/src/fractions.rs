@@ -51,6 +51,19 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
+    /// Trees of the leaves of so many columns of `2^k` rows, `width` columns each but the last.
+    pub(crate) fn all(k: u32, columns: usize, width: usize) -> Vec<Self> {
+        let mut first = 0;
+        let tree = |(number, begin): (usize, usize)| {
+            let columns = width.min(columns - begin);
+            let depth = (k + columns.next_power_of_two().ilog2()) as usize;
+            let tree = Self { number, first, depth, active: columns << k };
+            first += tree.scalars();
+            tree
+        };
+        (0..columns).step_by(width).enumerate().map(tree).collect()
+    }
+
     /// How many scalars each message has: the root; for each level two a round, and the four ends.
     pub(crate) fn sizes(&self) -> impl Iterator<Item = usize> {
         let levels = (0..self.depth).flat_map(|level| std::iter::repeat_n(2, level).chain([4]));
@@ -145,6 +158,29 @@ impl Draws {
         };
         (0..tree.depth).map(identity).collect()
     }
+}
+
+/// What identities, each with its weight, and factors, with powers of zeta, come to: adds the coefficients of scalars,
+/// and returns those of products and those of both columns of factors.
+pub(crate) fn weigh<'i>(
+    identities: impl IntoIterator<Item = (&'i Identity, Fp)>,
+    zeta: Fp,
+    scalars: &mut [Fp],
+) -> (Vec<Fp>, [Vec<Fp>; 2]) {
+    let mut add = |form: &Form, weight: Fp| form.iter().for_each(|(at, factor)| scalars[*at] += weight * factor);
+    let (mut products, mut factors) = (Vec::new(), [Vec::new(), Vec::new()]);
+    let mut zetas = std::iter::successors(Some(zeta), |power| Some(*power * zeta));
+    for (identity, weight) in identities {
+        add(&identity.linear, weight);
+        for product in &identity.products {
+            products.push(-weight);
+            for ((factor, column), zeta) in product.iter().zip(&mut factors).zip(&mut zetas) {
+                column.push(zeta);
+                add(factor, -zeta);
+            }
+        }
+    }
+    (products, factors)
 }
 
 /// That the fractions of all trees add up to zero. Numerators and denominators of the sums of the first two, three, ..

@@ -44,16 +44,7 @@ impl Shape {
 
     pub(crate) fn of(k: u32, columns: usize, width: usize) -> Self {
         let mut shape = Self { k, columns, width, trees: Vec::new() };
-        let all = columns + shape.tables();
-        let mut first = 0;
-        let trees = (0..all).step_by(width).enumerate().map(|(number, begin)| {
-            let columns = width.min(all - begin);
-            let depth = (k + columns.next_power_of_two().ilog2()) as usize;
-            let tree = Tree { number, first, depth, active: columns << k };
-            first += tree.scalars();
-            tree
-        });
-        shape.trees = trees.collect();
+        shape.trees = Tree::all(k, columns + shape.tables(), width);
         shape
     }
 
@@ -170,24 +161,12 @@ impl Drawn {
         let [xi, eta, kappa, zeta] = self.late(after(), early);
 
         let mut scalars = vec![Fp::ZERO; shape.scalar_columns() * rows];
-        let mut add = |form: &Form, weight: Fp| form.iter().for_each(|(at, factor)| scalars[*at] += weight * factor);
         let mut start = Fp::ZERO;
-        let mut weights = std::iter::successors(Some(Fp::ONE), |power| Some(*power * kappa));
-        let mut weight = || weights.next().expect("powers do not end");
-        let mut products = Vec::new();
-        let mut factors = [Vec::new(), Vec::new()];
-        let mut zetas = std::iter::successors(Some(zeta), |power| Some(*power * zeta));
-        for identity in identities {
-            let weight = weight();
-            add(&identity.linear, weight);
-            for product in &identity.products {
-                products.push(-weight);
-                for ((factor, column), zeta) in product.iter().zip(&mut factors).zip(&mut zetas) {
-                    column.push(zeta);
-                    add(factor, -zeta);
-                }
-            }
-        }
+        let weights = powers(kappa, identities.len() + 2 * shape.trees.len());
+        let (products, factors) = fractions::weigh(identities.iter().zip(weights.iter().copied()), zeta, &mut scalars);
+        let mut weights = weights[identities.len()..].iter().copied();
+        let mut weight = || weights.next().expect("two for each tree");
+        let mut add = |form: &Form, weight: Fp| form.iter().for_each(|(at, factor)| scalars[*at] += weight * factor);
 
         let mut strips = Vec::new();
         for (tree, draws) in shape.trees.iter().zip(&self.trees) {

@@ -23,7 +23,7 @@ mod work;
 mod tests;
 
 pub use arrangement::{Space, Tensor};
-pub use builder::{Activation, Builder};
+pub use builder::Builder;
 pub use operations::log_prob::{Bound, LogProbs, Ranking, Together};
 pub use plan::Plan;
 pub use prove::{SealError, seal};

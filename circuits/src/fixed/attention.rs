@@ -42,6 +42,13 @@ pub struct Heads {
     pub dim: usize,
 }
 
+impl Heads {
+    /// The head of keys that a head of queries looks at.
+    pub(crate) fn shared(&self, head: usize) -> usize {
+        head / (self.query / self.key_value)
+    }
+}
+
 /// `exp(-t)` at scale `2^-30` for `t >= 0` at scale `2^-16`: interpolated and rounded, zero from 32 on.
 pub(crate) fn exp(t: i128) -> i32 {
     if t >= (INTERVALS as i128) << STEP_BITS {

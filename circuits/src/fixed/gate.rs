@@ -54,7 +54,7 @@ static GELU: LazyLock<Vec<i32>> = LazyLock::new(|| {
 
 /// A function by table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Curve {
+pub enum Curve {
     /// `x / (1 + exp(-x))`
     Silu,
     /// [`gelu`]

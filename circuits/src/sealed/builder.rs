@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::arrangement::{Adapted, Arrangement, Class, LIMB, Leaf, Space, Span, Tensor, WORD_LIMBS};
 use super::equations::Operation;
-use super::operations::attention::{Attend, Heads, head_class, pair_class};
+use super::operations::attention::{Attend, head_class, pair_class};
 use super::operations::gate::{self, Gate};
 use super::operations::graph::{Aggregate, Messages, Rectify, rectified_class};
 use super::operations::linear::{Linear, Project, Rounded};
@@ -23,24 +23,6 @@ use crate::fixed::norm::Norm;
 use crate::fixed::rope::{ROTATION_BITS, Rotations};
 use crate::hash::{Absorb, Tag};
 use crate::{AdapterCommitment, SiteShape};
-
-/// What a gate multiplies by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// `x / (1 + exp(-x))`
-    Silu,
-    /// The tanh form of GELU.
-    Gelu,
-}
-
-impl Activation {
-    fn curve(self) -> Curve {
-        match self {
-            Activation::Silu => Curve::Silu,
-            Activation::Gelu => Curve::Gelu,
-        }
-    }
-}
 
 /// Writes down what a network does with rows, of which nothing is known here but shapes.
 ///
@@ -307,7 +289,7 @@ impl Builder {
         let out = rounded.out();
         self.add(Attend {
             site: site.to_owned(),
-            heads: Heads { query, key_value, dim },
+            heads,
             sees,
             query: q.clone(),
             key: k.clone(),
@@ -319,17 +301,10 @@ impl Builder {
         Ok(out)
     }
 
-    fn curve(
-        &mut self,
-        site: &str,
-        activation: Activation,
-        gate: &Tensor,
-        up: Option<&Tensor>,
-    ) -> Result<Tensor, FixedError> {
+    fn curve(&mut self, site: &str, curve: Curve, gate: &Tensor, up: Option<&Tensor>) -> Result<Tensor, FixedError> {
         let alike = |up: &Tensor| (up.width, up.space) == (gate.width, gate.space);
         FixedError::require(up.is_none_or(alike), "gate", site)?;
-        let curve = activation.curve();
-        self.note_of("curve", site, gate, [activation as i64, i64::from(up.is_some())]);
+        self.note_of("curve", site, gate, [curve as i64, i64::from(up.is_some())]);
         let place = self.span(gate.space, gate::class(curve), gate.width);
         let rounded = self.rounded(gate.space, gate.width, Gate::least_shift(curve, up.is_some()));
         let out = rounded.out();
@@ -341,14 +316,8 @@ impl Builder {
     ///
     /// # Errors
     /// [`FixedError::Shape`].
-    pub fn gate(
-        &mut self,
-        site: &str,
-        activation: Activation,
-        gate: &Tensor,
-        up: &Tensor,
-    ) -> Result<Tensor, FixedError> {
-        self.curve(site, activation, gate, Some(up))
+    pub fn gate(&mut self, site: &str, curve: Curve, gate: &Tensor, up: &Tensor) -> Result<Tensor, FixedError> {
+        self.curve(site, curve, gate, Some(up))
     }
 
     /// As [`crate::fixed::gate::gelu`].
@@ -356,7 +325,7 @@ impl Builder {
     /// # Errors
     /// [`FixedError::Shape`].
     pub fn gelu(&mut self, site: &str, x: &Tensor) -> Result<Tensor, FixedError> {
-        self.curve(site, Activation::Gelu, x, None)
+        self.curve(site, Curve::Gelu, x, None)
     }
 
     /// `x + y`, exactly.

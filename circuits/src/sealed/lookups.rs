@@ -58,16 +58,7 @@ impl Lookups {
         let entries =
             tables.iter().flat_map(|table| table.entries().into_iter().map(|entry| (*table, entry))).collect();
         let mut lookups = Self { k: arrangement.k, columns, tables, entries, width, trees: Vec::new() };
-        let all = lookups.columns.len() + lookups.counts();
-        let mut first = 0;
-        let tree = |(number, begin): (usize, usize)| {
-            let columns = width.min(all - begin);
-            let depth = (arrangement.k + columns.next_power_of_two().ilog2()) as usize;
-            let tree = Tree { number, first, depth, active: columns << arrangement.k };
-            first += tree.scalars();
-            tree
-        };
-        lookups.trees = (0..all).step_by(width).enumerate().map(tree).collect();
+        lookups.trees = Tree::all(arrangement.k, lookups.columns.len() + lookups.counts(), width);
         lookups
     }
 

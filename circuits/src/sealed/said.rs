@@ -384,21 +384,9 @@ impl Said<'_> {
         let weights = powers(kappa, identities.all.len() + 2 * self.lookups.trees.len());
 
         let mut scalars = vec![Fp::ZERO; self.numbers().ends[3]];
+        let (products, factors) =
+            fractions::weigh(identities.all.iter().zip(weights.iter().copied()), zeta, &mut scalars);
         let mut add = |form: &Form, weight: Fp| form.iter().for_each(|(at, factor)| scalars[*at] += weight * factor);
-        let mut products = Vec::new();
-        let mut factors = [Vec::new(), Vec::new()];
-        let mut zetas = std::iter::successors(Some(zeta), |power| Some(*power * zeta));
-        for (identity, weight) in identities.all.iter().zip(&weights) {
-            add(&identity.linear, *weight);
-            for product in &identity.products {
-                products.push(-*weight);
-                for ((factor, column), zeta) in product.iter().zip(&mut factors).zip(&mut zetas) {
-                    column.push(zeta);
-                    add(factor, -zeta);
-                }
-            }
-        }
-
         let mut of_leaves = weights[identities.all.len()..].iter();
         let mut claim = |form: &Form| {
             let weight = *of_leaves.next().expect("two for each tree");

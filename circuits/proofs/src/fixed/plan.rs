@@ -5,9 +5,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ftk_circuits::AdapterCommitment;
+use ftk_circuits::fixed::gate::Curve;
 use ftk_circuits::fixed::linear::Matrix;
 use ftk_circuits::fixed::{attention, graph, words};
-use ftk_circuits::sealed::{Activation, Bound, Builder, LogProbs, Plan, Ranking, Tensor, Together};
+use ftk_circuits::sealed::{Bound, Builder, LogProbs, Plan, Ranking, Tensor, Together};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_networks::ops::graph::Propagation;
 use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, Table, Tokens};
@@ -350,11 +351,11 @@ impl Ops for Planning<'_> {
     }
 
     fn swiglu(&mut self, gate: &Planned, up: &Planned) -> Result<Planned, Error> {
-        Ok(planned(&gate.site, self.builder.gate(&gate.site, Activation::Silu, &gate.tensor, &up.tensor)?))
+        Ok(planned(&gate.site, self.builder.gate(&gate.site, Curve::Silu, &gate.tensor, &up.tensor)?))
     }
 
     fn geglu(&mut self, gate: &Planned, up: &Planned) -> Result<Planned, Error> {
-        Ok(planned(&gate.site, self.builder.gate(&gate.site, Activation::Gelu, &gate.tensor, &up.tensor)?))
+        Ok(planned(&gate.site, self.builder.gate(&gate.site, Curve::Gelu, &gate.tensor, &up.tensor)?))
     }
 
     fn gelu(&mut self, x: &Planned) -> Result<Planned, Error> {

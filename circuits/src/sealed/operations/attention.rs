@@ -13,7 +13,7 @@ use pasta_curves::Fp;
 use super::linear::Rounded;
 use crate::commitment::SiteFactors;
 use crate::field::signed;
-use crate::fixed::attention::{EXPONENT_SHIFT, INTERVALS, RECIPROCAL_BITS, STEP_BITS, exp, inverse_root};
+use crate::fixed::attention::{EXPONENT_SHIFT, Heads, INTERVALS, RECIPROCAL_BITS, STEP_BITS, exp, inverse_root};
 use crate::fixed::{FixedError, round_shift, words};
 use crate::sealed::arrangement::{Class, LIMB, Leaf, Pattern, Span, Tensor, limbs};
 use crate::sealed::cells::Cells;
@@ -22,21 +22,6 @@ use crate::sealed::equations::{
 };
 use crate::sealed::sums::{Public, Sum};
 use crate::sealed::tables::{Table, exponential};
-
-/// Queries of several heads share a key.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Heads {
-    pub(crate) query: usize,
-    pub(crate) key_value: usize,
-    pub(crate) dim: usize,
-}
-
-impl Heads {
-    /// The head of keys that a head of queries looks at.
-    pub(crate) fn shared(&self, head: usize) -> usize {
-        head / (self.query / self.key_value)
-    }
-}
 
 /// The factors of weights that are products of one of heads and one of `2^bits` keys, of which some are used. Weights of
 /// keys add up to one over all `2^bits`.
@@ -104,8 +89,8 @@ fn largest() -> Pattern {
 }
 
 /// Bits that are rounded away of exponents and of means.
-const EXPONENT_LIMBS: u32 = 3 * LIMB;
-const MEAN_LIMBS: u32 = 4 * LIMB;
+const EXPONENT_REST_BITS: u32 = 3 * LIMB;
+const MEAN_REST_BITS: u32 = 4 * LIMB;
 
 /// Scores of all queries and keys, `(rows, heads, keys)`.
 pub(crate) fn scores(cells: &Cells<'_>, query: &Tensor, key: &Tensor, heads: Heads) -> Vec<i128> {
@@ -252,9 +237,9 @@ impl Operation for Attend {
             for key in 0..rows {
                 let distance = if sees[key] { most - scores[key] } else { 0 };
                 let exponent = round_shift(distance * self.scale(), EXPONENT_SHIFT);
-                let rest = ((distance * self.scale()) << (EXPONENT_LIMBS - EXPONENT_SHIFT))
-                    + (1 << (EXPONENT_LIMBS - 1))
-                    - (exponent << EXPONENT_LIMBS);
+                let rest = ((distance * self.scale()) << (EXPONENT_REST_BITS - EXPONENT_SHIFT))
+                    + (1 << (EXPONENT_REST_BITS - 1))
+                    - (exponent << EXPONENT_REST_BITS);
                 let intervals = exponent >> STEP_BITS;
                 let interval = intervals.min(INTERVALS as i128);
                 let part = (exponent & ((1 << STEP_BITS) - 1)) as i64;
@@ -319,7 +304,7 @@ impl Operation for Attend {
                 *sum = mean * reciprocal;
             }
         }
-        self.rounded.fill(&self.site, cells, MEAN_LIMBS - RECIPROCAL_BITS, sums)
+        self.rounded.fill(&self.site, cells, MEAN_REST_BITS - RECIPROCAL_BITS, sums)
     }
 
     fn state(&self, sink: &mut Sink<'_>) {
@@ -336,10 +321,10 @@ impl Operation for Attend {
 
         // Of all pairs: the exponent 2^48 t + rest = 4 c distance + 2^47.
         let form = &mut sink.forms;
-        let scaled = signed(self.scale()) * limb(EXPONENT_LIMBS - EXPONENT_SHIFT);
+        let scaled = signed(self.scale()) * limb(EXPONENT_REST_BITS - EXPONENT_SHIFT);
         let mut pair = |weight: Fp, planes: (usize, usize)| form.tensor(weight, &self.pair(planes), &rows, &pairs);
-        let intervals = exponent * limb(EXPONENT_LIMBS + STEP_BITS);
-        pair(exponent * limb(EXPONENT_LIMBS), (PART, 1));
+        let intervals = exponent * limb(EXPONENT_REST_BITS + STEP_BITS);
+        pair(exponent * limb(EXPONENT_REST_BITS), (PART, 1));
         pair(intervals, (INTERVAL, 1));
         pair(intervals, BEYOND);
         pair(exponent, EXPONENT_REST);
@@ -352,7 +337,8 @@ impl Operation for Attend {
         pair(weight * zero[1], (PART, 1));
         // Nothing is beyond but behind the last interval.
         pair(beyond * Fp::from(INTERVALS as u64), BEYOND);
-        let constant = exponent * limb(EXPONENT_LIMBS - 1) + weight * (limb(STEP_BITS) * zero[0] + limb(STEP_BITS - 1));
+        let constant =
+            exponent * limb(EXPONENT_REST_BITS - 1) + weight * (limb(STEP_BITS) * zero[0] + limb(STEP_BITS - 1));
         form.constant(-constant * all_pairs);
 
         // Of heads: recip sum + left = 2^62, and left + missing = sum - 1.
@@ -367,7 +353,7 @@ impl Operation for Attend {
         // The mean of values, weighed by head and feature.
         let (out, rest) = (self.rounded.out(), self.rounded.rest());
         sink.rounded(mean, &out, &rest, self.rounded.shift, [&rows, &outer(&of_heads, &features)]);
-        let mean = -mean * limb(MEAN_LIMBS - RECIPROCAL_BITS);
+        let mean = -mean * limb(MEAN_REST_BITS - RECIPROCAL_BITS);
 
         // Sums over pairs, with room for a power of two of keys.
         let bits = count.next_power_of_two().ilog2();

@@ -7,14 +7,14 @@ use rand_core::{Rng, SeedableRng};
 
 use crate::fixed::attention::{self, Heads};
 use crate::fixed::elementary::Dyadic;
-use crate::fixed::gate::{gelu, swiglu};
+use crate::fixed::gate::{Curve, gelu, swiglu};
 use crate::fixed::graph::{Propagation, aggregate, relu};
 use crate::fixed::linear::{Delta, Factors, Matrix, linear, linear_rope};
 use crate::fixed::log_prob::log_prob;
 use crate::fixed::norm::{Norm, layer_norm, norm_rope, rms_norm};
 use crate::fixed::rope::{Rope, Rotations, rotate};
 use crate::fixed::{FixedError, add, greedy, words};
-use crate::sealed::{Activation, Bound, Builder, Plan, Ranking, Tensor, Together};
+use crate::sealed::{Bound, Builder, Plan, Ranking, Tensor, Together};
 use crate::tests::support::key;
 use crate::*;
 
@@ -415,7 +415,7 @@ impl Walk for Planned<'_> {
     }
 
     fn gate(&mut self, gate: &Tensor, up: &Tensor) -> Tensor {
-        self.builder.gate("gate", Activation::Silu, gate, up).unwrap()
+        self.builder.gate("gate", Curve::Silu, gate, up).unwrap()
     }
 
     fn gelu(&mut self, x: &Tensor) -> Tensor {
