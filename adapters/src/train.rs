@@ -15,12 +15,14 @@ mod linear;
 mod log_prob;
 mod lora;
 mod norm;
+pub mod operation;
 mod ops;
 mod rotary;
 mod swiglu;
 mod tape;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -203,7 +205,10 @@ impl<'a> Train<'a> {
     /// # Errors
     /// The device's.
     pub fn backward(self, of: &Tensor, gradient: Tensor) -> Result<Gradients, Error> {
-        let (_, tape) = self.recording.unwrap_or((Learns::Adapter, Tape::default()));
+        let (learns, tape) = self.recording.unwrap_or((Learns::Adapter, Tape::default()));
+        if learns == Learns::Base || !self.also.is_empty() {
+            trace::unseen("what weights of the base learn")?;
+        }
         Ok(tape.backward(of, gradient)?)
     }
 

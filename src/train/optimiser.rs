@@ -3,7 +3,10 @@
 
 use std::path::Path;
 
-use candle_core::{Tensor, Var};
+use candle_core::{Device, Shape, Tensor, Var};
+use ftk_adapters::train::operation::Operation;
+use ftk_adapters::train::trace;
+use ftk_kernels::float::adamw::{self, Update};
 use ftk_recipes::Optim;
 
 use super::best::Best;
@@ -17,6 +20,19 @@ pub(super) struct AdamW {
     optim: Optim,
     /// Updates done.
     updates: u32,
+}
+
+impl Slot {
+    /// Values and moments as tensors of the parameter's shape.
+    fn parts(&self, shape: &Shape) -> candle_core::Result<[Tensor; 3]> {
+        let tensor = |values: &[f32]| Tensor::from_slice(values, shape, &Device::Cpu);
+        Ok([tensor(&self.value)?, tensor(&self.first)?, tensor(&self.second)?])
+    }
+}
+
+/// Numbers of all parameters as tensors of their shapes.
+fn shown(numbers: &[Vec<f32>], shapes: &[&Shape]) -> candle_core::Result<Vec<Tensor>> {
+    numbers.iter().zip(shapes).map(|(numbers, &shape)| Tensor::from_slice(numbers, shape, &Device::Cpu)).collect()
 }
 
 impl AdamW {
@@ -35,30 +51,39 @@ impl AdamW {
 
     /// Clips, updates, and gives the gradient's norm before clipping.
     pub(super) fn step(&mut self, gradients: &[Vec<f32>], lr: f64) -> Result<f64, TrainError> {
-        let squares = |g: &Vec<f32>| g.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>();
-        let norm = gradients.iter().map(squares).sum::<f64>().sqrt();
+        let shapes: Vec<&Shape> = self.variables.iter().map(|variable| variable.shape()).collect();
+        let mut norm = adamw::norm(gradients.iter().map(Vec::as_slice));
+        if trace::on() {
+            let gradients = shown(gradients, &shapes)?;
+            let [of_all] = trace::seen([Tensor::new(norm, &Device::Cpu)?], || Ok((Operation::Norm {}, gradients)))?;
+            norm = of_all.to_scalar()?;
+        }
         if !norm.is_finite() {
             return Ok(norm);
         }
-        let limit = self.optim.max_grad_norm;
-        let clip = if limit > 0.0 { (limit / (norm + 1e-6)).min(1.0) as f32 } else { 1.0 };
-
         self.updates += 1;
-        let [beta1, beta2] = self.optim.betas;
-        let rate = (lr / (1.0 - libm::pow(beta1, f64::from(self.updates)))) as f32;
-        let root = (1.0 - libm::pow(beta2, f64::from(self.updates))).sqrt() as f32;
-        let (beta1, beta2, eps) = (beta1 as f32, beta2 as f32, self.optim.eps as f32);
+        let Optim { betas, eps, weight_decay, max_grad_norm, .. } = self.optim;
         for ((slot, gradient), variable) in self.slots.iter_mut().zip(gradients).zip(&self.variables) {
             // A norm's weight is a vector; pulling it to zero would not regularise but rescale.
             let decays = variable.dims().len() > 1;
-            let decay = if decays { 1.0 - (lr * self.optim.weight_decay) as f32 } else { 1.0 };
-            let moments = slot.first.iter_mut().zip(slot.second.iter_mut());
-            for ((p, (m, v)), &g) in slot.value.iter_mut().zip(moments).zip(gradient) {
-                let g = g * clip;
-                *p *= decay;
-                *m += (g - *m) * (1.0 - beta1);
-                *v = beta2 * *v + (1.0 - beta2) * g * g;
-                *p -= rate * *m / (v.sqrt() / root + eps);
+            let update = Update {
+                rate: lr,
+                updates: self.updates,
+                betas,
+                eps,
+                weight_decay: if decays { weight_decay } else { 0.0 },
+                max_norm: max_grad_norm,
+            };
+            let shape = variable.shape();
+            let before = trace::on().then(|| slot.parts(shape)).transpose()?;
+            let Slot { value, first, second, .. } = slot;
+            update.apply([value, first, second], gradient, norm);
+            if let Some(before) = before {
+                let beside = [Tensor::from_slice(gradient, shape, &Device::Cpu)?, Tensor::new(norm, &Device::Cpu)?];
+                let describe = || Ok((Operation::update(&update), before.into_iter().chain(beside).collect()));
+                let after = trace::seen(slot.parts(shape)?, describe)?;
+                let [value, first, second] = after.map(|part| part.flatten_all()?.to_vec1::<f32>());
+                (slot.value, slot.first, slot.second) = (value?, first?, second?);
             }
             variable.set(&Tensor::from_slice(&slot.value, variable.shape(), variable.device())?)?;
         }

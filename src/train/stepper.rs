@@ -2,7 +2,9 @@
 //! does it here.
 
 use blake3::Hash;
-use candle_core::Tensor;
+use candle_core::{Device, Shape, Tensor};
+use ftk_adapters::train::operation::Operation;
+use ftk_adapters::train::trace;
 use ftk_recipes::{Metrics, Optim, Run, Schedule, Session, Window};
 use serde_json::{Map, Value, json};
 
@@ -50,6 +52,11 @@ impl<'a> Stepper<'a> {
         let parameters = session.parameters();
         let optimiser = AdamW::new(&parameters, optim)?;
         Ok(Self { session, optim, run, parameters, optimiser, order: Order::new(rows, run) })
+    }
+
+    /// What is trained, by name.
+    pub(super) fn parameters(&self) -> &[(String, Tensor)] {
+        &self.parameters
     }
 
     /// Learning rate of a step counted from 0.
@@ -157,7 +164,7 @@ fn accumulate(
     let items: usize = all().map(|&row| session.items(row)).sum();
     let mut gradients: Vec<Vec<f32>> = parameters.iter().map(|(_, p)| vec![0.0; p.elem_count()]).collect();
     let (mut loss, mut metrics) = (0.0, Metrics::new());
-    for batch in batches {
+    for (nth, batch) in batches.iter().enumerate() {
         let result = session.loss(batch, window).map_err(|error| TrainError::Task { step, error })?;
         loss += result.sum;
         if !loss.is_finite() {
@@ -165,8 +172,13 @@ fn accumulate(
         }
         for ((name, _), sum) in parameters.iter().zip(&mut gradients) {
             let gradient = result.gradients.get(name).ok_or_else(|| TrainError::NoGradient(name.clone()))?;
-            let gradient = gradient.flatten_all()?.to_vec1::<f32>()?;
-            sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
+            let before = trace::on().then(|| Tensor::from_slice(sum, gradient.shape(), &Device::Cpu)).transpose()?;
+            let values = gradient.flatten_all()?.to_vec1::<f32>()?;
+            sum.iter_mut().zip(values).for_each(|(sum, g)| *sum += g);
+            // What the first batch is added to is nothing.
+            let inputs =
+                before.map(|before| if nth == 0 { vec![gradient.clone()] } else { vec![before, gradient.clone()] });
+            shown(sum, gradient.shape(), Operation::Accumulate {}, inputs)?;
         }
         for (index, (name, value)) in result.metrics.into_iter().enumerate() {
             match metrics.get_mut(index) {
@@ -177,9 +189,27 @@ fn accumulate(
     }
     // Every item of the step weighs the same, however the rows fall into batches.
     let share = 1.0 / items as f64;
-    gradients.iter_mut().flatten().for_each(|g| *g *= share as f32);
+    for ((_, parameter), gradient) in parameters.iter().zip(&mut gradients) {
+        let shape = parameter.shape();
+        let sum = trace::on().then(|| Tensor::from_slice(gradient, shape, &Device::Cpu)).transpose()?;
+        gradient.iter_mut().for_each(|g| *g *= share as f32);
+        shown(gradient, shape, Operation::Mean { items: items as u64 }, sum.map(|sum| vec![sum]))?;
+    }
     metrics.iter_mut().for_each(|(_, sum)| *sum /= rows.len() as f64);
     Ok((loss * share, gradients, metrics, all().map(|&row| session.tokens(row)).sum()))
+}
+
+/// Shows an operation that gave these numbers, where somebody looks on: then it has inputs.
+fn shown(
+    numbers: &mut Vec<f32>,
+    shape: &Shape,
+    operation: Operation,
+    inputs: Option<Vec<Tensor>>,
+) -> candle_core::Result<()> {
+    let Some(inputs) = inputs else { return Ok(()) };
+    let [after] = trace::seen([Tensor::from_slice(numbers, shape, &Device::Cpu)?], || Ok((operation, inputs)))?;
+    *numbers = after.flatten_all()?.to_vec1()?;
+    Ok(())
 }
 
 /// Share of the peak learning rate at a step counted from 0.

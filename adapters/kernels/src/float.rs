@@ -4,6 +4,7 @@
 //!
 //! Loops are compiled for each generation of vector instructions and chosen at run time.
 
+pub mod adamw;
 pub mod attention;
 mod elementary;
 mod environment;

@@ -1,11 +1,12 @@
 //! A linear layer of a pass: its weight, the adapter it carries, and what of it gets gradients.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 use super::adapter::Lora;
 use super::dropout::Dropout;
-use super::tape::Gradients;
-use super::{host, linear};
+use super::operation::Operation;
+use super::tape::{Gradients, sum};
+use super::{host, linear, trace};
 use crate::weights::Weight;
 
 /// What a layer needs on both ways. The weight stays as it is held, and is widened on each.
@@ -55,16 +56,33 @@ impl Layer {
     }
 
     fn dropped(&self, x: &Tensor) -> Result<Tensor> {
-        self.dropout.as_ref().map_or_else(|| Ok(x.clone()), |dropout| dropout.apply(&self.site, x))
+        let Some(dropout) = &self.dropout else { return Ok(x.clone()) };
+        let [dropped] = trace::seen([dropout.apply(&self.site, x)?], || {
+            let keys: Vec<i64> = dropout.keys.iter().map(|&key| key as i64).collect();
+            let keys = Tensor::from_vec(keys, dropout.keys.len(), &Device::Cpu)?;
+            Ok((Operation::Drop { site: self.site.clone(), rate: dropout.rate.into() }, vec![x.clone(), keys]))
+        })?;
+        Ok(dropped)
     }
 
     /// The result, and what entered the second factor.
     pub(super) fn forward(&self, x: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
         let weight = self.open()?;
         match &self.lora {
-            None => Ok((linear::linear(x, &weight)?, None)),
+            None => {
+                let [y] = trace::seen([linear::linear(x, &weight)?], || {
+                    Ok((Operation::Linear {}, vec![x.clone(), weight.clone()]))
+                })?;
+                Ok((y, None))
+            }
             Some(lora) => {
-                let (y, low) = linear::lora_linear(x, &self.dropped(x)?, &weight, lora)?;
+                let dropped = self.dropped(x)?;
+                let (y, low) = linear::lora_linear(x, &dropped, &weight, lora)?;
+                let [y, low] = trace::seen([y, low], || {
+                    let factors = [lora.a.clone(), lora.b.clone()];
+                    let inputs = [x.clone(), dropped, weight].into_iter().chain(factors).collect();
+                    Ok((Operation::LoraLinear { scale: lora.scale.into() }, inputs))
+                })?;
                 Ok((y, Some(low)))
             }
         }
@@ -81,11 +99,22 @@ impl Layer {
         if self.base {
             gradients.add_trained(self.name.clone(), host::product(1.0, &g.t()?, x)?)?;
         }
-        let mut dx = if self.input { Some(linear::backward(&self.open()?, g)?) } else { None };
+        let mut dx = None;
+        if self.input {
+            let weight = self.open()?;
+            let [through] = trace::seen([linear::backward(&weight, g)?], || {
+                Ok((Operation::LinearBack {}, vec![weight, g.clone()]))
+            })?;
+            dx = Some(through);
+        }
         if let (Some(lora), Some(low)) = (&self.lora, low) {
-            let [through, da, db] = linear::backward_lora(&self.dropped(x)?, low, lora, g)?;
-            if let Some(sum) = dx {
-                dx = Some(host::sum(&sum, &self.dropped(&through)?)?);
+            let dropped = self.dropped(x)?;
+            let [through, da, db] = trace::seen(linear::backward_lora(&dropped, low, lora, g)?, || {
+                let inputs = [&dropped, low, &lora.a, &lora.b, g].map(Tensor::clone);
+                Ok((Operation::LoraBack { scale: lora.scale.into() }, inputs.to_vec()))
+            })?;
+            if let Some(own) = dx {
+                dx = Some(sum(&own, &self.dropped(&through)?)?);
             }
             if self.trained {
                 gradients.add_trained(format!("{}.lora_A", self.site), da)?;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use ftk_kernels::float::relu::Drop;
 use ftk_networks::ops::graph::Features;
 
 use super::layer::Layer;
-use super::{Gradients, LOGITS, Learns, Scoring, Train, graph, host, log_prob};
+use super::operation::Operation;
+use super::{Gradients, LOGITS, Learns, Scoring, Train, graph, host, log_prob, trace};
 use crate::Error;
 
 impl Train<'_> {
@@ -27,7 +28,9 @@ impl Train<'_> {
     /// `y` with the bias of a site added to every row.
     pub(super) fn add_bias(&mut self, site: &str, y: &Tensor) -> Result<Tensor, Error> {
         let name = format!("{site}.bias");
-        let value = host::sum_rows(y, &self.weight(&name)?)?;
+        let row = self.weight(&name)?;
+        let [value] =
+            trace::seen([host::sum_rows(y, &row)?], || Ok((Operation::AddRow {}, vec![y.clone(), row.clone()])))?;
         let (base, id) = (self.learns_weight(&name), y.id());
         self.step(&value, base || self.tracks(y), move |g, gradients| {
             if base {
@@ -48,6 +51,7 @@ impl Train<'_> {
         let name = format!("{site}.weight");
         let (weight, lora) = (self.weight(&name)?, self.lora(site));
         let (base, trained) = (self.learns_weight(&name), lora.is_some() && self.learns(Learns::Adapter));
+        trace::unseen("features that are mostly zero")?;
         let kept = graph::Kept::new(x, drop);
         let (value, low) = kept.forward(&weight, lora.as_ref())?;
         let site = site.to_owned();
@@ -91,18 +95,21 @@ impl Train<'_> {
         let (mut values, mut known) = (Vec::new(), Vec::new());
         for &(first, count) in &chunks {
             let layer = open.of_rows(first, count);
-            let (part, labels) = (x.narrow(0, first, count)?, &labels[first..first + count]);
+            let (part, labels) = (rows_of(x, first, count)?, &labels[first..first + count]);
             let (logits, low) = layer.forward(&part)?;
-            values.push(log_prob::log_prob(&logits, labels)?);
+            let [value] = trace::seen([log_prob::log_prob(&logits, labels)?], || {
+                Ok((Operation::LogProb {}, vec![logits.clone(), Tensor::new(labels, logits.device())?]))
+            })?;
+            values.push(value);
             self.hits.extend(log_prob::hits(&logits, labels)?);
             if let (Some(gradient), true) = (&gradient, layer.needed()) {
                 let mut gradients = Gradients::default();
-                let g = log_prob::backward(logits, labels, &gradient[first..first + count])?;
+                let g = of_logits(logits, labels, &gradient[first..first + count])?;
                 let dx = layer.backward(&part, low.as_ref(), &g, &mut gradients)?;
                 known.push((dx, gradients));
             }
         }
-        let value = Tensor::cat(&values, 0)?;
+        let value = join(&values)?;
         let x = x.clone();
         self.step(&value, layer.needed(), move |g, gradients| {
             let g = g.to_vec1::<f32>()?;
@@ -117,16 +124,37 @@ impl Train<'_> {
                         dx
                     }
                     None => {
-                        let (part, labels) = (x.narrow(0, first, count)?, &labels[first..first + count]);
+                        let (part, labels) = (rows_of(&x, first, count)?, &labels[first..first + count]);
                         let (logits, low) = layer.forward(&part)?;
-                        let g = log_prob::backward(logits, labels, &g[first..first + count])?;
+                        let g = of_logits(logits, labels, &g[first..first + count])?;
                         layer.backward(&part, low.as_ref(), &g, gradients)?
                     }
                 };
                 parts.extend(dx);
             }
-            if parts.is_empty() { Ok(()) } else { gradients.add(x.id(), Tensor::cat(&parts, 0)?) }
+            if parts.is_empty() { Ok(()) } else { gradients.add(x.id(), join(&parts)?) }
         });
         Ok(value)
     }
+}
+
+fn rows_of(x: &Tensor, from: usize, count: usize) -> candle_core::Result<Tensor> {
+    let [rows] = trace::seen([x.narrow(0, from, count)?], || Ok((Operation::Rows { from, count }, vec![x.clone()])))?;
+    Ok(rows)
+}
+
+fn join(parts: &[Tensor]) -> candle_core::Result<Tensor> {
+    let [whole] = trace::seen([Tensor::cat(parts, 0)?], || Ok((Operation::Join {}, parts.to_vec())))?;
+    Ok(whole)
+}
+
+/// The gradient of logits, which it takes the place of.
+fn of_logits(logits: Tensor, labels: &[u32], slopes: &[f32]) -> candle_core::Result<Tensor> {
+    let before = if trace::on() { Some(logits.copy()?) } else { None };
+    let [g] = trace::seen([log_prob::backward(logits, labels, slopes)?], || {
+        let logits = before.into_iter();
+        let beside = [Tensor::new(labels, &Device::Cpu)?, Tensor::new(slopes, &Device::Cpu)?];
+        Ok((Operation::LogProbBack {}, logits.chain(beside).collect()))
+    })?;
+    Ok(g)
 }

@@ -8,8 +8,10 @@ use ftk_kernels::float::rotary::Turn;
 use ftk_networks::ops::graph::Propagation;
 use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Table, Tokens};
 
+use super::operation::Operation;
 use super::rotary::Angles;
-use super::{Learns, Train, attention, gelu, graph, host, norm, swiglu};
+use super::tape::sum;
+use super::{Learns, Train, attention, gelu, graph, host, norm, swiglu, trace};
 use crate::Error;
 
 impl Ops for Train<'_> {
@@ -26,7 +28,9 @@ impl Ops for Train<'_> {
         let ids = Tensor::from_slice(tokens.ids(), tokens.ids().len(), table.device())?;
         // Of 1 there is nothing to compute.
         let scaled = move |x: Tensor| if scale == 1.0 { Ok(x) } else { x * f64::from(scale) };
-        let value = scaled(table.index_select(&ids, 0)?)?;
+        let [value] = trace::seen([scaled(table.index_select(&ids, 0)?)?], || {
+            Ok((Operation::Embed { scale: f64::from(scale).into() }, vec![table.clone(), ids.clone()]))
+        })?;
         self.step(&value, self.learns(Learns::Base), move |g, gradients| {
             gradients.add_trained(name, table.zeros_like()?.index_add(&ids, &scaled(g)?, 0)?)
         });
@@ -41,7 +45,10 @@ impl Ops for Train<'_> {
             return Err(Error::Positions { site: site.to_owned(), rows, positions: needed });
         }
         let positions = self.positions.clone().ok_or(Error::NoTokens)?;
-        let value = host::sum(x, &table.index_select(&positions, 0)?)?;
+        let [of_positions] = trace::seen([table.index_select(&positions, 0)?], || {
+            Ok((Operation::Embed { scale: 1.0.into() }, vec![table.clone(), positions.clone()]))
+        })?;
+        let value = sum(x, &of_positions)?;
         let (base, id) = (self.learns(Learns::Base), x.id());
         self.step(&value, base || self.tracks(x), move |g, gradients| {
             if base {
@@ -74,24 +81,38 @@ impl Ops for Train<'_> {
     fn layer_norm(&mut self, site: &str, x: &Tensor, eps: f64) -> Result<Tensor, Error> {
         let [weight_name, bias_name] = ["weight", "bias"].map(|kind| format!("{site}.{kind}"));
         let (weight, bias) = (self.weight(&weight_name)?, self.weight(&bias_name)?);
-        let value = norm::layer_norm(x, [&weight, &bias], eps)?;
+        let [value] = trace::seen([norm::layer_norm(x, [&weight, &bias], eps)?], || {
+            Ok((Operation::LayerNorm { eps: eps.into() }, vec![x.clone(), weight.clone(), bias.clone()]))
+        })?;
         let (base, input, x) = (self.learns(Learns::Base), self.tracks(x), x.clone());
         self.step(&value, base || input, move |g, gradients| {
             if base {
                 gradients.add_trained(weight_name, norm::layer_backward_weight(&x, eps, &g)?)?;
                 gradients.add_trained(bias_name, host::column_sums(&g)?)?;
             }
-            if input { gradients.add(x.id(), norm::layer_backward(&x, &weight, eps, &g)?) } else { Ok(()) }
+            if !input {
+                return Ok(());
+            }
+            let [dx] = trace::seen([norm::layer_backward(&x, &weight, eps, &g)?], || {
+                Ok((Operation::LayerNormBack { eps: eps.into() }, vec![x.clone(), weight, g]))
+            })?;
+            gradients.add(x.id(), dx)
         });
         Ok(value)
     }
 
     fn part(&mut self, x: &Tensor, features: Range<usize>) -> Result<Tensor, Error> {
         let all = x.dim(1)?;
-        let value = x.narrow(1, features.start, features.len())?.contiguous()?;
+        let (from, count) = (features.start, features.len());
+        let [value] = trace::seen([x.narrow(1, from, count)?.contiguous()?], || {
+            Ok((Operation::Part { from, count }, vec![x.clone()]))
+        })?;
         let id = x.id();
         self.step(&value, self.tracks(x), move |g, gradients| {
-            gradients.add(id, g.pad_with_zeros(1, features.start, all - features.end)?)
+            let [dx] = trace::seen([g.pad_with_zeros(1, from, all - features.end)?], || {
+                Ok((Operation::PartBack { from, of: all }, vec![g]))
+            })?;
+            gradients.add(id, dx)
         });
         Ok(value)
     }
@@ -101,22 +122,34 @@ impl Ops for Train<'_> {
     }
 
     fn gelu(&mut self, x: &Tensor) -> Result<Tensor, Error> {
-        let value = gelu::gelu(x)?;
+        let [value] = trace::seen([gelu::gelu(x)?], || Ok((Operation::Gelu {}, vec![x.clone()])))?;
         let input = x.clone();
-        self.step(&value, self.tracks(x), move |g, gradients| gradients.add(input.id(), gelu::backward(&input, &g)?));
+        self.step(&value, self.tracks(x), move |g, gradients| {
+            let [dx] =
+                trace::seen([gelu::backward(&input, &g)?], || Ok((Operation::GeluBack {}, vec![input.clone(), g])))?;
+            gradients.add(input.id(), dx)
+        });
         Ok(value)
     }
 
     fn rms_norm(&mut self, site: &str, x: &Tensor, eps: f64) -> Result<Tensor, Error> {
         let name = format!("{site}.weight");
         let weight = self.weight(&name)?;
-        let value = norm::rms_norm(x, &weight, eps)?;
+        let [value] = trace::seen([norm::rms_norm(x, &weight, eps)?], || {
+            Ok((Operation::RmsNorm { eps: eps.into() }, vec![x.clone(), weight.clone()]))
+        })?;
         let (base, input, x) = (self.learns(Learns::Base), self.tracks(x), x.clone());
         self.step(&value, base || input, move |g, gradients| {
             if base {
                 gradients.add_trained(name, norm::backward_weight(&x, weight.dim(0)?, eps, &g)?)?;
             }
-            if input { gradients.add(x.id(), norm::backward(&x, &weight, eps, &g)?) } else { Ok(()) }
+            if !input {
+                return Ok(());
+            }
+            let [dx] = trace::seen([norm::backward(&x, &weight, eps, &g)?], || {
+                Ok((Operation::RmsNormBack { eps: eps.into() }, vec![x.clone(), weight, g]))
+            })?;
+            gradients.add(x.id(), dx)
         });
         Ok(value)
     }
@@ -142,11 +175,15 @@ impl Ops for Train<'_> {
             cache.layers.insert(site.to_owned(), (k.clone(), v.clone()));
             return Ok(attention::attention([q, &k, &v], heads, &self.spans)?);
         }
-        let value = attention::attention([q, k, v], heads, &self.spans)?;
+        let [value] = trace::seen([attention::attention([q, k, v], heads, &self.spans)?], || {
+            Ok((Operation::attention(heads, &self.spans, false), vec![q.clone(), k.clone(), v.clone()]))
+        })?;
         let needed = [q, k, v].into_iter().any(|x| self.tracks(x));
         let (q, k, v, spans) = (q.clone(), k.clone(), v.clone(), self.spans.clone());
         self.step(&value, needed, move |g, gradients| {
-            let [dq, dk, dv] = attention::backward([&q, &k, &v], heads, &spans, &g)?;
+            let [dq, dk, dv] = trace::seen(attention::backward([&q, &k, &v], heads, &spans, &g)?, || {
+                Ok((Operation::attention(heads, &spans, true), vec![q.clone(), k.clone(), v.clone(), g]))
+            })?;
             gradients.add(q.id(), dq)?;
             gradients.add(k.id(), dk)?;
             gradients.add(v.id(), dv)
@@ -155,10 +192,13 @@ impl Ops for Train<'_> {
     }
 
     fn swiglu(&mut self, gate: &Tensor, up: &Tensor) -> Result<Tensor, Error> {
-        let value = swiglu::swiglu(gate, up)?;
+        let [value] =
+            trace::seen([swiglu::swiglu(gate, up)?], || Ok((Operation::Swiglu {}, vec![gate.clone(), up.clone()])))?;
         let (gate, up) = (gate.clone(), up.clone());
         self.step(&value, self.tracks(&gate) || self.tracks(&up), move |g, gradients| {
-            let [d_gate, d_up] = swiglu::backward(&gate, &up, &g)?;
+            let [d_gate, d_up] = trace::seen(swiglu::backward(&gate, &up, &g)?, || {
+                Ok((Operation::SwigluBack {}, vec![gate.clone(), up.clone(), g]))
+            })?;
             gradients.add(gate.id(), d_gate)?;
             gradients.add(up.id(), d_up)
         });
@@ -166,10 +206,13 @@ impl Ops for Train<'_> {
     }
 
     fn geglu(&mut self, gate: &Tensor, up: &Tensor) -> Result<Tensor, Error> {
-        let value = gelu::geglu(gate, up)?;
+        let [value] =
+            trace::seen([gelu::geglu(gate, up)?], || Ok((Operation::Geglu {}, vec![gate.clone(), up.clone()])))?;
         let (gate, up) = (gate.clone(), up.clone());
         self.step(&value, self.tracks(&gate) || self.tracks(&up), move |g, gradients| {
-            let [d_gate, d_up] = gelu::geglu_backward(&gate, &up, &g)?;
+            let [d_gate, d_up] = trace::seen(gelu::geglu_backward(&gate, &up, &g)?, || {
+                Ok((Operation::GegluBack {}, vec![gate.clone(), up.clone(), g]))
+            })?;
             gradients.add(gate.id(), d_gate)?;
             gradients.add(up.id(), d_up)
         });
@@ -177,7 +220,7 @@ impl Ops for Train<'_> {
     }
 
     fn add(&mut self, x: &Tensor, y: &Tensor) -> Result<Tensor, Error> {
-        let value = host::sum(x, y)?;
+        let value = sum(x, y)?;
         let operands = [x.id(), y.id()];
         self.step(&value, self.tracks(x) || self.tracks(y), move |g, gradients| {
             gradients.add(operands[0], g.clone())?;
@@ -196,10 +239,14 @@ impl Ops for Train<'_> {
         }
         let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
         let rows = Tensor::from_slice(&rows, rows.len(), x.device())?;
-        let value = x.index_select(&rows, 0)?;
+        let [value] =
+            trace::seen([x.index_select(&rows, 0)?], || Ok((Operation::Select {}, vec![x.clone(), rows.clone()])))?;
         let x = x.clone();
         self.step(&value, self.tracks(&x), move |g, gradients| {
-            gradients.add(x.id(), x.zeros_like()?.index_add(&rows, &g, 0)?)
+            let [dx] = trace::seen([x.zeros_like()?.index_add(&rows, &g, 0)?], || {
+                Ok((Operation::SelectBack { of: x.dim(0)? }, vec![g, rows]))
+            })?;
+            gradients.add(x.id(), dx)
         });
         Ok(value)
     }
@@ -245,6 +292,7 @@ impl Ops for Train<'_> {
     ) -> Result<Tensor, Error> {
         let names = ["att_src", "att_dst"].map(|kind| format!("{site}.{kind}"));
         let [source, target] = [self.weight(&names[0])?, self.weight(&names[1])?];
+        trace::unseen("attention over neighbours")?;
         let attention = graph::Attention { x: x.clone(), source, target, heads, drop: self.drops(true) };
         let (value, shares) = attention.forward(over)?;
         let learnt = names.each_ref().map(|name| self.learns_weight(name));
@@ -262,6 +310,7 @@ impl Ops for Train<'_> {
     }
 
     fn relu(&mut self, x: &Tensor) -> Result<Tensor, Error> {
+        trace::unseen("the rectifier of a graph's network")?;
         let value = graph::relu(x)?;
         let (id, kept) = (x.id(), value.clone());
         self.step(&value, self.tracks(x), move |g, gradients| gradients.add(id, graph::relu_backward(&kept, &g)?));
@@ -270,6 +319,7 @@ impl Ops for Train<'_> {
 
     fn dropout(&mut self, x: &Tensor) -> Result<Tensor, Error> {
         let Some(drop) = self.drops(false) else { return Ok(x.clone()) };
+        trace::unseen("dropout of a graph's network")?;
         let value = graph::dropped(x, drop)?;
         let id = x.id();
         self.step(&value, self.tracks(x), move |g, gradients| gradients.add(id, graph::dropped(&g, drop)?));
@@ -298,11 +348,16 @@ impl Train<'_> {
             }
         };
         let positions = self.positions.clone().ok_or(Error::NoTokens)?;
-        let value = angles.rotate(y, &positions, Turn::Forward)?;
-        let id = y.id();
+        let [value] = trace::seen([angles.rotate(y, &positions, Turn::Forward)?], || {
+            Ok((Operation::rotate(rope, Turn::Forward), vec![y.clone(), positions.clone()]))
+        })?;
+        let (id, rope) = (y.id(), rope.clone());
         self.step(&value, self.tracks(y), move |g, gradients| {
             // A rotation's transpose is the rotation back.
-            gradients.add(id, angles.rotate(&g, &positions, Turn::Back)?)
+            let [dx] = trace::seen([angles.rotate(&g, &positions, Turn::Back)?], || {
+                Ok((Operation::rotate(&rope, Turn::Back), vec![g, positions]))
+            })?;
+            gradients.add(id, dx)
         });
         Ok(value)
     }
@@ -312,6 +367,7 @@ impl Train<'_> {
         if over.is_identity() {
             return Ok(x.clone());
         }
+        trace::unseen("messages between nodes")?;
         let value = graph::propagate(over, x, graph::Way::Forward)?;
         let (over, id) = (over.clone(), x.id());
         self.step(&value, self.tracks(x), move |g, gradients| {

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use candle_core::{Result, Tensor, TensorId};
 
-use super::host;
+use super::operation::Operation;
+use super::{host, trace};
 
 /// From the gradient of a step's result to those of its operands.
 type Backward = Box<dyn FnOnce(Tensor, &mut Gradients) -> Result<()> + Send>;
@@ -61,6 +62,12 @@ impl Tape {
     }
 }
 
+/// `x + y`.
+pub(super) fn sum(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let [sum] = trace::seen([host::sum(x, y)?], || Ok((Operation::Sum {}, vec![x.clone(), y.clone()])))?;
+    Ok(sum)
+}
+
 /// Gradients on their way, and those of what is trained.
 #[derive(Debug, Default)]
 pub struct Gradients {
@@ -74,7 +81,7 @@ impl Gradients {
     pub(super) fn add(&mut self, to: TensorId, gradient: Tensor) -> Result<()> {
         if self.wanted.contains(&to) {
             let sum = match self.flowing.remove(&to) {
-                Some(present) => host::sum(&present, &gradient)?,
+                Some(present) => sum(&present, &gradient)?,
                 None => gradient,
             };
             self.flowing.insert(to, sum);
@@ -85,7 +92,7 @@ impl Gradients {
     /// Adds to the gradient of something trained.
     pub(super) fn add_trained(&mut self, name: String, gradient: Tensor) -> Result<()> {
         let sum = match self.trained.remove(&name) {
-            Some(present) => (present + gradient)?,
+            Some(present) => sum(&present, &gradient)?,
             None => gradient,
         };
         self.trained.insert(name, sum);

@@ -1,0 +1,152 @@
+//! Operations as data against operations as they are trained: each recorded one is computed again from its inputs alone.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use candle_core::{Device, Tensor};
+use ftk_adapters::lora::Adapter;
+use ftk_adapters::train::operation::{self, Operation};
+use ftk_adapters::train::trace::{self, Seen};
+use ftk_adapters::train::{Dropout, Learns, LoraTensors, Train, initial_factors, normal_values};
+use ftk_adapters::weights::Weights;
+use ftk_bases::Source;
+use ftk_networks::Network;
+use ftk_networks::ops::Tokens;
+use ftk_networks::sites::Role;
+
+use crate::run::{fixture, models};
+
+/// An adapter on every linear site, as after some training.
+fn adapter(network: &Network, weights: &Weights) -> LoraTensors {
+    let mut adapter = Adapter::default();
+    for site in network.sites().iter().filter(|site| site.role == Role::Linear) {
+        let (d_out, d_in) = weights.get(&format!("{}.weight", site.weight)).unwrap().dims2().unwrap();
+        let mut factors = initial_factors(&site.name, 3, (d_out, d_in), 1.5, 5);
+        factors.b = normal_values(&site.name, d_out * 3, 0.1, 5);
+        adapter.sites.insert(site.name.clone(), factors);
+    }
+    LoraTensors::frozen(&adapter, &Device::Cpu).unwrap()
+}
+
+/// Everything that a pass and its way back compute, with rows of a longer text left out and sequences that share their
+/// beginning.
+fn seen(network: &Network, weights: &Weights, known: bool, dropout: bool) -> Vec<Seen> {
+    let all: Rc<RefCell<Vec<Seen>>> = Rc::default();
+    let into = Rc::clone(&all);
+    let keep = move |seen: &mut Seen| {
+        let Seen { operation, inputs, outputs } = seen;
+        // Copies: nothing may change what was seen.
+        let copies = |tensors: &[Tensor]| tensors.iter().map(|tensor| tensor.copy().unwrap()).collect();
+        let (inputs, outputs) = (copies(inputs), copies(outputs));
+        into.borrow_mut().push(Seen { operation: operation.clone(), inputs, outputs });
+        Ok(())
+    };
+    let adapter = adapter(network, weights);
+    let (rows, labels) = ([0, 2, 3, 5, 7, 8], vec![5u32, 9, 5, 1, 3, 8]);
+    let slopes = vec![1.0f32, -0.5, 0.8, 1.2, -1.0, 0.6];
+    trace::during(keep, || {
+        let mut tokens = Tokens::default();
+        tokens.push_alike(&[&[1, 5, 2, 9, 5, 0, 10], &[1, 5, 2, 8, 7]]);
+        let mut pass = Train::recording(weights, Some(&adapter), Learns::Adapter);
+        if dropout {
+            pass.drop_out(Dropout { rate: 0.3, keys: (0..tokens.ids().len() as u64).collect() });
+        }
+        pass.score(labels, known.then(|| slopes.clone()));
+        let log_probs = network.forward(&mut pass, &tokens, &rows).unwrap();
+        let gradient = Tensor::new(slopes, &Device::Cpu).unwrap();
+        pass.backward(&log_probs, gradient).unwrap();
+    });
+    Rc::try_unwrap(all).unwrap().into_inner()
+}
+
+#[test]
+fn every_operation_of_every_family_is_computed_again_from_its_inputs_alone() {
+    let mut names = BTreeSet::new();
+    for model in models() {
+        let source = Source::open(&fixture(&model).join("base")).unwrap();
+        let weights = source.weights(&Device::Cpu).unwrap();
+        for (known, dropout) in [(false, false), (true, true)] {
+            for (at, Seen { operation, inputs, outputs }) in
+                seen(source.network(), &weights, known, dropout).iter().enumerate()
+            {
+                let again = operation.compute(inputs).unwrap_or_else(|error| panic!("{model}: {operation:?}: {error}"));
+                let digests = |all: &[Tensor]| all.iter().map(|it| operation::digest(it).unwrap()).collect::<Vec<_>>();
+                assert_eq!(digests(&again), digests(outputs), "{model}: operation {at}: {operation:?}");
+                // As it stands in a record.
+                let text = serde_json::to_string(operation).unwrap();
+                assert_eq!(serde_json::from_str::<Operation>(&text).unwrap(), *operation, "{text}");
+                // Inputs of other shapes, and fewer of them, are refused.
+                assert!(operation.compute(&inputs[1..]).is_err() || matches!(operation, Operation::Join {}), "{text}");
+                names.insert(operation.name());
+            }
+        }
+    }
+    // Those of the optimiser are recorded where a step is.
+    let known = [
+        "add_row",
+        "attention",
+        "attention_back",
+        "drop",
+        "embed",
+        "geglu",
+        "geglu_back",
+        "gelu",
+        "gelu_back",
+        "join",
+        "layer_norm",
+        "layer_norm_back",
+        "linear",
+        "linear_back",
+        "log_prob",
+        "log_prob_back",
+        "lora_back",
+        "lora_linear",
+        "part",
+        "part_back",
+        "rms_norm",
+        "rms_norm_back",
+        "rotate",
+        "rows",
+        "select",
+        "select_back",
+        "sum",
+        "swiglu",
+        "swiglu_back",
+    ];
+    assert_eq!(names.iter().map(String::as_str).collect::<Vec<_>>(), known);
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_refused_and_not_computed() {
+    let floats = |shape: &[usize]| Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu).unwrap();
+    let numbers = |numbers: &[u32]| Tensor::new(numbers, &Device::Cpu).unwrap();
+    let parsed = |text: &str| serde_json::from_str::<Operation>(text).unwrap();
+    let attention = r#"{"kind":"attention","heads":[2,1,4],"spans":[[[0,3],[0,3],[0,0]]]}"#;
+    let back = r#"{"kind":"select_back","of":18446744073709551615}"#;
+    let turn = r#"{"kind":"rotate","dim":4,"theta":4666723172467343360,"scaling":null,"back":false}"#;
+    for (operation, inputs) in [
+        (r#"{"kind":"linear"}"#, vec![floats(&[2, 3]), floats(&[4, 5])]),
+        (r#"{"kind":"linear"}"#, vec![floats(&[1 << 20, 1]), floats(&[1 << 20, 1])]),
+        (r#"{"kind":"linear"}"#, vec![floats(&[2, 3])]),
+        (r#"{"kind":"rms_norm","eps":0}"#, vec![floats(&[2, 3]), floats(&[2])]),
+        (r#"{"kind":"rms_norm","eps":0}"#, vec![floats(&[2, 3]), floats(&[0])]),
+        (r#"{"kind":"log_prob"}"#, vec![floats(&[2, 3]), numbers(&[0, 3])]),
+        (r#"{"kind":"log_prob"}"#, vec![floats(&[2, 3]), numbers(&[0])]),
+        (r#"{"kind":"select"}"#, vec![floats(&[2, 3]), numbers(&[2])]),
+        (back, vec![floats(&[2, 3]), numbers(&[0, 1])]),
+        (turn, vec![floats(&[2, 8]), numbers(&[0, u32::MAX])]),
+        (turn, vec![floats(&[2, 6]), numbers(&[0, 1])]),
+        (attention, vec![floats(&[2, 8]), floats(&[3, 4]), floats(&[3, 4])]),
+        (attention, vec![floats(&[3, 8]), floats(&[2, 4]), floats(&[2, 4])]),
+        (attention, vec![floats(&[3, 8]), floats(&[3, 4]), floats(&[3, 5])]),
+        (r#"{"kind":"swiglu"}"#, vec![floats(&[2, 3]), floats(&[3, 2])]),
+        (r#"{"kind":"part","from":2,"count":9}"#, vec![floats(&[2, 3])]),
+        (r#"{"kind":"sum"}"#, vec![floats(&[2, 3]), numbers(&[1])]),
+        (r#"{"kind":"join"}"#, vec![]),
+    ] {
+        assert!(parsed(operation).compute(&inputs).is_err(), "{operation}");
+    }
+    assert!(serde_json::from_str::<Operation>(r#"{"kind":"linear","more":1}"#).is_err());
+    assert!(serde_json::from_str::<Operation>(r#"{"kind":"no_such"}"#).is_err());
+}
