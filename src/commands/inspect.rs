@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
-use ftk_adapters::foreign;
-use ftk_adapters::peft;
+use ftk_adapters::{foreign, notes, peft};
 use ftk_bases::{Source, stored_template};
 use ftk_circuits::AdapterCommitment;
 use ftk_networks::sites::Role;
@@ -14,7 +13,7 @@ use ftk_proofs::limits::Limits;
 use ftk_proofs::rows_of;
 use serde_json::{Map, Value, json};
 
-use super::run::MANIFEST;
+use super::run::{MANIFEST, NOTE};
 use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
 use crate::prove::bundle;
@@ -141,6 +140,14 @@ fn adapter(folder: &Path, base: Option<&Path>, found: &mut Findings) -> Result<(
     found.fact("adapter parameters", json!(survey.parameters));
     found.fact("adapter tensors", json!(survey.formats));
     found.fact("chat template of its own", json!(stored_template(folder).is_ok_and(|template| template.is_some())));
+    if let Ok(Some(root)) = notes::noted(folder, NOTE) {
+        match found.facts.get("transcript") {
+            Some(said) if *said != root => {
+                found.problems.push(format!("made by the run of another transcript than the manifest says: {root}"));
+            }
+            _ => found.fact("transcript", json!(root)),
+        }
+    }
     found.problems.extend(survey.missing.iter().map(|name| format!("missing tensor: {name}")));
     found.problems.extend(survey.strange.iter().map(|name| format!("not a LoRA factor: {name}")));
     if let Err(error) = peft::load(folder) {
