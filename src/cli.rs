@@ -59,6 +59,12 @@ enum Verb {
     /// Check a run against its transcript: compute its steps again, or find where two runs part
     #[command(after_help = help::AUDIT)]
     Audit(Audit),
+    /// Decide between two records of a training step
+    #[command(after_help = help::REFEREE)]
+    Referee {
+        /// File that `ftk audit --dispute` wrote
+        file: PathBuf,
+    },
     /// Download a model or data set from the Hugging Face Hub into the cache
     #[command(after_help = help::PULL)]
     Pull(Pull),
@@ -163,11 +169,20 @@ struct Audit {
     /// The transcript's root, as you knew it before you asked
     #[arg(long, value_name = "DIGEST")]
     expect_root: Option<String>,
+    /// Record the operations of --step, each by digest, in this file
+    #[arg(long, value_name = "FILE", requires = "step")]
+    record: Option<PathBuf>,
+    /// Find the first operation in which another's record of --step differs from yours
+    #[arg(long, value_name = "RECORD", requires_all = ["step", "out"])]
+    dispute: Option<PathBuf>,
+    /// File for what `ftk referee` needs to decide a --dispute
+    #[arg(long, value_name = "FILE", requires = "dispute")]
+    out: Option<PathBuf>,
     /// Compare with the transcript of this run folder, or with this one, and compute nothing
     #[arg(
         long,
         value_name = "RUN",
-        conflicts_with_all = ["recipe", "set", "step", "sample", "no_steps", "expect_root"]
+        conflicts_with_all = ["recipe", "set", "step", "sample", "no_steps", "expect_root", "record", "dispute"]
     )]
     against: Option<PathBuf>,
     #[command(flatten)]
@@ -439,8 +454,34 @@ fn run(verb: Verb, &Global { offline, .. }: &Global, printer: &Printer) -> anyho
             commands::train::run(&settings, printer)
         }
         Verb::Audit(Audit { run, against: Some(other), .. }) => commands::audit::against(&run, &other, printer),
-        Verb::Audit(Audit { run, recipe, set, step, sample, nonce, no_steps, expect_root, against: None, device }) => {
+        Verb::Referee { file } => commands::records::decide(&file, printer),
+        Verb::Audit(audit) => {
             use commands::audit::Selection;
+            use commands::records::Recording;
+            let Audit {
+                run,
+                recipe,
+                set,
+                step,
+                sample,
+                nonce,
+                no_steps,
+                expect_root,
+                record,
+                dispute,
+                out,
+                device,
+                ..
+            } = audit;
+            let recording = if record.is_some() || dispute.is_some() {
+                let &[step] = step.as_slice() else {
+                    let hint = "give one --step with --record or --dispute".to_owned();
+                    return Err(commands::Advice { message: "records are of one step".to_owned(), hint }.into());
+                };
+                Some(Recording { step, record, dispute: dispute.zip(out) })
+            } else {
+                None
+            };
             let asked = match sample.zip(nonce) {
                 Some((count, nonce)) => Selection::Drawn { count, nonce },
                 None if no_steps => Selection::None,
@@ -449,7 +490,10 @@ fn run(verb: Verb, &Global { offline, .. }: &Global, printer: &Printer) -> anyho
             };
             let device = device.open()?;
             let settings = commands::audit::Settings { run, recipe, set, asked, expect_root, device, offline };
-            commands::audit::run(&settings, printer)
+            match recording {
+                Some(recording) => commands::records::record(&settings, &recording, printer),
+                None => commands::audit::run(&settings, printer),
+            }
         }
         Verb::Recipes(recipes) => {
             use commands::recipes::Settings;

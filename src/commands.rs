@@ -19,6 +19,7 @@ pub mod prove;
 pub mod pull;
 pub mod questions;
 pub mod recipes;
+pub mod records;
 mod run;
 mod stated;
 mod task;

@@ -16,6 +16,8 @@ mod lock;
 mod log;
 mod optimiser;
 mod order;
+mod record;
+pub mod referee;
 mod stepper;
 #[cfg(test)]
 mod tests;
@@ -36,6 +38,7 @@ pub use self::error::{Identity, TrainError};
 pub use self::lock::{LOCK, Lock};
 use self::log::Log;
 pub use self::log::METRICS;
+pub use self::record::Recorded;
 use self::stepper::{Stepped, Stepper};
 use self::transcript::End;
 

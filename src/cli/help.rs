@@ -36,11 +36,22 @@ Examples:
   ftk audit runs/dpo --recipe my-recipe.toml --sample 8 --nonce \"order 17\"
   ftk audit runs/dpo --step 17
   ftk audit runs/dpo --against runs/theirs
+  ftk audit runs/dpo --step 17 --record ours.jsonl
+  ftk audit runs/dpo --step 17 --dispute theirs.jsonl --out dispute.safetensors
 
 Exit codes:
   0  the run follows from its recipe, rows and base as far as it was computed again; two runs are the same
-  1  it does not, and the check and the step are named; two runs part
+  1  it does not, and the check and the step are named; two runs, or two records of a step, part
   2  could not be told";
+
+pub(super) const REFEREE: &str = "\
+Examples:
+  ftk referee dispute.safetensors
+
+Exit codes:
+  0  one of the two is right, and named
+  1  neither is, or neither shows anything
+  2  could not be told: whoever has recipe, rows and base can (ftk audit --step)";
 
 pub(super) const PULL: &str = "\
 Examples:

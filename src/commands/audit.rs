@@ -80,13 +80,31 @@ struct Found {
     files: Vec<String>,
 }
 
-fn judged(settings: &Settings, printer: &Printer) -> Result<Found> {
-    let Settings { run: folder, asked, .. } = settings;
+/// A run that is open for an audit.
+pub(super) struct Under {
+    pub(super) transcript: Transcript,
+    pub(super) manifest: Option<Value>,
+    pub(super) recipe: Recipe,
+    pub(super) opened: Box<dyn Opened>,
+}
+
+/// Opens a run; its root is the one that is known.
+///
+/// # Errors
+/// What keeps it from being told; a transcript that is none, or has another root.
+pub(super) fn open(settings: &Settings, printer: &Printer) -> Result<Under> {
+    let folder = &settings.run;
     let transcript = audit::open(&audit::file(folder))?;
     let manifest = manifest(folder)?;
     roots(settings, &transcript, manifest.as_ref())?;
     let recipe = recipe(settings, printer)?;
-    let mut opened = tasks::of(recipe.task).plan(&recipe)?.open(&settings.device)?;
+    let opened = tasks::of(recipe.task).plan(&recipe)?.open(&settings.device)?;
+    Ok(Under { transcript, manifest, recipe, opened })
+}
+
+fn judged(settings: &Settings, printer: &Printer) -> Result<Found> {
+    let Settings { run: folder, asked, .. } = settings;
+    let Under { transcript, manifest, recipe, mut opened } = open(settings, printer)?;
     let scratch = Temporary::new(&std::env::temp_dir(), "ftk-audit-").context("cannot make a temporary folder")?;
     let which = match asked {
         Selection::All => {
@@ -188,7 +206,7 @@ fn manifest(folder: &Path) -> Result<Option<Value>> {
 
 /// Says of another run which of what goes into it is different, and of one in another arithmetic that what was computed
 /// for it cannot be told.
-fn blamed(error: AuditError, opened: &dyn Opened, manifest: Option<&Value>) -> anyhow::Error {
+pub(super) fn blamed(error: AuditError, opened: &dyn Opened, manifest: Option<&Value>) -> anyhow::Error {
     let AuditError::Refused(mut refused) = error else { return error.into() };
     let arithmetic = &opened.inputs().identity.arithmetic;
     if refused.computed && !arithmetic.starts_with("ftk-") {
@@ -302,7 +320,7 @@ fn follows(settings: &Settings, found: &Found, printer: &Printer) -> Outcome {
     Outcome::Done
 }
 
-fn differs(run: &Path, refused: &Refused, printer: &Printer) -> Outcome {
+pub(super) fn differs(run: &Path, refused: &Refused, printer: &Printer) -> Outcome {
     printer.line(&format!("does not follow: {refused}"));
     printer.object(&json!({
         "run": run,
@@ -344,7 +362,10 @@ pub fn against(ours: &Path, theirs: &Path, printer: &Printer) -> Result<Outcome>
     };
     printer.line(&text);
     if let Parting::Step(step, _) = parting {
-        printer.line(&format!("whose step is the recipe's: ftk audit {} --step {step}", ours.display()));
+        let run = ours.display();
+        printer.line(&format!("whose step is the recipe's: ftk audit {run} --step {step}"));
+        printer
+            .line(&format!("in which operation: ftk audit {run} --step {step} --record FILE, and so the other side"));
     }
     printer.object(&json!({
         "runs": [ours, theirs],

@@ -20,6 +20,7 @@ use super::bound::Reach;
 use super::checkpoint::{self, Checkpoint, Slot};
 use super::error::{Identity, TrainError};
 use super::log::METRICS;
+use super::record::{self, Recorded};
 use super::stepper::Stepper;
 use super::transcript::{self, Malformed, Record, Roots, TRANSCRIPT, Transcript};
 
@@ -129,6 +130,53 @@ pub fn audit(
     which: &Which,
     see: &mut dyn FnMut(u64, u64),
 ) -> Result<Audited, AuditError> {
+    let (mut audit, Begun { root, kept, moved, steps }) = begin(subject, transcript)?;
+    let computed = match which {
+        Which::All => (1..=steps).collect(),
+        Which::Steps(steps) => steps.clone(),
+    };
+    let computed = audit.compute(&computed, &kept, see)?;
+    let shown = match audit.found.take() {
+        Some(values) => audit.stepper.optimiser.show(&values).map(|()| true)?,
+        None => false,
+    };
+    Ok(Audited { root, steps, computed, kept, moved, result: audit.result, shown })
+}
+
+/// Checks what needs no computing, computes a run up to a step, and records that; `keep` is the entry of the record,
+/// counted from 0, whose inputs are wanted. The session's parameters are afterwards what they were.
+///
+/// # Errors
+/// As [`audit`]; a step whose operations cannot be recorded.
+pub fn record(
+    subject: AuditedRun<'_>,
+    transcript: &Transcript,
+    step: u64,
+    keep: Option<usize>,
+) -> Result<Recorded, AuditError> {
+    let (mut audit, Begun { kept, .. }) = begin(subject, transcript)?;
+    let start = audit.stepper.optimiser.values();
+    match step - 1 {
+        0 => {}
+        before if kept.contains(&before) => audit.restore(before)?,
+        before => drop(audit.compute(&[before].into(), &kept, &mut |_, _| {})?),
+    }
+    let recorded = record::record(&mut audit.stepper, transcript, step, keep, |_| {})?;
+    // The session is again as a run begins with it.
+    audit.stepper.optimiser.show(&start)?;
+    Ok(recorded)
+}
+
+/// What is known of a run before a step of it is computed again.
+struct Begun {
+    root: Hash,
+    kept: Vec<u64>,
+    moved: Option<f64>,
+    steps: u64,
+}
+
+/// Checks all that needs no computing.
+fn begin<'a>(subject: AuditedRun<'a>, transcript: &'a Transcript) -> Result<(Audit<'a>, Begun), AuditError> {
     let AuditedRun { session, optim, run, identity, folder } = subject;
     let stepper = Stepper::new(session, optim, run)?;
     let rows = transcript::row_digests(session);
@@ -144,16 +192,7 @@ pub fn audit(
     ends(&stepper, run, &metrics, (end.ended, end.result))?;
     let mut audit = Audit { stepper, optim, folder, transcript, metrics, result: end.result, found: None };
     let (kept, moved) = audit.states()?;
-    let computed = match which {
-        Which::All => (1..=end.ended).collect(),
-        Which::Steps(steps) => steps.clone(),
-    };
-    let computed = audit.compute(&computed, &kept, see)?;
-    let shown = match audit.found.take() {
-        Some(values) => audit.stepper.optimiser.show(&values).map(|()| true)?,
-        None => false,
-    };
-    Ok(Audited { root, steps: end.ended, computed, kept, moved, result: end.result, shown })
+    Ok((audit, Begun { root, kept, moved, steps: end.ended }))
 }
 
 /// What the transcript begins with, against recipe, rows and base.
@@ -387,21 +426,27 @@ impl Audit<'_> {
         let mut now = 0;
         for (done, &step) in all.iter().enumerate() {
             if now + 1 != step {
-                let file = checkpoint::state_file(self.folder, step - 1);
-                let file = if file.exists() { file } else { self.folder.join(checkpoint::FILE) };
-                // It was there a moment ago.
-                let state = self.state(&file)?.filter(|state| state.step as u64 == step - 1);
-                let state = state.ok_or_else(|| TrainError::Checkpoint {
-                    path: file.clone(),
-                    message: "is no longer the state that was kept".to_owned(),
-                })?;
-                self.stepper.optimiser.restore(state, &file)?;
+                self.restore(step - 1)?;
             }
             self.again(step)?;
             now = step;
             see(done as u64 + 1, all.len() as u64);
         }
         Ok(all)
+    }
+
+    /// Takes up the state that was kept after a step.
+    fn restore(&mut self, step: u64) -> Result<(), AuditError> {
+        let file = checkpoint::state_file(self.folder, step);
+        let file = if file.exists() { file } else { self.folder.join(checkpoint::FILE) };
+        // It was there a moment ago.
+        let state = self.state(&file)?.filter(|state| state.step as u64 == step);
+        let state = state.ok_or_else(|| TrainError::Checkpoint {
+            path: file.clone(),
+            message: "is no longer the state that was kept".to_owned(),
+        })?;
+        self.stepper.optimiser.restore(state, &file)?;
+        Ok(())
     }
 
     /// Does the next step, and compares what came of it.

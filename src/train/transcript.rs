@@ -226,17 +226,17 @@ pub enum Malformed {
 }
 
 /// A line as it stands in the file.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
-enum Line {
+pub(super) enum Line {
     Head(HeadLine),
     Step(StepLine),
     End(EndLine),
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct HeadLine {
+pub(super) struct HeadLine {
     transcript: u32,
     arithmetic: String,
     run: Hex,
@@ -247,9 +247,9 @@ struct HeadLine {
     chain: Hex,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct StepLine {
+pub(super) struct StepLine {
     step: u64,
     rows: Hex,
     rate: Bits,
@@ -261,18 +261,18 @@ struct StepLine {
     chain: Hex,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EndLine {
+pub(super) struct EndLine {
     ended: u64,
     result: u64,
     chain: Hex,
 }
 
 /// A digest in lower-case hexadecimal digits.
-#[derive(Clone, Copy, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-struct Hex(Hash);
+pub(super) struct Hex(pub(super) Hash);
 
 impl From<Hex> for String {
     fn from(Hex(hash): Hex) -> Self {
@@ -290,9 +290,9 @@ impl TryFrom<String> for Hex {
 }
 
 /// The bits of a binary64 in lower-case hexadecimal digits.
-#[derive(Clone, Copy, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-struct Bits(u64);
+pub(super) struct Bits(u64);
 
 impl From<Bits> for String {
     fn from(Bits(bits): Bits) -> Self {
@@ -335,22 +335,12 @@ pub fn read(from: impl Read) -> Result<Transcript, Malformed> {
                 if line.transcript != VERSION {
                     return Err(wrong(&format!("is of another version: {}", line.transcript)));
                 }
-                let identity = Identity { digest: *line.run.0.as_bytes(), arithmetic: line.arithmetic };
-                let (data, values) = (line.data.0, line.values.0);
-                let head = head.insert(Head { identity, seed: line.seed, steps: line.steps, data, values });
+                let head = head.insert(Head::from(&line));
                 (head.chain(), line.chain)
             }
             (Line::Step(line), Some(before)) if end.is_none() => {
                 let due = steps.len() as u64 + 1;
-                let after = Roots { values: line.values.0, first: line.first.0, second: line.second.0 };
-                let record = Record {
-                    step: line.step,
-                    rows: line.rows.0,
-                    rate: line.rate.0,
-                    figures: line.figures.0,
-                    gradients: line.gradients.0,
-                    after,
-                };
+                let record = Record::from(&line);
                 let own = record.chain(before);
                 if own == line.chain.0 && line.step != due {
                     return Err(Malformed::Steps { line: number, due, found: line.step });
@@ -389,6 +379,131 @@ pub fn read(from: impl Read) -> Result<Transcript, Malformed> {
     Ok(Transcript { head, steps, end, chain })
 }
 
+impl Head {
+    fn line(&self, chain: Hash) -> HeadLine {
+        HeadLine {
+            transcript: VERSION,
+            arithmetic: self.identity.arithmetic.clone(),
+            run: Hex(self.identity.digest.into()),
+            seed: self.seed,
+            steps: self.steps,
+            data: Hex(self.data),
+            values: Hex(self.values),
+            chain: Hex(chain),
+        }
+    }
+}
+
+impl From<&HeadLine> for Head {
+    fn from(line: &HeadLine) -> Self {
+        let identity = Identity { digest: *line.run.0.as_bytes(), arithmetic: line.arithmetic.clone() };
+        Self { identity, seed: line.seed, steps: line.steps, data: line.data.0, values: line.values.0 }
+    }
+}
+
+impl Record {
+    fn line(&self, chain: Hash) -> StepLine {
+        let Self { step, rows, rate, figures, gradients, after: Roots { values, first, second } } = *self;
+        StepLine {
+            step,
+            rows: Hex(rows),
+            rate: Bits(rate),
+            figures: Hex(figures),
+            gradients: Hex(gradients),
+            values: Hex(values),
+            first: Hex(first),
+            second: Hex(second),
+            chain: Hex(chain),
+        }
+    }
+}
+
+impl From<&StepLine> for Record {
+    fn from(line: &StepLine) -> Self {
+        Self {
+            step: line.step,
+            rows: line.rows.0,
+            rate: line.rate.0,
+            figures: line.figures.0,
+            gradients: line.gradients.0,
+            after: Roots { values: line.values.0, first: line.first.0, second: line.second.0 },
+        }
+    }
+}
+
+/// A step's line between the one before it and what that one follows from: as much of a transcript as shows that the
+/// step leads from one state to another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Around {
+    /// The chain that the line before follows from; none before the head.
+    chain: Option<Hex>,
+    before: Line,
+    step: StepLine,
+}
+
+/// Roots over a state; no moments before the first step, where all are zero.
+pub(super) struct Before {
+    pub(super) values: Hash,
+    pub(super) first: Option<Hash>,
+    pub(super) second: Option<Hash>,
+}
+
+impl Around {
+    /// Of a step, counted from 1, that a transcript has.
+    pub(super) fn of(transcript: &Transcript, step: u64) -> Self {
+        let at = step as usize;
+        let line = |at: usize| transcript.steps[at - 1].line(transcript.chain[at]);
+        match at.checked_sub(2) {
+            None => {
+                let before = Line::Head(transcript.head.line(transcript.chain[0]));
+                Self { chain: None, before, step: line(at) }
+            }
+            Some(chain) => {
+                Self { chain: Some(Hex(transcript.chain[chain])), before: Line::Step(line(at - 1)), step: line(at) }
+            }
+        }
+    }
+
+    /// Its number.
+    pub(super) fn number(&self) -> u64 {
+        self.step.step
+    }
+
+    /// The chain of its line.
+    pub(super) fn link(&self) -> Hash {
+        self.step.chain.0
+    }
+
+    /// Whether another one has the same before it.
+    pub(super) fn same_before(&self, other: &Self) -> bool {
+        (self.chain, &self.before) == (other.chain, &other.before)
+    }
+
+    /// The state before, and what is said of the step, if the lines follow from each other.
+    pub(super) fn follows(&self) -> Option<(Before, Record)> {
+        let (before, number, chain) = match (&self.before, &self.chain) {
+            (Line::Head(line), None) => {
+                let head = Head::from(line);
+                let holds = line.transcript == VERSION && head.chain() == line.chain.0;
+                let before = Before { values: head.values, first: None, second: None };
+                (holds.then_some(before)?, 0, line.chain.0)
+            }
+            (Line::Step(line), Some(chain)) => {
+                let record = Record::from(line);
+                let Roots { values, first, second } = record.after;
+                let holds = record.chain(&chain.0) == line.chain.0;
+                let before = Before { values, first: Some(first), second: Some(second) };
+                (holds.then_some(before)?, record.step, line.chain.0)
+            }
+            _ => return None,
+        };
+        let record = Record::from(&self.step);
+        let holds = number.checked_add(1) == Some(record.step) && record.chain(&chain) == self.step.chain.0;
+        holds.then_some((before, record))
+    }
+}
+
 /// Who writes a transcript, line by line.
 #[derive(Debug)]
 pub(super) struct Scribe {
@@ -399,17 +514,7 @@ impl Scribe {
     /// Begins one; gives its first line.
     pub(super) fn begin(head: &Head) -> (Self, String) {
         let chain = head.chain();
-        let line = Line::Head(HeadLine {
-            transcript: VERSION,
-            arithmetic: head.identity.arithmetic.clone(),
-            run: Hex(head.identity.digest.into()),
-            seed: head.seed,
-            steps: head.steps,
-            data: Hex(head.data),
-            values: Hex(head.values),
-            chain: Hex(chain),
-        });
-        (Self { chain }, written(&line))
+        (Self { chain }, written(&Line::Head(head.line(chain))))
     }
 
     /// Goes on with one that has not ended.
@@ -420,18 +525,7 @@ impl Scribe {
     /// The line of a step.
     pub(super) fn step(&mut self, record: &Record) -> String {
         self.chain = record.chain(&self.chain);
-        let Record { step, rows, rate, figures, gradients, after: Roots { values, first, second } } = *record;
-        written(&Line::Step(StepLine {
-            step,
-            rows: Hex(rows),
-            rate: Bits(rate),
-            figures: Hex(figures),
-            gradients: Hex(gradients),
-            values: Hex(values),
-            first: Hex(first),
-            second: Hex(second),
-            chain: Hex(self.chain),
-        }))
+        written(&Line::Step(record.line(self.chain)))
     }
 
     /// The last line, and the root.
@@ -490,7 +584,25 @@ fn named_root<T: Sync>(all: &[T], named: impl Fn(&T) -> (&str, &[f32]) + Sync) -
     root(leaves.collect())
 }
 
-fn leaf(name: &str, numbers: &[f32]) -> Hash {
+/// The leaf of a parameter's zeros, of so many; none of more than a parameter has.
+pub(super) fn zeros(name: &str, entries: u64) -> Option<Hash> {
+    (entries <= 1 << 32).then(|| {
+        let mut hash = Hasher::new_derive_key(LEAF);
+        text(&mut hash, name);
+        hash.update(&entries.to_le_bytes());
+        let zeros = [0; 4 * NUMBERS];
+        let mut left = 4 * entries as usize;
+        while left > 0 {
+            let some = left.min(zeros.len());
+            hash.update(&zeros[..some]);
+            left -= some;
+        }
+        hash.finalize()
+    })
+}
+
+/// The leaf of a parameter.
+pub(super) fn leaf(name: &str, numbers: &[f32]) -> Hash {
     let mut hash = Hasher::new_derive_key(LEAF);
     text(&mut hash, name);
     hash.update(&(numbers.len() as u64).to_le_bytes());

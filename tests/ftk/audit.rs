@@ -162,6 +162,25 @@ fn rows_that_are_others_are_found_and_two_runs_part_where_they_do() {
     let said: Value = serde_json::from_slice(&both.stdout).unwrap();
     assert_eq!(said["differs"], serde_json::json!(["run", "data"]), "{said}");
     std::fs::write(&rows, text).unwrap();
+    // The adapter says which run it is of.
+    let inspected = |folder: &Path| {
+        let output = ftk(&["--json", "inspect"]).arg(folder).output().unwrap();
+        (output.status.code().unwrap(), serde_json::from_slice::<Value>(&output.stdout).unwrap())
+    };
+    let root = json(&run.join("manifest.json"))["transcript"].clone();
+    let (code, found) = inspected(&run);
+    assert_eq!((code, &found["transcript"]), (0, &root), "{found}");
+    let moved = folder.path().join("moved");
+    std::fs::create_dir(&moved).unwrap();
+    for file in ["adapter_config.json", "adapter_model.safetensors"] {
+        std::fs::copy(run.join(file), moved.join(file)).unwrap();
+    }
+    assert_eq!(inspected(&moved).1["transcript"], root);
+    std::fs::copy(other.join("manifest.json"), moved.join("manifest.json")).unwrap();
+    let (code, found) = inspected(&moved);
+    assert_eq!(code, 1);
+    let problem = found["problems"][0].as_str().unwrap();
+    assert!(problem.starts_with("made by the run of another transcript than the manifest says: "), "{found}");
     let same = ftk(&["--json", "audit"]).arg(&run).arg("--against").arg(run.join("transcript.jsonl")).output().unwrap();
     assert_eq!(same.status.code(), Some(0), "{}", stderr(&same));
 }
@@ -189,4 +208,57 @@ fn runs_with_dropout_accumulation_and_a_stop_and_runs_on_graphs_follow() {
         assert_eq!((code, &said["result"]["compared"][0]), (0, &"base/model.safetensors".into()), "{said}");
         assert_eq!(audit(&out, &["--step", "7"]).0, 0);
     }
+}
+
+#[test]
+fn a_step_is_recorded_by_operation_and_a_referee_decides_between_two_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, recipe) = (folder.path().join("run"), pairs(folder.path()));
+    succeed(&mut train(&recipe, &run, &PAIRS));
+    let at = |name: &str| folder.path().join(name).into_os_string().into_string().unwrap();
+    let (ours, theirs, dispute) = (at("ours"), at("theirs"), at("dispute"));
+    let (code, said) = audit(&run, &["--step", "5", "--record", &ours]);
+    assert_eq!(code, 0, "{said}");
+    let text = std::fs::read_to_string(&ours).unwrap();
+    assert_eq!(said["record"], blake3::hash(text.as_bytes()).to_hex().as_str());
+    // The loss of pairs, adapters and attention, what they learn, the optimiser.
+    for kind in ["embed", "attention", "log_prob_back", "lora_back", "accumulate", "mean", "norm", "adam_w"] {
+        assert!(text.contains(&format!("\"kind\":\"{kind}\"")), "{kind}");
+    }
+    // Whoever records it again has the same record.
+    let (code, said) = audit(&run, &["--step", "5", "--dispute", &ours, "--out", &dispute]);
+    assert_eq!((code, &said["verdict"]), (0, &"same".into()), "{said}");
+    assert!(!Path::new(&dispute).exists());
+    // Another who says that an operation gave something else, and nothing that follows from it.
+    let (before, after) = text.split_once("\"kind\":\"lora_back\"").unwrap();
+    let (inputs, outputs) = after.split_once("\"outputs\":[\"").unwrap();
+    let other = format!("{before}\"kind\":\"lora_back\"{inputs}\"outputs\":[\"{}{}", "0".repeat(64), &outputs[64..]);
+    std::fs::write(&theirs, other).unwrap();
+    let (code, said) = audit(&run, &["--step", "5", "--dispute", &theirs, "--out", &dispute]);
+    assert_eq!((code, &said["what"]), (1, &"lora_back".into()), "{said}");
+    let referee = |file: &str| {
+        let output = ftk(&["--json", "referee", file]).output().unwrap();
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code().unwrap(), said)
+    };
+    let (code, said) = referee(&dispute);
+    assert_eq!((code, &said["verdict"], &said["for"]), (0, &"decided".into(), &1.into()), "{said}");
+    assert_eq!(said["records"][1]["finding"], "shows nothing");
+    assert_eq!((referee(&ours).0, referee(&ours).1["verdict"].clone()), (1, "nobody".into()));
+
+    // Dropout and accumulation in a supervised run, and what is not recorded.
+    let texts = folder.path().join("texts");
+    crate::resume::recipe(folder.path(), "");
+    let path = folder.path().join("recipe.toml");
+    let recipe = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, recipe.replace("rank = 4\n", "rank = 4\ndropout = 0.1\n")).unwrap();
+    succeed(&mut train(&path, &texts, &["run.steps=2"]));
+    let (code, said) = audit(&texts, &["--step", "2", "--record", &ours]);
+    assert_eq!(code, 0, "{said}");
+    assert!(std::fs::read_to_string(&ours).unwrap().contains("\"kind\":\"drop\""));
+    let guilds = folder.path().join("guilds");
+    succeed(&mut train(&self::recipe("gnn/guilds.toml"), &guilds, &["run.steps=2"]));
+    let output = ftk(&["audit"]).arg(&guilds).args(["--step", "2", "--record", &ours]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("cannot be recorded by operation yet"), "{}", stderr(&output));
 }

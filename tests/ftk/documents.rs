@@ -199,6 +199,13 @@ fn objects_have_the_keys_that_the_manual_says() {
     last("`merge`", 0, &about("merge", &["--out", "m"]));
     last("`audit`", 0, &["audit", "a"]);
     last("`audit --against`", 0, &["audit", "a", "--against", "a"]);
+    last("`audit --record`", 0, &["audit", "a", "--step", "1", "--record", "theirs.jsonl"]);
+    let dispute = ["audit", "a", "--step", "1", "--dispute", "theirs.jsonl", "--out", "d"];
+    last("`audit --dispute`, of records that are the same", 0, &dispute);
+    write("theirs.jsonl", &|text| text.replacen("\"outputs\":[\"", "\"outputs\":[\"0", 1));
+    last("`audit --dispute`", 1, &dispute);
+    last("`referee`", 0, &["referee", "d"]);
+    last("`referee`, of a file without a dispute", 1, &["referee", "theirs.jsonl"]);
     last("`commit`", 0, &about("commit", &["--out", "c"]));
     last("`prove`", 0, &about("prove", &[&asked[..], &["b", "--open", "--disclose"]].concat()));
     last("`prove`", 0, &about("prove", &[&asked[..], &["s"]].concat()));

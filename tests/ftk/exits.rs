@@ -161,6 +161,17 @@ impl Workshop {
                     row(&[&run, "--no-steps", "--expect-root", &other], 1),
                 ]
             }
+            "referee" => {
+                let [run, theirs, dispute] = ["run", "theirs", "dispute"].map(|name| format!("{out}-{name}"));
+                succeed(&mut ftk(&["train", "--quiet", "sft", "--set", "run.steps=1", "--out", &run]));
+                let step = ["audit", "--quiet", &run, "--step", "1"];
+                succeed(ftk(&step).args(["--record", &theirs]));
+                let text = std::fs::read_to_string(&theirs).unwrap();
+                std::fs::write(&theirs, text.replacen("\"outputs\":[\"", "\"outputs\":[\"0", 1)).unwrap();
+                let parted = ftk(&step).args(["--dispute", &theirs, "--out", &dispute]).output().unwrap();
+                assert_eq!(parted.status.code(), Some(1), "{}", stderr(&parted));
+                vec![row(&[&dispute], 0), row(&["--json", &dispute], 0), row(&["--json", &theirs], 1)]
+            }
             "gnn import" => done(&[text(&shipped("gnn/guilds"))]),
             "gnn score" => {
                 let (base, graph) = (place("guilds/base"), shipped("gnn/guilds"));

@@ -19,6 +19,7 @@ use ftk::prove::bundle;
 use ftk::prove::keys::commitment_key;
 use ftk::prove::model;
 use ftk::prove::opening::{OPENING, OpeningFile};
+use ftk::train::referee;
 use ftk::train::transcript::{self, TRANSCRIPT};
 use ftk_adapters::{notes, peft};
 use ftk_bases::budget::{Budget, within};
@@ -322,6 +323,29 @@ fn transcripts() {
     succeed(ftk(&["train", "--quiet", "--set", "run.steps=6"]).arg(recipe).arg("--out").arg(&out));
     let seed = std::fs::read(out.join(TRANSCRIPT)).unwrap();
     fuzz(TRANSCRIPT, &[seed], 64 * MEGABYTE, |bytes| drop(transcript::read(bytes)));
+}
+
+#[test]
+fn disputes() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).into_os_string().into_string().unwrap();
+    let (run, theirs, dispute) = (at("run"), at("theirs"), at("dispute"));
+    succeed(&mut ftk(&["train", "--quiet", "sft", "--set", "run.steps=1", "--out", &run]));
+    let step = ["audit", "--quiet", &run, "--step", "1"];
+    succeed(ftk(&step).args(["--record", &theirs]));
+    // The last operation is said to have given something else.
+    let record = std::fs::read_to_string(&theirs).unwrap();
+    let (before, last) = record.rsplit_once("\"outputs\":[\"").unwrap();
+    let other = format!("{before}\"outputs\":[\"{}{}", "0".repeat(64), &last[64..]);
+    std::fs::write(&theirs, other).unwrap();
+    let parted = ftk(&step).args(["--dispute", &theirs, "--out", &dispute]).output().unwrap();
+    assert_eq!(parted.status.code(), Some(1));
+    let seed = std::fs::read(&dispute).unwrap();
+    fuzz("dispute", &[seed], 256 * MEGABYTE, |bytes| {
+        if let Ok((records, inputs)) = referee::read(bytes) {
+            referee::judge(records.each_ref().map(String::as_str), &inputs);
+        }
+    });
 }
 
 #[test]
