@@ -254,6 +254,21 @@ pub(crate) fn prove_columns(
     Ok(DeltaProof { proof, link })
 }
 
+impl DeltaProof {
+    /// Whether the bytes have the form of a proof and a link, whatever they are of: points that are on the curve where a
+    /// proof begins, and whole words. It costs next to nothing, and what it refuses need not be replayed.
+    ///
+    /// # Errors
+    /// The check that would fail later.
+    pub fn well_formed(&self) -> Result<(), CheckFailed> {
+        let begins = read_points(&mut Reader::new(&self.proof), 2).is_some();
+        if !begins || !self.proof.len().is_multiple_of(32) {
+            return Err(CheckFailed::DeltaProof);
+        }
+        if link::is_link(&self.link) { Ok(()) } else { Err(CheckFailed::Link) }
+    }
+}
+
 /// Everything about a delta proof but its sums.
 pub(crate) fn begin<'k>(
     key: &'k CommitmentKey,

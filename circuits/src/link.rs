@@ -134,6 +134,20 @@ pub(crate) fn prove(
     Ok(bytes)
 }
 
+/// The nonce point and the responses of a link; `None` for bytes that are no link.
+fn parts(link: &[u8]) -> Option<(&[u8; 32], EqAffine, Vec<Fp>)> {
+    let (chunks, rest) = link.as_chunks::<32>();
+    let (nonce_bytes, response_bytes) = chunks.split_first()?;
+    let nonce_point = point_from_bytes(nonce_bytes)?;
+    let responses: Vec<Fp> = response_bytes.iter().map(scalar_from_bytes).collect::<Option<_>>()?;
+    (rest.is_empty() && responses.len() == LINK_GENERATORS).then_some((nonce_bytes, nonce_point, responses))
+}
+
+/// Whether bytes have the form of a link, whatever it is of.
+pub(crate) fn is_link(link: &[u8]) -> bool {
+    parts(link).is_some()
+}
+
 /// The sum that is the identity if the link of a proof is right; `None` for bytes that are no link.
 pub(crate) fn verify<'k>(
     key: &'k CommitmentKey,
@@ -142,13 +156,7 @@ pub(crate) fn verify<'k>(
     equations: Vec<Equation<EqAffine>>,
     link: &[u8],
 ) -> Option<Sum<'k>> {
-    let (chunks, rest) = link.as_chunks::<32>();
-    let (nonce_bytes, response_bytes) = chunks.split_first()?;
-    let nonce_point = point_from_bytes(nonce_bytes)?;
-    let responses: Vec<Fp> = response_bytes.iter().map(scalar_from_bytes).collect::<Option<_>>()?;
-    if !rest.is_empty() || responses.len() != LINK_GENERATORS {
-        return None;
-    }
+    let (nonce_bytes, nonce_point, responses) = parts(link)?;
     let bound = subject.bind(proof);
     let chi = weight(&bound);
     let e = challenge(&bound, chi, nonce_bytes);

@@ -8,14 +8,14 @@ use ftk_adapters::foreign;
 use ftk_circuits::Digest;
 use ftk_gnn::score;
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
-use ftk_proofs::bundle::Packed;
+use ftk_proofs::bundle::{Packed, Proof};
 use ftk_proofs::head::GraphBase;
 use ftk_proofs::hex::parse_digest;
 use ftk_proofs::limits::Limits;
 use ftk_proofs::refusal::Refusal;
 use ftk_proofs::verdict::{Expectations, ExpectedInput, Missing};
 use ftk_proofs::verifier::{Judged, Pending, Verifier};
-use ftk_proofs::{Case, Input, Kind, Logits, Output, Statement};
+use ftk_proofs::{Case, Input, Kind, Logits, Output, Statement, rows_of};
 use serde_json::json;
 
 use super::questions::{self, Claim, Inputs};
@@ -23,6 +23,7 @@ use super::stated::{Shown, disclosed, summary, summary_json};
 use super::{Advice, Outcome, Question, nodes, on_day};
 use crate::cli::printer::Printer;
 use crate::prove::bundle::{self, ReadError, strangers};
+use crate::prove::cost::{Base, Costs};
 use crate::prove::keys::commitment_key;
 use crate::prove::subject::Subject;
 use crate::prove::verifier;
@@ -174,7 +175,7 @@ fn judge(settings: &Settings, jobs: &[(&Path, &Settings)], many: bool, printer: 
     // Proofs are checked together, as many as there may be memory for.
     let (mut waiting, mut bytes) = (Vec::new(), 0u64);
     for (index, (bundle, settings)) in jobs.iter().enumerate() {
-        let replayed = replayed(settings, bundle, &subject, &mut verifier)?;
+        let replayed = replayed(settings, bundle, &subject, &mut verifier, printer)?;
         bytes += replayed.as_ref().map_or(0, Pending::bytes);
         waiting.push((*bundle, replayed));
         if bytes <= settings.limits.memory && index + 1 < jobs.len() {
@@ -206,6 +207,7 @@ fn replayed(
     bundle: &Path,
     subject: &Subject,
     verifier: &mut Option<Verifier>,
+    printer: &Printer,
 ) -> Result<Result<Pending, ReadError>> {
     let content = match bundle::packed(bundle, &settings.limits) {
         Ok(content) => content,
@@ -219,9 +221,39 @@ fn replayed(
         Some(verifier) => verifier,
         None => verifier.insert(verifier::of(subject, settings.limits, commitment_key)?),
     };
+    let seconds = seconds(&content, subject);
+    if let Some(refusal) = too_long(seconds, &settings.limits) {
+        return Ok(Err(ReadError::Refused(refusal)));
+    }
+    if seconds >= WORTH_A_WORD {
+        let allowed = settings.limits.time.as_secs();
+        printer.note(&format!("{}: to be verified in some {seconds:.0} s, and at most {allowed}", bundle.display()));
+    }
     // Reading the base is nobody's fault.
     let deadline = settings.limits.deadline();
     Ok(verifier.replay(content, &expectations, deadline).map_err(ReadError::Refused))
+}
+
+/// A verification that takes so many seconds is announced.
+const WORTH_A_WORD: f64 = 10.0;
+/// By how much the time of a verification may be less than arithmetic says.
+const SLACK: f64 = 4.0;
+
+/// Seconds that the replay and the proofs of an open bundle take, by arithmetic; of a sealed one nothing is replayed.
+fn seconds(bundle: &Packed, subject: &Subject) -> f64 {
+    if matches!(bundle.proof, Proof::Sealed(_)) {
+        return 0.0;
+    }
+    let shapes = bundle.commitment.shapes();
+    let rows = rows_of(&bundle.statement, bundle.graph.as_ref(), shapes).into_iter().max().unwrap_or(0);
+    Costs::of(Base::of(&subject.net()), shapes, rows as u64).map_or(0.0, |costs| costs.verify_seconds)
+}
+
+/// Refuses before it is begun what will not be done in time.
+fn too_long(seconds: f64, limits: &Limits) -> Option<Refusal> {
+    let allowed = limits.time.as_secs();
+    let refusal = || Refusal::Limit { what: "seconds, by arithmetic,", needs: seconds as u64, allowed };
+    (seconds >= WORTH_A_WORD && seconds > SLACK * limits.time.as_secs_f64()).then(refusal)
 }
 
 /// Checks the proofs of those that got so far; bundles in their order.
@@ -438,4 +470,21 @@ fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &Shown, printer: 
         "also_there": strangers,
     }));
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_takes_far_longer_than_it_may_is_not_begun() {
+        let limits = |seconds| Limits { time: Duration::from_secs(seconds), ..Limits::default() };
+        assert!(too_long(9.0, &limits(0)).is_none(), "the deadline itself ends what is short");
+        assert!(too_long(399.0, &limits(100)).is_none() && too_long(1e9, &Limits::NONE).is_none());
+        let refusal = too_long(401.0, &limits(100)).unwrap();
+        assert_eq!(refusal.to_string(), "limit: 401 seconds, by arithmetic, are more than 100");
+        assert!(!refusal.is_no(), "nothing is said of the bundle");
+    }
 }

@@ -47,6 +47,19 @@ fn each_limit_of_verify_is_kept() {
     assert!(said("--max-sites", 3).starts_with(&format!("undecided: limit: {sites} sites are more than 3;")));
     assert!(said("--max-memory", 3).contains("bytes of memory are more than 3;"));
     assert!(said("--max-seconds", 0).starts_with("undecided: limit: the time is up while expanding the deltas;"));
+
+    // What is no proof is told from one before the time for a replay is spent.
+    for (name, check) in [("proof.bin", "delta proof"), ("link.bin", "link")] {
+        let junk = folder.path().join(check);
+        std::fs::create_dir(&junk).unwrap();
+        for file in std::fs::read_dir(&bundle).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), junk.join(file.file_name())).unwrap();
+        }
+        let size = std::fs::metadata(junk.join(name)).unwrap().len() as usize;
+        std::fs::write(junk.join(name), vec![0xFF; size]).unwrap();
+        assert_eq!(verify(&junk, &["--max-seconds", "0"]), (1, check.to_owned()));
+    }
 }
 
 #[test]

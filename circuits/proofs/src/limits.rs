@@ -31,7 +31,7 @@ pub struct Limits {
 impl Default for Limits {
     /// More than the models that ftk reads need on a machine that trains them.
     fn default() -> Self {
-        Self { tokens: 1 << 16, sites: 1 << 10, bytes: 1 << 30, memory: 8 << 30, time: Duration::from_secs(3600) }
+        Self { tokens: 1 << 16, sites: 1 << 10, bytes: 1 << 30, memory: 8 << 30, time: Duration::from_secs(600) }
     }
 }
 

@@ -114,6 +114,8 @@ impl Verifier {
         let Packed { statement, commitment, proof, registration, graph, head } = sent;
         let claimed = match proof {
             Proof::Open { deltas, proof } => {
+                // What is no proof of anything costs no replay.
+                proof.well_formed()?;
                 let rows = rows_of(&statement, graph.as_ref(), commitment.shapes());
                 let deltas = open_mode::expand(&deltas, &commitment, &rows, deadline)?;
                 let rows = replayed(model, (&statement, &commitment, graph.as_ref()), deltas, deadline)?;
