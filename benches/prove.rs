@@ -256,7 +256,7 @@ fn nodes(path: &Path) {
 fn sealed(places: &[String]) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let rows = |name: &str, ids: &[u32]| {
-        let path = folder.path().join(name);
+        let path = folder.path().join(name).with_extension("jsonl");
         std::fs::write(&path, serde_json::json!({ "prompt_ids": ids }).to_string() + "\n").expect("rows on disk");
         path.display().to_string()
     };
