@@ -19,9 +19,9 @@ use rayon::prelude::*;
 use safetensors::Dtype;
 use serde_json::Value;
 
+pub(super) use self::tensors::check_finite;
 #[cfg(feature = "hub")]
-pub(super) use self::tensors::shards;
-pub(super) use self::tensors::{SHARDS, WEIGHTS, check_finite};
+pub(super) use self::tensors::{SHARDS, WEIGHTS, shards};
 use self::tensors::{Slot, locate};
 pub(super) use self::texts::TEXT_FILES;
 pub use self::texts::stored_template;
