@@ -24,7 +24,7 @@ mod tests;
 
 pub use arrangement::{Space, Tensor};
 pub use builder::Builder;
-pub use operations::log_prob::{Bound, LogProbs, Ranking, Together};
+pub use operations::log_prob::{Bound, LogProbs, Ranking, TotalLogProb};
 pub use plan::Plan;
 pub use prove::{SealError, seal};
 pub(crate) use verify::begin;

@@ -8,7 +8,7 @@ use ftk_circuits::AdapterCommitment;
 use ftk_circuits::fixed::gate::Curve;
 use ftk_circuits::fixed::linear::Matrix;
 use ftk_circuits::fixed::{attention, graph, words};
-use ftk_circuits::sealed::{Bound, Builder, LogProbs, Plan, Ranking, Tensor, Together};
+use ftk_circuits::sealed::{Bound, Builder, LogProbs, Plan, Ranking, Tensor, TotalLogProb};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_networks::ops::graph::Propagation;
 use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, Table, Tokens};
@@ -242,8 +242,8 @@ impl<'a> Planning<'a> {
                 StatedRow::Largest { .. } | StatedRow::Logits(_) => {}
             }
         }
-        let together = |(sum, of): (usize, Vec<(usize, usize)>)| Together { of, log_prob: self.sums[sum] };
-        let sums: Vec<Together> = sums.into_iter().map(together).collect();
+        let together = |(sum, of): (usize, Vec<(usize, usize)>)| TotalLogProb { of, log_prob: self.sums[sum] };
+        let sums: Vec<TotalLogProb> = sums.into_iter().map(together).collect();
         if !sums.is_empty() {
             self.builder.add_up(site, log_probs, sums)?;
         }

@@ -7,11 +7,11 @@ use crate::fixed::FixedError;
 use crate::fixed::linear::Matrix;
 use crate::fixed::log_prob::MAX_VOCABULARY;
 use crate::sealed::arrangement::{LIMB, Tensor};
-use crate::sealed::operations::choice::{Largest, Stated, unsigned_class, word_class};
+use crate::sealed::operations::choice::{KnownOutputs, Largest, unsigned_class, word_class};
 use crate::sealed::operations::linear::Linear;
 use crate::sealed::operations::log_prob::{
-    self, Bound, Bounded, LogProbs, Ranked, Ranking, Softmax, Together, bound_class, bracket_class, output_class,
-    rank_class, row_class,
+    Bound, Bounded, LogProbs, Ranked, Ranking, Softmax, TotalLogProb, TotalLogProbs, bound_class, bracket_class,
+    output_class, rank_class, row_class,
 };
 use crate::sealed::operations::norm::whole_limbs;
 
@@ -54,7 +54,7 @@ impl Builder {
         let linear = self.linear(site, matrix, x, shift)?;
         self.note_of("outputs", site, x, outputs.iter().copied());
         let rest = self.span(x.space, unsigned_class((shift / LIMB) as usize), linear.width());
-        self.add(Stated { linear, outputs, rest });
+        self.add(KnownOutputs { linear, outputs, rest });
         Ok(())
     }
 
@@ -84,15 +84,15 @@ impl Builder {
     ///
     /// # Errors
     /// [`FixedError::Shape`] of an output that is not there.
-    pub fn add_up(&mut self, site: &str, log_probs: &LogProbs, sums: Vec<Together>) -> Result<(), FixedError> {
+    pub fn add_up(&mut self, site: &str, log_probs: &LogProbs, sums: Vec<TotalLogProb>) -> Result<(), FixedError> {
         let fits = sums.iter().flat_map(|sum| &sum.of).all(|(row, output)| self.has(log_probs, *row, *output));
         FixedError::require(fits, "stated output", site)?;
-        let of = |sum: &Together| {
+        let of = |sum: &TotalLogProb| {
             let places = sum.of.iter().flat_map(|(row, output)| [*row as i64, *output as i64]);
             [sum.of.len() as i64, sum.log_prob].into_iter().chain(places).collect::<Vec<i64>>()
         };
         self.note_of("log-probabilities", site, &log_probs.distance, sums.iter().flat_map(of));
-        self.add(log_prob::Stated { site: site.to_owned(), log_probs: log_probs.clone(), sums });
+        self.add(TotalLogProbs { site: site.to_owned(), log_probs: log_probs.clone(), sums });
         Ok(())
     }
 
@@ -119,8 +119,8 @@ impl Builder {
         FixedError::require(rankings.iter().all(Ranking::is_in_order), "stated ranking", site)?;
         let each = |Ranking { row, likeliest }: &Ranking| {
             let listed =
-                |(output, log_prob): &(usize, i64)| Together { of: vec![(*row, *output)], log_prob: *log_prob };
-            likeliest.iter().map(listed).collect::<Vec<Together>>()
+                |(output, log_prob): &(usize, i64)| TotalLogProb { of: vec![(*row, *output)], log_prob: *log_prob };
+            likeliest.iter().map(listed).collect::<Vec<TotalLogProb>>()
         };
         self.add_up(site, log_probs, rankings.iter().flat_map(each).collect())?;
         self.note_of("rankings", site, &log_probs.distance, rankings.iter().map(|own| own.likeliest.len() as i64));

@@ -96,7 +96,7 @@ impl Operation for Largest {
 }
 
 /// Outputs that are stated, rounded.
-pub(crate) struct Stated {
+pub(crate) struct KnownOutputs {
     pub(crate) linear: Linear,
     /// Row by row.
     pub(crate) outputs: Vec<i64>,
@@ -104,7 +104,7 @@ pub(crate) struct Stated {
     pub(crate) rest: Span,
 }
 
-impl Operation for Stated {
+impl Operation for KnownOutputs {
     fn fill(&self, cells: &mut Cells<'_>, adapter: &[SiteFactors]) -> Result<(), FixedError> {
         let shift = self.linear.shift;
         self.linear.check(cells)?;

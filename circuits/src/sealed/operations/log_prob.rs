@@ -288,7 +288,7 @@ impl Operation for Softmax {
 
 /// Outputs whose log-probabilities add up to a stated number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Together {
+pub struct TotalLogProb {
     /// Row and output of each.
     pub of: Vec<(usize, usize)>,
     /// At `2^-24`.
@@ -296,10 +296,10 @@ pub struct Together {
 }
 
 /// Log-probabilities that are stated.
-pub(crate) struct Stated {
+pub(crate) struct TotalLogProbs {
     pub(crate) site: String,
     pub(crate) log_probs: LogProbs,
-    pub(crate) sums: Vec<Together>,
+    pub(crate) sums: Vec<TotalLogProb>,
 }
 
 /// Adds what stands at some places, weighed.
@@ -313,9 +313,9 @@ fn at_places(tensor: &Tensor, places: Vec<(usize, usize, Fp)>, weight: Fp, sink:
     });
 }
 
-impl Operation for Stated {
+impl Operation for TotalLogProbs {
     fn fill(&self, cells: &mut Cells<'_>, _: &[SiteFactors]) -> Result<(), FixedError> {
-        let holds = |sum: &Together| {
+        let holds = |sum: &TotalLogProb| {
             let of = |(row, output): &(usize, usize)| self.log_probs.of(cells, *row, *output);
             sum.of.iter().map(of).sum::<i64>() == sum.log_prob
         };
@@ -326,7 +326,7 @@ impl Operation for Stated {
         let LogProbs { distance, logarithm } = &self.log_probs;
         let mut of_rows = vec![Fp::ZERO; sink.forms.arrangement.rows(distance.space)];
         let mut places = Vec::new();
-        for Together { of, log_prob } in &self.sums {
+        for TotalLogProb { of, log_prob } in &self.sums {
             let weight = sink.weight();
             for (row, output) in of {
                 of_rows[*row] += weight;
@@ -426,7 +426,7 @@ impl Ranking {
 }
 
 /// That all outputs that rankings do not list are behind the last that they do. What log-probabilities the listed ones
-/// have is [`Stated`].
+/// have is [`TotalLogProbs`].
 pub(crate) struct Ranked {
     pub(crate) site: String,
     pub(crate) rankings: Vec<Ranking>,

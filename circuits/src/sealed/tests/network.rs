@@ -14,7 +14,7 @@ use crate::fixed::log_prob::log_prob;
 use crate::fixed::norm::{Norm, layer_norm, norm_rope, rms_norm};
 use crate::fixed::rope::{Rope, Rotations, rotate};
 use crate::fixed::{FixedError, add, greedy, words};
-use crate::sealed::{Bound, Builder, Plan, Ranking, Tensor, Together};
+use crate::sealed::{Bound, Builder, Plan, Ranking, Tensor, TotalLogProb};
 use crate::tests::support::key;
 use crate::*;
 
@@ -338,7 +338,7 @@ impl Pass<'_> {
     /// What is so of log-probabilities: of some outputs together, of one that is as likely as its bound, of one that is
     /// hardly below it, and of the three likeliest.
     pub(super) fn log_probs(&self) -> Head {
-        let together = |of: &[(usize, usize)]| Together {
+        let together = |of: &[(usize, usize)]| TotalLogProb {
             of: of.to_vec(),
             log_prob: of.iter().map(|(row, output)| self.log_prob(*row, *output)).sum(),
         };
@@ -368,7 +368,7 @@ impl Pass<'_> {
 pub(super) enum Head {
     Largest(Vec<usize>),
     Outputs(Vec<i64>),
-    LogProbs { sums: Vec<Together>, bounds: Vec<Bound>, likeliest: Vec<Ranking> },
+    LogProbs { sums: Vec<TotalLogProb>, bounds: Vec<Bound>, likeliest: Vec<Ranking> },
 }
 
 /// The plan of the pass.

@@ -13,11 +13,11 @@ use crate::layout::useful_rows;
 use crate::sealed::arrangement::{Span, Tensor};
 use crate::sealed::cells::Cells;
 use crate::sealed::operations::attention::Attend;
-use crate::sealed::operations::choice::{Largest, Stated};
+use crate::sealed::operations::choice::{KnownOutputs, Largest};
 use crate::sealed::operations::gate::Gate;
 use crate::sealed::operations::graph::{Aggregate, Rectify};
 use crate::sealed::operations::linear::{Linear, Project, Rounded};
-use crate::sealed::operations::log_prob::{self, Bounded, LogProbs, Ranked, Softmax};
+use crate::sealed::operations::log_prob::{Bounded, LogProbs, Ranked, Softmax, TotalLogProbs};
 use crate::sealed::operations::norm::{Kind, Normalise};
 use crate::sealed::operations::rope::{ProjectRotated, Rotate};
 use crate::sealed::plan::Plan;
@@ -313,7 +313,7 @@ impl Relations<'_> {
         }
     }
 
-    fn outputs(&mut self, Stated { linear, outputs, rest }: &Stated) {
+    fn outputs(&mut self, KnownOutputs { linear, outputs, rest }: &KnownOutputs) {
         let shift = linear.shift;
         for (row, outputs) in outputs.chunks_exact(linear.width()).enumerate() {
             for ((j, sum), stated) in self.linear(linear, row).into_iter().enumerate().zip(outputs) {
@@ -369,7 +369,7 @@ impl Relations<'_> {
         -((self.entry(&of.distance, row, output) << 8u32) + self.entry(&of.logarithm, row, 0))
     }
 
-    fn log_probs(&mut self, log_prob::Stated { log_probs, sums, .. }: &log_prob::Stated) {
+    fn log_probs(&mut self, TotalLogProbs { log_probs, sums, .. }: &TotalLogProbs) {
         for (number, sum) in sums.iter().enumerate() {
             let all = sum.of.iter().map(|(row, output)| self.log_prob(log_probs, *row, *output)).sum();
             self.equal("log-probability", [number, 0], all, sum.log_prob.into());
