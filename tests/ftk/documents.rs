@@ -220,7 +220,7 @@ fn objects_have_the_keys_that_the_manual_says() {
     assert_eq!(keys(&judged[0]), manual("`verify`, of a bundle that is refused or cannot be judged"));
     write("a/transcript.jsonl", &|text| text.replacen("\"step\":1", "\"step\":2", 1));
     last("`audit`, of a run that does not follow", 1, &["audit", "a"]);
-    last("any, on an error after its options were read", 2, &["audit", "nothing"]);
+    last("any, on an error after its options were read", 2, &["train", "sft", "--out", "a"]);
     last("`recipes show`", 0, &["recipes", "show", "sft"]);
     last("`recipes cp`", 0, &["recipes", "cp", "gnn/guilds", "guilds.toml"]);
     let either = |without: &str| {
