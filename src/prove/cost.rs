@@ -175,7 +175,7 @@ pub struct SealedRates {
 
 /// Fitted to core-seconds of phases: `cargo bench --bench prove -- sealed`.
 pub const SEALED_RATES: SealedRates =
-    SealedRates { cell: 700.0, leaf: 700.0, product: 12.0, weigh: 12.0, point: 100_000.0, check: 50_000.0 };
+    SealedRates { cell: 1_000.0, leaf: 750.0, product: 45.0, weigh: 12.0, point: 150_000.0, check: 70_000.0 };
 
 /// What a sealed proof costs.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
