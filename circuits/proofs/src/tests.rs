@@ -96,7 +96,8 @@ fn what_another_verifier_replayed_is_judged_all_the_same() {
     let mut second = verifier();
     let honest = replay(&mut first, |_| {});
     let wrong = replay(&mut first, |sent| match &mut sent.proof {
-        Proof::Open { proof, .. } => proof.proof[40] ^= 1,
+        // Behind the points that are looked at before a replay.
+        Proof::Open { proof, .. } => proof.proof[70] ^= 1,
         Proof::Sealed(_) => unreachable!("it was proved in open mode"),
     });
     let verdicts = second.settle(vec![honest, wrong]);
