@@ -1,7 +1,7 @@
-//! A sealed proof of a decoder of SmolLM2-135M's shapes with random weights, phase by phase: what it costs to prove and
-//! to verify, without anything of a real model.
+//! A sealed proof of a decoder of a known model's shapes with random weights, phase by phase: what it costs to prove and
+//! to verify, without anything of a real model. Biases are left out.
 //!
-//! `cargo bench -p ftk-circuits --bench sealed -- [LAYERS] [TOKENS] [GENERATED]`
+//! `cargo bench -p ftk-circuits --bench sealed -- [MODEL] [LAYERS] [TOKENS] [GENERATED]`
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,21 +19,45 @@ use ftk_circuits::{AdapterCommitment, CommitmentKey, Digest, SiteFactors, SiteSh
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
-const HIDDEN: usize = 576;
-const INNER: usize = 1536;
-const HEADS: Heads = Heads { query: 9, key_value: 3, dim: 64 };
-const VOCABULARY: usize = 49_152;
 const RANK: usize = 8;
 
-const SITES: [(&str, usize, usize); 7] = [
-    ("q", 576, HIDDEN),
-    ("k", 192, HIDDEN),
-    ("v", 192, HIDDEN),
-    ("o", HIDDEN, 576),
-    ("gate", INNER, HIDDEN),
-    ("up", INNER, HIDDEN),
-    ("down", HIDDEN, INNER),
-];
+/// The numbers of a decoder.
+#[derive(Clone, Copy)]
+struct Sizes {
+    hidden: usize,
+    inner: usize,
+    heads: Heads,
+    vocabulary: usize,
+}
+
+const SMOLLM2: Sizes =
+    Sizes { hidden: 576, inner: 1536, heads: Heads { query: 9, key_value: 3, dim: 64 }, vocabulary: 49_152 };
+const QWEN2_5: Sizes =
+    Sizes { hidden: 896, inner: 4864, heads: Heads { query: 14, key_value: 2, dim: 64 }, vocabulary: 151_936 };
+const LLAMA_3_2: Sizes =
+    Sizes { hidden: 2048, inner: 8192, heads: Heads { query: 32, key_value: 8, dim: 64 }, vocabulary: 128_256 };
+
+/// Models by name, with their layers.
+const MODELS: [(&str, Sizes, usize); 3] =
+    [("smollm2-135m", SMOLLM2, 30), ("qwen2.5-0.5b", QWEN2_5, 24), ("llama-3.2-1b", LLAMA_3_2, 16)];
+
+const SITES: usize = 7;
+
+impl Sizes {
+    /// Linear sites of a layer: name, outputs, inputs.
+    fn sites(&self) -> [(&'static str, usize, usize); SITES] {
+        let Self { hidden, inner, heads: Heads { query, key_value, dim }, .. } = *self;
+        [
+            ("q", query * dim, hidden),
+            ("k", key_value * dim, hidden),
+            ("v", key_value * dim, hidden),
+            ("o", hidden, query * dim),
+            ("gate", inner, hidden),
+            ("up", inner, hidden),
+            ("down", hidden, inner),
+        ]
+    }
+}
 
 struct Random(ChaCha20Rng);
 
@@ -49,6 +73,7 @@ impl Random {
 }
 
 struct Weights {
+    sizes: Sizes,
     layers: Vec<Vec<Arc<Matrix>>>,
     head: Arc<Matrix>,
     norm: Arc<Norm>,
@@ -59,7 +84,7 @@ struct Weights {
 fn plan(weights: &Weights, commitment: &AdapterCommitment, tokens: usize, stated: &[usize]) -> Plan {
     let mut builder = Builder::new(commitment);
     let space = builder.space(tokens);
-    let mut x = builder.public(space, HIDDEN, weights.embedded.clone());
+    let mut x = builder.public(space, weights.sizes.hidden, weights.embedded.clone());
     let sees: Arc<[bool]> = (0..tokens * tokens).map(|at| at % tokens <= at / tokens).collect();
     for (layer, matrices) in weights.layers.iter().enumerate() {
         let site = |name: &str| format!("{layer}.{name}");
@@ -68,7 +93,7 @@ fn plan(weights: &Weights, commitment: &AdapterCommitment, tokens: usize, stated
         let q = builder.project_rotated(&site("q"), matrices[0].clone(), &normal, rotations.clone()).unwrap();
         let k = builder.project_rotated(&site("k"), matrices[1].clone(), &normal, rotations.clone()).unwrap();
         let v = builder.project(&site("v"), matrices[2].clone(), &normal).unwrap();
-        let mixed = builder.attention("attention", HEADS, sees.clone(), [&q, &k, &v]).unwrap();
+        let mixed = builder.attention("attention", weights.sizes.heads, sees.clone(), [&q, &k, &v]).unwrap();
         let o = builder.project(&site("o"), matrices[3].clone(), &mixed).unwrap();
         x = builder.sum("add", &x, &o).unwrap();
         let normal = builder.rms_norm("norm", weights.norm.clone(), 4295, &x).unwrap();
@@ -103,45 +128,49 @@ fn largest(weights: &Weights, factors: &[SiteFactors], tokens: usize, generated:
     let norm = |x: &[i64]| rms_norm("norm", &weights.norm, 4295, x).unwrap();
     let mut x = weights.embedded.clone();
     for (layer, matrices) in weights.layers.iter().enumerate() {
-        let site =
-            |number: usize, x: &[i64], rotated| project(layer * SITES.len() + number, &matrices[number], x, rotated);
+        let site = |number: usize, x: &[i64], rotated| project(layer * SITES + number, &matrices[number], x, rotated);
         let normal = norm(&x);
         let [q, k, v] = [(0, true), (1, true), (2, false)].map(|(at, rotated)| site(at, &normal, rotated));
         let [q, k, v] = [q, k, v].map(|x| words("attention", &x).unwrap());
-        let mixed = attention("attention", HEADS, &q, &k, &v).unwrap();
+        let mixed = attention("attention", weights.sizes.heads, &q, &k, &v).unwrap();
         x = add("add", &x, &site(3, &mixed, false)).unwrap();
         let normal = norm(&x);
         let [gate, up] = [4, 5].map(|at| words("gate", &site(at, &normal, false)).unwrap());
         x = add("add", &x, &site(6, &swiglu("gate", &gate, &up).unwrap(), false)).unwrap();
     }
-    let last = words("head", &norm(&x)[(tokens - generated) * HIDDEN..]).unwrap();
+    let last = words("head", &norm(&x)[(tokens - generated) * weights.sizes.hidden..]).unwrap();
     let logits = linear("head", &weights.head, &last, None).unwrap();
-    logits.chunks_exact(VOCABULARY).map(|row| greedy(row).unwrap() as usize).collect()
+    logits.chunks_exact(weights.sizes.vocabulary).map(|row| greedy(row).unwrap() as usize).collect()
 }
 
 fn main() {
+    let named = |argument: String| MODELS.into_iter().find(|(name, ..)| *name == argument);
+    let (name, sizes, all_layers) = std::env::args().find_map(named).unwrap_or(MODELS[0]);
     let mut arguments = std::env::args().skip(1).filter_map(|argument| argument.parse::<usize>().ok());
     let mut next = |default| arguments.next().unwrap_or(default);
     let (layers, tokens, generated) = (next(2), next(16), next(8));
+    println!("{layers} of {all_layers} layers of {name}, {tokens} tokens, {generated} of them generated");
+    let Sizes { hidden, heads, vocabulary, .. } = sizes;
     let mut random = Random(ChaCha20Rng::seed_from_u64(1));
-    let rope = Rope { dim: HEADS.dim, theta: Dyadic { mantissa: 10_000, exponent: 0 }, scaling: None };
+    let rope = Rope { dim: heads.dim, theta: Dyadic { mantissa: 10_000, exponent: 0 }, scaling: None };
     let weights = Weights {
+        sizes,
         layers: (0..layers)
-            .map(|_| SITES.iter().map(|(name, d_out, d_in)| random.matrix(name, *d_out, *d_in)).collect())
+            .map(|_| sizes.sites().map(|(name, d_out, d_in)| random.matrix(name, d_out, d_in)).to_vec())
             .collect(),
-        head: random.matrix("head", VOCABULARY, HIDDEN),
-        norm: Arc::new(Norm::new("norm", (0..HIDDEN).map(|_| random.small(25) as i32).collect(), 23).unwrap()),
+        head: random.matrix("head", vocabulary, hidden),
+        norm: Arc::new(Norm::new("norm", (0..hidden).map(|_| random.small(25) as i32).collect(), 23).unwrap()),
         rotations: Arc::new(Rotations::new("rope", &rope, tokens).unwrap()),
-        embedded: (0..tokens * HIDDEN).map(|_| random.small(16)).collect(),
+        embedded: (0..tokens * hidden).map(|_| random.small(16)).collect(),
     };
     let factors: Vec<SiteFactors> = (0..layers)
-        .flat_map(|layer| SITES.iter().map(move |site| (layer, site)))
+        .flat_map(|layer| sizes.sites().map(|site| (layer, site)))
         .map(|(layer, (name, d_out, d_in))| SiteFactors {
             shape: SiteShape {
                 name: format!("{layer}.{name}"),
                 rank: RANK as u32,
-                d_in: *d_in as u32,
-                d_out: *d_out as u32,
+                d_in: d_in as u32,
+                d_out: d_out as u32,
                 shift_a: 19,
                 shift_b: 23,
             },
