@@ -38,7 +38,7 @@ fn distances_of_every_size_are_exact_or_refused() {
 fn what_differs_from_log_probabilities_by_the_least_is_refused() {
     let network = Network::new(2);
     let pass = network.pass();
-    let Head::LogProbs { sums, bounds, likeliest } = pass.log_probs() else { unreachable!() };
+    let Head::LogProbs { sums, bounds, likeliest } = pass.log_probs() else { unreachable!("they are") };
     let honest = network.plan(pass.log_probs());
     let cells = honest.fill(&network.factors).unwrap();
     let refused = |head: Head, said: &str| {
@@ -84,7 +84,7 @@ fn what_differs_from_log_probabilities_by_the_least_is_refused() {
 fn rankings_that_do_not_begin_with_the_largest_are_refused() {
     let network = Network::with_equal_outputs(6);
     let pass = network.pass();
-    let Head::LogProbs { sums, bounds, likeliest } = pass.log_probs() else { unreachable!() };
+    let Head::LogProbs { sums, bounds, likeliest } = pass.log_probs() else { unreachable!("they are") };
     let all = pass.ranking(0).likeliest;
     let lower: Vec<_> = all.iter().filter(|(output, log_prob)| *output < all[0].0 && *log_prob < all[0].1).collect();
     assert!(lower.len() > 1, "some lie before the largest");
@@ -115,7 +115,7 @@ fn rankings_that_do_not_begin_with_the_largest_are_refused() {
 fn rankings_of_equal_outputs_go_by_their_numbers() {
     let network = Network::with_equal_outputs(6);
     let pass = network.pass();
-    let Head::LogProbs { sums, bounds, likeliest } = pass.log_probs() else { unreachable!() };
+    let Head::LogProbs { sums, bounds, likeliest } = pass.log_probs() else { unreachable!("they are") };
     // The last that is listed has an equal behind it.
     let cut = |ranking: &Ranking| {
         let at = ranking.likeliest.windows(2).position(|pair| pair[0].1 == pair[1].1).expect("some are equal");
