@@ -14,7 +14,7 @@ use ftk_proofs::bundle::{Bundle, COMMITMENT};
 use ftk_proofs::limits::Limits;
 use ftk_proofs::{Kind, Output, Statement};
 use ftk_recipes::Recipe;
-use ftk_text::Place;
+use ftk_text::RowPlace;
 use ftk_text::encode::{Encoder, Pair};
 use ftk_text::preferred::preferred;
 use ftk_text::rows::{self, Chat, Options, PairRow, Text};
@@ -54,7 +54,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let held_out = recipe.data.held_out.clone().context("the recipe names no held-out rows")?;
     let questions = rows::read::<PairRow>(&held_out, &Options::default())?.rows;
     let encoder = Encoder::new(&source, &held_out, recipe.data.loss, recipe.data.max_length);
-    let encode = |(place, row): &(Place, PairRow)| encoder.pair(*place, row.clone());
+    let encode = |(place, row): &(RowPlace, PairRow)| encoder.pair(*place, row.clone());
     let pairs = questions.iter().map(encode).collect::<Result<Vec<Pair>, _>>()?;
 
     let model = Model { weights: source.weights(&Device::Cpu)?, source };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use ftk_bases::{Message, Source};
 use ftk_proofs::{Case, Completion, Input, LogProb, Output, Preference};
-use ftk_text::Place;
+use ftk_text::RowPlace;
 use ftk_text::encode::{Encoder, Pair, Sequence};
 use ftk_text::rows::{self, Options, PairRow, PromptRow, SftRow, Text};
 
@@ -100,7 +100,7 @@ pub fn cases(claim: &Claim, inputs: &Inputs, source: &Source) -> Result<Vec<Case
         }
         (Claim::LogProb, Inputs::Typed { prompt, raw, continuations }) => {
             let [continuation] = continuations.as_slice() else { return Err(wants("--continuation")) };
-            let (path, place) = (Path::new("prompt"), Place::Row(1));
+            let (path, place) = (Path::new("prompt"), RowPlace::Row(1));
             let encoder = Encoder::new(source, path, ftk_recipes::Scored::default(), LIMIT);
             let speech = Speech::new(source, *raw);
             let row = SftRow::Completion(speech.text("user", prompt), speech.text("assistant", continuation));
@@ -108,7 +108,7 @@ pub fn cases(claim: &Claim, inputs: &Inputs, source: &Source) -> Result<Vec<Case
         }
         (Claim::Preference, Inputs::Typed { prompt, raw, continuations }) => {
             let [chosen, rejected] = continuations.as_slice() else { return Err(wants("--chosen and --rejected")) };
-            let (path, place) = (Path::new("prompt"), Place::Row(1));
+            let (path, place) = (Path::new("prompt"), RowPlace::Row(1));
             let encoder = Encoder::new(source, path, ftk_recipes::Scored::default(), LIMIT);
             let speech = Speech::new(source, *raw);
             let [chosen, rejected] = [chosen, rejected].map(|text| speech.text("assistant", text));
@@ -148,7 +148,7 @@ impl Speech {
 }
 
 /// A row whose scored ids are its end: that end, behind what comes before it.
-fn continued(encoder: &Encoder<'_>, place: Place, sequence: Sequence) -> Result<Case> {
+fn continued(encoder: &Encoder<'_>, place: RowPlace, sequence: Sequence) -> Result<Case> {
     whole(encoder, place)?;
     let first = sequence.scored.iter().position(|scored| *scored);
     let Some(first) = first.filter(|first| sequence.scored[*first..].iter().all(|scored| *scored)) else {
@@ -161,7 +161,7 @@ fn continued(encoder: &Encoder<'_>, place: Place, sequence: Sequence) -> Result<
 }
 
 /// Refuses a row whose prompt is not asked as it stands: the proof would be about another.
-fn whole(encoder: &Encoder<'_>, place: Place) -> Result<()> {
+fn whole(encoder: &Encoder<'_>, place: RowPlace) -> Result<()> {
     if encoder.parted() == 0 {
         return Ok(());
     }
@@ -169,7 +169,7 @@ fn whole(encoder: &Encoder<'_>, place: Place) -> Result<()> {
     Err(Advice::new(message, "let the prompt end, or the answers begin, with a space or new line").into())
 }
 
-fn compared(encoder: &Encoder<'_>, place: Place, Pair { prompt, chosen, rejected }: Pair) -> Result<Case> {
+fn compared(encoder: &Encoder<'_>, place: RowPlace, Pair { prompt, chosen, rejected }: Pair) -> Result<Case> {
     whole(encoder, place)?;
     let ((input, chosen), (_, rejected)) = (chosen.ids.split_at(prompt), rejected.ids.split_at(prompt));
     let output = Preference::between(chosen.to_vec(), rejected.to_vec()).into();

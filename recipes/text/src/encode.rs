@@ -14,7 +14,7 @@ use ftk_bases::{Message, Source};
 use ftk_recipes::Scored;
 
 use super::error::TextError;
-use super::place::Place;
+use super::place::RowPlace;
 use super::rows::{Chat, PairRow, PromptRow, SftRow, Text, UnpairedRow};
 use super::turn::mark;
 use super::turns::{Turns, turns};
@@ -166,7 +166,7 @@ impl<'a> Encoder<'a> {
     /// # Errors
     /// An id outside the vocabulary; turns that do not end as generation does, or cannot be told; the tokenizer's and
     /// the template's.
-    pub fn sft(&self, place: Place, row: SftRow) -> Result<Sequence, TextError> {
+    pub fn sft(&self, place: RowPlace, row: SftRow) -> Result<Sequence, TextError> {
         if let SftRow::Ids(ids, labels) = row {
             self.known(place, "input_ids", &ids)?;
             let scored = |position: usize| labels.as_ref().is_none_or(|labels| labels[position] >= 0);
@@ -211,7 +211,7 @@ impl<'a> Encoder<'a> {
     ///
     /// # Errors
     /// As [`Encoder::sft`].
-    pub fn pair(&self, place: Place, row: PairRow) -> Result<Pair, TextError> {
+    pub fn pair(&self, place: RowPlace, row: PairRow) -> Result<Pair, TextError> {
         let (prompt, chosen, rejected) = match row {
             PairRow::Text(prompt, chosen, rejected) => {
                 let (chosen, rejected) =
@@ -235,7 +235,7 @@ impl<'a> Encoder<'a> {
     ///
     /// # Errors
     /// As [`Encoder::sft`].
-    pub fn unpaired(&self, place: Place, row: UnpairedRow) -> Result<Unpaired, TextError> {
+    pub fn unpaired(&self, place: RowPlace, row: UnpairedRow) -> Result<Unpaired, TextError> {
         let (prompt, ids, wanted) = match row {
             UnpairedRow::Text(prompt, completion, wanted) => {
                 let row = self.joined(place, &prompt, &completion)?;
@@ -257,7 +257,7 @@ impl<'a> Encoder<'a> {
     ///
     /// # Errors
     /// An id outside the vocabulary, no ids at all; the tokenizer's and the template's.
-    pub fn asked(&self, place: Place, row: &PromptRow) -> Result<Vec<u32>, TextError> {
+    pub fn asked(&self, place: RowPlace, row: &PromptRow) -> Result<Vec<u32>, TextError> {
         let ids = match row {
             PromptRow::Text(Text::Plain(text)) => self.plain(text)?.ids,
             PromptRow::Text(Text::Chat(chat)) => self.rendered(chat, true)?,
@@ -283,7 +283,7 @@ impl<'a> Encoder<'a> {
 
     /// A conversation of which the assistant's turns behind the first `start` ids are scored, but for those that are
     /// marked as unscored.
-    fn spoken(&self, place: Place, chat: &Chat, start: usize) -> Result<Sequence, TextError> {
+    fn spoken(&self, place: RowPlace, chat: &Chat, start: usize) -> Result<Sequence, TextError> {
         let Turns { ids, spoken, marked } = turns(self.source, chat, self.limit)?;
         let assistant = |message: &&Message| message.role() == "assistant";
         let left_out = chat
@@ -323,12 +323,12 @@ impl<'a> Encoder<'a> {
     }
 
     /// What a turn says about its being scored.
-    fn mark(&self, place: Place, message: &Message) -> Result<Option<(&'static str, bool)>, TextError> {
+    fn mark(&self, place: RowPlace, message: &Message) -> Result<Option<(&'static str, bool)>, TextError> {
         mark(message).map_err(|(field, reason)| self.error(place, field, reason))
     }
 
     /// Refuses turns that are marked as unscored where all of them would be scored.
-    fn unmarked(&self, place: Place, messages: &[Message]) -> Result<(), TextError> {
+    fn unmarked(&self, place: RowPlace, messages: &[Message]) -> Result<(), TextError> {
         for message in messages {
             if let Some((field, false)) = self.mark(place, message)? {
                 let message = "leaves a turn unscored, which data.loss = \"assistant\" alone can do".to_owned();
@@ -354,7 +354,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// Prompt and completion together.
-    fn joined(&self, place: Place, prompt: &Text, completion: &Text) -> Result<Joined, TextError> {
+    fn joined(&self, place: RowPlace, prompt: &Text, completion: &Text) -> Result<Joined, TextError> {
         match (prompt, completion) {
             (Text::Plain(prompt), Text::Plain(completion)) => {
                 let whole = self.plain(&(prompt.clone() + &self.ended(completion.clone())?))?;
@@ -378,7 +378,7 @@ impl<'a> Encoder<'a> {
 
     /// A conversation that goes on, parted where the prompt ends. A template may end a prompt with more than it writes
     /// in front of an answer, such as an opened think block, but not write the prompt's turns otherwise.
-    fn answered(&self, place: Place, prompt: &Chat, completion: &Chat) -> Result<Joined, TextError> {
+    fn answered(&self, place: RowPlace, prompt: &Chat, completion: &Chat) -> Result<Joined, TextError> {
         let (template, tokenizer) = (self.source.chat_template()?, self.source.tokenizer()?);
         let all = whole(prompt, completion);
         let asked = template.render(&prompt.messages, &prompt.tools, true)?;
@@ -410,13 +410,13 @@ impl<'a> Encoder<'a> {
     }
 
     /// Refuses a conversation whose last turn, by the assistant, does not end as generation does.
-    fn ends(&self, place: Place, messages: &[Message], ids: &[u32], span: Range<usize>) -> Result<(), TextError> {
+    fn ends(&self, place: RowPlace, messages: &[Message], ids: &[u32], span: Range<usize>) -> Result<(), TextError> {
         let assistant = messages.last().is_some_and(|last| last.role() == "assistant");
         if assistant && !span.is_empty() { self.stop(place, ids, span).map(drop) } else { Ok(()) }
     }
 
     /// The end of the last token in a span that generation stops at; nothing but spaces may follow it there.
-    fn stop(&self, place: Place, ids: &[u32], span: Range<usize>) -> Result<usize, TextError> {
+    fn stop(&self, place: RowPlace, ids: &[u32], span: Range<usize>) -> Result<usize, TextError> {
         let tokenizer = self.source.tokenizer()?;
         let stop = &self.source.special().stop;
         let end = span.clone().rev().find(|&position| stop.contains(&ids[position])).map(|last| last + 1);
@@ -462,7 +462,7 @@ impl<'a> Encoder<'a> {
 
     /// Refuses ids that are padding: several at the beginning, where they move all others, or several at the end that
     /// would be learnt. One alone may begin or end a text.
-    fn unpadded(&self, place: Place, key: &str, ids: &[u32], scored: impl Fn(usize) -> bool) -> Result<(), TextError> {
+    fn unpadded(&self, place: RowPlace, key: &str, ids: &[u32], scored: impl Fn(usize) -> bool) -> Result<(), TextError> {
         let Some(pad) = self.source.special().pad else { return Ok(()) };
         let run = |ids: &mut dyn Iterator<Item = &u32>| ids.take_while(|&&id| id == pad).count();
         let (first, last) = (run(&mut ids.iter()), run(&mut ids.iter().rev()));
@@ -473,7 +473,7 @@ impl<'a> Encoder<'a> {
         Ok(())
     }
 
-    fn known(&self, place: Place, key: &str, ids: &[u32]) -> Result<(), TextError> {
+    fn known(&self, place: RowPlace, key: &str, ids: &[u32]) -> Result<(), TextError> {
         let vocab = self.source.network().vocab();
         match ids.iter().find(|&&id| id as usize >= vocab) {
             None => Ok(()),
@@ -481,7 +481,7 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    fn error(&self, place: Place, key: &str, message: String) -> TextError {
+    fn error(&self, place: RowPlace, key: &str, message: String) -> TextError {
         TextError::Row { path: self.path.to_owned(), place, key: key.to_owned(), message, choice: Vec::new() }
     }
 }

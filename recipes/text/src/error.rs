@@ -6,7 +6,7 @@ use ftk_adapters::hint::Hint;
 use ftk_bases::ModelError;
 
 use super::counts::Counts;
-use super::place::Place;
+use super::place::RowPlace;
 use super::rows::names::COLUMNS;
 use super::turn::NOT_WRITTEN;
 
@@ -27,7 +27,7 @@ pub enum TextError {
         /// The file.
         path: PathBuf,
         /// Where it stands.
-        place: Place,
+        place: RowPlace,
         /// Column of the row; empty where the row as a whole is at fault.
         key: String,
         /// What is wrong.
@@ -41,7 +41,7 @@ pub enum TextError {
         /// The file.
         path: PathBuf,
         /// Where it stands.
-        place: Place,
+        place: RowPlace,
     },
     /// A file without rows.
     #[error("{}: holds no rows", .0.display())]
@@ -114,7 +114,7 @@ pub enum TextError {
         /// The file.
         path: PathBuf,
         /// Where the row stands.
-        place: Place,
+        place: RowPlace,
         /// The last token that is not space.
         found: String,
         /// Whether that token stands for itself and not for text.

@@ -16,13 +16,13 @@ use parquet::schema::types::Type;
 use serde_json::{Deserializer, Map, Value};
 
 use super::error::TextError;
-use super::place::Place;
+use super::place::RowPlace;
 
 /// A row of a file, as JSON.
 pub type Object = Map<String, Value>;
 
 /// What [`read`] hands each row to.
-type Visit<'a> = &'a mut dyn FnMut(Place, Object) -> Result<(), TextError>;
+type Visit<'a> = &'a mut dyn FnMut(RowPlace, Object) -> Result<(), TextError>;
 
 /// Bytes that a compressed file may grow to: so many whatever its length, and for each of its bytes. Rows of text
 /// seldom grow tenfold.
@@ -109,13 +109,13 @@ fn unpacked(path: &Path, bytes: &[u8], packed: Packed) -> Result<Vec<u8>, TextEr
     }
 }
 
-fn refuse(path: &Path, place: Place, message: String) -> TextError {
+fn refuse(path: &Path, place: RowPlace, message: String) -> TextError {
     TextError::Row { path: path.to_owned(), place, key: String::new(), message, choice: Vec::new() }
 }
 
 fn lines(path: &Path, text: &str, columns: &[&str], visit: Visit<'_>) -> Result<(), TextError> {
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let place = Place::Line(index + 1);
+        let place = RowPlace::Line(index + 1);
         if line.trim_start().starts_with('[') {
             return Err(refuse(
                 path,
@@ -167,7 +167,7 @@ fn without_nan(text: &str) -> Option<Object> {
 }
 
 /// Such a row, if none of the columns that are looked at has such a value.
-fn named(path: &Path, place: Place, row: Object, columns: &[&str]) -> Result<Object, TextError> {
+fn named(path: &Path, place: RowPlace, row: Object, columns: &[&str]) -> Result<Object, TextError> {
     fn holds(value: &Value) -> bool {
         match value {
             Value::String(text) => text == NAN,
@@ -247,8 +247,8 @@ impl Scan<'_> {
     }
 
     /// The object that begins here, with its line.
-    fn object(&mut self) -> Result<(Place, Object), TextError> {
-        let place = Place::Line(self.line);
+    fn object(&mut self) -> Result<(RowPlace, Object), TextError> {
+        let place = RowPlace::Line(self.line);
         let mut values = Deserializer::from_str(self.rest).into_iter::<Object>();
         let row = match values.next() {
             Some(Ok(row)) => row,
@@ -259,7 +259,7 @@ impl Scan<'_> {
                     self.advance(length);
                     return Ok((place, named(self.path, place, row, self.columns)?));
                 }
-                let line = Place::Line(self.line + error.line().saturating_sub(1));
+                let line = RowPlace::Line(self.line + error.line().saturating_sub(1));
                 return Err(refuse(self.path, line, format!("not a JSON object: {}", kind(&error))));
             }
             None => return Err(self.refuse("the array has no end")),
@@ -283,7 +283,7 @@ impl Scan<'_> {
     }
 
     fn refuse(&self, message: &str) -> TextError {
-        refuse(self.path, Place::Line(self.line), message.to_owned())
+        refuse(self.path, RowPlace::Line(self.line), message.to_owned())
     }
 }
 
@@ -331,12 +331,12 @@ fn table(path: &Path, columns: &[&str], visit: Visit<'_>) -> Result<Vec<String>,
             return match reader.metadata().file_metadata().num_rows() {
                 0 => Ok(others),
                 // As a row without columns, the first is refused with the columns it needs.
-                _ => visit(Place::Row(1), Object::new()).map(|()| others),
+                _ => visit(RowPlace::Row(1), Object::new()).map(|()| others),
             };
         }
         let wanted = Type::group_type_builder(schema.name()).with_fields(wanted).build().map_err(failed)?;
         for (index, row) in reader.get_row_iter(Some(wanted)).map_err(failed)?.enumerate() {
-            let place = Place::Row(index + 1);
+            let place = RowPlace::Row(index + 1);
             visit(place, object(path, place, &row.map_err(failed)?)?)?;
         }
         Ok(others)
@@ -344,7 +344,7 @@ fn table(path: &Path, columns: &[&str], visit: Visit<'_>) -> Result<Vec<String>,
     guarded.unwrap_or_else(|_| Err(malformed("its schema and its pages do not agree".to_owned())))
 }
 
-fn object(path: &Path, place: Place, row: &Row) -> Result<Object, TextError> {
+fn object(path: &Path, place: RowPlace, row: &Row) -> Result<Object, TextError> {
     let column = |(name, field): (&String, &Field)| match value(field) {
         Some(value) => Ok((name.clone(), value)),
         None => Err(TextError::Row {
@@ -399,7 +399,7 @@ mod tests {
     use super::*;
     use ftk_bases::budget::{Budget, within};
 
-    fn all(name: &str, bytes: &[u8]) -> Result<Vec<(Place, Value)>, String> {
+    fn all(name: &str, bytes: &[u8]) -> Result<Vec<(RowPlace, Value)>, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
@@ -414,7 +414,7 @@ mod tests {
 
     #[test]
     fn lines_and_arrays_give_the_same_rows_with_the_lines_they_begin_in() {
-        let rows = [(Place::Line(2), json!({"a": "x,]}"})), (Place::Line(4), json!({"a": [1], "b": null}))];
+        let rows = [(RowPlace::Line(2), json!({"a": "x,]}"})), (RowPlace::Line(4), json!({"a": [1], "b": null}))];
         let lines = "\n{\"a\": \"x,]}\"}\n \n{\"a\": [1], \"b\": null}";
         assert_eq!(all("r.jsonl", lines.as_bytes()).unwrap(), rows);
         assert_eq!(all("r.NDJSON", ("\u{FEFF}".to_owned() + lines).as_bytes()).unwrap(), rows);
@@ -446,7 +446,7 @@ mod tests {
 
     #[test]
     fn a_file_of_objects_may_be_named_json_but_no_array_jsonl() {
-        let rows = [(Place::Line(1), json!({"a": 1})), (Place::Line(2), json!({"b": {}}))];
+        let rows = [(RowPlace::Line(1), json!({"a": 1})), (RowPlace::Line(2), json!({"b": {}}))];
         assert_eq!(all("r.json", b"{\"a\": 1}\n{\"b\":\n {}}").unwrap(), rows);
         let error = all("r.jsonl", b"\n[{\"a\": 1}]").unwrap_err();
         assert_eq!(error, "r.jsonl:2: an array, not an object; a file that is one array is named .json");
@@ -488,7 +488,7 @@ mod tests {
             std::io::Write::write_all(&mut writer, bytes).unwrap();
             writer.finish().unwrap()
         };
-        let rows = [(Place::Line(1), json!({"n": 1})), (Place::Line(2), json!({"n": 2}))];
+        let rows = [(RowPlace::Line(1), json!({"n": 1})), (RowPlace::Line(2), json!({"n": 2}))];
         let (first, second) = (b"{\"n\": 1}\n".as_slice(), b"{\"n\": 2}\n".as_slice());
         assert_eq!(all("r.jsonl.gz", &[gzip(first), gzip(second)].concat()).unwrap(), rows);
         assert_eq!(all("r.json.zst", &zstd::encode_all(&*[first, second].concat(), 1).unwrap()).unwrap(), rows);

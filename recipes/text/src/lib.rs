@@ -20,4 +20,4 @@ pub mod turn;
 pub mod turns;
 
 pub use error::TextError;
-pub use place::Place;
+pub use place::RowPlace;

@@ -13,7 +13,7 @@ use super::encode::{Encoder, Pair, Sequence, Unpaired};
 use super::error::TextError;
 use super::examples::{Alone, Examples};
 use super::pack::pack;
-use super::place::Place;
+use super::place::RowPlace;
 use super::rows::{self, File, Options, Row};
 
 /// What the rows of a file are.
@@ -49,7 +49,7 @@ pub struct Loaded {
     /// The rows.
     pub rows: Examples,
     /// Where each stands in the file.
-    pub places: Vec<Place>,
+    pub places: Vec<RowPlace>,
     /// What became of all rows of the file.
     pub counts: Counts,
 }
@@ -199,7 +199,7 @@ fn collect<'a, R: Row + Send, E: Cut + Send>(
     data: &Data,
     encoder: &Encoder<'a>,
     File { rows, filled, open, unread }: File<R>,
-    encode: impl Fn(&Encoder<'a>, Place, R) -> Result<E, TextError> + Sync,
+    encode: impl Fn(&Encoder<'a>, RowPlace, R) -> Result<E, TextError> + Sync,
     make: impl Fn(Vec<E>) -> Examples,
 ) -> Result<Loaded, TextError> {
     let path = encoder.path();
@@ -207,7 +207,7 @@ fn collect<'a, R: Row + Send, E: Cut + Send>(
     if let Some(name) = data.replace.keys().find(|name| path == data.train && !filled.contains(*name)) {
         return Err(TextError::Replace { path: path.to_owned(), name: name.clone() });
     }
-    let encoded: Vec<(Place, Result<E, TextError>)> =
+    let encoded: Vec<(RowPlace, Result<E, TextError>)> =
         rows.into_par_iter().map(|(place, row)| (place, encode(encoder, place, row))).collect();
     let mut counts = Counts {
         path: path.to_owned(),

@@ -25,7 +25,7 @@ pub use self::kinds::{Chat, PairRow, PromptRow, SftRow, Text, UnpairedRow};
 pub use self::names::COLUMNS;
 use super::error::TextError;
 use super::files;
-use super::place::Place;
+use super::place::RowPlace;
 
 /// What else than its columns says how a file is read.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +42,7 @@ pub struct Options {
 #[derive(Clone, Debug)]
 pub struct File<R> {
     /// The rows in order.
-    pub rows: Vec<(Place, R)>,
+    pub rows: Vec<(RowPlace, R)>,
     /// Names in double braces that were filled.
     pub filled: BTreeSet<String>,
     /// Names in double braces that were left as they are.

@@ -27,7 +27,7 @@ fn chat(turns: &[(&str, &str)]) -> Vec<Message> {
 
 fn sft(source: &Source, scored: Scored, row: SftRow) -> Result<Sequence, String> {
     let encoder = Encoder::new(source, Path::new("r.jsonl"), scored, 1024);
-    encoder.sft(Place::Line(2), row).map_err(|error| error.to_string())
+    encoder.sft(RowPlace::Line(2), row).map_err(|error| error.to_string())
 }
 
 /// The stretches of a sequence that are scored, as text.
@@ -97,7 +97,7 @@ fn a_prompt_that_ends_otherwise_is_parted_where_both_begin_alike() {
         [(Scored::Completion, "At the gate.<|im_end|>\n"), (Scored::Assistant, "At the gate.<|im_end|>")]
     {
         let encoder = Encoder::new(&source, Path::new("r.jsonl"), scored, 1024);
-        let row = encoder.sft(Place::Line(2), SftRow::Completion(prompt.clone(), answer.clone()));
+        let row = encoder.sft(RowPlace::Line(2), SftRow::Completion(prompt.clone(), answer.clone()));
         match scored {
             Scored::Assistant => assert!(matches!(row, Err(TextError::Turns)), "{row:?}"),
             _ => {
@@ -108,7 +108,7 @@ fn a_prompt_that_ends_otherwise_is_parted_where_both_begin_alike() {
     }
     let encoder = Encoder::new(&source, Path::new("r.jsonl"), Scored::Completion, 1024);
     let no = Text::Chat(chat(&[("assistant", "No.")]).into());
-    let pair = encoder.pair(Place::Line(2), PairRow::Text(prompt.clone(), answer.clone(), no)).unwrap();
+    let pair = encoder.pair(RowPlace::Line(2), PairRow::Text(prompt.clone(), answer.clone(), no)).unwrap();
     assert_eq!(heard(&source, &pair.chosen), ["At the gate.<|im_end|>\n"]);
     assert_eq!(heard(&source, &pair.rejected), ["No.<|im_end|>\n"]);
     assert_eq!(encoder.parted(), 1);
@@ -178,11 +178,11 @@ fn text_that_was_rendered_before_gets_no_second_beginning_or_end() {
     let encoder = Encoder::new(&source, Path::new("r.jsonl"), Scored::All, 1024);
     let end = source.special().eos.and_then(|id| source.tokenizer().unwrap().token(id)).unwrap();
     let text = |text: String| SftRow::Whole(Text::Plain(text));
-    let bare = encoder.sft(Place::Line(1), text("hi".to_owned())).unwrap();
+    let bare = encoder.sft(RowPlace::Line(1), text("hi".to_owned())).unwrap();
     assert_eq!((bare.ids[0], encoder.begun()), (bos, 0));
-    let rendered = encoder.sft(Place::Line(2), text(format!("{token}hi{end}"))).unwrap();
+    let rendered = encoder.sft(RowPlace::Line(2), text(format!("{token}hi{end}"))).unwrap();
     assert_eq!((rendered, encoder.begun()), (bare, 1));
-    let broken = encoder.sft(Place::Line(3), text(format!("{token}hi{end}\n"))).unwrap();
+    let broken = encoder.sft(RowPlace::Line(3), text(format!("{token}hi{end}\n"))).unwrap();
     assert_eq!(source.tokenizer().unwrap().decode(&broken.ids, false).unwrap(), format!("{token}hi{end}\n"));
 }
 
@@ -223,7 +223,7 @@ fn turns_that_generation_would_not_end_are_refused_with_the_token_that_ends_them
         assert!(error.starts_with(message) && error.ends_with('|'), "{error}");
         // What ends the turn is text: it is the template that is to be mended.
         let encoder = Encoder::new(&source, Path::new("r.jsonl"), scored, 1024);
-        let error = encoder.sft(Place::Line(2), SftRow::Whole(Text::Chat(talk().into()))).unwrap_err();
+        let error = encoder.sft(RowPlace::Line(2), SftRow::Whole(Text::Chat(talk().into()))).unwrap_err();
         assert!(error.hint().unwrap().contains("let it write <|im_end|> behind every turn"));
     }
     let (prompt, other) = (Text::Chat(talk()[..1].to_vec().into()), Text::Chat(chat(&[("assistant", "No.")]).into()));

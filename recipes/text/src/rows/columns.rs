@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::super::error::TextError;
 use super::super::files::Object;
-use super::super::place::Place;
+use super::super::place::RowPlace;
 use super::super::turn;
 use super::kinds::{Chat, Text};
 
@@ -30,7 +30,7 @@ pub trait Row: Sized {
 /// The columns of one row that are there and not null.
 pub struct Columns<'a> {
     path: &'a Path,
-    place: Place,
+    place: RowPlace,
     pub(super) row: Object,
     template: Option<&'a ChatTemplate>,
     /// Columns that were read.
@@ -43,7 +43,7 @@ pub struct Columns<'a> {
 pub(super) type Reading = &'static [&'static str];
 
 impl<'a> Columns<'a> {
-    pub(super) fn new(path: &'a Path, place: Place, row: Object, template: Option<&'a ChatTemplate>) -> Self {
+    pub(super) fn new(path: &'a Path, place: RowPlace, row: Object, template: Option<&'a ChatTemplate>) -> Self {
         Self { path, place, row, template, used: RefCell::default(), unread: RefCell::default() }
     }
 

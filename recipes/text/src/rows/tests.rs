@@ -9,7 +9,7 @@ use super::*;
 fn columns(row: &Value) -> Columns<'static> {
     let mut row = row.as_object().unwrap().clone();
     row.retain(|name, value| COLUMNS.contains(&name.as_str()) && !value.is_null());
-    Columns::new(Path::new("r.jsonl"), Place::Line(3), row, None)
+    Columns::new(Path::new("r.jsonl"), RowPlace::Line(3), row, None)
 }
 
 /// A row, and what of it is not read.
@@ -284,7 +284,7 @@ fn tools_reach_a_template_that_writes_them() {
     let read = |tools: Value, template: &str| {
         let row = json!({"messages": turns, "tools": tools}).as_object().unwrap().clone();
         let template = ChatTemplate::new(template.to_owned(), &BTreeMap::new()).unwrap();
-        let columns = Columns::new(Path::new("r.jsonl"), Place::Line(3), row, Some(&template));
+        let columns = Columns::new(Path::new("r.jsonl"), RowPlace::Line(3), row, Some(&template));
         match SftRow::read(&columns).map_err(|error| error.to_string())? {
             SftRow::Whole(Text::Chat(chat)) => Ok(chat.tools),
             other => panic!("{other:?}"),
