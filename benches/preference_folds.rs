@@ -10,7 +10,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ftk_bases::{Message, Source};
+use ftk_bases::{BaseModel, Message};
 use serde_json::Value;
 
 const FOLDS: usize = 5;
@@ -24,7 +24,7 @@ fn main() {
     };
     let base = std::fs::canonicalize(base).expect("the base is there");
     let text = std::fs::read_to_string(rows).expect("the rows can be read");
-    let source = Source::open(&base).expect("a base model");
+    let source = BaseModel::open(&base).expect("a base model");
     let rows: Vec<&str> = text.lines().filter(|row| fits(&source, row)).collect();
     println!("{} pairs of at most {MAX_LENGTH} tokens", rows.len());
 
@@ -43,7 +43,7 @@ fn main() {
 }
 
 /// Whether both conversations of a row are short enough.
-fn fits(source: &Source, row: &str) -> bool {
+fn fits(source: &BaseModel, row: &str) -> bool {
     let row: Value = serde_json::from_str(row).expect("a JSON object a line");
     let messages = |key: &str| serde_json::from_value::<Vec<Message>>(row[key].clone()).expect("messages");
     ["chosen", "rejected"].into_iter().all(|key| {

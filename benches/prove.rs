@@ -34,7 +34,7 @@ use ftk_circuits::{
 };
 use ftk_gnn as gnn;
 use ftk_gnn::import::{Origin, import};
-use ftk_networks::graphs::{Head, Kind, Network};
+use ftk_networks::graphs::{GraphNetwork, GraphNetworkKind, Head};
 use ftk_networks::sites::Role;
 use ftk_proofs::bundle::Packed;
 use ftk_proofs::limits::Limits;
@@ -380,7 +380,8 @@ fn core_seconds() -> f64 {
 /// A graph convolution network of 16 hidden features and random weights for a graph, in a folder.
 fn convolutions(graph: &gnn::graph::Graph, base: &Path) {
     let features = graph.features.as_ref().expect("features").width();
-    let mut network = Network::new(Kind::Gcn, [features, 16, 2, 1], Head::Convolution, graph.classes.len());
+    let mut network =
+        GraphNetwork::new(GraphNetworkKind::Gcn, [features, 16, 2, 1], Head::Convolution, graph.classes.len());
     network.prepare.normalise = true;
     let weights = ftk_gnn::initial::fresh(&network, 1, &candle_core::Device::Cpu).expect("weights");
     gnn::base::save(base, &network, &weights).expect("a base on disk");

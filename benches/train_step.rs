@@ -15,7 +15,7 @@ use std::time::Instant;
 use ftk_adapters::train::normal_values;
 use ftk_bases::{Precision, SpecialTokens, TextFile, save_folder};
 use ftk_networks::ops::{Heads, Rope};
-use ftk_networks::{Family, Llama, Network};
+use ftk_networks::{Llama, LlamaVariant, Network};
 use serde_json::{Value, json};
 
 const VOCAB: usize = 49152;
@@ -66,7 +66,7 @@ fn report(task: &str, tool: &str, measured: &Measured) {
 
 fn make_model(path: &Path) {
     let network = Network::from(Llama {
-        family: Family::Llama,
+        family: LlamaVariant::Llama,
         vocab: VOCAB,
         hidden: 576,
         intermediate: 1536,

@@ -9,7 +9,7 @@ use std::error::Error;
 use std::path::Path;
 
 use ftk::prove::model;
-use ftk_bases::Source;
+use ftk_bases::BaseModel;
 use ftk_proofs::bundle::Files;
 use ftk_proofs::hex::parse_digest;
 use ftk_proofs::limits::Limits;
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     // Once for as many bundles as there are: the base as integers, keys, accepted registrations.
-    let mut verifier = Verifier::new(model::read(&Source::open(Path::new(base))?)?, Limits::default());
+    let mut verifier = Verifier::new(model::read(&BaseModel::open(Path::new(base))?)?, Limits::default());
     let adapter = parse_digest(digest).ok_or("not a digest")?;
     let expectations = Expectations { adapter: Some(adapter), input: ExpectedInput::Any, ..Expectations::default() };
     let files: Files = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();

@@ -38,7 +38,7 @@ use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft::{self, Saved};
 use ftk_adapters::staged;
 use ftk_adapters::train::LoraTensors;
-use ftk_bases::{Date, Message, Model, Source, stored_template};
+use ftk_bases::{BaseModel, Date, LoadedModel, Message, stored_template};
 use ftk_networks::graphs::End;
 use ftk_networks::sites::Role;
 use ftk_recipes::{Base, Recipe};
@@ -98,7 +98,7 @@ pub struct Question {
 
 impl Question {
     /// The prompt's token ids.
-    fn ids(&self, source: &Source) -> Result<Vec<u32>> {
+    fn ids(&self, source: &BaseModel) -> Result<Vec<u32>> {
         let chat = !self.raw && source.chat_template().is_ok();
         let text = if chat {
             Text::Chat(vec![Message::new("user", &self.prompt)].into())
@@ -130,10 +130,10 @@ fn recipe(path: Option<&Path>, settings: &[String], base: Option<&Path>) -> Resu
 }
 
 /// The base of a recipe: all but the weights, of which there may be none yet.
-fn open(base: &Base) -> Result<Source> {
+fn open(base: &Base) -> Result<BaseModel> {
     let source = match base.init_std {
-        Some(_) => Source::skeleton(&base.model)?,
-        None => Source::open(&base.model)?,
+        Some(_) => BaseModel::skeleton(&base.model)?,
+        None => BaseModel::open(&base.model)?,
     };
     dated(source, base.date.as_deref(), "base.date")
 }
@@ -157,7 +157,7 @@ fn plain_text(path: &Path) -> Result<String> {
 }
 
 /// A base whose chat template writes this day; `key` is where it was given.
-fn dated(mut source: Source, date: Option<&str>, key: &str) -> Result<Source> {
+fn dated(mut source: BaseModel, date: Option<&str>, key: &str) -> Result<BaseModel> {
     if let Some(date) = date {
         source.set_date(day(date, key)?);
     }
@@ -171,15 +171,15 @@ fn day(date: &str, key: &str) -> Result<Date> {
 }
 
 /// A base with its weights on a device, and an adapter if one was named.
-fn load(base: &Path, adapter: Option<&Path>, device: &Device) -> Result<(Model, Option<Adapter>)> {
-    let source = Source::open(base)?;
+fn load(base: &Path, adapter: Option<&Path>, device: &Device) -> Result<(LoadedModel, Option<Adapter>)> {
+    let source = BaseModel::open(base)?;
     let adapter = adapter.map(|folder| fitting(&source, folder)).transpose()?;
     let weights = source.weights(device)?;
-    Ok((Model { source, weights }, adapter))
+    Ok((LoadedModel { source, weights }, adapter))
 }
 
 /// The adapter in a folder, if it fits the base.
-fn fitting(source: &Source, folder: &Path) -> Result<Adapter> {
+fn fitting(source: &BaseModel, folder: &Path) -> Result<Adapter> {
     let (adapter, copies) = peft::load_with_copies(folder)?;
     let net = Net::Tokens(source.network().clone());
     fits(&net, &adapter, folder)?;
@@ -205,7 +205,7 @@ fn fitting(source: &Source, folder: &Path) -> Result<Adapter> {
 
 /// What to say of an adapter that was saved with a chat template of its own: nothing reads it, and with the base's the
 /// adapter is asked otherwise than it was trained.
-fn other_template(source: &Source, folder: Option<&Path>) -> Option<String> {
+fn other_template(source: &BaseModel, folder: Option<&Path>) -> Option<String> {
     let folder = folder?;
     let own = stored_template(folder).ok().flatten()?;
     let same = source.chat_template().is_ok_and(|template| template.source() == own);
@@ -229,12 +229,12 @@ fn fits(net: &Net, adapter: &Adapter, folder: &Path) -> Result<()> {
 }
 
 /// The exact form of a base, and of one of tokens its floats, too.
-fn exact(subject: Subject) -> Result<(FixedModel, Option<Model>)> {
+fn exact(subject: Subject) -> Result<(FixedModel, Option<LoadedModel>)> {
     Ok(match subject {
         Subject::Graph { base, .. } => (base.fixed()?, None),
         Subject::Tokens(source) => {
             let weights = source.weights(&Device::Cpu)?;
-            (model::of(&source, &weights)?, Some(Model { source: *source, weights }))
+            (model::of(&source, &weights)?, Some(LoadedModel { source: *source, weights }))
         }
     })
 }

@@ -14,7 +14,7 @@ pub mod verifier;
 pub use self::model::FixedModelError;
 
 /// Errors of exact networks that may know what to do about them.
-pub const HINTS: &[ftk_adapters::hint::Ask] = &[overflow, unsealed];
+pub const HINTS: &[ftk_adapters::hint::HintOf] = &[overflow, unsealed];
 
 /// What to do where a base leaves the range of the integer network, which knows of no commands.
 fn overflow(error: &(dyn std::error::Error + 'static)) -> Option<String> {

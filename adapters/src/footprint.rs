@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ftk_networks::ops::graph::Propagation;
-use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Table, Tokens};
+use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, TableShape, Tokens};
 
 use crate::lora::Adapter;
 
@@ -70,7 +70,7 @@ impl Ops for Footprint<'_> {
     type Value = Width;
     type Error = Infallible;
 
-    fn embed(&mut self, _: &str, table: Table, _: &Tokens) -> Result<Width, Infallible> {
+    fn embed(&mut self, _: &str, table: TableShape, _: &Tokens) -> Result<Width, Infallible> {
         Ok(self.value(table.features))
     }
 

@@ -10,7 +10,7 @@ pub trait Hint: Error + 'static {
 }
 
 /// Asks an error, if it is of one kind.
-pub type Ask = fn(&(dyn Error + 'static)) -> Option<String>;
+pub type HintOf = fn(&(dyn Error + 'static)) -> Option<String>;
 
 /// The hint of an error of kind `E`; none of any other.
 pub fn of<E: Hint>(error: &(dyn Error + 'static)) -> Option<String> {

@@ -18,4 +18,4 @@ pub mod weights;
 pub use error::Error;
 
 /// Errors of this crate that may know what to do about them.
-pub const HINTS: &[hint::Ask] = &[hint::of::<peft::PeftError>];
+pub const HINTS: &[hint::HintOf] = &[hint::of::<peft::PeftError>];

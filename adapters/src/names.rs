@@ -15,9 +15,9 @@ pub struct PatternError {
 
 /// A regular expression over module paths.
 #[derive(Clone, Debug)]
-pub struct Pattern(Regex);
+pub struct PathPattern(Regex);
 
-impl Pattern {
+impl PathPattern {
     /// Matches whole paths only (`target_modules` as a string).
     ///
     /// # Errors
@@ -88,22 +88,22 @@ mod tests {
 
     #[test]
     fn expressions_match_the_whole_path_or_from_a_dot_on() {
-        let whole = |text: &str| Pattern::whole(text).unwrap().matches(Q);
+        let whole = |text: &str| PathPattern::whole(text).unwrap().matches(Q);
         assert!(whole(r".*\.(q|v)_proj") && whole(r"model\.layers\.\d+\.self_attn\..*") && whole("x|.*q_proj"));
         assert!(!whole("q_proj") && !whole(r"model\.layers\.1\.self_attn\.q_proj") && !whole("model|q_proj"));
-        let ending = |text: &str| Pattern::ending(text).unwrap().matches(Q);
+        let ending = |text: &str| PathPattern::ending(text).unwrap().matches(Q);
         assert!(ending("q_proj") && ending("self_attn.[qk]_proj") && ending("^model.layers.11.self_attn.q_proj"));
         assert!(!ending("proj") && !ending("layers.1.self_attn.q_proj") && !ending("^self_attn.q_proj"));
     }
 
     #[test]
     fn what_is_no_expression_is_refused_with_the_reason() {
-        let refused = |text: &str| Pattern::whole(text).unwrap_err().to_string();
+        let refused = |text: &str| PathPattern::whole(text).unwrap_err().to_string();
         assert_eq!(refused("a)|(b"), "not a regular expression, unopened group: a)|(b");
         assert_eq!(refused("(q"), "not a regular expression, unclosed group: (q");
         let around = refused("(?!lm_head).*");
         assert!(around.contains("look-around"), "{around}");
-        assert!(Pattern::ending("a)|(b").is_err());
+        assert!(PathPattern::ending("a)|(b").is_err());
     }
 
     #[test]

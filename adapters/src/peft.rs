@@ -11,7 +11,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Map, Value, json};
 
-use self::config::Scaling;
+use self::config::ScaleRule;
 pub(crate) use self::files::read;
 use self::files::{bare, malformed, write};
 use crate::lora::{Adapter, Factors};
@@ -21,7 +21,7 @@ use crate::lora::{Adapter, Factors};
 pub type Saved = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 pub use self::files::{CONFIG, FACTORS, LFS, PeftError};
-pub use self::survey::{Shape, Survey, survey};
+pub use self::survey::{FactorShape, Survey, survey};
 
 /// Keys that change what an adapter computes, with the value that leaves it plain LoRA.
 /// An absent key or null is plain too. `fan_in_fan_out` is none of them: it says how the base's files hold their
@@ -66,7 +66,7 @@ const PLAIN_STARTS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
 /// that of the site's `rank_pattern`), a value that is not finite, a kind of adapter other than plain LoRA. Last ranks
 /// that are all zero in both factors add nothing and are left out.
 pub fn load(folder: &Path) -> Result<Adapter, PeftError> {
-    let (adapter, _) = open(folder, Beside::Nothing)?;
+    let (adapter, _) = open(folder, ExtraTensors::Nothing)?;
     Ok(adapter)
 }
 
@@ -88,7 +88,7 @@ pub fn base_name(folder: &Path) -> Result<Option<String>, PeftError> {
 /// # Errors
 /// Those of [`load`].
 pub fn load_with_copies(folder: &Path) -> Result<(Adapter, Saved), PeftError> {
-    open(folder, Beside::Copies)
+    open(folder, ExtraTensors::Copies)
 }
 
 /// [`load`] for bases whose head may have been trained in full: also the weights of `modules_to_save`.
@@ -96,18 +96,18 @@ pub fn load_with_copies(folder: &Path) -> Result<(Adapter, Saved), PeftError> {
 /// # Errors
 /// Those of [`load`]; weights of a module that the configuration does not name.
 pub fn load_with_saved(folder: &Path) -> Result<(Adapter, Saved), PeftError> {
-    open(folder, Beside::Saved)
+    open(folder, ExtraTensors::Saved)
 }
 
 /// What may stand beside factors.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Beside {
+enum ExtraTensors {
     Nothing,
     Saved,
     Copies,
 }
 
-fn open(folder: &Path, beside: Beside) -> Result<(Adapter, Saved), PeftError> {
+fn open(folder: &Path, beside: ExtraTensors) -> Result<(Adapter, Saved), PeftError> {
     let path = folder.join(CONFIG);
     let config: Map<String, Value> =
         serde_json::from_slice(&read(&path)?).map_err(|error| malformed(&path, error.to_string()))?;
@@ -115,7 +115,7 @@ fn open(folder: &Path, beside: Beside) -> Result<(Adapter, Saved), PeftError> {
         let value = config.get("peft_type").unwrap_or(&Value::Null).to_string();
         return Err(PeftError::Unsupported { path, key: "peft_type", value });
     }
-    let modules = config.get("modules_to_save").filter(|_| beside == Beside::Saved).and_then(Value::as_array);
+    let modules = config.get("modules_to_save").filter(|_| beside == ExtraTensors::Saved).and_then(Value::as_array);
     let modules: Vec<&str> = modules.into_iter().flatten().filter_map(Value::as_str).collect();
     let plain = plain_values().into_iter().filter(|(key, _)| *key != "modules_to_save" || modules.is_empty());
     for (key, plain) in plain {
@@ -127,14 +127,14 @@ fn open(folder: &Path, beside: Beside) -> Result<(Adapter, Saved), PeftError> {
     if let Some(start) = config.get(key).and_then(Value::as_str).filter(|start| !PLAIN_STARTS.contains(start)) {
         return Err(PeftError::Unsupported { path, key, value: json!(start).to_string() });
     }
-    read_factors(&folder.join(FACTORS), &Scaling::read(&config, &path)?, &modules, beside)
+    read_factors(&folder.join(FACTORS), &ScaleRule::read(&config, &path)?, &modules, beside)
 }
 
 fn read_factors(
     path: &Path,
-    scaling: &Scaling,
+    scaling: &ScaleRule,
     modules: &[&str],
-    beside: Beside,
+    beside: ExtraTensors,
 ) -> Result<(Adapter, Saved), PeftError> {
     let bytes = read(path)?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| malformed(path, error.to_string()))?;
@@ -149,7 +149,7 @@ fn read_factors(
             saved.insert(own, (tensor.shape().to_vec(), values));
             continue;
         }
-        if let Some(site) = own.strip_suffix(".base_layer.weight").filter(|_| beside == Beside::Copies) {
+        if let Some(site) = own.strip_suffix(".base_layer.weight").filter(|_| beside == ExtraTensors::Copies) {
             let values = widen(&tensor).ok_or_else(|| malformed(path, format!("not f32, bf16 or f16: {name}")))?;
             saved.insert(site.to_owned(), (tensor.shape().to_vec(), values));
             continue;

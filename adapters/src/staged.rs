@@ -32,9 +32,9 @@ fn held() -> MutexGuard<'static, Held> {
 
 /// While there is one, [`abandon`] waits.
 #[derive(Debug)]
-pub struct Whole(());
+pub struct Undivided(());
 
-impl Whole {
+impl Undivided {
     /// From here on.
     pub fn begin() -> Self {
         held().whole += 1;
@@ -42,7 +42,7 @@ impl Whole {
     }
 }
 
-impl Drop for Whole {
+impl Drop for Undivided {
     fn drop(&mut self) {
         held().whole -= 1;
         BREAKABLE.notify_all();
@@ -185,7 +185,7 @@ impl Staged {
     /// # Errors
     /// The file system's, also if something stands there by now that has to stay.
     pub fn persist(self, names: &[&str]) -> io::Result<()> {
-        let _whole = Whole::begin();
+        let _whole = Undivided::begin();
         let (whole, target) = (self.path(), &self.target);
         sync(&whole)?;
         if self.inside {

@@ -27,11 +27,11 @@ pub mod trace;
 use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Tensor};
-use ftk_kernels::float::attention::Span;
+use ftk_kernels::float::attention::AttentionSpan;
 use ftk_kernels::float::relu::Drop;
 pub use ftk_networks::initial::{normal_values, uniform_values};
 
-pub use self::adapter::{Lora, LoraTensors};
+pub use self::adapter::{LoraFactors, LoraTensors};
 pub use self::dropout::Dropout;
 pub use self::host::product;
 pub use self::initial::initial_factors;
@@ -91,7 +91,7 @@ pub struct Train<'a> {
     hits: Vec<bool>,
     /// Position of each token, and where sequences begin and end.
     positions: Option<Tensor>,
-    spans: Vec<Span>,
+    spans: Vec<AttentionSpan>,
     /// Of each kind of rotation.
     angles: Vec<(Rope, Angles)>,
 }
@@ -180,7 +180,11 @@ impl<'a> Train<'a> {
         self.spans = tokens
             .segments()
             .iter()
-            .map(|Segment { tokens, after }| Span { rows: tokens.clone(), own: tokens.clone(), before: after.clone() })
+            .map(|Segment { tokens, after }| AttentionSpan {
+                rows: tokens.clone(),
+                own: tokens.clone(),
+                before: after.clone(),
+            })
             .collect();
         let mut positions: Vec<u32> = tokens.positions().collect();
         if let Some(cache) = &self.cache {
@@ -217,9 +221,9 @@ impl<'a> Train<'a> {
     }
 
     /// The adapter at a site, on tensors that enter no graph.
-    fn lora(&self, site: &str) -> Option<Lora> {
-        let Lora { a, b, scale } = self.adapter?.get(site)?;
-        Some(Lora { a: a.detach(), b: b.detach(), scale: *scale })
+    fn lora(&self, site: &str) -> Option<LoraFactors> {
+        let LoraFactors { a, b, scale } = self.adapter?.get(site)?;
+        Some(LoraFactors { a: a.detach(), b: b.detach(), scale: *scale })
     }
 
     fn learns(&self, what: Learns) -> bool {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ftk_adapters::names::Pattern;
+use ftk_adapters::names::PathPattern;
 use ftk_bases::Hold;
 use ftk_bases::hub_name::{self, HubName};
 
@@ -167,7 +167,7 @@ impl Lora {
                     need(!names.is_empty() && names.iter().all(|name| !name.is_empty()), key, rule)?;
                 }
                 Some(Selector::Pattern(text)) => {
-                    Pattern::whole(text).map_err(|error| source.refuse(key, &error.to_string()))?;
+                    PathPattern::whole(text).map_err(|error| source.refuse(key, &error.to_string()))?;
                 }
             }
         }
@@ -185,7 +185,7 @@ impl Lora {
         for (key, text) in (self.rank_pattern.keys().map(|text| ("lora.rank_pattern", text)))
             .chain(self.alpha_pattern.keys().map(|text| ("lora.alpha_pattern", text)))
         {
-            Pattern::ending(text).map_err(|error| source.refuse(key, &error.to_string()))?;
+            PathPattern::ending(text).map_err(|error| source.refuse(key, &error.to_string()))?;
         }
         Ok(())
     }

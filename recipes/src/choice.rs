@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ftk_adapters::names::{self, Pattern, PatternError};
+use ftk_adapters::names::{self, PathPattern, PatternError};
 use ftk_networks::sites::{Role, Site};
 
 use crate::sections::{Lora, Selector, Targets};
@@ -84,7 +84,7 @@ fn select<'a>(key: &str, selector: &Selector, all: &[&'a str]) -> Result<BTreeSe
             Ok(all.iter().filter(named).copied().collect())
         }
         Selector::Pattern(text) => {
-            let pattern = Pattern::whole(text).map_err(|error| irregular(key, &error))?;
+            let pattern = PathPattern::whole(text).map_err(|error| irregular(key, &error))?;
             let matched: BTreeSet<&str> = all.iter().filter(|site| pattern.matches(site)).copied().collect();
             if !matched.is_empty() {
                 return Ok(matched);
@@ -109,7 +109,7 @@ fn spread<'a, T: Copy>(
 ) -> Result<BTreeMap<&'a str, T>, ChoiceError> {
     let mut given: BTreeMap<&str, (&str, T)> = BTreeMap::new();
     for (text, value) in patterns {
-        let pattern = Pattern::ending(text).map_err(|error| irregular(key, &error))?;
+        let pattern = PathPattern::ending(text).map_err(|error| irregular(key, &error))?;
         let mut idle = true;
         for site in chosen.iter().filter(|site| pattern.matches(site)) {
             idle = false;

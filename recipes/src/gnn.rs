@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ftk_networks::graphs::{Head, Kind};
+use ftk_networks::graphs::{GraphNetworkKind, Head};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub struct Gnn {
     /// What is learnt.
     pub objective: Objective,
     /// Kind of a fresh network.
-    pub network: Kind,
+    pub network: GraphNetworkKind,
     /// Convolutions of a fresh network.
     pub layers: usize,
     /// Features between them (of each head of `gat`).
@@ -84,7 +84,7 @@ impl Default for Gnn {
     fn default() -> Self {
         Self {
             objective: Objective::Classes,
-            network: Kind::Gcn,
+            network: GraphNetworkKind::Gcn,
             layers: 2,
             hidden: 16,
             heads: 8,

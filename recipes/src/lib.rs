@@ -32,6 +32,6 @@ pub use sections::{
     AllLinear, Base, Best, Data, Format, Lora, Optim, Run, SaveDtype, Schedule, Scored, Selector, Targets, Task,
 };
 /// Errors of this crate that may know what to do about them.
-pub const HINTS: &[hint::Ask] = &[hint::of::<RecipeError>];
+pub const HINTS: &[hint::HintOf] = &[hint::of::<RecipeError>];
 
 pub use session::{BatchLoss, Metrics, Session, TaskError, Window};

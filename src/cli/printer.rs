@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use ftk_adapters::hint::{self, Ask};
+use ftk_adapters::hint::{self, HintOf};
 use ftk_text::TextError;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
@@ -16,7 +16,7 @@ use crate::prove;
 use crate::train::TrainError;
 
 /// Errors that may know what to do about them: those of each crate, and of each part of this one.
-const HINTS: &[&[Ask]] = &[
+const HINTS: &[&[HintOf]] = &[
     ftk_adapters::HINTS,
     ftk_recipes::HINTS,
     ftk_gnn::HINTS,

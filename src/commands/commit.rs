@@ -11,7 +11,7 @@ use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::staged::{Staged, There};
 use ftk_adapters::train::Train;
-use ftk_bases::Model;
+use ftk_bases::LoadedModel;
 use ftk_circuits::{SiteFactors, commit, register, required_k};
 use ftk_networks::ops::Tokens;
 use ftk_networks::sites::Role;
@@ -216,7 +216,7 @@ pub(super) fn committed_form(
 }
 
 /// Runs the exact network on the token that texts begin with: what is large in a network is large there.
-fn try_one(model: &Model, fixed: &FixedModel, adapter: &FixedAdapter) -> Result<()> {
+fn try_one(model: &LoadedModel, fixed: &FixedModel, adapter: &FixedAdapter) -> Result<()> {
     let special = model.source.special();
     let tokens = Tokens::sequence(vec![special.bos.or(special.eos).unwrap_or(0)]);
     let mut ops = Fixed::new(fixed.base(), Adaptation::Factors(adapter));
@@ -226,7 +226,7 @@ fn try_one(model: &Model, fixed: &FixedModel, adapter: &FixedAdapter) -> Result<
 
 /// Exact integers against f32 on a text, in windows.
 fn compare(
-    model: &Model,
+    model: &LoadedModel,
     fixed: &FixedModel,
     adapter: &Adapter,
     fixed_adapter: &FixedAdapter,

@@ -9,7 +9,7 @@ use candle_core::Device;
 use ftk_adapters::foreign;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::staged::Temporary;
-use ftk_bases::{Model, Source, village};
+use ftk_bases::{BaseModel, LoadedModel, village};
 use ftk_proofs::bundle::{Bundle, COMMITMENT};
 use ftk_proofs::limits::Limits;
 use ftk_proofs::{Kind, Output, Statement};
@@ -50,14 +50,14 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         recipe.run.out = folder.join("adapter");
         recipe
     };
-    let source = Source::open(&recipe.base.model)?;
+    let source = BaseModel::open(&recipe.base.model)?;
     let held_out = recipe.data.held_out.clone().context("the recipe names no held-out rows")?;
     let questions = rows::read::<PairRow>(&held_out, &Options::default())?.rows;
     let encoder = Encoder::new(&source, &held_out, recipe.data.loss, recipe.data.max_length);
     let encode = |(place, row): &(RowPlace, PairRow)| encoder.pair(*place, row.clone());
     let pairs = questions.iter().map(encode).collect::<Result<Vec<Pair>, _>>()?;
 
-    let model = Model { weights: source.weights(&Device::Cpu)?, source };
+    let model = LoadedModel { weights: source.weights(&Device::Cpu)?, source };
     printer.line("1. train: an adapter by DPO on the village model, rows held out for the test");
     let before = rate(&model, None, &pairs)?;
     run::run(tasks::of(recipe.task), &recipe, Start::Fresh, &|| false, &Device::Cpu, printer)?;
@@ -141,7 +141,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn rate(model: &Model, adapter: Option<&Adapter>, pairs: &[Pair]) -> Result<usize> {
+fn rate(model: &LoadedModel, adapter: Option<&Adapter>, pairs: &[Pair]) -> Result<usize> {
     let (network, stop) = (model.source.network(), &model.source.special().stop);
     Ok(preferred(network, &model.weights, frozen(adapter, &Device::Cpu)?.as_ref(), pairs, stop)?)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::{foreign, notes, peft};
-use ftk_bases::{Source, stored_template};
+use ftk_bases::{BaseModel, stored_template};
 use ftk_circuits::AdapterCommitment;
 use ftk_networks::sites::Role;
 use ftk_proofs::bundle::{COMMITMENT, Packed, Proof, STATEMENT};
@@ -96,7 +96,7 @@ fn plain(value: &Value) -> String {
 }
 
 fn model(path: &Path, digest: bool, found: &mut Findings) -> Result<()> {
-    let source = Source::open(path)?;
+    let source = BaseModel::open(path)?;
     let network = source.network();
     let shapes = network.shapes();
     found.fact("kind", json!("base"));
@@ -154,7 +154,7 @@ fn adapter(folder: &Path, base: Option<&Path>, found: &mut Findings) -> Result<(
         found.problems.push(format!("cannot be used: {error}"));
     }
     if let Some(base) = base {
-        let source = Source::open(base)?;
+        let source = BaseModel::open(base)?;
         against(&survey, &source, found);
         found.problems.extend(super::other_template(&source, Some(folder)));
     }
@@ -162,7 +162,7 @@ fn adapter(folder: &Path, base: Option<&Path>, found: &mut Findings) -> Result<(
 }
 
 /// Holds the adapter's sites against those of a base.
-fn against(survey: &peft::Survey, source: &Source, found: &mut Findings) {
+fn against(survey: &peft::Survey, source: &BaseModel, found: &mut Findings) {
     let (sites, shapes) = (source.network().sites(), source.network().shapes());
     for (name, shape) in &survey.sites {
         let site = sites.iter().find(|site| site.name == *name && matches!(site.role, Role::Linear | Role::Head));

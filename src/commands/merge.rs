@@ -8,7 +8,7 @@ use ftk_adapters::merge::merge;
 use ftk_adapters::staged::{Staged, There};
 use ftk_adapters::train::{LoraTensors, Train};
 use ftk_adapters::weights::Weights;
-use ftk_bases::{Model, Precision, fill_folder};
+use ftk_bases::{LoadedModel, Precision, fill_folder};
 use ftk_networks::Network;
 use ftk_networks::ops::Tokens;
 use ftk_networks::sites::Role;
@@ -124,7 +124,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 }
 
 /// What the two models are compared on; without a tokenizer, ids spread over the vocabulary.
-fn sample(model: &Model, text: Option<&Path>) -> Result<Tokens> {
+fn sample(model: &LoadedModel, text: Option<&Path>) -> Result<Tokens> {
     let vocab = model.source.network().vocab() as u64;
     let mut ids = match (text, model.source.tokenizer()) {
         (Some(path), tokenizer) => {

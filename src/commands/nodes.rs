@@ -5,7 +5,7 @@ use ftk_circuits::Digest;
 use ftk_gnn::import::{Origin, import};
 use ftk_gnn::score;
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
-use ftk_networks::graphs::{End, Network};
+use ftk_networks::graphs::{End, GraphNetwork};
 use ftk_proofs::{Case, Choice, Input, Kind, Logits, MAX_CHOICES, Output};
 
 use super::Advice;
@@ -15,7 +15,7 @@ use super::questions::{Claim, Inputs};
 ///
 /// # Errors
 /// A graph that cannot be read or does not fit, names that it has not, a task that is not about nodes.
-pub fn cases(claim: &Claim, inputs: &Inputs, network: &Network) -> Result<(Vec<Case>, Neighbourhood)> {
+pub fn cases(claim: &Claim, inputs: &Inputs, network: &GraphNetwork) -> Result<(Vec<Case>, Neighbourhood)> {
     let Inputs::Nodes { graph: path, names, file } = inputs else {
         return Err(Advice::new("the base is one of graphs", "give --graph and --node, or --nodes").into());
     };
@@ -50,7 +50,7 @@ pub fn usual(kind: Kind) -> Option<Output> {
 }
 
 /// The case of a node. A choice among no classes is one among all.
-pub fn about(question: &Output, graph: Digest, node: u32, network: &Network) -> Case {
+pub fn about(question: &Output, graph: Digest, node: u32, network: &GraphNetwork) -> Case {
     let output = match question {
         Output::Choice(choice) if choice.among.is_empty() => Choice::among((0..classes(network)).collect()).into(),
         question => question.clone(),
@@ -59,7 +59,7 @@ pub fn about(question: &Output, graph: Digest, node: u32, network: &Network) -> 
 }
 
 /// Classes that a network tells apart, as far as there can be a choice among them.
-fn classes(network: &Network) -> u32 {
+fn classes(network: &GraphNetwork) -> u32 {
     match network.head {
         End::Convolution(outputs) | End::Linear(outputs) => u32::try_from(outputs).unwrap_or(u32::MAX).min(MAX_CHOICES),
         End::Encoder | End::Comparer(_) | End::Pair { .. } => 0,

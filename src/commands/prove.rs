@@ -8,8 +8,8 @@ use candle_core::Device;
 use ftk_adapters::foreign;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft::Saved;
-use ftk_adapters::staged::{PREFIX, Staged, There, Whole, sweep};
-use ftk_bases::Model;
+use ftk_adapters::staged::{PREFIX, Staged, There, Undivided, sweep};
+use ftk_bases::LoadedModel;
 use ftk_circuits::sealed::Work;
 use ftk_circuits::{AdapterCommitment, Digest, SiteShape};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
@@ -91,7 +91,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     // Everything that may fail comes before what is counted as disclosed, and that before anything can be seen.
     let io = || format!("cannot write to {}", settings.out.display());
     bundle::write_all(&bundle.files(), &staged.path()).with_context(io)?;
-    let whole = Whole::begin();
+    let whole = Undivided::begin();
     let disclosure = addition.map(|addition| disclose(settings, secrets.commitment.shapes(), addition)).transpose()?;
     staged.persist(&FILES).with_context(io)?;
     drop(whole);
@@ -266,7 +266,7 @@ fn rows_of_pass(cases: &[Case], graph: Option<&Neighbourhood>, rows: impl Fn(&Ca
 
 /// The bundle, and what it discloses if it is open, with whether that may be the adapter.
 fn bundle(
-    model: Option<&Model>,
+    model: Option<&LoadedModel>,
     fixed: &FixedModel,
     (adapter, folder): (&Adapter, &Path),
     secrets: &Secrets,
@@ -282,7 +282,7 @@ fn bundle(
     let (fixed_adapter, factors) = committed_form(fixed, adapter, folder)?;
     let tensors = frozen(Some(adapter), &Device::Cpu)?;
     let propose = |ids: &[u32], limit: usize| -> Result<Vec<u32>, Unable> {
-        let Model { source, weights } = model.expect("nodes have no continuation");
+        let LoadedModel { source, weights } = model.expect("nodes have no continuation");
         greedy(source.network(), weights, tensors.as_ref(), ids, limit, &source.special().stop, |_| true)
             .map_err(Unable::from)
     };

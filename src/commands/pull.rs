@@ -80,7 +80,7 @@ mod source {
 
     use crate::cli::printer::Printer;
     use crate::commands::Outcome;
-    use ftk_bases::hub::{Hub, Kind, Pulled, Wanted};
+    use ftk_bases::hub::{Hub, Pulled, RepoKind, Wanted};
 
     pub(super) fn pull(
         name: &HubName,
@@ -90,9 +90,9 @@ mod source {
         printer: &Printer,
     ) -> Result<Outcome> {
         let (kind, wanted) = match (dataset, files) {
-            (_, [_, ..]) => (if dataset { Kind::Dataset } else { Kind::Model }, Wanted::Files(files)),
-            (true, []) => (Kind::Dataset, Wanted::Rows),
-            (false, []) => (Kind::Model, Wanted::Model),
+            (_, [_, ..]) => (if dataset { RepoKind::Dataset } else { RepoKind::Model }, Wanted::Files(files)),
+            (true, []) => (RepoKind::Dataset, Wanted::Rows),
+            (false, []) => (RepoKind::Model, Wanted::Model),
         };
         let pulled = fetch((kind, name), wanted, true, offline, printer)?;
         let pinned = HubName { revision: Some(pulled.commit.clone()), ..name.clone() };
@@ -109,26 +109,26 @@ mod source {
 
     pub(super) fn model(name: &HubName, skeleton: bool, offline: bool, printer: &Printer) -> Result<PathBuf> {
         match &name.file {
-            Some(_) => file(Kind::Model, name, offline, printer),
+            Some(_) => file(RepoKind::Model, name, offline, printer),
             None => {
                 let wanted = if skeleton { Wanted::Skeleton } else { Wanted::Model };
-                Ok(fetch((Kind::Model, name), wanted, false, offline, printer)?.folder)
+                Ok(fetch((RepoKind::Model, name), wanted, false, offline, printer)?.folder)
             }
         }
     }
 
     pub(super) fn rows(name: &HubName, offline: bool, printer: &Printer) -> Result<PathBuf> {
-        file(Kind::Dataset, name, offline, printer)
+        file(RepoKind::Dataset, name, offline, printer)
     }
 
-    fn file(kind: Kind, name: &HubName, offline: bool, printer: &Printer) -> Result<PathBuf> {
+    fn file(kind: RepoKind, name: &HubName, offline: bool, printer: &Printer) -> Result<PathBuf> {
         let file = name.file.clone().with_context(|| format!("{name}: names no file"))?;
         let pulled = fetch((kind, name), Wanted::Files(std::slice::from_ref(&file)), false, offline, printer)?;
         Ok(pulled.folder.join(file))
     }
 
     fn fetch(
-        what: (Kind, &HubName),
+        what: (RepoKind, &HubName),
         wanted: Wanted<'_>,
         refresh: bool,
         offline: bool,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use ftk_bases::{Message, Source};
+use ftk_bases::{BaseModel, Message};
 use ftk_proofs::{Case, Completion, Input, LogProb, Output, Preference};
 use ftk_text::RowPlace;
 use ftk_text::encode::{Encoder, Pair, Sequence};
@@ -59,7 +59,7 @@ const LIMIT: usize = usize::MAX;
 ///
 /// # Errors
 /// Rows or texts that do not ask what the task is about.
-pub fn cases(claim: &Claim, inputs: &Inputs, source: &Source) -> Result<Vec<Case>> {
+pub fn cases(claim: &Claim, inputs: &Inputs, source: &BaseModel) -> Result<Vec<Case>> {
     let stop_ids: Vec<u32> = source.special().stop.iter().copied().collect();
     let context = source.network().context();
     let about = |input: Vec<u32>| -> Result<Case> {
@@ -135,7 +135,7 @@ struct Speech {
 }
 
 impl Speech {
-    fn new(source: &Source, raw: bool) -> Self {
+    fn new(source: &BaseModel, raw: bool) -> Self {
         Self { chat: !raw && source.chat_template().is_ok() }
     }
 

@@ -13,7 +13,7 @@ use candle_core::Device;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::train::LoraTensors;
-use ftk_bases::Source;
+use ftk_bases::BaseModel;
 use ftk_networks::digest::BaseDigest;
 use ftk_recipes::{BUILTIN, Recipe, Reference, Session};
 use ftk_text::health::Watch;
@@ -77,7 +77,7 @@ impl Trainer for Text {
 /// A run whose rows are read.
 struct Planned {
     recipe: Recipe,
-    source: Source,
+    source: BaseModel,
     plan: Plan,
 }
 
@@ -106,7 +106,7 @@ impl task::Plan for Planned {
 /// A run whose weights are read, too.
 struct Run {
     recipe: Recipe,
-    source: Source,
+    source: BaseModel,
     session: TextSession,
     base: BaseDigest,
     /// The adapter training starts from; `None` where the base is trained.

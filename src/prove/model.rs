@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 use ftk_adapters::weights::Weights;
 use ftk_bases::digest;
-use ftk_bases::{ModelError, Source};
+use ftk_bases::{BaseModel, ModelError};
 use ftk_circuits::Digest;
 use ftk_proofs::fixed::base::Uses;
 use ftk_proofs::{FixedModel, Net};
@@ -31,7 +31,7 @@ const READ_AHEAD: usize = 8 << 20;
 ///
 /// # Errors
 /// A weight that does not fit its grid; see [`fixed::of_weights`].
-pub fn of(source: &Source, weights: &Weights) -> Result<FixedModel, FixedModelError> {
+pub fn of(source: &BaseModel, weights: &Weights) -> Result<FixedModel, FixedModelError> {
     build(source, |name| Ok(weights.get(name).map_err(WeightsError::from)?))
 }
 
@@ -40,12 +40,12 @@ pub fn of(source: &Source, weights: &Weights) -> Result<FixedModel, FixedModelEr
 ///
 /// # Errors
 /// As [`of`], and those of [`Source::weights`].
-pub fn read(source: &Source) -> Result<FixedModel, FixedModelError> {
+pub fn read(source: &BaseModel) -> Result<FixedModel, FixedModelError> {
     build(source, |name| Ok(source.weight(name)?))
 }
 
 fn build(
-    source: &Source,
+    source: &BaseModel,
     weight: impl Fn(&str) -> Result<Tensor, FixedModelError> + Sync,
 ) -> Result<FixedModel, FixedModelError> {
     let network = source.network().clone();
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_base_read_piece_by_piece_is_the_loaded_one() {
-        let source = Source::open(Path::new("village")).unwrap();
+        let source = BaseModel::open(Path::new("village")).unwrap();
         let weights = source.weights(&Device::Cpu).unwrap();
         let read = read(&source).unwrap();
         let loaded = of(&source, &weights).unwrap();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use ftk_adapters::weights::values;
-use ftk_bases::{ModelError, Source, Tokenizer};
+use ftk_bases::{BaseModel, ModelError, Tokenizer};
 use ftk_gnn::{GraphError, base};
 use ftk_networks::graphs::End;
 use ftk_proofs::head::{GraphBase, Tensors};
@@ -17,7 +17,7 @@ use super::model::{self, FixedModelError};
 #[derive(Debug)]
 pub enum Subject {
     /// Of tokens.
-    Tokens(Box<Source>),
+    Tokens(Box<BaseModel>),
     /// Of graphs.
     Graph {
         /// Its folder.
@@ -51,7 +51,7 @@ impl Subject {
     /// As [`Source::open`]; a base of graphs that cannot be read, or that scores pairs.
     pub fn open(path: &Path) -> Result<Self, SubjectError> {
         if !base::is_one(path) {
-            return Ok(Self::Tokens(Box::new(Source::open(path)?)));
+            return Ok(Self::Tokens(Box::new(BaseModel::open(path)?)));
         }
         let (network, weights) = base::load(path, &Device::Cpu)?;
         if matches!(network.head, End::Pair { .. }) {

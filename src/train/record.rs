@@ -9,7 +9,7 @@ use std::rc::Rc;
 use blake3::Hash;
 use candle_core::{Device, Tensor};
 use ftk_adapters::train::operation::{self, Operation};
-use ftk_adapters::train::trace::{self, Seen};
+use ftk_adapters::train::trace::{self, TracedOperation};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::Slot;
@@ -113,7 +113,7 @@ impl Recorder {
         Ok(())
     }
 
-    fn see(&mut self, seen: &Seen) -> candle_core::Result<()> {
+    fn see(&mut self, seen: &TracedOperation) -> candle_core::Result<()> {
         let names = seen.operation.inputs();
         let mut inputs = Vec::new();
         for (at, input) in seen.inputs.iter().enumerate() {
@@ -173,7 +173,7 @@ pub(super) fn record(
     transcript: &Transcript,
     step: u64,
     keep: Option<usize>,
-    mut meddle: impl FnMut(&mut Seen) + 'static,
+    mut meddle: impl FnMut(&mut TracedOperation) + 'static,
 ) -> Result<Recorded, TrainError> {
     let first = First { record: VERSION, claim: Around::of(transcript, step) };
     let text = serde_json::to_string(&first).expect("numbers and text serialise") + "\n";
@@ -181,7 +181,7 @@ pub(super) fn record(
     recorder.state(stepper.optimiser.slots(), stepper.parameters())?;
     let recorder = Rc::new(RefCell::new(recorder));
     let writes = Rc::clone(&recorder);
-    let see = move |seen: &mut Seen| {
+    let see = move |seen: &mut TracedOperation| {
         meddle(seen);
         writes.borrow_mut().see(seen)
     };

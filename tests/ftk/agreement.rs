@@ -7,10 +7,10 @@ use ftk::prove::fixed::{Agreement, of_adapter, of_weights};
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::train::{LoraTensors, Train, initial_factors, normal_values};
 use ftk_adapters::weights::Weights;
-use ftk_bases::Source;
+use ftk_bases::BaseModel;
 use ftk_networks::ops::{Heads, Llama3Scaling, Rope, Tokens};
 use ftk_networks::sites::Role;
-use ftk_networks::{Family, Gpt2, Llama, Network};
+use ftk_networks::{Gpt2, Llama, LlamaVariant, Network};
 use ftk_proofs::fixed::{Adaptation, Fixed};
 
 use crate::run::{fixture, models};
@@ -39,7 +39,7 @@ fn assert_near(agreement: Agreement) {
 
 #[test]
 fn integers_agree_with_floats_on_the_village() {
-    let source = Source::open(Path::new("village")).unwrap();
+    let source = BaseModel::open(Path::new("village")).unwrap();
     let text = std::fs::read_to_string(fixture("../../recipes/text/village/heldout.jsonl")).unwrap();
     let ids = source.tokenizer().unwrap().encode(&text, false).unwrap();
     let weights = source.weights(&Device::Cpu).unwrap();
@@ -49,7 +49,7 @@ fn integers_agree_with_floats_on_the_village() {
 #[test]
 fn integers_agree_with_floats_on_every_family() {
     for model in models() {
-        let source = Source::open(&fixture(&model).join("base")).unwrap();
+        let source = BaseModel::open(&fixture(&model).join("base")).unwrap();
         let weights = source.weights(&Device::Cpu).unwrap();
         let ids: Vec<u32> = (0..64).map(|i| (i * i + 7 * i + 3) % 128).collect();
         let agreement = agreement(source.network(), &weights, &ids);
@@ -78,8 +78,12 @@ fn integers_agree_with_floats_on_random_networks() {
     };
     let gpt2 =
         Gpt2 { vocab: 64, hidden: 32, intermediate: 128, layers: 2, heads: 4, eps: 1e-5, tied: true, context: 256 };
-    let networks: [Network; 4] =
-        [llama(Family::Llama).into(), llama(Family::Qwen2).into(), llama(Family::Qwen3).into(), gpt2.into()];
+    let networks: [Network; 4] = [
+        llama(LlamaVariant::Llama).into(),
+        llama(LlamaVariant::Qwen2).into(),
+        llama(LlamaVariant::Qwen3).into(),
+        gpt2.into(),
+    ];
     for network in networks {
         let weight = |(name, shape): (String, Vec<usize>)| {
             let count = shape.iter().product();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ftk_adapters::footprint::Footprint;
-use ftk_bases::Source;
+use ftk_bases::BaseModel;
 use ftk_networks::ops::Tokens;
 use serde_json::{Value, json};
 
@@ -49,7 +49,7 @@ fn seven_billion_parameters_held_as_stored_fit_a_card_of_24_gigabytes() {
 fn what_a_block_keeps_is_what_its_operations_need_on_the_way_back() {
     let folder = tempfile::tempdir().unwrap();
     seven_billion(folder.path());
-    let source = Source::skeleton(folder.path()).unwrap();
+    let source = BaseModel::skeleton(folder.path()).unwrap();
     let mut whole = Footprint::new(None);
     let Ok(_) = source.network().forward(&mut whole, &Tokens::sequence(vec![0]), &[0]);
     // Two inputs of norms, two of layers, queries, keys, values, the attention's result; gate, up and their product;

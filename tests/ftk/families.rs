@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ftk_bases::Source;
+use ftk_bases::BaseModel;
 use serde_json::{Value, json};
 
 use crate::run::{fixture, ftk, models, stderr, succeed};
@@ -108,7 +108,7 @@ fn a_base_of_every_kind_is_trained_in_full_and_read_back() {
             "tiny-gemma3" | "tiny-phi3" => Some(64),
             _ => None,
         };
-        assert_eq!(Source::open(&at("base")).unwrap().network().most_positions(), most, "{model}");
+        assert_eq!(BaseModel::open(&at("base")).unwrap().network().most_positions(), most, "{model}");
         match most {
             Some(most) => assert!(said.contains(&format!("rows cut to {most} tokens: 1")), "{model}: {said}"),
             None => assert!(!said.contains("rows cut to"), "{model}: {said}"),

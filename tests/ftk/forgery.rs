@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use ftk::prove::bundle;
-use ftk_bases::Source;
+use ftk_bases::BaseModel;
 use ftk_circuits::{AdapterCommitment, Digest, PROTOCOL_VERSION, SiteShape, encode_deltas};
 use ftk_proofs::bundle::{Bundle, REGISTRATION};
 use ftk_proofs::limits::Limits;
@@ -155,7 +155,7 @@ fn forged_bundles_are_refused_by_the_check_that_is_there_for_it() {
     let changed = changed_base(folder.path());
     assert_eq!(verify_on(&changed, &honest, &all), no("base"));
     let moved = forged(&honest, "moved", |bundle| {
-        let source = Source::open(&changed).unwrap();
+        let source = BaseModel::open(&changed).unwrap();
         let digest = source.digest(&source.weights(&candle_core::Device::Cpu).unwrap()).unwrap();
         bundle.statement.base = Digest(digest.0);
     });

@@ -23,7 +23,7 @@ use ftk::train::referee;
 use ftk::train::transcript::{self, TRANSCRIPT};
 use ftk_adapters::{notes, peft};
 use ftk_bases::budget::{Budget, within};
-use ftk_bases::{ChatTemplate, Message, Source};
+use ftk_bases::{BaseModel, ChatTemplate, Message};
 use ftk_circuits::{AdapterCommitment, CommitmentKey, MIN_K, Opening, decode_deltas, verify_registration};
 use ftk_proofs::Deadline;
 use ftk_proofs::bundle::Packed;
@@ -116,7 +116,7 @@ fn bundles() {
         });
     }
     // What no check of the proofs refuses is what was given.
-    let source = Source::open(Path::new("village")).unwrap();
+    let source = BaseModel::open(Path::new("village")).unwrap();
     let verifier = Verifier::new(model::read(&source).unwrap(), Limits::default()).with_keys(commitment_key);
     let verifier = Arc::new(Mutex::new(verifier));
     for name in ["proof.bin", "link.bin"] {
@@ -159,7 +159,7 @@ fn sealed_bundles() {
     let folder = tempfile::tempdir().unwrap();
     let seller = Seller::new(folder.path().join("seller"), 6);
     let sealed = seller.seal("bundle", &["--top", "4", "--prompt", "Where is Ada?"]);
-    let source = Source::open(Path::new("village")).unwrap();
+    let source = BaseModel::open(Path::new("village")).unwrap();
     let verifier = Verifier::new(model::read(&source).unwrap(), Limits::default()).with_keys(commitment_key);
     let verifier = Arc::new(Mutex::new(verifier));
     for name in ["statement.json", "commitment.bin", "sealed.bin"] {
@@ -178,7 +178,7 @@ fn sealed_bundles() {
 fn models() {
     let llama = fixture("micro-llama/base");
     let village = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/text/village/base");
-    let open = |folder: &Path| drop(Source::open(folder));
+    let open = |folder: &Path| drop(BaseModel::open(folder));
     for (base, file) in [
         (&llama, "config.json"),
         (&llama, "generation_config.json"),
@@ -192,7 +192,7 @@ fn models() {
     }
     let seed = std::fs::read(village.join("tokenizer.json")).unwrap();
     let parse = in_folder(files(&village), "tokenizer.json", |folder| {
-        if let Ok(source) = Source::open(folder)
+        if let Ok(source) = BaseModel::open(folder)
             && let Ok(tokenizer) = source.tokenizer()
         {
             let _ = tokenizer.encode("Where does Nora have the stall?", true).map(|ids| tokenizer.decode(&ids, false));
@@ -204,7 +204,7 @@ fn models() {
         let file = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
         move |bytes| {
             std::fs::write(file.path(), bytes).unwrap();
-            if let Ok(source) = Source::open(file.path()) {
+            if let Ok(source) = BaseModel::open(file.path()) {
                 let _ = source.weights(&Device::Cpu);
             }
         }
@@ -260,7 +260,7 @@ fn gguf() -> Vec<u8> {
     // The seed is whole: otherwise only its first mistake would be looked at.
     let whole = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
     std::fs::write(whole.path(), &bytes).unwrap();
-    Source::open(whole.path()).unwrap().chat_template().unwrap();
+    BaseModel::open(whole.path()).unwrap().chat_template().unwrap();
     bytes
 }
 
@@ -289,7 +289,7 @@ fn recipes_and_rows() {
         drop(Recipe::parse(Path::new("recipe.toml"), &String::from_utf8_lossy(bytes)));
     });
 
-    let source = Arc::new(Source::open(Path::new("village")).unwrap());
+    let source = Arc::new(BaseModel::open(Path::new("village")).unwrap());
     let pairs: Vec<u8> =
         read("village/dpo.jsonl").split_inclusive(|&byte| byte == b'\n').take(4).flatten().copied().collect();
     let turns = read("identity.jsonl").split_inclusive(|&byte| byte == b'\n').take(4).flatten().copied().collect();

@@ -8,7 +8,7 @@ use ftk_adapters::train::{Dropout, Learns, LoraTensors, Train, initial_factors, 
 use ftk_adapters::weights::Weights;
 use ftk_networks::ops::{Heads, Llama3Scaling, Rope, Tokens};
 use ftk_networks::sites::Role;
-use ftk_networks::{Family, Gpt2, Llama, Network};
+use ftk_networks::{Gpt2, Llama, LlamaVariant, Network};
 
 /// Steps of the differences, of which one must agree. The stencil's error goes with the fourth power of
 /// the step, that of f32 with its inverse: where the loss is much curved the second is the better one.
@@ -34,10 +34,10 @@ fn networks() -> [Network; 5] {
     };
     let gpt2 = Gpt2 { vocab: 11, hidden: 8, intermediate: 12, layers: 2, heads: 2, eps: 1e-3, tied: true, context: 7 };
     [
-        llama(Family::Llama, false).into(),
-        llama(Family::Llama, true).into(),
-        llama(Family::Qwen2, true).into(),
-        llama(Family::Qwen3, false).into(),
+        llama(LlamaVariant::Llama, false).into(),
+        llama(LlamaVariant::Llama, true).into(),
+        llama(LlamaVariant::Qwen2, true).into(),
+        llama(LlamaVariant::Qwen3, false).into(),
         gpt2.into(),
     ]
 }

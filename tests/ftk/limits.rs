@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ftk::prove::model;
-use ftk_bases::Source;
+use ftk_bases::BaseModel;
 use ftk_proofs::hex::parse_digest;
 use ftk_proofs::limits::Limits;
 use ftk_proofs::refusal::{Refusal, Stage};
@@ -116,7 +116,7 @@ fn bundles_in_memory_are_judged_without_files_or_panics() {
         })
         .collect();
     assert_eq!(files.len(), 6);
-    let source = Source::open("village".as_ref()).unwrap();
+    let source = BaseModel::open("village".as_ref()).unwrap();
     let base = || model::read(&source).unwrap();
     let mut verifier = Verifier::new(base(), Limits::default());
     let adapter = parse_digest(&seller.digest);

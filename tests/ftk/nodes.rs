@@ -12,8 +12,8 @@ use ftk::prove::subject::Subject;
 use ftk_adapters::peft;
 use ftk_circuits::{AdapterCommitment, Digest};
 use ftk_gnn::import::{Origin, import};
-use ftk_networks::graphs::leaf::{Incident, Leaf};
-use ftk_networks::graphs::merkle::Tree;
+use ftk_networks::graphs::leaf::{Incident, NodeLeaf};
+use ftk_networks::graphs::merkle::MerkleTree;
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::bundle::{Bundle, COMMITMENT, GRAPH, HEAD, REGISTRATION};
 use ftk_proofs::head::{head_bytes, parse_head};
@@ -92,7 +92,7 @@ impl Made {
     }
 
     /// What a forger opens of these leaves, and the root they hang from.
-    fn opened(change: impl Fn(&mut BTreeMap<String, Leaf>)) -> (Neighbourhood, Digest) {
+    fn opened(change: impl Fn(&mut BTreeMap<String, NodeLeaf>)) -> (Neighbourhood, Digest) {
         let (graph, _) = import(&Origin::Path(guilds())).unwrap();
         let (frame, mut leaves) = (graph.frame(), graph.leaves());
         let mut named = leaves.iter().map(|leaf| (leaf.name.clone(), leaf.clone())).collect();
@@ -101,12 +101,12 @@ impl Made {
         leaves.sort_by_key(|leaf| leaf.node);
         let nodes: Vec<u32> = NODES.iter().map(|name| graph.numbers()[*name]).collect();
         let part = Neighbourhood::of_leaves(frame, &leaves, &nodes, 2);
-        let tree = Tree::new(leaves.iter().map(|leaf| leaf.hash(&frame)).collect());
+        let tree = MerkleTree::new(leaves.iter().map(|leaf| leaf.hash(&frame)).collect());
         (part, Digest(*frame.root(&tree.top()).as_bytes()))
     }
 
     /// What a prover makes of these leaves, with everything that follows from them: root, statement, outputs, proof.
-    fn forge(&self, change: impl Fn(&mut BTreeMap<String, Leaf>)) -> Bundle {
+    fn forge(&self, change: impl Fn(&mut BTreeMap<String, NodeLeaf>)) -> Bundle {
         let (graph, _) = import(&Origin::Path(guilds())).unwrap();
         let nodes: Vec<u32> = NODES.iter().map(|name| graph.numbers()[*name]).collect();
         let (part, root) = Self::opened(change);
@@ -312,11 +312,11 @@ fn forged_lists_of_neighbours_are_refused_each_by_its_own_check() {
         .find(|other| *other != node && lists[node as usize].binary_search(other).is_err())
         .unwrap();
     let edge = |other| Incident { other, sends: false, weight: 1.0, time: 0.0 };
-    let put = |leaf: &mut Leaf, other: u32| {
+    let put = |leaf: &mut NodeLeaf, other: u32| {
         leaf.edges.push(edge(other));
         leaf.edges.sort_by(Incident::order);
     };
-    let take = |leaf: &mut Leaf, other: u32| leaf.edges.retain(|edge| edge.other != other);
+    let take = |leaf: &mut NodeLeaf, other: u32| leaf.edges.retain(|edge| edge.other != other);
     // The root is made anew for every forgery, and the verifier expects that root.
     let dropped = MADE.forge(|leaves| take(leaves.get_mut(&mine).unwrap(), first));
     assert_eq!(MADE.refusal(&dropped), "graph degree");

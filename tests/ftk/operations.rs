@@ -7,10 +7,10 @@ use std::rc::Rc;
 use candle_core::{Device, Tensor};
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::train::operation::{self, Operation};
-use ftk_adapters::train::trace::{self, Seen};
+use ftk_adapters::train::trace::{self, TracedOperation};
 use ftk_adapters::train::{Dropout, Learns, LoraTensors, Train, initial_factors, normal_values};
 use ftk_adapters::weights::Weights;
-use ftk_bases::Source;
+use ftk_bases::BaseModel;
 use ftk_networks::Network;
 use ftk_networks::ops::Tokens;
 use ftk_networks::sites::Role;
@@ -31,15 +31,15 @@ fn adapter(network: &Network, weights: &Weights) -> LoraTensors {
 
 /// Everything that a pass and its way back compute, with rows of a longer text left out and sequences that share their
 /// beginning.
-fn seen(network: &Network, weights: &Weights, known: bool, dropout: bool) -> Vec<Seen> {
-    let all: Rc<RefCell<Vec<Seen>>> = Rc::default();
+fn seen(network: &Network, weights: &Weights, known: bool, dropout: bool) -> Vec<TracedOperation> {
+    let all: Rc<RefCell<Vec<TracedOperation>>> = Rc::default();
     let into = Rc::clone(&all);
-    let keep = move |seen: &mut Seen| {
-        let Seen { operation, inputs, outputs } = seen;
+    let keep = move |seen: &mut TracedOperation| {
+        let TracedOperation { operation, inputs, outputs } = seen;
         // Copies: nothing may change what was seen.
         let copies = |tensors: &[Tensor]| tensors.iter().map(|tensor| tensor.copy().unwrap()).collect();
         let (inputs, outputs) = (copies(inputs), copies(outputs));
-        into.borrow_mut().push(Seen { operation: operation.clone(), inputs, outputs });
+        into.borrow_mut().push(TracedOperation { operation: operation.clone(), inputs, outputs });
         Ok(())
     };
     let adapter = adapter(network, weights);
@@ -64,10 +64,10 @@ fn seen(network: &Network, weights: &Weights, known: bool, dropout: bool) -> Vec
 fn every_operation_of_every_family_is_computed_again_from_its_inputs_alone() {
     let mut names = BTreeSet::new();
     for model in models() {
-        let source = Source::open(&fixture(&model).join("base")).unwrap();
+        let source = BaseModel::open(&fixture(&model).join("base")).unwrap();
         let weights = source.weights(&Device::Cpu).unwrap();
         for (known, dropout) in [(false, false), (true, true)] {
-            for (at, Seen { operation, inputs, outputs }) in
+            for (at, TracedOperation { operation, inputs, outputs }) in
                 seen(source.network(), &weights, known, dropout).iter().enumerate()
             {
                 let again = operation.compute(inputs).unwrap_or_else(|error| panic!("{model}: {operation:?}: {error}"));

@@ -7,7 +7,7 @@ use candle_transformers::models::llama::{self, Llama3RopeConfig, Llama3RopeType}
 use ftk_adapters::train::{Cache, Train, normal_values};
 use ftk_adapters::weights::Weights;
 use ftk_networks::ops::{Heads, Llama3Scaling, Rope, Tokens};
-use ftk_networks::{Family, Gpt2, Llama, Network};
+use ftk_networks::{Gpt2, Llama, LlamaVariant, Network};
 
 /// Positions looked at, well beyond the original context.
 const POSITIONS: usize = 48;
@@ -16,7 +16,7 @@ const POSITIONS: usize = 48;
 fn network(tied: bool, scaled: bool) -> Llama {
     let scaling = Llama3Scaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 32 };
     Llama {
-        family: Family::Llama,
+        family: LlamaVariant::Llama,
         vocab: 29,
         hidden: 32,
         intermediate: 40,
@@ -114,7 +114,7 @@ fn positions_seen_one_by_one_give_the_logits_of_all_at_once() {
     let gpt2 =
         Gpt2 { vocab: 29, hidden: 32, intermediate: 40, layers: 2, heads: 4, eps: 1e-5, tied: true, context: 64 };
     let networks: [Network; 4] =
-        [of(Family::Llama).into(), of(Family::Qwen2).into(), of(Family::Qwen3).into(), gpt2.into()];
+        [of(LlamaVariant::Llama).into(), of(LlamaVariant::Qwen2).into(), of(LlamaVariant::Qwen3).into(), gpt2.into()];
     for network in networks {
         let weights = weights(&network);
         let mut cache = Cache::default();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::Device;
 use ftk_adapters::peft;
-use ftk_bases::Source;
+use ftk_bases::BaseModel;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
@@ -206,7 +206,7 @@ fn both_dialects_of_the_configuration_are_one_network() {
         let base = fixture(&model).join("base");
         std::fs::copy(base.join("model.safetensors"), folder.path().join("model.safetensors")).unwrap();
         std::fs::copy(base.join("config.v4.json"), folder.path().join("config.json")).unwrap();
-        let (new, old) = (Source::open(&base).unwrap(), Source::open(folder.path()).unwrap());
+        let (new, old) = (BaseModel::open(&base).unwrap(), BaseModel::open(folder.path()).unwrap());
         assert_eq!(new.network(), old.network(), "{model}");
         let (a, b) = (new.weights(&Device::Cpu).unwrap(), old.weights(&Device::Cpu).unwrap());
         assert_eq!(new.digest(&a).unwrap(), old.digest(&b).unwrap(), "{model}");
@@ -224,7 +224,7 @@ fn exported_files_have_the_keys_of_peft() {
 fn exported_like_peft(model: &Path) {
     let folder = tempfile::tempdir().unwrap();
     let adapter = peft::load(&model.join("adapter")).unwrap();
-    let source = Source::open(&model.join("base")).unwrap();
+    let source = BaseModel::open(&model.join("base")).unwrap();
     let linear: Vec<String> = source.network().sites().into_iter().map(|site| site.name).collect();
     peft::save(folder.path(), &adapter, "../base", &linear, source.network().fan_in_fan_out()).unwrap();
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use ftk_adapters::peft;
 use ftk_adapters::train::LoraTensors;
-use ftk_bases::Source;
+use ftk_bases::BaseModel;
 use ftk_recipes::{Data, Recipe};
 use ftk_text::examples::Examples;
 use ftk_text::load::{Kind, load};
@@ -21,7 +21,7 @@ fn shipped(name: &str) -> PathBuf {
 /// To how many of 100 prompts that no recipe of the village learns from the greedy answer is the courteous and true
 /// one, token for token: without an adapter, and with each of some.
 fn courteous(adapters: &[PathBuf]) -> Vec<usize> {
-    let source = Source::open(Path::new("village")).unwrap();
+    let source = BaseModel::open(Path::new("village")).unwrap();
     let file = shipped("village/heldout.jsonl");
     let loaded = load(&source, &Data::new(file.clone()), Kind::Pairs, &file).unwrap();
     let Examples::Dpo(choices) = loaded.rows else { panic!("pairs") };

@@ -10,7 +10,7 @@ use ftk::prove::keys::commitment_key;
 use ftk::prove::opening::{OPENING, OpeningFile};
 use ftk_adapters::peft;
 use ftk_adapters::train::LoraTensors;
-use ftk_bases::Source;
+use ftk_bases::BaseModel;
 use ftk_circuits::{AdapterCommitment, SiteFactors, register};
 use ftk_proofs::fixed::{FixedAdapter, Record};
 use ftk_proofs::prove::{answer, seal};
@@ -157,7 +157,7 @@ fn committed(folder: &Path, seed: u64) {
 
 /// The village's pass over a prompt and its answer, with what each site takes and adds.
 fn passed(adapter: &FixedAdapter) -> (FixedModel, Vec<Case>, Vec<Record>) {
-    let model = ftk::prove::model::read(&Source::open(Path::new("village")).unwrap()).unwrap();
+    let model = ftk::prove::model::read(&BaseModel::open(Path::new("village")).unwrap()).unwrap();
     let ids: Vec<u32> = vec![1, 268, 201, 42, 75, 2, 201, 1, 269, 201];
     let output = Output::Choice(Choice { among: (40..60).collect(), chosen: 40 });
     let cases = vec![Case { input: Input::Tokens(ids), output }];
@@ -181,7 +181,7 @@ fn panic_in(folder: &Path, at: &str) {
             let _ = register(&key, &commitment, &opening.opening, &factors, &mut progress);
         }
         "answer" => {
-            let source = Source::open(Path::new("village")).unwrap();
+            let source = BaseModel::open(Path::new("village")).unwrap();
             let model = ftk::prove::model::read(&source).unwrap();
             let output =
                 Output::Completion(ftk_proofs::Completion { ids: Vec::new(), max_tokens: 4, stop_ids: Vec::new() });

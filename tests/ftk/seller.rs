@@ -7,7 +7,7 @@ use ftk::prove::bundle;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::train::{initial_factors, normal_values};
-use ftk_bases::Source;
+use ftk_bases::BaseModel;
 use ftk_networks::sites::Role;
 use ftk_proofs::bundle::{Bundle, Files};
 use ftk_proofs::limits::Limits;
@@ -75,7 +75,7 @@ pub fn adapter(folder: &Path, seed: u64) {
 
 /// The same of any rank.
 pub fn adapter_of_rank(folder: &Path, seed: u64, rank: usize) {
-    let source = Source::open(Path::new("village")).unwrap();
+    let source = BaseModel::open(Path::new("village")).unwrap();
     let (shapes, sites) = (source.network().shapes(), source.network().sites());
     let mut adapter = Adapter::default();
     for site in sites.iter().filter(|site| site.role == Role::Linear) {

@@ -8,7 +8,7 @@ use ftk::prove::bundle;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::train::{LoraTensors, Train};
-use ftk_bases::{Model, Source};
+use ftk_bases::{BaseModel, LoadedModel};
 use ftk_circuits::Digest;
 use ftk_networks::ops::Tokens;
 use ftk_proofs::bundle::Bundle;
@@ -39,7 +39,7 @@ fn valid(bundle: &Path, expectations: &[&str]) -> Value {
 }
 
 /// Log-probability of the ids behind `start`, in floating point.
-fn float_log_prob(model: &Model, adapter: Option<&Adapter>, ids: &[u32], start: usize) -> f64 {
+fn float_log_prob(model: &LoadedModel, adapter: Option<&Adapter>, ids: &[u32], start: usize) -> f64 {
     let tensors = adapter.map(|adapter| LoraTensors::frozen(adapter, &Device::Cpu).unwrap());
     let rows: Vec<usize> = (start - 1..ids.len() - 1).collect();
     let mut ops = Train::new(&model.weights, tensors.as_ref());
@@ -59,7 +59,7 @@ fn log_probabilities_and_margins_are_those_of_floating_point() {
     let rows = rows.to_str().unwrap();
     let bundle = seller.prove_with("pairs", &["--task", "preference", "--rows", rows]);
     let said = valid(&bundle, &["--expect-adapter", &seller.digest, "--expect-rows", rows]);
-    let model = Model::load("village".as_ref(), &Device::Cpu).unwrap();
+    let model = LoadedModel::load("village".as_ref(), &Device::Cpu).unwrap();
     let adapter = peft::load(&seller.folder.join("adapter")).unwrap();
     let statement = bundle::read(&bundle, &Limits::NONE).unwrap().statement;
     let (mut accurate, mut sum) = (0, 0.0);
@@ -224,7 +224,7 @@ fn every_field_of_every_preference_is_held_to() {
 fn truth(bundle: &mut Bundle) {
     use ftk_proofs::fixed::{Adaptation, SiteDeltas};
     use ftk_proofs::{Deadline, add_base, replay};
-    let source = Source::open("village".as_ref()).unwrap();
+    let source = BaseModel::open("village".as_ref()).unwrap();
     let model = ftk::prove::model::of(&source, &source.weights(&Device::Cpu).unwrap()).unwrap();
     fn site<'a>((shape, deltas): (&ftk_circuits::SiteShape, &'a Vec<i128>)) -> (String, SiteDeltas<'a>) {
         let shift = u32::from(shape.shift_a) + u32::from(shape.shift_b);

@@ -15,7 +15,7 @@ const CONFIG: &str = "tokenizer_config.json";
 const OLDER: &str = "added_tokens.json";
 
 /// A tokenizer's file with the tokens that it lacks.
-pub(super) struct Whole {
+pub(super) struct CompletedTokenizer {
     /// The file; the bytes that were given if nothing is missing.
     pub(super) json: Vec<u8>,
     /// The tokens that were added, by id, each with the file it stands in.
@@ -31,7 +31,7 @@ pub(super) fn complete(
     bytes: Vec<u8>,
     config: &Value,
     older: Option<&Value>,
-) -> Result<Whole, ModelError> {
+) -> Result<CompletedTokenizer, ModelError> {
     let mut tokens: BTreeMap<u32, (Value, &'static str)> = BTreeMap::new();
     for (content, id) in older.and_then(Value::as_object).into_iter().flatten() {
         if let Some(id) = id.as_u64().and_then(|id| u32::try_from(id).ok()) {
@@ -44,7 +44,7 @@ pub(super) fn complete(
         }
     }
     if tokens.is_empty() {
-        return Ok(Whole { json: bytes, added: BTreeMap::new() });
+        return Ok(CompletedTokenizer { json: bytes, added: BTreeMap::new() });
     }
     let malformed = |reason: String| ModelError::Malformed { path: path.to_owned(), format: "tokenizer", reason };
     let mut file: Value = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
@@ -72,12 +72,12 @@ pub(super) fn complete(
         added.insert(*id, (token["content"].as_str().unwrap_or_default().to_owned(), *file));
     }
     if added.is_empty() {
-        return Ok(Whole { json: bytes, added });
+        return Ok(CompletedTokenizer { json: bytes, added });
     }
-    Ok(Whole { json: serde_json::to_vec(&file).expect("a JSON value serialises"), added })
+    Ok(CompletedTokenizer { json: serde_json::to_vec(&file).expect("a JSON value serialises"), added })
 }
 
-impl Whole {
+impl CompletedTokenizer {
     /// Refuses tokens that the tokenizer gives another id than the file says, naming the first.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ mod tests {
     use candle_core::Device;
     use ftk_networks::Llama;
 
-    use super::super::{Model, tiny};
+    use super::super::{LoadedModel, tiny};
     use super::*;
 
     fn digest(network: &Llama, weights: &Weights) -> BaseDigest {
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn files_do_not_enter_but_what_makes_ids_of_text_does() {
         let folder = tiny::folder();
-        let load = || Model::load(folder.path(), &Device::Cpu).unwrap().digest().unwrap();
+        let load = || LoadedModel::load(folder.path(), &Device::Cpu).unwrap().digest().unwrap();
         let plain = load();
         assert_eq!(plain, digest(&tiny::network(), &tiny::weights(tiny::network())));
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use ftk_adapters::weights::Weights;
-use ftk_networks::config::{ConfigError, Object};
+use ftk_networks::config::{ConfigError, ConfigObject};
 use ftk_networks::sites::Role;
 use ftk_networks::{Network, Stored};
 use rayon::prelude::*;
@@ -22,7 +22,7 @@ use serde_json::Value;
 pub(super) use self::tensors::check_finite;
 #[cfg(feature = "hub")]
 pub(super) use self::tensors::{SHARDS, WEIGHTS, shards};
-use self::tensors::{Slot, locate};
+use self::tensors::{TensorPlace, locate};
 pub(super) use self::texts::TEXT_FILES;
 pub use self::texts::stored_template;
 use self::texts::{json, read, special_texts, template};
@@ -30,18 +30,18 @@ use super::added;
 use super::chat::ChatTemplate;
 use super::error::ModelError;
 use super::hold::Hold;
-use super::parts::{Parts, TextFile};
+use super::parts::{BaseParts, TextFile};
 use super::tokenizer::{Ids, Tokenizer, special_tokens};
 
 /// The weights of a folder, located but not read.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    tensors: BTreeMap<String, Slot>,
+    tensors: BTreeMap<String, TensorPlace>,
 }
 
 /// Opens a folder: everything but the weights, which must be there.
-pub(super) fn open(path: &Path) -> Result<(Parts, Folder), ModelError> {
+pub(super) fn open(path: &Path) -> Result<(BaseParts, Folder), ModelError> {
     let (parts, folder) = read_folder(path, locate)?;
     match parts.network.shapes().into_keys().find(|name| !folder.tensors.contains_key(name)) {
         Some(tensor) => Err(ModelError::MissingTensor { path: path.to_owned(), tensor }),
@@ -50,14 +50,14 @@ pub(super) fn open(path: &Path) -> Result<(Parts, Folder), ModelError> {
 }
 
 /// Opens a folder whose weights are still to be made.
-pub(super) fn skeleton(path: &Path) -> Result<(Parts, Folder), ModelError> {
+pub(super) fn skeleton(path: &Path) -> Result<(BaseParts, Folder), ModelError> {
     read_folder(path, |_| Ok(BTreeMap::new()))
 }
 
 fn read_folder(
     path: &Path,
-    locate: impl Fn(&Path) -> Result<BTreeMap<String, Slot>, ModelError>,
-) -> Result<(Parts, Folder), ModelError> {
+    locate: impl Fn(&Path) -> Result<BTreeMap<String, TensorPlace>, ModelError>,
+) -> Result<(BaseParts, Folder), ModelError> {
     let config_path = path.join("config.json");
     let config_json =
         json(&config_path)?.ok_or_else(|| ModelError::MissingFile { path: path.to_owned(), file: "config.json" })?;
@@ -95,27 +95,27 @@ fn read_folder(
         }
         None => None,
     };
-    let tokenizer_config = Object::new(&tokenizer_config_path, &tokenizer_config)?;
+    let tokenizer_config = ConfigObject::new(&tokenizer_config_path, &tokenizer_config)?;
     let map_path = path.join("special_tokens_map.json");
     let map = json(&map_path)?.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-    let mut texts = special_texts(&Object::new(&map_path, &map)?)?;
+    let mut texts = special_texts(&ConfigObject::new(&map_path, &map)?)?;
     texts.extend(special_texts(&tokenizer_config)?);
 
     let generation_path = path.join("generation_config.json");
-    let mut ids = vec![Ids::read(&Object::new(&config_path, &config_json)?)?];
+    let mut ids = vec![Ids::read(&ConfigObject::new(&config_path, &config_json)?)?];
     if let Some(generation) = json(&generation_path)? {
-        ids.push(Ids::read(&Object::new(&generation_path, &generation)?)?);
+        ids.push(Ids::read(&ConfigObject::new(&generation_path, &generation)?)?);
     }
     let special = special_tokens(tokenizer.as_ref(), &texts, &ids, network.vocab());
 
     let template = template(path, &tokenizer_config)?;
     let template = template.map(|source| ChatTemplate::new(source, &texts)).transpose()?;
-    Ok((Parts { network, tokenizer, special, template }, Folder { path: path.to_owned(), tensors }))
+    Ok((BaseParts { network, tokenizer, special, template }, Folder { path: path.to_owned(), tensors }))
 }
 
 /// Refuses a head of its own in a network whose configuration, also by its silence, says that its head is the embedding
 /// table: one of the two is wrong. A copy of the table is none.
-fn own_head(config: &Path, network: &Network, tensors: &BTreeMap<String, Slot>) -> Result<(), ModelError> {
+fn own_head(config: &Path, network: &Network, tensors: &BTreeMap<String, TensorPlace>) -> Result<(), ModelError> {
     let Some(site) = network.sites().into_iter().find(|site| site.role == Role::Head) else { return Ok(()) };
     let own = format!("{}.weight", site.name);
     let table = tensors.get(&format!("{}.weight", site.weight));
@@ -129,7 +129,7 @@ fn own_head(config: &Path, network: &Network, tensors: &BTreeMap<String, Slot>) 
 
 impl Folder {
     pub(super) fn weights(&self, device: &Device, hold: Hold) -> Result<Weights, ModelError> {
-        let load = |(name, slot): (&String, &Slot)| Ok((name.clone(), slot.load(name, device, hold)?));
+        let load = |(name, slot): (&String, &TensorPlace)| Ok((name.clone(), slot.load(name, device, hold)?));
         self.tensors.par_iter().map(load).collect::<Result<Vec<_>, ModelError>>().map(Weights::from_iter)
     }
 

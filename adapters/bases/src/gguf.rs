@@ -20,7 +20,7 @@ use candle_core::{Device, Tensor};
 use ftk_adapters::foreign;
 use ftk_adapters::weights::{self, Weight, Weights};
 use ftk_networks::Network;
-use ftk_networks::config::{ConfigError, Gguf as Description, Object};
+use ftk_networks::config::{ConfigError, ConfigObject, GgufMetadata as Description};
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -29,18 +29,18 @@ use super::chat::ChatTemplate;
 use super::error::ModelError;
 use super::folder::check_finite;
 use super::hold::Hold;
-use super::parts::{Parts, TextFile};
+use super::parts::{BaseParts, TextFile};
 use super::tokenizer::{SpecialTokens, Tokenizer};
 
 /// A GGUF file whose header has been read.
-pub(super) struct Gguf {
+pub(super) struct GgufFile {
     path: PathBuf,
     content: Content,
     tensors: Vec<Located>,
     text_files: Vec<TextFile>,
 }
 
-impl std::fmt::Debug for Gguf {
+impl std::fmt::Debug for GgufFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Gguf").field("path", &self.path).field("tensors", &self.tensors).finish_non_exhaustive()
     }
@@ -57,7 +57,7 @@ struct Located {
 }
 
 /// Opens a file: everything but the weights.
-pub(super) fn open(path: &Path) -> Result<(Parts, Gguf), ModelError> {
+pub(super) fn open(path: &Path) -> Result<(BaseParts, GgufFile), ModelError> {
     let mut reader = BufReader::new(foreign::open(path).map_err(|source| read_error(path, source))?);
     layout::check(path, &mut reader)?;
     let content = Content::read(&mut reader).map_err(|error| ModelError::Malformed {
@@ -103,7 +103,10 @@ pub(super) fn open(path: &Path) -> Result<(Parts, Gguf), ModelError> {
             (Some(tokenizer), rebuilt.special, template, text_files)
         }
     };
-    Ok((Parts { network, tokenizer, special, template }, Gguf { path: path.to_owned(), content, tensors, text_files }))
+    Ok((
+        BaseParts { network, tokenizer, special, template },
+        GgufFile { path: path.to_owned(), content, tensors, text_files },
+    ))
 }
 
 /// Tensor of the numbers that rotary frequencies are divided by.
@@ -132,7 +135,7 @@ fn read_error(path: &Path, source: std::io::Error) -> ModelError {
     ModelError::Read { path: path.to_owned(), source }
 }
 
-impl Gguf {
+impl GgufFile {
     pub(super) fn weights(&self, device: &Device, hold: Hold) -> Result<Weights, ModelError> {
         let load = |located: &Located| Ok((located.name.clone(), self.load(located, device, hold)?));
         self.tensors.par_iter().map(load).collect::<Result<Vec<_>, ModelError>>().map(Weights::from_iter)
@@ -228,7 +231,7 @@ fn network(metadata: &Metadata) -> Result<Network, ModelError> {
     let values = metadata.content.metadata.iter().filter_map(single).collect();
     let shapes = metadata.content.tensor_infos.iter();
     let tensors = shapes.map(|(name, info)| (name.clone(), info.shape.dims().to_vec())).collect();
-    let file = Description { metadata: Object::of(metadata.path, &values), tensors: &tensors };
+    let file = Description { metadata: ConfigObject::of(metadata.path, &values), tensors: &tensors };
     Ok(Network::read_gguf(&file)?)
 }
 

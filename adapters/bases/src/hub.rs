@@ -21,12 +21,12 @@ use hf_hub::{Repo, RepoType};
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use serde::Deserialize;
 
-use self::cache::{Look, Place, is_rows, parents, write};
+use self::cache::{Look, RepoFolder, is_rows, parents, write};
 pub use self::error::HubError;
 pub use self::http::Tell;
 use self::http::{Client, Failure, TIMEOUT};
 use self::wanted::{CONFIG, ROWS, is_commit};
-pub use self::wanted::{Kind, Pulled, Wanted};
+pub use self::wanted::{Pulled, RepoKind, Wanted};
 use super::folder::{SHARDS, TEXT_FILES, WEIGHTS, shards};
 use super::hub_name::{HubName, is_inside};
 
@@ -35,7 +35,7 @@ const ENDPOINT: &str = "https://huggingface.co";
 const ATTEMPTS: usize = 2;
 
 /// Sees a file's name, the bytes that are there, and their number in the end.
-pub type Report<'a> = &'a mut dyn FnMut(&str, u64, u64);
+pub type OnProgress<'a> = &'a mut dyn FnMut(&str, u64, u64);
 
 /// An endpoint and the cache of what came from it.
 #[derive(Debug)]
@@ -86,13 +86,13 @@ impl Hub {
     /// See [`HubError`]. What is in the cache stays as it was.
     pub fn pull(
         &self,
-        (kind, name): (Kind, &HubName),
+        (kind, name): (RepoKind, &HubName),
         wanted: Wanted<'_>,
         refresh: bool,
-        report: Report<'_>,
+        report: OnProgress<'_>,
         tell: Tell<'_>,
     ) -> Result<Pulled, HubError> {
-        let place = Place::new(&self.cache, kind, &name.id);
+        let place = RepoFolder::new(&self.cache, kind, &name.id);
         let revision = name.revision.as_deref().unwrap_or("main");
         let pinned = is_commit(revision);
         let known = if pinned { Some(revision.to_owned()) } else { place.commit(revision) };
@@ -107,7 +107,7 @@ impl Hub {
                     Some((Look::Missing(file), _)) => file,
                     _ => wanted.first().to_owned(),
                 };
-                let (name, dataset) = (name.to_string(), kind == Kind::Dataset);
+                let (name, dataset) = (name.to_string(), kind == RepoKind::Dataset);
                 return Err(HubError::Offline { name, file, dataset, cache: self.cache.clone() });
             }
             _ => {}
@@ -162,7 +162,7 @@ struct Sibling {
 /// A repository at the endpoint, locked for other pulls on this machine.
 struct Remote<'a> {
     hub: &'a Hub,
-    place: Place,
+    place: RepoFolder,
     client: Client<'a>,
     kind: RepoType,
     name: &'a HubName,
@@ -170,7 +170,13 @@ struct Remote<'a> {
 }
 
 impl<'a> Remote<'a> {
-    fn new(hub: &'a Hub, place: Place, kind: Kind, name: &'a HubName, tell: Tell<'a>) -> Result<Self, HubError> {
+    fn new(
+        hub: &'a Hub,
+        place: RepoFolder,
+        kind: RepoKind,
+        name: &'a HubName,
+        tell: Tell<'a>,
+    ) -> Result<Self, HubError> {
         assert!(!hub.offline, "offline means no connection");
         let path = place.lock.join("ftk.lock");
         parents(&path)?;
@@ -179,8 +185,8 @@ impl<'a> Remote<'a> {
         let client = Client::new(&hub.endpoint, hub.token.clone(), hub.stall, tell);
         let client = client.map_err(|failure| failed(hub, name.to_string(), &place.folder, failure))?;
         let kind = match kind {
-            Kind::Model => RepoType::Model,
-            Kind::Dataset => RepoType::Dataset,
+            RepoKind::Model => RepoType::Model,
+            RepoKind::Dataset => RepoType::Dataset,
         };
         Ok(Self { hub, place, client, kind, name, _lock: lock })
     }
@@ -206,7 +212,7 @@ impl<'a> Remote<'a> {
         serde_json::from_str(&text).map_err(|error| self.answer(format!("no list of files: {error}")))
     }
 
-    fn pull(&self, revision: &str, wanted: Wanted<'_>, report: Report<'_>) -> Result<Pulled, HubError> {
+    fn pull(&self, revision: &str, wanted: Wanted<'_>, report: OnProgress<'_>) -> Result<Pulled, HubError> {
         let info = self.list(revision)?;
         let commit = info.sha.to_ascii_lowercase();
         if !is_commit(&commit) {
@@ -275,7 +281,7 @@ impl<'a> Remote<'a> {
     }
 
     /// Brings a file of a commit into the cache, if it is not there or is shorter or longer than the list says.
-    fn fetch(&self, info: &Listed, commit: &str, file: &str, report: Report<'_>) -> Result<(), HubError> {
+    fn fetch(&self, info: &Listed, commit: &str, file: &str, report: OnProgress<'_>) -> Result<(), HubError> {
         let listed = info.siblings.iter().find(|sibling| sibling.rfilename == file).and_then(|sibling| sibling.size);
         let there = self.place.snapshot(commit).join(file).metadata().ok().filter(std::fs::Metadata::is_file);
         if there.is_some_and(|there| listed.is_none_or(|size| there.len() == size)) {

@@ -35,11 +35,11 @@ pub use hub_name::HubName;
 pub use parts::TextFile;
 pub use save::{Precision, fill_folder, save_folder};
 pub use shipped::{MARKET, SHIPPED, VILLAGE};
-pub use source::{Model, Source};
+pub use source::{BaseModel, LoadedModel};
 pub use tokenizer::{SpecialTokens, TextStream, Tokenizer};
 
 /// Errors about bases that may know what to do about them.
-pub const HINTS: &[hint::Ask] = &[
+pub const HINTS: &[hint::HintOf] = &[
     hint::of::<ModelError>,
     #[cfg(feature = "hub")]
     hint::of::<hub::HubError>,

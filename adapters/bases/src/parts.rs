@@ -7,7 +7,7 @@ use super::tokenizer::{SpecialTokens, Tokenizer};
 
 /// The small parts of a base, read and checked.
 #[derive(Debug)]
-pub(super) struct Parts {
+pub(super) struct BaseParts {
     pub(super) network: Network,
     pub(super) tokenizer: Option<Tokenizer>,
     pub(super) special: SpecialTokens,

@@ -126,7 +126,7 @@ fn write_weights(
             Stored::LessOne => (tensor - 1.0)?,
         };
         let shape = tensor.dims().to_vec();
-        entries.push((name, Entry { tensor: tensor.flatten_all()?, shape, precision }));
+        entries.push((name, WrittenTensor { tensor: tensor.flatten_all()?, shape, precision }));
     }
     // transformers refuses files whose metadata does not name a format.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
@@ -135,13 +135,13 @@ fn write_weights(
 }
 
 /// A tensor to be written: flat, f32, on the CPU, converted only when its turn comes.
-struct Entry {
+struct WrittenTensor {
     tensor: Tensor,
     shape: Vec<usize>,
     precision: Precision,
 }
 
-impl View for Entry {
+impl View for WrittenTensor {
     fn dtype(&self) -> Dtype {
         match self.precision {
             Precision::F32 => Dtype::F32,
@@ -175,9 +175,9 @@ impl View for Entry {
 #[cfg(test)]
 mod tests {
     use ftk_networks::ops::Llama3Scaling;
-    use ftk_networks::{Family, Llama};
+    use ftk_networks::{Llama, LlamaVariant};
 
-    use super::super::{Model, Source, tiny};
+    use super::super::{BaseModel, LoadedModel, tiny};
     use super::*;
 
     fn special() -> SpecialTokens {
@@ -197,8 +197,8 @@ mod tests {
         let networks: [Network; 5] = [
             tiny::network().into(),
             scaled.into(),
-            of_family(Family::Qwen2).into(),
-            of_family(Family::Qwen3).into(),
+            of_family(LlamaVariant::Qwen2).into(),
+            of_family(LlamaVariant::Qwen3).into(),
             tiny::gpt2().into(),
         ];
         for (i, network) in networks.iter().enumerate() {
@@ -206,7 +206,7 @@ mod tests {
                 let path = root.path().join(format!("{i}-{precision:?}"));
                 let weights = tiny::weights(network.clone());
                 save_folder(&path, network, &weights, precision, &special(), &files).unwrap();
-                let read = Model::load(&path, &Device::Cpu).unwrap();
+                let read = LoadedModel::load(&path, &Device::Cpu).unwrap();
                 assert_eq!(read.source.network(), network);
                 assert_eq!(read.source.special(), &special());
                 assert_eq!(read.source.text_files().unwrap()[0], files[0]);
@@ -222,10 +222,10 @@ mod tests {
         let folders = std::fs::read_dir(fixtures).unwrap().map(|entry| entry.unwrap().path().join("base"));
         let (root, mut seen) = (tempfile::tempdir().unwrap(), 0);
         for (index, base) in folders.filter(|base| base.is_dir()).enumerate() {
-            let (model, path) = (Model::load(&base, &Device::Cpu).unwrap(), root.path().join(index.to_string()));
-            let Model { source, weights } = &model;
+            let (model, path) = (LoadedModel::load(&base, &Device::Cpu).unwrap(), root.path().join(index.to_string()));
+            let LoadedModel { source, weights } = &model;
             save_folder(&path, source.network(), weights, Precision::F32, source.special(), &[]).unwrap();
-            let read = Model::load(&path, &Device::Cpu).unwrap();
+            let read = LoadedModel::load(&path, &Device::Cpu).unwrap();
             assert_eq!(read.source.network(), source.network());
             assert!(tiny::same(&read.weights, weights), "{}", base.display());
             seen += 1;
@@ -244,7 +244,7 @@ mod tests {
         let values = vec![1.0 + 1.5 * unit, half, f32::next_up(half), -half, 0.0, -0.0, 1.0, 2.0];
         weights.insert("model.norm.weight".to_owned(), Tensor::from_vec(values, 8, &Device::Cpu).unwrap());
         save_folder(&path, &network.into(), &weights, Precision::Bf16, &special(), &[]).unwrap();
-        let read = Source::open(&path).unwrap().weights(&Device::Cpu).unwrap();
+        let read = BaseModel::open(&path).unwrap().weights(&Device::Cpu).unwrap();
         let rounded = read.get("model.norm.weight").unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(rounded, [1.0 + 2.0 * unit, 1.0, 1.0 + unit, -1.0, 0.0, -0.0, 1.0, 2.0]);
     }

@@ -12,18 +12,18 @@ use ftk_networks::digest::{BaseDigest, Digesting, Texts};
 use super::chat::{ChatTemplate, Date};
 use super::error::ModelError;
 use super::folder::{self, Folder};
-use super::gguf::{self, Gguf};
+use super::gguf::{self, GgufFile};
 use super::hold::Hold;
-use super::parts::{Parts, TextFile};
+use super::parts::{BaseParts, TextFile};
 use super::shipped::{MARKET, VILLAGE};
 use super::tokenizer::{SpecialTokens, Tokenizer};
 use super::{digest, market, village};
 
 /// A base model whose small parts have been read and checked, and whose weights have not.
 #[derive(Debug)]
-pub struct Source {
+pub struct BaseModel {
     path: PathBuf,
-    parts: Parts,
+    parts: BaseParts,
     store: Store,
     /// Holds the files of a model that came out of the program itself.
     _unpacked: Option<Temporary>,
@@ -33,10 +33,10 @@ pub struct Source {
 #[derive(Debug)]
 enum Store {
     Folder(Folder),
-    Gguf(Box<Gguf>),
+    Gguf(Box<GgufFile>),
 }
 
-impl Source {
+impl BaseModel {
     /// Opens a Hugging Face folder (`config.json`, safetensors), a `.gguf` file of the Llama family, or one
     /// of the bases that ship inside, by the names `village` and `market`.
     /// A folder need not have a tokenizer or a chat template.
@@ -64,7 +64,7 @@ impl Source {
         Ok(Self { path: path.to_owned(), parts, store: Store::Gguf(Box::new(gguf)), _unpacked: None })
     }
 
-    fn of_folder(path: &Path, (parts, folder): (Parts, Folder)) -> Self {
+    fn of_folder(path: &Path, (parts, folder): (BaseParts, Folder)) -> Self {
         Self { path: path.to_owned(), parts, store: Store::Folder(folder), _unpacked: None }
     }
 
@@ -218,20 +218,20 @@ impl Source {
 
 /// A base model with its weights.
 #[derive(Debug)]
-pub struct Model {
+pub struct LoadedModel {
     /// Everything but the weights.
-    pub source: Source,
+    pub source: BaseModel,
     /// The weights, f32.
     pub weights: Weights,
 }
 
-impl Model {
+impl LoadedModel {
     /// [`Source::open`] and [`Source::weights`].
     ///
     /// # Errors
     /// Those of the two.
     pub fn load(path: &Path, device: &Device) -> Result<Self, ModelError> {
-        let source = Source::open(path)?;
+        let source = BaseModel::open(path)?;
         let weights = source.weights(device)?;
         Ok(Self { source, weights })
     }

@@ -44,7 +44,7 @@ pub(super) fn weights(network: impl Into<Network>) -> Weights {
 }
 
 /// Tensors as they stand in a file: type, shape and bytes.
-pub(super) type Stored = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+pub(super) type StoredTensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
 /// Every weight in f32, by name.
 pub(super) fn tensors(weights: &Weights) -> impl Iterator<Item = (&str, Tensor)> {
@@ -52,7 +52,7 @@ pub(super) fn tensors(weights: &Weights) -> impl Iterator<Item = (&str, Tensor)>
 }
 
 /// Weights as f32, as a file stores them.
-pub(super) fn stored(weights: &Weights) -> Stored {
+pub(super) fn stored(weights: &Weights) -> StoredTensors {
     let tensor = |(name, tensor): (&str, Tensor)| {
         let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let bytes = values.into_iter().flat_map(f32::to_le_bytes).collect();
@@ -62,7 +62,7 @@ pub(super) fn stored(weights: &Weights) -> Stored {
 }
 
 /// Writes one safetensors file.
-pub(super) fn write_tensors(path: &Path, tensors: &Stored) {
+pub(super) fn write_tensors(path: &Path, tensors: &StoredTensors) {
     let views = tensors
         .iter()
         .map(|(name, (dtype, shape, bytes))| (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).unwrap()));

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ftk_networks::config::Object;
+use ftk_networks::config::ConfigObject;
 
 use super::error::ModelError;
 use crate::budget::{Budget, Exceeded, within};
@@ -179,7 +179,7 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    pub(super) fn read(object: &Object) -> Result<Self, ModelError> {
+    pub(super) fn read(object: &ConfigObject) -> Result<Self, ModelError> {
         let [bos, eos, pad] = ["bos_token_id", "eos_token_id", "pad_token_id"].map(|key| object.ids(key));
         Ok(Self { bos: bos?, eos: eos?, pad: pad? })
     }

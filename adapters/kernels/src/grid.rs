@@ -116,7 +116,7 @@ fn extremes(values: &[f32]) -> (f32, f32) {
 ///
 /// # Errors
 /// [`GridError`] with the first offending index.
-fn round_into<T: Entry>(values: &[f32], shift: u32, limit: i64, entries: &mut [T]) -> Result<(), GridError> {
+fn round_into<T: GridInteger>(values: &[f32], shift: u32, limit: i64, entries: &mut [T]) -> Result<(), GridError> {
     // Exact in f64: scaling by a power of two moves the exponent only, and next to 1/2 the 24 bits of an f32 either
     // fit the 53 of the sum or are too small to reach an integer.
     let scale = f64::from(1u32 << shift);
@@ -140,17 +140,17 @@ fn round_into<T: Entry>(values: &[f32], shift: u32, limit: i64, entries: &mut [T
 }
 
 /// An integer that entries are held in; limits see to it that they fit.
-trait Entry: Copy + Default {
+trait GridInteger: Copy + Default {
     fn narrow(value: i32) -> Self;
 }
 
-impl Entry for i16 {
+impl GridInteger for i16 {
     fn narrow(value: i32) -> Self {
         value as i16
     }
 }
 
-impl Entry for i32 {
+impl GridInteger for i32 {
     fn narrow(value: i32) -> Self {
         value
     }
@@ -160,7 +160,7 @@ impl Entry for i32 {
 ///
 /// # Errors
 /// [`GridError`] with the first offending index.
-fn round_all<T: Entry>(values: &[f32], shift: u32, limit: i64) -> Result<Vec<T>, GridError> {
+fn round_all<T: GridInteger>(values: &[f32], shift: u32, limit: i64) -> Result<Vec<T>, GridError> {
     let mut entries = vec![T::default(); values.len()];
     round_into(values, shift, limit, &mut entries)?;
     Ok(entries)

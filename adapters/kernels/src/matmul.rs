@@ -12,10 +12,10 @@ pub const MAX_INPUTS: usize = 1 << 16;
 const BLOCK: usize = 4;
 
 /// Sums of [`BLOCK`] rows of weights, each with [`BLOCK`] rows of inputs.
-type Sums = [[i64; BLOCK]; BLOCK];
+type BlockSums = [[i64; BLOCK]; BLOCK];
 
 /// `sums[o][t] = sum_i weights[o][i] * inputs[t][i]`; all rows are of one length.
-type Kernel<W> = fn([&[W]; BLOCK], [&[i32]; BLOCK]) -> Sums;
+type Kernel<W> = fn([&[W]; BLOCK], [&[i32]; BLOCK]) -> BlockSums;
 
 /// Exact products of 16-bit weights and 32-bit inputs.
 ///
@@ -120,7 +120,7 @@ fn kernel<W: Weight>() -> Kernel<W> {
     portable
 }
 
-fn portable<W: Weight>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> Sums {
+fn portable<W: Weight>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
     std::array::from_fn(|o| std::array::from_fn(|t| dot(weights[o], inputs[t])))
 }
 
@@ -143,7 +143,7 @@ use x86::Weight;
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{BLOCK, Sums, dot};
+    use super::{BLOCK, BlockSums, dot};
 
     /// An entry of a matrix of weights, of 16 or 32 bits.
     pub(super) trait Weight: Copy + Into<i32> + Sync {
@@ -189,19 +189,19 @@ mod x86 {
     }
 
     /// Callers reach this only through the feature check in [`super::kernel`].
-    pub(super) fn avx512<W: Weight>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> Sums {
+    pub(super) fn avx512<W: Weight>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
         // SAFETY: `kernel` hands this function out only where AVX-512F was detected.
         unsafe { avx512_sums(weights, inputs) }
     }
 
     /// Callers reach this only through the feature check in [`super::kernel`].
-    pub(super) fn avx2<W: Weight>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> Sums {
+    pub(super) fn avx2<W: Weight>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
         // SAFETY: `kernel` hands this function out only where AVX2 was detected.
         unsafe { avx2_sums(weights, inputs) }
     }
 
     /// Adds what is left of the rows after whole registers.
-    fn finish<W: Weight>(sums: &mut Sums, weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK], whole: usize) {
+    fn finish<W: Weight>(sums: &mut BlockSums, weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK], whole: usize) {
         if whole < inputs[0].len() {
             for o in 0..BLOCK {
                 for t in 0..BLOCK {
@@ -213,7 +213,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx512f")]
-    fn avx512_sums<W: Weight>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> Sums {
+    fn avx512_sums<W: Weight>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
         const WIDTH: usize = 16;
         let len = inputs[0].len();
         assert!(weights.iter().all(|row| row.len() == len) && inputs.iter().all(|row| row.len() == len), "one length");
@@ -239,7 +239,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx2")]
-    fn avx2_sums<W: Weight>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> Sums {
+    fn avx2_sums<W: Weight>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
         const WIDTH: usize = 8;
         // Sixteen registers hold two rows of each.
         const PART: usize = 2;

@@ -48,14 +48,14 @@ pub enum ConfigError {
 }
 
 /// What a GGUF file says of its network, without its long lists: metadata and the shapes of its tensors.
-pub struct Gguf<'a> {
+pub struct GgufMetadata<'a> {
     /// Values by key.
-    pub metadata: Object<'a>,
+    pub metadata: ConfigObject<'a>,
     /// Shapes of the tensors by their names in the file, outermost dimension first.
     pub tensors: &'a BTreeMap<String, Vec<usize>>,
 }
 
-impl Gguf<'_> {
+impl GgufMetadata<'_> {
     /// The numbers of a decoder with rotary positions and heads of this width.
     pub(crate) fn sizes(&self, architecture: &str, dim: usize) -> Result<Sizes, ConfigError> {
         let Self { metadata, tensors } = self;
@@ -90,13 +90,13 @@ pub(crate) const MAX_LAYERS: usize = 1 << 10;
 
 /// A JSON object of a file, read key by key with errors that name both.
 #[derive(Clone, Copy)]
-pub struct Object<'a> {
+pub struct ConfigObject<'a> {
     path: &'a Path,
     prefix: &'static str,
     map: &'a Map<String, Value>,
 }
 
-impl<'a> Object<'a> {
+impl<'a> ConfigObject<'a> {
     /// The object that a value is.
     ///
     /// # Errors
@@ -280,7 +280,7 @@ pub(crate) struct Sizes {
 impl Sizes {
     /// Checks bounds, divisibility and finiteness, so that shapes can be computed from them without overflow. Keys are
     /// named as `config.json` writes them.
-    pub(crate) fn check(&self, config: &Object<'_>) -> Result<(), ConfigError> {
+    pub(crate) fn check(&self, config: &ConfigObject<'_>) -> Result<(), ConfigError> {
         let Self { vocab, hidden, intermediate, layers, heads, eps, context } = self;
         let path = config.path();
         for (key, value, max) in [

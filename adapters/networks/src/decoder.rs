@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use crate::config::{ConfigError, Gguf, Object};
+use crate::config::{ConfigError, ConfigObject, GgufMetadata};
 use crate::ops::{Ops, Tokens};
-use crate::record::Record;
+use crate::record::DigestRecord;
 
 /// Where a GGUF file names its architecture.
 pub(crate) const IN_GGUF: &str = "general.architecture";
@@ -54,11 +54,11 @@ pub(crate) trait Decoder: Sized {
     const FAN_IN_FAN_OUT: bool = false;
 
     /// Reads `config.json`, whose `model_type` is one of [`Decoder::NAMES`].
-    fn read(config: &Object<'_>, model_type: &str) -> Result<Self, ConfigError>;
+    fn read(config: &ConfigObject<'_>, model_type: &str) -> Result<Self, ConfigError>;
     /// `config.json` in the dialect of transformers 4, without what every family has alike.
     fn write(&self) -> Value;
     /// Reads the metadata of a GGUF file, whose architecture is one of [`Decoder::IN_GGUF`].
-    fn read_gguf(file: &Gguf<'_>, architecture: &str) -> Result<Self, ConfigError> {
+    fn read_gguf(file: &GgufMetadata<'_>, architecture: &str) -> Result<Self, ConfigError> {
         let reason = format!("read from Hugging Face folders only, not from GGUF files: {architecture}");
         Err(file.metadata.error(IN_GGUF, reason))
     }
@@ -93,7 +93,7 @@ pub(crate) trait Decoder: Sized {
     /// Whether the head uses the embedding table.
     fn tied(&mut self) -> &mut bool;
     /// What `D_base` holds of it: its name first, then its numbers (`D_base`, in the module `digest`).
-    fn record(&self, record: &mut Record);
+    fn record(&self, record: &mut DigestRecord);
     /// How files hold the tensor of this name.
     fn stored(name: &str) -> Stored {
         let _ = name;

@@ -29,7 +29,7 @@ use blake3::Hasher;
 
 use crate::families::Network;
 use crate::graphs;
-use crate::record::Record;
+use crate::record::DigestRecord;
 
 /// Text at the head of the hashed bytes.
 const TAG: &str = "ftk base model 2";
@@ -52,7 +52,7 @@ impl fmt::Debug for BaseDigest {
 
 /// `D_base` in the making: the tensors a network needs are given one after another, in ascending order of names.
 pub struct Digesting {
-    record: Record,
+    record: DigestRecord,
     texts: Texts,
 }
 
@@ -70,7 +70,7 @@ pub struct Texts {
 impl Digesting {
     /// Of a network of tokens, with what turns text into its ids.
     pub fn new(network: &Network, texts: Texts) -> Self {
-        let mut record = Record(Hasher::new());
+        let mut record = DigestRecord(Hasher::new());
         record.text(TAG);
         network.record(&mut record);
         record.int(network.shapes().len());
@@ -78,8 +78,8 @@ impl Digesting {
     }
 
     /// Of a network of graphs.
-    pub fn of_graphs(network: &graphs::Network) -> Self {
-        let mut record = Record(Hasher::new());
+    pub fn of_graphs(network: &graphs::GraphNetwork) -> Self {
+        let mut record = DigestRecord(Hasher::new());
         record.text(TAG);
         network.record(&mut record);
         record.int(network.shapes().len());
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
     use crate::families::tiny;
     use crate::ops::Llama3Scaling;
-    use crate::{Family, Gemma3, Gpt2, Llama, Phi3};
+    use crate::{Gemma3, Gpt2, Llama, LlamaVariant, Phi3};
 
     #[test]
     fn every_number_of_the_network_enters() {
@@ -145,8 +145,8 @@ mod tests {
         };
         let networks = [
             plain.clone(),
-            changed(|network| network.family = Family::Qwen2),
-            changed(|network| network.family = Family::Qwen3),
+            changed(|network| network.family = LlamaVariant::Qwen2),
+            changed(|network| network.family = LlamaVariant::Qwen3),
             changed(|network| network.vocab += 1),
             changed(|network| network.hidden += 1),
             changed(|network| network.intermediate += 1),
@@ -239,7 +239,7 @@ mod tests {
 
     /// The digest of what stands before the tensors.
     fn numbers(network: &Network) -> [u8; 32] {
-        let mut record = Record(Hasher::new());
+        let mut record = DigestRecord(Hasher::new());
         network.record(&mut record);
         record.0.finalize().into()
     }

@@ -16,12 +16,12 @@ use serde_json::Value;
 
 pub use self::gemma3::Gemma3;
 pub use self::gpt2::Gpt2;
-pub use self::llama::{Family, Llama};
+pub use self::llama::{Llama, LlamaVariant};
 pub use self::phi3::Phi3;
-use crate::config::{ConfigError, Gguf, Object};
+use crate::config::{ConfigError, ConfigObject, GgufMetadata};
 use crate::decoder::{Decoder, IN_GGUF, Stored};
 use crate::ops::{Ops, Tokens};
-use crate::record::Record;
+use crate::record::DigestRecord;
 use crate::sites::{self, Site, Sites};
 
 /// Makes [`Network`] of the families. `$` comes in as a token, for the macro that this one defines.
@@ -56,7 +56,7 @@ macro_rules! families {
         const NAMES: &[&[&str]] = &[$($family::NAMES),+];
 
         /// The network of a family that has this `model_type`.
-        fn read(config: &Object<'_>, model_type: &str) -> Option<Result<Network, ConfigError>> {
+        fn read(config: &ConfigObject<'_>, model_type: &str) -> Option<Result<Network, ConfigError>> {
             $(if $family::NAMES.contains(&model_type) {
                 return Some($family::read(config, model_type).map(Network::$family));
             })+
@@ -64,7 +64,7 @@ macro_rules! families {
         }
 
         /// The network of a family that GGUF files call so.
-        fn read_gguf(file: &Gguf<'_>, architecture: &str) -> Option<Result<Network, ConfigError>> {
+        fn read_gguf(file: &GgufMetadata<'_>, architecture: &str) -> Option<Result<Network, ConfigError>> {
             $(if $family::IN_GGUF.contains(&architecture) {
                 return Some($family::read_gguf(file, architecture).map(Network::$family));
             })+
@@ -95,7 +95,7 @@ impl Network {
     /// # Errors
     /// Other architectures, options the network does not have, impossible numbers.
     pub fn read(path: &Path, json: &Value) -> Result<Self, ConfigError> {
-        let config = Object::new(path, json)?;
+        let config = ConfigObject::new(path, json)?;
         let model_type = config.text("model_type")?;
         let model_type = config.required("model_type", model_type)?;
         if let Some(quantization) = config.object("quantization_config", "quantization_config.")? {
@@ -110,7 +110,7 @@ impl Network {
     ///
     /// # Errors
     /// As [`Network::read`].
-    pub fn read_gguf(file: &Gguf<'_>) -> Result<Self, ConfigError> {
+    pub fn read_gguf(file: &GgufMetadata<'_>) -> Result<Self, ConfigError> {
         let architecture = file.metadata.text(IN_GGUF)?;
         let architecture = file.metadata.required(IN_GGUF, architecture)?;
         read_gguf(file, architecture).unwrap_or_else(|| {
@@ -198,7 +198,7 @@ impl Network {
         of_family!(self, network => network.divide_frequencies(divisors))
     }
 
-    pub(crate) fn record(&self, record: &mut Record) {
+    pub(crate) fn record(&self, record: &mut DigestRecord) {
         of_family!(self, network => network.record(record));
     }
 

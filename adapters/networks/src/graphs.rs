@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ops::graph::{Features, Propagation, Sparse};
 use crate::ops::{Bias, Nodes, Ops};
-use crate::record::Record;
+use crate::record::DigestRecord;
 use crate::sites::{self, Role, Site, Sites};
 
 /// Site of a linear head.
@@ -26,9 +26,9 @@ const SCORER: [&str; 4] = ["scorer.source", "scorer.target", "scorer.pair", "sco
 /// The numbers a network's forward pass depends on, written down as `config.json` beside a base's weights.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Network {
+pub struct GraphNetwork {
     /// Kind of the convolutions.
-    pub model_type: Kind,
+    pub model_type: GraphNetworkKind,
     /// Features of a node.
     pub inputs: usize,
     /// Features between convolutions, of each head of `gat`.
@@ -47,7 +47,7 @@ pub struct Network {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum GraphNetworkKind {
     /// Graph convolutions (Kipf and Welling 2017).
     Gcn,
     /// GraphSAGE with means (Hamilton et al. 2017).
@@ -59,7 +59,7 @@ pub enum Kind {
     Gat,
 }
 
-impl Kind {
+impl GraphNetworkKind {
     /// What configurations call it (`model_type`).
     pub fn name(self) -> &'static str {
         match self {
@@ -133,14 +133,19 @@ pub struct Pairs {
     pub known: Arc<Features>,
 }
 
-impl Network {
+impl GraphNetwork {
     /// A network for features of this width; `outputs` are logits, or features that are known of a pair.
-    pub fn new(kind: Kind, [inputs, hidden, layers, heads]: [usize; 4], head: Head, outputs: usize) -> Self {
+    pub fn new(
+        kind: GraphNetworkKind,
+        [inputs, hidden, layers, heads]: [usize; 4],
+        head: Head,
+        outputs: usize,
+    ) -> Self {
         let head = match head {
             Head::Convolution => End::Convolution(outputs),
             Head::Linear => End::Linear(outputs),
         };
-        let heads = if kind == Kind::Gat { heads } else { 1 };
+        let heads = if kind == GraphNetworkKind::Gat { heads } else { 1 };
         Self { model_type: kind, inputs, hidden, layers, heads, head, prepare: Prepare::default() }
     }
 
@@ -185,15 +190,15 @@ impl Network {
             let at = format!("conv{}", layer + 1);
             let (width, heads) = self.widths(layer);
             x = Some(match self.model_type {
-                Kind::Gcn | Kind::SageGcn => {
+                GraphNetworkKind::Gcn | GraphNetworkKind::SageGcn => {
                     ops.convolve(&format!("{at}.lin"), width, Bias::Present, nodes, &hop.gather)?
                 }
-                Kind::Sage => {
+                GraphNetworkKind::Sage => {
                     let gathered = ops.convolve(&format!("{at}.lin_l"), width, Bias::Present, nodes, &hop.gather)?;
                     let own = ops.convolve(&format!("{at}.lin_r"), width, Bias::Absent, nodes, &hop.own)?;
                     ops.add(&gathered, &own)?
                 }
-                Kind::Gat => {
+                GraphNetworkKind::Gat => {
                     let value = ops.convolve(&format!("{at}.lin"), width, Bias::Absent, nodes, &hop.own)?;
                     ops.attend_neighbours(&at, &value, heads, &hop.gather)?
                 }
@@ -299,7 +304,7 @@ impl Network {
     /// convolutions, 4 if views are compared, then two integers: the number of logits and 0, what is known of a pair
     /// and the number of scores, twice 0, or a width and 0; one byte 1 if features are divided by their sum, else 0;
     /// the integer width they are projected to, 0 if they are not.
-    pub(crate) fn record(&self, record: &mut Record) {
+    pub(crate) fn record(&self, record: &mut DigestRecord) {
         let Self { model_type, inputs, hidden, layers, heads, head, prepare } = self;
         let Prepare { normalise, project } = prepare;
         record.text(model_type.name());
@@ -344,16 +349,16 @@ mod tests {
     #[test]
     fn weights_have_the_shapes_of_their_layers() {
         let shapes = |kind, head, outputs| {
-            let network = Network::new(kind, [5, 4, 2, 3], head, outputs);
+            let network = GraphNetwork::new(kind, [5, 4, 2, 3], head, outputs);
             network.shapes().into_iter().map(|(name, shape)| format!("{name} {shape:?}")).collect::<Vec<_>>()
         };
         let gcn = ["conv1.lin.bias [4]", "conv1.lin.weight [4, 5]", "conv2.lin.bias [7]", "conv2.lin.weight [7, 4]"];
-        assert_eq!(shapes(Kind::Gcn, Head::Convolution, 7), gcn);
-        let sage = shapes(Kind::Sage, Head::Linear, 7);
+        assert_eq!(shapes(GraphNetworkKind::Gcn, Head::Convolution, 7), gcn);
+        let sage = shapes(GraphNetworkKind::Sage, Head::Linear, 7);
         assert!(
             sage.contains(&"conv2.lin_r.weight [4, 4]".to_owned()) && sage.contains(&"head.weight [7, 4]".to_owned())
         );
-        let gat = shapes(Kind::Gat, Head::Convolution, 7);
+        let gat = shapes(GraphNetworkKind::Gat, Head::Convolution, 7);
         for name in ["conv1.att_src [12]", "conv1.lin.weight [12, 5]", "conv2.lin.weight [7, 12]", "conv2.bias [7]"] {
             assert!(gat.contains(&name.to_owned()), "{name}: {gat:?}");
         }
@@ -361,11 +366,11 @@ mod tests {
 
     #[test]
     fn the_head_is_told_from_what_carries_adapters() {
-        let network = Network::new(Kind::Sage, [5, 4, 1, 1], Head::Linear, 7);
+        let network = GraphNetwork::new(GraphNetworkKind::Sage, [5, 4, 1, 1], Head::Linear, 7);
         let names: Vec<String> = network.adaptable().into_iter().map(|site| site.name).collect();
         assert_eq!(names, ["conv1.lin_l", "conv1.lin_r"]);
         assert_eq!(network.head_weights(), ["head.bias", "head.weight"]);
-        let pair = Network { head: End::Pair { known: 3, outputs: 1 }, ..network };
+        let pair = GraphNetwork { head: End::Pair { known: 3, outputs: 1 }, ..network };
         assert_eq!(pair.head_weights().len(), 6);
         assert_eq!(pair.shapes()["scorer.pair.weight"], [4, 3]);
     }

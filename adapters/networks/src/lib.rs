@@ -18,4 +18,4 @@ pub use decoder::Stored;
 #[cfg(any(test, feature = "tiny"))]
 #[doc(hidden)]
 pub use families::tiny;
-pub use families::{Family, Gemma3, Gpt2, Llama, Network, Phi3};
+pub use families::{Gemma3, Gpt2, Llama, LlamaVariant, Network, Phi3};

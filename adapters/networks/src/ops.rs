@@ -156,7 +156,7 @@ pub struct Heads {
 
 /// A table of rows that a network looks up.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Table {
+pub struct TableShape {
     /// Rows.
     pub rows: usize,
     /// Features of one.
@@ -207,7 +207,7 @@ pub trait Ops {
     type Error: fmt::Debug + fmt::Display + Send + Sync + 'static;
 
     /// Rows of the table at `site`, one for each token: `(tokens, table.features)`.
-    fn embed(&mut self, site: &str, table: Table, tokens: &Tokens) -> Result<Self::Value, Self::Error>;
+    fn embed(&mut self, site: &str, table: TableShape, tokens: &Tokens) -> Result<Self::Value, Self::Error>;
 
     /// `x` plus, at each position, that position's row of the table at `site`, which has so many: learned positions.
     fn add_positions(&mut self, site: &str, rows: usize, x: &Self::Value) -> Result<Self::Value, Self::Error>;

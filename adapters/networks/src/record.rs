@@ -5,9 +5,9 @@ use blake3::Hasher;
 use crate::ops::{Llama3Scaling, Rope};
 
 /// The byte string, hashed as it is written.
-pub(crate) struct Record(pub(crate) Hasher);
+pub(crate) struct DigestRecord(pub(crate) Hasher);
 
-impl Record {
+impl DigestRecord {
     pub(crate) fn int(&mut self, value: usize) {
         self.0.update(&(value as u64).to_le_bytes());
     }

@@ -5,14 +5,14 @@ use std::f64::consts::TAU;
 
 use serde_json::{Value, json};
 
-use crate::config::{ConfigError, MAX_SIZE, Object};
+use crate::config::{ConfigError, ConfigObject, MAX_SIZE};
 use crate::ops::{Llama3Scaling, Rope};
 
 /// The original Llama's, which transformers and llama.cpp assume when none is written.
 pub(crate) const DEFAULT_THETA: f64 = 10_000.0;
 
 /// The rotary embedding: `rope_parameters` (transformers 5) if present, otherwise `rope_theta` and `rope_scaling`.
-pub(crate) fn read(config: &Object<'_>, dim: usize) -> Result<Rope, ConfigError> {
+pub(crate) fn read(config: &ConfigObject<'_>, dim: usize) -> Result<Rope, ConfigError> {
     let nested = config.object("rope_parameters", "rope_parameters.")?;
     let scaling = match &nested {
         Some(_) => None,
@@ -30,7 +30,7 @@ pub(crate) fn read(config: &Object<'_>, dim: usize) -> Result<Rope, ConfigError>
 }
 
 /// The wavelength base of positions that are not scaled: that of `parameters` or, where they do not say, the default.
-pub(crate) fn plain(parameters: &Object<'_>, default: f64) -> Result<f64, ConfigError> {
+pub(crate) fn plain(parameters: &ConfigObject<'_>, default: f64) -> Result<f64, ConfigError> {
     let kind = parameters.text("rope_type")?.or(parameters.text("type")?);
     if let Some(other) = kind.filter(|&kind| kind != "default") {
         return Err(parameters.error("rope_type", format!("not supported, only default is: {other}")));
@@ -40,7 +40,7 @@ pub(crate) fn plain(parameters: &Object<'_>, default: f64) -> Result<f64, Config
 }
 
 /// Refuses scaled positions in the metadata of a GGUF file, whose keys begin with its architecture.
-pub(crate) fn refuse_scaling(metadata: &Object<'_>, architecture: &str) -> Result<(), ConfigError> {
+pub(crate) fn refuse_scaling(metadata: &ConfigObject<'_>, architecture: &str) -> Result<(), ConfigError> {
     let key = |name: &str| format!("{architecture}.{name}");
     match metadata.text(&key("rope.scaling.type"))? {
         Some("none") => return Ok(()),
@@ -57,7 +57,7 @@ pub(crate) fn refuse_scaling(metadata: &Object<'_>, architecture: &str) -> Resul
 }
 
 /// Refuses to rotate a part of each head.
-pub(crate) fn refuse_part(parameters: &Object<'_>) -> Result<(), ConfigError> {
+pub(crate) fn refuse_part(parameters: &ConfigObject<'_>) -> Result<(), ConfigError> {
     const KEY: &str = "partial_rotary_factor";
     match parameters.number(KEY)?.filter(|&part| part != 1.0) {
         Some(part) => Err(parameters.error(KEY, format!("not supported, only 1 is: {part}"))),
@@ -65,7 +65,7 @@ pub(crate) fn refuse_part(parameters: &Object<'_>) -> Result<(), ConfigError> {
     }
 }
 
-fn scaling_of(parameters: &Object<'_>) -> Result<Option<Llama3Scaling>, ConfigError> {
+fn scaling_of(parameters: &ConfigObject<'_>) -> Result<Option<Llama3Scaling>, ConfigError> {
     refuse_part(parameters)?;
     // `type` is how transformers before 4.43 spelt `rope_type`.
     let kind = parameters.text("rope_type")?.or(parameters.text("type")?);
@@ -89,7 +89,7 @@ fn scaling_of(parameters: &Object<'_>) -> Result<Option<Llama3Scaling>, ConfigEr
 }
 
 /// Checks that the numbers are ones that angles can be computed from.
-pub(crate) fn check(config: &Object<'_>, rope: &Rope) -> Result<(), ConfigError> {
+pub(crate) fn check(config: &ConfigObject<'_>, rope: &Rope) -> Result<(), ConfigError> {
     let fail = |key: &str, reason: String| Err(config.error(key, reason));
     if !(rope.theta.is_finite() && rope.theta > 1.0) {
         return fail("rope_theta", format!("not a number above 1: {}", rope.theta));

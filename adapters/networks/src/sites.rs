@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::ops::graph::Propagation;
-use crate::ops::{Bias, Heads, Nodes, Ops, Rope, Table, Tokens};
+use crate::ops::{Bias, Heads, Nodes, Ops, Rope, TableShape, Tokens};
 
 /// What a network does at a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +88,8 @@ impl Ops for Sites {
     type Value = usize;
     type Error = Infallible;
 
-    fn embed(&mut self, site: &str, table: Table, _: &Tokens) -> Result<usize, Infallible> {
-        let Table { rows, features, scale } = table;
+    fn embed(&mut self, site: &str, table: TableShape, _: &Tokens) -> Result<usize, Infallible> {
+        let TableShape { rows, features, scale } = table;
         self.visit(site, Role::Embedding, Bias::Absent, vec![rows, features]);
         if let Some(site) = self.0.last_mut() {
             site.scale = scale;

@@ -9,20 +9,20 @@ use serde_json::{Map, Value, json};
 
 use super::files::{PeftError, malformed};
 use crate::lora::Adapter;
-use crate::names::{self, Pattern};
+use crate::names::{self, PathPattern};
 
 /// What the rank and scale of a site follow from.
-pub(super) struct Scaling {
+pub(super) struct ScaleRule {
     rank: f64,
     alpha: f64,
     rescaled: bool,
     /// The first that matches a site replaces the rank.
-    ranks: Vec<(Pattern, f64)>,
+    ranks: Vec<(PathPattern, f64)>,
     /// The first that matches a site replaces alpha.
-    alphas: Vec<(Pattern, f64)>,
+    alphas: Vec<(PathPattern, f64)>,
 }
 
-impl Scaling {
+impl ScaleRule {
     /// Reads the keys that matter; `path` only names the file in errors.
     pub(super) fn read(config: &Map<String, Value>, path: &Path) -> Result<Self, PeftError> {
         let number = |key: &str, default: f64| match config.get(key) {
@@ -56,7 +56,7 @@ impl Scaling {
 
     /// Rank and scale of a site.
     pub(super) fn at(&self, site: &str) -> (usize, f32) {
-        let first = |patterns: &[(Pattern, f64)]| {
+        let first = |patterns: &[(PathPattern, f64)]| {
             patterns.iter().find(|(pattern, _)| pattern.matches(site)).map(|(_, value)| *value)
         };
         let (rank, alpha) = (first(&self.ranks).unwrap_or(self.rank), first(&self.alphas).unwrap_or(self.alpha));
@@ -68,8 +68,8 @@ impl Scaling {
     }
 }
 
-fn entry(path: &Path, key: &str, name: &str, value: &Value) -> Result<(Pattern, f64), PeftError> {
-    let pattern = Pattern::ending(name).map_err(|error| malformed(path, format!("{key}: {error}")))?;
+fn entry(path: &Path, key: &str, name: &str, value: &Value) -> Result<(PathPattern, f64), PeftError> {
+    let pattern = PathPattern::ending(name).map_err(|error| malformed(path, format!("{key}: {error}")))?;
     let value = value.as_f64().ok_or_else(|| malformed(path, format!("{key}.{name} must be a number: {value}")))?;
     Ok((pattern, value))
 }

@@ -15,7 +15,7 @@ pub struct Survey {
     /// Every key of the configuration.
     pub config: Map<String, Value>,
     /// Rank and dimensions of the sites that have both factors, by name.
-    pub sites: BTreeMap<String, Shape>,
+    pub sites: BTreeMap<String, FactorShape>,
     /// Tensors by number format, as safetensors names it.
     pub formats: BTreeMap<String, usize>,
     /// Numbers in all tensors.
@@ -28,7 +28,7 @@ pub struct Survey {
 
 /// Dimensions of one site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub struct FactorShape {
     /// Rank of the factors.
     pub rank: usize,
     /// Input features.
@@ -86,7 +86,7 @@ pub fn survey(folder: &Path) -> Result<Survey, PeftError> {
     let (mut sites, mut missing) = (BTreeMap::new(), Vec::new());
     for (site, halves) in halves {
         match halves {
-            [Some(a), Some(b)] => drop(sites.insert(site, Shape { rank: a[0], d_in: a[1], d_out: b[0] })),
+            [Some(a), Some(b)] => drop(sites.insert(site, FactorShape { rank: a[0], d_in: a[1], d_out: b[0] })),
             [a, _] => {
                 let half = if a.is_none() { "A" } else { "B" };
                 missing.push(format!("base_model.model.{site}.lora_{half}.weight"));
@@ -121,7 +121,7 @@ mod tests {
         let file = safetensors::serialize(tensors.iter().map(view), None).unwrap();
         std::fs::write(folder.path().join(FACTORS), file).unwrap();
         let found = survey(folder.path()).unwrap();
-        assert_eq!(found.sites, [("a.q_proj".to_owned(), Shape { rank: 4, d_in: 6, d_out: 2 })].into());
+        assert_eq!(found.sites, [("a.q_proj".to_owned(), FactorShape { rank: 4, d_in: 6, d_out: 2 })].into());
         assert_eq!(found.formats, [("BF16".to_owned(), 4)].into());
         assert_eq!(found.parameters, 24 + 8 + 8 + 2);
         assert_eq!(found.missing, ["base_model.model.a.k_proj.lora_A.weight"]);

@@ -9,7 +9,7 @@ use crate::lora::{Adapter, Factors};
 
 /// The factors of one site as tensors: `a` `(rank, d_in)`, `b` `(d_out, rank)`.
 #[derive(Clone, Debug)]
-pub struct Lora {
+pub struct LoraFactors {
     /// Projects down.
     pub a: Tensor,
     /// Projects up.
@@ -20,7 +20,7 @@ pub struct Lora {
 
 /// An adapter as tensors, by site.
 #[derive(Clone, Debug, Default)]
-pub struct LoraTensors(BTreeMap<String, Lora>);
+pub struct LoraTensors(BTreeMap<String, LoraFactors>);
 
 impl LoraTensors {
     /// A frozen adapter: applied, not trained.
@@ -45,9 +45,9 @@ impl LoraTensors {
         adapter: &Adapter,
         tensor: impl Fn(&[f32], (usize, usize)) -> Result<Tensor, Error>,
     ) -> Result<Self, Error> {
-        let build = |f: &Factors| -> Result<Lora, Error> {
+        let build = |f: &Factors| -> Result<LoraFactors, Error> {
             let (a, b) = (tensor(&f.a, (f.rank, f.d_in))?, tensor(&f.b, (f.d_out, f.rank))?);
-            Ok(Lora { a, b, scale: f64::from(f.scale) })
+            Ok(LoraFactors { a, b, scale: f64::from(f.scale) })
         };
         adapter.sites.iter().map(|(site, f)| Ok((site.clone(), build(f)?))).collect::<Result<_, _>>().map(Self)
     }
@@ -57,7 +57,7 @@ impl LoraTensors {
     /// # Errors
     /// Those of the device.
     pub fn to_adapter(&self) -> Result<Adapter, Error> {
-        let read = |lora: &Lora| -> Result<Factors, Error> {
+        let read = |lora: &LoraFactors| -> Result<Factors, Error> {
             let ((rank, d_in), d_out) = (lora.a.dims2()?, lora.b.dim(0)?);
             let values = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
             let (a, b) = (values(&lora.a)?, values(&lora.b)?);
@@ -68,14 +68,14 @@ impl LoraTensors {
     }
 
     /// The factors of one site, if it carries any.
-    pub(super) fn get(&self, site: &str) -> Option<&Lora> {
+    pub(super) fn get(&self, site: &str) -> Option<&LoraFactors> {
         self.0.get(site)
     }
 
     /// Every factor with its name (`<site>.lora_A`, `<site>.lora_B`), in name order.
     pub fn tensors(&self) -> impl Iterator<Item = (String, &Tensor)> {
         let named = |(site, lora)| {
-            let (site, Lora { a, b, .. }): (&String, &Lora) = (site, lora);
+            let (site, LoraFactors { a, b, .. }): (&String, &LoraFactors) = (site, lora);
             [(format!("{site}.lora_A"), a), (format!("{site}.lora_B"), b)]
         };
         self.0.iter().flat_map(named)

@@ -3,14 +3,14 @@
 use std::ops::Range;
 
 use candle_core::{D, Device, Result, Tensor};
-use ftk_kernels::float::attention::{self as kernel, Operands, Shape, Span};
+use ftk_kernels::float::attention::{self as kernel, AttentionShape, AttentionSpan, Operands};
 use ftk_networks::ops::Heads;
 
 use super::host;
 
 /// Attention of `q` `(rows, query * dim)` over `k` and `v` `(positions, key_value * dim)` within each
 /// span. The result has the shape of `q`.
-pub(super) fn attention([q, k, v]: [&Tensor; 3], heads: Heads, spans: &[Span]) -> Result<Tensor> {
+pub(super) fn attention([q, k, v]: [&Tensor; 3], heads: Heads, spans: &[AttentionSpan]) -> Result<Tensor> {
     match host::read([q, k, v], |[q, k, v]| Ok(kernel::attention(Operands { q, k, v }, shape(heads), spans)))? {
         Some(values) => Tensor::from_vec(values, q.shape(), q.device()),
         None => on_device([q, k, v], heads, spans),
@@ -19,7 +19,12 @@ pub(super) fn attention([q, k, v]: [&Tensor; 3], heads: Heads, spans: &[Span]) -
 
 /// Gradients of [`attention`] with respect to `q`, `k` and `v`, given that of its result. Probabilities
 /// are computed again: they would be the largest activation kept.
-pub(super) fn backward([q, k, v]: [&Tensor; 3], heads: Heads, spans: &[Span], g: &Tensor) -> Result<[Tensor; 3]> {
+pub(super) fn backward(
+    [q, k, v]: [&Tensor; 3],
+    heads: Heads,
+    spans: &[AttentionSpan],
+    g: &Tensor,
+) -> Result<[Tensor; 3]> {
     let on_host =
         |[q, k, v, g]: [&[f32]; 4]| Ok(kernel::attention_backward(Operands { q, k, v }, shape(heads), spans, g));
     match host::read([q, k, v, g], on_host)? {
@@ -31,12 +36,12 @@ pub(super) fn backward([q, k, v]: [&Tensor; 3], heads: Heads, spans: &[Span], g:
     }
 }
 
-fn shape(Heads { query, key_value, dim }: Heads) -> Shape {
-    Shape { query, key_value, dim }
+fn shape(Heads { query, key_value, dim }: Heads) -> AttentionShape {
+    AttentionShape { query, key_value, dim }
 }
 
 /// The operands of one span, each with a batch dimension of one.
-fn part([q, k, v]: [&Tensor; 3], span: &Span) -> Result<[Tensor; 3]> {
+fn part([q, k, v]: [&Tensor; 3], span: &AttentionSpan) -> Result<[Tensor; 3]> {
     let keys = |x: &Tensor| rows(x, &[&span.before, &span.own])?.unsqueeze(0);
     Ok([rows(q, &[&span.rows])?.unsqueeze(0)?, keys(k)?, keys(v)?])
 }
@@ -46,8 +51,8 @@ fn rows(x: &Tensor, ranges: &[&Range<usize>]) -> Result<Tensor> {
     Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
 }
 
-fn on_device(operands: [&Tensor; 3], heads: Heads, spans: &[Span]) -> Result<Tensor> {
-    let one = |span: &Span| {
+fn on_device(operands: [&Tensor; 3], heads: Heads, spans: &[AttentionSpan]) -> Result<Tensor> {
+    let one = |span: &AttentionSpan| {
         let [q, k, v] = part(operands, span)?;
         let mask = mask(q.dim(1)?, k.dim(1)?, heads.query / heads.key_value, q.device())?;
         let p = probabilities(&split_query(&q, heads)?, &split(&k, heads)?, heads, &mask)?;
@@ -56,7 +61,12 @@ fn on_device(operands: [&Tensor; 3], heads: Heads, spans: &[Span]) -> Result<Ten
     Tensor::cat(&spans.iter().map(one).collect::<Result<Vec<_>>>()?, 0)
 }
 
-fn backward_on_device(operands: [&Tensor; 3], heads: Heads, spans: &[Span], g: &Tensor) -> Result<[Tensor; 3]> {
+fn backward_on_device(
+    operands: [&Tensor; 3],
+    heads: Heads,
+    spans: &[AttentionSpan],
+    g: &Tensor,
+) -> Result<[Tensor; 3]> {
     let [mut dq, mut dk, mut dv] =
         operands.map(Tensor::zeros_like).into_iter().collect::<Result<Vec<_>>>()?.try_into().expect("three");
     for span in spans {
@@ -140,8 +150,8 @@ mod tests {
         // A long sequence, one that follows cached positions, a beginning and its two continuations.
         let spans = [(0..70, 0..70, 0..0), (70..73, 76..79, 70..76), (73..75, 79..81, 0..0)];
         let branches = [(75..78, 81..84, 79..81), (78..79, 84..85, 79..81)];
-        let span = |(rows, own, before)| Span { rows, own, before };
-        let spans: Vec<Span> = spans.into_iter().chain(branches).map(span).collect();
+        let span = |(rows, own, before)| AttentionSpan { rows, own, before };
+        let spans: Vec<AttentionSpan> = spans.into_iter().chain(branches).map(span).collect();
         let [q, k, v, g] = [(1, 79, 30), (2, 85, 10), (3, 85, 10), (4, 79, 30)]
             .map(|(seed, rows, width)| random(seed, &[rows, width]));
         let operands = [&q, &k, &v];

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
-use ftk_kernels::float::neighbours::{self, Edges, Operands};
+use ftk_kernels::float::neighbours::{self, Edges, NeighbourOperands};
 use ftk_kernels::float::relu::{self, Drop};
-use ftk_kernels::float::sparse::{self, Rows};
+use ftk_kernels::float::sparse::{self, CsrMatrix};
 use ftk_networks::ops::graph::{Features, Propagation, Sparse};
 
-use super::adapter::Lora;
+use super::adapter::LoraFactors;
 use super::host;
 
 /// By how much a multiplication in a dense product is cheaper than in a sparse one.
@@ -33,8 +33,8 @@ fn on_host<const N: usize, R>(tensors: [&Tensor; N], f: impl FnOnce([&[f32]; N])
     result.ok_or_else(|| candle_core::Error::Msg("values in host memory are expected".to_owned()))
 }
 
-fn rows(sparse: &Sparse<f32>) -> Rows<'_> {
-    Rows::new(sparse.starts(), sparse.columns(), sparse.values(), sparse.width())
+fn rows(sparse: &Sparse<f32>) -> CsrMatrix<'_> {
+    CsrMatrix::new(sparse.starts(), sparse.columns(), sparse.values(), sparse.width())
 }
 
 /// `P x`, or `P^T x` on the way back.
@@ -79,13 +79,13 @@ impl Kept {
         let entries = self.entries();
         let values = self.values.as_deref().unwrap_or(entries.values());
         let width = transposed.dim(1)?;
-        let rows = Rows::new(entries.starts(), entries.columns(), values, entries.width());
+        let rows = CsrMatrix::new(entries.starts(), entries.columns(), values, entries.width());
         let values = on_host([transposed], |[x]| sparse::product(rows, x, width))?;
         Tensor::from_vec(values, (entries.rows(), width), transposed.device())
     }
 
     /// `x W^T + scale (x A^T) B^T`, and `x A^T`.
-    pub(super) fn forward(&self, weight: &Tensor, lora: Option<&Lora>) -> Result<(Tensor, Option<Tensor>)> {
+    pub(super) fn forward(&self, weight: &Tensor, lora: Option<&LoraFactors>) -> Result<(Tensor, Option<Tensor>)> {
         let (d_out, d_in) = weight.dims2()?;
         if d_in != self.features.width() {
             candle_core::bail!("{} features cannot enter a weight ({d_out}, {d_in})", self.features.width());
@@ -140,10 +140,10 @@ impl Attention {
         Ok(())
     }
 
-    fn on_host<R>(&self, f: impl FnOnce(Operands<'_>) -> R) -> Result<R> {
+    fn on_host<R>(&self, f: impl FnOnce(NeighbourOperands<'_>) -> R) -> Result<R> {
         let (heads, drop) = (self.heads, self.drop);
         on_host([&self.x, &self.source, &self.target], |[x, source, target]| {
-            f(Operands { x, source, target, heads, drop })
+            f(NeighbourOperands { x, source, target, heads, drop })
         })
     }
 

@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, DType, Result, Storage, Tensor};
 use ftk_kernels::float;
-use ftk_kernels::float::product::{Matrix, new_product};
+use ftk_kernels::float::product::{MatrixView, new_product};
 
 /// `f` of the values of f32 tensors in host memory; `None` where one is elsewhere or of another type.
 pub(super) fn read<const N: usize, R>(
@@ -78,8 +78,8 @@ pub fn product(scale: f64, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         if m == 0 || k == 0 || n == 0 {
             return Ok(vec![0.0; m * n]);
         }
-        let left = if turned(a) { Matrix::new(left, m).t() } else { Matrix::new(left, k) };
-        let right = if turned(b) { Matrix::new(right, k).t() } else { Matrix::new(right, n) };
+        let left = if turned(a) { MatrixView::new(left, m).t() } else { MatrixView::new(left, k) };
+        let right = if turned(b) { MatrixView::new(right, k).t() } else { MatrixView::new(right, n) };
         Ok(new_product(scale as f32, left, right))
     })?;
     match values {

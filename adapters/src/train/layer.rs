@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::adapter::Lora;
+use super::adapter::LoraFactors;
 use super::dropout::Dropout;
 use super::operation::Operation;
 use super::tape::{Gradients, sum};
@@ -18,7 +18,7 @@ pub(super) struct Layer {
     pub(super) weight: Weight,
     /// Number format of the product with the weight.
     pub(super) format: DType,
-    pub(super) lora: Option<Lora>,
+    pub(super) lora: Option<LoraFactors>,
     pub(super) dropout: Option<Dropout>,
     /// Whether the factors get gradients.
     pub(super) trained: bool,

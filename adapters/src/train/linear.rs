@@ -1,15 +1,15 @@
 //! `y = x W^T + scale (x' A^T) B^T`, where `x'` is `x`, or `x` with some entries dropped.
 
 use candle_core::{DType, Result, Tensor};
-use ftk_kernels::float::product::{Matrix, Onto, Threads, new_product, product};
+use ftk_kernels::float::product::{MatrixView, Onto, Threads, new_product, product};
 
-use super::adapter::Lora;
+use super::adapter::LoraFactors;
 use super::host;
 
 /// `x W^T` for `x` `(rows, d_in)` and `weight` `(d_out, d_in)`: `(rows, d_out)`.
 pub(super) fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let (rows, (d_out, d_in)) = (x.dim(0)?, weight.dims2()?);
-    let on_host = |[x, w]: [&[f32]; 2]| Ok(new_product(1.0, Matrix::new(x, d_in), Matrix::new(w, d_in).t()));
+    let on_host = |[x, w]: [&[f32]; 2]| Ok(new_product(1.0, MatrixView::new(x, d_in), MatrixView::new(w, d_in).t()));
     match host::read([x, weight], on_host)? {
         Some(values) => Tensor::from_vec(values, (rows, d_out), x.device()),
         None => in_its_format(x, &weight.t()?),
@@ -19,7 +19,7 @@ pub(super) fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
 /// Gradient of [`linear`] with respect to `x`.
 pub(super) fn backward(weight: &Tensor, g: &Tensor) -> Result<Tensor> {
     let (rows, (d_out, d_in)) = (g.dim(0)?, weight.dims2()?);
-    let on_host = |[g, w]: [&[f32]; 2]| Ok(new_product(1.0, Matrix::new(g, d_out), Matrix::new(w, d_in)));
+    let on_host = |[g, w]: [&[f32]; 2]| Ok(new_product(1.0, MatrixView::new(g, d_out), MatrixView::new(w, d_in)));
     match host::read([g, weight], on_host)? {
         Some(values) => Tensor::from_vec(values, (rows, d_in), g.device()),
         None => in_its_format(g, weight),
@@ -32,12 +32,17 @@ fn in_its_format(x: &Tensor, w: &Tensor) -> Result<Tensor> {
 }
 
 /// [`linear`], and the adapter's product added to it; also `x' A^T` `(rows, rank)`.
-pub(super) fn lora_linear(x: &Tensor, dropped: &Tensor, weight: &Tensor, lora: &Lora) -> Result<(Tensor, Tensor)> {
+pub(super) fn lora_linear(
+    x: &Tensor,
+    dropped: &Tensor,
+    weight: &Tensor,
+    lora: &LoraFactors,
+) -> Result<(Tensor, Tensor)> {
     let (rows, (d_out, d_in), rank) = (x.dim(0)?, weight.dims2()?, lora.a.dim(0)?);
     let on_host = |[x, dropped, w, a, b]: [&[f32]; 5]| {
-        let low = new_product(1.0, Matrix::new(dropped, d_in), Matrix::new(a, d_in).t());
-        let mut y = new_product(1.0, Matrix::new(x, d_in), Matrix::new(w, d_in).t());
-        let factors = (Matrix::new(&low, rank), Matrix::new(b, rank).t());
+        let low = new_product(1.0, MatrixView::new(dropped, d_in), MatrixView::new(a, d_in).t());
+        let mut y = new_product(1.0, MatrixView::new(x, d_in), MatrixView::new(w, d_in).t());
+        let factors = (MatrixView::new(&low, rank), MatrixView::new(b, rank).t());
         product((&mut y, d_out), Onto::Present, lora.scale as f32, factors, Threads::All);
         Ok((y, low))
     };
@@ -55,15 +60,15 @@ pub(super) fn lora_linear(x: &Tensor, dropped: &Tensor, weight: &Tensor, lora: &
 
 /// Gradients of the adapter's product with respect to `x'`, `A` and `B`, given `x'`, `x' A^T` and the
 /// gradient of the result.
-pub(super) fn backward_lora(dropped: &Tensor, low: &Tensor, lora: &Lora, g: &Tensor) -> Result<[Tensor; 3]> {
+pub(super) fn backward_lora(dropped: &Tensor, low: &Tensor, lora: &LoraFactors, g: &Tensor) -> Result<[Tensor; 3]> {
     let (rows, d_in, (d_out, rank)) = (dropped.dim(0)?, dropped.dim(1)?, lora.b.dims2()?);
     let on_host = |[x, low, a, b, g]: [&[f32]; 5]| {
-        let (x, g, scale) = (Matrix::new(x, d_in), Matrix::new(g, d_out), lora.scale as f32);
-        let through_b = new_product(scale, g, Matrix::new(b, rank));
-        let through_b = Matrix::new(&through_b, rank);
-        let dx = new_product(1.0, through_b, Matrix::new(a, d_in));
+        let (x, g, scale) = (MatrixView::new(x, d_in), MatrixView::new(g, d_out), lora.scale as f32);
+        let through_b = new_product(scale, g, MatrixView::new(b, rank));
+        let through_b = MatrixView::new(&through_b, rank);
+        let dx = new_product(1.0, through_b, MatrixView::new(a, d_in));
         let da = new_product(1.0, through_b.t(), x);
-        let db = new_product(scale, g.t(), Matrix::new(low, rank));
+        let db = new_product(scale, g.t(), MatrixView::new(low, rank));
         Ok([dx, da, db])
     };
     match host::read([dropped, low, &lora.a, &lora.b, g], on_host)? {

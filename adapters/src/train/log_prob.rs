@@ -38,7 +38,7 @@ fn on_device(logits: &Tensor, labels: &[u32]) -> Result<Tensor> {
 /// the place of `logits`, which nobody else may use.
 pub(super) fn backward(logits: Tensor, labels: &[u32], g: &[f32]) -> Result<Tensor> {
     if logits.device().is_cpu() && logits.is_contiguous() {
-        logits.inplace_op1(&Backward { labels, g })?;
+        logits.inplace_op1(&LogProbBackward { labels, g })?;
         return Ok(logits);
     }
     backward_on_device(&logits, labels, g)
@@ -52,12 +52,12 @@ fn backward_on_device(logits: &Tensor, labels: &[u32], g: &[f32]) -> Result<Tens
 }
 
 /// [`softmax::log_prob_backward`] on a tensor's own values.
-struct Backward<'a> {
+struct LogProbBackward<'a> {
     labels: &'a [u32],
     g: &'a [f32],
 }
 
-impl InplaceOp1 for Backward<'_> {
+impl InplaceOp1 for LogProbBackward<'_> {
     fn name(&self) -> &'static str {
         "log-prob-backward"
     }

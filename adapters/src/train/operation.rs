@@ -4,12 +4,12 @@
 
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor};
 use ftk_kernels::float::adamw::{self, Update};
-use ftk_kernels::float::attention::Span;
+use ftk_kernels::float::attention::AttentionSpan;
 use ftk_kernels::float::rotary::Turn;
 use ftk_networks::ops::{Heads, Llama3Scaling, Rope};
 use serde::{Deserialize, Serialize};
 
-use super::adapter::Lora;
+use super::adapter::LoraFactors;
 use super::dropout::Dropout;
 use super::rotary::Angles;
 use super::{attention, gelu, host, linear, log_prob, norm, swiglu};
@@ -252,9 +252,10 @@ impl Operation {
     }
 
     /// Attention, or its way back.
-    pub(super) fn attention(heads: Heads, spans: &[Span], back: bool) -> Self {
+    pub(super) fn attention(heads: Heads, spans: &[AttentionSpan], back: bool) -> Self {
         let heads = [heads.query, heads.key_value, heads.dim];
-        let spans = spans.iter().map(|Span { rows, own, before }| [rows, own, before].map(|it| [it.start, it.end]));
+        let spans =
+            spans.iter().map(|AttentionSpan { rows, own, before }| [rows, own, before].map(|it| [it.start, it.end]));
         let spans = spans.collect();
         if back { Self::AttentionBack { heads, spans } } else { Self::Attention { heads, spans } }
     }
@@ -291,7 +292,7 @@ impl Operation {
                 hold!(x.dims() == dropped.dims() && columns(a)? == columns(x)?);
                 hold!(rows(b)? == rows(weight)? && columns(b)? == rows(a)? && rows(a)? > 0);
                 floats([x, dropped, weight, a, b])?;
-                let lora = Lora { a: a.clone(), b: b.clone(), scale: (*scale).into() };
+                let lora = LoraFactors { a: a.clone(), b: b.clone(), scale: (*scale).into() };
                 let (y, low) = linear::lora_linear(x, dropped, weight, &lora)?;
                 Ok(vec![y, low])
             }
@@ -301,7 +302,7 @@ impl Operation {
                 hold!(columns(b)? == rows(a)? && rows(b)? == columns(g)? && rows(a)? > 0);
                 product((rows(g)?, columns(g)?), (rows(b)?, columns(b)?))?;
                 floats([dropped, low, a, b, g])?;
-                let lora = Lora { a: a.clone(), b: b.clone(), scale: (*scale).into() };
+                let lora = LoraFactors { a: a.clone(), b: b.clone(), scale: (*scale).into() };
                 Ok(linear::backward_lora(dropped, low, &lora, g)?.to_vec())
             }
             (Self::Drop { site, rate }, [x, keys]) => {
@@ -507,7 +508,11 @@ fn labelled(logits: &Tensor, labels: &Tensor) -> Result<Vec<u32>> {
     Ok(labels)
 }
 
-fn attended([q, k, v]: [&Tensor; 3], heads: &[usize; 3], spans: &[[[usize; 2]; 3]]) -> Result<(Heads, Vec<Span>)> {
+fn attended(
+    [q, k, v]: [&Tensor; 3],
+    heads: &[usize; 3],
+    spans: &[[[usize; 2]; 3]],
+) -> Result<(Heads, Vec<AttentionSpan>)> {
     let [query, key_value, dim] = *heads;
     alike([k, v])?;
     floats([q])?;
@@ -523,8 +528,11 @@ fn attended([q, k, v]: [&Tensor; 3], heads: &[usize; 3], spans: &[[[usize; 2]; 3
     }
     hold!(end == rows(q)? && cost.saturating_mul(query.saturating_mul(dim)) <= MULTIPLICATIONS);
     let range = |[start, end]: [usize; 2]| start..end;
-    let span =
-        |[rows, own, before]: &[[usize; 2]; 3]| Span { rows: range(*rows), own: range(*own), before: range(*before) };
+    let span = |[rows, own, before]: &[[usize; 2]; 3]| AttentionSpan {
+        rows: range(*rows),
+        own: range(*own),
+        before: range(*before),
+    };
     Ok((Heads { query, key_value, dim }, spans.iter().map(span).collect()))
 }
 

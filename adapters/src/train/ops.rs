@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use ftk_kernels::float::rotary::Turn;
 use ftk_networks::ops::graph::Propagation;
-use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Table, Tokens};
+use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, TableShape, Tokens};
 
 use super::operation::Operation;
 use super::rotary::Angles;
@@ -18,7 +18,7 @@ impl Ops for Train<'_> {
     type Value = Tensor;
     type Error = Error;
 
-    fn embed(&mut self, site: &str, Table { scale, .. }: Table, tokens: &Tokens) -> Result<Tensor, Error> {
+    fn embed(&mut self, site: &str, TableShape { scale, .. }: TableShape, tokens: &Tokens) -> Result<Tensor, Error> {
         let name = format!("{site}.weight");
         let table = self.weight(&name)?;
         self.place(tokens)?;

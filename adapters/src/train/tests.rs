@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use ftk_kernels::float::attention::Span;
+use ftk_kernels::float::attention::AttentionSpan;
 use ftk_networks::ops::graph::{Features, Propagation, Sparse, symmetric_coefficient};
-use ftk_networks::ops::{Bias, Heads, Llama3Scaling, Nodes, Ops, Rope, Table, Tokens};
+use ftk_networks::ops::{Bias, Heads, Llama3Scaling, Nodes, Ops, Rope, TableShape, Tokens};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -17,7 +17,7 @@ use crate::weights::Weights;
 
 /// What an operation is told of its widths, which tensors know by themselves.
 const WIDTH: usize = 0;
-const TABLE: Table = Table { rows: WIDTH, features: WIDTH, scale: 1.0 };
+const TABLE: TableShape = TableShape { rows: WIDTH, features: WIDTH, scale: 1.0 };
 
 /// Step of the differences. The stencil's error goes with the fourth power of the step, that of
 /// f32 with its inverse; here both are below a tenth of [`TOLERANCE`].
@@ -209,7 +209,7 @@ fn norms_of_heads_pass_their_gradient_to_input_and_weight() {
     for learns in [Learns::Adapter, Learns::Base] {
         let operands = [("x", random(1, &[5, 12])), ("w.weight", random(2, &[4]))];
         agrees(&operands, learns, &|pass, x| {
-            pass.spans = vec![Span { rows: 0..5, own: 0..5, before: 0..0 }];
+            pass.spans = vec![AttentionSpan { rows: 0..5, own: 0..5, before: 0..0 }];
             pass.positions = Some(Tensor::new(&[0u32, 1, 2, 3, 4], &Device::Cpu).unwrap());
             pass.norm_rope("w", &x["x"], 0.1, &rope)
         });
@@ -262,7 +262,7 @@ fn a_rotation_alone_passes_its_gradient_at_every_position() {
 
 #[test]
 fn a_scaled_embedding_passes_its_gradient_to_the_rows_it_took() {
-    let scaled = Table { scale: 5.5, ..TABLE };
+    let scaled = TableShape { scale: 5.5, ..TABLE };
     agrees(&[("table.weight", random(1, &[5, 3]))], Learns::Base, &|pass, _| {
         pass.embed("table", scaled, &Tokens::sequences([vec![4, 1], vec![4]]))
     });

@@ -10,7 +10,7 @@ use super::operation::Operation;
 
 /// An operation that was just computed.
 #[derive(Debug)]
-pub struct Seen {
+pub struct TracedOperation {
     /// Which.
     pub operation: Operation,
     /// What it was computed from.
@@ -20,7 +20,7 @@ pub struct Seen {
 }
 
 /// Who looks on.
-type Eye = Rc<RefCell<dyn FnMut(&mut Seen) -> Result<()>>>;
+type Eye = Rc<RefCell<dyn FnMut(&mut TracedOperation) -> Result<()>>>;
 
 thread_local! {
     static EYE: RefCell<Option<Eye>> = const { RefCell::new(None) };
@@ -31,7 +31,7 @@ thread_local! {
 ///
 /// # Panics
 /// If somebody looks on already.
-pub fn during<R>(see: impl FnMut(&mut Seen) -> Result<()> + 'static, work: impl FnOnce() -> R) -> R {
+pub fn during<R>(see: impl FnMut(&mut TracedOperation) -> Result<()> + 'static, work: impl FnOnce() -> R) -> R {
     /// Takes the eye away also where the work panics.
     struct Until;
     impl Drop for Until {
@@ -65,7 +65,7 @@ pub fn seen<const N: usize>(
     }
     let eye = EYE.with_borrow(Clone::clone).expect("somebody looks on");
     let (operation, inputs) = describe()?;
-    let mut seen = Seen { operation, inputs, outputs: outputs.to_vec() };
+    let mut seen = TracedOperation { operation, inputs, outputs: outputs.to_vec() };
     (eye.borrow_mut())(&mut seen)?;
     seen.outputs
         .try_into()

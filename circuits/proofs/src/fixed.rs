@@ -17,7 +17,7 @@ use ftk_circuits::fixed::rope::{self, Rotations};
 use ftk_circuits::fixed::{ACTIVATION_BITS, add, greedy, words};
 use ftk_kernels::grid::{self, GridError};
 use ftk_networks::ops::graph::{Features, Propagation};
-use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, Table, Tokens};
+use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, TableShape, Tokens};
 
 use crate::deadline::Deadline;
 use crate::read::Row;
@@ -351,7 +351,7 @@ impl Ops for Fixed<'_> {
     type Value = Activations;
     type Error = Error;
 
-    fn embed(&mut self, site: &str, _: Table, tokens: &Tokens) -> Result<Activations, Error> {
+    fn embed(&mut self, site: &str, _: TableShape, tokens: &Tokens) -> Result<Activations, Error> {
         self.place = Place::of(tokens);
         let entries = self.base.embedded(site, tokens.ids())?;
         Ok(Activations::new(site, tokens.ids().len(), entries))

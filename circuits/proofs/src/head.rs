@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ftk_networks::digest::Texts;
-use ftk_networks::graphs::{End, Network};
+use ftk_networks::graphs::{End, GraphNetwork};
 use serde::{Deserialize, Serialize};
 
 use crate::fixed::Error;
@@ -15,18 +15,18 @@ pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 /// A network of graphs with its weights.
 #[derive(Clone, Debug)]
 pub struct GraphBase {
-    network: Network,
+    network: GraphNetwork,
     weights: Tensors,
 }
 
 impl GraphBase {
     /// With its weights.
-    pub fn new(network: Network, weights: Tensors) -> Self {
+    pub fn new(network: GraphNetwork, weights: Tensors) -> Self {
         Self { network, weights }
     }
 
     /// The network.
-    pub fn network(&self) -> &Network {
+    pub fn network(&self) -> &GraphNetwork {
         &self.network
     }
 

@@ -17,7 +17,7 @@ pub enum Net {
     /// Of tokens.
     Tokens(Network),
     /// Of graphs.
-    Graph(ftk_networks::graphs::Network),
+    Graph(ftk_networks::graphs::GraphNetwork),
 }
 
 impl Net {

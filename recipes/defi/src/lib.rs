@@ -47,7 +47,7 @@ macro_rules! plans {
 pub const PLANS: &[Builtin] = plans!["btc", "btc-hourly", "polygon", "polygon-days", "provider", "quoter"];
 
 /// Errors of this crate that may know what to do about them.
-pub const HINTS: &[hint::Ask] = &[hint::of::<DefiError>];
+pub const HINTS: &[hint::HintOf] = &[hint::of::<DefiError>];
 
 #[cfg(test)]
 mod tests;

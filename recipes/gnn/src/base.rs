@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use ftk_adapters::weights::Weights;
 use ftk_adapters::{atomic, foreign};
-use ftk_networks::graphs::{Kind, Network};
+use ftk_networks::graphs::{GraphNetwork, GraphNetworkKind};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::error::GraphError;
@@ -19,23 +19,31 @@ pub const MODEL: &str = "model.safetensors";
 pub fn is_one(folder: &Path) -> bool {
     #[derive(serde::Deserialize)]
     struct Named {
-        model_type: Kind,
+        model_type: GraphNetworkKind,
     }
     let named = foreign::read(&folder.join(CONFIG), foreign::DOCUMENT)
         .ok()
         .map(|bytes| serde_json::from_slice::<Named>(&bytes));
-    matches!(named, Some(Ok(Named { model_type: Kind::Gcn | Kind::Sage | Kind::SageGcn | Kind::Gat })))
+    matches!(
+        named,
+        Some(Ok(Named {
+            model_type: GraphNetworkKind::Gcn
+                | GraphNetworkKind::Sage
+                | GraphNetworkKind::SageGcn
+                | GraphNetworkKind::Gat
+        }))
+    )
 }
 
 /// Reads the numbers of a network.
 ///
 /// # Errors
 /// A file that cannot be read or is malformed.
-pub fn network(folder: &Path) -> Result<Network, GraphError> {
+pub fn network(folder: &Path) -> Result<GraphNetwork, GraphError> {
     let path = folder.join(CONFIG);
     let bytes = foreign::read(&path, foreign::DATA).map_err(|error| GraphError::io(&path, error))?;
     let hint = "task \"gnn\" takes the folder base/ of a run that trained a network of graphs, or \"fresh\"";
-    let network: Network = serde_json::from_slice(&bytes)
+    let network: GraphNetwork = serde_json::from_slice(&bytes)
         .map_err(|error| GraphError::malformed(&path, format!("not a network of graphs: {error}")).hinted(hint))?;
     let most = [network.inputs, network.hidden, network.layers, network.heads].into_iter().max().unwrap_or(0);
     if network.layers == 0 || network.layers > 64 || network.heads == 0 || most > 1 << 24 {
@@ -48,7 +56,7 @@ pub fn network(folder: &Path) -> Result<Network, GraphError> {
 ///
 /// # Errors
 /// Files that cannot be read or are malformed, weights that the network does not have or of other shapes.
-pub fn load(folder: &Path, device: &Device) -> Result<(Network, Weights), GraphError> {
+pub fn load(folder: &Path, device: &Device) -> Result<(GraphNetwork, Weights), GraphError> {
     let network = network(folder)?;
     let path = folder.join(MODEL);
     let bytes = foreign::read(&path, foreign::DATA).map_err(|error| GraphError::io(&path, error))?;
@@ -76,7 +84,7 @@ pub fn load(folder: &Path, device: &Device) -> Result<(Network, Weights), GraphE
 ///
 /// # Errors
 /// The file system's.
-pub fn save(folder: &Path, network: &Network, weights: &Weights) -> Result<(), GraphError> {
+pub fn save(folder: &Path, network: &GraphNetwork, weights: &Weights) -> Result<(), GraphError> {
     std::fs::create_dir_all(folder).map_err(|error| GraphError::io(folder, error))?;
     let path = folder.join(MODEL);
     let mut named = Vec::new();
@@ -100,7 +108,7 @@ pub fn save(folder: &Path, network: &Network, weights: &Weights) -> Result<(), G
 ///
 /// # Errors
 /// The device's.
-pub fn digest(network: &Network, weights: &Weights) -> Result<blake3::Hash, GraphError> {
+pub fn digest(network: &GraphNetwork, weights: &Weights) -> Result<blake3::Hash, GraphError> {
     let mut hash = blake3::Hasher::new_derive_key("ftk network of graphs");
     let text = serde_json::to_string(network).expect("numbers have a text");
     hash.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());

@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ftk_networks::graphs::bytes::{Broken, Reader, Writer};
-use ftk_networks::graphs::leaf::{Frame, Incident, Leaf, present};
-use ftk_networks::graphs::merkle::Tree;
+use ftk_networks::graphs::bytes::{BrokenBytes, ByteReader, ByteWriter};
+use ftk_networks::graphs::leaf::{Frame, Incident, NodeLeaf, present};
+use ftk_networks::graphs::merkle::MerkleTree;
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_networks::ops::graph::{Features, Sparse};
 
@@ -19,7 +19,7 @@ const MAGIC: &[u8; 12] = b"ftk graph\0\0\x01";
 impl Graph {
     /// The canonical bytes: the same for the same graph, whatever it was read from.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Writer(MAGIC.to_vec());
+        let mut out = ByteWriter(MAGIC.to_vec());
         out.u8(self.flags());
         out.u32(self.nodes as u32);
         out.u32(self.width() as u32);
@@ -63,24 +63,24 @@ impl Graph {
             return Err(GraphError::malformed(path, "not a graph file that this version reads"));
         };
         let wrong = |message: &str| GraphError::malformed(path, format!("not a graph file: {message}"));
-        let read = Self::parse(Reader::new(rest)).map_err(|Broken(message)| wrong(message))?;
+        let read = Self::parse(ByteReader::new(rest)).map_err(|BrokenBytes(message)| wrong(message))?;
         let (graph, _) = Self::new(path, read)?;
         // Another order or a double edge would be other bytes for the same graph.
         if graph.to_bytes() == bytes { Ok(graph) } else { Err(wrong("not in canonical order")) }
     }
 
-    fn parse(mut input: Reader<'_>) -> Result<Self, Broken> {
+    fn parse(mut input: ByteReader<'_>) -> Result<Self, BrokenBytes> {
         let flags = input.u8()?;
         let has = |bit: u8| flags >> bit & 1 == 1;
         if flags >> 7 != 0 {
-            return Err(Broken("an unknown flag"));
+            return Err(BrokenBytes("an unknown flag"));
         }
         let (nodes, width) = (input.u32()? as usize, input.u32()? as usize);
         let count = input.count(4)?;
         let classes = (0..count).map(|_| input.text()).collect::<Result<_, _>>()?;
         let each = 4 * usize::from(has(0)) + 4 * usize::from(has(1)) + usize::from(has(2)) + 8 * usize::from(has(3));
         if nodes.checked_mul(each + 4 * usize::from(width > 0)).is_none_or(|least| least > input.left()) {
-            return Err(Broken("ends too early"));
+            return Err(BrokenBytes("ends too early"));
         }
         let names = has(0).then(|| (0..nodes).map(|_| input.text()).collect::<Result<_, _>>()).transpose()?;
         let (mut labels, mut parts, mut times, mut rows) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -93,7 +93,7 @@ impl Graph {
             if has(2) {
                 let known = [Part::None, Part::Train, Part::Validation, Part::Test];
                 let part = known.get(usize::from(input.u8()?)).copied();
-                parts.push(part.ok_or(Broken("an unknown part of the split"))?);
+                parts.push(part.ok_or(BrokenBytes("an unknown part of the split"))?);
             }
             if has(3) {
                 times.push(input.f64()?);
@@ -140,7 +140,7 @@ impl Graph {
     }
 
     /// The leaf of every node.
-    pub fn leaves(&self) -> Vec<Leaf> {
+    pub fn leaves(&self) -> Vec<NodeLeaf> {
         let mut lists: Vec<Vec<Incident>> = vec![Vec::new(); self.nodes];
         for &Edge { source, target, weight, time } in &self.edges {
             let sends = self.carries.direction;
@@ -151,7 +151,7 @@ impl Graph {
             edges.sort_by(Incident::order);
             let (time, degree) = (self.times.get(node).copied(), edges.len() as u32);
             let features = self.features.as_ref().map_or_else(Vec::new, |features| present(&features.row(node)));
-            Leaf { node: node as u32, name: self.name(node), time, degree, edges, features }
+            NodeLeaf { node: node as u32, name: self.name(node), time, degree, edges, features }
         };
         lists.into_iter().enumerate().map(leaf).collect()
     }
@@ -166,7 +166,7 @@ impl Graph {
     pub fn root(&self) -> blake3::Hash {
         let frame = self.frame();
         let hashes = self.leaves().iter().map(|leaf| leaf.hash(&frame)).collect();
-        frame.root(&Tree::new(hashes).top())
+        frame.root(&MerkleTree::new(hashes).top())
     }
 
     /// Opens what the logits of `nodes` depend on through so many convolutions.

@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor, Var};
 use ftk_adapters::train::uniform_values;
 use ftk_adapters::weights::Weights;
-use ftk_networks::graphs::Network;
+use ftk_networks::graphs::GraphNetwork;
 
 use super::error::GraphError;
 
@@ -11,7 +11,7 @@ use super::error::GraphError;
 ///
 /// # Errors
 /// The device's.
-pub fn fresh(network: &Network, seed: u64, device: &Device) -> Result<Weights, GraphError> {
+pub fn fresh(network: &GraphNetwork, seed: u64, device: &Device) -> Result<Weights, GraphError> {
     let make = |(name, shape): (String, Vec<usize>)| {
         let count = shape.iter().product();
         let (fan_out, fan_in) = match shape.as_slice() {

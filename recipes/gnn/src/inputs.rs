@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ftk_networks::graphs::{Hop, Kind, Prepare};
+use ftk_networks::graphs::{GraphNetworkKind, Hop, Prepare};
 use ftk_networks::ops::graph::{Features, Propagation};
 
 use super::error::GraphError;
@@ -31,12 +31,12 @@ pub fn incoming(graph: &Graph) -> Vec<Vec<u32>> {
 }
 
 /// The same hop for every convolution, over all nodes.
-pub fn hops(kind: Kind, layers: usize, lists: &[Vec<u32>]) -> Vec<Hop> {
+pub fn hops(kind: GraphNetworkKind, layers: usize, lists: &[Vec<u32>]) -> Vec<Hop> {
     let gather = match kind {
-        Kind::Gcn => symmetric(lists),
-        Kind::Sage => Propagation::means(lists, lists.len()),
-        Kind::SageGcn => closed_means(lists),
-        Kind::Gat => attended(lists),
+        GraphNetworkKind::Gcn => symmetric(lists),
+        GraphNetworkKind::Sage => Propagation::means(lists, lists.len()),
+        GraphNetworkKind::SageGcn => closed_means(lists),
+        GraphNetworkKind::Gat => attended(lists),
     };
     let all: Vec<usize> = (0..lists.len()).collect();
     let hop = Hop { gather: Arc::new(gather), own: Arc::new(Propagation::choosing(&all, all.len())) };
@@ -47,7 +47,7 @@ pub fn hops(kind: Kind, layers: usize, lists: &[Vec<u32>]) -> Vec<Hop> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use ftk_networks::graphs::{Head, Network};
+    use ftk_networks::graphs::{GraphNetwork, Head};
 
     use super::super::graph::{Carries, Edge, tests::graph};
     use super::*;
@@ -67,8 +67,8 @@ mod tests {
         graph
     }
 
-    fn network(kind: Kind) -> Network {
-        Network::new(kind, [2, 3, 2, 1], Head::Convolution, 4)
+    fn network(kind: GraphNetworkKind) -> GraphNetwork {
+        GraphNetwork::new(kind, [2, 3, 2, 1], Head::Convolution, 4)
     }
 
     /// Senders of the first hop, then the receivers of each, in rising order.
@@ -86,7 +86,9 @@ mod tests {
     fn a_part_passes_what_the_whole_graph_passes() {
         for graph in [ring(), timed()] {
             let lists = incoming(&graph);
-            for kind in [Kind::Gcn, Kind::Sage, Kind::SageGcn, Kind::Gat] {
+            for kind in
+                [GraphNetworkKind::Gcn, GraphNetworkKind::Sage, GraphNetworkKind::SageGcn, GraphNetworkKind::Gat]
+            {
                 let network = network(kind);
                 let whole = &hops(kind, 1, &lists)[0];
                 let nodes = [4, 1, 4];
@@ -108,7 +110,7 @@ mod tests {
                         let all = |whole: &Propagation| -> Vec<(u32, u32)> {
                             whole.coefficients().row(*node as usize).collect()
                         };
-                        if kind == Kind::Gat {
+                        if kind == GraphNetworkKind::Gat {
                             let senders = |row: Vec<(u32, u32)>| row.into_iter().map(|(at, _)| at).collect::<Vec<_>>();
                             assert_eq!(senders(named(&hop.gather, row)), senders(all(&whole.gather)));
                         } else {
@@ -130,7 +132,7 @@ mod tests {
             Prepare { normalise: true, project: Some(3) },
         ] {
             let inputs = prepare.project.unwrap_or(2);
-            let network = Network { inputs, prepare, ..network(Kind::Sage) };
+            let network = GraphNetwork { inputs, prepare, ..network(GraphNetworkKind::Sage) };
             let part = graph.neighbourhood(&[3], 2).unwrap();
             part.fits(&network).unwrap();
             let whole = features(&graph, prepare).unwrap();

@@ -35,4 +35,4 @@ pub use ftk_recipes::gnn as settings;
 pub use opened::{Opened, of};
 
 /// Errors of this crate that may know what to do about them.
-pub const HINTS: &[hint::Ask] = &[hint::of::<GraphError>];
+pub const HINTS: &[hint::HintOf] = &[hint::of::<GraphError>];

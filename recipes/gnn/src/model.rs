@@ -8,7 +8,7 @@ use ftk_adapters::lora::{Adapter, Factors};
 use ftk_adapters::peft::{self, Saved};
 use ftk_adapters::train::{Gradients, Learns, LoraTensors, Train, initial_factors};
 use ftk_adapters::weights::Weights;
-use ftk_networks::graphs::{End, Network, Prepare, convolution};
+use ftk_networks::graphs::{End, GraphNetwork, Prepare, convolution};
 
 use super::error::GraphError;
 use super::settings::{FRESH, Gnn};
@@ -22,7 +22,7 @@ pub const BASE: &str = "base";
 #[derive(Debug)]
 pub struct GraphModel {
     /// The network.
-    pub network: Network,
+    pub network: GraphNetwork,
     /// Its weights; variables where they are trained.
     pub weights: Weights,
     /// The adapter, trained or frozen.
@@ -45,8 +45,8 @@ impl GraphModel {
         let (device, seed) = (Device::Cpu, recipe.run.seed);
         let (network, weights) = if recipe.base.model.as_os_str() == FRESH {
             let shape = [inputs, gnn.hidden, gnn.layers, gnn.heads];
-            let fresh = Network::new(gnn.network, shape, gnn.head, 0);
-            let network = Network { head: end, prepare: Self::prepare(recipe, gnn)?, ..fresh };
+            let fresh = GraphNetwork::new(gnn.network, shape, gnn.head, 0);
+            let network = GraphNetwork { head: end, prepare: Self::prepare(recipe, gnn)?, ..fresh };
             let weights = initial::fresh(&network, seed, &device)?;
             (network, weights)
         } else {
@@ -130,7 +130,7 @@ impl GraphModel {
     ///
     /// # Errors
     /// As [`GraphModel::prepare`].
-    pub fn known(recipe: &Recipe) -> Result<Option<Network>, GraphError> {
+    pub fn known(recipe: &Recipe) -> Result<Option<GraphNetwork>, GraphError> {
         let model = &recipe.base.model;
         if model.as_os_str() == FRESH { Ok(None) } else { base::network(model).map(Some) }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use ftk_adapters::train::Train;
-use ftk_networks::graphs::{End, Head, Hop, Kind};
+use ftk_networks::graphs::{End, GraphNetworkKind, Head, Hop};
 use ftk_networks::ops::graph::Features;
 
 use super::error::GraphError;
@@ -79,7 +79,7 @@ impl NodeSession {
         let view = match &gnn.neighbours {
             None => View::Whole(inputs::hops(model.network.model_type, layers, &lists)),
             Some(most) => {
-                if model.network.model_type != Kind::Sage || most.len() != layers {
+                if model.network.model_type != GraphNetworkKind::Sage || most.len() != layers {
                     let message = "neighbours can be drawn for gnn.network = \"sage\", so many for each convolution";
                     return Err(GraphError::unfit(
                         message,

@@ -315,7 +315,7 @@ fn edges_that_are_tested_pass_no_message_either_way_round() {
     let mut rest = graph.clone();
     let kept = graph.edges.iter().zip(&parts).filter(|(_, part)| **part == Part::Train).map(|(edge, _)| *edge);
     rest.edges = kept.collect();
-    let messages = inputs::hops(ftk_networks::graphs::Kind::Gcn, 2, &rest.neighbours());
+    let messages = inputs::hops(ftk_networks::graphs::GraphNetworkKind::Gcn, 2, &rest.neighbours());
     for (edge, part) in graph.edges.iter().zip(&parts) {
         for (a, b) in [(edge.source, edge.target), (edge.target, edge.source)] {
             let passes = session.hops()[0].gather.coefficients().row(a as usize).any(|(sender, _)| sender == b);

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ftk_bases::{Message, Source};
+use ftk_bases::{BaseModel, Message};
 use ftk_recipes::Scored;
 
 use super::error::TextError;
@@ -97,7 +97,7 @@ pub struct Unpaired {
 /// Turns rows of one file into ids, whatever their length.
 #[derive(Debug)]
 pub struct Encoder<'a> {
-    source: &'a Source,
+    source: &'a BaseModel,
     path: &'a Path,
     scored: Scored,
     limit: usize,
@@ -129,7 +129,7 @@ struct Joined {
 impl<'a> Encoder<'a> {
     /// For rows of the file at `path`; `scored` says what of a row for supervised fine-tuning is. Turns beyond `limit`
     /// ids may be left unscored.
-    pub fn new(source: &'a Source, path: &'a Path, scored: Scored, limit: usize) -> Self {
+    pub fn new(source: &'a BaseModel, path: &'a Path, scored: Scored, limit: usize) -> Self {
         let none = AtomicUsize::default;
         Self { source, path, scored, limit, parted: none(), begun: none(), own: none(), others: none() }
     }
@@ -273,7 +273,7 @@ impl<'a> Encoder<'a> {
     ///
     /// # Errors
     /// The tokenizer's and the template's.
-    pub fn prompt(source: &'a Source, prompt: &Text) -> Result<Vec<u32>, TextError> {
+    pub fn prompt(source: &'a BaseModel, prompt: &Text) -> Result<Vec<u32>, TextError> {
         let encoder = Self::new(source, Path::new("prompt"), Scored::default(), usize::MAX);
         match prompt {
             Text::Plain(text) => Ok(encoder.plain(text)?.ids),
@@ -462,7 +462,13 @@ impl<'a> Encoder<'a> {
 
     /// Refuses ids that are padding: several at the beginning, where they move all others, or several at the end that
     /// would be learnt. One alone may begin or end a text.
-    fn unpadded(&self, place: RowPlace, key: &str, ids: &[u32], scored: impl Fn(usize) -> bool) -> Result<(), TextError> {
+    fn unpadded(
+        &self,
+        place: RowPlace,
+        key: &str,
+        ids: &[u32],
+        scored: impl Fn(usize) -> bool,
+    ) -> Result<(), TextError> {
         let Some(pad) = self.source.special().pad else { return Ok(()) };
         let run = |ids: &mut dyn Iterator<Item = &u32>| ids.take_while(|&&id| id == pad).count();
         let (first, last) = (run(&mut ids.iter()), run(&mut ids.iter().rev()));

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use ftk_bases::Source;
+use ftk_bases::BaseModel;
 use ftk_recipes::preference;
 use ftk_recipes::{Data, Recipe, Task};
 use rayon::prelude::*;
@@ -93,7 +93,7 @@ impl Loaded {
 ///
 /// # Errors
 /// What [`rows::read`] and [`Encoder`] refuse, the first row at fault being named; a file in which nothing is scored.
-pub fn load(source: &Source, data: &Data, kind: Kind, path: &Path) -> Result<Loaded, TextError> {
+pub fn load(source: &BaseModel, data: &Data, kind: Kind, path: &Path) -> Result<Loaded, TextError> {
     let template = source.chat_template().ok().cloned();
     let options = Options { columns: data.columns.clone(), replace: data.replace.clone(), template };
     // A network with a row for each position, or with a window, cannot go beyond them.

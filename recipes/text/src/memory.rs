@@ -4,8 +4,8 @@
 use ftk_adapters::footprint::Footprint;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::train::LOGITS;
+use ftk_bases::BaseModel;
 use ftk_bases::Hold;
-use ftk_bases::Source;
 use ftk_networks::Network;
 use ftk_networks::ops::Tokens;
 use ftk_recipes::{Format, Recipe};
@@ -34,7 +34,7 @@ pub struct Memory {
 
 impl Memory {
     /// Of a run that computes at most `tokens` tokens at once; `adapter` is what is trained, if not the base.
-    pub fn of(source: &Source, recipe: &Recipe, adapter: Option<&Adapter>, tokens: usize) -> Self {
+    pub fn of(source: &BaseModel, recipe: &Recipe, adapter: Option<&Adapter>, tokens: usize) -> Self {
         let shapes = source.network().shapes();
         let sizes = || shapes.values().map(|shape| shape.iter().product::<usize>());
         let trained = match adapter {

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::error::TextError;
 use super::rows::Chat;
-use ftk_bases::Source;
+use ftk_bases::BaseModel;
 
 /// Token ids of a conversation, and the assistant's turns among them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct Turns {
 ///
 /// # Errors
 /// The tokenizer's and the template's; [`TextError::Turns`].
-pub fn turns(source: &Source, chat: &Chat, limit: usize) -> Result<Turns, TextError> {
+pub fn turns(source: &BaseModel, chat: &Chat, limit: usize) -> Result<Turns, TextError> {
     let (template, tokenizer) = (source.chat_template()?, source.tokenizer()?);
     let marked = template.render_marked(&chat.messages, &chat.tools)?;
     let text = match &marked {
@@ -47,7 +47,7 @@ pub fn turns(source: &Source, chat: &Chat, limit: usize) -> Result<Turns, TextEr
 }
 
 /// Bytes of the assistant's turns that begin before `end`.
-fn appended(source: &Source, chat: &Chat, text: &str, end: usize) -> Result<Vec<Range<usize>>, TextError> {
+fn appended(source: &BaseModel, chat: &Chat, text: &str, end: usize) -> Result<Vec<Range<usize>>, TextError> {
     let (template, Chat { messages, tools }) = (source.chat_template()?, chat);
     let mut spans = Vec::new();
     for turn in (0..messages.len()).filter(|&turn| messages[turn].role() == "assistant") {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::foreign;
 use ftk_adapters::{atomic, peft};
-use ftk_bases::Source;
+use ftk_bases::BaseModel;
 use ftk_defi::evaluate::{BLOCK, Runs, Window, table, tune};
 use ftk_defi::log::{Header, Log};
 use ftk_defi::plan::{Opened, Plan};
@@ -88,7 +88,7 @@ fn walk<D: Simulation>(
 ) -> Result<Report> {
     let every = plan.decisions.every;
     let windows = plan.walk.windows(simulation.bars(), plan.decisions.horizon)?;
-    let source = Source::open(&plan.base)?;
+    let source = BaseModel::open(&plan.base)?;
     let mut tested = Vec::with_capacity(windows.len());
     let name = |name: &str| Runs { name: name.to_owned(), details: Vec::new(), runs: Vec::new() };
     let mut all = vec![name("policy"), name("base, not adapted")];
@@ -246,7 +246,7 @@ fn learn(plan: &Plan, folder: &Path, rows: &Rows, held_out: &Rows) -> Result<Vec
 /// The adapter with the greatest utility on validation, by which baselines are tuned, too; the later among equals.
 fn choose<D: Simulation>(
     simulation: &D,
-    source: &Source,
+    source: &BaseModel,
     stages: &[PathBuf],
     validation: &Range<usize>,
     every: usize,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use candle_core::Device;
-use ftk_bases::Source;
+use ftk_bases::BaseModel;
 use ftk_defi::DefiError;
 use ftk_proofs::fixed::{Adaptation, FixedAdapter};
 use ftk_proofs::{Case, Choice, Deadline, FixedModel, Input, Output, replay};
@@ -27,7 +27,7 @@ impl Policy {
     ///
     /// # Errors
     /// A model or adapter that cannot be read, or has no integer form.
-    pub fn load(source: &Source, adapter: Option<&Path>, (first, count): (u32, usize)) -> Result<Self> {
+    pub fn load(source: &BaseModel, adapter: Option<&Path>, (first, count): (u32, usize)) -> Result<Self> {
         let weights = source.weights(&Device::Cpu)?;
         let fixed = model::of(source, &weights)?;
         let adapter = match adapter {

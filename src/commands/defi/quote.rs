@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use ftk_adapters::foreign;
-use ftk_bases::Source;
+use ftk_bases::BaseModel;
 use ftk_defi::plan::{Opened, Plan};
 use ftk_defi::simulation::Simulation;
 use ftk_defi::{canonical_rows, window};
@@ -72,7 +72,7 @@ fn answer<D: Simulation>(simulation: &D, plan: &Plan, state: &State, settings: &
     };
     let held = held?;
     let ids = simulation.window(&held, at).ok_or_else(few)?;
-    let source = Source::open(&plan.base)?;
+    let source = BaseModel::open(&plan.base)?;
     let policy = Policy::load(&source, settings.adapter.as_deref(), simulation.ids())?;
     let action = policy.choose(&ids)?;
     Ok((simulation.ids().0 + action as u32, simulation.ordered(&held, at, simulation.action(action))))

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use ftk_bases::Source;
+use ftk_bases::BaseModel;
 use ftk_proofs::Net;
 use ftk_recipes::Recipe;
 use ftk_text::load::Kind;
@@ -25,7 +25,7 @@ pub(super) fn run(mut recipe: Recipe, settings: &Estimation, printer: &Printer) 
     let kind = Kind::of(&recipe);
     recipe.base.model = pull::base(&recipe.base.model, settings.offline, printer)?;
     let source =
-        if has_weights(&recipe.base.model) { open(&recipe.base)? } else { Source::skeleton(&recipe.base.model)? };
+        if has_weights(&recipe.base.model) { open(&recipe.base)? } else { BaseModel::skeleton(&recipe.base.model)? };
     let adapter = recipe.lora.as_ref().map(|lora| begin(lora, &source, recipe.run.seed)).transpose()?;
     let sequences = recipe.run.batch * if matches!(kind, Kind::Pairs | Kind::Choices) { 2 } else { 1 };
     let length = recipe.data.max_length;

@@ -8,7 +8,7 @@ use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::train::{LoraTensors, normal_values};
 use ftk_adapters::weights::Weights;
-use ftk_bases::{Precision, Source, save_folder};
+use ftk_bases::{BaseModel, Precision, save_folder};
 use ftk_networks::sites::Role;
 use ftk_recipes::{Format, Recipe, Reference, SaveDtype};
 use ftk_text::examples::Examples;
@@ -36,7 +36,7 @@ pub(super) fn beyond(adapter: &LoraTensors) -> Option<String> {
 /// The task on its rows (to train on, held out); `start` is the adapter that `lora.start` names, if any.
 pub(super) fn open(
     recipe: &Recipe,
-    source: &Source,
+    source: &BaseModel,
     (weights, trained): (Weights, Trained),
     start: Option<&Adapter>,
     (rows, held_out): (Examples, Option<Examples>),
@@ -91,7 +91,7 @@ pub(super) fn refer(session: &mut TextSession, path: &Path, model: [u8; 32], pri
 /// Writes what is trained, as it stands, into a folder, and names its files with weights.
 pub(super) fn export(
     recipe: &Recipe,
-    source: &Source,
+    source: &BaseModel,
     session: &TextSession,
     out: &Path,
 ) -> Result<&'static [&'static str]> {
@@ -120,11 +120,11 @@ pub(super) fn export(
 }
 
 /// What an adapter calls its base.
-pub(super) fn called(recipe: &Recipe, source: &Source) -> String {
+pub(super) fn called(recipe: &Recipe, source: &BaseModel) -> String {
     recipe.base.name.clone().unwrap_or_else(|| source.name())
 }
 
-pub(super) fn random_weights(source: &Source, std: f64, seed: u64, device: &Device) -> Result<Weights> {
+pub(super) fn random_weights(source: &BaseModel, std: f64, seed: u64, device: &Device) -> Result<Weights> {
     let make = |(name, shape): (String, Vec<usize>)| {
         let count = shape.iter().product();
         let values = if shape.len() == 1 { vec![1.0; count] } else { normal_values(&name, count, std, seed) };
@@ -138,7 +138,7 @@ pub(super) fn variables(weights: &Weights) -> Result<Weights> {
     weights.names().map(make).collect()
 }
 
-fn linear_sites(source: &Source) -> Vec<String> {
+fn linear_sites(source: &BaseModel) -> Vec<String> {
     let sites = source.network().sites().into_iter();
     sites.filter(|site| site.role == Role::Linear).map(|site| site.name).collect()
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::train::initial_factors;
-use ftk_bases::Source;
+use ftk_bases::BaseModel;
 use ftk_circuits::{EncodingError, MAX_RANK, required_k};
 use ftk_proofs::Net;
 use ftk_recipes::{Lora, Recipe};
@@ -54,7 +54,7 @@ impl Plan {
     ///
     /// # Errors
     /// Rows or adapter that are malformed or do not fit the base; nothing to learn from or to evaluate on.
-    pub(super) fn new(recipe: &Recipe, source: &Source) -> Result<Self> {
+    pub(super) fn new(recipe: &Recipe, source: &BaseModel) -> Result<Self> {
         let load = |path: &Path| load(source, &recipe.data, Kind::of(recipe), path);
         let rows = load(&recipe.data.train)?;
         let rows = if recipe.data.packing { rows.pack() } else { rows };
@@ -141,7 +141,7 @@ pub(super) fn uncommittable(error: &EncodingError) -> String {
 }
 
 /// The adapter training starts from.
-pub(super) fn begin(lora: &Lora, source: &Source, seed: u64) -> Result<Adapter> {
+pub(super) fn begin(lora: &Lora, source: &BaseModel, seed: u64) -> Result<Adapter> {
     if let Some(folder) = &lora.start {
         return fitting(source, folder);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ftk_adapters::weights::{Weights, values};
 use ftk_networks::ops::graph::{ONE, Propagation};
-use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Table, Tokens};
+use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, TableShape, Tokens};
 
 use ftk_proofs::fixed::Error;
 
@@ -31,7 +31,7 @@ impl Ops for Reference<'_> {
     type Value = Rows;
     type Error = WeightsError;
 
-    fn embed(&mut self, site: &str, table: Table, tokens: &Tokens) -> Result<Rows, WeightsError> {
+    fn embed(&mut self, site: &str, table: TableShape, tokens: &Tokens) -> Result<Rows, WeightsError> {
         let (_, hidden) = self.0.get(&format!("{site}.weight"))?.dims2()?;
         let scale = f64::from(table.scale);
         let table = self.weight(site)?;

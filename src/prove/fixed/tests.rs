@@ -7,12 +7,12 @@ use ftk_adapters::weights::Weights;
 use ftk_circuits::fixed::FixedError;
 use ftk_gnn::{initial, inputs};
 use ftk_kernels::grid::{self, GridError};
-use ftk_networks::graphs::{Head, Kind};
-use ftk_networks::graphs::{Hop, Network as GraphNetwork};
+use ftk_networks::graphs::{GraphNetwork, Hop};
+use ftk_networks::graphs::{GraphNetworkKind, Head};
 use ftk_networks::ops::graph::Features;
 use ftk_networks::ops::{Heads, Rope, Tokens};
 use ftk_networks::sites::{Role, Site};
-use ftk_networks::{Family, Gpt2, Llama, Network};
+use ftk_networks::{Gpt2, Llama, LlamaVariant, Network};
 use ftk_proofs::fixed::{Adaptation, Fixed, Record, SiteDeltas};
 use ftk_proofs::read::Row;
 
@@ -20,7 +20,7 @@ use super::reference::Reference;
 use super::*;
 
 /// A network small enough to run in a moment, with grouped heads and a tied head.
-fn llama(family: Family) -> Network {
+fn llama(family: LlamaVariant) -> Network {
     Network::Llama(Llama {
         family,
         vocab: 40,
@@ -36,7 +36,7 @@ fn llama(family: Family) -> Network {
 }
 
 fn small() -> Network {
-    llama(Family::Llama)
+    llama(LlamaVariant::Llama)
 }
 
 fn gpt2() -> Network {
@@ -107,7 +107,7 @@ fn agreement(
 
 #[test]
 fn integers_agree_with_floats() {
-    for network in [small(), llama(Family::Qwen2), llama(Family::Qwen3), gpt2()] {
+    for network in [small(), llama(LlamaVariant::Qwen2), llama(LlamaVariant::Qwen3), gpt2()] {
         let rows: Vec<usize> = (0..20).collect();
         let got = agreement(
             &weights(&network),
@@ -121,7 +121,7 @@ fn integers_agree_with_floats() {
 }
 
 /// A graph of thirty nodes with features and messages for two convolutions.
-fn graph(kind: Kind) -> (GraphNetwork, Arc<Features>, Vec<Hop>) {
+fn graph(kind: GraphNetworkKind) -> (GraphNetwork, Arc<Features>, Vec<Hop>) {
     let mut lists = vec![Vec::new(); 30];
     for a in 0..30u32 {
         for b in [(a * 7 + 3) % 30, (a * a + 1) % 30] {
@@ -142,7 +142,7 @@ fn graph(kind: Kind) -> (GraphNetwork, Arc<Features>, Vec<Hop>) {
 
 #[test]
 fn integers_agree_with_floats_on_graphs() {
-    for kind in [Kind::Gcn, Kind::Sage, Kind::SageGcn] {
+    for kind in [GraphNetworkKind::Gcn, GraphNetworkKind::Sage, GraphNetworkKind::SageGcn] {
         let (network, features, hops) = graph(kind);
         let weights = initial::fresh(&network, 3, &Device::Cpu).unwrap();
         let rows: Vec<usize> = (0..30).collect();
@@ -159,7 +159,7 @@ fn integers_agree_with_floats_on_graphs() {
 
 #[test]
 fn attention_over_neighbours_is_refused_by_name() {
-    let (network, ..) = graph(Kind::Gat);
+    let (network, ..) = graph(GraphNetworkKind::Gat);
     let weights = initial::fresh(&network, 3, &Device::Cpu).unwrap();
     let error = of_weights(&weights, &network.sites()).unwrap_err();
     assert!(matches!(error, WeightsError::Fixed(Error::Neighbours(site)) if site == "conv1"));
@@ -167,7 +167,7 @@ fn attention_over_neighbours_is_refused_by_name() {
 
 #[test]
 fn what_enters_a_convolution_is_what_was_gathered() {
-    let (network, features, hops) = graph(Kind::Gcn);
+    let (network, features, hops) = graph(GraphNetworkKind::Gcn);
     let weights = initial::fresh(&network, 3, &Device::Cpu).unwrap();
     let base = of_weights(&weights, &network.sites()).unwrap();
     let grid = |values: Vec<f32>| grid::to_grid(&values).unwrap();
@@ -204,8 +204,8 @@ fn logits_are_pinned() {
     let digests = [
         digest(small(), Adaptation::Base),
         digest(small(), adapted),
-        digest(llama(Family::Qwen2), adapted),
-        digest(llama(Family::Qwen3), adapted),
+        digest(llama(LlamaVariant::Qwen2), adapted),
+        digest(llama(LlamaVariant::Qwen3), adapted),
         digest(gpt2(), Adaptation::Base),
     ];
     let expected = [
@@ -266,7 +266,7 @@ fn only_exported_adapters_are_taken() {
 #[test]
 fn sequences_do_not_see_each_other() {
     let adapter = of_adapter(&adapter()).unwrap();
-    for network in [llama(Family::Llama), llama(Family::Qwen3)] {
+    for network in [llama(LlamaVariant::Llama), llama(LlamaVariant::Qwen3)] {
         let base = of_weights(&weights(&network), &network.sites()).unwrap();
         let run = |tokens: &Tokens, rows: &[usize]| {
             let mut ops = Fixed::new(&base, Adaptation::Factors(&adapter));
@@ -335,7 +335,7 @@ fn bad_input_is_an_error() {
     let base = of_weights(&weights(&gpt2()), &gpt2().sites()).unwrap();
     let beyond = gpt2().forward(&mut Fixed::new(&base, Adaptation::Base), &long, &[0]);
     assert!(matches!(beyond, Err(Error::Positions(20))));
-    let biased = llama(Family::Qwen2);
+    let biased = llama(LlamaVariant::Qwen2);
     let base = of_weights(&weights(&biased), &biased.sites()).unwrap();
     let forgotten = plain.forward(&mut Fixed::new(&base, Adaptation::Base), &tokens(), &[0]);
     assert!(matches!(forgotten, Err(Error::Bias(site)) if site == "model.layers.0.self_attn.q_proj"));

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use ftk_adapters::lora::Adapter;
-use ftk_adapters::train::trace::{self, Seen};
+use ftk_adapters::train::trace::{self, TracedOperation};
 use ftk_adapters::train::{Learns, LoraTensors, Train, initial_factors, normal_values};
 use ftk_adapters::weights::Weights;
-use ftk_networks::ops::{Bias, Heads, Ops, Rope, Table, Tokens};
+use ftk_networks::ops::{Bias, Heads, Ops, Rope, TableShape, Tokens};
 use ftk_recipes::{BatchLoss, Metrics, Run, Session, TaskError, Window};
 
 use super::super::audit::{self, AuditedRun};
@@ -57,7 +57,7 @@ impl Net {
         let labels = sequences.iter().flat_map(|ids| ids[1..].to_vec()).collect();
         let scored: Vec<usize> = (0..rows.len()).flat_map(|row| 5 * row..5 * row + 4).collect();
         let mut pass = Train::recording(&self.weights, Some(&self.adapter), Learns::Adapter);
-        let table = Table { rows: VOCAB, features: WIDTH, scale: 1.0 };
+        let table = TableShape { rows: VOCAB, features: WIDTH, scale: 1.0 };
         let heads = Heads { query: 2, key_value: 2, dim: 4 };
         let rope = Rope { dim: 4, theta: 100.0, scaling: None };
         let x = pass.embed("embed", table, &Tokens::sequences(sequences))?;
@@ -138,7 +138,7 @@ impl Honest {
     fn cheated(&self, step: u64, operation: usize, bit: u32, keep: Option<usize>) -> Recorded {
         let meddler = move || {
             let mut at = 0;
-            move |seen: &mut Seen| {
+            move |seen: &mut TracedOperation| {
                 if at == operation {
                     flip(seen, bit);
                 }
@@ -151,7 +151,7 @@ impl Honest {
         (0..at).for_each(|step| drop(stepper.step(step).unwrap()));
         let before = stepper.optimiser.checkpoint(at, &identity(7), (0, None), None);
         let mut meddle = meddler();
-        let see = move |seen: &mut Seen| {
+        let see = move |seen: &mut TracedOperation| {
             meddle(seen);
             Ok(())
         };
@@ -175,7 +175,7 @@ fn rechained(transcript: &Transcript, change: impl FnOnce(&mut Vec<Record>)) -> 
 }
 
 /// Changes a bit of the first number that an operation gave.
-fn flip(seen: &mut Seen, bit: u32) {
+fn flip(seen: &mut TracedOperation, bit: u32) {
     let output = &mut seen.outputs[0];
     let shape = output.shape().clone();
     *output = match output.dtype() {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ftk_bases::Source;
+use ftk_bases::BaseModel;
 use ftk_defi::log::{Entry, Header, Log};
 use ftk_defi::plan::{Plan, SHIPPED};
 use ftk_defi::{self as defi, Format, Market};
@@ -11,7 +11,7 @@ use ftk_gnn::feedback;
 use ftk_gnn::graph::Graph;
 use ftk_gnn::import::{Origin, import};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
-use ftk_networks::graphs::{Head, Kind, Network};
+use ftk_networks::graphs::{GraphNetwork, GraphNetworkKind, Head};
 use ftk_proofs::head::{head_bytes, parse_head};
 use ftk_recipes::Data;
 use ftk_text::load;
@@ -65,7 +65,7 @@ fn table(columns: &[(&str, Column)]) -> Vec<u8> {
 
 #[test]
 fn rows_of_parquet() {
-    let source = Arc::new(Source::open(Path::new("village")).unwrap());
+    let source = Arc::new(BaseModel::open(Path::new("village")).unwrap());
     let texts = |texts: [&'static str; 2]| Column::Texts(texts.to_vec());
     let seed = table(&[
         ("prompt", texts(["Where is Ada?", "What does Elsa sell?"])),
@@ -357,7 +357,7 @@ fn parts_of_graphs_and_heads() {
         assert_eq!(believed.is_ok(), bytes == honest);
     });
     // Under the root it hangs from itself, a part may be another one, and is run as such.
-    let network = Network::new(Kind::Gcn, [part.width(), 4, 1, 1], Head::Convolution, 3);
+    let network = GraphNetwork::new(GraphNetworkKind::Gcn, [part.width(), 4, 1, 1], Head::Convolution, 3);
     fuzz("graph.bin-of-its-own", &[part.encode()], 64 * MEGABYTE, move |bytes| {
         let Ok(part) = Neighbourhood::decode(bytes) else { return };
         let Some(root) = part.root() else { return };

@@ -29,13 +29,13 @@ pub(super) fn to_json(value: Value, arguments: Rest<Value>, options: Kwargs) -> 
     };
     let sorted = option(3, "sort_keys")?.is_some_and(|sorted| sorted.is_true());
     options.assert_all_used()?;
-    let mut writer = Json { ascii, indent, separators, sorted, text: String::new() };
+    let mut writer = JsonDumps { ascii, indent, separators, sorted, text: String::new() };
     writer.write(&value, 0)?;
     Ok(writer.text)
 }
 
 /// `json.dumps` under way.
-struct Json {
+struct JsonDumps {
     ascii: bool,
     indent: Option<String>,
     separators: [String; 2],
@@ -43,7 +43,7 @@ struct Json {
     text: String,
 }
 
-impl Json {
+impl JsonDumps {
     fn line(&mut self, depth: usize) {
         if let Some(indent) = &self.indent {
             self.text.push('\n');

@@ -95,7 +95,7 @@ fn code(tag: &str, end: &str) -> usize {
 
 /// A piece of an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum TokenKind {
     Space,
     Text,
     Word,
@@ -106,13 +106,13 @@ enum Kind {
 
 #[derive(Debug)]
 struct Token {
-    kind: Kind,
+    kind: TokenKind,
     text: String,
 }
 
 impl Token {
     fn is_space(&self) -> bool {
-        self.kind == Kind::Space
+        self.kind == TokenKind::Space
     }
 }
 
@@ -121,26 +121,28 @@ fn tokens(body: &str) -> Vec<Token> {
     let mut rest = body;
     while let Some(first) = rest.chars().next() {
         let (kind, length) = match first {
-            _ if first.is_whitespace() => (Kind::Space, rest.find(|c: char| !c.is_whitespace()).unwrap_or(rest.len())),
-            '"' | '\'' => (Kind::Text, quoted(rest, first)),
-            _ if first.is_alphanumeric() || first == '_' => {
-                (Kind::Word, rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len()))
+            _ if first.is_whitespace() => {
+                (TokenKind::Space, rest.find(|c: char| !c.is_whitespace()).unwrap_or(rest.len()))
             }
-            '(' | '[' | '{' => (Kind::Open, 1),
-            ')' | ']' | '}' => (Kind::Close, 1),
+            '"' | '\'' => (TokenKind::Text, quoted(rest, first)),
+            _ if first.is_alphanumeric() || first == '_' => {
+                (TokenKind::Word, rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len()))
+            }
+            '(' | '[' | '{' => (TokenKind::Open, 1),
+            ')' | ']' | '}' => (TokenKind::Close, 1),
             _ => {
                 let two = ["**", "//", "==", "!=", "<=", ">="].iter().any(|two| rest.starts_with(two));
-                (Kind::Operator, if two { 2 } else { first.len_utf8() })
+                (TokenKind::Operator, if two { 2 } else { first.len_utf8() })
             }
         };
         let (text, after) = rest.split_at(length);
         rest = after;
         if let Some(value) =
-            text.strip_prefix(first).filter(|_| kind == Kind::Text).and_then(|text| text.strip_suffix(first))
+            text.strip_prefix(first).filter(|_| kind == TokenKind::Text).and_then(|text| text.strip_suffix(first))
         {
             let value = unescape(value);
             let before = tokens.iter().rposition(|token| !token.is_space());
-            match before.filter(|&before| tokens[before].kind == Kind::Text) {
+            match before.filter(|&before| tokens[before].kind == TokenKind::Text) {
                 // Two strings without anything between them are one.
                 Some(before) => {
                     tokens.truncate(before + 1);
@@ -232,7 +234,7 @@ fn escape(value: &str) -> String {
 
 /// Several expressions with what stands between them.
 fn expressions(tokens: &[Token]) -> String {
-    let mut writer = Writer::default();
+    let mut writer = Rewriter::default();
     let mut at = 0;
     while at < tokens.len() {
         let token = &tokens[at];
@@ -240,7 +242,7 @@ fn expressions(tokens: &[Token]) -> String {
         let before = before.map_or("", |token| token.text.as_str());
         at += 1;
         match (token.kind, token.text.as_str()) {
-            (Kind::Open, open) => {
+            (TokenKind::Open, open) => {
                 let end = at + closing(&tokens[at..]);
                 let key: Vec<&str> =
                     tokens[at..end].iter().filter(|token| !token.is_space()).map(|token| token.text.as_str()).collect();
@@ -259,14 +261,14 @@ fn expressions(tokens: &[Token]) -> String {
                 writer.operand.push_str(&expressions(&tokens[at..end]));
                 at = end;
             }
-            (Kind::Word, word) if before == "." => {
+            (TokenKind::Word, word) if before == "." => {
                 let called = tokens.get(at).is_some_and(|next| next.text == "(");
                 if called && METHODS.contains(&word) {
                     writer.operand.push_str(METHOD);
                 }
                 writer.operand.push_str(word);
             }
-            (Kind::Word, word) if before != "is" && SEPARATORS.contains(&word) => {
+            (TokenKind::Word, word) if before != "is" && SEPARATORS.contains(&word) => {
                 // `is not in` is one test.
                 let test = word == "in" && before == "not" && writer.testing;
                 if test {
@@ -276,16 +278,18 @@ fn expressions(tokens: &[Token]) -> String {
                 }
                 writer.testing = false;
             }
-            (Kind::Word, word) => {
+            (TokenKind::Word, word) => {
                 writer.testing |= word == "not" && before == "is";
                 writer.operand.push_str(word);
             }
-            (Kind::Operator, "~") => writer.concat(),
-            (Kind::Operator, operator @ ("*" | "/" | "//" | "%")) if writer.begun() => writer.product(operator),
-            (Kind::Operator, sign @ ("+" | "-")) if writer.begun() => writer.separate(sign),
+            (TokenKind::Operator, "~") => writer.concat(),
+            (TokenKind::Operator, operator @ ("*" | "/" | "//" | "%")) if writer.begun() => writer.product(operator),
+            (TokenKind::Operator, sign @ ("+" | "-")) if writer.begun() => writer.separate(sign),
             // The engine has no sign that changes nothing.
-            (Kind::Operator, "+") => {}
-            (Kind::Operator, "," | ":" | "=" | "==" | "!=" | "<" | "<=" | ">" | ">=") => writer.separate(&token.text),
+            (TokenKind::Operator, "+") => {}
+            (TokenKind::Operator, "," | ":" | "=" | "==" | "!=" | "<" | "<=" | ">" | ">=") => {
+                writer.separate(&token.text)
+            }
             (_, text) => writer.operand.push_str(text),
         }
     }
@@ -298,9 +302,9 @@ fn closing(tokens: &[Token]) -> usize {
     let mut depth = 0usize;
     for (at, token) in tokens.iter().enumerate() {
         match token.kind {
-            Kind::Open => depth += 1,
-            Kind::Close if depth == 0 => return at,
-            Kind::Close => depth -= 1,
+            TokenKind::Open => depth += 1,
+            TokenKind::Close if depth == 0 => return at,
+            TokenKind::Close => depth -= 1,
             _ => {}
         }
     }
@@ -309,7 +313,7 @@ fn closing(tokens: &[Token]) -> usize {
 
 /// Writes expressions whose `~` and `%` become calls.
 #[derive(Default)]
-struct Writer {
+struct Rewriter {
     result: String,
     /// Parts of a concatenation that are whole.
     parts: Vec<String>,
@@ -320,7 +324,7 @@ struct Writer {
     testing: bool,
 }
 
-impl Writer {
+impl Rewriter {
     /// Whether an operand stands in front of an operator.
     fn begun(&self) -> bool {
         !self.operand.trim().is_empty()

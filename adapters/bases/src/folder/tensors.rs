@@ -27,7 +27,7 @@ pub(super) const MAX_HEADER: u64 = 100_000_000;
 
 /// Where one tensor is.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct TensorPlace {
     pub(super) file: PathBuf,
     pub(super) dtype: Dtype,
     pub(super) shape: Vec<usize>,
@@ -39,7 +39,7 @@ pub(super) struct Slot {
     pub(super) stored: Stored,
 }
 
-impl Slot {
+impl TensorPlace {
     /// The tensor as it is stored.
     pub(super) fn bytes(&self) -> Result<Vec<u8>, ModelError> {
         let failed = |source| ModelError::Read { path: self.file.clone(), source };
@@ -92,12 +92,12 @@ pub fn check_finite(path: &Path, tensor: &str, values: &[f32]) -> Result<(), Mod
 }
 
 /// Every tensor of `model.safetensors`, or of the shards its index names.
-pub(super) fn locate(path: &Path) -> Result<BTreeMap<String, Slot>, ModelError> {
+pub(super) fn locate(path: &Path) -> Result<BTreeMap<String, TensorPlace>, ModelError> {
     let single = path.join(WEIGHTS);
     if single.exists() {
         return header(&single);
     }
-    let mut shards: BTreeMap<String, BTreeMap<String, Slot>> = BTreeMap::new();
+    let mut shards: BTreeMap<String, BTreeMap<String, TensorPlace>> = BTreeMap::new();
     let mut tensors = BTreeMap::new();
     for (tensor, shard) in index(path)? {
         if !shards.contains_key(&shard) {
@@ -142,7 +142,7 @@ fn is_plain_name(name: &str) -> bool {
 }
 
 /// The tensors of one safetensors file, from its header.
-fn header(path: &Path) -> Result<BTreeMap<String, Slot>, ModelError> {
+fn header(path: &Path) -> Result<BTreeMap<String, TensorPlace>, ModelError> {
     let failed = |source| ModelError::Read { path: path.to_owned(), source };
     let malformed = |reason: String| ModelError::Malformed { path: path.to_owned(), format: "safetensors", reason };
     let mut file = foreign::open(path).map_err(failed)?;
@@ -172,7 +172,7 @@ fn header(path: &Path) -> Result<BTreeMap<String, Slot>, ModelError> {
         let (from, to) = info.data_offsets;
         let (dtype, shape) = (info.dtype, info.shape.clone());
         let start = start + from as u64;
-        (name, Slot { file: path.to_owned(), dtype, shape, start, len: to - from, stored: Stored::Plain })
+        (name, TensorPlace { file: path.to_owned(), dtype, shape, start, len: to - from, stored: Stored::Plain })
     };
     Ok(metadata.tensors().into_iter().map(slot).collect())
 }

@@ -6,17 +6,17 @@ use serde_json::json;
 use ftk_adapters::peft::LFS;
 use half::{bf16, f16};
 
-use super::super::source::Source;
-use super::super::tiny::{self, Stored};
+use super::super::source::BaseModel;
+use super::super::tiny::{self, StoredTensors};
 use super::tensors::MAX_HEADER;
 use super::*;
 
 fn weights(folder: &Path) -> Result<Weights, ModelError> {
-    Source::open(folder)?.weights(&Device::Cpu)
+    BaseModel::open(folder)?.weights(&Device::Cpu)
 }
 
 /// The folder's only tensor file after a change, and what opening it says, without the path in front.
-fn refused(change: impl FnOnce(&mut Stored)) -> String {
+fn refused(change: impl FnOnce(&mut StoredTensors)) -> String {
     let folder = tiny::folder();
     let mut tensors = tiny::stored(&tiny::weights(tiny::network()));
     change(&mut tensors);
@@ -39,7 +39,7 @@ fn matrices_of_gpt2_are_turned_and_its_names_completed() {
     super::super::save_folder(&saved, &network, &expected, super::super::Precision::F32, &special, &[]).unwrap();
     std::fs::copy(saved.join("config.json"), folder.path().join("config.json")).unwrap();
 
-    let bare = |weights: &Weights| -> Stored {
+    let bare = |weights: &Weights| -> StoredTensors {
         let turned = |(name, tensor): (&str, Tensor)| {
             let name = name.strip_prefix("transformer.").unwrap_or(name).to_owned();
             let turn = name.ends_with(".weight") && (name.contains(".attn.") || name.contains(".mlp."));
@@ -56,17 +56,17 @@ fn matrices_of_gpt2_are_turned_and_its_names_completed() {
 
     tensors.get_mut("h.1.mlp.c_fc.weight").unwrap().1.reverse();
     tiny::write_tensors(&file, &tensors);
-    let error = without_folder(folder.path(), &Source::open(folder.path()).unwrap_err());
+    let error = without_folder(folder.path(), &BaseModel::open(folder.path()).unwrap_err());
     let name = "transformer.h.1.mlp.c_fc.weight";
     assert_eq!(error, format!("M/model.safetensors: tensor {name} has shape [12, 8], the network needs [8, 12]"));
     tensors.remove("h.1.mlp.c_fc.weight");
     tiny::write_tensors(&file, &tensors);
-    let error = without_folder(folder.path(), &Source::open(folder.path()).unwrap_err());
+    let error = without_folder(folder.path(), &BaseModel::open(folder.path()).unwrap_err());
     assert_eq!(error, format!("M: missing tensor: {name}"));
 }
 
 fn write_shards(folder: &Path, of: impl Fn(usize) -> usize) {
-    let mut shards: BTreeMap<String, Stored> = BTreeMap::new();
+    let mut shards: BTreeMap<String, StoredTensors> = BTreeMap::new();
     let mut map = serde_json::Map::new();
     for (i, (name, tensor)) in tiny::stored(&tiny::weights(tiny::network())).into_iter().enumerate() {
         let shard = format!("model-{}.safetensors", of(i));
@@ -83,7 +83,7 @@ fn write_shards(folder: &Path, of: impl Fn(usize) -> usize) {
 #[test]
 fn a_folder_without_a_tokenizer_loads() {
     let folder = tiny::folder();
-    let source = Source::open(folder.path()).unwrap();
+    let source = BaseModel::open(folder.path()).unwrap();
     assert_eq!(*source.network(), tiny::network().into());
     assert!(tiny::same(&source.weights(&Device::Cpu).unwrap(), &tiny::weights(tiny::network())));
     let error = source.tokenizer().unwrap_err();
@@ -118,7 +118,7 @@ fn half_precisions_are_widened() {
             *dtype = half;
         }
         tiny::write_tensors(&folder.path().join("model.safetensors"), &tensors);
-        let source = Source::open(folder.path()).unwrap();
+        let source = BaseModel::open(folder.path()).unwrap();
         let full = source.weights(&Device::Cpu).unwrap();
         assert!(tiny::same(&full, &expected), "{half:?}");
         let held = source.weights_held(&Device::Cpu, Hold::Stored).unwrap();
@@ -148,14 +148,14 @@ fn an_untied_model_without_a_head_gets_a_hint() {
     let mut tensors = tiny::stored(&tiny::weights(tiny::network()));
     tensors.remove("lm_head.weight");
     tiny::write_tensors(&folder.path().join("model.safetensors"), &tensors);
-    let error = Source::open(folder.path()).unwrap_err();
+    let error = BaseModel::open(folder.path()).unwrap_err();
     assert_eq!(without_folder(folder.path(), &error), "M: missing tensor: lm_head.weight");
     assert!(error.hint().unwrap().contains("tie_word_embeddings"));
 
     let mut config = tiny::config();
     config["tie_word_embeddings"] = json!(true);
     tiny::write_json(&folder.path().join("config.json"), &config);
-    assert!(!Source::open(folder.path()).unwrap().network().shapes().contains_key("lm_head.weight"));
+    assert!(!BaseModel::open(folder.path()).unwrap().network().shapes().contains_key("lm_head.weight"));
 }
 
 #[test]
@@ -164,14 +164,14 @@ fn a_head_of_its_own_where_the_configuration_says_tied_is_refused_and_a_copy_is_
     let mut config = tiny::config();
     config["tie_word_embeddings"] = json!(true);
     tiny::write_json(&folder.path().join("config.json"), &config);
-    let error = without_folder(folder.path(), &Source::open(folder.path()).unwrap_err());
+    let error = without_folder(folder.path(), &BaseModel::open(folder.path()).unwrap_err());
     let reason = "says that the head is the embedding table, but the weights have another: lm_head.weight";
     assert_eq!(error, format!("M/config.json: tie_word_embeddings: {reason}"));
     let mut tensors = tiny::stored(&tiny::weights(tiny::network()));
     let table = tensors["model.embed_tokens.weight"].clone();
     tensors.insert("lm_head.weight".to_owned(), table);
     tiny::write_tensors(&folder.path().join("model.safetensors"), &tensors);
-    assert!(Source::open(folder.path()).is_ok());
+    assert!(BaseModel::open(folder.path()).is_ok());
 }
 
 #[test]
@@ -191,12 +191,12 @@ fn a_head_of_its_own_where_silence_means_tied_is_refused() {
     }
     let path = folder.path().join("model.safetensors");
     tiny::write_tensors(&path, &tensors);
-    assert!(Source::open(folder.path()).is_ok());
+    assert!(BaseModel::open(folder.path()).is_ok());
     let mut head = tensors["transformer.wte.weight"].clone();
     head.2[0] ^= 1;
     tensors.insert("lm_head.weight".to_owned(), head);
     tiny::write_tensors(&path, &tensors);
-    let error = without_folder(folder.path(), &Source::open(folder.path()).unwrap_err());
+    let error = without_folder(folder.path(), &BaseModel::open(folder.path()).unwrap_err());
     assert!(error.starts_with("M/config.json: tie_word_embeddings: says that the head is"), "{error}");
 }
 
@@ -206,7 +206,7 @@ fn pointers_of_git_lfs_are_named_as_such() {
     for name in ["model.safetensors", "config.json"] {
         let folder = tiny::folder();
         std::fs::write(folder.path().join(name), &pointer).unwrap();
-        let error = Source::open(folder.path()).unwrap_err();
+        let error = BaseModel::open(folder.path()).unwrap_err();
         assert_eq!(
             without_folder(folder.path(), &error),
             format!("M/{name}: a Git LFS pointer, not the file it stands for")
@@ -222,7 +222,7 @@ fn files_that_lie_about_their_length_are_refused() {
     let whole = std::fs::read(&file).unwrap();
     let refused = |bytes: &[u8]| {
         std::fs::write(&file, bytes).unwrap();
-        without_folder(folder.path(), &Source::open(folder.path()).unwrap_err())
+        without_folder(folder.path(), &BaseModel::open(folder.path()).unwrap_err())
     };
     let described = whole.len();
     let start = "M/model.safetensors: malformed safetensors: ";
@@ -246,7 +246,7 @@ fn an_index_cannot_leave_its_folder() {
     let index = folder.path().join("model.safetensors.index.json");
     for name in ["../model.safetensors", "/model.safetensors", "a/b.safetensors", "..", "", "c:x", "a\\b"] {
         tiny::write_json(&index, &json!({ "weight_map": { "model.norm.weight": name } }));
-        let error = without_folder(folder.path(), &Source::open(folder.path()).unwrap_err());
+        let error = without_folder(folder.path(), &BaseModel::open(folder.path()).unwrap_err());
         assert_eq!(
             error,
             "M/model.safetensors.index.json: malformed safetensors index: \
@@ -254,20 +254,20 @@ fn an_index_cannot_leave_its_folder() {
             "{name}"
         );
     }
-    tiny::write_tensors(&folder.path().join("a.safetensors"), &Stored::new());
+    tiny::write_tensors(&folder.path().join("a.safetensors"), &StoredTensors::new());
     tiny::write_json(&index, &json!({ "weight_map": { "model.norm.weight": "a.safetensors" } }));
-    let error = without_folder(folder.path(), &Source::open(folder.path()).unwrap_err());
+    let error = without_folder(folder.path(), &BaseModel::open(folder.path()).unwrap_err());
     assert_eq!(error, "M/a.safetensors: missing tensor: model.norm.weight");
 }
 
 #[test]
 fn paths_that_are_no_model_get_a_hint() {
     let folder = tempfile::tempdir().unwrap();
-    let error = Source::open(&folder.path().join("absent")).unwrap_err();
+    let error = BaseModel::open(&folder.path().join("absent")).unwrap_err();
     assert_eq!(without_folder(folder.path(), &error), "M/absent: no such file or folder");
     assert!(error.hint().unwrap().contains(".gguf"));
     tiny::write_json(&folder.path().join("adapter_config.json"), &json!({}));
-    let error = Source::open(folder.path()).unwrap_err();
+    let error = BaseModel::open(folder.path()).unwrap_err();
     assert_eq!(without_folder(folder.path(), &error), "M: no such file in this folder: config.json");
     assert!(error.hint().unwrap().contains("adapter"));
 }
@@ -286,12 +286,12 @@ fn special_tokens_and_templates_come_from_every_file() {
     let tokens = json!({"bos_token": {"content": "<s>"}, "eos_token": "<e>", "chat_template": templates});
     tiny::write_json(&file("tokenizer_config.json"), &tokens);
 
-    let source = Source::open(folder.path()).unwrap();
+    let source = BaseModel::open(folder.path()).unwrap();
     let expected = super::super::SpecialTokens { bos: Some(1), eos: Some(2), pad: Some(8), stop: [2, 9, 11].into() };
     assert_eq!(source.special(), &expected);
     assert_eq!(source.chat_template().unwrap().render(&[], &[], false).unwrap(), "<e>D");
     std::fs::write(file("chat_template.jinja"), "{{ bos_token }}J").unwrap();
-    let source = Source::open(folder.path()).unwrap();
+    let source = BaseModel::open(folder.path()).unwrap();
     assert_eq!(source.chat_template().unwrap().render(&[], &[], false).unwrap(), "<s>J");
     let copied: Vec<_> = source.text_files().unwrap().into_iter().map(|file| file.name).collect();
     let expected = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"];
@@ -307,6 +307,6 @@ fn a_folder_of_the_hub_cache_is_known_by_its_name() {
     for name in ["config.json", "model.safetensors"] {
         std::fs::copy(folder.path().join(name), snapshot.join(name)).unwrap();
     }
-    assert_eq!(Source::open(&snapshot).unwrap().name(), "org/tiny-model");
-    assert_eq!(Source::open(folder.path()).unwrap().name(), folder.path().display().to_string());
+    assert_eq!(BaseModel::open(&snapshot).unwrap().name(), "org/tiny-model");
+    assert_eq!(BaseModel::open(folder.path()).unwrap().name(), folder.path().display().to_string());
 }

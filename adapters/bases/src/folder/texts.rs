@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ftk_adapters::foreign;
 use ftk_adapters::peft::LFS;
-use ftk_networks::config::Object;
+use ftk_networks::config::ConfigObject;
 use serde_json::Value;
 
 use super::super::error::ModelError;
@@ -43,7 +43,7 @@ pub(super) fn json(path: &Path) -> Result<Option<Value>, ModelError> {
 
 /// The texts of the special tokens a chat template may use, as `tokenizer_config.json` gives them:
 /// strings or objects with a `content`.
-pub(super) fn special_texts(config: &Object) -> Result<BTreeMap<&'static str, String>, ModelError> {
+pub(super) fn special_texts(config: &ConfigObject) -> Result<BTreeMap<&'static str, String>, ModelError> {
     let mut texts = BTreeMap::new();
     for key in ["bos_token", "eos_token", "pad_token", "unk_token"] {
         if let Some(text) = config.token(key)? {
@@ -54,7 +54,7 @@ pub(super) fn special_texts(config: &Object) -> Result<BTreeMap<&'static str, St
 }
 
 /// The chat template of a folder: `chat_template.jinja`, or what `tokenizer_config.json` says.
-pub(super) fn template(path: &Path, tokenizer_config: &Object) -> Result<Option<String>, ModelError> {
+pub(super) fn template(path: &Path, tokenizer_config: &ConfigObject) -> Result<Option<String>, ModelError> {
     let file = path.join("chat_template.jinja");
     match read(&file)? {
         Some(bytes) => String::from_utf8(bytes).map(Some).map_err(|error| ModelError::Malformed {
@@ -73,11 +73,11 @@ pub(super) fn template(path: &Path, tokenizer_config: &Object) -> Result<Option<
 pub fn stored_template(path: &Path) -> Result<Option<String>, ModelError> {
     let config_path = path.join("tokenizer_config.json");
     let config = json(&config_path)?.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-    template(path, &Object::new(&config_path, &config)?)
+    template(path, &ConfigObject::new(&config_path, &config)?)
 }
 
 /// `chat_template` of `tokenizer_config.json`: a string, or a list of named templates of which `default` is taken.
-fn listed_template(config: &Object) -> Result<Option<String>, ModelError> {
+fn listed_template(config: &ConfigObject) -> Result<Option<String>, ModelError> {
     let Some(list) = config.list("chat_template") else {
         return Ok(config.text("chat_template")?.map(str::to_owned));
     };

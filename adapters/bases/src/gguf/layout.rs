@@ -71,18 +71,18 @@ const MAX_DEPTH: usize = 4;
 pub(super) fn check(path: &Path, reader: &mut (impl Read + Seek)) -> Result<(), ModelError> {
     let malformed = |reason: String| ModelError::Malformed { path: path.to_owned(), format: "GGUF", reason };
     walk(reader).map_err(|broken| match broken {
-        Broken::Rule(reason) => malformed(reason),
-        Broken::Pointer => ModelError::Pointer { path: path.to_owned() },
-        Broken::Type { tensor, found } => ModelError::TensorType { path: path.to_owned(), tensor, found },
-        Broken::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+        BrokenHeader::Rule(reason) => malformed(reason),
+        BrokenHeader::Pointer => ModelError::Pointer { path: path.to_owned() },
+        BrokenHeader::Type { tensor, found } => ModelError::TensorType { path: path.to_owned(), tensor, found },
+        BrokenHeader::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             malformed("the file ends inside its header".to_owned())
         }
-        Broken::Io(source) => ModelError::Read { path: path.to_owned(), source },
+        BrokenHeader::Io(source) => ModelError::Read { path: path.to_owned(), source },
     })?;
     reader.rewind().map_err(|source| ModelError::Read { path: path.to_owned(), source })
 }
 
-enum Broken {
+enum BrokenHeader {
     Io(std::io::Error),
     /// What Git LFS left in the place of the file.
     Pointer,
@@ -93,40 +93,40 @@ enum Broken {
     Rule(String),
 }
 
-impl From<std::io::Error> for Broken {
+impl From<std::io::Error> for BrokenHeader {
     fn from(error: std::io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-fn walk(reader: &mut (impl Read + Seek)) -> Result<(), Broken> {
+fn walk(reader: &mut (impl Read + Seek)) -> Result<(), BrokenHeader> {
     let start = bytes::<4>(reader)?;
     if LFS.starts_with(&start) {
-        return Err(Broken::Pointer);
+        return Err(BrokenHeader::Pointer);
     }
     if &start != b"GGUF" {
-        return Err(Broken::Rule("it does not begin with GGUF".to_owned()));
+        return Err(BrokenHeader::Rule("it does not begin with GGUF".to_owned()));
     }
     let version = u32::from_le_bytes(bytes(reader)?);
     if matches!(version.swap_bytes(), 1..=3) {
-        return Err(Broken::Rule("the file is big endian, which is not read".to_owned()));
+        return Err(BrokenHeader::Rule("the file is big endian, which is not read".to_owned()));
     }
     if !matches!(version, 2 | 3) {
-        return Err(Broken::Rule(format!("version not supported, 2 and 3 are: {version}")));
+        return Err(BrokenHeader::Rule(format!("version not supported, 2 and 3 are: {version}")));
     }
     let tensors = u64::from_le_bytes(bytes(reader)?);
     let here = reader.stream_position()?;
     let end = reader.seek(SeekFrom::End(0))?;
     reader.seek(SeekFrom::Start(here))?;
     if tensors > end / SMALLEST {
-        return Err(Broken::Rule(format!("more tensors than the file has room for: {tensors}")));
+        return Err(BrokenHeader::Rule(format!("more tensors than the file has room for: {tensors}")));
     }
     let entries = u64::from_le_bytes(bytes(reader)?);
     let mut keys = BTreeSet::new();
     for _ in 0..entries {
         let length = u64::from_le_bytes(bytes(reader)?);
         if length > MAX_KEY {
-            return Err(Broken::Rule(format!("key longer than {MAX_KEY} bytes: {length}")));
+            return Err(BrokenHeader::Rule(format!("key longer than {MAX_KEY} bytes: {length}")));
         }
         let mut key = vec![0; usize::try_from(length).expect("bounded by MAX_KEY")];
         reader.read_exact(&mut key)?;
@@ -138,13 +138,13 @@ fn walk(reader: &mut (impl Read + Seek)) -> Result<(), Broken> {
             skip(kind, 0, reader)?;
         }
         if let Some(key) = keys.replace(key) {
-            return Err(Broken::Rule(format!("key given twice: {key}")));
+            return Err(BrokenHeader::Rule(format!("key given twice: {key}")));
         }
     }
     for _ in 0..tensors {
         let length = u64::from_le_bytes(bytes(reader)?);
         if length > MAX_KEY {
-            return Err(Broken::Rule(format!("name of a tensor longer than {MAX_KEY} bytes: {length}")));
+            return Err(BrokenHeader::Rule(format!("name of a tensor longer than {MAX_KEY} bytes: {length}")));
         }
         let mut name = vec![0; usize::try_from(length).expect("bounded by MAX_KEY")];
         reader.read_exact(&mut name)?;
@@ -153,27 +153,27 @@ fn walk(reader: &mut (impl Read + Seek)) -> Result<(), Broken> {
         let kind = u32::from_le_bytes(bytes(reader)?);
         if !READ.contains(&kind) {
             let found = TYPES.get(kind as usize).map_or_else(|| format!("type {kind}"), |name| (*name).to_owned());
-            return Err(Broken::Type { tensor: String::from_utf8_lossy(&name).into_owned(), found });
+            return Err(BrokenHeader::Type { tensor: String::from_utf8_lossy(&name).into_owned(), found });
         }
         bytes::<8>(reader)?;
     }
     Ok(())
 }
 
-fn alignment(kind: u32, reader: &mut impl Read) -> Result<(), Broken> {
+fn alignment(kind: u32, reader: &mut impl Read) -> Result<(), BrokenHeader> {
     const U32: u32 = 4;
     if kind != U32 {
-        return Err(Broken::Rule("general.alignment is not a 32-bit number".to_owned()));
+        return Err(BrokenHeader::Rule("general.alignment is not a 32-bit number".to_owned()));
     }
     let alignment = u32::from_le_bytes(bytes(reader)?);
     if !alignment.is_power_of_two() {
-        return Err(Broken::Rule(format!("general.alignment is not a power of two: {alignment}")));
+        return Err(BrokenHeader::Rule(format!("general.alignment is not a power of two: {alignment}")));
     }
     Ok(())
 }
 
 /// Moves past one value of a type numbered as in the specification.
-fn skip(kind: u32, depth: usize, reader: &mut (impl Read + Seek)) -> Result<(), Broken> {
+fn skip(kind: u32, depth: usize, reader: &mut (impl Read + Seek)) -> Result<(), BrokenHeader> {
     const STRING: u32 = 8;
     const ARRAY: u32 = 9;
     match kind {
@@ -181,21 +181,21 @@ fn skip(kind: u32, depth: usize, reader: &mut (impl Read + Seek)) -> Result<(), 
             let length = u64::from_le_bytes(bytes(reader)?);
             forward(reader, length)
         }
-        ARRAY if depth == MAX_DEPTH => Err(Broken::Rule(format!("arrays nested deeper than {MAX_DEPTH}"))),
+        ARRAY if depth == MAX_DEPTH => Err(BrokenHeader::Rule(format!("arrays nested deeper than {MAX_DEPTH}"))),
         ARRAY => {
             let kind = u32::from_le_bytes(bytes(reader)?);
             let length = u64::from_le_bytes(bytes(reader)?);
             match width(kind) {
                 Some(width) => match length.checked_mul(width) {
                     Some(total) => forward(reader, total),
-                    None => Err(Broken::Rule(format!("array too long: {length}"))),
+                    None => Err(BrokenHeader::Rule(format!("array too long: {length}"))),
                 },
                 None => (0..length).try_for_each(|_| skip(kind, depth + 1, reader)),
             }
         }
         _ => match width(kind) {
             Some(width) => forward(reader, width),
-            None => Err(Broken::Rule(format!("unknown type of value: {kind}"))),
+            None => Err(BrokenHeader::Rule(format!("unknown type of value: {kind}"))),
         },
     }
 }
@@ -211,15 +211,15 @@ fn width(kind: u32) -> Option<u64> {
     }
 }
 
-fn bytes<const N: usize>(reader: &mut impl Read) -> Result<[u8; N], Broken> {
+fn bytes<const N: usize>(reader: &mut impl Read) -> Result<[u8; N], BrokenHeader> {
     let mut buffer = [0; N];
     reader.read_exact(&mut buffer)?;
     Ok(buffer)
 }
 
 /// Moves ahead; a jump past the end is noticed by the next read.
-fn forward(reader: &mut impl Seek, length: u64) -> Result<(), Broken> {
-    let length = i64::try_from(length).map_err(|_| Broken::Rule(format!("length beyond any file: {length}")))?;
+fn forward(reader: &mut impl Seek, length: u64) -> Result<(), BrokenHeader> {
+    let length = i64::try_from(length).map_err(|_| BrokenHeader::Rule(format!("length beyond any file: {length}")))?;
     reader.seek(SeekFrom::Current(length))?;
     Ok(())
 }

@@ -3,11 +3,11 @@
 use std::io::Cursor;
 
 use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
-use ftk_networks::{Family, Llama};
+use ftk_networks::{Llama, LlamaVariant};
 
 use std::collections::BTreeMap;
 
-use super::super::{Model, Source, tiny};
+use super::super::{BaseModel, LoadedModel, tiny};
 use super::*;
 
 /// A file's content before it is written.
@@ -61,7 +61,7 @@ impl Draft {
         file.into_inner()
     }
 
-    pub(super) fn open(&self) -> Result<Source, ModelError> {
+    pub(super) fn open(&self) -> Result<BaseModel, ModelError> {
         open_bytes(&self.bytes())
     }
 
@@ -70,10 +70,10 @@ impl Draft {
     }
 }
 
-fn open_bytes(bytes: &[u8]) -> Result<Source, ModelError> {
+fn open_bytes(bytes: &[u8]) -> Result<BaseModel, ModelError> {
     let file = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
     std::fs::write(file.path(), bytes).unwrap();
-    Source::open(file.path())
+    BaseModel::open(file.path())
 }
 
 fn refused(bytes: &[u8]) -> String {
@@ -93,16 +93,16 @@ fn permute(tensor: &Tensor, heads: usize) -> Tensor {
     split.transpose(1, 2).unwrap().contiguous().unwrap().reshape((rows, d_in)).unwrap()
 }
 
-fn load(draft: &Draft) -> Model {
+fn load(draft: &Draft) -> LoadedModel {
     let file = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
     std::fs::write(file.path(), draft.bytes()).unwrap();
-    Model::load(file.path(), &Device::Cpu).unwrap()
+    LoadedModel::load(file.path(), &Device::Cpu).unwrap()
 }
 
 #[test]
 fn a_file_equals_the_folder_of_the_same_model() {
     let mut network = tiny::network();
-    let families = [Family::Llama, Family::Qwen2, Family::Qwen3];
+    let families = [LlamaVariant::Llama, LlamaVariant::Qwen2, LlamaVariant::Qwen3];
     for (family, tied) in families.into_iter().flat_map(|family| [(family, false), (family, true)]) {
         (network.family, network.tied) = (family, tied);
         let weights = tiny::weights(network.clone());
@@ -112,7 +112,7 @@ fn a_file_equals_the_folder_of_the_same_model() {
     }
     assert_eq!(
         load(&draft()).digest().unwrap(),
-        Model::load(tiny::folder().path(), &Device::Cpu).unwrap().digest().unwrap()
+        LoadedModel::load(tiny::folder().path(), &Device::Cpu).unwrap().digest().unwrap()
     );
 }
 
@@ -132,7 +132,7 @@ fn quantised_tensors_are_dequantised() {
         let expected: Weights = tiny::tensors(&weights).map(quantise).collect();
         let file = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
         std::fs::write(file.path(), Draft::of(&network, &weights, dtype).bytes()).unwrap();
-        let source = Source::open(file.path()).unwrap();
+        let source = BaseModel::open(file.path()).unwrap();
         let full = source.weights(&Device::Cpu).unwrap();
         assert!(tiny::same(&full, &expected), "{dtype:?}");
         let held = source.weights_held(&Device::Cpu, Hold::Stored).unwrap();
@@ -207,7 +207,7 @@ fn nan_weights_are_refused_by_name() {
     weights.insert("model.norm.weight".to_owned(), norm);
     let file = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
     std::fs::write(file.path(), Draft::of(&network, &weights, GgmlDType::F32).bytes()).unwrap();
-    let error = Model::load(file.path(), &Device::Cpu).unwrap_err().to_string();
+    let error = LoadedModel::load(file.path(), &Device::Cpu).unwrap_err().to_string();
     assert!(error.ends_with("tensor output_norm.weight has an entry that is not finite: NaN at index 0"), "{error}");
 }
 
@@ -248,6 +248,6 @@ fn files_that_lie_are_refused() {
 
     let short = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
     std::fs::write(short.path(), &whole[..whole.len() - 64]).unwrap();
-    let error = Model::load(short.path(), &Device::Cpu).unwrap_err().to_string();
+    let error = LoadedModel::load(short.path(), &Device::Cpu).unwrap_err().to_string();
     assert!(error.contains("malformed GGUF: tensor token_embd.weight: tensor needs"), "{error}");
 }

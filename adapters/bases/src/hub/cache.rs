@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ftk_adapters::{atomic, foreign};
 
 use super::error::HubError;
-use super::wanted::{CONFIG, Kind, Pulled, ROWS, Wanted, is_commit};
+use super::wanted::{CONFIG, Pulled, ROWS, RepoKind, Wanted, is_commit};
 use crate::folder::{SHARDS, TEXT_FILES, WEIGHTS, shards};
 
 /// What the cache holds of what is wanted.
@@ -19,16 +19,16 @@ pub(super) enum Look {
 }
 
 /// A repository's folder in the cache.
-pub(super) struct Place {
+pub(super) struct RepoFolder {
     pub(super) folder: PathBuf,
     pub(super) lock: PathBuf,
 }
 
-impl Place {
-    pub(super) fn new(cache: &Path, kind: Kind, id: &str) -> Self {
+impl RepoFolder {
+    pub(super) fn new(cache: &Path, kind: RepoKind, id: &str) -> Self {
         let kind = match kind {
-            Kind::Model => "models",
-            Kind::Dataset => "datasets",
+            RepoKind::Model => "models",
+            RepoKind::Dataset => "datasets",
         };
         let name = format!("{kind}--{}", id.replace('/', "--"));
         Self { lock: cache.join(".locks").join(&name), folder: cache.join(name) }

@@ -10,7 +10,7 @@ pub(super) const ROWS: [&str; 8] =
 
 /// Models and data sets have names of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum RepoKind {
     /// Models.
     Model,
     /// Data sets.

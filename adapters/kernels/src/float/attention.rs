@@ -10,7 +10,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::elementary::{exp, largest, reduce};
-use super::product::{Matrix, Onto, Threads, product};
+use super::product::{MatrixView, Onto, Threads, product};
 use crate::vectors::vectorised;
 
 /// Rows of queries treated at once.
@@ -18,7 +18,7 @@ const BLOCK: usize = 64;
 
 /// Query and key heads, and the features of one; `query` is a multiple of `key_value`.
 #[derive(Clone, Copy, Debug)]
-pub struct Shape {
+pub struct AttentionShape {
     /// Query heads.
     pub query: usize,
     /// Key and value heads.
@@ -29,7 +29,7 @@ pub struct Shape {
 
 /// Rows that see all rows `before` them and, each, their own predecessors.
 #[derive(Clone, Debug)]
-pub struct Span {
+pub struct AttentionSpan {
     /// Rows of the queries.
     pub rows: Range<usize>,
     /// As many rows of the keys and values: their own.
@@ -50,10 +50,10 @@ pub struct Operands<'a> {
 }
 
 /// One head of queries of one span.
-struct Head<'a> {
-    q: Matrix<'a>,
-    k: Matrix<'a>,
-    v: Matrix<'a>,
+struct QueryHead<'a> {
+    q: MatrixView<'a>,
+    k: MatrixView<'a>,
+    v: MatrixView<'a>,
     rows: usize,
     before: usize,
     scale: f32,
@@ -67,12 +67,12 @@ struct Block {
     seen: usize,
 }
 
-impl<'a> Head<'a> {
-    fn new(q: &'a [f32], Seen { span, k, v }: &'a Seen<'_>, shape: Shape, head: usize) -> Self {
-        let Shape { query, key_value, dim } = shape;
+impl<'a> QueryHead<'a> {
+    fn new(q: &'a [f32], VisibleSpan { span, k, v }: &'a VisibleSpan<'_>, shape: AttentionShape, head: usize) -> Self {
+        let AttentionShape { query, key_value, dim } = shape;
         let group = head / (query / key_value);
-        let [k, v] = [k, v].map(|x| Matrix::new(x, key_value * dim).columns(group * dim, dim));
-        let q = Matrix::new(q, query * dim).rows(span.rows.start, span.rows.len()).columns(head * dim, dim);
+        let [k, v] = [k, v].map(|x| MatrixView::new(x, key_value * dim).columns(group * dim, dim));
+        let q = MatrixView::new(q, query * dim).rows(span.rows.start, span.rows.len()).columns(head * dim, dim);
         let (rows, before) = (span.rows.len(), span.before.len());
         Self { q, k, v, rows, before, scale: 1.0 / (dim as f32).sqrt() }
     }
@@ -108,27 +108,27 @@ impl<'a> Head<'a> {
 }
 
 /// A span with the keys and the values that it sees.
-struct Seen<'a> {
-    span: &'a Span,
+struct VisibleSpan<'a> {
+    span: &'a AttentionSpan,
     k: Cow<'a, [f32]>,
     v: Cow<'a, [f32]>,
 }
 
-impl<'a> Seen<'a> {
-    fn new(operands: Operands<'a>, shape: Shape, span: &'a Span) -> Self {
+impl<'a> VisibleSpan<'a> {
+    fn new(operands: Operands<'a>, shape: AttentionShape, span: &'a AttentionSpan) -> Self {
         let [k, v] = [operands.k, operands.v].map(|x| together(x, shape.key_value * shape.dim, span));
         Self { span, k, v }
     }
 }
 
 /// Every head of every span.
-fn tasks<'a>(spans: &'a [Seen<'a>], heads: usize) -> Vec<(&'a Seen<'a>, usize)> {
+fn tasks<'a>(spans: &'a [VisibleSpan<'a>], heads: usize) -> Vec<(&'a VisibleSpan<'a>, usize)> {
     spans.iter().flat_map(|span| (0..heads).map(move |head| (span, head))).collect()
 }
 
 /// The rows before a span and its own. They are copied where they do not lie together: a row is one sum over all that
 /// it sees, wherever that lies.
-fn together<'a>(x: &'a [f32], width: usize, Span { own, before, .. }: &Span) -> Cow<'a, [f32]> {
+fn together<'a>(x: &'a [f32], width: usize, AttentionSpan { own, before, .. }: &AttentionSpan) -> Cow<'a, [f32]> {
     let rows = |range: &Range<usize>| &x[range.start * width..range.end * width];
     if before.is_empty() {
         Cow::Borrowed(rows(own))
@@ -143,25 +143,25 @@ fn together<'a>(x: &'a [f32], width: usize, Span { own, before, .. }: &Span) -> 
 ///
 /// # Panics
 /// If the shapes do not agree.
-pub fn attention(operands: Operands<'_>, shape: Shape, spans: &[Span]) -> Vec<f32> {
-    let Shape { query, dim, .. } = shape;
+pub fn attention(operands: Operands<'_>, shape: AttentionShape, spans: &[AttentionSpan]) -> Vec<f32> {
+    let AttentionShape { query, dim, .. } = shape;
     let mut result = vec![0.0; operands.q.len()];
-    let seen: Vec<Seen<'_>> = spans.iter().map(|span| Seen::new(operands, shape, span)).collect();
+    let seen: Vec<VisibleSpan<'_>> = spans.iter().map(|span| VisibleSpan::new(operands, shape, span)).collect();
     let tasks = tasks(&seen, query);
-    let one = |&(seen, head): &(&Seen<'_>, usize)| {
-        let view = Head::new(operands.q, seen, shape, head);
+    let one = |&(seen, head): &(&VisibleSpan<'_>, usize)| {
+        let view = QueryHead::new(operands.q, seen, shape, head);
         let mut y = vec![0.0; view.rows * dim];
         let mut p = vec![0.0; BLOCK.min(view.rows) * (view.before + view.rows)];
         for block in view.blocks() {
             let p = &mut p[..block.count * block.seen];
             view.probabilities(p, block);
-            let factors = (Matrix::new(p, block.seen), view.v.rows(0, block.seen));
+            let factors = (MatrixView::new(p, block.seen), view.v.rows(0, block.seen));
             product((&mut y[block.first * dim..], dim), Onto::Nothing, 1.0, factors, Threads::One);
         }
         y
     };
     let outputs: Vec<Vec<f32>> = tasks.par_iter().map(one).collect();
-    for ((Seen { span, .. }, head), y) in tasks.into_iter().zip(outputs) {
+    for ((VisibleSpan { span, .. }, head), y) in tasks.into_iter().zip(outputs) {
         place(&mut result, &y, (&span.rows, query * dim), head * dim, dim);
     }
     result
@@ -171,16 +171,21 @@ pub fn attention(operands: Operands<'_>, shape: Shape, spans: &[Span]) -> Vec<f3
 ///
 /// # Panics
 /// If the shapes do not agree.
-pub fn attention_backward(operands: Operands<'_>, shape: Shape, spans: &[Span], gradient: &[f32]) -> [Vec<f32>; 3] {
-    let Shape { query, key_value, dim } = shape;
+pub fn attention_backward(
+    operands: Operands<'_>,
+    shape: AttentionShape,
+    spans: &[AttentionSpan],
+    gradient: &[f32],
+) -> [Vec<f32>; 3] {
+    let AttentionShape { query, key_value, dim } = shape;
     let group = query / key_value;
     let (mut dq, mut dk, mut dv) =
         (vec![0.0; operands.q.len()], vec![0.0; operands.k.len()], vec![0.0; operands.v.len()]);
-    let seen: Vec<Seen<'_>> = spans.iter().map(|span| Seen::new(operands, shape, span)).collect();
+    let seen: Vec<VisibleSpan<'_>> = spans.iter().map(|span| VisibleSpan::new(operands, shape, span)).collect();
     let tasks = tasks(&seen, query);
-    let one = |&(seen, head): &(&Seen<'_>, usize)| {
-        let view = Head::new(operands.q, seen, shape, head);
-        let g = Matrix::new(gradient, query * dim).rows(seen.span.rows.start, view.rows).columns(head * dim, dim);
+    let one = |&(seen, head): &(&VisibleSpan<'_>, usize)| {
+        let view = QueryHead::new(operands.q, seen, shape, head);
+        let g = MatrixView::new(gradient, query * dim).rows(seen.span.rows.start, view.rows).columns(head * dim, dim);
         let seen = view.before + view.rows;
         let mut dq = vec![0.0; view.rows * dim];
         let (mut dk, mut dv) = (vec![0.0; seen * dim], vec![0.0; seen * dim]);
@@ -189,7 +194,7 @@ pub fn attention_backward(operands: Operands<'_>, shape: Shape, spans: &[Span], 
             let [p, ds] = scratch.each_mut().map(|it| &mut it[..count * seen]);
             view.probabilities(p, block);
             let g = g.rows(first, count);
-            product((&mut dv, dim), Onto::Present, 1.0, (Matrix::new(p, seen).t(), g), Threads::One);
+            product((&mut dv, dim), Onto::Present, 1.0, (MatrixView::new(p, seen).t(), g), Threads::One);
             product((&mut *ds, seen), Onto::Nothing, 1.0, (g, view.v.rows(0, seen).t()), Threads::One);
             vectorised(
                 #[inline(always)]
@@ -202,7 +207,7 @@ pub fn attention_backward(operands: Operands<'_>, shape: Shape, spans: &[Span], 
                     }
                 },
             );
-            let ds = Matrix::new(ds, seen);
+            let ds = MatrixView::new(ds, seen);
             let factors = (ds, view.k.rows(0, seen));
             product((&mut dq[first * dim..], dim), Onto::Nothing, view.scale, factors, Threads::One);
             product((&mut dk, dim), Onto::Present, view.scale, (ds.t(), view.q.rows(first, count)), Threads::One);
@@ -210,7 +215,7 @@ pub fn attention_backward(operands: Operands<'_>, shape: Shape, spans: &[Span], 
         [dq, dk, dv]
     };
     let outputs: Vec<[Vec<f32>; 3]> = tasks.par_iter().map(one).collect();
-    for ((Seen { span, .. }, head), [q, k, v]) in tasks.into_iter().zip(outputs) {
+    for ((VisibleSpan { span, .. }, head), [q, k, v]) in tasks.into_iter().zip(outputs) {
         place(&mut dq, &q, (&span.rows, query * dim), head * dim, dim);
         // The query heads of a group share a key head, and are added in their order.
         let column = head / group * dim;

@@ -22,7 +22,7 @@ pub struct Edges<'a> {
 
 /// What attention is computed from.
 #[derive(Clone, Copy, Debug)]
-pub struct Operands<'a> {
+pub struct NeighbourOperands<'a> {
     /// `(nodes, heads * dim)`.
     pub x: &'a [f32],
     /// Weighs senders, `(heads * dim)`.
@@ -35,7 +35,7 @@ pub struct Operands<'a> {
     pub drop: Option<Drop>,
 }
 
-impl Operands<'_> {
+impl NeighbourOperands<'_> {
     fn width(&self) -> usize {
         self.source.len()
     }
@@ -67,7 +67,7 @@ impl Operands<'_> {
 ///
 /// # Panics
 /// If the shapes do not agree.
-pub fn shares(operands: &Operands<'_>, edges: Edges<'_>) -> Vec<f32> {
+pub fn shares(operands: &NeighbourOperands<'_>, edges: Edges<'_>) -> Vec<f32> {
     operands.check(edges);
     let (heads, sent, received) = (operands.heads, operands.scores(operands.source), operands.scores(operands.target));
     let mut shares = vec![0.0f32; edges.senders.len() * heads];
@@ -92,7 +92,7 @@ pub fn shares(operands: &Operands<'_>, edges: Edges<'_>) -> Vec<f32> {
 ///
 /// # Panics
 /// As [`shares`].
-pub fn attend(operands: &Operands<'_>, edges: Edges<'_>, shares: &[f32]) -> Vec<f32> {
+pub fn attend(operands: &NeighbourOperands<'_>, edges: Edges<'_>, shares: &[f32]) -> Vec<f32> {
     operands.check(edges);
     let (heads, dim, width) = (operands.heads, operands.dim(), operands.width());
     let mut result = vec![0.0f32; operands.x.len()];
@@ -115,7 +115,7 @@ pub fn attend(operands: &Operands<'_>, edges: Edges<'_>, shares: &[f32]) -> Vec<
 /// # Panics
 /// As [`shares`].
 pub fn backward(
-    operands: &Operands<'_>,
+    operands: &NeighbourOperands<'_>,
     edges: Edges<'_>,
     (back, places): (Edges<'_>, &[u32]),
     shares: &[f32],
@@ -186,7 +186,7 @@ fn leaky(x: f32) -> f32 {
     if x > 0.0 { x } else { SLOPE * x }
 }
 
-fn kept(operands: &Operands<'_>, entry: usize) -> f32 {
+fn kept(operands: &NeighbourOperands<'_>, entry: usize) -> f32 {
     operands.drop.map_or(1.0, |drop| drop.factor(entry))
 }
 

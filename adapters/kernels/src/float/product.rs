@@ -13,7 +13,7 @@ mod tests;
 use gemm_common::Parallelism;
 
 use self::matrix::CUT;
-pub use self::matrix::{Matrix, Onto, Threads};
+pub use self::matrix::{MatrixView, Onto, Threads};
 use super::fused::is_fused;
 
 /// Entries of a result that `gemm` may compute in lanes along the sum, where both factors lie that way.
@@ -31,7 +31,7 @@ pub fn product(
     (result, row_stride): (&mut [f32], usize),
     onto: Onto,
     scale: f32,
-    (a, b): (Matrix<'_>, Matrix<'_>),
+    (a, b): (MatrixView<'_>, MatrixView<'_>),
     threads: Threads,
 ) {
     let (m, k, n) = (a.rows, a.columns, b.columns);
@@ -57,7 +57,7 @@ pub fn product(
 }
 
 /// Whether `gemm` adds up the product in chains, and is the faster way to do it.
-fn by_gemm((a, b): (Matrix<'_>, Matrix<'_>)) -> bool {
+fn by_gemm((a, b): (MatrixView<'_>, MatrixView<'_>)) -> bool {
     let (m, k, n) = (a.rows, a.columns, b.columns);
     let along_the_sum = a.column_stride == 1 && b.row_stride == 1;
     let horizontal = along_the_sum && (m * n <= HORIZONTAL || m.min(n) <= THIN);
@@ -80,7 +80,7 @@ fn whole(
     (result, row_stride): (&mut [f32], usize),
     onto: Onto,
     scale: f32,
-    (a, b): (Matrix<'_>, Matrix<'_>),
+    (a, b): (MatrixView<'_>, MatrixView<'_>),
     threads: Threads,
 ) {
     let (m, k, n) = (a.rows, a.columns, b.columns);
@@ -123,7 +123,7 @@ fn whole(
 ///
 /// # Panics
 /// As [`product`].
-pub fn new_product(scale: f32, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
+pub fn new_product(scale: f32, a: MatrixView<'_>, b: MatrixView<'_>) -> Vec<f32> {
     let mut result = vec![0.0; a.rows * b.columns];
     product((&mut result, b.columns), Onto::Nothing, scale, (a, b), Threads::All);
     result

@@ -9,14 +9,14 @@ use crate::vectors::vectorised;
 
 /// A sparse matrix in compressed rows, borrowed: entries of row `i` stand at `starts[i]..starts[i + 1]`.
 #[derive(Clone, Copy, Debug)]
-pub struct Rows<'a> {
+pub struct CsrMatrix<'a> {
     starts: &'a [usize],
     columns: &'a [u32],
     values: &'a [f32],
     width: usize,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> CsrMatrix<'a> {
     /// A matrix of `width` columns.
     ///
     /// # Panics
@@ -59,7 +59,7 @@ impl<'a> Rows<'a> {
 ///
 /// # Panics
 /// If `x` is not as many rows as the matrix has columns.
-pub fn product(s: Rows<'_>, x: &[f32], width: usize) -> Vec<f32> {
+pub fn product(s: CsrMatrix<'_>, x: &[f32], width: usize) -> Vec<f32> {
     assert_eq!(s.width * width, x.len(), "columns of the left and rows of the right factor must agree");
     let mut result = vec![0.0f32; s.len() * width];
     if result.is_empty() {
@@ -105,7 +105,7 @@ mod tests {
                     }
                 }
             }
-            assert_eq!(product(Rows::new(&starts, &columns, &values, 4), &x, width), expected);
+            assert_eq!(product(CsrMatrix::new(&starts, &columns, &values, 4), &x, width), expected);
         }
     }
 
@@ -113,7 +113,7 @@ mod tests {
     fn the_parts_are_all_rows_once_whatever_they_hold() {
         let starts: Vec<usize> = (0..=5000).map(|row| row * row / 7).collect();
         let (columns, values) = (vec![0; *starts.last().unwrap()], vec![1.0; *starts.last().unwrap()]);
-        let rows = Rows::new(&starts, &columns, &values, 1);
+        let rows = CsrMatrix::new(&starts, &columns, &values, 1);
         let parts = rows.parts(64);
         assert!(parts.len() > 100);
         assert_eq!(parts.into_iter().flatten().collect::<Vec<_>>(), (0..5000).collect::<Vec<_>>());
@@ -124,6 +124,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "columns must lie in the matrix")]
     fn a_column_outside_is_refused() {
-        Rows::new(&[0, 1], &[2], &[1.0], 2);
+        CsrMatrix::new(&[0, 1], &[2], &[1.0], 2);
     }
 }

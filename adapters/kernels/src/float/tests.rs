@@ -1,7 +1,7 @@
 //! The elementary functions against f64, and the bits of all kernels, which are the same on every processor; whether
 //! they compute what they ought to is compared with candle's operations where they are used.
 
-use super::attention::{Operands, Shape, Span, attention, attention_backward};
+use super::attention::{AttentionShape, AttentionSpan, Operands, attention, attention_backward};
 use super::elementary::{exp, largest, reduce};
 use super::rotary::Turn;
 use super::{gelu, neighbours, norm, relu, rotary, softmax, sparse, swiglu};
@@ -56,22 +56,22 @@ fn pinned_digests_of_all_kernels() {
     found.push(("rotary embedding", digest(&[turn(Turn::Forward), turn(Turn::Back)])));
 
     let (starts, columns) = ([0, 2, 2, 5], [3, 0, 1, 1, 2]);
-    let rows = sparse::Rows::new(&starts, &columns, &g[..5], 4);
+    let rows = sparse::CsrMatrix::new(&starts, &columns, &g[..5], 4);
     found.push(("sparse product", digest(&[sparse::product(rows, &x[..4 * 48], 48)])));
 
     let (starts, senders) = ([0, 2, 2, 5], [2, 0, 1, 1, 2]);
     let edges = neighbours::Edges { starts: &starts, senders: &senders };
     let (back, back_senders, places) = ([0, 1, 3, 5], [0, 2, 2, 0, 2], [1, 2, 3, 0, 4]);
     let back = neighbours::Edges { starts: &back, senders: &back_senders };
-    let operands = neighbours::Operands { x: &x[..3 * 48], source: &w, target: &b, heads: 4, drop: None };
+    let operands = neighbours::NeighbourOperands { x: &x[..3 * 48], source: &w, target: &b, heads: 4, drop: None };
     let shares = neighbours::shares(&operands, edges);
     let attended = neighbours::attend(&operands, edges, &shares);
     let [dx, source, target] = neighbours::backward(&operands, edges, (back, &places), &shares, &g[..3 * 48]);
     found.push(("attention of nodes", digest(&[shares, attended, dx, source, target])));
 
-    let shape = Shape { query: 6, key_value: 2, dim: 10 };
+    let shape = AttentionShape { query: 6, key_value: 2, dim: 10 };
     let spans = [(0..70, 0..70, 0..0), (70..73, 76..79, 70..76), (73..78, 81..86, 79..81), (78..79, 86..87, 79..81)];
-    let spans = spans.map(|(rows, own, before)| Span { rows, own, before });
+    let spans = spans.map(|(rows, own, before)| AttentionSpan { rows, own, before });
     let (q, k, v, g) = (values(79 * 60, 7), values(87 * 20, 8), values(87 * 20, 9), values(79 * 60, 10));
     let operands = Operands { q: &q, k: &k, v: &v };
     let [dq, dk, dv] = attention_backward(operands, shape, &spans, &g);

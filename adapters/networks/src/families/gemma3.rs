@@ -8,10 +8,10 @@
 
 use serde_json::{Value, json};
 
-use crate::config::{ConfigError, Gguf, Object, Sizes};
+use crate::config::{ConfigError, ConfigObject, GgufMetadata, Sizes};
 use crate::decoder::{Decoder, Stored, usual_in_gguf};
-use crate::ops::{Bias, Heads, Ops, Rope, Table, Tokens};
-use crate::record::Record;
+use crate::ops::{Bias, Heads, Ops, Rope, TableShape, Tokens};
+use crate::record::DigestRecord;
 use crate::rope;
 
 /// The numbers of a Gemma 3 network that its forward pass depends on.
@@ -58,7 +58,12 @@ fn repeated(layers: usize, pattern: usize) -> Vec<bool> {
 }
 
 /// Which blocks see all, as a description lists or numbers them.
-fn sees_all(config: &Object<'_>, list: &str, numbers: [&str; 2], layers: usize) -> Result<Vec<bool>, ConfigError> {
+fn sees_all(
+    config: &ConfigObject<'_>,
+    list: &str,
+    numbers: [&str; 2],
+    layers: usize,
+) -> Result<Vec<bool>, ConfigError> {
     // Before a list of so many is made.
     crate::config::check_size(config.path(), "num_hidden_layers", layers, crate::config::MAX_LAYERS)?;
     if let Some(kinds) = config.list(list) {
@@ -84,7 +89,7 @@ fn sees_all(config: &Object<'_>, list: &str, numbers: [&str; 2], layers: usize) 
 }
 
 impl Gemma3 {
-    fn check(&self, config: &Object<'_>) -> Result<(), ConfigError> {
+    fn check(&self, config: &ConfigObject<'_>) -> Result<(), ConfigError> {
         let Self { vocab, hidden, intermediate, heads, eps, context, .. } = *self;
         Sizes { vocab, hidden, intermediate, layers: self.sees_all.len(), heads, eps, context }.check(config)?;
         rope::check(config, &self.rope)?;
@@ -113,7 +118,7 @@ impl Decoder for Gemma3 {
     const NAMES: &'static [&'static str] = &["gemma3_text"];
     const IN_GGUF: &'static [&'static str] = &["gemma3"];
 
-    fn read(config: &Object<'_>, _: &str) -> Result<Self, ConfigError> {
+    fn read(config: &ConfigObject<'_>, _: &str) -> Result<Self, ConfigError> {
         config.refuse("attention_bias", true)?;
         config.refuse("use_bidirectional_attention", true)?;
         for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
@@ -201,7 +206,7 @@ impl Decoder for Gemma3 {
         })
     }
 
-    fn read_gguf(file: &Gguf<'_>, architecture: &str) -> Result<Self, ConfigError> {
+    fn read_gguf(file: &GgufMetadata<'_>, architecture: &str) -> Result<Self, ConfigError> {
         let metadata = &file.metadata;
         let key = |name: &str| format!("{architecture}.{name}");
         rope::refuse_scaling(metadata, architecture)?;
@@ -271,7 +276,7 @@ impl Decoder for Gemma3 {
     /// The integers vocab, hidden, intermediate, blocks, query heads, key-value heads, head dimension, context, window;
     /// one byte a block, 1 if it sees all positions; the real eps; one byte 1 if the head is tied, else 0; the rotary
     /// embedding of the blocks that see all, and that of the others.
-    fn record(&self, record: &mut Record) {
+    fn record(&self, record: &mut DigestRecord) {
         let Self { vocab, hidden, intermediate, sees_all, heads, rope, local_rope, window, eps, tied, context } = self;
         let Heads { query, key_value, dim } = heads;
         record.text(self.name());
@@ -289,7 +294,7 @@ impl Decoder for Gemma3 {
 
     fn embed<O: Ops>(&self, ops: &mut O, tokens: &Tokens) -> Result<O::Value, O::Error> {
         let scale = (self.hidden as f64).sqrt() as f32;
-        ops.embed("model.embed_tokens", Table { rows: self.vocab, features: self.hidden, scale }, tokens)
+        ops.embed("model.embed_tokens", TableShape { rows: self.vocab, features: self.hidden, scale }, tokens)
     }
 
     fn block<O: Ops>(&self, ops: &mut O, index: usize, x: &O::Value) -> Result<O::Value, O::Error> {
@@ -437,8 +442,8 @@ mod tests {
         let tensors = whole.shapes().into_iter().map(|(name, shape)| (whole.name_in_gguf(&name).unwrap(), shape));
         let tensors = tensors.collect();
         let read = |metadata: &Value| {
-            let metadata = Object::new(Path::new("a.gguf"), metadata).unwrap();
-            Network::read_gguf(&Gguf { metadata, tensors: &tensors })
+            let metadata = ConfigObject::new(Path::new("a.gguf"), metadata).unwrap();
+            Network::read_gguf(&GgufMetadata { metadata, tensors: &tensors })
         };
         assert_eq!(read(&metadata).unwrap(), whole);
         assert!(tensors.contains_key("blk.3.post_ffw_norm.weight") && !tensors.contains_key("output.weight"));

@@ -6,10 +6,10 @@
 
 use serde_json::{Value, json};
 
-use crate::config::{ConfigError, MAX_LAYERS, MAX_SIZE, Object, check_eps, check_size};
+use crate::config::{ConfigError, ConfigObject, MAX_LAYERS, MAX_SIZE, check_eps, check_size};
 use crate::decoder::{Decoder, Stored};
-use crate::ops::{Bias, Heads, Ops, Table, Tokens};
-use crate::record::Record;
+use crate::ops::{Bias, Heads, Ops, TableShape, Tokens};
+use crate::record::DigestRecord;
 
 /// The numbers of a GPT-2 network that its forward pass depends on.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +36,7 @@ impl Decoder for Gpt2 {
     const NAMES: &'static [&'static str] = &["gpt2"];
     const FAN_IN_FAN_OUT: bool = true;
 
-    fn read(config: &Object<'_>, _: &str) -> Result<Self, ConfigError> {
+    fn read(config: &ConfigObject<'_>, _: &str) -> Result<Self, ConfigError> {
         // Two names of one function; the others are other functions.
         config.only("activation_function", &["gelu_new", "gelu_pytorch_tanh"])?;
         config.refuse("scale_attn_weights", false)?;
@@ -118,7 +118,7 @@ impl Decoder for Gpt2 {
 
     /// The integers vocab, hidden, intermediate, layers, heads, context; the real eps; one byte 1 if the head is tied,
     /// else 0.
-    fn record(&self, record: &mut Record) {
+    fn record(&self, record: &mut DigestRecord) {
         let Self { vocab, hidden, intermediate, layers, heads, eps, tied, context } = self;
         record.text("gpt2");
         record.ints([*vocab, *hidden, *intermediate, *layers, *heads, *context]);
@@ -138,7 +138,8 @@ impl Decoder for Gpt2 {
     }
 
     fn embed<O: Ops>(&self, ops: &mut O, tokens: &Tokens) -> Result<O::Value, O::Error> {
-        let x = ops.embed("transformer.wte", Table { rows: self.vocab, features: self.hidden, scale: 1.0 }, tokens)?;
+        let x =
+            ops.embed("transformer.wte", TableShape { rows: self.vocab, features: self.hidden, scale: 1.0 }, tokens)?;
         ops.add_positions("transformer.wpe", self.context, &x)
     }
 

@@ -4,15 +4,15 @@
 
 use serde_json::{Value, json};
 
-use crate::config::{ConfigError, Gguf, Object, Sizes};
+use crate::config::{ConfigError, ConfigObject, GgufMetadata, Sizes};
 use crate::decoder::{Decoder, usual_in_gguf};
-use crate::ops::{Bias, Heads, Ops, Rope, Table, Tokens};
-use crate::record::Record;
+use crate::ops::{Bias, Heads, Ops, Rope, TableShape, Tokens};
+use crate::record::DigestRecord;
 use crate::rope;
 
 /// What sets members of the family apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
+pub enum LlamaVariant {
     /// Llama, and Mistral without a sliding window: neither biases nor norms.
     Llama,
     /// Qwen 2 and 2.5: biases on queries, keys and values.
@@ -21,7 +21,7 @@ pub enum Family {
     Qwen3,
 }
 
-impl Family {
+impl LlamaVariant {
     /// The name transformers knows the family by (`model_type`).
     pub fn name(self) -> &'static str {
         match self {
@@ -36,7 +36,7 @@ impl Family {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Llama {
     /// Which member of the family.
-    pub family: Family,
+    pub family: LlamaVariant,
     /// Rows of the embedding table.
     pub vocab: usize,
     /// Width of the residual stream.
@@ -62,11 +62,11 @@ impl Decoder for Llama {
     // Mistral's files call themselves Llama's.
     const IN_GGUF: &'static [&'static str] = &["llama", "qwen2", "qwen3"];
 
-    fn read(config: &Object<'_>, model_type: &str) -> Result<Self, ConfigError> {
+    fn read(config: &ConfigObject<'_>, model_type: &str) -> Result<Self, ConfigError> {
         let family = match model_type {
-            "qwen2" => Family::Qwen2,
-            "qwen3" => Family::Qwen3,
-            _ => Family::Llama,
+            "qwen2" => LlamaVariant::Qwen2,
+            "qwen3" => LlamaVariant::Qwen3,
+            _ => LlamaVariant::Llama,
         };
         config.refuse("attention_bias", true)?;
         config.refuse("mlp_bias", true)?;
@@ -75,7 +75,7 @@ impl Decoder for Llama {
         let dim = match (config.size("head_dim")?, family) {
             (Some(dim), _) => dim,
             // What transformers assumes for Qwen 3, whatever the other widths.
-            (None, Family::Qwen3) => 128,
+            (None, LlamaVariant::Qwen3) => 128,
             (None, _) => config.share("hidden_size", "num_attention_heads")?,
         };
         // Where Llama's classes compute what a file leaves out, the others have numbers of one published model.
@@ -108,9 +108,9 @@ impl Decoder for Llama {
         let Heads { query, key_value, dim } = heads;
         // Biases and norms of queries and keys come with the family's name.
         let class = match family {
-            Family::Llama => "LlamaForCausalLM",
-            Family::Qwen2 => "Qwen2ForCausalLM",
-            Family::Qwen3 => "Qwen3ForCausalLM",
+            LlamaVariant::Llama => "LlamaForCausalLM",
+            LlamaVariant::Qwen2 => "Qwen2ForCausalLM",
+            LlamaVariant::Qwen3 => "Qwen3ForCausalLM",
         };
         let mut config = json!({
             "architectures": [class],
@@ -131,12 +131,12 @@ impl Decoder for Llama {
             "attention_dropout": 0.0,
         });
         match family {
-            Family::Llama => {
+            LlamaVariant::Llama => {
                 config["attention_bias"] = json!(false);
                 config["mlp_bias"] = json!(false);
             }
-            Family::Qwen2 => config["use_sliding_window"] = json!(false),
-            Family::Qwen3 => {
+            LlamaVariant::Qwen2 => config["use_sliding_window"] = json!(false),
+            LlamaVariant::Qwen3 => {
                 config["attention_bias"] = json!(false);
                 config["use_sliding_window"] = json!(false);
             }
@@ -144,12 +144,12 @@ impl Decoder for Llama {
         config
     }
 
-    fn read_gguf(file: &Gguf<'_>, architecture: &str) -> Result<Self, ConfigError> {
+    fn read_gguf(file: &GgufMetadata<'_>, architecture: &str) -> Result<Self, ConfigError> {
         let metadata = &file.metadata;
         let family = match architecture {
-            "qwen2" => Family::Qwen2,
-            "qwen3" => Family::Qwen3,
-            _ => Family::Llama,
+            "qwen2" => LlamaVariant::Qwen2,
+            "qwen3" => LlamaVariant::Qwen3,
+            _ => LlamaVariant::Llama,
         };
         let key = |name: &str| format!("{architecture}.{name}");
         if let Some(experts) = metadata.size(&key("expert_count"))?.filter(|&experts| experts > 0) {
@@ -179,8 +179,8 @@ impl Decoder for Llama {
 
     fn interleaved(&self, module: &str) -> Option<usize> {
         match (self.family, module) {
-            (Family::Llama, "q_proj") => Some(self.heads.query),
-            (Family::Llama, "k_proj") => Some(self.heads.key_value),
+            (LlamaVariant::Llama, "q_proj") => Some(self.heads.query),
+            (LlamaVariant::Llama, "k_proj") => Some(self.heads.key_value),
             _ => None,
         }
     }
@@ -212,7 +212,7 @@ impl Decoder for Llama {
 
     /// The integers vocab, hidden, intermediate, layers, query heads, key-value heads, head dimension, context; the
     /// real eps; one byte 1 if the head is tied, else 0; the rotary embedding.
-    fn record(&self, record: &mut Record) {
+    fn record(&self, record: &mut DigestRecord) {
         let Self { family, vocab, hidden, intermediate, layers, heads, rope, eps, tied, context } = self;
         let Heads { query, key_value, dim } = heads;
         record.text(family.name());
@@ -223,7 +223,7 @@ impl Decoder for Llama {
     }
 
     fn embed<O: Ops>(&self, ops: &mut O, tokens: &Tokens) -> Result<O::Value, O::Error> {
-        ops.embed("model.embed_tokens", Table { rows: self.vocab, features: self.hidden, scale: 1.0 }, tokens)
+        ops.embed("model.embed_tokens", TableShape { rows: self.vocab, features: self.hidden, scale: 1.0 }, tokens)
     }
 
     fn block<O: Ops>(&self, ops: &mut O, index: usize, x: &O::Value) -> Result<O::Value, O::Error> {
@@ -258,8 +258,8 @@ impl Llama {
         let heads = if which == "q" { self.heads.query } else { self.heads.key_value };
         let width = heads * self.heads.dim;
         match self.family {
-            Family::Llama | Family::Qwen2 => ops.linear_rope(&site, width, self.bias(), h, &self.rope),
-            Family::Qwen3 => {
+            LlamaVariant::Llama | LlamaVariant::Qwen2 => ops.linear_rope(&site, width, self.bias(), h, &self.rope),
+            LlamaVariant::Qwen3 => {
                 let x = ops.linear(&site, width, self.bias(), h)?;
                 ops.norm_rope(&format!("{at}.self_attn.{which}_norm"), &x, self.eps, &self.rope)
             }
@@ -269,12 +269,12 @@ impl Llama {
     /// Whether queries, keys and values have biases.
     fn bias(&self) -> Bias {
         match self.family {
-            Family::Llama | Family::Qwen3 => Bias::Absent,
-            Family::Qwen2 => Bias::Present,
+            LlamaVariant::Llama | LlamaVariant::Qwen3 => Bias::Absent,
+            LlamaVariant::Qwen2 => Bias::Present,
         }
     }
 
-    fn check(&self, config: &Object<'_>) -> Result<(), ConfigError> {
+    fn check(&self, config: &ConfigObject<'_>) -> Result<(), ConfigError> {
         let Self { family: _, vocab, hidden, intermediate, layers, heads, rope, eps, tied: _, context } = self.clone();
         Sizes { vocab, hidden, intermediate, layers, heads, eps, context }.check(config)?;
         rope::check(config, &rope)
@@ -282,7 +282,7 @@ impl Llama {
 }
 
 /// Refuses attention that does not see all earlier positions.
-fn refuse_windows(config: &Object<'_>, model_type: &str, context: usize) -> Result<(), ConfigError> {
+fn refuse_windows(config: &ConfigObject<'_>, model_type: &str, context: usize) -> Result<(), ConfigError> {
     /// What transformers assumes where a Mistral's file is silent.
     const MISTRAL_WINDOW: usize = 4096;
     let key = "sliding_window";
@@ -412,8 +412,8 @@ mod tests {
     fn members_of_the_family_are_told_apart() {
         let family = |name: &str| parsed(&with(json!({ "model_type": name }))).unwrap();
         assert_eq!(family("llama"), tiny::network());
-        assert_eq!(family("qwen2"), Llama { family: Family::Qwen2, ..tiny::network() });
-        assert_eq!(family("qwen3"), Llama { family: Family::Qwen3, ..tiny::network() });
+        assert_eq!(family("qwen2"), Llama { family: LlamaVariant::Qwen2, ..tiny::network() });
+        assert_eq!(family("qwen3"), Llama { family: LlamaVariant::Qwen3, ..tiny::network() });
         let mistral = |window: Value| with(json!({ "model_type": "mistral", "sliding_window": window }));
         assert_eq!(parsed(&mistral(Value::Null)).unwrap(), tiny::network());
         assert_eq!(parsed(&mistral(json!(32))).unwrap(), tiny::network());
@@ -444,6 +444,6 @@ mod tests {
             assert_eq!(refused(&with(change)), format!("config.json: {message}"));
         }
         let unused = json!({"model_type": "qwen2", "use_sliding_window": false, "sliding_window": 4});
-        assert_eq!(parsed(&with(unused)).unwrap().family, Family::Qwen2);
+        assert_eq!(parsed(&with(unused)).unwrap().family, LlamaVariant::Qwen2);
     }
 }

@@ -5,10 +5,10 @@
 
 use serde_json::{Value, json};
 
-use crate::config::{ConfigError, Gguf, MAX_SIZE, Object, Sizes};
+use crate::config::{ConfigError, ConfigObject, GgufMetadata, MAX_SIZE, Sizes};
 use crate::decoder::{Decoder, usual_in_gguf};
-use crate::ops::{Bias, Heads, Ops, Rope, Table, Tokens};
-use crate::record::Record;
+use crate::ops::{Bias, Heads, Ops, Rope, TableShape, Tokens};
+use crate::record::DigestRecord;
 use crate::rope;
 
 /// The numbers of a Phi-3 network that its forward pass depends on.
@@ -37,7 +37,7 @@ pub struct Phi3 {
 }
 
 impl Phi3 {
-    fn check(&self, config: &Object<'_>) -> Result<(), ConfigError> {
+    fn check(&self, config: &ConfigObject<'_>) -> Result<(), ConfigError> {
         let Self { vocab, hidden, intermediate, layers, heads, eps, context, .. } = *self;
         Sizes { vocab, hidden, intermediate, layers, heads, eps, context }.check(config)?;
         rope::check(config, &self.rope)?;
@@ -61,7 +61,7 @@ impl Decoder for Phi3 {
     const NAMES: &'static [&'static str] = &["phi3"];
     const IN_GGUF: &'static [&'static str] = &["phi3"];
 
-    fn read(config: &Object<'_>, _: &str) -> Result<Self, ConfigError> {
+    fn read(config: &ConfigObject<'_>, _: &str) -> Result<Self, ConfigError> {
         config.only("hidden_act", &["silu"])?;
         config.refuse("attention_bias", true)?;
         // Transformers 4 writes it here, transformers 5 among the parameters of rotary positions.
@@ -123,8 +123,8 @@ impl Decoder for Phi3 {
         })
     }
 
-    fn read_gguf(file: &Gguf<'_>, architecture: &str) -> Result<Self, ConfigError> {
-        let Gguf { metadata, tensors } = file;
+    fn read_gguf(file: &GgufMetadata<'_>, architecture: &str) -> Result<Self, ConfigError> {
+        let GgufMetadata { metadata, tensors } = file;
         let key = |name: &str| format!("{architecture}.{name}");
         rope::refuse_scaling(metadata, architecture)?;
         for factors in ["rope_factors_long.weight", "rope_factors_short.weight"] {
@@ -183,7 +183,7 @@ impl Decoder for Phi3 {
 
     /// The integers vocab, hidden, intermediate, layers, query heads, key-value heads, head dimension, context, and the
     /// window or 0; the real eps; one byte 1 if the head is tied, else 0; the rotary embedding.
-    fn record(&self, record: &mut Record) {
+    fn record(&self, record: &mut DigestRecord) {
         let Self { vocab, hidden, intermediate, layers, heads, rope, window, eps, tied, context } = self;
         let Heads { query, key_value, dim } = heads;
         record.text(self.name());
@@ -195,7 +195,7 @@ impl Decoder for Phi3 {
     }
 
     fn embed<O: Ops>(&self, ops: &mut O, tokens: &Tokens) -> Result<O::Value, O::Error> {
-        ops.embed("model.embed_tokens", Table { rows: self.vocab, features: self.hidden, scale: 1.0 }, tokens)
+        ops.embed("model.embed_tokens", TableShape { rows: self.vocab, features: self.hidden, scale: 1.0 }, tokens)
     }
 
     fn block<O: Ops>(&self, ops: &mut O, index: usize, x: &O::Value) -> Result<O::Value, O::Error> {
@@ -300,8 +300,8 @@ mod tests {
         let tensors = whole.shapes().into_iter().map(|(name, shape)| (whole.name_in_gguf(&name).unwrap(), shape));
         let mut tensors: std::collections::BTreeMap<_, _> = tensors.collect();
         let read = |tensors: &std::collections::BTreeMap<String, Vec<usize>>| {
-            let metadata = Object::new(Path::new("a.gguf"), &metadata).unwrap();
-            Network::read_gguf(&Gguf { metadata, tensors })
+            let metadata = ConfigObject::new(Path::new("a.gguf"), &metadata).unwrap();
+            Network::read_gguf(&GgufMetadata { metadata, tensors })
         };
         assert_eq!(read(&tensors).unwrap(), whole);
         assert_eq!(tensors["blk.1.attn_qkv.weight"], [16, 8]);

@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::{Family, Gemma3, Gpt2, Llama, Network, Phi3};
+use super::{Gemma3, Gpt2, Llama, LlamaVariant, Network, Phi3};
 use crate::ops::{Heads, Llama3Scaling, Rope};
 
 /// Two layers, grouped heads, head not tied.
 pub fn network() -> Llama {
     Llama {
-        family: Family::Llama,
+        family: LlamaVariant::Llama,
         vocab: 16,
         hidden: 8,
         intermediate: 12,
@@ -44,8 +44,8 @@ pub fn all() -> Vec<Network> {
     vec![
         network().into(),
         scaled.into(),
-        of_family(Family::Qwen2).into(),
-        of_family(Family::Qwen3).into(),
+        of_family(LlamaVariant::Qwen2).into(),
+        of_family(LlamaVariant::Qwen3).into(),
         gpt2().into(),
         gemma3().into(),
         phi3().into(),

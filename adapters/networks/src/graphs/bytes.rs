@@ -2,19 +2,19 @@
 
 /// Why bytes are not what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Broken(
+pub struct BrokenBytes(
     /// What is wrong.
     pub &'static str,
 );
 
 /// Appends.
 #[derive(Debug, Default)]
-pub struct Writer(
+pub struct ByteWriter(
     /// What was written so far.
     pub Vec<u8>,
 );
 
-impl Writer {
+impl ByteWriter {
     /// A byte.
     pub fn u8(&mut self, value: u8) {
         self.0.push(value);
@@ -55,9 +55,9 @@ impl Writer {
 /// Reads what [`Writer`] wrote, looking at every length before anything is allocated. Every function says what is wrong as
 /// [`Broken`].
 #[derive(Debug)]
-pub struct Reader<'a>(&'a [u8]);
+pub struct ByteReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     /// At the beginning of these bytes.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
@@ -72,12 +72,12 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Broken`].
-    pub fn end(&self) -> Result<(), Broken> {
-        if self.0.is_empty() { Ok(()) } else { Err(Broken("bytes behind its end")) }
+    pub fn end(&self) -> Result<(), BrokenBytes> {
+        if self.0.is_empty() { Ok(()) } else { Err(BrokenBytes("bytes behind its end")) }
     }
 
-    fn take(&mut self, count: usize) -> Result<&'a [u8], Broken> {
-        let (head, rest) = self.0.split_at_checked(count).ok_or(Broken("ends too early"))?;
+    fn take(&mut self, count: usize) -> Result<&'a [u8], BrokenBytes> {
+        let (head, rest) = self.0.split_at_checked(count).ok_or(BrokenBytes("ends too early"))?;
         self.0 = rest;
         Ok(head)
     }
@@ -86,7 +86,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Broken`].
-    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Broken> {
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], BrokenBytes> {
         Ok(self.take(N)?.try_into().expect("so many were taken"))
     }
 
@@ -94,7 +94,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Broken`].
-    pub fn u8(&mut self) -> Result<u8, Broken> {
+    pub fn u8(&mut self) -> Result<u8, BrokenBytes> {
         Ok(self.array::<1>()?[0])
     }
 
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Broken`].
-    pub fn u32(&mut self) -> Result<u32, Broken> {
+    pub fn u32(&mut self) -> Result<u32, BrokenBytes> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Broken`].
-    pub fn f32(&mut self) -> Result<f32, Broken> {
+    pub fn f32(&mut self) -> Result<f32, BrokenBytes> {
         let value = f32::from_le_bytes(self.array()?);
         one_way(value, value.is_finite() && (value != 0.0 || value.is_sign_positive()))
     }
@@ -119,7 +119,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Broken`].
-    pub fn f64(&mut self) -> Result<f64, Broken> {
+    pub fn f64(&mut self) -> Result<f64, BrokenBytes> {
         let value = f64::from_le_bytes(self.array()?);
         one_way(value, value.is_finite() && (value != 0.0 || value.is_sign_positive()))
     }
@@ -128,33 +128,33 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Broken`].
-    pub fn count(&mut self, each: usize) -> Result<usize, Broken> {
+    pub fn count(&mut self, each: usize) -> Result<usize, BrokenBytes> {
         let count = self.u32()? as usize;
         let fits = count.checked_mul(each).is_some_and(|bytes| bytes <= self.0.len());
-        if fits { Ok(count) } else { Err(Broken("ends too early")) }
+        if fits { Ok(count) } else { Err(BrokenBytes("ends too early")) }
     }
 
     /// What [`Writer::text`] wrote.
     ///
     /// # Errors
     /// [`Broken`].
-    pub fn text(&mut self) -> Result<String, Broken> {
+    pub fn text(&mut self) -> Result<String, BrokenBytes> {
         let count = self.count(1)?;
-        String::from_utf8(self.take(count)?.to_vec()).map_err(|_| Broken("a name is not text"))
+        String::from_utf8(self.take(count)?.to_vec()).map_err(|_| BrokenBytes("a name is not text"))
     }
 
     /// A sparse row of so many columns, which rise; no value is zero or not finite.
     ///
     /// # Errors
     /// [`Broken`].
-    pub fn row(&mut self, width: usize) -> Result<Vec<(u32, f32)>, Broken> {
+    pub fn row(&mut self, width: usize) -> Result<Vec<(u32, f32)>, BrokenBytes> {
         let count = self.count(8)?;
         let mut row: Vec<(u32, f32)> = Vec::with_capacity(count);
         for _ in 0..count {
             let (column, value) = (self.u32()?, self.f32()?);
             let rises = row.last().is_none_or(|&(last, _)| last < column);
             if !rises || column as usize >= width || value == 0.0 {
-                return Err(Broken("a feature out of place"));
+                return Err(BrokenBytes("a feature out of place"));
             }
             row.push((column, value));
         }
@@ -163,6 +163,6 @@ impl<'a> Reader<'a> {
 }
 
 /// Zero has two signs, of which one is written; what is not finite never is.
-fn one_way<T>(value: T, is: bool) -> Result<T, Broken> {
-    if is { Ok(value) } else { Err(Broken("a number is not finite, or a zero has a sign")) }
+fn one_way<T>(value: T, is: bool) -> Result<T, BrokenBytes> {
+    if is { Ok(value) } else { Err(BrokenBytes("a number is not finite, or a zero has a sign")) }
 }

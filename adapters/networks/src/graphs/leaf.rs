@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use blake3::{Hash, Hasher};
 
-use super::bytes::{Broken, Reader, Writer};
+use super::bytes::{BrokenBytes, ByteReader, ByteWriter};
 
 const LEAF: &str = "ftk graph 1 leaf";
 const ROOT: &str = "ftk graph 1 root";
@@ -49,7 +49,7 @@ pub struct Incident {
 
 /// One node.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Leaf {
+pub struct NodeLeaf {
     /// Its number.
     pub node: u32,
     /// Its name.
@@ -85,16 +85,16 @@ impl Frame {
         set.into_iter().enumerate().map(|(bit, set)| u8::from(set) << bit).sum()
     }
 
-    pub(super) fn write(&self, out: &mut Writer) {
+    pub(super) fn write(&self, out: &mut ByteWriter) {
         out.u8(self.kinds());
         out.u32(self.nodes);
         out.u32(self.width);
     }
 
-    pub(super) fn read(input: &mut Reader<'_>) -> Result<Self, Broken> {
+    pub(super) fn read(input: &mut ByteReader<'_>) -> Result<Self, BrokenBytes> {
         let kinds = input.u8()?;
         if kinds >> 4 != 0 {
-            return Err(Broken("an unknown kind"));
+            return Err(BrokenBytes("an unknown kind"));
         }
         let has = |bit: u8| kinds >> bit & 1 == 1;
         let carries = Carries { weight: has(1), time: has(2), direction: has(3) };
@@ -103,7 +103,7 @@ impl Frame {
 
     /// The root over the topmost hash.
     pub fn root(&self, top: &Hash) -> Hash {
-        let mut out = Writer::default();
+        let mut out = ByteWriter::default();
         self.write(&mut out);
         Hasher::new_derive_key(ROOT).update(&out.0).update(top.as_bytes()).finalize()
     }
@@ -115,16 +115,16 @@ impl Frame {
     }
 }
 
-impl Leaf {
+impl NodeLeaf {
     /// What comes before the edges.
-    fn write_head(&self, out: &mut Writer) {
+    fn write_head(&self, out: &mut ByteWriter) {
         out.u32(self.node);
         out.text(&self.name);
         self.time.iter().for_each(|time| out.f64(*time));
         out.u32(self.degree);
     }
 
-    fn write_edges(&self, frame: &Frame, out: &mut Writer) {
+    fn write_edges(&self, frame: &Frame, out: &mut ByteWriter) {
         for edge in &self.edges {
             out.u32(edge.other);
             if frame.carries.direction {
@@ -141,7 +141,7 @@ impl Leaf {
 
     /// The hash that stands in the tree.
     pub fn hash(&self, frame: &Frame) -> Hash {
-        let (mut out, mut features) = (Writer::default(), Writer::default());
+        let (mut out, mut features) = (ByteWriter::default(), ByteWriter::default());
         self.write_head(&mut out);
         self.write_edges(frame, &mut out);
         features.row(&self.features);
@@ -150,14 +150,14 @@ impl Leaf {
     }
 
     /// The leaf with its features themselves, and how many edges are listed.
-    pub(super) fn write(&self, frame: &Frame, out: &mut Writer) {
+    pub(super) fn write(&self, frame: &Frame, out: &mut ByteWriter) {
         self.write_head(out);
         out.u32(self.edges.len() as u32);
         self.write_edges(frame, out);
         out.row(&self.features);
     }
 
-    pub(super) fn read(frame: &Frame, input: &mut Reader<'_>) -> Result<Self, Broken> {
+    pub(super) fn read(frame: &Frame, input: &mut ByteReader<'_>) -> Result<Self, BrokenBytes> {
         let (node, name) = (input.u32()?, input.text()?);
         let time = frame.timed.then(|| input.f64()).transpose()?;
         let degree = input.u32()?;
@@ -168,7 +168,7 @@ impl Leaf {
             let sends = match frame.carries.direction {
                 true => match input.u8()? {
                     byte @ 0..=1 => byte == 1,
-                    _ => return Err(Broken("an unknown direction")),
+                    _ => return Err(BrokenBytes("an unknown direction")),
                 },
                 false => false,
             };

@@ -6,9 +6,9 @@ const NODE: &str = "ftk graph 1 node";
 
 /// All levels, the leaves first.
 #[derive(Debug)]
-pub struct Tree(Vec<Vec<Hash>>);
+pub struct MerkleTree(Vec<Vec<Hash>>);
 
-impl Tree {
+impl MerkleTree {
     /// Over the hashes of leaves, of which there is at least one.
     pub fn new(leaves: Vec<Hash>) -> Self {
         let mut levels = vec![leaves];
@@ -83,7 +83,7 @@ mod tests {
     fn any_leaves_lead_to_the_top_with_their_own_partners_alone() {
         for count in 1..8usize {
             let hashes: Vec<Hash> = (0..count).map(|leaf| blake3::hash(&[leaf as u8])).collect();
-            let tree = Tree::new(hashes.clone());
+            let tree = MerkleTree::new(hashes.clone());
             for chosen in 1..1u32 << count {
                 let places: Vec<usize> = (0..count).filter(|place| chosen >> place & 1 == 1).collect();
                 let leaves: Vec<(usize, Hash)> = places.iter().map(|&place| (place, hashes[place])).collect();

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::bytes::{Broken, Reader, Writer};
-use super::leaf::{Frame, Leaf};
-use super::merkle::{Tree, climb};
-use super::{Hop, Kind, Network};
+use super::bytes::{BrokenBytes, ByteReader, ByteWriter};
+use super::leaf::{Frame, NodeLeaf};
+use super::merkle::{MerkleTree, climb};
+use super::{GraphNetwork, GraphNetworkKind, Hop};
 use crate::ops::graph::{Features, Propagation, Sparse, symmetric_coefficient, with_itself};
 
 /// First bytes: a name and a version.
@@ -27,7 +27,7 @@ pub struct Neighbourhood {
     /// Convolutions that messages pass.
     hops: u32,
     /// In rising order of numbers.
-    members: Vec<Leaf>,
+    members: Vec<NodeLeaf>,
     /// What leads from the members to the root.
     partners: Vec<blake3::Hash>,
 }
@@ -108,8 +108,8 @@ impl NeighbourhoodError {
     }
 }
 
-impl From<Broken> for NeighbourhoodError {
-    fn from(Broken(message): Broken) -> Self {
+impl From<BrokenBytes> for NeighbourhoodError {
+    fn from(BrokenBytes(message): BrokenBytes) -> Self {
         Self::Encoding(message)
     }
 }
@@ -130,19 +130,19 @@ impl Neighbourhood {
     ///
     /// # Panics
     /// If an edge, or one of `nodes`, leads to no leaf.
-    pub fn of_leaves(frame: Frame, leaves: &[Leaf], nodes: &[u32], hops: usize) -> Self {
+    pub fn of_leaves(frame: Frame, leaves: &[NodeLeaf], nodes: &[u32], hops: usize) -> Self {
         let asked: BTreeSet<u32> = nodes.iter().copied().collect();
         let leaf = |node: u32| leaves.get(node as usize);
         let reached = reach(&asked, depth(hops as u32, &frame), leaf).expect("every edge leads to a leaf");
         let places: Vec<usize> = reached.iter().map(|&node| node as usize).collect();
-        let tree = Tree::new(leaves.iter().map(|leaf| leaf.hash(&frame)).collect());
+        let tree = MerkleTree::new(leaves.iter().map(|leaf| leaf.hash(&frame)).collect());
         let members = places.iter().map(|&place| leaves[place].clone()).collect();
         Self { frame, hops: hops as u32, members, partners: tree.partners(&places) }
     }
 
     /// The canonical bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer(MAGIC.to_vec());
+        let mut out = ByteWriter(MAGIC.to_vec());
         self.frame.write(&mut out);
         out.u32(self.hops);
         out.u32(self.members.len() as u32);
@@ -158,14 +158,14 @@ impl Neighbourhood {
     /// # Errors
     /// [`NeighbourhoodError::Encoding`].
     pub fn decode(bytes: &[u8]) -> Result<Self, NeighbourhoodError> {
-        let rest = bytes.strip_prefix(MAGIC).ok_or(Broken("not a part of a graph that this version reads"))?;
-        let mut input = Reader::new(rest);
+        let rest = bytes.strip_prefix(MAGIC).ok_or(BrokenBytes("not a part of a graph that this version reads"))?;
+        let mut input = ByteReader::new(rest);
         let (frame, hops) = (Frame::read(&mut input)?, input.u32()?);
         if hops == 0 || hops > MAX_HOPS || frame.width > MAX_WIDTH {
             return Err(NeighbourhoodError::Encoding("numbers that no network has"));
         }
         let count = input.count(MEMBER)?;
-        let members = (0..count).map(|_| Leaf::read(&frame, &mut input)).collect::<Result<_, _>>()?;
+        let members = (0..count).map(|_| NodeLeaf::read(&frame, &mut input)).collect::<Result<_, _>>()?;
         let count = input.count(32)?;
         let partners = (0..count).map(|_| input.array().map(blake3::Hash::from)).collect::<Result<_, _>>()?;
         input.end()?;
@@ -183,7 +183,7 @@ impl Neighbourhood {
         if let Some(pair) = members.windows(2).find(|pair| pair[0].node >= pair[1].node) {
             return Err(Coverage(pair[1].node));
         }
-        for Leaf { node, degree, edges, .. } in members {
+        for NodeLeaf { node, degree, edges, .. } in members {
             let (node, degree, listed) = (*node, *degree, edges.len());
             if degree as usize != listed {
                 return Err(Degree { node, degree, listed });
@@ -201,7 +201,7 @@ impl Neighbourhood {
         if let Some(node) = reached.symmetric_difference(&found).next() {
             return Err(Coverage(*node));
         }
-        for Leaf { node, edges, .. } in members {
+        for NodeLeaf { node, edges, .. } in members {
             for edge in edges {
                 let Some(other) = self.member(edge.other) else { continue };
                 let there = edge.from_there(*node, frame.carries);
@@ -227,7 +227,7 @@ impl Neighbourhood {
     ///
     /// # Errors
     /// [`NeighbourhoodError::Hops`], [`NeighbourhoodError::Features`].
-    pub fn fits(&self, network: &Network) -> Result<(), NeighbourhoodError> {
+    pub fn fits(&self, network: &GraphNetwork) -> Result<(), NeighbourhoodError> {
         let (found, wanted) = (self.hops, network.layers);
         if found as usize != wanted {
             return Err(NeighbourhoodError::Hops { found, wanted });
@@ -274,7 +274,7 @@ impl Neighbourhood {
 
     /// What a network that it [`fits`](Neighbourhood::fits) runs on, for nodes it was [`check`](Neighbourhood::check)ed
     /// for: what the whole graph gives for them, from the part of it that reaches them.
-    pub fn pass(&self, network: &Network, nodes: &[u32]) -> Pass {
+    pub fn pass(&self, network: &GraphNetwork, nodes: &[u32]) -> Pass {
         let lists = self.incoming();
         let incoming = |node: u32| self.place(node).map_or(&[][..], |at| &lists[at]);
         let levels = self.levels(&lists, nodes);
@@ -283,7 +283,7 @@ impl Neighbourhood {
             let (senders, receivers) = (&pair[0], &pair[1]);
             let places = |nodes: &[u32]| nodes.iter().map(|&node| place(senders, node)).collect::<Vec<_>>();
             let gather = match network.model_type {
-                Kind::Gcn => Propagation::new(Sparse::from_rows(
+                GraphNetworkKind::Gcn => Propagation::new(Sparse::from_rows(
                     senders.len(),
                     receivers.iter().map(|&node| {
                         let own = incoming(node).len() + 1;
@@ -292,9 +292,11 @@ impl Neighbourhood {
                         all.into_iter().map(|other| (place(senders, other), coefficient(other))).collect::<Vec<_>>()
                     }),
                 )),
-                Kind::Sage => Propagation::means(receivers.iter().map(|&node| places(incoming(node))), senders.len()),
+                GraphNetworkKind::Sage => {
+                    Propagation::means(receivers.iter().map(|&node| places(incoming(node))), senders.len())
+                }
                 // Attention asks who is heard, and not how much.
-                Kind::SageGcn | Kind::Gat => {
+                GraphNetworkKind::SageGcn | GraphNetworkKind::Gat => {
                     let rows = receivers.iter().map(|&node| places(&with_itself(incoming(node), node)));
                     Propagation::means(rows, senders.len())
                 }
@@ -316,13 +318,13 @@ impl Neighbourhood {
         self.members.binary_search_by_key(&node, |leaf| leaf.node).ok()
     }
 
-    fn member(&self, node: u32) -> Option<&Leaf> {
+    fn member(&self, node: u32) -> Option<&NodeLeaf> {
         self.place(node).map(|at| &self.members[at])
     }
 
     /// Whom each member hears: its neighbours, where nodes carry times the earlier ones; of those farthest away, as far as it is known.
     fn incoming(&self) -> Vec<Vec<u32>> {
-        let incoming = |leaf: &Leaf| {
+        let incoming = |leaf: &NodeLeaf| {
             let mut others: Vec<u32> = leaf.edges.iter().map(|edge| edge.other).collect();
             others.dedup();
             if let Some(time) = leaf.time {
@@ -359,7 +361,11 @@ fn depth(hops: u32, frame: &Frame) -> u32 {
 ///
 /// # Errors
 /// The first one that has no leaf.
-fn reach<'a>(asked: &BTreeSet<u32>, depth: u32, leaf: impl Fn(u32) -> Option<&'a Leaf>) -> Result<BTreeSet<u32>, u32> {
+fn reach<'a>(
+    asked: &BTreeSet<u32>,
+    depth: u32,
+    leaf: impl Fn(u32) -> Option<&'a NodeLeaf>,
+) -> Result<BTreeSet<u32>, u32> {
     let (mut all, mut edge) = (BTreeSet::new(), asked.clone());
     for _ in 0..=depth {
         let mut next = BTreeSet::new();
@@ -382,7 +388,7 @@ mod tests {
     /// All leaves of a graph.
     struct Whole {
         frame: Frame,
-        leaves: Vec<Leaf>,
+        leaves: Vec<NodeLeaf>,
     }
 
     impl Whole {
@@ -390,9 +396,9 @@ mod tests {
             let leaf = |node: u32| {
                 let features = [0, 1].map(|column| (column, ((2 * node + column) % 5) as f32));
                 let features = features.into_iter().filter(|(_, value)| *value != 0.0).collect();
-                Leaf { node, name: node.to_string(), time: None, degree: 0, edges: Vec::new(), features }
+                NodeLeaf { node, name: node.to_string(), time: None, degree: 0, edges: Vec::new(), features }
             };
-            let mut leaves: Vec<Leaf> = (0..nodes).map(leaf).collect();
+            let mut leaves: Vec<NodeLeaf> = (0..nodes).map(leaf).collect();
             for (one, other) in edges {
                 let edge = |other| Incident { other, sends: false, weight: 1.0, time: 0.0 };
                 leaves[one as usize].edges.push(edge(other));
@@ -406,7 +412,7 @@ mod tests {
         }
 
         fn root(&self) -> [u8; 32] {
-            let tree = Tree::new(self.leaves.iter().map(|leaf| leaf.hash(&self.frame)).collect());
+            let tree = MerkleTree::new(self.leaves.iter().map(|leaf| leaf.hash(&self.frame)).collect());
             *self.frame.root(&tree.top()).as_bytes()
         }
 
@@ -434,8 +440,8 @@ mod tests {
         graph
     }
 
-    fn network(kind: Kind) -> Network {
-        Network::new(kind, [2, 3, 2, 1], Head::Convolution, 4)
+    fn network(kind: GraphNetworkKind) -> GraphNetwork {
+        GraphNetwork::new(kind, [2, 3, 2, 1], Head::Convolution, 4)
     }
 
     #[test]
@@ -510,10 +516,10 @@ mod tests {
         }
         let other = graph.opened(&[4], 1);
         assert!(matches!(other.check(&[3], &root), Err(Coverage(_))));
-        let wide = Network::new(Kind::Gcn, [3, 3, 1, 1], Head::Convolution, 4);
+        let wide = GraphNetwork::new(GraphNetworkKind::Gcn, [3, 3, 1, 1], Head::Convolution, 4);
         assert_eq!(honest.fits(&wide), Err(Features { found: 2, wanted: 3 }));
-        assert_eq!(honest.fits(&network(Kind::Gcn)), Err(Hops { found: 1, wanted: 2 }));
-        assert_eq!(honest.fits(&Network { layers: 1, ..network(Kind::Gcn) }), Ok(()));
+        assert_eq!(honest.fits(&network(GraphNetworkKind::Gcn)), Err(Hops { found: 1, wanted: 2 }));
+        assert_eq!(honest.fits(&GraphNetwork { layers: 1, ..network(GraphNetworkKind::Gcn) }), Ok(()));
     }
 
     /// What an edge carries, and which way it leads, is the same at both ends.

@@ -228,13 +228,13 @@ fn round_ratio(a: u64, b: u64) -> u64 {
 pub struct Features {
     rows: usize,
     width: usize,
-    kind: Kind,
+    kind: FeatureStorage,
     /// Rows and columns exchanged, made at the first use.
     places: OnceLock<Sparse<u32>>,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum FeatureStorage {
     Dense(Vec<f32>),
     Sparse(Sparse<f32>),
 }
@@ -251,7 +251,12 @@ impl Features {
         assert!(width > 0 && values.len().is_multiple_of(width), "features come in whole rows");
         let present = values.iter().filter(|&&value| value != 0.0).count();
         if present as f64 > DENSE * values.len() as f64 {
-            return Self { rows: values.len() / width, width, kind: Kind::Dense(values), places: OnceLock::new() };
+            return Self {
+                rows: values.len() / width,
+                width,
+                kind: FeatureStorage::Dense(values),
+                places: OnceLock::new(),
+            };
         }
         let rows = values.chunks_exact(width).map(|row| {
             row.iter().enumerate().filter(|(_, value)| **value != 0.0).map(|(column, &value)| (column as u32, value))
@@ -261,7 +266,12 @@ impl Features {
 
     /// Rows of which only the given entries are not zero.
     pub fn sparse(entries: Sparse<f32>) -> Self {
-        Self { rows: entries.rows(), width: entries.width(), kind: Kind::Sparse(entries), places: OnceLock::new() }
+        Self {
+            rows: entries.rows(),
+            width: entries.width(),
+            kind: FeatureStorage::Sparse(entries),
+            places: OnceLock::new(),
+        }
     }
 
     /// Nodes.
@@ -277,16 +287,16 @@ impl Features {
     /// Entries that are held.
     pub fn entries(&self) -> usize {
         match &self.kind {
-            Kind::Dense(values) => values.len(),
-            Kind::Sparse(entries) => entries.entries(),
+            FeatureStorage::Dense(values) => values.len(),
+            FeatureStorage::Sparse(entries) => entries.entries(),
         }
     }
 
     /// Whether all are finite.
     pub fn is_finite(&self) -> bool {
         let values = match &self.kind {
-            Kind::Dense(values) => values,
-            Kind::Sparse(entries) => &entries.values,
+            FeatureStorage::Dense(values) => values,
+            FeatureStorage::Sparse(entries) => &entries.values,
         };
         values.iter().all(|value| value.is_finite())
     }
@@ -294,8 +304,8 @@ impl Features {
     /// The features of one node.
     pub fn row(&self, row: usize) -> Vec<f32> {
         match &self.kind {
-            Kind::Dense(values) => values[row * self.width..][..self.width].to_vec(),
-            Kind::Sparse(entries) => {
+            FeatureStorage::Dense(values) => values[row * self.width..][..self.width].to_vec(),
+            FeatureStorage::Sparse(entries) => {
                 let mut values = vec![0.0; self.width];
                 entries.row(row).for_each(|(column, value)| values[column as usize] = value);
                 values
@@ -307,10 +317,15 @@ impl Features {
     #[must_use]
     pub fn select(&self, rows: &[usize]) -> Self {
         match &self.kind {
-            Kind::Sparse(entries) => Self::sparse(entries.select(rows)),
-            Kind::Dense(values) => {
+            FeatureStorage::Sparse(entries) => Self::sparse(entries.select(rows)),
+            FeatureStorage::Dense(values) => {
                 let values = rows.iter().flat_map(|&row| &values[row * self.width..][..self.width]).copied().collect();
-                Self { rows: rows.len(), width: self.width, kind: Kind::Dense(values), places: OnceLock::new() }
+                Self {
+                    rows: rows.len(),
+                    width: self.width,
+                    kind: FeatureStorage::Dense(values),
+                    places: OnceLock::new(),
+                }
             }
         }
     }
@@ -323,14 +338,19 @@ impl Features {
     pub fn without(&self, columns: &[bool]) -> Self {
         assert_eq!(columns.len(), self.width, "every column is kept or not");
         match &self.kind {
-            Kind::Sparse(entries) => {
+            FeatureStorage::Sparse(entries) => {
                 let kept = |row| entries.row(row).filter(|(column, _)| !columns[*column as usize]);
                 Self::sparse(Sparse::from_rows(self.width, (0..self.rows).map(kept)))
             }
-            Kind::Dense(values) => {
+            FeatureStorage::Dense(values) => {
                 let cells = values.iter().zip(columns.iter().cycle());
                 let values = cells.map(|(&value, &gone)| if gone { 0.0 } else { value }).collect();
-                Self { rows: self.rows, width: self.width, kind: Kind::Dense(values), places: OnceLock::new() }
+                Self {
+                    rows: self.rows,
+                    width: self.width,
+                    kind: FeatureStorage::Dense(values),
+                    places: OnceLock::new(),
+                }
             }
         }
     }
@@ -338,16 +358,16 @@ impl Features {
     /// All entries row by row, where they are held densely.
     pub fn dense(&self) -> Option<&[f32]> {
         match &self.kind {
-            Kind::Dense(values) => Some(values),
-            Kind::Sparse(_) => None,
+            FeatureStorage::Dense(values) => Some(values),
+            FeatureStorage::Sparse(_) => None,
         }
     }
 
     /// The entries that are not zero, where only those are held.
     pub fn held_sparsely(&self) -> Option<&Sparse<f32>> {
         match &self.kind {
-            Kind::Dense(_) => None,
-            Kind::Sparse(entries) => Some(entries),
+            FeatureStorage::Dense(_) => None,
+            FeatureStorage::Sparse(entries) => Some(entries),
         }
     }
 

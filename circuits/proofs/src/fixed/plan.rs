@@ -11,7 +11,7 @@ use ftk_circuits::fixed::{attention, graph, words};
 use ftk_circuits::sealed::{Bound, Builder, LogProbs, Plan, Ranking, Tensor, TotalLogProb};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_networks::ops::graph::Propagation;
-use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, Table, Tokens};
+use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, TableShape, Tokens};
 
 use super::{Activations, Error, FixedBase, Place, fixed_eps, integers};
 use crate::deadline::Deadline;
@@ -279,7 +279,7 @@ impl Ops for Planning<'_> {
     type Value = Planned;
     type Error = Error;
 
-    fn embed(&mut self, site: &str, _: Table, tokens: &Tokens) -> Result<Planned, Error> {
+    fn embed(&mut self, site: &str, _: TableShape, tokens: &Tokens) -> Result<Planned, Error> {
         self.place = Place::of(tokens);
         let count = tokens.ids().len();
         let mut sees = vec![false; count * count];

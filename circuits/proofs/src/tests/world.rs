@@ -6,7 +6,7 @@ use ftk_proofs::fixed::{Exported, FixedAdapter};
 use ftk_proofs::head::Tensors;
 use ftk_proofs::networks::digest::Texts;
 use ftk_proofs::networks::ops::{Heads, Rope};
-use ftk_proofs::networks::{Family, Llama, Network};
+use ftk_proofs::networks::{Llama, LlamaVariant, Network};
 use ftk_proofs::prove::{answer, prove};
 use ftk_proofs::{Case, Choice, FixedModel, Input, Net, Statement, Weight};
 
@@ -39,7 +39,7 @@ fn model(network: &Network, weights: &Tensors) -> FixedModel {
 /// Everything that a prover does.
 pub fn world() -> World {
     let network = Network::Llama(Llama {
-        family: Family::Llama,
+        family: LlamaVariant::Llama,
         vocab: 40,
         hidden: 16,
         intermediate: 24,

@@ -10,14 +10,14 @@ const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' +
     {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 /// The base that ships with ftk, with a template of the test's.
-fn base(template: &str) -> (tempfile::TempDir, Source) {
+fn base(template: &str) -> (tempfile::TempDir, BaseModel) {
     let folder = tempfile::tempdir().unwrap();
     village::unpack(folder.path()).unwrap();
     let path = folder.path().join("base/tokenizer_config.json");
     let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     config["chat_template"] = template.into();
     std::fs::write(&path, config.to_string()).unwrap();
-    let source = Source::open(&folder.path().join("base")).unwrap();
+    let source = BaseModel::open(&folder.path().join("base")).unwrap();
     (folder, source)
 }
 
@@ -25,13 +25,13 @@ fn chat(turns: &[(&str, &str)]) -> Vec<Message> {
     turns.iter().map(|&(role, text)| Message::new(role, text)).collect()
 }
 
-fn sft(source: &Source, scored: Scored, row: SftRow) -> Result<Sequence, String> {
+fn sft(source: &BaseModel, scored: Scored, row: SftRow) -> Result<Sequence, String> {
     let encoder = Encoder::new(source, Path::new("r.jsonl"), scored, 1024);
     encoder.sft(RowPlace::Line(2), row).map_err(|error| error.to_string())
 }
 
 /// The stretches of a sequence that are scored, as text.
-fn heard(source: &Source, sequence: &Sequence) -> Vec<String> {
+fn heard(source: &BaseModel, sequence: &Sequence) -> Vec<String> {
     let (mut texts, mut start) = (Vec::new(), 0);
     for stretch in sequence.scored.chunk_by(|a, b| a == b) {
         let ids = &sequence.ids[start..start + stretch.len()];
@@ -163,7 +163,7 @@ fn text_that_was_rendered_before_gets_no_second_beginning_or_end() {
     // The tokenizer adds <s>-like tokens at both ends, as Llama's and others do.
     let path = folder.path().join("base/tokenizer.json");
     let mut json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    let source = Source::open(&folder.path().join("base")).unwrap();
+    let source = BaseModel::open(&folder.path().join("base")).unwrap();
     let tokenizer = source.tokenizer().unwrap();
     let bos = source.special().bos.unwrap();
     let token = tokenizer.token(bos).unwrap();
@@ -174,7 +174,7 @@ fn text_that_was_rendered_before_gets_no_second_beginning_or_end() {
         "special_tokens": {(token.clone()): {"id": token, "ids": [bos], "tokens": [token]}}
     });
     std::fs::write(&path, json.to_string()).unwrap();
-    let source = Source::open(&folder.path().join("base")).unwrap();
+    let source = BaseModel::open(&folder.path().join("base")).unwrap();
     let encoder = Encoder::new(&source, Path::new("r.jsonl"), Scored::All, 1024);
     let end = source.special().eos.and_then(|id| source.tokenizer().unwrap().token(id)).unwrap();
     let text = |text: String| SftRow::Whole(Text::Plain(text));

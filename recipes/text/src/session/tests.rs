@@ -5,7 +5,7 @@ use ftk_adapters::lora::Adapter;
 use ftk_adapters::train::{initial_factors, normal_values};
 use ftk_networks::ops::{Heads, Rope};
 use ftk_networks::sites::Role;
-use ftk_networks::{Family, Llama};
+use ftk_networks::{Llama, LlamaVariant};
 use ftk_recipes::{Dpo, DpoLoss};
 
 use super::*;
@@ -13,7 +13,7 @@ use crate::encode::Unpaired;
 
 fn network() -> Network {
     Llama {
-        family: Family::Llama,
+        family: LlamaVariant::Llama,
         vocab: 11,
         hidden: 8,
         intermediate: 12,

@@ -3,7 +3,7 @@
 use super::super::tests::values;
 use super::*;
 
-const SHAPE: Shape = Shape { query: 4, key_value: 2, dim: 16 };
+const SHAPE: AttentionShape = AttentionShape { query: 4, key_value: 2, dim: 16 };
 const WIDTH: [usize; 2] = [4 * 16, 2 * 16];
 
 struct Sequence {
@@ -21,7 +21,7 @@ impl Sequence {
     fn rows(&self, rows: Range<usize>) -> Vec<u32> {
         let q = &self.q[rows.start * WIDTH[0]..rows.end * WIDTH[0]];
         let [k, v] = [&self.k, &self.v].map(|x| &x[..rows.end * WIDTH[1]]);
-        let span = Span { rows: 0..rows.len(), own: rows.clone(), before: 0..rows.start };
+        let span = AttentionSpan { rows: 0..rows.len(), own: rows.clone(), before: 0..rows.start };
         bits(&attention(Operands { q, k, v }, SHAPE, &[span]))
     }
 }
@@ -61,7 +61,7 @@ fn it_does_not_matter_where_the_rows_seen_lie() {
     };
     let (q, k, v) = (laid(|it| &it.q, WIDTH[0]), laid(|it| &it.k, WIDTH[1]), laid(|it| &it.v, WIDTH[1]));
     let spans = [(0..50, 0..0), (50..80, 0..50), (80..120, 0..50)];
-    let spans = spans.map(|(rows, before)| Span { rows: rows.clone(), own: rows, before });
+    let spans = spans.map(|(rows, before)| AttentionSpan { rows: rows.clone(), own: rows, before });
     let all = bits(&attention(Operands { q: &q, k: &k, v: &v }, SHAPE, &spans));
     assert!(all[..50 * WIDTH[0]] == whole[..50 * WIDTH[0]]);
     assert!(all[80 * WIDTH[0]..] == whole[50 * WIDTH[0]..]);

@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::super::fused::{Emulated, Fused, Instruction, is_fused};
-use super::matrix::{CUT, Matrix, Onto, Threads};
+use super::matrix::{CUT, MatrixView, Onto, Threads};
 
 /// Terms for which columns are put together at a time: 32 KiB at most, a first cache.
 const SLAB: usize = 128;
@@ -54,7 +54,7 @@ pub(super) fn product(
     result: (&mut [f32], usize),
     onto: Onto,
     scale: f32,
-    factors: (Matrix<'_>, Matrix<'_>),
+    factors: (MatrixView<'_>, MatrixView<'_>),
     threads: Threads,
 ) {
     run(is_fused(), result, onto, scale, factors, threads);
@@ -66,7 +66,7 @@ pub(super) fn run(
     (result, row_stride): (&mut [f32], usize),
     onto: Onto,
     scale: f32,
-    (a, b): (Matrix<'_>, Matrix<'_>),
+    (a, b): (MatrixView<'_>, MatrixView<'_>),
     threads: Threads,
 ) {
     assert!(a.columns <= CUT && a.columns == b.rows, "a chain has at most so many terms");
@@ -87,7 +87,7 @@ pub(super) fn run(
     let one = |(row, column): (usize, usize)| {
         let a = a.rows(row, TASK[0].min(a.rows - row));
         let b = b.columns(column, TASK[1].min(b.columns - column));
-        let task = Task { target, at: (row, column), a, b };
+        let task = ProductBlock { target, at: (row, column), a, b };
         #[cfg(target_arch = "x86_64")]
         if let Some(with) = pulp::x86::V3::try_new().filter(|_| fused && task.is_row()) {
             // SAFETY: the processor has these instructions.
@@ -108,14 +108,14 @@ pub(super) fn run(
 
 /// Some rows times some columns, which begin at `at` in the result. Whoever makes one sees to it that they lie in the
 /// result and that it is the only one that has them.
-struct Task<'a> {
+struct ProductBlock<'a> {
     target: Target,
     at: (usize, usize),
-    a: Matrix<'a>,
-    b: Matrix<'a>,
+    a: MatrixView<'a>,
+    b: MatrixView<'a>,
 }
 
-impl WithSimd for Task<'_> {
+impl WithSimd for ProductBlock<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -124,7 +124,7 @@ impl WithSimd for Task<'_> {
     }
 }
 
-impl Task<'_> {
+impl ProductBlock<'_> {
     #[inline(always)]
     fn run<I: Instruction>(self, with: I) {
         let Self { target, at, a, b } = self;
@@ -178,7 +178,7 @@ const ABREAST: usize = 2;
 const LINE: usize = 16;
 
 #[cfg(target_arch = "x86_64")]
-impl Task<'_> {
+impl ProductBlock<'_> {
     /// Whether it is one row, and columns of which each lies together: a token times weights.
     fn is_row(&self) -> bool {
         self.a.rows == 1 && self.b.row_stride == 1 && self.b.column_stride != 1
@@ -270,7 +270,7 @@ fn tile<const R: usize, I: Instruction>(with: I, sums: &mut [f32], left: &[f32],
 
 /// Puts columns next to each other, and zeros where there are fewer than lanes.
 #[inline(always)]
-fn pack(packed: &mut Vec<f32>, columns: Matrix<'_>, lanes: usize) {
+fn pack(packed: &mut Vec<f32>, columns: MatrixView<'_>, lanes: usize) {
     packed.resize(columns.rows * lanes, 0.0);
     if columns.columns < lanes {
         packed.fill(0.0);

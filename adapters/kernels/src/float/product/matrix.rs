@@ -5,7 +5,7 @@ pub(super) const CUT: usize = 512;
 
 /// A matrix in a slice, possibly seen transposed or as a range of columns.
 #[derive(Clone, Copy, Debug)]
-pub struct Matrix<'a> {
+pub struct MatrixView<'a> {
     pub(super) values: &'a [f32],
     pub(super) rows: usize,
     pub(super) columns: usize,
@@ -13,7 +13,7 @@ pub struct Matrix<'a> {
     pub(super) column_stride: usize,
 }
 
-impl<'a> Matrix<'a> {
+impl<'a> MatrixView<'a> {
     /// All of `values` as rows of `columns` entries.
     ///
     /// # Panics

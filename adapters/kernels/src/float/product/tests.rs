@@ -17,15 +17,15 @@ fn lies() -> impl Strategy<Value = Lie> {
     (any::<bool>(), 0usize..3).prop_map(|(transposed, beside)| Lie { transposed, beside })
 }
 
-fn factor(values: &mut Vec<f32>, (rows, columns): (usize, usize), lie: Lie, seed: u64) -> Matrix<'_> {
+fn factor(values: &mut Vec<f32>, (rows, columns): (usize, usize), lie: Lie, seed: u64) -> MatrixView<'_> {
     let (height, width) = if lie.transposed { (columns, rows) } else { (rows, columns) };
     *values = super::super::tests::values(height * (width + lie.beside), seed);
-    let part = Matrix::new(values, width + lie.beside).columns(lie.beside, width);
+    let part = MatrixView::new(values, width + lie.beside).columns(lie.beside, width);
     if lie.transposed { part.t() } else { part }
 }
 
 /// The definition, entry by entry.
-fn defined(result: &mut [f32], row_stride: usize, onto: Onto, scale: f32, (a, b): (Matrix<'_>, Matrix<'_>)) {
+fn defined(result: &mut [f32], row_stride: usize, onto: Onto, scale: f32, (a, b): (MatrixView<'_>, MatrixView<'_>)) {
     for row in 0..a.rows {
         for column in 0..b.columns {
             let entry = &mut result[row * row_stride + column];
@@ -109,7 +109,7 @@ fn products_at_the_limits_are_their_chains() {
 #[test]
 fn a_result_of_nothing_is_zero() {
     let mut result = [1.0f32; 12];
-    let (a, b) = (Matrix::new(&[], 3).t().t().rows(0, 0).t(), Matrix::new(&[], 4));
+    let (a, b) = (MatrixView::new(&[], 3).t().t().rows(0, 0).t(), MatrixView::new(&[], 4));
     assert_eq!((a.rows, a.columns, b.rows, b.columns), (3, 0, 0, 4));
     product((&mut result, 4), Onto::Present, 2.0, (a, b), Threads::One);
     assert_eq!(result, [1.0; 12]);
