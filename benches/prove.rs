@@ -36,7 +36,7 @@ use ftk_gnn as gnn;
 use ftk_gnn::import::{Origin, import};
 use ftk_networks::graphs::{GraphNetwork, GraphNetworkKind, Head};
 use ftk_networks::sites::Role;
-use ftk_proofs::bundle::Packed;
+use ftk_proofs::bundle::PackedBundle;
 use ftk_proofs::limits::Limits;
 use ftk_proofs::{Case, Deadline, Input, Net, Output, Statement, plan, site_factors};
 use rand_chacha::ChaCha20Rng;
@@ -307,7 +307,8 @@ fn phases(name: &str, base: &Path, asked: &[String]) {
     println!("bundle: {:.3} MB", megabytes(&bundle));
 
     // The answer is in the bundle; the same statement is sealed again.
-    let Packed { statement, commitment: known, graph, .. } = bundle::packed(&bundle, &Limits::NONE).expect("a bundle");
+    let PackedBundle { statement, commitment: known, graph, .. } =
+        bundle::packed(&bundle, &Limits::NONE).expect("a bundle");
     let adapter = peft::load(&adapter).expect("the adapter");
     let fixed_adapter = of_adapter(&adapter).expect("on the grid");
     let factors = site_factors(&fixed_adapter, known.shapes().iter().map(|shape| shape.name.as_str()));

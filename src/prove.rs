@@ -18,8 +18,8 @@ pub const HINTS: &[ftk_adapters::hint::HintOf] = &[overflow, unsealed];
 
 /// What to do where a base leaves the range of the integer network, which knows of no commands.
 fn overflow(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    let overflow = |error: &ftk_proofs::fixed::Error| {
-        matches!(error, ftk_proofs::fixed::Error::Fixed(ftk_circuits::fixed::FixedError::Overflow { .. }))
+    let overflow = |error: &ftk_proofs::fixed::PassError| {
+        matches!(error, ftk_proofs::fixed::PassError::Fixed(ftk_circuits::fixed::FixedError::Overflow { .. }))
     };
     let beyond = matches!(error.downcast_ref(), Some(ftk_circuits::fixed::FixedError::Overflow { .. }));
     (beyond || error.downcast_ref().is_some_and(overflow)).then(|| {
@@ -31,7 +31,7 @@ fn overflow(error: &(dyn std::error::Error + 'static)) -> Option<String> {
 
 /// What to do where a sealed proof cannot state what is asked.
 fn unsealed(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    matches!(error.downcast_ref(), Some(ftk_proofs::fixed::Error::Unsealed(_))).then(|| {
+    matches!(error.downcast_ref(), Some(ftk_proofs::fixed::PassError::Unsealed(_))).then(|| {
         "prove it with --open, where the adapter may become public: such a bundle publishes what the adapter adds"
             .to_owned()
     })

@@ -6,15 +6,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use ftk_circuits::fixed::attention::{Heads, attention};
+use ftk_circuits::fixed::attention::{HeadCounts, attention};
 use ftk_circuits::fixed::elementary::Dyadic;
-use ftk_circuits::fixed::gate::Curve;
+use ftk_circuits::fixed::gate::GateFunction;
 use ftk_circuits::fixed::gate::swiglu;
-use ftk_circuits::fixed::linear::{Delta, Factors, Matrix, linear, linear_rope};
+use ftk_circuits::fixed::linear::{Delta, FixedFactors, Matrix, linear, linear_rope};
 use ftk_circuits::fixed::norm::{Norm, rms_norm};
-use ftk_circuits::fixed::rope::{Rope, Rotations};
+use ftk_circuits::fixed::rope::{FixedRope, Rotations};
 use ftk_circuits::fixed::{add, greedy, words};
-use ftk_circuits::sealed::{Builder, Plan, seal, verify_sealed};
+use ftk_circuits::sealed::{Builder, SealedPlan, seal, verify_sealed};
 use ftk_circuits::{AdapterCommitment, CommitmentKey, Digest, SiteFactors, SiteShape, StatementBytes};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -26,16 +26,16 @@ const RANK: usize = 8;
 struct Sizes {
     hidden: usize,
     inner: usize,
-    heads: Heads,
+    heads: HeadCounts,
     vocabulary: usize,
 }
 
 const SMOLLM2: Sizes =
-    Sizes { hidden: 576, inner: 1536, heads: Heads { query: 9, key_value: 3, dim: 64 }, vocabulary: 49_152 };
+    Sizes { hidden: 576, inner: 1536, heads: HeadCounts { query: 9, key_value: 3, dim: 64 }, vocabulary: 49_152 };
 const QWEN2_5: Sizes =
-    Sizes { hidden: 896, inner: 4864, heads: Heads { query: 14, key_value: 2, dim: 64 }, vocabulary: 151_936 };
+    Sizes { hidden: 896, inner: 4864, heads: HeadCounts { query: 14, key_value: 2, dim: 64 }, vocabulary: 151_936 };
 const LLAMA_3_2: Sizes =
-    Sizes { hidden: 2048, inner: 8192, heads: Heads { query: 32, key_value: 8, dim: 64 }, vocabulary: 128_256 };
+    Sizes { hidden: 2048, inner: 8192, heads: HeadCounts { query: 32, key_value: 8, dim: 64 }, vocabulary: 128_256 };
 
 /// Models by name, with their layers.
 const MODELS: [(&str, Sizes, usize); 3] =
@@ -46,7 +46,7 @@ const SITES: usize = 7;
 impl Sizes {
     /// Linear sites of a layer: name, outputs, inputs.
     fn sites(&self) -> [(&'static str, usize, usize); SITES] {
-        let Self { hidden, inner, heads: Heads { query, key_value, dim }, .. } = *self;
+        let Self { hidden, inner, heads: HeadCounts { query, key_value, dim }, .. } = *self;
         [
             ("q", query * dim, hidden),
             ("k", key_value * dim, hidden),
@@ -81,7 +81,7 @@ struct Weights {
     embedded: Vec<i64>,
 }
 
-fn plan(weights: &Weights, commitment: &AdapterCommitment, tokens: usize, stated: &[usize]) -> Plan {
+fn plan(weights: &Weights, commitment: &AdapterCommitment, tokens: usize, stated: &[usize]) -> SealedPlan {
     let mut builder = Builder::new(commitment);
     let space = builder.space(tokens);
     let mut x = builder.public(space, weights.sizes.hidden, weights.embedded.clone());
@@ -99,7 +99,7 @@ fn plan(weights: &Weights, commitment: &AdapterCommitment, tokens: usize, stated
         let normal = builder.rms_norm("norm", weights.norm.clone(), 4295, &x).unwrap();
         let gate = builder.project(&site("gate"), matrices[4].clone(), &normal).unwrap();
         let up = builder.project(&site("up"), matrices[5].clone(), &normal).unwrap();
-        let gated = builder.gate("gate", Curve::Silu, &gate, &up).unwrap();
+        let gated = builder.gate("gate", GateFunction::Silu, &gate, &up).unwrap();
         let down = builder.project(&site("down"), matrices[6].clone(), &gated).unwrap();
         x = builder.sum("add", &x, &down).unwrap();
     }
@@ -116,7 +116,7 @@ fn largest(weights: &Weights, factors: &[SiteFactors], tokens: usize, generated:
         let x = words("site", x).unwrap();
         let SiteFactors { shape, a, b } = &factors[at];
         let dims = [shape.d_in as usize, shape.d_out as usize];
-        let own = Factors::new("site", RANK, dims, a.clone(), b.clone(), [shape.shift_a, shape.shift_b]).unwrap();
+        let own = FixedFactors::new("site", RANK, dims, a.clone(), b.clone(), [shape.shift_a, shape.shift_b]).unwrap();
         let values = own.delta("site", &x).unwrap();
         let delta = Some(Delta { values: &values, rank: RANK, shift: own.shift() });
         match rotated {
@@ -152,7 +152,7 @@ fn main() {
     println!("{layers} of {all_layers} layers of {name}, {tokens} tokens, {generated} of them generated");
     let Sizes { hidden, heads, vocabulary, .. } = sizes;
     let mut random = Random(ChaCha20Rng::seed_from_u64(1));
-    let rope = Rope { dim: heads.dim, theta: Dyadic { mantissa: 10_000, exponent: 0 }, scaling: None };
+    let rope = FixedRope { dim: heads.dim, theta: Dyadic { mantissa: 10_000, exponent: 0 }, scaling: None };
     let weights = Weights {
         sizes,
         layers: (0..layers)

@@ -23,7 +23,7 @@ use crate::folding::{Column, Folding, Spread, Strip, Witness};
 use crate::hash::{Absorb, Digest, Tag};
 use crate::key::CommitmentKey;
 use crate::layout::useful_rows;
-use crate::link::{self, Subject};
+use crate::link::{self, LinkSubject};
 use crate::statement::StatementBytes;
 
 const KIND: u8 = 0;
@@ -38,7 +38,7 @@ pub struct DeltaProof {
 }
 
 /// Everything prover and verifier derive from the public values.
-struct Public<'a> {
+struct PublicDeltas<'a> {
     commitment: &'a AdapterCommitment,
     /// Digest of statement and rows.
     anchor: Digest,
@@ -47,7 +47,7 @@ struct Public<'a> {
     taus: Vec<Fp>,
 }
 
-impl<'a> Public<'a> {
+impl<'a> PublicDeltas<'a> {
     fn derive(
         statement: &StatementBytes,
         commitment: &'a AdapterCommitment,
@@ -162,8 +162,8 @@ impl<'a> Public<'a> {
         sites.find(|(index, (shape, site))| sum(*index, shape.rank) != site.result).map(|(index, _)| index)
     }
 
-    fn subject(&self) -> Subject {
-        Subject { kind: KIND, anchor: self.anchor, adapter: self.commitment.digest() }
+    fn subject(&self) -> LinkSubject {
+        LinkSubject { kind: KIND, anchor: self.anchor, adapter: self.commitment.digest() }
     }
 }
 
@@ -234,7 +234,7 @@ pub(crate) fn prove_columns(
     sites: &[SiteRows],
     conduct: Conduct<'_>,
 ) -> Result<DeltaProof, ProveError> {
-    let public = Public::derive(statement, commitment, sites, &never).map_err(ProveError::Public)?;
+    let public = PublicDeltas::derive(statement, commitment, sites, &never).map_err(ProveError::Public)?;
     let mut pairs = public.pairs(columns);
     conduct.pass(Label::Pair, &mut pairs);
     if let (Some(site), true) = (public.wrong_site(&pairs), conduct.check) {
@@ -279,7 +279,7 @@ pub(crate) fn begin<'k>(
     stop: &Stop<'_>,
 ) -> Result<Checks<'k>, CheckFailed> {
     check_public(key, statement, commitment, sites)?;
-    let public = Public::derive(statement, commitment, sites, stop)?;
+    let public = PublicDeltas::derive(statement, commitment, sites, stop)?;
     go_on(stop)?;
     let mut reader = Reader::new(&proof.proof);
     let pairs = read_points(&mut reader, 2 * public.pair_columns()).ok_or(CheckFailed::DeltaProof)?;

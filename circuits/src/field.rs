@@ -23,9 +23,9 @@ pub(crate) fn powers(base: Fp, count: usize) -> Vec<Fp> {
 
 /// Field elements by which integers are weighed.
 #[derive(Clone, Debug)]
-pub(crate) struct Weights(Vec<Limbs>);
+pub(crate) struct LimbWeights(Vec<Limbs>);
 
-impl Weights {
+impl LimbWeights {
     pub(crate) fn new(weights: &[Fp]) -> Self {
         let limbs = |weight: &Fp| {
             let repr = weight.to_repr();
@@ -37,7 +37,7 @@ impl Weights {
 
     /// `sum_i weight_i value_i` for at most as many values as weights, and fewer than 2^64.
     pub(crate) fn dot(&self, values: impl Iterator<Item = i128>) -> Fp {
-        let mut sums = [Sum::default(); 2];
+        let mut sums = [WideSum::default(); 2];
         for (weight, value) in self.0.iter().zip(values) {
             sums[usize::from(value < 0)].add(weight, value.unsigned_abs());
         }
@@ -46,7 +46,7 @@ impl Weights {
 
     /// [`Weights::dot`] of each column of a matrix with one row per weight.
     pub(crate) fn combine_rows(&self, rows: &[i64], width: usize) -> Vec<Fp> {
-        let mut sums = vec![[Sum::default(); 2]; width];
+        let mut sums = vec![[WideSum::default(); 2]; width];
         for (weight, row) in self.0.iter().zip(rows.chunks_exact(width)) {
             for (sum, value) in sums.iter_mut().zip(row) {
                 sum[usize::from(*value < 0)].add_word(weight, value.unsigned_abs());
@@ -56,13 +56,13 @@ impl Weights {
     }
 }
 
-impl Weights {
+impl LimbWeights {
     /// The same of a matrix of weights, on all cores.
     pub(crate) fn combine_weights(&self, rows: &[i16], width: usize) -> Vec<Fp> {
         const BLOCK: usize = 128;
         let block = |first: usize| {
             let columns = first..width.min(first + BLOCK);
-            let mut sums = vec![[Sum::default(); 2]; columns.len()];
+            let mut sums = vec![[WideSum::default(); 2]; columns.len()];
             for (weight, row) in self.0.iter().zip(rows.chunks_exact(width)) {
                 for (sum, value) in sums.iter_mut().zip(&row[columns.clone()]) {
                     sum[usize::from(*value < 0)].add_word(weight, value.unsigned_abs().into());
@@ -76,12 +76,12 @@ impl Weights {
 
 /// Sums of columns of small integers, each with a weight.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct SmallSums(Vec<[Sum; 2]>);
+pub(crate) struct SmallSums(Vec<[WideSum; 2]>);
 
 impl SmallSums {
     /// Adds a column times its weight; fewer than 2^64 of them.
     pub(crate) fn add(&mut self, weight: &Fp, column: &[i32]) {
-        let Weights(limbs) = Weights::new(std::slice::from_ref(weight));
+        let LimbWeights(limbs) = LimbWeights::new(std::slice::from_ref(weight));
         self.0.resize(self.0.len().max(column.len()), Default::default());
         for (sum, value) in self.0.iter_mut().zip(column) {
             if *value != 0 {
@@ -97,9 +97,9 @@ impl SmallSums {
 
 /// A sum below 2^512 of products.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sum([u64; 8]);
+struct WideSum([u64; 8]);
 
-impl Sum {
+impl WideSum {
     fn add_word(&mut self, weight: &Limbs, value: u64) {
         self.add_at(0, weight, value);
     }
@@ -157,7 +157,7 @@ mod tests {
                 *first = -Fp::ONE;
             }
             let expected: Fp = weights.iter().zip(&values).map(|(weight, value)| *weight * signed(*value)).sum();
-            let weighed = Weights::new(&weights);
+            let weighed = LimbWeights::new(&weights);
             prop_assert_eq!(weighed.dot(values.iter().copied()), expected);
             let words: Vec<i64> = values.iter().flat_map(|value| [*value as i64, (*value >> 36) as i64]).collect();
             let column = |at: usize| -> Fp {

@@ -22,7 +22,7 @@ use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, UNUSABLE};
 use crate::layout::{fold_rows, useful_rows};
 use crate::link::Equation;
-use crate::link::halo2::{self, Columns};
+use crate::link::halo2::{self, CircuitColumns};
 
 /// Values of a column; rows past its end are zero.
 #[derive(Clone, Copy)]
@@ -260,7 +260,7 @@ impl Folding {
         if conduct.check && accumulator.last() != Some(&Fp::ZERO) {
             return Err(ProveError::Opening);
         }
-        let columns = Columns { advice: shape.advice(), linked: shape.linked() };
+        let columns = CircuitColumns { advice: shape.advice(), linked: shape.linked() };
         let generator = fork(random);
         let (proof, proved) = shape.with(|| {
             let proving_key = halo2::proving_key(key, &FoldCircuit { shape, witness: None })?;
@@ -289,7 +289,7 @@ impl Folding {
         let crosses = read_points(reader, shape.crosses)?;
         let (beta, bound) = self.fold(&crosses);
         let proof = reader.rest();
-        let linked = halo2::linked_points(proof, Columns { advice: shape.advice(), linked: shape.linked() })?;
+        let linked = halo2::linked_points(proof, CircuitColumns { advice: shape.advice(), linked: shape.linked() })?;
         let verifying_key = shape.with(|| halo2::verifying_key(key, &FoldCircuit { shape, witness: None })).ok()?;
         let instance = self.instance(beta);
         let sum = halo2::verify(key, &verifying_key, &instance.columns(), Self::prefix(&bound), proof)?;

@@ -15,7 +15,7 @@ pub(crate) type Form = Vec<(usize, Fp)>;
 
 /// That a linear form equals a sum of products of two others.
 #[derive(Clone, Debug)]
-pub(crate) struct Identity {
+pub(crate) struct LinearIdentity {
     pub(crate) linear: Form,
     pub(crate) products: Vec<[Form; 2]>,
 }
@@ -39,7 +39,7 @@ fn sum(pair: &[Fraction]) -> Fraction {
 
 /// A binary tree of sums of fractions.
 #[derive(Clone, Debug)]
-pub(crate) struct Tree {
+pub(crate) struct FractionTree {
     /// Its place among the trees of a proof.
     pub(crate) number: usize,
     /// The number of its first scalar.
@@ -50,7 +50,7 @@ pub(crate) struct Tree {
     pub(crate) active: usize,
 }
 
-impl Tree {
+impl FractionTree {
     /// Trees of the leaves of so many columns of `2^k` rows, `width` columns each but the last.
     pub(crate) fn all(k: u32, columns: usize, width: usize) -> Vec<Self> {
         let mut first = 0;
@@ -108,7 +108,7 @@ pub(crate) struct Draws {
 
 impl Draws {
     /// Draws the challenges that follow from the commitments to all messages.
-    pub(crate) fn follow(tree: &Tree, transcript: &mut Transcript, points: &[EqAffine]) -> Self {
+    pub(crate) fn follow(tree: &FractionTree, transcript: &mut Transcript, points: &[EqAffine]) -> Self {
         let mut points = points.iter();
         let mut next = || points.next().expect("a point per message");
         let [mut lambda] = transcript.draw(next(), [Draw::Lambda]);
@@ -136,14 +136,14 @@ impl Draws {
     }
 
     /// What numerators and denominators of a level are claimed to be there.
-    pub(crate) fn claims(&self, tree: &Tree, level: usize) -> [Form; 2] {
+    pub(crate) fn claims(&self, tree: &FractionTree, level: usize) -> [Form; 2] {
         let Some(above) = level.checked_sub(1) else { return tree.root() };
         let (ends, mu) = (tree.ends_at(above), self.mus[above]);
         [0, 2].map(|i| vec![(ends + i, Fp::ONE - mu), (ends + i + 1, mu)])
     }
 
     /// That every level follows from the one below it.
-    pub(crate) fn identities(&self, tree: &Tree) -> Vec<Identity> {
+    pub(crate) fn identities(&self, tree: &FractionTree) -> Vec<LinearIdentity> {
         let identity = |level: usize| {
             let (point, lambda, ends) = (self.point(level), self.lambdas[level], tree.ends_at(level));
             let [mut linear, denominators] = self.claims(tree, level);
@@ -154,7 +154,7 @@ impl Draws {
             }
             let single = |number: usize| vec![(number, Fp::ONE)];
             let left = vec![(ends, Fp::ONE), (ends + 2, lambda)];
-            Identity { linear, products: vec![[left, single(ends + 3)], [single(ends + 1), single(ends + 2)]] }
+            LinearIdentity { linear, products: vec![[left, single(ends + 3)], [single(ends + 1), single(ends + 2)]] }
         };
         (0..tree.depth).map(identity).collect()
     }
@@ -163,7 +163,7 @@ impl Draws {
 /// What identities, each with its weight, and factors, with powers of zeta, come to: adds the coefficients of scalars,
 /// and returns those of products and those of both columns of factors.
 pub(crate) fn weigh<'i>(
-    identities: impl IntoIterator<Item = (&'i Identity, Fp)>,
+    identities: impl IntoIterator<Item = (&'i LinearIdentity, Fp)>,
     zeta: Fp,
     scalars: &mut [Fp],
 ) -> (Vec<Fp>, [Vec<Fp>; 2]) {
@@ -185,24 +185,24 @@ pub(crate) fn weigh<'i>(
 
 /// That the fractions of all trees add up to zero. Numerators and denominators of the sums of the first two, three, ..
 /// trees, all but the whole sum, are scalars from `at` on.
-pub(crate) fn whole(trees: &[Tree], at: usize) -> Vec<Identity> {
+pub(crate) fn whole(trees: &[FractionTree], at: usize) -> Vec<LinearIdentity> {
     let mut identities = Vec::new();
-    let mut roots = trees.iter().map(Tree::root);
+    let mut roots = trees.iter().map(FractionTree::root);
     let [mut numerator, mut denominator] = roots.next().expect("there is a table");
     let single = |number: usize| vec![(number, Fp::ONE)];
     let mut sum = at;
     let mut left = trees.len() - 1;
     if left == 0 {
-        identities.push(Identity { linear: numerator, products: Vec::new() });
+        identities.push(LinearIdentity { linear: numerator, products: Vec::new() });
         return identities;
     }
     for [n, d] in roots {
         left -= 1;
         let products = vec![[numerator, d.clone()], [n, denominator.clone()]];
         let linear = if left == 0 { Form::new() } else { single(sum) };
-        identities.push(Identity { linear, products });
+        identities.push(LinearIdentity { linear, products });
         if left > 0 {
-            identities.push(Identity { linear: single(sum + 1), products: vec![[denominator, d]] });
+            identities.push(LinearIdentity { linear: single(sum + 1), products: vec![[denominator, d]] });
         }
         (numerator, denominator) = (single(sum), single(sum + 1));
         sum += 2;
@@ -211,8 +211,8 @@ pub(crate) fn whole(trees: &[Tree], at: usize) -> Vec<Identity> {
 }
 
 /// The messages of all trees, of their scalars one after another.
-pub(crate) fn messages<'s>(trees: &[Tree], mut scalars: &'s [Fp]) -> Vec<&'s [Fp]> {
-    let sizes = trees.iter().flat_map(Tree::sizes);
+pub(crate) fn messages<'s>(trees: &[FractionTree], mut scalars: &'s [Fp]) -> Vec<&'s [Fp]> {
+    let sizes = trees.iter().flat_map(FractionTree::sizes);
     let message = |size: usize| {
         let (message, others) = scalars.split_at(size);
         scalars = others;
@@ -222,8 +222,8 @@ pub(crate) fn messages<'s>(trees: &[Tree], mut scalars: &'s [Fp]) -> Vec<&'s [Fp
 }
 
 /// Appends those sums to the scalars of all trees.
-pub(crate) fn add_sums(trees: &[Tree], scalars: &mut Vec<Fp>) {
-    let root = |tree: &Tree, scalars: &[Fp]| [scalars[tree.first], scalars[tree.first + 1]];
+pub(crate) fn add_sums(trees: &[FractionTree], scalars: &mut Vec<Fp>) {
+    let root = |tree: &FractionTree, scalars: &[Fp]| [scalars[tree.first], scalars[tree.first + 1]];
     let Some((first, others)) = trees.split_first() else { return };
     let [mut numerator, mut denominator] = root(first, scalars);
     for tree in &others[..others.len().saturating_sub(1)] {
@@ -234,12 +234,12 @@ pub(crate) fn add_sums(trees: &[Tree], scalars: &mut Vec<Fp>) {
 }
 
 /// Sums over all bits of `eq(point, j) term(j)`, as a table of the first half of the bits and one of the others.
-struct Weights {
+struct LayerWeights {
     outer: Vec<Fp>,
     inner: Vec<Fp>,
 }
 
-impl Weights {
+impl LayerWeights {
     fn new(point: &[Fp]) -> Self {
         let (outer, inner) = point.split_at(point.len() / 2);
         Self { outer: equality(outer), inner: equality(inner) }
@@ -282,7 +282,7 @@ pub(crate) fn equality(point: &[Fp]) -> Vec<Fp> {
 type Quad = [Fp; 4];
 
 /// Proves the sum of all leaves. `leaf` is asked for each below `tree.active`, several times.
-pub(crate) fn prove(tree: &Tree, leaf: &(dyn Fn(usize) -> Fraction + Sync), sender: &mut Sender<'_>) {
+pub(crate) fn prove(tree: &FractionTree, leaf: &(dyn Fn(usize) -> Fraction + Sync), sender: &mut Sender<'_>) {
     let leaf = |i: usize| if i < tree.active { leaf(i) } else { NOTHING };
     // All levels but the leaves, the root last.
     let mut levels: Vec<Vec<Fraction>> = Vec::with_capacity(tree.depth);
@@ -319,7 +319,7 @@ pub(crate) fn prove(tree: &Tree, leaf: &(dyn Fn(usize) -> Fraction + Sync), send
                 None => first(i),
             };
             let pairs = count.div_ceil(2);
-            let [at_zero, square, inside] = Weights::new(&point).sum(pairs, |j| {
+            let [at_zero, square, inside] = LayerWeights::new(&point).sum(pairs, |j| {
                 let (a, b) = (quad(2 * j), quad(2 * j + 1));
                 let rise: Quad = std::array::from_fn(|i| b[i] - a[i]);
                 [a[0] * a[3] + a[1] * a[2], rise[0] * rise[3] + rise[1] * rise[2]]
@@ -381,7 +381,7 @@ mod tests {
             if zero {
                 leaves[active / 2] = [Fp::ONE, Fp::ZERO];
             }
-            let tree = Tree { number: 0, first: 0, depth, active };
+            let tree = FractionTree { number: 0, first: 0, depth, active };
             let transcript = Transcript { digest: Digest([1; 32]), early: None };
             let mut sender = Sender::new(&key, transcript.clone(), ChaCha20Rng::seed_from_u64(2), HONEST);
             prove(&tree, &|i| leaves[i], &mut sender);

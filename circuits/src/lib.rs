@@ -57,7 +57,7 @@ pub use layout::{
 pub use link::LINK_BYTES;
 pub use registration::{register, verify_registration};
 pub use statement::{StatementBytes, logits_digest};
-pub use verify::{Claim, verify_all};
+pub use verify::{DeferredClaim, verify_all};
 
 #[cfg(test)]
 mod tests;

@@ -20,13 +20,13 @@ pub const LINK_BYTES: usize = 32 * (1 + LINK_GENERATORS);
 
 /// What is linked: the byte of its kind and the digest of what it is about.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Subject {
+pub(crate) struct LinkSubject {
     pub(crate) kind: u8,
     pub(crate) anchor: Digest,
     pub(crate) adapter: Digest,
 }
 
-impl Subject {
+impl LinkSubject {
     /// Binds subject and proof; every later challenge depends on it.
     pub(crate) fn bind(&self, proof: &[u8]) -> Digest {
         Absorb::new(Tag::Link)
@@ -111,7 +111,7 @@ pub(crate) fn combine(key: &CommitmentKey, scalars: &[Fp; LINK_GENERATORS]) -> E
 /// another commitment's, or halo2 drew its randomness in another order. Only forgers in tests go without.
 pub(crate) fn prove(
     key: &CommitmentKey,
-    subject: &Subject,
+    subject: &LinkSubject,
     proof: &[u8],
     equations: Vec<Equation<Committed>>,
     random: &mut ChaCha20Rng,
@@ -151,11 +151,11 @@ pub(crate) fn is_link(link: &[u8]) -> bool {
 /// The sum that is the identity if the link of a proof is right; `None` for bytes that are no link.
 pub(crate) fn verify<'k>(
     key: &'k CommitmentKey,
-    subject: &Subject,
+    subject: &LinkSubject,
     proof: &[u8],
     equations: Vec<Equation<EqAffine>>,
     link: &[u8],
-) -> Option<Sum<'k>> {
+) -> Option<LinkSum<'k>> {
     let (nonce_bytes, nonce_point, responses) = parts(link)?;
     let bound = subject.bind(proof);
     let chi = weight(&bound);
@@ -170,12 +170,12 @@ pub(crate) fn verify<'k>(
         sum.append_term(e * factor, point);
     }
     let seed = Absorb::new(Tag::Batch).digest(&bound).bytes(link).finish();
-    Some(Sum { sum, seed })
+    Some(LinkSum { sum, seed })
 }
 
 /// What a link leaves to be checked.
 #[derive(Debug)]
-pub(crate) struct Sum<'k> {
+pub(crate) struct LinkSum<'k> {
     /// The identity if the link is right.
     pub(crate) sum: MSM<'k, EqAffine>,
     /// Depends on every byte of proof and link, and on what they are about.

@@ -13,11 +13,11 @@ use crate::entropy::{fork, fresh_generator};
 use crate::error::{CheckFailed, ProveError};
 use crate::field::powers;
 use crate::folding::{Column, Folding, Spread, Strip, Witness};
-use crate::fractions::{self, Draws, Form, Fraction, Identity, Tree, equality};
+use crate::fractions::{self, Draws, Form, Fraction, FractionTree, LinearIdentity, equality};
 use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, MESSAGE_ROWS};
 use crate::layout::{OFFSET, useful_rows};
-use crate::link::{self, LINK_BYTES, Subject};
+use crate::link::{self, LINK_BYTES, LinkSubject};
 use crate::messages::{Sender, Transcript};
 
 const KIND: u8 = 1;
@@ -34,7 +34,7 @@ pub(crate) struct Shape {
     columns: usize,
     /// Columns of a tree, of which the last may have fewer.
     width: usize,
-    pub(crate) trees: Vec<Tree>,
+    pub(crate) trees: Vec<FractionTree>,
 }
 
 impl Shape {
@@ -44,7 +44,7 @@ impl Shape {
 
     pub(crate) fn of(k: u32, columns: usize, width: usize) -> Self {
         let mut shape = Self { k, columns, width, trees: Vec::new() };
-        shape.trees = Tree::all(k, columns + shape.tables(), width);
+        shape.trees = FractionTree::all(k, columns + shape.tables(), width);
         shape
     }
 
@@ -54,12 +54,12 @@ impl Shape {
     }
 
     /// The column and the row of a leaf.
-    fn leaf(&self, tree: &Tree, leaf: usize) -> (usize, usize) {
+    fn leaf(&self, tree: &FractionTree, leaf: usize) -> (usize, usize) {
         (tree.number * self.width + (leaf >> self.k), leaf & ((1 << self.k) - 1))
     }
 
     pub(crate) fn messages(&self) -> usize {
-        self.trees.iter().map(Tree::messages).sum()
+        self.trees.iter().map(FractionTree::messages).sum()
     }
 
     /// The number of the first scalar after those of the trees: of the sums of the first two, three, .. trees.
@@ -94,7 +94,7 @@ fn table_draw(adapter: &Digest, counts: &[EqAffine], early: Option<Draw>) -> (Fp
 }
 
 /// The transcript of a tree begins here.
-fn tree_transcript(bound: &Digest, tree: &Tree, early: Option<Draw>) -> Transcript {
+fn tree_transcript(bound: &Digest, tree: &FractionTree, early: Option<Draw>) -> Transcript {
     let digest = Absorb::new(Tag::RegistrationTree).digest(bound).u32(tree.number as u32).finish();
     Transcript { digest, early }
 }
@@ -133,7 +133,7 @@ impl Drawn {
     }
 
     /// That every level of every tree follows from the one below it, and that all roots together are zero.
-    fn identities(&self, shape: &Shape) -> Vec<Identity> {
+    fn identities(&self, shape: &Shape) -> Vec<LinearIdentity> {
         let levels = shape.trees.iter().zip(&self.trees).flat_map(|(tree, draws)| draws.identities(tree));
         levels.chain(fractions::whole(&shape.trees, shape.sums_at())).collect()
     }
@@ -154,7 +154,13 @@ impl Drawn {
     }
 
     /// The one equation that all of it comes to, once the commitments to scalars and factors are known.
-    fn folding(&self, shape: &Shape, identities: &[Identity], columns: &[EqAffine], early: Option<Draw>) -> Folding {
+    fn folding(
+        &self,
+        shape: &Shape,
+        identities: &[LinearIdentity],
+        columns: &[EqAffine],
+        early: Option<Draw>,
+    ) -> Folding {
         let rows = useful_rows(shape.k);
         let hash = || Absorb::new(Tag::RegistrationSums);
         let after = || hash().digest(&self.bound).points(columns);
@@ -204,7 +210,7 @@ impl Drawn {
         let of_row: Vec<Fp> = powers(eta, MESSAGE_ROWS).iter().map(|power| eta * power).collect();
         let of_message = powers(xi, shape.messages());
         let mut at = 0;
-        for (size, weight) in shape.trees.iter().flat_map(Tree::sizes).zip(&of_message) {
+        for (size, weight) in shape.trees.iter().flat_map(FractionTree::sizes).zip(&of_message) {
             for of_row in &of_row[..size] {
                 scalars[at] -= *weight * of_row;
                 at += 1;
@@ -226,8 +232,8 @@ impl Drawn {
     }
 }
 
-fn subject(adapter: Digest) -> Subject {
-    Subject { kind: KIND, anchor: adapter, adapter }
+fn subject(adapter: Digest) -> LinkSubject {
+    LinkSubject { kind: KIND, anchor: adapter, adapter }
 }
 
 /// Proves that a commitment is to 16-bit entries. The result is the link, then the proof.

@@ -25,7 +25,7 @@ mod tests;
 pub use arrangement::{Space, Tensor};
 pub use builder::Builder;
 pub use operations::log_prob::{Bound, LogProbs, Ranking, TotalLogProb};
-pub use plan::Plan;
+pub use plan::SealedPlan;
 pub use prove::{SealError, seal};
 pub(crate) use verify::begin;
 pub use verify::verify_sealed;

@@ -10,12 +10,12 @@ use crate::delta::{self, DeltaProof};
 use crate::error::CheckFailed;
 use crate::key::CommitmentKey;
 use crate::registration;
-use crate::sealed::{self, Plan};
+use crate::sealed::{self, SealedPlan};
 use crate::statement::StatementBytes;
 
 /// One thing to verify among many.
 #[derive(Clone, Copy, Debug)]
-pub enum Claim<'a> {
+pub enum DeferredClaim<'a> {
     /// As [`crate::verify`] takes it.
     Deltas {
         /// The key of the commitment's size.
@@ -38,7 +38,7 @@ pub enum Claim<'a> {
         /// The adapter's commitment.
         commitment: &'a AdapterCommitment,
         /// What the statement says, as operations.
-        plan: &'a Plan,
+        plan: &'a SealedPlan,
         /// The proof.
         proof: &'a [u8],
     },
@@ -53,16 +53,16 @@ pub enum Claim<'a> {
     },
 }
 
-impl<'a> Claim<'a> {
+impl<'a> DeferredClaim<'a> {
     pub(crate) fn begin(self, stop: &Stop<'_>) -> Result<Checks<'a>, CheckFailed> {
         let checks = match self {
-            Claim::Deltas { key, statement, commitment, sites, proof } => {
+            DeferredClaim::Deltas { key, statement, commitment, sites, proof } => {
                 delta::begin(key, statement, commitment, sites, proof, stop)
             }
-            Claim::Sealed { key, statement, commitment, plan, proof } => {
+            DeferredClaim::Sealed { key, statement, commitment, plan, proof } => {
                 sealed::begin(key, statement, commitment, plan, proof, stop, HONEST)
             }
-            Claim::Registration { key, commitment, registration } => {
+            DeferredClaim::Registration { key, commitment, registration } => {
                 registration::begin(key, commitment, registration, stop)
             }
         }?;
@@ -72,7 +72,9 @@ impl<'a> Claim<'a> {
 
     fn k(&self) -> u32 {
         match self {
-            Claim::Deltas { key, .. } | Claim::Sealed { key, .. } | Claim::Registration { key, .. } => key.k(),
+            DeferredClaim::Deltas { key, .. }
+            | DeferredClaim::Sealed { key, .. }
+            | DeferredClaim::Registration { key, .. } => key.k(),
         }
     }
 }
@@ -81,10 +83,10 @@ impl<'a> Claim<'a> {
 ///
 /// Only if that fails are their sums looked at one by one. `stop` is asked with a claim's number before each of its
 /// parts (the rows of a site, a halo2 proof, a sum) whether to leave it, which is [`CheckFailed::Stopped`].
-pub fn verify_all(claims: &[Claim<'_>], stop: &(dyn Fn(usize) -> bool + Sync)) -> Vec<Result<(), CheckFailed>> {
+pub fn verify_all(claims: &[DeferredClaim<'_>], stop: &(dyn Fn(usize) -> bool + Sync)) -> Vec<Result<(), CheckFailed>> {
     let begun: Vec<Result<Checks<'_>, CheckFailed>> =
         claims.par_iter().enumerate().map(|(number, claim)| claim.begin(&|| stop(number))).collect();
-    let mut sizes: Vec<u32> = claims.iter().map(Claim::k).collect();
+    let mut sizes: Vec<u32> = claims.iter().map(DeferredClaim::k).collect();
     sizes.sort_unstable();
     sizes.dedup();
     let sound: Vec<u32> = sizes
@@ -94,9 +96,10 @@ pub fn verify_all(claims: &[Claim<'_>], stop: &(dyn Fn(usize) -> bool + Sync)) -
             hold(&of_size.filter_map(|(_, checks)| checks.as_ref().ok()).collect::<Vec<_>>())
         })
         .collect();
-    let verdict = |(number, (claim, checks)): (usize, (&Claim<'_>, Result<Checks<'_>, CheckFailed>))| match checks {
-        Ok(_) if sound.contains(&claim.k()) => Ok(()),
-        checks => checks?.first_failure(&|| stop(number)),
-    };
+    let verdict =
+        |(number, (claim, checks)): (usize, (&DeferredClaim<'_>, Result<Checks<'_>, CheckFailed>))| match checks {
+            Ok(_) if sound.contains(&claim.k()) => Ok(()),
+            checks => checks?.first_failure(&|| stop(number)),
+        };
     claims.iter().zip(begun).enumerate().map(verdict).collect()
 }

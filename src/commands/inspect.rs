@@ -8,7 +8,7 @@ use ftk_adapters::{foreign, notes, peft};
 use ftk_bases::{BaseModel, stored_template};
 use ftk_circuits::AdapterCommitment;
 use ftk_networks::sites::Role;
-use ftk_proofs::bundle::{COMMITMENT, Packed, Proof, STATEMENT};
+use ftk_proofs::bundle::{COMMITMENT, PackedBundle, Proof, STATEMENT};
 use ftk_proofs::limits::Limits;
 use ftk_proofs::rows_of;
 use serde_json::{Map, Value, json};
@@ -224,7 +224,7 @@ fn bundle(folder: &Path, found: &mut Findings) -> Result<()> {
     };
     // Those of a sealed bundle are nobody's to see.
     let deltas = sent.deltas(Limits::NONE.deadline())?;
-    let Packed { statement, commitment, registration, graph, head, .. } = sent;
+    let PackedBundle { statement, commitment, registration, graph, head, .. } = sent;
     found.fact("kind", json!(kind));
     committed(&commitment, found);
     found.fact("context", json!(String::from_utf8_lossy(&statement.context)));

@@ -13,7 +13,7 @@ use ftk_bases::LoadedModel;
 use ftk_circuits::sealed::Work;
 use ftk_circuits::{AdapterCommitment, Digest, SiteShape};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
-use ftk_proofs::bundle::{Bundle, COMMITMENT, FILES, Packed, Proof, REGISTRATION};
+use ftk_proofs::bundle::{Bundle, COMMITMENT, FILES, PackedBundle, Proof, REGISTRATION};
 use ftk_proofs::outputs::Likely;
 use ftk_proofs::prove::{Unable, answer, prove, seal};
 use ftk_proofs::{
@@ -95,7 +95,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let disclosure = addition.map(|addition| disclose(settings, secrets.commitment.shapes(), addition)).transpose()?;
     staged.persist(&FILES).with_context(io)?;
     drop(whole);
-    let Packed { statement, graph, .. } = &bundle;
+    let PackedBundle { statement, graph, .. } = &bundle;
     let (graph, shapes) = (graph.as_ref(), secrets.commitment.shapes());
     match &disclosure {
         None => printer.note(&format!("disclosed: {}", disclosed(statement, graph, shapes, true))),
@@ -273,7 +273,7 @@ fn bundle(
     Questions { cases, graph, head }: Questions,
     settings: &Settings,
     printer: &Printer,
-) -> Result<(Packed, Option<(Ledger, bool)>)> {
+) -> Result<(PackedBundle, Option<(Ledger, bool)>)> {
     let Secrets { commitment, opening, registration } = secrets;
     if commitment.base() != fixed.digest() {
         let message = format!("{}: commits to an adapter of another base", settings.commitment.display());
@@ -317,7 +317,7 @@ fn bundle(
         let (bar, mut progress) = proving();
         let proof = Proof::Sealed(seal(&key, &statement, secret, &plan, &mut progress)?);
         bar.finish_and_clear();
-        return Ok((Packed { statement, commitment, proof, registration, graph, head }, None));
+        return Ok((PackedBundle { statement, commitment, proof, registration, graph, head }, None));
     };
     // Looked at before the work of proving, and again when it is written down.
     let mut addition = Ledger::new(commitment.shapes());

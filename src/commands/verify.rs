@@ -8,7 +8,7 @@ use ftk_adapters::foreign;
 use ftk_circuits::Digest;
 use ftk_gnn::score;
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
-use ftk_proofs::bundle::{Packed, Proof};
+use ftk_proofs::bundle::{PackedBundle, Proof};
 use ftk_proofs::head::GraphBase;
 use ftk_proofs::hex::parse_digest;
 use ftk_proofs::limits::Limits;
@@ -240,7 +240,7 @@ const WORTH_A_WORD: f64 = 10.0;
 const SLACK: f64 = 4.0;
 
 /// Seconds that the replay and the proofs of an open bundle take, by arithmetic; of a sealed one nothing is replayed.
-fn seconds(bundle: &Packed, subject: &Subject) -> f64 {
+fn seconds(bundle: &PackedBundle, subject: &Subject) -> f64 {
     if matches!(bundle.proof, Proof::Sealed(_)) {
         return 0.0;
     }
@@ -278,7 +278,11 @@ fn settled<'a>(
 
 /// What is expected of a bundle, in its terms where the verifier has not said in which; refused, if it is about
 /// something that nobody can have asked.
-fn expectations(settings: &Settings, bundle: &Packed, subject: &Subject) -> Result<Result<Expectations, Refusal>> {
+fn expectations(
+    settings: &Settings,
+    bundle: &PackedBundle,
+    subject: &Subject,
+) -> Result<Result<Expectations, Refusal>> {
     let digest = |text: &Option<String>, hint: &str| {
         let advice = |text: &str| Advice::new(format!("not a digest: {text}"), hint);
         text.as_deref().map(|text| parse_digest(text).ok_or_else(|| advice(text))).transpose()
@@ -354,7 +358,12 @@ fn stated(statement: &Statement) -> Kind {
 }
 
 /// Nodes by the names that the bundle's part of the graph gives them, which its root binds.
-fn expected_nodes(bundle: &Packed, names: &[String], question: Option<&Output>, base: &GraphBase) -> ExpectedInput {
+fn expected_nodes(
+    bundle: &PackedBundle,
+    names: &[String],
+    question: Option<&Output>,
+    base: &GraphBase,
+) -> ExpectedInput {
     let root = bundle.statement.graph().unwrap_or(Digest([0; 32]));
     let mut known: BTreeMap<&str, Option<u32>> = BTreeMap::new();
     for (name, node) in bundle.graph.iter().flat_map(Neighbourhood::names) {

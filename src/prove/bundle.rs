@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ftk_adapters::foreign;
 use ftk_adapters::staged::{Staged, There};
 use ftk_proofs::bundle::{
-    Bundle, COMMITMENT, DELTAS, FILES, Files, LINK, PROOF, Packed, REGISTRATION, SEALED, STATEMENT,
+    Bundle, COMMITMENT, DELTAS, FILES, Files, LINK, PROOF, PackedBundle, REGISTRATION, SEALED, STATEMENT,
 };
 use ftk_proofs::limits::Limits;
 use ftk_proofs::refusal::Refusal;
@@ -29,7 +29,7 @@ pub fn write(bundle: &Bundle, folder: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// The file system's.
-pub fn write_packed(bundle: &Packed, folder: &Path) -> io::Result<()> {
+pub fn write_packed(bundle: &PackedBundle, folder: &Path) -> io::Result<()> {
     let staged = Staged::new(folder, There::Goes)?;
     write_all(&bundle.files(), &staged.path())?;
     staged.persist(&FILES)
@@ -57,7 +57,7 @@ pub fn read(folder: &Path, limits: &Limits) -> Result<Bundle, ReadError> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn packed(folder: &Path, limits: &Limits) -> Result<Packed, ReadError> {
+pub fn packed(folder: &Path, limits: &Limits) -> Result<PackedBundle, ReadError> {
     let mut left = limits.bytes;
     let mut files = BTreeMap::new();
     for name in FILES {
@@ -71,7 +71,7 @@ pub fn packed(folder: &Path, limits: &Limits) -> Result<Packed, ReadError> {
         return Err(ReadError::Half { folder: folder.to_owned(), missing });
     }
     let files: Files<'_> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
-    Ok(Packed::parse(&files, limits)?)
+    Ok(PackedBundle::parse(&files, limits)?)
 }
 
 /// Why a bundle could not be read.

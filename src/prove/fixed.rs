@@ -6,7 +6,7 @@ use ftk_adapters::weights::{Weights, values};
 use ftk_circuits::fixed::ACTIVATION_BITS;
 use ftk_networks::sites::Site;
 use ftk_proofs::fixed::base::{Quantised, Uses};
-use ftk_proofs::fixed::{Activations, Error, Exported, FixedAdapter, FixedBase};
+use ftk_proofs::fixed::{Activations, Exported, FixedAdapter, FixedBase, PassError};
 use rayon::prelude::*;
 
 #[cfg(test)]
@@ -17,7 +17,7 @@ mod reference;
 pub enum WeightsError {
     /// They do not fit their grid.
     #[error(transparent)]
-    Fixed(#[from] Error),
+    Fixed(#[from] PassError),
     /// One is missing.
     #[error(transparent)]
     Adapters(#[from] ftk_adapters::Error),
@@ -30,7 +30,7 @@ pub enum WeightsError {
 ///
 /// # Errors
 /// As [`FixedAdapter::insert`].
-pub fn of_adapter(adapter: &Adapter) -> Result<FixedAdapter, Error> {
+pub fn of_adapter(adapter: &Adapter) -> Result<FixedAdapter, PassError> {
     let mut fixed = FixedAdapter::default();
     for (site, factors) in &adapter.sites {
         let (a, b) = (factors.a.as_slice(), factors.b.as_slice());

@@ -100,7 +100,7 @@ mod tests {
     use std::path::Path;
 
     use candle_core::Device;
-    use ftk_proofs::Weight;
+    use ftk_proofs::FloatWeight;
 
     use super::*;
 
@@ -116,7 +116,7 @@ mod tests {
         let given = FixedModel::new(loaded.net().clone(), source.texts(), |name| {
             let tensor = weights.get(name).ok()?;
             let values = tensor.flatten_all().and_then(|tensor| tensor.to_vec1::<f32>()).ok()?;
-            Some(Weight { shape: tensor.dims().to_vec().into(), values: values.into() })
+            Some(FloatWeight { shape: tensor.dims().to_vec().into(), values: values.into() })
         });
         let given = given.unwrap();
         assert_eq!((given.digest(), given.sites(), given.base()), (read.digest(), read.sites(), read.base()));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use ftk_adapters::{atomic, foreign};
 use ftk_circuits::{CheckFailed, Opening, SiteShape};
-use ftk_proofs::fixed::Record;
+use ftk_proofs::fixed::SiteRecord;
 use rayon::prelude::*;
 
 /// File of the secret.
@@ -143,7 +143,7 @@ impl Ledger {
     }
 
     /// Adds what one proof discloses; records in canonical order.
-    pub fn add(&mut self, records: &[Record]) {
+    pub fn add(&mut self, records: &[SiteRecord]) {
         self.sites.par_iter_mut().zip(records).for_each(|(site, record)| {
             record.inputs.chunks_exact(site.d_in).for_each(|input| site.add(input));
         });
@@ -293,8 +293,8 @@ mod tests {
         [("q", 2, 4), ("v", 1, 3)].map(shape).to_vec()
     }
 
-    fn records(q: &[[i32; 4]], v: &[[i32; 3]]) -> Vec<Record> {
-        let record = |site: &str, inputs: Vec<i32>| Record { site: site.to_owned(), inputs, deltas: Vec::new() };
+    fn records(q: &[[i32; 4]], v: &[[i32; 3]]) -> Vec<SiteRecord> {
+        let record = |site: &str, inputs: Vec<i32>| SiteRecord { site: site.to_owned(), inputs, deltas: Vec::new() };
         vec![record("q", q.concat()), record("v", v.concat())]
     }
 

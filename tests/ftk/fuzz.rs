@@ -26,7 +26,7 @@ use ftk_bases::budget::{Budget, within};
 use ftk_bases::{BaseModel, ChatTemplate, Message};
 use ftk_circuits::{AdapterCommitment, CommitmentKey, MIN_K, Opening, decode_deltas, verify_registration};
 use ftk_proofs::Deadline;
-use ftk_proofs::bundle::Packed;
+use ftk_proofs::bundle::PackedBundle;
 use ftk_proofs::limits::Limits;
 use ftk_proofs::verdict::Expectations;
 use ftk_proofs::verifier::Verifier;
@@ -112,7 +112,7 @@ fn bundles() {
         fuzz(name, &[read(name)], 16 * MEGABYTE, move |bytes| {
             let mut files = whole.clone();
             files.insert(name.to_owned(), bytes.to_vec());
-            drop(Packed::parse(&slices(&files), &Limits::default()).and_then(|sent| sent.expand(Deadline::NONE)));
+            drop(PackedBundle::parse(&slices(&files), &Limits::default()).and_then(|sent| sent.expand(Deadline::NONE)));
         });
     }
     // What no check of the proofs refuses is what was given.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use ftk::prove::bundle;
-use ftk_proofs::bundle::Packed;
+use ftk_proofs::bundle::PackedBundle;
 use ftk_proofs::limits::Limits;
 use ftk_proofs::{Completion, Input, Output, Statement};
 
@@ -278,7 +278,7 @@ fn every_field_and_every_file_is_held_to() {
         let Input::Tokens(ids) = &mut statement.cases[0].input else { panic!("it is a prompt") };
         ids
     }
-    type Forge<'a> = &'a dyn Fn(&mut Packed);
+    type Forge<'a> = &'a dyn Fn(&mut PackedBundle);
     let table: [(&str, &str, Forge<'_>); 20] = [
         ("base", "base", &|it| it.statement.base.0[0] ^= 1),
         ("adapter", "adapter", &|it| it.statement.adapter.0[0] ^= 1),

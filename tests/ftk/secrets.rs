@@ -12,7 +12,7 @@ use ftk_adapters::peft;
 use ftk_adapters::train::LoraTensors;
 use ftk_bases::BaseModel;
 use ftk_circuits::{AdapterCommitment, SiteFactors, register};
-use ftk_proofs::fixed::{FixedAdapter, Record};
+use ftk_proofs::fixed::{FixedAdapter, SiteRecord};
 use ftk_proofs::prove::{answer, seal};
 use ftk_proofs::{Case, Choice, Deadline, FixedModel, Input, Output, Statement, plan, site_factors};
 
@@ -156,7 +156,7 @@ fn committed(folder: &Path, seed: u64) {
 }
 
 /// The village's pass over a prompt and its answer, with what each site takes and adds.
-fn passed(adapter: &FixedAdapter) -> (FixedModel, Vec<Case>, Vec<Record>) {
+fn passed(adapter: &FixedAdapter) -> (FixedModel, Vec<Case>, Vec<SiteRecord>) {
     let model = ftk::prove::model::read(&BaseModel::open(Path::new("village")).unwrap()).unwrap();
     let ids: Vec<u32> = vec![1, 268, 201, 42, 75, 2, 201, 1, 269, 201];
     let output = Output::Choice(Choice { among: (40..60).collect(), chosen: 40 });

@@ -13,7 +13,7 @@ use ftk_circuits::Digest;
 use ftk_networks::ops::Tokens;
 use ftk_proofs::bundle::Bundle;
 use ftk_proofs::limits::Limits;
-use ftk_proofs::{Case, Input, Logits, Output, Scored, nat};
+use ftk_proofs::{Case, Input, Logits, Output, ScoredContinuation, nat};
 use serde_json::Value;
 
 use crate::run::{ftk, succeed};
@@ -71,7 +71,7 @@ fn log_probabilities_and_margins_are_those_of_floating_point() {
         else {
             panic!("{case:?}")
         };
-        let raised = [chosen, rejected].map(|Scored { ids, log_prob, base_log_prob }| {
+        let raised = [chosen, rejected].map(|ScoredContinuation { ids, log_prob, base_log_prob }| {
             let whole = [input.as_slice(), ids].concat();
             for (exact, adapter) in [(log_prob, Some(&adapter)), (base_log_prob, None)] {
                 let float = float_log_prob(&model, adapter, &whole, input.len());
@@ -145,7 +145,7 @@ fn drop_rows(bundle: &mut Bundle, case: usize) {
     }
 }
 
-fn pair(case: &mut Case) -> [&mut Scored; 2] {
+fn pair(case: &mut Case) -> [&mut ScoredContinuation; 2] {
     match &mut case.output {
         Output::Preference(ftk_proofs::Preference { chosen, rejected }) => [chosen, rejected],
         other => panic!("{other:?}"),

@@ -34,7 +34,7 @@ pub use crate::open_mode::{DELTAS, LINK, PROOF};
 use crate::refusal::Refusal;
 use crate::replay::rows_of;
 use crate::statement::Statement;
-use crate::statement::text::TextError;
+use crate::statement::text::StatementTextError;
 
 /// File of the commitment, in a bundle and beside an opening.
 pub const COMMITMENT: &str = "commitment.bin";
@@ -79,10 +79,10 @@ impl Bundle {
     ///
     /// # Errors
     /// More deltas than a bundle may have, or other ones than its commitment says.
-    pub fn pack(&self) -> Result<Packed, PackError> {
+    pub fn pack(&self) -> Result<PackedBundle, PackError> {
         let Self { statement, commitment, deltas, proof, registration, graph, head } = self.clone();
         let proof = Proof::Open { deltas: open_mode::pack(&commitment, &deltas)?, proof };
-        Ok(Packed { statement, commitment, proof, registration, graph, head })
+        Ok(PackedBundle { statement, commitment, proof, registration, graph, head })
     }
 }
 
@@ -106,7 +106,7 @@ pub enum Proof {
 /// A bundle of which all is read but the deltas, which may be the work of seconds to expand. What can be refused without
 /// them is refused before.
 #[derive(Clone, Debug)]
-pub struct Packed {
+pub struct PackedBundle {
     /// What is stated.
     pub statement: Statement,
     /// The adapter's commitment.
@@ -122,7 +122,7 @@ pub struct Packed {
 }
 
 #[cfg(feature = "prove")]
-impl Packed {
+impl PackedBundle {
     /// Its files, by name.
     pub fn files(&self) -> BTreeMap<&'static str, Vec<u8>> {
         let mut files = BTreeMap::from([
@@ -144,7 +144,7 @@ impl Packed {
     }
 }
 
-impl Packed {
+impl PackedBundle {
     /// Reads the files of a bundle as far as they can be read without the base.
     ///
     /// # Errors
@@ -163,8 +163,8 @@ impl Packed {
             return Err(Refusal::Malformed { file: STATEMENT, reason: format!("longer than {MAX_STATEMENT} bytes") });
         }
         let statement = crate::parse(statement).map_err(|error| match error {
-            TextError::Protocol(version) => Refusal::Protocol(version),
-            TextError::Malformed(reason) => Refusal::Malformed { file: STATEMENT, reason },
+            StatementTextError::Protocol(version) => Refusal::Protocol(version),
+            StatementTextError::Malformed(reason) => Refusal::Malformed { file: STATEMENT, reason },
         })?;
         statement.check()?;
         limits.statement(&statement)?;

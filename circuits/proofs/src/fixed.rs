@@ -11,7 +11,7 @@ use ftk_circuits::fixed::attention::{self, attention};
 use ftk_circuits::fixed::elementary::Dyadic;
 use ftk_circuits::fixed::gate::{geglu, gelu, swiglu};
 use ftk_circuits::fixed::graph::{self, aggregate, relu};
-use ftk_circuits::fixed::linear::{Delta, Factors, Matrix, linear, linear_rope};
+use ftk_circuits::fixed::linear::{Delta, FixedFactors, Matrix, linear, linear_rope};
 use ftk_circuits::fixed::norm::{EPS_BITS, layer_norm, norm_rope, rms_norm};
 use ftk_circuits::fixed::rope::{self, Rotations};
 use ftk_circuits::fixed::{ACTIVATION_BITS, add, greedy, words};
@@ -20,20 +20,20 @@ use ftk_networks::ops::graph::{Features, Propagation};
 use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, TableShape, Tokens};
 
 use crate::deadline::Deadline;
-use crate::read::Row;
+use crate::read::LogitsRow;
 
 pub mod base;
 mod error;
 pub(crate) mod plan;
 
 pub use base::FixedBase;
-pub use error::Error;
+pub use error::PassError;
 
 /// An adapter as integers, by site in name order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FixedAdapter {
     /// Factors by site.
-    pub sites: BTreeMap<String, Factors>,
+    pub sites: BTreeMap<String, FixedFactors>,
 }
 
 impl FixedAdapter {
@@ -41,14 +41,14 @@ impl FixedAdapter {
     ///
     /// # Errors
     /// [`Error::Scale`], [`Error::OffGrid`], [`Error::Grid`], [`Error::Fixed`] for shapes.
-    pub fn insert(&mut self, site: &str, exported: &Exported<'_>) -> Result<(), Error> {
+    pub fn insert(&mut self, site: &str, exported: &Exported<'_>) -> Result<(), PassError> {
         let Exported { rank, d_in, d_out, a, b, scale } = *exported;
         if scale != 1.0 {
-            return Err(Error::Scale { site: site.to_owned(), scale });
+            return Err(PassError::Scale { site: site.to_owned(), scale });
         }
         let (a, a_shift) = on_grid(site, 'A', a)?;
         let (b, b_shift) = on_grid(site, 'B', b)?;
-        let factors = Factors::new(site, rank, [d_in, d_out], a, b, [a_shift as u8, b_shift as u8])?;
+        let factors = FixedFactors::new(site, rank, [d_in, d_out], a, b, [a_shift as u8, b_shift as u8])?;
         self.sites.insert(site.to_owned(), factors);
         Ok(())
     }
@@ -72,12 +72,12 @@ pub struct Exported<'a> {
 }
 
 /// Integers and shift of values that lie on their grid exactly.
-fn on_grid(site: &str, factor: char, values: &[f32]) -> Result<(Vec<i16>, u32), Error> {
+fn on_grid(site: &str, factor: char, values: &[f32]) -> Result<(Vec<i16>, u32), PassError> {
     let name = || format!("adapter factor {factor} of {site}");
-    let (entries, shift) = grid::quantise_16(values).map_err(|error| Error::Grid { name: name(), error })?;
+    let (entries, shift) = grid::quantise_16(values).map_err(|error| PassError::Grid { name: name(), error })?;
     let off = |(&entry, &value): (&i16, &f32)| grid::value_16(entry, shift) != value;
     match entries.iter().zip(values).position(off) {
-        Some(index) => Err(Error::OffGrid { site: site.to_owned(), factor, index }),
+        Some(index) => Err(PassError::OffGrid { site: site.to_owned(), factor, index }),
         None => Ok((entries, shift)),
     }
 }
@@ -106,7 +106,7 @@ pub enum Adaptation<'a> {
 
 /// What went in and what was added at an adapted site.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct SiteRecord {
     /// Module path.
     pub site: String,
     /// Inputs `x_t`, `(rows, d_in)` at scale `2^-16`.
@@ -144,22 +144,29 @@ impl Activations {
 const HEAD_ROWS: usize = 64;
 
 /// Takes from each row of logits what is wanted of it, by its number.
-pub type Reader<'a> = dyn FnMut(usize, Row<'_>) -> Result<(), Error> + 'a;
+pub type RowReader<'a> = dyn FnMut(usize, LogitsRow<'_>) -> Result<(), PassError> + 'a;
 
 /// The exact-integer interpretation of one pass.
 pub struct Fixed<'a> {
     base: &'a FixedBase,
     adaptation: Adaptation<'a>,
-    place: Place,
-    records: Vec<Record>,
-    reader: Option<&'a mut Reader<'a>>,
+    place: PassLayout,
+    records: Vec<SiteRecord>,
+    reader: Option<&'a mut RowReader<'a>>,
     deadline: Deadline,
 }
 
 impl<'a> Fixed<'a> {
     /// Ready for one forward pass.
     pub fn new(base: &'a FixedBase, adaptation: Adaptation<'a>) -> Self {
-        Self { base, adaptation, place: Place::default(), records: Vec::new(), reader: None, deadline: Deadline::NONE }
+        Self {
+            base,
+            adaptation,
+            place: PassLayout::default(),
+            records: Vec::new(),
+            reader: None,
+            deadline: Deadline::NONE,
+        }
     }
 
     /// Stops with [`Error::Time`] at the first large operation after the deadline.
@@ -167,12 +174,12 @@ impl<'a> Fixed<'a> {
         Self { deadline, ..self }
     }
 
-    fn in_time(&self) -> Result<(), Error> {
-        if self.deadline.is_past() { Err(Error::Time) } else { Ok(()) }
+    fn in_time(&self) -> Result<(), PassError> {
+        if self.deadline.is_past() { Err(PassError::Time) } else { Ok(()) }
     }
 
     /// Shows every row of logits to a reader, a block at a time; the pass itself then yields none.
-    pub fn reading(base: &'a FixedBase, adaptation: Adaptation<'a>, reader: &'a mut Reader<'a>) -> Self {
+    pub fn reading(base: &'a FixedBase, adaptation: Adaptation<'a>, reader: &'a mut RowReader<'a>) -> Self {
         Self { reader: Some(reader), ..Self::new(base, adaptation) }
     }
 
@@ -180,7 +187,7 @@ impl<'a> Fixed<'a> {
     ///
     /// # Errors
     /// [`Error::Unvisited`] if the adaptation names a site the network did not visit.
-    pub fn into_records(self) -> Result<Vec<Record>, Error> {
+    pub fn into_records(self) -> Result<Vec<SiteRecord>, PassError> {
         let visited: BTreeSet<&str> = self.records.iter().map(|record| record.site.as_str()).collect();
         let unvisited = match self.adaptation {
             Adaptation::Base => None,
@@ -188,7 +195,7 @@ impl<'a> Fixed<'a> {
             Adaptation::Deltas(deltas) => deltas.keys().find(|site| !visited.contains(site.as_str())),
         };
         match unvisited {
-            Some(site) => Err(Error::Unvisited(site.clone())),
+            Some(site) => Err(PassError::Unvisited(site.clone())),
             None => Ok(self.records),
         }
     }
@@ -200,7 +207,7 @@ impl<'a> Fixed<'a> {
         (weight, bias): (&str, Bias),
         x: &Activations,
         rotations: Option<&Rotations>,
-    ) -> Result<Activations, Error> {
+    ) -> Result<Activations, PassError> {
         let matrix = self.base.biased(site, weight, bias)?;
         let inputs = words(site, &x.entries)?;
         let (outputs, deltas) = self.outputs(site, matrix, &inputs, None, rotations)?;
@@ -217,7 +224,7 @@ impl<'a> Fixed<'a> {
         inputs: &[i32],
         first: Option<usize>,
         rotations: Option<&Rotations>,
-    ) -> Result<(Vec<i64>, Option<Vec<i128>>), Error> {
+    ) -> Result<(Vec<i64>, Option<Vec<i128>>), PassError> {
         self.in_time()?;
         let run = |delta| match rotations {
             Some(rotations) => linear_rope(site, matrix, inputs, delta, rotations),
@@ -227,7 +234,7 @@ impl<'a> Fixed<'a> {
             Adaptation::Factors(FixedAdapter { sites }) if sites.contains_key(site) => {
                 let factors = &sites[site];
                 if (factors.d_in(), factors.d_out()) != (matrix.d_in(), matrix.d_out()) {
-                    return Err(Error::AdapterShape(site.to_owned()));
+                    return Err(PassError::AdapterShape(site.to_owned()));
                 }
                 let values = factors.delta(site, inputs)?;
                 let delta = Delta { values: &values, rank: factors.rank(), shift: factors.shift() };
@@ -250,12 +257,12 @@ impl<'a> Fixed<'a> {
     }
 
     /// Notes what an adapted site saw and added.
-    fn record(&mut self, site: &str, inputs: Vec<i32>, deltas: Option<Vec<i128>>) -> Result<(), Error> {
+    fn record(&mut self, site: &str, inputs: Vec<i32>, deltas: Option<Vec<i128>>) -> Result<(), PassError> {
         let Some(deltas) = deltas else { return Ok(()) };
         if self.records.iter().any(|record| record.site == site) {
-            return Err(Error::Twice(site.to_owned()));
+            return Err(PassError::Twice(site.to_owned()));
         }
-        self.records.push(Record { site: site.to_owned(), inputs, deltas });
+        self.records.push(SiteRecord { site: site.to_owned(), inputs, deltas });
         Ok(())
     }
 
@@ -265,8 +272,8 @@ impl<'a> Fixed<'a> {
         site: &str,
         weight: &str,
         x: &Activations,
-        reader: &mut Reader<'_>,
-    ) -> Result<Activations, Error> {
+        reader: &mut RowReader<'_>,
+    ) -> Result<Activations, PassError> {
         let matrix = self.base.matrix(weight)?;
         let inputs = words(site, &x.entries)?;
         let (mut deltas, width) = (None::<Vec<i128>>, x.features.max(1));
@@ -277,7 +284,7 @@ impl<'a> Fixed<'a> {
                 deltas.get_or_insert_default().extend(added);
             }
             for (row, logits) in (first..).zip(logits.chunks_exact(matrix.d_out().max(1))) {
-                reader(row, Row { site, logits })?;
+                reader(row, LogitsRow { site, logits })?;
             }
         }
         self.record(site, inputs, deltas)?;
@@ -287,14 +294,14 @@ impl<'a> Fixed<'a> {
 
 /// Where the tokens of a pass stand: in their sequences, and how they are rotated there.
 #[derive(Debug, Default)]
-struct Place {
+struct PassLayout {
     segments: Vec<Segment>,
     positions: Vec<u32>,
     /// By kind of rotation, each made when it is first needed.
     rotations: Vec<(Rope, Arc<Rotations>)>,
 }
 
-impl Place {
+impl PassLayout {
     fn of(tokens: &Tokens) -> Self {
         let (segments, positions) = (tokens.segments().to_vec(), tokens.positions().collect());
         Self { segments, positions, rotations: Vec::new() }
@@ -306,21 +313,21 @@ impl Place {
     }
 
     /// Refuses sequences that are longer than a window.
-    fn within(&self, site: &str, window: Option<usize>) -> Result<(), Error> {
+    fn within(&self, site: &str, window: Option<usize>) -> Result<(), PassError> {
         let positions = self.longest();
         match window.filter(|&window| window < positions) {
-            Some(window) => Err(Error::Window { site: site.to_owned(), window, positions }),
+            Some(window) => Err(PassError::Window { site: site.to_owned(), window, positions }),
             None => Ok(()),
         }
     }
 
     /// The rotations of all tokens.
-    fn rotations(&mut self, site: &str, rope: &Rope) -> Result<Arc<Rotations>, Error> {
+    fn rotations(&mut self, site: &str, rope: &Rope) -> Result<Arc<Rotations>, PassError> {
         if let Some((_, table)) = self.rotations.iter().find(|(known, _)| known == rope) {
             return Ok(table.clone());
         }
         let scaling = rope.scaling.as_ref().map(|scaling| {
-            Ok::<_, Error>(rope::Scaling {
+            Ok::<_, PassError>(rope::FrequencyScaling {
                 factor: dyadic("rope scaling factor", scaling.factor)?,
                 low: dyadic("rope scaling low frequency factor", scaling.low_freq_factor)?,
                 high: dyadic("rope scaling high frequency factor", scaling.high_freq_factor)?,
@@ -328,7 +335,7 @@ impl Place {
             })
         });
         let exact =
-            rope::Rope { dim: rope.dim, theta: dyadic("rope theta", rope.theta)?, scaling: scaling.transpose()? };
+            rope::FixedRope { dim: rope.dim, theta: dyadic("rope theta", rope.theta)?, scaling: scaling.transpose()? };
         let table = Arc::new(Rotations::new(site, &exact, self.longest())?.at(&self.positions));
         self.rotations.push((rope.clone(), table.clone()));
         Ok(table)
@@ -336,33 +343,33 @@ impl Place {
 }
 
 /// A constant of the network, exactly.
-fn dyadic(name: &str, value: f64) -> Result<Dyadic, Error> {
-    let (mantissa, exponent) =
-        grid::decompose(value).ok_or_else(|| Error::Grid { name: name.to_owned(), error: GridError::NotFinite(0) })?;
+fn dyadic(name: &str, value: f64) -> Result<Dyadic, PassError> {
+    let (mantissa, exponent) = grid::decompose(value)
+        .ok_or_else(|| PassError::Grid { name: name.to_owned(), error: GridError::NotFinite(0) })?;
     Ok(Dyadic { mantissa, exponent })
 }
 
 /// The `eps` of a norm as an integer.
-fn fixed_eps(site: &str, eps: f64) -> Result<i64, Error> {
-    grid::round(eps, EPS_BITS, i64::MAX).map_err(|error| Error::Grid { name: format!("eps of {site}"), error })
+fn fixed_eps(site: &str, eps: f64) -> Result<i64, PassError> {
+    grid::round(eps, EPS_BITS, i64::MAX).map_err(|error| PassError::Grid { name: format!("eps of {site}"), error })
 }
 
 impl Ops for Fixed<'_> {
     type Value = Activations;
-    type Error = Error;
+    type Error = PassError;
 
-    fn embed(&mut self, site: &str, _: TableShape, tokens: &Tokens) -> Result<Activations, Error> {
-        self.place = Place::of(tokens);
+    fn embed(&mut self, site: &str, _: TableShape, tokens: &Tokens) -> Result<Activations, PassError> {
+        self.place = PassLayout::of(tokens);
         let entries = self.base.embedded(site, tokens.ids())?;
         Ok(Activations::new(site, tokens.ids().len(), entries))
     }
 
-    fn add_positions(&mut self, site: &str, _: usize, x: &Activations) -> Result<Activations, Error> {
+    fn add_positions(&mut self, site: &str, _: usize, x: &Activations) -> Result<Activations, PassError> {
         let entries = self.base.positioned(site, &self.place.positions)?;
         Ok(Activations::new(site, x.rows, add(site, &x.entries, &entries)?))
     }
 
-    fn linear(&mut self, site: &str, _: usize, bias: Bias, x: &Activations) -> Result<Activations, Error> {
+    fn linear(&mut self, site: &str, _: usize, bias: Bias, x: &Activations) -> Result<Activations, PassError> {
         self.project(site, (site, bias), x, None)
     }
 
@@ -373,17 +380,17 @@ impl Ops for Fixed<'_> {
         bias: Bias,
         x: &Activations,
         rope: &Rope,
-    ) -> Result<Activations, Error> {
+    ) -> Result<Activations, PassError> {
         let rotations = self.place.rotations(site, rope)?;
         self.project(site, (site, bias), x, Some(&rotations))
     }
 
-    fn rms_norm(&mut self, site: &str, x: &Activations, eps: f64) -> Result<Activations, Error> {
+    fn rms_norm(&mut self, site: &str, x: &Activations, eps: f64) -> Result<Activations, PassError> {
         let entries = rms_norm(site, self.base.norm(site)?, fixed_eps(site, eps)?, &x.entries)?;
         Ok(Activations::new(site, x.rows, entries))
     }
 
-    fn norm_rope(&mut self, site: &str, x: &Activations, eps: f64, rope: &Rope) -> Result<Activations, Error> {
+    fn norm_rope(&mut self, site: &str, x: &Activations, eps: f64, rope: &Rope) -> Result<Activations, PassError> {
         let rotations = self.place.rotations(site, rope)?;
         let norm = self.base.norm(site)?;
         let heads = x.features / norm.features();
@@ -391,21 +398,21 @@ impl Ops for Fixed<'_> {
         Ok(Activations::new(site, x.rows, entries))
     }
 
-    fn layer_norm(&mut self, site: &str, x: &Activations, eps: f64) -> Result<Activations, Error> {
+    fn layer_norm(&mut self, site: &str, x: &Activations, eps: f64) -> Result<Activations, PassError> {
         let entries = layer_norm(site, self.base.norm(site)?, fixed_eps(site, eps)?, &x.entries)?;
         Ok(Activations::new(site, x.rows, entries))
     }
 
-    fn part(&mut self, x: &Activations, features: Range<usize>) -> Result<Activations, Error> {
+    fn part(&mut self, x: &Activations, features: Range<usize>) -> Result<Activations, PassError> {
         if features.end > x.features {
-            return Err(Error::Parts { site: x.site.clone(), features: x.features, end: features.end });
+            return Err(PassError::Parts { site: x.site.clone(), features: x.features, end: features.end });
         }
         let rows = x.entries.chunks_exact(x.features);
         let entries = rows.flat_map(|row| &row[features.clone()]).copied().collect();
         Ok(Activations::new(&x.site, x.rows, entries))
     }
 
-    fn rope(&mut self, x: &Activations, rope: &Rope) -> Result<Activations, Error> {
+    fn rope(&mut self, x: &Activations, rope: &Rope) -> Result<Activations, PassError> {
         let rotations = self.place.rotations(&x.site, rope)?;
         let entries = rope::rotate(&x.site, x.features, &words(&x.site, &x.entries)?, &rotations)?;
         Ok(Activations::new(&x.site, x.rows, entries))
@@ -419,9 +426,9 @@ impl Ops for Fixed<'_> {
         v: &Activations,
         heads: Heads,
         window: Option<usize>,
-    ) -> Result<Activations, Error> {
+    ) -> Result<Activations, PassError> {
         self.place.within(site, window)?;
-        let heads = attention::Heads { query: heads.query, key_value: heads.key_value, dim: heads.dim };
+        let heads = attention::HeadCounts { query: heads.query, key_value: heads.key_value, dim: heads.dim };
         let words = |value: &Activations| words(&value.site, &value.entries);
         let (q_words, k_words, v_words) = (words(q)?, words(k)?, words(v)?);
         let mut entries = Vec::with_capacity(q_words.len());
@@ -442,29 +449,29 @@ impl Ops for Fixed<'_> {
         Ok(Activations::new(site, q.rows, entries))
     }
 
-    fn gelu(&mut self, x: &Activations) -> Result<Activations, Error> {
+    fn gelu(&mut self, x: &Activations) -> Result<Activations, PassError> {
         Ok(Activations::new(&x.site, x.rows, gelu(&words(&x.site, &x.entries)?)))
     }
 
-    fn swiglu(&mut self, gate: &Activations, up: &Activations) -> Result<Activations, Error> {
+    fn swiglu(&mut self, gate: &Activations, up: &Activations) -> Result<Activations, PassError> {
         let entries = swiglu(&gate.site, &words(&gate.site, &gate.entries)?, &words(&up.site, &up.entries)?)?;
         Ok(Activations::new(&gate.site, gate.rows, entries))
     }
 
-    fn geglu(&mut self, gate: &Activations, up: &Activations) -> Result<Activations, Error> {
+    fn geglu(&mut self, gate: &Activations, up: &Activations) -> Result<Activations, PassError> {
         let entries = geglu(&gate.site, &words(&gate.site, &gate.entries)?, &words(&up.site, &up.entries)?)?;
         Ok(Activations::new(&gate.site, gate.rows, entries))
     }
 
-    fn add(&mut self, x: &Activations, y: &Activations) -> Result<Activations, Error> {
+    fn add(&mut self, x: &Activations, y: &Activations) -> Result<Activations, PassError> {
         Ok(Activations::new(&y.site, x.rows, add(&y.site, &x.entries, &y.entries)?))
     }
 
-    fn select(&mut self, x: &Activations, rows: &[usize]) -> Result<Activations, Error> {
+    fn select(&mut self, x: &Activations, rows: &[usize]) -> Result<Activations, PassError> {
         let mut entries = Vec::with_capacity(rows.len() * x.features);
         for &row in rows {
             if row >= x.rows {
-                return Err(Error::Row(row));
+                return Err(PassError::Row(row));
             }
             entries.extend(&x.entries[row * x.features..][..x.features]);
         }
@@ -478,7 +485,7 @@ impl Ops for Fixed<'_> {
         bias: Bias,
         x: Nodes<'_, Activations>,
         over: &Arc<Propagation>,
-    ) -> Result<Activations, Error> {
+    ) -> Result<Activations, PassError> {
         let given;
         let x = match x {
             Nodes::Value(x) => x,
@@ -489,7 +496,7 @@ impl Ops for Fixed<'_> {
         };
         let messages = words(&x.site, &x.entries)?;
         let coefficients = over.coefficients();
-        let over = graph::Propagation {
+        let over = graph::SparseRows {
             starts: coefficients.starts(),
             senders: coefficients.columns(),
             coefficients: coefficients.values(),
@@ -505,19 +512,19 @@ impl Ops for Fixed<'_> {
         _: &Activations,
         _: usize,
         _: &Arc<Propagation>,
-    ) -> Result<Activations, Error> {
-        Err(Error::Neighbours(site.to_owned()))
+    ) -> Result<Activations, PassError> {
+        Err(PassError::Neighbours(site.to_owned()))
     }
 
-    fn relu(&mut self, x: &Activations) -> Result<Activations, Error> {
+    fn relu(&mut self, x: &Activations) -> Result<Activations, PassError> {
         Ok(Activations::new(&x.site, x.rows, relu(&x.entries)))
     }
 
-    fn dropout(&mut self, x: &Activations) -> Result<Activations, Error> {
+    fn dropout(&mut self, x: &Activations) -> Result<Activations, PassError> {
         Ok(x.clone())
     }
 
-    fn head(&mut self, site: &str, weight: &str, _: usize, x: &Activations) -> Result<Activations, Error> {
+    fn head(&mut self, site: &str, weight: &str, _: usize, x: &Activations) -> Result<Activations, PassError> {
         match self.reader.take() {
             None => self.project(site, (weight, Bias::Absent), x, None),
             Some(reader) => self.read_head(site, weight, x, reader),
@@ -529,10 +536,10 @@ impl Ops for Fixed<'_> {
 const _: () = assert!(graph::COEFFICIENT_BITS == ftk_networks::ops::graph::COEFFICIENT_BITS);
 
 /// Features of nodes as activations, each rounded once.
-fn integers(site: &str, features: &Features) -> Result<Activations, Error> {
+fn integers(site: &str, features: &Features) -> Result<Activations, PassError> {
     let mut entries = Vec::with_capacity(features.rows() * features.width());
     for row in 0..features.rows() {
-        let off_grid = |error| Error::Grid { name: format!("features that enter {site}"), error };
+        let off_grid = |error| PassError::Grid { name: format!("features that enter {site}"), error };
         entries
             .extend(grid::fixed_32(&features.row(row), ACTIVATION_BITS).map_err(off_grid)?.into_iter().map(i64::from));
     }

@@ -6,8 +6,8 @@ use ftk_networks::digest::Texts;
 use ftk_networks::graphs::{End, GraphNetwork};
 use serde::{Deserialize, Serialize};
 
-use crate::fixed::Error;
-use crate::model::{FixedModel, Net, Weight};
+use crate::fixed::PassError;
+use crate::model::{FixedModel, FloatWeight, Net};
 
 /// Weights by their names: dimensions, outermost first, and entries, row-major.
 pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
@@ -39,10 +39,10 @@ impl GraphBase {
     ///
     /// # Errors
     /// As [`FixedModel::new`]; a network that has no integer form.
-    pub fn fixed(&self) -> Result<FixedModel, Error> {
+    pub fn fixed(&self) -> Result<FixedModel, PassError> {
         FixedModel::new(Net::Graph(self.network.clone()), Texts::default(), |name| {
             let (shape, values) = self.weights.get(name)?;
-            Some(Weight { shape: shape.as_slice().into(), values: values.as_slice().into() })
+            Some(FloatWeight { shape: shape.as_slice().into(), values: values.as_slice().into() })
         })
     }
 

@@ -16,7 +16,7 @@ const NODE: u8 = 1;
 
 /// What goes into the network; the first byte of its encoding is its kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Json", into = "Json")]
+#[serde(from = "InputJson", into = "InputJson")]
 pub enum Input {
     /// Token ids.
     Tokens(Vec<u32>),
@@ -32,7 +32,7 @@ pub enum Input {
 /// As it stands in `statement.json`.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-enum Json {
+enum InputJson {
     Tokens {
         ids: Vec<u32>,
     },
@@ -43,16 +43,16 @@ enum Json {
     },
 }
 
-impl From<Json> for Input {
-    fn from(json: Json) -> Self {
+impl From<InputJson> for Input {
+    fn from(json: InputJson) -> Self {
         match json {
-            Json::Tokens { ids } => Self::Tokens(ids),
-            Json::Node { graph, node } => Self::Node { graph, node },
+            InputJson::Tokens { ids } => Self::Tokens(ids),
+            InputJson::Node { graph, node } => Self::Node { graph, node },
         }
     }
 }
 
-impl From<Input> for Json {
+impl From<Input> for InputJson {
     fn from(input: Input) -> Self {
         match input {
             Input::Tokens(ids) => Self::Tokens { ids },

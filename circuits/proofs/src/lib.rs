@@ -88,11 +88,13 @@ pub use bounds::{CaseError, MAX_CASES, MAX_CHOICES, MAX_CONTEXT, MAX_LOGITS, MAX
 pub use deadline::Deadline;
 pub use fixed::plan::plan;
 pub use inputs::Input;
-pub use model::{FixedModel, Net, Weight, site_factors};
-pub use outputs::{AtLeast, Choice, Completion, Kind, LogProb, Logits, MAX_TOP, Output, Preference, Scored, Top};
+pub use model::{FixedModel, FloatWeight, Net, site_factors};
+pub use outputs::{
+    AtLeast, Choice, Completion, Kind, LogProb, Logits, MAX_TOP, Output, Preference, ScoredContinuation, Top,
+};
 pub use replay::{Replayed, add_base, replay, rows_of};
-pub use statement::text::{TextError, parse, text};
-pub use statement::{Case, Sequence, Statement, StatementError};
+pub use statement::text::{StatementTextError, parse, text};
+pub use statement::{Case, Statement, StatementError, StatementSequence};
 pub use words::{Words, nat};
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use ftk_networks::digest::{Digesting, Texts};
 use ftk_networks::sites::{Role, Site};
 
 use crate::fixed::base::Uses;
-use crate::fixed::{Error, FixedAdapter, FixedBase};
+use crate::fixed::{FixedAdapter, FixedBase, PassError};
 
 /// A network that statements can be about.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ pub struct FixedModel {
 
 /// A weight in floating point.
 #[derive(Clone, Debug)]
-pub struct Weight<'a> {
+pub struct FloatWeight<'a> {
     /// Dimensions, outermost first.
     pub shape: Cow<'a, [usize]>,
     /// Entries, row-major.
@@ -79,15 +79,19 @@ impl FixedModel {
     ///
     /// # Errors
     /// A missing weight, one of another shape, or a value that does not fit its grid.
-    pub fn new<'a>(net: Net, texts: Texts, mut weight: impl FnMut(&str) -> Option<Weight<'a>>) -> Result<Self, Error> {
+    pub fn new<'a>(
+        net: Net,
+        texts: Texts,
+        mut weight: impl FnMut(&str) -> Option<FloatWeight<'a>>,
+    ) -> Result<Self, PassError> {
         let stop = texts.stop.clone();
         let mut digesting = net.digesting(texts);
         let sites = net.sites();
         let (uses, mut quantised) = (Uses::of(&sites), BTreeMap::new());
         for (name, wanted) in net.shapes() {
-            let Weight { shape, values } = weight(&name).ok_or_else(|| Error::MissingWeight(name.clone()))?;
+            let FloatWeight { shape, values } = weight(&name).ok_or_else(|| PassError::MissingWeight(name.clone()))?;
             if *shape != *wanted {
-                return Err(Error::Shape { name, shape: shape.into_owned() });
+                return Err(PassError::Shape { name, shape: shape.into_owned() });
             }
             digesting.tensor(&name, &shape, &values);
             quantised.insert(name.clone(), uses.quantise(&name, &shape, &values)?);

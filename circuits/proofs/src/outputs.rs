@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use self::output_kind::OutputKind;
 use crate::bounds::CaseError;
-use crate::read::{ReadError, Row};
+use crate::read::{LogitsRow, RowError};
 use crate::words::Words;
 
-pub use self::preference::{Preferences, Scored};
+pub use self::preference::{Preferences, ScoredContinuation};
 pub use self::top::{Likely, MAX_TOP};
 
 macro_rules! outputs {
@@ -98,7 +98,7 @@ macro_rules! outputs {
             ///
             /// # Errors
             /// Ids that are in no vocabulary, logits that are out of range.
-            pub fn read(&mut self, sequence: usize, step: usize, row: Row<'_>) -> Result<(), ReadError> {
+            pub fn read(&mut self, sequence: usize, step: usize, row: LogitsRow<'_>) -> Result<(), RowError> {
                 match self { $(Self::$name(output) => output.read(sequence, step, row),)* }
             }
 

@@ -1,11 +1,11 @@
 //! Answers to questions, and their proof.
 
-use ftk_circuits::sealed::{self, Plan};
+use ftk_circuits::sealed::{self, SealedPlan};
 use ftk_circuits::{AdapterCommitment, CommitmentKey, DeltaProof, Opening, SiteFactors, SiteRows};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 
 use crate::deadline::Deadline;
-use crate::fixed::{self, Adaptation, FixedAdapter, Record};
+use crate::fixed::{self, Adaptation, FixedAdapter, SiteRecord};
 use crate::inputs::Input;
 use crate::model::FixedModel;
 use crate::outputs::Output;
@@ -20,7 +20,7 @@ pub type Unable = Box<dyn std::error::Error + Send + Sync>;
 pub enum CasesError {
     /// Exact arithmetic.
     #[error(transparent)]
-    Fixed(#[from] fixed::Error),
+    Fixed(#[from] fixed::PassError),
     /// More positions than the base was made for.
     #[error("case {case} needs {needed} positions, the base has {context}")]
     Context {
@@ -49,7 +49,7 @@ pub fn answer(
     mut cases: Vec<Case>,
     graph: Option<&Neighbourhood>,
     mut propose: impl FnMut(&[u32], usize) -> Result<Vec<u32>, Unable>,
-) -> Result<(Vec<Case>, Vec<Record>), CasesError> {
+) -> Result<(Vec<Case>, Vec<SiteRecord>), CasesError> {
     let context = model.net().context();
     for (case, content) in cases.iter_mut().enumerate() {
         let needed = match (&content.input, &content.output) {
@@ -112,7 +112,7 @@ pub fn prove(
     key: &CommitmentKey,
     statement: &Statement,
     (commitment, opening, factors): (&AdapterCommitment, &Opening, &[SiteFactors]),
-    records: Vec<Record>,
+    records: Vec<SiteRecord>,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(Vec<Vec<i128>>, DeltaProof), ProveError> {
     let rows: Vec<SiteRows> = factors.iter().zip(records).map(site_rows).collect();
@@ -129,14 +129,14 @@ pub fn seal(
     key: &CommitmentKey,
     statement: &Statement,
     (commitment, opening, factors): (&AdapterCommitment, &Opening, &[SiteFactors]),
-    plan: &Plan,
+    plan: &SealedPlan,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<u8>, ProveError> {
     statement.check()?;
     Ok(sealed::seal(key, &statement.bytes(), commitment, opening, factors, plan, progress)?)
 }
 
-fn site_rows((site, record): (&SiteFactors, Record)) -> SiteRows {
+fn site_rows((site, record): (&SiteFactors, SiteRecord)) -> SiteRows {
     let rows = record.inputs.len() / site.shape.d_in as usize;
     SiteRows { rows, inputs: record.inputs.into_iter().map(i64::from).collect(), deltas: record.deltas }
 }

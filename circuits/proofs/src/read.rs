@@ -5,7 +5,7 @@ use thiserror::Error;
 
 /// Why a row of logits says nothing of what is wanted.
 #[derive(Debug, Error)]
-pub enum ReadError {
+pub enum RowError {
     /// Logits that are out of range.
     #[error(transparent)]
     Fixed(#[from] FixedError),
@@ -27,26 +27,26 @@ pub enum ReadError {
 
 /// One row of logits at `2^-16`.
 #[derive(Clone, Copy, Debug)]
-pub struct Row<'a> {
+pub struct LogitsRow<'a> {
     /// The site they come from, for errors.
     pub site: &'a str,
     /// One for each id of the vocabulary.
     pub logits: &'a [i64],
 }
 
-impl Row<'_> {
+impl LogitsRow<'_> {
     /// The most likely id; ties go to the lowest.
-    pub(crate) fn greedy(self) -> Result<u32, ReadError> {
-        fixed::greedy(self.logits).ok_or(ReadError::Empty)
+    pub(crate) fn greedy(self) -> Result<u32, RowError> {
+        fixed::greedy(self.logits).ok_or(RowError::Empty)
     }
 
     /// The logit of an id.
-    pub(crate) fn logit(self, id: u32) -> Result<i64, ReadError> {
-        self.logits.get(id as usize).copied().ok_or(ReadError::Token(id))
+    pub(crate) fn logit(self, id: u32) -> Result<i64, RowError> {
+        self.logits.get(id as usize).copied().ok_or(RowError::Token(id))
     }
 
     /// The log-probability of an id at `2^-24` nat.
-    pub(crate) fn log_prob(self, id: u32) -> Result<i64, ReadError> {
+    pub(crate) fn log_prob(self, id: u32) -> Result<i64, RowError> {
         self.logit(id)?;
         Ok(fixed::log_prob::log_prob(self.site, self.logits, id)?)
     }

@@ -84,7 +84,7 @@ pub enum Refusal {
     Length(usize),
     /// The exact forward pass cannot be computed with these deltas.
     #[error("replay: {0}")]
-    Replay(#[source] fixed::Error),
+    Replay(#[source] fixed::PassError),
     /// The exact forward pass yields another output.
     #[error("output: case {case}: {difference}")]
     Output {
@@ -112,9 +112,9 @@ pub enum Refusal {
 }
 
 /// What stopped a pass, or the writing down of one.
-pub(crate) fn timed(error: fixed::Error) -> Refusal {
+pub(crate) fn timed(error: fixed::PassError) -> Refusal {
     match error {
-        fixed::Error::Time => Refusal::Time(Stage::Replay),
+        fixed::PassError::Time => Refusal::Time(Stage::Replay),
         error => Refusal::Replay(error),
     }
 }

@@ -6,11 +6,11 @@ use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_networks::ops::Tokens;
 
 use crate::deadline::Deadline;
-use crate::fixed::{self, Adaptation, Fixed, Record};
+use crate::fixed::{self, Adaptation, Fixed, SiteRecord};
 use crate::inputs::Input;
 use crate::model::{FixedModel, Net};
 use crate::outputs::Output;
-use crate::read::Row;
+use crate::read::LogitsRow;
 use crate::statement::{Case, Statement};
 
 /// What a pass over cases finds.
@@ -20,7 +20,7 @@ pub struct Replayed {
     /// it. Of a completion that is the most likely id at each position that generated one.
     pub outputs: Vec<Output>,
     /// What every adapted site saw and added, in canonical order.
-    pub records: Vec<Record>,
+    pub records: Vec<SiteRecord>,
 }
 
 /// One pass over all cases, teacher-forced. What the base alone yields is taken from the cases as it stands. Cases of
@@ -35,7 +35,7 @@ pub fn replay(
     cases: &[Case],
     graph: Option<&Neighbourhood>,
     deadline: Deadline,
-) -> Result<Replayed, fixed::Error> {
+) -> Result<Replayed, fixed::PassError> {
     let of_nodes = |case: &Case| matches!(case.input, Input::Node { .. });
     let mut outputs: Vec<Output> = cases.iter().map(|case| case.output.clone()).collect();
     match (model.net(), graph) {
@@ -50,8 +50,8 @@ pub fn replay(
                     reads.extend((0..read.len()).map(|step| (case, index, step)));
                 }
             }
-            let mut reader = |number: usize, row: Row<'_>| {
-                let (case, sequence, step) = *reads.get(number).ok_or(fixed::Error::Row(number))?;
+            let mut reader = |number: usize, row: LogitsRow<'_>| {
+                let (case, sequence, step) = *reads.get(number).ok_or(fixed::PassError::Row(number))?;
                 Ok(outputs[case].read(sequence, step, row)?)
             };
             let mut ops = Fixed::reading(model.base(), adaptation, &mut reader).until(deadline);
@@ -65,11 +65,11 @@ pub fn replay(
             let mut ops = Fixed::new(model.base(), adaptation).until(deadline);
             let logits = network.classify(&mut ops, &pass.features, &pass.hops, &pass.rows)?;
             for (output, row) in outputs.iter_mut().zip(logits.entries.chunks_exact(logits.features.max(1))) {
-                output.read(0, 0, Row { site: &logits.site, logits: row })?;
+                output.read(0, 0, LogitsRow { site: &logits.site, logits: row })?;
             }
             Ok(Replayed { outputs, records: ops.into_records()? })
         }
-        _ => Err(fixed::Error::Kind),
+        _ => Err(fixed::PassError::Kind),
     }
 }
 
@@ -82,7 +82,7 @@ pub fn add_base(
     outputs: &mut [Output],
     cases: &[Case],
     deadline: Deadline,
-) -> Result<(), fixed::Error> {
+) -> Result<(), fixed::PassError> {
     let cases: Vec<Case> = cases.iter().filter(|case| case.output.is_compared()).cloned().collect();
     if cases.is_empty() {
         return Ok(());

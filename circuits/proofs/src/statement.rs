@@ -40,7 +40,7 @@ pub struct Case {
 
 /// Tokens that the network runs on, and the positions whose logits matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sequence {
+pub struct StatementSequence {
     /// The tokens, at least one.
     pub ids: Vec<u32>,
     /// Positions in it.
@@ -75,17 +75,17 @@ pub enum StatementError {
 impl Case {
     /// What a network of tokens is run on: the input, with each continuation but for its last token. Those of a
     /// preference share the computation of the tokens that both begin with.
-    pub fn sequences(&self) -> Vec<Sequence> {
+    pub fn sequences(&self) -> Vec<StatementSequence> {
         let Input::Tokens(input) = &self.input else { return Vec::new() };
         let last = input.len().saturating_sub(1);
         let continuations = self.output.continuations();
         if continuations.is_empty() {
-            return vec![Sequence { ids: input.clone(), read: last..input.len() }];
+            return vec![StatementSequence { ids: input.clone(), read: last..input.len() }];
         }
         let continued = |continuation: &&[u32]| {
             let seen = &continuation[..continuation.len().saturating_sub(1)];
             let ids = [input, seen].concat();
-            Sequence { read: last..ids.len(), ids }
+            StatementSequence { read: last..ids.len(), ids }
         };
         continuations.iter().map(continued).collect()
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ftk_circuits::CheckFailed;
 
-use crate::bundle::{Bundle, DELTAS, Files, Packed, Proof, REGISTRATION};
+use crate::bundle::{Bundle, DELTAS, Files, PackedBundle, Proof, REGISTRATION};
 use crate::deadline::Deadline;
 use crate::limits::Limits;
 use crate::open_mode::replayed;
@@ -39,10 +39,10 @@ fn judged(name: &str, change: impl FnOnce(&[u8]) -> Option<Vec<u8>>) -> Result<V
     verifier().verify(&files, &any()).map(|judged| judged.verdict)
 }
 
-fn replay(verifier: &mut Verifier, change: impl FnOnce(&mut Packed)) -> Pending {
+fn replay(verifier: &mut Verifier, change: impl FnOnce(&mut PackedBundle)) -> Pending {
     let files = WORLD.files();
     let files: Files<'_> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
-    let mut sent = Packed::parse(&files, &Limits::NONE).unwrap();
+    let mut sent = PackedBundle::parse(&files, &Limits::NONE).unwrap();
     change(&mut sent);
     verifier.replay(sent, &any(), Deadline::NONE).unwrap()
 }

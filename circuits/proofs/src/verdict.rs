@@ -2,7 +2,7 @@
 
 use ftk_circuits::{CheckFailed, Digest};
 
-use crate::bundle::Packed;
+use crate::bundle::PackedBundle;
 use crate::inputs::Input;
 use crate::model::{FixedModel, Net};
 use crate::outputs::{Kind, Output};
@@ -88,7 +88,7 @@ impl Verdict {
 /// The first check that fails.
 pub(crate) fn expected(
     model: &FixedModel,
-    Packed { statement, commitment, graph, .. }: &Packed,
+    PackedBundle { statement, commitment, graph, .. }: &PackedBundle,
     expectations: &Expectations,
 ) -> Result<(), Refusal> {
     // Whoever has it in memory may have changed it since it was read.

@@ -5,16 +5,16 @@ use std::collections::btree_map::Entry;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ftk_circuits::sealed::Plan;
+use ftk_circuits::sealed::SealedPlan;
 use ftk_circuits::{
-    AdapterCommitment, CheckFailed, Claim, CommitmentKey, DeltaProof, Digest, KeyError, SiteRows, SiteShape,
+    AdapterCommitment, CheckFailed, CommitmentKey, DeferredClaim, DeltaProof, Digest, KeyError, SiteRows, SiteShape,
     StatementBytes, verify_all,
 };
 use ftk_networks::graphs::neighbourhood::{EXPANSION, Neighbourhood};
 
-use crate::bundle::{Files, HEAD, Packed, Proof};
+use crate::bundle::{Files, HEAD, PackedBundle, Proof};
 use crate::deadline::Deadline;
-use crate::fixed::Error;
+use crate::fixed::PassError;
 use crate::fixed::plan::plan;
 use crate::head::{GraphBase, Tensors};
 use crate::limits::Limits;
@@ -66,7 +66,7 @@ impl Verifier {
     ///
     /// # Errors
     /// Weights that do not fit their grid, a network that has no integer form.
-    pub fn of_graphs(base: GraphBase, limits: Limits) -> Result<Self, Error> {
+    pub fn of_graphs(base: GraphBase, limits: Limits) -> Result<Self, PassError> {
         Ok(Self { graph: Some(base.clone()), ..Self::new(base.fixed()?, limits) })
     }
 
@@ -82,7 +82,7 @@ impl Verifier {
     /// The first check that fails, or [`Refusal::Limit`].
     pub fn verify(&mut self, files: &Files<'_>, expectations: &Expectations) -> Result<Judged, Refusal> {
         let deadline = self.limits.deadline();
-        let sent = Packed::parse(files, &self.limits)?;
+        let sent = PackedBundle::parse(files, &self.limits)?;
         let replayed = self.replay(sent, expectations, deadline)?;
         self.settle(vec![replayed]).swap_remove(0)
     }
@@ -94,7 +94,7 @@ impl Verifier {
     /// As [`Verifier::verify`].
     pub fn replay(
         &mut self,
-        sent: Packed,
+        sent: PackedBundle,
         expectations: &Expectations,
         deadline: Deadline,
     ) -> Result<Pending, Refusal> {
@@ -111,7 +111,7 @@ impl Verifier {
             self.limits.projection(graph, network.prepare.project.unwrap_or(0))?;
             self.limits.logits(sent.statement.cases.len(), network.outputs())?;
         }
-        let Packed { statement, commitment, proof, registration, graph, head } = sent;
+        let PackedBundle { statement, commitment, proof, registration, graph, head } = sent;
         let claimed = match proof {
             Proof::Open { deltas, proof } => {
                 // What is no proof of anything costs no replay.
@@ -161,8 +161,12 @@ impl Verifier {
         let (mut claims, mut left) = (Vec::with_capacity(2 * bundles.len()), Vec::new());
         for (Pending { commitment, key, claimed, left: time, .. }, statement) in bundles.iter().zip(&statements) {
             claims.push(match claimed {
-                Claimed::Open { rows, proof } => Claim::Deltas { key, statement, commitment, sites: rows, proof },
-                Claimed::Sealed { key, plan, proof } => Claim::Sealed { key, statement, commitment, plan, proof },
+                Claimed::Open { rows, proof } => {
+                    DeferredClaim::Deltas { key, statement, commitment, sites: rows, proof }
+                }
+                Claimed::Sealed { key, plan, proof } => {
+                    DeferredClaim::Sealed { key, statement, commitment, plan, proof }
+                }
             });
             left.push(*time);
         }
@@ -174,7 +178,7 @@ impl Verifier {
             match registrations.entry((*digest, registration)) {
                 Entry::Vacant(place) => {
                     place.insert(claims.len());
-                    claims.push(Claim::Registration { key, commitment, registration });
+                    claims.push(DeferredClaim::Registration { key, commitment, registration });
                     left.push(*time);
                 }
                 // As long as the most patient of them waits.
@@ -243,7 +247,7 @@ enum Claimed {
     /// Inputs and deltas.
     Open { rows: Vec<SiteRows>, proof: DeltaProof },
     /// A plan, which has a key of its own.
-    Sealed { key: Arc<CommitmentKey>, plan: Plan, proof: Vec<u8> },
+    Sealed { key: Arc<CommitmentKey>, plan: SealedPlan, proof: Vec<u8> },
 }
 
 /// A bundle whose proofs are still to be checked. It has all that this takes: any verifier can do it.

@@ -4,22 +4,24 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ftk_circuits::fixed::linear::Factors;
-use ftk_circuits::sealed::{Plan, verify_sealed};
+use ftk_circuits::fixed::linear::FixedFactors;
+use ftk_circuits::sealed::{SealedPlan, verify_sealed};
 use ftk_circuits::{
     AdapterCommitment, CheckFailed, CommitmentKey, Digest, Opening, SiteFactors, commit, register, required_k,
 };
 use ftk_networks::digest::Texts;
 use ftk_networks::{Network, tiny};
-use ftk_proofs::bundle::{COMMITMENT, DELTAS, Files, LINK, PROOF, Packed, Proof, REGISTRATION, SEALED, STATEMENT};
-use ftk_proofs::fixed::{Error, FixedAdapter};
+use ftk_proofs::bundle::{
+    COMMITMENT, DELTAS, Files, LINK, PROOF, PackedBundle, Proof, REGISTRATION, SEALED, STATEMENT,
+};
+use ftk_proofs::fixed::{FixedAdapter, PassError};
 use ftk_proofs::limits::Limits;
 use ftk_proofs::prove::{answer, seal};
 use ftk_proofs::verdict::{Expectations, ExpectedInput};
 use ftk_proofs::verifier::Verifier;
 use ftk_proofs::{
-    AtLeast, Case, Choice, Completion, Deadline, FixedModel, Input, Kind, LogProb, Logits, Net, Output, Preference,
-    Statement, Top, Weight, plan,
+    AtLeast, Case, Choice, Completion, Deadline, FixedModel, FloatWeight, Input, Kind, LogProb, Logits, Net, Output,
+    Preference, Statement, Top, plan,
 };
 
 /// Values in `[-peak, peak)` from a linear congruence.
@@ -52,7 +54,7 @@ impl Base {
         let weight = |name: &str| {
             let shape = shapes[name].clone();
             let values = values(&mut state, shape.iter().product(), 0.5);
-            Some(Weight { shape: Cow::Owned(shape), values: Cow::Owned(values) })
+            Some(FloatWeight { shape: Cow::Owned(shape), values: Cow::Owned(values) })
         };
         let model =
             FixedModel::new(Net::Tokens(network), Texts { stop: BTreeSet::from([3]), ..Texts::default() }, weight);
@@ -62,7 +64,7 @@ impl Base {
             let (rank, d_in, d_out) = (1 + number % 3, site.d_in as usize, site.d_out as usize);
             let mut entries = |count| values(&mut state, count, 20_000.0).into_iter().map(|x| x as i16).collect();
             let (a, b) = (entries(rank * d_in), entries(d_out * rank));
-            let factors = Factors::new(&site.name, rank, [d_in, d_out], a, b, [16, 17]).unwrap();
+            let factors = FixedFactors::new(&site.name, rank, [d_in, d_out], a, b, [16, 17]).unwrap();
             adapter.sites.insert(site.name.clone(), factors);
         }
         let factors = model.factors(&adapter);
@@ -77,11 +79,11 @@ impl Base {
         answer(&self.model, &self.adapter, cases, None, |_, count| Ok(vec![0; count])).unwrap().0
     }
 
-    fn plan(&self, cases: &[Case]) -> Result<Plan, Error> {
+    fn plan(&self, cases: &[Case]) -> Result<SealedPlan, PassError> {
         plan(&self.model, &self.commitment, cases, None, Deadline::NONE)
     }
 
-    fn seal(&self, key: &CommitmentKey, statement: &Statement, plan: &Plan) -> Vec<u8> {
+    fn seal(&self, key: &CommitmentKey, statement: &Statement, plan: &SealedPlan) -> Vec<u8> {
         let secret = (&self.commitment, &self.opening, self.factors.as_slice());
         seal(key, statement, secret, plan, &mut |_, _| {}).unwrap()
     }
@@ -190,21 +192,21 @@ fn plans_of_what_a_base_cannot_have_are_refused() {
     let refused = |base: &Base, case: Case| base.plan(&[case]).unwrap_err();
     let base = Base::new(tiny::network().into());
     assert!(base.plan(&[completed(&[1, 15], 15)]).is_ok());
-    assert!(matches!(refused(&base, completed(&[1, 16], 2)), Error::Token(16)));
+    assert!(matches!(refused(&base, completed(&[1, 16], 2)), PassError::Token(16)));
     let stated = refused(&base, completed(&[1], 16)).to_string();
     assert_eq!(stated, "stated output does not fit the shape of site: lm_head");
     let listed = case(&[1], Choice { among: vec![3, 16], chosen: 3 }.into());
-    assert!(matches!(refused(&base, listed), Error::Token(16)));
+    assert!(matches!(refused(&base, listed), PassError::Token(16)));
     let short = case(&[1], Logits::Values(vec![0; 15]).into());
     assert_eq!(refused(&base, short).to_string(), "stated output does not fit the shape of site: lm_head");
     let node = Case { input: Input::Node { graph: Digest([0; 32]), node: 1 }, output: Logits::asked().into() };
-    assert!(matches!(refused(&base, node), Error::Kind));
+    assert!(matches!(refused(&base, node), PassError::Kind));
     let long = Base::new(tiny::phi3().into());
-    assert!(matches!(refused(&long, completed(&[1; 17], 2)), Error::Window { window: 16, positions: 17, .. }));
+    assert!(matches!(refused(&long, completed(&[1; 17], 2)), PassError::Window { window: 16, positions: 17, .. }));
     let learned = Base::new(tiny::gpt2().into());
-    assert!(matches!(refused(&learned, completed(&[1; 33], 2)), Error::Positions(32)));
+    assert!(matches!(refused(&learned, completed(&[1; 33], 2)), PassError::Positions(32)));
     let late = plan(&base.model, &base.commitment, &[completed(&[1], 2)], None, Deadline::after(Duration::ZERO));
-    assert!(matches!(late, Err(Error::Time)));
+    assert!(matches!(late, Err(PassError::Time)));
 }
 
 /// The head itself may be adapted, if all that is stated of it is of one kind and of all its outputs.
@@ -236,7 +238,7 @@ fn sealed_files(base: &Base) -> Sent {
     let proof = Proof::Sealed(base.seal(&CommitmentKey::generate(plan.k()).unwrap(), &statement, &plan));
     let registration = Some(base.register());
     let commitment = base.commitment.clone();
-    Packed { statement, commitment, proof, registration, graph: None, head: None }.files()
+    PackedBundle { statement, commitment, proof, registration, graph: None, head: None }.files()
 }
 
 /// What the base alone yields is not in the proof: a verifier computes it.
@@ -250,7 +252,7 @@ fn a_sealed_preference_is_compared_with_the_base_alone() {
         let statement = base.statement(cases.to_vec());
         let proof = Proof::Sealed(base.seal(&key, &statement, &plan));
         let (commitment, registration) = (base.commitment.clone(), None);
-        let sent = Packed { statement, commitment, proof, registration, graph: None, head: None };
+        let sent = PackedBundle { statement, commitment, proof, registration, graph: None, head: None };
         let mut verifier = Verifier::new(Base::new(tiny::network().into()).model, Limits::NONE);
         let pending = verifier.replay(sent, &Expectations::default(), Deadline::NONE)?;
         verifier.settle(vec![pending]).swap_remove(0)
@@ -302,6 +304,7 @@ fn every_refusal_of_a_sealed_bundle_has_its_check() {
     assert!(judge(&honest, Limits { memory: needs, ..Limits::NONE }, None).is_ok());
     let limit = refused(Limits { memory: needs - 1, ..Limits::NONE }, &|_| {}).to_string();
     assert_eq!(limit, format!("limit: {needs} bytes of memory are more than {}", needs - 1));
-    let packed = Packed::parse(&honest.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect(), &Limits::NONE);
+    let packed =
+        PackedBundle::parse(&honest.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect(), &Limits::NONE);
     assert_eq!(packed.unwrap().expand(Deadline::NONE).unwrap_err().to_string(), "sealed.bin: has no deltas");
 }

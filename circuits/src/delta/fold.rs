@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use crate::check::{Stop, go_on};
 use crate::delta::rows::SiteRows;
 use crate::error::CheckFailed;
-use crate::field::{Weights, powers};
+use crate::field::{LimbWeights, powers};
 use crate::layout::SiteShape;
 
 /// One site after folding.
@@ -31,7 +31,7 @@ pub(crate) fn fold(
     let most = sites.iter().map(|site| site.rows).max().unwrap_or(0);
     let longest = shapes.iter().map(|shape| shape.d_out as usize).max().unwrap_or(0);
     let rhos = powers(rho, most);
-    let (by_row, by_output) = (Weights::new(&rhos), Weights::new(&powers(tau, longest)));
+    let (by_row, by_output) = (LimbWeights::new(&rhos), LimbWeights::new(&powers(tau, longest)));
     let site = |(shape, rows): (&SiteShape, &SiteRows)| {
         go_on(stop)?;
         let deltas = rows.deltas.chunks_exact(shape.d_out as usize);

@@ -33,7 +33,7 @@ pub(crate) fn exp_interval(interval: usize) -> [i32; 2] {
 
 /// Head counts; `query` is a multiple of `key_value`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heads {
+pub struct HeadCounts {
     /// Query heads.
     pub query: usize,
     /// Key and value heads.
@@ -42,7 +42,7 @@ pub struct Heads {
     pub dim: usize,
 }
 
-impl Heads {
+impl HeadCounts {
     /// The head of keys that a head of queries looks at.
     pub(crate) fn shared(&self, head: usize) -> usize {
         head / (self.query / self.key_value)
@@ -76,8 +76,8 @@ pub(crate) fn inverse_root(dim: usize) -> i128 {
 /// # Errors
 /// [`FixedError::Shape`], also for more than `2^16` rows or features of a head. Outputs are weighted means
 /// and cannot overflow.
-pub fn attention(site: &str, heads: Heads, q: &[i32], k: &[i32], v: &[i32]) -> Result<Vec<i64>, FixedError> {
-    let Heads { query, key_value, dim } = heads;
+pub fn attention(site: &str, heads: HeadCounts, q: &[i32], k: &[i32], v: &[i32]) -> Result<Vec<i64>, FixedError> {
+    let HeadCounts { query, key_value, dim } = heads;
     let grouped = query > 0 && key_value > 0 && query.is_multiple_of(key_value) && (1..=MAX_INPUTS).contains(&dim);
     FixedError::require(grouped && query <= MAX_INPUTS, "number of heads", site)?;
     let (width, narrow) = (query * dim, key_value * dim);
@@ -144,11 +144,11 @@ mod tests {
 
     use super::*;
 
-    const HEADS: Heads = Heads { query: 4, key_value: 2, dim: 3 };
+    const HEADS: HeadCounts = HeadCounts { query: 4, key_value: 2, dim: 3 };
 
     /// The same attention in floats.
-    fn reference(heads: Heads, q: &[i32], k: &[i32], v: &[i32]) -> Vec<f64> {
-        let Heads { query, key_value, dim } = heads;
+    fn reference(heads: HeadCounts, q: &[i32], k: &[i32], v: &[i32]) -> Vec<f64> {
+        let HeadCounts { query, key_value, dim } = heads;
         let rows = q.len() / (query * dim);
         let real = |x: i32| f64::from(x) / 65536.0;
         let mut outputs = vec![0.0; q.len()];
@@ -245,10 +245,10 @@ mod tests {
         assert_eq!(run(11, 6, 6), Err(FixedError::shape("query", "s")));
         assert_eq!(run(12, 12, 6), Err(FixedError::shape("key", "s")));
         assert_eq!(run(12, 6, 0), Err(FixedError::shape("value", "s")));
-        let odd = Heads { query: 3, key_value: 2, dim: 1 };
+        let odd = HeadCounts { query: 3, key_value: 2, dim: 1 };
         assert_eq!(attention("s", odd, &[], &[], &[]), Err(FixedError::shape("number of heads", "s")));
         assert_eq!(
-            attention("s", Heads { query: 1, key_value: 1, dim: 1 }, &[0], &[i32::MIN], &[0]),
+            attention("s", HeadCounts { query: 1, key_value: 1, dim: 1 }, &[0], &[i32::MIN], &[0]),
             Err(FixedError::overflow("input", "s", 0, 31))
         );
     }

@@ -54,7 +54,7 @@ static GELU: LazyLock<Vec<i32>> = LazyLock::new(|| {
 
 /// A function by table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Curve {
+pub enum GateFunction {
     /// `x / (1 + exp(-x))`
     Silu,
     /// [`gelu`]
@@ -66,27 +66,27 @@ pub(crate) const SILU_LIMBS: i64 = REACH >> ACTIVATION_BITS;
 /// The same of gelu.
 pub(crate) const GELU_LIMBS: i64 = GELU_REACH >> ACTIVATION_BITS;
 
-impl Curve {
+impl GateFunction {
     pub(crate) fn limbs(self) -> i64 {
         match self {
-            Curve::Silu => SILU_LIMBS,
-            Curve::Gelu => GELU_LIMBS,
+            GateFunction::Silu => SILU_LIMBS,
+            GateFunction::Gelu => GELU_LIMBS,
         }
     }
 
     /// An interval is so many activations wide, as a power of two.
     pub(crate) fn step_bits(self) -> u32 {
         match self {
-            Curve::Silu => STEP_BITS,
-            Curve::Gelu => GELU_STEP_BITS,
+            GateFunction::Silu => STEP_BITS,
+            GateFunction::Gelu => GELU_STEP_BITS,
         }
     }
 
     /// Value at the left end of an interval of the table and the rise to its right end, at `2^-24`.
     pub(crate) fn interval(self, interval: usize) -> [i64; 2] {
         let table = match self {
-            Curve::Silu => &SILU,
-            Curve::Gelu => &GELU,
+            GateFunction::Silu => &SILU,
+            GateFunction::Gelu => &GELU,
         };
         let (left, right) = (i64::from(table[interval]), i64::from(table[interval + 1]));
         [left, right - left]

@@ -9,7 +9,7 @@ pub const COEFFICIENT_BITS: u32 = 30;
 
 /// A sparse matrix in compressed rows: a row for every receiver, its entries at `starts[i]..starts[i + 1]`.
 #[derive(Clone, Copy, Debug)]
-pub struct Propagation<'a> {
+pub struct SparseRows<'a> {
     /// First entry of each receiver, and behind them the number of entries.
     pub starts: &'a [usize],
     /// The sender of each entry.
@@ -18,7 +18,7 @@ pub struct Propagation<'a> {
     pub coefficients: &'a [u32],
 }
 
-impl Propagation<'_> {
+impl SparseRows<'_> {
     pub(crate) fn check(&self, site: &str, rows: usize) -> Result<(), FixedError> {
         let entries = self.senders.len();
         let ordered =
@@ -37,7 +37,7 @@ impl Propagation<'_> {
 ///
 /// # Errors
 /// [`FixedError::Overflow`] at an output that reaches `2^31`, [`FixedError::Shape`], [`FixedError::Parameter`].
-pub fn aggregate(site: &str, over: Propagation<'_>, x: &[i32], width: usize) -> Result<Vec<i64>, FixedError> {
+pub fn aggregate(site: &str, over: SparseRows<'_>, x: &[i32], width: usize) -> Result<Vec<i64>, FixedError> {
     FixedError::require(width > 0 && x.len().is_multiple_of(width), "messages", site)?;
     over.check(site, x.len() / width)?;
     let row = |receiver: usize| {
@@ -66,8 +66,8 @@ mod tests {
 
     const ONE: u32 = 1 << COEFFICIENT_BITS;
 
-    fn over<'a>(starts: &'a [usize], senders: &'a [u32], coefficients: &'a [u32]) -> Propagation<'a> {
-        Propagation { starts, senders, coefficients }
+    fn over<'a>(starts: &'a [usize], senders: &'a [u32], coefficients: &'a [u32]) -> SparseRows<'a> {
+        SparseRows { starts, senders, coefficients }
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl Matrix {
 /// The factors of one adapted site as 16-bit integers with one power-of-two scale per tensor. `Debug` shows none of
 /// them: an adapter may be secret.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Factors {
+pub struct FixedFactors {
     rank: usize,
     d_in: usize,
     d_out: usize,
@@ -105,14 +105,14 @@ pub struct Factors {
     shifts: [u8; 2],
 }
 
-impl std::fmt::Debug for Factors {
+impl std::fmt::Debug for FixedFactors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { rank, d_in, d_out, .. } = self;
         write!(f, "Factors of rank {rank}, {d_in} to {d_out}")
     }
 }
 
-impl Factors {
+impl FixedFactors {
     /// `A` is `a * 2^-shifts[0]`, `(rank, d_in)`; `B` is `b * 2^-shifts[1]`, `(d_out, rank)`.
     ///
     /// # Errors
@@ -332,7 +332,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::elementary::Dyadic;
-    use super::super::rope::Rope;
+    use super::super::rope::FixedRope;
     use super::*;
 
     fn matrix(d_in: usize, weights: &[i16], shifts: &[u8]) -> Matrix {
@@ -354,7 +354,7 @@ mod tests {
             adapter_shifts in [14u8..=30, 14u8..=30],
         ) {
             let matrix = matrix(3, &w, &shifts);
-            let factors = Factors::new("s", 2, [3, 2], a.clone(), b.clone(), adapter_shifts).unwrap();
+            let factors = FixedFactors::new("s", 2, [3, 2], a.clone(), b.clone(), adapter_shifts).unwrap();
             let deltas = factors.delta("s", &x).unwrap();
             let delta = Delta { values: &deltas, rank: 2, shift: factors.shift() };
             let got = linear("s", &matrix, &x, Some(delta)).unwrap();
@@ -375,7 +375,7 @@ mod tests {
             x in prop::collection::vec(-4_000_000i32..4_000_000, 10),
         ) {
             let matrix = matrix(2, &w, &shifts);
-            let rope = Rope { dim: 4, theta: Dyadic { mantissa: 10_000, exponent: 0 }, scaling: None };
+            let rope = FixedRope { dim: 4, theta: Dyadic { mantissa: 10_000, exponent: 0 }, scaling: None };
             let got = linear_rope("s", &matrix, &x, None, &Rotations::new("s", &rope, 5).unwrap()).unwrap();
             for row in 0..5 {
                 let exact = |o: usize| (0..2).map(|i| f64::from(w[o * 2 + i]) * f64::from(x[row * 2 + i])).sum::<f64>() / scale(shifts[o].into());
@@ -410,7 +410,7 @@ mod tests {
             let within = (0..3).all(|row| (0..4).all(|o| exact(row, o).abs() < 1e9));
             prop_assume!(within);
             let plain = linear("s", &matrix, &x, delta).unwrap();
-            let rope = Rope { dim: 4, theta: Dyadic { mantissa: 10_000, exponent: 0 }, scaling: None };
+            let rope = FixedRope { dim: 4, theta: Dyadic { mantissa: 10_000, exponent: 0 }, scaling: None };
             let rotated = linear_rope("s", &matrix, &x, delta, &Rotations::new("s", &rope, 3).unwrap()).unwrap();
             for row in 0..3 {
                 for o in 0..4 {
@@ -467,7 +467,7 @@ mod tests {
 
     #[test]
     fn rotated_outputs_overflow_even_when_the_accumulator_is_huge() {
-        let rope = Rope { dim: 2, theta: Dyadic { mantissa: 10_000, exponent: 0 }, scaling: None };
+        let rope = FixedRope { dim: 2, theta: Dyadic { mantissa: 10_000, exponent: 0 }, scaling: None };
         let rotations = Rotations::new("s", &rope, 1).unwrap();
         let one = matrix(1, &[2, -2], &[1, 1]);
         let run = |delta: [i128; 2], shift| {
@@ -499,7 +499,7 @@ mod tests {
         assert_eq!(Matrix::new("s", 2, vec![1], vec![0]), Err(FixedError::shape("weight", "s")));
         assert_eq!(Matrix::new("s", 1, vec![1], vec![31]), Err(FixedError::parameter("weight shift", "s")));
         assert_eq!(linear("s", &matrix(2, &[1, 2], &[0]), &[1], None), Err(FixedError::shape("input", "s")));
-        let factors = |a: usize, b: usize| Factors::new("s", 2, [3, 4], vec![0; a], vec![0; b], [0, 0]);
+        let factors = |a: usize, b: usize| FixedFactors::new("s", 2, [3, 4], vec![0; a], vec![0; b], [0, 0]);
         assert_eq!(factors(5, 8), Err(FixedError::shape("adapter factor A", "s")));
         assert_eq!(factors(6, 9), Err(FixedError::shape("adapter factor B", "s")));
     }

@@ -193,7 +193,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::elementary::Dyadic;
-    use super::super::rope::Rope;
+    use super::super::rope::FixedRope;
     use super::*;
 
     const UNIT: f64 = 65536.0;
@@ -250,7 +250,7 @@ mod tests {
             w in prop::collection::vec(-(1i32 << 24)..1 << 24, 4),
         ) {
             // Three rows of two heads.
-            let rope = Rope { dim: 4, theta: Dyadic { mantissa: 10_000, exponent: 0 }, scaling: None };
+            let rope = FixedRope { dim: 4, theta: Dyadic { mantissa: 10_000, exponent: 0 }, scaling: None };
             let rotations = Rotations::new("s", &rope, 3).unwrap();
             let norm = Norm::new("s", w.clone(), 22).unwrap();
             let got = norm_rope("s", &norm, 4295, &x, 2, &rotations).unwrap();
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn heads_must_fit_the_rotations() {
-        let rope = Rope { dim: 4, theta: Dyadic { mantissa: 10_000, exponent: 0 }, scaling: None };
+        let rope = FixedRope { dim: 4, theta: Dyadic { mantissa: 10_000, exponent: 0 }, scaling: None };
         let rotations = Rotations::new("s", &rope, 1).unwrap();
         let run = |dim, heads, x: usize| {
             norm_rope("s", &Norm::new("s", vec![1; dim], 0).unwrap(), 1, &vec![0; x], heads, &rotations)

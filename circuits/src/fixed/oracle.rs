@@ -4,12 +4,12 @@
 use num_bigint::BigInt;
 use proptest::prelude::*;
 
-use super::attention::{Heads, attention, exp};
+use super::attention::{HeadCounts, attention, exp};
 use super::elementary::Dyadic;
 use super::gate::{geglu, gelu, gelu_exact, silu, swiglu};
-use super::linear::{Delta, Factors, Matrix, linear, linear_rope};
+use super::linear::{Delta, FixedFactors, Matrix, linear, linear_rope};
 use super::norm::{Norm, layer_norm, norm_rope, rms_norm};
-use super::rope::{Rope, Rotations, rotate};
+use super::rope::{FixedRope, Rotations, rotate};
 use super::{FixedError, WORD_BITS, add};
 
 /// No shift of any operation is larger.
@@ -33,7 +33,7 @@ fn words(values: impl IntoIterator<Item = BigInt>) -> Option<Vec<i64>> {
 }
 
 /// `B (A x)`.
-fn low_rank(factors: &Factors, x: &[i32]) -> Vec<BigInt> {
+fn low_rank(factors: &FixedFactors, x: &[i32]) -> Vec<BigInt> {
     let dot = |w: &[i16], x: &[BigInt]| w.iter().zip(x).map(|(&w, x)| big(w) * x).sum::<BigInt>();
     let x: Vec<BigInt> = x.iter().copied().map(big).collect();
     let hidden: Vec<BigInt> = factors.a().chunks(factors.d_in()).map(|a| dot(a, &x)).collect();
@@ -68,7 +68,7 @@ fn rotated(values: &[BigInt], rotations: &Rotations, row: usize) -> Vec<BigInt> 
 }
 
 fn table(positions: usize) -> Rotations {
-    let rope = Rope { dim: 4, theta: Dyadic { mantissa: 10_000, exponent: 0 }, scaling: None };
+    let rope = FixedRope { dim: 4, theta: Dyadic { mantissa: 10_000, exponent: 0 }, scaling: None };
     Rotations::new("s", &rope, positions).unwrap()
 }
 
@@ -113,7 +113,7 @@ proptest! {
         if let Some(bias) = bias {
             matrix = matrix.with_bias("s", bias).unwrap();
         }
-        let factors = Factors::new("s", 2, [3, 4], narrow(a), narrow(b), adapter_shifts).unwrap();
+        let factors = FixedFactors::new("s", 2, [3, 4], narrow(a), narrow(b), adapter_shifts).unwrap();
         let deltas = factors.delta("s", &x).unwrap();
         let exact: Vec<BigInt> = x.chunks(3).flat_map(|x| low_rank(&factors, x)).collect();
         prop_assert_eq!(deltas.iter().copied().map(big).collect::<Vec<_>>(), exact);
@@ -193,7 +193,7 @@ proptest! {
         let [q, k, v] = [(q, down), (k, down), (v, 0)].map(|(values, down)| {
             narrow::<i32>(values.into_iter().map(|value| value >> down).collect())
         });
-        let heads = Heads { query: 2, key_value: 1, dim: 3 };
+        let heads = HeadCounts { query: 2, key_value: 1, dim: 3 };
         let third: BigInt = (big(1) << 62u32) / 3u32;
         let scale: BigInt = (third.sqrt() + 1u32) / 2u32;
         let mut exact = Vec::new();

@@ -11,18 +11,18 @@ pub const MAX_POSITIONS: usize = 1 << 20;
 
 /// What the angles depend on, exactly.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rope {
+pub struct FixedRope {
     /// Features of a head; even.
     pub dim: usize,
     /// Base of the wavelengths, `1 <= theta < 2^63`.
     pub theta: Dyadic,
     /// Llama 3's scaling, if any.
-    pub scaling: Option<Scaling>,
+    pub scaling: Option<FrequencyScaling>,
 }
 
 /// Llama 3's frequency scaling; `factor` lies in `1..=64`, and `low < high` in `1..=16`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scaling {
+pub struct FrequencyScaling {
     /// By how much the lowest frequencies are divided.
     pub factor: Dyadic,
     /// Turns within the original context up to which a frequency is divided by `factor`.
@@ -47,7 +47,7 @@ impl Rotations {
     ///
     /// # Errors
     /// [`FixedError::Parameter`] for a constant outside its range.
-    pub fn new(site: &str, rope: &Rope, positions: usize) -> Result<Self, FixedError> {
+    pub fn new(site: &str, rope: &FixedRope, positions: usize) -> Result<Self, FixedError> {
         if positions > MAX_POSITIONS {
             return Err(FixedError::parameter("number of positions", site));
         }
@@ -108,7 +108,7 @@ pub fn rotate(site: &str, width: usize, x: &[i32], rotations: &Rotations) -> Res
 }
 
 /// Radians per position of each pair of features, at scale `2^-60`.
-fn frequencies(site: &str, rope: &Rope) -> Result<Vec<i128>, FixedError> {
+fn frequencies(site: &str, rope: &FixedRope) -> Result<Vec<i128>, FixedError> {
     let out_of_range = |what| FixedError::parameter(what, site);
     if rope.dim == 0 || !rope.dim.is_multiple_of(2) || rope.dim > 1 << 12 {
         return Err(out_of_range("rope dimension"));
@@ -145,13 +145,13 @@ mod tests {
         Dyadic { mantissa, exponent: 0 }
     }
 
-    fn llama3() -> Rope {
-        let scaling = Scaling { factor: whole(32), low: whole(1), high: whole(4), original_context: 8192 };
-        Rope { dim: 64, theta: whole(500_000), scaling: Some(scaling) }
+    fn llama3() -> FixedRope {
+        let scaling = FrequencyScaling { factor: whole(32), low: whole(1), high: whole(4), original_context: 8192 };
+        FixedRope { dim: 64, theta: whole(500_000), scaling: Some(scaling) }
     }
 
     /// Hugging Face's `_compute_llama3_parameters`, in floats.
-    fn reference(rope: &Rope) -> Vec<f64> {
+    fn reference(rope: &FixedRope) -> Vec<f64> {
         let real = |value: Dyadic| value.mantissa as f64 * 2f64.powi(value.exponent);
         let plain = (0..rope.dim / 2).map(|i| real(rope.theta).powf(-2.0 * i as f64 / rope.dim as f64));
         let Some(scaling) = &rope.scaling else { return plain.collect() };
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn rotations_agree_with_floats() {
-        let plain = Rope { dim: 8, theta: whole(10_000), scaling: None };
+        let plain = FixedRope { dim: 8, theta: whole(10_000), scaling: None };
         for rope in [plain, llama3()] {
             let table = Rotations::new("s", &rope, 600).unwrap();
             assert_eq!(table.positions(), 600);
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn constants_outside_their_range_are_refused() {
-        let error = |change: fn(&mut Rope)| {
+        let error = |change: fn(&mut FixedRope)| {
             let mut rope = llama3();
             change(&mut rope);
             Rotations::new("s", &rope, 1).unwrap_err()
@@ -210,7 +210,7 @@ mod tests {
             error(|rope| rope.theta = Dyadic { mantissa: 1, exponent: -1 }),
             FixedError::parameter("rope theta", "s")
         );
-        let scaling = |rope: &mut Rope, high| rope.scaling.as_mut().unwrap().high = whole(high);
+        let scaling = |rope: &mut FixedRope, high| rope.scaling.as_mut().unwrap().high = whole(high);
         assert_eq!(
             Rotations::new(
                 "s",

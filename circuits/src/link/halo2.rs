@@ -17,7 +17,7 @@ use crate::key::{CommitmentKey, UNUSABLE, point_from_bytes};
 
 /// Columns of a circuit and how many of the first are linked to a commitment.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Columns {
+pub(crate) struct CircuitColumns {
     pub(crate) advice: usize,
     pub(crate) linked: usize,
 }
@@ -40,7 +40,7 @@ pub(crate) fn prove<C: Circuit<Fp>, R: Rng + Clone>(
     proving_key: &ProvingKey<EqAffine>,
     circuit: C,
     instances: &[&[Fp]],
-    columns: Columns,
+    columns: CircuitColumns,
     prefix: Fp,
     generator: R,
 ) -> Result<(Vec<u8>, Vec<Committed>), Error> {
@@ -55,7 +55,7 @@ pub(crate) fn prove<C: Circuit<Fp>, R: Rng + Clone>(
 }
 
 /// Draws what `create_proof` draws first: the unusable rows of every column, then every column's blind.
-fn replay(mut generator: impl Rng, columns: Columns) -> Vec<Randomness> {
+fn replay(mut generator: impl Rng, columns: CircuitColumns) -> Vec<Randomness> {
     let unusable: Vec<[Fp; UNUSABLE]> =
         (0..columns.advice).map(|_| std::array::from_fn(|_| Fp::random(&mut generator))).collect();
     let blinds = std::iter::repeat_with(|| Fp::random(&mut generator));
@@ -64,7 +64,7 @@ fn replay(mut generator: impl Rng, columns: Columns) -> Vec<Randomness> {
 }
 
 /// The commitments to the linked columns, which a proof begins with; `None` if it is too short or they are no points.
-pub(crate) fn linked_points(proof: &[u8], columns: Columns) -> Option<Vec<EqAffine>> {
+pub(crate) fn linked_points(proof: &[u8], columns: CircuitColumns) -> Option<Vec<EqAffine>> {
     let (chunks, _) = proof.as_chunks::<32>();
     chunks.get(..columns.linked)?.iter().map(point_from_bytes).collect()
 }
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn halo2_draws_unusable_rows_then_blinds_column_by_column() {
         let key = CommitmentKey::generate(6).unwrap();
-        let columns = Columns { advice: ADVICE, linked: ADVICE };
+        let columns = CircuitColumns { advice: ADVICE, linked: ADVICE };
         let circuit = Constants(10);
         let proving_key = proving_key(&key, &circuit).unwrap();
         let generator = ChaCha20Rng::seed_from_u64(5);

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::tables::Table;
+use super::tables::LookupTable;
 use crate::layout::{Layout, MAX_K, SiteShape, useful_rows};
 
 /// Bits of a limb.
@@ -20,23 +20,23 @@ pub(crate) const WORD_LIMBS: usize = 2;
 pub struct Space(pub(crate) usize);
 
 /// Sums of planes, or of columns, with a factor each: up to three.
-pub(crate) type Sums = Vec<Vec<(usize, i64)>>;
+pub(crate) type PlaneSums = Vec<Vec<(usize, i64)>>;
 
 /// Sums of planes that are looked up together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Leaf {
-    pub(crate) table: Table,
-    pub(crate) entry: Sums,
+pub(crate) struct LookupLeaf {
+    pub(crate) table: LookupTable,
+    pub(crate) entry: PlaneSums,
 }
 
-impl Leaf {
+impl LookupLeaf {
     /// Of one plane alone.
-    pub(crate) fn of(table: Table, plane: usize) -> Self {
+    pub(crate) fn of(table: LookupTable, plane: usize) -> Self {
         Self { table, entry: vec![vec![(plane, 1)]] }
     }
 
     /// Of the planes of a number in limbs.
-    pub(crate) fn limbs(table: Table, first: usize, count: usize) -> impl Iterator<Item = Self> {
+    pub(crate) fn limbs(table: LookupTable, first: usize, count: usize) -> impl Iterator<Item = Self> {
         (first..first + count).map(move |plane| Self::of(table, plane))
     }
 }
@@ -45,7 +45,7 @@ impl Leaf {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Class {
     pub(crate) planes: usize,
-    pub(crate) leaves: Vec<Leaf>,
+    pub(crate) leaves: Vec<LookupLeaf>,
 }
 
 #[derive(Clone, Debug)]
@@ -83,10 +83,10 @@ impl Group {
 }
 
 /// Planes with a factor each.
-pub(crate) type Pattern = Arc<[(usize, i128)]>;
+pub(crate) type PlanePattern = Arc<[(usize, i128)]>;
 
 /// Limbs that follow each other.
-pub(crate) fn limbs(first: usize, count: usize) -> Pattern {
+pub(crate) fn limbs(first: usize, count: usize) -> PlanePattern {
     (0..count).map(|limb| (first + limb, 1i128 << (LIMB as usize * limb))).collect()
 }
 
@@ -95,7 +95,7 @@ pub(crate) fn limbs(first: usize, count: usize) -> Pattern {
 pub(crate) struct Term {
     pub(crate) group: usize,
     pub(crate) offset: usize,
-    pub(crate) pattern: Pattern,
+    pub(crate) pattern: PlanePattern,
     /// Which rows of the group's space, if not all.
     pub(crate) rows: Option<Arc<[usize]>>,
 }
@@ -126,21 +126,21 @@ impl Tensor {
 
 /// Cells of one operation, side by side in a group.
 #[derive(Clone, Debug)]
-pub(crate) struct Span {
+pub(crate) struct CellSpan {
     pub(crate) group: usize,
     pub(crate) offset: usize,
     pub(crate) width: usize,
     pub(crate) space: Space,
 }
 
-impl Span {
+impl CellSpan {
     /// The sum of some planes.
-    pub(crate) fn tensor(&self, pattern: Pattern) -> Tensor {
+    pub(crate) fn tensor(&self, pattern: PlanePattern) -> Tensor {
         self.tensor_from(pattern, 0)
     }
 
     /// The same with something added to every entry.
-    pub(crate) fn tensor_from(&self, pattern: Pattern, constant: i128) -> Tensor {
+    pub(crate) fn tensor_from(&self, pattern: PlanePattern, constant: i128) -> Tensor {
         let term = Term { group: self.group, offset: self.offset, pattern, rows: None };
         Tensor { space: self.space, width: self.width, terms: vec![term], public: None, constant }
     }
@@ -220,8 +220,8 @@ impl Arrangement {
     }
 
     /// The tables that are used, in order.
-    pub(crate) fn tables(&self) -> Vec<Table> {
-        let mut tables: Vec<Table> =
+    pub(crate) fn tables(&self) -> Vec<LookupTable> {
+        let mut tables: Vec<LookupTable> =
             self.groups.iter().flat_map(|group| group.class.leaves.iter().map(|leaf| leaf.table)).collect();
         tables.sort_unstable();
         tables.dedup();

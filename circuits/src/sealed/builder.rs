@@ -4,20 +4,20 @@ mod stated;
 
 use std::sync::Arc;
 
-use super::arrangement::{Adapted, Arrangement, Class, LIMB, Leaf, Space, Span, Tensor, WORD_LIMBS};
+use super::arrangement::{Adapted, Arrangement, CellSpan, Class, LIMB, LookupLeaf, Space, Tensor, WORD_LIMBS};
 use super::equations::Operation;
 use super::operations::attention::{Attend, head_class, pair_class};
 use super::operations::gate::{self, Gate};
 use super::operations::graph::{Aggregate, Messages, Rectify, rectified_class};
-use super::operations::linear::{Linear, Project, Rounded};
-use super::operations::norm::{Kind, Normalise, root_class, whole_limbs};
+use super::operations::linear::{LinearOperation, Project, Rounded};
+use super::operations::norm::{Normalise, Normalised, root_class, whole_limbs};
 use super::operations::rope::{ProjectRotated, Rotate};
-use super::plan::Plan;
-use super::tables::Table;
+use super::plan::SealedPlan;
+use super::tables::LookupTable;
 use crate::fixed::FixedError;
 use crate::fixed::attention;
-use crate::fixed::gate::Curve;
-use crate::fixed::graph::{COEFFICIENT_BITS, Propagation};
+use crate::fixed::gate::GateFunction;
+use crate::fixed::graph::{COEFFICIENT_BITS, SparseRows};
 use crate::fixed::linear::{MAX_SHIFT, Matrix};
 use crate::fixed::norm::Norm;
 use crate::fixed::rope::{ROTATION_BITS, Rotations};
@@ -81,7 +81,7 @@ impl Builder {
         self.spaces[space.0]
     }
 
-    fn span(&mut self, space: Space, class: Class, width: usize) -> Span {
+    fn span(&mut self, space: Space, class: Class, width: usize) -> CellSpan {
         let known = self.groups.iter().position(|(own, other, _)| (*own, other) == (space, &class));
         let group = known.unwrap_or_else(|| {
             self.groups.push((space, class, 0));
@@ -89,13 +89,17 @@ impl Builder {
         });
         let length = &mut self.groups[group].2;
         *length += width;
-        Span { group, offset: *length - width, width, space }
+        CellSpan { group, offset: *length - width, width, space }
     }
 
     fn rounded(&mut self, space: Space, width: usize, least: u32) -> Rounded {
         let shift = whole_limbs(least);
         let rest = (shift / LIMB) as usize;
-        let leaves = Leaf::limbs(Table::Signed, 0, WORD_LIMBS).chain(Leaf::limbs(Table::Unsigned, WORD_LIMBS, rest));
+        let leaves = LookupLeaf::limbs(LookupTable::Signed, 0, WORD_LIMBS).chain(LookupLeaf::limbs(
+            LookupTable::Unsigned,
+            WORD_LIMBS,
+            rest,
+        ));
         let class = Class { planes: WORD_LIMBS + rest, leaves: leaves.collect() };
         Rounded { span: self.span(space, class, width), shift }
     }
@@ -129,7 +133,13 @@ impl Builder {
         Tensor::public(space, width, values)
     }
 
-    fn linear(&mut self, site: &str, matrix: Arc<Matrix>, x: &Tensor, shift: u32) -> Result<Linear, FixedError> {
+    fn linear(
+        &mut self,
+        site: &str,
+        matrix: Arc<Matrix>,
+        x: &Tensor,
+        shift: u32,
+    ) -> Result<LinearOperation, FixedError> {
         self.note_of("linear", site, x, [matrix.d_out() as i64, shift.into()]);
         if matrix.d_in() != x.width {
             return Err(FixedError::Shape { what: "input", site: site.to_owned() });
@@ -149,7 +159,7 @@ impl Builder {
                 Some((number, shape))
             }
         };
-        Ok(Linear { site: site.to_owned(), matrix, input: x.clone(), adapter, shift })
+        Ok(LinearOperation { site: site.to_owned(), matrix, input: x.clone(), adapter, shift })
     }
 
     fn shape_of(&self, site: &str) -> Option<&SiteShape> {
@@ -161,7 +171,7 @@ impl Builder {
     /// # Errors
     /// [`FixedError::Shape`] of an input that does not fit, or of a site that is met twice.
     pub fn project(&mut self, site: &str, matrix: Arc<Matrix>, x: &Tensor) -> Result<Tensor, FixedError> {
-        let least = Linear::least_shift(&matrix, self.shape_of(site));
+        let least = LinearOperation::least_shift(&matrix, self.shape_of(site));
         let linear = self.linear(site, matrix, x, whole_limbs(least))?;
         let rounded = self.rounded(x.space, linear.width(), least);
         let out = rounded.out();
@@ -182,7 +192,7 @@ impl Builder {
     ) -> Result<Tensor, FixedError> {
         let fits = matrix.d_out().is_multiple_of(rotations.dim) && rotations.positions() >= self.rows(x.space);
         FixedError::require(fits, "rotation table", site)?;
-        let least = Linear::least_shift(&matrix, self.shape_of(site)) + ROTATION_BITS;
+        let least = LinearOperation::least_shift(&matrix, self.shape_of(site)) + ROTATION_BITS;
         let linear = self.linear(site, matrix, x, whole_limbs(least) - ROTATION_BITS)?;
         let rounded = self.rounded(x.space, linear.width(), least);
         let out = rounded.out();
@@ -207,7 +217,7 @@ impl Builder {
     fn normalise(
         &mut self,
         site: &str,
-        kind: Kind,
+        kind: Normalised,
         norm: Arc<Norm>,
         eps: i64,
         x: &Tensor,
@@ -232,7 +242,7 @@ impl Builder {
     /// [`FixedError::Shape`], [`FixedError::Parameter`].
     pub fn rms_norm(&mut self, site: &str, norm: Arc<Norm>, eps: i64, x: &Tensor) -> Result<Tensor, FixedError> {
         FixedError::require(x.width == norm.features(), "norm weight", site)?;
-        self.normalise(site, Kind::Rows, norm, eps, x)
+        self.normalise(site, Normalised::Rows, norm, eps, x)
     }
 
     /// As [`crate::fixed::norm::layer_norm`], of whole rows.
@@ -241,7 +251,7 @@ impl Builder {
     /// [`FixedError::Shape`], [`FixedError::Parameter`].
     pub fn layer_norm(&mut self, site: &str, norm: Arc<Norm>, eps: i64, x: &Tensor) -> Result<Tensor, FixedError> {
         FixedError::require(x.width == norm.features() && norm.bias().is_some(), "norm weight", site)?;
-        self.normalise(site, Kind::Layer, norm, eps, x)
+        self.normalise(site, Normalised::Layer, norm, eps, x)
     }
 
     /// As [`crate::fixed::norm::norm_rope`].
@@ -258,7 +268,7 @@ impl Builder {
     ) -> Result<Tensor, FixedError> {
         let fits = rotations.dim == norm.features() && rotations.positions() >= self.rows(x.space);
         FixedError::require(fits, "rotation table", site)?;
-        self.normalise(site, Kind::Heads(rotations), norm, eps, x)
+        self.normalise(site, Normalised::Heads(rotations), norm, eps, x)
     }
 
     /// As [`attention::attention`], of rows of which each sees some: `sees` says so of each pair, row by row.
@@ -268,11 +278,11 @@ impl Builder {
     pub fn attention(
         &mut self,
         site: &str,
-        heads: attention::Heads,
+        heads: attention::HeadCounts,
         sees: Arc<[bool]>,
         [q, k, v]: [&Tensor; 3],
     ) -> Result<Tensor, FixedError> {
-        let attention::Heads { query, key_value, dim } = heads;
+        let attention::HeadCounts { query, key_value, dim } = heads;
         let grouped = query > 0 && key_value > 0 && query.is_multiple_of(key_value) && dim > 0;
         FixedError::require(grouped, "number of heads", site)?;
         FixedError::require(q.width == query * dim, "query", site)?;
@@ -301,7 +311,13 @@ impl Builder {
         Ok(out)
     }
 
-    fn curve(&mut self, site: &str, curve: Curve, gate: &Tensor, up: Option<&Tensor>) -> Result<Tensor, FixedError> {
+    fn curve(
+        &mut self,
+        site: &str,
+        curve: GateFunction,
+        gate: &Tensor,
+        up: Option<&Tensor>,
+    ) -> Result<Tensor, FixedError> {
         let alike = |up: &Tensor| (up.width, up.space) == (gate.width, gate.space);
         FixedError::require(up.is_none_or(alike), "gate", site)?;
         self.note_of("curve", site, gate, [curve as i64, i64::from(up.is_some())]);
@@ -316,7 +332,7 @@ impl Builder {
     ///
     /// # Errors
     /// [`FixedError::Shape`].
-    pub fn gate(&mut self, site: &str, curve: Curve, gate: &Tensor, up: &Tensor) -> Result<Tensor, FixedError> {
+    pub fn gate(&mut self, site: &str, curve: GateFunction, gate: &Tensor, up: &Tensor) -> Result<Tensor, FixedError> {
         self.curve(site, curve, gate, Some(up))
     }
 
@@ -325,7 +341,7 @@ impl Builder {
     /// # Errors
     /// [`FixedError::Shape`].
     pub fn gelu(&mut self, site: &str, x: &Tensor) -> Result<Tensor, FixedError> {
-        self.curve(site, Curve::Gelu, x, None)
+        self.curve(site, GateFunction::Gelu, x, None)
     }
 
     /// `x + y`, exactly.
@@ -385,7 +401,7 @@ impl Builder {
     ///
     /// # Errors
     /// [`FixedError::Shape`].
-    pub fn aggregate(&mut self, site: &str, x: &Tensor, over: Propagation<'_>) -> Result<Tensor, FixedError> {
+    pub fn aggregate(&mut self, site: &str, x: &Tensor, over: SparseRows<'_>) -> Result<Tensor, FixedError> {
         over.check(site, self.rows(x.space))?;
         let ends = over.starts.iter().map(|start| *start as i64);
         let messages = over.senders.iter().chain(over.coefficients).map(|number| i64::from(*number));
@@ -416,11 +432,11 @@ impl Builder {
     ///
     /// # Errors
     /// [`FixedError::Shape`] of the first adapted site that was not met.
-    pub fn finish(self) -> Result<Plan, FixedError> {
+    pub fn finish(self) -> Result<SealedPlan, FixedError> {
         if let Some((shape, _)) = self.adapter.shapes.iter().zip(&self.used).find(|(_, used)| !**used) {
             return Err(FixedError::Shape { what: "adapter", site: shape.name.clone() });
         }
         let arrangement = Arrangement::new(self.spaces, self.groups, self.adapter);
-        Ok(Plan { arrangement, operations: self.operations, digest: self.record.finish() })
+        Ok(SealedPlan { arrangement, operations: self.operations, digest: self.record.finish() })
     }
 }

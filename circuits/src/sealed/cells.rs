@@ -4,8 +4,8 @@ use ff::Field;
 use pasta_curves::Fp;
 use rayon::prelude::*;
 
-use super::arrangement::{Arrangement, LIMB, Span, Sums, Tensor, Term};
-use super::tables::Table;
+use super::arrangement::{Arrangement, CellSpan, LIMB, PlaneSums, Tensor, Term};
+use super::tables::LookupTable;
 use crate::field::signed;
 use crate::layout::useful_rows;
 
@@ -36,7 +36,7 @@ impl<'p> Cells<'p> {
         (group.column(at / rows, lane, plane), at % rows)
     }
 
-    pub(crate) fn set(&mut self, span: &Span, plane: usize, row: usize, feature: usize, value: i64) {
+    pub(crate) fn set(&mut self, span: &CellSpan, plane: usize, row: usize, feature: usize, value: i64) {
         let (column, at) = self.place(span.group, plane, row, span.offset + feature);
         self.columns[column][at] = value as i32;
     }
@@ -44,7 +44,7 @@ impl<'p> Cells<'p> {
     /// Writes a number below `2^(16 count)` in limbs without a sign.
     pub(crate) fn set_unsigned(
         &mut self,
-        span: &Span,
+        span: &CellSpan,
         (first, count): (usize, usize),
         row: usize,
         feature: usize,
@@ -57,7 +57,7 @@ impl<'p> Cells<'p> {
     }
 
     /// Writes a word in two limbs with a sign.
-    pub(crate) fn set_word(&mut self, span: &Span, row: usize, feature: usize, value: i64) {
+    pub(crate) fn set_word(&mut self, span: &CellSpan, row: usize, feature: usize, value: i64) {
         let low = i64::from(value as i16);
         self.set(span, 0, row, feature, low);
         self.set(span, 1, row, feature, (value - low) >> LIMB);
@@ -133,7 +133,7 @@ impl<'p> Cells<'p> {
 }
 
 /// Leaves of all columns in the order in which they stand in trees: table, and columns with factors.
-pub(crate) fn leaf_columns(arrangement: &Arrangement) -> Vec<(Table, Sums)> {
+pub(crate) fn leaf_columns(arrangement: &Arrangement) -> Vec<(LookupTable, PlaneSums)> {
     let mut all = Vec::new();
     for group in &arrangement.groups {
         for piece in 0..group.pieces {

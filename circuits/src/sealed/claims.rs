@@ -7,7 +7,7 @@ use ff::Field;
 use pasta_curves::Fp;
 use rayon::prelude::*;
 
-use super::arrangement::{Arrangement, Pattern, Tensor};
+use super::arrangement::{Arrangement, PlanePattern, Tensor};
 use crate::field::signed;
 use crate::folding::Strip;
 use crate::layout::useful_rows;
@@ -17,7 +17,7 @@ type Lanes = (usize, usize, usize);
 
 /// Coefficients of some entries of lanes, times a weight.
 #[derive(Clone)]
-struct Part {
+struct LaneTerm {
     lanes: Lanes,
     begin: usize,
     weight: Fp,
@@ -29,8 +29,8 @@ struct Part {
 pub(crate) struct Claims {
     /// Weights of rows that occur.
     rows: Vec<Vec<Fp>>,
-    patterns: Vec<Pattern>,
-    parts: Vec<Part>,
+    patterns: Vec<PlanePattern>,
+    parts: Vec<LaneTerm>,
     pub(crate) constant: Fp,
 }
 
@@ -69,7 +69,12 @@ impl Claims {
             let flat = group.lanes == 1;
             let lanes = number(&mut self.rows, if flat { vec![Fp::ONE] } else { of_rows.clone() });
             let mut put = |begin: usize, weight: Fp| {
-                self.parts.push(Part { lanes: (term.group, lanes, pattern), begin, weight, features: shared.clone() });
+                self.parts.push(LaneTerm {
+                    lanes: (term.group, lanes, pattern),
+                    begin,
+                    weight,
+                    features: shared.clone(),
+                });
             };
             match flat {
                 false => put(term.offset, weight),
@@ -90,22 +95,22 @@ impl Claims {
             other.patterns.iter().map(|pattern| number(&mut self.patterns, pattern.clone())).collect();
         self.parts.extend(other.parts.iter().map(|part| {
             let (group, lanes, pattern) = part.lanes;
-            Part { lanes: (group, rows[lanes], patterns[pattern]), weight: weight * part.weight, ..part.clone() }
+            LaneTerm { lanes: (group, rows[lanes], patterns[pattern]), weight: weight * part.weight, ..part.clone() }
         }));
     }
 
     /// The strips that it comes to; `before` columns stand before those of cells.
     pub(crate) fn strips(&self, arrangement: &Arrangement, before: usize) -> Vec<Strip> {
         let rows = useful_rows(arrangement.k);
-        let mut by_lanes: BTreeMap<Lanes, Vec<&Part>> = BTreeMap::new();
+        let mut by_lanes: BTreeMap<Lanes, Vec<&LaneTerm>> = BTreeMap::new();
         for part in &self.parts {
             by_lanes.entry(part.lanes).or_default().push(part);
         }
-        let all: Vec<(Lanes, Vec<&Part>)> = by_lanes.into_iter().collect();
-        let of_lanes = |((group, lanes, pattern), parts): (Lanes, Vec<&Part>)| {
+        let all: Vec<(Lanes, Vec<&LaneTerm>)> = by_lanes.into_iter().collect();
+        let of_lanes = |((group, lanes, pattern), parts): (Lanes, Vec<&LaneTerm>)| {
             let group = &arrangement.groups[group];
             let mut coefficients = vec![Fp::ZERO; group.vector];
-            for Part { begin, weight, features, .. } in parts {
+            for LaneTerm { begin, weight, features, .. } in parts {
                 let own = coefficients[*begin..].iter_mut().zip(&**features);
                 own.for_each(|(own, feature)| *own += *weight * feature);
             }

@@ -14,7 +14,7 @@ use pasta_curves::Fp;
 use super::arrangement::{Arrangement, Space, Tensor};
 use super::cells::Cells;
 use super::claims::Claims;
-use super::sums::{Product, Public, Sum};
+use super::sums::{Product, PublicWeights, Sum};
 use crate::commitment::SiteFactors;
 use crate::fixed::FixedError;
 use crate::fractions::equality;
@@ -31,7 +31,7 @@ pub(crate) trait Operation: Any + Send + Sync {
 /// Coordinates of the points at which equations are weighed: of rows, of features, and of heads where features are
 /// those of heads.
 #[derive(Clone, Debug)]
-pub(crate) struct First {
+pub(crate) struct EquationPoint {
     pub(crate) rows: [Fp; 24],
     pub(crate) features: [Fp; 24],
     pub(crate) heads: [Fp; 16],
@@ -56,7 +56,7 @@ pub(crate) fn outer(a: &[Fp], b: &[Fp]) -> Vec<Fp> {
 pub(crate) type Map = Arc<[Option<usize>]>;
 
 /// A factor of a sum: rows of features that are made of tensors.
-pub(crate) trait Part: Send + Sync {
+pub(crate) trait SumFactor: Send + Sync {
     /// Its entries in a sum of so many rows and features.
     fn values(&self, cells: &Cells<'_>, adapter: &[SiteFactors], size: [usize; 2]) -> Vec<Fp>;
 
@@ -64,18 +64,18 @@ pub(crate) trait Part: Send + Sync {
     fn state(&self, weight: Fp, weights: [&[Fp]; 2], forms: &mut Forms<'_>);
 
     /// What its extension is, where that is not linear in cells: nothing is added to a form then.
-    fn product(&self, weights: [&[Fp]; 2]) -> Option<Score> {
+    fn product(&self, weights: [&[Fp]; 2]) -> Option<ScoreProduct> {
         let _ = weights;
         None
     }
 }
 
 /// A factor of a sum.
-pub(crate) type Factor = Arc<dyn Part>;
+pub(crate) type Factor = Arc<dyn SumFactor>;
 
 /// `sum_f of_features_f (sum_t rows_t query_tf) (sum_t keys_t key_t,shared(f))`
 #[derive(Clone)]
-pub(crate) struct Score {
+pub(crate) struct ScoreProduct {
     pub(crate) query: Tensor,
     pub(crate) key: Tensor,
     pub(crate) rows: Vec<Fp>,
@@ -118,14 +118,14 @@ impl<'p> Forms<'p> {
 
 /// Takes equations in: `sum_t sum_j rows_t features_j (..) = 0`, each with a weight of its own.
 pub(crate) struct Sink<'p> {
-    first: First,
+    first: EquationPoint,
     pub(crate) forms: Forms<'p>,
     pub(crate) sums: Vec<Sum<Factor>>,
     power: Fp,
 }
 
 impl<'p> Sink<'p> {
-    pub(crate) fn new(arrangement: &'p Arrangement, first: &First) -> Self {
+    pub(crate) fn new(arrangement: &'p Arrangement, first: &EquationPoint) -> Self {
         Self { first: first.clone(), forms: Forms::new(arrangement), sums: Vec::new(), power: Fp::ONE }
     }
 
@@ -211,7 +211,13 @@ pub(crate) fn entrywise(
     products: &[(Fp, &[usize])],
 ) -> Sum<Factor> {
     let products = products.iter().map(|(coefficient, factors)| product(*coefficient, 0, factors)).collect();
-    Sum { rows: rows.len(), width: features.len(), publics: vec![Public::Outer(rows, features)], factors, products }
+    Sum {
+        rows: rows.len(),
+        width: features.len(),
+        publics: vec![PublicWeights::Outer(rows, features)],
+        factors,
+        products,
+    }
 }
 
 /// Weights of a tensor's features, from those of where a map puts them.
@@ -225,7 +231,7 @@ pub(crate) fn back(map: &Map, features: &[Fp], width: usize) -> Vec<Fp> {
     own
 }
 
-impl Part for Entries {
+impl SumFactor for Entries {
     fn values(&self, cells: &Cells<'_>, _: &[SiteFactors], [rows, _]: [usize; 2]) -> Vec<Fp> {
         let values = cells.values(&self.tensor);
         let Some(map) = &self.map else { return values };
@@ -245,7 +251,7 @@ impl Part for Entries {
     }
 }
 
-impl Part for Weighed {
+impl SumFactor for Weighed {
     fn values(&self, cells: &Cells<'_>, _: &[SiteFactors], _: [usize; 2]) -> Vec<Fp> {
         let values = cells.values(&self.tensor);
         let dot = |row: &[Fp]| row.iter().zip(&self.weights).map(|(value, weight)| *value * weight).sum();

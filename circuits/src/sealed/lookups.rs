@@ -4,13 +4,13 @@
 use ff::Field;
 use pasta_curves::{EqAffine, Fp};
 
-use super::arrangement::{Arrangement, Sums};
+use super::arrangement::{Arrangement, PlaneSums};
 use super::cells::{Cells, leaf_columns};
-use super::tables::{Entry, Table};
+use super::tables::{LookupTable, TableEntry};
 use crate::conduct::Draw;
 use crate::field::signed;
 use crate::folding::Strip;
-use crate::fractions::{Draws, Form, Fraction, Identity, Tree, equality};
+use crate::fractions::{Draws, Form, Fraction, FractionTree, LinearIdentity, equality};
 use crate::hash::{Absorb, Digest, Tag};
 use crate::layout::useful_rows;
 use crate::messages::Transcript;
@@ -23,13 +23,13 @@ const LEAF_BYTES: u64 = 128;
 /// All leaves: of columns of cells, then of tables.
 pub(crate) struct Lookups {
     k: u32,
-    columns: Vec<(Table, Sums)>,
-    tables: Vec<Table>,
+    columns: Vec<(LookupTable, PlaneSums)>,
+    tables: Vec<LookupTable>,
     /// Entries of all tables, one after another, the last repeated to the end of its column.
-    entries: Vec<(Table, Entry)>,
+    entries: Vec<(LookupTable, TableEntry)>,
     /// Columns of a tree, of which the last may have fewer.
     width: usize,
-    pub(crate) trees: Vec<Tree>,
+    pub(crate) trees: Vec<FractionTree>,
 }
 
 /// What an entry and its table are told apart by: X, and the base of the polynomial that its parts are coefficients of.
@@ -41,7 +41,7 @@ pub(crate) struct Fingerprint {
 
 impl Fingerprint {
     /// X less the polynomial of an entry.
-    pub(crate) fn denominator(&self, table: Table, [key, second, third]: Entry) -> Fp {
+    pub(crate) fn denominator(&self, table: LookupTable, [key, second, third]: TableEntry) -> Fp {
         let tag = Fp::from(table.tag());
         let small = |value: i64| signed(value.into());
         let rest = small(second) + self.base * (small(third) + self.base * tag);
@@ -58,7 +58,7 @@ impl Lookups {
         let entries =
             tables.iter().flat_map(|table| table.entries().into_iter().map(|entry| (*table, entry))).collect();
         let mut lookups = Self { k: arrangement.k, columns, tables, entries, width, trees: Vec::new() };
-        lookups.trees = Tree::all(arrangement.k, lookups.columns.len() + lookups.counts(), width);
+        lookups.trees = FractionTree::all(arrangement.k, lookups.columns.len() + lookups.counts(), width);
         lookups
     }
 
@@ -73,7 +73,7 @@ impl Lookups {
     }
 
     pub(crate) fn messages(&self) -> usize {
-        self.trees.iter().map(Tree::messages).sum()
+        self.trees.iter().map(FractionTree::messages).sum()
     }
 
     /// The number of the first scalar after those of the trees.
@@ -110,12 +110,12 @@ impl Lookups {
         counts.chunks(rows).map(|counts| counts.iter().map(|count| Fp::from(*count)).collect()).collect()
     }
 
-    fn table_entry(&self, cell: usize) -> &(Table, Entry) {
+    fn table_entry(&self, cell: usize) -> &(LookupTable, TableEntry) {
         &self.entries[cell.min(self.entries.len() - 1)]
     }
 
     /// The transcript of a tree begins here.
-    pub(crate) fn transcript(&self, bound: &Digest, tree: &Tree, early: Option<Draw>) -> Transcript {
+    pub(crate) fn transcript(&self, bound: &Digest, tree: &FractionTree, early: Option<Draw>) -> Transcript {
         let digest = Absorb::new(Tag::SealedTree).digest(bound).u32(tree.number as u32).finish();
         Transcript { digest, early }
     }
@@ -123,20 +123,20 @@ impl Lookups {
     /// Leaves of a tree, as functions of their numbers.
     pub(crate) fn leaf<'a>(
         &'a self,
-        tree: &'a Tree,
+        tree: &'a FractionTree,
         cells: &'a Cells<'_>,
         counts: &'a [Vec<Fp>],
         fingerprint: Fingerprint,
     ) -> impl Fn(usize) -> Fraction + Sync + 'a {
         let rows = useful_rows(self.k);
-        let denominators: Vec<Vec<(Entry, Fp)>> = self
+        let denominators: Vec<Vec<(TableEntry, Fp)>> = self
             .tables
             .iter()
             .map(|table| {
                 table.entries().into_iter().map(|entry| (entry, fingerprint.denominator(*table, entry))).collect()
             })
             .collect();
-        let number_of = |table: &Table| self.tables.iter().position(|other| other == table).unwrap_or_default();
+        let number_of = |table: &LookupTable| self.tables.iter().position(|other| other == table).unwrap_or_default();
         let numbers: Vec<usize> = self.columns.iter().map(|(table, _)| number_of(table)).collect();
         move |leaf: usize| {
             let (column, row) = (tree.number * self.width + (leaf >> self.k), leaf & ((1 << self.k) - 1));
@@ -157,9 +157,9 @@ impl Lookups {
     }
 
     /// That every level of every tree follows from the one below it, and that all roots together are zero.
-    pub(crate) fn identities(&self, draws: &[Draws]) -> Vec<Identity> {
+    pub(crate) fn identities(&self, draws: &[Draws]) -> Vec<LinearIdentity> {
         let levels = self.trees.iter().zip(draws).flat_map(|(tree, draws)| draws.identities(tree));
-        let mut identities: Vec<Identity> = levels.collect();
+        let mut identities: Vec<LinearIdentity> = levels.collect();
         identities.extend(crate::fractions::whole(&self.trees, self.sums_at()));
         identities
     }

@@ -2,26 +2,26 @@
 
 use super::arrangement::Arrangement;
 use super::cells::Cells;
-use super::equations::{First, Operation, Sink};
+use super::equations::{EquationPoint, Operation, Sink};
 use crate::commitment::SiteFactors;
 use crate::fixed::FixedError;
 use crate::hash::Digest;
 
 /// What a proof states: operations, and where their cells stand.
-pub struct Plan {
+pub struct SealedPlan {
     pub(crate) arrangement: Arrangement,
     pub(crate) operations: Vec<Box<dyn Operation>>,
     /// Of all that is public, but the base's weights.
     pub(crate) digest: Digest,
 }
 
-impl std::fmt::Debug for Plan {
+impl std::fmt::Debug for SealedPlan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Plan of {} operations, {} columns of 2^{}", self.operations.len(), self.columns(), self.k())
     }
 }
 
-impl Plan {
+impl SealedPlan {
     /// log2 of the rows of a column, which says what commitment key is needed.
     pub fn k(&self) -> u32 {
         self.arrangement.k
@@ -40,7 +40,7 @@ impl Plan {
     }
 
     /// What must hold of cells.
-    pub(crate) fn said(&self, first: &First) -> Sink<'_> {
+    pub(crate) fn said(&self, first: &EquationPoint) -> Sink<'_> {
         let mut sink = Sink::new(&self.arrangement, first);
         self.operations.iter().for_each(|operation| operation.state(&mut sink));
         sink

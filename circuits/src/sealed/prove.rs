@@ -8,9 +8,11 @@ use rayon::prelude::*;
 use super::cells::Cells;
 use super::equations::{Added, Factor};
 use super::lookups::Lookups;
-use super::plan::Plan;
-use super::said::{Combined, Ended, Opened, Said, Second, after, anchor, before_held, fits, stage_transcript, subject};
-use super::sums::{Batch, DEGREE, Sum};
+use super::plan::SealedPlan;
+use super::said::{
+    Combined, OpeningChallenges, Said, Second, SumsEnd, after, anchor, before_held, fits, stage_transcript, subject,
+};
+use super::sums::{DEGREE, Sum, SumBatch};
 use crate::columns::{Committed, append_points, commit_columns, commit_integers};
 use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange};
 use crate::conduct::{Conduct, HONEST, Label};
@@ -52,7 +54,7 @@ pub fn seal(
     commitment: &AdapterCommitment,
     opening: &Opening,
     factors: &[SiteFactors],
-    plan: &Plan,
+    plan: &SealedPlan,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<u8>, SealError> {
     fits(key, statement, commitment, plan).map_err(ProveError::Public)?;
@@ -79,7 +81,7 @@ pub(crate) fn seal_cells(
     statement: &StatementBytes,
     commitment: &AdapterCommitment,
     secret: Secret<'_>,
-    (plan, cells): (&Plan, &Cells<'_>),
+    (plan, cells): (&SealedPlan, &Cells<'_>),
     progress: &mut dyn FnMut(usize, usize),
     conduct: Conduct<'_>,
     mut random: ChaCha20Rng,
@@ -97,7 +99,7 @@ pub(crate) fn seal_cells(
     conduct.pass(Label::Count, &mut counts);
     committed.extend(commit_columns(key, &counts, &mut random));
     let mut sent = points(&committed);
-    let opened = Opened::draw(&anchor, &sent, conduct.early);
+    let opened = OpeningChallenges::draw(&anchor, &sent, conduct.early);
     progress(1, parts);
 
     // Trees.
@@ -120,7 +122,7 @@ pub(crate) fn seal_cells(
 
     // The first stage.
     let sink = plan.said(&opened.first);
-    let batch = Batch { sums: sink.sums };
+    let batch = SumBatch { sums: sink.sums };
     let transcript = stage_transcript(&opened.bound, 1, conduct.early);
     let mut sender = Sender::new(key, transcript, fork(&mut random), conduct);
     let value = |sum: &Sum<Factor>, factor: &Factor| factor.values(cells, secret.factors, [sum.rows, sum.width]);
@@ -132,7 +134,7 @@ pub(crate) fn seal_cells(
     let of_ends: Vec<Vec<Fp>> = ends.chunks(rows).map(<[Fp]>::to_vec).collect();
     let committed_ends = commit_columns(key, &of_ends, &mut random);
     let before = after(&sender.transcript.digest, &points(&committed_ends));
-    let ended = Ended::new(&plan.arrangement, sink.forms, batch, point);
+    let ended = SumsEnd::new(&plan.arrangement, sink.forms, batch, point);
     let added = ended.added();
     progress(parts - 3, parts);
 

@@ -7,20 +7,20 @@ use pasta_curves::{EqAffine, Fp};
 
 use super::arrangement::{Arrangement, Tensor};
 use super::claims::Claims;
-use super::equations::{Added, Factor, First, Forms, Map, Score, back};
+use super::equations::{Added, EquationPoint, Factor, Forms, Map, ScoreProduct, back};
 use super::lookups::{Fingerprint, Lookups};
-use super::plan::Plan;
-use super::sums::{Batch, DEGREE, Point, Product, Public, Sum};
+use super::plan::SealedPlan;
+use super::sums::{DEGREE, Point, Product, PublicWeights, Sum, SumBatch};
 use crate::commitment::AdapterCommitment;
 use crate::conduct::Draw;
 use crate::error::CheckFailed;
 use crate::field::powers;
 use crate::folding::{Folding, Spread, Strip};
-use crate::fractions::{self, Draws, Form, Identity};
+use crate::fractions::{self, Draws, Form, LinearIdentity};
 use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, MESSAGE_ROWS};
 use crate::layout::useful_rows;
-use crate::link::Subject;
+use crate::link::LinkSubject;
 use crate::messages::Transcript;
 use crate::statement::StatementBytes;
 
@@ -43,7 +43,7 @@ pub(crate) fn fits(
     key: &CommitmentKey,
     statement: &StatementBytes,
     commitment: &AdapterCommitment,
-    plan: &Plan,
+    plan: &SealedPlan,
 ) -> Result<(), CheckFailed> {
     if key.k() != plan.k() {
         return Err(CheckFailed::Key(plan.k()));
@@ -61,27 +61,27 @@ pub(crate) fn fits(
 }
 
 /// What the first challenges follow from.
-pub(crate) fn anchor(statement: &StatementBytes, commitment: &AdapterCommitment, plan: &Plan) -> Digest {
+pub(crate) fn anchor(statement: &StatementBytes, commitment: &AdapterCommitment, plan: &SealedPlan) -> Digest {
     let anchor =
         Absorb::new(Tag::SealedAnchor).digest(&statement.digest()).digest(&commitment.digest()).digest(&plan.digest);
     anchor.u32(plan.k()).u32(plan.columns() as u32).finish()
 }
 
 /// Challenges after cells and counts.
-pub(crate) struct Opened {
+pub(crate) struct OpeningChallenges {
     pub(crate) bound: Digest,
     pub(crate) fingerprint: Fingerprint,
-    pub(crate) first: First,
+    pub(crate) first: EquationPoint,
 }
 
-impl Opened {
+impl OpeningChallenges {
     pub(crate) fn draw(anchor: &Digest, points: &[EqAffine], early: Option<Draw>) -> Self {
         let before = || Absorb::new(Tag::SealedCells).digest(anchor);
         let after = || before().points(points);
         let drawn = |draw: Draw| -> [Fp; 67] { if draw.is_early(early) { before() } else { after() }.challenges() };
         let ([point, base, ..], [_, _, gamma, ..]) = (drawn(Draw::Table), drawn(Draw::Equations));
         let coordinates = drawn(Draw::Coordinates);
-        let first = First {
+        let first = EquationPoint {
             gamma,
             rows: std::array::from_fn(|i| coordinates[3 + i]),
             features: std::array::from_fn(|i| coordinates[27 + i]),
@@ -98,8 +98,8 @@ pub(crate) fn stage_transcript(bound: &Digest, stage: u32, early: Option<Draw>) 
 }
 
 /// What is said once the first sums have ended.
-pub(crate) struct Ended<'p> {
-    batch: Batch<Factor>,
+pub(crate) struct SumsEnd<'p> {
+    batch: SumBatch<Factor>,
     point: Point,
     /// What the sums together come to, without the adapter's part.
     pub(crate) whole: Forms<'p>,
@@ -109,8 +109,8 @@ pub(crate) struct Ended<'p> {
     pub(crate) scores: Vec<(usize, Sum<Combined>)>,
 }
 
-impl<'p> Ended<'p> {
-    pub(crate) fn new(arrangement: &'p Arrangement, whole: Forms<'p>, batch: Batch<Factor>, point: Point) -> Self {
+impl<'p> SumsEnd<'p> {
+    pub(crate) fn new(arrangement: &'p Arrangement, whole: Forms<'p>, batch: SumBatch<Factor>, point: Point) -> Self {
         let (starts, _) = batch.starts();
         let mut scores = Vec::new();
         let mut factors = Vec::new();
@@ -140,11 +140,11 @@ impl<'p> Ended<'p> {
 }
 
 /// A product of queries and keys as a sum: over heads and features.
-pub(crate) fn score(Score { query, key, rows, keys, features, shared }: Score) -> Sum<Combined> {
+pub(crate) fn score(ScoreProduct { query, key, rows, keys, features, shared }: ScoreProduct) -> Sum<Combined> {
     Sum {
         rows: 1,
         width: features.len(),
-        publics: vec![Public::Outer(vec![Fp::ONE], features)],
+        publics: vec![PublicWeights::Outer(vec![Fp::ONE], features)],
         factors: vec![
             Combined::Rows { tensor: query, rows, map: None },
             Combined::Rows { tensor: key, rows: keys, map: Some(shared) },
@@ -157,13 +157,13 @@ pub(crate) fn score(Score { query, key, rows, keys, features, shared }: Score) -
 pub(crate) struct Second {
     pub(crate) lambda: Fp,
     pub(crate) gamma: Fp,
-    pub(crate) batch: Batch<Combined>,
+    pub(crate) batch: SumBatch<Combined>,
 }
 
 impl Second {
     /// The digests are those before v and h, and after them.
     pub(crate) fn new(
-        ended: &Ended<'_>,
+        ended: &SumsEnd<'_>,
         added: &[(usize, &Added)],
         [before, after]: [&Digest; 2],
         early: Option<Draw>,
@@ -175,7 +175,7 @@ impl Second {
         let of_sites = added.iter().map(|(_, added)| Sum {
             rows: 1,
             width: added.input.width,
-            publics: vec![Public::Outer(vec![Fp::ONE], vec![Fp::ONE; added.input.width])],
+            publics: vec![PublicWeights::Outer(vec![Fp::ONE], vec![Fp::ONE; added.input.width])],
             factors: vec![
                 Combined::Rows { tensor: added.input.clone(), rows: added.rows.clone(), map: None },
                 Combined::Lanes { site: added.site },
@@ -186,13 +186,13 @@ impl Second {
         for (sum, weight) in sums.iter_mut().zip(powers(gamma, ended.scores.len() + added.len())) {
             sum.products.iter_mut().for_each(|product| product.coefficient *= weight);
         }
-        Self { lambda, gamma, batch: Batch { sums } }
+        Self { lambda, gamma, batch: SumBatch { sums } }
     }
 }
 
 /// Numbers of scalars: of messages and of sums of trees first, then those of ends.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Numbers {
+pub(crate) struct ScalarCounts {
     /// Of the first stage's messages, of the second's.
     pub(crate) stages: [usize; 2],
     /// Scalars that are committed to twice.
@@ -201,7 +201,7 @@ pub(crate) struct Numbers {
     pub(crate) ends: [usize; 4],
 }
 
-impl Numbers {
+impl ScalarCounts {
     /// Ranges of scalars that have columns of their own: messages, then ends.
     fn parts(&self) -> [std::ops::Range<usize>; 4] {
         let [first, of_adapter, second, end] = self.ends;
@@ -211,17 +211,17 @@ impl Numbers {
 
 /// Everything that the equation is made of.
 pub(crate) struct Said<'a> {
-    pub(crate) plan: &'a Plan,
+    pub(crate) plan: &'a SealedPlan,
     pub(crate) commitment: &'a AdapterCommitment,
     pub(crate) lookups: &'a Lookups,
-    pub(crate) opened: &'a Opened,
+    pub(crate) opened: &'a OpeningChallenges,
     pub(crate) trees: &'a [Draws],
-    pub(crate) ended: &'a Ended<'a>,
+    pub(crate) ended: &'a SumsEnd<'a>,
     pub(crate) second: (&'a Second, &'a Point),
 }
 
 impl Said<'_> {
-    pub(crate) fn numbers(&self) -> Numbers {
+    pub(crate) fn numbers(&self) -> ScalarCounts {
         let (second, _) = self.second;
         let stage = self.lookups.scalars();
         let next = stage + DEGREE * self.ended.batch.rounds();
@@ -229,7 +229,7 @@ impl Said<'_> {
         let ranks = self.ended.added().into_iter().map(|(_, added)| self.commitment.shapes()[added.site].rank as usize);
         let lanes = messages + self.ended.batch.starts().1;
         let last = lanes + 2 * ranks.sum::<usize>();
-        Numbers { stages: [stage, next], messages, ends: [messages, lanes, last, last + second.batch.starts().1] }
+        ScalarCounts { stages: [stage, next], messages, ends: [messages, lanes, last, last + second.batch.starts().1] }
     }
 
     /// Identities in scalars, and the numbers of those that the forms of the first stage belong to: of the whole, and of
@@ -237,7 +237,7 @@ impl Said<'_> {
     pub(crate) fn identities(&self) -> Identities {
         let numbers = self.numbers();
         let mut all = self.lookups.identities(self.trees);
-        let Ended { batch, point, .. } = self.ended;
+        let SumsEnd { batch, point, .. } = self.ended;
         let whole = all.len();
         let (factor, mut own) = batch.identities(point, numbers.stages[0], numbers.ends[0]);
         // The sums come to minus what is linear in cells and what the adapter adds.
@@ -249,8 +249,8 @@ impl Said<'_> {
             ends.extend((0..sum.factors.len()).map(|number| numbers.ends[0] + start + number));
         }
         let is_score = |end: &usize| self.ended.scores.iter().any(|(own, _)| numbers.ends[0] + own == *end);
-        let mut factors: Vec<Identity> =
-            ends.iter().map(|end| Identity { linear: vec![(*end, Fp::ONE)], products: Vec::new() }).collect();
+        let mut factors: Vec<LinearIdentity> =
+            ends.iter().map(|end| LinearIdentity { linear: vec![(*end, Fp::ONE)], products: Vec::new() }).collect();
         for (identity, added) in &added {
             let rank = self.commitment.shapes()[added.site].rank as usize;
             let products = (lane..).step_by(2).take(rank).map(|v| {
@@ -289,7 +289,7 @@ impl Said<'_> {
         all.extend(own);
         let of_ends = all.len();
         let last = numbers.ends[2]..numbers.ends[3];
-        all.extend(last.map(|end| Identity { linear: vec![(end, Fp::ONE)], products: Vec::new() }));
+        all.extend(last.map(|end| LinearIdentity { linear: vec![(end, Fp::ONE)], products: Vec::new() }));
         let of_sites = all.len();
         let mut lane = numbers.ends[1];
         for (_, added) in &added {
@@ -298,7 +298,7 @@ impl Said<'_> {
                 linear.push((lane, of_lane));
                 lane += 2;
             }
-            all.push(Identity { linear, products: Vec::new() });
+            all.push(LinearIdentity { linear, products: Vec::new() });
         }
         Identities { all, whole, factor: self.whole_factor(), of_factors, of_ends, of_sites }
     }
@@ -463,7 +463,7 @@ impl Said<'_> {
     /// Which scalars each message has.
     fn message_scalars(&self) -> Vec<std::ops::Range<usize>> {
         let mut at = 0;
-        let sizes = self.lookups.trees.iter().flat_map(fractions::Tree::sizes);
+        let sizes = self.lookups.trees.iter().flat_map(fractions::FractionTree::sizes);
         let mut all: Vec<std::ops::Range<usize>> = sizes
             .map(|size| {
                 at += size;
@@ -480,7 +480,7 @@ impl Said<'_> {
 
 /// All identities, and where those of a kind begin.
 pub(crate) struct Identities {
-    pub(crate) all: Vec<Identity>,
+    pub(crate) all: Vec<LinearIdentity>,
     pub(crate) whole: usize,
     /// What the whole of the first stage's sums is multiplied with.
     pub(crate) factor: Fp,
@@ -500,8 +500,8 @@ pub(crate) struct Places {
     pub(crate) factors: usize,
 }
 
-pub(crate) fn subject(anchor: Digest, commitment: &AdapterCommitment) -> Subject {
-    Subject { kind: KIND, anchor, adapter: commitment.digest() }
+pub(crate) fn subject(anchor: Digest, commitment: &AdapterCommitment) -> LinkSubject {
+    LinkSubject { kind: KIND, anchor, adapter: commitment.digest() }
 }
 
 /// Hashes ends of sums.

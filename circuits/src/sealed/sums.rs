@@ -12,7 +12,7 @@ use pasta_curves::{EqAffine, Fp};
 use rayon::prelude::*;
 
 use crate::conduct::{Draw, Sent};
-use crate::fractions::{Form, Identity, equality};
+use crate::fractions::{Form, LinearIdentity, equality};
 use crate::messages::{Sender, Transcript};
 
 /// Scalars of the message of a round: as many as the highest degree.
@@ -20,7 +20,7 @@ pub(crate) const DEGREE: usize = 4;
 
 /// Weights that everybody knows.
 #[derive(Clone, Debug)]
-pub(crate) enum Public {
+pub(crate) enum PublicWeights {
     /// One of rows times one of features.
     Outer(Vec<Fp>, Vec<Fp>),
     /// One of each pair, row by row.
@@ -45,7 +45,7 @@ pub(crate) struct Product {
 pub(crate) struct Sum<F> {
     pub(crate) rows: usize,
     pub(crate) width: usize,
-    pub(crate) publics: Vec<Public>,
+    pub(crate) publics: Vec<PublicWeights>,
     pub(crate) factors: Vec<F>,
     pub(crate) products: Vec<Product>,
 }
@@ -64,21 +64,21 @@ impl<F> Sum<F> {
     }
 
     /// Values of a public weight, padded.
-    fn public(&self, public: &Public) -> Vec<Fp> {
+    fn public(&self, public: &PublicWeights) -> Vec<Fp> {
         let width = 1 << self.width_bits();
         let mut values = vec![Fp::ZERO; width << self.row_bits()];
         match public {
-            Public::Outer(rows, features) => {
+            PublicWeights::Outer(rows, features) => {
                 for (row, values) in rows.iter().zip(values.chunks_exact_mut(width)) {
                     features.iter().zip(values).for_each(|(feature, value)| *value = *row * feature);
                 }
             }
-            Public::Dense(all) => {
+            PublicWeights::Dense(all) => {
                 for (row, values) in all.chunks_exact(self.width).zip(values.chunks_exact_mut(width)) {
                     values[..self.width].copy_from_slice(row);
                 }
             }
-            Public::Pairs { rows, heads, keys, sees } => {
+            PublicWeights::Pairs { rows, heads, keys, sees } => {
                 let room = keys.len().next_power_of_two();
                 for (row, (weight, values)) in rows.iter().zip(values.chunks_exact_mut(width)).enumerate() {
                     for (head, values) in heads.iter().zip(values.chunks_exact_mut(room)) {
@@ -90,7 +90,7 @@ impl<F> Sum<F> {
                     }
                 }
             }
-            Public::Sparse(some) => {
+            PublicWeights::Sparse(some) => {
                 some.iter().for_each(|(row, feature, value)| values[row * width + feature] += value)
             }
         }
@@ -98,15 +98,15 @@ impl<F> Sum<F> {
     }
 
     /// A public weight's extension at a point.
-    fn public_at(&self, public: &Public, [of_rows, of_features]: &[Vec<Fp>; 2]) -> Fp {
+    fn public_at(&self, public: &PublicWeights, [of_rows, of_features]: &[Vec<Fp>; 2]) -> Fp {
         let dot = |a: &[Fp], b: &[Fp]| -> Fp { a.iter().zip(b).map(|(a, b)| *a * b).sum() };
         match public {
-            Public::Outer(rows, features) => dot(rows, of_rows) * dot(features, of_features),
-            Public::Dense(all) => {
+            PublicWeights::Outer(rows, features) => dot(rows, of_rows) * dot(features, of_features),
+            PublicWeights::Dense(all) => {
                 let rows = all.par_chunks_exact(self.width).zip(of_rows.par_iter());
                 rows.map(|(row, weight)| *weight * dot(row, of_features)).reduce(|| Fp::ZERO, |a, b| a + b)
             }
-            Public::Pairs { rows, heads, keys, sees } => {
+            PublicWeights::Pairs { rows, heads, keys, sees } => {
                 let room = keys.len().next_power_of_two();
                 let of_key = |(key, weight): (usize, &Fp)| -> Fp {
                     let heads = heads.iter().zip(of_features.chunks(room));
@@ -123,7 +123,7 @@ impl<F> Sum<F> {
                 };
                 rows.par_iter().zip(of_rows).enumerate().map(row).reduce(|| Fp::ZERO, |a, b| a + b)
             }
-            Public::Sparse(some) => {
+            PublicWeights::Sparse(some) => {
                 some.iter().map(|(row, feature, value)| of_rows[*row] * of_features[*feature] * value).sum()
             }
         }
@@ -186,11 +186,11 @@ impl Point {
 
 /// All sums of a stage.
 #[derive(Clone, Debug)]
-pub(crate) struct Batch<F> {
+pub(crate) struct SumBatch<F> {
     pub(crate) sums: Vec<Sum<F>>,
 }
 
-impl<F: Sync + Send> Batch<F> {
+impl<F: Sync + Send> SumBatch<F> {
     fn widths(&self) -> usize {
         self.sums.iter().map(Sum::width_bits).max().unwrap_or(0)
     }
@@ -236,7 +236,7 @@ impl<F: Sync + Send> Batch<F> {
         value: &(dyn Fn(&Sum<F>, &F) -> Vec<Fp> + Sync),
         sender: &mut Sender<'_>,
     ) -> (Point, Vec<Fp>) {
-        let mut states: Vec<State> = self.sums.par_iter().map(|sum| State::new(sum, value)).collect();
+        let mut states: Vec<BoundSum> = self.sums.par_iter().map(|sum| BoundSum::new(sum, value)).collect();
         let mut challenges = Vec::with_capacity(self.rounds());
         let matrix = interpolation();
         for round in 0..self.rounds() {
@@ -265,10 +265,10 @@ impl<F: Sync + Send> Batch<F> {
 
     /// What the sum of all of them must be, times the result's factor, is a linear form minus products: the number of the
     /// first scalar of the messages and of the ends are given.
-    pub(crate) fn identities(&self, point: &Point, messages: usize, ends: usize) -> (Fp, Vec<Identity>) {
+    pub(crate) fn identities(&self, point: &Point, messages: usize, ends: usize) -> (Fp, Vec<LinearIdentity>) {
         // claim' = claim / 2 + sum_k c_k (r^k - 1 / 2)
         let mut factor = Fp::ONE;
-        let mut whole = Identity { linear: Form::new(), products: Vec::new() };
+        let mut whole = LinearIdentity { linear: Form::new(), products: Vec::new() };
         for (round, r) in point.challenges.iter().enumerate().rev() {
             let mut power = *r;
             for k in 0..DEGREE {
@@ -301,7 +301,7 @@ impl<F: Sync + Send> Batch<F> {
             }
             let product = |([a, b], coefficient): ([usize; 2], Fp)| [vec![(a, coefficient)], vec![(b, Fp::ONE)]];
             whole.products.extend(products.into_iter().map(product));
-            others.extend(pairs.iter().enumerate().map(|(pair, [a, b])| Identity {
+            others.extend(pairs.iter().enumerate().map(|(pair, [a, b])| LinearIdentity {
                 linear: vec![(start + sum.factors.len() + pair, Fp::ONE)],
                 products: vec![[vec![(start + a, Fp::ONE)], vec![(start + b, Fp::ONE)]]],
             }));
@@ -341,7 +341,7 @@ fn interpolation() -> [[Fp; DEGREE + 1]; DEGREE + 1] {
 }
 
 /// A sum whose first bits are fixed.
-struct State {
+struct BoundSum {
     /// Publics, then factors.
     arrays: Vec<Vec<Fp>>,
     /// Coefficient and arrays of each product.
@@ -352,7 +352,7 @@ struct State {
     values: [Fp; DEGREE + 1],
 }
 
-impl State {
+impl BoundSum {
     fn new<F: Sync>(sum: &Sum<F>, value: &(dyn Fn(&Sum<F>, &F) -> Vec<Fp> + Sync)) -> Self {
         let width = 1 << sum.width_bits();
         let pad = |values: Vec<Fp>| {
@@ -439,5 +439,5 @@ impl State {
 /// What a sum comes to.
 #[cfg(test)]
 pub(crate) fn come_to<F: Sync>(sum: &Sum<F>, value: &(dyn Fn(&Sum<F>, &F) -> Vec<Fp> + Sync)) -> Fp {
-    State::new(sum, value).claim
+    BoundSum::new(sum, value).claim
 }

@@ -4,7 +4,7 @@ use crate::fixed::{attention, gate, log_prob};
 
 /// A table; its number is its tag, which no entry of another table shares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Table {
+pub(crate) enum LookupTable {
     /// Integers of 16 bits with a sign.
     Signed,
     /// Integers of 16 bits without.
@@ -32,28 +32,28 @@ pub(crate) enum Table {
 }
 
 /// What is looked up: a key and what belongs to it; zero where a table has fewer columns.
-pub(crate) type Entry = [i64; 3];
+pub(crate) type TableEntry = [i64; 3];
 
-impl Table {
+impl LookupTable {
     pub(crate) fn tag(self) -> u64 {
         self as u64
     }
 
     /// All entries, by rising keys without a gap. The entry of key zero is zero in all tables, so that a column that is
     /// not used, or not to its end, need not hold anything.
-    pub(crate) fn entries(self) -> Vec<Entry> {
+    pub(crate) fn entries(self) -> Vec<TableEntry> {
         let range = |least: i64, end: i64| (least..end).map(|key| [key, 0, 0]).collect();
         match self {
-            Table::Signed => range(-(1 << 15), 1 << 15),
-            Table::Unsigned => range(0, 1 << 16),
-            Table::Bits7 => range(0, 1 << 7),
-            Table::Bits8 => range(0, 1 << 8),
-            Table::Bits9 => range(0, 1 << 9),
-            Table::SiluReach => reach(gate::SILU_LIMBS),
-            Table::GeluReach => reach(gate::GELU_LIMBS),
-            Table::Silu => curve(gate::Curve::Silu),
-            Table::Gelu => curve(gate::Curve::Gelu),
-            Table::Exp => {
+            LookupTable::Signed => range(-(1 << 15), 1 << 15),
+            LookupTable::Unsigned => range(0, 1 << 16),
+            LookupTable::Bits7 => range(0, 1 << 7),
+            LookupTable::Bits8 => range(0, 1 << 8),
+            LookupTable::Bits9 => range(0, 1 << 9),
+            LookupTable::SiluReach => reach(gate::SILU_LIMBS),
+            LookupTable::GeluReach => reach(gate::GELU_LIMBS),
+            LookupTable::Silu => curve(gate::GateFunction::Silu),
+            LookupTable::Gelu => curve(gate::GateFunction::Gelu),
+            LookupTable::Exp => {
                 let [value, fall] = exponential(0);
                 let entry = |key: i64| {
                     let at = exponential(key as usize);
@@ -61,14 +61,14 @@ impl Table {
                 };
                 (0..=attention::INTERVALS as i64).map(entry).collect()
             }
-            Table::Coarse => {
+            LookupTable::Coarse => {
                 let entry = |key: usize| {
                     let value = log_prob::coarse(log_prob::COARSE - key) as i64;
                     [key as i64, value >> COARSE_PART, value & ((1 << COARSE_PART) - 1)]
                 };
                 (0..=log_prob::COARSE).map(entry).collect()
             }
-            Table::Fine => {
+            LookupTable::Fine => {
                 let entry = |key: usize| [key as i64, log_prob::fine(key) as i64 - log_prob::fine(0) as i64, 0];
                 (0..1 << log_prob::FINE_BITS).map(entry).collect()
             }
@@ -78,11 +78,11 @@ impl Table {
     /// The key of the first entry.
     pub(crate) fn least(self) -> i64 {
         match self {
-            Table::Signed | Table::SiluReach | Table::GeluReach => -(1 << 15),
-            Table::Unsigned | Table::Bits7 | Table::Bits8 | Table::Bits9 => 0,
-            Table::Exp | Table::Coarse | Table::Fine => 0,
-            Table::Silu => -((gate::SILU_LIMBS + 1) * interval_count(gate::Curve::Silu)),
-            Table::Gelu => -((gate::GELU_LIMBS + 1) * interval_count(gate::Curve::Gelu)),
+            LookupTable::Signed | LookupTable::SiluReach | LookupTable::GeluReach => -(1 << 15),
+            LookupTable::Unsigned | LookupTable::Bits7 | LookupTable::Bits8 | LookupTable::Bits9 => 0,
+            LookupTable::Exp | LookupTable::Coarse | LookupTable::Fine => 0,
+            LookupTable::Silu => -((gate::SILU_LIMBS + 1) * interval_count(gate::GateFunction::Silu)),
+            LookupTable::Gelu => -((gate::GELU_LIMBS + 1) * interval_count(gate::GateFunction::Gelu)),
         }
     }
 }
@@ -100,16 +100,16 @@ pub(crate) fn exponential(interval: usize) -> [i64; 2] {
 }
 
 /// Intervals of a curve that have a high limb in common.
-pub(crate) fn interval_count(curve: gate::Curve) -> i64 {
+pub(crate) fn interval_count(curve: gate::GateFunction) -> i64 {
     1 << (16 - curve.step_bits())
 }
 
-fn reach(limbs: i64) -> Vec<Entry> {
+fn reach(limbs: i64) -> Vec<TableEntry> {
     (-(1 << 15)..1 << 15).map(|limb: i64| [limb, limb.clamp(-limbs - 1, limbs), (limb - limbs).max(0)]).collect()
 }
 
 /// Value and slope in the interval `part` of the high limb `limb`: nothing below the curve's reach, the identity above.
-pub(crate) fn interval(curve: gate::Curve, limb: i64, part: i64) -> [i64; 2] {
+pub(crate) fn interval(curve: gate::GateFunction, limb: i64, part: i64) -> [i64; 2] {
     let (limbs, count) = (curve.limbs(), interval_count(curve));
     let from_start = (limb + limbs) * count + part;
     if limb < -limbs {
@@ -122,7 +122,7 @@ pub(crate) fn interval(curve: gate::Curve, limb: i64, part: i64) -> [i64; 2] {
     curve.interval(from_start as usize)
 }
 
-fn curve(curve: gate::Curve) -> Vec<Entry> {
+fn curve(curve: gate::GateFunction) -> Vec<TableEntry> {
     let (limbs, count) = (curve.limbs(), interval_count(curve));
     let zero = interval(curve, 0, 0);
     let keys = (-limbs - 1..=limbs).flat_map(|limb| (0..count).map(move |part| (limb, part)));
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn keys_rise_without_a_gap_and_zero_is_nothing() {
-        use Table::{Bits7, Bits8, Bits9, Coarse, Exp, Fine, Gelu, GeluReach, Signed, Silu, SiluReach, Unsigned};
+        use LookupTable::{Bits7, Bits8, Bits9, Coarse, Exp, Fine, Gelu, GeluReach, Signed, Silu, SiluReach, Unsigned};
         let all = [Signed, Unsigned, Bits7, Bits8, Bits9, SiluReach, GeluReach, Silu, Gelu, Exp, Coarse, Fine];
         for table in all {
             let entries = table.entries();
@@ -151,9 +151,10 @@ mod tests {
     /// Every high limb near the reach of a curve, and far from it, with ends of intervals.
     #[test]
     fn curves_are_those_of_the_semantics() {
-        for (curve, exact) in
-            [(gate::Curve::Silu, gate::silu as fn(i64) -> i128), (gate::Curve::Gelu, |x| gate::gelu_exact(x).into())]
-        {
+        for (curve, exact) in [
+            (gate::GateFunction::Silu, gate::silu as fn(i64) -> i128),
+            (gate::GateFunction::Gelu, |x| gate::gelu_exact(x).into()),
+        ] {
             let limbs = curve.limbs();
             let step = curve.step_bits();
             for limb in [-32_768, -limbs - 2, -limbs - 1, -limbs, -1, 0, 1, limbs - 1, limbs, limbs + 1, 32_767] {

@@ -3,9 +3,11 @@
 use pasta_curves::EqAffine;
 
 use super::lookups::{self, Lookups};
-use super::plan::Plan;
-use super::said::{Ended, Opened, Said, Second, after, anchor, before_held, fits, stage_transcript, subject};
-use super::sums::{Batch, Point};
+use super::plan::SealedPlan;
+use super::said::{
+    OpeningChallenges, Said, Second, SumsEnd, after, anchor, before_held, fits, stage_transcript, subject,
+};
+use super::sums::{Point, SumBatch};
 use crate::bytes::{EncodingError, Reader};
 use crate::check::{Check, Checks, Stop, go_on, never};
 use crate::columns::read_points;
@@ -30,7 +32,7 @@ pub fn verify_sealed(
     key: &CommitmentKey,
     statement: &StatementBytes,
     commitment: &AdapterCommitment,
-    plan: &Plan,
+    plan: &SealedPlan,
     proof: &[u8],
 ) -> Result<(), CheckFailed> {
     begin(key, statement, commitment, plan, proof, &never, HONEST)?.settle()
@@ -41,7 +43,7 @@ pub(crate) fn begin<'k>(
     key: &'k CommitmentKey,
     statement: &StatementBytes,
     commitment: &AdapterCommitment,
-    plan: &Plan,
+    plan: &SealedPlan,
     bytes: &[u8],
     stop: &Stop<'_>,
     conduct: Conduct<'_>,
@@ -77,7 +79,7 @@ pub(crate) fn begin<'k>(
 pub(crate) fn equation(
     anchor: &Digest,
     commitment: &AdapterCommitment,
-    plan: &Plan,
+    plan: &SealedPlan,
     read: &mut Read<'_>,
     stop: &Stop<'_>,
     conduct: Conduct<'_>,
@@ -99,9 +101,9 @@ type Read<'a> = dyn FnMut(usize) -> Result<Vec<EqAffine>, CheckFailed> + 'a;
 /// What the points of a proof say, up to the last ends.
 pub(crate) struct Followed<'p> {
     lookups: Lookups,
-    pub(crate) opened: Opened,
+    pub(crate) opened: OpeningChallenges,
     trees: Vec<Draws>,
-    pub(crate) ended: Ended<'p>,
+    pub(crate) ended: SumsEnd<'p>,
     pub(crate) second: Second,
     last_point: Point,
     /// T4
@@ -114,7 +116,7 @@ impl<'p> Followed<'p> {
     pub(crate) fn read(
         anchor: &Digest,
         commitment: &AdapterCommitment,
-        plan: &'p Plan,
+        plan: &'p SealedPlan,
         read: &mut Read<'_>,
         stop: &Stop<'_>,
         Conduct { early, width, .. }: Conduct<'_>,
@@ -128,19 +130,19 @@ impl<'p> Followed<'p> {
             Ok(read)
         };
         let columns = read(plan.columns() + lookups.counts())?;
-        let opened = Opened::draw(anchor, &columns, early);
+        let opened = OpeningChallenges::draw(anchor, &columns, early);
         go_on(stop)?;
         let messages = read(lookups.messages())?;
         let (trees, digests) = lookups::follow(&lookups, &opened.bound, &messages, early);
         let sink = plan.said(&opened.first);
         go_on(stop)?;
-        let batch = Batch { sums: sink.sums };
+        let batch = SumBatch { sums: sink.sums };
         let stage_one = read(batch.rounds())?;
         let mut transcript = stage_transcript(&opened.bound, 1, early);
         let point = batch.follow(&mut transcript, &stage_one);
         let (_, ends) = batch.starts();
         let before = after(&transcript.digest, &read(ends.div_ceil(rows))?);
-        let ended = Ended::new(&plan.arrangement, sink.forms, batch, point);
+        let ended = SumsEnd::new(&plan.arrangement, sink.forms, batch, point);
         let added = ended.added();
         go_on(stop)?;
         let lanes: usize = added.iter().map(|(_, added)| commitment.shapes()[added.site].rank as usize).sum();
@@ -154,7 +156,7 @@ impl<'p> Followed<'p> {
         Ok(Self { lookups, opened, trees, ended, second, last_point, bound, points })
     }
 
-    pub(crate) fn said<'a>(&'a self, plan: &'a Plan, commitment: &'a AdapterCommitment) -> Said<'a> {
+    pub(crate) fn said<'a>(&'a self, plan: &'a SealedPlan, commitment: &'a AdapterCommitment) -> Said<'a> {
         Said {
             plan,
             commitment,

@@ -4,8 +4,8 @@ use group::CurveAffine;
 use pasta_curves::EqAffine;
 
 use super::lookups::Lookups;
-use super::plan::Plan;
-use super::said::Opened;
+use super::plan::SealedPlan;
+use super::said::OpeningChallenges;
 use super::sums::Sum;
 use super::verify::equation;
 use crate::check::never;
@@ -51,11 +51,11 @@ impl Work {
     ///
     /// # Errors
     /// None that a plan for this commitment has.
-    pub fn of(plan: &Plan, commitment: &AdapterCommitment) -> Result<Self, CheckFailed> {
+    pub fn of(plan: &SealedPlan, commitment: &AdapterCommitment) -> Result<Self, CheckFailed> {
         let lookups = Lookups::new(&plan.arrangement, None);
         // Whatever challenges are, as many follow from them.
         let anchor = Digest([0; 32]);
-        let opened = Opened::draw(&anchor, &[], None);
+        let opened = OpeningChallenges::draw(&anchor, &[], None);
         let sums = plan.said(&opened.first).sums;
         let mut points = 0;
         let mut send = |count: usize| {

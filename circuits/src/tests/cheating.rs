@@ -18,7 +18,7 @@ use crate::folding::{Column, Folding, Spread, Strip, Witness};
 use crate::hash::Digest;
 use crate::layout::{fold_rows, useful_rows};
 use crate::link::halo2;
-use crate::link::{self, Equation, Subject};
+use crate::link::{self, Equation, LinkSubject};
 use crate::{CheckFailed, ProveError};
 
 const K: u32 = 6;
@@ -66,7 +66,7 @@ fn no_cell_makes_a_false_equation_true() {
         let mut bytes = Vec::new();
         let conduct = Conduct { assign, ..FORGER };
         let equations = folding.finish(key(K), witness, folded, conduct, &mut random(), &mut bytes).unwrap();
-        let subject = Subject { kind: 0, anchor: BASE, adapter: BASE };
+        let subject = LinkSubject { kind: 0, anchor: BASE, adapter: BASE };
         let link = link::prove(key(K), &subject, &bytes, equations, &mut random(), false).unwrap();
         let mut reader = crate::bytes::Reader::new(&bytes);
         let (sum, equations) = folding.verify(key(K), &points, &mut reader).unwrap();
@@ -235,7 +235,7 @@ fn values_in_the_blinding_rows_are_no_witness() {
     let missing = *accumulator.last().unwrap();
     assert_ne!(missing, Fp::ZERO);
     let proving_key = shape.with(|| halo2::proving_key(key(K), &FoldCircuit { shape, witness: None })).unwrap();
-    let columns = halo2::Columns { advice: shape.advice(), linked: shape.linked() };
+    let columns = halo2::CircuitColumns { advice: shape.advice(), linked: shape.linked() };
     for chosen in [Fp::ZERO, -missing, missing] {
         let generator = Chosen::new(&vec![chosen; 6 * shape.advice()]);
         let circuit = FoldCircuit { shape, witness: Some((&folded.linked, &accumulator)) };

@@ -7,7 +7,7 @@ use group::GroupEncoding;
 use super::support::{Case, *};
 use crate::delta::rows::rows_digest;
 use crate::delta::{anchor, fold_challenges, product_challenges};
-use crate::link::{Subject, challenge, weight};
+use crate::link::{LinkSubject, challenge, weight};
 use crate::*;
 
 /// Offset of the first site's name length.
@@ -115,7 +115,7 @@ fn challenges(case: &Case) -> [[u8; 32]; 8] {
     let [rho, tau] = fold_challenges(&statement, &rows);
     let anchor = anchor(&statement, &rows);
     let [gamma, phi, lambda, theta] = product_challenges(&anchor, &[]);
-    let bound = Subject { kind: 0, anchor, adapter: case.commitment.digest() }.bind(b"proof");
+    let bound = LinkSubject { kind: 0, anchor, adapter: case.commitment.digest() }.bind(b"proof");
     let chi = weight(&bound);
     let e = challenge(&bound, chi, &[1; 32]);
     [rho, tau, gamma, phi, lambda, theta, chi, e].map(|challenge| challenge.to_repr())
@@ -161,11 +161,11 @@ fn every_public_field_changes_every_challenge() {
             assert!(seen.insert(challenges(case)[index]), "{what} does not change challenge {index}");
         }
     }
-    let subject = Subject { kind: 0, anchor: BASE, adapter: BASE };
+    let subject = LinkSubject { kind: 0, anchor: BASE, adapter: BASE };
     let others = [
-        Subject { kind: 1, ..subject }.bind(b"proof"),
-        Subject { anchor: Digest([1; 32]), ..subject }.bind(b"proof"),
-        Subject { adapter: Digest([1; 32]), ..subject }.bind(b"proof"),
+        LinkSubject { kind: 1, ..subject }.bind(b"proof"),
+        LinkSubject { anchor: Digest([1; 32]), ..subject }.bind(b"proof"),
+        LinkSubject { adapter: Digest([1; 32]), ..subject }.bind(b"proof"),
         subject.bind(b"prooF"),
         subject.bind(b"proof\0"),
     ];

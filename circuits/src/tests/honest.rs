@@ -67,17 +67,22 @@ fn many_claims_are_judged_at_once_and_the_bad_ones_named() {
     let (proof, other, far) = (small.prove(), small.prove(), wide.prove());
     let registration = small.register();
     let crossed = DeltaProof { proof: proof.proof.clone(), link: other.link.clone() };
-    fn deltas<'a>(case: &'a Case, proof: &'a DeltaProof) -> Claim<'a> {
+    fn deltas<'a>(case: &'a Case, proof: &'a DeltaProof) -> DeferredClaim<'a> {
         let Case { key, statement, commitment, sites, .. } = case;
-        Claim::Deltas { key, statement, commitment, sites, proof }
+        DeferredClaim::Deltas { key, statement, commitment, sites, proof }
     }
-    let registered = Claim::Registration { key: small.key, commitment: &small.commitment, registration: &registration };
+    let registered =
+        DeferredClaim::Registration { key: small.key, commitment: &small.commitment, registration: &registration };
     let good = [deltas(&small, &proof), registered, deltas(&wide, &far), deltas(&small, &other)];
     assert_eq!(verify_all(&good, &|_| false), vec![Ok(()); 4]);
     assert_eq!(verify_all(&[], &|_| false), []);
     let mut mixed = good.to_vec();
     mixed.insert(1, deltas(&small, &crossed));
-    mixed.push(Claim::Registration { key: small.key, commitment: &small.commitment, registration: &registration[1..] });
+    mixed.push(DeferredClaim::Registration {
+        key: small.key,
+        commitment: &small.commitment,
+        registration: &registration[1..],
+    });
     let refused = [Err(CheckFailed::Link), Err(CheckFailed::RegistrationProof)];
     assert_eq!(
         verify_all(&mixed, &|_| false),
@@ -99,14 +104,14 @@ fn errors_that_cancel_are_refused_and_the_false_claims_named() {
         bytes.copy_from_slice(&(honest + by).to_repr());
         link
     };
-    fn deltas<'a>(case: &'a Case, proof: &'a DeltaProof) -> Claim<'a> {
+    fn deltas<'a>(case: &'a Case, proof: &'a DeltaProof) -> DeferredClaim<'a> {
         let Case { key, statement, commitment, sites, .. } = case;
-        Claim::Deltas { key, statement, commitment, sites, proof }
+        DeferredClaim::Deltas { key, statement, commitment, sites, proof }
     }
-    fn registered<'a>(case: &'a Case, registration: &'a [u8]) -> Claim<'a> {
-        Claim::Registration { key: case.key, commitment: &case.commitment, registration }
+    fn registered<'a>(case: &'a Case, registration: &'a [u8]) -> DeferredClaim<'a> {
+        DeferredClaim::Registration { key: case.key, commitment: &case.commitment, registration }
     }
-    let unweighed = |claims: &[Claim<'_>]| {
+    let unweighed = |claims: &[DeferredClaim<'_>]| {
         let begun: Vec<_> = claims.iter().map(|claim| claim.begin(&|| false).unwrap()).collect();
         let mut sums = begun.iter().flat_map(|checks| &checks.checks).map(|check| &check.sum);
         let mut total = sums.next().unwrap().clone();
@@ -143,8 +148,8 @@ fn a_claim_can_be_left_and_the_others_are_judged() {
     let small = Case::small();
     let (proof, registration) = (small.prove(), small.register());
     let Case { key, statement, commitment, sites, .. } = &small;
-    let deltas = Claim::Deltas { key, statement, commitment, sites, proof: &proof };
-    let claims = [deltas, Claim::Registration { key, commitment, registration: &registration }, deltas];
+    let deltas = DeferredClaim::Deltas { key, statement, commitment, sites, proof: &proof };
+    let claims = [deltas, DeferredClaim::Registration { key, commitment, registration: &registration }, deltas];
     for left in 0..3 {
         let verdicts = verify_all(&claims, &|claim| claim == left);
         let expected = |claim| if claim == left { Err(CheckFailed::Stopped) } else { Ok(()) };

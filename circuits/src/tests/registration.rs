@@ -205,7 +205,7 @@ fn points_cannot_be_moved() {
     let shape = shape_of(&case, THREE);
     let point = |number: usize| LINK_BYTES + 32 * number..LINK_BYTES + 32 * (number + 1);
     let messages = shape.tables();
-    let trees: Vec<usize> = shape.trees.iter().map(crate::fractions::Tree::messages).collect();
+    let trees: Vec<usize> = shape.trees.iter().map(crate::fractions::FractionTree::messages).collect();
     let held = messages + shape.messages();
     let swap = |a: usize, b: usize| {
         let mut moved = bytes.clone();

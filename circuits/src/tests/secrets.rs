@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use super::support::Case;
 use crate::columns::{Committed, Randomness};
-use crate::fixed::linear::Factors;
+use crate::fixed::linear::FixedFactors;
 use crate::folding::circuit::FoldCircuit;
 use crate::folding::{Folded, Witness};
 use crate::link::Equation;
@@ -37,7 +37,7 @@ fn adapters_and_openings_print_their_shapes_alone() {
     let dimensions = [site.shape.d_in, site.shape.d_out].map(|dimension| dimension as usize);
     let shifts = [site.shape.shift_a, site.shape.shift_b];
     let factors =
-        Factors::new("q", site.shape.rank as usize, dimensions, site.a.clone(), site.b.clone(), shifts).unwrap();
+        FixedFactors::new("q", site.shape.rank as usize, dimensions, site.a.clone(), site.b.clone(), shifts).unwrap();
     assert_eq!(format!("{factors:?}"), "Factors of rank 2, 20 to 5");
     assert_eq!(format!("{:?}", case.opening), format!("Opening of {} columns", case.commitment.points.len()));
     let shape = &site.shape;

@@ -7,7 +7,7 @@ use ftk_adapters::weights::{Weights, values};
 use ftk_networks::ops::graph::{ONE, Propagation};
 use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, TableShape, Tokens};
 
-use ftk_proofs::fixed::Error;
+use ftk_proofs::fixed::PassError;
 
 use super::WeightsError;
 
@@ -187,7 +187,7 @@ impl Ops for Reference<'_> {
         _: usize,
         _: &Arc<Propagation>,
     ) -> Result<Rows, WeightsError> {
-        Err(Error::Neighbours(site.to_owned()).into())
+        Err(PassError::Neighbours(site.to_owned()).into())
     }
 
     fn relu(&mut self, x: &Rows) -> Result<Rows, WeightsError> {

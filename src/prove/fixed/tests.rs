@@ -13,8 +13,8 @@ use ftk_networks::ops::graph::Features;
 use ftk_networks::ops::{Heads, Rope, Tokens};
 use ftk_networks::sites::{Role, Site};
 use ftk_networks::{Gpt2, Llama, LlamaVariant, Network};
-use ftk_proofs::fixed::{Adaptation, Fixed, Record, SiteDeltas};
-use ftk_proofs::read::Row;
+use ftk_proofs::fixed::{Adaptation, Fixed, SiteDeltas, SiteRecord};
+use ftk_proofs::read::LogitsRow;
 
 use super::reference::Reference;
 use super::*;
@@ -97,7 +97,7 @@ fn agreement(
     weights: &Weights,
     sites: &[Site],
     float: impl FnOnce(&mut Reference) -> Result<reference::Rows, WeightsError>,
-    fixed: impl FnOnce(&mut Fixed) -> Result<Activations, Error>,
+    fixed: impl FnOnce(&mut Fixed) -> Result<Activations, PassError>,
 ) -> Agreement {
     let base = of_weights(weights, sites).unwrap();
     let fixed = fixed(&mut Fixed::new(&base, Adaptation::Base)).unwrap();
@@ -162,7 +162,7 @@ fn attention_over_neighbours_is_refused_by_name() {
     let (network, ..) = graph(GraphNetworkKind::Gat);
     let weights = initial::fresh(&network, 3, &Device::Cpu).unwrap();
     let error = of_weights(&weights, &network.sites()).unwrap_err();
-    assert!(matches!(error, WeightsError::Fixed(Error::Neighbours(site)) if site == "conv1"));
+    assert!(matches!(error, WeightsError::Fixed(PassError::Neighbours(site)) if site == "conv1"));
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn what_enters_a_convolution_is_what_was_gathered() {
     assert!((f64::from(records[0].inputs[4 * 12]) / 65536.0 - gathered).abs() < 1e-4);
 }
 
-fn run(llama: &Network, adaptation: Adaptation) -> (Activations, Result<Vec<Record>, Error>) {
+fn run(llama: &Network, adaptation: Adaptation) -> (Activations, Result<Vec<SiteRecord>, PassError>) {
     let base = of_weights(&weights(llama), &llama.sites()).unwrap();
     let mut ops = Fixed::new(&base, adaptation);
     let logits = llama.forward(&mut ops, &tokens(), &[3, 19]).unwrap();
@@ -230,7 +230,7 @@ fn a_replay_with_the_deltas_sees_what_the_prover_saw() {
 
     let deltas: BTreeMap<String, SiteDeltas> = records
         .iter()
-        .map(|Record { site, deltas, .. }| {
+        .map(|SiteRecord { site, deltas, .. }| {
             let factors = &adapter.sites[site];
             let deltas = SiteDeltas { rank: factors.rank(), shift: factors.shift(), deltas };
             (site.clone(), deltas)
@@ -238,14 +238,14 @@ fn a_replay_with_the_deltas_sees_what_the_prover_saw() {
         .collect();
     let (replayed, replay) = run(&llama, Adaptation::Deltas(&deltas));
     assert_eq!(replayed, logits);
-    let inputs = |records: &[Record]| records.iter().map(|record| record.inputs.clone()).collect::<Vec<_>>();
+    let inputs = |records: &[SiteRecord]| records.iter().map(|record| record.inputs.clone()).collect::<Vec<_>>();
     assert_eq!(inputs(&replay.unwrap()), inputs(&records));
 
     let mut extra = deltas;
     let any = extra.values().next().unwrap().clone();
     extra.insert("model.layers.9.mlp.up_proj".into(), any);
     let (_, replay) = run(&llama, Adaptation::Deltas(&extra));
-    assert!(matches!(replay, Err(Error::Unvisited(site)) if site == "model.layers.9.mlp.up_proj"));
+    assert!(matches!(replay, Err(PassError::Unvisited(site)) if site == "model.layers.9.mlp.up_proj"));
 }
 
 #[test]
@@ -256,10 +256,13 @@ fn only_exported_adapters_are_taken() {
         change(adapter.sites.get_mut(site).unwrap());
         of_adapter(&adapter)
     };
-    assert!(matches!(changed(|f| f.scale = 2.0), Err(Error::Scale { site: s, scale: 2.0 }) if s == site));
-    assert!(matches!(changed(|f| f.b[5] = 0.1), Err(Error::OffGrid { factor: 'B', index: 5, .. })));
-    assert!(matches!(changed(|f| f.a[2] = f32::NAN), Err(Error::Grid { error: GridError::NotFinite(2), .. })));
-    assert!(matches!(changed(|f| f.rank = 3), Err(Error::Fixed(FixedError::Shape { what: "adapter factor A", .. }))));
+    assert!(matches!(changed(|f| f.scale = 2.0), Err(PassError::Scale { site: s, scale: 2.0 }) if s == site));
+    assert!(matches!(changed(|f| f.b[5] = 0.1), Err(PassError::OffGrid { factor: 'B', index: 5, .. })));
+    assert!(matches!(changed(|f| f.a[2] = f32::NAN), Err(PassError::Grid { error: GridError::NotFinite(2), .. })));
+    assert!(matches!(
+        changed(|f| f.rank = 3),
+        Err(PassError::Fixed(FixedError::Shape { what: "adapter factor A", .. }))
+    ));
 }
 
 /// Every sequence alone gives the logits, inputs and deltas that it gives among others.
@@ -306,7 +309,7 @@ fn rows_are_read_as_they_are() {
     let mut plain = Fixed::new(&base, Adaptation::Factors(&adapter));
     let logits = network.forward(&mut plain, &tokens, &rows).unwrap();
     let mut found = Vec::new();
-    let mut reader = |row: usize, content: Row<'_>| {
+    let mut reader = |row: usize, content: LogitsRow<'_>| {
         found.push((row, content.site.to_owned(), content.logits.to_vec()));
         Ok(())
     };
@@ -318,9 +321,9 @@ fn rows_are_read_as_they_are() {
     assert_eq!(found, all.map(|(row, logits)| (*row, "lm_head".to_owned(), logits.to_vec())).collect::<Vec<_>>());
 
     // What a reader refuses ends the pass.
-    let mut refuse = |row: usize, _: Row<'_>| if row == 70 { Err(Error::Row(row)) } else { Ok(()) };
+    let mut refuse = |row: usize, _: LogitsRow<'_>| if row == 70 { Err(PassError::Row(row)) } else { Ok(()) };
     let mut ops = Fixed::reading(&base, Adaptation::Base, &mut refuse);
-    assert!(matches!(network.forward(&mut ops, &tokens, &rows), Err(Error::Row(70))));
+    assert!(matches!(network.forward(&mut ops, &tokens, &rows), Err(PassError::Row(70))));
 }
 
 #[test]
@@ -328,19 +331,19 @@ fn bad_input_is_an_error() {
     let plain = small();
     let base = of_weights(&weights(&plain), &plain.sites()).unwrap();
     let run = |tokens, rows: &[usize]| plain.forward(&mut Fixed::new(&base, Adaptation::Base), &tokens, rows);
-    assert!(matches!(run(Tokens::sequence(vec![1, 40]), &[0]), Err(Error::Token(40))));
-    assert!(matches!(run(Tokens::sequence(vec![1, 2]), &[2]), Err(Error::Row(2))));
+    assert!(matches!(run(Tokens::sequence(vec![1, 40]), &[0]), Err(PassError::Token(40))));
+    assert!(matches!(run(Tokens::sequence(vec![1, 2]), &[2]), Err(PassError::Row(2))));
     let empty = FixedBase::default();
     let long = Tokens::sequence(vec![1; 21]);
     let base = of_weights(&weights(&gpt2()), &gpt2().sites()).unwrap();
     let beyond = gpt2().forward(&mut Fixed::new(&base, Adaptation::Base), &long, &[0]);
-    assert!(matches!(beyond, Err(Error::Positions(20))));
+    assert!(matches!(beyond, Err(PassError::Positions(20))));
     let biased = llama(LlamaVariant::Qwen2);
     let base = of_weights(&weights(&biased), &biased.sites()).unwrap();
     let forgotten = plain.forward(&mut Fixed::new(&base, Adaptation::Base), &tokens(), &[0]);
-    assert!(matches!(forgotten, Err(Error::Bias(site)) if site == "model.layers.0.self_attn.q_proj"));
+    assert!(matches!(forgotten, Err(PassError::Bias(site)) if site == "model.layers.0.self_attn.q_proj"));
     let missing = plain.forward(&mut Fixed::new(&empty, Adaptation::Base), &tokens(), &[0]);
-    assert!(matches!(missing, Err(Error::MissingSite(site)) if site == "model.embed_tokens"));
+    assert!(matches!(missing, Err(PassError::MissingSite(site)) if site == "model.embed_tokens"));
 }
 
 #[test]

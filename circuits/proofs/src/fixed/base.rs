@@ -10,16 +10,16 @@ use ftk_kernels::grid;
 use ftk_networks::ops::Bias;
 use ftk_networks::sites::{Role, Site};
 
-use super::error::Error;
+use super::error::PassError;
 
 /// A table of embeddings or positions, entries at scale `2^-16`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Table {
+struct FixedTable {
     hidden: usize,
     entries: Vec<i32>,
 }
 
-impl Table {
+impl FixedTable {
     /// One row, if the table has so many.
     fn row(&self, index: usize) -> Option<impl Iterator<Item = i64>> {
         let row = self.entries.chunks_exact(self.hidden).nth(index)?;
@@ -30,7 +30,7 @@ impl Table {
 /// The integers of every site's weight.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FixedBase {
-    tables: BTreeMap<String, Table>,
+    tables: BTreeMap<String, FixedTable>,
     matrices: BTreeMap<String, Arc<Matrix>>,
     norms: BTreeMap<String, Arc<Norm>>,
 }
@@ -38,15 +38,15 @@ pub struct FixedBase {
 /// One tensor as integers, in each of the ways that sites use it: a tied head's is a table and a matrix.
 #[derive(Debug, Default)]
 pub struct Quantised {
-    table: Option<Table>,
-    matrix: Option<Rows>,
+    table: Option<FixedTable>,
+    matrix: Option<UnbiasedMatrix>,
     norm: Option<(Vec<i32>, u32)>,
     bias: Option<Vec<i64>>,
 }
 
 /// A matrix before its bias is known.
 #[derive(Debug)]
-struct Rows {
+struct UnbiasedMatrix {
     d_in: usize,
     entries: Vec<i16>,
     shifts: Vec<u8>,
@@ -99,9 +99,9 @@ impl<'a> Uses<'a> {
     ///
     /// # Errors
     /// A value that does not fit its grid, a shape its sites cannot have.
-    pub fn quantise(&self, name: &str, shape: &[usize], values: &[f32]) -> Result<Quantised, Error> {
-        let off_grid = |error| Error::Grid { name: name.to_owned(), error };
-        let misshapen = || Error::Shape { name: name.to_owned(), shape: shape.to_vec() };
+    pub fn quantise(&self, name: &str, shape: &[usize], values: &[f32]) -> Result<Quantised, PassError> {
+        let off_grid = |error| PassError::Grid { name: name.to_owned(), error };
+        let misshapen = || PassError::Shape { name: name.to_owned(), shape: shape.to_vec() };
         if shape.iter().product::<usize>() != values.len() {
             return Err(misshapen());
         }
@@ -118,12 +118,12 @@ impl<'a> Uses<'a> {
                             grid::fixed_32(&scaled, ACTIVATION_BITS)
                         }
                     };
-                    quantised.table = Some(Table { hidden, entries: entries.map_err(off_grid)? });
+                    quantised.table = Some(FixedTable { hidden, entries: entries.map_err(off_grid)? });
                 }
                 Use::Matrix => {
                     let d_in = width()?;
                     let (entries, shifts) = grid::quantise_16_rows(values, d_in).map_err(off_grid)?;
-                    quantised.matrix = Some(Rows { d_in, entries, shifts });
+                    quantised.matrix = Some(UnbiasedMatrix { d_in, entries, shifts });
                 }
                 Use::Norm => {
                     if shape.len() != 1 {
@@ -144,7 +144,7 @@ impl<'a> Uses<'a> {
     ///
     /// # Errors
     /// A missing tensor, a shape a site cannot have, attention over neighbours.
-    pub fn assemble(&self, mut tensors: BTreeMap<String, Quantised>) -> Result<FixedBase, Error> {
+    pub fn assemble(&self, mut tensors: BTreeMap<String, Quantised>) -> Result<FixedBase, PassError> {
         let mut base = FixedBase::default();
         for site in self.sites {
             let bias = match site.bias {
@@ -158,7 +158,8 @@ impl<'a> Uses<'a> {
                     base.tables.insert(weight.clone(), table);
                 }
                 Role::Linear | Role::Head => {
-                    let Rows { d_in, entries, shifts } = part(&mut tensors, name, |tensor| tensor.matrix.take())?;
+                    let UnbiasedMatrix { d_in, entries, shifts } =
+                        part(&mut tensors, name, |tensor| tensor.matrix.take())?;
                     let mut matrix = Matrix::new(weight, d_in, entries, shifts)?;
                     if let Some(bias) = bias {
                         matrix = matrix.with_bias(&site.name, bias)?;
@@ -173,7 +174,7 @@ impl<'a> Uses<'a> {
                     }
                     base.norms.insert(weight.clone(), Arc::new(norm));
                 }
-                Role::Neighbours => return Err(Error::Neighbours(site.name.clone())),
+                Role::Neighbours => return Err(PassError::Neighbours(site.name.clone())),
             }
         }
         Ok(base)
@@ -193,8 +194,8 @@ fn part<T>(
     tensors: &mut BTreeMap<String, Quantised>,
     name: String,
     take: impl FnOnce(&mut Quantised) -> Option<T>,
-) -> Result<T, Error> {
-    tensors.get_mut(&name).and_then(take).ok_or(Error::MissingWeight(name))
+) -> Result<T, PassError> {
+    tensors.get_mut(&name).and_then(take).ok_or(PassError::MissingWeight(name))
 }
 
 impl FixedBase {
@@ -202,45 +203,45 @@ impl FixedBase {
     ///
     /// # Errors
     /// [`Error::MissingSite`].
-    pub fn matrix(&self, weight: &str) -> Result<&Arc<Matrix>, Error> {
-        self.matrices.get(weight).ok_or_else(|| Error::MissingSite(weight.to_owned()))
+    pub fn matrix(&self, weight: &str) -> Result<&Arc<Matrix>, PassError> {
+        self.matrices.get(weight).ok_or_else(|| PassError::MissingSite(weight.to_owned()))
     }
 
     /// The matrix of a linear site, which has a bias or has none as the network says.
-    pub(super) fn biased(&self, site: &str, weight: &str, bias: Bias) -> Result<&Arc<Matrix>, Error> {
+    pub(super) fn biased(&self, site: &str, weight: &str, bias: Bias) -> Result<&Arc<Matrix>, PassError> {
         let matrix = self.matrix(weight)?;
         if matrix.bias().is_some() != (bias == Bias::Present) {
-            return Err(Error::Bias(site.to_owned()));
+            return Err(PassError::Bias(site.to_owned()));
         }
         Ok(matrix)
     }
 
     /// Rows of a table of embeddings, for each id.
-    pub(super) fn embedded(&self, site: &str, ids: &[u32]) -> Result<Vec<i64>, Error> {
+    pub(super) fn embedded(&self, site: &str, ids: &[u32]) -> Result<Vec<i64>, PassError> {
         let table = self.table(site)?;
         let mut entries = Vec::with_capacity(ids.len() * table.hidden);
         for &id in ids {
-            entries.extend(table.row(id as usize).ok_or(Error::Token(id))?);
+            entries.extend(table.row(id as usize).ok_or(PassError::Token(id))?);
         }
         Ok(entries)
     }
 
     /// Rows of a table of positions.
-    pub(super) fn positioned(&self, site: &str, positions: &[u32]) -> Result<Vec<i64>, Error> {
+    pub(super) fn positioned(&self, site: &str, positions: &[u32]) -> Result<Vec<i64>, PassError> {
         let table = self.table(site)?;
         let known = table.entries.len() / table.hidden;
         let mut entries = Vec::with_capacity(positions.len() * table.hidden);
         for &position in positions {
-            entries.extend(table.row(position as usize).ok_or(Error::Positions(known))?);
+            entries.extend(table.row(position as usize).ok_or(PassError::Positions(known))?);
         }
         Ok(entries)
     }
 
-    fn table(&self, site: &str) -> Result<&Table, Error> {
-        self.tables.get(site).ok_or_else(|| Error::MissingSite(site.to_owned()))
+    fn table(&self, site: &str) -> Result<&FixedTable, PassError> {
+        self.tables.get(site).ok_or_else(|| PassError::MissingSite(site.to_owned()))
     }
 
-    pub(super) fn norm(&self, site: &str) -> Result<&Arc<Norm>, Error> {
-        self.norms.get(site).ok_or_else(|| Error::MissingSite(site.to_owned()))
+    pub(super) fn norm(&self, site: &str) -> Result<&Arc<Norm>, PassError> {
+        self.norms.get(site).ok_or_else(|| PassError::MissingSite(site.to_owned()))
     }
 }

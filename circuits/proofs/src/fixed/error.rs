@@ -3,17 +3,17 @@
 use ftk_circuits::fixed::FixedError;
 use ftk_kernels::grid::GridError;
 
-use crate::read::ReadError;
+use crate::read::RowError;
 
 /// Why a network has no exact-integer form or no result.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum PassError {
     /// An operation of the fixed semantics.
     #[error(transparent)]
     Fixed(#[from] FixedError),
     /// Logits that say nothing of what is wanted.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(#[from] RowError),
     /// A missing weight.
     #[error("no such weight: {0}")]
     MissingWeight(String),

@@ -5,15 +5,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ftk_circuits::AdapterCommitment;
-use ftk_circuits::fixed::gate::Curve;
+use ftk_circuits::fixed::gate::GateFunction;
 use ftk_circuits::fixed::linear::Matrix;
 use ftk_circuits::fixed::{attention, graph, words};
-use ftk_circuits::sealed::{Bound, Builder, LogProbs, Plan, Ranking, Tensor, TotalLogProb};
+use ftk_circuits::sealed::{Bound, Builder, LogProbs, Ranking, SealedPlan, Tensor, TotalLogProb};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_networks::ops::graph::Propagation;
 use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, TableShape, Tokens};
 
-use super::{Activations, Error, FixedBase, Place, fixed_eps, integers};
+use super::{Activations, FixedBase, PassError, PassLayout, fixed_eps, integers};
 use crate::deadline::Deadline;
 use crate::inputs::Input;
 use crate::model::{FixedModel, Net};
@@ -30,7 +30,7 @@ pub fn plan(
     cases: &[Case],
     graph: Option<&Neighbourhood>,
     deadline: Deadline,
-) -> Result<Plan, Error> {
+) -> Result<SealedPlan, PassError> {
     let of_nodes = |case: &Case| matches!(case.input, Input::Node { .. });
     let mut planning = Planning::new(model.base(), commitment, deadline);
     match (model.net(), graph) {
@@ -60,13 +60,13 @@ pub fn plan(
             let own = identity(logits.tensor.width())?;
             planning.state("logits", &Arc::new(own), &logits.tensor)?;
         }
-        _ => return Err(Error::Kind),
+        _ => return Err(PassError::Kind),
     }
     Ok(planning.builder.finish()?)
 }
 
 /// Each input as an output.
-fn identity(width: usize) -> Result<Matrix, Error> {
+fn identity(width: usize) -> Result<Matrix, PassError> {
     let weights = (0..width * width).map(|at| i16::from(at / width == at % width)).collect();
     Ok(Matrix::new("logits", width, weights, vec![0; width])?)
 }
@@ -97,13 +97,13 @@ enum StatedRow {
 
 impl StatedRow {
     /// Of an output at a step of one of its sequences.
-    fn of(output: &Output, [sequence, step]: [usize; 2], sum: usize) -> Result<Self, Error> {
-        let at_step = |ids: &[u32]| ids.get(step).copied().ok_or(Error::Row(step));
+    fn of(output: &Output, [sequence, step]: [usize; 2], sum: usize) -> Result<Self, PassError> {
+        let at_step = |ids: &[u32]| ids.get(step).copied().ok_or(PassError::Row(step));
         Ok(match output {
             Output::Completion(completion) => Self::Largest { among: None, id: at_step(&completion.ids)? },
             Output::Choice(choice) => Self::Largest { among: Some(choice.among.clone()), id: choice.chosen },
             Output::Logits(Logits::Values(values)) => Self::Logits(values.clone()),
-            Output::Logits(Logits::Digest(_)) => return Err(Error::Unsealed("a digest of logits")),
+            Output::Logits(Logits::Digest(_)) => return Err(PassError::Unsealed("a digest of logits")),
             Output::LogProb(output) => Self::Summed { id: at_step(&output.ids)?, sum },
             Output::Preference(output) => {
                 Self::Summed { id: at_step(&[&output.chosen, &output.rejected][sequence].ids)?, sum }
@@ -114,11 +114,11 @@ impl StatedRow {
     }
 
     /// What rows are stated together by.
-    fn kind(&self) -> RowKind {
+    fn kind(&self) -> StatedRows {
         match self {
-            Self::Largest { among, .. } => RowKind::Largest(among.clone()),
-            Self::Logits(_) => RowKind::Logits,
-            Self::Summed { .. } | Self::Bounded(_) | Self::Likeliest(_) => RowKind::LogProbs,
+            Self::Largest { among, .. } => StatedRows::Largest(among.clone()),
+            Self::Logits(_) => StatedRows::Logits,
+            Self::Summed { .. } | Self::Bounded(_) | Self::Likeliest(_) => StatedRows::LogProbs,
         }
     }
 
@@ -133,7 +133,7 @@ impl StatedRow {
 
 /// Rows that one operation states.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum RowKind {
+enum StatedRows {
     Largest(Option<Vec<u32>>),
     Logits,
     LogProbs,
@@ -141,7 +141,7 @@ enum RowKind {
 
 /// A tensor of the plan, and the site it comes from.
 #[derive(Clone, Debug)]
-pub(crate) struct Planned {
+pub(crate) struct PlannedTensor {
     tensor: Tensor,
     site: String,
 }
@@ -150,7 +150,7 @@ pub(crate) struct Planned {
 struct Planning<'a> {
     base: &'a FixedBase,
     builder: Builder,
-    place: Place,
+    place: PassLayout,
     sees: Arc<[bool]>,
     deadline: Deadline,
     /// Of each row of logits.
@@ -164,7 +164,7 @@ impl<'a> Planning<'a> {
         Self {
             base,
             builder: Builder::new(commitment),
-            place: Place::default(),
+            place: PassLayout::default(),
             sees: Arc::new([]),
             deadline,
             stated: Vec::new(),
@@ -172,43 +172,43 @@ impl<'a> Planning<'a> {
         }
     }
 
-    fn public(&mut self, known: Activations) -> Planned {
+    fn public(&mut self, known: Activations) -> PlannedTensor {
         let space = self.builder.space(known.rows);
         let tensor = self.builder.public(space, known.features, known.entries);
-        Planned { tensor, site: known.site }
+        PlannedTensor { tensor, site: known.site }
     }
 
-    fn in_time(&self) -> Result<(), Error> {
-        if self.deadline.is_past() { Err(Error::Time) } else { Ok(()) }
+    fn in_time(&self) -> Result<(), PassError> {
+        if self.deadline.is_past() { Err(PassError::Time) } else { Ok(()) }
     }
 
-    fn matrix(&self, site: &str, bias: Bias) -> Result<Arc<Matrix>, Error> {
+    fn matrix(&self, site: &str, bias: Bias) -> Result<Arc<Matrix>, PassError> {
         self.in_time()?;
         self.base.biased(site, site, bias).cloned()
     }
 
     /// States what is said of the outputs of a linear site, one row for each.
-    fn state(&mut self, site: &str, matrix: &Arc<Matrix>, x: &Tensor) -> Result<(), Error> {
+    fn state(&mut self, site: &str, matrix: &Arc<Matrix>, x: &Tensor) -> Result<(), PassError> {
         let rows = self.builder.rows_of(x);
         if rows != self.stated.len() {
-            return Err(Error::Stated { rows, stated: self.stated.len() });
+            return Err(PassError::Stated { rows, stated: self.stated.len() });
         }
-        let mut together: BTreeMap<RowKind, Vec<usize>> = BTreeMap::new();
+        let mut together: BTreeMap<StatedRows, Vec<usize>> = BTreeMap::new();
         for (row, stated) in self.stated.iter().enumerate() {
             together.entry(stated.kind()).or_default().push(row);
         }
         if self.builder.is_adapted(site) && together.len() > 1 {
-            return Err(Error::Unsealed("outputs of several kinds where the head itself is adapted"));
+            return Err(PassError::Unsealed("outputs of several kinds where the head itself is adapted"));
         }
         for (kind, own) in together {
             self.in_time()?;
             let x = if own.len() == rows { x.clone() } else { self.builder.select(site, x, &own)? };
             match kind {
-                RowKind::Logits => {
+                StatedRows::Logits => {
                     let values = own.iter().flat_map(|row| self.stated[*row].logits()).copied().collect();
                     self.builder.outputs(site, matrix.clone(), &x, values)?;
                 }
-                RowKind::Largest(among) => {
+                StatedRows::Largest(among) => {
                     let ids: Vec<u32> = own.iter().filter_map(|row| self.stated[*row].id()).collect();
                     let (matrix, stated) = match &among {
                         None => (matrix.clone(), ids.into_iter().map(|id| id as usize).collect()),
@@ -216,7 +216,7 @@ impl<'a> Planning<'a> {
                     };
                     self.builder.largest(site, matrix, &x, stated)?;
                 }
-                RowKind::LogProbs => {
+                StatedRows::LogProbs => {
                     let log_probs = self.builder.log_probs(site, matrix.clone(), &x)?;
                     self.state_log_probs(site, &log_probs, &own)?;
                 }
@@ -226,7 +226,7 @@ impl<'a> Planning<'a> {
     }
 
     /// States what is said of log-probabilities of rows, which have these numbers among all of the head's.
-    fn state_log_probs(&mut self, site: &str, log_probs: &LogProbs, own: &[usize]) -> Result<(), Error> {
+    fn state_log_probs(&mut self, site: &str, log_probs: &LogProbs, own: &[usize]) -> Result<(), PassError> {
         let mut sums: BTreeMap<usize, Vec<(usize, usize)>> = BTreeMap::new();
         let (mut bounds, mut rankings) = (Vec::new(), Vec::new());
         for (row, number) in own.iter().enumerate() {
@@ -263,24 +263,24 @@ impl<'a> Planning<'a> {
         matrix: &Matrix,
         among: &[u32],
         ids: &[u32],
-    ) -> Result<(Arc<Matrix>, Vec<usize>), Error> {
+    ) -> Result<(Arc<Matrix>, Vec<usize>), PassError> {
         if self.builder.is_adapted(site) {
-            return Err(Error::Unsealed("choices where the head itself is adapted"));
+            return Err(PassError::Unsealed("choices where the head itself is adapted"));
         }
-        let place = |id: &u32| among.binary_search(id).map_err(|_| Error::Token(*id));
-        let places = ids.iter().map(place).collect::<Result<Vec<usize>, Error>>()?;
+        let place = |id: &u32| among.binary_search(id).map_err(|_| PassError::Token(*id));
+        let places = ids.iter().map(place).collect::<Result<Vec<usize>, PassError>>()?;
         // They ascend: if one is none of the outputs, the last is not.
         let last = among.last().copied().unwrap_or_default();
-        Ok((Arc::new(matrix.select(among).ok_or(Error::Token(last))?), places))
+        Ok((Arc::new(matrix.select(among).ok_or(PassError::Token(last))?), places))
     }
 }
 
 impl Ops for Planning<'_> {
-    type Value = Planned;
-    type Error = Error;
+    type Value = PlannedTensor;
+    type Error = PassError;
 
-    fn embed(&mut self, site: &str, _: TableShape, tokens: &Tokens) -> Result<Planned, Error> {
-        self.place = Place::of(tokens);
+    fn embed(&mut self, site: &str, _: TableShape, tokens: &Tokens) -> Result<PlannedTensor, PassError> {
+        self.place = PassLayout::of(tokens);
         let count = tokens.ids().len();
         let mut sees = vec![false; count * count];
         for Segment { tokens, after } in &self.place.segments {
@@ -295,42 +295,49 @@ impl Ops for Planning<'_> {
         Ok(self.public(Activations::new(site, count, entries)))
     }
 
-    fn add_positions(&mut self, site: &str, _: usize, x: &Planned) -> Result<Planned, Error> {
+    fn add_positions(&mut self, site: &str, _: usize, x: &PlannedTensor) -> Result<PlannedTensor, PassError> {
         let entries = self.base.positioned(site, &self.place.positions)?;
         let known = self.public(Activations::new(site, self.place.positions.len(), entries));
         self.add(x, &known)
     }
 
-    fn linear(&mut self, site: &str, _: usize, bias: Bias, x: &Planned) -> Result<Planned, Error> {
+    fn linear(&mut self, site: &str, _: usize, bias: Bias, x: &PlannedTensor) -> Result<PlannedTensor, PassError> {
         let matrix = self.matrix(site, bias)?;
         Ok(planned(site, self.builder.project(site, matrix, &x.tensor)?))
     }
 
-    fn linear_rope(&mut self, site: &str, _: usize, bias: Bias, x: &Planned, rope: &Rope) -> Result<Planned, Error> {
+    fn linear_rope(
+        &mut self,
+        site: &str,
+        _: usize,
+        bias: Bias,
+        x: &PlannedTensor,
+        rope: &Rope,
+    ) -> Result<PlannedTensor, PassError> {
         let (matrix, rotations) = (self.matrix(site, bias)?, self.place.rotations(site, rope)?);
         Ok(planned(site, self.builder.project_rotated(site, matrix, &x.tensor, rotations)?))
     }
 
-    fn rms_norm(&mut self, site: &str, x: &Planned, eps: f64) -> Result<Planned, Error> {
+    fn rms_norm(&mut self, site: &str, x: &PlannedTensor, eps: f64) -> Result<PlannedTensor, PassError> {
         let norm = self.base.norm(site)?.clone();
         Ok(planned(site, self.builder.rms_norm(site, norm, fixed_eps(site, eps)?, &x.tensor)?))
     }
 
-    fn norm_rope(&mut self, site: &str, x: &Planned, eps: f64, rope: &Rope) -> Result<Planned, Error> {
+    fn norm_rope(&mut self, site: &str, x: &PlannedTensor, eps: f64, rope: &Rope) -> Result<PlannedTensor, PassError> {
         let (norm, rotations) = (self.base.norm(site)?.clone(), self.place.rotations(site, rope)?);
         Ok(planned(site, self.builder.norm_rotated(site, norm, fixed_eps(site, eps)?, &x.tensor, rotations)?))
     }
 
-    fn layer_norm(&mut self, site: &str, x: &Planned, eps: f64) -> Result<Planned, Error> {
+    fn layer_norm(&mut self, site: &str, x: &PlannedTensor, eps: f64) -> Result<PlannedTensor, PassError> {
         let norm = self.base.norm(site)?.clone();
         Ok(planned(site, self.builder.layer_norm(site, norm, fixed_eps(site, eps)?, &x.tensor)?))
     }
 
-    fn part(&mut self, x: &Planned, features: Range<usize>) -> Result<Planned, Error> {
+    fn part(&mut self, x: &PlannedTensor, features: Range<usize>) -> Result<PlannedTensor, PassError> {
         Ok(planned(&x.site, self.builder.part(&x.site, &x.tensor, features)?))
     }
 
-    fn rope(&mut self, x: &Planned, rope: &Rope) -> Result<Planned, Error> {
+    fn rope(&mut self, x: &PlannedTensor, rope: &Rope) -> Result<PlannedTensor, PassError> {
         let rotations = self.place.rotations(&x.site, rope)?;
         Ok(planned(&x.site, self.builder.rotate(&x.site, &x.tensor, rotations)?))
     }
@@ -338,35 +345,35 @@ impl Ops for Planning<'_> {
     fn attention(
         &mut self,
         site: &str,
-        q: &Planned,
-        k: &Planned,
-        v: &Planned,
+        q: &PlannedTensor,
+        k: &PlannedTensor,
+        v: &PlannedTensor,
         heads: Heads,
         window: Option<usize>,
-    ) -> Result<Planned, Error> {
+    ) -> Result<PlannedTensor, PassError> {
         self.place.within(site, window)?;
-        let heads = attention::Heads { query: heads.query, key_value: heads.key_value, dim: heads.dim };
+        let heads = attention::HeadCounts { query: heads.query, key_value: heads.key_value, dim: heads.dim };
         let tensors = [&q.tensor, &k.tensor, &v.tensor];
         Ok(planned(site, self.builder.attention(site, heads, self.sees.clone(), tensors)?))
     }
 
-    fn swiglu(&mut self, gate: &Planned, up: &Planned) -> Result<Planned, Error> {
-        Ok(planned(&gate.site, self.builder.gate(&gate.site, Curve::Silu, &gate.tensor, &up.tensor)?))
+    fn swiglu(&mut self, gate: &PlannedTensor, up: &PlannedTensor) -> Result<PlannedTensor, PassError> {
+        Ok(planned(&gate.site, self.builder.gate(&gate.site, GateFunction::Silu, &gate.tensor, &up.tensor)?))
     }
 
-    fn geglu(&mut self, gate: &Planned, up: &Planned) -> Result<Planned, Error> {
-        Ok(planned(&gate.site, self.builder.gate(&gate.site, Curve::Gelu, &gate.tensor, &up.tensor)?))
+    fn geglu(&mut self, gate: &PlannedTensor, up: &PlannedTensor) -> Result<PlannedTensor, PassError> {
+        Ok(planned(&gate.site, self.builder.gate(&gate.site, GateFunction::Gelu, &gate.tensor, &up.tensor)?))
     }
 
-    fn gelu(&mut self, x: &Planned) -> Result<Planned, Error> {
+    fn gelu(&mut self, x: &PlannedTensor) -> Result<PlannedTensor, PassError> {
         Ok(planned(&x.site, self.builder.gelu(&x.site, &x.tensor)?))
     }
 
-    fn add(&mut self, x: &Planned, y: &Planned) -> Result<Planned, Error> {
+    fn add(&mut self, x: &PlannedTensor, y: &PlannedTensor) -> Result<PlannedTensor, PassError> {
         Ok(planned(&y.site, self.builder.sum(&y.site, &x.tensor, &y.tensor)?))
     }
 
-    fn select(&mut self, x: &Planned, rows: &[usize]) -> Result<Planned, Error> {
+    fn select(&mut self, x: &PlannedTensor, rows: &[usize]) -> Result<PlannedTensor, PassError> {
         Ok(planned(&x.site, self.builder.select(&x.site, &x.tensor, rows)?))
     }
 
@@ -375,11 +382,11 @@ impl Ops for Planning<'_> {
         site: &str,
         _: usize,
         bias: Bias,
-        x: Nodes<'_, Planned>,
+        x: Nodes<'_, PlannedTensor>,
         over: &Arc<Propagation>,
-    ) -> Result<Planned, Error> {
+    ) -> Result<PlannedTensor, PassError> {
         let coefficients = over.coefficients();
-        let over = graph::Propagation {
+        let over = graph::SparseRows {
             starts: coefficients.starts(),
             senders: coefficients.columns(),
             coefficients: coefficients.values(),
@@ -397,26 +404,32 @@ impl Ops for Planning<'_> {
         Ok(planned(site, self.builder.project(site, matrix, &gathered)?))
     }
 
-    fn attend_neighbours(&mut self, site: &str, _: &Planned, _: usize, _: &Arc<Propagation>) -> Result<Planned, Error> {
-        Err(Error::Neighbours(site.to_owned()))
+    fn attend_neighbours(
+        &mut self,
+        site: &str,
+        _: &PlannedTensor,
+        _: usize,
+        _: &Arc<Propagation>,
+    ) -> Result<PlannedTensor, PassError> {
+        Err(PassError::Neighbours(site.to_owned()))
     }
 
-    fn relu(&mut self, x: &Planned) -> Result<Planned, Error> {
+    fn relu(&mut self, x: &PlannedTensor) -> Result<PlannedTensor, PassError> {
         Ok(planned(&x.site, self.builder.relu(&x.tensor)))
     }
 
-    fn dropout(&mut self, x: &Planned) -> Result<Planned, Error> {
+    fn dropout(&mut self, x: &PlannedTensor) -> Result<PlannedTensor, PassError> {
         Ok(x.clone())
     }
 
     /// Logits are stated and not made: the result has the head's input in their place, and nothing may follow it.
-    fn head(&mut self, site: &str, weight: &str, _: usize, x: &Planned) -> Result<Planned, Error> {
+    fn head(&mut self, site: &str, weight: &str, _: usize, x: &PlannedTensor) -> Result<PlannedTensor, PassError> {
         let matrix = self.base.matrix(weight)?.clone();
         self.state(site, &matrix, &x.tensor)?;
         Ok(x.clone())
     }
 }
 
-fn planned(site: &str, tensor: Tensor) -> Planned {
-    Planned { tensor, site: site.to_owned() }
+fn planned(site: &str, tensor: Tensor) -> PlannedTensor {
+    PlannedTensor { tensor, site: site.to_owned() }
 }

@@ -10,7 +10,7 @@ use super::output_kind::OutputKind;
 use crate::bounds::CaseError;
 #[cfg(test)]
 use crate::encoding::take_i64;
-use crate::read::{ReadError, Row};
+use crate::read::{RowError, LogitsRow};
 use crate::words::{Words, nat};
 
 /// Whether an id is at least so likely.
@@ -67,7 +67,7 @@ impl OutputKind for AtLeast {
         Self { holds: false, ..self.clone() }
     }
 
-    fn read(&mut self, _: usize, _: usize, row: Row<'_>) -> Result<(), ReadError> {
+    fn read(&mut self, _: usize, _: usize, row: LogitsRow<'_>) -> Result<(), RowError> {
         self.holds = row.log_prob(self.id)? >= self.bound;
         Ok(())
     }

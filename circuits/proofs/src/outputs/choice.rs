@@ -11,7 +11,7 @@ use crate::bounds::{CaseError, MAX_CHOICES, ascending};
 use crate::encoding::put_ids;
 #[cfg(test)]
 use crate::encoding::take_ids;
-use crate::read::{ReadError, Row};
+use crate::read::{RowError, LogitsRow};
 use crate::words::Words;
 
 /// The id with the largest logit of those listed.
@@ -57,9 +57,9 @@ impl OutputKind for Choice {
         Self { among: self.among.clone(), chosen: 0 }
     }
 
-    fn read(&mut self, _: usize, _: usize, row: Row<'_>) -> Result<(), ReadError> {
+    fn read(&mut self, _: usize, _: usize, row: LogitsRow<'_>) -> Result<(), RowError> {
         let listed: Vec<i64> = self.among.iter().map(|id| row.logit(*id)).collect::<Result<_, _>>()?;
-        self.chosen = self.among[greedy(&listed).ok_or(ReadError::Empty)? as usize];
+        self.chosen = self.among[greedy(&listed).ok_or(RowError::Empty)? as usize];
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use crate::bounds::{CaseError, MAX_STOP_IDS, ascending, continuation};
 use crate::encoding::put_ids;
 #[cfg(test)]
 use crate::encoding::take_ids;
-use crate::read::{ReadError, Row};
+use crate::read::{RowError, LogitsRow};
 use crate::words::Words;
 
 /// The greedy continuation of an input.
@@ -92,8 +92,8 @@ impl OutputKind for Completion {
         false
     }
 
-    fn read(&mut self, _: usize, step: usize, row: Row<'_>) -> Result<(), ReadError> {
-        *self.ids.get_mut(step).ok_or(ReadError::Empty)? = row.greedy()?;
+    fn read(&mut self, _: usize, step: usize, row: LogitsRow<'_>) -> Result<(), RowError> {
+        *self.ids.get_mut(step).ok_or(RowError::Empty)? = row.greedy()?;
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use crate::bounds::{CaseError, continuation};
 use crate::encoding::put_ids;
 #[cfg(test)]
 use crate::encoding::{take_i64, take_ids};
-use crate::read::{ReadError, Row};
+use crate::read::{RowError, LogitsRow};
 use crate::words::{Words, nat};
 
 /// How likely a continuation is.
@@ -50,8 +50,8 @@ impl OutputKind for LogProb {
         Self { ids: self.ids.clone(), log_prob: 0 }
     }
 
-    fn read(&mut self, _: usize, step: usize, row: Row<'_>) -> Result<(), ReadError> {
-        let id = *self.ids.get(step).ok_or(ReadError::Empty)?;
+    fn read(&mut self, _: usize, step: usize, row: LogitsRow<'_>) -> Result<(), RowError> {
+        let id = *self.ids.get(step).ok_or(RowError::Empty)?;
         add_step(&mut self.log_prob, step, row.log_prob(id)?);
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::bounds::{CaseError, MAX_LOGITS, bounded};
 #[cfg(test)]
 use crate::encoding::take_i64;
 use crate::hex;
-use crate::read::{ReadError, Row};
+use crate::read::{RowError, LogitsRow};
 use crate::words::Words;
 
 const VALUES: u8 = 1;
@@ -99,7 +99,7 @@ impl OutputKind for Logits {
         false
     }
 
-    fn read(&mut self, _: usize, _: usize, row: Row<'_>) -> Result<(), ReadError> {
+    fn read(&mut self, _: usize, _: usize, row: LogitsRow<'_>) -> Result<(), RowError> {
         *self = Self::of(row.logits);
         Ok(())
     }

@@ -5,7 +5,7 @@ use ftk_circuits::{EncodingError, Reader};
 use serde_json::Value;
 
 use crate::bounds::CaseError;
-use crate::read::{ReadError, Row};
+use crate::read::{LogitsRow, RowError};
 use crate::words::Words;
 
 /// A kind of output: what it asks, which positions it reads, what it answers, its bytes, its words and its JSON.
@@ -40,7 +40,7 @@ pub(crate) trait OutputKind: Clone {
 
     /// Puts what a row yields in the place of what is stated: the row at a step of one of its sequences. Rows come in
     /// the order of sequences and steps.
-    fn read(&mut self, sequence: usize, step: usize, row: Row<'_>) -> Result<(), ReadError>;
+    fn read(&mut self, sequence: usize, step: usize, row: LogitsRow<'_>) -> Result<(), RowError>;
 
     /// Whether it states what the base alone yields, too.
     fn is_compared(&self) -> bool {

@@ -10,7 +10,7 @@ use crate::bounds::{CaseError, continuation};
 use crate::encoding::put_ids;
 #[cfg(test)]
 use crate::encoding::{take_i64, take_ids};
-use crate::read::{ReadError, Row};
+use crate::read::{RowError, LogitsRow};
 use crate::words::{Words, nat};
 
 /// How likely each of two continuations is, with the adapter and without it.
@@ -18,15 +18,15 @@ use crate::words::{Words, nat};
 #[serde(deny_unknown_fields)]
 pub struct Preference {
     /// The one that is meant to be preferred.
-    pub chosen: Scored,
+    pub chosen: ScoredContinuation,
     /// The other.
-    pub rejected: Scored,
+    pub rejected: ScoredContinuation,
 }
 
 /// A continuation with its log-probabilities at `2^-24` nat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Scored {
+pub struct ScoredContinuation {
     /// The continuation.
     pub ids: Vec<u32>,
     /// Of the base with the adapter.
@@ -38,7 +38,7 @@ pub struct Scored {
 impl Preference {
     /// The question which of these is preferred.
     pub fn between(chosen: Vec<u32>, rejected: Vec<u32>) -> Self {
-        let [chosen, rejected] = [chosen, rejected].map(|ids| Scored { ids, log_prob: 0, base_log_prob: 0 });
+        let [chosen, rejected] = [chosen, rejected].map(|ids| ScoredContinuation { ids, log_prob: 0, base_log_prob: 0 });
         Self { chosen, rejected }
     }
 
@@ -49,7 +49,7 @@ impl Preference {
     }
 }
 
-impl Scored {
+impl ScoredContinuation {
     /// By how much the adapter raises the log-probability, at `2^-24` nat: what DPO multiplies with beta.
     pub fn raised(&self) -> i128 {
         i128::from(self.log_prob) - i128::from(self.base_log_prob)
@@ -103,8 +103,8 @@ impl OutputKind for Preference {
 
     #[cfg(test)]
     fn take(_: u8, reader: &mut Reader<'_>) -> Result<Self, EncodingError> {
-        let chosen = Scored::take(reader, "chosen continuation")?;
-        Ok(Self { chosen, rejected: Scored::take(reader, "rejected continuation")? })
+        let chosen = ScoredContinuation::take(reader, "chosen continuation")?;
+        Ok(Self { chosen, rejected: ScoredContinuation::take(reader, "rejected continuation")? })
     }
 
     fn check(&self) -> Result<(), CaseError> {
@@ -120,9 +120,9 @@ impl OutputKind for Preference {
         Self::between(self.chosen.ids.clone(), self.rejected.ids.clone())
     }
 
-    fn read(&mut self, sequence: usize, step: usize, row: Row<'_>) -> Result<(), ReadError> {
+    fn read(&mut self, sequence: usize, step: usize, row: LogitsRow<'_>) -> Result<(), RowError> {
         let scored = if sequence == 0 { &mut self.chosen } else { &mut self.rejected };
-        let id = *scored.ids.get(step).ok_or(ReadError::Empty)?;
+        let id = *scored.ids.get(step).ok_or(RowError::Empty)?;
         add_step(&mut scored.log_prob, step, row.log_prob(id)?);
         Ok(())
     }

@@ -13,7 +13,7 @@ use super::output_kind::{OutputKind, another, log_prob_differs};
 use crate::bounds::{CaseError, bounded};
 #[cfg(test)]
 use crate::encoding::take_i64;
-use crate::read::{ReadError, Row};
+use crate::read::{RowError, LogitsRow};
 use crate::words::{Words, nat};
 
 /// Most ids: more than anybody reads.
@@ -84,10 +84,10 @@ impl OutputKind for Top {
         Self::of(self.likeliest.len() as u32)
     }
 
-    fn read(&mut self, _: usize, _: usize, row: Row<'_>) -> Result<(), ReadError> {
+    fn read(&mut self, _: usize, _: usize, row: LogitsRow<'_>) -> Result<(), RowError> {
         let (count, vocabulary) = (self.likeliest.len(), row.logits.len());
         if count == 0 || count > vocabulary {
-            return Err(ReadError::Few { vocabulary, wanted: count });
+            return Err(RowError::Few { vocabulary, wanted: count });
         }
         let rank = |id: &u32| (Reverse(row.logits[*id as usize]), *id);
         let mut ids: Vec<u32> = (0..vocabulary as u32).collect();
@@ -137,9 +137,9 @@ impl OutputKind for Top {
 mod tests {
     use super::*;
 
-    fn read(count: u32, logits: &[i64]) -> Result<Vec<Likely>, ReadError> {
+    fn read(count: u32, logits: &[i64]) -> Result<Vec<Likely>, RowError> {
         let mut top = Top::of(count);
-        top.read(0, 0, Row { site: "head", logits })?;
+        top.read(0, 0, LogitsRow { site: "head", logits })?;
         assert_eq!(top.check(), Ok(()));
         Ok(top.likeliest)
     }
@@ -153,7 +153,7 @@ mod tests {
         };
         for vocabulary in [1u32, 2, 7, 300] {
             let logits: Vec<i64> = (0..vocabulary).map(|_| draw()).collect();
-            let row = Row { site: "head", logits: &logits };
+            let row = LogitsRow { site: "head", logits: &logits };
             let mut all: Vec<u32> = (0..vocabulary).collect();
             all.sort_by_key(|id| (Reverse(logits[*id as usize]), *id));
             for count in [1, vocabulary.div_ceil(2), vocabulary.min(MAX_TOP)] {
@@ -167,8 +167,8 @@ mod tests {
 
     #[test]
     fn more_than_there_are_cannot_be_asked_for() {
-        assert!(matches!(read(3, &[1, 2]), Err(ReadError::Few { vocabulary: 2, wanted: 3 })));
-        assert!(matches!(read(1, &[]), Err(ReadError::Few { vocabulary: 0, wanted: 1 })));
+        assert!(matches!(read(3, &[1, 2]), Err(RowError::Few { vocabulary: 2, wanted: 3 })));
+        assert!(matches!(read(1, &[]), Err(RowError::Few { vocabulary: 0, wanted: 1 })));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use ftk_circuits::{EncodingError, Reader};
 
 use super::*;
 use crate::bounds::{MAX_CHOICES, MAX_LOGITS, MAX_STOP_IDS, MAX_TOKENS};
-use crate::outputs::{AtLeast, Choice, Completion, Likely, LogProb, Logits, Preference, Scored, Top};
+use crate::outputs::{AtLeast, Choice, Completion, Likely, LogProb, Logits, Preference, ScoredContinuation, Top};
 
 const BASE: Digest = Digest([7; 32]);
 const ROWS: usize = 3;
@@ -43,7 +43,7 @@ fn changed_statements(statement: &Statement) -> Vec<(&'static str, Statement)> {
         Output::from(Completion { ids: ids.to_vec(), max_tokens, stop_ids: stop_ids.to_vec() })
     };
     let log_prob = |ids: &[u32], log_prob| Output::from(LogProb { ids: ids.to_vec(), log_prob });
-    let scored = |id, log_prob, base_log_prob| Scored { ids: vec![id], log_prob, base_log_prob };
+    let scored = |id, log_prob, base_log_prob| ScoredContinuation { ids: vec![id], log_prob, base_log_prob };
     let preference = |chosen, rejected| Output::from(Preference { chosen, rejected });
     let choice = |among: &[u32], chosen| Output::from(Choice { among: among.to_vec(), chosen });
     let logits = Output::Logits;
@@ -179,7 +179,7 @@ fn statements_that_contradict_themselves_are_refused() {
     assert_eq!(logits(Vec::new()), Err(CaseError::Empty("logits")));
     assert_eq!(logits(vec![0; 257]), Err(CaseError::Length { what: "logits", len: 257 }));
     assert_eq!(check(&[5], LogProb { ids: Vec::new(), log_prob: 0 }.into()), Err(CaseError::Empty("continuation")));
-    let scored = |ids: &[u32]| Scored { ids: ids.to_vec(), log_prob: 0, base_log_prob: 0 };
+    let scored = |ids: &[u32]| ScoredContinuation { ids: ids.to_vec(), log_prob: 0, base_log_prob: 0 };
     let preference =
         |chosen, rejected| check(&[5], Preference { chosen: scored(chosen), rejected: scored(rejected) }.into());
     assert_eq!(preference(&[], &[1]), Err(CaseError::Empty("chosen continuation")));
@@ -239,7 +239,7 @@ fn statements_that_contradict_themselves_are_refused() {
 #[test]
 fn a_preference_counts_what_its_continuations_begin_with_once() {
     let rows = |input: &[u32], chosen: &[u32], rejected: &[u32]| {
-        let scored = |ids: &[u32]| Scored { ids: ids.to_vec(), log_prob: 0, base_log_prob: 0 };
+        let scored = |ids: &[u32]| ScoredContinuation { ids: ids.to_vec(), log_prob: 0, base_log_prob: 0 };
         let output = Preference { chosen: scored(chosen), rejected: scored(rejected) }.into();
         Case { input: Input::Tokens(input.to_vec()), output }.rows()
     };

@@ -9,7 +9,7 @@ use crate::hex::{self, parse_digest};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Json {
+struct StatementJson {
     protocol: u32,
     base: String,
     adapter: String,
@@ -19,7 +19,7 @@ struct Json {
 
 /// Why there is no statement in some bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum TextError {
+pub enum StatementTextError {
     /// Another version of the protocol.
     #[error("protocol version: {0}")]
     Protocol(u32),
@@ -30,7 +30,7 @@ pub enum TextError {
 
 /// The canonical text of a statement.
 pub fn text(statement: &Statement) -> String {
-    let json = Json {
+    let json = StatementJson {
         protocol: PROTOCOL_VERSION,
         base: statement.base.to_string(),
         adapter: statement.adapter.to_string(),
@@ -44,26 +44,27 @@ pub fn text(statement: &Statement) -> String {
 ///
 /// # Errors
 /// [`TextError`].
-pub fn parse(bytes: &[u8]) -> Result<Statement, TextError> {
-    let malformed = |error: serde_json::Error| TextError::Malformed(error.to_string());
+pub fn parse(bytes: &[u8]) -> Result<Statement, StatementTextError> {
+    let malformed = |error: serde_json::Error| StatementTextError::Malformed(error.to_string());
     // The version first: another one's statement has other fields.
     let version: Version = serde_json::from_slice(bytes).map_err(malformed)?;
     if version.protocol != PROTOCOL_VERSION {
-        return Err(TextError::Protocol(version.protocol));
+        return Err(StatementTextError::Protocol(version.protocol));
     }
-    let json: Json = serde_json::from_slice(bytes).map_err(malformed)?;
-    let digest = |text: &str| parse_digest(text).ok_or_else(|| TextError::Malformed(format!("not a digest: {text}")));
+    let json: StatementJson = serde_json::from_slice(bytes).map_err(malformed)?;
+    let digest =
+        |text: &str| parse_digest(text).ok_or_else(|| StatementTextError::Malformed(format!("not a digest: {text}")));
     let statement = Statement {
         base: digest(&json.base)?,
         adapter: digest(&json.adapter)?,
         context: hex::decode(&json.context)
-            .ok_or_else(|| TextError::Malformed("context is not hexadecimal".to_owned()))?,
+            .ok_or_else(|| StatementTextError::Malformed("context is not hexadecimal".to_owned()))?,
         cases: json.cases,
     };
     if text(&statement).as_bytes() == bytes {
         Ok(statement)
     } else {
-        Err(TextError::Malformed("not the canonical text of what it says".to_owned()))
+        Err(StatementTextError::Malformed("not the canonical text of what it says".to_owned()))
     }
 }
 

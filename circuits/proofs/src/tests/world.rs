@@ -8,7 +8,7 @@ use ftk_proofs::networks::digest::Texts;
 use ftk_proofs::networks::ops::{Heads, Rope};
 use ftk_proofs::networks::{Llama, LlamaVariant, Network};
 use ftk_proofs::prove::{answer, prove};
-use ftk_proofs::{Case, Choice, FixedModel, Input, Net, Statement, Weight};
+use ftk_proofs::{Case, Choice, FixedModel, FloatWeight, Input, Net, Statement};
 
 /// A small base, the digest of an adapter for it, and a bundle of that adapter.
 pub struct World {
@@ -31,7 +31,7 @@ impl World {
 fn model(network: &Network, weights: &Tensors) -> FixedModel {
     let weight = |name: &str| {
         let (shape, values) = weights.get(name)?;
-        Some(Weight { shape: shape.as_slice().into(), values: values.as_slice().into() })
+        Some(FloatWeight { shape: shape.as_slice().into(), values: values.as_slice().into() })
     };
     FixedModel::new(Net::Tokens(network.clone()), Texts::default(), weight).unwrap()
 }

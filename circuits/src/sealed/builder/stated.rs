@@ -8,9 +8,9 @@ use crate::fixed::linear::Matrix;
 use crate::fixed::log_prob::MAX_VOCABULARY;
 use crate::sealed::arrangement::{LIMB, Tensor};
 use crate::sealed::operations::choice::{KnownOutputs, Largest, unsigned_class, word_class};
-use crate::sealed::operations::linear::Linear;
+use crate::sealed::operations::linear::LinearOperation;
 use crate::sealed::operations::log_prob::{
-    Bound, Bounded, LogProbs, Ranked, Ranking, Softmax, TotalLogProb, TotalLogProbs, bound_class, bracket_class,
+    Bound, Bounded, LogProbs, LogSumExp, Ranked, Ranking, TotalLogProb, TotalLogProbs, bound_class, bracket_class,
     output_class, rank_class, row_class,
 };
 use crate::sealed::operations::norm::whole_limbs;
@@ -29,7 +29,7 @@ impl Builder {
     ) -> Result<(), FixedError> {
         let fits = stated.len() == self.rows(x.space) && stated.iter().all(|output| *output < matrix.d_out());
         FixedError::require(fits, "stated output", site)?;
-        let shift = whole_limbs(Linear::least_shift(&matrix, self.shape_of(site)));
+        let shift = whole_limbs(LinearOperation::least_shift(&matrix, self.shape_of(site)));
         let linear = self.linear(site, matrix, x, shift)?;
         self.note_of("largest", site, x, stated.iter().map(|stated| *stated as i64));
         let word = self.span(x.space, word_class(), 1);
@@ -50,7 +50,7 @@ impl Builder {
         outputs: Vec<i64>,
     ) -> Result<(), FixedError> {
         FixedError::require(outputs.len() == self.rows(x.space) * matrix.d_out(), "stated output", site)?;
-        let shift = whole_limbs(Linear::least_shift(&matrix, self.shape_of(site)));
+        let shift = whole_limbs(LinearOperation::least_shift(&matrix, self.shape_of(site)));
         let linear = self.linear(site, matrix, x, shift)?;
         self.note_of("outputs", site, x, outputs.iter().copied());
         let rest = self.span(x.space, unsigned_class((shift / LIMB) as usize), linear.width());
@@ -64,13 +64,13 @@ impl Builder {
     /// As [`Builder::project`]; [`FixedError::Shape`] of more outputs than a softmax may have.
     pub fn log_probs(&mut self, site: &str, matrix: Arc<Matrix>, x: &Tensor) -> Result<LogProbs, FixedError> {
         FixedError::require(matrix.d_out() <= MAX_VOCABULARY, "vocabulary", site)?;
-        let shift = whole_limbs(Linear::least_shift(&matrix, self.shape_of(site)));
+        let shift = whole_limbs(LinearOperation::least_shift(&matrix, self.shape_of(site)));
         let linear = self.linear(site, matrix, x, shift)?;
         self.note_of("softmax", site, x, []);
         let outputs = self.span(x.space, output_class(shift), linear.width());
         let rows = self.span(x.space, row_class(), 1);
         let brackets = self.span(x.space, bracket_class(), 2);
-        let softmax = Softmax { linear, outputs, rows, brackets };
+        let softmax = LogSumExp { linear, outputs, rows, brackets };
         let log_probs = softmax.log_probs();
         self.add(softmax);
         Ok(log_probs)

@@ -13,15 +13,16 @@ use pasta_curves::Fp;
 use super::linear::Rounded;
 use crate::commitment::SiteFactors;
 use crate::field::signed;
-use crate::fixed::attention::{EXPONENT_SHIFT, Heads, INTERVALS, RECIPROCAL_BITS, STEP_BITS, exp, inverse_root};
+use crate::fixed::attention::{EXPONENT_SHIFT, HeadCounts, INTERVALS, RECIPROCAL_BITS, STEP_BITS, exp, inverse_root};
 use crate::fixed::{FixedError, round_shift, words};
-use crate::sealed::arrangement::{Class, LIMB, Leaf, Pattern, Span, Tensor, limbs};
+use crate::sealed::arrangement::{CellSpan, Class, LIMB, LookupLeaf, PlanePattern, Tensor, limbs};
 use crate::sealed::cells::Cells;
 use crate::sealed::equations::{
-    Factor, Forms, Map, Operation, Part, Score, Sink, entries, entrywise, mapped, outer, power_of_two, product, total,
+    Factor, Forms, Map, Operation, ScoreProduct, Sink, SumFactor, entries, entrywise, mapped, outer, power_of_two,
+    product, total,
 };
-use crate::sealed::sums::{Public, Sum};
-use crate::sealed::tables::{Table, exponential};
+use crate::sealed::sums::{PublicWeights, Sum};
+use crate::sealed::tables::{LookupTable, exponential};
 
 /// The factors of weights that are products of one of heads and one of `2^bits` keys, of which some are used. Weights of
 /// keys add up to one over all `2^bits`.
@@ -57,15 +58,15 @@ pub(crate) const MARK: usize = 18;
 
 /// Cells of a pair.
 pub(crate) fn pair_class() -> Class {
-    let whole = |planes: (usize, usize)| Leaf::limbs(Table::Unsigned, planes.0, planes.1);
+    let whole = |planes: (usize, usize)| LookupLeaf::limbs(LookupTable::Unsigned, planes.0, planes.1);
     let single = |plane: usize| vec![(plane, 1)];
-    let interval = Leaf { table: Table::Exp, entry: vec![single(INTERVAL), single(VALUE), single(FALL)] };
+    let interval = LookupLeaf { table: LookupTable::Exp, entry: vec![single(INTERVAL), single(VALUE), single(FALL)] };
     let leaves = whole(DISTANCE)
-        .chain([Leaf::of(Table::Bits9, PART), interval])
+        .chain([LookupLeaf::of(LookupTable::Bits9, PART), interval])
         .chain(whole(BEYOND))
         .chain(whole(EXPONENT_REST))
         .chain(whole(WEIGHT))
-        .chain([Leaf::of(Table::Bits9, WEIGHT_REST)]);
+        .chain([LookupLeaf::of(LookupTable::Bits9, WEIGHT_REST)]);
     Class { planes: 19, leaves: leaves.collect() }
 }
 
@@ -81,10 +82,10 @@ const MISSING: (usize, usize) = (12, 3);
 
 /// Cells of a query's head.
 pub(crate) fn head_class() -> Class {
-    Class { planes: 15, leaves: Leaf::limbs(Table::Unsigned, SUM.0, 12).collect() }
+    Class { planes: 15, leaves: LookupLeaf::limbs(LookupTable::Unsigned, SUM.0, 12).collect() }
 }
 
-fn largest() -> Pattern {
+fn largest() -> PlanePattern {
     (0..LARGEST.1).map(|part| (LARGEST.0 + part, 1i128 << (LARGEST_BITS as usize * part))).collect()
 }
 
@@ -93,7 +94,7 @@ const EXPONENT_REST_BITS: u32 = 3 * LIMB;
 const MEAN_REST_BITS: u32 = 4 * LIMB;
 
 /// Scores of all queries and keys, `(rows, heads, keys)`.
-pub(crate) fn scores(cells: &Cells<'_>, query: &Tensor, key: &Tensor, heads: Heads) -> Vec<i128> {
+pub(crate) fn scores(cells: &Cells<'_>, query: &Tensor, key: &Tensor, heads: HeadCounts) -> Vec<i128> {
     let word = |values: Vec<i64>| -> Vec<i32> { values.into_iter().map(|value| value as i32).collect() };
     let (queries, keys) = (word(cells.integers(query)), word(cells.integers(key)));
     let rows = queries.len() / query.width;
@@ -122,14 +123,14 @@ pub(crate) fn padded<T>(values: &[T], rows: usize, heads: usize, bits: u32, fiel
 }
 
 /// Products of queries and keys: rows of heads of `2^bits` keys.
-struct Scores {
+struct QueryKeyScores {
     query: Tensor,
     key: Tensor,
-    heads: Heads,
+    heads: HeadCounts,
     bits: u32,
 }
 
-impl Part for Scores {
+impl SumFactor for QueryKeyScores {
     fn values(&self, cells: &Cells<'_>, _: &[SiteFactors], [rows, _]: [usize; 2]) -> Vec<Fp> {
         let scores = scores(cells, &self.query, &self.key, self.heads);
         padded(&scores, rows, self.heads.query, self.bits, |score| signed(*score))
@@ -137,11 +138,11 @@ impl Part for Scores {
 
     fn state(&self, _: Fp, _: [&[Fp]; 2], _: &mut Forms<'_>) {}
 
-    fn product(&self, [rows, pairs]: [&[Fp]; 2]) -> Option<Score> {
-        let Heads { query: heads, dim, .. } = self.heads;
+    fn product(&self, [rows, pairs]: [&[Fp]; 2]) -> Option<ScoreProduct> {
+        let HeadCounts { query: heads, dim, .. } = self.heads;
         let (of_heads, keys) = split(pairs, heads, self.bits, rows.len());
         let shared = |at: usize| Some(self.heads.shared(at / dim) * dim + at % dim);
-        Some(Score {
+        Some(ScoreProduct {
             query: self.query.clone(),
             key: self.key.clone(),
             rows: rows.to_vec(),
@@ -156,14 +157,14 @@ impl Part for Scores {
 struct Turned {
     value: Tensor,
     weights: Vec<Fp>,
-    heads: Heads,
+    heads: HeadCounts,
     bits: u32,
 }
 
-impl Part for Turned {
+impl SumFactor for Turned {
     fn values(&self, cells: &Cells<'_>, _: &[SiteFactors], [rows, _]: [usize; 2]) -> Vec<Fp> {
         let values = cells.integers(&self.value);
-        let Heads { query: heads, dim, .. } = self.heads;
+        let HeadCounts { query: heads, dim, .. } = self.heads;
         let mut row = vec![Fp::ZERO; heads << self.bits];
         for (j, values) in values.chunks_exact(self.value.width).enumerate() {
             for head in 0..heads {
@@ -176,7 +177,7 @@ impl Part for Turned {
     }
 
     fn state(&self, weight: Fp, [rows, features]: [&[Fp]; 2], forms: &mut Forms<'_>) {
-        let Heads { query: heads, key_value, dim } = self.heads;
+        let HeadCounts { query: heads, key_value, dim } = self.heads;
         // Features are heads of keys, whose weights are products.
         let keys = forms.arrangement.rows(self.value.space);
         let (of_heads, of_keys) = split(features, heads, self.bits, keys);
@@ -192,14 +193,14 @@ impl Part for Turned {
 /// Attention of rows to each other.
 pub(crate) struct Attend {
     pub(crate) site: String,
-    pub(crate) heads: Heads,
+    pub(crate) heads: HeadCounts,
     /// Whether a row sees another, row by row.
     pub(crate) sees: Arc<[bool]>,
     pub(crate) query: Tensor,
     pub(crate) key: Tensor,
     pub(crate) value: Tensor,
-    pub(crate) pairs: Span,
-    pub(crate) of_heads: Span,
+    pub(crate) pairs: CellSpan,
+    pub(crate) of_heads: CellSpan,
     pub(crate) rounded: Rounded,
 }
 
@@ -219,7 +220,7 @@ impl Attend {
 
 impl Operation for Attend {
     fn fill(&self, cells: &mut Cells<'_>, _: &[SiteFactors]) -> Result<(), FixedError> {
-        let Heads { query: heads, dim, .. } = self.heads;
+        let HeadCounts { query: heads, dim, .. } = self.heads;
         for tensor in [&self.query, &self.key, &self.value] {
             words(&self.site, &cells.integers(tensor))?;
         }
@@ -308,7 +309,7 @@ impl Operation for Attend {
     }
 
     fn state(&self, sink: &mut Sink<'_>) {
-        let Heads { query: heads, dim, .. } = self.heads;
+        let HeadCounts { query: heads, dim, .. } = self.heads;
         let [score, exponent, weight, beyond, mark, marked, sum, division, missing, mean] =
             std::array::from_fn(|_| sink.weight());
         let rows = sink.rows(self.query.space);
@@ -364,7 +365,7 @@ impl Operation for Attend {
             })
             .collect();
         let of_head: Map = (0..heads << bits).map(|at| Some(at >> bits)).collect();
-        let pairs = |keys: &[Fp], sees: Option<&Arc<[bool]>>| Public::Pairs {
+        let pairs = |keys: &[Fp], sees: Option<&Arc<[bool]>>| PublicWeights::Pairs {
             rows: rows.clone(),
             heads: of_heads.clone(),
             keys: keys.to_vec(),
@@ -376,7 +377,7 @@ impl Operation for Attend {
         let factors: Vec<Factor> = vec![
             mapped(self.of_heads.tensor(largest()), &of_head),
             mapped(self.pair(DISTANCE), &map),
-            Arc::new(Scores { query: self.query.clone(), key: self.key.clone(), heads: self.heads, bits }),
+            Arc::new(QueryKeyScores { query: self.query.clone(), key: self.key.clone(), heads: self.heads, bits }),
             mapped(self.pair((FALL, 1)), &map),
             mapped(self.pair((PART, 1)), &map),
             mapped(self.pair(BEYOND), &map),

@@ -1,25 +1,25 @@
 //! What is stated of logits: which is the largest, or what they are. No logit is committed to but those that are stated.
 
-use super::linear::Linear;
+use super::linear::LinearOperation;
 use crate::commitment::SiteFactors;
 use crate::field::signed;
 use crate::fixed::FixedError;
-use crate::sealed::arrangement::{Class, LIMB, Leaf, Span, WORD_LIMBS, limbs};
+use crate::sealed::arrangement::{CellSpan, Class, LIMB, LookupLeaf, WORD_LIMBS, limbs};
 use crate::sealed::cells::Cells;
 use crate::sealed::equations::{Operation, Sink, entries, power_of_two, product, total};
-use crate::sealed::sums::{Public, Sum};
-use crate::sealed::tables::Table;
+use crate::sealed::sums::{PublicWeights, Sum};
+use crate::sealed::tables::LookupTable;
 use ff::Field;
 use pasta_curves::Fp;
 
 /// Cells of a number without a sign in so many limbs.
 pub(crate) fn unsigned_class(limbs: usize) -> Class {
-    Class { planes: limbs, leaves: Leaf::limbs(Table::Unsigned, 0, limbs).collect() }
+    Class { planes: limbs, leaves: LookupLeaf::limbs(LookupTable::Unsigned, 0, limbs).collect() }
 }
 
 /// Cells of a word.
 pub(crate) fn word_class() -> Class {
-    Class { planes: WORD_LIMBS, leaves: Leaf::limbs(Table::Signed, 0, WORD_LIMBS).collect() }
+    Class { planes: WORD_LIMBS, leaves: LookupLeaf::limbs(LookupTable::Signed, 0, WORD_LIMBS).collect() }
 }
 
 /// The number of the largest output of each row; of equal ones the lowest.
@@ -27,13 +27,13 @@ pub(crate) fn word_class() -> Class {
 /// With z the stated output, rounded, `(z + c_j) 2^shift - 1 - 2^(shift - 1) - acc_j` is not below zero for any j, where
 /// c_j is zero before the stated number and else one; and at the stated number it is below `2^shift`.
 pub(crate) struct Largest {
-    pub(crate) linear: Linear,
+    pub(crate) linear: LinearOperation,
     /// Of each row.
     pub(crate) stated: Vec<usize>,
     /// z
-    pub(crate) word: Span,
+    pub(crate) word: CellSpan,
     /// By how much each output is below.
-    pub(crate) below: Span,
+    pub(crate) below: CellSpan,
 }
 
 impl Largest {
@@ -88,7 +88,7 @@ impl Operation for Largest {
         sink.sums.push(Sum {
             rows: rows.len(),
             width: self.linear.width(),
-            publics: vec![Public::Sparse(public.collect())],
+            publics: vec![PublicWeights::Sparse(public.collect())],
             factors: vec![entries(&self.below.tensor(limbs(high, count - high)))],
             products: vec![product(own, 0, &[0])],
         });
@@ -97,11 +97,11 @@ impl Operation for Largest {
 
 /// Outputs that are stated, rounded.
 pub(crate) struct KnownOutputs {
-    pub(crate) linear: Linear,
+    pub(crate) linear: LinearOperation,
     /// Row by row.
     pub(crate) outputs: Vec<i64>,
     /// What rounding left over.
-    pub(crate) rest: Span,
+    pub(crate) rest: CellSpan,
 }
 
 impl Operation for KnownOutputs {

@@ -4,12 +4,12 @@ use pasta_curves::Fp;
 
 use super::linear::Rounded;
 use crate::commitment::SiteFactors;
-use crate::fixed::gate::{Curve, VALUE_BITS, gelu_exact, silu};
+use crate::fixed::gate::{GateFunction, VALUE_BITS, gelu_exact, silu};
 use crate::fixed::{ACTIVATION_BITS, FixedError, words};
-use crate::sealed::arrangement::{Class, LIMB, Leaf, Pattern, Span, Tensor};
+use crate::sealed::arrangement::{CellSpan, Class, LIMB, LookupLeaf, PlanePattern, Tensor};
 use crate::sealed::cells::Cells;
 use crate::sealed::equations::{Operation, Sink, entries, entrywise, power_of_two};
-use crate::sealed::tables::{Table, interval, interval_count};
+use crate::sealed::tables::{LookupTable, interval, interval_count};
 
 /// Planes: the high limb, the limb as far as the curve reaches, how far it is beyond;
 const HIGH: usize = 0;
@@ -23,18 +23,18 @@ const VALUE: usize = 5;
 const SLOPE: usize = 6;
 
 /// Cells of a place on a curve.
-pub(crate) fn class(curve: Curve) -> Class {
+pub(crate) fn class(curve: GateFunction) -> Class {
     let single = |plane: usize| vec![(plane, 1)];
     let (reach, table, intervals, parts) = match curve {
-        Curve::Silu => (Table::SiluReach, Table::Silu, Table::Bits7, Table::Bits9),
-        Curve::Gelu => (Table::GeluReach, Table::Gelu, Table::Bits8, Table::Bits8),
+        GateFunction::Silu => (LookupTable::SiluReach, LookupTable::Silu, LookupTable::Bits7, LookupTable::Bits9),
+        GateFunction::Gelu => (LookupTable::GeluReach, LookupTable::Gelu, LookupTable::Bits8, LookupTable::Bits8),
     };
     let key = vec![(REACHED, interval_count(curve)), (INTERVAL, 1)];
     let leaves = vec![
-        Leaf { table: reach, entry: vec![single(HIGH), single(REACHED), single(BEYOND)] },
-        Leaf::of(intervals, INTERVAL),
-        Leaf::of(parts, PART),
-        Leaf { table, entry: vec![key, single(VALUE), single(SLOPE)] },
+        LookupLeaf { table: reach, entry: vec![single(HIGH), single(REACHED), single(BEYOND)] },
+        LookupLeaf::of(intervals, INTERVAL),
+        LookupLeaf::of(parts, PART),
+        LookupLeaf { table, entry: vec![key, single(VALUE), single(SLOPE)] },
     ];
     Class { planes: 7, leaves }
 }
@@ -42,16 +42,16 @@ pub(crate) fn class(curve: Curve) -> Class {
 /// `round(curve(gate) up)`
 pub(crate) struct Gate {
     pub(crate) site: String,
-    pub(crate) curve: Curve,
+    pub(crate) curve: GateFunction,
     pub(crate) gate: Tensor,
     pub(crate) up: Option<Tensor>,
-    pub(crate) place: Span,
+    pub(crate) place: CellSpan,
     pub(crate) rounded: Rounded,
 }
 
 impl Gate {
     /// Bits that are rounded away.
-    pub(crate) fn least_shift(curve: Curve, gated: bool) -> u32 {
+    pub(crate) fn least_shift(curve: GateFunction, gated: bool) -> u32 {
         let bits = VALUE_BITS + curve.step_bits();
         if gated { bits } else { bits - ACTIVATION_BITS }
     }
@@ -62,8 +62,8 @@ impl Gate {
 
     fn exact(&self, x: i64) -> i128 {
         match self.curve {
-            Curve::Silu => silu(x),
-            Curve::Gelu => gelu_exact(x).into(),
+            GateFunction::Silu => silu(x),
+            GateFunction::Gelu => gelu_exact(x).into(),
         }
     }
 
@@ -108,14 +108,14 @@ impl Operation for Gate {
         let [split, out] = std::array::from_fn(|_| sink.weight());
         let (rows, features) = (sink.rows(self.gate.space), sink.features(self.gate.width));
         let step = self.curve.step_bits();
-        let word: Pattern = [(HIGH, 1 << LIMB), (INTERVAL, 1 << step), (PART, 1)].into();
+        let word: PlanePattern = [(HIGH, 1 << LIMB), (INTERVAL, 1 << step), (PART, 1)].into();
         sink.forms.tensor(split, &self.place.tensor(word), &rows, &features);
         sink.forms.tensor(-split, &self.gate, &rows, &features);
         let (result, rest) = (self.rounded.out(), self.rounded.rest());
         sink.rounded(out, &result, &rest, self.rounded.shift, [&rows, &features]);
         let [value, slope] = self.zero();
         // 2^step value + 2^(24 + step) beyond + slope part
-        let line: Pattern = [(VALUE, 1 << step), (BEYOND, 1 << (VALUE_BITS + step))].into();
+        let line: PlanePattern = [(VALUE, 1 << step), (BEYOND, 1 << (VALUE_BITS + step))].into();
         let line = self.place.tensor_from(line, i128::from(value) << step);
         let slope = self.place.tensor_from([(SLOPE, 1)].into(), slope.into());
         let part = self.place.plane(PART);

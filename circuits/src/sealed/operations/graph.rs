@@ -9,10 +9,10 @@ use super::linear::Rounded;
 use crate::commitment::SiteFactors;
 use crate::fixed::graph::COEFFICIENT_BITS;
 use crate::fixed::{FixedError, words};
-use crate::sealed::arrangement::{Class, Leaf, Span, Tensor, limbs};
+use crate::sealed::arrangement::{CellSpan, Class, LookupLeaf, Tensor, limbs};
 use crate::sealed::cells::Cells;
 use crate::sealed::equations::{Operation, Sink, entries, entrywise, power_of_two};
-use crate::sealed::tables::Table;
+use crate::sealed::tables::LookupTable;
 
 /// Who sends to whom, with coefficients at `2^-30`: for each receiver, sender and coefficient.
 #[derive(Clone, Debug)]
@@ -71,13 +71,13 @@ const BELOW: (usize, usize) = (2, 2);
 
 /// Cells of a rectified word.
 pub(crate) fn rectified_class() -> Class {
-    Class { planes: 4, leaves: Leaf::limbs(Table::Unsigned, 0, 4).collect() }
+    Class { planes: 4, leaves: LookupLeaf::limbs(LookupTable::Unsigned, 0, 4).collect() }
 }
 
 /// `max(x, 0)`
 pub(crate) struct Rectify {
     pub(crate) input: Tensor,
-    pub(crate) span: Span,
+    pub(crate) span: CellSpan,
 }
 
 impl Rectify {

@@ -7,19 +7,19 @@ use ftk_kernels::matmul::{product, product_64};
 use pasta_curves::Fp;
 
 use crate::commitment::SiteFactors;
-use crate::field::{Weights, signed};
+use crate::field::{LimbWeights, signed};
 use crate::fixed::linear::Matrix;
 use crate::fixed::{ACTIVATION_BITS, BIAS_BITS, FixedError, WORD_BITS, words};
 use crate::layout::SiteShape;
-use crate::sealed::arrangement::{LIMB, Span, Tensor, WORD_LIMBS, limbs};
+use crate::sealed::arrangement::{CellSpan, LIMB, Tensor, WORD_LIMBS, limbs};
 use crate::sealed::cells::Cells;
-use crate::sealed::equations::{Added, Forms, Operation, Part, Sink, outer, power_of_two, total};
+use crate::sealed::equations::{Added, Forms, Operation, Sink, SumFactor, outer, power_of_two, total};
 
 /// Fractional bits of a bias beyond those of an activation.
 const BIAS_SHIFT: u32 = BIAS_BITS - ACTIVATION_BITS;
 
 /// `W x`, plus bias and adapter, before it is rounded: at `2^shift` times the result.
-pub(crate) struct Linear {
+pub(crate) struct LinearOperation {
     pub(crate) site: String,
     pub(crate) matrix: Arc<Matrix>,
     pub(crate) input: Tensor,
@@ -28,7 +28,7 @@ pub(crate) struct Linear {
     pub(crate) shift: u32,
 }
 
-impl Linear {
+impl LinearOperation {
     /// The least shift that no part of any sum is finer than.
     pub(crate) fn least_shift(matrix: &Matrix, adapter: Option<&SiteShape>) -> u32 {
         let adapter = adapter.map(|shape| u32::from(shape.shift_a) + u32::from(shape.shift_b));
@@ -70,7 +70,7 @@ impl Linear {
         let shifts = self.matrix.shifts();
         let scale = |(feature, shift): (&Fp, &u8)| *feature * power_of_two(self.shift - u32::from(*shift));
         let scaled: Vec<Fp> = features.iter().zip(shifts).map(scale).collect();
-        let back = Weights::new(&scaled).combine_weights(self.matrix.weights(), self.matrix.d_in());
+        let back = LimbWeights::new(&scaled).combine_weights(self.matrix.weights(), self.matrix.d_in());
         forms.tensor(weight, &self.input, rows, &back);
         if let Some(bias) = self.matrix.bias() {
             let sum: Fp = features.iter().zip(bias).map(|(feature, bias)| *feature * signed((*bias).into())).sum();
@@ -85,12 +85,12 @@ impl Linear {
 }
 
 /// Accumulators of a linear operation, of which heads are added up with weights: rows of the features of a head.
-pub(crate) struct Accumulated {
-    pub(crate) linear: Arc<Linear>,
+pub(crate) struct HeadAccumulators {
+    pub(crate) linear: Arc<LinearOperation>,
     pub(crate) heads: Vec<Fp>,
 }
 
-impl Part for Accumulated {
+impl SumFactor for HeadAccumulators {
     fn values(&self, cells: &Cells<'_>, adapter: &[SiteFactors], [_, dim]: [usize; 2]) -> Vec<Fp> {
         let row = |row: &[i128]| {
             let mut sum = vec![Fp::ZERO; dim];
@@ -111,7 +111,7 @@ impl Part for Accumulated {
 /// A word and what rounding left over: two limbs with a sign, then some without.
 #[derive(Clone, Debug)]
 pub(crate) struct Rounded {
-    pub(crate) span: Span,
+    pub(crate) span: CellSpan,
     /// A multiple of a limb.
     pub(crate) shift: u32,
 }
@@ -158,7 +158,7 @@ impl Rounded {
 
 /// A linear operation.
 pub(crate) struct Project {
-    pub(crate) linear: Linear,
+    pub(crate) linear: LinearOperation,
     pub(crate) rounded: Rounded,
 }
 

@@ -8,7 +8,7 @@ use ff::{Field, PrimeField};
 use pasta_curves::Fp;
 
 use super::choice::unsigned_class;
-use super::linear::Linear;
+use super::linear::LinearOperation;
 use crate::commitment::SiteFactors;
 use crate::field::signed;
 use crate::fixed::log_prob::{
@@ -16,11 +16,11 @@ use crate::fixed::log_prob::{
     sum_of_exponentials,
 };
 use crate::fixed::{ACTIVATION_BITS, FixedError, WORD_BITS};
-use crate::sealed::arrangement::{Class, LIMB, Leaf, Pattern, Span, Tensor, WORD_LIMBS, limbs};
+use crate::sealed::arrangement::{CellSpan, Class, LIMB, LookupLeaf, PlanePattern, Tensor, WORD_LIMBS, limbs};
 use crate::sealed::cells::Cells;
 use crate::sealed::equations::{Map, Operation, Sink, entries, mapped, power_of_two, product, total};
-use crate::sealed::sums::{Public, Sum};
-use crate::sealed::tables::{COARSE_PART, Table};
+use crate::sealed::sums::{PublicWeights, Sum};
+use crate::sealed::tables::{COARSE_PART, LookupTable};
 
 /// Planes of a number that both tables have had their share of: fine steps and their exponential, less that of none;
 const FINE: usize = 0;
@@ -50,37 +50,38 @@ const PART_OF_ANY: u32 = 30;
 /// What a log-probability is finer than a logit.
 const FINER: u32 = LOG_PROB_BITS - ACTIVATION_BITS;
 
-fn by_tables() -> [Leaf; 2] {
+fn by_tables() -> [LookupLeaf; 2] {
     let single = |plane: usize| vec![(plane, 1)];
     [
-        Leaf { table: Table::Fine, entry: vec![single(FINE), single(FINE_VALUE)] },
-        Leaf { table: Table::Coarse, entry: vec![single(COARSE_LEFT), single(HIGH), single(LOW)] },
+        LookupLeaf { table: LookupTable::Fine, entry: vec![single(FINE), single(FINE_VALUE)] },
+        LookupLeaf { table: LookupTable::Coarse, entry: vec![single(COARSE_LEFT), single(HIGH), single(LOW)] },
     ]
 }
 
 /// Cells of an output.
 pub(crate) fn output_class(shift: u32) -> Class {
     let rest = (shift / LIMB) as usize;
-    let own = Leaf::limbs(Table::Unsigned, REST, rest).chain([Leaf::of(Table::Unsigned, BEYOND)]);
+    let own =
+        LookupLeaf::limbs(LookupTable::Unsigned, REST, rest).chain([LookupLeaf::of(LookupTable::Unsigned, BEYOND)]);
     Class { planes: REST + rest, leaves: by_tables().into_iter().chain(own).collect() }
 }
 
 /// Cells of a row.
 pub(crate) fn row_class() -> Class {
-    Class { planes: SUM.0 + SUM.1, leaves: Leaf::limbs(Table::Signed, 0, SUM.0).collect() }
+    Class { planes: SUM.0 + SUM.1, leaves: LookupLeaf::limbs(LookupTable::Signed, 0, SUM.0).collect() }
 }
 
 /// Cells of a bracket.
 pub(crate) fn bracket_class() -> Class {
-    let own = Leaf::limbs(Table::Unsigned, GAP.0, GAP.1).chain([Leaf::of(Table::Bits9, PART)]);
+    let own = LookupLeaf::limbs(LookupTable::Unsigned, GAP.0, GAP.1).chain([LookupLeaf::of(LookupTable::Bits9, PART)]);
     Class { planes: GAP.0 + GAP.1, leaves: by_tables().into_iter().chain(own).collect() }
 }
 
-fn parts((first, count): (usize, usize)) -> Pattern {
+fn parts((first, count): (usize, usize)) -> PlanePattern {
     (0..count).map(|part| (first + part, 1i128 << (PART_OF_ANY as usize * part))).collect()
 }
 
-fn set_parts(cells: &mut Cells<'_>, span: &Span, (first, count): (usize, usize), at: [usize; 2], value: u128) {
+fn set_parts(cells: &mut Cells<'_>, span: &CellSpan, (first, count): (usize, usize), at: [usize; 2], value: u128) {
     for part in 0..count {
         let value = (value >> (PART_OF_ANY as usize * part)) & ((1 << PART_OF_ANY) - 1);
         cells.set(span, first + part, at[0], at[1], value as i64);
@@ -88,13 +89,13 @@ fn set_parts(cells: &mut Cells<'_>, span: &Span, (first, count): (usize, usize),
 }
 
 /// `exp` of both shares.
-fn values(span: &Span) -> [Tensor; 2] {
+fn values(span: &CellSpan) -> [Tensor; 2] {
     let high = [(HIGH, 1i128 << COARSE_PART), (LOW, 1)];
     [span.tensor(high.into()), span.tensor_from([(FINE_VALUE, 1)].into(), fine(0).into())]
 }
 
 /// Sets what the tables say of so many fine steps.
-fn set_by_tables(cells: &mut Cells<'_>, span: &Span, [row, feature]: [usize; 2], steps: u64) {
+fn set_by_tables(cells: &mut Cells<'_>, span: &CellSpan, [row, feature]: [usize; 2], steps: u64) {
     let (steps, of_fine) = ((steps >> FINE_BITS) as usize, steps as usize & ((1 << FINE_BITS) - 1));
     let value = coarse(steps) as i64;
     let mut set = |plane: usize, value: i64| cells.set(span, plane, row, feature, value);
@@ -106,12 +107,12 @@ fn set_by_tables(cells: &mut Cells<'_>, span: &Span, [row, feature]: [usize; 2],
 }
 
 /// The logarithm of the sum of the exponentials of a linear operation's outputs.
-pub(crate) struct Softmax {
-    pub(crate) linear: Linear,
-    pub(crate) outputs: Span,
-    pub(crate) rows: Span,
+pub(crate) struct LogSumExp {
+    pub(crate) linear: LinearOperation,
+    pub(crate) outputs: CellSpan,
+    pub(crate) rows: CellSpan,
     /// Two positions a row.
-    pub(crate) brackets: Span,
+    pub(crate) brackets: CellSpan,
 }
 
 /// By how much each output of a row is below the largest, at `2^-16`, and the logarithm of their sum, at `2^-24`.
@@ -128,7 +129,7 @@ impl LogProbs {
     }
 }
 
-impl Softmax {
+impl LogSumExp {
     pub(crate) fn log_probs(&self) -> LogProbs {
         LogProbs { distance: self.distance(), logarithm: self.rows.tensor(limbs(LOGARITHM, WORD_LIMBS)) }
     }
@@ -167,7 +168,7 @@ fn bound() -> Fp {
     power_of_two(BRACKET_SHIFT) * Fp::from(coarse(1))
 }
 
-impl Operation for Softmax {
+impl Operation for LogSumExp {
     fn fill(&self, cells: &mut Cells<'_>, adapter: &[SiteFactors]) -> Result<(), FixedError> {
         let (shift, width) = (self.linear.shift, self.linear.width());
         self.linear.check(cells)?;
@@ -259,7 +260,7 @@ impl Operation for Softmax {
         sink.sums.push(Sum {
             rows: rows.len(),
             width,
-            publics: vec![Public::Outer(rows.clone(), outputs), Public::Outer(rows.clone(), ones)],
+            publics: vec![PublicWeights::Outer(rows.clone(), outputs), PublicWeights::Outer(rows.clone(), ones)],
             factors,
             products: vec![
                 product(beyond, 0, &[past, left]),
@@ -273,7 +274,7 @@ impl Operation for Softmax {
         sink.sums.push(Sum {
             rows: rows.len(),
             width: 2,
-            publics: vec![Public::Outer(rows.clone(), sides), Public::Outer(rows, signs.to_vec())],
+            publics: vec![PublicWeights::Outer(rows.clone(), sides), PublicWeights::Outer(rows, signs.to_vec())],
             factors: vec![
                 entries(&high),
                 entries(&value),
@@ -307,7 +308,7 @@ fn at_places(tensor: &Tensor, places: Vec<(usize, usize, Fp)>, weight: Fp, sink:
     sink.sums.push(Sum {
         rows: sink.forms.arrangement.rows(tensor.space),
         width: tensor.width,
-        publics: vec![Public::Sparse(places)],
+        publics: vec![PublicWeights::Sparse(places)],
         factors: vec![entries(tensor)],
         products: vec![product(weight, 0, &[0])],
     });
@@ -358,7 +359,7 @@ pub(crate) struct Bounded {
     pub(crate) log_probs: LogProbs,
     pub(crate) bounds: Vec<Bound>,
     /// A row for each bound.
-    pub(crate) rest: Span,
+    pub(crate) rest: CellSpan,
 }
 
 /// Limbs of how far a log-probability is from its bound.
@@ -432,7 +433,7 @@ pub(crate) struct Ranked {
     pub(crate) rankings: Vec<Ranking>,
     /// A row for each ranking, as `rest` has.
     pub(crate) distance: Tensor,
-    pub(crate) rest: Span,
+    pub(crate) rest: CellSpan,
 }
 
 /// Limbs of how far an output is behind the last that is listed.

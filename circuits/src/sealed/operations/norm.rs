@@ -12,13 +12,13 @@ use crate::field::signed;
 use crate::fixed::norm::{LAYER_ROOT_BITS, Norm, ROOT_BITS};
 use crate::fixed::rope::{ROTATION_BITS, Rotations};
 use crate::fixed::{ACTIVATION_BITS, BIAS_BITS, FixedError};
-use crate::sealed::arrangement::{Class, LIMB, Leaf, Span, Tensor, limbs};
+use crate::sealed::arrangement::{CellSpan, Class, LIMB, LookupLeaf, Tensor, limbs};
 use crate::sealed::cells::Cells;
 use crate::sealed::equations::{
     Map, Operation, Sink, entries, entrywise, mapped, outer, power_of_two, product, total, weighed,
 };
-use crate::sealed::sums::{Public, Sum};
-use crate::sealed::tables::Table;
+use crate::sealed::sums::{PublicWeights, Sum};
+use crate::sealed::tables::LookupTable;
 
 /// Planes of the root R, of what it is the root of, D, and of what is left below and above.
 const ROOT: (usize, usize) = (0, 4);
@@ -28,11 +28,11 @@ const ABOVE: (usize, usize) = (19, 8);
 
 /// Cells of a root: `R = isqrt(floor(N / D))`, of one vector a feature.
 pub(crate) fn root_class() -> Class {
-    Class { planes: 27, leaves: Leaf::limbs(Table::Unsigned, 0, 27).collect() }
+    Class { planes: 27, leaves: LookupLeaf::limbs(LookupTable::Unsigned, 0, 27).collect() }
 }
 
 /// What is normalised.
-pub(crate) enum Kind {
+pub(crate) enum Normalised {
     /// Whole rows.
     Rows,
     /// Whole rows, less their mean, and with a bias.
@@ -44,11 +44,11 @@ pub(crate) enum Kind {
 /// `round(x R w / 2^..)`
 pub(crate) struct Normalise {
     pub(crate) site: String,
-    pub(crate) kind: Kind,
+    pub(crate) kind: Normalised,
     pub(crate) norm: Arc<Norm>,
     pub(crate) eps: i64,
     pub(crate) input: Tensor,
-    pub(crate) root: Span,
+    pub(crate) root: CellSpan,
     pub(crate) rounded: Rounded,
 }
 
@@ -64,17 +64,17 @@ impl Normalise {
     /// What the square of the root times the radicand must not exceed.
     fn numerator(&self) -> u128 {
         match self.kind {
-            Kind::Layer => 1 << (2 * LAYER_ROOT_BITS),
-            Kind::Rows | Kind::Heads(_) => (self.n() as u128) << (2 * ROOT_BITS),
+            Normalised::Layer => 1 << (2 * LAYER_ROOT_BITS),
+            Normalised::Rows | Normalised::Heads(_) => (self.n() as u128) << (2 * ROOT_BITS),
         }
     }
 
     /// Bits that are rounded away.
-    pub(crate) fn least_shift(norm: &Norm, kind: &Kind) -> u32 {
+    pub(crate) fn least_shift(norm: &Norm, kind: &Normalised) -> u32 {
         match kind {
-            Kind::Rows => ROOT_BITS - ACTIVATION_BITS + norm.shift(),
-            Kind::Layer => LAYER_ROOT_BITS - ACTIVATION_BITS + norm.shift(),
-            Kind::Heads(_) => ROOT_BITS - ACTIVATION_BITS + norm.shift() + ROTATION_BITS,
+            Normalised::Rows => ROOT_BITS - ACTIVATION_BITS + norm.shift(),
+            Normalised::Layer => LAYER_ROOT_BITS - ACTIVATION_BITS + norm.shift(),
+            Normalised::Heads(_) => ROOT_BITS - ACTIVATION_BITS + norm.shift() + ROTATION_BITS,
         }
     }
 
@@ -96,10 +96,10 @@ impl Normalise {
         let n = x.len() as i128;
         let squares: i128 = x.iter().map(|x| i128::from(*x) * i128::from(*x)).sum();
         match self.kind {
-            Kind::Rows | Kind::Heads(_) => {
+            Normalised::Rows | Normalised::Heads(_) => {
                 ((squares + n * i128::from(self.eps)) as u128, x.iter().map(|x| i128::from(*x)).collect())
             }
-            Kind::Layer => {
+            Normalised::Layer => {
                 let sum: i128 = x.iter().map(|x| i128::from(*x)).sum();
                 let radicand = n * squares - sum * sum + n * n * i128::from(self.eps);
                 (radicand as u128, x.iter().map(|x| n * i128::from(*x) - sum).collect())
@@ -133,7 +133,7 @@ impl Operation for Normalise {
             };
             sums.extend(parts.iter().zip(self.norm.weights()).enumerate().map(product));
         }
-        if let Kind::Heads(rotations) = &self.kind {
+        if let Normalised::Heads(rotations) = &self.kind {
             for (row, sums) in sums.chunks_exact_mut(self.input.width).enumerate() {
                 rope::rotate(rotations, row, sums);
             }
@@ -158,7 +158,7 @@ impl Operation for Normalise {
         };
         let weight = of_square * total(&rows) * total(&of_heads);
         sink.forms.tensor(of_square, &self.tensor(RADICAND), &rows, &of_heads);
-        let layer = matches!(self.kind, Kind::Layer);
+        let layer = matches!(self.kind, Normalised::Layer);
         sink.sums.push(squares(if layer { -of_square * count } else { -of_square }));
         sink.forms.constant(-weight * eps * if layer { count.square() } else { count });
 
@@ -176,7 +176,7 @@ impl Operation for Normalise {
         // The result.
         let (result, rest) = (self.rounded.out(), self.rounded.rest());
         match &self.kind {
-            Kind::Rows | Kind::Layer => {
+            Normalised::Rows | Normalised::Layer => {
                 let features = sink.features(n);
                 sink.rounded(out, &result, &rest, self.rounded.shift, [&rows, &features]);
                 let mut weights: Vec<Fp> = features.iter().zip(self.weights()).map(|(a, b)| *a * b).collect();
@@ -194,7 +194,7 @@ impl Operation for Normalise {
                 factors.push(weighed(&self.input, weights));
                 products.push((-out * scale, if layer { &[0, 3] } else { &[0, 2] }));
             }
-            Kind::Heads(rotations) => {
+            Normalised::Heads(rotations) => {
                 let features = sink.features(n);
                 sink.rounded(out, &result, &rest, self.rounded.shift, [&rows, &outer(&of_heads, &features)]);
                 let before = rope::weights_before(rotations, &rows, &features);
@@ -208,7 +208,7 @@ impl Operation for Normalise {
                 sink.sums.push(Sum {
                     rows: rows.len(),
                     width: self.input.width,
-                    publics: vec![Public::Dense(before.chunks_exact(n).flat_map(row).collect())],
+                    publics: vec![PublicWeights::Dense(before.chunks_exact(n).flat_map(row).collect())],
                     factors: vec![entries(&self.input), of_head],
                     products: vec![product(-out * scale, 0, &[0, 1])],
                 });

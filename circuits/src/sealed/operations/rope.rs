@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pasta_curves::Fp;
 
-use super::linear::{Accumulated, Linear, Rounded};
+use super::linear::{HeadAccumulators, LinearOperation, Rounded};
 use crate::commitment::SiteFactors;
 use crate::field::signed;
 use crate::fixed::FixedError;
@@ -12,7 +12,7 @@ use crate::fixed::rope::{ROTATION_BITS, Rotations};
 use crate::sealed::arrangement::Tensor;
 use crate::sealed::cells::Cells;
 use crate::sealed::equations::{Operation, Sink, entries, outer, product};
-use crate::sealed::sums::{Public, Sum};
+use crate::sealed::sums::{PublicWeights, Sum};
 
 /// Weights of what is rotated, from those of the result: row by row, of the features of a head.
 pub(crate) fn weights_before(rotations: &Rotations, rows: &[Fp], features: &[Fp]) -> Vec<Fp> {
@@ -49,7 +49,7 @@ pub(crate) fn rotate(rotations: &Rotations, row: usize, values: &mut [i128]) {
 
 /// A linear operation whose heads are rotated before they are rounded.
 pub(crate) struct ProjectRotated {
-    pub(crate) linear: Arc<Linear>,
+    pub(crate) linear: Arc<LinearOperation>,
     pub(crate) rotations: Arc<Rotations>,
     pub(crate) rounded: Rounded,
 }
@@ -76,8 +76,8 @@ impl Operation for ProjectRotated {
         sink.sums.push(Sum {
             rows: rows.len(),
             width: dim,
-            publics: vec![Public::Dense(weights_before(&self.rotations, &rows, &features))],
-            factors: vec![Arc::new(Accumulated { linear: self.linear.clone(), heads })],
+            publics: vec![PublicWeights::Dense(weights_before(&self.rotations, &rows, &features))],
+            factors: vec![Arc::new(HeadAccumulators { linear: self.linear.clone(), heads })],
             products: vec![product(-weight, 0, &[0])],
         });
     }
@@ -113,7 +113,7 @@ impl Operation for Rotate {
         sink.sums.push(Sum {
             rows: rows.len(),
             width: self.input.width,
-            publics: vec![Public::Dense(all)],
+            publics: vec![PublicWeights::Dense(all)],
             factors: vec![entries(&self.input)],
             products: vec![product(-weight * scale, 0, &[0])],
         });

@@ -14,7 +14,7 @@ use crate::conduct::{Conduct, Draw, HONEST, Label, Sent};
 use crate::hash::{Absorb, Tag};
 use crate::sealed::cells::Cells;
 use crate::sealed::equations::extension;
-use crate::sealed::said::{Opened, stage_transcript};
+use crate::sealed::said::{OpeningChallenges, stage_transcript};
 use crate::sealed::verify::Followed;
 use crate::tests::support::solve;
 
@@ -71,7 +71,7 @@ fn cancelling(a: Fp, b: Fp) -> Option<[u128; 2]> {
 #[test]
 fn gamma_known_early_hides_two_equations() {
     let draw = Some(Draw::Equations);
-    let gamma = |forger: &Forger| Opened::draw(&forger.anchor(), &[], draw).first.gamma;
+    let gamma = |forger: &Forger| OpeningChallenges::draw(&forger.anchor(), &[], draw).first.gamma;
     let mut forgers = (0..).map(|seed| Forger::of(Network::new(seed)));
     let (forger, [below, above]) =
         forgers.find_map(|forger| cancelling(Fp::ONE, gamma(&forger)).map(|by| (forger, by))).unwrap();
@@ -88,7 +88,7 @@ fn gamma_known_early_hides_two_equations() {
 fn coordinates_known_early_hide_two_rows() {
     let draw = Some(Draw::Coordinates);
     let forger = Forger::new();
-    let rows = extension(&Opened::draw(&forger.anchor(), &[], draw).first.rows, ROWS);
+    let rows = extension(&OpeningChallenges::draw(&forger.anchor(), &[], draw).first.rows, ROWS);
     let mut pairs = (0..ROWS).flat_map(|a| (0..a).map(move |b| [a, b]));
     let (pair, by) = pairs.find_map(|[a, b]| cancelling(rows[a], rows[b]).map(|by| ([a, b], by))).unwrap();
     let mut cells = forger.cells();

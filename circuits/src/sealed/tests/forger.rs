@@ -12,7 +12,7 @@ use crate::commitment::arrange;
 use crate::conduct::{Conduct, Draw, HONEST};
 use crate::hash::Digest;
 use crate::sealed::cells::Cells;
-use crate::sealed::plan::Plan;
+use crate::sealed::plan::SealedPlan;
 use crate::sealed::prove::{Secret, seal_cells};
 use crate::sealed::said::anchor;
 use crate::sealed::verify::Followed;
@@ -23,7 +23,7 @@ use crate::{CheckFailed, LINK_BYTES};
 /// A network, and the plan of its pass.
 pub(super) struct Forger {
     pub(super) network: Network,
-    pub(super) plan: Plan,
+    pub(super) plan: SealedPlan,
 }
 
 impl Forger {
@@ -39,7 +39,7 @@ impl Forger {
 
     /// The same in columns of `2^k` rows.
     pub(super) fn at(self, k: u32) -> Self {
-        Self { plan: Plan { arrangement: self.plan.arrangement.at(k), ..self.plan }, ..self }
+        Self { plan: SealedPlan { arrangement: self.plan.arrangement.at(k), ..self.plan }, ..self }
     }
 
     /// What the network yields.

@@ -5,22 +5,22 @@ use std::sync::Arc;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::fixed::attention::{self, Heads};
+use crate::fixed::attention::{self, HeadCounts};
 use crate::fixed::elementary::Dyadic;
-use crate::fixed::gate::{Curve, gelu, swiglu};
-use crate::fixed::graph::{Propagation, aggregate, relu};
-use crate::fixed::linear::{Delta, Factors, Matrix, linear, linear_rope};
+use crate::fixed::gate::{GateFunction, gelu, swiglu};
+use crate::fixed::graph::{SparseRows, aggregate, relu};
+use crate::fixed::linear::{Delta, FixedFactors, Matrix, linear, linear_rope};
 use crate::fixed::log_prob::log_prob;
 use crate::fixed::norm::{Norm, layer_norm, norm_rope, rms_norm};
-use crate::fixed::rope::{Rope, Rotations, rotate};
+use crate::fixed::rope::{FixedRope, Rotations, rotate};
 use crate::fixed::{FixedError, add, greedy, words};
-use crate::sealed::{Bound, Builder, Plan, Ranking, Tensor, TotalLogProb};
+use crate::sealed::{Bound, Builder, Ranking, SealedPlan, Tensor, TotalLogProb};
 use crate::tests::support::key;
 use crate::*;
 
 pub(super) const ROWS: usize = 5;
 const HIDDEN: usize = 8;
-const HEADS: Heads = Heads { query: 2, key_value: 1, dim: 4 };
+const HEADS: HeadCounts = HeadCounts { query: 2, key_value: 1, dim: 4 };
 const INNER: usize = 12;
 /// Logits of most networks here.
 pub(super) const VOCABULARY: usize = 21;
@@ -117,7 +117,7 @@ impl Network {
             .collect();
         let shapes: Vec<SiteShape> = factors.iter().map(|site| site.shape.clone()).collect();
         let (commitment, opening) = commit(key(required_k(&shapes).unwrap()), Digest([7; 32]), &factors).unwrap();
-        let rope = Rope { dim: HEADS.dim, theta: Dyadic { mantissa: 10_000, exponent: 0 }, scaling: None };
+        let rope = FixedRope { dim: HEADS.dim, theta: Dyadic { mantissa: 10_000, exponent: 0 }, scaling: None };
         let rotations = Arc::new(Rotations::new("rope", &rope, ROWS).unwrap());
         let norms = norms.to_vec();
         Self { factors, commitment, opening, embedded, matrices, norms, rotations, vocabulary, seed }
@@ -199,12 +199,12 @@ impl Network {
         pass
     }
 
-    pub(super) fn plan(&self, head: Head) -> Plan {
+    pub(super) fn plan(&self, head: Head) -> SealedPlan {
         self.try_plan(head).unwrap()
     }
 
     /// The same; the first operation that is refused is said.
-    pub(super) fn try_plan(&self, head: Head) -> Result<Plan, FixedError> {
+    pub(super) fn try_plan(&self, head: Head) -> Result<SealedPlan, FixedError> {
         let first = self.factors.iter().find(|site| site.shape.name == "q").unwrap();
         if self.commitment.shapes()[0] != first.shape {
             let mut builder = Builder::new(&self.commitment);
@@ -227,8 +227,8 @@ const STARTS: [usize; 5] = [0, 2, 3, 3, 5];
 const SENDERS: [u32; 5] = [0, 1, 4, 2, 0];
 const COEFFICIENTS: [u32; 5] = [1 << 29, 1 << 30, 715_827_882, 3, 1 << 28];
 
-fn over() -> Propagation<'static> {
-    Propagation { starts: &STARTS, senders: &SENDERS, coefficients: &COEFFICIENTS }
+fn over() -> SparseRows<'static> {
+    SparseRows { starts: &STARTS, senders: &SENDERS, coefficients: &COEFFICIENTS }
 }
 
 /// The pass on integers.
@@ -249,7 +249,8 @@ impl Walk for Pass<'_> {
         let factors = self.network.factors.iter().find(|factors| factors.shape.name == site).map(|site| {
             let SiteFactors { shape, a, b } = site;
             let dims = [shape.d_in as usize, shape.d_out as usize];
-            Factors::new("s", shape.rank as usize, dims, a.clone(), b.clone(), [shape.shift_a, shape.shift_b]).unwrap()
+            FixedFactors::new("s", shape.rank as usize, dims, a.clone(), b.clone(), [shape.shift_a, shape.shift_b])
+                .unwrap()
         });
         let values = factors.as_ref().map(|factors| factors.delta(site, &inputs).unwrap());
         let delta = factors.as_ref().zip(values.as_ref()).map(|(factors, values)| Delta {
@@ -415,7 +416,7 @@ impl Walk for Planned<'_> {
     }
 
     fn gate(&mut self, gate: &Tensor, up: &Tensor) -> Tensor {
-        self.builder.gate("gate", Curve::Silu, gate, up).unwrap()
+        self.builder.gate("gate", GateFunction::Silu, gate, up).unwrap()
     }
 
     fn gelu(&mut self, x: &Tensor) -> Tensor {

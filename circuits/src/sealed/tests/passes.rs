@@ -12,7 +12,7 @@ use super::plain::{first_of, holds_at};
 use super::reference::failures;
 use crate::conduct::{Conduct, HONEST, Label, Sent};
 use crate::sealed::lookups::Lookups;
-use crate::sealed::{Plan, SealError, Work, seal, verify_sealed};
+use crate::sealed::{SealError, SealedPlan, Work, seal, verify_sealed};
 use crate::tests::support::key;
 use crate::*;
 
@@ -206,11 +206,11 @@ fn sealed_claims_are_judged_with_others() {
     let other = StatementBytes { said: b"else".to_vec(), ..statement.clone() };
     let registration = register(key, commitment, opening, factors, &mut |_, _| {}).unwrap();
     let proofs = [forger.honest().unwrap(), forger.honest().unwrap()];
-    let sealed = |proof| Claim::Sealed { key, statement: &statement, commitment, plan, proof };
-    let registered = Claim::Registration { key, commitment, registration: &registration };
+    let sealed = |proof| DeferredClaim::Sealed { key, statement: &statement, commitment, plan, proof };
+    let registered = DeferredClaim::Registration { key, commitment, registration: &registration };
     let claims = [sealed(&proofs[0]), registered, sealed(&proofs[1])];
     assert_eq!(verify_all(&claims, &|_| false), vec![Ok(()); 3]);
-    let about_else = Claim::Sealed { key, statement: &other, commitment, plan, proof: &proofs[0] };
+    let about_else = DeferredClaim::Sealed { key, statement: &other, commitment, plan, proof: &proofs[0] };
     let verdicts = verify_all(&[claims[0], about_else, claims[1]], &|_| false);
     assert_eq!(verdicts, [Ok(()), Err(CheckFailed::SealedProof), Ok(())]);
     // A response of a link that is one more, and of another that is one less.
@@ -249,7 +249,7 @@ fn what_does_not_belong_together_is_not_sealed() {
     let plan = network.plan(Head::Outputs(logits));
     let Network { commitment, opening, factors, .. } = &network;
     let (statement, own) = (network.statement(), plan.k());
-    let tried = |k: u32, statement: &StatementBytes, opening: &Opening, factors: &[SiteFactors], plan: &Plan| {
+    let tried = |k: u32, statement: &StatementBytes, opening: &Opening, factors: &[SiteFactors], plan: &SealedPlan| {
         let mut parts = 0;
         let refused = seal(key(k), statement, commitment, opening, factors, plan, &mut |_, _| parts += 1);
         assert_eq!(parts, 0);
@@ -257,9 +257,10 @@ fn what_does_not_belong_together_is_not_sealed() {
     };
     let error = tried(own, &statement, opening, factors, &plan);
     assert!(matches!(error, SealError::Fixed(_)), "{error}");
-    let refused = |k: u32, statement: &StatementBytes, opening: &Opening, factors: &[SiteFactors], plan: &Plan| {
-        tried(k, statement, opening, factors, plan).to_string()
-    };
+    let refused =
+        |k: u32, statement: &StatementBytes, opening: &Opening, factors: &[SiteFactors], plan: &SealedPlan| {
+            tried(k, statement, opening, factors, plan).to_string()
+        };
     let nothing = |failed: CheckFailed| ProveError::Public(failed).to_string();
     assert_eq!(refused(own + 1, &statement, opening, factors, &plan), nothing(CheckFailed::Key(own)));
     let adapter = StatementBytes { adapter: Digest([8; 32]), ..statement.clone() };

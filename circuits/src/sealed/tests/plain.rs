@@ -7,19 +7,19 @@ use crate::commitment::SiteFactors;
 use crate::field::signed;
 use crate::hash::Digest;
 use crate::sealed::cells::Cells;
-use crate::sealed::equations::{Factor, First};
-use crate::sealed::plan::Plan;
-use crate::sealed::said::Opened;
+use crate::sealed::equations::{EquationPoint, Factor};
+use crate::sealed::plan::SealedPlan;
+use crate::sealed::said::OpeningChallenges;
 use crate::sealed::sums::{Sum, come_to};
 
 /// Whether cells satisfy everything that is linear in them and everything that is a product, at a point; for tests of
 /// operations by themselves.
-pub(super) fn holds_at(plan: &Plan, cells: &Cells<'_>, factors: &[SiteFactors], first: &First) -> bool {
+pub(super) fn holds_at(plan: &SealedPlan, cells: &Cells<'_>, factors: &[SiteFactors], first: &EquationPoint) -> bool {
     off_by(plan, cells, factors, first) == Fp::ZERO
 }
 
 /// What everything that must be zero at a point comes to.
-pub(super) fn off_by(plan: &Plan, cells: &Cells<'_>, factors: &[SiteFactors], first: &First) -> Fp {
+pub(super) fn off_by(plan: &SealedPlan, cells: &Cells<'_>, factors: &[SiteFactors], first: &EquationPoint) -> Fp {
     let sink = plan.said(first);
     let mut all = sink.forms.claims.constant;
     let values: Vec<Vec<Fp>> =
@@ -50,7 +50,7 @@ pub(super) fn off_by(plan: &Plan, cells: &Cells<'_>, factors: &[SiteFactors], fi
 }
 
 /// A point of an equation's weights, at random.
-pub(super) fn first_of(seed: u64) -> First {
+pub(super) fn first_of(seed: u64) -> EquationPoint {
     let digest = Digest([seed as u8; 32]);
-    Opened::draw(&digest, &[], None).first
+    OpeningChallenges::draw(&digest, &[], None).first
 }

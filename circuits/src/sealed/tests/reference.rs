@@ -7,27 +7,27 @@ use num_bigint::BigInt;
 
 use crate::commitment::SiteFactors;
 use crate::fixed::attention::inverse_root;
-use crate::fixed::gate::Curve;
+use crate::fixed::gate::GateFunction;
 use crate::fixed::rope::Rotations;
 use crate::layout::useful_rows;
-use crate::sealed::arrangement::{Span, Tensor};
+use crate::sealed::arrangement::{CellSpan, Tensor};
 use crate::sealed::cells::Cells;
 use crate::sealed::operations::attention::Attend;
 use crate::sealed::operations::choice::{KnownOutputs, Largest};
 use crate::sealed::operations::gate::Gate;
 use crate::sealed::operations::graph::{Aggregate, Rectify};
-use crate::sealed::operations::linear::{Linear, Project, Rounded};
-use crate::sealed::operations::log_prob::{Bounded, LogProbs, Ranked, Softmax, TotalLogProbs};
-use crate::sealed::operations::norm::{Kind, Normalise};
+use crate::sealed::operations::linear::{LinearOperation, Project, Rounded};
+use crate::sealed::operations::log_prob::{Bounded, LogProbs, LogSumExp, Ranked, TotalLogProbs};
+use crate::sealed::operations::norm::{Normalise, Normalised};
 use crate::sealed::operations::rope::{ProjectRotated, Rotate};
-use crate::sealed::plan::Plan;
-use crate::sealed::tables::{Table, exponential, interval};
+use crate::sealed::plan::SealedPlan;
+use crate::sealed::tables::{LookupTable, exponential, interval};
 
 /// Which relation does not hold, at what row and feature.
 pub(super) type Failed = (&'static str, usize, usize);
 
 /// All relations that some cells do not satisfy.
-pub(super) fn failures(plan: &Plan, cells: &Cells<'_>, factors: &[SiteFactors]) -> Vec<Failed> {
+pub(super) fn failures(plan: &SealedPlan, cells: &Cells<'_>, factors: &[SiteFactors]) -> Vec<Failed> {
     let mut relations = Relations { cells, factors, failed: Vec::new() };
     for operation in &plan.operations {
         let any: &dyn Any = &**operation;
@@ -91,16 +91,16 @@ impl Relations<'_> {
     }
 
     /// A cell of an operation.
-    fn cell(&self, span: &Span, plane: usize, row: usize, position: usize) -> BigInt {
+    fn cell(&self, span: &CellSpan, plane: usize, row: usize, position: usize) -> BigInt {
         self.at(span.group, plane, row, span.offset + position)
     }
 
     /// A number in parts of so many bits, the lowest first.
-    fn parts(&self, span: &Span, (first, count): (usize, usize), bits: u32, [row, position]: [usize; 2]) -> BigInt {
+    fn parts(&self, span: &CellSpan, (first, count): (usize, usize), bits: u32, [row, position]: [usize; 2]) -> BigInt {
         (0..count).map(|part| self.cell(span, first + part, row, position) << (bits * part as u32)).sum()
     }
 
-    fn limbs(&self, span: &Span, planes: (usize, usize), at: [usize; 2]) -> BigInt {
+    fn limbs(&self, span: &CellSpan, planes: (usize, usize), at: [usize; 2]) -> BigInt {
         self.parts(span, planes, 16, at)
     }
 
@@ -132,7 +132,7 @@ impl Relations<'_> {
     }
 
     /// `W x + c + B A x`, each at `2^shift`.
-    fn linear(&self, linear: &Linear, row: usize) -> Vec<BigInt> {
+    fn linear(&self, linear: &LinearOperation, row: usize) -> Vec<BigInt> {
         let (x, matrix) = (self.row(&linear.input, row), &linear.matrix);
         let dot = |weights: &[i16]| -> BigInt { weights.iter().zip(&x).map(|(weight, x)| x * *weight).sum() };
         let hidden = linear.adapter.as_ref().map(|(site, shape)| {
@@ -184,7 +184,7 @@ impl Relations<'_> {
                     [(0, 4), (4, 7), (11, 8), (19, 8)].map(|planes| self.limbs(root, planes, at));
                 let squares: BigInt = x.iter().map(|x| x * x).sum();
                 let sum: BigInt = x.iter().sum();
-                let layer = matches!(kind, Kind::Layer);
+                let layer = matches!(kind, Normalised::Layer);
                 let radicand = match layer {
                     true => squares * n - &sum * &sum + BigInt::from(n * n) * *eps,
                     false => squares + BigInt::from(n) * *eps,
@@ -200,9 +200,9 @@ impl Relations<'_> {
                 }));
             }
             let (sums, bits) = match kind {
-                Kind::Rows => (sums, 40),
-                Kind::Layer => (sums, 47),
-                Kind::Heads(rotations) => (rotated(rotations, row, &sums), 70),
+                Normalised::Rows => (sums, 40),
+                Normalised::Layer => (sums, 47),
+                Normalised::Heads(rotations) => (rotated(rotations, row, &sums), 70),
             };
             self.rounding(rounded, row, rounded.shift - bits - norm.shift(), &sums);
         }
@@ -260,7 +260,7 @@ impl Relations<'_> {
     }
 
     fn curve(&mut self, Gate { curve, gate, up, place, rounded, .. }: &Gate) {
-        let (step, zero) = (if let Curve::Silu = curve { 9 } else { 8 }, interval(*curve, 0, 0));
+        let (step, zero) = (if let GateFunction::Silu = curve { 9 } else { 8 }, interval(*curve, 0, 0));
         for row in 0..self.rows(gate) {
             let mut sums = Vec::new();
             for feature in 0..gate.width {
@@ -324,12 +324,12 @@ impl Relations<'_> {
     }
 
     /// What both tables say: fine steps and coarse, and their exponentials.
-    fn by_tables(&self, span: &Span, [row, position]: [usize; 2]) -> [BigInt; 4] {
+    fn by_tables(&self, span: &CellSpan, [row, position]: [usize; 2]) -> [BigInt; 4] {
         let cell = |plane: usize| self.cell(span, plane, row, position);
         [cell(0), cell(2), (cell(3) << 26u32) + cell(4), cell(1) + power(30)]
     }
 
-    fn softmax(&mut self, Softmax { linear, outputs, rows, brackets }: &Softmax) {
+    fn softmax(&mut self, LogSumExp { linear, outputs, rows, brackets }: &LogSumExp) {
         let (shift, bound) = (linear.shift, coarse_one() << 137u32);
         for row in 0..self.rows(&linear.input) {
             let [largest, logarithm] = [0, 2].map(|plane| self.limbs(rows, (plane, 2), [row, 0]));
@@ -401,6 +401,6 @@ impl Relations<'_> {
 
 /// `c_1`
 fn coarse_one() -> BigInt {
-    let [_, high, low] = Table::Coarse.entries()[4095];
+    let [_, high, low] = LookupTable::Coarse.entries()[4095];
     (BigInt::from(high) << 26u32) + low
 }

@@ -13,17 +13,17 @@ use crate::sealed::cells::Cells;
 use crate::sealed::operations::attention::{Attend, MARK};
 use crate::sealed::operations::choice::Largest;
 use crate::sealed::operations::graph::Rectify;
-use crate::sealed::operations::log_prob::Softmax;
-use crate::sealed::plan::Plan;
+use crate::sealed::operations::log_prob::LogSumExp;
+use crate::sealed::plan::SealedPlan;
 use crate::sealed::tables::exponential;
 
 /// The first operation of a kind.
-fn operation<T: 'static>(plan: &Plan) -> &T {
+fn operation<T: 'static>(plan: &SealedPlan) -> &T {
     plan.operations.iter().find_map(|operation| (&**operation as &dyn Any).downcast_ref()).unwrap()
 }
 
 /// That everything is in its table, and that one relation alone does not hold.
-fn breaks(what: &str, plan: &Plan, cells: &Cells<'_>, network: &Network) {
+fn breaks(what: &str, plan: &SealedPlan, cells: &Cells<'_>, network: &Network) {
     assert!(in_tables(cells), "{what}");
     let broken: BTreeSet<&str> = failures(plan, cells, &network.factors).into_iter().map(|(own, ..)| own).collect();
     assert_eq!(broken, BTreeSet::from([what]));
@@ -110,7 +110,7 @@ fn a_distance_of_an_output_has_one_share_beyond_the_tables() {
     let filled = (3..14).find_map(|shift| {
         let network = Network::with_head(4, shift);
         let plan = network.plan(network.pass().log_probs());
-        let Softmax { outputs, .. } = operation(&plan);
+        let LogSumExp { outputs, .. } = operation(&plan);
         let cells = plan.fill(&network.factors).ok()?;
         let mut places = (0..2).flat_map(|row| (0..outputs.width).map(move |output| (row, output)));
         let far = places.find(|(row, output)| cells.integer(&outputs.plane(5), *row, *output) > 0)?;
@@ -119,7 +119,7 @@ fn a_distance_of_an_output_has_one_share_beyond_the_tables() {
     });
     let (network, plan, columns, (row, far)) = filled.unwrap();
     let mut cells = Cells { arrangement: &plan.arrangement, columns };
-    let Softmax { outputs, .. } = operation(&plan);
+    let LogSumExp { outputs, .. } = operation(&plan);
     // One step before the last, whose exponential is nothing either, and one more beyond.
     let beyond = cells.integer(&outputs.plane(5), row, far);
     cells.set(outputs, 2, row, far, 1);
@@ -132,7 +132,7 @@ fn the_mark_of_an_output_stands_at_the_largest() {
     let network = Network::new(3);
     let plan = network.plan(network.pass().log_probs());
     let mut cells = plan.fill(&network.factors).unwrap();
-    let Softmax { outputs, .. } = operation(&plan);
+    let LogSumExp { outputs, .. } = operation(&plan);
     let marked = (0..outputs.width).find(|output| cells.integer(&outputs.plane(6), 1, *output) == 1).unwrap();
     cells.set(outputs, 6, 1, marked, 0);
     cells.set(outputs, 6, 1, (marked + 1) % outputs.width, 1);

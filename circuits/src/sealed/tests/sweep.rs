@@ -15,10 +15,10 @@ use crate::CheckFailed;
 use crate::conduct::{Conduct, HONEST, Label, Sent};
 use crate::sealed::arrangement::Group;
 use crate::sealed::cells::{Cells, leaf_columns};
-use crate::sealed::equations::First;
+use crate::sealed::equations::EquationPoint;
 use crate::sealed::operations::attention::{MARK, pair_class};
 use crate::sealed::operations::log_prob::rank_class;
-use crate::sealed::plan::Plan;
+use crate::sealed::plan::SealedPlan;
 
 /// Whether every leaf is an entry of its table.
 pub(super) fn in_tables(cells: &Cells<'_>) -> bool {
@@ -35,7 +35,7 @@ pub(super) fn in_tables(cells: &Cells<'_>) -> bool {
 }
 
 /// The cells that each operation fills: those that it changes, whatever was in them.
-fn written(plan: &Plan, network: &Network) -> Vec<Vec<(usize, usize)>> {
+fn written(plan: &SealedPlan, network: &Network) -> Vec<Vec<(usize, usize)>> {
     let mut honest = Cells::new(&plan.arrangement);
     let mut all = Vec::new();
     for operation in &plan.operations {
@@ -52,7 +52,7 @@ fn written(plan: &Plan, network: &Network) -> Vec<Vec<(usize, usize)>> {
 /// Cells with one changed after the operation that fills it; `None` if what follows has no result, so that no prover can
 /// go on from there.
 fn changed<'p>(
-    plan: &'p Plan,
+    plan: &'p SealedPlan,
     network: &Network,
     operation: usize,
     (column, row): (usize, usize),
@@ -69,7 +69,7 @@ fn changed<'p>(
 }
 
 /// What plain integers say of cells, and what an equation at a random point does: it is the same.
-fn judged(plan: &Plan, cells: &Cells<'_>, network: &Network, first: &First) -> Vec<Failed> {
+fn judged(plan: &SealedPlan, cells: &Cells<'_>, network: &Network, first: &EquationPoint) -> Vec<Failed> {
     let failed = failures(plan, cells, &network.factors);
     assert_eq!(failed.is_empty(), holds_at(plan, cells, &network.factors, first), "{failed:?}");
     failed
@@ -138,7 +138,7 @@ fn no_cell_that_is_zero_may_be_another() {
 }
 
 /// Whether a cell is how far an output that is listed is behind the last that is.
-fn is_listed(plan: &Plan, pass: &Pass<'_>, column: usize, row: usize) -> bool {
+fn is_listed(plan: &SealedPlan, pass: &Pass<'_>, column: usize, row: usize) -> bool {
     let Head::LogProbs { likeliest, .. } = pass.log_probs() else { unreachable!("log-probabilities are") };
     let of_ranks = |group: &&Group| group.class == rank_class() && group.length == VOCABULARY;
     let Some(group) = plan.arrangement.groups.iter().find(of_ranks) else { return false };
@@ -147,7 +147,7 @@ fn is_listed(plan: &Plan, pass: &Pass<'_>, column: usize, row: usize) -> bool {
 }
 
 /// Whether a cell is the mark of a pair whose query does not see the key.
-fn is_unseen_mark(plan: &Plan, column: usize, row: usize) -> bool {
+fn is_unseen_mark(plan: &SealedPlan, column: usize, row: usize) -> bool {
     let group = plan.arrangement.groups.iter().find(|group| group.class == pair_class()).unwrap();
     // One vector for all rows of 2 heads of as many keys as rows.
     let inside = (group.first..group.first + group.columns()).contains(&column);
