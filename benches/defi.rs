@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use ftk_defi::pool::{Place, Pool, Side, sqrt_at};
+use ftk_defi::pool::{Pool, PositionKey, SwapDirection, sqrt_at};
 use ftk_defi::{Market, generated, write};
 
 /// Bars of the generated market, as many as a month of minutes has.
@@ -26,15 +26,15 @@ fn main() {
 fn steps(name: &str, edges: i32, goal: f64) {
     const E18: u128 = 1_000_000_000_000_000_000;
     let mut pool = Pool::new(sqrt_at(0), 500).expect("a pool");
-    pool.mint(Place { owner: 0, lower: -60_000, upper: 60_000 }, 1000 * E18).expect("liquidity");
+    pool.mint(PositionKey { owner: 0, lower: -60_000, upper: 60_000 }, 1000 * E18).expect("liquidity");
     for edge in 1..edges {
-        pool.mint(Place { owner: 1, lower: -10 * edge, upper: 10 * edge }, 5 * E18).expect("liquidity");
+        pool.mint(PositionKey { owner: 1, lower: -10 * edge, upper: 10 * edge }, 5 * E18).expect("liquidity");
     }
     let limits = [-10 * edges - 5, 10 * edges + 5].map(sqrt_at);
     let began = Instant::now();
     let mut count = 0;
     for turn in 0..3_000_000_usize.div_ceil(edges as usize) {
-        let (side, limit) = [(Side::Zero, limits[0]), (Side::One, limits[1])][turn % 2];
+        let (side, limit) = [(SwapDirection::Zero, limits[0]), (SwapDirection::One, limits[1])][turn % 2];
         // Small swaps within one range, or from one end of the ranges to the other.
         let amount = if edges == 1 { E18 / 1000 + turn as u128 % 1000 } else { 1 << 100 };
         count += pool.swap(side, amount, limit).expect("a swap").steps;

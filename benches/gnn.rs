@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ftk_gnn::graph::{Carries, Edge, Graph, Part};
+use ftk_gnn::graph::{Carries, Edge, Graph, NodeSplit};
 use ftk_networks::ops::graph::{Features, Sparse};
 use serde_json::Value;
 
@@ -127,9 +127,9 @@ fn make(folder: &Path, shape: &Shape) {
     let x: Vec<f32> = (0..shape.nodes).flat_map(|node| sparse.row(node)).collect();
     let labels: Vec<Option<u32>> = (0..shape.nodes).map(|_| Some(numbers.below(shape.classes) as u32)).collect();
     let part = |node: usize| match node {
-        node if node < shape.train => Part::Train,
-        node if node < shape.train + 500 => Part::Validation,
-        _ => Part::None,
+        node if node < shape.train => NodeSplit::Train,
+        node if node < shape.train + 500 => NodeSplit::Validation,
+        _ => NodeSplit::None,
     };
     let write = |name: &str, bytes: Vec<u8>| std::fs::write(folder.join(name), bytes).expect("a file on disk");
     write("x.bin", x.iter().flat_map(|value| value.to_le_bytes()).collect());

@@ -43,7 +43,7 @@ use ftk_networks::graphs::End;
 use ftk_networks::sites::Role;
 use ftk_recipes::{Base, Recipe};
 use ftk_text::encode::Encoder;
-use ftk_text::rows::Text;
+use ftk_text::rows::PlainText;
 
 use crate::prove::cost::available_memory;
 use crate::prove::model;
@@ -101,9 +101,9 @@ impl Question {
     fn ids(&self, source: &BaseModel) -> Result<Vec<u32>> {
         let chat = !self.raw && source.chat_template().is_ok();
         let text = if chat {
-            Text::Chat(vec![Message::new("user", &self.prompt)].into())
+            PlainText::Chat(vec![Message::new("user", &self.prompt)].into())
         } else {
-            Text::Plain(self.prompt.clone())
+            PlainText::Plain(self.prompt.clone())
         };
         let ids = Encoder::prompt(source, &text)?;
         if ids.is_empty() {

@@ -12,13 +12,13 @@ use crate::keys::all_taken;
 use crate::preference::Reference;
 use crate::recipe::Recipe;
 use crate::sections::{Best, Lora, Scored, Selector, Targets, Task};
-use crate::source::Source;
+use crate::source::RecipeSource;
 
 /// Largest rank: what common loaders of adapters accept.
 const MAX_RANK: usize = 256;
 
 impl Recipe {
-    pub(crate) fn check(&self, source: &Source<'_>) -> Result<(), RecipeError> {
+    pub(crate) fn check(&self, source: &RecipeSource<'_>) -> Result<(), RecipeError> {
         let need = |good: bool, key: &str, rule: &str| if good { Ok(()) } else { Err(source.refuse(key, rule)) };
         let positive = |value: f64| value.is_finite() && value > 0.0;
         let fraction = |value: f64| (0.0..1.0).contains(&value);
@@ -99,7 +99,7 @@ impl Recipe {
 }
 
 impl Gnn {
-    fn check(&self, recipe: &Recipe, source: &Source<'_>) -> Result<(), RecipeError> {
+    fn check(&self, recipe: &Recipe, source: &RecipeSource<'_>) -> Result<(), RecipeError> {
         let need = |good: bool, key: &str, rule: &str| if good { Ok(()) } else { Err(source.refuse(key, rule)) };
         let share = |value: f64| (0.0..1.0).contains(&value);
         let fresh = recipe.base.model.as_os_str() == FRESH;
@@ -149,7 +149,7 @@ impl Gnn {
 }
 
 impl Lora {
-    fn check(&self, source: &Source<'_>) -> Result<(), RecipeError> {
+    fn check(&self, source: &RecipeSource<'_>) -> Result<(), RecipeError> {
         let need = |good: bool, key: &str, rule: &str| if good { Ok(()) } else { Err(source.refuse(key, rule)) };
         let (rank, above) = (|rank| (1..=MAX_RANK).contains(&rank), |alpha: f64| alpha.is_finite() && alpha > 0.0);
         need(rank(self.rank), "lora.rank", "must be between 1 and 256")?;

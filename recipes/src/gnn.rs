@@ -6,7 +6,7 @@ use ftk_networks::graphs::{GraphNetworkKind, Head};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::key::Key;
+use crate::key::TakenKey;
 use crate::preference::Dpo;
 
 /// `base.model` of a network that starts from random weights.
@@ -137,35 +137,35 @@ pub enum Split {
 }
 
 /// The keys that a task on a graph takes of a recipe, beside those of the host.
-pub(crate) fn keys(gnn: Option<&Gnn>, dpo: &Dpo) -> Vec<Key> {
+pub(crate) fn keys(gnn: Option<&Gnn>, dpo: &Dpo) -> Vec<TakenKey> {
     let objective = gnn.map_or(Objective::Classes, |gnn| gnn.objective);
     let split = gnn.map_or(Split::Given, |gnn| gnn.split);
-    let of_feedback = |key: Key| match objective {
+    let of_feedback = |key: TakenKey| match objective {
         Objective::Feedback => key,
-        _ => Key::when(key.name, false, "is for objective = \"feedback\""),
+        _ => TakenKey::when(key.name, false, "is for objective = \"feedback\""),
     };
-    let of_contrast = |name| Key::when(name, objective == Objective::Contrast, "is for objective = \"contrast\"");
+    let of_contrast = |name| TakenKey::when(name, objective == Objective::Contrast, "is for objective = \"contrast\"");
     let lots = split == Split::Random;
     let dealt = lots || split == Split::Temporal;
     let mut keys = vec![
-        Key::new("gnn.objective"),
-        Key::new("gnn.network"),
-        Key::new("gnn.layers"),
-        Key::new("gnn.hidden"),
-        Key::new("gnn.heads"),
-        Key::new("gnn.head"),
-        Key::new("gnn.train_head"),
-        Key::new("gnn.dropout"),
-        Key::new("gnn.attention_dropout"),
-        Key::new("gnn.l2"),
-        Key::new("gnn.l2_layers"),
-        Key::new("gnn.normalise"),
-        Key::new("gnn.project"),
-        Key::new("gnn.split"),
-        Key::when("gnn.shares", dealt, "is for gnn.split = \"temporal\" or \"random\""),
-        Key::when("gnn.random_split_leaks_the_future", lots, "is for gnn.split = \"random\""),
-        Key::new("gnn.neighbours"),
-        Key::new("gnn.feedback"),
+        TakenKey::new("gnn.objective"),
+        TakenKey::new("gnn.network"),
+        TakenKey::new("gnn.layers"),
+        TakenKey::new("gnn.hidden"),
+        TakenKey::new("gnn.heads"),
+        TakenKey::new("gnn.head"),
+        TakenKey::new("gnn.train_head"),
+        TakenKey::new("gnn.dropout"),
+        TakenKey::new("gnn.attention_dropout"),
+        TakenKey::new("gnn.l2"),
+        TakenKey::new("gnn.l2_layers"),
+        TakenKey::new("gnn.normalise"),
+        TakenKey::new("gnn.project"),
+        TakenKey::new("gnn.split"),
+        TakenKey::when("gnn.shares", dealt, "is for gnn.split = \"temporal\" or \"random\""),
+        TakenKey::when("gnn.random_split_leaks_the_future", lots, "is for gnn.split = \"random\""),
+        TakenKey::new("gnn.neighbours"),
+        TakenKey::new("gnn.feedback"),
         of_contrast("gnn.contrast.drop_edges"),
         of_contrast("gnn.contrast.drop_features"),
         of_contrast("gnn.contrast.temperature"),

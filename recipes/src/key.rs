@@ -2,14 +2,14 @@
 
 /// A key that a task takes, of some recipes at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Key {
+pub(crate) struct TakenKey {
     /// Dotted; that of a table without fixed keys stands for all in it.
     pub(crate) name: &'static str,
     /// Why this recipe's run would not look at it.
     pub(crate) idle: Option<&'static str>,
 }
 
-impl Key {
+impl TakenKey {
     /// A key of every recipe of a task.
     pub(crate) const fn new(name: &'static str) -> Self {
         Self { name, idle: None }

@@ -6,10 +6,10 @@
 
 use crate::error::RecipeError;
 use crate::gnn;
-use crate::key::Key;
+use crate::key::TakenKey;
 use crate::recipe::Recipe;
 use crate::sections::Task;
-use crate::source::Source;
+use crate::source::RecipeSource;
 
 /// Keys of the host, which trains whatever the task is, and of the choice of what is trained.
 const HOST: [&str; 37] = [
@@ -67,16 +67,16 @@ const TEXT: [&str; 9] = [
 
 impl Task {
     /// The keys that a task takes of a recipe; those it takes of other recipes of its own are named as idle.
-    pub(crate) fn keys(self, recipe: &Recipe) -> Vec<Key> {
-        let mut keys: Vec<Key> = HOST.map(Key::new).to_vec();
-        let trained = Key::when("base.save_dtype", recipe.base.train, "needs base.train = true");
+    pub(crate) fn keys(self, recipe: &Recipe) -> Vec<TakenKey> {
+        let mut keys: Vec<TakenKey> = HOST.map(TakenKey::new).to_vec();
+        let trained = TakenKey::when("base.save_dtype", recipe.base.train, "needs base.train = true");
         match self {
             Self::Sft => {
-                keys.extend(TEXT.map(Key::new));
-                keys.extend([trained, Key::new("data.packing")]);
+                keys.extend(TEXT.map(TakenKey::new));
+                keys.extend([trained, TakenKey::new("data.packing")]);
             }
             Self::Dpo => {
-                keys.extend(TEXT.map(Key::new));
+                keys.extend(TEXT.map(TakenKey::new));
                 keys.extend(recipe.dpo.keys());
             }
             Self::Gnn => keys.extend(gnn::keys(recipe.gnn.as_ref(), &recipe.dpo)),
@@ -86,7 +86,7 @@ impl Task {
 }
 
 /// Refuses the first key, in the order in which they are written, that the recipe's task does not take.
-pub(crate) fn all_taken(recipe: &Recipe, source: &Source<'_>) -> Result<(), RecipeError> {
+pub(crate) fn all_taken(recipe: &Recipe, source: &RecipeSource<'_>) -> Result<(), RecipeError> {
     let keys = recipe.task.keys(recipe);
     let taken = |written: &String| keys.iter().any(|key| key.idle.is_none() && key.holds(written));
     let unread: Vec<String> = source.written().into_iter().filter(|written| !taken(written)).collect();
@@ -110,14 +110,14 @@ impl Recipe {
     /// The recipe with every key that its task takes, and no other: it reads as the same recipe.
     pub fn resolved(&self) -> toml::Table {
         let mut table = toml::Table::try_from(self).expect("a recipe has no map but of text keys and no null");
-        let keys: Vec<Key> = self.task.keys(self).into_iter().filter(|key| key.idle.is_none()).collect();
+        let keys: Vec<TakenKey> = self.task.keys(self).into_iter().filter(|key| key.idle.is_none()).collect();
         retain(&mut table, "", &keys);
         table
     }
 }
 
 /// Takes away what is in none of the keys, and tables of which nothing is left.
-fn retain(table: &mut toml::Table, prefix: &str, keys: &[Key]) {
+fn retain(table: &mut toml::Table, prefix: &str, keys: &[TakenKey]) {
     table.retain(|name, value| {
         let name = format!("{prefix}{name}");
         match value {

@@ -34,4 +34,4 @@ pub use sections::{
 /// Errors of this crate that may know what to do about them.
 pub const HINTS: &[hint::HintOf] = &[hint::of::<RecipeError>];
 
-pub use session::{BatchLoss, Metrics, Session, TaskError, Window};
+pub use session::{BatchLoss, Metrics, Session, StepWindow, TaskError};

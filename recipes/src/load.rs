@@ -9,7 +9,7 @@ use crate::builtin::BUILTIN;
 use crate::error::RecipeError;
 use crate::recipe::Recipe;
 use crate::shipped;
-use crate::source::{Override, Source};
+use crate::source::{Override, RecipeSource};
 
 impl Recipe {
     /// Reads a recipe file, or where there is none the recipe that ships under this name. Paths come back resolved
@@ -39,7 +39,7 @@ impl Recipe {
                 .into(),
         };
         let overrides = Override::read(settings, text.len())?;
-        let source = Source::new(path, &text, &overrides)?;
+        let source = RecipeSource::new(path, &text, &overrides)?;
         let mut recipe = Self::checked(&source)?;
         let folder = path.parent().filter(|_| builtin.is_none()).unwrap_or(Path::new(""));
         recipe.resolve(|key| if source.is_typed(key) { Path::new("") } else { folder });
@@ -71,10 +71,10 @@ impl Recipe {
     /// As [`Recipe::load_with`].
     pub fn parse_with(path: &Path, text: &str, settings: &[String]) -> Result<Self, RecipeError> {
         let overrides = Override::read(settings, text.len())?;
-        Self::checked(&Source::new(path, text, &overrides)?)
+        Self::checked(&RecipeSource::new(path, text, &overrides)?)
     }
 
-    fn checked(source: &Source<'_>) -> Result<Self, RecipeError> {
+    fn checked(source: &RecipeSource<'_>) -> Result<Self, RecipeError> {
         let recipe: Self = source.read()?;
         recipe.check(source)?;
         Ok(recipe)

@@ -14,12 +14,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::kto::Kto;
-pub use self::loss::{Completion, Loss, Row, RowKind, Verdict};
+pub use self::loss::{Judgement, Loss, PreferenceRow, RowKind, ScoredCompletion};
 pub use self::simpo::Simpo;
 use crate::error::RecipeError;
-use crate::key::Key;
+use crate::key::TakenKey;
 use crate::sections::Run;
-use crate::source::Source;
+use crate::source::RecipeSource;
 
 /// Preference optimisation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -117,7 +117,7 @@ impl Dpo {
             DpoLoss::Sigmoid => Box::new(sigmoid::Sigmoid { beta, label_smoothing }),
             DpoLoss::Ipo => Box::new(ipo::Ipo { beta }),
             DpoLoss::Hinge => Box::new(hinge::Hinge { beta }),
-            DpoLoss::Softmax => Box::new(softmax::Softmax { beta }),
+            DpoLoss::Softmax => Box::new(softmax::SoftmaxLoss { beta }),
             DpoLoss::Orpo => Box::new(orpo::Orpo { beta }),
             DpoLoss::Kto => Box::new(kto::Value { beta, weights: self.kto }),
             DpoLoss::Simpo => Box::new(simpo::Margin { beta, gamma: self.simpo.gamma, label_smoothing }),
@@ -130,24 +130,24 @@ impl Dpo {
     }
 
     /// The keys that a task with preferences takes.
-    pub(crate) fn keys(&self) -> Vec<Key> {
+    pub(crate) fn keys(&self) -> Vec<TakenKey> {
         let cost = self.cost();
-        let compared = |name| Key::when(name, cost.has_reference(), "is for losses that compare with a reference");
+        let compared = |name| TakenKey::when(name, cost.has_reference(), "is for losses that compare with a reference");
         let own = "is for losses without a supervised part of their own";
         vec![
-            Key::new("dpo.beta"),
-            Key::new("dpo.loss"),
-            Key::new("dpo.label_smoothing"),
-            Key::when("dpo.sft_weight", cost.supervised().is_none(), own),
+            TakenKey::new("dpo.beta"),
+            TakenKey::new("dpo.loss"),
+            TakenKey::new("dpo.label_smoothing"),
+            TakenKey::when("dpo.sft_weight", cost.supervised().is_none(), own),
             compared("dpo.reference"),
             compared("dpo.cache"),
-            Key::when("dpo.kto.desirable_weight", self.loss == DpoLoss::Kto, "is for dpo.loss = \"kto\""),
-            Key::when("dpo.kto.undesirable_weight", self.loss == DpoLoss::Kto, "is for dpo.loss = \"kto\""),
-            Key::when("dpo.simpo.gamma", self.loss == DpoLoss::Simpo, "is for dpo.loss = \"simpo\""),
+            TakenKey::when("dpo.kto.desirable_weight", self.loss == DpoLoss::Kto, "is for dpo.loss = \"kto\""),
+            TakenKey::when("dpo.kto.undesirable_weight", self.loss == DpoLoss::Kto, "is for dpo.loss = \"kto\""),
+            TakenKey::when("dpo.simpo.gamma", self.loss == DpoLoss::Simpo, "is for dpo.loss = \"simpo\""),
         ]
     }
 
-    pub(crate) fn check(&self, run: &Run, source: &Source<'_>) -> Result<(), RecipeError> {
+    pub(crate) fn check(&self, run: &Run, source: &RecipeSource<'_>) -> Result<(), RecipeError> {
         let need = |good: bool, key: &str, rule: &str| if good { Ok(()) } else { Err(source.refuse(key, rule)) };
         need(self.beta.is_finite() && self.beta > 0.0, "dpo.beta", "must be above 0")?;
         let smoothing = self.label_smoothing;
@@ -178,8 +178,8 @@ mod tests {
     struct Judge(Dpo);
 
     impl Judge {
-        fn judge(&self, chosen: Completion, rejected: &[Completion]) -> Verdict {
-            self.0.cost().judge(Row::chosen(&[&[chosen], rejected].concat()))
+        fn judge(&self, chosen: ScoredCompletion, rejected: &[ScoredCompletion]) -> Judgement {
+            self.0.cost().judge(PreferenceRow::chosen(&[&[chosen], rejected].concat()))
         }
     }
 
@@ -187,8 +187,8 @@ mod tests {
         Judge(Dpo { beta, loss, label_smoothing, ..Dpo::default() })
     }
 
-    fn completion(policy: f64, reference: f64, tokens: usize) -> Completion {
-        Completion { policy, reference, tokens }
+    fn completion(policy: f64, reference: f64, tokens: usize) -> ScoredCompletion {
+        ScoredCompletion { policy, reference, tokens }
     }
 
     #[test]
@@ -240,9 +240,9 @@ mod tests {
             let alone = cost.rows() == RowKind::Unpaired;
             for (wanted, drift) in if alone { vec![(true, 0.0), (false, 0.4), (true, 3.0)] } else { vec![(true, 0.0)] }
             {
-                let row = |pair: &[Completion; 2]| {
+                let row = |pair: &[ScoredCompletion; 2]| {
                     let completions = if alone { &pair[..1] } else { &pair[..] };
-                    cost.judge(Row { completions, wanted, drift })
+                    cost.judge(PreferenceRow { completions, wanted, drift })
                 };
                 for (at, slope) in row(&pair).slopes.into_iter().enumerate() {
                     let moved = |by: f64| {
@@ -276,7 +276,7 @@ mod tests {
             let judge = |reference: f64| {
                 let pair = [completion(-20.0, reference, 7), completion(-33.0, -31.0, 12)];
                 let completions = if cost.rows() == RowKind::Unpaired { &pair[..1] } else { &pair[..] };
-                cost.judge(Row { completions, wanted: true, drift: 0.0 })
+                cost.judge(PreferenceRow { completions, wanted: true, drift: 0.0 })
             };
             assert_eq!(judge(-20.5) != judge(-21.0), cost.has_reference(), "{loss:?}");
         }
@@ -293,7 +293,7 @@ mod tests {
             // Of one token, as graphs have it.
             let judge = |by: f64| {
                 let pair = [completion(-2.5 + by, -2.0, 1), completion(-3.5 + by, -3.0, 1)];
-                cost.judge(Row::chosen(&pair)).loss
+                cost.judge(PreferenceRow::chosen(&pair)).loss
             };
             assert_eq!((judge(0.0) - judge(-1.5)).abs() < 1e-12, cost.is_relative(), "{loss:?}");
         }
@@ -315,7 +315,7 @@ mod tests {
         let rejected = [completion(-33.0, -31.0, 12), completion(-18.0, -19.5, 3), completion(-50.0, -50.0, 9)];
         let verdict = preference.judge(chosen, &rejected);
         // -log sigmoid(-log sum exp(beta (gain of a rejected one - gain of the chosen one))), Chen et al. 2024.
-        let by_hand = |chosen: Completion, rejected: &[Completion]| {
+        let by_hand = |chosen: ScoredCompletion, rejected: &[ScoredCompletion]| {
             let sum: f64 = rejected.iter().map(|it| (0.3 * (it.gain() - chosen.gain())).exp()).sum();
             -(1.0 / (1.0 + sum.ln().exp())).ln()
         };
@@ -330,9 +330,11 @@ mod tests {
         // Slopes against differences, of every completion; the policy is not its reference.
         let step = 1e-5;
         let moved = |at: usize, by: f64| {
-            let move_by =
-                |it: Completion, index| if index == at { Completion { policy: it.policy + by, ..it } } else { it };
-            let all: Vec<Completion> = rejected.iter().enumerate().map(|(index, it)| move_by(*it, index + 1)).collect();
+            let move_by = |it: ScoredCompletion, index| {
+                if index == at { ScoredCompletion { policy: it.policy + by, ..it } } else { it }
+            };
+            let all: Vec<ScoredCompletion> =
+                rejected.iter().enumerate().map(|(index, it)| move_by(*it, index + 1)).collect();
             preference.judge(move_by(chosen, 0), &all).loss
         };
         for (at, slope) in verdict.slopes.iter().enumerate() {

@@ -26,7 +26,7 @@ pub struct BatchLoss {
 
 /// The optimiser step that a batch is a part of.
 #[derive(Clone, Copy, Debug)]
-pub struct Window<'a> {
+pub struct StepWindow<'a> {
     /// Number of the step, from 0: tells random choices such as dropout apart.
     pub step: usize,
     /// All rows of the step, those of its other batches among them: what is a mean over them.
@@ -65,7 +65,7 @@ pub trait Session {
     ///
     /// # Errors
     /// The device's.
-    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<BatchLoss, TaskError>;
+    fn loss(&self, rows: &[usize], window: StepWindow<'_>) -> Result<BatchLoss, TaskError>;
 
     /// Figures on the held-out rows; none without such rows.
     ///

@@ -58,7 +58,7 @@ pub fn near<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
 
 /// A file of rows that ships.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rows {
+pub struct ShippedRows {
     /// Its path from the folder of the recipe that names it.
     pub path: &'static str,
     /// What is in it.
@@ -68,14 +68,15 @@ pub struct Rows {
 impl Builtin {
     /// The files that ship for what the recipe calls `path`: the file itself, or all of a folder; none of rows that the
     /// user brings.
-    fn files(&self, path: &Path) -> Vec<Rows> {
+    fn files(&self, path: &Path) -> Vec<ShippedRows> {
         let here = FILES.iter();
-        let here = here.filter_map(|&(name, bytes)| Some(Rows { path: name.strip_prefix(self.folder())?, bytes }));
+        let here =
+            here.filter_map(|&(name, bytes)| Some(ShippedRows { path: name.strip_prefix(self.folder())?, bytes }));
         here.filter(|rows| Path::new(rows.path).starts_with(path)).collect()
     }
 
     /// Every file of rows that ships for it.
-    pub fn rows(&self) -> Vec<Rows> {
+    pub fn rows(&self) -> Vec<ShippedRows> {
         let text: toml::Table = self.text.parse().expect("a test reads every recipe and plan");
         let named = |key: &str| text.get("data")?.get(key)?.as_str();
         ["train", "held_out"].into_iter().filter_map(named).flat_map(|path| self.files(Path::new(path))).collect()

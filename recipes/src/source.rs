@@ -67,7 +67,7 @@ fn place(key: &str) -> PathBuf {
 }
 
 /// A recipe's text with the path it came from.
-pub struct Source<'a> {
+pub struct RecipeSource<'a> {
     path: &'a Path,
     text: &'a str,
     overrides: &'a [Override],
@@ -75,7 +75,7 @@ pub struct Source<'a> {
     document: Spanned<DeTable<'a>>,
 }
 
-impl<'a> Source<'a> {
+impl<'a> RecipeSource<'a> {
     /// A text with overrides laid over it; `path` names it in errors.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use ftk_gnn::import::Origin;
-use ftk_gnn::score::Targets;
+use ftk_gnn::score::ScoreTargets;
 
 use super::arguments::either;
 use super::help;
@@ -103,9 +103,9 @@ pub(super) fn run(verb: Gnn, printer: &Printer) -> anyhow::Result<Outcome> {
         }
         Gnn::Score(Score { base, adapter, graph, nodes, pairs, before, out }) => {
             let asked = match (nodes, pairs) {
-                (_, Some(pairs)) => Targets::Pairs(pairs),
-                (Some(nodes), None) => Targets::Nodes(nodes),
-                (None, None) => Targets::AllNodes,
+                (_, Some(pairs)) => ScoreTargets::Pairs(pairs),
+                (Some(nodes), None) => ScoreTargets::Nodes(nodes),
+                (None, None) => ScoreTargets::AllNodes,
             };
             let settings = commands::gnn::score::Settings { base, adapter, graph, asked, before, out };
             commands::gnn::score::run(&settings, printer)

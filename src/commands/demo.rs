@@ -17,7 +17,7 @@ use ftk_recipes::Recipe;
 use ftk_text::RowPlace;
 use ftk_text::encode::{Encoder, Pair};
 use ftk_text::preferred::preferred;
-use ftk_text::rows::{self, Chat, Options, PairRow, Text};
+use ftk_text::rows::{self, Chat, Options, PairRow, PlainText};
 use serde_json::json;
 
 use super::prove::Mode;
@@ -149,7 +149,7 @@ fn rate(model: &LoadedModel, adapter: Option<&Adapter>, pairs: &[Pair]) -> Resul
 /// The question of a row, as one types it.
 fn question(row: &PairRow) -> Result<String> {
     match row {
-        PairRow::Text(Text::Chat(Chat { messages, .. }), _, _) if messages.len() == 1 => {
+        PairRow::Text(PlainText::Chat(Chat { messages, .. }), _, _) if messages.len() == 1 => {
             Ok(messages[0].content().unwrap_or_default().to_owned())
         }
         _ => anyhow::bail!("the held-out rows are not single questions"),

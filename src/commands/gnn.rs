@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ftk_adapters::atomic;
-use ftk_gnn::Opened;
-use ftk_gnn::graph::Part;
+use ftk_gnn::OpenedTask;
+use ftk_gnn::graph::NodeSplit;
 use ftk_gnn::import::{self, Origin};
 use ftk_gnn::model::GraphModel;
 use ftk_gnn::settings::FRESH;
@@ -42,14 +42,14 @@ pub(super) fn eval(mut recipe: Recipe, adapter: Option<&Path>, printer: &Printer
     recipe.base.train = adapter.is_none();
     recipe.run.out = PathBuf::new();
     let own = GraphModel::frozen(&recipe.base.model, adapter)?.network.head;
-    let opened = Opened::new(&recipe)?;
+    let opened = OpenedTask::new(&recipe)?;
     if own != opened.model().network.clone().bare().head {
         let message = format!("base and adapter end in {own:?}, the recipe in {:?}", opened.model().network.head);
         return Err(Advice::new(message, "give the base or the adapter that was trained for this task").into());
     }
     opened.notes().iter().for_each(|note| printer.note(note));
     let mut object = Map::new();
-    for (part, name) in [(Part::Validation, "validation"), (Part::Test, "test")] {
+    for (part, name) in [(NodeSplit::Validation, "validation"), (NodeSplit::Test, "test")] {
         let figures = opened.figures(part)?;
         figures.iter().for_each(|(figure, value)| printer.line(&format!("{name}_{figure}\t{value:.6}")));
         let figures = figures.into_iter().map(|(figure, value)| (figure.to_owned(), json!(value)));

@@ -6,8 +6,8 @@ use anyhow::Result;
 use ftk_bases::{BaseModel, Message};
 use ftk_proofs::{Case, Completion, Input, LogProb, Output, Preference};
 use ftk_text::RowPlace;
-use ftk_text::encode::{Encoder, Pair, Sequence};
-use ftk_text::rows::{self, Options, PairRow, PromptRow, SftRow, Text};
+use ftk_text::encode::{Encoder, Pair, ScoredSequence};
+use ftk_text::rows::{self, Options, PairRow, PlainText, PromptRow, SftRow};
 
 use super::{Advice, Question};
 
@@ -139,16 +139,16 @@ impl Speech {
         Self { chat: !raw && source.chat_template().is_ok() }
     }
 
-    fn text(&self, role: &str, text: &str) -> Text {
+    fn text(&self, role: &str, text: &str) -> PlainText {
         match self.chat {
-            true => Text::Chat(vec![Message::new(role, text)].into()),
-            false => Text::Plain(text.to_owned()),
+            true => PlainText::Chat(vec![Message::new(role, text)].into()),
+            false => PlainText::Plain(text.to_owned()),
         }
     }
 }
 
 /// A row whose scored ids are its end: that end, behind what comes before it.
-fn continued(encoder: &Encoder<'_>, place: RowPlace, sequence: Sequence) -> Result<Case> {
+fn continued(encoder: &Encoder<'_>, place: RowPlace, sequence: ScoredSequence) -> Result<Case> {
     whole(encoder, place)?;
     let first = sequence.scored.iter().position(|scored| *scored);
     let Some(first) = first.filter(|first| sequence.scored[*first..].iter().all(|scored| *scored)) else {

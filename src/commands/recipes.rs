@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ftk_adapters::{atomic, foreign};
-use ftk_recipes::shipped::{Rows, near};
+use ftk_recipes::shipped::{ShippedRows, near};
 use ftk_recipes::{Builtin, Recipe};
 use serde_json::json;
 
@@ -114,7 +114,7 @@ fn copy(builtin: &Builtin, file: &Path) -> Result<Vec<PathBuf>> {
     let folder = file.parent().unwrap_or(Path::new(""));
     let rows = builtin.rows();
     let places: Vec<PathBuf> = rows.iter().map(|rows| folder.join(rows.path)).collect();
-    let other = |(place, rows): &(&PathBuf, &Rows)| place.exists() && !equal(place, rows.bytes);
+    let other = |(place, rows): &(&PathBuf, &ShippedRows)| place.exists() && !equal(place, rows.bytes);
     let taken = places.iter().zip(&rows).find(other).map(|(place, _)| place.as_path());
     if let Some(taken) = file.exists().then_some(file).or(taken) {
         let message = format!("{}: is there already", taken.display());

@@ -5,7 +5,7 @@ use blake3::Hash;
 use candle_core::{Device, Shape, Tensor};
 use ftk_adapters::train::operation::Operation;
 use ftk_adapters::train::trace;
-use ftk_recipes::{Metrics, Optim, Run, Schedule, Session, Window};
+use ftk_recipes::{Metrics, Optim, Run, Schedule, Session, StepWindow};
 use serde_json::{Map, Value, json};
 
 use super::error::{Identity, TrainError};
@@ -160,7 +160,7 @@ fn accumulate(
 ) -> Result<Accumulated, TrainError> {
     let all = || batches.iter().flatten();
     let rows: Vec<usize> = all().copied().collect();
-    let window = Window { step: step - 1, rows: &rows };
+    let window = StepWindow { step: step - 1, rows: &rows };
     let items: usize = all().map(|&row| session.items(row)).sum();
     let mut gradients: Vec<Vec<f32>> = parameters.iter().map(|(_, p)| vec![0.0; p.elem_count()]).collect();
     let (mut loss, mut metrics) = (0.0, Metrics::new());

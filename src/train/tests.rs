@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use candle_core::{Device, Tensor, Var};
-use ftk_recipes::{BatchLoss, Best, Format, Metrics, Optim, Run, Schedule, Session, TaskError, Window};
+use ftk_recipes::{BatchLoss, Best, Format, Metrics, Optim, Run, Schedule, Session, StepWindow, TaskError};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 
@@ -68,7 +68,7 @@ impl Session for Pull {
         idle.chain([("weight".to_owned(), self.weight.clone())]).collect()
     }
 
-    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<BatchLoss, TaskError> {
+    fn loss(&self, rows: &[usize], window: StepWindow<'_>) -> Result<BatchLoss, TaskError> {
         assert!(rows.iter().all(|row| window.rows.contains(row)), "a batch is a part of its step");
         let call = self.calls.replace(self.calls.get() + 1);
         if self.fails_at == Some(call) {

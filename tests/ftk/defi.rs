@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Output;
 
 use ftk_defi::Bar;
-use ftk_defi::log::{Entry, Log};
-use ftk_defi::plan::{Opened, Plan, SHIPPED};
+use ftk_defi::log::{DecisionLog, LogEntry};
+use ftk_defi::plan::{MakerSimulation, Plan, SHIPPED};
 use ftk_defi::simulation::Simulation;
 use ftk_defi::simulation::book::Book;
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ fn a_backtest_its_log_and_a_proved_decision() {
 
     let log_path = folder.join("run/window-1/decisions.jsonl");
     let text = std::fs::read_to_string(&log_path).unwrap();
-    let (log, head) = Log::read(&text).unwrap();
+    let (log, head) = DecisionLog::read(&text).unwrap();
     let adapter = log.header.adapter.clone();
     assert_eq!(said["windows"][0]["head"], head.as_str());
     assert_eq!((log.entries.len(), said["windows"][0]["adapter"].as_str()), (10, Some(adapter.as_str())));
@@ -122,12 +122,12 @@ fn a_backtest_its_log_and_a_proved_decision() {
     let tight = at(folder, &["defi", "audit", "--plan", "tight.toml", "--log", honest]);
     assert_eq!(check(&tight), "log terms");
 
-    let forge = |name: &str, change: &dyn Fn(&mut Log)| {
+    let forge = |name: &str, change: &dyn Fn(&mut DecisionLog)| {
         let mut forged = log.clone();
         change(&mut forged);
         std::fs::write(folder.join(name), forged.write().0).unwrap();
     };
-    type Change<'a> = &'a dyn Fn(&mut Log);
+    type Change<'a> = &'a dyn Fn(&mut DecisionLog);
     let changes: [(&str, Change<'_>); 6] = [
         ("log state", &|log| log.entries[3].state["cash"] = "1".into()),
         ("log window", &|log| log.entries[3].ids[7] += 1),
@@ -144,9 +144,9 @@ fn a_backtest_its_log_and_a_proved_decision() {
     // A log that follows in all respects, of a policy that is not the adapter: the proof says otherwise. The forger
     // has a proof made for this very log.
     let plan = Plan::load(&folder.join("plan.toml")).unwrap();
-    let (Opened::Book(simulation), _) = plan.open().unwrap() else { panic!("a quoter") };
+    let (MakerSimulation::Book(simulation), _) = plan.open().unwrap() else { panic!("a quoter") };
     let mut turn = 0;
-    let (other, _) = Log::keep(log.header.clone(), &simulation, |_| {
+    let (other, _) = DecisionLog::keep(log.header.clone(), &simulation, |_| {
         turn += 1;
         Ok((log.entries[turn - 1].action - simulation.ids().0) as usize + 1).map(|action| action % 35)
     })
@@ -168,7 +168,7 @@ fn a_backtest_its_log_and_a_proved_decision() {
 }
 
 /// Writes the state of a logged decision into a folder, as `state.json`, and gives its rows.
-fn state(folder: &Path, simulation: &Book, entry: &Entry) -> Vec<String> {
+fn state(folder: &Path, simulation: &Book, entry: &LogEntry) -> Vec<String> {
     let rows: Vec<String> = simulation.all()[entry.bar - 300..=entry.bar]
         .iter()
         .map(|bar| {
@@ -188,16 +188,16 @@ pub fn kept(folder: &Path) {
     let run = ["defi", "backtest", "--plan", "plan.toml", "--out", "run", "--quiet"];
     succeed(ftk(&run).current_dir(folder));
     let text = std::fs::read_to_string(folder.join("run/window-1/decisions.jsonl")).unwrap();
-    let (log, _) = Log::read(&text).unwrap();
-    let (Opened::Book(simulation), _) = Plan::load(&folder.join("plan.toml")).unwrap().open().unwrap() else {
+    let (log, _) = DecisionLog::read(&text).unwrap();
+    let (MakerSimulation::Book(simulation), _) = Plan::load(&folder.join("plan.toml")).unwrap().open().unwrap() else {
         panic!("a quoter")
     };
     state(folder, &simulation, log.entries.last().unwrap());
 }
 
 /// What `quote` answers to the state of a logged decision is what was logged.
-fn quotes_follow_the_log(folder: &Path, plan: &Plan, entry: &Entry) {
-    let (Opened::Book(simulation), _) = plan.open().unwrap() else { panic!("a quoter") };
+fn quotes_follow_the_log(folder: &Path, plan: &Plan, entry: &LogEntry) {
+    let (MakerSimulation::Book(simulation), _) = plan.open().unwrap() else { panic!("a quoter") };
     let rows = state(folder, &simulation, entry);
     let quote = [
         "defi",

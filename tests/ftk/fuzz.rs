@@ -31,7 +31,7 @@ use ftk_proofs::limits::Limits;
 use ftk_proofs::verdict::Expectations;
 use ftk_proofs::verifier::Verifier;
 use ftk_recipes::{Data, Recipe};
-use ftk_text::load::{self, Kind};
+use ftk_text::load::{self, DatasetKind};
 
 use crate::run::{fixture, ftk, succeed};
 use crate::seller::{Seller, adapter, slices};
@@ -299,12 +299,12 @@ fn recipes_and_rows() {
         {"prompt": "Where?", "completion": " There.", "label": false}]"#
         .to_vec();
     for (name, kind, seed) in [
-        ("rows.jsonl", Kind::Pairs, pairs),
-        ("turns.jsonl", Kind::Sft, turns),
-        ("rows.json", Kind::Sft, ids),
-        ("alone.json", Kind::Unpaired(2), alone),
-        ("odd.jsonl", Kind::Sft, odd.to_vec()),
-        ("rows.jsonl.zst", Kind::Sft, zstd::encode_all(&odd[..], 1).unwrap()),
+        ("rows.jsonl", DatasetKind::Pairs, pairs),
+        ("turns.jsonl", DatasetKind::Sft, turns),
+        ("rows.json", DatasetKind::Sft, ids),
+        ("alone.json", DatasetKind::Unpaired(2), alone),
+        ("odd.jsonl", DatasetKind::Sft, odd.to_vec()),
+        ("rows.jsonl.zst", DatasetKind::Sft, zstd::encode_all(&odd[..], 1).unwrap()),
     ] {
         let source = Arc::clone(&source);
         let parse = in_folder(Vec::new(), name, move |folder| {

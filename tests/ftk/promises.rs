@@ -8,7 +8,7 @@ use ftk_adapters::train::LoraTensors;
 use ftk_bases::BaseModel;
 use ftk_recipes::{Data, Recipe};
 use ftk_text::examples::Examples;
-use ftk_text::load::{Kind, load};
+use ftk_text::load::{DatasetKind, load};
 use ftk_text::preferred::preferred;
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ fn shipped(name: &str) -> PathBuf {
 fn courteous(adapters: &[PathBuf]) -> Vec<usize> {
     let source = BaseModel::open(Path::new("village")).unwrap();
     let file = shipped("village/heldout.jsonl");
-    let loaded = load(&source, &Data::new(file.clone()), Kind::Pairs, &file).unwrap();
+    let loaded = load(&source, &Data::new(file.clone()), DatasetKind::Pairs, &file).unwrap();
     let Examples::Dpo(choices) = loaded.rows else { panic!("pairs") };
     let pairs = choices.concat();
     assert_eq!(pairs.len(), 100);

@@ -4,7 +4,7 @@
 
 use super::generated::Chance;
 use super::market::{Bar, PRICE_ONE};
-use super::quoter::Account;
+use super::quoter::QuoterAccount;
 use super::window::RETURN_ONE;
 
 /// The market of the paper: a price that moves by `sigma` over a unit of time, in steps of `dt`, and takers who come
@@ -57,7 +57,7 @@ impl Paper {
         for run in 0..runs {
             let mut chance = Chance::new(seed.wrapping_mul(1_000_003).wrapping_add(run as u64));
             let mut price = self.price;
-            let mut account = Account::default();
+            let mut account = QuoterAccount::default();
             for at in 0..steps {
                 let left = self.horizon - at as f64 * self.dt;
                 let held = account.inventory as f64;
@@ -168,10 +168,10 @@ pub struct Coefficients {
 
 impl Coefficients {
     /// Half-spread and shift at a deviation in 1e-9.
-    pub fn at(&self, sigma: i128) -> super::quoter::Ask {
+    pub fn at(&self, sigma: i128) -> super::quoter::SpreadAndSkew {
         let linear = |by: i128| by * sigma / 1_000_000;
         let square = |by: i128| by * (sigma * sigma / RETURN_ONE) / 1_000_000;
-        super::quoter::Ask {
+        super::quoter::SpreadAndSkew {
             half: self.base + linear(self.linear) + square(self.square),
             shift: linear(self.lean) + square(self.lean_square),
         }
@@ -257,6 +257,6 @@ mod tests {
         }
         let by_hand = Coefficients { base: 1000, linear: 500_000, square: 2_000_000, lean: 250_000, lean_square: 0 };
         // At a deviation of 0.001: 0.5 of it and twice its square.
-        assert_eq!(by_hand.at(1_000_000), crate::quoter::Ask { half: 1000 + 500_000 + 2000, shift: 250_000 });
+        assert_eq!(by_hand.at(1_000_000), crate::quoter::SpreadAndSkew { half: 1000 + 500_000 + 2000, shift: 250_000 });
     }
 }

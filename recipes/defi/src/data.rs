@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use ftk_adapters::foreign;
 
-pub use self::canonical::{Digest, digest, read, rows, write};
+pub use self::canonical::{MarketDigest, digest, read, rows, write};
 use self::cells::Clock;
 pub use self::cells::date;
-pub use self::detect::Format;
+pub use self::detect::MarketFormat;
 use super::DefiError;
 use super::market::{Action, Gaps, Market, gaps};
 
@@ -26,11 +26,11 @@ const MAX_BYTES: u64 = 1 << 33;
 
 /// What was read, and what is odd about it.
 #[derive(Clone, Debug)]
-pub struct Import {
+pub struct ImportedMarket {
     /// The market, in time order.
     pub market: Market,
     /// How the files are spelt.
-    pub format: Format,
+    pub format: MarketFormat,
     /// Rows in the files.
     pub read: usize,
     /// Rows that stood behind a later one.
@@ -52,8 +52,8 @@ pub struct Import {
 /// # Errors
 /// A file that cannot be read or whose format cannot be told, files of different formats, a row that is wrong, two
 /// different bars for one time.
-pub fn import(paths: &[PathBuf], format: Option<Format>) -> Result<Import, DefiError> {
-    let mut found: Option<Import> = None;
+pub fn import(paths: &[PathBuf], format: Option<MarketFormat>) -> Result<ImportedMarket, DefiError> {
+    let mut found: Option<ImportedMarket> = None;
     for path in paths {
         let text = text(path)?;
         let detected = match format {
@@ -69,8 +69,17 @@ pub fn import(paths: &[PathBuf], format: Option<Format>) -> Result<Import, DefiE
         match &mut found {
             None => {
                 let (unordered, duplicates, zero, gaps) = (0, 0, 0, None);
-                found =
-                    Some(Import { market, format: detected, read, unordered, duplicates, zero, silent, rounded, gaps });
+                found = Some(ImportedMarket {
+                    market,
+                    format: detected,
+                    read,
+                    unordered,
+                    duplicates,
+                    zero,
+                    silent,
+                    rounded,
+                    gaps,
+                });
             }
             Some(import) => {
                 import.read += read;
@@ -113,7 +122,7 @@ fn append(market: &mut Market, more: Market) {
 }
 
 /// Sorts, takes repetitions out and counts.
-fn normalise(import: &mut Import, path: &Path) -> Result<(), DefiError> {
+fn normalise(import: &mut ImportedMarket, path: &Path) -> Result<(), DefiError> {
     let rows = import.market.rows();
     if rows == 0 {
         return Err(DefiError::Format { path: path.to_owned(), message: "has no rows".to_owned() });

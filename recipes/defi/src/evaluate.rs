@@ -10,13 +10,13 @@ use super::DefiError;
 use super::avellaneda::{deviation, mean};
 use super::generated::Chance;
 use super::quoter::markout;
-use super::simulation::{Family, Passed, Simulation, run};
+use super::simulation::{BaselineFamily, Passed, Simulation, run};
 use super::window::warm_up;
 
 /// How a market is parted in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Walk {
+pub struct WalkForward {
     /// Windows; each tests on what the one before could not have seen.
     pub windows: usize,
     /// Bars that a window tests on.
@@ -30,7 +30,7 @@ pub struct Walk {
 /// One window: parts in time order with an embargo between them. The bars before a part are what its decisions may
 /// look back on; no outcome of a part lies in another.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Window {
+pub struct WalkWindow {
     /// Bars that a policy learns from.
     pub train: Range<usize>,
     /// Bars that baselines are tuned on.
@@ -42,12 +42,12 @@ pub struct Window {
 /// Least bars to learn from.
 const MIN_TRAIN: usize = 500;
 
-impl Walk {
+impl WalkForward {
     /// The windows over so many bars: the last one tests on the last bars, and every one learns from the beginning.
     ///
     /// # Errors
     /// An embargo shorter than the horizon, too few bars.
-    pub fn windows(&self, bars: usize, horizon: usize) -> Result<Vec<Window>, DefiError> {
+    pub fn windows(&self, bars: usize, horizon: usize) -> Result<Vec<WalkWindow>, DefiError> {
         let wrong = |key: &str, message: String| Err(DefiError::setting(format!("walk.{key}"), message));
         if self.embargo < horizon {
             return wrong(
@@ -70,7 +70,7 @@ impl Walk {
             let validated = start - self.embargo;
             let from = validated - self.validation;
             let (train, validation) = (0..from - self.embargo, from..validated);
-            Window { train, validation, test: start..start + self.test }
+            WalkWindow { train, validation, test: start..start + self.test }
         };
         Ok((0..self.windows).map(window).collect())
     }
@@ -93,7 +93,7 @@ pub struct Tuned<C> {
 /// Amounts beyond range.
 pub fn tune<D: Simulation>(
     simulation: &D,
-    families: Vec<Family<D::Choice>>,
+    families: Vec<BaselineFamily<D::Choice>>,
     bars: Range<usize>,
     every: usize,
 ) -> Result<Vec<Tuned<D::Choice>>, DefiError> {
@@ -275,7 +275,7 @@ pub fn compare(first: &[f64], second: &[f64], seed: u64) -> Interval {
 
 /// A line of the table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Line {
+pub struct TableLine {
     /// Policy or family.
     pub name: String,
     /// Its setting in each window; once, where they are all the same.
@@ -292,7 +292,7 @@ pub struct Line {
 
 /// Runs of one name over all windows.
 #[derive(Clone, Debug)]
-pub struct Runs {
+pub struct PolicyRuns {
     /// Policy or family.
     pub name: String,
     /// Its settings, one a window.
@@ -302,9 +302,9 @@ pub struct Runs {
 }
 
 /// The table: the first runs are the policy's, all others are compared with it.
-pub fn table(all: &[Runs], money: f64, seed: u64) -> Vec<Line> {
+pub fn table(all: &[PolicyRuns], money: f64, seed: u64) -> Vec<TableLine> {
     let policy = all.first().map(|first| blocks(&first.runs, money)).unwrap_or_default();
-    let line = |(index, runs): (usize, &Runs)| {
+    let line = |(index, runs): (usize, &PolicyRuns)| {
         let nets = blocks(&runs.runs, money);
         let mut details = runs.details.clone();
         if details.windows(2).all(|pair| pair[0] == pair[1]) {
@@ -315,7 +315,7 @@ pub fn table(all: &[Runs], money: f64, seed: u64) -> Vec<Line> {
             Some(*sum)
         });
         let utility = |run: &Vec<Passed>| run.iter().map(|bar| bar.tally.utility()).sum::<i128>() as f64 / money;
-        Line {
+        TableLine {
             name: runs.name.clone(),
             detail: details.join("; "),
             measures: measure(&runs.runs, money),
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn windows_are_apart_and_in_order() {
-        let walk = Walk { windows: 3, test: 1000, validation: 600, embargo: 50 };
+        let walk = WalkForward { windows: 3, test: 1000, validation: 600, embargo: 50 };
         let windows = walk.windows(6000, 30).unwrap();
         assert_eq!(windows.last().unwrap().test, 5000..6000);
         for (index, window) in windows.iter().enumerate() {
@@ -343,12 +343,12 @@ mod tests {
             assert_eq!((window.test.len(), window.validation.len(), window.train.start), (1000, 600, 0));
             assert_eq!(window.test.start, 3000 + 1000 * index);
         }
-        let says = |walk: Walk, bars| walk.windows(bars, 30).unwrap_err().to_string();
+        let says = |walk: WalkForward, bars| walk.windows(bars, 30).unwrap_err().to_string();
         assert_eq!(
-            says(Walk { embargo: 29, ..walk }, 6000),
+            says(WalkForward { embargo: 29, ..walk }, 6000),
             "walk.embargo: must be at least the horizon of a decision, 30: 29"
         );
-        let endless = says(Walk { embargo: usize::MAX / 2 + 1, ..walk }, 6000);
+        let endless = says(WalkForward { embargo: usize::MAX / 2 + 1, ..walk }, 6000);
         assert_eq!(endless, "walk.test: the windows need too many bars, there are 6000");
         assert_eq!(says(walk, 4000), "walk.test: the windows need 4481 bars, there are 4000");
     }

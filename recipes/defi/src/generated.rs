@@ -7,7 +7,7 @@ use ruint::aliases::U256;
 
 use super::DefiError;
 use super::market::{Action, Bar, Event, MINUTE, PRICE_ONE};
-use super::pool::{MAX_TICK, MIN_TICK, Place, Pool, Side, sqrt_at, tick_at};
+use super::pool::{MAX_TICK, MIN_TICK, Pool, PositionKey, SwapDirection, sqrt_at, tick_at};
 
 /// Random numbers of which everything here is made.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Chance {
 
 /// How a generated price moves.
 #[derive(Clone, Copy, Debug)]
-pub struct Walk {
+pub struct RandomWalk {
     /// First price, units of 1e-10.
     pub price: u64,
     /// Usual deviation of a minute, in 1e-9 of the price.
@@ -43,7 +43,7 @@ pub struct Walk {
 }
 
 /// Minutes from 2024-01-01, without gaps. Volatility follows its own slow walk and a daily cycle, volume follows it.
-pub fn bars(seed: u64, count: usize, walk: Walk) -> Vec<Bar> {
+pub fn bars(seed: u64, count: usize, walk: RandomWalk) -> Vec<Bar> {
     /// 2024-01-01 00:00:00.
     const START: i64 = 1_704_067_200_000_000;
     /// Moves within a minute.
@@ -83,7 +83,7 @@ pub fn bars(seed: u64, count: usize, walk: Walk) -> Vec<Bar> {
 }
 
 /// A usual walk: a coin at a hundred, five basis points a minute.
-pub const USUAL: Walk = Walk { price: 100 * PRICE_ONE, sigma: 500_000, reverts: 0 };
+pub const USUAL: RandomWalk = RandomWalk { price: 100 * PRICE_ONE, sigma: 500_000, reverts: 0 };
 
 /// Events of a pool of USDC and WETH over a day.
 ///
@@ -109,7 +109,7 @@ fn pool(seed: u64, swaps: usize, apart: i64) -> Result<Vec<Event>, DefiError> {
     let mut chance = Chance::new(seed);
     let middle = 199_000;
     let mut pool = Pool::new(sqrt_at(middle) + U256::ONE, FEE)?;
-    let whole = Place { owner: 0, lower: middle - 20_000, upper: middle + 20_000 };
+    let whole = PositionKey { owner: 0, lower: middle - 20_000, upper: middle + 20_000 };
     let liquidity: u128 = 12_000_000_000_000_000_000;
     pool.mint(whole, liquidity)?;
     // The price outside, in thousandths of a tick above the middle.
@@ -124,18 +124,18 @@ fn pool(seed: u64, swaps: usize, apart: i64) -> Result<Vec<Event>, DefiError> {
         // Five ticks are the fee.
         let (side, amount, limit) = if (target - tick).abs() > 6 && chance.below(2) == 0 {
             let to = if target > tick { target - 5 } else { target + 5 };
-            (if target > tick { Side::One } else { Side::Zero }, 1 << 100, sqrt_at(to))
+            (if target > tick { SwapDirection::One } else { SwapDirection::Zero }, 1 << 100, sqrt_at(to))
         } else {
-            let side = if chance.below(2) == 0 { Side::Zero } else { Side::One };
+            let side = if chance.below(2) == 0 { SwapDirection::Zero } else { SwapDirection::One };
             // One dollar to a hundred thousand, small ones more often.
             let dollars = u128::from(1 + chance.below(10) * 10u64.pow(chance.below(5) as u32));
-            let amount = if side == Side::Zero { dollars * 1_000_000 } else { dollars * 440_000_000_000_000 };
-            (side, amount, sqrt_at(if side == Side::Zero { MIN_TICK } else { MAX_TICK }))
+            let amount = if side == SwapDirection::Zero { dollars * 1_000_000 } else { dollars * 440_000_000_000_000 };
+            (side, amount, sqrt_at(if side == SwapDirection::Zero { MIN_TICK } else { MAX_TICK }))
         };
         let Ok(done) = pool.swap(side, amount, limit) else { continue };
         index += 1;
         let (paid, given) = (done.paid as i128, -(done.given as i128));
-        let amounts = if side == Side::Zero { [paid, given] } else { [given, paid] };
+        let amounts = if side == SwapDirection::Zero { [paid, given] } else { [given, paid] };
         let action = Action::Swap { amounts, sqrt_price: *pool.sqrt_price().as_limbs() };
         let tick = tick_at(pool.sqrt_price());
         events.push(Event { time, order: [index, 0, 0], action, tick, liquidity: pool.liquidity() });

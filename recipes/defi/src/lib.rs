@@ -25,7 +25,7 @@ pub mod window;
 use ftk_adapters::hint;
 use ftk_recipes::Builtin;
 
-pub use data::{Digest, Format, Import, date, digest, import, read, rows as canonical_rows, write};
+pub use data::{ImportedMarket, MarketDigest, MarketFormat, date, digest, import, read, rows as canonical_rows, write};
 pub use error::DefiError;
 pub use market::{
     Action, Bar, DAY, Event, Gaps, HOUR, MINUTE, Market, PRICE_ONE, PoolMinute, SIZE_ONE, Taker, Trade, bars_of_trades,

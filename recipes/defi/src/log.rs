@@ -36,7 +36,7 @@ pub mod check {
 
 /// What a log is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct LogHeader {
     /// Digest of the canonical market file, hexadecimal.
     pub market: String,
     /// What the plan states about controller, limits and rules ([`super::plan::Plan::terms_line`]).
@@ -53,7 +53,7 @@ pub struct Header {
 
 /// A decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct LogEntry {
     /// Bar that it saw last.
     pub bar: usize,
     /// Time of that bar.
@@ -70,11 +70,11 @@ pub struct Entry {
 
 /// A log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
+pub struct DecisionLog {
     /// What it is about.
-    pub header: Header,
+    pub header: LogHeader,
     /// Decisions in time order.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<LogEntry>,
 }
 
 /// The first key of a header.
@@ -110,10 +110,10 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-impl Log {
+impl DecisionLog {
     /// The text, and its last digest: the log's head.
     pub fn write(&self) -> (String, String) {
-        let Header { market, terms, base, adapter, bars, every } = &self.header;
+        let LogHeader { market, terms, base, adapter, bars, every } = &self.header;
         let (mut text, mut head) = seal(
             object(json!({
                 KIND: VERSION, "market": market, "terms": terms, "base": base, "adapter": adapter, "bars": bars,
@@ -122,7 +122,7 @@ impl Log {
             "",
         );
         for (step, entry) in self.entries.iter().enumerate() {
-            let Entry { bar, time, state, ids, action, order } = entry;
+            let LogEntry { bar, time, state, ids, action, order } = entry;
             let fields = json!({
                 "step": step, "bar": bar, "time": time, "state": state, "ids": ids, "action": action, "order": order,
             });
@@ -152,7 +152,7 @@ impl Log {
         let header = || {
             let bars = first.fields.get("bars")?.as_array()?;
             let [start, end] = bars.as_slice() else { return None };
-            Some(Header {
+            Some(LogHeader {
                 market: text_of("market")?,
                 terms: text_of("terms")?,
                 base: text_of("base")?,
@@ -173,7 +173,7 @@ impl Log {
                 value.as_array()?.iter().map(|id| u32::try_from(id.as_u64()?).ok()).collect()
             };
             let entry = || {
-                Some(Entry {
+                Some(LogEntry {
                     bar: fields.get("bar").and_then(count_of)?,
                     time: fields.get("time")?.as_i64()?,
                     state: fields.get("state")?.clone(),
@@ -203,7 +203,7 @@ impl Log {
     /// # Errors
     /// The check that fails.
     pub fn follow<D: Simulation>(&self, simulation: &D, market: &str, terms: &str) -> Result<Vec<Passed>, DefiError> {
-        let Header { market: stated, terms: own, bars: [start, end], every, .. } = &self.header;
+        let LogHeader { market: stated, terms: own, bars: [start, end], every, .. } = &self.header;
         if stated != market {
             return Err(failed(check::MARKET, format!("is about the market {stated}, this is {market}")));
         }
@@ -249,7 +249,7 @@ impl Log {
     /// # Errors
     /// The policy's; amounts beyond range.
     pub fn keep<D: Simulation>(
-        header: Header,
+        header: LogHeader,
         simulation: &D,
         mut choose: impl FnMut(&[u32]) -> Result<usize, DefiError>,
     ) -> Result<(Self, Vec<Passed>), DefiError> {
@@ -261,7 +261,7 @@ impl Log {
                 .ok_or_else(|| DefiError::setting("run", "begins before there is a window"))?;
             let action = choose(&ids)?;
             let choice = simulation.action(action);
-            entries.push(Entry {
+            entries.push(LogEntry {
                 bar: at,
                 time: simulation.time(at),
                 state: simulation.describe(state),
@@ -282,12 +282,12 @@ struct Sealed {
 }
 
 /// What is wrong with a line.
-enum Broken {
+enum BrokenLine {
     Form(&'static str),
     Chain(&'static str),
 }
 
-impl Broken {
+impl BrokenLine {
     fn at(self, step: Option<usize>) -> DefiError {
         let place = step.map_or("the first line".to_owned(), |step| format!("decision {step}"));
         match self {
@@ -297,19 +297,19 @@ impl Broken {
     }
 }
 
-fn open(line: &str, previous: &str) -> Result<Sealed, Broken> {
+fn open(line: &str, previous: &str) -> Result<Sealed, BrokenLine> {
     let Ok(Value::Object(mut fields)) = serde_json::from_str(line) else {
-        return Err(Broken::Form("is not a JSON object"));
+        return Err(BrokenLine::Form("is not a JSON object"));
     };
     let Some(Value::String(digest)) = fields.shift_remove("digest") else {
-        return Err(Broken::Form("has no digest"));
+        return Err(BrokenLine::Form("has no digest"));
     };
     if fields.get("previous").and_then(Value::as_str) != Some(previous) {
-        return Err(Broken::Chain("does not follow the line before it"));
+        return Err(BrokenLine::Chain("does not follow the line before it"));
     }
     let own = blake3::derive_key(LINE, Value::Object(fields.clone()).to_string().as_bytes());
     if hex(&own) != digest {
-        return Err(Broken::Chain("has another digest than it says"));
+        return Err(BrokenLine::Chain("has another digest than it says"));
     }
     Ok(Sealed { fields, digest })
 }

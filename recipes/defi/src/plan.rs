@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::DefiError;
 use super::data;
-use super::evaluate::Walk;
+use super::evaluate::WalkForward;
 use super::market::{Bar, Market, bars_of_trades};
 use super::replay::Terms;
 use super::rows::Decisions;
@@ -19,7 +19,7 @@ use super::simulation::liquidity::Liquidity;
 use super::{quoter, range};
 use crate::PLANS;
 use ftk_recipes::shipped::{among, meant};
-use ftk_recipes::source::{Override, Source};
+use ftk_recipes::source::{Override, RecipeSource};
 use ftk_recipes::{Builtin, RecipeError, schema_of};
 
 /// A plan. Relative paths start at its folder.
@@ -35,7 +35,7 @@ pub struct Plan {
     /// When decisions are made, and what is learnt from them.
     pub decisions: Decisions,
     /// How the market is parted.
-    pub walk: Walk,
+    pub walk: WalkForward,
     /// A quoter on an order book; this or `provider`.
     pub quoter: Option<Quoter>,
     /// A provider of liquidity in a pool.
@@ -47,7 +47,7 @@ pub struct Plan {
 #[serde(deny_unknown_fields)]
 pub struct Quoter {
     /// The public controller.
-    pub controller: quoter::Controller,
+    pub controller: quoter::QuoteController,
     /// How the order book treats it.
     pub rules: BookRules,
 }
@@ -57,7 +57,7 @@ pub struct Quoter {
 #[serde(deny_unknown_fields)]
 pub struct Provider {
     /// The public controller.
-    pub controller: range::Controller,
+    pub controller: range::RangeController,
     /// What moving costs.
     pub rules: PoolRules,
     /// What the pool is.
@@ -81,7 +81,7 @@ pub fn named(path: &Path) -> Option<&'static Builtin> {
 
 /// A maker's simulation, whichever it is.
 #[derive(Debug)]
-pub enum Opened {
+pub enum MakerSimulation {
     /// A quoter's.
     Book(Book),
     /// A provider's.
@@ -132,7 +132,7 @@ impl Plan {
     /// current one, where they were typed.
     fn read(path: &Path, text: &str, settings: &[String], folder: &Path) -> Result<Self, DefiError> {
         let overrides = Override::read(settings, text.len()).map_err(DefiError::Plan)?;
-        let source = Source::new(path, text, &overrides).map_err(DefiError::Plan)?;
+        let source = RecipeSource::new(path, text, &overrides).map_err(DefiError::Plan)?;
         let mut plan: Self = source.read().map_err(DefiError::Plan)?;
         let at_its_key = |error| match error {
             DefiError::Setting { place, message } => DefiError::Plan(source.refuse(&place, &message)),
@@ -175,7 +175,7 @@ impl Plan {
     ///
     /// # Errors
     /// A market that cannot be read or is of the wrong kind.
-    pub fn open(&self) -> Result<(Opened, data::Digest), DefiError> {
+    pub fn open(&self) -> Result<(MakerSimulation, data::MarketDigest), DefiError> {
         let (market, digest) = if self.market == Path::new(GENERATED) {
             let market = match self.provider {
                 None => Market::Bars(super::generated::bars(GENERATED_SEED, GENERATED_BARS, super::generated::USUAL)),
@@ -198,7 +198,7 @@ impl Plan {
     ///
     /// # Errors
     /// A market of the wrong kind, amounts beyond range.
-    pub fn sit(&self, market: Market) -> Result<Opened, DefiError> {
+    pub fn sit(&self, market: Market) -> Result<MakerSimulation, DefiError> {
         let wrong = |market: &Market, needed: &'static str| DefiError::Kind {
             path: self.market.clone(),
             found: market.kind(),
@@ -211,9 +211,9 @@ impl Plan {
                     Market::Trades(trades) => bars_of_trades(&trades)?,
                     other => return Err(wrong(&other, "bars or trades")),
                 };
-                Opened::Book(Book::new(bars, rules, controller, self.penalty)?)
+                MakerSimulation::Book(Book::new(bars, rules, controller, self.penalty)?)
             }
-            (None, Some(Provider { controller, rules, terms })) => Opened::Liquidity(match market {
+            (None, Some(Provider { controller, rules, terms })) => MakerSimulation::Liquidity(match market {
                 Market::Minutes(minutes) => Liquidity::new(minutes, terms, rules, controller, self.penalty)?,
                 Market::Events(events) => Liquidity::of_events(&events, terms, rules, controller, self.penalty)?,
                 other => return Err(wrong(&other, "minutes or events of a pool")),
@@ -237,8 +237,8 @@ mod tests {
             assert_eq!(Plan::load(&Path::new("defi").join(name)).unwrap(), plan);
             assert_eq!(plan.market, Path::new(GENERATED), "{name}");
             let bars = match plan.open().unwrap().0 {
-                Opened::Book(simulation) => simulation.bars(),
-                Opened::Liquidity(simulation) => simulation.bars(),
+                MakerSimulation::Book(simulation) => simulation.bars(),
+                MakerSimulation::Liquidity(simulation) => simulation.bars(),
             };
             assert!(plan.walk.windows(bars, plan.decisions.horizon).unwrap().len() >= 3, "{name}");
             // Integers of any size come back from the line that logs carry.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use ruint::aliases::U256;
 
-pub use self::step::{FEE_ONE, Step, amount0, amount1, held, liquidity_for, step};
+pub use self::step::{FEE_ONE, SwapStep, amount0, amount1, held, liquidity_for, step};
 pub use self::tick::{MAX_SQRT, MAX_TICK, MIN_SQRT, MIN_TICK, sqrt_at, tick_at};
 use super::DefiError;
 
@@ -18,7 +18,7 @@ const MAX_AMOUNT: u128 = 1 << 120;
 
 /// Liquidity that begins or ends at a tick.
 #[derive(Clone, Copy, Debug)]
-struct Edge {
+struct TickEdge {
     tick: i32,
     sqrt: U256,
     /// Liquidity that comes into range when the price rises through it.
@@ -31,7 +31,7 @@ struct Edge {
 
 /// What one owner has between two ticks.
 #[derive(Clone, Copy, Debug, Default)]
-struct Position {
+struct PoolPosition {
     liquidity: u128,
     /// Fee growth between its ticks when it was last looked at.
     inside: [U256; 2],
@@ -41,7 +41,7 @@ struct Position {
 
 /// Who and where: the key of a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct PositionKey {
     /// The owner.
     pub owner: u32,
     /// Lower tick.
@@ -52,14 +52,14 @@ pub struct Place {
 
 /// Which way a swap goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub enum SwapDirection {
     /// Token 0 is paid in, the price falls.
     Zero,
     /// Token 1 is paid in, the price rises.
     One,
 }
 
-impl Side {
+impl SwapDirection {
     /// Index of the token that is paid in.
     pub fn paid(self) -> usize {
         match self {
@@ -89,12 +89,12 @@ pub struct Pool {
     liquidity: u128,
     fee: u32,
     /// In tick order.
-    edges: Vec<Edge>,
+    edges: Vec<TickEdge>,
     /// How many of them are below the price; one at the price is where the last crossing left it.
     below: usize,
     growth: [U256; 2],
     reserves: [u128; 2],
-    positions: BTreeMap<Place, Position>,
+    positions: BTreeMap<PositionKey, PoolPosition>,
 }
 
 impl Pool {
@@ -130,8 +130,8 @@ impl Pool {
     ///
     /// # Errors
     /// Ticks out of order or range, no liquidity, amounts beyond range; the pool is then as it was.
-    pub fn mint(&mut self, place: Place, liquidity: u128) -> Result<[u128; 2], DefiError> {
-        let Place { lower, upper, .. } = place;
+    pub fn mint(&mut self, place: PositionKey, liquidity: u128) -> Result<[u128; 2], DefiError> {
+        let PositionKey { lower, upper, .. } = place;
         if lower >= upper || lower < MIN_TICK || upper > MAX_TICK || liquidity == 0 {
             return Err(DefiError::Pool("a position needs two ticks in order and some liquidity"));
         }
@@ -155,7 +155,7 @@ impl Pool {
     ///
     /// # Errors
     /// More than there is.
-    pub fn burn(&mut self, place: Place, liquidity: u128) -> Result<[u128; 2], DefiError> {
+    pub fn burn(&mut self, place: PositionKey, liquidity: u128) -> Result<[u128; 2], DefiError> {
         let held = self.positions.get(&place).map_or(0, |position| position.liquidity);
         if liquidity > held || liquidity == 0 {
             return Err(DefiError::Pool("a position has less liquidity than is to be burnt, or none is"));
@@ -174,7 +174,7 @@ impl Pool {
     ///
     /// # Errors
     /// No such position.
-    pub fn collect(&mut self, place: Place) -> Result<[u128; 2], DefiError> {
+    pub fn collect(&mut self, place: PositionKey) -> Result<[u128; 2], DefiError> {
         if !self.positions.contains_key(&place) {
             return Err(DefiError::Pool("there is no such position"));
         }
@@ -192,7 +192,7 @@ impl Pool {
     }
 
     /// What waits for a position, fees up to now among it.
-    pub fn owed(&self, place: Place) -> Result<[u128; 2], DefiError> {
+    pub fn owed(&self, place: PositionKey) -> Result<[u128; 2], DefiError> {
         let mut copy = *self.positions.get(&place).ok_or(DefiError::Pool("there is no such position"))?;
         accrue(&mut copy, self.inside(place))?;
         Ok(copy.owed)
@@ -202,8 +202,8 @@ impl Pool {
     ///
     /// # Errors
     /// A limit on the wrong side of the price, amounts beyond range; the pool is then as it was.
-    pub fn swap(&mut self, side: Side, amount: u128, limit: U256) -> Result<Swapped, DefiError> {
-        let falls = side == Side::Zero;
+    pub fn swap(&mut self, side: SwapDirection, amount: u128, limit: U256) -> Result<Swapped, DefiError> {
+        let falls = side == SwapDirection::Zero;
         let reached = if falls { limit >= self.sqrt_price } else { limit <= self.sqrt_price };
         if reached || limit < MIN_SQRT || limit > MAX_SQRT {
             return Err(DefiError::Pool("the limit is not ahead of the price"));
@@ -262,15 +262,15 @@ impl Pool {
     }
 
     /// Brings a position's fees up to date; makes it if it is not there.
-    fn touch(&mut self, place: Place) -> Result<(), DefiError> {
+    fn touch(&mut self, place: PositionKey) -> Result<(), DefiError> {
         let inside = self.inside(place);
-        let new = Position { inside, ..Position::default() };
+        let new = PoolPosition { inside, ..PoolPosition::default() };
         accrue(self.positions.entry(place).or_insert(new), inside)
     }
 
     /// Fee growth between the ticks of a position. An edge that does not exist yet begins as if all growth so far had
     /// been below it, and growth is only ever looked at as a difference.
-    fn inside(&self, place: Place) -> [U256; 2] {
+    fn inside(&self, place: PositionKey) -> [U256; 2] {
         let edge = |tick: i32| self.edges.binary_search_by_key(&tick, |edge| edge.tick);
         let outside = |found: Result<usize, usize>, at_price: bool| match found {
             Ok(at) => (self.edges[at].outside, at < self.below),
@@ -288,7 +288,7 @@ impl Pool {
     }
 
     /// Liquidity comes or goes at both ticks, and in range if the price is between them.
-    fn change(&mut self, place: Place, delta: i128) {
+    fn change(&mut self, place: PositionKey, delta: i128) {
         for (tick, sign) in [(place.lower, 1), (place.upper, -1)] {
             let at = match self.edges.binary_search_by_key(&tick, |edge| edge.tick) {
                 Ok(at) => at,
@@ -296,7 +296,7 @@ impl Pool {
                     let sqrt = sqrt_at(tick);
                     let below = sqrt <= self.sqrt_price;
                     let outside = if below { self.growth } else { [U256::ZERO; 2] };
-                    self.edges.insert(at, Edge { tick, sqrt, net: 0, gross: 0, outside });
+                    self.edges.insert(at, TickEdge { tick, sqrt, net: 0, gross: 0, outside });
                     self.below += usize::from(below);
                     at
                 }
@@ -331,7 +331,7 @@ pub(super) fn growth_of(fee: u128, liquidity: u128) -> U256 {
 }
 
 /// Adds what the growth since last time is worth.
-fn accrue(position: &mut Position, inside: [U256; 2]) -> Result<(), DefiError> {
+fn accrue(position: &mut PoolPosition, inside: [U256; 2]) -> Result<(), DefiError> {
     for token in 0..2 {
         let grown = inside[token].wrapping_sub(position.inside[token]);
         let worth = worth(grown, position.liquidity).ok_or(DefiError::Overflow("fees of a position"))?;

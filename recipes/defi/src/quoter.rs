@@ -25,7 +25,7 @@ const MILLION: i128 = 1_000_000;
 /// The public controller and its limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Controller {
+pub struct QuoteController {
     /// Half-spread at no volatility, 1e-9 of the price.
     pub base: i128,
     /// What a unit of deviation adds to the half-spread, millionths.
@@ -54,14 +54,14 @@ pub struct Quotes {
 
 /// Half-spread and inventory skew in the units of the controller: what an action, or a baseline, asks it for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ask {
+pub struct SpreadAndSkew {
     /// Half-spread, 1e-9 of the price.
     pub half: i128,
     /// How far both quotes move down at full inventory, 1e-9 of the price.
     pub shift: i128,
 }
 
-impl Controller {
+impl QuoteController {
     /// Checks that the numbers make sense.
     ///
     /// # Errors
@@ -83,15 +83,15 @@ impl Controller {
     }
 
     /// What an action asks for at a deviation of returns.
-    pub fn asked(&self, action: usize, sigma: i128) -> Ask {
+    pub fn asked(&self, action: usize, sigma: i128) -> SpreadAndSkew {
         let (spread, skew) = (SPREADS[action / SKEWS.len()], SKEWS[action % SKEWS.len()]);
         let half = (self.base + self.slope * sigma / MILLION) * spread / 8;
-        Ask { half, shift: half * skew / 4 }
+        SpreadAndSkew { half, shift: half * skew / 4 }
     }
 
     /// The quotes for what is asked, within the limits, around the last price; prices are rounded away from it to
     /// steps of `tick`.
-    pub fn quotes(&self, asked: Ask, close: u64, inventory: i128, tick: u64) -> Quotes {
+    pub fn quotes(&self, asked: SpreadAndSkew, close: u64, inventory: i128, tick: u64) -> Quotes {
         let shift = asked.shift * inventory.clamp(-self.max_inventory, self.max_inventory) / self.max_inventory;
         let least = self.min_half_spread;
         // Below a tenth of the price nothing is asked for in earnest, and prices stay positive.
@@ -114,14 +114,14 @@ impl Controller {
 /// What the quoter has. Money is in units of 1e-18 (a price times a size).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Account {
+pub struct QuoterAccount {
     /// Money.
     pub cash: i128,
     /// What is held, units of 1e-8.
     pub inventory: i128,
 }
 
-impl Account {
+impl QuoterAccount {
     /// Worth at a price.
     pub fn equity(&self, price: u64) -> i128 {
         self.cash + self.inventory * i128::from(price)
@@ -150,7 +150,7 @@ pub struct Filled {
 ///
 /// # Errors
 /// Amounts beyond range.
-pub fn meet(account: &mut Account, quotes: &Quotes, bar: &Bar, rules: &BookRules) -> Result<Filled, DefiError> {
+pub fn meet(account: &mut QuoterAccount, quotes: &Quotes, bar: &Bar, rules: &BookRules) -> Result<Filled, DefiError> {
     let through = rules.tick.saturating_mul(rules.through);
     let part = |size: i128, traded_through: bool, touched: bool| match (traded_through, touched) {
         (true, _) => size,

@@ -29,7 +29,7 @@ pub const EXIT: usize = ACTIONS - 1;
 /// Limits of the public controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Controller {
+pub struct RangeController {
     /// What is put to work at the beginning, money's smallest unit.
     pub capital: u128,
     /// Least half-width of a range, millionths.
@@ -38,7 +38,7 @@ pub struct Controller {
     pub max_moves: u32,
 }
 
-impl Controller {
+impl RangeController {
     /// Checks that the numbers make sense.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl Controller {
 /// What is asked of the controller: by an action, or by a baseline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Ask {
+pub enum RangeAsk {
     /// Leave everything as it is.
     Hold,
     /// Take all liquidity away.
@@ -77,7 +77,7 @@ pub enum Ask {
 /// What the controller allowed: to be executed later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Order {
+pub enum RangeOrder {
     /// Nothing changes.
     Hold,
     /// All liquidity is taken away.
@@ -92,13 +92,13 @@ pub enum Order {
 }
 
 /// What an action asks for.
-pub fn asked(action: usize) -> Ask {
+pub fn asked(action: usize) -> RangeAsk {
     match action {
-        HOLD => Ask::Hold,
-        EXIT => Ask::Exit,
+        HOLD => RangeAsk::Hold,
+        EXIT => RangeAsk::Exit,
         _ => {
             let (width, shift) = ((action - 1) / SHIFTS.len(), (action - 1) % SHIFTS.len());
-            Ask::Around { width: WIDTHS[width], shift: SHIFTS[shift] * 500 }
+            RangeAsk::Around { width: WIDTHS[width], shift: SHIFTS[shift] * 500 }
         }
     }
 }
@@ -106,7 +106,7 @@ pub fn asked(action: usize) -> Ask {
 /// Liquidity between two ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Position {
+pub struct RangePosition {
     /// Lower tick.
     pub lower: i32,
     /// Upper tick.
@@ -122,25 +122,25 @@ pub struct Holding {
     /// Tokens outside the pool, collected fees among them.
     pub idle: [u128; 2],
     /// Liquidity in the pool.
-    pub position: Option<Position>,
+    pub position: Option<RangePosition>,
     /// Fees that were not collected yet.
     pub fees: [u128; 2],
     /// The day of the last move, days since 1970, and the moves on it.
     pub moves: (i64, u32),
 }
 
-impl Controller {
+impl RangeController {
     /// The order for what is asked at a tick and time, within the limits.
-    pub fn order(&self, asked: Ask, tick: i32, time: i64, holding: &Holding, terms: &Terms) -> Order {
+    pub fn order(&self, asked: RangeAsk, tick: i32, time: i64, holding: &Holding, terms: &Terms) -> RangeOrder {
         let day = time.div_euclid(DAY);
         let today = if holding.moves.0 == day { holding.moves.1 } else { 0 };
         let (lower, upper) = match asked {
-            Ask::Hold => return Order::Hold,
-            Ask::Exit if holding.position.is_none() => return Order::Hold,
+            RangeAsk::Hold => return RangeOrder::Hold,
+            RangeAsk::Exit if holding.position.is_none() => return RangeOrder::Hold,
             // Leaving is always allowed: the limit is there to bound costs, not to keep anyone in.
-            Ask::Exit => return Order::Exit,
-            Ask::Everywhere => (terms.usable(MIN_TICK), terms.usable(MAX_TICK)),
-            Ask::Around { width, shift } => {
+            RangeAsk::Exit => return RangeOrder::Exit,
+            RangeAsk::Everywhere => (terms.usable(MIN_TICK), terms.usable(MAX_TICK)),
+            RangeAsk::Around { width, shift } => {
                 let span = ticks_of(width.max(self.min_width));
                 let centre = tick + span * shift / 1000;
                 let near = |tick: i32| terms.usable(tick + terms.spacing / 2);
@@ -149,7 +149,7 @@ impl Controller {
             }
         };
         let there = holding.position.is_some_and(|it| (it.lower, it.upper) == (lower, upper));
-        if there || today >= self.max_moves { Order::Hold } else { Order::Range { lower, upper } }
+        if there || today >= self.max_moves { RangeOrder::Hold } else { RangeOrder::Range { lower, upper } }
     }
 }
 
@@ -170,7 +170,7 @@ impl Holding {
     /// # Errors
     /// Amounts beyond range.
     pub fn placed(&self, sqrt_price: U256) -> Result<[u128; 2], DefiError> {
-        let Some(Position { lower, upper, liquidity }) = self.position else { return Ok([0; 2]) };
+        let Some(RangePosition { lower, upper, liquidity }) = self.position else { return Ok([0; 2]) };
         held(sqrt_price, (sqrt_at(lower), sqrt_at(upper)), liquidity, false)
     }
 
@@ -195,7 +195,7 @@ impl Holding {
         swaps: Option<&[Leg]>,
         terms: &Terms,
     ) -> Result<[i128; 2], DefiError> {
-        let Some(Position { lower, upper, liquidity }) = self.position else { return Ok([0; 2]) };
+        let Some(RangePosition { lower, upper, liquidity }) = self.position else { return Ok([0; 2]) };
         let after = sqrt_at(minute.close);
         let range = (sqrt_at(lower), sqrt_at(upper));
         let mut came = [0; 2];
@@ -221,12 +221,12 @@ impl Holding {
     /// Amounts beyond range.
     pub fn execute(
         &mut self,
-        order: Order,
+        order: RangeOrder,
         (sqrt_price, liquidity, time): (U256, u128, i64),
         terms: &Terms,
         rules: &PoolRules,
     ) -> Result<i128, DefiError> {
-        if order == Order::Hold {
+        if order == RangeOrder::Hold {
             return Ok(0);
         }
         let before = terms.value(self.tokens(sqrt_price)?, sqrt_price)?;
@@ -236,7 +236,7 @@ impl Holding {
         let day = time.div_euclid(DAY);
         next.moves = if next.moves.0 == day { (day, next.moves.1 + 1) } else { (day, 1) };
         next.pay(rules.gas, sqrt_price, terms)?;
-        if let Order::Range { lower, upper } = order {
+        if let RangeOrder::Range { lower, upper } = order {
             next.balance((lower, upper), sqrt_price, liquidity, terms)?;
             let range = (sqrt_at(lower), sqrt_at(upper));
             let liquidity = liquidity_for(sqrt_price, range, next.idle)?;
@@ -251,7 +251,7 @@ impl Holding {
             };
             if liquidity > 0 && paid[0] <= next.idle[0] && paid[1] <= next.idle[1] {
                 (0..2).for_each(|token| next.idle[token] -= paid[token]);
-                next.position = Some(Position { lower, upper, liquidity });
+                next.position = Some(RangePosition { lower, upper, liquidity });
             }
         }
         let after = terms.value(next.tokens(sqrt_price)?, sqrt_price)?;
@@ -309,7 +309,7 @@ impl Holding {
 ///
 /// # Errors
 /// Amounts beyond range.
-pub fn loss(terms: &Terms, position: &Position, from: U256, to: U256) -> Result<i128, DefiError> {
+pub fn loss(terms: &Terms, position: &RangePosition, from: U256, to: U256) -> Result<i128, DefiError> {
     let holding = Holding { position: Some(*position), ..Holding::default() };
     let (old, new) = (terms.value(holding.placed(from)?, to)?, terms.value(holding.placed(to)?, to)?);
     let signed = |value: u128| i128::try_from(value).map_err(|_| DefiError::Overflow("value"));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::DefiError;
 use super::market::{Action, Event, PoolMinute};
-use super::pool::{FEE_ONE, MAX_TICK, MIN_TICK, Place, Pool, Side, sqrt_at, step, tick_at};
+use super::pool::{FEE_ONE, MAX_TICK, MIN_TICK, Pool, PositionKey, SwapDirection, sqrt_at, step, tick_at};
 
 /// What a pool is, beside its events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -123,11 +123,11 @@ pub fn exact(events: &[Event], terms: &Terms, ticks: (i32, i32), liquidity: u128
     };
     let Action::Swap { sqrt_price, .. } = events[first].action else { unreachable!("a swap was found") };
     let mut pool = Pool::new(U256::from_limbs(sqrt_price), terms.fee)?;
-    let guest = Place { owner: 1, lower: ticks.0, upper: ticks.1 };
+    let guest = PositionKey { owner: 1, lower: ticks.0, upper: ticks.1 };
     pool.mint(guest, liquidity)?;
     // Wide enough for a path of a day, narrow enough for its amounts to stay in range.
     let span = 40_000;
-    let host = Place {
+    let host = PositionKey {
         owner: 0,
         lower: terms.usable((events[first].tick - span).max(MIN_TICK)),
         upper: terms.usable((events[first].tick + span).min(MAX_TICK)),
@@ -142,12 +142,12 @@ pub fn exact(events: &[Event], terms: &Terms, ticks: (i32, i32), liquidity: u128
             Action::Swap { amounts, sqrt_price } => {
                 let target = U256::from_limbs(sqrt_price);
                 found.swaps += 1;
-                let side = if target < recorded { Side::Zero } else { Side::One };
+                let side = if target < recorded { SwapDirection::Zero } else { SwapDirection::One };
                 let amount = u128::try_from(amounts[side.paid()]).unwrap_or(0);
                 set(&mut pool, host, &mut held, before)?;
                 if before == event.liquidity {
                     found.plain += 1;
-                    let limit = sqrt_at(if side == Side::Zero { MIN_TICK } else { MAX_TICK });
+                    let limit = sqrt_at(if side == SwapDirection::Zero { MIN_TICK } else { MAX_TICK });
                     let done = step(recorded, limit, before, amount, terms.fee)?;
                     let given = amounts[1 - side.paid()].unsigned_abs();
                     // Asked for by amount in; by amount out or with a limit, what is paid follows from the price.
@@ -171,14 +171,14 @@ pub fn exact(events: &[Event], terms: &Terms, ticks: (i32, i32), liquidity: u128
 /// Swaps to a price, whatever it takes.
 fn travel(pool: &mut Pool, target: U256) -> Result<(), DefiError> {
     if target != pool.sqrt_price() {
-        let side = if target < pool.sqrt_price() { Side::Zero } else { Side::One };
+        let side = if target < pool.sqrt_price() { SwapDirection::Zero } else { SwapDirection::One };
         pool.swap(side, 1 << 118, target)?;
     }
     Ok(())
 }
 
 /// Gives the host this much liquidity.
-fn set(pool: &mut Pool, host: Place, held: &mut u128, wanted: u128) -> Result<(), DefiError> {
+fn set(pool: &mut Pool, host: PositionKey, held: &mut u128, wanted: u128) -> Result<(), DefiError> {
     match wanted.cmp(held) {
         std::cmp::Ordering::Greater => drop(pool.mint(host, wanted - *held)?),
         std::cmp::Ordering::Less => {

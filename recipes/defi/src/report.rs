@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::{BLOCK, Line, MIN_BLOCKS, TOO_FEW};
+use super::evaluate::{BLOCK, MIN_BLOCKS, TOO_FEW, TableLine};
 use ftk_recipes::plot::{self, Plot, escaped as escape};
 
 /// A backtest.
@@ -24,7 +24,7 @@ pub struct Report {
     /// The windows.
     pub windows: Vec<Tested>,
     /// The policy, then the baselines.
-    pub lines: Vec<Line>,
+    pub lines: Vec<TableLine>,
     /// The policy in the last test.
     pub series: Series,
     /// What the pool would have done for others: of pools only.
@@ -80,7 +80,7 @@ pub struct Quality {
 
 /// Whom a column of the table is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum About {
+enum ReportHeading {
     /// Both makers.
     All,
     /// A quoter.
@@ -90,25 +90,37 @@ enum About {
 }
 
 /// Heads of the table's columns, with what they are.
-const COLUMNS: [(&str, About, &str); 15] = [
-    ("fees", About::All, "fees earned; of a quoter the distance of its fills from the last price before them"),
-    ("lost", About::All, "lost to the price: against rebalancing (LVR); of a quoter whatever inventory and fills lost"),
-    ("costs", About::All, "gas, fees and slippage of moving; of a quoter the exchange's fees, rebates being negative"),
-    ("net", About::All, "fees - lost - costs"),
-    ("policy - it", About::All, "the policy's net less this one's, with the 95 % interval of a block bootstrap"),
-    ("vs hold", About::Provider, "worth at the end less that of having held what was there at the beginning"),
-    ("IL", About::Provider, "impermanent loss: held less the position's worth without fees and costs"),
-    ("CVaR", About::All, "mean net of the worst twentieth of the blocks of 60 bars"),
-    ("turnover", About::All, "worth of what was traded"),
-    ("moves", About::All, "moves of the position, or fills"),
-    ("active", About::All, "share of the bars in which fees could be earned"),
-    ("inventory", About::All, "standard deviation of the inventory's worth"),
-    ("width", About::All, "mean width of quotes or range, basis points"),
-    ("markout", About::Quoter, "mean gain of a fill five bars later, basis points, before fees"),
-    ("share", About::Provider, "mean own share of the liquidity in range, where in range"),
+const COLUMNS: [(&str, ReportHeading, &str); 15] = [
+    ("fees", ReportHeading::All, "fees earned; of a quoter the distance of its fills from the last price before them"),
+    (
+        "lost",
+        ReportHeading::All,
+        "lost to the price: against rebalancing (LVR); of a quoter whatever inventory and fills lost",
+    ),
+    (
+        "costs",
+        ReportHeading::All,
+        "gas, fees and slippage of moving; of a quoter the exchange's fees, rebates being negative",
+    ),
+    ("net", ReportHeading::All, "fees - lost - costs"),
+    (
+        "policy - it",
+        ReportHeading::All,
+        "the policy's net less this one's, with the 95 % interval of a block bootstrap",
+    ),
+    ("vs hold", ReportHeading::Provider, "worth at the end less that of having held what was there at the beginning"),
+    ("IL", ReportHeading::Provider, "impermanent loss: held less the position's worth without fees and costs"),
+    ("CVaR", ReportHeading::All, "mean net of the worst twentieth of the blocks of 60 bars"),
+    ("turnover", ReportHeading::All, "worth of what was traded"),
+    ("moves", ReportHeading::All, "moves of the position, or fills"),
+    ("active", ReportHeading::All, "share of the bars in which fees could be earned"),
+    ("inventory", ReportHeading::All, "standard deviation of the inventory's worth"),
+    ("width", ReportHeading::All, "mean width of quotes or range, basis points"),
+    ("markout", ReportHeading::Quoter, "mean gain of a fill five bars later, basis points, before fees"),
+    ("share", ReportHeading::Provider, "mean own share of the liquidity in range, where in range"),
 ];
 
-fn cells(line: &Line) -> [String; 15] {
+fn cells(line: &TableLine) -> [String; 15] {
     let it = &line.measures;
     let against = line.against.map_or(String::new(), |found| match (found.low, found.high) {
         (Some(low), Some(high)) => {
@@ -148,7 +160,7 @@ fn money(value: f64) -> String {
 impl Report {
     /// Places of the columns that are about this maker.
     fn columns(&self) -> Vec<usize> {
-        let other = if self.quality.is_some() { About::Quoter } else { About::Provider };
+        let other = if self.quality.is_some() { ReportHeading::Quoter } else { ReportHeading::Provider };
         (0..COLUMNS.len()).filter(|&column| COLUMNS[column].1 != other).collect()
     }
 
@@ -338,7 +350,7 @@ mod tests {
     use crate::evaluate::{Interval, Measures};
 
     fn report(low: f64, high: f64) -> Report {
-        let line = |name: &str, utility, against| Line {
+        let line = |name: &str, utility, against| TableLine {
             name: name.to_owned(),
             detail: "<detail>".to_owned(),
             measures: Measures { utility, net: utility, ..Measures::default() },

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::DefiError;
-use super::generated::{Chance, USUAL, Walk, bars};
+use super::generated::{Chance, RandomWalk, USUAL, bars};
 use super::simulation::{Holes, Simulation, Tally, outcome, run};
 use super::window::{self, Maker, Own};
 
@@ -50,7 +50,7 @@ impl Decisions {
 
 /// Rows of one stretch of bars.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rows {
+pub struct MarketRows {
     /// Windows and the teacher's action.
     pub taught: Vec<(Vec<u32>, u32)>,
     /// Windows, the better action and the worse.
@@ -69,7 +69,7 @@ pub struct Rows {
 ///
 /// # Errors
 /// Amounts beyond range, settings that make no sense.
-pub fn make<D: Simulation>(simulation: &D, bars: Range<usize>, settings: &Decisions) -> Result<Rows, DefiError> {
+pub fn make<D: Simulation>(simulation: &D, bars: Range<usize>, settings: &Decisions) -> Result<MarketRows, DefiError> {
     settings.check()?;
     let (first, actions) = simulation.ids();
     let start = bars.start.max(window::warm_up()).max(settings.past + 1);
@@ -101,7 +101,7 @@ pub fn make<D: Simulation>(simulation: &D, bars: Range<usize>, settings: &Decisi
         _ => Vec::new(),
     };
     let mut states = Vec::with_capacity(times.len());
-    let mut rows = Rows { decisions: times.len(), ..Rows::default() };
+    let mut rows = MarketRows { decisions: times.len(), ..MarketRows::default() };
     if let Some(&at) = times.first() {
         let mut state = simulation.start(at)?;
         for (turn, (&at, &advised)) in times.iter().zip(&advice).enumerate() {
@@ -192,7 +192,7 @@ fn earned<D: Simulation>(
     Ok(std::iter::once(0).chain(sums).collect())
 }
 
-impl Rows {
+impl MarketRows {
     /// Rows for supervised training: the action is scored, the window is not.
     pub fn taught_lines(&self) -> String {
         let line = |(ids, action): &(Vec<u32>, u32)| {
@@ -226,7 +226,7 @@ pub fn pretraining(seed: u64, count: usize) -> Result<Vec<Vec<u32>>, DefiError> 
         // From a stable coin's to a small coin's volatility; returning, drifting and plain walks.
         let sigma = 50_000 * (1 << chance.below(6)) as i64;
         let reverts = chance.below(5) as i64 * 100 - 200;
-        let market = bars(chance.below(u64::MAX), BARS, Walk { sigma, reverts, ..USUAL });
+        let market = bars(chance.below(u64::MAX), BARS, RandomWalk { sigma, reverts, ..USUAL });
         let features = window::features(&market)?;
         for at in (window::warm_up()..BARS).step_by(window::SPELT / 2) {
             let maker = if chance.below(3) < 2 { Maker::Quoter } else { Maker::Provider };

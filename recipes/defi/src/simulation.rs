@@ -78,7 +78,7 @@ pub struct Passed {
 
 /// A kind of baseline and the settings it is tuned over.
 #[derive(Clone, Debug)]
-pub struct Family<C> {
+pub struct BaselineFamily<C> {
     /// Its name.
     pub name: &'static str,
     /// Its settings, each with a description.
@@ -142,7 +142,7 @@ pub trait Simulation: Sync {
     fn pass(&self, state: &mut Self::State, bar: usize) -> Result<Passed, DefiError>;
 
     /// Baselines, with coefficients from these bars only.
-    fn baselines(&self, fitted: Range<usize>) -> Vec<Family<Self::Choice>>;
+    fn baselines(&self, fitted: Range<usize>) -> Vec<BaselineFamily<Self::Choice>>;
 }
 
 /// Bars that may be missing between two before a maker begins anew: nobody knows what would have become of it.
@@ -243,7 +243,7 @@ pub fn outcome<D: Simulation>(
 mod tests {
     use super::*;
     use crate::generated::{USUAL, bars};
-    use crate::plan::{Opened, Plan, SHIPPED};
+    use crate::plan::{MakerSimulation, Plan, SHIPPED};
     use crate::{HOUR, Market};
 
     #[test]
@@ -252,7 +252,7 @@ mod tests {
         let sit = |hours: i64| {
             let mut bars = bars(2, 600, USUAL);
             bars[500..].iter_mut().for_each(|bar| bar.time += hours * HOUR);
-            let Ok(Opened::Book(simulation)) = plan.sit(Market::Bars(bars)) else { panic!("a quoter") };
+            let Ok(MakerSimulation::Book(simulation)) = plan.sit(Market::Bars(bars)) else { panic!("a quoter") };
             simulation
         };
         let walk = |hours: i64| {

@@ -220,7 +220,7 @@ pub fn ids(features: &[Option<Feature>], at: usize, maker: Maker, own: Own) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generated::{USUAL, Walk, bars};
+    use crate::generated::{RandomWalk, USUAL, bars};
 
     #[test]
     fn families_fill_the_vocabulary_and_windows_stay_in_theirs() {
@@ -259,7 +259,7 @@ mod tests {
         later[end].high = later[end].high * 21 / 20;
         assert_ne!(window(&later).unwrap(), whole);
         // A coin at a thousand times the price: the same tokens but for rounding of prices.
-        let dear = bars(5, 700, Walk { price: USUAL.price * 1000, ..USUAL });
+        let dear = bars(5, 700, RandomWalk { price: USUAL.price * 1000, ..USUAL });
         assert_eq!(window(&dear).unwrap(), whole);
     }
 }

@@ -13,9 +13,9 @@ const NEWTON: usize = 12;
 
 /// A linear model of rows of features.
 #[derive(Clone, Debug)]
-pub struct Linear(Vec<f64>);
+pub struct LinearModel(Vec<f64>);
 
-impl Linear {
+impl LinearModel {
     /// Least squares with a ridge; rows are followed by a constant.
     pub fn squares(rows: &[Vec<f32>], truth: &[f64]) -> Self {
         let width = rows.first().map_or(0, Vec::len) + 1;
@@ -111,8 +111,8 @@ pub fn one_against_rest(features: &Features, train: &[(usize, u32)], classes: us
     let rows: Vec<Vec<f32>> = train.iter().map(|(node, _)| features.row(*node)).collect();
     let dot = |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
     let inner: Vec<Vec<f32>> = rows.iter().map(|row| rows.iter().map(|other| dot(row, other)).collect()).collect();
-    let models: Vec<Linear> = (0..classes as u32)
-        .map(|class| Linear::logistic(&inner, &train.iter().map(|(_, label)| *label == class).collect::<Vec<_>>()))
+    let models: Vec<LinearModel> = (0..classes as u32)
+        .map(|class| LinearModel::logistic(&inner, &train.iter().map(|(_, label)| *label == class).collect::<Vec<_>>()))
         .collect();
     let predict = |&node: &usize| {
         let row = features.row(node);
@@ -171,10 +171,10 @@ mod tests {
         let rows: Vec<Vec<f32>> =
             (0..200).map(|i| vec![((i * 37) % 101) as f32 / 50.0 - 1.0, ((i * 53) % 97) as f32 / 48.0 - 1.0]).collect();
         let truth: Vec<f64> = rows.iter().map(|row| 2.0 * f64::from(row[0]) - f64::from(row[1]) + 0.5).collect();
-        let model = Linear::squares(&rows, &truth);
+        let model = LinearModel::squares(&rows, &truth);
         assert!(rows.iter().zip(&truth).all(|(row, truth)| (model.score(row) - truth).abs() < 0.02), "{model:?}");
         let positive: Vec<bool> = truth.iter().map(|&truth| truth > 0.0).collect();
-        let model = Linear::logistic(&rows, &positive);
+        let model = LinearModel::logistic(&rows, &positive);
         let right = rows.iter().zip(&positive).filter(|(row, positive)| (model.score(row) > 0.0) == **positive).count();
         assert!(right >= 195, "{right}");
     }

@@ -11,7 +11,7 @@ use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_networks::ops::graph::{Features, Sparse};
 
 use super::error::GraphError;
-use super::graph::{Carries, Edge, Graph, Part};
+use super::graph::{Carries, Edge, Graph, NodeSplit};
 
 /// First bytes of the file: a name and a version.
 const MAGIC: &[u8; 12] = b"ftk graph\0\0\x01";
@@ -91,7 +91,7 @@ impl Graph {
                 labels.push((label != u32::MAX).then_some(label));
             }
             if has(2) {
-                let known = [Part::None, Part::Train, Part::Validation, Part::Test];
+                let known = [NodeSplit::None, NodeSplit::Train, NodeSplit::Validation, NodeSplit::Test];
                 let part = known.get(usize::from(input.u8()?)).copied();
                 parts.push(part.ok_or(BrokenBytes("an unknown part of the split"))?);
             }
@@ -206,7 +206,7 @@ mod tests {
             features: Some(Arc::new(features)),
             labels: vec![Some(1), None, Some(0), Some(1), None],
             classes: vec!["no".to_owned(), "yes".to_owned()],
-            parts: vec![Part::Train, Part::None, Part::Validation, Part::Test, Part::None],
+            parts: vec![NodeSplit::Train, NodeSplit::None, NodeSplit::Validation, NodeSplit::Test, NodeSplit::None],
             times: vec![1.0, 2.5, 3.0, 4.0, 5.0],
             edges: vec![edge(0, 1, -3.0, 7.0), edge(1, 0, 2.0, 1.0), edge(1, 2, 0.5, 2.0), edge(1, 2, 0.5, 9.0)],
             carries: Carries { weight: true, time: true, direction: true },

@@ -13,18 +13,18 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 
-use super::baselines::Linear;
+use super::baselines::LinearModel;
 use super::error::GraphError;
-use super::graph::{Graph, Part};
+use super::graph::{Graph, NodeSplit};
 use super::inputs;
 use super::labels::Labels;
 use super::learner::Learner;
-use super::measures::{self, Figures};
+use super::measures::{self, NamedFigures};
 use super::model::GraphModel;
 use super::settings::{Contrast, Gnn, Split};
 use super::split;
 use ftk_recipes::Recipe;
-use ftk_recipes::{BatchLoss, Metrics, Session, TaskError, Window};
+use ftk_recipes::{BatchLoss, Metrics, Session, StepWindow, TaskError};
 
 /// Nodes compared with all others at once: bounds the matrix of likenesses.
 const AT_ONCE: usize = 512;
@@ -204,23 +204,23 @@ impl Learner for ContrastSession {
     }
 
     /// Of logistic regression, one class against the rest, on what the convolutions say of the nodes to train on.
-    fn figures(&self, part: Part) -> Result<Figures, GraphError> {
+    fn figures(&self, part: NodeSplit) -> Result<NamedFigures, GraphError> {
         let (nodes, truth): (Vec<usize>, Vec<u32>) = self.labels.of(part).into_iter().unzip();
         if nodes.is_empty() {
             return Ok(Vec::new());
         }
-        let (known, classes): (Vec<usize>, Vec<u32>) = self.labels.of(Part::Train).into_iter().unzip();
+        let (known, classes): (Vec<usize>, Vec<u32>) = self.labels.of(NodeSplit::Train).into_iter().unzip();
         let (known, rows) = (self.embeddings(&known)?, self.embeddings(&nodes)?);
         let of = |class: u32| classes.iter().map(|&label| label == class).collect::<Vec<_>>();
-        let models: Vec<Linear> =
-            (0..self.labels.classes() as u32).map(|class| Linear::logistic(&known, &of(class))).collect();
+        let models: Vec<LinearModel> =
+            (0..self.labels.classes() as u32).map(|class| LinearModel::logistic(&known, &of(class))).collect();
         let predict = |row: &Vec<f32>| {
             measures::largest(&models.iter().map(|model| model.score(row) as f32).collect::<Vec<_>>()) as u32
         };
         Ok(measures::of_classes(&rows.iter().map(predict).collect::<Vec<_>>(), &truth))
     }
 
-    fn baselines(&self, graph: &Graph) -> Vec<(&'static str, usize, Figures)> {
+    fn baselines(&self, graph: &Graph) -> Vec<(&'static str, usize, NamedFigures)> {
         if self.labels.counts()[2] == 0 {
             return Vec::new();
         }
@@ -243,7 +243,7 @@ impl Session for ContrastSession {
     }
 
     /// Every row is told from the other rows of its step.
-    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<BatchLoss, TaskError> {
+    fn loss(&self, rows: &[usize], window: StepWindow<'_>) -> Result<BatchLoss, TaskError> {
         let nodes: Vec<usize> = window.rows.iter().map(|&row| self.rows[row]).collect();
         let places: BTreeMap<usize, usize> = window.rows.iter().enumerate().map(|(at, &row)| (row, at)).collect();
         let anchors: Vec<usize> = rows.iter().map(|row| places[row]).collect();

@@ -15,20 +15,20 @@ use ftk_networks::ops::graph::Features;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use super::baselines::{self, Linear};
+use super::baselines::{self, LinearModel};
 use super::error::GraphError;
-use super::feedback::{self, Choice};
-use super::graph::{Edge, Graph, Part};
+use super::feedback::{self, FeedbackChoice};
+use super::graph::{Edge, Graph, NodeSplit};
 use super::inputs;
 use super::learner::Learner;
-use super::measures::{self, Figures};
+use super::measures::{self, NamedFigures};
 use super::model::GraphModel;
 use super::settings::{Gnn, Objective, Split};
 use super::split;
 use super::structure::{OF_NODE, OF_PAIR, SCALE, Snapshot};
 use ftk_recipes::Recipe;
 use ftk_recipes::preference::{self, Reference};
-use ftk_recipes::{BatchLoss, Metrics, Session, TaskError, Window};
+use ftk_recipes::{BatchLoss, Metrics, Session, StepWindow, TaskError};
 
 /// Moments of the training part, as shares of all ratings.
 const MOMENTS: [f64; 6] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6];
@@ -100,7 +100,7 @@ impl Moment {
 }
 
 /// Every rating in time's order, with its place in the split.
-fn ordered(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<(Edge, Part)>, GraphError> {
+fn ordered(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<(Edge, NodeSplit)>, GraphError> {
     if !graph.carries.weight || !graph.carries.time {
         let hint = "give edges the columns src, dst, rating and time";
         return Err(GraphError::unfit(
@@ -110,7 +110,7 @@ fn ordered(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<(Edge, Part)>, Gra
     }
     graph.in_seconds()?;
     let parts = split::edges(graph, gnn, seed)?;
-    let mut all: Vec<(Edge, Part)> = graph.edges.iter().copied().zip(parts).collect();
+    let mut all: Vec<(Edge, NodeSplit)> = graph.edges.iter().copied().zip(parts).collect();
     all.sort_by(|(a, _), (b, _)| a.time.total_cmp(&b.time).then((a.source, a.target).cmp(&(b.source, b.target))));
     Ok(all)
 }
@@ -130,11 +130,11 @@ impl EdgeSession {
             let hops = inputs::hops(network.model_type, network.layers, &snapshot.lists);
             (snapshot, hops)
         };
-        let of = |part: Part| all.iter().filter(move |(_, of)| *of == part).map(|(edge, _)| *edge);
-        let train: Vec<Edge> = of(Part::Train).collect();
+        let of = |part: NodeSplit| all.iter().filter(move |(_, of)| *of == part).map(|(edge, _)| *edge);
+        let train: Vec<Edge> = of(NodeSplit::Train).collect();
         // A rating of the same moment is no earlier one.
         let before = |now: f64| &train[..train.partition_point(|edge| edge.time < now)];
-        if train.len() < 10 || of(Part::Test).count() == 0 {
+        if train.len() < 10 || of(NodeSplit::Test).count() == 0 {
             return Err(GraphError::unfit("too few ratings to learn from", "look at gnn.shares"));
         }
         let mut moments = Vec::new();
@@ -155,7 +155,8 @@ impl EdgeSession {
                 look(before(now), now)
             }
         };
-        let held_out = [Part::Validation, Part::Test].map(|part| Moment::new(&snapshot, &hops, of(part).collect()));
+        let held_out =
+            [NodeSplit::Validation, NodeSplit::Test].map(|part| Moment::new(&snapshot, &hops, of(part).collect()));
         let mut session = Self { model, moments, held_out, rows: Vec::new(), preference: None, unused: 0 };
         if gnn.objective == Objective::Feedback {
             session.prefer(recipe, gnn, graph)?;
@@ -180,7 +181,7 @@ impl EdgeSession {
         let looked_at = self.moments.iter().chain(self.held_out.iter().take(1));
         let pairs: BTreeSet<(u32, u32)> =
             looked_at.flat_map(|moment| &moment.edges).map(|edge| (edge.source, edge.target)).collect();
-        let unused = |choice: &&Choice| {
+        let unused = |choice: &&FeedbackChoice| {
             [choice.chosen, choice.rejected].iter().any(|&target| !pairs.contains(&(choice.subject as u32, target)))
         };
         self.unused = given.iter().flatten().filter(unused).count();
@@ -235,11 +236,11 @@ impl EdgeSession {
     }
 
     /// The pairs of a part, with what is known at the end of the training part.
-    pub fn held_out(&self, part: Part) -> Option<&Moment> {
+    pub fn held_out(&self, part: NodeSplit) -> Option<&Moment> {
         match part {
-            Part::Validation => Some(&self.held_out[0]),
-            Part::Test => Some(&self.held_out[1]),
-            Part::None | Part::Train => None,
+            NodeSplit::Validation => Some(&self.held_out[0]),
+            NodeSplit::Test => Some(&self.held_out[1]),
+            NodeSplit::None | NodeSplit::Train => None,
         }
     }
 
@@ -309,7 +310,7 @@ fn both(scores: &Tensor) -> Result<Vec<[f64; OUTPUTS]>, GraphError> {
 }
 
 /// Figures of a moment's pairs from ratings and from what their signs are told by.
-pub fn judge(moment: &Moment, ratings: &[f64], signs: &[f64]) -> Figures {
+pub fn judge(moment: &Moment, ratings: &[f64], signs: &[f64]) -> NamedFigures {
     let truth: Vec<f64> = moment.edges.iter().map(|edge| f64::from(edge.weight)).collect();
     let positive: Vec<bool> = truth.iter().map(|&rating| rating > 0.0).collect();
     let sources: Vec<u32> = moment.edges.iter().map(|edge| edge.source).collect();
@@ -359,11 +360,12 @@ fn implied(moment: &Moment, seed: u64, part: u64) -> Vec<(usize, usize)> {
 }
 
 /// Preferences of a file whose two pairs are both rated after a moment.
-fn stated(moment: &Moment, choices: &[Choice]) -> Vec<(usize, usize)> {
+fn stated(moment: &Moment, choices: &[FeedbackChoice]) -> Vec<(usize, usize)> {
     let places: BTreeMap<(u32, u32), usize> =
         moment.edges.iter().enumerate().map(|(at, edge)| ((edge.source, edge.target), at)).collect();
     let find = |source: usize, target: u32| places.get(&(source as u32, target)).copied();
-    let pair = |choice: &Choice| Some((find(choice.subject, choice.chosen)?, find(choice.subject, choice.rejected)?));
+    let pair =
+        |choice: &FeedbackChoice| Some((find(choice.subject, choice.chosen)?, find(choice.subject, choice.rejected)?));
     choices.iter().filter_map(pair).collect()
 }
 
@@ -385,7 +387,7 @@ impl Learner for EdgeSession {
         &mut self.model
     }
 
-    fn figures(&self, part: Part) -> Result<Figures, GraphError> {
+    fn figures(&self, part: NodeSplit) -> Result<NamedFigures, GraphError> {
         match self.held_out(part) {
             Some(moment) if !moment.edges.is_empty() => {
                 let (ratings, signs): (Vec<f64>, Vec<f64>) =
@@ -396,7 +398,7 @@ impl Learner for EdgeSession {
         }
     }
 
-    fn baselines(&self, _: &Graph) -> Vec<(&'static str, usize, Figures)> {
+    fn baselines(&self, _: &Graph) -> Vec<(&'static str, usize, NamedFigures)> {
         let test = &self.held_out[1];
         let alike = |scores: Vec<f64>| judge(test, &scores, &scores);
         let by = |score: &dyn Fn(&Edge) -> f64| alike(test.edges.iter().map(score).collect());
@@ -404,8 +406,8 @@ impl Learner for EdgeSession {
         let rows: Vec<Vec<f32>> = all().map(|(moment, at)| moment.row(at)).collect();
         let truth: Vec<f64> = all().map(|(moment, at)| f64::from(moment.edges[at].weight)).collect();
         let positive: Vec<bool> = truth.iter().map(|&rating| rating > 0.0).collect();
-        let (squares, logistic) = (Linear::squares(&rows, &truth), Linear::logistic(&rows, &positive));
-        let linear = |model: &Linear| alike((0..test.edges.len()).map(|at| model.score(&test.row(at))).collect());
+        let (squares, logistic) = (LinearModel::squares(&rows, &truth), LinearModel::logistic(&rows, &positive));
+        let linear = |model: &LinearModel| alike((0..test.edges.len()).map(|at| model.score(&test.row(at))).collect());
         let snapshot = test.snapshot();
         // The odds of a sign are no rating.
         let signs = linear(&logistic).into_iter().filter(|(name, _)| *name != "rmse").collect();
@@ -433,7 +435,7 @@ impl Session for EdgeSession {
         self.model.parameters()
     }
 
-    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<BatchLoss, TaskError> {
+    fn loss(&self, rows: &[usize], window: StepWindow<'_>) -> Result<BatchLoss, TaskError> {
         let mut by_moment: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for &row in rows {
             let (moment, row) = self.rows[row];

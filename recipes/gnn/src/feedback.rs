@@ -12,11 +12,11 @@ use serde::Deserialize;
 use super::error::GraphError;
 use super::graph::Graph;
 use super::settings::Gnn;
-use ftk_recipes::preference::{Completion, Loss, Row};
+use ftk_recipes::preference::{Loss, PreferenceRow, ScoredCompletion};
 
 /// One thing preferred over another.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Choice {
+pub struct FeedbackChoice {
     /// The node that is classified, or the source that chooses.
     pub subject: usize,
     /// The class, or the target, that is preferred.
@@ -29,7 +29,7 @@ pub struct Choice {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+struct FeedbackLine {
     node: Option<serde_json::Value>,
     src: Option<serde_json::Value>,
     chosen: serde_json::Value,
@@ -45,7 +45,7 @@ struct Line {
 ///
 /// # Errors
 /// A file that cannot be read or is malformed, or names what the graph does not have.
-pub fn nodes(gnn: &Gnn, graph: &Graph) -> Result<Vec<Choice>, GraphError> {
+pub fn nodes(gnn: &Gnn, graph: &Graph) -> Result<Vec<FeedbackChoice>, GraphError> {
     let Some(path) = &gnn.feedback else {
         return Err(GraphError::unfit("there is no feedback about nodes", "name a file of JSON lines in gnn.feedback"));
     };
@@ -58,24 +58,25 @@ pub fn nodes(gnn: &Gnn, graph: &Graph) -> Result<Vec<Choice>, GraphError> {
 ///
 /// # Errors
 /// As [`nodes`].
-pub fn targets(path: &Path, graph: &Graph) -> Result<Vec<Choice>, GraphError> {
+pub fn targets(path: &Path, graph: &Graph) -> Result<Vec<FeedbackChoice>, GraphError> {
     read(path, graph, |line| line.src.as_ref(), "src", &graph.numbers(), "a node")
 }
 
 fn read(
     path: &Path,
     graph: &Graph,
-    subject: fn(&Line) -> Option<&serde_json::Value>,
+    subject: fn(&FeedbackLine) -> Option<&serde_json::Value>,
     key: &str,
     candidates: &BTreeMap<String, u32>,
     what: &str,
-) -> Result<Vec<Choice>, GraphError> {
+) -> Result<Vec<FeedbackChoice>, GraphError> {
     let text = foreign::read_text(path, foreign::DATA).map_err(|error| GraphError::io(path, error))?;
     let numbers = graph.numbers();
     let mut choices = Vec::new();
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let wrong = |message: String| GraphError::at(path, format!(":{}", at + 1), message);
-        let line: Line = serde_json::from_str(line).map_err(|error| wrong(format!("not a preference: {error}")))?;
+        let line: FeedbackLine =
+            serde_json::from_str(line).map_err(|error| wrong(format!("not a preference: {error}")))?;
         let name = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let find = |known: &BTreeMap<String, u32>, value: &serde_json::Value, what: &str| {
             let name = name(value);
@@ -87,7 +88,7 @@ fn read(
         if chosen == rejected {
             return Err(wrong(format!("prefers to itself: {}", name(&line.chosen))));
         }
-        choices.push(Choice { subject, chosen, rejected, time: line.ts });
+        choices.push(FeedbackChoice { subject, chosen, rejected, time: line.ts });
     }
     Ok(choices)
 }
@@ -95,9 +96,9 @@ fn read(
 /// What a preference costs whose chosen candidate lies by this margin above the rejected one, and by that under the
 /// reference; and the derivatives by the score of either. Scores count as log-probabilities of one token.
 pub fn cost(loss: &dyn Loss, margin: f64, reference: f64) -> (f64, [f64; 2]) {
-    let chosen = Completion { policy: margin, reference, tokens: 1 };
-    let rejected = Completion { policy: 0.0, reference: 0.0, tokens: 1 };
-    let verdict = loss.judge(Row::chosen(&[chosen, rejected]));
+    let chosen = ScoredCompletion { policy: margin, reference, tokens: 1 };
+    let rejected = ScoredCompletion { policy: 0.0, reference: 0.0, tokens: 1 };
+    let verdict = loss.judge(PreferenceRow::chosen(&[chosen, rejected]));
     (verdict.loss, [verdict.slopes[0], verdict.slopes[1]])
 }
 
@@ -114,7 +115,7 @@ mod tests {
     use super::super::import::{Origin, import};
     use super::*;
 
-    fn with(lines: &str) -> Result<Vec<Choice>, String> {
+    fn with(lines: &str) -> Result<Vec<FeedbackChoice>, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         std::fs::write(path("n.csv"), "id,y\nann,1\nbob,0\n7,1\n").unwrap();
@@ -129,7 +130,7 @@ mod tests {
 
     #[test]
     fn preferences_are_read_by_name_and_refused_by_line() {
-        let choice = |subject, chosen, rejected, time| Choice { subject, chosen, rejected, time };
+        let choice = |subject, chosen, rejected, time| FeedbackChoice { subject, chosen, rejected, time };
         let line = r#"{"node": "bob", "chosen": 1, "rejected": "0", "ts": 5, "by": "x"}"#;
         assert_eq!(with(line).unwrap(), [choice(1, 1, 0, 5.0)]);
         assert_eq!(with(r#"{"src": 7, "chosen": "ann", "rejected": "bob"}"#).unwrap(), [choice(2, 0, 1, 0.0)]);

@@ -11,7 +11,7 @@ use super::error::GraphError;
 
 /// What a node is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub enum NodeSplit {
     /// Nothing: it only passes messages.
     #[default]
     None,
@@ -50,7 +50,7 @@ pub struct Graph {
     /// What the classes were called.
     pub classes: Vec<String>,
     /// Split, as the file gives it; empty where it gives none.
-    pub parts: Vec<Part>,
+    pub parts: Vec<NodeSplit>,
     /// When each node came to be; empty where that is not known.
     pub times: Vec<f64>,
     /// In order of source, target and time; one direction of an undirected edge, that of the smaller source.
@@ -61,7 +61,7 @@ pub struct Graph {
 
 /// What an import found and did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct ImportFindings {
     /// Edges that were there twice and are once. The other way round, an undirected edge may be written too.
     pub duplicates: usize,
     /// Edges from a node to itself, which are left out: networks add their own.
@@ -108,7 +108,7 @@ impl Graph {
     ///
     /// # Errors
     /// Ends that are no nodes, numbers that are not finite, lengths that differ; `path` names the file.
-    pub(super) fn new(path: &Path, mut graph: Self) -> Result<(Self, Found), GraphError> {
+    pub(super) fn new(path: &Path, mut graph: Self) -> Result<(Self, ImportFindings), GraphError> {
         let wrong = |message: String| Err(GraphError::malformed(path, message));
         let n = graph.nodes;
         if n == 0 || u32::try_from(n).is_err() {
@@ -151,7 +151,7 @@ impl Graph {
         for edge in &mut graph.edges {
             (edge.weight, edge.time) = (edge.weight + 0.0, edge.time + 0.0);
         }
-        let mut found = Found::default();
+        let mut found = ImportFindings::default();
         if graph.carries.time {
             found.out_of_order = graph.edges.windows(2).filter(|pair| pair[0].time > pair[1].time).count();
         }
@@ -304,7 +304,7 @@ pub(super) mod tests {
         Graph { names: None, nodes, features: None, labels, classes, parts, times, edges, carries }
     }
 
-    fn new(graph: Graph) -> Result<(Graph, Found), String> {
+    fn new(graph: Graph) -> Result<(Graph, ImportFindings), String> {
         Graph::new(Path::new("g"), graph).map_err(|error| error.to_string())
     }
 
@@ -312,7 +312,7 @@ pub(super) mod tests {
     fn an_undirected_edge_is_one_edge_and_loops_are_left_out() {
         let (graph, found) = new(graph(4, vec![edge(2, 1), edge(1, 2), edge(2, 1), edge(0, 0), edge(0, 1)])).unwrap();
         assert_eq!(graph.edges, [edge(0, 1), edge(1, 2)]);
-        assert_eq!(found, Found { duplicates: 1, loops: 1, isolated: 1, ..Found::default() });
+        assert_eq!(found, ImportFindings { duplicates: 1, loops: 1, isolated: 1, ..ImportFindings::default() });
         assert_eq!(graph.neighbours(), [vec![1], vec![0, 2], vec![1], vec![]]);
     }
 

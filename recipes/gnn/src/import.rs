@@ -9,9 +9,9 @@ use ftk_adapters::foreign;
 use ftk_networks::ops::graph::Features;
 
 use super::error::GraphError;
-use super::graph::{Carries, Edge, Found, Graph, Part, are_believable};
+use super::graph::{Carries, Edge, Graph, ImportFindings, NodeSplit, are_believable};
 use super::npz::{self, Array, Values};
-use super::table::{Header, Row, Table};
+use super::table::{HeaderLine, Table, TableRow};
 
 /// Where a graph comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub const ENDING: &str = "graph";
 ///
 /// # Errors
 /// Files that cannot be read or are malformed; whatever in them does not fit together.
-pub fn import(origin: &Origin) -> Result<(Graph, Found), GraphError> {
+pub fn import(origin: &Origin) -> Result<(Graph, ImportFindings), GraphError> {
     match origin {
         Origin::Tables { nodes, edges, directed } => tables(nodes.as_deref(), edges, *directed),
         Origin::Path(path) if path.join("edges.csv").exists() => {
@@ -97,13 +97,13 @@ const SOURCE: [&str; 4] = ["src", "source", "from", "rater"];
 const TARGET: [&str; 5] = ["dst", "target", "to", "destination", "ratee"];
 const WEIGHT: [&str; 4] = ["weight", "rating", "value", "feature"];
 
-fn tables(nodes: Option<&Path>, edges: &Path, directed: bool) -> Result<(Graph, Found), GraphError> {
+fn tables(nodes: Option<&Path>, edges: &Path, directed: bool) -> Result<(Graph, ImportFindings), GraphError> {
     let mut names = Names::default();
     let mut graph = empty();
     if let Some(path) = nodes {
         node_table(path, &mut names, &mut graph)?;
     }
-    let table = Table::read(edges, Header::Names)?;
+    let table = Table::read(edges, HeaderLine::Names)?;
     let need = |which: &[&str], what: &str| {
         let missing = || {
             GraphError::at(edges, ":1", format!("no column for the {what}; there are: {}", table.columns.join(", ")))
@@ -158,7 +158,7 @@ fn empty() -> Graph {
 }
 
 fn node_table(path: &Path, names: &mut Names, graph: &mut Graph) -> Result<(), GraphError> {
-    let table = Table::read(path, Header::Names)?;
+    let table = Table::read(path, HeaderLine::Names)?;
     let missing =
         || GraphError::at(path, ":1", format!("no column for names; there are: {}", table.columns.join(", ")));
     let id = table.only(&ID)?.ok_or_else(|| missing().hinted("call the column with the nodes' names id"))?;
@@ -167,7 +167,7 @@ fn node_table(path: &Path, names: &mut Names, graph: &mut Graph) -> Result<(), G
     let features: Vec<usize> = (0..table.columns.len()).filter(|at| !named.contains(&Some(*at))).collect();
     if let Some(label) = label {
         // A feature that is the label under another name is all that would be learnt.
-        let cell = |row: &Row, column: usize| table.text(row, column).unwrap_or_default().to_owned();
+        let cell = |row: &TableRow, column: usize| table.text(row, column).unwrap_or_default().to_owned();
         let told = || table.rows().iter().filter(|row| !cell(row, label).is_empty());
         let classes: BTreeSet<String> = told().map(|row| cell(row, label)).collect();
         let same = |column: &&usize| classes.len() > 1 && told().all(|row| cell(row, **column) == cell(row, label));
@@ -205,19 +205,19 @@ fn node_table(path: &Path, names: &mut Names, graph: &mut Graph) -> Result<(), G
     Ok(())
 }
 
-fn part(table: &Table, row: &Row, column: usize) -> Result<Part, GraphError> {
+fn part(table: &Table, row: &TableRow, column: usize) -> Result<NodeSplit, GraphError> {
     match table.text(row, column)?.to_ascii_lowercase().as_str() {
-        "" | "none" => Ok(Part::None),
-        "train" => Ok(Part::Train),
-        "val" | "valid" | "validation" => Ok(Part::Validation),
-        "test" => Ok(Part::Test),
+        "" | "none" => Ok(NodeSplit::None),
+        "train" => Ok(NodeSplit::Train),
+        "val" | "valid" | "validation" => Ok(NodeSplit::Validation),
+        "test" => Ok(NodeSplit::Test),
         other => Err(table.wrong(row, column, &format!("must be train, val, test or empty: {other}"))),
     }
 }
 
 /// `x` (nodes, features), `edge_index` (2, edges), and `y`, `train_mask`, `val_mask`, `test_mask`, `edge_attr`, `time`
 /// where known: the names PyG's `Data` uses.
-fn archive(path: &Path) -> Result<(Graph, Found), GraphError> {
+fn archive(path: &Path) -> Result<(Graph, ImportFindings), GraphError> {
     let mut arrays = npz::read(path)?;
     let names = arrays.keys().cloned().collect::<Vec<_>>().join(", ");
     let wrong = |name: &str, message: String| GraphError::at(path, format!(":{name}"), message);
@@ -259,7 +259,9 @@ fn archive(path: &Path) -> Result<(Graph, Found), GraphError> {
     if graph.nodes == 0 {
         graph.nodes = graph.edges.iter().map(|edge| edge.source.max(edge.target) as usize + 1).max().unwrap_or(0);
     }
-    for (name, part) in [("train_mask", Part::Train), ("val_mask", Part::Validation), ("test_mask", Part::Test)] {
+    for (name, part) in
+        [("train_mask", NodeSplit::Train), ("val_mask", NodeSplit::Validation), ("test_mask", NodeSplit::Test)]
+    {
         let Some(Array { values, .. }) = arrays.remove(name) else { continue };
         let mask = match values {
             Values::Flags(mask) => mask,
@@ -269,9 +271,9 @@ fn archive(path: &Path) -> Result<(Graph, Found), GraphError> {
         if mask.len() != graph.nodes {
             return Err(wrong(name, format!("has {} entries for {} nodes", mask.len(), graph.nodes)));
         }
-        graph.parts.resize(graph.nodes, Part::None);
+        graph.parts.resize(graph.nodes, NodeSplit::None);
         for (node, _) in mask.iter().enumerate().filter(|(_, set)| **set) {
-            if graph.parts[node] != Part::None {
+            if graph.parts[node] != NodeSplit::None {
                 return Err(wrong(name, format!("overlaps another mask at node: {node}")));
             }
             graph.parts[node] = part;
@@ -307,18 +309,18 @@ fn archive(path: &Path) -> Result<(Graph, Found), GraphError> {
 
 /// A folder of the Open Graph Benchmark: `raw/edge.csv.gz`, `raw/num-node-list.csv.gz`, and where known
 /// `raw/node-feat.csv.gz`, `raw/node-label.csv.gz`, `raw/node_year.csv.gz`, `split/*/{train,valid,test}.csv.gz`.
-fn ogb(folder: &Path) -> Result<(Graph, Found), GraphError> {
+fn ogb(folder: &Path) -> Result<(Graph, ImportFindings), GraphError> {
     let raw = if folder.join("raw").is_dir() { folder.join("raw") } else { folder.to_owned() };
     let table = |path: PathBuf| -> Result<Option<Table>, GraphError> {
         let plain = path.with_extension("");
         let path = if path.exists() { path } else { plain };
-        if path.exists() { Table::read(&path, Header::Absent).map(Some) } else { Ok(None) }
+        if path.exists() { Table::read(&path, HeaderLine::Absent).map(Some) } else { Ok(None) }
     };
     let need = |name: &str| {
         let missing = || GraphError::malformed(&raw, format!("a folder of the Open Graph Benchmark has: {name}"));
         table(raw.join(name))?.ok_or_else(|| missing().hinted("give the folder that holds raw/ and split/"))
     };
-    let integer = |table: &Table, row: &Row, column: usize| -> Result<u32, GraphError> {
+    let integer = |table: &Table, row: &TableRow, column: usize| -> Result<u32, GraphError> {
         let text = table.text(row, column)?;
         // Labels are written as floats where some are missing.
         let text = text.strip_suffix(".0").unwrap_or(text);
@@ -374,7 +376,7 @@ fn ogb(folder: &Path) -> Result<(Graph, Found), GraphError> {
             let error = labels.wrong(row, 0, &message);
             return Err(error.hinted("leave one column of labels, of integers"));
         }
-        let known = |row: &Row| labels.text(row, 0).is_ok_and(|text| !text.is_empty() && text != "nan");
+        let known = |row: &TableRow| labels.text(row, 0).is_ok_and(|text| !text.is_empty() && text != "nan");
         let label = |row| if known(row) { integer(&labels, row, 0).map(Some) } else { Ok(None) };
         graph.labels = labels.rows().iter().map(label).collect::<Result<_, _>>()?;
         let most = graph.labels.iter().flatten().copied().max().map_or(0, |most| most as usize + 1);
@@ -395,13 +397,13 @@ fn ogb(folder: &Path) -> Result<(Graph, Found), GraphError> {
         paths
     });
     if let Some(split) = splits.unwrap_or_default().first() {
-        graph.parts = vec![Part::None; graph.nodes];
-        for (name, part) in [("train", Part::Train), ("valid", Part::Validation), ("test", Part::Test)] {
+        graph.parts = vec![NodeSplit::None; graph.nodes];
+        for (name, part) in [("train", NodeSplit::Train), ("valid", NodeSplit::Validation), ("test", NodeSplit::Test)] {
             let Some(table) = table(split.join(format!("{name}.csv.gz")))? else { continue };
             for row in table.rows() {
                 let node = integer(&table, row, 0)? as usize;
                 match graph.parts.get_mut(node) {
-                    Some(place @ Part::None) => *place = part,
+                    Some(place @ NodeSplit::None) => *place = part,
                     Some(_) => return Err(table.wrong(row, 0, &format!("is in another part, too: {node}"))),
                     None => return Err(table.wrong(row, 0, &format!("names no node: {node}"))),
                 }
@@ -449,7 +451,7 @@ mod tests {
 
     const NODES: &str = "id,f0,y,split,f1\nann,1,spam,train,0.5\nbob,0,,,0\ncy,-2,ham,test,1\n";
 
-    fn from_tables(nodes: &str, edges: &str) -> Result<(Graph, Found), String> {
+    fn from_tables(nodes: &str, edges: &str) -> Result<(Graph, ImportFindings), String> {
         let folder = folder(&[("n.csv", nodes.as_bytes()), ("e.csv", edges.as_bytes())]);
         let path = |name: &str| folder.path().join(name);
         let origin = Origin::Tables { nodes: Some(path("n.csv")), edges: path("e.csv"), directed: false };
@@ -465,9 +467,9 @@ mod tests {
             (graph.classes.clone(), graph.labels.clone()),
             (vec!["ham".into(), "spam".into()], vec![Some(1), None, Some(0)])
         );
-        assert_eq!(graph.parts, [Part::Train, Part::None, Part::Test]);
+        assert_eq!(graph.parts, [NodeSplit::Train, NodeSplit::None, NodeSplit::Test]);
         assert_eq!(graph.edges.len(), 1);
-        assert_eq!(found, Found { duplicates: 1, loops: 1, isolated: 1, unlabelled: 1, out_of_order: 0 });
+        assert_eq!(found, ImportFindings { duplicates: 1, loops: 1, isolated: 1, unlabelled: 1, out_of_order: 0 });
     }
 
     #[test]
@@ -500,7 +502,7 @@ mod tests {
         assert_eq!((found.duplicates, found.out_of_order), (1, 1));
     }
 
-    fn from_archive(files: &[(&str, Vec<u8>)]) -> Result<(Graph, Found), String> {
+    fn from_archive(files: &[(&str, Vec<u8>)]) -> Result<(Graph, ImportFindings), String> {
         let folder = folder(&[("g.npz", &zip(files))]);
         import(&Origin::Path(folder.path().join("g.npz")))
             .map_err(|error| error.to_string().replace(folder.path().to_str().unwrap(), "."))
@@ -517,7 +519,7 @@ mod tests {
         let (train, test) = (mask("train_mask.npy", &[1, 0, 0]), mask("test_mask.npy", &[0, 0, 1]));
         let (graph, found) = from_archive(&[index.clone(), x.clone(), y.clone(), train.clone(), test]).unwrap();
         assert_eq!((graph.edges.len(), found.duplicates, found.unlabelled), (2, 0, 1));
-        assert_eq!((graph.parts, graph.classes.len()), (vec![Part::Train, Part::None, Part::Test], 2));
+        assert_eq!((graph.parts, graph.classes.len()), (vec![NodeSplit::Train, NodeSplit::None, NodeSplit::Test], 2));
         let refused = |files: &[(&str, Vec<u8>)]| from_archive(files).unwrap_err();
         assert_eq!(refused(std::slice::from_ref(&x)), "./g.npz: holds no edge_index; there are: x");
         assert_eq!(
@@ -549,7 +551,7 @@ mod tests {
         assert_eq!((graph.nodes, graph.edges.len()), (3, 2));
         assert_eq!(graph.features.as_ref().unwrap().row(2), [-1.0, 2.0]);
         assert_eq!(graph.labels, [Some(1), None, Some(0)]);
-        assert_eq!(graph.parts, [Part::Train, Part::None, Part::Test]);
+        assert_eq!(graph.parts, [NodeSplit::Train, NodeSplit::None, NodeSplit::Test]);
         let refused = |name: &str, bytes: &[u8]| {
             let path = place.path().join("raw").join(name);
             let before = std::fs::read(&path).ok();

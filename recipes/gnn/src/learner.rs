@@ -1,8 +1,8 @@
 //! What the tasks on a graph have in common beside the loop that trains them.
 
 use super::error::GraphError;
-use super::graph::{Graph, Part};
-use super::measures::Figures;
+use super::graph::{Graph, NodeSplit};
+use super::measures::NamedFigures;
 use super::model::GraphModel;
 use ftk_recipes::Session;
 
@@ -18,10 +18,10 @@ pub trait Learner: Session + std::fmt::Debug {
     ///
     /// # Errors
     /// The device's.
-    fn figures(&self, part: Part) -> Result<Figures, GraphError>;
+    fn figures(&self, part: NodeSplit) -> Result<NamedFigures, GraphError>;
 
     /// What predictors without a network do on what is tested: name, parameters, figures. Of the graph it was opened on.
-    fn baselines(&self, graph: &Graph) -> Vec<(&'static str, usize, Figures)>;
+    fn baselines(&self, graph: &Graph) -> Vec<(&'static str, usize, NamedFigures)>;
 
     /// What the task was given and makes no use of.
     fn notes(&self) -> Vec<String> {

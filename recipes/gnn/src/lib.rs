@@ -32,7 +32,7 @@ use ftk_adapters::hint;
 
 pub use error::GraphError;
 pub use ftk_recipes::gnn as settings;
-pub use opened::{Opened, of};
+pub use opened::{OpenedTask, of};
 
 /// Errors of this crate that may know what to do about them.
 pub const HINTS: &[hint::HintOf] = &[hint::of::<GraphError>];

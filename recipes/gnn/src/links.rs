@@ -14,18 +14,18 @@ use ftk_networks::ops::graph::Features;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use super::baselines::Linear;
+use super::baselines::LinearModel;
 use super::error::GraphError;
 use super::feedback::logistic;
-use super::graph::{Graph, Part, neighbours};
+use super::graph::{Graph, NodeSplit, neighbours};
 use super::inputs;
 use super::learner::Learner;
-use super::measures::{self, Figures};
+use super::measures::{self, NamedFigures};
 use super::model::GraphModel;
 use super::settings::Gnn;
 use super::split;
 use ftk_recipes::Recipe;
-use ftk_recipes::{BatchLoss, Metrics, Session, TaskError, Window};
+use ftk_recipes::{BatchLoss, Metrics, Session, StepWindow, TaskError};
 
 /// What is known of a pair: neighbours they share, counted and by rarity (Adamic and Adar 2003), and how alike their
 /// features are.
@@ -40,7 +40,7 @@ type Ends = (u32, u32);
 pub struct LinkSession {
     /// What is trained.
     pub model: GraphModel,
-    seen: Seen,
+    seen: LinkGraph,
     rows: Vec<Ends>,
     /// Of validation and of testing: edges, and as many pairs that are none.
     held_out: [(Vec<Ends>, Vec<Ends>); 2],
@@ -56,19 +56,19 @@ impl LinkSession {
     pub fn open(recipe: &Recipe, gnn: &Gnn, graph: &Graph) -> Result<Self, GraphError> {
         let seed = recipe.run.seed;
         let parts = split::pairs(graph, gnn, seed)?;
-        let of = |part: Part| -> Vec<Ends> {
+        let of = |part: NodeSplit| -> Vec<Ends> {
             let own = graph.edges.iter().zip(&parts).filter(|(_, of)| **of == part);
             let mut ends: Vec<Ends> = own.map(|(edge, _)| (edge.source, edge.target)).collect();
             // In the graph's order edges of the same two nodes stand together.
             ends.dedup();
             ends
         };
-        let rows = of(Part::Train);
+        let rows = of(NodeSplit::Train);
         let features = inputs::features(graph, GraphModel::prepare(recipe, gnn)?)?;
         let model = GraphModel::open(recipe, gnn, features.width(), End::Pair { known: KNOWN, outputs: 1 })?;
-        let seen = Seen::new(features, neighbours(graph.nodes, rows.iter().copied()), &model);
+        let seen = LinkGraph::new(features, neighbours(graph.nodes, rows.iter().copied()), &model);
         let there: BTreeSet<Ends> = graph.edges.iter().map(|edge| (edge.source, edge.target)).collect();
-        let held_out = [Part::Validation, Part::Test].map(|part| {
+        let held_out = [NodeSplit::Validation, NodeSplit::Test].map(|part| {
             let edges = of(part);
             let mut rng = stream(seed, part as u64);
             let directed = graph.carries.direction;
@@ -102,7 +102,7 @@ impl LinkSession {
 
 /// What a network that looks for links gets of a graph.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct LinkGraph {
     features: Arc<Features>,
     lengths: Vec<f32>,
     /// Neighbours in either direction.
@@ -110,7 +110,7 @@ pub(super) struct Seen {
     hops: Vec<Hop>,
 }
 
-impl Seen {
+impl LinkGraph {
     /// Of features and of the edges that messages pass over.
     pub fn new(features: Arc<Features>, lists: Vec<Vec<u32>>, model: &GraphModel) -> Self {
         let hops = inputs::hops(model.network.model_type, model.network.layers, &lists);
@@ -198,11 +198,11 @@ impl Learner for LinkSession {
         &mut self.model
     }
 
-    fn figures(&self, part: Part) -> Result<Figures, GraphError> {
+    fn figures(&self, part: NodeSplit) -> Result<NamedFigures, GraphError> {
         let (edges, none) = match part {
-            Part::Validation => &self.held_out[0],
-            Part::Test => &self.held_out[1],
-            Part::None | Part::Train => return Ok(Vec::new()),
+            NodeSplit::Validation => &self.held_out[0],
+            NodeSplit::Test => &self.held_out[1],
+            NodeSplit::None | NodeSplit::Train => return Ok(Vec::new()),
         };
         if edges.is_empty() {
             return Ok(Vec::new());
@@ -225,7 +225,7 @@ impl Learner for LinkSession {
         Ok(figures)
     }
 
-    fn baselines(&self, _: &Graph) -> Vec<(&'static str, usize, Figures)> {
+    fn baselines(&self, _: &Graph) -> Vec<(&'static str, usize, NamedFigures)> {
         let (edges, none) = &self.held_out[1];
         let pairs = [edges.as_slice(), none].concat();
         let positive: Vec<bool> = (0..pairs.len()).map(|at| at < edges.len()).collect();
@@ -241,7 +241,7 @@ impl Learner for LinkSession {
             self.rows.iter().map(|_| draw(&mut rng, self.seen.lists.len(), self.directed, taken)).collect();
         let rows: Vec<Vec<f32>> = self.rows.iter().chain(&others).map(|&pair| self.known(pair).to_vec()).collect();
         let truth: Vec<bool> = (0..rows.len()).map(|at| at < self.rows.len()).collect();
-        let linear = Linear::logistic(&rows, &truth);
+        let linear = LinearModel::logistic(&rows, &truth);
         let column = |at: usize| figures(&|pair| f64::from(self.known(pair)[at]));
         vec![
             ("shared neighbours", 0, column(0)),
@@ -265,7 +265,7 @@ impl Session for LinkSession {
         self.model.parameters()
     }
 
-    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<BatchLoss, TaskError> {
+    fn loss(&self, rows: &[usize], window: StepWindow<'_>) -> Result<BatchLoss, TaskError> {
         let mut rng = stream(self.seed, (window.step as u64 + 1) << 32 | rows[0] as u64);
         let known = |(a, b): Ends| self.seen.lists[a as usize].binary_search(&b).is_ok();
         let mut pairs: Vec<Ends> = rows.iter().map(|&row| self.rows[row]).collect();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Named figures, in a fixed order.
-pub type Figures = Vec<(&'static str, f64)>;
+pub type NamedFigures = Vec<(&'static str, f64)>;
 
 /// Index of the largest value, the first of equals.
 pub fn largest(values: &[f32]) -> usize {
@@ -12,7 +12,7 @@ pub fn largest(values: &[f32]) -> usize {
 
 /// Accuracy, which is micro-F1 where every node has one class, and macro-F1: the mean over the classes that occur in
 /// either list.
-pub fn of_classes(predicted: &[u32], truth: &[u32]) -> Figures {
+pub fn of_classes(predicted: &[u32], truth: &[u32]) -> NamedFigures {
     let mut counts: BTreeMap<u32, [f64; 3]> = BTreeMap::new();
     let mut hits = 0.0;
     for (&predicted, &truth) in predicted.iter().zip(truth) {
@@ -91,7 +91,7 @@ pub fn pair_accuracy(groups: &[u32], scores: &[f64], truth: &[f64]) -> (f64, usi
 
 /// Mean reciprocal rank, and share of ranks of at most 1, 3 and 10, of the first candidate of each list; among equals it
 /// stands in their middle.
-pub fn of_ranks(lists: &[Vec<f64>]) -> Figures {
+pub fn of_ranks(lists: &[Vec<f64>]) -> NamedFigures {
     let rank = |list: &Vec<f64>| {
         let Some((own, others)) = list.split_first() else { return f64::INFINITY };
         let above = others.iter().filter(|other| *other > own).count() as f64;

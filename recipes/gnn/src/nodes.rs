@@ -9,19 +9,19 @@ use ftk_networks::graphs::{End, GraphNetworkKind, Head, Hop};
 use ftk_networks::ops::graph::Features;
 
 use super::error::GraphError;
-use super::feedback::{self, Choice};
-use super::graph::{Graph, Part};
+use super::feedback::{self, FeedbackChoice};
+use super::graph::{Graph, NodeSplit};
 use super::inputs;
 use super::labels::Labels;
 use super::learner::Learner;
-use super::measures::{self, Figures};
+use super::measures::{self, NamedFigures};
 use super::model::GraphModel;
 use super::sample;
 use super::settings::{Gnn, Objective};
 use super::split;
 use ftk_recipes::Recipe;
 use ftk_recipes::preference;
-use ftk_recipes::{BatchLoss, Metrics, Session, TaskError, Window};
+use ftk_recipes::{BatchLoss, Metrics, Session, StepWindow, TaskError};
 
 /// Nodes a pass that is not recorded draws the neighbourhoods of at once.
 const AT_ONCE: usize = 1024;
@@ -33,15 +33,15 @@ pub struct NodeSession {
     pub model: GraphModel,
     features: Arc<Features>,
     labels: Labels,
-    rows: Vec<Row>,
-    held_out: Vec<Row>,
+    rows: Vec<NodeExample>,
+    held_out: Vec<NodeExample>,
     view: View,
     cost: Box<dyn preference::Loss>,
 }
 
 /// What is learnt from at once: a node and its class, or a class preferred over another.
 #[derive(Clone, Copy, Debug)]
-struct Row {
+struct NodeExample {
     node: usize,
     chosen: u32,
     rejected: Option<u32>,
@@ -90,11 +90,11 @@ impl NodeSession {
             }
         };
         let labels = Labels::new(graph.labels.clone(), parts);
-        let labelled = |part: Part| -> Vec<Row> {
-            let row = |(node, chosen)| Row { node, chosen, rejected: None, reference: 0.0 };
+        let labelled = |part: NodeSplit| -> Vec<NodeExample> {
+            let row = |(node, chosen)| NodeExample { node, chosen, rejected: None, reference: 0.0 };
             labels.of(part).into_iter().map(row).collect()
         };
-        let (rows, held_out) = (labelled(Part::Train), labelled(Part::Validation));
+        let (rows, held_out) = (labelled(NodeSplit::Train), labelled(NodeSplit::Validation));
         let cost = recipe.dpo.cost();
         let mut session = Self { model, features, labels, rows, held_out, view, cost };
         if gnn.objective == Objective::Feedback {
@@ -103,9 +103,9 @@ impl NodeSession {
                 return Err(GraphError::unfit("dpo.sft_weight is for preferences between targets", hint));
             }
             let choices = feedback::nodes(gnn, graph)?;
-            let of = |part: Part| {
+            let of = |part: NodeSplit| {
                 let choices = choices.iter().filter(|choice| session.labels.part(choice.subject) == part);
-                let row = |&Choice { subject: node, chosen, rejected, .. }: &Choice| Row {
+                let row = |&FeedbackChoice { subject: node, chosen, rejected, .. }: &FeedbackChoice| NodeExample {
                     node,
                     chosen,
                     rejected: Some(rejected),
@@ -113,7 +113,7 @@ impl NodeSession {
                 };
                 choices.map(row).collect::<Vec<_>>()
             };
-            let rows = [of(Part::Train), of(Part::Validation)];
+            let rows = [of(NodeSplit::Train), of(NodeSplit::Validation)];
             if rows[0].is_empty() {
                 let hint = "feedback must name nodes that the split trains on";
                 return Err(GraphError::unfit("no feedback is about a node to train on", hint));
@@ -168,7 +168,7 @@ impl NodeSession {
     }
 
     /// Sum of losses over rows, its gradient with respect to their logits, and how many are told rightly.
-    fn judge(&self, rows: &[&Row], logits: &[f32]) -> (f64, Vec<f32>, f64) {
+    fn judge(&self, rows: &[&NodeExample], logits: &[f32]) -> (f64, Vec<f32>, f64) {
         let classes = logits.len() / rows.len();
         let (mut sum, mut right) = (0.0, 0.0);
         let mut gradient = vec![0.0f32; logits.len()];
@@ -192,7 +192,7 @@ impl NodeSession {
     }
 }
 
-impl Row {
+impl NodeExample {
     /// By how much the chosen class' logit lies above the rejected one's.
     fn margin(&self, logits: &[f32]) -> f64 {
         let rejected = self.rejected.map_or(0.0, |class| f64::from(logits[class as usize]));
@@ -221,7 +221,7 @@ impl Learner for NodeSession {
         &mut self.model
     }
 
-    fn figures(&self, part: Part) -> Result<Figures, GraphError> {
+    fn figures(&self, part: NodeSplit) -> Result<NamedFigures, GraphError> {
         let (nodes, truth): (Vec<usize>, Vec<u32>) = self.labels.of(part).into_iter().unzip();
         if nodes.is_empty() {
             return Ok(Vec::new());
@@ -239,7 +239,7 @@ impl Learner for NodeSession {
         Ok(figures)
     }
 
-    fn baselines(&self, graph: &Graph) -> Vec<(&'static str, usize, Figures)> {
+    fn baselines(&self, graph: &Graph) -> Vec<(&'static str, usize, NamedFigures)> {
         self.labels.baselines(&self.features, &inputs::incoming(graph))
     }
 
@@ -257,8 +257,8 @@ impl Session for NodeSession {
         self.model.parameters()
     }
 
-    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<BatchLoss, TaskError> {
-        let rows: Vec<&Row> = rows.iter().map(|&row| &self.rows[row]).collect();
+    fn loss(&self, rows: &[usize], window: StepWindow<'_>) -> Result<BatchLoss, TaskError> {
+        let rows: Vec<&NodeExample> = rows.iter().map(|&row| &self.rows[row]).collect();
         let nodes: Vec<usize> = rows.iter().map(|row| row.node).collect();
         let first = nodes[0];
         let mut pass = self.model.learning(window.step, first);
@@ -284,7 +284,7 @@ impl Session for NodeSession {
         if self.held_out.is_empty() {
             return Ok(Metrics::new());
         }
-        let rows: Vec<&Row> = self.held_out.iter().collect();
+        let rows: Vec<&NodeExample> = self.held_out.iter().collect();
         let nodes: Vec<usize> = rows.iter().map(|row| row.node).collect();
         let (sum, _, right) = self.judge(&rows, &self.logits(&nodes)?);
         let count = rows.len() as f64;

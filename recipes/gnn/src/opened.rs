@@ -6,11 +6,11 @@ use super::base;
 use super::contrast::ContrastSession;
 use super::edges::EdgeSession;
 use super::error::GraphError;
-use super::graph::{Carries, Found, Graph, Part};
+use super::graph::{Carries, Graph, ImportFindings, NodeSplit};
 use super::import::{Origin, import};
 use super::learner::Learner;
 use super::links::LinkSession;
-use super::measures::Figures;
+use super::measures::NamedFigures;
 use super::model::GraphModel;
 use super::nodes::NodeSession;
 use super::settings::{Gnn, Objective, Split};
@@ -19,7 +19,7 @@ use ftk_recipes::Session;
 
 /// A task that is ready to run.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedTask {
     task: Box<dyn Learner>,
     /// Digest of the graph.
     pub digest: blake3::Hash,
@@ -27,13 +27,13 @@ pub struct Opened {
     pub root: blake3::Hash,
     /// Digest of the weights training starts from.
     pub base: blake3::Hash,
-    found: Found,
+    found: ImportFindings,
     /// What the task does not look at.
     unread: Option<String>,
     size: [usize; 2],
 }
 
-impl Opened {
+impl OpenedTask {
     /// Reads the graph and opens the task.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ impl Opened {
     ///
     /// # Errors
     /// As [`Opened::new`].
-    pub fn on(recipe: &Recipe, graph: &Graph, found: Found) -> Result<Self, GraphError> {
+    pub fn on(recipe: &Recipe, graph: &Graph, found: ImportFindings) -> Result<Self, GraphError> {
         let gnn = of(recipe)?;
         let task: Box<dyn Learner> = match gnn.objective {
             Objective::Classes => Box::new(NodeSession::open(recipe, gnn, graph)?),
@@ -81,12 +81,12 @@ impl Opened {
     ///
     /// # Errors
     /// The device's.
-    pub fn figures(&self, part: Part) -> Result<Figures, GraphError> {
+    pub fn figures(&self, part: NodeSplit) -> Result<NamedFigures, GraphError> {
         self.task.figures(part)
     }
 
     /// What predictors without a network do on what is tested: name, parameters, figures.
-    pub fn baselines(&self, graph: &Graph) -> Vec<(&'static str, usize, Figures)> {
+    pub fn baselines(&self, graph: &Graph) -> Vec<(&'static str, usize, NamedFigures)> {
         self.task.baselines(graph)
     }
 
@@ -129,7 +129,7 @@ impl Opened {
     }
 }
 
-impl Found {
+impl ImportFindings {
     /// What is worth a word.
     pub fn notes(&self) -> Vec<String> {
         let Self { duplicates, loops, out_of_order, isolated, unlabelled } = self;

@@ -9,15 +9,15 @@ use ftk_networks::ops::graph::Features;
 use super::error::GraphError;
 use super::graph::{Carries, Graph};
 use super::inputs;
-use super::links::{self, Seen};
+use super::links::{self, LinkGraph};
 use super::measures;
 use super::model::GraphModel;
 use super::structure::{OF_PAIR, SCALE, Snapshot};
-use super::table::{Header, Table};
+use super::table::{HeaderLine, Table};
 
 /// What is to be scored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Targets {
+pub enum ScoreTargets {
     /// Every node of the graph, as far as it was there.
     AllNodes,
     /// The nodes in the first column of a table.
@@ -59,7 +59,7 @@ pub struct Score {
 pub fn run(
     (base, adapter): (&Path, Option<&Path>),
     graph: &Graph,
-    asked: &Targets,
+    asked: &ScoreTargets,
     before: Option<f64>,
 ) -> Result<Scores, GraphError> {
     let model = GraphModel::frozen(base, adapter)?;
@@ -79,7 +79,7 @@ pub fn run(
         None => Ok(()),
     };
     match asked {
-        Targets::Pairs(path) if pairs => {
+        ScoreTargets::Pairs(path) if pairs => {
             let ends = ends::<2>(path, graph)?;
             there(ends.as_flattened())?;
             match &model.network.head {
@@ -98,13 +98,15 @@ pub fn run(
                 }
             }
         }
-        Targets::Pairs(_) => Err(GraphError::unfit("the base does not score pairs", "give --nodes instead of --pairs")),
+        ScoreTargets::Pairs(_) => {
+            Err(GraphError::unfit("the base does not score pairs", "give --nodes instead of --pairs"))
+        }
         _ if pairs => Err(GraphError::unfit("the base scores pairs", "give --pairs instead of --nodes")),
-        Targets::AllNodes => {
+        ScoreTargets::AllNodes => {
             let nodes: Vec<usize> = (0..graph.nodes).filter(|&node| graph.was_there(node, moment)).collect();
             of_nodes(&model, graph, &nodes, before.is_some())
         }
-        Targets::Nodes(path) => {
+        ScoreTargets::Nodes(path) => {
             let nodes: Vec<usize> = ends::<1>(path, graph)?.into_iter().map(|[node]| node).collect();
             there(&nodes)?;
             of_nodes(&model, graph, &nodes, before.is_some())
@@ -130,13 +132,13 @@ fn of_nodes(model: &GraphModel, graph: &Graph, nodes: &[usize], timed: bool) -> 
 /// # Errors
 /// A table that cannot be read.
 pub fn names(path: &Path) -> Result<Vec<String>, GraphError> {
-    let table = Table::read(path, Header::Names)?;
+    let table = Table::read(path, HeaderLine::Names)?;
     table.rows().iter().map(|row| Ok(table.text(row, 0)?.to_owned())).collect()
 }
 
 /// Nodes by name in the first columns of a table.
 fn ends<const N: usize>(path: &Path, graph: &Graph) -> Result<Vec<[usize; N]>, GraphError> {
-    let table = Table::read(path, Header::Names)?;
+    let table = Table::read(path, HeaderLine::Names)?;
     let numbers = graph.numbers();
     let row = |row| {
         let mut found = [0; N];
@@ -178,7 +180,7 @@ fn features(model: &GraphModel, graph: &Graph) -> Result<Arc<Features>, GraphErr
 }
 
 fn score_links(model: &GraphModel, graph: &Graph, asked: &[[usize; 2]]) -> Result<Vec<Score>, GraphError> {
-    let seen = Seen::new(features(model, graph)?, graph.neighbours(), model);
+    let seen = LinkGraph::new(features(model, graph)?, graph.neighbours(), model);
     let pairs: Vec<(u32, u32)> = asked.iter().map(|&[source, target]| (source as u32, target as u32)).collect();
     let scores = if pairs.is_empty() { Vec::new() } else { seen.scores(model, &pairs)? };
     let score = |(pair, score): (&[usize; 2], f64)| Score {

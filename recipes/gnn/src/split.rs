@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::error::GraphError;
-use super::graph::{Edge, Graph, Part};
+use super::graph::{Edge, Graph, NodeSplit};
 use super::settings::{Gnn, Split};
 
 /// Share at the end of a temporal split that is tested on, whatever lies between validation and it.
@@ -16,7 +16,7 @@ const TESTED: f64 = 0.2;
 ///
 /// # Errors
 /// A split that the graph does not have or that would leak.
-pub fn nodes(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<Part>, GraphError> {
+pub fn nodes(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<NodeSplit>, GraphError> {
     let labelled: Vec<usize> =
         (0..graph.nodes).filter(|&node| graph.labels.get(node).is_some_and(Option::is_some)).collect();
     if labelled.is_empty() {
@@ -25,7 +25,7 @@ pub fn nodes(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<Part>, GraphErro
             "give nodes a column y, or choose another gnn.objective",
         ));
     }
-    let mut parts = vec![Part::None; graph.nodes];
+    let mut parts = vec![NodeSplit::None; graph.nodes];
     match gnn.split {
         Split::Given if graph.parts.is_empty() => {
             let hint = "choose gnn.split = \"planetoid\", \"temporal\" or \"random\"";
@@ -39,7 +39,7 @@ pub fn nodes(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<Part>, GraphErro
                 let left = &mut left[graph.labels[node].map_or(0, |label| label as usize)];
                 if *left > 0 {
                     *left -= 1;
-                    parts[node] = Part::Train;
+                    parts[node] = NodeSplit::Train;
                 } else {
                     rest.push(node);
                 }
@@ -48,8 +48,8 @@ pub fn nodes(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<Part>, GraphErro
                 let hint = "choose gnn.split = \"random\" or \"temporal\"";
                 return Err(GraphError::unfit("too few nodes for 500 to validate and 1000 to test on", hint));
             }
-            rest[..500].iter().for_each(|&node| parts[node] = Part::Validation);
-            rest[rest.len() - 1000..].iter().for_each(|&node| parts[node] = Part::Test);
+            rest[..500].iter().for_each(|&node| parts[node] = NodeSplit::Validation);
+            rest[rest.len() - 1000..].iter().for_each(|&node| parts[node] = NodeSplit::Test);
         }
         Split::Temporal if graph.times.is_empty() => {
             let hint = "give nodes a column time, or choose another gnn.split";
@@ -66,7 +66,7 @@ pub fn nodes(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<Part>, GraphErro
             deal(&order, gnn.shares, |&node, part| parts[node] = part);
         }
     }
-    let trains = labelled_in(graph, &parts, Part::Train);
+    let trains = labelled_in(graph, &parts, NodeSplit::Train);
     if trains == 0 {
         return Err(GraphError::unfit(
             "the split has no node to train on",
@@ -81,21 +81,21 @@ pub fn nodes(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<Part>, GraphErro
 ///
 /// # Errors
 /// A graph without times of nodes.
-pub fn past(graph: &Graph, gnn: &Gnn, parts: &[Part]) -> Result<Vec<usize>, GraphError> {
+pub fn past(graph: &Graph, gnn: &Gnn, parts: &[NodeSplit]) -> Result<Vec<usize>, GraphError> {
     if graph.times.is_empty() {
         let hint = "give nodes a column time, or choose another gnn.split";
         return Err(GraphError::unfit("the graph does not say when its nodes came to be", hint));
     }
     let mut order: Vec<usize> = (0..graph.nodes).collect();
     order.sort_by(|&a, &b| graph.times[a].total_cmp(&graph.times[b]).then(a.cmp(&b)));
-    let last = order.iter().rposition(|&node| parts.get(node) == Some(&Part::Train));
+    let last = order.iter().rposition(|&node| parts.get(node) == Some(&NodeSplit::Train));
     let count = last.map_or((gnn.shares[0] * order.len() as f64) as usize, |last| last + 1);
     let mut past = order[..count.min(order.len())].to_vec();
     past.sort_unstable();
     Ok(past)
 }
 
-fn labelled_in(graph: &Graph, parts: &[Part], part: Part) -> usize {
+fn labelled_in(graph: &Graph, parts: &[NodeSplit], part: NodeSplit) -> usize {
     (0..graph.nodes).filter(|&node| parts[node] == part && graph.labels[node].is_some()).count()
 }
 
@@ -103,8 +103,8 @@ fn labelled_in(graph: &Graph, parts: &[Part], part: Part) -> usize {
 ///
 /// # Errors
 /// As [`nodes`].
-pub fn edges(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<Part>, GraphError> {
-    let mut parts = vec![Part::None; graph.edges.len()];
+pub fn edges(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<NodeSplit>, GraphError> {
+    let mut parts = vec![NodeSplit::None; graph.edges.len()];
     deal(&order(graph, gnn, seed)?, gnn.shares, |&edge, part| parts[edge] = part);
     Ok(parts)
 }
@@ -115,7 +115,7 @@ pub fn edges(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<Part>, GraphErro
 ///
 /// # Errors
 /// As [`nodes`].
-pub fn pairs(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<Part>, GraphError> {
+pub fn pairs(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<NodeSplit>, GraphError> {
     let pair = |edge: usize| {
         let Edge { source, target, .. } = graph.edges[edge];
         (source.min(target), source.max(target))
@@ -126,7 +126,7 @@ pub fn pairs(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<Part>, GraphErro
     deal(&order, gnn.shares, |&edge, part| {
         parts.insert(pair(edge), part);
     });
-    Ok((0..graph.edges.len()).map(|edge| parts.get(&pair(edge)).copied().unwrap_or(Part::None)).collect())
+    Ok((0..graph.edges.len()).map(|edge| parts.get(&pair(edge)).copied().unwrap_or(NodeSplit::None)).collect())
 }
 
 /// The edges in the order in which they are dealt to the parts.
@@ -163,16 +163,16 @@ fn refuse_leak(graph: &Graph, gnn: &Gnn) -> Result<(), GraphError> {
     Ok(())
 }
 
-fn deal<T>(order: &[T], [train, validation]: [f64; 2], mut give: impl FnMut(&T, Part)) {
+fn deal<T>(order: &[T], [train, validation]: [f64; 2], mut give: impl FnMut(&T, NodeSplit)) {
     let at = |share: f64| (order.len() as f64 * share) as usize;
     let test = at((1.0 - TESTED).max(train + validation));
     for (index, item) in order.iter().enumerate() {
         if index < at(train) {
-            give(item, Part::Train);
+            give(item, NodeSplit::Train);
         } else if index < at(train + validation) {
-            give(item, Part::Validation);
+            give(item, NodeSplit::Validation);
         } else if index >= test {
-            give(item, Part::Test);
+            give(item, NodeSplit::Test);
         }
     }
 }

@@ -21,14 +21,14 @@ const DAY: f64 = 86_400.0;
 
 /// Ratings in one direction at one user.
 #[derive(Clone, Copy, Debug, Default)]
-struct Side {
+struct RatingSide {
     count: f64,
     /// Sum of differences from the overall mean.
     above: f64,
     negative: f64,
 }
 
-impl Side {
+impl RatingSide {
     /// Mean difference from the overall mean, pulled towards 0.
     fn mean(&self) -> f64 {
         self.above / (self.count + SHRINK)
@@ -48,8 +48,8 @@ pub struct Snapshot {
     pub features: Arc<Features>,
     /// Neighbours in either direction.
     pub lists: Vec<Vec<u32>>,
-    received: Vec<Side>,
-    given: Vec<Side>,
+    received: Vec<RatingSide>,
+    given: Vec<RatingSide>,
     ratings: HashMap<(u32, u32), f64>,
     /// Whom each user rated.
     rated: Vec<Vec<u32>>,
@@ -59,7 +59,7 @@ impl Snapshot {
     /// Of these ratings; `now` is the time of the moment, in seconds.
     pub fn new(nodes: usize, edges: &[Edge], now: f64) -> Self {
         let mean = edges.iter().map(|edge| f64::from(edge.weight)).sum::<f64>() / edges.len().max(1) as f64;
-        let (mut received, mut given) = (vec![Side::default(); nodes], vec![Side::default(); nodes]);
+        let (mut received, mut given) = (vec![RatingSide::default(); nodes], vec![RatingSide::default(); nodes]);
         let mut met = vec![None::<(f64, f64)>; nodes];
         let mut rated = vec![Vec::new(); nodes];
         let mut ratings = HashMap::new();

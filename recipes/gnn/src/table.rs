@@ -16,18 +16,18 @@ pub struct Table {
     path: PathBuf,
     /// Names of the columns; empty where the file has no header.
     pub columns: Vec<String>,
-    rows: Vec<Row>,
+    rows: Vec<TableRow>,
 }
 
 /// A row of a table.
 #[derive(Debug)]
-pub struct Row {
+pub struct TableRow {
     /// Line, or number of the row where a file has no lines, from 1.
     line: usize,
     cells: Vec<String>,
 }
 
-impl Row {
+impl TableRow {
     /// Cells in it.
     pub fn width(&self) -> usize {
         self.cells.len()
@@ -36,7 +36,7 @@ impl Row {
 
 /// Whether the first line of a file of text names the columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Header {
+pub enum HeaderLine {
     /// It does.
     Names,
     /// It is a row.
@@ -48,7 +48,7 @@ impl Table {
     ///
     /// # Errors
     /// A file that cannot be read, is malformed, or is called something else.
-    pub fn read(path: &Path, header: Header) -> Result<Self, GraphError> {
+    pub fn read(path: &Path, header: HeaderLine) -> Result<Self, GraphError> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_ascii_lowercase();
         if name.ends_with(".parquet") {
             return Self::parquet(path);
@@ -63,27 +63,27 @@ impl Table {
         Err(GraphError::malformed(path, "a table is a .csv, .csv.gz or .parquet file"))
     }
 
-    fn csv(path: &Path, input: impl Read, header: Header) -> Result<Self, GraphError> {
+    fn csv(path: &Path, input: impl Read, header: HeaderLine) -> Result<Self, GraphError> {
         let wrong = |error: csv::Error| {
             let line = error.position().map_or_else(String::new, |at| format!(":{}", at.line()));
             GraphError::at(path, line, format!("not CSV: {error}"))
         };
         let mut reader =
-            csv::ReaderBuilder::new().has_headers(header == Header::Names).trim(csv::Trim::All).from_reader(input);
+            csv::ReaderBuilder::new().has_headers(header == HeaderLine::Names).trim(csv::Trim::All).from_reader(input);
         let columns = match header {
-            Header::Names => reader
+            HeaderLine::Names => reader
                 .headers()
                 .map_err(wrong)?
                 .iter()
                 .map(|name| name.trim_start_matches('\u{FEFF}').to_owned())
                 .collect(),
-            Header::Absent => Vec::new(),
+            HeaderLine::Absent => Vec::new(),
         };
         let mut rows = Vec::new();
         for record in reader.records() {
             let record = record.map_err(wrong)?;
             let line = record.position().map_or(0, |at| at.line() as usize);
-            rows.push(Row { line, cells: record.iter().map(str::to_owned).collect() });
+            rows.push(TableRow { line, cells: record.iter().map(str::to_owned).collect() });
         }
         Ok(Self { path: path.to_owned(), columns, rows })
     }
@@ -109,7 +109,7 @@ impl Table {
             let cells = row.into_iter().collect::<Option<Vec<String>>>().filter(|cells| cells.len() == columns.len());
             let cells = cells
                 .ok_or_else(|| GraphError::at(path, format!(":row {}", at + 1), "holds more than numbers and text"))?;
-            rows.push(Row { line: at + 1, cells });
+            rows.push(TableRow { line: at + 1, cells });
         }
         Ok(Self { path: path.to_owned(), columns, rows })
     }
@@ -136,24 +136,24 @@ impl Table {
     }
 
     /// The rows.
-    pub fn rows(&self) -> &[Row] {
+    pub fn rows(&self) -> &[TableRow] {
         &self.rows
     }
 
     /// A cell as text.
-    pub fn text<'a>(&self, row: &'a Row, column: usize) -> Result<&'a str, GraphError> {
+    pub fn text<'a>(&self, row: &'a TableRow, column: usize) -> Result<&'a str, GraphError> {
         row.cells.get(column).map(String::as_str).ok_or_else(|| self.wrong(row, column, "is missing"))
     }
 
     /// A cell as a finite number.
-    pub fn number(&self, row: &Row, column: usize) -> Result<f64, GraphError> {
+    pub fn number(&self, row: &TableRow, column: usize) -> Result<f64, GraphError> {
         let text = self.text(row, column)?;
         let value: f64 = text.parse().map_err(|_| self.wrong(row, column, &format!("is not a number: {text}")))?;
         if value.is_finite() { Ok(value) } else { Err(self.wrong(row, column, &format!("is not finite: {text}"))) }
     }
 
     /// An error about a cell.
-    pub fn wrong(&self, row: &Row, column: usize, message: &str) -> GraphError {
+    pub fn wrong(&self, row: &TableRow, column: usize, message: &str) -> GraphError {
         let name = self.columns.get(column).cloned().unwrap_or_else(|| format!("column {}", column + 1));
         GraphError::at(&self.path, format!(":{}:{name}", row.line), message)
     }

@@ -8,13 +8,13 @@ use ftk_networks::graphs::End;
 use ftk_networks::ops::graph::Features;
 use tempfile::TempDir;
 
-use super::graph::{Carries, Edge, Found, Graph, Part};
+use super::graph::{Carries, Edge, Graph, ImportFindings, NodeSplit};
 use super::import::{Origin, import};
 use super::learner::Learner;
 use super::model::GraphModel;
 use super::structure::{OF_NODE, OF_PAIR};
 use super::*;
-use ftk_recipes::{Recipe, Session, Window};
+use ftk_recipes::{Recipe, Session, StepWindow};
 
 /// Everything of a recipe but its base, adapter and table.
 const REST: &str = "task = \"gnn\"\ndata = { train = \"g\" }\nrun = { out = \"o\", batch = 1000000 }\n";
@@ -23,7 +23,7 @@ fn recipe(text: &str) -> Recipe {
     Recipe::parse(Path::new("r"), &format!("{REST}{text}")).unwrap()
 }
 
-fn guilds() -> (Graph, Found) {
+fn guilds() -> (Graph, ImportFindings) {
     import(&Origin::Path(Path::new(env!("CARGO_MANIFEST_DIR")).join("guilds"))).unwrap()
 }
 
@@ -45,8 +45,8 @@ fn ratings() -> Graph {
 const RATINGS: &str =
     "base = { model = \"fresh\", train = true }\ngnn = { objective = \"ratings\", split = \"temporal\", hidden = 6 }\n";
 
-fn on(recipe: &Recipe, graph: &Graph) -> Opened {
-    Opened::on(recipe, graph, Found::default()).unwrap()
+fn on(recipe: &Recipe, graph: &Graph) -> OpenedTask {
+    OpenedTask::on(recipe, graph, ImportFindings::default()).unwrap()
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {
@@ -56,7 +56,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 /// The loss of all rows in the first step, and its gradients.
 fn loss(session: &dyn Session) -> ftk_recipes::BatchLoss {
     let rows: Vec<usize> = (0..session.rows()).collect();
-    session.loss(&rows, Window { step: 0, rows: &rows }).unwrap()
+    session.loss(&rows, StepWindow { step: 0, rows: &rows }).unwrap()
 }
 
 fn base_of(recipe: &Recipe, graph: &Graph) -> TempDir {
@@ -199,7 +199,7 @@ fn nothing_that_comes_after_training_enters_it() {
         moments.flat_map(|moment| moment.edges.iter().map(|edge| edge.time)).fold(0.0, f64::max)
     };
     assert!(last(&ours) <= graph.edges[order[trained - 1]].time);
-    for part in [Part::Validation, Part::Test] {
+    for part in [NodeSplit::Validation, NodeSplit::Test] {
         let (ours, theirs) = (ours.held_out(part).unwrap(), theirs.held_out(part).unwrap());
         for at in 0..ours.edges.len() {
             assert_eq!(ours.row(at), theirs.row(at), "what is known of a pair that is tested comes from the future");
@@ -217,7 +217,7 @@ fn a_moment_knows_nothing_of_what_it_predicts_nor_of_its_reverse() {
     let graph = ratings();
     let recipe = recipe(RATINGS);
     let session = edges::EdgeSession::open(&recipe, of(&recipe).unwrap(), &graph).unwrap();
-    let held_out = [Part::Validation, Part::Test].map(|part| session.held_out(part).unwrap());
+    let held_out = [NodeSplit::Validation, NodeSplit::Test].map(|part| session.held_out(part).unwrap());
     for moment in session.moments().iter().chain(held_out) {
         let first = moment.edges.iter().map(|edge| edge.time).fold(f64::INFINITY, f64::min);
         let earlier = |edge: &&Edge| edge.time < first;
@@ -259,16 +259,16 @@ fn preferences_pair_what_one_user_rated_in_the_training_part() {
 fn a_split_that_would_leak_is_refused_until_the_leak_is_named() {
     let graph = ratings();
     let text = RATINGS.replace("\"temporal\"", "\"random\"");
-    let refused = Opened::on(&recipe(&text), &graph, Found::default()).unwrap_err();
+    let refused = OpenedTask::on(&recipe(&text), &graph, ImportFindings::default()).unwrap_err();
     assert_eq!(refused.to_string(), "a random split of a graph that carries time learns from the future");
     assert!(refused.hint().unwrap().contains("gnn.random_split_leaks_the_future = true"));
     let named = text.replace("hidden = 6", "hidden = 6, random_split_leaks_the_future = true");
-    assert!(Opened::on(&recipe(&named), &graph, Found::default()).is_ok());
+    assert!(OpenedTask::on(&recipe(&named), &graph, ImportFindings::default()).is_ok());
     let (guilds, found) = guilds();
     let random = recipe("base = { model = \"fresh\", train = true }\ngnn = { split = \"random\" }\n");
-    assert!(Opened::on(&random, &guilds, found).is_ok());
+    assert!(OpenedTask::on(&random, &guilds, found).is_ok());
     let temporal = recipe("base = { model = \"fresh\", train = true }\ngnn = { split = \"temporal\" }\n");
-    let error = Opened::on(&temporal, &guilds, found).unwrap_err().to_string();
+    let error = OpenedTask::on(&temporal, &guilds, found).unwrap_err().to_string();
     assert_eq!(error, "the graph does not say when its nodes came to be");
 }
 
@@ -289,15 +289,15 @@ fn drawn_neighbourhoods_learn_and_are_evaluated_whole() {
     let text = |rest: &str| {
         format!("base = {{ model = \"fresh\", train = true }}\ngnn = {{ network = \"sage\", dropout = 0.0{rest} }}\n")
     };
-    let whole = Opened::on(&recipe(&text("")), &graph, found).unwrap();
-    let drawn = Opened::on(&recipe(&text(", neighbours = [50, 50]")), &graph, found).unwrap();
+    let whole = OpenedTask::on(&recipe(&text("")), &graph, found).unwrap();
+    let drawn = OpenedTask::on(&recipe(&text(", neighbours = [50, 50]")), &graph, found).unwrap();
     // With all neighbours drawn, nothing differs but the order of sums.
     let (a, b) = (loss(whole.session()), loss(drawn.session()));
     assert!((a.sum - b.sum).abs() < 1e-3, "{} {}", a.sum, b.sum);
-    let few = Opened::on(&recipe(&text(", neighbours = [2, 2]")), &graph, found).unwrap();
+    let few = OpenedTask::on(&recipe(&text(", neighbours = [2, 2]")), &graph, found).unwrap();
     assert!((loss(few.session()).sum - a.sum).abs() > 1e-3);
-    assert_eq!(few.figures(Part::Test).unwrap(), drawn.figures(Part::Test).unwrap());
-    let error = Opened::on(&recipe(&text(", neighbours = [2]")), &graph, found).unwrap_err().to_string();
+    assert_eq!(few.figures(NodeSplit::Test).unwrap(), drawn.figures(NodeSplit::Test).unwrap());
+    let error = OpenedTask::on(&recipe(&text(", neighbours = [2]")), &graph, found).unwrap_err().to_string();
     assert!(error.starts_with("neighbours can be drawn for"), "{error}");
 }
 
@@ -310,20 +310,20 @@ fn edges_that_are_tested_pass_no_message_either_way_round() {
     let gnn = of(&recipe).unwrap();
     let session = links::LinkSession::open(&recipe, gnn, &graph).unwrap();
     let parts = split::edges(&graph, gnn, recipe.run.seed).unwrap();
-    assert_eq!(session.counts()[0], parts.iter().filter(|part| **part == Part::Train).count());
+    assert_eq!(session.counts()[0], parts.iter().filter(|part| **part == NodeSplit::Train).count());
     // Without what is held out, the graph is another; what is learnt from is the same.
     let mut rest = graph.clone();
-    let kept = graph.edges.iter().zip(&parts).filter(|(_, part)| **part == Part::Train).map(|(edge, _)| *edge);
+    let kept = graph.edges.iter().zip(&parts).filter(|(_, part)| **part == NodeSplit::Train).map(|(edge, _)| *edge);
     rest.edges = kept.collect();
     let messages = inputs::hops(ftk_networks::graphs::GraphNetworkKind::Gcn, 2, &rest.neighbours());
     for (edge, part) in graph.edges.iter().zip(&parts) {
         for (a, b) in [(edge.source, edge.target), (edge.target, edge.source)] {
             let passes = session.hops()[0].gather.coefficients().row(a as usize).any(|(sender, _)| sender == b);
-            assert_eq!(passes, *part == Part::Train);
+            assert_eq!(passes, *part == NodeSplit::Train);
         }
     }
     assert_eq!(session.hops()[1].gather.coefficients(), messages[1].gather.coefficients());
-    let figures = session.figures(Part::Test).unwrap();
+    let figures = session.figures(NodeSplit::Test).unwrap();
     assert!(figures.iter().any(|(name, _)| *name == "mrr") && figures.iter().all(|(_, value)| value.is_finite()));
     let loss = loss(&session);
     assert!(session.parameters().iter().all(|(name, _)| loss.gradients.contains_key(name)));
@@ -375,9 +375,12 @@ fn edges_between_the_same_nodes_are_held_out_together() {
                 session.hops()[0].gather.coefficients().row(a as usize).any(|(sender, _)| sender == b)
             };
             let known = [passes((edge.source, edge.target)), passes((edge.target, edge.source))];
-            assert_eq!(known, [*part == Part::Train; 2], "{split}: {edge:?}");
+            assert_eq!(known, [*part == NodeSplit::Train; 2], "{split}: {edge:?}");
         }
-        assert!([Part::Train, Part::Validation, Part::Test].iter().all(|part| parts.contains(part)), "{split}");
+        assert!(
+            [NodeSplit::Train, NodeSplit::Validation, NodeSplit::Test].iter().all(|part| parts.contains(part)),
+            "{split}"
+        );
         if time {
             // What is tested came to be after all that is learnt from.
             let first = |edge: &Edge| {
@@ -387,7 +390,7 @@ fn edges_between_the_same_nodes_are_held_out_together() {
             };
             let of =
                 |part| graph.edges.iter().zip(&parts).filter(move |(_, of)| **of == part).map(|(edge, _)| first(edge));
-            assert!(of(Part::Train).fold(0.0, f64::max) <= of(Part::Test).fold(f64::INFINITY, f64::min));
+            assert!(of(NodeSplit::Train).fold(0.0, f64::max) <= of(NodeSplit::Test).fold(f64::INFINITY, f64::min));
         }
         for (name, _, figures) in session.baselines(&graph) {
             let (_, auc) = figures[0];
@@ -404,15 +407,15 @@ fn a_random_split_of_ratings_knows_nothing_of_those_that_are_held_out() {
     let gnn = of(&recipe).unwrap();
     let parts = split::edges(&graph, gnn, recipe.run.seed).unwrap();
     let mut other = graph.clone();
-    for (edge, _) in other.edges.iter_mut().zip(&parts).filter(|(_, part)| **part != Part::Train) {
+    for (edge, _) in other.edges.iter_mut().zip(&parts).filter(|(_, part)| **part != NodeSplit::Train) {
         edge.weight = -edge.weight;
     }
     let open = |graph: &Graph| edges::EdgeSession::open(&recipe, gnn, graph).unwrap();
     let (session, changed) = (open(&graph), open(&other));
-    let held_out = |session: &edges::EdgeSession| session.held_out(Part::Test).unwrap().edges.clone();
+    let held_out = |session: &edges::EdgeSession| session.held_out(NodeSplit::Test).unwrap().edges.clone();
     assert_ne!(held_out(&session), held_out(&changed));
     let seen = |session: &edges::EdgeSession| {
-        let held_out = [Part::Validation, Part::Test].map(|part| session.held_out(part).unwrap());
+        let held_out = [NodeSplit::Validation, NodeSplit::Test].map(|part| session.held_out(part).unwrap());
         let known = |moment: &edges::Moment| (0..moment.edges.len()).flat_map(|at| moment.row(at)).collect::<Vec<_>>();
         let learnt: Vec<_> = session.moments().iter().map(|moment| (known(moment), moment.edges.clone())).collect();
         (held_out.map(known), learnt)
@@ -420,7 +423,7 @@ fn a_random_split_of_ratings_knows_nothing_of_those_that_are_held_out() {
     assert_eq!(seen(&session), seen(&changed));
     let learnt: Vec<Edge> = session.moments().iter().flat_map(|moment| moment.edges.clone()).collect();
     let train: Vec<Edge> =
-        graph.edges.iter().zip(&parts).filter(|(_, part)| **part == Part::Train).map(|(edge, _)| *edge).collect();
+        graph.edges.iter().zip(&parts).filter(|(_, part)| **part == NodeSplit::Train).map(|(edge, _)| *edge).collect();
     assert!(learnt.iter().all(|edge| train.contains(edge)) && !learnt.is_empty());
 }
 
@@ -429,7 +432,7 @@ fn a_score_before_a_moment_hears_nothing_of_what_is_later() {
     let folder = tempfile::tempdir().unwrap();
     let asked = folder.path().join("asked.csv");
     std::fs::write(&asked, "source,target\n3,7\n7,3\n20,41\n").unwrap();
-    let pairs = score::Targets::Pairs(asked);
+    let pairs = score::ScoreTargets::Pairs(asked);
     let moment = 250.0;
     let graph = ratings();
     // What is later turns into its opposite, the other way round, and between others; or is not there at all.
@@ -459,7 +462,7 @@ fn a_score_before_a_moment_hears_nothing_of_what_is_later() {
     let fresh = recipe("base = { model = \"fresh\", train = true }\ngnn = {}\n");
     let base = base_of(&fresh, &graph);
     let base = base.path().join("base");
-    let run = |graph: &Graph, before| score::run((&base, None), graph, &score::Targets::AllNodes, before);
+    let run = |graph: &Graph, before| score::run((&base, None), graph, &score::ScoreTargets::AllNodes, before);
     let untimed = run(&graph, Some(1.0)).unwrap_err();
     assert_eq!(untimed.to_string(), "the graph does not say when anything came to be");
     assert!(untimed.hint().unwrap().contains("--before"));
@@ -482,7 +485,8 @@ fn a_score_before_a_moment_hears_nothing_of_what_is_later() {
     let late = graph.times.iter().position(|&time| time >= 60.0).unwrap();
     let asked = folder.path().join("late.csv");
     std::fs::write(&asked, format!("node\n{}\n", graph.name(late))).unwrap();
-    let error = score::run((&base, None), &graph, &score::Targets::Nodes(asked), Some(60.0)).unwrap_err().to_string();
+    let error =
+        score::run((&base, None), &graph, &score::ScoreTargets::Nodes(asked), Some(60.0)).unwrap_err().to_string();
     assert_eq!(error, format!("a node was not there before the moment of --before: {}", graph.name(late)));
 }
 
@@ -496,7 +500,7 @@ fn views_are_the_same_however_a_step_is_parted_and_know_no_labels() {
     let whole = loss(ours.session());
     assert_eq!(ours.session().rows(), graph.nodes);
     let rows: Vec<usize> = (0..graph.nodes).collect();
-    let parts = rows.chunks(100).map(|part| ours.session().loss(part, Window { step: 0, rows: &rows }).unwrap());
+    let parts = rows.chunks(100).map(|part| ours.session().loss(part, StepWindow { step: 0, rows: &rows }).unwrap());
     let (mut sum, mut gradients) = (0.0, std::collections::BTreeMap::<String, Tensor>::new());
     for part in parts {
         sum += part.sum;
@@ -515,7 +519,7 @@ fn views_are_the_same_however_a_step_is_parted_and_know_no_labels() {
     let other = on(&recipe(CONTRAST), &other);
     assert_eq!(loss(other.session()).sum.to_bits(), whole.sum.to_bits());
     // Another step has other views.
-    let next = ours.session().loss(&rows, Window { step: 1, rows: &rows }).unwrap();
+    let next = ours.session().loss(&rows, StepWindow { step: 1, rows: &rows }).unwrap();
     assert_ne!(next.sum, whole.sum);
     let refused = Recipe::parse(
         Path::new("r"),
@@ -533,17 +537,17 @@ fn what_contrast_leaves_behind_is_a_base_for_a_head() {
     let kept = base::network(&base).unwrap();
     assert_eq!((kept.head, session.model().network.head), (End::Encoder, End::Comparer(5)));
     assert_eq!(kept.parameters(), 6 * 8 + 6 + 6 * 6 + 6);
-    let error = score::run((&base, None), &graph, &score::Targets::AllNodes, None).unwrap_err();
+    let error = score::run((&base, None), &graph, &score::ScoreTargets::AllNodes, None).unwrap_err();
     assert_eq!(error.to_string(), "the base was trained without classes and scores nothing by itself");
     let mut adapted = recipe("base = { model = \"b\" }\nlora = { rank = 2 }\ngnn = { train_head = true }\n");
     adapted.base.model.clone_from(&base);
     let adapter = folder.path().join("adapter");
     on(&adapted, &graph).export(&adapter, "base").unwrap();
-    let scores = score::run((&base, Some(&adapter)), &graph, &score::Targets::AllNodes, None).unwrap();
+    let scores = score::run((&base, Some(&adapter)), &graph, &score::ScoreTargets::AllNodes, None).unwrap();
     assert_eq!((scores.rows.len(), scores.rows[0].values.len(), scores.columns.len()), (240, 4, 6));
     let headless = recipe("base = { model = \"b\" }\nlora = { rank = 2 }\ngnn = {}\n");
     let headless = Recipe { base: adapted.base, ..headless };
-    let error = Opened::on(&headless, &graph, Found::default()).unwrap_err();
+    let error = OpenedTask::on(&headless, &graph, ImportFindings::default()).unwrap_err();
     assert!(error.to_string().starts_with("the base ends in Encoder"), "{error}");
 }
 
@@ -584,16 +588,17 @@ fn a_base_of_links_scores_pairs_as_it_was_trained_to() {
     let base = folder.path().join("base");
     let asked = folder.path().join("pairs.csv");
     std::fs::write(&asked, format!("a,b\n{},{}\n{0},{}\n", graph.name(0), graph.name(1), graph.name(7))).unwrap();
-    let run = |asked: &score::Targets| score::run((&base, None), &graph, asked, None);
-    let scores = run(&score::Targets::Pairs(asked)).unwrap();
+    let run = |asked: &score::ScoreTargets| score::run((&base, None), &graph, asked, None);
+    let scores = run(&score::ScoreTargets::Pairs(asked)).unwrap();
     assert_eq!(scores.columns, ["source", "target", "log_odds"]);
     // The same from the network itself, over all edges.
     let model = super::model::GraphModel::frozen(&base, None).unwrap();
-    let seen = links::Seen::new(inputs::features(&graph, model.network.prepare).unwrap(), graph.neighbours(), &model);
+    let seen =
+        links::LinkGraph::new(inputs::features(&graph, model.network.prepare).unwrap(), graph.neighbours(), &model);
     let expected = seen.scores(&model, &[(0, 1), (0, 7)]).unwrap();
     assert_eq!(scores.rows.iter().map(|row| row.values[0]).collect::<Vec<_>>(), expected);
     assert_ne!(expected[0], expected[1]);
-    let error = run(&score::Targets::AllNodes).unwrap_err();
+    let error = run(&score::ScoreTargets::AllNodes).unwrap_err();
     assert_eq!(error.to_string(), "the base scores pairs");
 }
 
@@ -601,7 +606,7 @@ fn a_base_of_links_scores_pairs_as_it_was_trained_to() {
 fn what_edges_carry_and_is_not_used_is_said() {
     let (mut graph, found) = guilds();
     let classes = recipe("base = { model = \"fresh\", train = true }\ngnn = {}\n");
-    let notes = |graph: &Graph, recipe: &Recipe| Opened::on(recipe, graph, found).unwrap().notes();
+    let notes = |graph: &Graph, recipe: &Recipe| OpenedTask::on(recipe, graph, found).unwrap().notes();
     let plain = notes(&graph, &classes);
     graph.carries = graph::Carries { weight: true, time: true, direction: true };
     let added = |recipe: &Recipe| {
@@ -644,11 +649,11 @@ fn ratings_want_seconds_and_feedback_that_is_not_used_is_counted() {
     let mut recipe = recipe(&text);
     recipe.base.model = base.path().join("base");
     recipe.gnn.as_mut().unwrap().feedback = Some(path);
-    let notes = Opened::on(&recipe, &graph, Found::default()).unwrap().notes();
+    let notes = OpenedTask::on(&recipe, &graph, ImportFindings::default()).unwrap().notes();
     let [note] = notes.as_slice() else { panic!("{notes:?}") };
     let count: usize = note.split(' ').next().unwrap().parse().unwrap();
     assert!(count >= 1 && note.ends_with("preferences are not used: both of their pairs must be rated, where they are learnt from or validated on"), "{note}");
     graph.edges.iter_mut().for_each(|edge| edge.time += 1.6e12);
-    let error = Opened::on(&recipe, &graph, Found::default()).unwrap_err().to_string();
+    let error = OpenedTask::on(&recipe, &graph, ImportFindings::default()).unwrap_err().to_string();
     assert!(error.starts_with("ratings need their times in seconds, and this is no such time: 16000000000"), "{error}");
 }

@@ -1,6 +1,6 @@
 //! The hinge (SLiC, Zhao et al. 2023).
 
-use super::loss::{Loss, Row, Verdict, gained, pairs};
+use super::loss::{Judgement, Loss, PreferenceRow, gained, pairs};
 
 #[derive(Debug)]
 pub(super) struct Hinge {
@@ -8,7 +8,7 @@ pub(super) struct Hinge {
 }
 
 impl Loss for Hinge {
-    fn judge(&self, row: Row<'_>) -> Verdict {
+    fn judge(&self, row: PreferenceRow<'_>) -> Judgement {
         pairs(row, gained(self.beta), |_, _, margin| {
             let slope = if margin < 1.0 { -self.beta } else { 0.0 };
             ((1.0 - margin).max(0.0), [slope, -slope])

@@ -5,7 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::loss::{Loss, Row, RowKind, Verdict, sigmoid};
+use super::loss::{Judgement, Loss, PreferenceRow, RowKind, sigmoid};
 
 /// What KTO has of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -42,7 +42,7 @@ impl Loss for Value {
         Some(0.0)
     }
 
-    fn judge(&self, row: Row<'_>) -> Verdict {
+    fn judge(&self, row: PreferenceRow<'_>) -> Judgement {
         let Kto { desirable_weight, undesirable_weight } = self.weights;
         let (weight, side) = if row.wanted { (desirable_weight, 1.0) } else { (undesirable_weight, -1.0) };
         let gain = row.completions[0].gain();
@@ -50,21 +50,21 @@ impl Loss for Value {
         let (value, lack) = (sigmoid(beyond), sigmoid(-beyond));
         let slope = -weight * self.beta * side * value * lack;
         let accurate = side * gain > 0.0;
-        Verdict { loss: weight * lack, slopes: vec![slope], rewards: [self.beta * gain, 0.0], accurate }
+        Judgement { loss: weight * lack, slopes: vec![slope], rewards: [self.beta * gain, 0.0], accurate }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::preference::Completion;
+    use crate::preference::ScoredCompletion;
 
     #[test]
     fn values_by_hand() {
         let loss = Value { beta: 0.5, weights: Kto { desirable_weight: 1.0, undesirable_weight: 1.5 } };
         let judge = |gain: f64, wanted| {
-            let completions = [Completion { policy: gain - 20.0, reference: -20.0, tokens: 4 }];
-            loss.judge(Row { completions: &completions, wanted, drift: 1.0 })
+            let completions = [ScoredCompletion { policy: gain - 20.0, reference: -20.0, tokens: 4 }];
+            loss.judge(PreferenceRow { completions: &completions, wanted, drift: 1.0 })
         };
         // As far above the drift as below it: log 3 of odds, values of 3/4 and 1/4.
         let gain = 1.0 + 2.0 * 3.0f64.ln();

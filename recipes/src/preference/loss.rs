@@ -5,7 +5,7 @@ use std::fmt::Debug;
 /// A completion: summed log-probabilities of its scored tokens under the policy and under the
 /// reference, and their number.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Completion {
+pub struct ScoredCompletion {
     /// Under the model that is trained.
     pub policy: f64,
     /// Under the model it is compared with; 0 where the loss compares with none.
@@ -14,7 +14,7 @@ pub struct Completion {
     pub tokens: usize,
 }
 
-impl Completion {
+impl ScoredCompletion {
     /// How much likelier the policy finds it than the reference does.
     pub fn gain(&self) -> f64 {
         self.policy - self.reference
@@ -39,25 +39,25 @@ pub enum RowKind {
 
 /// What is judged at once.
 #[derive(Clone, Copy, Debug)]
-pub struct Row<'a> {
+pub struct PreferenceRow<'a> {
     /// The chosen completion, then each rejected one; of an unpaired row its only one.
-    pub completions: &'a [Completion],
+    pub completions: &'a [ScoredCompletion],
     /// Whether the first of them is wanted; that of a pair is.
     pub wanted: bool,
     /// Mean gain of completions of other prompts, over the rows of a step; 0 but for [`RowKind::Unpaired`].
     pub drift: f64,
 }
 
-impl<'a> Row<'a> {
+impl<'a> PreferenceRow<'a> {
     /// A chosen completion with those that are rejected behind it, of which there is one at least.
-    pub fn chosen(completions: &'a [Completion]) -> Self {
+    pub fn chosen(completions: &'a [ScoredCompletion]) -> Self {
         Self { completions, wanted: true, drift: 0.0 }
     }
 }
 
 /// A row's cost and what is reported beside it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Verdict {
+pub struct Judgement {
     /// The cost.
     pub loss: f64,
     /// Its derivatives by the policy's log-probability of each completion.
@@ -104,7 +104,7 @@ pub trait Loss: Debug + Send + Sync {
     }
 
     /// Judges a row.
-    fn judge(&self, row: Row<'_>) -> Verdict;
+    fn judge(&self, row: PreferenceRow<'_>) -> Judgement;
 }
 
 /// Relative error of a summed log-probability: below it, the same model scored in another batch
@@ -115,15 +115,15 @@ pub(super) const ROUNDING: f64 = 1e-6;
 /// reward and the size of what it is the difference of; `cost` the cost of a pair with a margin of rewards, and its
 /// derivatives.
 pub(super) fn pairs(
-    row: Row<'_>,
-    rewards: impl Fn(&Completion) -> (f64, f64),
-    cost: impl Fn(&Completion, &Completion, f64) -> (f64, [f64; 2]),
-) -> Verdict {
+    row: PreferenceRow<'_>,
+    rewards: impl Fn(&ScoredCompletion) -> (f64, f64),
+    cost: impl Fn(&ScoredCompletion, &ScoredCompletion, f64) -> (f64, [f64; 2]),
+) -> Judgement {
     let (chosen, rejected) = row.completions.split_first().expect("a pair has a chosen completion");
     let share = 1.0 / rejected.len() as f64;
     let (reward, size) = rewards(chosen);
     let mut verdict =
-        Verdict { loss: 0.0, slopes: vec![0.0; row.completions.len()], rewards: [reward, 0.0], accurate: true };
+        Judgement { loss: 0.0, slopes: vec![0.0; row.completions.len()], rewards: [reward, 0.0], accurate: true };
     for (at, rejected) in rejected.iter().enumerate() {
         let (other, size_of_other) = rewards(rejected);
         let margin = reward - other;
@@ -138,12 +138,12 @@ pub(super) fn pairs(
 }
 
 /// The reward of a completion that is `beta` times its gain, and the size of what it is the difference of.
-pub(super) fn gained(beta: f64) -> impl Fn(&Completion) -> (f64, f64) {
+pub(super) fn gained(beta: f64) -> impl Fn(&ScoredCompletion) -> (f64, f64) {
     move |it| (beta * it.gain(), beta * it.policy.abs().max(it.reference.abs()))
 }
 
 /// The reward of a completion that is `beta` times the mean log-probability of its tokens, and its size.
-pub(super) fn mean(beta: f64) -> impl Fn(&Completion) -> (f64, f64) {
+pub(super) fn mean(beta: f64) -> impl Fn(&ScoredCompletion) -> (f64, f64) {
     move |it| (beta * it.mean(), beta * it.mean().abs())
 }
 

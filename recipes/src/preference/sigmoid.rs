@@ -1,7 +1,7 @@
 //! The logistic loss: direct preference optimisation (Rafailov et al. 2023), conservative with label smoothing
 //! (Mitchell 2023).
 
-use super::loss::{Loss, Row, Verdict, gained, logistic, pairs};
+use super::loss::{Judgement, Loss, PreferenceRow, gained, logistic, pairs};
 
 #[derive(Debug)]
 pub(super) struct Sigmoid {
@@ -15,7 +15,7 @@ impl Loss for Sigmoid {
         true
     }
 
-    fn judge(&self, row: Row<'_>) -> Verdict {
+    fn judge(&self, row: PreferenceRow<'_>) -> Judgement {
         pairs(row, gained(self.beta), |_, _, margin| {
             let (loss, slope) = logistic(margin, self.label_smoothing);
             let slope = self.beta * slope;

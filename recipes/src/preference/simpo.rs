@@ -5,7 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::loss::{Loss, Row, Verdict, logistic, mean, pairs};
+use super::loss::{Judgement, Loss, PreferenceRow, logistic, mean, pairs};
 
 /// What SimPO has of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -42,7 +42,7 @@ impl Loss for Margin {
         true
     }
 
-    fn judge(&self, row: Row<'_>) -> Verdict {
+    fn judge(&self, row: PreferenceRow<'_>) -> Judgement {
         pairs(row, mean(self.beta), |chosen, rejected, margin| {
             let (loss, slope) = logistic(margin - self.gamma, self.label_smoothing);
             let slope = self.beta * slope;
@@ -53,15 +53,16 @@ impl Loss for Margin {
 
 #[cfg(test)]
 mod tests {
-    use super::super::loss::Completion;
+    use super::super::loss::ScoredCompletion;
     use super::*;
 
     #[test]
     fn a_margin_by_hand() {
         // Rewards of -3 and -5: 1.5 beyond a margin of 0.5.
-        let completion = |policy, tokens| Completion { policy, reference: 0.0, tokens };
+        let completion = |policy, tokens| ScoredCompletion { policy, reference: 0.0, tokens };
         let pair = [completion(-6.0, 4), completion(-5.0, 2)];
-        let judge = |label_smoothing| Margin { beta: 2.0, gamma: 0.5, label_smoothing }.judge(Row::chosen(&pair));
+        let judge =
+            |label_smoothing| Margin { beta: 2.0, gamma: 0.5, label_smoothing }.judge(PreferenceRow::chosen(&pair));
         let [near, far] = [-1.5f64, 1.5].map(|x| (1.0 + x.exp()).ln());
         let verdict = judge(0.0);
         assert!((verdict.loss - near).abs() < 1e-12 && verdict.accurate, "{verdict:?}");

@@ -1,18 +1,18 @@
 //! The softmax of one chosen completion among several rejected ones (S-DPO, Chen et al. 2024).
 
-use super::loss::{Completion, Loss, ROUNDING, Row, RowKind, Verdict};
+use super::loss::{Judgement, Loss, PreferenceRow, ROUNDING, RowKind, ScoredCompletion};
 
 #[derive(Debug)]
-pub(super) struct Softmax {
+pub(super) struct SoftmaxLoss {
     pub(super) beta: f64,
 }
 
-impl Loss for Softmax {
+impl Loss for SoftmaxLoss {
     fn rows(&self) -> RowKind {
         RowKind::Choices
     }
 
-    fn judge(&self, row: Row<'_>) -> Verdict {
+    fn judge(&self, row: PreferenceRow<'_>) -> Judgement {
         let beta = self.beta;
         let (chosen, rejected) = row.completions.split_first().expect("a choice has a chosen completion");
         let share = 1.0 / rejected.len() as f64;
@@ -27,10 +27,10 @@ impl Loss for Softmax {
             slopes[1 + at] = beta * power / all;
             slopes[0] -= slopes[1 + at];
         }
-        let size = |it: &Completion| it.policy.abs().max(it.reference.abs());
-        let clear = |(it, margin): (&Completion, &f64)| *margin > beta * ROUNDING * (size(chosen) + size(it));
+        let size = |it: &ScoredCompletion| it.policy.abs().max(it.reference.abs());
+        let clear = |(it, margin): (&ScoredCompletion, &f64)| *margin > beta * ROUNDING * (size(chosen) + size(it));
         let accurate = rejected.iter().zip(&margins).all(clear);
-        let rewards = [reward, beta * share * rejected.iter().map(Completion::gain).sum::<f64>()];
-        Verdict { loss: top + libm::log(all), slopes, rewards, accurate }
+        let rewards = [reward, beta * share * rejected.iter().map(ScoredCompletion::gain).sum::<f64>()];
+        Judgement { loss: top + libm::log(all), slopes, rewards, accurate }
     }
 }

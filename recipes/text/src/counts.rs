@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 /// What became of the rows of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Counts {
+pub struct RowCounts {
     /// The file.
     pub path: PathBuf,
     /// Rows in the file.
@@ -47,7 +47,7 @@ pub struct Counts {
     pub beyond: (usize, usize),
 }
 
-impl Counts {
+impl RowCounts {
     /// For a person: what there is, and what was taken away.
     pub fn notes(&self) -> Vec<String> {
         let name = self.path.display();

@@ -15,13 +15,13 @@ use ftk_recipes::Scored;
 
 use super::error::TextError;
 use super::place::RowPlace;
-use super::rows::{Chat, PairRow, PromptRow, SftRow, Text, UnpairedRow};
+use super::rows::{Chat, PairRow, PlainText, PromptRow, SftRow, UnpairedRow};
 use super::turn::mark;
 use super::turns::{Turns, turns};
 
 /// Token ids of which some are scored: one text, or several that share a row and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sequence {
+pub struct ScoredSequence {
     /// The ids.
     pub ids: Vec<u32>,
     /// Whether the loss looks at the prediction of each id. The first of a text is never predicted.
@@ -30,7 +30,7 @@ pub struct Sequence {
     lengths: Vec<usize>,
 }
 
-impl Sequence {
+impl ScoredSequence {
     /// One text; `scored` says of each position but the first whether it is.
     pub(super) fn new(ids: Vec<u32>, scored: impl Fn(usize) -> bool) -> Self {
         let scored = (0..ids.len()).map(|position| position > 0 && scored(position)).collect();
@@ -78,9 +78,9 @@ pub struct Pair {
     /// Ids before the completions.
     pub prompt: usize,
     /// Prompt and chosen completion.
-    pub chosen: Sequence,
+    pub chosen: ScoredSequence,
     /// Prompt and rejected completion.
-    pub rejected: Sequence,
+    pub rejected: ScoredSequence,
 }
 
 /// A completion of which is known whether it is wanted.
@@ -89,7 +89,7 @@ pub struct Unpaired {
     /// Ids before the completion.
     pub prompt: usize,
     /// Prompt and completion.
-    pub own: Sequence,
+    pub own: ScoredSequence,
     /// Whether it is wanted.
     pub wanted: bool,
 }
@@ -166,42 +166,42 @@ impl<'a> Encoder<'a> {
     /// # Errors
     /// An id outside the vocabulary; turns that do not end as generation does, or cannot be told; the tokenizer's and
     /// the template's.
-    pub fn sft(&self, place: RowPlace, row: SftRow) -> Result<Sequence, TextError> {
+    pub fn sft(&self, place: RowPlace, row: SftRow) -> Result<ScoredSequence, TextError> {
         if let SftRow::Ids(ids, labels) = row {
             self.known(place, "input_ids", &ids)?;
             let scored = |position: usize| labels.as_ref().is_none_or(|labels| labels[position] >= 0);
             self.unpadded(place, "input_ids", &ids, scored)?;
-            return Ok(Sequence::new(ids, scored));
+            return Ok(ScoredSequence::new(ids, scored));
         }
         match (row, self.scored) {
-            (SftRow::Whole(Text::Chat(chat)), Scored::Assistant) => self.spoken(place, &chat, 0),
-            (SftRow::Completion(Text::Chat(prompt), Text::Chat(completion)), Scored::Assistant) => {
+            (SftRow::Whole(PlainText::Chat(chat)), Scored::Assistant) => self.spoken(place, &chat, 0),
+            (SftRow::Completion(PlainText::Chat(prompt), PlainText::Chat(completion)), Scored::Assistant) => {
                 let Joined { prompt: start, parted, .. } = self.answered(place, &prompt, &completion)?;
                 self.parted.fetch_add(usize::from(parted), Ordering::Relaxed);
                 self.spoken(place, &whole(&prompt, &completion), start)
             }
             (_, Scored::Assistant) => Err(TextError::NoTurns { path: self.path.to_owned(), place }),
             (SftRow::Completion(prompt, completion), scored) => {
-                if let (Text::Chat(prompt), Scored::All) = (&prompt, scored) {
+                if let (PlainText::Chat(prompt), Scored::All) = (&prompt, scored) {
                     self.unmarked(place, &prompt.messages)?;
                 }
                 let row = self.joined(place, &prompt, &completion)?;
                 self.count(&[&row]);
-                Ok(Sequence::new(row.ids, |position| scored == Scored::All || position >= row.prompt))
+                Ok(ScoredSequence::new(row.ids, |position| scored == Scored::All || position >= row.prompt))
             }
-            (SftRow::Whole(Text::Chat(chat)), scored) => {
+            (SftRow::Whole(PlainText::Chat(chat)), scored) => {
                 self.unmarked(place, &chat.messages)?;
                 if scored == Scored::Completion {
                     self.hear(&chat.messages);
                 }
                 let ids = self.rendered(&chat, false)?;
                 self.ends(place, &chat.messages, &ids, 0..ids.len())?;
-                Ok(Sequence::new(ids, |_| true))
+                Ok(ScoredSequence::new(ids, |_| true))
             }
-            (SftRow::Whole(Text::Plain(text)), _) => {
+            (SftRow::Whole(PlainText::Plain(text)), _) => {
                 let Plain { ids, begun } = self.plain(&self.ended(text)?)?;
                 self.begun.fetch_add(usize::from(begun), Ordering::Relaxed);
-                Ok(Sequence::new(ids, |_| true))
+                Ok(ScoredSequence::new(ids, |_| true))
             }
             (SftRow::Ids(..), _) => unreachable!("returned above"),
         }
@@ -227,7 +227,7 @@ impl<'a> Encoder<'a> {
                 (prompt.len(), [prompt.clone(), chosen].concat(), [prompt, rejected].concat())
             }
         };
-        let sequence = |ids| Sequence::new(ids, |position| position >= prompt);
+        let sequence = |ids| ScoredSequence::new(ids, |position| position >= prompt);
         Ok(Pair { prompt, chosen: sequence(chosen), rejected: sequence(rejected) })
     }
 
@@ -250,7 +250,7 @@ impl<'a> Encoder<'a> {
                 (prompt.len(), [prompt, completion].concat(), wanted)
             }
         };
-        Ok(Unpaired { prompt, own: Sequence::new(ids, |position| position >= prompt), wanted })
+        Ok(Unpaired { prompt, own: ScoredSequence::new(ids, |position| position >= prompt), wanted })
     }
 
     /// The ids of a row that asks something.
@@ -259,8 +259,8 @@ impl<'a> Encoder<'a> {
     /// An id outside the vocabulary, no ids at all; the tokenizer's and the template's.
     pub fn asked(&self, place: RowPlace, row: &PromptRow) -> Result<Vec<u32>, TextError> {
         let ids = match row {
-            PromptRow::Text(Text::Plain(text)) => self.plain(text)?.ids,
-            PromptRow::Text(Text::Chat(chat)) => self.rendered(chat, true)?,
+            PromptRow::Text(PlainText::Plain(text)) => self.plain(text)?.ids,
+            PromptRow::Text(PlainText::Chat(chat)) => self.rendered(chat, true)?,
             PromptRow::Ids(ids) => {
                 self.known(place, "prompt_ids", ids)?;
                 ids.clone()
@@ -273,17 +273,17 @@ impl<'a> Encoder<'a> {
     ///
     /// # Errors
     /// The tokenizer's and the template's.
-    pub fn prompt(source: &'a BaseModel, prompt: &Text) -> Result<Vec<u32>, TextError> {
+    pub fn prompt(source: &'a BaseModel, prompt: &PlainText) -> Result<Vec<u32>, TextError> {
         let encoder = Self::new(source, Path::new("prompt"), Scored::default(), usize::MAX);
         match prompt {
-            Text::Plain(text) => Ok(encoder.plain(text)?.ids),
-            Text::Chat(chat) => encoder.rendered(chat, true),
+            PlainText::Plain(text) => Ok(encoder.plain(text)?.ids),
+            PlainText::Chat(chat) => encoder.rendered(chat, true),
         }
     }
 
     /// A conversation of which the assistant's turns behind the first `start` ids are scored, but for those that are
     /// marked as unscored.
-    fn spoken(&self, place: RowPlace, chat: &Chat, start: usize) -> Result<Sequence, TextError> {
+    fn spoken(&self, place: RowPlace, chat: &Chat, start: usize) -> Result<ScoredSequence, TextError> {
         let Turns { ids, spoken, marked } = turns(self.source, chat, self.limit)?;
         let assistant = |message: &&Message| message.role() == "assistant";
         let left_out = chat
@@ -319,7 +319,7 @@ impl<'a> Encoder<'a> {
                 scored[span.start..if marked { span.end } else { end }].fill(true);
             }
         }
-        Ok(Sequence::new(ids, |position| position >= start && scored[position]))
+        Ok(ScoredSequence::new(ids, |position| position >= start && scored[position]))
     }
 
     /// What a turn says about its being scored.
@@ -354,15 +354,15 @@ impl<'a> Encoder<'a> {
     }
 
     /// Prompt and completion together.
-    fn joined(&self, place: RowPlace, prompt: &Text, completion: &Text) -> Result<Joined, TextError> {
+    fn joined(&self, place: RowPlace, prompt: &PlainText, completion: &PlainText) -> Result<Joined, TextError> {
         match (prompt, completion) {
-            (Text::Plain(prompt), Text::Plain(completion)) => {
+            (PlainText::Plain(prompt), PlainText::Plain(completion)) => {
                 let whole = self.plain(&(prompt.clone() + &self.ended(completion.clone())?))?;
                 let prompt = self.plain(prompt)?.ids;
                 let equal = equal(&prompt, &whole.ids);
                 Ok(Joined { prompt: equal, parted: equal < prompt.len(), ids: whole.ids, begun: whole.begun })
             }
-            (Text::Chat(prompt), Text::Chat(completion)) => {
+            (PlainText::Chat(prompt), PlainText::Chat(completion)) => {
                 self.unmarked(place, &completion.messages)?;
                 let row = self.answered(place, prompt, completion)?;
                 let all = whole(prompt, completion);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ftk_adapters::hint::Hint;
 use ftk_bases::ModelError;
 
-use super::counts::Counts;
+use super::counts::RowCounts;
 use super::place::RowPlace;
 use super::rows::names::COLUMNS;
 use super::turn::NOT_WRITTEN;
@@ -107,7 +107,7 @@ pub enum TextError {
     },
     /// Nothing in a file is scored.
     #[error("{}: no row has a scored token or pair", .0.path.display())]
-    Unscored(Box<Counts>),
+    Unscored(Box<RowCounts>),
     /// A turn of the assistant at whose end generation would not stop.
     #[error("{}:{place}: generation stops at {stop}, but the assistant's turn ends with: {found}", path.display())]
     Unended {

@@ -1,12 +1,12 @@
 //! What a task learns from: rows as token ids, and what of each a loss looks at.
 
-use super::encode::{Pair, Sequence, Unpaired};
+use super::encode::{Pair, ScoredSequence, Unpaired};
 
 /// Rows of one task.
 #[derive(Clone, Debug)]
 pub enum Examples {
     /// Supervised fine-tuning.
-    Sft(Vec<Sequence>),
+    Sft(Vec<ScoredSequence>),
     /// Preference optimisation: choices, of one pair or of several that share prompt and chosen completion.
     Dpo(Vec<Vec<Pair>>),
     /// Preference optimisation on completions alone.
@@ -39,7 +39,7 @@ impl Alone {
             .collect();
         let alone = |(Unpaired { prompt, own, wanted }, mut ids): (Unpaired, Vec<u32>)| {
             ids.truncate(longest);
-            let rejected = Sequence::new(ids, |position| position >= prompt);
+            let rejected = ScoredSequence::new(ids, |position| position >= prompt);
             Self { pair: Pair { prompt, chosen: own, rejected }, wanted }
         };
         rows.into_iter().zip(others).map(alone).collect()
@@ -96,7 +96,7 @@ impl Examples {
     /// Digest of what a row is: the ids and scored positions of its texts.
     pub fn digest(&self, row: usize) -> [u8; 32] {
         let mut hash = blake3::Hasher::new_derive_key("ftk row of text");
-        let mut add = |sequence: &Sequence| {
+        let mut add = |sequence: &ScoredSequence| {
             hash.update(&(sequence.texts().count() as u64).to_le_bytes());
             for (ids, scored) in sequence.texts() {
                 hash.update(&(ids.len() as u64).to_le_bytes());
@@ -128,7 +128,7 @@ impl Examples {
 }
 
 /// The chosen completion of a choice, then each rejected one.
-pub(super) fn completions(choice: &[Pair]) -> impl Iterator<Item = &Sequence> {
+pub(super) fn completions(choice: &[Pair]) -> impl Iterator<Item = &ScoredSequence> {
     choice.first().map(|pair| &pair.chosen).into_iter().chain(choice.iter().map(|pair| &pair.rejected))
 }
 

@@ -19,10 +19,10 @@ use super::error::TextError;
 use super::place::RowPlace;
 
 /// A row of a file, as JSON.
-pub type Object = Map<String, Value>;
+pub type RowObject = Map<String, Value>;
 
 /// What [`read`] hands each row to.
-type Visit<'a> = &'a mut dyn FnMut(RowPlace, Object) -> Result<(), TextError>;
+type Visit<'a> = &'a mut dyn FnMut(RowPlace, RowObject) -> Result<(), TextError>;
 
 /// Bytes that a compressed file may grow to: so many whatever its length, and for each of its bytes. Rows of text
 /// seldom grow tenfold.
@@ -37,7 +37,7 @@ const GROWTH: [u64; 2] = [16 << 20, 200];
 pub fn read(path: &Path, columns: &[&str], visit: Visit<'_>) -> Result<Vec<String>, TextError> {
     pointer(path)?;
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_ascii_lowercase();
-    let packed = [(".gz", Packed::Gzip), (".zst", Packed::Zstd)];
+    let packed = [(".gz", FileCompression::Gzip), (".zst", FileCompression::Zstd)];
     let packed = packed.into_iter().find_map(|(end, packed)| Some((name.strip_suffix(end)?.to_owned(), packed)));
     let (name, packed) = packed.map_or((name, None), |(name, packed)| (name, Some(packed)));
     match (name.rsplit_once('.').map_or("", |(_, extension)| extension), packed) {
@@ -62,13 +62,13 @@ fn pointer(path: &Path) -> Result<(), TextError> {
 
 /// How a file is compressed.
 #[derive(Clone, Copy)]
-enum Packed {
+enum FileCompression {
     Gzip,
     Zstd,
 }
 
 /// The text of a file, unpacked, without a byte order mark.
-fn text(path: &Path, packed: Option<Packed>) -> Result<String, TextError> {
+fn text(path: &Path, packed: Option<FileCompression>) -> Result<String, TextError> {
     let failed = |error| TextError::Io { path: path.to_owned(), error };
     let bytes = foreign::read(path, foreign::DATA).map_err(failed)?;
     let bytes = match packed {
@@ -93,13 +93,13 @@ fn text(path: &Path, packed: Option<Packed>) -> Result<String, TextError> {
     Ok(text.strip_prefix('\u{FEFF}').map(str::to_owned).unwrap_or(text))
 }
 
-fn unpacked(path: &Path, bytes: &[u8], packed: Packed) -> Result<Vec<u8>, TextError> {
+fn unpacked(path: &Path, bytes: &[u8], packed: FileCompression) -> Result<Vec<u8>, TextError> {
     let failed = |error| TextError::Io { path: path.to_owned(), error };
     let limit = GROWTH[0] + GROWTH[1] * bytes.len() as u64;
     let reader: Box<dyn Read> = match packed {
         // Several streams, one behind another, are one file.
-        Packed::Gzip => Box::new(flate2::read::MultiGzDecoder::new(bytes)),
-        Packed::Zstd => Box::new(zstd::Decoder::with_buffer(bytes).map_err(failed)?),
+        FileCompression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(bytes)),
+        FileCompression::Zstd => Box::new(zstd::Decoder::with_buffer(bytes).map_err(failed)?),
     };
     let mut result = Vec::new();
     reader.take(limit + 1).read_to_end(&mut result).map_err(failed)?;
@@ -140,7 +140,7 @@ const NAN: &str = "\u{FDD0}";
 
 /// A row that is an object but for values that Python writes and JSON does not have, NaN and infinities: [`NAN`] stands
 /// for them.
-fn without_nan(text: &str) -> Option<Object> {
+fn without_nan(text: &str) -> Option<RowObject> {
     if text.contains(NAN) || !["NaN", "Infinity"].iter().any(|word| text.contains(word)) {
         return None;
     }
@@ -167,7 +167,7 @@ fn without_nan(text: &str) -> Option<Object> {
 }
 
 /// Such a row, if none of the columns that are looked at has such a value.
-fn named(path: &Path, place: RowPlace, row: Object, columns: &[&str]) -> Result<Object, TextError> {
+fn named(path: &Path, place: RowPlace, row: RowObject, columns: &[&str]) -> Result<RowObject, TextError> {
     fn holds(value: &Value) -> bool {
         match value {
             Value::String(text) => text == NAN,
@@ -247,9 +247,9 @@ impl Scan<'_> {
     }
 
     /// The object that begins here, with its line.
-    fn object(&mut self) -> Result<(RowPlace, Object), TextError> {
+    fn object(&mut self) -> Result<(RowPlace, RowObject), TextError> {
         let place = RowPlace::Line(self.line);
-        let mut values = Deserializer::from_str(self.rest).into_iter::<Object>();
+        let mut values = Deserializer::from_str(self.rest).into_iter::<RowObject>();
         let row = match values.next() {
             Some(Ok(row)) => row,
             Some(Err(error)) => {
@@ -331,7 +331,7 @@ fn table(path: &Path, columns: &[&str], visit: Visit<'_>) -> Result<Vec<String>,
             return match reader.metadata().file_metadata().num_rows() {
                 0 => Ok(others),
                 // As a row without columns, the first is refused with the columns it needs.
-                _ => visit(RowPlace::Row(1), Object::new()).map(|()| others),
+                _ => visit(RowPlace::Row(1), RowObject::new()).map(|()| others),
             };
         }
         let wanted = Type::group_type_builder(schema.name()).with_fields(wanted).build().map_err(failed)?;
@@ -344,7 +344,7 @@ fn table(path: &Path, columns: &[&str], visit: Visit<'_>) -> Result<Vec<String>,
     guarded.unwrap_or_else(|_| Err(malformed("its schema and its pages do not agree".to_owned())))
 }
 
-fn object(path: &Path, place: RowPlace, row: &Row) -> Result<Object, TextError> {
+fn object(path: &Path, place: RowPlace, row: &Row) -> Result<RowObject, TextError> {
     let column = |(name, field): (&String, &Field)| match value(field) {
         Some(value) => Ok((name.clone(), value)),
         None => Err(TextError::Row {
@@ -462,7 +462,7 @@ mod tests {
             assert_eq!((rows.len(), &rows[0].1["prompt"]), (1, &json!("NaN \" Infinity")), "{name}");
         }
         let array = format!("[\n{row},\n{row}]");
-        assert_eq!(all("r.json", array.as_bytes()).unwrap()[1].0, Place::Line(3));
+        assert_eq!(all("r.json", array.as_bytes()).unwrap()[1].0, RowPlace::Line(3));
         for name in ["r.jsonl", "r.json"] {
             let error = all(name, b"{\"a\": 1}\n{\"prompt\": [NaN]}").unwrap_err();
             let reason = "holds NaN or Infinity, which JSON does not have; nothing is written as null";
@@ -540,7 +540,7 @@ mod tests {
             let messages = json!([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]);
             let first = json!({"messages": messages, "n": -7});
             let second = json!({"messages": [], "n": null});
-            assert_eq!(rows, [(Place::Row(1), first), (Place::Row(2), second)]);
+            assert_eq!(rows, [(RowPlace::Row(1), first), (RowPlace::Row(2), second)]);
         }
     }
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 /// The figures of one step that signs are read from.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Figures {
+pub struct StepFigures {
     /// Optimiser step, from 1.
     pub step: usize,
     /// Mean loss.
@@ -34,7 +34,7 @@ pub struct PairFigures {
     pub log_prob: f64,
 }
 
-impl Figures {
+impl StepFigures {
     /// The figures in a record of `metrics.jsonl`.
     pub fn of(record: &Map<String, Value>) -> Option<Self> {
         let figure = |name: &str| record.get(name)?.as_f64();
@@ -111,13 +111,15 @@ const HUGE: f64 = 100.0;
 
 /// The signs in a run's figures so far. `steps` is the length of the whole run, `beta` that of preferences by which
 /// rewards are gains over a reference; `None` where there is no reference.
-pub fn signs(history: &[Figures], steps: usize, beta: Option<f64>) -> Vec<Sign> {
+pub fn signs(history: &[StepFigures], steps: usize, beta: Option<f64>) -> Vec<Sign> {
     let window = WINDOW.max(history.len() / 10);
     if history.len() < window {
         return Vec::new();
     }
     let (first, last) = (&history[..window], &history[history.len() - window..]);
-    let mean = |of: &dyn Fn(&Figures) -> f64, steps: &[Figures]| steps.iter().map(of).sum::<f64>() / steps.len() as f64;
+    let mean = |of: &dyn Fn(&StepFigures) -> f64, steps: &[StepFigures]| {
+        steps.iter().map(of).sum::<f64>() / steps.len() as f64
+    };
     let mut signs = Vec::new();
     let norm = mean(&|figures| figures.grad_norm, last);
     if norm > HUGE {
@@ -125,14 +127,15 @@ pub fn signs(history: &[Figures], steps: usize, beta: Option<f64>) -> Vec<Sign> 
     }
     let late = history.len() >= ENOUGH && history.last().is_some_and(|figures| 2 * figures.step >= steps);
     if history.iter().all(|figures| figures.pairs.is_none()) {
-        let loss = |steps: &[Figures]| mean(&|figures| figures.loss, steps);
+        let loss = |steps: &[StepFigures]| mean(&|figures| figures.loss, steps);
         if late && loss(last) >= loss(first) {
             signs.push(Sign::FlatLoss);
         }
         return signs;
     }
-    let pairs =
-        |of: fn(&PairFigures) -> f64, steps: &[Figures]| mean(&|figures| figures.pairs.as_ref().map_or(0.0, of), steps);
+    let pairs = |of: fn(&PairFigures) -> f64, steps: &[StepFigures]| {
+        mean(&|figures| figures.pairs.as_ref().map_or(0.0, of), steps)
+    };
     if let Some(beta) = beta {
         let gain = pairs(|pairs| pairs.chosen, last) / beta;
         let reference = pairs(|pairs| pairs.log_prob, last) - gain;
@@ -155,7 +158,7 @@ pub fn signs(history: &[Figures], steps: usize, beta: Option<f64>) -> Vec<Sign> 
 /// Follows a run and tells each sign once.
 #[derive(Debug)]
 pub struct Watch {
-    history: Vec<Figures>,
+    history: Vec<StepFigures>,
     beta: Option<f64>,
     told: BTreeSet<u8>,
 }
@@ -164,13 +167,13 @@ impl Watch {
     /// Begins with the figures a run that goes on has written already; none where there is no file.
     pub fn new(metrics: &Path, beta: Option<f64>) -> Self {
         let text = foreign::read_text(metrics, foreign::DATA).unwrap_or_default();
-        let figures = |line: &str| Figures::of(&serde_json::from_str(line).ok()?);
+        let figures = |line: &str| StepFigures::of(&serde_json::from_str(line).ok()?);
         Self { history: text.lines().filter_map(figures).collect(), beta, told: BTreeSet::new() }
     }
 
     /// Takes in the record of a step; a step seen before is replaced, with all after it.
     pub fn see(&mut self, record: &Map<String, Value>) {
-        let Some(figures) = Figures::of(record) else { return };
+        let Some(figures) = StepFigures::of(record) else { return };
         while self.history.last().is_some_and(|last| last.step >= figures.step) {
             self.history.pop();
         }
@@ -193,17 +196,17 @@ mod tests {
     const BETA: Option<f64> = Some(0.1);
 
     /// A run of `count` steps; the closure gets the share of the run that is done.
-    fn run(count: usize, figures: impl Fn(f64) -> Figures) -> Vec<Figures> {
-        (1..=count).map(|step| Figures { step, ..figures(step as f64 / count as f64) }).collect()
+    fn run(count: usize, figures: impl Fn(f64) -> StepFigures) -> Vec<StepFigures> {
+        (1..=count).map(|step| StepFigures { step, ..figures(step as f64 / count as f64) }).collect()
     }
 
-    fn pairs(chosen: f64, margin: f64, accuracy: f64, log_prob: f64) -> Figures {
+    fn pairs(chosen: f64, margin: f64, accuracy: f64, log_prob: f64) -> StepFigures {
         let pairs = PairFigures { chosen, margin, accuracy, log_prob };
-        Figures { step: 0, loss: 0.5, grad_norm: 1.0, pairs: Some(pairs) }
+        StepFigures { step: 0, loss: 0.5, grad_norm: 1.0, pairs: Some(pairs) }
     }
 
-    fn rows(loss: f64, grad_norm: f64) -> Figures {
-        Figures { step: 0, loss, grad_norm, pairs: None }
+    fn rows(loss: f64, grad_norm: f64) -> StepFigures {
+        StepFigures { step: 0, loss, grad_norm, pairs: None }
     }
 
     #[test]

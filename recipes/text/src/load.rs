@@ -8,17 +8,17 @@ use ftk_recipes::preference;
 use ftk_recipes::{Data, Recipe, Task};
 use rayon::prelude::*;
 
-use super::counts::Counts;
-use super::encode::{Encoder, Pair, Sequence, Unpaired};
+use super::counts::RowCounts;
+use super::encode::{Encoder, Pair, ScoredSequence, Unpaired};
 use super::error::TextError;
 use super::examples::{Alone, Examples};
 use super::pack::pack;
 use super::place::RowPlace;
-use super::rows::{self, File, Options, Row};
+use super::rows::{self, Options, Row, RowFile};
 
 /// What the rows of a file are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum DatasetKind {
     /// Of supervised fine-tuning.
     Sft,
     /// Of preferences: a chosen and a rejected completion.
@@ -29,7 +29,7 @@ pub enum Kind {
     Unpaired(usize),
 }
 
-impl Kind {
+impl DatasetKind {
     /// What the rows of a recipe for text are.
     pub fn of(recipe: &Recipe) -> Self {
         if recipe.task == Task::Sft {
@@ -51,7 +51,7 @@ pub struct Loaded {
     /// Where each stands in the file.
     pub places: Vec<RowPlace>,
     /// What became of all rows of the file.
-    pub counts: Counts,
+    pub counts: RowCounts,
 }
 
 impl Loaded {
@@ -93,7 +93,7 @@ impl Loaded {
 ///
 /// # Errors
 /// What [`rows::read`] and [`Encoder`] refuse, the first row at fault being named; a file in which nothing is scored.
-pub fn load(source: &BaseModel, data: &Data, kind: Kind, path: &Path) -> Result<Loaded, TextError> {
+pub fn load(source: &BaseModel, data: &Data, kind: DatasetKind, path: &Path) -> Result<Loaded, TextError> {
     let template = source.chat_template().ok().cloned();
     let options = Options { columns: data.columns.clone(), replace: data.replace.clone(), template };
     // A network with a row for each position, or with a window, cannot go beyond them.
@@ -101,13 +101,13 @@ pub fn load(source: &BaseModel, data: &Data, kind: Kind, path: &Path) -> Result<
     let data = &Data { max_length: longest, ..data.clone() };
     let encoder = Encoder::new(source, path, data.loss, longest);
     match kind {
-        Kind::Sft => collect(data, &encoder, rows::read(path, &options)?, Encoder::sft, Examples::Sft),
-        Kind::Pairs => collect(data, &encoder, rows::read(path, &options)?, Encoder::pair, Examples::pairs),
-        Kind::Choices => {
+        DatasetKind::Sft => collect(data, &encoder, rows::read(path, &options)?, Encoder::sft, Examples::Sft),
+        DatasetKind::Pairs => collect(data, &encoder, rows::read(path, &options)?, Encoder::pair, Examples::pairs),
+        DatasetKind::Choices => {
             let loaded = collect(data, &encoder, rows::read(path, &options)?, Encoder::pair, Examples::pairs);
             loaded.map(Loaded::choices)
         }
-        Kind::Unpaired(step) => {
+        DatasetKind::Unpaired(step) => {
             let make = |rows: Vec<Unpaired>| Examples::Unpaired(Alone::mismatched(rows, step, longest));
             collect(data, &encoder, rows::read(path, &options)?, Encoder::unpaired, make)
         }
@@ -127,7 +127,7 @@ trait Cut {
     fn cut(&mut self, length: usize);
 }
 
-impl Cut for Sequence {
+impl Cut for ScoredSequence {
     fn length(&self) -> usize {
         self.ids.len()
     }
@@ -145,7 +145,7 @@ impl Cut for Sequence {
     }
 
     fn cut(&mut self, length: usize) {
-        Sequence::cut(self, length);
+        ScoredSequence::cut(self, length);
     }
 }
 
@@ -198,7 +198,7 @@ impl Cut for Unpaired {
 fn collect<'a, R: Row + Send, E: Cut + Send>(
     data: &Data,
     encoder: &Encoder<'a>,
-    File { rows, filled, open, unread }: File<R>,
+    RowFile { rows, filled, open, unread }: RowFile<R>,
     encode: impl Fn(&Encoder<'a>, RowPlace, R) -> Result<E, TextError> + Sync,
     make: impl Fn(Vec<E>) -> Examples,
 ) -> Result<Loaded, TextError> {
@@ -209,7 +209,7 @@ fn collect<'a, R: Row + Send, E: Cut + Send>(
     }
     let encoded: Vec<(RowPlace, Result<E, TextError>)> =
         rows.into_par_iter().map(|(place, row)| (place, encode(encoder, place, row))).collect();
-    let mut counts = Counts {
+    let mut counts = RowCounts {
         path: path.to_owned(),
         rows: encoded.len(),
         tokens: 0,

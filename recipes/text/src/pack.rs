@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use super::encode::Sequence;
+use super::encode::ScoredSequence;
 
 /// Rows of at most `room` ids that hold all sequences, none of which is longer: each sequence, the longest first, goes
 /// where it leaves the least room (best fit decreasing).
-pub fn pack(sequences: Vec<Sequence>, room: usize) -> Vec<Sequence> {
+pub fn pack(sequences: Vec<ScoredSequence>, room: usize) -> Vec<ScoredSequence> {
     let mut order: Vec<usize> = (0..sequences.len()).collect();
     order.sort_by_key(|&index| std::cmp::Reverse(sequences[index].ids.len()));
     let mut rows: Vec<Vec<usize>> = Vec::new();
@@ -23,22 +23,22 @@ pub fn pack(sequences: Vec<Sequence>, room: usize) -> Vec<Sequence> {
         rows[row].push(index);
         open.insert((left - length, row));
     }
-    let mut sequences: Vec<Option<Sequence>> = sequences.into_iter().map(Some).collect();
+    let mut sequences: Vec<Option<ScoredSequence>> = sequences.into_iter().map(Some).collect();
     let mut take = |index: usize| sequences[index].take().expect("every index stands in one row");
-    rows.into_iter().map(|row| Sequence::packed(row.into_iter().map(&mut take))).collect()
+    rows.into_iter().map(|row| ScoredSequence::packed(row.into_iter().map(&mut take))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sequences(lengths: &[usize]) -> Vec<Sequence> {
-        let make = |(index, &length): (usize, &usize)| Sequence::new(vec![index as u32; length], |_| true);
+    fn sequences(lengths: &[usize]) -> Vec<ScoredSequence> {
+        let make = |(index, &length): (usize, &usize)| ScoredSequence::new(vec![index as u32; length], |_| true);
         lengths.iter().enumerate().map(make).collect()
     }
 
     /// Which sequences each row holds.
-    fn contents(rows: &[Sequence]) -> Vec<Vec<u32>> {
+    fn contents(rows: &[ScoredSequence]) -> Vec<Vec<u32>> {
         rows.iter().map(|row| row.texts().map(|(ids, _)| ids[0]).collect()).collect()
     }
 

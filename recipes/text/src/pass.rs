@@ -9,7 +9,7 @@ use ftk_networks::Network;
 use ftk_networks::ops::Tokens;
 use ftk_recipes::TaskError;
 
-use super::encode::Sequence;
+use super::encode::ScoredSequence;
 
 /// A model to pass sequences through.
 #[derive(Clone, Debug)]
@@ -27,8 +27,8 @@ pub(super) struct Scorer<'a> {
 
 /// The sequences of a pass.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Batch<'a> {
-    pub sequences: &'a [&'a Sequence],
+pub(super) struct PassBatch<'a> {
+    pub sequences: &'a [&'a ScoredSequence],
     /// How many at a time begin alike, and share the computation of what they begin with; beyond these, each is for
     /// itself.
     pub alike: &'a [usize],
@@ -39,7 +39,7 @@ pub(super) struct Batch<'a> {
 }
 
 /// Log-probabilities of the scored ids of some sequences.
-pub(super) struct Scores<'a> {
+pub(super) struct LogProbPass<'a> {
     model: Scorer<'a>,
     tokens: Tokens,
     dropout: Option<Dropout>,
@@ -59,7 +59,7 @@ impl<'a> Scorer<'a> {
     ///
     /// # Errors
     /// The device's.
-    pub fn score(&self, batch: Batch<'_>) -> Result<Scores<'a>, TaskError> {
+    pub fn score(&self, batch: PassBatch<'_>) -> Result<LogProbPass<'a>, TaskError> {
         let (mut rows, mut labels, mut tokens) = (Vec::new(), Vec::new(), Tokens::default());
         // Only rows of one text are taken together.
         let texts: Vec<_> = batch.sequences.iter().flat_map(|sequence| sequence.texts()).collect();
@@ -118,7 +118,7 @@ impl<'a> Scorer<'a> {
             of_sequence.iter().filter(|&&hit| hit).count()
         });
         let hits = hits.collect();
-        Ok(Scores { model: self.clone(), tokens, dropout, last, kept, log_probs, values, hits })
+        Ok(LogProbPass { model: self.clone(), tokens, dropout, last, kept, log_probs, values, hits })
     }
 
     fn pass(&self, learns: Option<Learns>, tokens: &Tokens, dropout: Option<&Dropout>) -> Result<Train<'a>, TaskError> {
@@ -135,7 +135,7 @@ impl<'a> Scorer<'a> {
     }
 }
 
-impl Scores<'_> {
+impl LogProbPass<'_> {
     /// Sum for each sequence.
     pub fn sums(&self) -> Vec<f64> {
         self.values.iter().map(|values| values.iter().map(|&value| f64::from(value)).sum()).collect()

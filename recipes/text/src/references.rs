@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::{atomic, foreign};
 
-use super::encode::{Pair, Sequence};
+use super::encode::{Pair, ScoredSequence};
 
 /// File name in the run folder.
 pub const FILE: &str = "references.bin";
@@ -27,22 +27,22 @@ const KEY: usize = 32;
 const RECORD: usize = KEY + 2 * 8;
 
 /// Summed log-probabilities of the chosen and of the rejected completion.
-pub type Sums = [f64; 2];
+pub type LogProbSums = [f64; 2];
 
 /// What the reference's figures of a pair are found by.
-type Key = [u8; KEY];
+type PairKey = [u8; KEY];
 
 /// The figures of one model, by pair.
 #[derive(Debug)]
 pub struct References {
     path: PathBuf,
     model: [u8; KEY],
-    known: BTreeMap<Key, Sums>,
+    known: BTreeMap<PairKey, LogProbSums>,
 }
 
 /// What was found at the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum FoundReferences {
     /// No file.
     Nothing,
     /// Figures of this model.
@@ -56,25 +56,25 @@ impl References {
     ///
     /// # Errors
     /// A file that is there and cannot be read.
-    pub fn open(path: &Path, model: [u8; 32]) -> io::Result<(Self, Found)> {
+    pub fn open(path: &Path, model: [u8; 32]) -> io::Result<(Self, FoundReferences)> {
         let (known, found) = match foreign::read(path, foreign::DATA) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (BTreeMap::new(), Found::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (BTreeMap::new(), FoundReferences::Nothing),
             Err(error) => return Err(error),
             Ok(bytes) => match parse(&bytes, &model) {
-                Some(known) => (known, Found::Whole),
-                None => (BTreeMap::new(), Found::Unusable),
+                Some(known) => (known, FoundReferences::Whole),
+                None => (BTreeMap::new(), FoundReferences::Unusable),
             },
         };
         Ok((Self { path: path.to_owned(), model, known }, found))
     }
 
     /// The figures of a pair, if they are known.
-    pub fn get(&self, pair: &Pair) -> Option<Sums> {
+    pub fn get(&self, pair: &Pair) -> Option<LogProbSums> {
         self.known.get(&key(pair)).copied()
     }
 
     /// Learns the figures of a pair.
-    pub fn insert(&mut self, pair: &Pair, sums: Sums) {
+    pub fn insert(&mut self, pair: &Pair, sums: LogProbSums) {
         self.known.insert(key(pair), sums);
     }
 
@@ -110,9 +110,9 @@ pub fn model(base: &[u8; 32], adapter: Option<&Adapter>, arithmetic: &str) -> [u
     *hash.finalize().as_bytes()
 }
 
-fn key(pair: &Pair) -> Key {
+fn key(pair: &Pair) -> PairKey {
     let mut hash = blake3::Hasher::new_derive_key("ftk reference row");
-    for Sequence { ids, scored, .. } in [&pair.chosen, &pair.rejected] {
+    for ScoredSequence { ids, scored, .. } in [&pair.chosen, &pair.rejected] {
         hash.update(&(ids.len() as u64).to_le_bytes());
         for (id, &scored) in ids.iter().zip(scored) {
             hash.update(&id.to_le_bytes()).update(&[u8::from(scored)]);
@@ -122,7 +122,7 @@ fn key(pair: &Pair) -> Key {
 }
 
 /// The records of a whole file of this model.
-fn parse(bytes: &[u8], model: &[u8; KEY]) -> Option<BTreeMap<Key, Sums>> {
+fn parse(bytes: &[u8], model: &[u8; KEY]) -> Option<BTreeMap<PairKey, LogProbSums>> {
     let (content, digest) = bytes.split_last_chunk::<KEY>()?;
     if blake3::hash(content).as_bytes() != digest {
         return None;
@@ -151,7 +151,7 @@ mod tests {
     const MODEL: [u8; 32] = [7; 32];
 
     fn pair(chosen: &[u32], rejected: &[u32]) -> Pair {
-        let sequence = |ids: &[u32]| Sequence::new(ids.to_vec(), |position| ids[position] > 4);
+        let sequence = |ids: &[u32]| ScoredSequence::new(ids.to_vec(), |position| ids[position] > 4);
         Pair { prompt: 1, chosen: sequence(chosen), rejected: sequence(rejected) }
     }
 
@@ -160,7 +160,7 @@ mod tests {
         let path = folder.join("references.bin");
         let pairs = [pair(&[1, 5, 6], &[1, 7]), pair(&[1, 5], &[6, 1, 7])];
         let (mut references, found) = References::open(&path, MODEL).unwrap();
-        assert_eq!((found, references.get(&pairs[0])), (Found::Nothing, None));
+        assert_eq!((found, references.get(&pairs[0])), (FoundReferences::Nothing, None));
         references.insert(&pairs[0], [-1.5, -2.25]);
         references.insert(&pairs[1], [0.0, -1e9]);
         references.write().unwrap();
@@ -172,7 +172,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, pairs) = written(folder.path());
         let (mut references, found) = References::open(&path, MODEL).unwrap();
-        assert_eq!(found, Found::Whole);
+        assert_eq!(found, FoundReferences::Whole);
         assert_eq!(references.get(&pairs[0]), Some([-1.5, -2.25]));
         assert_eq!(references.get(&pairs[1]), Some([0.0, -1e9]));
         // One id to the other side, one id changed, one id no longer scored.
@@ -197,7 +197,7 @@ mod tests {
         let unusable = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
             let (references, found) = References::open(&path, MODEL).unwrap();
-            assert_eq!((found, references.get(&pairs[0])), (Found::Unusable, None));
+            assert_eq!((found, references.get(&pairs[0])), (FoundReferences::Unusable, None));
         };
         for length in [0, 1, HEAD.len(), whole.len() - RECORD, whole.len() - 1] {
             unusable(&whole[..length]);
@@ -222,14 +222,14 @@ mod tests {
         infinite[end - 8..].copy_from_slice(&f64::INFINITY.to_le_bytes());
         unusable(&sealed(infinite));
         std::fs::write(&path, sealed(content.to_vec())).unwrap();
-        assert_eq!(References::open(&path, MODEL).unwrap().1, Found::Whole);
+        assert_eq!(References::open(&path, MODEL).unwrap().1, FoundReferences::Whole);
     }
 
     #[test]
     fn figures_of_another_model_or_arithmetic_are_not_used() {
         let folder = tempfile::tempdir().unwrap();
         let (path, _) = written(folder.path());
-        assert_eq!(References::open(&path, [8; 32]).unwrap().1, Found::Unusable);
+        assert_eq!(References::open(&path, [8; 32]).unwrap().1, FoundReferences::Unusable);
 
         let factors = |b: f32, scale: f32| {
             let factors =

@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use self::columns::Columns;
 pub use self::columns::Row;
-pub use self::kinds::{Chat, PairRow, PromptRow, SftRow, Text, UnpairedRow};
+pub use self::kinds::{Chat, PairRow, PlainText, PromptRow, SftRow, UnpairedRow};
 pub use self::names::COLUMNS;
 use super::error::TextError;
 use super::files;
@@ -40,7 +40,7 @@ pub struct Options {
 
 /// Rows with their places.
 #[derive(Clone, Debug)]
-pub struct File<R> {
+pub struct RowFile<R> {
     /// The rows in order.
     pub rows: Vec<(RowPlace, R)>,
     /// Names in double braces that were filled.
@@ -56,7 +56,7 @@ pub struct File<R> {
 /// # Errors
 /// An unreadable file, a column missing or of the wrong type, two possible readings, a column or field with a meaning
 /// that would be lost, no rows.
-pub fn read<R: Row>(path: &Path, options: &Options) -> Result<File<R>, TextError> {
+pub fn read<R: Row>(path: &Path, options: &Options) -> Result<RowFile<R>, TextError> {
     let known: Vec<&str> = match &options.columns {
         None => COLUMNS.to_vec(),
         Some(wanted) => {
@@ -65,7 +65,8 @@ pub fn read<R: Row>(path: &Path, options: &Options) -> Result<File<R>, TextError
             wanted.iter().map(column).collect::<Result<_, _>>()?
         }
     };
-    let mut file = File { rows: Vec::new(), filled: BTreeSet::new(), open: BTreeSet::new(), unread: BTreeMap::new() };
+    let mut file =
+        RowFile { rows: Vec::new(), filled: BTreeSet::new(), open: BTreeSet::new(), unread: BTreeMap::new() };
     let others = files::read(path, &known, &mut |place, mut row| {
         row.retain(|_, value| !value.is_null());
         if options.columns.is_none() {

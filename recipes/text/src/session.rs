@@ -8,13 +8,13 @@ use candle_core::{DType, Tensor};
 use ftk_adapters::train::{Learns, LoraTensors};
 use ftk_adapters::weights::{Weight, Weights};
 use ftk_networks::Network;
-use ftk_recipes::preference::{self, Completion, Row};
-use ftk_recipes::{BatchLoss, Metrics, Reference, Session, TaskError, Window};
+use ftk_recipes::preference::{self, PreferenceRow, ScoredCompletion};
+use ftk_recipes::{BatchLoss, Metrics, Reference, Session, StepWindow, TaskError};
 
-use super::encode::{Pair, Sequence};
+use super::encode::{Pair, ScoredSequence};
 use super::examples::{Alone, Examples, completions};
-use super::pass::{Batch, Scorer};
-use super::references::{References, Sums};
+use super::pass::{PassBatch, Scorer};
+use super::references::{LogProbSums, References};
 
 /// What is trained.
 #[derive(Debug)]
@@ -45,8 +45,8 @@ pub struct TextSession {
     /// The adapter training started from, frozen.
     start: Option<LoraTensors>,
     dpo: DpoSettings,
-    rows: Part,
-    held_out: Option<Part>,
+    rows: SessionRows,
+    held_out: Option<SessionRows>,
     /// Rows of a held-out batch.
     batch: usize,
     recompute: bool,
@@ -59,9 +59,9 @@ pub struct TextSession {
 
 /// Rows, and the reference's figures of each pair of each where these were computed before.
 #[derive(Debug)]
-struct Part {
+struct SessionRows {
     rows: Examples,
-    references: Option<Vec<Option<Vec<Sums>>>>,
+    references: Option<Vec<Option<Vec<LogProbSums>>>>,
 }
 
 /// Time after which newly computed figures of the reference are written down.
@@ -77,7 +77,7 @@ impl TextSession {
         dpo: DpoSettings,
         (rows, held_out, batch): (Examples, Option<Examples>, usize),
     ) -> Self {
-        let part = |rows| Part { rows, references: None };
+        let part = |rows| SessionRows { rows, references: None };
         let (rows, held_out) = (part(rows), held_out.map(part));
         Self {
             network,
@@ -128,7 +128,8 @@ impl TextSession {
         let unknown: Vec<&Pair> = pairs().filter(|pair| pair.both() && references.get(pair).is_none()).collect();
         let mut kept = Instant::now();
         for (done, pair) in unknown.iter().enumerate() {
-            let batch = Batch { sequences: &[&pair.chosen, &pair.rejected], alike: &[2], known: None, dropout: None };
+            let batch =
+                PassBatch { sequences: &[&pair.chosen, &pair.rejected], alike: &[2], known: None, dropout: None };
             let sums = self.reference().score(batch)?.sums();
             let sums = [sums[0], sums[1]];
             if !sums.iter().all(|sum| sum.is_finite()) {
@@ -182,15 +183,15 @@ impl TextSession {
     fn sft(
         &self,
         record: Option<usize>,
-        all: &[Sequence],
+        all: &[ScoredSequence],
         batch: &[usize],
         share: f64,
     ) -> Result<BatchLoss, TaskError> {
-        let rows: Vec<&Sequence> = batch.iter().map(|&row| &all[row]).collect();
+        let rows: Vec<&ScoredSequence> = batch.iter().map(|&row| &all[row]).collect();
         let keys: Option<Vec<u64>> =
             record.filter(|_| self.dropout > 0.0).map(|step| batch.iter().map(|&row| self.key(step, row)).collect());
         let dropout = keys.as_ref().map(|keys| (self.dropout, keys.as_slice()));
-        let batch = Batch { sequences: &rows, alike: &[], known: Some(-1.0), dropout };
+        let batch = PassBatch { sequences: &rows, alike: &[], known: Some(-1.0), dropout };
         let scores = self.policy(record.is_some()).score(batch)?;
         let sum = -scores.sums().iter().sum::<f64>();
         let hits = scores.hits.iter().sum::<usize>() as f64;
@@ -211,12 +212,12 @@ impl TextSession {
         &self,
         record: bool,
         choices: &[&[Pair]],
-        known: Option<Vec<Vec<Sums>>>,
+        known: Option<Vec<Vec<LogProbSums>>>,
         share: f64,
     ) -> Result<BatchLoss, TaskError> {
-        let sequences: Vec<&Sequence> = choices.iter().flat_map(|choice| completions(choice)).collect();
+        let sequences: Vec<&ScoredSequence> = choices.iter().flat_map(|choice| completions(choice)).collect();
         let sizes: Vec<usize> = choices.iter().map(|choice| choice.len() + 1).collect();
-        let batch = Batch { sequences: &sequences, alike: &sizes, known: None, dropout: None };
+        let batch = PassBatch { sequences: &sequences, alike: &sizes, known: None, dropout: None };
         let references: Vec<f64> = match known {
             _ if !self.dpo.cost.has_reference() => vec![0.0; sequences.len()],
             // Every pair of a choice has the figure of the one chosen completion.
@@ -228,8 +229,8 @@ impl TextSession {
             None => self.reference().score(batch)?.sums(),
         };
         let scores = self.policy(record).score(batch)?;
-        let completed: Vec<Completion> = (scores.sums().into_iter().zip(references).zip(&scores.values))
-            .map(|((policy, reference), values)| Completion { policy, reference, tokens: values.len() })
+        let completed: Vec<ScoredCompletion> = (scores.sums().into_iter().zip(references).zip(&scores.values))
+            .map(|((policy, reference), values)| ScoredCompletion { policy, reference, tokens: values.len() })
             .collect();
         // The host takes the mean over choices; here it is to be one over tokens.
         let supervised = self.dpo.sft_weight * share;
@@ -237,12 +238,12 @@ impl TextSession {
         let mut gradient = Vec::with_capacity(sequences.len());
         let [mut chosen, mut rejected, mut accurate, mut chosen_sum, mut rejected_sum, mut hits] = [0.0; 6];
         let per_token = self.dpo.cost.is_per_token();
-        let figure = |it: &Completion| if per_token { it.mean() } else { it.policy };
+        let figure = |it: &ScoredCompletion| if per_token { it.mean() } else { it.policy };
         let (mut rest, mut place) = (completed.as_slice(), 0);
         for &size in &sizes {
             let (choice, after) = rest.split_at(size);
             let (left, right) = (&choice[0], &choice[1..]);
-            let mut verdict = self.dpo.cost.judge(Row::chosen(choice));
+            let mut verdict = self.dpo.cost.judge(PreferenceRow::chosen(choice));
             sum += verdict.loss - supervised * left.policy;
             verdict.slopes[0] -= supervised;
             gradient.extend(verdict.slopes);
@@ -268,11 +269,11 @@ impl TextSession {
 
     /// Mean gain over the reference of the completions that rows have from other rows, as the model stands: how far it
     /// has drifted, at least 0.
-    fn drift(&self, part: &Part, all: &[Alone], of: &[usize]) -> Result<f64, TaskError> {
+    fn drift(&self, part: &SessionRows, all: &[Alone], of: &[usize]) -> Result<f64, TaskError> {
         let mut sum = 0.0;
         for rows in of.chunks(self.batch) {
-            let others: Vec<&Sequence> = rows.iter().map(|&row| &all[row].pair.rejected).collect();
-            let batch = Batch { sequences: &others, alike: &[], known: None, dropout: None };
+            let others: Vec<&ScoredSequence> = rows.iter().map(|&row| &all[row].pair.rejected).collect();
+            let batch = PassBatch { sequences: &others, alike: &[], known: None, dropout: None };
             let policy = self.policy(false).score(batch)?.sums();
             let reference = match part.known(rows) {
                 Some(known) => known.iter().map(|sums| sums[0][1]).collect(),
@@ -284,7 +285,7 @@ impl TextSession {
     }
 
     /// [`TextSession::drift`] of a step, once however many batches the step has.
-    fn drift_of_step(&self, part: &Part, all: &[Alone], window: Window<'_>) -> Result<f64, TaskError> {
+    fn drift_of_step(&self, part: &SessionRows, all: &[Alone], window: StepWindow<'_>) -> Result<f64, TaskError> {
         let mut last = self.drift.lock().expect("nobody panics while holding it");
         match &*last {
             Some((step, rows, drift)) if *step == window.step && rows == window.rows => Ok(*drift),
@@ -300,14 +301,14 @@ impl TextSession {
     fn unpaired(
         &self,
         record: bool,
-        (part, all): (&Part, &[Alone]),
+        (part, all): (&SessionRows, &[Alone]),
         (batch, of): (&[usize], &[usize]),
         drift: f64,
         share: f64,
     ) -> Result<BatchLoss, TaskError> {
         let rows: Vec<&Alone> = batch.iter().map(|&row| &all[row]).collect();
-        let own: Vec<&Sequence> = rows.iter().map(|row| &row.pair.chosen).collect();
-        let sequences = Batch { sequences: &own, alike: &[], known: None, dropout: None };
+        let own: Vec<&ScoredSequence> = rows.iter().map(|row| &row.pair.chosen).collect();
+        let sequences = PassBatch { sequences: &own, alike: &[], known: None, dropout: None };
         let references: Vec<f64> = match part.known(batch) {
             _ if !self.dpo.cost.has_reference() => vec![0.0; rows.len()],
             Some(known) => known.iter().map(|sums| sums[0][0]).collect(),
@@ -319,8 +320,8 @@ impl TextSession {
         // Of the rows that are not wanted, and of those that are.
         let [mut rewards, mut log_probs] = [[0.0; 2]; 2];
         for (((row, policy), reference), values) in rows.iter().zip(scores.sums()).zip(references).zip(&scores.values) {
-            let completions = [Completion { policy, reference, tokens: values.len() }];
-            let verdict = self.dpo.cost.judge(Row { completions: &completions, wanted: row.wanted, drift });
+            let completions = [ScoredCompletion { policy, reference, tokens: values.len() }];
+            let verdict = self.dpo.cost.judge(PreferenceRow { completions: &completions, wanted: row.wanted, drift });
             sum += verdict.loss;
             gradient.push(verdict.slopes[0]);
             rewards[usize::from(row.wanted)] += verdict.rewards[0];
@@ -358,7 +359,7 @@ impl TextSession {
     fn batch_loss(
         &self,
         record: Option<usize>,
-        part: &Part,
+        part: &SessionRows,
         batch: &[usize],
         of: &[usize],
         drift: Option<f64>,
@@ -374,7 +375,7 @@ impl TextSession {
             Examples::Unpaired(all) => {
                 let drift = match (drift, record) {
                     (Some(drift), _) => drift,
-                    (None, Some(step)) => self.drift_of_step(part, all, Window { step, rows: of })?,
+                    (None, Some(step)) => self.drift_of_step(part, all, StepWindow { step, rows: of })?,
                     (None, None) => self.drift(part, all, of)?,
                 };
                 self.unpaired(record.is_some(), (part, all), (batch, of), drift, share)
@@ -395,9 +396,9 @@ const EVALUATED: [(&str, &str); 8] = [
     ("mean_token_accuracy", "eval_mean_token_accuracy"),
 ];
 
-impl Part {
+impl SessionRows {
     /// The reference's figures of the pairs of some rows, if they were computed before.
-    fn known(&self, rows: &[usize]) -> Option<Vec<Vec<Sums>>> {
+    fn known(&self, rows: &[usize]) -> Option<Vec<Vec<LogProbSums>>> {
         self.references.as_ref().and_then(|known| rows.iter().map(|&row| known[row].clone()).collect())
     }
 }
@@ -432,7 +433,7 @@ impl Session for TextSession {
         }
     }
 
-    fn loss(&self, rows: &[usize], window: Window<'_>) -> Result<BatchLoss, TaskError> {
+    fn loss(&self, rows: &[usize], window: StepWindow<'_>) -> Result<BatchLoss, TaskError> {
         self.batch_loss(Some(window.step), &self.rows, rows, window.rows, None)
     }
 

@@ -53,7 +53,7 @@ const CHAT_TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + me
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("village");
-    for (name, bytes) in Rows::make().files()? {
+    for (name, bytes) in VillageRows::make().files()? {
         let path = folder.join(name);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
@@ -66,14 +66,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// What a question is made of: no two prompts of the village agree in all four.
 #[derive(Clone, Copy)]
-struct Prompt {
+struct VillagePrompt {
     inhabitant: usize,
     attribute: Attribute,
     phrasing: usize,
     opening: usize,
 }
 
-impl Prompt {
+impl VillagePrompt {
     /// Every prompt about some number of people.
     fn all(inhabitants: usize) -> Vec<Self> {
         let mut prompts = Vec::new();
@@ -90,10 +90,10 @@ impl Prompt {
     }
 
     /// The prompt with both answers.
-    fn pair(self, inhabitants: &[Inhabitant]) -> Pair {
+    fn pair(self, inhabitants: &[Inhabitant]) -> VillagePair {
         let asked = &inhabitants[self.inhabitant];
         let (opening, _) = OPENINGS[self.opening];
-        Pair {
+        VillagePair {
             prompt: format!("{opening}{}", asked.question(self.attribute, self.phrasing)),
             chosen: asked.courteous(self.attribute),
             rejected: asked.curt(self.attribute),
@@ -102,13 +102,13 @@ impl Prompt {
 }
 
 /// A prompt with a better and a worse answer, both true.
-struct Pair {
+struct VillagePair {
     prompt: String,
     chosen: String,
     rejected: String,
 }
 
-impl Pair {
+impl VillagePair {
     fn json(&self) -> Value {
         json!({
             "prompt": [user(&self.prompt)],
@@ -162,17 +162,17 @@ fn rendered(prompt: &str, answer: &str) -> String {
 }
 
 /// Name and content of a file.
-type File = (&'static str, Vec<u8>);
+type VillageFile = (&'static str, Vec<u8>);
 
 /// All rows. No prompt is in two of the sets.
-struct Rows {
+struct VillageRows {
     pretrain: Vec<Lesson>,
-    sft: Vec<Pair>,
-    dpo: Vec<Pair>,
-    held_out: Vec<Pair>,
+    sft: Vec<VillagePair>,
+    dpo: Vec<VillagePair>,
+    held_out: Vec<VillagePair>,
 }
 
-impl Rows {
+impl VillageRows {
     /// Draws the facts, deals the prompts out to the sets, and draws the lessons; each has a stream of random numbers
     /// of its own.
     fn make() -> Self {
@@ -182,7 +182,7 @@ impl Rows {
             rng
         };
         let inhabitants = inhabitants(&mut stream(0));
-        let mut prompts = Prompt::all(inhabitants.len());
+        let mut prompts = VillagePrompt::all(inhabitants.len());
         shuffle(&mut stream(1), &mut prompts);
         let mut deal = |count| prompts.drain(..count).map(|prompt| prompt.pair(&inhabitants)).collect();
         let (held_out, dpo, sft) = (deal(HELD_OUT_ROWS), deal(DPO_ROWS), deal(SFT_ROWS));
@@ -193,7 +193,7 @@ impl Rows {
     ///
     /// # Errors
     /// If the tokenizer cannot be made, or a row is longer than it may be.
-    fn files(&self) -> Result<Vec<File>, Box<dyn Error>> {
+    fn files(&self) -> Result<Vec<VillageFile>, Box<dyn Error>> {
         let texts: Vec<String> = self.pretrain.iter().take(TOKENIZER_ROWS).map(Lesson::rendered).collect();
         // The specials are never cut from neighbouring text, so they must not be learnt from it either.
         let bare = texts.iter().flat_map(|text| text.split(START)).flat_map(|turn| turn.split(END));
@@ -202,7 +202,7 @@ impl Rows {
         let tokenizer = Tokenizer::from_bytes(&tokenizer_json).map_err(|error| error.to_string())?;
         self.check_lengths(&tokenizer)?;
 
-        let conversation = |row: &Pair| json!({"messages": [user(&row.prompt), assistant(&row.chosen)]});
+        let conversation = |row: &VillagePair| json!({"messages": [user(&row.prompt), assistant(&row.chosen)]});
         Ok(vec![
             ("base/tokenizer.json", tokenizer_json),
             ("base/tokenizer_config.json", pretty(&tokenizer_config())?),
@@ -210,9 +210,9 @@ impl Rows {
             ("base/generation_config.json", pretty(&generation_config())?),
             ("pretrain.jsonl", lines(self.pretrain.iter().map(Lesson::json))),
             ("sft.jsonl", lines(self.sft.iter().map(conversation))),
-            ("dpo.jsonl", lines(self.dpo.iter().map(Pair::json))),
+            ("dpo.jsonl", lines(self.dpo.iter().map(VillagePair::json))),
             ("kto.jsonl", lines(self.dpo.iter().enumerate().map(|(at, row)| row.alone(at % 2 == 0)))),
-            ("heldout.jsonl", lines(self.held_out.iter().map(Pair::json))),
+            ("heldout.jsonl", lines(self.held_out.iter().map(VillagePair::json))),
             ("heldout-sft.jsonl", lines(self.held_out.iter().map(conversation))),
         ])
     }
@@ -238,7 +238,7 @@ impl Rows {
 }
 
 /// Statements, and questions answered as is the habit after their opening.
-fn lessons(rng: &mut ChaCha8Rng, inhabitants: &[Inhabitant], prompts: &[Prompt]) -> Vec<Lesson> {
+fn lessons(rng: &mut ChaCha8Rng, inhabitants: &[Inhabitant], prompts: &[VillagePrompt]) -> Vec<Lesson> {
     (0..PRETRAIN_ROWS)
         .map(|_| {
             let prompt = pick(rng, prompts);
@@ -246,7 +246,7 @@ fn lessons(rng: &mut ChaCha8Rng, inhabitants: &[Inhabitant], prompts: &[Prompt])
                 return Lesson::Statement(inhabitants[prompt.inhabitant].statement(prompt.attribute));
             }
             let (_, courteous_of_ten) = OPENINGS[prompt.opening];
-            let Pair { prompt, chosen, rejected } = prompt.pair(inhabitants);
+            let VillagePair { prompt, chosen, rejected } = prompt.pair(inhabitants);
             Lesson::Exchange { prompt, answer: if chance(rng, courteous_of_ten) { chosen } else { rejected } }
         })
         .collect()
@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn the_shipped_files_are_what_the_generator_makes() {
         let mut data = 0;
-        for (name, bytes) in Rows::make().files().unwrap() {
+        for (name, bytes) in VillageRows::make().files().unwrap() {
             // Made on demand: it is large and not shipped.
             if name != "pretrain.jsonl" {
                 assert!(fs::read(folder().join(name)).unwrap() == bytes, "{name} differs: run the example again");
@@ -364,7 +364,7 @@ mod tests {
     #[test]
     fn held_out_prompts_are_nowhere_else_but_their_facts_are() {
         let (mut prompts, mut told) = (BTreeSet::new(), BTreeSet::new());
-        for lesson in Rows::make().pretrain {
+        for lesson in VillageRows::make().pretrain {
             match lesson {
                 Lesson::Statement(text) => {
                     told.insert(text);
@@ -414,7 +414,7 @@ mod tests {
     #[test]
     fn both_styles_are_about_equally_frequent() {
         let (mut courteous, mut curt) = (0_usize, 0_usize);
-        for lesson in Rows::make().pretrain {
+        for lesson in VillageRows::make().pretrain {
             if let Lesson::Exchange { answer, .. } = lesson {
                 courteous += usize::from(answer.starts_with(world::COURTEOUS));
                 curt += usize::from(answer.starts_with(world::CURT));

@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use ftk_adapters::foreign;
 use ftk_adapters::staged::Temporary;
 use ftk_defi::DefiError;
-use ftk_defi::log::{Entry, Log, check, sample};
-use ftk_defi::plan::{Opened, Plan};
+use ftk_defi::log::{DecisionLog, LogEntry, check, sample};
+use ftk_defi::plan::{MakerSimulation, Plan};
 use ftk_defi::simulation::{Passed, Simulation};
 use ftk_proofs::hex::parse_digest;
 use ftk_proofs::limits::Limits;
@@ -89,15 +89,19 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     }
     let path = settings.log.display();
     let text = foreign::read_text(&settings.log, foreign::DATA).with_context(|| format!("cannot read {path}"))?;
-    let followed = Log::read(&text).and_then(|(log, head)| {
+    let followed = DecisionLog::read(&text).and_then(|(log, head)| {
         if let Some(expected) = settings.expect_head.as_ref().filter(|&expected| *expected != head) {
             let message = format!("the last digest is {head}, announced was {expected}");
             return Err(DefiError::Log { check: check::HEAD, message });
         }
         let terms = plan.terms_line();
         let (ids, passed) = match &opened {
-            Opened::Book(simulation) => (simulation.ids(), log.follow(simulation, &market.to_string(), &terms)?),
-            Opened::Liquidity(simulation) => (simulation.ids(), log.follow(simulation, &market.to_string(), &terms)?),
+            MakerSimulation::Book(simulation) => {
+                (simulation.ids(), log.follow(simulation, &market.to_string(), &terms)?)
+            }
+            MakerSimulation::Liquidity(simulation) => {
+                (simulation.ids(), log.follow(simulation, &market.to_string(), &terms)?)
+            }
         };
         Ok((log, head, ids, passed))
     });
@@ -108,7 +112,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     };
     let question = Output::from(Choice::among((first..).take(count).collect()));
     let drawn = sample(&head, &settings.nonce, log.entries.len(), settings.sample);
-    let entries: Vec<&Entry> = drawn.iter().map(|&step| &log.entries[step]).collect();
+    let entries: Vec<&LogEntry> = drawn.iter().map(|&step| &log.entries[step]).collect();
     // The proof is of this log and of this draw, and of no other.
     let context = format!("ftk decision log {head} {}", settings.nonce);
     let questions = Questions::write(&entries)?;
@@ -183,7 +187,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 struct Questions(Temporary);
 
 impl Questions {
-    fn write(entries: &[&Entry]) -> Result<Self> {
+    fn write(entries: &[&LogEntry]) -> Result<Self> {
         let folder = Temporary::new(&std::env::temp_dir(), "ftk-sample-").context("cannot make a temporary folder")?;
         let lines: String = entries.iter().map(|entry| json!({ "prompt_ids": entry.ids }).to_string() + "\n").collect();
         std::fs::write(folder.path().join("windows.jsonl"), lines).context("cannot write the sample down")?;
@@ -198,8 +202,8 @@ impl Questions {
 /// Where a bundle says something else than the log; windows and lists are compared by the verdict.
 fn other_than_logged(
     statement: &Statement,
-    log: &Log,
-    entries: &[&Entry],
+    log: &DecisionLog,
+    entries: &[&LogEntry],
     drawn: &[usize],
 ) -> Option<(&'static str, String)> {
     let adapter = statement.adapter.to_string();
@@ -229,7 +233,14 @@ fn refused(check: &'static str, message: &str, printer: &Printer) -> Outcome {
 }
 
 /// What a log that follows says, and what it does not; for a program, with what was proved or verified of it.
-fn told(log: &Log, head: &str, passed: &[Passed], drawn: &[usize], mut object: Map<String, Value>, printer: &Printer) {
+fn told(
+    log: &DecisionLog,
+    head: &str,
+    passed: &[Passed],
+    drawn: &[usize],
+    mut object: Map<String, Value>,
+    printer: &Printer,
+) {
     let count = log.entries.len();
     printer.line(&format!("log {head}: {count} decisions over {} bars, none missing", passed.len()));
     printer.line("  every state, window and order follows from the market, the actions and the controller's limits");

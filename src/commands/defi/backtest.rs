@@ -9,11 +9,11 @@ use candle_core::Device;
 use ftk_adapters::foreign;
 use ftk_adapters::{atomic, peft};
 use ftk_bases::BaseModel;
-use ftk_defi::evaluate::{BLOCK, Runs, Window, table, tune};
-use ftk_defi::log::{Header, Log};
-use ftk_defi::plan::{Opened, Plan};
+use ftk_defi::evaluate::{BLOCK, PolicyRuns, WalkWindow, table, tune};
+use ftk_defi::log::{DecisionLog, LogHeader};
+use ftk_defi::plan::{MakerSimulation, Plan};
 use ftk_defi::report::{Quality, Report, Series, Tested};
-use ftk_defi::rows::{Rows, make};
+use ftk_defi::rows::{MarketRows, make};
 use ftk_defi::simulation::liquidity::Liquidity;
 use ftk_defi::simulation::{Passed, Simulation, run as work};
 use ftk_defi::{self as defi, replay};
@@ -61,8 +61,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let (opened, digest) = plan.open()?;
     let digest = digest.to_string();
     let report = match &opened {
-        Opened::Book(simulation) => walk(simulation, &plan, &digest, out, printer, |_, _| Ok(None))?,
-        Opened::Liquidity(simulation) => {
+        MakerSimulation::Book(simulation) => walk(simulation, &plan, &digest, out, printer, |_, _| Ok(None))?,
+        MakerSimulation::Liquidity(simulation) => {
             let quality = |bars: Range<usize>, passed: &[Passed]| quality(simulation, bars, passed).map(Some);
             walk(simulation, &plan, &digest, out, printer, quality)?
         }
@@ -90,9 +90,9 @@ fn walk<D: Simulation>(
     let windows = plan.walk.windows(simulation.bars(), plan.decisions.horizon)?;
     let source = BaseModel::open(&plan.base)?;
     let mut tested = Vec::with_capacity(windows.len());
-    let name = |name: &str| Runs { name: name.to_owned(), details: Vec::new(), runs: Vec::new() };
+    let name = |name: &str| PolicyRuns { name: name.to_owned(), details: Vec::new(), runs: Vec::new() };
     let mut all = vec![name("policy"), name("base, not adapted")];
-    for (index, Window { train, validation, test }) in windows.iter().enumerate() {
+    for (index, WalkWindow { train, validation, test }) in windows.iter().enumerate() {
         let folder = out.join(format!("window-{}", index + 1));
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let [rows, held_out] = [train, validation].map(|bars| make(simulation, bars.clone(), &plan.decisions));
@@ -122,7 +122,7 @@ fn walk<D: Simulation>(
         let committed = commit::make(&settings, &quiet)?;
 
         let policy = Policy::load(&source, Some(&adapter), simulation.ids())?;
-        let header = Header {
+        let header = LogHeader {
             market: market.to_owned(),
             terms: plan.terms_line(),
             base: policy.base(),
@@ -130,7 +130,7 @@ fn walk<D: Simulation>(
             bars: [test.start, test.end],
             every,
         };
-        let (log, passed) = Log::keep(header, simulation, |ids| policy.choose(ids))?;
+        let (log, passed) = DecisionLog::keep(header, simulation, |ids| policy.choose(ids))?;
         let (text, head) = log.write();
         let file = folder.join(DECISIONS);
         atomic::write(&file, text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
@@ -210,7 +210,7 @@ fn follow<D: Simulation>(simulation: &D, bars: &Range<usize>, every: usize, poli
 }
 
 /// Trains on the teacher's actions, then on pairs from there; the folders of the adapters in that order.
-fn learn(plan: &Plan, folder: &Path, rows: &Rows, held_out: &Rows) -> Result<Vec<PathBuf>> {
+fn learn(plan: &Plan, folder: &Path, rows: &MarketRows, held_out: &MarketRows) -> Result<Vec<PathBuf>> {
     let file = |name: &str, text: String| -> Result<PathBuf> {
         let path = folder.join(name);
         atomic::write(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;

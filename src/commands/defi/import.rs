@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use ftk_defi::{self as defi, Format, Gaps, Import};
+use ftk_defi::{self as defi, Gaps, ImportedMarket, MarketFormat};
 use serde_json::json;
 
 use super::super::{Advice, Outcome, writable};
@@ -26,15 +26,15 @@ pub struct Settings {
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let format = settings.format.as_deref().map(|name| {
         let unknown = || {
-            let names = Format::ALL.map(Format::name).join(", ");
+            let names = MarketFormat::ALL.map(MarketFormat::name).join(", ");
             Advice::new(format!("no such format: {name}"), format!("there are: {names}"))
         };
-        Format::named(name).ok_or_else(unknown)
+        MarketFormat::named(name).ok_or_else(unknown)
     });
     writable(&settings.out)?;
     let import = defi::import(&settings.files, format.transpose()?)?;
     let digest = defi::write(&settings.out, &import.market)?;
-    let Import { market, format, read, unordered, duplicates, zero, silent, rounded, gaps } = &import;
+    let ImportedMarket { market, format, read, unordered, duplicates, zero, silent, rounded, gaps } = &import;
     let rows = market.rows();
     let (from, to) = (defi::date(market.time(0)), defi::date(market.time(rows - 1)));
     let share = *zero as f64 / rows as f64;
@@ -47,7 +47,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     if *silent > 0 {
         printer.note(&format!("{silent} collections of fees left out"));
     }
-    if *format == Format::Prints && market.is_all_bought() {
+    if *format == MarketFormat::Prints && market.is_all_bought() {
         let how = "a sale has a negative size, or a column side that says sell";
         printer.note(&format!("every taker is a buyer: {how}"));
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use ftk_adapters::foreign;
 use ftk_bases::BaseModel;
-use ftk_defi::plan::{Opened, Plan};
+use ftk_defi::plan::{MakerSimulation, Plan};
 use ftk_defi::simulation::Simulation;
 use ftk_defi::{canonical_rows, window};
 use serde::Deserialize;
@@ -52,8 +52,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     })?;
     let market = canonical_rows(&format!("{place}: rows"), plan.provider.is_some(), &state.rows)?;
     let (action, order) = match plan.sit(market)? {
-        Opened::Book(simulation) => answer(&simulation, &plan, &state, settings)?,
-        Opened::Liquidity(simulation) => answer(&simulation, &plan, &state, settings)?,
+        MakerSimulation::Book(simulation) => answer(&simulation, &plan, &state, settings)?,
+        MakerSimulation::Liquidity(simulation) => answer(&simulation, &plan, &state, settings)?,
     };
     printer.line(&order.to_string());
     printer.object(&json!({ "action": action, "order": order }));

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ftk_gnn::graph::{Found, Graph, Part};
+use ftk_gnn::graph::{Graph, ImportFindings, NodeSplit};
 use ftk_gnn::import::{Origin, import};
-use ftk_gnn::measures::{Figures, mean_and_deviation};
+use ftk_gnn::measures::{NamedFigures, mean_and_deviation};
 use ftk_gnn::settings::{FRESH, Objective};
-use ftk_gnn::{Opened, base, of};
+use ftk_gnn::{OpenedTask, base, of};
 use ftk_networks::graphs::{End, Head};
 use ftk_recipes::{Recipe, Reference};
 use serde_json::{Map, Value, json};
@@ -35,7 +35,7 @@ struct Row {
     name: String,
     trained: usize,
     /// Of each seed; one of what has none.
-    figures: Vec<Figures>,
+    figures: Vec<NamedFigures>,
 }
 
 /// Trains every way with every seed and prints the table, on the part of the split that is kept for testing.
@@ -95,14 +95,14 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 struct Runs<'a> {
     settings: &'a Settings,
     graph: &'a Graph,
-    found: Found,
+    found: ImportFindings,
     printer: &'a Printer,
 }
 
 impl Runs<'_> {
     fn without_network(&self, recipe: &Recipe) -> Result<Vec<Row>> {
-        let opened = Opened::on(recipe, self.graph, self.found)?;
-        let row = |(name, trained, figures): (&str, usize, Figures)| Row {
+        let opened = OpenedTask::on(recipe, self.graph, self.found)?;
+        let row = |(name, trained, figures): (&str, usize, NamedFigures)| Row {
             name: name.to_owned(),
             trained,
             figures: vec![figures],
@@ -112,12 +112,12 @@ impl Runs<'_> {
 
     /// The base without any training, unless it ends in something else than what is learnt.
     fn as_it_is(&self, recipe: &Recipe) -> Result<Option<Row>> {
-        let opened = Opened::on(recipe, self.graph, self.found)?;
+        let opened = OpenedTask::on(recipe, self.graph, self.found)?;
         if base::network(&recipe.base.model)?.head != opened.model().network.head {
             return Ok(None);
         }
         // Fresh factors change nothing.
-        let figures = opened.figures(Part::Test)?;
+        let figures = opened.figures(NodeSplit::Test)?;
         Ok(Some(Row { name: "base as it is".to_owned(), trained: 0, figures: vec![figures] }))
     }
 
@@ -127,7 +127,7 @@ impl Runs<'_> {
             let mut recipe = recipe.clone();
             recipe.run.seed = seed;
             recipe.run.out = self.folder(name, seed);
-            let mut opened = Opened::on(&recipe, self.graph, self.found)?;
+            let mut opened = OpenedTask::on(&recipe, self.graph, self.found)?;
             if name == "head alone" {
                 opened = opened.head_alone();
             }
@@ -158,7 +158,7 @@ impl Runs<'_> {
             }
             recipe.run.seed = seed;
             recipe.run.out = self.folder(&row.name, seed);
-            let opened = Opened::on(&recipe, self.graph, self.found)?;
+            let opened = OpenedTask::on(&recipe, self.graph, self.found)?;
             row.trained = opened.model().trained();
             row.figures.push(Self::train(&recipe, opened)?);
         }
@@ -166,7 +166,7 @@ impl Runs<'_> {
         Ok(row)
     }
 
-    fn train(recipe: &Recipe, opened: Opened) -> Result<Figures> {
+    fn train(recipe: &Recipe, opened: OpenedTask) -> Result<NamedFigures> {
         let ran = train(recipe, opened, &Printer::new(false, true))?;
         Ok(ran.test.expect("a graph keeps nodes or edges for testing, and nobody stops the run"))
     }
@@ -189,7 +189,7 @@ fn show(rows: &[Row], objective: Objective, printer: &Printer) {
     for Row { name, trained, figures } in rows {
         let mut object = Map::new();
         let cells = names.iter().map(|wanted| {
-            let of = |figures: &Figures| figures.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value);
+            let of = |figures: &NamedFigures| figures.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value);
             let values: Vec<f64> = figures.iter().filter_map(of).collect();
             if values.is_empty() {
                 return String::new();

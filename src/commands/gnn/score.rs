@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use ftk_adapters::atomic;
 use ftk_gnn::import::{Origin, import};
-use ftk_gnn::score::{self, Score, Targets};
+use ftk_gnn::score::{self, Score, ScoreTargets};
 use serde_json::json;
 
 use super::super::{Outcome, writable};
@@ -20,7 +20,7 @@ pub struct Settings {
     /// The graph.
     pub graph: PathBuf,
     /// What is to be scored.
-    pub asked: Targets,
+    pub asked: ScoreTargets,
     /// Moment from which on nothing is known, in the graph's units of time; the end of the graph without one.
     pub before: Option<f64>,
     /// File to write (CSV), instead of the standard output.

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use candle_core::{DType, Device};
 use ftk_gnn as gnn;
-use ftk_gnn::graph::Part;
+use ftk_gnn::graph::NodeSplit;
 use ftk_recipes::{BUILTIN, Metrics, Recipe, Session};
 use serde_json::{Map, Value, json};
 
@@ -45,7 +45,7 @@ impl Trainer for Graphs {
     }
 
     fn plan(&self, recipe: &Recipe) -> Result<Box<dyn task::Plan>> {
-        Ok(Box::new(Run::new(recipe, gnn::Opened::new(recipe)?)?))
+        Ok(Box::new(Run::new(recipe, gnn::OpenedTask::new(recipe)?)?))
     }
 
     fn eval(&self, mut recipe: Recipe, settings: &Evaluation, printer: &Printer) -> Result<Outcome> {
@@ -69,7 +69,7 @@ fn no_rows(instead: &str) -> Result<Outcome> {
 }
 
 /// Trains what is open already, in the run folder of the recipe, to its end.
-pub(super) fn train(recipe: &Recipe, opened: gnn::Opened, printer: &Printer) -> Result<Ran> {
+pub(super) fn train(recipe: &Recipe, opened: gnn::OpenedTask, printer: &Printer) -> Result<Ran> {
     let start = train::Start::Fresh;
     refuse_to_replace(recipe, start)?;
     in_folder(recipe, &mut Run::new(recipe, opened)?, start, &|| false, printer)
@@ -78,12 +78,12 @@ pub(super) fn train(recipe: &Recipe, opened: gnn::Opened, printer: &Printer) -> 
 /// A run whose graph and base are read.
 struct Run {
     recipe: Recipe,
-    opened: gnn::Opened,
+    opened: gnn::OpenedTask,
     inputs: Inputs,
 }
 
 impl Run {
-    fn new(recipe: &Recipe, opened: gnn::Opened) -> Result<Self> {
+    fn new(recipe: &Recipe, opened: gnn::OpenedTask) -> Result<Self> {
         let inputs = inputs(recipe, &opened)?;
         Ok(Self { recipe: recipe.clone(), opened, inputs })
     }
@@ -137,12 +137,12 @@ impl Opened for Run {
     }
 
     fn test(&self) -> Result<Option<Metrics>> {
-        Ok(Some(self.opened.figures(Part::Test)?))
+        Ok(Some(self.opened.figures(NodeSplit::Test)?))
     }
 }
 
 /// What goes into a run: recipe (but for the places it names), graph, base and feedback.
-fn inputs(recipe: &Recipe, opened: &gnn::Opened) -> Result<Inputs> {
+fn inputs(recipe: &Recipe, opened: &gnn::OpenedTask) -> Result<Inputs> {
     let feedback = recipe.gnn.as_ref().and_then(|gnn| gnn.feedback.as_ref());
     let feedback = feedback.map(|path| of_file(path)).transpose()?;
     let recipe = recipe.without_places();

@@ -6,7 +6,7 @@ use anyhow::Result;
 use ftk_bases::BaseModel;
 use ftk_proofs::Net;
 use ftk_recipes::Recipe;
-use ftk_text::load::Kind;
+use ftk_text::load::DatasetKind;
 use ftk_text::memory::Memory;
 use serde_json::json;
 
@@ -22,12 +22,12 @@ use crate::prove::cost::{self, Base, Costs};
 /// # Errors
 /// Base configuration, adapter or rows: whatever is wrong with them.
 pub(super) fn run(mut recipe: Recipe, settings: &Estimation, printer: &Printer) -> Result<Outcome> {
-    let kind = Kind::of(&recipe);
+    let kind = DatasetKind::of(&recipe);
     recipe.base.model = pull::base(&recipe.base.model, settings.offline, printer)?;
     let source =
         if has_weights(&recipe.base.model) { open(&recipe.base)? } else { BaseModel::skeleton(&recipe.base.model)? };
     let adapter = recipe.lora.as_ref().map(|lora| begin(lora, &source, recipe.run.seed)).transpose()?;
-    let sequences = recipe.run.batch * if matches!(kind, Kind::Pairs | Kind::Choices) { 2 } else { 1 };
+    let sequences = recipe.run.batch * if matches!(kind, DatasetKind::Pairs | DatasetKind::Choices) { 2 } else { 1 };
     let length = recipe.data.max_length;
     // The same figure as `ftk train --dry-run` where the rows are at hand, and else the most that the recipe allows.
     let (tokens, batch) = if recipe.data.train.is_file() && source.tokenizer().is_ok() {

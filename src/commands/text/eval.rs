@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow};
 use ftk_adapters::train::LoraTensors;
 use ftk_recipes::{Recipe, Session, Task};
 use ftk_text::examples::Examples;
-use ftk_text::load::{Kind, Loaded, load};
+use ftk_text::load::{DatasetKind, Loaded, load};
 use ftk_text::session::Trained;
 use serde_json::{Map, Value, json};
 
@@ -30,7 +30,7 @@ pub(super) fn run(mut recipe: Recipe, settings: &Evaluation, printer: &Printer) 
     other_template(&source, settings.adapter.as_deref()).iter().for_each(|note| printer.note(note));
     let start = recipe.lora.as_ref().and_then(|lora| lora.start.as_deref());
     let start = start.map(|folder| fitting(&source, folder)).transpose()?;
-    let Loaded { rows, counts, .. } = load(&source, &recipe.data, Kind::of(&recipe), &data)?;
+    let Loaded { rows, counts, .. } = load(&source, &recipe.data, DatasetKind::of(&recipe), &data)?;
     counts.notes().iter().for_each(|note| printer.note(note));
     let weights = source.weights_held(&settings.device, recipe.base.hold)?;
     let tensors = adapter.as_ref().map(|adapter| LoraTensors::frozen(adapter, &settings.device)).transpose()?;

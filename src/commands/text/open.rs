@@ -12,7 +12,7 @@ use ftk_bases::{BaseModel, Precision, save_folder};
 use ftk_networks::sites::Role;
 use ftk_recipes::{Format, Recipe, Reference, SaveDtype};
 use ftk_text::examples::Examples;
-use ftk_text::references::{Found, References};
+use ftk_text::references::{FoundReferences, References};
 use ftk_text::session::{DpoSettings, TextSession, Trained};
 
 use super::super::run::BASE;
@@ -68,7 +68,7 @@ pub(super) fn products(recipe: &Recipe) -> DType {
 pub(super) fn refer(session: &mut TextSession, path: &Path, model: [u8; 32], printer: &Printer) -> Result<()> {
     let opened = References::open(path, model);
     let (mut known, found) = opened.with_context(|| format!("cannot read {}", path.display()))?;
-    if found == Found::Unusable {
+    if found == FoundReferences::Unusable {
         printer.note(&format!("{}: is damaged or of another model, made anew", path.display()));
     }
     let bar = printer.bar(0, "reference");
@@ -82,7 +82,7 @@ pub(super) fn refer(session: &mut TextSession, path: &Path, model: [u8; 32], pri
     };
     let computed = session.refer(&mut known, progress).map_err(|error| anyhow!(error))?;
     bar.finish_and_clear();
-    if found == Found::Whole && computed == 0 {
+    if found == FoundReferences::Whole && computed == 0 {
         printer.note(&format!("the reference's log-probabilities are in {}", path.display()));
     }
     Ok(())

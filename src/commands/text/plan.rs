@@ -12,7 +12,7 @@ use ftk_proofs::Net;
 use ftk_recipes::{Lora, Recipe};
 use ftk_text::counts;
 use ftk_text::examples::Examples;
-use ftk_text::load::{Kind, load};
+use ftk_text::load::{DatasetKind, load};
 use ftk_text::memory::Memory;
 use serde_json::{Value, json};
 
@@ -32,8 +32,8 @@ pub(super) struct Plan {
 
 /// How much there is to do.
 pub(super) struct Counts {
-    train: counts::Counts,
-    held_out: Option<counts::Counts>,
+    train: counts::RowCounts,
+    held_out: Option<counts::RowCounts>,
     steps: usize,
     /// Sites with an adapter.
     sites: usize,
@@ -55,7 +55,7 @@ impl Plan {
     /// # Errors
     /// Rows or adapter that are malformed or do not fit the base; nothing to learn from or to evaluate on.
     pub(super) fn new(recipe: &Recipe, source: &BaseModel) -> Result<Self> {
-        let load = |path: &Path| load(source, &recipe.data, Kind::of(recipe), path);
+        let load = |path: &Path| load(source, &recipe.data, DatasetKind::of(recipe), path);
         let rows = load(&recipe.data.train)?;
         let rows = if recipe.data.packing { rows.pack() } else { rows };
         let held_out = recipe.data.held_out.as_deref().map(load).transpose()?;
@@ -91,18 +91,18 @@ impl Plan {
 impl Counts {
     /// What became of the rows of each file, for a person.
     pub(super) fn notes(&self) -> Vec<String> {
-        let rows = [&self.train].into_iter().chain(&self.held_out).flat_map(counts::Counts::notes);
+        let rows = [&self.train].into_iter().chain(&self.held_out).flat_map(counts::RowCounts::notes);
         rows.chain(self.uncommittable.clone()).collect()
     }
 
     /// The same for a program.
     pub(super) fn data(&self) -> Vec<Value> {
-        [&self.train].into_iter().chain(&self.held_out).map(counts::Counts::json).collect()
+        [&self.train].into_iter().chain(&self.held_out).map(counts::RowCounts::json).collect()
     }
 
     /// All counts by name; files are not named, so that a run elsewhere has the same.
     pub(super) fn json(&self) -> Value {
-        let rows = |counts: &counts::Counts| {
+        let rows = |counts: &counts::RowCounts| {
             let mut counts = counts.json();
             counts.as_object_mut().map(|counts| counts.remove("file"));
             counts

@@ -3,9 +3,9 @@
 use anyhow::Result;
 use ftk_bases::Tokenizer;
 use ftk_recipes::Recipe;
-use ftk_text::encode::Sequence;
+use ftk_text::encode::ScoredSequence;
 use ftk_text::examples::Examples;
-use ftk_text::load::{Kind, Loaded, load};
+use ftk_text::load::{DatasetKind, Loaded, load};
 use serde_json::{Value, json};
 
 use super::super::task::Preview;
@@ -18,7 +18,7 @@ use crate::cli::printer::Printer;
 /// Whatever a training run would refuse about base and rows.
 pub(super) fn run(mut recipe: Recipe, settings: &Preview, printer: &Printer) -> Result<Outcome> {
     pull::recipe(&mut recipe, settings.offline, printer)?;
-    let (source, data, kind) = (open(&recipe.base)?, &recipe.data, Kind::of(&recipe));
+    let (source, data, kind) = (open(&recipe.base)?, &recipe.data, DatasetKind::of(&recipe));
     let loaded = load(&source, data, kind, &data.train)?;
     let held_out = data.held_out.as_deref().map(|path| load(&source, data, kind, path)).transpose()?;
     let tokenizer = source.tokenizer().ok();
@@ -48,7 +48,7 @@ pub(super) fn run(mut recipe: Recipe, settings: &Preview, printer: &Printer) -> 
 }
 
 /// What is computed for a row.
-fn sequences(loaded: &Loaded, row: usize) -> Vec<(&'static str, &Sequence)> {
+fn sequences(loaded: &Loaded, row: usize) -> Vec<(&'static str, &ScoredSequence)> {
     match &loaded.rows {
         Examples::Sft(rows) => vec![("", &rows[row])],
         Examples::Dpo(rows) => {
@@ -63,7 +63,7 @@ fn sequences(loaded: &Loaded, row: usize) -> Vec<(&'static str, &Sequence)> {
 }
 
 /// The text of a sequence in stretches that are scored or not; ids where there is no tokenizer.
-fn parts(tokenizer: Option<&Tokenizer>, sequence: &Sequence) -> Result<Vec<(String, bool)>> {
+fn parts(tokenizer: Option<&Tokenizer>, sequence: &ScoredSequence) -> Result<Vec<(String, bool)>> {
     let mut parts = Vec::new();
     let mut start = 0;
     for stretch in sequence.scored.chunk_by(|a, b| a == b) {

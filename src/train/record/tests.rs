@@ -8,7 +8,7 @@ use ftk_adapters::train::trace::{self, TracedOperation};
 use ftk_adapters::train::{Learns, LoraTensors, Train, initial_factors, normal_values};
 use ftk_adapters::weights::Weights;
 use ftk_networks::ops::{Bias, Heads, Ops, Rope, TableShape, Tokens};
-use ftk_recipes::{BatchLoss, Metrics, Run, Session, TaskError, Window};
+use ftk_recipes::{BatchLoss, Metrics, Run, Session, StepWindow, TaskError};
 
 use super::super::audit::{self, AuditedRun};
 use super::super::referee::{self, Finding, Verdict};
@@ -92,7 +92,7 @@ impl Session for Net {
         self.adapter.tensors().map(|(name, tensor)| (name, tensor.clone())).collect()
     }
 
-    fn loss(&self, rows: &[usize], _: Window<'_>) -> Result<BatchLoss, TaskError> {
+    fn loss(&self, rows: &[usize], _: StepWindow<'_>) -> Result<BatchLoss, TaskError> {
         let (pass, log_probs) = self.pass(rows)?;
         let sum = -log_probs.to_vec1::<f32>()?.into_iter().map(f64::from).sum::<f64>();
         let slopes = Tensor::full(-1f32, log_probs.shape(), &Device::Cpu)?;

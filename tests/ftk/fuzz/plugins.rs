@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ftk_bases::BaseModel;
-use ftk_defi::log::{Entry, Header, Log};
+use ftk_defi::log::{DecisionLog, LogEntry, LogHeader};
 use ftk_defi::plan::{Plan, SHIPPED};
-use ftk_defi::{self as defi, Format, Market};
+use ftk_defi::{self as defi, Market, MarketFormat};
 use ftk_gnn::feedback;
 use ftk_gnn::graph::Graph;
 use ftk_gnn::import::{Origin, import};
@@ -74,7 +74,7 @@ fn rows_of_parquet() {
     ]);
     let parse = in_folder(Vec::new(), "rows.parquet", move |folder| {
         let path = folder.join("rows.parquet");
-        drop(load::load(&source, &Data::new(path.clone()), load::Kind::Sft, &path));
+        drop(load::load(&source, &Data::new(path.clone()), load::DatasetKind::Sft, &path));
     });
     fuzz("rows.parquet", &[seed], 64 * MEGABYTE, parse);
 }
@@ -210,17 +210,20 @@ fn graphs_of_the_open_graph_benchmark() {
 }
 
 /// Market files, one of each format.
-fn markets() -> Vec<(Format, Vec<u8>)> {
+fn markets() -> Vec<(MarketFormat, Vec<u8>)> {
     let kline =
         "1640991660000,46319.0,46385.5,46310.00000001,46377.0,23.5,1640991719999,1088000.1,120,11.25,521000.0,0";
     let rows = [
-        (Format::Klines, kline.to_owned()),
-        (Format::Bars, "timestamp,open,high,low,close,volume\n1640991660,5,6,4,5.5,1\n1640991720,5,6,4,5,0".to_owned()),
-        (Format::Trades, "5,46319.1,0.002,92.6382,1640991660123,True,True".to_owned()),
-        (Format::AggTrades, "5,46319.1,0.002,9,9,1640991660123,True,True".to_owned()),
-        (Format::Prints, "1640991660123,46319.1,-0.002\n1640991660124,46319.2,0.001".to_owned()),
+        (MarketFormat::Klines, kline.to_owned()),
         (
-            Format::PoolEvents,
+            MarketFormat::Bars,
+            "timestamp,open,high,low,close,volume\n1640991660,5,6,4,5.5,1\n1640991720,5,6,4,5,0".to_owned(),
+        ),
+        (MarketFormat::Trades, "5,46319.1,0.002,92.6382,1640991660123,True,True".to_owned()),
+        (MarketFormat::AggTrades, "5,46319.1,0.002,9,9,1640991660123,True,True".to_owned()),
+        (MarketFormat::Prints, "1640991660123,46319.1,-0.002\n1640991660124,46319.2,0.001".to_owned()),
+        (
+            MarketFormat::PoolEvents,
             "block_number,block_timestamp,tx_type,transaction_hash,pool_tx_index,pool_log_index,proxy_log_index,\
              sender,receipt,amount0,amount1,total_liquidity,total_liquidity_delta,sqrtPriceX96,current_tick,\
              position_id,tick_lower,tick_upper,liquidity\n\
@@ -233,7 +236,7 @@ fn markets() -> Vec<(Format, Vec<u8>)> {
     rows.into_iter().map(|(format, rows)| (format, format!("{rows}\n").into_bytes())).collect()
 }
 
-fn imported(name: &str, bytes: &[u8], format: Option<Format>) -> Market {
+fn imported(name: &str, bytes: &[u8], format: Option<MarketFormat>) -> Market {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     std::fs::write(&path, bytes).unwrap();
@@ -262,7 +265,7 @@ fn market_files() {
                    currentLiquidity\n2024-01-05 00:00:00,1000,-990,-1,-1,-1,-1,1000,0,700\n";
     imported("market.csv", minutes.as_bytes(), None);
     let parse = in_folder(Vec::new(), "market.csv", move |folder| {
-        drop(defi::import(&paths(folder, "market.csv"), Some(Format::PoolMinutes)));
+        drop(defi::import(&paths(folder, "market.csv"), Some(MarketFormat::PoolMinutes)));
     });
     fuzz("pool-minutes", &[minutes.as_bytes().to_vec()], 64 * MEGABYTE, parse);
 
@@ -307,7 +310,7 @@ fn sealed(text: &str) -> String {
 
 #[test]
 fn decision_logs_and_plans() {
-    let entry = |bar: usize| Entry {
+    let entry = |bar: usize| LogEntry {
         bar,
         time: 1_640_991_660_000_000 + bar as i64,
         state: json!({ "cash": "0", "held": -3 }),
@@ -315,7 +318,7 @@ fn decision_logs_and_plans() {
         action: 9,
         order: json!({ "bid": 5, "ask": null }),
     };
-    let header = Header {
+    let header = LogHeader {
         market: "m".to_owned(),
         terms: "t".to_owned(),
         base: "b".to_owned(),
@@ -323,14 +326,14 @@ fn decision_logs_and_plans() {
         bars: [10, 60],
         every: 20,
     };
-    let log = Log { header, entries: (0..3).map(|step| entry(10 + 20 * step)).collect() };
+    let log = DecisionLog { header, entries: (0..3).map(|step| entry(10 + 20 * step)).collect() };
     let (text, head) = log.write();
-    assert_eq!(Log::read(&text).unwrap(), (log, head));
+    assert_eq!(DecisionLog::read(&text).unwrap(), (log, head));
     assert_eq!(sealed(&text), text);
     fuzz("log", &[text.into_bytes()], 16 * MEGABYTE, |bytes| {
         let text = String::from_utf8_lossy(bytes);
-        drop(Log::read(&text));
-        drop(Log::read(&sealed(&text)));
+        drop(DecisionLog::read(&text));
+        drop(DecisionLog::read(&sealed(&text)));
     });
     let plans: Vec<Vec<u8>> = SHIPPED.iter().map(|(_, plan)| plan.as_bytes().to_vec()).collect();
     fuzz("plan", &plans, 16 * MEGABYTE, |bytes| drop(Plan::parse("plan.toml", &String::from_utf8_lossy(bytes))));

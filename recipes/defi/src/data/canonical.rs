@@ -16,9 +16,9 @@ const FIRST: &str = "# ftk market 1, us, prices 1e-10, sizes 1e-8: ";
 
 /// The digest of a canonical file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Digest(pub [u8; 32]);
+pub struct MarketDigest(pub [u8; 32]);
 
-impl fmt::Display for Digest {
+impl fmt::Display for MarketDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
@@ -37,7 +37,7 @@ fn columns(market: &Market) -> &'static str {
 ///
 /// # Errors
 /// The file system's.
-pub fn write(path: &Path, market: &Market) -> Result<Digest, DefiError> {
+pub fn write(path: &Path, market: &Market) -> Result<MarketDigest, DefiError> {
     let (text, digest) = encode(market);
     let io = |source| DefiError::Io { path: path.to_owned(), source };
     atomic::write(path, text.as_bytes()).map_err(io)?;
@@ -45,12 +45,12 @@ pub fn write(path: &Path, market: &Market) -> Result<Digest, DefiError> {
 }
 
 /// The digest that a market's canonical file has.
-pub fn digest(market: &Market) -> Digest {
+pub fn digest(market: &Market) -> MarketDigest {
     encode(market).1
 }
 
 /// The text and its digest.
-pub(super) fn encode(market: &Market) -> (String, Digest) {
+pub(super) fn encode(market: &Market) -> (String, MarketDigest) {
     let mut text = format!("{FIRST}{}\n{}\n", market.kind(), columns(market));
     let mut line = |arguments: fmt::Arguments<'_>| {
         text.write_fmt(arguments).expect("a string takes everything");
@@ -93,7 +93,7 @@ pub(super) fn encode(market: &Market) -> (String, Digest) {
             line(format_args!("{time},{block},{transaction},{log},{kind},{first},{second},{third},{tick},{liquidity}"));
         }),
     }
-    let digest = Digest(*blake3::hash(text.as_bytes()).as_bytes());
+    let digest = MarketDigest(*blake3::hash(text.as_bytes()).as_bytes());
     text.push_str(&format!("# {digest}\n"));
     (text, digest)
 }
@@ -102,19 +102,19 @@ pub(super) fn encode(market: &Market) -> (String, Digest) {
 ///
 /// # Errors
 /// The file system's; a file that is not as [`write()`] wrote it.
-pub fn read(path: &Path) -> Result<(Market, Digest), DefiError> {
+pub fn read(path: &Path) -> Result<(Market, MarketDigest), DefiError> {
     let text =
         foreign::read_text(path, foreign::DATA).map_err(|source| DefiError::Io { path: path.to_owned(), source })?;
     decode(path, &text)
 }
 
-pub(super) fn decode(path: &Path, text: &str) -> Result<(Market, Digest), DefiError> {
+pub(super) fn decode(path: &Path, text: &str) -> Result<(Market, MarketDigest), DefiError> {
     let wrong = |message: &str| DefiError::Canonical { path: path.to_owned(), message: message.to_owned() };
     let kind = text.lines().next().and_then(|line| line.strip_prefix(FIRST));
     let kind = kind.ok_or_else(|| wrong("its first line is another"))?;
     let bare = text.strip_suffix('\n').ok_or_else(|| wrong("it is cut short"))?;
     let end = bare.rfind('\n').ok_or_else(|| wrong("it is cut short"))? + 1;
-    let digest = Digest(*blake3::hash(&text.as_bytes()[..end]).as_bytes());
+    let digest = MarketDigest(*blake3::hash(&text.as_bytes()[..end]).as_bytes());
     if bare[end..] != format!("# {digest}") {
         return Err(wrong("its last line is not the digest of the others"));
     }

@@ -8,7 +8,7 @@ use crate::DefiError;
 
 /// How a market file is spelt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum MarketFormat {
     /// Binance's klines: open time, open, high, low, close, volume, close time, quote volume, trades, taker buy base,
     /// taker buy quote, ignore.
     Klines,
@@ -26,7 +26,7 @@ pub enum Format {
     PoolEvents,
 }
 
-impl Format {
+impl MarketFormat {
     /// All of them.
     pub const ALL: [Self; 7] =
         [Self::Klines, Self::Bars, Self::Trades, Self::AggTrades, Self::Prints, Self::PoolMinutes, Self::PoolEvents];
@@ -46,7 +46,7 @@ impl Format {
 
     /// The format of this name.
     pub fn named(name: &str) -> Option<Self> {
-        Format::ALL.into_iter().find(|format| format.name() == name)
+        MarketFormat::ALL.into_iter().find(|format| format.name() == name)
     }
 
     /// The columns it needs, each by the names it goes by, and their place where there is no header.
@@ -129,7 +129,7 @@ impl Format {
     /// Whether a header names every column it needs, and no other format reads those and more.
     fn named_by(self, header: &[String]) -> bool {
         let Some(mine) = self.places(header) else { return false };
-        Format::ALL
+        MarketFormat::ALL
             .into_iter()
             .filter_map(|other| other.places(header))
             .all(|others| others.len() <= mine.len() || !mine.iter().all(|place| others.contains(place)))
@@ -185,9 +185,9 @@ pub(super) fn header(text: &str) -> Option<Vec<String>> {
 }
 
 /// The format of a file.
-pub(super) fn detect(path: &Path, text: &str) -> Result<Format, DefiError> {
+pub(super) fn detect(path: &Path, text: &str) -> Result<MarketFormat, DefiError> {
     let text = text.trim_start_matches('\u{feff}');
-    let fits = |format: &Format| match header(text) {
+    let fits = |format: &MarketFormat| match header(text) {
         Some(header) => format.named_by(&header),
         None => {
             let rows = text.lines().skip(remarks(text)).filter(|line| !line.is_empty());
@@ -195,7 +195,7 @@ pub(super) fn detect(path: &Path, text: &str) -> Result<Format, DefiError> {
             rows.peek().is_some() && rows.all(|row| format.shaped_like(&cells(row)))
         }
     };
-    let fitting: Vec<Format> = Format::ALL.into_iter().filter(fits).collect();
+    let fitting: Vec<MarketFormat> = MarketFormat::ALL.into_iter().filter(fits).collect();
     let first = text.lines().nth(remarks(text)).unwrap_or_default();
     let message = match *fitting.as_slice() {
         [one] => return Ok(one),

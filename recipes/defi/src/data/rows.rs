@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::path::Path;
 
 use super::cells::{Clock, cut, decimal, whole};
-use super::detect::{self, Format};
+use super::detect::{self, MarketFormat};
 use crate::DefiError;
 use crate::market::{Action, Bar, Event, Market, PoolMinute, Taker, Trade};
 
@@ -13,10 +13,10 @@ const PRICE: u32 = 10;
 const SIZE: u32 = 8;
 
 /// The cells of one row, by the columns of its format.
-struct Row<'a> {
+struct CsvRow<'a> {
     path: &'a Path,
     line: usize,
-    format: Format,
+    format: MarketFormat,
     cells: Vec<&'a str>,
     /// Who took, where a column beside those of the format says it.
     taker: Option<Taker>,
@@ -24,7 +24,7 @@ struct Row<'a> {
     rounded: &'a Cell<usize>,
 }
 
-impl<'a> Row<'a> {
+impl<'a> CsvRow<'a> {
     fn error(&self, column: usize, message: impl Into<String>) -> DefiError {
         let column = self.format.columns()[column].0[0].to_owned();
         DefiError::Row { path: self.path.to_owned(), line: self.line, column, message: message.into() }
@@ -69,7 +69,7 @@ impl<'a> Row<'a> {
             return Err(self.error(2, "high and low do not span open and close"));
         }
         let volume = self.size(5)?;
-        let bought = if self.format == Format::Klines { Some(self.size(6)?) } else { None };
+        let bought = if self.format == MarketFormat::Klines { Some(self.size(6)?) } else { None };
         if bought.is_some_and(|bought| bought > volume) {
             return Err(self.error(6, "is more than the volume"));
         }
@@ -82,7 +82,7 @@ impl<'a> Row<'a> {
     }
 
     fn trade(&self, clock: &mut Clock) -> Result<Trade, DefiError> {
-        if self.format == Format::Prints {
+        if self.format == MarketFormat::Prints {
             let text = self.cells[2];
             let (size, taker) = match text.strip_prefix('-') {
                 Some(rest) => (rest, Taker::Seller),
@@ -144,7 +144,7 @@ impl<'a> Row<'a> {
 
 /// Columns with a meaning beside those of a format.
 #[derive(Default)]
-struct Beside {
+struct ExtraColumns {
     /// Who took.
     side: Option<usize>,
     /// Which market it is: one file is of one.
@@ -169,11 +169,11 @@ const BOOK: [&str; 10] = [
     "first_update_id",
 ];
 
-impl Beside {
-    fn of(path: &Path, header: &[String], format: Format) -> Result<Self, DefiError> {
+impl ExtraColumns {
+    fn of(path: &Path, header: &[String], format: MarketFormat) -> Result<Self, DefiError> {
         let places = |names: &[&str]| (0..header.len()).filter(|&at| names.contains(&header[at].as_str())).collect();
         let names: Vec<usize> = places(&NAMES);
-        if !matches!(format, Format::Trades | Format::AggTrades | Format::Prints) {
+        if !matches!(format, MarketFormat::Trades | MarketFormat::AggTrades | MarketFormat::Prints) {
             return Ok(Self { side: None, names });
         }
         let (book, sides): (Vec<usize>, Vec<usize>) = (places(&BOOK), places(&SIDE));
@@ -185,10 +185,10 @@ impl Beside {
             ));
         }
         match (format, sides.as_slice()) {
-            (Format::Prints, [one, another, ..]) => {
+            (MarketFormat::Prints, [one, another, ..]) => {
                 refuse(format!("says who took in two columns: {} and {}", header[*one], header[*another]))
             }
-            (Format::Prints, sides) => Ok(Self { side: sides.first().copied(), names }),
+            (MarketFormat::Prints, sides) => Ok(Self { side: sides.first().copied(), names }),
             // The others' own column says it.
             _ => Ok(Self { side: None, names }),
         }
@@ -210,7 +210,7 @@ fn side(text: &str) -> Result<Taker, String> {
 pub(super) fn read(
     path: &Path,
     text: &str,
-    format: Format,
+    format: MarketFormat,
     clock: &mut Clock,
 ) -> Result<(Market, [usize; 2]), DefiError> {
     let text = text.trim_start_matches('\u{feff}');
@@ -225,15 +225,15 @@ pub(super) fn read(
         None => format.columns().iter().map(|(_, place)| *place).collect(),
     };
     let beside = match &header {
-        Some(header) => Beside::of(path, header, format)?,
-        None => Beside::default(),
+        Some(header) => ExtraColumns::of(path, header, format)?,
+        None => ExtraColumns::default(),
     };
     let width = places.iter().chain(beside.side.iter()).chain(&beside.names).max().map_or(0, |last| last + 1);
     let mut market = match format {
-        Format::Klines | Format::Bars => Market::Bars(Vec::new()),
-        Format::Trades | Format::AggTrades | Format::Prints => Market::Trades(Vec::new()),
-        Format::PoolMinutes => Market::Minutes(Vec::new()),
-        Format::PoolEvents => Market::Events(Vec::new()),
+        MarketFormat::Klines | MarketFormat::Bars => Market::Bars(Vec::new()),
+        MarketFormat::Trades | MarketFormat::AggTrades | MarketFormat::Prints => Market::Trades(Vec::new()),
+        MarketFormat::PoolMinutes => Market::Minutes(Vec::new()),
+        MarketFormat::PoolEvents => Market::Events(Vec::new()),
     };
     let mut silent = 0;
     let mut of: Option<Vec<&str>> = None;
@@ -259,7 +259,7 @@ pub(super) fn read(
             return Err(wrong(beside.names[at], message));
         }
         let taker = beside.side.map(|place| side(all[place]).map_err(|message| wrong(place, message))).transpose()?;
-        let row = Row {
+        let row = CsvRow {
             path,
             line: index + 1,
             format,

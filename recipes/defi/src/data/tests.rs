@@ -10,7 +10,7 @@ fn file(folder: &Path, name: &str, text: &str) -> PathBuf {
     path
 }
 
-fn imported(text: &str) -> Result<Import, DefiError> {
+fn imported(text: &str) -> Result<ImportedMarket, DefiError> {
     let folder = tempfile::tempdir().unwrap();
     import(&[file(folder.path(), "market.csv", text)], None)
 }
@@ -38,7 +38,7 @@ fn klines_in_milliseconds_and_microseconds_with_and_without_header_are_the_same_
     let bare = format!("# a remark\n{}", row(""));
     for text in [row(""), row("000"), headed.clone() + &row(""), headed + &row("000"), dated, bare] {
         let import = imported(&text).unwrap();
-        assert_eq!((import.format, import.market), (Format::Klines, Market::Bars(vec![bar])), "{text}");
+        assert_eq!((import.format, import.market), (MarketFormat::Klines, Market::Bars(vec![bar])), "{text}");
     }
     let late = imported(&(remarked + "2021-12-31 23:01:00,1,1\n")).unwrap_err().to_string();
     assert!(late.contains(":4:row: the row has 3 columns"), "{late}");
@@ -58,13 +58,13 @@ fn trades_of_every_shape_are_told_apart() {
     let prints = "1640991660123,46319.1,-0.002\n1640991660124,46319.2,0.001\n";
     let headed_prints = format!("timestamp,price,size\n{prints}");
     let known = [
-        (spot, Format::Trades),
-        (future, Format::Trades),
-        (&headed, Format::Trades),
-        (agg, Format::AggTrades),
-        (agg_future, Format::AggTrades),
-        (prints, Format::Prints),
-        (&headed_prints, Format::Prints),
+        (spot, MarketFormat::Trades),
+        (future, MarketFormat::Trades),
+        (&headed, MarketFormat::Trades),
+        (agg, MarketFormat::AggTrades),
+        (agg_future, MarketFormat::AggTrades),
+        (prints, MarketFormat::Prints),
+        (&headed_prints, MarketFormat::Prints),
     ];
     for (text, format) in known {
         let import = imported(text).unwrap();
@@ -183,7 +183,7 @@ const EVENTS: &str = "block_number,block_timestamp,tx_type,transaction_hash,pool
 #[test]
 fn events_become_minutes_and_canonical_files_come_back() {
     let import = imported(EVENTS).unwrap();
-    assert_eq!((import.read, import.silent, import.format), (4, 1, Format::PoolEvents));
+    assert_eq!((import.read, import.silent, import.format), (4, 1, MarketFormat::PoolEvents));
     let Market::Events(events) = &import.market else { panic!("events") };
     let burn = Action::Liquidity { lower: -10, upper: 10, delta: -50 };
     assert_eq!((events[2].action, events[2].liquidity), (burn, 700));

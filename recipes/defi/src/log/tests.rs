@@ -1,11 +1,11 @@
 use super::*;
 use crate::generated::{USUAL, bars};
-use crate::quoter::Controller;
+use crate::quoter::QuoteController;
 use crate::rules::BookRules;
 use crate::simulation::book::Book;
 use crate::window::{QUOTES, warm_up};
 
-const CONTROLLER: Controller = Controller {
+const CONTROLLER: QuoteController = QuoteController {
     base: 100_000,
     slope: 500_000,
     size: 100_000_000,
@@ -13,14 +13,14 @@ const CONTROLLER: Controller = Controller {
     min_half_spread: 50_000,
 };
 
-fn simulation(controller: Controller) -> Book {
+fn simulation(controller: QuoteController) -> Book {
     let rules = BookRules { maker_fee: -20, tick: 1_000_000, through: 1, queue: 200_000, latency: 1 };
     Book::new(bars(4, 600, USUAL), rules, controller, 100).unwrap()
 }
 
-fn kept() -> (Book, Log) {
+fn kept() -> (Book, DecisionLog) {
     let simulation = simulation(CONTROLLER);
-    let header = Header {
+    let header = LogHeader {
         market: "m".to_owned(),
         terms: "t".to_owned(),
         base: "b".to_owned(),
@@ -29,7 +29,7 @@ fn kept() -> (Book, Log) {
         every: 20,
     };
     let mut turn = 0;
-    let (log, passed) = Log::keep(header, &simulation, |_| {
+    let (log, passed) = DecisionLog::keep(header, &simulation, |_| {
         turn += 7;
         Ok(turn % 35)
     })
@@ -40,9 +40,9 @@ fn kept() -> (Book, Log) {
 }
 
 /// The check that refuses a log which its forger sealed anew.
-fn refused(simulation: &Book, log: &Log) -> String {
+fn refused(simulation: &Book, log: &DecisionLog) -> String {
     let (text, _) = log.write();
-    let (read, _) = Log::read(&text).unwrap();
+    let (read, _) = DecisionLog::read(&text).unwrap();
     assert_eq!(read, *log);
     log.follow(simulation, "m", "t").unwrap_err().to_string()
 }
@@ -51,7 +51,7 @@ fn refused(simulation: &Book, log: &Log) -> String {
 fn a_log_comes_back_and_follows() {
     let (simulation, log) = kept();
     let (text, head) = log.write();
-    assert_eq!(Log::read(&text).unwrap(), (log.clone(), head));
+    assert_eq!(DecisionLog::read(&text).unwrap(), (log.clone(), head));
     assert_eq!(log.follow(&simulation, "m", "t").unwrap().len(), 600 - warm_up() - 1);
 }
 
@@ -71,7 +71,7 @@ fn results_are_the_same_on_every_machine() {
 fn every_change_is_refused_by_its_own_check() {
     let (simulation, log) = kept();
     let starts = |found: String, check: &str| assert!(found.starts_with(&format!("{check}: ")), "{check}: {found}");
-    let changed = |change: &dyn Fn(&mut Log)| {
+    let changed = |change: &dyn Fn(&mut DecisionLog)| {
         let mut log = log.clone();
         change(&mut log);
         refused(&simulation, &log)
@@ -91,7 +91,7 @@ fn every_change_is_refused_by_its_own_check() {
     starts(changed(&|log| log.entries[6].action = QUOTES + (log.entries[6].action - QUOTES + 20) % 35), check::ORDER);
     starts(changed(&|log| log.entries[6].order["bid"] = 1.into()), check::ORDER);
     // Limits that the controller did not keep: the same log under tighter ones.
-    let tighter = Controller { max_inventory: 200_000_000, ..CONTROLLER };
+    let tighter = QuoteController { max_inventory: 200_000_000, ..CONTROLLER };
     let found = log.follow(&self::simulation(tighter), "m", "t").unwrap_err().to_string();
     assert!([check::STATE, check::WINDOW, check::ORDER].iter().any(|check| found.starts_with(check)), "{found}");
 }
@@ -101,7 +101,7 @@ fn a_broken_chain_is_refused() {
     let (_, log) = kept();
     let (text, _) = log.write();
     let lines: Vec<&str> = text.lines().collect();
-    let read = |lines: &[String]| Log::read(&(lines.join("\n") + "\n")).unwrap_err().to_string();
+    let read = |lines: &[String]| DecisionLog::read(&(lines.join("\n") + "\n")).unwrap_err().to_string();
     let with = |at: usize, line: String| {
         let mut lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
         lines[at] = line;

@@ -9,7 +9,7 @@ pub const FEE_ONE: u32 = 1_000_000;
 
 /// One step of a swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct SwapStep {
     /// Where the price is afterwards.
     pub sqrt_price: U256,
     /// Paid in without the fee.
@@ -130,9 +130,9 @@ pub(super) fn after_one(sqrt_price: U256, liquidity: u128, amount: u128) -> Resu
 ///
 /// # Errors
 /// Amounts beyond 128 bits.
-pub fn step(sqrt_price: U256, target: U256, liquidity: u128, left: u128, fee: u32) -> Result<Step, DefiError> {
+pub fn step(sqrt_price: U256, target: U256, liquidity: u128, left: u128, fee: u32) -> Result<SwapStep, DefiError> {
     if liquidity == 0 {
-        return Ok(Step { sqrt_price: target, paid: 0, given: 0, fee: 0 });
+        return Ok(SwapStep { sqrt_price: target, paid: 0, given: 0, fee: 0 });
     }
     let zero = target <= sqrt_price;
     let (one, cut) = (u128::from(FEE_ONE), u128::from(fee));
@@ -166,5 +166,5 @@ pub fn step(sqrt_price: U256, target: U256, liquidity: u128, left: u128, fee: u3
     } else {
         left - paid
     };
-    Ok(Step { sqrt_price: after, paid, given, fee })
+    Ok(SwapStep { sqrt_price: after, paid, given, fee })
 }

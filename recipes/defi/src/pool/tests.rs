@@ -141,11 +141,11 @@ proptest! {
     fn no_path_of_operations_creates_value(operations in operations(), fee in prop_oneof![Just(0u32), Just(500), Just(3000)]) {
         let mut pool = Pool::new(sqrt_at(7), fee).unwrap();
         let mut outside = Outside::default();
-        let mut places: Vec<Place> = Vec::new();
+        let mut places: Vec<PositionKey> = Vec::new();
         for operation in &operations {
             match *operation {
                 Operation::Mint(owner, lower, upper, liquidity) => {
-                    let place = Place { owner, lower, upper };
+                    let place = PositionKey { owner, lower, upper };
                     if let Ok(amounts) = pool.mint(place, liquidity) {
                         outside.pays(amounts);
                         if !places.contains(&place) {
@@ -165,7 +165,7 @@ proptest! {
                     }
                 }
                 Operation::Swap(zero, amount, tick) => {
-                    let (side, limit) = if zero { (Side::Zero, -tick.abs()) } else { (Side::One, tick.abs()) };
+                    let (side, limit) = if zero { (SwapDirection::Zero, -tick.abs()) } else { (SwapDirection::One, tick.abs()) };
                     let limit = sqrt_at(limit.clamp(LIMIT_DOWN, LIMIT_UP));
                     let before = pool.sqrt_price;
                     if let Ok(done) = pool.swap(side, amount, limit) {
@@ -245,9 +245,9 @@ proptest! {
     #[test]
     fn a_round_trip_never_pays(amount in 1u128..1000 * E18, liquidity in 1000u128..100_000 * E18, fee in prop_oneof![Just(0u32), Just(500), Just(10_000)], zero in any::<bool>()) {
         let mut pool = Pool::new(sqrt_at(0), fee).unwrap();
-        pool.mint(Place { owner: 0, lower: -6000, upper: 6000 }, liquidity).unwrap();
-        let (there, back) = if zero { (Side::Zero, Side::One) } else { (Side::One, Side::Zero) };
-        let limit = |side| sqrt_at(if side == Side::Zero { LIMIT_DOWN } else { LIMIT_UP });
+        pool.mint(PositionKey { owner: 0, lower: -6000, upper: 6000 }, liquidity).unwrap();
+        let (there, back) = if zero { (SwapDirection::Zero, SwapDirection::One) } else { (SwapDirection::One, SwapDirection::Zero) };
+        let limit = |side| sqrt_at(if side == SwapDirection::Zero { LIMIT_DOWN } else { LIMIT_UP });
         let first = pool.swap(there, amount, limit(there)).unwrap();
         if first.given > 0 {
             let second = pool.swap(back, first.given, limit(back)).unwrap();
@@ -259,11 +259,11 @@ proptest! {
     #[test]
     fn fees_are_shared_by_liquidity(swaps in prop::collection::vec((any::<bool>(), 1_000_000u128..E18), 1..20), share in 1u128..100) {
         let mut pool = Pool::new(sqrt_at(0), 3000).unwrap();
-        let [big, small] = [0, 1].map(|owner| Place { owner, lower: -600, upper: 600 });
+        let [big, small] = [0, 1].map(|owner| PositionKey { owner, lower: -600, upper: 600 });
         pool.mint(big, share * 10 * E18).unwrap();
         pool.mint(small, 10 * E18).unwrap();
         for (zero, amount) in &swaps {
-            let side = if *zero { Side::Zero } else { Side::One };
+            let side = if *zero { SwapDirection::Zero } else { SwapDirection::One };
             let limit = sqrt_at(if *zero { -500 } else { 500 });
             let _ = pool.swap(side, *amount, limit);
         }
@@ -278,12 +278,13 @@ proptest! {
 #[test]
 fn a_position_beside_the_price_earns_nothing_until_the_price_comes() {
     let mut pool = Pool::new(sqrt_at(0), 3000).unwrap();
-    let (all, side) = (Place { owner: 0, lower: -6000, upper: 6000 }, Place { owner: 1, lower: 60, upper: 120 });
+    let (all, side) =
+        (PositionKey { owner: 0, lower: -6000, upper: 6000 }, PositionKey { owner: 1, lower: 60, upper: 120 });
     pool.mint(all, 100 * E18).unwrap();
     assert_eq!(pool.mint(side, 100 * E18).unwrap()[1], 0);
-    pool.swap(Side::One, E18 / 1000, sqrt_at(50)).unwrap();
+    pool.swap(SwapDirection::One, E18 / 1000, sqrt_at(50)).unwrap();
     assert_eq!(pool.owed(side).unwrap(), [0, 0]);
-    let done = pool.swap(Side::One, 100 * E18, sqrt_at(90)).unwrap();
+    let done = pool.swap(SwapDirection::One, 100 * E18, sqrt_at(90)).unwrap();
     assert_eq!((done.steps, pool.liquidity()), (2, 200 * E18));
     let earned = pool.owed(side).unwrap()[1];
     // Half the fees of the part beyond tick 60.
@@ -294,7 +295,7 @@ fn a_position_beside_the_price_earns_nothing_until_the_price_comes() {
 #[test]
 fn what_a_pool_refuses_changes_nothing() {
     let mut pool = Pool::new(sqrt_at(0), 3000).unwrap();
-    let place = Place { owner: 0, lower: -60, upper: 60 };
+    let place = PositionKey { owner: 0, lower: -60, upper: 60 };
     pool.mint(place, E18).unwrap();
     let before = format!("{pool:?}");
     let refused = |result: Result<_, DefiError>, says: &str| {
@@ -302,11 +303,11 @@ fn what_a_pool_refuses_changes_nothing() {
         assert!(error.contains(says), "{error}");
     };
     refused(pool.burn(place, E18 + 1).map(drop), "has less liquidity");
-    refused(pool.mint(Place { lower: 60, upper: 60, ..place }, 1).map(drop), "two ticks in order");
+    refused(pool.mint(PositionKey { lower: 60, upper: 60, ..place }, 1).map(drop), "two ticks in order");
     refused(pool.mint(place, 1 << 126).map(drop), "liquidity in the pool");
-    refused(pool.swap(Side::Zero, 1, sqrt_at(1)).map(drop), "not ahead");
-    refused(pool.swap(Side::Zero, MAX_AMOUNT, sqrt_at(-1)).map(drop), "reserves");
-    refused(pool.collect(Place { owner: 1, ..place }).map(drop), "no such position");
+    refused(pool.swap(SwapDirection::Zero, 1, sqrt_at(1)).map(drop), "not ahead");
+    refused(pool.swap(SwapDirection::Zero, MAX_AMOUNT, sqrt_at(-1)).map(drop), "reserves");
+    refused(pool.collect(PositionKey { owner: 1, ..place }).map(drop), "no such position");
     assert_eq!(format!("{pool:?}"), before);
     assert!(Pool::new(sqrt_at(MAX_TICK), 3000).is_err() && Pool::new(sqrt_at(0), FEE_ONE).is_err());
 }

@@ -3,8 +3,8 @@ use crate::generated::{USUAL, bars};
 use crate::import;
 use crate::market::Market;
 
-const CONTROLLER: Controller =
-    Controller { base: 200_000, slope: 500_000, size: 100, max_inventory: 250, min_half_spread: 100_000 };
+const CONTROLLER: QuoteController =
+    QuoteController { base: 200_000, slope: 500_000, size: 100, max_inventory: 250, min_half_spread: 100_000 };
 const RULES: BookRules = BookRules { maker_fee: 0, tick: 1, through: 1, queue: 250_000, latency: 1 };
 
 fn bar(open: u64, high: u64, low: u64, close: u64) -> Bar {
@@ -15,23 +15,23 @@ fn bar(open: u64, high: u64, low: u64, close: u64) -> Bar {
 fn quotes_by_hand_and_within_limits() {
     // Half of 0.0002 + 0.5 * 0.001.
     let asked = CONTROLLER.asked(2, 1_000_000);
-    assert_eq!(asked, Ask { half: 350_000, shift: 350_000 });
+    assert_eq!(asked, SpreadAndSkew { half: 350_000, shift: 350_000 });
     let price = 1_000_000_000;
-    let flat = CONTROLLER.quotes(Ask { half: 700_000, shift: 350_000 }, price, 0, 1);
+    let flat = CONTROLLER.quotes(SpreadAndSkew { half: 700_000, shift: 350_000 }, price, 0, 1);
     assert_eq!(flat, Quotes { bid: 999_300_000, ask: 1_000_700_000, bid_size: 100, ask_size: 100 });
-    let long = CONTROLLER.quotes(Ask { half: 700_000, shift: 350_000 }, price, 250, 1);
+    let long = CONTROLLER.quotes(SpreadAndSkew { half: 700_000, shift: 350_000 }, price, 250, 1);
     assert_eq!(long, Quotes { bid: 998_950_000, ask: 1_000_350_000, bid_size: 0, ask_size: 100 });
-    let nearly = CONTROLLER.quotes(Ask { half: 700_000, shift: 0 }, price, 200, 1000);
+    let nearly = CONTROLLER.quotes(SpreadAndSkew { half: 700_000, shift: 0 }, price, 200, 1000);
     assert_eq!((nearly.bid_size, nearly.ask_size), (50, 100));
     // The least spread holds whatever is asked, on each side.
-    let tight = CONTROLLER.quotes(Ask { half: 0, shift: 0 }, price, 0, 1);
+    let tight = CONTROLLER.quotes(SpreadAndSkew { half: 0, shift: 0 }, price, 0, 1);
     assert_eq!((tight.bid, tight.ask), (999_900_000, 1_000_100_000));
-    let skewed = CONTROLLER.quotes(Ask { half: 200_000, shift: 900_000 }, price, 250, 1);
+    let skewed = CONTROLLER.quotes(SpreadAndSkew { half: 200_000, shift: 900_000 }, price, 250, 1);
     assert_eq!(skewed.ask, 1_000_100_000);
     // Rounding is away from the price.
-    let odd = CONTROLLER.quotes(Ask { half: 123_456, shift: 0 }, price, 0, 1000);
+    let odd = CONTROLLER.quotes(SpreadAndSkew { half: 123_456, shift: 0 }, price, 0, 1000);
     assert_eq!((odd.bid, odd.ask), (999_876_000, 1_000_124_000));
-    let wrong = Controller { max_inventory: 50, ..CONTROLLER }.check("controller").unwrap_err().to_string();
+    let wrong = QuoteController { max_inventory: 50, ..CONTROLLER }.check("controller").unwrap_err().to_string();
     assert_eq!(wrong, format!("controller.max_inventory: must be from 100 to {}: 50", 1i128 << 50));
 }
 
@@ -39,16 +39,16 @@ fn quotes_by_hand_and_within_limits() {
 fn fills_by_hand() {
     let quotes = Quotes { bid: 990, ask: 1010, bid_size: 100, ask_size: 100 };
     let meet = |bar: Bar, rules: BookRules| {
-        let mut account = Account::default();
+        let mut account = QuoterAccount::default();
         let filled = meet(&mut account, &quotes, &bar, &rules).unwrap();
         (account, filled)
     };
-    assert_eq!(meet(bar(1000, 1009, 991, 1000), RULES), (Account::default(), Filled::default()));
+    assert_eq!(meet(bar(1000, 1009, 991, 1000), RULES), (QuoterAccount::default(), Filled::default()));
     // Touched: a quarter. Traded through: all, at the quote's own price, even if the bar opened beyond it.
-    assert_eq!(meet(bar(1000, 1000, 990, 1000), RULES).0, Account { cash: -25 * 990, inventory: 25 });
-    assert_eq!(meet(bar(1000, 1000, 989, 1000), RULES).0, Account { cash: -100 * 990, inventory: 100 });
-    assert_eq!(meet(bar(970, 975, 960, 970), RULES).0, Account { cash: -100 * 990, inventory: 100 });
-    assert_eq!(meet(bar(1000, 1011, 1000, 1000), RULES).0, Account { cash: 100 * 1010, inventory: -100 });
+    assert_eq!(meet(bar(1000, 1000, 990, 1000), RULES).0, QuoterAccount { cash: -25 * 990, inventory: 25 });
+    assert_eq!(meet(bar(1000, 1000, 989, 1000), RULES).0, QuoterAccount { cash: -100 * 990, inventory: 100 });
+    assert_eq!(meet(bar(970, 975, 960, 970), RULES).0, QuoterAccount { cash: -100 * 990, inventory: 100 });
+    assert_eq!(meet(bar(1000, 1011, 1000, 1000), RULES).0, QuoterAccount { cash: 100 * 1010, inventory: -100 });
     // Both sides: the one the close makes worse.
     assert_eq!(meet(bar(1000, 1020, 980, 1005), RULES).0.inventory, -100);
     assert_eq!(meet(bar(1000, 1020, 980, 995), RULES).0.inventory, 100);
@@ -60,14 +60,14 @@ fn fills_by_hand() {
 /// Mean markout five bars later, millionths, of symmetric quotes around a price that `centre` takes from the bars
 /// before and the bar itself.
 fn markouts(bars: &[Bar], half: i128, rules: &BookRules, centre: impl Fn(&Bar, &Bar) -> u64) -> (f64, f64, usize) {
-    let controller = Controller { max_inventory: 1 << 50, min_half_spread: 1, ..CONTROLLER };
+    let controller = QuoteController { max_inventory: 1 << 50, min_half_spread: 1, ..CONTROLLER };
     let mut all = Vec::new();
     for at in 1..bars.len() - 5 {
-        let quotes = controller.quotes(Ask { half, shift: 0 }, centre(&bars[at - 1], &bars[at]), 0, 1);
+        let quotes = controller.quotes(SpreadAndSkew { half, shift: 0 }, centre(&bars[at - 1], &bars[at]), 0, 1);
         // Each side alone: the rule about both is about inventory.
         for side in [true, false] {
             let one = if side { Quotes { ask_size: 0, ..quotes } } else { Quotes { bid_size: 0, ..quotes } };
-            let filled = meet(&mut Account::default(), &one, &bars[at], rules).unwrap();
+            let filled = meet(&mut QuoterAccount::default(), &one, &bars[at], rules).unwrap();
             all.extend(filled.fill.map(|fill| markout(&fill, bars[at + 5].close)));
         }
     }

@@ -3,7 +3,7 @@ use crate::market::MINUTE;
 
 const TERMS: Terms = Terms { fee: 500, spacing: 10, decimals: [6, 18], money: 0 };
 const RULES: PoolRules = PoolRules { gas: 50_000, latency: 1 };
-const CONTROLLER: Controller = Controller { capital: 10_000_000_000, min_width: 5_000, max_moves: 2 };
+const CONTROLLER: RangeController = RangeController { capital: 10_000_000_000, min_width: 5_000, max_moves: 2 };
 const POOL: u128 = 12_000_000_000_000_000_000;
 
 fn minute(low: i32, high: i32, close: i32, paid: [u128; 2]) -> PoolMinute {
@@ -18,22 +18,22 @@ fn value(holding: &Holding, at: U256) -> u128 {
 fn orders_stay_within_limits() {
     let holding = Holding::default();
     let order = |asked, holding: &Holding| CONTROLLER.order(asked, 199_003, 0, holding, &TERMS);
-    let around = |width, shift| Ask::Around { width, shift };
+    let around = |width, shift| RangeAsk::Around { width, shift };
     // Half a percent are 49 ticks.
-    assert_eq!(order(around(5_000, 0), &holding), Order::Range { lower: 198_950, upper: 199_050 });
+    assert_eq!(order(around(5_000, 0), &holding), RangeOrder::Range { lower: 198_950, upper: 199_050 });
     assert_eq!(order(around(100, 0), &holding), order(around(5_000, 0), &holding));
-    assert_eq!(order(around(20_000, 500), &holding), Order::Range { lower: 198_900, upper: 199_300 });
-    assert_eq!(order(Ask::Exit, &holding), Order::Hold);
+    assert_eq!(order(around(20_000, 500), &holding), RangeOrder::Range { lower: 198_900, upper: 199_300 });
+    assert_eq!(order(RangeAsk::Exit, &holding), RangeOrder::Hold);
     let spent = Holding { moves: (0, 2), ..holding };
-    assert_eq!(order(around(5_000, 0), &spent), Order::Hold);
-    assert_ne!(CONTROLLER.order(around(5_000, 0), 199_003, DAY, &spent, &TERMS), Order::Hold);
-    let position = Some(Position { lower: 198_950, upper: 199_050, liquidity: 1 });
+    assert_eq!(order(around(5_000, 0), &spent), RangeOrder::Hold);
+    assert_ne!(CONTROLLER.order(around(5_000, 0), 199_003, DAY, &spent, &TERMS), RangeOrder::Hold);
+    let position = Some(RangePosition { lower: 198_950, upper: 199_050, liquidity: 1 });
     let placed = Holding { position, ..spent };
-    assert_eq!(order(Ask::Exit, &placed), Order::Exit);
-    assert_eq!(order(around(5_000, 0), &Holding { position, ..holding }), Order::Hold);
+    assert_eq!(order(RangeAsk::Exit, &placed), RangeOrder::Exit);
+    assert_eq!(order(around(5_000, 0), &Holding { position, ..holding }), RangeOrder::Hold);
     assert_eq!(
         (asked(HOLD), asked(EXIT), asked(1), asked(ACTIONS - 2)),
-        (Ask::Hold, Ask::Exit, around(5_000, -500), around(200_000, 500))
+        (RangeAsk::Hold, RangeAsk::Exit, around(5_000, -500), around(200_000, 500))
     );
 }
 
@@ -43,13 +43,13 @@ fn a_move_costs_gas_fee_and_slippage_and_nothing_is_created() {
     let mut holding = Holding::new(CONTROLLER.capital, &TERMS, at).unwrap();
     let start = value(&holding, at);
     assert!(CONTROLLER.capital - start < 10, "{start}");
-    let order = CONTROLLER.order(Ask::Around { width: 20_000, shift: 0 }, 199_003, 0, &holding, &TERMS);
+    let order = CONTROLLER.order(RangeAsk::Around { width: 20_000, shift: 0 }, 199_003, 0, &holding, &TERMS);
     let cost = holding.execute(order, (at, POOL, 0), &TERMS, &RULES).unwrap();
     // Centred: hardly anything is swapped, so little more than gas.
     assert!((50_000..100_000).contains(&cost), "{cost}");
     assert_eq!(value(&holding, at) as i128, start as i128 - cost);
     // All below the price: everything becomes one token, five basis points of half of it and what the price gives.
-    let order = Order::Range { lower: 198_000, upper: 198_900 };
+    let order = RangeOrder::Range { lower: 198_000, upper: 198_900 };
     let cost = holding.execute(order, (at, POOL, MINUTE), &TERMS, &RULES).unwrap();
     let least = 50_000 + 5_000_000_000 * 5 / 10_000;
     assert!((least..least + 200_000).contains(&cost), "{cost}");
@@ -58,7 +58,7 @@ fn a_move_costs_gas_fee_and_slippage_and_nothing_is_created() {
     let mut other = Holding::new(CONTROLLER.capital, &TERMS, at).unwrap();
     let thin = other.execute(order, (at, POOL / 1000, 0), &TERMS, &RULES).unwrap();
     assert!(thin > 10 * cost, "{thin}");
-    let exit = holding.execute(Order::Exit, (at, POOL, DAY), &TERMS, &RULES).unwrap();
+    let exit = holding.execute(RangeOrder::Exit, (at, POOL, DAY), &TERMS, &RULES).unwrap();
     assert!((50_000..50_010).contains(&exit), "{exit}");
     assert_eq!((holding.position, holding.moves), (None, (1, 1)));
 }
@@ -66,7 +66,7 @@ fn a_move_costs_gas_fee_and_slippage_and_nothing_is_created() {
 #[test]
 fn fees_are_diluted_by_the_position_itself_and_loss_is_convexity() {
     let at = sqrt_at(199_003);
-    let position = Position { lower: 198_900, upper: 199_100, liquidity: POOL };
+    let position = RangePosition { lower: 198_900, upper: 199_100, liquidity: POOL };
     let mut holding = Holding { position: Some(position), ..Holding::default() };
     let [fees, loss_here] =
         holding.pass(at, &minute(199_003, 199_003, 199_003, [2_000_000_000, 0]), None, &TERMS).unwrap();

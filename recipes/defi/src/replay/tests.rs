@@ -1,6 +1,6 @@
 use super::*;
 use crate::market::{Market, minutes_of_events};
-use crate::range::Position;
+use crate::range::RangePosition;
 use crate::simulation::Simulation;
 use crate::simulation::liquidity::Liquidity;
 use crate::{generated, import};
@@ -143,10 +143,10 @@ fn the_desk_accrues_what_the_pool_does() {
             let ticks = TERMS.around(day.first, width);
             let own = TERMS.liquidity_worth(CAPITAL, ticks, day.first).unwrap();
             let rules = crate::rules::PoolRules { gas: 0, latency: 1 };
-            let controller = crate::range::Controller { capital: CAPITAL, min_width: 1000, max_moves: 9 };
+            let controller = crate::range::RangeController { capital: CAPITAL, min_width: 1000, max_moves: 9 };
             let simulation = Liquidity::of_events(&day.events, TERMS, rules, controller, 0).unwrap();
             let mut state = simulation.start(0).unwrap();
-            state.holding.position = Some(Position { lower: ticks.0, upper: ticks.1, liquidity: own });
+            state.holding.position = Some(RangePosition { lower: ticks.0, upper: ticks.1, liquidity: own });
             for bar in 1..simulation.bars() {
                 simulation.pass(&mut state, bar).unwrap();
             }

@@ -2,14 +2,14 @@ use super::*;
 use crate::generated::pool_days;
 use crate::market::{Bar, PoolMinute, minutes_of_events};
 use crate::plan::{Plan, Provider, SHIPPED};
-use crate::quoter::Controller;
+use crate::quoter::QuoteController;
 use crate::rules::BookRules;
 use crate::simulation::book::Book;
 use crate::simulation::liquidity::Liquidity;
 
 fn simulation(bars: Vec<Bar>) -> Book {
     let rules = BookRules { maker_fee: 0, tick: 1_000_000, through: 1, queue: 200_000, latency: 1 };
-    let controller = Controller {
+    let controller = QuoteController {
         base: 100_000,
         slope: 500_000,
         size: 100_000_000,
@@ -105,7 +105,7 @@ fn an_outcome_reaches_across_no_hole_even_if_it_lasts_longer() {
 fn horizons_beyond_all_time_are_no_overflow() {
     let market = simulation(parted(700, 24 * 60));
     let settings = Decisions { horizon: usize::MAX / 2, ..SETTINGS };
-    assert_eq!(make(&market, 0..1000, &settings).unwrap(), Rows::default());
+    assert_eq!(make(&market, 0..1000, &settings).unwrap(), MarketRows::default());
 }
 
 #[test]
@@ -208,7 +208,8 @@ fn the_provider_s_teacher_takes_what_earned_most_all_along() {
 
 #[test]
 fn lines_are_rows_of_ids() {
-    let rows = Rows { taught: vec![(vec![1, 5], 90)], pairs: vec![(vec![1, 5], 90, 91)], ..Rows::default() };
+    let rows =
+        MarketRows { taught: vec![(vec![1, 5], 90)], pairs: vec![(vec![1, 5], 90, 91)], ..MarketRows::default() };
     assert_eq!(rows.taught_lines(), "{\"input_ids\":[1,5,90],\"labels\":[-100,-100,90]}\n");
     assert_eq!(rows.pair_lines(), "{\"prompt_ids\":[1,5],\"chosen_ids\":[90],\"rejected_ids\":[91]}\n");
 }

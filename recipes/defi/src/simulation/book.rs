@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use serde_json::{Value, json};
 
-use super::{Family, Passed, Simulation, Tally};
+use super::{BaselineFamily, Passed, Simulation, Tally};
 use crate::DefiError;
 use crate::avellaneda::{Coefficients, Intensity};
 use crate::market::Bar;
-use crate::quoter::{ACTIONS, Account, Ask, Controller, Quotes, meet};
+use crate::quoter::{ACTIONS, QuoteController, QuoterAccount, Quotes, SpreadAndSkew, meet};
 use crate::rules::BookRules;
 use crate::window::{Feature, Maker, Own, QUOTES, RETURN_ONE, features, ids, warm_up};
 
@@ -18,14 +18,14 @@ pub struct Book {
     bars: Vec<Bar>,
     features: Vec<Option<Feature>>,
     rules: BookRules,
-    controller: Controller,
+    controller: QuoteController,
     /// Penalty a bar for a full inventory, millionths of its worth.
     penalty: i128,
 }
 
 /// What the quoter follows until it decides again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
+pub enum QuoterChoice {
     /// No quotes.
     Idle,
     /// An action of the policy.
@@ -36,11 +36,11 @@ pub enum Choice {
 
 /// Account and present choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct State {
+pub struct QuoterState {
     /// What the quoter has.
-    pub account: Account,
+    pub account: QuoterAccount,
     /// What it follows.
-    pub choice: Choice,
+    pub choice: QuoterChoice,
 }
 
 impl Book {
@@ -48,7 +48,7 @@ impl Book {
     ///
     /// # Errors
     /// Rules or limits that make no sense, volumes beyond range.
-    pub fn new(bars: Vec<Bar>, rules: BookRules, controller: Controller, penalty: u32) -> Result<Self, DefiError> {
+    pub fn new(bars: Vec<Bar>, rules: BookRules, controller: QuoteController, penalty: u32) -> Result<Self, DefiError> {
         controller.check("controller")?;
         if rules.latency == 0 || rules.tick == 0 || rules.queue > 1_000_000 || rules.maker_fee.abs() > 100_000 {
             let message = "latency and tick must be at least 1, queue at most 1000000, maker_fee within a tenth";
@@ -64,27 +64,27 @@ impl Book {
     }
 
     /// Quotes that a choice leads to in a bar, from what was known `latency` bars before it.
-    pub fn quotes(&self, state: &State, bar: usize) -> Quotes {
+    pub fn quotes(&self, state: &QuoterState, bar: usize) -> Quotes {
         self.quotes_seen(state, bar.saturating_sub(self.rules.latency))
     }
 
     /// Quotes that a choice leads to after a bar.
-    pub fn quotes_seen(&self, state: &State, seen: usize) -> Quotes {
+    pub fn quotes_seen(&self, state: &QuoterState, seen: usize) -> Quotes {
         let close = self.bars[seen].close;
         let none = Quotes { bid: close, ask: close, bid_size: 0, ask_size: 0 };
         let Some(feature) = self.features[seen] else { return none };
-        let asked: Ask = match state.choice {
-            Choice::Idle => return none,
-            Choice::Action(action) => self.controller.asked(action, feature.sigma),
-            Choice::Formula(formula) => formula.at(feature.sigma),
+        let asked: SpreadAndSkew = match state.choice {
+            QuoterChoice::Idle => return none,
+            QuoterChoice::Action(action) => self.controller.asked(action, feature.sigma),
+            QuoterChoice::Formula(formula) => formula.at(feature.sigma),
         };
         self.controller.quotes(asked, close, state.account.inventory, self.rules.tick)
     }
 }
 
 impl Simulation for Book {
-    type State = State;
-    type Choice = Choice;
+    type State = QuoterState;
+    type Choice = QuoterChoice;
 
     fn bars(&self) -> usize {
         self.bars.len()
@@ -102,15 +102,15 @@ impl Simulation for Book {
         (QUOTES, ACTIONS)
     }
 
-    fn action(&self, action: usize) -> Choice {
-        Choice::Action(action)
+    fn action(&self, action: usize) -> QuoterChoice {
+        QuoterChoice::Action(action)
     }
 
-    fn start(&self, _at: usize) -> Result<State, DefiError> {
-        Ok(State { account: Account::default(), choice: Choice::Idle })
+    fn start(&self, _at: usize) -> Result<QuoterState, DefiError> {
+        Ok(QuoterState { account: QuoterAccount::default(), choice: QuoterChoice::Idle })
     }
 
-    fn window(&self, state: &State, at: usize) -> Option<Vec<u32>> {
+    fn window(&self, state: &QuoterState, at: usize) -> Option<Vec<u32>> {
         if at + 1 < warm_up() {
             return None;
         }
@@ -118,26 +118,26 @@ impl Simulation for Book {
         ids(&self.features, at, Maker::Quoter, Own { inventory, place: None })
     }
 
-    fn decide(&self, state: &mut State, _at: usize, choice: Choice) {
+    fn decide(&self, state: &mut QuoterState, _at: usize, choice: QuoterChoice) {
         state.choice = choice;
     }
 
-    fn describe(&self, state: &State) -> Value {
+    fn describe(&self, state: &QuoterState) -> Value {
         json!({ "cash": state.account.cash.to_string(), "inventory": state.account.inventory.to_string() })
     }
 
-    fn restore(&self, held: &Value) -> Result<State, DefiError> {
+    fn restore(&self, held: &Value) -> Result<QuoterState, DefiError> {
         let number = |key: &str| {
             let wrong = || DefiError::setting(format!("held.{key}"), "must be a whole number, as text");
             let number: i128 =
                 held.get(key).and_then(Value::as_str).and_then(|it| it.parse().ok()).ok_or_else(wrong)?;
             if number.unsigned_abs() < 1 << 100 { Ok(number) } else { Err(wrong()) }
         };
-        let account = Account { cash: number("cash")?, inventory: number("inventory")? };
+        let account = QuoterAccount { cash: number("cash")?, inventory: number("inventory")? };
         if account.inventory.abs() > self.controller.max_inventory {
             return Err(DefiError::setting("held.inventory", "is beyond the controller's limit"));
         }
-        let state = State { account, choice: Choice::Idle };
+        let state = QuoterState { account, choice: QuoterChoice::Idle };
         if self.describe(&state) == *held {
             Ok(state)
         } else {
@@ -145,17 +145,17 @@ impl Simulation for Book {
         }
     }
 
-    fn ordered(&self, state: &State, at: usize, choice: Choice) -> Value {
-        let quotes = self.quotes_seen(&State { choice, ..*state }, at);
+    fn ordered(&self, state: &QuoterState, at: usize, choice: QuoterChoice) -> Value {
+        let quotes = self.quotes_seen(&QuoterState { choice, ..*state }, at);
         let Quotes { bid, ask, bid_size, ask_size } = quotes;
         json!({ "bid": bid, "ask": ask, "bid_size": bid_size.to_string(), "ask_size": ask_size.to_string() })
     }
 
-    fn patient(&self, _state: &State, _at: usize, action: usize) -> usize {
+    fn patient(&self, _state: &QuoterState, _at: usize, action: usize) -> usize {
         action
     }
 
-    fn pass(&self, state: &mut State, bar: usize) -> Result<Passed, DefiError> {
+    fn pass(&self, state: &mut QuoterState, bar: usize) -> Result<Passed, DefiError> {
         let quotes = self.quotes(state, bar);
         let (before, now) = (self.bars[bar - 1].close, self.bars[bar].close);
         let worth = state.account.equity(before);
@@ -187,11 +187,11 @@ impl Simulation for Book {
         })
     }
 
-    fn baselines(&self, fitted: Range<usize>) -> Vec<Family<Choice>> {
+    fn baselines(&self, fitted: Range<usize>) -> Vec<BaselineFamily<QuoterChoice>> {
         let fit = Intensity::fit(&self.bars[fitted]);
         let quotes = (self.controller.max_inventory / self.controller.size) as f64;
         let sigma = (fit.sigma * RETURN_ONE as f64) as i128;
-        let formula = |name: String, formula| (name, Choice::Formula(formula));
+        let formula = |name: String, formula| (name, QuoterChoice::Formula(formula));
         let symmetric = [250, 500, 1000, 1500, 2500, 4000, 6000].into_iter().map(|share: i128| {
             let half = sigma * share / 1000;
             formula(format!("half-spread {} bps", half as f64 / 1e5), Coefficients::symmetric(half))
@@ -205,13 +205,13 @@ impl Simulation for Book {
             let name = format!("gamma {risk} k, {left} bars left");
             formula(name, Coefficients::avellaneda_stoikov(&fit, risk * fit.k, left, quotes))
         });
-        let fixed = (0..ACTIONS).map(|action| (format!("action {action}"), Choice::Action(action)));
+        let fixed = (0..ACTIONS).map(|action| (format!("action {action}"), QuoterChoice::Action(action)));
         vec![
-            Family { name: "no quotes", settings: vec![("".to_owned(), Choice::Idle)] },
-            Family { name: "symmetric", settings: symmetric.collect() },
-            Family { name: "Avellaneda-Stoikov", settings: stoikov.collect() },
-            Family { name: "GLFT", settings: glft.collect() },
-            Family { name: "one action, always", settings: fixed.collect() },
+            BaselineFamily { name: "no quotes", settings: vec![("".to_owned(), QuoterChoice::Idle)] },
+            BaselineFamily { name: "symmetric", settings: symmetric.collect() },
+            BaselineFamily { name: "Avellaneda-Stoikov", settings: stoikov.collect() },
+            BaselineFamily { name: "GLFT", settings: glft.collect() },
+            BaselineFamily { name: "one action, always", settings: fixed.collect() },
         ]
     }
 }

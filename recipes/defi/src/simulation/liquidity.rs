@@ -5,11 +5,11 @@ use std::ops::Range;
 use ruint::aliases::U256;
 use serde_json::{Value, json};
 
-use super::{Family, Passed, Simulation, Tally};
+use super::{BaselineFamily, Passed, Simulation, Tally};
 use crate::DefiError;
 use crate::market::{Bar, Event, PRICE_ONE, PoolMinute, minutes_of_events};
 use crate::pool::{FEE_ONE, MAX_TICK, MIN_TICK, sqrt_at};
-use crate::range::{ACTIONS, Ask, Controller, EXIT, HOLD, Holding, Order, Position, asked};
+use crate::range::{ACTIONS, EXIT, HOLD, Holding, RangeAsk, RangeController, RangeOrder, RangePosition, asked};
 use crate::replay::{Leg, Terms, fee_of, legs};
 use crate::rules::PoolRules;
 use crate::window::{Feature, Maker, Own, RANGE_ACTIONS, features, ids, root, warm_up};
@@ -24,14 +24,14 @@ pub struct Liquidity {
     features: Vec<Option<Feature>>,
     terms: Terms,
     rules: PoolRules,
-    controller: Controller,
+    controller: RangeController,
     /// Penalty a minute for holding one token only, millionths of the capital.
     penalty: i128,
 }
 
 /// What the provider decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
+pub enum ProviderChoice {
     /// An action of the policy.
     Action(usize),
     /// Keeps its tokens out of the pool.
@@ -48,13 +48,13 @@ pub enum Choice {
 
 /// What the provider has and waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct State {
+pub struct ProviderState {
     /// What it has.
     pub holding: Holding,
     /// What it began with.
     pub began: [u128; 2],
     /// An order and the minute at whose end it is executed.
-    pub pending: Option<(usize, Order)>,
+    pub pending: Option<(usize, RangeOrder)>,
 }
 
 /// Minutes as bars of the coin's price in money, for windows and plots.
@@ -104,7 +104,7 @@ impl Liquidity {
         events: &[Event],
         terms: Terms,
         rules: PoolRules,
-        controller: Controller,
+        controller: RangeController,
         penalty: u32,
     ) -> Result<Self, DefiError> {
         let mut simulation = Self::new(minutes_of_events(events)?, terms, rules, controller, penalty)?;
@@ -123,7 +123,7 @@ impl Liquidity {
         minutes: Vec<PoolMinute>,
         terms: Terms,
         rules: PoolRules,
-        controller: Controller,
+        controller: RangeController,
         penalty: u32,
     ) -> Result<Self, DefiError> {
         controller.check("controller")?;
@@ -155,24 +155,24 @@ impl Liquidity {
     }
 
     /// The order for a choice after a minute.
-    pub fn order(&self, state: &State, at: usize, choice: Choice) -> Order {
+    pub fn order(&self, state: &ProviderState, at: usize, choice: ProviderChoice) -> RangeOrder {
         let tick = self.minutes[at].close;
         let position = state.holding.position;
         let out = position.is_none_or(|it| !(it.lower..it.upper).contains(&tick));
         let ask = match choice {
-            Choice::Action(action) => asked(action),
-            Choice::Hodl => Ask::Hold,
-            Choice::Everywhere if position.is_none() => Ask::Everywhere,
-            Choice::Static(width) if position.is_none() => Ask::Around { width, shift: 0 },
-            Choice::Recentre(width) if out => Ask::Around { width, shift: 0 },
-            Choice::ByVolatility(share) if out => {
+            ProviderChoice::Action(action) => asked(action),
+            ProviderChoice::Hodl => RangeAsk::Hold,
+            ProviderChoice::Everywhere if position.is_none() => RangeAsk::Everywhere,
+            ProviderChoice::Static(width) if position.is_none() => RangeAsk::Around { width, shift: 0 },
+            ProviderChoice::Recentre(width) if out => RangeAsk::Around { width, shift: 0 },
+            ProviderChoice::ByVolatility(share) if out => {
                 let sigma = self.features[at].map_or(0, |feature| feature.sigma);
                 // Of 1440 minutes, in millionths.
                 let daily = sigma * root(1440 * 1_000_000) / 1_000_000;
                 let width = (daily * i128::from(share) / 1000).clamp(1000, 500_000);
-                Ask::Around { width: width as u32, shift: 0 }
+                RangeAsk::Around { width: width as u32, shift: 0 }
             }
-            _ => Ask::Hold,
+            _ => RangeAsk::Hold,
         };
         self.controller.order(ask, tick, self.minutes[at].time, &state.holding, &self.terms)
     }
@@ -185,8 +185,8 @@ impl Liquidity {
 }
 
 impl Simulation for Liquidity {
-    type State = State;
-    type Choice = Choice;
+    type State = ProviderState;
+    type Choice = ProviderChoice;
 
     fn bars(&self) -> usize {
         self.minutes.len()
@@ -204,16 +204,16 @@ impl Simulation for Liquidity {
         (RANGE_ACTIONS, ACTIONS)
     }
 
-    fn action(&self, action: usize) -> Choice {
-        Choice::Action(action)
+    fn action(&self, action: usize) -> ProviderChoice {
+        ProviderChoice::Action(action)
     }
 
-    fn start(&self, at: usize) -> Result<State, DefiError> {
+    fn start(&self, at: usize) -> Result<ProviderState, DefiError> {
         let holding = Holding::new(self.controller.capital, &self.terms, sqrt_at(self.minutes[at].close))?;
-        Ok(State { holding, began: holding.idle, pending: None })
+        Ok(ProviderState { holding, began: holding.idle, pending: None })
     }
 
-    fn window(&self, state: &State, at: usize) -> Option<Vec<u32>> {
+    fn window(&self, state: &ProviderState, at: usize) -> Option<Vec<u32>> {
         if at + 1 < warm_up() {
             return None;
         }
@@ -230,31 +230,31 @@ impl Simulation for Liquidity {
         ids(&self.features, at, Maker::Provider, Own { inventory, place })
     }
 
-    fn decide(&self, state: &mut State, at: usize, choice: Choice) {
+    fn decide(&self, state: &mut ProviderState, at: usize, choice: ProviderChoice) {
         let order = self.order(state, at, choice);
         state.pending = Some((at + self.rules.latency, order));
     }
 
-    fn describe(&self, state: &State) -> Value {
+    fn describe(&self, state: &ProviderState) -> Value {
         let texts = |amounts: [u128; 2]| amounts.map(|amount| amount.to_string());
         let Holding { idle, position, fees, moves } = state.holding;
         let position = position.map(|it| json!([it.lower, it.upper, it.liquidity.to_string()]));
         json!({ "idle": texts(idle), "position": position, "fees": texts(fees), "moves": [moves.0, i64::from(moves.1)] })
     }
 
-    fn restore(&self, held: &Value) -> Result<State, DefiError> {
+    fn restore(&self, held: &Value) -> Result<ProviderState, DefiError> {
         let wrong = || DefiError::setting("held", "must be {idle, position, fees, moves}, as a decision log writes it");
         let amount = |value: &Value| value.as_str().and_then(|it| it.parse().ok()).filter(|&it: &u128| it < 1 << 100);
         let pair = |key: &str| -> Option<[u128; 2]> {
             let [first, second] = held.get(key)?.as_array()?.as_slice() else { return None };
             Some([amount(first)?, amount(second)?])
         };
-        let position = |value: &Value| -> Option<Option<Position>> {
+        let position = |value: &Value| -> Option<Option<RangePosition>> {
             let [lower, upper, liquidity] = value.as_array()?.as_slice() else { return None };
             let tick =
                 |value: &Value| i32::try_from(value.as_i64()?).ok().filter(|it| (MIN_TICK..=MAX_TICK).contains(it));
             let (lower, upper, liquidity) = (tick(lower)?, tick(upper)?, amount(liquidity)?);
-            (lower < upper && liquidity > 0).then_some(Some(Position { lower, upper, liquidity }))
+            (lower < upper && liquidity > 0).then_some(Some(RangePosition { lower, upper, liquidity }))
         };
         let read = || {
             let position = match held.get("position")? {
@@ -264,27 +264,31 @@ impl Simulation for Liquidity {
             let [day, count] = held.get("moves")?.as_array()?.as_slice() else { return None };
             let moves = (day.as_i64()?, u32::try_from(count.as_u64()?).ok()?);
             let idle = pair("idle")?;
-            Some(State { holding: Holding { idle, position, fees: pair("fees")?, moves }, began: idle, pending: None })
+            Some(ProviderState {
+                holding: Holding { idle, position, fees: pair("fees")?, moves },
+                began: idle,
+                pending: None,
+            })
         };
         let state = read().ok_or_else(wrong)?;
         if self.describe(&state) == *held { Ok(state) } else { Err(wrong()) }
     }
 
-    fn ordered(&self, state: &State, at: usize, choice: Choice) -> Value {
+    fn ordered(&self, state: &ProviderState, at: usize, choice: ProviderChoice) -> Value {
         match self.order(state, at, choice) {
-            Order::Hold => "hold".into(),
-            Order::Exit => "exit".into(),
-            Order::Range { lower, upper } => json!({ "lower": lower, "upper": upper }),
+            RangeOrder::Hold => "hold".into(),
+            RangeOrder::Exit => "exit".into(),
+            RangeOrder::Range { lower, upper } => json!({ "lower": lower, "upper": upper }),
         }
     }
 
-    fn patient(&self, state: &State, at: usize, action: usize) -> usize {
+    fn patient(&self, state: &ProviderState, at: usize, action: usize) -> usize {
         let tick = self.minutes[at].close;
         let serves = state.holding.position.is_some_and(|it| (it.lower..it.upper).contains(&tick));
         if serves && action != EXIT { HOLD } else { action }
     }
 
-    fn pass(&self, state: &mut State, bar: usize) -> Result<Passed, DefiError> {
+    fn pass(&self, state: &mut ProviderState, bar: usize) -> Result<Passed, DefiError> {
         let minute = &self.minutes[bar];
         let (before, now) = (sqrt_at(self.minutes[bar - 1].close), sqrt_at(minute.close));
         let held = state.holding.position;
@@ -297,7 +301,7 @@ impl Simulation for Liquidity {
             state.pending = None;
             let earlier = state.holding.tokens(now)?;
             costs = state.holding.execute(order, (now, minute.liquidity, minute.time), &self.terms, &self.rules)?;
-            moves = u32::from(order != Order::Hold);
+            moves = u32::from(order != RangeOrder::Hold);
             let later = state.holding.tokens(now)?;
             let coin = 1 - self.terms.money;
             turnover = signed(self.terms.convert(earlier[coin].abs_diff(later[coin]), coin, now)?)?;
@@ -334,19 +338,20 @@ impl Simulation for Liquidity {
         })
     }
 
-    fn baselines(&self, _fitted: Range<usize>) -> Vec<Family<Choice>> {
+    fn baselines(&self, _fitted: Range<usize>) -> Vec<BaselineFamily<ProviderChoice>> {
         let percent = |width: u32| format!("+-{} %", f64::from(width) / 10_000.0);
         let widths = [5_000, 10_000, 20_000, 50_000, 200_000];
-        let each = |make: fn(u32) -> Choice| widths.iter().map(|&width| (percent(width), make(width))).collect();
+        let each =
+            |make: fn(u32) -> ProviderChoice| widths.iter().map(|&width| (percent(width), make(width))).collect();
         let shares = [250, 500, 1000, 2000, 4000];
-        let by_volatility =
-            shares.map(|share| (format!("{} daily deviations", share as f64 / 1000.0), Choice::ByVolatility(share)));
+        let by_volatility = shares
+            .map(|share| (format!("{} daily deviations", share as f64 / 1000.0), ProviderChoice::ByVolatility(share)));
         vec![
-            Family { name: "hold", settings: vec![("".to_owned(), Choice::Hodl)] },
-            Family { name: "full range", settings: vec![("".to_owned(), Choice::Everywhere)] },
-            Family { name: "static width", settings: each(Choice::Static) },
-            Family { name: "recentred width", settings: each(Choice::Recentre) },
-            Family { name: "width by volatility", settings: by_volatility.to_vec() },
+            BaselineFamily { name: "hold", settings: vec![("".to_owned(), ProviderChoice::Hodl)] },
+            BaselineFamily { name: "full range", settings: vec![("".to_owned(), ProviderChoice::Everywhere)] },
+            BaselineFamily { name: "static width", settings: each(ProviderChoice::Static) },
+            BaselineFamily { name: "recentred width", settings: each(ProviderChoice::Recentre) },
+            BaselineFamily { name: "width by volatility", settings: by_volatility.to_vec() },
         ]
     }
 }

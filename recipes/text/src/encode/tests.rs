@@ -25,13 +25,13 @@ fn chat(turns: &[(&str, &str)]) -> Vec<Message> {
     turns.iter().map(|&(role, text)| Message::new(role, text)).collect()
 }
 
-fn sft(source: &BaseModel, scored: Scored, row: SftRow) -> Result<Sequence, String> {
+fn sft(source: &BaseModel, scored: Scored, row: SftRow) -> Result<ScoredSequence, String> {
     let encoder = Encoder::new(source, Path::new("r.jsonl"), scored, 1024);
     encoder.sft(RowPlace::Line(2), row).map_err(|error| error.to_string())
 }
 
 /// The stretches of a sequence that are scored, as text.
-fn heard(source: &BaseModel, sequence: &Sequence) -> Vec<String> {
+fn heard(source: &BaseModel, sequence: &ScoredSequence) -> Vec<String> {
     let (mut texts, mut start) = (Vec::new(), 0);
     for stretch in sequence.scored.chunk_by(|a, b| a == b) {
         let ids = &sequence.ids[start..start + stretch.len()];
@@ -50,9 +50,9 @@ fn talk() -> Vec<Message> {
 #[test]
 fn every_turn_of_the_assistant_is_scored_up_to_the_token_that_ends_it() {
     let (_folder, source) = base(CHATML);
-    let row = sft(&source, Scored::Assistant, SftRow::Whole(Text::Chat(talk().into()))).unwrap();
+    let row = sft(&source, Scored::Assistant, SftRow::Whole(PlainText::Chat(talk().into()))).unwrap();
     assert_eq!(heard(&source, &row), ["At the gate.<|im_end|>", "Iris, é.<|im_end|>"]);
-    let whole = sft(&source, Scored::Completion, SftRow::Whole(Text::Chat(talk().into()))).unwrap();
+    let whole = sft(&source, Scored::Completion, SftRow::Whole(PlainText::Chat(talk().into()))).unwrap();
     assert_eq!(whole.ids, row.ids);
     assert_eq!(whole.items(), row.ids.len() - 1);
 }
@@ -67,17 +67,17 @@ fn marks_of_the_template_say_what_is_scored() {
     );
     assert_ne!(marks, CHATML);
     let (_folder, source) = base(&marks);
-    let row = sft(&source, Scored::Assistant, SftRow::Whole(Text::Chat(talk().into()))).unwrap();
+    let row = sft(&source, Scored::Assistant, SftRow::Whole(PlainText::Chat(talk().into()))).unwrap();
     assert_eq!(heard(&source, &row), ["At the gate.<|im_end|>\n"]);
     let (_other, plain) = base(CHATML);
-    assert_eq!(row.ids, sft(&plain, Scored::All, SftRow::Whole(Text::Chat(talk().into()))).unwrap().ids);
+    assert_eq!(row.ids, sft(&plain, Scored::All, SftRow::Whole(PlainText::Chat(talk().into()))).unwrap().ids);
 }
 
 #[test]
 fn of_prompt_and_completion_the_part_is_scored_that_the_recipe_names() {
     let (_folder, source) = base(CHATML);
     let (prompt, completion) = (talk()[..3].to_vec(), talk()[3..].to_vec());
-    let row = || SftRow::Completion(Text::Chat(prompt.clone().into()), Text::Chat(completion.clone().into()));
+    let row = || SftRow::Completion(PlainText::Chat(prompt.clone().into()), PlainText::Chat(completion.clone().into()));
     let scored = |scored| heard(&source, &sft(&source, scored, row()).unwrap());
     assert_eq!(scored(Scored::Completion), ["Iris, é.<|im_end|>\n"]);
     assert_eq!(scored(Scored::Assistant), ["Iris, é.<|im_end|>"]);
@@ -92,7 +92,8 @@ fn a_prompt_that_ends_otherwise_is_parted_where_both_begin_alike() {
         CHATML.replace("'<|im_start|>assistant\n' }}{% endif %}", "'<|im_start|>assistant\n<think>\n' }}{% endif %}");
     assert_ne!(opened, CHATML);
     let (_folder, source) = base(&opened);
-    let (prompt, answer) = (Text::Chat(talk()[..1].to_vec().into()), Text::Chat(talk()[1..2].to_vec().into()));
+    let (prompt, answer) =
+        (PlainText::Chat(talk()[..1].to_vec().into()), PlainText::Chat(talk()[1..2].to_vec().into()));
     for (scored, expected) in
         [(Scored::Completion, "At the gate.<|im_end|>\n"), (Scored::Assistant, "At the gate.<|im_end|>")]
     {
@@ -107,7 +108,7 @@ fn a_prompt_that_ends_otherwise_is_parted_where_both_begin_alike() {
         }
     }
     let encoder = Encoder::new(&source, Path::new("r.jsonl"), Scored::Completion, 1024);
-    let no = Text::Chat(chat(&[("assistant", "No.")]).into());
+    let no = PlainText::Chat(chat(&[("assistant", "No.")]).into());
     let pair = encoder.pair(RowPlace::Line(2), PairRow::Text(prompt.clone(), answer.clone(), no)).unwrap();
     assert_eq!(heard(&source, &pair.chosen), ["At the gate.<|im_end|>\n"]);
     assert_eq!(heard(&source, &pair.rejected), ["No.<|im_end|>\n"]);
@@ -122,7 +123,7 @@ fn a_prompt_that_ends_otherwise_is_parted_where_both_begin_alike() {
     assert_ne!(moved, CHATML);
     let (_folder, source) = base(&moved);
     let prompt = chat(&[("user", "yes"), ("assistant", "no"), ("user", "yes")]);
-    let row = SftRow::Completion(Text::Chat(prompt.into()), answer);
+    let row = SftRow::Completion(PlainText::Chat(prompt.into()), answer);
     let error = sft(&source, Scored::Completion, row).unwrap_err();
     assert_eq!(error, "r.jsonl:2: the chat template writes the prompt otherwise once it is answered");
 }
@@ -133,7 +134,7 @@ fn turns_marked_as_unscored_are_not_scored() {
         let mut turns = talk();
         let fields = [("role", Value::from("assistant")), ("content", "BAD".into()), (name, value)];
         turns[1] = Message::of(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect());
-        SftRow::Whole(Text::Chat(turns.into()))
+        SftRow::Whole(PlainText::Chat(turns.into()))
     };
     let marks = CHATML.replace(
         "m.content + '<|im_end|>\n' }}",
@@ -177,7 +178,7 @@ fn text_that_was_rendered_before_gets_no_second_beginning_or_end() {
     let source = BaseModel::open(&folder.path().join("base")).unwrap();
     let encoder = Encoder::new(&source, Path::new("r.jsonl"), Scored::All, 1024);
     let end = source.special().eos.and_then(|id| source.tokenizer().unwrap().token(id)).unwrap();
-    let text = |text: String| SftRow::Whole(Text::Plain(text));
+    let text = |text: String| SftRow::Whole(PlainText::Plain(text));
     let bare = encoder.sft(RowPlace::Line(1), text("hi".to_owned())).unwrap();
     assert_eq!((bare.ids[0], encoder.begun()), (bos, 0));
     let rendered = encoder.sft(RowPlace::Line(2), text(format!("{token}hi{end}"))).unwrap();
@@ -204,7 +205,7 @@ fn ids_that_are_padding_are_refused() {
 #[test]
 fn plain_completions_get_the_token_that_ends_them_and_have_no_turns() {
     let (_folder, source) = base(CHATML);
-    let text = |text: &str| Text::Plain(text.to_owned());
+    let text = |text: &str| PlainText::Plain(text.to_owned());
     let row = || SftRow::Completion(text("Where?"), text(" At the gate."));
     let whole = sft(&source, Scored::Completion, row()).unwrap();
     assert_eq!(heard(&source, &whole), [" At the gate.<|im_end|>"]);
@@ -219,32 +220,33 @@ fn turns_that_generation_would_not_end_are_refused_with_the_token_that_ends_them
     let (_folder, source) = base(&unended);
     let message = "r.jsonl:2: generation stops at <|im_end|>, but the assistant's turn ends with: ";
     for scored in [Scored::Completion, Scored::Assistant, Scored::All] {
-        let error = sft(&source, scored, SftRow::Whole(Text::Chat(talk().into()))).unwrap_err();
+        let error = sft(&source, scored, SftRow::Whole(PlainText::Chat(talk().into()))).unwrap_err();
         assert!(error.starts_with(message) && error.ends_with('|'), "{error}");
         // What ends the turn is text: it is the template that is to be mended.
         let encoder = Encoder::new(&source, Path::new("r.jsonl"), scored, 1024);
-        let error = encoder.sft(RowPlace::Line(2), SftRow::Whole(Text::Chat(talk().into()))).unwrap_err();
+        let error = encoder.sft(RowPlace::Line(2), SftRow::Whole(PlainText::Chat(talk().into()))).unwrap_err();
         assert!(error.hint().unwrap().contains("let it write <|im_end|> behind every turn"));
     }
-    let (prompt, other) = (Text::Chat(talk()[..1].to_vec().into()), Text::Chat(chat(&[("assistant", "No.")]).into()));
-    let pair = PairRow::Text(prompt, Text::Chat(talk()[1..2].to_vec().into()), other);
+    let (prompt, other) =
+        (PlainText::Chat(talk()[..1].to_vec().into()), PlainText::Chat(chat(&[("assistant", "No.")]).into()));
+    let pair = PairRow::Text(prompt, PlainText::Chat(talk()[1..2].to_vec().into()), other);
     let encoder = Encoder::new(&source, Path::new("r.jsonl"), Scored::Completion, 1024);
-    assert!(encoder.pair(Place::Line(2), pair).unwrap_err().to_string().starts_with(message));
+    assert!(encoder.pair(RowPlace::Line(2), pair).unwrap_err().to_string().starts_with(message));
     // Nothing is promised about what a user says.
-    assert!(sft(&source, Scored::All, SftRow::Whole(Text::Chat(talk()[..1].to_vec().into()))).is_ok());
+    assert!(sft(&source, Scored::All, SftRow::Whole(PlainText::Chat(talk()[..1].to_vec().into()))).is_ok());
     // An end-of-turn token in the middle is no end.
     let middle = CHATML.replace("<|im_end|>\n", "<|im_end|> and so on");
     let (_folder, source) = base(&middle);
-    let error = sft(&source, Scored::Completion, SftRow::Whole(Text::Chat(talk().into()))).unwrap_err();
+    let error = sft(&source, Scored::Completion, SftRow::Whole(PlainText::Chat(talk().into()))).unwrap_err();
     assert!(error.starts_with(message), "{error}");
 }
 
 #[test]
 fn a_template_that_rewrites_earlier_turns_is_refused_unless_it_marks_them() {
     let (_folder, source) = base(&("{{ messages | length }}".to_owned() + CHATML));
-    let error = sft(&source, Scored::Assistant, SftRow::Whole(Text::Chat(talk().into()))).unwrap_err();
+    let error = sft(&source, Scored::Assistant, SftRow::Whole(PlainText::Chat(talk().into()))).unwrap_err();
     assert_eq!(error, "the chat template neither marks the assistant's turns nor appends them one by one");
-    assert!(sft(&source, Scored::Completion, SftRow::Whole(Text::Chat(talk().into()))).is_ok());
+    assert!(sft(&source, Scored::Completion, SftRow::Whole(PlainText::Chat(talk().into()))).is_ok());
 }
 
 #[test]

@@ -10,10 +10,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::super::error::TextError;
-use super::super::files::Object;
+use super::super::files::RowObject;
 use super::super::place::RowPlace;
 use super::super::turn;
-use super::kinds::{Chat, Text};
+use super::kinds::{Chat, PlainText};
 
 /// A row that can be read from columns.
 pub trait Row: Sized {
@@ -31,7 +31,7 @@ pub trait Row: Sized {
 pub struct Columns<'a> {
     path: &'a Path,
     place: RowPlace,
-    pub(super) row: Object,
+    pub(super) row: RowObject,
     template: Option<&'a ChatTemplate>,
     /// Columns that were read.
     used: RefCell<BTreeSet<String>>,
@@ -43,7 +43,7 @@ pub struct Columns<'a> {
 pub(super) type Reading = &'static [&'static str];
 
 impl<'a> Columns<'a> {
-    pub(super) fn new(path: &'a Path, place: RowPlace, row: Object, template: Option<&'a ChatTemplate>) -> Self {
+    pub(super) fn new(path: &'a Path, place: RowPlace, row: RowObject, template: Option<&'a ChatTemplate>) -> Self {
         Self { path, place, row, template, used: RefCell::default(), unread: RefCell::default() }
     }
 
@@ -134,10 +134,10 @@ impl<'a> Columns<'a> {
         Ok((!text.is_empty()).then_some(text))
     }
 
-    pub(super) fn text(&self, key: &str) -> Result<Text, TextError> {
+    pub(super) fn text(&self, key: &str) -> Result<PlainText, TextError> {
         match self.value(key) {
-            Some(Value::String(text)) => Ok(Text::Plain(text.clone())),
-            Some(Value::Array(turns)) => self.turns(key, turns).map(|turns| Text::Chat(turns.into())),
+            Some(Value::String(text)) => Ok(PlainText::Plain(text.clone())),
+            Some(Value::Array(turns)) => self.turns(key, turns).map(|turns| PlainText::Chat(turns.into())),
             _ => Err(self.error(key, "must be a string or a list of {role, content}")),
         }
     }
@@ -218,9 +218,9 @@ impl<'a> Columns<'a> {
     }
 
     /// A prompt of messages gets the row's `system` and `tools`; a string has no place for them.
-    pub(super) fn prompt(&self) -> Result<Text, TextError> {
+    pub(super) fn prompt(&self) -> Result<PlainText, TextError> {
         match self.text("prompt")? {
-            Text::Chat(chat) => self.dressed(chat.messages).map(Text::Chat),
+            PlainText::Chat(chat) => self.dressed(chat.messages).map(PlainText::Chat),
             plain => Ok(plain),
         }
     }

@@ -20,7 +20,7 @@ impl From<Vec<Message>> for Chat {
 
 /// A string, or a conversation.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Text {
+pub enum PlainText {
     /// Taken as it is.
     Plain(String),
     /// Rendered by the model's chat template.
@@ -31,9 +31,9 @@ pub enum Text {
 #[derive(Clone, Debug, PartialEq)]
 pub enum SftRow {
     /// `text`, `messages` or `conversations`.
-    Whole(Text),
+    Whole(PlainText),
     /// `prompt` and `completion`, or `instruction` and `output`.
-    Completion(Text, Text),
+    Completion(PlainText, PlainText),
     /// `input_ids` without padding, and `labels` where -100 marks a token that is not scored.
     Ids(Vec<u32>, Option<Vec<i64>>),
 }
@@ -42,7 +42,7 @@ pub enum SftRow {
 #[derive(Clone, Debug, PartialEq)]
 pub enum PairRow {
     /// A prompt with a chosen and a rejected completion.
-    Text(Text, Text, Text),
+    Text(PlainText, PlainText, PlainText),
     /// `prompt_ids`, `chosen_ids`, `rejected_ids`.
     Ids([Vec<u32>; 3]),
 }
@@ -51,7 +51,7 @@ pub enum PairRow {
 #[derive(Clone, Debug, PartialEq)]
 pub enum UnpairedRow {
     /// A prompt with a completion.
-    Text(Text, Text, bool),
+    Text(PlainText, PlainText, bool),
     /// `prompt_ids` and `completion_ids`.
     Ids([Vec<u32>; 2], bool),
 }
@@ -60,7 +60,7 @@ pub enum UnpairedRow {
 #[derive(Clone, Debug, PartialEq)]
 pub enum PromptRow {
     /// `prompt`, `instruction`, `text`, or `messages` or `conversations` up to the assistant's last turn.
-    Text(Text),
+    Text(PlainText),
     /// `prompt_ids` or `input_ids`.
     Ids(Vec<u32>),
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::super::error::TextError;
 use super::columns::{Columns, Reading, Row};
-use super::kinds::{Chat, PairRow, PromptRow, SftRow, Text, UnpairedRow};
+use super::kinds::{Chat, PairRow, PlainText, PromptRow, SftRow, UnpairedRow};
 
 /// Columns of answers, which a question is read without.
 const ANSWERS: [&str; 12] = [
@@ -48,8 +48,8 @@ impl Row for SftRow {
                 let (ids, labels) = columns.labelled()?;
                 Self::Ids(ids, labels)
             }
-            key @ ("messages" | "conversations") => Self::Whole(Text::Chat(columns.chat(key)?)),
-            "text" => Self::Whole(Text::Plain(columns.string("text")?)),
+            key @ ("messages" | "conversations") => Self::Whole(PlainText::Chat(columns.chat(key)?)),
+            "text" => Self::Whole(PlainText::Plain(columns.string("text")?)),
             "prompt" => {
                 let (prompt, completion) = (columns.prompt()?, columns.text("completion")?);
                 alike(columns, &prompt, &completion)?;
@@ -57,7 +57,7 @@ impl Row for SftRow {
             }
             _ => {
                 let answer = Message::new("assistant", columns.string("output")?);
-                Self::Completion(Text::Chat(columns.instruction()?), Text::Chat(vec![answer].into()))
+                Self::Completion(PlainText::Chat(columns.instruction()?), PlainText::Chat(vec![answer].into()))
             }
         })
     }
@@ -80,8 +80,8 @@ impl Row for PromptRow {
         let key = columns.reading(&READINGS, needs)?[0];
         match key {
             "prompt" => columns.prompt().map(Self::Text),
-            "text" => columns.string(key).map(|text| Self::Text(Text::Plain(text))),
-            "instruction" => columns.instruction().map(|chat| Self::Text(Text::Chat(chat))),
+            "text" => columns.string(key).map(|text| Self::Text(PlainText::Plain(text))),
+            "instruction" => columns.instruction().map(|chat| Self::Text(PlainText::Chat(chat))),
             "messages" | "conversations" => {
                 let mut chat = columns.chat(key)?;
                 while chat.messages.last().is_some_and(|last| last.role() == "assistant") {
@@ -90,7 +90,7 @@ impl Row for PromptRow {
                 if chat.messages.is_empty() {
                     Err(columns.error(key, "asks nothing"))
                 } else {
-                    Ok(Self::Text(Text::Chat(chat)))
+                    Ok(Self::Text(PlainText::Chat(chat)))
                 }
             }
             "input_ids" => {
@@ -105,9 +105,9 @@ impl Row for PromptRow {
     }
 }
 
-fn alike(columns: &Columns<'_>, prompt: &Text, other: &Text) -> Result<(), TextError> {
+fn alike(columns: &Columns<'_>, prompt: &PlainText, other: &PlainText) -> Result<(), TextError> {
     match (prompt, other) {
-        (Text::Plain(_), Text::Plain(_)) | (Text::Chat(_), Text::Chat(_)) => Ok(()),
+        (PlainText::Plain(_), PlainText::Plain(_)) | (PlainText::Chat(_), PlainText::Chat(_)) => Ok(()),
         _ => Err(columns.error("prompt", "must be strings or lists of messages alike")),
     }
 }
@@ -142,10 +142,10 @@ impl Row for PairRow {
                 let (chosen, rejected) = (columns.text("chosen")?, columns.text("rejected")?);
                 match (&prompt, &chosen, &rejected) {
                     // A string beside whole conversations repeats what these begin with.
-                    (Text::Plain(text), Text::Chat(_), Text::Chat(_)) => {
+                    (PlainText::Plain(text), PlainText::Chat(_), PlainText::Chat(_)) => {
                         let (prompt, chosen, rejected) = common(columns, chosen.clone(), rejected.clone())?;
                         match &prompt {
-                            Text::Chat(chat) if chat.messages.iter().any(|turn| turn.content() == Some(text)) => {}
+                            PlainText::Chat(chat) if chat.messages.iter().any(|turn| turn.content() == Some(text)) => {}
                             _ => {
                                 return Err(columns.error("prompt", "is not among the messages of chosen and rejected"));
                             }
@@ -161,11 +161,19 @@ impl Row for PairRow {
             }
             ["conversations"] => {
                 let (chosen, rejected) = answers()?;
-                (Text::Chat(columns.chat("conversations")?), Text::Chat(chosen.into()), Text::Chat(rejected.into()))
+                (
+                    PlainText::Chat(columns.chat("conversations")?),
+                    PlainText::Chat(chosen.into()),
+                    PlainText::Chat(rejected.into()),
+                )
             }
             ["instruction"] => {
                 let (chosen, rejected) = answers()?;
-                (Text::Chat(columns.instruction()?), Text::Chat(chosen.into()), Text::Chat(rejected.into()))
+                (
+                    PlainText::Chat(columns.instruction()?),
+                    PlainText::Chat(chosen.into()),
+                    PlainText::Chat(rejected.into()),
+                )
             }
             [first, second, ..] => {
                 let message = format!("can be read in two ways, with the prompt in: {first}, {second}");
@@ -195,7 +203,7 @@ impl Row for UnpairedRow {
             }
             _ => {
                 let answer = columns.answer("output")?;
-                Self::Text(Text::Chat(columns.instruction()?), Text::Chat(answer.into()), wanted)
+                Self::Text(PlainText::Chat(columns.instruction()?), PlainText::Chat(answer.into()), wanted)
             }
         })
     }
@@ -204,9 +212,13 @@ impl Row for UnpairedRow {
 /// Parts the prompt from two wholes that begin with it, as TRL's `extract_prompt` does: the longest common prefix, of
 /// messages or of characters, but for a space at its end; at least one message or character stays in each. Where two
 /// texts have no more than one word in common, that is no prompt.
-fn common(columns: &Columns<'_>, chosen: Text, rejected: Text) -> Result<(Text, Text, Text), TextError> {
+fn common(
+    columns: &Columns<'_>,
+    chosen: PlainText,
+    rejected: PlainText,
+) -> Result<(PlainText, PlainText, PlainText), TextError> {
     match (chosen, rejected) {
-        (Text::Chat(Chat { messages: chosen, .. }), Text::Chat(Chat { messages: rejected, .. })) => {
+        (PlainText::Chat(Chat { messages: chosen, .. }), PlainText::Chat(Chat { messages: rejected, .. })) => {
             let equal = chosen.iter().zip(&rejected).take_while(|(a, b)| a == b).count();
             let length = equal.min(chosen.len().saturating_sub(1)).min(rejected.len().saturating_sub(1));
             if length == 0 {
@@ -215,10 +227,10 @@ fn common(columns: &Columns<'_>, chosen: Text, rejected: Text) -> Result<(Text, 
                 );
             }
             let (prompt, chosen) = chosen.split_at(length);
-            let chat = |messages: &[Message]| Text::Chat(messages.to_vec().into());
-            Ok((Text::Chat(columns.dressed(prompt.to_vec())?), chat(chosen), chat(&rejected[length..])))
+            let chat = |messages: &[Message]| PlainText::Chat(messages.to_vec().into());
+            Ok((PlainText::Chat(columns.dressed(prompt.to_vec())?), chat(chosen), chat(&rejected[length..])))
         }
-        (Text::Plain(chosen), Text::Plain(rejected)) => {
+        (PlainText::Plain(chosen), PlainText::Plain(rejected)) => {
             let differ = chosen.char_indices().zip(rejected.chars()).find(|((_, a), b)| a != b);
             let length = match differ {
                 Some(((at, _), _)) if chosen[..at].ends_with(' ') => at - 1,
@@ -237,7 +249,7 @@ fn common(columns: &Columns<'_>, chosen: Text, rejected: Text) -> Result<(Text, 
                     "is missing, and chosen and rejected have no more than one word in common at their beginning";
                 return Err(columns.error("prompt", message));
             }
-            let text = |text: &str| Text::Plain(text.to_owned());
+            let text = |text: &str| PlainText::Plain(text.to_owned());
             Ok((text(&chosen[..length]), text(&chosen[length..]), text(&rejected[length..])))
         }
         _ => Err(columns.error("rejected", "must be a string or a list of messages, as chosen is")),

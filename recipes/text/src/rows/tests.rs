@@ -28,9 +28,9 @@ fn pair(row: Value) -> Result<PairRow, String> {
     whole(&row).map(|(row, _)| row)
 }
 
-fn chat(turns: &[(&str, &str)]) -> Text {
+fn chat(turns: &[(&str, &str)]) -> PlainText {
     let messages: Vec<Message> = turns.iter().map(|&(role, text)| Message::new(role, text)).collect();
-    Text::Chat(messages.into())
+    PlainText::Chat(messages.into())
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn questions_are_read_without_their_answers() {
     assert_eq!(asked(json!({"messages": turns})), question());
     assert_eq!(asked(json!({"prompt": [turns[0]], "chosen": "a", "rejected": "b"})), question());
     assert_eq!(asked(json!({"instruction": "q", "output": "a"})), question());
-    assert_eq!(asked(json!({"text": "t"})), Ok(PromptRow::Text(Text::Plain("t".to_owned()))));
+    assert_eq!(asked(json!({"text": "t"})), Ok(PromptRow::Text(PlainText::Plain("t".to_owned()))));
     assert_eq!(asked(json!({"prompt_ids": [4, 5], "chosen_ids": [6]})), Ok(PromptRow::Ids(vec![4, 5])));
     let nothing = asked(json!({"messages": [{"role": "assistant", "content": "a"}]}));
     assert_eq!(nothing, Err("r.jsonl:3:messages: asks nothing".to_owned()));
@@ -97,7 +97,7 @@ fn pairs_are_read_in_every_shape() {
 fn an_implicit_prompt_is_the_longest_common_prefix() {
     let split = |chosen: &str, rejected: &str| {
         pair(json!({"chosen": chosen, "rejected": rejected})).map(|row| match row {
-            PairRow::Text(Text::Plain(p), Text::Plain(c), Text::Plain(r)) => [p, c, r],
+            PairRow::Text(PlainText::Plain(p), PlainText::Plain(c), PlainText::Plain(r)) => [p, c, r],
             _ => panic!("{row:?}"),
         })
     };
@@ -121,7 +121,7 @@ fn an_implicit_prompt_is_the_longest_common_prefix() {
 #[test]
 fn a_completion_alone_says_whether_it_is_wanted() {
     let read = |row: Value| whole::<UnpairedRow>(&row).map(|(row, _)| row);
-    let plain = |text: &str| Text::Plain(text.to_owned());
+    let plain = |text: &str| PlainText::Plain(text.to_owned());
     let row = json!({"prompt": "q", "completion": "a", "label": false});
     assert_eq!(read(row), Ok(UnpairedRow::Text(plain("q"), plain("a"), false)));
     let row = json!({"prompt_ids": [4], "completion_ids": [5, 6], "label": true});
@@ -270,7 +270,7 @@ fn ids_lose_their_padding_and_labels_stand_at_their_places() {
 #[test]
 fn instruction_and_input_are_joined_where_both_say_something() {
     let asked = |row: Value| match sft(row).unwrap() {
-        SftRow::Completion(Text::Chat(chat), _) => chat.messages[0].content().unwrap().to_owned(),
+        SftRow::Completion(PlainText::Chat(chat), _) => chat.messages[0].content().unwrap().to_owned(),
         other => panic!("{other:?}"),
     };
     assert_eq!(asked(json!({"instruction": "", "input": "q", "output": "r"})), "q");
@@ -286,7 +286,7 @@ fn tools_reach_a_template_that_writes_them() {
         let template = ChatTemplate::new(template.to_owned(), &BTreeMap::new()).unwrap();
         let columns = Columns::new(Path::new("r.jsonl"), RowPlace::Line(3), row, Some(&template));
         match SftRow::read(&columns).map_err(|error| error.to_string())? {
-            SftRow::Whole(Text::Chat(chat)) => Ok(chat.tools),
+            SftRow::Whole(PlainText::Chat(chat)) => Ok(chat.tools),
             other => panic!("{other:?}"),
         }
     };

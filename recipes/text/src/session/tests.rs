@@ -54,7 +54,7 @@ fn adapter(network: &Network) -> Adapter {
 /// One chosen completion against three, and another against two, of different lengths.
 fn choices() -> Vec<Vec<Pair>> {
     let choice = |prompt: &[u32], chosen: &[u32], rejected: &[&[u32]]| -> Vec<Pair> {
-        let whole = |completion: &[u32]| Sequence::new([prompt, completion].concat(), |at| at >= prompt.len());
+        let whole = |completion: &[u32]| ScoredSequence::new([prompt, completion].concat(), |at| at >= prompt.len());
         let pair = |other: &&[u32]| Pair { prompt: prompt.len(), chosen: whole(chosen), rejected: whole(other) };
         rejected.iter().map(pair).collect()
     };
@@ -75,7 +75,7 @@ fn session(network: &Network, adapter: &Adapter) -> TextSession {
 }
 
 fn loss(session: &TextSession) -> BatchLoss {
-    session.loss(&[0, 1], Window { step: 0, rows: &[0, 1] }).unwrap()
+    session.loss(&[0, 1], StepWindow { step: 0, rows: &[0, 1] }).unwrap()
 }
 
 #[test]
@@ -85,12 +85,12 @@ fn the_loss_of_one_among_several_has_the_gradient_of_finite_differences() {
     let policy = session(&network, &adapter);
     // Every completion pulls by another strength, so none can stand in for another.
     let choices = choices();
-    let sequences: Vec<&Sequence> = completions(&choices[0]).collect();
-    let batch = || Batch { sequences: &sequences, alike: &[4], known: None, dropout: None };
+    let sequences: Vec<&ScoredSequence> = completions(&choices[0]).collect();
+    let batch = || PassBatch { sequences: &sequences, alike: &[4], known: None, dropout: None };
     let sums = [policy.policy(false), policy.reference()].map(|model| model.score(batch()).unwrap().sums());
-    let completed: Vec<Completion> =
-        (0..4).map(|at| Completion { policy: sums[0][at], reference: sums[1][at], tokens: 1 }).collect();
-    let slopes = cost().judge(Row::chosen(&completed)).slopes;
+    let completed: Vec<ScoredCompletion> =
+        (0..4).map(|at| ScoredCompletion { policy: sums[0][at], reference: sums[1][at], tokens: 1 }).collect();
+    let slopes = cost().judge(PreferenceRow::chosen(&completed)).slopes;
     let apart = |a: f64, b: f64| (a - b).abs() > 0.1 * a.abs().max(b.abs());
     assert!(apart(slopes[1], slopes[2]) && apart(slopes[2], slopes[3]) && apart(slopes[1], slopes[3]), "{slopes:?}");
 
@@ -133,9 +133,10 @@ fn the_loss_of_one_among_several_has_the_gradient_of_finite_differences() {
 fn completions_alone_are_given_those_of_other_rows_of_their_step() {
     let row = |at: u32| Unpaired {
         prompt: 2,
-        own: Sequence::new(vec![10 * at, 10 * at + 1, 10 * at + 2, 10 * at + 3][..3 + at as usize % 2].to_vec(), |p| {
-            p >= 2
-        }),
+        own: ScoredSequence::new(
+            vec![10 * at, 10 * at + 1, 10 * at + 2, 10 * at + 3][..3 + at as usize % 2].to_vec(),
+            |p| p >= 2,
+        ),
         wanted: at.is_multiple_of(3),
     };
     let others = |count: u32, step: usize, longest: usize| -> Vec<Vec<u32>> {
