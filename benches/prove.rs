@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use ftk::prove::bundle;
 use ftk::prove::fixed::of_adapter;
 use ftk::prove::opening::{OPENING, OpeningFile};
-use ftk::prove::subject::Subject;
+use ftk::prove::subject::ProvedBase;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::train::{initial_factors, normal_values};
@@ -314,7 +314,7 @@ fn phases(name: &str, base: &Path, asked: &[String]) {
     let factors = site_factors(&fixed_adapter, known.shapes().iter().map(|shape| shape.name.as_str()));
     let opening = OpeningFile::read(&commitment.join(OPENING), known.shapes()).expect("an opening").opening;
     let mut clock = Clock::start();
-    let subject = Subject::open(base).expect("a base");
+    let subject = ProvedBase::open(base).expect("a base");
     let fixed = subject.fixed().expect("exact integers");
     println!("\n| phase | time | core-seconds |\n|---|---|---|");
     clock.lap("base read");
@@ -389,7 +389,7 @@ fn convolutions(graph: &gnn::graph::Graph, base: &Path) {
 }
 
 fn random_adapter(base: &Path, folder: &Path) {
-    let (network, mut adapter) = (Subject::open(base).expect("a base").net(), Adapter::default());
+    let (network, mut adapter) = (ProvedBase::open(base).expect("a base").net(), Adapter::default());
     let (shapes, mut linear) = (network.shapes(), Vec::new());
     for site in network.sites().into_iter().filter(|site| site.role == Role::Linear) {
         let shape = &shapes[&format!("{}.weight", site.weight)];

@@ -19,9 +19,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use ftk_bases::Precision;
 use ftk_kernels::float;
 
-use self::arguments::{Device, Model, Prompt, either};
+use self::arguments::{DeviceArgs, ModelArgs, PromptArgs, either};
 use self::printer::Printer;
-use self::proofs::{Commit, Open, Prove, Verify};
+use self::proofs::{CommitArgs, OpenArgs, ProveArgs, VerifyArgs};
 use crate::commands::{self, Advice, Outcome};
 
 /// Fine-tune language models with LoRA and DPO, and prove what the result answers.
@@ -29,7 +29,7 @@ use crate::commands::{self, Advice, Outcome};
 #[command(name = "ftk", version, arg_required_else_help = true, max_term_width = WIDTH, after_help = help::FTK)]
 struct Cli {
     #[command(flatten)]
-    global: Global,
+    global: GlobalArgs,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -39,7 +39,7 @@ const WIDTH: usize = 120;
 
 #[derive(Args)]
 #[command(next_help_heading = "Global options")]
-struct Global {
+struct GlobalArgs {
     /// Print JSON on standard output: one object, or one a line
     #[arg(long, global = true)]
     json: bool,
@@ -55,10 +55,10 @@ struct Global {
 enum Verb {
     /// Train an adapter, or all weights of a base, as a recipe says
     #[command(override_usage = "ftk train [OPTIONS] <RECIPE>", after_help = help::TRAIN)]
-    Train(Train),
+    Train(TrainArgs),
     /// Check a run against its transcript: compute its steps again, or find where two runs part
     #[command(after_help = help::AUDIT)]
-    Audit(Audit),
+    Audit(AuditArgs),
     /// Decide between two records of a training step
     #[command(after_help = help::REFEREE)]
     Referee {
@@ -67,13 +67,13 @@ enum Verb {
     },
     /// Download a model or data set from the Hugging Face Hub into the cache
     #[command(after_help = help::PULL)]
-    Pull(Pull),
+    Pull(PullArgs),
     /// Look at training rows
     #[command(subcommand)]
-    Data(Data),
+    Data(DataVerb),
     /// List, show, copy and check recipes
     #[command(subcommand)]
-    Recipes(Recipes),
+    Recipes(RecipesVerb),
     /// Print the JSON Schema of recipes, or of plans of markets
     #[command(after_help = help::SCHEMA)]
     Schema {
@@ -82,47 +82,47 @@ enum Verb {
     },
     /// Estimate the memory of training, and the cost of commitment and proof
     #[command(override_usage = "ftk estimate [OPTIONS] <RECIPE|--base <BASE>>", after_help = help::ESTIMATE)]
-    Estimate(Estimate),
+    Estimate(EstimateArgs),
     /// Measure a base, with or without an adapter, on held-out rows
     #[command(override_usage = "ftk eval [OPTIONS] <RECIPE|--base <BASE> --data <FILE>>", after_help = help::EVAL)]
-    Eval(Eval),
+    Eval(EvalArgs),
     /// Show what a base, adapter, run, commitment or bundle holds
     #[command(after_help = help::INSPECT)]
-    Inspect(Inspect),
+    Inspect(InspectArgs),
     /// Merge an adapter into the weights of its base
     #[command(after_help = help::MERGE)]
-    Merge(Merge),
+    Merge(MergeArgs),
     /// Answer a prompt, by greedy decoding
     #[command(after_help = help::GENERATE)]
-    Generate(Generate),
+    Generate(GenerateArgs),
     /// Compute the logits of token ids, from and to safetensors files
     #[command(after_help = help::LOGITS)]
-    Logits(Logits),
+    Logits(LogitsArgs),
     /// Commit to an adapter: write a public commitment and a secret opening
     #[command(after_help = help::COMMIT)]
-    Commit(Commit),
+    Commit(CommitArgs),
     /// Check that an adapter that was delivered is the committed one
     #[command(after_help = help::OPEN)]
-    Open(Open),
+    Open(OpenArgs),
     /// Prove what a base with a committed adapter answers
     #[command(after_help = help::PROVE)]
-    Prove(Box<Prove>),
+    Prove(Box<ProveArgs>),
     /// Verify bundles against the base and against what you expect
     #[command(after_help = help::VERIFY)]
-    Verify(Box<Verify>),
+    Verify(Box<VerifyArgs>),
     /// Graphs: import them, score nodes and edges, compare ways to train
     #[command(subcommand)]
-    Gnn(gnn::Gnn),
+    Gnn(gnn::GnnVerb),
     /// Market making: import, backtest, report, quote, audit
     #[command(subcommand)]
-    Defi(Box<defi::Defi>),
+    Defi(Box<defi::DefiVerb>),
     /// Train, commit, prove, verify and refuse forgeries, on the small model that ships with ftk
     #[command(after_help = help::DEMO)]
-    Demo(Demo),
+    Demo(DemoArgs),
 }
 
 #[derive(Args)]
-struct Train {
+struct TrainArgs {
     /// Recipe: a file (TOML), or a name in `ftk recipes ls`; --recipe RECIPE does the same
     #[arg(value_name = "RECIPE", conflicts_with = "recipe")]
     file: Option<PathBuf>,
@@ -141,11 +141,11 @@ struct Train {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    device: Device,
+    device: DeviceArgs,
 }
 
 #[derive(Args)]
-struct Audit {
+struct AuditArgs {
     /// Run folder
     run: PathBuf,
     /// Your recipe (TOML), instead of the one in the run folder
@@ -186,11 +186,11 @@ struct Audit {
     )]
     against: Option<PathBuf>,
     #[command(flatten)]
-    device: Device,
+    device: DeviceArgs,
 }
 
 #[derive(Subcommand)]
-enum Recipes {
+enum RecipesVerb {
     /// List the recipes and market plans that ship with ftk
     #[command(after_help = help::RECIPES_LS)]
     Ls,
@@ -220,7 +220,7 @@ enum Recipes {
 }
 
 #[derive(Args)]
-struct Estimate {
+struct EstimateArgs {
     /// Recipe (a file or a name) that says what the options here do not; --recipe RECIPE does the same
     #[arg(value_name = "RECIPE", conflicts_with = "recipe")]
     file: Option<PathBuf>,
@@ -241,7 +241,7 @@ struct Estimate {
 }
 
 #[derive(Args)]
-struct Eval {
+struct EvalArgs {
     /// Recipe (a file or a name) that says what the options here do not: base, rows, task, lengths, batch; --recipe
     /// RECIPE does the same
     #[arg(value_name = "RECIPE", conflicts_with = "recipe")]
@@ -262,18 +262,18 @@ struct Eval {
     data: Option<PathBuf>,
     /// What the rows are: texts (sft) or preference pairs (dpo); without it, as the recipe says, or sft
     #[arg(long)]
-    task: Option<Task>,
+    task: Option<RowsTask>,
     #[command(flatten)]
-    device: Device,
+    device: DeviceArgs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Task {
+enum RowsTask {
     Sft,
     Dpo,
 }
 
-impl Task {
+impl RowsTask {
     /// The same as a recipe's setting.
     fn setting(self) -> String {
         let name = match self {
@@ -285,7 +285,7 @@ impl Task {
 }
 
 #[derive(Args)]
-struct Inspect {
+struct InspectArgs {
     /// Base, adapter folder, run folder, commitment or bundle
     path: PathBuf,
     /// Base model that the adapter must fit
@@ -297,7 +297,7 @@ struct Inspect {
 }
 
 #[derive(Args)]
-struct Merge {
+struct MergeArgs {
     /// Base model: a Hugging Face folder, a GGUF file, ORG/NAME[@REVISION] on the hub, `village` or `market`
     #[arg(long)]
     base: PathBuf,
@@ -326,17 +326,17 @@ enum Dtype {
 }
 
 #[derive(Subcommand)]
-enum Data {
+enum DataVerb {
     /// Show rows as the model will see them, with what is scored marked, and count all
     #[command(
         override_usage = "ftk data preview [OPTIONS] <RECIPE|--base <BASE> --data <FILE>>",
         after_help = help::PREVIEW
     )]
-    Preview(Preview),
+    Preview(PreviewArgs),
 }
 
 #[derive(Args)]
-struct Preview {
+struct PreviewArgs {
     /// Recipe (a file or a name) whose rows are shown; --recipe RECIPE does the same
     #[arg(value_name = "RECIPE", conflicts_with_all = ["recipe", "base"])]
     file: Option<PathBuf>,
@@ -353,7 +353,7 @@ struct Preview {
     set: Vec<String>,
     /// What those rows are: texts (sft) or preference pairs (dpo)
     #[arg(long, requires = "base", default_value = "sft")]
-    task: Task,
+    task: RowsTask,
     /// How many rows to show
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     rows: usize,
@@ -363,7 +363,7 @@ struct Preview {
 }
 
 #[derive(Args)]
-struct Pull {
+struct PullArgs {
     /// ORG/NAME, with @REVISION for a branch, tag or commit other than main
     #[arg(value_name = "ORG/NAME[@REVISION]")]
     name: String,
@@ -376,22 +376,22 @@ struct Pull {
 }
 
 #[derive(Args)]
-struct Generate {
+struct GenerateArgs {
     #[command(flatten)]
-    model: Model,
+    model: ModelArgs,
     #[command(flatten)]
-    prompt: Prompt,
+    prompt: PromptArgs,
     /// The day that the base's chat template writes where it asks for today's
     #[arg(long, value_name = "YYYY-MM-DD")]
     date: Option<String>,
     #[command(flatten)]
-    device: Device,
+    device: DeviceArgs,
 }
 
 #[derive(Args)]
-struct Logits {
+struct LogitsArgs {
     #[command(flatten)]
-    model: Model,
+    model: ModelArgs,
     /// File to read: a safetensors file with `input_ids`, i64 (batch, seq)
     #[arg(long, value_name = "FILE")]
     ids: PathBuf,
@@ -399,11 +399,11 @@ struct Logits {
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
-    device: Device,
+    device: DeviceArgs,
 }
 
 #[derive(Args)]
-struct Demo {
+struct DemoArgs {
     /// Folder to work in, which is kept; without it, a temporary one
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
@@ -437,7 +437,7 @@ fn told(usage: &clap::Error) -> u8 {
     exit::code(&Ok(came_to), usage.print().err().as_ref())
 }
 
-fn run(verb: Verb, &Global { offline, .. }: &Global, printer: &Printer) -> anyhow::Result<Outcome> {
+fn run(verb: Verb, &GlobalArgs { offline, .. }: &GlobalArgs, printer: &Printer) -> anyhow::Result<Outcome> {
     float::check().map_err(|error| {
         let hint = "a library loaded into it has set that (LD_PRELOAD?); start ftk without it".to_owned();
         Advice { message: error.to_string(), hint }
@@ -447,18 +447,18 @@ fn run(verb: Verb, &Global { offline, .. }: &Global, printer: &Printer) -> anyho
         interrupt::listen().context("cannot listen for signals")?;
     }
     match verb {
-        Verb::Train(Train { file, recipe, set, out, resume, dry_run, device }) => {
+        Verb::Train(TrainArgs { file, recipe, set, out, resume, dry_run, device }) => {
             let recipe = either(file, recipe)?;
             let device = device.open()?;
             let settings = commands::train::Settings { recipe, set, out, resume, dry_run, device, offline };
             commands::train::run(&settings, printer)
         }
-        Verb::Audit(Audit { run, against: Some(other), .. }) => commands::audit::against(&run, &other, printer),
+        Verb::Audit(AuditArgs { run, against: Some(other), .. }) => commands::audit::against(&run, &other, printer),
         Verb::Referee { file } => commands::records::decide(&file, printer),
         Verb::Audit(audit) => {
             use commands::audit::Selection;
             use commands::records::Recording;
-            let Audit {
+            let AuditArgs {
                 run,
                 recipe,
                 set,
@@ -498,15 +498,15 @@ fn run(verb: Verb, &Global { offline, .. }: &Global, printer: &Printer) -> anyho
         Verb::Recipes(recipes) => {
             use commands::recipes::Settings;
             let settings = match recipes {
-                Recipes::Ls => Settings::List,
-                Recipes::Show { name } => Settings::Show { name },
-                Recipes::Cp { name, file } => Settings::Copy { name, file },
-                Recipes::Check { file, set } => Settings::Check { file, set },
+                RecipesVerb::Ls => Settings::List,
+                RecipesVerb::Show { name } => Settings::Show { name },
+                RecipesVerb::Cp { name, file } => Settings::Copy { name, file },
+                RecipesVerb::Check { file, set } => Settings::Check { file, set },
             };
             commands::recipes::run(&settings, printer)
         }
         Verb::Schema { task } => commands::recipes::schema(task.as_deref(), printer),
-        Verb::Estimate(Estimate { file, recipe, set, base, adapter, tokens }) => commands::estimate::run(
+        Verb::Estimate(EstimateArgs { file, recipe, set, base, adapter, tokens }) => commands::estimate::run(
             &commands::estimate::Settings {
                 recipe: file.or(recipe),
                 set,
@@ -515,9 +515,9 @@ fn run(verb: Verb, &Global { offline, .. }: &Global, printer: &Printer) -> anyho
             },
             printer,
         ),
-        Verb::Eval(Eval { file, recipe, mut set, base, adapter, data, task, device }) => {
+        Verb::Eval(EvalArgs { file, recipe, mut set, base, adapter, data, task, device }) => {
             let (recipe, device) = (file.or(recipe), device.open()?);
-            set.extend(task.map(Task::setting));
+            set.extend(task.map(RowsTask::setting));
             let base = base.map(local).transpose()?;
             let settings = commands::eval::Settings {
                 recipe,
@@ -527,11 +527,11 @@ fn run(verb: Verb, &Global { offline, .. }: &Global, printer: &Printer) -> anyho
             };
             commands::eval::run(&settings, printer)
         }
-        Verb::Inspect(Inspect { path, base, digest }) => {
+        Verb::Inspect(InspectArgs { path, base, digest }) => {
             let base = base.map(local).transpose()?;
             commands::inspect::run(&commands::inspect::Settings { path, base, digest }, printer)
         }
-        Verb::Merge(Merge { base, adapter, out, dtype, text, tolerance }) => {
+        Verb::Merge(MergeArgs { base, adapter, out, dtype, text, tolerance }) => {
             let precision = match dtype {
                 Dtype::F32 => Precision::F32,
                 Dtype::Bf16 => Precision::Bf16,
@@ -540,29 +540,29 @@ fn run(verb: Verb, &Global { offline, .. }: &Global, printer: &Printer) -> anyho
             let base = local(base)?;
             commands::merge::run(&commands::merge::Settings { base, adapter, out, precision, text, tolerance }, printer)
         }
-        Verb::Data(Data::Preview(Preview { file, recipe, base, data, mut set, task, rows, date })) => {
+        Verb::Data(DataVerb::Preview(PreviewArgs { file, recipe, base, data, mut set, task, rows, date })) => {
             let subject = match (file.or(recipe), base.zip(data)) {
-                (Some(file), _) => commands::data::Subject::Recipe { file, set },
+                (Some(file), _) => commands::data::Previewed::Recipe { file, set },
                 (None, Some((base, data))) => {
                     set.insert(0, task.setting());
-                    commands::data::Subject::File { base: local(base)?, data, set, date }
+                    commands::data::Previewed::File { base: local(base)?, data, set, date }
                 }
                 (None, None) => anyhow::bail!("give --recipe, or --base and --data"),
             };
             commands::data::preview(
-                &commands::data::Settings { subject, preview: commands::data::Preview { rows, offline } },
+                &commands::data::Settings { subject, preview: commands::data::PreviewOptions { rows, offline } },
                 printer,
             )
         }
-        Verb::Pull(Pull { name, dataset, files }) => {
+        Verb::Pull(PullArgs { name, dataset, files }) => {
             commands::pull::run(&commands::pull::Settings { name, dataset, files, offline }, printer)
         }
-        Verb::Generate(Generate { model: Model { base, adapter }, prompt, date, device }) => {
+        Verb::Generate(GenerateArgs { model: ModelArgs { base, adapter }, prompt, date, device }) => {
             let device = device.open()?;
             let (base, question) = (local(base)?, prompt.question());
             commands::generate::run(&commands::generate::Settings { base, adapter, device, question, date }, printer)
         }
-        Verb::Logits(Logits { model: Model { base, adapter }, ids, out, device }) => {
+        Verb::Logits(LogitsArgs { model: ModelArgs { base, adapter }, ids, out, device }) => {
             let device = device.open()?;
             let base = local(base)?;
             commands::logits::run(&commands::logits::Settings { base, adapter, device, ids, out }, printer)
@@ -573,6 +573,6 @@ fn run(verb: Verb, &Global { offline, .. }: &Global, printer: &Printer) -> anyho
         Verb::Verify(verify) => verify.run(local, printer),
         Verb::Gnn(verb) => gnn::run(verb, printer),
         Verb::Defi(defi) => defi.run(printer),
-        Verb::Demo(Demo { dir }) => commands::demo::run(&commands::demo::Settings { dir }, printer),
+        Verb::Demo(DemoArgs { dir }) => commands::demo::run(&commands::demo::Settings { dir }, printer),
     }
 }

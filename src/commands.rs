@@ -47,7 +47,7 @@ use ftk_text::rows::PlainText;
 
 use crate::prove::cost::available_memory;
 use crate::prove::model;
-use crate::prove::subject::Subject;
+use crate::prove::subject::ProvedBase;
 use ftk_proofs::{FixedModel, Net};
 
 /// How a command ended.
@@ -139,9 +139,9 @@ fn open(base: &Base) -> Result<BaseModel> {
 }
 
 /// What a proof is about, with the day that the base's chat template writes.
-fn on_day(subject: Subject, date: Option<&str>) -> Result<Subject> {
+fn on_day(subject: ProvedBase, date: Option<&str>) -> Result<ProvedBase> {
     Ok(match subject {
-        Subject::Tokens(source) => Subject::Tokens(Box::new(dated(*source, date, "--date")?)),
+        ProvedBase::Tokens(source) => ProvedBase::Tokens(Box::new(dated(*source, date, "--date")?)),
         graph => graph,
     })
 }
@@ -229,10 +229,10 @@ fn fits(net: &Net, adapter: &Adapter, folder: &Path) -> Result<()> {
 }
 
 /// The exact form of a base, and of one of tokens its floats, too.
-fn exact(subject: Subject) -> Result<(FixedModel, Option<LoadedModel>)> {
+fn exact(subject: ProvedBase) -> Result<(FixedModel, Option<LoadedModel>)> {
     Ok(match subject {
-        Subject::Graph { base, .. } => (base.fixed()?, None),
-        Subject::Tokens(source) => {
+        ProvedBase::Graph { base, .. } => (base.fixed()?, None),
+        ProvedBase::Tokens(source) => {
             let weights = source.weights(&Device::Cpu)?;
             (model::of(&source, &weights)?, Some(LoadedModel { source: *source, weights }))
         }
@@ -242,19 +242,19 @@ fn exact(subject: Subject) -> Result<(FixedModel, Option<LoadedModel>)> {
 /// What commitments and proofs are about: a base, with the head that was trained beside the adapter if there is one,
 /// and the adapter.
 struct Committable {
-    subject: Subject,
+    subject: ProvedBase,
     adapter: Adapter,
     head: Option<Saved>,
 }
 
 impl Committable {
     fn open(base: &Path, folder: &Path) -> Result<Self> {
-        match Subject::open(base)? {
-            Subject::Tokens(source) => {
+        match ProvedBase::open(base)? {
+            ProvedBase::Tokens(source) => {
                 let adapter = fitting(&source, folder)?;
-                Ok(Self { subject: Subject::Tokens(source), adapter, head: None })
+                Ok(Self { subject: ProvedBase::Tokens(source), adapter, head: None })
             }
-            Subject::Graph { path, base } => {
+            ProvedBase::Graph { path, base } => {
                 let (adapter, head) = peft::load_with_saved(folder)?;
                 let own = base.has_head(&head);
                 let base = base.with_head(&head).map_err(|name| {
@@ -265,7 +265,7 @@ impl Committable {
                     let message = format!("{}: brings no head, and the base has none", folder.display());
                     return Err(Advice::new(message, "train it with gnn.train_head = true").into());
                 }
-                let subject = Subject::Graph { path, base };
+                let subject = ProvedBase::Graph { path, base };
                 fits(&subject.net(), &adapter, folder)?;
                 Ok(Self { subject, adapter, head: (!own).then_some(head) })
             }

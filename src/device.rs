@@ -8,7 +8,7 @@ use ftk_adapters::hint::Hint;
 
 /// A device as one types it: `cpu`, `cuda`, `cuda:1`, `metal`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Place {
+pub enum DeviceName {
     /// The processor, with ftk's own kernels. The only one whose results are the same bytes on every machine of a kind.
     #[default]
     Cpu,
@@ -23,12 +23,12 @@ pub enum Place {
 pub enum DeviceError {
     /// The program was built without it.
     #[error("this build of ftk cannot compute on: {0}")]
-    NotBuilt(Place),
+    NotBuilt(DeviceName),
     /// The machine does not have it, or not in working order.
     #[error("cannot compute on {place}: {error}")]
     Absent {
         /// What was asked for.
-        place: Place,
+        place: DeviceName,
         /// What the driver says.
         error: candle_core::Error,
     },
@@ -37,7 +37,7 @@ pub enum DeviceError {
 impl Hint for DeviceError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::NotBuilt(Place::Metal) => "build ftk on a Mac with --features metal, or leave --device out",
+            Self::NotBuilt(DeviceName::Metal) => "build ftk on a Mac with --features metal, or leave --device out",
             Self::NotBuilt(_) => "build ftk with --features cuda, which needs the CUDA toolkit, or leave --device out",
             Self::Absent { .. } => "check the number and the driver, or leave --device out",
         };
@@ -45,7 +45,7 @@ impl Hint for DeviceError {
     }
 }
 
-impl Place {
+impl DeviceName {
     /// The device.
     ///
     /// # Errors
@@ -61,7 +61,7 @@ impl Place {
     }
 }
 
-impl FromStr for Place {
+impl FromStr for DeviceName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -75,7 +75,7 @@ impl FromStr for Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for DeviceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cpu => f.write_str("cpu"),
@@ -91,13 +91,13 @@ mod tests {
 
     #[test]
     fn places_are_read_as_they_are_written() {
-        for place in [Place::Cpu, Place::Cuda(0), Place::Cuda(3), Place::Metal] {
+        for place in [DeviceName::Cpu, DeviceName::Cuda(0), DeviceName::Cuda(3), DeviceName::Metal] {
             assert_eq!(place.to_string().parse(), Ok(place));
         }
-        assert_eq!("cuda".parse(), Ok(Place::Cuda(0)));
+        assert_eq!("cuda".parse(), Ok(DeviceName::Cuda(0)));
         for text in ["", "gpu", "CPU", "cuda:", "cuda:-1", "cuda:x", "auto"] {
-            assert!(text.parse::<Place>().is_err(), "{text}");
+            assert!(text.parse::<DeviceName>().is_err(), "{text}");
         }
-        assert!(Place::Cpu.open().unwrap().is_cpu());
+        assert!(DeviceName::Cpu.open().unwrap().is_cpu());
     }
 }

@@ -29,18 +29,18 @@ use blake3::Hash;
 use ftk_recipes::{Optim, Run, Session, TaskError};
 use serde_json::{Map, Value};
 
-use self::account::Account;
-use self::best::Best;
+use self::account::TranscriptLog;
+use self::best::BestKept;
 use self::checkpoint::Checkpoint;
 pub use self::checkpoint::STATES;
 pub use self::curves::{CURVES, draw};
-pub use self::error::{Identity, TrainError};
+pub use self::error::{RunIdentity, TrainError};
 pub use self::lock::{LOCK, Lock};
-use self::log::Log;
+use self::log::LineLog;
 pub use self::log::METRICS;
 pub use self::record::Recorded;
 use self::stepper::{Stepped, Stepper};
-use self::transcript::End;
+use self::transcript::TranscriptEnd;
 
 /// What to do when the run folder holds a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub enum Start {
 
 /// The figures of one step.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Step {
+pub struct StepReport {
     /// Optimiser step, from 1.
     pub step: usize,
     /// Steps of the whole run.
@@ -68,7 +68,7 @@ pub struct Step {
 
 /// How a run came back.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Ended {
+pub struct RunEnd {
     /// Steps done.
     pub step: usize,
     /// Steps of the whole run.
@@ -99,7 +99,7 @@ pub struct Observer<'a> {
     /// Keeps what the session has become by this step, before a checkpoint says that the step is done.
     pub save: &'a dyn Fn(usize) -> Result<(), TaskError>,
     /// Sees the figures of a step.
-    pub see: &'a mut dyn FnMut(&Step),
+    pub see: &'a mut dyn FnMut(&StepReport),
 }
 
 /// Runs a session to its end, or until it is asked to stop. A checkpoint of another identity is refused. At its end, the
@@ -111,10 +111,10 @@ pub fn run(
     session: &dyn Session,
     optim: &Optim,
     run: &Run,
-    identity: &Identity,
+    identity: &RunIdentity,
     start: Start,
     observer: Observer<'_>,
-) -> Result<Ended, TrainError> {
+) -> Result<RunEnd, TrainError> {
     let Observer { stop, save, see } = observer;
     let mut stepper = Stepper::new(session, optim, run)?;
     let steps = stepper.order.steps();
@@ -131,9 +131,9 @@ pub fn run(
         }
         None => checkpoint::forget_states(&run.out)?,
     }
-    let mut metrics = Log::open(&run.out.join(METRICS), written)?;
-    let mut account = Account::open(&stepper, run, identity, kept.map(|bytes| (bytes, done)))?;
-    let ended = |step, why, best: &Option<Best>, transcript| Ended {
+    let mut metrics = LineLog::open(&run.out.join(METRICS), written)?;
+    let mut account = TranscriptLog::open(&stepper, run, identity, kept.map(|bytes| (bytes, done)))?;
+    let ended = |step, why, best: &Option<BestKept>, transcript| RunEnd {
         step,
         steps,
         why,
@@ -141,7 +141,7 @@ pub fn run(
         transcript,
     };
     let mut seen = stepper.seen_before(done);
-    let mut given_up = Best::exhausted(best.as_ref(), run);
+    let mut given_up = BestKept::exhausted(best.as_ref(), run);
     while done < steps && !given_up {
         let stepped = stepper.step(done)?;
         done += 1;
@@ -150,14 +150,14 @@ pub fn run(
         let mut evaluated = Vec::new();
         if stepper.evaluates_after(done) {
             evaluated = stepper.evaluate(done)?;
-            Best::update(&mut best, run, done, &evaluated, || stepper.optimiser.values())?;
-            given_up = Best::exhausted(best.as_ref(), run);
+            BestKept::update(&mut best, run, done, &evaluated, || stepper.optimiser.values())?;
+            given_up = BestKept::exhausted(best.as_ref(), run);
         }
         let last = done == steps || given_up;
         let (record, line) = stepper.line(done, &stepped, seen, evaluated);
         metrics.append(&line)?;
         account.step(&stepper, done, &stepped, &line)?;
-        let checkpoint = |metrics: &Log, account: &Account, best: Option<&Best>| {
+        let checkpoint = |metrics: &LineLog, account: &TranscriptLog, best: Option<&BestKept>| {
             stepper.optimiser.checkpoint(done, identity, (metrics.bytes, account.bytes()), best)
         };
         if account.keeps() && every(run.state_every) {
@@ -169,7 +169,7 @@ pub fn run(
             checkpoint(&metrics, &account, best.as_ref()).write(&path)?;
         }
         let Stepped { loss, tokens, .. } = stepped;
-        see(&Step { step: done, steps, loss, tokens, record });
+        see(&StepReport { step: done, steps, loss, tokens, record });
         if stopped {
             return Ok(ended(done, Why::Stopped, &best, None));
         }
@@ -178,20 +178,20 @@ pub fn run(
         stepper.optimiser.show(&best.values)?;
     }
     let result = best.as_ref().map_or(done, |best| best.step);
-    let root = account.end(End { ended: done as u64, result: result as u64 })?;
+    let root = account.end(TranscriptEnd { ended: done as u64, result: result as u64 })?;
     Ok(ended(done, if given_up && done < steps { Why::Patience } else { Why::Done }, &best, root))
 }
 
 /// Steps of a run over that many rows from which something can be learnt.
 pub fn steps(rows: usize, run: &Run) -> usize {
-    order::Order::new((0..rows).collect(), run).steps()
+    order::RowOrder::new((0..rows).collect(), run).steps()
 }
 
 /// Refuses a run folder whose checkpoint is that of another run than `identity` names.
 ///
 /// # Errors
 /// [`TrainError::Different`], [`TrainError::Arithmetic`]; a checkpoint that cannot be read.
-pub fn belongs(out: &Path, identity: &Identity) -> Result<(), TrainError> {
+pub fn belongs(out: &Path, identity: &RunIdentity) -> Result<(), TrainError> {
     let path = out.join(checkpoint::FILE);
     Checkpoint::read(&path)?.map_or(Ok(()), |found| found.belongs_to(identity, &path))
 }

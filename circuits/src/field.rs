@@ -44,7 +44,7 @@ impl LimbWeights {
         sums[0].reduce() - sums[1].reduce()
     }
 
-    /// [`Weights::dot`] of each column of a matrix with one row per weight.
+    /// [`LimbWeights::dot`] of each column of a matrix with one row per weight.
     pub(crate) fn combine_rows(&self, rows: &[i64], width: usize) -> Vec<Fp> {
         let mut sums = vec![[WideSum::default(); 2]; width];
         for (weight, row) in self.0.iter().zip(rows.chunks_exact(width)) {

@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::commands::Question;
-use crate::device::Place;
+use crate::device::DeviceName;
 
 /// An option of the verbs that compute in floating point.
 #[derive(Args)]
-pub(super) struct Device {
+pub(super) struct DeviceArgs {
     /// Where to compute: cpu, cuda, cuda:N or metal
     #[arg(long, value_name = "DEVICE", default_value_t)]
-    pub(super) device: Place,
+    pub(super) device: DeviceName,
 }
 
 #[derive(Args)]
-pub(super) struct Model {
+pub(super) struct ModelArgs {
     /// Base model: a Hugging Face folder, a GGUF file, ORG/NAME[@REVISION] on the hub, `village` or `market`
     #[arg(long)]
     pub(super) base: PathBuf,
@@ -26,7 +26,7 @@ pub(super) struct Model {
 }
 
 #[derive(Args)]
-pub(super) struct Prompt {
+pub(super) struct PromptArgs {
     /// What to answer: a user's message where the base has a chat template, else plain text to continue
     #[arg(long, value_name = "TEXT")]
     prompt: String,
@@ -38,7 +38,7 @@ pub(super) struct Prompt {
     max_tokens: u32,
 }
 
-impl Device {
+impl DeviceArgs {
     pub(super) fn open(&self) -> anyhow::Result<candle_core::Device> {
         Ok(self.device.open()?)
     }
@@ -49,7 +49,7 @@ pub(super) fn either(first: Option<PathBuf>, option: Option<PathBuf>) -> anyhow:
     first.or(option).ok_or_else(|| anyhow::anyhow!("name the file"))
 }
 
-impl Prompt {
+impl PromptArgs {
     pub(super) fn question(self) -> Question {
         let Self { prompt, raw, max_tokens } = self;
         Question { prompt, raw, max_tokens: max_tokens as usize }

@@ -12,26 +12,26 @@ use crate::commands::defi::{audit, backtest, import, quote, report};
 use crate::commands::prove::Mode;
 
 #[derive(Subcommand)]
-pub enum Defi {
+pub enum DefiVerb {
     /// Read market data into one file, and report what is odd
     #[command(after_help = help::DEFI_IMPORT)]
-    Import(Import),
+    Import(DefiImportArgs),
     /// Train and test over time as a plan says, beside tuned baselines
     #[command(override_usage = "ftk defi backtest [OPTIONS] --out <FOLDER> <PLAN>", after_help = help::DEFI_BACKTEST)]
-    Backtest(Backtest),
+    Backtest(BacktestArgs),
     /// Make one HTML page of a backtest
     #[command(after_help = help::DEFI_REPORT)]
-    Report(Report),
+    Report(ReportArgs),
     /// Answer a state of the market with quotes, or with a range of prices
     #[command(after_help = help::DEFI_QUOTE)]
-    Quote(Quote),
+    Quote(QuoteArgs),
     /// Check a decision log against its market, and prove or verify a sample of it
     #[command(after_help = help::DEFI_AUDIT)]
-    Audit(Audit),
+    Audit(DefiAuditArgs),
 }
 
 #[derive(Args)]
-pub struct Import {
+pub struct DefiImportArgs {
     /// Files of one format, plain or gzip
     #[arg(required = true)]
     files: Vec<PathBuf>,
@@ -44,7 +44,7 @@ pub struct Import {
 }
 
 #[derive(Args)]
-pub struct Backtest {
+pub struct BacktestArgs {
     /// Plan (TOML), or the name of one that ships with ftk; --plan PLAN does the same. quoter and provider need no
     /// other file; the others in `ftk recipes ls` need the file of their market in the current folder
     #[arg(value_name = "PLAN", conflicts_with = "plan")]
@@ -60,7 +60,7 @@ pub struct Backtest {
 }
 
 #[derive(Args)]
-pub struct Report {
+pub struct ReportArgs {
     /// Folder of a backtest
     run: PathBuf,
     /// The page to write, instead of report.html in that folder
@@ -69,7 +69,7 @@ pub struct Report {
 }
 
 #[derive(Args)]
-pub struct Quote {
+pub struct QuoteArgs {
     /// Plan (TOML), or the name of one that ships with ftk
     #[arg(long, value_name = "PLAN")]
     plan: PathBuf,
@@ -85,7 +85,7 @@ pub struct Quote {
 }
 
 #[derive(Args)]
-pub struct Audit {
+pub struct DefiAuditArgs {
     /// Plan whose market, limits and rules the log must follow
     #[arg(long, value_name = "PLAN")]
     plan: PathBuf,
@@ -128,29 +128,31 @@ pub struct Audit {
     expect_adapter: Option<String>,
 }
 
-impl Defi {
+impl DefiVerb {
     /// Runs what was typed.
     pub fn run(self, printer: &Printer) -> anyhow::Result<Outcome> {
         match self {
-            Self::Import(Import { files, format, out }) => {
+            Self::Import(DefiImportArgs { files, format, out }) => {
                 import::run(&import::Settings { files, format, out }, printer)
             }
-            Self::Backtest(Backtest { file, plan, set, out }) => {
+            Self::Backtest(BacktestArgs { file, plan, set, out }) => {
                 backtest::run(&backtest::Settings { plan: either(file, plan)?, set, out }, printer)
             }
-            Self::Report(Report { run, out }) => report::run(&report::Settings { run, out }, printer),
-            Self::Quote(Quote { plan, set, state, adapter }) => {
+            Self::Report(ReportArgs { run, out }) => report::run(&report::Settings { run, out }, printer),
+            Self::Quote(QuoteArgs { plan, set, state, adapter }) => {
                 quote::run(&quote::Settings { plan, set, state, adapter }, printer)
             }
             Self::Audit(typed) => {
-                let Audit { plan, set, log, sample, nonce, expect_head, .. } = typed;
+                let DefiAuditArgs { plan, set, log, sample, nonce, expect_head, .. } = typed;
                 let part = match (typed.adapter, typed.commitment, typed.out, typed.bundle) {
                     (Some(adapter), Some(commitment), Some(out), _) => {
                         let mode = Mode::of(typed.open, typed.disclose);
-                        audit::Part::Prove { adapter, commitment, mode, out }
+                        audit::SampleAction::Prove { adapter, commitment, mode, out }
                     }
-                    (_, _, _, Some(bundle)) => audit::Part::Verify { bundle, expect_adapter: typed.expect_adapter },
-                    _ => audit::Part::Follow,
+                    (_, _, _, Some(bundle)) => {
+                        audit::SampleAction::Verify { bundle, expect_adapter: typed.expect_adapter }
+                    }
+                    _ => audit::SampleAction::Follow,
                 };
                 audit::run(&audit::Settings { plan, set, log, sample, nonce, expect_head, part }, printer)
             }

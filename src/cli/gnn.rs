@@ -13,20 +13,20 @@ use crate::commands::{self, Outcome};
 
 /// What may be typed behind `ftk gnn`.
 #[derive(Subcommand)]
-pub(super) enum Gnn {
+pub(super) enum GnnVerb {
     /// Check a graph, write it as one file, and print its digest and its Merkle root
     #[command(after_help = help::GNN_IMPORT)]
-    Import(Import),
+    Import(GnnImportArgs),
     /// Score nodes or pairs of nodes: lines of CSV, or a JSON object each
     #[command(after_help = help::GNN_SCORE)]
-    Score(Score),
+    Score(ScoreArgs),
     /// Train in every way there is, with several seeds, and print one table
     #[command(override_usage = "ftk gnn ablate [OPTIONS] --out <FOLDER> <RECIPE>", after_help = help::GNN_ABLATE)]
-    Ablate(Ablate),
+    Ablate(AblateArgs),
 }
 
 #[derive(Args)]
-pub(super) struct Score {
+pub(super) struct ScoreArgs {
     /// Base model for graphs: the folder base/ of a run that trained one
     #[arg(long, value_name = "FOLDER")]
     base: PathBuf,
@@ -51,7 +51,7 @@ pub(super) struct Score {
 }
 
 #[derive(Args)]
-pub(super) struct Ablate {
+pub(super) struct AblateArgs {
     /// Recipe (a file or a name) of an adapter on a base, or of a base; --recipe RECIPE does the same
     #[arg(value_name = "RECIPE", conflicts_with = "recipe")]
     file: Option<PathBuf>,
@@ -72,7 +72,7 @@ pub(super) struct Ablate {
 }
 
 #[derive(Args)]
-pub(super) struct Import {
+pub(super) struct GnnImportArgs {
     /// Table of edges (.csv, .csv.gz, .parquet): src, dst, and weight and time where known
     #[arg(long, value_name = "FILE", required_unless_present = "path")]
     edges: Option<PathBuf>,
@@ -91,17 +91,17 @@ pub(super) struct Import {
 }
 
 /// Runs what was typed.
-pub(super) fn run(verb: Gnn, printer: &Printer) -> anyhow::Result<Outcome> {
+pub(super) fn run(verb: GnnVerb, printer: &Printer) -> anyhow::Result<Outcome> {
     match verb {
-        Gnn::Import(Import { edges, nodes, directed, path, out }) => {
+        GnnVerb::Import(GnnImportArgs { edges, nodes, directed, path, out }) => {
             let origin = match (path, edges) {
                 (Some(path), _) => Origin::Path(path),
                 (None, Some(edges)) => Origin::Tables { nodes, edges, directed },
                 (None, None) => anyhow::bail!("give a path, or --edges"),
             };
-            commands::gnn::import(&commands::gnn::Import { origin, out }, printer)
+            commands::gnn::import(&commands::gnn::ImportSettings { origin, out }, printer)
         }
-        Gnn::Score(Score { base, adapter, graph, nodes, pairs, before, out }) => {
+        GnnVerb::Score(ScoreArgs { base, adapter, graph, nodes, pairs, before, out }) => {
             let asked = match (nodes, pairs) {
                 (_, Some(pairs)) => ScoreTargets::Pairs(pairs),
                 (Some(nodes), None) => ScoreTargets::Nodes(nodes),
@@ -110,7 +110,7 @@ pub(super) fn run(verb: Gnn, printer: &Printer) -> anyhow::Result<Outcome> {
             let settings = commands::gnn::score::Settings { base, adapter, graph, asked, before, out };
             commands::gnn::score::run(&settings, printer)
         }
-        Gnn::Ablate(Ablate { file, recipe, set, then, seeds, out }) => {
+        GnnVerb::Ablate(AblateArgs { file, recipe, set, then, seeds, out }) => {
             let recipe = either(file, recipe)?;
             let settings = commands::gnn::ablate::Settings { recipe, set, then, seeds, out };
             commands::gnn::ablate::run(&settings, printer)

@@ -10,11 +10,11 @@ use ftk_proofs::{AtLeast, Choice, Kind, Logits, MAX_TOP, Output, Top, limits};
 
 use super::printer::Printer;
 use crate::commands::prove::Mode;
-use crate::commands::questions::{Claim, Inputs};
+use crate::commands::questions::{AskedOutput, InputSource};
 use crate::commands::{self, Outcome};
 
 #[derive(Args)]
-pub(super) struct Commit {
+pub(super) struct CommitArgs {
     /// Base model that the adapter was trained on
     #[arg(long)]
     base: PathBuf,
@@ -33,7 +33,7 @@ pub(super) struct Commit {
 }
 
 #[derive(Args)]
-pub(super) struct Open {
+pub(super) struct OpenArgs {
     /// PEFT adapter folder that was delivered
     adapter: PathBuf,
     /// The commitment you know: a file, a folder that `ftk commit` wrote, or a bundle
@@ -45,7 +45,7 @@ pub(super) struct Open {
 }
 
 #[derive(Args)]
-pub(super) struct Prove {
+pub(super) struct ProveArgs {
     /// Base model
     #[arg(long)]
     base: PathBuf,
@@ -56,7 +56,7 @@ pub(super) struct Prove {
     #[arg(long, value_name = "FOLDER")]
     commitment: PathBuf,
     #[command(flatten)]
-    subject: Subject,
+    subject: StatementArgs,
     /// Text to bind into the proof: who it is for, or a nonce they gave
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     context: String,
@@ -81,7 +81,7 @@ pub(super) struct Prove {
 /// What a proof is about.
 #[derive(Args)]
 #[command(next_help_heading = "What to prove")]
-struct Subject {
+struct StatementArgs {
     /// What to prove about each input: the greedy answer (completion), the logits behind it (logits), the
     /// log-probability of a continuation (logprob), those of two answers (preference), which of some token ids is the
     /// likeliest (choice), whether one is at least so likely (at-least), or the likeliest ids (top). Of nodes: logits,
@@ -168,7 +168,7 @@ fn likely(text: &str) -> Result<AtLeast, String> {
 }
 
 #[derive(Args)]
-pub(super) struct Verify {
+pub(super) struct VerifyArgs {
     /// Bundle folders; of several, each gets a line, and the exit code is the worst
     #[arg(required_unless_present = "registry", value_name = "BUNDLE")]
     bundles: Vec<PathBuf>,
@@ -180,15 +180,15 @@ pub(super) struct Verify {
     #[arg(long)]
     base: PathBuf,
     #[command(flatten)]
-    expectations: Expectations,
+    expectations: ExpectationArgs,
     #[command(flatten)]
-    limits: Limits,
+    limits: LimitArgs,
 }
 
 /// What the verifier knows. What is left unsaid, the prover has chosen.
 #[derive(Args)]
 #[command(next_help_heading = "Expectations")]
-struct Expectations {
+struct ExpectationArgs {
     /// Digest of the adapter's commitment, as `ftk commit` printed it; you need it from elsewhere than the bundle
     #[arg(long, value_name = "DIGEST")]
     expect_adapter: Option<String>,
@@ -241,7 +241,7 @@ struct Expectations {
 /// What a bundle may cost; one that would take more is undecided.
 #[derive(Args)]
 #[command(next_help_heading = "Limits (a bundle that would take more is undecided)")]
-struct Limits {
+struct LimitArgs {
     /// Tokens, or nodes of a graph, to run the base on
     #[arg(long, value_name = "COUNT", default_value_t = limits::Limits::default().tokens)]
     max_tokens: u64,
@@ -259,7 +259,7 @@ struct Limits {
     max_seconds: u64,
 }
 
-impl Subject {
+impl StatementArgs {
     /// The task that was named, or that the options are of: one that does nothing is refused.
     fn kind(&self) -> Result<Kind> {
         let options = [
@@ -281,29 +281,29 @@ impl Subject {
         }
     }
 
-    fn into_parts(self) -> Result<(Claim, Inputs)> {
+    fn into_parts(self) -> Result<(AskedOutput, InputSource)> {
         let kind = self.kind()?;
         let Self { prompt, raw, max_tokens, continuation, chosen, rejected, among, rows, .. } = self;
         let claim = match kind {
-            Kind::Completion => Claim::Completion { max_tokens: max_tokens as usize },
-            Kind::Logits => Claim::Same(Logits::asked().into()),
-            Kind::LogProb => Claim::LogProb,
-            Kind::Preference => Claim::Preference,
-            Kind::Choice => Claim::Same(Choice::among(among).into()),
-            Kind::AtLeast => Claim::Same(self.at_least.expect("this task requires it").into()),
-            Kind::Top => Claim::Same(Top::of(self.top.expect("this task requires it")).into()),
+            Kind::Completion => AskedOutput::Completion { max_tokens: max_tokens as usize },
+            Kind::Logits => AskedOutput::Same(Logits::asked().into()),
+            Kind::LogProb => AskedOutput::LogProb,
+            Kind::Preference => AskedOutput::Preference,
+            Kind::Choice => AskedOutput::Same(Choice::among(among).into()),
+            Kind::AtLeast => AskedOutput::Same(self.at_least.expect("this task requires it").into()),
+            Kind::Top => AskedOutput::Same(Top::of(self.top.expect("this task requires it")).into()),
         };
         let continuations = [continuation, chosen, rejected].into_iter().flatten().collect();
         let inputs = match (rows, self.graph) {
-            (_, Some(graph)) => Inputs::Nodes { graph, names: self.node, file: self.nodes },
-            (Some(file), None) => Inputs::Rows(file),
-            (None, None) => Inputs::Typed { prompt: prompt.unwrap_or_default(), raw, continuations },
+            (_, Some(graph)) => InputSource::Nodes { graph, names: self.node, file: self.nodes },
+            (Some(file), None) => InputSource::Rows(file),
+            (None, None) => InputSource::Typed { prompt: prompt.unwrap_or_default(), raw, continuations },
         };
         Ok((claim, inputs))
     }
 }
 
-impl Commit {
+impl CommitArgs {
     /// Runs it; `local` finds a base.
     pub(super) fn run(self, local: impl Fn(PathBuf) -> Result<PathBuf>, printer: &Printer) -> Result<Outcome> {
         let Self { base, adapter, out, text, max_memory } = self;
@@ -312,7 +312,7 @@ impl Commit {
     }
 }
 
-impl Open {
+impl OpenArgs {
     /// Runs it.
     pub(super) fn run(self, printer: &Printer) -> Result<Outcome> {
         let Self { adapter, commitment, opening } = self;
@@ -320,7 +320,7 @@ impl Open {
     }
 }
 
-impl Prove {
+impl ProveArgs {
     /// Runs it; `local` finds a base.
     pub(super) fn run(self, local: impl Fn(PathBuf) -> Result<PathBuf>, printer: &Printer) -> Result<Outcome> {
         let Self { base, adapter, commitment, subject, context, open, disclose, out, dry_run, max_memory } = self;
@@ -345,7 +345,7 @@ impl Prove {
     }
 }
 
-impl Verify {
+impl VerifyArgs {
     /// Runs it; `local` finds a base.
     pub(super) fn run(self, local: impl Fn(PathBuf) -> Result<PathBuf>, printer: &Printer) -> Result<Outcome> {
         let base = local(self.base.clone())?;
@@ -362,7 +362,8 @@ impl Verify {
         let Self { bundles, expectations, limits, .. } = self;
         let question = expectations.question()?;
         let expect_task = expectations.task(question.as_ref())?;
-        let Expectations { expect_adapter, expect_graph, expect_context, expect_max_tokens, date, .. } = expectations;
+        let ExpectationArgs { expect_adapter, expect_graph, expect_context, expect_max_tokens, date, .. } =
+            expectations;
         let expect_input = match (expectations.expect_input, expectations.expect_rows) {
             (Some(prompt), _) => Expected::Prompt { prompt, raw: expectations.raw, question },
             (None, Some(file)) => Expected::Rows { file, question },
@@ -372,7 +373,7 @@ impl Verify {
             (None, None) if expectations.any_input => Expected::Any,
             (None, None) => Expected::Unknown,
         };
-        let Limits { max_tokens, max_sites, max_bytes, max_memory, max_seconds } = limits;
+        let LimitArgs { max_tokens, max_sites, max_bytes, max_memory, max_seconds } = limits;
         let limits = limits::Limits {
             tokens: max_tokens,
             sites: max_sites,
@@ -395,7 +396,7 @@ impl Verify {
     }
 }
 
-impl Expectations {
+impl ExpectationArgs {
     /// What was asked of every input, where an option says more than the kind of answer.
     fn question(&self) -> Result<Option<Output>> {
         let (option, question) = match (&self.expect_at_least, self.expect_top, self.expect_among.is_empty()) {

@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 
 use super::run::manifest::hex;
 use super::run::{MANIFEST, NOTE, RECIPE, exported};
-use super::task::Opened;
+use super::task::OpenedRun;
 use super::{Advice, Outcome, tasks};
 use crate::cli::printer::Printer;
-use crate::train::audit::{self, AuditError, Audited, AuditedRun, Check, Parting, Refused, Which};
+use crate::train::audit::{self, AuditError, Audited, AuditedRun, Parting, Refused, TranscriptCheck, Which};
 use crate::train::transcript::Transcript;
 
 /// What is needed.
@@ -74,7 +74,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 }
 
 /// What an audit found.
-struct Found {
+struct AuditFindings {
     audited: Audited,
     /// Files of the result that were compared.
     files: Vec<String>,
@@ -85,7 +85,7 @@ pub(super) struct Under {
     pub(super) transcript: Transcript,
     pub(super) manifest: Option<Value>,
     pub(super) recipe: Recipe,
-    pub(super) opened: Box<dyn Opened>,
+    pub(super) opened: Box<dyn OpenedRun>,
 }
 
 /// Opens a run; its root is the one that is known.
@@ -102,7 +102,7 @@ pub(super) fn open(settings: &Settings, printer: &Printer) -> Result<Under> {
     Ok(Under { transcript, manifest, recipe, opened })
 }
 
-fn judged(settings: &Settings, printer: &Printer) -> Result<Found> {
+fn judged(settings: &Settings, printer: &Printer) -> Result<AuditFindings> {
     let Settings { run: folder, asked, .. } = settings;
     let Under { transcript, manifest, recipe, mut opened } = open(settings, printer)?;
     let scratch = Temporary::new(&std::env::temp_dir(), "ftk-audit-").context("cannot make a temporary folder")?;
@@ -140,7 +140,7 @@ fn judged(settings: &Settings, printer: &Printer) -> Result<Found> {
     } else {
         Vec::new()
     };
-    Ok(Found { audited, files })
+    Ok(AuditFindings { audited, files })
 }
 
 /// The recipe, with what it names brought here.
@@ -165,7 +165,7 @@ fn roots(settings: &Settings, transcript: &Transcript, manifest: Option<&Value>)
     let Some(root) = transcript.root() else { return Ok(()) };
     let wrong = |whose: &str, said: &str| {
         let what = format!("the transcript's is {}, {whose}: {said}", root.to_hex());
-        Err(AuditError::from(Refused::new(Check::Root, what)).into())
+        Err(AuditError::from(Refused::new(TranscriptCheck::Root, what)).into())
     };
     if let Some(text) = &settings.expect_root {
         let expected = Hash::from_hex(text);
@@ -206,14 +206,14 @@ fn manifest(folder: &Path) -> Result<Option<Value>> {
 
 /// Says of another run which of what goes into it is different, and of one in another arithmetic that what was computed
 /// for it cannot be told.
-pub(super) fn blamed(error: AuditError, opened: &dyn Opened, manifest: Option<&Value>) -> anyhow::Error {
+pub(super) fn blamed(error: AuditError, opened: &dyn OpenedRun, manifest: Option<&Value>) -> anyhow::Error {
     let AuditError::Refused(mut refused) = error else { return error.into() };
     let arithmetic = &opened.inputs().identity.arithmetic;
     if refused.computed && !arithmetic.starts_with("ftk-") {
         let message = format!("{arithmetic} is promised to be the same nowhere, and here it is not: {refused}");
         return Advice::new(message, "audit it on the machine that trained it").into();
     }
-    if let (Check::Run, Some(said)) = (refused.check, manifest) {
+    if let (TranscriptCheck::Run, Some(said)) = (refused.check, manifest) {
         let own = opened.inputs().manifest(&opened.counts());
         let parts = ["recipe", "base", "data", "start"].into_iter().filter(|part| own[*part] != said[*part]);
         let parts: Vec<&str> = parts.collect();
@@ -227,13 +227,13 @@ pub(super) fn blamed(error: AuditError, opened: &dyn Opened, manifest: Option<&V
 /// Exports the state that the session shows and compares it with the result's files and with what the manifest says of
 /// them. Names the files, those with weights first.
 fn compare(
-    opened: &dyn Opened,
+    opened: &dyn OpenedRun,
     folder: &Path,
     manifest: Option<&Value>,
     root: &Hash,
     scratch: &Path,
 ) -> Result<Vec<String>> {
-    let refuse = |what: String| Err(AuditError::from(Refused::new(Check::Result, what)).into());
+    let refuse = |what: String| Err(AuditError::from(Refused::new(TranscriptCheck::Result, what)).into());
     let weights = exported(opened, scratch, Some(root))?;
     let mut files = Vec::new();
     written(scratch, Path::new(""), &mut files).with_context(|| format!("cannot read {}", scratch.display()))?;
@@ -280,8 +280,8 @@ fn placeless(bytes: &[u8]) -> Option<Value> {
     Some(config)
 }
 
-fn follows(settings: &Settings, found: &Found, printer: &Printer) -> Outcome {
-    let Found { audited: Audited { root, steps, computed, kept, moved, result, .. }, files } = found;
+fn follows(settings: &Settings, found: &AuditFindings, printer: &Printer) -> Outcome {
+    let AuditFindings { audited: Audited { root, steps, computed, kept, moved, result, .. }, files } = found;
     let all = computed.len() as u64 == *steps;
     printer.line("follows");
     printer.line(&format!("the run is that of its recipe, rows and base, by transcript {}", root.to_hex()));

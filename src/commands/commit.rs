@@ -24,7 +24,7 @@ use serde_json::json;
 use super::card::{self, Card};
 use super::{Advice, Committable, Outcome, exact, fits_memory, frozen, plain_text, unwritable};
 use crate::cli::printer::Printer;
-use crate::prove::cost::{self, Base, Costs};
+use crate::prove::cost::{self, BaseCost, Costs};
 use crate::prove::fixed::{Agreement, of_adapter};
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{OPENING, OpeningFile};
@@ -125,7 +125,7 @@ pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
     let own = peft::base_name(&settings.adapter)?.filter(|name| card::is_on_hub(name));
     let (net, name) = (subject.net(), own.unwrap_or_else(|| subject.name()));
     let shapes = cost::shapes(&net, &adapter);
-    let costs = Costs::of(Base::of(&net), &shapes, 0).with_context(|| settings.adapter.display().to_string())?;
+    let costs = Costs::of(BaseCost::of(&net), &shapes, 0).with_context(|| settings.adapter.display().to_string())?;
     fits_memory("the commitment", costs.commit_memory, settings.max_memory)?;
     let (fixed, model) = exact(subject)?;
     let (adapter, rounding) = on_grid(adapter, &settings.adapter)?;

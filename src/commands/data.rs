@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use ftk_recipes::Recipe;
 
-pub use super::task::Preview;
+pub use super::task::PreviewOptions;
 use super::{Outcome, day, recipe, tasks};
 use crate::cli::printer::Printer;
 
 /// What is looked at.
-pub enum Subject {
+pub enum Previewed {
     /// The rows of a recipe, as its run would take them.
     Recipe {
         /// The recipe.
@@ -34,9 +34,9 @@ pub enum Subject {
 /// What is needed.
 pub struct Settings {
     /// The rows.
-    pub subject: Subject,
+    pub subject: Previewed,
     /// What the task is told beside the recipe.
-    pub preview: Preview,
+    pub preview: PreviewOptions,
 }
 
 /// Shows the first rows and counts all.
@@ -45,8 +45,8 @@ pub struct Settings {
 /// Whatever a training run would refuse about recipe, base and rows.
 pub fn preview(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let recipe = match &settings.subject {
-        Subject::Recipe { file, set } => Recipe::load_with(file, set)?,
-        Subject::File { base, data, set, date } => {
+        Previewed::Recipe { file, set } => Recipe::load_with(file, set)?,
+        Previewed::File { base, data, set, date } => {
             let mut recipe = recipe(None, set, Some(base))?;
             recipe.data.train.clone_from(data);
             date.as_deref().map(|date| day(date, "--date")).transpose()?;

@@ -16,21 +16,21 @@ use ftk_defi::PLANS;
 use ftk_defi::plan::{GENERATED, Plan, named};
 use serde_json::{Value, json};
 
-use super::task::{Start, Task, Trainer};
+use super::task::{StartFile, TaskCommands, Trainer};
 
 /// The task of markets: it has plans and no recipes, and trains on text that it makes of them.
 pub(super) struct Markets;
 
-impl Task for Markets {
+impl TaskCommands for Markets {
     fn name(&self) -> &'static str {
         "defi"
     }
 
-    fn starts(&self) -> Result<Vec<Start>> {
-        let start = |file: &'static ftk_recipes::Builtin| -> Result<Start> {
+    fn starts(&self) -> Result<Vec<StartFile>> {
+        let start = |file: &'static ftk_recipes::Builtin| -> Result<StartFile> {
             let market = Plan::parse(file.name, file.text)?.market;
             let needs = (market != Path::new(GENERATED)).then_some(market);
-            Ok(Start { file, taker: "ftk defi backtest", needs })
+            Ok(StartFile { file, taker: "ftk defi backtest", needs })
         };
         PLANS.iter().map(start).collect()
     }

@@ -21,7 +21,7 @@ use ftk_text::rows::{self, Chat, Options, PairRow, PlainText};
 use serde_json::json;
 
 use super::prove::Mode;
-use super::questions::{Claim, Inputs};
+use super::questions::{AskedOutput, InputSource};
 use super::{Outcome, commit, fitting, frozen, prove, run, tasks, verify};
 use crate::cli::printer::Printer;
 use crate::prove::bundle;
@@ -87,8 +87,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             base: base.clone(),
             adapter: recipe.run.out.clone(),
             commitment: commitment.clone(),
-            claim: Claim::Completion { max_tokens: ANSWER },
-            inputs: Inputs::Typed { prompt: prompt.clone(), raw: false, continuations: Vec::new() },
+            claim: AskedOutput::Completion { max_tokens: ANSWER },
+            inputs: InputSource::Typed { prompt: prompt.clone(), raw: false, continuations: Vec::new() },
             date: None,
             context: "ftk demo".to_owned(),
             mode,

@@ -20,7 +20,7 @@ use super::{Advice, Outcome, writable};
 use crate::cli::printer::Printer;
 
 /// What `ftk gnn import` needs.
-pub struct Import {
+pub struct ImportSettings {
     /// Where the graph comes from.
     pub origin: Origin,
     /// The canonical file to write; nothing is written without one.
@@ -63,7 +63,7 @@ pub(super) fn eval(mut recipe: Recipe, adapter: Option<&Path>, printer: &Printer
 ///
 /// # Errors
 /// Files that cannot be read or are malformed, a graph in which something does not fit.
-pub fn import(settings: &Import, printer: &Printer) -> Result<Outcome> {
+pub fn import(settings: &ImportSettings, printer: &Printer) -> Result<Outcome> {
     settings.out.as_deref().map(writable).transpose()?;
     let (graph, found) = import::import(&settings.origin)?;
     found.notes().iter().for_each(|note| printer.note(note));

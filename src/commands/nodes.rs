@@ -9,14 +9,14 @@ use ftk_networks::graphs::{End, GraphNetwork};
 use ftk_proofs::{Case, Choice, Input, Kind, Logits, MAX_CHOICES, Output};
 
 use super::Advice;
-use super::questions::{Claim, Inputs};
+use super::questions::{AskedOutput, InputSource};
 
 /// The cases, with nothing where answers will stand, and what reaches the nodes they are about.
 ///
 /// # Errors
 /// A graph that cannot be read or does not fit, names that it has not, a task that is not about nodes.
-pub fn cases(claim: &Claim, inputs: &Inputs, network: &GraphNetwork) -> Result<(Vec<Case>, Neighbourhood)> {
-    let Inputs::Nodes { graph: path, names, file } = inputs else {
+pub fn cases(claim: &AskedOutput, inputs: &InputSource, network: &GraphNetwork) -> Result<(Vec<Case>, Neighbourhood)> {
+    let InputSource::Nodes { graph: path, names, file } = inputs else {
         return Err(Advice::new("the base is one of graphs", "give --graph and --node, or --nodes").into());
     };
     let (graph, _) = import(&Origin::Path(path.clone()))?;
@@ -32,7 +32,7 @@ pub fn cases(claim: &Claim, inputs: &Inputs, network: &GraphNetwork) -> Result<(
     let nodes: Vec<u32> = all.iter().map(number).collect::<Result<_>>()?;
     let opened = graph.neighbourhood(&nodes, network.layers)?;
     opened.fits(network)?;
-    let Claim::Same(question) = claim else {
+    let AskedOutput::Same(question) = claim else {
         let message = "a node has no continuation";
         return Err(Advice::new(message, "--task logits, choice, at-least or top is about nodes").into());
     };

@@ -23,15 +23,15 @@ use ftk_text::generate::greedy;
 use serde_json::json;
 
 use super::commit::committed_form;
-use super::questions::{self, Claim, Inputs};
-use super::stated::{DISCLOSURE, Shown, disclosed, summary, summary_json};
+use super::questions::{self, AskedOutput, InputSource};
+use super::stated::{DISCLOSURE, StatedText, disclosed, summary, summary_json};
 use super::{Advice, Committable, Outcome, exact, fits_memory, frozen, nodes, on_day, unwritable};
 use crate::cli::printer::Printer;
 use crate::prove::bundle;
-use crate::prove::cost::{Base, Costs, SealedCosts};
+use crate::prove::cost::{BaseCost, Costs, SealedCosts};
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{Disclosure, Ledger, OPENING, OpeningFile};
-use crate::prove::subject::Subject;
+use crate::prove::subject::ProvedBase;
 
 /// What is needed.
 pub struct Settings {
@@ -42,9 +42,9 @@ pub struct Settings {
     /// Folder that `ftk commit` wrote.
     pub commitment: PathBuf,
     /// What the proof is to show.
-    pub claim: Claim,
+    pub claim: AskedOutput,
     /// Of which inputs.
-    pub inputs: Inputs,
+    pub inputs: InputSource,
     /// The day that the chat template writes into them.
     pub date: Option<String>,
     /// Bound into the proof.
@@ -83,7 +83,7 @@ impl Mode {
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let staged = place(&settings.out)?;
     let Asked { subject, adapter, secrets, questions } = Asked::read(settings)?;
-    let costs = Costs::of(Base::of(&subject.net()), secrets.commitment.shapes(), questions.most_rows())?;
+    let costs = Costs::of(BaseCost::of(&subject.net()), secrets.commitment.shapes(), questions.most_rows())?;
     fits_memory("the proof", costs.prove_memory, settings.max_memory)?;
     let (fixed, model) = exact(subject)?;
     let adapter = (&adapter, settings.adapter.as_path());
@@ -102,7 +102,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         Some(disclosure) => printer.note(&in_all(disclosure)),
     }
     let tokenizer = model.as_ref().and_then(|model| model.source.tokenizer().ok());
-    let shown = Shown::of(tokenizer, graph);
+    let shown = StatedText::of(tokenizer, graph);
     answers(statement, &shown, printer);
     printer.note(&format!("wrote {}", settings.out.display()));
     let rows = rows_of(statement, graph, shapes);
@@ -130,7 +130,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 pub fn foretell(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let Asked { subject, secrets, questions, .. } = Asked::read(settings)?;
     let (net, commitment, rows) = (subject.net(), &secrets.commitment, questions.most_rows());
-    let (base, shapes) = (Base::of(&net), commitment.shapes());
+    let (base, shapes) = (BaseCost::of(&net), commitment.shapes());
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let told = |memory: u64, seconds: [f64; 2], bytes: u64| {
         printer.line(&format!(
@@ -154,7 +154,7 @@ pub fn foretell(settings: &Settings, printer: &Printer) -> Result<Outcome> {
                 Net::Tokens(network) => network.vocab(),
                 Net::Graph(network) => network.outputs(),
             };
-            let Questions { cases, graph, .. } = questions;
+            let ProofQuestions { cases, graph, .. } = questions;
             let cases: Vec<Case> = cases.into_iter().map(|case| longest(case, outputs)).collect();
             let plan = plan(&subject.fixed()?, commitment, &cases, graph.as_ref(), Deadline::NONE)?;
             let costs = SealedCosts::of(base, shapes, rows, &Work::of(&plan, commitment)?)?;
@@ -192,10 +192,10 @@ fn longest(case: Case, outputs: usize) -> Case {
 
 /// Everything that is read before anything is computed.
 struct Asked {
-    subject: Subject,
+    subject: ProvedBase,
     adapter: Adapter,
     secrets: Secrets,
-    questions: Questions,
+    questions: ProofQuestions,
 }
 
 impl Asked {
@@ -204,13 +204,13 @@ impl Asked {
         let subject = on_day(subject, settings.date.as_deref())?;
         let secrets = Secrets::read(&settings.commitment)?;
         let (cases, graph) = match &subject {
-            Subject::Tokens(source) => (questions::cases(&settings.claim, &settings.inputs, source)?, None),
-            Subject::Graph { base, .. } => {
+            ProvedBase::Tokens(source) => (questions::cases(&settings.claim, &settings.inputs, source)?, None),
+            ProvedBase::Graph { base, .. } => {
                 let (cases, graph) = nodes::cases(&settings.claim, &settings.inputs, base.network())?;
                 (cases, Some(graph))
             }
         };
-        Ok(Self { subject, adapter, secrets, questions: Questions { cases, graph, head } })
+        Ok(Self { subject, adapter, secrets, questions: ProofQuestions { cases, graph, head } })
     }
 }
 
@@ -246,13 +246,13 @@ impl Secrets {
 }
 
 /// What is asked: cases without answers, what reaches their nodes, and the head the answers come from.
-struct Questions {
+struct ProofQuestions {
     cases: Vec<Case>,
     graph: Option<Neighbourhood>,
     head: Option<Saved>,
 }
 
-impl Questions {
+impl ProofQuestions {
     /// Rows of a pass, if answers are as long as they may be.
     fn most_rows(&self) -> u64 {
         rows_of_pass(&self.cases, self.graph.as_ref(), most_rows)
@@ -270,7 +270,7 @@ fn bundle(
     fixed: &FixedModel,
     (adapter, folder): (&Adapter, &Path),
     secrets: &Secrets,
-    Questions { cases, graph, head }: Questions,
+    ProofQuestions { cases, graph, head }: ProofQuestions,
     settings: &Settings,
     printer: &Printer,
 ) -> Result<(PackedBundle, Option<(Ledger, bool)>)> {
@@ -308,7 +308,7 @@ fn bundle(
         let plan = plan(fixed, &commitment, &cases, graph.as_ref(), Deadline::NONE)?;
         let rows = rows_of_pass(&cases, graph.as_ref(), |case| case.rows() as u64);
         let work = Work::of(&plan, &commitment)?;
-        let costs = SealedCosts::of(Base::of(fixed.net()), commitment.shapes(), rows, &work)?;
+        let costs = SealedCosts::of(BaseCost::of(fixed.net()), commitment.shapes(), rows, &work)?;
         // What is free is so beside what this process has by now.
         let needs = if settings.max_memory.is_some() { costs.prove_memory } else { costs.seal_memory };
         fits_memory("the sealed proof", needs, settings.max_memory)?;
@@ -387,7 +387,7 @@ fn in_all(disclosure: &Disclosure) -> String {
 }
 
 /// The answer of one completion as it is; of anything else, what it says.
-fn answers(statement: &Statement, shown: &Shown, printer: &Printer) {
+fn answers(statement: &Statement, shown: &StatedText, printer: &Printer) {
     match statement.cases.as_slice() {
         [Case { output: Output::Completion(completion), .. }] => printer.text(&shown.answer(&completion.ids)),
         cases => {

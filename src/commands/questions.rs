@@ -13,7 +13,7 @@ use super::{Advice, Question};
 
 /// What a proof is to show.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Claim {
+pub enum AskedOutput {
     /// How the model continues a prompt.
     Completion {
         /// Most tokens.
@@ -29,7 +29,7 @@ pub enum Claim {
 
 /// Where the inputs come from.
 #[derive(Clone, Debug)]
-pub enum Inputs {
+pub enum InputSource {
     /// One prompt, with as many continuations as the task is about.
     Typed {
         /// The prompt.
@@ -59,12 +59,12 @@ const LIMIT: usize = usize::MAX;
 ///
 /// # Errors
 /// Rows or texts that do not ask what the task is about.
-pub fn cases(claim: &Claim, inputs: &Inputs, source: &BaseModel) -> Result<Vec<Case>> {
+pub fn cases(claim: &AskedOutput, inputs: &InputSource, source: &BaseModel) -> Result<Vec<Case>> {
     let stop_ids: Vec<u32> = source.special().stop.iter().copied().collect();
     let context = source.network().context();
     let about = |input: Vec<u32>| -> Result<Case> {
         let output = match claim {
-            Claim::Completion { max_tokens } => {
+            AskedOutput::Completion { max_tokens } => {
                 let room = context.saturating_sub(input.len());
                 if room == 0 {
                     let message = format!("the prompt fills the base's {context} positions");
@@ -73,32 +73,32 @@ pub fn cases(claim: &Claim, inputs: &Inputs, source: &BaseModel) -> Result<Vec<C
                 let max_tokens = u32::try_from(room.min(*max_tokens)).unwrap_or(u32::MAX);
                 Completion { ids: Vec::new(), max_tokens, stop_ids: stop_ids.clone() }.into()
             }
-            Claim::Same(output) => output.clone(),
-            Claim::LogProb | Claim::Preference => unreachable!("rows say what these are about"),
+            AskedOutput::Same(output) => output.clone(),
+            AskedOutput::LogProb | AskedOutput::Preference => unreachable!("rows say what these are about"),
         };
         Ok(Case { input: Input::Tokens(input), output })
     };
     let options = Options { template: source.chat_template().ok().cloned(), ..Options::default() };
     match (claim, inputs) {
-        (_, Inputs::Nodes { .. }) => {
+        (_, InputSource::Nodes { .. }) => {
             Err(Advice::new("the base is one of tokens", "give a base of graphs, or --prompt or --rows").into())
         }
-        (Claim::LogProb, Inputs::Rows(path)) => {
+        (AskedOutput::LogProb, InputSource::Rows(path)) => {
             let encoder = Encoder::new(source, path, ftk_recipes::Scored::default(), LIMIT);
             let rows = rows::read::<SftRow>(path, &options)?.rows;
             rows.into_iter().map(|(place, row)| continued(&encoder, place, encoder.sft(place, row)?)).collect()
         }
-        (Claim::Preference, Inputs::Rows(path)) => {
+        (AskedOutput::Preference, InputSource::Rows(path)) => {
             let encoder = Encoder::new(source, path, ftk_recipes::Scored::default(), LIMIT);
             let rows = rows::read::<PairRow>(path, &options)?.rows;
             rows.into_iter().map(|(place, row)| compared(&encoder, place, encoder.pair(place, row)?)).collect()
         }
-        (_, Inputs::Rows(path)) => {
+        (_, InputSource::Rows(path)) => {
             let encoder = Encoder::new(source, path, ftk_recipes::Scored::default(), LIMIT);
             let rows = rows::read::<PromptRow>(path, &options)?.rows;
             rows.into_iter().map(|(place, row)| about(encoder.asked(place, &row)?)).collect()
         }
-        (Claim::LogProb, Inputs::Typed { prompt, raw, continuations }) => {
+        (AskedOutput::LogProb, InputSource::Typed { prompt, raw, continuations }) => {
             let [continuation] = continuations.as_slice() else { return Err(wants("--continuation")) };
             let (path, place) = (Path::new("prompt"), RowPlace::Row(1));
             let encoder = Encoder::new(source, path, ftk_recipes::Scored::default(), LIMIT);
@@ -106,7 +106,7 @@ pub fn cases(claim: &Claim, inputs: &Inputs, source: &BaseModel) -> Result<Vec<C
             let row = SftRow::Completion(speech.text("user", prompt), speech.text("assistant", continuation));
             Ok(vec![continued(&encoder, place, encoder.sft(place, row)?)?])
         }
-        (Claim::Preference, Inputs::Typed { prompt, raw, continuations }) => {
+        (AskedOutput::Preference, InputSource::Typed { prompt, raw, continuations }) => {
             let [chosen, rejected] = continuations.as_slice() else { return Err(wants("--chosen and --rejected")) };
             let (path, place) = (Path::new("prompt"), RowPlace::Row(1));
             let encoder = Encoder::new(source, path, ftk_recipes::Scored::default(), LIMIT);
@@ -115,10 +115,10 @@ pub fn cases(claim: &Claim, inputs: &Inputs, source: &BaseModel) -> Result<Vec<C
             let row = PairRow::Text(speech.text("user", prompt), chosen, rejected);
             Ok(vec![compared(&encoder, place, encoder.pair(place, row)?)?])
         }
-        (_, Inputs::Typed { continuations, .. }) if !continuations.is_empty() => {
+        (_, InputSource::Typed { continuations, .. }) if !continuations.is_empty() => {
             Err(Advice::new("this task is about no continuation", "leave it away, or choose another --task").into())
         }
-        (_, Inputs::Typed { prompt, raw, .. }) => {
+        (_, InputSource::Typed { prompt, raw, .. }) => {
             let question = Question { prompt: prompt.clone(), raw: *raw, max_tokens: 1 };
             Ok(vec![about(question.ids(source)?)?])
         }

@@ -8,7 +8,7 @@ use ftk_recipes::shipped::{ShippedRows, near};
 use ftk_recipes::{Builtin, Recipe};
 use serde_json::json;
 
-use super::task::Start;
+use super::task::StartFile;
 use super::tasks::TASKS;
 use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
@@ -46,7 +46,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     match settings {
         Settings::List => {
             for task in TASKS {
-                for Start { file, taker, needs } in task.starts()? {
+                for StartFile { file, taker, needs } in task.starts()? {
                     let (name, about) = (file.name, file.about());
                     let mut object = json!({ "name": name, "about": about, "for": taker });
                     if task.trainer().is_some() {

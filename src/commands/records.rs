@@ -11,7 +11,7 @@ use super::audit::{Settings, blamed, differs, open};
 use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
 use crate::train::audit::{self, AuditError, AuditedRun};
-use crate::train::referee::{self, Finding, Verdict};
+use crate::train::referee::{self, Finding, Ruling};
 
 /// Bytes of a record, at most: one of a large step has some tens of megabytes.
 const RECORD: u64 = 1 << 30;
@@ -51,9 +51,9 @@ pub fn record(settings: &Settings, recording: &Recording, printer: &Printer) -> 
 }
 
 /// Where the records part, what stands there, and the file for a referee.
-type Parts = (usize, String, PathBuf);
+type Divergence = (usize, String, PathBuf);
 
-fn recorded(settings: &Settings, recording: &Recording, printer: &Printer) -> Result<Option<Parts>> {
+fn recorded(settings: &Settings, recording: &Recording, printer: &Printer) -> Result<Option<Divergence>> {
     let Recording { step, record, dispute } = recording;
     let run = open(settings, printer)?;
     let last = run.transcript.steps.len() as u64;
@@ -120,7 +120,7 @@ pub fn decide(path: &Path, printer: &Printer) -> Result<Outcome> {
         }
     };
     let verdict = referee::judge(records.each_ref().map(String::as_str), &inputs);
-    let Verdict { step, parts, findings, chains, reason } = &verdict;
+    let Ruling { step, parts, findings, chains, reason } = &verdict;
     if let Some((line, what)) = parts {
         let step = step.ok_or_else(|| anyhow!("records that part are about a step"))?;
         printer.line(&format!("step {step}: part at line {line}: {what}"));

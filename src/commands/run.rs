@@ -24,9 +24,9 @@ pub use self::manifest::MANIFEST;
 use self::steps::Steps;
 use super::Advice;
 use super::card::{self, Card};
-use super::task::{Opened, Trainer};
+use super::task::{OpenedRun, Trainer};
 use crate::cli::printer::Printer;
-use crate::train::{self, Ended, Lock, Observer, Start, TrainError, Why};
+use crate::train::{self, Lock, Observer, RunEnd, Start, TrainError, Why};
 
 /// Folder inside the run folder for a base trained in full.
 pub(super) const BASE: &str = "base";
@@ -38,7 +38,7 @@ pub(super) const NOTE: &str = "ftk_transcript";
 
 /// How a run came back.
 pub(super) struct Ran {
-    pub(super) ended: Ended,
+    pub(super) ended: RunEnd,
     /// Figures on what the task kept for testing, of a run that was not stopped.
     pub(super) test: Option<Metrics>,
 }
@@ -66,7 +66,7 @@ pub(super) fn run(
 /// As [`run`].
 pub(super) fn in_folder(
     recipe: &Recipe,
-    opened: &mut dyn Opened,
+    opened: &mut dyn OpenedRun,
     start: Start,
     stop: &dyn Fn() -> bool,
     printer: &Printer,
@@ -85,7 +85,7 @@ pub(super) fn in_folder(
     train::belongs(out, &opened.inputs().identity).map_err(|error| named(error, recipe))?;
     opened.begin(out, printer)?;
 
-    let opened: &dyn Opened = opened;
+    let opened: &dyn OpenedRun = opened;
     let steps = Steps::new(opened, out, printer);
     let observer = Observer {
         stop: &|| stop() || steps.diverged(),
@@ -122,7 +122,7 @@ pub(super) fn in_folder(
 ///
 /// # Errors
 /// The file system's; what the format does not hold.
-pub(super) fn exported(opened: &dyn Opened, folder: &Path, root: Option<&Hash>) -> Result<Vec<&'static str>> {
+pub(super) fn exported(opened: &dyn OpenedRun, folder: &Path, root: Option<&Hash>) -> Result<Vec<&'static str>> {
     let files = opened.export(folder)?;
     if let Some(root) = root.filter(|_| files.contains(&peft::FACTORS)) {
         notes::note(folder, NOTE, root.to_hex().as_str())?;

@@ -8,12 +8,12 @@ use ftk_proofs::{Case, Input, Output, Statement, Words, rows_of};
 use serde_json::{Value, json};
 
 /// Ids as text where the text gives them back, and nodes by name: the statement is about numbers.
-pub struct Shown<'a> {
+pub struct StatedText<'a> {
     tokenizer: Option<&'a Tokenizer>,
     graph: Option<&'a Neighbourhood>,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> StatedText<'a> {
     /// With what there is of either.
     pub fn of(tokenizer: Option<&'a Tokenizer>, graph: Option<&'a Neighbourhood>) -> Self {
         Self { tokenizer, graph }

@@ -9,12 +9,12 @@ use ftk_recipes::{Builtin, Metrics, Recipe, Session};
 use serde_json::Value;
 
 use super::Outcome;
-use super::run::manifest::Inputs;
+use super::run::manifest::RunInputs;
 use crate::cli::printer::Printer;
-use crate::train::Step;
+use crate::train::StepReport;
 
 /// A task.
-pub(super) trait Task: Sync {
+pub(super) trait TaskCommands: Sync {
     /// The folder of what it ships, and the name of its own verbs if it has any.
     fn name(&self) -> &'static str;
 
@@ -22,7 +22,7 @@ pub(super) trait Task: Sync {
     ///
     /// # Errors
     /// None but those of a file that ships broken.
-    fn starts(&self) -> Result<Vec<Start>>;
+    fn starts(&self) -> Result<Vec<StartFile>>;
 
     /// What the files may hold that it starts from, as a JSON Schema.
     fn schema(&self) -> Value {
@@ -42,7 +42,7 @@ pub(super) trait Task: Sync {
 }
 
 /// A file to start from.
-pub(super) struct Start {
+pub(super) struct StartFile {
     pub(super) file: &'static Builtin,
     /// The command that takes it.
     pub(super) taker: &'static str,
@@ -50,7 +50,7 @@ pub(super) struct Start {
     pub(super) needs: Option<PathBuf>,
 }
 
-impl Start {
+impl StartFile {
     /// A recipe.
     pub(super) fn recipe(file: &'static Builtin) -> Self {
         Self { file, taker: "ftk train", needs: None }
@@ -72,7 +72,7 @@ pub(super) trait Trainer: Sync {
     ///
     /// # Errors
     /// Rows, base or adapter: whatever is wrong with them.
-    fn plan(&self, recipe: &Recipe) -> Result<Box<dyn Plan>>;
+    fn plan(&self, recipe: &Recipe) -> Result<Box<dyn RunPlan>>;
 
     /// Measures a base, with or without an adapter, on what it was not trained on.
     ///
@@ -90,7 +90,7 @@ pub(super) trait Trainer: Sync {
     ///
     /// # Errors
     /// As [`Trainer::plan`].
-    fn preview(&self, recipe: Recipe, settings: &Preview, printer: &Printer) -> Result<Outcome>;
+    fn preview(&self, recipe: Recipe, settings: &PreviewOptions, printer: &Printer) -> Result<Outcome>;
 }
 
 /// What a measurement is told beside its recipe.
@@ -116,7 +116,7 @@ pub struct Estimation {
 }
 
 /// What a look at rows is told beside its recipe.
-pub struct Preview {
+pub struct PreviewOptions {
     /// How many to show.
     pub rows: usize,
     /// Fetch nothing that the recipe names on the hub.
@@ -124,7 +124,7 @@ pub struct Preview {
 }
 
 /// A run of which everything is known that can be known without training.
-pub(super) trait Plan {
+pub(super) trait RunPlan {
     /// Shows the resolved recipe and what there is to do.
     ///
     /// # Errors
@@ -135,16 +135,16 @@ pub(super) trait Plan {
     ///
     /// # Errors
     /// The device's; weights that cannot be read.
-    fn open(self: Box<Self>, device: &Device) -> Result<Box<dyn Opened>>;
+    fn open(self: Box<Self>, device: &Device) -> Result<Box<dyn OpenedRun>>;
 }
 
 /// A run that can begin.
-pub(super) trait Opened {
+pub(super) trait OpenedRun {
     /// What the host trains.
     fn session(&self) -> &dyn Session;
 
     /// What goes into the run.
-    fn inputs(&self) -> &Inputs;
+    fn inputs(&self) -> &RunInputs;
 
     /// How much there is of what, by name; files are not named, so that a run elsewhere has the same.
     fn counts(&self) -> Value;
@@ -184,7 +184,7 @@ pub(super) trait Opened {
 }
 
 /// Looks at every step and, when asked, gives the signs it has seen since it was asked last.
-pub(super) type Signs = Box<dyn FnMut(&Step, bool) -> Vec<String>>;
+pub(super) type Signs = Box<dyn FnMut(&StepReport, bool) -> Vec<String>>;
 
 /// What is said of a step beside its loss.
 pub(super) struct Telling {

@@ -1,10 +1,10 @@
 //! Which tasks there are: the one place that names them all.
 
-use super::task::{Task, Trainer};
+use super::task::{TaskCommands, Trainer};
 use super::{defi, gnn, text};
 
 /// Every task, in the order in which what they ship is listed.
-pub(super) static TASKS: [&dyn Task; 3] = [&text::Text, &gnn::task::Graphs, &defi::Markets];
+pub(super) static TASKS: [&dyn TaskCommands; 3] = [&text::TextTask, &gnn::task::Graphs, &defi::Markets];
 
 /// The one that takes recipes of this task.
 pub(super) fn of(task: ftk_recipes::Task) -> &'static dyn Trainer {
@@ -19,7 +19,7 @@ mod tests {
 
     use ftk_recipes::Recipe;
 
-    use super::super::task::Start;
+    use super::super::task::StartFile;
     use super::*;
 
     #[test]
@@ -38,7 +38,7 @@ mod tests {
         for task in TASKS {
             let starts = task.starts().unwrap();
             assert!(!starts.is_empty(), "{}", task.name());
-            for Start { file, .. } in starts {
+            for StartFile { file, .. } in starts {
                 assert!(names.insert(file.name), "{}", file.name);
                 let Some(trainer) = task.trainer() else { continue };
                 let recipe = Recipe::parse(Path::new(file.name), file.text).unwrap();

@@ -21,24 +21,24 @@ use ftk_text::references;
 use ftk_text::session::{TextSession, Trained};
 use serde_json::{Map, Value, json};
 
-use self::plan::{Counts, Plan};
-use super::run::manifest::{Inputs, hex, of_file};
-use super::task::{self, Estimation, Evaluation, Opened, Preview, Start, Telling, Trainer};
+use self::plan::{RunCounts, TextPlan};
+use super::run::manifest::{RunInputs, hex, of_file};
+use super::task::{self, Estimation, Evaluation, OpenedRun, PreviewOptions, StartFile, Telling, Trainer};
 use super::{Outcome, pull};
 use crate::arithmetic;
 use crate::cli::printer::Printer;
-use crate::train::{Identity, METRICS, Step};
+use crate::train::{METRICS, RunIdentity, StepReport};
 
 /// The task of text.
-pub(super) struct Text;
+pub(super) struct TextTask;
 
-impl task::Task for Text {
+impl task::TaskCommands for TextTask {
     fn name(&self) -> &'static str {
         "text"
     }
 
-    fn starts(&self) -> Result<Vec<Start>> {
-        Ok(BUILTIN.iter().filter(|file| !file.name.contains('/')).map(Start::recipe).collect())
+    fn starts(&self) -> Result<Vec<StartFile>> {
+        Ok(BUILTIN.iter().filter(|file| !file.name.contains('/')).map(StartFile::recipe).collect())
     }
 
     fn trainer(&self) -> Option<&dyn Trainer> {
@@ -46,7 +46,7 @@ impl task::Task for Text {
     }
 }
 
-impl Trainer for Text {
+impl Trainer for TextTask {
     fn takes(&self) -> &'static [ftk_recipes::Task] {
         &[ftk_recipes::Task::Sft, ftk_recipes::Task::Dpo]
     }
@@ -55,10 +55,10 @@ impl Trainer for Text {
         pull::recipe(recipe, offline, printer)
     }
 
-    fn plan(&self, recipe: &Recipe) -> Result<Box<dyn task::Plan>> {
+    fn plan(&self, recipe: &Recipe) -> Result<Box<dyn task::RunPlan>> {
         let source = super::open(&recipe.base)?;
-        let plan = Plan::new(recipe, &source)?;
-        Ok(Box::new(Planned { recipe: recipe.clone(), source, plan }))
+        let plan = TextPlan::new(recipe, &source)?;
+        Ok(Box::new(PlannedText { recipe: recipe.clone(), source, plan }))
     }
 
     fn eval(&self, recipe: Recipe, settings: &Evaluation, printer: &Printer) -> Result<Outcome> {
@@ -69,25 +69,25 @@ impl Trainer for Text {
         estimate::run(recipe, settings, printer)
     }
 
-    fn preview(&self, recipe: Recipe, settings: &Preview, printer: &Printer) -> Result<Outcome> {
+    fn preview(&self, recipe: Recipe, settings: &PreviewOptions, printer: &Printer) -> Result<Outcome> {
         preview::run(recipe, settings, printer)
     }
 }
 
 /// A run whose rows are read.
-struct Planned {
+struct PlannedText {
     recipe: Recipe,
     source: BaseModel,
-    plan: Plan,
+    plan: TextPlan,
 }
 
-impl task::Plan for Planned {
+impl task::RunPlan for PlannedText {
     fn show(&self, printer: &Printer) -> Result<()> {
         self.plan.counts.show(&self.recipe, printer)
     }
 
-    fn open(self: Box<Self>, device: &Device) -> Result<Box<dyn Opened>> {
-        let Self { recipe, source, plan: Plan { rows, held_out, begin, counts } } = *self;
+    fn open(self: Box<Self>, device: &Device) -> Result<Box<dyn OpenedRun>> {
+        let Self { recipe, source, plan: TextPlan { rows, held_out, begin, counts } } = *self;
         let weights = match recipe.base.init_std {
             Some(std) => open::random_weights(&source, std, recipe.run.seed, device)?,
             None => source.weights_held(device, recipe.base.hold)?,
@@ -99,28 +99,28 @@ impl task::Plan for Planned {
             Some(begin) => (weights, Trained::Adapter(LoraTensors::trained(begin, device)?)),
         };
         let session = open::open(&recipe, &source, (weights, trained), begin.as_ref(), (rows, held_out), device)?;
-        Ok(Box::new(Run { recipe, source, session, base, begin, counts, inputs }))
+        Ok(Box::new(TextRun { recipe, source, session, base, begin, counts, inputs }))
     }
 }
 
 /// A run whose weights are read, too.
-struct Run {
+struct TextRun {
     recipe: Recipe,
     source: BaseModel,
     session: TextSession,
     base: BaseDigest,
     /// The adapter training starts from; `None` where the base is trained.
     begin: Option<Adapter>,
-    counts: Counts,
-    inputs: Inputs,
+    counts: RunCounts,
+    inputs: RunInputs,
 }
 
-impl Opened for Run {
+impl OpenedRun for TextRun {
     fn session(&self) -> &dyn Session {
         &self.session
     }
 
-    fn inputs(&self) -> &Inputs {
+    fn inputs(&self) -> &RunInputs {
         &self.inputs
     }
 
@@ -146,7 +146,7 @@ impl Opened for Run {
     fn telling(&self, out: &Path) -> Telling {
         let dpo = &self.recipe.dpo;
         let mut watch = Watch::new(&out.join(METRICS), dpo.cost().has_reference().then_some(dpo.beta));
-        let signs = move |step: &Step, asked: bool| -> Vec<String> {
+        let signs = move |step: &StepReport, asked: bool| -> Vec<String> {
             watch.see(&step.record);
             let news = if asked { watch.news(step.steps) } else { Vec::new() };
             news.iter().map(ToString::to_string).collect()
@@ -164,7 +164,7 @@ impl Opened for Run {
 }
 
 /// What goes into a run: recipe (but for the places it names), rows, base and first adapter.
-fn inputs(recipe: &Recipe, base: &BaseDigest, begin: Option<&Adapter>, arithmetic: String) -> Result<Inputs> {
+fn inputs(recipe: &Recipe, base: &BaseDigest, begin: Option<&Adapter>, arithmetic: String) -> Result<RunInputs> {
     let train = of_file(&recipe.data.train)?;
     let held_out = recipe.data.held_out.as_deref().map(of_file).transpose()?;
     let start = recipe.lora.as_ref().and_then(|lora| lora.start.as_ref());
@@ -189,5 +189,5 @@ fn inputs(recipe: &Recipe, base: &BaseDigest, begin: Option<&Adapter>, arithmeti
     said.insert("base".to_owned(), json!(base.to_string()));
     said.insert("data".to_owned(), json!({ "train": hex(&train), "held_out": held_out.as_ref().map(hex) }));
     said.insert("start".to_owned(), json!(start.as_ref().map(hex)));
-    Ok(Inputs::new(recipe, said, Identity { digest: *hash.finalize().as_bytes(), arithmetic }))
+    Ok(RunInputs::new(recipe, said, RunIdentity { digest: *hash.finalize().as_bytes(), arithmetic }))
 }

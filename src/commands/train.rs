@@ -8,11 +8,11 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_recipes::Recipe;
 
-use self::stop::Stop;
+use self::stop::StopSignal;
 use super::run::{self, Ran, refuse_to_replace};
 use super::{Outcome, tasks};
 use crate::cli::printer::Printer;
-use crate::train::{Ended, Start, Why};
+use crate::train::{RunEnd, Start, Why};
 
 /// What is needed.
 pub struct Settings {
@@ -51,7 +51,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         trainer.plan(&recipe)?.show(printer)?;
         return Ok(Outcome::Done);
     }
-    let stop = Stop::listen().context("cannot listen for signals")?;
+    let stop = StopSignal::listen().context("cannot listen for signals")?;
     let Ran { ended, test } = run::run(trainer, &recipe, start, &|| stop.asked(printer), &settings.device, printer)?;
     for (name, value) in test.iter().flatten() {
         printer.line(&format!("test_{name}\t{value:.4}"));
@@ -60,8 +60,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 }
 
 /// Says how a run came back.
-fn close(recipe: &Recipe, ended: &Ended, stop: &Stop, printer: &Printer) -> Outcome {
-    let Ended { step, steps, why, best, transcript } = *ended;
+fn close(recipe: &Recipe, ended: &RunEnd, stop: &StopSignal, printer: &Printer) -> Outcome {
+    let RunEnd { step, steps, why, best, transcript } = *ended;
     match why {
         Why::Stopped => {
             if let Some(error) = printer.lost() {

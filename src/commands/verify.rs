@@ -18,14 +18,14 @@ use ftk_proofs::verifier::{Judged, Pending, Verifier};
 use ftk_proofs::{Case, Input, Kind, Logits, Output, Statement, rows_of};
 use serde_json::json;
 
-use super::questions::{self, Claim, Inputs};
-use super::stated::{Shown, disclosed, summary, summary_json};
+use super::questions::{self, AskedOutput, InputSource};
+use super::stated::{StatedText, disclosed, summary, summary_json};
 use super::{Advice, Outcome, Question, nodes, on_day};
 use crate::cli::printer::Printer;
-use crate::prove::bundle::{self, ReadError, strangers};
-use crate::prove::cost::{Base, Costs};
+use crate::prove::bundle::{self, BundleError, strangers};
+use crate::prove::cost::{BaseCost, Costs};
 use crate::prove::keys::commitment_key;
-use crate::prove::subject::Subject;
+use crate::prove::subject::ProvedBase;
 use crate::prove::verifier;
 
 /// What is needed.
@@ -169,7 +169,7 @@ pub fn registered(settings: &Settings, file: &Path, printer: &Printer) -> Result
 
 /// Judges bundles, each against expectations of its own; a line each where there are `many`.
 fn judge(settings: &Settings, jobs: &[(&Path, &Settings)], many: bool, printer: &Printer) -> Result<Outcome> {
-    let subject = on_day(Subject::open(&settings.base)?, settings.date.as_deref())?;
+    let subject = on_day(ProvedBase::open(&settings.base)?, settings.date.as_deref())?;
     let mut verifier = None;
     let mut worst = Outcome::Done;
     // Proofs are checked together, as many as there may be memory for.
@@ -186,7 +186,7 @@ fn judge(settings: &Settings, jobs: &[(&Path, &Settings)], many: bool, printer: 
         for (bundle, judged) in settled(waiting, &mut verifier) {
             let outcome = match judged {
                 Ok(judged) => {
-                    let shown = Shown::of(subject.tokenizer(), judged.graph.as_ref());
+                    let shown = StatedText::of(subject.tokenizer(), judged.graph.as_ref());
                     accepted(&judged, bundle, many, &shown, printer)
                 }
                 Err(error) => refused(&error, bundle, many, printer),
@@ -205,17 +205,17 @@ fn judge(settings: &Settings, jobs: &[(&Path, &Settings)], many: bool, printer: 
 fn replayed(
     settings: &Settings,
     bundle: &Path,
-    subject: &Subject,
+    subject: &ProvedBase,
     verifier: &mut Option<Verifier>,
     printer: &Printer,
-) -> Result<Result<Pending, ReadError>> {
+) -> Result<Result<Pending, BundleError>> {
     let content = match bundle::packed(bundle, &settings.limits) {
         Ok(content) => content,
         Err(error) => return Ok(Err(error)),
     };
     let expectations = match expectations(settings, &content, subject)? {
         Ok(expectations) => expectations,
-        Err(refusal) => return Ok(Err(ReadError::Refused(refusal))),
+        Err(refusal) => return Ok(Err(BundleError::Refused(refusal))),
     };
     let verifier = match verifier {
         Some(verifier) => verifier,
@@ -223,7 +223,7 @@ fn replayed(
     };
     let seconds = seconds(&content, subject);
     if let Some(refusal) = too_long(seconds, &settings.limits) {
-        return Ok(Err(ReadError::Refused(refusal)));
+        return Ok(Err(BundleError::Refused(refusal)));
     }
     if seconds >= WORTH_A_WORD {
         let allowed = settings.limits.time.as_secs();
@@ -231,7 +231,7 @@ fn replayed(
     }
     // Reading the base is nobody's fault.
     let deadline = settings.limits.deadline();
-    Ok(verifier.replay(content, &expectations, deadline).map_err(ReadError::Refused))
+    Ok(verifier.replay(content, &expectations, deadline).map_err(BundleError::Refused))
 }
 
 /// A verification that takes so many seconds is announced.
@@ -240,13 +240,13 @@ const WORTH_A_WORD: f64 = 10.0;
 const SLACK: f64 = 4.0;
 
 /// Seconds that the replay and the proofs of an open bundle take, by arithmetic; of a sealed one nothing is replayed.
-fn seconds(bundle: &PackedBundle, subject: &Subject) -> f64 {
+fn seconds(bundle: &PackedBundle, subject: &ProvedBase) -> f64 {
     if matches!(bundle.proof, Proof::Sealed(_)) {
         return 0.0;
     }
     let shapes = bundle.commitment.shapes();
     let rows = rows_of(&bundle.statement, bundle.graph.as_ref(), shapes).into_iter().max().unwrap_or(0);
-    Costs::of(Base::of(&subject.net()), shapes, rows as u64).map_or(0.0, |costs| costs.verify_seconds)
+    Costs::of(BaseCost::of(&subject.net()), shapes, rows as u64).map_or(0.0, |costs| costs.verify_seconds)
 }
 
 /// Refuses before it is begun what will not be done in time.
@@ -258,9 +258,9 @@ fn too_long(seconds: f64, limits: &Limits) -> Option<Refusal> {
 
 /// Checks the proofs of those that got so far; bundles in their order.
 fn settled<'a>(
-    waiting: Vec<(&'a Path, Result<Pending, ReadError>)>,
+    waiting: Vec<(&'a Path, Result<Pending, BundleError>)>,
     verifier: &mut Option<Verifier>,
-) -> Vec<(&'a Path, Result<Judged, ReadError>)> {
+) -> Vec<(&'a Path, Result<Judged, BundleError>)> {
     let (mut replayed, mut order) = (Vec::new(), Vec::new());
     for (bundle, result) in waiting {
         order.push((bundle, result.map(|bundle| replayed.push(bundle)).err()));
@@ -270,7 +270,7 @@ fn settled<'a>(
     for (bundle, error) in order {
         match error {
             Some(error) => judged.push((bundle, Err(error))),
-            None => judged.extend(verdicts.next().map(|verdict| (bundle, verdict.map_err(ReadError::Refused)))),
+            None => judged.extend(verdicts.next().map(|verdict| (bundle, verdict.map_err(BundleError::Refused)))),
         }
     }
     judged
@@ -281,7 +281,7 @@ fn settled<'a>(
 fn expectations(
     settings: &Settings,
     bundle: &PackedBundle,
-    subject: &Subject,
+    subject: &ProvedBase,
 ) -> Result<Result<Expectations, Refusal>> {
     let digest = |text: &Option<String>, hint: &str| {
         let advice = |text: &str| Advice::new(format!("not a digest: {text}"), hint);
@@ -293,12 +293,14 @@ fn expectations(
     let kind = settings.expect_task.unwrap_or_else(|| stated(statement));
     let of_kind = |question: &Option<Output>| question.clone().filter(|question| question.kind() == kind);
     let tokens = || match subject {
-        Subject::Tokens(source) => Ok(source),
-        Subject::Graph { .. } => Err(Advice::new("the base is one of graphs", "give --expect-node, or --expect-nodes")),
+        ProvedBase::Tokens(source) => Ok(source),
+        ProvedBase::Graph { .. } => {
+            Err(Advice::new("the base is one of graphs", "give --expect-node, or --expect-nodes"))
+        }
     };
     let input = match &settings.expect_input {
         Expected::Nodes { names, file, question } => {
-            let Subject::Graph { base, .. } = subject else {
+            let ProvedBase::Graph { base, .. } = subject else {
                 return Err(Advice::new("the base is one of tokens", "give --expect-input, or --expect-rows").into());
             };
             let mut names = names.clone();
@@ -321,19 +323,19 @@ fn expectations(
             }
         }
         Expected::Rows { file, question } => {
-            let inputs = Inputs::Rows(file.clone());
+            let inputs = InputSource::Rows(file.clone());
             let task = match kind {
-                Kind::Completion => Some(Claim::Completion { max_tokens: 1 }),
-                Kind::Logits => Some(Claim::Same(Logits::asked().into())),
-                Kind::LogProb => Some(Claim::LogProb),
-                Kind::Preference => Some(Claim::Preference),
-                _ => of_kind(question).map(Claim::Same),
+                Kind::Completion => Some(AskedOutput::Completion { max_tokens: 1 }),
+                Kind::Logits => Some(AskedOutput::Same(Logits::asked().into())),
+                Kind::LogProb => Some(AskedOutput::LogProb),
+                Kind::Preference => Some(AskedOutput::Preference),
+                _ => of_kind(question).map(AskedOutput::Same),
             };
             let source = tokens()?;
             match task {
                 // What the ids are is not known: the inputs alone are.
                 None => {
-                    let cases = questions::cases(&Claim::Same(Logits::asked().into()), &inputs, source)?;
+                    let cases = questions::cases(&AskedOutput::Same(Logits::asked().into()), &inputs, source)?;
                     ExpectedInput::Inputs(cases.into_iter().map(|case| case.input).collect())
                 }
                 Some(claim) => match questions::cases(&claim, &inputs, source) {
@@ -380,16 +382,16 @@ fn expected_nodes(
     }
 }
 
-fn refused(error: &ReadError, bundle: &Path, many: bool, printer: &Printer) -> Outcome {
+fn refused(error: &BundleError, bundle: &Path, many: bool, printer: &Printer) -> Outcome {
     let (word, check, outcome) = match error {
-        ReadError::Refused(refusal) if refusal.is_no() => ("invalid", Some(refusal.check()), Outcome::No),
-        ReadError::Refused(refusal) => ("undecided", Some(refusal.check()), Outcome::Undecided),
-        ReadError::Half { .. } => ("undecided", Some(INCOMPLETE), Outcome::Undecided),
-        ReadError::Io { .. } => ("undecided", None, Outcome::Undecided),
+        BundleError::Refused(refusal) if refusal.is_no() => ("invalid", Some(refusal.check()), Outcome::No),
+        BundleError::Refused(refusal) => ("undecided", Some(refusal.check()), Outcome::Undecided),
+        BundleError::Half { .. } => ("undecided", Some(INCOMPLETE), Outcome::Undecided),
+        BundleError::Io { .. } => ("undecided", None, Outcome::Undecided),
     };
     let advice = match error {
-        ReadError::Refused(Refusal::Protocol(_)) => "; verify it with the release of ftk that made it",
-        ReadError::Refused(Refusal::Limit { .. } | Refusal::Time(_)) => "; limits are set by --max-... options",
+        BundleError::Refused(Refusal::Protocol(_)) => "; verify it with the release of ftk that made it",
+        BundleError::Refused(Refusal::Limit { .. } | Refusal::Time(_)) => "; limits are set by --max-... options",
         _ => "",
     };
     let place = if many { format!("{}: ", bundle.display()) } else { String::new() };
@@ -418,7 +420,7 @@ fn doubt(missing: Missing) -> &'static str {
     }
 }
 
-fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &Shown, printer: &Printer) -> Outcome {
+fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &StatedText, printer: &Printer) -> Outcome {
     let Judged { verdict, statement, shapes, sealed, graph, head } = judged;
     let (word, outcome) = match verdict.is_valid() {
         true => ("valid", Outcome::Done),

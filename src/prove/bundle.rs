@@ -46,9 +46,9 @@ pub fn write_all(files: &BTreeMap<&'static str, Vec<u8>>, folder: &Path) -> io::
 /// Reads a bundle's files from a folder as far as they can be read without the base.
 ///
 /// # Errors
-/// [`ReadError::Io`] for what the file system refuses, [`ReadError::Refused`] for content that no honest
+/// [`BundleError::Io`] for what the file system refuses, [`BundleError::Refused`] for content that no honest
 /// prover writes, or that is beyond the limits.
-pub fn read(folder: &Path, limits: &Limits) -> Result<Bundle, ReadError> {
+pub fn read(folder: &Path, limits: &Limits) -> Result<Bundle, BundleError> {
     let deadline = limits.deadline();
     Ok(packed(folder, limits)?.expand(deadline)?)
 }
@@ -57,7 +57,7 @@ pub fn read(folder: &Path, limits: &Limits) -> Result<Bundle, ReadError> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn packed(folder: &Path, limits: &Limits) -> Result<PackedBundle, ReadError> {
+pub fn packed(folder: &Path, limits: &Limits) -> Result<PackedBundle, BundleError> {
     let mut left = limits.bytes;
     let mut files = BTreeMap::new();
     for name in FILES {
@@ -68,7 +68,7 @@ pub fn packed(folder: &Path, limits: &Limits) -> Result<PackedBundle, ReadError>
     }
     let others = if files.contains_key(SEALED) { [REGISTRATION].as_slice() } else { OPEN.as_slice() };
     if let Some(missing) = NEEDED.iter().chain(others).find(|name| !files.contains_key(*name)) {
-        return Err(ReadError::Half { folder: folder.to_owned(), missing });
+        return Err(BundleError::Half { folder: folder.to_owned(), missing });
     }
     let files: Files<'_> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
     Ok(PackedBundle::parse(&files, limits)?)
@@ -76,7 +76,7 @@ pub fn packed(folder: &Path, limits: &Limits) -> Result<PackedBundle, ReadError>
 
 /// Why a bundle could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
+pub enum BundleError {
     /// The file system refused.
     #[error("{}: {error}", path.display())]
     Io {
@@ -117,9 +117,9 @@ pub fn strangers(folder: &Path) -> Vec<String> {
 }
 
 /// Content of a file of at most `limit` bytes, or one byte more of a longer one; `None` where there is none.
-fn file(folder: &Path, name: &'static str, limit: u64) -> Result<Option<Vec<u8>>, ReadError> {
+fn file(folder: &Path, name: &'static str, limit: u64) -> Result<Option<Vec<u8>>, BundleError> {
     let path = folder.join(name);
-    let io = |error| ReadError::Io { path: path.clone(), error };
+    let io = |error| BundleError::Io { path: path.clone(), error };
     let mut bytes = Vec::new();
     match foreign::open(&path) {
         // A folder without a bundle is a mistake of the caller's, not a bundle that lies.

@@ -87,14 +87,14 @@ pub struct Costs {
 
 /// The base, as far as costs depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Base {
+pub struct BaseCost {
     /// Parameters of linear sites and the head, each counted as often as it is multiplied with.
     pub multiplied: u64,
     /// All parameters.
     pub parameters: u64,
 }
 
-impl Base {
+impl BaseCost {
     /// Of a network.
     pub fn of(network: &Net) -> Self {
         let shapes = network.shapes();
@@ -127,7 +127,7 @@ impl Costs {
     ///
     /// # Errors
     /// Shapes that cannot be committed to.
-    pub fn of(base: Base, shapes: &[SiteShape], rows: u64) -> Result<Self, EncodingError> {
+    pub fn of(base: BaseCost, shapes: &[SiteShape], rows: u64) -> Result<Self, EncodingError> {
         let (k, columns) = (required_k(shapes)?, required_columns(shapes)? as u64);
         let per_row = |dimension: fn(&SiteShape) -> u32| shapes.iter().map(|shape| u64::from(dimension(shape))).sum();
         let (inputs, outputs): (u64, u64) = (per_row(|shape| shape.d_in), per_row(|shape| shape.d_out));
@@ -205,7 +205,7 @@ impl SealedCosts {
     ///
     /// # Errors
     /// Shapes that cannot be committed to.
-    pub fn of(base: Base, shapes: &[SiteShape], rows: u64, work: &Work) -> Result<Self, EncodingError> {
+    pub fn of(base: BaseCost, shapes: &[SiteShape], rows: u64, work: &Work) -> Result<Self, EncodingError> {
         let open = Costs::of(base, shapes, rows)?;
         let Work { cells, leaves, products, points, .. } = *work;
         let rates = SEALED_RATES;
@@ -237,11 +237,11 @@ fn cores() -> f64 {
 }
 
 /// Bytes of a process that holds a base, as integers of 16 bits, tables of 32, and floats.
-fn held(base: Base) -> u64 {
+fn held(base: BaseCost) -> u64 {
     PROCESS + integers(base) + 4 * base.parameters
 }
 
-fn integers(base: Base) -> u64 {
+fn integers(base: BaseCost) -> u64 {
     2 * base.multiplied + 4 * base.parameters.saturating_sub(base.multiplied)
 }
 
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn what_grows_with_rows_and_what_does_not() {
-        let base = Base { multiplied: 1_000_000, parameters: 1_200_000 };
+        let base = BaseCost { multiplied: 1_000_000, parameters: 1_200_000 };
         let of = |sites, rows| Costs::of(base, &shapes(sites), rows).unwrap();
         let (few, many) = (of(10, 16), of(10, 64));
         assert_eq!((few.weights, few.deltas), (10 * 8 * (576 + 1536), 10 * 1536 * 16));
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_sealed_proof_needs_what_the_pass_needs_or_the_proof_whichever_is_more() {
-        let base = Base { multiplied: 1_000_000, parameters: 1_200_000 };
+        let base = BaseCost { multiplied: 1_000_000, parameters: 1_200_000 };
         let work = |memory| Work {
             cells: 1 << 20,
             leaves: 1 << 22,
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn shapes_that_cannot_be_committed_to_have_no_cost() {
-        let base = Base { multiplied: 1, parameters: 1 };
+        let base = BaseCost { multiplied: 1, parameters: 1 };
         let mut wide = shapes(1);
         wide[0].rank = 200;
         assert!(Costs::of(base, &wide, 1).is_err());

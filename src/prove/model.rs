@@ -39,7 +39,7 @@ pub fn of(source: &BaseModel, weights: &Weights) -> Result<FixedModel, FixedMode
 /// floats.
 ///
 /// # Errors
-/// As [`of`], and those of [`Source::weights`].
+/// As [`of`], and those of [`BaseModel::weights`].
 pub fn read(source: &BaseModel) -> Result<FixedModel, FixedModelError> {
     build(source, |name| Ok(source.weight(name)?))
 }

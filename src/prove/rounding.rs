@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// How far rounded values are from those they came from.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Error {
+pub struct RoundingError {
     /// Largest absolute difference.
     pub max: f64,
     /// Root of the sum of squared differences, by that of the values; zero where all values are.
@@ -18,9 +18,9 @@ pub struct Error {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SiteError {
     /// Of `A`.
-    pub a: Error,
+    pub a: RoundingError,
     /// Of `B`.
-    pub b: Error,
+    pub b: RoundingError,
 }
 
 impl SiteError {
@@ -43,7 +43,7 @@ pub fn errors(adapter: &Adapter, rounded: &Adapter) -> BTreeMap<String, SiteErro
     adapter.sites.iter().filter_map(site).collect()
 }
 
-fn error(values: &[f32], scale: f64, rounded: &[f32]) -> Error {
+fn error(values: &[f32], scale: f64, rounded: &[f32]) -> RoundingError {
     let (mut max, mut squares, mut all) = (0f64, 0.0, 0.0);
     for (&value, &rounded) in values.iter().zip(rounded) {
         let value = f64::from(value) * scale;
@@ -52,7 +52,7 @@ fn error(values: &[f32], scale: f64, rounded: &[f32]) -> Error {
         squares += difference * difference;
         all += value * value;
     }
-    Error { max, relative: if all > 0.0 { (squares / all).sqrt() } else { 0.0 } }
+    RoundingError { max, relative: if all > 0.0 { (squares / all).sqrt() } else { 0.0 } }
 }
 
 #[cfg(test)]
@@ -67,7 +67,7 @@ mod tests {
         let adapter = Adapter { sites: [("q".to_owned(), factors)].into() };
         let rounded = adapter.on_grid().unwrap();
         let found = errors(&adapter, &rounded)["q"];
-        assert_eq!(found.b, Error { max: 0.0, relative: 0.0 }, "1 and 1/2 are on the grid");
+        assert_eq!(found.b, RoundingError { max: 0.0, relative: 0.0 }, "1 and 1/2 are on the grid");
         let step = 2f64.powi(-14);
         assert!(found.a.max > 0.0 && found.a.max <= step / 2.0, "{found:?}");
         assert!((found.a.relative - found.a.max / (1.0 + 0.3f64 * 0.3).sqrt()).abs() < 1e-9);

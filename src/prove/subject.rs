@@ -15,7 +15,7 @@ use super::model::{self, FixedModelError};
 
 /// A base, all but the weights of one that is large.
 #[derive(Debug)]
-pub enum Subject {
+pub enum ProvedBase {
     /// Of tokens.
     Tokens(Box<BaseModel>),
     /// Of graphs.
@@ -44,11 +44,11 @@ pub enum SubjectError {
     Pairs(PathBuf),
 }
 
-impl Subject {
+impl ProvedBase {
     /// Opens a base by its path or name.
     ///
     /// # Errors
-    /// As [`Source::open`]; a base of graphs that cannot be read, or that scores pairs.
+    /// As [`BaseModel::open`]; a base of graphs that cannot be read, or that scores pairs.
     pub fn open(path: &Path) -> Result<Self, SubjectError> {
         if !base::is_one(path) {
             return Ok(Self::Tokens(Box::new(BaseModel::open(path)?)));

@@ -6,23 +6,23 @@ use blake3::Hash;
 use ftk_adapters::foreign;
 use ftk_recipes::Run;
 
-use super::error::{Identity, TrainError};
-use super::log::Log;
+use super::error::{RunIdentity, TrainError};
+use super::log::LineLog;
 use super::stepper::{Stepped, Stepper};
-use super::transcript::{self, End, START, Scribe, TRANSCRIPT};
+use super::transcript::{self, START, Scribe, TRANSCRIPT, TranscriptEnd};
 
 /// The transcript of a run as it is written, or nothing.
-pub(super) struct Account(pub(super) Option<Written>);
+pub(super) struct TranscriptLog(pub(super) Option<Written>);
 
 /// A transcript that has begun.
 pub(super) struct Written {
-    pub(super) log: Log,
+    pub(super) log: LineLog,
     pub(super) scribe: Scribe,
     /// Digests of the session's rows.
     pub(super) rows: Vec<Hash>,
 }
 
-impl Account {
+impl TranscriptLog {
     /// Goes on after the first bytes, which are of so many steps; without them there is to be none, and the file goes.
     ///
     /// # Errors
@@ -30,7 +30,7 @@ impl Account {
     pub(super) fn open(
         stepper: &Stepper<'_>,
         run: &Run,
-        identity: &Identity,
+        identity: &RunIdentity,
         keep: Option<(u64, usize)>,
     ) -> Result<Self, TrainError> {
         let path = run.out.join(TRANSCRIPT);
@@ -62,7 +62,7 @@ impl Account {
                 return Err(wrong(format!("says {steps} steps where its checkpoint says: {done}")));
             }
         }
-        let mut log = Log::open(&path, keep).map_err(|error| match error {
+        let mut log = LineLog::open(&path, keep).map_err(|error| match error {
             TrainError::Checkpoint { message, .. } => wrong(message),
             error => error,
         })?;
@@ -99,7 +99,7 @@ impl Account {
     }
 
     /// Ends it; gives the root.
-    pub(super) fn end(self, end: End) -> Result<Option<Hash>, TrainError> {
+    pub(super) fn end(self, end: TranscriptEnd) -> Result<Option<Hash>, TrainError> {
         let Some(Written { mut log, mut scribe, .. }) = self.0 else { return Ok(None) };
         let (line, root) = scribe.end(end);
         log.append(&line)?;

@@ -13,16 +13,16 @@ use blake3::{Hash, Hasher};
 use ftk_adapters::foreign;
 use ftk_recipes::{Optim, Run, Session};
 
-pub use self::check::{Check, Refused};
+pub use self::check::{Refused, TranscriptCheck};
 pub use self::parting::{Parting, bisect};
-use super::best::Best;
+use super::best::BestKept;
 use super::bound::Reach;
 use super::checkpoint::{self, Checkpoint, Slot};
-use super::error::{Identity, TrainError};
+use super::error::{RunIdentity, TrainError};
 use super::log::METRICS;
 use super::record::{self, Recorded};
 use super::stepper::Stepper;
-use super::transcript::{self, Malformed, Record, Roots, TRANSCRIPT, Transcript};
+use super::transcript::{self, Malformed, Roots, StepRecord, TRANSCRIPT, Transcript};
 
 /// Why a run is not found to follow.
 #[derive(Debug, thiserror::Error)]
@@ -72,19 +72,21 @@ pub struct Audited {
 /// Opens the transcript of a run folder.
 ///
 /// # Errors
-/// A file that cannot be read; [`Check::Form`], [`Check::Chain`], [`Check::Steps`].
+/// A file that cannot be read; [`TranscriptCheck::Form`], [`TranscriptCheck::Chain`], [`TranscriptCheck::Steps`].
 pub fn open(path: &Path) -> Result<Transcript, AuditError> {
     let io = |error| TrainError::Io { path: path.to_owned(), error };
     let file = foreign::open(path).map_err(io)?;
     transcript::read(file).map_err(|error| match error {
         Malformed::Io(error) => io(error).into(),
-        Malformed::Form { .. } => Refused::new(Check::Form, error.to_string()).into(),
-        Malformed::Chain { line } if line > 1 => Refused::at(Check::Chain, line as u64 - 1, error.to_string()).into(),
-        Malformed::Chain { .. } => Refused::new(Check::Chain, error.to_string()).into(),
+        Malformed::Form { .. } => Refused::new(TranscriptCheck::Form, error.to_string()).into(),
+        Malformed::Chain { line } if line > 1 => {
+            Refused::at(TranscriptCheck::Chain, line as u64 - 1, error.to_string()).into()
+        }
+        Malformed::Chain { .. } => Refused::new(TranscriptCheck::Chain, error.to_string()).into(),
         Malformed::Steps { due: step, .. }
         | Malformed::End { steps: step, .. }
-        | Malformed::Beyond { steps: step, .. } => Refused::at(Check::Steps, step, error.to_string()).into(),
-        Malformed::Result { result, .. } => Refused::at(Check::Steps, result, error.to_string()).into(),
+        | Malformed::Beyond { steps: step, .. } => Refused::at(TranscriptCheck::Steps, step, error.to_string()).into(),
+        Malformed::Result { result, .. } => Refused::at(TranscriptCheck::Steps, result, error.to_string()).into(),
     })
 }
 
@@ -115,7 +117,7 @@ pub struct AuditedRun<'a> {
     /// The recipe's, but for the folder.
     pub run: &'a Run,
     /// Of recipe, rows, base and arithmetic.
-    pub identity: &'a Identity,
+    pub identity: &'a RunIdentity,
     /// The run folder.
     pub folder: &'a Path,
 }
@@ -183,7 +185,7 @@ fn begin<'a>(subject: AuditedRun<'a>, transcript: &'a Transcript) -> Result<(Aud
     head(&stepper, run, identity, transcript, &rows)?;
     let Some((end, root)) = transcript.end.zip(transcript.root()) else {
         let what = "the transcript has no end: the run was stopped, or lines are missing";
-        return Err(Refused::new(Check::End, what).into());
+        return Err(Refused::new(TranscriptCheck::End, what).into());
     };
     let metrics = lines(folder, transcript)?;
     for (record, line) in transcript.steps.iter().zip(&metrics) {
@@ -199,7 +201,7 @@ fn begin<'a>(subject: AuditedRun<'a>, transcript: &'a Transcript) -> Result<(Aud
 fn head(
     stepper: &Stepper<'_>,
     run: &Run,
-    identity: &Identity,
+    identity: &RunIdentity,
     transcript: &Transcript,
     rows: &[Hash],
 ) -> Result<(), Refused> {
@@ -207,22 +209,26 @@ fn head(
     let refuse = |check, what: String| Err(Refused::new(check, what));
     if said.identity.arithmetic != own.identity.arithmetic {
         let (said, own) = (&said.identity.arithmetic, &own.identity.arithmetic);
-        return refuse(Check::Run, format!("the run was computed in {said}, and this is {own}"));
+        return refuse(TranscriptCheck::Run, format!("the run was computed in {said}, and this is {own}"));
     }
     if said.seed != run.seed {
-        return refuse(Check::Seed, format!("the recipe's is {}, the run's: {}", run.seed, said.seed));
+        return refuse(TranscriptCheck::Seed, format!("the recipe's is {}, the run's: {}", run.seed, said.seed));
     }
     if said.steps != own.steps {
-        return refuse(Check::Length, format!("the recipe has {} steps, the run: {}", own.steps, said.steps));
+        return refuse(TranscriptCheck::Length, format!("the recipe has {} steps, the run: {}", own.steps, said.steps));
     }
     if said.data != own.data {
-        return refuse(Check::Data, "the run had other rows than these".to_owned());
+        return refuse(TranscriptCheck::Data, "the run had other rows than these".to_owned());
     }
     if said.values != own.values {
-        return Err(Refused::new(Check::Start, "the run began with other values than recipe and seed give").computed());
+        return Err(Refused::new(TranscriptCheck::Start, "the run began with other values than recipe and seed give")
+            .computed());
     }
     if said.identity != own.identity {
-        return refuse(Check::Run, "the run is one of another recipe, other files of rows or another base".to_owned());
+        return refuse(
+            TranscriptCheck::Run,
+            "the run is one of another recipe, other files of rows or another base".to_owned(),
+        );
     }
     Ok(())
 }
@@ -235,25 +241,25 @@ fn lines(folder: &Path, transcript: &Transcript) -> Result<Vec<String>, AuditErr
     let steps = transcript.steps.len();
     if lines.len() != steps {
         let what = format!("{METRICS} has {} lines, and there are {steps} steps", lines.len());
-        return Err(Refused::at(Check::Figures, lines.len().min(steps) as u64 + 1, what).into());
+        return Err(Refused::at(TranscriptCheck::Figures, lines.len().min(steps) as u64 + 1, what).into());
     }
     Ok(lines)
 }
 
 /// What of a step needs no computing.
-fn without_computing(stepper: &Stepper<'_>, record: &Record, line: &str, rows: &[Hash]) -> Result<(), Refused> {
-    let Record { step, rate, .. } = *record;
+fn without_computing(stepper: &Stepper<'_>, record: &StepRecord, line: &str, rows: &[Hash]) -> Result<(), Refused> {
+    let StepRecord { step, rate, .. } = *record;
     let at = step as usize - 1;
     if record.rows != transcript::rows(&stepper.order.batches(at), rows) {
-        return Err(Refused::at(Check::Rows, step, "it learnt from other rows, or in another order"));
+        return Err(Refused::at(TranscriptCheck::Rows, step, "it learnt from other rows, or in another order"));
     }
     let own = stepper.rate(at);
     if rate != own.to_bits() {
         let what = format!("the recipe's learning rate is {own:e}, the step's: {:e}", f64::from_bits(rate));
-        return Err(Refused::at(Check::Rate, step, what));
+        return Err(Refused::at(TranscriptCheck::Rate, step, what));
     }
     if record.figures != transcript::figures(line) {
-        return Err(Refused::at(Check::Figures, step, format!("its line of {METRICS} is another")));
+        return Err(Refused::at(TranscriptCheck::Figures, step, format!("its line of {METRICS} is another")));
     }
     Ok(())
 }
@@ -266,21 +272,21 @@ fn ends(stepper: &Stepper<'_>, run: &Run, metrics: &[String], (ended, result): (
         let done = at + 1;
         if stepper.evaluates_after(done) {
             let figures = run.best.iter().filter_map(|best| Some((best.name(), figure(line, best.name())?))).collect();
-            Best::update(&mut best, run, done, &figures, Vec::new)?;
+            BestKept::update(&mut best, run, done, &figures, Vec::new)?;
         }
-        if Best::exhausted(best.as_ref(), run) {
+        if BestKept::exhausted(best.as_ref(), run) {
             last = done;
             break;
         }
     }
     if ended != last as u64 {
         let what = format!("by its figures the run ends after step {last}, by the transcript after step {ended}");
-        return Err(Refused::at(Check::End, ended.min(last as u64), what).into());
+        return Err(Refused::at(TranscriptCheck::End, ended.min(last as u64), what).into());
     }
     let own = best.map_or(last, |best| best.step) as u64;
     if result != own {
         let what = format!("by the figures the result is the state after step {own}, by the transcript: {result}");
-        return Err(Refused::at(Check::End, result, what).into());
+        return Err(Refused::at(TranscriptCheck::End, result, what).into());
     }
     Ok(())
 }
@@ -292,7 +298,7 @@ fn figure(line: &str, name: &str) -> Option<f64> {
 }
 
 /// Numbers of a parameter: its values, or moments of one kind.
-type Part = fn(&Slot) -> &[f32];
+type SlotPart = fn(&Slot) -> &[f32];
 
 /// What is said of numbers that are not what they are computed to be.
 const OTHERS: &str = "computed again, they are others";
@@ -323,7 +329,7 @@ impl Audit<'_> {
         let file = path.strip_prefix(self.folder).unwrap_or(path).display().to_string();
         if !(1..=self.transcript.steps.len() as u64).contains(&step) {
             return Err(Refused::new(
-                Check::State,
+                TranscriptCheck::State,
                 format!("{file} is of a step that is not in the transcript: {step}"),
             )
             .into());
@@ -335,10 +341,10 @@ impl Audit<'_> {
             ("second moments", own.second, said.second),
         ];
         if let Some((part, ..)) = parts.iter().find(|(_, own, said)| own != said) {
-            return Err(Refused::at(Check::State, step, format!("{file} holds other {part}")).into());
+            return Err(Refused::at(TranscriptCheck::State, step, format!("{file} holds other {part}")).into());
         }
         if !self.stepper.optimiser.fits(&state) {
-            return Err(Refused::at(Check::State, step, format!("{file} holds other parameters")).into());
+            return Err(Refused::at(TranscriptCheck::State, step, format!("{file} holds other parameters")).into());
         }
         Ok(Some(state))
     }
@@ -364,15 +370,18 @@ impl Audit<'_> {
             let Some(state) = path.as_ref().map_or_else(|| Ok(last.take()), |path| self.state(path))? else { continue };
             let step = state.step as u64;
             if let Some(path) = path.filter(|_| named != step) {
-                return Err(
-                    Refused::at(Check::State, step, format!("is kept under another name: {}", path.display())).into()
-                );
+                return Err(Refused::at(
+                    TranscriptCheck::State,
+                    step,
+                    format!("is kept under another name: {}", path.display()),
+                )
+                .into());
             }
             if let Some(best) = state.best.filter(|best| best.step as u64 == self.result) {
                 let root = transcript::root_of(&state.slots, &best.values);
                 if root != self.after(self.result).values {
                     let what = format!("{} holds other values of the best evaluation", checkpoint::FILE);
-                    return Err(Refused::at(Check::State, self.result, what).into());
+                    return Err(Refused::at(TranscriptCheck::State, self.result, what).into());
                 }
                 self.found = Some(best.values);
             }
@@ -404,7 +413,7 @@ impl Audit<'_> {
                     let what = format!(
                         "{name}: entry {at} has moved by {moved:.3e} since step {since}, and AdamW moves it by {bound:.3e} at most"
                     );
-                    return Err(Refused::at(Check::Bound, step, what));
+                    return Err(Refused::at(TranscriptCheck::Bound, step, what));
                 }
                 if bound > 0.0 {
                     most = most.max(moved / bound);
@@ -456,13 +465,13 @@ impl Audit<'_> {
         let said = &self.transcript.steps[at];
         let slots = self.stepper.optimiser.slots();
         if transcript::root_of(slots, &stepped.gradients) != said.gradients {
-            return Err(Refused::at(Check::Gradients, step, OTHERS).computed().into());
+            return Err(Refused::at(TranscriptCheck::Gradients, step, OTHERS).computed().into());
         }
         let own = transcript::roots(slots);
-        let parts: [(Check, Hash, Hash, Part); 3] = [
-            (Check::First, own.first, said.after.first, |slot| &slot.first),
-            (Check::Second, own.second, said.after.second, |slot| &slot.second),
-            (Check::Values, own.values, said.after.values, |slot| &slot.value),
+        let parts: [(TranscriptCheck, Hash, Hash, SlotPart); 3] = [
+            (TranscriptCheck::First, own.first, said.after.first, |slot| &slot.first),
+            (TranscriptCheck::Second, own.second, said.after.second, |slot| &slot.second),
+            (TranscriptCheck::Values, own.values, said.after.values, |slot| &slot.value),
         ];
         for (check, own, said, part) in parts {
             if own != said {
@@ -475,7 +484,7 @@ impl Audit<'_> {
         let evaluated = if self.stepper.evaluates_after(done) { self.stepper.evaluate(done)? } else { Vec::new() };
         let (_, line) = self.stepper.line(done, &stepped, seen, evaluated);
         if line != self.metrics[at] {
-            return Err(Refused::at(Check::Figures, step, OTHERS).computed().into());
+            return Err(Refused::at(TranscriptCheck::Figures, step, OTHERS).computed().into());
         }
         if step == self.result {
             self.found = Some(self.stepper.optimiser.values());
@@ -484,7 +493,7 @@ impl Audit<'_> {
     }
 
     /// The first parameter of which a kept state of this step has other numbers, where there is such a state.
-    fn differs(&self, step: u64, part: Part) -> Result<String, TrainError> {
+    fn differs(&self, step: u64, part: SlotPart) -> Result<String, TrainError> {
         let bits = |slot: &Slot| part(slot).iter().map(|number| number.to_bits()).collect::<Vec<_>>();
         for path in [checkpoint::state_file(self.folder, step), self.folder.join(checkpoint::FILE)] {
             let state = Checkpoint::read(&path)?.filter(|state| state.step as u64 == step);

@@ -6,7 +6,7 @@ use super::error::TrainError;
 
 /// What `run.best` keeps. `Debug` shows no parameters: an adapter may be secret.
 #[derive(Clone, PartialEq)]
-pub(super) struct Best {
+pub(super) struct BestKept {
     /// Steps done when it was evaluated.
     pub(super) step: usize,
     /// The figure that `run.best` names.
@@ -17,14 +17,14 @@ pub(super) struct Best {
     pub(super) values: Vec<Vec<f32>>,
 }
 
-impl std::fmt::Debug for Best {
+impl std::fmt::Debug for BestKept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { step, figure, waited, .. } = self;
         write!(f, "Best of step {step}: {figure}, {waited} since")
     }
 }
 
-impl Best {
+impl BestKept {
     /// Takes in the evaluation after a step; `values` gives the parameters as they stand.
     ///
     /// # Errors

@@ -9,8 +9,8 @@ use ftk_adapters::{atomic, foreign};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::best::Best;
-use super::error::{Identity, TrainError};
+use super::best::BestKept;
+use super::error::{RunIdentity, TrainError};
 
 /// File name in the run folder.
 pub(super) const FILE: &str = "checkpoint.safetensors";
@@ -36,7 +36,7 @@ pub(super) struct Checkpoint {
     /// Steps done.
     pub(super) step: usize,
     /// The run it is of.
-    pub(super) identity: Identity,
+    pub(super) identity: RunIdentity,
     /// Length of the metrics file at this step.
     pub(super) metrics_bytes: u64,
     /// Length of the transcript at this step, if there is one from the start on.
@@ -44,7 +44,7 @@ pub(super) struct Checkpoint {
     /// Parameters in name order.
     pub(super) slots: Vec<Slot>,
     /// The best evaluation so far.
-    pub(super) best: Option<Best>,
+    pub(super) best: Option<BestKept>,
 }
 
 /// Entry of the file's metadata that holds [`About`].
@@ -123,7 +123,7 @@ impl Checkpoint {
     }
 
     /// Refuses it where it is another run's.
-    pub(super) fn belongs_to(&self, identity: &Identity, path: &Path) -> Result<(), TrainError> {
+    pub(super) fn belongs_to(&self, identity: &RunIdentity, path: &Path) -> Result<(), TrainError> {
         let (found, ours) = (&self.identity.arithmetic, &identity.arithmetic);
         if found != ours {
             let found = if found.is_empty() { "an arithmetic without a name".to_owned() } else { found.clone() };
@@ -175,10 +175,10 @@ impl Checkpoint {
                 kept if kept.len() == slot.value.len() => Ok(kept),
                 _ => Err(bad("holds best values of another length")),
             });
-            Ok::<_, TrainError>(Best { step, figure, waited, values: best.collect::<Result<_, _>>()? })
+            Ok::<_, TrainError>(BestKept { step, figure, waited, values: best.collect::<Result<_, _>>()? })
         };
         let best = about.best.map(kept).transpose()?;
-        let identity = Identity { digest: *identity.as_bytes(), arithmetic: about.arithmetic };
+        let identity = RunIdentity { digest: *identity.as_bytes(), arithmetic: about.arithmetic };
         let About { step, metrics_bytes, transcript_bytes, .. } = about;
         Ok(Self { step, identity, metrics_bytes, transcript_bytes, slots, best })
     }

@@ -22,7 +22,7 @@ const APART: f64 = 8.0;
 
 /// One figure over steps.
 #[derive(Debug, PartialEq)]
-struct Curve {
+struct FigureCurve {
     name: String,
     points: Vec<(f64, f64)>,
 }
@@ -42,15 +42,15 @@ pub fn draw(out: &Path) -> Result<(), TrainError> {
 }
 
 /// Every figure but step and epoch, in the order of first appearance.
-fn curves(metrics: &str) -> Vec<Curve> {
-    let mut curves: Vec<Curve> = Vec::new();
+fn curves(metrics: &str) -> Vec<FigureCurve> {
+    let mut curves: Vec<FigureCurve> = Vec::new();
     for record in metrics.lines().filter_map(|line| serde_json::from_str::<Map<String, Value>>(line).ok()) {
         let Some(step) = record.get("step").and_then(Value::as_f64) else { continue };
         for (name, value) in record.iter().filter(|(name, _)| !["step", "epoch"].contains(&name.as_str())) {
             let Some(value) = value.as_f64() else { continue };
             match curves.iter_mut().find(|curve| curve.name == *name) {
                 Some(curve) => curve.points.push((step, value)),
-                None => curves.push(Curve { name: name.clone(), points: vec![(step, value)] }),
+                None => curves.push(FigureCurve { name: name.clone(), points: vec![(step, value)] }),
             }
         }
     }
@@ -69,8 +69,8 @@ fn panel(name: &str) -> &str {
     }
 }
 
-fn svg(curves: &[Curve]) -> String {
-    let mut panels: Vec<(&str, Vec<&Curve>)> = Vec::new();
+fn svg(curves: &[FigureCurve]) -> String {
+    let mut panels: Vec<(&str, Vec<&FigureCurve>)> = Vec::new();
     for curve in curves {
         let title = panel(&curve.name);
         match panels.iter_mut().find(|(known, _)| *known == title) {

@@ -110,7 +110,7 @@ impl Hint for TrainError {
 
 /// What a run is: a checkpoint of another one is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct RunIdentity {
     /// Digest of recipe, data, base and arithmetic.
     pub digest: [u8; 32],
     /// Name of the arithmetic: what makes two runs of one recipe the same bytes.

@@ -12,14 +12,14 @@ use super::error::TrainError;
 pub const METRICS: &str = "metrics.jsonl";
 
 /// A file of lines.
-pub(super) struct Log {
+pub(super) struct LineLog {
     path: PathBuf,
     file: File,
     /// Bytes written.
     pub(super) bytes: u64,
 }
 
-impl Log {
+impl LineLog {
     /// Opens the file for appending after its first `keep` bytes; what a stopped run wrote beyond
     /// its last checkpoint goes.
     pub(super) fn open(path: &Path, keep: u64) -> Result<Self, TrainError> {

@@ -9,9 +9,9 @@ use ftk_adapters::train::trace;
 use ftk_kernels::float::adamw::{self, Update};
 use ftk_recipes::Optim;
 
-use super::best::Best;
+use super::best::BestKept;
 use super::checkpoint::{Checkpoint, Slot};
-use super::error::{Identity, TrainError};
+use super::error::{RunIdentity, TrainError};
 
 /// Parameters with their moments.
 pub(super) struct AdamW {
@@ -112,9 +112,9 @@ impl AdamW {
     pub(super) fn checkpoint(
         &self,
         step: usize,
-        identity: &Identity,
+        identity: &RunIdentity,
         (metrics_bytes, transcript_bytes): (u64, Option<u64>),
-        best: Option<&Best>,
+        best: Option<&BestKept>,
     ) -> Checkpoint {
         let (identity, slots, best) = (identity.clone(), self.slots.clone(), best.cloned());
         Checkpoint { step, identity, metrics_bytes, transcript_bytes, slots, best }
@@ -127,7 +127,7 @@ impl AdamW {
     }
 
     /// Takes up a checkpoint of the same parameters, and gives the best evaluation it knows.
-    pub(super) fn restore(&mut self, checkpoint: Checkpoint, path: &Path) -> Result<Option<Best>, TrainError> {
+    pub(super) fn restore(&mut self, checkpoint: Checkpoint, path: &Path) -> Result<Option<BestKept>, TrainError> {
         if !self.fits(&checkpoint) {
             return Err(TrainError::Different(path.to_owned()));
         }

@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 /// The order of a run's rows.
-pub(super) struct Order {
+pub(super) struct RowOrder {
     rows: Vec<usize>,
     batch: usize,
     /// Rows of one step.
@@ -14,7 +14,7 @@ pub(super) struct Order {
     shuffle: Option<u64>,
 }
 
-impl Order {
+impl RowOrder {
     pub(super) fn new(rows: Vec<usize>, run: &Run) -> Self {
         let window = run.batch * run.accumulate;
         let per_epoch = rows.len().div_ceil(window);

@@ -29,7 +29,7 @@ pub enum Finding {
 
 /// What a referee finds.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Verdict {
+pub struct Ruling {
     /// The step, where the records are about one.
     pub step: Option<u64>,
     /// The line of the records where they part, counted from 1, and what stands there.
@@ -42,7 +42,7 @@ pub struct Verdict {
     pub reason: Option<String>,
 }
 
-impl Verdict {
+impl Ruling {
     /// The party that is right, where it is one alone.
     pub fn stands(&self) -> Option<usize> {
         let holds = |finding: &Finding| matches!(finding, Finding::Right | Finding::Unrefuted);
@@ -60,13 +60,13 @@ impl Verdict {
 }
 
 /// A record that shows what its transcript claims.
-struct Shown {
+struct ShownRecord {
     first: First,
     entries: Vec<Entry>,
 }
 
 /// Follows a record from the state before its step to that after it.
-fn shown(text: &str) -> Result<Shown, String> {
+fn shown(text: &str) -> Result<ShownRecord, String> {
     let mut lines = text.lines();
     let first = lines.next().ok_or("is empty")?;
     let first: First = serde_json::from_str(first).map_err(|_| "line 1 is no beginning of a record".to_owned())?;
@@ -155,7 +155,7 @@ fn shown(text: &str) -> Result<Shown, String> {
         }
     }
     optimised(&entries, parameters.len(), claim.step)?;
-    Ok(Shown { first, entries })
+    Ok(ShownRecord { first, entries })
 }
 
 /// Follows the gradients and the state through the optimiser, whose operations are known without the recipe: a mean for
@@ -232,16 +232,16 @@ pub fn parting(records: [&str; 2]) -> Option<usize> {
 }
 
 /// Judges between two records; `inputs` are those of the entry in which they differ first.
-pub fn judge(records: [&str; 2], inputs: &[Tensor]) -> Verdict {
+pub fn judge(records: [&str; 2], inputs: &[Tensor]) -> Ruling {
     let read = records.map(shown);
     let findings = read.each_ref().map(|read| match read {
         Ok(_) => Finding::Unrefuted,
         Err(reason) => Finding::NotShown(reason.clone()),
     });
     let chains = read.each_ref().map(|read| read.as_ref().ok().map(|shown| shown.first.claim.link()));
-    let mut verdict = Verdict { step: None, parts: None, findings, chains, reason: None };
+    let mut verdict = Ruling { step: None, parts: None, findings, chains, reason: None };
     let [Ok(one), Ok(other)] = &read else { return verdict };
-    let undecided = |verdict: Verdict, reason: &str| Verdict { reason: Some(reason.to_owned()), ..verdict };
+    let undecided = |verdict: Ruling, reason: &str| Ruling { reason: Some(reason.to_owned()), ..verdict };
     if !one.first.claim.same_before(&other.first.claim) {
         return undecided(verdict, "the records are not about the same step after the same state");
     }

@@ -8,10 +8,10 @@ use ftk_adapters::train::trace;
 use ftk_recipes::{Metrics, Optim, Run, Schedule, Session, StepWindow};
 use serde_json::{Map, Value, json};
 
-use super::error::{Identity, TrainError};
+use super::error::{RunIdentity, TrainError};
 use super::optimiser::AdamW;
-use super::order::Order;
-use super::transcript::{self, Head, Record};
+use super::order::RowOrder;
+use super::transcript::{self, StepRecord, TranscriptHead};
 
 /// A session with its optimiser, at some step.
 pub(super) struct Stepper<'a> {
@@ -20,7 +20,7 @@ pub(super) struct Stepper<'a> {
     pub(super) run: &'a Run,
     parameters: Vec<(String, Tensor)>,
     pub(super) optimiser: AdamW,
-    pub(super) order: Order,
+    pub(super) order: RowOrder,
 }
 
 /// What came of a step.
@@ -51,7 +51,7 @@ impl<'a> Stepper<'a> {
         }
         let parameters = session.parameters();
         let optimiser = AdamW::new(&parameters, optim)?;
-        Ok(Self { session, optim, run, parameters, optimiser, order: Order::new(rows, run) })
+        Ok(Self { session, optim, run, parameters, optimiser, order: RowOrder::new(rows, run) })
     }
 
     /// What is trained, by name.
@@ -125,8 +125,8 @@ impl<'a> Stepper<'a> {
     }
 
     /// What a transcript of the run begins with, from the state at the beginning and the digests of all rows.
-    pub(super) fn head(&self, identity: &Identity, rows: &[Hash]) -> Head {
-        Head {
+    pub(super) fn head(&self, identity: &RunIdentity, rows: &[Hash]) -> TranscriptHead {
+        TranscriptHead {
             identity: identity.clone(),
             seed: self.run.seed,
             steps: self.order.steps() as u64,
@@ -136,9 +136,9 @@ impl<'a> Stepper<'a> {
     }
 
     /// What the transcript says of a step counted from 1 that was just done; `line` is that of the metrics file.
-    pub(super) fn written(&self, step: usize, stepped: &Stepped, line: &str, rows: &[Hash]) -> Record {
+    pub(super) fn written(&self, step: usize, stepped: &Stepped, line: &str, rows: &[Hash]) -> StepRecord {
         let slots = self.optimiser.slots();
-        Record {
+        StepRecord {
             step: step as u64,
             rows: transcript::rows(&stepped.batches, rows),
             rate: stepped.rate.to_bits(),
@@ -150,14 +150,14 @@ impl<'a> Stepper<'a> {
 }
 
 /// Mean loss over all items of the step, its gradient by parameter, metrics as means over rows, tokens.
-type Accumulated = (f64, Vec<Vec<f32>>, Metrics, usize);
+type StepSums = (f64, Vec<Vec<f32>>, Metrics, usize);
 
 fn accumulate(
     session: &dyn Session,
     parameters: &[(String, Tensor)],
     batches: &[Vec<usize>],
     step: usize,
-) -> Result<Accumulated, TrainError> {
+) -> Result<StepSums, TrainError> {
     let all = || batches.iter().flatten();
     let rows: Vec<usize> = all().copied().collect();
     let window = StepWindow { step: step - 1, rows: &rows };

@@ -12,9 +12,9 @@ use serde_json::Value;
 
 use super::checkpoint::{Checkpoint, FILE, Slot};
 use super::optimiser::AdamW;
-use super::order::Order;
+use super::order::RowOrder;
 use super::stepper::rate;
-use super::{Ended, Identity, Lock, METRICS, Observer, Start, Step, TrainError, Why, best, run};
+use super::{Lock, METRICS, Observer, RunEnd, RunIdentity, Start, StepReport, TrainError, Why, best, run};
 
 /// Pulls a matrix `(2, 2)` towards the sum of its rows' targets: row `r` has `r % 3` items, each of
 /// which adds half the squared distance to `r / 10`.
@@ -42,7 +42,7 @@ impl Pull {
 }
 
 /// An observer that keeps nothing.
-pub(super) fn observed<'a>(stop: &'a dyn Fn() -> bool, see: &'a mut dyn FnMut(&Step)) -> Observer<'a> {
+pub(super) fn observed<'a>(stop: &'a dyn Fn() -> bool, see: &'a mut dyn FnMut(&StepReport)) -> Observer<'a> {
     Observer { stop, save: &|_| Ok(()), see }
 }
 
@@ -118,8 +118,8 @@ pub(super) fn optim() -> Optim {
     Optim { lr: 0.05, weight_decay: 0.01, warmup_steps: 2, ..Optim::default() }
 }
 
-pub(super) fn identity(byte: u8) -> Identity {
-    Identity { digest: [byte; 32], arithmetic: "ftk-f32-1".to_owned() }
+pub(super) fn identity(byte: u8) -> RunIdentity {
+    RunIdentity { digest: [byte; 32], arithmetic: "ftk-f32-1".to_owned() }
 }
 
 pub(super) fn go(session: &Pull, run_settings: &Run, start: Start) -> Result<(), TrainError> {
@@ -185,14 +185,14 @@ fn a_checkpoint_of_another_run_is_refused_and_left_as_it_is() {
     let before = files(folder.path());
     let path = folder.path().join(FILE);
 
-    let resumed = |identity: &Identity| {
+    let resumed = |identity: &RunIdentity| {
         run(&Pull::new(20), &optim(), &settings, identity, Start::Resume, observed(&|| false, &mut |_| {})).unwrap_err()
     };
     let error = resumed(&identity(8));
     assert!(matches!(&error, TrainError::Different(at) if *at == path), "{error}");
     assert!(error.hint().unwrap().starts_with("choose another folder with --out; to train on"));
     // Begun in other numbers, which is why the digests differ too.
-    let error = resumed(&Identity { arithmetic: "cuda-f32".to_owned(), ..identity(8) });
+    let error = resumed(&RunIdentity { arithmetic: "cuda-f32".to_owned(), ..identity(8) });
     let message = "was computed in ftk-f32-1, and this run computes in cuda-f32";
     assert_eq!(error.to_string(), format!("{}: {message}", path.display()));
     assert!(error.hint().unwrap().contains("--device"));
@@ -312,7 +312,7 @@ fn weight(session: &Pull) -> Vec<f32> {
     session.weight.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-fn go_on(session: &Pull, run_settings: &Run, start: Start, stop: &dyn Fn() -> bool) -> Ended {
+fn go_on(session: &Pull, run_settings: &Run, start: Start, stop: &dyn Fn() -> bool) -> RunEnd {
     run(session, &optim(), run_settings, &identity(7), start, observed(stop, &mut |_| {})).unwrap()
 }
 
@@ -387,7 +387,7 @@ fn a_folder_has_one_run_at_a_time_and_is_free_when_that_ends() {
     Lock::take(&out).unwrap();
 }
 
-fn epoch(order: &Order, epoch: usize, per_epoch: usize) -> Vec<usize> {
+fn epoch(order: &RowOrder, epoch: usize, per_epoch: usize) -> Vec<usize> {
     (epoch * per_epoch..(epoch + 1) * per_epoch).flat_map(|step| order.batches(step)).flatten().collect()
 }
 
@@ -395,7 +395,7 @@ fn epoch(order: &Order, epoch: usize, per_epoch: usize) -> Vec<usize> {
 fn every_epoch_is_a_permutation_of_its_own() {
     let rows: Vec<usize> = (0..23).map(|row| row * 2).collect();
     let run = Run { steps: None, epochs: 3.0, ..settings(Path::new("")) };
-    let order = Order::new(rows.clone(), &run);
+    let order = RowOrder::new(rows.clone(), &run);
     // Windows of six rows: four to an epoch.
     assert_eq!(order.steps(), 12);
     let mut seen = BTreeSet::from([rows.clone()]);
@@ -405,16 +405,16 @@ fn every_epoch_is_a_permutation_of_its_own() {
         epoch.sort_unstable();
         assert_eq!(epoch, rows);
     }
-    let again = Order::new(rows.clone(), &run);
+    let again = RowOrder::new(rows.clone(), &run);
     assert_eq!(epoch(&again, 2, 4), epoch(&order, 2, 4));
-    let other = Order::new(rows, &Run { seed: 5, ..run });
+    let other = RowOrder::new(rows, &Run { seed: 5, ..run });
     assert!(seen.insert(epoch(&other, 0, 4)));
 }
 
 #[test]
 fn without_shuffle_rows_come_in_their_order_and_the_last_window_is_what_is_left() {
     let run = Run { shuffle: false, batch: 2, accumulate: 2, ..settings(Path::new("")) };
-    let order = Order::new(vec![3, 1, 4, 1, 5, 9, 2], &run);
+    let order = RowOrder::new(vec![3, 1, 4, 1, 5, 9, 2], &run);
     for first in [0, 2, 4] {
         assert_eq!(order.batches(first), [vec![3, 1], vec![4, 1]]);
         assert_eq!(order.batches(first + 1), [vec![5, 9], vec![2]]);
@@ -425,7 +425,7 @@ fn without_shuffle_rows_come_in_their_order_and_the_last_window_is_what_is_left(
 #[test]
 fn what_lies_before_a_step_is_the_sum_over_the_steps_before_it() {
     let run = Run { steps: None, epochs: 3.0, ..settings(Path::new("")) };
-    let order = Order::new((0..23).collect(), &run);
+    let order = RowOrder::new((0..23).collect(), &run);
     let mut sum = 0;
     for step in 0..order.steps() {
         assert_eq!(order.before(step, |row| row * row), sum, "step {step}");
@@ -436,7 +436,7 @@ fn what_lies_before_a_step_is_the_sum_over_the_steps_before_it() {
 #[test]
 fn steps_replace_epochs_and_a_part_of_an_epoch_is_rounded_up() {
     let steps = |steps, epochs| {
-        Order::new((0..20).collect(), &Run { steps, epochs, batch: 3, accumulate: 1, ..settings(Path::new("")) })
+        RowOrder::new((0..20).collect(), &Run { steps, epochs, batch: 3, accumulate: 1, ..settings(Path::new("")) })
             .steps()
     };
     assert_eq!(steps(Some(2), 5.0), 2);
@@ -523,7 +523,7 @@ fn slot(name: &str, length: usize) -> Slot {
 fn checkpoint() -> Checkpoint {
     let slots = vec![slot("a", 3), slot("b.c", 5)];
     // A figure that a hasty reader of numbers gets wrong in its last bit.
-    let best = best::Best { step: 8, figure: 0.1 + 0.2, waited: 2, values: vec![vec![7.0; 3], vec![8.0; 5]] };
+    let best = best::BestKept { step: 8, figure: 0.1 + 0.2, waited: 2, values: vec![vec![7.0; 3], vec![8.0; 5]] };
     Checkpoint {
         step: 12,
         identity: identity(0xab),

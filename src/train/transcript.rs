@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::Slot;
-use super::error::Identity;
+use super::error::RunIdentity;
 
 /// File name in the run folder.
 pub const TRANSCRIPT: &str = "transcript.jsonl";
@@ -34,9 +34,9 @@ const NUMBERS: usize = 1 << 12;
 
 /// What a transcript begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct TranscriptHead {
     /// The run.
-    pub identity: Identity,
+    pub identity: RunIdentity,
     /// The recipe's seed.
     pub seed: u64,
     /// Steps of the whole run.
@@ -49,7 +49,7 @@ pub struct Head {
 
 /// What a step was.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct StepRecord {
     /// Its number, from 1.
     pub step: u64,
     /// The rows it learnt from, by batches.
@@ -77,14 +77,14 @@ pub struct Roots {
 
 /// What a transcript ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct End {
+pub struct TranscriptEnd {
     /// The last step.
     pub ended: u64,
     /// The step whose state is the result.
     pub result: u64,
 }
 
-impl Head {
+impl TranscriptHead {
     /// What of another one is different, by name.
     pub(super) fn differences(&self, other: &Self) -> Vec<&'static str> {
         named([
@@ -110,7 +110,7 @@ fn named<const N: usize>(same: [(&'static str, bool); N]) -> Vec<&'static str> {
     same.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
 }
 
-impl Record {
+impl StepRecord {
     /// What of another one is different, by name.
     pub(super) fn differences(&self, other: &Self) -> Vec<&'static str> {
         named([
@@ -136,7 +136,7 @@ impl Record {
     }
 }
 
-impl End {
+impl TranscriptEnd {
     fn chain(&self, before: &Hash) -> Hash {
         let mut hash = Hasher::new_derive_key(END);
         hash.update(before.as_bytes()).update(&self.ended.to_le_bytes()).update(&self.result.to_le_bytes()).finalize()
@@ -147,11 +147,11 @@ impl End {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transcript {
     /// What it begins with.
-    pub head: Head,
+    pub head: TranscriptHead,
     /// Its steps.
-    pub steps: Vec<Record>,
+    pub steps: Vec<StepRecord>,
     /// What it ends with; `None` of a run that has not ended.
-    pub end: Option<End>,
+    pub end: Option<TranscriptEnd>,
     /// The chain of the head, of each step and, where there is one, of the end.
     pub chain: Vec<Hash>,
 }
@@ -252,7 +252,7 @@ pub(super) struct HeadLine {
 pub(super) struct StepLine {
     step: u64,
     rows: Hex,
-    rate: Bits,
+    rate: HexBits,
     figures: Hex,
     gradients: Hex,
     values: Hex,
@@ -292,15 +292,15 @@ impl TryFrom<String> for Hex {
 /// The bits of a binary64 in lower-case hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub(super) struct Bits(u64);
+pub(super) struct HexBits(u64);
 
-impl From<Bits> for String {
-    fn from(Bits(bits): Bits) -> Self {
+impl From<HexBits> for String {
+    fn from(HexBits(bits): HexBits) -> Self {
         format!("{bits:016x}")
     }
 }
 
-impl TryFrom<String> for Bits {
+impl TryFrom<String> for HexBits {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -335,12 +335,12 @@ pub fn read(from: impl Read) -> Result<Transcript, Malformed> {
                 if line.transcript != VERSION {
                     return Err(wrong(&format!("is of another version: {}", line.transcript)));
                 }
-                let head = head.insert(Head::from(&line));
+                let head = head.insert(TranscriptHead::from(&line));
                 (head.chain(), line.chain)
             }
             (Line::Step(line), Some(before)) if end.is_none() => {
                 let due = steps.len() as u64 + 1;
-                let record = Record::from(&line);
+                let record = StepRecord::from(&line);
                 let own = record.chain(before);
                 if own == line.chain.0 && line.step != due {
                     return Err(Malformed::Steps { line: number, due, found: line.step });
@@ -349,11 +349,11 @@ pub fn read(from: impl Read) -> Result<Transcript, Malformed> {
                 (own, line.chain)
             }
             (Line::End(line), Some(before)) if end.is_none() => {
-                let found = End { ended: line.ended, result: line.result };
+                let found = TranscriptEnd { ended: line.ended, result: line.result };
                 let own = found.chain(before);
                 let due = steps.len() as u64;
                 if own == line.chain.0 {
-                    let (line, steps, End { ended, result }) = (number, due, found);
+                    let (line, steps, TranscriptEnd { ended, result }) = (number, due, found);
                     if ended != steps {
                         return Err(Malformed::End { line, steps, ended });
                     }
@@ -379,7 +379,7 @@ pub fn read(from: impl Read) -> Result<Transcript, Malformed> {
     Ok(Transcript { head, steps, end, chain })
 }
 
-impl Head {
+impl TranscriptHead {
     fn line(&self, chain: Hash) -> HeadLine {
         HeadLine {
             transcript: VERSION,
@@ -394,20 +394,20 @@ impl Head {
     }
 }
 
-impl From<&HeadLine> for Head {
+impl From<&HeadLine> for TranscriptHead {
     fn from(line: &HeadLine) -> Self {
-        let identity = Identity { digest: *line.run.0.as_bytes(), arithmetic: line.arithmetic.clone() };
+        let identity = RunIdentity { digest: *line.run.0.as_bytes(), arithmetic: line.arithmetic.clone() };
         Self { identity, seed: line.seed, steps: line.steps, data: line.data.0, values: line.values.0 }
     }
 }
 
-impl Record {
+impl StepRecord {
     fn line(&self, chain: Hash) -> StepLine {
         let Self { step, rows, rate, figures, gradients, after: Roots { values, first, second } } = *self;
         StepLine {
             step,
             rows: Hex(rows),
-            rate: Bits(rate),
+            rate: HexBits(rate),
             figures: Hex(figures),
             gradients: Hex(gradients),
             values: Hex(values),
@@ -418,7 +418,7 @@ impl Record {
     }
 }
 
-impl From<&StepLine> for Record {
+impl From<&StepLine> for StepRecord {
     fn from(line: &StepLine) -> Self {
         Self {
             step: line.step,
@@ -481,16 +481,16 @@ impl Around {
     }
 
     /// The state before, and what is said of the step, if the lines follow from each other.
-    pub(super) fn follows(&self) -> Option<(Before, Record)> {
+    pub(super) fn follows(&self) -> Option<(Before, StepRecord)> {
         let (before, number, chain) = match (&self.before, &self.chain) {
             (Line::Head(line), None) => {
-                let head = Head::from(line);
+                let head = TranscriptHead::from(line);
                 let holds = line.transcript == VERSION && head.chain() == line.chain.0;
                 let before = Before { values: head.values, first: None, second: None };
                 (holds.then_some(before)?, 0, line.chain.0)
             }
             (Line::Step(line), Some(chain)) => {
-                let record = Record::from(line);
+                let record = StepRecord::from(line);
                 let Roots { values, first, second } = record.after;
                 let holds = record.chain(&chain.0) == line.chain.0;
                 let before = Before { values, first: Some(first), second: Some(second) };
@@ -498,7 +498,7 @@ impl Around {
             }
             _ => return None,
         };
-        let record = Record::from(&self.step);
+        let record = StepRecord::from(&self.step);
         let holds = number.checked_add(1) == Some(record.step) && record.chain(&chain) == self.step.chain.0;
         holds.then_some((before, record))
     }
@@ -512,7 +512,7 @@ pub(super) struct Scribe {
 
 impl Scribe {
     /// Begins one; gives its first line.
-    pub(super) fn begin(head: &Head) -> (Self, String) {
+    pub(super) fn begin(head: &TranscriptHead) -> (Self, String) {
         let chain = head.chain();
         (Self { chain }, written(&Line::Head(head.line(chain))))
     }
@@ -523,13 +523,13 @@ impl Scribe {
     }
 
     /// The line of a step.
-    pub(super) fn step(&mut self, record: &Record) -> String {
+    pub(super) fn step(&mut self, record: &StepRecord) -> String {
         self.chain = record.chain(&self.chain);
         written(&Line::Step(record.line(self.chain)))
     }
 
     /// The last line, and the root.
-    pub(super) fn end(&mut self, end: End) -> (String, Hash) {
+    pub(super) fn end(&mut self, end: TranscriptEnd) -> (String, Hash) {
         self.chain = end.chain(&self.chain);
         let line = Line::End(EndLine { ended: end.ended, result: end.result, chain: Hex(self.chain) });
         (written(&line), self.chain)

@@ -8,7 +8,7 @@ use ftk::prove::bundle;
 use ftk::prove::fixed::of_adapter;
 use ftk::prove::keys::commitment_key;
 use ftk::prove::opening::{OPENING, OpeningFile};
-use ftk::prove::subject::Subject;
+use ftk::prove::subject::ProvedBase;
 use ftk_adapters::peft;
 use ftk_circuits::{AdapterCommitment, Digest};
 use ftk_gnn::import::{Origin, import};
@@ -110,7 +110,7 @@ impl Made {
         let (graph, _) = import(&Origin::Path(guilds())).unwrap();
         let nodes: Vec<u32> = NODES.iter().map(|name| graph.numbers()[*name]).collect();
         let (part, root) = Self::opened(change);
-        let Subject::Graph { base, .. } = Subject::open(&self.path("base/base")).unwrap() else {
+        let ProvedBase::Graph { base, .. } = ProvedBase::open(&self.path("base/base")).unwrap() else {
             panic!("a base of graphs")
         };
         let (adapter, head) = peft::load_with_saved(&self.path("adapter")).unwrap();
@@ -403,7 +403,7 @@ fn another_head_is_another_base() {
     bundle.head.as_mut().unwrap().extend([("head.bias".to_owned(), bias.clone()), ("conv1.lin.bias".to_owned(), bias)]);
     assert_eq!(MADE.refusal(&bundle), "head.safetensors");
     // No other than the base's is a head of its own.
-    let Subject::Graph { base, .. } = Subject::open(&MADE.path("base/base")).unwrap() else {
+    let ProvedBase::Graph { base, .. } = ProvedBase::open(&MADE.path("base/base")).unwrap() else {
         panic!("a base of graphs")
     };
     let own = |name: &String| (name.clone(), base.weights()[name].clone());

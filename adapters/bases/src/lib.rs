@@ -1,7 +1,7 @@
 //! Base models: their networks, files, tokenizers and chat templates.
 //!
-//! [`Source::open`] reads what is small (configuration, tokenizer, template) and finds most mistakes
-//! at once; [`Source::weights`] then reads what is large. [`Model::load`] does both.
+//! [`BaseModel::open`] reads what is small (configuration, tokenizer, template) and finds most mistakes
+//! at once; [`BaseModel::weights`] then reads what is large. [`LoadedModel::load`] does both.
 //! Nothing here runs a network: see `ftk_adapters` for its interpretations.
 
 mod added;

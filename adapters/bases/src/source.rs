@@ -77,7 +77,7 @@ impl BaseModel {
     /// Opens a Hugging Face folder whose weights are still to be made: only configuration and tokenizer.
     ///
     /// # Errors
-    /// As [`Source::open`].
+    /// As [`BaseModel::open`].
     pub fn skeleton(path: &Path) -> Result<Self, ModelError> {
         Ok(Self::of_folder(path, folder::skeleton(path)?))
     }
@@ -161,10 +161,10 @@ impl BaseModel {
         self.weights_held(device, Hold::F32)
     }
 
-    /// [`Source::weights`], held in memory in a way of one's own choice.
+    /// [`BaseModel::weights`], held in memory in a way of one's own choice.
     ///
     /// # Errors
-    /// As [`Source::weights`].
+    /// As [`BaseModel::weights`].
     pub fn weights_held(&self, device: &Device, hold: Hold) -> Result<Weights, ModelError> {
         match &self.store {
             Store::Folder(folder) => folder.weights(device, hold),
@@ -175,7 +175,7 @@ impl BaseModel {
     /// Reads one of the weights the network uses, as f32 into host memory.
     ///
     /// # Errors
-    /// As [`Source::weights`]; [`ModelError::MissingTensor`] for another name.
+    /// As [`BaseModel::weights`]; [`ModelError::MissingTensor`] for another name.
     pub fn weight(&self, name: &str) -> Result<Tensor, ModelError> {
         let weight = match &self.store {
             Store::Folder(folder) => folder.weight(name)?,
@@ -226,7 +226,7 @@ pub struct LoadedModel {
 }
 
 impl LoadedModel {
-    /// [`Source::open`] and [`Source::weights`].
+    /// [`BaseModel::open`] and [`BaseModel::weights`].
     ///
     /// # Errors
     /// Those of the two.
@@ -236,10 +236,10 @@ impl LoadedModel {
         Ok(Self { source, weights })
     }
 
-    /// [`Source::digest`] of the weights as they are.
+    /// [`BaseModel::digest`] of the weights as they are.
     ///
     /// # Errors
-    /// Those of [`Source::digest`].
+    /// Those of [`BaseModel::digest`].
     pub fn digest(&self) -> Result<BaseDigest, ModelError> {
         self.source.digest(&self.weights)
     }

@@ -166,7 +166,7 @@ impl GraphNetwork {
         }
     }
 
-    /// Features of what [`Network::encode`] gives.
+    /// Features of what [`GraphNetwork::encode`] gives.
     fn encoded(&self) -> usize {
         self.widths(self.layers - 1).0
     }

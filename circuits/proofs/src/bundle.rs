@@ -11,7 +11,7 @@
 //! | `head.safetensors` | weights of a head that was trained beside the adapter; public, and part of what the statement calls the base |
 //! | `registration.bin` | the proof that every committed entry is a 16-bit integer |
 //!
-//! [`Packed`] is a bundle as it was sent, [`Bundle`] one whose deltas are expanded.
+//! [`PackedBundle`] is a bundle as it was sent, [`Bundle`] one whose deltas are expanded.
 //!
 //! A bundle is foreign input. Its files MUST be no longer together than the reader allows; `statement.json` MUST be
 //! the canonical text of what it says; the decompressed deltas MUST fit sites and rows exactly and be
@@ -211,7 +211,7 @@ impl PackedBundle {
     /// Expands the deltas.
     ///
     /// # Errors
-    /// As [`Packed::deltas`]; a sealed bundle.
+    /// As [`PackedBundle::deltas`]; a sealed bundle.
     pub fn expand(self, deadline: Deadline) -> Result<Bundle, Refusal> {
         let deltas = self.deltas(deadline)?;
         let Self { statement, commitment, proof, registration, graph, head } = self;

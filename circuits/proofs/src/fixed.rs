@@ -40,7 +40,7 @@ impl FixedAdapter {
     /// Adds the factors of a site as they were exported: scale one and every value on its 16-bit grid.
     ///
     /// # Errors
-    /// [`Error::Scale`], [`Error::OffGrid`], [`Error::Grid`], [`Error::Fixed`] for shapes.
+    /// [`PassError::Scale`], [`PassError::OffGrid`], [`PassError::Grid`], [`PassError::Fixed`] for shapes.
     pub fn insert(&mut self, site: &str, exported: &Exported<'_>) -> Result<(), PassError> {
         let Exported { rank, d_in, d_out, a, b, scale } = *exported;
         if scale != 1.0 {
@@ -169,7 +169,7 @@ impl<'a> Fixed<'a> {
         }
     }
 
-    /// Stops with [`Error::Time`] at the first large operation after the deadline.
+    /// Stops with [`PassError::Time`] at the first large operation after the deadline.
     pub fn until(self, deadline: Deadline) -> Self {
         Self { deadline, ..self }
     }
@@ -186,7 +186,7 @@ impl<'a> Fixed<'a> {
     /// What happened at adapted sites, in the network's order of sites.
     ///
     /// # Errors
-    /// [`Error::Unvisited`] if the adaptation names a site the network did not visit.
+    /// [`PassError::Unvisited`] if the adaptation names a site the network did not visit.
     pub fn into_records(self) -> Result<Vec<SiteRecord>, PassError> {
         let visited: BTreeSet<&str> = self.records.iter().map(|record| record.site.as_str()).collect();
         let unvisited = match self.adaptation {

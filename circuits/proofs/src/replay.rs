@@ -27,7 +27,7 @@ pub struct Replayed {
 /// nodes need the part of the graph that reaches them, checked for them and this base.
 ///
 /// # Errors
-/// Ids that the base has not, results out of range, [`fixed::Error::Time`] after the deadline, inputs that are not of
+/// Ids that the base has not, results out of range, [`fixed::PassError::Time`] after the deadline, inputs that are not of
 /// the base's kind.
 pub fn replay(
     model: &FixedModel,

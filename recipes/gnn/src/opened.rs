@@ -46,7 +46,7 @@ impl OpenedTask {
     /// Opens the task on a graph that was read already.
     ///
     /// # Errors
-    /// As [`Opened::new`].
+    /// As [`OpenedTask::new`].
     pub fn on(recipe: &Recipe, graph: &Graph, found: ImportFindings) -> Result<Self, GraphError> {
         let gnn = of(recipe)?;
         let task: Box<dyn Learner> = match gnn.objective {

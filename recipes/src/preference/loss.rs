@@ -75,7 +75,7 @@ pub trait Loss: Debug + Send + Sync {
         RowKind::Pairs
     }
 
-    /// Whether it compares the policy with a reference model. Without one, [`Completion::reference`] is not looked at,
+    /// Whether it compares the policy with a reference model. Without one, [`ScoredCompletion::reference`] is not looked at,
     /// and nobody needs to compute it.
     fn has_reference(&self) -> bool {
         true

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::prove::bundle::{self, ReadError};
+use crate::prove::bundle::{self, BundleError};
 use anyhow::{Context, Result};
 use ftk_adapters::foreign;
 use ftk_adapters::staged::Temporary;
@@ -18,7 +18,7 @@ use ftk_proofs::{Case, Choice, Input, Kind, Output, Statement};
 use serde_json::{Map, Value, json};
 
 use super::super::prove;
-use super::super::questions::{Claim, Inputs};
+use super::super::questions::{AskedOutput, InputSource};
 use super::super::verify::{self, Expected};
 use super::super::{Advice, Outcome};
 use crate::cli::printer::Printer;
@@ -38,11 +38,11 @@ pub struct Settings {
     /// The last digest that was announced.
     pub expect_head: Option<String>,
     /// What is to be done with the sample.
-    pub part: Part,
+    pub part: SampleAction,
 }
 
 /// What is to be done with the sample.
-pub enum Part {
+pub enum SampleAction {
     /// Nothing: the log alone.
     Follow,
     /// Prove it.
@@ -80,8 +80,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let plan = Plan::load_with(&settings.plan, &settings.set)?;
     let (opened, market) = plan.open()?;
     let adapter = match &settings.part {
-        Part::Verify { expect_adapter, .. } => expect_adapter.as_ref(),
-        Part::Follow | Part::Prove { .. } => None,
+        SampleAction::Verify { expect_adapter, .. } => expect_adapter.as_ref(),
+        SampleAction::Follow | SampleAction::Prove { .. } => None,
     };
     // What is mistyped is no reason to refuse a log.
     if let Some(text) = settings.expect_head.iter().chain(adapter).find(|text| parse_digest(text).is_none()) {
@@ -115,19 +115,19 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let entries: Vec<&LogEntry> = drawn.iter().map(|&step| &log.entries[step]).collect();
     // The proof is of this log and of this draw, and of no other.
     let context = format!("ftk decision log {head} {}", settings.nonce);
-    let questions = Questions::write(&entries)?;
+    let questions = WindowFile::write(&entries)?;
     match &settings.part {
-        Part::Follow => {
+        SampleAction::Follow => {
             told(&log, &head, &passed, &drawn, Map::new(), printer);
             Ok(Outcome::Done)
         }
-        Part::Prove { adapter, commitment, mode, out } => {
+        SampleAction::Prove { adapter, commitment, mode, out } => {
             let prove = prove::Settings {
                 base: plan.base.clone(),
                 adapter: adapter.clone(),
                 commitment: commitment.clone(),
-                claim: Claim::Same(question),
-                inputs: Inputs::Rows(questions.path()),
+                claim: AskedOutput::Same(question),
+                inputs: InputSource::Rows(questions.path()),
                 date: None,
                 context,
                 mode: *mode,
@@ -144,7 +144,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             told(&log, &head, &passed, &drawn, proof, printer);
             Ok(Outcome::Done)
         }
-        Part::Verify { bundle: folder, expect_adapter } => {
+        SampleAction::Verify { bundle: folder, expect_adapter } => {
             if let Some(expected) = expect_adapter.as_ref().filter(|&expected| *expected != log.header.adapter) {
                 let message = format!("the log is of {}, expected was {expected}", log.header.adapter);
                 return Ok(refused(ADAPTER, &message, printer));
@@ -156,8 +156,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
                     }
                 }
                 // The verdict on what cannot be read is that of `ftk verify`.
-                Err(ReadError::Refused(_)) => {}
-                Err(error @ (ReadError::Io { .. } | ReadError::Half { .. })) => return Err(error.into()),
+                Err(BundleError::Refused(_)) => {}
+                Err(error @ (BundleError::Io { .. } | BundleError::Half { .. })) => return Err(error.into()),
             }
             let verify = verify::Settings {
                 bundles: vec![folder.clone()],
@@ -184,9 +184,9 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 }
 
 /// The windows of a sample as rows, in a file that lives as long as this.
-struct Questions(Temporary);
+struct WindowFile(Temporary);
 
-impl Questions {
+impl WindowFile {
     fn write(entries: &[&LogEntry]) -> Result<Self> {
         let folder = Temporary::new(&std::env::temp_dir(), "ftk-sample-").context("cannot make a temporary folder")?;
         let lines: String = entries.iter().map(|entry| json!({ "prompt_ids": entry.ids }).to_string() + "\n").collect();

@@ -30,7 +30,7 @@ pub struct Settings {
 /// What the maker knows and holds.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct State {
+struct MakerState {
     /// The last rows of the market, spelt as in its canonical file.
     rows: Vec<String>,
     /// What is held, spelt as in a decision log; absent for a maker that begins.
@@ -46,7 +46,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let place = settings.state.display().to_string();
     let text =
         foreign::read_text(&settings.state, foreign::DOCUMENT).with_context(|| format!("cannot read {place}"))?;
-    let state: State = serde_json::from_str(&text).map_err(|error| {
+    let state: MakerState = serde_json::from_str(&text).map_err(|error| {
         let message = format!("{place}:{}: {error}", error.line());
         Advice::new(message, "a state is {\"rows\": [canonical rows], \"held\": what a decision log calls state}")
     })?;
@@ -60,7 +60,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn answer<D: Simulation>(simulation: &D, plan: &Plan, state: &State, settings: &Settings) -> Result<(u32, Value)> {
+fn answer<D: Simulation>(simulation: &D, plan: &Plan, state: &MakerState, settings: &Settings) -> Result<(u32, Value)> {
     let few = || {
         let message = format!("{}: has {} rows", settings.state.display(), state.rows.len());
         Advice::new(message, format!("give at least the last {}", window::warm_up()))

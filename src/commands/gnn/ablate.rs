@@ -31,7 +31,7 @@ pub struct Settings {
 }
 
 /// A row of the table.
-struct Row {
+struct AblationRow {
     name: String,
     trained: usize,
     /// Of each seed; one of what has none.
@@ -51,7 +51,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     }
     let (graph, found) = import(&Origin::Path(recipe.data.train.clone()))?;
     let mut ways: Vec<(&str, Recipe)> = Vec::new();
-    let table = Runs { settings, graph: &graph, found, printer };
+    let table = AblationRuns { settings, graph: &graph, found, printer };
     let mut rows = table.without_network(&recipe)?;
     if recipe.lora.is_some() {
         rows.extend(table.as_it_is(&recipe)?);
@@ -92,17 +92,17 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 }
 
 /// What all runs share.
-struct Runs<'a> {
+struct AblationRuns<'a> {
     settings: &'a Settings,
     graph: &'a Graph,
     found: ImportFindings,
     printer: &'a Printer,
 }
 
-impl Runs<'_> {
-    fn without_network(&self, recipe: &Recipe) -> Result<Vec<Row>> {
+impl AblationRuns<'_> {
+    fn without_network(&self, recipe: &Recipe) -> Result<Vec<AblationRow>> {
         let opened = OpenedTask::on(recipe, self.graph, self.found)?;
-        let row = |(name, trained, figures): (&str, usize, NamedFigures)| Row {
+        let row = |(name, trained, figures): (&str, usize, NamedFigures)| AblationRow {
             name: name.to_owned(),
             trained,
             figures: vec![figures],
@@ -111,18 +111,18 @@ impl Runs<'_> {
     }
 
     /// The base without any training, unless it ends in something else than what is learnt.
-    fn as_it_is(&self, recipe: &Recipe) -> Result<Option<Row>> {
+    fn as_it_is(&self, recipe: &Recipe) -> Result<Option<AblationRow>> {
         let opened = OpenedTask::on(recipe, self.graph, self.found)?;
         if base::network(&recipe.base.model)?.head != opened.model().network.head {
             return Ok(None);
         }
         // Fresh factors change nothing.
         let figures = opened.figures(NodeSplit::Test)?;
-        Ok(Some(Row { name: "base as it is".to_owned(), trained: 0, figures: vec![figures] }))
+        Ok(Some(AblationRow { name: "base as it is".to_owned(), trained: 0, figures: vec![figures] }))
     }
 
-    fn over_seeds(&self, name: &str, recipe: &Recipe) -> Result<Row> {
-        let mut row = Row { name: name.to_owned(), trained: 0, figures: Vec::new() };
+    fn over_seeds(&self, name: &str, recipe: &Recipe) -> Result<AblationRow> {
+        let mut row = AblationRow { name: name.to_owned(), trained: 0, figures: Vec::new() };
         for seed in 1..=self.settings.seeds {
             let mut recipe = recipe.clone();
             recipe.run.seed = seed;
@@ -139,8 +139,8 @@ impl Runs<'_> {
     }
 
     /// Goes on from the runs of a row.
-    fn with_preferences(&self, name: &str, then: &Path) -> Result<Row> {
-        let mut row = Row { name: format!("{name}, then preferences"), trained: 0, figures: Vec::new() };
+    fn with_preferences(&self, name: &str, then: &Path) -> Result<AblationRow> {
+        let mut row = AblationRow { name: format!("{name}, then preferences"), trained: 0, figures: Vec::new() };
         for seed in 1..=self.settings.seeds {
             let mut recipe = Recipe::load(then)?;
             recipe.data.train.clone_from(&Recipe::load_with(&self.settings.recipe, &self.settings.set)?.data.train);
@@ -177,7 +177,7 @@ impl Runs<'_> {
     }
 }
 
-fn show(rows: &[Row], objective: Objective, printer: &Printer) {
+fn show(rows: &[AblationRow], objective: Objective, printer: &Printer) {
     let names: Vec<&str> = rows
         .iter()
         .flat_map(|row| &row.figures)
@@ -186,7 +186,7 @@ fn show(rows: &[Row], objective: Objective, printer: &Printer) {
     printer.line(&format!("| | trained | {} |", names.join(" | ")));
     printer.line(&format!("|---|---|{}", "---|".repeat(names.len())));
     let mut objects = Vec::new();
-    for Row { name, trained, figures } in rows {
+    for AblationRow { name, trained, figures } in rows {
         let mut object = Map::new();
         let cells = names.iter().map(|wanted| {
             let of = |figures: &NamedFigures| figures.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value);

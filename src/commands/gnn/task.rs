@@ -9,24 +9,24 @@ use ftk_gnn::graph::NodeSplit;
 use ftk_recipes::{BUILTIN, Metrics, Recipe, Session};
 use serde_json::{Map, Value, json};
 
-use super::super::run::manifest::{Inputs, hex, of_file};
+use super::super::run::manifest::{RunInputs, hex, of_file};
 use super::super::run::{Ran, in_folder, refuse_to_replace};
-use super::super::task::{self, Estimation, Evaluation, Opened, Preview, Start, Telling, Trainer};
+use super::super::task::{self, Estimation, Evaluation, OpenedRun, PreviewOptions, StartFile, Telling, Trainer};
 use super::super::{Advice, Outcome};
 use crate::arithmetic;
 use crate::cli::printer::Printer;
-use crate::train::{self, Identity};
+use crate::train::{self, RunIdentity};
 
 /// The task of graphs.
 pub(in super::super) struct Graphs;
 
-impl task::Task for Graphs {
+impl task::TaskCommands for Graphs {
     fn name(&self) -> &'static str {
         "gnn"
     }
 
-    fn starts(&self) -> Result<Vec<Start>> {
-        Ok(BUILTIN.iter().filter(|file| file.name.starts_with("gnn/")).map(Start::recipe).collect())
+    fn starts(&self) -> Result<Vec<StartFile>> {
+        Ok(BUILTIN.iter().filter(|file| file.name.starts_with("gnn/")).map(StartFile::recipe).collect())
     }
 
     fn trainer(&self) -> Option<&dyn Trainer> {
@@ -44,8 +44,8 @@ impl Trainer for Graphs {
         Ok(())
     }
 
-    fn plan(&self, recipe: &Recipe) -> Result<Box<dyn task::Plan>> {
-        Ok(Box::new(Run::new(recipe, gnn::OpenedTask::new(recipe)?)?))
+    fn plan(&self, recipe: &Recipe) -> Result<Box<dyn task::RunPlan>> {
+        Ok(Box::new(GnnRun::new(recipe, gnn::OpenedTask::new(recipe)?)?))
     }
 
     fn eval(&self, mut recipe: Recipe, settings: &Evaluation, printer: &Printer) -> Result<Outcome> {
@@ -59,7 +59,7 @@ impl Trainer for Graphs {
         no_rows("ftk train --dry-run counts what a run on a graph learns from and trains")
     }
 
-    fn preview(&self, _: Recipe, _: &Preview, _: &Printer) -> Result<Outcome> {
+    fn preview(&self, _: Recipe, _: &PreviewOptions, _: &Printer) -> Result<Outcome> {
         no_rows("ftk gnn import GRAPH checks a graph and says what it holds")
     }
 }
@@ -72,17 +72,17 @@ fn no_rows(instead: &str) -> Result<Outcome> {
 pub(super) fn train(recipe: &Recipe, opened: gnn::OpenedTask, printer: &Printer) -> Result<Ran> {
     let start = train::Start::Fresh;
     refuse_to_replace(recipe, start)?;
-    in_folder(recipe, &mut Run::new(recipe, opened)?, start, &|| false, printer)
+    in_folder(recipe, &mut GnnRun::new(recipe, opened)?, start, &|| false, printer)
 }
 
 /// A run whose graph and base are read.
-struct Run {
+struct GnnRun {
     recipe: Recipe,
     opened: gnn::OpenedTask,
-    inputs: Inputs,
+    inputs: RunInputs,
 }
 
-impl Run {
+impl GnnRun {
     fn new(recipe: &Recipe, opened: gnn::OpenedTask) -> Result<Self> {
         let inputs = inputs(recipe, &opened)?;
         Ok(Self { recipe: recipe.clone(), opened, inputs })
@@ -94,7 +94,7 @@ impl Run {
     }
 }
 
-impl task::Plan for Run {
+impl task::RunPlan for GnnRun {
     fn show(&self, printer: &Printer) -> Result<()> {
         self.opened.notes().iter().for_each(|note| printer.note(note));
         printer.text(&toml::to_string(&self.recipe.resolved())?);
@@ -105,17 +105,17 @@ impl task::Plan for Run {
         Ok(())
     }
 
-    fn open(self: Box<Self>, _: &Device) -> Result<Box<dyn Opened>> {
+    fn open(self: Box<Self>, _: &Device) -> Result<Box<dyn OpenedRun>> {
         Ok(self)
     }
 }
 
-impl Opened for Run {
+impl OpenedRun for GnnRun {
     fn session(&self) -> &dyn Session {
         self.opened.session()
     }
 
-    fn inputs(&self) -> &Inputs {
+    fn inputs(&self) -> &RunInputs {
         &self.inputs
     }
 
@@ -142,7 +142,7 @@ impl Opened for Run {
 }
 
 /// What goes into a run: recipe (but for the places it names), graph, base and feedback.
-fn inputs(recipe: &Recipe, opened: &gnn::OpenedTask) -> Result<Inputs> {
+fn inputs(recipe: &Recipe, opened: &gnn::OpenedTask) -> Result<RunInputs> {
     let feedback = recipe.gnn.as_ref().and_then(|gnn| gnn.feedback.as_ref());
     let feedback = feedback.map(|path| of_file(path)).transpose()?;
     let recipe = recipe.without_places();
@@ -162,5 +162,5 @@ fn inputs(recipe: &Recipe, opened: &gnn::OpenedTask) -> Result<Inputs> {
     let mut said = Map::new();
     said.insert("base".to_owned(), json!(hex(&opened.base)));
     said.insert("data".to_owned(), data);
-    Ok(Inputs::new(recipe, said, Identity { digest: *hash.finalize().as_bytes(), arithmetic }))
+    Ok(RunInputs::new(recipe, said, RunIdentity { digest: *hash.finalize().as_bytes(), arithmetic }))
 }

@@ -8,24 +8,24 @@ use ftk_adapters::{atomic, foreign};
 use ftk_recipes::Metrics;
 use serde_json::{Map, Value, json};
 
-use crate::train::{Ended, Identity, Why};
+use crate::train::{RunEnd, RunIdentity, Why};
 
 /// File name in the run folder.
 pub const MANIFEST: &str = "manifest.json";
 
 /// What goes into a run, by digest.
-pub(in crate::commands) struct Inputs {
+pub(in crate::commands) struct RunInputs {
     /// The recipe, but for the places it names.
     recipe: Value,
     /// Everything else, as manifests say it.
     said: Map<String, Value>,
     /// Of everything, and of the first adapter's numbers.
-    pub(in crate::commands) identity: Identity,
+    pub(in crate::commands) identity: RunIdentity,
 }
 
-impl Inputs {
+impl RunInputs {
     /// Of a recipe, with what else goes in; `identity` has a digest of all that.
-    pub(in crate::commands) fn new(recipe: Value, said: Map<String, Value>, identity: Identity) -> Self {
+    pub(in crate::commands) fn new(recipe: Value, said: Map<String, Value>, identity: RunIdentity) -> Self {
         Self { recipe, said, identity }
     }
 
@@ -52,7 +52,7 @@ impl Inputs {
         out: &Path,
         counts: &Value,
         result: &[&str],
-        ended: Option<(&Ended, Option<&Metrics>)>,
+        ended: Option<(&RunEnd, Option<&Metrics>)>,
     ) -> Result<()> {
         let mut files = Map::new();
         for name in result {

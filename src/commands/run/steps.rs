@@ -8,16 +8,16 @@ use std::time::Instant;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use super::super::task::{Opened, Telling};
+use super::super::task::{OpenedRun, Telling};
 use crate::cli::printer::Printer;
-use crate::train::Step;
+use crate::train::StepReport;
 
 /// Steps of a run whose every state is looked at.
 const YOUNG: usize = 16;
 
 /// Whoever tells of the steps of a run.
 pub(super) struct Steps<'a> {
-    opened: &'a dyn Opened,
+    opened: &'a dyn OpenedRun,
     printer: &'a Printer,
     telling: RefCell<Telling>,
     bar: ProgressBar,
@@ -29,7 +29,7 @@ pub(super) struct Steps<'a> {
 
 impl<'a> Steps<'a> {
     /// Of a run in the folder `out`, which begins now.
-    pub(super) fn new(opened: &'a dyn Opened, out: &Path, printer: &'a Printer) -> Self {
+    pub(super) fn new(opened: &'a dyn OpenedRun, out: &Path, printer: &'a Printer) -> Self {
         Self {
             opened,
             printer,
@@ -43,7 +43,7 @@ impl<'a> Steps<'a> {
     }
 
     /// Tells of a step.
-    pub(super) fn see(&self, step: &Step) {
+    pub(super) fn see(&self, step: &StepReport) {
         let Telling { rate, figures, signs } = &mut *self.telling.borrow_mut();
         let (bar, printer) = (&self.bar, self.printer);
         bar.set_length(step.steps as u64);

@@ -12,9 +12,9 @@ use serde_json::json;
 
 use super::super::task::Estimation;
 use super::super::{Outcome, fitting, open, pull};
-use super::plan::{Plan, begin, uncommittable};
+use super::plan::{TextPlan, begin, uncommittable};
 use crate::cli::printer::Printer;
-use crate::prove::cost::{self, Base, Costs};
+use crate::prove::cost::{self, BaseCost, Costs};
 
 /// Prints the memory of a run: with its rows, where they are here and the base has a tokenizer, else with batches as long
 /// as the recipe allows.
@@ -31,7 +31,7 @@ pub(super) fn run(mut recipe: Recipe, settings: &Estimation, printer: &Printer) 
     let length = recipe.data.max_length;
     // The same figure as `ftk train --dry-run` where the rows are at hand, and else the most that the recipe allows.
     let (tokens, batch) = if recipe.data.train.is_file() && source.tokenizer().is_ok() {
-        let tokens = Plan::new(&recipe, &source)?.longest();
+        let tokens = TextPlan::new(&recipe, &source)?.longest();
         (tokens, format!("the longest batch of {}", recipe.data.train.display()))
     } else {
         (sequences * length, format!("{sequences} sequences of {length}"))
@@ -54,7 +54,7 @@ pub(super) fn run(mut recipe: Recipe, settings: &Estimation, printer: &Printer) 
     let committed = settings.adapter.as_deref().map(|folder| fitting(&source, folder)).transpose()?;
     let costs = committed.as_ref().or(adapter.as_ref()).map(|adapter| {
         let net = Net::Tokens(source.network().clone());
-        Costs::of(Base::of(&net), &cost::shapes(&net, adapter), settings.tokens)
+        Costs::of(BaseCost::of(&net), &cost::shapes(&net, adapter), settings.tokens)
     });
     // Adapters that are trained and not committed to, such as those of rank 256, have no costs.
     if let Some(Err(error)) = &costs {

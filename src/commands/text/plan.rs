@@ -22,16 +22,16 @@ use crate::prove::cost;
 use crate::train;
 
 /// Rows, first adapter and counts of a run.
-pub(super) struct Plan {
+pub(super) struct TextPlan {
     pub(super) rows: Examples,
     pub(super) held_out: Option<Examples>,
     /// The adapter training starts from; `None` where the base is trained.
     pub(super) begin: Option<Adapter>,
-    pub(super) counts: Counts,
+    pub(super) counts: RunCounts,
 }
 
 /// How much there is to do.
-pub(super) struct Counts {
+pub(super) struct RunCounts {
     train: counts::RowCounts,
     held_out: Option<counts::RowCounts>,
     steps: usize,
@@ -49,7 +49,7 @@ pub(super) struct Counts {
     uncommittable: Option<String>,
 }
 
-impl Plan {
+impl TextPlan {
     /// Reads rows and adapter and counts.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl Plan {
         let longest = tokens.iter().rev().take(recipe.run.batch).sum();
         let base = source.network().shapes().values().map(|shape| shape.iter().product::<usize>()).sum();
         let factors = begin.iter().flat_map(|begin| begin.sites.values());
-        let counts = Counts {
+        let counts = RunCounts {
             train: rows.counts,
             held_out: held_out.as_ref().map(|held_out| held_out.counts.clone()),
             steps: train::steps(rows.rows.len(), &recipe.run),
@@ -88,7 +88,7 @@ impl Plan {
     }
 }
 
-impl Counts {
+impl RunCounts {
     /// What became of the rows of each file, for a person.
     pub(super) fn notes(&self) -> Vec<String> {
         let rows = [&self.train].into_iter().chain(&self.held_out).flat_map(counts::RowCounts::notes);

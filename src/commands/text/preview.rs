@@ -8,7 +8,7 @@ use ftk_text::examples::Examples;
 use ftk_text::load::{DatasetKind, Loaded, load};
 use serde_json::{Value, json};
 
-use super::super::task::Preview;
+use super::super::task::PreviewOptions;
 use super::super::{Outcome, open, pull};
 use crate::cli::printer::Printer;
 
@@ -16,7 +16,7 @@ use crate::cli::printer::Printer;
 ///
 /// # Errors
 /// Whatever a training run would refuse about base and rows.
-pub(super) fn run(mut recipe: Recipe, settings: &Preview, printer: &Printer) -> Result<Outcome> {
+pub(super) fn run(mut recipe: Recipe, settings: &PreviewOptions, printer: &Printer) -> Result<Outcome> {
     pull::recipe(&mut recipe, settings.offline, printer)?;
     let (source, data, kind) = (open(&recipe.base)?, &recipe.data, DatasetKind::of(&recipe));
     let loaded = load(&source, data, kind, &data.train)?;

@@ -12,12 +12,12 @@ use crate::cli::printer::Printer;
 
 /// Whether the process was asked to end.
 #[derive(Clone, Debug)]
-pub(super) struct Stop(Arc<AtomicUsize>);
+pub(super) struct StopSignal(Arc<AtomicUsize>);
 
 /// What shells report of a process that a signal ended: this and the signal's number.
 const SIGNALLED: u8 = 128;
 
-impl Stop {
+impl StopSignal {
     /// Listens from now on.
     ///
     /// # Errors

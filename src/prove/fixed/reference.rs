@@ -12,12 +12,12 @@ use ftk_proofs::fixed::PassError;
 use super::WeightsError;
 
 /// Rows of features.
-pub(super) type Rows = Vec<Vec<f64>>;
+pub(super) type FloatRows = Vec<Vec<f64>>;
 
 /// Computes with the unquantised weights, without adapter.
-pub(super) struct Reference<'a>(pub(super) &'a Weights);
+pub(super) struct FloatOracle<'a>(pub(super) &'a Weights);
 
-impl Reference<'_> {
+impl FloatOracle<'_> {
     fn weight(&self, name: &str) -> Result<Vec<f64>, WeightsError> {
         self.values(&format!("{name}.weight"))
     }
@@ -27,11 +27,11 @@ impl Reference<'_> {
     }
 }
 
-impl Ops for Reference<'_> {
-    type Value = Rows;
+impl Ops for FloatOracle<'_> {
+    type Value = FloatRows;
     type Error = WeightsError;
 
-    fn embed(&mut self, site: &str, table: TableShape, tokens: &Tokens) -> Result<Rows, WeightsError> {
+    fn embed(&mut self, site: &str, table: TableShape, tokens: &Tokens) -> Result<FloatRows, WeightsError> {
         let (_, hidden) = self.0.get(&format!("{site}.weight"))?.dims2()?;
         let scale = f64::from(table.scale);
         let table = self.weight(site)?;
@@ -39,13 +39,13 @@ impl Ops for Reference<'_> {
         Ok(tokens.ids().iter().map(row).collect())
     }
 
-    fn add_positions(&mut self, site: &str, _: usize, x: &Rows) -> Result<Rows, WeightsError> {
+    fn add_positions(&mut self, site: &str, _: usize, x: &FloatRows) -> Result<FloatRows, WeightsError> {
         let table = self.weight(site)?;
         let rows = x.iter().zip(table.chunks_exact(x[0].len()));
         Ok(rows.map(|(x, row)| x.iter().zip(row).map(|(x, y)| x + y).collect()).collect())
     }
 
-    fn linear(&mut self, site: &str, d_out: usize, bias: Bias, x: &Rows) -> Result<Rows, WeightsError> {
+    fn linear(&mut self, site: &str, d_out: usize, bias: Bias, x: &FloatRows) -> Result<FloatRows, WeightsError> {
         let mut rows = self.head(site, site, d_out, x)?;
         if bias == Bias::Present {
             let bias = self.values(&format!("{site}.bias"))?;
@@ -59,23 +59,23 @@ impl Ops for Reference<'_> {
         site: &str,
         d_out: usize,
         bias: Bias,
-        x: &Rows,
+        x: &FloatRows,
         rope: &Rope,
-    ) -> Result<Rows, WeightsError> {
+    ) -> Result<FloatRows, WeightsError> {
         let rows = self.linear(site, d_out, bias, x)?;
         Ok(rotate(rows, rope))
     }
 
-    fn norm_rope(&mut self, site: &str, x: &Rows, eps: f64, rope: &Rope) -> Result<Rows, WeightsError> {
+    fn norm_rope(&mut self, site: &str, x: &FloatRows, eps: f64, rope: &Rope) -> Result<FloatRows, WeightsError> {
         let mut rows = Vec::new();
         for row in x {
-            let heads: Rows = row.chunks_exact(rope.dim).map(<[f64]>::to_vec).collect();
+            let heads: FloatRows = row.chunks_exact(rope.dim).map(<[f64]>::to_vec).collect();
             rows.push(self.rms_norm(site, &heads, eps)?.concat());
         }
         Ok(rotate(rows, rope))
     }
 
-    fn layer_norm(&mut self, site: &str, x: &Rows, eps: f64) -> Result<Rows, WeightsError> {
+    fn layer_norm(&mut self, site: &str, x: &FloatRows, eps: f64) -> Result<FloatRows, WeightsError> {
         let (weight, bias) = (self.weight(site)?, self.values(&format!("{site}.bias"))?);
         let normalise = |row: &Vec<f64>| {
             let n = row.len() as f64;
@@ -86,25 +86,25 @@ impl Ops for Reference<'_> {
         Ok(x.iter().map(normalise).collect())
     }
 
-    fn part(&mut self, x: &Rows, features: Range<usize>) -> Result<Rows, WeightsError> {
+    fn part(&mut self, x: &FloatRows, features: Range<usize>) -> Result<FloatRows, WeightsError> {
         Ok(x.iter().map(|row| row[features.clone()].to_vec()).collect())
     }
 
-    fn rope(&mut self, x: &Rows, rope: &Rope) -> Result<Rows, WeightsError> {
+    fn rope(&mut self, x: &FloatRows, rope: &Rope) -> Result<FloatRows, WeightsError> {
         Ok(rotate(x.clone(), rope))
     }
 
-    fn geglu(&mut self, gate: &Rows, up: &Rows) -> Result<Rows, WeightsError> {
+    fn geglu(&mut self, gate: &FloatRows, up: &FloatRows) -> Result<FloatRows, WeightsError> {
         let gate = self.gelu(gate)?;
         Ok(gate.iter().zip(up).map(|(g, u)| g.iter().zip(u).map(|(g, u)| g * u).collect()).collect())
     }
 
-    fn gelu(&mut self, x: &Rows) -> Result<Rows, WeightsError> {
+    fn gelu(&mut self, x: &FloatRows) -> Result<FloatRows, WeightsError> {
         let gelu = |x: f64| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh());
         Ok(x.iter().map(|row| row.iter().copied().map(gelu).collect()).collect())
     }
 
-    fn rms_norm(&mut self, site: &str, x: &Rows, eps: f64) -> Result<Rows, WeightsError> {
+    fn rms_norm(&mut self, site: &str, x: &FloatRows, eps: f64) -> Result<FloatRows, WeightsError> {
         let weight = self.weight(site)?;
         let normalise = |row: &Vec<f64>| {
             let root = (row.iter().map(|x| x * x).sum::<f64>() / row.len() as f64 + eps).sqrt();
@@ -116,12 +116,12 @@ impl Ops for Reference<'_> {
     fn attention(
         &mut self,
         _: &str,
-        q: &Rows,
-        k: &Rows,
-        v: &Rows,
+        q: &FloatRows,
+        k: &FloatRows,
+        v: &FloatRows,
         heads: Heads,
         window: Option<usize>,
-    ) -> Result<Rows, WeightsError> {
+    ) -> Result<FloatRows, WeightsError> {
         assert!(window.is_none_or(|window| window >= q.len()), "a window that shows is not written here");
         let Heads { query, key_value, dim } = heads;
         let attend = |(i, q): (usize, &Vec<f64>)| {
@@ -143,16 +143,16 @@ impl Ops for Reference<'_> {
         Ok(q.iter().enumerate().map(attend).collect())
     }
 
-    fn swiglu(&mut self, gate: &Rows, up: &Rows) -> Result<Rows, WeightsError> {
+    fn swiglu(&mut self, gate: &FloatRows, up: &FloatRows) -> Result<FloatRows, WeightsError> {
         let silu = |g: f64| g / (1.0 + (-g).exp());
         Ok(gate.iter().zip(up).map(|(g, u)| g.iter().zip(u).map(|(&g, u)| silu(g) * u).collect()).collect())
     }
 
-    fn add(&mut self, x: &Rows, y: &Rows) -> Result<Rows, WeightsError> {
+    fn add(&mut self, x: &FloatRows, y: &FloatRows) -> Result<FloatRows, WeightsError> {
         Ok(x.iter().zip(y).map(|(x, y)| x.iter().zip(y).map(|(x, y)| x + y).collect()).collect())
     }
 
-    fn select(&mut self, x: &Rows, rows: &[usize]) -> Result<Rows, WeightsError> {
+    fn select(&mut self, x: &FloatRows, rows: &[usize]) -> Result<FloatRows, WeightsError> {
         Ok(rows.iter().map(|&row| x[row].clone()).collect())
     }
 
@@ -161,9 +161,9 @@ impl Ops for Reference<'_> {
         site: &str,
         d_out: usize,
         bias: Bias,
-        x: Nodes<'_, Rows>,
+        x: Nodes<'_, FloatRows>,
         over: &Arc<Propagation>,
-    ) -> Result<Rows, WeightsError> {
+    ) -> Result<FloatRows, WeightsError> {
         let x = match x {
             Nodes::Value(x) => x.clone(),
             Nodes::Features(x) => (0..x.rows()).map(|row| x.row(row).into_iter().map(f64::from).collect()).collect(),
@@ -183,22 +183,22 @@ impl Ops for Reference<'_> {
     fn attend_neighbours(
         &mut self,
         site: &str,
-        _: &Rows,
+        _: &FloatRows,
         _: usize,
         _: &Arc<Propagation>,
-    ) -> Result<Rows, WeightsError> {
+    ) -> Result<FloatRows, WeightsError> {
         Err(PassError::Neighbours(site.to_owned()).into())
     }
 
-    fn relu(&mut self, x: &Rows) -> Result<Rows, WeightsError> {
+    fn relu(&mut self, x: &FloatRows) -> Result<FloatRows, WeightsError> {
         Ok(x.iter().map(|row| row.iter().map(|x| x.max(0.0)).collect()).collect())
     }
 
-    fn dropout(&mut self, x: &Rows) -> Result<Rows, WeightsError> {
+    fn dropout(&mut self, x: &FloatRows) -> Result<FloatRows, WeightsError> {
         Ok(x.clone())
     }
 
-    fn head(&mut self, _: &str, weight: &str, _: usize, x: &Rows) -> Result<Rows, WeightsError> {
+    fn head(&mut self, _: &str, weight: &str, _: usize, x: &FloatRows) -> Result<FloatRows, WeightsError> {
         let weight = self.weight(weight)?;
         let dot = |w: &[f64], x: &[f64]| w.iter().zip(x).map(|(w, x)| w * x).sum::<f64>();
         Ok(x.iter().map(|x| weight.chunks_exact(x.len()).map(|w| dot(w, x)).collect()).collect())
@@ -206,7 +206,7 @@ impl Ops for Reference<'_> {
 }
 
 /// Each head rotated by its row's position.
-fn rotate(mut rows: Rows, rope: &Rope) -> Rows {
+fn rotate(mut rows: FloatRows, rope: &Rope) -> FloatRows {
     assert!(rope.scaling.is_none(), "the scaled frequencies are tested with the rotation table");
     let half = rope.dim / 2;
     for (position, row) in rows.iter_mut().enumerate() {

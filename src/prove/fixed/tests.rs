@@ -16,7 +16,7 @@ use ftk_networks::{Gpt2, Llama, LlamaVariant, Network};
 use ftk_proofs::fixed::{Adaptation, Fixed, SiteDeltas, SiteRecord};
 use ftk_proofs::read::LogitsRow;
 
-use super::reference::Reference;
+use super::reference::FloatOracle;
 use super::*;
 
 /// A network small enough to run in a moment, with grouped heads and a tied head.
@@ -96,12 +96,12 @@ fn adapter() -> Adapter {
 fn agreement(
     weights: &Weights,
     sites: &[Site],
-    float: impl FnOnce(&mut Reference) -> Result<reference::Rows, WeightsError>,
+    float: impl FnOnce(&mut FloatOracle) -> Result<reference::FloatRows, WeightsError>,
     fixed: impl FnOnce(&mut Fixed) -> Result<Activations, PassError>,
 ) -> Agreement {
     let base = of_weights(weights, sites).unwrap();
     let fixed = fixed(&mut Fixed::new(&base, Adaptation::Base)).unwrap();
-    let float: Vec<f32> = float(&mut Reference(weights)).unwrap().concat().into_iter().map(|x| x as f32).collect();
+    let float: Vec<f32> = float(&mut FloatOracle(weights)).unwrap().concat().into_iter().map(|x| x as f32).collect();
     Agreement::of(&fixed, &float).unwrap()
 }
 

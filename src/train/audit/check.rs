@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A check of `TRANSCRIPT.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Check {
+pub enum TranscriptCheck {
     /// Every line is what is due there.
     Form,
     /// Every line follows from the one before.
@@ -47,7 +47,7 @@ pub enum Check {
     Result,
 }
 
-impl Check {
+impl TranscriptCheck {
     /// All, in the order of `TRANSCRIPT.md`.
     #[cfg(test)]
     pub(super) const ALL: [Self; 20] = [
@@ -104,7 +104,7 @@ impl Check {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The check.
-    pub check: Check,
+    pub check: TranscriptCheck,
     /// At which step, if it is about one.
     pub step: Option<u64>,
     /// In words.
@@ -115,11 +115,11 @@ pub struct Refused {
 
 impl Refused {
     /// One that is about no step.
-    pub fn new(check: Check, what: impl Into<String>) -> Self {
+    pub fn new(check: TranscriptCheck, what: impl Into<String>) -> Self {
         Self { check, step: None, what: what.into(), computed: false }
     }
 
-    pub(super) fn at(check: Check, step: u64, what: impl Into<String>) -> Self {
+    pub(super) fn at(check: TranscriptCheck, step: u64, what: impl Into<String>) -> Self {
         Self { step: Some(step), ..Self::new(check, what) }
     }
 

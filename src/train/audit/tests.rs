@@ -5,11 +5,11 @@ use std::cell::{Cell, RefCell};
 use ftk_adapters::hint::Hint;
 use ftk_recipes::Best;
 
-use super::super::account::{Account, Written};
+use super::super::account::{TranscriptLog, Written};
 use super::super::checkpoint::{FILE, kept_states, state_file};
-use super::super::log::Log;
+use super::super::log::LineLog;
 use super::super::tests::{Pull, go, identity, observed, optim, settings, variable};
-use super::super::transcript::{End, Scribe, read};
+use super::super::transcript::{Scribe, TranscriptEnd, read};
 use super::super::{Start, Why, run};
 use super::*;
 
@@ -176,7 +176,7 @@ struct Forger<'a> {
     /// Changes the figures of a step.
     line: &'a dyn Fn(u64, &mut String),
     /// Changes what is said of a step.
-    says: &'a dyn Fn(u64, &mut Record),
+    says: &'a dyn Fn(u64, &mut StepRecord),
 }
 
 const HONEST: Forger<'static> =
@@ -187,8 +187,8 @@ impl Forger<'_> {
     fn forge(&self, session: &Pull, run: &Run) {
         let (optim, identity) = (optim(), identity(7));
         let mut stepper = Stepper::new(session, &optim, run).unwrap();
-        let mut account = Account::open(&stepper, run, &identity, Some((0, 0))).unwrap();
-        let mut metrics = Log::open(&run.out.join(METRICS), 0).unwrap();
+        let mut account = TranscriptLog::open(&stepper, run, &identity, Some((0, 0))).unwrap();
+        let mut metrics = LineLog::open(&run.out.join(METRICS), 0).unwrap();
         let steps = stepper.order.steps();
         for step in 1..=steps as u64 {
             let done = step as usize;
@@ -216,7 +216,7 @@ impl Forger<'_> {
                 state.write(&run.out.join(FILE)).unwrap();
             }
         }
-        account.end(End { ended: steps as u64, result: steps as u64 }).unwrap();
+        account.end(TranscriptEnd { ended: steps as u64, result: steps as u64 }).unwrap();
     }
 
     /// The check that refuses it when everything is computed again.
@@ -253,7 +253,7 @@ fn another_row_is_found() {
     let honest = tempfile::tempdir().unwrap();
     go(&Pull::new(20), &kept(honest.path()), Start::Fresh).unwrap();
     let said = transcript(honest.path());
-    let says = |step: u64, record: &mut Record| record.rows = said.steps[step as usize - 1].rows;
+    let says = |step: u64, record: &mut StepRecord| record.rows = said.steps[step as usize - 1].rows;
     let lying = Forger { rows: &other, says: &says, ..HONEST };
     assert_eq!(lying.found(), ("gradients", Some(5)));
     // A sample finds it where it falls on the step, or on one that is computed from before it.
@@ -267,7 +267,7 @@ fn another_row_is_found() {
             Err(AuditError::Refused(refused)) => refused.check,
             other => panic!("{other:?}"),
         },
-        Check::Data
+        TranscriptCheck::Data
     );
 }
 
@@ -304,7 +304,7 @@ fn another_seed_is_found() {
 fn another_learning_rate_at_one_step_is_found() {
     let halved = |step: u64| if step == 5 { 0.5 } else { 1.0 };
     assert_eq!(Forger { rate: &halved, ..HONEST }.found(), ("rate", Some(5)));
-    let says = |step: u64, record: &mut Record| {
+    let says = |step: u64, record: &mut StepRecord| {
         if step == 5 {
             record.rate = (f64::from_bits(record.rate) * 2.0).to_bits();
         }
@@ -358,12 +358,12 @@ fn a_step_left_out_or_done_twice_is_found() {
     let run = kept(folder.path());
     go(&Pull::new(20), &run, Start::Fresh).unwrap();
     let honest = transcript(folder.path());
-    let without: Vec<Record> = honest.steps.iter().filter(|record| record.step != 5).cloned().collect();
-    rewrite(folder.path(), &honest, &without, Some(End { ended: 9, result: 9 }));
+    let without: Vec<StepRecord> = honest.steps.iter().filter(|record| record.step != 5).cloned().collect();
+    rewrite(folder.path(), &honest, &without, Some(TranscriptEnd { ended: 9, result: 9 }));
     assert_eq!(refused(&run, &ALL), ("steps", Some(5)));
-    let number = |(at, record): (usize, Record)| Record { step: at as u64 + 1, ..record };
-    let renumbered: Vec<Record> = without.into_iter().enumerate().map(number).collect();
-    rewrite(folder.path(), &honest, &renumbered, Some(End { ended: 8, result: 8 }));
+    let number = |(at, record): (usize, StepRecord)| StepRecord { step: at as u64 + 1, ..record };
+    let renumbered: Vec<StepRecord> = without.into_iter().enumerate().map(number).collect();
+    rewrite(folder.path(), &honest, &renumbered, Some(TranscriptEnd { ended: 8, result: 8 }));
     assert_eq!(refused(&run, &ALL), ("figures", Some(9)));
     let metrics = folder.path().join(METRICS);
     let lines = std::fs::read_to_string(&metrics).unwrap();
@@ -371,14 +371,14 @@ fn a_step_left_out_or_done_twice_is_found() {
     std::fs::write(&metrics, [&lines[..4], &lines[5..]].concat().concat()).unwrap();
     assert_eq!(refused(&run, &ALL), ("rows", Some(5)));
     // Twice.
-    let twice: Vec<Record> =
+    let twice: Vec<StepRecord> =
         honest.steps.iter().flat_map(|record| vec![record.clone(); if record.step == 5 { 2 } else { 1 }]).collect();
-    rewrite(folder.path(), &honest, &twice, Some(End { ended: 10, result: 10 }));
+    rewrite(folder.path(), &honest, &twice, Some(TranscriptEnd { ended: 10, result: 10 }));
     assert_eq!(refused(&run, &ALL), ("steps", Some(6)));
 }
 
 /// Writes a transcript of these steps whose chain holds.
-fn rewrite(out: &Path, of: &Transcript, steps: &[Record], end: Option<End>) {
+fn rewrite(out: &Path, of: &Transcript, steps: &[StepRecord], end: Option<TranscriptEnd>) {
     let (mut scribe, mut text) = Scribe::begin(&of.head);
     steps.iter().for_each(|record| text += &scribe.step(record));
     if let Some(end) = end {
@@ -409,7 +409,7 @@ fn a_transcript_that_was_cut_is_found() {
         assert_eq!(refused(&run, &ALL), check);
     }
     // With an end of its own, and figures that go no further.
-    rewrite(folder.path(), &honest, &honest.steps[..7], Some(End { ended: 7, result: 7 }));
+    rewrite(folder.path(), &honest, &honest.steps[..7], Some(TranscriptEnd { ended: 7, result: 7 }));
     let metrics = std::fs::read_to_string(folder.path().join(METRICS)).unwrap();
     let shorter: String = metrics.split_inclusive('\n').take(7).collect();
     std::fs::write(folder.path().join(METRICS), shorter).unwrap();
@@ -434,7 +434,7 @@ fn a_transcript_that_was_spliced_is_found() {
     // Chained anew, with the figures and states that belong to them.
     let ours = transcript(honest.path());
     let spliced = [&ours.steps[..5], &other.steps[5..]].concat();
-    rewrite(folder.path(), &ours, &spliced, Some(End { ended: 9, result: 9 }));
+    rewrite(folder.path(), &ours, &spliced, Some(TranscriptEnd { ended: 9, result: 9 }));
     let figures = |out: &Path| std::fs::read_to_string(out.join(METRICS)).unwrap();
     let (begin, end) = (figures(honest.path()), figures(folder.path()));
     let lines = begin.split_inclusive('\n').take(5).chain(end.split_inclusive('\n').skip(5));
@@ -485,7 +485,7 @@ fn files_that_are_not_those_of_the_transcript_are_found() {
     assert!(text.contains("\\\"step\\\":4"), "the state says its step");
     audited(&Pull::new(20), &run, &steps([])).unwrap();
     // Another identity, of a recipe with other steps, in another arithmetic.
-    let with = |run: &Run, identity: &Identity| {
+    let with = |run: &Run, identity: &RunIdentity| {
         let session = Pull::new(20);
         let subject = AuditedRun { session: &session, optim: &optim(), run, identity, folder: folder.path() };
         match audit(subject, &transcript(folder.path()), &ALL, &mut |_, _| {}) {
@@ -494,12 +494,12 @@ fn files_that_are_not_those_of_the_transcript_are_found() {
         }
     };
     assert_eq!(with(&run, &identity(8)), "run");
-    assert_eq!(with(&run, &Identity { arithmetic: "cpu-bf16".to_owned(), ..identity(7) }), "run");
+    assert_eq!(with(&run, &RunIdentity { arithmetic: "cpu-bf16".to_owned(), ..identity(7) }), "run");
     assert_eq!(with(&Run { steps: Some(8), ..run.clone() }, &identity(7)), "length");
     let mut session = Pull::new(20);
     session.weight = variable(&[0.5, -1.0, 2.0, 0.5], &[2, 2]);
     match audited(&session, &run, &ALL) {
-        Err(AuditError::Refused(refused)) => assert_eq!(refused.check, Check::Start),
+        Err(AuditError::Refused(refused)) => assert_eq!(refused.check, TranscriptCheck::Start),
         other => panic!("{other:?}"),
     }
 }
@@ -510,14 +510,14 @@ fn the_best_state_is_the_one_that_the_figures_say() {
     let run = Run { best: Some(Best::Loss), eval_every: 2, patience: Some(2), ..kept(folder.path()) };
     go(&Pull::new(20), &run, Start::Fresh).unwrap();
     let honest = transcript(folder.path());
-    let End { ended, result } = honest.end.unwrap();
+    let TranscriptEnd { ended, result } = honest.end.unwrap();
     assert!(result < ended, "{:?}", honest.end);
     let session = Pull::new(20);
     let found = audited(&session, &run, &steps([])).unwrap();
     assert_eq!((found.result, found.shown), (result, true));
     let best = Checkpoint::read(&folder.path().join(FILE)).unwrap().unwrap().best.unwrap();
     assert_eq!(session.weight.flatten_all().unwrap().to_vec1::<f32>().unwrap(), best.values[0]);
-    rewrite(folder.path(), &honest, &honest.steps, Some(End { ended, result: ended }));
+    rewrite(folder.path(), &honest, &honest.steps, Some(TranscriptEnd { ended, result: ended }));
     assert_eq!(refused(&run, &steps([])), ("end", Some(ended)));
 }
 

@@ -11,9 +11,9 @@ use ftk_networks::ops::{Bias, Heads, Ops, Rope, TableShape, Tokens};
 use ftk_recipes::{BatchLoss, Metrics, Run, Session, StepWindow, TaskError};
 
 use super::super::audit::{self, AuditedRun};
-use super::super::referee::{self, Finding, Verdict};
+use super::super::referee::{self, Finding, Ruling};
 use super::super::tests::{identity, observed, optim, settings};
-use super::super::transcript::{Record, Scribe, TRANSCRIPT, Transcript, read, row_digests};
+use super::super::transcript::{Scribe, StepRecord, TRANSCRIPT, Transcript, read, row_digests};
 use super::super::{Start, run};
 use super::*;
 
@@ -165,7 +165,7 @@ impl Honest {
 }
 
 /// The transcript with other steps, chained anew.
-fn rechained(transcript: &Transcript, change: impl FnOnce(&mut Vec<Record>)) -> Transcript {
+fn rechained(transcript: &Transcript, change: impl FnOnce(&mut Vec<StepRecord>)) -> Transcript {
     let mut steps = transcript.steps.clone();
     change(&mut steps);
     let (mut scribe, mut text) = Scribe::begin(&transcript.head);
@@ -201,12 +201,12 @@ fn operations(text: &str) -> Vec<(usize, String)> {
     named.collect()
 }
 
-fn judged(records: [&str; 2], inputs: &[Tensor]) -> Verdict {
+fn judged(records: [&str; 2], inputs: &[Tensor]) -> Ruling {
     let verdict = referee::judge(records, inputs);
     // Whoever goes first.
     let turned = referee::judge([records[1], records[0]], inputs);
     let ([a, b], [c, d]) = (turned.findings, turned.chains);
-    assert_eq!(verdict, Verdict { findings: [b, a], chains: [d, c], ..turned });
+    assert_eq!(verdict, Ruling { findings: [b, a], chains: [d, c], ..turned });
     verdict
 }
 

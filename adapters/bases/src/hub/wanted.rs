@@ -20,9 +20,9 @@ pub enum RepoKind {
 /// Which files of a repository are needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted<'a> {
-    /// What [`crate::Source::open`] reads: configuration, tokenizer, template, safetensors.
+    /// What [`crate::BaseModel::open`] reads: configuration, tokenizer, template, safetensors.
     Model,
-    /// What [`crate::Source::skeleton`] reads: the same without weights.
+    /// What [`crate::BaseModel::skeleton`] reads: the same without weights.
     Skeleton,
     /// Every file of rows.
     Rows,

@@ -1,6 +1,6 @@
 //! The decoder of the Llama family, written once over [`Ops`]: pre-norm blocks of grouped-query attention with
 //! rotary positions and a SwiGLU MLP (Touvron et al. 2023; Llama 3 scaling of the wavelengths). Its members differ in
-//! how queries and keys are made ([`Family`]).
+//! how queries and keys are made ([`LlamaVariant`]).
 
 use serde_json::{Value, json};
 

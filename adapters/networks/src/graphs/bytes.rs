@@ -52,8 +52,8 @@ impl ByteWriter {
     }
 }
 
-/// Reads what [`Writer`] wrote, looking at every length before anything is allocated. Every function says what is wrong as
-/// [`Broken`].
+/// Reads what [`ByteWriter`] wrote, looking at every length before anything is allocated. Every function says what is wrong as
+/// [`BrokenBytes`].
 #[derive(Debug)]
 pub struct ByteReader<'a>(&'a [u8]);
 
@@ -71,7 +71,7 @@ impl<'a> ByteReader<'a> {
     /// Whether nothing is left.
     ///
     /// # Errors
-    /// [`Broken`].
+    /// [`BrokenBytes`].
     pub fn end(&self) -> Result<(), BrokenBytes> {
         if self.0.is_empty() { Ok(()) } else { Err(BrokenBytes("bytes behind its end")) }
     }
@@ -85,7 +85,7 @@ impl<'a> ByteReader<'a> {
     /// So many bytes.
     ///
     /// # Errors
-    /// [`Broken`].
+    /// [`BrokenBytes`].
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], BrokenBytes> {
         Ok(self.take(N)?.try_into().expect("so many were taken"))
     }
@@ -93,7 +93,7 @@ impl<'a> ByteReader<'a> {
     /// A byte.
     ///
     /// # Errors
-    /// [`Broken`].
+    /// [`BrokenBytes`].
     pub fn u8(&mut self) -> Result<u8, BrokenBytes> {
         Ok(self.array::<1>()?[0])
     }
@@ -101,7 +101,7 @@ impl<'a> ByteReader<'a> {
     /// Four bytes.
     ///
     /// # Errors
-    /// [`Broken`].
+    /// [`BrokenBytes`].
     pub fn u32(&mut self) -> Result<u32, BrokenBytes> {
         Ok(u32::from_le_bytes(self.array()?))
     }
@@ -109,7 +109,7 @@ impl<'a> ByteReader<'a> {
     /// A finite number of 32 bits.
     ///
     /// # Errors
-    /// [`Broken`].
+    /// [`BrokenBytes`].
     pub fn f32(&mut self) -> Result<f32, BrokenBytes> {
         let value = f32::from_le_bytes(self.array()?);
         one_way(value, value.is_finite() && (value != 0.0 || value.is_sign_positive()))
@@ -118,7 +118,7 @@ impl<'a> ByteReader<'a> {
     /// One of 64 bits.
     ///
     /// # Errors
-    /// [`Broken`].
+    /// [`BrokenBytes`].
     pub fn f64(&mut self) -> Result<f64, BrokenBytes> {
         let value = f64::from_le_bytes(self.array()?);
         one_way(value, value.is_finite() && (value != 0.0 || value.is_sign_positive()))
@@ -127,17 +127,17 @@ impl<'a> ByteReader<'a> {
     /// A count of things that take at least `each` bytes.
     ///
     /// # Errors
-    /// [`Broken`].
+    /// [`BrokenBytes`].
     pub fn count(&mut self, each: usize) -> Result<usize, BrokenBytes> {
         let count = self.u32()? as usize;
         let fits = count.checked_mul(each).is_some_and(|bytes| bytes <= self.0.len());
         if fits { Ok(count) } else { Err(BrokenBytes("ends too early")) }
     }
 
-    /// What [`Writer::text`] wrote.
+    /// What [`ByteWriter::text`] wrote.
     ///
     /// # Errors
-    /// [`Broken`].
+    /// [`BrokenBytes`].
     pub fn text(&mut self) -> Result<String, BrokenBytes> {
         let count = self.count(1)?;
         String::from_utf8(self.take(count)?.to_vec()).map_err(|_| BrokenBytes("a name is not text"))
@@ -146,7 +146,7 @@ impl<'a> ByteReader<'a> {
     /// A sparse row of so many columns, which rise; no value is zero or not finite.
     ///
     /// # Errors
-    /// [`Broken`].
+    /// [`BrokenBytes`].
     pub fn row(&mut self, width: usize) -> Result<Vec<(u32, f32)>, BrokenBytes> {
         let count = self.count(8)?;
         let mut row: Vec<(u32, f32)> = Vec::with_capacity(count);

@@ -56,7 +56,7 @@ pub struct NodeLeaf {
     pub name: String,
     /// When it came to be, where nodes carry times.
     pub time: Option<f64>,
-    /// Number of its edges, as it is bound; that of [`Leaf::edges`] in every honest leaf.
+    /// Number of its edges, as it is bound; that of [`NodeLeaf::edges`] in every honest leaf.
     pub degree: u32,
     /// Its edges, in order.
     pub edges: Vec<Incident>,

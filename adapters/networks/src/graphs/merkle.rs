@@ -42,7 +42,7 @@ impl MerkleTree {
     }
 }
 
-/// Where leaves at places, which rise, among `count` go up to with the partners of [`Tree::partners`]; `None` if there
+/// Where leaves at places, which rise, among `count` go up to with the partners of [`MerkleTree::partners`]; `None` if there
 /// are more or fewer partners than the places ask for, or a place lies outside.
 pub fn climb(mut count: usize, leaves: &[(usize, Hash)], partners: &[Hash]) -> Option<Hash> {
     let mut known = leaves.to_vec();

@@ -202,7 +202,7 @@ impl FixedBase {
     /// The integer matrix of a weight (module path without `.weight`).
     ///
     /// # Errors
-    /// [`Error::MissingSite`].
+    /// [`PassError::MissingSite`].
     pub fn matrix(&self, weight: &str) -> Result<&Arc<Matrix>, PassError> {
         self.matrices.get(weight).ok_or_else(|| PassError::MissingSite(weight.to_owned()))
     }

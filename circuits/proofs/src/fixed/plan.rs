@@ -23,7 +23,7 @@ use crate::statement::Case;
 /// The plan of a pass over cases that states their outputs.
 ///
 /// # Errors
-/// As [`crate::replay`], [`Error::Time`] among them; [`Error::Unsealed`] for outputs that sealed proofs do not state.
+/// As [`crate::replay`], [`PassError::Time`] among them; [`PassError::Unsealed`] for outputs that sealed proofs do not state.
 pub fn plan(
     model: &FixedModel,
     commitment: &AdapterCommitment,

@@ -43,7 +43,7 @@ pub fn text(statement: &Statement) -> String {
 /// Reads [`text`]'s bytes and refuses all others.
 ///
 /// # Errors
-/// [`TextError`].
+/// [`StatementTextError`].
 pub fn parse(bytes: &[u8]) -> Result<Statement, StatementTextError> {
     let malformed = |error: serde_json::Error| StatementTextError::Malformed(error.to_string());
     // The version first: another one's statement has other fields.

@@ -28,60 +28,67 @@ fn edited(file: impl FnOnce(&Path) -> PathBuf, change: impl FnOnce(&mut Vec<u8>)
 }
 
 /// Who refuses a run that is honest in all but what this check is about; `None` for those of the command.
-fn broken(check: Check) -> Option<(&'static str, Option<u64>)> {
+fn broken(check: TranscriptCheck) -> Option<(&'static str, Option<u64>)> {
     let other = || blake3::hash(b"other");
     // Not of a kept state, so that nothing but computing it again says otherwise.
-    let says = |change: fn(&mut Record)| {
+    let says = |change: fn(&mut StepRecord)| {
         rechained(|transcript| {
             let record = &mut transcript.steps[4];
             change(record);
         })
     };
     Some(match check {
-        Check::Form => edited(|out| out.join(TRANSCRIPT), |bytes| bytes.insert(0, b'\n')),
-        Check::Chain => edited(
+        TranscriptCheck::Form => edited(|out| out.join(TRANSCRIPT), |bytes| bytes.insert(0, b'\n')),
+        TranscriptCheck::Chain => edited(
             |out| out.join(TRANSCRIPT),
             |bytes| {
                 let at = bytes.len() - 5;
                 bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
             },
         ),
-        Check::Steps => rechained(|transcript| transcript.steps[4].step = 6),
-        Check::Run => rechained(|transcript| transcript.head.identity.digest[0] ^= 1),
-        Check::Seed => rechained(|transcript| transcript.head.seed += 1),
-        Check::Length => rechained(|transcript| transcript.head.steps += 1),
-        Check::Data => rechained(|transcript| transcript.head.data = other()),
-        Check::Start => rechained(|transcript| transcript.head.values = other()),
-        Check::Rows => says(|record| record.rows = blake3::hash(b"other")),
-        Check::Rate => says(|record| record.rate += 1),
-        Check::Figures => says(|record| record.figures = blake3::hash(b"other")),
-        Check::End => rechained(|transcript| transcript.end = Some(End { ended: 9, result: 8 })),
-        Check::State => edited(|out| state_file(out, 4), |bytes| *bytes.last_mut().unwrap() ^= 1),
-        Check::Bound => {
+        TranscriptCheck::Steps => rechained(|transcript| transcript.steps[4].step = 6),
+        TranscriptCheck::Run => rechained(|transcript| transcript.head.identity.digest[0] ^= 1),
+        TranscriptCheck::Seed => rechained(|transcript| transcript.head.seed += 1),
+        TranscriptCheck::Length => rechained(|transcript| transcript.head.steps += 1),
+        TranscriptCheck::Data => rechained(|transcript| transcript.head.data = other()),
+        TranscriptCheck::Start => rechained(|transcript| transcript.head.values = other()),
+        TranscriptCheck::Rows => says(|record| record.rows = blake3::hash(b"other")),
+        TranscriptCheck::Rate => says(|record| record.rate += 1),
+        TranscriptCheck::Figures => says(|record| record.figures = blake3::hash(b"other")),
+        TranscriptCheck::End => rechained(|transcript| transcript.end = Some(TranscriptEnd { ended: 9, result: 8 })),
+        TranscriptCheck::State => edited(|out| state_file(out, 4), |bytes| *bytes.last_mut().unwrap() ^= 1),
+        TranscriptCheck::Bound => {
             let jump = |step: u64, slots: &mut [Slot]| slots[0].value[2] += if step == 5 { 3.0 } else { 0.0 };
             Forger { state: &jump, ..HONEST }.found_in(&steps([]))
         }
-        Check::Gradients => says(|record| record.gradients = blake3::hash(b"other")),
-        Check::Values => says(|record| record.after.values = blake3::hash(b"other")),
-        Check::First => says(|record| record.after.first = blake3::hash(b"other")),
-        Check::Second => says(|record| record.after.second = blake3::hash(b"other")),
+        TranscriptCheck::Gradients => says(|record| record.gradients = blake3::hash(b"other")),
+        TranscriptCheck::Values => says(|record| record.after.values = blake3::hash(b"other")),
+        TranscriptCheck::First => says(|record| record.after.first = blake3::hash(b"other")),
+        TranscriptCheck::Second => says(|record| record.after.second = blake3::hash(b"other")),
         // `tests/ftk/audit.rs`
-        Check::Root | Check::Result => return None,
+        TranscriptCheck::Root | TranscriptCheck::Result => return None,
     })
 }
 
 #[test]
 fn each_check_refuses_what_fails_nothing_else() {
-    for check in Check::ALL {
+    for check in TranscriptCheck::ALL {
         if let Some((name, step)) = broken(check) {
             assert_eq!(name, check.name());
-            let whole = [Check::Form, Check::Run, Check::Seed, Check::Length, Check::Data, Check::Start];
+            let whole = [
+                TranscriptCheck::Form,
+                TranscriptCheck::Run,
+                TranscriptCheck::Seed,
+                TranscriptCheck::Length,
+                TranscriptCheck::Data,
+                TranscriptCheck::Start,
+            ];
             let due = match check {
                 _ if whole.contains(&check) => None,
-                Check::Chain => Some(10),
-                Check::End => Some(8),
-                Check::State => Some(4),
-                Check::Bound => Some(6),
+                TranscriptCheck::Chain => Some(10),
+                TranscriptCheck::End => Some(8),
+                TranscriptCheck::State => Some(4),
+                TranscriptCheck::Bound => Some(6),
                 _ => Some(5),
             };
             assert_eq!(step, due, "{name}");
@@ -92,11 +99,11 @@ fn each_check_refuses_what_fails_nothing_else() {
 #[test]
 fn checks_are_named_once_and_in_the_document() {
     let document = include_str!("../../TRANSCRIPT.md");
-    let mut names: Vec<&str> = Check::ALL.iter().map(|check| check.name()).collect();
+    let mut names: Vec<&str> = TranscriptCheck::ALL.iter().map(|check| check.name()).collect();
     assert!(names.iter().all(|name| document.contains(&format!("`{name}`"))), "{names:?}");
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), Check::ALL.len());
+    assert_eq!(names.len(), TranscriptCheck::ALL.len());
 }
 
 #[test]
@@ -126,7 +133,7 @@ fn figures_that_are_false_and_said_to_be_so_are_found_by_computing() {
     std::fs::write(&metrics, text.replacen("\"grad_norm\":", "\"grad_norm\":1", 1)).unwrap();
     match audited(&Pull::new(20), &kept(folder.path()), &ALL) {
         Err(AuditError::Refused(refused)) => {
-            assert_eq!((refused.check, refused.step, refused.computed), (Check::Figures, Some(1), false));
+            assert_eq!((refused.check, refused.step, refused.computed), (TranscriptCheck::Figures, Some(1), false));
         }
         other => panic!("{other:?}"),
     }
@@ -145,7 +152,7 @@ fn an_end_that_is_not_that_of_its_steps_is_said_in_words() {
             other => panic!("{other:?}"),
         }
     };
-    let end = |ended, result| Some(End { ended, result });
+    let end = |ended, result| Some(TranscriptEnd { ended, result });
     for (change, says) in [
         (end(8, 8), "step 9: steps: line 11: the end is said to be after step 8, and there are 9"),
         (end(9, 10), "step 10: steps: line 11: the result is said to be the state after step 10, and there are 9"),

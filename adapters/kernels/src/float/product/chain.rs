@@ -184,7 +184,7 @@ impl ProductBlock<'_> {
         self.a.rows == 1 && self.b.row_stride == 1 && self.b.column_stride != 1
     }
 
-    /// [`Task::run`] of such a row: every entry of a column is used once, so that putting columns next to each other in
+    /// [`ProductBlock::run`] of such a row: every entry of a column is used once, so that putting columns next to each other in
     /// memory would take longer than the sums. They are turned in registers.
     #[target_feature(enable = "avx2,fma")]
     fn row(self, with: Fused<pulp::x86::V3>) {
