@@ -8,7 +8,7 @@ use pasta_curves::{EqAffine, Fp};
 use rayon::prelude::*;
 
 use crate::conduct::{Draw, Sent};
-use crate::messages::{Sender, Transcript};
+use crate::messages::{FiatShamir, Sender};
 
 /// A linear form in the scalars of messages: their numbers, and coefficients.
 pub(crate) type Form = Vec<(usize, Fp)>;
@@ -108,7 +108,7 @@ pub(crate) struct Draws {
 
 impl Draws {
     /// Draws the challenges that follow from the commitments to all messages.
-    pub(crate) fn follow(tree: &FractionTree, transcript: &mut Transcript, points: &[EqAffine]) -> Self {
+    pub(crate) fn follow(tree: &FractionTree, transcript: &mut FiatShamir, points: &[EqAffine]) -> Self {
         let mut points = points.iter();
         let mut next = || points.next().expect("a point per message");
         let [mut lambda] = transcript.draw(next(), [Draw::Lambda]);
@@ -382,7 +382,7 @@ mod tests {
                 leaves[active / 2] = [Fp::ONE, Fp::ZERO];
             }
             let tree = FractionTree { number: 0, first: 0, depth, active };
-            let transcript = Transcript { digest: Digest([1; 32]), early: None };
+            let transcript = FiatShamir { digest: Digest([1; 32]), early: None };
             let mut sender = Sender::new(&key, transcript.clone(), ChaCha20Rng::seed_from_u64(2), HONEST);
             prove(&tree, &|i| leaves[i], &mut sender);
             let scalars = &sender.scalars;

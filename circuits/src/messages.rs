@@ -13,13 +13,13 @@ use crate::points::affine;
 
 /// A digest of all messages so far.
 #[derive(Clone, Debug)]
-pub(crate) struct Transcript {
+pub(crate) struct FiatShamir {
     pub(crate) digest: Digest,
     /// What forgers in tests know too early.
     pub(crate) early: Option<Draw>,
 }
 
-impl Transcript {
+impl FiatShamir {
     /// Takes in the commitment to a message, and draws what must come after it.
     pub(crate) fn draw<const N: usize>(&mut self, point: &EqAffine, draws: [Draw; N]) -> [Fp; N] {
         let digest = self.digest;
@@ -37,7 +37,7 @@ impl Transcript {
 /// The prover's side: what it sent, and nothing may print.
 pub(crate) struct Sender<'a> {
     pub(crate) key: &'a CommitmentKey,
-    pub(crate) transcript: Transcript,
+    pub(crate) transcript: FiatShamir,
     pub(crate) random: ChaCha20Rng,
     pub(crate) conduct: Conduct<'a>,
     /// Of all messages, one after another.
@@ -50,7 +50,7 @@ impl<'a> Sender<'a> {
     /// Who has not sent anything.
     pub(crate) fn new(
         key: &'a CommitmentKey,
-        transcript: Transcript,
+        transcript: FiatShamir,
         random: ChaCha20Rng,
         conduct: Conduct<'a>,
     ) -> Self {

@@ -18,7 +18,7 @@ use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, MESSAGE_ROWS};
 use crate::layout::{OFFSET, useful_rows};
 use crate::link::{self, LINK_BYTES, LinkSubject};
-use crate::messages::{Sender, Transcript};
+use crate::messages::{FiatShamir, Sender};
 
 const KIND: u8 = 1;
 /// log2 of the most leaves of a tree, of which a prover takes some 64 bytes each.
@@ -94,9 +94,9 @@ fn table_draw(adapter: &Digest, counts: &[EqAffine], early: Option<Draw>) -> (Fp
 }
 
 /// The transcript of a tree begins here.
-fn tree_transcript(bound: &Digest, tree: &FractionTree, early: Option<Draw>) -> Transcript {
+fn tree_transcript(bound: &Digest, tree: &FractionTree, early: Option<Draw>) -> FiatShamir {
     let digest = Absorb::new(Tag::RegistrationTree).digest(bound).u32(tree.number as u32).finish();
-    Transcript { digest, early }
+    FiatShamir { digest, early }
 }
 
 /// All challenges before the last ones.

@@ -83,14 +83,14 @@ pub fn within<T: Send + 'static>(budget: Budget, work: impl FnOnce() -> T + Send
         let progress = Arc::clone(&progress);
         thread::spawn(move || {
             /// Says that the work has ended, by a panic too.
-            struct End(Arc<Progress>);
-            impl Drop for End {
+            struct LeaveAtEnd(Arc<Progress>);
+            impl Drop for LeaveAtEnd {
                 fn drop(&mut self) {
                     METER.set(UNMETERED);
                     self.0.leave(ENDED);
                 }
             }
-            let end = End(progress);
+            let end = LeaveAtEnd(progress);
             METER.set(Meter { left: budget.bytes, progress: Arc::as_ptr(&end.0) });
             work()
         })

@@ -60,7 +60,7 @@ fn join(high: &[i64], low: &[i64], limb: u32) -> Vec<i128> {
     high.iter().zip(low).map(|(&high, &low)| (i128::from(high) << limb) + i128::from(low)).collect()
 }
 
-fn multiply<W: Weight>(kernel: Kernel<W>, weights: &[W], inputs: &[i32], d_in: usize) -> Vec<i64> {
+fn multiply<W: WeightEntry>(kernel: Kernel<W>, weights: &[W], inputs: &[i32], d_in: usize) -> Vec<i64> {
     assert!(d_in > 0, "a sum needs inputs");
     assert!(weights.len().is_multiple_of(d_in) && inputs.len().is_multiple_of(d_in), "rows must fill their matrices");
     let (d_out, rows) = (weights.len() / d_in, inputs.len() / d_in);
@@ -107,7 +107,7 @@ fn transpose(values: &[i64], height: usize, width: usize) -> Vec<i64> {
 }
 
 /// The fastest kernel this processor runs.
-fn kernel<W: Weight>() -> Kernel<W> {
+fn kernel<W: WeightEntry>() -> Kernel<W> {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") {
@@ -120,22 +120,22 @@ fn kernel<W: Weight>() -> Kernel<W> {
     portable
 }
 
-fn portable<W: Weight>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
+fn portable<W: WeightEntry>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
     std::array::from_fn(|o| std::array::from_fn(|t| dot(weights[o], inputs[t])))
 }
 
 /// Callers bound every partial sum below 2^63; without the check the loop vectorises.
-fn dot<W: Weight>(weights: &[W], inputs: &[i32]) -> i64 {
+fn dot<W: WeightEntry>(weights: &[W], inputs: &[i32]) -> i64 {
     weights.iter().zip(inputs).fold(0, |sum: i64, (&w, &x)| sum.wrapping_add(i64::from(w.into()) * i64::from(x)))
 }
 
 /// An entry of a matrix of weights, of 16 or 32 bits.
 #[cfg(not(target_arch = "x86_64"))]
-trait Weight: Copy + Into<i32> + Sync {}
+trait WeightEntry: Copy + Into<i32> + Sync {}
 #[cfg(not(target_arch = "x86_64"))]
-impl<W: Copy + Into<i32> + Sync> Weight for W {}
+impl<W: Copy + Into<i32> + Sync> WeightEntry for W {}
 #[cfg(target_arch = "x86_64")]
-use x86::Weight;
+use x86::WeightEntry;
 
 /// Kernels on registers of 32-bit integers, whose products are 64-bit lanes: a register of each is multiplied
 /// twice, its even entries as they stand, its odd entries shifted down. Both go into one sum.
@@ -146,7 +146,7 @@ mod x86 {
     use super::{BLOCK, BlockSums, dot};
 
     /// An entry of a matrix of weights, of 16 or 32 bits.
-    pub(super) trait Weight: Copy + Into<i32> + Sync {
+    pub(super) trait WeightEntry: Copy + Into<i32> + Sync {
         /// Sixteen of them, as 32-bit integers.
         ///
         /// # Safety
@@ -160,7 +160,7 @@ mod x86 {
         unsafe fn eight(from: *const Self) -> __m256i;
     }
 
-    impl Weight for i16 {
+    impl WeightEntry for i16 {
         #[inline(always)]
         unsafe fn sixteen(from: *const Self) -> __m512i {
             // SAFETY: as the caller promises; read unaligned.
@@ -174,7 +174,7 @@ mod x86 {
         }
     }
 
-    impl Weight for i32 {
+    impl WeightEntry for i32 {
         #[inline(always)]
         unsafe fn sixteen(from: *const Self) -> __m512i {
             // SAFETY: as the caller promises; read unaligned.
@@ -189,19 +189,19 @@ mod x86 {
     }
 
     /// Callers reach this only through the feature check in [`super::kernel`].
-    pub(super) fn avx512<W: Weight>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
+    pub(super) fn avx512<W: WeightEntry>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
         // SAFETY: `kernel` hands this function out only where AVX-512F was detected.
         unsafe { avx512_sums(weights, inputs) }
     }
 
     /// Callers reach this only through the feature check in [`super::kernel`].
-    pub(super) fn avx2<W: Weight>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
+    pub(super) fn avx2<W: WeightEntry>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
         // SAFETY: `kernel` hands this function out only where AVX2 was detected.
         unsafe { avx2_sums(weights, inputs) }
     }
 
     /// Adds what is left of the rows after whole registers.
-    fn finish<W: Weight>(sums: &mut BlockSums, weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK], whole: usize) {
+    fn finish<W: WeightEntry>(sums: &mut BlockSums, weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK], whole: usize) {
         if whole < inputs[0].len() {
             for o in 0..BLOCK {
                 for t in 0..BLOCK {
@@ -213,7 +213,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx512f")]
-    fn avx512_sums<W: Weight>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
+    fn avx512_sums<W: WeightEntry>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
         const WIDTH: usize = 16;
         let len = inputs[0].len();
         assert!(weights.iter().all(|row| row.len() == len) && inputs.iter().all(|row| row.len() == len), "one length");
@@ -239,7 +239,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx2")]
-    fn avx2_sums<W: Weight>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
+    fn avx2_sums<W: WeightEntry>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
         const WIDTH: usize = 8;
         // Sixteen registers hold two rows of each.
         const PART: usize = 2;
@@ -322,7 +322,7 @@ mod tests {
     }
 
     /// Every kernel this processor runs, on rows of these lengths: short, ragged, whole registers.
-    fn every_kernel<W: Weight>(narrow: fn(i64) -> W) {
+    fn every_kernel<W: WeightEntry>(narrow: fn(i64) -> W) {
         for (d_in, d_out, rows) in [(37, 11, 35), (64, 4, 4), (5, 3, 1), (129, 1, 6), (16, 9, 2)] {
             let w: Vec<W> = integers(1, d_out * d_in, 16).into_iter().map(narrow).collect();
             let x: Vec<i32> = integers(2, rows * d_in, 32).into_iter().map(|x| x as i32).collect();

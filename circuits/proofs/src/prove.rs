@@ -92,7 +92,7 @@ pub fn answer(
 
 /// Why a statement could not be proved.
 #[derive(Debug, thiserror::Error)]
-pub enum ProveError {
+pub enum StatementProveError {
     /// It contradicts itself.
     #[error("nothing to prove: statement: {0}")]
     Statement(#[from] StatementError),
@@ -107,14 +107,14 @@ pub enum ProveError {
 /// Proves a statement about answered cases. Returns the exact deltas, which become public, and the proof.
 ///
 /// # Errors
-/// [`ProveError`].
+/// [`StatementProveError`].
 pub fn prove(
     key: &CommitmentKey,
     statement: &Statement,
     (commitment, opening, factors): (&AdapterCommitment, &Opening, &[SiteFactors]),
     records: Vec<SiteRecord>,
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<(Vec<Vec<i128>>, DeltaProof), ProveError> {
+) -> Result<(Vec<Vec<i128>>, DeltaProof), StatementProveError> {
     let rows: Vec<SiteRows> = factors.iter().zip(records).map(site_rows).collect();
     statement.check()?;
     let proof = ftk_circuits::prove(key, &statement.bytes(), commitment, opening, factors, &rows, progress)?;
@@ -124,14 +124,14 @@ pub fn prove(
 /// Seals a statement about answered cases, of which [`crate::plan`] made the plan.
 ///
 /// # Errors
-/// [`ProveError`].
+/// [`StatementProveError`].
 pub fn seal(
     key: &CommitmentKey,
     statement: &Statement,
     (commitment, opening, factors): (&AdapterCommitment, &Opening, &[SiteFactors]),
     plan: &SealedPlan,
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<Vec<u8>, ProveError> {
+) -> Result<Vec<u8>, StatementProveError> {
     statement.check()?;
     Ok(sealed::seal(key, &statement.bytes(), commitment, opening, factors, plan, progress)?)
 }

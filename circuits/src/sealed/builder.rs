@@ -5,7 +5,7 @@ mod stated;
 use std::sync::Arc;
 
 use super::arrangement::{Adapted, Arrangement, CellSpan, Class, LIMB, LookupLeaf, Space, Tensor, WORD_LIMBS};
-use super::equations::Operation;
+use super::equations::SealedOperation;
 use super::operations::attention::{Attend, head_class, pair_class};
 use super::operations::gate::{self, Gate};
 use super::operations::graph::{Aggregate, Messages, Rectify, rectified_class};
@@ -30,7 +30,7 @@ use crate::{AdapterCommitment, SiteShape};
 pub struct Builder {
     spaces: Vec<usize>,
     groups: Vec<(Space, Class, usize)>,
-    operations: Vec<Box<dyn Operation>>,
+    operations: Vec<Box<dyn SealedOperation>>,
     adapter: Adapted,
     used: Vec<bool>,
     /// Everything that is public of what was written down, but the base's weights.
@@ -119,7 +119,7 @@ impl Builder {
         self.note(what, site, own.into_iter().chain(numbers));
     }
 
-    fn add(&mut self, operation: impl Operation + 'static) {
+    fn add(&mut self, operation: impl SealedOperation + 'static) {
         self.operations.push(Box::new(operation));
     }
 

@@ -20,7 +20,7 @@ use crate::fixed::FixedError;
 use crate::fractions::equality;
 
 /// One operation of a network.
-pub(crate) trait Operation: Any + Send + Sync {
+pub(crate) trait SealedOperation: Any + Send + Sync {
     /// Fills its cells from those of operations before it.
     fn fill(&self, cells: &mut Cells<'_>, adapter: &[SiteFactors]) -> Result<(), FixedError>;
 

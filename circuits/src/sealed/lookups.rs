@@ -13,7 +13,7 @@ use crate::folding::Strip;
 use crate::fractions::{Draws, Form, Fraction, FractionTree, LinearIdentity, equality};
 use crate::hash::{Absorb, Digest, Tag};
 use crate::layout::useful_rows;
-use crate::messages::Transcript;
+use crate::messages::FiatShamir;
 
 /// log2 of the most leaves of a tree.
 const TREE_LEAVES: u32 = 22;
@@ -115,9 +115,9 @@ impl Lookups {
     }
 
     /// The transcript of a tree begins here.
-    pub(crate) fn transcript(&self, bound: &Digest, tree: &FractionTree, early: Option<Draw>) -> Transcript {
+    pub(crate) fn transcript(&self, bound: &Digest, tree: &FractionTree, early: Option<Draw>) -> FiatShamir {
         let digest = Absorb::new(Tag::SealedTree).digest(bound).u32(tree.number as u32).finish();
-        Transcript { digest, early }
+        FiatShamir { digest, early }
     }
 
     /// Leaves of a tree, as functions of their numbers.

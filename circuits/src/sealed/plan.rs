@@ -2,7 +2,7 @@
 
 use super::arrangement::Arrangement;
 use super::cells::Cells;
-use super::equations::{EquationPoint, Operation, Sink};
+use super::equations::{EquationPoint, SealedOperation, Sink};
 use crate::commitment::SiteFactors;
 use crate::fixed::FixedError;
 use crate::hash::Digest;
@@ -10,7 +10,7 @@ use crate::hash::Digest;
 /// What a proof states: operations, and where their cells stand.
 pub struct SealedPlan {
     pub(crate) arrangement: Arrangement,
-    pub(crate) operations: Vec<Box<dyn Operation>>,
+    pub(crate) operations: Vec<Box<dyn SealedOperation>>,
     /// Of all that is public, but the base's weights.
     pub(crate) digest: Digest,
 }

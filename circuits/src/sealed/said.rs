@@ -21,7 +21,7 @@ use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, MESSAGE_ROWS};
 use crate::layout::useful_rows;
 use crate::link::LinkSubject;
-use crate::messages::Transcript;
+use crate::messages::FiatShamir;
 use crate::statement::StatementBytes;
 
 pub(crate) const KIND: u8 = 2;
@@ -93,8 +93,8 @@ impl OpeningChallenges {
 }
 
 /// The transcript of the sums of a stage.
-pub(crate) fn stage_transcript(bound: &Digest, stage: u32, early: Option<Draw>) -> Transcript {
-    Transcript { digest: Absorb::new(Tag::SealedSums).digest(bound).u32(stage).finish(), early }
+pub(crate) fn stage_transcript(bound: &Digest, stage: u32, early: Option<Draw>) -> FiatShamir {
+    FiatShamir { digest: Absorb::new(Tag::SealedSums).digest(bound).u32(stage).finish(), early }
 }
 
 /// What is said once the first sums have ended.

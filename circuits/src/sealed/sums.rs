@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::conduct::{Draw, Sent};
 use crate::fractions::{Form, LinearIdentity, equality};
-use crate::messages::{Sender, Transcript};
+use crate::messages::{FiatShamir, Sender};
 
 /// Scalars of the message of a round: as many as the highest degree.
 pub(crate) const DEGREE: usize = 4;
@@ -220,7 +220,7 @@ impl<F: Sync + Send> SumBatch<F> {
     }
 
     /// Draws the challenges that follow from the commitments to all messages.
-    pub(crate) fn follow(&self, transcript: &mut Transcript, points: &[EqAffine]) -> Point {
+    pub(crate) fn follow(&self, transcript: &mut FiatShamir, points: &[EqAffine]) -> Point {
         let challenge = |point: &EqAffine| {
             let [r] = transcript.draw(point, [Draw::Sum]);
             r

@@ -18,8 +18,8 @@ use crate::fixed::{FixedError, round_shift, words};
 use crate::sealed::arrangement::{CellSpan, Class, LIMB, LookupLeaf, PlanePattern, Tensor, limbs};
 use crate::sealed::cells::Cells;
 use crate::sealed::equations::{
-    Factor, Forms, Map, Operation, ScoreProduct, Sink, SumFactor, entries, entrywise, mapped, outer, power_of_two,
-    product, total,
+    Factor, Forms, Map, ScoreProduct, SealedOperation, Sink, SumFactor, entries, entrywise, mapped, outer,
+    power_of_two, product, total,
 };
 use crate::sealed::sums::{PublicWeights, Sum};
 use crate::sealed::tables::{LookupTable, exponential};
@@ -218,7 +218,7 @@ impl Attend {
     }
 }
 
-impl Operation for Attend {
+impl SealedOperation for Attend {
     fn fill(&self, cells: &mut Cells<'_>, _: &[SiteFactors]) -> Result<(), FixedError> {
         let HeadCounts { query: heads, dim, .. } = self.heads;
         for tensor in [&self.query, &self.key, &self.value] {

@@ -6,7 +6,7 @@ use crate::field::signed;
 use crate::fixed::FixedError;
 use crate::sealed::arrangement::{CellSpan, Class, LIMB, LookupLeaf, WORD_LIMBS, limbs};
 use crate::sealed::cells::Cells;
-use crate::sealed::equations::{Operation, Sink, entries, power_of_two, product, total};
+use crate::sealed::equations::{SealedOperation, Sink, entries, power_of_two, product, total};
 use crate::sealed::sums::{PublicWeights, Sum};
 use crate::sealed::tables::LookupTable;
 use ff::Field;
@@ -47,7 +47,7 @@ impl Largest {
     }
 }
 
-impl Operation for Largest {
+impl SealedOperation for Largest {
     fn fill(&self, cells: &mut Cells<'_>, adapter: &[SiteFactors]) -> Result<(), FixedError> {
         let shift = self.linear.shift;
         self.linear.check(cells)?;
@@ -104,7 +104,7 @@ pub(crate) struct KnownOutputs {
     pub(crate) rest: CellSpan,
 }
 
-impl Operation for KnownOutputs {
+impl SealedOperation for KnownOutputs {
     fn fill(&self, cells: &mut Cells<'_>, adapter: &[SiteFactors]) -> Result<(), FixedError> {
         let shift = self.linear.shift;
         self.linear.check(cells)?;

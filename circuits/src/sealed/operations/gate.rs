@@ -8,7 +8,7 @@ use crate::fixed::gate::{GateFunction, VALUE_BITS, gelu_exact, silu};
 use crate::fixed::{ACTIVATION_BITS, FixedError, words};
 use crate::sealed::arrangement::{CellSpan, Class, LIMB, LookupLeaf, PlanePattern, Tensor};
 use crate::sealed::cells::Cells;
-use crate::sealed::equations::{Operation, Sink, entries, entrywise, power_of_two};
+use crate::sealed::equations::{SealedOperation, Sink, entries, entrywise, power_of_two};
 use crate::sealed::tables::{LookupTable, interval, interval_count};
 
 /// Planes: the high limb, the limb as far as the curve reaches, how far it is beyond;
@@ -73,7 +73,7 @@ impl Gate {
     }
 }
 
-impl Operation for Gate {
+impl SealedOperation for Gate {
     fn fill(&self, cells: &mut Cells<'_>, _: &[SiteFactors]) -> Result<(), FixedError> {
         let (step, limbs, zero) = (self.curve.step_bits(), self.curve.limbs(), self.zero());
         let gate = cells.integers(&self.gate);

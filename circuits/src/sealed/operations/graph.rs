@@ -11,7 +11,7 @@ use crate::fixed::graph::COEFFICIENT_BITS;
 use crate::fixed::{FixedError, words};
 use crate::sealed::arrangement::{CellSpan, Class, LookupLeaf, Tensor, limbs};
 use crate::sealed::cells::Cells;
-use crate::sealed::equations::{Operation, Sink, entries, entrywise, power_of_two};
+use crate::sealed::equations::{SealedOperation, Sink, entries, entrywise, power_of_two};
 use crate::sealed::tables::LookupTable;
 
 /// Who sends to whom, with coefficients at `2^-30`: for each receiver, sender and coefficient.
@@ -30,7 +30,7 @@ pub(crate) struct Aggregate {
     pub(crate) rounded: Rounded,
 }
 
-impl Operation for Aggregate {
+impl SealedOperation for Aggregate {
     fn fill(&self, cells: &mut Cells<'_>, _: &[SiteFactors]) -> Result<(), FixedError> {
         let x = cells.integers(&self.input);
         words(&self.site, &x)?;
@@ -86,7 +86,7 @@ impl Rectify {
     }
 }
 
-impl Operation for Rectify {
+impl SealedOperation for Rectify {
     fn fill(&self, cells: &mut Cells<'_>, _: &[SiteFactors]) -> Result<(), FixedError> {
         let x = cells.integers(&self.input);
         words("rectifier", &x)?;

@@ -13,7 +13,7 @@ use crate::fixed::{ACTIVATION_BITS, BIAS_BITS, FixedError, WORD_BITS, words};
 use crate::layout::SiteShape;
 use crate::sealed::arrangement::{CellSpan, LIMB, Tensor, WORD_LIMBS, limbs};
 use crate::sealed::cells::Cells;
-use crate::sealed::equations::{Added, Forms, Operation, Sink, SumFactor, outer, power_of_two, total};
+use crate::sealed::equations::{Added, Forms, SealedOperation, Sink, SumFactor, outer, power_of_two, total};
 
 /// Fractional bits of a bias beyond those of an activation.
 const BIAS_SHIFT: u32 = BIAS_BITS - ACTIVATION_BITS;
@@ -162,7 +162,7 @@ pub(crate) struct Project {
     pub(crate) rounded: Rounded,
 }
 
-impl Operation for Project {
+impl SealedOperation for Project {
     fn fill(&self, cells: &mut Cells<'_>, adapter: &[SiteFactors]) -> Result<(), FixedError> {
         self.linear.check(cells)?;
         let sums = self.linear.accumulators(cells, adapter);

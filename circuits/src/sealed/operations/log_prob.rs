@@ -18,7 +18,7 @@ use crate::fixed::log_prob::{
 use crate::fixed::{ACTIVATION_BITS, FixedError, WORD_BITS};
 use crate::sealed::arrangement::{CellSpan, Class, LIMB, LookupLeaf, PlanePattern, Tensor, WORD_LIMBS, limbs};
 use crate::sealed::cells::Cells;
-use crate::sealed::equations::{Map, Operation, Sink, entries, mapped, power_of_two, product, total};
+use crate::sealed::equations::{Map, SealedOperation, Sink, entries, mapped, power_of_two, product, total};
 use crate::sealed::sums::{PublicWeights, Sum};
 use crate::sealed::tables::{COARSE_PART, LookupTable};
 
@@ -168,7 +168,7 @@ fn bound() -> Fp {
     power_of_two(BRACKET_SHIFT) * Fp::from(coarse(1))
 }
 
-impl Operation for LogSumExp {
+impl SealedOperation for LogSumExp {
     fn fill(&self, cells: &mut Cells<'_>, adapter: &[SiteFactors]) -> Result<(), FixedError> {
         let (shift, width) = (self.linear.shift, self.linear.width());
         self.linear.check(cells)?;
@@ -314,7 +314,7 @@ fn at_places(tensor: &Tensor, places: Vec<(usize, usize, Fp)>, weight: Fp, sink:
     });
 }
 
-impl Operation for TotalLogProbs {
+impl SealedOperation for TotalLogProbs {
     fn fill(&self, cells: &mut Cells<'_>, _: &[SiteFactors]) -> Result<(), FixedError> {
         let holds = |sum: &TotalLogProb| {
             let of = |(row, output): &(usize, usize)| self.log_probs.of(cells, *row, *output);
@@ -370,7 +370,7 @@ pub(crate) fn bound_class() -> Class {
     unsigned_class(BOUND_LIMBS)
 }
 
-impl Operation for Bounded {
+impl SealedOperation for Bounded {
     fn fill(&self, cells: &mut Cells<'_>, _: &[SiteFactors]) -> Result<(), FixedError> {
         for (entry, Bound { row, output, bound, holds }) in self.bounds.iter().enumerate() {
             let above = i128::from(self.log_probs.of(cells, *row, *output)) - i128::from(*bound);
@@ -444,7 +444,7 @@ pub(crate) fn rank_class() -> Class {
     unsigned_class(RANK_LIMBS)
 }
 
-impl Operation for Ranked {
+impl SealedOperation for Ranked {
     fn fill(&self, cells: &mut Cells<'_>, _: &[SiteFactors]) -> Result<(), FixedError> {
         let mut so = true;
         for (row, ranking) in self.rankings.iter().enumerate() {

@@ -15,7 +15,7 @@ use crate::fixed::{ACTIVATION_BITS, BIAS_BITS, FixedError};
 use crate::sealed::arrangement::{CellSpan, Class, LIMB, LookupLeaf, Tensor, limbs};
 use crate::sealed::cells::Cells;
 use crate::sealed::equations::{
-    Map, Operation, Sink, entries, entrywise, mapped, outer, power_of_two, product, total, weighed,
+    Map, SealedOperation, Sink, entries, entrywise, mapped, outer, power_of_two, product, total, weighed,
 };
 use crate::sealed::sums::{PublicWeights, Sum};
 use crate::sealed::tables::LookupTable;
@@ -108,7 +108,7 @@ impl Normalise {
     }
 }
 
-impl Operation for Normalise {
+impl SealedOperation for Normalise {
     fn fill(&self, cells: &mut Cells<'_>, _: &[SiteFactors]) -> Result<(), FixedError> {
         let (n, heads, scale) = (self.n(), self.heads(), self.scale());
         let x = cells.integers(&self.input);

@@ -11,7 +11,7 @@ use crate::fixed::FixedError;
 use crate::fixed::rope::{ROTATION_BITS, Rotations};
 use crate::sealed::arrangement::Tensor;
 use crate::sealed::cells::Cells;
-use crate::sealed::equations::{Operation, Sink, entries, outer, product};
+use crate::sealed::equations::{SealedOperation, Sink, entries, outer, product};
 use crate::sealed::sums::{PublicWeights, Sum};
 
 /// Weights of what is rotated, from those of the result: row by row, of the features of a head.
@@ -54,7 +54,7 @@ pub(crate) struct ProjectRotated {
     pub(crate) rounded: Rounded,
 }
 
-impl Operation for ProjectRotated {
+impl SealedOperation for ProjectRotated {
     fn fill(&self, cells: &mut Cells<'_>, adapter: &[SiteFactors]) -> Result<(), FixedError> {
         self.linear.check(cells)?;
         let mut sums = self.linear.accumulators(cells, adapter);
@@ -91,7 +91,7 @@ pub(crate) struct Rotate {
     pub(crate) rounded: Rounded,
 }
 
-impl Operation for Rotate {
+impl SealedOperation for Rotate {
     fn fill(&self, cells: &mut Cells<'_>, _: &[SiteFactors]) -> Result<(), FixedError> {
         let mut sums: Vec<i128> = cells.integers(&self.input).into_iter().map(i128::from).collect();
         for (row, sums) in sums.chunks_exact_mut(self.input.width).enumerate() {
