@@ -39,8 +39,8 @@ use ftk_networks::sites::Role;
 use ftk_proofs::bundle::PackedBundle;
 use ftk_proofs::limits::Limits;
 use ftk_proofs::{Case, Deadline, Input, Net, Output, Statement, plan, site_factors};
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
-use rand_core::{Rng, SeedableRng};
 
 /// `(d_in, rank, d_out)`
 type Dims = (u32, u32, u32);

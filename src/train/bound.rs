@@ -53,8 +53,8 @@ impl Reach {
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Tensor};
+    use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
-    use rand_core::{Rng, SeedableRng};
 
     use super::super::optimiser::AdamW;
     use super::*;

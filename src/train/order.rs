@@ -1,8 +1,8 @@
 //! Which rows make which step: a function of seed and step, so that nothing needs to be remembered.
 
 use ftk_recipes::Run;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng, SeedableRng};
 
 /// The order of a run's rows.
 pub(super) struct RowOrder {

@@ -6,7 +6,6 @@ mod gemma3;
 mod gpt2;
 mod llama;
 mod phi3;
-#[cfg(any(test, feature = "tiny"))]
 pub mod tiny;
 
 use std::collections::BTreeMap;

@@ -15,7 +15,6 @@ mod rope;
 pub mod sites;
 
 pub use decoder::Stored;
-#[cfg(any(test, feature = "tiny"))]
 #[doc(hidden)]
 pub use families::tiny;
 pub use families::{Gemma3, Gpt2, Llama, LlamaVariant, Network, Phi3};

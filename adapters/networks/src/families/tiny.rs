@@ -1,4 +1,5 @@
-//! Networks small enough for tests.
+//! Networks small enough for tests, here and in other crates. No feature, so that the command and the tests of the workspace
+//! are made of one build of this crate.
 
 use serde_json::{Value, json};
 
