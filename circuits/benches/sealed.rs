@@ -106,7 +106,7 @@ fn plan(weights: &Weights, commitment: &AdapterCommitment, tokens: usize, stated
     let x = builder.rms_norm("norm", weights.norm.clone(), 4295, &x).unwrap();
     let rows: Vec<usize> = (tokens - stated.len()..tokens).collect();
     let x = builder.select("select", &x, &rows).unwrap();
-    builder.largest("head", weights.head.clone(), &x, stated.to_vec()).unwrap();
+    builder.largest("head", weights.head.clone(), None, &x, stated.to_vec()).unwrap();
     builder.finish().unwrap()
 }
 

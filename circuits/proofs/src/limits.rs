@@ -46,6 +46,9 @@ pub fn expanded(shapes: &[SiteShape], rows: &[usize]) -> u64 {
     shapes.iter().zip(rows).map(|(shape, rows)| row(shape).saturating_mul(*rows as u64)).fold(0, u64::saturating_add)
 }
 
+/// Bytes of a feature of what an adapter adds: four field elements.
+const ADDED: u64 = 4 * 32;
+
 /// How often a head is in memory: as it was sent, read, written again, twice in place, and as integers.
 const COPIES: u64 = 8;
 
@@ -103,14 +106,21 @@ impl Limits {
     }
 
     /// Of the plan of a sealed bundle, beside the base: who sees whom, twice; inputs of so many features, twice; weights of
-    /// what is chosen among; and the outputs of a network of graphs as themselves.
+    /// what is chosen among, and what an adapter of the head adds to each list of it; and the outputs of a network of
+    /// graphs as themselves.
     pub(crate) fn plan(&self, statement: &Statement, features: usize, outputs: Option<usize>) -> Result<(), Refusal> {
         let (rows, features) = (statement.rows() as u64, features as u64);
-        let listed =
-            |case: &Case| if let Output::Choice(choice) = &case.output { choice.among.len() as u64 } else { 0 };
-        let listed: u64 = statement.cases.iter().map(listed).sum();
+        let among = |case: &'_ Case| if let Output::Choice(choice) = &case.output { choice.among.len() as u64 } else { 0 };
+        let lists = statement.cases.iter().map(among).filter(|listed| *listed > 0);
+        let (lists, listed) = lists.fold((0, 0), |(lists, all), listed| (lists + 1, all + listed));
         let outputs = outputs.unwrap_or(0) as u64;
-        let needs = [[2, rows, rows], [16, rows, features], [2, listed, features.max(outputs)], [2, outputs, outputs]];
+        let needs = [
+            [2, rows, rows],
+            [16, rows, features],
+            [2, listed, features.max(outputs)],
+            [ADDED, lists, features],
+            [2, outputs, outputs],
+        ];
         let product = |factors: [u64; 3]| factors.into_iter().fold(1, u64::saturating_mul);
         within("bytes of memory", needs.into_iter().map(product).fold(0, u64::saturating_add), self.memory)
     }

@@ -209,22 +209,48 @@ fn plans_of_what_a_base_cannot_have_are_refused() {
     assert!(matches!(late, Err(PassError::Time)));
 }
 
-/// The head itself may be adapted, if all that is stated of it is of one kind and of all its outputs.
+/// An adapter of the head itself occurs in all that is stated, of all outputs and of those that are chosen among.
 #[test]
-fn an_adapted_head_states_one_thing() {
+fn an_adapted_head_states_everything() {
     let base = Base::of(tiny::network().into(), |_| true);
-    let cases = base.answered(vec![case(&[5, 1], completion(2))]);
+    let cases = base.answered(vec![
+        case(&[5, 1], completion(2)),
+        case(&[7, 7], Choice::among(vec![1, 4, 5, 11]).into()),
+        case(&[5, 1, 9], Choice::among(vec![0, 2]).into()),
+        case(&[4], Logits::asked().into()),
+        case(&[5, 1], LogProb { ids: vec![9, 2, 2], log_prob: 0 }.into()),
+    ]);
     let plan = base.plan(&cases).unwrap();
     let key = CommitmentKey::generate(plan.k()).unwrap();
     let statement = base.statement(cases.clone());
     let proof = base.seal(&key, &statement, &plan);
-    assert_eq!(verify_sealed(&key, &statement.bytes(), &base.commitment, &plan, &proof), Ok(()));
-    let logits = base.answered(vec![case(&[4], Logits::asked().into())]);
-    let both = base.plan(&[cases, logits].concat()).unwrap_err().to_string();
-    assert!(both.contains("outputs of several kinds where the head itself is adapted"), "{both}");
-    let choice = base.answered(vec![case(&[4], Choice::among(vec![1, 2]).into())]);
-    let choice = base.plan(&choice).unwrap_err().to_string();
-    assert!(choice.contains("choices where the head itself is adapted"), "{choice}");
+    let statement = statement.bytes();
+    assert_eq!(verify_sealed(&key, &statement, &base.commitment, &plan, &proof), Ok(()));
+    let other = |stated: &Output| match stated.clone() {
+        Output::Completion(mut stated) => {
+            stated.ids[0] ^= 1;
+            stated.into()
+        }
+        Output::Choice(mut stated) => {
+            let another = stated.among.iter().find(|id| **id != stated.chosen);
+            stated.chosen = *another.expect("there are several");
+            Output::from(stated)
+        }
+        Output::Logits(Logits::Values(mut stated)) => {
+            stated[2] += 1;
+            Logits::Values(stated).into()
+        }
+        Output::LogProb(stated) => LogProb { log_prob: stated.log_prob + 1, ..stated }.into(),
+        stated => stated,
+    };
+    for number in 0..cases.len() {
+        let mut others = cases.clone();
+        others[number].output = other(&cases[number].output);
+        assert_ne!(others, cases);
+        let plan = base.plan(&others).unwrap();
+        let refused = verify_sealed(&key, &statement, &base.commitment, &plan, &proof);
+        assert_eq!(refused, Err(CheckFailed::SealedProof), "case {number}");
+    }
 }
 
 /// Files by their names.

@@ -72,11 +72,6 @@ impl Builder {
         self.rows(x.space)
     }
 
-    /// Whether the adapter has a site of this name.
-    pub fn is_adapted(&self, site: &str) -> bool {
-        self.shape_of(site).is_some()
-    }
-
     fn rows(&self, space: Space) -> usize {
         self.spaces[space.0]
     }
@@ -133,33 +128,37 @@ impl Builder {
         Tensor::public(space, width, values)
     }
 
-    fn linear(
+    fn linear(&mut self, site: &str, matrix: Arc<Matrix>, x: &Tensor, shift: u32) -> Result<LinearOperation, FixedError> {
+        let known = self.adapter.shapes.iter().zip(&self.used).any(|(shape, used)| *used && shape.name == site);
+        FixedError::require(!known, "adapter", site)?;
+        let adapter = self.adapter_of(site, &matrix)?;
+        self.noted_linear(site, matrix, x, shift, adapter)
+    }
+
+    /// Number and shape of the adapter of a site, which has these weights.
+    fn adapter_of(&mut self, site: &str, matrix: &Matrix) -> Result<Option<(usize, SiteShape)>, FixedError> {
+        let Some(number) = self.adapter.shapes.iter().position(|shape| shape.name == site) else { return Ok(None) };
+        let shape = self.adapter.shapes[number].clone();
+        if u32::from(shape.shift_a.max(shape.shift_b)) > MAX_SHIFT {
+            return Err(FixedError::Parameter { what: "adapter shift", site: site.to_owned() });
+        }
+        let fits = (shape.d_in as usize, shape.d_out as usize) == (matrix.d_in(), matrix.d_out());
+        FixedError::require(fits, "adapter", site)?;
+        self.used[number] = true;
+        Ok(Some((number, shape)))
+    }
+
+    fn noted_linear(
         &mut self,
         site: &str,
         matrix: Arc<Matrix>,
         x: &Tensor,
         shift: u32,
+        adapter: Option<(usize, SiteShape)>,
     ) -> Result<LinearOperation, FixedError> {
         self.note_of("linear", site, x, [matrix.d_out() as i64, shift.into()]);
-        if matrix.d_in() != x.width {
-            return Err(FixedError::Shape { what: "input", site: site.to_owned() });
-        }
-        let number = self.adapter.shapes.iter().position(|shape| shape.name == site);
-        let adapter = match number {
-            None => None,
-            Some(number) => {
-                let shape = self.adapter.shapes[number].clone();
-                if u32::from(shape.shift_a.max(shape.shift_b)) > MAX_SHIFT {
-                    return Err(FixedError::Parameter { what: "adapter shift", site: site.to_owned() });
-                }
-                let fits = (shape.d_in as usize, shape.d_out as usize) == (matrix.d_in(), matrix.d_out());
-                if !fits || std::mem::replace(&mut self.used[number], true) {
-                    return Err(FixedError::Shape { what: "adapter", site: site.to_owned() });
-                }
-                Some((number, shape))
-            }
-        };
-        Ok(LinearOperation { site: site.to_owned(), matrix, input: x.clone(), adapter, shift })
+        FixedError::require(matrix.d_in() == x.width, "input", site)?;
+        Ok(LinearOperation { site: site.to_owned(), matrix, input: x.clone(), adapter, listed: None, shift })
     }
 
     fn shape_of(&self, site: &str) -> Option<&SiteShape> {

@@ -92,7 +92,17 @@ pub(crate) struct Added {
     pub(crate) input: Tensor,
     pub(crate) rows: Vec<Fp>,
     pub(crate) features: Vec<Fp>,
+    /// Which of the site's outputs the features are, if not all.
+    pub(crate) listed: Option<Arc<[usize]>>,
     pub(crate) weight: Fp,
+}
+
+impl Added {
+    /// Numbers of the site's outputs, with their weights.
+    pub(crate) fn outputs(&self) -> impl Iterator<Item = (usize, &Fp)> {
+        let number = move |at: usize| self.listed.as_ref().map_or(at, |listed| listed[at]);
+        self.features.iter().enumerate().map(move |(at, weight)| (number(at), weight))
+    }
 }
 
 /// A linear form in cells, and in what the adapter adds.

@@ -219,8 +219,7 @@ fn lanes_of(added: &Added, cells: &Cells<'_>, factors: &[SiteFactors]) -> Vec<Fp
     let (rank, d_in) = (shape.rank as usize, shape.d_in as usize);
     let input = cells.combine(&added.input, &added.rows);
     let dot = |lane: usize| {
-        let of_b = added.features.iter().zip(b.chunks_exact(rank));
-        let v: Fp = of_b.map(|(feature, row)| *feature * signed(row[lane].into())).sum();
+        let v: Fp = added.outputs().map(|(output, weight)| *weight * signed(b[output * rank + lane].into())).sum();
         let of_a = input.iter().zip(&a[lane * d_in..]);
         let h: Fp = of_a.map(|(x, a)| *x * signed((*a).into())).sum();
         [v, h]

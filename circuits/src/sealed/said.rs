@@ -128,8 +128,8 @@ impl<'p> SumsEnd<'p> {
         Self { batch, point, whole, factors, scores }
     }
 
-    /// All sites with an adapter: the weight and number of the identity they occur in; zero is that of the whole, and
-    /// those of factors follow.
+    /// All that adapters add, by sites, and of one site in the order of operations: with the number of the identity it
+    /// occurs in; zero is that of the whole, and those of factors follow.
     pub(crate) fn added(&self) -> Vec<(usize, &Added)> {
         let all = std::iter::once(&self.whole).chain(&self.factors).enumerate();
         let mut added: Vec<(usize, &Added)> =
@@ -197,7 +197,8 @@ pub(crate) struct ScalarCounts {
     pub(crate) stages: [usize; 2],
     /// Scalars that are committed to twice.
     pub(crate) messages: usize,
-    /// Ends of the first stage, v and h of all sites, ends of the second: first numbers, and the first after them.
+    /// Ends of the first stage, v and h of all that adapters add, ends of the second: first numbers, and the first after
+    /// them.
     pub(crate) ends: [usize; 4],
 }
 
@@ -341,7 +342,7 @@ impl Said<'_> {
         }
         for ((_, added), weight) in self.ended.added().iter().zip(&weights[identities.of_sites..]) {
             let own = &mut lanes[layout.starts[added.site] + shapes[added.site].d_in as usize..];
-            own.iter_mut().zip(&added.features).for_each(|(own, feature)| *own -= *weight * feature);
+            added.outputs().for_each(|(output, feature)| own[output] -= *weight * feature);
         }
         (claims, lanes)
     }

@@ -197,9 +197,6 @@ impl<'a> Planning<'a> {
         for (row, stated) in self.stated.iter().enumerate() {
             together.entry(stated.kind()).or_default().push(row);
         }
-        if self.builder.is_adapted(site) && together.len() > 1 {
-            return Err(PassError::Unsealed("outputs of several kinds where the head itself is adapted"));
-        }
         for (kind, own) in together {
             self.in_time()?;
             let x = if own.len() == rows { x.clone() } else { self.builder.select(site, x, &own)? };
@@ -209,12 +206,19 @@ impl<'a> Planning<'a> {
                     self.builder.outputs(site, matrix.clone(), &x, values)?;
                 }
                 StatedRows::Largest(among) => {
-                    let ids: Vec<u32> = own.iter().filter_map(|row| self.stated[*row].id()).collect();
-                    let (matrix, stated) = match &among {
-                        None => (matrix.clone(), ids.into_iter().map(|id| id as usize).collect()),
-                        Some(among) => self.listed(site, matrix, among, &ids)?,
+                    let ids = own.iter().filter_map(|row| self.stated[*row].id());
+                    let stated: Vec<usize> = match &among {
+                        None => ids.map(|id| id as usize).collect(),
+                        Some(among) => {
+                            // They ascend: if one is none of the outputs, the last is not.
+                            if let Some(last) = among.last().filter(|last| **last as usize >= matrix.d_out()) {
+                                return Err(PassError::Token(*last));
+                            }
+                            let place = |id: u32| among.binary_search(&id).map_err(|_| PassError::Token(id));
+                            ids.map(place).collect::<Result<_, _>>()?
+                        }
                     };
-                    self.builder.largest(site, matrix, &x, stated)?;
+                    self.builder.largest(site, matrix.clone(), among.as_deref(), &x, stated)?;
                 }
                 StatedRows::LogProbs => {
                     let log_probs = self.builder.log_probs(site, matrix.clone(), &x)?;
@@ -254,24 +258,6 @@ impl<'a> Planning<'a> {
             self.builder.likeliest(site, log_probs, rankings)?;
         }
         Ok(())
-    }
-
-    /// The outputs that are chosen among, and which of them each id is.
-    fn listed(
-        &self,
-        site: &str,
-        matrix: &Matrix,
-        among: &[u32],
-        ids: &[u32],
-    ) -> Result<(Arc<Matrix>, Vec<usize>), PassError> {
-        if self.builder.is_adapted(site) {
-            return Err(PassError::Unsealed("choices where the head itself is adapted"));
-        }
-        let place = |id: &u32| among.binary_search(id).map_err(|_| PassError::Token(*id));
-        let places = ids.iter().map(place).collect::<Result<Vec<usize>, PassError>>()?;
-        // They ascend: if one is none of the outputs, the last is not.
-        let last = among.last().copied().unwrap_or_default();
-        Ok((Arc::new(matrix.select(among).ok_or(PassError::Token(last))?), places))
     }
 }
 

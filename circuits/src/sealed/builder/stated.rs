@@ -16,21 +16,46 @@ use crate::sealed::operations::log_prob::{
 use crate::sealed::operations::norm::whole_limbs;
 
 impl Builder {
-    /// States of each row which output of a linear site is the largest; of equal ones it is the lowest.
+    /// Outputs of a site of which something is stated, all or those listed; of the same site it may be stated several times.
+    fn stated(
+        &mut self,
+        site: &str,
+        matrix: Arc<Matrix>,
+        among: Option<&[u32]>,
+        x: &Tensor,
+    ) -> Result<LinearOperation, FixedError> {
+        let adapter = self.adapter_of(site, &matrix)?;
+        let missing = || FixedError::Shape { what: "listed output", site: site.to_owned() };
+        let selected = match among {
+            None => matrix,
+            Some(among) => Arc::new(matrix.select(among).ok_or_else(missing)?),
+        };
+        let shift = whole_limbs(LinearOperation::least_shift(&selected, self.shape_of(site)));
+        let linear = self.noted_linear(site, selected, x, shift, adapter)?;
+        let listed = among.map(|among| among.iter().map(|output| *output as usize).collect());
+        Ok(LinearOperation { listed, ..linear })
+    }
+
+    /// States of each row which output of a linear site is the largest, by its number among all or among those listed, which
+    /// ascend; of equal ones it is the lowest.
     ///
     /// # Errors
-    /// As [`Builder::project`]; [`FixedError::Shape`] of an output that is not there.
+    /// As [`Builder::project`], but that a site may be met again; [`FixedError::Shape`] of an output that is not there.
     pub fn largest(
         &mut self,
         site: &str,
         matrix: Arc<Matrix>,
+        among: Option<&[u32]>,
         x: &Tensor,
         stated: Vec<usize>,
     ) -> Result<(), FixedError> {
-        let fits = stated.len() == self.rows(x.space) && stated.iter().all(|output| *output < matrix.d_out());
+        let ascending = among.is_none_or(|among| among.is_sorted_by(|one, next| one < next));
+        FixedError::require(ascending, "listed output", site)?;
+        let outputs = among.map_or(matrix.d_out(), <[u32]>::len);
+        let fits = stated.len() == self.rows(x.space) && stated.iter().all(|output| *output < outputs);
         FixedError::require(fits, "stated output", site)?;
-        let shift = whole_limbs(LinearOperation::least_shift(&matrix, self.shape_of(site)));
-        let linear = self.linear(site, matrix, x, shift)?;
+        let linear = self.stated(site, matrix, among, x)?;
+        let shift = linear.shift;
         self.note_of("largest", site, x, stated.iter().map(|stated| *stated as i64));
         let word = self.span(x.space, word_class(), 1);
         let below = self.span(x.space, unsigned_class(Largest::limbs(shift)), linear.width());
@@ -41,7 +66,7 @@ impl Builder {
     /// States of each row what the outputs of a linear site are, rounded.
     ///
     /// # Errors
-    /// As [`Builder::project`].
+    /// As [`Builder::project`], but that a site may be met again.
     pub fn outputs(
         &mut self,
         site: &str,
@@ -50,8 +75,8 @@ impl Builder {
         outputs: Vec<i64>,
     ) -> Result<(), FixedError> {
         FixedError::require(outputs.len() == self.rows(x.space) * matrix.d_out(), "stated output", site)?;
-        let shift = whole_limbs(LinearOperation::least_shift(&matrix, self.shape_of(site)));
-        let linear = self.linear(site, matrix, x, shift)?;
+        let linear = self.stated(site, matrix, None, x)?;
+        let shift = linear.shift;
         self.note_of("outputs", site, x, outputs.iter().copied());
         let rest = self.span(x.space, unsigned_class((shift / LIMB) as usize), linear.width());
         self.add(KnownOutputs { linear, outputs, rest });
@@ -61,11 +86,12 @@ impl Builder {
     /// Log-probabilities of each row's outputs, as [`crate::fixed::log_prob`] has them; nothing is stated of them yet.
     ///
     /// # Errors
-    /// As [`Builder::project`]; [`FixedError::Shape`] of more outputs than a softmax may have.
+    /// As [`Builder::project`], but that a site may be met again; [`FixedError::Shape`] of more outputs than a softmax may
+    /// have.
     pub fn log_probs(&mut self, site: &str, matrix: Arc<Matrix>, x: &Tensor) -> Result<LogProbs, FixedError> {
         FixedError::require(matrix.d_out() <= MAX_VOCABULARY, "vocabulary", site)?;
-        let shift = whole_limbs(LinearOperation::least_shift(&matrix, self.shape_of(site)));
-        let linear = self.linear(site, matrix, x, shift)?;
+        let linear = self.stated(site, matrix, None, x)?;
+        let shift = linear.shift;
         self.note_of("softmax", site, x, []);
         let outputs = self.span(x.space, output_class(shift), linear.width());
         let rows = self.span(x.space, row_class(), 1);

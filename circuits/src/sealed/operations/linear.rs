@@ -1,5 +1,6 @@
 //! Linear operations: public weights, a bias, what the adapter adds, and one rounding.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use ff::Field;
@@ -25,6 +26,8 @@ pub(crate) struct LinearOperation {
     pub(crate) input: Tensor,
     /// Number and shape, where the site has an adapter.
     pub(crate) adapter: Option<(usize, SiteShape)>,
+    /// Which of the site's outputs these are, if not all.
+    pub(crate) listed: Option<Arc<[usize]>>,
     pub(crate) shift: u32,
 }
 
@@ -48,8 +51,13 @@ impl LinearOperation {
         let sums = product(self.matrix.weights(), &input, self.matrix.d_in());
         let deltas = self.adapter.as_ref().map(|(number, shape)| {
             let SiteFactors { a, b, .. } = &adapter[*number];
+            let rank = shape.rank as usize;
+            let b: Cow<'_, [i16]> = match &self.listed {
+                None => b.into(),
+                Some(listed) => listed.iter().flat_map(|output| &b[output * rank..][..rank]).copied().collect(),
+            };
             let shift = self.shift - u32::from(shape.shift_a) - u32::from(shape.shift_b);
-            (product_64(b, &product(a, &input, self.matrix.d_in()), shape.rank as usize), shift)
+            (product_64(&b, &product(a, &input, self.matrix.d_in()), rank), shift)
         });
         let entry = |(at, sum): (usize, i64)| {
             let o = at % self.width();
@@ -79,7 +87,8 @@ impl LinearOperation {
         if let Some((site, shape)) = &self.adapter {
             let shift = self.shift - u32::from(shape.shift_a) - u32::from(shape.shift_b);
             let (input, rows) = (self.input.clone(), rows.to_vec());
-            forms.added.push(Added { site: *site, input, rows, features, weight: weight * power_of_two(shift) });
+            let (listed, weight) = (self.listed.clone(), weight * power_of_two(shift));
+            forms.added.push(Added { site: *site, input, rows, features, listed, weight });
         }
     }
 }

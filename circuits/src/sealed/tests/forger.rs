@@ -37,6 +37,13 @@ impl Forger {
         Self { network, plan }
     }
 
+    /// States things of every kind, with an adapter of the head that occurs in each.
+    pub(super) fn of_several() -> Self {
+        let network = Network::new(4);
+        let plan = network.plan(network.pass().several());
+        Self { network, plan }
+    }
+
     /// The same in columns of `2^k` rows.
     pub(super) fn at(self, k: u32) -> Self {
         Self { plan: SealedPlan { arrangement: self.plan.arrangement.at(k), ..self.plan }, ..self }

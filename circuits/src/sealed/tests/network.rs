@@ -212,9 +212,9 @@ impl Network {
             let x = builder.public(space, HIDDEN, self.embedded.clone());
             builder.project_rotated("q", self.matrix("q").clone(), &x, self.rotations.clone())?;
         }
-        let mut walk = Planned { network: self, builder: Builder::new(&self.commitment), head };
+        let mut walk = Planned { network: self, builder: Builder::new(&self.commitment), head, refused: None };
         self.walk(&mut walk);
-        walk.builder.finish()
+        walk.refused.map_or_else(|| walk.builder.finish(), Err)
     }
 
     pub(super) fn statement(&self) -> StatementBytes {
@@ -358,9 +358,24 @@ impl Pass<'_> {
         }
     }
 
+    /// The largest of some outputs of each row.
+    pub(super) fn choice(&self, among: &[u32]) -> Head {
+        let row = |row: &[i64]| {
+            let listed: Vec<i64> = among.iter().map(|output| row[*output as usize]).collect();
+            greedy(&listed).unwrap() as usize
+        };
+        Head::Choice(among.to_vec(), self.logits.chunks_exact(self.network.vocabulary).map(row).collect())
+    }
+
+    /// Of the same rows things of every kind.
+    pub(super) fn several(&self) -> Head {
+        let whole = [Head::Largest(self.greedy()), Head::Outputs(self.logits.clone()), self.log_probs()];
+        Head::Several([whole.as_slice(), &[self.choice(&[3, 11, 20]), self.choice(&[4])]].concat())
+    }
+
     /// Everything that may be stated.
-    pub(super) fn heads(&self) -> [Head; 3] {
-        [Head::Largest(self.greedy()), Head::Outputs(self.logits.clone()), self.log_probs()]
+    pub(super) fn heads(&self) -> [Head; 4] {
+        [Head::Largest(self.greedy()), Head::Outputs(self.logits.clone()), self.log_probs(), self.several()]
     }
 }
 
@@ -368,6 +383,10 @@ impl Pass<'_> {
 #[derive(Clone, Debug)]
 pub(super) enum Head {
     Largest(Vec<usize>),
+    Choice(Vec<u32>, Vec<usize>),
+    Several(Vec<Head>),
+    /// Outputs that the network would go on with, twice.
+    Projected,
     Outputs(Vec<i64>),
     LogProbs { sums: Vec<TotalLogProb>, bounds: Vec<Bound>, likeliest: Vec<Ranking> },
 }
@@ -377,6 +396,8 @@ struct Planned<'a> {
     network: &'a Network,
     builder: Builder,
     head: Head,
+    /// Why nothing is stated.
+    refused: Option<FixedError>,
 }
 
 impl Walk for Planned<'_> {
@@ -444,18 +465,22 @@ impl Walk for Planned<'_> {
     }
 
     fn head(&mut self, matrix: &Arc<Matrix>, x: &Tensor) {
-        match &self.head {
-            Head::Largest(stated) => self.builder.largest("head", matrix.clone(), x, stated.clone()),
-            Head::Outputs(outputs) => self.builder.outputs("head", matrix.clone(), x, outputs.clone()),
-            Head::LogProbs { sums, bounds, likeliest } => {
-                let builder = &mut self.builder;
-                builder.log_probs("head", matrix.clone(), x).and_then(|log_probs| {
-                    builder.add_up("head", &log_probs, sums.clone())?;
-                    builder.at_least("head", &log_probs, bounds.clone())?;
-                    builder.likeliest("head", &log_probs, likeliest.clone())
-                })
-            }
+        self.refused = state(&mut self.builder, &self.head, matrix, x).err();
+    }
+}
+
+fn state(builder: &mut Builder, head: &Head, matrix: &Arc<Matrix>, x: &Tensor) -> Result<(), FixedError> {
+    match head {
+        Head::Largest(stated) => builder.largest("head", matrix.clone(), None, x, stated.clone()),
+        Head::Choice(among, stated) => builder.largest("head", matrix.clone(), Some(among), x, stated.clone()),
+        Head::Projected => (0..2).try_for_each(|_| builder.project("head", matrix.clone(), x).map(|_| ())),
+        Head::Several(heads) => heads.iter().try_for_each(|head| state(builder, head, matrix, x)),
+        Head::Outputs(outputs) => builder.outputs("head", matrix.clone(), x, outputs.clone()),
+        Head::LogProbs { sums, bounds, likeliest } => {
+            let log_probs = builder.log_probs("head", matrix.clone(), x)?;
+            builder.add_up("head", &log_probs, sums.clone())?;
+            builder.at_least("head", &log_probs, bounds.clone())?;
+            builder.likeliest("head", &log_probs, likeliest.clone())
         }
-        .unwrap();
     }
 }

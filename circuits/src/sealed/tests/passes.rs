@@ -83,6 +83,22 @@ fn a_plan_for_another_adapter_is_refused() {
     assert_eq!(refused, Err(CheckFailed::SealedProof), "shorter than its columns");
 }
 
+/// Of a site something may be stated several times; a network meets it once.
+#[test]
+fn outputs_that_cannot_be_listed_and_sites_met_twice_are_refused() {
+    let network = Network::new(1);
+    let refused = |head: Head| network.try_plan(head).err().map(|error| error.to_string());
+    let named = |what: &str| Some(format!("{what} does not fit the shape of site: head"));
+    let last = VOCABULARY as u32;
+    assert_eq!(refused(Head::Choice(vec![3, last - 1], vec![1, 0])), None);
+    for among in [vec![3, last], vec![3, 3], vec![4, 3]] {
+        assert_eq!(refused(Head::Choice(among.clone(), vec![1, 0])), named("listed output"), "{among:?}");
+    }
+    assert_eq!(refused(Head::Choice(vec![3, 4], vec![1, 2])), named("stated output"));
+    assert_eq!(refused(Head::Choice(vec![3, 4], vec![1])), named("stated output"));
+    assert_eq!(refused(Head::Projected), named("adapter"));
+}
+
 /// What names another key, adapter or base than the proof is under.
 #[test]
 fn keys_adapters_and_bases_are_told_apart() {

@@ -36,8 +36,7 @@ pub(super) fn off_by(plan: &SealedPlan, cells: &Cells<'_>, factors: &[SiteFactor
         let (rank, d_in) = (shape.rank as usize, shape.d_in as usize);
         let input = cells.combine(&added.input, &added.rows);
         for lane in 0..rank {
-            let of_b = added.features.iter().zip(b.chunks_exact(rank));
-            let v: Fp = of_b.map(|(feature, row)| *feature * signed(row[lane].into())).sum();
+            let v: Fp = added.outputs().map(|(output, weight)| *weight * signed(b[output * rank + lane].into())).sum();
             let h: Fp = input.iter().zip(&a[lane * d_in..]).map(|(x, a)| *x * signed((*a).into())).sum();
             all += added.weight * v * h;
         }

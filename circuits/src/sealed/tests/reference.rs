@@ -147,7 +147,8 @@ impl Relations<'_> {
                 sum += BigInt::from(bias[o]) << (linear.shift - 16);
             }
             if let Some((hidden, b, shift)) = &hidden {
-                let own = b[o * hidden.len()..].iter().zip(hidden);
+                let output = linear.listed.as_ref().map_or(o, |listed| listed[o]);
+                let own = b[output * hidden.len()..].iter().zip(hidden);
                 sum += own.map(|(b, hidden)| hidden * *b).sum::<BigInt>() << *shift;
             }
             sum

@@ -196,6 +196,31 @@ fn no_scalar_may_be_another() {
     }
 }
 
+/// The head's adapter occurs in five operations: what it adds in each is defined by equations of its own.
+#[test]
+fn nothing_that_an_adapter_adds_in_several_places_may_be_another() {
+    let forger = Forger::of_several();
+    let cells = forger.cells();
+    let count = AtomicUsize::new(0);
+    let honest = |label: Label, row: usize, value: Fp| {
+        if label == Label::End(1) {
+            count.fetch_max(row + 1, Ordering::Relaxed);
+        }
+        value
+    };
+    assert_eq!(forger.verdict(&forger.seal(&cells, Conduct { assign: &honest, ..HONEST }), None), Ok(()));
+    // v and h of 2 + 3 + 2 lanes, then of one lane in five places.
+    let (before, all) = (14, count.into_inner());
+    assert_eq!(all, before + 10);
+    for at in before..all {
+        let forged = |label: Label, row: usize, value: Fp| {
+            if (label, row) == (Label::End(1), at) { value + Fp::ONE } else { value }
+        };
+        let proof = forger.seal(&cells, Conduct { assign: &forged, ..HONEST });
+        assert_eq!(forger.verdict(&proof, None), Err(CheckFailed::SealedProof), "row {at}");
+    }
+}
+
 /// A message of each kind is changed, and all after it follow from what it is now.
 #[test]
 fn no_message_may_be_another() {
