@@ -36,7 +36,7 @@ use ftk_gnn as gnn;
 use ftk_gnn::import::{Origin, import};
 use ftk_networks::graphs::{GraphNetwork, GraphNetworkKind, Head};
 use ftk_networks::sites::Role;
-use ftk_proofs::bundle::PackedBundle;
+use ftk_proofs::bundle::{PackedBundle, Proof};
 use ftk_proofs::limits::Limits;
 use ftk_proofs::{Case, Deadline, Input, Net, Output, Statement, plan, site_factors};
 use rand::{Rng, SeedableRng};
@@ -307,8 +307,9 @@ fn phases(name: &str, base: &Path, asked: &[String]) {
     println!("bundle: {:.3} MB", megabytes(&bundle));
 
     // The answer is in the bundle; the same statement is sealed again.
-    let PackedBundle { statement, commitment: known, graph, .. } =
+    let PackedBundle { statement, commitment: known, graph, proof, .. } =
         bundle::packed(&bundle, &Limits::NONE).expect("a bundle");
+    let Proof::Sealed { digested, .. } = proof else { panic!("it is sealed") };
     let adapter = peft::load(&adapter).expect("the adapter");
     let fixed_adapter = of_adapter(&adapter).expect("on the grid");
     let factors = site_factors(&fixed_adapter, known.shapes().iter().map(|shape| shape.name.as_str()));
@@ -318,7 +319,7 @@ fn phases(name: &str, base: &Path, asked: &[String]) {
     let fixed = subject.fixed().expect("exact integers");
     println!("\n| phase | time | core-seconds |\n|---|---|---|");
     clock.lap("base read");
-    let plan = plan(&fixed, &known, &statement.cases, graph.as_ref(), Deadline::NONE).expect("a plan");
+    let plan = plan(&fixed, &known, (&statement.cases, &digested), graph.as_ref(), Deadline::NONE).expect("a plan");
     clock.lap("plan");
     let work = Work::of(&plan, &known).expect("the plan is of this commitment");
     clock.lap("counts");

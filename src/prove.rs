@@ -8,13 +8,14 @@ pub mod keys;
 pub mod model;
 pub mod opening;
 pub mod rounding;
+pub mod sealing;
 pub mod subject;
 pub mod verifier;
 
 pub use self::model::FixedModelError;
 
 /// Errors of exact networks that may know what to do about them.
-pub const HINTS: &[ftk_adapters::hint::HintOf] = &[overflow, unsealed];
+pub const HINTS: &[ftk_adapters::hint::HintOf] = &[overflow];
 
 /// What to do where a base leaves the range of the integer network, which knows of no commands.
 fn overflow(error: &(dyn std::error::Error + 'static)) -> Option<String> {
@@ -25,14 +26,6 @@ fn overflow(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     (beyond || error.downcast_ref().is_some_and(overflow)).then(|| {
         "proofs are about whole numbers of 32 bits, and what this base computes there has no room in them: nothing can be \
          proved of it on this text, whatever the adapter; try other texts with ftk commit --text, or another base"
-            .to_owned()
-    })
-}
-
-/// What to do where a sealed proof cannot state what is asked.
-fn unsealed(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    matches!(error.downcast_ref(), Some(ftk_proofs::fixed::PassError::Unsealed(_))).then(|| {
-        "prove it with --open, where the adapter may become public: such a bundle publishes what the adapter adds"
             .to_owned()
     })
 }

@@ -220,7 +220,7 @@ fn bundle(folder: &Path, found: &mut Findings) -> Result<()> {
     let sent = bundle::packed(folder, &Limits::NONE)?;
     let (kind, size) = match &sent.proof {
         Proof::Open { proof, .. } => ("bundle, not verified", proof.proof.len() + proof.link.len()),
-        Proof::Sealed(proof) => ("sealed bundle, not verified", proof.len()),
+        Proof::Sealed { proof, .. } => ("sealed bundle, not verified", proof.len()),
     };
     // Those of a sealed bundle are nobody's to see.
     let deltas = sent.deltas(Limits::NONE.deadline())?;

@@ -10,15 +10,12 @@ use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft::Saved;
 use ftk_adapters::staged::{PREFIX, Staged, There, Undivided, sweep};
 use ftk_bases::LoadedModel;
-use ftk_circuits::sealed::Work;
-use ftk_circuits::{AdapterCommitment, Digest, SiteShape};
+use ftk_circuits::{AdapterCommitment, SiteShape};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::bundle::{Bundle, COMMITMENT, FILES, PackedBundle, Proof, REGISTRATION};
-use ftk_proofs::outputs::Likely;
+use ftk_proofs::digested::Digested;
 use ftk_proofs::prove::{Unable, answer, prove, seal};
-use ftk_proofs::{
-    Case, Choice, Completion, Deadline, FixedModel, Logits, MAX_LOGITS, Net, Output, Statement, Top, plan, rows_of,
-};
+use ftk_proofs::{Case, FixedModel, Output, Statement, rows_of};
 use ftk_text::generate::greedy;
 use serde_json::json;
 
@@ -31,6 +28,7 @@ use crate::prove::bundle;
 use crate::prove::cost::{BaseCost, Costs, SealedCosts};
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{Disclosure, Ledger, OPENING, OpeningFile};
+use crate::prove::sealing::{Answered, Length, rows_of_pass};
 use crate::prove::subject::ProvedBase;
 
 /// What is needed.
@@ -90,7 +88,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let (bundle, addition) = bundle(model.as_ref(), &fixed, adapter, &secrets, questions, settings, printer)?;
     // Everything that may fail comes before what is counted as disclosed, and that before anything can be seen.
     let io = || format!("cannot write to {}", settings.out.display());
-    bundle::write_all(&bundle.files(), &staged.path()).with_context(io)?;
+    bundle::write_all(&bundle.files()?, &staged.path()).with_context(io)?;
     let whole = Undivided::begin();
     let disclosure = addition.map(|addition| disclose(settings, secrets.commitment.shapes(), addition)).transpose()?;
     staged.persist(&FILES).with_context(io)?;
@@ -150,14 +148,9 @@ pub fn foretell(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             json!(costs)
         }
         Mode::Sealed => {
-            let outputs = match &net {
-                Net::Tokens(network) => network.vocab(),
-                Net::Graph(network) => network.outputs(),
-            };
             let ProofQuestions { cases, graph, .. } = questions;
-            let cases: Vec<Case> = cases.into_iter().map(|case| longest(case, outputs)).collect();
-            let plan = plan(&subject.fixed()?, commitment, &cases, graph.as_ref(), Deadline::NONE)?;
-            let costs = SealedCosts::of(base, shapes, rows, &Work::of(&plan, commitment)?)?;
+            let answered = Answered::supposed(&cases, &net, Length::Longest)?;
+            let (_, costs) = answered.plan(&subject.fixed()?, commitment, graph.as_ref())?;
             let SealedCosts { cells, leaves, products, points, .. } = costs;
             printer.line(&format!(
                 "sealed proof of {rows} rows: {cells} cells, {leaves} leaves, {products} products, {points} points"
@@ -168,26 +161,6 @@ pub fn foretell(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     };
     printer.object(&json!({ "sealed": settings.mode == Mode::Sealed, "rows": rows, "costs": costs }));
     Ok(Outcome::Done)
-}
-
-/// A case with an answer of as many numbers as the longest has; which they are does not matter to what is counted.
-fn longest(case: Case, outputs: usize) -> Case {
-    let output = match case.output {
-        Output::Completion(completion) => {
-            Output::Completion(Completion { ids: vec![0; completion.max_tokens as usize], ..completion })
-        }
-        Output::Choice(choice) => {
-            Output::Choice(Choice { chosen: choice.among.first().copied().unwrap_or_default(), ..choice })
-        }
-        Output::Logits(_) if outputs <= MAX_LOGITS as usize => Output::Logits(Logits::Values(vec![0; outputs])),
-        Output::Logits(_) => Output::Logits(Logits::Digest(Digest([0; 32]))),
-        Output::Top(top) => {
-            let likeliest = (0..).zip(top.likeliest).map(|(id, likely)| Likely { id, ..likely });
-            Output::Top(Top { likeliest: likeliest.collect() })
-        }
-        output @ (Output::LogProb(_) | Output::Preference(_) | Output::AtLeast(_)) => output,
-    };
-    Case { output, ..case }
 }
 
 /// Everything that is read before anything is computed.
@@ -259,11 +232,6 @@ impl ProofQuestions {
     }
 }
 
-/// Rows that a network runs on: nodes that are opened, or tokens of all cases.
-fn rows_of_pass(cases: &[Case], graph: Option<&Neighbourhood>, rows: impl Fn(&Case) -> u64) -> u64 {
-    graph.map_or_else(|| cases.iter().map(rows).sum(), |graph| graph.members() as u64)
-}
-
 /// The bundle, and what it discloses if it is open, with whether that may be the adapter.
 fn bundle(
     model: Option<&LoadedModel>,
@@ -286,7 +254,15 @@ fn bundle(
         greedy(source.network(), weights, tensors.as_ref(), ids, limit, &source.special().stop, |_| true)
             .map_err(Unable::from)
     };
-    let (cases, records) = answer(fixed, &fixed_adapter, cases, graph.as_ref(), propose)?;
+    // What cannot be sealed whatever the answers are is refused before they are computed.
+    if settings.mode == Mode::Sealed {
+        let shortest = Answered::supposed(&cases, fixed.net(), Length::Shortest)?;
+        let (_, costs) = shortest.plan(fixed, commitment, graph.as_ref())?;
+        fits_sealed(&costs, settings)?;
+    }
+    let mut digested = Digested::default();
+    let stated = (settings.mode == Mode::Sealed).then_some(&mut digested);
+    let (cases, records) = answer(fixed, &fixed_adapter, cases, graph.as_ref(), stated, propose)?;
     let (base, digest) = (fixed.digest(), commitment.digest());
     let context = settings.context.clone().into_bytes();
     let secret = (commitment, &opening.opening, factors.as_slice());
@@ -305,18 +281,16 @@ fn bundle(
     let Mode::Open { disclose } = settings.mode else {
         // What an open proof would be of.
         drop(records);
-        let plan = plan(fixed, &commitment, &cases, graph.as_ref(), Deadline::NONE)?;
-        let rows = rows_of_pass(&cases, graph.as_ref(), |case| case.rows() as u64);
-        let work = Work::of(&plan, &commitment)?;
-        let costs = SealedCosts::of(BaseCost::of(fixed.net()), commitment.shapes(), rows, &work)?;
-        // What is free is so beside what this process has by now.
-        let needs = if settings.max_memory.is_some() { costs.prove_memory } else { costs.seal_memory };
-        fits_memory("the sealed proof", needs, settings.max_memory)?;
+        let answered = Answered { cases, digested };
+        let (plan, costs) = answered.plan(fixed, &commitment, graph.as_ref())?;
+        fits_sealed(&costs, settings)?;
+        let Answered { cases, digested } = answered;
         let key = commitment_key(plan.k())?;
         let statement = Statement { base, adapter: digest, context, cases };
         let (bar, mut progress) = proving();
-        let proof = Proof::Sealed(seal(&key, &statement, secret, &plan, &mut progress)?);
+        let proof = seal(&key, &statement, secret, &plan, &mut progress)?;
         bar.finish_and_clear();
+        let proof = Proof::Sealed { proof, digested };
         return Ok((PackedBundle { statement, commitment, proof, registration, graph, head }, None));
     };
     // Looked at before the work of proving, and again when it is written down.
@@ -332,6 +306,12 @@ fn bundle(
     bar.finish_and_clear();
     let bundle = Bundle { statement, commitment, deltas, proof, registration, graph, head };
     Ok((bundle.pack()?, Some((addition, disclose))))
+}
+
+/// Refuses what has no room: what is free is so beside what this process has by now.
+fn fits_sealed(costs: &SealedCosts, settings: &Settings) -> Result<()> {
+    let needs = if settings.max_memory.is_some() { costs.prove_memory } else { costs.seal_memory };
+    fits_memory("the sealed proof", needs, settings.max_memory)
 }
 
 /// Writes down what the proof discloses, with what others have disclosed meanwhile.

@@ -241,7 +241,7 @@ const SLACK: f64 = 4.0;
 
 /// Seconds that the replay and the proofs of an open bundle take, by arithmetic; of a sealed one nothing is replayed.
 fn seconds(bundle: &PackedBundle, subject: &ProvedBase) -> f64 {
-    if matches!(bundle.proof, Proof::Sealed(_)) {
+    if matches!(bundle.proof, Proof::Sealed { .. }) {
         return 0.0;
     }
     let shapes = bundle.commitment.shapes();

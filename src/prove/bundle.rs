@@ -31,7 +31,7 @@ pub fn write(bundle: &Bundle, folder: &Path) -> io::Result<()> {
 /// The file system's.
 pub fn write_packed(bundle: &PackedBundle, folder: &Path) -> io::Result<()> {
     let staged = Staged::new(folder, There::Goes)?;
-    write_all(&bundle.files(), &staged.path())?;
+    write_all(&bundle.files().map_err(io::Error::other)?, &staged.path())?;
     staged.persist(&FILES)
 }
 

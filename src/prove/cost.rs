@@ -25,6 +25,10 @@ const COEFFICIENT_SENT: u64 = 12;
 const PROOF_SENT: u64 = 4 << 10;
 /// Bytes of a registration whatever the adapter: commitments to how often each 16-bit integer occurs, and to messages.
 const REGISTERED: u64 = 16 << 10;
+/// Bytes of a logit behind a digest in a sealed bundle.
+const LOGIT_SENT: u64 = 4;
+/// The same in memory: as it was found, stated of its row and of all rows, noted, and sent.
+const LOGIT: u64 = 8 + 8 + 8 + 8 + LOGIT_SENT;
 /// Bytes of the commitment to a column.
 const COLUMN: u64 = 32;
 /// Bytes of a cell of a column, or of a weight as the prover folds it.
@@ -201,12 +205,19 @@ pub struct SealedCosts {
 }
 
 impl SealedCosts {
-    /// Of a plan over so many rows, for an adapter of these shapes.
+    /// Of a plan over so many rows, for an adapter of these shapes; so many logits come along.
     ///
     /// # Errors
     /// Shapes that cannot be committed to.
-    pub fn of(base: BaseCost, shapes: &[SiteShape], rows: u64, work: &Work) -> Result<Self, EncodingError> {
+    pub fn of(
+        base: BaseCost,
+        shapes: &[SiteShape],
+        rows: u64,
+        work: &Work,
+        logits: u64,
+    ) -> Result<Self, EncodingError> {
         let open = Costs::of(base, shapes, rows)?;
+        let memory = work.memory + LOGIT * logits;
         let Work { cells, leaves, products, points, .. } = *work;
         let rates = SEALED_RATES;
         let read = RATES.read * base.parameters as f64;
@@ -221,10 +232,10 @@ impl SealedCosts {
             leaves,
             products,
             points,
-            bundle_bytes: open.registered_bytes + work.bytes,
+            bundle_bytes: open.registered_bytes + work.bytes + LOGIT_SENT * logits,
             // The pass comes first, and what it records is gone when the proof begins.
-            prove_memory: open.prove_memory.max(held(base) + work.memory),
-            seal_memory: work.memory,
+            prove_memory: open.prove_memory.max(held(base) + memory),
+            seal_memory: memory,
             prove_seconds: (read + replay + weighed + proved) / 1e9 / cores(),
             verify_seconds: (read + weighed + rates.check * points as f64) / 1e9 / cores(),
         })
@@ -293,12 +304,15 @@ mod tests {
             bytes: 96_000,
             memory,
         };
-        let of = |memory| SealedCosts::of(base, &shapes(10), 16, &work(memory)).unwrap();
+        let of = |memory| SealedCosts::of(base, &shapes(10), 16, &work(memory), 0).unwrap();
         let open = Costs::of(base, &shapes(10), 16).unwrap();
         assert_eq!(of(1).prove_memory, open.prove_memory);
         assert_eq!(of(8 << 30).prove_memory, held(base) + (8 << 30));
         assert_eq!(of(1).bundle_bytes, open.registered_bytes + 96_000);
         assert!(of(1).prove_seconds > open.prove_seconds);
+        let with_logits = SealedCosts::of(base, &shapes(10), 16, &work(1), 1000).unwrap();
+        assert_eq!(with_logits.bundle_bytes - of(1).bundle_bytes, 4000);
+        assert_eq!(with_logits.seal_memory - of(1).seal_memory, 36_000);
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl Made {
         let output = Output::Logits(Logits::Values(Vec::new()));
         let case = |&node: &u32| Case { input: Input::Node { graph: root, node }, output: output.clone() };
         let cases = nodes.iter().map(case).collect();
-        let (cases, records) = answer(&model, &fixed, cases, Some(&part), |_, _| unreachable!()).unwrap();
+        let (cases, records) = answer(&model, &fixed, cases, Some(&part), None, |_, _| unreachable!()).unwrap();
         let folder = self.path("commitment");
         let commitment = AdapterCommitment::decode(&std::fs::read(folder.join(COMMITMENT)).unwrap()).unwrap();
         let opening = OpeningFile::read(&folder.join(OPENING), commitment.shapes()).unwrap().opening;

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use ftk::prove::bundle;
-use ftk_proofs::bundle::PackedBundle;
+use ftk_proofs::bundle::{PackedBundle, Proof};
 use ftk_proofs::limits::Limits;
-use ftk_proofs::{Completion, Input, Output, Statement};
+use ftk_proofs::{Completion, Input, Logits, Output, Statement};
 
 use crate::run::{ftk, stderr, succeed};
 use crate::seller::{Seller, verify};
@@ -142,7 +142,7 @@ fn a_sealed_answer_is_valid_and_every_change_is_refused() {
 }
 
 #[test]
-fn choices_are_sealed_and_what_is_not_is_named() {
+fn choices_are_sealed_and_what_cannot_be_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let seller = Seller::of_rank(folder.path().join("seller"), 73, 2);
     let rows = folder.path().join("rows.jsonl");
@@ -161,12 +161,47 @@ fn choices_are_sealed_and_what_is_not_is_named() {
         assert!(output.status.code() == Some(2) && !out.exists(), "{asked:?}");
         stderr(&output)
     };
-    // A vocabulary of logits is a digest in a statement.
-    let said = refused(&["--task", "logits"]);
-    assert!(said.contains("sealed proofs do not state a digest of logits; "), "{said}");
-    assert!(said.contains("hint: prove it with --open"), "{said}");
+    // What no answer changes is refused before there is one: nothing is proposed, run or proved.
+    let said = refused(&["--task", "choice", "--among", "40,100000"]);
+    assert!(said.contains("token id beyond the vocabulary: 100000"), "{said}");
     // What belongs to the other mode is asked for with it.
     assert!(refused(&["--disclose"]).contains("--open"));
+}
+
+/// A vocabulary of logits is a digest in a statement, the open one's, and comes along; no lie about it passes.
+#[test]
+fn logits_behind_a_digest_come_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let seller = Seller::of_rank(folder.path().join("seller"), 80, 2);
+    let asked = ["--task", "logits", "--prompt", PROMPT];
+    let (bundle, open) = (seller.seal("sealed", &asked), seller.prove_with("open", &asked));
+    let lax = ["--expect-adapter", seller.digest.as_str(), "--any-input"];
+    let no = |check: &str| (1, check.to_owned());
+    assert_eq!(verify(&bundle, &lax), (0, "valid".to_owned()));
+    let read = |bundle: &Path, file: &str| std::fs::read(bundle.join(file)).unwrap();
+    assert_eq!(read(&bundle, "statement.json"), read(&open, "statement.json"));
+    let logits = |name: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        verify(&changed(&bundle, name, |folder| edit(folder, "logits.bin", change)), &lax)
+    };
+    let length = read(&bundle, "logits.bin").len();
+    assert_eq!(logits("value", &|bytes| bytes[length - 4] ^= 1), no("logits digest"));
+    assert_eq!(logits("cut", &|bytes| bytes.truncate(length - 4)), no("logits.bin"));
+    assert_eq!(logits("longer", &|bytes| bytes.extend([0; 4])), no("logits.bin"));
+    let without = changed(&bundle, "without", |folder| std::fs::remove_file(folder.join("logits.bin")).unwrap());
+    assert_eq!(verify(&without, &lax), no("logits.bin"));
+    let with = changed(&open, "with", |folder| {
+        std::fs::copy(bundle.join("logits.bin"), folder.join("logits.bin")).unwrap();
+    });
+    assert_eq!(verify(&with, &lax), no("logits.bin"));
+    // Another value, of which the statement has the digest.
+    let forged = changed(&bundle, "forged", |folder| {
+        let mut sent = bundle::packed(&bundle, &Limits::NONE).unwrap();
+        let Proof::Sealed { digested, .. } = &mut sent.proof else { panic!("it is sealed") };
+        digested.0[0][7] += 1;
+        sent.statement.cases[0].output = Logits::of(&digested.0[0]).into();
+        bundle::write_packed(&sent, folder).unwrap();
+    });
+    assert_eq!(verify(&forged, &lax), no("sealed proof"));
 }
 
 /// Of every task about log-probabilities: the statement is the open one's, and another number is refused.

@@ -12,6 +12,7 @@ use ftk_adapters::peft;
 use ftk_adapters::train::LoraTensors;
 use ftk_bases::BaseModel;
 use ftk_circuits::{AdapterCommitment, SiteFactors, register};
+use ftk_proofs::digested::Digested;
 use ftk_proofs::fixed::{FixedAdapter, SiteRecord};
 use ftk_proofs::prove::{answer, seal};
 use ftk_proofs::{Case, Choice, Deadline, FixedModel, Input, Output, Statement, plan, site_factors};
@@ -161,7 +162,8 @@ fn passed(adapter: &FixedAdapter) -> (FixedModel, Vec<Case>, Vec<SiteRecord>) {
     let ids: Vec<u32> = vec![1, 268, 201, 42, 75, 2, 201, 1, 269, 201];
     let output = Output::Choice(Choice { among: (40..60).collect(), chosen: 40 });
     let cases = vec![Case { input: Input::Tokens(ids), output }];
-    let (cases, records) = answer(&model, adapter, cases, None, |_, _| unreachable!("nothing is continued")).unwrap();
+    let (cases, records) =
+        answer(&model, adapter, cases, None, None, |_, _| unreachable!("nothing is continued")).unwrap();
     (model, cases, records)
 }
 
@@ -186,11 +188,11 @@ fn panic_in(folder: &Path, at: &str) {
             let output =
                 Output::Completion(ftk_proofs::Completion { ids: Vec::new(), max_tokens: 4, stop_ids: Vec::new() });
             let cases = vec![Case { input: Input::Tokens(vec![5, 6, 7]), output }];
-            let _ = answer(&model, &fixed, cases, None, |_, _| panic!("in the middle of {at}: {printed}"));
+            let _ = answer(&model, &fixed, cases, None, None, |_, _| panic!("in the middle of {at}: {printed}"));
         }
         "seal" => {
             let (model, cases, _) = passed(&fixed);
-            let plan = plan(&model, &commitment, &cases, None, Deadline::NONE).unwrap();
+            let plan = plan(&model, &commitment, (&cases, &Digested::default()), None, Deadline::NONE).unwrap();
             let statement =
                 Statement { base: model.digest(), adapter: commitment.digest(), context: Vec::new(), cases };
             let key = commitment_key(plan.k()).unwrap();

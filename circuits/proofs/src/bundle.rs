@@ -6,6 +6,7 @@
 //! | `deltas.bin` | exact deltas of all sites ([`ftk_circuits::encode_deltas`]), compressed with zstd |
 //! | `proof.bin`, `link.bin` | the delta proof and its link to the commitment |
 //! | `sealed.bin` | of a sealed bundle, its proof ([`ftk_circuits::sealed`]), in the place of the three before it |
+//! | `logits.bin` | beside it, the logits whose digests are stated ([`mod@crate::digested`]) |
 //! | `commitment.bin` | the adapter's commitment |
 //! | `graph.bin` | of a statement about nodes, the part of the graph that reaches them ([`Neighbourhood`]) |
 //! | `head.safetensors` | weights of a head that was trained beside the adapter; public, and part of what the statement calls the base |
@@ -23,6 +24,9 @@ use ftk_circuits::{AdapterCommitment, DeltaProof};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 
 use crate::deadline::Deadline;
+#[cfg(feature = "prove")]
+use crate::digested::DigestedError;
+use crate::digested::{Digested, digests};
 #[cfg(feature = "prove")]
 use crate::head::head_bytes;
 use crate::head::{Tensors, parse_head};
@@ -44,13 +48,15 @@ pub const REGISTRATION: &str = "registration.bin";
 pub const STATEMENT: &str = "statement.json";
 /// The proof of a sealed bundle.
 pub const SEALED: &str = "sealed.bin";
+/// The logits whose digests a sealed bundle states.
+pub const LOGITS: &str = "logits.bin";
 /// File of the part of a graph.
 pub const GRAPH: &str = "graph.bin";
 /// File of a head, in a bundle and beside an opening.
 pub const HEAD: &str = "head.safetensors";
 
 /// Every file of a bundle; without the first there is none.
-pub const FILES: [&str; 9] = [STATEMENT, COMMITMENT, GRAPH, HEAD, DELTAS, PROOF, LINK, SEALED, REGISTRATION];
+pub const FILES: [&str; 10] = [STATEMENT, COMMITMENT, GRAPH, HEAD, DELTAS, PROOF, LINK, SEALED, LOGITS, REGISTRATION];
 
 /// Largest statement: four million ids of ten digits are more than any context.
 const MAX_STATEMENT: u64 = 64 << 20;
@@ -100,7 +106,12 @@ pub enum Proof {
         proof: DeltaProof,
     },
     /// Sealed.
-    Sealed(Vec<u8>),
+    Sealed {
+        /// `sealed.bin`
+        proof: Vec<u8>,
+        /// `logits.bin`
+        digested: Digested,
+    },
 }
 
 /// A bundle of which all is read but the deltas, which may be the work of seconds to expand. What can be refused without
@@ -124,7 +135,10 @@ pub struct PackedBundle {
 #[cfg(feature = "prove")]
 impl PackedBundle {
     /// Its files, by name.
-    pub fn files(&self) -> BTreeMap<&'static str, Vec<u8>> {
+    ///
+    /// # Errors
+    /// Logits that no verifier would read.
+    pub fn files(&self) -> Result<BTreeMap<&'static str, Vec<u8>>, DigestedError> {
         let mut files = BTreeMap::from([
             (STATEMENT, crate::text(&self.statement).into_bytes()),
             (COMMITMENT, self.commitment.encode()),
@@ -133,14 +147,15 @@ impl PackedBundle {
             Proof::Open { deltas, proof } => {
                 files.extend([(DELTAS, deltas.clone()), (PROOF, proof.proof.clone()), (LINK, proof.link.clone())]);
             }
-            Proof::Sealed(proof) => {
+            Proof::Sealed { proof, digested } => {
                 files.insert(SEALED, proof.clone());
+                files.extend(digested.encode()?.map(|bytes| (LOGITS, bytes)));
             }
         }
         files.extend(self.graph.as_ref().map(|graph| (GRAPH, graph.encode())));
         files.extend(self.head.as_ref().map(|head| (HEAD, head_bytes(head))));
         files.extend(self.registration.clone().map(|registration| (REGISTRATION, registration)));
-        files
+        Ok(files)
     }
 }
 
@@ -179,6 +194,9 @@ impl PackedBundle {
         limits.sites(&commitment)?;
         let proof = match files.get(SEALED) {
             None => {
+                if files.contains_key(LOGITS) {
+                    return Err(Refusal::Malformed { file: LOGITS, reason: format!("is not beside {SEALED}") });
+                }
                 let rows = rows_of(&statement, graph.as_ref(), commitment.shapes());
                 let most = open_mode::limit(&commitment, &rows)?;
                 limits.commitment(&commitment, &rows, most)?;
@@ -191,7 +209,7 @@ impl PackedBundle {
                 }
                 // Of an adapter that is not registered it says nothing.
                 need(REGISTRATION)?;
-                Proof::Sealed(proof.to_vec())
+                Proof::Sealed { proof: proof.to_vec(), digested: digested(&statement, files, limits)? }
             }
         };
         let registration = files.get(REGISTRATION).map(|bytes| bytes.to_vec());
@@ -220,6 +238,20 @@ impl PackedBundle {
                 Ok(Bundle { statement, commitment, deltas, proof, registration, graph, head })
             }
             _ => Err(Refusal::Malformed { file: SEALED, reason: "has no deltas".into() }),
+        }
+    }
+}
+
+/// The logits that a sealed statement has the digests of.
+fn digested(statement: &Statement, files: &Files<'_>, limits: &Limits) -> Result<Digested, Refusal> {
+    let malformed = |reason: String| Refusal::Malformed { file: LOGITS, reason };
+    match (digests(&statement.cases), files.get(LOGITS)) {
+        (0, None) => Ok(Digested::default()),
+        (0, Some(_)) => Err(malformed("the statement has no digest of logits".to_owned())),
+        (_, None) => Err(malformed("is missing".to_owned())),
+        (digests, Some(bytes)) => {
+            limits.logits_file(bytes)?;
+            Digested::decode(bytes, digests).map_err(|error| malformed(error.to_string()))
         }
     }
 }

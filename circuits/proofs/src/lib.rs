@@ -59,6 +59,7 @@
 mod bounds;
 pub mod bundle;
 mod deadline;
+pub mod digested;
 mod encoding;
 pub mod fixed;
 pub mod head;

@@ -49,6 +49,10 @@ pub fn expanded(shapes: &[SiteShape], rows: &[usize]) -> u64 {
 /// Bytes of a feature of what an adapter adds: four field elements.
 const ADDED: u64 = 4 * 32;
 
+/// How often the logits behind digests are in memory: as they were sent; as integers of 64 bits that are read, stated of a
+/// row, and stated of all rows; and as bytes that are hashed, which are gathered.
+const STATED: u64 = 1 + 2 + 2 + 2 + 4;
+
 /// How often a head is in memory: as it was sent, read, written again, twice in place, and as integers.
 const COPIES: u64 = 8;
 
@@ -87,6 +91,11 @@ impl Limits {
         within("bytes of memory", COPIES * bytes.len() as u64, self.memory)
     }
 
+    /// Refuses logits behind digests that take too much memory to be stated.
+    pub(crate) fn logits_file(&self, bytes: &[u8]) -> Result<(), Refusal> {
+        within("bytes of memory", STATED * bytes.len() as u64, self.memory)
+    }
+
     /// Refuses logits of nodes that take too much memory: as activations, and of every case.
     pub(crate) fn logits(&self, cases: usize, outputs: usize) -> Result<(), Refusal> {
         within("bytes of memory", (cases as u64).saturating_mul(3 * 8 * outputs as u64), self.memory)
@@ -110,7 +119,8 @@ impl Limits {
     /// graphs as themselves.
     pub(crate) fn plan(&self, statement: &Statement, features: usize, outputs: Option<usize>) -> Result<(), Refusal> {
         let (rows, features) = (statement.rows() as u64, features as u64);
-        let among = |case: &'_ Case| if let Output::Choice(choice) = &case.output { choice.among.len() as u64 } else { 0 };
+        let among =
+            |case: &'_ Case| if let Output::Choice(choice) = &case.output { choice.among.len() as u64 } else { 0 };
         let lists = statement.cases.iter().map(among).filter(|listed| *listed > 0);
         let (lists, listed) = lists.fold((0, 0), |(lists, all), listed| (lists + 1, all + listed));
         let outputs = outputs.unwrap_or(0) as u64;

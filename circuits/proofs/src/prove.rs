@@ -5,11 +5,12 @@ use ftk_circuits::{AdapterCommitment, CommitmentKey, DeltaProof, Opening, SiteFa
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 
 use crate::deadline::Deadline;
+use crate::digested::Digested;
 use crate::fixed::{self, Adaptation, FixedAdapter, SiteRecord};
 use crate::inputs::Input;
 use crate::model::FixedModel;
 use crate::outputs::Output;
-use crate::replay::{Replayed, add_base, replay};
+use crate::replay::{Replayed, add_base, replay_looking};
 use crate::statement::{Case, Statement, StatementError};
 
 /// Why there is no proposal.
@@ -39,7 +40,8 @@ pub enum CasesError {
 /// Computes the outputs of cases, whatever was in them: questions in, answers out, with the records of the pass.
 ///
 /// `propose` continues ids by up to so many cheaply (in floating point), by one at least; its proposal is kept as far
-/// as exact arithmetic agrees, so the result does not depend on it.
+/// as exact arithmetic agrees, so the result does not depend on it. `digested`, where it is given, becomes the logits whose
+/// digests are among the answers.
 ///
 /// # Errors
 /// See [`CasesError`].
@@ -48,6 +50,7 @@ pub fn answer(
     adapter: &FixedAdapter,
     mut cases: Vec<Case>,
     graph: Option<&Neighbourhood>,
+    mut digested: Option<&mut Digested>,
     mut propose: impl FnMut(&[u32], usize) -> Result<Vec<u32>, Unable>,
 ) -> Result<(Vec<Case>, Vec<SiteRecord>), CasesError> {
     let context = model.net().context();
@@ -74,8 +77,17 @@ pub fn answer(
                 completion.ids.extend(propose(&so_far, left).map_err(CasesError::Propose)?);
             }
         }
+        if let Some(digested) = &mut digested {
+            digested.0.clear();
+        }
+        let mut look = |output: &Output, logits: &[i64]| {
+            if let Some(digested) = &mut digested {
+                digested.look(output, logits);
+            }
+        };
+        let adaptation = Adaptation::Factors(adapter);
         let Replayed { mut outputs, records } =
-            replay(model, Adaptation::Factors(adapter), &cases, graph, Deadline::NONE)?;
+            replay_looking(model, adaptation, &cases, graph, Deadline::NONE, &mut look)?;
         let mut agreed = true;
         for (case, output) in cases.iter_mut().zip(&outputs) {
             if let (Output::Completion(proposed), Output::Completion(exact)) = (&mut case.output, output) {

@@ -82,6 +82,9 @@ pub enum Refusal {
     /// More positions than the base has.
     #[error("length: case {0} has more positions than the base")]
     Length(usize),
+    /// The logits that came with a bundle are not those whose digest a case states, or there are more.
+    #[error("logits digest: case {0} states that of others")]
+    LogitsDigest(usize),
     /// The exact forward pass cannot be computed with these deltas.
     #[error("replay: {0}")]
     Replay(#[source] fixed::PassError),
@@ -115,6 +118,7 @@ pub enum Refusal {
 pub(crate) fn timed(error: fixed::PassError) -> Refusal {
     match error {
         fixed::PassError::Time => Refusal::Time(Stage::Replay),
+        fixed::PassError::LogitsDigest(case) => Refusal::LogitsDigest(case),
         error => Refusal::Replay(error),
     }
 }
@@ -144,6 +148,7 @@ impl Refusal {
             Self::Context => "expected context",
             Self::StopRule(_) => "stop rule",
             Self::Length(_) => "length",
+            Self::LogitsDigest(_) => "logits digest",
             Self::Replay(_) => "replay",
             Self::Output { .. } => "output",
             Self::Limit { .. } | Self::Time(_) => "limit",
@@ -206,6 +211,7 @@ mod tests {
             Refusal::Context,
             Refusal::StopRule(0),
             Refusal::Length(0),
+            Refusal::LogitsDigest(0),
             Refusal::Output { case: 0, difference: "another".to_owned() },
             Refusal::Limit { what: "tokens", needs: 2, allowed: 1 },
             Refusal::Time(Stage::Proofs),

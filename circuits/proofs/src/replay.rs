@@ -36,6 +36,18 @@ pub fn replay(
     graph: Option<&Neighbourhood>,
     deadline: Deadline,
 ) -> Result<Replayed, fixed::PassError> {
+    replay_looking(model, adaptation, cases, graph, deadline, &mut |_, _| ())
+}
+
+/// The same; `look` sees each output with the row of logits that it was read from.
+pub(crate) fn replay_looking(
+    model: &FixedModel,
+    adaptation: Adaptation<'_>,
+    cases: &[Case],
+    graph: Option<&Neighbourhood>,
+    deadline: Deadline,
+    look: &mut dyn FnMut(&Output, &[i64]),
+) -> Result<Replayed, fixed::PassError> {
     let of_nodes = |case: &Case| matches!(case.input, Input::Node { .. });
     let mut outputs: Vec<Output> = cases.iter().map(|case| case.output.clone()).collect();
     match (model.net(), graph) {
@@ -52,7 +64,9 @@ pub fn replay(
             }
             let mut reader = |number: usize, row: LogitsRow<'_>| {
                 let (case, sequence, step) = *reads.get(number).ok_or(fixed::PassError::Row(number))?;
-                Ok(outputs[case].read(sequence, step, row)?)
+                outputs[case].read(sequence, step, row)?;
+                look(&outputs[case], row.logits);
+                Ok(())
             };
             let mut ops = Fixed::reading(model.base(), adaptation, &mut reader).until(deadline);
             network.forward(&mut ops, &tokens, &rows)?;
@@ -66,6 +80,7 @@ pub fn replay(
             let logits = network.classify(&mut ops, &pass.features, &pass.hops, &pass.rows)?;
             for (output, row) in outputs.iter_mut().zip(logits.entries.chunks_exact(logits.features.max(1))) {
                 output.read(0, 0, LogitsRow { site: &logits.site, logits: row })?;
+                look(output, row);
             }
             Ok(Replayed { outputs, records: ops.into_records()? })
         }

@@ -98,7 +98,7 @@ fn what_another_verifier_replayed_is_judged_all_the_same() {
     let wrong = replay(&mut first, |sent| match &mut sent.proof {
         // Behind the points that are looked at before a replay.
         Proof::Open { proof, .. } => proof.proof[70] ^= 1,
-        Proof::Sealed(_) => unreachable!("it was proved in open mode"),
+        Proof::Sealed { .. } => unreachable!("it was proved in open mode"),
     });
     let verdicts = second.settle(vec![honest, wrong]);
     assert_eq!(verdicts[0].as_ref().unwrap().verdict.missing, [Missing::Task]);

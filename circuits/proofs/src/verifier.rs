@@ -122,7 +122,7 @@ impl Verifier {
                 Claimed::Open { rows, proof }
             }
             // Nothing is run but the base alone, where that is stated: the proof is of all else that the statement says.
-            Proof::Sealed(proof) => {
+            Proof::Sealed { proof, digested } => {
                 let features = model.sites().iter().map(|site| site.d_in).max().unwrap_or(0);
                 let outputs = if let Net::Graph(network) = model.net() { Some(network.outputs()) } else { None };
                 self.limits.plan(&statement, features as usize, outputs)?;
@@ -131,8 +131,9 @@ impl Verifier {
                 if let Some((case, difference)) = difference(&statement.cases, &outputs) {
                     return Err(Refusal::Output { case, difference });
                 }
-                let plan = plan(model, &commitment, &statement.cases, graph.as_ref(), deadline).map_err(timed)?;
-                Claimed::Sealed { key: self.keys.of(plan.k())?, plan, proof }
+                let stated = (statement.cases.as_slice(), &digested);
+                let plan = plan(model, &commitment, stated, graph.as_ref(), deadline).map_err(timed)?;
+                Claimed::Sealed { key: self.keys.of(plan.k())?, plan, proof, logits: digested.count() }
             }
         };
         let key = self.keys.of(commitment.k())?;
@@ -164,7 +165,7 @@ impl Verifier {
                 Claimed::Open { rows, proof } => {
                     DeferredClaim::Deltas { key, statement, commitment, sites: rows, proof }
                 }
-                Claimed::Sealed { key, plan, proof } => {
+                Claimed::Sealed { key, plan, proof, .. } => {
                     DeferredClaim::Sealed { key, statement, commitment, plan, proof }
                 }
             });
@@ -247,7 +248,13 @@ enum Claimed {
     /// Inputs and deltas.
     Open { rows: Vec<SiteRows>, proof: DeltaProof },
     /// A plan, which has a key of its own.
-    Sealed { key: Arc<CommitmentKey>, plan: SealedPlan, proof: Vec<u8> },
+    Sealed {
+        key: Arc<CommitmentKey>,
+        plan: SealedPlan,
+        proof: Vec<u8>,
+        /// How many are stated of which the statement has the digest.
+        logits: u64,
+    },
 }
 
 /// A bundle whose proofs are still to be checked. It has all that this takes: any verifier can do it.
@@ -273,7 +280,7 @@ impl Pending {
             Claimed::Open { rows, proof } => {
                 rows.iter().map(of_rows).sum::<usize>() + proof.proof.len() + proof.link.len()
             }
-            Claimed::Sealed { proof, .. } => proof.len(),
+            Claimed::Sealed { proof, logits, .. } => proof.len() + size_of::<i64>() * *logits as usize,
         };
         let sent = self.registration.as_ref().map_or(0, Vec::len);
         let graph = self.graph.as_ref().map_or(0, |graph| EXPANSION * graph.encode().len() as u64);

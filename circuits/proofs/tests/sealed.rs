@@ -10,10 +10,11 @@ use ftk_circuits::{
     AdapterCommitment, CheckFailed, CommitmentKey, Digest, Opening, SiteFactors, commit, register, required_k,
 };
 use ftk_networks::digest::Texts;
-use ftk_networks::{Network, tiny};
+use ftk_networks::{Llama, Network, tiny};
 use ftk_proofs::bundle::{
-    COMMITMENT, DELTAS, Files, LINK, PROOF, PackedBundle, Proof, REGISTRATION, SEALED, STATEMENT,
+    COMMITMENT, DELTAS, Files, LINK, LOGITS, PROOF, PackedBundle, Proof, REGISTRATION, SEALED, STATEMENT,
 };
+use ftk_proofs::digested::Digested;
 use ftk_proofs::fixed::{FixedAdapter, PassError};
 use ftk_proofs::limits::Limits;
 use ftk_proofs::prove::{answer, seal};
@@ -76,11 +77,23 @@ impl Base {
 
     /// Cases with what the base and the adapter yield.
     fn answered(&self, cases: Vec<Case>) -> Vec<Case> {
-        answer(&self.model, &self.adapter, cases, None, |_, count| Ok(vec![0; count])).unwrap().0
+        self.answered_with_logits(cases).0
+    }
+
+    /// The same with the logits behind digests.
+    fn answered_with_logits(&self, cases: Vec<Case>) -> (Vec<Case>, Digested) {
+        let mut digested = Digested::default();
+        let propose = |_: &[u32], count: usize| Ok(vec![0; count]);
+        let answered = answer(&self.model, &self.adapter, cases, None, Some(&mut digested), propose);
+        (answered.unwrap().0, digested)
     }
 
     fn plan(&self, cases: &[Case]) -> Result<SealedPlan, PassError> {
-        plan(&self.model, &self.commitment, cases, None, Deadline::NONE)
+        self.plan_with(cases, &Digested::default())
+    }
+
+    fn plan_with(&self, cases: &[Case], digested: &Digested) -> Result<SealedPlan, PassError> {
+        plan(&self.model, &self.commitment, (cases, digested), None, Deadline::NONE)
     }
 
     fn seal(&self, key: &CommitmentKey, statement: &Statement, plan: &SealedPlan) -> Vec<u8> {
@@ -167,20 +180,17 @@ fn every_family_is_sealed() {
 }
 
 #[test]
-fn outputs_that_are_not_stated_are_named() {
+fn outputs_that_no_base_has_are_named() {
     let base = Base::new(tiny::network().into());
-    let tokens = |output: Output| case(&[1, 2], output);
-    let error = base.plan(&[tokens(Logits::Digest(Digest([0; 32])).into())]).unwrap_err();
-    assert_eq!(error.to_string(), "sealed proofs do not state a digest of logits; an open one does");
-    // Of log-probabilities whatever no base has is refused, too.
     let shape = |what: &str| format!("{what} does not fit the shape of site: lm_head");
-    for (output, named) in [
+    let outputs: [(Output, &str); 4] = [
         (AtLeast { id: 16, bound: -1 << 24, holds: false }.into(), "stated output"),
         (LogProb { ids: vec![16], log_prob: 0 }.into(), "stated output"),
         (Top { likeliest: Vec::new() }.into(), "stated ranking"),
         (Top::of(2).into(), "stated ranking"),
-    ] {
-        assert_eq!(base.plan(&[tokens(output)]).unwrap_err().to_string(), shape(named));
+    ];
+    for (output, named) in outputs {
+        assert_eq!(base.plan(&[case(&[1, 2], output)]).unwrap_err().to_string(), shape(named));
     }
 }
 
@@ -205,7 +215,8 @@ fn plans_of_what_a_base_cannot_have_are_refused() {
     assert!(matches!(refused(&long, completed(&[1; 17], 2)), PassError::Window { window: 16, positions: 17, .. }));
     let learned = Base::new(tiny::gpt2().into());
     assert!(matches!(refused(&learned, completed(&[1; 33], 2)), PassError::Positions(32)));
-    let late = plan(&base.model, &base.commitment, &[completed(&[1], 2)], None, Deadline::after(Duration::ZERO));
+    let stated = (&[completed(&[1], 2)][..], &Digested::default());
+    let late = plan(&base.model, &base.commitment, stated, None, Deadline::after(Duration::ZERO));
     assert!(matches!(late, Err(PassError::Time)));
 }
 
@@ -261,10 +272,14 @@ fn sealed_files(base: &Base) -> Sent {
     let cases = base.answered(vec![case(&[5, 1, 9], completion(2))]);
     let plan = base.plan(&cases).unwrap();
     let statement = base.statement(cases);
-    let proof = Proof::Sealed(base.seal(&CommitmentKey::generate(plan.k()).unwrap(), &statement, &plan));
-    let registration = Some(base.register());
-    let commitment = base.commitment.clone();
-    PackedBundle { statement, commitment, proof, registration, graph: None, head: None }.files()
+    let proof = base.seal(&CommitmentKey::generate(plan.k()).unwrap(), &statement, &plan);
+    packed(base, statement, proof, Digested::default())
+}
+
+fn packed(base: &Base, statement: Statement, proof: Vec<u8>, digested: Digested) -> Sent {
+    let (commitment, registration) = (base.commitment.clone(), Some(base.register()));
+    let proof = Proof::Sealed { proof, digested };
+    PackedBundle { statement, commitment, proof, registration, graph: None, head: None }.files().unwrap()
 }
 
 /// What the base alone yields is not in the proof: a verifier computes it.
@@ -276,7 +291,7 @@ fn a_sealed_preference_is_compared_with_the_base_alone() {
     let key = CommitmentKey::generate(plan.k()).unwrap();
     let judge = |cases: &[Case]| {
         let statement = base.statement(cases.to_vec());
-        let proof = Proof::Sealed(base.seal(&key, &statement, &plan));
+        let proof = Proof::Sealed { proof: base.seal(&key, &statement, &plan), digested: Digested::default() };
         let (commitment, registration) = (base.commitment.clone(), None);
         let sent = PackedBundle { statement, commitment, proof, registration, graph: None, head: None };
         let mut verifier = Verifier::new(Base::new(tiny::network().into()).model, Limits::NONE);
@@ -333,4 +348,88 @@ fn every_refusal_of_a_sealed_bundle_has_its_check() {
     let packed =
         PackedBundle::parse(&honest.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect(), &Limits::NONE);
     assert_eq!(packed.unwrap().expand(Deadline::NONE).unwrap_err().to_string(), "sealed.bin: has no deltas");
+}
+
+/// Of many logits the digest is stated, and they come along: each lie about them has its check.
+#[test]
+fn logits_behind_digests_are_sealed() {
+    let network = || Llama { vocab: 300, ..tiny::network() };
+    let base = Base::of(network().into(), |name| name.ends_with("q_proj") || name == "lm_head");
+    let asked = [&[5, 1][..], &[299, 7, 2]].map(|input| case(input, Logits::asked().into()));
+    let others = [case(&[5, 1], completion(2)), case(&[9, 4], Top::of(2).into())];
+    let (cases, digested) = base.answered_with_logits([&asked[..1], &others, &asked[1..]].concat().to_vec());
+    assert!(digested.0.len() == 2 && digested.count() == 600);
+    let plan = base.plan_with(&cases, &digested).unwrap();
+    let key = CommitmentKey::generate(plan.k()).unwrap();
+    let statement = base.statement(cases);
+    let proof = base.seal(&key, &statement, &plan);
+    let mut verifier = Verifier::new(Base::of(network().into(), |name| name == "lm_head").model, Limits::NONE);
+    let adapter = Some(base.commitment.digest());
+    let expectations = Expectations { adapter, input: ExpectedInput::Any, ..Expectations::default() };
+    let mut judge = |files: &Sent| {
+        let files: Files<'_> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+        verifier.verify(&files, &expectations).map(|judged| judged.verdict.is_valid())
+    };
+    assert!(judge(&packed(&base, statement.clone(), proof.clone(), digested.clone())).unwrap());
+    // What the statement says, if it is made to fit.
+    let of = |digested: &Digested| {
+        let mut statement = statement.clone();
+        for (case, logits) in [0, 3].into_iter().zip(&digested.0) {
+            statement.cases[case].output = Logits::Digest(Logits::digest_of(logits)).into();
+        }
+        statement
+    };
+    assert_eq!(of(&digested), statement);
+    type Change = fn(&mut Vec<Vec<i64>>);
+    let changes: [(&str, Change, [&str; 2]); 6] = [
+        ("a value", |all| all[0][17] += 1, ["logits digest", "sealed proof"]),
+        ("the last value", |all| all[1][299] -= 1, ["logits digest", "sealed proof"]),
+        ("each other's", |all| all.swap(0, 1), ["logits digest", "sealed proof"]),
+        ("one cut off", |all| all.iter_mut().for_each(|own| own.truncate(299)), ["logits digest", "replay"]),
+        ("one added", |all| all.iter_mut().for_each(|own| own.push(0)), ["logits digest", "replay"]),
+        // So few that they would be stated one by one.
+        ("most cut off", |all| all.iter_mut().for_each(|own| own.truncate(256)), ["logits digest"; 2]),
+    ];
+    for (name, change, checks) in changes {
+        let mut forged = digested.clone();
+        change(&mut forged.0);
+        for (statement, check) in [statement.clone(), of(&forged)].into_iter().zip(checks) {
+            let refused = judge(&packed(&base, statement, proof.clone(), forged.clone())).unwrap_err();
+            assert_eq!(refused.check(), check, "{name}: {refused}");
+        }
+    }
+    let mut other = statement.clone();
+    other.cases[3].output = Logits::Digest(Digest([3; 32])).into();
+    let refused = judge(&packed(&base, other, proof.clone(), digested.clone())).unwrap_err();
+    assert_eq!(refused.to_string(), "logits digest: case 3 states that of others");
+    // Logits of one case alone, of none, of a statement without digests; and in the open nobody needs them.
+    let honest = packed(&base, statement.clone(), proof.clone(), digested.clone());
+    let first = Digested(digested.0[..1].to_vec());
+    let mut changed = |change: &dyn Fn(&mut Sent)| {
+        let mut files = honest.clone();
+        change(&mut files);
+        judge(&files).unwrap_err().check()
+    };
+    assert_eq!(changed(&|files| drop(files.insert(LOGITS, first.encode().unwrap().unwrap()))), LOGITS);
+    assert_eq!(changed(&|files| drop(files.remove(LOGITS))), LOGITS);
+    assert_eq!(changed(&|files| files.get_mut(LOGITS).unwrap().push(0)), LOGITS);
+    assert_eq!(changed(&|files| drop(files.remove(SEALED))), LOGITS);
+    let bare = Statement { cases: others.to_vec(), ..statement };
+    let bare = ftk_proofs::text(&Statement { cases: base.answered(bare.cases.clone()), ..bare }).into_bytes();
+    assert_eq!(changed(&|files| drop(files.insert(STATEMENT, bare.clone()))), LOGITS);
+}
+
+/// What the logits behind digests take is held against the limit before they are read.
+#[test]
+fn logits_behind_digests_are_held_to_the_limit_on_memory() {
+    let network = Llama { vocab: 300, ..tiny::network() };
+    let base = Base::of(network.into(), |name| name.ends_with("q_proj"));
+    let (cases, digested) = base.answered_with_logits(vec![case(&[5, 1], Logits::asked().into())]);
+    let files = packed(&base, base.statement(cases), vec![0; 32], digested);
+    let files: Files<'_> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+    let needs = 11 * files[LOGITS].len() as u64;
+    let parse = |memory: u64| PackedBundle::parse(&files, &Limits { memory, ..Limits::NONE });
+    assert!(parse(needs).is_ok());
+    let refused = parse(needs - 1).unwrap_err().to_string();
+    assert_eq!(refused, format!("limit: {needs} bytes of memory are more than {}", needs - 1));
 }

@@ -128,7 +128,13 @@ impl Builder {
         Tensor::public(space, width, values)
     }
 
-    fn linear(&mut self, site: &str, matrix: Arc<Matrix>, x: &Tensor, shift: u32) -> Result<LinearOperation, FixedError> {
+    fn linear(
+        &mut self,
+        site: &str,
+        matrix: Arc<Matrix>,
+        x: &Tensor,
+        shift: u32,
+    ) -> Result<LinearOperation, FixedError> {
         let known = self.adapter.shapes.iter().zip(&self.used).any(|(shape, used)| *used && shape.name == site);
         FixedError::require(!known, "adapter", site)?;
         let adapter = self.adapter_of(site, &matrix)?;

@@ -107,9 +107,9 @@ pub enum PassError {
         /// Rows that are stated.
         stated: usize,
     },
-    /// An output that sealed proofs do not state.
-    #[error("sealed proofs do not state {0}; an open one does")]
-    Unsealed(&'static str),
+    /// Logits that are not those whose digest is stated, or none, or so few that they are stated one by one.
+    #[error("case {0} states the digest of other logits")]
+    LogitsDigest(usize),
     /// An adapted site the network visited twice in one run.
     #[error("adapted site visited twice: {0}")]
     Twice(String),

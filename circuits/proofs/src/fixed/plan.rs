@@ -15,28 +15,31 @@ use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, TableShape, Toke
 
 use super::{Activations, FixedBase, PassError, PassLayout, fixed_eps, integers};
 use crate::deadline::Deadline;
+use crate::digested::Digested;
 use crate::inputs::Input;
 use crate::model::{FixedModel, Net};
 use crate::outputs::{AtLeast, Likely, Logits, Output};
 use crate::statement::Case;
 
-/// The plan of a pass over cases that states their outputs.
+/// The plan of a pass over cases that states their outputs, and the logits behind digests.
 ///
 /// # Errors
-/// As [`crate::replay`], [`PassError::Time`] among them; [`PassError::Unsealed`] for outputs that sealed proofs do not state.
+/// As [`crate::replay`], [`PassError::Time`] among them; [`PassError::LogitsDigest`] of the first case whose digest is not that of
+/// its logits.
 pub fn plan(
     model: &FixedModel,
     commitment: &AdapterCommitment,
-    cases: &[Case],
+    (cases, digested): (&[Case], &Digested),
     graph: Option<&Neighbourhood>,
     deadline: Deadline,
 ) -> Result<SealedPlan, PassError> {
     let of_nodes = |case: &Case| matches!(case.input, Input::Node { .. });
     let mut planning = Planning::new(model.base(), commitment, deadline);
+    let mut digested = digested.0.iter();
     match (model.net(), graph) {
         (Net::Tokens(network), None) if !cases.iter().any(of_nodes) => {
             let (mut tokens, mut rows) = (Tokens::default(), Vec::new());
-            for case in cases {
+            for (at, case) in cases.iter().enumerate() {
                 let sequences = case.sequences();
                 let ids: Vec<&[u32]> = sequences.iter().map(|sequence| sequence.ids.as_slice()).collect();
                 for (number, place) in tokens.push_alike(&ids).into_iter().enumerate() {
@@ -44,7 +47,7 @@ pub fn plan(
                     planning.sums.extend(log_prob(&case.output, number));
                     for (step, position) in sequences[number].read.clone().enumerate() {
                         rows.push(place.row(position));
-                        planning.stated.push(StatedRow::of(&case.output, [number, step], sum)?);
+                        planning.stated.push(StatedRow::of((at, &case.output), [number, step], sum, &mut digested)?);
                     }
                 }
             }
@@ -53,8 +56,9 @@ pub fn plan(
         (Net::Graph(network), Some(graph)) if cases.iter().all(of_nodes) => {
             let node = |case: &Case| if let Input::Node { node, .. } = case.input { Some(node) } else { None };
             let pass = graph.pass(network, &cases.iter().filter_map(node).collect::<Vec<_>>());
-            planning.stated =
-                cases.iter().map(|case| StatedRow::of(&case.output, [0, 0], 0)).collect::<Result<_, _>>()?;
+            for (at, case) in cases.iter().enumerate() {
+                planning.stated.push(StatedRow::of((at, &case.output), [0, 0], 0, &mut digested)?);
+            }
             let logits = network.classify(&mut planning, &pass.features, &pass.hops, &pass.rows)?;
             // They are words of the network already: each is stated by itself.
             let own = identity(logits.tensor.width())?;
@@ -62,7 +66,8 @@ pub fn plan(
         }
         _ => return Err(PassError::Kind),
     }
-    Ok(planning.builder.finish()?)
+    // Of logits that no case has the digest of nothing is stated.
+    if digested.next().is_some() { Err(PassError::LogitsDigest(cases.len())) } else { Ok(planning.builder.finish()?) }
 }
 
 /// Each input as an output.
@@ -96,14 +101,22 @@ enum StatedRow {
 }
 
 impl StatedRow {
-    /// Of an output at a step of one of its sequences.
-    fn of(output: &Output, [sequence, step]: [usize; 2], sum: usize) -> Result<Self, PassError> {
+    /// Of an output of a case at a step of one of its sequences; logits behind digests are taken as they come.
+    fn of(
+        (case, output): (usize, &Output),
+        [sequence, step]: [usize; 2],
+        sum: usize,
+        digested: &mut std::slice::Iter<'_, Vec<i64>>,
+    ) -> Result<Self, PassError> {
         let at_step = |ids: &[u32]| ids.get(step).copied().ok_or(PassError::Row(step));
         Ok(match output {
             Output::Completion(completion) => Self::Largest { among: None, id: at_step(&completion.ids)? },
             Output::Choice(choice) => Self::Largest { among: Some(choice.among.clone()), id: choice.chosen },
             Output::Logits(Logits::Values(values)) => Self::Logits(values.clone()),
-            Output::Logits(Logits::Digest(_)) => return Err(PassError::Unsealed("a digest of logits")),
+            Output::Logits(stated @ Logits::Digest(_)) => {
+                let values = digested.next().filter(|values| Logits::of(values) == *stated);
+                Self::Logits(values.ok_or(PassError::LogitsDigest(case))?.clone())
+            }
             Output::LogProb(output) => Self::Summed { id: at_step(&output.ids)?, sum },
             Output::Preference(output) => {
                 Self::Summed { id: at_step(&[&output.chosen, &output.rejected][sequence].ids)?, sum }

@@ -24,7 +24,7 @@ impl World {
     }
 
     pub fn files(&self) -> BTreeMap<&'static str, Vec<u8>> {
-        self.bundle.pack().unwrap().files()
+        self.bundle.pack().unwrap().files().unwrap()
     }
 }
 
@@ -78,7 +78,7 @@ pub fn world() -> World {
 
     let question = Case { input: Input::Tokens(vec![5, 6, 7]), output: Choice::among(vec![1, 2, 3]).into() };
     let nothing_to_propose = |_: &[u32], _: usize| Ok(Vec::new());
-    let (cases, records) = answer(&model, &adapter, vec![question], None, nothing_to_propose).unwrap();
+    let (cases, records) = answer(&model, &adapter, vec![question], None, None, nothing_to_propose).unwrap();
     let digest = commitment.digest();
     let statement = Statement { base: model.digest(), adapter: digest, context: Vec::new(), cases };
     let secrets = (&commitment, &opening, factors.as_slice());

@@ -388,7 +388,11 @@ pub(super) enum Head {
     /// Outputs that the network would go on with, twice.
     Projected,
     Outputs(Vec<i64>),
-    LogProbs { sums: Vec<TotalLogProb>, bounds: Vec<Bound>, likeliest: Vec<Ranking> },
+    LogProbs {
+        sums: Vec<TotalLogProb>,
+        bounds: Vec<Bound>,
+        likeliest: Vec<Ranking>,
+    },
 }
 
 /// The plan of the pass.

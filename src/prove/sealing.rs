@@ -1,0 +1,89 @@
+//! What a sealed proof is of and takes, whether its answers are known yet or not.
+
+use ftk_circuits::AdapterCommitment;
+use ftk_circuits::sealed::{SealedPlan, Work};
+use ftk_networks::graphs::neighbourhood::Neighbourhood;
+use ftk_proofs::digested::{Digested, DigestedError, digests, may_be_sent};
+use ftk_proofs::outputs::Likely;
+use ftk_proofs::{Case, Choice, Completion, Deadline, FixedModel, Input, Logits, Net, Output, Top, plan};
+
+use super::cost::{BaseCost, SealedCosts};
+
+/// How long answers are supposed to be that are not known yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// One id.
+    Shortest,
+    /// As many ids as they may have.
+    Longest,
+}
+
+/// Cases with answers, and the logits whose digests are among them.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// The cases.
+    pub cases: Vec<Case>,
+    /// The logits.
+    pub digested: Digested,
+}
+
+impl Answered {
+    /// Cases with some answer of so many ids: which it is does not matter to what is counted.
+    ///
+    /// # Errors
+    /// More logits than a bundle may have.
+    pub fn supposed(cases: &[Case], net: &Net, length: Length) -> Result<Self, DigestedError> {
+        let outputs = match net {
+            Net::Tokens(network) => network.vocab(),
+            Net::Graph(network) => network.outputs(),
+        };
+        let logits = Logits::of(&vec![0; outputs]);
+        let cases: Vec<Case> = cases.iter().map(|case| supposed(case, &logits, length)).collect();
+        may_be_sent(digests(&cases), outputs)?;
+        let digested = Digested(vec![vec![0; outputs]; digests(&cases)]);
+        Ok(Self { cases, digested })
+    }
+
+    /// What is proved of them, and what the proof takes.
+    ///
+    /// # Errors
+    /// As [`plan`].
+    pub fn plan(
+        &self,
+        model: &FixedModel,
+        commitment: &AdapterCommitment,
+        graph: Option<&Neighbourhood>,
+    ) -> anyhow::Result<(SealedPlan, SealedCosts)> {
+        let stated = (self.cases.as_slice(), &self.digested);
+        let plan = plan(model, commitment, stated, graph, Deadline::NONE)?;
+        let work = Work::of(&plan, commitment)?;
+        let (base, rows) = (BaseCost::of(model.net()), rows_of_pass(&self.cases, graph, |case| case.rows() as u64));
+        let costs = SealedCosts::of(base, commitment.shapes(), rows, &work, self.digested.count())?;
+        Ok((plan, costs))
+    }
+}
+
+/// Rows that a network runs on: nodes that are opened, or tokens of all cases, of which each has so many.
+pub fn rows_of_pass(cases: &[Case], graph: Option<&Neighbourhood>, rows: impl Fn(&Case) -> u64) -> u64 {
+    graph.map_or_else(|| cases.iter().map(rows).sum(), |graph| graph.members() as u64)
+}
+
+fn supposed(Case { input, output }: &Case, logits: &Logits, length: Length) -> Case {
+    let output = match output.clone() {
+        Output::Completion(completion) => {
+            let ids = if length == Length::Shortest { 1 } else { completion.max_tokens as usize };
+            Output::Completion(Completion { ids: vec![0; ids], ..completion })
+        }
+        Output::Choice(choice) => {
+            Output::Choice(Choice { chosen: choice.among.first().copied().unwrap_or_default(), ..choice })
+        }
+        Output::Logits(_) => Output::Logits(logits.clone()),
+        Output::Top(top) => {
+            let likeliest = (0..).zip(top.likeliest).map(|(id, likely)| Likely { id, ..likely });
+            Output::Top(Top { likeliest: likeliest.collect() })
+        }
+        output @ (Output::LogProb(_) | Output::Preference(_) | Output::AtLeast(_)) => output,
+    };
+    let input: Input = input.clone();
+    Case { input, output }
+}
