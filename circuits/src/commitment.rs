@@ -19,7 +19,9 @@ use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, UNUSABLE, point_from_bytes, scalar_from_bytes};
 use crate::layout::{Layout, MAX_SITES, SiteShape, useful_rows};
 
-const TAG: &[u8] = b"ftk adapter\0";
+/// What a commitment begins with, and one that names a transcript; both have one length.
+const TAG: &[u8; 12] = b"ftk adapter\0";
+const TRAINED_TAG: &[u8; 12] = b"ftk trained\0";
 const OPENING_TAG: &[u8] = b"ftk opening\0";
 /// Least bytes of an encoded site: an empty name would be the shortest.
 const MIN_SITE_BYTES: usize = 2 + 3 * 4 + 2;
@@ -47,6 +49,7 @@ impl std::fmt::Debug for SiteFactors {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdapterCommitment {
     base: Digest,
+    transcript: Option<Digest>,
     shapes: Vec<SiteShape>,
     pub(crate) layout: Layout,
     /// One per column, strip by strip and lane by lane.
@@ -82,6 +85,19 @@ impl AdapterCommitment {
         self.base
     }
 
+    /// Root of the training transcript that the adapter is said to be the result of. Whoever committed says so; no proof
+    /// of this crate does.
+    pub fn transcript(&self) -> Option<Digest> {
+        self.transcript
+    }
+
+    /// The same commitment, said to be to the result of the training whose transcript has this root: a commitment of
+    /// another digest, under the same opening.
+    #[must_use]
+    pub fn of_transcript(self, root: Digest) -> Self {
+        Self { transcript: Some(root), ..self }
+    }
+
     /// The sites, in canonical order.
     pub fn shapes(&self) -> &[SiteShape] {
         &self.shapes
@@ -104,8 +120,9 @@ impl AdapterCommitment {
 
     /// The canonical bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = header(TAG);
+        let mut bytes = header(if self.transcript.is_some() { TRAINED_TAG } else { TAG });
         bytes.extend(self.base.0);
+        bytes.extend(self.transcript.iter().flat_map(|root| root.0));
         bytes.extend((self.shapes.len() as u32).to_le_bytes());
         for shape in &self.shapes {
             shape.encode(&mut bytes);
@@ -124,8 +141,10 @@ impl AdapterCommitment {
 
     fn parse(bytes: &[u8]) -> Result<Self, EncodingError> {
         let mut reader = Reader::new(bytes);
-        reader.header(TAG)?;
+        let trained = bytes.starts_with(TRAINED_TAG);
+        reader.header(if trained { TRAINED_TAG } else { TAG })?;
         let base = Digest(reader.array()?);
+        let transcript = if trained { Some(Digest(reader.array()?)) } else { None };
         let sites = reader.count("sites", MAX_SITES, MIN_SITE_BYTES)?;
         if sites == 0 {
             return Err(EncodingError::Bounds { what: "sites", value: 0 });
@@ -141,7 +160,7 @@ impl AdapterCommitment {
         if distinct.len() != points.len() {
             return Err(EncodingError::RepeatedPoint);
         }
-        Ok(Self { base, shapes, layout, points })
+        Ok(Self { base, transcript, shapes, layout, points })
     }
 
     /// Checks that the sites are layers of the model, in the model's order, with its dimensions.
@@ -262,7 +281,7 @@ pub(crate) fn commit_columns(
     let mut generator = fresh_generator()?;
     let blinds: Vec<_> = columns.iter().map(|_| Fp::random(&mut generator)).collect();
     let points = column_points(key, columns, &blinds);
-    Ok((AdapterCommitment { base, shapes, layout, points }, Opening { blinds }))
+    Ok((AdapterCommitment { base, transcript: None, shapes, layout, points }, Opening { blinds }))
 }
 
 /// Checks that a commitment is to these factors, with this opening.

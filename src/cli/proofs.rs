@@ -24,6 +24,10 @@ pub(super) struct CommitArgs {
     /// Folder to write to: commitment.bin and registration.bin, which are public, and opening.bin, which is secret
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
+    /// Let the commitment name the training transcript that the adapter's file names: what proofs and `ftk verify` then
+    /// say of it is your word, which `ftk audit` checks
+    #[arg(long)]
+    transcript: bool,
     /// Text to compare the integer network with the floating-point one on
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
@@ -173,7 +177,7 @@ pub(super) struct VerifyArgs {
     #[arg(required_unless_present = "registry", value_name = "BUNDLE")]
     bundles: Vec<PathBuf>,
     /// JSON lines instead: for each bundle its `bundle` (a path from that file) and what is expected of it, `adapter`,
-    /// `input` (with `raw`) or `any_input`, `task`, `max_tokens`, `context`
+    /// `transcript`, `input` (with `raw`) or `any_input`, `task`, `max_tokens`, `context`
     #[arg(long, value_name = "FILE", conflicts_with_all = ["bundles", "Expectations"])]
     registry: Option<PathBuf>,
     /// Base model
@@ -192,6 +196,9 @@ struct ExpectationArgs {
     /// Digest of the adapter's commitment, as `ftk commit` printed it; you need it from elsewhere than the bundle
     #[arg(long, value_name = "DIGEST")]
     expect_adapter: Option<String>,
+    /// Root of the training transcript that the commitment must name; whether it is so, `ftk audit` tells
+    #[arg(long, value_name = "ROOT")]
+    expect_transcript: Option<String>,
     /// The prompt you asked
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["any_input", "expect_rows"])]
     expect_input: Option<String>,
@@ -306,9 +313,9 @@ impl StatementArgs {
 impl CommitArgs {
     /// Runs it; `local` finds a base.
     pub(super) fn run(self, local: impl Fn(PathBuf) -> Result<PathBuf>, printer: &Printer) -> Result<Outcome> {
-        let Self { base, adapter, out, text, max_memory } = self;
+        let Self { base, adapter, out, transcript, text, max_memory } = self;
         let base = local(base)?;
-        commands::commit::run(&commands::commit::Settings { base, adapter, out, text, max_memory }, printer)
+        commands::commit::run(&commands::commit::Settings { base, adapter, out, transcript, text, max_memory }, printer)
     }
 }
 
@@ -362,8 +369,15 @@ impl VerifyArgs {
         let Self { bundles, expectations, limits, .. } = self;
         let question = expectations.question()?;
         let expect_task = expectations.task(question.as_ref())?;
-        let ExpectationArgs { expect_adapter, expect_graph, expect_context, expect_max_tokens, date, .. } =
-            expectations;
+        let ExpectationArgs {
+            expect_adapter,
+            expect_transcript,
+            expect_graph,
+            expect_context,
+            expect_max_tokens,
+            date,
+            ..
+        } = expectations;
         let expect_input = match (expectations.expect_input, expectations.expect_rows) {
             (Some(prompt), _) => Expected::Prompt { prompt, raw: expectations.raw, question },
             (None, Some(file)) => Expected::Rows { file, question },
@@ -386,6 +400,7 @@ impl VerifyArgs {
             limits,
             base,
             expect_adapter,
+            expect_transcript,
             expect_input,
             date,
             expect_graph,

@@ -8,20 +8,22 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::atomic;
 use ftk_adapters::lora::Adapter;
-use ftk_adapters::peft;
+use ftk_adapters::{notes, peft};
 use ftk_adapters::staged::{Staged, There};
 use ftk_adapters::train::Train;
 use ftk_bases::LoadedModel;
-use ftk_circuits::{SiteFactors, commit, register, required_k};
+use ftk_circuits::{Digest, SiteFactors, commit, register, required_k};
 use ftk_networks::ops::Tokens;
 use ftk_networks::sites::Role;
 use ftk_proofs::bundle::{COMMITMENT, HEAD, REGISTRATION};
 use ftk_proofs::fixed::{Adaptation, Fixed, FixedAdapter};
 use ftk_proofs::head::head_bytes;
+use ftk_proofs::hex::parse_digest;
 use ftk_proofs::{FixedModel, Net};
 use serde_json::json;
 
 use super::card::{self, Card};
+use super::run::NOTE;
 use super::{Advice, Committable, Outcome, exact, fits_memory, frozen, plain_text, unwritable};
 use crate::cli::printer::Printer;
 use crate::prove::cost::{self, BaseCost, Costs};
@@ -46,6 +48,8 @@ pub struct Settings {
     pub adapter: PathBuf,
     /// Folder for the three files.
     pub out: PathBuf,
+    /// Whether the commitment names the root of the adapter's training transcript.
+    pub transcript: bool,
     /// Text on which fixed and floating point are compared.
     pub text: Option<PathBuf>,
     /// Bytes of memory that there are, if not what is free.
@@ -57,7 +61,7 @@ pub struct Settings {
 /// # Errors
 /// An adapter that does not fit or is not on the grid; a folder that already holds a commitment.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let Made { digest, base, sites, k, rounding, report } = make(settings, printer)?;
+    let Made { digest, base, transcript, sites, k, rounding, report } = make(settings, printer)?;
     let out = &settings.out;
     printer.line(&digest);
     if let Some(rounding) = &rounding {
@@ -70,6 +74,9 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             out.join(ROUNDED).display()
         ));
     }
+    if let Some(root) = &transcript {
+        printer.note(&format!("names the training whose transcript has root {root}"));
+    }
     printer.note(&format!("{sites} sites, k = {k}; keep {} secret", out.join(OPENING).display()));
     if let Some((tokens, agreement)) = report {
         printer.note(&format!(
@@ -81,6 +88,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     printer.object(&json!({
         "adapter": digest,
         "base": base,
+        "transcript": transcript,
         "sites": sites,
         "rounded": rounding.as_ref().map(|sites| json!({ "adapter": out.join(ROUNDED), "sites": sites })),
         "agreement": report.map(|(tokens, agreement)| json!({
@@ -96,6 +104,8 @@ pub(super) struct Made {
     pub digest: String,
     /// Digest of the base.
     base: String,
+    /// Root of the training transcript that it names.
+    transcript: Option<String>,
     /// Sites that carry an adapter.
     sites: usize,
     /// Logarithm of a column's length.
@@ -121,6 +131,7 @@ pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
     let staged = Staged::new(&settings.out, There::Stays).map_err(|error| unwritable(&settings.out, &error))?;
     let io = || format!("cannot write to {}", settings.out.display());
     let Committable { subject, adapter, head } = Committable::open(&settings.base, &settings.adapter)?;
+    let transcript = settings.transcript.then(|| transcript_of(&settings.adapter)).transpose()?;
     // An adapter that names a base of the hub goes on naming it, whatever file its base was read from here.
     let own = peft::base_name(&settings.adapter)?.filter(|name| card::is_on_hub(name));
     let (net, name) = (subject.net(), own.unwrap_or_else(|| subject.name()));
@@ -129,6 +140,10 @@ pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
     fits_memory("the commitment", costs.commit_memory, settings.max_memory)?;
     let (fixed, model) = exact(subject)?;
     let (adapter, rounding) = on_grid(adapter, &settings.adapter)?;
+    if transcript.is_some() && rounding.is_some() {
+        let message = format!("{}: is not as the run wrote it: it had to be rounded", settings.adapter.display());
+        return Err(Advice::new(message, "commit to the run's own adapter, or without --transcript").into());
+    }
     let (fixed_adapter, factors) = committed_form(&fixed, &adapter, &settings.adapter)?;
     let report = match (&settings.text, &model) {
         (Some(path), Some(model)) => Some(compare(model, &fixed, &adapter, &fixed_adapter, path)?),
@@ -148,7 +163,10 @@ pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
 
     let shapes: Vec<_> = factors.iter().map(|site| site.shape.clone()).collect();
     let key = commitment_key(required_k(&shapes)?)?;
-    let (commitment, opening) = commit(&key, fixed.digest(), &factors)?;
+    let (mut commitment, opening) = commit(&key, fixed.digest(), &factors)?;
+    if let Some(root) = transcript {
+        commitment = commitment.of_transcript(root);
+    }
     let bar = printer.bar(0, "registering");
     let registration = register(&key, &commitment, &opening, &factors, &mut |done, all| {
         bar.set_length(all as u64);
@@ -184,7 +202,17 @@ pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
     staged.persist(&[COMMITMENT]).with_context(io)?;
 
     let (digest, base) = (commitment.digest().to_string(), fixed.digest().to_string());
-    Ok(Made { digest, base, sites: shapes.len(), k: key.k(), rounding, report })
+    let transcript = transcript.map(|root| root.to_string());
+    Ok(Made { digest, base, transcript, sites: shapes.len(), k: key.k(), rounding, report })
+}
+
+/// The root of the training transcript that an adapter's file names.
+fn transcript_of(folder: &Path) -> Result<Digest> {
+    let noted = notes::noted(folder, NOTE)?;
+    noted.as_deref().and_then(parse_digest).ok_or_else(|| {
+        let message = format!("{}: names no transcript that it is the result of", folder.display());
+        Advice::new(message, "train with run.transcript = true, or commit without --transcript").into()
+    })
 }
 
 /// The adapter with its scale absorbed and its values on the grid, and what that did to it, if anything.

@@ -74,6 +74,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         base: base.clone(),
         adapter: recipe.run.out.clone(),
         out: commitment.clone(),
+        transcript: false,
         text: None,
         max_memory: None,
     };
@@ -109,6 +110,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             limits: Limits::default(),
             base: base.clone(),
             expect_adapter: Some(digest.clone()),
+            expect_transcript: None,
             expect_graph: None,
             expect_input: verify::Expected::Prompt { prompt: prompt.clone(), raw: false, question: None },
             date: None,

@@ -214,6 +214,9 @@ fn committed(commitment: &AdapterCommitment, found: &mut Findings) {
     found.fact("base", json!(commitment.base().to_string()));
     found.fact("sites", json!(commitment.shapes().len()));
     found.fact("k", json!(commitment.k()));
+    if let Some(root) = commitment.transcript() {
+        found.fact("said to be of transcript", json!(root.to_string()));
+    }
 }
 
 fn bundle(folder: &Path, found: &mut Findings) -> Result<()> {

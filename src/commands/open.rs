@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ftk_adapters::foreign;
 use ftk_adapters::peft::{self, Saved};
-use ftk_circuits::{AdapterCommitment, CheckFailed, EncodingError, SiteFactors, opens};
+use ftk_adapters::{foreign, notes};
+use ftk_circuits::{AdapterCommitment, CheckFailed, Digest, EncodingError, SiteFactors, opens};
 use ftk_proofs::bundle::{COMMITMENT, HEAD};
 use ftk_proofs::fixed::FixedAdapter;
 use ftk_proofs::head::parse_head;
+use ftk_proofs::hex::parse_digest;
 use ftk_proofs::site_factors;
 use serde_json::json;
 
+use super::run::NOTE;
 use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
 use crate::prove::fixed::of_adapter;
@@ -49,7 +51,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let opening = opening_path(settings)?;
     let opening = OpeningFile::read(&opening, commitment.shapes())?.opening;
     let (adapter, head) = peft::load_with_saved(&settings.adapter)?;
-    let differs = other_head(&path, &head, printer)?;
+    let noted = notes::noted(&settings.adapter, NOTE)?.as_deref().and_then(parse_digest);
+    let differs = other_head(&path, &head, printer)?.or_else(|| other_transcript(&commitment, noted));
 
     let digest = commitment.digest().to_string();
     let difference = match of_adapter(&adapter) {
@@ -82,11 +85,23 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         None => {
             printer.line("yes");
             printer.line(&format!("the adapter in {} is the one of commitment {digest}", settings.adapter.display()));
+            if let Some(root) = commitment.transcript() {
+                printer.line(&format!("said by whoever committed: its training transcript has root {root}"));
+            }
         }
         Some(difference) => printer.line(&format!("no: {difference}")),
     }
-    printer.object(&json!({ "opens": opened, "adapter": digest, "difference": difference }));
+    let transcript = commitment.transcript().map(|root| root.to_string());
+    printer.object(
+        &json!({ "opens": opened, "adapter": digest, "transcript": transcript, "difference": difference }),
+    );
     Ok(if opened { Outcome::Done } else { Outcome::No })
+}
+
+/// How the training that the adapter's file names differs from the one that the commitment names.
+fn other_transcript(commitment: &AdapterCommitment, noted: Option<Digest>) -> Option<String> {
+    let (named, noted) = (commitment.transcript()?, noted?);
+    (named != noted).then(|| format!("transcript: committed is {named}, the adapter's file names {noted}"))
 }
 
 /// How the head beside the adapter differs from the one that lies beside the commitment, which is public and which

@@ -43,6 +43,8 @@ pub struct Settings {
     pub expect_input: Expected,
     /// The day that the chat template wrote into them.
     pub date: Option<String>,
+    /// The root of the training transcript that the commitment names.
+    pub expect_transcript: Option<String>,
     /// The root of the graph that nodes are of.
     pub expect_graph: Option<String>,
     /// What was to be stated of them.
@@ -108,6 +110,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 struct Registered {
     bundle: PathBuf,
     adapter: Option<String>,
+    transcript: Option<String>,
     input: Option<String>,
     #[serde(default)]
     raw: bool,
@@ -135,7 +138,7 @@ pub fn registered(settings: &Settings, file: &Path, printer: &Printer) -> Result
             )
         };
         let line: Registered = serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
-        let Registered { bundle, adapter, input, raw, any_input, task, max_tokens, context } = line;
+        let Registered { bundle, adapter, transcript, input, raw, any_input, task, max_tokens, context } = line;
         let expect_input = match (input, any_input) {
             (Some(_), true) => return Err(wrong("input and any_input exclude each other".to_owned()).into()),
             (Some(prompt), false) => Expected::Prompt { prompt, raw, question: None },
@@ -144,14 +147,17 @@ pub fn registered(settings: &Settings, file: &Path, printer: &Printer) -> Result
         };
         let unknown = |name: &String| wrong(format!("no such task: {name}"));
         let expect_task = task.map(|name| Kind::named(&name).ok_or_else(|| unknown(&name))).transpose()?;
-        if adapter.as_deref().is_some_and(|text| parse_digest(text).is_none()) {
-            return Err(wrong("adapter: not a digest of 64 digits".to_owned()).into());
+        for (key, text) in [("adapter", &adapter), ("transcript", &transcript)] {
+            if text.as_deref().is_some_and(|text| parse_digest(text).is_none()) {
+                return Err(wrong(format!("{key}: not a digest of 64 digits")).into());
+            }
         }
         let bundles = vec![beside.join(bundle)];
         let (expect_adapter, expect_max_tokens, expect_context) = (adapter, max_tokens, context);
         let of = Settings {
             bundles,
             expect_adapter,
+            expect_transcript: transcript,
             expect_input,
             expect_task,
             expect_max_tokens,
@@ -288,6 +294,7 @@ fn expectations(
         text.as_deref().map(|text| parse_digest(text).ok_or_else(|| advice(text))).transpose()
     };
     let adapter = digest(&settings.expect_adapter, "give the 64 digits that `ftk commit` printed")?;
+    let transcript = digest(&settings.expect_transcript, "give the root that `ftk train` printed")?;
     let graph = digest(&settings.expect_graph, "give the root that `ftk gnn import` printed")?;
     let statement = &bundle.statement;
     let kind = settings.expect_task.unwrap_or_else(|| stated(statement));
@@ -351,7 +358,7 @@ fn expectations(
     };
     let context = settings.expect_context.as_ref().map(|context| context.clone().into_bytes());
     let (task, max_tokens) = (settings.expect_task, settings.expect_max_tokens);
-    Ok(Ok(Expectations { adapter, graph, input, task, max_tokens, context }))
+    Ok(Ok(Expectations { adapter, transcript, graph, input, task, max_tokens, context }))
 }
 
 /// What a statement states, going by its first case.
@@ -421,7 +428,7 @@ fn doubt(missing: Missing) -> &'static str {
 }
 
 fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &StatedText, printer: &Printer) -> Outcome {
-    let Judged { verdict, statement, shapes, sealed, graph, head } = judged;
+    let Judged { verdict, statement, shapes, transcript, sealed, graph, head } = judged;
     let (word, outcome) = match verdict.is_valid() {
         true => ("valid", Outcome::Done),
         false => ("consistent", Outcome::Undecided),
@@ -457,6 +464,9 @@ fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &StatedText, prin
         if !statement.context.is_empty() {
             printer.line(&format!("  for context {:?}", String::from_utf8_lossy(&statement.context)));
         }
+        if let Some(root) = transcript {
+            printer.line(&format!("said by whoever committed: its training transcript has root {root}"));
+        }
         printer.line(NOT_PROVED);
         printer.line(&format!("disclosed: {disclosed}"));
         undecided.iter().for_each(|why| printer.line(&format!("undecided: {why}")));
@@ -470,6 +480,7 @@ fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &StatedText, prin
         "not_expected": unexpected,
         "adapter": statement.adapter.to_string(),
         "base": statement.base.to_string(),
+        "transcript": transcript.map(|root| root.to_string()),
         "context": String::from_utf8_lossy(&statement.context),
         "graph": statement.graph().map(|root| root.to_string()),
         "head_of_its_own": head,

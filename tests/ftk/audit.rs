@@ -139,6 +139,83 @@ fn a_run_on_pairs_follows_in_full_by_steps_and_by_what_is_drawn() {
     assert_eq!((code, &other["check"]), (1, &"root".into()), "{other}");
 }
 
+/// A command, and what it says as JSON.
+fn said(command: &mut Command) -> (i32, Value) {
+    let output = command.output().unwrap();
+    let said = serde_json::from_slice(&output.stdout);
+    (output.status.code().unwrap(), said.unwrap_or_else(|error| panic!("{error}: {}", stderr(&output))))
+}
+
+#[test]
+fn a_commitment_names_the_transcript_if_asked_and_verifiers_expect_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let (run, recipe) = (place("run"), pairs(folder.path()));
+    succeed(&mut train(&recipe, &run, &["run.steps=2", "run.batch=2", "optim.warmup_steps=1"]));
+    let root = json(&run.join("manifest.json"))["transcript"].as_str().unwrap().to_owned();
+    let commit = |adapter: &Path, out: &Path, more: &[&str]| {
+        let mut command = ftk(&["--json", "--quiet", "commit", "--base", "village"]);
+        command.arg("--adapter").arg(adapter).arg("--out").arg(out).args(more);
+        command
+    };
+    let (named, silent) = (place("named"), place("silent"));
+    let (code, made) = said(&mut commit(&run, &named, &["--transcript"]));
+    assert_eq!((code, &made["transcript"]), (0, &root.as_str().into()), "{made}");
+    let (code, plain) = said(&mut commit(&run, &silent, &[]));
+    assert_eq!((code, &plain["transcript"]), (0, &Value::Null), "{plain}");
+
+    // An adapter that no run of ours wrote names none.
+    let stranger = place("stranger");
+    crate::seller::adapter(&stranger, 3);
+    let output = commit(&stranger, &place("none"), &["--transcript"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("names no transcript that it is the result of"), "{}", stderr(&output));
+
+    let (_, inspected) = said(ftk(&["--json", "inspect"]).arg(&named));
+    assert_eq!(inspected["said to be of transcript"], root, "{inspected}");
+    let open = |adapter: &Path| said(ftk(&["--json", "open"]).arg(adapter).arg("--commitment").arg(&named));
+    let (code, opened) = open(&run);
+    assert_eq!((code, &opened["transcript"]), (0, &root.as_str().into()), "{opened}");
+    // The same weights, said to be of another run.
+    let other = place("other");
+    std::fs::create_dir(&other).unwrap();
+    for file in ["adapter_model.safetensors", "adapter_config.json"] {
+        std::fs::copy(run.join(file), other.join(file)).unwrap();
+    }
+    ftk_adapters::notes::note(&other, "ftk_transcript", &"5".repeat(64)).unwrap();
+    let (code, opened) = open(&other);
+    assert_eq!(code, 1, "{opened}");
+    assert!(opened["difference"].as_str().unwrap().starts_with("transcript: committed is"), "{opened}");
+
+    let prove = |commitment: &Path, out: &Path| {
+        let mut command = ftk(&["prove", "--base", "village", "--quiet", "--open", "--disclose"]);
+        command.args(["--max-tokens", "1", "--prompt", "Who?", "--out"]).arg(out);
+        succeed(command.arg("--adapter").arg(&run).arg("--commitment").arg(commitment));
+    };
+    let bundles = [place("bundle"), place("bundle-silent")];
+    prove(&named, &bundles[0]);
+    prove(&silent, &bundles[1]);
+    let verify = |bundle: &Path, adapter: &Value, expected: &str| {
+        let mut command = ftk(&["--json", "verify", "--base", "village", "--any-input", "--expect-transcript"]);
+        said(command.args([expected, "--expect-adapter", adapter.as_str().unwrap()]).arg(bundle))
+    };
+    let (code, verdict) = verify(&bundles[0], &made["adapter"], &root);
+    assert_eq!((code, &verdict["verdict"], &verdict["transcript"]), (0, &"valid".into(), &root.as_str().into()));
+    let (code, verdict) = verify(&bundles[0], &made["adapter"], &"5".repeat(64));
+    assert_eq!((code, &verdict["check"]), (1, &"expected transcript".into()), "{verdict}");
+    let (code, verdict) = verify(&bundles[1], &plain["adapter"], &root);
+    let reason = "expected transcript: the commitment names none";
+    assert_eq!((code, &verdict["reason"]), (1, &reason.into()), "{verdict}");
+    // A root that is put in behind the proof is of another adapter.
+    let path = bundles[1].join("commitment.bin");
+    let bytes = std::fs::read(&path).unwrap();
+    let commitment = ftk_circuits::AdapterCommitment::decode(&bytes).unwrap();
+    let forged = commitment.of_transcript(ftk_proofs::hex::parse_digest(&root).unwrap());
+    std::fs::write(&path, forged.encode()).unwrap();
+    let (code, verdict) = verify(&bundles[1], &plain["adapter"], &root);
+    assert_eq!((code, &verdict["check"]), (1, &"adapter".into()), "{verdict}");
+}
+
 fn set<'a>(settings: &[&'a str]) -> Vec<&'a str> {
     settings.iter().flat_map(|set| ["--set", set]).collect()
 }

@@ -29,6 +29,9 @@ pub enum Refusal {
     /// The adapter is not the expected one.
     #[error("expected adapter: the statement is about {0}")]
     Adapter(Digest),
+    /// The commitment names another training than the expected one.
+    #[error("expected transcript: the commitment names {}", .0.map_or_else(|| "none".to_owned(), |root| root.to_string()))]
+    Transcript(Option<Digest>),
     /// The nodes are of another graph than the expected one.
     #[error("expected graph: the statement is about {}", .0.map_or_else(|| "no graph".to_owned(), |root| root.to_string()))]
     Graph(Option<Digest>),
@@ -137,6 +140,7 @@ impl Refusal {
             Self::Statement(_) => "statement",
             Self::Base(_) => "base",
             Self::Adapter(_) => "expected adapter",
+            Self::Transcript(_) => "expected transcript",
             Self::Graph(_) => "expected graph",
             Self::Neighbourhood(refused) => refused.check(),
             Self::Kind { .. } => "kind of input",
@@ -191,6 +195,7 @@ mod tests {
             StatementError::Cases(0).into(),
             Refusal::Base(digest),
             Refusal::Adapter(digest),
+            Refusal::Transcript(None),
             Refusal::Graph(None),
             NeighbourhoodError::Encoding("ends").into(),
             NeighbourhoodError::Degree { node: 0, degree: 1, listed: 2 }.into(),

@@ -14,6 +14,8 @@ use crate::statement::{Case, Statement};
 pub struct Expectations {
     /// The adapter's commitment digest.
     pub adapter: Option<Digest>,
+    /// The root of the training transcript that the commitment names.
+    pub transcript: Option<Digest>,
     /// The root of the graph that nodes are of.
     pub graph: Option<Digest>,
     /// The input.
@@ -105,6 +107,10 @@ pub(crate) fn expected(
     if statement.adapter != adapter {
         return Err(CheckFailed::Adapter(adapter).into());
     }
+    // The adapter's digest is of the root, too.
+    if expectations.transcript.is_some() && expectations.transcript != commitment.transcript() {
+        return Err(Refusal::Transcript(commitment.transcript()));
+    }
     for (index, case) in statement.cases.iter().enumerate() {
         if matches!(&case.output, Output::Completion(stated) if !stated.stop_ids.iter().eq(model.stop_ids())) {
             return Err(Refusal::StopRule(index));
@@ -128,7 +134,7 @@ pub(crate) fn undoubted(statement: &Statement, expectations: &Expectations, regi
 }
 
 fn as_expected(statement: &Statement, expectations: &Expectations, positions: usize) -> Result<(), Refusal> {
-    let Expectations { adapter, graph, input, task, max_tokens, context } = expectations;
+    let Expectations { adapter, transcript: _, graph, input, task, max_tokens, context } = expectations;
     if adapter.is_some_and(|adapter| adapter != statement.adapter) {
         return Err(Refusal::Adapter(statement.adapter));
     }

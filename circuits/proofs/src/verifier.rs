@@ -47,6 +47,8 @@ pub struct Judged {
     pub statement: Statement,
     /// The adapter's sites.
     pub shapes: Vec<SiteShape>,
+    /// Root of the training transcript that the commitment names, in the words of whoever committed.
+    pub transcript: Option<Digest>,
     /// Whether the proof is sealed, and has told nothing but what it states.
     pub sealed: bool,
     /// The part of the graph that reaches the nodes it is about.
@@ -216,7 +218,8 @@ impl Verifier {
                 if let Some(registration) = registration {
                     self.registered.insert(digest, blake3::hash(&registration));
                 }
-                Judged { verdict: doubts, statement, shapes: commitment.shapes().to_vec(), sealed, graph, head }
+                let (shapes, transcript) = (commitment.shapes().to_vec(), commitment.transcript());
+                Judged { verdict: doubts, statement, shapes, transcript, sealed, graph, head }
             }));
         }
         judged

@@ -62,6 +62,36 @@ fn commitments_that_are_not_canonical_are_refused_with_their_reason() {
 }
 
 #[test]
+fn a_commitment_that_names_a_transcript_is_another_with_the_same_points() {
+    let case = Case::small();
+    let root = Digest([7; 32]);
+    let plain = case.commitment.encode();
+    let trained = case.commitment.clone().of_transcript(root);
+    let bytes = trained.encode();
+    assert_eq!((case.commitment.transcript(), trained.transcript()), (None, Some(root)));
+    assert_eq!(bytes.len(), plain.len() + 32);
+    assert_eq!((&bytes[12..48], &bytes[48..80], &bytes[80..]), (&plain[12..48], &[7; 32][..], &plain[48..]));
+    assert_eq!(AdapterCommitment::decode(&bytes), Ok(trained.clone()));
+    let digests = [case.commitment.digest(), trained.digest(), trained.of_transcript(Digest([8; 32])).digest()];
+    assert_eq!(digests.iter().collect::<HashSet<_>>().len(), 3);
+    // Neither passes for the other: a root cannot be put in, or taken away, by the first bytes.
+    let reason = |bytes: Vec<u8>| match AdapterCommitment::decode(&bytes) {
+        Err(CheckFailed::CommitmentEncoding(reason)) => reason,
+        other => panic!("{other:?}"),
+    };
+    let as_plain = [&plain[..12], &bytes[12..]].concat();
+    assert!(matches!(reason(as_plain), EncodingError::Bounds { what: "sites", .. }));
+    let as_trained = [&bytes[..12], &plain[12..]].concat();
+    assert!(matches!(reason(as_trained), EncodingError::Bounds { .. } | EncodingError::Truncated));
+    assert_eq!(reason([b"ftk trainee\0", &bytes[12..]].concat()), EncodingError::Tag);
+    for cut in 0..bytes.len() {
+        assert_eq!(reason(bytes[..cut].to_vec()), EncodingError::Truncated, "{cut}");
+    }
+    // The opening is the same, and a registration of the one is none of the other.
+    assert_eq!(opens(&case.key, &case.commitment.clone().of_transcript(root), &case.opening, &case.factors), Ok(()));
+}
+
+#[test]
 fn openings_that_are_not_canonical_are_refused_with_their_reason() {
     let opening = Case::small().opening;
     let bytes = opening.encode();

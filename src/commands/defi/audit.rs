@@ -164,6 +164,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
                 limits: Limits::default(),
                 base: plan.base.clone(),
                 expect_adapter: expect_adapter.clone(),
+                expect_transcript: None,
                 expect_graph: None,
                 expect_input: Expected::Rows { file: questions.path(), question: Some(question) },
                 date: None,

@@ -116,6 +116,7 @@ fn walk<D: Simulation>(
             base: plan.base.clone(),
             adapter: adapter.clone(),
             out: committed,
+            transcript: false,
             text: None,
             max_memory: None,
         };
