@@ -173,16 +173,29 @@ struct AuditArgs {
     #[arg(long, value_name = "FILE", requires = "step")]
     record: Option<PathBuf>,
     /// Find the first operation in which another's record of --step differs from yours
-    #[arg(long, value_name = "RECORD", requires_all = ["step", "out"])]
+    #[arg(long, value_name = "RECORD", requires_all = ["step", "out"], group = "written")]
     dispute: Option<PathBuf>,
-    /// File for what `ftk referee` needs to decide a --dispute
-    #[arg(long, value_name = "FILE", requires = "dispute")]
+    /// Open this row of the run, counted from 1, in the file --out, to show it to somebody who may not see the others; may
+    /// be repeated
+    #[arg(long, value_name = "ROW", requires = "out", group = "written")]
+    #[arg(conflicts_with_all = ["step", "sample", "no_steps", "record"])]
+    open: Vec<u64>,
+    /// Open the rows that this step learnt from
+    #[arg(long, value_name = "STEP", requires = "out", group = "written")]
+    #[arg(conflicts_with_all = ["step", "sample", "no_steps", "record"])]
+    open_step: Option<u64>,
+    /// Hold rows that were opened in this file against the transcript of the run folder, or this one, and nothing else
+    #[arg(long, value_name = "FILE")]
+    #[arg(conflicts_with_all = ["recipe", "set", "step", "sample", "no_steps", "record", "written"])]
+    opened: Option<PathBuf>,
+    /// File for what `ftk referee` needs to decide a --dispute, or for the rows that are opened
+    #[arg(long, value_name = "FILE", requires = "written")]
     out: Option<PathBuf>,
     /// Compare with the transcript of this run folder, or with this one, and compute nothing
     #[arg(
         long,
         value_name = "RUN",
-        conflicts_with_all = ["recipe", "set", "step", "sample", "no_steps", "expect_root", "record", "dispute"]
+        conflicts_with_all = ["recipe", "set", "step", "sample", "no_steps", "expect_root", "record", "written", "opened"]
     )]
     against: Option<PathBuf>,
     #[command(flatten)]
@@ -454,9 +467,13 @@ fn run(verb: Verb, &GlobalArgs { offline, .. }: &GlobalArgs, printer: &Printer) 
             commands::train::run(&settings, printer)
         }
         Verb::Audit(AuditArgs { run, against: Some(other), .. }) => commands::audit::against(&run, &other, printer),
+        Verb::Audit(AuditArgs { run, opened: Some(file), expect_root, .. }) => {
+            commands::opened::check(&run, &file, expect_root.as_deref(), printer)
+        }
         Verb::Referee { file } => commands::records::decide(&file, printer),
         Verb::Audit(audit) => {
             use commands::audit::Selection;
+            use commands::opened::RowChoice;
             use commands::records::Recording;
             let AuditArgs {
                 run,
@@ -469,10 +486,14 @@ fn run(verb: Verb, &GlobalArgs { offline, .. }: &GlobalArgs, printer: &Printer) 
                 expect_root,
                 record,
                 dispute,
+                open,
+                open_step,
                 out,
                 device,
                 ..
             } = audit;
+            let rows = open_step.map(RowChoice::Step).or_else(|| (!open.is_empty()).then_some(RowChoice::Rows(open)));
+            let opening = rows.zip(out.clone());
             let recording = if record.is_some() || dispute.is_some() {
                 let &[step] = step.as_slice() else {
                     let hint = "give one --step with --record or --dispute".to_owned();
@@ -490,9 +511,10 @@ fn run(verb: Verb, &GlobalArgs { offline, .. }: &GlobalArgs, printer: &Printer) 
             };
             let device = device.open()?;
             let settings = commands::audit::Settings { run, recipe, set, asked, expect_root, device, offline };
-            match recording {
-                Some(recording) => commands::records::record(&settings, &recording, printer),
-                None => commands::audit::run(&settings, printer),
+            match (recording, opening) {
+                (Some(recording), _) => commands::records::record(&settings, &recording, printer),
+                (None, Some((rows, out))) => commands::opened::open(&settings, &rows, &out, printer),
+                (None, None) => commands::audit::run(&settings, printer),
             }
         }
         Verb::Recipes(recipes) => {

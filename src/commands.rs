@@ -15,6 +15,7 @@ pub mod logits;
 pub mod merge;
 mod nodes;
 pub mod open;
+pub mod opened;
 pub mod prove;
 pub mod pull;
 pub mod questions;

@@ -18,6 +18,7 @@ mod optimiser;
 mod order;
 mod record;
 pub mod referee;
+pub mod rows;
 mod stepper;
 #[cfg(test)]
 mod tests;

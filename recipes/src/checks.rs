@@ -17,6 +17,9 @@ use crate::source::RecipeSource;
 /// Largest rank: what common loaders of adapters accept.
 const MAX_RANK: usize = 256;
 
+/// Least bytes of a secret: as many characters, each of one out of some sixty, are not tried out.
+const SALT: usize = 16;
+
 impl Recipe {
     pub(crate) fn check(&self, source: &RecipeSource<'_>) -> Result<(), RecipeError> {
         let need = |good: bool, key: &str, rule: &str| if good { Ok(()) } else { Err(source.refuse(key, rule)) };
@@ -93,6 +96,9 @@ impl Recipe {
         }
         let states = self.run.transcript || self.run.state_every == 0;
         need(states, "run.state_every", "needs run.transcript = true")?;
+        let secret = |salt: &String| self.run.transcript && salt.len() >= SALT;
+        let rule = "must have 16 characters at least, that nobody can guess, and needs run.transcript = true";
+        need(self.run.salt.as_ref().is_none_or(secret), "run.salt", rule)?;
         need(self.run.patience.is_none() || self.run.best.is_some(), "run.patience", "needs run.best")?;
         need(self.run.patience != Some(0), "run.patience", "must be at least 1")
     }

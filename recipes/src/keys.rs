@@ -12,7 +12,7 @@ use crate::sections::Task;
 use crate::source::RecipeSource;
 
 /// Keys of the host, which trains whatever the task is, and of the choice of what is trained.
-const HOST: [&str; 37] = [
+const HOST: [&str; 38] = [
     "task",
     "base.model",
     "base.train",
@@ -46,6 +46,7 @@ const HOST: [&str; 37] = [
     "run.save_every",
     "run.keep",
     "run.transcript",
+    "run.salt",
     "run.state_every",
     "run.eval_every",
     "run.best",

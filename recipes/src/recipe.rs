@@ -101,6 +101,7 @@ impl Recipe {
         // Nor does what is written down about it.
         if let Some(run) = recipe["run"].as_object_mut() {
             run.shift_remove("transcript");
+            run.shift_remove("salt");
             run.shift_remove("state_every");
         }
         recipe

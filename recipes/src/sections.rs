@@ -294,6 +294,10 @@ pub struct Run {
     /// Write a transcript, with which the run can be computed again step by step (`ftk audit`).
     #[serde(default = "yes")]
     pub transcript: bool,
+    /// A secret of yours that the transcript's digests of rows depend on: without it, who has the transcript can try whether
+    /// a row is one they guess.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<String>,
     /// Steps between states that are kept for audits, in `states/`; 0 keeps none, and an audit begins with the first
     /// step. Each has three times the size of what is trained, in f32.
     #[serde(default)]

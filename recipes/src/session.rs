@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
+use serde_json::Value;
 
 /// Whatever a task could not do.
 pub type TaskError = Box<dyn std::error::Error + Send + Sync>;
@@ -55,6 +56,12 @@ pub trait Session {
             .update(&(row as u64).to_le_bytes())
             .finalize()
             .as_bytes()
+    }
+
+    /// The row as whoever it is opened to gets it, of which [`Session::digest`] is the digest; nothing where that is of
+    /// its number.
+    fn opened(&self, _row: usize) -> Option<Value> {
+        None
     }
 
     /// What is trained: variables by name, in name order.

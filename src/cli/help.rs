@@ -38,6 +38,8 @@ Examples:
   ftk audit runs/dpo --against runs/theirs
   ftk audit runs/dpo --step 17 --record ours.jsonl
   ftk audit runs/dpo --step 17 --dispute theirs.jsonl --out dispute.safetensors
+  ftk audit runs/dpo --open 3 --out row.json
+  ftk audit transcript.jsonl --opened row.json --expect-root DIGEST
 
 Exit codes:
   0  the run follows from its recipe, rows and base as far as it was computed again; two runs are the same

@@ -160,21 +160,23 @@ fn recipe(settings: &Settings, printer: &Printer) -> Result<Recipe> {
     Ok(recipe)
 }
 
+/// A root that somebody typed.
+///
+/// # Errors
+/// A text that is none.
+pub(super) fn digest(text: &str) -> Result<Hash> {
+    let hint = "give the 64 digits that `ftk train` printed";
+    Ok(Hash::from_hex(text).map_err(|_| Advice::new(format!("not a digest: {text}"), hint))?)
+}
+
 /// Whether the root is the one that is expected, and the one that manifest and adapter name.
 fn roots(settings: &Settings, transcript: &Transcript, manifest: Option<&Value>) -> Result<()> {
     let Some(root) = transcript.root() else { return Ok(()) };
+    audit::expected(transcript, settings.expect_root.as_deref().map(digest).transpose()?).map_err(AuditError::from)?;
     let wrong = |whose: &str, said: &str| {
         let what = format!("the transcript's is {}, {whose}: {said}", root.to_hex());
         Err(AuditError::from(Refused::new(TranscriptCheck::Root, what)).into())
     };
-    if let Some(text) = &settings.expect_root {
-        let expected = Hash::from_hex(text);
-        let hint = "give the 64 digits that `ftk train` printed";
-        let expected = expected.map_err(|_| Advice::new(format!("not a digest: {text}"), hint))?;
-        if expected != root {
-            return wrong("the expected one", text);
-        }
-    }
     if !settings.run.is_dir() {
         return Ok(());
     }

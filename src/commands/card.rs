@@ -116,6 +116,8 @@ fn placeless(recipe: &Recipe) -> Recipe {
     recipe.lora.iter_mut().filter_map(|lora| lora.start.as_mut()).for_each(bare);
     recipe.gnn.iter_mut().filter_map(|gnn| gnn.feedback.as_mut()).for_each(bare);
     bare(&mut recipe.run.out);
+    // A secret.
+    recipe.run.salt = None;
     recipe
 }
 

@@ -92,9 +92,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         Some(difference) => printer.line(&format!("no: {difference}")),
     }
     let transcript = commitment.transcript().map(|root| root.to_string());
-    printer.object(
-        &json!({ "opens": opened, "adapter": digest, "transcript": transcript, "difference": difference }),
-    );
+    printer.object(&json!({ "opens": opened, "adapter": digest, "transcript": transcript, "difference": difference }));
     Ok(if opened { Outcome::Done } else { Outcome::No })
 }
 

@@ -41,7 +41,7 @@ impl TranscriptLog {
                 _ => Ok(Self(None)),
             };
         };
-        let rows = transcript::row_digests(stepper.session);
+        let rows = transcript::row_digests(stepper.session, run);
         let wrong = |message: String| TrainError::Transcript { path: path.clone(), message };
         let head = stepper.head(identity, &rows);
         // Whatever lies there is looked at before it is cut to its length.

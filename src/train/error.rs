@@ -58,6 +58,9 @@ pub enum TrainError {
     /// A state that the recipe has kept is not there.
     #[error("{}: is not there, and run.state_every asks for it", .0.display())]
     NotKept(PathBuf),
+    /// Rows that cannot be opened.
+    #[error("no such rows can be opened: {0}")]
+    NotOpened(String),
     /// The transcript is not the one that was written until the checkpoint.
     #[error("{}: {message}", path.display())]
     Transcript {

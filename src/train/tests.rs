@@ -106,6 +106,7 @@ pub(super) fn settings(out: &Path) -> Run {
         shuffle: true,
         keep: 0,
         transcript: true,
+        salt: None,
         state_every: 0,
         save_every: 2,
         eval_every: 4,

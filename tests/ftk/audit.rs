@@ -216,6 +216,50 @@ fn a_commitment_names_the_transcript_if_asked_and_verifiers_expect_it() {
     assert_eq!((code, &verdict["check"]), (1, &"adapter".into()), "{verdict}");
 }
 
+#[test]
+fn rows_are_opened_one_by_one_and_held_against_a_transcript_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let (run, recipe, file) = (place("run"), pairs(folder.path()), place("row.json"));
+    let secret = "run.salt=quite a long secret of ours";
+    let settings = ["run.steps=4", "run.batch=2", "optim.warmup_steps=1", secret];
+    succeed(&mut train(&recipe, &run, &settings));
+    // The secret is in the run folder's recipe, and not in the card that goes wherever the adapter goes.
+    let holds = |name: &str| std::fs::read_to_string(run.join(name)).unwrap().contains("quite a long secret");
+    assert_eq!([holds("recipe.toml"), holds("README.md"), holds("manifest.json")], [true, false, false]);
+    let root = json(&run.join("manifest.json"))["transcript"].as_str().unwrap().to_owned();
+    let out = ["--out", file.to_str().unwrap()];
+    let (code, opened) = audit(&run, &[&["--open-step", "2"][..], &out].concat());
+    assert_eq!((code, opened["rows"].as_array().unwrap().len()), (0, 2), "{opened}");
+    let two = opened["rows"].clone();
+    let row = two[1].as_u64().unwrap();
+    let (code, opened) = audit(&run, &[&["--open", &row.to_string()][..], &out].concat());
+    assert_eq!((code, &opened["rows"]), (0, &serde_json::json!([row])), "{opened}");
+
+    // Whoever checks it has the transcript and its root, and neither recipe nor rows nor base.
+    let alone = place("alone.jsonl");
+    std::fs::copy(run.join("transcript.jsonl"), &alone).unwrap();
+    let check = |root: &str| audit(&alone, &["--opened", file.to_str().unwrap(), "--expect-root", root]);
+    let (code, found) = check(&root);
+    assert_eq!((code, &found["verdict"], &found["rows"][0]["steps"]), (0, &"follows".into(), &serde_json::json!([2])));
+    assert_eq!(found["rows"][0]["content"]["sequences"].as_array().unwrap().len(), 2, "{found}");
+    let (code, other) = check(&"5".repeat(64));
+    assert_eq!((code, &other["check"]), (1, &"root".into()), "{other}");
+    let mut forged = json(&file);
+    forged["rows"][0]["content"]["sequences"][1][0][0][0] = 0.into();
+    std::fs::write(&file, forged.to_string()).unwrap();
+    let (code, other) = check(&root);
+    let reason = format!("data: row {row}: the run had another one there");
+    assert_eq!((code, &other["reason"]), (1, &reason.into()), "{other}");
+    std::fs::write(&file, "{}").unwrap();
+    let output = ftk(&["audit"]).arg(&alone).arg("--opened").arg(&file).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("opens no rows: missing field"), "{}", stderr(&output));
+    // A secret that can be guessed is none.
+    let output = train(&recipe, &place("short"), &["run.salt=short"]).output().unwrap();
+    assert!(stderr(&output).contains("run.salt: must have 16 characters at least"), "{}", stderr(&output));
+}
+
 fn set<'a>(settings: &[&'a str]) -> Vec<&'a str> {
     settings.iter().flat_map(|set| ["--set", set]).collect()
 }

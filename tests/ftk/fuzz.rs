@@ -20,6 +20,7 @@ use ftk::prove::keys::commitment_key;
 use ftk::prove::model;
 use ftk::prove::opening::{OPENING, OpeningFile};
 use ftk::train::referee;
+use ftk::train::rows::OpenedRows;
 use ftk::train::transcript::{self, TRANSCRIPT};
 use ftk_adapters::{notes, peft};
 use ftk_bases::budget::{Budget, within};
@@ -32,6 +33,7 @@ use ftk_proofs::verdict::Expectations;
 use ftk_proofs::verifier::Verifier;
 use ftk_recipes::{Data, Recipe};
 use ftk_text::load::{self, DatasetKind};
+use ftk_text::opened::OpenedRow;
 
 use crate::run::{fixture, ftk, succeed};
 use crate::seller::{Seller, adapter, slices};
@@ -323,6 +325,24 @@ fn transcripts() {
     succeed(ftk(&["train", "--quiet", "--set", "run.steps=6"]).arg(recipe).arg("--out").arg(&out));
     let seed = std::fs::read(out.join(TRANSCRIPT)).unwrap();
     fuzz(TRANSCRIPT, &[seed], 64 * MEGABYTE, |bytes| drop(transcript::read(bytes)));
+}
+
+#[test]
+fn opened_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).into_os_string().into_string().unwrap();
+    let (run, out) = (at("run"), at("rows.json"));
+    succeed(&mut ftk(&["train", "--quiet", "sft", "--set", "run.steps=2", "--out", &run]));
+    succeed(&mut ftk(&["audit", "--quiet", &run, "--open", "1", "--open", "4", "--out", &out]));
+    let transcript = transcript::read(std::fs::File::open(Path::new(&run).join(TRANSCRIPT)).unwrap()).unwrap();
+    let digest =
+        |content: &serde_json::Value| Some(serde_json::from_value::<OpenedRow>(content.clone()).ok()?.digest());
+    let parse = move |bytes: &[u8]| {
+        if let Ok(rows) = OpenedRows::read(&String::from_utf8_lossy(bytes)) {
+            drop(rows.check(&transcript, digest));
+        }
+    };
+    fuzz("rows.json", &[std::fs::read(&out).unwrap()], 64 * MEGABYTE, parse);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a task learns from: rows as token ids, and what of each a loss looks at.
 
 use super::encode::{Pair, ScoredSequence, Unpaired};
+use super::opened::OpenedRow;
 
 /// Rows of one task.
 #[derive(Clone, Debug)]
@@ -93,28 +94,21 @@ impl Examples {
         }
     }
 
-    /// Digest of what a row is: the ids and scored positions of its texts.
-    pub fn digest(&self, row: usize) -> [u8; 32] {
-        let mut hash = blake3::Hasher::new_derive_key("ftk row of text");
-        let mut add = |sequence: &ScoredSequence| {
-            hash.update(&(sequence.texts().count() as u64).to_le_bytes());
-            for (ids, scored) in sequence.texts() {
-                hash.update(&(ids.len() as u64).to_le_bytes());
-                ids.iter().zip(scored).for_each(|(id, &scored)| {
-                    hash.update(&id.to_le_bytes()).update(&[u8::from(scored)]);
-                });
-            }
+    /// A row as whoever it is opened to gets it: the ids and scored positions of its texts.
+    pub fn opened(&self, row: usize) -> OpenedRow {
+        let sequence = |sequence: &ScoredSequence| -> Vec<Vec<(u32, bool)>> {
+            let text = |(ids, scored): (&[u32], &[bool])| ids.iter().copied().zip(scored.iter().copied()).collect();
+            sequence.texts().map(text).collect()
         };
         match self {
-            Self::Sft(rows) => add(&rows[row]),
-            Self::Dpo(rows) => completions(&rows[row]).for_each(add),
+            Self::Sft(rows) => OpenedRow { sequences: vec![sequence(&rows[row])], wanted: None },
+            Self::Dpo(rows) => OpenedRow { sequences: completions(&rows[row]).map(sequence).collect(), wanted: None },
             Self::Unpaired(rows) => {
                 let Alone { pair, wanted } = &rows[row];
-                [&pair.chosen, &pair.rejected].into_iter().for_each(&mut add);
-                hash.update(&[u8::from(*wanted)]);
+                let sequences = [&pair.chosen, &pair.rejected].into_iter().map(sequence).collect();
+                OpenedRow { sequences, wanted: Some(*wanted) }
             }
         }
-        *hash.finalize().as_bytes()
     }
 
     /// Ids in a row.

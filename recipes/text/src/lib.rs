@@ -9,6 +9,7 @@ pub mod generate;
 pub mod health;
 pub mod load;
 pub mod memory;
+pub mod opened;
 pub mod pack;
 mod pass;
 mod place;

@@ -10,6 +10,7 @@ use ftk_adapters::weights::{Weight, Weights};
 use ftk_networks::Network;
 use ftk_recipes::preference::{self, PreferenceRow, ScoredCompletion};
 use ftk_recipes::{BatchLoss, Metrics, Reference, Session, StepWindow, TaskError};
+use serde_json::Value;
 
 use super::encode::{Pair, ScoredSequence};
 use super::examples::{Alone, Examples, completions};
@@ -417,7 +418,11 @@ impl Session for TextSession {
     }
 
     fn digest(&self, row: usize) -> [u8; 32] {
-        self.rows.rows.digest(row)
+        self.rows.rows.opened(row).digest()
+    }
+
+    fn opened(&self, row: usize) -> Option<Value> {
+        serde_json::to_value(self.rows.rows.opened(row)).ok()
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::train::error::TrainError;
+
 /// A check of `TRANSCRIPT.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TranscriptCheck {
@@ -119,7 +121,8 @@ impl Refused {
         Self { check, step: None, what: what.into(), computed: false }
     }
 
-    pub(super) fn at(check: TranscriptCheck, step: u64, what: impl Into<String>) -> Self {
+    /// One that is about a step.
+    pub fn at(check: TranscriptCheck, step: u64, what: impl Into<String>) -> Self {
         Self { step: Some(step), ..Self::new(check, what) }
     }
 
@@ -136,5 +139,22 @@ impl fmt::Display for Refused {
             write!(f, "step {step}: ")?;
         }
         write!(f, "{}: {what}", check.name())
+    }
+}
+
+/// Why a run is not found to follow.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// It does not.
+    #[error("{0}")]
+    Refused(Refused),
+    /// It cannot be told.
+    #[error(transparent)]
+    Undecided(#[from] TrainError),
+}
+
+impl From<Refused> for AuditError {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
     }
 }

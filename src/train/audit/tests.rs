@@ -6,10 +6,10 @@ use ftk_adapters::hint::Hint;
 use ftk_recipes::Best;
 
 use super::super::account::{TranscriptLog, Written};
-use super::super::checkpoint::{FILE, kept_states, state_file};
-use super::super::log::LineLog;
+use super::super::checkpoint::{Checkpoint, FILE, Slot, kept_states, state_file};
+use super::super::log::{LineLog, METRICS};
 use super::super::tests::{Pull, go, identity, observed, optim, settings, variable};
-use super::super::transcript::{Scribe, TranscriptEnd, read};
+use super::super::transcript::{Scribe, StepRecord, TranscriptEnd, read};
 use super::super::{Start, Why, run};
 use super::*;
 

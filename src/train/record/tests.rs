@@ -157,7 +157,7 @@ impl Honest {
         };
         let stepped = trace::during(see, || stepper.step(at)).unwrap();
         let (_, line) = stepper.line(at + 1, &stepped, 0, Metrics::new());
-        let claim = stepper.written(at + 1, &stepped, &line, &row_digests(&session));
+        let claim = stepper.written(at + 1, &stepped, &line, &row_digests(&session, &run));
         let theirs = rechained(&self.transcript, |steps| steps[at] = claim);
         stepper.optimiser.restore(before, Path::new("")).unwrap();
         record(&mut stepper, &theirs, step, keep, meddler()).unwrap()
