@@ -206,6 +206,8 @@ fn objects_have_the_keys_that_the_manual_says() {
     last("`audit --dispute`", 1, &dispute);
     last("`referee`", 0, &["referee", "d"]);
     last("`referee`, of a file without a dispute", 1, &["referee", "theirs.jsonl"]);
+    last("`audit --open`", 0, &["audit", "a", "--open", "1", "--out", "rows.json"]);
+    last("`audit --opened`", 0, &["audit", "a", "--opened", "rows.json"]);
     last("`commit`", 0, &about("commit", &["--out", "c"]));
     last("`prove`", 0, &about("prove", &[&asked[..], &["b", "--open", "--disclose"]].concat()));
     last("`prove`", 0, &about("prove", &[&asked[..], &["s"]].concat()));
