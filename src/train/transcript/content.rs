@@ -10,7 +10,7 @@ const STEP: &str = "ftk transcript 1 step";
 const END: &str = "ftk transcript 1 end";
 
 /// What a difference of the first values is called.
-pub(in crate::train) const START: &str = "start";
+pub const START: &str = "start";
 
 /// What a transcript begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub struct TranscriptEnd {
 
 impl TranscriptHead {
     /// What of another one is different, by name.
-    pub(in crate::train) fn differences(&self, other: &Self) -> Vec<&'static str> {
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
         named([
             ("arithmetic", self.identity.arithmetic == other.identity.arithmetic),
             ("run", self.identity.digest == other.identity.digest),
@@ -81,7 +81,7 @@ fn named<const N: usize>(same: [(&'static str, bool); N]) -> Vec<&'static str> {
 
 impl StepRecord {
     /// What of another one is different, by name.
-    pub(in crate::train) fn differences(&self, other: &Self) -> Vec<&'static str> {
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
         named([
             ("rows", self.rows == other.rows),
             ("rate", self.rate == other.rate),

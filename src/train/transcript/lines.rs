@@ -57,7 +57,7 @@ pub(super) struct EndLine {
 /// A digest in lower-case hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub(in crate::train) struct Hex(pub(in crate::train) Hash);
+pub struct Hex(pub Hash);
 
 impl From<Hex> for String {
     fn from(Hex(hash): Hex) -> Self {
@@ -150,7 +150,7 @@ impl From<&StepLine> for StepRecord {
 /// step leads from one state to another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::train) struct Around {
+pub struct Around {
     /// The chain that the line before follows from; none before the head.
     chain: Option<Hex>,
     before: Line,
@@ -158,15 +158,15 @@ pub(in crate::train) struct Around {
 }
 
 /// Roots over a state; no moments before the first step, where all are zero.
-pub(in crate::train) struct Before {
-    pub(in crate::train) values: Hash,
-    pub(in crate::train) first: Option<Hash>,
-    pub(in crate::train) second: Option<Hash>,
+pub struct Before {
+    pub values: Hash,
+    pub first: Option<Hash>,
+    pub second: Option<Hash>,
 }
 
 impl Around {
     /// Of a step, counted from 1, that a transcript has.
-    pub(in crate::train) fn of(transcript: &Transcript, step: u64) -> Self {
+    pub fn of(transcript: &Transcript, step: u64) -> Self {
         let at = step as usize;
         let line = |at: usize| transcript.steps[at - 1].line(transcript.chain[at]);
         match at.checked_sub(2) {
@@ -181,22 +181,22 @@ impl Around {
     }
 
     /// Its number.
-    pub(in crate::train) fn number(&self) -> u64 {
+    pub fn number(&self) -> u64 {
         self.step.step
     }
 
     /// The chain of its line.
-    pub(in crate::train) fn link(&self) -> Hash {
+    pub fn link(&self) -> Hash {
         self.step.chain.0
     }
 
     /// Whether another one has the same before it.
-    pub(in crate::train) fn same_before(&self, other: &Self) -> bool {
+    pub fn same_before(&self, other: &Self) -> bool {
         (self.chain, &self.before) == (other.chain, &other.before)
     }
 
     /// The state before, and what is said of the step, if the lines follow from each other.
-    pub(in crate::train) fn follows(&self) -> Option<(Before, StepRecord)> {
+    pub fn follows(&self) -> Option<(Before, StepRecord)> {
         let (before, number, chain) = match (&self.before, &self.chain) {
             (Line::Head(line), None) => {
                 let head = TranscriptHead::from(line);

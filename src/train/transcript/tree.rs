@@ -23,13 +23,13 @@ pub struct Roots {
 }
 
 /// Roots over the state that slots hold.
-pub(in crate::train) fn roots(slots: &[Slot]) -> Roots {
+pub fn roots(slots: &[Slot]) -> Roots {
     let of = |part: fn(&Slot) -> &[f32]| named_root(slots, |slot| (&slot.name, part(slot)));
     Roots { values: of(|slot| &slot.value), first: of(|slot| &slot.first), second: of(|slot| &slot.second) }
 }
 
 /// Root over numbers of the same parameters as the slots, in their order.
-pub(in crate::train) fn root_of(slots: &[Slot], numbers: &[Vec<f32>]) -> Hash {
+pub fn root_of(slots: &[Slot], numbers: &[Vec<f32>]) -> Hash {
     let named: Vec<(&Slot, &Vec<f32>)> = slots.iter().zip(numbers).collect();
     named_root(&named, |(slot, numbers)| (&slot.name, numbers))
 }
@@ -43,7 +43,7 @@ fn named_root<T: Sync>(all: &[T], named: impl Fn(&T) -> (&str, &[f32]) + Sync) -
 }
 
 /// The leaf of a parameter's zeros, of so many; none of more than a parameter has.
-pub(in crate::train) fn zeros(name: &str, entries: u64) -> Option<Hash> {
+pub fn zeros(name: &str, entries: u64) -> Option<Hash> {
     (entries <= 1 << 32).then(|| {
         let mut hash = Hasher::new_derive_key(LEAF);
         text(&mut hash, name);
@@ -60,7 +60,7 @@ pub(in crate::train) fn zeros(name: &str, entries: u64) -> Option<Hash> {
 }
 
 /// The leaf of a parameter.
-pub(in crate::train) fn leaf(name: &str, numbers: &[f32]) -> Hash {
+pub fn leaf(name: &str, numbers: &[f32]) -> Hash {
     let mut hash = Hasher::new_derive_key(LEAF);
     text(&mut hash, name);
     hash.update(&(numbers.len() as u64).to_le_bytes());
@@ -75,7 +75,7 @@ pub(in crate::train) fn leaf(name: &str, numbers: &[f32]) -> Hash {
 }
 
 /// Root over leaves in their order.
-pub(in crate::train) fn root(leaves: Vec<Hash>) -> Hash {
+pub fn root(leaves: Vec<Hash>) -> Hash {
     let count = leaves.len() as u64;
     let mut level = leaves;
     while level.len() > 1 {
@@ -85,7 +85,7 @@ pub(in crate::train) fn root(leaves: Vec<Hash>) -> Hash {
 }
 
 /// What the leaf at a place is joined with on each level that has a partner for it, from below.
-pub(in crate::train) fn path(leaves: &[Hash], place: usize) -> Vec<Hash> {
+pub fn path(leaves: &[Hash], place: usize) -> Vec<Hash> {
     let (mut level, mut at, mut path) = (leaves.to_vec(), place, Vec::new());
     while level.len() > 1 {
         path.extend(level.get(at ^ 1));
@@ -96,7 +96,7 @@ pub(in crate::train) fn path(leaves: &[Hash], place: usize) -> Vec<Hash> {
 
 /// The root over so many leaves of which one, at a place, leads up by such a path; none of a place or a path that no leaf
 /// of so many has.
-pub(in crate::train) fn climb(leaf: Hash, place: u64, count: u64, path: &[Hash]) -> Option<Hash> {
+pub fn climb(leaf: Hash, place: u64, count: u64, path: &[Hash]) -> Option<Hash> {
     let (mut node, mut at, mut width, mut path) = (leaf, place, count, path.iter());
     if place >= count {
         return None;
