@@ -178,7 +178,7 @@ pub(super) struct VerifyArgs {
     bundles: Vec<PathBuf>,
     /// JSON lines instead: for each bundle its `bundle` (a path from that file) and what is expected of it, `adapter`,
     /// `transcript`, `input` (with `raw`) or `any_input`, `task`, `max_tokens`, `context`
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["bundles", "Expectations"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["bundles", "ExpectationArgs"])]
     registry: Option<PathBuf>,
     /// Base model
     #[arg(long)]

@@ -1,0 +1,142 @@
+//! The verbs of models that are there: fetch, look into, merge, ask.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use ftk_bases::Precision;
+
+use super::arguments::{DeviceArgs, ModelArgs, PromptArgs};
+use super::printer::Printer;
+use crate::commands::{Outcome, generate, inspect, logits, merge, pull};
+
+#[derive(Args)]
+pub(super) struct InspectArgs {
+    /// Base, adapter folder, run folder, commitment or bundle
+    path: PathBuf,
+    /// Base model that the adapter must fit
+    #[arg(long)]
+    base: Option<PathBuf>,
+    /// Compute the digest by which a proof names the base; reads all weights
+    #[arg(long)]
+    digest: bool,
+}
+
+#[derive(Args)]
+pub(super) struct MergeArgs {
+    /// Base model: a Hugging Face folder, a GGUF file, ORG/NAME[@REVISION] on the hub, `village` or `market`
+    #[arg(long)]
+    base: PathBuf,
+    /// PEFT adapter folder
+    #[arg(long, value_name = "FOLDER")]
+    adapter: PathBuf,
+    /// Folder for the merged model, which must not exist
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+    /// Number format of the merged weights
+    #[arg(long, default_value = "f32")]
+    dtype: Dtype,
+    /// Text to compare the two models on, instead of a built-in sample
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+    /// Largest difference of a logit that is accepted, as a share of what the adapter changes
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
+    tolerance: f64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Dtype {
+    F32,
+    Bf16,
+    F16,
+}
+
+#[derive(Args)]
+pub(super) struct PullArgs {
+    /// ORG/NAME, with @REVISION for a branch, tag or commit other than main
+    #[arg(value_name = "ORG/NAME[@REVISION]")]
+    name: String,
+    /// It is a data set: fetch its files of rows (.jsonl, .ndjson, .json, also .gz and .zst; .parquet)
+    #[arg(long)]
+    dataset: bool,
+    /// Fetch only this file, for example a .gguf; may be repeated
+    #[arg(long = "file", value_name = "NAME")]
+    files: Vec<String>,
+}
+
+#[derive(Args)]
+pub(super) struct GenerateArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    prompt: PromptArgs,
+    /// The day that the base's chat template writes where it asks for today's
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    date: Option<String>,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+#[derive(Args)]
+pub(super) struct LogitsArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// File to read: a safetensors file with `input_ids`, i64 (batch, seq)
+    #[arg(long, value_name = "FILE")]
+    ids: PathBuf,
+    /// File to write: a safetensors file with `logits`, f32 (batch, seq, vocab)
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl InspectArgs {
+    /// Runs it; `local` finds a base.
+    pub(super) fn run(self, local: impl Fn(PathBuf) -> Result<PathBuf>, printer: &Printer) -> Result<Outcome> {
+        let Self { path, base, digest } = self;
+        let base = base.map(local).transpose()?;
+        inspect::run(&inspect::Settings { path, base, digest }, printer)
+    }
+}
+
+impl MergeArgs {
+    /// Runs it; `local` finds a base.
+    pub(super) fn run(self, local: impl Fn(PathBuf) -> Result<PathBuf>, printer: &Printer) -> Result<Outcome> {
+        let Self { base, adapter, out, dtype, text, tolerance } = self;
+        let precision = match dtype {
+            Dtype::F32 => Precision::F32,
+            Dtype::Bf16 => Precision::Bf16,
+            Dtype::F16 => Precision::F16,
+        };
+        let base = local(base)?;
+        merge::run(&merge::Settings { base, adapter, out, precision, text, tolerance }, printer)
+    }
+}
+
+impl PullArgs {
+    pub(super) fn run(self, offline: bool, printer: &Printer) -> Result<Outcome> {
+        let Self { name, dataset, files } = self;
+        pull::run(&pull::Settings { name, dataset, files, offline }, printer)
+    }
+}
+
+impl GenerateArgs {
+    /// Runs it; `local` finds a base.
+    pub(super) fn run(self, local: impl Fn(PathBuf) -> Result<PathBuf>, printer: &Printer) -> Result<Outcome> {
+        let Self { model: ModelArgs { base, adapter }, prompt, date, device } = self;
+        let device = device.open()?;
+        let (base, question) = (local(base)?, prompt.question());
+        generate::run(&generate::Settings { base, adapter, device, question, date }, printer)
+    }
+}
+
+impl LogitsArgs {
+    /// Runs it; `local` finds a base.
+    pub(super) fn run(self, local: impl Fn(PathBuf) -> Result<PathBuf>, printer: &Printer) -> Result<Outcome> {
+        let Self { model: ModelArgs { base, adapter }, ids, out, device } = self;
+        let device = device.open()?;
+        let base = local(base)?;
+        logits::run(&logits::Settings { base, adapter, device, ids, out }, printer)
+    }
+}
