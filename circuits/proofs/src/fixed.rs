@@ -3,117 +3,34 @@
 //! One [`Fixed`] runs one pass over any number of sequences. It serves the prover, who has the adapter's factors and needs the
 //! inputs and exact deltas of every adapted site, and the verifier, who has the deltas and needs the inputs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 use ftk_circuits::fixed::attention::{self, attention};
-use ftk_circuits::fixed::elementary::Dyadic;
 use ftk_circuits::fixed::gate::{geglu, gelu, swiglu};
 use ftk_circuits::fixed::graph::{self, aggregate, relu};
-use ftk_circuits::fixed::linear::{Delta, FixedFactors, Matrix, linear, linear_rope};
+use ftk_circuits::fixed::linear::{Delta, Matrix, linear, linear_rope};
 use ftk_circuits::fixed::norm::{EPS_BITS, layer_norm, norm_rope, rms_norm};
 use ftk_circuits::fixed::rope::{self, Rotations};
 use ftk_circuits::fixed::{ACTIVATION_BITS, add, greedy, words};
-use ftk_kernels::grid::{self, GridError};
+use ftk_kernels::grid;
 use ftk_networks::ops::graph::{Features, Propagation};
 use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, TableShape, Tokens};
 
 use crate::deadline::Deadline;
 use crate::read::LogitsRow;
 
+mod adaptation;
 pub mod base;
 mod error;
+mod layout;
 pub(crate) mod plan;
 
+use self::layout::PassLayout;
+pub use adaptation::{Adaptation, Exported, FixedAdapter, SiteDeltas, SiteRecord};
 pub use base::FixedBase;
 pub use error::PassError;
-
-/// An adapter as integers, by site in name order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FixedAdapter {
-    /// Factors by site.
-    pub sites: BTreeMap<String, FixedFactors>,
-}
-
-impl FixedAdapter {
-    /// Adds the factors of a site as they were exported: scale one and every value on its 16-bit grid.
-    ///
-    /// # Errors
-    /// [`PassError::Scale`], [`PassError::OffGrid`], [`PassError::Grid`], [`PassError::Fixed`] for shapes.
-    pub fn insert(&mut self, site: &str, exported: &Exported<'_>) -> Result<(), PassError> {
-        let Exported { rank, d_in, d_out, a, b, scale } = *exported;
-        if scale != 1.0 {
-            return Err(PassError::Scale { site: site.to_owned(), scale });
-        }
-        let (a, a_shift) = on_grid(site, 'A', a)?;
-        let (b, b_shift) = on_grid(site, 'B', b)?;
-        let factors = FixedFactors::new(site, rank, [d_in, d_out], a, b, [a_shift as u8, b_shift as u8])?;
-        self.sites.insert(site.to_owned(), factors);
-        Ok(())
-    }
-}
-
-/// The factors of a site as they were exported.
-#[derive(Clone, Copy, Debug)]
-pub struct Exported<'a> {
-    /// Rank.
-    pub rank: usize,
-    /// Width of inputs.
-    pub d_in: usize,
-    /// Width of outputs.
-    pub d_out: usize,
-    /// `A`, `(rank, d_in)`.
-    pub a: &'a [f32],
-    /// `B`, `(d_out, rank)`.
-    pub b: &'a [f32],
-    /// What their product is multiplied with.
-    pub scale: f32,
-}
-
-/// Integers and shift of values that lie on their grid exactly.
-fn on_grid(site: &str, factor: char, values: &[f32]) -> Result<(Vec<i16>, u32), PassError> {
-    let name = || format!("adapter factor {factor} of {site}");
-    let (entries, shift) = grid::quantise_16(values).map_err(|error| PassError::Grid { name: name(), error })?;
-    let off = |(&entry, &value): (&i16, &f32)| grid::value_16(entry, shift) != value;
-    match entries.iter().zip(values).position(off) {
-        Some(index) => Err(PassError::OffGrid { site: site.to_owned(), factor, index }),
-        None => Ok((entries, shift)),
-    }
-}
-
-/// The exact deltas of one site as a bundle gives them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SiteDeltas<'a> {
-    /// Rank of the committed adapter at this site.
-    pub rank: usize,
-    /// Fractional bits of its `B A`.
-    pub shift: u32,
-    /// `(rows, d_out)`.
-    pub deltas: &'a [i128],
-}
-
-/// What is added to the base at adapted sites.
-#[derive(Clone, Copy, Debug)]
-pub enum Adaptation<'a> {
-    /// Nothing.
-    Base,
-    /// `B A x`, computed.
-    Factors(&'a FixedAdapter),
-    /// Given deltas.
-    Deltas(&'a BTreeMap<String, SiteDeltas<'a>>),
-}
-
-/// What went in and what was added at an adapted site.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SiteRecord {
-    /// Module path.
-    pub site: String,
-    /// Inputs `x_t`, `(rows, d_in)` at scale `2^-16`.
-    pub inputs: Vec<i32>,
-    /// Exact deltas `(rows, d_out)` if they were computed; empty if they were given.
-    pub deltas: Vec<i128>,
-}
 
 /// Activations `(rows, features)` at scale `2^-16`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -290,63 +207,6 @@ impl<'a> Fixed<'a> {
         self.record(site, inputs, deltas)?;
         Ok(Activations::new(site, 0, Vec::new()))
     }
-}
-
-/// Where the tokens of a pass stand: in their sequences, and how they are rotated there.
-#[derive(Debug, Default)]
-struct PassLayout {
-    segments: Vec<Segment>,
-    positions: Vec<u32>,
-    /// By kind of rotation, each made when it is first needed.
-    rotations: Vec<(Rope, Arc<Rotations>)>,
-}
-
-impl PassLayout {
-    fn of(tokens: &Tokens) -> Self {
-        let (segments, positions) = (tokens.segments().to_vec(), tokens.positions().collect());
-        Self { segments, positions, rotations: Vec::new() }
-    }
-
-    /// Positions of the longest sequence.
-    fn longest(&self) -> usize {
-        self.positions.iter().max().map_or(0, |last| *last as usize + 1)
-    }
-
-    /// Refuses sequences that are longer than a window.
-    fn within(&self, site: &str, window: Option<usize>) -> Result<(), PassError> {
-        let positions = self.longest();
-        match window.filter(|&window| window < positions) {
-            Some(window) => Err(PassError::Window { site: site.to_owned(), window, positions }),
-            None => Ok(()),
-        }
-    }
-
-    /// The rotations of all tokens.
-    fn rotations(&mut self, site: &str, rope: &Rope) -> Result<Arc<Rotations>, PassError> {
-        if let Some((_, table)) = self.rotations.iter().find(|(known, _)| known == rope) {
-            return Ok(table.clone());
-        }
-        let scaling = rope.scaling.as_ref().map(|scaling| {
-            Ok::<_, PassError>(rope::FrequencyScaling {
-                factor: dyadic("rope scaling factor", scaling.factor)?,
-                low: dyadic("rope scaling low frequency factor", scaling.low_freq_factor)?,
-                high: dyadic("rope scaling high frequency factor", scaling.high_freq_factor)?,
-                original_context: scaling.original_context,
-            })
-        });
-        let exact =
-            rope::FixedRope { dim: rope.dim, theta: dyadic("rope theta", rope.theta)?, scaling: scaling.transpose()? };
-        let table = Arc::new(Rotations::new(site, &exact, self.longest())?.at(&self.positions));
-        self.rotations.push((rope.clone(), table.clone()));
-        Ok(table)
-    }
-}
-
-/// A constant of the network, exactly.
-fn dyadic(name: &str, value: f64) -> Result<Dyadic, PassError> {
-    let (mantissa, exponent) = grid::decompose(value)
-        .ok_or_else(|| PassError::Grid { name: name.to_owned(), error: GridError::NotFinite(0) })?;
-    Ok(Dyadic { mantissa, exponent })
 }
 
 /// The `eps` of a norm as an integer.
