@@ -95,9 +95,7 @@ pub fn disclosed(statement: &Statement, graph: Option<&Neighbourhood>, shapes: &
         1 => "1 answer".to_owned(),
         many => format!("{many} answers"),
     };
-    // An id tells a few bits, a logit an equation.
-    let ids = |case: &Case| matches!(case.output, Output::Completion(_) | Output::Choice(_) | Output::AtLeast(_));
-    let numbers = if statement.cases.iter().all(ids) { "" } else { ", numbers more than ids" };
+    let numbers = if statement.cases.iter().all(|case| case.output.is_ids()) { "" } else { ", numbers more than ids" };
     format!(
         "sealed: of the adapter its digest, {sites} sites of {ranks} with names, shapes and scales, and {answers} over \
          {most}{rows} rows (tokens or nodes); nothing else, but that enough answers tell what it does{numbers}"

@@ -4,8 +4,7 @@ use ftk_circuits::AdapterCommitment;
 use ftk_circuits::sealed::{SealedPlan, Work};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::digested::{Digested, DigestedError, digests, may_be_sent};
-use ftk_proofs::outputs::Likely;
-use ftk_proofs::{Case, Choice, Completion, Deadline, FixedModel, Input, Logits, Net, Output, Top, plan};
+use ftk_proofs::{Case, Deadline, FixedModel, Net, plan};
 
 use super::cost::{BaseCost, SealedCosts};
 
@@ -37,8 +36,11 @@ impl Answered {
             Net::Tokens(network) => network.vocab(),
             Net::Graph(network) => network.outputs(),
         };
-        let logits = Logits::of(&vec![0; outputs]);
-        let cases: Vec<Case> = cases.iter().map(|case| supposed(case, &logits, length)).collect();
+        let ids = if length == Length::Shortest { 1 } else { usize::MAX };
+        let supposed = |Case { input, output }: &Case| {
+            Case { input: input.clone(), output: output.clone().supposed(ids, outputs) }
+        };
+        let cases: Vec<Case> = cases.iter().map(supposed).collect();
         may_be_sent(digests(&cases), outputs)?;
         let digested = Digested(vec![vec![0; outputs]; digests(&cases)]);
         Ok(Self { cases, digested })
@@ -66,24 +68,4 @@ impl Answered {
 /// Rows that a network runs on: nodes that are opened, or tokens of all cases, of which each has so many.
 pub fn rows_of_pass(cases: &[Case], graph: Option<&Neighbourhood>, rows: impl Fn(&Case) -> u64) -> u64 {
     graph.map_or_else(|| cases.iter().map(rows).sum(), |graph| graph.members() as u64)
-}
-
-fn supposed(Case { input, output }: &Case, logits: &Logits, length: Length) -> Case {
-    let output = match output.clone() {
-        Output::Completion(completion) => {
-            let ids = if length == Length::Shortest { 1 } else { completion.max_tokens as usize };
-            Output::Completion(Completion { ids: vec![0; ids], ..completion })
-        }
-        Output::Choice(choice) => {
-            Output::Choice(Choice { chosen: choice.among.first().copied().unwrap_or_default(), ..choice })
-        }
-        Output::Logits(_) => Output::Logits(logits.clone()),
-        Output::Top(top) => {
-            let likeliest = (0..).zip(top.likeliest).map(|(id, likely)| Likely { id, ..likely });
-            Output::Top(Top { likeliest: likeliest.collect() })
-        }
-        output @ (Output::LogProb(_) | Output::Preference(_) | Output::AtLeast(_)) => output,
-    };
-    let input: Input = input.clone();
-    Case { input, output }
 }

@@ -115,6 +115,18 @@ macro_rules! outputs {
                 }
             }
 
+            /// The same question with some answer, of at most so many ids where their number is open, by a network with
+            /// so many outputs: which answer it is does not matter to what a proof takes.
+            #[must_use]
+            pub fn supposed(self, ids: usize, outputs: usize) -> Self {
+                match self { $(Self::$name(output) => Self::$name(output.supposed(ids, outputs)),)* }
+            }
+
+            /// Whether it answers with ids alone: an id tells a few bits, a logit an equation.
+            pub fn is_ids(&self) -> bool {
+                match self { $(Self::$name(output) => output.is_ids(),)* }
+            }
+
             /// Where the network yields something else than is stated.
             pub fn difference(&self, yields: &Self) -> Option<String> {
                 if self == yields {

@@ -10,7 +10,7 @@ use super::output_kind::OutputKind;
 use crate::bounds::CaseError;
 #[cfg(test)]
 use crate::encoding::take_i64;
-use crate::read::{RowError, LogitsRow};
+use crate::read::{LogitsRow, RowError};
 use crate::words::{Words, nat};
 
 /// Whether an id is at least so likely.
@@ -75,6 +75,10 @@ impl OutputKind for AtLeast {
     // Who says how likely it is to be is told so, and not only the truth.
     fn is_yes(&self) -> bool {
         self.holds
+    }
+
+    fn is_ids(&self) -> bool {
+        true
     }
 
     fn difference(&self, yields: &Self) -> String {

@@ -11,7 +11,7 @@ use crate::bounds::{CaseError, MAX_CHOICES, ascending};
 use crate::encoding::put_ids;
 #[cfg(test)]
 use crate::encoding::take_ids;
-use crate::read::{RowError, LogitsRow};
+use crate::read::{LogitsRow, RowError};
 use crate::words::Words;
 
 /// The id with the largest logit of those listed.
@@ -61,6 +61,14 @@ impl OutputKind for Choice {
         let listed: Vec<i64> = self.among.iter().map(|id| row.logit(*id)).collect::<Result<_, _>>()?;
         self.chosen = self.among[greedy(&listed).ok_or(RowError::Empty)? as usize];
         Ok(())
+    }
+
+    fn supposed(self, _: usize, _: usize) -> Self {
+        Self { chosen: self.among.first().copied().unwrap_or_default(), ..self }
+    }
+
+    fn is_ids(&self) -> bool {
+        true
     }
 
     fn difference(&self, yields: &Self) -> String {

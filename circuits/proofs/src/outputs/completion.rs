@@ -10,7 +10,7 @@ use crate::bounds::{CaseError, MAX_STOP_IDS, ascending, continuation};
 use crate::encoding::put_ids;
 #[cfg(test)]
 use crate::encoding::take_ids;
-use crate::read::{RowError, LogitsRow};
+use crate::read::{LogitsRow, RowError};
 use crate::words::Words;
 
 /// The greedy continuation of an input.
@@ -95,6 +95,14 @@ impl OutputKind for Completion {
     fn read(&mut self, _: usize, step: usize, row: LogitsRow<'_>) -> Result<(), RowError> {
         *self.ids.get_mut(step).ok_or(RowError::Empty)? = row.greedy()?;
         Ok(())
+    }
+
+    fn supposed(self, ids: usize, _: usize) -> Self {
+        Self { ids: vec![0; ids.min(self.max_tokens as usize)], ..self }
+    }
+
+    fn is_ids(&self) -> bool {
+        true
     }
 
     fn difference(&self, yields: &Self) -> String {

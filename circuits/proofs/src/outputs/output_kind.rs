@@ -55,6 +55,17 @@ pub(crate) trait OutputKind: Clone {
         true
     }
 
+    /// The same question with some answer, of at most so many ids where their number is open, by a network with so many
+    /// outputs: which answer it is does not matter to what a proof takes.
+    fn supposed(self, _ids: usize, _outputs: usize) -> Self {
+        self
+    }
+
+    /// Whether it answers with ids alone: an id tells a few bits, a logit an equation.
+    fn is_ids(&self) -> bool {
+        false
+    }
+
     /// Where the network yields something else than is stated; the two are not equal.
     fn difference(&self, yields: &Self) -> String;
 

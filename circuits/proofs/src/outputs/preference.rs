@@ -10,7 +10,7 @@ use crate::bounds::{CaseError, continuation};
 use crate::encoding::put_ids;
 #[cfg(test)]
 use crate::encoding::{take_i64, take_ids};
-use crate::read::{RowError, LogitsRow};
+use crate::read::{LogitsRow, RowError};
 use crate::words::{Words, nat};
 
 /// How likely each of two continuations is, with the adapter and without it.

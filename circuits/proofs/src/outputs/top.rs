@@ -13,7 +13,7 @@ use super::output_kind::{OutputKind, another, log_prob_differs};
 use crate::bounds::{CaseError, bounded};
 #[cfg(test)]
 use crate::encoding::take_i64;
-use crate::read::{RowError, LogitsRow};
+use crate::read::{LogitsRow, RowError};
 use crate::words::{Words, nat};
 
 /// Most ids: more than anybody reads.
@@ -102,6 +102,10 @@ impl OutputKind for Top {
         };
         self.likeliest = ids.into_iter().map(likely).collect();
         Ok(())
+    }
+
+    fn supposed(self, _: usize, _: usize) -> Self {
+        Self { likeliest: (0..).zip(self.likeliest).map(|(id, likely)| Likely { id, ..likely }).collect() }
     }
 
     fn difference(&self, yields: &Self) -> String {
