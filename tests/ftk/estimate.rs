@@ -46,6 +46,15 @@ fn seven_billion_parameters_held_as_stored_fit_a_card_of_24_gigabytes() {
 }
 
 #[test]
+fn a_folder_of_rows_does_not_stand_in_the_way_of_a_base_that_ships() {
+    let folder = tempfile::tempdir().unwrap();
+    succeed(ftk(&["recipes", "cp", "sft", "mine.toml"]).current_dir(folder.path()));
+    assert!(folder.path().join("village").is_dir());
+    succeed(ftk(&["estimate", "mine.toml"]).current_dir(folder.path()));
+    succeed(ftk(&["estimate", "--base", "village"]).current_dir(folder.path()));
+}
+
+#[test]
 fn what_a_block_keeps_is_what_its_operations_need_on_the_way_back() {
     let folder = tempfile::tempdir().unwrap();
     seven_billion(folder.path());

@@ -94,6 +94,10 @@ fn proof(costs: &Costs, tokens: u64, printer: &Printer) {
 
 /// Whether a base is more than a folder with a configuration.
 fn has_weights(base: &Path) -> bool {
+    // What is no model's folder, `open` judges: the folder of a copied recipe's rows may have the name of a base that ships.
+    if !base.join("config.json").exists() {
+        return true;
+    }
     let Ok(mut files) = std::fs::read_dir(base) else { return true };
     files.any(|file| file.is_ok_and(|file| file.path().extension().is_some_and(|end| end == "safetensors")))
 }
