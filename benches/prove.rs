@@ -386,7 +386,7 @@ fn convolutions(graph: &gnn::graph::Graph, base: &Path) {
         GraphNetwork::new(GraphNetworkKind::Gcn, [features, 16, 2, 1], Head::Convolution, graph.classes.len());
     network.prepare.normalise = true;
     let weights = ftk_gnn::initial::fresh(&network, 1, &candle_core::Device::Cpu).expect("weights");
-    gnn::base::save(base, &network, &weights).expect("a base on disk");
+    ftk_bases::graphs::save(base, &network, &weights).expect("a base on disk");
 }
 
 fn random_adapter(base: &Path, folder: &Path) {

@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use ftk_adapters::weights::values;
-use ftk_bases::{BaseModel, ModelError, Tokenizer};
-use ftk_gnn::{GraphError, base};
+use ftk_bases::{BaseModel, ModelError, Tokenizer, graphs};
 use ftk_networks::graphs::End;
 use ftk_proofs::head::{GraphBase, Tensors};
 use ftk_proofs::{FixedModel, Net};
@@ -30,12 +29,9 @@ pub enum ProvedBase {
 /// Why there is no such base.
 #[derive(Debug, thiserror::Error)]
 pub enum SubjectError {
-    /// It is none of tokens.
+    /// It cannot be read.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// It is one of graphs, and cannot be read.
-    #[error(transparent)]
-    Graph(#[from] GraphError),
     /// Its weights cannot be brought to memory.
     #[error(transparent)]
     Weights(#[from] ftk_adapters::Error),
@@ -50,10 +46,10 @@ impl ProvedBase {
     /// # Errors
     /// As [`BaseModel::open`]; a base of graphs that cannot be read, or that scores pairs.
     pub fn open(path: &Path) -> Result<Self, SubjectError> {
-        if !base::is_one(path) {
+        if !graphs::is_one(path) {
             return Ok(Self::Tokens(Box::new(BaseModel::open(path)?)));
         }
-        let (network, weights) = base::load(path, &Device::Cpu)?;
+        let (network, weights) = graphs::load(path, &Device::Cpu)?;
         if matches!(network.head, End::Pair { .. }) {
             return Err(SubjectError::Pairs(path.to_owned()));
         }

@@ -41,7 +41,11 @@ const CRATES: [Rule; 11] = [
         &["ftk-adapters", "ftk-bases", "ftk-kernels", "ftk-networks", "ftk-recipes"],
         &["halo2_proofs", "pasta_curves", "clap"],
     ),
-    ("ftk-gnn", &["ftk-adapters", "ftk-networks", "ftk-recipes"], &["halo2_proofs", "pasta_curves", "clap"]),
+    (
+        "ftk-gnn",
+        &["ftk-adapters", "ftk-bases", "ftk-networks", "ftk-recipes"],
+        &["halo2_proofs", "pasta_curves", "clap"],
+    ),
     ("ftk-defi", &["ftk-adapters", "ftk-recipes"], &["halo2_proofs", "pasta_curves", "clap"]),
     ("ftk-circuits", &["ftk-kernels"], &["candle-core", "candle-nn", "safetensors", "tempfile", "clap"]),
     ("ftk-proofs", &["ftk-circuits", "ftk-kernels", "ftk-networks"], &HEAVY),

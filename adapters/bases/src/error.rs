@@ -6,6 +6,9 @@ use ftk_adapters::hint::Hint;
 use ftk_networks::Network;
 use ftk_networks::config::ConfigError;
 
+/// What [`ModelError::Malformed`] calls the configuration of a base of graphs.
+pub(crate) const GRAPH_CONFIG: &str = "configuration of a network of graphs";
+
 /// Error of [`crate`]. [`ModelError::hint`] says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -160,6 +163,9 @@ impl Hint for ModelError {
             Self::MissingFile { file: "config.json", .. } => "a model folder has a config.json".to_owned(),
             Self::MissingFile { file: "model.safetensors", path } if path.join("pytorch_model.bin").exists() => {
                 "pickled weights are not read; save the model again with safe_serialization=True".to_owned()
+            }
+            Self::Malformed { format: GRAPH_CONFIG, .. } => {
+                "task \"gnn\" takes the folder base/ of a run that trained a network of graphs, or \"fresh\"".to_owned()
             }
             Self::Exists { .. } => "choose another folder or remove this one".to_owned(),
             Self::Config(ConfigError::Architecture { .. }) => format!("supported: {}", Network::names().join(", ")),

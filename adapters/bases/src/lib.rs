@@ -1,4 +1,4 @@
-//! Base models: their networks, files, tokenizers and chat templates.
+//! Base models: their networks, files, tokenizers and chat templates, and [`graphs`], which are of networks of graphs.
 //!
 //! [`BaseModel::open`] reads what is small (configuration, tokenizer, template) and finds most mistakes
 //! at once; [`BaseModel::weights`] then reads what is large. [`LoadedModel::load`] does both.
@@ -11,6 +11,7 @@ pub mod digest;
 mod error;
 mod folder;
 mod gguf;
+pub mod graphs;
 mod hold;
 #[cfg(feature = "hub")]
 pub mod hub;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ftk_adapters::hint::Hint;
+use ftk_bases::ModelError;
 
 /// Error of the graph plugin.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,9 @@ pub enum GraphError {
         /// What to do.
         hint: &'static str,
     },
+    /// The base.
+    #[error(transparent)]
+    Base(#[from] ModelError),
     /// Tensors.
     #[error(transparent)]
     Adapters(#[from] ftk_adapters::Error),
@@ -51,6 +55,7 @@ impl Hint for GraphError {
         let hint = match self {
             Self::Malformed { hint, .. } => *hint,
             Self::Unfit { hint, .. } => Some(*hint),
+            Self::Base(error) => return error.hint(),
             Self::Peft(error) => return error.hint(),
             Self::Io { .. } | Self::Adapters(_) | Self::Candle(_) => None,
         };

@@ -1,7 +1,6 @@
 //! The graph plugin: graphs from files, networks of graphs written over [`ftk_networks::ops::Ops`], their tasks and
 //! measures. The loop that trains them is the host's; proofs are not known here. `recipes/gnn/README.md` is its manual.
 
-pub mod base;
 pub mod baselines;
 pub mod canonical;
 pub mod contrast;

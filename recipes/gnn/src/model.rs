@@ -8,11 +8,12 @@ use ftk_adapters::lora::{Adapter, Factors};
 use ftk_adapters::peft::{self, Saved};
 use ftk_adapters::train::{Gradients, Learns, LoraTensors, Train, initial_factors};
 use ftk_adapters::weights::Weights;
+use ftk_bases::graphs;
 use ftk_networks::graphs::{End, GraphNetwork, Prepare, convolution};
 
 use super::error::GraphError;
+use super::initial;
 use super::settings::{FRESH, Gnn};
-use super::{base, initial};
 use ftk_recipes::Recipe;
 
 /// Folder inside the run folder for a base that was trained.
@@ -50,7 +51,7 @@ impl GraphModel {
             let weights = initial::fresh(&network, seed, &device)?;
             (network, weights)
         } else {
-            let (mut network, mut weights) = base::load(&recipe.base.model, &device)?;
+            let (mut network, mut weights) = graphs::load(&recipe.base.model, &device)?;
             if network.inputs != inputs {
                 let message = format!("the base takes {} features, the graph has {inputs}", network.inputs);
                 return Err(GraphError::unfit(message, "train the base with gnn.project, which fits all graphs"));
@@ -132,7 +133,7 @@ impl GraphModel {
     /// As [`GraphModel::prepare`].
     pub fn known(recipe: &Recipe) -> Result<Option<GraphNetwork>, GraphError> {
         let model = &recipe.base.model;
-        if model.as_os_str() == FRESH { Ok(None) } else { base::network(model).map(Some) }
+        if model.as_os_str() == FRESH { Ok(None) } else { Ok(Some(graphs::network(model)?)) }
     }
 
     /// A model that is applied and not trained, with the adapter in a folder if one is given.
@@ -140,7 +141,7 @@ impl GraphModel {
     /// # Errors
     /// Files that cannot be read or do not fit each other.
     pub fn frozen(base: &Path, adapter: Option<&Path>) -> Result<Self, GraphError> {
-        let (network, weights) = base::load(base, &Device::Cpu)?;
+        let (network, weights) = graphs::load(base, &Device::Cpu)?;
         let (learnt, l2) = (BTreeSet::new(), (0.0, Vec::new()));
         let mut model = Self { network, weights, adapter: None, learnt, dropout: [0.0; 2], l2, seed: 0 };
         if let Some(folder) = adapter {
@@ -263,7 +264,7 @@ impl GraphModel {
     /// The file system's; an adapter that does not fit the grid.
     pub fn export(&self, out: &Path, base_name: &str) -> Result<Vec<&'static str>, GraphError> {
         let Some(adapter) = &self.adapter else {
-            base::save(&out.join(BASE), &self.network.clone().bare(), &self.weights)?;
+            graphs::save(&out.join(BASE), &self.network.clone().bare(), &self.weights)?;
             return Ok(vec!["base/model.safetensors"]);
         };
         let mut saved = Saved::new();

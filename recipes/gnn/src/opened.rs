@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::base;
+use ftk_bases::graphs;
+
 use super::contrast::ContrastSession;
 use super::edges::EdgeSession;
 use super::error::GraphError;
@@ -62,7 +63,7 @@ impl OpenedTask {
             Objective::Ratings | Objective::Feedback => Carries { weight: true, time: true, direction: true },
         };
         let model = task.model();
-        let base = base::digest(&model.network, &model.weights)?;
+        let base = graphs::digest(&model.network, &model.weights)?;
         let size = [graph.nodes, graph.edges.len()];
         Ok(Self { digest: graph.digest(), root: graph.root(), base, found, unread: graph.unread(used), size, task })
     }

@@ -4,6 +4,7 @@ use ftk_adapters::hint::Hint;
 use std::path::Path;
 
 use candle_core::{Device, Tensor, Var};
+use ftk_bases::graphs;
 use ftk_networks::graphs::End;
 use ftk_networks::ops::graph::Features;
 use tempfile::TempDir;
@@ -534,7 +535,7 @@ fn what_contrast_leaves_behind_is_a_base_for_a_head() {
     let session = on(&recipe(CONTRAST), &graph);
     let folder = base_of(&recipe(CONTRAST), &graph);
     let base = folder.path().join("base");
-    let kept = base::network(&base).unwrap();
+    let kept = graphs::network(&base).unwrap();
     assert_eq!((kept.head, session.model().network.head), (End::Encoder, End::Comparer(5)));
     assert_eq!(kept.parameters(), 6 * 8 + 6 + 6 * 6 + 6);
     let error = score::run((&base, None), &graph, &score::ScoreTargets::AllNodes, None).unwrap_err();

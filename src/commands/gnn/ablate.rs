@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use ftk_bases::graphs;
 use ftk_gnn::graph::{Graph, ImportFindings, NodeSplit};
 use ftk_gnn::import::{Origin, import};
 use ftk_gnn::measures::{NamedFigures, mean_and_deviation};
 use ftk_gnn::settings::{FRESH, Objective};
-use ftk_gnn::{OpenedTask, base, of};
+use ftk_gnn::{OpenedTask, of};
 use ftk_networks::graphs::{End, Head};
 use ftk_recipes::{Recipe, Reference};
 use serde_json::{Map, Value, json};
@@ -60,7 +61,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         if let Some(gnn) = &mut whole.gnn {
             gnn.train_head = false;
         }
-        let network = base::network(&recipe.base.model)?;
+        let network = graphs::network(&recipe.base.model)?;
         let mut fresh = whole.clone();
         fresh.base.model = FRESH.into();
         if let Some(gnn) = &mut fresh.gnn {
@@ -113,7 +114,7 @@ impl AblationRuns<'_> {
     /// The base without any training, unless it ends in something else than what is learnt.
     fn as_it_is(&self, recipe: &Recipe) -> Result<Option<AblationRow>> {
         let opened = OpenedTask::on(recipe, self.graph, self.found)?;
-        if base::network(&recipe.base.model)?.head != opened.model().network.head {
+        if graphs::network(&recipe.base.model)?.head != opened.model().network.head {
             return Ok(None);
         }
         // Fresh factors change nothing.
