@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 mod circles;
+mod names;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
