@@ -37,8 +37,9 @@ impl Answered {
             Net::Graph(network) => network.outputs(),
         };
         let ids = if length == Length::Shortest { 1 } else { usize::MAX };
-        let supposed = |Case { input, output }: &Case| {
-            Case { input: input.clone(), output: output.clone().supposed(ids, outputs) }
+        let supposed = |Case { input, output }: &Case| Case {
+            input: input.clone(),
+            output: output.clone().supposed(ids, outputs),
         };
         let cases: Vec<Case> = cases.iter().map(supposed).collect();
         may_be_sent(digests(&cases), outputs)?;
