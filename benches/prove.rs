@@ -29,14 +29,14 @@ use ftk_adapters::peft;
 use ftk_adapters::train::{initial_factors, normal_values};
 use ftk_circuits::sealed::{Work, verify_sealed};
 use ftk_circuits::{
-    CommitmentKey, Digest, SiteFactors, SiteRows, SiteShape, commit, prove, register, required_k, verify,
-    verify_registration,
+    AdapterCommitment, CommitmentKey, Digest, SiteFactors, SiteRows, SiteShape, commit, prove, register, required_k,
+    verify, verify_registration,
 };
 use ftk_gnn as gnn;
 use ftk_gnn::import::{Origin, import};
 use ftk_networks::graphs::{GraphNetwork, GraphNetworkKind, Head};
 use ftk_networks::sites::Role;
-use ftk_proofs::bundle::{PackedBundle, Proof};
+use ftk_proofs::bundle::{COMMITMENT, PackedBundle, Proof};
 use ftk_proofs::limits::Limits;
 use ftk_proofs::{Case, Deadline, Input, Net, Output, Statement, plan, site_factors};
 use rand::{Rng, SeedableRng};
@@ -211,7 +211,7 @@ fn end_to_end(base: &Path) {
     let mut prove = command("prove");
     prove.args(["--task", "logits", "--raw", "--open", "--disclose", "--prompt", TEXT]).arg("--adapter").arg(&adapter);
     row("prove", prove.arg("--commitment").arg(&commitment).arg("--out").arg(&bundle));
-    row("verify", command("verify").arg(&bundle).arg("--any-input"));
+    row("verify", command("verify").arg(&bundle).args(["--any-input", "--expect-adapter", &digest(&commitment)]));
     println!("bundle: {:.1} MB", megabytes(&bundle));
 }
 
@@ -247,7 +247,10 @@ fn nodes(path: &Path) {
         prove.arg("--graph").arg(path).args(["--open", "--disclose"]).arg("--adapter").arg(&adapter);
         prove.args(nodes.iter().flat_map(|&node| ["--node".to_owned(), graph.name(node)]));
         row(&format!("prove, {what}"), prove.arg("--commitment").arg(&commitment).arg("--out").arg(&bundle));
-        row(&format!("verify, {what}"), command("verify").arg(&bundle).arg("--any-input"));
+        row(
+            &format!("verify, {what}"),
+            command("verify").arg(&bundle).args(["--any-input", "--expect-adapter", &digest(&commitment)]),
+        );
         println!("bundle of {} with {} neighbours: {:.2} MB", what, lists[nodes[0]].len(), megabytes(&bundle));
     }
 }
@@ -303,7 +306,7 @@ fn phases(name: &str, base: &Path, asked: &[String]) {
     let mut prove = command("prove");
     prove.args(asked).arg("--adapter").arg(&adapter).arg("--commitment").arg(&commitment);
     row("prove", prove.arg("--out").arg(&bundle));
-    row("verify", command("verify").arg(&bundle).arg("--any-input"));
+    row("verify", command("verify").arg(&bundle).args(["--any-input", "--expect-adapter", &digest(&commitment)]));
     println!("bundle: {:.3} MB", megabytes(&bundle));
 
     // The answer is in the bundle; the same statement is sealed again.
@@ -325,23 +328,21 @@ fn phases(name: &str, base: &Path, asked: &[String]) {
     clock.lap("counts");
     let key = CommitmentKey::generate(plan.k()).expect("the pinned key");
     clock.lap("key");
-    let mut begun = false;
-    let mut progress = |done: usize, parts: usize| {
-        let what = match parts - done {
-            0 => "link",
-            1 => "equation, folded and proved",
-            2 => "sums of the second stage",
-            3 => "sums of the first stage",
-            _ if done == 0 => "cells filled",
-            _ if done == 1 => "cells and counts committed to",
-            _ => "a tree of fractions",
+    let mut laps = 0;
+    let mut progress = |_: usize, _: usize| {
+        let what = match laps {
+            0 => "cells filled",
+            1 => "cells and counts committed to",
+            lap if lap < 2 + work.trees => "a tree of fractions",
+            lap if lap == 2 + work.trees => "sums of the first stage",
+            _ => "sums of the second stage, equation, folded and proved",
         };
-        begun |= done == 0;
+        laps += 1;
         clock.lap(what);
     };
     let secret = (&known, &opening, factors.as_slice());
     let proof = ftk_proofs::prove::seal(&key, &statement, secret, &plan, &mut progress).expect("sealed");
-    assert!(begun, "progress is told");
+    assert_eq!(laps, 4 + work.trees, "progress is told");
     verify_sealed(&key, &statement.bytes(), &known, &plan, &proof).expect("valid");
     clock.lap("verified, base at hand");
     let Work { cells, leaves, products, points, bytes, memory, .. } = work;
@@ -407,12 +408,22 @@ fn row(name: &str, command: &mut Command) {
     let start = Instant::now();
     let mut child = command.stdout(Stdio::null()).spawn().expect("ftk starts");
     let mut peak = None;
-    while child.try_wait().expect("a child").is_none() {
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            break status;
+        }
         peak = peak_megabytes(&child.id().to_string()).or(peak);
         std::thread::sleep(Duration::from_millis(5));
-    }
+    };
+    assert!(status.success(), "{name} failed");
     let peak = peak.map_or_else(|| "?".into(), |peak| peak.to_string());
     println!("| {name} | {:.2} s | {peak} |", start.elapsed().as_secs_f64());
+}
+
+/// The digest of what was committed to, without which nothing is valid.
+fn digest(commitment: &Path) -> String {
+    let bytes = std::fs::read(commitment.join(COMMITMENT)).expect("a commitment");
+    AdapterCommitment::decode(&bytes).expect("a commitment").digest().to_string()
 }
 
 /// Peak resident memory of a process so far, where the system tells.

@@ -85,6 +85,8 @@ pub(crate) struct Conduct<'a> {
     pub(crate) early: Option<Draw>,
     /// Whether to check the result before releasing it.
     pub(crate) check: bool,
+    /// Whether to weigh the base, which takes a pass over it; who only counts what a proof has does not.
+    pub(crate) weigh: bool,
 }
 
 impl Conduct<'_> {
@@ -104,4 +106,4 @@ impl Conduct<'_> {
 }
 
 pub(crate) const HONEST: Conduct<'static> =
-    Conduct { assign: &|_, _, value| value, send: &|_, _| (), width: None, early: None, check: true };
+    Conduct { assign: &|_, _, value| value, send: &|_, _| (), width: None, early: None, check: true, weigh: true };

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ftk_adapters::hint::{self, HintOf};
 use ftk_text::TextError;
@@ -137,6 +137,17 @@ impl Printer {
         bar
     }
 
+    /// How far work has got of which it is known how much there is: a bar on a terminal, a line now and then elsewhere.
+    pub fn advance(&self, what: &'static str) -> WorkBar<'_> {
+        let template = "{prefix} {wide_bar} {percent} % {elapsed} left {eta} {msg}";
+        let style = ProgressStyle::with_template(template).expect("the template is a constant");
+        let bar = self.bar(0, what);
+        if !bar.is_hidden() {
+            bar.set_style(style);
+        }
+        WorkBar { printer: self, bar, what, said: Instant::now() }
+    }
+
     /// A bar of bytes of a file that are on their way, on a terminal; nothing elsewhere.
     pub fn transfer(&self) -> ProgressBar {
         let template = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} left {eta}";
@@ -157,6 +168,46 @@ impl Printer {
                 let _ = self.lost.set(error);
             }
         }
+    }
+}
+
+/// How far work has got.
+#[derive(Debug)]
+pub struct WorkBar<'p> {
+    printer: &'p Printer,
+    bar: ProgressBar,
+    what: &'static str,
+    /// When a line was last said, or the work begun.
+    said: Instant,
+}
+
+/// Time between two lines about how far work has got.
+const LINES: Duration = Duration::from_secs(20);
+
+impl WorkBar<'_> {
+    /// So much is done of all.
+    pub fn to(&mut self, done: usize, all: usize) {
+        self.bar.set_length(all as u64);
+        self.bar.set_position(done as u64);
+        if self.bar.is_hidden()
+            && let Some(line) = self.line(done, all, Instant::now())
+        {
+            self.printer.note(&line);
+        }
+    }
+
+    /// What is to be said by now, if anything.
+    fn line(&mut self, done: usize, all: usize, now: Instant) -> Option<String> {
+        if now.duration_since(self.said) < LINES {
+            return None;
+        }
+        self.said = now;
+        Some(format!("{}: {} %", self.what, done * 100 / all.max(1)))
+    }
+
+    /// Takes the bar away.
+    pub fn finish(self) {
+        self.bar.finish_and_clear();
     }
 }
 
@@ -186,6 +237,18 @@ fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_now_and_then_says_how_far_it_is() {
+        let printer = Printer::new(false, true);
+        let mut advance = printer.advance("proving");
+        let begun = advance.said;
+        let mut at = |seconds: u64, done: usize| advance.line(done, 80, begun + Duration::from_secs(seconds));
+        assert_eq!(at(19, 10), None);
+        assert_eq!(at(20, 20).as_deref(), Some("proving: 25 %"));
+        assert_eq!(at(39, 40), None, "too soon after the last");
+        assert_eq!(at(55, 80).as_deref(), Some("proving: 100 %"));
+    }
 
     #[test]
     fn scored_text_is_marked_and_nothing_steers_the_terminal() {

@@ -266,17 +266,6 @@ fn bundle(
     let (base, digest) = (fixed.digest(), commitment.digest());
     let context = settings.context.clone().into_bytes();
     let secret = (commitment, &opening.opening, factors.as_slice());
-    let proving = || {
-        let bar = printer.bar(0, "proving");
-        let progress = {
-            let bar = bar.clone();
-            move |done: usize, all: usize| {
-                bar.set_length(all as u64);
-                bar.set_position(done as u64);
-            }
-        };
-        (bar, progress)
-    };
     let (commitment, registration) = (commitment.clone(), Some(registration.clone()));
     let Mode::Open { disclose } = settings.mode else {
         // What an open proof would be of.
@@ -287,9 +276,9 @@ fn bundle(
         let Answered { cases, digested } = answered;
         let key = commitment_key(plan.k())?;
         let statement = Statement { base, adapter: digest, context, cases };
-        let (bar, mut progress) = proving();
-        let proof = seal(&key, &statement, secret, &plan, &mut progress)?;
-        bar.finish_and_clear();
+        let mut advance = printer.advance("proving");
+        let proof = seal(&key, &statement, secret, &plan, &mut |done, all| advance.to(done, all))?;
+        advance.finish();
         let proof = Proof::Sealed { proof, digested };
         return Ok((PackedBundle { statement, commitment, proof, registration, graph, head }, None));
     };
@@ -301,9 +290,9 @@ fn bundle(
     agreed(&ledger.disclosure(commitment.shapes()), disclose)?;
     let statement = Statement { base, adapter: digest, context, cases };
     let key = commitment_key(commitment.k())?;
-    let (bar, mut progress) = proving();
-    let (deltas, proof) = prove(&key, &statement, secret, records, &mut progress)?;
-    bar.finish_and_clear();
+    let mut advance = printer.advance("proving");
+    let (deltas, proof) = prove(&key, &statement, secret, records, &mut |done, all| advance.to(done, all))?;
+    advance.finish();
     let bundle = Bundle { statement, commitment, deltas, proof, registration, graph, head };
     Ok((bundle.pack()?, Some((addition, disclose))))
 }

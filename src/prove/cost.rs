@@ -161,25 +161,16 @@ impl Costs {
     }
 }
 
-/// Time of one core and unit of a sealed proof, in nanoseconds.
+/// Time of one core and unit of a sealed proof, in nanoseconds, beside what [`Work::nanoseconds`] has.
 pub struct SealedRates {
-    /// A cell, committed to and folded.
-    pub cell: f64,
-    /// A leaf of a tree of fractions.
-    pub leaf: f64,
-    /// A product of field elements in the sums.
-    pub product: f64,
     /// A weight of the base, weighed by the prover.
     pub weigh: f64,
-    /// A point that is sent.
-    pub point: f64,
     /// A point that is checked.
     pub check: f64,
 }
 
 /// Fitted to core-seconds of phases: `cargo bench --bench prove -- sealed`.
-pub const SEALED_RATES: SealedRates =
-    SealedRates { cell: 1_000.0, leaf: 750.0, product: 45.0, weigh: 12.0, point: 150_000.0, check: 70_000.0 };
+pub const SEALED_RATES: SealedRates = SealedRates { weigh: 12.0, check: 70_000.0 };
 
 /// What a sealed proof costs.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
@@ -222,10 +213,7 @@ impl SealedCosts {
         let rates = SEALED_RATES;
         let read = RATES.read * base.parameters as f64;
         let weighed = rates.weigh * base.multiplied as f64;
-        let proved = rates.cell * cells as f64
-            + rates.leaf * leaves as f64
-            + rates.product * products as f64
-            + rates.point * points as f64;
+        let proved = work.nanoseconds() as f64;
         let replay = RATES.replay * (base.multiplied * rows) as f64;
         Ok(Self {
             cells,

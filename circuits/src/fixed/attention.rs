@@ -43,6 +43,21 @@ pub struct HeadCounts {
 }
 
 impl HeadCounts {
+    /// # Errors
+    /// [`FixedError::Shape`] of numbers of heads that do not go together, or of too many of them or of their features.
+    pub(crate) fn check(&self, site: &str) -> Result<(), FixedError> {
+        let Self { query, key_value, dim } = *self;
+        let grouped = query > 0 && key_value > 0 && query.is_multiple_of(key_value);
+        let within = query <= MAX_INPUTS && (1..=MAX_INPUTS).contains(&dim);
+        FixedError::require(grouped && within, "number of heads", site)
+    }
+
+    /// # Errors
+    /// [`FixedError::Shape`] of too many rows that see each other.
+    pub(crate) fn check_rows(site: &str, rows: usize) -> Result<(), FixedError> {
+        FixedError::require(rows <= MAX_INPUTS, "number of rows", site)
+    }
+
     /// The head of keys that a head of queries looks at.
     pub(crate) fn shared(&self, head: usize) -> usize {
         head / (self.query / self.key_value)
@@ -78,12 +93,11 @@ pub(crate) fn inverse_root(dim: usize) -> i128 {
 /// and cannot overflow.
 pub fn attention(site: &str, heads: HeadCounts, q: &[i32], k: &[i32], v: &[i32]) -> Result<Vec<i64>, FixedError> {
     let HeadCounts { query, key_value, dim } = heads;
-    let grouped = query > 0 && key_value > 0 && query.is_multiple_of(key_value) && (1..=MAX_INPUTS).contains(&dim);
-    FixedError::require(grouped && query <= MAX_INPUTS, "number of heads", site)?;
+    heads.check(site)?;
     let (width, narrow) = (query * dim, key_value * dim);
     FixedError::require(q.len().is_multiple_of(width), "query", site)?;
     let rows = q.len() / width;
-    FixedError::require(rows <= MAX_INPUTS, "number of rows", site)?;
+    HeadCounts::check_rows(site, rows)?;
     FixedError::require(k.len() == rows * narrow, "key", site)?;
     FixedError::require(v.len() == rows * narrow, "value", site)?;
     for values in [q, k, v] {

@@ -279,7 +279,7 @@ impl Builder {
     /// As [`attention::attention`], of rows of which each sees some: `sees` says so of each pair, row by row.
     ///
     /// # Errors
-    /// [`FixedError::Shape`]; a row that sees none is one of `mask`.
+    /// [`FixedError::Shape`], also of more rows, heads or features than there may be; a row that sees none is one of `mask`.
     pub fn attention(
         &mut self,
         site: &str,
@@ -288,12 +288,12 @@ impl Builder {
         [q, k, v]: [&Tensor; 3],
     ) -> Result<Tensor, FixedError> {
         let attention::HeadCounts { query, key_value, dim } = heads;
-        let grouped = query > 0 && key_value > 0 && query.is_multiple_of(key_value) && dim > 0;
-        FixedError::require(grouped, "number of heads", site)?;
+        heads.check(site)?;
         FixedError::require(q.width == query * dim, "query", site)?;
         FixedError::require(k.width == key_value * dim && k.space == q.space, "key", site)?;
         FixedError::require(v.width == key_value * dim && v.space == q.space, "value", site)?;
         let rows = self.rows(q.space);
+        attention::HeadCounts::check_rows(site, rows)?;
         let some = sees.len() == rows * rows && sees.chunks_exact(rows.max(1)).all(|row| row.contains(&true));
         FixedError::require(some, "mask", site)?;
         let numbers = [query, key_value, dim].map(|number| number as i64);
@@ -441,7 +441,17 @@ impl Builder {
         if let Some((shape, _)) = self.adapter.shapes.iter().zip(&self.used).find(|(_, used)| !**used) {
             return Err(FixedError::Shape { what: "adapter", site: shape.name.clone() });
         }
+        Ok(self.laid_out())
+    }
+
+    fn laid_out(self) -> SealedPlan {
         let arrangement = Arrangement::new(self.spaces, self.groups, self.adapter);
-        Ok(SealedPlan { arrangement, operations: self.operations, digest: self.record.finish() })
+        SealedPlan { arrangement, operations: self.operations, digest: self.record.finish() }
+    }
+
+    /// The plan of a part of a network, whatever sites it has met.
+    #[cfg(test)]
+    pub(crate) fn unfinished(self) -> SealedPlan {
+        self.laid_out()
     }
 }

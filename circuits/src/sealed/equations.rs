@@ -110,11 +110,13 @@ pub(crate) struct Forms<'p> {
     pub(crate) arrangement: &'p Arrangement,
     pub(crate) claims: Claims,
     pub(crate) added: Vec<Added>,
+    /// Whether the base's weights are weighed, or anything stands in the place of what they come to.
+    pub(crate) weigh: bool,
 }
 
 impl<'p> Forms<'p> {
     pub(crate) fn new(arrangement: &'p Arrangement) -> Self {
-        Self { arrangement, claims: Claims::default(), added: Vec::new() }
+        Self { arrangement, claims: Claims::default(), added: Vec::new(), weigh: true }
     }
 
     pub(crate) fn tensor(&mut self, weight: Fp, tensor: &Tensor, rows: &[Fp], features: &[Fp]) {

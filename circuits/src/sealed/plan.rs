@@ -41,7 +41,13 @@ impl SealedPlan {
 
     /// What must hold of cells.
     pub(crate) fn said(&self, first: &EquationPoint) -> Sink<'_> {
+        self.said_weighing(first, true)
+    }
+
+    /// The same, with or without the base's part in it.
+    pub(crate) fn said_weighing(&self, first: &EquationPoint, weigh: bool) -> Sink<'_> {
         let mut sink = Sink::new(&self.arrangement, first);
+        sink.forms.weigh = weigh;
         self.operations.iter().for_each(|operation| operation.state(&mut sink));
         sink
     }

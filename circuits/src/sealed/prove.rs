@@ -13,6 +13,7 @@ use super::said::{
     Combined, OpeningChallenges, Said, Second, SumsEnd, after, anchor, before_held, fits, stage_transcript, subject,
 };
 use super::sums::{DEGREE, Sum, SumBatch};
+use super::work::{SealProgress, Work};
 use crate::columns::{Committed, append_points, commit_columns, commit_integers};
 use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange};
 use crate::conduct::{Conduct, HONEST, Label};
@@ -43,7 +44,7 @@ pub enum SealError {
 ///
 /// The proof is as long for any adapter of the shapes, and tells nothing of it but that.
 ///
-/// `progress` is called with (parts done, parts) before the first and after each.
+/// `progress` is called with (milliseconds of a core done, of all), by arithmetic, before the first part and after each.
 ///
 /// # Errors
 /// [`SealError::Prove`] if key, statement, commitment, plan, factors and opening do not belong together, all but values
@@ -87,8 +88,7 @@ pub(crate) fn seal_cells(
     mut random: ChaCha20Rng,
 ) -> Result<Vec<u8>, ProveError> {
     let lookups = Lookups::new(&plan.arrangement, conduct.width);
-    let parts = lookups.trees.len() + 5;
-    progress(0, parts);
+    let mut told = SealProgress::begin(Work::of(plan, commitment).map_err(ProveError::Public)?, progress);
     let rows = useful_rows(plan.k());
     let anchor = anchor(statement, commitment, plan);
     let points = |committed: &[Committed]| committed.iter().map(|column| column.point).collect::<Vec<EqAffine>>();
@@ -100,7 +100,7 @@ pub(crate) fn seal_cells(
     committed.extend(commit_columns(key, &counts, &mut random));
     let mut sent = points(&committed);
     let opened = OpeningChallenges::draw(&anchor, &sent, conduct.early);
-    progress(1, parts);
+    told.committed();
 
     // Trees.
     let (mut scalars, mut messages) = (Vec::new(), Vec::new());
@@ -115,7 +115,7 @@ pub(crate) fn seal_cells(
         digests.push(sender.transcript.digest);
         scalars.extend(sender.scalars);
         messages.extend(sender.committed);
-        progress(tree.number + 2, parts);
+        told.tree(tree.active);
     }
     let tree_scalars = scalars.clone();
     lookups.add_sums(&mut scalars);
@@ -136,7 +136,7 @@ pub(crate) fn seal_cells(
     let before = after(&sender.transcript.digest, &points(&committed_ends));
     let ended = SumsEnd::new(&plan.arrangement, sink.forms, batch, point);
     let added = ended.added();
-    progress(parts - 3, parts);
+    told.sums();
 
     // What the adapter adds.
     let mut lanes: Vec<Fp> =
@@ -158,7 +158,6 @@ pub(crate) fn seal_cells(
     let of_last: Vec<Vec<Fp>> = last_ends.chunks(rows).map(<[Fp]>::to_vec).collect();
     let committed_last = commit_columns(key, &of_last, &mut random);
     let bound = before_held(&digests, &sender.transcript.digest, &points(&committed_last));
-    progress(parts - 2, parts);
 
     // The equation.
     let said = Said {
@@ -206,10 +205,9 @@ pub(crate) fn seal_cells(
     append_points(&mut proof, &sent);
     let witness = Witness { columns: &columns, committed: &committed };
     let equations = folding.prove(key, witness, conduct, &mut random, &mut proof)?;
-    progress(parts - 1, parts);
     let mut bytes = link::prove(key, &subject(anchor, commitment), &proof, equations, &mut random, conduct.check)?;
     bytes.extend(proof);
-    progress(parts, parts);
+    told.end();
     Ok(bytes)
 }
 

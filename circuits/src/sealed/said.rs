@@ -117,7 +117,7 @@ impl<'p> SumsEnd<'p> {
         for (sum, start) in batch.sums.iter().zip(starts) {
             let [rows, features] = point.weights(sum);
             for (number, factor) in sum.factors.iter().enumerate() {
-                let mut forms = Forms::new(arrangement);
+                let mut forms = Forms { weigh: whole.weigh, ..Forms::new(arrangement) };
                 factor.state(Fp::ONE, [&rows, &features], &mut forms);
                 factors.push(forms);
                 if let Some(product) = factor.product([&rows, &features]) {
@@ -126,6 +126,11 @@ impl<'p> SumsEnd<'p> {
             }
         }
         Self { batch, point, whole, factors, scores }
+    }
+
+    /// The sums of the first stage.
+    pub(crate) fn sums(&self) -> &[Sum<Factor>] {
+        &self.batch.sums
     }
 
     /// All that adapters add, by sites, and of one site in the order of operations: with the number of the identity it

@@ -85,12 +85,7 @@ pub(crate) fn equation(
     conduct: Conduct<'_>,
 ) -> Result<(Folding, Vec<EqAffine>), CheckFailed> {
     let followed = Followed::read(anchor, commitment, plan, read, stop, conduct)?;
-    let said = followed.said(plan, commitment);
-    let identities = said.identities();
-    let rows = useful_rows(plan.k());
-    let products: usize = identities.all.iter().map(|identity| identity.products.len()).sum();
-    let held = read(said.numbers().messages.div_ceil(rows) + 2 * products.div_ceil(rows))?;
-    let folding = said.folding(&identities, &held, &followed.bound, conduct.early);
+    let (folding, held) = followed.folding(commitment, plan, read, conduct)?;
     go_on(stop)?;
     Ok((folding, [commitment.points.as_slice(), &followed.points, &held].concat()))
 }
@@ -119,7 +114,7 @@ impl<'p> Followed<'p> {
         plan: &'p SealedPlan,
         read: &mut Read<'_>,
         stop: &Stop<'_>,
-        Conduct { early, width, .. }: Conduct<'_>,
+        Conduct { early, width, weigh, .. }: Conduct<'_>,
     ) -> Result<Self, CheckFailed> {
         let lookups = Lookups::new(&plan.arrangement, width);
         let rows = useful_rows(plan.k());
@@ -134,7 +129,7 @@ impl<'p> Followed<'p> {
         go_on(stop)?;
         let messages = read(lookups.messages())?;
         let (trees, digests) = lookups::follow(&lookups, &opened.bound, &messages, early);
-        let sink = plan.said(&opened.first);
+        let sink = plan.said_weighing(&opened.first, weigh);
         go_on(stop)?;
         let batch = SumBatch { sums: sink.sums };
         let stage_one = read(batch.rounds())?;
@@ -154,6 +149,25 @@ impl<'p> Followed<'p> {
         let (_, last) = second.batch.starts();
         let bound = before_held(&digests, &transcript.digest, &read(last.div_ceil(rows))?);
         Ok(Self { lookups, opened, trees, ended, second, last_point, bound, points })
+    }
+
+    /// The equation that it comes to, with M, U and V, which are read.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub(crate) fn folding(
+        &self,
+        commitment: &AdapterCommitment,
+        plan: &SealedPlan,
+        read: &mut Read<'_>,
+        conduct: Conduct<'_>,
+    ) -> Result<(Folding, Vec<EqAffine>), CheckFailed> {
+        let said = self.said(plan, commitment);
+        let identities = said.identities();
+        let rows = useful_rows(plan.k());
+        let products: usize = identities.all.iter().map(|identity| identity.products.len()).sum();
+        let held = read(said.numbers().messages.div_ceil(rows) + 2 * products.div_ceil(rows))?;
+        Ok((said.folding(&identities, &held, &self.bound, conduct.early), held))
     }
 
     pub(crate) fn said<'a>(&'a self, plan: &'a SealedPlan, commitment: &'a AdapterCommitment) -> Said<'a> {

@@ -77,8 +77,12 @@ impl LinearOperation {
     pub(crate) fn state(&self, weight: Fp, rows: &[Fp], features: Vec<Fp>, forms: &mut Forms<'_>) {
         let shifts = self.matrix.shifts();
         let scale = |(feature, shift): (&Fp, &u8)| *feature * power_of_two(self.shift - u32::from(*shift));
-        let scaled: Vec<Fp> = features.iter().zip(shifts).map(scale).collect();
-        let back = LimbWeights::new(&scaled).combine_weights(self.matrix.weights(), self.matrix.d_in());
+        let back = if forms.weigh {
+            let scaled: Vec<Fp> = features.iter().zip(shifts).map(scale).collect();
+            LimbWeights::new(&scaled).combine_weights(self.matrix.weights(), self.matrix.d_in())
+        } else {
+            vec![Fp::ONE; self.matrix.d_in()]
+        };
         forms.tensor(weight, &self.input, rows, &back);
         if let Some(bias) = self.matrix.bias() {
             let sum: Fp = features.iter().zip(bias).map(|(feature, bias)| *feature * signed((*bias).into())).sum();

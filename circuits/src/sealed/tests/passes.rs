@@ -1,8 +1,10 @@
 //! Honest proofs, and statements that are not so.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ff::{Field, PrimeField};
+use ftk_kernels::matmul::MAX_INPUTS;
 use pasta_curves::Fp;
 use rayon::prelude::*;
 
@@ -11,8 +13,10 @@ use super::network::{Head, Network, VOCABULARY};
 use super::plain::{first_of, holds_at};
 use super::reference::failures;
 use crate::conduct::{Conduct, HONEST, Label, Sent};
+use crate::fixed::attention::{HeadCounts, attention};
+use crate::fixed::linear::Matrix;
 use crate::sealed::lookups::Lookups;
-use crate::sealed::{SealError, SealedPlan, Work, seal, verify_sealed};
+use crate::sealed::{Builder, SealError, SealedPlan, Work, seal, verify_sealed};
 use crate::tests::support::key;
 use crate::*;
 
@@ -97,6 +101,51 @@ fn outputs_that_cannot_be_listed_and_sites_met_twice_are_refused() {
     assert_eq!(refused(Head::Choice(vec![3, 4], vec![1, 2])), named("stated output"));
     assert_eq!(refused(Head::Choice(vec![3, 4], vec![1])), named("stated output"));
     assert_eq!(refused(Head::Projected), named("adapter"));
+}
+
+/// What the pass on integers refuses of heads and rows is refused in a plan, in the same words.
+#[test]
+fn heads_and_rows_have_the_limits_of_the_semantics() {
+    let network = Network::new(1);
+    let most = MAX_INPUTS;
+    let refused = |heads: HeadCounts, rows: usize, widths: [usize; 2]| {
+        let mut builder = Builder::new(&network.commitment);
+        let space = builder.space(rows);
+        let [q, k] = widths.map(|width| builder.public(space, width, vec![0; rows * width]));
+        // Nobody sees anybody, which is refused last.
+        let refused = builder.attention("attention", heads, Arc::new([]), [&q, &k, &k]).unwrap_err().to_string();
+        let [q, k] = widths.map(|width| vec![0; rows * width]);
+        let on_integers = attention("attention", heads, &q, &k, &k).err().map(|error| error.to_string());
+        (refused, on_integers)
+    };
+    let named = |what: &str| format!("{what} does not fit the shape of site: attention");
+    let heads = |query, key_value, dim| HeadCounts { query, key_value, dim };
+    for counts in [heads(most + 1, 1, 1), heads(1, 1, most + 1), heads(0, 1, 1), heads(3, 2, 1), heads(1, 1, 0)] {
+        let said = named("number of heads");
+        assert_eq!(
+            refused(counts, 1, [counts.query * counts.dim, counts.key_value * counts.dim]),
+            (said.clone(), Some(said))
+        );
+    }
+    let said = named("number of rows");
+    assert_eq!(refused(heads(1, 1, 1), most + 1, [1, 1]), (said.clone(), Some(said)));
+    assert_eq!(refused(heads(2, 1, 1), 3, [2, 1]), (named("mask"), None));
+}
+
+/// With the same random numbers a proof has the same bytes, however many threads make it.
+#[test]
+fn bytes_do_not_depend_on_the_number_of_threads() {
+    let forger = Forger::of_several();
+    let cells = forger.cells();
+    let of = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| forger.seal(&cells, HONEST))
+    };
+    let one = of(1);
+    assert_eq!(forger.verdict(&one, None), Ok(()));
+    for threads in [2, 5] {
+        assert!(of(threads) == one, "{threads} threads");
+    }
 }
 
 /// What names another key, adapter or base than the proof is under.
@@ -211,6 +260,27 @@ fn every_word_of_a_proof_is_read() {
         }
     });
     assert_eq!(forger.verdict(&[&proof[..], &[0; 32]].concat(), None), Err(CheckFailed::SealedProof), "and more");
+}
+
+/// The largest words that there are, and the next ones.
+#[test]
+fn words_end_where_their_limbs_do() {
+    let network = Network::new(1);
+    let most: i64 = (1 << 31) - (1 << 15) - 1;
+    for (value, fits) in [(most, true), (most + 1, false), (-(1 << 31) + 1, true)] {
+        let mut builder = Builder::new(&network.commitment);
+        let space = builder.space(1);
+        let x = builder.public(space, 1, vec![value]);
+        let same = Arc::new(Matrix::new("same", 1, vec![1 << 13], vec![13]).unwrap());
+        let out = builder.project("same", same, &x).unwrap();
+        assert_eq!(out.width(), 1);
+        let plan = builder.unfinished();
+        let filled = plan.fill(&[]).map(|cells| holds_at(&plan, &cells, &[], &first_of(1)));
+        match filled {
+            Ok(holds) => assert!(fits && holds, "{value}"),
+            Err(error) => assert!(!fits && error.to_string().starts_with("output"), "{value}: {error}"),
+        }
+    }
 }
 
 /// Among others, whose errors cancel or not; and left, whenever the verifier does not want to go on.
@@ -339,8 +409,10 @@ fn a_proof_is_as_long_as_its_plan_says() {
         let proof =
             seal(key, &statement, commitment, &network.opening, &network.factors, &plan, &mut progress).unwrap();
         assert_eq!(work.bytes, proof.len() as u64, "{work:?} {plan:?}");
-        let all = work.trees as usize + 5;
-        assert_eq!(parts, (0..=all).map(|done| (done, all)).collect::<Vec<_>>(), "progress knows its end");
+        // Cells, trees, the first stage, and all the rest; the last step is to the end.
+        let all = (work.nanoseconds() / 1_000_000 + 1) as usize;
+        assert_eq!(parts.len(), work.trees as usize + 4);
+        assert!(parts.is_sorted() && parts[0] == (0, all) && parts[parts.len() - 1] == (all, all), "{parts:?}");
         assert!(work.leaves > work.cells && work.memory > 4 * work.cells && work.products > 0, "{work:?}");
     }
 }

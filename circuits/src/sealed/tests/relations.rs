@@ -4,10 +4,13 @@
 use std::any::Any;
 use std::collections::BTreeSet;
 
+use super::forger::Forger;
 use super::network::{Head, Network, ROWS};
 use super::plain::{first_of, holds_at};
 use super::reference::failures;
 use super::sweep::in_tables;
+use crate::CheckFailed;
+use crate::conduct::HONEST;
 use crate::sealed::arrangement::limbs;
 use crate::sealed::cells::Cells;
 use crate::sealed::operations::attention::{Attend, MARK};
@@ -53,6 +56,22 @@ fn an_interval_short_of_the_last_has_nothing_beyond() {
         cells.set(pairs, plane, 0, 1, number);
     }
     assert!(in_tables(&cells) && holds_at(&plan, &cells, &network.factors, &first_of(8)));
+}
+
+/// Each number has the table of its own width: what is in a wider one is no entry of it.
+#[test]
+fn an_entry_of_another_table_is_none() {
+    let forger = Forger::new();
+    let Forger { network, plan } = &forger;
+    let mut cells = forger.cells();
+    let Attend { pairs, .. } = operation(plan);
+    // A pair that is not seen, whose exponential is one more, with a rest that is below zero by as much.
+    let e = cells.integer(&pairs.tensor(limbs(15, 2)), 0, 1);
+    let rest = cells.integer(&pairs.plane(17), 0, 1);
+    cells.set_unsigned(pairs, (15, 2), 0, 1, e as u128 + 1);
+    cells.set(pairs, 17, 0, 1, rest - (1 << 9));
+    assert!(holds_at(plan, &cells, &network.factors, &first_of(8)) && !in_tables(&cells));
+    assert_eq!(forger.verdict(&forger.seal(&cells, HONEST), None), Err(CheckFailed::SealedProof));
 }
 
 #[test]

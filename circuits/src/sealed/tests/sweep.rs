@@ -1,6 +1,7 @@
 //! Every cell is what the cells before it make of it: one is changed, all after it are computed from what it is now, and
 //! what is said no longer holds.
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,10 +14,12 @@ use super::plain::{first_of, holds_at};
 use super::reference::{Failed, failures};
 use crate::CheckFailed;
 use crate::conduct::{Conduct, HONEST, Label, Sent};
+use crate::fixed::FixedError;
 use crate::sealed::arrangement::Group;
 use crate::sealed::cells::{Cells, leaf_columns};
 use crate::sealed::equations::EquationPoint;
 use crate::sealed::operations::attention::{MARK, pair_class};
+use crate::sealed::operations::linear::Project;
 use crate::sealed::operations::log_prob::rank_class;
 use crate::sealed::plan::SealedPlan;
 
@@ -153,6 +156,38 @@ fn is_unseen_mark(plan: &SealedPlan, column: usize, row: usize) -> bool {
     let inside = (group.first..group.first + group.columns()).contains(&column);
     let (query, key) = (row / (2 * ROWS), row % ROWS);
     inside && (column - group.first) % group.class.planes == MARK && key > query
+}
+
+/// A word that is one more, with a rest that is less by what that comes to: all that is linear is as it was, and the next
+/// word follows. The rest has no such limb.
+#[test]
+fn a_word_and_its_rest_are_one_number() {
+    let forger = Forger::new();
+    let Forger { network, plan } = &forger;
+    let mut tried = 0;
+    for number in 0..plan.operations.len() {
+        let any: &dyn Any = &*plan.operations[number];
+        let Some(Project { rounded, .. }) = any.downcast_ref() else { continue };
+        let mut cells = Cells::new(&plan.arrangement);
+        let filled = plan.operations.iter().enumerate().try_for_each(|(own, operation)| {
+            operation.fill(&mut cells, &network.factors)?;
+            if own == number {
+                let limbs = rounded.shift as usize / 16;
+                for (plane, by) in [(0, 1), (1 + limbs, -(1 << 16))] {
+                    let before = cells.integer(&rounded.span.plane(plane), 0, 1);
+                    cells.set(&rounded.span, plane, 0, 1, before + by);
+                }
+            }
+            Ok::<_, FixedError>(())
+        });
+        if filled.is_err() {
+            continue;
+        }
+        assert!(!in_tables(&cells) && judged(plan, &cells, network, &first_of(11)).is_empty(), "operation {number}");
+        assert_eq!(forger.verdict(&forger.seal(&cells, HONEST), None), Err(CheckFailed::SealedProof), "{number}");
+        tried += 1;
+    }
+    assert!(tried > 3, "{tried}");
 }
 
 /// The same by the whole proof, of a few.
