@@ -320,7 +320,7 @@ const TASKS: [(&str, &[&str]); 3] = [
 const REGISTRIES: [&str; 2] = ["commands/tasks", "cli/printer"];
 
 /// Files about proofs that name the task of graphs, which are to become fewer.
-const OF_NODES: [&str; 3] = ["commands/nodes", "commands/verify"];
+const OF_NODES: [&str; 2] = ["commands/nodes", "commands/verify"];
 
 #[test]
 fn tasks_do_not_know_each_other_and_only_registries_know_all() {
