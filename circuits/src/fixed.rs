@@ -76,7 +76,7 @@ pub enum FixedError {
 }
 
 impl FixedError {
-    fn overflow(what: &'static str, site: &str, entry: usize, bits: u32) -> Self {
+    pub(crate) fn overflow(what: &'static str, site: &str, entry: usize, bits: u32) -> Self {
         Self::Overflow { what, site: site.to_owned(), entry, bits }
     }
 

@@ -10,6 +10,9 @@ use ftk_circuits::{
     AdapterCommitment, CheckFailed, CommitmentKey, Digest, Opening, SiteFactors, commit, register, required_k,
 };
 use ftk_networks::digest::Texts;
+use ftk_networks::graphs::leaf::{Carries, Frame, Incident, NodeLeaf};
+use ftk_networks::graphs::neighbourhood::Neighbourhood;
+use ftk_networks::graphs::{GraphNetwork, GraphNetworkKind, Head};
 use ftk_networks::{Llama, Network, tiny};
 use ftk_proofs::bundle::{
     COMMITMENT, DELTAS, Files, LINK, LOGITS, PROOF, PackedBundle, Proof, REGISTRATION, SEALED, STATEMENT,
@@ -50,6 +53,11 @@ impl Base {
 
     /// The same with an adapter of some sites.
     fn of(network: Network, adapted: impl Fn(&str) -> bool) -> Self {
+        Self::of_net(Net::Tokens(network), adapted)
+    }
+
+    /// The same of networks of graphs, too.
+    fn of_net(network: Net, adapted: impl Fn(&str) -> bool) -> Self {
         let mut state = 7;
         let shapes = network.shapes();
         let weight = |name: &str| {
@@ -57,9 +65,8 @@ impl Base {
             let values = values(&mut state, shape.iter().product(), 0.5);
             Some(FloatWeight { shape: Cow::Owned(shape), values: Cow::Owned(values) })
         };
-        let model =
-            FixedModel::new(Net::Tokens(network), Texts { stop: BTreeSet::from([3]), ..Texts::default() }, weight);
-        let model = model.unwrap();
+        let texts = Texts { stop: BTreeSet::from([3]), ..Texts::default() };
+        let model = FixedModel::new(network.clone(), texts, weight).unwrap();
         let mut adapter = FixedAdapter::default();
         for (number, site) in model.sites().iter().enumerate().filter(|(_, site)| adapted(&site.name)) {
             let (rank, d_in, d_out) = (1 + number % 3, site.d_in as usize, site.d_out as usize);
@@ -417,6 +424,106 @@ fn logits_behind_digests_are_sealed() {
     let bare = Statement { cases: others.to_vec(), ..statement };
     let bare = ftk_proofs::text(&Statement { cases: base.answered(bare.cases.clone()), ..bare }).into_bytes();
     assert_eq!(changed(&|files| drop(files.insert(STATEMENT, bare.clone()))), LOGITS);
+}
+
+/// The same logits, as many to each case as is said; behind their digest where a statement has it.
+fn dealt(all: &[i64], lengths: &[usize]) -> (Vec<Output>, Digested) {
+    let (mut outputs, mut digested, mut from) = (Vec::new(), Digested::default(), 0);
+    for length in lengths {
+        let own = &all[from..from + length];
+        let output = Logits::of(own);
+        if let Logits::Digest(_) = output {
+            digested.0.push(own.to_vec());
+        }
+        outputs.push(output.into());
+        from += length;
+    }
+    assert_eq!(from, all.len());
+    (outputs, digested)
+}
+
+/// Logits that are what the network yields one after another, but not of each case by itself: of two classes the first
+/// of one node, then its second with the first of the next.
+#[test]
+fn logits_of_one_case_are_not_those_of_another() {
+    let few = Base::new(tiny::network().into());
+    let many = Base::of(Llama { vocab: 300, ..tiny::network() }.into(), |name| name.ends_with("q_proj"));
+    let deals: [(&Base, &[&[usize]]); 2] = [
+        (&few, &[&[15, 17], &[17, 15], &[15, 16, 17]]),
+        (&many, &[&[299, 301], &[301, 299], &[299, 300, 301], &[256, 344], &[344, 256]]),
+    ];
+    for (base, deals) in deals {
+        for lengths in deals {
+            let inputs = [&[5, 1][..], &[7, 2, 2], &[9]];
+            let asked: Vec<Case> =
+                inputs[..lengths.len()].iter().map(|input| case(input, Logits::asked().into())).collect();
+            let (cases, digested) = base.answered_with_logits(asked);
+            let stated = |case: &Case| match &case.output {
+                Output::Logits(Logits::Values(values)) => values.clone(),
+                _ => Vec::new(),
+            };
+            let all = [cases.iter().flat_map(stated).collect(), digested.0.concat()].concat();
+            let with = |lengths: &[usize]| {
+                let (outputs, digested) = dealt(&all, lengths);
+                let case = |(case, output): (&Case, Output)| Case { output, ..case.clone() };
+                (cases.iter().zip(outputs).map(case).collect::<Vec<Case>>(), digested)
+            };
+            let each = vec![all.len() / lengths.len(); lengths.len()];
+            assert_eq!(with(&each), (cases.clone(), digested.clone()));
+            assert!(base.plan_with(&cases, &digested).is_ok());
+            let (forged, of_forged) = with(lengths);
+            let refused = base.plan_with(&forged, &of_forged).unwrap_err().to_string();
+            assert_eq!(refused, "stated output does not fit the shape of site: lm_head", "{lengths:?}");
+            // Digests of several lengths are no file.
+            if of_forged.encode().is_ok() {
+                let files = packed(base, base.statement(forged), vec![0; 32], of_forged);
+                let files: Files<'_> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+                let model = Base::of_net(base.model.net().clone(), |_| true).model;
+                let verdict = Verifier::new(model, Limits::NONE).verify(&files, &Expectations::default());
+                assert_eq!(verdict.unwrap_err().check(), "replay", "{lengths:?}");
+            }
+        }
+    }
+}
+
+/// Three nodes in a row, of two classes each.
+#[test]
+fn logits_of_one_node_are_not_those_of_another() {
+    let network = GraphNetwork::new(GraphNetworkKind::Gcn, [2, 3, 2, 1], Head::Convolution, 2);
+    let base = Base::of_net(Net::Graph(network), |_| true);
+    let edge = |other| Incident { other, sends: false, weight: 1.0, time: 0.0 };
+    let leaf = |(node, edges): (u32, &[u32])| NodeLeaf {
+        node,
+        name: node.to_string(),
+        time: None,
+        degree: edges.len() as u32,
+        edges: edges.iter().copied().map(edge).collect(),
+        features: vec![(0, 1.0), (1, node as f32)],
+    };
+    let leaves = [(0, &[1][..]), (1, &[0, 2]), (2, &[1])].map(leaf);
+    let frame = Frame { nodes: 3, width: 2, carries: Carries::default(), timed: false };
+    let graph = Neighbourhood::of_leaves(frame, &leaves, &[0, 1, 2], 2);
+    let asked = |node| Case { input: Input::Node { graph: Digest([0; 32]), node }, output: Logits::asked().into() };
+    let propose = |_: &[u32], _: usize| Ok(Vec::new());
+    let cases = answer(&base.model, &base.adapter, [0, 1, 2].map(asked).to_vec(), Some(&graph), None, propose);
+    let cases = cases.unwrap().0;
+    let all: Vec<i64> = cases
+        .iter()
+        .flat_map(|case| match &case.output {
+            Output::Logits(Logits::Values(values)) => values.clone(),
+            other => unreachable!("{other:?}"),
+        })
+        .collect();
+    let plan_of = |lengths: &[usize]| {
+        let with = |(case, output): (&Case, Output)| Case { output, ..case.clone() };
+        let forged: Vec<Case> = cases.iter().zip(dealt(&all, lengths).0).map(with).collect();
+        plan(&base.model, &base.commitment, (&forged, &Digested::default()), Some(&graph), Deadline::NONE)
+    };
+    assert!(plan_of(&[2, 2, 2]).is_ok());
+    for lengths in [[1, 2, 3], [3, 2, 1], [2, 1, 3]] {
+        let refused = plan_of(&lengths).unwrap_err().to_string();
+        assert_eq!(refused, "stated output does not fit the shape of site: logits", "{lengths:?}");
+    }
 }
 
 /// What the logits behind digests take is held against the limit before they are read.

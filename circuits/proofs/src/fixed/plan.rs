@@ -215,8 +215,8 @@ impl<'a> Planning<'a> {
             let x = if own.len() == rows { x.clone() } else { self.builder.select(site, x, &own)? };
             match kind {
                 StatedRows::Logits => {
-                    let values = own.iter().flat_map(|row| self.stated[*row].logits()).copied().collect();
-                    self.builder.outputs(site, matrix.clone(), &x, values)?;
+                    let values: Vec<&[i64]> = own.iter().map(|row| self.stated[*row].logits()).collect();
+                    self.builder.outputs(site, matrix.clone(), &x, &values)?;
                 }
                 StatedRows::Largest(among) => {
                     let ids = own.iter().filter_map(|row| self.stated[*row].id());

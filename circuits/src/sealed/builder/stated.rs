@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::Builder;
-use crate::fixed::FixedError;
 use crate::fixed::linear::Matrix;
 use crate::fixed::log_prob::MAX_VOCABULARY;
+use crate::fixed::{FixedError, WORD_BITS};
 use crate::sealed::arrangement::{LIMB, Tensor};
 use crate::sealed::operations::choice::{KnownOutputs, Largest, unsigned_class, word_class};
 use crate::sealed::operations::linear::LinearOperation;
@@ -66,15 +66,22 @@ impl Builder {
     /// States of each row what the outputs of a linear site are, rounded.
     ///
     /// # Errors
-    /// As [`Builder::project`], but that a site may be met again.
+    /// As [`Builder::project`], but that a site may be met again; [`FixedError::Shape`] of a row of another number of outputs
+    /// than the site has, [`FixedError::Overflow`] of one that is no output.
     pub fn outputs(
         &mut self,
         site: &str,
         matrix: Arc<Matrix>,
         x: &Tensor,
-        outputs: Vec<i64>,
+        outputs: &[&[i64]],
     ) -> Result<(), FixedError> {
-        FixedError::require(outputs.len() == self.rows(x.space) * matrix.d_out(), "stated output", site)?;
+        // Of each row by itself: what one has too few another may have too many.
+        let fits = outputs.len() == self.rows(x.space) && outputs.iter().all(|row| row.len() == matrix.d_out());
+        FixedError::require(fits, "stated output", site)?;
+        let outputs = outputs.concat();
+        if let Some(entry) = outputs.iter().position(|output| output.unsigned_abs() >> WORD_BITS != 0) {
+            return Err(FixedError::overflow("stated output", site, entry, WORD_BITS));
+        }
         let linear = self.stated(site, matrix, None, x)?;
         let shift = linear.shift;
         self.note_of("outputs", site, x, outputs.iter().copied());

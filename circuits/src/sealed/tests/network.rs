@@ -388,6 +388,8 @@ pub(super) enum Head {
     /// Outputs that the network would go on with, twice.
     Projected,
     Outputs(Vec<i64>),
+    /// Of each row.
+    Rows(Vec<Vec<i64>>),
     LogProbs {
         sums: Vec<TotalLogProb>,
         bounds: Vec<Bound>,
@@ -479,7 +481,14 @@ fn state(builder: &mut Builder, head: &Head, matrix: &Arc<Matrix>, x: &Tensor) -
         Head::Choice(among, stated) => builder.largest("head", matrix.clone(), Some(among), x, stated.clone()),
         Head::Projected => (0..2).try_for_each(|_| builder.project("head", matrix.clone(), x).map(|_| ())),
         Head::Several(heads) => heads.iter().try_for_each(|head| state(builder, head, matrix, x)),
-        Head::Outputs(outputs) => builder.outputs("head", matrix.clone(), x, outputs.clone()),
+        Head::Outputs(outputs) => {
+            let rows: Vec<&[i64]> = outputs.chunks(matrix.d_out()).collect();
+            builder.outputs("head", matrix.clone(), x, &rows)
+        }
+        Head::Rows(rows) => {
+            let rows: Vec<&[i64]> = rows.iter().map(Vec::as_slice).collect();
+            builder.outputs("head", matrix.clone(), x, &rows)
+        }
         Head::LogProbs { sums, bounds, likeliest } => {
             let log_probs = builder.log_probs("head", matrix.clone(), x)?;
             builder.add_up("head", &log_probs, sums.clone())?;

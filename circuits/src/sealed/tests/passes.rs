@@ -148,6 +148,31 @@ fn bytes_do_not_depend_on_the_number_of_threads() {
     }
 }
 
+/// As many outputs are stated of each row as there are, and each is one that a pass may have.
+#[test]
+fn outputs_of_another_row_or_of_no_pass_are_refused() {
+    let network = Network::new(1);
+    let logits = network.pass().logits;
+    let refused = |head: Head| network.try_plan(head).err().map(|error| error.to_string());
+    let rows = |first: usize| [&logits[..first], &logits[first..]].map(<[i64]>::to_vec).to_vec();
+    assert_eq!(refused(Head::Rows(rows(VOCABULARY))), None);
+    let others = [rows(VOCABULARY - 1), rows(VOCABULARY + 1), rows(0), vec![logits.clone()]];
+    let one_more = [rows(VOCABULARY), vec![Vec::new()]].concat();
+    for rows in others.into_iter().chain([one_more]) {
+        let named = "stated output does not fit the shape of site: head";
+        assert_eq!(refused(Head::Rows(rows.clone())).as_deref(), Some(named), "{rows:?}");
+    }
+    for (output, fits) in [((1 << 31) - 1, true), (1 - (1 << 31), true), (1 << 31, false), (-1 << 31, false)] {
+        let mut logits = logits.clone();
+        logits[24] = output;
+        let named = "stated output 24 reaches 2^31 at site: head";
+        assert_eq!(refused(Head::Outputs(logits)).as_deref(), (!fits).then_some(named), "{output}");
+    }
+    let mut logits = logits.clone();
+    logits[0] = i64::MIN;
+    assert_eq!(refused(Head::Outputs(logits)).as_deref(), Some("stated output 0 reaches 2^31 at site: head"));
+}
+
 /// What names another key, adapter or base than the proof is under.
 #[test]
 fn keys_adapters_and_bases_are_told_apart() {
