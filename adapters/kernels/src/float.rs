@@ -6,6 +6,7 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod bf16;
 mod elementary;
 mod environment;
 mod fused;

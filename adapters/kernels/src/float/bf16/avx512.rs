@@ -1,0 +1,234 @@
+//! Products in bf16 by `vdpbf16ps`. Lanes are entries of the result: a register of sums belongs to one row of the left
+//! factor and sixteen entries of its result, and one instruction adds two terms to each.
+
+use std::arch::x86_64::*;
+use std::cell::RefCell;
+
+use half::bf16;
+use half::slice::HalfFloatSliceExt;
+use rayon::prelude::*;
+
+use super::{CUT, Way, Weight};
+
+/// Rows of sums that are held at once, two registers each.
+const ROWS: usize = 12;
+/// Entries of a register, and of the two of a row.
+const LANES: usize = 16;
+const WIDTH: usize = 2 * LANES;
+/// Pairs of terms of a chain.
+const PAIRS: usize = CUT / 2;
+/// Multiplications that outweigh handing them to another thread.
+const WORTH_A_THREAD: usize = 1 << 19;
+/// Rows for which entries are put together anew: enough that doing it does not count.
+const TASK: usize = 64 * ROWS;
+
+/// A processor that has the instruction.
+#[derive(Clone, Copy)]
+pub(super) struct Unit(());
+
+thread_local! {
+    /// What a thread has put together of the weights, and of the left factor of a product that it asked for.
+    static ENTRIES: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    static LEFT: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The result of all tasks.
+#[derive(Clone, Copy)]
+struct Result(*mut f32);
+
+// SAFETY: tasks write to rows and columns of their own only.
+unsafe impl Send for Result {}
+// SAFETY: as above.
+unsafe impl Sync for Result {}
+
+impl Unit {
+    pub(super) fn detect() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512bf16");
+        has.then_some(Self(()))
+    }
+
+    /// As [`super::product`].
+    pub(super) fn product(self, x: &[f32], weight: Weight<'_>, way: Way) -> Vec<f32> {
+        let (terms, entries) = weight.sides(way);
+        let (rows, pairs) = (x.len() / terms, terms.div_ceil(2));
+        let mut result = vec![0.0; rows * entries];
+        // Kept between calls, and taken out while it is used: another product may run on this thread meanwhile.
+        let mut left = LEFT.take();
+        let needed = rows.next_multiple_of(ROWS) * pairs;
+        if left.len() < needed {
+            left.resize(needed, 0);
+        }
+        let worth = rows * terms * entries > WORTH_A_THREAD;
+        let put = |(to, x): (&mut [u32], &[f32])| {
+            // SAFETY: `detect` has found the instructions.
+            unsafe { put_rows(to, x, terms) }
+        };
+        if worth {
+            left.par_chunks_mut(ROWS * pairs).zip(x.par_chunks(ROWS * terms)).for_each(put);
+        } else {
+            left.chunks_mut(ROWS * pairs).zip(x.chunks(ROWS * terms)).for_each(put);
+        }
+        let target = Result(result.as_mut_ptr());
+        let tasks = (0..rows).step_by(TASK).flat_map(|row| (0..entries).step_by(WIDTH).map(move |entry| (row, entry)));
+        let one = |(row, entry): (usize, usize)| {
+            let rows = row..rows.min(row + TASK);
+            let task = Task { left: &left, rows, pairs, weight, way, entry, width: WIDTH.min(entries - entry), target };
+            // SAFETY: `detect` has found the instructions. Rows and entries lie in the result, and are this task's.
+            unsafe { task.run(entries) }
+        };
+        if worth {
+            tasks.collect::<Vec<_>>().into_par_iter().for_each(one);
+        } else {
+            tasks.for_each(one);
+        }
+        LEFT.set(left);
+        result
+    }
+}
+
+/// Rounds at most [`ROWS`] rows, and puts pairs of terms of all of them together, pair by pair.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn put_rows(to: &mut [u32], x: &[f32], terms: usize) {
+    let mut pairs = [0u32; LANES];
+    for (row, x) in x.chunks_exact(terms).enumerate() {
+        for (block, x) in x.chunks(2 * LANES).enumerate() {
+            let half = |from: usize| {
+                let count = x.len().saturating_sub(from).min(LANES);
+                // SAFETY: as many numbers as the mask has bits lie in the slice.
+                unsafe { _mm512_maskz_loadu_ps((1u32 << count).wrapping_sub(1) as u16, x.as_ptr().wrapping_add(from)) }
+            };
+            let both = _mm512_cvtne2ps_pbh(half(LANES), half(0));
+            // SAFETY: 64 bytes both.
+            unsafe { _mm512_storeu_si512(pairs.as_mut_ptr().cast(), std::mem::transmute::<__m512bh, __m512i>(both)) };
+            let at = block * LANES;
+            for (pair, &values) in pairs.iter().take(x.len().div_ceil(2)).enumerate() {
+                to[(at + pair) * ROWS + row] = values;
+            }
+        }
+    }
+}
+
+/// Some rows times one group of entries.
+struct Task<'a> {
+    left: &'a [u32],
+    rows: std::ops::Range<usize>,
+    pairs: usize,
+    weight: Weight<'a>,
+    way: Way,
+    entry: usize,
+    width: usize,
+    target: Result,
+}
+
+impl Task<'_> {
+    /// # Safety
+    /// The result must have `entries` a row, the task's among them, and nobody else may use those.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    unsafe fn run(self, entries: usize) {
+        let Self { left, rows, pairs, weight, way, entry, width, target } = self;
+        let mut right = ENTRIES.take();
+        right.resize(PAIRS * WIDTH, 0);
+        for first in (0..pairs).step_by(PAIRS) {
+            let count = PAIRS.min(pairs - first);
+            match way {
+                Way::Forward => put_columns(&mut right, weight, (entry, width), (first, count)),
+                Way::Back => put_pairs(&mut right, weight, (entry, width), (first, count)),
+            }
+            for row in rows.clone().step_by(ROWS) {
+                let left = &left[row * pairs + first * ROWS..][..count * ROWS];
+                let right = &right[..count * WIDTH];
+                let held = ROWS.min(rows.end - row);
+                let at = target.0.wrapping_add(row * entries + entry);
+                let to = (at, entries, width, first > 0);
+                // SAFETY: as the caller promises.
+                unsafe {
+                    match held {
+                        1 => sums::<1>(left, right, to, held),
+                        2 => sums::<2>(left, right, to, held),
+                        3..=4 => sums::<4>(left, right, to, held),
+                        5..=8 => sums::<8>(left, right, to, held),
+                        _ => sums::<ROWS>(left, right, to, held),
+                    }
+                }
+            }
+        }
+        ENTRIES.set(right);
+    }
+}
+
+/// Pairs of terms that lie in rows of the weights, one row an entry.
+fn put_columns(to: &mut [u32], weight: Weight<'_>, (entry, width): (usize, usize), (first, count): (usize, usize)) {
+    let d_in = weight.d_in;
+    let terms = 2 * first..d_in.min(2 * (first + count));
+    for lane in 0..WIDTH {
+        if lane >= width {
+            to.iter_mut().skip(lane).step_by(WIDTH).take(count).for_each(|to| *to = 0);
+            continue;
+        }
+        let row: &[u16] = weight.values[(entry + lane) * d_in..][..d_in][terms.clone()].reinterpret_cast();
+        let (pairs, rest) = row.as_chunks::<2>();
+        for (pair, values) in pairs.iter().enumerate() {
+            to[pair * WIDTH + lane] = u32::from(values[0]) | u32::from(values[1]) << 16;
+        }
+        if let [last] = rest {
+            to[pairs.len() * WIDTH + lane] = u32::from(*last);
+        }
+    }
+}
+
+/// Pairs of terms that lie in two rows of the weights, one below the other.
+fn put_pairs(to: &mut [u32], weight: Weight<'_>, (entry, width): (usize, usize), (first, count): (usize, usize)) {
+    let row = |term: usize| -> &[bf16] {
+        let row = weight.values.get(term * weight.d_in..(term + 1) * weight.d_in);
+        row.map_or(&[], |row| &row[entry..entry + width])
+    };
+    for (pair, to) in to.chunks_exact_mut(WIDTH).take(count).enumerate() {
+        let term = 2 * (first + pair);
+        let (even, odd): (&[u16], &[u16]) = (row(term).reinterpret_cast(), row(term + 1).reinterpret_cast());
+        to.fill(0);
+        to.iter_mut().zip(even).for_each(|(to, &value)| *to = u32::from(value));
+        to.iter_mut().zip(odd).for_each(|(to, &value)| *to |= u32::from(value) << 16);
+    }
+}
+
+/// Chains of `R` rows, of which `held` are there, from zero; put in the place of, or added to, what stands at `to`:
+/// its address, entries from row to row, entries wanted, and whether to add.
+///
+/// # Safety
+/// `held` rows of so many entries lie at the address.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+unsafe fn sums<const R: usize>(
+    left: &[u32],
+    right: &[u32],
+    (to, stride, width, add): (*mut f32, usize, usize, bool),
+    held: usize,
+) {
+    let mut sums = [[_mm512_setzero_ps(); 2]; R];
+    for (left, right) in left.as_chunks::<ROWS>().0.iter().zip(right.as_chunks::<WIDTH>().0) {
+        // SAFETY: 16 pairs each lie in the array of 32; both types are 512 bits.
+        let right: [__m512bh; 2] = unsafe {
+            [0, LANES]
+                .map(|from| std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(right[from..].as_ptr().cast())))
+        };
+        for (sums, &pair) in sums.iter_mut().zip(left) {
+            // SAFETY: both types are 512 bits.
+            let pair = unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(pair.cast_signed())) };
+            *sums = [_mm512_dpbf16_ps(sums[0], pair, right[0]), _mm512_dpbf16_ps(sums[1], pair, right[1])];
+        }
+    }
+    for (row, sums) in sums.iter().take(held).enumerate() {
+        for (half, &sum) in sums.iter().enumerate() {
+            let count = width.saturating_sub(half * LANES).min(LANES);
+            let mask = (1u32 << count).wrapping_sub(1) as u16;
+            let to = to.wrapping_add(row * stride + half * LANES);
+            // SAFETY: as many entries as the mask has bits lie there.
+            unsafe {
+                let sum = if add { _mm512_add_ps(_mm512_maskz_loadu_ps(mask, to), sum) } else { sum };
+                _mm512_mask_storeu_ps(to, mask, sum);
+            }
+        }
+    }
+}
