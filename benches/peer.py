@@ -1,40 +1,92 @@
-"""What `train_step.rs` compares with: the same rows and model, trained with TRL and PEFT in fp32 on the CPU.
+"""What `train_step.rs` compares with: the same rows and model, trained with PEFT on the CPU.
 
-    peer.py sft|dpo FOLDER BATCH LENGTH STEPS
+    peer.py sft|dpo MODE FOLDER BATCH LENGTH STEPS
 
-prints a JSON object with a `step` after each step.
+prints a JSON object with a `step` after each step. MODE is one of
+
+    bare-fp32, bare-autocast, bare-bf16   a loop of PyTorch's own, in fp32, with products in bf16, all in bf16
+    trl-fp32, trl-autocast                TRL's trainers
 """
-import json, os, sys, tempfile
+import contextlib, json, os, sys, tempfile
 
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_TELEMETRY="1")
 
-from datasets import load_dataset
-from peft import LoraConfig
-from transformers import PrinterCallback, TrainerCallback
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+import torch
+from peft import LoraConfig, get_peft_model
 
-task, folder = sys.argv[1:3]
-batch, length, steps = map(int, sys.argv[3:])
+task, mode, folder = sys.argv[1:4]
+batch, length, steps = map(int, sys.argv[4:])
 stdout, sys.stdout = sys.stdout, sys.stderr
+linear = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+lora = LoraConfig(r=8, lora_alpha=16, task_type="CAUSAL_LM", target_modules=linear)
 
 
-class Report(TrainerCallback):
-    def on_step_end(self, args, state, control, **kw):
-        print(json.dumps({"step": state.global_step}), file=stdout, flush=True)
+def report(step):
+    print(json.dumps({"step": step}), file=stdout, flush=True)
 
 
-Config, Trainer = {"sft": (SFTConfig, SFTTrainer), "dpo": (DPOConfig, DPOTrainer)}[task]
-with tempfile.TemporaryDirectory() as out:
-    rows = load_dataset("json", data_files=f"{folder}/{task}.jsonl", split="train", cache_dir=out)
-    config = Config(
-        output_dir=out, per_device_train_batch_size=batch, max_steps=steps, max_length=length, learning_rate=1e-4,
-        bf16=False, gradient_checkpointing=False, report_to="none", save_strategy="no", disable_tqdm=True,
-        use_cpu=True, model_init_kwargs={"dtype": "float32"},
-    )
-    linear = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    lora = LoraConfig(r=8, lora_alpha=16, task_type="CAUSAL_LM", target_modules=linear)
-    trainer = Trainer(
-        model=f"{folder}/model", args=config, train_dataset=rows, peft_config=lora, callbacks=[Report()]
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.train()
+def trl(autocast):
+    from datasets import load_dataset
+    from transformers import PrinterCallback, TrainerCallback
+    from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+    class Report(TrainerCallback):
+        def on_step_end(self, args, state, control, **kw):
+            report(state.global_step)
+
+    Config, Trainer = {"sft": (SFTConfig, SFTTrainer), "dpo": (DPOConfig, DPOTrainer)}[task]
+    with tempfile.TemporaryDirectory() as out:
+        rows = load_dataset("json", data_files=f"{folder}/{task}.jsonl", split="train", cache_dir=out)
+        config = Config(
+            output_dir=out, per_device_train_batch_size=batch, max_steps=steps, max_length=length, learning_rate=1e-4,
+            bf16=autocast, gradient_checkpointing=False, report_to="none", save_strategy="no", disable_tqdm=True,
+            use_cpu=True, model_init_kwargs={"dtype": "float32"},
+        )
+        trainer = Trainer(
+            model=f"{folder}/model", args=config, train_dataset=rows, peft_config=lora, callbacks=[Report()]
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+
+
+def bare(precision):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(f"{folder}/model", dtype=dtype), lora)
+    tokenizer = AutoTokenizer.from_pretrained(f"{folder}/model")
+    rows = [json.loads(line) for line in open(f"{folder}/{task}.jsonl")]
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+    ids = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
+    products = lambda: torch.autocast("cpu", torch.bfloat16) if precision == "autocast" else contextlib.nullcontext()
+
+    def log_probs(batch, scored):
+        """Of the last `scored` tokens of each sequence, all of one length; logits only there."""
+        batch = torch.tensor(batch)
+        logits = model(input_ids=batch, logits_to_keep=scored + 1).logits[:, :-1].float()
+        return torch.log_softmax(logits, -1).gather(-1, batch[:, -scored:, None])[..., 0]
+
+    for step in range(steps):
+        some = rows[step * batch:][:batch]
+        with products():
+            if task == "sft":
+                loss = -log_probs([ids(row["text"])[:length] for row in some], length - 1).mean()
+            else:
+                # Chosen ones, then rejected ones, with their prompts.
+                pairs = [
+                    (ids(row["prompt"]) + ids(row[kind]))[:length] for kind in ("chosen", "rejected") for row in some
+                ]
+                policy = log_probs(pairs, length // 2).sum(-1)
+                with torch.no_grad(), model.disable_adapter():
+                    reference = log_probs(pairs, length // 2).sum(-1)
+                chosen, rejected = (policy - reference).chunk(2)
+                loss = -torch.nn.functional.logsigmoid(0.1 * (chosen - rejected)).mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        report(step + 1)
+
+
+kind, precision = mode.split("-")
+trl(precision == "autocast") if kind == "trl" else bare(precision)

@@ -44,7 +44,7 @@ use crate::Error;
 use crate::weights::Weights;
 
 /// Keys and values of the positions seen so far, by layer: what generation keeps between tokens.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Cache {
     layers: BTreeMap<String, (Tensor, Tensor)>,
     positions: usize,
@@ -154,8 +154,8 @@ impl<'a> Train<'a> {
         (share > 0.0).then(|| Drop::new(share, key.wrapping_add(count.wrapping_mul(0xd134_2543_de82_ef95))))
     }
 
-    /// Computes products with weights in this number format (f32 or bf16); everything else, the
-    /// adapter's products among it, stays in f32.
+    /// Computes products with weights in this number format (f32 or bf16), and takes rows of frozen tables in it;
+    /// everything else, the adapter's products among it, stays in f32.
     pub fn multiply_in(&mut self, format: DType) {
         self.format = format;
     }
@@ -214,6 +214,11 @@ impl<'a> Train<'a> {
             trace::unseen("what weights of the base learn")?;
         }
         Ok(tape.backward(of, gradient)?)
+    }
+
+    /// Number format that tables are rounded to: a frozen one may be held in that of products.
+    fn format_of_tables(&self) -> DType {
+        if self.learns(Learns::Base) { DType::F32 } else { self.format }
     }
 
     fn weight(&self, name: &str) -> Result<Tensor, Error> {

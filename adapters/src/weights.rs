@@ -34,6 +34,15 @@ impl Weight {
         }
     }
 
+    /// Some rows, in f32, of numbers rounded to a format.
+    pub(crate) fn rows(&self, ids: &Tensor, format: DType) -> candle_core::Result<Tensor> {
+        let rows = match self {
+            Self::Dense(tensor) => tensor.detach().index_select(ids, 0)?.to_dtype(format)?,
+            Self::Quantised { .. } => self.in_format(format)?.index_select(ids, 0)?,
+        };
+        rows.to_dtype(DType::F32)
+    }
+
     /// Bytes it takes.
     pub fn bytes(&self) -> usize {
         match self {
@@ -80,6 +89,23 @@ impl Weights {
     /// [`Error::MissingWeight`]; the device's.
     pub fn get(&self, name: &str) -> Result<Tensor, Error> {
         Ok(self.held(name)?.in_format(DType::F32)?)
+    }
+
+    /// The same with every matrix in bf16 and everything else in f32. What a matrix was held in is given up before the
+    /// next one is rounded.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn narrowed(self) -> Result<Self, Error> {
+        let narrow = |(name, weight): (String, Weight)| {
+            let matrix = match &weight {
+                Weight::Dense(tensor) => tensor.rank() == 2,
+                Weight::Quantised { blocks, .. } => blocks.rank() == 2,
+            };
+            let tensor = weight.in_format(if matrix { DType::BF16 } else { DType::F32 })?;
+            Ok((name, Weight::Dense(tensor)))
+        };
+        self.0.into_iter().map(narrow).collect::<Result<_, Error>>().map(Self)
     }
 
     /// The weight of that name as it is held.
@@ -173,5 +199,9 @@ mod tests {
         }
         assert_eq!(rows(&weights.get("ordered").unwrap()), rows(&full.index_select(&order, 0).unwrap()));
         assert_eq!(weights.bytes(), 128 * (2 + 2 + 4 + 2));
+        // These numbers are the same in bf16.
+        let narrowed = weights.narrowed().unwrap();
+        assert_eq!(narrowed.bytes(), 128 * 2 * 4);
+        assert_eq!(rows(&narrowed.get("ordered").unwrap()), rows(&full.index_select(&order, 0).unwrap()));
     }
 }

@@ -90,13 +90,13 @@ impl task::RunPlan for PlannedText {
         let Self { recipe, source, plan: TextPlan { rows, held_out, begin, counts } } = *self;
         let weights = match recipe.base.init_std {
             Some(std) => open::random_weights(&source, std, recipe.run.seed, device)?,
-            None => source.weights_held(device, recipe.base.hold)?,
+            None => source.weights_held(device, open::reading(&recipe))?,
         };
         let base = source.digest(&weights)?;
         let inputs = inputs(&recipe, &base, begin.as_ref(), arithmetic::name(device, open::products(&recipe)))?;
         let (weights, trained) = match &begin {
             None => (open::variables(&weights)?, Trained::Base),
-            Some(begin) => (weights, Trained::Adapter(LoraTensors::trained(begin, device)?)),
+            Some(begin) => (open::held(&recipe, weights)?, Trained::Adapter(LoraTensors::trained(begin, device)?)),
         };
         let session = open::open(&recipe, &source, (weights, trained), begin.as_ref(), (rows, held_out), device)?;
         Ok(Box::new(TextRun { recipe, source, session, base, begin, counts, inputs }))

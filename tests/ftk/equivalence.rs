@@ -80,8 +80,10 @@ fn activations_of_every_kind_of_network_are_computed_again() {
 #[test]
 fn a_base_held_as_it_is_stored_trains_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
-    let [full, stored] = ["", "hold = \"stored\""].map(|base| train(folder.path(), "dpo", base, "", "batch = 8"));
-    assert_eq!(full, stored);
+    for run in ["batch = 8", "batch = 8\nprecision = \"bf16\""] {
+        let [full, stored] = ["", "hold = \"stored\""].map(|base| train(folder.path(), "dpo", base, "", run));
+        assert_eq!(full, stored, "{run}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::train::operation::{self, Operation};
 use ftk_adapters::train::trace::{self, TracedOperation};
@@ -31,7 +31,7 @@ fn adapter(network: &Network, weights: &Weights) -> LoraTensors {
 
 /// Everything that a pass and its way back compute, with rows of a longer text left out and sequences that share their
 /// beginning.
-fn seen(network: &Network, weights: &Weights, known: bool, dropout: bool) -> Vec<TracedOperation> {
+fn seen(network: &Network, weights: &Weights, [known, dropout, half]: [bool; 3]) -> Vec<TracedOperation> {
     let all: Rc<RefCell<Vec<TracedOperation>>> = Rc::default();
     let into = Rc::clone(&all);
     let keep = move |seen: &mut TracedOperation| {
@@ -49,6 +49,9 @@ fn seen(network: &Network, weights: &Weights, known: bool, dropout: bool) -> Vec
         let mut tokens = Tokens::default();
         tokens.push_alike(&[&[1, 5, 2, 9, 5, 0, 10], &[1, 5, 2, 8, 7]]);
         let mut pass = Train::recording(weights, Some(&adapter), Learns::Adapter);
+        if half {
+            pass.multiply_in(DType::BF16);
+        }
         if dropout {
             pass.drop_out(Dropout { rate: 0.3, keys: (0..tokens.ids().len() as u64).collect() });
         }
@@ -66,9 +69,12 @@ fn every_operation_of_every_family_is_computed_again_from_its_inputs_alone() {
     for model in models() {
         let source = BaseModel::open(&fixture(&model).join("base")).unwrap();
         let weights = source.weights(&Device::Cpu).unwrap();
-        for (known, dropout) in [(false, false), (true, true)] {
+        let narrowed = weights.clone().narrowed().unwrap();
+        for (weights, how) in
+            [(&weights, [false; 3]), (&weights, [true, true, false]), (&narrowed, [false, true, true])]
+        {
             for (at, TracedOperation { operation, inputs, outputs }) in
-                seen(source.network(), &weights, known, dropout).iter().enumerate()
+                seen(source.network(), weights, how).iter().enumerate()
             {
                 let again = operation.compute(inputs).unwrap_or_else(|error| panic!("{model}: {operation:?}: {error}"));
                 let digests = |all: &[Tensor]| all.iter().map(|it| operation::digest(it).unwrap()).collect::<Vec<_>>();

@@ -43,13 +43,15 @@ fn one_two_and_four_threads_train_the_same_bytes() {
              [run]\nout = {:?}\nbatch = 4\nsteps = 2\n",
             out.join("full")
         );
-        let adapter = format!(
-            "task = \"dpo\"\n[base]\nmodel = {:?}\n[data]\ntrain = \"pairs.jsonl\"\n[lora]\n[optim]\nlr = 1e-3\n\
-             [run]\nout = {:?}\nbatch = 3\nsteps = 3\n",
-            out.join("full/base"),
-            out.join("adapter")
-        );
-        for (name, recipe) in [("base.toml", base), ("adapter.toml", adapter)] {
+        let adapter = |precision: &str| {
+            format!(
+                "task = \"dpo\"\n[base]\nmodel = {:?}\n[data]\ntrain = \"pairs.jsonl\"\n[lora]\n[optim]\nlr = 1e-3\n\
+                 [run]\nout = {:?}\nbatch = 3\nsteps = 3\nprecision = \"{precision}\"\n",
+                out.join("full/base"),
+                out.join(precision)
+            )
+        };
+        for (name, recipe) in [("base.toml", base), ("f32.toml", adapter("f32")), ("bf16.toml", adapter("bf16"))] {
             let path = folder.join(format!("{threads}-{name}"));
             std::fs::write(&path, recipe).unwrap();
             succeed(ftk(&["train", "--recipe"]).arg(&path).env("RAYON_NUM_THREADS", threads.to_string()));
@@ -58,9 +60,12 @@ fn one_two_and_four_threads_train_the_same_bytes() {
         [
             read("full/base/model.safetensors"),
             read("full/metrics.jsonl"),
-            read("adapter/adapter_model.safetensors"),
-            read("adapter/metrics.jsonl"),
-            read("adapter/checkpoint.safetensors"),
+            read("f32/adapter_model.safetensors"),
+            read("f32/metrics.jsonl"),
+            read("f32/checkpoint.safetensors"),
+            read("bf16/adapter_model.safetensors"),
+            read("bf16/metrics.jsonl"),
+            read("bf16/checkpoint.safetensors"),
         ]
     };
     let one = run(1);

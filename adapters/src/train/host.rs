@@ -2,6 +2,7 @@
 
 use candle_core::{CpuStorage, DType, Result, Storage, Tensor};
 use ftk_kernels::float;
+use ftk_kernels::float::bf16::{self, Bf16Matrix, Bf16Side};
 use ftk_kernels::float::product::{MatrixView, new_product};
 
 /// `f` of the values of f32 tensors in host memory; `None` where one is elsewhere or of another type.
@@ -25,6 +26,27 @@ pub(super) fn read<const N: usize, R>(
         }
     });
     f(slices).map(Some)
+}
+
+/// The product of f32 rows with a weight `(d_out, d_in)` along one side of it, in the weight's number format; `None`
+/// where one is not in host memory, or in another format than f32 and bf16.
+pub(super) fn by_weight(x: &Tensor, weight: &Tensor, side: Bf16Side) -> Result<Option<Vec<f32>>> {
+    let (d_out, d_in) = weight.dims2()?;
+    let summed = if side == Bf16Side::Inputs { d_in } else { d_out };
+    if x.dims().last() != Some(&summed) {
+        candle_core::bail!("{:?} cannot be multiplied by a weight {:?}", x.shape(), weight.shape());
+    }
+    if weight.dtype() != DType::BF16 {
+        return read([x, weight], |[x, w]| {
+            let w = MatrixView::new(w, d_in);
+            Ok(new_product(1.0, MatrixView::new(x, summed), if side == Bf16Side::Inputs { w.t() } else { w }))
+        });
+    }
+    let dense = weight.contiguous()?;
+    let (storage, layout) = dense.storage_and_layout();
+    let Storage::Cpu(CpuStorage::BF16(values)) = &*storage else { return Ok(None) };
+    let values = &values[layout.start_offset()..][..layout.shape().elem_count()];
+    read([x], |[x]| Ok(bf16::product(x, Bf16Matrix::new(values, d_in), side)))
 }
 
 /// `x + row` for every row of `x` `(rows, width)`.

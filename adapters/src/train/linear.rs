@@ -1,6 +1,7 @@
 //! `y = x W^T + scale (x' A^T) B^T`, where `x'` is `x`, or `x` with some entries dropped.
 
 use candle_core::{DType, Result, Tensor};
+use ftk_kernels::float::bf16::Bf16Side;
 use ftk_kernels::float::product::{MatrixView, Onto, Threads, new_product, product};
 
 use super::adapter::LoraFactors;
@@ -8,20 +9,16 @@ use super::host;
 
 /// `x W^T` for `x` `(rows, d_in)` and `weight` `(d_out, d_in)`: `(rows, d_out)`.
 pub(super) fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    let (rows, (d_out, d_in)) = (x.dim(0)?, weight.dims2()?);
-    let on_host = |[x, w]: [&[f32]; 2]| Ok(new_product(1.0, MatrixView::new(x, d_in), MatrixView::new(w, d_in).t()));
-    match host::read([x, weight], on_host)? {
-        Some(values) => Tensor::from_vec(values, (rows, d_out), x.device()),
+    match host::by_weight(x, weight, Bf16Side::Inputs)? {
+        Some(values) => Tensor::from_vec(values, (x.dim(0)?, weight.dim(0)?), x.device()),
         None => in_its_format(x, &weight.t()?),
     }
 }
 
 /// Gradient of [`linear`] with respect to `x`.
 pub(super) fn backward(weight: &Tensor, g: &Tensor) -> Result<Tensor> {
-    let (rows, (d_out, d_in)) = (g.dim(0)?, weight.dims2()?);
-    let on_host = |[g, w]: [&[f32]; 2]| Ok(new_product(1.0, MatrixView::new(g, d_out), MatrixView::new(w, d_in)));
-    match host::read([g, weight], on_host)? {
-        Some(values) => Tensor::from_vec(values, (rows, d_in), g.device()),
+    match host::by_weight(g, weight, Bf16Side::Outputs)? {
+        Some(values) => Tensor::from_vec(values, (g.dim(0)?, weight.dim(1)?), g.device()),
         None => in_its_format(g, weight),
     }
 }
@@ -39,14 +36,16 @@ pub(super) fn lora_linear(
     lora: &LoraFactors,
 ) -> Result<(Tensor, Tensor)> {
     let (rows, (d_out, d_in), rank) = (x.dim(0)?, weight.dims2()?, lora.a.dim(0)?);
-    let on_host = |[x, dropped, w, a, b]: [&[f32]; 5]| {
-        let low = new_product(1.0, MatrixView::new(dropped, d_in), MatrixView::new(a, d_in).t());
-        let mut y = new_product(1.0, MatrixView::new(x, d_in), MatrixView::new(w, d_in).t());
-        let factors = (MatrixView::new(&low, rank), MatrixView::new(b, rank).t());
-        product((&mut y, d_out), Onto::Present, lora.scale as f32, factors, Threads::All);
-        Ok((y, low))
+    let on_host = match host::by_weight(x, weight, Bf16Side::Inputs)? {
+        Some(mut y) => host::read([dropped, &lora.a, &lora.b], |[dropped, a, b]| {
+            let low = new_product(1.0, MatrixView::new(dropped, d_in), MatrixView::new(a, d_in).t());
+            let factors = (MatrixView::new(&low, rank), MatrixView::new(b, rank).t());
+            product((&mut y, d_out), Onto::Present, lora.scale as f32, factors, Threads::All);
+            Ok((y, low))
+        })?,
+        None => None,
     };
-    match host::read([x, dropped, weight, &lora.a, &lora.b], on_host)? {
+    match on_host {
         Some((y, low)) => {
             Ok((Tensor::from_vec(y, (rows, d_out), x.device())?, Tensor::from_vec(low, (rows, rank), x.device())?))
         }

@@ -289,6 +289,10 @@ pub fn digest(tensor: &Tensor) -> Result<blake3::Hash> {
             name(3);
             add(&mut hash, &values[of], |value| value.to_le_bytes());
         }
+        Storage::Cpu(CpuStorage::BF16(values)) => {
+            name(4);
+            add(&mut hash, &values[of], |value| value.to_le_bytes());
+        }
         _ => candle_core::bail!("only numbers in host memory are recorded"),
     }
     Ok(hash.finalize())

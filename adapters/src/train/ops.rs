@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use ftk_kernels::float::rotary::Turn;
 use ftk_networks::ops::graph::Propagation;
 use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, TableShape, Tokens};
@@ -20,26 +20,28 @@ impl Ops for Train<'_> {
 
     fn embed(&mut self, site: &str, TableShape { scale, .. }: TableShape, tokens: &Tokens) -> Result<Tensor, Error> {
         let name = format!("{site}.weight");
-        let table = self.weight(&name)?;
+        let (table, format) = (self.weights.held(&name)?.clone(), self.format_of_tables());
         self.place(tokens)?;
         if let Some(cache) = &mut self.cache {
             cache.positions += tokens.ids().len();
         }
-        let ids = Tensor::from_slice(tokens.ids(), tokens.ids().len(), table.device())?;
+        let ids = Tensor::from_slice(tokens.ids(), tokens.ids().len(), &self.weights.device())?;
         // Of 1 there is nothing to compute.
         let scaled = move |x: Tensor| if scale == 1.0 { Ok(x) } else { x * f64::from(scale) };
-        let [value] = trace::seen([scaled(table.index_select(&ids, 0)?)?], || {
-            Ok((Operation::Embed { scale: f64::from(scale).into() }, vec![table.clone(), ids.clone()]))
+        let [value] = trace::seen([scaled(table.rows(&ids, format)?)?], || {
+            let table = table.in_format(format)?.to_dtype(DType::F32)?;
+            Ok((Operation::Embed { scale: f64::from(scale).into() }, vec![table, ids.clone()]))
         })?;
         self.step(&value, self.learns(Learns::Base), move |g, gradients| {
-            gradients.add_trained(name, table.zeros_like()?.index_add(&ids, &scaled(g)?, 0)?)
+            let nothing = table.in_format(DType::F32)?.zeros_like()?;
+            gradients.add_trained(name, nothing.index_add(&ids, &scaled(g)?, 0)?)
         });
         Ok(value)
     }
 
     fn add_positions(&mut self, site: &str, _: usize, x: &Tensor) -> Result<Tensor, Error> {
         let name = format!("{site}.weight");
-        let table = self.weight(&name)?;
+        let table = self.weights.held(&name)?.in_format(self.format_of_tables())?.to_dtype(DType::F32)?;
         let (rows, needed) = (table.dim(0)?, self.longest());
         if needed > rows {
             return Err(Error::Positions { site: site.to_owned(), rows, positions: needed });

@@ -44,9 +44,17 @@ impl Memory {
         let (numbers, widest) = kept(source.network(), adapter, recipe.run.recompute);
         let logits = (tokens * source.network().vocab()).min(LOGITS.max(source.network().vocab()));
         Self {
-            weights: source.held_bytes(recipe.base.hold),
+            weights: match (recipe.base.hold, recipe.run.precision, adapter) {
+                (Hold::F32, Format::Bf16, Some(_)) => {
+                    let bytes =
+                        |shape: &Vec<usize>| shape.iter().product::<usize>() * if shape.len() == 2 { 2 } else { 4 };
+                    shapes.values().map(bytes).sum()
+                }
+                (hold, ..) => source.held_bytes(hold),
+            },
             widened: match (recipe.base.hold, recipe.run.precision) {
                 (Hold::F32, Format::F32) => 0,
+                (Hold::F32, Format::Bf16) if adapter.is_some() => 0,
                 (Hold::Stored, Format::F32) => F32 * sizes().max().unwrap_or(0),
                 (_, Format::Bf16) => F32 / 2 * sizes().max().unwrap_or(0),
             },

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::task::Evaluation;
 use super::super::{Advice, Outcome, fitting, open as base, other_template, pull};
-use super::open::open;
+use super::open::{held, open, reading};
 use crate::cli::printer::Printer;
 
 /// Evaluates and prints one figure a line.
@@ -32,7 +32,7 @@ pub(super) fn run(mut recipe: Recipe, settings: &Evaluation, printer: &Printer) 
     let start = start.map(|folder| fitting(&source, folder)).transpose()?;
     let Loaded { rows, counts, .. } = load(&source, &recipe.data, DatasetKind::of(&recipe), &data)?;
     counts.notes().iter().for_each(|note| printer.note(note));
-    let weights = source.weights_held(&settings.device, recipe.base.hold)?;
+    let weights = held(&recipe, source.weights_held(&settings.device, reading(&recipe))?)?;
     let tensors = adapter.as_ref().map(|adapter| LoraTensors::frozen(adapter, &settings.device)).transpose()?;
 
     let nothing = match &rows {

@@ -8,7 +8,7 @@ use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::train::{LoraTensors, normal_values};
 use ftk_adapters::weights::Weights;
-use ftk_bases::{BaseModel, Precision, save_folder};
+use ftk_bases::{BaseModel, Hold, Precision, save_folder};
 use ftk_networks::sites::Role;
 use ftk_recipes::{Format, Recipe, Reference, SaveDtype};
 use ftk_text::examples::Examples;
@@ -54,6 +54,22 @@ pub(super) fn open(
         .recomputing(recipe.run.recompute)
         .multiplying_in(products(recipe))
         .dropping(dropout, recipe.run.seed))
+}
+
+/// How the weights are read that a run with a frozen base of its own is on, and how they are held then: in bf16 once and
+/// for all where products are.
+pub(super) fn reading(recipe: &Recipe) -> Hold {
+    if in_bf16(recipe) { Hold::Stored } else { recipe.base.hold }
+}
+
+/// The weights as the recipe wants them held.
+pub(super) fn held(recipe: &Recipe, weights: Weights) -> Result<Weights> {
+    Ok(if in_bf16(recipe) { weights.narrowed()? } else { weights })
+}
+
+/// Whether the base is frozen and held in bf16.
+fn in_bf16(recipe: &Recipe) -> bool {
+    recipe.run.precision == Format::Bf16 && recipe.base.hold == Hold::F32 && !recipe.base.train
 }
 
 /// Number format of products with the base's weights.

@@ -44,17 +44,20 @@ impl Operation {
             }
             (Self::Linear {}, [x, weight]) => {
                 product((rows(x)?, columns(x)?), (columns(weight)?, rows(weight)?))?;
+                weighted(weight)?;
                 one(linear::linear(x, weight))
             }
             (Self::LinearBack {}, [weight, g]) => {
                 product((rows(g)?, columns(g)?), (rows(weight)?, columns(weight)?))?;
+                weighted(weight)?;
                 one(linear::backward(weight, g))
             }
             (Self::LoraLinear { scale }, [x, dropped, weight, a, b]) => {
                 product((rows(x)?, columns(x)?), (columns(weight)?, rows(weight)?))?;
                 hold!(x.dims() == dropped.dims() && columns(a)? == columns(x)?);
                 hold!(rows(b)? == rows(weight)? && columns(b)? == rows(a)? && rows(a)? > 0);
-                floats([x, dropped, weight, a, b])?;
+                weighted(weight)?;
+                floats([x, dropped, a, b])?;
                 let lora = LoraFactors { a: a.clone(), b: b.clone(), scale: (*scale).into() };
                 let (y, low) = linear::lora_linear(x, dropped, weight, &lora)?;
                 Ok(vec![y, low])
@@ -238,6 +241,12 @@ fn product((m, k): (usize, usize), (inner, n): (usize, usize)) -> Result<()> {
 
 fn floats<const N: usize>(tensors: [&Tensor; N]) -> Result<()> {
     hold!(tensors.iter().all(|tensor| tensor.dtype() == DType::F32));
+    Ok(())
+}
+
+/// A weight in a number format that products with weights have.
+fn weighted(weight: &Tensor) -> Result<()> {
+    hold!(matches!(weight.dtype(), DType::F32 | DType::BF16));
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use half::bf16;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
-use super::{CUT, Way, Weight};
+use super::matrix::{Bf16Matrix, Bf16Side, CUT};
 
 /// Rows of sums that are held at once, two registers each.
 const ROWS: usize = 12;
@@ -24,7 +24,7 @@ const TASK: usize = 64 * ROWS;
 
 /// A processor that has the instruction.
 #[derive(Clone, Copy)]
-pub(super) struct Unit(());
+pub(super) struct Avx512Bf16(());
 
 thread_local! {
     /// What a thread has put together of the weights, and of the left factor of a product that it asked for.
@@ -34,14 +34,14 @@ thread_local! {
 
 /// The result of all tasks.
 #[derive(Clone, Copy)]
-struct Result(*mut f32);
+struct Bf16Target(*mut f32);
 
 // SAFETY: tasks write to rows and columns of their own only.
-unsafe impl Send for Result {}
+unsafe impl Send for Bf16Target {}
 // SAFETY: as above.
-unsafe impl Sync for Result {}
+unsafe impl Sync for Bf16Target {}
 
-impl Unit {
+impl Avx512Bf16 {
     pub(super) fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
@@ -51,8 +51,8 @@ impl Unit {
     }
 
     /// As [`super::product`].
-    pub(super) fn product(self, x: &[f32], weight: Weight<'_>, way: Way) -> Vec<f32> {
-        let (terms, entries) = weight.sides(way);
+    pub(super) fn product(self, x: &[f32], weight: Bf16Matrix<'_>, side: Bf16Side) -> Vec<f32> {
+        let (terms, entries) = weight.sides(side);
         let (rows, pairs) = (x.len() / terms, terms.div_ceil(2));
         let mut result = vec![0.0; rows * entries];
         // Kept between calls, and taken out while it is used: another product may run on this thread meanwhile.
@@ -71,11 +71,12 @@ impl Unit {
         } else {
             left.chunks_mut(ROWS * pairs).zip(x.chunks(ROWS * terms)).for_each(put);
         }
-        let target = Result(result.as_mut_ptr());
+        let target = Bf16Target(result.as_mut_ptr());
         let tasks = (0..rows).step_by(TASK).flat_map(|row| (0..entries).step_by(WIDTH).map(move |entry| (row, entry)));
         let one = |(row, entry): (usize, usize)| {
             let rows = row..rows.min(row + TASK);
-            let task = Task { left: &left, rows, pairs, weight, way, entry, width: WIDTH.min(entries - entry), target };
+            let task =
+                Bf16Task { left: &left, rows, pairs, weight, side, entry, width: WIDTH.min(entries - entry), target };
             // SAFETY: `detect` has found the instructions. Rows and entries lie in the result, and are this task's.
             unsafe { task.run(entries) }
         };
@@ -112,30 +113,30 @@ fn put_rows(to: &mut [u32], x: &[f32], terms: usize) {
 }
 
 /// Some rows times one group of entries.
-struct Task<'a> {
+struct Bf16Task<'a> {
     left: &'a [u32],
     rows: std::ops::Range<usize>,
     pairs: usize,
-    weight: Weight<'a>,
-    way: Way,
+    weight: Bf16Matrix<'a>,
+    side: Bf16Side,
     entry: usize,
     width: usize,
-    target: Result,
+    target: Bf16Target,
 }
 
-impl Task<'_> {
+impl Bf16Task<'_> {
     /// # Safety
     /// The result must have `entries` a row, the task's among them, and nobody else may use those.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
     unsafe fn run(self, entries: usize) {
-        let Self { left, rows, pairs, weight, way, entry, width, target } = self;
+        let Self { left, rows, pairs, weight, side, entry, width, target } = self;
         let mut right = ENTRIES.take();
         right.resize(PAIRS * WIDTH, 0);
         for first in (0..pairs).step_by(PAIRS) {
             let count = PAIRS.min(pairs - first);
-            match way {
-                Way::Forward => put_columns(&mut right, weight, (entry, width), (first, count)),
-                Way::Back => put_pairs(&mut right, weight, (entry, width), (first, count)),
+            match side {
+                Bf16Side::Inputs => put_columns(&mut right, weight, (entry, width), (first, count)),
+                Bf16Side::Outputs => put_pairs(&mut right, weight, (entry, width), (first, count)),
             }
             for row in rows.clone().step_by(ROWS) {
                 let left = &left[row * pairs + first * ROWS..][..count * ROWS];
@@ -160,7 +161,7 @@ impl Task<'_> {
 }
 
 /// Pairs of terms that lie in rows of the weights, one row an entry.
-fn put_columns(to: &mut [u32], weight: Weight<'_>, (entry, width): (usize, usize), (first, count): (usize, usize)) {
+fn put_columns(to: &mut [u32], weight: Bf16Matrix<'_>, (entry, width): (usize, usize), (first, count): (usize, usize)) {
     let d_in = weight.d_in;
     let terms = 2 * first..d_in.min(2 * (first + count));
     for lane in 0..WIDTH {
@@ -180,7 +181,7 @@ fn put_columns(to: &mut [u32], weight: Weight<'_>, (entry, width): (usize, usize
 }
 
 /// Pairs of terms that lie in two rows of the weights, one below the other.
-fn put_pairs(to: &mut [u32], weight: Weight<'_>, (entry, width): (usize, usize), (first, count): (usize, usize)) {
+fn put_pairs(to: &mut [u32], weight: Bf16Matrix<'_>, (entry, width): (usize, usize), (first, count): (usize, usize)) {
     let row = |term: usize| -> &[bf16] {
         let row = weight.values.get(term * weight.d_in..(term + 1) * weight.d_in);
         row.map_or(&[], |row| &row[entry..entry + width])

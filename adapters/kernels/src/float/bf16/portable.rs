@@ -3,19 +3,19 @@
 use rayon::prelude::*;
 
 use super::super::fused::emulated;
-use super::{CUT, Way, Weight, rounded, without_subnormal};
+use super::matrix::{Bf16Matrix, Bf16Side, CUT, rounded, without_subnormal};
 
 /// Powers of two by which a sum at the edge of normal numbers is moved among them.
 const AWAY: i32 = 60;
 
 /// As [`super::product`].
-pub(super) fn product(x: &[f32], weight: Weight<'_>, way: Way) -> Vec<f32> {
-    let (terms, entries) = weight.sides(way);
+pub(super) fn product(x: &[f32], weight: Bf16Matrix<'_>, side: Bf16Side) -> Vec<f32> {
+    let (terms, entries) = weight.sides(side);
     let mut result = vec![0.0; x.len() / terms * entries];
     result.par_chunks_mut(entries).zip(x.par_chunks(terms)).for_each(|(result, x)| {
         let x: Vec<f32> = x.iter().map(|&x| wide(rounded(x))).collect();
         for (entry, result) in result.iter_mut().enumerate() {
-            let factor = |term| wide(without_subnormal(weight.at(way, term, entry).to_bits()));
+            let factor = |term| wide(without_subnormal(weight.at(side, term, entry).to_bits()));
             for first in (0..terms).step_by(CUT) {
                 let mut sum = 0.0;
                 for even in (first..terms.min(first + CUT)).step_by(2) {

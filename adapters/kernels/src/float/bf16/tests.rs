@@ -12,11 +12,11 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 
 /// All ways that may compute this product give what is defined.
-fn check(x: &[f32], values: &[bf16], d_in: usize, way: Way) {
-    let weight = Weight::new(values, d_in);
-    let expected = bits(&portable::product(x, weight, way));
-    assert_eq!(bits(&product(x, weight, way)), expected, "{way:?}, {} to {d_in}", values.len() / d_in);
-    assert_eq!(bits(&widened(x, weight, way)), expected, "widened, {way:?}, {} to {d_in}", values.len() / d_in);
+fn check(x: &[f32], values: &[bf16], d_in: usize, side: Bf16Side) {
+    let weight = Bf16Matrix::new(values, d_in);
+    let expected = bits(&portable::product(x, weight, side));
+    assert_eq!(bits(&product(x, weight, side)), expected, "{side:?}, {} to {d_in}", values.len() / d_in);
+    assert_eq!(bits(&widened(x, weight, side)), expected, "widened, {side:?}, {} to {d_in}", values.len() / d_in);
 }
 
 proptest! {
@@ -27,8 +27,8 @@ proptest! {
         rows in 1usize..40, d_in in 1usize..90, d_out in 1usize..90, seed: u64,
     ) {
         let w = weights(d_in * d_out, seed);
-        check(&values(rows * d_in, !seed), &w, d_in, Way::Forward);
-        check(&values(rows * d_out, !seed), &w, d_in, Way::Back);
+        check(&values(rows * d_in, !seed), &w, d_in, Bf16Side::Inputs);
+        check(&values(rows * d_out, !seed), &w, d_in, Bf16Side::Outputs);
     }
 
     /// Factors whose products are around the least normal number, and below it.
@@ -38,9 +38,9 @@ proptest! {
         let x = values(5 * d_in, seed).into_iter().enumerate();
         let x: Vec<f32> = x.map(|(at, x)| if at % 3 == 0 { small(x) } else { x }).collect();
         let w: Vec<bf16> = values(7 * d_in, !seed).into_iter().map(|w| bf16::from_f32(small(w))).collect();
-        check(&x, &w, d_in, Way::Forward);
+        check(&x, &w, d_in, Bf16Side::Inputs);
         let large: Vec<bf16> = values(7 * d_in, seed).into_iter().map(|w| bf16::from_f32(w * 64.0)).collect();
-        check(&x, &large, d_in, Way::Forward);
+        check(&x, &large, d_in, Bf16Side::Inputs);
     }
 }
 
@@ -58,8 +58,8 @@ fn sizes_at_the_limits() {
         (300, 64, 1),
     ] {
         let w = weights(d_in * d_out, 3);
-        check(&values(rows * d_in, 4), &w, d_in, Way::Forward);
-        check(&values(rows * d_out, 5), &w, d_in, Way::Back);
+        check(&values(rows * d_in, 4), &w, d_in, Bf16Side::Inputs);
+        check(&values(rows * d_out, 5), &w, d_in, Bf16Side::Outputs);
     }
 }
 
@@ -72,8 +72,8 @@ fn the_least_normal_number_is_met_from_below() {
     for (a, b) in [(-150, -1.0), (-151, -1.0), (-151, -1.5), (-151, -1.25), (-150, -1.5), (-152, -1.5), (-149, -1.0)] {
         let x = [power(a + 60, b), large];
         let w = [bf16::from_f32(power(-60, 1.0)), bf16::from_f32(large)];
-        check(&x, &w, 2, Way::Forward);
-        check(&x.map(|x| -x), &w, 2, Way::Forward);
+        check(&x, &w, 2, Bf16Side::Inputs);
+        check(&x.map(|x| -x), &w, 2, Bf16Side::Inputs);
     }
 }
 
@@ -99,7 +99,7 @@ fn products_do_not_depend_on_the_number_of_threads() {
     let (x, w) = (values(200 * 130, 1), weights(130 * 220, 2));
     let with = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| bits(&product(&x, Weight::new(&w, 130), Way::Forward)))
+        pool.install(|| bits(&product(&x, Bf16Matrix::new(&w, 130), Bf16Side::Inputs)))
     };
     assert_eq!(with(1), with(3));
     assert_eq!(with(1), with(7));
@@ -111,9 +111,9 @@ fn pinned_digest() {
     let shapes = [(1, 1, 1), (5, 64, 5), (16, 600, 16), (1, 1537, 33), (40, 1030, 8), (33, 514, 70)];
     let results = (1u64..).zip(shapes).flat_map(|(seed, (rows, d_in, d_out))| {
         let w = weights(d_in * d_out, seed);
-        let weight = Weight::new(&w, d_in);
-        let forward = product(&values(rows * d_in, !seed), weight, Way::Forward);
-        [forward, product(&values(rows * d_out, !seed), weight, Way::Back)]
+        let weight = Bf16Matrix::new(&w, d_in);
+        let forward = product(&values(rows * d_in, !seed), weight, Bf16Side::Inputs);
+        [forward, product(&values(rows * d_out, !seed), weight, Bf16Side::Outputs)]
     });
     assert_eq!(digest(&results.collect::<Vec<_>>()), "db42c8c11939d180");
 }
