@@ -384,6 +384,389 @@ messages[0].role + ': ' + messages[0].content | trim
 'x' * (messages | length)
 (messages | length) % 2 == 1
 loop is defined
+'a,b,,c'.split(',')
+'a,b,,c'.split(',', 1)
+'a b  c'.split(maxsplit=1)
+' a b '.split(' ')
+''.split()
+''.split(',')
+'a-b-c'.rsplit('-', maxsplit=1)
+'abc'.startswith(('x','a'))
+'abc'.startswith('b', 1)
+'abc'.endswith(('x','c'))
+'hELLO wORLD'.capitalize()
+'ß'.upper()
+'İ'.lower()
+'a{}b{}'.format(1, 'x')
+'a{0}b{1}{0}'.format(1, 'x')
+'{x}-{y}'.format(x=1, y=none)
+'{:>5}|{:<5}|{:^5}'.format(1, 2, 3)
+'{:05d}'.format(42)
+'{:.2f}'.format(3.14159)
+'{:,}'.format(1234567)
+'{0[a]}'.format({'a':1})
+'%05.2f' % 3.14159
+'%(a)s' % {'a': 1}
+'%5s|%-5s|' % ('a','b')
+'%x' % 255
+'%%' % ()
+'abcdef'[-3:]
+'abcdef'[:-1:2]
+'abcdef'[::2]
+[1,2,3,4][::-1]
+[1,2,3,4][::-2]
+[1,2,3,4][-1:-3:-1]
+[1,2,3,4][3:1:-1]
+[1,2,3,4][1:]
+[1,2,3,4][-2:]
+[1,2][5:]
+messages[::-1] | length
+messages[1:] | map(attribute='role') | join(',')
+messages | selectattr('role','equalto','user') | list | length
+messages | selectattr('role','==','user') | map(attribute='content') | first
+messages | rejectattr('role','in',['user']) | map(attribute='role') | list
+messages | selectattr('tool_calls','defined') | list | length
+messages | map(attribute='tool_calls', default='none') | list
+messages | groupby('role') | length
+{'b':1,'a':2}.items() | sort | map('first') | list
+{'b':1,'a':2} | list
+{'b':1,'a':2}.keys() | list
+{'b':1}.get('z', 5)
+{'b':1}.get('z')
+{'b':1}.b
+{'b':1}['b']
+{'b':1} | tojson
+{'b':[]} | tojson(indent=4)
+[1.0, 1e10, 1e16, 1e-7, 0.1, -0.0] | tojson
+'é"\\/<>&\'' | tojson
+'\u2028' | tojson
+'é' | tojson(ensure_ascii=true)
+{'b':1,'a':2} | tojson(sort_keys=true)
+[1,'a',true,none,1.5] | string
+[1,'a',true,none,1.5]
+(1,'a')|list
+{'a':'b"c','d':"e'f"}
+"a'b" | string
+['a\nb']
+['a"b\'c']
+1/2
+4/2
+7//2
+-7//2
+7.0//2
+7%3
+-7%3
+2**10
+2**0.5
+1e3
+1000000.0
+1e16
+0.1+0.2
+3.0*2
+10/4
+True
+false
+None
+true and 'a'
+'' or 'b'
+none or 'c'
+1 if true
+1 if false
+1 if false else 2
+'a' ~ 1 ~ none ~ true ~ 1.0
+'a' + 'b'
+3 * 'a'
+[1] + [2]
+[1] * 2
+'z' not in 'abc'
+1 in [1,2]
+'a' in {'a':1}
+none == false
+undefined_var is defined
+undefined_var is undefined
+undefined_var
+undefined_var | default('d')
+none | default('d', true)
+false | d('x')
+false | d('x', true)
+undefined_var.foo
+messages[0].foo
+messages[0].foo.bar
+messages[0].foo is defined
+messages[0]['foo'] is none
+messages[0] is mapping
+messages is sequence
+messages is iterable
+messages is mapping
+1.5 is number
+1 is boolean
+1.0 is integer
+none is string
+1 is odd
+2 is even
+4 is divisibleby(2)
+1 is sameas(1)
+true is sameas true
+'a' is in ['a']
+1 is eq 1
+1 is gt 0
+'upper' is filter
+'defined' is test
+'a' is escaped
+range(3) | list
+range(1,10,3) | list
+range(5,0,-2) | list
+range(3) is iterable
+dict(a=1)
+dict(a=1).a
+cycler('a','b').next()
+[3,1,2] | sort
+[3,1,2] | sort(reverse=true)
+['b','A','c'] | sort
+['b','A','c'] | sort(case_sensitive=true)
+[1,2,3] | sum
+[1,2,3] | max
+[1,2,3] | min
+[1,2,3] | first
+[1,2,3] | last
+[1,2,3] | reverse | list
+[1,2,3] | batch(2) | list
+[1,2,3] | slice(2) | list
+[1,[2,3]] | list
+[1,2,3] | join
+[1,2,3] | join(', ')
+['a','b'] | map('upper') | list
+['a','b'] | map('replace','a','z') | list
+[1,2,3] | select('odd') | list
+[1,2,3] | reject('gt', 1) | list
+[0,1,''] | select | list
+'a b' | title
+'a-b c' | title
+'abc' | capitalize
+'Abc' | lower
+'abc' | upper
+'  a ' | trim
+'xxaxx' | trim('x')
+'abc' | length
+'abc' | count
+'abc' | center(9)
+'a\nb' | indent(2)
+'a\nb' | indent(2, true)
+'a\n\nb' | indent(2)
+'a\n\nb' | indent(2, blank=true)
+'3.5' | float
+3 | float
+'x' | float
+3.14159 | round(2)
+2.5 | round
+-2.5 | round
+3 | round
+3.14159 | round(2, 'floor')
+-5 | abs
+'<a>' | escape
+'<a>' | e
+'<a>' | safe
+'http://x.y' | urlencode
+{'a':'b c'} | urlencode
+'abc' | format
+'%s x' | format('a')
+'a%sb%s' | format(1, 2)
+'abc' | replace('b', 'z')
+'aaa' | replace('a', 'b', 2)
+'a' | string
+1.0 | string
+'hello world foo' | truncate(8)
+'hello world foo' | truncate(8, true)
+messages | attr('x')
+'a'.join(['x','y'])
+','.join(messages | map(attribute='role'))
+'abc'.find('z')
+'abc'.index('b')
+'abab'.count('ab')
+'abc'.isalpha()
+'²'.isdigit()
+'½'.isnumeric()
+'Abc'.istitle()
+'A B'.istitle()
+'abc'.islower()
+'abc'.zfill(5)
+'-3'.zfill(5)
+'abc'.ljust(5,'*')
+'abc'.center(6,'*')
+'a\nb'.splitlines(true)
+'aXbX'.replace('X','', 1)
+'abc'.replace('', '-')
+'abc'.strip('ac')
+'\n a \n'.strip()
+'abc'.lstrip('a')
+'abc'.rstrip('c')
+'</think>'.join(['a','b'])
+'a</think>b'.split('</think>')[-1].lstrip('\n')
+'a</think>b'.split('</think>')[0].rstrip('\n').split('<think>')[-1]
+'abc'.casefold()
+'aBc'.swapcase()
+'a.b'.rpartition('.')[2]
+'abc'.isascii()
+'x'.__class__
+''.__len__()
+messages.append(1)
+[1,2].index(2)
+[1,2,2].count(2)
+[1,2].pop()
+[3,1].sort()
+{'a':1}.pop('a')
+{'a':1}.update({'b':2})
+{'a':1}.copy()
+{'a':1}.values() | list
+{'a':1} == {'a':1.0}
+[1,2] == [1,2]
+(1,2) == (1,2)
+'a' if 'b' is string and 'c' in 'cd' else 'e'
+(messages | last).role
+(messages | first)['content']
+messages[-1].role == 'assistant'
+messages|length - 1
+-messages|length
+not messages
+1 - -1
+2 * 3 + 4
+2 + 3 * 4
+(2 + 3) * 4
+10 - 2 - 3
+2 ** 3 ** 2
+-2 ** 2
+not 1 == 2
+1 if 0 else 2 if 0 else 3
+'a' 'b'
+"\x41\u0042\101"
+'\q'
+r'a'
+'a\
+b'
+strftime_now('%A, %B %d, %Y')
+caller is defined
+bos_token is defined
+bos_token
+eos_token + 'x'
+add_generation_prompt
+tools
+tools is none
+tools is not none
+documents
+messages | tojson
+messages[0] | tojson(indent=1)
+messages[0].items() | list | length
+messages[0] | length
+messages[0] | list
+messages | string
+messages | tojson | length
+[messages[0].role, messages[1]['role']]
+messages[0]['content'][0]
+messages[0].content[-1]
+messages[0].content | first
+messages[0].content[0:1]
+messages.0.role
+{'a': [1,2]}.a[0]
+{'a-b': 1}['a-b']
+{1: 'x'}[1]
+{'x': 1, 'x': 2}
+[1, 2,]
+{'a': 1,}
+[]
+{}
+1.5e3
+0x1f
+0b11
+0o17
+1e400
+10**20
+9223372036854775807 + 1
+-9223372036854775808
+1/3
+1e-5
+123456789.123456789
+100000000000000000000.0
+1.5e300 * 1e10
+5 // 0.3
+True and False
+true == True
+'True'
+[true, false, none]
+{'a': true}
+{'a': none} | string
+true | tojson
+true ~ ''
+true + 1
+'1' + 1
+1 + '1'
+none + 'a'
+[] + 'a'
+{} | length
+none | length
+1 | length
+undefined_var | length
+undefined_var + 'a'
+undefined_var ~ 'a'
+undefined_var == ''
+undefined_var == none
+undefined_var is none
+undefined_var | list
+undefined_var | join
+undefined_var | upper
+undefined_var | trim
+undefined_var is string
+undefined_var is iterable
+undefined_var is sequence
+undefined_var is mapping
+not undefined_var
+undefined_var or 'x'
+undefined_var in ['a']
+'a' in undefined_var
+undefined_var[0]
+undefined_var()
+'abc' | nosuch
+'abc' is nosuch
+'abc'.nosuch()
+'abc'.nosuch
+nosuch()
+raise_exception('x')
+messages[0].content if messages[0].content is string else messages[0].content | map(attribute='text') | join
+m.role
+messages | map(attribute='content') | map('length') | sum
+messages | map(attribute='role') | map('upper') | join('|')
+messages | sum(attribute='content.x') if false else 'n'
+messages | sort(attribute='role') | map(attribute='role') | list
+messages | map('tojson') | join(' ')
+{'a':1} | map('upper') | list
+"%s" % messages[0].role
+'%s and %s' % (1, 2)
+'%d%%' % 5
+'%.3f' % 1
+'%s' % none
+'%s' % [1]
+('a', 'b') | join(',')
+dict(a=1, b=2) | tojson
+dict({'a': 1}, b=2)
+[*[1], 2]
+[x for x in [1]]
+lambda x: x
+messages[0]['role'] | upper ~ '!'
+- 3 | abs
+1 + 2 | string
+'a' | upper + 'b'
+not 'a' in 'abc'
+3 is odd and 2 is even
+1 if x is defined else 'undefd'
+x.y is defined if x is defined else 'n'
+"a" if 1 == 1 and 2 == 2 or 3 == 4
+5 is number and '5' is not number
+messages | tojson(indent=2)
+'中文' | tojson
+'a' | center(5) | length
+'aéb' | urlencode
+messages is iterable and messages is not mapping and messages is not string
+(messages | first).content
+messages|first|attr('role')
 """.strip().split("\n")
 
 # Whole templates.
@@ -467,6 +850,158 @@ TEMPLATES = [
     "{{ ('a' ~ 'b') | upper ~ 'c' }}",
     "{{ messages[0]['content'][:4] ~ '…' }}",
     "{{ (messages | last).role }}{{ (messages | first)['role'] }}",
+    "{{ '{{}}'.format() }}",
+    "{{ {'b':{'c':[1,2,{'d':none}]}} | tojson(indent=2) }}",
+    "{{ {'b':{}} | tojson(indent=2) }}",
+    "{{ {'a': {'b': 1}}['a']['b'] }}",
+    "{% for m in messages %}{{ loop.index }}{{ loop.index0 }}{{ loop.revindex }}{{ loop.revindex0 }}{{ loop.first }}{{ loop.last }}{{ loop.length }}{{ loop.depth }}{{ loop.depth0 }} {% endfor %}",
+    "{% for m in messages %}{{ loop.previtem.role if loop.previtem is defined else '-' }}{{ loop.nextitem.role if loop.nextitem is defined else '+' }}{% endfor %}",
+    "{% for m in messages %}{{ loop.cycle('a','b') }}{{ loop.changed(m.role) }}{% endfor %}",
+    "{% for m in messages %}{% if loop.index0 == 0 %}{% continue %}{% endif %}{{ m.role }}{% endfor %}",
+    "{% for m in messages %}{% if loop.index0 == 1 %}{% break %}{% endif %}{{ m.role }}{% endfor %}",
+    "{% for m in [] %}x{% else %}empty{% endfor %}",
+    "{% for m in messages if m.role == 'user' %}{{ m.content }}{{ loop.length }}{% endfor %}",
+    "{% for k, v in {'a':1,'b':2}.items() %}{{ k }}{{ v }}{% endfor %}",
+    "{% for k, v in {'a':1,'b':2} | items %}{{ k }}{{ v }}{% endfor %}",
+    "{% for k in {'a':1,'b':2} %}{{ k }}{% endfor %}",
+    "{% for a, b in [[1,2],[3,4]] %}{{ a }}{{ b }};{% endfor %}",
+    "{% for a in 'abc' %}{{ a }}.{% endfor %}",
+    "{% for i in range(3) %}{{ i }}{{ ',' if not loop.last }}{% endfor %}",
+    "{% for m in messages recursive %}{{ m.role }}{% endfor %}",
+    "{% for x in [[1,[2]],[3]] recursive %}{{ loop(x) if x is iterable else x }}{% endfor %}",
+    "{% set ns = namespace(x=1) %}{% for i in [1,2] %}{% set ns.x = ns.x + i %}{% endfor %}{{ ns.x }}",
+    "{%- set ns = namespace(found=false, items=[]) -%}{% for m in messages %}{% set ns.items = ns.items + [m.role] %}{% endfor %}{{ ns.items }}{{ ns.found }}",
+    "{% set x %}a{{ 1 }}b{% endset %}{{ x }}{{ x | length }}",
+    "{% set a, b = 1, 2 %}{{ a }}{{ b }}",
+    "{% set a = b = 1 %}{{ a }}",
+    "{% set d = {} %}{% set _ = d.update({'a':1}) %}{{ d }}",
+    "{% set l = [] %}{% set _ = l.append(1) %}{{ l }}",
+    "{% macro f(a, b='x') %}{{ a }}{{ b }}{% endmacro %}{{ f(1) }}{{ f(1, 2) }}{{ f(b=3, a=4) }}",
+    "{% macro f(a) %}{{ a is defined }}{% endmacro %}{{ f() }}",
+    "{% macro f(a, b=a) %}{{ b }}{% endmacro %}{{ f(1) }}",
+    "{% macro f() %}{{ caller() }}{% endmacro %}{% call f() %}x{% endcall %}",
+    "{% macro f() %}{{ caller('y') }}{% endmacro %}{% call(a) f() %}x{{ a }}{% endcall %}",
+    "{% macro f() %}{{ messages | length }}{% endmacro %}{{ f() }}",
+    "{% macro f(n) %}{% if n > 0 %}{{ n }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(3) }}",
+    "{% macro f(x) -%}   {{ x }}   {%- endmacro %}[{{ f('a') }}]",
+    "{% macro f(x) %}{% if x is mapping %}{% for k, v in x.items() %}{{ k }}={{ f(v) }}{% endfor %}{% else %}{{ x }}{% endif %}{% endmacro %}{{ f({'a': {'b': 1}}) }}",
+    "{% if true %}a{% elif false %}b{% else %}c{% endif %}",
+    "{% if messages[0].foo %}a{% else %}b{% endif %}",
+    "{% if messages[0].role == 'user' and messages[0].content is string %}y{% endif %}",
+    "{% if tools %}t{% else %}n{% endif %}",
+    "{% if not (messages[0].role == 'system') %}a{% endif %}",
+    "  {% if true %}",
+    "  a",
+    "  {% endif %}",
+    "b",
+    "  {%- if true -%}  a  {%- endif -%}  b",
+    "{%+ if true %}  a{% endif %}",
+    "a  {%+ if true %}b{% endif %}",
+    "{% if true +%}",
+    "a{% endif %}",
+    "{{ 'a' -}}   b",
+    "a   {{- 'b' }}",
+    "a {#- c -#} b",
+    "a {# c #}",
+    "{# c #}",
+    "x",
+    "{% raw %}{{ x }}{% endraw %}",
+    "{% raw -%}  {{ x }}  {%- endraw %}",
+    "{% filter replace('a','b') %}abc{% endfilter %}",
+    "{% with a = 1, b = 2 %}{{ a }}{{ b }}{% endwith %}",
+    "{% with %}{% set a = 1 %}{{ a }}{% endwith %}{{ a is defined }}",
+    "{% generation %}abc{% endgeneration %}",
+    "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
+    "{% autoescape true %}{{ '<' }}{% endautoescape %}",
+    "{% block a %}x{% endblock %}",
+    "{% import 'x' as y %}",
+    "{% extends 'x' %}",
+    "{% set x = messages | selectattr('role','equalto','user') | list %}{{ x[0].content }}{{ x | length }}",
+    "{% set x = 'a' if messages else 'b' %}{{ x }}",
+    "{% if 'a' is not none and 'a' is not undefined %}x{% endif %}",
+    "{% if messages is defined and messages is not none %}x{% endif %}",
+    "{%- if messages[0]['role'] == 'system' -%}{%- set sys = messages[0]['content'] -%}{%- set loop_messages = messages[1:] -%}{%- else -%}{%- set sys = '' -%}{%- set loop_messages = messages -%}{%- endif -%}{{ sys }}{{ loop_messages | length }}",
+    "{% set x = 5 %}{{ x is divisibleby 5 }}",
+    "{{ '\\n' }}{{ \"\\t\" }}|",
+    "a",
+    "  {% set x = 1 %}",
+    "\t{% set x = 1 %}",
+    "a {% set x = 1 %}",
+    "{% set x = 1 -%}",
+    "{%- set x = 1 %}",
+    "{% endfor %}",
+    "{% for m in messages -%}",
+    "{%- endfor %}",
+    "{%- for m in messages %}",
+    "    {%- if m.role == 'user' %}",
+    "        {{- 'U: ' + m.content }}",
+    "    {%- else %}",
+    "        {{- 'A: ' + m.content }}",
+    "    {%- endif %}",
+    "{% set t = {'a': 1} %}{{ t['a'] if 'a' in t else 0 }}{{ t.b | default('z') }}{{ t.b.c | default('y') }}",
+    "{% set x = messages[0].get('name') or 'anon' %}{{ x }}",
+    "{{ messages[0].content.split('\\n')[0] }}{{ messages[0].content | trim | length }}",
+    "{{ [1,2,3][1] }}{{ [1,2,3][-1] }}{{ [[1,2],[3]][0][1] }}",
+    "{% set items = [1,2,3] %}{{ items[:2] + items[2:] }}",
+    "{% set ns = namespace() %}{% set ns.a = 1 %}{{ ns.a }}{{ ns.b is defined }}",
+    "{% set x = [] %}{% for m in messages %}{% if x.append(m.role) %}{% endif %}{% endfor %}{{ x }}",
+    "{% for i in range(2) %}{% for j in range(2) %}{{ loop.index }}{{ loop.depth }}{% endfor %}{% endfor %}",
+    "{% for i in range(2) %}{% set outer = loop %}{% for j in range(2) %}{{ outer.index }}{% endfor %}{% endfor %}",
+    "{{ (1, 2)[0] }}{{ (1,2) | length }}",
+    "{% for a in (1, 2) %}{{ a }}{% endfor %}",
+    "{% if (1, 2) is sequence %}s{% endif %}",
+    "{% if 'x' in ('x', 'y') %}in{% endif %}",
+    "{{ {'a': 1, **{'b': 2}} }}",
+    "{{ '中文' | length }}{{ '中文'[0] }}{{ '😀a'[1] }}{{ '😀' | length }}",
+    "{{ 'a\\u00a0b'.split() }}{{ '\\u00a0a'.strip() }}",
+    "{{ 'İ' | length }}{{ 'İ'.lower() | length }}",
+    "{{ '\\x00' | tojson }}{{ '\\x7f' | tojson }}",
+    "{{ [] is iterable }}{{ [] is sequence }}{{ [] | first is defined }}",
+    "{{ 1.0 | int }}{{ '1.9' | int }}{{ true | int }}",
+    "{{ 1e3 | int }}{{ '1e3' | int }}{{ ' 5 ' | int }}",
+    "{{ 1 | float | string }}{{ 1e22 | string }}",
+    "{{ 0.1 + 0.7 }}{{ 1.1 * 3 }}",
+    "{{ 2 | round(1) }}{{ 2.55 | round(1) }}{{ 12.0 | round(0, 'ceil') }}",
+    "  {% if true %}\n  a\n  {% endif %}\nb",
+    "a {# c #}\nb",
+    "{# c #}\nx",
+    "{% if true +%}\na{% endif %}",
+    "a\n  {% set x = 1 %}\nb",
+    "a\n\t{% set x = 1 %}\nb",
+    "a {% set x = 1 %}\nb",
+    "{% set x = 1 -%}\n\nb",
+    "a\n\n{%- set x = 1 %}\nb",
+    "{% for m in messages %}\n{{ m.role }}\n{% endfor %}",
+    "{% for m in messages -%}\n{{ m.role }}\n{%- endfor %}",
+    "{%- for m in messages %}\n    {%- if m.role == 'user' %}\n        {{- 'U: ' + m.content }}\n    {%- else %}\n        {{- 'A: ' + m.content }}\n    {%- endif %}\n{%- endfor %}",
+    "a\n  {#- c #}\nb",
+    "a\n  {# c -#}\nb",
+    "a  \n{{ 1 }}\n\n",
+    "\n\n{{ 1 }}\n",
+    "a\n{%+ if true %}\nb\n{%+ endif %}\nc",
+    "  {%+ set x=1 %}b",
+    "{{ 1 }}\n  {# x #}\n  {{ 2 }}",
+    "{% if true %}\n\n\na{% endif %}",
+    "{{- 1 -}}\n\n{{- 2 -}}\n",
+    "a\r\n{% if true %}\r\nb\r\n{% endif %}\r\n",
+    "{% raw %}\n a\n{% endraw %}\nb",
+    "{% set x %}\n a\n{% endset %}\n{{ x }}|",
+    "{% macro f() %}\n  a\n{% endmacro %}\n{{ f() }}|",
+    "{% call_me %}",
+    "{{",
+    "{% if %}x{% endif %}",
+    "{{ 1 }",
+    "# for x in y\n",
+    "{% for m in messages %}{{ m.role }}{% else %}n{% endfor %}",
+    "{%-set x=1-%}{{x}}",
+    "{{x|default('a')}}",
+    "{%if true%}a{%endif%}",
+    "{{ 'a' if true else\n 'b' }}",
+    "{{ {\n'a':\n1} | tojson }}",
+    "{% set x = [\n 1,\n 2\n] %}{{ x }}",
+    "{{ messages[0]\n.role }}",
+    "{% generation %}\n  a\n{% endgeneration %}\nb",
+    " {%- generation -%} a {%- endgeneration -%} b",
 ]
 
 rows = []

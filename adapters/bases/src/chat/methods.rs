@@ -175,7 +175,30 @@ fn text_method(state: &State, value: &Value, text: &str, name: &str, all: &[Valu
         "islower" => cased(text, char::is_lowercase, char::is_uppercase).into(),
         "isupper" => cased(text, char::is_uppercase, char::is_lowercase).into(),
         "isspace" => (!text.is_empty() && text.chars().all(space)).into(),
-        "isdigit" | "isnumeric" | "isdecimal" => (!text.is_empty() && text.chars().all(char::is_numeric)).into(),
+        "isnumeric" => (!text.is_empty() && text.chars().all(char::is_numeric)).into(),
+        "isdigit" | "isdecimal" => {
+            // Which of the others are digits is in no table here.
+            if let Some(other) = text.chars().find(|c| c.is_numeric() && !c.is_ascii_digit()) {
+                return Err(wrong(format!("{name} is not known of: {other}")));
+            }
+            (!text.is_empty() && text.chars().all(|c| c.is_ascii_digit())).into()
+        }
+        "istitle" => titled(text).into(),
+        "startswith" | "endswith" => {
+            let (start, end) = range(text, number(argument(1, "")?)?, number(argument(2, "")?)?);
+            let part = text.get(start..end).unwrap_or_default();
+            let affixes = argument(0, "")?.ok_or_else(|| wrong(format!("{name} takes more arguments")))?;
+            let affixes: Vec<Value> = match affixes.as_str() {
+                Some(_) => vec![affixes],
+                None => affixes.try_iter()?.collect(),
+            };
+            let mut found = false;
+            for affix in affixes {
+                let affix = affix.as_str().ok_or_else(|| wrong(format!("{name} takes strings")))?;
+                found |= if name == "startswith" { part.starts_with(affix) } else { part.ends_with(affix) };
+            }
+            found.into()
+        }
         "isalnum" => (!text.is_empty() && text.chars().all(char::is_alphanumeric)).into(),
         "isalpha" => (!text.is_empty() && text.chars().all(char::is_alphabetic)).into(),
         "isidentifier" => {
@@ -191,6 +214,22 @@ fn text_method(state: &State, value: &Value, text: &str, name: &str, all: &[Valu
 /// Whether there are letters of one case and none of the other.
 fn cased(text: &str, wanted: fn(char) -> bool, other: fn(char) -> bool) -> bool {
     text.chars().any(wanted) && !text.chars().any(other)
+}
+
+/// Whether every word begins with a capital and goes on without one, and there is one.
+fn titled(text: &str) -> bool {
+    let (mut inside, mut any) = (false, false);
+    for c in text.chars() {
+        match (c.is_uppercase(), c.is_lowercase()) {
+            (true, _) if inside => return false,
+            (_, true) if !inside => return false,
+            (upper, lower) => {
+                inside = upper || lower;
+                any |= inside;
+            }
+        }
+    }
+    any
 }
 
 /// Bytes between two positions of characters, as Python's slices count them.

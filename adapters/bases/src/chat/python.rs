@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use minijinja::value::{Kwargs, Object, ObjectRepr, Rest, Value, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, FormatStyle, format_filter};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, FormatStyle, format_filter};
 
 use super::dumps::to_json;
 use super::methods::method;
@@ -19,8 +19,14 @@ pub(super) const ITEM: &str = "ftk_item";
 
 /// Adds all of it to an environment.
 pub(super) fn install(environment: &mut Environment<'_>) {
-    environment
-        .set_formatter(|out, _, value| out.write_str(&string(value)).map_err(|_| ErrorKind::WriteFailure.into()));
+    environment.set_formatter(|out, state, value| {
+        let text = match state.auto_escape() {
+            AutoEscape::None => string(value),
+            _ if value.is_safe() => string(value),
+            _ => escaped(value),
+        };
+        out.write_str(&text).map_err(|_| ErrorKind::WriteFailure.into())
+    });
     environment.set_unknown_method_callback(method);
     environment.add_function(CONCAT, |parts: Rest<Value>| parts.iter().map(string).collect::<String>());
     environment.add_function(REMAINDER, remainder);
@@ -49,18 +55,24 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     environment
         .add_filter("center", |text: Value, width: Option<usize>| centred(&string(&text), width.unwrap_or(80), " "));
     environment.add_filter("truncate", truncate);
-    environment.add_filter("urlencode", |text: Value| {
-        let byte = |byte: u8| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.' | b'-' | b'~' | b'/' => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
+    environment.add_filter("urlencode", |value: Value| -> Result<String, Error> {
+        if value.as_str().is_some() || value.try_iter().is_err() {
+            return Ok(percent_encoded(&value, "/"));
+        }
+        let pair = |key: Value, value: &Value| {
+            let [key, value] = [&key, value].map(|part| percent_encoded(part, " ").replace(' ', "+"));
+            format!("{key}={value}")
         };
-        string(&text).bytes().map(byte).collect::<String>()
-    });
-    for name in ["e", "escape"] {
-        environment.add_filter(name, |text: Value| {
-            let text = string(&text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-            text.replace('"', "&#34;").replace('\'', "&#39;")
+        let parts = value.try_iter()?.map(|item| match value.kind() {
+            ValueKind::Map => Ok(pair(item.clone(), &value.get_item(&item)?)),
+            _ => Ok(pair(item.get_item_by_index(0)?, &item.get_item_by_index(1)?)),
         });
+        Ok(parts.collect::<Result<Vec<String>, Error>>()?.join("&"))
+    });
+    // The engine's own writes values as Rust does.
+    environment.remove_filter("pprint");
+    for name in ["e", "escape"] {
+        environment.add_filter(name, |text: Value| Value::from_safe_string(escaped(&text)));
     }
     // A map's keys are no attributes.
     environment.add_filter("attr", |value: Value, name: String| match value.kind() {
@@ -80,6 +92,21 @@ pub(super) fn install(environment: &mut Environment<'_>) {
             || (value.kind() == ValueKind::Iterable && value.len().is_some())
     });
     environment.add_test("number", |value: Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool));
+}
+
+/// A value as text for HTML.
+fn escaped(value: &Value) -> String {
+    let text = string(value).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    text.replace('"', "&#34;").replace('\'', "&#39;")
+}
+
+/// A value as text for addresses, in which some more characters stay.
+fn percent_encoded(value: &Value, stay: &str) -> String {
+    let byte = |byte: u8| match char::from(byte) {
+        c if c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '~') || stay.contains(c) => c.to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    string(value).bytes().map(byte).collect()
 }
 
 /// What Python gives for a method that is not called: something that is true and has nothing in it.
@@ -118,7 +145,15 @@ fn real(value: &Value) -> Option<f64> {
     }
 }
 
-fn round(value: Value, places: Option<usize>, method: Option<String>) -> Result<f64, Error> {
+fn round(value: Value, places: Option<usize>, method: Option<String>) -> Result<Value, Error> {
+    // Whole numbers stay whole.
+    if value.is_integer() && method.as_deref().is_none_or(|method| method == "common") {
+        return Ok(value);
+    }
+    rounded(value, places, method).map(Value::from)
+}
+
+fn rounded(value: Value, places: Option<usize>, method: Option<String>) -> Result<f64, Error> {
     let (value, places) = (real(&value).ok_or_else(|| wrong("round takes a number"))?, places.unwrap_or(0).min(30));
     let scale = 10f64.powi(i32::try_from(places).unwrap_or(30));
     match method.as_deref() {
@@ -151,11 +186,11 @@ fn truncate(text: Value, options: Rest<Value>, named: Kwargs) -> Result<String, 
 }
 
 /// `a % b`: a text filled as `printf` does, or the remainder, which has the divisor's sign.
-fn remainder(left: Value, right: Value) -> Result<Value, Error> {
+/// What stands in round brackets is a `tuple`, which holds the values one by one.
+fn remainder(left: Value, right: Value, tuple: Option<bool>) -> Result<Value, Error> {
     if let Some(text) = left.as_str() {
-        // A list stands for Python's tuple, which holds the values one by one.
         let values: Vec<Value> = match right.kind() {
-            ValueKind::Seq => right.try_iter()?.collect(),
+            ValueKind::Seq if tuple == Some(true) => right.try_iter()?.collect(),
             _ => vec![right],
         };
         return percent(text, values);

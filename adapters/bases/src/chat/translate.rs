@@ -65,10 +65,66 @@ pub(super) fn translate(source: &str) -> (String, bool) {
                 keyword.iter().map(|token| token.text.as_str()).collect::<String>() + &expressions(expression)
             }
         };
-        result.extend([open, front, &body, back, close]);
+        // What a default says of other parameters is put in at the macro's beginning; the engine reads it outside.
+        let (body, defaults) = if open == "{%" && !raw { late_defaults(&body) } else { (body, Vec::new()) };
+        let last = if defaults.is_empty() { back } else { "" };
+        result.extend([open, front, &body, last, close]);
+        for (at, default) in defaults.iter().enumerate() {
+            let back = if at + 1 == defaults.len() { back } else { "" };
+            result.extend(["{% set ", default, back, "%}"]);
+        }
+        // Behind the tag that begins raw text a line break is text.
+        if raw && body.trim() == "raw" && back.is_empty() && rest.starts_with('\n') {
+            result.push('\n');
+        }
     }
     result.push_str(rest);
     (result, found)
+}
+
+/// The head of a macro without the defaults that name one of its parameters, and these as assignments.
+fn late_defaults(body: &str) -> (String, Vec<String>) {
+    let tokens = tokens(body);
+    let word = |at: usize| tokens.iter().filter(|token| !token.is_space()).nth(at).map(|token| token.text.as_str());
+    let open = tokens.iter().position(|token| token.text == "(");
+    let (Some("macro"), Some(open)) = (word(0), open) else { return (body.to_owned(), Vec::new()) };
+    let end = open + 1 + closing(&tokens[open + 1..]);
+    let (mut depth, mut parts) = (0usize, vec![Vec::new()]);
+    for token in &tokens[open + 1..end] {
+        match token.kind {
+            TokenKind::Open => depth += 1,
+            TokenKind::Close => depth -= 1,
+            _ => {}
+        }
+        match (depth, token.text.as_str()) {
+            (0, ",") => parts.push(Vec::new()),
+            _ => parts.last_mut().expect("there is a first one").push(token),
+        }
+    }
+    let text = |tokens: &[&Token]| tokens.iter().map(|token| token.text.as_str()).collect::<String>();
+    let name =
+        |part: &[&Token]| part.iter().find(|token| token.kind == TokenKind::Word).map(|token| token.text.clone());
+    let names: Vec<String> = parts.iter().filter_map(|part| name(part)).collect();
+    let mut late = Vec::new();
+    let kept = parts.iter().map(|part| {
+        let at = part.iter().position(|token| token.text == "=");
+        let own = |default: &[&Token]| {
+            default.iter().any(|token| token.kind == TokenKind::Word && names.contains(&token.text))
+        };
+        match (at.map(|at| part.split_at(at)), name(part)) {
+            (Some((_, default)), Some(name)) if own(&default[1..]) => {
+                late.push(format!("{name} = ({}) if {name} is undefined else {name} ", text(&default[1..]).trim()));
+                name
+            }
+            _ => text(part).trim().to_owned(),
+        }
+    });
+    let kept: Vec<String> = kept.collect();
+    if late.is_empty() {
+        return (body.to_owned(), late);
+    }
+    let around = |tokens: &[Token]| tokens.iter().map(|token| token.text.as_str()).collect::<String>();
+    (around(&tokens[..=open]) + &kept.join(", ") + &around(&tokens[end..]), late)
 }
 
 /// Bytes of a tag that ends with `end` outside its strings.
@@ -353,6 +409,10 @@ impl Rewriter {
         let right = std::mem::take(&mut self.operand);
         match self.product.take() {
             None => right,
+            // Python fills a text with the values of a tuple, and with a list as one value; the engine has no tuples.
+            Some((left, operator)) if operator == "%" && right.trim_start().starts_with('(') => {
+                format!(" {REMAINDER}({left},{right},true) ")
+            }
             Some((left, operator)) if operator == "%" => format!(" {REMAINDER}({left},{right}) "),
             Some((left, operator)) => left + &operator + &right,
         }
@@ -392,6 +452,17 @@ mod tests {
         assert_eq!(of("a ~ b if c is not in d else -e ~ f"), "{{ftk_concat(a,b)ifcisnotindelseftk_concat(-e,f)}}");
         assert_eq!(of("a.b['items'].c + -x['items']"), "{{ftk_item(a.b,'items').c+-x['items']}}");
         assert_eq!(of("d.items() + d.get ('a') + get(d).items"), "{{d.ftk_method_items()+d.get('a')+get(d).items}}");
+    }
+
+    #[test]
+    fn defaults_that_name_a_parameter_are_read_inside_the_macro() {
+        let of = |text: &str| translate(text).0;
+        assert_eq!(
+            of("{%- macro f(a, b=a ~ 'x', c=1) -%} {{ b }}"),
+            "{%- macro f(a, b, c=1) %}{% set b = ( ftk_concat(a , 'x') ) if b is undefined else b -%} {{ b }}"
+        );
+        let plain = "{% macro f(a, b='a', c=[1, 2]) %}";
+        assert_eq!(of(plain), plain);
     }
 
     #[test]
