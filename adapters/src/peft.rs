@@ -5,7 +5,7 @@ mod config;
 mod files;
 mod survey;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -44,6 +44,36 @@ fn plain_values() -> [(&'static str, Value); 14] {
         ("monteclora_config", Value::Null),
     ]
 }
+
+/// Keys that PEFT 0.21 writes and that change nothing of what a saved adapter computes, or that are read.
+const KNOWN: [&str; 26] = [
+    "alpha_pattern",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "corda_config",
+    "ensure_weight_tying",
+    "eva_config",
+    "exclude_modules",
+    "fan_in_fan_out",
+    "inference_mode",
+    "init_lora_weights",
+    "layers_pattern",
+    "layers_to_transform",
+    "loftq_config",
+    "lora_alpha",
+    "lora_dropout",
+    "lora_ga_config",
+    "megatron_config",
+    "megatron_core",
+    "peft_type",
+    "peft_version",
+    "r",
+    "rank_pattern",
+    "runtime_config",
+    "target_modules",
+    "task_type",
+    "use_rslora",
+];
 
 /// Whether a value says nothing.
 fn nothing(value: &Value) -> bool {
@@ -123,6 +153,13 @@ fn open(folder: &Path, beside: ExtraTensors) -> Result<(Adapter, Saved), PeftErr
             return Err(PeftError::Unsupported { path, key, value: value.to_string() });
         }
     }
+    // Names and numbers that nobody knows describe; what is switched on, or has settings, does something.
+    let asks =
+        |value: &Value| matches!(value, Value::Bool(true) | Value::Array(_) | Value::Object(_)) && !nothing(value);
+    let known = |key: &str| KNOWN.contains(&key) || plain_values().iter().any(|(known, _)| *known == key);
+    if let Some((key, value)) = config.iter().find(|(key, value)| !known(key) && asks(value)) {
+        return Err(PeftError::UnknownKey { path, key: key.clone(), value: value.to_string() });
+    }
     let key = "init_lora_weights";
     if let Some(start) = config.get(key).and_then(Value::as_str).filter(|start| !PLAIN_STARTS.contains(start)) {
         return Err(PeftError::Unsupported { path, key, value: json!(start).to_string() });
@@ -139,7 +176,7 @@ fn read_factors(
     let bytes = read(path)?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| malformed(path, error.to_string()))?;
     let mut halves: BTreeMap<String, [Option<TensorView<'_>>; 2]> = BTreeMap::new();
-    let mut saved = Saved::new();
+    let (mut saved, mut adapters) = (Saved::new(), BTreeSet::new());
     for (name, tensor) in file.tensors() {
         let own = bare(&name);
         let within = |module: &&str| own.strip_prefix(*module).is_some_and(|rest| rest.starts_with('.'));
@@ -155,8 +192,18 @@ fn read_factors(
             continue;
         }
         let split = own.strip_suffix(".weight").and_then(|stem| stem.rsplit_once(".lora_"));
+        // Behind a half, tensors as they are in memory have the adapter's name.
+        let split = split.map(|(site, half)| match half.split_once('.') {
+            Some((half, adapter)) if !adapter.contains('.') => (site, half, adapter),
+            _ => (site, half, ""),
+        });
         match split {
-            Some((site, half @ ("A" | "B"))) => {
+            Some((site, half @ ("A" | "B"), adapter)) => {
+                adapters.insert(if adapter.is_empty() { "default" } else { adapter }.to_owned());
+                if adapters.len() > 1 {
+                    let names: Vec<&str> = adapters.iter().map(String::as_str).collect();
+                    return Err(malformed(path, format!("holds several adapters: {}", names.join(", "))));
+                }
                 let half = &mut halves.entry(site.to_owned()).or_default()[usize::from(half == "B")];
                 if half.replace(tensor).is_some() {
                     return Err(malformed(path, format!("two tensors are one factor: {own}")));

@@ -48,11 +48,22 @@ pub enum PeftError {
         /// Its value.
         value: String,
     },
+    /// A key of a later PEFT or of somebody else, with a value that asks for something.
+    #[error("{}:{key}: is not known here, and may change what the adapter computes: {value}", path.display())]
+    UnknownKey {
+        /// The configuration.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// Its value.
+        value: String,
+    },
 }
 
 impl Hint for PeftError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Io { path, error } if error.kind() == std::io::ErrorKind::NotFound => return Some(instead(path)),
             Self::Io { .. } => Some("an adapter folder holds adapter_config.json and adapter_model.safetensors"),
             Self::Pointer { .. } => Some("fetch the file: git lfs pull in its folder, or ftk pull"),
             Self::Malformed { .. } => None,
@@ -61,8 +72,29 @@ impl Hint for PeftError {
                  LoRA is read",
             ),
             Self::Unsupported { .. } => Some("plain LoRA is read; convert or merge the adapter with PEFT first"),
+            Self::UnknownKey { .. } => {
+                Some("take the key out if the adapter is plain LoRA without it; else merge the adapter with PEFT first")
+            }
         };
         hint.map(str::to_owned)
+    }
+}
+
+/// What to do where a file of an adapter folder is missing, by what there is.
+fn instead(path: &Path) -> String {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    if folder.join("adapter_model.bin").is_file() {
+        return "there is adapter_model.bin, which is not read: load it with PEFT and save it with \
+                save_pretrained(FOLDER, safe_serialization=True)"
+            .to_owned();
+    }
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut named: Vec<PathBuf> =
+        entries.map(|entry| entry.path()).filter(|path| path.join(CONFIG).is_file()).collect();
+    named.sort();
+    match named.first() {
+        Some(first) => format!("there is an adapter in a folder of its own: {}", first.display()),
+        None => format!("an adapter folder holds {CONFIG} and {FACTORS}"),
     }
 }
 

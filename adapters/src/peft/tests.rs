@@ -139,6 +139,29 @@ fn every_kind_of_adapter_that_is_not_plain_lora_is_refused_by_file_and_key() {
 }
 
 #[test]
+fn keys_that_nobody_knows_are_refused_where_they_ask_for_something() {
+    for value in [json!(true), json!({ "groups": 2 }), json!([1])] {
+        let expected = format!(
+            "adapter_config.json:use_later: is not known here, and may change what the adapter computes: {value}"
+        );
+        assert_eq!(refused(&with("use_later", value), &stored()), expected);
+    }
+    for value in [json!(false), Value::Null, json!([]), json!("text"), json!(3)] {
+        assert!(load(folder(&with("use_later", value), &stored()).path()).is_ok());
+    }
+}
+
+#[test]
+fn a_file_of_several_adapters_is_refused() {
+    let named = |name: &str, to: &str| name.replace(".weight", &format!(".{to}.weight"));
+    let tensors = stored()
+        .into_iter()
+        .flat_map(|(name, tensor)| [(named(&name, "one"), tensor.clone()), (named(&name, "two"), tensor)]);
+    let expected = "adapter_model.safetensors: holds several adapters: one, two";
+    assert_eq!(refused(&config(), &tensors.collect()), expected);
+}
+
+#[test]
 fn empty_lists_say_nothing() {
     for key in ["modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication"] {
         for empty in [json!([]), json!({})] {
@@ -152,6 +175,7 @@ fn names_that_wrappers_changed_are_the_same_factors() {
     let plain = load(folder(&config(), &stored()).path()).unwrap();
     for change in [
         |name: &str| name.replace(".weight", ".default.weight"),
+        |name: &str| name.replace(".weight", ".mine.weight"),
         |name: &str| name.replace("base_model.model.", "base_model.model._orig_mod."),
         |name: &str| name.replace("layers.0.", "layers.0._checkpoint_wrapped_module."),
         |name: &str| format!("module.{name}"),
@@ -368,6 +392,15 @@ fn missing_and_broken_files_are_refused_by_name() {
     }
     std::fs::remove_file(&factors).unwrap();
     assert!(matches!(load(folder.path()), Err(PeftError::Io { path, .. }) if path == factors));
+    let hint = || load(folder.path()).unwrap_err().hint().unwrap();
+    assert_eq!(hint(), "an adapter folder holds adapter_config.json and adapter_model.safetensors");
+    // What is there is said.
+    let named = folder.path().join("mine");
+    std::fs::create_dir(&named).unwrap();
+    std::fs::write(named.join(CONFIG), "{}").unwrap();
+    assert_eq!(hint(), format!("there is an adapter in a folder of its own: {}", named.display()));
+    std::fs::write(folder.path().join("adapter_model.bin"), "").unwrap();
+    assert!(hint().starts_with("there is adapter_model.bin, which is not read: "));
     let config = folder.path().join(CONFIG);
     for text in ["", "[]", "{\"peft_type\": "] {
         std::fs::write(&config, text).unwrap();
