@@ -412,6 +412,34 @@ fn cache_and_token_are_where_the_environment_says() {
 }
 
 #[test]
+fn what_older_tools_call_the_environment_is_honoured() {
+    let hub = Hub::with_model();
+    let cache = hub.home.path().join("older");
+    let tokens = || hub.state.lock().unwrap().asked.drain(..).map(|(_, token)| token).collect::<Vec<_>>();
+    succeed(
+        hub.ftk(&["pull", "org/tiny"]).env("HUGGINGFACE_HUB_CACHE", &cache).env("HUGGING_FACE_HUB_TOKEN", "secret"),
+    );
+    assert!(cache.join("models--org--tiny/refs/main").exists() && !hub.cache().exists());
+    assert!(tokens().iter().all(|token| *token));
+    // Whoever forbids to send what nobody asked for is obeyed.
+    let quiet = [("HF_TOKEN", "secret"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")];
+    succeed(hub.ftk(&["pull", "org/tiny"]).envs(quiet));
+    let seen = tokens();
+    assert!(!seen.is_empty() && !seen.contains(&true), "{seen:?}");
+    let output = hub.ftk(&["pull", "org/other"]).env("TRANSFORMERS_OFFLINE", "1").output().unwrap();
+    assert!(stderr(&output).starts_with("error: offline, and "), "{}", stderr(&output));
+    // The newer name goes first.
+    let both = [("TRANSFORMERS_OFFLINE", "1"), ("HF_HUB_OFFLINE", "0")];
+    succeed(hub.ftk(&["pull", "org/tiny"]).envs(both));
+    assert!(!tokens().is_empty());
+    let output = hub.ftk(&["pull", "org/tiny"]).env("HF_HUB_ETAG_TIMEOUT", "soon").output().unwrap();
+    let message = "error: HF_HUB_ETAG_TIMEOUT: not a number of seconds from 1: soon";
+    assert!(stderr(&output).starts_with(message), "{}", stderr(&output));
+    let fresh = hub.home.path().join("fresh");
+    succeed(hub.ftk(&["pull", "org/tiny"]).env("HF_HUB_ETAG_TIMEOUT", "5").env("HF_HUB_CACHE", &fresh));
+}
+
+#[test]
 fn the_token_never_leaves_the_hub() {
     let hub = Hub::with_model().with_storage();
     // The storage host refuses a request with a token, as S3 does.

@@ -24,7 +24,7 @@ use serde::Deserialize;
 use self::cache::{Look, RepoFolder, is_rows, parents, write};
 pub use self::error::HubError;
 pub use self::http::Tell;
-use self::http::{Client, Failure, TIMEOUT};
+use self::http::{ANNOUNCED_TIMEOUT, Client, Failure, Stall, TIMEOUT};
 use self::wanted::{CONFIG, ROWS, is_commit};
 pub use self::wanted::{Pulled, RepoKind, Wanted};
 use super::folder::{SHARDS, TEXT_FILES, WEIGHTS, shards};
@@ -44,13 +44,15 @@ pub struct Hub {
     endpoint: String,
     token: Option<String>,
     offline: bool,
-    /// How long a connection may be silent, if not as long as usual.
-    stall: Option<Duration>,
+    /// How long a connection may be silent.
+    stall: Stall,
 }
 
 impl Hub {
     /// As the environment says: `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_TOKEN_PATH`,
-    /// `HF_HUB_DOWNLOAD_TIMEOUT` and `HF_HUB_OFFLINE`, which mean what they mean to `huggingface_hub`. With `offline` it never connects.
+    /// `HF_HUB_DISABLE_IMPLICIT_TOKEN`, `HF_HUB_DOWNLOAD_TIMEOUT`, `HF_HUB_ETAG_TIMEOUT` and `HF_HUB_OFFLINE`, and the older
+    /// `HUGGINGFACE_HUB_CACHE`, `HUGGING_FACE_HUB_TOKEN` and `TRANSFORMERS_OFFLINE`, which mean what they mean to
+    /// `huggingface_hub`. With `offline` it never connects.
     ///
     /// # Errors
     /// [`HubError::NoHome`]; [`HubError::Variable`]; [`HubError::Seconds`].
@@ -62,20 +64,33 @@ impl Hub {
             None => std::env::home_dir().map(|home| home.join(".cache")),
         };
         let home = path("HF_HOME")?.or_else(|| Some(caches?.join("huggingface")));
-        let cache = path("HF_HUB_CACHE")?.or_else(|| Some(home.as_ref()?.join("hub")));
+        let cache = match path("HF_HUB_CACHE")? {
+            Some(cache) => Some(cache),
+            None => path("HUGGINGFACE_HUB_CACHE")?.or_else(|| Some(home.as_ref()?.join("hub"))),
+        };
         let token_file = path("HF_TOKEN_PATH")?.or_else(|| Some(home?.join("token")));
-        let token = set("HF_TOKEN").or_else(|| foreign::read_text(&token_file?, foreign::DOCUMENT).ok());
-        let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
+        let token = set("HF_TOKEN")
+            .or_else(|| set("HUGGING_FACE_HUB_TOKEN"))
+            .or_else(|| foreign::read_text(&token_file?, foreign::DOCUMENT).ok());
+        // Nobody asks for a token here, so that each is sent without being asked for.
+        let implicit = !set("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(|value| is_on(&value));
+        let token = token.map(|token| token.trim().to_owned()).filter(|token| implicit && !token.is_empty());
         let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
         let endpoint = endpoint.trim().trim_end_matches('/').to_owned();
-        let offline = offline || set("HF_HUB_OFFLINE").is_some_and(|value| is_on(&value));
+        let offline = offline
+            || ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]
+                .iter()
+                .find_map(|&name| set(name))
+                .is_some_and(|value| is_on(&value));
         // Links are relative to each other, so the folder must not be.
         let cache = std::path::absolute(cache.ok_or(HubError::NoHome)?).map_err(|_| HubError::NoHome)?;
-        let stall = set(TIMEOUT).map(|text| match text.trim().parse() {
-            Ok(seconds @ 1..) => Ok(Duration::from_secs(seconds)),
-            _ => Err(HubError::Seconds { name: TIMEOUT, value: text }),
-        });
-        Ok(Self { cache, endpoint, token, offline, stall: stall.transpose()? })
+        let seconds = |name: &'static str| match set(name).map(|text| (text.trim().parse(), text)) {
+            None => Ok(None),
+            Some((Ok(seconds @ 1..), _)) => Ok(Some(Duration::from_secs(seconds))),
+            Some((_, value)) => Err(HubError::Seconds { name, value }),
+        };
+        let stall = Stall { content: seconds(TIMEOUT)?, announced: seconds(ANNOUNCED_TIMEOUT)? };
+        Ok(Self { cache, endpoint, token, offline, stall })
     }
 
     /// The wanted files: from the cache where they are, from the endpoint where they are not. With `refresh`, the

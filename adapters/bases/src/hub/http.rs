@@ -24,6 +24,8 @@ const STALL: Duration = Duration::from_secs(60);
 const CONNECT: Duration = Duration::from_secs(20);
 /// The variable that says another number of seconds in its place, as in `huggingface_hub`.
 pub(super) const TIMEOUT: &str = "HF_HUB_DOWNLOAD_TIMEOUT";
+/// The same for what is announced of a file.
+pub(super) const ANNOUNCED_TIMEOUT: &str = "HF_HUB_ETAG_TIMEOUT";
 /// Attempts to reach a host that is there, until one is answered.
 const CONNECTIONS: u32 = 3;
 /// Broken connections in a row, each after less than [`PROGRESS`], that end a transfer.
@@ -34,6 +36,15 @@ const PROGRESS: u64 = 1 << 20;
 const NO_SUCH_PART: u16 = 416;
 /// Most bytes of a list of files.
 const LIST: u64 = 64 << 20;
+
+/// How long a connection may be without a byte, where that is not [`STALL`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stall {
+    /// Of a file's content, or of a list.
+    pub(super) content: Option<Duration>,
+    /// Of what is announced of a file.
+    pub(super) announced: Option<Duration>,
+}
 
 /// Why there is no answer, or no good one.
 #[derive(Debug)]
@@ -64,18 +75,16 @@ pub(super) struct Client<'a> {
     agent: Agent,
     endpoint: Uri,
     token: Option<String>,
+    /// Until what is announced of a file has to be there.
+    announced: Duration,
     tell: Tell<'a>,
 }
 
 impl<'a> Client<'a> {
     /// Of an endpoint; a connection without a byte for so long as `stall` says is taken to be dead.
-    pub(super) fn new(
-        endpoint: &str,
-        token: Option<String>,
-        stall: Option<Duration>,
-        tell: Tell<'a>,
-    ) -> Result<Self, Failure> {
-        let stall = Some(stall.unwrap_or(STALL));
+    pub(super) fn new(endpoint: &str, token: Option<String>, stall: Stall, tell: Tell<'a>) -> Result<Self, Failure> {
+        let content = stall.content.unwrap_or(STALL);
+        let (announced, stall) = (stall.announced.unwrap_or(content), Some(content));
         let endpoint = endpoint.parse().ok().filter(|endpoint| origin(endpoint).is_some());
         let endpoint = endpoint.ok_or_else(|| Failure::Answer("no address of a web server".to_owned()))?;
         let config = Agent::config_builder()
@@ -87,7 +96,7 @@ impl<'a> Client<'a> {
             .timeout_per_write(stall)
             .user_agent(concat!("ftk/", env!("CARGO_PKG_VERSION")))
             .build();
-        Ok(Self { agent: Agent::new_with_config(config), endpoint, token, tell })
+        Ok(Self { agent: Agent::new_with_config(config), endpoint, token, announced, tell })
     }
 
     /// The address of a path below the endpoint.
@@ -108,7 +117,7 @@ impl<'a> Client<'a> {
         let (mut etag, mut size) = (None, None);
         let mut at = address.clone();
         for _ in 0..=REDIRECTS {
-            let answer = self.hop(&at, Some("bytes=0-0"))?;
+            let answer = self.hop(&at, Some("bytes=0-0"), Some(self.announced))?;
             let headers = answer.headers();
             let next = self.next(&at, &answer)?;
             // Where a redirect says nothing of the file, it is only another address of the same.
@@ -206,7 +215,7 @@ impl<'a> Client<'a> {
     fn get(&self, address: &Uri, range: Option<&str>) -> Result<Response<Body>, Failure> {
         let mut at = address.clone();
         for _ in 0..=REDIRECTS {
-            let answer = self.hop(&at, range)?;
+            let answer = self.hop(&at, range, None)?;
             match self.next(&at, &answer)? {
                 Some(next) => at = next,
                 None => return Ok(answer),
@@ -216,7 +225,7 @@ impl<'a> Client<'a> {
     }
 
     /// One request, repeated while there is no answer from a host that has a name, or one that asks for patience.
-    fn hop(&self, at: &Uri, range: Option<&str>) -> Result<Response<Body>, Failure> {
+    fn hop(&self, at: &Uri, range: Option<&str>, stall: Option<Duration>) -> Result<Response<Body>, Failure> {
         let (mut tried, mut unanswered) = (0, 0);
         let host = at.host().unwrap_or_default();
         loop {
@@ -227,7 +236,11 @@ impl<'a> Client<'a> {
             if let Some(token) = self.token.as_ref().filter(|_| origin(at) == origin(&self.endpoint)) {
                 request = request.header("Authorization", format!("Bearer {token}"));
             }
-            let answer = match request.call() {
+            let answer = match stall {
+                None => request.call(),
+                Some(_) => request.config().timeout_per_read(stall).timeout_per_write(stall).build().call(),
+            };
+            let answer = match answer {
                 Ok(answer) => answer,
                 // Nobody is there to wait for.
                 Err(error @ ureq::Error::HostNotFound) => return Err(Failure::Transfer(error.to_string())),
@@ -367,7 +380,7 @@ mod tests {
 
     #[test]
     fn a_redirect_is_followed_unless_it_leaves_https() {
-        let client = Client::new("https://hub/mirror", None, None, &|_| ()).unwrap();
+        let client = Client::new("https://hub/mirror", None, Stall::default(), &|_| ()).unwrap();
         let next = |at: &str, location: &str| {
             let mut answer = Response::builder().status(302);
             answer.headers_mut().unwrap().insert("location", location.parse().unwrap());
@@ -383,7 +396,10 @@ mod tests {
         }
         assert_eq!(client.address("api/models/a/b").unwrap(), "https://hub/mirror/api/models/a/b");
         for endpoint in ["hub", "ftp://hub", "", "https://"] {
-            assert!(matches!(Client::new(endpoint, None, None, &|_| ()), Err(Failure::Answer(_))), "{endpoint}");
+            assert!(
+                matches!(Client::new(endpoint, None, Stall::default(), &|_| ()), Err(Failure::Answer(_))),
+                "{endpoint}"
+            );
         }
     }
 
