@@ -12,6 +12,7 @@ mod models;
 pub mod printer;
 mod proofs;
 mod training;
+mod working;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 
 use super::foreign;
+use super::working::{FIRST, Pulse};
 use crate::commands::Advice;
 use crate::device::DeviceError;
 use crate::prove;
@@ -34,6 +35,8 @@ pub struct Printer {
     quiet: bool,
     /// The first failure to write to stdout.
     lost: OnceLock<io::Error>,
+    /// The clock on the terminal that words must not run into.
+    clock: Mutex<Option<ProgressBar>>,
     /// Objects that are kept for whoever prints one of several.
     held: Mutex<Option<Map<String, Value>>>,
 }
@@ -41,7 +44,7 @@ pub struct Printer {
 impl Printer {
     /// With `json`, stdout carries JSON only; with `quiet`, stderr carries errors only.
     pub fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet, lost: OnceLock::new(), held: Mutex::new(None) }
+        Self { json, quiet, lost: OnceLock::new(), clock: Mutex::new(None), held: Mutex::new(None) }
     }
 
     /// Whether JSON was asked for.
@@ -110,8 +113,41 @@ impl Printer {
     /// What is going on, a line: stderr.
     pub fn note(&self, text: &str) {
         if !self.quiet {
-            stderr(text);
+            self.beside_clock(|| stderr(text));
         }
+    }
+
+    /// Says something where no clock runs meanwhile.
+    fn beside_clock<T>(&self, say: impl FnOnce() -> T) -> T {
+        let clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match clock {
+            Some(clock) => clock.suspend(say),
+            None => say(),
+        }
+    }
+
+    /// Work that takes its time, of which nobody knows how long: a clock on a terminal, a line now and then elsewhere,
+    /// until what this gives is dropped.
+    #[must_use]
+    pub fn working(&self, what: &str) -> Working<'_> {
+        if self.quiet {
+            return Working { printer: self, _pulse: None };
+        }
+        if !io::stderr().is_terminal() {
+            return Working { printer: self, _pulse: self.pulse(what) };
+        }
+        let style = ProgressStyle::with_template("{spinner} {prefix} {elapsed}").expect("the template is a constant");
+        let clock = ProgressBar::new_spinner().with_style(style).with_prefix(foreign::line(what).into_owned());
+        clock.enable_steady_tick(Duration::from_millis(500));
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock);
+        Working { printer: self, _pulse: None }
+    }
+
+    /// The lines of [`Printer::working`] alone, for work that has a bar on a terminal.
+    #[must_use]
+    pub fn pulse(&self, what: &str) -> Option<Pulse> {
+        let silent = self.quiet || io::stderr().is_terminal();
+        (!silent).then(|| Pulse::new(what.to_owned(), FIRST, stderr))
     }
 
     /// What went wrong, with what to do about it: stderr.
@@ -162,8 +198,11 @@ impl Printer {
 
     fn stdout(&self, text: &str, end: &str) {
         if self.lost.get().is_none() {
-            let mut out = io::stdout().lock();
-            if let Err(error) = write!(out, "{text}{end}").and_then(|()| out.flush()) {
+            let written = self.beside_clock(|| {
+                let mut out = io::stdout().lock();
+                write!(out, "{text}{end}").and_then(|()| out.flush())
+            });
+            if let Err(error) = written {
                 // Another thread's failure may have come first.
                 let _ = self.lost.set(error);
             }
@@ -208,6 +247,20 @@ impl WorkBar<'_> {
     /// Takes the bar away.
     pub fn finish(self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Work under way ([`Printer::working`]).
+pub struct Working<'a> {
+    printer: &'a Printer,
+    _pulse: Option<Pulse>,
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        if let Some(clock) = self.printer.clock.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            clock.finish_and_clear();
+        }
     }
 }
 

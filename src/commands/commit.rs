@@ -167,6 +167,7 @@ pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
     if let Some(root) = transcript {
         commitment = commitment.of_transcript(root);
     }
+    let _pulse = printer.pulse("registering");
     let bar = printer.bar(0, "registering");
     let registration = register(&key, &commitment, &opening, &factors, &mut |done, all| {
         bar.set_length(all as u64);

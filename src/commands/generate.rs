@@ -29,7 +29,9 @@ pub struct Settings {
 /// # Errors
 /// A model or adapter that cannot be read, a prompt without tokens.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
+    let reading = printer.working("reading the base");
     let (mut model, adapter) = load(&settings.base, settings.adapter.as_deref(), &settings.device)?;
+    drop(reading);
     model.source = dated(model.source, settings.date.as_deref(), "--date")?;
     other_template(&model.source, settings.adapter.as_deref()).iter().for_each(|note| printer.note(note));
     let adapter = frozen(adapter.as_ref(), &settings.device)?;

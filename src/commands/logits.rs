@@ -34,7 +34,9 @@ pub struct Settings {
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     writable(&settings.out)?;
     let (tokens, mut shape) = read(&settings.ids)?;
+    let reading = printer.working("reading the base");
     let (model, adapter) = load(&settings.base, settings.adapter.as_deref(), &settings.device)?;
+    drop(reading);
     let network = model.source.network();
     if let Some(id) = tokens.ids().iter().find(|&&id| id as usize >= network.vocab()) {
         let message = format!("{}: input_ids holds an id outside the vocabulary: {id}", settings.ids.display());

@@ -53,7 +53,10 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         return Err(Advice::new(message, "choose another folder with --out").into());
     }
     let staged = Staged::new(out, There::Stays).map_err(|error| unwritable(out, &error))?;
+    let reading = printer.working("reading the base");
     let (model, adapter) = load(base, Some(folder), &Device::Cpu)?;
+    drop(reading);
+    let _merging = printer.working("merging");
     let adapter = adapter.expect("a folder was given");
     let tokens = sample(&model, text.as_deref())?;
     let tensors = frozen(Some(&adapter), &Device::Cpu)?;

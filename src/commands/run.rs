@@ -56,7 +56,10 @@ pub(super) fn run(
     printer: &Printer,
 ) -> Result<Ran> {
     refuse_to_replace(recipe, start)?;
-    let mut opened = trainer.plan(recipe)?.open(device)?;
+    let plan = trainer.plan(recipe)?;
+    let reading = printer.working("reading the base");
+    let mut opened = plan.open(device)?;
+    drop(reading);
     in_folder(recipe, &mut *opened, start, stop, printer)
 }
 

@@ -181,6 +181,7 @@ fn judge(settings: &Settings, jobs: &[(&Path, &Settings)], many: bool, printer: 
     // Proofs are checked together, as many as there may be memory for.
     let (mut waiting, mut bytes) = (Vec::new(), 0u64);
     for (index, (bundle, settings)) in jobs.iter().enumerate() {
+        let _verifying = printer.working(&format!("verifying {}", bundle.display()));
         let replayed = replayed(settings, bundle, &subject, &mut verifier, printer)?;
         bytes += replayed.as_ref().map_or(0, Pending::bytes);
         waiting.push((*bundle, replayed));

@@ -106,6 +106,7 @@ fn walk<D: Simulation>(
             rows.dropped,
             rows.decisions
         ));
+        let _walking = printer.working(&format!("window {} of {}", index + 1, windows.len()));
         let stages = learn(plan, &folder, &rows, &held_out)?;
         let stage = choose(simulation, &source, &stages, validation, every)?;
         let adapter = keep(&stages[stage], &folder)?;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use candle_core::{DType, Device};
+use ftk_circuits::{EncodingError, MAX_RANK};
 use ftk_gnn as gnn;
 use ftk_gnn::graph::NodeSplit;
 use ftk_recipes::{BUILTIN, Metrics, Recipe, Session};
@@ -12,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::super::run::manifest::{RunInputs, hex, of_file};
 use super::super::run::{Ran, in_folder, refuse_to_replace};
 use super::super::task::{self, Estimation, Evaluation, OpenedRun, PreviewOptions, StartFile, Telling, Trainer};
-use super::super::{Advice, Outcome};
+use super::super::{Advice, Outcome, uncommittable};
 use crate::arithmetic;
 use crate::cli::printer::Printer;
 use crate::train::{self, RunIdentity};
@@ -88,6 +89,16 @@ impl GnnRun {
         Ok(Self { recipe: recipe.clone(), opened, inputs })
     }
 
+    /// What is to be said before training.
+    fn notes(&self) -> Vec<String> {
+        let lora = self.recipe.lora.as_ref().filter(|lora| lora.start.is_none());
+        let rank = lora.and_then(|lora| lora.rank_pattern.values().copied().chain([lora.rank]).max());
+        let value = rank.map_or(0, |rank| rank as u64);
+        let beyond =
+            (value > u64::from(MAX_RANK)).then(|| uncommittable(&EncodingError::Bounds { what: "rank", value }));
+        self.opened.notes().into_iter().chain(beyond).collect()
+    }
+
     fn counted(&self) -> Value {
         let named = self.opened.counts().into_iter().map(|(name, value)| (name.to_owned(), json!(value)));
         Value::Object(named.collect())
@@ -96,7 +107,7 @@ impl GnnRun {
 
 impl task::RunPlan for GnnRun {
     fn show(&self, printer: &Printer) -> Result<()> {
-        self.opened.notes().iter().for_each(|note| printer.note(note));
+        self.notes().iter().for_each(|note| printer.note(note));
         printer.text(&toml::to_string(&self.recipe.resolved())?);
         for (name, value) in self.opened.counts() {
             printer.line(&format!("# {name}: {value}"));
@@ -124,7 +135,7 @@ impl OpenedRun for GnnRun {
     }
 
     fn announce(&self, printer: &Printer) {
-        self.opened.notes().iter().for_each(|note| printer.note(note));
+        self.notes().iter().for_each(|note| printer.note(note));
         printer.object(&json!({ "data": self.counted() }));
     }
 

@@ -11,8 +11,8 @@ use ftk_text::memory::Memory;
 use serde_json::json;
 
 use super::super::task::Estimation;
-use super::super::{Outcome, fitting, open, pull};
-use super::plan::{TextPlan, begin, uncommittable};
+use super::super::{Outcome, fitting, open, pull, uncommittable};
+use super::plan::{TextPlan, begin};
 use crate::cli::printer::Printer;
 use crate::prove::cost::{self, BaseCost, Costs};
 

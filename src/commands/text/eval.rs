@@ -32,7 +32,9 @@ pub(super) fn run(mut recipe: Recipe, settings: &Evaluation, printer: &Printer) 
     let start = start.map(|folder| fitting(&source, folder)).transpose()?;
     let Loaded { rows, counts, .. } = load(&source, &recipe.data, DatasetKind::of(&recipe), &data)?;
     counts.notes().iter().for_each(|note| printer.note(note));
+    let clock = printer.working("reading the base");
     let weights = held(&recipe, source.weights_held(&settings.device, reading(&recipe))?)?;
+    drop(clock);
     let tensors = adapter.as_ref().map(|adapter| LoraTensors::frozen(adapter, &settings.device)).transpose()?;
 
     let nothing = match &rows {
@@ -43,6 +45,7 @@ pub(super) fn run(mut recipe: Recipe, settings: &Evaluation, printer: &Printer) 
     let trained = tensors.map_or(Trained::Base, Trained::Adapter);
     let session = open(&recipe, &source, (weights, trained), start.as_ref(), (nothing, Some(rows)), &settings.device)?;
     let mut figures = Map::new();
+    let _evaluating = printer.working("evaluating");
     for (name, figure) in session.evaluate().map_err(|error| anyhow!(error))? {
         figures.insert(name.trim_start_matches("eval_").to_owned(), json!(figure));
         if (name, recipe.task) == ("eval_loss", Task::Sft) {

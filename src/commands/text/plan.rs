@@ -7,7 +7,7 @@ use anyhow::Result;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::train::initial_factors;
 use ftk_bases::BaseModel;
-use ftk_circuits::{EncodingError, MAX_RANK, required_k};
+use ftk_circuits::required_k;
 use ftk_proofs::Net;
 use ftk_recipes::{Lora, Recipe};
 use ftk_text::counts;
@@ -16,7 +16,7 @@ use ftk_text::load::{DatasetKind, load};
 use ftk_text::memory::Memory;
 use serde_json::{Value, json};
 
-use super::super::{Advice, fitting};
+use super::super::{Advice, fitting, uncommittable};
 use crate::cli::printer::Printer;
 use crate::prove::cost;
 use crate::train;
@@ -131,13 +131,6 @@ impl RunCounts {
         printer.object(&json!({ "recipe": recipe.resolved(), "counts": object }));
         Ok(())
     }
-}
-
-/// What to say of an adapter that can be trained and not committed to, before it is trained.
-pub(super) fn uncommittable(error: &EncodingError) -> String {
-    format!(
-        "no commitment can be made to this adapter, and nothing be proved of it: {error}; ranks up to {MAX_RANK} can"
-    )
 }
 
 /// The adapter training starts from.
