@@ -1,5 +1,6 @@
 //! Tokens that were added to a tokenizer afterwards and stand beside `tokenizer.json` only: in `added_tokens_decoder` of
-//! `tokenizer_config.json`, or in the older `added_tokens.json`. transformers adds them when it opens a folder.
+//! `tokenizer_config.json`, in the older `added_tokens.json`, or by name as special tokens. transformers adds them when it
+//! opens a folder, and takes what the decoder says of tokens that are known.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,6 +15,15 @@ use super::tokenizer::Tokenizer;
 const CONFIG: &str = "tokenizer_config.json";
 const OLDER: &str = "added_tokens.json";
 
+/// Keys that name a special token, in the order in which transformers adds those that are missing.
+pub(super) const NAMED: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+/// Keys that name several, in a list or by names of their own.
+const SEVERAL: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
+
+/// What tells how a token is found in text.
+const FLAGS: [&str; 5] = ["single_word", "lstrip", "rstrip", "normalized", "special"];
+
 /// A tokenizer's file with the tokens that it lacks.
 pub(super) struct CompletedTokenizer {
     /// The file; the bytes that were given if nothing is missing.
@@ -22,7 +32,36 @@ pub(super) struct CompletedTokenizer {
     added: BTreeMap<u32, (String, &'static str)>,
 }
 
-/// Adds the tokens to the file.
+/// What `tokenizer_config.json` and `special_tokens_map.json` say of special tokens: where the former has no
+/// `added_tokens_decoder`, the latter, which is of the same age, goes before it.
+pub(super) fn named(config: &Value, map: &Value) -> Value {
+    let mut named = serde_json::Map::new();
+    let later = config["added_tokens_decoder"].is_object();
+    for (key, one) in NAMED.into_iter().map(|key| (key, true)).chain(SEVERAL.map(|key| (key, false))) {
+        let [own, older] = [config, map].map(|file| file.get(key).filter(|value| !value.is_null()));
+        let found = if later || !one { own.or(older) } else { older.or(own) };
+        named.extend(found.map(|value| (key.to_owned(), value.clone())));
+    }
+    named.into()
+}
+
+/// The special tokens of [`named`], each as an object.
+fn special(named: &Value) -> Vec<Value> {
+    let several = |key: &str| match &named[key] {
+        Value::Array(tokens) => tokens.clone(),
+        Value::Object(tokens) => tokens.values().cloned().collect(),
+        _ => Vec::new(),
+    };
+    let tokens = NAMED.into_iter().map(|key| named[key].clone()).chain(SEVERAL.into_iter().flat_map(several));
+    let token = |token: Value| match token {
+        Value::String(content) => Some(json!({ "content": content })),
+        Value::Object(_) if token["content"].is_string() => Some(token),
+        _ => None,
+    };
+    tokens.filter_map(token).filter(|token| token["content"] != "").collect()
+}
+
+/// Adds the tokens to the file. `named` is what [`named`] gives.
 ///
 /// # Errors
 /// [`ModelError::Malformed`] for a file that is no JSON.
@@ -30,6 +69,7 @@ pub(super) fn complete(
     path: &Path,
     bytes: Vec<u8>,
     config: &Value,
+    named: &Value,
     older: Option<&Value>,
 ) -> Result<CompletedTokenizer, ModelError> {
     let mut tokens: BTreeMap<u32, (Value, &'static str)> = BTreeMap::new();
@@ -43,7 +83,8 @@ pub(super) fn complete(
             tokens.insert(id, (token.clone(), CONFIG));
         }
     }
-    if tokens.is_empty() {
+    let named = special(named);
+    if tokens.is_empty() && named.is_empty() {
         return Ok(CompletedTokenizer { json: bytes, added: BTreeMap::new() });
     }
     let malformed = |reason: String| ModelError::Malformed { path: path.to_owned(), format: "tokenizer", reason };
@@ -51,10 +92,22 @@ pub(super) fn complete(
     if file["added_tokens"].is_null() && file.is_object() {
         file["added_tokens"] = json!([]);
     }
+    let vocabulary = file["model"]["vocab"].clone();
     let Some(list) = file.get_mut("added_tokens").and_then(Value::as_array_mut) else {
         return Err(malformed("added_tokens is no list".to_owned()));
     };
-    let known: BTreeSet<&str> = list.iter().filter_map(|token| token["content"].as_str()).collect();
+    let mut changed = false;
+    for (token, _) in tokens.values().filter(|(_, file)| *file == CONFIG) {
+        let Some(known) = list.iter_mut().find(|known| known["content"] == token["content"]) else { continue };
+        for flag in FLAGS {
+            if token[flag].is_boolean() && known[flag] != token[flag] {
+                known[flag] = token[flag].clone();
+                changed = true;
+            }
+        }
+    }
+    let mut known: BTreeSet<String> =
+        list.iter().filter_map(|token| token["content"].as_str().map(str::to_owned)).collect();
     tokens.retain(|_, (token, _)| token["content"].as_str().is_some_and(|content| !known.contains(content)));
     let mut added = BTreeMap::new();
     for (id, (token, file)) in &tokens {
@@ -69,9 +122,30 @@ pub(super) fn complete(
             "normalized": flag("normalized", !special),
             "special": special,
         }));
-        added.insert(*id, (token["content"].as_str().unwrap_or_default().to_owned(), *file));
+        let content = token["content"].as_str().unwrap_or_default().to_owned();
+        known.insert(content.clone());
+        added.insert(*id, (content, *file));
+        changed = true;
     }
-    if added.is_empty() {
+    for token in named {
+        let content = token["content"].as_str().unwrap_or_default();
+        if !known.insert(content.to_owned()) {
+            continue;
+        }
+        let flag = |name: &str| token[name].as_bool().unwrap_or(false);
+        // Where the vocabulary has it, it has its id there; else it gets the next, whatever is written here.
+        list.push(json!({
+            "id": vocabulary.get(content).cloned().unwrap_or(0.into()),
+            "content": content,
+            "single_word": flag("single_word"),
+            "lstrip": flag("lstrip"),
+            "rstrip": flag("rstrip"),
+            "normalized": flag("normalized"),
+            "special": true,
+        }));
+        changed = true;
+    }
+    if !changed {
         return Ok(CompletedTokenizer { json: bytes, added });
     }
     Ok(CompletedTokenizer { json: serde_json::to_vec(&file).expect("a JSON value serialises"), added })
@@ -107,7 +181,9 @@ mod tests {
 
     fn opened(config: Value, older: Option<Value>) -> Result<Tokenizer, String> {
         let path = Path::new("t.json");
-        let whole = complete(path, file(json!([])), &config, older.as_ref()).map_err(|error| error.to_string())?;
+        let named = named(&config, &json!({}));
+        let whole =
+            complete(path, file(json!([])), &config, &named, older.as_ref()).map_err(|error| error.to_string())?;
         let tokenizer = Tokenizer::from_json(path, &whole.json, 8).map_err(|error| error.to_string())?;
         whole.check(Path::new("c"), &tokenizer).map_err(|error| error.to_string())?;
         Ok(tokenizer)
@@ -124,7 +200,35 @@ mod tests {
         let known = file(json!([{ "id": 3, "content": "<|x|>", "single_word": false, "lstrip": false, "rstrip": false,
                                    "normalized": false, "special": true }]));
         let decoder = json!({ "added_tokens_decoder": { "3": { "content": "<|x|>" } } });
-        assert_eq!(complete(Path::new("t.json"), known.clone(), &decoder, None).unwrap().json, known);
+        let none = json!({});
+        assert_eq!(complete(Path::new("t.json"), known.clone(), &decoder, &none, None).unwrap().json, known);
+        // What the decoder says of a known token goes before what the file says.
+        let strips = json!({ "added_tokens_decoder": { "3": { "content": "<|x|>", "rstrip": true } } });
+        let whole = complete(Path::new("t.json"), known, &strips, &none, None).unwrap();
+        let whole: Value = serde_json::from_slice(&whole.json).unwrap();
+        assert_eq!(whole["added_tokens"][0]["rstrip"], true);
+    }
+
+    /// As transformers 5.24 adds them.
+    #[test]
+    fn special_tokens_that_are_only_named_are_tokens() {
+        // One of the vocabulary keeps its id; others follow in one order, whatever the order of their keys.
+        let config = json!({ "pad_token": "<p>", "sep_token": "<s>", "eos_token": "b",
+                             "additional_special_tokens": [{ "content": "<x>", "rstrip": true }] });
+        let tokenizer = opened(config, None).unwrap();
+        assert_eq!(tokenizer.encode("ab<s><p><x> a", false).unwrap(), [0, 1, 3, 4, 5, 0]);
+        let extra = json!({ "extra_special_tokens": { "image_token": "<x>" } });
+        assert_eq!(opened(extra, None).unwrap().encode("a<x>", false).unwrap(), [0, 3]);
+
+        let both = |decoder: bool| {
+            let mut config = json!({ "pad_token": "<a>", "extra_special_tokens": ["<c>"] });
+            if decoder {
+                config["added_tokens_decoder"] = json!({});
+            }
+            named(&config, &json!({ "pad_token": "<b>", "mask_token": "<m>", "extra_special_tokens": ["<d>"] }))
+        };
+        assert_eq!(both(false), json!({ "pad_token": "<b>", "mask_token": "<m>", "extra_special_tokens": ["<c>"] }));
+        assert_eq!(both(true)["pad_token"], "<a>");
     }
 
     #[test]

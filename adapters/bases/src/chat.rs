@@ -104,6 +104,8 @@ pub struct ChatTemplate {
     marked: bool,
     /// Whether content of several parts is read, once that was asked.
     parts: OnceLock<bool>,
+    /// Whether the base has another one for conversations with tools.
+    other_for_tools: bool,
 }
 
 impl ChatTemplate {
@@ -130,7 +132,14 @@ impl ChatTemplate {
         let (translated, marked) = translate(&source);
         environment.add_template_owned(NAME, translated).map_err(failed)?;
         let special = special.clone();
-        Ok(Self { source, special, environment: Arc::new(environment), marked, parts: OnceLock::new() })
+        Ok(Self {
+            source,
+            special,
+            environment: Arc::new(environment),
+            marked,
+            parts: OnceLock::new(),
+            other_for_tools: false,
+        })
     }
 
     /// Has `strftime_now` give this day.
@@ -139,6 +148,26 @@ impl ChatTemplate {
             date.format(&format).map_err(|wrong| minijinja::Error::new(ErrorKind::InvalidOperation, wrong))
         };
         Arc::make_mut(&mut self.environment).add_function("strftime_now", format);
+    }
+
+    /// Says that the base has another template, `tool_use`, for conversations with tools, which transformers would take.
+    pub(crate) fn set_tool_template(&mut self, other: bool) {
+        self.other_for_tools = other;
+    }
+
+    /// Whether the base has another template for conversations with tools. It is not read.
+    pub fn has_tool_template(&self) -> bool {
+        self.other_for_tools
+    }
+
+    /// Whether what a turn of this role says reaches the text; where the template refuses such turns among others, that
+    /// is left to it.
+    pub fn writes_role(&self, role: &str) -> bool {
+        const PROBE: &str = "ftkprobe";
+        let (asked, turn) = (Message::new("user", "q"), Message::new(role, PROBE));
+        let chats = [vec![turn.clone(), asked.clone()], vec![asked, Message::new("assistant", "a"), turn]];
+        let texts: Vec<String> = chats.iter().filter_map(|chat| self.render(chat, &[], false).ok()).collect();
+        texts.is_empty() || texts.iter().any(|text| text.contains(PROBE))
     }
 
     /// The template's text.

@@ -25,7 +25,7 @@ pub(super) use self::tensors::{SHARDS, WEIGHTS, shards};
 use self::tensors::{TensorPlace, locate};
 pub(super) use self::texts::TEXT_FILES;
 pub use self::texts::stored_template;
-use self::texts::{json, read, special_texts, template};
+use self::texts::{has_tool_template, json, read, special_texts, template};
 use super::added;
 use super::chat::ChatTemplate;
 use super::error::ModelError;
@@ -85,10 +85,13 @@ fn read_folder(
     let tokenizer_path = path.join("tokenizer.json");
     let tokenizer_config_path = path.join("tokenizer_config.json");
     let tokenizer_config = json(&tokenizer_config_path)?.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    let map_path = path.join("special_tokens_map.json");
+    let map = json(&map_path)?.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    let named = added::named(&tokenizer_config, &map);
     let tokenizer = match read(&tokenizer_path)? {
         Some(bytes) => {
             let older = json(&path.join("added_tokens.json"))?;
-            let whole = added::complete(&tokenizer_path, bytes, &tokenizer_config, older.as_ref())?;
+            let whole = added::complete(&tokenizer_path, bytes, &tokenizer_config, &named, older.as_ref())?;
             let tokenizer = Tokenizer::from_json(&tokenizer_path, &whole.json, network.vocab())?;
             whole.check(path, &tokenizer)?;
             Some(tokenizer)
@@ -96,10 +99,7 @@ fn read_folder(
         None => None,
     };
     let tokenizer_config = ConfigObject::new(&tokenizer_config_path, &tokenizer_config)?;
-    let map_path = path.join("special_tokens_map.json");
-    let map = json(&map_path)?.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-    let mut texts = special_texts(&ConfigObject::new(&map_path, &map)?)?;
-    texts.extend(special_texts(&tokenizer_config)?);
+    let texts = special_texts(&ConfigObject::new(&tokenizer_config_path, &named)?)?;
 
     let generation_path = path.join("generation_config.json");
     let mut ids = vec![Ids::read(&ConfigObject::new(&config_path, &config_json)?)?];
@@ -109,7 +109,10 @@ fn read_folder(
     let special = special_tokens(tokenizer.as_ref(), &texts, &ids, network.vocab());
 
     let template = template(path, &tokenizer_config)?;
-    let template = template.map(|source| ChatTemplate::new(source, &texts)).transpose()?;
+    let mut template = template.map(|source| ChatTemplate::new(source, &texts)).transpose()?;
+    if let Some(template) = &mut template {
+        template.set_tool_template(has_tool_template(path, &tokenizer_config));
+    }
     Ok((BaseParts { network, tokenizer, special, template }, Folder { path: path.to_owned(), tensors }))
 }
 

@@ -8,6 +8,7 @@ use ftk_adapters::peft::LFS;
 use ftk_networks::config::ConfigObject;
 use serde_json::Value;
 
+use super::super::added::NAMED;
 use super::super::error::ModelError;
 
 /// Files that carry text handling and generation defaults, copied by [`Folder::text_files`].
@@ -45,7 +46,7 @@ pub(super) fn json(path: &Path) -> Result<Option<Value>, ModelError> {
 /// strings or objects with a `content`.
 pub(super) fn special_texts(config: &ConfigObject) -> Result<BTreeMap<&'static str, String>, ModelError> {
     let mut texts = BTreeMap::new();
-    for key in ["bos_token", "eos_token", "pad_token", "unk_token"] {
+    for key in NAMED {
         if let Some(text) = config.token(key)? {
             texts.insert(key, text.to_owned());
         }
@@ -64,6 +65,13 @@ pub(super) fn template(path: &Path, tokenizer_config: &ConfigObject) -> Result<O
         }),
         None => listed_template(tokenizer_config),
     }
+}
+
+/// Whether a folder has another template for conversations with tools, which transformers takes for these.
+pub(super) fn has_tool_template(path: &Path, tokenizer_config: &ConfigObject) -> bool {
+    let listed = tokenizer_config.list("chat_template").into_iter().flatten().any(|entry| entry["name"] == "tool_use");
+    let file = path.join("chat_template.jinja").exists();
+    path.join("additional_chat_templates/tool_use.jinja").exists() || (listed && !file)
 }
 
 /// The text of the chat template in any folder, if it has one.
