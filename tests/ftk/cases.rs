@@ -89,6 +89,60 @@ fn columns_of_known_formats_are_used_or_named() {
     assert_eq!(counts["unread"], json!({"id": 1}));
 }
 
+/// What two answers happen to begin with is no prompt where the question stands beside them, whatever it is called.
+#[test]
+fn a_question_under_any_name_is_not_passed_over_in_pairs_without_a_prompt() {
+    let answers = [("chosen", "I think that it is deep."), ("rejected", "I think not.")];
+    let pair = |name: &str, text: &str| {
+        let mut row = json!({(name): text});
+        row.as_object_mut().unwrap().extend(answers.map(|(name, text)| (name.to_owned(), text.into())));
+        row
+    };
+    for name in ["problem", "what_was_asked"] {
+        refused(&pair(name, "How deep is it?"), &["--task", "dpo"], &format!("{name}: may be the prompt"));
+    }
+    for (name, text) in [("source", "forum"), ("prompt_prefix", "I think")] {
+        let row = pair(name, text).to_string();
+        assert_eq!(preview(CHATML, "rows.jsonl", row.as_bytes(), &["--task", "dpo"]).unwrap().0.len(), 2);
+    }
+    let only = ["--task", "dpo", "--set", "data.columns=[\"chosen\", \"rejected\"]"];
+    let row = pair("problem", "How deep is it?").to_string();
+    assert_eq!(preview(CHATML, "rows.jsonl", row.as_bytes(), &only).unwrap().0.len(), 2);
+}
+
+#[test]
+fn a_prompt_that_its_answers_begin_with_is_not_read_twice() {
+    let whole = |answer: &str| json!([turns()[0], {"role": "assistant", "content": answer}]);
+    let chat = json!({"prompt": [turns()[0]], "chosen": whole("a"), "rejected": whole("b")});
+    let plain = json!({"prompt": "How deep? ", "chosen": "How deep? Deep.", "rejected": "How deep? No."});
+    for row in [chat, plain] {
+        refused(
+            &row,
+            &["--task", "dpo"],
+            "prompt: stands at the beginning of chosen and of rejected, too\nhint: say which",
+        );
+        let only = ["--task", "dpo", "--set", "data.columns=[\"chosen\", \"rejected\"]"];
+        assert_eq!(preview(CHATML, "rows.jsonl", row.to_string().as_bytes(), &only).unwrap().0.len(), 2);
+    }
+    let told = json!({"prompt": [turns()[0]], "completion": whole("a")});
+    refused(&told, &[], "prompt: stands at the beginning of completion, too");
+    let echo = json!({"prompt": "How deep? ", "chosen": "How deep? Deep.", "rejected": "No."}).to_string();
+    assert!(preview(CHATML, "rows.jsonl", echo.as_bytes(), &["--task", "dpo"]).is_ok());
+}
+
+#[test]
+fn answers_of_nothing_but_white_space_are_counted() {
+    let blank = json!({"role": "assistant", "content": " \n"});
+    for (row, more) in [
+        (json!({"prompt": "q", "completion": "  "}), &[][..]),
+        (json!({"messages": [turns()[0], blank]}), &["--set", "data.loss=assistant"]),
+        (json!({"prompt": [turns()[0]], "chosen": [turns()[1]], "rejected": [blank]}), &["--task", "dpo"]),
+    ] {
+        let (_, counts) = preview(CHATML, "rows.jsonl", row.to_string().as_bytes(), more).unwrap();
+        assert_eq!(counts["blank"], 1, "{row}");
+    }
+}
+
 #[test]
 fn tools_and_parts_of_text_are_given_to_the_template_or_named() {
     let parts = json!([{"type": "text", "text": "q"}]);
@@ -110,12 +164,105 @@ fn tools_and_parts_of_text_are_given_to_the_template_or_named() {
 }
 
 #[test]
+fn turns_of_a_role_that_the_template_leaves_out_are_refused() {
+    let picky = CHATML.replace("{% for m in messages %}", "{% for m in messages if m.role in ['user', 'assistant'] %}");
+    for role in ["system", "developer", "tool"] {
+        let mut messages = turns();
+        messages.as_array_mut().unwrap().insert(1, json!({"role": role, "content": "Be brief."}));
+        let row = json!({"messages": messages}).to_string();
+        for more in [&[][..], &["--set", "data.loss=assistant"]] {
+            let error = preview(&picky, "rows.jsonl", row.as_bytes(), more).unwrap_err();
+            let message =
+                format!("error: rows.jsonl:1: the chat template does not write turns of this role: {role}\nhint: give");
+            assert!(error.starts_with(&message), "{error}");
+        }
+        assert!(preview(CHATML, "rows.jsonl", row.as_bytes(), &[]).is_ok());
+    }
+    let row = json!({"system": "s", "prompt": [turns()[0]], "completion": [turns()[1]]}).to_string();
+    let error = preview(&picky, "rows.jsonl", row.as_bytes(), &[]).unwrap_err();
+    assert!(error.contains("turns of this role: system"), "{error}");
+    // One that writes such turns beside others only is left to itself.
+    let beside = CHATML.replace(
+        "{% for m in messages %}",
+        "{% for m in messages if m.role != 'system' or messages[0].role == 'system' and messages | length > 2 %}",
+    );
+    let row = json!({"system": "s", "messages": turns()}).to_string();
+    assert!(preview(&beside, "rows.jsonl", row.as_bytes(), &[]).is_ok());
+}
+
+#[test]
+fn a_template_for_tools_is_not_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = base(folder.path(), &("{{ tools }}".to_owned() + CHATML));
+    let with = json!({"messages": turns(), "tools": [{"name": "f"}]}).to_string() + "\n";
+    let without = json!({"messages": turns()}).to_string() + "\n";
+    let look = |rows: &str| {
+        std::fs::write(folder.path().join("rows.jsonl"), rows).unwrap();
+        let mut command = ftk(&["data", "preview", "--data"]);
+        command.arg(folder.path().join("rows.jsonl")).arg("--base").arg(&model).output().unwrap()
+    };
+    assert!(look(&with).status.success());
+    let config = model.join("tokenizer_config.json");
+    let mut listed: Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+    let source = std::fs::read_to_string(model.join("chat_template.jinja")).unwrap();
+    listed["chat_template"] = json!([{"name": "tool_use", "template": "x"}, {"name": "default", "template": source}]);
+    for listed_only in [true, false] {
+        if listed_only {
+            std::fs::remove_file(model.join("chat_template.jinja")).unwrap();
+            std::fs::write(&config, listed.to_string()).unwrap();
+        } else {
+            std::fs::write(model.join("chat_template.jinja"), &source).unwrap();
+            std::fs::create_dir(model.join("additional_chat_templates")).unwrap();
+            std::fs::write(model.join("additional_chat_templates/tool_use.jinja"), "x").unwrap();
+        }
+        let said = stderr(&look(&with));
+        assert!(said.contains(":1:tools: the base has another chat template for rows with tools"), "{said}");
+        assert!(look(&without).status.success());
+    }
+}
+
+#[test]
 fn ids_are_taken_without_padding_and_labels_at_their_places() {
     let row =
         json!({"input_ids": [9, 9, 5, 6, 7], "attention_mask": [0, 0, 1, 1, 1], "labels": [-100, -100, -100, 6, 7]});
     let (_, counts) = preview(CHATML, "rows.jsonl", row.to_string().as_bytes(), &[]).unwrap();
     assert_eq!((&counts["tokens"], &counts["scored"]), (&json!(3), &json!(2)));
     refused(&json!({"input_ids": [5, 6, 7, 8], "labels": [6, 7, 8, -100]}), &[], "labels: scores another id");
+}
+
+#[test]
+fn masks_and_weights_of_ids_are_used_or_refused_by_name() {
+    for name in ["loss_mask", "assistant_mask", "response_mask", "completion_mask"] {
+        let row = json!({"input_ids": [5, 6, 7, 8], (name): [0, 0, 1, 1]}).to_string();
+        assert_eq!(preview(CHATML, "rows.jsonl", row.as_bytes(), &[]).unwrap().1["scored"], 2, "{name}");
+        refused(&json!({"text": "a", (name): [0, 1]}), &[], &format!("{name}: is not read beside text"));
+    }
+    for (name, value) in [
+        ("mask", json!([true, true, false, false])),
+        ("weights", json!([0, 0, 1, 1])),
+        ("prompt_mask", json!([1, 1, 0, 0])),
+        ("seq_lengths", json!([2, 2])),
+        ("position_ids", json!([0, 1, 0, 1])),
+    ] {
+        refused(
+            &json!({"input_ids": [5, 6, 7, 8], (name): value}),
+            &[],
+            &format!("{name}: is not read beside input_ids"),
+        );
+    }
+    for (name, value) in [("weight", json!(0)), ("loss_weight", json!(0.5)), ("train", json!(false))] {
+        refused(&json!({"messages": turns(), (name): value}), &[], &format!("{name}: is not read beside messages"));
+    }
+    // What says what is so without it is no reason to refuse a row.
+    for (name, value) in [
+        ("weights", json!([1, 1.0])),
+        ("position_ids", json!([0, 1])),
+        ("seq_lengths", json!([2])),
+        ("train", json!(true)),
+    ] {
+        let row = json!({"input_ids": [5, 6], (name): value}).to_string();
+        assert_eq!(preview(CHATML, "rows.jsonl", row.as_bytes(), &[]).unwrap().1["unread"], json!({(name): 1}));
+    }
 }
 
 #[test]
@@ -196,6 +343,19 @@ fn files_of_other_tools_are_read_or_named_with_their_line() {
 }
 
 #[test]
+fn a_file_of_another_kind_than_its_name_says_is_named() {
+    for (bytes, found, hint) in [
+        (&b"\x1f\x8b\x08\x00"[..], "gzip", "let its name end with .gz"),
+        (b"PAR1", "Parquet", "let its name end with .parquet"),
+        (b"PK\x03\x04", "zip", "unpack it"),
+    ] {
+        let error = preview(CHATML, "rows.jsonl", bytes, &[]).unwrap_err();
+        let told = format!("error: rows.jsonl: is a file of {found}, which its name does not say\nhint: {hint}");
+        assert!(error.starts_with(&told), "{error}");
+    }
+}
+
+#[test]
 fn rows_beyond_the_context_and_pairs_of_equals_are_counted() {
     let long = json!({"text": "the old mill ".repeat(600)});
     let (_, counts) = preview(CHATML, "rows.jsonl", long.to_string().as_bytes(), &[]).unwrap();
@@ -203,6 +363,62 @@ fn rows_beyond_the_context_and_pairs_of_equals_are_counted() {
     let same = json!({"prompt": "q ", "chosen": "r", "rejected": "r"});
     let (_, counts) = preview(CHATML, "rows.jsonl", same.to_string().as_bytes(), &["--task", "dpo"]).unwrap();
     assert_eq!(counts["equal"], 1);
+}
+
+#[test]
+fn a_turn_that_the_template_leaves_open_is_refused_with_what_to_mend() {
+    let open = CHATML.replace("m.content + '<|im_end|>\n'", "m.content + ('' if loop.last else '<|im_end|>\n')");
+    let row = json!({"messages": [turns()[0], {"role": "assistant", "content": "It is deep."}]}).to_string();
+    let error = preview(&open, "rows.jsonl", row.as_bytes(), &[]).unwrap_err();
+    assert!(error.starts_with("error: rows.jsonl:1: generation stops at <|im_end|>"), "{error}");
+    assert!(error.contains("hint: the chat template leaves the assistant's turn open"), "{error}");
+    assert!(!error.contains("eos_token_id"), "{error}");
+}
+
+/// The class that a configuration names, and what it says of the beginning, change nothing: the file says what it does.
+#[test]
+fn ids_are_those_of_the_tokenizers_file_whatever_class_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = base(folder.path(), CHATML);
+    let ids = |text: &str| {
+        let mut command = ftk(&["generate", "--raw", "--max-tokens", "1", "--json", "--prompt", text, "--base"]);
+        serde_json::from_str::<Value>(&succeed(command.arg(&model))).unwrap()["prompt_ids"].clone()
+    };
+    let [plain, marked] = ["the mill", "xthe mill"].map(ids);
+    assert_ne!(plain, marked);
+    let edit = |name: &str, keys: Value| {
+        let mut file: Value = serde_json::from_slice(&std::fs::read(model.join(name)).unwrap()).unwrap();
+        file.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        std::fs::write(model.join(name), file.to_string()).unwrap();
+    };
+    edit(
+        "tokenizer_config.json",
+        json!({"tokenizer_class": "LlamaTokenizer", "legacy": false, "add_prefix_space": true}),
+    );
+    assert_eq!(ids("the mill"), plain);
+    edit("tokenizer.json", json!({"normalizer": {"type": "Prepend", "prepend": "x"}}));
+    assert_eq!(ids("the mill"), marked);
+}
+
+/// A token that only a configuration names is one token in text, as transformers has it.
+#[test]
+fn a_special_token_that_is_only_named_is_one_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = base(folder.path(), CHATML);
+    let ids = || {
+        let mut command =
+            ftk(&["generate", "--raw", "--max-tokens", "1", "--json", "--prompt", "a<|im_end|>b", "--base"]);
+        serde_json::from_str::<Value>(&succeed(command.arg(&model))).unwrap()["prompt_ids"].clone()
+    };
+    let whole = ids();
+    let path = model.join("tokenizer.json");
+    let mut file: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let added = file["added_tokens"].as_array_mut().unwrap();
+    let at = added.iter().position(|token| token["content"] == "<|im_end|>").unwrap();
+    let id = added.remove(at)["id"].clone();
+    file["model"]["vocab"]["<|im_end|>"] = id;
+    std::fs::write(&path, file.to_string()).unwrap();
+    assert_eq!(ids(), whole);
 }
 
 #[test]

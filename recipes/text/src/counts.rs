@@ -38,6 +38,8 @@ pub struct RowCounts {
     pub parted: usize,
     /// Rows that begin with the token that the tokenizer puts there ([`Encoder::begun`](super::encode::Encoder::begun)).
     pub begun: usize,
+    /// Rows with an answer of nothing but white space ([`Encoder::blank`](super::encode::Encoder::blank)).
+    pub blank: usize,
     /// Characters that the assistant says, and that others say, in conversations that are scored as a whole
     /// ([`Encoder::said`](super::encode::Encoder::said)).
     pub said: (usize, usize),
@@ -95,6 +97,9 @@ impl RowCounts {
                 self.begun
             ));
         }
+        if self.blank > 0 {
+            notes.push(format!("{name}: rows with an answer of nothing but white space: {}", self.blank));
+        }
         let (own, others) = self.said;
         if others > own {
             let share = 100.0 * others as f64 / (own + others) as f64;
@@ -134,6 +139,7 @@ impl RowCounts {
             "unread": self.unread,
             "parted": self.parted,
             "begun": self.begun,
+            "blank": self.blank,
             "said": { "assistant": self.said.0, "others": self.said.1 },
             "equal": self.equal,
             "beyond": self.beyond.0,

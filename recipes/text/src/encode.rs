@@ -6,9 +6,11 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use ftk_bases::{BaseModel, Message};
 use ftk_recipes::Scored;
@@ -16,7 +18,7 @@ use ftk_recipes::Scored;
 use super::error::TextError;
 use super::place::RowPlace;
 use super::rows::{Chat, PairRow, PlainText, PromptRow, SftRow, UnpairedRow};
-use super::turn::mark;
+use super::turn::{NO_ROLE, empty, mark};
 use super::turns::{Turns, turns};
 
 /// Token ids of which some are scored: one text, or several that share a row and nothing else.
@@ -103,8 +105,11 @@ pub struct Encoder<'a> {
     limit: usize,
     parted: AtomicUsize,
     begun: AtomicUsize,
+    blank: AtomicUsize,
     own: AtomicUsize,
     others: AtomicUsize,
+    /// Whether the template writes turns of a role, where that was asked.
+    written: Mutex<BTreeMap<String, bool>>,
 }
 
 /// Text that is handed to the tokenizer as it is.
@@ -131,7 +136,18 @@ impl<'a> Encoder<'a> {
     /// ids may be left unscored.
     pub fn new(source: &'a BaseModel, path: &'a Path, scored: Scored, limit: usize) -> Self {
         let none = AtomicUsize::default;
-        Self { source, path, scored, limit, parted: none(), begun: none(), own: none(), others: none() }
+        Self {
+            source,
+            path,
+            scored,
+            limit,
+            parted: none(),
+            begun: none(),
+            blank: none(),
+            own: none(),
+            others: none(),
+            written: Mutex::default(),
+        }
     }
 
     /// The file of the rows.
@@ -155,6 +171,11 @@ impl<'a> Encoder<'a> {
         self.begun.load(Ordering::Relaxed)
     }
 
+    /// Rows so far with an answer of nothing but white space.
+    pub fn blank(&self) -> usize {
+        self.blank.load(Ordering::Relaxed)
+    }
+
     /// Characters that the assistant says, and that others say, in the conversations so far of which everything is
     /// scored though nobody asked for that (`data.loss` is "completion", and they have none).
     pub fn said(&self) -> (usize, usize) {
@@ -172,6 +193,10 @@ impl<'a> Encoder<'a> {
             let scored = |position: usize| labels.as_ref().is_none_or(|labels| labels[position] >= 0);
             self.unpadded(place, "input_ids", &ids, scored)?;
             return Ok(ScoredSequence::new(ids, scored));
+        }
+        match &row {
+            SftRow::Completion(_, answer) | SftRow::Whole(answer @ PlainText::Chat(_)) => self.weigh(&[answer]),
+            _ => {}
         }
         match (row, self.scored) {
             (SftRow::Whole(PlainText::Chat(chat)), Scored::Assistant) => self.spoken(place, &chat, 0),
@@ -194,6 +219,7 @@ impl<'a> Encoder<'a> {
                 if scored == Scored::Completion {
                     self.hear(&chat.messages);
                 }
+                self.roles(place, &chat)?;
                 let ids = self.rendered(&chat, false)?;
                 self.ends(place, &chat.messages, &ids, 0..ids.len())?;
                 Ok(ScoredSequence::new(ids, |_| true))
@@ -214,6 +240,7 @@ impl<'a> Encoder<'a> {
     pub fn pair(&self, place: RowPlace, row: PairRow) -> Result<Pair, TextError> {
         let (prompt, chosen, rejected) = match row {
             PairRow::Text(prompt, chosen, rejected) => {
+                self.weigh(&[&chosen, &rejected]);
                 let (chosen, rejected) =
                     (self.joined(place, &prompt, &chosen)?, self.joined(place, &prompt, &rejected)?);
                 self.count(&[&chosen, &rejected]);
@@ -238,6 +265,7 @@ impl<'a> Encoder<'a> {
     pub fn unpaired(&self, place: RowPlace, row: UnpairedRow) -> Result<Unpaired, TextError> {
         let (prompt, ids, wanted) = match row {
             UnpairedRow::Text(prompt, completion, wanted) => {
+                self.weigh(&[&completion]);
                 let row = self.joined(place, &prompt, &completion)?;
                 self.count(&[&row]);
                 (row.prompt, row.ids, wanted)
@@ -260,7 +288,10 @@ impl<'a> Encoder<'a> {
     pub fn asked(&self, place: RowPlace, row: &PromptRow) -> Result<Vec<u32>, TextError> {
         let ids = match row {
             PromptRow::Text(PlainText::Plain(text)) => self.plain(text)?.ids,
-            PromptRow::Text(PlainText::Chat(chat)) => self.rendered(chat, true)?,
+            PromptRow::Text(PlainText::Chat(chat)) => {
+                self.roles(place, chat)?;
+                self.rendered(chat, true)?
+            }
             PromptRow::Ids(ids) => {
                 self.known(place, "prompt_ids", ids)?;
                 ids.clone()
@@ -284,6 +315,7 @@ impl<'a> Encoder<'a> {
     /// A conversation of which the assistant's turns behind the first `start` ids are scored, but for those that are
     /// marked as unscored.
     fn spoken(&self, place: RowPlace, chat: &Chat, start: usize) -> Result<ScoredSequence, TextError> {
+        self.roles(place, chat)?;
         let Turns { ids, spoken, marked } = turns(self.source, chat, self.limit)?;
         let assistant = |message: &&Message| message.role() == "assistant";
         let left_out = chat
@@ -338,6 +370,41 @@ impl<'a> Encoder<'a> {
         Ok(())
     }
 
+    /// Counts a row of which an answer is nothing but white space.
+    fn weigh(&self, answers: &[&PlainText]) {
+        let blank = |answer: &&PlainText| match answer {
+            PlainText::Plain(text) => text.trim().is_empty(),
+            PlainText::Chat(chat) => chat.messages.last().is_some_and(|last| {
+                let calls = last.field("tool_calls").is_some_and(|calls| !empty(calls));
+                last.role() == "assistant" && !calls && last.content().is_some_and(|text| text.trim().is_empty())
+            }),
+        };
+        self.blank.fetch_add(usize::from(answers.iter().any(blank)), Ordering::Relaxed);
+    }
+
+    /// Refuses turns that the template leaves out for their role, as nothing of what they say reaches the text.
+    fn roles(&self, place: RowPlace, chat: &Chat) -> Result<(), TextError> {
+        let template = self.source.chat_template()?;
+        for message in chat.messages.iter().filter(|message| message.role() != "assistant") {
+            let role = message.role();
+            let known = self.written.lock().unwrap_or_else(PoisonError::into_inner).get(role).copied();
+            let written = known.unwrap_or_else(|| {
+                let written = template.writes_role(role);
+                self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(role.to_owned(), written);
+                written
+            });
+            let content = message.content().map_or("", str::trim);
+            // A template that writes such turns beside others only may write this one.
+            if !written && !content.is_empty() {
+                let text = template.render(&chat.messages, &chat.tools, false)?;
+                if !content.lines().map(str::trim).any(|line| !line.is_empty() && text.contains(line)) {
+                    return Err(self.error(place, "", format!("{NO_ROLE}: {role}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Counts what is odd about the texts of a row.
     fn count(&self, texts: &[&Joined]) {
         let any = |odd: fn(&Joined) -> bool| usize::from(texts.iter().any(|text| odd(text)));
@@ -381,6 +448,7 @@ impl<'a> Encoder<'a> {
     fn answered(&self, place: RowPlace, prompt: &Chat, completion: &Chat) -> Result<Joined, TextError> {
         let (template, tokenizer) = (self.source.chat_template()?, self.source.tokenizer()?);
         let all = whole(prompt, completion);
+        self.roles(place, &all)?;
         let asked = template.render(&prompt.messages, &prompt.tools, true)?;
         let text = template.render(&all.messages, &all.tools, false)?;
         if !text.starts_with(&asked) {

@@ -8,7 +8,7 @@ use ftk_bases::ModelError;
 use super::counts::RowCounts;
 use super::place::RowPlace;
 use super::rows::names::COLUMNS;
-use super::turn::NOT_WRITTEN;
+use super::turn::{NO_ROLE, NOT_WRITTEN};
 
 /// What can be wrong with rows.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +63,16 @@ pub enum TextError {
         line: usize,
         /// What stands there.
         found: String,
+    },
+    /// A file that is another kind than its name says.
+    #[error("{}: is a file of {found}, which its name does not say", path.display())]
+    Disguised {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+        /// How such a file's name ends; empty where it is not read.
+        ending: &'static str,
     },
     /// A file that Git LFS left a pointer in the place of.
     #[error("{}: a Git LFS pointer, not the file it stands for", .0.display())]
@@ -140,9 +150,12 @@ impl Hint for TextError {
                 Some("give a file of rows: .jsonl or .json, also with .gz or .zst behind it, or .parquet".to_owned())
             }
             Self::Encoding { found, .. } => {
-                let from = if found.starts_with("UTF-16") { "UTF-16" } else { "WINDOWS-1252" };
+                let wide = ["UTF-16", "UTF-32"].into_iter().find(|wide| found.starts_with(wide));
+                let from = wide.unwrap_or("WINDOWS-1252");
                 Some(format!("rows must be UTF-8: iconv -f {from} -t UTF-8 OLD > NEW"))
             }
+            Self::Disguised { ending: "", .. } => Some("unpack it, and give what comes out".to_owned()),
+            Self::Disguised { ending, .. } => Some(format!("let its name end with {ending}")),
             Self::Pointer(_) => Some("fetch the file: git lfs pull in its folder, or ftk pull".to_owned()),
             Self::Grows { .. } => Some("unpack it yourself, and give what comes out".to_owned()),
             Self::Codec { .. } => Some("write it with zstd, snappy, gzip, lz4 or without compression".to_owned()),
@@ -155,7 +168,7 @@ impl Hint for TextError {
             Self::Row { choice, .. } if !choice.is_empty() => Some(format!(
                 "say which columns to read, and what the others hold is passed over: data.columns = {choice:?}"
             )),
-            Self::Row { message, .. } if message.starts_with(NOT_WRITTEN) => Some(
+            Self::Row { message, .. } if message.starts_with(NOT_WRITTEN) || message.starts_with(NO_ROLE) => Some(
                 "give the base a chat template that writes it, as chat_template.jinja in its folder, or take it out of \
                  the rows"
                     .to_owned(),

@@ -75,10 +75,15 @@ fn text(path: &Path, packed: Option<FileCompression>) -> Result<String, TextErro
         None => bytes,
         Some(packed) => unpacked(path, &bytes, packed)?,
     };
-    // Other encodings are told by their byte order marks, or by the zero in front of or behind the first brace.
+    if let Some((found, ending)) = foreign_format(&bytes) {
+        return Err(TextError::Disguised { path: path.to_owned(), found, ending });
+    }
+    // Other encodings are told by their byte order marks, or by the zeros in front of or behind the first character.
     let other = match *bytes {
-        [0xFF, 0xFE, ..] | [b'{' | b'[', 0, ..] => Some("UTF-16, little endian"),
-        [0xFE, 0xFF, ..] | [0, b'{' | b'[', ..] => Some("UTF-16, big endian"),
+        [0xFF, 0xFE, 0, 0, ..] | [_, 0, 0, 0, ..] => Some("UTF-32, little endian"),
+        [0, 0, 0xFE, 0xFF, ..] | [0, 0, 0, _, ..] => Some("UTF-32, big endian"),
+        [0xFF, 0xFE, ..] | [_, 0, ..] => Some("UTF-16, little endian"),
+        [0xFE, 0xFF, ..] | [0, _, ..] => Some("UTF-16, big endian"),
         _ => None,
     };
     if let Some(other) = other {
@@ -91,6 +96,19 @@ fn text(path: &Path, packed: Option<FileCompression>) -> Result<String, TextErro
     })?;
     // A byte order mark, which some editors write, is no part of the first row.
     Ok(text.strip_prefix('\u{FEFF}').map(str::to_owned).unwrap_or(text))
+}
+
+/// What a file is that begins as no text does, and how such a file is named, if it is read.
+fn foreign_format(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    let formats: [(&[u8], _, _); 6] = [
+        (b"\x1f\x8b", "gzip", ".gz"),
+        (b"\x28\xb5\x2f\xfd", "zstd", ".zst"),
+        (b"PAR1", "Parquet", ".parquet"),
+        (b"PK\x03\x04", "zip", ""),
+        (b"BZh", "bzip2", ""),
+        (b"\xfd7zXZ", "xz", ""),
+    ];
+    formats.into_iter().find_map(|(begin, found, ending)| bytes.starts_with(begin).then_some((found, ending)))
 }
 
 fn unpacked(path: &Path, bytes: &[u8], packed: FileCompression) -> Result<Vec<u8>, TextError> {
@@ -127,6 +145,10 @@ fn lines(path: &Path, text: &str, columns: &[&str], visit: Visit<'_>) -> Result<
             Ok(row) => row,
             Err(error) => match without_nan(line) {
                 Some(row) => named(path, place, row, columns)?,
+                None if error.is_eof() => {
+                    let message = "an object that does not end in its line; a file of such objects is named .json";
+                    return Err(refuse(path, place, message.to_owned()));
+                }
                 None => return Err(refuse(path, place, format!("not a JSON object: {}", kind(&error)))),
             },
         };
@@ -450,6 +472,8 @@ mod tests {
         assert_eq!(all("r.json", b"{\"a\": 1}\n{\"b\":\n {}}").unwrap(), rows);
         let error = all("r.jsonl", b"\n[{\"a\": 1}]").unwrap_err();
         assert_eq!(error, "r.jsonl:2: an array, not an object; a file that is one array is named .json");
+        let error = all("r.jsonl", b"{\n \"a\": 1\n}\n").unwrap_err();
+        assert_eq!(error, "r.jsonl:1: an object that does not end in its line; a file of such objects is named .json");
         let error = all("r.jsonl", b"{\"a\": 1}\n{\"a\": 1},\n").unwrap_err();
         assert_eq!(error, "r.jsonl:2: not a JSON object: trailing characters");
     }
@@ -477,6 +501,14 @@ mod tests {
         for bytes in [wide.clone(), [&[0xFF, 0xFE], wide.as_slice()].concat()] {
             assert_eq!(all("r.jsonl", &bytes).unwrap_err(), "r.jsonl:1: not UTF-8: UTF-16, little endian");
         }
+        let wider = |bytes: fn(u32) -> [u8; 4]| "\n{}".chars().flat_map(|c| bytes(u32::from(c))).collect::<Vec<u8>>();
+        assert_eq!(
+            all("r.jsonl", &wider(u32::to_le_bytes)).unwrap_err(),
+            "r.jsonl:1: not UTF-8: UTF-32, little endian"
+        );
+        assert_eq!(all("r.jsonl", &wider(u32::to_be_bytes)).unwrap_err(), "r.jsonl:1: not UTF-8: UTF-32, big endian");
+        let led: Vec<u8> = "\n{}".encode_utf16().flat_map(u16::to_be_bytes).collect();
+        assert_eq!(all("r.jsonl", &led).unwrap_err(), "r.jsonl:1: not UTF-8: UTF-16, big endian");
         let latin = b"{\"prompt\": 1}\n{\"prompt\": \"caf\xe9\"}";
         assert_eq!(all("r.jsonl", latin).unwrap_err(), "r.jsonl:2: not UTF-8: the byte 0xe9");
     }
@@ -495,6 +527,11 @@ mod tests {
         let bomb = gzip(&vec![b' '; 3 * GROWTH[0] as usize]);
         assert!(all("r.jsonl.gz", &bomb).unwrap_err().starts_with("r.jsonl.gz: unpacks to more bytes than "));
         assert!(all("r.jsonl.gz", first).unwrap_err().starts_with("r.jsonl.gz: "));
+        assert_eq!(
+            all("r.jsonl", &gzip(first)).unwrap_err(),
+            "r.jsonl: is a file of gzip, which its name does not say"
+        );
+        assert_eq!(all("r.json", b"PAR1").unwrap_err(), "r.json: is a file of Parquet, which its name does not say");
         let error = all("r.csv.gz", &gzip(first)).unwrap_err();
         assert_eq!(error, "r.csv.gz: rows are not read from files of this kind: .gz");
     }

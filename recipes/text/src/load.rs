@@ -225,6 +225,7 @@ fn collect<'a, R: Row + Send, E: Cut + Send>(
         unread,
         parted: encoder.parted(),
         begun: encoder.begun(),
+        blank: encoder.blank(),
         said: encoder.said(),
         equal: 0,
         beyond: (0, encoder.context()),

@@ -67,18 +67,25 @@ pub fn read<R: Row>(path: &Path, options: &Options) -> Result<RowFile<R>, TextEr
     };
     let mut file =
         RowFile { rows: Vec::new(), filled: BTreeSet::new(), open: BTreeSet::new(), unread: BTreeMap::new() };
-    let others = files::read(path, &known, &mut |place, mut row| {
+    // Of a table only these columns are read at all.
+    let table = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
+    let questions = if table && options.columns.is_none() { names::QUESTIONS.as_slice() } else { &[] };
+    let others = files::read(path, &[known.as_slice(), questions].concat(), &mut |place, mut row| {
         row.retain(|_, value| !value.is_null());
         if options.columns.is_none() {
             for name in row.keys().filter(|name| !known.contains(&name.as_str())) {
                 *file.unread.entry(name.clone()).or_default() += 1;
             }
         }
+        let words = match options.columns {
+            None => row.iter().filter(|(name, _)| !known.contains(&name.as_str())).filter_map(words).collect(),
+            Some(_) => Vec::new(),
+        };
         row.retain(|name, _| known.contains(&name.as_str()));
         for value in row.values_mut() {
             fill(value, &options.replace, &mut file.filled, &mut file.open);
         }
-        let columns = Columns::new(path, place, row, options.template.as_ref());
+        let columns = Columns::new(path, place, row, options.template.as_ref()).beside(words);
         let row = R::read(&columns)?;
         columns.rest(R::PASSED_OVER)?;
         for name in columns.unread.into_inner() {
@@ -91,6 +98,12 @@ pub fn read<R: Row>(path: &Path, options: &Options) -> Result<RowFile<R>, TextEr
         file.unread.extend(others.into_iter().map(|name| (name, file.rows.len())));
     }
     if file.rows.is_empty() { Err(TextError::NoRows(path.to_owned())) } else { Ok(file) }
+}
+
+/// A column of several words.
+fn words((name, value): (&String, &Value)) -> Option<(String, String)> {
+    let text = value.as_str().filter(|text| text.split_whitespace().nth(1).is_some())?;
+    Some((name.clone(), text.to_owned()))
 }
 
 /// Puts values in the place of `{{name}}` in every string, once: what is put in is not looked through again.

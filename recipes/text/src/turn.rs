@@ -10,6 +10,9 @@ use serde_json::{Map, Value, json};
 /// What is said of a part of a turn that would be lost.
 pub(super) const NOT_WRITTEN: &str = "the chat template does not write this part of a turn";
 
+/// What is said of a role whose turns would be lost.
+pub(super) const NO_ROLE: &str = "the chat template does not write turns of this role";
+
 /// Fields that hold a part of what is said: without them the turn would be another.
 pub const SAID: [&str; 14] = [
     "reasoning_content",
@@ -35,7 +38,11 @@ const OUTER: [&str; 2] = ["tools", "documents"];
 pub const DETAILS: [&str; 2] = ["train_detail", "training_detail"];
 
 /// Fields that say whether a turn is scored: numbers 0 and 1, or truth values.
-pub const MARKS: [&str; 6] = ["weight", "loss_weight", "loss_mask", "train", "training", "loss"];
+pub const MARKS: [&str; 8] =
+    ["weight", "loss_weight", "loss_mask", "train", "training", "loss", "loss_scale", "trainable"];
+
+/// Parts of names of fields that say the same in words of somebody's own, where they hold a number or a truth value.
+const ABOUT_LOSS: [&str; 4] = ["loss", "mask", "train", "weight"];
 
 /// The field that says so the other way round.
 pub const MASKED: &str = "masked";
@@ -43,13 +50,17 @@ pub const MASKED: &str = "masked";
 /// A message, with the names of fields that nothing reads; or what is wrong with it. Without a template nothing is said
 /// about what it reads.
 pub(super) fn read(turn: &Value, template: Option<&ChatTemplate>) -> Result<(Message, Vec<String>), String> {
-    const SHAPE: &str = "must be a list of {role, content}";
-    let turn = turn.as_object().ok_or(SHAPE)?;
+    let Some(turn) = turn.as_object() else {
+        return Err(format!("must be a list of {{role, content}}, and holds {}", kind(turn)));
+    };
     let text = |name: &str| turn.get(name).and_then(Value::as_str);
     let sharegpt = match (text("role"), text("from")) {
         (Some(_), None) => false,
         (None, Some(_)) => true,
-        _ => return Err(SHAPE.to_owned()),
+        _ => {
+            let keys: Vec<&str> = turn.keys().map(String::as_str).collect();
+            return Err(format!("a turn is {{role, content}} or {{from, value}}, and one has: {}", keys.join(", ")));
+        }
     };
     let mentions = |word: &str| {
         template.is_none_or(|template| match OUTER.contains(&word) {
@@ -74,6 +85,12 @@ pub(super) fn read(turn: &Value, template: Option<&ChatTemplate>) -> Result<(Mes
             }
             name => {
                 let known = MARKS.contains(&name) || name == MASKED || mentions(name) || empty(value);
+                if !known
+                    && (value.is_boolean() || value.is_number())
+                    && ABOUT_LOSS.iter().any(|part| name.contains(part))
+                {
+                    return Err(format!("says of a turn's loss what is not known here: {name}"));
+                }
                 if !known {
                     unread.push(name.to_owned());
                 }
@@ -88,7 +105,11 @@ pub(super) fn read(turn: &Value, template: Option<&ChatTemplate>) -> Result<(Mes
     match fields.get("content") {
         Some(Value::String(_) | Value::Array(_)) => {}
         Some(Value::Null) | None if acts => {}
-        _ => return Err(SHAPE.to_owned()),
+        other => {
+            let found = other.map_or("nothing", kind);
+            let role = fields["role"].as_str().unwrap_or_default();
+            return Err(format!("a turn's content must be text or a list of parts, and is {found}: {role}"));
+        }
     }
     Ok((Message::of(fields), unread))
 }
@@ -182,6 +203,18 @@ pub(super) fn mark(message: &Message) -> Result<Option<(&'static str, bool)>, (&
         }
     }
     Ok(found)
+}
+
+/// What a value is, for errors.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a truth value",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
 }
 
 /// Whether a value is nothing that a model could read.
@@ -280,7 +313,14 @@ mod tests {
         assert_eq!(error, "function_call must hold {name, arguments} or a list of them, as JSON");
         let seen = of(json!({"from": "observation", "value": "3"}), PLAIN).unwrap().0;
         assert_eq!((seen.role(), seen.content()), ("tool", Some("3")));
-        assert_eq!(of(json!({"role": "user"}), RICH).unwrap_err(), "must be a list of {role, content}");
+        let error = of(json!({"role": "user"}), RICH).unwrap_err();
+        assert_eq!(error, "a turn's content must be text or a list of parts, and is nothing: user");
+        let error = of(json!({"role": "tool", "content": null}), RICH).unwrap_err();
+        assert_eq!(error, "a turn's content must be text or a list of parts, and is null: tool");
+        let error = of(json!([]), RICH).unwrap_err();
+        assert_eq!(error, "must be a list of {role, content}, and holds a list");
+        let error = of(json!({"role": "user", "value": "q"}), RICH).unwrap_err();
+        assert_eq!(error, "a turn is {role, content} or {from, value}, and one has: role, value");
     }
 
     #[test]
@@ -295,6 +335,13 @@ mod tests {
             (json!({"content": "a"}), None),
         ] {
             assert_eq!(of(fields).unwrap(), expected);
+        }
+        for (field, value) in
+            [("is_masked", json!(true)), ("calculate_loss", json!(0)), ("train_on_turn", json!(false))]
+        {
+            let turn = json!({"role": "assistant", "content": "a", (field): value});
+            let error = read(&turn, Some(&template(PLAIN))).unwrap_err();
+            assert_eq!(error, format!("says of a turn's loss what is not known here: {field}"));
         }
         let error = of(json!({"weight": 0.5})).unwrap_err();
         assert_eq!(error, ("weight", "says neither that a turn is scored nor that it is not: 0.5".to_owned()));

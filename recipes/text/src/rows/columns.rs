@@ -33,6 +33,8 @@ pub struct Columns<'a> {
     place: RowPlace,
     pub(super) row: RowObject,
     template: Option<&'a ChatTemplate>,
+    /// Columns without a known meaning that hold words, by name.
+    words: Vec<(String, String)>,
     /// Columns that were read.
     used: RefCell<BTreeSet<String>>,
     /// Columns and fields without a reader.
@@ -44,7 +46,24 @@ pub(super) type Reading = &'static [&'static str];
 
 impl<'a> Columns<'a> {
     pub(super) fn new(path: &'a Path, place: RowPlace, row: RowObject, template: Option<&'a ChatTemplate>) -> Self {
-        Self { path, place, row, template, used: RefCell::default(), unread: RefCell::default() }
+        Self { path, place, row, template, words: Vec::new(), used: RefCell::default(), unread: RefCell::default() }
+    }
+
+    /// The same beside columns without a known meaning that hold words.
+    pub(super) fn beside(self, words: Vec<(String, String)>) -> Self {
+        Self { words, ..self }
+    }
+
+    /// Refuses pairs without a prompt beside words that nothing reads and neither of them holds: these may be the prompt.
+    pub(super) fn unasked(&self, chosen: &str, rejected: &str) -> Result<(), TextError> {
+        let lost = |(_, text): &&(String, String)| !chosen.contains(text.trim()) || !rejected.contains(text.trim());
+        match self.words.iter().find(lost) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let message = "may be the prompt, which no column that is read holds";
+                Err(self.choice(name, message, &["chosen", "rejected"]))
+            }
+        }
     }
 
     pub(super) fn has(&self, key: &str) -> bool {
@@ -97,7 +116,7 @@ impl<'a> Columns<'a> {
                 let text = value.as_str().map(str::trim);
                 text.is_some_and(|text| self.row.iter().any(|(name, value)| used.contains(name) && says(value, text)))
             };
-            if !passed_over.contains(&name.as_str()) && !repeated() {
+            if !passed_over.contains(&name.as_str()) && !repeated() && !neutral(name, value) {
                 let read: Vec<&str> = used.iter().map(String::as_str).collect();
                 let message =
                     format!("is not read beside {}, and the row would mean something else without it", read.join(", "));
@@ -177,6 +196,10 @@ impl<'a> Columns<'a> {
             _ => return Err(wrong()),
         };
         match self.template {
+            Some(template) if !tools.is_empty() && template.has_tool_template() => Err(self.without(
+                "tools",
+                "the base has another chat template for rows with tools, which is not read: tool_use",
+            )),
             Some(template) if !tools.is_empty() && !template.mentions("tools") => Err(self
                 .without("tools", "the chat template writes no tools, and the row would mean something else without")),
             _ => Ok(tools),
@@ -237,7 +260,7 @@ impl<'a> Columns<'a> {
         if let Some(labels) = &labels {
             long("labels", labels.len())?;
         }
-        for key in ["completion_mask", "assistant_masks"] {
+        for key in ["completion_mask", "assistant_masks", "assistant_mask", "loss_mask", "response_mask"] {
             if let Some(mask) = self.mask(key)? {
                 long(key, mask.len())?;
                 let labels = labels.get_or_insert_with(|| ids.iter().map(|&id| i64::from(id)).collect());
@@ -279,6 +302,25 @@ impl<'a> Columns<'a> {
         let values: Vec<Value> = self.get(key, "a list of 0 and 1")?;
         let bits = values.iter().map(bit).collect::<Option<Vec<bool>>>();
         bits.map(Some).ok_or_else(|| self.error(key, "must be a list of 0 and 1"))
+    }
+}
+
+/// Whether a column about the loss or about places says what is so without it: all is scored, in one text, in order.
+fn neutral(name: &str, value: &Value) -> bool {
+    let one = |value: &Value| value.as_bool().unwrap_or_else(|| value.as_f64() == Some(1.0));
+    let list = value.as_array();
+    match name {
+        "weight" | "loss_weight" | "sample_weight" | "train" => one(value),
+        "masked" => value.as_bool() == Some(false) || value.as_f64() == Some(0.0),
+        "weights"
+        | "loss_weights"
+        | "attention_mask"
+        | "prompt_attention_mask"
+        | "chosen_attention_mask"
+        | "rejected_attention_mask" => list.is_some_and(|list| list.iter().all(one)),
+        "position_ids" => list.is_some_and(|list| (0..).zip(list).all(|(at, id)| id.as_u64() == Some(at))),
+        "seq_lengths" => list.is_some_and(|list| list.len() == 1),
+        _ => false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Names of columns.
 
 /// Columns with a meaning in the formats that are read or in their neighbours.
-pub const COLUMNS: [&str; 44] = [
+pub const COLUMNS: [&str; 66] = [
     "text",
     "messages",
     "conversations",
@@ -19,6 +19,9 @@ pub const COLUMNS: [&str; 44] = [
     "attention_mask",
     "completion_mask",
     "assistant_masks",
+    "assistant_mask",
+    "loss_mask",
+    "response_mask",
     "prompt_ids",
     "chosen_ids",
     "rejected_ids",
@@ -39,6 +42,25 @@ pub const COLUMNS: [&str; 44] = [
     "documents",
     "chat_template_kwargs",
     "position_ids",
+    "mask",
+    "prompt_mask",
+    "label_mask",
+    "weights",
+    "weight",
+    "loss_weights",
+    "loss_weight",
+    "sample_weight",
+    "train",
+    "masked",
+    "train_on_inputs",
+    "seq_lengths",
+    "cu_seqlens",
+    "segment_ids",
+    "prompt_attention_mask",
+    "chosen_attention_mask",
+    "rejected_attention_mask",
+    "chosen_labels",
+    "rejected_labels",
     "prompt_input_ids",
     "chosen_input_ids",
     "rejected_input_ids",
@@ -48,3 +70,8 @@ pub const COLUMNS: [&str; 44] = [
     "audios",
     "audio",
 ];
+
+/// Columns that hold the question in formats of others. They matter to pairs without a prompt: what both answers happen
+/// to begin with is none where the question stands beside them.
+pub const QUESTIONS: [&str; 9] =
+    ["problem", "post", "request", "inputs", "user", "human", "dialogue", "conversation", "user_prompt"];

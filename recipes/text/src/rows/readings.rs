@@ -8,7 +8,7 @@ use super::columns::{Columns, Reading, Row};
 use super::kinds::{Chat, PairRow, PlainText, PromptRow, SftRow, UnpairedRow};
 
 /// Columns of answers, which a question is read without.
-const ANSWERS: [&str; 12] = [
+const ANSWERS: [&str; 20] = [
     "completion",
     "output",
     "chosen",
@@ -21,6 +21,14 @@ const ANSWERS: [&str; 12] = [
     "rejected_ids",
     "completion_ids",
     "completion_mask",
+    "assistant_masks",
+    "assistant_mask",
+    "loss_mask",
+    "response_mask",
+    "weights",
+    "weight",
+    "loss_weight",
+    "train",
 ];
 
 impl Row for SftRow {
@@ -53,6 +61,7 @@ impl Row for SftRow {
             "prompt" => {
                 let (prompt, completion) = (columns.prompt()?, columns.text("completion")?);
                 alike(columns, &prompt, &completion)?;
+                once(columns, &prompt, &[("completion", &completion)])?;
                 Self::Completion(prompt, completion)
             }
             _ => {
@@ -112,6 +121,32 @@ fn alike(columns: &Columns<'_>, prompt: &PlainText, other: &PlainText) -> Result
     }
 }
 
+/// Refuses answers that all begin with the prompt: the model would read it twice. One text alone may repeat a question.
+fn once(columns: &Columns<'_>, prompt: &PlainText, answers: &[(&str, &PlainText)]) -> Result<(), TextError> {
+    let repeats = |answer: &PlainText| match (prompt, answer) {
+        (PlainText::Plain(prompt), PlainText::Plain(answer)) => {
+            answers.len() > 1
+                && prompt.split_whitespace().nth(1).is_some()
+                && answer.trim_start().starts_with(prompt.trim())
+        }
+        (PlainText::Chat(prompt), PlainText::Chat(answer)) => {
+            let asked: Vec<&Message> = prompt.messages.iter().filter(|turn| turn.role() != "system").collect();
+            let told = answer.messages.iter().filter(|turn| turn.role() != "system");
+            !asked.is_empty() && told.take(asked.len()).eq(asked.iter().copied())
+        }
+        _ => false,
+    };
+    if !answers.iter().all(|(_, answer)| repeats(answer)) {
+        return Ok(());
+    }
+    let names: Vec<&str> = answers.iter().map(|(name, _)| *name).collect();
+    let message = format!("stands at the beginning of {}, too", names.join(" and of "));
+    match *names {
+        ["chosen", "rejected"] => Err(columns.choice("prompt", message, &names)),
+        _ => Err(columns.error("prompt", message)),
+    }
+}
+
 impl Row for PairRow {
     const PASSED_OVER: &[&str] = &["label", "messages", "completion"];
 
@@ -135,6 +170,9 @@ impl Row for PairRow {
                 alike(columns, &chosen, &rejected)?;
                 // What would be lost is named before what is missing.
                 columns.rest(Self::PASSED_OVER)?;
+                if let (PlainText::Plain(chosen), PlainText::Plain(rejected)) = (&chosen, &rejected) {
+                    columns.unasked(chosen, rejected)?;
+                }
                 common(columns, chosen, rejected)?
             }
             ["prompt"] => {
@@ -155,6 +193,7 @@ impl Row for PairRow {
                     _ => {
                         alike(columns, &prompt, &chosen)?;
                         alike(columns, &prompt, &rejected)?;
+                        once(columns, &prompt, &[("chosen", &chosen), ("rejected", &rejected)])?;
                         (prompt, chosen, rejected)
                     }
                 }
@@ -199,6 +238,7 @@ impl Row for UnpairedRow {
             "prompt" => {
                 let (prompt, completion) = (columns.prompt()?, columns.text("completion")?);
                 alike(columns, &prompt, &completion)?;
+                once(columns, &prompt, &[("completion", &completion)])?;
                 Self::Text(prompt, completion, wanted)
             }
             _ => {
