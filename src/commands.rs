@@ -40,7 +40,6 @@ use ftk_adapters::peft::{self, Saved};
 use ftk_adapters::staged;
 use ftk_adapters::train::LoraTensors;
 use ftk_bases::{BaseModel, Date, LoadedModel, Message, stored_template};
-use ftk_circuits::{EncodingError, MAX_RANK};
 use ftk_networks::graphs::End;
 use ftk_networks::sites::Role;
 use ftk_recipes::{Base, Recipe};
@@ -170,13 +169,6 @@ fn dated(mut source: BaseModel, date: Option<&str>, key: &str) -> Result<BaseMod
 fn day(date: &str, key: &str) -> Result<Date> {
     let hint = "the chat template writes it where it asks for the day";
     Ok(date.parse().map_err(|wrong| Advice::new(format!("{key}: {wrong}"), hint))?)
-}
-
-/// What to say of an adapter that can be trained and not committed to, before it is trained.
-fn uncommittable(error: &EncodingError) -> String {
-    format!(
-        "no commitment can be made to this adapter, and nothing be proved of it: {error}; ranks up to {MAX_RANK} can"
-    )
 }
 
 /// A base with its weights on a device, and an adapter if one was named.

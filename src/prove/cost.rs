@@ -7,7 +7,7 @@
 use ftk_adapters::foreign;
 use ftk_adapters::lora::{Adapter, Factors};
 use ftk_circuits::sealed::Work;
-use ftk_circuits::{EncodingError, SiteShape, required_columns, required_k};
+use ftk_circuits::{EncodingError, MAX_RANK, SiteShape, required_columns, required_k};
 use ftk_networks::sites::Role;
 use ftk_proofs::Net;
 use ftk_proofs::limits::{DELTA, INPUT, expanded};
@@ -248,6 +248,19 @@ fn integers(base: BaseCost) -> u64 {
 fn sent(shape: &SiteShape, rows: u64) -> u64 {
     let independent = rows.min(u64::from(shape.rank));
     independent * (DELTA_SENT * u64::from(shape.d_out) + COEFFICIENT_SENT * (rows - independent))
+}
+
+/// What to say of an adapter that can be trained and not committed to, before it is trained.
+pub fn uncommittable(error: &EncodingError) -> String {
+    format!(
+        "no commitment can be made to this adapter, and nothing be proved of it: {error}; ranks up to {MAX_RANK} can"
+    )
+}
+
+/// The same of an adapter of which only the highest rank is known.
+pub fn beyond_rank(rank: usize) -> Option<String> {
+    let value = rank as u64;
+    (value > u64::from(MAX_RANK)).then(|| uncommittable(&EncodingError::Bounds { what: "rank", value }))
 }
 
 /// Bytes of memory that are free for a program, where the system says so.

@@ -121,7 +121,10 @@ fn a_malformed_row_is_refused_by_path_line_and_key() {
         ("{\"input_ids\": [5, 512]}", ":input_ids: holds an id outside the vocabulary of 512: 512"),
         ("{\"prompt\": \"a\"}", ":completion: is missing"),
         ("{\"prompt\": 3, \"completion\": \"b\"}", ":prompt: must be a string or a list of {role, content}"),
-        ("{\"messages\": [{\"role\": \"user\"}]}", ":messages: must be a list of {role, content}"),
+        (
+            "{\"messages\": [{\"role\": \"user\"}]}",
+            ":messages: a turn's content must be text or a list of parts, and is nothing: user",
+        ),
         (
             "{\"txt\": \"a\"}",
             ": needs text, messages, conversations, prompt and completion, instruction and output, or input_ids",

@@ -90,6 +90,13 @@ fn a_base_is_trained_adapted_and_asked() {
         "run.eval_every=1",
     ];
     train(&place("adapter"), &adapter);
+    let mut dry = ftk(&["train", "--dry-run", "--recipe", text(&guilds)]);
+    with(&mut dry, &adapter.map(|setting| if setting == "lora.rank=2" { "lora.rank=200" } else { setting }));
+    let dry = stderr(&dry.output().unwrap());
+    assert!(
+        dry.contains("no commitment can be made to this adapter, and nothing be proved of it: rank out of bounds: 200"),
+        "{dry}"
+    );
     let manifest = json(&place("adapter/manifest.json"));
     // Two convolutions and the head.
     let trained = 2 * (8 + 16) + 2 * (16 + 16) + 4 * 16 + 4;

@@ -46,6 +46,9 @@ const MARKS: [char; 2] = ['\u{FDD0}', '\u{FDD1}'];
 /// The variable that tells [`GENERATED`] to leave marks.
 const MARKED: &str = "ftk_marked";
 
+/// What is said where a template is tried: a word of no language.
+const PROBE: &str = "ftkprobe";
+
 /// The template's name inside the engine, which appears in its messages.
 const NAME: &str = "chat";
 
@@ -163,11 +166,17 @@ impl ChatTemplate {
     /// Whether what a turn of this role says reaches the text; where the template refuses such turns among others, that
     /// is left to it.
     pub fn writes_role(&self, role: &str) -> bool {
-        const PROBE: &str = "ftkprobe";
         let (asked, turn) = (Message::new("user", "q"), Message::new(role, PROBE));
         let chats = [vec![turn.clone(), asked.clone()], vec![asked, Message::new("assistant", "a"), turn]];
         let texts: Vec<String> = chats.iter().filter_map(|chat| self.render(chat, &[], false).ok()).collect();
         texts.is_empty() || texts.iter().any(|text| text.contains(PROBE))
+    }
+
+    /// Whether nothing of what a turn says reaches the text of its conversation.
+    pub fn leaves_out(&self, messages: &[Message], tools: &[Json], turn: usize) -> bool {
+        let mut messages = messages.to_vec();
+        messages[turn].0.insert("content".to_owned(), PROBE.into());
+        self.render(&messages, tools, false).is_ok_and(|text| !text.contains(PROBE))
     }
 
     /// The template's text.
@@ -200,7 +209,6 @@ impl ChatTemplate {
     /// Whether the template reads content that is a list of parts, `{type: "text", text}`, as it is.
     pub fn takes_parts(&self) -> bool {
         *self.parts.get_or_init(|| {
-            const PROBE: &str = "ftkprobe";
             let part = json!([{ "type": "text", "text": PROBE }]);
             let fields = [("role".to_owned(), "user".into()), ("content".to_owned(), part)];
             let text = self.render(&[Message(fields.into_iter().collect())], &[], false);
@@ -377,7 +385,8 @@ mod tests {
 
     #[test]
     fn templates_render_as_jinja2_renders_them() {
-        /// What the engine takes that jinja2 refuses, or writes otherwise: it has no tuples.
+        /// What the engine takes that jinja2 refuses, or writes otherwise: it has no tuples. Or what is refused for want of
+        /// a table of digits.
         const DIFFER: &[&str] = &[
             "{{ messages[2].tool_calls[0].function.arguments.items() | list }}",
             "{{ 'x y z'.rpartition(' ') }}",
@@ -387,6 +396,7 @@ mod tests {
             "{{ (1, 2) }}",
             "{{ (1,) }}",
             "{{ () }}",
+            "{{ '²'.isdigit() }}",
             "{% for m in none %}x{% endfor %}",
             "{% macro f(x) %}{{ kwargs }}{{ varargs }}{% endmacro %}{{ f(1, 2, a=3) }}",
             "{{ {'items': 1, 'keys': 2, 'get': 3, 'values': 4}.items() | list }}",

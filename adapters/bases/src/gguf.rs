@@ -99,7 +99,10 @@ pub(super) fn open(path: &Path) -> Result<(BaseParts, GgufFile), ModelError> {
                 TextFile { name: "tokenizer.json".to_owned(), bytes: rebuilt.json },
                 TextFile { name: "tokenizer_config.json".to_owned(), bytes: config },
             ];
-            let template = template.map(|source| ChatTemplate::new(source.to_owned(), &texts)).transpose()?;
+            let mut template = template.map(|source| ChatTemplate::new(source.to_owned(), &texts)).transpose()?;
+            if let Some(template) = &mut template {
+                template.set_tool_template(metadata.text("tokenizer.chat_template.tool_use")?.is_some());
+            }
             (Some(tokenizer), rebuilt.special, template, text_files)
         }
     };

@@ -354,7 +354,7 @@ fn tensors_that_are_no_factors_are_refused() {
         "base_model.model.lm_head.weight",
         "base_model.model.layers.0.q_proj.lora_magnitude_vector.weight",
         "base_model.model.layers.0.q_proj.lora_embedding_A",
-        "base_model.model.layers.0.q_proj.lora_A.other.weight",
+        "base_model.model.layers.0.q_proj.lora_A.other.one.weight",
         "base_model.model.lm_head.base_layer.weight",
     ] {
         let tensors = changed(|tensors| drop(tensors.insert(name.to_owned(), (Dtype::F32, vec![1], f32s(&[1.0])))));

@@ -385,21 +385,24 @@ impl<'a> Encoder<'a> {
     /// Refuses turns that the template leaves out for their role, as nothing of what they say reaches the text.
     fn roles(&self, place: RowPlace, chat: &Chat) -> Result<(), TextError> {
         let template = self.source.chat_template()?;
-        for message in chat.messages.iter().filter(|message| message.role() != "assistant") {
-            let role = message.role();
+        let written = |role: &str| {
             let known = self.written.lock().unwrap_or_else(PoisonError::into_inner).get(role).copied();
-            let written = known.unwrap_or_else(|| {
+            known.unwrap_or_else(|| {
                 let written = template.writes_role(role);
                 self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(role.to_owned(), written);
                 written
-            });
-            let content = message.content().map_or("", str::trim);
-            // A template that writes such turns beside others only may write this one.
-            if !written && !content.is_empty() {
-                let text = template.render(&chat.messages, &chat.tools, false)?;
-                if !content.lines().map(str::trim).any(|line| !line.is_empty() && text.contains(line)) {
-                    return Err(self.error(place, "", format!("{NO_ROLE}: {role}")));
-                }
+            })
+        };
+        for (turn, message) in chat.messages.iter().enumerate() {
+            let role = message.role();
+            let empty = message.content().is_none_or(|content| content.trim().is_empty());
+            if empty || ["user", "assistant"].contains(&role) || written(role) {
+                continue;
+            }
+            // A template that writes such turns beside others only may write this one; of one that does not even write
+            // questions, nothing can be said.
+            if written("user") && template.leaves_out(&chat.messages, &chat.tools, turn) {
+                return Err(self.error(place, "", format!("{NO_ROLE}: {role}")));
             }
         }
         Ok(())

@@ -319,8 +319,8 @@ mod tests {
         assert_eq!(error, "a turn's content must be text or a list of parts, and is null: tool");
         let error = of(json!([]), RICH).unwrap_err();
         assert_eq!(error, "must be a list of {role, content}, and holds a list");
-        let error = of(json!({"role": "user", "value": "q"}), RICH).unwrap_err();
-        assert_eq!(error, "a turn is {role, content} or {from, value}, and one has: role, value");
+        let error = of(json!({"content": "q"}), RICH).unwrap_err();
+        assert_eq!(error, "a turn is {role, content} or {from, value}, and one has: content");
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use anyhow::Result;
 use candle_core::{DType, Device};
-use ftk_circuits::{EncodingError, MAX_RANK};
 use ftk_gnn as gnn;
 use ftk_gnn::graph::NodeSplit;
 use ftk_recipes::{BUILTIN, Metrics, Recipe, Session};
@@ -13,9 +12,10 @@ use serde_json::{Map, Value, json};
 use super::super::run::manifest::{RunInputs, hex, of_file};
 use super::super::run::{Ran, in_folder, refuse_to_replace};
 use super::super::task::{self, Estimation, Evaluation, OpenedRun, PreviewOptions, StartFile, Telling, Trainer};
-use super::super::{Advice, Outcome, uncommittable};
+use super::super::{Advice, Outcome};
 use crate::arithmetic;
 use crate::cli::printer::Printer;
+use crate::prove::cost::beyond_rank;
 use crate::train::{self, RunIdentity};
 
 /// The task of graphs.
@@ -93,9 +93,7 @@ impl GnnRun {
     fn notes(&self) -> Vec<String> {
         let lora = self.recipe.lora.as_ref().filter(|lora| lora.start.is_none());
         let rank = lora.and_then(|lora| lora.rank_pattern.values().copied().chain([lora.rank]).max());
-        let value = rank.map_or(0, |rank| rank as u64);
-        let beyond =
-            (value > u64::from(MAX_RANK)).then(|| uncommittable(&EncodingError::Bounds { what: "rank", value }));
+        let beyond = rank.and_then(beyond_rank);
         self.opened.notes().into_iter().chain(beyond).collect()
     }
 

@@ -11,7 +11,7 @@ use ftk_text::memory::Memory;
 use serde_json::json;
 
 use super::super::task::Estimation;
-use super::super::{Outcome, fitting, open, pull, uncommittable};
+use super::super::{Outcome, fitting, open, pull};
 use super::plan::{TextPlan, begin};
 use crate::cli::printer::Printer;
 use crate::prove::cost::{self, BaseCost, Costs};
@@ -58,7 +58,7 @@ pub(super) fn run(mut recipe: Recipe, settings: &Estimation, printer: &Printer) 
     });
     // Adapters that are trained and not committed to, such as those of rank 256, have no costs.
     if let Some(Err(error)) = &costs {
-        printer.note(&uncommittable(error));
+        printer.note(&cost::uncommittable(error));
     }
     let costs = costs.and_then(Result::ok);
     if let Some(costs) = &costs {

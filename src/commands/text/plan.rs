@@ -16,7 +16,7 @@ use ftk_text::load::{DatasetKind, load};
 use ftk_text::memory::Memory;
 use serde_json::{Value, json};
 
-use super::super::{Advice, fitting, uncommittable};
+use super::super::{Advice, fitting};
 use crate::cli::printer::Printer;
 use crate::prove::cost;
 use crate::train;
@@ -75,7 +75,7 @@ impl TextPlan {
             memory: Memory::of(source, recipe, begin.as_ref(), longest),
             uncommittable: begin.as_ref().and_then(|begin| {
                 let shapes = cost::shapes(&Net::Tokens(source.network().clone()), begin);
-                required_k(&shapes).err().map(|error| uncommittable(&error))
+                required_k(&shapes).err().map(|error| cost::uncommittable(&error))
             }),
             trained: if begin.is_some() { factors.map(|f| f.a.len() + f.b.len()).sum() } else { base },
         };

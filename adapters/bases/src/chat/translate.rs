@@ -459,7 +459,7 @@ mod tests {
         let of = |text: &str| translate(text).0;
         assert_eq!(
             of("{%- macro f(a, b=a ~ 'x', c=1) -%} {{ b }}"),
-            "{%- macro f(a, b, c=1) %}{% set b = ( ftk_concat(a , 'x') ) if b is undefined else b -%} {{ b }}"
+            "{%- macro f(a, b, c=1) %}{% set b = (ftk_concat(a , 'x')) if b is undefined else b -%} {{ b }}"
         );
         let plain = "{% macro f(a, b='a', c=[1, 2]) %}";
         assert_eq!(of(plain), plain);

@@ -321,6 +321,11 @@ mod tests {
         assert_eq!(source.special(), &expected);
         let message = super::super::super::Message::new("user", "ab");
         assert_eq!(source.chat_template().unwrap().render(&[message], &[], false).unwrap(), "<e>ab");
+        assert!(!source.chat_template().unwrap().has_tool_template());
+        let text = |text: &str| Stored::String(text.to_owned());
+        let more = byte_level("smollm").with("tokenizer.chat_template", text("{{ messages }}"));
+        let more = more.with("tokenizer.chat_template.tool_use", text("x")).open().unwrap();
+        assert!(more.chat_template().unwrap().has_tool_template());
 
         let files = source.text_files().unwrap();
         assert_eq!([&files[0].name, &files[1].name], ["tokenizer.json", "tokenizer_config.json"]);

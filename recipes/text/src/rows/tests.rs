@@ -148,14 +148,17 @@ fn what_has_two_readings_or_none_is_refused_by_its_columns() {
         ),
         (json!({"prompt": "p", "text": null}), ":completion: is missing"),
         (json!({"prompt": "p", "completion": [turn]}), ":prompt: must be strings or lists of messages alike"),
-        (json!({"messages": [{"role": "user"}]}), ":messages: must be a list of {role, content}"),
+        (
+            json!({"messages": [{"role": "user"}]}),
+            ":messages: a turn's content must be text or a list of parts, and is nothing: user",
+        ),
         (
             json!({"conversations": [{"from": "narrator", "value": "v"}]}),
             ":conversations: from must be human, gpt, system, user, assistant, tool, observation, function_call or function_response: narrator",
         ),
         (
             json!({"messages": [{"role": "a", "content": 3, "tool_calls": [1]}]}),
-            ":messages: must be a list of {role, content}",
+            ":messages: a turn's content must be text or a list of parts, and is a number: a",
         ),
         (
             json!({"text": "t", "images": ["i"]}),
