@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ftk_networks::graphs::{GraphNetworkKind, Head};
+use ftk_networks::graphs::{GraphNetworkKind, Head, Scorer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,8 @@ pub struct Gnn {
     pub heads: usize,
     /// What a fresh network ends in.
     pub head: Head,
+    /// How a fresh network scores a pair (objective `links`).
+    pub scorer: Scorer,
     /// Train the head beside the adapter; it is exported under `modules_to_save`.
     pub train_head: bool,
     /// Share of entries dropped before each convolution in training.
@@ -89,6 +91,7 @@ impl Default for Gnn {
             hidden: 16,
             heads: 8,
             head: Head::Convolution,
+            scorer: Scorer::Product,
             train_head: false,
             dropout: 0.5,
             attention_dropout: 0.0,
@@ -154,6 +157,7 @@ pub(crate) fn keys(gnn: Option<&Gnn>, dpo: &Dpo) -> Vec<TakenKey> {
         TakenKey::new("gnn.hidden"),
         TakenKey::new("gnn.heads"),
         TakenKey::new("gnn.head"),
+        TakenKey::when("gnn.scorer", objective == Objective::Links, "is for objective = \"links\""),
         TakenKey::new("gnn.train_head"),
         TakenKey::new("gnn.dropout"),
         TakenKey::new("gnn.attention_dropout"),

@@ -33,6 +33,7 @@ mod killed;
 mod limits;
 mod merge;
 mod nodes;
+mod noise;
 mod operations;
 mod oracle;
 mod parity;

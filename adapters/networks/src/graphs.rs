@@ -21,7 +21,9 @@ pub const HEAD: &str = "head";
 /// Sites of what views are compared by.
 const COMPARER: [&str; 2] = ["comparer.in", "comparer.out"];
 /// Sites of what scores a pair: its source, its target, what is known of the pair, the score.
-const SCORER: [&str; 4] = ["scorer.source", "scorer.target", "scorer.pair", "scorer.out"];
+const SCORER: [&str; 4] = ["scorer.source", "scorer.target", "scorer.pair", SCORE];
+/// Site that a pair's scores come from.
+pub const SCORE: &str = "scorer.out";
 
 /// The numbers a network's forward pass depends on, written down as `config.json` beside a base's weights.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +84,28 @@ pub enum Head {
     Linear,
 }
 
+/// How a pair of nodes is scored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Scorer {
+    /// A linear layer each of source, target and what is known of the pair, their sum rectified, and a linear layer on
+    /// it: source and target may play different parts.
+    #[default]
+    Layers,
+    /// The product of both ends, feature by feature, each weighed by how positive it is (`x y (s(x) + s(y))` with the
+    /// logistic function `s`), and what is known of the pair, each through a linear layer: the order of the ends does
+    /// not matter.
+    Product,
+}
+
+impl Scorer {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    fn is_layers(&self) -> bool {
+        *self == Self::Layers
+    }
+}
+
 /// How features are prepared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -110,6 +134,9 @@ pub enum End {
         known: usize,
         /// Numbers it gives.
         outputs: usize,
+        /// How it looks.
+        #[serde(default, skip_serializing_if = "Scorer::is_layers")]
+        scorer: Scorer,
     },
 }
 
@@ -247,14 +274,24 @@ impl GraphNetwork {
         pairs: &Pairs,
     ) -> Result<O::Value, O::Error> {
         let x = self.encode(ops, features, hops)?;
+        let all: Vec<usize> = (0..pairs.known.rows()).collect();
+        let each = Arc::new(Propagation::choosing(&all, all.len()));
+        let known = Nodes::Features(&pairs.known);
+        if matches!(self.head, End::Pair { scorer: Scorer::Product, .. }) {
+            let (source, target) = (ops.select(&x, &pairs.sources)?, ops.select(&x, &pairs.targets)?);
+            // Of either end as the gate, so that none is before the other.
+            let (one, other) = (ops.swiglu(&source, &target)?, ops.swiglu(&target, &source)?);
+            let product = ops.add(&one, &other)?;
+            let product = ops.linear(SCORER[3], self.outputs(), Bias::Present, &product)?;
+            let known = ops.convolve(SCORER[2], self.outputs(), Bias::Absent, known, &each)?;
+            return ops.add(&product, &known);
+        }
         let x = ops.relu(&x)?;
         let source = ops.select(&x, &pairs.sources)?;
         let source = ops.linear(SCORER[0], self.hidden, Bias::Present, &source)?;
         let target = ops.select(&x, &pairs.targets)?;
         let target = ops.linear(SCORER[1], self.hidden, Bias::Absent, &target)?;
-        let all: Vec<usize> = (0..pairs.known.rows()).collect();
-        let each = Arc::new(Propagation::choosing(&all, all.len()));
-        let known = ops.convolve(SCORER[2], self.hidden, Bias::Absent, Nodes::Features(&pairs.known), &each)?;
+        let known = ops.convolve(SCORER[2], self.hidden, Bias::Absent, known, &each)?;
         let hidden = ops.add(&source, &target)?;
         let hidden = ops.add(&hidden, &known)?;
         let hidden = ops.relu(&hidden)?;
@@ -300,8 +337,8 @@ impl GraphNetwork {
     }
 
     /// What `D_base` holds of it ([`crate::digest`]): its kind; features, hidden, convolutions, heads; the integer 0 if
-    /// the last convolution gives the logits, 1 if a linear layer does, 2 if pairs are scored, 3 if it ends in its
-    /// convolutions, 4 if views are compared, then two integers: the number of logits and 0, what is known of a pair
+    /// the last convolution gives the logits, 1 if a linear layer does, 2 if pairs are scored by layers, 3 if it ends in its
+    /// convolutions, 4 if views are compared, 5 if pairs are scored by products, then two integers: the number of logits and 0, what is known of a pair
     /// and the number of scores, twice 0, or a width and 0; one byte 1 if features are divided by their sum, else 0;
     /// the integer width they are projected to, 0 if they are not.
     pub(crate) fn record(&self, record: &mut DigestRecord) {
@@ -312,7 +349,8 @@ impl GraphNetwork {
         let (end, sizes) = match head {
             End::Convolution(outputs) => (0, [*outputs, 0]),
             End::Linear(outputs) => (1, [*outputs, 0]),
-            End::Pair { known, outputs } => (2, [*known, *outputs]),
+            End::Pair { known, outputs, scorer: Scorer::Layers } => (2, [*known, *outputs]),
+            End::Pair { known, outputs, scorer: Scorer::Product } => (5, [*known, *outputs]),
             End::Encoder => (3, [0, 0]),
             End::Comparer(width) => (4, [*width, 0]),
         };
@@ -370,8 +408,22 @@ mod tests {
         let names: Vec<String> = network.adaptable().into_iter().map(|site| site.name).collect();
         assert_eq!(names, ["conv1.lin_l", "conv1.lin_r"]);
         assert_eq!(network.head_weights(), ["head.bias", "head.weight"]);
-        let pair = GraphNetwork { head: End::Pair { known: 3, outputs: 1 }, ..network };
+        let end = |scorer| End::Pair { known: 3, outputs: 1, scorer };
+        let pair = GraphNetwork { head: end(Scorer::Layers), ..network.clone() };
         assert_eq!(pair.head_weights().len(), 6);
         assert_eq!(pair.shapes()["scorer.pair.weight"], [4, 3]);
+        let product = GraphNetwork { head: end(Scorer::Product), ..network };
+        assert_eq!(product.head_weights(), ["scorer.out.bias", "scorer.out.weight", "scorer.pair.weight"]);
+        assert_eq!(product.shapes()["scorer.pair.weight"], [1, 3]);
+        // A base says which of them it was trained with, and what is older stays what it is.
+        let told = |network: &GraphNetwork| serde_json::to_string(&network.head).unwrap();
+        assert_eq!(told(&pair), r#"{"pair":{"known":3,"outputs":1}}"#);
+        assert_eq!(told(&product), r#"{"pair":{"known":3,"outputs":1,"scorer":"product"}}"#);
+        let bytes = |network: &GraphNetwork| {
+            let mut record = DigestRecord(blake3::Hasher::new());
+            network.record(&mut record);
+            record.0.finalize()
+        };
+        assert_ne!(bytes(&pair), bytes(&product));
     }
 }

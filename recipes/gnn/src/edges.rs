@@ -3,14 +3,14 @@
 //! What is known of a pair is what was known at a moment before it was rated. Training looks back from several moments
 //! of the training part, each predicting what follows it as far ahead as the last moment does when it is tested: the
 //! end of the training part is the last moment anything may be known of. Of a random split, the training part is all
-//! that is known.
+//! that is known, and all ratings between two users are held out together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use ftk_adapters::train::{Gradients, LoraTensors, Train};
-use ftk_networks::graphs::{End, Hop, Pairs};
+use ftk_networks::graphs::{End, Hop, Pairs, Scorer};
 use ftk_networks::ops::graph::Features;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -39,6 +39,8 @@ const CHOICES: usize = 32;
 
 /// What is said of a pair: its rating in units of the largest, and the log of the odds that it is positive.
 const OUTPUTS: usize = 2;
+/// What a network of ratings ends in: who rates and who is rated play different parts.
+pub(super) const END: End = End::Pair { known: OF_PAIR, outputs: OUTPUTS, scorer: Scorer::Layers };
 /// Weight of the sign's loss beside the rating's: it makes the two about equal.
 const SIGN: f64 = 0.2;
 
@@ -109,7 +111,11 @@ fn ordered(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<(Edge, NodeSplit)>
         ));
     }
     graph.in_seconds()?;
-    let parts = split::edges(graph, gnn, seed)?;
+    let parts = match gnn.split {
+        // Wherever in time they lie, a rating back and a later one of the same pair tell what is held out.
+        Split::Random => split::pairs(graph, gnn, seed)?,
+        _ => split::edges(graph, gnn, seed)?,
+    };
     let mut all: Vec<(Edge, NodeSplit)> = graph.edges.iter().copied().zip(parts).collect();
     all.sort_by(|(a, _), (b, _)| a.time.total_cmp(&b.time).then((a.source, a.target).cmp(&(b.source, b.target))));
     Ok(all)
@@ -122,7 +128,7 @@ impl EdgeSession {
     /// A graph without ratings or times; a base that does not fit; feedback that is malformed.
     pub fn open(recipe: &Recipe, gnn: &Gnn, graph: &Graph) -> Result<Self, GraphError> {
         let all = ordered(graph, gnn, recipe.run.seed)?;
-        let model = GraphModel::open(recipe, gnn, OF_NODE, End::Pair { known: OF_PAIR, outputs: OUTPUTS })?;
+        let model = GraphModel::open(recipe, gnn, OF_NODE, END)?;
         let count = all.len();
         let network = &model.network;
         let look = |known: &[Edge], now: f64| {

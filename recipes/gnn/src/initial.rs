@@ -3,15 +3,17 @@
 use candle_core::{Device, Tensor, Var};
 use ftk_adapters::train::uniform_values;
 use ftk_adapters::weights::Weights;
-use ftk_networks::graphs::GraphNetwork;
+use ftk_networks::graphs::{End, GraphNetwork, SCORE, Scorer};
 
 use super::error::GraphError;
 
-/// Random weights (Glorot and Bengio 2010, uniform), biases zero.
+/// Random weights (Glorot and Bengio 2010, uniform), biases zero. What sums the features of a product begins with ones,
+/// so that at first it is the inner product of both ends.
 ///
 /// # Errors
 /// The device's.
 pub fn fresh(network: &GraphNetwork, seed: u64, device: &Device) -> Result<Weights, GraphError> {
+    let product = matches!(network.head, End::Pair { scorer: Scorer::Product, .. });
     let make = |(name, shape): (String, Vec<usize>)| {
         let count = shape.iter().product();
         let (fan_out, fan_in) = match shape.as_slice() {
@@ -19,7 +21,13 @@ pub fn fresh(network: &GraphNetwork, seed: u64, device: &Device) -> Result<Weigh
             _ => (count / network.heads.max(1), 1),
         };
         let bound = (6.0 / (fan_in + fan_out) as f64).sqrt();
-        let values = if name.ends_with(".bias") { vec![0.0; count] } else { uniform_values(&name, count, bound, seed) };
+        let values = if name.ends_with(".bias") {
+            vec![0.0; count]
+        } else if product && name.strip_suffix(".weight") == Some(SCORE) {
+            vec![1.0; count]
+        } else {
+            uniform_values(&name, count, bound, seed)
+        };
         Ok((name, Tensor::from_vec(values, shape, device)?))
     };
     network.shapes().into_iter().map(make).collect()

@@ -65,7 +65,13 @@ impl LinkSession {
         };
         let rows = of(NodeSplit::Train);
         let features = inputs::features(graph, GraphModel::prepare(recipe, gnn)?)?;
-        let model = GraphModel::open(recipe, gnn, features.width(), End::Pair { known: KNOWN, outputs: 1 })?;
+        // A base knows how it scores; the key is for a fresh one.
+        let scorer = match GraphModel::known(recipe)?.map(|network| network.head) {
+            Some(End::Pair { scorer, .. }) => scorer,
+            _ => gnn.scorer,
+        };
+        let end = End::Pair { known: KNOWN, outputs: 1, scorer };
+        let model = GraphModel::open(recipe, gnn, features.width(), end)?;
         let seen = LinkGraph::new(features, neighbours(graph.nodes, rows.iter().copied()), &model);
         let there: BTreeSet<Ends> = graph.edges.iter().map(|edge| (edge.source, edge.target)).collect();
         let held_out = [NodeSplit::Validation, NodeSplit::Test].map(|part| {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ftk_networks::graphs::{End, Pairs};
 use ftk_networks::ops::graph::Features;
 
+use super::edges;
 use super::error::GraphError;
 use super::graph::{Carries, Graph};
 use super::inputs;
@@ -67,7 +68,6 @@ pub fn run(
         let hint = "give --adapter: one that brings its head (gnn.train_head = true)";
         return Err(GraphError::unfit("the base was trained without classes and scores nothing by itself", hint));
     }
-    let (ratings, joins) = (End::Pair { known: OF_PAIR, outputs: 2 }, End::Pair { known: links::KNOWN, outputs: 1 });
     let pairs = matches!(model.network.head, End::Pair { .. });
     let (past, moment) = (before.map(|moment| graph.before(moment)).transpose()?, before.unwrap_or(f64::INFINITY));
     let graph = past.as_ref().unwrap_or(graph);
@@ -83,12 +83,12 @@ pub fn run(
             let ends = ends::<2>(path, graph)?;
             there(ends.as_flattened())?;
             match &model.network.head {
-                head if *head == ratings => {
+                head if *head == edges::END => {
                     graph.in_seconds()?;
                     let rows = score_pairs(&model, graph, &ends, before)?;
                     Ok(columns(&["source", "target", "rating", "log_odds"], rows, None))
                 }
-                head if *head == joins => {
+                End::Pair { known: links::KNOWN, outputs: 1, .. } => {
                     let unread = graph.unread(Carries { weight: false, time: before.is_some(), direction: false });
                     Ok(columns(&["source", "target", "log_odds"], score_links(&model, graph, &ends)?, unread))
                 }

@@ -13,7 +13,7 @@ use super::graph::{Carries, Edge, Graph, ImportFindings, NodeSplit};
 use super::import::{Origin, import};
 use super::learner::Learner;
 use super::model::GraphModel;
-use super::structure::{OF_NODE, OF_PAIR};
+use super::structure::OF_NODE;
 use super::*;
 use ftk_recipes::{Recipe, Session, StepWindow};
 
@@ -252,7 +252,7 @@ fn preferences_pair_what_one_user_rated_in_the_training_part() {
     let loss = loss(&session);
     // The adapter starts as the base, which is the reference: every preference costs log 2.
     assert!((loss.sum / session.rows() as f64 - 2.0f64.ln()).abs() < 1e-6);
-    assert_eq!(session.model.network.head, End::Pair { known: OF_PAIR, outputs: 2 });
+    assert_eq!(session.model.network.head, edges::END);
     assert_eq!(session.model.network.inputs, OF_NODE);
 }
 
@@ -406,7 +406,7 @@ fn a_random_split_of_ratings_knows_nothing_of_those_that_are_held_out() {
     let text = RATINGS.replace("\"temporal\"", "\"random\", random_split_leaks_the_future = true");
     let recipe = recipe(&text);
     let gnn = of(&recipe).unwrap();
-    let parts = split::edges(&graph, gnn, recipe.run.seed).unwrap();
+    let parts = split::pairs(&graph, gnn, recipe.run.seed).unwrap();
     let mut other = graph.clone();
     for (edge, _) in other.edges.iter_mut().zip(&parts).filter(|(_, part)| **part != NodeSplit::Train) {
         edge.weight = -edge.weight;

@@ -68,6 +68,9 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             (gnn.network, gnn.hidden, gnn.layers, gnn.heads) =
                 (network.model_type, network.hidden, network.layers, network.heads);
             (gnn.normalise, gnn.project) = (network.prepare.normalise, network.prepare.project);
+            if let End::Pair { scorer, .. } = network.head {
+                gnn.scorer = scorer;
+            }
             gnn.head = match network.head {
                 End::Linear(_) | End::Encoder => Head::Linear,
                 End::Convolution(_) | End::Comparer(_) | End::Pair { .. } => Head::Convolution,
