@@ -8,7 +8,7 @@ use super::arguments::either;
 use super::help;
 use super::printer::Printer;
 use crate::commands::Outcome;
-use crate::commands::defi::{audit, backtest, import, quote, report};
+use crate::commands::defi::{audit, backtest, import, quote, replay, report};
 use crate::commands::prove::Mode;
 
 #[derive(Subcommand)]
@@ -22,6 +22,9 @@ pub enum DefiVerb {
     /// Make one HTML page of a backtest
     #[command(after_help = help::DEFI_REPORT)]
     Report(ReportArgs),
+    /// Say what positions in a pool earned and lost, by every event of the pool
+    #[command(after_help = help::DEFI_REPLAY)]
+    Replay(ReplayArgs),
     /// Answer a state of the market with quotes, or with a range of prices
     #[command(after_help = help::DEFI_QUOTE)]
     Quote(QuoteArgs),
@@ -64,6 +67,33 @@ pub struct ReportArgs {
     /// Folder of a backtest
     run: PathBuf,
     /// The page to write, instead of report.html in that folder
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct ReplayArgs {
+    /// The pool's events: files as `ftk defi import` takes them, or what it wrote
+    #[arg(required = true)]
+    events: Vec<PathBuf>,
+    /// Table of positions (.csv): tick_lower, tick_upper, liquidity, opened, and where known id, closed, and what was
+    /// collected, fees0 and fees1; a moment is a time, or block:transaction:log
+    #[arg(long, value_name = "FILE")]
+    positions: PathBuf,
+    /// The pool's fee, millionths
+    #[arg(long, value_name = "MILLIONTHS", value_parser = clap::value_parser!(u32).range(1..1_000_000))]
+    fee: u32,
+    /// Decimals of both tokens, for example 6,18
+    #[arg(long, value_name = "FIRST,SECOND", value_delimiter = ',', num_args = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=24))]
+    decimals: Vec<u32>,
+    /// Which token is money: 0 or 1
+    #[arg(long, value_name = "TOKEN", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=1))]
+    money: u8,
+    /// Distance of the ticks that may be used; without it Uniswap's for this fee
+    #[arg(long, value_name = "TICKS", value_parser = clap::value_parser!(u16).range(1..=16_384))]
+    spacing: Option<u16>,
+    /// CSV file to write, instead of standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -139,6 +169,11 @@ impl DefiVerb {
                 backtest::run(&backtest::Settings { plan: either(file, plan)?, set, out }, printer)
             }
             Self::Report(ReportArgs { run, out }) => report::run(&report::Settings { run, out }, printer),
+            Self::Replay(ReplayArgs { events, positions, fee, decimals, money, spacing, out }) => {
+                let money = usize::from(money);
+                let spacing = spacing.map(i32::from);
+                replay::run(&replay::Settings { events, positions, fee, decimals, money, spacing, out }, printer)
+            }
             Self::Quote(QuoteArgs { plan, set, state, adapter }) => {
                 quote::run(&quote::Settings { plan, set, state, adapter }, printer)
             }

@@ -182,6 +182,10 @@ pub(super) const DEFI_REPORT: &str = "\
 Examples:
   ftk defi report runs/quoter --out page.html";
 
+pub(super) const DEFI_REPLAY: &str = "\
+Examples:
+  ftk defi replay events.csv.gz --positions mine.csv --fee 500 --decimals 6,18";
+
 pub(super) const DEFI_QUOTE: &str = "\
 Examples:
   ftk defi quote --plan quoter --state state.json --adapter runs/quoter/window-1/adapter";

@@ -6,6 +6,7 @@ pub mod backtest;
 pub mod import;
 mod policy;
 pub mod quote;
+pub mod replay;
 pub mod report;
 
 use std::path::Path;

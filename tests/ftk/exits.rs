@@ -188,6 +188,7 @@ impl Workshop {
             "defi import" => done(&["bars.csv", "--out", &out]),
             "defi backtest" => done(&["--plan", "plan.toml", "--out", &out]),
             "defi report" => done(&["run", "--out", &out]),
+            "defi replay" => done(&["events.csv", "--positions", "mine.csv", "--fee", "500", "--decimals", "6,18"]),
             "defi quote" => done(&["--plan", "plan.toml", "--state", "state.json"]),
             "defi audit" => {
                 let log = ["--plan", "plan.toml", "--log", "run/window-1/decisions.jsonl"];

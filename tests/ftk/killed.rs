@@ -182,6 +182,7 @@ fn the_place_for_a_result_is_looked_at_before_any_work() {
         "gnn score --base none --graph none --out file/below",
         "gnn import --edges none.csv --out none/below",
         "defi import none.csv --out none/below",
+        "defi replay none.csv --positions none.csv --fee 500 --decimals 6,18 --out none/below",
         "defi backtest quoter --out file/below",
     ] {
         let arguments: Vec<&str> = line.split(' ').collect();

@@ -5,24 +5,21 @@
 mod canonical;
 mod cells;
 mod detect;
+mod positions;
 mod rows;
+mod text;
 
 use std::collections::BTreeSet;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-
-use flate2::read::MultiGzDecoder;
-use ftk_adapters::foreign;
 
 pub use self::canonical::{MarketDigest, digest, read, rows, write};
 use self::cells::Clock;
 pub use self::cells::date;
 pub use self::detect::MarketFormat;
+pub use self::positions::{OwnedPosition, PositionMoment, positions};
+use self::text::text;
 use super::DefiError;
 use super::market::{Action, Gaps, Market, gaps};
-
-/// Most bytes of a file after decompression: a month of trades of the busiest pairs has a tenth of it.
-const MAX_BYTES: u64 = 1 << 33;
 
 /// What was read, and what is odd about it.
 #[derive(Clone, Debug)]
@@ -92,23 +89,6 @@ pub fn import(paths: &[PathBuf], format: Option<MarketFormat>) -> Result<Importe
     let mut import = found.ok_or_else(|| DefiError::setting("import", "no file was given"))?;
     normalise(&mut import, &paths[0])?;
     Ok(import)
-}
-
-fn text(path: &Path) -> Result<String, DefiError> {
-    let io = |source| DefiError::Io { path: path.to_owned(), source };
-    let bytes = foreign::read(path, foreign::DATA).map_err(io)?;
-    let mut text = String::new();
-    let mut take = |reader: &mut dyn Read| reader.take(MAX_BYTES).read_to_string(&mut text).map_err(io);
-    // gzip's two magic bytes; the name may say otherwise.
-    let read = if bytes.starts_with(&[0x1f, 0x8b]) {
-        take(&mut MultiGzDecoder::new(bytes.as_slice()))?
-    } else {
-        take(&mut bytes.as_slice())?
-    };
-    if read as u64 == MAX_BYTES {
-        return Err(DefiError::Format { path: path.to_owned(), message: "has more than 8 GiB".to_owned() });
-    }
-    Ok(text)
 }
 
 fn append(market: &mut Market, more: Market) {

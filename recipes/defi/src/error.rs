@@ -37,6 +37,14 @@ pub enum DefiError {
         /// What it looks like.
         message: String,
     },
+    /// A table whose columns are not those it needs.
+    #[error("{}: {message}", path.display())]
+    Table {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
     /// A canonical file that is not as it was written.
     #[error("{}: is not a canonical market file: {message}", path.display())]
     Canonical {
@@ -96,6 +104,10 @@ impl Hint for DefiError {
         let hint = match self {
             Self::Plan(error) => return error.hint.clone(),
             Self::Format { .. } => Some("name the format with --format"),
+            Self::Table { .. } => Some(
+                "a table of positions has the columns tick_lower, tick_upper, liquidity and opened, and perhaps id, \
+                 closed, fees0 and fees1",
+            ),
             Self::NoMarket { .. } => Some(
                 "make it with `ftk defi import FILES --out` under that name (the manual, recipes/defi/README.md, says of \
                  which data), or copy the plan with `ftk recipes cp` and set its market; the plans quoter and provider \

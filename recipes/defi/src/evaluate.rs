@@ -127,10 +127,13 @@ pub struct Measures {
     pub fees: f64,
     /// Lost to the price.
     pub lost: f64,
-    /// Paid to move, or to the exchange.
+    /// FeeShare to move, or to the exchange.
     pub costs: f64,
     /// Fees less losses less costs.
     pub net: f64,
+    /// That with the fees of a pool had there been no trade because of the provider.
+    #[serde(default)]
+    pub least: f64,
     /// Net less the penalty of inventory.
     pub utility: f64,
     /// Worth at the end less that of having held what was there at the beginning.
@@ -190,6 +193,7 @@ pub fn measure(runs: &[Vec<Passed>], money: f64) -> Measures {
         lost: sum(|bar| bar.tally.lost),
         costs,
         net: sum(|bar| bar.tally.net()),
+        least: sum(|bar| bar.tally.net() - bar.tally.fees + bar.least),
         utility: sum(|bar| bar.tally.utility()),
         against_hold,
         impermanent: fees - costs - against_hold,

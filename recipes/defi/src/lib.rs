@@ -13,6 +13,7 @@ pub mod log;
 mod market;
 pub mod plan;
 pub mod pool;
+pub mod positions;
 pub mod quoter;
 pub mod range;
 pub mod replay;
@@ -25,7 +26,10 @@ pub mod window;
 use ftk_adapters::hint;
 use ftk_recipes::Builtin;
 
-pub use data::{ImportedMarket, MarketDigest, MarketFormat, date, digest, import, read, rows as canonical_rows, write};
+pub use data::{
+    ImportedMarket, MarketDigest, MarketFormat, OwnedPosition, PositionMoment, date, digest, import,
+    positions as owned, read, rows as canonical_rows, write,
+};
 pub use error::DefiError;
 pub use market::{
     Action, Bar, DAY, Event, Gaps, HOUR, MINUTE, Market, PRICE_ONE, PoolMinute, SIZE_ONE, Taker, Trade, bars_of_trades,

@@ -1,9 +1,10 @@
 //! A quoter on an order book, simulated on bars: the public controller that turns an action into two quotes within
 //! hard limits, and what the next bar does to them. All state is integers.
 //!
-//! A decision at bar t sees bars up to t and its quotes stand in bar t + latency. A quote is filled as a whole only
-//! where the price trades through it, in part where it is touched, never at a better price than its own, and never on
-//! both sides of one bar: then only the side counts that the bar's close makes the worse one.
+//! A decision at bar t sees bars up to t and its quotes stand in bar t + latency. A quote is filled by what takers traded
+//! at its price and beyond, which stands for a bar's trades being spread evenly over its prices: behind a queue at its
+//! own price, and beyond that only where the price trades through it; never at a better price than its own, and never
+//! on both sides of one bar: then only the side counts that the bar's close makes the worse one.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -151,15 +152,15 @@ pub struct Filled {
 /// # Errors
 /// Amounts beyond range.
 pub fn meet(account: &mut QuoterAccount, quotes: &Quotes, bar: &Bar, rules: &BookRules) -> Result<Filled, DefiError> {
-    let through = rules.tick.saturating_mul(rules.through);
-    let part = |size: i128, traded_through: bool, touched: bool| match (traded_through, touched) {
-        (true, _) => size,
-        (false, true) => size * i128::from(rules.queue) / MILLION,
-        _ => 0,
-    };
     let (bid, ask) = (quotes.bid, quotes.ask);
-    let mut bought = part(quotes.bid_size, bar.low <= bid.saturating_sub(through), bar.low <= bid);
-    let mut sold = part(quotes.ask_size, bar.high >= ask.saturating_add(through), bar.high >= ask);
+    // What sellers took and what buyers took; where the bar does not say, half each.
+    let lifted = bar.bought.unwrap_or(bar.volume / 2);
+    let (hit, lifted) = (signed(bar.volume.saturating_sub(lifted))?, signed(lifted)?);
+    let steps = |from: u64, to: u64| to.saturating_sub(from) / rules.tick.max(1);
+    let mut bought =
+        quotes.bid_size.min(reached(bar, steps(bar.low, bid), bar.low <= bid, bar.high < bid, hit, rules)?);
+    let mut sold =
+        quotes.ask_size.min(reached(bar, steps(ask, bar.high), bar.high >= ask, bar.low > ask, lifted, rules)?);
     if bought > 0 && sold > 0 {
         // What came last in the bar is not known: the fill that lost more by its close is the one.
         let (gain, other) = (i128::from(bar.close) - i128::from(bid), i128::from(ask) - i128::from(bar.close));
@@ -178,6 +179,25 @@ pub fn meet(account: &mut QuoterAccount, quotes: &Quotes, bar: &Bar, rules: &Boo
     account.cash = account.cash.checked_sub(value).and_then(|cash| cash.checked_sub(fee)).ok_or_else(over)?;
     account.inventory += fill.size;
     Ok(Filled { fill: Some(fill), fee })
+}
+
+fn signed(size: u128) -> Result<i128, DefiError> {
+    i128::try_from(size).map_err(|_| DefiError::Overflow("volume of a bar"))
+}
+
+/// How much of what takers traded on one side of a bar reaches a quote that the price came to, and went `beyond` by so
+/// many steps; `past` is whether it was beyond it all along.
+fn reached(bar: &Bar, beyond: u64, came: bool, past: bool, traded: i128, rules: &BookRules) -> Result<i128, DefiError> {
+    if !came {
+        return Ok(0);
+    }
+    let steps = (bar.high - bar.low) / rules.tick.max(1) + 1;
+    // Prices of a bar are few against what is traded: no part of a step is lost.
+    let own = if past { 0 } else { i128::from(rules.queue) };
+    let through = if beyond >= rules.through { beyond.min(steps - u64::from(!past)) } else { 0 };
+    let weight = own + i128::from(through) * i128::from(rules.share);
+    let reaches = traded.checked_mul(weight).ok_or(DefiError::Overflow("volume of a bar"))?;
+    Ok(reaches / (i128::from(steps) * MILLION))
 }
 
 /// Gain of a fill against a later price, in millionths of its price, before fees: its markout.

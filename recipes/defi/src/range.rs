@@ -1,9 +1,10 @@
 //! A provider of concentrated liquidity, simulated on minutes of a real pool: the public controller that turns an
 //! action into a range within hard limits, and what the next minutes do to it. All state is integers.
 //!
-//! The position is a guest: it shares the fees of recorded swaps by its share of the liquidity, its own among it, and
-//! moves no recorded price. A move takes gas, the fee of swapping into the new range's proportions, and the price that
-//! such a swap pays in the pool as it is; it is executed at the end of a later minute than the one it was decided on.
+//! Fees and losses are of one world ([`super::replay`]): the price goes its recorded way, and a unit of liquidity is paid
+//! what the pool's were paid on it. A move takes gas, the fee of swapping into the new range's proportions, and the price
+//! that such a swap pays in the pool as it is, or what the rules say that a swap elsewhere costs; it is executed at the
+//! end of a later minute than the one it was decided on.
 
 use ruint::aliases::U256;
 use schemars::JsonSchema;
@@ -11,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::DefiError;
 use super::market::{DAY, PoolMinute};
-use super::pool::{MAX_TICK, MIN_TICK, amount0, amount1, held, liquidity_for, sqrt_at, step};
-use super::replay::{Leg, Terms, fee_of, overlap, share, ticks_of};
+use super::pool::{FEE_ONE, MAX_TICK, MIN_TICK, amount0, amount1, held, liquidity_for, sqrt_at, step};
+use super::replay::{FeeShare, Leg, Terms, fee_of, overlap, paid, ticks_of};
 use super::rules::PoolRules;
 
 /// Half-widths that a policy chooses from, millionths of the price.
@@ -129,6 +130,21 @@ pub struct Holding {
     pub moves: (i64, u32),
 }
 
+/// What a minute brought a position, in money.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MinuteOutcome {
+    /// Fees, on the way that the price went.
+    pub fees: i128,
+    /// Fees if there was no trade because of the position.
+    pub least: i128,
+    /// Loss against rebalancing: what the tokens at the beginning would be worth at the end, less what those at the end
+    /// are.
+    pub lost: i128,
+}
+
+/// Fees of a token that no position earns: sums stay in 128 bits.
+const MAX_FEES: u128 = 1 << 110;
+
 impl RangeController {
     /// The order for what is asked at a tick and time, within the limits.
     pub fn order(&self, asked: RangeAsk, tick: i32, time: i64, holding: &Holding, terms: &Terms) -> RangeOrder {
@@ -183,8 +199,8 @@ impl Holding {
         Ok([0, 1].map(|token| placed[token] + self.idle[token] + self.fees[token]))
     }
 
-    /// Lets a minute pass: by its swaps where these are known, else by its lowest and highest price. The fees that came, valued in money at its end, and the loss against rebalancing (what the
-    /// tokens at the beginning would be worth at the end, less what those at the end are).
+    /// Lets a minute pass: by its swaps where these are known, else by its lowest and highest price. What came of it is
+    /// valued in money at its end.
     ///
     /// # Errors
     /// Amounts beyond range.
@@ -194,25 +210,41 @@ impl Holding {
         minute: &PoolMinute,
         swaps: Option<&[Leg]>,
         terms: &Terms,
-    ) -> Result<[i128; 2], DefiError> {
-        let Some(RangePosition { lower, upper, liquidity }) = self.position else { return Ok([0; 2]) };
+    ) -> Result<MinuteOutcome, DefiError> {
+        let Some(RangePosition { lower, upper, liquidity }) = self.position else {
+            return Ok(MinuteOutcome::default());
+        };
         let after = sqrt_at(minute.close);
         let range = (sqrt_at(lower), sqrt_at(upper));
-        let mut came = [0; 2];
+        let (mut came, mut least) = ([0u128; 2], [0u128; 2]);
+        let mut earn = |token: usize, FeeShare { path, volume }: FeeShare| {
+            let over = DefiError::Overflow("fees");
+            let sum = came[token].checked_add(path).filter(|sum| *sum < MAX_FEES).ok_or(over)?;
+            (came[token], least[token]) = (sum, least[token] + volume);
+            Ok::<(), DefiError>(())
+        };
         match swaps {
-            Some(swaps) => swaps.iter().for_each(|leg| came[leg.token] += leg.share(range, liquidity)),
+            Some(swaps) => {
+                for leg in swaps {
+                    earn(leg.token, leg.paid(range, liquidity)?)?;
+                }
+            }
             None => {
                 let part = overlap((sqrt_at(minute.low), sqrt_at((minute.high + 1).min(MAX_TICK))), range);
-                let fee = |token: usize| fee_of(minute.paid[token], terms.fee);
-                came = [0, 1].map(|token| share(fee(token), part, liquidity, minute.liquidity));
+                for token in 0..2 {
+                    earn(token, paid(fee_of(minute.paid[token], terms.fee), part, liquidity, minute.liquidity)?)?;
+                }
             }
         }
-        (0..2).for_each(|token| self.fees[token] += came[token]);
+        for token in 0..2 {
+            let sum = self.fees[token].checked_add(came[token]).filter(|sum| *sum < MAX_FEES);
+            self.fees[token] = sum.ok_or(DefiError::Overflow("fees"))?;
+        }
         let (old, new) = (self.placed(before)?, self.placed(after)?);
         let value = |tokens| -> Result<i128, DefiError> {
             i128::try_from(terms.value(tokens, after)?).map_err(|_| DefiError::Overflow("value"))
         };
-        Ok([value(came)?, value(old)? - value(new)?])
+        Ok(MinuteOutcome { fees: value(came)?, least: value(least)?, lost: value(old)? - value(new)? })
     }
 
     /// Executes an order at a price in a pool of so much liquidity, at a time; what it cost, in money.
@@ -237,7 +269,7 @@ impl Holding {
         next.moves = if next.moves.0 == day { (day, next.moves.1 + 1) } else { (day, 1) };
         next.pay(rules.gas, sqrt_price, terms)?;
         if let RangeOrder::Range { lower, upper } = order {
-            next.balance((lower, upper), sqrt_price, liquidity, terms)?;
+            next.balance((lower, upper), sqrt_price, liquidity, terms, rules)?;
             let range = (sqrt_at(lower), sqrt_at(upper));
             let liquidity = liquidity_for(sqrt_price, range, next.idle)?;
             let mut paid = held(sqrt_price, range, liquidity, true)?;
@@ -271,13 +303,14 @@ impl Holding {
         Ok(())
     }
 
-    /// Swaps in the pool until the idle tokens stand to each other as a range needs them.
+    /// Swaps in the pool, or elsewhere, until the idle tokens stand to each other as a range needs them.
     fn balance(
         &mut self,
         ticks: (i32, i32),
         sqrt_price: U256,
         liquidity: u128,
         terms: &Terms,
+        rules: &PoolRules,
     ) -> Result<(), DefiError> {
         /// Liquidity whose proportions are taken: large, so that rounding does not show.
         const PROBE: u128 = 1 << 80;
@@ -296,6 +329,12 @@ impl Holding {
             let missing = terms.convert(target - self.idle[money], money, sqrt_price)?;
             (1 - money, missing.min(self.idle[1 - money]))
         };
+        if let Some(cost) = rules.swap_cost {
+            let given = U256::from(terms.convert(amount, from, sqrt_price)?) * U256::from(FEE_ONE - cost);
+            self.idle[from] -= amount;
+            self.idle[1 - from] += u128::try_from(given / U256::from(FEE_ONE)).expect("a part of 128 bits");
+            return Ok(());
+        }
         let limit = sqrt_at(if from == 0 { MIN_TICK } else { MAX_TICK });
         let done = step(sqrt_price, limit, liquidity, amount, terms.fee)?;
         self.idle[from] -= done.paid + done.fee;

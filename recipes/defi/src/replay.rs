@@ -1,6 +1,10 @@
-//! A position on the recorded path of a real pool: what it would have earned. `exact` drives a [`Pool`] along every
+//! A position on the recorded path of a real pool: what it earned, or would have. `exact` drives a [`Pool`] along every
 //! swap; the other models are what backtests make of less (Demeter's minutes, prices alone), so that their errors are
-//! known. A position is a guest: it takes its share of what was paid, and moves no recorded price.
+//! known.
+//!
+//! Fees and losses are of one world: the price went the way that is recorded, whoever was in the pool. Where a position
+//! is not among what is recorded, trades were then larger in the measure in which there was more liquidity, and a unit
+//! of it was paid what every other unit was paid on that way.
 
 use ruint::aliases::U256;
 use schemars::JsonSchema;
@@ -264,8 +268,11 @@ pub fn legs(events: &[Event], terms: &Terms) -> Result<Vec<Leg>, DefiError> {
 
 impl Leg {
     /// The fee of so much liquidity between two prices.
-    pub fn share(&self, range: (U256, U256), own: u128) -> u128 {
-        share(self.fee, overlap(self.way, range), own, self.liquidity)
+    ///
+    /// # Errors
+    /// An amount beyond 128 bits.
+    pub fn paid(&self, range: (U256, U256), own: u128) -> Result<FeeShare, DefiError> {
+        paid(self.fee, overlap(self.way, range), own, self.liquidity)
     }
 }
 
@@ -280,15 +287,29 @@ pub fn overlap((from, to): (U256, U256), (low, high): (U256, U256)) -> u128 {
     u128::try_from((inner << 64) / way).expect("a part of the way is at most 2^64")
 }
 
-/// The share of a fee that goes to `own` liquidity beside that of the pool, over a part of the way in 2^-64, rounded
-/// down.
-pub fn share(fee: u128, part: u128, own: u128, pool: u128) -> u128 {
-    let wide = ruint::aliases::U512::from(fee) * ruint::aliases::U512::from(part) * ruint::aliases::U512::from(own);
-    let all = ruint::aliases::U512::from(own) + ruint::aliases::U512::from(pool);
-    if all.is_zero() {
-        return 0;
+/// What liquidity is paid, by what is taken for given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FeeShare {
+    /// The way of the price, which is what losses are of, too.
+    pub path: u128,
+    /// What was traded, of which there was no more because of it: no less can have been paid.
+    pub volume: u128,
+}
+
+/// What `own` liquidity is paid where the pool's was paid a fee, over a part of the way in 2^-64, rounded down; nothing
+/// where the pool had none.
+///
+/// # Errors
+/// An amount beyond 128 bits.
+pub fn paid(fee: u128, part: u128, own: u128, pool: u128) -> Result<FeeShare, DefiError> {
+    if pool == 0 {
+        return Ok(FeeShare::default());
     }
-    u128::try_from((wide >> 64usize) / all).expect("a share is at most the whole")
+    let wide = ruint::aliases::U512::from(fee) * ruint::aliases::U512::from(part) * ruint::aliases::U512::from(own);
+    let (wide, pool) = (wide >> 64usize, ruint::aliases::U512::from(pool));
+    let path = u128::try_from(wide / pool).map_err(|_| DefiError::Overflow("fees"))?;
+    let volume = u128::try_from(wide / (pool + ruint::aliases::U512::from(own))).expect("a share is at most the whole");
+    Ok(FeeShare { path, volume })
 }
 
 /// The fee in an amount that was paid, rounded up.
@@ -299,11 +320,13 @@ pub fn fee_of(paid: u128, fee: u32) -> u128 {
 /// How fees are estimated where not every swap is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeeModel {
-    /// Each swap's fee by share of liquidity and part of the way in range.
+    /// Each swap's fee by liquidity and part of the way in range.
     SwapShare,
-    /// Each minute's fees by share of liquidity if its last price is in range.
+    /// That by what was traded, of which there was no more because of the position.
+    SwapVolume,
+    /// Each minute's fees by liquidity if its last price is in range.
     MinuteClose,
-    /// Each minute's fees by share of liquidity and part of the way from its lowest to its highest price in range.
+    /// Each minute's fees by liquidity and part of the way from its lowest to its highest price in range.
     MinutePath,
     /// What the liquidity would be paid for the way from price to price, in range, after every so many microseconds;
     /// 0 for every swap.
@@ -331,9 +354,10 @@ pub fn estimate(
         Ok(())
     };
     match model {
-        FeeModel::SwapShare => {
+        FeeModel::SwapShare | FeeModel::SwapVolume => {
             for leg in legs(events, terms)? {
-                earn(leg.token, leg.share(range, own), leg.way.1)?;
+                let paid = leg.paid(range, own)?;
+                earn(leg.token, if model == FeeModel::SwapShare { paid.path } else { paid.volume }, leg.way.1)?;
             }
         }
         FeeModel::MinuteClose | FeeModel::MinutePath => {
@@ -346,7 +370,7 @@ pub fn estimate(
                 };
                 for token in 0..2 {
                     let fee = fee_of(minute.paid[token], terms.fee);
-                    earn(token, share(fee, part, own, minute.liquidity), price)?;
+                    earn(token, paid(fee, part, own, minute.liquidity)?.path, price)?;
                 }
             }
         }

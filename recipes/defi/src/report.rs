@@ -90,7 +90,7 @@ enum ReportHeading {
 }
 
 /// Heads of the table's columns, with what they are.
-const COLUMNS: [(&str, ReportHeading, &str); 15] = [
+const COLUMNS: [(&str, ReportHeading, &str); 16] = [
     ("fees", ReportHeading::All, "fees earned; of a quoter the distance of its fills from the last price before them"),
     (
         "lost",
@@ -103,6 +103,11 @@ const COLUMNS: [(&str, ReportHeading, &str); 15] = [
         "gas, fees and slippage of moving; of a quoter the exchange's fees, rebates being negative",
     ),
     ("net", ReportHeading::All, "fees - lost - costs"),
+    (
+        "net at least",
+        ReportHeading::Provider,
+        "net had there been no trade because of the provider: fees by its share of what was traded, all losses of the path",
+    ),
     (
         "policy - it",
         ReportHeading::All,
@@ -120,7 +125,7 @@ const COLUMNS: [(&str, ReportHeading, &str); 15] = [
     ("share", ReportHeading::Provider, "mean own share of the liquidity in range, where in range"),
 ];
 
-fn cells(line: &TableLine) -> [String; 15] {
+fn cells(line: &TableLine) -> [String; 16] {
     let it = &line.measures;
     let against = line.against.map_or(String::new(), |found| match (found.low, found.high) {
         (Some(low), Some(high)) => {
@@ -133,6 +138,7 @@ fn cells(line: &TableLine) -> [String; 15] {
         money(it.lost),
         money(it.costs),
         money(it.net),
+        money(it.least),
         against,
         money(it.against_hold),
         money(it.impermanent),
@@ -190,7 +196,7 @@ impl Report {
     /// What the table comes to, in a sentence.
     pub fn verdict(&self) -> String {
         let others = || self.lines.iter().filter(|line| line.against.is_some());
-        let Some(best) = others().max_by(|a, b| a.measures.utility.total_cmp(&b.measures.utility)) else {
+        let Some(best) = others().max_by(|a, b| a.measures.net.total_cmp(&b.measures.net)) else {
             return "There is nothing to compare with.".to_owned();
         };
         let Some(interval) = best.against else { unreachable!("filtered above") };

@@ -11,12 +11,20 @@ pub struct BookRules {
     pub maker_fee: i64,
     /// Smallest step of a price, units of 1e-10.
     pub tick: u64,
-    /// Steps beyond a quote that the price must trade for the quote to be filled as a whole.
+    /// Steps beyond a quote that the price must trade for what is traded there to reach the quote.
     pub through: u64,
-    /// Share of a quote that is filled where the price reaches it and goes no further, millionths.
+    /// Share of what takers trade at a quote's own price that reaches it, behind what stood there before it, millionths.
     pub queue: u64,
+    /// Share of what they trade beyond it that reaches it, beside other quotes, millionths.
+    #[serde(default = "whole")]
+    pub share: u64,
     /// Bars between what a decision sees and the first bar that its quotes stand in; at least one.
     pub latency: usize,
+}
+
+/// All of it, millionths.
+fn whole() -> u64 {
+    1_000_000
 }
 
 /// What it costs to move a position in a pool.
@@ -25,6 +33,10 @@ pub struct BookRules {
 pub struct PoolRules {
     /// Transaction cost of every move, in money's smallest unit.
     pub gas: u128,
+    /// Cost of swapping into a new range's proportions elsewhere, millionths of what is swapped; absent, it is swapped in
+    /// the pool itself, for its fee and its price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap_cost: Option<u32>,
     /// Minutes between what a decision sees and the price it is executed at; at least one.
     pub latency: usize,
 }

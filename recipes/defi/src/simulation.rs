@@ -19,7 +19,7 @@ pub struct Tally {
     pub fees: i128,
     /// Lost to the price: of a position against rebalancing, of a quoter whatever its fills and inventory lost.
     pub lost: i128,
-    /// Paid to move: gas, fees, slippage; for a quoter the exchange's fees, rebates being negative.
+    /// FeeShare to move: gas, fees, slippage; for a quoter the exchange's fees, rebates being negative.
     pub costs: i128,
     /// Penalty of inventory: not paid, but part of what is preferred.
     pub penalty: i128,
@@ -64,6 +64,8 @@ pub struct Passed {
     pub active: bool,
     /// Distance of the quotes, or width of the range, millionths of the price; 0 where there is none.
     pub spread: i64,
+    /// Fees had there been no trade because of the maker; of pools only.
+    pub least: i128,
     /// Own share of the liquidity in range, millionths; of pools only.
     pub share: i64,
     /// A fill: its price in units of 1e-10 and its signed size.

@@ -292,6 +292,31 @@ fn market_files() {
     fuzz("canonical-market", &seeds, 64 * MEGABYTE, parse);
 }
 
+#[test]
+fn positions() {
+    let seed = b"id,tick_lower,tick_upper,liquidity,opened,closed,fees0,fees1\n\
+        a,-10,20,5,7:8:9,2024-01-05 00:44:59,1,0\nb,0,10,1,2024-01-05 00:44:58,,,\n"
+        .to_vec();
+    let read = |folder: &Path| {
+        let events = defi::import(&[folder.join("events.csv")], None);
+        let owned = defi::owned(&folder.join("positions.csv"));
+        if let (Ok(owned), Ok(Market::Events(events))) = (owned, events.map(|import| import.market)) {
+            let terms = ftk_defi::replay::Terms { fee: 500, spacing: 10, decimals: [6, 18], money: 0 };
+            for owned in owned {
+                drop(ftk_defi::positions::replay(&events, &terms, &owned));
+            }
+        }
+    };
+    let seeds: Vec<Vec<u8>> =
+        markets().into_iter().filter(|(format, _)| *format == MarketFormat::PoolEvents).map(|(_, seed)| seed).collect();
+    let events = seeds[0].clone();
+    let parse = in_folder(Vec::new(), "positions.csv", move |folder| {
+        std::fs::write(folder.join("events.csv"), &events).unwrap();
+        read(folder);
+    });
+    fuzz("positions.csv", &[seed], 64 * MEGABYTE, parse);
+}
+
 /// Seals a decision log anew, line by line.
 fn sealed(text: &str) -> String {
     let mut previous = String::new();

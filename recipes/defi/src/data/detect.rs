@@ -148,6 +148,8 @@ impl MarketFormat {
         match (self, cells.len()) {
             (Self::Klines, 12) => time(0) && all(1..6) && time(6) && all(7..12),
             (Self::Bars, 6) => time(0) && all(1..6),
+            // Kraken's, with the number of trades.
+            (Self::Bars, 7) => time(0) && all(1..6) && id(6),
             (Self::Trades, 6) => id(0) && all(1..4) && time(4) && flag(5),
             (Self::Trades, 7) => id(0) && all(1..4) && time(4) && flag(5) && flag(6),
             (Self::AggTrades, 7) => id(0) && all(1..3) && id(3) && id(4) && time(5) && flag(6),

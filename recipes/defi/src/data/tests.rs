@@ -208,3 +208,12 @@ fn events_become_minutes_and_canonical_files_come_back() {
         assert!(error.ends_with("line 3 is wrong"), "{error}");
     }
 }
+
+#[test]
+fn krakens_bars_have_no_header_and_the_number_of_trades() {
+    let found = imported("1381095240,123.61,123.7,123.5,123.61,0.1,1\n1381095300,123.61,124,123,123.9,2.5,12\n");
+    let import = found.unwrap();
+    let Market::Bars(bars) = import.market else { panic!("bars") };
+    assert_eq!((import.format, bars.len(), bars[1].high), (MarketFormat::Bars, 2, 1_240_000_000_000));
+    assert_eq!((bars[1].time, bars[1].volume, bars[1].bought), (1_381_095_300_000_000, 250_000_000, None));
+}

@@ -14,7 +14,7 @@ const CONTROLLER: QuoteController = QuoteController {
 };
 
 fn simulation(controller: QuoteController) -> Book {
-    let rules = BookRules { maker_fee: -20, tick: 1_000_000, through: 1, queue: 200_000, latency: 1 };
+    let rules = BookRules { maker_fee: -20, tick: 1_000_000, through: 1, queue: 200_000, share: 1_000_000, latency: 1 };
     Book::new(bars(4, 600, USUAL), rules, controller, 100).unwrap()
 }
 

@@ -5,10 +5,11 @@ use crate::market::Market;
 
 const CONTROLLER: QuoteController =
     QuoteController { base: 200_000, slope: 500_000, size: 100, max_inventory: 250, min_half_spread: 100_000 };
-const RULES: BookRules = BookRules { maker_fee: 0, tick: 1, through: 1, queue: 250_000, latency: 1 };
+const RULES: BookRules = BookRules { maker_fee: 0, tick: 1, through: 1, queue: 250_000, share: 1_000_000, latency: 1 };
 
+/// A bar in which sellers and buyers took 500 each.
 fn bar(open: u64, high: u64, low: u64, close: u64) -> Bar {
-    Bar { time: 0, open, high, low, close, volume: 1, bought: None }
+    Bar { time: 0, open, high, low, close, volume: 1000, bought: None }
 }
 
 #[test]
@@ -44,17 +45,25 @@ fn fills_by_hand() {
         (account, filled)
     };
     assert_eq!(meet(bar(1000, 1009, 991, 1000), RULES), (QuoterAccount::default(), Filled::default()));
-    // Touched: a quarter. Traded through: all, at the quote's own price, even if the bar opened beyond it.
-    assert_eq!(meet(bar(1000, 1000, 990, 1000), RULES).0, QuoterAccount { cash: -25 * 990, inventory: 25 });
-    assert_eq!(meet(bar(1000, 1000, 989, 1000), RULES).0, QuoterAccount { cash: -100 * 990, inventory: 100 });
+    // Touched: a quarter of an eleventh of 500. Traded through: a quarter and the whole of a twelfth each; all, at the
+    // quote's own price, where the bar lies beyond it.
+    assert_eq!(meet(bar(1000, 1000, 990, 1000), RULES).0, QuoterAccount { cash: -11 * 990, inventory: 11 });
+    assert_eq!(meet(bar(1000, 1000, 989, 1000), RULES).0, QuoterAccount { cash: -52 * 990, inventory: 52 });
     assert_eq!(meet(bar(970, 975, 960, 970), RULES).0, QuoterAccount { cash: -100 * 990, inventory: 100 });
-    assert_eq!(meet(bar(1000, 1011, 1000, 1000), RULES).0, QuoterAccount { cash: 100 * 1010, inventory: -100 });
+    assert_eq!(meet(bar(1000, 1011, 1000, 1000), RULES).0, QuoterAccount { cash: 52 * 1010, inventory: -52 });
+    // Two steps are needed and one was traded: it counts as touched. Others quote, too: half of what is beyond.
+    assert_eq!(meet(bar(1000, 1000, 989, 1000), BookRules { through: 2, ..RULES }).0.inventory, 10);
+    assert_eq!(meet(bar(1000, 1000, 989, 1000), BookRules { share: 500_000, ..RULES }).0.inventory, 31);
+    // Never more than was traded, on the side that was taken.
+    let traded = |volume, bought| meet(Bar { volume, bought, ..bar(970, 975, 960, 970) }, RULES).0.inventory;
+    assert_eq!((traded(2, None), traded(1, Some(0)), traded(0, None), traded(70, Some(70))), (1, 1, 0, 0));
+    assert_eq!(traded(90, Some(20)), 70);
     // Both sides: the one the close makes worse.
     assert_eq!(meet(bar(1000, 1020, 980, 1005), RULES).0.inventory, -100);
     assert_eq!(meet(bar(1000, 1020, 980, 995), RULES).0.inventory, 100);
     // Fees are rounded up, rebates down.
     let fee = |maker_fee| meet(bar(1000, 1000, 989, 1000), BookRules { maker_fee, ..RULES }).1.fee;
-    assert_eq!((fee(100), fee(-100), fee(1), fee(-1)), (10, -9, 1, 0));
+    assert_eq!((fee(100), fee(-100), fee(1), fee(-1)), (6, -5, 1, 0));
 }
 
 /// Mean markout five bars later, millionths, of symmetric quotes around a price that `centre` takes from the bars

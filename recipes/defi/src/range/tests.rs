@@ -2,7 +2,7 @@ use super::*;
 use crate::market::MINUTE;
 
 const TERMS: Terms = Terms { fee: 500, spacing: 10, decimals: [6, 18], money: 0 };
-const RULES: PoolRules = PoolRules { gas: 50_000, latency: 1 };
+const RULES: PoolRules = PoolRules { gas: 50_000, swap_cost: None, latency: 1 };
 const CONTROLLER: RangeController = RangeController { capital: 10_000_000_000, min_width: 5_000, max_moves: 2 };
 const POOL: u128 = 12_000_000_000_000_000_000;
 
@@ -58,24 +58,29 @@ fn a_move_costs_gas_fee_and_slippage_and_nothing_is_created() {
     let mut other = Holding::new(CONTROLLER.capital, &TERMS, at).unwrap();
     let thin = other.execute(order, (at, POOL / 1000, 0), &TERMS, &RULES).unwrap();
     assert!(thin > 10 * cost, "{thin}");
+    // Elsewhere it costs what the rules say, however thin the pool.
+    let mut other = Holding::new(CONTROLLER.capital, &TERMS, at).unwrap();
+    let rules = PoolRules { swap_cost: Some(500), ..RULES };
+    let routed = other.execute(order, (at, POOL / 1000, 0), &TERMS, &rules).unwrap();
+    assert!((routed - 50_000 - 5_000_000_000 * 5 / 10_000).abs() < 100, "{routed}");
     let exit = holding.execute(RangeOrder::Exit, (at, POOL, DAY), &TERMS, &RULES).unwrap();
     assert!((50_000..50_010).contains(&exit), "{exit}");
     assert_eq!((holding.position, holding.moves), (None, (1, 1)));
 }
 
 #[test]
-fn fees_are_diluted_by_the_position_itself_and_loss_is_convexity() {
+fn fees_and_loss_are_of_one_path_and_loss_is_convexity() {
     let at = sqrt_at(199_003);
     let position = RangePosition { lower: 198_900, upper: 199_100, liquidity: POOL };
     let mut holding = Holding { position: Some(position), ..Holding::default() };
-    let [fees, loss_here] =
-        holding.pass(at, &minute(199_003, 199_003, 199_003, [2_000_000_000, 0]), None, &TERMS).unwrap();
-    // As much liquidity as the pool has: half of a twentieth of a percent of 2000 dollars.
-    assert_eq!(fees, 500_000);
+    let here = holding.pass(at, &minute(199_003, 199_003, 199_003, [2_000_000_000, 0]), None, &TERMS).unwrap();
+    // As much liquidity as the pool has, which was paid a twentieth of a percent of 2000 dollars on this way: as much;
+    // half of it had nobody traded more.
+    assert_eq!((here.fees, here.least, holding.fees), (1_000_000, 500_000, [1_000_000, 0]));
     // The end of a minute is known to the tick only.
-    assert!(loss_here.abs() < 10, "{loss_here}");
-    let [none, _] = holding.pass(at, &minute(199_200, 199_210, 199_205, [2_000_000_000, 0]), None, &TERMS).unwrap();
-    assert_eq!(none, 0);
+    assert!(here.lost.abs() < 10, "{here:?}");
+    let none = holding.pass(at, &minute(199_200, 199_210, 199_205, [2_000_000_000, 0]), None, &TERMS).unwrap();
+    assert_eq!((none.fees, none.least), (0, 0));
     let mut total = 0;
     for (from, to) in [(199_000, 199_050), (199_050, 198_950), (198_950, 199_300), (199_300, 199_000)] {
         let lost = loss(&TERMS, &position, sqrt_at(from), sqrt_at(to)).unwrap();

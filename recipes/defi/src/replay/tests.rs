@@ -142,7 +142,7 @@ fn the_desk_accrues_what_the_pool_does() {
         for width in [20_000, 5_000] {
             let ticks = TERMS.around(day.first, width);
             let own = TERMS.liquidity_worth(CAPITAL, ticks, day.first).unwrap();
-            let rules = crate::rules::PoolRules { gas: 0, latency: 1 };
+            let rules = crate::rules::PoolRules { gas: 0, swap_cost: None, latency: 1 };
             let controller = crate::range::RangeController { capital: CAPITAL, min_width: 1000, max_moves: 9 };
             let simulation = Liquidity::of_events(&day.events, TERMS, rules, controller, 0).unwrap();
             let mut state = simulation.start(0).unwrap();
@@ -166,9 +166,11 @@ fn shares_and_overlaps_by_hand() {
     assert_eq!(overlap((at(10), at(10)), (at(0), at(10))), 0);
     let half = overlap((at(100), at(-100)), (at(0), at(200))) as f64 / 2f64.powi(64);
     assert!((half - 0.5).abs() < 0.01, "{half}");
-    assert_eq!(share(1000, 1 << 64, 1, 3), 250);
-    assert_eq!(share(1000, 1 << 63, 1, 3), 125);
-    assert_eq!(share(1000, 1 << 64, 0, 0), 0);
+    let both = |fee, part, own, pool| paid(fee, part, own, pool).map(|it| (it.path, it.volume)).unwrap();
+    assert_eq!(both(1000, 1 << 64, 1, 3), (333, 250));
+    assert_eq!(both(1000, 1 << 63, 1, 3), (166, 125));
+    assert_eq!((both(1000, 1 << 64, 0, 0), both(1000, 1 << 64, 5, 0)), ((0, 0), (0, 0)));
+    assert_eq!(paid(1 << 100, 1 << 64, 1 << 99, 1).unwrap_err().to_string(), "an amount leaves its range: fees");
     assert_eq!((fee_of(1_000_000, 500), fee_of(1, 500)), (500, 1));
     // 1e12 / 1.0001^tick dollars for a token of 18 decimals, at tick 200000: 2061.5...
     let dollars = TERMS.value([0, 1_000_000_000_000_000_000], at(200_000)).unwrap() as f64 / 1e6;

@@ -8,7 +8,7 @@ use crate::simulation::book::Book;
 use crate::simulation::liquidity::Liquidity;
 
 fn simulation(bars: Vec<Bar>) -> Book {
-    let rules = BookRules { maker_fee: 0, tick: 1_000_000, through: 1, queue: 200_000, latency: 1 };
+    let rules = BookRules { maker_fee: 0, tick: 1_000_000, through: 1, queue: 200_000, share: 1_000_000, latency: 1 };
     let controller = QuoteController {
         base: 100_000,
         slope: 500_000,

@@ -50,8 +50,10 @@ impl Book {
     /// Rules or limits that make no sense, volumes beyond range.
     pub fn new(bars: Vec<Bar>, rules: BookRules, controller: QuoteController, penalty: u32) -> Result<Self, DefiError> {
         controller.check("controller")?;
-        if rules.latency == 0 || rules.tick == 0 || rules.queue > 1_000_000 || rules.maker_fee.abs() > 100_000 {
-            let message = "latency and tick must be at least 1, queue at most 1000000, maker_fee within a tenth";
+        let shares = rules.queue.max(rules.share) <= 1_000_000;
+        if rules.latency == 0 || rules.tick == 0 || !shares || rules.maker_fee.abs() > 100_000 {
+            let message =
+                "latency and tick must be at least 1, queue and share at most 1000000, maker_fee within a tenth";
             return Err(DefiError::setting("rules", message));
         }
         let features = features(&bars)?;
@@ -179,6 +181,7 @@ impl Simulation for Book {
             moves: u32::from(filled.fill.is_some()),
             active: standing,
             spread: if standing { i64::try_from(distance).unwrap_or(i64::MAX) } else { 0 },
+            least: 0,
             share: 0,
             fill: filled.fill,
             bounds: standing.then_some([quotes.bid, quotes.ask]),

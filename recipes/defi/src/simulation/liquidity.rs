@@ -9,7 +9,9 @@ use super::{BaselineFamily, Passed, Simulation, Tally};
 use crate::DefiError;
 use crate::market::{Bar, Event, PRICE_ONE, PoolMinute, minutes_of_events};
 use crate::pool::{FEE_ONE, MAX_TICK, MIN_TICK, sqrt_at};
-use crate::range::{ACTIONS, EXIT, HOLD, Holding, RangeAsk, RangeController, RangeOrder, RangePosition, asked};
+use crate::range::{
+    ACTIONS, EXIT, HOLD, Holding, MinuteOutcome, RangeAsk, RangeController, RangeOrder, RangePosition, asked,
+};
 use crate::replay::{Leg, Terms, fee_of, legs};
 use crate::rules::PoolRules;
 use crate::window::{Feature, Maker, Own, RANGE_ACTIONS, features, ids, root, warm_up};
@@ -127,8 +129,8 @@ impl Liquidity {
         penalty: u32,
     ) -> Result<Self, DefiError> {
         controller.check("controller")?;
-        if terms.fee >= FEE_ONE || rules.gas > 1 << 62 {
-            let message = "fee must be below 1000000, gas at most 2^62";
+        if terms.fee >= FEE_ONE || rules.gas > 1 << 62 || rules.swap_cost.is_some_and(|cost| cost > FEE_ONE) {
+            let message = "fee must be below 1000000, gas at most 2^62, swap_cost at most 1000000";
             return Err(DefiError::setting("rules", message));
         }
         if rules.latency == 0
@@ -293,7 +295,7 @@ impl Simulation for Liquidity {
         let (before, now) = (sqrt_at(self.minutes[bar - 1].close), sqrt_at(minute.close));
         let held = state.holding.position;
         let swaps = self.swaps.as_ref().map(|(legs, starts)| &legs[starts[bar]..starts[bar + 1]]);
-        let [fees, lost] = state.holding.pass(before, minute, swaps, &self.terms)?;
+        let MinuteOutcome { fees, least, lost } = state.holding.pass(before, minute, swaps, &self.terms)?;
         let (mut costs, mut moves, mut turnover) = (0, 0, 0);
         if let Some((due, order)) = state.pending
             && due == bar
@@ -330,6 +332,7 @@ impl Simulation for Liquidity {
             moves,
             active,
             spread: width,
+            least,
             share,
             fill: None,
             bounds,
