@@ -10,7 +10,7 @@ use ftk_adapters::foreign;
 use serde::Deserialize;
 
 use super::error::GraphError;
-use super::graph::Graph;
+use super::graph::{Graph, spelt};
 use super::settings::Gnn;
 use ftk_recipes::preference::{Loss, PreferenceRow, ScoredCompletion};
 
@@ -80,7 +80,7 @@ fn read(
         let name = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let find = |known: &BTreeMap<String, u32>, value: &serde_json::Value, what: &str| {
             let name = name(value);
-            known.get(&name).copied().ok_or_else(|| wrong(format!("is not {what} of the graph: {name}")))
+            known.get(&*spelt(&name)).copied().ok_or_else(|| wrong(format!("is not {what} of the graph: {name}")))
         };
         let value = subject(&line).ok_or_else(|| wrong(format!("has no key: {key}")))?;
         let subject = find(&numbers, value, "a node")? as usize;

@@ -1,5 +1,6 @@
 //! A graph in memory: nodes by number, edges in one order, whatever file they came from.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -192,7 +193,7 @@ impl Graph {
         self.names.as_ref().map_or_else(|| node.to_string(), |names| names[node].clone())
     }
 
-    /// The node of each name.
+    /// The node of each name; names are spelt as [`spelt`] has them.
     pub fn numbers(&self) -> BTreeMap<String, u32> {
         (0..self.nodes).map(|node| (self.name(node), node as u32)).collect()
     }
@@ -288,6 +289,15 @@ pub(super) fn attended(lists: &[Vec<u32>]) -> Propagation {
     let rows =
         (0..lists.len()).map(|node| with_itself(&lists[node], node as u32).into_iter().map(|sender| (sender, ONE)));
     Propagation::new(Sparse::from_rows(lists.len(), rows))
+}
+
+/// A name as it is kept: addresses of Ethereum, whose capitals are a checksum and no part of them, in small letters.
+pub fn spelt(name: &str) -> Cow<'_, str> {
+    let digits = name.strip_prefix("0x").filter(|digits| digits.len() == 40);
+    match digits.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+        true => Cow::Owned(name.to_ascii_lowercase()),
+        false => Cow::Borrowed(name),
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use ftk_adapters::foreign;
 use ftk_networks::ops::graph::Features;
 
 use super::error::GraphError;
-use super::graph::{Carries, Edge, Graph, ImportFindings, NodeSplit, are_believable};
+use super::graph::{Carries, Edge, Graph, ImportFindings, NodeSplit, are_believable, spelt};
 use super::npz::{self, Array, Values};
 use super::table::{HeaderLine, Table, TableRow};
 
@@ -68,12 +68,13 @@ struct Names {
 
 impl Names {
     fn number(&mut self, name: &str) -> u32 {
-        if let Some(&number) = self.known.get(name) {
+        let name = spelt(name);
+        if let Some(&number) = self.known.get(&*name) {
             return number;
         }
         let number = self.order.len() as u32;
-        self.known.insert(name.to_owned(), number);
-        self.order.push(name.to_owned());
+        self.known.insert(name.clone().into_owned(), number);
+        self.order.push(name.into_owned());
         number
     }
 }
@@ -89,13 +90,13 @@ fn classes<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
     all.into_iter().map(str::to_owned).collect()
 }
 
-const ID: [&str; 3] = ["id", "node", "name"];
+const ID: [&str; 4] = ["id", "node", "name", "address"];
 const LABEL: [&str; 3] = ["y", "label", "class"];
 const SPLIT: [&str; 1] = ["split"];
-const TIME: [&str; 4] = ["time", "ts", "timestamp", "date"];
-const SOURCE: [&str; 4] = ["src", "source", "from", "rater"];
-const TARGET: [&str; 5] = ["dst", "target", "to", "destination", "ratee"];
-const WEIGHT: [&str; 4] = ["weight", "rating", "value", "feature"];
+const TIME: [&str; 5] = ["time", "ts", "timestamp", "date", "block_timestamp"];
+const SOURCE: [&str; 8] = ["src", "source", "from", "rater", "from_address", "sender", "source_id", "u"];
+const TARGET: [&str; 9] = ["dst", "target", "to", "destination", "ratee", "to_address", "receiver", "target_id", "v"];
+const WEIGHT: [&str; 5] = ["weight", "rating", "value", "feature", "amount"];
 
 fn tables(nodes: Option<&Path>, edges: &Path, directed: bool) -> Result<(Graph, ImportFindings), GraphError> {
     let mut names = Names::default();
@@ -103,7 +104,20 @@ fn tables(nodes: Option<&Path>, edges: &Path, directed: bool) -> Result<(Graph, 
     if let Some(path) = nodes {
         node_table(path, &mut names, &mut graph)?;
     }
-    let table = Table::read(edges, HeaderLine::Names)?;
+    let mut table = Table::read(edges, HeaderLine::Names)?;
+    if table.columns.iter().all(|name| name.parse::<f64>().is_ok()) {
+        // As SNAP publishes graphs: numbers from the first line on.
+        let names: &[&str] = match table.columns.len() {
+            2 => &["src", "dst"],
+            4 => &["src", "dst", "rating", "time"],
+            _ => {
+                let error = GraphError::at(edges, ":1", "no line of column names");
+                return Err(error.hinted("write one: src,dst, and weight and time if there are any"));
+            }
+        };
+        table.name_columns(names);
+    }
+    let table = table;
     let need = |which: &[&str], what: &str| {
         let missing = || {
             GraphError::at(edges, ":1", format!("no column for the {what}; there are: {}", table.columns.join(", ")))
@@ -124,19 +138,20 @@ fn tables(nodes: Option<&Path>, edges: &Path, directed: bool) -> Result<(Graph, 
         time: time.is_some(),
         direction: directed || weight.is_some() || time.is_some(),
     };
+    let mut dated = None;
     for row in table.rows() {
         let mut end = |column: usize| -> Result<u32, GraphError> {
             let name = table.text(row, column)?;
-            if nodes.is_some() && !names.known.contains_key(name) {
+            if nodes.is_some() && !names.known.contains_key(&*spelt(name)) {
                 let error = table.wrong(row, column, &format!("names no node: {name}"));
                 return Err(error.hinted("every end of an edge must be in the table of nodes"));
             }
             Ok(names.number(name))
         };
         let (source, target) = (end(source)?, end(target)?);
-        let number = |column: Option<usize>| column.map(|column| table.number(row, column)).transpose();
-        let weight = number(weight)?.map_or(1.0, |weight| weight as f32);
-        graph.edges.push(Edge { source, target, weight, time: number(time)?.unwrap_or(0.0) });
+        let weight = weight.map(|column| table.number(row, column)).transpose()?.map_or(1.0, |weight| weight as f32);
+        let time = time.map(|column| table.time(row, column, &mut dated)).transpose()?.unwrap_or(0.0);
+        graph.edges.push(Edge { source, target, weight, time });
     }
     graph.nodes = names.order.len();
     graph.names = Some(names.order);
@@ -177,7 +192,7 @@ fn node_table(path: &Path, names: &mut Names, graph: &mut Graph) -> Result<(), G
             return Err(error.hinted("leave it out: it would be learnt from, and tells what is to be found"));
         }
     }
-    let mut values = Vec::new();
+    let (mut values, mut dated) = (Vec::new(), None);
     for (at, row) in table.rows().iter().enumerate() {
         let name = table.text(row, id)?;
         if names.number(name) as usize != at {
@@ -190,7 +205,7 @@ fn node_table(path: &Path, names: &mut Names, graph: &mut Graph) -> Result<(), G
             graph.parts.push(part(&table, row, split)?);
         }
         if let Some(time) = time {
-            graph.times.push(table.number(row, time)?);
+            graph.times.push(table.time(row, time, &mut dated)?);
         }
     }
     if !features.is_empty() && !values.is_empty() {
@@ -235,8 +250,14 @@ fn archive(path: &Path) -> Result<(Graph, ImportFindings), GraphError> {
         graph.edges.push(Edge { source, target, weight: 1.0, time: 0.0 });
     }
     if let Some(Array { shape, values }) = arrays.remove("x") {
-        let (Values::Floats(values), &[nodes, width]) = (values, shape.as_slice()) else {
-            return Err(wrong("x", format!("must be 32-bit floats (nodes, features), not {shape:?}")));
+        let &[nodes, width] = shape.as_slice() else {
+            return Err(wrong("x", format!("must be numbers (nodes, features), not {shape:?}")));
+        };
+        let values: Vec<f32> = match values {
+            Values::Floats(values) => values,
+            Values::Doubles(values) => values.into_iter().map(|value| value as f32).collect(),
+            Values::Integers(values) => values.into_iter().map(|value| value as f32).collect(),
+            Values::Flags(values) => values.into_iter().map(|set| f32::from(u8::from(set))).collect(),
         };
         if let Some(at) = values.iter().position(|value| !value.is_finite()) {
             return Err(wrong("x", format!("is not finite at node {}, feature: {}", at / width, at % width)));
@@ -245,9 +266,16 @@ fn archive(path: &Path) -> Result<(Graph, ImportFindings), GraphError> {
         graph.features = (width > 0 && nodes > 0).then(|| Arc::new(Features::new(width, values)));
     }
     if let Some(Array { shape, values }) = arrays.remove("y") {
-        let (Values::Integers(labels), &[nodes]) = (values, shape.as_slice()) else {
-            return Err(wrong("y", format!("must be integers (nodes), not {shape:?}")));
+        let (&[nodes] | &[nodes, 1]) = shape.as_slice() else {
+            return Err(wrong("y", format!("must be one class a node, not {shape:?}")));
         };
+        let labels: Option<Vec<i64>> = match values {
+            Values::Integers(labels) => Some(labels),
+            Values::Floats(labels) => labels.into_iter().map(|label| class_of(f64::from(label))).collect(),
+            Values::Doubles(labels) => labels.into_iter().map(class_of).collect(),
+            Values::Flags(labels) => Some(labels.into_iter().map(i64::from).collect()),
+        };
+        let labels = labels.ok_or_else(|| wrong("y", "must be whole numbers, or NaN for none".to_owned()))?;
         let most = labels.iter().copied().max().unwrap_or(-1);
         if most >= nodes as i64 {
             return Err(wrong("y", format!("a class beyond the number of nodes: {most}")));
@@ -305,6 +333,15 @@ fn archive(path: &Path) -> Result<(Graph, ImportFindings), GraphError> {
         return Err(error.hinted("a graph is x, edge_index, y, train_mask, val_mask, test_mask, edge_attr, edge_time"));
     }
     Graph::new(path, graph)
+}
+
+/// A class that is written as a float; none where it is no number.
+fn class_of(label: f64) -> Option<i64> {
+    match label {
+        label if label.is_nan() => Some(-1),
+        label if label.fract() == 0.0 && label.abs() < f64::from(u32::MAX) => Some(label as i64),
+        _ => None,
+    }
 }
 
 /// A folder of the Open Graph Benchmark: `raw/edge.csv.gz`, `raw/num-node-list.csv.gz`, and where known
@@ -502,6 +539,45 @@ mod tests {
         assert_eq!((found.duplicates, found.out_of_order), (1, 1));
     }
 
+    #[test]
+    fn transfers_and_files_without_a_header_are_read_as_they_come() {
+        let folder = folder(&[]);
+        let read = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(name), text).unwrap();
+            let read = import(&Origin::Path(folder.path().join(name)));
+            read.map_err(|error| error.to_string().replace(folder.path().to_str().unwrap(), "."))
+        };
+        // One address with its checksum and without; wei beyond 2^53; times as dates.
+        let (a, b) = ("0x52908400098527886E0F7030069857D2E4169EE7", "0x8617e340b3d01fa5f11f306f4090fd50e238070d");
+        let rows = format!(
+            "from_address,to_address,value,block_timestamp\n{a},{b},9007199254740993,2024-01-05T00:44:59Z\n\
+             {b},{},1,2024-01-05 00:45:00.5 UTC\n",
+            a.to_lowercase()
+        );
+        let (graph, _) = read("t.csv", &rows).unwrap();
+        assert_eq!((graph.nodes, graph.name(0)), (2, a.to_lowercase()));
+        let edges: Vec<_> = graph.edges.iter().map(|edge| (edge.source, edge.weight, edge.time)).collect();
+        assert_eq!(edges, [(0, 9_007_199_254_740_992.0, 1_704_415_499.0), (1, 1.0, 1_704_415_500.5)]);
+        assert_eq!(graph.numbers().get(&*spelt(a)), Some(&0));
+        let mixed = rows.replace("2024-01-05 00:45:00.5 UTC", "1704415500");
+        assert_eq!(
+            read("m.csv", &mixed).unwrap_err(),
+            "./m.csv:3:block_timestamp: is a number, the rows before it are dates: 1704415500"
+        );
+        let never = rows.replace("01-05T", "02-30T");
+        assert_eq!(
+            read("n.csv", &never).unwrap_err(),
+            "./n.csv:2:block_timestamp: is not a number: 2024-02-30T00:44:59Z"
+        );
+        // SNAP's ratings, and its edges between tabs under remarks.
+        let (graph, _) = read("r.csv", "6,2,4,1289241911.72836\n6,5,2,1289241941.53378\n").unwrap();
+        assert_eq!((graph.nodes, graph.edges.len(), graph.edges[0].weight), (3, 2, 4.0));
+        assert_eq!(graph.carries, Carries { weight: true, time: true, direction: true });
+        let (graph, _) = read("e.txt", "# Directed graph\n# FromNodeId\tToNodeId\n0\t1\n1\t2\n").unwrap();
+        assert_eq!((graph.nodes, graph.edges.len()), (3, 2));
+        assert_eq!(read("x.csv", "1,2,3\n4,5,6\n").unwrap_err(), "./x.csv:1: no line of column names");
+    }
+
     fn from_archive(files: &[(&str, Vec<u8>)]) -> Result<(Graph, ImportFindings), String> {
         let folder = folder(&[("g.npz", &zip(files))]);
         import(&Origin::Path(folder.path().join("g.npz")))
@@ -526,6 +602,16 @@ mod tests {
             refused(&[index.clone(), train, mask("val_mask.npy", &[1, 0, 0])]),
             "./g.npz:val_mask: overlaps another mask at node: 0"
         );
+        // NumPy's default kind, a column of classes, classes as floats.
+        let doubles = |values: &[f64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let wide = ("x.npy", npy("<f8", "(3, 1)", &doubles(&[0.5, 1.0, 2.0])));
+        let column = ("y.npy", npy("<f8", "(3, 1)", &doubles(&[1.0, f64::NAN, 0.0])));
+        let (other, _) = from_archive(&[index.clone(), wide.clone(), column]).unwrap();
+        assert_eq!((other.features.unwrap().row(2), other.labels), (vec![2.0], vec![Some(1), None, Some(0)]));
+        let half = ("y.npy", npy("<f8", "(3,)", &doubles(&[1.0, 0.5, 0.0])));
+        assert_eq!(refused(&[index.clone(), wide, half]), "./g.npz:y: must be whole numbers, or NaN for none");
+        let several = ("y.npy", npy("<i8", "(3, 2)", &longs(&[0; 6])));
+        assert_eq!(refused(&[index.clone(), several]), "./g.npz:y: must be one class a node, not [3, 2]");
         let nan = ("x.npy", npy("<f4", "(3, 2)", &floats(&[0.0, 0.0, 0.0, f32::NAN, 0.0, 0.0])));
         assert_eq!(refused(&[index.clone(), nan]), "./g.npz:x: is not finite at node 1, feature: 1");
         let dangling = ("edge_index.npy", npy("<i8", "(2, 1)", &longs(&[0, -1])));

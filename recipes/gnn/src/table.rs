@@ -1,6 +1,6 @@
 //! Tables of text cells: CSV, optionally gzipped, and Parquet. What the columns mean is not known here.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
@@ -44,7 +44,9 @@ pub enum HeaderLine {
 }
 
 impl Table {
-    /// Reads `.csv`, `.csv.gz` or `.parquet`.
+    /// Reads `.csv`, `.tsv`, `.txt`, each perhaps with `.gz` behind it, or `.parquet`. Cells of text lie between commas,
+    /// or between tabs or semicolons where the first line that is no remark has no comma; lines that begin with `#` are
+    /// remarks where the first one does.
     ///
     /// # Errors
     /// A file that cannot be read, is malformed, or is called something else.
@@ -57,10 +59,12 @@ impl Table {
         if name.ends_with(".gz") {
             return Self::csv(path, MultiGzDecoder::new(file), header);
         }
-        if name.ends_with(".csv") {
+        if [".csv", ".tsv", ".txt"].iter().any(|ending| name.ends_with(ending)) {
             return Self::csv(path, file, header);
         }
-        Err(GraphError::malformed(path, "a table is a .csv, .csv.gz or .parquet file"))
+        let error = GraphError::malformed(path, "a table is a .csv, .tsv, .txt or .parquet file");
+        Err(error
+            .hinted("of a graph in another form, write the edges as a table: src,dst, and weight and time if known"))
     }
 
     fn csv(path: &Path, input: impl Read, header: HeaderLine) -> Result<Self, GraphError> {
@@ -68,8 +72,15 @@ impl Table {
             let line = error.position().map_or_else(String::new, |at| format!(":{}", at.line()));
             GraphError::at(path, line, format!("not CSV: {error}"))
         };
-        let mut reader =
-            csv::ReaderBuilder::new().has_headers(header == HeaderLine::Names).trim(csv::Trim::All).from_reader(input);
+        let mut input = BufReader::new(input);
+        let head = input.fill_buf().map_err(|error| GraphError::io(path, error))?;
+        let (remarks, between) = marks(&String::from_utf8_lossy(head));
+        let mut reader = csv::ReaderBuilder::new()
+            .has_headers(header == HeaderLine::Names)
+            .delimiter(between)
+            .comment(remarks.then_some(b'#'))
+            .trim(csv::Trim::All)
+            .from_reader(input);
         let columns = match header {
             HeaderLine::Names => reader
                 .headers()
@@ -114,6 +125,13 @@ impl Table {
         Ok(Self { path: path.to_owned(), columns, rows })
     }
 
+    /// Takes the first line, which named the columns, for a row, and names them.
+    pub fn name_columns(&mut self, names: &[&str]) {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let cells = std::mem::replace(&mut self.columns, names);
+        self.rows.insert(0, TableRow { line: 1, cells });
+    }
+
     /// Which column has one of these names, whatever their case.
     pub fn column(&self, names: &[&str]) -> Option<usize> {
         names.iter().find_map(|name| self.columns.iter().position(|column| column.eq_ignore_ascii_case(name)))
@@ -152,11 +170,63 @@ impl Table {
         if value.is_finite() { Ok(value) } else { Err(self.wrong(row, column, &format!("is not finite: {text}"))) }
     }
 
+    /// A cell as a time: a number in whatever unit the file has, or a date in seconds since 1970. All of a file are of
+    /// one kind, which `dated` remembers.
+    pub fn time(&self, row: &TableRow, column: usize, dated: &mut Option<bool>) -> Result<f64, GraphError> {
+        let text = self.text(row, column)?;
+        let date = date(text);
+        let number = date.map_or_else(|| self.number(row, column), Ok)?;
+        let told = |dated: bool| if dated { "date" } else { "number" };
+        match dated.replace(date.is_some()) {
+            Some(before) if before != date.is_some() => {
+                let (this, others) = (told(!before), told(before));
+                Err(self.wrong(row, column, &format!("is a {this}, the rows before it are {others}s: {text}")))
+            }
+            _ => Ok(number),
+        }
+    }
+
     /// An error about a cell.
     pub fn wrong(&self, row: &TableRow, column: usize, message: &str) -> GraphError {
         let name = self.columns.get(column).cloned().unwrap_or_else(|| format!("column {}", column + 1));
         GraphError::at(&self.path, format!(":{}:{name}", row.line), message)
     }
+}
+
+/// Whether a file begins with remarks, and what lies between its cells, by its beginning.
+fn marks(head: &str) -> (bool, u8) {
+    let head = head.trim_start_matches('\u{FEFF}');
+    let first = head.lines().find(|line| !line.starts_with('#')).unwrap_or_default();
+    let between = [b',', b'\t', b';'].into_iter().find(|&mark| first.contains(char::from(mark)));
+    (head.starts_with('#'), between.unwrap_or(b','))
+}
+
+/// Seconds since 1970 of `YYYY-MM-DD`, perhaps with `HH:MM:SS` behind a blank or `T`, in UTC, which may be said.
+fn date(text: &str) -> Option<f64> {
+    let bare = ["Z", "+00:00", " UTC"].into_iter().find_map(|end| text.strip_suffix(end)).unwrap_or(text);
+    let (day, clock) = bare.split_once(['T', ' ']).unwrap_or((bare, "00:00:00"));
+    let whole = |text: &str, most: u32| -> Option<u32> {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse().ok().filter(|&number| digits && number <= most)
+    };
+    let [year, month, day] = day.split('-').collect::<Vec<_>>()[..] else { return None };
+    let (year, month, day) = (whole(year, 9999)?, whole(month, 12)?, whole(day, 31)?);
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let lengths = [31, 28 + u32::from(leap), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    if year < 1970 || month == 0 || day == 0 || day > lengths[month as usize - 1] {
+        return None;
+    }
+    let before = year - 1;
+    // Leap days up to the end of a year, of which 477 lie before 1970.
+    let leaps = before / 4 - before / 100 + before / 400 - 477;
+    let days = (year - 1970) * 365 + leaps + lengths[..month as usize - 1].iter().sum::<u32>() + day - 1;
+    let mut hands = clock.split(':');
+    let (hour, minute) = (whole(hands.next()?, 23)?, whole(hands.next()?, 59)?);
+    let second: f64 = hands.next().unwrap_or("0").parse().ok().filter(|second| (0.0..61.0).contains(second))?;
+    if hands.next().is_some() {
+        return None;
+    }
+    Some(f64::from(days) * 86_400.0 + f64::from(hour * 3600 + minute * 60) + second)
 }
 
 /// A plain value as text; nothing for a list or a group, an empty text for null.
