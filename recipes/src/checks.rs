@@ -7,7 +7,7 @@ use ftk_bases::Hold;
 use ftk_bases::hub_name::{self, HubName};
 
 use crate::error::RecipeError;
-use crate::gnn::{Contrast, FRESH, Gnn, Objective};
+use crate::gnn::{Contrast, FRESH, Gnn, Objective, Split};
 use crate::keys::all_taken;
 use crate::preference::Reference;
 use crate::recipe::Recipe;
@@ -135,6 +135,8 @@ impl Gnn {
         let whole = self.dropout == 0.0 && self.attention_dropout == 0.0;
         need(!feedback || whole, "gnn.dropout", "must be 0 for feedback, whose two models are compared as they are")?;
         need(!feedback || recipe.lora.is_some(), "gnn.objective", "\"feedback\" needs a [lora] section")?;
+        let stream = self.split != Split::Stream || self.objective == Objective::Ratings;
+        need(stream, "gnn.split", "\"stream\" is for objective = \"ratings\"")?;
         let contrast = self.objective == Objective::Contrast;
         need(!contrast || recipe.lora.is_none(), "gnn.objective", "\"contrast\" trains a base, not an adapter")?;
         need(!contrast || self.neighbours.is_none(), "gnn.neighbours", "is for other objectives")?;

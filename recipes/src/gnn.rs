@@ -47,7 +47,7 @@ pub struct Gnn {
     pub project: Option<usize>,
     /// Which nodes, or which edges, are for what.
     pub split: Split,
-    /// Shares to train on and to validate on, of the splits `temporal` and `random`; the last fifth, or what is left if
+    /// Shares to train on and to validate on, of the splits `temporal`, `stream` and `random`; the last fifth, or what is left if
     /// that is less, is for testing.
     pub shares: [f64; 2],
     /// Let `random` split a graph that carries time: what is tested on lies before what was trained on.
@@ -135,6 +135,9 @@ pub enum Split {
     Planetoid,
     /// By time: the earliest to train on, the latest to test on.
     Temporal,
+    /// By time as well, and each rating is scored by what was known right before it, whichever part it is of (objective
+    /// `ratings`): what a service does that learns of each as it comes.
+    Stream,
     /// By lot.
     Random,
 }
@@ -149,7 +152,7 @@ pub(crate) fn keys(gnn: Option<&Gnn>, dpo: &Dpo) -> Vec<TakenKey> {
     };
     let of_contrast = |name| TakenKey::when(name, objective == Objective::Contrast, "is for objective = \"contrast\"");
     let lots = split == Split::Random;
-    let dealt = lots || split == Split::Temporal;
+    let dealt = lots || matches!(split, Split::Temporal | Split::Stream);
     let mut keys = vec![
         TakenKey::new("gnn.objective"),
         TakenKey::new("gnn.network"),
@@ -166,7 +169,7 @@ pub(crate) fn keys(gnn: Option<&Gnn>, dpo: &Dpo) -> Vec<TakenKey> {
         TakenKey::new("gnn.normalise"),
         TakenKey::new("gnn.project"),
         TakenKey::new("gnn.split"),
-        TakenKey::when("gnn.shares", dealt, "is for gnn.split = \"temporal\" or \"random\""),
+        TakenKey::when("gnn.shares", dealt, "is for gnn.split = \"temporal\", \"stream\" or \"random\""),
         TakenKey::when("gnn.random_split_leaks_the_future", lots, "is for gnn.split = \"random\""),
         TakenKey::new("gnn.neighbours"),
         TakenKey::new("gnn.feedback"),

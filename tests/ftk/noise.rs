@@ -66,9 +66,13 @@ fn ablate(folder: &Path, name: &str, set: &[&str], figure: &str) -> Vec<(String,
 }
 
 fn at_chance(mode: &str, figures: &[(String, f64)], chance: f64) {
+    within(mode, figures, chance, CHANCE);
+}
+
+fn within(mode: &str, figures: &[(String, f64)], chance: f64, most: f64) {
     assert!(figures.iter().any(|(name, _)| name == "network"), "{mode}: {figures:?}");
     for (name, figure) in figures {
-        assert!((figure - chance).abs() < CHANCE, "{mode}: {name} tells noise apart: {figure}");
+        assert!((figure - chance).abs() < most, "{mode}: {name} tells noise apart: {figure}");
     }
 }
 
@@ -130,14 +134,15 @@ fn no_rating_by_lot_is_foretold() {
     }
     std::fs::write(folder.join("edges.csv"), &rows).unwrap();
     std::fs::remove_file(folder.join("nodes.csv")).unwrap();
-    for split in ["temporal", "random"] {
+    for split in ["temporal", "stream", "random"] {
         let split_key = format!("gnn.split={split}");
         let mut set = vec!["gnn.objective=ratings", "gnn.network=sage", "gnn.hidden=8", &split_key];
         if split == "random" {
             set.push("gnn.random_split_leaks_the_future=true");
         }
-        for figure in ["sign_auc", "pair_accuracy"] {
-            at_chance(split, &ablate(&folder, &format!("{split}{figure}"), &set, figure), 0.5);
+        // Of two ratings that one user gave there are some two hundred pairs: a deviation of 0.035.
+        for (figure, most) in [("sign_auc", CHANCE), ("pair_accuracy", 0.14)] {
+            within(split, &ablate(&folder, &format!("{split}{figure}"), &set, figure), 0.5, most);
         }
     }
 }

@@ -38,7 +38,7 @@ const AHEAD: f64 = 0.3;
 const CHOICES: usize = 32;
 
 /// What is said of a pair: its rating in units of the largest, and the log of the odds that it is positive.
-const OUTPUTS: usize = 2;
+pub(super) const OUTPUTS: usize = 2;
 /// What a network of ratings ends in: who rates and who is rated play different parts.
 pub(super) const END: End = End::Pair { known: OF_PAIR, outputs: OUTPUTS, scorer: Scorer::Layers };
 /// Weight of the sign's loss beside the rating's: it makes the two about equal.
@@ -102,7 +102,7 @@ impl Moment {
 }
 
 /// Every rating in time's order, with its place in the split.
-fn ordered(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<(Edge, NodeSplit)>, GraphError> {
+pub(super) fn ordered(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<(Edge, NodeSplit)>, GraphError> {
     if !graph.carries.weight || !graph.carries.time {
         let hint = "give edges the columns src, dst, rating and time";
         return Err(GraphError::unfit(
@@ -267,15 +267,13 @@ impl EdgeSession {
         let scores = both(&tensor)?;
         let (mut sum, mut right) = (0.0, 0.0);
         let mut gradient = vec![0.0f32; scores.len() * OUTPUTS];
-        // The loss of a rating and of its sign, and the gradient, so many times.
+        // So many times.
         let mut supervise = |at: usize, weight: f64, gradient: &mut [f32]| {
-            let truth = moment.truth(edges[at]);
-            let (rating, bend) = huber(scores[at][0] - truth);
-            let side = if truth > 0.0 { 1.0 } else { -1.0 };
-            let (sign, slope) = feedback::logistic(side * scores[at][1]);
-            sum += weight * (rating + SIGN * sign);
-            gradient[OUTPUTS * at] += (weight * bend) as f32;
-            gradient[OUTPUTS * at + 1] += (weight * SIGN * side * slope) as f32;
+            let (loss, slopes) = supervise(moment.truth(edges[at]), scores[at]);
+            sum += weight * loss;
+            for (output, slope) in slopes.into_iter().enumerate() {
+                gradient[OUTPUTS * at + output] += (weight * slope) as f32;
+            }
         };
         match &self.preference {
             None => {
@@ -310,16 +308,24 @@ impl EdgeSession {
 }
 
 /// Both outputs of every pair.
-fn both(scores: &Tensor) -> Result<Vec<[f64; OUTPUTS]>, GraphError> {
+pub(super) fn both(scores: &Tensor) -> Result<Vec<[f64; OUTPUTS]>, GraphError> {
     let rows = scores.to_vec2::<f32>()?;
     Ok(rows.into_iter().map(|row| [f64::from(row[0]), f64::from(row[1])]).collect())
 }
 
-/// Figures of a moment's pairs from ratings and from what their signs are told by.
-pub fn judge(moment: &Moment, ratings: &[f64], signs: &[f64]) -> NamedFigures {
-    let truth: Vec<f64> = moment.edges.iter().map(|edge| f64::from(edge.weight)).collect();
+/// The loss of a rating and of its sign, and the slope of either output.
+pub(super) fn supervise(truth: f64, scores: [f64; OUTPUTS]) -> (f64, [f64; OUTPUTS]) {
+    let (rating, bend) = huber(scores[0] - truth);
+    let side = if truth > 0.0 { 1.0 } else { -1.0 };
+    let (sign, slope) = feedback::logistic(side * scores[1]);
+    (rating + SIGN * sign, [bend, SIGN * side * slope])
+}
+
+/// Figures of rated pairs from ratings and from what their signs are told by.
+pub fn judge(edges: &[Edge], ratings: &[f64], signs: &[f64]) -> NamedFigures {
+    let truth: Vec<f64> = edges.iter().map(|edge| f64::from(edge.weight)).collect();
     let positive: Vec<bool> = truth.iter().map(|&rating| rating > 0.0).collect();
-    let sources: Vec<u32> = moment.edges.iter().map(|edge| edge.source).collect();
+    let sources: Vec<u32> = edges.iter().map(|edge| edge.source).collect();
     let (pairs, _) = measures::pair_accuracy(&sources, ratings, &truth);
     let against: Vec<f64> = signs.iter().map(|score| -score).collect();
     let negative: Vec<bool> = positive.iter().map(|positive| !positive).collect();
@@ -398,7 +404,7 @@ impl Learner for EdgeSession {
             Some(moment) if !moment.edges.is_empty() => {
                 let (ratings, signs): (Vec<f64>, Vec<f64>) =
                     self.scores(moment)?.into_iter().map(|[rating, sign]| (rating, sign)).unzip();
-                Ok(judge(moment, &ratings, &signs))
+                Ok(judge(&moment.edges, &ratings, &signs))
             }
             _ => Ok(Vec::new()),
         }
@@ -406,7 +412,7 @@ impl Learner for EdgeSession {
 
     fn baselines(&self, _: &Graph) -> Vec<(&'static str, usize, NamedFigures)> {
         let test = &self.held_out[1];
-        let alike = |scores: Vec<f64>| judge(test, &scores, &scores);
+        let alike = |scores: Vec<f64>| judge(&test.edges, &scores, &scores);
         let by = |score: &dyn Fn(&Edge) -> f64| alike(test.edges.iter().map(score).collect());
         let all = || self.moments.iter().flat_map(|moment| (0..moment.edges.len()).map(move |at| (moment, at)));
         let rows: Vec<Vec<f32>> = all().map(|(moment, at)| moment.row(at)).collect();

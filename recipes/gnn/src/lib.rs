@@ -22,10 +22,13 @@ mod opened;
 pub mod sample;
 pub mod score;
 pub mod split;
+mod stream;
+mod streaming;
 pub mod structure;
 mod table;
 #[cfg(test)]
 mod tests;
+mod trees;
 
 use ftk_adapters::hint;
 

@@ -15,6 +15,7 @@ use super::measures::NamedFigures;
 use super::model::GraphModel;
 use super::nodes::NodeSession;
 use super::settings::{Gnn, Objective, Split};
+use super::streaming::StreamSession;
 use ftk_recipes::Recipe;
 use ftk_recipes::Session;
 
@@ -53,6 +54,7 @@ impl OpenedTask {
         let task: Box<dyn Learner> = match gnn.objective {
             Objective::Classes => Box::new(NodeSession::open(recipe, gnn, graph)?),
             Objective::Feedback if !graph.carries.direction => Box::new(NodeSession::open(recipe, gnn, graph)?),
+            Objective::Ratings if gnn.split == Split::Stream => Box::new(StreamSession::open(recipe, gnn, graph)?),
             Objective::Ratings | Objective::Feedback => Box::new(EdgeSession::open(recipe, gnn, graph)?),
             Objective::Links => Box::new(LinkSession::open(recipe, gnn, graph)?),
             Objective::Contrast => Box::new(ContrastSession::open(recipe, gnn, graph)?),

@@ -8,11 +8,12 @@ use ftk_networks::ops::graph::Features;
 
 use super::edges;
 use super::error::GraphError;
-use super::graph::{Carries, Graph};
+use super::graph::{Carries, Edge, Graph, spelt};
 use super::inputs;
 use super::links::{self, LinkGraph};
 use super::measures;
 use super::model::GraphModel;
+use super::streaming;
 use super::structure::{OF_PAIR, SCALE, Snapshot};
 use super::table::{HeaderLine, Table};
 
@@ -88,6 +89,11 @@ pub fn run(
                     let rows = score_pairs(&model, graph, &ends, before)?;
                     Ok(columns(&["source", "target", "rating", "log_odds"], rows, None))
                 }
+                head if *head == streaming::END => {
+                    graph.in_seconds()?;
+                    let rows = score_stream(&model, graph, &ends, before)?;
+                    Ok(columns(&["source", "target", "rating", "log_odds"], rows, None))
+                }
                 End::Pair { known: links::KNOWN, outputs: 1, .. } => {
                     let unread = graph.unread(Carries { weight: false, time: before.is_some(), direction: false });
                     Ok(columns(&["source", "target", "log_odds"], score_links(&model, graph, &ends)?, unread))
@@ -144,7 +150,7 @@ fn ends<const N: usize>(path: &Path, graph: &Graph) -> Result<Vec<[usize; N]>, G
         let mut found = [0; N];
         for (column, found) in found.iter_mut().enumerate() {
             let name = table.text(row, column)?;
-            let number = numbers.get(name);
+            let number = numbers.get(&*spelt(name));
             let number =
                 number.ok_or_else(|| table.wrong(row, column, &format!("is not a node of the graph: {name}")))?;
             *found = *number as usize;
@@ -179,6 +185,35 @@ fn features(model: &GraphModel, graph: &Graph) -> Result<Arc<Features>, GraphErr
     Ok(features)
 }
 
+fn score_stream(
+    model: &GraphModel,
+    graph: &Graph,
+    asked: &[[usize; 2]],
+    before: Option<f64>,
+) -> Result<Vec<Score>, GraphError> {
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (edges, now) = by_time(graph, before);
+    let lists = graph.neighbours();
+    let score = |(pair, score): (&[usize; 2], [f64; 2])| Score {
+        ends: pair.iter().map(|&node| graph.name(node)).collect(),
+        class: None,
+        values: score.to_vec(),
+        neighbours: pair.iter().map(|&node| lists[node].len()).collect(),
+    };
+    let scores = streaming::score_pairs(model, graph.nodes, &edges, asked, now)?;
+    Ok(asked.iter().zip(scores).map(score).collect())
+}
+
+/// Ratings in the order of time, and the moment at which they are looked at: the last one's where none is given.
+fn by_time(graph: &Graph, before: Option<f64>) -> (Vec<Edge>, f64) {
+    let mut edges = graph.edges.clone();
+    edges.sort_by(|a, b| a.time.total_cmp(&b.time).then((a.source, a.target).cmp(&(b.source, b.target))));
+    let now = before.unwrap_or_else(|| edges.last().map_or(0.0, |edge| edge.time));
+    (edges, now)
+}
+
 fn score_links(model: &GraphModel, graph: &Graph, asked: &[[usize; 2]]) -> Result<Vec<Score>, GraphError> {
     let seen = LinkGraph::new(features(model, graph)?, graph.neighbours(), model);
     let pairs: Vec<(u32, u32)> = asked.iter().map(|&[source, target]| (source as u32, target as u32)).collect();
@@ -201,9 +236,7 @@ fn score_pairs(
     if asked.is_empty() {
         return Ok(Vec::new());
     }
-    let mut edges = graph.edges.clone();
-    edges.sort_by(|a, b| a.time.total_cmp(&b.time).then((a.source, a.target).cmp(&(b.source, b.target))));
-    let now = before.unwrap_or_else(|| edges.last().map_or(0.0, |edge| edge.time));
+    let (edges, now) = by_time(graph, before);
     let snapshot = Snapshot::new(graph.nodes, &edges, now);
     let network = &model.network;
     let hops = inputs::hops(network.model_type, network.layers, &snapshot.lists);

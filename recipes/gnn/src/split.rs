@@ -51,6 +51,10 @@ pub fn nodes(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<NodeSplit>, Grap
             rest[..500].iter().for_each(|&node| parts[node] = NodeSplit::Validation);
             rest[rest.len() - 1000..].iter().for_each(|&node| parts[node] = NodeSplit::Test);
         }
+        Split::Stream => {
+            let hint = "choose gnn.split = \"temporal\"";
+            return Err(GraphError::unfit("this split is one of ratings, not of nodes", hint));
+        }
         Split::Temporal if graph.times.is_empty() => {
             let hint = "give nodes a column time, or choose another gnn.split";
             return Err(GraphError::unfit("the graph does not say when its nodes came to be", hint));
@@ -133,14 +137,14 @@ pub fn pairs(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<NodeSplit>, Grap
 fn order(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<usize>, GraphError> {
     let all: Vec<usize> = (0..graph.edges.len()).collect();
     Ok(match gnn.split {
-        Split::Temporal if graph.carries.time => {
+        Split::Temporal | Split::Stream if graph.carries.time => {
             let mut order = all;
             let key = |edge: usize| &graph.edges[edge];
             // Of edges of one moment, the graph's order decides.
             order.sort_by(|&a, &b| key(a).time.total_cmp(&key(b).time).then(a.cmp(&b)));
             order
         }
-        Split::Temporal => {
+        Split::Temporal | Split::Stream => {
             let hint = "give edges a column time, or choose gnn.split = \"random\"";
             return Err(GraphError::unfit("the graph does not say when its edges came to be", hint));
         }

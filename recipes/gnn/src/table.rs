@@ -211,7 +211,7 @@ fn date(text: &str) -> Option<f64> {
     };
     let [year, month, day] = day.split('-').collect::<Vec<_>>()[..] else { return None };
     let (year, month, day) = (whole(year, 9999)?, whole(month, 12)?, whole(day, 31)?);
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let lengths = [31, 28 + u32::from(leap), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     if year < 1970 || month == 0 || day == 0 || day > lengths[month as usize - 1] {
         return None;
