@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ftk_networks::graphs::{GraphNetworkKind, Head, Scorer};
+use ftk_networks::graphs::{GraphNetworkKind, Head, PairScorer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +29,7 @@ pub struct Gnn {
     /// What a fresh network ends in.
     pub head: Head,
     /// How a fresh network scores a pair (objective `links`).
-    pub scorer: Scorer,
+    pub scorer: PairScorer,
     /// Train the head beside the adapter; it is exported under `modules_to_save`.
     pub train_head: bool,
     /// Share of entries dropped before each convolution in training.
@@ -91,7 +91,7 @@ impl Default for Gnn {
             hidden: 16,
             heads: 8,
             head: Head::Convolution,
-            scorer: Scorer::Product,
+            scorer: PairScorer::Product,
             train_head: false,
             dropout: 0.5,
             attention_dropout: 0.0,

@@ -88,7 +88,7 @@ pub enum Head {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
-pub enum Scorer {
+pub enum PairScorer {
     /// A linear layer each of source, target and what is known of the pair, their sum rectified, and a linear layer on
     /// it: source and target may play different parts.
     #[default]
@@ -99,7 +99,7 @@ pub enum Scorer {
     Product,
 }
 
-impl Scorer {
+impl PairScorer {
     #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
     fn is_layers(&self) -> bool {
         *self == Self::Layers
@@ -135,8 +135,8 @@ pub enum End {
         /// Numbers it gives.
         outputs: usize,
         /// How it looks.
-        #[serde(default, skip_serializing_if = "Scorer::is_layers")]
-        scorer: Scorer,
+        #[serde(default, skip_serializing_if = "PairScorer::is_layers")]
+        scorer: PairScorer,
     },
 }
 
@@ -277,7 +277,7 @@ impl GraphNetwork {
         let all: Vec<usize> = (0..pairs.known.rows()).collect();
         let each = Arc::new(Propagation::choosing(&all, all.len()));
         let known = Nodes::Features(&pairs.known);
-        if matches!(self.head, End::Pair { scorer: Scorer::Product, .. }) {
+        if matches!(self.head, End::Pair { scorer: PairScorer::Product, .. }) {
             let (source, target) = (ops.select(&x, &pairs.sources)?, ops.select(&x, &pairs.targets)?);
             // Of either end as the gate, so that none is before the other.
             let (one, other) = (ops.swiglu(&source, &target)?, ops.swiglu(&target, &source)?);
@@ -349,8 +349,8 @@ impl GraphNetwork {
         let (end, sizes) = match head {
             End::Convolution(outputs) => (0, [*outputs, 0]),
             End::Linear(outputs) => (1, [*outputs, 0]),
-            End::Pair { known, outputs, scorer: Scorer::Layers } => (2, [*known, *outputs]),
-            End::Pair { known, outputs, scorer: Scorer::Product } => (5, [*known, *outputs]),
+            End::Pair { known, outputs, scorer: PairScorer::Layers } => (2, [*known, *outputs]),
+            End::Pair { known, outputs, scorer: PairScorer::Product } => (5, [*known, *outputs]),
             End::Encoder => (3, [0, 0]),
             End::Comparer(width) => (4, [*width, 0]),
         };
@@ -409,10 +409,10 @@ mod tests {
         assert_eq!(names, ["conv1.lin_l", "conv1.lin_r"]);
         assert_eq!(network.head_weights(), ["head.bias", "head.weight"]);
         let end = |scorer| End::Pair { known: 3, outputs: 1, scorer };
-        let pair = GraphNetwork { head: end(Scorer::Layers), ..network.clone() };
+        let pair = GraphNetwork { head: end(PairScorer::Layers), ..network.clone() };
         assert_eq!(pair.head_weights().len(), 6);
         assert_eq!(pair.shapes()["scorer.pair.weight"], [4, 3]);
-        let product = GraphNetwork { head: end(Scorer::Product), ..network };
+        let product = GraphNetwork { head: end(PairScorer::Product), ..network };
         assert_eq!(product.head_weights(), ["scorer.out.bias", "scorer.out.weight", "scorer.pair.weight"]);
         assert_eq!(product.shapes()["scorer.pair.weight"], [1, 3]);
         // A base says which of them it was trained with, and what is older stays what it is.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use ftk_adapters::train::{Gradients, LoraTensors, Train};
-use ftk_networks::graphs::{End, Hop, Pairs, Scorer};
+use ftk_networks::graphs::{End, Hop, PairScorer, Pairs};
 use ftk_networks::ops::graph::Features;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -40,7 +40,7 @@ const CHOICES: usize = 32;
 /// What is said of a pair: its rating in units of the largest, and the log of the odds that it is positive.
 pub(super) const OUTPUTS: usize = 2;
 /// What a network of ratings ends in: who rates and who is rated play different parts.
-pub(super) const END: End = End::Pair { known: OF_PAIR, outputs: OUTPUTS, scorer: Scorer::Layers };
+pub(super) const END: End = End::Pair { known: OF_PAIR, outputs: OUTPUTS, scorer: PairScorer::Layers };
 /// Weight of the sign's loss beside the rating's: it makes the two about equal.
 const SIGN: f64 = 0.2;
 

@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor, Var};
 use ftk_adapters::train::uniform_values;
 use ftk_adapters::weights::Weights;
-use ftk_networks::graphs::{End, GraphNetwork, SCORE, Scorer};
+use ftk_networks::graphs::{End, GraphNetwork, PairScorer, SCORE};
 
 use super::error::GraphError;
 
@@ -13,7 +13,7 @@ use super::error::GraphError;
 /// # Errors
 /// The device's.
 pub fn fresh(network: &GraphNetwork, seed: u64, device: &Device) -> Result<Weights, GraphError> {
-    let product = matches!(network.head, End::Pair { scorer: Scorer::Product, .. });
+    let product = matches!(network.head, End::Pair { scorer: PairScorer::Product, .. });
     let make = |(name, shape): (String, Vec<usize>)| {
         let count = shape.iter().product();
         let (fan_out, fan_in) = match shape.as_slice() {

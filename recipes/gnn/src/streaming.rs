@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use ftk_adapters::train::{Gradients, Train};
-use ftk_networks::graphs::{End, Pairs, Scorer};
+use ftk_networks::graphs::{End, PairScorer, Pairs};
 use ftk_networks::ops::graph::Features;
 
 use super::baselines::LinearModel;
@@ -27,7 +27,7 @@ use super::trees::BoostedTrees;
 use ftk_recipes::{BatchLoss, Metrics, Recipe, Session, StepWindow, TaskError};
 
 /// What a network of a stream ends in.
-pub(super) const END: End = End::Pair { known: OF_RATING, outputs: OUTPUTS, scorer: Scorer::Layers };
+pub(super) const END: End = End::Pair { known: OF_RATING, outputs: OUTPUTS, scorer: PairScorer::Layers };
 /// Whom a user hears: those it had to do with last.
 const HEARD: usize = 8;
 /// Share of the ratings at the beginning that nothing is learnt from: nothing is known there.
