@@ -133,6 +133,9 @@ impl Tag {
     }
 }
 
+/// Bytes of integers that are hashed at a time.
+const GATHERED: usize = 8 << 10;
+
 /// A hash being fed; all its inputs have fixed length or carry their length.
 pub(crate) struct Absorb(blake3::Hasher);
 
@@ -144,6 +147,19 @@ impl Absorb {
     pub(crate) fn bytes(mut self, bytes: &[u8]) -> Self {
         self.0.update(bytes);
         self
+    }
+
+    /// Integers, eight bytes each, of which not all are in memory at once.
+    pub(crate) fn integers(mut self, integers: impl Iterator<Item = i64>) -> Self {
+        let mut bytes = Vec::with_capacity(GATHERED);
+        for integer in integers {
+            bytes.extend(integer.to_le_bytes());
+            if bytes.len() == GATHERED {
+                self.0.update(&bytes);
+                bytes.clear();
+            }
+        }
+        self.bytes(&bytes)
     }
 
     pub(crate) fn digest(self, digest: &Digest) -> Self {
@@ -190,6 +206,16 @@ mod tests {
         let statement = include_str!("../STATEMENT.md");
         for tag in Tag::ALL {
             assert!(statement.contains(&format!("\"{}\"", tag.context())), "{tag:?}");
+        }
+    }
+
+    #[test]
+    fn integers_are_hashed_as_their_bytes_are() {
+        for count in [0, 1, GATHERED / 8 - 1, GATHERED / 8, GATHERED / 8 + 1, GATHERED / 4] {
+            let integers = || (0..count as i64).map(|at| at - 7);
+            let bytes: Vec<u8> = integers().flat_map(i64::to_le_bytes).collect();
+            let absorb = || Absorb::new(Tag::SealedPlan);
+            assert_eq!(absorb().integers(integers()).finish(), absorb().bytes(&bytes).finish(), "{count}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a verifier is willing to spend on a bundle that somebody sent.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ftk_circuits::{AdapterCommitment, SiteShape};
@@ -23,7 +24,7 @@ pub struct Limits {
     /// base.
     pub memory: u64,
     /// Wall time of reading a bundle, of the replay and of the check of its proofs, one after the other; looked at
-    /// before each row of deltas, each linear layer of the network, and each part of a proof
+    /// before each row of deltas, each linear layer of the network, each attention of a plan, and each part of a proof
     /// ([`ftk_circuits::verify_all`]). What was begun goes to its end. It needs the feature `clock`.
     pub time: Duration,
 }
@@ -48,6 +49,10 @@ pub fn expanded(shapes: &[SiteShape], rows: &[usize]) -> u64 {
 
 /// Bytes of a feature of what an adapter adds: four field elements.
 const ADDED: u64 = 4 * 32;
+/// Bytes of a row of a list: a field element in what is said of cells, and one in what the adapter adds.
+const SELECTED: u64 = 2 * 32;
+/// Bytes of a lane of an adapter that occurs once more: its terms, products and ends.
+const LANE: u64 = 300;
 
 /// How often the logits behind digests are in memory: as they were sent; as integers of 64 bits that are read, stated of a
 /// row, and stated of all rows; and as bytes that are hashed, which are gathered.
@@ -114,25 +119,44 @@ impl Limits {
         within("sites", commitment.shapes().len() as u64, self.sites)
     }
 
-    /// Of the plan of a sealed bundle, beside the base: who sees whom, twice; inputs of so many features, twice; weights of
-    /// what is chosen among, and what an adapter of the head adds to each list of it; and the outputs of a network of
-    /// graphs as themselves.
-    pub(crate) fn plan(&self, statement: &Statement, features: usize, outputs: Option<usize>) -> Result<(), Refusal> {
+    /// Of the plan of a sealed bundle, beside the base: who sees whom, as it is made and as it is kept; inputs of so many
+    /// features, twice; weights of what is chosen among, and what an adapter of the head adds to each list of it; of each list
+    /// that differs from the others, weights of all rows and lanes; and the outputs of a network of graphs as themselves. So many
+    /// bytes are within the limit.
+    pub(crate) fn plan(
+        &self,
+        statement: &Statement,
+        shapes: &[SiteShape],
+        features: usize,
+        outputs: Option<usize>,
+    ) -> Result<u64, Refusal> {
         let (rows, features) = (statement.rows() as u64, features as u64);
         let among =
             |case: &'_ Case| if let Output::Choice(choice) = &case.output { choice.among.len() as u64 } else { 0 };
         let lists = statement.cases.iter().map(among).filter(|listed| *listed > 0);
         let (lists, listed) = lists.fold((0, 0), |(lists, all), listed| (lists + 1, all + listed));
         let outputs = outputs.unwrap_or(0) as u64;
+        // The same list is stated once, of all its rows.
+        let mut others = BTreeSet::new();
+        for case in &statement.cases {
+            if let Output::Choice(choice) = &case.output {
+                others.insert(choice.among.as_slice());
+            }
+        }
+        let others = others.len() as u64;
+        let ranks: u64 = shapes.iter().map(|shape| u64::from(shape.rank)).sum();
         let needs = [
             [2, rows, rows],
             [16, rows, features],
             [2, listed, features.max(outputs)],
             [ADDED, lists, features],
+            [SELECTED, others, rows],
+            [LANE, others, ranks],
             [2, outputs, outputs],
         ];
         let product = |factors: [u64; 3]| factors.into_iter().fold(1, u64::saturating_mul);
-        within("bytes of memory", needs.into_iter().map(product).fold(0, u64::saturating_add), self.memory)
+        let needs = needs.into_iter().map(product).fold(0, u64::saturating_add);
+        within("bytes of memory", needs, self.memory).map(|()| needs)
     }
 
     /// Refuses an adapter of too many sites, or one that needs too much memory for so many rows of each, whose deltas

@@ -123,19 +123,21 @@ impl Verifier {
                 let rows = replayed(model, (&statement, &commitment, graph.as_ref()), deltas, deadline)?;
                 Claimed::Open { rows, proof }
             }
-            // Nothing is run but the base alone, where that is stated: the proof is of all else that the statement says.
+            // Nothing is run but the base alone, where that is stated: the proof is of all else that the statement says. It
+            // is run last, for who brought the logits of each digest and as much of a proof as there must be.
             Proof::Sealed { proof, digested } => {
                 let features = model.sites().iter().map(|site| site.d_in).max().unwrap_or(0);
                 let outputs = if let Net::Graph(network) = model.net() { Some(network.outputs()) } else { None };
-                self.limits.plan(&statement, features as usize, outputs)?;
+                let planned = self.limits.plan(&statement, commitment.shapes(), features as usize, outputs)?;
+                let stated = (statement.cases.as_slice(), &digested);
+                let plan = plan(model, &commitment, stated, graph.as_ref(), deadline).map_err(timed)?;
+                plan.may_be_of(&proof)?;
                 let mut outputs: Vec<Output> = statement.cases.iter().map(|case| case.output.clone()).collect();
                 add_base(model, &mut outputs, &statement.cases, deadline).map_err(timed)?;
                 if let Some((case, difference)) = difference(&statement.cases, &outputs) {
                     return Err(Refusal::Output { case, difference });
                 }
-                let stated = (statement.cases.as_slice(), &digested);
-                let plan = plan(model, &commitment, stated, graph.as_ref(), deadline).map_err(timed)?;
-                Claimed::Sealed { key: self.keys.of(plan.k())?, plan, proof, logits: digested.count() }
+                Claimed::Sealed { key: self.keys.of(plan.k())?, plan, proof, planned, logits: digested.count() }
             }
         };
         let key = self.keys.of(commitment.k())?;
@@ -255,6 +257,8 @@ enum Claimed {
         key: Arc<CommitmentKey>,
         plan: SealedPlan,
         proof: Vec<u8>,
+        /// Bytes of memory of the plan.
+        planned: u64,
         /// How many are stated of which the statement has the digest.
         logits: u64,
     },
@@ -281,14 +285,16 @@ impl Pending {
         let of_rows = |rows: &SiteRows| size_of_val(rows.inputs.as_slice()) + size_of_val(rows.deltas.as_slice());
         let claimed = match &self.claimed {
             Claimed::Open { rows, proof } => {
-                rows.iter().map(of_rows).sum::<usize>() + proof.proof.len() + proof.link.len()
+                (rows.iter().map(of_rows).sum::<usize>() + proof.proof.len() + proof.link.len()) as u64
             }
-            Claimed::Sealed { proof, logits, .. } => proof.len() + size_of::<i64>() * *logits as usize,
+            Claimed::Sealed { proof, planned, logits, .. } => {
+                planned + proof.len() as u64 + size_of::<i64>() as u64 * logits
+            }
         };
         let sent = self.registration.as_ref().map_or(0, Vec::len);
         let graph = self.graph.as_ref().map_or(0, |graph| EXPANSION * graph.encode().len() as u64);
         let named = self.statement.bytes().encode().len() + self.commitment.encode().len();
-        (claimed + sent + named) as u64 + graph
+        claimed + (sent + named) as u64 + graph
     }
 }
 

@@ -296,19 +296,28 @@ fn a_sealed_preference_is_compared_with_the_base_alone() {
     let mut cases = base.answered(vec![case(&[5, 1], Preference::between(vec![9, 4], vec![8]).into())]);
     let plan = base.plan(&cases).unwrap();
     let key = CommitmentKey::generate(plan.k()).unwrap();
-    let judge = |cases: &[Case]| {
+    let judge = |cases: &[Case], length: usize| {
         let statement = base.statement(cases.to_vec());
-        let proof = Proof::Sealed { proof: base.seal(&key, &statement, &plan), digested: Digested::default() };
+        let mut proof = base.seal(&key, &statement, &plan);
+        proof.truncate(length);
+        let proof = Proof::Sealed { proof, digested: Digested::default() };
         let (commitment, registration) = (base.commitment.clone(), None);
         let sent = PackedBundle { statement, commitment, proof, registration, graph: None, head: None };
         let mut verifier = Verifier::new(Base::new(tiny::network().into()).model, Limits::NONE);
         let pending = verifier.replay(sent, &Expectations::default(), Deadline::NONE)?;
         verifier.settle(vec![pending]).swap_remove(0)
     };
-    assert!(judge(&cases).unwrap().sealed);
+    assert!(judge(&cases, usize::MAX).unwrap().sealed);
     let Output::Preference(preference) = &mut cases[0].output else { unreachable!("it was asked for") };
     preference.rejected.base_log_prob += 1;
-    let refused = judge(&cases).unwrap_err();
+    // What is no proof costs no run of the base.
+    let short = judge(&cases, 255).unwrap_err();
+    assert_eq!(short.check(), "sealed encoding", "{short}");
+    let short = judge(&cases, 256 + 32 * plan.columns() - 1).unwrap_err();
+    assert_eq!(short.check(), "sealed proof", "{short}");
+    let refused = judge(&cases, 256 + 32 * plan.columns()).unwrap_err();
+    assert_eq!(refused.check(), "output", "{refused}");
+    let refused = judge(&cases, usize::MAX).unwrap_err();
     assert_eq!(refused.check(), "output");
     assert!(refused.to_string().contains("rejected under the base alone"), "{refused}");
 }
@@ -355,6 +364,57 @@ fn every_refusal_of_a_sealed_bundle_has_its_check() {
     let packed =
         PackedBundle::parse(&honest.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect(), &Limits::NONE);
     assert_eq!(packed.unwrap().expand(Deadline::NONE).unwrap_err().to_string(), "sealed.bin: has no deltas");
+}
+
+/// What waits for its proof to be checked takes what its plan takes, and a proof that is too short does not wait.
+#[test]
+fn a_bundle_that_waits_counts_its_plan() {
+    let base = Base::new(tiny::network().into());
+    let files = sealed_files(&base);
+    let replay = |length: usize| {
+        let mut files = files.clone();
+        files.get_mut(SEALED).unwrap().truncate(length);
+        let files: Files<'_> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+        let sent = PackedBundle::parse(&files, &Limits::NONE).unwrap();
+        let mut verifier = Verifier::new(Base::new(tiny::network().into()).model, Limits::NONE);
+        verifier.replay(sent.clone(), &Expectations::default(), Deadline::NONE).map(|pending| (pending.bytes(), sent))
+    };
+    let (bytes, sent) = replay(usize::MAX).unwrap();
+    let named = sent.statement.bytes().encode().len() + sent.commitment.encode().len();
+    // Four rows see each other twice, with inputs of twelve features, sixteen bytes each.
+    let planned = 2 * 4 * 4 + 16 * 4 * 12;
+    assert_eq!(bytes, (named + files[SEALED].len() + files[REGISTRATION].len() + planned) as u64);
+    let columns = base.plan(&sent.statement.cases).unwrap().columns();
+    assert!(replay(256 + 32 * columns).is_ok());
+    assert_eq!(replay(256 + 32 * columns - 1).unwrap_err().check(), "sealed proof");
+    assert_eq!(replay(255).unwrap_err().check(), "sealed encoding");
+}
+
+/// Each list that is chosen among has weights of all rows and of all that the adapter adds.
+#[test]
+fn lists_are_held_to_the_limit_on_memory() {
+    let base = Base::new(tiny::network().into());
+    let cases = vec![
+        case(&[7, 7], Choice::among(vec![1, 4, 5, 11]).into()),
+        case(&[5, 1, 9], Choice::among(vec![0, 2]).into()),
+        case(&[4], Choice::among(vec![0, 2]).into()),
+    ];
+    let cases = base.answered(cases);
+    let proof = vec![0; 256 + 32 * base.plan(&cases).unwrap().columns()];
+    let ranks: u64 = base.commitment.shapes().iter().map(|shape| u64::from(shape.rank)).sum();
+    // Three lists of eight ids over six rows, of twelve features; two of them are others.
+    let needs = 2 * 6 * 6 + 16 * 6 * 12 + 2 * 8 * 12 + 128 * 3 * 12 + 64 * 2 * 6 + 300 * 2 * ranks;
+    let replay = |memory: u64| {
+        let proof = Proof::Sealed { proof: proof.clone(), digested: Digested::default() };
+        let (statement, commitment) = (base.statement(cases.clone()), base.commitment.clone());
+        let sent = PackedBundle { statement, commitment, proof, registration: None, graph: None, head: None };
+        let model = Base::new(tiny::network().into()).model;
+        let mut verifier = Verifier::new(model, Limits { memory, ..Limits::NONE });
+        verifier.replay(sent, &Expectations::default(), Deadline::NONE)
+    };
+    assert!(replay(needs).is_ok());
+    let refused = replay(needs - 1).unwrap_err().to_string();
+    assert_eq!(refused, format!("limit: {needs} bytes of memory are more than {}", needs - 1));
 }
 
 /// Of many logits the digest is stated, and they come along: each lie about them has its check.

@@ -99,17 +99,18 @@ impl Builder {
         Rounded { span: self.span(space, class, width), shift }
     }
 
-    /// Notes an operation, of what kind, where, and what is public of it.
-    fn note(&mut self, what: &str, site: &str, numbers: impl IntoIterator<Item = i64>) {
-        let numbers: Vec<u8> = numbers.into_iter().flat_map(i64::to_le_bytes).collect();
+    /// Notes an operation, of what kind, where, and what is public of it: the numbers are gone through twice, and not kept,
+    /// since there may be as many as pairs of rows.
+    fn note(&mut self, what: &str, site: &str, numbers: impl IntoIterator<Item = i64, IntoIter: Clone>) {
+        let numbers = numbers.into_iter();
         let record = std::mem::replace(&mut self.record, Absorb::new(Tag::SealedPlan));
-        let lengths = [what.len(), site.len(), numbers.len()];
+        let lengths = [what.len(), site.len(), size_of::<i64>() * numbers.clone().count()];
         let record = lengths.into_iter().fold(record, |record, length| record.bytes(&(length as u64).to_le_bytes()));
-        self.record = record.bytes(what.as_bytes()).bytes(site.as_bytes()).bytes(&numbers);
+        self.record = record.bytes(what.as_bytes()).bytes(site.as_bytes()).integers(numbers);
     }
 
     /// Notes an operation on a tensor.
-    fn note_of(&mut self, what: &str, site: &str, x: &Tensor, numbers: impl IntoIterator<Item = i64>) {
+    fn note_of(&mut self, what: &str, site: &str, x: &Tensor, numbers: impl IntoIterator<Item = i64, IntoIter: Clone>) {
         let own = [self.rows(x.space) as i64, x.width as i64, self.operations.len() as i64];
         self.note(what, site, own.into_iter().chain(numbers));
     }

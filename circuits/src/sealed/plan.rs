@@ -3,9 +3,12 @@
 use super::arrangement::Arrangement;
 use super::cells::Cells;
 use super::equations::{EquationPoint, SealedOperation, Sink};
+use crate::bytes::EncodingError;
 use crate::commitment::SiteFactors;
+use crate::error::CheckFailed;
 use crate::fixed::FixedError;
 use crate::hash::Digest;
+use crate::link::LINK_BYTES;
 
 /// What a proof states: operations, and where their cells stand.
 pub struct SealedPlan {
@@ -30,6 +33,17 @@ impl SealedPlan {
     /// Columns of cells.
     pub fn columns(&self) -> usize {
         self.arrangement.columns()
+    }
+
+    /// Whether a proof is long enough to be one of this: what is shorter costs no more than to look.
+    ///
+    /// # Errors
+    /// [`CheckFailed::SealedEncoding`] of one without its link, [`CheckFailed::SealedProof`] of one with fewer points than
+    /// the plan has columns.
+    pub fn may_be_of(&self, proof: &[u8]) -> Result<(), CheckFailed> {
+        let truncated = CheckFailed::SealedEncoding(EncodingError::Truncated);
+        let points = proof.len().checked_sub(LINK_BYTES).ok_or(truncated)? / 32;
+        if points < self.columns() { Err(CheckFailed::SealedProof) } else { Ok(()) }
     }
 
     /// Values of all cells.

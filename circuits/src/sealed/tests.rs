@@ -2,6 +2,7 @@
 
 mod early;
 mod forger;
+mod lies;
 mod links;
 mod log_prob;
 mod network;

@@ -8,7 +8,7 @@ use super::said::{
     OpeningChallenges, Said, Second, SumsEnd, after, anchor, before_held, fits, stage_transcript, subject,
 };
 use super::sums::{Point, SumBatch};
-use crate::bytes::{EncodingError, Reader};
+use crate::bytes::Reader;
 use crate::check::{Check, Checks, Stop, go_on, never};
 use crate::columns::read_points;
 use crate::commitment::AdapterCommitment;
@@ -23,8 +23,9 @@ use crate::link::{self, LINK_BYTES};
 use crate::statement::StatementBytes;
 
 /// Checks a sealed proof, which is of the plan as much as of the statement: the plan must be made from the base, the
-/// statement and the commitment's shapes, and from nothing that the prover says. What is proved of the adapter holds for
-/// integers of 16 bits, so the commitment must be registered ([`crate::verify_registration`]).
+/// statement and the commitment's shapes, and from nothing that the prover says but the logits whose digests are in the
+/// statement, which whoever makes the plan must have compared with these. What is proved of the adapter holds for integers
+/// of 16 bits, so the commitment must be registered ([`crate::verify_registration`]).
 ///
 /// # Errors
 /// The first check that fails.
@@ -49,12 +50,9 @@ pub(crate) fn begin<'k>(
     conduct: Conduct<'_>,
 ) -> Result<Checks<'k>, CheckFailed> {
     fits(key, statement, commitment, plan)?;
-    let (link, proof) =
-        bytes.split_at_checked(LINK_BYTES).ok_or(CheckFailed::SealedEncoding(EncodingError::Truncated))?;
     // Before anything is laid out that is as large as the proof must be.
-    if proof.len() / 32 < plan.columns() {
-        return Err(CheckFailed::SealedProof);
-    }
+    plan.may_be_of(bytes)?;
+    let (link, proof) = bytes.split_at(LINK_BYTES);
     let anchor = anchor(statement, commitment, plan);
     let mut reader = Reader::new(proof);
     let mut read = |count: usize| read_points(&mut reader, count).ok_or(CheckFailed::SealedProof);

@@ -284,6 +284,7 @@ impl Ops for Planning<'_> {
         let mut sees = vec![false; count * count];
         for Segment { tokens, after } in &self.place.segments {
             for row in tokens.clone() {
+                self.in_time()?;
                 for seen in after.clone().chain(tokens.start..=row) {
                     sees[row * count + seen] = true;
                 }
@@ -350,6 +351,8 @@ impl Ops for Planning<'_> {
         heads: Heads,
         window: Option<usize>,
     ) -> Result<PlannedTensor, PassError> {
+        // Who sees whom goes into the plan's digest, each time.
+        self.in_time()?;
         self.place.within(site, window)?;
         let heads = attention::HeadCounts { query: heads.query, key_value: heads.key_value, dim: heads.dim };
         let tensors = [&q.tensor, &k.tensor, &v.tensor];

@@ -7,7 +7,7 @@ use num_bigint::{BigInt, BigUint, Sign};
 use pasta_curves::Fp;
 
 use super::forger::Forger;
-use super::network::{Network, ROWS};
+use super::network::{Network, ROWS, VOCABULARY};
 use super::plain::off_by;
 use crate::CheckFailed;
 use crate::conduct::{Conduct, Draw, HONEST, Label, Sent};
@@ -21,10 +21,14 @@ use crate::tests::support::solve;
 /// Runs a forgery under its switch, where it passes, and in the real order, where it does not. What it does there is all
 /// the same; it takes the challenges of its first run for those of the last.
 fn passes_only_if_early(draw: Draw, forgery: &dyn Fn(&Forger, Conduct<'_>) -> Vec<u8>) {
-    let forger = Forger::new();
-    let forged = forgery(&forger, Conduct { early: Some(draw), ..HONEST });
+    only_if_early(&Forger::new(), draw, forgery);
+}
+
+/// The same of any forger.
+fn only_if_early(forger: &Forger, draw: Draw, forgery: &dyn Fn(&Forger, Conduct<'_>) -> Vec<u8>) {
+    let forged = forgery(forger, Conduct { early: Some(draw), ..HONEST });
     assert_eq!(forger.verdict(&forged, Some(draw)), Ok(()), "{draw:?}, early");
-    assert_eq!(forger.verdict(&forgery(&forger, HONEST), None), Err(CheckFailed::SealedProof), "{draw:?}, in time");
+    assert_eq!(forger.verdict(&forgery(forger, HONEST), None), Err(CheckFailed::SealedProof), "{draw:?}, in time");
 }
 
 /// Planes of the roots of norms: what is left below, and above.
@@ -111,6 +115,8 @@ struct Lie<'f> {
 
 /// A site with an adapter, of which the claim on all equations has what it adds.
 struct Site {
+    /// Its number.
+    number: usize,
     /// Its place among sites.
     place: usize,
     /// The row of the first v among v and h.
@@ -144,7 +150,7 @@ impl<'f> Lie<'f> {
         let (mut sites, mut first) = (Vec::new(), 0);
         for (place, (identity, added)) in self.followed.ended.added().into_iter().enumerate() {
             if identity == 0 {
-                sites.push(Site { place, first, weight: added.weight });
+                sites.push(Site { number: added.site, place, first, weight: added.weight });
             }
             first += 2 * self.forger.network.factors[added.site].shape.rank as usize;
         }
@@ -167,28 +173,49 @@ const OF_LANES: Label = Label::End(1);
 /// Whoever knows lambda brings in v of two lanes that are wrong and right together.
 #[test]
 fn lambda_known_early_hides_wrong_lanes() {
-    passes_only_if_early(Draw::Lanes, &|forger, conduct| {
-        let lie = Lie::new(forger, conduct);
-        let Site { first, weight, .. } = lie.sites()[0];
-        let [h, other] = [1, 3].map(|at| lie.value(OF_LANES, first + at));
-        let changes = solve([Fp::ONE, lie.followed.second.lambda, Fp::ZERO], [weight * h, weight * other, -lie.off]);
-        lie.amended(&[(OF_LANES, first, changes[0]), (OF_LANES, first + 2, changes[1])])
-    });
+    passes_only_if_early(Draw::Lanes, &|forger, conduct| wrong_lanes(&Lie::new(forger, conduct), |sites| &sites[0]));
+    // Of the last places where the adapter of the head occurs, each.
+    let forger = Forger::of_several_in(Network::of_rank(4, 23, VOCABULARY, 2));
+    for last in 1..3 {
+        only_if_early(&forger, Draw::Lanes, &|forger, conduct| {
+            wrong_lanes(&Lie::new(forger, conduct), |sites| of_head(forger, sites)[2 - last])
+        });
+    }
 }
 
-/// Whoever knows gamma' brings in h of two sites that are wrong and right together.
+/// The last two places where the adapter of the head occurs.
+fn of_head<'s>(forger: &Forger, sites: &'s [Site]) -> [&'s Site; 2] {
+    let is_head = |site: &&Site| forger.network.factors[site.number].shape.name == "head";
+    let all: Vec<&Site> = sites.iter().filter(is_head).collect();
+    all[all.len() - 2..].try_into().unwrap()
+}
+
+fn wrong_lanes(lie: &Lie<'_>, which: impl Fn(&[Site]) -> &Site) -> Vec<u8> {
+    let sites = lie.sites();
+    let Site { first, weight, .. } = *which(&sites);
+    let [h, other] = [1, 3].map(|at| lie.value(OF_LANES, first + at));
+    let changes = solve([Fp::ONE, lie.followed.second.lambda, Fp::ZERO], [weight * h, weight * other, -lie.off]);
+    lie.amended(&[(OF_LANES, first, changes[0]), (OF_LANES, first + 2, changes[1])])
+}
+
+/// Whoever knows gamma' brings in h of two sites, or of two places of one, that are wrong and right together.
 #[test]
 fn gamma_of_the_second_stage_known_early_hides_wrong_sites() {
     passes_only_if_early(Draw::SecondSums, &|forger, conduct| {
-        let lie = Lie::new(forger, conduct);
-        let sites = lie.sites();
-        let [a, b] = [&sites[0], &sites[1]];
-        let power =
-            |site: &Site| lie.followed.second.gamma.pow([(lie.followed.ended.scores.len() + site.place) as u64]);
-        let times = |site: &Site| site.weight * lie.value(OF_LANES, site.first);
-        let changes = solve([power(a), power(b), Fp::ZERO], [times(a), times(b), -lie.off]);
-        lie.amended(&[(OF_LANES, a.first + 1, changes[0]), (OF_LANES, b.first + 1, changes[1])])
+        wrong_sites(&Lie::new(forger, conduct), |sites| [&sites[0], &sites[1]])
     });
+    only_if_early(&Forger::of_several(), Draw::SecondSums, &|forger, conduct| {
+        wrong_sites(&Lie::new(forger, conduct), |sites| of_head(forger, sites))
+    });
+}
+
+fn wrong_sites(lie: &Lie<'_>, which: impl Fn(&[Site]) -> [&Site; 2]) -> Vec<u8> {
+    let sites = lie.sites();
+    let [a, b] = which(&sites);
+    let power = |site: &Site| lie.followed.second.gamma.pow([(lie.followed.ended.scores.len() + site.place) as u64]);
+    let times = |site: &Site| site.weight * lie.value(OF_LANES, site.first);
+    let changes = solve([power(a), power(b), Fp::ZERO], [times(a), times(b), -lie.off]);
+    lie.amended(&[(OF_LANES, a.first + 1, changes[0]), (OF_LANES, b.first + 1, changes[1])])
 }
 
 /// Scalars of M that satisfy the claim on all equations, and differ from two messages by nothing at xi.
@@ -231,7 +258,7 @@ fn kappa_known_early_hides_two_identities() {
         let lie = Lie::new(forger, conduct);
         let said = lie.followed.said(&forger.plan, &forger.network.commitment);
         let ([_, _, kappa, _], identities) = (said.known(&lie.followed.bound), said.identities());
-        let Site { place, first, weight } = lie.sites()[0];
+        let Site { place, first, weight, .. } = lie.sites()[0];
         let whole = kappa.pow([identities.whole as u64]) * identities.factor;
         let own = kappa.pow([(identities.of_sites + place) as u64]);
         let by = whole * lie.off * (own - whole * weight * lie.value(OF_LANES, first + 1)).invert().unwrap();

@@ -39,7 +39,11 @@ impl Forger {
 
     /// States things of every kind, with an adapter of the head that occurs in each.
     pub(super) fn of_several() -> Self {
-        let network = Network::new(4);
+        Self::of_several_in(Network::new(4))
+    }
+
+    /// The same of another network.
+    pub(super) fn of_several_in(network: Network) -> Self {
         let plan = network.plan(network.pass().several());
         Self { network, plan }
     }

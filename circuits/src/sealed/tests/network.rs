@@ -66,6 +66,11 @@ impl Network {
 
     /// The same with weights of norms at so many fractional bits, and so many logits.
     pub(super) fn of(seed: u64, shift: u32, vocabulary: usize) -> Self {
+        Self::of_rank(seed, shift, vocabulary, 1)
+    }
+
+    /// The same with an adapter of the head of this rank.
+    pub(super) fn of_rank(seed: u64, shift: u32, vocabulary: usize, rank: u32) -> Self {
         let mut random = ChaCha20Rng::seed_from_u64(seed);
         let mut small = |bits: u32| i64::from(random.next_u32() as i32) >> (32 - bits);
         let embedded = (0..ROWS * HIDDEN).map(|_| small(19)).collect();
@@ -99,7 +104,7 @@ impl Network {
                     (name, Arc::new(norm))
                 });
         let adapted =
-            [("q", 2, HIDDEN, 8), ("v", 3, HIDDEN, 4), ("down", 2, INNER, HIDDEN), ("head", 1, HIDDEN, vocabulary)];
+            [("q", 2, HIDDEN, 8), ("v", 3, HIDDEN, 4), ("down", 2, INNER, HIDDEN), ("head", rank, HIDDEN, vocabulary)];
         let factors: Vec<SiteFactors> = adapted
             .iter()
             .map(|(name, rank, d_in, d_out)| {
