@@ -14,6 +14,7 @@ mod layer;
 mod linear;
 mod log_prob;
 mod lora;
+mod messages;
 mod norm;
 pub mod operation;
 mod ops;
@@ -28,13 +29,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Tensor};
 use ftk_kernels::float::attention::AttentionSpan;
-use ftk_kernels::float::relu::Drop;
 pub use ftk_networks::initial::{normal_values, uniform_values};
 
 pub use self::adapter::{LoraFactors, LoraTensors};
 pub use self::dropout::Dropout;
 pub use self::host::product;
 pub use self::initial::initial_factors;
+pub use self::messages::{pulled, stated};
 use self::rotary::Angles;
 pub use self::tape::Gradients;
 use ftk_networks::ops::{Rope, Segment, Tokens};
@@ -145,13 +146,13 @@ impl<'a> Train<'a> {
         self.dropping = (share > 0.0 || of_neighbours > 0.0).then_some((share, of_neighbours, key, 0));
     }
 
-    /// Which entries the next value loses, as a share of entries or of neighbours.
-    fn drops(&mut self, of_neighbours: bool) -> Option<Drop> {
+    /// Share of entries or of neighbours that the next value loses, and the key that says which.
+    fn drops(&mut self, of_neighbours: bool) -> Option<(f64, u64)> {
         let (share, neighbours, key, count) = self.dropping.as_mut()?;
         *count += 1;
         let share = if of_neighbours { *neighbours } else { *share };
         // Keys of consecutive places lie far apart.
-        (share > 0.0).then(|| Drop::new(share, key.wrapping_add(count.wrapping_mul(0xd134_2543_de82_ef95))))
+        (share > 0.0).then(|| (share, key.wrapping_add(count.wrapping_mul(0xd134_2543_de82_ef95))))
     }
 
     /// Computes products with weights in this number format (f32 or bf16), and takes rows of frozen tables in it;
@@ -209,10 +210,7 @@ impl<'a> Train<'a> {
     /// # Errors
     /// The device's.
     pub fn backward(self, of: &Tensor, gradient: Tensor) -> Result<Gradients, Error> {
-        let (learns, tape) = self.recording.unwrap_or((Learns::Adapter, Tape::default()));
-        if learns == Learns::Base || !self.also.is_empty() {
-            trace::unseen("what weights of the base learn")?;
-        }
+        let tape = self.recording.map_or_else(Tape::default, |(_, tape)| tape);
         Ok(tape.backward(of, gradient)?)
     }
 

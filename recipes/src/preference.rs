@@ -6,6 +6,7 @@ mod ipo;
 mod kto;
 mod loss;
 mod orpo;
+pub mod rule;
 mod sigmoid;
 mod simpo;
 mod softmax;

@@ -8,6 +8,7 @@ use blake3::Hash;
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use ftk_adapters::foreign;
 use ftk_adapters::train::operation::{self, Operation};
+use ftk_recipes::preference::rule::Rule;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::error::TrainError;
@@ -289,7 +290,11 @@ fn computed(operation: &Operation, said: &[Hex], inputs: &[Tensor]) -> Result<Ve
     if own != said {
         return Err("the file does not hold the inputs that both records name".to_owned());
     }
-    let outputs = operation.compute(inputs).map_err(|error| error.to_string())?;
+    let outputs = match operation {
+        Operation::Task { rule } => Rule::compute(rule, inputs),
+        operation => operation.compute(inputs),
+    };
+    let outputs = outputs.map_err(|error| error.to_string())?;
     outputs.iter().map(digest).collect()
 }
 

@@ -31,7 +31,12 @@ fn adapter(network: &Network, weights: &Weights) -> LoraTensors {
 
 /// Everything that a pass and its way back compute, with rows of a longer text left out and sequences that share their
 /// beginning.
-fn seen(network: &Network, weights: &Weights, [known, dropout, half]: [bool; 3]) -> Vec<TracedOperation> {
+fn seen(
+    network: &Network,
+    weights: &Weights,
+    learns: Learns,
+    [known, dropout, half]: [bool; 3],
+) -> Vec<TracedOperation> {
     let all: Rc<RefCell<Vec<TracedOperation>>> = Rc::default();
     let into = Rc::clone(&all);
     let keep = move |seen: &mut TracedOperation| {
@@ -42,13 +47,13 @@ fn seen(network: &Network, weights: &Weights, [known, dropout, half]: [bool; 3])
         into.borrow_mut().push(TracedOperation { operation: operation.clone(), inputs, outputs });
         Ok(())
     };
-    let adapter = adapter(network, weights);
+    let adapter = (learns == Learns::Adapter).then(|| adapter(network, weights));
     let (rows, labels) = ([0, 2, 3, 5, 7, 8], vec![5u32, 9, 5, 1, 3, 8]);
     let slopes = vec![1.0f32, -0.5, 0.8, 1.2, -1.0, 0.6];
     trace::during(keep, || {
         let mut tokens = Tokens::default();
         tokens.push_alike(&[&[1, 5, 2, 9, 5, 0, 10], &[1, 5, 2, 8, 7]]);
-        let mut pass = Train::recording(weights, Some(&adapter), Learns::Adapter);
+        let mut pass = Train::recording(weights, adapter.as_ref(), learns);
         if half {
             pass.multiply_in(DType::BF16);
         }
@@ -70,11 +75,15 @@ fn every_operation_of_every_family_is_computed_again_from_its_inputs_alone() {
         let source = BaseModel::open(&fixture(&model).join("base")).unwrap();
         let weights = source.weights(&Device::Cpu).unwrap();
         let narrowed = weights.clone().narrowed().unwrap();
-        for (weights, how) in
-            [(&weights, [false; 3]), (&weights, [true, true, false]), (&narrowed, [false, true, true])]
-        {
+        let (adapter, base) = (Learns::Adapter, Learns::Base);
+        for (weights, learns, how) in [
+            (&weights, adapter, [false; 3]),
+            (&weights, adapter, [true, true, false]),
+            (&narrowed, adapter, [false, true, true]),
+            (&weights, base, [false; 3]),
+        ] {
             for (at, TracedOperation { operation, inputs, outputs }) in
-                seen(source.network(), weights, how).iter().enumerate()
+                seen(source.network(), weights, learns, how).iter().enumerate()
             {
                 let again = operation.compute(inputs).unwrap_or_else(|error| panic!("{model}: {operation:?}: {error}"));
                 let digests = |all: &[Tensor]| all.iter().map(|it| operation::digest(it).unwrap()).collect::<Vec<_>>();
@@ -88,13 +97,14 @@ fn every_operation_of_every_family_is_computed_again_from_its_inputs_alone() {
             }
         }
     }
-    // Those of the optimiser are recorded where a step is.
+    // Those of the loss and of the optimiser are recorded where a step is.
     let known = [
         "add_row",
         "attention",
         "attention_back",
         "drop",
         "embed",
+        "embed_back",
         "geglu",
         "geglu_back",
         "gelu",
@@ -102,6 +112,7 @@ fn every_operation_of_every_family_is_computed_again_from_its_inputs_alone() {
         "join",
         "layer_norm",
         "layer_norm_back",
+        "layer_norm_weight_back",
         "linear",
         "linear_back",
         "log_prob",
@@ -112,13 +123,16 @@ fn every_operation_of_every_family_is_computed_again_from_its_inputs_alone() {
         "part_back",
         "rms_norm",
         "rms_norm_back",
+        "rms_norm_weight_back",
         "rotate",
+        "row_back",
         "rows",
         "select",
         "select_back",
         "sum",
         "swiglu",
         "swiglu_back",
+        "weight_back",
     ];
     assert_eq!(names.iter().map(String::as_str).collect::<Vec<_>>(), known);
 }
@@ -127,6 +141,11 @@ fn every_operation_of_every_family_is_computed_again_from_its_inputs_alone() {
 fn inputs_that_do_not_fit_are_refused_and_not_computed() {
     let floats = |shape: &[usize]| Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu).unwrap();
     let numbers = |numbers: &[u32]| Tensor::new(numbers, &Device::Cpu).unwrap();
+    let messages = |starts: &[i64], columns: &[u32]| {
+        let starts = Tensor::new(starts, &Device::Cpu).unwrap();
+        vec![floats(&[2, 3]), starts, numbers(columns), floats(&[columns.len()])]
+    };
+    let doubles = |count: usize| Tensor::zeros(count, candle_core::DType::F64, &Device::Cpu).unwrap();
     let parsed = |text: &str| serde_json::from_str::<Operation>(text).unwrap();
     let attention = r#"{"kind":"attention","heads":[2,1,4],"spans":[[[0,3],[0,3],[0,0]]]}"#;
     let back = r#"{"kind":"select_back","of":18446744073709551615}"#;
@@ -150,6 +169,28 @@ fn inputs_that_do_not_fit_are_refused_and_not_computed() {
         (r#"{"kind":"part","from":2,"count":9}"#, vec![floats(&[2, 3])]),
         (r#"{"kind":"sum"}"#, vec![floats(&[2, 3]), numbers(&[1])]),
         (r#"{"kind":"join"}"#, vec![]),
+        (r#"{"kind":"embed_back","scale":4607182418800017408,"of":2}"#, vec![floats(&[1, 3]), numbers(&[2])]),
+        (r#"{"kind":"embed_back","scale":4607182418800017408,"of":2}"#, vec![floats(&[1, 3]), numbers(&[0, 1])]),
+        (r#"{"kind":"weight_back"}"#, vec![floats(&[2, 3]), floats(&[3, 3])]),
+        (r#"{"kind":"row_back"}"#, vec![floats(&[2, 0])]),
+        (r#"{"kind":"rms_norm_weight_back","eps":0,"width":2}"#, vec![floats(&[2, 3]), floats(&[2, 3])]),
+        (r#"{"kind":"rms_norm_weight_back","eps":0,"width":0}"#, vec![floats(&[2, 3]), floats(&[2, 3])]),
+        (r#"{"kind":"layer_norm_weight_back","eps":0}"#, vec![floats(&[2, 3]), floats(&[3, 2])]),
+        (r#"{"kind":"messages"}"#, messages(&[0, 2], &[0, 2])),
+        (r#"{"kind":"messages"}"#, messages(&[0, 3], &[0, 1])),
+        (r#"{"kind":"messages"}"#, messages(&[2, 0], &[0, 1])),
+        (r#"{"kind":"messages"}"#, messages(&[-2, 2], &[0, 1])),
+        (r#"{"kind":"product","scale":0,"turned":[true,false]}"#, vec![floats(&[2, 3]), floats(&[3, 2])]),
+        (r#"{"kind":"relu_back"}"#, vec![floats(&[2, 3]), floats(&[3, 2])]),
+        (r#"{"kind":"thin","share":4607182418800017408,"key":1}"#, vec![floats(&[2, 3])]),
+        (r#"{"kind":"pull","weight":0}"#, vec![floats(&[2, 3]), floats(&[3, 2])]),
+        (r#"{"kind":"transpose"}"#, vec![floats(&[2])]),
+        (r#"{"kind":"fill","value":0,"count":18446744073709551615}"#, vec![]),
+        (r#"{"kind":"sums","tokens":[1,2]}"#, vec![floats(&[4])]),
+        (r#"{"kind":"sums","tokens":[18446744073709551615,5]}"#, vec![floats(&[4])]),
+        (r#"{"kind":"spread","tokens":[1,18446744073709551615]}"#, vec![doubles(2)]),
+        (r#"{"kind":"spread","tokens":[1]}"#, vec![doubles(2)]),
+        (r#"{"kind":"task","rule":{"task":"gain"}}"#, vec![doubles(2), doubles(2)]),
     ] {
         assert!(parsed(operation).compute(&inputs).is_err(), "{operation}");
     }

@@ -97,7 +97,10 @@ impl Layer {
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>> {
         if self.base {
-            gradients.add_trained(self.name.clone(), host::product(1.0, &g.t()?, x)?)?;
+            let [learnt] = trace::seen([host::product(1.0, &g.t()?, x)?], || {
+                Ok((Operation::WeightBack {}, vec![x.clone(), g.clone()]))
+            })?;
+            gradients.add_trained(self.name.clone(), learnt)?;
         }
         let mut dx = None;
         if self.input {

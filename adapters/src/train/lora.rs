@@ -8,7 +8,7 @@ use ftk_networks::ops::graph::Features;
 
 use super::layer::Layer;
 use super::operation::Operation;
-use super::{Gradients, LOGITS, Learns, Scoring, Train, graph, host, log_prob, trace};
+use super::{Gradients, LOGITS, Learns, Scoring, Train, host, log_prob, messages, trace};
 use crate::Error;
 
 impl Train<'_> {
@@ -34,7 +34,8 @@ impl Train<'_> {
         let (base, id) = (self.learns_weight(&name), y.id());
         self.step(&value, base || self.tracks(y), move |g, gradients| {
             if base {
-                gradients.add_trained(name, host::column_sums(&g)?)?;
+                let [learnt] = trace::seen([host::column_sums(&g)?], || Ok((Operation::RowBack {}, vec![g.clone()])))?;
+                gradients.add_trained(name, learnt)?;
             }
             gradients.add(id, g)
         });
@@ -51,8 +52,7 @@ impl Train<'_> {
         let name = format!("{site}.weight");
         let (weight, lora) = (self.weight(&name)?, self.lora(site));
         let (base, trained) = (self.learns_weight(&name), lora.is_some() && self.learns(Learns::Adapter));
-        trace::unseen("features that are mostly zero")?;
-        let kept = graph::Kept::new(x, drop);
+        let kept = messages::Kept::new(x, drop);
         let (value, low) = kept.forward(&weight, lora.as_ref())?;
         let site = site.to_owned();
         self.step(&value, base || trained, move |g, gradients| {
@@ -60,9 +60,10 @@ impl Train<'_> {
                 gradients.add_trained(name, kept.backward(&g)?)?;
             }
             if let (true, Some(lora), Some(low)) = (trained, &lora, &low) {
-                let through = host::product(lora.scale, &g, &lora.b)?;
+                let through = messages::product(lora.scale, &g, &lora.b, [false; 2])?;
                 gradients.add_trained(format!("{site}.lora_A"), kept.backward(&through)?)?;
-                gradients.add_trained(format!("{site}.lora_B"), host::product(lora.scale, &g.t()?, low)?)?;
+                gradients
+                    .add_trained(format!("{site}.lora_B"), messages::product(lora.scale, &g, low, [true, false])?)?;
             }
             Ok(())
         });
@@ -93,6 +94,7 @@ impl Train<'_> {
         let chunks = (0..labels.len()).step_by(rows).map(|first| (first, rows.min(labels.len() - first)));
         let chunks: Vec<(usize, usize)> = chunks.collect();
         let (mut values, mut known) = (Vec::new(), Vec::new());
+        let slopes = gradient.map(|gradient| Tensor::new(gradient, &Device::Cpu)).transpose()?;
         for &(first, count) in &chunks {
             let layer = open.of_rows(first, count);
             let (part, labels) = (rows_of(x, first, count)?, &labels[first..first + count]);
@@ -102,9 +104,9 @@ impl Train<'_> {
             })?;
             values.push(value);
             self.hits.extend(log_prob::hits(&logits, labels)?);
-            if let (Some(gradient), true) = (&gradient, layer.needed()) {
+            if let (Some(slopes), true) = (&slopes, layer.needed()) {
                 let mut gradients = Gradients::default();
-                let g = of_logits(logits, labels, &gradient[first..first + count])?;
+                let g = of_logits(logits, labels, &rows_of(slopes, first, count)?)?;
                 let dx = layer.backward(&part, low.as_ref(), &g, &mut gradients)?;
                 known.push((dx, gradients));
             }
@@ -112,7 +114,6 @@ impl Train<'_> {
         let value = join(&values)?;
         let x = x.clone();
         self.step(&value, layer.needed(), move |g, gradients| {
-            let g = g.to_vec1::<f32>()?;
             let open = if known.is_empty() { layer.widened()? } else { layer };
             let mut known = known.into_iter();
             let mut parts = Vec::new();
@@ -126,7 +127,7 @@ impl Train<'_> {
                     None => {
                         let (part, labels) = (rows_of(&x, first, count)?, &labels[first..first + count]);
                         let (logits, low) = layer.forward(&part)?;
-                        let g = of_logits(logits, labels, &g[first..first + count])?;
+                        let g = of_logits(logits, labels, &rows_of(&g, first, count)?)?;
                         layer.backward(&part, low.as_ref(), &g, gradients)?
                     }
                 };
@@ -149,11 +150,11 @@ fn join(parts: &[Tensor]) -> candle_core::Result<Tensor> {
 }
 
 /// The gradient of logits, which it takes the place of.
-fn of_logits(logits: Tensor, labels: &[u32], slopes: &[f32]) -> candle_core::Result<Tensor> {
+fn of_logits(logits: Tensor, labels: &[u32], slopes: &Tensor) -> candle_core::Result<Tensor> {
     let before = if trace::on() { Some(logits.copy()?) } else { None };
-    let [g] = trace::seen([log_prob::backward(logits, labels, slopes)?], || {
+    let [g] = trace::seen([log_prob::backward(logits, labels, &slopes.to_vec1::<f32>()?)?], || {
         let logits = before.into_iter();
-        let beside = [Tensor::new(labels, &Device::Cpu)?, Tensor::new(slopes, &Device::Cpu)?];
+        let beside = [Tensor::new(labels, &Device::Cpu)?, slopes.clone()];
         Ok((Operation::LogProbBack {}, logits.chain(beside).collect()))
     })?;
     Ok(g)

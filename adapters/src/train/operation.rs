@@ -7,6 +7,7 @@ use ftk_kernels::float::attention::AttentionSpan;
 use ftk_kernels::float::rotary::Turn;
 use ftk_networks::ops::{Heads, Rope};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 mod compute;
 
@@ -149,6 +150,81 @@ pub enum Operation {
         /// As on the way there.
         spans: Vec<[[usize; 2]; 3]>,
     },
+    /// What a table learns: `g`, `ids`; scaled.
+    EmbedBack {
+        /// By what.
+        scale: Bits,
+        /// Rows of the table.
+        of: usize,
+    },
+    /// What a weight learns, `g^T x`: `x`, `g`.
+    WeightBack {},
+    /// What a row that was added to every row learns: `g`.
+    RowBack {},
+    /// What the weight of a norm learns: `x`, `g`.
+    RmsNormWeightBack {
+        /// Added to the mean square.
+        eps: Bits,
+        /// Entries of the weight.
+        width: usize,
+    },
+    /// What the weight of a norm learns: `x`, `g`.
+    LayerNormWeightBack {
+        /// Added to the variance.
+        eps: Bits,
+    },
+    /// What senders send along edges, `M x`: `x`, and where the rows of `M` begin, the column of each entry, its value.
+    Messages {},
+    /// Rows and columns exchanged: `x`.
+    Transpose {},
+    /// `scale x y`: `x`, `y`.
+    Product {
+        /// By what.
+        scale: Bits,
+        /// Which of them is taken with rows and columns exchanged.
+        turned: [bool; 2],
+    },
+    /// `max(x, 0)`: `x`.
+    Relu {},
+    /// `dx`: what [`Operation::Relu`] gave, `g`.
+    ReluBack {},
+    /// Entries of a graph's values dropped: `x`.
+    Thin {
+        /// Share that is dropped.
+        share: Bits,
+        /// Which decides.
+        key: u64,
+    },
+    /// A gradient pulled towards zero with the value, `g + weight value`: `value`, and `g` where there is one.
+    Pull {
+        /// How much.
+        weight: Bits,
+    },
+    /// What is taken as it is said to be: a graph's features as a pass sees them, and slopes of a loss that is no
+    /// operation: `beside`.
+    Stated {},
+    /// One number, so many times: the slopes of a loss that does not depend on its log-probabilities.
+    Fill {
+        /// The number.
+        value: Bits,
+        /// How many times.
+        count: usize,
+    },
+    /// Sums, in binary64, of so many log-probabilities each: `log_probs`.
+    Sums {
+        /// How many each.
+        tokens: Vec<usize>,
+    },
+    /// Slopes by log-probability of those by sum: `slopes`.
+    Spread {
+        /// How many each.
+        tokens: Vec<usize>,
+    },
+    /// What a task makes of results, with what it compares them with. Whoever knows tasks computes it.
+    Task {
+        /// Which, in the task's words.
+        rule: Value,
+    },
     /// Log-probability of a label a row: `logits`, `labels`.
     LogProb {},
     /// `d logits`: `logits`, `labels`, `slopes`.
@@ -196,7 +272,9 @@ impl Operation {
             Self::RmsNormBack { .. } | Self::LayerNormBack { .. } => &["x", "weight", "g"],
             Self::LayerNorm { .. } => &["x", "weight", "weight"],
             Self::Part { .. } | Self::Rows { .. } | Self::Gelu {} | Self::Join {} => &["x"],
-            Self::PartBack { .. } | Self::Accumulate {} | Self::Mean { .. } | Self::Norm {} => &["g"],
+            Self::PartBack { .. } | Self::RowBack {} | Self::Accumulate {} | Self::Mean { .. } | Self::Norm {} => {
+                &["g"]
+            }
             Self::Select {} => &["x", "rows"],
             Self::SelectBack { .. } => &["g", "rows"],
             Self::GeluBack {} => &["x", "g"],
@@ -204,6 +282,18 @@ impl Operation {
             Self::SwigluBack {} | Self::GegluBack {} => &["gate", "up", "g"],
             Self::Attention { .. } => &["q", "k", "v"],
             Self::AttentionBack { .. } => &["q", "k", "v", "g"],
+            Self::Messages {} => &["x", "graph"],
+            Self::Transpose {} | Self::Relu {} | Self::Thin { .. } => &["x"],
+            Self::Product { .. } => &["x", "y"],
+            Self::ReluBack {} => &["y", "g"],
+            Self::Pull { .. } => &["value", "g"],
+            Self::Stated {} => &["beside"],
+            Self::EmbedBack { .. } => &["g", "ids"],
+            Self::WeightBack {} | Self::RmsNormWeightBack { .. } | Self::LayerNormWeightBack { .. } => &["x", "g"],
+            Self::Fill { .. } => &[],
+            Self::Sums { .. } => &["log_probs"],
+            Self::Spread { .. } => &["slopes"],
+            Self::Task { .. } => &["x", "beside"],
             Self::LogProb {} => &["logits", "labels"],
             Self::LogProbBack {} => &["logits", "labels", "slopes"],
             Self::AdamW { .. } => &["value", "first", "second", "g", "norm"],
@@ -216,10 +306,10 @@ impl Operation {
         value["kind"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Whether an input of that name may come from nowhere: it is the base's, a reference's, the row's, or what the
-    /// loss makes of log-probabilities. All others are results of operations before, or the state.
+    /// Whether an input of that name may come from nowhere: it is the base's, a reference's or the row's. All others are
+    /// results of operations before, or the state.
     pub fn is_given(name: &str) -> bool {
-        ["table", "ids", "weight", "a", "b", "keys", "positions", "rows", "labels", "slopes"].contains(&name)
+        ["table", "ids", "weight", "a", "b", "keys", "positions", "rows", "labels", "beside", "graph"].contains(&name)
     }
 
     /// A turn by angles.
@@ -246,6 +336,25 @@ impl Operation {
         let [rate, eps, weight_decay, max_norm] = [rate, eps, weight_decay, max_norm].map(Bits::from);
         Self::AdamW { rate, updates, betas: betas.map(Bits::from), eps, weight_decay, max_norm }
     }
+}
+
+/// Sums of so many values each, one after another.
+///
+/// # Panics
+/// If there are fewer values.
+pub fn sums(values: &[f32], tokens: &[usize]) -> Vec<f64> {
+    let mut rest = values;
+    let sum = |&count: &usize| {
+        let (of, after) = rest.split_at(count);
+        rest = after;
+        of.iter().map(|&value| f64::from(value)).sum()
+    };
+    tokens.iter().map(sum).collect()
+}
+
+/// Each number, so many times, one after another.
+pub fn spread(numbers: &[f64], tokens: &[usize]) -> Vec<f32> {
+    numbers.iter().zip(tokens).flat_map(|(&number, &count)| std::iter::repeat_n(number as f32, count)).collect()
 }
 
 /// The digest of a tensor in host memory: its type, its shape and its entries, row by row.

@@ -4,14 +4,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
+use ftk_kernels::float::relu::Drop;
 use ftk_kernels::float::rotary::Turn;
 use ftk_networks::ops::graph::Propagation;
 use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, TableShape, Tokens};
 
+use super::messages::Way;
 use super::operation::Operation;
 use super::rotary::Angles;
 use super::tape::sum;
-use super::{Learns, Train, attention, gelu, graph, host, norm, swiglu, trace};
+use super::{Learns, Train, attention, gelu, graph, host, messages, norm, swiglu, trace};
 use crate::Error;
 
 impl Ops for Train<'_> {
@@ -34,7 +36,11 @@ impl Ops for Train<'_> {
         })?;
         self.step(&value, self.learns(Learns::Base), move |g, gradients| {
             let nothing = table.in_format(DType::F32)?.zeros_like()?;
-            gradients.add_trained(name, nothing.index_add(&ids, &scaled(g)?, 0)?)
+            let of = nothing.dim(0)?;
+            let [learnt] = trace::seen([nothing.index_add(&ids, &scaled(g.clone())?, 0)?], || {
+                Ok((Operation::EmbedBack { scale: f64::from(scale).into(), of }, vec![g, ids]))
+            })?;
+            gradients.add_trained(name, learnt)
         });
         Ok(value)
     }
@@ -54,7 +60,10 @@ impl Ops for Train<'_> {
         let (base, id) = (self.learns(Learns::Base), x.id());
         self.step(&value, base || self.tracks(x), move |g, gradients| {
             if base {
-                gradients.add_trained(name, table.zeros_like()?.index_add(&positions, &g, 0)?)?;
+                let [learnt] = trace::seen([table.zeros_like()?.index_add(&positions, &g, 0)?], || {
+                    Ok((Operation::EmbedBack { scale: 1.0.into(), of: rows }, vec![g.clone(), positions]))
+                })?;
+                gradients.add_trained(name, learnt)?;
             }
             gradients.add(id, g)
         });
@@ -89,8 +98,12 @@ impl Ops for Train<'_> {
         let (base, input, x) = (self.learns(Learns::Base), self.tracks(x), x.clone());
         self.step(&value, base || input, move |g, gradients| {
             if base {
-                gradients.add_trained(weight_name, norm::layer_backward_weight(&x, eps, &g)?)?;
-                gradients.add_trained(bias_name, host::column_sums(&g)?)?;
+                let [of_weight] = trace::seen([norm::layer_backward_weight(&x, eps, &g)?], || {
+                    Ok((Operation::LayerNormWeightBack { eps: eps.into() }, vec![x.clone(), g.clone()]))
+                })?;
+                let [of_bias] = trace::seen([host::column_sums(&g)?], || Ok((Operation::RowBack {}, vec![g.clone()])))?;
+                gradients.add_trained(weight_name, of_weight)?;
+                gradients.add_trained(bias_name, of_bias)?;
             }
             if !input {
                 return Ok(());
@@ -143,7 +156,11 @@ impl Ops for Train<'_> {
         let (base, input, x) = (self.learns(Learns::Base), self.tracks(x), x.clone());
         self.step(&value, base || input, move |g, gradients| {
             if base {
-                gradients.add_trained(name, norm::backward_weight(&x, weight.dim(0)?, eps, &g)?)?;
+                let width = weight.dim(0)?;
+                let [learnt] = trace::seen([norm::backward_weight(&x, width, eps, &g)?], || {
+                    Ok((Operation::RmsNormWeightBack { eps: eps.into(), width }, vec![x.clone(), g.clone()]))
+                })?;
+                gradients.add_trained(name, learnt)?;
             }
             if !input {
                 return Ok(());
@@ -263,7 +280,7 @@ impl Ops for Train<'_> {
     ) -> Result<Tensor, Error> {
         let y = match x {
             Nodes::Features(x) => {
-                let drop = self.drops(false);
+                let drop = self.drops(false).map(|(share, key)| Drop::new(share, key));
                 match x.dense() {
                     None => {
                         let y = self.sparse_product(site, x, drop)?;
@@ -272,7 +289,7 @@ impl Ops for Train<'_> {
                     Some(values) => {
                         let device = self.weights.device();
                         let values = drop.map_or_else(|| values.to_vec(), |drop| drop.apply(values));
-                        let x = Tensor::from_vec(values, (x.rows(), x.width()), &device)?;
+                        let x = messages::stated(Tensor::from_vec(values, (x.rows(), x.width()), &device)?)?;
                         self.convolve_value(site, &x, over)?
                     }
                 }
@@ -295,7 +312,8 @@ impl Ops for Train<'_> {
         let names = ["att_src", "att_dst"].map(|kind| format!("{site}.{kind}"));
         let [source, target] = [self.weight(&names[0])?, self.weight(&names[1])?];
         trace::unseen("attention over neighbours")?;
-        let attention = graph::Attention { x: x.clone(), source, target, heads, drop: self.drops(true) };
+        let drop = self.drops(true).map(|(share, key)| Drop::new(share, key));
+        let attention = graph::Attention { x: x.clone(), source, target, heads, drop };
         let (value, shares) = attention.forward(over)?;
         let learnt = names.each_ref().map(|name| self.learns_weight(name));
         let (over, id) = (over.clone(), x.id());
@@ -312,19 +330,25 @@ impl Ops for Train<'_> {
     }
 
     fn relu(&mut self, x: &Tensor) -> Result<Tensor, Error> {
-        trace::unseen("the rectifier of a graph's network")?;
-        let value = graph::relu(x)?;
+        let [value] = trace::seen([graph::relu(x)?], || Ok((Operation::Relu {}, vec![x.clone()])))?;
         let (id, kept) = (x.id(), value.clone());
-        self.step(&value, self.tracks(x), move |g, gradients| gradients.add(id, graph::relu_backward(&kept, &g)?));
+        self.step(&value, self.tracks(x), move |g, gradients| {
+            let [dx] = trace::seen([graph::relu_backward(&kept, &g)?], || Ok((Operation::ReluBack {}, vec![kept, g])))?;
+            gradients.add(id, dx)
+        });
         Ok(value)
     }
 
     fn dropout(&mut self, x: &Tensor) -> Result<Tensor, Error> {
-        let Some(drop) = self.drops(false) else { return Ok(x.clone()) };
-        trace::unseen("dropout of a graph's network")?;
-        let value = graph::dropped(x, drop)?;
-        let id = x.id();
-        self.step(&value, self.tracks(x), move |g, gradients| gradients.add(id, graph::dropped(&g, drop)?));
+        let Some((share, key)) = self.drops(false) else { return Ok(x.clone()) };
+        let thinned = move |x: &Tensor| {
+            let [thin] = trace::seen([graph::dropped(x, Drop::new(share, key))?], || {
+                Ok((Operation::Thin { share: share.into(), key }, vec![x.clone()]))
+            })?;
+            Ok::<_, candle_core::Error>(thin)
+        };
+        let (value, id) = (thinned(x)?, x.id());
+        self.step(&value, self.tracks(x), move |g, gradients| gradients.add(id, thinned(&g)?));
         Ok(value)
     }
 
@@ -369,11 +393,10 @@ impl Train<'_> {
         if over.is_identity() {
             return Ok(x.clone());
         }
-        trace::unseen("messages between nodes")?;
-        let value = graph::propagate(over, x, graph::Way::Forward)?;
+        let value = messages::propagate(over, x, Way::Forward)?;
         let (over, id) = (over.clone(), x.id());
         self.step(&value, self.tracks(x), move |g, gradients| {
-            gradients.add(id, graph::propagate(&over, &g, graph::Way::Back)?)
+            gradients.add(id, messages::propagate(&over, &g, Way::Back)?)
         });
         Ok(value)
     }

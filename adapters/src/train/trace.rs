@@ -77,5 +77,5 @@ pub fn seen<const N: usize>(
 /// # Errors
 /// Names it.
 pub(super) fn unseen(what: &str) -> Result<()> {
-    if on() { candle_core::bail!("{what} cannot be recorded by operation yet") } else { Ok(()) }
+    if on() { candle_core::bail!("{what} is not recorded by operation") } else { Ok(()) }
 }

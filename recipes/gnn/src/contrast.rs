@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use ftk_adapters::train::{Gradients, product};
+use ftk_adapters::train::{Gradients, product, stated};
 use ftk_networks::graphs::{End, Hop};
 use ftk_networks::ops::graph::Features;
 use rand_chacha::ChaCha8Rng;
@@ -257,7 +257,7 @@ impl Session for ContrastSession {
         let (sum, hits, gradients) = info_nce([&passes[0].1, &passes[1].1], &anchors, self.views.temperature)?;
         let mut all = Gradients::default();
         for ((pass, compared), gradient) in passes.into_iter().zip(gradients) {
-            all.add_all(pass.backward(&compared, gradient)?)?;
+            all.add_all(pass.backward(&compared, stated(gradient)?)?)?;
         }
         let (term, gradients) = self.model.regularise(all, rows.len() as f64)?;
         Ok(BatchLoss { sum: sum + term, gradients, metrics: vec![("accuracy", hits)] })

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use ftk_adapters::train::{Gradients, LoraTensors, Train};
+use ftk_adapters::train::{self, Gradients, LoraTensors, Train};
 use ftk_networks::graphs::{End, Hop, PairScorer, Pairs};
 use ftk_networks::ops::graph::Features;
 use rand_chacha::ChaCha8Rng;
@@ -299,7 +299,7 @@ impl EdgeSession {
             }
         }
         let gradients = if record {
-            pass.backward(&tensor, Tensor::from_vec(gradient, tensor.shape(), &Device::Cpu)?)?
+            pass.backward(&tensor, train::stated(Tensor::from_vec(gradient, tensor.shape(), &Device::Cpu)?)?)?
         } else {
             Gradients::default()
         };

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use ftk_adapters::train::Train;
+use ftk_adapters::train::{Train, stated};
 use ftk_networks::graphs::{End, Hop, Pairs};
 use ftk_networks::ops::graph::Features;
 use rand_chacha::ChaCha8Rng;
@@ -283,7 +283,7 @@ impl Session for LinkSession {
         let scores: Vec<f64> = tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f64::from).collect();
         let (sum, gradient, right) = judge(&scores, rows.len());
         let gradient = Tensor::from_vec(gradient, tensor.shape(), &Device::Cpu)?;
-        let (term, gradients) = self.model.regularise(pass.backward(&tensor, gradient)?, rows.len() as f64)?;
+        let (term, gradients) = self.model.regularise(pass.backward(&tensor, stated(gradient)?)?, rows.len() as f64)?;
         Ok(BatchLoss { sum: sum + term, gradients, metrics: vec![("accuracy", right / 2.0)] })
     }
 

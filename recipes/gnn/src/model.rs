@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use ftk_adapters::lora::{Adapter, Factors};
 use ftk_adapters::peft::{self, Saved};
-use ftk_adapters::train::{Gradients, Learns, LoraTensors, Train, initial_factors};
+use ftk_adapters::train::{Gradients, Learns, LoraTensors, Train, initial_factors, pulled};
 use ftk_adapters::weights::Weights;
 use ftk_bases::graphs;
 use ftk_networks::graphs::{End, GraphNetwork, Prepare, convolution};
@@ -247,11 +247,7 @@ impl GraphModel {
                 let entries = value.flatten_all()?.to_vec1::<f32>()?;
                 let squares: f64 = entries.into_iter().map(|value| f64::from(value) * f64::from(value)).sum();
                 sum += 0.5 * weight * items * squares;
-                let term = (value * (weight * items))?;
-                let gradient = match gradients.remove(name) {
-                    Some(gradient) => (gradient + term)?,
-                    None => term,
-                };
+                let gradient = pulled(&value, weight * items, gradients.remove(name).as_ref())?;
                 gradients.insert(name.clone(), gradient);
             }
         }

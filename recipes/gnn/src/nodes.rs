@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use ftk_adapters::train::Train;
+use ftk_adapters::train::{Train, stated};
 use ftk_networks::graphs::{End, GraphNetworkKind, Head, Hop};
 use ftk_networks::ops::graph::Features;
 
@@ -276,7 +276,7 @@ impl Session for NodeSession {
         let (sum, gradient, right) = self.judge(&rows, &logits.flatten_all()?.to_vec1::<f32>()?);
         let gradient = Tensor::from_vec(gradient, logits.shape(), &Device::Cpu)?;
         let (term, gradients): (f64, BTreeMap<_, _>) =
-            self.model.regularise(pass.backward(&logits, gradient)?, rows.len() as f64)?;
+            self.model.regularise(pass.backward(&logits, stated(gradient)?)?, rows.len() as f64)?;
         Ok(BatchLoss { sum: sum + term, gradients, metrics: vec![("accuracy", right)] })
     }
 

@@ -1,12 +1,18 @@
 //! Sessions on small graphs: what learns from what, and what must never be seen.
 
 use ftk_adapters::hint::Hint;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor, Var};
+use ftk_adapters::train::operation;
+use ftk_adapters::train::trace::{self, TracedOperation};
 use ftk_bases::graphs;
 use ftk_networks::graphs::End;
-use ftk_networks::ops::graph::Features;
+use ftk_networks::ops::graph::{Features, Sparse};
 use tempfile::TempDir;
 
 use super::graph::{Carries, Edge, Graph, ImportFindings, NodeSplit};
@@ -64,6 +70,46 @@ fn base_of(recipe: &Recipe, graph: &Graph) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     on(recipe, graph).export(folder.path(), "fresh").unwrap();
     folder
+}
+
+#[test]
+fn every_operation_on_a_graph_is_computed_again_from_its_inputs_alone() {
+    let (graph, _) = guilds();
+    // Most are zero.
+    let mut sparse = graph.clone();
+    let features = graph.features.as_ref().unwrap();
+    let row = |row: usize| {
+        let values = features.row(row).into_iter().enumerate().map(|(column, value)| (column as u32, value));
+        values.filter(move |(column, _)| (*column as usize + row).is_multiple_of(9)).collect::<Vec<_>>()
+    };
+    let entries = Sparse::from_rows(features.width(), (0..features.rows()).map(row));
+    sparse.features = Some(Arc::new(Features::sparse(entries)));
+    let names: Rc<RefCell<BTreeSet<String>>> = Rc::default();
+    for kind in ["gcn", "sage", "sage-gcn"] {
+        let fresh = format!("gnn = {{ network = \"{kind}\", dropout = 0.3, l2 = 1e-3 }}\n");
+        let fresh = recipe(&format!("base = {{ model = \"fresh\", train = true }}\n{fresh}"));
+        for graph in [&graph, &sparse] {
+            let folder = base_of(&fresh, graph);
+            let mut adapted = recipe("base = { model = \"b\" }\nlora = { rank = 2 }\ngnn = { dropout = 0.3 }\n");
+            adapted.base.model = folder.path().join("base");
+            for recipe in [&fresh, &adapted] {
+                let session = nodes::NodeSession::open(recipe, of(recipe).unwrap(), graph).unwrap();
+                let into = Rc::clone(&names);
+                let see = move |seen: &mut TracedOperation| {
+                    let TracedOperation { operation, inputs, outputs } = seen;
+                    let digests = |all: &[Tensor]| all.iter().map(operation::digest).collect::<Result<Vec<_>, _>>();
+                    assert_eq!(digests(&operation.compute(inputs)?)?, digests(outputs)?, "{operation:?}");
+                    assert!(operation.compute(&inputs[1..]).is_err() || operation.name() == "pull", "{operation:?}");
+                    into.borrow_mut().insert(operation.name());
+                    Ok(())
+                };
+                trace::during(see, || drop(loss(&session)));
+            }
+        }
+    }
+    let known = ["messages", "product", "pull", "relu", "relu_back", "stated", "thin", "transpose", "weight_back"];
+    let names = names.borrow();
+    known.iter().for_each(|known| assert!(names.contains(*known), "{known} is not among {names:?}"));
 }
 
 #[test]

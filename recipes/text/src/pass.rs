@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Tensor};
-use ftk_adapters::train::{Dropout, Learns, LoraTensors, Train};
+use candle_core::{DType, Device, Tensor};
+use ftk_adapters::train::operation::{self, Operation};
+use ftk_adapters::train::{Dropout, Learns, LoraTensors, Train, trace};
 use ftk_adapters::weights::Weights;
 use ftk_networks::Network;
 use ftk_networks::ops::Tokens;
 use ftk_recipes::TaskError;
+use ftk_recipes::preference::rule;
 
 use super::encode::ScoredSequence;
 
@@ -48,6 +50,8 @@ pub(super) struct LogProbPass<'a> {
     /// What entered each block, and what left the last, where the rest is computed again.
     kept: Vec<Tensor>,
     log_probs: Tensor,
+    /// Whether their gradient was known before.
+    known: bool,
     /// Log-probabilities of each sequence, in order.
     pub values: Vec<Vec<f32>>,
     /// How many of them were the most likely ones.
@@ -85,6 +89,10 @@ impl<'a> Scorer<'a> {
             Dropout { rate, keys: keys.collect() }
         });
         let known = batch.known.map(|known| vec![known; labels.len()]);
+        if let (Some(value), Some(slopes), true) = (batch.known, &known, trace::on() && self.learns.is_some()) {
+            let fill = Operation::Fill { value: f64::from(value).into(), count: slopes.len() };
+            trace::seen([Tensor::new(slopes.as_slice(), &Device::Cpu)?], || Ok((fill, Vec::new())))?;
+        }
         let mut kept = Vec::new();
         let (last, log_probs) = if self.recompute && self.learns.is_some() {
             let mut pass = self.pass(None, &tokens, dropout.as_ref())?;
@@ -118,7 +126,8 @@ impl<'a> Scorer<'a> {
             of_sequence.iter().filter(|&&hit| hit).count()
         });
         let hits = hits.collect();
-        Ok(LogProbPass { model: self.clone(), tokens, dropout, last, kept, log_probs, values, hits })
+        let known = batch.known.is_some();
+        Ok(LogProbPass { model: self.clone(), tokens, dropout, last, kept, log_probs, known, values, hits })
     }
 
     fn pass(&self, learns: Option<Learns>, tokens: &Tokens, dropout: Option<&Dropout>) -> Result<Train<'a>, TaskError> {
@@ -136,9 +145,24 @@ impl<'a> Scorer<'a> {
 }
 
 impl LogProbPass<'_> {
+    /// Scored ids of each sequence.
+    pub fn scored(&self) -> Vec<usize> {
+        self.values.iter().map(Vec::len).collect()
+    }
+
     /// Sum for each sequence.
-    pub fn sums(&self) -> Vec<f64> {
-        self.values.iter().map(|values| values.iter().map(|&value| f64::from(value)).sum()).collect()
+    ///
+    /// # Errors
+    /// Those of whoever looks on.
+    pub fn sums(&self) -> Result<Vec<f64>, TaskError> {
+        let tokens = self.scored();
+        let sums = operation::sums(&self.values.concat(), &tokens);
+        if !trace::on() {
+            return Ok(sums);
+        }
+        let [sums] =
+            trace::seen([rule::tensor(&sums)?], || Ok((Operation::Sums { tokens }, vec![self.log_probs.clone()])))?;
+        Ok(sums.to_vec1()?)
     }
 
     /// Gradients of what the model learns, given that of every log-probability of each sequence.
@@ -146,10 +170,15 @@ impl LogProbPass<'_> {
     /// # Errors
     /// The device's.
     pub fn backward(self, of_values: &[f64]) -> Result<BTreeMap<String, Tensor>, TaskError> {
-        let Self { model, tokens, dropout, last, mut kept, log_probs, values, .. } = self;
-        let of_values = of_values.iter().zip(&values);
-        let gradient: Vec<f32> = of_values.flat_map(|(&g, of)| std::iter::repeat_n(g as f32, of.len())).collect();
-        let gradient = Tensor::from_vec(gradient, log_probs.shape(), log_probs.device())?;
+        let scored = self.scored();
+        let Self { model, tokens, dropout, last, mut kept, log_probs, known, .. } = self;
+        let gradient = operation::spread(of_values, &scored);
+        let mut gradient = Tensor::from_vec(gradient, log_probs.shape(), log_probs.device())?;
+        // What was known has gone its way.
+        if trace::on() && !known {
+            let slopes = rule::tensor(of_values)?;
+            [gradient] = trace::seen([gradient], || Ok((Operation::Spread { tokens: scored }, vec![slopes])))?;
+        }
         let mut gradients = last.backward(&log_probs, gradient)?;
         let mut flowing = kept.pop().and_then(|x| gradients.take(&x));
         for (index, x) in kept.into_iter().enumerate().rev() {

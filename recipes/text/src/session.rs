@@ -5,10 +5,11 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Tensor};
-use ftk_adapters::train::{Learns, LoraTensors};
+use ftk_adapters::train::{Learns, LoraTensors, trace};
 use ftk_adapters::weights::{Weight, Weights};
 use ftk_networks::Network;
-use ftk_recipes::preference::{self, PreferenceRow, ScoredCompletion};
+use ftk_recipes::preference::rule::{self, LossConstants, Rule};
+use ftk_recipes::preference::{self, ScoredCompletion};
 use ftk_recipes::{BatchLoss, Metrics, Reference, Session, StepWindow, TaskError};
 use serde_json::Value;
 
@@ -30,7 +31,7 @@ pub enum Trained {
 #[derive(Debug)]
 pub struct DpoSettings {
     /// The cost of a row.
-    pub cost: Box<dyn preference::Loss>,
+    pub loss: LossConstants,
     /// Weight of the supervised loss on the chosen completions: the mean over their tokens in a step.
     pub sft_weight: f64,
     /// The reference model.
@@ -46,6 +47,7 @@ pub struct TextSession {
     /// The adapter training started from, frozen.
     start: Option<LoraTensors>,
     dpo: DpoSettings,
+    cost: Box<dyn preference::Loss>,
     rows: SessionRows,
     held_out: Option<SessionRows>,
     /// Rows of a held-out batch.
@@ -80,12 +82,14 @@ impl TextSession {
     ) -> Self {
         let part = |rows| SessionRows { rows, references: None };
         let (rows, held_out) = (part(rows), held_out.map(part));
+        let cost = dpo.loss.cost();
         Self {
             network,
             weights,
             trained,
             start,
             dpo,
+            cost,
             rows,
             held_out,
             batch,
@@ -131,7 +135,7 @@ impl TextSession {
         for (done, pair) in unknown.iter().enumerate() {
             let batch =
                 PassBatch { sequences: &[&pair.chosen, &pair.rejected], alike: &[2], known: None, dropout: None };
-            let sums = self.reference().score(batch)?.sums();
+            let sums = self.reference().score(batch)?.sums()?;
             let sums = [sums[0], sums[1]];
             if !sums.iter().all(|sum| sum.is_finite()) {
                 return Err("the reference gives a pair a log-probability that is not finite".into());
@@ -194,7 +198,7 @@ impl TextSession {
         let dropout = keys.as_ref().map(|keys| (self.dropout, keys.as_slice()));
         let batch = PassBatch { sequences: &rows, alike: &[], known: Some(-1.0), dropout };
         let scores = self.policy(record.is_some()).score(batch)?;
-        let sum = -scores.sums().iter().sum::<f64>();
+        let sum = -scores.sums()?.iter().sum::<f64>();
         let hits = scores.hits.iter().sum::<usize>() as f64;
         let metrics = vec![("mean_token_accuracy", hits * share)];
         Ok(BatchLoss { sum, gradients: scores.backward(&vec![-1.0; rows.len()])?, metrics })
@@ -220,34 +224,35 @@ impl TextSession {
         let sizes: Vec<usize> = choices.iter().map(|choice| choice.len() + 1).collect();
         let batch = PassBatch { sequences: &sequences, alike: &sizes, known: None, dropout: None };
         let references: Vec<f64> = match known {
-            _ if !self.dpo.cost.has_reference() => vec![0.0; sequences.len()],
+            _ if !self.cost.has_reference() => vec![0.0; sequences.len()],
             // Every pair of a choice has the figure of the one chosen completion.
             Some(known) => known
                 .iter()
                 .flat_map(|pairs| pairs.first().map(|it| it[0]).into_iter().chain(pairs.iter().map(|it| it[1])))
                 .collect(),
             // The same batch as the policy's: where the two models are equal, so are the figures, to the bit.
-            None => self.reference().score(batch)?.sums(),
+            None => self.reference().score(batch)?.sums()?,
         };
         let scores = self.policy(record).score(batch)?;
-        let completed: Vec<ScoredCompletion> = (scores.sums().into_iter().zip(references).zip(&scores.values))
-            .map(|((policy, reference), values)| ScoredCompletion { policy, reference, tokens: values.len() })
+        let policy = scores.sums()?;
+        let completed: Vec<ScoredCompletion> = (policy.iter().zip(&references).zip(&scores.values))
+            .map(|((&policy, &reference), values)| ScoredCompletion { policy, reference, tokens: values.len() })
             .collect();
         // The host takes the mean over choices; here it is to be one over tokens.
         let supervised = self.dpo.sft_weight * share;
-        let mut sum = 0.0;
-        let mut gradient = Vec::with_capacity(sequences.len());
+        let (sum, verdicts) = rule::choices(&*self.cost, &completed, &sizes, supervised);
+        let [gradient, sum] = Rule::shown([rule::slopes(&verdicts), vec![sum]], || {
+            let (loss, tokens, sizes) = (self.dpo.loss, scores.scored(), sizes.clone());
+            let rule = Rule::Choices { loss, sizes, tokens, supervised: supervised.into() };
+            Ok((rule, vec![rule::tensor(&policy)?, rule::tensor(&references)?]))
+        })?;
         let [mut chosen, mut rejected, mut accurate, mut chosen_sum, mut rejected_sum, mut hits] = [0.0; 6];
-        let per_token = self.dpo.cost.is_per_token();
+        let per_token = self.cost.is_per_token();
         let figure = |it: &ScoredCompletion| if per_token { it.mean() } else { it.policy };
         let (mut rest, mut place) = (completed.as_slice(), 0);
-        for &size in &sizes {
+        for (&size, verdict) in sizes.iter().zip(&verdicts) {
             let (choice, after) = rest.split_at(size);
             let (left, right) = (&choice[0], &choice[1..]);
-            let mut verdict = self.dpo.cost.judge(PreferenceRow::chosen(choice));
-            sum += verdict.loss - supervised * left.policy;
-            verdict.slopes[0] -= supervised;
-            gradient.extend(verdict.slopes);
             chosen += verdict.rewards[0];
             rejected += verdict.rewards[1];
             accurate += f64::from(u8::from(verdict.accurate));
@@ -265,31 +270,39 @@ impl TextSession {
             ("logps/rejected", rejected_sum),
             ("mean_token_accuracy", hits * share),
         ];
-        Ok(BatchLoss { sum, gradients: scores.backward(&gradient)?, metrics })
+        Ok(BatchLoss { sum: sum[0], gradients: scores.backward(&gradient)?, metrics })
     }
 
     /// Mean gain over the reference of the completions that rows have from other rows, as the model stands: how far it
     /// has drifted, at least 0.
     fn drift(&self, part: &SessionRows, all: &[Alone], of: &[usize]) -> Result<f64, TaskError> {
-        let mut sum = 0.0;
+        let mut gains = Vec::new();
         for rows in of.chunks(self.batch) {
             let others: Vec<&ScoredSequence> = rows.iter().map(|&row| &all[row].pair.rejected).collect();
             let batch = PassBatch { sequences: &others, alike: &[], known: None, dropout: None };
-            let policy = self.policy(false).score(batch)?.sums();
-            let reference = match part.known(rows) {
+            let policy = self.policy(false).score(batch)?.sums()?;
+            let reference: Vec<f64> = match part.known(rows) {
                 Some(known) => known.iter().map(|sums| sums[0][1]).collect(),
-                None => self.reference().score(batch)?.sums(),
+                None => self.reference().score(batch)?.sums()?,
             };
-            sum += policy.iter().zip(reference).map(|(policy, reference)| policy - reference).sum::<f64>();
+            let [gain] = Rule::shown([vec![rule::gain(&policy, &reference)]], || {
+                Ok((Rule::Gain {}, vec![rule::tensor(&policy)?, rule::tensor(&reference)?]))
+            })?;
+            gains.push(gain[0]);
         }
-        Ok((sum / of.len() as f64).max(0.0))
+        let [drift] = Rule::shown([vec![rule::drift(&gains, of.len())]], || {
+            let gains = gains.iter().map(|&gain| rule::tensor(&[gain])).collect::<Result<_, _>>()?;
+            Ok((Rule::Drift { rows: of.len() }, gains))
+        })?;
+        Ok(drift[0])
     }
 
     /// [`TextSession::drift`] of a step, once however many batches the step has.
     fn drift_of_step(&self, part: &SessionRows, all: &[Alone], window: StepWindow<'_>) -> Result<f64, TaskError> {
         let mut last = self.drift.lock().expect("nobody panics while holding it");
         match &*last {
-            Some((step, rows, drift)) if *step == window.step && rows == window.rows => Ok(*drift),
+            // Whoever looks on is shown what it comes of.
+            Some((step, rows, drift)) if !trace::on() && *step == window.step && rows == window.rows => Ok(*drift),
             _ => {
                 let drift = self.drift(part, all, window.rows)?;
                 *last = Some((window.step, window.rows.to_vec(), drift));
@@ -311,20 +324,24 @@ impl TextSession {
         let own: Vec<&ScoredSequence> = rows.iter().map(|row| &row.pair.chosen).collect();
         let sequences = PassBatch { sequences: &own, alike: &[], known: None, dropout: None };
         let references: Vec<f64> = match part.known(batch) {
-            _ if !self.dpo.cost.has_reference() => vec![0.0; rows.len()],
+            _ if !self.cost.has_reference() => vec![0.0; rows.len()],
             Some(known) => known.iter().map(|sums| sums[0][0]).collect(),
-            None => self.reference().score(sequences)?.sums(),
+            None => self.reference().score(sequences)?.sums()?,
         };
         let scores = self.policy(record).score(sequences)?;
-        let mut sum = 0.0;
-        let mut gradient = Vec::with_capacity(rows.len());
+        let policy = scores.sums()?;
+        let completed: Vec<ScoredCompletion> = (policy.iter().zip(&references).zip(&scores.values))
+            .map(|((&policy, &reference), values)| ScoredCompletion { policy, reference, tokens: values.len() })
+            .collect();
+        let wanted: Vec<bool> = rows.iter().map(|row| row.wanted).collect();
+        let (sum, verdicts) = rule::alone(&*self.cost, &completed, &wanted, drift);
+        let [gradient, sum] = Rule::shown([rule::slopes(&verdicts), vec![sum]], || {
+            let rule = Rule::Alone { loss: self.dpo.loss, wanted: wanted.clone(), tokens: scores.scored() };
+            Ok((rule, vec![rule::tensor(&policy)?, rule::tensor(&references)?, rule::tensor(&[drift])?]))
+        })?;
         // Of the rows that are not wanted, and of those that are.
         let [mut rewards, mut log_probs] = [[0.0; 2]; 2];
-        for (((row, policy), reference), values) in rows.iter().zip(scores.sums()).zip(references).zip(&scores.values) {
-            let completions = [ScoredCompletion { policy, reference, tokens: values.len() }];
-            let verdict = self.dpo.cost.judge(PreferenceRow { completions: &completions, wanted: row.wanted, drift });
-            sum += verdict.loss;
-            gradient.push(verdict.slopes[0]);
+        for ((row, policy), verdict) in rows.iter().zip(policy).zip(&verdicts) {
             rewards[usize::from(row.wanted)] += verdict.rewards[0];
             log_probs[usize::from(row.wanted)] += policy;
         }
@@ -343,7 +360,7 @@ impl TextSession {
         }
         metrics.push(("kl", drift * batch.len() as f64));
         metrics.push(("mean_token_accuracy", scores.hits.iter().sum::<usize>() as f64 * share));
-        Ok(BatchLoss { sum, gradients: scores.backward(&gradient)?, metrics })
+        Ok(BatchLoss { sum: sum[0], gradients: scores.backward(&gradient)?, metrics })
     }
 
     /// The reference model.

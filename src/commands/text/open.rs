@@ -10,6 +10,7 @@ use ftk_adapters::train::{LoraTensors, normal_values};
 use ftk_adapters::weights::Weights;
 use ftk_bases::{BaseModel, Hold, Precision, save_folder};
 use ftk_networks::sites::Role;
+use ftk_recipes::preference::rule::LossConstants;
 use ftk_recipes::{Format, Recipe, Reference, SaveDtype};
 use ftk_text::examples::Examples;
 use ftk_text::references::{FoundReferences, References};
@@ -46,8 +47,8 @@ pub(super) fn open(
         (Reference::Start, Some(start)) => Some(LoraTensors::frozen(start, device)?),
         _ => None,
     };
-    let (cost, sft_weight) = (recipe.dpo.cost(), recipe.dpo.supervised());
-    let dpo = DpoSettings { cost, sft_weight, reference: recipe.dpo.reference };
+    let (loss, sft_weight) = (LossConstants::from(&recipe.dpo), recipe.dpo.supervised());
+    let dpo = DpoSettings { loss, sft_weight, reference: recipe.dpo.reference };
     let rows = (rows, held_out, recipe.run.batch);
     let dropout = recipe.lora.as_ref().map_or(0.0, |lora| lora.dropout);
     Ok(TextSession::new(source.network().clone(), weights, trained, frozen, dpo, rows)

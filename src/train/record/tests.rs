@@ -8,7 +8,9 @@ use ftk_adapters::train::trace::{self, TracedOperation};
 use ftk_adapters::train::{Learns, LoraTensors, Train, initial_factors, normal_values};
 use ftk_adapters::weights::Weights;
 use ftk_networks::ops::{Bias, Heads, Ops, Rope, TableShape, Tokens};
-use ftk_recipes::{BatchLoss, Metrics, Run, Session, StepWindow, TaskError};
+use ftk_recipes::preference::ScoredCompletion;
+use ftk_recipes::preference::rule::{self, LossConstants, Rule};
+use ftk_recipes::{BatchLoss, Dpo, Metrics, Run, Session, StepWindow, TaskError};
 
 use super::super::audit::{self, AuditedRun};
 use super::super::referee::{self, Finding, Ruling};
@@ -79,6 +81,28 @@ impl Net {
     }
 }
 
+/// Loss and slopes of a pair of completions of four scored ids each.
+fn preferred(log_probs: &Tensor, values: &[f32]) -> Result<(f64, Tensor), TaskError> {
+    let tokens = vec![4, 4];
+    let sums = rule::tensor(&operation::sums(values, &tokens))?;
+    let [sums] = trace::seen([sums], || Ok((Operation::Sums { tokens: tokens.clone() }, vec![log_probs.clone()])))?;
+    let references = [-7.5, -8.25];
+    let completed: Vec<ScoredCompletion> = (sums.to_vec1()?.into_iter().zip(references))
+        .map(|(policy, reference)| ScoredCompletion { policy, reference, tokens: 4 })
+        .collect();
+    let loss = LossConstants::from(&Dpo::default());
+    let (sum, verdicts) = rule::choices(&*loss.cost(), &completed, &[2], 0.25);
+    let [slopes, sum] = Rule::shown([rule::slopes(&verdicts), vec![sum]], || {
+        let rule = Rule::Choices { loss, sizes: vec![2], tokens: tokens.clone(), supervised: 0.25.into() };
+        Ok((rule, vec![sums.clone(), rule::tensor(&references)?]))
+    })?;
+    let spread = operation::spread(&slopes, &tokens);
+    let [spread] = trace::seen([Tensor::from_vec(spread, 8, &Device::Cpu)?], || {
+        Ok((Operation::Spread { tokens }, vec![rule::tensor(&slopes)?]))
+    })?;
+    Ok((sum[0], spread))
+}
+
 impl Session for Net {
     fn rows(&self) -> usize {
         9
@@ -94,8 +118,17 @@ impl Session for Net {
 
     fn loss(&self, rows: &[usize], _: StepWindow<'_>) -> Result<BatchLoss, TaskError> {
         let (pass, log_probs) = self.pass(rows)?;
-        let sum = -log_probs.to_vec1::<f32>()?.into_iter().map(f64::from).sum::<f64>();
-        let slopes = Tensor::full(-1f32, log_probs.shape(), &Device::Cpu)?;
+        // Of two rows the first is to be the likelier one; a row alone is to be likely.
+        let values = log_probs.to_vec1::<f32>()?;
+        let (sum, slopes) = match rows.len() {
+            2 => preferred(&log_probs, &values)?,
+            _ => {
+                let [slopes] = trace::seen([Tensor::full(-1f32, log_probs.shape(), &Device::Cpu)?], || {
+                    Ok((Operation::Fill { value: (-1.0).into(), count: values.len() }, Vec::new()))
+                })?;
+                (-operation::sums(&values, &[values.len()])[0], slopes)
+            }
+        };
         let gradients = pass.backward(&log_probs, slopes)?.into_trained();
         Ok(BatchLoss { sum, gradients, metrics: Metrics::new() })
     }
@@ -180,8 +213,10 @@ fn flip(seen: &mut TracedOperation, bit: u32) {
     let shape = output.shape().clone();
     *output = match output.dtype() {
         DType::F64 => {
-            let value = output.to_scalar::<f64>().unwrap();
-            Tensor::new(f64::from_bits(value.to_bits() ^ (1 << (bit + 24))), &Device::Cpu).unwrap()
+            let mut values = output.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            // So high that it is still there in f32.
+            values[0] = f64::from_bits(values[0].to_bits() ^ (1 << (bit + 29)));
+            Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
         }
         _ => {
             let mut values = output.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -217,7 +252,10 @@ fn a_false_operation_is_found_at_every_place_and_the_honest_party_is_right() {
         let ours = honest.record(step, None).text;
         let all = operations(&ours);
         let kinds: std::collections::BTreeSet<&str> = all.iter().map(|(_, name)| name.as_str()).collect();
-        for kind in ["attention_back", "lora_back", "log_prob_back", "accumulate", "mean", "norm", "adam_w"] {
+        let learnt = ["attention_back", "lora_back", "log_prob_back", "accumulate", "mean", "norm", "adam_w"];
+        // The third step has one row.
+        let loss = if step == 3 { vec!["fill"] } else { vec!["sums", "task", "spread"] };
+        for kind in learnt.into_iter().chain(loss) {
             assert!(kinds.contains(kind), "{kind} is not among {kinds:?}");
         }
         for (operation, (entry, name)) in all.iter().enumerate() {

@@ -4,14 +4,16 @@
 use candle_core::{DType, Device, Result, Tensor};
 use ftk_kernels::float::adamw::{self, Update};
 use ftk_kernels::float::attention::AttentionSpan;
+use ftk_kernels::float::relu::Drop;
 use ftk_kernels::float::rotary::Turn;
+use ftk_kernels::float::sparse::CsrMatrix;
 use ftk_networks::ops::{Heads, Llama3Scaling, Rope};
 
-use super::Operation;
+use super::{Operation, spread, sums};
 use crate::train::adapter::LoraFactors;
 use crate::train::dropout::Dropout;
 use crate::train::rotary::Angles;
-use crate::train::{attention, gelu, host, linear, log_prob, norm, swiglu};
+use crate::train::{attention, gelu, graph, host, linear, log_prob, norm, swiglu};
 
 /// The most multiplications of an operation that is computed for somebody else: the head of a large vocabulary has some
 /// 6e10.
@@ -178,6 +180,94 @@ impl Operation {
                 alike([q, g])?;
                 Ok(attention::backward([q, k, v], heads, &spans, g)?.to_vec())
             }
+            (Self::EmbedBack { scale, of }, [g, ids]) => {
+                let ids = within(ids, *of)?;
+                hold!(*of <= ENTRIES / columns(g)?.max(1) && ids.elem_count() == self::rows(g)?);
+                floats([g])?;
+                let scale = f64::from(*scale);
+                let g = if scale == 1.0 { g.clone() } else { (g * scale)? };
+                one(Tensor::zeros((*of, columns(&g)?), DType::F32, &Device::Cpu)?.index_add(ids, &g, 0))
+            }
+            (Self::WeightBack {}, [x, g]) => {
+                product((columns(g)?, rows(g)?), (rows(x)?, columns(x)?))?;
+                floats([x, g])?;
+                one(host::product(1.0, &g.t()?, x))
+            }
+            (Self::RowBack {}, [g]) => {
+                hold!(columns(g)? > 0);
+                floats([g])?;
+                one(host::column_sums(g))
+            }
+            (Self::RmsNormWeightBack { eps, width }, [x, g]) => {
+                alike([x, g])?;
+                hold!(*width > 0 && columns(x)?.is_multiple_of(*width));
+                one(norm::backward_weight(x, *width, (*eps).into(), g))
+            }
+            (Self::LayerNormWeightBack { eps }, [x, g]) => {
+                alike([x, g])?;
+                hold!(columns(x)? > 0);
+                one(norm::layer_backward_weight(x, (*eps).into(), g))
+            }
+            (Self::Messages {}, [x, starts, columns, values]) => {
+                let start = |start: i64| usize::try_from(start).map_err(candle_core::Error::wrap);
+                let starts = starts.to_vec1::<i64>()?.into_iter().map(start).collect::<Result<Vec<_>>>()?;
+                let (columns, values) = (columns.to_vec1::<u32>()?, values.to_vec1::<f32>()?);
+                let (senders, width) = x.dims2()?;
+                floats([x])?;
+                hold!(starts.first() == Some(&0) && starts.is_sorted() && starts.last() == Some(&columns.len()));
+                hold!(columns.len() == values.len() && columns.iter().all(|&column| (column as usize) < senders));
+                hold!(starts.len().saturating_mul(width) <= ENTRIES && width > 0);
+                hold!(columns.len().saturating_mul(width) <= MULTIPLICATIONS);
+                one(graph::times(CsrMatrix::new(&starts, &columns, &values, senders), x))
+            }
+            (Self::Transpose {}, [x]) => one(x.t()?.contiguous()),
+            (Self::Product { scale, turned }, [x, y]) => {
+                let turn = |x: &Tensor, turned: bool| if turned { x.t() } else { Ok(x.clone()) };
+                let (x, y) = (turn(x, turned[0])?, turn(y, turned[1])?);
+                product((rows(&x)?, columns(&x)?), (rows(&y)?, columns(&y)?))?;
+                floats([&x, &y])?;
+                one(host::product((*scale).into(), &x, &y))
+            }
+            (Self::Relu {}, [x]) => {
+                floats([x])?;
+                one(graph::relu(x))
+            }
+            (Self::ReluBack {}, [y, g]) => {
+                alike([y, g])?;
+                one(graph::relu_backward(y, g))
+            }
+            (Self::Thin { share, key }, [x]) => {
+                let share = f64::from(*share);
+                hold!((0.0..1.0).contains(&share));
+                floats([x])?;
+                one(graph::dropped(x, Drop::new(share, *key)))
+            }
+            (Self::Pull { weight }, [value]) => {
+                floats([value])?;
+                one(graph::pulled(value, (*weight).into(), None))
+            }
+            (Self::Pull { weight }, [value, g]) => {
+                alike([value, g])?;
+                one(graph::pulled(value, (*weight).into(), Some(g)))
+            }
+            (Self::Stated {}, [beside]) => Ok(vec![beside.clone()]),
+            (Self::Fill { value, count }, []) => {
+                hold!(*count <= ENTRIES);
+                one(Tensor::full(f64::from(*value) as f32, *count, &Device::Cpu))
+            }
+            (Self::Sums { tokens }, [log_probs]) => {
+                let values = log_probs.to_vec1::<f32>()?;
+                hold!(total(tokens) == Some(values.len()));
+                let sums = sums(&values, tokens);
+                one(Tensor::from_slice(&sums, sums.len(), &Device::Cpu))
+            }
+            (Self::Spread { tokens }, [slopes]) => {
+                let slopes = slopes.to_vec1::<f64>()?;
+                hold!(slopes.len() == tokens.len() && total(tokens).is_some_and(|total| total <= ENTRIES));
+                let slopes = spread(&slopes, tokens);
+                one(Tensor::from_slice(&slopes, slopes.len(), &Device::Cpu))
+            }
+            (Self::Task { .. }, _) => candle_core::bail!("what a task makes of results is computed by who knows tasks"),
             (Self::LogProb {}, [logits, labels]) => {
                 let labels = labelled(logits, labels)?;
                 one(log_prob::log_prob(logits, &labels))
@@ -222,6 +312,10 @@ impl Operation {
             _ => candle_core::bail!("an operation with {} inputs, which it does not have", inputs.len()),
         }
     }
+}
+
+fn total(counts: &[usize]) -> Option<usize> {
+    counts.iter().try_fold(0usize, |sum, &count| sum.checked_add(count))
 }
 
 fn rows(x: &Tensor) -> Result<usize> {

@@ -6,6 +6,7 @@ use ftk_adapters::train::{initial_factors, normal_values};
 use ftk_networks::ops::{Heads, Rope};
 use ftk_networks::sites::Role;
 use ftk_networks::{Llama, LlamaVariant};
+use ftk_recipes::preference::PreferenceRow;
 use ftk_recipes::{Dpo, DpoLoss};
 
 use super::*;
@@ -64,13 +65,13 @@ fn choices() -> Vec<Vec<Pair>> {
     ]
 }
 
-fn cost() -> Box<dyn preference::Loss> {
-    Dpo { beta: 2.0, loss: DpoLoss::Softmax, ..Dpo::default() }.cost()
+fn cost() -> LossConstants {
+    LossConstants::from(&Dpo { beta: 2.0, loss: DpoLoss::Softmax, ..Dpo::default() })
 }
 
 fn session(network: &Network, adapter: &Adapter) -> TextSession {
     let trained = Trained::Adapter(LoraTensors::trained(adapter, &Device::Cpu).unwrap());
-    let dpo = DpoSettings { cost: cost(), sft_weight: 0.2, reference: Reference::Base };
+    let dpo = DpoSettings { loss: cost(), sft_weight: 0.2, reference: Reference::Base };
     TextSession::new(network.clone(), weights(network), trained, None, dpo, (Examples::Dpo(choices()), None, 1))
 }
 
@@ -87,10 +88,10 @@ fn the_loss_of_one_among_several_has_the_gradient_of_finite_differences() {
     let choices = choices();
     let sequences: Vec<&ScoredSequence> = completions(&choices[0]).collect();
     let batch = || PassBatch { sequences: &sequences, alike: &[4], known: None, dropout: None };
-    let sums = [policy.policy(false), policy.reference()].map(|model| model.score(batch()).unwrap().sums());
+    let sums = [policy.policy(false), policy.reference()].map(|model| model.score(batch()).unwrap().sums().unwrap());
     let completed: Vec<ScoredCompletion> =
         (0..4).map(|at| ScoredCompletion { policy: sums[0][at], reference: sums[1][at], tokens: 1 }).collect();
-    let slopes = cost().judge(PreferenceRow::chosen(&completed)).slopes;
+    let slopes = cost().cost().judge(PreferenceRow::chosen(&completed)).slopes;
     let apart = |a: f64, b: f64| (a - b).abs() > 0.1 * a.abs().max(b.abs());
     assert!(apart(slopes[1], slopes[2]) && apart(slopes[2], slopes[3]) && apart(slopes[1], slopes[3]), "{slopes:?}");
 
