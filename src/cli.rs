@@ -2,6 +2,7 @@
 //! Data goes to stdout, everything else to stderr.
 
 mod arguments;
+mod batch;
 mod defi;
 mod exit;
 mod foreign;
@@ -21,6 +22,7 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use ftk_kernels::float;
 
+use self::batch::BatchArgs;
 use self::models::{GenerateArgs, InspectArgs, LogitsArgs, MergeArgs, PullArgs};
 use self::printer::Printer;
 use self::proofs::{CommitArgs, OpenArgs, ProveArgs, VerifyArgs};
@@ -59,6 +61,19 @@ enum Verb {
     /// Train an adapter, or all weights of a base, as a recipe says
     #[command(override_usage = "ftk train [OPTIONS] <RECIPE>", after_help = help::TRAIN)]
     Train(TrainArgs),
+    /// Make the runs of a plan, and what follows each: evaluation, commitment, proof, verification
+    #[command(after_help = help::BATCH)]
+    Batch(BatchArgs),
+    /// Put runs side by side on one page of HTML: figures, curves, verdicts
+    #[command(after_help = help::REPORT)]
+    Report {
+        /// Run folders
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<PathBuf>,
+        /// The page to write
+        #[arg(long, value_name = "FILE", default_value = "report.html")]
+        out: PathBuf,
+    },
     /// Check a run against its transcript: compute its steps again, or find where two runs part
     #[command(after_help = help::AUDIT)]
     Audit(AuditArgs),
@@ -165,11 +180,13 @@ fn run(verb: Verb, &GlobalArgs { offline, .. }: &GlobalArgs, printer: &Printer) 
         Advice { message: error.to_string(), hint }
     })?;
     let local = |base: PathBuf| commands::pull::base(&base, offline, printer);
-    if !matches!(verb, Verb::Train(_)) {
+    if !matches!(verb, Verb::Train(_) | Verb::Batch(_)) {
         interrupt::listen().context("cannot listen for signals")?;
     }
     match verb {
         Verb::Train(train) => train.run(offline, printer),
+        Verb::Batch(batch) => batch.run(offline, printer),
+        Verb::Report { runs, out } => commands::report::run(&commands::report::Settings { runs, out }, printer),
         Verb::Audit(audit) => audit.run(offline, printer),
         Verb::Referee { file } => commands::records::decide(&file, printer),
         Verb::Pull(pull) => pull.run(offline, printer),

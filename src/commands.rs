@@ -1,6 +1,7 @@
 //! One file a verb. Plain values in, an outcome out; here the parts that do not know each other meet.
 
 pub mod audit;
+pub mod batch;
 mod card;
 pub mod commit;
 pub mod data;
@@ -21,8 +22,10 @@ pub mod pull;
 pub mod questions;
 pub mod recipes;
 pub mod records;
+pub mod report;
 mod run;
 mod stated;
+mod stop;
 mod task;
 mod tasks;
 mod text;

@@ -34,7 +34,7 @@ use self::account::TranscriptLog;
 use self::best::BestKept;
 use self::checkpoint::Checkpoint;
 pub use self::checkpoint::STATES;
-pub use self::curves::{CURVES, draw};
+pub use self::curves::{CURVES, FigureCurve, curves, draw};
 pub use self::error::{RunIdentity, TrainError};
 pub use self::lock::{LOCK, Lock};
 use self::log::LineLog;

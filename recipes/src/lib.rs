@@ -1,6 +1,7 @@
 //! Recipes: what a training run is to do, read strictly from TOML, and the boundary at which a
 //! task meets the host that runs it.
 
+pub mod batch;
 mod builtin;
 mod checks;
 mod choice;

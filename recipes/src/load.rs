@@ -29,6 +29,14 @@ impl Recipe {
     /// # Errors
     /// As [`Recipe::load`]; where a setting is at fault, the error names it as `--set key`.
     pub fn load_with(path: &Path, settings: &[String]) -> Result<Self, RecipeError> {
+        Self::load_from(path, settings, Path::new(""))
+    }
+
+    /// [`Recipe::load_with`] where paths in settings start at the folder `typed`.
+    ///
+    /// # Errors
+    /// As [`Recipe::load_with`].
+    pub fn load_from(path: &Path, settings: &[String], typed: &Path) -> Result<Self, RecipeError> {
         let builtin = shipped::named(path);
         let text = match builtin {
             Some(builtin) => Cow::Borrowed(builtin.text),
@@ -42,7 +50,7 @@ impl Recipe {
         let source = RecipeSource::new(path, &text, &overrides)?;
         let mut recipe = Self::checked(&source)?;
         let folder = path.parent().filter(|_| builtin.is_none()).unwrap_or(Path::new(""));
-        recipe.resolve(|key| if source.is_typed(key) { Path::new("") } else { folder });
+        recipe.resolve(|key| if source.is_typed(key) { typed } else { folder });
         if let Some(builtin) = builtin {
             // Held-out rows that ship say nothing about a run on others.
             if source.is_typed("data.train") && !source.is_typed("data.held_out") {

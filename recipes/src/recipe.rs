@@ -60,6 +60,16 @@ impl Recipe {
         resolve("run.out", &mut self.run.out);
     }
 
+    /// The same recipe for whoever reads it from another folder of this machine.
+    ///
+    /// # Errors
+    /// No current folder.
+    pub fn absolute(&self) -> std::io::Result<Self> {
+        let (mut recipe, here) = (self.clone(), std::env::current_dir()?);
+        recipe.resolve(|_| &here);
+        Ok(recipe)
+    }
+
     /// The files of rows that are named, each with its key.
     pub fn rows_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut PathBuf)> {
         let held_out = self.data.held_out.iter_mut().map(|path| ("data.held_out", path));

@@ -30,6 +30,24 @@ Exit codes:
   130  stopped by SIGINT; --resume goes on from the checkpoint
   143  stopped by SIGTERM, or because standard output was closed; --resume goes on";
 
+pub(super) const BATCH: &str = "\
+Examples:
+  ftk batch plan.toml --dry-run
+  ftk batch plan.toml --jobs 2
+  ftk batch plan.toml --shard 2/4
+
+Exit codes:
+  0    all runs are done, and their proofs, if any, are valid
+  1    all runs are done, and a proof is not valid
+  2    a run could not be done; the others are
+  130  stopped by SIGINT; the same command goes on
+  143  stopped by SIGTERM; the same command goes on";
+
+pub(super) const REPORT: &str = "\
+Examples:
+  ftk report runs/one runs/two
+  ftk report runs/sweep/* --out sweep.html";
+
 pub(super) const AUDIT: &str = "\
 Examples:
   ftk audit runs/dpo --expect-root DIGEST

@@ -143,7 +143,7 @@ fn kinds() -> impl TypedValueParser<Value = Kind> {
 }
 
 /// A number of bytes, also in units of 1024: `512M`, `8G`, `8GiB`.
-fn bytes(text: &str) -> Result<u64, String> {
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
         "" | "b" => 0,

@@ -5,6 +5,7 @@
 //! made: `see` is told of every step behind its checkpoint, `save` just before one, `stop` is asked after every step.
 //! What a person or a program is told of a step is in `steps`.
 
+pub(super) mod done;
 mod keep;
 pub(super) mod manifest;
 mod steps;

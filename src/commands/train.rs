@@ -1,15 +1,13 @@
 //! `ftk train`: from a recipe to an adapter, or to a base trained in full.
 
-mod stop;
-
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_recipes::Recipe;
 
-use self::stop::StopSignal;
 use super::run::{self, Ran, refuse_to_replace};
+use super::stop::StopSignal;
 use super::{Outcome, tasks};
 use crate::cli::printer::Printer;
 use crate::train::{RunEnd, Start, Why};

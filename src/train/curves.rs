@@ -22,9 +22,11 @@ const APART: f64 = 8.0;
 
 /// One figure over steps.
 #[derive(Debug, PartialEq)]
-struct FigureCurve {
-    name: String,
-    points: Vec<(f64, f64)>,
+pub struct FigureCurve {
+    /// The figure's key in `metrics.jsonl`.
+    pub name: String,
+    /// Steps and values.
+    pub points: Vec<(f64, f64)>,
 }
 
 /// Draws the metrics in a run folder.
@@ -41,8 +43,8 @@ pub fn draw(out: &Path) -> Result<(), TrainError> {
     atomic::write(&to, svg(&curves(&text)).as_bytes()).map_err(io(&to))
 }
 
-/// Every figure but step and epoch, in the order of first appearance.
-fn curves(metrics: &str) -> Vec<FigureCurve> {
+/// Every figure of `metrics.jsonl` but step and epoch, in the order of first appearance.
+pub fn curves(metrics: &str) -> Vec<FigureCurve> {
     let mut curves: Vec<FigureCurve> = Vec::new();
     for record in metrics.lines().filter_map(|line| serde_json::from_str::<Map<String, Value>>(line).ok()) {
         let Some(step) = record.get("step").and_then(Value::as_f64) else { continue };

@@ -192,6 +192,7 @@ fn objects_have_the_keys_that_the_manual_says() {
     let asked = ["--commitment", "c", "--prompt", "Hi", "--max-tokens", "2", "--out"];
     last("`train --dry-run`", 0, &["train", "sft", "--dry-run"]);
     assert_eq!(run(&["train", "sft", "--set", "run.steps=1", "--out", "a"]).0, 0);
+    last("`report`", 0, &["report", "a"]);
     last("`eval`", 0, &["eval", "sft", "--adapter", "a"]);
     last("`generate`", 0, &about("generate", &["--prompt", "Hi", "--max-tokens", "2"]));
     last("`data preview`", 0, &["data", "preview", "sft", "--rows", "1"]);

@@ -97,6 +97,13 @@ impl Workshop {
         match verb {
             // Of its own in `a_run_whose_output_is_closed...`: its code is that of SIGTERM then.
             "train" => vec![row(&["--json", "--dry-run", "--recipe", &place("recipe.toml")], 0)],
+            // As of `train`; its processes are looked at in `batch`.
+            "batch" => {
+                let plan = format!("recipes = [\"dpo\"]\nout = \"{out}\"\n[grid]\nrun.seed = [1, 2]\n");
+                std::fs::write(folder.join("batch.toml"), plan).unwrap();
+                vec![row(&["batch.toml", "--dry-run"], 0), row(&["--json", "batch.toml", "--dry-run"], 0)]
+            }
+            "report" => done(&[&place("guilds"), "--out", &out]),
             #[cfg(feature = "hub")]
             "pull" => vec![Row { command: self.hub.ftk(&["pull", "--json", "org/tiny"]), code: 0 }],
             #[cfg(not(feature = "hub"))]

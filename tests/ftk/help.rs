@@ -60,9 +60,9 @@ fn every_verb_has_examples_and_all_of_them_can_be_typed() {
 #[test]
 fn options_stand_where_they_act_and_global_ones_come_last() {
     let with_device: Vec<String> = all().into_iter().filter(|verb| help(verb).contains("--device")).collect();
-    assert_eq!(with_device, ["audit", "eval", "generate", "logits", "train"]);
+    assert_eq!(with_device, ["audit", "batch", "eval", "generate", "logits", "train"]);
     let own: Vec<String> = all().into_iter().filter(|verb| help(verb).contains("Exit codes:")).collect();
-    assert_eq!(own, ["audit", "defi audit", "inspect", "open", "referee", "train", "verify"]);
+    assert_eq!(own, ["audit", "batch", "defi audit", "inspect", "open", "referee", "train", "verify"]);
     for verb in all() {
         let help = help(&verb);
         let headings: Vec<&str> = help

@@ -7,6 +7,7 @@ static ALLOCATOR: ftk_bases::budget::Metered = ftk_bases::budget::Metered;
 mod agreement;
 mod architecture;
 mod audit;
+mod batch;
 mod cases;
 mod data;
 mod defi;

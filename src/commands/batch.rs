@@ -1,0 +1,173 @@
+//! `ftk batch`: the runs of a plan, each in a folder named by its content, and what follows them.
+//!
+//! Every stage of a run is a command of its own in a process of its own, so that none takes another down. A run's folder
+//! is named by a digest of its recipe and of the files that it names; `stages.json` in it says what is done. So a batch
+//! that is started again does what is missing or has changed, and nothing else.
+
+mod folder;
+mod make;
+mod member;
+mod memory;
+mod process;
+mod stage;
+mod table;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context, Result};
+use ftk_recipes::batch::{BatchPlan, FollowUps, RunVariant};
+
+use self::folder::{Digests, RunFolder};
+use self::make::follow;
+use self::member::BatchRun;
+use self::memory::SharedMemory;
+use self::process::Processes;
+use self::stage::RunStage;
+use super::report::{self, ReportedRun};
+use super::run::MANIFEST;
+use super::stop::StopSignal;
+use super::task::Estimation;
+use super::{Advice, Outcome, tasks, writable_folder};
+use crate::cli::printer::Printer;
+use crate::device::DeviceName;
+use crate::prove::cost::available_memory;
+use crate::train::METRICS;
+
+/// What is needed.
+pub struct Settings {
+    /// The plan.
+    pub plan: PathBuf,
+    /// How many runs train at the same time.
+    pub jobs: usize,
+    /// Which part of the runs, from 1, of how many parts.
+    pub shard: Option<(usize, usize)>,
+    /// Bytes of memory for the runs that train at the same time, instead of what is free.
+    pub max_memory: Option<u64>,
+    /// Say what there is to do, and do nothing.
+    pub dry_run: bool,
+    /// Where runs are trained and measured.
+    pub place: DeviceName,
+    /// Fetch nothing that recipes name on the hub.
+    pub offline: bool,
+}
+
+/// The page of all runs.
+const PAGE: &str = "report.html";
+/// Bytes of memory of a run whose needs are not known by arithmetic.
+const UNKNOWN: u64 = 1 << 30;
+
+/// Runs what is missing and prints a table of all.
+///
+/// # Errors
+/// A plan or recipe that is wrong, files that cannot be read, a folder that cannot be written to. A run that fails is
+/// named in the table.
+pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
+    let plan = BatchPlan::load(&settings.plan)?;
+    writable_folder(&plan.out)?;
+    let mut variants = plan.variants(&settings.plan)?;
+    if let Some((part, parts)) = settings.shard {
+        let mut index = 0..;
+        variants.retain(|_| index.next().is_some_and(|index: usize| index % parts + 1 == part));
+    }
+    variants.iter().try_for_each(|variant| possible(&plan.then, variant, &settings.plan))?;
+    let runs = runs(&plan, variants, settings, printer)?;
+    if settings.dry_run {
+        table::show(&runs, printer);
+        return Ok(Outcome::Done);
+    }
+    std::fs::create_dir_all(&plan.out).with_context(|| format!("cannot write to {}", plan.out.display()))?;
+    let stop = StopSignal::listen().context("cannot listen for signals")?;
+    let processes = Processes::new(settings.offline, settings.place, settings.jobs);
+    let open = |run: &&BatchRun| run.stages.iter().any(|stage| !run.folder.has(stage));
+    let left: Vec<&BatchRun> = runs.iter().filter(open).collect();
+    processes.watched(&|| stop.asked(printer), || {
+        train(&left, settings, &processes, printer);
+        // Proofs use all of the machine, so that they are made one after another.
+        for run in &left {
+            let behind = run.stages.iter().filter(|stage| !stage.trains());
+            follow(run, behind, &processes, printer);
+        }
+    });
+    table::show(&runs, printer);
+    // Parts share the folder of the batch.
+    if settings.shard.is_none() {
+        let begun = runs.iter().map(|run| run.folder.path()).filter(|folder| folder.join(MANIFEST).exists());
+        let told =
+            begun.filter(|folder| folder.join(METRICS).exists()).map(ReportedRun::read).collect::<Result<Vec<_>>>()?;
+        report::write(&told, &plan.out.join(PAGE))?;
+    }
+    if processes.stopped() {
+        printer.note("stopped; the same command goes on");
+        return Ok(Outcome::Stopped(stop.code()));
+    }
+    let failed = runs.iter().filter(|run| run.failed().is_some()).count();
+    if failed > 0 {
+        printer.note(&format!("{failed} of {} runs failed; the same command tries them again", runs.len()));
+        return Ok(Outcome::Undecided);
+    }
+    Ok(if runs.iter().any(BatchRun::refused) { Outcome::No } else { Outcome::Done })
+}
+
+/// Refuses what cannot follow a run of this recipe.
+fn possible(then: &FollowUps, RunVariant { recipe, name, .. }: &RunVariant, plan: &Path) -> Result<()> {
+    let rule = if then.commit && recipe.lora.is_none() {
+        "then.commit: commitments are to adapters, and this recipe trains a base"
+    } else if then.prove.is_some() && recipe.task == ftk_recipes::Task::Gnn {
+        "then.prove: asks a prompt, and this recipe is of a graph"
+    } else if then.eval && recipe.data.held_out.is_none() && recipe.task != ftk_recipes::Task::Gnn {
+        "then.eval: needs data.held_out"
+    } else {
+        return Ok(());
+    };
+    let hint = "put these recipes into a plan of their own, or take the stage out";
+    Err(Advice::new(format!("{}: {name}: {rule}", plan.display()), hint).into())
+}
+
+/// The runs with their folders; what recipes name on the hub is fetched.
+fn runs(plan: &BatchPlan, variants: Vec<RunVariant>, settings: &Settings, printer: &Printer) -> Result<Vec<BatchRun>> {
+    let mut known = Digests::new();
+    let (mut names, mut runs) = (BTreeSet::new(), Vec::new());
+    for mut variant in variants {
+        tasks::of(variant.recipe.task).fetch(&mut variant.recipe, settings.offline, printer)?;
+        let content = folder::content(&variant.recipe, &mut known)?;
+        let name = format!("{}-{}", variant.name, &content.to_hex()[..12]);
+        if !names.insert(name.clone()) {
+            printer.note(&format!("{name}: two runs of the plan are the same, and one is made"));
+            continue;
+        }
+        let folder = RunFolder::open(plan.out.join(&name))?;
+        let stages = RunStage::all(&plan.then, &variant.recipe, folder.path(), &content);
+        runs.push(BatchRun { name, variant, folder, stages, failure: Mutex::default() });
+    }
+    Ok(runs)
+}
+
+/// Trains and measures, as many at the same time as were asked for and memory allows.
+fn train(runs: &[&BatchRun], settings: &Settings, processes: &Processes, printer: &Printer) {
+    let memory = SharedMemory::new(settings.max_memory.or_else(available_memory).unwrap_or(u64::MAX));
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..settings.jobs.min(runs.len()) {
+            scope.spawn(|| {
+                while let Some(run) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let needs = if settings.jobs > 1 { estimate(run, settings) } else { 0 };
+                    memory.hold(needs, || {
+                        follow(run, run.stages.iter().filter(|stage| stage.trains()), processes, printer);
+                    });
+                }
+            });
+        }
+    });
+}
+
+/// Bytes of memory of a run, as `ftk estimate` says them.
+fn estimate(run: &BatchRun, settings: &Settings) -> u64 {
+    let silent = Printer::new(true, true);
+    let recipe = run.variant.recipe.clone();
+    let asked = Estimation { adapter: None, tokens: 1, offline: settings.offline };
+    let (_, said) = silent.holding(|| tasks::of(recipe.task).estimate(recipe, &asked, &silent));
+    said.get("bytes").and_then(|bytes| bytes["together"].as_u64()).unwrap_or(UNKNOWN)
+}

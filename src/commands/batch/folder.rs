@@ -1,0 +1,131 @@
+//! A run's folder, by content: what it is called, and what is done in it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use blake3::{Hash, Hasher};
+use ftk_adapters::{atomic, foreign};
+use ftk_bases::SHIPPED;
+use ftk_recipes::Recipe;
+use serde_json::{Map, Value, json};
+
+use super::super::run::done::STAGES;
+use super::super::run::manifest::{hex, of_file};
+use super::stage::RunStage;
+
+/// Endings of the files of a base that are read.
+const OF_A_BASE: [&str; 6] = ["safetensors", "json", "jinja", "gguf", "graph", "txt"];
+
+/// Digests of files by path, each computed once.
+pub(super) type Digests = BTreeMap<PathBuf, Hash>;
+
+/// The digest of a recipe and of all that it names: places do not count. What lies in the hub's cache counts by its name
+/// at its commit.
+///
+/// # Errors
+/// Files that cannot be read.
+pub(super) fn content(recipe: &Recipe, known: &mut Digests) -> Result<Hash> {
+    let mut hasher = Hasher::new_derive_key("ftk run of a batch");
+    let mut add = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+    };
+    add(env!("CARGO_PKG_VERSION").as_bytes());
+    add(recipe.without_places().to_string().as_bytes());
+    let portable = recipe.portable();
+    let model = &recipe.base.model;
+    if portable.base.model != *model || SHIPPED.iter().any(|name| model == Path::new(name)) || !model.exists() {
+        add(portable.base.model.to_string_lossy().as_bytes());
+    } else {
+        let read = |path: &Path| path.extension().is_some_and(|end| OF_A_BASE.iter().any(|known| end == *known));
+        add(of(model, known, &read)?.as_bytes());
+    }
+    let mut rows = portable;
+    let rows = rows.rows_mut().map(|(_, path)| path.clone()).collect::<Vec<_>>();
+    let start = recipe.lora.iter().filter_map(|lora| lora.start.clone());
+    let feedback = recipe.gnn.iter().filter_map(|gnn| gnn.feedback.clone());
+    for path in rows.into_iter().chain(start).chain(feedback) {
+        if path.exists() {
+            add(of(&path, known, &|_| true)?.as_bytes());
+        } else {
+            add(path.to_string_lossy().as_bytes());
+        }
+    }
+    Ok(hasher.finalize())
+}
+
+/// The digest of a file, or of the files in a folder that are read.
+fn of(path: &Path, known: &mut Digests, read: &dyn Fn(&Path) -> bool) -> Result<Hash> {
+    if let Some(digest) = known.get(path) {
+        return Ok(*digest);
+    }
+    let digest = if path.is_dir() {
+        let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut files = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<PathBuf>>>()?;
+        files.retain(|file| file.is_file() && read(file));
+        files.sort();
+        let mut hasher = Hasher::new();
+        for file in files {
+            hasher.update(file.file_name().unwrap_or_default().as_encoded_bytes()).update(&[0]);
+            hasher.update(of_file(&file)?.as_bytes());
+        }
+        hasher.finalize()
+    } else {
+        of_file(path)?
+    };
+    known.insert(path.to_owned(), digest);
+    Ok(digest)
+}
+
+/// A run's folder.
+pub(super) struct RunFolder {
+    path: PathBuf,
+    /// By stage: what was asked, by digest, and what came out.
+    done: Mutex<Map<String, Value>>,
+}
+
+impl RunFolder {
+    /// Of a run that may have been here before.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    pub(super) fn open(path: PathBuf) -> Result<Self> {
+        let record = path.join(STAGES);
+        let done = match foreign::read_text(&record, foreign::DOCUMENT) {
+            Ok(text) => serde_json::from_str(&text).with_context(|| format!("cannot read {}", record.display()))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Map::new(),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", record.display())),
+        };
+        Ok(Self { path, done: Mutex::new(done) })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What came of a stage, if it is done as it is asked for now and its files are there.
+    pub(super) fn result(&self, stage: &RunStage) -> Option<Value> {
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = done.get(stage.name)?;
+        let there = stage.makes.iter().all(|file| self.path.join(file).exists());
+        (there && entry["asked"] == json!(hex(&stage.asked))).then(|| entry["result"].clone())
+    }
+
+    /// Whether a stage is done.
+    pub(super) fn has(&self, stage: &RunStage) -> bool {
+        self.result(stage).is_some()
+    }
+
+    /// Writes down that a stage is done.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(super) fn record(&self, stage: &RunStage, result: &Value) -> Result<()> {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        done.insert(stage.name.to_owned(), json!({ "asked": hex(&stage.asked), "result": result }));
+        let path = self.path.join(STAGES);
+        let text = serde_json::to_string_pretty(&*done)? + "\n";
+        atomic::write(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+    }
+}

@@ -1,0 +1,176 @@
+//! `ftk batch`: runs of a plan are made once each, whatever happens to the batch meanwhile.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::run::{ftk, stderr, succeed};
+
+/// Two runs of few steps, and what follows them.
+const PLAN: &str = "recipes = [\"sft\"]\nout = \"runs\"\n\
+                    [set]\n\"run.steps\" = 4\n\"run.save_every\" = 1\n\
+                    [grid]\n\"optim.lr\" = [1e-3, 1e-4]\n";
+const PROOFS: &str = "[then]\neval = true\ncommit = true\nprove = { prompt = \"Hello\", max_tokens = 2 }\n";
+/// A row to train on.
+const ROW: &str = "{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}, \
+                   {\"role\": \"assistant\", \"content\": \"Good day.\"}]}\n";
+
+fn plan(folder: &Path, text: &str) {
+    std::fs::write(folder.join("plan.toml"), text).unwrap();
+}
+
+fn batch(folder: &Path, more: &[&str]) -> std::process::Command {
+    let mut command = ftk(&["--json", "batch", "plan.toml"]);
+    command.args(more).current_dir(folder);
+    command
+}
+
+/// The last object: every run by its name.
+fn runs(stdout: &str) -> BTreeMap<String, Value> {
+    let last: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    let runs = last["runs"].as_array().unwrap().iter();
+    runs.map(|run| (run["run"].as_str().unwrap().to_owned(), run.clone())).collect()
+}
+
+/// The adapter of every run.
+fn adapters(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(folder.join("runs")).unwrap().map(|entry| entry.unwrap());
+    let adapter = |entry: std::fs::DirEntry| {
+        let name = entry.file_name().into_string().unwrap();
+        Some((name, std::fs::read(entry.path().join("adapter_model.safetensors")).ok()?))
+    };
+    entries.filter_map(adapter).collect()
+}
+
+#[test]
+fn a_batch_does_what_is_missing_or_has_changed_and_nothing_else() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    plan(folder, &format!("{PLAN}{PROOFS}"));
+    let shown = succeed(&mut batch(folder, &["--dry-run"]));
+    assert!(runs(&shown).values().all(|run| run["stages"] == serde_json::json!({})) && !folder.join("runs").exists());
+
+    let stages = |stdout: &str| -> Vec<String> {
+        let objects = stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        objects.filter_map(|object| object["stage"].as_str().map(str::to_owned)).collect()
+    };
+    let said = succeed(&mut batch(folder, &[]));
+    let first = runs(&said);
+    assert_eq!(stages(&said).len(), 2 * 5, "{said}");
+    for (name, run) in &first {
+        assert!(name.starts_with("sft-") && run["error"].is_null(), "{run}");
+        assert!(run["set"]["optim.lr"].is_string());
+        assert!(run["stages"]["train"]["figures"]["loss"].is_f64(), "{run}");
+        assert!(run["stages"]["eval"]["figures"]["loss"].is_f64(), "{run}");
+        assert_eq!(run["stages"]["verify"]["verdict"], "valid");
+        assert_eq!(run["stages"]["commit"]["adapter"], run["stages"]["prove"]["adapter"]);
+    }
+    let page = std::fs::read_to_string(folder.join("runs/report.html")).unwrap();
+    assert!(first.keys().all(|name| page.contains(name)) && page.contains("<td>valid</td>"), "{page}");
+    // Again: nothing.
+    let again = succeed(&mut batch(folder, &[]));
+    assert_eq!((stages(&again).len(), runs(&again)), (0, first.clone()));
+    // Another question: proofs alone.
+    plan(folder, &format!("{PLAN}{}", PROOFS.replace("Hello", "Who lives here?")));
+    let other = succeed(&mut batch(folder, &[]));
+    assert_eq!(stages(&other), ["prove", "verify", "prove", "verify"]);
+    assert_eq!(runs(&other).keys().collect::<Vec<_>>(), first.keys().collect::<Vec<_>>());
+    // A file that is gone is made again.
+    let one = first.keys().next().unwrap();
+    std::fs::remove_dir_all(folder.join("runs").join(one).join("bundle")).unwrap();
+    assert_eq!(stages(&succeed(&mut batch(folder, &[]))), ["prove"]);
+    // Other rows make other runs.
+    let rows = ROW;
+    std::fs::write(folder.join("rows.jsonl"), rows).unwrap();
+    let with = format!("{PLAN}[zip]\n\"data.train\" = [\"rows.jsonl\"]\n");
+    plan(folder, &with);
+    let mine = runs(&succeed(&mut batch(folder, &[])));
+    assert!(mine.keys().all(|name| !first.contains_key(name)));
+    std::fs::write(folder.join("rows.jsonl"), rows.replace("day", "morning")).unwrap();
+    let changed = runs(&succeed(&mut batch(folder, &["--dry-run"])));
+    assert!(changed.keys().all(|name| !mine.contains_key(name)));
+}
+
+#[test]
+fn a_run_that_fails_stops_no_other() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    std::fs::write(folder.join("good.jsonl"), ROW).unwrap();
+    std::fs::write(folder.join("bad.jsonl"), &ROW[..20]).unwrap();
+    plan(folder, &format!("{PLAN}[zip]\n\"data.train\" = [\"bad.jsonl\", \"good.jsonl\"]\n"));
+    let output = batch(folder, &["--jobs", "2"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let runs = runs(&String::from_utf8(output.stdout.clone()).unwrap());
+    let failed: Vec<&str> = runs.values().filter_map(|run| run["error"].as_str()).collect();
+    assert_eq!((runs.len(), failed.len(), adapters(folder).len()), (4, 2, 2));
+    assert!(failed.iter().all(|error| error.starts_with("train: ") && error.contains("bad.jsonl")), "{failed:?}");
+    assert!(stderr(&output).contains("2 of 4 runs failed"), "{}", stderr(&output));
+}
+
+#[test]
+fn parts_jobs_and_kills_come_to_the_same_bytes() {
+    let place = tempfile::tempdir().unwrap();
+    let here = |name: &str| {
+        let folder = place.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        plan(&folder, PLAN);
+        folder
+    };
+    let whole = here("whole");
+    succeed(&mut batch(&whole, &[]));
+    let expected = adapters(&whole);
+    assert_eq!(expected.len(), 2);
+
+    let parts = here("parts");
+    for part in ["2/2", "1/2"] {
+        succeed(&mut batch(&parts, &["--shard", part]));
+    }
+    assert!(adapters(&parts) == expected);
+
+    let jobs = here("jobs");
+    succeed(&mut batch(&jobs, &["--jobs", "2"]));
+    assert!(adapters(&jobs) == expected);
+
+    let killed = here("killed");
+    for wait in [10, 60, 150, 300, 500] {
+        let mut child = batch(&killed, &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(wait));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    succeed(&mut batch(&killed, &[]));
+    assert!(adapters(&killed) == expected);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_batch_that_is_asked_to_end_ends_its_runs_and_goes_on() {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    plan(folder, &PLAN.replace("\"run.steps\" = 4", "\"run.steps\" = 2000"));
+    let child = batch(folder, &["--jobs", "2"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let stepped = || {
+        let runs = std::fs::read_dir(folder.join("runs")).into_iter().flatten().flatten();
+        runs.filter(|run| run.path().join("metrics.jsonl").metadata().is_ok_and(|file| file.len() > 0)).count() == 2
+    };
+    for _ in 0..1200 {
+        if stepped() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(stepped(), "both runs have begun");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(143), "{}", stderr(&output));
+    // Each run ended with a checkpoint, and nothing holds its folder.
+    for run in std::fs::read_dir(folder.join("runs")).unwrap().flatten().filter(|entry| entry.path().is_dir()) {
+        let log = std::fs::read_to_string(run.path().join("log.txt")).unwrap();
+        assert!(log.contains("stopped after step"), "{log}");
+    }
+}
