@@ -127,7 +127,7 @@ pub struct Measures {
     pub fees: f64,
     /// Lost to the price.
     pub lost: f64,
-    /// FeeShare to move, or to the exchange.
+    /// Paid to move, or to the exchange.
     pub costs: f64,
     /// Fees less losses less costs.
     pub net: f64,

@@ -72,7 +72,7 @@ impl SwapDirection {
 /// What a swap did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swapped {
-    /// FeeShare in, the fee among it.
+    /// Paid in, the fee among it.
     pub paid: u128,
     /// Given out.
     pub given: u128,

@@ -19,7 +19,7 @@ pub struct Tally {
     pub fees: i128,
     /// Lost to the price: of a position against rebalancing, of a quoter whatever its fills and inventory lost.
     pub lost: i128,
-    /// FeeShare to move: gas, fees, slippage; for a quoter the exchange's fees, rebates being negative.
+    /// Paid to move: gas, fees, slippage; for a quoter the exchange's fees, rebates being negative.
     pub costs: i128,
     /// Penalty of inventory: not paid, but part of what is preferred.
     pub penalty: i128,

@@ -12,7 +12,7 @@ pub const FEE_ONE: u32 = 1_000_000;
 pub struct SwapStep {
     /// Where the price is afterwards.
     pub sqrt_price: U256,
-    /// FeeShare in without the fee.
+    /// Paid in without the fee.
     pub paid: u128,
     /// Given out.
     pub given: u128,
