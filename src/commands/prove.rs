@@ -93,10 +93,11 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let disclosure = addition.map(|addition| disclose(settings, secrets.commitment.shapes(), addition)).transpose()?;
     staged.persist(&FILES).with_context(io)?;
     drop(whole);
-    let PackedBundle { statement, graph, .. } = &bundle;
+    let PackedBundle { statement, graph, proof, .. } = &bundle;
+    let logits = if let Proof::Sealed { digested, .. } = proof { Some(digested.count()) } else { None };
     let (graph, shapes) = (graph.as_ref(), secrets.commitment.shapes());
     match &disclosure {
-        None => printer.note(&format!("disclosed: {}", disclosed(statement, graph, shapes, true))),
+        None => printer.note(&format!("disclosed: {}", disclosed(statement, graph, shapes, logits))),
         Some(disclosure) => printer.note(&in_all(disclosure)),
     }
     let tokenizer = model.as_ref().and_then(|model| model.source.tokenizer().ok());

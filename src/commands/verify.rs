@@ -429,7 +429,7 @@ fn doubt(missing: Missing) -> &'static str {
 }
 
 fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &StatedText, printer: &Printer) -> Outcome {
-    let Judged { verdict, statement, shapes, transcript, sealed, graph, head } = judged;
+    let Judged { verdict, statement, shapes, transcript, sealed, logits, graph, head } = judged;
     let (word, outcome) = match verdict.is_valid() {
         true => ("valid", Outcome::Done),
         false => ("consistent", Outcome::Undecided),
@@ -438,7 +438,7 @@ fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &StatedText, prin
         verdict.missing.iter().filter(|missing| missing.decides() == decides).map(|missing| doubt(*missing)).collect()
     };
     let (undecided, unexpected) = (of(true), of(false));
-    let disclosed = disclosed(statement, graph.as_ref(), shapes, *sealed);
+    let disclosed = disclosed(statement, graph.as_ref(), shapes, sealed.then_some(*logits));
     let strangers = strangers(bundle);
     if many {
         let why = undecided.first().map_or_else(String::new, |why| format!(": {why}"));

@@ -13,7 +13,8 @@ use ftk_proofs::limits::Limits;
 use ftk_proofs::refusal::Refusal;
 
 /// Without these a folder is no bundle, or one of which not all has come: those of all, and of one in open mode; a sealed
-/// one is nothing without its registration.
+/// one is nothing without its registration. What else a statement needs, such as the logits behind its digests, is known when
+/// it is read.
 const NEEDED: [&str; 2] = [STATEMENT, COMMITMENT];
 const OPEN: [&str; 3] = [DELTAS, PROOF, LINK];
 
@@ -71,7 +72,12 @@ pub fn packed(folder: &Path, limits: &Limits) -> Result<PackedBundle, BundleErro
         return Err(BundleError::Half { folder: folder.to_owned(), missing });
     }
     let files: Files<'_> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
-    Ok(PackedBundle::parse(&files, limits)?)
+    PackedBundle::parse(&files, limits).map_err(|refusal| match refusal {
+        Refusal::Malformed { file, .. } if !files.contains_key(file) => {
+            BundleError::Half { folder: folder.to_owned(), missing: file }
+        }
+        refusal => refusal.into(),
+    })
 }
 
 /// Why a bundle could not be read.

@@ -160,12 +160,14 @@ fn bundles() {
 fn sealed_bundles() {
     let folder = tempfile::tempdir().unwrap();
     let seller = Seller::new(folder.path().join("seller"), 6);
-    let sealed = seller.seal("bundle", &["--top", "4", "--prompt", "Where is Ada?"]);
+    let top = seller.seal("bundle", &["--top", "4", "--prompt", "Where is Ada?"]);
+    let logits = seller.seal("logits", &["--task", "logits", "--prompt", "Where is Ada?"]);
     let source = BaseModel::open(Path::new("village")).unwrap();
     let verifier = Verifier::new(model::read(&source).unwrap(), Limits::default()).with_keys(commitment_key);
     let verifier = Arc::new(Mutex::new(verifier));
-    for name in ["statement.json", "commitment.bin", "sealed.bin"] {
-        let (whole, verifier) = (whole(&sealed), Arc::clone(&verifier));
+    let sealed = [(&top, "statement.json"), (&top, "commitment.bin"), (&top, "sealed.bin"), (&logits, "logits.bin")];
+    for (bundle, name) in sealed {
+        let (whole, verifier) = (whole(bundle), Arc::clone(&verifier));
         let seed = whole[name].clone();
         fuzz_one_in(5, &format!("sealed-{name}"), &[seed], 512 * MEGABYTE, move |bytes| {
             let mut files = whole.clone();

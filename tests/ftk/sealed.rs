@@ -184,11 +184,18 @@ fn logits_behind_a_digest_come_along() {
         verify(&changed(&bundle, name, |folder| edit(folder, "logits.bin", change)), &lax)
     };
     let length = read(&bundle, "logits.bin").len();
+    // What comes along is told.
+    let said = succeed(ftk(&["verify", "--base", "village", "--quiet"]).arg(&bundle).args(lax));
+    let count = bundle::packed(&bundle, &Limits::NONE).map(|sent| match sent.proof {
+        Proof::Sealed { digested, .. } => digested.count(),
+        Proof::Open { .. } => 0,
+    });
+    assert!(said.contains(&format!("and the {} logits of logits.bin; nothing else", count.unwrap())), "{said}");
     assert_eq!(logits("value", &|bytes| bytes[length - 4] ^= 1), no("logits digest"));
     assert_eq!(logits("cut", &|bytes| bytes.truncate(length - 4)), no("logits.bin"));
     assert_eq!(logits("longer", &|bytes| bytes.extend([0; 4])), no("logits.bin"));
     let without = changed(&bundle, "without", |folder| std::fs::remove_file(folder.join("logits.bin")).unwrap());
-    assert_eq!(verify(&without, &lax), no("logits.bin"));
+    assert_eq!(verify(&without, &lax), (2, "incomplete".to_owned()));
     let with = changed(&open, "with", |folder| {
         std::fs::copy(bundle.join("logits.bin"), folder.join("logits.bin")).unwrap();
     });

@@ -51,6 +51,8 @@ pub struct Judged {
     pub transcript: Option<Digest>,
     /// Whether the proof is sealed, and has told nothing but what it states.
     pub sealed: bool,
+    /// How many logits came along because the statement has their digests.
+    pub logits: u64,
     /// The part of the graph that reaches the nodes it is about.
     pub graph: Option<Neighbourhood>,
     /// Whether the head is one that the bundle brought, and not the base's.
@@ -211,7 +213,10 @@ impl Verifier {
         let mut judged = Vec::with_capacity(bundles.len());
         for ((bundle, verdict), digest) in bundles.into_iter().zip(verdicts).zip(digests) {
             let Pending { verdict: doubts, statement, commitment, claimed, registration, graph, head, .. } = bundle;
-            let sealed = matches!(claimed, Claimed::Sealed { .. });
+            let (sealed, logits) = match claimed {
+                Claimed::Open { .. } => (false, 0),
+                Claimed::Sealed { logits, .. } => (true, logits),
+            };
             let verdict = verdict.map_err(|error| match error {
                 CheckFailed::Stopped => Refusal::Time(Stage::Proofs),
                 error => Refusal::Check(error),
@@ -221,7 +226,7 @@ impl Verifier {
                     self.registered.insert(digest, blake3::hash(&registration));
                 }
                 let (shapes, transcript) = (commitment.shapes().to_vec(), commitment.transcript());
-                Judged { verdict: doubts, statement, shapes, transcript, sealed, graph, head }
+                Judged { verdict: doubts, statement, shapes, transcript, sealed, logits, graph, head }
             }));
         }
         judged
