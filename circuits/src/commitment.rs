@@ -17,7 +17,7 @@ use crate::error::{CheckFailed, ProveError};
 use crate::field::signed;
 use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, UNUSABLE, point_from_bytes, scalar_from_bytes};
-use crate::layout::{Layout, MAX_SITES, SiteShape, useful_rows};
+use crate::layout::{Layout, MAX_SITES, SiteShape, required_columns, useful_rows};
 
 /// What a commitment begins with, and one that names a transcript; both have one length.
 const TAG: &[u8; 12] = b"ftk adapter\0";
@@ -80,6 +80,17 @@ pub struct ModelSite {
 }
 
 impl AdapterCommitment {
+    /// Base and sites of a commitment that has not been made, for plans that tell what a proof would take. It commits to
+    /// nothing: all its points are one, so that nobody decodes it, and nothing is proved of it.
+    ///
+    /// # Errors
+    /// Shapes that cannot be committed to.
+    pub fn outline(base: Digest, shapes: Vec<SiteShape>) -> Result<Self, EncodingError> {
+        let columns = required_columns(&shapes)?;
+        let layout = Layout::new(&shapes);
+        Ok(Self { base, transcript: None, shapes, layout, points: vec![EqAffine::generator(); columns] })
+    }
+
     /// Digest of the base model the adapter is for.
     pub fn base(&self) -> Digest {
         self.base

@@ -167,7 +167,7 @@ fn train(runs: &[&BatchRun], settings: &Settings, processes: &Processes, printer
 fn estimate(run: &BatchRun, settings: &Settings) -> u64 {
     let silent = Printer::new(true, true);
     let recipe = run.variant.recipe.clone();
-    let asked = Estimation { adapter: None, tokens: 1, offline: settings.offline };
+    let asked = Estimation { adapter: None, tokens: 0, offline: settings.offline };
     let (_, said) = silent.holding(|| tasks::of(recipe.task).estimate(recipe, &asked, &silent));
     said.get("bytes").and_then(|bytes| bytes["together"].as_u64()).unwrap_or(UNKNOWN)
 }

@@ -109,7 +109,7 @@ pub struct Evaluation {
 pub struct Estimation {
     /// Adapter that commitment and proof are estimated for, instead of the recipe's.
     pub adapter: Option<PathBuf>,
-    /// Tokens that a proof runs the base on.
+    /// Tokens that a proof runs the base on; none of one that is not asked about.
     pub tokens: u64,
     /// Fetch nothing that the recipe names on the hub.
     pub offline: bool,

@@ -263,6 +263,11 @@ pub fn beyond_rank(rank: usize) -> Option<String> {
     (value > u64::from(MAX_RANK)).then(|| uncommittable(&EncodingError::Bounds { what: "rank", value }))
 }
 
+/// Whether the integers of a base have room in what is free.
+pub fn fits(network: &Net) -> bool {
+    available_memory().is_none_or(|free| PROCESS + integers(BaseCost::of(network)) < free)
+}
+
 /// Bytes of memory that are free for a program, where the system says so.
 pub fn available_memory() -> Option<u64> {
     let text = foreign::read_text("/proc/meminfo".as_ref(), foreign::DOCUMENT).ok()?;

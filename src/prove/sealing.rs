@@ -1,12 +1,14 @@
 //! What a sealed proof is of and takes, whether its answers are known yet or not.
 
-use ftk_circuits::AdapterCommitment;
+use ftk_adapters::lora::Adapter;
 use ftk_circuits::sealed::{SealedPlan, Work};
+use ftk_circuits::{AdapterCommitment, SiteShape};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::digested::{Digested, DigestedError, digests, may_be_sent};
 use ftk_proofs::{Case, Deadline, FixedModel, Net, plan};
 
 use super::cost::{BaseCost, SealedCosts};
+use super::fixed::of_adapter;
 
 /// How long answers are supposed to be that are not known yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,3 +72,22 @@ impl Answered {
 pub fn rows_of_pass(cases: &[Case], graph: Option<&Neighbourhood>, rows: impl Fn(&Case) -> u64) -> u64 {
     graph.map_or_else(|| cases.iter().map(rows).sum(), |graph| graph.members() as u64)
 }
+
+/// What the sites of an adapter look like once it is committed to, scales included. Where B is nothing yet, they are those of
+/// an adapter as it is mostly committed to.
+///
+/// # Errors
+/// Factors that have no place on the grid.
+pub fn shapes(model: &FixedModel, adapter: &Adapter) -> anyhow::Result<Vec<SiteShape>> {
+    let mut shapes: Vec<SiteShape> =
+        model.factors(&of_adapter(&adapter.on_grid()?)?).into_iter().map(|site| site.shape).collect();
+    for shape in &mut shapes {
+        if adapter.sites.get(&shape.name).is_some_and(|factors| factors.b.iter().all(|entry| *entry == 0.0)) {
+            (shape.shift_a, shape.shift_b) = USUAL_SHIFTS;
+        }
+    }
+    Ok(shapes)
+}
+
+/// Fractional bits of A and of B that have together what is rounded away in two limbs.
+const USUAL_SHIFTS: (u8, u8) = (16, 16);

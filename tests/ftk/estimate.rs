@@ -8,6 +8,7 @@ use ftk_networks::ops::Tokens;
 use serde_json::{Value, json};
 
 use crate::run::{ftk, stderr, succeed};
+use crate::seller::Seller;
 
 /// The configuration of a model of seven billion parameters (Llama 2 7B).
 fn seven_billion(folder: &Path) {
@@ -81,4 +82,30 @@ fn an_estimate_without_a_base_is_refused() {
     let output = ftk(&["estimate"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("--recipe"), "{}", stderr(&output));
+}
+
+/// A sealed proof takes what `ftk prove --dry-run` says of the same adapter, committed to, and an answer as long.
+#[test]
+fn what_a_sealed_proof_takes_is_told_before_there_is_a_commitment() {
+    let folder = tempfile::tempdir().unwrap();
+    let seller = Seller::of_rank(folder.path().join("seller"), 81, 2);
+    let adapter = seller.folder.join("adapter");
+    let read = |command: &mut std::process::Command| -> Value { serde_json::from_str(&succeed(command)).unwrap() };
+    let rows = folder.path().join("rows.jsonl");
+    std::fs::write(&rows, json!({ "prompt_ids": [5, 6, 7, 8, 9] }).to_string()).unwrap();
+    let mut prove = ftk(&["prove", "--base", "village", "--json", "--dry-run", "--max-tokens", "4", "--rows"]);
+    prove.arg(&rows).arg("--adapter").arg(&adapter);
+    let told = read(prove.arg("--commitment").arg(seller.folder.join("commitment")));
+    assert_eq!(told["rows"], 8);
+    let mut estimate = ftk(&["estimate", "--base", "village", "--json", "--tokens", "8", "--adapter"]);
+    assert_eq!(read(estimate.arg(&adapter))["sealed"], told["costs"]);
+    // Without weights there are no figures, and of an adapter that is still to be trained there are some.
+    let bare = folder.path().join("bare");
+    std::fs::create_dir(&bare).unwrap();
+    seven_billion(&bare);
+    let mut without = ftk(&["estimate", "--json", "--tokens", "8", "--base"]);
+    let without = read(without.arg(&bare));
+    assert!(without["sealed"].is_null() && without["proof"].is_object(), "{without}");
+    let fresh = read(&mut ftk(&["estimate", "--base", "village", "--json", "--tokens", "8"]));
+    assert!(fresh["sealed"]["cells"].as_u64() > Some(10_000), "{fresh}");
 }

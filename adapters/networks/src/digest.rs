@@ -16,8 +16,9 @@
 //!    A matrix is `(d_out, d_in)` here, also where files hold it turned, as those of GPT-2 do, and
 //!    the weight of a norm is the factor it computes with, also where files hold it less one, as those of Gemma 3 do.
 //! 4. One byte 0 if the model has no tokenizer, else 1 and the 32 bytes of BLAKE3 over `tokenizer.json`; where tokens stand
-//!    beside it that it lacks (`added_tokens_decoder`, `added_tokens.json`), over that JSON with these at the end of its
-//!    `added_tokens`, written without spaces in the order of its keys.
+//!    beside it that it lacks (`added_tokens_decoder`, `added_tokens.json`, special tokens that are only named), over that
+//!    JSON with these at the end of its `added_tokens`, and with what the decoder says of those it has, written without
+//!    spaces in the order of its keys.
 //! 5. One byte 0 if the model has no chat template, else 1, its text, the number of special tokens that it may name, and
 //!    of each its name (`bos_token`) and its text, in ascending byte order of names.
 //! 6. The number of ids at which generation stops, then these, ascending.

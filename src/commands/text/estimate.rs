@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use anyhow::Result;
+use ftk_adapters::lora::Adapter;
 use ftk_bases::BaseModel;
-use ftk_proofs::Net;
+use ftk_circuits::AdapterCommitment;
+use ftk_proofs::{Case, Completion, Input, Net};
 use ftk_recipes::Recipe;
 use ftk_text::load::DatasetKind;
 use ftk_text::memory::Memory;
@@ -14,7 +16,9 @@ use super::super::task::Estimation;
 use super::super::{Outcome, fitting, open, pull};
 use super::plan::{TextPlan, begin};
 use crate::cli::printer::Printer;
-use crate::prove::cost::{self, BaseCost, Costs};
+use crate::prove::cost::{self, BaseCost, Costs, SealedCosts};
+use crate::prove::model;
+use crate::prove::sealing::{self, Answered, Length};
 
 /// Prints the memory of a run: with its rows, where they are here and the base has a tokenizer, else with batches as long
 /// as the recipe allows.
@@ -52,7 +56,7 @@ pub(super) fn run(mut recipe: Recipe, settings: &Estimation, printer: &Printer) 
         printer.line(&format!("{:>10.1} MiB  {what}", bytes as f64 / f64::from(1 << 20)));
     }
     let committed = settings.adapter.as_deref().map(|folder| fitting(&source, folder)).transpose()?;
-    let costs = committed.as_ref().or(adapter.as_ref()).map(|adapter| {
+    let costs = committed.as_ref().or(adapter.as_ref()).filter(|_| settings.tokens > 0).map(|adapter| {
         let net = Net::Tokens(source.network().clone());
         Costs::of(BaseCost::of(&net), &cost::shapes(&net, adapter), settings.tokens)
     });
@@ -61,11 +65,19 @@ pub(super) fn run(mut recipe: Recipe, settings: &Estimation, printer: &Printer) 
         printer.note(&cost::uncommittable(error));
     }
     let costs = costs.and_then(Result::ok);
+    let mut sealed = None;
     if let Some(costs) = &costs {
         proof(costs, settings.tokens, printer);
+        if has_weights(&recipe.base.model) && cost::fits(&Net::Tokens(source.network().clone())) {
+            let adapter = committed.as_ref().or(adapter.as_ref()).expect("it has costs");
+            sealed = Some(sealed_proof(&source, adapter, settings.tokens, printer)?);
+        } else {
+            printer.line("a sealed proof takes more: how much is told where the base's weights are, and have room");
+        }
     }
     printer.object(&json!({
         "proof": costs,
+        "sealed": sealed,
         "parameters": parameters,
         "tokens": tokens,
         "bytes": {
@@ -89,7 +101,30 @@ fn proof(costs: &Costs, tokens: u64, printer: &Printer) {
         let written = written.map_or_else(String::new, |bytes| format!(", writes {:.1} MiB", mib(bytes)));
         printer.line(&format!("{:>10.1} MiB  {what}: some {seconds:.0} s{written}", mib(memory)));
     }
-    printer.line("a sealed proof takes more: ftk prove --dry-run says how much, once there is a commitment");
+}
+
+/// Costs of a sealed proof, by the arithmetic of `ftk prove --dry-run`: of a prompt, and an answer of as many tokens as it.
+fn sealed_proof(source: &BaseModel, adapter: &Adapter, tokens: u64, printer: &Printer) -> Result<SealedCosts> {
+    let model = model::read(source)?;
+    let commitment = AdapterCommitment::outline(model.digest(), sealing::shapes(&model, adapter)?)?;
+    let generated = (tokens / 2).max(1) as usize;
+    let prompt = vec![0; tokens as usize + 1 - generated];
+    let completion = Completion { ids: Vec::new(), max_tokens: generated as u32, stop_ids: Vec::new() };
+    let case = Case { input: Input::Tokens(prompt), output: completion.into() };
+    let supposed = Answered::supposed(&[case], model.net(), Length::Longest)?;
+    let (_, costs) = supposed.plan(&model, &commitment, None)?;
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    printer
+        .line(&format!("sealed proof of {tokens} tokens, of which {generated} are generated: {} cells", costs.cells));
+    for (what, memory, seconds, written) in [
+        ("prove", Some(costs.prove_memory), costs.prove_seconds, Some(costs.bundle_bytes)),
+        ("verify", None, costs.verify_seconds, None),
+    ] {
+        let memory = memory.map_or_else(|| " ".repeat(14), |bytes| format!("{:>10.1} MiB", mib(bytes)));
+        let written = written.map_or_else(String::new, |bytes| format!(", writes {:.1} MiB", mib(bytes)));
+        printer.line(&format!("{memory}  {what}: some {seconds:.0} s{written}"));
+    }
+    Ok(costs)
 }
 
 /// Whether a base is more than a folder with a configuration.
