@@ -29,7 +29,7 @@
 //! // The base: its network, what makes ids of text (nothing here), and its weights, one after another.
 //! let model = FixedModel::new(Net::Tokens(network), Texts::default(), |name| {
 //!     let (shape, values) = weights.get(name)?;
-//!     Some(Weight { shape: shape.as_slice().into(), values: values.as_slice().into() })
+//!     Some(FloatWeight { shape: shape.as_slice().into(), values: values.as_slice().into() })
 //! })?;
 //! let mut verifier = Verifier::new(model, Limits::default());
 //!
