@@ -6,6 +6,7 @@
 
 pub mod adamw;
 pub mod attention;
+#[cfg(feature = "bf16")]
 pub mod bf16;
 mod elementary;
 mod environment;
