@@ -18,7 +18,16 @@ use crate::sealed::plan::SealedPlan;
 /// Seals the lie with the cells of what is so, as they are and as a forger goes on to change them, each of which breaks
 /// this relation alone; and what is so, which passes.
 fn refused(of: &dyn Fn(&Pass<'_>) -> [Head; 2], relation: &str, goes_on: &dyn Fn(&Forger, &mut Cells<'_>)) {
-    let network = Network::new(4);
+    refused_in(Network::new(4), of, relation, goes_on);
+}
+
+/// The same in this network.
+fn refused_in(
+    network: Network,
+    of: &dyn Fn(&Pass<'_>) -> [Head; 2],
+    relation: &str,
+    goes_on: &dyn Fn(&Forger, &mut Cells<'_>),
+) {
     let [so, lie] = of(&network.pass());
     let mut forger = Forger { plan: network.plan(lie), network };
     let honest = forger.network.plan(so.clone());
@@ -103,6 +112,21 @@ fn a_choice_that_others_are_above_is_refused() {
             say_largest(&forger.plan, &forger.network.factors, cells, |sums, stated| sums[stated]);
         });
     }
+}
+
+/// Of equal outputs the first is the largest: the one behind it is said to be.
+#[test]
+fn the_second_of_equal_outputs_is_refused() {
+    let of = |pass: &Pass<'_>| {
+        let so = pass.greedy();
+        assert!(so.iter().all(|stated| stated % 2 == 0), "every second output is as large as the one before it");
+        let mut lie = so.clone();
+        *lie.iter_mut().find(|stated| **stated + 1 < VOCABULARY).expect("the last output has no twin") += 1;
+        [so, lie].map(Head::Largest)
+    };
+    refused_in(Network::with_equal_outputs(4), &of, "difference", &|forger, cells| {
+        say_largest(&forger.plan, &forger.network.factors, cells, |sums, stated| sums[stated]);
+    });
 }
 
 #[test]

@@ -287,6 +287,25 @@ fn every_word_of_a_proof_is_read() {
     assert_eq!(forger.verdict(&[&proof[..], &[0; 32]].concat(), None), Err(CheckFailed::SealedProof), "and more");
 }
 
+/// Points of a proof that are exchanged, with neighbours and with those of other messages.
+#[test]
+fn points_belong_where_they_are() {
+    let network = Network::new(4);
+    let k = network.commitment.k() + 2;
+    let forger = Forger::of(network).at(k);
+    let proof = forger.honest().unwrap();
+    let (first, words) = (LINK_BYTES / 32, proof.len() / 32);
+    let pairs: Vec<(usize, usize)> = (first..words).step_by(7).zip([1, 2, 5, 23].into_iter().cycle()).collect();
+    pairs.into_par_iter().filter(|(word, apart)| word + apart < words).for_each(|(word, apart)| {
+        let mut exchanged = proof.clone();
+        let [one, other] = [word, word + apart].map(|word| <[u8; 32]>::try_from(&proof[32 * word..][..32]).unwrap());
+        assert_ne!(one, other, "{word}");
+        exchanged[32 * word..][..32].copy_from_slice(&other);
+        exchanged[32 * (word + apart)..][..32].copy_from_slice(&one);
+        assert_eq!(forger.verdict(&exchanged, None), Err(CheckFailed::SealedProof), "{word} and {}", word + apart);
+    });
+}
+
 /// The largest words that there are, and the next ones.
 #[test]
 fn words_end_where_their_limbs_do() {
