@@ -161,8 +161,14 @@ mod tests {
 
     /// Recipes that differ in which of a task's keys they take.
     fn recipes() -> Vec<Recipe> {
-        let settings =
-            [&[][..], &["gnn.objective=feedback", "gnn.dropout=0"], &["gnn.objective=contrast"], &["gnn.split=random"]];
+        let settings = [
+            &[][..],
+            &["gnn.objective=feedback", "gnn.dropout=0"],
+            &["gnn.objective=contrast"],
+            &["gnn.objective=links"],
+            &["gnn.objective=links", "gnn.split=random"],
+            &["gnn.split=random"],
+        ];
         let mut recipes = Vec::new();
         for builtin in BUILTIN {
             for settings in settings {

@@ -282,7 +282,7 @@ fn a_key_that_only_other_recipes_of_the_task_take_is_refused_with_what_it_is_for
         ("dpo.sft_weight=1", "is for objective = \"feedback\""),
         ("gnn.contrast={}", "is for objective = \"contrast\""),
         ("gnn.contrast.width=64", "is for objective = \"contrast\""),
-        ("gnn.shares=[0.5,0.1]", "is for gnn.split = \"temporal\" or \"random\""),
+        ("gnn.shares=[0.5,0.1]", "is for gnn.split = \"temporal\", \"stream\" or \"random\""),
         ("gnn.random_split_leaks_the_future=true", "is for gnn.split = \"random\""),
     ] {
         let key = setting.split('=').next().unwrap();
