@@ -53,6 +53,15 @@ pub struct Score {
     pub neighbours: Vec<usize>,
 }
 
+impl Score {
+    /// Of a pair of nodes.
+    fn of_pair(graph: &Graph, lists: &[Vec<u32>], pair: &[usize; 2], values: Vec<f64>) -> Self {
+        let ends = pair.iter().map(|&node| graph.name(node)).collect();
+        let neighbours = pair.iter().map(|&node| lists[node].len()).collect();
+        Self { ends, class: None, values, neighbours }
+    }
+}
+
 /// Scores what is asked with what the graph holds, or with what it held `before` a moment, in its own units of time:
 /// what is later passes no message and enters no figure of a pair.
 ///
@@ -196,14 +205,8 @@ fn score_stream(
     }
     let (edges, now) = by_time(graph, before);
     let lists = graph.neighbours();
-    let score = |(pair, score): (&[usize; 2], [f64; 2])| Score {
-        ends: pair.iter().map(|&node| graph.name(node)).collect(),
-        class: None,
-        values: score.to_vec(),
-        neighbours: pair.iter().map(|&node| lists[node].len()).collect(),
-    };
     let scores = streaming::score_pairs(model, graph.nodes, &edges, asked, now)?;
-    Ok(asked.iter().zip(scores).map(score).collect())
+    Ok(asked.iter().zip(scores).map(|(pair, score)| Score::of_pair(graph, &lists, pair, score.to_vec())).collect())
 }
 
 /// Ratings in the order of time, and the moment at which they are looked at: the last one's where none is given.
@@ -218,13 +221,7 @@ fn score_links(model: &GraphModel, graph: &Graph, asked: &[[usize; 2]]) -> Resul
     let seen = LinkGraph::new(features(model, graph)?, graph.neighbours(), model);
     let pairs: Vec<(u32, u32)> = asked.iter().map(|&[source, target]| (source as u32, target as u32)).collect();
     let scores = if pairs.is_empty() { Vec::new() } else { seen.scores(model, &pairs)? };
-    let score = |(pair, score): (&[usize; 2], f64)| Score {
-        ends: pair.iter().map(|&node| graph.name(node)).collect(),
-        class: None,
-        values: vec![score],
-        neighbours: pair.iter().map(|&node| seen.lists[node].len()).collect(),
-    };
-    Ok(asked.iter().zip(scores).map(score).collect())
+    Ok(asked.iter().zip(scores).map(|(pair, score)| Score::of_pair(graph, &seen.lists, pair, vec![score])).collect())
 }
 
 fn score_pairs(
@@ -248,11 +245,7 @@ fn score_pairs(
     };
     let scores = network.score(&mut model.applied(), &snapshot.features, &hops, &pairs)?;
     let scores = scores.to_vec2::<f32>()?;
-    let score = |(pair, score): (&[usize; 2], Vec<f32>)| Score {
-        ends: pair.iter().map(|&node| graph.name(node)).collect(),
-        class: None,
-        values: vec![f64::from(score[0]) * SCALE, f64::from(score[1])],
-        neighbours: pair.iter().map(|&node| snapshot.lists[node].len()).collect(),
-    };
+    let values = |score: Vec<f32>| vec![f64::from(score[0]) * SCALE, f64::from(score[1])];
+    let score = |(pair, score)| Score::of_pair(graph, &snapshot.lists, pair, values(score));
     Ok(asked.iter().zip(scores).map(score).collect())
 }
