@@ -53,6 +53,7 @@ impl Digested {
     }
 
     /// Takes them in as a pass finds them.
+    #[cfg(feature = "prove")]
     pub(crate) fn look(&mut self, output: &Output, logits: &[i64]) {
         if let Output::Logits(Logits::Digest(_)) = output {
             self.0.push(logits.to_vec());

@@ -275,10 +275,14 @@ fn pack(packed: &mut Vec<f32>, columns: MatrixView<'_>, lanes: usize) {
     if columns.columns < lanes {
         packed.fill(0.0);
     }
-    let mut done = 0;
+    #[cfg(not(target_arch = "x86_64"))]
+    let done = 0;
     #[cfg(target_arch = "x86_64")]
-    if columns.row_stride == 1 && is_x86_feature_detected!("avx") {
-        done = columns.columns / 8 * 8;
+    let turns = columns.row_stride == 1 && is_x86_feature_detected!("avx");
+    #[cfg(target_arch = "x86_64")]
+    let done = if turns { columns.columns / 8 * 8 } else { 0 };
+    #[cfg(target_arch = "x86_64")]
+    if turns {
         for first in (0..done).step_by(8) {
             let column = |lane| &columns.values[(first + lane) * columns.column_stride..][..columns.rows];
             // SAFETY: AVX was detected.
