@@ -104,7 +104,7 @@ impl RunFolder {
         &self.path
     }
 
-    /// What came of a stage, if it is done as it is asked for now and its files are there.
+    /// What came of a stage, if it was done of what the plan asks, and the files it makes are there.
     pub(super) fn result(&self, stage: &RunStage) -> Option<Value> {
         let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = done.get(stage.name)?;
