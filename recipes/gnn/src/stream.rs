@@ -85,11 +85,7 @@ impl UserRatings {
 }
 
 fn days(seconds: f64) -> f64 {
-    ln1p(seconds.max(0.0) / DAY) / 4.0
-}
-
-fn ln1p(x: f64) -> f64 {
-    libm::log1p(x)
+    libm::log1p(seconds.max(0.0) / DAY) / 4.0
 }
 
 fn flag(set: bool) -> f64 {
@@ -156,32 +152,32 @@ impl StreamState {
         let row = [
             flag(into.count() == 0.0),
             flag(out.count() == 0.0),
-            ln1p(into.count()) / 4.0,
-            ln1p(out.count()) / 4.0,
+            libm::log1p(into.count()) / 4.0,
+            libm::log1p(out.count()) / 4.0,
             into.above(mean) / SCALE * 4.0,
             out.above(mean) / SCALE * 4.0,
             into.negative_share(negative) * 2.0,
             out.negative_share(negative) * 2.0,
-            ln1p(into.negative) / 2.0,
-            ln1p(out.negative) / 2.0,
+            libm::log1p(into.negative) / 2.0,
+            libm::log1p(out.negative) / 2.0,
             into.recent / SCALE * 2.0,
             out.recent / SCALE * 2.0,
             into.age(now),
             out.age(now),
             first.map_or(0.0, |first| days(now - first)),
-            ln1p(in_day) / 2.0,
-            ln1p(in_day_bad),
-            ln1p(out_day) / 2.0,
-            ln1p(out_day_bad),
-            ln1p(in_month_bad),
+            libm::log1p(in_day) / 2.0,
+            libm::log1p(in_day_bad),
+            libm::log1p(out_day) / 2.0,
+            libm::log1p(out_day_bad),
+            libm::log1p(in_month_bad),
             out.deviation() / SCALE * 2.0,
-            ln1p(in_month) / 3.0,
+            libm::log1p(in_month) / 3.0,
         ];
         row.map(|value| value as f32)
     }
 
     /// Whom a user had to do with last, in either direction, none twice: at most so many.
-    pub fn heard(&self, user: u32, most: usize) -> Vec<u32> {
+    pub fn recent_neighbours(&self, user: u32, most: usize) -> Vec<u32> {
         let latest = |of: &[UserRatings]| -> Vec<PastRating> {
             of[user as usize].ratings.iter().rev().take(2 * most).copied().collect()
         };
@@ -252,23 +248,23 @@ impl StreamState {
             back.map_or(0.0, |it| days(now - it.1)),
             flag(before.is_some()),
             before.map_or(0.0, |it| it.0) / SCALE * 2.0,
-            ln1p(trusted) / 2.0,
+            libm::log1p(trusted) / 2.0,
             trust / (trusted + 1.0) * 2.0,
             said / (trusted + 1.0) * 2.0,
-            ln1p(rated) / 2.0,
+            libm::log1p(rated) / 2.0,
             opinion / (rated + 1.0) * 2.0,
-            ln1p(common) / 2.0,
+            libm::log1p(common) / 2.0,
             alike / (common + 1.0) * 2.0,
-            ln1p(judges) / 2.0,
+            libm::log1p(judges) / 2.0,
             verdicts / (judges + 1.0) * 2.0,
             weighed / (weights + 1.0) * 2.0,
             surprise / (count + 1.0) * 2.0,
             last(given) * 2.0,
             last(received) * 2.0,
-            ln1p(hour) / 2.0,
-            ln1p(hour_bad),
-            ln1p(of_hour) / 2.0,
-            ln1p(of_hour_bad),
+            libm::log1p(hour) / 2.0,
+            libm::log1p(hour_bad),
+            libm::log1p(of_hour) / 2.0,
+            libm::log1p(of_hour_bad),
             flag(given.count() == 0.0 && received.count() == 0.0),
             flag(received.count() == 0.0),
             given.above(mean) / SCALE * 4.0 * flag(received.count() == 0.0),
@@ -316,6 +312,9 @@ mod tests {
         assert!(pair[7] > 0.0 && (f64::from(pair[8]) - -8.0 * 1.0 / 100.0 / 2.0 * 2.0).abs() < 1e-6, "{pair:?}");
         let user = state.user(1, 3.0 * DAY);
         assert!((f64::from(user[9]), user[0], user[1]) == (0.0, 0.0, 0.0) && user[8] > 0.0);
-        assert_eq!((state.heard(1, 8), state.heard(1, 1), state.heard(3, 8)), (vec![0, 2], vec![0], vec![]));
+        assert_eq!(
+            (state.recent_neighbours(1, 8), state.recent_neighbours(1, 1), state.recent_neighbours(3, 8)),
+            (vec![0, 2], vec![0], vec![])
+        );
     }
 }

@@ -2,8 +2,8 @@
 //! afterwards. Whatever part of the split it belongs to, it is known from then on: a stream is not deaf to what it has
 //! just been told, only what is learnt ends with the training part.
 //!
-//! A user is what the state says of it ([`super::stream`]), and hears those it had to do with last, as they stood at
-//! that moment: messages are of the past, too.
+//! A user is what the state says of it ([`super::stream`]), and has messages from those it had to do with last, as they
+//! stood at that moment: messages are of the past, too.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -28,8 +28,8 @@ use ftk_recipes::{BatchLoss, Metrics, Recipe, Session, StepWindow, TaskError};
 
 /// What a network of a stream ends in.
 pub(super) const END: End = End::Pair { known: OF_RATING, outputs: OUTPUTS, scorer: PairScorer::Layers };
-/// Whom a user hears: those it had to do with last.
-const HEARD: usize = 8;
+/// How many a user has messages from: those it had to do with last.
+const RECENT: usize = 8;
 /// Share of the ratings at the beginning that nothing is learnt from: nothing is known there.
 const BEGINNING: f64 = 0.02;
 /// Ratings that are scored at a time, which bounds memory.
@@ -38,10 +38,10 @@ const AT_A_TIME: usize = 4096;
 /// What was known right before a rating.
 #[derive(Clone, Debug, PartialEq)]
 struct BeforeRating {
-    /// `(users, OF_USER)`: the source, the target, whom the source hears, whom the target hears.
+    /// `(users, OF_USER)`: the source, the target, the source's neighbours, the target's neighbours.
     users: Vec<f32>,
-    /// How many each of them hears.
-    heard: [usize; 2],
+    /// How many neighbours each of them has.
+    neighbours: [usize; 2],
     known: [f32; OF_RATING],
     /// The target's mean, and that with the source's.
     means: [f64; 2],
@@ -49,11 +49,11 @@ struct BeforeRating {
 
 impl BeforeRating {
     fn new(state: &StreamState, source: u32, target: u32, now: f64) -> Self {
-        let heard = [source, target].map(|user| state.heard(user, HEARD));
-        let users = [source, target].into_iter().chain(heard.iter().flatten().copied());
+        let neighbours = [source, target].map(|user| state.recent_neighbours(user, RECENT));
+        let users = [source, target].into_iter().chain(neighbours.iter().flatten().copied());
         let users = users.flat_map(|user| state.user(user, now)).collect();
         let means = [state.target_mean(target), state.both_means(source, target)];
-        Self { users, heard: heard.map(|heard| heard.len()), known: state.pair(source, target, now), means }
+        Self { users, neighbours: neighbours.map(|found| found.len()), known: state.pair(source, target, now), means }
     }
 
     /// All that is known without messages.
@@ -142,16 +142,16 @@ fn score(model: &GraphModel, pass: &mut Train<'_>, before: &[&BeforeRating]) -> 
         let first = lists.len() as u32;
         let ends = [first, first + 1];
         let mut next = first + 2;
-        let heard = it.heard.map(|count| {
+        let neighbours = it.neighbours.map(|count| {
             let own: Vec<u32> = (next..next + count as u32).collect();
             next += count as u32;
             own
         });
         sources.push(ends[0] as usize);
         targets.push(ends[1] as usize);
-        let back = |end: usize| std::iter::repeat_n(vec![ends[end]], it.heard[end]);
+        let back = |end: usize| std::iter::repeat_n(vec![ends[end]], it.neighbours[end]);
         let backs = back(0).chain(back(1)).collect::<Vec<_>>();
-        lists.extend(heard);
+        lists.extend(neighbours);
         lists.extend(backs);
     }
     let users = Arc::new(Features::new(OF_USER, before.iter().flat_map(|it| it.users.iter().copied()).collect()));
@@ -296,6 +296,6 @@ mod tests {
             earlier.iter_mut().filter(|edge| edge.time < now).for_each(|edge| edge.weight = -edge.weight);
             assert_ne!(before_each(20, &earlier)[at], ours[at], "{at}");
         }
-        assert!(ours.iter().any(|it| it.heard[0] > 1 && it.heard[1] > 1));
+        assert!(ours.iter().any(|it| it.neighbours[0] > 1 && it.neighbours[1] > 1));
     }
 }
