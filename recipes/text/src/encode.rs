@@ -217,7 +217,7 @@ impl<'a> Encoder<'a> {
             (SftRow::Whole(PlainText::Chat(chat)), scored) => {
                 self.unmarked(place, &chat.messages)?;
                 if scored == Scored::Completion {
-                    self.hear(&chat.messages);
+                    self.count_said(&chat.messages);
                 }
                 self.roles(place, &chat)?;
                 let ids = self.rendered(&chat, false)?;
@@ -416,7 +416,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// Counts what is said by whom.
-    fn hear(&self, messages: &[Message]) {
+    fn count_said(&self, messages: &[Message]) {
         for message in messages {
             let count = if message.role() == "assistant" { &self.own } else { &self.others };
             count.fetch_add(message.content().map_or(0, |content| content.chars().count()), Ordering::Relaxed);
