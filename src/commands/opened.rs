@@ -72,7 +72,7 @@ pub fn check(run: &Path, file: &Path, expect_root: Option<&str>, printer: &Print
     let mut rows = Vec::new();
     for (found, (_, content)) in found.iter().zip(opened.contents()) {
         let steps = match found.steps.as_slice() {
-            [] => "at no step".to_owned(),
+            [] => "at none of the steps that were opened".to_owned(),
             steps => format!("at step {}", steps.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")),
         };
         printer.line(&format!("  row {} is the run's, and was learnt from {steps}", found.row));
@@ -86,8 +86,9 @@ pub fn check(run: &Path, file: &Path, expect_root: Option<&str>, printer: &Print
     Ok(Outcome::Done)
 }
 
-/// What rows alone do not say.
-const NOT_SHOWN: &str = "not shown: that the steps were computed from these rows, which an audit of them shows";
+/// What rows alone do not say: whoever opens them chooses which steps to open with them.
+const NOT_SHOWN: &str = "not shown: that no other step learnt from these rows, and that steps were computed from them; an \
+                         audit of all steps shows both";
 
 /// The digest of a row of text.
 fn digest(content: &Value) -> Option<[u8; 32]> {

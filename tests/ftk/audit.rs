@@ -245,7 +245,15 @@ fn rows_are_opened_one_by_one_and_held_against_a_transcript_alone() {
     assert_eq!(found["rows"][0]["content"]["sequences"].as_array().unwrap().len(), 2, "{found}");
     let (code, other) = check(&"5".repeat(64));
     assert_eq!((code, &other["check"]), (1, &"root".into()), "{other}");
-    let mut forged = json(&file);
+    // Whoever opens rows may keep steps to themselves, and nothing is claimed of those.
+    let whole = json(&file);
+    let mut kept = whole.clone();
+    kept["steps"] = serde_json::json!([]);
+    std::fs::write(&file, kept.to_string()).unwrap();
+    let said = succeed(ftk(&["audit", "--opened"]).arg(&file).arg(&alone));
+    assert!(said.contains("was learnt from at none of the steps that were opened"), "{said}");
+    assert!(said.contains("not shown: that no other step learnt from these rows"), "{said}");
+    let mut forged = whole;
     forged["rows"][0]["content"]["sequences"][1][0][0][0] = 0.into();
     std::fs::write(&file, forged.to_string()).unwrap();
     let (code, other) = check(&root);
