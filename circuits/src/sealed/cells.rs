@@ -10,6 +10,7 @@ use crate::field::signed;
 use crate::layout::useful_rows;
 
 /// All columns of cells; rows past their ends are zero.
+#[derive(Clone)]
 pub(crate) struct Cells<'p> {
     pub(crate) arrangement: &'p Arrangement,
     pub(crate) columns: Vec<Vec<i32>>,

@@ -10,14 +10,13 @@ use pasta_curves::Fp;
 
 use super::forger::Forger;
 use super::network::{Head, Network, Pass, ROWS, VOCABULARY};
-use super::plain::{first_of, holds_at};
+use super::plain::{Plain, first_of};
 use super::reference::{Failed, failures};
 use crate::CheckFailed;
 use crate::conduct::{Conduct, HONEST, Label, Sent};
 use crate::fixed::FixedError;
 use crate::sealed::arrangement::Group;
 use crate::sealed::cells::{Cells, leaf_columns};
-use crate::sealed::equations::EquationPoint;
 use crate::sealed::operations::attention::{MARK, pair_class};
 use crate::sealed::operations::linear::Project;
 use crate::sealed::operations::log_prob::rank_class;
@@ -37,17 +36,22 @@ pub(super) fn in_tables(cells: &Cells<'_>) -> bool {
     })
 }
 
-/// The cells that each operation fills: those that it changes, whatever was in them.
-fn written(plan: &SealedPlan, network: &Network) -> Vec<Vec<(usize, usize)>> {
-    let mut honest = Cells::new(&plan.arrangement);
+/// All cells as they are when an operation has filled its own, and where those are that it changes, whatever was in them.
+struct Filled<'p> {
+    cells: Cells<'p>,
+    own: Vec<(usize, usize)>,
+}
+
+fn filled<'p>(plan: &'p SealedPlan, network: &Network) -> Vec<Filled<'p>> {
+    let mut cells = Cells::new(&plan.arrangement);
     let mut all = Vec::new();
     for operation in &plan.operations {
-        let before = honest.columns.clone();
-        operation.fill(&mut honest, &network.factors).unwrap();
-        let cells = honest.columns.iter().zip(&before).enumerate().flat_map(|(column, (new, old))| {
+        let before = cells.columns.clone();
+        operation.fill(&mut cells, &network.factors).unwrap();
+        let own = cells.columns.iter().zip(&before).enumerate().flat_map(|(column, (new, old))| {
             new.iter().zip(old).enumerate().filter(|(_, (new, old))| new != old).map(move |(row, _)| (column, row))
         });
-        all.push(cells.collect());
+        all.push(Filled { own: own.collect(), cells: cells.clone() });
     }
     all
 }
@@ -55,26 +59,23 @@ fn written(plan: &SealedPlan, network: &Network) -> Vec<Vec<(usize, usize)>> {
 /// Cells with one changed after the operation that fills it; `None` if what follows has no result, so that no prover can
 /// go on from there.
 fn changed<'p>(
-    plan: &'p SealedPlan,
+    plan: &SealedPlan,
     network: &Network,
-    operation: usize,
+    (operation, filled): (usize, &Filled<'p>),
     (column, row): (usize, usize),
     by: i32,
 ) -> Option<Cells<'p>> {
-    let mut cells = Cells::new(&plan.arrangement);
-    for (number, each) in plan.operations.iter().enumerate() {
-        each.fill(&mut cells, &network.factors).ok()?;
-        if number == operation {
-            cells.columns[column][row] += by;
-        }
-    }
+    let mut cells = filled.cells.clone();
+    cells.columns[column][row] += by;
+    let mut rest = plan.operations[operation + 1..].iter();
+    rest.try_for_each(|after| after.fill(&mut cells, &network.factors)).ok()?;
     Some(cells)
 }
 
 /// What plain integers say of cells, and what an equation at a random point does: it is the same.
-fn judged(plan: &SealedPlan, cells: &Cells<'_>, network: &Network, first: &EquationPoint) -> Vec<Failed> {
+fn judged(plan: &SealedPlan, cells: &Cells<'_>, network: &Network, point: &Plain<'_>) -> Vec<Failed> {
     let failed = failures(plan, cells, &network.factors);
-    assert_eq!(failed.is_empty(), holds_at(plan, cells, &network.factors, first), "{failed:?}");
+    assert_eq!(failed.is_empty(), point.holds(cells, &network.factors), "{failed:?}");
     failed
 }
 
@@ -85,16 +86,16 @@ fn no_cell_may_be_another() {
     let mut broken = BTreeSet::new();
     for head in pass.heads() {
         let plan = network.plan(head);
-        let first = first_of(9);
+        let point = Plain::new(&plan, &first_of(9));
         let (mut tried, mut gone_on) = (0, 0);
-        for (operation, cells) in written(&plan, &network).into_iter().enumerate() {
+        for (operation, filled) in filled(&plan, &network).iter().enumerate() {
             // Some of each column; every plane of every class is in several.
-            for (at, cell) in cells.iter().enumerate().filter(|(at, _)| at % 3 == 0) {
+            for (at, cell) in filled.own.iter().enumerate().filter(|(at, _)| at % 3 == 0) {
                 let by = [1, -1][at / 3 % 2];
                 tried += 1;
-                let Some(forged) = changed(&plan, &network, operation, *cell, by) else { continue };
+                let Some(forged) = changed(&plan, &network, (operation, filled), *cell, by) else { continue };
                 gone_on += 1;
-                let failed = judged(&plan, &forged, &network, &first);
+                let failed = judged(&plan, &forged, &network, &point);
                 assert!(!(failed.is_empty() && in_tables(&forged)), "operation {operation}, cell {cell:?}, by {by}");
                 broken.extend(failed.first().map(|(what, ..)| *what));
             }
@@ -119,7 +120,7 @@ fn no_cell_that_is_zero_may_be_another() {
     let pass = network.pass();
     for head in [Head::Largest(pass.greedy()), pass.log_probs()] {
         let plan = network.plan(head);
-        let first = first_of(10);
+        let point = Plain::new(&plan, &first_of(10));
         let mut cells = plan.fill(&network.factors).unwrap();
         let (mut tried, mut free) = (0, 0);
         for column in 0..cells.columns.len() {
@@ -128,7 +129,7 @@ fn no_cell_that_is_zero_may_be_another() {
             for row in zeros.into_iter().step_by(2) {
                 cells.columns[column][row] = 1;
                 tried += 1;
-                if judged(&plan, &cells, &network, &first).is_empty() && in_tables(&cells) {
+                if judged(&plan, &cells, &network, &point).is_empty() && in_tables(&cells) {
                     free += 1;
                     let known = is_unseen_mark(&plan, column, row) || is_listed(&plan, &pass, column, row);
                     assert!(known, "column {column}, row {row}");
@@ -164,6 +165,7 @@ fn is_unseen_mark(plan: &SealedPlan, column: usize, row: usize) -> bool {
 fn a_word_and_its_rest_are_one_number() {
     let forger = Forger::new();
     let Forger { network, plan } = &forger;
+    let point = Plain::new(plan, &first_of(11));
     let mut tried = 0;
     for number in 0..plan.operations.len() {
         let any: &dyn Any = &*plan.operations[number];
@@ -183,7 +185,7 @@ fn a_word_and_its_rest_are_one_number() {
         if filled.is_err() {
             continue;
         }
-        assert!(!in_tables(&cells) && judged(plan, &cells, network, &first_of(11)).is_empty(), "operation {number}");
+        assert!(!in_tables(&cells) && judged(plan, &cells, network, &point).is_empty(), "operation {number}");
         assert_eq!(forger.verdict(&forger.seal(&cells, HONEST), None), Err(CheckFailed::SealedProof), "{number}");
         tried += 1;
     }
@@ -195,8 +197,9 @@ fn a_word_and_its_rest_are_one_number() {
 fn a_proof_of_another_cell_is_refused() {
     let forger = Forger::new();
     let Forger { network, plan } = &forger;
-    for (operation, cells) in written(plan, network).iter().enumerate().filter(|(number, _)| number % 4 == 0) {
-        let Some(forged) = changed(plan, network, operation, cells[cells.len() / 2], 1) else { continue };
+    for (operation, filled) in filled(plan, network).iter().enumerate().filter(|(number, _)| number % 4 == 0) {
+        let cell = filled.own[filled.own.len() / 2];
+        let Some(forged) = changed(plan, network, (operation, filled), cell, 1) else { continue };
         let refused = forger.verdict(&forger.seal(&forged, HONEST), None);
         assert_eq!(refused, Err(CheckFailed::SealedProof), "operation {operation}");
     }
