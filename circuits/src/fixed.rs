@@ -106,6 +106,13 @@ fn round_shift_64(value: i64, shift: u32) -> i64 {
     }
 }
 
+/// `value * factor`, both of which have a sign and whose product must fit 127 bits. The processor has products of 64 bits:
+/// of a wider factor, the check of the compiler would cost more than all the rest.
+pub(crate) fn times(value: i128, factor: i64) -> i128 {
+    let (high, low) = ((value >> 64) as i64, value as u64);
+    ((i128::from(high) * i128::from(factor)) << 64) + i128::from(low) * i128::from(factor)
+}
+
 /// `value` as an activation below `2^WORD_BITS`.
 fn word(value: i128, site: &str, entry: usize) -> Result<i64, FixedError> {
     if value.unsigned_abs() >> WORD_BITS != 0 {
@@ -128,11 +135,17 @@ fn check_bias(site: &str, bias: &[i64], features: usize) -> Result<(), FixedErro
 /// # Errors
 /// [`FixedError::Overflow`] at the first magnitude that reaches `2^31`.
 pub fn words(site: &str, values: &[i64]) -> Result<Vec<i32>, FixedError> {
-    let narrow = |(entry, &value): (usize, &i64)| match i32::try_from(value) {
-        Ok(value) if value != i32::MIN => Ok(value),
-        _ => Err(FixedError::overflow("input", site, entry, WORD_BITS)),
-    };
-    values.iter().enumerate().map(narrow).collect()
+    if !within(values, WORD_BITS) {
+        let first = values.iter().position(|value| value.unsigned_abs() >> WORD_BITS != 0);
+        return Err(FixedError::overflow("input", site, first.expect("one of them is not within"), WORD_BITS));
+    }
+    Ok(values.iter().map(|&value| value as i32).collect())
+}
+
+/// Whether all magnitudes are below a power of two: by a loop that does not stop at the first, and so takes several at a
+/// time.
+fn within(values: &[i64], bits: u32) -> bool {
+    values.iter().fold(0, |all, value| all | value.unsigned_abs()) >> bits == 0
 }
 
 /// `x + y`, exactly: the residual stream is never rounded.
@@ -141,6 +154,15 @@ pub fn words(site: &str, values: &[i64]) -> Result<Vec<i32>, FixedError> {
 /// [`FixedError::Overflow`] at the first sum that reaches `2^40`, [`FixedError::Shape`] if lengths differ.
 pub fn add(site: &str, x: &[i64], y: &[i64]) -> Result<Vec<i64>, FixedError> {
     FixedError::require(x.len() == y.len(), "second term", site)?;
+    // Two such have a sum within 64 bits.
+    const SUMMED: u32 = 62;
+    if within(x, SUMMED) && within(y, SUMMED) {
+        let sums: Vec<i64> = x.iter().zip(y).map(|(x, y)| x.wrapping_add(*y)).collect();
+        if within(&sums, RESIDUAL_BITS) {
+            return Ok(sums);
+        }
+    }
+    // One of them is too large: which, and of what.
     let sum = |(entry, (&x, &y)): (usize, (&i64, &i64))| match x.checked_add(y) {
         Some(sum) if sum.unsigned_abs() >> RESIDUAL_BITS == 0 => Ok(sum),
         _ => Err(FixedError::overflow("sum", site, entry, RESIDUAL_BITS)),

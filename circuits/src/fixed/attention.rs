@@ -6,7 +6,7 @@ use ftk_kernels::matmul::{MAX_INPUTS, product_32};
 use rayon::prelude::*;
 
 use super::elementary::{ONE, SCALE, exp_neg};
-use super::{FixedError, WORD_BITS, round_shift, word};
+use super::{FixedError, WORD_BITS, round_shift, times, word};
 
 /// Fractional bits of exponentials and of `1 / sqrt(dim)`.
 pub const VALUE_BITS: u32 = 30;
@@ -106,7 +106,7 @@ pub fn attention(site: &str, heads: HeadCounts, q: &[i32], k: &[i32], v: &[i32])
         }
     }
 
-    let c = inverse_root(dim);
+    let c = inverse_root(dim) as i64;
     let tasks: Vec<(usize, usize)> =
         (0..query).flat_map(|head| (0..rows).step_by(BLOCK).map(move |start| (head, start))).collect();
     let blocks: Vec<Result<Vec<i64>, FixedError>> = tasks
@@ -125,19 +125,20 @@ pub fn attention(site: &str, heads: HeadCounts, q: &[i32], k: &[i32], v: &[i32])
             for (i, (scores, weights)) in scores.chunks_exact(end).zip(weights.chunks_exact_mut(end)).enumerate() {
                 let visible = &scores[..=start + i];
                 let largest = visible.iter().copied().fold(i128::MIN, i128::max);
-                let mut sum = 0;
+                // At most 2^16 rows of at most 2^30 each.
+                let mut sum = 0i64;
                 for (weight, &score) in weights.iter_mut().zip(visible) {
-                    *weight = exp(round_shift((largest - score) * c, EXPONENT_SHIFT));
-                    sum += i128::from(*weight);
+                    *weight = exp(round_shift(times(largest - score, c), EXPONENT_SHIFT));
+                    sum += i64::from(*weight);
                 }
                 // At least 2^30: the largest score's exponential is one.
-                reciprocals.push((1i128 << RECIPROCAL_BITS) / sum);
+                reciprocals.push((1i64 << RECIPROCAL_BITS) / sum);
             }
             let sums = product_32(&values, &weights, end);
             let entry = |(i, &sum): (usize, &i128)| {
                 let (row, d) = (i / dim, i % dim);
                 let at = (start + row) * width + head * dim + d;
-                word(round_shift(sum * reciprocals[row], RECIPROCAL_BITS), site, at)
+                word(round_shift(times(sum, reciprocals[row]), RECIPROCAL_BITS), site, at)
             };
             sums.iter().enumerate().map(entry).collect()
         })

@@ -93,18 +93,18 @@ impl GateFunction {
     }
 }
 
-/// `silu(g)` at scale `2^-33`: interpolated exactly inside the table, zero below it, `g` above it.
-pub(crate) fn silu(g: i64) -> i128 {
+/// `silu(g)` at scale `2^-33`: interpolated exactly inside the table, zero below it, `g` above it. `g` is an activation.
+pub(crate) fn silu(g: i64) -> i64 {
     if g < -REACH {
         return 0;
     }
     if g >= REACH {
-        return i128::from(g) << (VALUE_BITS + STEP_BITS - super::ACTIVATION_BITS);
+        return g << (VALUE_BITS + STEP_BITS - ACTIVATION_BITS);
     }
     let from_start = g + REACH;
     let interval = (from_start >> STEP_BITS) as usize;
-    let part = i128::from(from_start & ((1 << STEP_BITS) - 1));
-    let (left, right) = (i128::from(SILU[interval]), i128::from(SILU[interval + 1]));
+    let part = from_start & ((1 << STEP_BITS) - 1);
+    let (left, right) = (i64::from(SILU[interval]), i64::from(SILU[interval + 1]));
     (left << STEP_BITS) + (right - left) * part
 }
 
@@ -135,7 +135,7 @@ pub fn gelu(x: &[i32]) -> Vec<i64> {
 /// # Errors
 /// [`FixedError::Overflow`] at an output that reaches `2^31`, [`FixedError::Shape`] if lengths differ.
 pub fn swiglu(site: &str, gate: &[i32], up: &[i32]) -> Result<Vec<i64>, FixedError> {
-    gated(site, gate, up, |g, u| round_shift(silu(g.into()) * i128::from(u), VALUE_BITS + STEP_BITS))
+    gated(site, gate, up, |g, u| round_shift(i128::from(silu(g.into())) * i128::from(u), VALUE_BITS + STEP_BITS))
 }
 
 /// `y = round(gelu(g) * u / 2^32)`, entry by entry, with `gelu` at scale `2^-32`.
@@ -158,15 +158,17 @@ fn gated(
     let entry = |(entry, (&g, &u)): (usize, (&i32, &i32))| word(value(g, u), site, entry);
     // Sequential collection keeps the first error the same on every machine.
     const CHUNK: usize = 1 << 12;
-    let chunks: Vec<Result<Vec<i64>, FixedError>> = gate
-        .par_chunks(CHUNK)
-        .zip(up.par_chunks(CHUNK))
-        .enumerate()
-        .map(|(chunk, (gate, up))| {
-            gate.iter().zip(up).enumerate().map(|(i, pair)| entry((chunk * CHUNK + i, pair))).collect()
+    let mut outputs = vec![0; gate.len()];
+    let operands = gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK)).enumerate();
+    let filled = outputs.par_chunks_mut(CHUNK).zip(operands).map(|(outputs, (chunk, (gate, up)))| {
+        outputs.iter_mut().zip(gate.iter().zip(up)).enumerate().try_for_each(|(i, (output, pair))| {
+            *output = entry((chunk * CHUNK + i, pair))?;
+            Ok(())
         })
-        .collect();
-    Ok(chunks.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
+    });
+    let filled: Vec<Result<(), FixedError>> = filled.collect();
+    filled.into_iter().collect::<Result<(), _>>()?;
+    Ok(outputs)
 }
 
 #[cfg(test)]

@@ -15,10 +15,12 @@ use ftk_kernels::matmul::{MAX_INPUTS, product, product_64};
 use rayon::prelude::*;
 
 use super::rope::{ROTATION_BITS, Rotations};
-use super::{ACTIVATION_BITS, BIAS_BITS, FixedError, WORD_BITS, check_bias, round_shift, round_shift_64, word};
+use super::{ACTIVATION_BITS, BIAS_BITS, FixedError, WORD_BITS, check_bias, round_shift, round_shift_64, times, word};
 
 /// Largest shift of 16-bit weights.
 pub const MAX_SHIFT: u32 = ftk_kernels::grid::MAX_SHIFT;
+/// Entries that outweigh handing them to another thread.
+const CHUNK: usize = 1 << 14;
 /// Largest rank of an adapter.
 pub const MAX_RANK: usize = 1 << 10;
 
@@ -205,7 +207,8 @@ impl Delta<'_> {
         }
         FixedError::require(self.values.len() == entries, "delta", site)?;
         let limit = (self.rank as u128 * d_in as u128) << 61;
-        match self.values.iter().position(|value| value.unsigned_abs() > limit) {
+        let beyond = |value: &i128| value.unsigned_abs() > limit;
+        match self.values.par_iter().with_min_len(CHUNK).position_first(beyond) {
             Some(entry) => Err(FixedError::Delta { site: site.to_owned(), entry }),
             None => Ok(()),
         }
@@ -224,16 +227,31 @@ pub fn linear(site: &str, matrix: &Matrix, inputs: &[i32], delta: Option<Delta>)
     for_rows(matrix.d_out, &mut outputs, |row, outputs| {
         for (o, output) in outputs.iter_mut().enumerate() {
             let entry = row * matrix.d_out + o;
-            let rounded = match (delta, &matrix.bias) {
+            let (shift, bits) = (u32::from(matrix.shifts[o]), bits[o]);
+            let small = delta.filter(|delta| delta.shift == bits).and_then(|delta| narrow(delta.values[entry]));
+            let rounded = match (delta, &matrix.bias, small) {
                 // The value does not depend on b, and without a delta and a bias 64 bits hold everything.
-                (None, None) => i128::from(round_shift_64(sums[entry], u32::from(matrix.shifts[o]))),
-                _ => round_shift(at_shift(matrix, &sums, delta, (row, o), bits[o]), bits[o]),
+                (None, None, _) => i128::from(round_shift_64(sums[entry], shift)),
+                (_, None, Some(delta)) => i128::from(round_64((sums[entry], shift), (delta, bits))),
+                _ => round_shift(at_shift(matrix, &sums, delta, (row, o), bits), bits),
             };
             *output = word(rounded, site, entry)?;
         }
         Ok(())
     })?;
     Ok(outputs)
+}
+
+/// A delta that [`round_64`] takes, as nearly all are.
+fn narrow(delta: i128) -> Option<i64> {
+    i64::try_from(delta).ok().filter(|delta| delta.unsigned_abs() <= 1 << 61)
+}
+
+/// `round((sum 2^(b - s) + delta) / 2^b)` for `s <= b`, where `b` is at least 1. Multiples of `2^s` in the sum are whole
+/// without rounding. What is left is below `2^60`, a delta at most `2^61`, and a half at most `2^59`.
+fn round_64((sum, s): (i64, u32), (delta, b): (i64, u32)) -> i64 {
+    let left = sum & ((1 << s) - 1);
+    (sum >> s) + (((left << (b - s)) + delta + (1 << (b - 1))) >> b)
 }
 
 /// [`linear`] with each head rotated by its row's position before the one rounding. With `a`, `c` the
@@ -275,10 +293,10 @@ pub fn linear_rope(
                     Ok(sum)
                 };
                 let (a, c) = (part(first)?, part(second)?);
-                let (cos, sin) = (i128::from(cos[i]), i128::from(sin[i]));
+                let (cos, sin) = (i64::from(cos[i]), i64::from(sin[i]));
                 let rounded = |sum: i128, o| word(round_shift(sum, bits + ROTATION_BITS), site, row * matrix.d_out + o);
-                outputs[first] = rounded(a * cos - c * sin, first)?;
-                outputs[second] = rounded(c * cos + a * sin, second)?;
+                outputs[first] = rounded(times(a, cos) - times(c, sin), first)?;
+                outputs[second] = rounded(times(c, cos) + times(a, sin), second)?;
             }
         }
         Ok(())
@@ -289,7 +307,10 @@ pub fn linear_rope(
 /// `W x`, after checking every operand.
 fn accumulate(site: &str, matrix: &Matrix, inputs: &[i32], delta: Option<Delta>) -> Result<Vec<i64>, FixedError> {
     FixedError::require(inputs.len().is_multiple_of(matrix.d_in), "input", site)?;
-    if let Some(entry) = inputs.iter().position(|&x| x == i32::MIN) {
+    // All are looked at, several at a time: there is hardly ever one.
+    if inputs.iter().fold(false, |any, &x| any | (x == i32::MIN))
+        && let Some(entry) = inputs.iter().position(|&x| x == i32::MIN)
+    {
         return Err(FixedError::overflow("input", site, entry, WORD_BITS));
     }
     if let Some(delta) = delta {

@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::rope::{ROTATION_BITS, Rotations};
-use super::{ACTIVATION_BITS, BIAS_BITS, FixedError, RESIDUAL_BITS, check_bias, round_shift, word};
+use super::{ACTIVATION_BITS, BIAS_BITS, FixedError, RESIDUAL_BITS, check_bias, round_shift, times, word};
 
 /// Fractional bits of `eps`: those of a squared activation.
 pub const EPS_BITS: u32 = 2 * ACTIVATION_BITS;
@@ -81,7 +81,7 @@ pub fn rms_norm(site: &str, norm: &Norm, eps: i64, x: &[i64]) -> Result<Vec<i64>
     by_vector(site, norm, eps, x, |index, x| {
         let root = root(eps, x);
         let entry = |(feature, (&x, &w)): (usize, (&i64, &i32))| {
-            let product = i128::from(x) * root * i128::from(w);
+            let product = times(i128::from(x) * i128::from(root), w.into());
             word(
                 round_shift(product, ROOT_BITS - ACTIVATION_BITS + norm.shift),
                 site,
@@ -118,13 +118,13 @@ pub fn norm_rope(
         let mut outputs = vec![0; dim];
         for i in 0..half {
             // |x| R <= sqrt(n) 2^56 with n <= 2^12 and |w| < 2^31: below 2^93 each, below 2^124 rotated.
-            let part = |feature: usize| i128::from(x[feature]) * root * i128::from(norm.weights[feature]);
+            let part = |feature: usize| times(i128::from(x[feature]) * i128::from(root), norm.weights[feature].into());
             let (a, c) = (part(i), part(i + half));
-            let (cos, sin) = (i128::from(cos[i]), i128::from(sin[i]));
+            let (cos, sin) = (i64::from(cos[i]), i64::from(sin[i]));
             let shift = ROOT_BITS - ACTIVATION_BITS + norm.shift + ROTATION_BITS;
             let rounded = |sum: i128, feature| word(round_shift(sum, shift), site, index * dim + feature);
-            outputs[i] = rounded(a * cos - c * sin, i)?;
-            outputs[i + half] = rounded(c * cos + a * sin, i + half)?;
+            outputs[i] = rounded(times(a, cos) - times(c, sin), i)?;
+            outputs[i + half] = rounded(times(c, cos) + times(a, sin), i + half)?;
         }
         Ok(outputs)
     })
@@ -182,10 +182,10 @@ fn by_vector(
 
 /// `R` of [`rms_norm`] for one vector: at most `2^56`, since `D >= n`; and `|x| R <= sqrt(n) 2^56`, so that `x R w`
 /// is below `2^95`.
-fn root(eps: i64, x: &[i64]) -> i128 {
+fn root(eps: i64, x: &[i64]) -> i64 {
     let n = x.len() as u128;
     let sum = n * u128::from(eps.unsigned_abs()) + x.iter().map(|x| u128::from(x.unsigned_abs()).pow(2)).sum::<u128>();
-    ((n << (2 * ROOT_BITS)) / sum).isqrt() as i128
+    ((n << (2 * ROOT_BITS)) / sum).isqrt() as i64
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ impl Gate {
 
     fn exact(&self, x: i64) -> i128 {
         match self.curve {
-            GateFunction::Silu => silu(x),
+            GateFunction::Silu => silu(x).into(),
             GateFunction::Gelu => gelu_exact(x).into(),
         }
     }
