@@ -9,7 +9,8 @@
 //! random adapter of rank 8 on all linear layers and a text of some 64 tokens: loading, replay and files included.
 //! `-- nodes GRAPH` does so for a graph convolution network of 16 hidden features and random weights on a graph that
 //! `ftk gnn import` takes, and the logits of its node of most neighbours, of one of the median, and of a hundred.
-//! These are proofs in open mode.
+//! These are proofs in open mode. `-- replay BASE` times their pass in exact integers alone, of 64 tokens with such an
+//! adapter: as the prover computes it, and as a verifier who has the deltas.
 //!
 //! `-- sealed [GRAPH or BASE...]` measures sealed proofs: the village (24 tokens, of which 8 are generated), a decision of
 //! the base of markets, and of each graph that is named (`.npz`, `.graph`) a node, of each base 16 tokens of which 8 are
@@ -35,12 +36,18 @@ use ftk_circuits::{
 use ftk_gnn as gnn;
 use ftk_gnn::import::{Origin, import};
 use ftk_networks::graphs::{GraphNetwork, GraphNetworkKind, Head};
+use ftk_networks::ops::Tokens;
 use ftk_networks::sites::Role;
 use ftk_proofs::bundle::{COMMITMENT, PackedBundle, Proof};
+use ftk_proofs::fixed::{Adaptation, Fixed, SiteDeltas};
 use ftk_proofs::limits::Limits;
 use ftk_proofs::{Case, Deadline, Input, Net, Output, Statement, plan, site_factors};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
+
+/// As the command has it: the allocator is part of what is measured.
+#[global_allocator]
+static ALLOCATOR: ftk_bases::budget::Metered = ftk_bases::budget::Metered;
 
 /// `(d_in, rank, d_out)`
 type Dims = (u32, u32, u32);
@@ -66,6 +73,11 @@ fn main() {
         && what == "end-to-end"
     {
         return end_to_end(Path::new(base));
+    }
+    if let [what, base] = arguments.as_slice()
+        && what == "replay"
+    {
+        return replay(Path::new(base));
     }
     if let [what, graph] = arguments.as_slice()
         && what == "nodes"
@@ -213,6 +225,42 @@ fn end_to_end(base: &Path) {
     row("prove", prove.arg("--commitment").arg(&commitment).arg("--out").arg(&bundle));
     row("verify", command("verify").arg(&bundle).args(["--any-input", "--expect-adapter", &digest(&commitment)]));
     println!("bundle: {:.1} MB", megabytes(&bundle));
+}
+
+/// Passes of 64 tokens in exact integers.
+fn replay(base: &Path) {
+    const TOKENS: u32 = 64;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    random_adapter(base, folder.path());
+    let adapter = of_adapter(&peft::load(folder.path()).expect("the adapter")).expect("on the grid");
+    println!("| pass of {TOKENS} tokens | time | core-seconds |\n|---|---|---|");
+    let mut clock = Clock::start();
+    let model = ProvedBase::open(base).expect("a base").fixed().expect("exact integers");
+    clock.lap("base read, to integers");
+    let Net::Tokens(network) = model.net() else { panic!("a base of tokens") };
+    let ids: Vec<u32> = (0..TOKENS).map(|at| 3 + at * 7919 % (network.vocab() as u32 - 3)).collect();
+    let mut tokens = Tokens::default();
+    tokens.push_alike(&[&ids]);
+    let pass = |adaptation: Adaptation<'_>| {
+        let mut ops = Fixed::new(model.base(), adaptation);
+        network.forward(&mut ops, &tokens, &[TOKENS as usize - 1]).expect("a pass");
+        ops.into_records().expect("all sites visited")
+    };
+    let records = pass(Adaptation::Factors(&adapter));
+    clock.lap("prover, first");
+    pass(Adaptation::Factors(&adapter));
+    clock.lap("prover");
+    let given = records.iter().map(|record| {
+        let factors = &adapter.sites[&record.site];
+        let deltas = SiteDeltas { rank: factors.rank(), shift: factors.shift(), deltas: &record.deltas };
+        (record.site.clone(), deltas)
+    });
+    let given = given.collect();
+    for _ in 0..3 {
+        clock = Clock::start();
+        pass(Adaptation::Deltas(&given));
+        clock.lap("verifier");
+    }
 }
 
 /// Megabytes of the files of a folder.
