@@ -35,7 +35,7 @@ pub use self::adapter::{LoraFactors, LoraTensors};
 pub use self::dropout::Dropout;
 pub use self::host::product;
 pub use self::initial::initial_factors;
-pub use self::messages::{pulled, stated};
+pub use self::messages::pulled;
 use self::rotary::Angles;
 pub use self::tape::Gradients;
 use ftk_networks::ops::{Rope, Segment, Tokens};

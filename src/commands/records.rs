@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
+use candle_core::Tensor;
 use ftk_adapters::{atomic, foreign};
 use serde_json::{Value, json};
 
 use super::audit::{Settings, blamed, differs, open};
-use super::{Advice, Outcome};
+use super::{Advice, Outcome, tasks};
 use crate::cli::printer::Printer;
 use crate::train::audit::{self, AuditError, AuditedRun};
 use crate::train::referee::{self, Finding, Ruling};
@@ -79,6 +80,11 @@ fn recorded(settings: &Settings, recording: &Recording, printer: &Printer) -> Re
     };
     let text = foreign::read_text(theirs, RECORD).with_context(|| format!("cannot read {}", theirs.display()))?;
     let Some(at) = referee::parting([&own, &text]) else {
+        if own != text {
+            let what = "the same operations of another claim: what the transcripts say of rows or figures, or of what was \
+                        before the step, differs, and whoever has recipe, rows and base can tell";
+            return Err(Advice::new(what, format!("compute it again: ftk audit RUN --step {step}")).into());
+        }
         printer.line("the same record: there is no dispute");
         printer.object(&json!({
             "run": settings.run, "step": step, "verdict": "same", "record": digest(&own),
@@ -105,6 +111,11 @@ fn said(line: &Value) -> String {
     }
 }
 
+/// Judges between two records with the losses of all tasks; `inputs` are those of the entry in which they differ first.
+pub fn judged(records: &[String; 2], inputs: &[Tensor]) -> Ruling {
+    referee::judge(records.each_ref().map(String::as_str), inputs, &tasks::loss)
+}
+
 /// Judges between the two records in a file.
 ///
 /// # Errors
@@ -119,7 +130,7 @@ pub fn decide(path: &Path, printer: &Printer) -> Result<Outcome> {
             return Ok(Outcome::No);
         }
     };
-    let verdict = referee::judge(records.each_ref().map(String::as_str), &inputs);
+    let verdict = judged(&records, &inputs);
     let Ruling { step, parts, findings, chains, reason } = &verdict;
     if let Some((line, what)) = parts {
         let step = step.ok_or_else(|| anyhow!("records that part are about a step"))?;

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use ftk_recipes::{Builtin, Metrics, Recipe, Session};
 use serde_json::Value;
 
@@ -35,6 +35,11 @@ pub(super) trait TaskCommands: Sync {
     /// A file of its kind that is wrong.
     fn check(&self, _file: &Path, _set: &[String]) -> Result<Option<Value>> {
         Ok(None)
+    }
+
+    /// What a loss of its own gives of these inputs, by a rule that a record of a step names; nothing of another rule.
+    fn loss(&self, _rule: &Value, _inputs: &[Tensor]) -> Option<candle_core::Result<Vec<Tensor>>> {
+        None
     }
 
     /// What it does with recipes; nothing where it takes none.

@@ -1,5 +1,8 @@
 //! Which tasks there are: the one place that names them all.
 
+use candle_core::Tensor;
+use serde_json::Value;
+
 use super::task::{TaskCommands, Trainer};
 use super::{defi, gnn, text};
 
@@ -10,6 +13,15 @@ pub(super) static TASKS: [&dyn TaskCommands; 3] = [&text::TextTask, &gnn::task::
 pub(super) fn of(task: ftk_recipes::Task) -> &'static dyn Trainer {
     let mut trainers = TASKS.iter().filter_map(|it| it.trainer());
     trainers.find(|trainer| trainer.takes().contains(&task)).expect("a test finds a taker for every task of recipes")
+}
+
+/// What a loss gives of these inputs, by a rule in the words of whichever task it is of. All of it may be foreign.
+///
+/// # Errors
+/// A rule of no task; inputs that do not fit.
+pub(super) fn loss(rule: &Value, inputs: &[Tensor]) -> candle_core::Result<Vec<Tensor>> {
+    let unknown = || Err(candle_core::Error::Msg("names a loss that no task has".to_owned()));
+    TASKS.iter().find_map(|task| task.loss(rule, inputs)).unwrap_or_else(unknown)
 }
 
 #[cfg(test)]

@@ -9,12 +9,13 @@ mod preview;
 use std::path::Path;
 
 use anyhow::Result;
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::train::LoraTensors;
 use ftk_bases::BaseModel;
 use ftk_networks::digest::BaseDigest;
+use ftk_recipes::preference::rule::Rule;
 use ftk_recipes::{BUILTIN, Recipe, Reference, Session};
 use ftk_text::health::Watch;
 use ftk_text::references;
@@ -39,6 +40,10 @@ impl task::TaskCommands for TextTask {
 
     fn starts(&self) -> Result<Vec<StartFile>> {
         Ok(BUILTIN.iter().filter(|file| !file.name.contains('/')).map(StartFile::recipe).collect())
+    }
+
+    fn loss(&self, rule: &Value, inputs: &[Tensor]) -> Option<candle_core::Result<Vec<Tensor>>> {
+        Some(serde_json::from_value::<Rule>(rule.clone()).ok()?.compute(inputs))
     }
 
     fn trainer(&self) -> Option<&dyn Trainer> {

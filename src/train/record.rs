@@ -59,8 +59,8 @@ pub(super) struct Leaf {
     pub(super) leaf: Hex,
     pub(super) name: String,
     pub(super) part: Part,
-    /// How many numbers there are.
-    pub(super) entries: u64,
+    /// Of the tensor: the leaf is of its numbers alone.
+    pub(super) shape: Vec<u64>,
     pub(super) tensor: Hex,
 }
 
@@ -147,7 +147,8 @@ impl Recorder {
         let tensor = operation::digest(&values)?;
         self.known.insert(tensor);
         let leaf = Hex(transcript::leaf(name, numbers));
-        let entry = Leaf { leaf, name: name.to_owned(), part, entries: numbers.len() as u64, tensor: Hex(tensor) };
+        let shape = like.dims().iter().map(|&length| length as u64).collect();
+        let entry = Leaf { leaf, name: name.to_owned(), part, shape, tensor: Hex(tensor) };
         self.push(&Entry::Leaf(entry), &[values])
     }
 

@@ -8,8 +8,10 @@ use blake3::Hash;
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use ftk_adapters::foreign;
 use ftk_adapters::train::operation::{self, Operation};
-use ftk_recipes::preference::rule::Rule;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::error::TrainError;
 use super::record::{Done, Entry, First, Given, Leaf, Part, VERSION};
@@ -60,6 +62,12 @@ impl Ruling {
     }
 }
 
+/// Computes losses of tasks, by the rules that records name.
+pub type Losses<'a> = &'a dyn Fn(&Value, &[Tensor]) -> candle_core::Result<Vec<Tensor>>;
+
+/// The most numbers of a state, all parameters together.
+const NUMBERS: u64 = 1 << 32;
+
 /// A record that shows what its transcript claims.
 struct ShownRecord {
     first: First,
@@ -68,16 +76,16 @@ struct ShownRecord {
 
 /// Follows a record from the state before its step to that after it.
 fn shown(text: &str) -> Result<ShownRecord, String> {
-    let mut lines = text.lines();
+    let mut lines = text.split_inclusive('\n');
     let first = lines.next().ok_or("is empty")?;
-    let first: First = serde_json::from_str(first).map_err(|_| "line 1 is no beginning of a record".to_owned())?;
+    let first: First = written(first).ok_or("line 1 is no beginning of a record")?;
     if first.record != VERSION {
         return Err(format!("is of another version: {}", first.record));
     }
     let (before, claim) = first.claim.follows().ok_or("line 1 does not follow from the transcript's line before")?;
     let mut entries = Vec::new();
     for (at, line) in lines.enumerate() {
-        let entry = serde_json::from_str(line).map_err(|_| format!("line {} is no line of a record", at + 2))?;
+        let entry = written(line).ok_or_else(|| format!("line {} is no line of a record", at + 2))?;
         entries.push(entry);
     }
     let begin = entries.iter().take_while(|entry| matches!(entry, Entry::Leaf(_))).count();
@@ -92,9 +100,9 @@ fn shown(text: &str) -> Result<ShownRecord, String> {
         });
         transcript::root(leaves.collect())
     };
-    let names = |of: &[Entry], part: Part| -> Vec<(String, u64)> {
+    let names = |of: &[Entry], part: Part| -> Vec<(String, Vec<u64>)> {
         let leaves = of.iter().filter_map(|entry| match entry {
-            Entry::Leaf(leaf) if leaf.part == part => Some((leaf.name.clone(), leaf.entries)),
+            Entry::Leaf(leaf) if leaf.part == part => Some((leaf.name.clone(), leaf.shape.clone())),
             _ => None,
         });
         leaves.collect()
@@ -102,17 +110,24 @@ fn shown(text: &str) -> Result<ShownRecord, String> {
     let (begins, middle) = entries.split_at(begin);
     let (middle, ends) = middle.split_at(middle.len() - end);
     let parameters = names(begins, Part::Value);
+    let counts =
+        parameters.iter().map(|(_, shape)| shape.iter().try_fold(1u64, |all, &length| all.checked_mul(length)));
+    let counts: Option<Vec<u64>> = counts.collect();
+    let all = counts.as_ref().and_then(|counts| counts.iter().try_fold(0u64, |all, &count| all.checked_add(count)));
+    let Some(counts) = counts.filter(|_| all.is_some_and(|all| all <= NUMBERS)) else {
+        return Err("has parameters of too many numbers".to_owned());
+    };
+    // Before the first step, moments are zero.
+    let zeros = match (before.first, before.second) {
+        (Some(_), Some(_)) => None,
+        _ => {
+            let zeros = parameters.iter().zip(&counts).map(|((name, _), &count)| transcript::zeros(name, count));
+            Some(transcript::root(zeros.collect()))
+        }
+    };
     for (part, due) in [(Part::Value, Some(before.values)), (Part::First, before.first), (Part::Second, before.second)]
     {
-        // Before the first step, moments are zero.
-        let due = match due {
-            Some(due) => due,
-            None => {
-                let zeros = parameters.iter().map(|(name, entries)| transcript::zeros(name, *entries));
-                transcript::root(zeros.collect::<Option<_>>().ok_or("has a parameter of too many entries")?)
-            }
-        };
-        if root(begins, part) != due || names(begins, part) != parameters {
+        if Some(root(begins, part)) != due.or(zeros) || names(begins, part) != parameters {
             return Err("does not begin with the state before the step".to_owned());
         }
     }
@@ -210,6 +225,13 @@ fn optimised(entries: &[Entry], parameters: usize, step: u64) -> Result<(), Stri
     Ok(())
 }
 
+/// A line as a record has it: everything in one way alone, so that two who say the same have the same bytes.
+fn written<T: Serialize + DeserializeOwned>(line: &str) -> Option<T> {
+    let line = line.strip_suffix('\n')?;
+    let read: T = serde_json::from_str(line).ok()?;
+    serde_json::to_string(&read).is_ok_and(|own| own == line).then_some(read)
+}
+
 /// What stands in a line, in a few words.
 fn named(entry: &Entry) -> String {
     match entry {
@@ -221,7 +243,7 @@ fn named(entry: &Entry) -> String {
 
 /// The first entry, counted from 0, in which two records differ.
 pub fn parting(records: [&str; 2]) -> Option<usize> {
-    let [mut ours, mut theirs] = records.map(|text| text.lines().skip(1));
+    let [mut ours, mut theirs] = records.map(|text| text.split_inclusive('\n').skip(1));
     for at in 0.. {
         match (ours.next(), theirs.next()) {
             (None, None) => return None,
@@ -233,7 +255,7 @@ pub fn parting(records: [&str; 2]) -> Option<usize> {
 }
 
 /// Judges between two records; `inputs` are those of the entry in which they differ first.
-pub fn judge(records: [&str; 2], inputs: &[Tensor]) -> Ruling {
+pub fn judge(records: [&str; 2], inputs: &[Tensor], losses: Losses<'_>) -> Ruling {
     let read = records.map(shown);
     let findings = read.each_ref().map(|read| match read {
         Ok(_) => Finding::Unrefuted,
@@ -259,9 +281,9 @@ pub fn judge(records: [&str; 2], inputs: &[Tensor]) -> Ruling {
     verdict.parts = Some((at + 2, named(a)));
     let outcome = match (a, b) {
         (Entry::Done(a), Entry::Done(b)) if (&a.operation, &a.inputs) == (&b.operation, &b.inputs) => {
-            computed(&a.operation, &a.inputs, inputs).map(|outputs| [a, b].map(|said| said.outputs == outputs))
+            computed(&a.operation, &a.inputs, inputs, losses).map(|outputs| [a, b].map(|said| said.outputs == outputs))
         }
-        (Entry::Leaf(a), Entry::Leaf(b)) if (&a.name, a.part, a.entries) == (&b.name, b.part, b.entries) => {
+        (Entry::Leaf(a), Entry::Leaf(b)) if (&a.name, a.part, &a.shape) == (&b.name, b.part, &b.shape) => {
             state([a, b], inputs)
         }
         _ => {
@@ -284,14 +306,14 @@ pub fn judge(records: [&str; 2], inputs: &[Tensor]) -> Ruling {
 }
 
 /// Digests of what an operation gives of inputs that have these digests.
-fn computed(operation: &Operation, said: &[Hex], inputs: &[Tensor]) -> Result<Vec<Hex>, String> {
+fn computed(operation: &Operation, said: &[Hex], inputs: &[Tensor], losses: Losses<'_>) -> Result<Vec<Hex>, String> {
     let digest = |tensor: &Tensor| operation::digest(tensor).map(Hex).map_err(|error| error.to_string());
     let own = inputs.iter().map(digest).collect::<Result<Vec<_>, _>>()?;
     if own != said {
         return Err("the file does not hold the inputs that both records name".to_owned());
     }
     let outputs = match operation {
-        Operation::Task { rule } => Rule::compute(rule, inputs),
+        Operation::Task { rule } => losses(rule, inputs),
         operation => operation.compute(inputs),
     };
     let outputs = outputs.map_err(|error| error.to_string())?;
@@ -304,7 +326,10 @@ fn state(said: [&Leaf; 2], inputs: &[Tensor]) -> Result<[bool; 2], String> {
     let [tensor] = inputs else { return Err(missing()) };
     let numbers = tensor.flatten_all().and_then(|numbers| numbers.to_vec1::<f32>());
     let numbers = numbers.map_err(|error| error.to_string())?;
-    let digest = Hex(operation::digest(tensor).map_err(|error| error.to_string())?);
+    // In the shape that both say, whatever that of the file is: the transcript knows of none.
+    let shape: Vec<usize> = said[0].shape.iter().map(|&length| length as usize).collect();
+    let shaped = tensor.reshape(shape).map_err(|_| missing())?;
+    let digest = Hex(operation::digest(&shaped).map_err(|error| error.to_string())?);
     let right = said.map(|said| (said.tensor, said.leaf.0) == (digest, transcript::leaf(&said.name, &numbers)));
     // Numbers that are neither's show nothing.
     if right == [false; 2] { Err(missing()) } else { Ok(right) }
@@ -346,6 +371,7 @@ fn raw(tensor: &Tensor) -> candle_core::Result<(Dtype, Vec<u8>)> {
         Storage::Cpu(CpuStorage::F64(v)) => (Dtype::F64, v[of].iter().flat_map(|v| v.to_le_bytes()).collect()),
         Storage::Cpu(CpuStorage::U32(v)) => (Dtype::U32, v[of].iter().flat_map(|v| v.to_le_bytes()).collect()),
         Storage::Cpu(CpuStorage::I64(v)) => (Dtype::I64, v[of].iter().flat_map(|v| v.to_le_bytes()).collect()),
+        Storage::Cpu(CpuStorage::BF16(v)) => (Dtype::BF16, v[of].iter().flat_map(|v| v.to_le_bytes()).collect()),
         _ => candle_core::bail!("only numbers in host memory are recorded"),
     })
 }
@@ -368,6 +394,7 @@ pub fn read(bytes: &[u8]) -> Result<Dispute, String> {
             Dtype::F64 => DType::F64,
             Dtype::U32 => DType::U32,
             Dtype::I64 => DType::I64,
+            Dtype::BF16 => DType::BF16,
             other => return Err(format!("holds an input of a type that no operation has: {other:?}")),
         };
         let tensor = Tensor::from_raw_buffer(view.data(), kind, view.shape(), &Device::Cpu);

@@ -133,6 +133,15 @@ fn a_run_on_pairs_follows_in_full_by_steps_and_by_what_is_drawn() {
     let (code, other) = audit(&run, &["--no-steps"]);
     let reason = "result: adapter_model.safetensors is another one than manifest.json says";
     assert_eq!((code, &other["reason"]), (1, &reason.into()), "{other}");
+    // What a manifest says of rows and base is what they are.
+    for part in ["base", "data", "arithmetic"] {
+        let mut parsed: Value = serde_json::from_str(&text).unwrap();
+        parsed[part] = "another".into();
+        std::fs::write(&manifest, parsed.to_string()).unwrap();
+        let (code, other) = audit(&run, &["--no-steps"]);
+        let reason = format!("run: manifest.json says of them otherwise: {part}");
+        assert_eq!((code, &other["reason"]), (1, &reason.into()), "{other}");
+    }
     std::fs::write(&manifest, text).unwrap();
     std::fs::copy(off.join("adapter_model.safetensors"), &factors).unwrap();
     let (code, other) = audit(&run, &["--no-steps"]);
@@ -336,7 +345,62 @@ fn runs_with_dropout_accumulation_and_a_stop_and_runs_on_graphs_follow() {
         let (code, said) = audit(&out, &[]);
         assert_eq!((code, &said["result"]["compared"][0]), (0, &"base/model.safetensors".into()), "{said}");
         assert_eq!(audit(&out, &["--step", "7"]).0, 0);
+        let (code, said) = audit(&out, &["--sample", "3", "--nonce", "ours"]);
+        assert_eq!((code, said["computed"].as_array().unwrap().len() >= 3), (0, true), "{said}");
+        let off = folder.path().join(format!("{network}-off"));
+        succeed(
+            train(&recipe("gnn/guilds.toml"), &off, &set[..3])
+                .args(["--set", "run.patience=2"])
+                .args(["--set", "run.transcript=false"]),
+        );
+        let learnt = |out: &Path| std::fs::read(out.join("base/model.safetensors")).unwrap();
+        assert_eq!((learnt(&off), off.join("transcript.jsonl").exists()), (learnt(&out), false), "{network}");
     }
+}
+
+#[test]
+fn what_no_state_shows_is_not_said_to_follow() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, recipe) = (folder.path().join("run"), pairs(folder.path()));
+    let set = ["run.steps=4", "run.batch=2", "optim.warmup_steps=1", "run.state_every=2"];
+    succeed(&mut train(&recipe, &run, &set));
+    // Another adapter under the run's name: neither its state nor the step of the result is there to hold it against.
+    let factors = run.join("adapter_model.safetensors");
+    let whole = std::fs::read(&factors).unwrap();
+    let mut other = whole.clone();
+    *other.last_mut().unwrap() ^= 1;
+    std::fs::write(&factors, other).unwrap();
+    std::fs::remove_file(run.join("checkpoint.safetensors")).unwrap();
+    std::fs::remove_file(run.join("states/4.safetensors")).unwrap();
+    let less = ["--set", "run.state_every=0"];
+    for arguments in [&["--no-steps"][..], &["--step", "2"], &["--sample", "1", "--nonce", "3"]] {
+        let output = ftk(&["audit", "--quiet"]).arg(&run).args(arguments).args(less).output().unwrap();
+        let said = stderr(&output);
+        if output.status.code() == Some(1) {
+            // The draw fell on the step of the result.
+            assert_eq!(arguments[0], "--sample", "{said}");
+            continue;
+        }
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("cannot be told: no state after step 4 is kept"), "{said}");
+        assert!(said.contains("--step 4"), "{said}");
+    }
+    let (code, said) = audit(&run, &[&["--step", "4"][..], &less].concat());
+    assert_eq!((code, &said["check"]), (1, &"result".into()), "{said}");
+    std::fs::write(&factors, whole).unwrap();
+    assert_eq!(audit(&run, &[&["--step", "4"][..], &less].concat()).0, 0);
+    // Where there is no result, nothing is said of one.
+    std::fs::remove_file(&factors).unwrap();
+    let (code, said) = audit(&run, &[&["--step", "2"][..], &less].concat());
+    assert_eq!((code, &said["result"]["compared"]), (0, &serde_json::json!([])), "{said}");
+}
+
+/// A record that says that the first operation of a kind gave something else, and nothing that follows from it.
+fn lying(record: &str, kind: &str) -> String {
+    let kind = format!("\"kind\":\"{kind}\"");
+    let (before, after) = record.split_once(&kind).unwrap_or_else(|| panic!("there is none: {kind}"));
+    let (inputs, outputs) = after.split_once("\"outputs\":[\"").unwrap();
+    format!("{before}{kind}{inputs}\"outputs\":[\"{}{}", "0".repeat(64), &outputs[64..])
 }
 
 #[test]
@@ -359,10 +423,7 @@ fn a_step_is_recorded_by_operation_and_a_referee_decides_between_two_records() {
     assert_eq!((code, &said["verdict"]), (0, &"same".into()), "{said}");
     assert!(!Path::new(&dispute).exists());
     // Another who says that an operation gave something else, and nothing that follows from it.
-    let (before, after) = text.split_once("\"kind\":\"lora_back\"").unwrap();
-    let (inputs, outputs) = after.split_once("\"outputs\":[\"").unwrap();
-    let other = format!("{before}\"kind\":\"lora_back\"{inputs}\"outputs\":[\"{}{}", "0".repeat(64), &outputs[64..]);
-    std::fs::write(&theirs, other).unwrap();
+    std::fs::write(&theirs, lying(&text, "lora_back")).unwrap();
     let (code, said) = audit(&run, &["--step", "5", "--dispute", &theirs, "--out", &dispute]);
     assert_eq!((code, &said["what"]), (1, &"lora_back".into()), "{said}");
     let referee = |file: &str| {
@@ -376,10 +437,7 @@ fn a_step_is_recorded_by_operation_and_a_referee_decides_between_two_records() {
     assert_eq!((referee(&ours).0, referee(&ours).1["verdict"].clone()), (1, "nobody".into()));
 
     // Slopes that are not those of the loss: the referee computes them from the log-probabilities.
-    let (before, after) = text.split_once("\"kind\":\"task\"").unwrap();
-    let (inputs, outputs) = after.split_once("\"outputs\":[\"").unwrap();
-    let other = format!("{before}\"kind\":\"task\"{inputs}\"outputs\":[\"{}{}", "0".repeat(64), &outputs[64..]);
-    std::fs::write(&theirs, other).unwrap();
+    std::fs::write(&theirs, lying(&text, "task")).unwrap();
     let (code, said) = audit(&run, &["--step", "5", "--dispute", &theirs, "--out", &dispute]);
     assert_eq!((code, &said["what"]), (1, &"task".into()), "{said}");
     assert_eq!(referee(&dispute).0, 0);
@@ -408,7 +466,7 @@ fn a_step_is_recorded_by_operation_and_a_referee_decides_between_two_records() {
     let (code, said) = audit(&base, &["--step", "1", "--dispute", &ours, "--out", &dispute]);
     assert_eq!((code, &said["verdict"]), (0, &"same".into()), "{said}");
 
-    // Dropout and accumulation in a supervised run, and what is not recorded.
+    // Dropout and accumulation in a supervised run.
     let texts = folder.path().join("texts");
     crate::resume::recipe(folder.path(), "");
     let path = folder.path().join("recipe.toml");
@@ -418,25 +476,50 @@ fn a_step_is_recorded_by_operation_and_a_referee_decides_between_two_records() {
     let (code, said) = audit(&texts, &["--step", "2", "--record", &ours]);
     assert_eq!(code, 0, "{said}");
     assert!(std::fs::read_to_string(&ours).unwrap().contains("\"kind\":\"drop\""));
-    let guilds = folder.path().join("guilds");
-    succeed(&mut train(&self::recipe("gnn/guilds.toml"), &guilds, &["run.steps=2"]));
-    let (code, said) = audit(&guilds, &["--step", "2", "--record", &ours]);
-    assert_eq!(code, 0, "{said}");
-    let text = std::fs::read_to_string(&ours).unwrap();
-    for kind in ["messages", "relu_back", "thin", "pull", "stated", "adam_w"] {
-        assert!(text.contains(&format!("\"kind\":\"{kind}\"")), "{kind}");
+}
+
+#[test]
+fn a_step_on_a_graph_and_one_in_bf16_are_decided_operation_by_operation() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).into_os_string().into_string().unwrap();
+    let (ours, theirs, dispute) = (at("ours"), at("theirs"), at("dispute"));
+    let guilds = recipe("gnn/guilds.toml");
+    let ratings: String =
+        (0..200).map(|at| format!("{},{},{},{}\n", at * 7 % 19, 19 + at % 11, at * 3 % 11 - 4, at * 60)).collect();
+    std::fs::create_dir(at("rated")).unwrap();
+    std::fs::write(at("rated/edges.csv"), "src,dst,rating,time\n".to_owned() + &ratings).unwrap();
+    let stream = folder.path().join("stream.toml");
+    let text = "task = \"gnn\"\ndata = { train = \"rated\" }\nbase = { model = \"fresh\", train = true }\n";
+    let text = format!("{text}gnn = {{ objective = \"ratings\", split = \"stream\", hidden = 4 }}\n");
+    std::fs::write(&stream, text + "run = { out = \"stream\", batch = 16 }\n").unwrap();
+    let sft = recipe("text/sft.toml");
+    let cases: [(&str, &Path, &[&str], &[&str]); 4] = [
+        ("gcn", &guilds, &[], &["messages", "relu_back", "thin", "pull", "stated", "task", "adam_w"]),
+        ("gat", &guilds, &["gnn.network=gat"], &["attend_neighbours", "attend_neighbours_back", "task"]),
+        ("stream", &stream, &[], &["messages", "task"]),
+        ("bf16", &sft, &["run.precision=bf16", "run.batch=2", "optim.warmup_steps=1"], &["lora_linear", "linear_back"]),
+    ];
+    for (name, recipe, set, kinds) in cases {
+        let run = folder.path().join(name);
+        succeed(&mut train(recipe, &run, &[set, &["run.steps=2"]].concat()));
+        let (code, said) = audit(&run, &["--step", "2", "--record", &ours]);
+        assert_eq!(code, 0, "{said}");
+        let text = std::fs::read_to_string(&ours).unwrap();
+        for kind in kinds {
+            std::fs::write(&theirs, lying(&text, kind)).unwrap();
+            let (code, said) = audit(&run, &["--step", "2", "--dispute", &theirs, "--out", &dispute]);
+            assert_eq!((code, &said["what"]), (1, &(*kind).into()), "{name}: {said}");
+            let (code, said) = self::said(ftk(&["--json", "referee"]).arg(&dispute));
+            assert_eq!((code, &said["for"]), (0, &1.into()), "{name}: {kind}: {said}");
+        }
+        // The same operations of another claim.
+        let (first, rest) = text.split_once('\n').unwrap();
+        let mut claim: Value = serde_json::from_str(first).unwrap();
+        claim["claim"]["step"]["figures"] = "0".repeat(64).into();
+        std::fs::write(&theirs, format!("{claim}\n{rest}")).unwrap();
+        let output = ftk(&["audit"]).arg(&run).args(["--step", "2", "--dispute", &theirs, "--out", &dispute]).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains("the same operations of another claim"), "{}", stderr(&output));
     }
-    let (before, after) = text.split_once("\"kind\":\"messages\"").unwrap();
-    let (inputs, outputs) = after.split_once("\"outputs\":[\"").unwrap();
-    let other = format!("{before}\"kind\":\"messages\"{inputs}\"outputs\":[\"{}{}", "0".repeat(64), &outputs[64..]);
-    std::fs::write(&theirs, other).unwrap();
-    let (code, said) = audit(&guilds, &["--step", "2", "--dispute", &theirs, "--out", &dispute]);
-    assert_eq!((code, &said["what"]), (1, &"messages".into()), "{said}");
-    assert_eq!(referee(&dispute).0, 0);
-    let attention = folder.path().join("gat");
-    succeed(&mut train(&self::recipe("gnn/guilds.toml"), &attention, &["run.steps=2", "gnn.network=gat"]));
-    let output = ftk(&["audit"]).arg(&attention).args(["--step", "2", "--record", &ours]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    let reason = "attention over neighbours is not recorded by operation";
-    assert!(stderr(&output).contains(reason), "{}", stderr(&output));
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
+use ftk::commands::records;
 use ftk::prove::bundle;
 use ftk::prove::keys::commitment_key;
 use ftk::prove::model;
@@ -365,7 +366,7 @@ fn disputes() {
     let seed = std::fs::read(&dispute).unwrap();
     fuzz("dispute", &[seed], 256 * MEGABYTE, |bytes| {
         if let Ok((records, inputs)) = referee::read(bytes) {
-            referee::judge(records.each_ref().map(String::as_str), &inputs);
+            records::judged(&records, &inputs);
         }
     });
 }

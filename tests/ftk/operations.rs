@@ -14,6 +14,8 @@ use ftk_bases::BaseModel;
 use ftk_networks::Network;
 use ftk_networks::ops::Tokens;
 use ftk_networks::sites::Role;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use crate::run::{fixture, models};
 
@@ -145,6 +147,13 @@ fn inputs_that_do_not_fit_are_refused_and_not_computed() {
         let starts = Tensor::new(starts, &Device::Cpu).unwrap();
         vec![floats(&[2, 3]), starts, numbers(columns), floats(&[columns.len()])]
     };
+    let neighbours = |starts: &[i64], senders: &[u32]| {
+        let edges = [Tensor::new(starts, &Device::Cpu).unwrap(), numbers(senders)];
+        let operands = [floats(&[2, 4]), floats(&[4]), floats(&[1, 2, 2])];
+        operands.into_iter().chain(edges).collect::<Vec<_>>()
+    };
+    let attend = r#"{"kind":"attend_neighbours","heads":2,"drop":null}"#;
+    assert!(serde_json::from_str::<Operation>(attend).unwrap().compute(&neighbours(&[0, 2, 3], &[0, 1, 1])).is_ok());
     let doubles = |count: usize| Tensor::zeros(count, candle_core::DType::F64, &Device::Cpu).unwrap();
     let parsed = |text: &str| serde_json::from_str::<Operation>(text).unwrap();
     let attention = r#"{"kind":"attention","heads":[2,1,4],"spans":[[[0,3],[0,3],[0,0]]]}"#;
@@ -180,6 +189,22 @@ fn inputs_that_do_not_fit_are_refused_and_not_computed() {
         (r#"{"kind":"messages"}"#, messages(&[0, 3], &[0, 1])),
         (r#"{"kind":"messages"}"#, messages(&[2, 0], &[0, 1])),
         (r#"{"kind":"messages"}"#, messages(&[-2, 2], &[0, 1])),
+        (attend, neighbours(&[0, 2], &[0, 1])),
+        (attend, neighbours(&[0, 2, 3], &[0, 1, 2])),
+        (attend, neighbours(&[0, 2, 3], &[1, 0, 1])),
+        (attend, neighbours(&[0, 2, 3], &[1, 1, 1])),
+        (attend, neighbours(&[0, 2, 4], &[0, 1, 1])),
+        (r#"{"kind":"attend_neighbours","heads":3,"drop":null}"#, neighbours(&[0, 2, 3], &[0, 1, 1])),
+        (r#"{"kind":"attend_neighbours","heads":0,"drop":null}"#, neighbours(&[0, 2, 3], &[0, 1, 1])),
+        (
+            r#"{"kind":"attend_neighbours","heads":2,"drop":[4607182418800017408,1]}"#,
+            neighbours(&[0, 2, 3], &[0, 1, 1]),
+        ),
+        (r#"{"kind":"attend_neighbours_back","heads":2,"drop":null}"#, {
+            let operands = neighbours(&[0, 2, 3], &[0, 1, 1]);
+            let beside = [floats(&[3, 1]), floats(&[2, 4])];
+            operands[..3].iter().cloned().chain(beside).chain(operands[3..].iter().cloned()).collect()
+        }),
         (r#"{"kind":"product","scale":0,"turned":[true,false]}"#, vec![floats(&[2, 3]), floats(&[3, 2])]),
         (r#"{"kind":"relu_back"}"#, vec![floats(&[2, 3]), floats(&[3, 2])]),
         (r#"{"kind":"thin","share":4607182418800017408,"key":1}"#, vec![floats(&[2, 3])]),
@@ -196,4 +221,124 @@ fn inputs_that_do_not_fit_are_refused_and_not_computed() {
     }
     assert!(serde_json::from_str::<Operation>(r#"{"kind":"linear","more":1}"#).is_err());
     assert!(serde_json::from_str::<Operation>(r#"{"kind":"no_such"}"#).is_err());
+}
+
+/// Operations with constants that anybody may write, most of them small enough to fit inputs now and then.
+fn any_operation(rng: &mut ChaCha8Rng) -> Operation {
+    let mut number = |most: u64| match rng.next_u64() % 8 {
+        0 => u64::MAX,
+        1 => 1 << 40,
+        _ => rng.next_u64() % (most + 1),
+    };
+    let bits = |share: u64| [0.0f64, 0.25, 1.0, f64::NAN, f64::INFINITY, -2.0, 1e-5][share as usize % 7].to_bits();
+    let (a, b, c, real, other) = (number(3), number(3), number(4), bits(number(6)), bits(number(6)));
+    let spans = [[[0, a], [0, b], [0, 0]], [[a, a.saturating_add(1)], [0, 1], [b, c]]];
+    let drop = if a == 0 { serde_json::Value::Null } else { serde_json::json!([real, b]) };
+    let constants = [
+        serde_json::json!({"kind": "embed", "scale": real}),
+        serde_json::json!({"kind": "linear"}),
+        serde_json::json!({"kind": "linear_back"}),
+        serde_json::json!({"kind": "lora_linear", "scale": real}),
+        serde_json::json!({"kind": "lora_back", "scale": real}),
+        serde_json::json!({"kind": "drop", "site": "s", "rate": real}),
+        serde_json::json!({"kind": "add_row"}),
+        serde_json::json!({"kind": "sum"}),
+        serde_json::json!({"kind": "rotate", "dim": a, "theta": real, "scaling": [[real, other, real], b], "back": true}),
+        serde_json::json!({"kind": "rotate", "dim": 2, "theta": real, "scaling": null, "back": false}),
+        serde_json::json!({"kind": "rms_norm", "eps": real}),
+        serde_json::json!({"kind": "rms_norm_back", "eps": real}),
+        serde_json::json!({"kind": "layer_norm", "eps": real}),
+        serde_json::json!({"kind": "layer_norm_back", "eps": real}),
+        serde_json::json!({"kind": "part", "from": a, "count": b}),
+        serde_json::json!({"kind": "part_back", "from": a, "of": b}),
+        serde_json::json!({"kind": "rows", "from": a, "count": b}),
+        serde_json::json!({"kind": "join"}),
+        serde_json::json!({"kind": "select"}),
+        serde_json::json!({"kind": "select_back", "of": a}),
+        serde_json::json!({"kind": "gelu"}),
+        serde_json::json!({"kind": "gelu_back"}),
+        serde_json::json!({"kind": "swiglu"}),
+        serde_json::json!({"kind": "swiglu_back"}),
+        serde_json::json!({"kind": "geglu"}),
+        serde_json::json!({"kind": "geglu_back"}),
+        serde_json::json!({"kind": "attention", "heads": [a, b, c], "spans": spans}),
+        serde_json::json!({"kind": "attention_back", "heads": [a, b, c], "spans": spans[..1]}),
+        serde_json::json!({"kind": "embed_back", "scale": real, "of": a}),
+        serde_json::json!({"kind": "weight_back"}),
+        serde_json::json!({"kind": "row_back"}),
+        serde_json::json!({"kind": "rms_norm_weight_back", "eps": real, "width": a}),
+        serde_json::json!({"kind": "layer_norm_weight_back", "eps": real}),
+        serde_json::json!({"kind": "messages"}),
+        serde_json::json!({"kind": "attend_neighbours", "heads": a, "drop": drop}),
+        serde_json::json!({"kind": "attend_neighbours_back", "heads": a, "drop": drop}),
+        serde_json::json!({"kind": "transpose"}),
+        serde_json::json!({"kind": "product", "scale": real, "turned": [a == 0, b == 0]}),
+        serde_json::json!({"kind": "relu"}),
+        serde_json::json!({"kind": "relu_back"}),
+        serde_json::json!({"kind": "thin", "share": real, "key": a}),
+        serde_json::json!({"kind": "pull", "weight": real}),
+        serde_json::json!({"kind": "stated"}),
+        serde_json::json!({"kind": "fill", "value": real, "count": a}),
+        serde_json::json!({"kind": "sums", "tokens": [a, b]}),
+        serde_json::json!({"kind": "spread", "tokens": [a, b]}),
+        serde_json::json!({"kind": "task", "rule": {"task": "classes"}}),
+        serde_json::json!({"kind": "log_prob"}),
+        serde_json::json!({"kind": "log_prob_back"}),
+        serde_json::json!({"kind": "accumulate"}),
+        serde_json::json!({"kind": "mean", "items": a}),
+        serde_json::json!({"kind": "norm"}),
+        serde_json::json!({
+            "kind": "adam_w", "rate": real, "updates": (a as u32), "betas": [real, other], "eps": real,
+            "weight_decay": other, "max_norm": real,
+        }),
+    ];
+    let constants = &constants[rng.next_u64() as usize % constants.len()];
+    serde_json::from_value(constants.clone()).unwrap_or_else(|error| panic!("{error}: {constants}"))
+}
+
+/// A tensor of any type and of a small shape; numbers that may be places in another.
+fn any_tensor(rng: &mut ChaCha8Rng) -> Tensor {
+    let rank = [0, 1, 1, 2, 2, 2, 2, 3][rng.next_u64() as usize % 8];
+    let shape: Vec<usize> = (0..rank).map(|_| [0, 1, 2, 2, 2, 3, 4][rng.next_u64() as usize % 7]).collect();
+    let count = shape.iter().product::<usize>();
+    let any = |rng: &mut ChaCha8Rng| match rng.next_u64() % 12 {
+        0 => i64::from(u32::MAX),
+        1 => -1,
+        _ => (rng.next_u64() % 4) as i64,
+    };
+    let mut numbers: Vec<i64> = (0..count).map(|_| any(rng)).collect();
+    if rng.next_u64().is_multiple_of(2) {
+        numbers.sort_unstable();
+    }
+    let floats: Vec<f32> = numbers.iter().map(|&it| it as f32 - 0.5).collect();
+    let of = |kind: u64| match kind {
+        0 => Tensor::from_vec(numbers.clone(), shape.clone(), &Device::Cpu),
+        1 => Tensor::from_vec(numbers.iter().map(|&it| it as u32).collect(), shape.clone(), &Device::Cpu),
+        2 => Tensor::from_vec(floats.clone(), shape.clone(), &Device::Cpu)?.to_dtype(DType::F64),
+        3 => Tensor::from_vec(floats.clone(), shape.clone(), &Device::Cpu)?.to_dtype(DType::BF16),
+        _ => Tensor::from_vec(floats.clone(), shape.clone(), &Device::Cpu),
+    };
+    of(rng.next_u64() % 9).unwrap()
+}
+
+#[test]
+fn no_operation_that_anybody_may_write_panics() {
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let mut computed = BTreeSet::new();
+    for _ in 0..60_000 {
+        let operation = any_operation(&mut rng);
+        let count = operation.inputs().len() + (rng.next_u64().is_multiple_of(8)) as usize;
+        let extra =
+            if operation.inputs().last() == Some(&"graph") { 1 + (operation.name() == "messages") as usize } else { 0 };
+        let inputs: Vec<Tensor> = (0..count + extra).map(|_| any_tensor(&mut rng)).collect();
+        let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| operation.compute(&inputs).is_ok()));
+        let made = made.unwrap_or_else(|_| panic!("{operation:?} of {inputs:?}"));
+        if made {
+            computed.insert(operation.name());
+        }
+    }
+    // Not all inputs are refused at the door.
+    for kind in ["embed", "linear", "rotate", "select"] {
+        assert!(computed.contains(kind), "{kind} is not among {computed:?}");
+    }
 }

@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use ftk_kernels::float::neighbours::{self, Edges, NeighbourOperands};
 use ftk_kernels::float::relu::{self, Drop};
 use ftk_kernels::float::sparse::{self, CsrMatrix};
-use ftk_networks::ops::graph::{Propagation, Sparse};
+use ftk_networks::ops::graph::Sparse;
 
 use super::host;
 
@@ -55,13 +55,14 @@ pub(super) struct Attention {
     pub(super) source: Tensor,
     pub(super) target: Tensor,
     pub(super) heads: usize,
-    pub(super) drop: Option<Drop>,
+    /// Share of the senders that is dropped, and which decides.
+    pub(super) drop: Option<(f64, u64)>,
 }
 
 impl Attention {
-    fn check(&self, over: &Propagation) -> Result<()> {
+    fn check<T: Copy>(&self, edges: &Sparse<T>) -> Result<()> {
         let (nodes, width) = self.x.dims2()?;
-        let square = over.rows() == nodes && over.senders() == nodes;
+        let square = edges.rows() == nodes && edges.width() == nodes;
         if !square || self.heads == 0 || !width.is_multiple_of(self.heads) {
             candle_core::bail!("{} heads on {width} features of {nodes} nodes do not fit the messages", self.heads);
         }
@@ -69,28 +70,36 @@ impl Attention {
     }
 
     fn on_host<R>(&self, f: impl FnOnce(NeighbourOperands<'_>) -> R) -> Result<R> {
-        let (heads, drop) = (self.heads, self.drop);
+        let (heads, drop) = (self.heads, self.drop.map(|(share, key)| Drop::new(share, key)));
         on_host([&self.x, &self.source, &self.target], |[x, source, target]| {
             f(NeighbourOperands { x, source, target, heads, drop })
         })
     }
 
-    /// What every node receives, and the shares it is made of.
-    pub(super) fn forward(&self, over: &Propagation) -> Result<(Tensor, Vec<f32>)> {
+    /// What every node receives over edges whose columns are the senders, and the shares `(edges, heads)` it is made of.
+    pub(super) fn forward<T: Copy>(&self, over: &Sparse<T>) -> Result<[Tensor; 2]> {
         self.check(over)?;
-        let edges = edges(over.coefficients());
+        let edges = edges(over);
         let (values, shares) = self.on_host(|operands| {
             let shares = neighbours::shares(&operands, edges);
             (neighbours::attend(&operands, edges, &shares), shares)
         })?;
-        Ok((Tensor::from_vec(values, self.x.shape(), self.x.device())?, shares))
+        let shares = Tensor::from_vec(shares, (over.entries(), self.heads), &Device::Cpu)?;
+        Ok([Tensor::from_vec(values, self.x.shape(), self.x.device())?, shares])
     }
 
-    /// Gradients of `x` and of the two vectors.
-    pub(super) fn backward(&self, over: &Propagation, shares: &[f32], g: &Tensor) -> Result<[Tensor; 3]> {
-        let (there, back) = (edges(over.coefficients()), over.places());
+    /// Gradients of `x` and of the two vectors; `back` has the edges with rows and columns exchanged, by their places.
+    pub(super) fn backward<T: Copy>(
+        &self,
+        over: &Sparse<T>,
+        back: &Sparse<u32>,
+        shares: &Tensor,
+        g: &Tensor,
+    ) -> Result<[Tensor; 3]> {
+        self.check(over)?;
+        let back = (edges(back), back.values());
         let [dx, source, target] = self.on_host(|operands| {
-            on_host([g], |[g]| neighbours::backward(&operands, there, (edges(back), back.values()), shares, g))
+            on_host([shares, g], |[shares, g]| neighbours::backward(&operands, edges(over), back, shares, g))
         })??;
         let vector = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), self.x.device());
         Ok([

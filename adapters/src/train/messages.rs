@@ -8,7 +8,8 @@ use ftk_kernels::float::sparse::CsrMatrix;
 use ftk_networks::ops::graph::{Features, Propagation, Sparse};
 
 use super::adapter::LoraFactors;
-use super::operation::Operation;
+use super::graph::Attention;
+use super::operation::{Bits, Operation};
 use super::tape::sum;
 use super::{graph, host, trace};
 
@@ -36,16 +37,57 @@ fn times<T: Copy>(sparse: &Sparse<T>, values: &[f32], x: &Tensor) -> Result<Tens
     if senders != sparse.width() {
         candle_core::bail!("messages from {} nodes cannot be taken from {senders}", sparse.width());
     }
-    let (starts, columns) = (sparse.starts(), sparse.columns());
-    let product = graph::times(CsrMatrix::new(starts, columns, values, senders), x)?;
+    let product = graph::times(CsrMatrix::new(sparse.starts(), sparse.columns(), values, senders), x)?;
     let [product] = trace::seen([product], || {
-        let starts: Vec<i64> = starts.iter().map(|&start| start as i64).collect();
-        let starts = Tensor::from_vec(starts, sparse.starts().len(), &Device::Cpu)?;
-        let columns = Tensor::from_slice(columns, columns.len(), &Device::Cpu)?;
+        let [starts, columns] = entries(sparse)?;
         let values = Tensor::from_slice(values, values.len(), &Device::Cpu)?;
         Ok((Operation::Messages {}, vec![x.clone(), starts, columns, values]))
     })?;
     Ok(product)
+}
+
+/// Where the rows of a sparse matrix begin, and the column of each entry.
+fn entries<T: Copy>(sparse: &Sparse<T>) -> Result<[Tensor; 2]> {
+    let starts: Vec<i64> = sparse.starts().iter().map(|&start| start as i64).collect();
+    let starts = Tensor::from_vec(starts, sparse.starts().len(), &Device::Cpu)?;
+    Ok([starts, Tensor::from_slice(sparse.columns(), sparse.columns().len(), &Device::Cpu)?])
+}
+
+impl Attention {
+    fn described(&self) -> (usize, Option<(Bits, u64)>, [Tensor; 3]) {
+        let Self { x, source, target, heads, drop } = self;
+        let drop = drop.map(|(share, key)| (share.into(), key));
+        (*heads, drop, [x, source, target].map(Tensor::clone))
+    }
+
+    /// What every node receives, and the shares it is made of.
+    pub(super) fn attend(&self, over: &Propagation) -> Result<[Tensor; 2]> {
+        let edges = over.coefficients();
+        trace::seen(self.forward(edges)?, || {
+            let (heads, drop, operands) = self.described();
+            let inputs = operands.into_iter().chain(entries(edges)?).collect();
+            Ok((Operation::AttendNeighbours { heads, drop }, inputs))
+        })
+    }
+
+    /// Gradients of `x` and of the two vectors.
+    pub(super) fn attend_back(&self, over: &Propagation, shares: &Tensor, g: &Tensor) -> Result<[Tensor; 3]> {
+        let edges = over.coefficients();
+        trace::seen(self.backward(edges, over.places(), shares, g)?, || {
+            let (heads, drop, operands) = self.described();
+            let beside = [shares.clone(), g.clone()];
+            let inputs = operands.into_iter().chain(beside).chain(entries(edges)?).collect();
+            Ok((Operation::AttendNeighboursBack { heads, drop }, inputs))
+        })
+    }
+}
+
+/// Entries dropped, a share of them; `key` decides which.
+pub(super) fn thinned(x: &Tensor, share: f64, key: u64) -> Result<Tensor> {
+    let [thin] = trace::seen([graph::dropped(x, Drop::new(share, key))?], || {
+        Ok((Operation::Thin { share: share.into(), key }, vec![x.clone()]))
+    })?;
+    Ok(thin)
 }
 
 /// Rows and columns exchanged.
@@ -64,10 +106,7 @@ pub(super) fn product(scale: f64, x: &Tensor, y: &Tensor, turned: [bool; 2]) -> 
 }
 
 /// What is taken as it is said to be.
-///
-/// # Errors
-/// Those of whoever looks on.
-pub fn stated(value: Tensor) -> Result<Tensor> {
+pub(super) fn stated(value: Tensor) -> Result<Tensor> {
     let [value] = trace::seen([value.clone()], || Ok((Operation::Stated {}, vec![value])))?;
     Ok(value)
 }

@@ -6,7 +6,7 @@ use ftk_kernels::float::adamw::Update;
 use ftk_kernels::float::attention::AttentionSpan;
 use ftk_kernels::float::rotary::Turn;
 use ftk_networks::ops::{Heads, Rope};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 mod compute;
@@ -188,6 +188,21 @@ pub enum Operation {
     Relu {},
     /// `dx`: what [`Operation::Relu`] gave, `g`.
     ReluBack {},
+    /// What every node receives by attention over its neighbours, and the shares `(edges, heads)` that it is made of: `x`,
+    /// `source`, `target`, and where the neighbours of each node begin, the sender of each edge.
+    AttendNeighbours {
+        /// Heads.
+        heads: usize,
+        /// Share of the senders that is dropped, and which decides.
+        drop: Option<(Bits, u64)>,
+    },
+    /// `dx`, `d source`, `d target`: `x`, `source`, `target`, the shares, `g`, and the edges as on the way there.
+    AttendNeighboursBack {
+        /// As on the way there.
+        heads: usize,
+        /// As on the way there.
+        drop: Option<(Bits, u64)>,
+    },
     /// Entries of a graph's values dropped: `x`.
     Thin {
         /// Share that is dropped.
@@ -200,8 +215,7 @@ pub enum Operation {
         /// How much.
         weight: Bits,
     },
-    /// What is taken as it is said to be: a graph's features as a pass sees them, and slopes of a loss that is no
-    /// operation: `beside`.
+    /// What is taken as it is said to be, a graph's features: `beside`.
     Stated {},
     /// One number, so many times: the slopes of a loss that does not depend on its log-probabilities.
     Fill {
@@ -222,7 +236,8 @@ pub enum Operation {
     },
     /// What a task makes of results, with what it compares them with. Whoever knows tasks computes it.
     Task {
-        /// Which, in the task's words.
+        /// Which, in the task's words; keys in their order, so that it is written in one way alone.
+        #[serde(deserialize_with = "sorted")]
         rule: Value,
     },
     /// Log-probability of a label a row: `logits`, `labels`.
@@ -286,6 +301,8 @@ impl Operation {
             Self::Transpose {} | Self::Relu {} | Self::Thin { .. } => &["x"],
             Self::Product { .. } => &["x", "y"],
             Self::ReluBack {} => &["y", "g"],
+            Self::AttendNeighbours { .. } => &["x", "weight", "weight", "graph"],
+            Self::AttendNeighboursBack { .. } => &["x", "weight", "weight", "shares", "g", "graph"],
             Self::Pull { .. } => &["value", "g"],
             Self::Stated {} => &["beside"],
             Self::EmbedBack { .. } => &["g", "ids"],
@@ -312,6 +329,13 @@ impl Operation {
         ["table", "ids", "weight", "a", "b", "keys", "positions", "rows", "labels", "beside", "graph"].contains(&name)
     }
 
+    /// What a task makes of results, by a rule in its own words.
+    pub fn task(rule: &impl Serialize) -> Self {
+        let mut rule = serde_json::to_value(rule).expect("numbers and text serialise");
+        rule.sort_all_objects();
+        Self::Task { rule }
+    }
+
     /// A turn by angles.
     pub(super) fn rotate(rope: &Rope, turn: Turn) -> Self {
         let Rope { dim, theta, scaling } = rope;
@@ -336,6 +360,13 @@ impl Operation {
         let [rate, eps, weight_decay, max_norm] = [rate, eps, weight_decay, max_norm].map(Bits::from);
         Self::AdamW { rate, updates, betas: betas.map(Bits::from), eps, weight_decay, max_norm }
     }
+}
+
+/// JSON with the keys of all objects in their order.
+fn sorted<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Value, D::Error> {
+    let mut value = Value::deserialize(from)?;
+    value.sort_all_objects();
+    Ok(value)
 }
 
 /// Sums of so many values each, one after another.

@@ -280,16 +280,20 @@ impl Ops for Train<'_> {
     ) -> Result<Tensor, Error> {
         let y = match x {
             Nodes::Features(x) => {
-                let drop = self.drops(false).map(|(share, key)| Drop::new(share, key));
+                let drop = self.drops(false);
                 match x.dense() {
                     None => {
+                        let drop = drop.map(|(share, key)| Drop::new(share, key));
                         let y = self.sparse_product(site, x, drop)?;
                         self.propagate(over, &y)?
                     }
                     Some(values) => {
                         let device = self.weights.device();
-                        let values = drop.map_or_else(|| values.to_vec(), |drop| drop.apply(values));
-                        let x = messages::stated(Tensor::from_vec(values, (x.rows(), x.width()), &device)?)?;
+                        let x = messages::stated(Tensor::from_slice(values, (x.rows(), x.width()), &device)?)?;
+                        let x = match drop {
+                            Some((share, key)) => messages::thinned(&x, share, key)?,
+                            None => x,
+                        };
                         self.convolve_value(site, &x, over)?
                     }
                 }
@@ -311,14 +315,13 @@ impl Ops for Train<'_> {
     ) -> Result<Tensor, Error> {
         let names = ["att_src", "att_dst"].map(|kind| format!("{site}.{kind}"));
         let [source, target] = [self.weight(&names[0])?, self.weight(&names[1])?];
-        trace::unseen("attention over neighbours")?;
-        let drop = self.drops(true).map(|(share, key)| Drop::new(share, key));
+        let drop = self.drops(true);
         let attention = graph::Attention { x: x.clone(), source, target, heads, drop };
-        let (value, shares) = attention.forward(over)?;
+        let [value, shares] = attention.attend(over)?;
         let learnt = names.each_ref().map(|name| self.learns_weight(name));
         let (over, id) = (over.clone(), x.id());
         self.step(&value, learnt.contains(&true) || self.tracks(x), move |g, gradients| {
-            let [dx, source, target] = attention.backward(&over, &shares, &g)?;
+            let [dx, source, target] = attention.attend_back(&over, &shares, &g)?;
             for ((name, learnt), gradient) in names.into_iter().zip(learnt).zip([source, target]) {
                 if learnt {
                     gradients.add_trained(name, gradient)?;
@@ -341,14 +344,8 @@ impl Ops for Train<'_> {
 
     fn dropout(&mut self, x: &Tensor) -> Result<Tensor, Error> {
         let Some((share, key)) = self.drops(false) else { return Ok(x.clone()) };
-        let thinned = move |x: &Tensor| {
-            let [thin] = trace::seen([graph::dropped(x, Drop::new(share, key))?], || {
-                Ok((Operation::Thin { share: share.into(), key }, vec![x.clone()]))
-            })?;
-            Ok::<_, candle_core::Error>(thin)
-        };
-        let (value, id) = (thinned(x)?, x.id());
-        self.step(&value, self.tracks(x), move |g, gradients| gradients.add(id, thinned(&g)?));
+        let (value, id) = (messages::thinned(x, share, key)?, x.id());
+        self.step(&value, self.tracks(x), move |g, gradients| gradients.add(id, messages::thinned(&g, share, key)?));
         Ok(value)
     }
 

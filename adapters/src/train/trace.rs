@@ -63,19 +63,25 @@ pub fn seen<const N: usize>(
     if !on() {
         return Ok(outputs);
     }
-    let eye = EYE.with_borrow(Clone::clone).expect("somebody looks on");
-    let (operation, inputs) = describe()?;
-    let mut seen = TracedOperation { operation, inputs, outputs: outputs.to_vec() };
-    (eye.borrow_mut())(&mut seen)?;
-    seen.outputs
-        .try_into()
-        .map_err(|_| candle_core::Error::Msg("an operation has as many results as before".to_owned()))
+    let seen = seen_all(outputs.to_vec(), describe)?;
+    Ok(seen.try_into().expect("as many as there were"))
 }
 
-/// Refuses what is no operation that can be shown, if anybody looks on.
+/// [`seen`] of any number of results.
 ///
 /// # Errors
-/// Names it.
-pub(super) fn unseen(what: &str) -> Result<()> {
-    if on() { candle_core::bail!("{what} is not recorded by operation") } else { Ok(()) }
+/// Those of whoever looks on.
+pub fn seen_all(
+    outputs: Vec<Tensor>,
+    describe: impl FnOnce() -> Result<(Operation, Vec<Tensor>)>,
+) -> Result<Vec<Tensor>> {
+    let Some(eye) = EYE.with_borrow(Clone::clone) else { return Ok(outputs) };
+    let (operation, inputs) = describe()?;
+    let count = outputs.len();
+    let mut seen = TracedOperation { operation, inputs, outputs };
+    (eye.borrow_mut())(&mut seen)?;
+    if seen.outputs.len() != count {
+        candle_core::bail!("an operation has as many results as before");
+    }
+    Ok(seen.outputs)
 }

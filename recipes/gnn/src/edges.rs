@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use ftk_adapters::train::{self, Gradients, LoraTensors, Train};
+use ftk_adapters::train::{Gradients, LoraTensors, Train};
 use ftk_networks::graphs::{End, Hop, PairScorer, Pairs};
 use ftk_networks::ops::graph::Features;
 use rand_chacha::ChaCha8Rng;
@@ -23,11 +23,13 @@ use super::inputs;
 use super::learner::Learner;
 use super::measures::{self, NamedFigures};
 use super::model::GraphModel;
+use super::rule::{self, GraphRule, OUTPUTS};
 use super::settings::{Gnn, Objective, Split};
 use super::split;
 use super::structure::{OF_NODE, OF_PAIR, SCALE, Snapshot};
 use ftk_recipes::Recipe;
-use ftk_recipes::preference::{self, Reference};
+use ftk_recipes::preference::Reference;
+use ftk_recipes::preference::rule::{LossConstants, tensor};
 use ftk_recipes::{BatchLoss, Metrics, Session, StepWindow, TaskError};
 
 /// Moments of the training part, as shares of all ratings.
@@ -37,12 +39,8 @@ const AHEAD: f64 = 0.3;
 /// Most preferences that one user's ratings after one moment become: some users have thousands.
 const CHOICES: usize = 32;
 
-/// What is said of a pair: its rating in units of the largest, and the log of the odds that it is positive.
-pub(super) const OUTPUTS: usize = 2;
 /// What a network of ratings ends in: who rates and who is rated play different parts.
 pub(super) const END: End = End::Pair { known: OF_PAIR, outputs: OUTPUTS, scorer: PairScorer::Layers };
-/// Weight of the sign's loss beside the rating's: it makes the two about equal.
-const SIGN: f64 = 0.2;
 
 /// A task on the edges of a graph.
 #[derive(Debug)]
@@ -54,7 +52,7 @@ pub struct EdgeSession {
     held_out: [Moment; 2],
     rows: Vec<(usize, usize)>,
     /// Of preferences: what one costs, weight of the ratings' own loss.
-    preference: Option<(Box<dyn preference::Loss>, f64)>,
+    preference: Option<(LossConstants, f64)>,
     /// Preferences that were given and are about pairs that are not looked at.
     unused: usize,
 }
@@ -198,7 +196,7 @@ impl EdgeSession {
             };
             moment.choices = pairs.into_iter().map(|(chosen, rejected)| (chosen, rejected, 0.0)).collect();
         }
-        self.preference = Some((recipe.dpo.cost(), recipe.dpo.supervised()));
+        self.preference = Some((LossConstants::from(&recipe.dpo), recipe.dpo.supervised()));
         if !recipe.dpo.cost().has_reference() {
             return Ok(());
         }
@@ -263,47 +261,35 @@ impl EdgeSession {
             Some(_) => rows.iter().flat_map(|&row| [moment.choices[row].0, moment.choices[row].1]).collect(),
         };
         let features = &moment.snapshot.features;
-        let tensor = self.model.network.score(&mut pass, features, &moment.hops, &moment.pairs(&edges))?;
-        let scores = both(&tensor)?;
-        let (mut sum, mut right) = (0.0, 0.0);
-        let mut gradient = vec![0.0f32; scores.len() * OUTPUTS];
-        // So many times.
-        let mut supervise = |at: usize, weight: f64, gradient: &mut [f32]| {
-            let (loss, slopes) = supervise(moment.truth(edges[at]), scores[at]);
-            sum += weight * loss;
-            for (output, slope) in slopes.into_iter().enumerate() {
-                gradient[OUTPUTS * at + output] += (weight * slope) as f32;
-            }
+        let outputs = self.model.network.score(&mut pass, features, &moment.hops, &moment.pairs(&edges))?;
+        let scores = outputs.flatten_all()?.to_vec1::<f32>()?;
+        let score = |at: usize, output: usize| f64::from(scores[OUTPUTS * at + output]);
+        let truth: Vec<f64> = edges.iter().map(|&edge| moment.truth(edge)).collect();
+        let references: Vec<f64> = match self.preference {
+            None => Vec::new(),
+            Some(_) => rows.iter().map(|&row| moment.choices[row].2).collect(),
         };
-        match &self.preference {
+        let (judged, right) = match &self.preference {
             None => {
-                for at in 0..edges.len() {
-                    supervise(at, 1.0, &mut gradient);
-                    right += f64::from(u8::from((scores[at][1] > 0.0) == (moment.truth(edges[at]) > 0.0)));
-                }
+                let right = (0..edges.len()).filter(|&at| (score(at, 1) > 0.0) == (truth[at] > 0.0)).count();
+                (rule::ratings(&scores, &truth), right)
             }
-            Some((cost, weight)) => {
-                let mut preferred = 0.0;
-                for (at, &row) in rows.iter().enumerate() {
-                    let (chosen, rejected) = (2 * at, 2 * at + 1);
-                    let margin = scores[chosen][0] - scores[rejected][0];
-                    let (loss, slopes) = feedback::cost(&**cost, margin, moment.choices[row].2);
-                    preferred += loss;
-                    for (at, slope) in [(chosen, slopes[0]), (rejected, slopes[1])] {
-                        supervise(at, *weight, &mut gradient);
-                        gradient[OUTPUTS * at] += slope as f32;
-                    }
-                    right += f64::from(u8::from(margin > 0.0));
-                }
-                sum += preferred;
+            Some((loss, weight)) => {
+                let right = (0..rows.len()).filter(|&at| score(2 * at, 0) - score(2 * at + 1, 0) > 0.0).count();
+                (rule::preferred_ratings(&*loss.cost(), &scores, &truth, &references, *weight), right)
             }
-        }
-        let gradients = if record {
-            pass.backward(&tensor, train::stated(Tensor::from_vec(gradient, tensor.shape(), &Device::Cpu)?)?)?
-        } else {
-            Gradients::default()
         };
-        Ok((sum, right, gradients))
+        if !record {
+            return Ok((judged.0, right as f64, Gradients::default()));
+        }
+        let (sum, slopes) = GraphRule::shown(&outputs, judged, || match self.preference {
+            None => Ok((GraphRule::Ratings {}, vec![tensor(&truth)?])),
+            Some((loss, weight)) => {
+                let rule = GraphRule::PreferredRatings { loss, supervised: weight.into() };
+                Ok((rule, vec![tensor(&truth)?, tensor(&references)?]))
+            }
+        })?;
+        Ok((sum, right as f64, pass.backward(&outputs, slopes)?))
     }
 }
 
@@ -311,14 +297,6 @@ impl EdgeSession {
 pub(super) fn both(scores: &Tensor) -> Result<Vec<[f64; OUTPUTS]>, GraphError> {
     let rows = scores.to_vec2::<f32>()?;
     Ok(rows.into_iter().map(|row| [f64::from(row[0]), f64::from(row[1])]).collect())
-}
-
-/// The loss of a rating and of its sign, and the slope of either output.
-pub(super) fn supervise(truth: f64, scores: [f64; OUTPUTS]) -> (f64, [f64; OUTPUTS]) {
-    let (rating, bend) = huber(scores[0] - truth);
-    let side = if truth > 0.0 { 1.0 } else { -1.0 };
-    let (sign, slope) = feedback::logistic(side * scores[1]);
-    (rating + SIGN * sign, [bend, SIGN * side * slope])
 }
 
 /// Figures of rated pairs from ratings and from what their signs are told by.
@@ -335,16 +313,6 @@ pub fn judge(edges: &[Edge], ratings: &[f64], signs: &[f64]) -> NamedFigures {
         ("rmse", measures::rmse(ratings, &truth)),
         ("negative_ap", measures::average_precision(&against, &negative)),
     ]
-}
-
-/// Half the square of small differences, the magnitude of large ones (Huber 1964), and its slope; the bend lies at the
-/// whole range of one sign.
-fn huber(difference: f64) -> (f64, f64) {
-    if difference.abs() <= 1.0 {
-        (0.5 * difference * difference, difference)
-    } else {
-        (difference.abs() - 0.5, difference.signum())
-    }
 }
 
 /// Preferences that ratings imply: of two that one user gave after a moment, the higher one.

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
-use ftk_adapters::train::{Train, stated};
+use candle_core::Tensor;
+use ftk_adapters::train::Train;
 use ftk_networks::graphs::{End, Hop, Pairs};
 use ftk_networks::ops::graph::Features;
 use rand_chacha::ChaCha8Rng;
@@ -16,12 +16,12 @@ use rand_core::{Rng, SeedableRng};
 
 use super::baselines::LinearModel;
 use super::error::GraphError;
-use super::feedback::logistic;
 use super::graph::{Graph, NodeSplit, neighbours};
 use super::inputs;
 use super::learner::Learner;
 use super::measures::{self, NamedFigures};
 use super::model::GraphModel;
+use super::rule::{self, GraphRule};
 use super::settings::Gnn;
 use super::split;
 use ftk_recipes::Recipe;
@@ -159,18 +159,9 @@ impl LinkGraph {
     }
 }
 
-/// Sum of losses of edges and of as many pairs behind them that are none, its gradient, and how many are told rightly.
-fn judge(scores: &[f64], edges: usize) -> (f64, Vec<f32>, f64) {
-    let (mut sum, mut right) = (0.0, 0.0);
-    let mut gradient = Vec::with_capacity(scores.len());
-    for (at, &score) in scores.iter().enumerate() {
-        let sign = if at < edges { 1.0 } else { -1.0 };
-        let (loss, slope) = logistic(sign * score);
-        sum += loss;
-        gradient.push((sign * slope) as f32);
-        right += f64::from(u8::from(sign * score > 0.0));
-    }
-    (sum, gradient, right)
+/// How many edges, and pairs behind them that are none, are told rightly.
+fn rightly(scores: &[f32], edges: usize) -> f64 {
+    scores.iter().enumerate().filter(|&(at, &score)| if at < edges { score > 0.0 } else { score < 0.0 }).count() as f64
 }
 
 fn joined(there: &BTreeSet<Ends>, (a, b): Ends) -> bool {
@@ -280,10 +271,11 @@ impl Session for LinkSession {
         );
         let mut pass = self.model.learning(window.step, rows[0]);
         let tensor = self.score(&mut pass, &pairs)?;
-        let scores: Vec<f64> = tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f64::from).collect();
-        let (sum, gradient, right) = judge(&scores, rows.len());
-        let gradient = Tensor::from_vec(gradient, tensor.shape(), &Device::Cpu)?;
-        let (term, gradients) = self.model.regularise(pass.backward(&tensor, stated(gradient)?)?, rows.len() as f64)?;
+        let (scores, edges) = (tensor.flatten_all()?.to_vec1::<f32>()?, rows.len());
+        let right = rightly(&scores, edges);
+        let judged = rule::links(&scores, edges);
+        let (sum, slopes) = GraphRule::shown(&tensor, judged, || Ok((GraphRule::Links { edges }, Vec::new())))?;
+        let (term, gradients) = self.model.regularise(pass.backward(&tensor, slopes)?, edges as f64)?;
         Ok(BatchLoss { sum: sum + term, gradients, metrics: vec![("accuracy", right / 2.0)] })
     }
 
@@ -292,8 +284,10 @@ impl Session for LinkSession {
         if edges.is_empty() {
             return Ok(Metrics::new());
         }
-        let scores = self.scores(&[edges.as_slice(), none].concat())?;
-        let (sum, _, right) = judge(&scores, edges.len());
+        let pairs = [edges.as_slice(), none].concat();
+        let scores = self.score(&mut self.model.applied(), &pairs)?.flatten_all()?.to_vec1::<f32>()?;
+        let (sum, _) = rule::links(&scores, edges.len());
+        let right = rightly(&scores, edges.len());
         let count = edges.len() as f64;
         Ok(vec![("eval_loss", sum / count), ("eval_accuracy", right / 2.0 / count)])
     }

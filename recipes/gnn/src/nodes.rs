@@ -1,10 +1,9 @@
 //! The session that learns the class of nodes, from labels or from preferences between classes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
-use ftk_adapters::train::{Train, stated};
+use candle_core::Tensor;
+use ftk_adapters::train::Train;
 use ftk_networks::graphs::{End, GraphNetworkKind, Head, Hop};
 use ftk_networks::ops::graph::Features;
 
@@ -16,11 +15,12 @@ use super::labels::Labels;
 use super::learner::Learner;
 use super::measures::{self, NamedFigures};
 use super::model::GraphModel;
+use super::rule::{self, GraphRule, JudgedOutputs};
 use super::sample;
 use super::settings::{Gnn, Objective};
 use super::split;
 use ftk_recipes::Recipe;
-use ftk_recipes::preference;
+use ftk_recipes::preference::rule::{LossConstants, tensor};
 use ftk_recipes::{BatchLoss, Metrics, Session, StepWindow, TaskError};
 
 /// Nodes a pass that is not recorded draws the neighbourhoods of at once.
@@ -36,7 +36,8 @@ pub struct NodeSession {
     rows: Vec<NodeExample>,
     held_out: Vec<NodeExample>,
     view: View,
-    cost: Box<dyn preference::Loss>,
+    /// Of preferences.
+    loss: LossConstants,
 }
 
 /// What is learnt from at once: a node and its class, or a class preferred over another.
@@ -95,8 +96,8 @@ impl NodeSession {
             labels.of(part).into_iter().map(row).collect()
         };
         let (rows, held_out) = (labelled(NodeSplit::Train), labelled(NodeSplit::Validation));
-        let cost = recipe.dpo.cost();
-        let mut session = Self { model, features, labels, rows, held_out, view, cost };
+        let loss = LossConstants::from(&recipe.dpo);
+        let mut session = Self { model, features, labels, rows, held_out, view, loss };
         if gnn.objective == Objective::Feedback {
             if recipe.dpo.supervised() > 0.0 {
                 let hint = "leave out dpo.sft_weight: a preference between classes of a node names no target";
@@ -119,7 +120,7 @@ impl NodeSession {
                 return Err(GraphError::unfit("no feedback is about a node to train on", hint));
             }
             [session.rows, session.held_out] = rows;
-            if session.cost.has_reference() {
+            if session.loss.cost().has_reference() {
                 session.refer()?;
             }
         }
@@ -168,47 +169,50 @@ impl NodeSession {
     }
 
     /// Sum of losses over rows, its gradient with respect to their logits, and how many are told rightly.
-    fn judge(&self, rows: &[&NodeExample], logits: &[f32]) -> (f64, Vec<f32>, f64) {
-        let classes = logits.len() / rows.len();
-        let (mut sum, mut right) = (0.0, 0.0);
-        let mut gradient = vec![0.0f32; logits.len()];
-        for ((row, logits), gradient) in
-            rows.iter().zip(logits.chunks_exact(classes)).zip(gradient.chunks_exact_mut(classes))
-        {
-            let (loss, hit) = match row.rejected {
-                None => row.cross_entropy(logits, gradient),
-                Some(rejected) => {
-                    let margin = row.margin(logits);
-                    let (loss, slopes) = feedback::cost(&*self.cost, margin, row.reference);
-                    gradient[row.chosen as usize] = slopes[0] as f32;
-                    gradient[rejected as usize] = slopes[1] as f32;
-                    (loss, margin > 0.0)
-                }
-            };
-            sum += loss;
-            right += f64::from(u8::from(hit));
-        }
-        (sum, gradient, right)
+    fn judge(&self, rows: &[&NodeExample], logits: &[f32]) -> (JudgedOutputs, f64) {
+        let width = logits.len() / rows.len();
+        let hit = |(row, logits): (&&NodeExample, &[f32])| match row.preferred() {
+            Some(_) => row.margin(logits) > 0.0,
+            None => measures::largest(logits) == row.chosen as usize,
+        };
+        let right = rows.iter().zip(logits.chunks_exact(width)).filter(|&row| hit(row)).count();
+        let judged = match preferences(rows) {
+            Some((classes, references)) => rule::preferred_classes(&*self.loss.cost(), logits, &classes, &references),
+            None => rule::classes(logits, &chosen(rows)),
+        };
+        (judged, right as f64)
+    }
+
+    /// What [`NodeSession::judge`] judges by, and what it compares logits with.
+    fn described(&self, rows: &[&NodeExample]) -> candle_core::Result<(GraphRule, Vec<Tensor>)> {
+        let Some((classes, references)) = preferences(rows) else {
+            return Ok((GraphRule::Classes {}, vec![rule::numbers(&chosen(rows))?]));
+        };
+        let [chosen, rejected] = [0, 1].map(|at| classes.iter().map(|pair| pair[at]).collect::<Vec<u32>>());
+        let beside = vec![rule::numbers(&chosen)?, rule::numbers(&rejected)?, tensor(&references)?];
+        Ok((GraphRule::PreferredClasses { loss: self.loss }, beside))
     }
 }
 
+/// The class of each row.
+fn chosen(rows: &[&NodeExample]) -> Vec<u32> {
+    rows.iter().map(|row| row.chosen).collect()
+}
+
+/// Of rows that are preferences: which class is preferred over which, and the reference's margins.
+fn preferences(rows: &[&NodeExample]) -> Option<(Vec<[u32; 2]>, Vec<f64>)> {
+    rows.iter().map(|row| Some((row.preferred()?, row.reference))).collect()
+}
+
 impl NodeExample {
-    /// By how much the chosen class' logit lies above the rejected one's.
-    fn margin(&self, logits: &[f32]) -> f64 {
-        let rejected = self.rejected.map_or(0.0, |class| f64::from(logits[class as usize]));
-        f64::from(logits[self.chosen as usize]) - rejected
+    /// The class that is preferred over another, of a preference.
+    fn preferred(&self) -> Option<[u32; 2]> {
+        Some([self.chosen, self.rejected?])
     }
 
-    /// Writes the gradient; the loss and whether the class has the largest logit.
-    fn cross_entropy(&self, logits: &[f32], gradient: &mut [f32]) -> (f64, bool) {
-        let top = f64::from(logits[measures::largest(logits)]);
-        let total: f64 = logits.iter().map(|&logit| libm::exp(f64::from(logit) - top)).sum();
-        for (gradient, &logit) in gradient.iter_mut().zip(logits) {
-            *gradient = (libm::exp(f64::from(logit) - top) / total) as f32;
-        }
-        let chosen = self.chosen as usize;
-        gradient[chosen] -= 1.0;
-        (libm::log(total) + top - f64::from(logits[chosen]), measures::largest(logits) == chosen)
+    /// By how much the chosen class' logit lies above the rejected one's.
+    fn margin(&self, logits: &[f32]) -> f64 {
+        self.preferred().map_or_else(|| f64::from(logits[self.chosen as usize]), |pair| rule::margin(logits, pair))
     }
 }
 
@@ -273,10 +277,9 @@ impl Session for NodeSession {
                 network.classify(&mut pass, &features, &sample.hops, &all)?
             }
         };
-        let (sum, gradient, right) = self.judge(&rows, &logits.flatten_all()?.to_vec1::<f32>()?);
-        let gradient = Tensor::from_vec(gradient, logits.shape(), &Device::Cpu)?;
-        let (term, gradients): (f64, BTreeMap<_, _>) =
-            self.model.regularise(pass.backward(&logits, stated(gradient)?)?, rows.len() as f64)?;
+        let (judged, right) = self.judge(&rows, &logits.flatten_all()?.to_vec1::<f32>()?);
+        let (sum, slopes) = GraphRule::shown(&logits, judged, || self.described(&rows))?;
+        let (term, gradients) = self.model.regularise(pass.backward(&logits, slopes)?, rows.len() as f64)?;
         Ok(BatchLoss { sum: sum + term, gradients, metrics: vec![("accuracy", right)] })
     }
 
@@ -286,7 +289,7 @@ impl Session for NodeSession {
         }
         let rows: Vec<&NodeExample> = self.held_out.iter().collect();
         let nodes: Vec<usize> = rows.iter().map(|row| row.node).collect();
-        let (sum, _, right) = self.judge(&rows, &self.logits(&nodes)?);
+        let ((sum, _), right) = self.judge(&rows, &self.logits(&nodes)?);
         let count = rows.len() as f64;
         Ok(vec![("eval_loss", sum / count), ("eval_accuracy", right / count)])
     }

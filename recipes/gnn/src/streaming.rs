@@ -8,22 +8,24 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use ftk_adapters::train::{Gradients, Train};
 use ftk_networks::graphs::{End, PairScorer, Pairs};
 use ftk_networks::ops::graph::Features;
 
 use super::baselines::LinearModel;
-use super::edges::{OUTPUTS, both, judge, ordered, supervise};
+use super::edges::{both, judge, ordered};
 use super::error::GraphError;
 use super::graph::{Edge, Graph, NodeSplit};
 use super::inputs;
 use super::learner::Learner;
 use super::measures::NamedFigures;
 use super::model::GraphModel;
+use super::rule::{self, GraphRule, OUTPUTS};
 use super::settings::Gnn;
 use super::stream::{OF_RATING, OF_USER, SCALE, StreamState};
 use super::trees::BoostedTrees;
+use ftk_recipes::preference::rule::tensor;
 use ftk_recipes::{BatchLoss, Metrics, Recipe, Session, StepWindow, TaskError};
 
 /// What a network of a stream ends in.
@@ -103,21 +105,18 @@ impl StreamSession {
 
     /// The loss of some ratings, its gradients if the pass records, and how many signs are told rightly.
     fn of(&self, places: &[usize], mut pass: Train<'_>, record: bool) -> Result<(f64, f64, Gradients), GraphError> {
-        let tensor = self.score(&mut pass, places)?;
-        let (mut sum, mut right) = (0.0, 0.0);
-        let mut gradient = Vec::with_capacity(places.len() * OUTPUTS);
-        for (&place, scores) in places.iter().zip(both(&tensor)?) {
-            let truth = f64::from(self.edges[place].weight) / SCALE;
-            let (loss, slopes) = supervise(truth, scores);
-            sum += loss;
-            gradient.extend(slopes.map(|slope| slope as f32));
-            right += f64::from(u8::from((scores[1] > 0.0) == (truth > 0.0)));
+        let outputs = self.score(&mut pass, places)?;
+        let scores = outputs.flatten_all()?.to_vec1::<f32>()?;
+        let truth: Vec<f64> = places.iter().map(|&place| f64::from(self.edges[place].weight) / SCALE).collect();
+        let told = |&(scores, &truth): &(&[f32], &f64)| (f64::from(scores[1]) > 0.0) == (truth > 0.0);
+        let right = scores.chunks_exact(OUTPUTS).zip(&truth).filter(told).count() as f64;
+        let judged = rule::ratings(&scores, &truth);
+        if !record {
+            return Ok((judged.0, right, Gradients::default()));
         }
-        let gradients = match record {
-            true => pass.backward(&tensor, Tensor::from_vec(gradient, tensor.shape(), &Device::Cpu)?)?,
-            false => Gradients::default(),
-        };
-        Ok((sum, right, gradients))
+        let describe = || Ok((GraphRule::Ratings {}, vec![tensor(&truth)?]));
+        let (sum, slopes) = GraphRule::shown(&outputs, judged, describe)?;
+        Ok((sum, right, pass.backward(&outputs, slopes)?))
     }
 }
 

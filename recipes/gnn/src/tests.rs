@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor, Var};
-use ftk_adapters::train::operation;
+use ftk_adapters::train::operation::{self, Operation};
 use ftk_adapters::train::trace::{self, TracedOperation};
 use ftk_bases::graphs;
 use ftk_networks::graphs::End;
@@ -85,8 +85,9 @@ fn every_operation_on_a_graph_is_computed_again_from_its_inputs_alone() {
     let entries = Sparse::from_rows(features.width(), (0..features.rows()).map(row));
     sparse.features = Some(Arc::new(Features::sparse(entries)));
     let names: Rc<RefCell<BTreeSet<String>>> = Rc::default();
-    for kind in ["gcn", "sage", "sage-gcn"] {
-        let fresh = format!("gnn = {{ network = \"{kind}\", dropout = 0.3, l2 = 1e-3 }}\n");
+    for kind in ["gcn", "sage", "sage-gcn", "gat"] {
+        let attention = if kind == "gat" { ", attention_dropout = 0.3" } else { "" };
+        let fresh = format!("gnn = {{ network = \"{kind}\", dropout = 0.3, l2 = 1e-3{attention} }}\n");
         let fresh = recipe(&format!("base = {{ model = \"fresh\", train = true }}\n{fresh}"));
         for graph in [&graph, &sparse] {
             let folder = base_of(&fresh, graph);
@@ -98,8 +99,14 @@ fn every_operation_on_a_graph_is_computed_again_from_its_inputs_alone() {
                 let see = move |seen: &mut TracedOperation| {
                     let TracedOperation { operation, inputs, outputs } = seen;
                     let digests = |all: &[Tensor]| all.iter().map(operation::digest).collect::<Result<Vec<_>, _>>();
-                    assert_eq!(digests(&operation.compute(inputs)?)?, digests(outputs)?, "{operation:?}");
-                    assert!(operation.compute(&inputs[1..]).is_err() || operation.name() == "pull", "{operation:?}");
+                    let compute = |inputs: &[Tensor]| match &*operation {
+                        Operation::Task { rule } => {
+                            serde_json::from_value::<rule::GraphRule>(rule.clone()).unwrap().compute(inputs)
+                        }
+                        operation => operation.compute(inputs),
+                    };
+                    assert_eq!(digests(&compute(inputs)?)?, digests(outputs)?, "{operation:?}");
+                    assert!(compute(&inputs[1..]).is_err() || operation.name() == "pull", "{operation:?}");
                     into.borrow_mut().insert(operation.name());
                     Ok(())
                 };
@@ -108,8 +115,9 @@ fn every_operation_on_a_graph_is_computed_again_from_its_inputs_alone() {
         }
     }
     let known = ["messages", "product", "pull", "relu", "relu_back", "stated", "thin", "transpose", "weight_back"];
+    let attention = ["attend_neighbours", "attend_neighbours_back", "task"];
     let names = names.borrow();
-    known.iter().for_each(|known| assert!(names.contains(*known), "{known} is not among {names:?}"));
+    known.iter().chain(&attention).for_each(|known| assert!(names.contains(*known), "{known} is not among {names:?}"));
 }
 
 #[test]

@@ -5,7 +5,6 @@ use candle_core::{Device, Result, Tensor};
 use ftk_adapters::train::operation::{Bits, Operation};
 use ftk_adapters::train::trace;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::kto::Kto;
 use super::loss::{Judgement, Loss, PreferenceRow, ScoredCompletion};
@@ -33,6 +32,11 @@ impl From<&Dpo> for LossConstants {
 }
 
 impl LossConstants {
+    /// Whether it is this loss.
+    pub fn is_of(&self, loss: DpoLoss) -> bool {
+        self.loss == loss
+    }
+
     /// The loss, ready to judge.
     pub fn cost(&self) -> Box<dyn Loss> {
         let Self { loss, beta, label_smoothing, gamma, weights: [desirable, undesirable] } = *self;
@@ -151,7 +155,7 @@ impl Rule {
         let outputs: [Tensor; N] = outputs.try_into().expect("as many as were made");
         let seen = trace::seen(outputs, || {
             let (rule, inputs) = describe()?;
-            Ok((Operation::Task { rule: serde_json::to_value(rule).expect("numbers and text serialise") }, inputs))
+            Ok((Operation::task(&rule), inputs))
         })?;
         let mut made = made;
         for (numbers, seen) in made.iter_mut().zip(&seen) {
@@ -163,11 +167,9 @@ impl Rule {
     /// What a rule, as a record has it, gives of these inputs. All of it may be foreign.
     ///
     /// # Errors
-    /// What is no rule; inputs that do not fit.
-    pub fn compute(rule: &Value, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    /// Inputs that do not fit.
+    pub fn compute(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let wrong = || candle_core::Error::Msg("inputs do not fit the rule".to_owned());
-        let rule: Self =
-            serde_json::from_value(rule.clone()).map_err(|error| candle_core::Error::Msg(error.to_string()))?;
         let numbers: Vec<Vec<f64>> = inputs.iter().map(Tensor::to_vec1::<f64>).collect::<Result<_>>()?;
         let numbers: Vec<&[f64]> = numbers.iter().map(Vec::as_slice).collect();
         let completed = |policy: &[f64], reference: &[f64], tokens: &[usize]| {
@@ -176,29 +178,29 @@ impl Rule {
             let all = all.map(|((&policy, &reference), &tokens)| ScoredCompletion { policy, reference, tokens });
             (fits && !tokens.contains(&0)).then(|| all.collect::<Vec<_>>()).ok_or_else(wrong)
         };
-        match (rule, numbers.as_slice()) {
+        match (self, numbers.as_slice()) {
             (Self::Choices { loss, sizes, tokens, supervised }, [policy, reference]) => {
-                let completed = completed(policy, reference, &tokens)?;
+                let completed = completed(policy, reference, tokens)?;
                 let all = sizes.iter().try_fold(0usize, |sum, &size| sum.checked_add(size));
                 if loss.loss == DpoLoss::Kto || sizes.iter().any(|&size| size < 2) || all != Some(completed.len()) {
                     return Err(wrong());
                 }
-                let (sum, verdicts) = choices(&*loss.cost(), &completed, &sizes, supervised.into());
+                let (sum, verdicts) = choices(&*loss.cost(), &completed, sizes, (*supervised).into());
                 Ok(vec![tensor(&slopes(&verdicts))?, tensor(&[sum])?])
             }
             (Self::Alone { loss, wanted, tokens }, [policy, reference, [drift]]) => {
-                let completed = completed(policy, reference, &tokens)?;
+                let completed = completed(policy, reference, tokens)?;
                 if loss.loss != DpoLoss::Kto || wanted.len() != completed.len() {
                     return Err(wrong());
                 }
-                let (sum, verdicts) = alone(&*loss.cost(), &completed, &wanted, *drift);
+                let (sum, verdicts) = alone(&*loss.cost(), &completed, wanted, *drift);
                 Ok(vec![tensor(&slopes(&verdicts))?, tensor(&[sum])?])
             }
             (Self::Gain {}, [policy, reference]) if policy.len() == reference.len() => {
                 Ok(vec![tensor(&[gain(policy, reference)])?])
             }
-            (Self::Drift { rows }, gains) if rows > 0 && gains.iter().all(|gain| gain.len() == 1) => {
-                Ok(vec![tensor(&[drift(&gains.concat(), rows)])?])
+            (Self::Drift { rows }, gains) if *rows > 0 && gains.iter().all(|gain| gain.len() == 1) => {
+                Ok(vec![tensor(&[drift(&gains.concat(), *rows)])?])
             }
             _ => Err(wrong()),
         }
@@ -209,9 +211,10 @@ impl Rule {
 mod tests {
     use super::*;
 
-    fn rule(rule: &Rule) -> Value {
-        // As it stands in a record.
-        serde_json::from_str(&serde_json::to_string(rule).unwrap()).unwrap()
+    /// As it stands in a record.
+    fn rule(rule: &Rule) -> Rule {
+        let Operation::Task { rule } = Operation::task(rule) else { panic!("it is a task's") };
+        serde_json::from_value(rule).unwrap()
     }
 
     #[test]
@@ -276,6 +279,6 @@ mod tests {
         let below = [tensor(&[-2.5]).unwrap()];
         assert_eq!(numbers(Rule::compute(&rule(&Rule::Drift { rows: 4 }), &below).unwrap()), [[0.0]]);
         assert!(Rule::compute(&rule(&Rule::Drift { rows: 0 }), &gains).is_err());
-        assert!(Rule::compute(&Value::from("none"), &gains).is_err());
+        assert!(serde_json::from_str::<Rule>(r#"{"task":"gain","more":1}"#).is_err());
     }
 }

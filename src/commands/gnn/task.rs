@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use anyhow::Result;
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use ftk_gnn as gnn;
 use ftk_gnn::graph::NodeSplit;
+use ftk_gnn::rule::GraphRule;
 use ftk_recipes::{BUILTIN, Metrics, Recipe, Session};
 use serde_json::{Map, Value, json};
 
@@ -28,6 +29,10 @@ impl task::TaskCommands for Graphs {
 
     fn starts(&self) -> Result<Vec<StartFile>> {
         Ok(BUILTIN.iter().filter(|file| file.name.starts_with("gnn/")).map(StartFile::recipe).collect())
+    }
+
+    fn loss(&self, rule: &Value, inputs: &[Tensor]) -> Option<candle_core::Result<Vec<Tensor>>> {
+        Some(serde_json::from_value::<GraphRule>(rule.clone()).ok()?.compute(inputs))
     }
 
     fn trainer(&self) -> Option<&dyn Trainer> {

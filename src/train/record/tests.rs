@@ -1,5 +1,6 @@
 //! Records of honest steps and of steps with one operation that gave something else, and a referee between them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
@@ -7,10 +8,13 @@ use ftk_adapters::lora::Adapter;
 use ftk_adapters::train::trace::{self, TracedOperation};
 use ftk_adapters::train::{Learns, LoraTensors, Train, initial_factors, normal_values};
 use ftk_adapters::weights::Weights;
+use ftk_gnn::OpenedTask;
+use ftk_gnn::rule::GraphRule;
 use ftk_networks::ops::{Bias, Heads, Ops, Rope, TableShape, Tokens};
 use ftk_recipes::preference::ScoredCompletion;
 use ftk_recipes::preference::rule::{self, LossConstants, Rule};
-use ftk_recipes::{BatchLoss, Dpo, Metrics, Run, Session, StepWindow, TaskError};
+use ftk_recipes::{BatchLoss, Dpo, Metrics, Recipe, Run, Session, StepWindow, TaskError};
+use serde_json::Value;
 
 use super::super::audit::{self, AuditedRun};
 use super::super::referee::{self, Finding, Ruling};
@@ -138,29 +142,53 @@ impl Session for Net {
     }
 }
 
-fn four(out: &Path) -> Run {
-    Run { steps: Some(4), batch: 2, accumulate: 2, state_every: 1, ..settings(out) }
+/// A session, whoever holds it.
+trait Held {
+    fn session(&self) -> &dyn Session;
+}
+
+impl Held for Net {
+    fn session(&self) -> &dyn Session {
+        self
+    }
+}
+
+impl Held for OpenedTask {
+    fn session(&self) -> &dyn Session {
+        OpenedTask::session(self)
+    }
 }
 
 /// A run and what it wrote.
 struct Honest {
     folder: tempfile::TempDir,
     transcript: Transcript,
+    open: Box<dyn Fn() -> Box<dyn Held>>,
+    run: Run,
 }
 
 impl Honest {
+    /// Four steps of the network of one block.
     fn new() -> Self {
+        Self::of(Box::new(|| Box::new(Net::new())), |run| Run { steps: Some(4), batch: 2, accumulate: 2, ..run })
+    }
+
+    /// A run of a session as it is opened, with a state kept after every step.
+    fn of(open: Box<dyn Fn() -> Box<dyn Held>>, settle: impl FnOnce(Run) -> Run) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let settings = four(folder.path());
-        run(&Net::new(), &optim(), &settings, &identity(7), Start::Fresh, observed(&|| false, &mut |_| {})).unwrap();
+        let run_settings = settle(Run { state_every: 1, ..settings(folder.path()) });
+        let (session, stop) = (open(), || false);
+        let mut see = |_: &_| {};
+        let observer = observed(&stop, &mut see);
+        run(session.session(), &optim(), &run_settings, &identity(7), Start::Fresh, observer).unwrap();
         let transcript = audit::open(&folder.path().join(TRANSCRIPT)).unwrap();
-        Self { folder, transcript }
+        Self { folder, transcript, open, run: run_settings }
     }
 
     fn record(&self, step: u64, keep: Option<usize>) -> Recorded {
-        let (session, optim, run, identity) = (Net::new(), optim(), four(self.folder.path()), identity(7));
-        let subject =
-            AuditedRun { session: &session, optim: &optim, run: &run, identity: &identity, folder: self.folder.path() };
+        let (session, optim, identity) = ((self.open)(), optim(), identity(7));
+        let (session, run, folder) = (session.session(), &self.run, self.folder.path());
+        let subject = AuditedRun { session, optim: &optim, run, identity: &identity, folder };
         // Once more on the same session: it is as it was.
         audit::record(subject, &self.transcript, step, None).unwrap();
         audit::record(subject, &self.transcript, step, keep).unwrap()
@@ -178,8 +206,9 @@ impl Honest {
                 at += 1;
             }
         };
-        let (session, optim, run) = (Net::new(), optim(), four(self.folder.path()));
-        let mut stepper = Stepper::new(&session, &optim, &run).unwrap();
+        let (session, optim, run) = ((self.open)(), optim(), &self.run);
+        let session = session.session();
+        let mut stepper = Stepper::new(session, &optim, run).unwrap();
         let at = step as usize - 1;
         (0..at).for_each(|step| drop(stepper.step(step).unwrap()));
         let before = stepper.optimiser.checkpoint(at, &identity(7), (0, None), None);
@@ -190,7 +219,7 @@ impl Honest {
         };
         let stepped = trace::during(see, || stepper.step(at)).unwrap();
         let (_, line) = stepper.line(at + 1, &stepped, 0, Metrics::new());
-        let claim = stepper.written(at + 1, &stepped, &line, &row_digests(&session, &run));
+        let claim = stepper.written(at + 1, &stepped, &line, &row_digests(session, run));
         let theirs = rechained(&self.transcript, |steps| steps[at] = claim);
         stepper.optimiser.restore(before, Path::new("")).unwrap();
         record(&mut stepper, &theirs, step, keep, meddler()).unwrap()
@@ -236,10 +265,18 @@ fn operations(text: &str) -> Vec<(usize, String)> {
     named.collect()
 }
 
+/// The losses of texts and of graphs.
+fn losses(rule: &Value, inputs: &[Tensor]) -> candle_core::Result<Vec<Tensor>> {
+    match serde_json::from_value::<Rule>(rule.clone()) {
+        Ok(rule) => rule.compute(inputs),
+        Err(_) => serde_json::from_value::<GraphRule>(rule.clone()).unwrap().compute(inputs),
+    }
+}
+
 fn judged(records: [&str; 2], inputs: &[Tensor]) -> Ruling {
-    let verdict = referee::judge(records, inputs);
+    let verdict = referee::judge(records, inputs, &losses);
     // Whoever goes first.
-    let turned = referee::judge([records[1], records[0]], inputs);
+    let turned = referee::judge([records[1], records[0]], inputs, &losses);
     let ([a, b], [c, d]) = (turned.findings, turned.chains);
     assert_eq!(verdict, Ruling { findings: [b, a], chains: [d, c], ..turned });
     verdict
@@ -249,26 +286,79 @@ fn judged(records: [&str; 2], inputs: &[Tensor]) -> Ruling {
 fn a_false_operation_is_found_at_every_place_and_the_honest_party_is_right() {
     let honest = Honest::new();
     for step in [1, 3] {
-        let ours = honest.record(step, None).text;
-        let all = operations(&ours);
-        let kinds: std::collections::BTreeSet<&str> = all.iter().map(|(_, name)| name.as_str()).collect();
+        let kinds = found_everywhere(&honest, step);
         let learnt = ["attention_back", "lora_back", "log_prob_back", "accumulate", "mean", "norm", "adam_w"];
         // The third step has one row.
         let loss = if step == 3 { vec!["fill"] } else { vec!["sums", "task", "spread"] };
         for kind in learnt.into_iter().chain(loss) {
             assert!(kinds.contains(kind), "{kind} is not among {kinds:?}");
         }
-        for (operation, (entry, name)) in all.iter().enumerate() {
-            let theirs = honest.cheated(step, operation, 3, Some(*entry));
-            let records = [ours.as_str(), theirs.text.as_str()];
-            assert_eq!(referee::parting(records), Some(*entry), "{step}: {operation}: {name}");
-            // Either may bring the inputs.
-            for inputs in [honest.record(step, Some(*entry)).inputs.unwrap(), theirs.inputs.unwrap()] {
-                let verdict = judged(records, &inputs);
-                assert_eq!(verdict.findings, [Finding::Right, Finding::Wrong], "{step}: {operation}: {name}");
-                assert_eq!((verdict.step, verdict.stands()), (Some(step), Some(0)));
-                assert_eq!(verdict.parts, Some((entry + 2, name.clone())));
-            }
+    }
+}
+
+/// Plants a false result at every operation of a step, one after another; gives the kinds of operations there are.
+fn found_everywhere(honest: &Honest, step: u64) -> BTreeSet<String> {
+    let ours = honest.record(step, None).text;
+    let all = operations(&ours);
+    for (operation, (entry, name)) in all.iter().enumerate() {
+        let theirs = honest.cheated(step, operation, 3, Some(*entry));
+        let records = [ours.as_str(), theirs.text.as_str()];
+        assert_eq!(referee::parting(records), Some(*entry), "{step}: {operation}: {name}");
+        // Either may bring the inputs.
+        for inputs in [honest.record(step, Some(*entry)).inputs.unwrap(), theirs.inputs.unwrap()] {
+            let verdict = judged(records, &inputs);
+            assert_eq!(verdict.findings, [Finding::Right, Finding::Wrong], "{step}: {operation}: {name}");
+            assert_eq!((verdict.step, verdict.stands()), (Some(step), Some(0)));
+            assert_eq!(verdict.parts, Some((entry + 2, name.clone())));
+        }
+    }
+    all.into_iter().map(|(_, name)| name).collect()
+}
+
+/// Twelve nodes of two classes in a ring with chords, with features.
+fn graph(folder: &Path) {
+    let nodes = (0..12).map(|node| {
+        let split = ["train", "train", "validation", "train", "test"][node % 5];
+        format!("n{node},c{},{split},{},{},{}\n", node % 2, node % 2, (node * 5 % 7) as f32 / 4.0, 1.5)
+    });
+    let ring = (0..12).map(|node| (node, (node + 1) % 12)).chain([(0, 5), (2, 9), (3, 7)]);
+    let edges = ring.map(|(from, to)| format!("n{from},n{to}\n"));
+    for (file, head, lines) in [
+        ("plain/nodes.csv", "id,class,split,a,b,c\n", nodes.collect::<String>()),
+        ("plain/edges.csv", "src,dst\n", edges.collect()),
+    ] {
+        let path = folder.join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, head.to_owned() + &lines).unwrap();
+    }
+}
+
+#[test]
+fn a_false_operation_on_a_graph_is_found_at_every_place() {
+    let folder = tempfile::tempdir().unwrap();
+    graph(folder.path());
+    let plain = |table: &str| ("plain", table.to_owned());
+    let cases = [
+        (plain("network = \"gcn\", dropout = 0.3, l2 = 1e-3"), vec!["messages", "thin", "pull", "stated"]),
+        (plain("network = \"sage\", neighbours = [2, 2]"), vec!["messages"]),
+        (
+            plain("network = \"gat\", heads = 2, dropout = 0.2, attention_dropout = 0.3"),
+            vec!["attend_neighbours", "attend_neighbours_back"],
+        ),
+        (plain("objective = \"contrast\", network = \"gat\""), vec!["attend_neighbours_back"]),
+    ];
+    for ((graph, table), due) in cases {
+        let text = format!(
+            "task = \"gnn\"\nbase = {{ model = \"fresh\", train = true }}\ndata = {{ train = {:?} }}\n\
+             run = {{ out = \"o\" }}\ngnn = {{ hidden = 4, {table} }}\n",
+            folder.path().join(graph)
+        );
+        let recipe = Recipe::parse(Path::new("r"), &text).unwrap();
+        let open = move || Box::new(OpenedTask::new(&recipe).unwrap()) as Box<dyn Held>;
+        let honest = Honest::of(Box::new(open), |run| Run { steps: Some(2), batch: 4, accumulate: 2, ..run });
+        let kinds = found_everywhere(&honest, 2);
+        for kind in due.into_iter().chain(["task", "mean", "norm", "adam_w"]) {
+            assert!(kinds.contains(kind), "{table}: {kind} is not among {kinds:?}");
         }
     }
 }
@@ -282,8 +372,8 @@ fn a_file_for_a_referee_says_the_same_when_it_is_read() {
     let (path, inputs) = (folder.path().join("dispute"), theirs.inputs.unwrap());
     referee::write(&path, [&ours, &theirs.text], &inputs).unwrap();
     let (records, read) = referee::open(&path).unwrap().unwrap();
-    let read = referee::judge(records.each_ref().map(String::as_str), &read);
-    assert_eq!(read, referee::judge([&ours, &theirs.text], &inputs));
+    let read = referee::judge(records.each_ref().map(String::as_str), &read, &losses);
+    assert_eq!(read, referee::judge([&ours, &theirs.text], &inputs, &losses));
     assert_eq!(read.stands(), Some(0));
 }
 
@@ -367,14 +457,70 @@ fn a_record_that_contradicts_itself_shows_nothing() {
     let changed = lines[0].replacen("\"step\":3", "\"step\":4", 1);
     assert_eq!(refused(&with(0, &changed)), "line 1 does not follow from the transcript's line before");
     assert!(refused("").contains("is empty"));
+    // The same said in other bytes: a line with a space in it, keys in another order, a line feed too few.
+    let spaced = lines[at].replacen(':', ": ", 1);
+    assert_eq!(refused(&with(at, &spaced)), format!("line {} is no line of a record", at + 1));
+    // Its first key last, of the line's own or of a loss' rule.
+    let turned = |line: &str, at: &str| {
+        let mut value: Value = serde_json::from_str(line).unwrap();
+        let object = value.pointer_mut(at).unwrap().as_object_mut().unwrap();
+        let (key, first) = object.iter().next().map(|(key, first)| (key.clone(), first.clone())).unwrap();
+        object.shift_remove(&key);
+        object.insert(key, first);
+        value.to_string()
+    };
+    assert_eq!(refused(&with(1, &turned(lines[1], ""))), "line 2 is no line of a record");
+    assert_eq!(refused(ours.trim_end()), format!("line {} is no line of a record", lines.len()));
+    let pairs = honest.record(1, None).text;
+    let task = pairs.lines().find(|line| line.contains("\"kind\":\"task\"")).unwrap();
+    let verdict = judged([&pairs, &pairs.replacen(task, &turned(task, "/operation/rule"), 1)], &[]);
+    assert_eq!(verdict.stands(), Some(0), "{verdict:?}");
+    // Parameters of more numbers than there are.
+    let mut many: Value = serde_json::from_str(lines[1]).unwrap();
+    many["shape"] = serde_json::json!([1u64 << 32, 1u64 << 32]);
+    let many = many.to_string();
+    assert_eq!(refused(&with(1, &many)), "has parameters of too many numbers");
     assert_eq!(refused(&with(at, "{}")), format!("line {} is no line of a record", at + 1));
     // Its transcript claims another state than the record ends with.
     let theirs = rechained(&honest.transcript, |steps| steps[2].after.first = blake3::hash(b"other"));
-    let (session, optim, run) = (Net::new(), optim(), four(honest.folder.path()));
-    let mut stepper = Stepper::new(&session, &optim, &run).unwrap();
+    let (session, optim) = (Net::new(), optim());
+    let mut stepper = Stepper::new(&session, &optim, &honest.run).unwrap();
     (0..2).for_each(|step| drop(stepper.step(step).unwrap()));
     let claims = record(&mut stepper, &theirs, 3, None, |_| {}).unwrap().text;
     assert!(refused(&claims).contains("does not end with the gradients and the state"));
+}
+
+#[test]
+fn nobody_is_right_about_the_shape_of_a_parameter() {
+    let honest = Honest::new();
+    let (ours, claim) = (honest.record(3, None).text, &honest.transcript);
+    let numbers = honest.record(3, Some(0)).inputs.unwrap().remove(0);
+    // Another shape of the same numbers, of which the transcript has no more than they are: the digest that goes with it
+    // wherever the parameter is taken.
+    let other = numbers.flatten_all().unwrap().reshape((1, ())).unwrap();
+    let digests = [&numbers, &other].map(|it| operation::digest(it).unwrap().to_hex().to_string());
+    let theirs = ours.replace(&digests[0], &digests[1]);
+    assert_eq!(referee::parting([&ours, &theirs]), Some(0));
+    // Said to be of the honest shape, it is false, whichever shape the file has.
+    for inputs in [&numbers, &other] {
+        let verdict = judged([&ours, &theirs], std::slice::from_ref(inputs));
+        assert_eq!(verdict.findings, [Finding::Right, Finding::Wrong], "{claim:?}");
+    }
+    // Said to be of its own, nobody can tell who has no recipe.
+    let shape = |tensor: &Tensor| format!("\"shape\":{}", serde_json::to_string(tensor.dims()).unwrap());
+    let Entry::Leaf(Leaf { name, .. }) = serde_json::from_str(ours.lines().nth(1).unwrap()).unwrap() else {
+        panic!("a record begins with a part of the state")
+    };
+    let told = |line: &str| {
+        let own = line.contains(&format!("\"name\":\"{name}\""));
+        if own { line.replacen(&shape(&numbers), &shape(&other), 1) } else { line.to_owned() }
+    };
+    let theirs: String = theirs.split_inclusive('\n').map(told).collect();
+    for inputs in [&numbers, &other] {
+        let verdict = judged([&ours, &theirs], std::slice::from_ref(inputs));
+        assert_eq!((verdict.stands(), verdict.falls()), (None, false));
+        assert!(verdict.reason.unwrap().ends_with("who has the recipe can tell"));
+    }
 }
 
 #[test]

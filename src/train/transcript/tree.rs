@@ -42,21 +42,19 @@ fn named_root<T: Sync>(all: &[T], named: impl Fn(&T) -> (&str, &[f32]) + Sync) -
     root(leaves.collect())
 }
 
-/// The leaf of a parameter's zeros, of so many; none of more than a parameter has.
-pub fn zeros(name: &str, entries: u64) -> Option<Hash> {
-    (entries <= 1 << 32).then(|| {
-        let mut hash = Hasher::new_derive_key(LEAF);
-        text(&mut hash, name);
-        hash.update(&entries.to_le_bytes());
-        let zeros = [0; 4 * NUMBERS];
-        let mut left = 4 * entries as usize;
-        while left > 0 {
-            let some = left.min(zeros.len());
-            hash.update(&zeros[..some]);
-            left -= some;
-        }
-        hash.finalize()
-    })
+/// The leaf of a parameter's zeros, of so many.
+pub fn zeros(name: &str, entries: u64) -> Hash {
+    let mut hash = Hasher::new_derive_key(LEAF);
+    text(&mut hash, name);
+    hash.update(&entries.to_le_bytes());
+    let zeros = [0; 4 * NUMBERS];
+    let mut left = entries;
+    while left > 0 {
+        let some = left.min(NUMBERS as u64);
+        hash.update(&zeros[..4 * some as usize]);
+        left -= some;
+    }
+    hash.finalize()
 }
 
 /// The leaf of a parameter.

@@ -7,9 +7,10 @@ use ftk_kernels::float::attention::AttentionSpan;
 use ftk_kernels::float::relu::Drop;
 use ftk_kernels::float::rotary::Turn;
 use ftk_kernels::float::sparse::CsrMatrix;
+use ftk_networks::ops::graph::Sparse;
 use ftk_networks::ops::{Heads, Llama3Scaling, Rope};
 
-use super::{Operation, spread, sums};
+use super::{Bits, Operation, spread, sums};
 use crate::train::adapter::LoraFactors;
 use crate::train::dropout::Dropout;
 use crate::train::rotary::Angles;
@@ -209,13 +210,10 @@ impl Operation {
                 one(norm::layer_backward_weight(x, (*eps).into(), g))
             }
             (Self::Messages {}, [x, starts, columns, values]) => {
-                let start = |start: i64| usize::try_from(start).map_err(candle_core::Error::wrap);
-                let starts = starts.to_vec1::<i64>()?.into_iter().map(start).collect::<Result<Vec<_>>>()?;
-                let (columns, values) = (columns.to_vec1::<u32>()?, values.to_vec1::<f32>()?);
                 let (senders, width) = x.dims2()?;
+                let ((starts, columns), values) = (entries(starts, columns, senders)?, values.to_vec1::<f32>()?);
                 floats([x])?;
-                hold!(starts.first() == Some(&0) && starts.is_sorted() && starts.last() == Some(&columns.len()));
-                hold!(columns.len() == values.len() && columns.iter().all(|&column| (column as usize) < senders));
+                hold!(columns.len() == values.len());
                 hold!(starts.len().saturating_mul(width) <= ENTRIES && width > 0);
                 hold!(columns.len().saturating_mul(width) <= MULTIPLICATIONS);
                 one(graph::times(CsrMatrix::new(&starts, &columns, &values, senders), x))
@@ -235,6 +233,17 @@ impl Operation {
             (Self::ReluBack {}, [y, g]) => {
                 alike([y, g])?;
                 one(graph::relu_backward(y, g))
+            }
+            (Self::AttendNeighbours { heads, drop }, [x, source, target, starts, senders]) => {
+                let (attention, edges) = attending([x, source, target], *heads, *drop, [starts, senders])?;
+                Ok(attention.forward(&edges)?.to_vec())
+            }
+            (Self::AttendNeighboursBack { heads, drop }, [x, source, target, shares, g, starts, senders]) => {
+                let (attention, edges) = attending([x, source, target], *heads, *drop, [starts, senders])?;
+                alike([x, g])?;
+                floats([shares])?;
+                hold!(shares.dims() == [edges.entries(), *heads]);
+                Ok(attention.backward(&edges, &edges.transposed(), shares, g)?.to_vec())
             }
             (Self::Thin { share, key }, [x]) => {
                 let share = f64::from(*share);
@@ -372,6 +381,38 @@ fn labelled(logits: &Tensor, labels: &Tensor) -> Result<Vec<u32>> {
     let labels = within(labels, columns(logits)?)?.to_vec1::<u32>()?;
     hold!(!labels.is_empty() && labels.len() == rows(logits)?);
     Ok(labels)
+}
+
+/// Where the rows of a sparse matrix begin, and the column of each entry, all below `width`.
+fn entries(starts: &Tensor, columns: &Tensor, width: usize) -> Result<(Vec<usize>, Vec<u32>)> {
+    let start = |start: i64| usize::try_from(start).map_err(candle_core::Error::wrap);
+    let starts = starts.to_vec1::<i64>()?.into_iter().map(start).collect::<Result<Vec<_>>>()?;
+    let columns = columns.to_vec1::<u32>()?;
+    hold!(starts.first() == Some(&0) && starts.is_sorted() && starts.last() == Some(&columns.len()));
+    hold!(columns.iter().all(|&column| (column as usize) < width));
+    Ok((starts, columns))
+}
+
+/// Attention over neighbours, and who hears whom.
+fn attending(
+    [x, source, target]: [&Tensor; 3],
+    heads: usize,
+    drop: Option<(Bits, u64)>,
+    [starts, senders]: [&Tensor; 2],
+) -> Result<(graph::Attention, Sparse<()>)> {
+    let (nodes, width) = x.dims2()?;
+    floats([x, source, target])?;
+    hold!(nodes > 0 && width > 0 && heads > 0 && width.is_multiple_of(heads));
+    hold!(source.elem_count() == width && target.elem_count() == width);
+    let drop = drop.map(|(share, key)| (f64::from(share), key));
+    hold!(drop.is_none_or(|(share, _)| (0.0..1.0).contains(&share)));
+    let (starts, senders) = entries(starts, senders, nodes)?;
+    let rows = || starts.windows(2).map(|row| &senders[row[0]..row[1]]);
+    hold!(starts.len() == nodes + 1 && rows().all(|row| row.is_sorted_by(|a, b| a < b)));
+    hold!(senders.len().saturating_mul(heads) <= ENTRIES && senders.len().saturating_mul(width) <= MULTIPLICATIONS);
+    let edges = Sparse::from_rows(nodes, rows().map(|row| row.iter().map(|&sender| (sender, ()))));
+    let (x, source, target) = (x.clone(), source.clone(), target.clone());
+    Ok((graph::Attention { x, source, target, heads, drop }, edges))
 }
 
 fn attended(
