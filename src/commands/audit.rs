@@ -135,9 +135,15 @@ fn judged(settings: &Settings, printer: &Printer) -> Result<AuditFindings> {
     let audited = audit::audit(subject, &transcript, &which, &mut see);
     bar.finish_and_clear();
     let audited = audited.map_err(|error| blamed(error, &*opened, manifest.as_ref()))?;
+    let parts = otherwise(&*opened, manifest.as_ref());
+    if !parts.is_empty() {
+        let what = format!("{MANIFEST} says of them otherwise: {}", parts.join(", "));
+        return Err(AuditError::from(Refused::new(TranscriptCheck::Run, what)).into());
+    }
     let files = if audited.shown {
         compare(&*opened, folder, manifest.as_ref(), &audited.root, &scratch.path().join("result"))?
     } else {
+        absent(&*opened, folder, &audited, &scratch.path().join("result"))?;
         Vec::new()
     };
     Ok(AuditFindings { audited, files })
@@ -215,15 +221,19 @@ pub(super) fn blamed(error: AuditError, opened: &dyn OpenedRun, manifest: Option
         let message = format!("{arithmetic} is promised to be the same nowhere, and here it is not: {refused}");
         return Advice::new(message, "audit it on the machine that trained it").into();
     }
-    if let (TranscriptCheck::Run, Some(said)) = (refused.check, manifest) {
-        let own = opened.inputs().manifest(&opened.counts());
-        let parts = ["recipe", "base", "data", "start"].into_iter().filter(|part| own[*part] != said[*part]);
-        let parts: Vec<&str> = parts.collect();
-        if !parts.is_empty() {
-            refused.what += &format!("; by its manifest: {}", parts.join(", "));
-        }
+    let parts = otherwise(opened, manifest);
+    if refused.check == TranscriptCheck::Run && !parts.is_empty() {
+        refused.what += &format!("; by its manifest: {}", parts.join(", "));
     }
     AuditError::from(refused).into()
+}
+
+/// What of what goes into a run its manifest says otherwise.
+fn otherwise(opened: &dyn OpenedRun, manifest: Option<&Value>) -> Vec<&'static str> {
+    let Some(said) = manifest else { return Vec::new() };
+    let own = opened.inputs().manifest(&opened.counts());
+    let other = |part: &&str| own.get(*part).unwrap_or(&Value::Null) != &said[*part];
+    ["recipe", "base", "data", "start", "arithmetic"].into_iter().filter(other).collect()
 }
 
 /// Exports the state that the session shows and compares it with the result's files and with what the manifest says of
@@ -259,6 +269,19 @@ fn compare(
         }
     }
     Ok(files)
+}
+
+/// Whether there is no result in the run folder, where no state is known that it could be compared with.
+///
+/// # Errors
+/// A result that is there: of that nothing can be told.
+fn absent(opened: &dyn OpenedRun, folder: &Path, audited: &Audited, scratch: &Path) -> Result<()> {
+    // Of some state or other, for the names of its files.
+    let weights = exported(opened, scratch, None)?;
+    let Some(there) = weights.into_iter().find(|file| folder.join(file).exists()) else { return Ok(()) };
+    let step = audited.result;
+    let message = format!("{there} cannot be told: no state after step {step} is kept, which it is said to be");
+    Err(Advice::new(message, format!("have that step computed again, too: --step {step}")).into())
 }
 
 /// The files below a folder, by their paths in it.

@@ -79,6 +79,9 @@ pub fn check(run: &Path, file: &Path, expect_root: Option<&str>, printer: &Print
         rows.push(json!({ "row": found.row, "steps": found.steps, "content": content }));
     }
     printer.line(NOT_SHOWN);
+    if expect_root.is_none() {
+        printer.line("not expected: without --expect-root the transcript may be any run's, or none's");
+    }
     let root = transcript.root().map(|root| root.to_hex().to_string());
     printer.object(&json!({
         "run": run, "verdict": "follows", "root": root, "rows": rows, "not_shown": NOT_SHOWN,
