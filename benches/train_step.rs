@@ -26,6 +26,10 @@ use ftk_networks::ops::{Heads, Rope};
 use ftk_networks::{Llama, LlamaVariant, Network};
 use serde_json::{Value, json};
 
+/// As the command has it: the allocator is part of what is measured.
+#[global_allocator]
+static ALLOCATOR: ftk_bases::budget::Metered = ftk_bases::budget::Metered;
+
 const VOCAB: usize = 49152;
 /// Steps before timing, and timed.
 const STEPS: [usize; 2] = [1, 5];

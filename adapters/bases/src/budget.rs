@@ -7,12 +7,14 @@
 //! held is not given back, which is at most the budget. Without [`Metered`] as the program's allocator only time is
 //! bounded.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
+
+use ftk_adapters::blocks::LargeBlocks;
 
 /// What a piece of work may use up.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +110,7 @@ pub fn within<T: Send + 'static>(budget: Budget, work: impl FnOnce() -> T + Send
     }
 }
 
-/// The system's allocator, with an eye on threads that [`within`] started.
+/// [`LargeBlocks`], with an eye on threads that [`within`] started.
 #[derive(Debug)]
 pub struct Metered;
 
@@ -137,29 +139,29 @@ impl Metered {
     }
 }
 
-// SAFETY: the system's allocator does all of it; counting neither allocates on a metered thread nor unwinds.
+// SAFETY: the other allocator does all of it; counting neither allocates on a metered thread nor unwinds.
 unsafe impl GlobalAlloc for Metered {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Self::count(layout.size());
-        // SAFETY: the caller's obligations are the system allocator's.
-        unsafe { System.alloc(layout) }
+        // SAFETY: the caller's obligations are that allocator's.
+        unsafe { LargeBlocks.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         Self::count(layout.size());
         // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
+        unsafe { LargeBlocks.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         Self::count(size);
         // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
+        unsafe { LargeBlocks.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
+        unsafe { LargeBlocks.dealloc(pointer, layout) }
     }
 }
 
