@@ -5,7 +5,6 @@ use std::arch::x86_64::*;
 use std::cell::RefCell;
 
 use half::bf16;
-use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use super::matrix::{Bf16Matrix, Bf16Side, CUT};
@@ -20,7 +19,7 @@ const PAIRS: usize = CUT / 2;
 /// Multiplications that outweigh handing them to another thread.
 const WORTH_A_THREAD: usize = 1 << 19;
 /// Rows for which entries are put together anew: enough that doing it does not count.
-const TASK: usize = 64 * ROWS;
+const TASK: usize = 128 * ROWS;
 
 /// A processor that has the instruction.
 #[derive(Clone, Copy)]
@@ -54,7 +53,7 @@ impl Avx512Bf16 {
     pub(super) fn product(self, x: &[f32], weight: Bf16Matrix<'_>, side: Bf16Side) -> Vec<f32> {
         let (terms, entries) = weight.sides(side);
         let (rows, pairs) = (x.len() / terms, terms.div_ceil(2));
-        let mut result = vec![0.0; rows * entries];
+        let mut result = Vec::with_capacity(rows * entries);
         // Kept between calls, and taken out while it is used: another product may run on this thread meanwhile.
         let mut left = LEFT.take();
         let needed = rows.next_multiple_of(ROWS) * pairs;
@@ -86,6 +85,8 @@ impl Avx512Bf16 {
             tasks.for_each(one);
         }
         LEFT.set(left);
+        // SAFETY: there is room, and the tasks have written all rows and entries.
+        unsafe { result.set_len(rows * entries) };
         result
     }
 }
@@ -93,23 +94,65 @@ impl Avx512Bf16 {
 /// Rounds at most [`ROWS`] rows, and puts pairs of terms of all of them together, pair by pair.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 fn put_rows(to: &mut [u32], x: &[f32], terms: usize) {
-    let mut pairs = [0u32; LANES];
-    for (row, x) in x.chunks_exact(terms).enumerate() {
-        for (block, x) in x.chunks(2 * LANES).enumerate() {
-            let half = |from: usize| {
+    const { assert!(ROWS <= LANES) };
+    for (block, to) in to.chunks_mut(LANES * ROWS).enumerate() {
+        let first = block * 2 * LANES;
+        let mut pairs = [_mm512_setzero_si512(); LANES];
+        for (pairs, x) in pairs.iter_mut().zip(x.chunks_exact(terms)) {
+            let x = &x[first..];
+            let mut halves = [_mm512_setzero_ps(); 2];
+            for (half, from) in halves.iter_mut().zip([0, LANES]) {
                 let count = x.len().saturating_sub(from).min(LANES);
                 // SAFETY: as many numbers as the mask has bits lie in the slice.
-                unsafe { _mm512_maskz_loadu_ps((1u32 << count).wrapping_sub(1) as u16, x.as_ptr().wrapping_add(from)) }
-            };
-            let both = _mm512_cvtne2ps_pbh(half(LANES), half(0));
-            // SAFETY: 64 bytes both.
-            unsafe { _mm512_storeu_si512(pairs.as_mut_ptr().cast(), std::mem::transmute::<__m512bh, __m512i>(both)) };
-            let at = block * LANES;
-            for (pair, &values) in pairs.iter().take(x.len().div_ceil(2)).enumerate() {
-                to[(at + pair) * ROWS + row] = values;
+                *half = unsafe { _mm512_maskz_loadu_ps(first_bits(count), x.as_ptr().wrapping_add(from)) };
             }
+            let both = _mm512_cvtne2ps_pbh(halves[1], halves[0]);
+            // SAFETY: both types are 512 bits.
+            *pairs = unsafe { std::mem::transmute::<__m512bh, __m512i>(both) };
+        }
+        for (to, pair) in to.chunks_exact_mut(ROWS).zip(turned(pairs)) {
+            // SAFETY: there are so many numbers.
+            unsafe { _mm512_mask_storeu_epi32(to.as_mut_ptr().cast(), first_bits(ROWS), pair) };
         }
     }
+}
+
+/// A mask of so many lanes, at most sixteen.
+fn first_bits(count: usize) -> __mmask16 {
+    (1u32 << count).wrapping_sub(1) as u16
+}
+
+/// Sixteen registers of sixteen numbers, the first of each in the first, and so on.
+#[target_feature(enable = "avx512f")]
+fn turned(mut rows: [__m512i; LANES]) -> [__m512i; LANES] {
+    let mut turned = rows;
+    // Pairs, then fours, within each quarter of a register.
+    for i in 0..LANES / 2 {
+        turned[2 * i] = _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);
+        turned[2 * i + 1] = _mm512_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]);
+    }
+    for i in (0..LANES).step_by(4) {
+        rows[i] = _mm512_unpacklo_epi64(turned[i], turned[i + 2]);
+        rows[i + 1] = _mm512_unpackhi_epi64(turned[i], turned[i + 2]);
+        rows[i + 2] = _mm512_unpacklo_epi64(turned[i + 1], turned[i + 3]);
+        rows[i + 3] = _mm512_unpackhi_epi64(turned[i + 1], turned[i + 3]);
+    }
+    // Register 4 a + c has column 4 q + c of rows 4 a to 4 a + 3 in its quarter q.
+    for c in 0..4 {
+        let even = [
+            _mm512_shuffle_i32x4::<0x88>(rows[c], rows[4 + c]),
+            _mm512_shuffle_i32x4::<0x88>(rows[8 + c], rows[12 + c]),
+        ];
+        let odd = [
+            _mm512_shuffle_i32x4::<0xdd>(rows[c], rows[4 + c]),
+            _mm512_shuffle_i32x4::<0xdd>(rows[8 + c], rows[12 + c]),
+        ];
+        turned[c] = _mm512_shuffle_i32x4::<0x88>(even[0], even[1]);
+        turned[8 + c] = _mm512_shuffle_i32x4::<0xdd>(even[0], even[1]);
+        turned[4 + c] = _mm512_shuffle_i32x4::<0x88>(odd[0], odd[1]);
+        turned[12 + c] = _mm512_shuffle_i32x4::<0xdd>(odd[0], odd[1]);
+    }
+    turned
 }
 
 /// Some rows times one group of entries.
@@ -161,37 +204,54 @@ impl Bf16Task<'_> {
 }
 
 /// Pairs of terms that lie in rows of the weights, one row an entry.
+#[target_feature(enable = "avx512f,avx512bw")]
 fn put_columns(to: &mut [u32], weight: Bf16Matrix<'_>, (entry, width): (usize, usize), (first, count): (usize, usize)) {
     let d_in = weight.d_in;
     let terms = 2 * first..d_in.min(2 * (first + count));
-    for lane in 0..WIDTH {
-        if lane >= width {
-            to.iter_mut().skip(lane).step_by(WIDTH).take(count).for_each(|to| *to = 0);
-            continue;
-        }
-        let row: &[u16] = weight.values[(entry + lane) * d_in..][..d_in][terms.clone()].reinterpret_cast();
-        let (pairs, rest) = row.as_chunks::<2>();
-        for (pair, values) in pairs.iter().enumerate() {
-            to[pair * WIDTH + lane] = u32::from(values[0]) | u32::from(values[1]) << 16;
-        }
-        if let [last] = rest {
-            to[pairs.len() * WIDTH + lane] = u32::from(*last);
+    let row = |lane: usize| -> &[bf16] {
+        if lane < width { &weight.values[(entry + lane) * d_in..][..d_in][terms.clone()] } else { &[] }
+    };
+    for (block, to) in to[..count * WIDTH].chunks_mut(LANES * WIDTH).enumerate() {
+        for half in [0, LANES] {
+            let mut pairs = [_mm512_setzero_si512(); LANES];
+            for (lane, pairs) in pairs.iter_mut().enumerate() {
+                let row = row(half + lane);
+                let row = &row[(block * WIDTH).min(row.len())..];
+                let mask = 1u32.checked_shl(row.len().min(WIDTH) as u32).unwrap_or(0).wrapping_sub(1);
+                // SAFETY: as many numbers as the mask has bits lie in the slice.
+                *pairs = unsafe { _mm512_maskz_loadu_epi16(mask, row.as_ptr().cast()) };
+            }
+            for (to, pair) in to.chunks_exact_mut(WIDTH).zip(turned(pairs)) {
+                // SAFETY: sixteen numbers from either half on lie in the chunk.
+                unsafe { _mm512_storeu_si512(to[half..][..LANES].as_mut_ptr().cast(), pair) };
+            }
         }
     }
 }
 
 /// Pairs of terms that lie in two rows of the weights, one below the other.
+#[target_feature(enable = "avx512f,avx512bw")]
 fn put_pairs(to: &mut [u32], weight: Bf16Matrix<'_>, (entry, width): (usize, usize), (first, count): (usize, usize)) {
-    let row = |term: usize| -> &[bf16] {
+    let mask = 1u32.checked_shl(width as u32).unwrap_or(0).wrapping_sub(1);
+    let row = |term: usize| {
         let row = weight.values.get(term * weight.d_in..(term + 1) * weight.d_in);
-        row.map_or(&[], |row| &row[entry..entry + width])
+        // SAFETY: `width` entries lie in a row from there on; of a row that is not there none is read.
+        row.map_or(_mm512_setzero_si512(), |row| unsafe {
+            _mm512_maskz_loadu_epi16(mask, row[entry..entry + width].as_ptr().cast())
+        })
     };
     for (pair, to) in to.chunks_exact_mut(WIDTH).take(count).enumerate() {
         let term = 2 * (first + pair);
-        let (even, odd): (&[u16], &[u16]) = (row(term).reinterpret_cast(), row(term + 1).reinterpret_cast());
-        to.fill(0);
-        to.iter_mut().zip(even).for_each(|(to, &value)| *to = u32::from(value));
-        to.iter_mut().zip(odd).for_each(|(to, &value)| *to |= u32::from(value) << 16);
+        let (even, odd) = (row(term), row(term + 1));
+        for (half, to) in to.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+            let wide = |x: __m512i| {
+                let x = if half == 0 { _mm512_castsi512_si256(x) } else { _mm512_extracti64x4_epi64::<1>(x) };
+                _mm512_cvtepu16_epi32(x)
+            };
+            let pairs = _mm512_or_si512(wide(even), _mm512_slli_epi32::<16>(wide(odd)));
+            // SAFETY: sixteen numbers.
+            unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), pairs) };
+        }
     }
 }
 
@@ -223,7 +283,7 @@ unsafe fn sums<const R: usize>(
     for (row, sums) in sums.iter().take(held).enumerate() {
         for (half, &sum) in sums.iter().enumerate() {
             let count = width.saturating_sub(half * LANES).min(LANES);
-            let mask = (1u32 << count).wrapping_sub(1) as u16;
+            let mask = first_bits(count);
             let to = to.wrapping_add(row * stride + half * LANES);
             // SAFETY: as many entries as the mask has bits lie there.
             unsafe {
