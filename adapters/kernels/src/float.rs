@@ -23,6 +23,8 @@ pub mod swiglu;
 #[cfg(test)]
 mod tests;
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use crate::vectors::vectorised;
@@ -39,6 +41,18 @@ const CHUNK: usize = 1 << 14;
 /// Rows of `width` entries that make one chunk.
 fn rows_a_chunk(width: usize) -> usize {
     (CHUNK / width.max(1)).max(1)
+}
+
+/// So many numbers, which `write` writes: clearing them first would take as long as many a kernel does.
+///
+/// # Safety
+/// It must write all of them.
+unsafe fn written(count: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
+    let mut values = Vec::with_capacity(count);
+    write(&mut values.spare_capacity_mut()[..count]);
+    // SAFETY: there is room, and the caller promises that all are written.
+    unsafe { values.set_len(count) };
+    values
 }
 
 /// `x += y`, entry by entry.
@@ -83,12 +97,18 @@ pub fn sum_rows(x: &[f32], row: &[f32]) -> Vec<f32> {
 /// If the lengths differ.
 pub fn sum(x: &[f32], y: &[f32]) -> Vec<f32> {
     assert_eq!(x.len(), y.len(), "a sum needs operands of one length");
-    let mut sum = vec![0.0; x.len()];
-    sum.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK).zip(y.par_chunks(CHUNK))).for_each(|(sum, (x, y))| {
-        vectorised(
-            #[inline(always)]
-            || sum.iter_mut().zip(x.iter().zip(y)).for_each(|(sum, (x, y))| *sum = x + y),
-        );
-    });
-    sum
+    let write = |sum: &mut [MaybeUninit<f32>]| {
+        sum.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK).zip(y.par_chunks(CHUNK))).for_each(|(sum, (x, y))| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (sum, (x, y)) in sum.iter_mut().zip(x.iter().zip(y)) {
+                        sum.write(x + y);
+                    }
+                },
+            );
+        });
+    };
+    // SAFETY: as many chunks, of as many entries, as the operands have.
+    unsafe { written(x.len(), write) }
 }

@@ -1,9 +1,11 @@
 //! Root-mean-square normalisation (Zhang and Sennrich 2019) and layer normalisation (Ba et al. 2016).
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::elementary::reduce;
-use super::rows_a_chunk;
+use super::{rows_a_chunk, written};
 use crate::vectors::vectorised;
 
 /// `x / sqrt(mean(x^2) + eps) * weight` over rows as long as `weight`.
@@ -13,22 +15,24 @@ use crate::vectors::vectorised;
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     let width = weight.len();
     assert!(width > 0 && x.len().is_multiple_of(width), "a norm needs whole rows");
-    let mut y = vec![0.0; x.len()];
     let chunk = width * rows_a_chunk(width);
-    y.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(y, x)| {
-        vectorised(
-            #[inline(always)]
-            || {
-                for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                    let inverse = inverse(x, eps);
-                    for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
-                        *y = x * inverse * w;
+    let write = |y: &mut [MaybeUninit<f32>]| {
+        y.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(y, x)| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                        let inverse = inverse(x, eps);
+                        for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
+                            y.write(x * inverse * w);
+                        }
                     }
-                }
-            },
-        );
-    });
-    y
+                },
+            );
+        });
+    };
+    // SAFETY: every row, which is as long as the weight.
+    unsafe { written(x.len(), write) }
 }
 
 /// Gradient of [`rms_norm`] with respect to `x`, given that of its result.
@@ -38,25 +42,27 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
 pub fn rms_norm_backward(x: &[f32], weight: &[f32], eps: f32, gradient: &[f32]) -> Vec<f32> {
     let width = weight.len();
     assert!(width > 0 && x.len().is_multiple_of(width) && x.len() == gradient.len(), "a norm needs whole rows");
-    let mut dx = vec![0.0; x.len()];
     let chunk = width * rows_a_chunk(width);
-    let operands = x.par_chunks(chunk).zip(gradient.par_chunks(chunk));
-    dx.par_chunks_mut(chunk).zip(operands).for_each(|(dx, (x, g))| {
-        vectorised(
-            #[inline(always)]
-            || {
-                let rows = x.chunks_exact(width).zip(g.chunks_exact(width));
-                for (dx, (x, g)) in dx.chunks_exact_mut(width).zip(rows) {
-                    let inverse = inverse(x, eps);
-                    let along = reduce([g, weight, x], |[g, w, x]| g * w * x) * inverse * inverse / width as f32;
-                    for (((dx, x), g), w) in dx.iter_mut().zip(x).zip(g).zip(weight) {
-                        *dx = (g * w - x * along) * inverse;
+    let write = |dx: &mut [MaybeUninit<f32>]| {
+        let operands = x.par_chunks(chunk).zip(gradient.par_chunks(chunk));
+        dx.par_chunks_mut(chunk).zip(operands).for_each(|(dx, (x, g))| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    let rows = x.chunks_exact(width).zip(g.chunks_exact(width));
+                    for (dx, (x, g)) in dx.chunks_exact_mut(width).zip(rows) {
+                        let inverse = inverse(x, eps);
+                        let along = reduce([g, weight, x], |[g, w, x]| g * w * x) * inverse * inverse / width as f32;
+                        for (((dx, x), g), w) in dx.iter_mut().zip(x).zip(g).zip(weight) {
+                            dx.write((g * w - x * along) * inverse);
+                        }
                     }
-                }
-            },
-        );
-    });
-    dx
+                },
+            );
+        });
+    };
+    // SAFETY: every row, which is as long as the weight.
+    unsafe { written(x.len(), write) }
 }
 
 /// Gradient of [`rms_norm`] with respect to its weight of `width` entries, given that of its result: the sum over rows,

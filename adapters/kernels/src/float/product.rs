@@ -23,6 +23,10 @@ const FEW_TERMS: usize = 2;
 /// Columns up to which chains of our own with lanes along the rows are faster.
 const THIN: usize = 8;
 
+/// Most terms of a product that is one chain: added to what stands somewhere it gives what it gives on its own and then
+/// added.
+pub const CHAIN: usize = CUT;
+
 /// `scale a b`, or that added to what stands in `result`, whose rows are `row_stride` entries apart.
 ///
 /// # Panics
@@ -34,24 +38,45 @@ pub fn product(
     (a, b): (MatrixView<'_>, MatrixView<'_>),
     threads: Threads,
 ) {
+    let (m, n) = (a.rows, b.columns);
+    let lies = m == 0 || n == 0 || n <= row_stride && (m - 1) * row_stride + n <= result.len();
+    assert!(lies, "the result must lie in its slice");
+    // SAFETY: it does, and is borrowed mutably.
+    unsafe { product_at((result.as_mut_ptr(), row_stride), onto, scale, (a, b), threads) }
+}
+
+/// As [`product`], of a result that begins at an address.
+///
+/// # Safety
+/// The rows of the result lie there, are nobody else's, and have been written if the product is added to them.
+unsafe fn product_at(
+    (result, row_stride): (*mut f32, usize),
+    onto: Onto,
+    scale: f32,
+    (a, b): (MatrixView<'_>, MatrixView<'_>),
+    threads: Threads,
+) {
     let (m, k, n) = (a.rows, a.columns, b.columns);
     assert_eq!(k, b.rows, "columns of the left and rows of the right factor must agree");
     assert!(a.fits() && b.fits(), "the factors must lie in their slices");
     if m == 0 || n == 0 {
         return;
     }
-    assert!(n <= row_stride && (m - 1) * row_stride + n <= result.len(), "the result must lie in its slice");
     if k == 0 && onto == Onto::Nothing {
-        result.chunks_mut(row_stride).take(m).for_each(|row| row[..n].fill(0.0));
+        // SAFETY: as the caller promises; every bit pattern is a number.
+        (0..m).for_each(|row| unsafe { result.add(row * row_stride).write_bytes(0, n) });
     }
     for first in (0..k).step_by(CUT) {
         let terms = CUT.min(k - first);
         let factors = (a.columns(first, terms), b.rows(first, terms));
         let onto = if first == 0 { onto } else { Onto::Present };
-        if by_gemm(factors) {
-            whole((result, row_stride), onto, scale, factors, threads);
-        } else {
-            chain::product((result, row_stride), onto, scale, factors, threads);
+        // SAFETY: as the caller promises; the first slice has written what is added to.
+        unsafe {
+            if by_gemm(factors) {
+                whole((result, row_stride), onto, scale, factors, threads);
+            } else {
+                chain::product((result, row_stride), onto, scale, factors, threads);
+            }
         }
     }
 }
@@ -75,9 +100,12 @@ fn gemm_runs() -> bool {
     is_fused()
 }
 
-/// As [`product`], of at most [`CUT`] terms, by `gemm`.
-fn whole(
-    (result, row_stride): (&mut [f32], usize),
+/// As [`product_at`], of at most [`CUT`] terms, by `gemm`.
+///
+/// # Safety
+/// As [`product_at`].
+unsafe fn whole(
+    (result, row_stride): (*mut f32, usize),
     onto: Onto,
     scale: f32,
     (a, b): (MatrixView<'_>, MatrixView<'_>),
@@ -85,21 +113,20 @@ fn whole(
 ) {
     let (m, k, n) = (a.rows, a.columns, b.columns);
     assert!(a.fits() && b.fits() && k == b.rows, "the factors must lie in their slices and fit");
-    assert!(n <= row_stride && (m - 1) * row_stride + n <= result.len(), "the result must lie in its slice");
     let parallelism = match threads {
         Threads::One => Parallelism::None,
         Threads::All => Parallelism::Rayon(rayon::current_num_threads()),
     };
     let columns_first = gemm_f32::gemm::f32::get_gemm_fn();
-    // SAFETY: every index the product touches was shown above to lie in its slice, and `result` is
-    // borrowed mutably, so it overlaps neither factor. The kernel wants columns that lie together: of the result
-    // transposed, which is the product of the transposed factors in the other order.
+    // SAFETY: every index of a factor was shown above to lie in its slice, the caller promises the same of the result,
+    // which overlaps neither factor as nobody else's, and which is read only if it is added to. The kernel wants columns
+    // that lie together: of the result transposed, which is the product of the transposed factors in the other order.
     unsafe {
         columns_first(
             n,
             m,
             k,
-            result.as_mut_ptr(),
+            result,
             row_stride as isize,
             1,
             onto == Onto::Present,
@@ -124,7 +151,12 @@ fn whole(
 /// # Panics
 /// As [`product`].
 pub fn new_product(scale: f32, a: MatrixView<'_>, b: MatrixView<'_>) -> Vec<f32> {
-    let mut result = vec![0.0; a.rows * b.columns];
-    product((&mut result, b.columns), Onto::Nothing, scale, (a, b), Threads::All);
+    let entries = a.rows * b.columns;
+    let mut result = Vec::with_capacity(entries);
+    // SAFETY: there is room for all rows, which lie one after another, and a product onto nothing writes every entry.
+    unsafe {
+        product_at((result.as_mut_ptr(), b.columns), Onto::Nothing, scale, (a, b), Threads::All);
+        result.set_len(entries);
+    }
     result
 }

@@ -36,34 +36,43 @@ impl Target {
     #[inline(always)]
     unsafe fn put<I: Instruction>(self, with: I, (row, column): (usize, usize), sums: &[f32]) {
         for (lane, &sum) in sums.iter().enumerate() {
-            // SAFETY: as the caller promises.
-            let entry = unsafe { &mut *self.values.add(row * self.row_stride + (column + lane) * self.column_stride) };
-            *entry = match self.onto {
-                Onto::Nothing => self.scale * sum,
-                Onto::Present => with.fma(self.scale, sum, *entry),
-            };
+            // SAFETY: as the caller promises; it has been written if it is added to.
+            unsafe {
+                let entry = self.values.add(row * self.row_stride + (column + lane) * self.column_stride);
+                entry.write(match self.onto {
+                    Onto::Nothing => self.scale * sum,
+                    Onto::Present => with.fma(self.scale, sum, entry.read()),
+                });
+            }
         }
     }
 }
 
-/// [`super::product`] over at most [`CUT`] terms.
+/// [`super::product_at`] over at most [`CUT`] terms.
 ///
 /// # Panics
-/// If there are more, or the result does not lie in its slice.
-pub(super) fn product(
-    result: (&mut [f32], usize),
+/// If there are more.
+///
+/// # Safety
+/// As there.
+pub(super) unsafe fn product(
+    result: (*mut f32, usize),
     onto: Onto,
     scale: f32,
     factors: (MatrixView<'_>, MatrixView<'_>),
     threads: Threads,
 ) {
-    run(is_fused(), result, onto, scale, factors, threads);
+    // SAFETY: as the caller promises.
+    unsafe { run(is_fused(), result, onto, scale, factors, threads) }
 }
 
 /// As [`product`], with or without the processor's own fused multiply-add.
-pub(super) fn run(
+///
+/// # Safety
+/// As there.
+pub(super) unsafe fn run(
     fused: bool,
-    (result, row_stride): (&mut [f32], usize),
+    (result, row_stride): (*mut f32, usize),
     onto: Onto,
     scale: f32,
     (a, b): (MatrixView<'_>, MatrixView<'_>),
@@ -71,8 +80,7 @@ pub(super) fn run(
 ) {
     assert!(a.columns <= CUT && a.columns == b.rows, "a chain has at most so many terms");
     let (m, n) = (a.rows, b.columns);
-    assert!(m == 0 || (m - 1) * row_stride + n <= result.len(), "the result must lie in its slice");
-    let target = Target { values: result.as_mut_ptr(), row_stride, column_stride: 1, onto, scale };
+    let target = Target { values: result, row_stride, column_stride: 1, onto, scale };
     // Lanes lie along the dimension that is contiguous in memory, or else along the longer one.
     let turn = match (a.row_stride == 1, b.column_stride == 1) {
         (true, false) => true,
