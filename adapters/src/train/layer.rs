@@ -102,9 +102,17 @@ impl Layer {
             })?;
             gradients.add_trained(self.name.clone(), learnt)?;
         }
+        let weight = if self.input { Some(self.open()?) } else { None };
+        // Nobody wants to see what each of them gives.
+        if let (Some(weight), Some(lora), Some(low), None, false) =
+            (&weight, &self.lora, low, &self.dropout, trace::on())
+            && let Some([dx, da, db]) = linear::backward_all(x, low, weight, lora, g)?
+        {
+            self.learn(da, db, gradients)?;
+            return Ok(Some(dx));
+        }
         let mut dx = None;
-        if self.input {
-            let weight = self.open()?;
+        if let Some(weight) = weight {
             let [through] = trace::seen([linear::backward(&weight, g)?], || {
                 Ok((Operation::LinearBack {}, vec![weight, g.clone()]))
             })?;
@@ -119,11 +127,17 @@ impl Layer {
             if let Some(own) = dx {
                 dx = Some(sum(&own, &self.dropped(&through)?)?);
             }
-            if self.trained {
-                gradients.add_trained(format!("{}.lora_A", self.site), da)?;
-                gradients.add_trained(format!("{}.lora_B", self.site), db)?;
-            }
+            self.learn(da, db, gradients)?;
         }
         Ok(dx)
+    }
+
+    /// Gives the factors their gradients, if they are trained.
+    fn learn(&self, da: Tensor, db: Tensor, gradients: &mut Gradients) -> Result<()> {
+        if self.trained {
+            gradients.add_trained(format!("{}.lora_A", self.site), da)?;
+            gradients.add_trained(format!("{}.lora_B", self.site), db)?;
+        }
+        Ok(())
     }
 }

@@ -5,9 +5,15 @@ use ftk_kernels::float::softmax;
 
 use super::host;
 
-/// `log softmax(logits)` at `labels`: one value a row of logits `(rows, vocab)`.
-pub(super) fn log_prob(logits: &Tensor, labels: &[u32]) -> Result<Tensor> {
-    match host::read([logits], |[logits]| Ok(softmax::log_prob(logits, labels)))? {
+/// The logarithm of the sum of exponentials of each row, which both ways need; `None` where they are not in host memory.
+pub(super) fn log_sums(logits: &Tensor, labels: &[u32]) -> Result<Option<Vec<f32>>> {
+    host::read([logits], |[logits]| Ok(softmax::log_sums(logits, labels)))
+}
+
+/// `log softmax(logits)` at `labels`: one value a row of logits `(rows, vocab)`, given [`log_sums`] of them.
+pub(super) fn log_prob(logits: &Tensor, labels: &[u32], sums: Option<&[f32]>) -> Result<Tensor> {
+    let on_host = sums.map(|sums| host::read([logits], |[logits]| Ok(softmax::log_prob(logits, labels, sums))));
+    match on_host.transpose()?.flatten() {
         Some(values) => Tensor::from_vec(values, labels.len(), logits.device()),
         None => on_device(logits, labels),
     }
@@ -34,14 +40,16 @@ fn on_device(logits: &Tensor, labels: &[u32]) -> Result<Tensor> {
     ((logits.gather(&at, 1)? - largest)? - total)?.squeeze(1)
 }
 
-/// Gradient of [`log_prob`] with respect to the logits, given that of its result. On the CPU it takes
-/// the place of `logits`, which nobody else may use.
-pub(super) fn backward(logits: Tensor, labels: &[u32], g: &[f32]) -> Result<Tensor> {
-    if logits.device().is_cpu() && logits.is_contiguous() {
-        logits.inplace_op1(&LogProbBackward { labels, g })?;
-        return Ok(logits);
+/// Gradient of [`log_prob`] with respect to the logits, given [`log_sums`] of them and that of its result. With these it
+/// takes the place of `logits`, which nobody else may use.
+pub(super) fn backward(logits: Tensor, labels: &[u32], sums: Option<&[f32]>, g: &[f32]) -> Result<Tensor> {
+    match sums {
+        Some(sums) if logits.is_contiguous() => {
+            logits.inplace_op1(&LogProbBackward { labels, sums, g })?;
+            Ok(logits)
+        }
+        _ => backward_on_device(&logits, labels, g),
     }
-    backward_on_device(&logits, labels, g)
 }
 
 fn backward_on_device(logits: &Tensor, labels: &[u32], g: &[f32]) -> Result<Tensor> {
@@ -54,6 +62,7 @@ fn backward_on_device(logits: &Tensor, labels: &[u32], g: &[f32]) -> Result<Tens
 /// [`softmax::log_prob_backward`] on a tensor's own values.
 struct LogProbBackward<'a> {
     labels: &'a [u32],
+    sums: &'a [f32],
     g: &'a [f32],
 }
 
@@ -65,7 +74,8 @@ impl InplaceOp1 for LogProbBackward<'_> {
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
         let CpuStorage::F32(values) = storage else { candle_core::bail!("logits must be f32") };
         let first = layout.start_offset();
-        softmax::log_prob_backward(&mut values[first..][..layout.shape().elem_count()], self.labels, self.g);
+        let values = &mut values[first..][..layout.shape().elem_count()];
+        softmax::log_prob_backward(values, self.labels, self.sums, self.g);
         Ok(())
     }
 }
@@ -81,7 +91,10 @@ mod tests {
     fn kernels_and_tensor_operations_agree() {
         let (labels, g) = ([4u32, 0, 30, 2], [0.5f32, -1.0, 0.0, 2.0]);
         let logits = (random(1, &[4, 37]) * 20.0).unwrap();
-        close(&log_prob(&logits, &labels).unwrap(), &on_device(&logits, &labels).unwrap());
+        let sums = log_sums(&logits, &labels).unwrap();
+        assert!(sums.is_some());
+        let ours = log_prob(&logits, &labels, sums.as_deref()).unwrap();
+        close(&ours, &on_device(&logits, &labels).unwrap());
         // The label of the second row is made the largest, together with another.
         let mut rows = logits.to_vec2::<f32>().unwrap();
         (rows[1][0], rows[1][36]) = (100.0, 100.0);
@@ -89,6 +102,7 @@ mod tests {
         assert_eq!(hits(&logits, &labels).unwrap(), [false, true, false, false]);
         assert_eq!(hits_on_device(&logits, &labels).unwrap(), [false, true, false, false]);
         let theirs = backward_on_device(&logits, &labels, &g).unwrap();
-        close(&backward(logits, &labels, &g).unwrap(), &theirs);
+        let sums = log_sums(&logits, &labels).unwrap();
+        close(&backward(logits, &labels, sums.as_deref(), &g).unwrap(), &theirs);
     }
 }

@@ -99,14 +99,15 @@ impl Train<'_> {
             let layer = open.of_rows(first, count);
             let (part, labels) = (rows_of(x, first, count)?, &labels[first..first + count]);
             let (logits, low) = layer.forward(&part)?;
-            let [value] = trace::seen([log_prob::log_prob(&logits, labels)?], || {
+            let sums = log_prob::log_sums(&logits, labels)?;
+            let [value] = trace::seen([log_prob::log_prob(&logits, labels, sums.as_deref())?], || {
                 Ok((Operation::LogProb {}, vec![logits.clone(), Tensor::new(labels, logits.device())?]))
             })?;
             values.push(value);
             self.hits.extend(log_prob::hits(&logits, labels)?);
             if let (Some(slopes), true) = (&slopes, layer.needed()) {
                 let mut gradients = Gradients::default();
-                let g = of_logits(logits, labels, &rows_of(slopes, first, count)?)?;
+                let g = of_logits(logits, labels, sums.as_deref(), &rows_of(slopes, first, count)?)?;
                 let dx = layer.backward(&part, low.as_ref(), &g, &mut gradients)?;
                 known.push((dx, gradients));
             }
@@ -127,7 +128,8 @@ impl Train<'_> {
                     None => {
                         let (part, labels) = (rows_of(&x, first, count)?, &labels[first..first + count]);
                         let (logits, low) = layer.forward(&part)?;
-                        let g = of_logits(logits, labels, &rows_of(&g, first, count)?)?;
+                        let sums = log_prob::log_sums(&logits, labels)?;
+                        let g = of_logits(logits, labels, sums.as_deref(), &rows_of(&g, first, count)?)?;
                         layer.backward(&part, low.as_ref(), &g, gradients)?
                     }
                 };
@@ -150,9 +152,9 @@ fn join(parts: &[Tensor]) -> candle_core::Result<Tensor> {
 }
 
 /// The gradient of logits, which it takes the place of.
-fn of_logits(logits: Tensor, labels: &[u32], slopes: &Tensor) -> candle_core::Result<Tensor> {
+fn of_logits(logits: Tensor, labels: &[u32], sums: Option<&[f32]>, slopes: &Tensor) -> candle_core::Result<Tensor> {
     let before = if trace::on() { Some(logits.copy()?) } else { None };
-    let [g] = trace::seen([log_prob::backward(logits, labels, &slopes.to_vec1::<f32>()?)?], || {
+    let [g] = trace::seen([log_prob::backward(logits, labels, sums, &slopes.to_vec1::<f32>()?)?], || {
         let logits = before.into_iter();
         let beside = [Tensor::new(labels, &Device::Cpu)?, slopes.clone()];
         Ok((Operation::LogProbBack {}, logits.chain(beside).collect()))

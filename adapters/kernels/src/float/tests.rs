@@ -47,8 +47,9 @@ fn pinned_digests_of_all_kernels() {
 
     let labels: Vec<u32> = (0..37).map(|row| row * 5 % 48).collect();
     let mut logits = x.clone();
-    softmax::log_prob_backward(&mut logits, &labels, &g[..37]);
-    found.push(("log-probabilities", digest(&[softmax::log_prob(&x, &labels), logits])));
+    let sums = softmax::log_sums(&x, &labels);
+    softmax::log_prob_backward(&mut logits, &labels, &sums, &g[..37]);
+    found.push(("log-probabilities", digest(&[softmax::log_prob(&x, &labels, &sums), logits])));
 
     let positions: Vec<u32> = (0..37).map(|row| row * 3 % 11).collect();
     let angles = [values(11 * 6, 5), values(11 * 6, 6)];

@@ -279,13 +279,15 @@ impl Operation {
             (Self::Task { .. }, _) => candle_core::bail!("what a task makes of results is computed by who knows tasks"),
             (Self::LogProb {}, [logits, labels]) => {
                 let labels = labelled(logits, labels)?;
-                one(log_prob::log_prob(logits, &labels))
+                let sums = log_prob::log_sums(logits, &labels)?;
+                one(log_prob::log_prob(logits, &labels, sums.as_deref()))
             }
             (Self::LogProbBack {}, [logits, labels, slopes]) => {
                 let labels = labelled(logits, labels)?;
                 let slopes = slopes.to_vec1::<f32>()?;
                 hold!(slopes.len() == labels.len());
-                one(log_prob::backward(logits.copy()?, &labels, &slopes))
+                let sums = log_prob::log_sums(logits, &labels)?;
+                one(log_prob::backward(logits.copy()?, &labels, sums.as_deref(), &slopes))
             }
             (Self::Accumulate {}, [g]) => one(host::sum(&g.zeros_like()?, g)),
             (Self::Accumulate {}, [sum, g]) => {
