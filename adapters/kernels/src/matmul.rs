@@ -3,6 +3,7 @@
 //! Weights are `(d_out, d_in)`, inputs `(rows, d_in)`, results `(rows, d_out)`, all row-major.
 //! The kernels differ by instruction set only: integer sums do not depend on their order.
 
+mod block;
 #[cfg(target_arch = "x86_64")]
 mod digits;
 #[cfg(target_arch = "x86_64")]
@@ -10,17 +11,10 @@ mod wide;
 
 use rayon::prelude::*;
 
+use self::block::{BLOCK, BlockKernel, BlockSums, WeightEntry, block, dot, transpose};
+
 /// Most inputs one sum may have: `2^15 * 2^31 * 2^16 = 2^62` fits an `i64`.
 pub const MAX_INPUTS: usize = 1 << 16;
-
-/// Rows of weights, and rows of inputs, that one kernel call works on: so many sums fit the registers.
-const BLOCK: usize = 4;
-
-/// Sums of [`BLOCK`] rows of weights, each with [`BLOCK`] rows of inputs.
-type BlockSums = [[i64; BLOCK]; BLOCK];
-
-/// `sums[o][t] = sum_i weights[o][i] * inputs[t][i]`; all rows are of one length.
-type Kernel<W> = fn([&[W]; BLOCK], [&[i32]; BLOCK]) -> BlockSums;
 
 /// Exact products of 16-bit weights and 32-bit inputs.
 ///
@@ -69,7 +63,7 @@ fn join(high: &[i64], low: &[i64], limb: u32) -> Vec<i128> {
     high.iter().zip(low).map(|(&high, &low)| (i128::from(high) << limb) + i128::from(low)).collect()
 }
 
-fn multiply<W: WeightEntry>(kernel: Kernel<W>, weights: &[W], inputs: &[i32], d_in: usize) -> Vec<i64> {
+fn multiply<W: WeightEntry>(kernel: BlockKernel<W>, weights: &[W], inputs: &[i32], d_in: usize) -> Vec<i64> {
     assert!(d_in > 0, "a sum needs inputs");
     assert!(weights.len().is_multiple_of(d_in) && inputs.len().is_multiple_of(d_in), "rows must fill their matrices");
     let (d_out, rows) = (weights.len() / d_in, inputs.len() / d_in);
@@ -92,31 +86,8 @@ fn multiply<W: WeightEntry>(kernel: Kernel<W>, weights: &[W], inputs: &[i32], d_
     transpose(&sums, d_out, rows)
 }
 
-/// At most [`BLOCK`] rows, the last of them again where there are fewer.
-fn block<T>(rows: &[T], width: usize) -> [&[T]; BLOCK] {
-    let last = rows.len() / width - 1;
-    std::array::from_fn(|row| &rows[row.min(last) * width..][..width])
-}
-
-/// `(height, width)` to `(width, height)`.
-fn transpose(values: &[i64], height: usize, width: usize) -> Vec<i64> {
-    const BLOCK: usize = 16;
-    if width == 1 {
-        return values.to_vec();
-    }
-    let mut turned = vec![0; values.len()];
-    turned.par_chunks_mut(BLOCK * height).enumerate().for_each(|(block, turned)| {
-        for from in 0..height {
-            for (to, &value) in values[from * width..][..width][block * BLOCK..].iter().take(BLOCK).enumerate() {
-                turned[to * height + from] = value;
-            }
-        }
-    });
-    turned
-}
-
 /// The fastest kernel for weights of 32 bits that this processor runs.
-fn kernel() -> Kernel<i32> {
+fn kernel() -> BlockKernel<i32> {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") {
@@ -129,18 +100,8 @@ fn kernel() -> Kernel<i32> {
     portable
 }
 
-/// An entry of a matrix of weights, of 16 or 32 bits.
-trait WeightEntry: Copy + Into<i32> + Sync {}
-
-impl<W: Copy + Into<i32> + Sync> WeightEntry for W {}
-
 fn portable<W: WeightEntry>(weights: [&[W]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
     std::array::from_fn(|o| std::array::from_fn(|t| dot(weights[o], inputs[t])))
-}
-
-/// Callers bound every partial sum below 2^63; without the check the loop vectorises.
-fn dot<W: WeightEntry>(weights: &[W], inputs: &[i32]) -> i64 {
-    weights.iter().zip(inputs).fold(0, |sum: i64, (&w, &x)| sum.wrapping_add(i64::from(w.into()) * i64::from(x)))
 }
 
 #[cfg(test)]
@@ -183,8 +144,8 @@ mod tests {
     }
 
     /// Every kernel for weights of 32 bits this processor runs.
-    fn kernels() -> Vec<Kernel<i32>> {
-        let mut kernels: Vec<Kernel<i32>> = vec![portable, kernel()];
+    fn kernels() -> Vec<BlockKernel<i32>> {
+        let mut kernels: Vec<BlockKernel<i32>> = vec![portable, kernel()];
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") {
             kernels.push(wide::avx2);

@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, BlockSums, dot};
+use super::block::{BLOCK, BlockSums, dot};
 
 /// Callers reach this only through the feature check in [`super::kernel`].
 pub(super) fn avx512(weights: [&[i32]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {

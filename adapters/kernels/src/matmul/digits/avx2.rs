@@ -2,19 +2,19 @@
 
 use std::arch::x86_64::*;
 
-use super::{Digits, Kernel, OUTPUTS, ROWS, TileSums};
+use super::plane::{DigitKernel, DigitPlanes, OUTPUTS, ROWS, TileSums};
 
 /// Entries of a register.
 const ENTRIES: usize = 16;
 
 /// The kernel, where this processor has the instructions.
-pub(super) fn kernel() -> Option<Kernel> {
+pub(super) fn kernel() -> Option<DigitKernel> {
     // SAFETY: the instructions were detected.
     is_x86_feature_detected!("avx2").then_some(|weights, inputs| unsafe { sums(weights, inputs) })
 }
 
 #[target_feature(enable = "avx2")]
-fn sums([a, b, c, d]: [&[i16]; OUTPUTS], inputs: &Digits) -> TileSums {
+fn sums([a, b, c, d]: [&[i16]; OUTPUTS], inputs: &DigitPlanes) -> TileSums {
     // As many sums as the registers hold.
     if inputs.count == 2 {
         let ([a, b], [c, d]) = (tile::<2, 2>([a, b], inputs), tile::<2, 2>([c, d], inputs));
@@ -28,7 +28,7 @@ fn sums([a, b, c, d]: [&[i16]; OUTPUTS], inputs: &Digits) -> TileSums {
 }
 
 #[target_feature(enable = "avx2")]
-fn tile<const O: usize, const COUNT: usize>(weights: [&[i16]; O], inputs: &Digits) -> [[i64; ROWS]; O] {
+fn tile<const O: usize, const COUNT: usize>(weights: [&[i16]; O], inputs: &DigitPlanes) -> [[i64; ROWS]; O] {
     let len = weights[0].len();
     assert!(weights.iter().all(|row| row.len() == len) && inputs.holds(len) && inputs.count == COUNT, "one length");
     let (steps, whole, planes) = (len.div_ceil(ENTRIES), len / ENTRIES * ENTRIES, inputs.planes.as_ptr());

@@ -1,10 +1,11 @@
 use proptest::prelude::*;
 
 use super::super::{self as matmul, MAX_INPUTS, portable};
+use super::plane::BITS_OF_TWO;
 use super::*;
 
 /// Every kernel this processor runs.
-fn kernels() -> Vec<Kernel> {
+fn kernels() -> Vec<DigitKernel> {
     [vnni::kernel(), avx2::kernel()].into_iter().flatten().collect()
 }
 
@@ -43,7 +44,7 @@ proptest! {
     #[test]
     fn digits_say_what_the_inputs_are(bits in 1u32..=32, seed in prop::collection::vec(any::<i32>(), 1..80)) {
         let row: Vec<i32> = seed.iter().map(|x| x >> (32 - bits)).chain([(i32::MAX >> (32 - bits)), i32::MIN >> (32 - bits)]).collect();
-        let digits = Digits::new(&row, row.len());
+        let digits = DigitPlanes::new(&row, row.len());
         let half = 1i64 << (digits.bits - 1);
         for (at, &x) in row.iter().enumerate() {
             let digit = |j: usize| i64::from(digits.planes[j * digits.stride + at]);

@@ -2,10 +2,10 @@
 
 use std::arch::x86_64::*;
 
-use super::{Digits, Kernel, OUTPUTS, ROWS, TileSums, WIDTH};
+use super::plane::{DigitKernel, DigitPlanes, OUTPUTS, ROWS, TileSums, WIDTH};
 
 /// The kernel, where this processor has the instructions.
-pub(super) fn kernel() -> Option<Kernel> {
+pub(super) fn kernel() -> Option<DigitKernel> {
     let has = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vnni");
@@ -14,7 +14,7 @@ pub(super) fn kernel() -> Option<Kernel> {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn sums([a, b, c, d]: [&[i16]; OUTPUTS], inputs: &Digits) -> TileSums {
+fn sums([a, b, c, d]: [&[i16]; OUTPUTS], inputs: &DigitPlanes) -> TileSums {
     // As many sums as the registers hold.
     if inputs.count == 2 {
         return tile::<OUTPUTS, 2>([a, b, c, d], inputs);
@@ -24,7 +24,7 @@ fn sums([a, b, c, d]: [&[i16]; OUTPUTS], inputs: &Digits) -> TileSums {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn tile<const O: usize, const COUNT: usize>(weights: [&[i16]; O], inputs: &Digits) -> [[i64; ROWS]; O] {
+fn tile<const O: usize, const COUNT: usize>(weights: [&[i16]; O], inputs: &DigitPlanes) -> [[i64; ROWS]; O] {
     let len = weights[0].len();
     assert!(weights.iter().all(|row| row.len() == len) && inputs.holds(len) && inputs.count == COUNT, "one length");
     let (steps, planes) = (len.div_ceil(WIDTH), inputs.planes.as_ptr());
