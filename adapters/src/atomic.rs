@@ -6,7 +6,7 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 
 use crate::foreign;
-use crate::staged::PREFIX;
+use crate::staged::{PREFIX, nameless};
 
 /// Writes `bytes` to a temporary name in the same folder and renames it to `path`.
 ///
@@ -60,6 +60,10 @@ fn folder(path: &Path) -> &Path {
 }
 
 fn staged(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
+    filled(path, bytes).map_err(nameless)
+}
+
+fn filled(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
     loop {
         let mut file = tempfile::Builder::new().prefix(PREFIX).tempfile_in(folder(path))?;
         // Held until it has its name, so that only the dead ones' are swept out; nor can that be where there are no locks.

@@ -20,7 +20,7 @@ use crate::lora::{Adapter, Factors};
 /// `modules_to_save`.
 pub type Saved = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
-pub use self::files::{CONFIG, FACTORS, LFS, PeftError};
+pub use self::files::{CONFIG, FACTORS, LFS, PeftError, unwrapped};
 pub use self::survey::{FactorShape, Survey, survey};
 
 /// Keys that change what an adapter computes, with the value that leaves it plain LoRA.

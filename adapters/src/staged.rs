@@ -60,6 +60,13 @@ pub fn abandon(end: impl FnOnce()) {
     end();
 }
 
+/// What the file system refused, without the name that was to be temporary: nobody asked for it.
+pub(crate) fn nameless(error: io::Error) -> io::Error {
+    let plain = io::Error::from(error.kind());
+    // Of kinds without a name of their own, there is nothing plainer.
+    if ["other error", "uncategorized error"].contains(&plain.to_string().as_str()) { error } else { plain }
+}
+
 /// A temporary folder that others can tell is in use. Goes with the value, or is swept out once its process is dead.
 #[derive(Debug)]
 pub struct Temporary {
@@ -76,7 +83,7 @@ impl Temporary {
     pub fn new(parent: &Path, prefix: &str) -> io::Result<Self> {
         sweep(parent, prefix);
         loop {
-            let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(parent)?;
+            let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(parent).map_err(nameless)?;
             let lock = foreign::open_folder(folder.path()).ok().filter(|file| file.lock().is_ok());
             // Somebody may have swept it out before it was locked.
             if folder.path().exists() {
@@ -283,7 +290,7 @@ pub fn probe_folder(path: &Path) -> io::Result<()> {
 }
 
 fn probe(folder: &Path) -> io::Result<()> {
-    tempfile::Builder::new().prefix(PREFIX).tempfile_in(folder).map(drop)
+    tempfile::Builder::new().prefix(PREFIX).tempfile_in(folder).map(drop).map_err(nameless)
 }
 
 #[cfg(unix)]

@@ -106,7 +106,7 @@ fn rows_that_are_cut_or_left_out_are_counted_before_training() {
     let first: Value = serde_json::from_str(stdout.lines().next().unwrap()).unwrap();
     let counts = json!({
         "file": folder.path().join("rows.json"), "rows": 4, "tokens": 7, "scored": 5, "cut": 1, "dropped": 1,
-        "unscored": 1, "longest": 6, "packed": null, "choices": null, "unread": {}, "parted": 0, "begun": 0, "blank": 0,
+        "unscored": 1, "longest": 6, "packed": null, "choices": null, "unread": {}, "parted": 0, "begun": 0, "blank": 0, "shortened": 0,
         "said": { "assistant": 0, "others": 0 },
         "equal": 0, "beyond": 0,
     });

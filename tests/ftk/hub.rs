@@ -1,6 +1,7 @@
 //! What is named on the hub, against an endpoint on this machine that counts what it is asked.
 
 mod server;
+mod ways;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

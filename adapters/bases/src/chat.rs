@@ -107,8 +107,8 @@ pub struct ChatTemplate {
     marked: bool,
     /// Whether content of several parts is read, once that was asked.
     parts: OnceLock<bool>,
-    /// Whether the base has another one for conversations with tools.
-    other_for_tools: bool,
+    /// The one for conversations with tools, where that is another one.
+    for_tools: Option<Box<Self>>,
 }
 
 impl ChatTemplate {
@@ -141,7 +141,7 @@ impl ChatTemplate {
             environment: Arc::new(environment),
             marked,
             parts: OnceLock::new(),
-            other_for_tools: false,
+            for_tools: None,
         })
     }
 
@@ -151,16 +151,29 @@ impl ChatTemplate {
             date.format(&format).map_err(|wrong| minijinja::Error::new(ErrorKind::InvalidOperation, wrong))
         };
         Arc::make_mut(&mut self.environment).add_function("strftime_now", format);
+        if let Some(other) = &mut self.for_tools {
+            other.set_date(date);
+        }
     }
 
-    /// Says that the base has another template, `tool_use`, for conversations with tools, which transformers would take.
-    pub(crate) fn set_tool_template(&mut self, other: bool) {
-        self.other_for_tools = other;
+    /// The same with another template for conversations with tools, as transformers takes the one named `tool_use`.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::new`].
+    pub(crate) fn with_tools(self, source: Option<String>) -> Result<Self, ModelError> {
+        let special = &self.special;
+        let for_tools = source.map(|source| Self::new(source, special)).transpose()?.map(Box::new);
+        Ok(Self { for_tools, ..self })
     }
 
-    /// Whether the base has another template for conversations with tools. It is not read.
-    pub fn has_tool_template(&self) -> bool {
-        self.other_for_tools
+    /// The template for conversations with tools, where that is another one.
+    pub fn own_for_tools(&self) -> Option<&Self> {
+        self.for_tools.as_deref()
+    }
+
+    /// The template that renders conversations with tools, or those without.
+    pub fn of(&self, tools: bool) -> &Self {
+        self.own_for_tools().filter(|_| tools).unwrap_or(self)
     }
 
     /// Whether what a turn of this role says reaches the text; where the template refuses such turns among others, that
@@ -227,7 +240,7 @@ impl ChatTemplate {
         tools: &[Json],
         add_generation_prompt: bool,
     ) -> Result<String, ModelError> {
-        self.write(messages, tools, add_generation_prompt, false)
+        self.of(!tools.is_empty()).write(messages, tools, add_generation_prompt, false)
     }
 
     /// The conversation as text, with what stands inside `{% generation %}`; `None` where the template has no such tag.
@@ -235,7 +248,8 @@ impl ChatTemplate {
     /// # Errors
     /// As [`ChatTemplate::render`]; messages that hold the marks, a template that treats marked text differently.
     pub fn render_marked(&self, messages: &[Message], tools: &[Json]) -> Result<Option<MarkedText>, ModelError> {
-        if !self.marked {
+        let own = self.of(!tools.is_empty());
+        if !own.marked {
             return Ok(None);
         }
         let wrong = |reason: &str| ModelError::Template { reason: reason.to_owned() };
@@ -243,7 +257,7 @@ impl ChatTemplate {
             return Err(wrong("a message holds a noncharacter that marks generated text, U+FDD0 or U+FDD1"));
         }
         let (mut text, mut spans, mut starts) = (String::new(), Vec::new(), Vec::new());
-        for piece in self.write(messages, tools, false, true)?.split_inclusive(MARKS) {
+        for piece in own.write(messages, tools, false, true)?.split_inclusive(MARKS) {
             text.push_str(piece.trim_end_matches(MARKS));
             if piece.ends_with(MARKS[0]) {
                 starts.push(text.len());

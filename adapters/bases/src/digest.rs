@@ -77,7 +77,7 @@ mod tests {
         [3, 9].into_iter().for_each(|id| int(&mut bytes, id));
         let special = [("eos_token", "</s>".to_owned()), ("bos_token", "<s>".to_owned())].into();
         let template = Some(("{{ bos_token }}".to_owned(), special));
-        let texts = Texts { tokenizer: Some([7; 32]), template, stop: BTreeSet::from([9, 3]) };
+        let texts = Texts { tokenizer: Some([7; 32]), template, for_tools: None, stop: BTreeSet::from([9, 3]) };
         let ours = base(&network.clone().into(), &tiny::weights(network.clone()), texts).unwrap();
         assert_eq!(ours.0, *blake3::hash(&bytes).as_bytes());
         assert_eq!(ours.to_string(), blake3::hash(&bytes).to_hex().as_str());
@@ -134,12 +134,16 @@ mod tests {
         for (file, text) in [
             ("chat_template.jinja", "{{ bos_token }}{{ messages[0].content }}"),
             ("chat_template.jinja", "{{ bos_token }}{{ messages[1].content }}"),
+            ("additional_chat_templates/tool_use.jinja", "{{ tools }}"),
+            ("additional_chat_templates/tool_use.jinja", "{{ tools[0] }}"),
             ("tokenizer_config.json", r#"{ "bos_token": "a" }"#),
             ("tokenizer_config.json", r#"{ "bos_token": "b" }"#),
             ("generation_config.json", r#"{ "eos_token_id": 3 }"#),
             ("generation_config.json", r#"{ "eos_token_id": [3, 4] }"#),
         ] {
-            std::fs::write(folder.path().join(file), text).unwrap();
+            let path = folder.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
             assert!(seen.insert(load().0), "{file}: {text}");
         }
     }

@@ -1,6 +1,6 @@
 //! What can be wrong with a base model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ftk_adapters::hint::Hint;
 use ftk_networks::Network;
@@ -70,6 +70,22 @@ pub enum ModelError {
     /// The network needs a tensor that is not there.
     #[error("{}: missing tensor: {tensor}", path.display())]
     MissingTensor {
+        /// The file or folder.
+        path: PathBuf,
+        /// The tensor's name in that file.
+        tensor: String,
+    },
+    /// None of the tensors of a folder has a name that the network needs.
+    #[error("{}: no tensor has a name that the network needs, such as: {tensor}", path.display())]
+    OtherNames {
+        /// The folder.
+        path: PathBuf,
+        /// A name that is needed.
+        tensor: String,
+    },
+    /// A tensor stands among those of the network, and the network does not have it.
+    #[error("{}: the network that the configuration describes has no such tensor: {tensor}", path.display())]
+    ExtraTensor {
         /// The file or folder.
         path: PathBuf,
         /// The tensor's name in that file.
@@ -155,7 +171,9 @@ impl Hint for ModelError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NotFound { .. } => {
-                "give a Hugging Face folder (config.json, model.safetensors) or a .gguf file".to_owned()
+                "give a Hugging Face folder (config.json, model.safetensors), a .gguf file, ORG/NAME on the hub, or \
+                 \"village\", which ships with ftk"
+                    .to_owned()
             }
             Self::MissingFile { file: "config.json", path } if path.join("adapter_config.json").exists() => {
                 "this folder holds an adapter; give the base model it was trained on".to_owned()
@@ -164,6 +182,9 @@ impl Hint for ModelError {
             Self::MissingFile { file: "model.safetensors", path } if path.join("pytorch_model.bin").exists() => {
                 "pickled weights are not read; save the model again with safe_serialization=True".to_owned()
             }
+            Self::Malformed { format: "GGUF", path, .. } if is_shard(path) => {
+                "give the folder that the file lies in, with its config.json".to_owned()
+            }
             Self::Malformed { format: GRAPH_CONFIG, .. } => {
                 "task \"gnn\" takes the folder base/ of a run that trained a network of graphs, or \"fresh\"".to_owned()
             }
@@ -171,6 +192,15 @@ impl Hint for ModelError {
             Self::Config(ConfigError::Architecture { .. }) => format!("supported: {}", Network::names().join(", ")),
             Self::MissingTensor { tensor, .. } if tensor == "lm_head.weight" => {
                 "a model whose head is its embedding table says \"tie_word_embeddings\": true in config.json".to_owned()
+            }
+            Self::ExtraTensor { .. } => "with it the model is another one: give the configuration that belongs to these \
+                                         weights, or save the model again"
+                .to_owned(),
+            Self::Read { path, source } if source.kind() == std::io::ErrorKind::NotFound && is_shard(path) => {
+                "the index names this file; was everything fetched?".to_owned()
+            }
+            Self::Write { path, .. } if *path == std::env::temp_dir() => {
+                "what ships with ftk is unpacked there: set TMPDIR to a folder that can be written to".to_owned()
             }
             Self::Pointer { .. } => "fetch the file: git lfs pull in its folder, or ftk pull".to_owned(),
             Self::TensorType { path, .. } if path.extension().is_some_and(|extension| extension == "gguf") => {
@@ -197,4 +227,9 @@ impl Hint for ModelError {
             _ => return None,
         })
     }
+}
+
+/// Whether a file is part of the weights.
+fn is_shard(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "safetensors")
 }

@@ -7,10 +7,11 @@
 mod tensors;
 mod texts;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
+use ftk_adapters::peft::unwrapped;
 use ftk_adapters::weights::Weights;
 use ftk_networks::config::{ConfigError, ConfigObject};
 use ftk_networks::sites::Role;
@@ -24,8 +25,10 @@ pub(super) use self::tensors::check_finite;
 pub(super) use self::tensors::{SHARDS, WEIGHTS, shards};
 use self::tensors::{TensorPlace, locate};
 pub(super) use self::texts::TEXT_FILES;
+#[cfg(feature = "hub")]
+pub(super) use self::texts::TOOL_TEMPLATE;
 pub use self::texts::stored_template;
-use self::texts::{has_tool_template, json, read, special_texts, template};
+use self::texts::{json, read, special_texts, templates};
 use super::added;
 use super::chat::ChatTemplate;
 use super::error::ModelError;
@@ -44,6 +47,7 @@ pub(super) struct Folder {
 pub(super) fn open(path: &Path) -> Result<(BaseParts, Folder), ModelError> {
     let (parts, folder) = read_folder(path, locate)?;
     match parts.network.shapes().into_keys().find(|name| !folder.tensors.contains_key(name)) {
+        Some(tensor) if folder.tensors.is_empty() => Err(ModelError::OtherNames { path: path.to_owned(), tensor }),
         Some(tensor) => Err(ModelError::MissingTensor { path: path.to_owned(), tensor }),
         None => Ok((parts, folder)),
     }
@@ -63,10 +67,17 @@ fn read_folder(
         json(&config_path)?.ok_or_else(|| ModelError::MissingFile { path: path.to_owned(), file: "config.json" })?;
     let network = Network::read(&config_path, &config_json)?;
 
-    let full = |(name, slot)| (network.full_name(name), slot);
-    let mut tensors: BTreeMap<_, _> = locate(path)?.into_iter().map(full).collect();
+    let located = locate(path)?;
+    let count = located.len();
+    let full = |(name, slot): (String, _)| (network.full_name(unwrapped(&name)), slot);
+    let mut tensors: BTreeMap<_, _> = located.into_iter().map(full).collect();
+    if tensors.len() < count {
+        let reason = "two tensors have one name without what wrappers add".to_owned();
+        return Err(ModelError::Malformed { path: path.to_owned(), format: "safetensors", reason });
+    }
     let needed = network.shapes();
     own_head(&config_path, &network, &tensors)?;
+    all_used(path, &needed, &tensors)?;
     tensors.retain(|name, _| needed.contains_key(name));
     for (name, slot) in &mut tensors {
         let (tensor, mut expected) = (name.clone(), needed[name].clone());
@@ -98,6 +109,10 @@ fn read_folder(
         }
         None => None,
     };
+    if tokenizer_config["split_special_tokens"] == true {
+        let (key, reason) = ("split_special_tokens".to_owned(), "not supported: true".to_owned());
+        return Err(ConfigError::Key { path: tokenizer_config_path, key, reason }.into());
+    }
     let tokenizer_config = ConfigObject::new(&tokenizer_config_path, &tokenizer_config)?;
     let texts = special_texts(&ConfigObject::new(&tokenizer_config_path, &named)?)?;
 
@@ -108,11 +123,8 @@ fn read_folder(
     }
     let special = special_tokens(tokenizer.as_ref(), &texts, &ids, network.vocab());
 
-    let template = template(path, &tokenizer_config)?;
-    let mut template = template.map(|source| ChatTemplate::new(source, &texts)).transpose()?;
-    if let Some(template) = &mut template {
-        template.set_tool_template(has_tool_template(path, &tokenizer_config));
-    }
+    let (template, for_tools) = templates(path, &tokenizer_config)?;
+    let template = template.map(|source| ChatTemplate::new(source, &texts)?.with_tools(for_tools)).transpose()?;
     Ok((BaseParts { network, tokenizer, special, template }, Folder { path: path.to_owned(), tensors }))
 }
 
@@ -128,6 +140,31 @@ fn own_head(config: &Path, network: &Network, tensors: &BTreeMap<String, TensorP
     }
     let reason = format!("says that the head is the embedding table, but the weights have another: {own}");
     Err(ConfigError::Key { path: config.to_owned(), key: "tie_word_embeddings".to_owned(), reason }.into())
+}
+
+/// What older files keep in a block that is computed: wavelengths, and GPT-2's masks.
+const COMPUTED: [&str; 3] = [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"];
+
+/// Refuses tensors that stand beside those of the network as if they belonged to it, and that it does not compute with: a
+/// bias, a scale or a norm in one of its blocks, blocks behind its last. With them the model is another one. What stands
+/// elsewhere, such as a tower for images, is none of its business.
+fn all_used(
+    path: &Path,
+    needed: &BTreeMap<String, Vec<usize>>,
+    tensors: &BTreeMap<String, TensorPlace>,
+) -> Result<(), ModelError> {
+    let module = |name: &str| name.rsplit_once('.').map(|(module, _)| module.to_owned());
+    let modules: BTreeSet<String> = needed.keys().filter_map(|name| module(name)).collect();
+    let blocks = needed.keys().find_map(|name| Some(format!("{}.", name.split_once(".0.")?.0)));
+    let own = |name: &str| {
+        blocks.as_ref().is_some_and(|blocks| name.starts_with(blocks.as_str()))
+            || module(name).is_some_and(|module| modules.contains(&module))
+    };
+    let computed = |name: &str| COMPUTED.iter().any(|end| name.ends_with(end));
+    match tensors.keys().find(|name| !needed.contains_key(*name) && own(name) && !computed(name)) {
+        None => Ok(()),
+        Some(tensor) => Err(ModelError::ExtraTensor { path: path.to_owned(), tensor: tensor.clone() }),
+    }
 }
 
 impl Folder {

@@ -66,6 +66,9 @@ pub(super) fn open(path: &Path) -> Result<(BaseParts, GgufFile), ModelError> {
         reason: reason(error),
     })?;
     let metadata = Metadata { path, content: &content };
+    if let Some(other) = metadata.text("general.type")?.filter(|&kind| kind != "model") {
+        return Err(metadata.error("general.type", format!("no model is in this file: {other}")));
+    }
     if let Some(parts) = metadata.size("split.count")?.filter(|&parts| parts > 1) {
         let reason = format!("the file is one part of several, which must be joined (gguf-split --merge): {parts}");
         return Err(metadata.error("split.count", reason));
@@ -91,18 +94,24 @@ pub(super) fn open(path: &Path) -> Result<(BaseParts, GgufFile), ModelError> {
             for (key, text) in &texts {
                 config[*key] = json!(text);
             }
-            if let Some(template) = template {
-                config["chat_template"] = json!(template);
+            let for_tools = metadata.text("tokenizer.chat_template.tool_use")?;
+            match (template, for_tools) {
+                (None, _) => {}
+                (Some(default), None) => config["chat_template"] = json!(default),
+                (Some(default), Some(tools)) => {
+                    config["chat_template"] = json!([
+                        { "name": "default", "template": default }, { "name": "tool_use", "template": tools }
+                    ])
+                }
             }
             let config = serde_json::to_vec_pretty(&config).expect("a JSON value serialises");
             let text_files = vec![
                 TextFile { name: "tokenizer.json".to_owned(), bytes: rebuilt.json },
                 TextFile { name: "tokenizer_config.json".to_owned(), bytes: config },
             ];
-            let mut template = template.map(|source| ChatTemplate::new(source.to_owned(), &texts)).transpose()?;
-            if let Some(template) = &mut template {
-                template.set_tool_template(metadata.text("tokenizer.chat_template.tool_use")?.is_some());
-            }
+            let compiled =
+                |source: &str| ChatTemplate::new(source.to_owned(), &texts)?.with_tools(for_tools.map(str::to_owned));
+            let template = template.map(compiled).transpose()?;
             (Some(tokenizer), rebuilt.special, template, text_files)
         }
     };
@@ -209,10 +218,12 @@ fn locate(path: &Path, content: &Content, network: &Network) -> Result<Vec<Locat
         |name: &str| network.name_in_gguf(name).expect("a network that GGUF files hold names its tensors there");
     let shapes = network.shapes();
     let used: BTreeSet<String> = shapes.keys().map(|name| in_file(name)).collect();
-    let biases = content.tensor_infos.keys().filter(|name| name.ends_with(".bias"));
-    if let Some(bias) = biases.filter(|name| !used.contains(*name)).min() {
-        let reason = format!("the network of {} has no such bias", network.family());
-        return Err(ConfigError::Key { path: path.to_owned(), key: bias.clone(), reason }.into());
+    let own = |name: &&String| name.starts_with("blk.") || name.ends_with(".bias");
+    let computed = |name: &String| name.ends_with(".attn_rot_embd.weight");
+    let others = content.tensor_infos.keys().filter(own).filter(|name| !used.contains(*name) && !computed(name));
+    if let Some(other) = others.min() {
+        let reason = format!("the network of {} has no such tensor", network.family());
+        return Err(ConfigError::Key { path: path.to_owned(), key: other.clone(), reason }.into());
     }
     let locate = |(name, expected): (String, Vec<usize>)| {
         let in_file = in_file(&name);

@@ -116,7 +116,10 @@ impl Hub {
             Some((Look::Complete(files), commit)) if self.offline || pinned || !refresh => {
                 return Ok(place.pulled(commit, files));
             }
-            Some((Look::Unsure(files), commit)) if self.offline => return Ok(place.pulled(commit, files)),
+            // There may be more, but nothing could be added to a cache that others keep.
+            Some((Look::Unsure(files), commit)) if self.offline || (!refresh && !place.is_writable()) => {
+                return Ok(place.pulled(commit, files));
+            }
             found if self.offline => {
                 let file = match found {
                     Some((Look::Missing(file), _)) => file,
@@ -343,8 +346,11 @@ impl<'a> Remote<'a> {
 fn failed(hub: &Hub, what: String, folder: &Path, failure: Failure) -> HubError {
     let endpoint = hub.endpoint.clone();
     match failure {
-        Failure::Status(status @ (401 | 403 | 404)) => HubError::Unknown { name: what, endpoint, status },
-        Failure::Status(status) => HubError::Transfer { what, reason: format!("status {status}") },
+        Failure::Status(status @ (401 | 403 | 404), code) => {
+            HubError::Unknown { name: what, endpoint, status, code: code.unwrap_or_default() }
+        }
+        Failure::Status(status, _) => HubError::Transfer { what, reason: format!("status {status}") },
+        Failure::Proxy(name) => HubError::Proxy { name },
         Failure::Transfer(reason) => HubError::Transfer { what, reason },
         Failure::Answer(reason) => HubError::Answer { endpoint, reason },
         Failure::Disk(source) => HubError::Cache { path: folder.to_owned(), source },

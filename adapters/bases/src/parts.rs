@@ -17,7 +17,7 @@ pub(super) struct BaseParts {
 /// A file of a model folder that is kept as it is: name and bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextFile {
-    /// File name without a folder.
+    /// Its path inside the model's folder.
     pub name: String,
     /// Content.
     pub bytes: Vec<u8>,

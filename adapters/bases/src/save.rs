@@ -74,7 +74,11 @@ pub fn fill_folder(
     ];
     files.extend(text_files.iter().map(|file| (file.name.as_str(), file.bytes.clone())));
     for (name, bytes) in files {
-        std::fs::write(folder.join(name), bytes).map_err(write_error)?;
+        let file = folder.join(name);
+        if let Some(parent) = file.parent() {
+            std::fs::create_dir_all(parent).map_err(write_error)?;
+        }
+        std::fs::write(file, bytes).map_err(write_error)?;
     }
     write_weights(&folder.join("model.safetensors"), path, network, weights, precision)?;
     staged.persist(&[CONFIG]).map_err(write_error)

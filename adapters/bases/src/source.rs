@@ -201,7 +201,8 @@ impl BaseModel {
     pub fn texts(&self) -> Texts {
         let tokenizer = self.parts.tokenizer.as_ref().map(|tokenizer| *tokenizer.digest());
         let template = self.parts.template.as_ref().map(|it| (it.source().to_owned(), it.special().clone()));
-        Texts { tokenizer, template, stop: self.parts.special.stop.clone() }
+        let for_tools = self.parts.template.as_ref().and_then(|it| Some(it.own_for_tools()?.source().to_owned()));
+        Texts { tokenizer, template, for_tools, stop: self.parts.special.stop.clone() }
     }
 
     /// The tokenizer's files, for [`save_folder`](super::save_folder): copied from a folder, rebuilt from a GGUF.

@@ -49,6 +49,13 @@ impl Tokenizer {
         };
         let inner = within(budget(json.len()), parse).map_err(|exceeded| malformed(exceeded.to_string()))?;
         let inner = inner.map_err(|error| malformed(error.to_string()))?;
+        if let tokenizers::ModelWrapper::BPE(model) = inner.get_model()
+            && model.dropout.is_some_and(|share| share > 0.0)
+        {
+            return Err(malformed(
+                "model.dropout: leaves merges out at random, so that a text has no ids of its own".to_owned(),
+            ));
+        }
         Ok(Self { inner, digest: *blake3::hash(json).as_bytes(), vocab })
     }
 

@@ -76,11 +76,41 @@ impl GgufMetadata<'_> {
         })
     }
 
+    /// Refuses keys of other networks that would change what this one computes, unless they say what is so without them.
+    pub(crate) fn refuse_odd(&self, architecture: &str) -> Result<(), ConfigError> {
+        let metadata = &self.metadata;
+        for name in ODD_NUMBERS {
+            let key = format!("{architecture}.{name}");
+            if let Some(value) = metadata.number(&key)?.filter(|value| ![0.0, 1.0].contains(value)) {
+                return Err(metadata.error(&key, format!("not supported: {value}")));
+            }
+        }
+        for (name, wrong) in [("attention.causal", false), ("use_parallel_residual", true)] {
+            metadata.refuse(&format!("{architecture}.{name}"), wrong)?;
+        }
+        Ok(())
+    }
+
     /// Whether the head is the embedding table.
     pub(crate) fn tied(&self) -> bool {
         !self.tensors.contains_key("output.weight")
     }
 }
+
+/// Factors and bounds that some architectures of llama.cpp have, and none of those read here; 0 and 1 stand for none.
+const ODD_NUMBERS: [&str; 11] = [
+    "attention.scale",
+    "attention.output_scale",
+    "attention.clamp_kqv",
+    "attention.max_alibi_bias",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "router_logit_softcapping",
+    "logit_scale",
+    "embedding_scale",
+    "residual_scale",
+    "rope.scaling.attn_factor",
+];
 
 /// Largest accepted vocabulary, width or context; far above any published model, and small enough that products of
 /// two stay exact.

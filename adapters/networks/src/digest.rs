@@ -20,7 +20,8 @@
 //!    JSON with these at the end of its `added_tokens`, and with what the decoder says of those it has, written without
 //!    spaces in the order of its keys.
 //! 5. One byte 0 if the model has no chat template, else 1, its text, the number of special tokens that it may name, and
-//!    of each its name (`bos_token`) and its text, in ascending byte order of names.
+//!    of each its name (`bos_token`) and its text, in ascending byte order of names. Where conversations with tools have a
+//!    template of their own, the byte is 2, and that template's text follows.
 //! 6. The number of ids at which generation stops, then these, ascending.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,6 +65,8 @@ pub struct Texts {
     pub tokenizer: Option<[u8; 32]>,
     /// The chat template, with the texts of special tokens that it may use, by their names.
     pub template: Option<(String, BTreeMap<&'static str, String>)>,
+    /// The chat template of conversations with tools, where that is another one.
+    pub for_tools: Option<String>,
     /// Ids at which generation stops.
     pub stop: BTreeSet<u32>,
 }
@@ -99,12 +102,16 @@ impl Digesting {
 
     /// The digest, after the last tensor.
     pub fn finish(self) -> BaseDigest {
-        let Self { mut record, texts: Texts { tokenizer, template, stop } } = self;
+        let Self { mut record, texts: Texts { tokenizer, template, for_tools, stop } } = self;
         record.flag(tokenizer.is_some());
         if let Some(digest) = tokenizer {
             record.0.update(&digest);
         }
-        record.flag(template.is_some());
+        record.0.update(&[match (&template, &for_tools) {
+            (None, _) => 0,
+            (Some(_), None) => 1,
+            (Some(_), Some(_)) => 2,
+        }]);
         if let Some((source, special)) = template {
             record.text(&source);
             record.int(special.len());
@@ -112,6 +119,7 @@ impl Digesting {
                 record.text(name);
                 record.text(&text);
             }
+            for_tools.iter().for_each(|source| record.text(source));
         }
         record.int(stop.len());
         stop.into_iter().for_each(|id| record.int(id as usize));

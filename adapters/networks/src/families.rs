@@ -112,6 +112,7 @@ impl Network {
     pub fn read_gguf(file: &GgufMetadata<'_>) -> Result<Self, ConfigError> {
         let architecture = file.metadata.text(IN_GGUF)?;
         let architecture = file.metadata.required(IN_GGUF, architecture)?;
+        file.refuse_odd(architecture)?;
         read_gguf(file, architecture).unwrap_or_else(|| {
             if Self::names().contains(&architecture) {
                 let reason = format!("read from Hugging Face folders only, not from GGUF files: {architecture}");

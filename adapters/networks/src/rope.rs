@@ -14,10 +14,13 @@ pub(crate) const DEFAULT_THETA: f64 = 10_000.0;
 /// The rotary embedding: `rope_parameters` (transformers 5) if present, otherwise `rope_theta` and `rope_scaling`.
 pub(crate) fn read(config: &ConfigObject<'_>, dim: usize) -> Result<Rope, ConfigError> {
     let nested = config.object("rope_parameters", "rope_parameters.")?;
-    let scaling = match &nested {
-        Some(_) => None,
-        None => config.object("rope_scaling", "rope_scaling.")?,
-    };
+    let scaling = config.object("rope_scaling", "rope_scaling.")?;
+    if let (Some(nested), Some(scaling)) = (&nested, &scaling)
+        && scaling_of(nested)? != scaling_of(scaling)?
+    {
+        // transformers 5 goes by this one, earlier readers by the other.
+        return Err(config.error("rope_scaling", "stands beside rope_parameters and says something else"));
+    }
     let theta = match &nested {
         Some(nested) => nested.number("rope_theta")?.or(config.number("rope_theta")?),
         None => config.number("rope_theta")?,

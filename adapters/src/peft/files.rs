@@ -71,6 +71,9 @@ impl Hint for PeftError {
                 "DoRA rescales the base's own output beside adding to it; proofs are about what is added, so only plain \
                  LoRA is read",
             ),
+            Self::Unsupported { key: "peft_type", value, .. } if value == "null" => Some(
+                "PEFT writes this key; adapters of other tools, such as MLX, are to be converted to PEFT's files first",
+            ),
             Self::Unsupported { .. } => Some("plain LoRA is read; convert or merge the adapter with PEFT first"),
             Self::UnknownKey { .. } => {
                 Some("take the key out if the adapter is plain LoRA without it; else merge the adapter with PEFT first")
@@ -101,13 +104,18 @@ fn instead(path: &Path) -> String {
 /// Module names that wrappers put into those of tensors: torch.compile, activation checkpointing, FSDP.
 const WRAPPERS: [&str; 3] = ["_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"];
 
-/// A tensor's name without what wrappers add to it and without PEFT's own beginning: DDP's `module.` in front, the
-/// wrappers' modules anywhere, and the adapter's name behind a factor, which PEFT keeps in memory only.
-pub(super) fn bare(name: &str) -> String {
+/// A tensor's name without what wrappers add to it: DDP's `module.` in front, the wrappers' modules anywhere.
+pub fn unwrapped(name: &str) -> String {
     let parts: Vec<&str> = name.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
     let name = parts.join(".");
-    let name = name.strip_prefix("module.").unwrap_or(&name);
-    let name = name.strip_prefix("base_model.model.").unwrap_or(name);
+    name.strip_prefix("module.").map(str::to_owned).unwrap_or(name)
+}
+
+/// The same without PEFT's own beginning, which an adapter of a model that was wrapped twice has twice, and without the
+/// adapter's name behind a factor, which PEFT keeps in memory only.
+pub(super) fn bare(name: &str) -> String {
+    let name = unwrapped(name);
+    let name = name.trim_start_matches("base_model.model.");
     match name.strip_suffix(".default.weight") {
         Some(factor) if [".lora_A", ".lora_B"].iter().any(|end| factor.ends_with(end)) => format!("{factor}.weight"),
         _ => name.to_owned(),

@@ -40,6 +40,9 @@ pub struct RowCounts {
     pub begun: usize,
     /// Rows with an answer of nothing but white space ([`Encoder::blank`](super::encode::Encoder::blank)).
     pub blank: usize,
+    /// Rows of which the template leaves a part of what the assistant says out
+    /// ([`Encoder::shortened`](super::encode::Encoder::shortened)).
+    pub shortened: usize,
     /// Characters that the assistant says, and that others say, in conversations that are scored as a whole
     /// ([`Encoder::said`](super::encode::Encoder::said)).
     pub said: (usize, usize),
@@ -100,6 +103,12 @@ impl RowCounts {
         if self.blank > 0 {
             notes.push(format!("{name}: rows with an answer of nothing but white space: {}", self.blank));
         }
+        if self.shortened > 0 {
+            notes.push(format!(
+                "{name}: rows of which the chat template leaves a part of an answer out, such as thoughts: {}",
+                self.shortened
+            ));
+        }
         let (own, others) = self.said;
         if others > own {
             let share = 100.0 * others as f64 / (own + others) as f64;
@@ -140,6 +149,7 @@ impl RowCounts {
             "parted": self.parted,
             "begun": self.begun,
             "blank": self.blank,
+            "shortened": self.shortened,
             "said": { "assistant": self.said.0, "others": self.said.1 },
             "equal": self.equal,
             "beyond": self.beyond.0,

@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use ftk_bases::{BaseModel, Message};
 use ftk_recipes::Scored;
 
-use super::error::TextError;
+use super::error::{OTHERWISE, TextError};
 use super::place::RowPlace;
 use super::rows::{Chat, PairRow, PlainText, PromptRow, SftRow, UnpairedRow};
 use super::turn::{NO_ROLE, empty, mark};
@@ -106,10 +106,11 @@ pub struct Encoder<'a> {
     parted: AtomicUsize,
     begun: AtomicUsize,
     blank: AtomicUsize,
+    shortened: AtomicUsize,
     own: AtomicUsize,
     others: AtomicUsize,
-    /// Whether the template writes turns of a role, where that was asked.
-    written: Mutex<BTreeMap<String, bool>>,
+    /// Whether the template, with tools or without, writes turns of a role, where that was asked.
+    written: Mutex<BTreeMap<(bool, String), bool>>,
 }
 
 /// Text that is handed to the tokenizer as it is.
@@ -144,6 +145,7 @@ impl<'a> Encoder<'a> {
             parted: none(),
             begun: none(),
             blank: none(),
+            shortened: none(),
             own: none(),
             others: none(),
             written: Mutex::default(),
@@ -176,6 +178,11 @@ impl<'a> Encoder<'a> {
         self.blank.load(Ordering::Relaxed)
     }
 
+    /// Rows so far of which the template leaves a part of what the assistant says out, such as thoughts in earlier turns.
+    pub fn shortened(&self) -> usize {
+        self.shortened.load(Ordering::Relaxed)
+    }
+
     /// Characters that the assistant says, and that others say, in the conversations so far of which everything is
     /// scored though nobody asked for that (`data.loss` is "completion", and they have none).
     pub fn said(&self) -> (usize, usize) {
@@ -195,8 +202,8 @@ impl<'a> Encoder<'a> {
             return Ok(ScoredSequence::new(ids, scored));
         }
         match &row {
-            SftRow::Completion(_, answer) | SftRow::Whole(answer @ PlainText::Chat(_)) => self.weigh(&[answer]),
-            _ => {}
+            SftRow::Completion(_, answer) | SftRow::Whole(answer) => self.weigh(&[answer]),
+            SftRow::Ids(..) => {}
         }
         match (row, self.scored) {
             (SftRow::Whole(PlainText::Chat(chat)), Scored::Assistant) => self.spoken(place, &chat, 0),
@@ -220,7 +227,9 @@ impl<'a> Encoder<'a> {
                     self.count_said(&chat.messages);
                 }
                 self.roles(place, &chat)?;
-                let ids = self.rendered(&chat, false)?;
+                let text = self.source.chat_template()?.render(&chat.messages, &chat.tools, false)?;
+                self.compare(&chat.messages, &text);
+                let ids = self.source.tokenizer()?.encode(&text, false)?;
                 self.ends(place, &chat.messages, &ids, 0..ids.len())?;
                 Ok(ScoredSequence::new(ids, |_| true))
             }
@@ -316,7 +325,8 @@ impl<'a> Encoder<'a> {
     /// marked as unscored.
     fn spoken(&self, place: RowPlace, chat: &Chat, start: usize) -> Result<ScoredSequence, TextError> {
         self.roles(place, chat)?;
-        let Turns { ids, spoken, marked } = turns(self.source, chat, self.limit)?;
+        let Turns { text, ids, spoken, marked } = turns(self.source, chat, self.limit)?;
+        self.compare(&chat.messages, &text);
         let assistant = |message: &&Message| message.role() == "assistant";
         let left_out = chat
             .messages
@@ -382,14 +392,27 @@ impl<'a> Encoder<'a> {
         self.blank.fetch_add(usize::from(answers.iter().any(blank)), Ordering::Relaxed);
     }
 
+    /// Counts a row of which the template writes a part of an answer not at all. White space is a template's own business.
+    fn compare(&self, messages: &[Message], text: &str) {
+        let bare = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
+        let answers = messages.iter().filter(|turn| turn.role() == "assistant").filter_map(Message::content);
+        let mut lost = answers.filter(|answer| !text.contains(answer.trim())).peekable();
+        if lost.peek().is_some() {
+            let text = bare(text);
+            self.shortened.fetch_add(usize::from(lost.any(|answer| !text.contains(&bare(answer)))), Ordering::Relaxed);
+        }
+    }
+
     /// Refuses turns that the template leaves out for their role, as nothing of what they say reaches the text.
     fn roles(&self, place: RowPlace, chat: &Chat) -> Result<(), TextError> {
-        let template = self.source.chat_template()?;
+        let tools = !chat.tools.is_empty();
+        let template = self.source.chat_template()?.of(tools);
         let written = |role: &str| {
-            let known = self.written.lock().unwrap_or_else(PoisonError::into_inner).get(role).copied();
+            let asked = (tools, role.to_owned());
+            let known = self.written.lock().unwrap_or_else(PoisonError::into_inner).get(&asked).copied();
             known.unwrap_or_else(|| {
                 let written = template.writes_role(role);
-                self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(role.to_owned(), written);
+                self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(asked, written);
                 written
             })
         };
@@ -454,6 +477,7 @@ impl<'a> Encoder<'a> {
         self.roles(place, &all)?;
         let asked = template.render(&prompt.messages, &prompt.tools, true)?;
         let text = template.render(&all.messages, &all.tools, false)?;
+        self.compare(&all.messages, &text);
         if !text.starts_with(&asked) {
             let shared = asked.char_indices().zip(text.chars()).find(|((_, a), b)| a != b);
             let shared = &asked[..shared.map_or(asked.len().min(text.len()), |((at, _), _)| at)];
@@ -461,8 +485,7 @@ impl<'a> Encoder<'a> {
             let last = prompt.messages.last().and_then(Message::content).map(str::trim);
             let end = last.and_then(|last| asked.rfind(last).map(|at| at + last.len()));
             if end.is_none_or(|end| end > shared.len()) {
-                let message = "the chat template writes the prompt otherwise once it is answered".to_owned();
-                return Err(self.error(place, "", message));
+                return Err(self.error(place, "", OTHERWISE.to_owned()));
             }
         }
         let (asked, ids) = (tokenizer.encode(&asked, false)?, tokenizer.encode(&text, false)?);

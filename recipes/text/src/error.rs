@@ -1,6 +1,6 @@
 //! What can be wrong with rows, and what to do about it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ftk_adapters::hint::Hint;
 use ftk_bases::ModelError;
@@ -9,6 +9,18 @@ use super::counts::RowCounts;
 use super::place::RowPlace;
 use super::rows::names::COLUMNS;
 use super::turn::{NO_ROLE, NOT_WRITTEN};
+
+/// What is said of a row that is no JSON object.
+pub(super) const NO_OBJECT: &str = "not a JSON object";
+
+/// What is said of labels that stand elsewhere than their ids.
+pub(super) const SHIFTED: &str = "scores another id than the one at its place";
+
+/// What is said of a row of pairs for supervised fine-tuning.
+pub(super) const PAIRS: &str = "there is a pair of them, which task \"dpo\" learns from";
+
+/// What is said of a template under which a prompt is no beginning of its conversation.
+pub(super) const OTHERWISE: &str = "the chat template writes the prompt otherwise once it is answered";
 
 /// What can be wrong with rows.
 #[derive(Debug, thiserror::Error)]
@@ -141,6 +153,46 @@ pub enum TextError {
     /// Tokenizer or template.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// What a row makes of tokenizer or template.
+    #[error("{}:{place}: {error}", path.display())]
+    At {
+        /// The file.
+        path: PathBuf,
+        /// Where the row stands.
+        place: RowPlace,
+        /// What is wrong.
+        error: Box<TextError>,
+    },
+}
+
+/// Most columns that are named beside others.
+const MOST_NAMES: usize = 12;
+
+/// What messages begin with that a list of the formats helps with.
+const FORMS: [&str; 3] = ["needs ", "is missing", NO_OBJECT];
+
+impl TextError {
+    /// The same with the columns that a row has beside, if it has none of those it needs: of these the names may be wrong.
+    pub(super) fn beside<'a>(mut self, names: impl Iterator<Item = &'a String>) -> Self {
+        if let Self::Row { message, .. } = &mut self {
+            let names: Vec<&str> = names.map(String::as_str).take(MOST_NAMES).collect();
+            if message.starts_with(FORMS[0]) && !names.is_empty() {
+                message.push_str(&format!("; there are: {}", names.join(", ")));
+            }
+        }
+        self
+    }
+
+    /// The same with the row that it comes of, where that is not said.
+    pub(super) fn at(self, path: &Path, place: RowPlace) -> Self {
+        use ModelError::{Template, TokenId, Tokenizer};
+        match self {
+            Self::Turns | Self::Model(Template { .. } | TokenId { .. } | Tokenizer { .. }) => {
+                Self::At { path: path.to_owned(), place, error: Box::new(self) }
+            }
+            other => other,
+        }
+    }
 }
 
 impl Hint for TextError {
@@ -162,6 +214,9 @@ impl Hint for TextError {
             Self::Row { key, .. } if key == "question" => {
                 Some("call the question instruction, which is read with system and input, or prompt".to_owned())
             }
+            Self::Row { message, .. } if message.ends_with(PAIRS) => {
+                Some("train by preferences: ftk train dpo --set data.train=FILE; data preview takes --task dpo".to_owned())
+            }
             Self::NoTurns { .. } => Some(
                 "data.loss = \"completion\" scores what follows a prompt, and all of a row that has none".to_owned(),
             ),
@@ -171,6 +226,16 @@ impl Hint for TextError {
             Self::Row { message, .. } if message.starts_with(NOT_WRITTEN) || message.starts_with(NO_ROLE) => Some(
                 "give the base a chat template that writes it, as chat_template.jinja in its folder, or take it out of \
                  the rows"
+                    .to_owned(),
+            ),
+            Self::Row { message, .. } if message.starts_with(SHIFTED) => {
+                Some("labels stand at the places of their ids; training shifts them".to_owned())
+            }
+            Self::Row { message, .. } if message.starts_with(OTHERWISE) => Some(
+                "give the base a chat template that writes what was asked alike before and behind the answer".to_owned(),
+            ),
+            Self::Row { message, .. } if !FORMS.iter().any(|begin| message.starts_with(begin)) => Some(
+                "mend the row, or name the only columns to read in data.columns; `ftk data preview` shows what is made of them"
                     .to_owned(),
             ),
             Self::Row { .. } | Self::NoRows(_) => Some(
@@ -200,6 +265,7 @@ impl Hint for TextError {
                     .to_owned(),
             ),
             Self::Model(error) => error.hint(),
+            Self::At { error, .. } => error.hint(),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Files of rows as JSON objects, one at a time: JSON lines, JSON arrays, both also under gzip or zstd, and Parquet. What
 //! the columns mean is not known here.
 
+mod object;
+
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -13,13 +15,12 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
-use serde_json::{Deserializer, Map, Value};
+use serde_json::{Deserializer, Value};
 
-use super::error::TextError;
+pub use self::object::RowObject;
+use self::object::WrittenRow;
+use super::error::{NO_OBJECT, TextError};
 use super::place::RowPlace;
-
-/// A row of a file, as JSON.
-pub type RowObject = Map<String, Value>;
 
 /// What [`read`] hands each row to.
 type Visit<'a> = &'a mut dyn FnMut(RowPlace, RowObject) -> Result<(), TextError>;
@@ -141,69 +142,27 @@ fn lines(path: &Path, text: &str, columns: &[&str], visit: Visit<'_>) -> Result<
                 "an array, not an object; a file that is one array is named .json".to_owned(),
             ));
         }
-        let row = match serde_json::from_str(line) {
-            Ok(row) => row,
-            Err(error) => match without_nan(line) {
-                Some(row) => named(path, place, row, columns)?,
+        let written = match serde_json::from_str(line) {
+            Ok(written) => written,
+            Err(error) => match WrittenRow::mended(line) {
+                Some(written) => written,
                 None if error.is_eof() => {
                     let message = "an object that does not end in its line; a file of such objects is named .json";
                     return Err(refuse(path, place, message.to_owned()));
                 }
-                None => return Err(refuse(path, place, format!("not a JSON object: {}", kind(&error)))),
+                None => return Err(refuse(path, place, format!("{NO_OBJECT}: {}", kind(&error)))),
             },
         };
-        visit(place, row)?;
+        visit(place, row(path, place, written, columns)?)?;
     }
     Ok(())
 }
 
-/// What stands for a value that JSON does not have, in a row that was mended: a noncharacter, which no text holds.
-const NAN: &str = "\u{FDD0}";
-
-/// A row that is an object but for values that Python writes and JSON does not have, NaN and infinities: [`NAN`] stands
-/// for them.
-fn without_nan(text: &str) -> Option<RowObject> {
-    if text.contains(NAN) || !["NaN", "Infinity"].iter().any(|word| text.contains(word)) {
-        return None;
-    }
-    let (mut mended, mut rest, mut quoted) = (String::with_capacity(text.len()), text, false);
-    while let Some(first) = rest.chars().next() {
-        let word = ["NaN", "-Infinity", "Infinity"].into_iter().find(|word| !quoted && rest.starts_with(word));
-        let length = match (word, first) {
-            (Some(word), _) => {
-                mended.push_str(&format!("\"{NAN}\""));
-                rest = &rest[word.len()..];
-                continue;
-            }
-            // What is escaped cannot end the string.
-            (None, '\\') if quoted => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
-            (None, first) => {
-                quoted ^= first == '"';
-                first.len_utf8()
-            }
-        };
-        mended.push_str(&rest[..length]);
-        rest = &rest[length..];
-    }
-    serde_json::from_str(&mended).ok()
-}
-
-/// Such a row, if none of the columns that are looked at has such a value.
-fn named(path: &Path, place: RowPlace, row: RowObject, columns: &[&str]) -> Result<RowObject, TextError> {
-    fn holds(value: &Value) -> bool {
-        match value {
-            Value::String(text) => text == NAN,
-            Value::Array(values) => values.iter().any(holds),
-            Value::Object(values) => values.values().any(holds),
-            _ => false,
-        }
-    }
-    match row.iter().find(|(name, value)| columns.contains(&name.as_str()) && holds(value)) {
-        None => Ok(row),
-        Some((name, _)) => {
-            let message = "holds NaN or Infinity, which JSON does not have; nothing is written as null".to_owned();
-            Err(TextError::Row { path: path.to_owned(), place, key: name.clone(), message, choice: Vec::new() })
-        }
+/// The row of an object, if none of the columns that are looked at would be read otherwise than it is meant.
+fn row(path: &Path, place: RowPlace, written: WrittenRow, columns: &[&str]) -> Result<RowObject, TextError> {
+    match written.wrong(columns) {
+        None => Ok(written.row),
+        Some((key, message)) => Err(TextError::Row { path: path.to_owned(), place, key, message, choice: Vec::new() }),
     }
 }
 
@@ -271,24 +230,26 @@ impl Scan<'_> {
     /// The object that begins here, with its line.
     fn object(&mut self) -> Result<(RowPlace, RowObject), TextError> {
         let place = RowPlace::Line(self.line);
-        let mut values = Deserializer::from_str(self.rest).into_iter::<RowObject>();
-        let row = match values.next() {
-            Some(Ok(row)) => row,
+        let mut values = Deserializer::from_str(self.rest).into_iter::<WrittenRow>();
+        let written = match values.next() {
+            Some(Ok(written)) => written,
             Some(Err(error)) => {
                 // Parsing stopped at such a value, if at any; where the object ends, a search for its braces tells.
                 let length = object_end(self.rest).filter(|_| error.is_syntax());
-                if let Some((length, row)) = length.and_then(|end| Some((end, without_nan(&self.rest[..end])?))) {
+                if let Some((length, written)) =
+                    length.and_then(|end| Some((end, WrittenRow::mended(&self.rest[..end])?)))
+                {
                     self.advance(length);
-                    return Ok((place, named(self.path, place, row, self.columns)?));
+                    return Ok((place, row(self.path, place, written, self.columns)?));
                 }
                 let line = RowPlace::Line(self.line + error.line().saturating_sub(1));
-                return Err(refuse(self.path, line, format!("not a JSON object: {}", kind(&error))));
+                return Err(refuse(self.path, line, format!("{NO_OBJECT}: {}", kind(&error))));
             }
             None => return Err(self.refuse("the array has no end")),
         };
         let length = values.byte_offset();
         self.advance(length);
-        Ok((place, row))
+        Ok((place, row(self.path, place, written, self.columns)?))
     }
 
     fn space(&mut self) {
@@ -340,6 +301,10 @@ fn table(path: &Path, columns: &[&str], visit: Visit<'_>) -> Result<Vec<String>,
         let schema = reader.metadata().file_metadata().schema();
         let (wanted, others): (Vec<Arc<Type>>, Vec<Arc<Type>>) =
             schema.get_fields().iter().cloned().partition(|field| columns.contains(&field.name()));
+        let again = |(at, field): &(usize, &Arc<Type>)| wanted[..*at].iter().any(|other| other.name() == field.name());
+        if let Some((_, field)) = wanted.iter().enumerate().find(again) {
+            return Err(malformed(format!("has a column twice, of which only one would be read: {}", field.name())));
+        }
         let others = others.iter().map(|field| field.name().to_owned()).collect();
         let chunks = reader.metadata().row_groups().iter().flat_map(|group| group.columns());
         for chunk in chunks
@@ -579,6 +544,28 @@ mod tests {
             let second = json!({"messages": [], "n": null});
             assert_eq!(rows, [(RowPlace::Row(1), first), (RowPlace::Row(2), second)]);
         }
+    }
+
+    #[test]
+    fn a_column_of_parquet_that_is_there_twice_is_refused_where_it_is_read() {
+        let file = |schema: &str| {
+            let schema = Arc::new(parse_message_type(schema).unwrap());
+            let mut bytes = Vec::new();
+            let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::default()).unwrap();
+            let mut group = writer.next_row_group().unwrap();
+            while let Some(mut column) = group.next_column().unwrap() {
+                column.typed::<Int64Type>().write_batch(&[7], None, None).unwrap();
+                column.close().unwrap();
+            }
+            group.close().unwrap();
+            writer.close().unwrap();
+            bytes
+        };
+        let twice = file("message schema { required int64 n; required int64 n; }");
+        let reason = "malformed Parquet file: has a column twice, of which only one would be read: n";
+        assert_eq!(all("r.parquet", &twice).unwrap_err(), format!("r.parquet: {reason}"));
+        let elsewhere = file("message schema { required int64 n; required int64 m; required int64 m; }");
+        assert_eq!(all("r.parquet", &elsewhere).unwrap(), [(RowPlace::Row(1), json!({"n": 7}))]);
     }
 
     #[test]

@@ -226,13 +226,14 @@ fn collect<'a, R: Row + Send, E: Cut + Send>(
         parted: encoder.parted(),
         begun: encoder.begun(),
         blank: encoder.blank(),
+        shortened: encoder.shortened(),
         said: encoder.said(),
         equal: 0,
         beyond: (0, encoder.context()),
     };
     let (mut kept, mut places) = (Vec::new(), Vec::new());
     for (place, row) in encoded {
-        let mut row = row?;
+        let mut row = row.map_err(|error| error.at(path, place))?;
         counts.longest = counts.longest.max(row.length());
         if !row.counts() {
             counts.unscored += 1;

@@ -86,7 +86,7 @@ pub fn read<R: Row>(path: &Path, options: &Options) -> Result<RowFile<R>, TextEr
             fill(value, &options.replace, &mut file.filled, &mut file.open);
         }
         let columns = Columns::new(path, place, row, options.template.as_ref()).beside(words);
-        let row = R::read(&columns)?;
+        let row = R::read(&columns).map_err(|error| error.beside(file.unread.keys()))?;
         columns.rest(R::PASSED_OVER)?;
         for name in columns.unread.into_inner() {
             *file.unread.entry(name).or_default() += 1;

@@ -13,6 +13,8 @@ use ftk_bases::BaseModel;
 /// Token ids of a conversation, and the assistant's turns among them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turns {
+    /// The text.
+    pub text: String,
     /// The ids.
     pub ids: Vec<u32>,
     /// Ranges of ids, in order; one of no ids where a turn has none.
@@ -43,7 +45,7 @@ pub fn turns(source: &BaseModel, chat: &Chat, limit: usize) -> Result<Turns, Tex
         }
     };
     let spoken = bytes.into_iter().map(|span| tokens(&places, &span)).collect();
-    Ok(Turns { ids, spoken, marked })
+    Ok(Turns { text, ids, spoken, marked })
 }
 
 /// Bytes of the assistant's turns that begin before `end`.

@@ -93,3 +93,77 @@ fn activations_beyond_the_exact_network_are_refused_with_layer_and_reason() {
         "{without}"
     );
 }
+
+/// With a tensor in its blocks that a network does not compute with, the model is another one.
+#[test]
+fn tensors_that_a_base_would_pass_over_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = base(folder.path(), CHATML);
+    let file = model.join("model.safetensors");
+    let bytes = std::fs::read(&file).unwrap();
+    let own = SafeTensors::deserialize(&bytes).unwrap();
+    let open = |rename: &dyn Fn(String) -> String, more: &[&str]| {
+        let mut tensors: Vec<(String, TensorView)> =
+            own.tensors().into_iter().map(|(name, tensor)| (rename(name), tensor)).collect();
+        let norm = own.tensor("model.norm.weight").unwrap();
+        tensors.extend(more.iter().map(|name| ((*name).to_owned(), norm.clone())));
+        std::fs::write(&file, safetensors::serialize(tensors, None).unwrap()).unwrap();
+        ftk(&["inspect"]).arg(&model).output().unwrap()
+    };
+    let same = |name: String| name;
+    for extra in [
+        "model.layers.0.self_attn.q_proj.bias",
+        "model.layers.0.self_attn.q_norm.weight",
+        "model.layers.0.mlp.up_proj.weight_scale",
+        "model.layers.77.mlp.up_proj.weight",
+        "model.norm.bias",
+    ] {
+        let said = stderr(&open(&same, &[extra]));
+        assert!(
+            said.contains(&format!("has no such tensor: {extra}\nhint: with it the model is another one")),
+            "{said}"
+        );
+    }
+    let beside =
+        ["model.layers.0.self_attn.rotary_emb.inv_freq", "vision_tower.layers.0.bias", "v_head.summary.weight"];
+    assert!(open(&same, &beside).status.success());
+    // What wrappers put in front of names says nothing; other names are no names.
+    for wrapped in ["module.", "_orig_mod.", "module._orig_mod."] {
+        let output = open(&|name| format!("{wrapped}{name}"), &[]);
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    let said = stderr(&open(&|name| format!("encoder.{name}"), &[]));
+    assert!(said.contains("no tensor has a name that the network needs, such as: "), "{said}");
+}
+
+/// Keys that other readers go by, and that would be passed over.
+#[test]
+fn keys_that_change_a_base_and_would_be_passed_over_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = base(folder.path(), CHATML);
+    let said = |name: &str, keys: Value| {
+        let path = model.join(name);
+        let before = std::fs::read(&path).unwrap();
+        let mut file: Value = serde_json::from_slice(&before).unwrap();
+        file.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        std::fs::write(&path, file.to_string()).unwrap();
+        let said = ftk(&["inspect"]).arg(&model).output().unwrap();
+        std::fs::write(path, before).unwrap();
+        stderr(&said)
+    };
+    let (plain, scaled) = (
+        json!({"rope_type": "default"}),
+        json!({"rope_type": "llama3", "factor": 8.0,
+        "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}),
+    );
+    let two = said("config.json", json!({"rope_parameters": plain, "rope_scaling": scaled}));
+    assert!(two.contains("config.json: rope_scaling: stands beside rope_parameters and says something else"), "{two}");
+    assert_eq!(said("config.json", json!({"rope_parameters": plain, "rope_scaling": plain})), "");
+    let split = said("tokenizer_config.json", json!({"split_special_tokens": true}));
+    assert!(split.contains("tokenizer_config.json: split_special_tokens: not supported: true"), "{split}");
+    let tokenizer: Value = serde_json::from_slice(&std::fs::read(model.join("tokenizer.json")).unwrap()).unwrap();
+    let mut random = tokenizer["model"].clone();
+    random["dropout"] = json!(0.1);
+    let random = said("tokenizer.json", json!({"model": random}));
+    assert!(random.contains("model.dropout: leaves merges out at random"), "{random}");
+}

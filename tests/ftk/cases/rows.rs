@@ -68,6 +68,7 @@ fn answers_of_nothing_but_white_space_are_counted() {
     let blank = json!({"role": "assistant", "content": " \n"});
     for (row, more) in [
         (json!({"prompt": "q", "completion": "  "}), &[][..]),
+        (json!({"text": " "}), &[][..]),
         (json!({"messages": [turns()[0], blank]}), &["--set", "data.loss=assistant"]),
         (json!({"prompt": [turns()[0]], "chosen": [turns()[1]], "rejected": [blank]}), &["--task", "dpo"]),
     ] {
@@ -229,4 +230,45 @@ fn pairs_that_are_taken_together_are_previewed_as_they_are_trained_on() {
     assert_eq!(scored, ["a", "b", "c", "d", "e"]);
     let (_, counts) = preview(CHATML, "rows.jsonl", rows.as_bytes(), &["--task", "dpo"]).unwrap();
     assert_eq!(counts["choices"], Value::Null);
+}
+
+#[test]
+fn what_one_reader_takes_otherwise_than_another_is_refused_where_it_is_read() {
+    let error = |row: &str, name: &str| preview(CHATML, name, row.as_bytes(), &[]).unwrap_err();
+    for name in ["rows.jsonl", "rows.json"] {
+        let twice = error("{\"text\": \"a\", \"text\": \"b\"}", name);
+        assert!(twice.starts_with(&format!("error: {name}:1:text: stands there twice")), "{twice}");
+        let half = error("{\"text\": \"a\\ud800b\"}", name);
+        assert!(half.starts_with(&format!("error: {name}:1:text: holds half of a surrogate pair")), "{half}");
+        let elsewhere = b"{\"text\": \"a\", \"id\": 1, \"id\": 2, \"note\": \"\\udc00\"}";
+        let (rows, counts) = preview(CHATML, name, elsewhere, &[]).unwrap();
+        assert_eq!((rows.len(), &counts["unread"]), (1, &json!({"id": 1, "note": 1})));
+    }
+    let inner = error("{\"messages\": [{\"role\": \"user\", \"content\": \"a\", \"content\": \"b\"}]}", "rows.jsonl");
+    assert!(
+        inner.contains(":1:messages: stands there twice, and only one would be read: content, in messages"),
+        "{inner}"
+    );
+}
+
+#[test]
+fn a_row_without_the_columns_it_needs_is_told_with_those_it_has() {
+    let error = preview(CHATML, "rows.jsonl", b"{\"Text\": \"a\", \"id\": 1}", &[]).unwrap_err();
+    assert!(error.contains(", or input_ids; there are: Text, id\nhint: a row is an object: "), "{error}");
+    // A hint about columns is none about what a column holds.
+    let error = preview(CHATML, "rows.jsonl", b"{\"text\": 3}", &[]).unwrap_err();
+    assert!(error.starts_with("error: rows.jsonl:1:text: must be a string\nhint: mend the row, or name "), "{error}");
+    let error =
+        preview(CHATML, "rows.jsonl", b"{\"input_ids\": [5, 6, 7], \"labels\": [6, 7, -100]}", &[]).unwrap_err();
+    assert!(error.contains("\nhint: labels stand at the places of their ids"), "{error}");
+}
+
+/// LLaMA-Factory's name for whether a completion is wanted.
+#[test]
+fn a_tag_for_kto_is_a_label() {
+    let row = |tag: Value| json!({"instruction": "q", "output": "r", "kto_tag": tag});
+    let kto = ["--task", "dpo", "--set", "dpo.loss=kto"];
+    assert_eq!(preview(CHATML, "rows.jsonl", row(json!(true)).to_string().as_bytes(), &kto).unwrap().0.len(), 1);
+    refused(&row(json!("yes")), &kto, "kto_tag: must be true or false");
+    refused(&row(json!(false)), &[], "kto_tag: says whether the answer is wanted, but sft learns every answer");
 }

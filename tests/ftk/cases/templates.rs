@@ -71,35 +71,84 @@ fn turns_of_a_role_that_the_template_leaves_out_are_refused() {
     assert!(preview(&beside, "rows.jsonl", row.as_bytes(), &[]).is_ok());
 }
 
+/// transformers has three ways to keep a template for conversations with tools beside the other: a folder, a list in a
+/// configuration, and a key of GGUF files, which a test of theirs is about.
 #[test]
-fn a_template_for_tools_is_not_passed_over() {
+fn a_template_for_tools_is_taken_where_there_are_tools() {
     let folder = tempfile::tempdir().unwrap();
-    let model = base(folder.path(), &("{{ tools }}".to_owned() + CHATML));
-    let with = json!({"messages": turns(), "tools": [{"name": "f"}]}).to_string() + "\n";
-    let without = json!({"messages": turns()}).to_string() + "\n";
-    let look = |rows: &str| {
-        std::fs::write(folder.path().join("rows.jsonl"), rows).unwrap();
+    let model = base(folder.path(), CHATML);
+    let mut with = json!({"messages": turns(), "tools": [{"name": "f"}]});
+    let without = json!({"messages": turns(), "tools": []});
+    let look = |row: &Value| {
+        std::fs::write(folder.path().join("rows.jsonl"), row.to_string()).unwrap();
         let mut command = ftk(&["data", "preview", "--data"]);
         command.arg(folder.path().join("rows.jsonl")).arg("--base").arg(&model).output().unwrap()
     };
-    assert!(look(&with).status.success());
+    let text = |row: &Value| String::from_utf8(look(row).stdout).unwrap();
+    assert!(stderr(&look(&with)).contains(":1:tools: the chat template writes no tools"));
+    let for_tools = "T{{ tools | tojson }}".to_owned() + CHATML;
     let config = model.join("tokenizer_config.json");
     let mut listed: Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
-    let source = std::fs::read_to_string(model.join("chat_template.jinja")).unwrap();
-    listed["chat_template"] = json!([{"name": "tool_use", "template": "x"}, {"name": "default", "template": source}]);
+    listed["chat_template"] =
+        json!([{"name": "tool_use", "template": for_tools}, {"name": "default", "template": CHATML}]);
     for listed_only in [true, false] {
         if listed_only {
             std::fs::remove_file(model.join("chat_template.jinja")).unwrap();
             std::fs::write(&config, listed.to_string()).unwrap();
         } else {
-            std::fs::write(model.join("chat_template.jinja"), &source).unwrap();
+            std::fs::write(model.join("chat_template.jinja"), CHATML).unwrap();
             std::fs::create_dir(model.join("additional_chat_templates")).unwrap();
-            std::fs::write(model.join("additional_chat_templates/tool_use.jinja"), "x").unwrap();
+            std::fs::write(model.join("additional_chat_templates/tool_use.jinja"), &for_tools).unwrap();
         }
-        let said = stderr(&look(&with));
-        assert!(said.contains(":1:tools: the base has another chat template for rows with tools"), "{said}");
-        assert!(look(&without).status.success());
+        for tools in [json!([{"name": "f"}]), json!("[{\"name\": \"f\"}]")] {
+            with["tools"] = tools;
+            assert!(text(&with).contains("T[[[{\"name\": \"f\"}]"), "{}", text(&with));
+        }
+        assert!(!text(&without).contains('T') && text(&without).contains("<|im_start|>"), "{}", text(&without));
+        // What such a template writes of a turn is asked of it, and not of the other.
+        let mut called = with.clone();
+        called["messages"][1] = json!({"role": "assistant", "content": "", "tool_calls": [{"name": "f"}]});
+        assert!(stderr(&look(&called)).contains("does not write this part of a turn: tool_calls"));
     }
+}
+
+#[test]
+fn what_a_template_leaves_out_of_an_answer_is_counted() {
+    let strips = CHATML.replace("m.content", "m.content.split('</think>')[-1]");
+    let thought = |content: &str| json!({"messages": [turns()[0], {"role": "assistant", "content": content}]});
+    let count = |template: &str, row: &Value, more: &[&str]| {
+        preview(template, "rows.jsonl", row.to_string().as_bytes(), more).unwrap().1["shortened"].clone()
+    };
+    let assistant = ["--set", "data.loss=assistant"];
+    for more in [&[][..], &assistant] {
+        assert_eq!(count(&strips, &thought("<think>a</think>r"), more), 1);
+        assert_eq!(count(&strips, &thought("r"), more), 0);
+    }
+    let pair = json!({"prompt": [turns()[0]], "completion": [{"role": "assistant", "content": "<think>a</think>r"}]});
+    assert_eq!(count(&strips, &pair, &[]), 1);
+    // White space is the template's own.
+    let spaced = CHATML.replace("m.content", "m.content.split('</think>') | join('</think>\n\n')");
+    assert_eq!(count(&spaced, &thought("<think>a</think>r"), &[]), 0);
+}
+
+#[test]
+fn what_a_template_refuses_is_told_with_the_row() {
+    let strict =
+        "{% if messages[0].role != 'user' %}{{ raise_exception('begin with the user') }}{% endif %}".to_owned();
+    let (good, bad) = (json!({"messages": turns()}), json!({"messages": [turns()[1], turns()[0], turns()[1]]}));
+    let error = preview(&(strict + CHATML), "rows.jsonl", format!("{good}\n{bad}").as_bytes(), &[]).unwrap_err();
+    assert!(
+        error.starts_with("error: rows.jsonl:2: chat template: ") && error.contains("begin with the user"),
+        "{error}"
+    );
+    let forgets = CHATML.replace("m.content", "(m.content if loop.last else '')");
+    let rows = json!({"messages": [turns()[0], turns()[1], turns()[0], turns()[1]]}).to_string();
+    let error = preview(&forgets, "rows.jsonl", rows.as_bytes(), &["--set", "data.loss=assistant"]).unwrap_err();
+    assert!(error.starts_with("error: rows.jsonl:1: the chat template neither marks"), "{error}");
+    let last = CHATML.replace("+ m.content", "+ ('!' if loop.last and m.role == 'user' else '') + m.content");
+    let row = json!({"prompt": [turns()[0]], "completion": [turns()[1]]}).to_string();
+    let error = preview(&last, "rows.jsonl", row.as_bytes(), &[]).unwrap_err();
+    assert!(error.contains("otherwise once it is answered\nhint: give the base a chat template"), "{error}");
 }
 
 #[test]

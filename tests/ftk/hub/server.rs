@@ -106,7 +106,8 @@ fn answer(mut stream: TcpStream, own: &str, state: &Mutex<State>, storage: bool)
     }
     if state.busy.0 > 0 {
         state.busy.0 -= 1;
-        return refuse(&format!("{} Busy", state.busy.1), "Retry-After: 0\r\n");
+        let code = if state.busy.1 == 403 { "X-Error-Code: GatedRepo\r\n" } else { "" };
+        return refuse(&format!("{} Busy", state.busy.1), &format!("Retry-After: 0\r\n{code}"));
     }
     let commit = |state: &State, repo: &str, revision: &str| match revision {
         "main" => state.main.get(repo).cloned(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::string::FromUtf8Error;
 
 use ftk_adapters::foreign;
 use ftk_adapters::peft::LFS;
@@ -11,6 +12,9 @@ use serde_json::Value;
 use super::super::added::NAMED;
 use super::super::error::ModelError;
 
+/// The chat template for conversations with tools, where `chat_template.jinja` is not for them, too.
+pub const TOOL_TEMPLATE: &str = "additional_chat_templates/tool_use.jinja";
+
 /// Files that carry text handling and generation defaults, copied by [`Folder::text_files`].
 pub const TEXT_FILES: &[&str] = &[
     "tokenizer.json",
@@ -18,6 +22,7 @@ pub const TEXT_FILES: &[&str] = &[
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.jinja",
+    TOOL_TEMPLATE,
     "generation_config.json",
 ];
 
@@ -54,24 +59,35 @@ pub(super) fn special_texts(config: &ConfigObject) -> Result<BTreeMap<&'static s
     Ok(texts)
 }
 
-/// The chat template of a folder: `chat_template.jinja`, or what `tokenizer_config.json` says.
-pub(super) fn template(path: &Path, tokenizer_config: &ConfigObject) -> Result<Option<String>, ModelError> {
-    let file = path.join("chat_template.jinja");
-    match read(&file)? {
-        Some(bytes) => String::from_utf8(bytes).map(Some).map_err(|error| ModelError::Malformed {
-            path: file,
-            format: "UTF-8",
-            reason: error.to_string(),
-        }),
-        None => listed_template(tokenizer_config),
+/// The chat template of a folder, and the one for conversations with tools where that is another: from files or, where
+/// there is no `chat_template.jinja`, from `tokenizer_config.json`.
+pub(super) fn templates(
+    path: &Path,
+    tokenizer_config: &ConfigObject,
+) -> Result<(Option<String>, Option<String>), ModelError> {
+    let whole = text(&path.join("chat_template.jinja"))?;
+    let for_tools = text(&path.join(TOOL_TEMPLATE))?;
+    if whole.is_some() {
+        return Ok((whole, for_tools));
     }
+    let listed = |name| listed_template(tokenizer_config, name);
+    Ok((
+        listed("default")?,
+        match for_tools {
+            Some(text) => Some(text),
+            None => listed("tool_use")?.filter(|_| tokenizer_config.list("chat_template").is_some()),
+        },
+    ))
 }
 
-/// Whether a folder has another template for conversations with tools, which transformers takes for these.
-pub(super) fn has_tool_template(path: &Path, tokenizer_config: &ConfigObject) -> bool {
-    let listed = tokenizer_config.list("chat_template").into_iter().flatten().any(|entry| entry["name"] == "tool_use");
-    let file = path.join("chat_template.jinja").exists();
-    path.join("additional_chat_templates/tool_use.jinja").exists() || (listed && !file)
+/// A file's text, if there is one.
+fn text(path: &Path) -> Result<Option<String>, ModelError> {
+    let malformed = |error: FromUtf8Error| ModelError::Malformed {
+        path: path.to_owned(),
+        format: "UTF-8",
+        reason: error.to_string(),
+    };
+    read(path)?.map(|bytes| String::from_utf8(bytes).map_err(malformed)).transpose()
 }
 
 /// The text of the chat template in any folder, if it has one.
@@ -81,14 +97,14 @@ pub(super) fn has_tool_template(path: &Path, tokenizer_config: &ConfigObject) ->
 pub fn stored_template(path: &Path) -> Result<Option<String>, ModelError> {
     let config_path = path.join("tokenizer_config.json");
     let config = json(&config_path)?.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-    template(path, &ConfigObject::new(&config_path, &config)?)
+    Ok(templates(path, &ConfigObject::new(&config_path, &config)?)?.0)
 }
 
-/// `chat_template` of `tokenizer_config.json`: a string, or a list of named templates of which `default` is taken.
-fn listed_template(config: &ConfigObject) -> Result<Option<String>, ModelError> {
+/// `chat_template` of `tokenizer_config.json`: a string, or the one of this name in a list of them.
+fn listed_template(config: &ConfigObject, name: &str) -> Result<Option<String>, ModelError> {
     let Some(list) = config.list("chat_template") else {
         return Ok(config.text("chat_template")?.map(str::to_owned));
     };
-    let default = list.iter().find(|entry| entry["name"] == "default");
-    Ok(default.and_then(|entry| entry["template"].as_str()).map(str::to_owned))
+    let named = list.iter().find(|entry| entry["name"] == name);
+    Ok(named.and_then(|entry| entry["template"].as_str()).map(str::to_owned))
 }

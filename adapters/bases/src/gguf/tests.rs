@@ -152,6 +152,11 @@ fn other_networks_are_refused_by_name() {
         ),
         ("general.architecture", text("qwen2"), "qwen2.embedding_length: missing"),
         ("llama.expert_count", Value::U32(8), "llama.expert_count: mixtures of experts are not supported: 8"),
+        ("llama.attention.scale", Value::F32(0.5), "llama.attention.scale: not supported: 0.5"),
+        ("llama.logit_scale", Value::F32(8.0), "llama.logit_scale: not supported: 8"),
+        ("llama.attention.causal", Value::Bool(false), "llama.attention.causal: not supported: false"),
+        ("llama.attention.sliding_window", Value::U32(4), "llama.attention.sliding_window: not supported: 4"),
+        ("general.type", text("adapter"), "general.type: no model is in this file: adapter"),
         ("llama.rope.scaling.type", text("yarn"), "llama.rope.scaling.type: not supported: yarn"),
         ("llama.rope.scaling.factor", Value::F32(2.0), "llama.rope.scaling.factor: linear scaling is not supported: 2"),
         ("llama.rope.scale_linear", Value::F32(4.0), "llama.rope.scale_linear: linear scaling is not supported: 4"),
@@ -177,10 +182,21 @@ fn other_networks_are_refused_by_name() {
     ] {
         assert_eq!(draft().with(key, value).refused(), message);
     }
-    let mut biased = draft();
-    let bias = QTensor::quantize(&Tensor::zeros(8, candle_core::DType::F32, &Device::Cpu).unwrap(), GgmlDType::F32);
-    biased.tensors.insert("blk.0.attn_q.bias".to_owned(), bias.unwrap());
-    assert_eq!(biased.refused(), "blk.0.attn_q.bias: the network of llama has no such bias");
+    for name in ["blk.0.attn_q.bias", "blk.0.attn_q_norm.weight", "blk.7.ffn_up.weight", "output.bias"] {
+        let mut other = draft();
+        let zeros = Tensor::zeros(8, candle_core::DType::F32, &Device::Cpu).unwrap();
+        other.tensors.insert(name.to_owned(), QTensor::quantize(&zeros, GgmlDType::F32).unwrap());
+        assert_eq!(other.refused(), format!("{name}: the network of llama has no such tensor"));
+    }
+    // What says what is so without it.
+    for (key, value) in [
+        ("llama.logit_scale", Value::F32(1.0)),
+        ("llama.attention.causal", Value::Bool(true)),
+        ("llama.attention.sliding_window", Value::U32(1 << 20)),
+        ("general.type", text("model")),
+    ] {
+        draft().with(key, value).open().unwrap();
+    }
 }
 
 #[test]

@@ -321,11 +321,15 @@ mod tests {
         assert_eq!(source.special(), &expected);
         let message = super::super::super::Message::new("user", "ab");
         assert_eq!(source.chat_template().unwrap().render(&[message], &[], false).unwrap(), "<e>ab");
-        assert!(!source.chat_template().unwrap().has_tool_template());
+        assert!(source.chat_template().unwrap().own_for_tools().is_none());
         let text = |text: &str| Stored::String(text.to_owned());
         let more = byte_level("smollm").with("tokenizer.chat_template", text("{{ messages }}"));
         let more = more.with("tokenizer.chat_template.tool_use", text("x")).open().unwrap();
-        assert!(more.chat_template().unwrap().has_tool_template());
+        assert_eq!(more.chat_template().unwrap().own_for_tools().unwrap().source(), "x");
+        // In the files for a folder as in those of transformers.
+        let config: Value = serde_json::from_slice(&more.text_files().unwrap()[1].bytes).unwrap();
+        let named = |name: &str, template: &str| json!({"name": name, "template": template});
+        assert_eq!(config["chat_template"], json!([named("default", "{{ messages }}"), named("tool_use", "x")]));
 
         let files = source.text_files().unwrap();
         assert_eq!([&files[0].name, &files[1].name], ["tokenizer.json", "tokenizer_config.json"]);

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use ftk_adapters::{atomic, foreign};
+use ftk_adapters::{atomic, foreign, staged};
 
 use super::error::HubError;
 use super::wanted::{CONFIG, Pulled, ROWS, RepoKind, Wanted, is_commit};
-use crate::folder::{SHARDS, TEXT_FILES, WEIGHTS, shards};
+use crate::folder::{SHARDS, TEXT_FILES, TOOL_TEMPLATE, WEIGHTS, shards};
 
 /// What the cache holds of what is wanted.
 pub(super) enum Look {
@@ -32,6 +32,11 @@ impl RepoFolder {
         };
         let name = format!("{kind}--{}", id.replace('/', "--"));
         Self { lock: cache.join(".locks").join(&name), folder: cache.join(name) }
+    }
+
+    /// Whether files can be added.
+    pub(super) fn is_writable(&self) -> bool {
+        staged::probe_folder(&self.folder).is_ok()
     }
 
     pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
@@ -86,7 +91,10 @@ impl RepoFolder {
                 }
                 files.extend(TEXT_FILES.iter().filter(|file| there(file)).map(|file| (*file).to_owned()));
                 files.extend(needed);
-                let decided = |file: &&&str| there(file) || self.absence(commit, file).exists();
+                // A template of its own for tools stands beside the other's file, and other tools leave no mark that there
+                // is none.
+                let idle = |file: &str| file == TOOL_TEMPLATE && !there("chat_template.jinja");
+                let decided = |file: &&&str| there(file) || self.absence(commit, file).exists() || idle(file);
                 if TEXT_FILES.iter().all(|file| decided(&file)) { Look::Complete(files) } else { Look::Unsure(files) }
             }
         }

@@ -20,7 +20,7 @@ pub enum HubError {
         cache: PathBuf,
     },
     /// The endpoint does not know it, or not for everybody.
-    #[error("{name}: not at {endpoint}, or not open to you: status {status}")]
+    #[error("{name}: not at {endpoint}, or not open to you: status {status}{}{code}", if code.is_empty() { "" } else { ", " })]
     Unknown {
         /// What was asked for.
         name: String,
@@ -28,6 +28,8 @@ pub enum HubError {
         endpoint: String,
         /// HTTP status.
         status: u16,
+        /// The reason as hubs name it (`X-Error-Code`), or nothing.
+        code: String,
     },
     /// The repository has no such file.
     #[error("{name}: no such file: {file}")]
@@ -87,6 +89,12 @@ pub enum HubError {
         /// What is not known.
         what: String,
     },
+    /// A variable that names no proxy.
+    #[error("{name}: not the address of a proxy")]
+    Proxy {
+        /// The variable.
+        name: &'static str,
+    },
     /// A variable that is no number of seconds.
     #[error("{name}: not a number of seconds from 1: {value}")]
     Seconds {
@@ -107,6 +115,16 @@ impl Hint for HubError {
                 let dataset = if *dataset { " --dataset" } else { "" };
                 format!("run `ftk pull {name}{dataset}` with a connection, without --offline and HF_HUB_OFFLINE")
             }
+            Self::Unknown { code, .. } if code == "GatedRepo" => {
+                "the repository is gated: ask for access on its page, and \
+                                                                  set HF_TOKEN to a token of an account that has it"
+                    .to_owned()
+            }
+            Self::Unknown { status: 401, code, .. } if code.is_empty() => {
+                "check name and revision; what is private or gated \
+                                                                           needs HF_TOKEN, a token that is still valid"
+                    .to_owned()
+            }
             Self::Unknown { .. } => "check name and revision; what is private or gated needs HF_TOKEN; for a local \
                                      folder give a path that exists"
                 .to_owned(),
@@ -116,6 +134,7 @@ impl Hint for HubError {
             Self::Transfer { .. } => "try again: what has arrived is kept; --offline uses the cache alone".to_owned(),
             Self::Damaged { .. } => "try again; nothing of it entered the cache".to_owned(),
             Self::Answer { .. } => "check HF_ENDPOINT".to_owned(),
+            Self::Proxy { name } => format!("set {name} to http://HOST:PORT or socks5://HOST:PORT, or unset it"),
             Self::Seconds { name, .. } => format!("set {name} to whole seconds, or unset it"),
             Self::Variable { name, .. } => format!("set it, or write {name} out"),
             Self::Cache { .. } | Self::NoHome => "HF_HOME or HF_HUB_CACHE name the folder to use".to_owned(),

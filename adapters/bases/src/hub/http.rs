@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use ureq::http::{HeaderMap, Response, Uri};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, Proxy};
 
 /// Redirects one after another, as in `curl` and browsers some twenty; hubs need two.
 const REDIRECTS: usize = 10;
@@ -49,8 +49,10 @@ pub(super) struct Stall {
 /// Why there is no answer, or no good one.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It is refused.
-    Status(u16),
+    /// It is refused, with the code that hubs give as a reason.
+    Status(u16, Option<String>),
+    /// A variable names no proxy.
+    Proxy(&'static str),
     /// No connection, or it broke; or patience is at its end.
     Transfer(String),
     /// It makes no sense.
@@ -77,7 +79,32 @@ pub(super) struct Client<'a> {
     token: Option<String>,
     /// Until what is announced of a file has to be there.
     announced: Duration,
+    /// The variable that names the proxy, if there is one.
+    proxy: Option<&'static str>,
     tell: Tell<'a>,
+}
+
+/// The variables that may name a proxy; the first that is set does.
+const PROXIES: [&str; 6] = ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
+
+/// The proxy that the environment names, with the variable. What is no proxy is not passed over: where one is wanted, a
+/// connection without it is not.
+fn proxy() -> Result<Option<(&'static str, Proxy)>, Failure> {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    let Some((name, value)) = PROXIES.into_iter().find_map(|name| Some((name, set(name)?))) else { return Ok(None) };
+    let wrong = |_| Failure::Proxy(name);
+    let given = Proxy::new(value.trim()).map_err(wrong)?;
+    let mut proxy = Proxy::builder(given.protocol()).host(given.host()).port(given.port());
+    if let Some(user) = given.username() {
+        proxy = proxy.username(user);
+    }
+    if let Some(password) = given.password() {
+        proxy = proxy.password(password);
+    }
+    for host in set("NO_PROXY").or_else(|| set("no_proxy")).unwrap_or_default().split(',') {
+        proxy = proxy.no_proxy(host.trim());
+    }
+    Ok(Some((name, proxy.build().map_err(wrong)?)))
 }
 
 impl<'a> Client<'a> {
@@ -87,7 +114,9 @@ impl<'a> Client<'a> {
         let (announced, stall) = (stall.announced.unwrap_or(content), Some(content));
         let endpoint = endpoint.parse().ok().filter(|endpoint| origin(endpoint).is_some());
         let endpoint = endpoint.ok_or_else(|| Failure::Answer("no address of a web server".to_owned()))?;
+        let (proxy, through) = proxy()?.unzip();
         let config = Agent::config_builder()
+            .proxy(through)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .http_status_as_error(false)
@@ -96,7 +125,7 @@ impl<'a> Client<'a> {
             .timeout_per_write(stall)
             .user_agent(concat!("ftk/", env!("CARGO_PKG_VERSION")))
             .build();
-        Ok(Self { agent: Agent::new_with_config(config), endpoint, token, announced, tell })
+        Ok(Self { agent: Agent::new_with_config(config), endpoint, token, announced, proxy, tell })
     }
 
     /// The address of a path below the endpoint.
@@ -228,6 +257,7 @@ impl<'a> Client<'a> {
     fn hop(&self, at: &Uri, range: Option<&str>, stall: Option<Duration>) -> Result<Response<Body>, Failure> {
         let (mut tried, mut unanswered) = (0, 0);
         let host = at.host().unwrap_or_default();
+        let through = self.proxy.map(|name| format!(", through the proxy that {name} names")).unwrap_or_default();
         loop {
             let mut request = self.agent.get(at).header("Accept-Encoding", "identity");
             if let Some(range) = range {
@@ -243,11 +273,11 @@ impl<'a> Client<'a> {
             let answer = match answer {
                 Ok(answer) => answer,
                 // Nobody is there to wait for.
-                Err(error @ ureq::Error::HostNotFound) => return Err(Failure::Transfer(error.to_string())),
+                Err(error @ ureq::Error::HostNotFound) => return Err(Failure::Transfer(format!("{error}{through}"))),
                 Err(error) => {
                     unanswered += 1;
                     if unanswered == CONNECTIONS {
-                        return Err(Failure::Transfer(format!("{error}, {CONNECTIONS} times")));
+                        return Err(Failure::Transfer(format!("{error}, {CONNECTIONS} times{through}")));
                     }
                     (self.tell)(&format!("no answer from {host}, trying again in {unanswered} s: {error}"));
                     std::thread::sleep(Duration::from_secs(u64::from(unanswered)));
@@ -269,7 +299,7 @@ impl<'a> Client<'a> {
                 }
                 429 | 500..=599 => return Err(Failure::Transfer(format!("status {status}, {} times", tried + 1))),
                 NO_SUCH_PART => return Ok(answer),
-                400.. => return Err(Failure::Status(status)),
+                400.. => return Err(Failure::Status(status, text(answer.headers(), "x-error-code"))),
                 _ => return Ok(answer),
             }
         }

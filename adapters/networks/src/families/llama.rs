@@ -158,6 +158,11 @@ impl Decoder for Llama {
             );
         }
         rope::refuse_scaling(metadata, architecture)?;
+        let window = key("attention.sliding_window");
+        let context = metadata.size(&key("context_length"))?.unwrap_or(usize::MAX);
+        if let Some(size) = metadata.size(&window)?.filter(|&size| size > 0 && size < context) {
+            return Err(metadata.error(&window, format!("not supported: {size}")));
+        }
 
         let dim = match metadata.size(&key("attention.key_length"))? {
             Some(dim) => dim,

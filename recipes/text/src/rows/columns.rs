@@ -9,7 +9,7 @@ use ftk_bases::{ChatTemplate, Message};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::super::error::TextError;
+use super::super::error::{SHIFTED, TextError};
 use super::super::files::RowObject;
 use super::super::place::RowPlace;
 use super::super::turn;
@@ -46,6 +46,8 @@ pub(super) type Reading = &'static [&'static str];
 
 impl<'a> Columns<'a> {
     pub(super) fn new(path: &'a Path, place: RowPlace, row: RowObject, template: Option<&'a ChatTemplate>) -> Self {
+        let tools = row.get("tools").is_some_and(some_tools);
+        let template = template.map(|template| template.of(tools));
         Self { path, place, row, template, words: Vec::new(), used: RefCell::default(), unread: RefCell::default() }
     }
 
@@ -196,10 +198,6 @@ impl<'a> Columns<'a> {
             _ => return Err(wrong()),
         };
         match self.template {
-            Some(template) if !tools.is_empty() && template.has_tool_template() => Err(self.without(
-                "tools",
-                "the base has another chat template for rows with tools, which is not read: tool_use",
-            )),
             Some(template) if !tools.is_empty() && !template.mentions("tools") => Err(self
                 .without("tools", "the chat template writes no tools, and the row would mean something else without")),
             _ => Ok(tools),
@@ -270,10 +268,7 @@ impl<'a> Columns<'a> {
         if let Some(at) = labels.as_ref().and_then(|labels| {
             labels.iter().zip(&ids).skip(1).position(|(&label, &id)| label >= 0 && label != i64::from(id))
         }) {
-            let message = format!(
-                "scores another id than the one at its place, which labels that were shifted do: position {}",
-                at + 1
-            );
+            let message = format!("{SHIFTED}, which labels that were shifted do: position {}", at + 1);
             return Err(self.error("labels", message));
         }
         if let Some(mask) = self.mask("attention_mask")? {
@@ -302,6 +297,14 @@ impl<'a> Columns<'a> {
         let values: Vec<Value> = self.get(key, "a list of 0 and 1")?;
         let bits = values.iter().map(bit).collect::<Option<Vec<bool>>>();
         bits.map(Some).ok_or_else(|| self.error(key, "must be a list of 0 and 1"))
+    }
+}
+
+/// Whether a row's tools are any, as a list or as a list written as a string.
+fn some_tools(value: &Value) -> bool {
+    match value {
+        Value::String(text) => serde_json::from_str::<Vec<Value>>(text).is_ok_and(|tools| !tools.is_empty()),
+        other => !turn::empty(other),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Names of columns.
 
 /// Columns with a meaning in the formats that are read or in their neighbours.
-pub const COLUMNS: [&str; 66] = [
+pub const COLUMNS: [&str; 67] = [
     "text",
     "messages",
     "conversations",
@@ -27,6 +27,7 @@ pub const COLUMNS: [&str; 66] = [
     "rejected_ids",
     "completion_ids",
     "label",
+    "kto_tag",
     "tools",
     // Never read: what they hold would be missing from the text, so that a row that has them is refused.
     "question",

@@ -3,18 +3,19 @@
 use ftk_bases::Message;
 use serde_json::Value;
 
-use super::super::error::TextError;
+use super::super::error::{PAIRS, TextError};
 use super::columns::{Columns, Reading, Row};
 use super::kinds::{Chat, PairRow, PlainText, PromptRow, SftRow, UnpairedRow};
 
 /// Columns of answers, which a question is read without.
-const ANSWERS: [&str; 20] = [
+const ANSWERS: [&str; 21] = [
     "completion",
     "output",
     "chosen",
     "rejected",
     "labels",
     "label",
+    "kto_tag",
     "response",
     "answer",
     "chosen_ids",
@@ -31,6 +32,12 @@ const ANSWERS: [&str; 20] = [
     "train",
 ];
 
+/// Whether a completion is wanted.
+const LABEL: &str = "label";
+
+/// The same as LLaMA-Factory calls it.
+const TAG: &str = "kto_tag";
+
 impl Row for SftRow {
     const PASSED_OVER: &[&str] = &["label", "chosen", "rejected"];
 
@@ -43,13 +50,21 @@ impl Row for SftRow {
             &["prompt", "completion"],
             &["instruction", "output"],
         ];
+        if ["chosen", "rejected"].iter().all(|name| columns.has(name)) && !columns.has("completion") {
+            let one_of = ["text", "messages", "conversations", "output", "input_ids"];
+            if !one_of.iter().any(|name| columns.has(name)) {
+                return Err(columns.error("chosen", format!("needs a completion, and {PAIRS}")));
+            }
+        }
         let reading = columns.reading(
             &READINGS,
             "needs text, messages, conversations, prompt and completion, instruction and output, or input_ids",
         )?;
-        if matches!(columns.row.get("label"), Some(Value::Bool(_))) {
-            let message = "says whether the answer is wanted, but sft learns every answer";
-            return Err(columns.choice("label", message, reading));
+        for name in [LABEL, TAG] {
+            if matches!(columns.row.get(name), Some(Value::Bool(_))) {
+                let message = "says whether the answer is wanted, but sft learns every answer";
+                return Err(columns.choice(name, message, reading));
+            }
         }
         Ok(match reading[0] {
             "input_ids" => {
@@ -148,7 +163,7 @@ fn once(columns: &Columns<'_>, prompt: &PlainText, answers: &[(&str, &PlainText)
 }
 
 impl Row for PairRow {
-    const PASSED_OVER: &[&str] = &["label", "messages", "completion"];
+    const PASSED_OVER: &[&str] = &[LABEL, TAG, "messages", "completion"];
 
     fn read(columns: &Columns<'_>) -> Result<Self, TextError> {
         const PROMPTS: [&str; 3] = ["prompt", "conversations", "instruction"];
@@ -232,7 +247,8 @@ impl Row for UnpairedRow {
             [&["prompt_ids", "completion_ids"], &["prompt", "completion"], &["instruction", "output"]];
         let needs = "needs prompt and completion, or prompt_ids and completion_ids, and label";
         let reading = columns.reading(&READINGS, needs)?;
-        let wanted = columns.get("label", "true or false: whether the completion is wanted")?;
+        let name = if columns.has(TAG) && !columns.has(LABEL) { TAG } else { LABEL };
+        let wanted = columns.get(name, "true or false: whether the completion is wanted")?;
         Ok(match reading[0] {
             "prompt_ids" => Self::Ids([columns.ids("prompt_ids")?, columns.ids("completion_ids")?], wanted),
             "prompt" => {
