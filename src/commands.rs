@@ -47,7 +47,7 @@ use ftk_networks::graphs::End;
 use ftk_networks::sites::Role;
 use ftk_recipes::{Base, Recipe};
 use ftk_text::encode::Encoder;
-use ftk_text::rows::PlainText;
+use ftk_text::rows::{self, PlainText, SftRow};
 
 use crate::prove::cost::available_memory;
 use crate::prove::model;
@@ -150,14 +150,23 @@ fn on_day(subject: ProvedBase, date: Option<&str>) -> Result<ProvedBase> {
     })
 }
 
-/// The text of a file that is no file of rows.
+/// The text of a file: as it is, or of rows that have nothing but text, one after another.
 fn plain_text(path: &Path) -> Result<String> {
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
-    if ["jsonl", "ndjson", "json", "parquet", "csv", "gz", "zst"].contains(&ending.as_str()) {
-        let message = format!("{}: holds rows, not text", path.display());
-        return Err(Advice::new(message, "give --text a file of plain text, as the model will meet it").into());
+    if !["jsonl", "ndjson", "json", "parquet", "csv", "gz", "zst"].contains(&ending.as_str()) {
+        return foreign::read_text(path, foreign::DATA).with_context(|| format!("cannot read {}", path.display()));
     }
-    foreign::read_text(path, foreign::DATA).with_context(|| format!("cannot read {}", path.display()))
+    let only = || {
+        let message = format!("{}: holds rows, not text", path.display());
+        Advice::new(message, "give --text a file of plain text, as the model will meet it, or rows with text alone")
+    };
+    let file = rows::read::<SftRow>(path, &rows::Options::default()).map_err(|_| only())?;
+    let text = |(_, row)| match row {
+        SftRow::Whole(PlainText::Plain(text)) => Some(text),
+        _ => None,
+    };
+    let texts: Option<Vec<String>> = file.rows.into_iter().map(text).collect();
+    Ok(texts.ok_or_else(only)?.join("\n"))
 }
 
 /// A base whose chat template writes this day; `key` is where it was given.
@@ -207,15 +216,23 @@ fn fitting(source: &BaseModel, folder: &Path) -> Result<Adapter> {
     Ok(adapter)
 }
 
-/// What to say of an adapter that was saved with a chat template of its own: nothing reads it, and with the base's the
-/// adapter is asked otherwise than it was trained.
-fn other_template(source: &BaseModel, folder: Option<&Path>) -> Option<String> {
-    let folder = folder?;
-    let own = stored_template(folder).ok().flatten()?;
-    let same = source.chat_template().is_ok_and(|template| template.source() == own);
-    let message = "has a chat template of its own, which differs from the base's and is not used; to use it, put it beside \
-                   the base's config.json";
-    (!same).then(|| format!("{}: {message}", folder.display()))
+/// What to say of an adapter that is used otherwise than its folder may let one think: a chat template of its own, which
+/// nothing reads, so that the adapter is asked otherwise than it was trained; sites that only one of its files speaks of.
+fn adapter_notes(source: &BaseModel, folder: Option<&Path>) -> Vec<String> {
+    let Some(folder) = folder else { return Vec::new() };
+    let mut notes = Vec::new();
+    if let Some(own) = stored_template(folder).ok().flatten()
+        && source.chat_template().map_or(true, |template| template.source() != own)
+    {
+        let message = "has a chat template of its own, which differs from the base's and is not used; to use it, put it \
+                       beside the base's config.json";
+        notes.push(message.to_owned());
+    }
+    let sites = source.network().sites().into_iter();
+    let sites: Vec<String> =
+        sites.filter(|site| matches!(site.role, Role::Linear | Role::Head)).map(|site| site.name).collect();
+    notes.extend(peft::survey(folder).iter().flat_map(|survey| survey.unlike(&sites)));
+    notes.into_iter().map(|note| format!("{}: {note}", folder.display())).collect()
 }
 
 /// Refuses an adapter with a site that the network has not, or not of this shape.

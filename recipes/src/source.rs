@@ -139,13 +139,21 @@ impl<'a> RecipeSource<'a> {
         let message = error.message().trim_end_matches('\n');
         let (message, hint) = match unknown_key(message) {
             Some((key, known)) => (format!("unknown key: {key}"), hint(key, &known)),
-            None => (message.replace('\n', ", "), None),
+            None => (in_words(&message.replace('\n', ", ")), self.other_format()),
         };
         if let Some(over) = error.span().and_then(|span| self.over(span.start)) {
             return RecipeError { path: place(&over.key), line: None, key: None, message, hint };
         }
         let line = error.span().map(|span| self.line(span.start));
         RecipeError { path: self.path.to_owned(), line, key: None, message, hint }
+    }
+
+    /// What to say of a file that is no TOML for being something else.
+    fn other_format(&self) -> Option<String> {
+        let ending = self.path.extension()?.to_str()?.to_ascii_lowercase();
+        let others = [("yaml", "YAML"), ("yml", "YAML"), ("json", "JSON")];
+        let (_, other) = others.into_iter().find(|(name, _)| *name == ending)?;
+        Some(format!("recipes are TOML, not {other}: `ftk recipes cp sft mine.toml` makes one to begin with"))
     }
 
     /// The override that holds a position, if it is not the recipe's own text that does.
@@ -198,9 +206,25 @@ fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
     Some((quoted.next()?, quoted.collect()))
 }
 
+/// A message without the names that Rust has for kinds of values.
+fn in_words(message: &str) -> String {
+    let Some((before, kind)) = message.rsplit_once(", expected ") else { return message.to_owned() };
+    let words = match kind {
+        "usize" | "u8" | "u16" | "u32" | "u64" => "a whole number from 0",
+        "isize" | "i8" | "i16" | "i32" | "i64" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        other => other,
+    };
+    format!("{before}, expected {words}")
+}
+
 fn hint(key: &str, known: &[&str]) -> Option<String> {
     if let Some((_, reason)) = REFUSED.iter().find(|(name, _)| *name == key) {
         return Some((*reason).to_owned());
+    }
+    if let Some((_, ours)) = ELSEWHERE.iter().find(|(name, _)| *name == key) {
+        return Some(format!("here it is called {ours}"));
     }
     Some(match nearest(key, known) {
         Some(name) => format!("did you mean {name}?"),
@@ -210,6 +234,51 @@ fn hint(key: &str, known: &[&str]) -> Option<String> {
 
 /// Keys of other programs that are left out on purpose, with the reason.
 const REFUSED: [(&str, &str); 2] = [("dora", NO_DORA), ("use_dora", NO_DORA)];
+
+/// What other programs (transformers, PEFT, TRL, axolotl, LLaMA-Factory) call keys that are called otherwise here, and
+/// stand in a section.
+pub(crate) const ELSEWHERE: [(&str, &str); 40] = [
+    ("adam_epsilon", "optim.eps"),
+    ("base_model", "base.model"),
+    ("cutoff_len", "data.max_length"),
+    ("dataset", "data.train"),
+    ("datasets", "data.train"),
+    ("dpo_beta", "dpo.beta"),
+    ("eval_steps", "run.eval_every"),
+    ("gradient_accumulation_steps", "run.accumulate"),
+    ("gradient_checkpointing", "run.recompute"),
+    ("learning_rate", "optim.lr"),
+    ("loss_type", "dpo.loss"),
+    ("lora_alpha", "lora.alpha"),
+    ("lora_dropout", "lora.dropout"),
+    ("lora_r", "lora.rank"),
+    ("lora_rank", "lora.rank"),
+    ("lora_target", "lora.targets"),
+    ("lora_target_modules", "lora.targets"),
+    ("lr_scheduler", "optim.schedule"),
+    ("lr_scheduler_type", "optim.schedule"),
+    ("max_grad_norm", "optim.max_grad_norm"),
+    ("max_length", "data.max_length"),
+    ("max_seq_len", "data.max_length"),
+    ("max_seq_length", "data.max_length"),
+    ("max_steps", "run.steps"),
+    ("micro_batch_size", "run.batch"),
+    ("model_name_or_path", "base.model"),
+    ("num_epochs", "run.epochs"),
+    ("num_train_epochs", "run.epochs"),
+    ("output_dir", "run.out"),
+    ("packing", "data.packing"),
+    ("per_device_train_batch_size", "run.batch"),
+    ("pref_beta", "dpo.beta"),
+    ("r", "lora.rank"),
+    ("sample_packing", "data.packing"),
+    ("save_steps", "run.save_every"),
+    ("seed", "run.seed"),
+    ("sequence_len", "data.max_length"),
+    ("target_modules", "lora.targets"),
+    ("warmup_steps", "optim.warmup_steps"),
+    ("weight_decay", "optim.weight_decay"),
+];
 
 const NO_DORA: &str =
     "DoRA rescales the base's own output beside adding to it; proofs are about what is added, so there is only LoRA";

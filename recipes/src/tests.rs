@@ -229,6 +229,23 @@ fn an_unknown_key_is_refused_by_its_line_with_the_nearest_known_key() {
 }
 
 #[test]
+fn what_others_call_a_key_is_told_by_its_name_here() {
+    for (_, ours) in crate::source::ELSEWHERE {
+        let (section, key) = ours.split_once('.').unwrap();
+        // Whatever is wrong with the value, the key is one.
+        let error = parse(&with(section, &format!("{key} = [[]]"))).unwrap_err();
+        assert!(!error.message.starts_with("unknown key"), "{ours}: {error}");
+    }
+    let error = refused(&format!("num_train_epochs = 3\n{SHORTEST}"));
+    assert_eq!(error.to_string(), "r.toml:1: unknown key: num_train_epochs");
+    assert_eq!(error.hint.as_deref(), Some("here it is called run.epochs"));
+    let error = refused(&with("lora", "rank = \"eight\""));
+    assert!(error.message.ends_with("string \"eight\", expected a whole number from 0"), "{error}");
+    let error = Recipe::parse(Path::new("r.yaml"), "task: sft\n").unwrap_err();
+    assert!(error.hint.is_some_and(|hint| hint.starts_with("recipes are TOML, not YAML: ")));
+}
+
+#[test]
 fn keys_that_are_left_out_on_purpose_are_refused_with_the_reason() {
     for key in ["dora", "use_dora"] {
         let error = refused(&with("lora", &format!("{key} = true")));

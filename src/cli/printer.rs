@@ -152,8 +152,9 @@ impl Printer {
 
     /// What went wrong, with what to do about it: stderr.
     pub fn error(&self, error: &anyhow::Error) {
-        stderr(&format!("error: {error:#}"));
-        let mut object = serde_json::json!({ "error": format!("{error:#}") });
+        let text = told(error);
+        stderr(&format!("error: {text}"));
+        let mut object = serde_json::json!({ "error": text });
         if let Some(hint) = error.chain().find_map(hint) {
             stderr(&format!("hint: {hint}"));
             object["hint"] = hint.into();
@@ -285,6 +286,15 @@ fn marked(parts: &[(String, bool)], colour: bool) -> String {
 /// What an error of whatever kind advises.
 fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     HINTS.iter().copied().flatten().find_map(|ask| ask(error))
+}
+
+/// An error with its causes, without those that the error before has said already.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.as_str() {
+        "" => cause,
+        told if told.ends_with(&cause) => told.to_owned(),
+        told => format!("{told}: {cause}"),
+    })
 }
 
 #[cfg(test)]

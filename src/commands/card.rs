@@ -87,6 +87,11 @@ impl Card<'_> {
         text += &format!("{} layers, rank {}, ", survey.sites.len(), ranks.join(", "));
         text += "in PEFT's format. The scale is absorbed into `lora_B`, and every value is a 16-bit integer times a \
                  power of two; where a layer has a lower rank, zeros fill it up.\n";
+        if hub.is_none() && !said.is_empty() {
+            text += "\nThe base was no model of the hub under a name of its own: `base_model_name_or_path` in \
+                     `adapter_config.json` says what it was called where the adapter was made. To load both at once, \
+                     write there where you have it.\n";
+        }
         if let Some(digest) = self.commitment {
             text +=
                 &format!("\nCommitted to as {}: proofs of what this adapter answers name that digest.\n", code(digest));

@@ -24,13 +24,14 @@ use serde_json::json;
 
 use super::card::{self, Card};
 use super::run::NOTE;
-use super::{Advice, Committable, Outcome, exact, fits_memory, frozen, plain_text, unwritable};
+use super::{Advice, Committable, Outcome, adapter_notes, exact, fits_memory, frozen, plain_text, unwritable};
 use crate::cli::printer::Printer;
 use crate::prove::cost::{self, BaseCost, Costs};
 use crate::prove::fixed::{Agreement, of_adapter};
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{OPENING, OpeningFile};
 use crate::prove::rounding::{SiteError, errors};
+use crate::prove::subject::ProvedBase;
 
 /// Folder, beside the commitment, of an adapter that was rounded.
 pub const ROUNDED: &str = "adapter";
@@ -131,6 +132,9 @@ pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
     let staged = Staged::new(&settings.out, There::Stays).map_err(|error| unwritable(&settings.out, &error))?;
     let io = || format!("cannot write to {}", settings.out.display());
     let Committable { subject, adapter, head } = Committable::open(&settings.base, &settings.adapter)?;
+    if let ProvedBase::Tokens(source) = &subject {
+        adapter_notes(source, Some(&settings.adapter)).iter().for_each(|note| printer.note(note));
+    }
     let transcript = settings.transcript.then(|| transcript_of(&settings.adapter)).transpose()?;
     // An adapter that names a base of the hub goes on naming it, whatever file its base was read from here.
     let own = peft::base_name(&settings.adapter)?.filter(|name| card::is_on_hub(name));

@@ -7,7 +7,7 @@ use candle_core::Device;
 use ftk_text::generate::greedy;
 use serde_json::json;
 
-use super::{Advice, Outcome, Question, dated, frozen, load, other_template};
+use super::{Advice, Outcome, Question, adapter_notes, dated, frozen, load};
 use crate::cli::printer::Printer;
 
 /// What is needed.
@@ -33,7 +33,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let (mut model, adapter) = load(&settings.base, settings.adapter.as_deref(), &settings.device)?;
     drop(reading);
     model.source = dated(model.source, settings.date.as_deref(), "--date")?;
-    other_template(&model.source, settings.adapter.as_deref()).iter().for_each(|note| printer.note(note));
+    adapter_notes(&model.source, settings.adapter.as_deref()).iter().for_each(|note| printer.note(note));
     let adapter = frozen(adapter.as_ref(), &settings.device)?;
     let (network, tokenizer) = (model.source.network(), model.source.tokenizer()?);
     let prompt = settings.question.ids(&model.source)?;

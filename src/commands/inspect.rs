@@ -156,7 +156,7 @@ fn adapter(folder: &Path, base: Option<&Path>, found: &mut Findings) -> Result<(
     if let Some(base) = base {
         let source = BaseModel::open(base)?;
         against(&survey, &source, found);
-        found.problems.extend(super::other_template(&source, Some(folder)));
+        found.problems.extend(super::adapter_notes(&source, Some(folder)));
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use ftk_networks::ops::Tokens;
 use ftk_networks::sites::Role;
 use serde_json::json;
 
-use super::{Advice, Outcome, frozen, load, plain_text, unwritable};
+use super::{Advice, Outcome, adapter_notes, frozen, load, plain_text, unwritable};
 use crate::cli::printer::Printer;
 
 /// What is needed.
@@ -56,6 +56,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let reading = printer.working("reading the base");
     let (model, adapter) = load(base, Some(folder), &Device::Cpu)?;
     drop(reading);
+    adapter_notes(&model.source, Some(folder)).iter().for_each(|note| printer.note(note));
     let _merging = printer.working("merging");
     let adapter = adapter.expect("a folder was given");
     let tokens = sample(&model, text.as_deref())?;

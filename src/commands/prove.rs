@@ -214,7 +214,13 @@ impl Secrets {
         };
         let commitment =
             AdapterCommitment::decode(&file(COMMITMENT)?).with_context(|| format!("in {}", folder.display()))?;
-        let opening = OpeningFile::read(&folder.join(OPENING), commitment.shapes())?;
+        let path = folder.join(OPENING);
+        if !path.exists() {
+            let hint = "without its opening nothing can be proved of a commitment, and it cannot be made again: commit anew, \
+                        which gives another digest";
+            return Err(Advice::new(format!("{}: is not there", path.display()), hint).into());
+        }
+        let opening = OpeningFile::read(&path, commitment.shapes())?;
         Ok(Self { commitment, opening, registration: file(REGISTRATION)? })
     }
 }

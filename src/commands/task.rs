@@ -188,8 +188,9 @@ pub(super) trait OpenedRun {
     }
 }
 
-/// Looks at every step and, when asked, gives the signs it has seen since it was asked last.
-pub(super) type Signs = Box<dyn FnMut(&StepReport, bool) -> Vec<String>>;
+/// Looks at every step and, when asked, gives the signs it has seen since it was asked last; unasked, one that ends the
+/// run. Each comes with whether it does.
+pub(super) type Signs = Box<dyn FnMut(&StepReport, bool) -> Vec<(String, bool)>>;
 
 /// What is said of a step beside its loss.
 pub(super) struct Telling {

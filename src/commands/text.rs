@@ -17,7 +17,7 @@ use ftk_bases::BaseModel;
 use ftk_networks::digest::BaseDigest;
 use ftk_recipes::preference::rule::Rule;
 use ftk_recipes::{BUILTIN, Recipe, Reference, Session};
-use ftk_text::health::Watch;
+use ftk_text::health::{Sign, Watch};
 use ftk_text::references;
 use ftk_text::session::{TextSession, Trained};
 use serde_json::{Map, Value, json};
@@ -151,10 +151,10 @@ impl OpenedRun for TextRun {
     fn telling(&self, out: &Path) -> Telling {
         let dpo = &self.recipe.dpo;
         let mut watch = Watch::new(&out.join(METRICS), dpo.cost().has_reference().then_some(dpo.beta));
-        let signs = move |step: &StepReport, asked: bool| -> Vec<String> {
+        let signs = move |step: &StepReport, asked: bool| {
             watch.see(&step.record);
-            let news = if asked { watch.news(step.steps) } else { Vec::new() };
-            news.iter().map(ToString::to_string).collect()
+            let told = |sign: &Sign| (sign.to_string(), matches!(sign, Sign::Diverged { .. }));
+            watch.news(step.steps, asked).iter().map(told).collect()
         };
         Telling { rate: true, figures: &[], signs: Box::new(signs) }
     }

@@ -1,6 +1,7 @@
 //! `ftk verify`: bundles, a base and expectations in, a verdict on each out.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -196,7 +197,7 @@ fn judge(settings: &Settings, jobs: &[(&Path, &Settings)], many: bool, printer: 
                     let shown = StatedText::of(subject.tokenizer(), judged.graph.as_ref());
                     accepted(&judged, bundle, many, &shown, printer)
                 }
-                Err(error) => refused(&error, bundle, many, printer),
+                Err(turned) => refused(&turned, bundle, many, printer),
             };
             worst = match (worst, outcome) {
                 (Outcome::No, _) | (_, Outcome::No) => Outcome::No,
@@ -208,6 +209,51 @@ fn judge(settings: &Settings, jobs: &[(&Path, &Settings)], many: bool, printer: 
     Ok(worst)
 }
 
+/// Why a bundle is turned away.
+struct TurnedAway {
+    error: BundleError,
+    /// What more there is to say, behind the error.
+    more: String,
+}
+
+impl From<BundleError> for TurnedAway {
+    fn from(error: BundleError) -> Self {
+        let more = match &error {
+            BundleError::Refused(Refusal::Protocol(_)) => "; verify it with the release of ftk that made it",
+            BundleError::Refused(Refusal::Limit { .. } | Refusal::Time(_)) => "; limits are set by --max-... options",
+            BundleError::Io { error, .. } if error.kind() == ErrorKind::NotADirectory => {
+                "; a bundle is a folder: unpack an archive, and name its folder and not a file in it"
+            }
+            _ => "",
+        };
+        Self { more: more.to_owned(), error }
+    }
+}
+
+impl From<Refusal> for TurnedAway {
+    fn from(refusal: Refusal) -> Self {
+        BundleError::Refused(refusal).into()
+    }
+}
+
+/// Another input than was expected, both as text: the most frequent slip is white space, and no fraud.
+fn both(refusal: &Refusal, statement: &Statement, expected: &ExpectedInput, subject: &ProvedBase) -> Option<String> {
+    let Refusal::Input(case) = *refusal else { return None };
+    let expected = match expected {
+        ExpectedInput::Inputs(inputs) => inputs.get(case),
+        ExpectedInput::Questions(cases) => cases.get(case).map(|case| &case.input),
+        ExpectedInput::Unknown | ExpectedInput::Any => None,
+    };
+    let text = |input: &Input| match input {
+        Input::Tokens(ids) => subject.tokenizer()?.decode(ids, false).ok(),
+        Input::Node { .. } => None,
+    };
+    let (yours, its) = (text(expected?)?, text(&statement.cases.get(case)?.input)?);
+    let bare = |text: &str| text.split_whitespace().collect::<String>();
+    let alike = if bare(&yours) == bare(&its) { ", which differ in white space alone" } else { "" };
+    Some(format!(": {its:?} instead of {yours:?}{alike}"))
+}
+
 /// One bundle up to its proofs. The base is read for the first that can be read, and kept.
 fn replayed(
     settings: &Settings,
@@ -215,14 +261,14 @@ fn replayed(
     subject: &ProvedBase,
     verifier: &mut Option<Verifier>,
     printer: &Printer,
-) -> Result<Result<Pending, BundleError>> {
+) -> Result<Result<Pending, TurnedAway>> {
     let content = match bundle::packed(bundle, &settings.limits) {
         Ok(content) => content,
-        Err(error) => return Ok(Err(error)),
+        Err(error) => return Ok(Err(error.into())),
     };
     let expectations = match expectations(settings, &content, subject)? {
         Ok(expectations) => expectations,
-        Err(refusal) => return Ok(Err(BundleError::Refused(refusal))),
+        Err(refusal) => return Ok(Err(refusal.into())),
     };
     let verifier = match verifier {
         Some(verifier) => verifier,
@@ -230,7 +276,7 @@ fn replayed(
     };
     let seconds = seconds(&content, subject);
     if let Some(refusal) = too_long(seconds, &settings.limits) {
-        return Ok(Err(BundleError::Refused(refusal)));
+        return Ok(Err(refusal.into()));
     }
     if seconds >= WORTH_A_WORD {
         let allowed = settings.limits.time.as_secs();
@@ -238,7 +284,12 @@ fn replayed(
     }
     // Reading the base is nobody's fault.
     let deadline = settings.limits.deadline();
-    Ok(verifier.replay(content, &expectations, deadline).map_err(BundleError::Refused))
+    let statement = content.statement.clone();
+    Ok(verifier.replay(content, &expectations, deadline).map_err(|refusal| {
+        let both = both(&refusal, &statement, &expectations.input, subject);
+        let turned = TurnedAway::from(refusal);
+        TurnedAway { more: both.unwrap_or(turned.more), error: turned.error }
+    }))
 }
 
 /// A verification that takes so many seconds is announced.
@@ -265,9 +316,9 @@ fn too_long(seconds: f64, limits: &Limits) -> Option<Refusal> {
 
 /// Checks the proofs of those that got so far; bundles in their order.
 fn settled<'a>(
-    waiting: Vec<(&'a Path, Result<Pending, BundleError>)>,
+    waiting: Vec<(&'a Path, Result<Pending, TurnedAway>)>,
     verifier: &mut Option<Verifier>,
-) -> Vec<(&'a Path, Result<Judged, BundleError>)> {
+) -> Vec<(&'a Path, Result<Judged, TurnedAway>)> {
     let (mut replayed, mut order) = (Vec::new(), Vec::new());
     for (bundle, result) in waiting {
         order.push((bundle, result.map(|bundle| replayed.push(bundle)).err()));
@@ -277,7 +328,7 @@ fn settled<'a>(
     for (bundle, error) in order {
         match error {
             Some(error) => judged.push((bundle, Err(error))),
-            None => judged.extend(verdicts.next().map(|verdict| (bundle, verdict.map_err(BundleError::Refused)))),
+            None => judged.extend(verdicts.next().map(|verdict| (bundle, verdict.map_err(TurnedAway::from)))),
         }
     }
     judged
@@ -390,21 +441,16 @@ fn expected_nodes(
     }
 }
 
-fn refused(error: &BundleError, bundle: &Path, many: bool, printer: &Printer) -> Outcome {
+fn refused(TurnedAway { error, more }: &TurnedAway, bundle: &Path, many: bool, printer: &Printer) -> Outcome {
     let (word, check, outcome) = match error {
         BundleError::Refused(refusal) if refusal.is_no() => ("invalid", Some(refusal.check()), Outcome::No),
         BundleError::Refused(refusal) => ("undecided", Some(refusal.check()), Outcome::Undecided),
         BundleError::Half { .. } => ("undecided", Some(INCOMPLETE), Outcome::Undecided),
         BundleError::Io { .. } => ("undecided", None, Outcome::Undecided),
     };
-    let advice = match error {
-        BundleError::Refused(Refusal::Protocol(_)) => "; verify it with the release of ftk that made it",
-        BundleError::Refused(Refusal::Limit { .. } | Refusal::Time(_)) => "; limits are set by --max-... options",
-        _ => "",
-    };
     let place = if many { format!("{}: ", bundle.display()) } else { String::new() };
-    printer.line(&format!("{place}{word}: {error}{advice}"));
-    printer.object(&json!({ "bundle": bundle, "verdict": word, "check": check, "reason": error.to_string() }));
+    printer.line(&format!("{place}{word}: {error}{more}"));
+    printer.object(&json!({ "bundle": bundle, "verdict": word, "check": check, "reason": format!("{error}{more}") }));
     outcome
 }
 

@@ -127,7 +127,8 @@ fn a_malformed_row_is_refused_by_path_line_and_key() {
         ),
         (
             "{\"txt\": \"a\"}",
-            ": needs text, messages, conversations, prompt and completion, instruction and output, or input_ids",
+            ": needs text, messages, conversations, prompt and completion, instruction and output, or input_ids; there \
+             are: txt",
         ),
     ];
     for (row, message) in rows {

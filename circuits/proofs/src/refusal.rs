@@ -24,8 +24,13 @@ pub enum Refusal {
     #[error("statement: {0}")]
     Statement(#[from] StatementError),
     /// The statement is about another base.
-    #[error("base: the statement is about {0}")]
-    Base(Digest),
+    #[error("base: the statement is about {stated}, and the base here is {own}")]
+    Base {
+        /// What it is about.
+        stated: Digest,
+        /// The verifier's.
+        own: Digest,
+    },
     /// The adapter is not the expected one.
     #[error("expected adapter: the statement is about {0}")]
     Adapter(Digest),
@@ -138,7 +143,7 @@ impl Refusal {
             Self::Malformed { file, .. } => file,
             Self::Protocol(_) => "protocol version",
             Self::Statement(_) => "statement",
-            Self::Base(_) => "base",
+            Self::Base { .. } => "base",
             Self::Adapter(_) => "expected adapter",
             Self::Transcript(_) => "expected transcript",
             Self::Graph(_) => "expected graph",
@@ -193,7 +198,7 @@ mod tests {
             Refusal::Malformed { file: "statement.json", reason: "is no JSON".to_owned() },
             Refusal::Protocol(9),
             StatementError::Cases(0).into(),
-            Refusal::Base(digest),
+            Refusal::Base { stated: digest, own: digest },
             Refusal::Adapter(digest),
             Refusal::Transcript(None),
             Refusal::Graph(None),

@@ -96,7 +96,7 @@ pub(crate) fn expected(
     // Whoever has it in memory may have changed it since it was read.
     statement.check()?;
     if statement.base != model.digest() {
-        return Err(Refusal::Base(statement.base));
+        return Err(Refusal::Base { stated: statement.base, own: model.digest() });
     }
     as_expected(statement, expectations, model.net().context())?;
     // Both are looked at again beside the proof, which they are part of.

@@ -2,6 +2,7 @@
 //! each with what to try. A function of the figures alone; it changes nothing about the run.
 
 use std::collections::BTreeSet;
+use std::f64::consts::LN_2;
 use std::fmt;
 use std::path::Path;
 
@@ -64,6 +65,13 @@ pub enum Sign {
     Gradient(f64),
     /// The supervised loss is no lower than in the beginning.
     FlatLoss,
+    /// The loss is far above that of the first step: what was there before is destroyed.
+    Diverged {
+        /// Mean of the last steps.
+        loss: f64,
+        /// That in the beginning.
+        first: f64,
+    },
 }
 
 impl Sign {
@@ -74,6 +82,7 @@ impl Sign {
             Self::ChosenFalls(_) => 2,
             Self::Gradient(_) => 3,
             Self::FlatLoss => 4,
+            Self::Diverged { .. } => 5,
         }
     }
 }
@@ -93,6 +102,9 @@ impl fmt::Display for Sign {
                  dpo.sft_weight, lower optim.lr or train for fewer steps"
             ),
             Self::Gradient(norm) => write!(f, "grad_norm is {norm:.0}: lower optim.lr or set optim.max_grad_norm"),
+            Self::Diverged { loss, first } => {
+                write!(f, "the loss has risen to {loss:.2} from {first:.2} in the beginning")
+            }
             Self::FlatLoss => write!(f, "loss does not fall: raise optim.lr or train longer, and look at the rows"),
         }
     }
@@ -106,6 +118,9 @@ const WINDOW: usize = 5;
 /// which a fall is the ordinary course of DPO. The village (`recipes/text/village/README.md`) answers as
 /// well as it can while the fall is below half a nat, and its answers break when it is several.
 const FALL: (f64, f64) = (1.0, 0.25);
+/// The mean loss of some steps, as a multiple of that in the beginning and in nats beside it, that no run comes to that
+/// learns: untrained models begin at the logarithm of their vocabulary, preferences at that of two.
+const RISE: (f64, f64) = (2.0, 2.0);
 /// Norm that no healthy run has for several steps.
 const HUGE: f64 = 100.0;
 
@@ -120,6 +135,10 @@ pub fn signs(history: &[StepFigures], steps: usize, beta: Option<f64>) -> Vec<Si
     let mean = |of: &dyn Fn(&StepFigures) -> f64, steps: &[StepFigures]| {
         steps.iter().map(of).sum::<f64>() / steps.len() as f64
     };
+    if let Some(diverged) = diverged(history, beta.is_some()) {
+        // What else the figures say follows from it.
+        return vec![diverged];
+    }
     let mut signs = Vec::new();
     let norm = mean(&|figures| figures.grad_norm, last);
     if norm > HUGE {
@@ -155,6 +174,19 @@ pub fn signs(history: &[StepFigures], steps: usize, beta: Option<f64>) -> Vec<Si
     signs
 }
 
+/// The sign that the loss is far above what it was. Under a reference its beginning is known, which is where no pair is told
+/// apart; else the first steps say what it was, as batches differ.
+fn diverged(history: &[StepFigures], reference: bool) -> Option<Sign> {
+    let mean = |steps: &[StepFigures]| steps.iter().map(|figures| figures.loss).sum::<f64>() / steps.len() as f64;
+    let first = match reference {
+        true => history.first().filter(|first| first.step == 1)?.loss.max(LN_2),
+        false => mean(history.get(..WINDOW).filter(|_| history.len() > WINDOW)?),
+    };
+    let loss = mean(&history[history.len().checked_sub(WINDOW)?..]);
+    let rise = if reference { RISE.1 / 4.0 } else { RISE.1 };
+    (loss > RISE.0 * first + rise).then_some(Sign::Diverged { loss, first })
+}
+
 /// Follows a run and tells each sign once.
 #[derive(Debug)]
 pub struct Watch {
@@ -180,9 +212,12 @@ impl Watch {
         self.history.push(figures);
     }
 
-    /// The signs that have not been told yet.
-    pub fn news(&mut self, steps: usize) -> Vec<Sign> {
-        let signs = signs(&self.history, steps, self.beta);
+    /// The signs that have not been told yet; that the run has diverged, whether all are `asked` for or not.
+    pub fn news(&mut self, steps: usize, asked: bool) -> Vec<Sign> {
+        let signs = match asked {
+            true => signs(&self.history, steps, self.beta),
+            false => diverged(&self.history, self.beta.is_some()).into_iter().collect(),
+        };
         signs.into_iter().filter(|sign| self.told.insert(sign.kind())).collect()
     }
 }
@@ -281,8 +316,26 @@ mod tests {
             watch.see(record(step, 1.5).as_object().unwrap());
         }
         assert_eq!(watch.history.iter().map(|figures| figures.step).collect::<Vec<_>>(), (1..=20).collect::<Vec<_>>());
-        assert_eq!(watch.news(20), [Sign::FlatLoss]);
-        assert_eq!(watch.news(20), []);
-        assert_eq!(Watch::new(&folder.path().join("none"), BETA).news(5), []);
+        assert_eq!(watch.news(20, true), [Sign::FlatLoss]);
+        assert_eq!(watch.news(20, true), []);
+        assert_eq!(Watch::new(&folder.path().join("none"), BETA).news(5, true), []);
+    }
+
+    #[test]
+    fn a_loss_that_is_destroyed_is_told_at_once_and_alone() {
+        let pairs = PairFigures { chosen: -50.0, margin: 0.0, accuracy: 0.0, log_prob: -90.0 };
+        let of = |losses: &[f64], pairs| -> Vec<StepFigures> {
+            let figures = |(at, loss): (usize, &f64)| StepFigures { step: at + 1, loss: *loss, grad_norm: 1.0, pairs };
+            losses.iter().enumerate().map(figures).collect()
+        };
+        let told = |losses: &[f64], pairs, beta| -> Vec<u8> {
+            signs(&of(losses, pairs), losses.len(), beta).into_iter().map(Sign::kind).collect()
+        };
+        let destroyed = [0.7, 0.7, 3.3, 2.3, 2.7, 2.7, 2.6, 2.5, 2.5, 2.2];
+        assert_eq!(told(&destroyed, Some(pairs), BETA), [5]);
+        assert_eq!(told(&[0.69, 0.7, 0.9, 1.1, 1.0, 0.9], Some(pairs), BETA), [2], "a bad run is not a destroyed one");
+        assert_eq!(told(&[2.0, 2.1, 2.0, 9.0, 9.5, 10.0, 11.0, 12.0, 13.0, 12.0, 14.0], None, None), [5]);
+        // Batches of other rows than the first are no sign.
+        assert!(told(&[0.3, 2.0, 1.8, 2.2, 2.0, 2.1, 1.9], None, None).is_empty());
     }
 }

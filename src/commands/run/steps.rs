@@ -64,25 +64,30 @@ impl<'a> Steps<'a> {
         }
         bar.set_message(said);
         let signs = signs(step, tenth);
+        let fatal = signs.iter().find(|(_, fatal)| *fatal).map(|(sign, _)| format!("step {}: {sign}", step.step));
+        let signs: Vec<String> = signs.into_iter().filter(|(_, fatal)| !fatal).map(|(sign, _)| sign).collect();
         let mut record = step.record.clone();
         if !signs.is_empty() {
             record.insert("hint".to_owned(), json!(signs));
         }
         // Every value is looked at while a run is young, which is when rates that are too high show, and then with the
         // lines.
-        if tenth || step.step <= YOUNG {
-            *self.diverged.borrow_mut() = self.opened.beyond().map(|what| format!("step {}: {what}", step.step));
+        let looked = tenth || step.step <= YOUNG;
+        let beyond = if looked { self.opened.beyond() } else { None };
+        let beyond = beyond.map(|what| format!("step {}: {what}", step.step));
+        if let Some(what) = beyond.or(fatal) {
+            self.diverged.borrow_mut().get_or_insert(what);
         }
         bar.suspend(|| signs.iter().for_each(|sign| printer.note(&format!("hint: {sign}"))));
         printer.object(&Value::Object(record));
     }
 
-    /// Whether a value has grown beyond what can be written: the run is to end.
+    /// Whether a value has grown beyond what can be written, or the loss beyond what can be learnt: the run is to end.
     pub(super) fn diverged(&self) -> bool {
         self.diverged.borrow().is_some()
     }
 
-    /// Takes the bar away; which value has grown beyond what can be written, if one has.
+    /// Takes the bar away; what has grown beyond what can be used, if something has.
     pub(super) fn end(self) -> Option<String> {
         self.bar.finish_and_clear();
         self.diverged.into_inner()

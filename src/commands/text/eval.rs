@@ -9,7 +9,7 @@ use ftk_text::session::Trained;
 use serde_json::{Map, Value, json};
 
 use super::super::task::Evaluation;
-use super::super::{Advice, Outcome, fitting, open as base, other_template, pull};
+use super::super::{Advice, Outcome, adapter_notes, fitting, open as base, pull};
 use super::open::{held, open, reading};
 use crate::cli::printer::Printer;
 
@@ -27,7 +27,7 @@ pub(super) fn run(mut recipe: Recipe, settings: &Evaluation, printer: &Printer) 
     };
     let source = base(&recipe.base)?;
     let adapter = settings.adapter.as_deref().map(|folder| fitting(&source, folder)).transpose()?;
-    other_template(&source, settings.adapter.as_deref()).iter().for_each(|note| printer.note(note));
+    adapter_notes(&source, settings.adapter.as_deref()).iter().for_each(|note| printer.note(note));
     let start = recipe.lora.as_ref().and_then(|lora| lora.start.as_deref());
     let start = start.map(|folder| fitting(&source, folder)).transpose()?;
     let Loaded { rows, counts, .. } = load(&source, &recipe.data, DatasetKind::of(&recipe), &data)?;

@@ -82,6 +82,7 @@ fn an_adapter_comes_with_a_card_and_one_scale_for_every_loader() {
     assert!(config["base_model_name_or_path"].as_str().unwrap().ends_with("/base"), "{config}");
     assert!(card.starts_with("---\nlibrary_name: peft\n") && card.contains("# LoRA adapter of `base`\n"), "{card}");
     assert!(!card.contains(&folder.path().display().to_string()), "{card}");
+    assert!(card.contains("`base_model_name_or_path` in `adapter_config.json`"), "{card}");
     // The name changes no number, and a card of somebody's own stays.
     let factors = |folder: &str| std::fs::read(Path::new(folder).join("adapter_model.safetensors")).unwrap();
     let manifest = |folder: &str| -> Value {
@@ -138,4 +139,29 @@ fn a_rank_that_cannot_be_committed_to_is_said_before_training_and_memory_is_one_
     let most: Value = serde_json::from_str(&succeed(ftk(&["estimate", "--json"]).arg(&path))).unwrap();
     assert_eq!(most["tokens"], 2 * 1024);
     assert!(most["bytes"]["together"].as_u64() > estimate["bytes"]["together"].as_u64());
+}
+
+/// PEFT says so as well when it loads an adapter, or passes it over.
+#[test]
+fn an_adapter_whose_files_speak_of_different_sites_is_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path();
+    crate::seller::adapter(&place.join("adapter"), 85);
+    let path = place.join("adapter/adapter_config.json");
+    let config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let said = |keys: Value| {
+        let mut config = config.clone();
+        config.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        std::fs::write(&path, config.to_string()).unwrap();
+        let command = ["generate", "--base", "village", "--adapter", "adapter", "--prompt", "a", "--max-tokens", "1"];
+        stderr(&ftk(&command).current_dir(place).output().unwrap())
+    };
+    assert!(!said(json!({})).contains("adapter: "), "{}", said(json!({})));
+    let idle = said(json!({"alpha_pattern": {"^q_proj": 4}}));
+    assert!(idle.contains("adapter: alpha_pattern: matches no site that has factors: ^q_proj"), "{idle}");
+    let lost = said(json!({"target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
+                                              "down_proj", "lm_head"]}));
+    assert!(lost.contains("adapter: target_modules names sites that have no factors here"), "{lost}");
+    let other = said(json!({"target_modules": ["q_proj"], "layers_to_transform": [0]}));
+    assert!(other.contains("adapter: has factors at sites that the configuration leaves out"), "{other}");
 }

@@ -20,7 +20,7 @@ fn a_run_that_diverges_says_so_at_the_step_where_it_does() {
     let told = stderr(&output);
     assert_eq!(output.status.code(), Some(2), "{told}");
     let error = told.lines().find(|line| line.starts_with("error: ")).unwrap();
-    assert!(error.starts_with("error: step 2: ") && error.contains("lora_"), "{told}");
+    assert!(error.starts_with("error: step 1: ") && error.contains("lora_"), "{told}");
     assert!(told.contains("hint: the run has diverged: lower optim.lr"), "{told}");
 }
 
@@ -70,4 +70,92 @@ fn a_finished_run_is_gone_on_with_from_its_result() {
     let mut command = ftk(&["train", "--set", &format!("lora.start={}", out.display()), "--out"]);
     succeed(command.arg(&next).arg(&path));
     assert_eq!(std::fs::read_to_string(next.join("metrics.jsonl")).unwrap().lines().count(), 2);
+}
+
+/// The most frequent slips of a verifier are none of the bundle's maker.
+#[test]
+fn what_a_verifier_has_otherwise_is_shown_beside_what_was_expected() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path();
+    crate::seller::adapter_of_rank(&place.join("adapter"), 86, 24);
+    let run = |command: &[&str]| ftk(command).current_dir(place).output().unwrap();
+    let commit = ["commit", "--base", "village", "--adapter", "adapter", "--out", "commitment"];
+    assert!(run(&commit).status.success());
+    let prove = [
+        "prove",
+        "--base",
+        "village",
+        "--adapter",
+        "adapter",
+        "--commitment",
+        "commitment",
+        "--prompt",
+        "Who bakes?",
+        "--max-tokens",
+        "2",
+        "--open",
+        "--out",
+        "bundle",
+    ];
+    let made = run(&prove);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let said = |base: &str, bundle: &str, input: &str| {
+        let output = run(&["verify", "--base", base, bundle, "--expect-input", input]);
+        String::from_utf8(output.stdout).unwrap().lines().next().unwrap_or_default().to_owned()
+    };
+    let spaced = said("village", "bundle", "Who bakes?\n");
+    assert!(
+        spaced.starts_with("invalid: expected input: case 0 is about another: \"")
+            && spaced.ends_with("white space alone"),
+        "{spaced}"
+    );
+    let other = said("village", "bundle", "Who sells?");
+    assert!(other.contains("Who bakes?") && other.contains(" instead of ") && other.contains("Who sells?"), "{other}");
+    assert!(!other.contains("white space"), "{other}");
+    base(place, CHATML);
+    let wrong = said("base", "bundle", "Who bakes?");
+    assert!(
+        wrong.starts_with("invalid: base: the statement is about ") && wrong.contains(", and the base here is "),
+        "{wrong}"
+    );
+    std::fs::write(place.join("bundle.zip"), "PK").unwrap();
+    for file in ["bundle.zip", "bundle/statement.json"] {
+        assert!(
+            said("village", file, "Who bakes?")
+                .ends_with("; a bundle is a folder: unpack an archive, and name its folder and not a file in it")
+        );
+    }
+    std::fs::remove_file(place.join("commitment/opening.bin")).unwrap();
+    let gone = stderr(&run(&prove));
+    assert!(gone.contains("opening.bin: is not there\nhint: ") && gone.contains("commit anew"), "{gone}");
+}
+
+#[test]
+fn errors_name_what_the_user_knows() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path();
+    std::fs::write(place.join("file"), "").unwrap();
+    std::fs::write(place.join("model.safetensors"), "").unwrap();
+    std::fs::write(place.join("pairs.jsonl"), "{\"prompt\": \"q\", \"chosen\": \"a\", \"rejected\": \"b\"}\n").unwrap();
+    let said = |command: &[&str]| stderr(&ftk(command).current_dir(place).output().unwrap());
+    let out = said(&["train", "sft", "--set", "run.steps=1", "--out", "file"]);
+    assert!(out.starts_with("error: cannot write to file: ") && !out.contains(".ftk-"), "{out}");
+    let weights = said(&["generate", "--base", "model.safetensors", "--prompt", "a"]);
+    assert!(weights.contains("hint: give the folder that the file lies in"), "{weights}");
+    let base = said(&["generate", "--base", "vilage", "--prompt", "a"]);
+    assert!(base.contains("ORG/NAME on the hub, or \"village\""), "{base}");
+    let pairs = said(&["data", "preview", "--base", "village", "--data", "pairs.jsonl"]);
+    assert!(
+        pairs.contains(":1:chosen: needs a completion, and there is a pair of them") && pairs.contains("ftk train dpo"),
+        "{pairs}"
+    );
+    let high = ["train", "dpo", "--set", "optim.lr=1000", "--set", "run.steps=40", "--out", "run"];
+    let output = ftk(&high).current_dir(place).output().unwrap();
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        told.contains(": the loss has risen to ") && told.contains("hint: the run has diverged: lower optim.lr"),
+        "{told}"
+    );
+    assert!(!told.contains("raise optim.lr"), "{told}");
 }
