@@ -59,6 +59,12 @@ fn a_backtest_its_log_and_a_proved_decision() {
     let twice = at(folder, &run);
     assert!(twice.status.code() == Some(2) && stderr(&twice).contains("holds a backtest already"));
 
+    // Its adapters were trained by runs like any other.
+    for run in ["run/window-1/sft", "run/window-1/dpo"] {
+        let trained = at(folder, &["audit", "--quiet", run, "--step", "2"]);
+        assert!(trained.status.success(), "{run}: {}", stderr(&trained));
+    }
+
     let log_path = folder.join("run/window-1/decisions.jsonl");
     let text = std::fs::read_to_string(&log_path).unwrap();
     let (log, head) = DecisionLog::read(&text).unwrap();

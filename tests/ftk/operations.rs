@@ -171,6 +171,7 @@ fn inputs_that_do_not_fit_are_refused_and_not_computed() {
         (back, vec![floats(&[2, 3]), numbers(&[0, 1])]),
         (turn, vec![floats(&[2, 8]), numbers(&[0, u32::MAX])]),
         (turn, vec![floats(&[2, 6]), numbers(&[0, 1])]),
+        (turn, vec![floats(&[2, 0]), numbers(&[0, 1])]),
         (attention, vec![floats(&[2, 8]), floats(&[3, 4]), floats(&[3, 4])]),
         (attention, vec![floats(&[3, 8]), floats(&[2, 4]), floats(&[2, 4])]),
         (attention, vec![floats(&[3, 8]), floats(&[3, 4]), floats(&[3, 5])]),

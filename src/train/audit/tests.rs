@@ -2,8 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 
+use candle_core::{Device, Tensor};
 use ftk_adapters::hint::Hint;
-use ftk_recipes::Best;
+use ftk_recipes::{BatchLoss, Best, Metrics, StepWindow, TaskError};
 
 use super::super::account::{TranscriptLog, Written};
 use super::super::checkpoint::{Checkpoint, FILE, Slot, kept_states, state_file};
@@ -184,7 +185,7 @@ const HONEST: Forger<'static> =
 
 impl Forger<'_> {
     /// Makes all files of a run.
-    fn forge(&self, session: &Pull, run: &Run) {
+    fn forge(&self, session: &dyn Session, run: &Run) {
         let (optim, identity) = (optim(), identity(7));
         let mut stepper = Stepper::new(session, &optim, run).unwrap();
         let mut account = TranscriptLog::open(&stepper, run, &identity, Some((0, 0))).unwrap();
@@ -310,6 +311,60 @@ fn another_learning_rate_at_one_step_is_found() {
         }
     };
     assert_eq!(Forger { rate: &halved, says: &says, ..HONEST }.found(), ("values", Some(5)));
+}
+
+/// A task whose gradients are added up in binary64 at the fifth step.
+struct Wider(Pull);
+
+impl Session for Wider {
+    fn rows(&self) -> usize {
+        self.0.rows()
+    }
+
+    fn items(&self, row: usize) -> usize {
+        self.0.items(row)
+    }
+
+    fn tokens(&self, row: usize) -> usize {
+        self.0.tokens(row)
+    }
+
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        self.0.parameters()
+    }
+
+    fn loss(&self, rows: &[usize], window: StepWindow<'_>) -> Result<BatchLoss, TaskError> {
+        let mut loss = self.0.loss(rows, window)?;
+        if window.step == 4 {
+            let weight = self.0.weight.flatten_all()?.to_vec1::<f32>()?;
+            let of_row = |weight: f32, row: usize| (f64::from(weight) - row as f64 / 10.0) * self.items(row) as f64;
+            let sums = weight.iter().map(|&weight| rows.iter().map(|&row| of_row(weight, row)).sum::<f64>() as f32);
+            let gradient = Tensor::from_vec(sums.collect::<Vec<f32>>(), self.0.weight.shape(), &Device::Cpu)?;
+            loss.gradients.insert("weight".to_owned(), gradient);
+        }
+        Ok(loss)
+    }
+
+    fn evaluate(&self) -> Result<Metrics, TaskError> {
+        self.0.evaluate()
+    }
+}
+
+#[test]
+fn a_step_in_another_arithmetic_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = kept(folder.path());
+    HONEST.forge(&Wider(Pull::new(20)), &run);
+    assert_eq!(refused(&run, &ALL), ("gradients", Some(5)));
+    assert_eq!(refused(&run, &steps([5])), ("gradients", Some(5)));
+    // Said to be in another one from the start.
+    let other = RunIdentity { arithmetic: "another".to_owned(), ..identity(7) };
+    let session = Pull::new(20);
+    let subject = AuditedRun { session: &session, optim: &optim(), run: &run, identity: &other, folder: &run.out };
+    match audit(subject, &transcript(folder.path()), &steps([]), &mut |_, _| {}) {
+        Err(AuditError::Refused(refused)) => assert_eq!(refused.check, TranscriptCheck::Run),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -92,7 +92,7 @@ impl Operation {
                 one(host::sum(x, y))
             }
             (Self::Rotate { dim, theta, scaling, back }, [x, positions]) => {
-                hold!(*dim > 1 && dim.is_multiple_of(2) && columns(x)?.is_multiple_of(*dim));
+                hold!(*dim > 1 && dim.is_multiple_of(2) && columns(x)? > 0 && columns(x)?.is_multiple_of(*dim));
                 let at = positions.to_vec1::<u32>()?;
                 hold!(at.len() == rows(x)? && at.iter().all(|&position| position < POSITIONS));
                 hold!(dim.saturating_mul(at.iter().copied().max().unwrap_or(0) as usize) < ENTRIES);
