@@ -17,11 +17,13 @@ use crate::error::{CheckFailed, ProveError};
 use crate::field::signed;
 use crate::hash::{Absorb, Digest, Tag};
 use crate::key::{CommitmentKey, UNUSABLE, point_from_bytes, scalar_from_bytes};
-use crate::layout::{Layout, MAX_SITES, SiteShape, required_columns, useful_rows};
+use crate::layout::{LEAST_K, Layout, MAX_K, MAX_RANK, MAX_SITES, SiteShape, required_columns, useful_rows};
 
 /// What a commitment begins with, and one that names a transcript; both have one length.
 const TAG: &[u8; 12] = b"ftk adapter\0";
 const TRAINED_TAG: &[u8; 12] = b"ftk trained\0";
+/// What the commitment to a stack begins with.
+const STACKED_TAG: &[u8; 12] = b"ftk stacked\0";
 const OPENING_TAG: &[u8] = b"ftk opening\0";
 /// Least bytes of an encoded site: an empty name would be the shortest.
 const MIN_SITE_BYTES: usize = 2 + 3 * 4 + 2;
@@ -50,6 +52,8 @@ impl std::fmt::Debug for SiteFactors {
 pub struct AdapterCommitment {
     base: Digest,
     transcript: Option<Digest>,
+    /// Digests of the commitments that it is a stack of; none of one that was made from factors.
+    parts: Vec<Digest>,
     shapes: Vec<SiteShape>,
     pub(crate) layout: Layout,
     /// One per column, strip by strip and lane by lane.
@@ -88,7 +92,8 @@ impl AdapterCommitment {
     pub fn outline(base: Digest, shapes: Vec<SiteShape>) -> Result<Self, EncodingError> {
         let columns = required_columns(&shapes)?;
         let layout = Layout::new(&shapes);
-        Ok(Self { base, transcript: None, shapes, layout, points: vec![EqAffine::generator(); columns] })
+        let points = vec![EqAffine::generator(); columns];
+        Ok(Self { base, transcript: None, parts: Vec::new(), shapes, layout, points })
     }
 
     /// Digest of the base model the adapter is for.
@@ -103,10 +108,26 @@ impl AdapterCommitment {
     }
 
     /// The same commitment, said to be to the result of the training whose transcript has this root: a commitment of
-    /// another digest, under the same opening.
+    /// another digest, under the same opening. A stack names none: its parts name theirs.
     #[must_use]
     pub fn of_transcript(self, root: Digest) -> Self {
-        Self { transcript: Some(root), ..self }
+        Self { transcript: self.parts.is_empty().then_some(root), ..self }
+    }
+
+    /// Digests of the commitments that this one is a stack of ([`crate::stack`]); empty if it is none.
+    pub fn parts(&self) -> &[Digest] {
+        &self.parts
+    }
+
+    /// A stack of parts with these digests, in columns of the layout's length.
+    pub(crate) fn of_parts(
+        base: Digest,
+        parts: Vec<Digest>,
+        shapes: Vec<SiteShape>,
+        layout: Layout,
+        points: Vec<EqAffine>,
+    ) -> Self {
+        Self { base, transcript: None, parts, shapes, layout, points }
     }
 
     /// The sites, in canonical order.
@@ -131,9 +152,18 @@ impl AdapterCommitment {
 
     /// The canonical bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = header(if self.transcript.is_some() { TRAINED_TAG } else { TAG });
+        let mut bytes = header(match (self.parts.as_slice(), self.transcript) {
+            ([_, ..], _) => STACKED_TAG,
+            (_, Some(_)) => TRAINED_TAG,
+            _ => TAG,
+        });
         bytes.extend(self.base.0);
         bytes.extend(self.transcript.iter().flat_map(|root| root.0));
+        if !self.parts.is_empty() {
+            bytes.push(self.layout.k as u8);
+            bytes.extend((self.parts.len() as u32).to_le_bytes());
+            bytes.extend(self.parts.iter().flat_map(|part| part.0));
+        }
         bytes.extend((self.shapes.len() as u32).to_le_bytes());
         for shape in &self.shapes {
             shape.encode(&mut bytes);
@@ -152,17 +182,30 @@ impl AdapterCommitment {
 
     fn parse(bytes: &[u8]) -> Result<Self, EncodingError> {
         let mut reader = Reader::new(bytes);
-        let trained = bytes.starts_with(TRAINED_TAG);
-        reader.header(if trained { TRAINED_TAG } else { TAG })?;
+        let tag = [TRAINED_TAG, STACKED_TAG].into_iter().find(|tag| bytes.starts_with(*tag)).unwrap_or(TAG);
+        reader.header(tag)?;
         let base = Digest(reader.array()?);
-        let transcript = if trained { Some(Digest(reader.array()?)) } else { None };
+        let transcript = if tag == TRAINED_TAG { Some(Digest(reader.array()?)) } else { None };
+        let (mut length, mut parts) = (None, Vec::new());
+        if tag == STACKED_TAG {
+            let k = u32::from(reader.u8()?);
+            if !(LEAST_K..=MAX_K).contains(&k) {
+                return Err(EncodingError::Bounds { what: "k", value: k.into() });
+            }
+            let count = reader.count("parts", MAX_RANK, POINT_BYTES)?;
+            if count < 2 {
+                return Err(EncodingError::Bounds { what: "parts", value: count as u64 });
+            }
+            parts = (0..count).map(|_| reader.array().map(Digest)).collect::<Result<Vec<_>, _>>()?;
+            length = Some(k);
+        }
         let sites = reader.count("sites", MAX_SITES, MIN_SITE_BYTES)?;
         if sites == 0 {
             return Err(EncodingError::Bounds { what: "sites", value: 0 });
         }
         let shapes = (0..sites).map(|_| SiteShape::decode(&mut reader)).collect::<Result<Vec<_>, _>>()?;
         check_names(&shapes)?;
-        let layout = Layout::new(&shapes);
+        let layout = length.map_or_else(|| Layout::new(&shapes), |k| Layout::with(&shapes, k));
         let points = decode_items(&mut reader, layout.columns(), |index, bytes| {
             let point = point_from_bytes(bytes).ok_or(EncodingError::Point(index))?;
             if bool::from(point.is_identity()) { Err(EncodingError::IdentityPoint(index)) } else { Ok(point) }
@@ -171,7 +214,7 @@ impl AdapterCommitment {
         if distinct.len() != points.len() {
             return Err(EncodingError::RepeatedPoint);
         }
-        Ok(Self { base, transcript, shapes, layout, points })
+        Ok(Self { base, transcript, parts, shapes, layout, points })
     }
 
     /// Checks that the sites are layers of the model, in the model's order, with its dimensions.
@@ -292,7 +335,7 @@ pub(crate) fn commit_columns(
     let mut generator = fresh_generator()?;
     let blinds: Vec<_> = columns.iter().map(|_| Fp::random(&mut generator)).collect();
     let points = column_points(key, columns, &blinds);
-    Ok((AdapterCommitment { base, transcript: None, shapes, layout, points }, Opening { blinds }))
+    Ok((AdapterCommitment { base, transcript: None, parts: Vec::new(), shapes, layout, points }, Opening { blinds }))
 }
 
 /// Checks that a commitment is to these factors, with this opening.

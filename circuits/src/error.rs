@@ -102,6 +102,9 @@ pub enum CheckFailed {
     /// The registration's bytes have no link.
     #[error("registration encoding: {0}")]
     RegistrationEncoding(EncodingError),
+    /// A commitment is no stack of the parts that it names.
+    #[error("stack: {0}")]
+    Stack(String),
     /// The opening's bytes are not canonical.
     #[error("opening encoding: {0}")]
     OpeningEncoding(EncodingError),
@@ -131,6 +134,7 @@ impl CheckFailed {
             Self::SealedEncoding(_) => "sealed encoding",
             Self::SealedProof => "sealed proof",
             Self::SealedLink => "sealed link",
+            Self::Stack(_) => "stack",
             Self::OpeningEncoding(_) => "opening encoding",
             Self::Opening(_) => "opening",
         }
@@ -164,6 +168,7 @@ mod tests {
             SealedEncoding(encoding.clone()),
             SealedProof,
             SealedLink,
+            Stack("weights".to_owned()),
             OpeningEncoding(encoding),
             Opening(0),
         ] {

@@ -23,7 +23,7 @@ pub const MAX_SHIFT: u8 = 63;
 /// Smallest k of a commitment key: 2^6 - 32 rows.
 pub const MIN_K: u32 = 6;
 /// Smallest k of a layout: below it the table of registration takes more columns than a proof saves rows.
-const LEAST_K: u32 = 8;
+pub(crate) const LEAST_K: u32 = 8;
 /// Largest k of a commitment key.
 pub const MAX_K: u32 = 14;
 /// Time of a row of a proof, in units of 50 us of one core: opening, and some ten columns of full-size values.
@@ -112,20 +112,23 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Arranges shapes that passed [`SiteShape::check`].
+    /// Arranges shapes that passed [`SiteShape::check`], in columns of the length that costs least.
     pub(crate) fn new(shapes: &[SiteShape]) -> Self {
-        let lanes = shapes.iter().map(|shape| shape.rank as usize).max().unwrap_or(1);
+        let (lanes, length) = (lanes(shapes), length(shapes));
+        let cost = |k: &u32| (ROW_COST << *k) + COLUMN_COST * lanes * strips(length, *k);
+        Self::with(shapes, (LEAST_K..=MAX_K).min_by_key(cost).unwrap_or(MAX_K))
+    }
+
+    /// The same in columns of 2^k rows.
+    pub(crate) fn with(shapes: &[SiteShape], k: u32) -> Self {
         let mut length = 0;
         let starts = shapes.iter().map(|shape| {
             let start = length;
-            length += shape.d_in as usize + shape.d_out as usize;
+            length += entries(shape);
             start
         });
-        let starts: Vec<usize> = starts.collect();
-        let strips = |k: u32| length.div_ceil(useful_rows(k)).max(1);
-        let cost = |k: &u32| (ROW_COST << *k) + COLUMN_COST * lanes * strips(*k);
-        let k = (LEAST_K..=MAX_K).min_by_key(cost).unwrap_or(MAX_K);
-        Self { k, lanes, strips: strips(k), starts }
+        let starts = starts.collect();
+        Self { k, lanes: lanes(shapes), strips: strips(length, k), starts }
     }
 
     /// Columns of the commitment; column `strip * lanes + lane` is that strip of that lane.
@@ -138,6 +141,26 @@ impl Layout {
         let rows = useful_rows(self.k);
         (entry / rows, entry % rows)
     }
+}
+
+/// Vectors that the factors make up.
+fn lanes(shapes: &[SiteShape]) -> usize {
+    shapes.iter().map(|shape| shape.rank as usize).max().unwrap_or(1)
+}
+
+/// Entries of a site in one lane.
+fn entries(shape: &SiteShape) -> usize {
+    shape.d_in as usize + shape.d_out as usize
+}
+
+/// Entries of a lane.
+fn length(shapes: &[SiteShape]) -> usize {
+    shapes.iter().map(entries).sum()
+}
+
+/// Columns of a lane.
+fn strips(length: usize, k: u32) -> usize {
+    length.div_ceil(useful_rows(k)).max(1)
 }
 
 /// Rows of a column that carry meaning.

@@ -33,6 +33,9 @@ mod fractions;
 mod messages;
 mod registration;
 
+// Section 12.
+mod stack;
+
 // Section 9: the operations; section 10 stands on them and on no file of its own here.
 pub mod fixed;
 
@@ -55,7 +58,8 @@ pub use layout::{
     required_k,
 };
 pub use link::LINK_BYTES;
-pub use registration::{register, verify_registration};
+pub use registration::register;
+pub use stack::{StackPart, stack, stack_factors, stack_opening, stack_parts, stack_registration, verify_registration};
 pub use statement::{StatementBytes, logits_digest};
 pub use verify::{DeferredClaim, verify_all};
 

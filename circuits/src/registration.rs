@@ -5,7 +5,9 @@ use pasta_curves::{EqAffine, Fp};
 use rand_chacha::ChaCha20Rng;
 
 use crate::bytes::{EncodingError, Reader};
-use crate::check::{Check, Checks, Stop, go_on, never};
+#[cfg(test)]
+use crate::check::never;
+use crate::check::{Check, Checks, Stop, go_on};
 use crate::columns::{Committed, append_points, commit_columns, read_points};
 use crate::commitment::{AdapterCommitment, Opening, SiteFactors, arrange};
 use crate::conduct::{Conduct, Draw, HONEST, Label};
@@ -402,16 +404,4 @@ pub(crate) fn verify_as(
         shape = Shape::of(shape.k, shape.columns, width);
     }
     begin_as(key, commitment, &shape, registration, &never, early)?.settle()
-}
-
-/// Checks a registration; its verdict may be cached by commitment digest, protocol version and key digest.
-///
-/// # Errors
-/// The first check that fails.
-pub fn verify_registration(
-    key: &CommitmentKey,
-    commitment: &AdapterCommitment,
-    registration: &[u8],
-) -> Result<(), CheckFailed> {
-    begin(key, commitment, registration, &never)?.settle()
 }

@@ -9,3 +9,4 @@ mod honest;
 mod plan;
 mod registration;
 mod secrets;
+mod stacks;

@@ -9,8 +9,8 @@ use crate::delta::rows::SiteRows;
 use crate::delta::{self, DeltaProof};
 use crate::error::CheckFailed;
 use crate::key::CommitmentKey;
-use crate::registration;
 use crate::sealed::{self, SealedPlan};
+use crate::stack;
 use crate::statement::StatementBytes;
 
 /// One thing to verify among many.
@@ -63,7 +63,7 @@ impl<'a> DeferredClaim<'a> {
                 sealed::begin(key, statement, commitment, plan, proof, stop, HONEST)
             }
             DeferredClaim::Registration { key, commitment, registration } => {
-                registration::begin(key, commitment, registration, stop)
+                stack::begin(key, commitment, registration, stop)
             }
         }?;
         go_on(stop)?;

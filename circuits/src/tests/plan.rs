@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// What every section stands on, then the sections of `STATEMENT.md`, each as far as it has code; a file stands after
 /// all that it names. The link is the foundation of section 4's equation, which is why it stands before it.
-const ORDER: [(&str, &[&str]); 10] = [
+const ORDER: [(&str, &[&str]); 11] = [
     ("ground", &["hash", "bytes", "conduct", "field", "points", "layout", "key"]),
     ("1 and 7: statement", &["fixed", "statement", "error", "entropy", "check"]),
     ("3: commitment", &["columns", "commitment"]),
@@ -13,6 +13,7 @@ const ORDER: [(&str, &[&str]); 10] = [
     ("4: equation", &["folding/circuit", "folding"]),
     ("4: delta proof", &["delta/rows", "delta/fold", "delta/mersenne", "delta/encoding", "delta"]),
     ("6: registration", &["messages", "fractions", "registration"]),
+    ("12: stacks", &["stack"]),
     (
         "9: operations",
         &[
