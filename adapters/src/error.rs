@@ -6,9 +6,14 @@ pub enum Error {
     /// A weight the network uses is not among those loaded.
     #[error("no such weight: {0}")]
     MissingWeight(String),
-    /// Cached positions are those of one sequence.
-    #[error("cached positions belong to one sequence, not to {0}")]
-    OneSequence(usize),
+    /// Each cache is of one sequence, whose next tokens stand together.
+    #[error("there are {caches} sequences in caches, and stretches of tokens that follow them: {segments}")]
+    CachedSequences {
+        /// Sequences in caches.
+        caches: usize,
+        /// Stretches of tokens.
+        segments: usize,
+    },
     /// An operation that needs positions came before any tokens.
     #[error("positions are needed before any token was embedded")]
     NoTokens,

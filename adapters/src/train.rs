@@ -5,6 +5,7 @@
 
 mod adapter;
 mod attention;
+mod cached;
 mod dropout;
 mod gelu;
 mod graph;
@@ -25,38 +26,25 @@ mod tape;
 mod tests;
 pub mod trace;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use candle_core::{DType, Tensor};
 use ftk_kernels::float::attention::AttentionSpan;
 pub use ftk_networks::initial::{normal_values, uniform_values};
 
 pub use self::adapter::{LoraFactors, LoraTensors};
+pub use self::cached::Cache;
 pub use self::dropout::Dropout;
 pub use self::host::product;
 pub use self::initial::initial_factors;
 pub use self::messages::pulled;
-use self::rotary::Angles;
+use self::rotary::{Angles, TokenPlaces};
 pub use self::tape::Gradients;
 use ftk_networks::ops::{Rope, Segment, Tokens};
 
 use self::tape::Tape;
 use crate::Error;
 use crate::weights::Weights;
-
-/// Keys and values of the positions seen so far, by layer: what generation keeps between tokens.
-#[derive(Clone, Debug, Default)]
-pub struct Cache {
-    layers: BTreeMap<String, (Tensor, Tensor)>,
-    positions: usize,
-}
-
-impl Cache {
-    /// Positions seen so far.
-    pub fn positions(&self) -> usize {
-        self.positions
-    }
-}
 
 /// What a recorded pass gives gradients to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +67,8 @@ struct Scoring {
 pub struct Train<'a> {
     weights: &'a Weights,
     adapter: Option<&'a LoraTensors>,
-    cache: Option<&'a mut Cache>,
+    /// What was seen of each sequence before this pass; absent where it begins them.
+    caches: Option<Vec<&'a mut Cache>>,
     recording: Option<(Learns, Tape)>,
     dropout: Option<Dropout>,
     /// Weights that get gradients beside an adapter's factors.
@@ -90,8 +79,8 @@ pub struct Train<'a> {
     format: DType,
     scoring: Option<Scoring>,
     hits: Vec<bool>,
-    /// Position of each token, and where sequences begin and end.
-    positions: Option<Tensor>,
+    /// Where each token stands, and where sequences begin and end.
+    places: Option<TokenPlaces>,
     spans: Vec<AttentionSpan>,
     /// Of each kind of rotation.
     angles: Vec<(Rope, Angles)>,
@@ -106,7 +95,7 @@ impl<'a> Train<'a> {
         Self {
             weights,
             adapter,
-            cache: None,
+            caches: None,
             recording: None,
             dropout: None,
             also: BTreeSet::new(),
@@ -114,7 +103,7 @@ impl<'a> Train<'a> {
             format: DType::F32,
             scoring: None,
             hits: Vec::new(),
-            positions: None,
+            places: None,
             spans: Vec::new(),
             angles: Vec::new(),
         }
@@ -125,9 +114,14 @@ impl<'a> Train<'a> {
         Self { recording: Some((learns, Tape::default())), ..Self::new(weights, adapter) }
     }
 
-    /// A pass over one sequence whose tokens follow those in `cache`, which afterwards holds them too.
-    pub fn continuing(weights: &'a Weights, adapter: Option<&'a LoraTensors>, cache: &'a mut Cache) -> Self {
-        Self { cache: Some(cache), ..Self::new(weights, adapter) }
+    /// A pass over as many sequences as there are caches, whose tokens follow those in their caches, which afterwards
+    /// hold them too.
+    pub fn continuing(
+        weights: &'a Weights,
+        adapter: Option<&'a LoraTensors>,
+        caches: impl IntoIterator<Item = &'a mut Cache>,
+    ) -> Self {
+        Self { caches: Some(caches.into_iter().collect()), ..Self::new(weights, adapter) }
     }
 
     /// Drops entries of what enters the adapter's factors.
@@ -176,7 +170,7 @@ impl<'a> Train<'a> {
     /// Tells the pass where its tokens stand, for operations on values that it has not embedded itself.
     ///
     /// # Errors
-    /// More than one sequence after cached ones; the device's.
+    /// Other sequences than there are caches; the device's.
     pub fn place(&mut self, tokens: &Tokens) -> Result<(), Error> {
         self.spans = tokens
             .segments()
@@ -188,13 +182,17 @@ impl<'a> Train<'a> {
             })
             .collect();
         let mut positions: Vec<u32> = tokens.positions().collect();
-        if let Some(cache) = &self.cache {
-            let [span] = self.spans.as_mut_slice() else { return Err(Error::OneSequence(tokens.segments().len())) };
-            let cached = cache.positions;
-            (span.before, span.own) = (0..cached, cached..cached + span.rows.len());
-            positions.iter_mut().for_each(|position| *position += cached as u32);
+        if let Some(caches) = &self.caches {
+            if self.spans.len() != caches.len() || self.spans.iter().any(|span| !span.before.is_empty()) {
+                return Err(Error::CachedSequences { caches: caches.len(), segments: self.spans.len() });
+            }
+            for (span, cache) in self.spans.iter_mut().zip(caches) {
+                let cached = cache.positions();
+                (span.before, span.own) = (0..cached, cached..cached + span.rows.len());
+                positions[span.rows.clone()].iter_mut().for_each(|position| *position += cached as u32);
+            }
         }
-        self.positions = Some(Tensor::new(positions, &self.weights.device())?);
+        self.places = Some(TokenPlaces::new(positions, &self.weights.device())?);
         Ok(())
     }
 

@@ -121,7 +121,7 @@ fn positions_seen_one_by_one_give_the_logits_of_all_at_once() {
         let mut one_by_one = Vec::new();
         // A prefix of several, then one at a time.
         for (at, next) in std::iter::once((9, &ids()[..10])).chain(ids()[10..].chunks(1).map(|next| (0, next))) {
-            let mut ops = Train::continuing(&weights, None, &mut cache);
+            let mut ops = Train::continuing(&weights, None, [&mut cache]);
             let logits = network.forward(&mut ops, &Tokens::sequence(next.to_vec()), &[at]).unwrap();
             one_by_one.push(logits.flatten_all().unwrap().to_vec1::<f32>().unwrap());
         }

@@ -36,7 +36,7 @@ pub(super) fn backward(
     }
 }
 
-fn shape(Heads { query, key_value, dim }: Heads) -> AttentionShape {
+pub(super) fn shape(Heads { query, key_value, dim }: Heads) -> AttentionShape {
     AttentionShape { query, key_value, dim }
 }
 
@@ -51,7 +51,7 @@ fn rows(x: &Tensor, ranges: &[&Range<usize>]) -> Result<Tensor> {
     Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
 }
 
-fn on_device(operands: [&Tensor; 3], heads: Heads, spans: &[AttentionSpan]) -> Result<Tensor> {
+pub(super) fn on_device(operands: [&Tensor; 3], heads: Heads, spans: &[AttentionSpan]) -> Result<Tensor> {
     let one = |span: &AttentionSpan| {
         let [q, k, v] = part(operands, span)?;
         let mask = mask(q.dim(1)?, k.dim(1)?, heads.query / heads.key_value, q.device())?;

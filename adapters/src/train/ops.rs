@@ -11,9 +11,9 @@ use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, TableShape, Tokens};
 
 use super::messages::Way;
 use super::operation::Operation;
-use super::rotary::Angles;
+use super::rotary::{Angles, TokenPlaces};
 use super::tape::sum;
-use super::{Learns, Train, attention, gelu, graph, host, messages, norm, swiglu, trace};
+use super::{Learns, Train, attention, cached, gelu, graph, host, messages, norm, swiglu, trace};
 use crate::Error;
 
 impl Ops for Train<'_> {
@@ -24,8 +24,8 @@ impl Ops for Train<'_> {
         let name = format!("{site}.weight");
         let (table, format) = (self.weights.held(&name)?.clone(), self.format_of_tables());
         self.place(tokens)?;
-        if let Some(cache) = &mut self.cache {
-            cache.positions += tokens.ids().len();
+        for (cache, span) in self.caches.iter_mut().flatten().zip(&self.spans) {
+            cache.extend(span.rows.len());
         }
         let ids = Tensor::from_slice(tokens.ids(), tokens.ids().len(), &self.weights.device())?;
         // Of 1 there is nothing to compute.
@@ -52,7 +52,7 @@ impl Ops for Train<'_> {
         if needed > rows {
             return Err(Error::Positions { site: site.to_owned(), rows, positions: needed });
         }
-        let positions = self.positions.clone().ok_or(Error::NoTokens)?;
+        let positions = self.places.clone().ok_or(Error::NoTokens)?.tensor;
         let [of_positions] = trace::seen([table.index_select(&positions, 0)?], || {
             Ok((Operation::Embed { scale: 1.0.into() }, vec![table.clone(), positions.clone()]))
         })?;
@@ -186,13 +186,8 @@ impl Ops for Train<'_> {
         if let Some(window) = window.filter(|&window| window < positions) {
             return Err(Error::Window { site: site.to_owned(), window, positions });
         }
-        if let Some(cache) = &mut self.cache {
-            let (k, v) = match cache.layers.get(site) {
-                Some((keys, values)) => (Tensor::cat(&[keys, k], 0)?, Tensor::cat(&[values, v], 0)?),
-                None => (k.clone(), v.clone()),
-            };
-            cache.layers.insert(site.to_owned(), (k.clone(), v.clone()));
-            return Ok(attention::attention([q, &k, &v], heads, &self.spans)?);
+        if let Some(caches) = &mut self.caches {
+            return Ok(cached::attention(caches, site, [q, k, v], heads, &self.spans)?);
         }
         let [value] = trace::seen([attention::attention([q, k, v], heads, &self.spans)?], || {
             Ok((Operation::attention(heads, &self.spans, false), vec![q.clone(), k.clone(), v.clone()]))
@@ -360,24 +355,32 @@ impl Ops for Train<'_> {
 impl Train<'_> {
     /// `y` with its heads turned by their positions.
     fn rotate(&mut self, y: &Tensor, rope: &Rope) -> Result<Tensor, Error> {
-        let needed = self.longest();
+        let places = self.places.clone().ok_or(Error::NoTokens)?;
+        // Behind cached positions there are few tokens, and a table of all positions would be made for each pass anew.
+        let (rows, needed) = match self.caches {
+            Some(_) => (TokenPlaces::new((0..places.at.len() as u32).collect(), y.device())?, places.at.len()),
+            None => (places.clone(), self.longest()),
+        };
         self.angles.retain(|(of, angles)| of != rope || angles.positions() >= needed);
         let angles = match self.angles.iter().find(|(of, _)| of == rope) {
             Some((_, angles)) => angles.clone(),
             None => {
-                let angles = Angles::new(rope, needed, y.device())?;
+                let angles = match self.caches {
+                    Some(_) => Angles::at(rope, &places.at, y.device())?,
+                    None => Angles::new(rope, needed, y.device())?,
+                };
                 self.angles.push((rope.clone(), angles.clone()));
                 angles
             }
         };
-        let positions = self.positions.clone().ok_or(Error::NoTokens)?;
-        let [value] = trace::seen([angles.rotate(y, &positions, Turn::Forward)?], || {
+        let positions = places.tensor;
+        let [value] = trace::seen([angles.rotate(y, &rows, Turn::Forward)?], || {
             Ok((Operation::rotate(rope, Turn::Forward), vec![y.clone(), positions.clone()]))
         })?;
         let (id, rope) = (y.id(), rope.clone());
         self.step(&value, self.tracks(y), move |g, gradients| {
             // A rotation's transpose is the rotation back.
-            let [dx] = trace::seen([angles.rotate(&g, &positions, Turn::Back)?], || {
+            let [dx] = trace::seen([angles.rotate(&g, &rows, Turn::Back)?], || {
                 Ok((Operation::rotate(&rope, Turn::Back), vec![g, positions]))
             })?;
             gradients.add(id, dx)

@@ -1,10 +1,26 @@
 //! Rotary position embedding: the angles of a model, and their application.
 
+use std::sync::Arc;
+
 use candle_core::{Device, Result, Tensor};
 use ftk_kernels::float::rotary::{self, Turn};
 use ftk_networks::ops::Rope;
 
 use super::host;
+
+/// Where tokens stand in their sequences: on the host, and on the device, so that no pass has to fetch it back.
+#[derive(Clone, Debug)]
+pub(super) struct TokenPlaces {
+    pub(super) at: Arc<[u32]>,
+    /// The same, `(tokens)`.
+    pub(super) tensor: Tensor,
+}
+
+impl TokenPlaces {
+    pub(super) fn new(at: Vec<u32>, device: &Device) -> Result<Self> {
+        Ok(Self { tensor: Tensor::new(at.as_slice(), device)?, at: at.into() })
+    }
+}
 
 /// Cosines and sines `(positions, dim / 2)` from position 0 on.
 #[derive(Clone, Debug)]
@@ -16,8 +32,14 @@ pub struct Angles {
 impl Angles {
     /// The angles of the first `positions` positions.
     pub fn new(rope: &Rope, positions: usize, device: &Device) -> Result<Self> {
+        Self::at(rope, &(0..positions as u32).collect::<Vec<_>>(), device)
+    }
+
+    /// The angles of some positions, in the place of the first ones.
+    pub(super) fn at(rope: &Rope, positions: &[u32], device: &Device) -> Result<Self> {
         let wave = frequencies(rope);
-        let angles: Vec<f32> = (0..positions).flat_map(|p| wave.iter().map(move |w| (p as f64 * w) as f32)).collect();
+        let of_one = |&position: &u32| wave.iter().map(move |wave| (f64::from(position) * wave) as f32);
+        let (angles, positions): (Vec<f32>, _) = (positions.iter().flat_map(of_one).collect(), positions.len());
         let of = |function: fn(f32) -> f32| {
             let values = angles.iter().map(|&angle| function(angle)).collect::<Vec<_>>();
             Tensor::from_vec(values, (positions, rope.dim / 2), device)
@@ -31,13 +53,12 @@ impl Angles {
     }
 
     /// Turns the heads of `x` `(tokens, heads * dim)`, each token standing at its position.
-    pub(super) fn rotate(&self, x: &Tensor, positions: &Tensor, turn: Turn) -> Result<Tensor> {
+    pub(super) fn rotate(&self, x: &Tensor, places: &TokenPlaces, turn: Turn) -> Result<Tensor> {
         let (width, dim) = (x.dim(1)?, 2 * self.cos.dim(1)?);
-        let at = positions.to_vec1::<u32>()?;
-        let on_host = |[x, cos, sin]: [&[f32]; 3]| Ok(rotary::rotate(x, width, [cos, sin], dim, &at, turn));
+        let on_host = |[x, cos, sin]: [&[f32]; 3]| Ok(rotary::rotate(x, width, [cos, sin], dim, &places.at, turn));
         match host::read([x, &self.cos, &self.sin], on_host)? {
             Some(values) => Tensor::from_vec(values, x.shape(), x.device()),
-            None => self.on_device(x, positions, turn),
+            None => self.on_device(x, &places.tensor, turn),
         }
     }
 
@@ -81,10 +102,10 @@ mod tests {
     fn kernels_and_tensor_operations_agree() {
         let angles = Angles::new(&Rope { dim: 6, theta: 100.0, scaling: None }, 9, &Device::Cpu).unwrap();
         let x = random(1, &[4, 12]);
-        let positions = Tensor::new(&[3u32, 0, 8, 1], &Device::Cpu).unwrap();
+        let places = TokenPlaces::new(vec![3, 0, 8, 1], &Device::Cpu).unwrap();
         for turn in [Turn::Forward, Turn::Back] {
-            let ours = angles.rotate(&x, &positions, turn).unwrap();
-            close(&ours, &angles.on_device(&x, &positions, turn).unwrap());
+            let ours = angles.rotate(&x, &places, turn).unwrap();
+            close(&ours, &angles.on_device(&x, &places.tensor, turn).unwrap());
         }
     }
 }

@@ -49,6 +49,17 @@ pub struct Operands<'a> {
     pub v: &'a [f32],
 }
 
+/// Rows of queries that are the last positions of a sequence whose keys and values lie together.
+#[derive(Clone, Debug)]
+pub struct CachedSpan<'a> {
+    /// Rows of the queries.
+    pub rows: Range<usize>,
+    /// Keys of all positions.
+    pub k: &'a [f32],
+    /// Values of all positions.
+    pub v: &'a [f32],
+}
+
 /// One head of queries of one span.
 struct QueryHead<'a> {
     q: MatrixView<'a>,
@@ -144,12 +155,32 @@ fn together<'a>(x: &'a [f32], width: usize, AttentionSpan { own, before, .. }: &
 /// # Panics
 /// If the shapes do not agree.
 pub fn attention(operands: Operands<'_>, shape: AttentionShape, spans: &[AttentionSpan]) -> Vec<f32> {
-    let AttentionShape { query, dim, .. } = shape;
-    let mut result = vec![0.0; operands.q.len()];
     let seen: Vec<VisibleSpan<'_>> = spans.iter().map(|span| VisibleSpan::new(operands, shape, span)).collect();
-    let tasks = tasks(&seen, query);
+    over(operands.q, shape, &seen)
+}
+
+/// [`attention`] of the last positions of sequences, each over keys and values of its own. An entry is the same as if
+/// they lay one after another.
+///
+/// # Panics
+/// If the shapes do not agree.
+pub fn attention_cached(q: &[f32], shape: AttentionShape, sequences: &[CachedSpan<'_>]) -> Vec<f32> {
+    let span = |CachedSpan { rows, k, .. }: &CachedSpan<'_>| {
+        let positions = k.len() / (shape.key_value * shape.dim);
+        let before = positions - rows.len();
+        AttentionSpan { rows: rows.clone(), own: before..positions, before: 0..before }
+    };
+    let spans: Vec<AttentionSpan> = sequences.iter().map(span).collect();
+    let seen = |(span, &CachedSpan { k, v, .. })| VisibleSpan::new(Operands { q, k, v }, shape, span);
+    over(q, shape, &spans.iter().zip(sequences).map(seen).collect::<Vec<_>>())
+}
+
+fn over(q: &[f32], shape: AttentionShape, seen: &[VisibleSpan<'_>]) -> Vec<f32> {
+    let AttentionShape { query, dim, .. } = shape;
+    let mut result = vec![0.0; q.len()];
+    let tasks = tasks(seen, query);
     let one = |&(seen, head): &(&VisibleSpan<'_>, usize)| {
-        let view = QueryHead::new(operands.q, seen, shape, head);
+        let view = QueryHead::new(q, seen, shape, head);
         let mut y = vec![0.0; view.rows * dim];
         let mut p = vec![0.0; BLOCK.min(view.rows) * (view.before + view.rows)];
         for block in view.blocks() {

@@ -13,7 +13,7 @@ use ftk_networks::ops::{Heads, Llama3Scaling, Rope};
 use super::{Bits, Operation, spread, sums};
 use crate::train::adapter::LoraFactors;
 use crate::train::dropout::Dropout;
-use crate::train::rotary::Angles;
+use crate::train::rotary::{Angles, TokenPlaces};
 use crate::train::{attention, gelu, graph, host, linear, log_prob, norm, swiglu};
 
 /// The most multiplications of an operation that is computed for somebody else: the head of a large vocabulary has some
@@ -105,7 +105,8 @@ impl Operation {
                 });
                 let rope = Rope { dim: *dim, theta: (*theta).into(), scaling };
                 let angles = Angles::new(&rope, at.iter().max().map_or(0, |&most| most as usize + 1), x.device())?;
-                one(angles.rotate(x, positions, if *back { Turn::Back } else { Turn::Forward }))
+                let places = TokenPlaces::new(at, x.device())?;
+                one(angles.rotate(x, &places, if *back { Turn::Back } else { Turn::Forward }))
             }
             (Self::RmsNorm { eps }, [x, weight]) => {
                 normed(x, weight)?;
