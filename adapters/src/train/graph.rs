@@ -17,8 +17,7 @@ fn on_host<const N: usize, R>(tensors: [&Tensor; N], f: impl FnOnce([&[f32]; N])
     let here = tensors.map(|tensor| tensor.to_device(&Device::Cpu).and_then(|tensor| tensor.to_dtype(DType::F32)));
     let here: Vec<Tensor> = here.into_iter().collect::<Result<_>>()?;
     let here: [&Tensor; N] = std::array::from_fn(|index| &here[index]);
-    let result = host::read(here, |values| Ok(f(values)))?;
-    result.ok_or_else(|| candle_core::Error::Msg("values in host memory are expected".to_owned()))
+    host::values(here, |values| Ok(f(values)))
 }
 
 /// `m x` for `x` `(senders, width)`.

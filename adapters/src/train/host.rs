@@ -10,9 +10,23 @@ pub(super) fn read<const N: usize, R>(
     tensors: [&Tensor; N],
     f: impl FnOnce([&[f32]; N]) -> Result<R>,
 ) -> Result<Option<R>> {
-    if tensors.iter().any(|tensor| !tensor.device().is_cpu() || tensor.dtype() != DType::F32) {
+    if tensors.iter().any(|tensor| !here(tensor) || tensor.dtype() != DType::F32) {
         return Ok(None);
     }
+    values(tensors, f).map(Some)
+}
+
+/// Whether the kernels compute with a tensor: it lies in host memory.
+pub(super) fn here(tensor: &Tensor) -> bool {
+    #[cfg(test)]
+    if portable::is_asked() {
+        return false;
+    }
+    tensor.device().is_cpu()
+}
+
+/// `f` of the values of tensors that are f32 in host memory.
+pub(super) fn values<const N: usize, R>(tensors: [&Tensor; N], f: impl FnOnce([&[f32]; N]) -> Result<R>) -> Result<R> {
     let mut dense = Vec::with_capacity(N);
     for tensor in tensors {
         dense.push(tensor.contiguous()?);
@@ -22,10 +36,10 @@ pub(super) fn read<const N: usize, R>(
         let (storage, layout) = &guards[index];
         match &**storage {
             Storage::Cpu(CpuStorage::F32(values)) => &values[layout.start_offset()..][..layout.shape().elem_count()],
-            _ => unreachable!("device and type were looked at above"),
+            _ => unreachable!("the caller has looked at device and type"),
         }
     });
-    f(slices).map(Some)
+    f(slices)
 }
 
 /// The product of f32 rows with a weight `(d_out, d_in)` along one side of it, in the weight's number format; `None`
@@ -107,5 +121,27 @@ pub fn product(scale: f64, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     match values {
         Some(values) => Tensor::from_vec(values, (m, n), a.device()),
         None => a.matmul(b)? * scale,
+    }
+}
+
+/// Has candle's operations compute on the host in the place of the kernels, as they do on a device.
+#[cfg(test)]
+pub(super) mod portable {
+    use std::cell::Cell;
+
+    thread_local! {
+        static ASKED: Cell<bool> = const { Cell::new(false) };
+    }
+
+    pub(super) fn is_asked() -> bool {
+        ASKED.get()
+    }
+
+    /// For as long as `f` runs, on this thread.
+    pub(in super::super) fn run<R>(f: impl FnOnce() -> R) -> R {
+        ASKED.set(true);
+        let result = f();
+        ASKED.set(false);
+        result
     }
 }

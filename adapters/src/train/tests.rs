@@ -1,4 +1,5 @@
-//! Every hand-written backward pass against finite differences.
+//! Every hand-written backward pass against finite differences, and against the same by candle's operations, which
+//! compute on devices that the kernels know nothing of.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use ftk_networks::ops::{Bias, Heads, Llama3Scaling, Nodes, Ops, Rope, TableShape
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
+use super::host::portable;
+use super::rotary::TokenPlaces;
 use super::{Learns, LoraTensors, Train};
 use crate::Error;
 use crate::lora::{Adapter, Factors};
@@ -120,6 +123,10 @@ fn agrees_with(operands: &[(&'static str, Tensor)], learns: Learns, trained: &[&
     let trained = |name: &str| trained.contains(&name);
     let expected: Vec<&str> = operands.keys().copied().filter(|name| !name.contains('.') || trained(name)).collect();
     assert_eq!(gradients.keys().collect::<Vec<_>>(), expected);
+    // What candle's operations give in the place of the kernels, as on a device.
+    let (portable_result, portable_gradients) = portable::run(|| run(&operands, Some(learns), f));
+    close(&portable_result, &result);
+    gradients.iter().for_each(|(name, gradient)| close(&portable_gradients[name], gradient));
     let weighting = numbers(&random(7, result.dims()));
     for (name, gradient) in gradients {
         let operand = &operands[name.as_str()];
@@ -150,6 +157,13 @@ fn positions(pass: &mut Train<'_>, lengths: &[usize]) -> Result<(), Error> {
 
 fn table() -> (&'static str, Tensor) {
     ("table.weight", random(9, &[1, 1]))
+}
+
+#[test]
+fn what_devices_compute_is_what_the_tests_compare_with() {
+    let x = random(1, &[2, 2]);
+    assert!(portable::run(|| super::host::read([&x], |_| Ok(())).unwrap()).is_none());
+    assert!(super::host::read([&x], |_| Ok(())).unwrap().is_some());
 }
 
 #[test]
@@ -210,7 +224,7 @@ fn norms_of_heads_pass_their_gradient_to_input_and_weight() {
         let operands = [("x", random(1, &[5, 12])), ("w.weight", random(2, &[4]))];
         agrees(&operands, learns, &|pass, x| {
             pass.spans = vec![AttentionSpan { rows: 0..5, own: 0..5, before: 0..0 }];
-            pass.positions = Some(Tensor::new(&[0u32, 1, 2, 3, 4], &Device::Cpu).unwrap());
+            pass.places = Some(TokenPlaces::new(vec![0, 1, 2, 3, 4], &Device::Cpu).unwrap());
             pass.norm_rope("w", &x["x"], 0.1, &rope)
         });
     }
