@@ -66,6 +66,10 @@ unsafe fn product_at(
         // SAFETY: as the caller promises; every bit pattern is a number.
         (0..m).for_each(|row| unsafe { result.add(row * row_stride).write_bytes(0, n) });
     }
+    // SAFETY: as the caller promises.
+    if m == 1 && k > 0 && unsafe { chain::row_product(result, onto, scale, (a, b), threads) } {
+        return;
+    }
     for first in (0..k).step_by(CUT) {
         let terms = CUT.min(k - first);
         let factors = (a.columns(first, terms), b.rows(first, terms));

@@ -2,6 +2,8 @@
 //! ones, and all of them where the processor has no fused multiply-add. Lanes are entries of the result, never terms
 //! of one sum, so that an entry is the same however wide the registers are.
 
+use std::borrow::Cow;
+
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -64,6 +66,49 @@ pub(super) unsafe fn product(
 ) {
     // SAFETY: as the caller promises.
     unsafe { run(is_fused(), result, onto, scale, factors, threads) }
+}
+
+/// Columns of one task of a product of one row.
+const ROW_TASK: usize = 64;
+/// Multiplications of a product of one row, which waits for memory, that outweigh handing them to another thread.
+const ROW_WORTH_A_THREAD: usize = 1 << 16;
+
+/// [`super::product_at`] of one row with columns of which each lies together, a token times weights, over any number of
+/// terms: weights are read once, as they lie. Says whether this processor has a kernel for it, and it is such a product.
+///
+/// # Safety
+/// As there.
+pub(super) unsafe fn row_product(
+    result: *mut f32,
+    onto: Onto,
+    scale: f32,
+    (a, b): (MatrixView<'_>, MatrixView<'_>),
+    threads: Threads,
+) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(with) = pulp::x86::V3::try_new() {
+        let target = Target { values: result, row_stride: 0, column_stride: 1, onto, scale };
+        let task = |column: usize| {
+            let b = b.columns(column, ROW_TASK.min(b.columns - column));
+            ProductBlock { target, at: (0, column), a, b }
+        };
+        if !task(0).is_row() {
+            return false;
+        }
+        let tasks = (0..b.columns).step_by(ROW_TASK);
+        // SAFETY: the processor has these instructions.
+        let one = |column: usize| unsafe { task(column).row(Fused(with)) };
+        match threads {
+            Threads::All if a.columns * b.columns > ROW_WORTH_A_THREAD => {
+                tasks.collect::<Vec<_>>().into_par_iter().for_each(one);
+            }
+            _ => tasks.for_each(one),
+        }
+        return true;
+    }
+    // Where there is none, nothing is read.
+    let _ = (result, onto, scale, a, b, threads);
+    false
 }
 
 /// As [`product`], with or without the processor's own fused multiply-add.
@@ -177,9 +222,9 @@ impl ProductBlock<'_> {
     }
 }
 
-/// Columns of a single row whose chains run side by side, in registers of eight.
+/// Groups of eight columns whose chains run side by side for a single row.
 #[cfg(target_arch = "x86_64")]
-const ABREAST: usize = 2;
+const ABREAST: usize = 4;
 
 /// Numbers in a line of the caches.
 #[cfg(target_arch = "x86_64")]
@@ -192,54 +237,105 @@ impl ProductBlock<'_> {
         self.a.rows == 1 && self.b.row_stride == 1 && self.b.column_stride != 1
     }
 
-    /// [`ProductBlock::run`] of such a row: every entry of a column is used once, so that putting columns next to each other in
-    /// memory would take longer than the sums. They are turned in registers.
+    /// [`ProductBlock::run`] of such a row, of any number of terms: every entry of a column is used once, so that putting
+    /// columns next to each other in memory would take longer than the sums. They are turned in registers, and read from
+    /// end to end.
     #[target_feature(enable = "avx2,fma")]
     fn row(self, with: Fused<pulp::x86::V3>) {
         use std::arch::x86_64::*;
 
         let Self { target, at, a, b } = self;
-        let terms = a.columns;
-        let left: Vec<f32> = (0..terms).map(|term| a.at(0, term)).collect();
-        let column = |column: usize| &b.values[column * b.column_stride..][..terms];
-        let (whole, whole_columns) = (terms / 8 * 8, b.columns / 8 * 8);
-        let mut sums = vec![0.0f32; b.columns];
-        for first in (0..whole_columns).step_by(8 * ABREAST) {
-            let groups = ABREAST.min((whole_columns - first) / 8);
-            let columns: [[&[f32]; 8]; ABREAST] = std::array::from_fn(|group| {
-                std::array::from_fn(|lane| if group < groups { column(first + 8 * group + lane) } else { &[] })
-            });
-            let mut chains = [_mm256_setzero_ps(); ABREAST];
-            // Where columns begin whole pages apart, few lines of them fit the first cache: each is used up at once.
-            for line in (0..whole).step_by(LINE) {
-                for (chain, columns) in chains.iter_mut().zip(&columns[..groups]) {
-                    for term in (line..whole.min(line + LINE)).step_by(8) {
-                        let mut rows = [_mm256_setzero_ps(); 8];
-                        for (row, column) in rows.iter_mut().zip(columns) {
-                            // SAFETY: eight entries from `term` on lie in a column.
-                            *row = unsafe { _mm256_loadu_ps(column.as_ptr().add(term)) };
-                        }
-                        for (turned, &a) in turned(rows).into_iter().zip(&left[term..term + 8]) {
-                            *chain = _mm256_fmadd_ps(_mm256_set1_ps(a), turned, *chain);
+        let left: Cow<'_, [f32]> = match a.column_stride {
+            1 => Cow::Borrowed(&a.values[..a.columns]),
+            _ => Cow::Owned((0..a.columns).map(|term| a.at(0, term)).collect()),
+        };
+        for first in (0..b.columns).step_by(8 * ABREAST) {
+            let width = (8 * ABREAST).min(b.columns - first);
+            let groups = width / 8;
+            let ahead = b.values.as_ptr().wrapping_add((first + width) * b.column_stride);
+            for cut in (0..a.columns).step_by(CUT) {
+                let terms = CUT.min(a.columns - cut);
+                let left = &left[cut..cut + terms];
+                let column = |lane: usize| &b.values[(first + lane) * b.column_stride + cut..][..terms];
+                let columns: [*const f32; 8 * ABREAST] =
+                    std::array::from_fn(
+                        |lane| if lane < 8 * groups { column(lane).as_ptr() } else { std::ptr::null() },
+                    );
+                let (columns, _) = columns.as_chunks::<8>();
+                let mut chains = [_mm256_setzero_ps(); ABREAST];
+                let whole = terms / 8 * 8;
+                // Where columns begin whole pages apart, few lines of them fit the first cache: each is used up at once.
+                for line in (0..whole).step_by(LINE) {
+                    // The processor does not foresee so many columns, but lines as they lie: those of the next ones.
+                    for lane in 0..8 * ABREAST {
+                        let at = ahead.wrapping_add((cut + line) * 8 * ABREAST + lane * LINE);
+                        _mm_prefetch::<_MM_HINT_T1>(at.cast());
+                    }
+                    for (chain, columns) in chains.iter_mut().zip(&columns[..groups]) {
+                        for term in (line..whole.min(line + LINE)).step_by(8) {
+                            // SAFETY: eight entries from `term` on lie in each column.
+                            *chain = unsafe { eight_terms(*chain, &left[term..term + 8], columns, term) };
                         }
                     }
                 }
-            }
-            for (group, chain) in chains.into_iter().enumerate().take(groups) {
-                let sums = &mut sums[first + 8 * group..][..8];
-                // SAFETY: there are eight.
-                unsafe { _mm256_storeu_ps(sums.as_mut_ptr(), chain) };
+                let mut sums = [0.0f32; 8 * ABREAST];
+                for (chain, sums) in chains.into_iter().zip(sums.chunks_exact_mut(8)) {
+                    // SAFETY: there are eight.
+                    unsafe { _mm256_storeu_ps(sums.as_mut_ptr(), chain) };
+                }
+                for (lane, sum) in sums[..width].iter_mut().enumerate() {
+                    let from = if lane < 8 * groups { whole } else { 0 };
+                    for (&a, &b) in left[from..].iter().zip(&column(lane)[from..]) {
+                        *sum = a.mul_add(b, *sum);
+                    }
+                }
+                let target = Target { onto: if cut == 0 { target.onto } else { Onto::Present }, ..target };
+                // SAFETY: these entries lie in the result and belong to this task alone.
+                unsafe { target.put(with, (at.0, at.1 + first), &sums[..width]) };
             }
         }
-        for (at, sum) in sums.iter_mut().enumerate() {
-            let from = if at < whole_columns { whole } else { 0 };
-            for (&a, &b) in left[from..].iter().zip(&column(at)[from..]) {
-                *sum = a.mul_add(b, *sum);
-            }
-        }
-        // SAFETY: these entries lie in the result and belong to this task alone.
-        unsafe { target.put(with, at, &sums) };
     }
+}
+
+/// Adds eight terms to the chains of eight columns, one after another.
+///
+/// # Safety
+/// Eight entries from `term` on lie in each column.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn eight_terms(
+    mut chain: std::arch::x86_64::__m256,
+    left: &[f32],
+    columns: &[*const f32; 8],
+    term: usize,
+) -> std::arch::x86_64::__m256 {
+    use std::arch::x86_64::*;
+
+    for (half, left) in left.chunks_exact(4).enumerate() {
+        // Four terms of two columns a register, so that turning them stays in its halves.
+        let mut pairs = [_mm256_setzero_ps(); 4];
+        for (lane, pair) in pairs.iter_mut().enumerate() {
+            let at = |column: usize| columns[column].wrapping_add(term + 4 * half);
+            // SAFETY: as the caller promises.
+            *pair = unsafe {
+                _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(at(lane))), _mm_loadu_ps(at(lane + 4)))
+            };
+        }
+        let [a, b, c, d] = pairs;
+        let low = [_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d)];
+        let high = [_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d)];
+        let turned = [
+            _mm256_shuffle_ps::<0x44>(low[0], low[1]),
+            _mm256_shuffle_ps::<0xee>(low[0], low[1]),
+            _mm256_shuffle_ps::<0x44>(high[0], high[1]),
+            _mm256_shuffle_ps::<0xee>(high[0], high[1]),
+        ];
+        for (turned, &a) in turned.into_iter().zip(left) {
+            chain = _mm256_fmadd_ps(_mm256_set1_ps(a), turned, chain);
+        }
+    }
+    chain
 }
 
 /// Rows in groups of `most`, and what is left of them in powers of two: first row, how many.
