@@ -24,6 +24,9 @@ pub enum DeviceError {
     /// The program was built without it.
     #[error("this build of ftk cannot compute on: {0}")]
     NotBuilt(DeviceName),
+    /// The machine has no driver for it.
+    #[error("cannot compute on {0}: no driver of NVIDIA was found")]
+    NoDriver(DeviceName),
     /// The machine does not have it, or not in working order.
     #[error("cannot compute on {place}: {error}")]
     Absent {
@@ -38,12 +41,18 @@ impl Hint for DeviceError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NotBuilt(DeviceName::Metal) => "build ftk on a Mac with --features metal, or leave --device out",
-            Self::NotBuilt(_) => "build ftk with --features cuda, which needs the CUDA toolkit, or leave --device out",
+            Self::NotBuilt(_) => {
+                "build ftk with --features cuda (scripts/cuda-build has what it needs), or leave --device out"
+            }
+            Self::NoDriver(_) => "install NVIDIA's driver, whose library is libcuda.so.1, or leave --device out",
             Self::Absent { .. } => "check the number and the driver, or leave --device out",
         };
         Some(hint.to_owned())
     }
 }
+
+/// What the driver's functions give where no driver was found, by what `scripts/cuda-build` has linked in its place.
+const STUB_LIBRARY: &str = "CUDA_ERROR_STUB_LIBRARY";
 
 impl DeviceName {
     /// The device.
@@ -51,7 +60,10 @@ impl DeviceName {
     /// # Errors
     /// [`DeviceError`].
     pub fn open(self) -> Result<Device, DeviceError> {
-        let absent = |error| DeviceError::Absent { place: self, error };
+        let absent = |error: candle_core::Error| match error.to_string().contains(STUB_LIBRARY) {
+            true => DeviceError::NoDriver(self),
+            false => DeviceError::Absent { place: self, error },
+        };
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(number) if cfg!(feature = "cuda") => Device::new_cuda(number).map_err(absent),

@@ -153,6 +153,7 @@ impl Printer {
     /// What went wrong, with what to do about it: stderr.
     pub fn error(&self, error: &anyhow::Error) {
         let text = told(error);
+        let text = without_stack(&text);
         stderr(&format!("error: {text}"));
         let mut object = serde_json::json!({ "error": text });
         if let Some(hint) = error.chain().find_map(hint) {
@@ -270,6 +271,12 @@ fn stderr(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", foreign::line(text));
 }
 
+/// What an error says, without the stack that candle's errors end with where RUST_BACKTRACE asks for one: hundreds of
+/// lines about the program.
+fn without_stack(said: &str) -> &str {
+    said.split("\n   0: ").next().unwrap_or(said)
+}
+
 fn marked(parts: &[(String, bool)], colour: bool) -> String {
     let part = |(text, marked): &(String, bool)| {
         let text = foreign::lines(text);
@@ -311,6 +318,16 @@ mod tests {
         assert_eq!(at(20, 20).as_deref(), Some("proving: 25 %"));
         assert_eq!(at(39, 40), None, "too soon after the last");
         assert_eq!(at(55, 80).as_deref(), Some("proving: 100 %"));
+    }
+
+    #[test]
+    fn an_error_of_candle_is_said_without_the_stack() {
+        let backtrace = Box::new(std::backtrace::Backtrace::force_capture());
+        let inner = Box::new(candle_core::Error::Msg("out of memory".to_owned()));
+        let error = candle_core::Error::WithBacktrace { inner, backtrace };
+        let said = format!("{:#}", anyhow::Error::from(error).context("step 3"));
+        assert!(said.lines().count() > 5, "{said}");
+        assert_eq!(without_stack(&said), "step 3: out of memory");
     }
 
     #[test]

@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+/// Verbs that compute in floating point, on the device that `FTK_TEST_DEVICE` names (CONTRIBUTING).
+pub const WITH_DEVICE: [&str; 7] = ["audit", "batch", "chat", "eval", "generate", "logits", "train"];
+
 /// A folder with data of the tests.
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -21,7 +24,15 @@ pub fn models() -> Vec<String> {
 /// The command, with arguments.
 pub fn ftk(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ftk"));
-    command.args(arguments);
+    let device = std::env::var("FTK_TEST_DEVICE").ok().filter(|_| !arguments.contains(&"--device"));
+    let verb = arguments.iter().position(|argument| WITH_DEVICE.contains(argument));
+    match (device, verb) {
+        // Right behind the verb: what comes last may want a value that is still to be given.
+        (Some(device), Some(verb)) => {
+            command.args(&arguments[..=verb]).args(["--device", &device]).args(&arguments[verb + 1..])
+        }
+        _ => command.args(arguments),
+    };
     command
 }
 
