@@ -23,7 +23,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use ftk_kernels::float;
 
 use self::batch::BatchArgs;
-use self::models::{GenerateArgs, InspectArgs, LogitsArgs, MergeArgs, PullArgs};
+use self::models::{ChatArgs, GenerateArgs, InspectArgs, LogitsArgs, MergeArgs, PullArgs};
 use self::printer::Printer;
 use self::proofs::{CommitArgs, OpenArgs, ProveArgs, VerifyArgs};
 use self::training::{AuditArgs, DataVerb, EstimateArgs, EvalArgs, RecipesVerb, TrainArgs};
@@ -110,9 +110,12 @@ enum Verb {
     /// Merge an adapter into the weights of its base
     #[command(after_help = help::MERGE)]
     Merge(MergeArgs),
-    /// Answer a prompt, by greedy decoding
+    /// Answer a prompt or rows of them, with the most likely tokens or drawn ones
     #[command(after_help = help::GENERATE)]
     Generate(GenerateArgs),
+    /// Talk to a base, with or without an adapter, or with both side by side
+    #[command(after_help = help::CHAT)]
+    Chat(ChatArgs),
     /// Compute the logits of token ids, from and to safetensors files
     #[command(after_help = help::LOGITS)]
     Logits(LogitsArgs),
@@ -198,6 +201,7 @@ fn run(verb: Verb, &GlobalArgs { offline, .. }: &GlobalArgs, printer: &Printer) 
         Verb::Inspect(inspect) => inspect.run(local, printer),
         Verb::Merge(merge) => merge.run(local, printer),
         Verb::Generate(generate) => generate.run(local, printer),
+        Verb::Chat(chat) => chat.run(local, printer),
         Verb::Logits(logits) => logits.run(local, printer),
         Verb::Commit(commit) => commit.run(local, printer),
         Verb::Open(open) => open.run(printer),

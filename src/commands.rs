@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod batch;
 mod card;
+pub mod chat;
 pub mod commit;
 pub mod data;
 pub mod defi;
@@ -84,7 +85,7 @@ impl Hint for Advice {
 }
 
 impl Advice {
-    fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into() }
     }
 }

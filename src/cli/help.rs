@@ -134,7 +134,17 @@ Examples:
 pub(super) const GENERATE: &str = "\
 Examples:
   ftk generate --base village --prompt \"What does Elsa sell?\"
-  ftk generate --base village --adapter runs/dpo --prompt \"What does Elsa sell?\" --max-tokens 20";
+  ftk generate --base village --adapter runs/dpo --prompt \"What does Elsa sell?\" --max-tokens 20
+  ftk generate --base village --prompt \"What does Elsa sell?\" --temperature 0.8 --top-p 0.95 --samples 4 --seed 1
+  ftk generate --base ORG/NAME --rows prompts.jsonl --temperature 1 --samples 8 --batch 16 --json";
+
+pub(super) const CHAT: &str = "\
+Examples:
+  ftk chat --base village --adapter runs/dpo
+  ftk chat --base village --adapter runs/dpo --temperature 0.8 --seed 1
+
+A line is a turn. /reset begins a new conversation; /adapter off asks the base alone, /adapter both asks base and
+adapter and goes on from the adapter's answer; /adapter on, at first, asks the adapter. /quit or the end of input ends.";
 
 pub(super) const LOGITS: &str = "\
 Examples:

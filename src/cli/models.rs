@@ -6,9 +6,9 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use ftk_bases::Precision;
 
-use super::arguments::{DeviceArgs, ModelArgs, PromptArgs};
+use super::arguments::{AnsweringArgs, DeviceArgs, ModelArgs, PromptArgs, SamplingArgs, needs_temperature};
 use super::printer::Printer;
-use crate::commands::{Outcome, generate, inspect, logits, merge, pull};
+use crate::commands::{Outcome, chat, generate, inspect, logits, merge, pull};
 
 #[derive(Args)]
 pub(super) struct InspectArgs {
@@ -67,14 +67,28 @@ pub(super) struct PullArgs {
 #[derive(Args)]
 pub(super) struct GenerateArgs {
     #[command(flatten)]
-    model: ModelArgs,
+    model: AnsweringArgs,
     #[command(flatten)]
     prompt: PromptArgs,
-    /// The day that the base's chat template writes where it asks for today's
-    #[arg(long, value_name = "YYYY-MM-DD")]
-    date: Option<String>,
+    /// Answers to each prompt
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    samples: u32,
+    /// Answers computed at a time: more are faster together and take more memory, and are the same
+    #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
     #[command(flatten)]
-    device: DeviceArgs,
+    sampling: SamplingArgs,
+}
+
+#[derive(Args)]
+pub(super) struct ChatArgs {
+    #[command(flatten)]
+    model: AnsweringArgs,
+    /// What the system says before the first turn
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    #[command(flatten)]
+    sampling: SamplingArgs,
 }
 
 #[derive(Args)]
@@ -124,10 +138,24 @@ impl PullArgs {
 impl GenerateArgs {
     /// Runs it; `local` finds a base.
     pub(super) fn run(self, local: impl Fn(PathBuf) -> Result<PathBuf>, printer: &Printer) -> Result<Outcome> {
-        let Self { model: ModelArgs { base, adapter }, prompt, date, device } = self;
-        let device = device.open()?;
-        let (base, question) = (local(base)?, prompt.question());
-        generate::run(&generate::Settings { base, adapter, device, question, date }, printer)
+        let Self { model, prompt, samples, batch, sampling } = self;
+        let (max_tokens, drawn) = (sampling.max_tokens(), sampling.sampling()?);
+        if samples > 1 && drawn.is_none() {
+            return Err(needs_temperature("--samples"));
+        }
+        let (samples, batch) = (samples as usize, batch as usize);
+        let (model, prompts) = (model.model(local)?, prompt.source());
+        let settings = generate::Settings { model, prompts, max_tokens, sampling: drawn, samples, batch };
+        generate::run(&settings, printer)
+    }
+}
+
+impl ChatArgs {
+    /// Runs it; `local` finds a base.
+    pub(super) fn run(self, local: impl Fn(PathBuf) -> Result<PathBuf>, printer: &Printer) -> Result<Outcome> {
+        let Self { model, system, sampling } = self;
+        let (max_tokens, sampling) = (sampling.max_tokens(), sampling.sampling()?);
+        chat::run(&chat::Settings { model: model.model(local)?, system, max_tokens, sampling }, printer)
     }
 }
 

@@ -1,59 +1,178 @@
-//! `ftk generate`: greedy continuation of a prompt.
+//! `ftk generate`: answers to a prompt or to rows, of the most likely tokens or drawn ones.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
-use candle_core::Device;
-use ftk_text::generate::greedy;
-use serde_json::json;
+use candle_core::{DType, Device};
+use ftk_adapters::train::LoraTensors;
+use ftk_adapters::weights::Weights;
+use ftk_bases::{BaseModel, Hold, Tokenizer};
+use ftk_text::encode::Encoder;
+use ftk_text::generate::{Answer, AnswerNews, AnswerOptions, Generator, Sampling};
+use ftk_text::rows::{self, Options, PromptRow};
+use serde_json::{Value, json};
 
-use super::{Advice, Outcome, Question, adapter_notes, dated, frozen, load};
+use super::{Advice, Outcome, Question, adapter_notes, dated, fitting, frozen};
 use crate::cli::printer::Printer;
 
 /// What is needed.
 pub struct Settings {
+    /// The model that answers.
+    pub model: AnsweringModel,
+    /// What is to be answered.
+    pub prompts: PromptSource,
+    /// Most tokens of an answer.
+    pub max_tokens: usize,
+    /// How tokens are drawn; the most likely ones if absent.
+    pub sampling: Option<Sampling>,
+    /// Answers to each prompt.
+    pub samples: usize,
+    /// Answers computed at a time.
+    pub batch: usize,
+}
+
+/// A base and an adapter, and how they are computed.
+pub struct AnsweringModel {
     /// Base model.
     pub base: PathBuf,
     /// PEFT adapter folder.
     pub adapter: Option<PathBuf>,
     /// Where it is computed.
     pub device: Device,
-    /// Prompt and length.
-    pub question: Question,
+    /// Number format of products with the base's weights.
+    pub format: DType,
     /// The day that the chat template writes.
     pub date: Option<String>,
 }
 
-/// Prints the completion as it comes.
+/// Where prompts come from.
+pub enum PromptSource {
+    /// One that was typed.
+    Typed(Question),
+    /// A file of rows.
+    Rows(PathBuf),
+}
+
+/// A model that was read.
+pub(super) struct ReadModel {
+    pub(super) source: BaseModel,
+    pub(super) weights: Weights,
+    pub(super) adapter: Option<LoraTensors>,
+    format: DType,
+}
+
+impl AnsweringModel {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// A model or adapter that cannot be read, or do not fit each other.
+    pub(super) fn read(&self, printer: &Printer) -> Result<ReadModel> {
+        let Self { base, adapter: folder, device, format, date } = self;
+        let reading = printer.working("reading the base");
+        let source = BaseModel::open(base)?;
+        let adapter = folder.as_deref().map(|folder| fitting(&source, folder)).transpose()?;
+        let weights = match format {
+            DType::BF16 => source.weights_held(device, Hold::Stored)?.narrowed()?,
+            _ => source.weights(device)?,
+        };
+        drop(reading);
+        let source = dated(source, date.as_deref(), "--date")?;
+        adapter_notes(&source, folder.as_deref()).iter().for_each(|note| printer.note(note));
+        let adapter = frozen(adapter.as_ref(), device)?;
+        Ok(ReadModel { source, weights, adapter, format: *format })
+    }
+}
+
+impl ReadModel {
+    /// With its adapter, or the base alone.
+    pub(super) fn generator(&self, adapted: bool) -> Generator<'_> {
+        let adapter = self.adapter.as_ref().filter(|_| adapted);
+        Generator { network: self.source.network(), weights: &self.weights, adapter, format: self.format }
+    }
+}
+
+/// Prints each answer; a single one as it comes.
 ///
 /// # Errors
-/// A model or adapter that cannot be read, a prompt without tokens.
+/// A model or adapter that cannot be read; rows that ask nothing; prompts without tokens, or too long.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let reading = printer.working("reading the base");
-    let (mut model, adapter) = load(&settings.base, settings.adapter.as_deref(), &settings.device)?;
-    drop(reading);
-    model.source = dated(model.source, settings.date.as_deref(), "--date")?;
-    adapter_notes(&model.source, settings.adapter.as_deref()).iter().for_each(|note| printer.note(note));
-    let adapter = frozen(adapter.as_ref(), &settings.device)?;
-    let (network, tokenizer) = (model.source.network(), model.source.tokenizer()?);
-    let prompt = settings.question.ids(&model.source)?;
+    let model = settings.model.read(printer)?;
+    let tokenizer = model.source.tokenizer()?;
+    let prompts = settings.prompts.read(&model.source)?;
+    let options =
+        AnswerOptions { limit: settings.max_tokens, stop: &model.source.special().stop, sampling: settings.sampling };
+    let alone = prompts.len() * settings.samples == 1;
     let mut stream = tokenizer.stream();
-    let show = |token| {
-        if let Ok(Some(text)) = stream.push(token) {
-            printer.part(&text);
-        }
+    let mut failed = None;
+    let mut tell = |news: AnswerNews<'_>| {
+        let told = match news {
+            AnswerNews::Token(token) => {
+                if alone && let Ok(Some(text)) = stream.push(token) {
+                    printer.part(&text);
+                }
+                Ok(())
+            }
+            AnswerNews::Whole(answer) if alone => {
+                printer.line("");
+                object(tokenizer, answer, &prompts[answer.prompt]).map(|object| printer.object(&object))
+            }
+            AnswerNews::Whole(answer) => object(tokenizer, answer, &prompts[answer.prompt]).map(|object| {
+                printer.line(&format!("prompt {}, sample {}:", answer.prompt + 1, answer.sample + 1));
+                printer.text(object["text"].as_str().unwrap_or_default());
+                printer.object(&object);
+            }),
+        };
+        failed = told.err();
         // Nobody reads on.
-        printer.lost().is_none()
+        failed.is_none() && printer.lost().is_none()
     };
-    if prompt.len() >= network.context() {
-        let message = format!("the prompt of {} tokens fills the base's {} positions", prompt.len(), network.context());
-        return Err(Advice::new(message, "give a shorter prompt").into());
+    model.generator(true).answers(&prompts, settings.samples, settings.batch, &options, &mut tell)?;
+    failed.map_or(Ok(Outcome::Done), Err)
+}
+
+/// An answer for a program.
+fn object(tokenizer: &Tokenizer, answer: &Answer, prompt: &[u32]) -> Result<Value> {
+    let sum: f64 = answer.log_probs.iter().copied().map(f64::from).sum();
+    Ok(json!({
+        "prompt": answer.prompt + 1,
+        "sample": answer.sample + 1,
+        "text": tokenizer.decode(&answer.ids, true)?,
+        "prompt_ids": prompt,
+        "completion_ids": answer.ids,
+        "ended": answer.ending.name(),
+        "log_prob": sum,
+        "log_probs": answer.log_probs,
+    }))
+}
+
+impl PromptSource {
+    /// The token ids of each.
+    fn read(&self, source: &BaseModel) -> Result<Vec<Vec<u32>>> {
+        let context = source.network().context();
+        match self {
+            Self::Typed(question) => {
+                let ids = question.ids(source)?;
+                if ids.len() >= context {
+                    let message = format!("the prompt of {} tokens fills the base's {context} positions", ids.len());
+                    return Err(Advice::new(message, "give a shorter prompt").into());
+                }
+                Ok(vec![ids])
+            }
+            Self::Rows(path) => {
+                let options = Options { template: source.chat_template().ok().cloned(), ..Options::default() };
+                let encoder = Encoder::new(source, path, ftk_recipes::Scored::default(), usize::MAX);
+                let ids = |(place, row)| {
+                    let ids = encoder.asked(place, &row)?;
+                    if ids.len() >= context {
+                        let place = format!("{}:{place}", path.display());
+                        let message =
+                            format!("{place}: a prompt of {} tokens fills the base's {context} positions", ids.len());
+                        return Err(Advice::new(message, "shorten it, or leave the row out").into());
+                    }
+                    Ok(ids)
+                };
+                rows::read::<PromptRow>(path, &options)?.rows.into_iter().map(ids).collect()
+            }
+        }
     }
-    let limit = settings.question.max_tokens.min(network.context().saturating_sub(prompt.len()));
-    let stop = &model.source.special().stop;
-    let completion = greedy(network, &model.weights, adapter.as_ref(), &prompt, limit, stop, show)?;
-    printer.line("");
-    let text = tokenizer.decode(&completion, true)?;
-    printer.object(&json!({ "text": text, "prompt_ids": prompt, "completion_ids": completion }));
-    Ok(Outcome::Done)
 }

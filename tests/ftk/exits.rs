@@ -122,6 +122,16 @@ impl Workshop {
             "generate" => [&["--prompt", "Hi"][..], &["--prompt", "Hi", "--json"]]
                 .map(|arguments| row(&[&village[..], arguments].concat(), 0))
                 .into(),
+            "chat" => {
+                let said = folder.join("said.txt");
+                std::fs::write(&said, "Hi\n/quit\n").unwrap();
+                let talking = |more: &[&str]| {
+                    let Row { mut command, code } = row(&[&village[..], more].concat(), 0);
+                    command.stdin(std::fs::File::open(&said).unwrap());
+                    Row { command, code }
+                };
+                vec![talking(&[]), talking(&["--json"])]
+            }
             "logits" => {
                 let (base, ids) = (fixture("micro-llama/base"), fixture("micro-llama/logits.safetensors"));
                 done(&["--base", text(&base), "--ids", text(&ids), "--out", &out])

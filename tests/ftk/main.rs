@@ -24,6 +24,7 @@ mod foreign;
 mod forgery;
 mod frozen;
 mod fuzz;
+mod generate;
 mod gnn;
 mod gradients;
 mod help;
