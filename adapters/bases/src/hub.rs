@@ -9,6 +9,7 @@
 mod cache;
 mod error;
 mod http;
+mod push;
 mod wanted;
 
 use std::fs::File;
@@ -25,6 +26,8 @@ use self::cache::{Look, RepoFolder, is_rows, parents, write};
 pub use self::error::HubError;
 pub use self::http::Tell;
 use self::http::{ANNOUNCED_TIMEOUT, Client, Failure, Stall, TIMEOUT};
+use self::push::Errand;
+pub use self::push::{Push, Pushed};
 use self::wanted::{CONFIG, ROWS, is_commit};
 pub use self::wanted::{Pulled, RepoKind, Wanted};
 use super::folder::{SHARDS, TEXT_FILES, WEIGHTS, shards};
@@ -91,6 +94,67 @@ impl Hub {
         };
         let stall = Stall { content: seconds(TIMEOUT)?, announced: seconds(ANNOUNCED_TIMEOUT)? };
         Ok(Self { cache, endpoint, token, offline, stall })
+    }
+
+    /// The folder of the cache, which need not be there yet.
+    pub fn cache(&self) -> &Path {
+        &self.cache
+    }
+
+    /// The address of the endpoint.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Whether no connection is made.
+    pub fn is_offline(&self) -> bool {
+        self.offline
+    }
+
+    /// Asks the endpoint for a sign of life: whose token it is that the environment has, `None` where it has none.
+    ///
+    /// # Errors
+    /// [`HubError::Transfer`] where nobody answers, [`HubError::Answer`] where that is no hub, [`HubError::Token`].
+    ///
+    /// # Panics
+    /// If it is offline.
+    pub fn greet(&self, tell: Tell<'_>) -> Result<Option<String>, HubError> {
+        assert!(!self.offline, "offline means no connection");
+        let path = if self.token.is_some() { "api/whoami-v2" } else { "api/models?limit=1" };
+        let answer = Client::new(&self.endpoint, self.token.clone(), self.stall, tell)
+            .and_then(|client| client.text(&client.address(path)?))
+            .map_err(|failure| match failure {
+                Failure::Status(status @ (401 | 403), _) => HubError::Token { endpoint: self.endpoint.clone(), status },
+                failure => failed(self, self.endpoint.clone(), &self.cache, failure),
+            })?;
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
+        let unlike = || HubError::Answer { endpoint: self.endpoint.clone(), reason: "not JSON of a hub".to_owned() };
+        match &self.token {
+            Some(_) => Ok(Some(answer["name"].as_str().ok_or_else(unlike)?.to_owned())),
+            None => answer.is_array().then_some(None).ok_or_else(unlike),
+        }
+    }
+
+    /// Makes the repository if it is not there, and commits the files to its `main`. `report` sees what is on its way,
+    /// `tell` what is waited for. The repository is as it was until all of it has arrived.
+    ///
+    /// # Errors
+    /// [`HubError::NoToken`], [`HubError::Token`], [`HubError::ReadOnly`]; whatever keeps the files from arriving.
+    ///
+    /// # Panics
+    /// If it is offline.
+    pub fn push(&self, push: &Push<'_>, report: OnProgress<'_>, tell: Tell<'_>) -> Result<Pushed, HubError> {
+        assert!(!self.offline, "offline means no connection");
+        if self.token.is_none() {
+            return Err(HubError::NoToken { endpoint: self.endpoint.clone() });
+        }
+        let wrong = |failure| match failure {
+            Failure::Status(status @ 401, _) => HubError::Token { endpoint: self.endpoint.clone(), status },
+            Failure::Status(status @ 403, _) => HubError::ReadOnly { name: push.id.to_owned(), status },
+            failure => failed(self, push.id.to_owned(), &self.cache, failure),
+        };
+        let client = Client::new(&self.endpoint, self.token.clone(), self.stall, tell).map_err(wrong)?;
+        Errand { client, push }.run(report).map_err(wrong)
     }
 
     /// The wanted files: from the cache where they are, from the endpoint where they are not. With `refresh`, the

@@ -31,6 +31,28 @@ pub enum HubError {
         /// The reason as hubs name it (`X-Error-Code`), or nothing.
         code: String,
     },
+    /// The endpoint does not know the token.
+    #[error("the token is none of {endpoint}: status {status}")]
+    Token {
+        /// Where.
+        endpoint: String,
+        /// HTTP status.
+        status: u16,
+    },
+    /// Whoever pushes has to say who it is.
+    #[error("no token for {endpoint}")]
+    NoToken {
+        /// Where.
+        endpoint: String,
+    },
+    /// The token may read, or not even that.
+    #[error("{name}: not open to be written with this token: status {status}")]
+    ReadOnly {
+        /// The repository.
+        name: String,
+        /// HTTP status.
+        status: u16,
+    },
     /// The repository has no such file.
     #[error("{name}: no such file: {file}")]
     NoFile {
@@ -128,6 +150,10 @@ impl Hint for HubError {
             Self::Unknown { .. } => "check name and revision; what is private or gated needs HF_TOKEN; for a local \
                                      folder give a path that exists"
                 .to_owned(),
+            Self::Token { .. } => "make another there, and put it into HF_TOKEN or the token file".to_owned(),
+            Self::NoToken { .. } | Self::ReadOnly { .. } => {
+                "make a token there that may write, and put it into HF_TOKEN or the token file".to_owned()
+            }
             Self::NoFile { .. } => "look at the repository's list of files".to_owned(),
             Self::NoWeights { gguf, .. } if gguf.is_empty() => "pickled weights are not read".to_owned(),
             Self::NoWeights { gguf, .. } => format!("name one of its GGUF files: {}", gguf.join(", ")),

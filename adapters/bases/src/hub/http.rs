@@ -9,8 +9,9 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use ftk_adapters::foreign;
 use ureq::http::{HeaderMap, Response, Uri};
-use ureq::{Agent, Body, Proxy};
+use ureq::{Agent, Body, Proxy, SendBody};
 
 /// Redirects one after another, as in `curl` and browsers some twenty; hubs need two.
 const REDIRECTS: usize = 10;
@@ -253,24 +254,79 @@ impl<'a> Client<'a> {
         Err(Failure::Answer(format!("more than {REDIRECTS} redirects from {address}")))
     }
 
-    /// One request, repeated while there is no answer from a host that has a name, or one that asks for patience.
+    /// One request for what is at an address.
     fn hop(&self, at: &Uri, range: Option<&str>, stall: Option<Duration>) -> Result<Response<Body>, Failure> {
-        let (mut tried, mut unanswered) = (0, 0);
-        let host = at.host().unwrap_or_default();
-        let through = self.proxy.map(|name| format!(", through the proxy that {name} names")).unwrap_or_default();
-        loop {
+        self.patiently(at, &mut || {
             let mut request = self.agent.get(at).header("Accept-Encoding", "identity");
             if let Some(range) = range {
                 request = request.header("Range", range);
             }
-            if let Some(token) = self.token.as_ref().filter(|_| origin(at) == origin(&self.endpoint)) {
-                request = request.header("Authorization", format!("Bearer {token}"));
+            if let Some(token) = self.token_for(at) {
+                request = request.header("Authorization", token);
             }
-            let answer = match stall {
+            match stall {
                 None => request.call(),
                 Some(_) => request.config().timeout_per_read(stall).timeout_per_write(stall).build().call(),
-            };
-            let answer = match answer {
+            }
+        })
+    }
+
+    /// The answer to a text that is sent to an address of the endpoint.
+    pub(super) fn post(&self, at: &Uri, kind: &str, text: &str) -> Result<String, Failure> {
+        let mut answer = self.patiently(at, &mut || {
+            let mut request = self.agent.post(at).header("Content-Type", kind).header("Accept", kind);
+            if let Some(token) = self.token_for(at) {
+                request = request.header("Authorization", token);
+            }
+            request.send(text)
+        })?;
+        let text = answer.body_mut().with_config().limit(LIST).read_to_string();
+        text.map_err(|error| Failure::Transfer(error.to_string()))
+    }
+
+    /// Puts a file of `size` bytes where storage was told to take it, with the headers that it asks for.
+    pub(super) fn put(
+        &self,
+        at: &Uri,
+        headers: &[(String, String)],
+        file: &Path,
+        size: u64,
+        report: &mut dyn FnMut(u64),
+    ) -> Result<(), Failure> {
+        let answer = self.patiently(at, &mut || {
+            let mut request = self.agent.put(at).header("Content-Length", size.to_string());
+            for (name, value) in headers {
+                request = request.header(name, value);
+            }
+            if let Some(token) = self.token_for(at) {
+                request = request.header("Authorization", token);
+            }
+            let content = foreign::open(file).map_err(ureq::Error::Io)?.take(size);
+            request.send(SendBody::from_reader(&mut Counted { content, done: 0, report: &mut *report }))
+        })?;
+        match answer.status().as_u16() {
+            200..300 => Ok(()),
+            other => Err(Failure::Answer(format!("status {other} for a file that was sent"))),
+        }
+    }
+
+    /// The token, as it is sent to its own origin and to no other.
+    fn token_for(&self, at: &Uri) -> Option<String> {
+        let token = self.token.as_ref().filter(|_| origin(at) == origin(&self.endpoint))?;
+        Some(format!("Bearer {token}"))
+    }
+
+    /// One request, repeated while there is no answer from a host that has a name, or one that asks for patience.
+    fn patiently(
+        &self,
+        at: &Uri,
+        request: &mut dyn FnMut() -> Result<Response<Body>, ureq::Error>,
+    ) -> Result<Response<Body>, Failure> {
+        let (mut tried, mut unanswered) = (0, 0);
+        let host = at.host().unwrap_or_default();
+        let through = self.proxy.map(|name| format!(", through the proxy that {name} names")).unwrap_or_default();
+        loop {
+            let answer = match request() {
                 Ok(answer) => answer,
                 // Nobody is there to wait for.
                 Err(error @ ureq::Error::HostNotFound) => return Err(Failure::Transfer(format!("{error}{through}"))),
@@ -318,6 +374,22 @@ impl<'a> Client<'a> {
             return Err(Failure::Answer(format!("a redirect away from https: {next}")));
         }
         Ok(Some(next))
+    }
+}
+
+/// What is sent, counted as it goes.
+struct Counted<'r, R> {
+    content: R,
+    done: u64,
+    report: &'r mut dyn FnMut(u64),
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.content.read(buffer)?;
+        self.done += read as u64;
+        (self.report)(self.done);
+        Ok(read)
     }
 }
 
