@@ -10,6 +10,7 @@ mod gnn;
 mod help;
 mod interrupt;
 mod models;
+mod pages;
 pub mod printer;
 mod proofs;
 mod training;
@@ -23,7 +24,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use ftk_kernels::float;
 
 use self::batch::BatchArgs;
-use self::models::{ChatArgs, GenerateArgs, InspectArgs, LogitsArgs, MergeArgs, PullArgs};
+use self::models::{ChatArgs, GenerateArgs, InspectArgs, LogitsArgs, MergeArgs, PullArgs, PushArgs};
+use self::pages::{CompletionsArgs, ManArgs};
 use self::printer::Printer;
 use self::proofs::{CommitArgs, OpenArgs, ProveArgs, VerifyArgs};
 use self::training::{AuditArgs, DataVerb, EstimateArgs, EvalArgs, RecipesVerb, TrainArgs};
@@ -86,6 +88,9 @@ enum Verb {
     /// Download a model or data set from the Hugging Face Hub into the cache
     #[command(after_help = help::PULL)]
     Pull(PullArgs),
+    /// Upload an adapter or a model to the Hugging Face Hub
+    #[command(after_help = help::PUSH)]
+    Push(PushArgs),
     /// Look at training rows
     #[command(subcommand)]
     Data(DataVerb),
@@ -140,6 +145,15 @@ enum Verb {
     /// Train, commit, prove, verify and refuse forgeries, on the small model that ships with ftk
     #[command(after_help = help::DEMO)]
     Demo(DemoArgs),
+    /// Look at this machine: processor, memory, devices, folders, the hub; and say what to do about what is wrong
+    #[command(after_help = help::DOCTOR)]
+    Doctor,
+    /// Print a script that completes verbs and options in a shell
+    #[command(after_help = help::COMPLETIONS)]
+    Completions(CompletionsArgs),
+    /// Write pages of the manual
+    #[command(after_help = help::MAN)]
+    Man(ManArgs),
 }
 
 #[derive(Args)]
@@ -193,6 +207,7 @@ fn run(verb: Verb, &GlobalArgs { offline, .. }: &GlobalArgs, printer: &Printer) 
         Verb::Audit(audit) => audit.run(offline, printer),
         Verb::Referee { file } => commands::records::decide(&file, printer),
         Verb::Pull(pull) => pull.run(offline, printer),
+        Verb::Push(push) => push.run(offline, printer),
         Verb::Data(DataVerb::Preview(preview)) => preview.run(local, offline, printer),
         Verb::Recipes(recipes) => recipes.run(printer),
         Verb::Schema { task } => commands::recipes::schema(task.as_deref(), printer),
@@ -209,6 +224,9 @@ fn run(verb: Verb, &GlobalArgs { offline, .. }: &GlobalArgs, printer: &Printer) 
         Verb::Verify(verify) => verify.run(local, printer),
         Verb::Gnn(verb) => gnn::run(verb, printer),
         Verb::Defi(defi) => defi.run(printer),
+        Verb::Doctor => commands::doctor::run(offline, printer),
+        Verb::Completions(completions) => completions.run(command(), printer),
+        Verb::Man(man) => man.run(command(), printer),
         Verb::Demo(DemoArgs { dir }) => commands::demo::run(&commands::demo::Settings { dir }, printer),
     }
 }

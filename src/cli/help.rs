@@ -234,3 +234,28 @@ pub(super) const DEMO: &str = "\
 Examples:
   ftk demo
   ftk demo --dir demo";
+
+pub(super) const DOCTOR: &str = "\
+Examples:
+  ftk doctor
+  ftk doctor --offline
+
+Exit codes:
+  0  nothing stands in the way
+  1  there is a problem, with its remedy beside it";
+
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  ftk completions bash > ~/.local/share/bash-completion/completions/ftk
+  ftk completions zsh > ~/.zfunc/_ftk
+  ftk completions fish > ~/.config/fish/completions/ftk.fish";
+
+pub(super) const MAN: &str = "\
+Examples:
+  ftk man --out ~/.local/share/man/man1";
+
+pub(super) const PUSH: &str = "\
+Examples:
+  ftk push runs/dpo --to my-org/polite-village --dry-run
+  ftk push runs/dpo --to my-org/polite-village --private
+  ftk push merged --to my-org/polite-village-merged --message \"Merge the third adapter\"";

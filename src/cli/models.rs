@@ -8,7 +8,7 @@ use ftk_bases::Precision;
 
 use super::arguments::{AnsweringArgs, DeviceArgs, ModelArgs, PromptArgs, SamplingArgs, needs_temperature};
 use super::printer::Printer;
-use crate::commands::{Outcome, chat, generate, inspect, logits, merge, pull};
+use crate::commands::{Outcome, chat, generate, inspect, logits, merge, pull, push};
 
 #[derive(Args)]
 pub(super) struct InspectArgs {
@@ -62,6 +62,24 @@ pub(super) struct PullArgs {
     /// Fetch only this file, for example a .gguf; may be repeated
     #[arg(long = "file", value_name = "NAME")]
     files: Vec<String>,
+}
+
+#[derive(Args)]
+pub(super) struct PushArgs {
+    /// Folder of an adapter, as a run leaves it, or of a model
+    folder: PathBuf,
+    /// Repository, which is made if it is not there
+    #[arg(long, value_name = "ORG/NAME")]
+    to: String,
+    /// A repository that is made is for its owner alone
+    #[arg(long)]
+    private: bool,
+    /// First line of the commit
+    #[arg(long, value_name = "TEXT")]
+    message: Option<String>,
+    /// Only say what would be pushed
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Args)]
@@ -132,6 +150,13 @@ impl PullArgs {
     pub(super) fn run(self, offline: bool, printer: &Printer) -> Result<Outcome> {
         let Self { name, dataset, files } = self;
         pull::run(&pull::Settings { name, dataset, files, offline }, printer)
+    }
+}
+
+impl PushArgs {
+    pub(super) fn run(self, offline: bool, printer: &Printer) -> Result<Outcome> {
+        let Self { folder, to, private, message, dry_run } = self;
+        push::run(&push::Settings { folder, to, private, message, dry_run, offline }, printer)
     }
 }
 

@@ -108,9 +108,13 @@ impl Workshop {
             "pull" => vec![Row { command: self.hub.ftk(&["pull", "--json", "org/tiny"]), code: 0 }],
             #[cfg(not(feature = "hub"))]
             "pull" => vec![row(&["--json", "org/tiny"], 2)],
+            "push" => done(&[&own, "--to", "org/name", "--dry-run"]),
             "data preview" => [&["--recipe", dpo.as_str()][..], &["--json", "--recipe", &dpo]]
                 .map(|arguments| row(arguments, 0))
                 .into(),
+            "doctor" => vec![row(&["--offline"], 0), row(&["--json", "--offline"], 0)],
+            "completions" => vec![row(&["bash"], 0), row(&["--json", "fish"], 0)],
+            "man" => done(&["--out", &out]),
             "recipes ls" | "schema" => vec![row(&[], 0), row(&["--json"], 0)],
             "recipes show" => vec![row(&["dpo"], 0), row(&["no-such-recipe", "--json"], 2)],
             "recipes cp" => done(&["dpo", &out]),

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use serde_json::{Value, json};
 
+use super::upload;
+
 /// How a file's content is sent.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Fault {
@@ -39,11 +41,17 @@ pub(super) struct State {
     pub(super) mute: usize,
     /// Files are always sent whole.
     pub(super) whole: bool,
+    /// The one token that it knows, of `tester`.
+    pub(super) token: Option<String>,
+    /// Repositories that were made, as they were asked for.
+    pub(super) made: Vec<Value>,
+    /// What was put into storage, by SHA-256.
+    pub(super) objects: BTreeMap<String, Vec<u8>>,
     /// Every answer is a page of somebody else.
     pub(super) portal: bool,
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -73,7 +81,8 @@ pub(super) fn etag(name: &str, content: &[u8]) -> String {
 /// Answers one request as the hub does: `/api/.../revision/...` lists a commit, `/.../resolve/...` gives a file, large
 /// ones by way of another address.
 fn answer(mut stream: TcpStream, own: &str, state: &Mutex<State>, storage: bool) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut lines = reader.by_ref().lines();
     let request = lines.next().unwrap_or(Ok(String::new()))?;
     let headers: BTreeMap<String, String> = lines
         .map_while(Result::ok)
@@ -87,6 +96,8 @@ fn answer(mut stream: TcpStream, own: &str, state: &Mutex<State>, storage: bool)
     let path = request.split(' ').nth(1).unwrap_or_default();
     let path = path.split('?').next().unwrap_or_default().to_owned();
     let range = headers.get("range").and_then(|range| range.strip_prefix("bytes=")).unwrap_or_default().to_owned();
+    let mut content = vec![0; headers.get("content-length").map_or(0, |length| length.parse().unwrap())];
+    reader.read_exact(&mut content)?;
     let mut state = state.lock().unwrap();
     let asked = (format!("{path} {range}").trim_end().to_owned(), headers.contains_key("authorization"));
     if storage {
@@ -114,6 +125,21 @@ fn answer(mut stream: TcpStream, own: &str, state: &Mutex<State>, storage: bool)
         _ => state.files.keys().any(|key| key.0 == repo && key.1 == revision).then(|| revision.to_owned()),
     };
     let nothing = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let said = match (path.as_str(), headers.get("authorization").and_then(|header| header.strip_prefix("Bearer "))) {
+        ("/api/whoami-v2", token) if token.is_some() && token == state.token.as_deref() => Some(r#"{"name":"tester"}"#),
+        ("/api/whoami-v2", _) => return refuse("401 Unauthorized", ""),
+        ("/api/models", _) => Some("[]"),
+        _ => None,
+    };
+    if let Some(said) = said {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", said.len());
+        return stream.write_all((head + said).as_bytes());
+    }
+    if !request.starts_with("GET ") {
+        let (status, said) = upload::answer(&mut state, own, &path, &content, headers.get("authorization"));
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", said.len());
+        return stream.write_all((head + &said).as_bytes());
+    }
     if let Some((repo, revision)) = path.strip_prefix("/api/").and_then(|path| path.split_once("/revision/")) {
         let repo = repo.strip_prefix("models/").unwrap_or(repo);
         let Some(commit) = commit(&state, repo, revision) else { return stream.write_all(nothing.as_bytes()) };

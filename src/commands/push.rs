@@ -1,0 +1,158 @@
+//! `ftk push`: an adapter, or a model, to the Hugging Face Hub, as one commit. Only files that are for everybody go there:
+//! what else is in the folder is named, and stays.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use ftk_adapters::peft;
+use ftk_bases::HubName;
+
+use super::card::CARD;
+use super::{Advice, Outcome};
+use crate::cli::printer::Printer;
+
+/// What is needed.
+pub struct Settings {
+    /// Folder of an adapter or a model.
+    pub folder: PathBuf,
+    /// `ORG/NAME`, with `hf://` or without.
+    pub to: String,
+    /// The repository, if it is made now, is for its owner alone.
+    pub private: bool,
+    /// The commit's first line.
+    pub message: Option<String>,
+    /// Only say what would be pushed.
+    pub dry_run: bool,
+    /// Never connect.
+    pub offline: bool,
+}
+
+/// Files of adapters that are for everybody.
+const ADAPTER: [&str; 2] = [peft::CONFIG, peft::FACTORS];
+/// Files of models, weights aside, and of either.
+const MODEL: [&str; 2] = ["config.json", "generation_config.json"];
+const EITHER: [&str; 8] = [
+    CARD,
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "vocab.json",
+];
+
+/// Pushes, and prints the commit.
+///
+/// # Errors
+/// A folder that is neither; what is not a repository's name; offline; whatever keeps the files from arriving.
+pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
+    let advice = || Advice::new(format!("not a repository's name: {}", settings.to), "give ORG/NAME");
+    let name = HubName::parse(settings.to.strip_prefix("hf://").unwrap_or(&settings.to)).ok_or_else(advice)?;
+    if name.revision.is_some() || name.file.is_some() {
+        return Err(advice().into());
+    }
+    let (files, kept) = parted(&settings.folder)?;
+    for file in &files {
+        printer.note(&format!("{} {file}", if settings.dry_run { "would push" } else { "pushing" }));
+    }
+    if !kept.is_empty() {
+        printer.note(&format!("stays here: {}", kept.join(", ")));
+    }
+    let files: Vec<(String, PathBuf)> =
+        files.into_iter().map(|file| (file.clone(), settings.folder.join(file))).collect();
+    remote::push(&name, &files, settings, printer)
+}
+
+/// The names of files that are pushed, and of what stays.
+fn parted(folder: &Path) -> Result<(Vec<String>, Vec<String>)> {
+    let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let mut names: Vec<String> = names.collect::<std::io::Result<_>>().with_context(|| folder.display().to_string())?;
+    names.sort();
+    let has = |name: &str| names.iter().any(|own| own == name);
+    let adapter = has(peft::CONFIG);
+    if adapter {
+        // What cannot be read here cannot be used elsewhere.
+        peft::survey(folder)?;
+    } else if !(has(MODEL[0]) && names.iter().any(|name| is_weights(name))) {
+        let hint = "give a folder that holds adapter_config.json, or config.json and safetensors";
+        return Err(Advice::new(format!("neither an adapter nor a model: {}", folder.display()), hint).into());
+    }
+    let public = |name: &String| {
+        let own = if adapter { ADAPTER.contains(&&**name) } else { MODEL.contains(&&**name) || is_weights(name) };
+        (own || EITHER.contains(&&**name)) && folder.join(name).is_file()
+    };
+    Ok(names.into_iter().partition(public))
+}
+
+/// Whether a file is of a model's weights, or says in which files they are.
+fn is_weights(name: &str) -> bool {
+    name.starts_with("model") && (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"))
+}
+
+#[cfg(feature = "hub")]
+mod remote {
+    use std::path::PathBuf;
+
+    use anyhow::Result;
+    use ftk_bases::HubName;
+    use ftk_bases::hub::{Hub, Push};
+    use serde_json::json;
+
+    use super::{Advice, Outcome, Settings};
+    use crate::cli::printer::Printer;
+
+    pub(super) fn push(
+        name: &HubName,
+        files: &[(String, PathBuf)],
+        settings: &Settings,
+        printer: &Printer,
+    ) -> Result<Outcome> {
+        let names: Vec<&str> = files.iter().map(|(file, _)| &**file).collect();
+        if settings.dry_run {
+            printer.object(&json!({ "name": name.to_string(), "files": names }));
+            return Ok(Outcome::Done);
+        }
+        let hub = Hub::from_env(settings.offline)?;
+        if hub.is_offline() {
+            let hint = "leave --offline and HF_HUB_OFFLINE out, or look with --dry-run";
+            return Err(Advice::new("offline, and a push is a connection", hint).into());
+        }
+        let bar = printer.transfer();
+        let tell = |waiting: &str| bar.suspend(|| printer.note(waiting));
+        let mut report = |file: &str, done, size| {
+            bar.set_message(Printer::message(file));
+            bar.set_length(size);
+            bar.set_position(done);
+        };
+        let summary = settings.message.as_deref().unwrap_or("Upload with ftk");
+        let push = Push { id: &name.id, private: settings.private, summary, files };
+        let pushed = hub.push(&push, &mut report, &tell)?;
+        bar.finish_and_clear();
+        let pinned = HubName { revision: Some(pushed.commit.clone()), ..name.clone() };
+        printer.line(&pinned.to_string());
+        printer.object(&json!({
+            "name": pinned.to_string(),
+            "commit": pushed.commit,
+            "files": names,
+            "sent": pushed.sent,
+        }));
+        Ok(Outcome::Done)
+    }
+}
+
+#[cfg(not(feature = "hub"))]
+mod remote {
+    use std::path::PathBuf;
+
+    use anyhow::Result;
+    use ftk_bases::HubName;
+
+    use super::{Advice, Outcome, Settings};
+    use crate::cli::printer::Printer;
+
+    pub(super) fn push(_: &HubName, _: &[(String, PathBuf)], _: &Settings, _: &Printer) -> Result<Outcome> {
+        Err(Advice::new("this build of ftk knows no hub", "build it with --features hub").into())
+    }
+}
