@@ -50,6 +50,9 @@ pub struct FollowUps {
     /// Measure the adapter on the recipe's held-out rows.
     #[serde(default)]
     pub eval: bool,
+    /// Have base and adapter answer a prompt.
+    #[serde(default)]
+    pub sample: Option<SampleQuestion>,
     /// Commit to the adapter.
     #[serde(default)]
     pub commit: bool,
@@ -71,6 +74,18 @@ pub struct ProofQuestion {
     /// Text to bind into the proofs.
     #[serde(default)]
     pub context: String,
+}
+
+/// A prompt that is answered before and after.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SampleQuestion {
+    /// The prompt: a user's message where the base has a chat template, else plain text.
+    pub prompt: String,
+    /// Most tokens of an answer.
+    #[serde(default = "max_tokens")]
+    #[schemars(range(min = 1))]
+    pub max_tokens: u32,
 }
 
 fn max_tokens() -> u32 {
@@ -155,6 +170,9 @@ impl BatchPlan {
         }
         if self.then.prove.is_some() && !self.then.commit {
             return Err(source.refuse("then.prove", "needs then.commit = true: proofs are about committed adapters"));
+        }
+        if self.then.sample.as_ref().is_some_and(|sample| sample.max_tokens == 0) {
+            return Err(source.refuse("then.sample.max_tokens", "must be at least 1"));
         }
         if self.then.prove.as_ref().is_some_and(|prove| prove.max_tokens == 0) {
             return Err(source.refuse("then.prove.max_tokens", "must be at least 1"));

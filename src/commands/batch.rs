@@ -4,6 +4,7 @@
 //! is named by a digest of its recipe and of the files that it names; `stages.json` in it says what is done. So a batch
 //! that is started again does what is missing or has changed, and nothing else.
 
+pub mod emit;
 mod folder;
 mod make;
 mod member;
@@ -16,10 +17,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use ftk_recipes::batch::{BatchPlan, FollowUps, RunVariant};
 
+use self::emit::EmitSettings;
 use self::folder::{Digests, RunFolder};
 use self::make::follow;
 use self::member::BatchRun;
@@ -48,6 +51,10 @@ pub struct Settings {
     pub max_memory: Option<u64>,
     /// Say what there is to do, and do nothing.
     pub dry_run: bool,
+    /// Do nothing but the table and the page of what others do, and wait for that so long, in seconds.
+    pub gather: Option<u64>,
+    /// Write files for an engine that does it, and do nothing.
+    pub emit: Option<EmitSettings>,
     /// Where runs are trained and measured.
     pub place: DeviceName,
     /// Fetch nothing that recipes name on the hub.
@@ -56,6 +63,8 @@ pub struct Settings {
 
 /// The page of all runs.
 const PAGE: &str = "report.html";
+/// How long a gathering batch waits before it looks at the runs again.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
 /// Bytes of memory of a run whose needs are not known by arithmetic.
 const UNKNOWN: u64 = 1 << 30;
 
@@ -68,21 +77,45 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let plan = BatchPlan::load(&settings.plan)?;
     writable_folder(&plan.out)?;
     let mut variants = plan.variants(&settings.plan)?;
+    let parts = variants.len();
     if let Some((part, parts)) = settings.shard {
         let mut index = 0..;
         variants.retain(|_| index.next().is_some_and(|index: usize| index % parts + 1 == part));
     }
     variants.iter().try_for_each(|variant| possible(&plan.then, variant, &settings.plan))?;
-    let runs = runs(&plan, variants, settings, printer)?;
+    let mut runs = runs(&plan, variants, settings, printer)?;
+    if let Some(emit) = &settings.emit {
+        let (of, on) = ((settings.plan.as_path(), parts), (settings.place, settings.offline));
+        return emit::write(emit, &plan, &runs, of, on, printer);
+    }
     if settings.dry_run {
         table::show(&runs, printer);
         return Ok(Outcome::Done);
     }
     std::fs::create_dir_all(&plan.out).with_context(|| format!("cannot write to {}", plan.out.display()))?;
     let stop = StopSignal::listen().context("cannot listen for signals")?;
+    if let Some(seconds) = settings.gather {
+        let patience = Instant::now() + Duration::from_secs(seconds);
+        while runs.iter().any(BatchRun::open) && Instant::now() < patience {
+            if stop.asked(printer) {
+                return Ok(Outcome::Stopped(stop.code()));
+            }
+            std::thread::sleep(BETWEEN_LOOKS);
+            for run in &mut runs {
+                run.folder = RunFolder::open(run.folder.path().to_owned())?;
+            }
+        }
+        table::show(&runs, printer);
+        page(&runs, &plan)?;
+        let open = runs.iter().filter(|run| run.open()).count();
+        if open > 0 {
+            printer.note(&format!("{open} of {} runs are not done", runs.len()));
+            return Ok(Outcome::Undecided);
+        }
+        return Ok(if runs.iter().any(BatchRun::refused) { Outcome::No } else { Outcome::Done });
+    }
     let processes = Processes::new(settings.offline, settings.place, settings.jobs);
-    let open = |run: &&BatchRun| run.stages.iter().any(|stage| !run.folder.has(stage));
-    let left: Vec<&BatchRun> = runs.iter().filter(open).collect();
+    let left: Vec<&BatchRun> = runs.iter().filter(|run| run.open()).collect();
     processes.watched(&|| stop.asked(printer), || {
         train(&left, settings, &processes, printer);
         // Proofs use all of the machine, so that they are made one after another.
@@ -94,10 +127,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     table::show(&runs, printer);
     // Parts share the folder of the batch.
     if settings.shard.is_none() {
-        let begun = runs.iter().map(|run| run.folder.path()).filter(|folder| folder.join(MANIFEST).exists());
-        let told =
-            begun.filter(|folder| folder.join(METRICS).exists()).map(ReportedRun::read).collect::<Result<Vec<_>>>()?;
-        report::write(&told, &plan.out.join(PAGE))?;
+        page(&runs, &plan)?;
     }
     if processes.stopped() {
         printer.note("stopped; the same command goes on");
@@ -111,12 +141,22 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     Ok(if runs.iter().any(BatchRun::refused) { Outcome::No } else { Outcome::Done })
 }
 
+/// Writes the page of the runs that have begun.
+fn page(runs: &[BatchRun], plan: &BatchPlan) -> Result<()> {
+    let begun = runs.iter().map(|run| run.folder.path()).filter(|folder| folder.join(MANIFEST).exists());
+    let told =
+        begun.filter(|folder| folder.join(METRICS).exists()).map(ReportedRun::read).collect::<Result<Vec<_>>>()?;
+    report::write(&told, &plan.out.join(PAGE))
+}
+
 /// Refuses what cannot follow a run of this recipe.
 fn possible(then: &FollowUps, RunVariant { recipe, name, .. }: &RunVariant, plan: &Path) -> Result<()> {
     let rule = if then.commit && recipe.lora.is_none() {
         "then.commit: commitments are to adapters, and this recipe trains a base"
     } else if then.prove.is_some() && recipe.task == ftk_recipes::Task::Gnn {
         "then.prove: asks a prompt, and this recipe is of a graph"
+    } else if then.sample.is_some() && recipe.task == ftk_recipes::Task::Gnn {
+        "then.sample: asks a prompt, and this recipe is of a graph"
     } else if then.eval && recipe.data.held_out.is_none() && recipe.task != ftk_recipes::Task::Gnn {
         "then.eval: needs data.held_out"
     } else {

@@ -13,7 +13,8 @@ use crate::run::{ftk, stderr, succeed};
 const PLAN: &str = "recipes = [\"sft\"]\nout = \"runs\"\n\
                     [set]\n\"run.steps\" = 4\n\"run.save_every\" = 1\n\
                     [grid]\n\"optim.lr\" = [1e-3, 1e-4]\n";
-const PROOFS: &str = "[then]\neval = true\ncommit = true\nprove = { prompt = \"Hello\", max_tokens = 2 }\n";
+const PROOFS: &str = "[then]\neval = true\ncommit = true\nprove = { prompt = \"Hello\", max_tokens = 2 }\n\
+                      sample = { prompt = \"Good day\", max_tokens = 2 }\n";
 /// A row to train on.
 const ROW: &str = "{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}, \
                    {\"role\": \"assistant\", \"content\": \"Good day.\"}]}\n";
@@ -59,17 +60,19 @@ fn a_batch_does_what_is_missing_or_has_changed_and_nothing_else() {
     };
     let said = succeed(&mut batch(folder, &[]));
     let first = runs(&said);
-    assert_eq!(stages(&said).len(), 2 * 5, "{said}");
+    assert_eq!(stages(&said).len(), 2 * 7, "{said}");
     for (name, run) in &first {
         assert!(name.starts_with("sft-") && run["error"].is_null(), "{run}");
         assert!(run["set"]["optim.lr"].is_string());
         assert!(run["stages"]["train"]["figures"]["loss"].is_f64(), "{run}");
         assert!(run["stages"]["eval"]["figures"]["loss"].is_f64(), "{run}");
         assert_eq!(run["stages"]["verify"]["verdict"], "valid");
+        assert!(["before", "after"].iter().all(|when| run["stages"][when]["text"].is_string()), "{run}");
         assert_eq!(run["stages"]["commit"]["adapter"], run["stages"]["prove"]["adapter"]);
     }
     let page = std::fs::read_to_string(folder.join("runs/report.html")).unwrap();
     assert!(first.keys().all(|name| page.contains(name)) && page.contains("<td>valid</td>"), "{page}");
+    assert!(page.contains("<h2>Samples</h2>"), "{page}");
     // Again: nothing.
     let again = succeed(&mut batch(folder, &[]));
     assert_eq!((stages(&again).len(), runs(&again)), (0, first.clone()));
@@ -143,6 +146,95 @@ fn parts_jobs_and_kills_come_to_the_same_bytes() {
     }
     succeed(&mut batch(&killed, &[]));
     assert!(adapters(&killed) == expected);
+}
+
+/// How often each of the two is killed: a few times with every run of the tests, as often as somebody asks elsewhere
+/// (`FTK_KILL_ROUNDS=100 cargo test --release --test ftk kills_at_random`).
+fn rounds() -> usize {
+    std::env::var("FTK_KILL_ROUNDS").map_or(4, |rounds| rounds.parse().expect("FTK_KILL_ROUNDS is a number"))
+}
+
+/// Kills what `start` begins at random moments, so many times; whenever it comes to its end before that, `ended` looks at
+/// the result, clears it away, and it begins anew.
+fn kill(start: &dyn Fn() -> std::process::Command, ended: &dyn Fn()) {
+    let (mut seed, mut kills) = (0x2545_f491_4f6c_dd1d_u64, 0);
+    while kills < rounds() {
+        let mut child = start().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // Marsaglia's xorshift, for moments that are the same each time.
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        std::thread::sleep(Duration::from_millis(seed % 700));
+        match child.try_wait().unwrap() {
+            Some(status) => {
+                assert!(status.success(), "after {kills} kills");
+                ended();
+            }
+            None => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                kills += 1;
+            }
+        }
+    }
+    let mut last = start();
+    succeed(&mut last);
+    ended();
+}
+
+#[test]
+fn kills_at_random_moments_lose_nothing_of_a_training() {
+    let place = tempfile::tempdir().unwrap();
+    let start = |out: &str| {
+        let mut train = ftk(&["--quiet", "train", "sft", "--set", "run.steps=12", "--set", "run.save_every=1"]);
+        train.args(["--set", "run.transcript=true", "--resume", "--out", out]).current_dir(place.path());
+        train
+    };
+    let files = |out: &str| -> BTreeMap<String, Vec<u8>> {
+        let files = std::fs::read_dir(place.path().join(out)).unwrap().map(|entry| entry.unwrap());
+        let file =
+            |file: std::fs::DirEntry| Some((file.file_name().into_string().unwrap(), std::fs::read(file.path()).ok()?));
+        files.filter_map(file).collect()
+    };
+    succeed(&mut start("whole"));
+    let whole = files("whole");
+    assert!(whole.len() > 5, "{:?}", whole.keys());
+    let differs = || {
+        let killed = files("killed");
+        assert_eq!(killed.keys().collect::<Vec<_>>(), whole.keys().collect::<Vec<_>>());
+        whole.iter().filter(|(name, bytes)| killed[*name] != **bytes).map(|(name, _)| name.clone()).collect::<Vec<_>>()
+    };
+    kill(&|| start("killed"), &|| {
+        // The recipe of a run has its own folder in it, and the card the recipe.
+        let differs: Vec<String> =
+            differs().into_iter().filter(|name| !["recipe.toml", "README.md"].contains(&name.as_str())).collect();
+        assert!(differs.is_empty(), "{differs:?}");
+        std::fs::remove_dir_all(place.path().join("killed")).unwrap();
+    });
+}
+
+#[test]
+fn kills_at_random_moments_lose_nothing_of_a_batch() {
+    let place = tempfile::tempdir().unwrap();
+    let here = |name: &str| {
+        let folder = place.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        plan(&folder, &format!("{PLAN}[then]\neval = true\ncommit = true\n"));
+        folder
+    };
+    let (whole, killed) = (here("whole"), here("killed"));
+    succeed(&mut batch(&whole, &[]));
+    let page = |folder: &Path| std::fs::read_to_string(folder.join("runs/report.html")).unwrap();
+    // Digests of commitments have randomness in them.
+    let told = |page: String| page.split("<h2>Curves").nth(1).unwrap().to_owned();
+    let expected = (adapters(&whole), told(page(&whole)));
+    kill(&|| batch(&killed, &["--jobs", "2"]), &|| {
+        assert!((adapters(&killed), told(page(&killed))) == expected);
+        // A command of a batch that was killed may still write there.
+        while killed.join("runs").exists() {
+            let _ = std::fs::remove_dir_all(killed.join("runs"));
+        }
+    });
 }
 
 #[cfg(unix)]

@@ -81,6 +81,11 @@ fn make(stage: &RunStage, run: &BatchRun, processes: &Processes, printer: &Print
         if processes.stopped() {
             return Ok(None);
         }
+        // What a batch that was killed had begun may have come to its end meanwhile, and been in the way.
+        if let Some(result) = found(stage, folder)? {
+            run.folder.record(stage, &result)?;
+            return Ok(Some(result));
+        }
         let message = said.get("error").and_then(Value::as_str).map_or_else(
             || code.map_or_else(|| "a signal ended it".to_owned(), |code| format!("ended with code {code}")),
             str::to_owned,
@@ -166,6 +171,7 @@ fn kept(stage: &RunStage, folder: &Path, said: &Map<String, Value>) -> Result<Va
     Ok(match stage.name {
         "train" => trained(folder)?.context("the run's manifest says that it has not come to its end")?,
         "eval" => pick(&["figures"]),
+        "before" | "after" => pick(&["text"]),
         "commit" => pick(&["adapter"]),
         "prove" => pick(&["adapter", "cases"]),
         _ => pick(&["verdict", "undecided", "not_expected", "check", "reason"]),

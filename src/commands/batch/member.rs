@@ -27,6 +27,11 @@ impl BatchRun {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(message);
     }
 
+    /// Whether a stage of it is not done.
+    pub(super) fn open(&self) -> bool {
+        self.stages.iter().any(|stage| !self.folder.has(stage))
+    }
+
     /// Whether a proof of it was made and refused.
     pub(super) fn refused(&self) -> bool {
         let verdict = self.stages.iter().filter_map(|stage| self.folder.result(stage));

@@ -46,6 +46,16 @@ impl RunStage {
             let arguments = strings(&["eval", &asked, what[0], what[1]]);
             stages.push(Self { name: "eval", asked: behind(content, "eval", &()), makes: Vec::new(), arguments });
         }
+        if let Some(sample) = &then.sample {
+            let (whole, most) = (place(BASE), sample.max_tokens.to_string());
+            let asking = ["--prompt", &sample.prompt, "--max-tokens", &most];
+            let after: &[&str] =
+                if recipe.lora.is_some() { &["--base", &base, "--adapter", &run] } else { &["--base", &whole] };
+            for (name, of) in [("before", &["--base", base.as_str()][..]), ("after", after)] {
+                let arguments = strings(&[&["generate"][..], of, &asking].concat());
+                stages.push(Self { name, asked: behind(content, name, sample), makes: Vec::new(), arguments });
+            }
+        }
         if !then.commit {
             return stages;
         }
@@ -70,7 +80,7 @@ impl RunStage {
 
     /// Whether it belongs to training: several runs do that at the same time.
     pub(super) fn trains(&self) -> bool {
-        ["train", "eval"].contains(&self.name)
+        ["train", "eval", "before", "after"].contains(&self.name)
     }
 
     /// What came of it, in a word.
@@ -78,6 +88,7 @@ impl RunStage {
         match self.name {
             "train" => format!("trained{}", figures(result.get("figures"))),
             "eval" => format!("measured{}", figures(result.get("figures"))),
+            "before" | "after" => format!("sampled {} training", self.name),
             "commit" => format!("committed to {}", result["adapter"].as_str().unwrap_or_default()),
             "prove" => "proved".to_owned(),
             _ => format!("verified: {}", result["verdict"].as_str().unwrap_or_default()),
