@@ -258,7 +258,7 @@ fn trimmed(mut factors: Factors) -> Factors {
 
 /// The same products, all of one rank: zeros fill up those of a lower one. Loaders that take one rank or one alpha for
 /// all sites, such as llama.cpp's, would apply others at another strength.
-fn padded(mut adapter: Adapter) -> Adapter {
+pub fn padded(mut adapter: Adapter) -> Adapter {
     let most = adapter.sites.values().map(|factors| factors.rank).max().unwrap_or(0);
     for factors in adapter.sites.values_mut() {
         let more = most - factors.rank;
@@ -284,7 +284,8 @@ fn widen(tensor: &TensorView<'_>) -> Option<Vec<f32>> {
 /// Writes an adapter folder that PEFT loads: f32, the scale absorbed into `B`, every value on the
 /// 16-bit grid, one rank and alpha that rank, so that the file is number for number what is committed, but for zeros
 /// where sites have a lower rank than others.
-/// `base` is written as `base_model_name_or_path`; `linear` lists all linear sites of the network, and
+/// `base` is written as `base_model_name_or_path`; `linear` lists all linear sites of the network, or is empty where they
+/// are not known, and
 /// `fan_in_fan_out` says whether the base's files hold matrices as `(d_in, d_out)`.
 ///
 /// # Errors
@@ -323,14 +324,46 @@ pub fn save_with_saved(
     store(folder, adapter, saved, config)
 }
 
+/// [`save`] of values as they are, on no grid, with one alpha for sites of different ranks: each has scale alpha over its
+/// rank.
+///
+/// # Errors
+/// The file system's; a scale that is another.
+pub fn save_as_given(
+    folder: &Path,
+    adapter: &Adapter,
+    alpha: f32,
+    base: &str,
+    linear: &[String],
+    fan_in_fan_out: bool,
+) -> Result<(), PeftError> {
+    let other = |(_, factors): &(&String, &Factors)| alpha / factors.rank as f32 != factors.scale;
+    if let Some((site, factors)) = adapter.sites.iter().find(other) {
+        let scale = factors.scale;
+        return Err(malformed(&folder.join(CONFIG), format!("alpha {alpha} gives no scale of {scale}: {site}")));
+    }
+    let mut config = config::describe(adapter, base, linear, fan_in_fan_out);
+    let most = adapter.sites.values().map(|factors| factors.rank).max().unwrap_or(0);
+    let lower = adapter.sites.iter().filter(|(_, factors)| factors.rank != most);
+    config["rank_pattern"] = lower.map(|(site, factors)| (site.clone(), json!(factors.rank))).collect();
+    config["lora_alpha"] = json!(alpha);
+    write_out(folder, adapter, &Saved::new(), &config)
+}
+
 fn store(
     folder: &Path,
     adapter: &Adapter,
     saved: &Saved,
     config: impl FnOnce(&Adapter) -> Value,
 ) -> Result<(), PeftError> {
+    let on_grid = adapter.on_grid().map_err(|error| malformed(&folder.join(FACTORS), error.to_string()))?;
+    let adapter = padded(on_grid);
+    write_out(folder, &adapter, saved, &config(&adapter))
+}
+
+/// Writes both files, values as they are.
+fn write_out(folder: &Path, adapter: &Adapter, saved: &Saved, config: &Value) -> Result<(), PeftError> {
     let factors = folder.join(FACTORS);
-    let adapter = padded(adapter.on_grid().map_err(|error| malformed(&factors, error.to_string()))?);
     let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     let named: Vec<(String, Vec<usize>, Vec<u8>)> = adapter
         .sites
@@ -351,7 +384,7 @@ fn store(
     let format = [("format".to_owned(), "pt".to_owned())].into();
     let file = safetensors::serialize(views, Some(format)).map_err(|error| malformed(&factors, error.to_string()))?;
 
-    let text = serde_json::to_string_pretty(&config(&adapter)).expect("a JSON value has a text") + "\n";
+    let text = serde_json::to_string_pretty(config).expect("a JSON value has a text") + "\n";
     std::fs::create_dir_all(folder).map_err(|error| PeftError::Io { path: folder.to_owned(), error })?;
     write(&factors, &file)?;
     write(&folder.join(CONFIG), text.as_bytes())

@@ -5,6 +5,7 @@
 //! rotary embedding; and the tokenizer, which is rebuilt ([`tokenizer`]). The container is read by candle, which
 //! bounds every length by the file's; [`layout`] first refuses what candle would divide by.
 
+pub mod adapter;
 mod layout;
 mod metadata;
 mod tokenizer;

@@ -21,7 +21,7 @@ use crate::config::{ConfigError, ConfigObject, GgufMetadata};
 use crate::decoder::{Decoder, IN_GGUF, Stored};
 use crate::ops::{Ops, Tokens};
 use crate::record::DigestRecord;
-use crate::sites::{self, Site, Sites};
+use crate::sites::{self, Role, Site, Sites};
 
 /// Makes [`Network`] of the families. `$` comes in as a token, for the macro that this one defines.
 macro_rules! families {
@@ -182,6 +182,24 @@ impl Network {
         };
         let module = of_family!(self, network => network.module_in_gguf(module))?;
         Some(format!("{block}{module}.{kind}"))
+    }
+
+    /// What llama.cpp's files call such a network (`general.architecture`); `None` if they hold none.
+    pub fn name_of_gguf(&self) -> Option<&'static str> {
+        of_family!(self, network => {
+            F::IN_GGUF.iter().copied().find(|architecture| network.name().starts_with(architecture))
+        })
+    }
+
+    /// Shapes `(d_out, d_in)` of what an adapter may stand beside, by the names of the sites: linear layers and the head.
+    pub fn shapes_of_sites(&self) -> Vec<(String, [usize; 2])> {
+        let shapes = self.shapes();
+        let sites = self.sites().into_iter().filter(|site| matches!(site.role, Role::Linear | Role::Head));
+        let shape = |site: Site| {
+            let &[d_out, d_in] = shapes.get(&format!("{}.weight", site.weight))?.as_slice() else { return None };
+            Some((site.name, [d_out, d_in]))
+        };
+        sites.filter_map(shape).collect()
     }
 
     /// Heads of whose rows llama.cpp's files interleave the halves in the tensor of this name.

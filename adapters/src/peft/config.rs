@@ -108,12 +108,15 @@ pub(super) fn describe(adapter: &Adapter, base: &str, linear: &[String], fan_in_
 }
 
 /// `target_modules` and `layers_to_transform`: last parts of the sites' names where these name
-/// exactly the adapted sites, or do so in some layers; else full names.
+/// exactly the adapted sites, or do so in some layers; else full names, also where the other sites are not known.
 fn targets(adapter: &Adapter, linear: &[String]) -> (Vec<String>, Option<BTreeSet<usize>>) {
     let adapted = |site: &String| adapter.sites.contains_key(site);
     let short: BTreeSet<&str> = adapter.sites.keys().map(|site| names::last(site)).collect();
     let named = |site: &String| short.contains(names::last(site));
     let owned = || short.iter().map(|&name| name.to_owned()).collect();
+    if linear.is_empty() {
+        return (adapter.sites.keys().cloned().collect(), None);
+    }
     if linear.iter().all(|site| adapted(site) || !named(site)) {
         return (owned(), None);
     }
