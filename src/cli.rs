@@ -2,6 +2,7 @@
 //! Data goes to stdout, everything else to stderr.
 
 mod arguments;
+mod average;
 mod batch;
 mod defi;
 mod exit;
@@ -23,8 +24,9 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use ftk_kernels::float;
 
+use self::average::AverageArgs;
 use self::batch::BatchArgs;
-use self::models::{ChatArgs, GenerateArgs, InspectArgs, LogitsArgs, MergeArgs, PullArgs, PushArgs};
+use self::models::{ChatArgs, ConvertArgs, GenerateArgs, InspectArgs, LogitsArgs, MergeArgs, PullArgs, PushArgs};
 use self::pages::{CompletionsArgs, ManArgs};
 use self::printer::Printer;
 use self::proofs::{CommitArgs, OpenArgs, ProveArgs, VerifyArgs};
@@ -75,6 +77,9 @@ enum Verb {
         /// The page to write
         #[arg(long, value_name = "FILE", default_value = "report.html")]
         out: PathBuf,
+        /// Write event files of TensorBoard into this folder, too, a folder a run
+        #[arg(long, value_name = "FOLDER")]
+        tensorboard: Option<PathBuf>,
     },
     /// Check a run against its transcript: compute its steps again, or find where two runs part
     #[command(after_help = help::AUDIT)]
@@ -115,6 +120,12 @@ enum Verb {
     /// Merge an adapter into the weights of its base
     #[command(after_help = help::MERGE)]
     Merge(MergeArgs),
+    /// Make one adapter of several, and of their commitments the commitment to it
+    #[command(after_help = help::AVERAGE)]
+    Average(AverageArgs),
+    /// Convert an adapter to llama.cpp's GGUF format, or from it
+    #[command(after_help = help::CONVERT)]
+    Convert(ConvertArgs),
     /// Answer a prompt or rows of them, with the most likely tokens or drawn ones
     #[command(after_help = help::GENERATE)]
     Generate(GenerateArgs),
@@ -203,7 +214,9 @@ fn run(verb: Verb, &GlobalArgs { offline, .. }: &GlobalArgs, printer: &Printer) 
     match verb {
         Verb::Train(train) => train.run(offline, printer),
         Verb::Batch(batch) => batch.run(offline, printer),
-        Verb::Report { runs, out } => commands::report::run(&commands::report::Settings { runs, out }, printer),
+        Verb::Report { runs, out, tensorboard } => {
+            commands::report::run(&commands::report::Settings { runs, out, tensorboard }, printer)
+        }
         Verb::Audit(audit) => audit.run(offline, printer),
         Verb::Referee { file } => commands::records::decide(&file, printer),
         Verb::Pull(pull) => pull.run(offline, printer),
@@ -215,6 +228,8 @@ fn run(verb: Verb, &GlobalArgs { offline, .. }: &GlobalArgs, printer: &Printer) 
         Verb::Eval(eval) => eval.run(local, offline, printer),
         Verb::Inspect(inspect) => inspect.run(local, printer),
         Verb::Merge(merge) => merge.run(local, printer),
+        Verb::Average(average) => average.run(printer),
+        Verb::Convert(convert) => convert.run(local, printer),
         Verb::Generate(generate) => generate.run(local, printer),
         Verb::Chat(chat) => chat.run(local, printer),
         Verb::Logits(logits) => logits.run(local, printer),

@@ -1,10 +1,12 @@
 //! One file a verb. Plain values in, an outcome out; here the parts that do not know each other meet.
 
 pub mod audit;
+pub mod average;
 pub mod batch;
 mod card;
 pub mod chat;
 pub mod commit;
+pub mod convert;
 pub mod data;
 pub mod defi;
 pub mod demo;

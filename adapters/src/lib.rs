@@ -1,6 +1,7 @@
 //! Adapters: LoRA arithmetic, PEFT files, and the differentiable interpretation of networks. Nothing here knows what a row of data means.
 
 pub mod atomic;
+pub mod average;
 pub mod blocks;
 pub mod cache;
 mod error;

@@ -35,18 +35,21 @@ Examples:
   ftk batch plan.toml --dry-run
   ftk batch plan.toml --jobs 2
   ftk batch plan.toml --shard 2/4
+  ftk batch plan.toml --gather
+  ftk batch plan.toml --emit slurm --to jobs
+  ftk batch plan.toml --emit kubernetes --to jobs --image registry.example/ftk:0.1 --claim runs --queue team
 
 Exit codes:
   0    all runs are done, and their proofs, if any, are valid
   1    all runs are done, and a proof is not valid
-  2    a run could not be done; the others are
+  2    a run could not be done, or is not done yet (--gather); the others are
   130  stopped by SIGINT; the same command goes on
   143  stopped by SIGTERM; the same command goes on";
 
 pub(super) const REPORT: &str = "\
 Examples:
   ftk report runs/one runs/two
-  ftk report runs/sweep/* --out sweep.html";
+  ftk report runs/sweep/* --out sweep.html --tensorboard board";
 
 pub(super) const AUDIT: &str = "\
 Examples:
@@ -130,6 +133,24 @@ Exit codes:
 pub(super) const MERGE: &str = "\
 Examples:
   ftk merge --base village --adapter runs/dpo --out runs/merged --dtype bf16";
+
+pub(super) const AVERAGE: &str = "\
+Examples:
+  ftk average runs/one runs/two --out runs/both
+  ftk average runs/one runs/two --weights 0.75,0.25 --method factors --out runs/both
+  ftk average runs/one runs/two --commitments one/commitment,two/commitment --out runs/both
+  ftk average --commitments one/commitment,two/commitment --out both
+  ftk average --verify both
+
+Exit codes:
+  0  averaged; with --verify: it is the stack of its parts, which are named
+  1  with --verify: it is not, and the check is named
+  2  could not be done, or could not be told";
+
+pub(super) const CONVERT: &str = "\
+Examples:
+  ftk convert runs/dpo --base village --out dpo.gguf --dtype f16
+  ftk convert dpo.gguf --base village --out runs/again";
 
 pub(super) const GENERATE: &str = "\
 Examples:

@@ -8,7 +8,7 @@ use ftk_bases::Precision;
 
 use super::arguments::{AnsweringArgs, DeviceArgs, ModelArgs, PromptArgs, SamplingArgs, needs_temperature};
 use super::printer::Printer;
-use crate::commands::{Outcome, chat, generate, inspect, logits, merge, pull, push};
+use crate::commands::{Outcome, chat, convert, generate, inspect, logits, merge, pull, push};
 
 #[derive(Args)]
 pub(super) struct InspectArgs {
@@ -42,6 +42,21 @@ pub(super) struct MergeArgs {
     /// Largest difference of a logit that is accepted, as a share of what the adapter changes
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
     tolerance: f64,
+}
+
+#[derive(Args)]
+pub(super) struct ConvertArgs {
+    /// A PEFT adapter folder, which becomes a GGUF file for llama.cpp; or such a file, which becomes a folder
+    adapter: PathBuf,
+    /// Base model that the adapter is for
+    #[arg(long)]
+    base: PathBuf,
+    /// File or folder to write, which must not exist
+    #[arg(long, value_name = "PATH")]
+    out: PathBuf,
+    /// Number format in a GGUF file
+    #[arg(long, default_value = "f32")]
+    dtype: Dtype,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -132,16 +147,30 @@ impl InspectArgs {
     }
 }
 
+impl Dtype {
+    fn precision(self) -> Precision {
+        match self {
+            Self::F32 => Precision::F32,
+            Self::Bf16 => Precision::Bf16,
+            Self::F16 => Precision::F16,
+        }
+    }
+}
+
+impl ConvertArgs {
+    /// Runs it; `local` finds a base.
+    pub(super) fn run(self, local: impl Fn(PathBuf) -> Result<PathBuf>, printer: &Printer) -> Result<Outcome> {
+        let Self { adapter, base, out, dtype } = self;
+        let base = local(base)?;
+        convert::run(&convert::Settings { adapter, base, precision: dtype.precision(), out }, printer)
+    }
+}
+
 impl MergeArgs {
     /// Runs it; `local` finds a base.
     pub(super) fn run(self, local: impl Fn(PathBuf) -> Result<PathBuf>, printer: &Printer) -> Result<Outcome> {
         let Self { base, adapter, out, dtype, text, tolerance } = self;
-        let precision = match dtype {
-            Dtype::F32 => Precision::F32,
-            Dtype::Bf16 => Precision::Bf16,
-            Dtype::F16 => Precision::F16,
-        };
-        let base = local(base)?;
+        let (base, precision) = (local(base)?, dtype.precision());
         merge::run(&merge::Settings { base, adapter, out, precision, text, tolerance }, printer)
     }
 }

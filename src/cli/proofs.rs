@@ -31,6 +31,10 @@ pub(super) struct CommitArgs {
     /// Text to compare the integer network with the floating-point one on
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
+    /// Commitment of another, a file or a folder, with which this one is to be stacked (`ftk average --commitments`):
+    /// rounds to the coarsest of their scales; may be repeated
+    #[arg(long, value_name = "PATH", conflicts_with = "transcript")]
+    round: Vec<PathBuf>,
     /// Bytes of memory that may be used, for example 8G, instead of what is free
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     max_memory: Option<u64>,
@@ -313,9 +317,10 @@ impl StatementArgs {
 impl CommitArgs {
     /// Runs it; `local` finds a base.
     pub(super) fn run(self, local: impl Fn(PathBuf) -> Result<PathBuf>, printer: &Printer) -> Result<Outcome> {
-        let Self { base, adapter, out, transcript, text, max_memory } = self;
+        let Self { base, adapter, out, transcript, text, round, max_memory } = self;
         let base = local(base)?;
-        commands::commit::run(&commands::commit::Settings { base, adapter, out, transcript, text, max_memory }, printer)
+        let settings = commands::commit::Settings { base, adapter, out, transcript, text, round, max_memory };
+        commands::commit::run(&settings, printer)
     }
 }
 

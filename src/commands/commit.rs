@@ -10,9 +10,10 @@ use ftk_adapters::atomic;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::staged::{Staged, There};
 use ftk_adapters::train::Train;
-use ftk_adapters::{notes, peft};
+use ftk_adapters::{foreign, notes, peft};
 use ftk_bases::LoadedModel;
-use ftk_circuits::{Digest, SiteFactors, commit, register, required_k};
+use ftk_circuits::{AdapterCommitment, Digest, SiteFactors, SiteShape, commit, register, required_k};
+use ftk_kernels::grid;
 use ftk_networks::ops::Tokens;
 use ftk_networks::sites::Role;
 use ftk_proofs::bundle::{COMMITMENT, HEAD, REGISTRATION};
@@ -27,7 +28,7 @@ use super::run::NOTE;
 use super::{Advice, Committable, Outcome, adapter_notes, exact, fits_memory, frozen, plain_text, unwritable};
 use crate::cli::printer::Printer;
 use crate::prove::cost::{self, BaseCost, Costs};
-use crate::prove::fixed::{Agreement, of_adapter};
+use crate::prove::fixed::{Agreement, of_committed};
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{OPENING, OpeningFile};
 use crate::prove::rounding::{SiteError, errors};
@@ -53,6 +54,8 @@ pub struct Settings {
     pub transcript: bool,
     /// Text on which fixed and floating point are compared.
     pub text: Option<PathBuf>,
+    /// Commitments, or folders with them, whose scales this one is to meet, so that they can be stacked.
+    pub round: Vec<PathBuf>,
     /// Bytes of memory that there are, if not what is free.
     pub max_memory: Option<u64>,
 }
@@ -143,12 +146,17 @@ pub(super) fn make(settings: &Settings, printer: &Printer) -> Result<Made> {
     let costs = Costs::of(BaseCost::of(&net), &shapes, 0).with_context(|| settings.adapter.display().to_string())?;
     fits_memory("the commitment", costs.commit_memory, settings.max_memory)?;
     let (fixed, model) = exact(subject)?;
-    let (adapter, rounding) = on_grid(adapter, &settings.adapter)?;
+    let given = adapter;
+    let mut rounded = given.on_grid().with_context(|| settings.adapter.display().to_string())?;
+    let shapes =
+        if settings.round.is_empty() { Vec::new() } else { meet(&settings.round, &fixed, &mut rounded, printer)? };
+    let rounding = (rounded != given).then(|| errors(&given, &rounded));
+    let adapter = rounded;
     if transcript.is_some() && rounding.is_some() {
         let message = format!("{}: is not as the run wrote it: it had to be rounded", settings.adapter.display());
         return Err(Advice::new(message, "commit to the run's own adapter, or without --transcript").into());
     }
-    let (fixed_adapter, factors) = committed_form(&fixed, &adapter, &settings.adapter)?;
+    let (fixed_adapter, factors) = committed_form(&fixed, &adapter, &shapes, &settings.adapter)?;
     let report = match (&settings.text, &model) {
         (Some(path), Some(model)) => Some(compare(model, &fixed, &adapter, &fixed_adapter, path)?),
         (Some(_), None) => {
@@ -220,23 +228,71 @@ fn transcript_of(folder: &Path) -> Result<Digest> {
     })
 }
 
-/// The adapter with its scale absorbed and its values on the grid, and what that did to it, if anything.
-fn on_grid(adapter: Adapter, folder: &Path) -> Result<(Adapter, Option<BTreeMap<String, SiteError>>)> {
-    let rounded = adapter.on_grid().with_context(|| folder.display().to_string())?;
-    if rounded == adapter {
-        return Ok((adapter, None));
-    }
-    let errors = errors(&adapter, &rounded);
-    Ok((rounded, Some(errors)))
+/// The commitment at a path, or in the folder there.
+///
+/// # Errors
+/// None there, or none of this version.
+pub(super) fn commitment_at(path: &Path) -> Result<AdapterCommitment> {
+    let path = if path.is_dir() { path.join(COMMITMENT) } else { path.to_owned() };
+    let bytes = foreign::read(&path, foreign::DOCUMENT).with_context(|| format!("cannot read {}", path.display()))?;
+    AdapterCommitment::decode(&bytes).with_context(|| path.display().to_string())
 }
 
-/// The integers that are committed, with advice where an adapter has none.
+/// Rounds an adapter further, so that the scale of each product, `shift_a + shift_b`, is the coarsest of a round: its own,
+/// or that of one of the commitments. Gives the shapes that it is to be committed to with.
+///
+/// # Errors
+/// A commitment that cannot be read, or is for another base or other sites.
+fn meet(round: &[PathBuf], fixed: &FixedModel, adapter: &mut Adapter, printer: &Printer) -> Result<Vec<SiteShape>> {
+    let mut shapes: Vec<SiteShape> =
+        fixed.factors(&of_committed(adapter, &[])?).into_iter().map(|site| site.shape).collect();
+    let own: Vec<u8> = shapes.iter().map(|shape| shape.shift_a + shape.shift_b).collect();
+    let (mut least, mut coarsest) = (own.clone(), false);
+    for path in round {
+        let other = commitment_at(path)?;
+        let differs = |what: &str| {
+            let message = format!("{}: cannot be stacked with this adapter: {what}", path.display());
+            Advice::new(message, "a round is of adapters of one base, at the same sites")
+        };
+        if other.base() != fixed.digest() {
+            return Err(differs("it is for another base").into());
+        }
+        let site = |shape: &SiteShape| (shape.name.clone(), shape.d_in, shape.d_out);
+        if !other.shapes().iter().map(site).eq(shapes.iter().map(site)) {
+            return Err(differs("it has other sites").into());
+        }
+        for ((least, own), shape) in least.iter_mut().zip(&own).zip(other.shapes()) {
+            let scale = shape.shift_a.saturating_add(shape.shift_b);
+            coarsest |= *own < scale;
+            *least = (*least).min(scale);
+        }
+    }
+    if coarsest {
+        printer.note("some of its scales are coarser than those of the round: the others commit again, with --round and this one");
+    }
+    for ((shape, own), least) in shapes.iter_mut().zip(own).zip(least) {
+        // Half of the bits from either factor, so that neither loses more than the other.
+        let less = own - least;
+        let from_a = (less / 2).min(shape.shift_a);
+        shape.shift_a -= from_a;
+        shape.shift_b -= less - from_a;
+        let factors = adapter.sites.get_mut(&shape.name).context("a site is lost")?;
+        for (values, shift) in [(&mut factors.a, shape.shift_a), (&mut factors.b, shape.shift_b)] {
+            let entries = grid::quantise_16_at(values, shift.into()).context("a coarser scale")?;
+            *values = entries.into_iter().map(|entry| grid::value_16(entry, shift.into())).collect();
+        }
+    }
+    Ok(shapes)
+}
+
+/// The integers that are committed, at the scales of these shapes, with advice where an adapter has none.
 pub(super) fn committed_form(
     fixed: &FixedModel,
     adapter: &Adapter,
+    shapes: &[SiteShape],
     folder: &Path,
 ) -> Result<(FixedAdapter, Vec<SiteFactors>)> {
-    let integers = of_adapter(adapter).map_err(|error| {
+    let integers = of_committed(adapter, shapes).map_err(|error| {
         let message = format!("{}: {error}", folder.display());
         Advice::new(
             message,

@@ -76,6 +76,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         out: commitment.clone(),
         transcript: false,
         text: None,
+        round: Vec::new(),
         max_memory: None,
     };
     commit::run(&settings, printer)?;

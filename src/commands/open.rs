@@ -17,7 +17,7 @@ use serde_json::json;
 use super::run::NOTE;
 use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
-use crate::prove::fixed::of_adapter;
+use crate::prove::fixed::of_committed;
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{OPENING, OpeningFile};
 
@@ -55,7 +55,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let differs = other_head(&path, &head, printer)?.or_else(|| other_transcript(&commitment, noted));
 
     let digest = commitment.digest().to_string();
-    let difference = match of_adapter(&adapter) {
+    let difference = match of_committed(&adapter, commitment.shapes()) {
         // What is committed is on the grid.
         Err(error) => Some(error.to_string()),
         Ok(fixed) => match names(&commitment, &fixed) {

@@ -254,7 +254,7 @@ fn bundle(
         let message = format!("{}: commits to an adapter of another base", settings.commitment.display());
         return Err(Advice::new(message, "give the base that `ftk commit` was given").into());
     }
-    let (fixed_adapter, factors) = committed_form(fixed, adapter, folder)?;
+    let (fixed_adapter, factors) = committed_form(fixed, adapter, commitment.shapes(), folder)?;
     let tensors = frozen(Some(adapter), &Device::Cpu)?;
     let propose = |ids: &[u32], limit: usize| -> Result<Vec<u32>, Unable> {
         let LoadedModel { source, weights } = model.expect("nodes have no continuation");

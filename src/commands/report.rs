@@ -1,6 +1,8 @@
 //! `ftk report`: runs side by side, as one page of HTML that needs nothing beside itself. A function of what is in the
 //! run folders; readable on light and on dark paper.
 
+mod tensorboard;
+
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,8 @@ pub struct Settings {
     pub runs: Vec<PathBuf>,
     /// The page.
     pub out: PathBuf,
+    /// Folder for event files of TensorBoard, if they are wanted.
+    pub tensorboard: Option<PathBuf>,
 }
 
 /// Keys of recipes whose values are places, of this machine or of others.
@@ -32,7 +36,7 @@ const SIZE: (f64, f64) = (640.0, 180.0);
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#222;\
                      background:#fff}table{border-collapse:collapse}th,td{padding:.25rem .7rem;border-bottom:1px solid \
                      #ddd;text-align:right;white-space:nowrap}th:first-child,td.text{text-align:left}div{overflow-x:auto}\
-                     svg{max-width:100%;height:auto}@media(prefers-color-scheme:dark){body{color:#ddd;background:#161616}th,td{\
+                     svg{max-width:100%;height:auto}td.text{white-space:pre-wrap;min-width:16rem}@media(prefers-color-scheme:dark){body{color:#ddd;background:#161616}th,td{\
                      border-color:#383838}}";
 
 /// Writes the page.
@@ -41,10 +45,29 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;ma
 /// A folder that holds no run, a place that cannot be written to.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     super::writable(&settings.out)?;
+    if let Some(folder) = &settings.tensorboard {
+        super::writable_folder(folder)?;
+    }
     let runs = settings.runs.iter().map(|folder| ReportedRun::read(folder)).collect::<Result<Vec<_>>>()?;
+    let mut names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
+    names.sort_unstable();
+    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        let message = format!("two of these folders have one name: {}", pair[0]);
+        return Err(Advice::new(message, "runs are told apart by the names of their folders: rename one").into());
+    }
     write(&runs, &settings.out)?;
     printer.note(&format!("wrote {}", settings.out.display()));
-    printer.object(&json!({ "page": settings.out, "runs": runs.iter().map(|run| &run.name).collect::<Vec<_>>() }));
+    let events = |folder: &PathBuf| {
+        let of = |run: &ReportedRun| tensorboard::write(&run.curves, &folder.join(&run.name));
+        runs.iter().map(of).collect::<Result<Vec<_>>>()
+    };
+    let events = settings.tensorboard.as_ref().map(events).transpose()?;
+    if let Some(folder) = &settings.tensorboard {
+        printer.note(&format!("wrote event files: tensorboard --logdir {}", folder.display()));
+    }
+    printer.object(&json!({
+        "page": settings.out, "runs": runs.iter().map(|run| &run.name).collect::<Vec<_>>(), "events": events,
+    }));
     Ok(Outcome::Done)
 }
 
@@ -120,6 +143,12 @@ impl ReportedRun {
         self.curves.iter().filter_map(last).chain(test).chain(eval).collect()
     }
 
+    /// What the base, and what it with the adapter answers to the plan's prompt.
+    fn samples(&self) -> Option<[String; 2]> {
+        let said = |stage: &str| stage_of(&self.stages, stage)?["text"].as_str().map(str::to_owned);
+        Some([said("before")?, said("after")?])
+    }
+
     /// Digest of its commitment, and the verdict on its proof.
     fn proof(&self) -> [String; 2] {
         let said = |stage: &str, key: &str| {
@@ -157,18 +186,31 @@ fn html(runs: &[ReportedRun]) -> String {
         head.extend(["proof", "commitment"].map(str::to_owned));
     }
     let rows = runs.iter().zip(&proofs).map(|(run, [commitment, verdict])| {
-        let mut row = vec![run.name.clone(), run.ended()];
-        row.extend(differing.iter().map(|key| run.value(key).to_owned()));
+        let mut row = vec![Cell::of(&run.name), Cell::of(run.ended())];
+        row.extend(differing.iter().map(|key| Cell::of(run.value(key))));
         let measured = run.figures();
-        let figure = |name: &String| measured.iter().rfind(|(known, _)| known == name).map(|(_, value)| figure(*value));
-        row.extend(figures.iter().map(|name| figure(name).unwrap_or_default()));
+        let figure = |name: &String| measured.iter().rfind(|(known, _)| known == name);
+        row.extend(
+            figures.iter().map(|name| figure(name).map_or_else(Cell::default, |(_, value)| Cell::figure(*value))),
+        );
         if proved {
-            row.extend([verdict.clone(), commitment.clone()]);
+            row.extend([Cell::of(verdict), Cell::of(commitment)]);
         }
         row
     });
     table(&mut out, &head, rows);
-    out.push_str("<p>A figure is that of the last step at which it was taken.</p>\n<h2>Curves</h2>\n");
+    out.push_str(
+        "<p>A figure is that of the last step at which it was taken; to point at it shows all its digits.</p>\n",
+    );
+    let sampled: Vec<(&ReportedRun, [String; 2])> = runs.iter().filter_map(|run| Some((run, run.samples()?))).collect();
+    if !sampled.is_empty() {
+        out.push_str("<h2>Samples</h2>\n");
+        let rows = sampled
+            .iter()
+            .map(|(run, [before, after])| vec![Cell::of(&run.name), Cell::text(before), Cell::text(after)]);
+        table(&mut out, &["run", "before", "after"].map(str::to_owned), rows);
+    }
+    out.push_str("<h2>Curves</h2>\n");
     for name in names(runs.iter().flat_map(|run| &run.curves).map(|curve| curve.name.clone())) {
         let of = |run| -> Option<(&str, Vec<(f64, f64)>)> {
             let ReportedRun { name: run, curves, .. }: &ReportedRun = run;
@@ -187,7 +229,7 @@ fn html(runs: &[ReportedRun]) -> String {
             let file = |key| run.value(key).rsplit('/').next().unwrap_or_default().to_owned();
             let places = [file("base.model"), file("data.train"), file("data.held_out")];
             let digests = [short(&run.manifest["run"]), short(&run.manifest["transcript"])];
-            [run.name.clone()].into_iter().chain(places).chain(digests).collect()
+            [run.name.clone()].into_iter().chain(places).chain(digests).map(Cell::of).collect()
         }),
     );
     out + "</body></html>\n"
@@ -210,8 +252,32 @@ fn figure(value: f64) -> String {
     if value == 0.0 || (1e-3..1e6).contains(&value.abs()) { format!("{value:.4}") } else { format!("{value:.3e}") }
 }
 
+/// What stands in a table.
+#[derive(Default)]
+struct Cell {
+    shown: String,
+    /// Shown when pointed at.
+    exact: Option<String>,
+    /// It has lines of its own.
+    prose: bool,
+}
+
+impl Cell {
+    fn of(text: impl Into<String>) -> Self {
+        Self { shown: text.into(), ..Self::default() }
+    }
+
+    fn text(text: impl Into<String>) -> Self {
+        Self { prose: true, ..Self::of(text) }
+    }
+
+    fn figure(value: f64) -> Self {
+        Self { exact: Some(value.to_string()), ..Self::of(figure(value)) }
+    }
+}
+
 /// A table whose first column names its rows.
-fn table(out: &mut String, head: &[String], rows: impl Iterator<Item = Vec<String>>) {
+fn table(out: &mut String, head: &[String], rows: impl Iterator<Item = Vec<Cell>>) {
     let mut push = |arguments: std::fmt::Arguments<'_>| out.write_fmt(arguments).expect("a string takes any text");
     push(format_args!("<div><table><tr>"));
     head.iter().for_each(|name| push(format_args!("<th>{}</th>", escaped(name))));
@@ -220,7 +286,9 @@ fn table(out: &mut String, head: &[String], rows: impl Iterator<Item = Vec<Strin
         push(format_args!("<tr>"));
         for (index, cell) in row.iter().enumerate() {
             let tag = if index == 0 { "th" } else { "td" };
-            push(format_args!("<{tag}>{}</{tag}>", escaped(cell)));
+            let title = cell.exact.as_ref().map_or_else(String::new, |exact| format!(" title=\"{exact}\""));
+            let class = if cell.prose { " class=\"text\"" } else { "" };
+            push(format_args!("<{tag}{class}{title}>{}</{tag}>", escaped(&cell.shown)));
         }
         push(format_args!("</tr>\n"));
     }
@@ -242,7 +310,7 @@ mod tests {
         let metrics = "{\"step\":1,\"loss\":2.5}\n{\"step\":2,\"loss\":1.5,\"eval_loss\":0.25}\n";
         let page = html(&[told("one", "1e-3", metrics), told("<script>", "1e-4", metrics)]);
         assert!(page.contains("<th>optim.lr</th>") && !page.contains("run.seed"), "{page}");
-        assert!(page.contains("<td>1e-3</td><td>1.5000</td><td>0.2500</td>"), "{page}");
+        assert!(page.contains("<td>1e-3</td><td title=\"1.5\">1.5000</td><td title=\"0.25\">0.2500</td>"), "{page}");
         assert_eq!(page.matches("<polyline").count(), 2);
         assert!(page.contains("prefers-color-scheme:dark") && page.contains("&lt;script&gt;"));
         for forbidden in ["<script", "http:", "https:", "src="] {

@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::weights::{Weights, values};
+use ftk_circuits::SiteShape;
 use ftk_circuits::fixed::ACTIVATION_BITS;
 use ftk_networks::sites::Site;
 use ftk_proofs::fixed::base::{Quantised, Uses};
@@ -31,11 +32,25 @@ pub enum WeightsError {
 /// # Errors
 /// As [`FixedAdapter::insert`].
 pub fn of_adapter(adapter: &Adapter) -> Result<FixedAdapter, PassError> {
+    of_committed(adapter, &[])
+}
+
+/// The same at the scales of a commitment to it. Where values have no place at these, they have their own scales, so that
+/// it is the commitment that does not fit.
+///
+/// # Errors
+/// As [`FixedAdapter::insert`].
+pub fn of_committed(adapter: &Adapter, shapes: &[SiteShape]) -> Result<FixedAdapter, PassError> {
     let mut fixed = FixedAdapter::default();
     for (site, factors) in &adapter.sites {
         let (a, b) = (factors.a.as_slice(), factors.b.as_slice());
         let (rank, d_in, d_out, scale) = (factors.rank, factors.d_in, factors.d_out, factors.scale);
-        fixed.insert(site, &Exported { rank, d_in, d_out, a, b, scale })?;
+        let exported = Exported { rank, d_in, d_out, a, b, scale };
+        let shape = shapes.iter().find(|shape| shape.name == *site);
+        let placed = shape.map(|shape| fixed.insert_at(site, &exported, [shape.shift_a, shape.shift_b]));
+        if !matches!(placed, Some(Ok(()))) {
+            fixed.insert(site, &exported)?;
+        }
     }
     Ok(fixed)
 }

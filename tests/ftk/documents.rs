@@ -193,6 +193,10 @@ fn objects_have_the_keys_that_the_manual_says() {
     last("`train --dry-run`", 0, &["train", "sft", "--dry-run"]);
     assert_eq!(run(&["train", "sft", "--set", "run.steps=1", "--out", "a"]).0, 0);
     last("`report`", 0, &["report", "a"]);
+    std::fs::write(folder.path().join("plan.toml"), "recipes = [\"sft\"]\nout = \"batch\"\n").unwrap();
+    last("`batch --emit`", 0, &["batch", "plan.toml", "--emit", "make", "--to", "jobs"]);
+    last("`convert`", 0, &["convert", "a", "--base", "village", "--out", "a.gguf"]);
+    last("`average`", 0, &["average", "a", "--out", "same"]);
     last("`eval`", 0, &["eval", "sft", "--adapter", "a"]);
     last("`generate`", 0, &about("generate", &["--prompt", "Hi", "--max-tokens", "2"]));
     last("`data preview`", 0, &["data", "preview", "sft", "--rows", "1"]);
@@ -210,6 +214,9 @@ fn objects_have_the_keys_that_the_manual_says() {
     last("`audit --open`", 0, &["audit", "a", "--open", "1", "--out", "rows.json"]);
     last("`audit --opened`", 0, &["audit", "a", "--opened", "rows.json"]);
     last("`commit`", 0, &about("commit", &["--out", "c"]));
+    assert_eq!(run(&["commit", "--base", "village", "--adapter", "same", "--round", "c", "--out", "c2"]).0, 0);
+    last("`average --commitments`", 0, &["average", "--commitments", "c,c2", "--out", "stack"]);
+    last("`average --verify`", 0, &["average", "--verify", "stack"]);
     last("`prove`", 0, &about("prove", &[&asked[..], &["b", "--open", "--disclose"]].concat()));
     last("`prove`", 0, &about("prove", &[&asked[..], &["s"]].concat()));
     last("`prove --dry-run`", 0, &about("prove", &[&asked[..4], &["--dry-run"]].concat()));

@@ -53,6 +53,32 @@ fn rows_are_measured_as_training_measures_them() {
     assert_ne!(figures(&bare)["loss"], found["loss"]);
 }
 
+/// Bits of all scored tokens over the bytes of what was scored: one answer, of which the bytes are counted here.
+#[test]
+fn the_loss_is_told_by_the_byte_of_text_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("rows.jsonl");
+    let answer = "Good day, I sell milk.";
+    let row =
+        json!({ "messages": [{ "role": "user", "content": "Hello" }, { "role": "assistant", "content": answer }] });
+    std::fs::write(&data, row.to_string()).unwrap();
+    let scored = |loss: &str| {
+        let mut command =
+            ftk(&["--json", "eval", "--base", "village", "--set", &format!("data.loss={loss}"), "--data"]);
+        let said: Value = serde_json::from_str(&succeed(command.arg(&data))).unwrap();
+        let figure = |name: &str| said["figures"][name].as_f64().unwrap();
+        (figure("loss"), figure("bits_per_byte"))
+    };
+    let (loss, bits) = scored("assistant");
+    let tokenizer = ftk_bases::BaseModel::open("village".as_ref()).unwrap();
+    let ids = tokenizer.tokenizer().unwrap().encode(answer, false).unwrap().len();
+    // Beside the answer's own ids some end the turn, which are no text.
+    let total = bits * answer.len() as f64 * std::f64::consts::LN_2;
+    let scored = total / loss;
+    assert!((scored - scored.round()).abs() < 1e-6, "{scored}");
+    assert!((ids as f64..=ids as f64 + 2.0).contains(&scored.round()), "{scored} of {ids}");
+}
+
 #[test]
 fn pairs_are_measured_against_the_base() {
     let folder = tempfile::tempdir().unwrap();

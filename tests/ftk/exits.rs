@@ -123,6 +123,8 @@ impl Workshop {
             "eval" => done(&[&village[..], &["--data", &pairs, "--task", "dpo"]].concat()),
             "inspect" => done(&[&own]),
             "merge" => done(&[&village[..], &["--adapter", &own, "--out", &out]].concat()),
+            "average" => done(&[&own, "--out", &out]),
+            "convert" => done(&[&village[..], &[&own, "--out", &out]].concat()),
             "generate" => [&["--prompt", "Hi"][..], &["--prompt", "Hi", "--json"]]
                 .map(|arguments| row(&[&village[..], arguments].concat(), 0))
                 .into(),

@@ -23,10 +23,14 @@ use ftk::prove::opening::{OPENING, OpeningFile};
 use ftk::train::referee;
 use ftk::train::rows::OpenedRows;
 use ftk::train::transcript::{self, TRANSCRIPT};
+use ftk_adapters::lora::{Adapter, Factors};
 use ftk_adapters::{notes, peft};
 use ftk_bases::budget::{Budget, within};
-use ftk_bases::{BaseModel, ChatTemplate, Message};
-use ftk_circuits::{AdapterCommitment, CommitmentKey, MIN_K, Opening, decode_deltas, verify_registration};
+use ftk_bases::{BaseModel, ChatTemplate, GgufAdapter, Message, Precision, read_adapter, write_adapter};
+use ftk_circuits::{
+    AdapterCommitment, CommitmentKey, MIN_K, Opening, StackPart, decode_deltas, stack_parts, stack_registration,
+    verify_registration,
+};
 use ftk_proofs::Deadline;
 use ftk_proofs::bundle::PackedBundle;
 use ftk_proofs::limits::Limits;
@@ -137,6 +141,15 @@ fn bundles() {
     let rows = vec![bundle.statement.rows(); shapes.len()];
     fuzz("deltas", &[deltas], MEGABYTE, move |bytes| drop(decode_deltas(bytes, &shapes, &rows, &|| false)));
     fuzz("commitment", &[read("commitment.bin")], MEGABYTE, |bytes| drop(AdapterCommitment::decode(bytes)));
+    // The stack of two parts of these digests, whatever they are, and what is to be its registration.
+    let one = read("commitment.bin");
+    let named = [&b"ftk stacked\0"[..], &one[12..48], &[bundle.commitment.k() as u8], &2u32.to_le_bytes(), &[7; 64]];
+    let stacked = [&named.concat()[..], &one[48..]].concat();
+    let of_two = AdapterCommitment::decode(&stacked).unwrap();
+    fuzz("stacked-commitment", &[stacked], MEGABYTE, |bytes| drop(AdapterCommitment::decode(bytes)));
+    let part = StackPart { commitment: bundle.commitment.clone(), registration: vec![1; 300] };
+    let parts = stack_registration(&[part.clone(), part]);
+    fuzz("parts", &[parts], 16 * MEGABYTE, move |bytes| drop(stack_parts(&of_two, bytes)));
     let path = seller.folder.join("commitment").join(OPENING);
     let shapes = bundle.commitment.shapes().to_vec();
     let opening = OpeningFile::read(&path, &shapes).unwrap().opening.encode();
@@ -204,6 +217,21 @@ fn models() {
         }
     });
     fuzz_one_in(4, "tokenizer.json", &[seed], 256 * MEGABYTE, parse);
+
+    let network = BaseModel::open(&llama).unwrap().network().clone();
+    let of_site = |(name, [d_out, d_in]): (String, [usize; 2])| {
+        let factors = Factors { rank: 2, d_in, d_out, a: vec![0.5; 2 * d_in], b: vec![0.25; 2 * d_out], scale: 1.0 };
+        (name, factors)
+    };
+    let sites = network.shapes_of_sites().into_iter().take(2).map(of_site).collect();
+    let file = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
+    let given = GgufAdapter { adapter: Adapter { sites }, alpha: 2.0 };
+    write_adapter(file.path(), &given, &network, Precision::F32).unwrap();
+    let seed = std::fs::read(file.path()).unwrap();
+    fuzz("gguf-adapter", &[seed], 16 * MEGABYTE, move |bytes| {
+        std::fs::write(file.path(), bytes).unwrap();
+        drop(read_adapter(file.path(), &network));
+    });
 
     fuzz("gguf", &[gguf()], 16 * MEGABYTE, {
         let file = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();

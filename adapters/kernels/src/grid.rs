@@ -195,6 +195,14 @@ pub fn quantise_16(values: &[f32]) -> Result<(Vec<i16>, u32), GridError> {
     Ok((round_all(values, shift, MAX_16)?, shift))
 }
 
+/// 16-bit entries at a shift that somebody has chosen, at most [`MAX_SHIFT`].
+///
+/// # Errors
+/// [`GridError`] with the first offending index.
+pub fn quantise_16_at(values: &[f32], shift: u32) -> Result<Vec<i16>, GridError> {
+    round_all(values, shift, MAX_16)
+}
+
 /// [`quantise_16`] of each row of `(rows, width)`, each with its own shift.
 ///
 /// # Errors

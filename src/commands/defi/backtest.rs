@@ -119,6 +119,7 @@ fn walk<D: Simulation>(
             out: committed,
             transcript: false,
             text: None,
+            round: Vec::new(),
             max_memory: None,
         };
         let committed = commit::make(&settings, &quiet)?;

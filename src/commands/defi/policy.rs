@@ -31,7 +31,7 @@ impl Policy {
         let weights = source.weights(&Device::Cpu)?;
         let fixed = model::of(source, &weights)?;
         let adapter = match adapter {
-            Some(folder) => Some(committed_form(&fixed, &fitting(source, folder)?, folder)?.0),
+            Some(folder) => Some(committed_form(&fixed, &fitting(source, folder)?, &[], folder)?.0),
             None => None,
         };
         Ok(Self { fixed, adapter, among: (first..).take(count).collect() })

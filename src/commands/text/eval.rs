@@ -2,6 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use ftk_adapters::train::LoraTensors;
+use ftk_bases::BaseModel;
 use ftk_recipes::{Recipe, Session, Task};
 use ftk_text::examples::Examples;
 use ftk_text::load::{DatasetKind, Loaded, load};
@@ -35,6 +36,7 @@ pub(super) fn run(mut recipe: Recipe, settings: &Evaluation, printer: &Printer) 
     let clock = printer.working("reading the base");
     let weights = held(&recipe, source.weights_held(&settings.device, reading(&recipe))?)?;
     drop(clock);
+    let text = text_bytes(&source, &rows)?;
     let tensors = adapter.as_ref().map(|adapter| LoraTensors::frozen(adapter, &settings.device)).transpose()?;
 
     let nothing = match &rows {
@@ -50,6 +52,10 @@ pub(super) fn run(mut recipe: Recipe, settings: &Evaluation, printer: &Printer) 
         figures.insert(name.trim_start_matches("eval_").to_owned(), json!(figure));
         if (name, recipe.task) == ("eval_loss", Task::Sft) {
             figures.insert("perplexity".to_owned(), json!(libm::exp(figure)));
+            if let Some((scored, bytes)) = text {
+                let bits = figure * scored as f64 / (std::f64::consts::LN_2 * bytes as f64);
+                figures.insert("bits_per_byte".to_owned(), json!(bits));
+            }
         }
     }
     for (name, figure) in &figures {
@@ -59,4 +65,28 @@ pub(super) fn run(mut recipe: Recipe, settings: &Evaluation, printer: &Printer) 
     object["figures"] = Value::Object(figures);
     printer.object(&object);
     Ok(Outcome::Done)
+}
+
+/// Scored ids, and the bytes of the text that they stand for, special tokens left out: what the loss of models with other
+/// tokenizers is compared by. `None` of pairs, and where there is no tokenizer or no text.
+///
+/// # Errors
+/// The tokenizer's.
+fn text_bytes(source: &BaseModel, rows: &Examples) -> Result<Option<(usize, usize)>> {
+    let (Examples::Sft(rows), Ok(tokenizer)) = (rows, source.tokenizer()) else { return Ok(None) };
+    let (mut scored, mut bytes) = (0, 0);
+    for row in rows {
+        // A token alone may be written otherwise than behind others.
+        let upto = |end: usize| Ok::<_, anyhow::Error>(tokenizer.decode(&row.ids[..end], true)?.len());
+        let mut from = 0;
+        for run in row.scored.chunk_by(|one, next| one == next) {
+            let to = from + run.len();
+            if run[0] {
+                scored += run.len();
+                bytes += upto(to)?.saturating_sub(upto(from)?);
+            }
+            from = to;
+        }
+    }
+    Ok((bytes > 0).then_some((scored, bytes)))
 }

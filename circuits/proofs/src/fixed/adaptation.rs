@@ -20,12 +20,24 @@ impl FixedAdapter {
     /// # Errors
     /// [`PassError::Scale`], [`PassError::OffGrid`], [`PassError::Grid`], [`PassError::Fixed`] for shapes.
     pub fn insert(&mut self, site: &str, exported: &Exported<'_>) -> Result<(), PassError> {
+        self.put(site, exported, [None; 2])
+    }
+
+    /// The same at scales `2^-shift` of A and B that somebody has chosen, such as those of a commitment.
+    ///
+    /// # Errors
+    /// As [`FixedAdapter::insert`]; [`PassError::OffGrid`] where a value is none at its scale.
+    pub fn insert_at(&mut self, site: &str, exported: &Exported<'_>, shifts: [u8; 2]) -> Result<(), PassError> {
+        self.put(site, exported, shifts.map(|shift| Some(shift.into())))
+    }
+
+    fn put(&mut self, site: &str, exported: &Exported<'_>, [a_at, b_at]: [Option<u32>; 2]) -> Result<(), PassError> {
         let Exported { rank, d_in, d_out, a, b, scale } = *exported;
         if scale != 1.0 {
             return Err(PassError::Scale { site: site.to_owned(), scale });
         }
-        let (a, a_shift) = on_grid(site, 'A', a)?;
-        let (b, b_shift) = on_grid(site, 'B', b)?;
+        let (a, a_shift) = on_grid(site, 'A', a, a_at)?;
+        let (b, b_shift) = on_grid(site, 'B', b, b_at)?;
         let factors = FixedFactors::new(site, rank, [d_in, d_out], a, b, [a_shift as u8, b_shift as u8])?;
         self.sites.insert(site.to_owned(), factors);
         Ok(())
@@ -49,10 +61,14 @@ pub struct Exported<'a> {
     pub scale: f32,
 }
 
-/// Integers and shift of values that lie on their grid exactly.
-fn on_grid(site: &str, factor: char, values: &[f32]) -> Result<(Vec<i16>, u32), PassError> {
+/// Integers and shift of values that lie exactly on the finest grid there is for them, or on one of this shift.
+fn on_grid(site: &str, factor: char, values: &[f32], at: Option<u32>) -> Result<(Vec<i16>, u32), PassError> {
+    let quantised = match at.filter(|shift| *shift <= grid::MAX_SHIFT) {
+        Some(shift) => grid::quantise_16_at(values, shift).map(|entries| (entries, shift)),
+        None => grid::quantise_16(values),
+    };
     let name = || format!("adapter factor {factor} of {site}");
-    let (entries, shift) = grid::quantise_16(values).map_err(|error| PassError::Grid { name: name(), error })?;
+    let (entries, shift) = quantised.map_err(|error| PassError::Grid { name: name(), error })?;
     let off = |(&entry, &value): (&i16, &f32)| grid::value_16(entry, shift) != value;
     match entries.iter().zip(values).position(off) {
         Some(index) => Err(PassError::OffGrid { site: site.to_owned(), factor, index }),
