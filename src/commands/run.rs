@@ -17,6 +17,7 @@ use anyhow::{Context, Result};
 use blake3::Hash;
 use candle_core::Device;
 use ftk_adapters::hint::Hint;
+use ftk_adapters::staged::{PREFIX, sweep};
 use ftk_adapters::{atomic, foreign, notes, peft};
 use ftk_recipes::{Metrics, Recipe, TaskError};
 use serde_json::{Value, json};
@@ -77,6 +78,8 @@ pub(super) fn in_folder(
 ) -> Result<Ran> {
     let out = &recipe.run.out;
     let _lock = Lock::take(out)?;
+    // Files that a killed process had begun.
+    sweep(out, PREFIX);
     // A run that goes on has them; one that is refused must not replace them.
     if !train::holds_run(out) {
         let text = toml::to_string(&recipe.portable().resolved()).context("cannot write the recipe down")?;

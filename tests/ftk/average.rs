@@ -176,7 +176,7 @@ fn the_commitment_to_a_stack_follows_from_those_of_its_parts() {
     let instead = forged(&stack_registration(&[first.clone(), mine.clone()]));
     let theirs: Digest = mine.commitment.digest();
     assert_eq!(instead, format!("stack: names part {two}, and there is: {theirs}"));
-    assert_eq!(forged(&stack_registration(&[first.clone()])), "stack: names 2 parts, and there are: 1");
+    assert_eq!(forged(&stack_registration(std::slice::from_ref(&first))), "stack: names 2 parts, and there are: 1");
     let unregistered = StackPart { registration: mine.registration.clone(), ..second.clone() };
     let proof = forged(&stack_registration(&[first.clone(), unregistered]));
     assert!(proof.starts_with("registration proof: "), "{proof}");

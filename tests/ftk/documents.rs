@@ -193,8 +193,8 @@ fn objects_have_the_keys_that_the_manual_says() {
     last("`train --dry-run`", 0, &["train", "sft", "--dry-run"]);
     assert_eq!(run(&["train", "sft", "--set", "run.steps=1", "--out", "a"]).0, 0);
     last("`report`", 0, &["report", "a"]);
-    std::fs::write(folder.path().join("plan.toml"), "recipes = [\"sft\"]\nout = \"batch\"\n").unwrap();
-    last("`batch --emit`", 0, &["batch", "plan.toml", "--emit", "make", "--to", "jobs"]);
+    std::fs::write(folder.path().join("runs.toml"), "recipes = [\"sft\"]\nout = \"batch\"\n").unwrap();
+    last("`batch --emit`", 0, &["batch", "runs.toml", "--emit", "make", "--to", "jobs"]);
     last("`convert`", 0, &["convert", "a", "--base", "village", "--out", "a.gguf"]);
     last("`average`", 0, &["average", "a", "--out", "same"]);
     last("`eval`", 0, &["eval", "sft", "--adapter", "a"]);

@@ -25,9 +25,9 @@ PLAIN = {"str": "string", "int": "integer", "bool": "boolean", "float": "number"
 def schema(kind):
     if kind in PLAIN:
         return {"type": PLAIN[kind]}
-    if found := re.fullmatch(r"list\[(.*)\]", kind):
+    if found := re.fullmatch(r"[lL]ist\[(.*)\]", kind):
         return {"type": "array", "items": schema(found[1])}
-    if found := re.fullmatch(r"dict\(str, (.*)\)", kind):
+    if found := re.fullmatch(r"[dD]ict[(\[]str, (.*)[)\]]", kind):
         return {"type": "object", "additionalProperties": schema(found[1])}
     if kind not in USED:
         return {}
