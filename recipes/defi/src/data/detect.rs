@@ -24,12 +24,22 @@ pub enum MarketFormat {
     PoolMinutes,
     /// Swaps, mints and burns of a pool, in Demeter's columns.
     PoolEvents,
+    /// Swaps of a pool, as Dune decodes them.
+    PoolSwaps,
 }
 
 impl MarketFormat {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Klines, Self::Bars, Self::Trades, Self::AggTrades, Self::Prints, Self::PoolMinutes, Self::PoolEvents];
+    pub const ALL: [Self; 8] = [
+        Self::Klines,
+        Self::Bars,
+        Self::Trades,
+        Self::AggTrades,
+        Self::Prints,
+        Self::PoolMinutes,
+        Self::PoolEvents,
+        Self::PoolSwaps,
+    ];
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
@@ -41,6 +51,7 @@ impl MarketFormat {
             Self::Prints => "prints",
             Self::PoolMinutes => "pool-minutes",
             Self::PoolEvents => "pool-events",
+            Self::PoolSwaps => "pool-swaps",
         }
     }
 
@@ -117,6 +128,16 @@ impl MarketFormat {
                 (&["tick_upper"], 17),
                 (&["liquidity"], 18),
             ],
+            Self::PoolSwaps => &[
+                (&["evt_block_number"], 0),
+                (&["evt_block_time"], 1),
+                (&["evt_index"], 2),
+                (&["amount0"], 3),
+                (&["amount1"], 4),
+                (&["liquidity"], 5),
+                (&["sqrtpricex96"], 6),
+                (&["tick"], 7),
+            ],
         }
     }
 
@@ -186,6 +207,23 @@ pub(super) fn header(text: &str) -> Option<Vec<String>> {
     first.first().is_some_and(names).then(|| first.iter().map(|cell| cell.to_ascii_lowercase()).collect())
 }
 
+/// What a file is, of those that people bring and that say too little for the simulation, by its columns.
+fn foreign(header: &[String]) -> Option<&'static str> {
+    let has = |names: &[&str]| names.iter().all(|name| header.iter().any(|cell| cell == name));
+    let known: [(&[&str], &str); 6] = [
+        (&["periodstartunix"], "hours or days of a pool from a subgraph, which do not say which way the price went"),
+        (
+            &["amount0", "amount1", "sqrtpricex96", "logindex"],
+            "swaps from a subgraph, which do not say what liquidity they found; Dune's or a node's events do",
+        ),
+        (&["whirlpool"], "events of Orca's pools, whose prices are of another form (Q64.64)"),
+        (&["lb_pair"], "events of Meteora's pools of bins, whose fees vary"),
+        (&["bin_id"], "events of a pool of bins, whose fees vary"),
+        (&["amount_usd", "token_bought_symbol"], "trades over several pools, which do not say what pool they found"),
+    ];
+    known.into_iter().find(|(names, _)| has(names)).map(|(_, what)| what)
+}
+
 /// The format of a file.
 pub(super) fn detect(path: &Path, text: &str) -> Result<MarketFormat, DefiError> {
     let text = text.trim_start_matches('\u{feff}');
@@ -201,7 +239,10 @@ pub(super) fn detect(path: &Path, text: &str) -> Result<MarketFormat, DefiError>
     let first = text.lines().nth(remarks(text)).unwrap_or_default();
     let message = match *fitting.as_slice() {
         [one] => return Ok(one),
-        [] => format!("has columns of no known format: {}", first.chars().take(200).collect::<String>()),
+        [] => match header(text).as_deref().and_then(foreign) {
+            Some(what) => format!("is of a kind that is not read: {what}"),
+            None => format!("has columns of no known format: {}", first.chars().take(200).collect::<String>()),
+        },
         [one, another, ..] => format!("could be {} or {}", one.name(), another.name()),
     };
     Err(DefiError::Format { path: path.to_owned(), message })

@@ -118,17 +118,29 @@ impl<'a> CsvRow<'a> {
         })
     }
 
+    fn sqrt_price(&self, column: usize) -> Result<[u64; 4], DefiError> {
+        let text = self.cells[column];
+        let price = ruint::aliases::U256::from_str_radix(text, 10);
+        Ok(*price.map_err(|_| self.error(column, format!("is not a whole number: {text}")))?.as_limbs())
+    }
+
+    /// A swap, whose number in its block orders it.
+    fn swap(&self, clock: &mut Clock) -> Result<Event, DefiError> {
+        let action = Action::Swap { amounts: [self.whole(3)?, self.whole(4)?], sqrt_price: self.sqrt_price(6)? };
+        let liquidity = self.whole::<i128>(5)?.unsigned_abs();
+        let order = [self.whole(0)?, 0, self.whole(2)?];
+        Ok(Event { time: self.time(1, clock)?, order, action, tick: self.whole(7)?, liquidity })
+    }
+
     /// An event; `None` for a collection of fees, which changes neither price nor liquidity.
     fn event(&self, clock: &mut Clock) -> Result<Option<Event>, DefiError> {
+        if self.format == MarketFormat::PoolSwaps {
+            return self.swap(clock).map(Some);
+        }
         let time = self.time(1, clock)?;
         let order = [self.whole(0)?, self.whole(3)?, self.whole(4)?];
         let action = match self.cells[2] {
-            "SWAP" => {
-                let text = self.cells[8];
-                let sqrt_price = ruint::aliases::U256::from_str_radix(text, 10);
-                let sqrt_price = sqrt_price.map_err(|_| self.error(8, format!("is not a whole number: {text}")))?;
-                Action::Swap { amounts: [self.whole(5)?, self.whole(6)?], sqrt_price: *sqrt_price.as_limbs() }
-            }
+            "SWAP" => Action::Swap { amounts: [self.whole(5)?, self.whole(6)?], sqrt_price: self.sqrt_price(8)? },
             kind @ ("MINT" | "BURN") => {
                 let size: i128 = self.whole(12)?;
                 let delta = if kind == "MINT" { size } else { -size };
@@ -154,7 +166,8 @@ struct ExtraColumns {
 /// Columns that say who took.
 const SIDE: [&str; 6] = ["side", "taker_side", "aggressor_side", "is_buyer_maker", "isbuyermaker", "direction"];
 /// Columns that say of what market a row is.
-const NAMES: [&str; 8] = ["exchange", "venue", "symbol", "pair", "instrument", "instrument_id", "ticker", "market"];
+const NAMES: [&str; 9] =
+    ["exchange", "venue", "symbol", "pair", "instrument", "instrument_id", "ticker", "market", "contract_address"];
 /// Columns that only updates of an order book have.
 const BOOK: [&str; 10] = [
     "is_snapshot",
@@ -233,7 +246,7 @@ pub(super) fn read(
         MarketFormat::Klines | MarketFormat::Bars => Market::Bars(Vec::new()),
         MarketFormat::Trades | MarketFormat::AggTrades | MarketFormat::Prints => Market::Trades(Vec::new()),
         MarketFormat::PoolMinutes => Market::Minutes(Vec::new()),
-        MarketFormat::PoolEvents => Market::Events(Vec::new()),
+        MarketFormat::PoolEvents | MarketFormat::PoolSwaps => Market::Events(Vec::new()),
     };
     let mut silent = 0;
     let mut of: Option<Vec<&str>> = None;

@@ -217,3 +217,41 @@ fn krakens_bars_have_no_header_and_the_number_of_trades() {
     assert_eq!((import.format, bars.len(), bars[1].high), (MarketFormat::Bars, 2, 1_240_000_000_000));
     assert_eq!((bars[1].time, bars[1].volume, bars[1].bought), (1_381_095_300_000_000, 250_000_000, None));
 }
+
+/// Dune's `Pair_evt_Swap`, with the two swaps of one block in the order in which they are listed there: the last first.
+const DUNE: &str = "contract_address,evt_tx_hash,evt_tx_index,evt_index,evt_block_time,evt_block_number,amount0,amount1,\
+    liquidity,recipient,sender,sqrtPriceX96,tick\n\
+    0x88e6,0xb,7,31,2024-01-05 00:00:11.000 UTC,18937000,-2270,1000000,700,0x1,0x2,1663103222222222222222222222222222,199045\n\
+    0x88e6,0xa,3,12,2024-01-05 00:00:11.000 UTC,18937000,2270,-999000,700,0x1,0x2,1663103111111111111111111111111111,199045\n";
+
+#[test]
+fn swaps_as_dune_decodes_them_are_events_of_one_pool() {
+    let import = imported(DUNE).unwrap();
+    assert_eq!((import.format, import.read), (MarketFormat::PoolSwaps, 2));
+    let Market::Events(events) = import.market else { panic!("events") };
+    assert_eq!(events.iter().map(|event| event.order[2]).collect::<Vec<_>>(), [12, 31]);
+    assert!(matches!(events[0].action, Action::Swap { amounts: [2270, -999_000], .. }), "{:?}", events[0]);
+    assert_eq!((events[1].time, events[1].tick, events[1].liquidity), (1_704_412_811_000_000, 199_045, 700));
+    let two = imported(&DUNE.replace("0x88e6,0xa", "0x99e6,0xa")).unwrap_err().to_string();
+    assert!(
+        two.ends_with(":3:contract_address: is of another market than the rows before it, 0x88e6: 0x99e6"),
+        "{two}"
+    );
+    let broken = imported(&DUNE.replace("1663103222222222222222222222222222", "4.1e4")).unwrap_err().to_string();
+    assert!(broken.ends_with(":2:sqrtpricex96: is not a whole number: 4.1e4"), "{broken}");
+}
+
+#[test]
+fn files_that_say_too_little_are_refused_by_what_they_are() {
+    for (header, said) in [
+        ("periodStartUnix,open,high,low,close,tick,liquidity,volumeUSD", "hours or days of a pool from a subgraph"),
+        ("id,timestamp,amount0,amount1,sqrtPriceX96,tick,logIndex", "swaps from a subgraph"),
+        ("signature,blockTime,whirlpool,a_to_b,amount_in,amount_out,post_sqrt_price", "events of Orca's pools"),
+        ("signature,block_time,lb_pair,start_bin_id,end_bin_id,amount_in", "events of Meteora's pools of bins"),
+        ("timestamp,bin_id,amount_x,amount_y", "events of a pool of bins"),
+        ("block_time,project,token_bought_symbol,token_sold_symbol,amount_usd", "trades over several pools"),
+    ] {
+        let refused = imported(&format!("{header}\n")).unwrap_err().to_string();
+        assert!(refused.contains(&format!("is of a kind that is not read: {said}")), "{header}: {refused}");
+    }
+}
