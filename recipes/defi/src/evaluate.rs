@@ -10,7 +10,7 @@ use super::DefiError;
 use super::avellaneda::{deviation, mean};
 use super::generated::Chance;
 use super::quoter::markout;
-use super::simulation::{BaselineFamily, Passed, Simulation, run};
+use super::simulation::{BaselineFamily, Passed, Simulation, Tally, run};
 use super::window::warm_up;
 
 /// How a market is parted in time.
@@ -25,6 +25,15 @@ pub struct WalkForward {
     pub validation: usize,
     /// Bars left out between parts; at least the horizon of a decision.
     pub embargo: usize,
+    /// Windows that are walked with the adapter of one training: it is trained in the first of them, and chosen and
+    /// baselines tuned in each.
+    #[serde(default = "each")]
+    #[schemars(range(min = 1))]
+    pub refit: usize,
+}
+
+fn each() -> usize {
+    1
 }
 
 /// One window: parts in time order with an embargo between them. The bars before a part are what its decisions may
@@ -57,6 +66,9 @@ impl WalkForward {
         }
         if self.windows == 0 || self.test == 0 || self.validation == 0 {
             return wrong("windows", "windows, test and validation must be at least 1".to_owned());
+        }
+        if self.refit == 0 {
+            return wrong("refit", "must be at least 1".to_owned());
         }
         let embargoes = self.embargo.checked_mul(2);
         let parts = [self.test.checked_mul(self.windows), embargoes.and_then(|both| self.validation.checked_add(both))];
@@ -210,8 +222,17 @@ pub fn measure(runs: &[Vec<Passed>], money: f64) -> Measures {
 
 /// Net of every block of every run.
 pub fn blocks(runs: &[Vec<Passed>], money: f64) -> Vec<f64> {
-    let net = |block: &[Passed]| block.iter().map(|bar| bar.tally.net()).sum::<i128>() as f64 / money;
-    runs.iter().flat_map(|run| run.chunks(BLOCK)).map(net).collect()
+    by_block(runs, money, Tally::net)
+}
+
+/// Utility of every block of every run.
+pub fn utilities(runs: &[Vec<Passed>], money: f64) -> Vec<f64> {
+    by_block(runs, money, Tally::utility)
+}
+
+fn by_block(runs: &[Vec<Passed>], money: f64, worth: fn(&Tally) -> i128) -> Vec<f64> {
+    let sum = |block: &[Passed]| block.iter().map(|bar| worth(&bar.tally)).sum::<i128>() as f64 / money;
+    runs.iter().flat_map(|run| run.chunks(BLOCK)).map(sum).collect()
 }
 
 /// A difference and where it lies in nineteen cases out of twenty; without ends where [`MIN_BLOCKS`] are not there.
@@ -250,6 +271,11 @@ pub const MIN_BLOCKS: usize = 5 * RUN;
 /// The difference of two runs' sums over the same blocks, by drawing runs of `RUN` neighbouring blocks with
 /// replacement (Künsch 1989), percentiles; of too few blocks without ends.
 pub fn compare(first: &[f64], second: &[f64], seed: u64) -> Interval {
+    compare_at(first, second, seed, 0.025)
+}
+
+/// [`compare`] with such a share of the draws beyond either end.
+pub fn compare_at(first: &[f64], second: &[f64], seed: u64, tail: f64) -> Interval {
     const DRAWS: usize = 2000;
     let differences: Vec<f64> = first.iter().zip(second).map(|(a, b)| a - b).collect();
     let count = differences.len();
@@ -274,7 +300,26 @@ pub fn compare(first: &[f64], second: &[f64], seed: u64) -> Interval {
         .collect();
     sums.sort_by(f64::total_cmp);
     let at = |share: f64| sums[((DRAWS - 1) as f64 * share).round() as usize];
-    Interval { mean: total, low: Some(at(0.025)), high: Some(at(0.975)) }
+    Interval { mean: total, low: Some(at(tail)), high: Some(at(1.0 - tail)) }
+}
+
+/// Least windows of an interval over windows.
+pub const MIN_WINDOWS: usize = 20;
+
+/// The mean of a figure over windows, each of which is drawn for itself, with replacement, percentiles; without ends
+/// where there are fewer than [`MIN_WINDOWS`].
+pub fn over_windows(figures: &[f64], seed: u64) -> Interval {
+    const DRAWS: usize = 2000;
+    let (count, mean) = (figures.len(), mean(figures));
+    if count < MIN_WINDOWS {
+        return Interval { mean, low: None, high: None };
+    }
+    let mut chance = Chance::new(seed);
+    let mut draw = || (0..count).map(|_| figures[chance.below(count as u64) as usize]).sum::<f64>() / count as f64;
+    let mut means: Vec<f64> = (0..DRAWS).map(|_| draw()).collect();
+    means.sort_by(f64::total_cmp);
+    let at = |share: f64| means[((DRAWS - 1) as f64 * share).round() as usize];
+    Interval { mean, low: Some(at(0.025)), high: Some(at(0.975)) }
 }
 
 /// A line of the table.
@@ -290,6 +335,12 @@ pub struct TableLine {
     pub against: Option<Interval>,
     /// Utility in each window.
     pub windows: Vec<f64>,
+    /// Net in each window.
+    #[serde(default)]
+    pub nets: Vec<f64>,
+    /// Its own net a window.
+    #[serde(default)]
+    pub by_window: Option<Interval>,
     /// Cumulative net at the end of every block, for plots.
     pub path: Vec<f64>,
 }
@@ -318,13 +369,19 @@ pub fn table(all: &[PolicyRuns], money: f64, seed: u64) -> Vec<TableLine> {
             *sum += net;
             Some(*sum)
         });
-        let utility = |run: &Vec<Passed>| run.iter().map(|bar| bar.tally.utility()).sum::<i128>() as f64 / money;
+        let worth = |of: fn(&Tally) -> i128| -> Vec<f64> {
+            let of_run = |run: &Vec<Passed>| run.iter().map(|bar| of(&bar.tally)).sum::<i128>() as f64 / money;
+            runs.runs.iter().map(of_run).collect()
+        };
+        let by_window = over_windows(&worth(Tally::net), seed);
         TableLine {
             name: runs.name.clone(),
             detail: details.join("; "),
             measures: measure(&runs.runs, money),
             against: (index > 0).then(|| compare(&policy, &nets, seed)),
-            windows: runs.runs.iter().map(utility).collect(),
+            windows: worth(Tally::utility),
+            nets: worth(Tally::net),
+            by_window: Some(by_window),
             path: path.collect(),
         }
     };
@@ -338,7 +395,7 @@ mod tests {
 
     #[test]
     fn windows_are_apart_and_in_order() {
-        let walk = WalkForward { windows: 3, test: 1000, validation: 600, embargo: 50 };
+        let walk = WalkForward { windows: 3, test: 1000, validation: 600, embargo: 50, refit: 1 };
         let windows = walk.windows(6000, 30).unwrap();
         assert_eq!(windows.last().unwrap().test, 5000..6000);
         for (index, window) in windows.iter().enumerate() {
@@ -371,6 +428,18 @@ mod tests {
         // Deviation of a sum of 400 differences: 20 times the root of 2.
         let width = interval.high.unwrap() - interval.low.unwrap();
         assert!((width / (2.0 * 1.96 * 20.0 * 2f64.sqrt()) - 1.0).abs() < 0.25, "{interval:?}");
+    }
+
+    #[test]
+    fn a_mean_over_windows_has_an_interval_from_twenty_on() {
+        let mut chance = Chance::new(9);
+        let figures: Vec<f64> = (0..400).map(|_| 3.0 + chance.normal() as f64 / 1000.0).collect();
+        let found = over_windows(&figures, 1);
+        let width = found.high.unwrap() - found.low.unwrap();
+        assert!((found.mean - 3.0).abs() < 0.2 && (width / (2.0 * 1.96 / 20.0) - 1.0).abs() < 0.25, "{found:?}");
+        assert_eq!(over_windows(&figures[..MIN_WINDOWS - 1], 1).verdict(), TOO_FEW);
+        assert_eq!(over_windows(&figures[..MIN_WINDOWS], 1).verdict(), "better");
+        assert_eq!(over_windows(&[], 1), Interval { mean: 0.0, low: None, high: None });
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! training, adapters and proofs are those of every other model of tokens; what the tokens mean, what follows from a
 //! decision and what it was worth is decided here. State is integers throughout; floats are statistics.
 
+pub mod advice;
 pub mod avellaneda;
 mod data;
 mod error;

@@ -5,7 +5,8 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::{BLOCK, MIN_BLOCKS, TOO_FEW, TableLine};
+use super::advice::{FOLLOWED, MakerAdvice};
+use super::evaluate::{BLOCK, Interval, MIN_BLOCKS, MIN_WINDOWS, TOO_FEW, TableLine};
 use ftk_recipes::plot::{self, Plot, escaped as escape};
 
 /// A backtest.
@@ -29,6 +30,12 @@ pub struct Report {
     pub series: Series,
     /// What the pool would have done for others: of pools only.
     pub quality: Option<Quality>,
+    /// What to do next, by the record of all tests.
+    #[serde(default)]
+    pub advice: Option<MakerAdvice>,
+    /// Settings of baselines and adapters that were tried in each window, of which validation chose.
+    #[serde(default)]
+    pub tried: [usize; 2],
     /// What is to be known beside the figures.
     pub notes: Vec<String>,
 }
@@ -90,7 +97,7 @@ enum ReportHeading {
 }
 
 /// Heads of the table's columns, with what they are.
-const COLUMNS: [(&str, ReportHeading, &str); 16] = [
+const COLUMNS: [(&str, ReportHeading, &str); 18] = [
     ("fees", ReportHeading::All, "fees earned; of a quoter the distance of its fills from the last price before them"),
     (
         "lost",
@@ -109,6 +116,12 @@ const COLUMNS: [(&str, ReportHeading, &str); 16] = [
         "net had there been no trade because of the provider: fees by its share of what was traded, all losses of the path",
     ),
     (
+        "net a window",
+        ReportHeading::All,
+        "mean net of a window, with its 95 % interval where there are at least 20 windows",
+    ),
+    ("gained", ReportHeading::All, "windows with a net above 0, of all"),
+    (
         "policy - it",
         ReportHeading::All,
         "the policy's net less this one's, with the 95 % interval of a block bootstrap",
@@ -125,7 +138,7 @@ const COLUMNS: [(&str, ReportHeading, &str); 16] = [
     ("share", ReportHeading::Provider, "mean own share of the liquidity in range, where in range"),
 ];
 
-fn cells(line: &TableLine) -> [String; 16] {
+fn cells(line: &TableLine) -> [String; 18] {
     let it = &line.measures;
     let against = line.against.map_or(String::new(), |found| match (found.low, found.high) {
         (Some(low), Some(high)) => {
@@ -139,6 +152,8 @@ fn cells(line: &TableLine) -> [String; 16] {
         money(it.costs),
         money(it.net),
         money(it.least),
+        line.by_window.map_or(String::new(), a_window),
+        format!("{} of {}", line.nets.iter().filter(|net| **net > 0.0).count(), line.nets.len()),
         against,
         money(it.against_hold),
         money(it.impermanent),
@@ -151,6 +166,14 @@ fn cells(line: &TableLine) -> [String; 16] {
         format!("{:.2}", it.markout),
         format!("{:.3} %", 100.0 * it.share),
     ]
+}
+
+/// A mean over windows.
+fn a_window(found: Interval) -> String {
+    match (found.low, found.high) {
+        (Some(low), Some(high)) => format!("{} [{}, {}]", money(found.mean), money(low), money(high)),
+        _ => money(found.mean),
+    }
 }
 
 /// Money with digits by its size.
@@ -190,12 +213,32 @@ impl Report {
             text.truncate(text.trim_end().len());
             text.push('\n');
         }
-        text + &self.verdict() + "\n"
+        self.sentences().iter().fold(text, |text, sentence| text + sentence + "\n")
+    }
+
+    /// What the table comes to, what to do about it, and what was tried for it.
+    pub fn sentences(&self) -> Vec<String> {
+        let mut sentences = vec![self.verdict()];
+        sentences.extend(self.advice.as_ref().map(MakerAdvice::text));
+        let windows = self.windows.len();
+        if self.tried != [0, 0] {
+            let [settings, adapters] = self.tried;
+            let few = if windows < MIN_WINDOWS {
+                format!("; an interval over windows needs {MIN_WINDOWS}")
+            } else {
+                String::new()
+            };
+            sentences.push(format!(
+                "In each of {windows} windows {settings} settings of baselines and {adapters} adapters were tried on \
+                 validation{few}."
+            ));
+        }
+        sentences
     }
 
     /// What the table comes to, in a sentence.
     pub fn verdict(&self) -> String {
-        let others = || self.lines.iter().filter(|line| line.against.is_some());
+        let others = || self.lines.iter().filter(|line| line.against.is_some() && line.name != FOLLOWED);
         let Some(best) = others().max_by(|a, b| a.measures.net.total_cmp(&b.measures.net)) else {
             return "There is nothing to compare with.".to_owned();
         };
@@ -223,7 +266,7 @@ impl Report {
             bars = self.bars,
             days = self.days,
             market = escape(&self.market),
-            verdict = escape(&self.verdict()),
+            verdict = escape(&self.sentences().join(" ")),
         );
         let mut push =
             |arguments: std::fmt::Arguments<'_>| out.write_fmt(arguments).expect("a string takes everything");
@@ -362,6 +405,8 @@ mod tests {
             measures: Measures { utility, net: utility, ..Measures::default() },
             against,
             windows: vec![utility],
+            nets: vec![utility],
+            by_window: Some(crate::evaluate::over_windows(&[utility; 20], 1)),
             path: vec![0.5, utility],
         };
         let against = Some(Interval { mean: (low + high) / 2.0, low: Some(low), high: Some(high) });
@@ -374,7 +419,8 @@ mod tests {
         };
         let (title, market, notes) = ("a & b".to_owned(), "00".to_owned(), vec!["few days".to_owned()]);
         let (bars, days, block_hours) = (10, 1.5, 1.0);
-        Report { title, market, bars, days, block_hours, windows: Vec::new(), lines, series, quality: None, notes }
+        let (windows, quality, advice, tried) = (Vec::new(), None, None, [64, 2]);
+        Report { title, market, bars, days, block_hours, windows, lines, series, quality, advice, tried, notes }
     }
 
     #[test]
@@ -382,7 +428,12 @@ mod tests {
         assert!(report(-1.0, 2.0).verdict().contains("best, are a tie"));
         assert!(report(1.0, 2.0).verdict().contains("above that of the best baseline, best"));
         assert!(report(-2.0, -1.0).verdict().contains("below"));
-        assert!(report(-1.0, 2.0).text().contains("0.5000 [-1.00, 2.00] tie"));
+        let text = report(-1.0, 2.0).text();
+        assert!(text.contains("0.5000 [-1.00, 2.00] tie") && text.contains("1.00 [1.00, 1.00]"), "{text}");
+        assert!(
+            text.contains("  1 of 1") && text.contains("64 settings of baselines and 2 adapters were tried"),
+            "{text}"
+        );
     }
 
     #[test]

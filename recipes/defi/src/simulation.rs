@@ -143,7 +143,7 @@ pub trait Simulation: Sync {
     /// Amounts beyond range.
     fn pass(&self, state: &mut Self::State, bar: usize) -> Result<Passed, DefiError>;
 
-    /// Baselines, with coefficients from these bars only.
+    /// Baselines, with coefficients from these bars only; the first does nothing.
     fn baselines(&self, fitted: Range<usize>) -> Vec<BaselineFamily<Self::Choice>>;
 }
 

@@ -9,6 +9,7 @@ use candle_core::Device;
 use ftk_adapters::foreign;
 use ftk_adapters::{atomic, peft};
 use ftk_bases::BaseModel;
+use ftk_defi::advice::MakerAdvice;
 use ftk_defi::evaluate::{BLOCK, PolicyRuns, WalkWindow, table, tune};
 use ftk_defi::log::{DecisionLog, LogHeader};
 use ftk_defi::plan::{MakerSimulation, Plan};
@@ -92,23 +93,29 @@ fn walk<D: Simulation>(
     let mut tested = Vec::with_capacity(windows.len());
     let name = |name: &str| PolicyRuns { name: name.to_owned(), details: Vec::new(), runs: Vec::new() };
     let mut all = vec![name("policy"), name("base, not adapted")];
+    let mut learnt: Option<Learnt> = None;
+    let mut tried = 0;
     for (index, WalkWindow { train, validation, test }) in windows.iter().enumerate() {
         let folder = out.join(format!("window-{}", index + 1));
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let [rows, held_out] = [train, validation].map(|bars| make(simulation, bars.clone(), &plan.decisions));
-        let (rows, held_out) = (rows?, held_out?);
-        printer.note(&format!(
-            "window {} of {}: {} rows, {} pairs; {} of {} decisions have none",
-            index + 1,
-            windows.len(),
-            rows.taught.len(),
-            rows.pairs.len(),
-            rows.dropped,
-            rows.decisions
-        ));
-        let _walking = printer.working(&format!("window {} of {}", index + 1, windows.len()));
-        let stages = learn(plan, &folder, &rows, &held_out)?;
-        let stage = choose(simulation, &source, &stages, validation, every)?;
+        let which = format!("window {} of {}", index + 1, windows.len());
+        let Learnt { trained, counts: rows, stages } =
+            match learnt.take().filter(|_| !index.is_multiple_of(plan.walk.refit)) {
+                Some(before) => learnt.insert(before),
+                None => {
+                    let [rows, held_out] =
+                        [train, validation].map(|bars| make(simulation, bars.clone(), &plan.decisions));
+                    let (rows, held_out) = (rows?, held_out?);
+                    let MarketCounts { taught, pairs, dropped, decisions, .. } = MarketCounts::of(&rows);
+                    let none = format!("{dropped} of {decisions} decisions have none");
+                    printer.note(&format!("{which}: {taught} rows, {pairs} pairs; {none}"));
+                    let _walking = printer.working(&which);
+                    let stages = learn(plan, &folder, &rows, &held_out)?;
+                    learnt.insert(Learnt { trained: train.clone(), counts: MarketCounts::of(&rows), stages })
+                }
+            };
+        let _walking = printer.working(&which);
+        let stage = choose(simulation, &source, stages, validation, every)?;
         let adapter = keep(&stages[stage], &folder)?;
         let stage = stages[stage].file_name().unwrap_or_default().to_string_lossy().into_owned();
         let quiet = Printer::new(false, true);
@@ -139,9 +146,9 @@ fn walk<D: Simulation>(
         atomic::write(&file, text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
         let span = |bars: &Range<usize>| [bars.start, bars.end - 1].map(|bar| defi::date(simulation.time(bar)));
         tested.push(Tested {
-            times: [span(train), span(validation), span(test)],
-            taught: rows.taught.len(),
-            pairs: rows.pairs.len(),
+            times: [span(trained), span(validation), span(test)],
+            taught: rows.taught,
+            pairs: rows.pairs,
             dropped: share(rows.dropped, rows.decisions),
             close: share(rows.compared[1], rows.compared[0]),
             stage: stage.clone(),
@@ -154,6 +161,7 @@ fn walk<D: Simulation>(
         let alone = Policy::load(&source, None, simulation.ids())?;
         all[1].runs.push(follow(simulation, test, every, &alone)?);
         let families = simulation.baselines(train.clone());
+        tried = families.iter().map(|family| family.settings.len()).sum();
         for tuned in tune(simulation, families, validation.clone(), every)? {
             let passed = work(simulation, test.clone(), every, |_, _| Ok(tuned.choice))?;
             let runs = match all.iter().position(|runs| runs.name == tuned.name) {
@@ -171,6 +179,16 @@ fn walk<D: Simulation>(
     let last = windows.last().map(|window| window.test.clone()).unwrap_or_default();
     let passed = all[0].runs.last().map(Vec::as_slice).unwrap_or_default();
     let series = series(simulation, last.start, passed, money);
+    let quality = quality(last, passed)?;
+    let mut advice = None;
+    if all.len() > IDLE {
+        // The base as it is, is nobody's maker.
+        let makers: Vec<PolicyRuns> =
+            all.iter().enumerate().filter(|(at, _)| *at != BARE).map(|(_, runs)| runs.clone()).collect();
+        advice = MakerAdvice::after(&makers, IDLE - 1, windows.len(), money, SEED);
+        all.extend(MakerAdvice::followed(&makers, IDLE - 1, money, SEED));
+    }
+    let stages = learnt.map_or(0, |learnt| learnt.stages.len());
     let step = step(simulation) as f64;
     let days = simulation.bars() as f64 * step / defi::DAY as f64;
     Ok(Report {
@@ -181,10 +199,41 @@ fn walk<D: Simulation>(
         block_hours: step * BLOCK as f64 / defi::HOUR as f64,
         windows: tested,
         series,
-        quality: quality(last, passed)?,
+        quality,
         lines: table(&all, money, SEED),
+        advice,
+        tried: [tried, stages],
         notes: notes(plan, days),
     })
+}
+
+/// Places in the table: the base as it is, and the first baseline, which does nothing.
+const BARE: usize = 1;
+const IDLE: usize = 2;
+
+/// What one training made.
+struct Learnt {
+    /// The bars it is of.
+    trained: Range<usize>,
+    counts: MarketCounts,
+    stages: Vec<PathBuf>,
+}
+
+/// How many rows there were.
+#[derive(Clone, Copy)]
+struct MarketCounts {
+    taught: usize,
+    pairs: usize,
+    dropped: usize,
+    decisions: usize,
+    compared: [usize; 2],
+}
+
+impl MarketCounts {
+    fn of(rows: &MarketRows) -> Self {
+        let MarketRows { dropped, decisions, compared, .. } = *rows;
+        Self { taught: rows.taught.len(), pairs: rows.pairs.len(), dropped, decisions, compared }
+    }
 }
 
 /// What a reader must know, whatever the figures say.
