@@ -20,6 +20,7 @@ pub const BUILTIN: &[Builtin] = builtin![
     "dpo" = "text/dpo.toml",
     "gnn/bitcoin-alpha" = "gnn/bitcoin-alpha.toml",
     "gnn/bitcoin-alpha-dpo" = "gnn/bitcoin-alpha-dpo.toml",
+    "gnn/bitcoin-alpha-feedback" = "gnn/bitcoin-alpha-feedback.toml",
     "gnn/bitcoin-alpha-stream" = "gnn/bitcoin-alpha-stream.toml",
     "gnn/bitcoin-otc" = "gnn/bitcoin-otc.toml",
     "gnn/bitcoin-otc-stream" = "gnn/bitcoin-otc-stream.toml",

@@ -50,6 +50,8 @@ pub struct Gnn {
     /// Shares to train on and to validate on, of the splits `temporal`, `stream` and `random`; the last fifth, or what is left if
     /// that is less, is for testing.
     pub shares: [f64; 2],
+    /// Nodes of each class that are kept to learn from, drawn by the seed; absent for all of the part.
+    pub labels: Option<usize>,
     /// Let `random` split a graph that carries time: what is tested on lies before what was trained on.
     pub random_split_leaks_the_future: bool,
     /// Neighbours drawn for each node, convolution by convolution, the last one first; absent for all (`sage` only).
@@ -58,6 +60,9 @@ pub struct Gnn {
     /// "rejected"}` a target for a source; `"ts"` says when (objective `feedback`). Without a file, ratings become
     /// preferences.
     pub feedback: Option<PathBuf>,
+    /// Earlier ratings, drawn by lot, that each step of `ftk gnn feedback` learns from beside the newest ones (split
+    /// `stream`): so that what was learnt is not forgotten.
+    pub replay: usize,
     /// How two views of the graph are made and told apart (objective `contrast`).
     pub contrast: Contrast,
 }
@@ -101,9 +106,11 @@ impl Default for Gnn {
             project: None,
             split: Split::Given,
             shares: [0.7, 0.1],
+            labels: None,
             random_split_leaks_the_future: false,
             neighbours: None,
             feedback: None,
+            replay: 512,
             contrast: Contrast::default(),
         }
     }
@@ -170,9 +177,11 @@ pub(crate) fn keys(gnn: Option<&Gnn>, dpo: &Dpo) -> Vec<TakenKey> {
         TakenKey::new("gnn.project"),
         TakenKey::new("gnn.split"),
         TakenKey::when("gnn.shares", dealt, "is for gnn.split = \"temporal\", \"stream\" or \"random\""),
+        TakenKey::when("gnn.labels", objective == Objective::Classes, "is for objective = \"classes\""),
         TakenKey::when("gnn.random_split_leaks_the_future", lots, "is for gnn.split = \"random\""),
         TakenKey::new("gnn.neighbours"),
         TakenKey::new("gnn.feedback"),
+        TakenKey::when("gnn.replay", split == Split::Stream, "is for gnn.split = \"stream\""),
         of_contrast("gnn.contrast.drop_edges"),
         of_contrast("gnn.contrast.drop_features"),
         of_contrast("gnn.contrast.temperature"),

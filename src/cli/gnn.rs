@@ -20,6 +20,9 @@ pub(super) enum GnnVerb {
     /// Score nodes or pairs of nodes: lines of CSV, or a JSON object each
     #[command(after_help = help::GNN_SCORE)]
     Score(ScoreArgs),
+    /// Score ratings as they come, each before it is known, and go on learning from them
+    #[command(override_usage = "ftk gnn feedback [OPTIONS] --ratings <FILE> <RECIPE>", after_help = help::GNN_FEEDBACK)]
+    Feedback(FeedbackArgs),
     /// Train in every way there is, with several seeds, and print one table
     #[command(override_usage = "ftk gnn ablate [OPTIONS] --out <FOLDER> <RECIPE>", after_help = help::GNN_ABLATE)]
     Ablate(AblateArgs),
@@ -48,6 +51,25 @@ pub(super) struct ScoreArgs {
     /// CSV file to write, instead of standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct FeedbackArgs {
+    /// Recipe (a file or a name) with gnn.split = "stream"; data.train holds what is known before
+    #[arg(value_name = "RECIPE")]
+    recipe: PathBuf,
+    /// Set a key of the recipe; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Table of ratings that came later: src, dst, rating, time; may be repeated
+    #[arg(long, value_name = "FILE", required = true)]
+    ratings: Vec<PathBuf>,
+    /// Folder for what is learnt, instead of the recipe's
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Go on behind those of the ratings that were learnt from already
+    #[arg(long)]
+    resume: bool,
 }
 
 #[derive(Args)]
@@ -82,9 +104,12 @@ pub(super) struct GnnImportArgs {
     /// Edges have a direction; edges with a weight or a time have one in any case
     #[arg(long, requires = "edges")]
     directed: bool,
-    /// Instead of tables: an .npz archive, a folder of the Open Graph Benchmark, or a .graph file
+    /// Instead of tables: an .npz archive, node-link JSON (.json), a folder of the Open Graph Benchmark, or a .graph file
     #[arg(conflicts_with = "edges")]
     path: Option<PathBuf>,
+    /// Add features that the edges say of nodes: how many, how much, when, in either direction
+    #[arg(long)]
+    structure: bool,
     /// The .graph file to write; without it the graph is only checked
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -93,13 +118,13 @@ pub(super) struct GnnImportArgs {
 /// Runs what was typed.
 pub(super) fn run(verb: GnnVerb, printer: &Printer) -> anyhow::Result<Outcome> {
     match verb {
-        GnnVerb::Import(GnnImportArgs { edges, nodes, directed, path, out }) => {
+        GnnVerb::Import(GnnImportArgs { edges, nodes, directed, path, structure, out }) => {
             let origin = match (path, edges) {
                 (Some(path), _) => Origin::Path(path),
                 (None, Some(edges)) => Origin::Tables { nodes, edges, directed },
                 (None, None) => anyhow::bail!("give a path, or --edges"),
             };
-            commands::gnn::import(&commands::gnn::ImportSettings { origin, out }, printer)
+            commands::gnn::import(&commands::gnn::ImportSettings { origin, structure, out }, printer)
         }
         GnnVerb::Score(ScoreArgs { base, adapter, graph, nodes, pairs, before, out }) => {
             let asked = match (nodes, pairs) {
@@ -109,6 +134,10 @@ pub(super) fn run(verb: GnnVerb, printer: &Printer) -> anyhow::Result<Outcome> {
             };
             let settings = commands::gnn::score::Settings { base, adapter, graph, asked, before, out };
             commands::gnn::score::run(&settings, printer)
+        }
+        GnnVerb::Feedback(FeedbackArgs { recipe, set, ratings, out, resume }) => {
+            let settings = commands::gnn::feedback::Settings { recipe, set, ratings, out, resume };
+            commands::gnn::feedback::run(&settings, printer)
         }
         GnnVerb::Ablate(AblateArgs { file, recipe, set, then, seeds, out }) => {
             let recipe = either(file, recipe)?;

@@ -214,6 +214,11 @@ Examples:
   ftk gnn score --base runs/guilds/base --graph town.graph
   ftk gnn score --base runs/ratings/base --adapter runs/mine --graph town.graph --pairs asked.csv";
 
+pub(super) const GNN_FEEDBACK: &str = "\
+Examples:
+  ftk gnn feedback gnn/bitcoin-alpha-feedback --set data.train=known.csv --ratings monday.csv
+  ftk gnn feedback gnn/bitcoin-alpha-feedback --set data.train=known.csv --ratings monday.csv --ratings tuesday.csv --resume";
+
 pub(super) const GNN_ABLATE: &str = "\
 Examples:
   ftk gnn ablate my-recipe.toml --seeds 5 --out runs/compared";

@@ -55,11 +55,15 @@ impl Card<'_> {
     /// # Errors
     /// An adapter that cannot be read, a folder that cannot be written to.
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
-        let path = folder.join(CARD);
-        if path.exists() {
-            return Ok(());
-        }
-        let text = self.text(folder)?;
+        if folder.join(CARD).exists() { Ok(()) } else { self.rewrite(folder) }
+    }
+
+    /// [`Card::write`] in the place of the card of what this adapter was before.
+    ///
+    /// # Errors
+    /// As [`Card::write`].
+    pub(super) fn rewrite(&self, folder: &Path) -> Result<()> {
+        let (path, text) = (folder.join(CARD), self.text(folder)?);
         atomic::write(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
     }
 

@@ -1,6 +1,7 @@
 //! `ftk gnn`: what graphs need beside training.
 
 pub mod ablate;
+pub mod feedback;
 pub mod score;
 pub(super) mod task;
 
@@ -12,6 +13,7 @@ use ftk_gnn::OpenedTask;
 use ftk_gnn::graph::NodeSplit;
 use ftk_gnn::import::{self, Origin};
 use ftk_gnn::model::GraphModel;
+use ftk_gnn::profile;
 use ftk_gnn::settings::FRESH;
 use ftk_recipes::{Lora, Recipe};
 use serde_json::{Map, Value, json};
@@ -23,6 +25,8 @@ use crate::cli::printer::Printer;
 pub struct ImportSettings {
     /// Where the graph comes from.
     pub origin: Origin,
+    /// Whether nodes get features that their edges make.
+    pub structure: bool,
     /// The canonical file to write; nothing is written without one.
     pub out: Option<PathBuf>,
 }
@@ -65,7 +69,10 @@ pub(super) fn eval(mut recipe: Recipe, adapter: Option<&Path>, printer: &Printer
 /// Files that cannot be read or are malformed, a graph in which something does not fit.
 pub fn import(settings: &ImportSettings, printer: &Printer) -> Result<Outcome> {
     settings.out.as_deref().map(writable).transpose()?;
-    let (graph, found) = import::import(&settings.origin)?;
+    let (mut graph, found) = import::import(&settings.origin)?;
+    if settings.structure {
+        profile::describe(&mut graph);
+    }
     found.notes().iter().for_each(|note| printer.note(note));
     let (digest, root) = (graph.digest().to_hex().to_string(), graph.root().to_hex().to_string());
     let features = graph.features.as_ref().map_or(0, |features| features.width());
@@ -92,6 +99,7 @@ pub fn import(settings: &ImportSettings, printer: &Printer) -> Result<Outcome> {
         "root": root,
         "found": {
             "duplicates": found.duplicates,
+            "merged": found.merged,
             "loops": found.loops,
             "out_of_order": found.out_of_order,
             "isolated": found.isolated,
@@ -99,4 +107,9 @@ pub fn import(settings: &ImportSettings, printer: &Printer) -> Result<Outcome> {
         },
     }));
     Ok(Outcome::Done)
+}
+
+/// A cell of CSV.
+fn quoted(cell: &str) -> String {
+    if cell.contains([',', '"', '\n']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
 }

@@ -8,6 +8,7 @@ use ftk_proofs::Output as Answer;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::following::{Followed, ratings};
 use crate::run::{fixture, ftk, stderr, succeed};
 use crate::seller::{Seller, adapter, forged};
 use crate::{defi, resume};
@@ -22,6 +23,7 @@ struct Row {
 struct Workshop {
     folder: TempDir,
     seller: Seller,
+    followed: Followed,
     /// Of output folders.
     number: usize,
     #[cfg(feature = "hub")]
@@ -60,9 +62,12 @@ impl Workshop {
         std::fs::write(folder.path().join("bars.csv"), bars).unwrap();
         #[cfg(feature = "hub")]
         let hub = crate::hub::Hub::with_model();
+        let followed = Followed::new(1000);
+        followed.table("late.csv", &ratings(600, 640, 1000));
         Self {
             folder,
             seller,
+            followed,
             number: 0,
             #[cfg(feature = "hub")]
             hub,
@@ -201,6 +206,11 @@ impl Workshop {
                 [&[][..], &["--json"]]
                     .map(|more| row(&[&["--base", &base, "--graph", text(&graph)], more].concat(), 0))
                     .into()
+            }
+            "gnn feedback" => {
+                let command =
+                    |more: &[&str]| self.followed.follow(&format!("{out}{}", more.len()), &["late.csv"], more);
+                vec![Row { command: command(&[]), code: 0 }, Row { command: command(&["--json"]), code: 0 }]
             }
             "gnn ablate" => {
                 let base = format!("base.model={}", place("guilds/base"));

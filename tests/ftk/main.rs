@@ -24,6 +24,7 @@ mod eval;
 mod exits;
 mod expected;
 mod families;
+mod following;
 mod foreign;
 mod forgery;
 mod frozen;

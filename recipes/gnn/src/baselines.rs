@@ -1,8 +1,10 @@
 //! What a network has to beat: predictors without one.
 
-use ftk_networks::ops::graph::Features;
+use std::collections::BTreeMap;
 
-use super::graph::Edge;
+use ftk_networks::ops::graph::{Features, Sparse};
+
+use super::graph::{Edge, symmetric};
 use super::measures;
 use super::structure::Snapshot;
 
@@ -120,6 +122,46 @@ pub fn one_against_rest(features: &Features, train: &[(usize, u32)], classes: us
         measures::largest(&models.iter().map(|model| model.score(&inner) as f32).collect::<Vec<_>>()) as u32
     };
     nodes.iter().map(predict).collect()
+}
+
+/// Rounds of propagation of features.
+const HOPS: usize = 2;
+
+/// Features after two rounds of the mean over both degrees that graph convolutions take (Wu et al. 2019, SGC), at some
+/// nodes; of others there are none.
+pub fn propagated(features: &Features, lists: &[Vec<u32>], nodes: &[usize]) -> Features {
+    let over = symmetric(lists);
+    let weights = over.floats();
+    // What a row is made of, rather than all rows: a graph may be wide.
+    let mut rows: Vec<Vec<(u32, f32)>> = vec![Vec::new(); lists.len()];
+    let mut sums = vec![0.0f64; features.width()];
+    let mut made = vec![false; lists.len()];
+    for &node in nodes {
+        if std::mem::replace(&mut made[node], true) {
+            continue;
+        }
+        let mut shares: BTreeMap<u32, f64> = BTreeMap::from([(node as u32, 1.0)]);
+        for _ in 0..HOPS {
+            let mut next = BTreeMap::new();
+            for (at, share) in shares {
+                for (sender, weight) in weights.row(at as usize) {
+                    *next.entry(sender).or_insert(0.0) += share * f64::from(weight);
+                }
+            }
+            shares = next;
+        }
+        for (sender, share) in shares {
+            let row = features.row(sender as usize);
+            row.iter()
+                .zip(&mut sums)
+                .filter(|(value, _)| **value != 0.0)
+                .for_each(|(value, sum)| *sum += share * f64::from(*value));
+        }
+        let entries = sums.iter().enumerate().filter(|(_, sum)| **sum != 0.0);
+        rows[node] = entries.map(|(column, sum)| (column as u32, *sum as f32)).collect();
+        sums.fill(0.0);
+    }
+    Features::sparse(Sparse::from_rows(features.width(), rows))
 }
 
 /// Share of its own label a node keeps in each round of label propagation.

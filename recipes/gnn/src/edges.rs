@@ -50,6 +50,8 @@ pub struct EdgeSession {
     moments: Vec<Moment>,
     /// The end of the training part, with the ratings to validate and to test on.
     held_out: [Moment; 2],
+    /// The first moment that is not learnt from.
+    end: f64,
     rows: Vec<(usize, usize)>,
     /// Of preferences: what one costs, weight of the ratings' own loss.
     preference: Option<(LossConstants, f64)>,
@@ -151,17 +153,18 @@ impl EdgeSession {
                 moments.push(Moment::new(&snapshot, &hops, train[until..end].to_vec()));
             }
         }
+        let end = match gnn.split {
+            Split::Random => f64::INFINITY,
+            _ => all.get(train.len()).map_or(f64::INFINITY, |(edge, _)| edge.time),
+        };
         let (snapshot, hops) = match gnn.split {
             // What is held out lies anywhere in time: all that is learnt from is known of it, and nothing else.
             Split::Random => look(&train, all.last().map_or(f64::INFINITY, |(edge, _)| edge.time)),
-            _ => {
-                let now = all.get(train.len()).map_or(f64::INFINITY, |(edge, _)| edge.time);
-                look(before(now), now)
-            }
+            _ => look(before(end), end),
         };
         let held_out =
             [NodeSplit::Validation, NodeSplit::Test].map(|part| Moment::new(&snapshot, &hops, of(part).collect()));
-        let mut session = Self { model, moments, held_out, rows: Vec::new(), preference: None, unused: 0 };
+        let mut session = Self { model, moments, held_out, end, rows: Vec::new(), preference: None, unused: 0 };
         if gnn.objective == Objective::Feedback {
             session.prefer(recipe, gnn, graph)?;
         }
@@ -182,20 +185,23 @@ impl EdgeSession {
     /// Makes preferences of ratings, or reads them, and computes the reference's figures.
     fn prefer(&mut self, recipe: &Recipe, gnn: &Gnn, graph: &Graph) -> Result<(), GraphError> {
         let given = gnn.feedback.as_deref().map(|path| feedback::targets(path, graph)).transpose()?;
-        let looked_at = self.moments.iter().chain(self.held_out.iter().take(1));
-        let pairs: BTreeSet<(u32, u32)> =
-            looked_at.flat_map(|moment| &moment.edges).map(|edge| (edge.source, edge.target)).collect();
-        let unused = |choice: &&FeedbackChoice| {
-            [choice.chosen, choice.rejected].iter().any(|&target| !pairs.contains(&(choice.subject as u32, target)))
-        };
-        self.unused = given.iter().flatten().filter(unused).count();
+        // What was said after the training part is over is not learnt from.
+        let end = self.end;
+        let mut used = BTreeSet::new();
+        let training = self.moments.len();
         for (at, moment) in self.moments.iter_mut().chain(self.held_out.iter_mut().take(1)).enumerate() {
             let pairs = match &given {
-                Some(choices) => stated(moment, choices),
+                Some(choices) => {
+                    let in_time = |time: Option<f64>| time.is_none_or(|time| (time < end) == (at < training));
+                    let found = stated(moment, choices, in_time);
+                    used.extend(found.iter().map(|(choice, _)| *choice));
+                    found.into_iter().map(|(_, pair)| pair).collect()
+                }
                 None => implied(moment, recipe.run.seed, at as u64),
             };
             moment.choices = pairs.into_iter().map(|(chosen, rejected)| (chosen, rejected, 0.0)).collect();
         }
+        self.unused = given.map_or(0, |given| given.len() - used.len());
         self.preference = Some((LossConstants::from(&recipe.dpo), recipe.dpo.supervised()));
         if !recipe.dpo.cost().has_reference() {
             return Ok(());
@@ -339,21 +345,28 @@ fn implied(moment: &Moment, seed: u64, part: u64) -> Vec<(usize, usize)> {
     all
 }
 
-/// Preferences of a file whose two pairs are both rated after a moment.
-fn stated(moment: &Moment, choices: &[FeedbackChoice]) -> Vec<(usize, usize)> {
+/// Preferences of a file whose two pairs are both rated after a moment and whose time is one that counts there, by
+/// their places in the file.
+fn stated(
+    moment: &Moment,
+    choices: &[FeedbackChoice],
+    in_time: impl Fn(Option<f64>) -> bool,
+) -> Vec<(usize, (usize, usize))> {
     let places: BTreeMap<(u32, u32), usize> =
         moment.edges.iter().enumerate().map(|(at, edge)| ((edge.source, edge.target), at)).collect();
     let find = |source: usize, target: u32| places.get(&(source as u32, target)).copied();
     let pair =
         |choice: &FeedbackChoice| Some((find(choice.subject, choice.chosen)?, find(choice.subject, choice.rejected)?));
-    choices.iter().filter_map(pair).collect()
+    let timely = choices.iter().enumerate().filter(|(_, choice)| in_time(choice.time));
+    timely.filter_map(|(at, choice)| Some((at, pair(choice)?))).collect()
 }
 
 impl Learner for EdgeSession {
     fn notes(&self) -> Vec<String> {
         let note = |count| {
             format!(
-                "{count} preferences are not used: both of their pairs must be rated, where they are learnt from or validated on"
+                "{count} preferences are not used: both of their pairs must be rated, where they are learnt from or validated \
+                 on, and their time, if they have one, must be of that part"
             )
         };
         Some(self.unused).filter(|&count| count > 0).map(note).into_iter().collect()
@@ -399,6 +412,11 @@ impl Learner for EdgeSession {
             ("logistic regression", logistic.parameters(), signs),
             ("ridge regression", squares.parameters(), linear(&squares)),
         ]
+    }
+
+    fn validates(&self) -> bool {
+        let [validation, _] = &self.held_out;
+        if self.preference.is_some() { !validation.choices.is_empty() } else { !validation.edges.is_empty() }
     }
 
     fn counts(&self) -> [usize; 3] {

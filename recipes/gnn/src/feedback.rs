@@ -23,8 +23,8 @@ pub struct FeedbackChoice {
     pub chosen: u32,
     /// The one that is not.
     pub rejected: u32,
-    /// When; 0 where that is not known.
-    pub time: f64,
+    /// When, where that is known.
+    pub time: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -35,7 +35,7 @@ struct FeedbackLine {
     chosen: serde_json::Value,
     rejected: serde_json::Value,
     #[serde(default)]
-    ts: f64,
+    ts: Option<f64>,
     /// Who said so; not looked at.
     #[serde(default, rename = "by")]
     _by: Option<serde_json::Value>,
@@ -132,8 +132,8 @@ mod tests {
     fn preferences_are_read_by_name_and_refused_by_line() {
         let choice = |subject, chosen, rejected, time| FeedbackChoice { subject, chosen, rejected, time };
         let line = r#"{"node": "bob", "chosen": 1, "rejected": "0", "ts": 5, "by": "x"}"#;
-        assert_eq!(with(line).unwrap(), [choice(1, 1, 0, 5.0)]);
-        assert_eq!(with(r#"{"src": 7, "chosen": "ann", "rejected": "bob"}"#).unwrap(), [choice(2, 0, 1, 0.0)]);
+        assert_eq!(with(line).unwrap(), [choice(1, 1, 0, Some(5.0))]);
+        assert_eq!(with(r#"{"src": 7, "chosen": "ann", "rejected": "bob"}"#).unwrap(), [choice(2, 0, 1, None)]);
         let refused = |line: &str| with(line).unwrap_err();
         assert_eq!(refused(&line.replace("bob", "dan")), "./f.jsonl:1: is not a node of the graph: dan");
         assert_eq!(refused(&line.replace("\"0\"", "2")), "./f.jsonl:1: is not a class of the graph: 2");

@@ -65,6 +65,9 @@ pub struct Graph {
 pub struct ImportFindings {
     /// Edges that were there twice and are once. The other way round, an undirected edge may be written too.
     pub duplicates: usize,
+    /// Edges that differed by a weight of more digits than 32 bits hold, and are the same as another now: they are among
+    /// those that were there twice.
+    pub merged: usize,
     /// Edges from a node to itself, which are left out: networks add their own.
     pub loops: usize,
     /// Edges that stood behind a later one, and were put in order.

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use ftk_adapters::foreign;
 use ftk_networks::ops::graph::Features;
 
+use super::archives;
 use super::error::GraphError;
 use super::graph::{Carries, Edge, Graph, ImportFindings, NodeSplit, are_believable, spelt};
+use super::node_link::{self, NodeLink};
 use super::npz::{self, Array, Values};
 use super::table::{HeaderLine, Table, TableRow};
 
@@ -53,6 +55,16 @@ pub fn import(origin: &Origin) -> Result<(Graph, ImportFindings), GraphError> {
                     Graph::new(path, Graph::from_bytes(path, &bytes)?)
                 }
                 "npz" => archive(path),
+                "json" => {
+                    let NodeLink { nodes, edges, directed } = node_link::read(path)?;
+                    of_tables(Some(nodes), edges, directed)
+                }
+                "bin" | "pt" | "pth" | "pkl" | "pickle" | "gpickle" => {
+                    let error = GraphError::malformed(path, "archives of DGL and PyTorch and pickles are not read");
+                    Err(error.hinted(
+                        "save x, edge_index, y and masks with numpy.savez: recipes/gnn/README.md has the lines",
+                    ))
+                }
                 _ => tables(None, path, false),
             }
         }
@@ -98,13 +110,40 @@ const SOURCE: [&str; 8] = ["src", "source", "from", "rater", "from_address", "se
 const TARGET: [&str; 9] = ["dst", "target", "to", "destination", "ratee", "to_address", "receiver", "target_id", "v"];
 const WEIGHT: [&str; 5] = ["weight", "rating", "value", "feature", "amount"];
 
+/// Characters of a number that 32 bits hold in any case.
+const EXACT: usize = 7;
+
 fn tables(nodes: Option<&Path>, edges: &Path, directed: bool) -> Result<(Graph, ImportFindings), GraphError> {
+    let nodes = nodes.map(|path| Table::read(path, HeaderLine::Names)).transpose()?;
+    of_tables(nodes, Table::read(edges, HeaderLine::Names)?, directed)
+}
+
+fn of_tables(nodes: Option<Table>, edges: Table, directed: bool) -> Result<(Graph, ImportFindings), GraphError> {
     let mut names = Names::default();
     let mut graph = empty();
-    if let Some(path) = nodes {
-        node_table(path, &mut names, &mut graph)?;
+    let closed = nodes.is_some();
+    if let Some(table) = nodes {
+        node_table(&table, &mut names, &mut graph)?;
     }
-    let mut table = Table::read(edges, HeaderLine::Names)?;
+    let path = edges.path().to_owned();
+    let (all, carries, merged) = edge_table(edges, directed, &mut names, closed)?;
+    (graph.edges, graph.carries) = (all, carries);
+    graph.nodes = names.order.len();
+    graph.names = Some(names.order);
+    let (graph, found) = Graph::new(&path, graph)?;
+    Ok((graph, ImportFindings { merged, ..found }))
+}
+
+/// The edges of a table, what they carry, and how many became the same as another by the rounding of their weights; ends that are not among the names yet are added to them, or refused where
+/// all names are known.
+fn edge_table(
+    mut table: Table,
+    directed: bool,
+    names: &mut Names,
+    closed: bool,
+) -> Result<(Vec<Edge>, Carries, usize), GraphError> {
+    let edges = table.path().to_owned();
+    let edges = edges.as_path();
     if table.columns.iter().all(|name| name.parse::<f64>().is_ok()) {
         // As SNAP publishes graphs: numbers from the first line on.
         let names: &[&str] = match table.columns.len() {
@@ -133,29 +172,66 @@ fn tables(nodes: Option<&Path>, edges: &Path, directed: bool) -> Result<(Graph, 
         let error = GraphError::at(edges, ":1", format!("a column that is not understood: {}", table.columns[other]));
         return Err(error.hinted("edges have the columns src, dst, weight and time; leave out others"));
     }
-    graph.carries = Carries {
+    let carries = Carries {
         weight: weight.is_some(),
         time: time.is_some(),
         direction: directed || weight.is_some() || time.is_some(),
     };
-    let mut dated = None;
+    let (mut all, mut dated) = (Vec::new(), None);
+    // Of weights that 32 bits do not hold: which of them was the first to be rounded so.
+    let mut rounded: BTreeMap<(u32, u32, u64, u32), String> = BTreeMap::new();
+    let mut merged = 0;
     for row in table.rows() {
         let mut end = |column: usize| -> Result<u32, GraphError> {
             let name = table.text(row, column)?;
-            if nodes.is_some() && !names.known.contains_key(&*spelt(name)) {
+            if closed && !names.known.contains_key(&*spelt(name)) {
                 let error = table.wrong(row, column, &format!("names no node: {name}"));
                 return Err(error.hinted("every end of an edge must be in the table of nodes"));
             }
             Ok(names.number(name))
         };
         let (source, target) = (end(source)?, end(target)?);
+        let digits = weight.map(|column| table.text(row, column)).transpose()?;
         let weight = weight.map(|column| table.number(row, column)).transpose()?.map_or(1.0, |weight| weight as f32);
         let time = time.map(|column| table.time(row, column, &mut dated)).transpose()?.unwrap_or(0.0);
-        graph.edges.push(Edge { source, target, weight, time });
+        if let Some(text) = digits.filter(|digits| digits.len() > EXACT) {
+            let key = (source, target, time.to_bits(), weight.to_bits());
+            merged += usize::from(rounded.entry(key).or_insert_with(|| text.to_owned()) != text);
+        }
+        all.push(Edge { source, target, weight, time });
     }
-    graph.nodes = names.order.len();
-    graph.names = Some(names.order);
-    Graph::new(edges, graph)
+    Ok((all, carries, merged))
+}
+
+/// A graph with the ratings of further tables, by those who are in it and by whoever comes; of the graph nothing but
+/// names and edges. All that is added is later than all that is there.
+///
+/// # Errors
+/// Tables that cannot be read or are malformed, ratings without a time, or no later than what is known.
+pub fn with_later(graph: &Graph, files: &[PathBuf]) -> Result<Graph, GraphError> {
+    let order: Vec<String> = (0..graph.nodes).map(|node| graph.name(node)).collect();
+    let known = order.iter().enumerate().map(|(at, name)| (name.clone(), at as u32)).collect();
+    let mut names = Names { known, order };
+    let last = graph.edges.iter().map(|edge| edge.time).fold(f64::NEG_INFINITY, f64::max);
+    let mut all = Graph { edges: graph.edges.clone(), carries: graph.carries, ..empty() };
+    for path in files {
+        let (edges, carries, _) = edge_table(Table::read(path, HeaderLine::Names)?, true, &mut names, false)?;
+        if !carries.weight || !carries.time {
+            let error = GraphError::at(path, ":1", "ratings need a column rating and a column time");
+            return Err(error.hinted("name the columns src, dst, rating and time"));
+        }
+        if let Some(edge) = edges.iter().find(|edge| edge.time <= last) {
+            let [source, target] = [edge.source, edge.target].map(|end| names.order[end as usize].clone());
+            let message =
+                format!("is no later than what is known already, {last}: {source} to {target}, {}", edge.time);
+            return Err(GraphError::at(path, "", message).hinted("give ratings as they come, each once"));
+        }
+        all.edges.extend(edges);
+    }
+    all.nodes = names.order.len();
+    all.names = Some(names.order);
+    let place = files.first().map_or(Path::new(""), PathBuf::as_path);
+    Ok(Graph::new(place, all)?.0)
 }
 
 fn empty() -> Graph {
@@ -172,12 +248,17 @@ fn empty() -> Graph {
     }
 }
 
-fn node_table(path: &Path, names: &mut Names, graph: &mut Graph) -> Result<(), GraphError> {
-    let table = Table::read(path, HeaderLine::Names)?;
+fn node_table(table: &Table, names: &mut Names, graph: &mut Graph) -> Result<(), GraphError> {
+    let path = table.path();
     let missing =
         || GraphError::at(path, ":1", format!("no column for names; there are: {}", table.columns.join(", ")));
     let id = table.only(&ID)?.ok_or_else(|| missing().hinted("call the column with the nodes' names id"))?;
     let (label, split, time) = (table.only(&LABEL)?, table.only(&SPLIT)?, table.only(&TIME)?);
+    let masks = ["train_mask", "val_mask", "test_mask"];
+    if let Some(mask) = masks.into_iter().find(|mask| table.column(&[mask]).is_some()) {
+        let error = GraphError::at(path, ":1", format!("a column that is not understood: {mask}"));
+        return Err(error.hinted("say in one column split whether a node is for train, val or test"));
+    }
     let named = [Some(id), label, split, time];
     let features: Vec<usize> = (0..table.columns.len()).filter(|at| !named.contains(&Some(*at))).collect();
     if let Some(label) = label {
@@ -202,7 +283,7 @@ fn node_table(path: &Path, names: &mut Names, graph: &mut Graph) -> Result<(), G
             values.push(table.number(row, column)? as f32);
         }
         if let Some(split) = split {
-            graph.parts.push(part(&table, row, split)?);
+            graph.parts.push(part(table, row, split)?);
         }
         if let Some(time) = time {
             graph.times.push(table.time(row, time, &mut dated)?);
@@ -233,7 +314,7 @@ fn part(table: &Table, row: &TableRow, column: usize) -> Result<NodeSplit, Graph
 /// `x` (nodes, features), `edge_index` (2, edges), and `y`, `train_mask`, `val_mask`, `test_mask`, `edge_attr`, `time`
 /// where known: the names PyG's `Data` uses.
 fn archive(path: &Path) -> Result<(Graph, ImportFindings), GraphError> {
-    let mut arrays = npz::read(path)?;
+    let mut arrays = archives::by_their_names(path, npz::read(path)?)?;
     let names = arrays.keys().cloned().collect::<Vec<_>>().join(", ");
     let wrong = |name: &str, message: String| GraphError::at(path, format!(":{name}"), message);
     let missing = || GraphError::malformed(path, format!("holds no edge_index; there are: {names}"));
@@ -433,7 +514,14 @@ fn ogb(folder: &Path) -> Result<(Graph, ImportFindings), GraphError> {
         paths.sort();
         paths
     });
-    if let Some(split) = splits.unwrap_or_default().first() {
+    let splits = splits.unwrap_or_default();
+    if let [_, _, ..] = splits[..] {
+        let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let names = splits.iter().map(name).collect::<Vec<_>>().join(", ");
+        let error = GraphError::malformed(&folder.join("split"), format!("holds several splits: {names}"));
+        return Err(error.hinted("leave the folder of one of them there"));
+    }
+    if let Some(split) = splits.first() {
         graph.parts = vec![NodeSplit::None; graph.nodes];
         for (name, part) in [("train", NodeSplit::Train), ("valid", NodeSplit::Validation), ("test", NodeSplit::Test)] {
             let Some(table) = table(split.join(format!("{name}.csv.gz")))? else { continue };
@@ -506,7 +594,10 @@ mod tests {
         );
         assert_eq!(graph.parts, [NodeSplit::Train, NodeSplit::None, NodeSplit::Test]);
         assert_eq!(graph.edges.len(), 1);
-        assert_eq!(found, ImportFindings { duplicates: 1, loops: 1, isolated: 1, unlabelled: 1, out_of_order: 0 });
+        assert_eq!(
+            found,
+            ImportFindings { duplicates: 1, loops: 1, isolated: 1, unlabelled: 1, ..ImportFindings::default() }
+        );
     }
 
     #[test]
@@ -578,6 +669,61 @@ mod tests {
         assert_eq!(read("x.csv", "1,2,3\n4,5,6\n").unwrap_err(), "./x.csv:1: no line of column names");
     }
 
+    #[test]
+    fn digits_beyond_the_weights_kept_are_said_to_merge_edges() {
+        let read = |text: &str| {
+            let folder = folder(&[("t.csv", text.as_bytes())]);
+            import(&Origin::Path(folder.path().join("t.csv"))).unwrap().1
+        };
+        let rows = "src,dst,value,time\na,b,9007199254740993,5\na,b,9007199254740992,5\na,b,9007199254740993,6\n";
+        let found = read(rows);
+        assert_eq!((found.duplicates, found.merged), (1, 1));
+        assert!(found.notes()[1].starts_with("1 of them differed by digits of their weight"), "{:?}", found.notes());
+        let same = read(&rows.replace("992", "993"));
+        assert_eq!((same.duplicates, same.merged), (1, 0));
+    }
+
+    #[test]
+    fn node_link_json_becomes_a_graph() {
+        let read = |text: &str| {
+            let folder = folder(&[("g.json", text.as_bytes())]);
+            let read = import(&Origin::Path(folder.path().join("g.json")));
+            read.map_err(|error| error.to_string().replace(folder.path().to_str().unwrap(), "."))
+        };
+        let text = r#"{"directed": true, "multigraph": true, "graph": {"name": "town"},
+            "nodes": [{"id": "ann", "x": [1, 0.5], "y": 0}, {"y": 1, "id": 7, "x": [0, 2]}],
+            "links": [{"source": "ann", "target": 7, "key": 0, "weight": 2.5}, {"source": 7, "target": "ann", "key": 1, "weight": 1}]}"#;
+        let (graph, _) = read(text).unwrap();
+        assert_eq!(graph.names.as_deref().unwrap(), ["ann", "7"]);
+        assert_eq!(
+            (graph.features.as_ref().unwrap().row(0), graph.labels.clone()),
+            (vec![1.0, 0.5], vec![Some(0), Some(1)])
+        );
+        assert_eq!(graph.carries, Carries { weight: true, time: false, direction: true });
+        assert_eq!(graph.edges[0].weight, 2.5);
+        let refused = |from: &str, to: &str| {
+            assert!(text.contains(from));
+            read(&text.replace(from, to)).unwrap_err()
+        };
+        assert_eq!(refused("\"nodes\"", "\"vertices\""), "./g.json: not node-link JSON: it has the key vertices");
+        assert_eq!(refused("\"target\": 7, ", ""), "./g.json:source and target 1: has no target");
+        assert_eq!(refused("\"target\": \"ann\"", "\"target\": \"bob\""), "./g.json:2:target: names no node: bob");
+        assert_eq!(refused("[0, 2]", "[0]"), "./g.json:2:x_1: is not a number: ");
+        assert_eq!(refused("[0, 2]", "{}"), "./g.json:id 2: holds more than a value: x");
+        assert!(refused("\"links\": [", "\"links\": {").starts_with("./g.json: not JSON: "));
+        assert_eq!(read("[]").unwrap_err(), "./g.json: not node-link JSON: no object");
+    }
+
+    #[test]
+    fn pickles_and_masks_in_columns_are_refused_by_name() {
+        let folder = folder(&[("g.pt", b"PK")]);
+        let error = import(&Origin::Path(folder.path().join("g.pt"))).unwrap_err();
+        assert!(error.to_string().ends_with("g.pt: archives of DGL and PyTorch and pickles are not read"), "{error}");
+        let masked = NODES.replace("f1", "train_mask");
+        let refused = from_tables(&masked, "src,dst\ncy,ann\n").unwrap_err();
+        assert_eq!(refused, "./n.csv:1: a column that is not understood: train_mask");
+    }
+
     fn from_archive(files: &[(&str, Vec<u8>)]) -> Result<(Graph, ImportFindings), String> {
         let folder = folder(&[("g.npz", &zip(files))]);
         import(&Origin::Path(folder.path().join("g.npz")))
@@ -646,6 +792,11 @@ mod tests {
             before.map_or_else(|| std::fs::remove_file(&path), |before| std::fs::write(&path, before)).unwrap();
             error
         };
+        let second = place.path().join("split/random");
+        std::fs::create_dir(&second).unwrap();
+        let error = import(&Origin::Path(place.path().to_owned())).unwrap_err().to_string();
+        assert!(error.ends_with("split: holds several splits: random, time"), "{error}");
+        std::fs::remove_dir(&second).unwrap();
         let error = refused("edge-feat.csv.gz", &gz("1\n2\n"));
         assert!(error.ends_with("raw: holds what is not read of such a folder: edge-feat.csv.gz"), "{error}");
         let error = refused("node-label.csv.gz", &gz("1,0\n0,0\n0,1\n"));

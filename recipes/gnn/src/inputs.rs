@@ -14,7 +14,10 @@ use super::graph::{Graph, attended, closed_means, symmetric};
 /// A graph without features.
 pub fn features(graph: &Graph, prepare: Prepare) -> Result<Arc<Features>, GraphError> {
     let Some(features) = &graph.features else {
-        return Err(GraphError::unfit("the graph has no features", "give nodes columns of numbers"));
+        return Err(GraphError::unfit(
+            "the graph has no features",
+            "give nodes columns of numbers, or make some of its edges: ftk gnn import --structure",
+        ));
     };
     Ok(prepare.features(features.clone()))
 }

@@ -49,10 +49,14 @@ impl Labels {
         let most = (0..classes).fold(0, |best, class| if counts[class] > counts[best] { class } else { best }) as u32;
         let spread = baselines::spread(lists, &train, classes, &nodes);
         let linear = baselines::one_against_rest(features, &train, classes, &nodes);
+        let needed: Vec<usize> = train.iter().map(|(node, _)| *node).chain(nodes.iter().copied()).collect();
+        let spread_features = baselines::propagated(features, lists, &needed);
+        let near = baselines::one_against_rest(&spread_features, &train, classes, &nodes);
         vec![
             ("majority", 0, measures::of_classes(&vec![most; nodes.len()], &truth)),
             ("label propagation", 0, measures::of_classes(&spread, &truth)),
             ("logistic regression", (features.width() + 1) * classes, measures::of_classes(&linear, &truth)),
+            ("the same, propagated", (features.width() + 1) * classes, measures::of_classes(&near, &truth)),
         ]
     }
 }

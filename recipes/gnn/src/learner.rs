@@ -28,6 +28,11 @@ pub trait Learner: Session + std::fmt::Debug {
         Vec::new()
     }
 
+    /// Whether there is anything to choose a state by.
+    fn validates(&self) -> bool {
+        self.counts()[1] > 0
+    }
+
     /// How much there is to train, validate and test on.
     fn counts(&self) -> [usize; 3];
 }

@@ -1,6 +1,7 @@
 //! The graph plugin: graphs from files, networks of graphs written over [`ftk_networks::ops::Ops`], their tasks and
 //! measures. The loop that trains them is the host's; proofs are not known here. `recipes/gnn/README.md` is its manual.
 
+mod archives;
 pub mod baselines;
 pub mod canonical;
 pub mod contrast;
@@ -17,9 +18,12 @@ pub mod learner;
 pub mod links;
 pub mod measures;
 pub mod model;
+mod node_link;
 pub mod nodes;
 mod npz;
+pub mod online;
 mod opened;
+pub mod profile;
 pub mod rule;
 pub mod sample;
 pub mod score;

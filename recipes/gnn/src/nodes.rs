@@ -247,6 +247,10 @@ impl Learner for NodeSession {
         self.labels.baselines(&self.features, &inputs::incoming(graph))
     }
 
+    fn validates(&self) -> bool {
+        !self.held_out.is_empty()
+    }
+
     fn counts(&self) -> [usize; 3] {
         self.labels.counts()
     }

@@ -35,6 +35,32 @@ pub enum Values {
     Flags(Vec<bool>),
 }
 
+/// Names of nodes, features and classes in published archives: Python objects, which are not read.
+const PICKLED: [&str; 7] =
+    ["idx_to_node", "idx_to_attr", "idx_to_class", "node_names", "attr_names", "class_names", "metadata"];
+
+impl Values {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Floats(values) => values.len(),
+            Self::Doubles(values) => values.len(),
+            Self::Integers(values) => values.len(),
+            Self::Flags(values) => values.len(),
+        }
+    }
+
+    /// One of them.
+    pub fn number(&self, at: usize) -> f64 {
+        match self {
+            Self::Floats(values) => f64::from(values[at]),
+            Self::Doubles(values) => values[at],
+            Self::Integers(values) => values[at] as f64,
+            Self::Flags(values) => f64::from(u8::from(values[at])),
+        }
+    }
+}
+
 /// All arrays of a file by their names.
 ///
 /// # Errors
@@ -44,6 +70,9 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Array>, GraphError> {
     let mut arrays = BTreeMap::new();
     for (name, data) in entries(path, &bytes)? {
         let Some(name) = name.strip_suffix(".npy") else { continue };
+        if PICKLED.contains(&name) {
+            continue;
+        }
         arrays.insert(name.to_owned(), array(path, name, &data)?);
     }
     Ok(arrays)

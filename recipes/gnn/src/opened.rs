@@ -59,6 +59,10 @@ impl OpenedTask {
             Objective::Links => Box::new(LinkSession::open(recipe, gnn, graph)?),
             Objective::Contrast => Box::new(ContrastSession::open(recipe, gnn, graph)?),
         };
+        if recipe.run.best.is_some() && !task.validates() {
+            let hint = "give some of the validation part, or leave out run.best: the last state is kept then";
+            return Err(GraphError::unfit("run.best chooses by what is validated on, and there is nothing", hint));
+        }
         let used = match gnn.objective {
             Objective::Classes | Objective::Contrast => Carries::default(),
             Objective::Links => Carries { weight: false, time: gnn.split == Split::Temporal, direction: true },
@@ -135,9 +139,10 @@ impl OpenedTask {
 impl ImportFindings {
     /// What is worth a word.
     pub fn notes(&self) -> Vec<String> {
-        let Self { duplicates, loops, out_of_order, isolated, unlabelled } = self;
+        let Self { duplicates, merged, loops, out_of_order, isolated, unlabelled } = self;
         [
             (duplicates, "edges that were there twice are once"),
+            (merged, "of them differed by digits of their weight beyond the 32 bits that are kept"),
             (loops, "edges from a node to itself are left out"),
             (out_of_order, "edges stood behind a later one and are put in order"),
             (isolated, "nodes have no edge"),

@@ -70,6 +70,16 @@ pub fn nodes(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<NodeSplit>, Grap
             deal(&order, gnn.shares, |&node, part| parts[node] = part);
         }
     }
+    if let Some(most) = gnn.labels {
+        let mut left = vec![most; graph.classes.len()];
+        let train = (0..graph.nodes).filter(|&node| parts[node] == NodeSplit::Train).collect();
+        for node in shuffled(train, seed) {
+            match graph.labels[node].map(|class| &mut left[class as usize]) {
+                Some(left) if *left > 0 => *left -= 1,
+                _ => parts[node] = NodeSplit::None,
+            }
+        }
+    }
     let trains = labelled_in(graph, &parts, NodeSplit::Train);
     if trains == 0 {
         return Err(GraphError::unfit(

@@ -98,6 +98,37 @@ impl StreamSession {
         Ok(Self { model, edges, before, parts: [train, validation, test] })
     }
 
+    /// A task that may learn from any of these ratings of so many users, which are in the order of time: whoever asks for
+    /// rows says what has come by then.
+    ///
+    /// # Errors
+    /// A base that does not fit.
+    pub(super) fn following(recipe: &Recipe, gnn: &Gnn, users: usize, edges: Vec<Edge>) -> Result<Self, GraphError> {
+        let model = GraphModel::open(recipe, gnn, OF_USER, END)?;
+        let before = before_each(users, &edges);
+        let (all, none) = (0..edges.len(), edges.len()..edges.len());
+        Ok(Self { model, edges, before, parts: [all, none.clone(), none] })
+    }
+
+    /// All ratings, in the order of time.
+    pub(super) fn edges(&self) -> &[Edge] {
+        &self.edges
+    }
+
+    /// Rating and log-odds of its sign of some ratings, each by what was known right before it, as a model says.
+    ///
+    /// # Errors
+    /// The device's.
+    pub(super) fn said_by(&self, model: &GraphModel, places: Range<usize>) -> Result<Vec<[f64; OUTPUTS]>, GraphError> {
+        let mut said = Vec::with_capacity(places.len());
+        for before in self.before[places].chunks(AT_A_TIME) {
+            let before: Vec<&BeforeRating> = before.iter().collect();
+            let scores = both(&score(model, &mut model.applied(), &before)?)?;
+            said.extend(scores.into_iter().map(|[rating, sign]| [rating * SCALE, sign]));
+        }
+        Ok(said)
+    }
+
     fn score(&self, pass: &mut Train<'_>, places: &[usize]) -> Result<Tensor, GraphError> {
         let before: Vec<&BeforeRating> = places.iter().map(|&place| &self.before[place]).collect();
         score(&self.model, pass, &before)
@@ -194,13 +225,8 @@ impl Learner for StreamSession {
             NodeSplit::Test => &self.parts[2],
             NodeSplit::None | NodeSplit::Train => return Ok(Vec::new()),
         };
-        let (mut ratings, mut signs) = (Vec::new(), Vec::new());
-        for places in part.clone().collect::<Vec<_>>().chunks(AT_A_TIME) {
-            for [rating, sign] in both(&self.score(&mut self.model.applied(), places)?)? {
-                ratings.push(rating * SCALE);
-                signs.push(sign);
-            }
-        }
+        let said = self.said_by(&self.model, part.clone())?;
+        let (ratings, signs): (Vec<f64>, Vec<f64>) = said.into_iter().map(|[rating, sign]| (rating, sign)).unzip();
         let edges = &self.edges[part.clone()];
         Ok(if edges.is_empty() { Vec::new() } else { judge(edges, &ratings, &signs) })
     }

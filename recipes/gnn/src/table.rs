@@ -125,6 +125,17 @@ impl Table {
         Ok(Self { path: path.to_owned(), columns, rows })
     }
 
+    /// A table that was no file of its own: every row has a cell for every column.
+    pub fn of_cells(path: &Path, columns: Vec<String>, rows: Vec<Vec<String>>) -> Self {
+        let row = |(at, cells)| TableRow { line: at + 1, cells };
+        Self { path: path.to_owned(), columns, rows: rows.into_iter().enumerate().map(row).collect() }
+    }
+
+    /// The file it is of.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Takes the first line, which named the columns, for a row, and names them.
     pub fn name_columns(&mut self, names: &[&str]) {
         let names = names.iter().map(|name| (*name).to_owned()).collect();

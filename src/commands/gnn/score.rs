@@ -9,6 +9,7 @@ use ftk_gnn::score::{self, Score, ScoreTargets};
 use serde_json::json;
 
 use super::super::{Outcome, writable};
+use super::quoted;
 use crate::cli::printer::Printer;
 
 /// What is needed.
@@ -52,9 +53,4 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         None => printer.part(&text),
     }
     Ok(Outcome::Done)
-}
-
-/// A cell of CSV.
-fn quoted(cell: &str) -> String {
-    if cell.contains([',', '"', '\n']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
 }

@@ -153,7 +153,26 @@ fn graphs() {
         ]),
     ];
     seeds.iter().for_each(|seed| drop(whole("g.npz", seed)));
-    fuzz("g.npz", &seeds, 64 * MEGABYTE, graph("g.npz"));
+    let rows = archive(&[
+        ("adj_data.npy", array("<f4", "(3,)", &floats(&[1.0; 3]))),
+        ("adj_indices.npy", array("<i8", "(3,)", &longs(&[2, 0, 2]))),
+        ("adj_indptr.npy", array("<i8", "(4,)", &longs(&[0, 1, 3, 3]))),
+        ("adj_shape.npy", array("<i8", "(2,)", &longs(&[3, 3]))),
+        ("attr_data.npy", array("<f4", "(2,)", &floats(&[0.5, 2.0]))),
+        ("attr_indices.npy", array("<i8", "(2,)", &longs(&[1, 0]))),
+        ("attr_indptr.npy", array("<i8", "(4,)", &longs(&[0, 1, 1, 2]))),
+        ("attr_shape.npy", array("<i8", "(2,)", &longs(&[3, 2]))),
+        ("labels.npy", array("<i8", "(3,)", &longs(&[0, 1, 1]))),
+    ]);
+    drop(whole("g.npz", &rows));
+    fuzz("g.npz", &[seeds.as_slice(), &[rows]].concat(), 64 * MEGABYTE, graph("g.npz"));
+    let linked = json!({
+        "directed": true, "nodes": [{ "id": "ann", "x": [1, 0.5] }, { "id": 7, "x": [0, 2] }],
+        "links": [{ "source": "ann", "target": 7, "weight": 2.5 }, { "source": 7, "target": "ann", "weight": 1 }],
+    });
+    let linked = linked.to_string().into_bytes();
+    drop(whole("g.json", &linked));
+    fuzz("g.json", &[linked], 64 * MEGABYTE, graph("g.json"));
 
     let guilds = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/gnn/guilds");
     let (guilds, _) = import(&Origin::Path(guilds)).unwrap();
@@ -222,6 +241,12 @@ fn markets() -> Vec<(MarketFormat, Vec<u8>)> {
         (MarketFormat::Trades, "5,46319.1,0.002,92.6382,1640991660123,True,True".to_owned()),
         (MarketFormat::AggTrades, "5,46319.1,0.002,9,9,1640991660123,True,True".to_owned()),
         (MarketFormat::Prints, "1640991660123,46319.1,-0.002\n1640991660124,46319.2,0.001".to_owned()),
+        (
+            MarketFormat::PoolSwaps,
+            "evt_block_number,evt_block_time,evt_index,amount0,amount1,liquidity,sqrtPriceX96,tick\n\
+             18937000,2024-01-05 00:00:11.000 UTC,12,1000,-990,700,79228162514264337593543950336,0"
+                .to_owned(),
+        ),
         (
             MarketFormat::PoolEvents,
             "block_number,block_timestamp,tx_type,transaction_hash,pool_tx_index,pool_log_index,proxy_log_index,\

@@ -139,7 +139,17 @@ fn ratings_want_seconds_and_feedback_that_is_not_used_is_counted() {
     let notes = OpenedTask::on(&recipe, &graph, ImportFindings::default()).unwrap().notes();
     let [note] = notes.as_slice() else { panic!("{notes:?}") };
     let count: usize = note.split(' ').next().unwrap().parse().unwrap();
-    assert!(count >= 1 && note.ends_with("preferences are not used: both of their pairs must be rated, where they are learnt from or validated on"), "{note}");
+    let said = "preferences are not used: both of their pairs must be rated, where they are learnt from or validated on, \
+                and their time, if they have one, must be of that part";
+    assert!(count >= 1 && note.ends_with(said), "{note}");
+    // What was said when the training part was over is not learnt from.
+    let path = recipe.gnn.as_ref().unwrap().feedback.clone().unwrap();
+    let lines = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, lines.replace('}', ", \"ts\": 0}")).unwrap();
+    let open = |recipe: &Recipe| OpenedTask::on(recipe, &graph, ImportFindings::default());
+    assert!(open(&recipe).is_ok());
+    std::fs::write(&path, lines.replace('}', ", \"ts\": 9e99}")).unwrap();
+    assert_eq!(open(&recipe).unwrap_err().to_string(), "nothing to learn from");
     graph.edges.iter_mut().for_each(|edge| edge.time += 1.6e12);
     let error = OpenedTask::on(&recipe, &graph, ImportFindings::default()).unwrap_err().to_string();
     assert!(error.starts_with("ratings need their times in seconds, and this is no such time: 16000000000"), "{error}");
