@@ -1,7 +1,7 @@
 //! Records of honest steps and of steps with one operation that gave something else, and a referee between them.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use ftk_adapters::lora::Adapter;
@@ -315,7 +315,7 @@ fn found_everywhere(honest: &Honest, step: u64) -> BTreeSet<String> {
     all.into_iter().map(|(_, name)| name).collect()
 }
 
-/// Twelve nodes of two classes in a ring with chords, with features.
+/// Twelve nodes of two classes in a ring with chords, with features and times; forty ratings among them.
 fn graph(folder: &Path) {
     let nodes = (0..12).map(|node| {
         let split = ["train", "train", "validation", "train", "test"][node % 5];
@@ -323,9 +323,17 @@ fn graph(folder: &Path) {
     });
     let ring = (0..12).map(|node| (node, (node + 1) % 12)).chain([(0, 5), (2, 9), (3, 7)]);
     let edges = ring.map(|(from, to)| format!("n{from},n{to}\n"));
+    let rating = |at: usize| {
+        let (from, to) = (at * 5 % 12, (at * 7 + 1 + at / 12) % 12);
+        let to = if from == to { (to + 1) % 12 } else { to };
+        format!("n{from},n{to},{},{}\n", (at * 3 % 11) as i64 - 4, at * 50)
+    };
+    let ratings = (0..40).map(rating);
     for (file, head, lines) in [
         ("plain/nodes.csv", "id,class,split,a,b,c\n", nodes.collect::<String>()),
         ("plain/edges.csv", "src,dst\n", edges.collect()),
+        ("rated/edges.csv", "src,dst,rating,time\n", ratings.collect()),
+        ("feedback.jsonl", "", "{\"node\":\"n0\",\"chosen\":\"c0\",\"rejected\":\"c1\"}\n".repeat(2)),
     ] {
         let path = folder.join(file);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -337,27 +345,47 @@ fn graph(folder: &Path) {
 fn a_false_operation_on_a_graph_is_found_at_every_place() {
     let folder = tempfile::tempdir().unwrap();
     graph(folder.path());
-    let plain = |table: &str| ("plain", table.to_owned());
-    let cases = [
-        (plain("network = \"gcn\", dropout = 0.3, l2 = 1e-3"), vec!["messages", "thin", "pull", "stated"]),
-        (plain("network = \"sage\", neighbours = [2, 2]"), vec!["messages"]),
-        (
-            plain("network = \"gat\", heads = 2, dropout = 0.2, attention_dropout = 0.3"),
-            vec!["attend_neighbours", "attend_neighbours_back"],
-        ),
-        (plain("objective = \"contrast\", network = \"gat\""), vec!["attend_neighbours_back"]),
-    ];
-    for ((graph, table), due) in cases {
+    let recipe = |data: &str, model: &Path, table: &str| {
+        let fresh = model == Path::new("fresh");
+        let lora = if fresh { "" } else { "lora = { rank = 2 }\n" };
+        let data = folder.path().join(data);
         let text = format!(
-            "task = \"gnn\"\nbase = {{ model = \"fresh\", train = true }}\ndata = {{ train = {:?} }}\n\
-             run = {{ out = \"o\" }}\ngnn = {{ hidden = 4, {table} }}\n",
-            folder.path().join(graph)
+            "task = \"gnn\"\nbase = {{ model = {model:?}, train = {fresh} }}\ndata = {{ train = {data:?} }}\n\
+             run = {{ out = \"o\" }}\ngnn = {{ {table} }}\n{lora}"
         );
-        let recipe = Recipe::parse(Path::new("r"), &text).unwrap();
+        Recipe::parse(Path::new("r"), &text).unwrap()
+    };
+    // Preferences are learnt by adapters.
+    let base = |data: &str, table: &str| {
+        let out = folder.path().join(format!("{data}-base"));
+        OpenedTask::new(&recipe(data, Path::new("fresh"), table)).unwrap().export(&out, "fresh").unwrap();
+        out.join("base")
+    };
+    let fresh = || PathBuf::from("fresh");
+    let tuned = base("plain", "hidden = 4");
+    let feedback =
+        format!("objective = \"feedback\", dropout = 0.0, feedback = {:?}", folder.path().join("feedback.jsonl"));
+    let cases: [(&str, PathBuf, &str, &[&str]); 8] = [
+        ("plain", fresh(), "hidden = 4, dropout = 0.3, l2 = 1e-3", &["messages", "thin", "pull", "stated"]),
+        ("plain", fresh(), "network = \"sage\", hidden = 4, neighbours = [2, 2]", &["messages"]),
+        (
+            "plain",
+            fresh(),
+            "network = \"gat\", heads = 2, hidden = 2, dropout = 0.2, attention_dropout = 0.3",
+            &["attend_neighbours", "attend_neighbours_back"],
+        ),
+        ("plain", fresh(), "objective = \"contrast\", network = \"gat\", hidden = 2", &["attend_neighbours_back"]),
+        ("plain", fresh(), "objective = \"links\", split = \"random\", hidden = 4", &[]),
+        ("plain", tuned, &feedback, &["lora_back"]),
+        ("rated", fresh(), "objective = \"ratings\", split = \"temporal\", hidden = 4", &[]),
+        ("rated", fresh(), "objective = \"ratings\", split = \"stream\", hidden = 4", &[]),
+    ];
+    for (data, model, table, due) in cases {
+        let recipe = recipe(data, &model, table);
         let open = move || Box::new(OpenedTask::new(&recipe).unwrap()) as Box<dyn Held>;
         let honest = Honest::of(Box::new(open), |run| Run { steps: Some(2), batch: 4, accumulate: 2, ..run });
         let kinds = found_everywhere(&honest, 2);
-        for kind in due.into_iter().chain(["task", "mean", "norm", "adam_w"]) {
+        for kind in due.iter().copied().chain(["task", "mean", "norm", "adam_w"]) {
             assert!(kinds.contains(kind), "{table}: {kind} is not among {kinds:?}");
         }
     }
