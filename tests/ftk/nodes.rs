@@ -624,7 +624,10 @@ fn heads_are_within_limits() {
     let logits = 60 * CLASSES * 24;
     assert!(sent < logits);
     let beyond = |needs: usize, allowed: usize| {
-        ("undecided".to_owned(), format!("limit: {needs} bytes of memory are more than {allowed}"))
+        (
+            "undecided".to_owned(),
+            format!("limit: {needs} bytes of memory are more than {allowed}; limits are set by --max-... options"),
+        )
     };
     assert_eq!(judged(sent - 1), beyond(sent, sent - 1));
     assert_eq!(judged(logits - 1), beyond(logits, logits - 1));
