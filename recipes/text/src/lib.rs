@@ -17,6 +17,8 @@ pub mod preferred;
 pub mod references;
 pub mod rows;
 pub mod session;
+#[cfg(test)]
+mod tiny;
 pub mod turn;
 pub mod turns;
 

@@ -1,13 +1,11 @@
 use candle_core::Device;
-use ftk_adapters::lora::Adapter;
-use ftk_adapters::train::{initial_factors, normal_values};
 use ftk_networks::ops::{Heads, Rope};
-use ftk_networks::sites::Role;
 use ftk_networks::{Llama, LlamaVariant};
 
 use super::*;
 use crate::encode::ScoredSequence;
 use crate::pass::{PassBatch, Scorer};
+use crate::tiny;
 
 const CONTEXT: usize = 24;
 
@@ -27,27 +25,8 @@ fn network() -> Network {
     .into()
 }
 
-fn weights(network: &Network) -> Weights {
-    let make = |(name, shape): (String, Vec<usize>)| {
-        let vector = shape.len() == 1;
-        let values = normal_values(&name, shape.iter().product(), if vector { 0.2 } else { 0.4 }, 3);
-        let centre = if vector { 1.0 } else { 0.0 };
-        let values: Vec<f32> = values.into_iter().map(|value| value + centre).collect();
-        (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
-    };
-    network.shapes().into_iter().map(make).collect()
-}
-
-fn adapter(network: &Network) -> LoraTensors {
-    let shapes = network.shapes();
-    let mut adapter = Adapter::default();
-    for site in network.sites().into_iter().filter(|site| site.role == Role::Linear) {
-        let shape = &shapes[&format!("{}.weight", site.weight)];
-        let mut factors = initial_factors(&site.name, 3, (shape[0], shape[1]), 1.5, 5);
-        factors.b = normal_values(&site.name, factors.b.len(), 0.3, 6);
-        adapter.sites.insert(site.name, factors);
-    }
-    LoraTensors::frozen(&adapter, &Device::Cpu).unwrap()
+fn frozen(network: &Network) -> LoraTensors {
+    LoraTensors::frozen(&tiny::adapter(network), &Device::Cpu).unwrap()
 }
 
 /// Of different lengths; the last but one leaves two positions, and the last none.
@@ -81,7 +60,7 @@ fn all(generator: &Generator<'_>, batch: usize, options: &AnswerOptions<'_>) -> 
 #[test]
 fn an_answer_is_the_same_bit_for_bit_whatever_is_computed_beside_it() {
     let network = network();
-    let (weights, adapter, stop) = (weights(&network), adapter(&network), BTreeSet::from([4, 9]));
+    let (weights, adapter, stop) = (tiny::weights(&network, 0.4), frozen(&network), BTreeSet::from([4, 9]));
     let narrowed = weights.clone().narrowed().unwrap();
     let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     for (weights, format) in [(&weights, DType::F32), (&narrowed, DType::BF16)] {
@@ -112,7 +91,7 @@ fn numbers() -> Vec<(usize, usize)> {
 #[test]
 fn samples_differ_greedy_answers_do_not_and_each_says_why_it_ended() {
     let network = network();
-    let (weights, stop) = (weights(&network), BTreeSet::from([4, 9]));
+    let (weights, stop) = (tiny::weights(&network, 0.4), BTreeSet::from([4, 9]));
     let generator = Generator { network: &network, weights: &weights, adapter: None, format: DType::F32 };
     let of = |sampling| all(&generator, 4, &AnswerOptions { limit: 9, stop: &stop, sampling });
     let greedy_answers = of(None);
@@ -143,7 +122,7 @@ fn samples_differ_greedy_answers_do_not_and_each_says_why_it_ended() {
 #[test]
 fn log_probabilities_are_those_of_training_bit_for_bit() {
     let network = network();
-    let (weights, adapter, stop) = (weights(&network), adapter(&network), BTreeSet::new());
+    let (weights, adapter, stop) = (tiny::weights(&network, 0.4), frozen(&network), BTreeSet::new());
     let generator = Generator { network: &network, weights: &weights, adapter: Some(&adapter), format: DType::F32 };
     let options = AnswerOptions { limit: 9, stop: &stop, sampling: drawn() };
     let scorer = Scorer {
@@ -165,7 +144,7 @@ fn log_probabilities_are_those_of_training_bit_for_bit() {
 #[test]
 fn nobody_is_told_more_than_they_want() {
     let network = network();
-    let (weights, stop) = (weights(&network), BTreeSet::new());
+    let (weights, stop) = (tiny::weights(&network, 0.4), BTreeSet::new());
     let generator = Generator { network: &network, weights: &weights, adapter: None, format: DType::F32 };
     let options = AnswerOptions { limit: 9, stop: &stop, sampling: None };
     let mut told = 0;
@@ -183,7 +162,7 @@ fn nobody_is_told_more_than_they_want() {
 #[test]
 fn figures_that_are_not_finite_are_refused() {
     let network = network();
-    let (mut weights, stop) = (weights(&network), BTreeSet::new());
+    let (mut weights, stop) = (tiny::weights(&network, 0.4), BTreeSet::new());
     let norm = Tensor::full(f32::NAN, 24, &Device::Cpu).unwrap();
     weights.insert("model.norm.weight".to_owned(), norm);
     for sampling in [None, drawn()] {

@@ -2,15 +2,15 @@
 
 use candle_core::Device;
 use ftk_adapters::lora::Adapter;
-use ftk_adapters::train::{initial_factors, normal_values};
+use ftk_adapters::train::normal_values;
 use ftk_networks::ops::{Heads, Rope};
-use ftk_networks::sites::Role;
 use ftk_networks::{Llama, LlamaVariant};
 use ftk_recipes::preference::PreferenceRow;
 use ftk_recipes::{Dpo, DpoLoss};
 
 use super::*;
 use crate::encode::Unpaired;
+use crate::tiny;
 
 fn network() -> Network {
     Llama {
@@ -26,30 +26,6 @@ fn network() -> Network {
         context: 32,
     }
     .into()
-}
-
-fn weights(network: &Network) -> Weights {
-    let make = |(name, shape): (String, Vec<usize>)| {
-        let vector = shape.len() == 1;
-        let values = normal_values(&name, shape.iter().product(), if vector { 0.2 } else { 0.35 }, 3);
-        let centre = if vector { 1.0 } else { 0.0 };
-        let values: Vec<f32> = values.into_iter().map(|value| value + centre).collect();
-        (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
-    };
-    network.shapes().into_iter().map(make).collect()
-}
-
-/// As after some training: `B` is not zero, so the policy is not the reference.
-fn adapter(network: &Network) -> Adapter {
-    let shapes = network.shapes();
-    let mut adapter = Adapter::default();
-    for site in network.sites().into_iter().filter(|site| site.role == Role::Linear) {
-        let shape = &shapes[&format!("{}.weight", site.weight)];
-        let mut factors = initial_factors(&site.name, 3, (shape[0], shape[1]), 1.5, 5);
-        factors.b = normal_values(&site.name, factors.b.len(), 0.3, 6);
-        adapter.sites.insert(site.name, factors);
-    }
-    adapter
 }
 
 /// One chosen completion against three, and another against two, of different lengths.
@@ -72,7 +48,14 @@ fn cost() -> LossConstants {
 fn session(network: &Network, adapter: &Adapter) -> TextSession {
     let trained = Trained::Adapter(LoraTensors::trained(adapter, &Device::Cpu).unwrap());
     let dpo = DpoSettings { loss: cost(), sft_weight: 0.2, reference: Reference::Base };
-    TextSession::new(network.clone(), weights(network), trained, None, dpo, (Examples::Dpo(choices()), None, 1))
+    TextSession::new(
+        network.clone(),
+        tiny::weights(network, 0.35),
+        trained,
+        None,
+        dpo,
+        (Examples::Dpo(choices()), None, 1),
+    )
 }
 
 fn loss(session: &TextSession) -> BatchLoss {
@@ -82,7 +65,7 @@ fn loss(session: &TextSession) -> BatchLoss {
 #[test]
 fn the_loss_of_one_among_several_has_the_gradient_of_finite_differences() {
     let network = network();
-    let adapter = adapter(&network);
+    let adapter = tiny::adapter(&network);
     let policy = session(&network, &adapter);
     // Every completion pulls by another strength, so none can stand in for another.
     let choices = choices();
