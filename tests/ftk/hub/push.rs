@@ -1,0 +1,118 @@
+//! What goes to the hub, and what the hub says to whoever asks.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::Hub;
+use super::upload::PUSHED;
+use crate::run::{ftk, stderr, succeed};
+
+#[test]
+fn the_doctor_says_who_one_is_at_the_hub_and_what_is_wrong_with_it() {
+    let hub = Hub::new();
+    hub.state.lock().unwrap().token = Some("hf_known".to_owned());
+    let found = |token: &str| {
+        let mut command = hub.ftk(&["doctor", "--json"]);
+        let output = command.env("HF_TOKEN", token).output().unwrap();
+        let all: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let of_hub =
+            all["findings"].as_array().unwrap().iter().find(|finding| finding["what"] == "hub").unwrap().clone();
+        (output.status.code().unwrap(), of_hub)
+    };
+    let address = &hub.address;
+    assert_eq!(found("").1["says"], format!("{address}, without a token"));
+    assert_eq!(hub.asked(), ["/api/models"]);
+    assert_eq!(found("hf_known").1["says"], format!("{address}, as tester"));
+    let (code, refused) = found("hf_other");
+    assert_eq!((code, &refused["says"]), (1, &json!(format!("the token is none of {address}: status 401"))));
+    assert!(refused["remedy"].as_str().unwrap().contains("HF_TOKEN"), "{refused}");
+    assert!(!refused.to_string().contains("hf_other"), "the token is not said");
+    hub.state.lock().unwrap().portal = true;
+    let (code, other) = found("");
+    assert_eq!((code, &other["remedy"]), (1, &json!("check HF_ENDPOINT")), "{other}");
+}
+
+/// An adapter folder of a run that has been committed to, with what is nobody's business beside it.
+fn pushed_folder(folder: &Path) -> PathBuf {
+    let run = folder.join("run");
+    succeed(ftk(&["train", "--quiet", "sft", "--set", "run.steps=1", "--out"]).arg(&run));
+    std::fs::write(run.join("opening.bin"), "secret").unwrap();
+    run
+}
+
+#[test]
+fn what_is_pushed_is_what_is_pulled_and_secrets_stay() {
+    let hub = Hub::new().with_storage();
+    hub.state.lock().unwrap().token = Some("hf_known".to_owned());
+    let folder = tempfile::tempdir().unwrap();
+    let run = pushed_folder(folder.path());
+    let push = |arguments: &[&str]| {
+        let mut command = hub.ftk(&["push", "--json", run.to_str().unwrap(), "--to", "org/polite"]);
+        command.env("HF_TOKEN", "hf_known").args(arguments).output().unwrap()
+    };
+    let looked = push(&["--dry-run"]);
+    let files = json!(["README.md", "adapter_config.json", "adapter_model.safetensors"]);
+    let looked_at: Value = serde_json::from_slice(&looked.stdout).unwrap();
+    assert_eq!(looked_at["files"], files, "{}", stderr(&looked));
+    let stays = stderr(&looked);
+    assert!(
+        stays.contains("stays here: ") && stays.contains("opening.bin") && stays.contains("checkpoint.safetensors"),
+        "{stays}"
+    );
+    assert!(hub.asked().is_empty());
+    let output = push(&["--private"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let pushed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(pushed["name"], format!("hf://org/polite@{PUSHED}"));
+    assert_eq!((&pushed["files"], &pushed["sent"]), (&files, &files));
+    {
+        let state = hub.state.lock().unwrap();
+        assert_eq!(state.made, [json!({ "type": "model", "organization": "org", "name": "polite", "private": true })]);
+        // The token is for the endpoint; storage refuses whoever shows it.
+        assert!(state.asked.iter().all(|(_, token)| *token), "{:?}", state.asked);
+        assert!(state.stored.len() == 1 && state.stored.iter().all(|(_, token)| !token), "{:?}", state.stored);
+        for name in ["README.md", "adapter_config.json", "adapter_model.safetensors"] {
+            let there = &state.files[&("org/polite".to_owned(), PUSHED.to_owned(), name.to_owned())];
+            assert!(*there == std::fs::read(run.join(name)).unwrap(), "{name}");
+        }
+        assert_eq!(state.files.len(), 3);
+    }
+    // Once more: the repository is there, and so is the content.
+    let again: Value = serde_json::from_slice(&push(&[]).stdout).unwrap();
+    assert_eq!(again["sent"], json!(["README.md", "adapter_config.json"]));
+    let pulled = hub.pull(&["--file", "adapter_model.safetensors", "org/polite"]);
+    let weights = std::fs::read(Path::new(pulled["path"].as_str().unwrap()).join("adapter_model.safetensors")).unwrap();
+    assert!(weights == std::fs::read(run.join("adapter_model.safetensors")).unwrap());
+}
+
+#[test]
+fn a_push_that_cannot_be_says_why_and_what_to_do() {
+    let hub = Hub::new();
+    hub.state.lock().unwrap().token = Some("hf_known".to_owned());
+    let folder = tempfile::tempdir().unwrap();
+    let run = pushed_folder(folder.path());
+    let refused = |token: &str, folder: &Path, arguments: &[&str]| {
+        let mut command = hub.ftk(&["push", folder.to_str().unwrap()]);
+        let output = command.env("HF_TOKEN", token).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        stderr(&output)
+    };
+    let to = ["--to", "org/polite"];
+    let address = &hub.address;
+    for (token, said) in [
+        ("", format!("no token for {address}")),
+        ("hf_other", format!("the token is none of {address}: status 401")),
+        ("hf_reads", "org/polite: not open to be written with this token: status 403".to_owned()),
+    ] {
+        let told = refused(token, &run, &to);
+        assert!(told.contains(&said) && told.contains("HF_TOKEN"), "{token}: {told}");
+    }
+    let told = refused("hf_known", &run, &[&to[..], &["--offline"]].concat());
+    assert!(told.contains("offline, and a push is a connection"), "{told}");
+    let told = refused("hf_known", &run, &["--to", "org/polite@v2"]);
+    assert!(told.contains("not a repository's name: org/polite@v2"), "{told}");
+    let told = refused("hf_known", folder.path(), &to);
+    assert!(told.contains("neither an adapter nor a model"), "{told}");
+    assert!(hub.state.lock().unwrap().files.is_empty(), "nothing has arrived");
+}
