@@ -82,6 +82,21 @@ pub struct ImportFindings {
 const NO_SECONDS: f64 = 1e11;
 
 impl Graph {
+    /// Without nodes.
+    pub(super) fn empty() -> Self {
+        Graph {
+            names: None,
+            nodes: 0,
+            features: None,
+            labels: Vec::new(),
+            classes: Vec::new(),
+            parts: Vec::new(),
+            times: Vec::new(),
+            edges: Vec::new(),
+            carries: Carries::default(),
+        }
+    }
+
     /// Refuses times in another unit than seconds, where what is made of them depends on it.
     ///
     /// # Errors

@@ -10,9 +10,10 @@ use ftk_networks::ops::graph::Features;
 
 use super::archives;
 use super::error::GraphError;
-use super::graph::{Carries, Edge, Graph, ImportFindings, NodeSplit, are_believable, spelt};
+use super::graph::{Carries, Edge, Graph, ImportFindings, NodeSplit, spelt};
 use super::node_link::{self, NodeLink};
 use super::npz::{self, Array, Values};
+use super::ogb;
 use super::table::{HeaderLine, Table, TableRow};
 
 /// Where a graph comes from.
@@ -46,7 +47,7 @@ pub fn import(origin: &Origin) -> Result<(Graph, ImportFindings), GraphError> {
             let nodes = path.join("nodes.csv");
             tables(nodes.exists().then_some(nodes.as_path()), &path.join("edges.csv"), false)
         }
-        Origin::Path(path) if path.is_dir() => ogb(path),
+        Origin::Path(path) if path.is_dir() => ogb::read(path),
         Origin::Path(path) => {
             let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
             match ending.to_ascii_lowercase().as_str() {
@@ -120,7 +121,7 @@ fn tables(nodes: Option<&Path>, edges: &Path, directed: bool) -> Result<(Graph, 
 
 fn of_tables(nodes: Option<Table>, edges: Table, directed: bool) -> Result<(Graph, ImportFindings), GraphError> {
     let mut names = Names::default();
-    let mut graph = empty();
+    let mut graph = Graph::empty();
     let closed = nodes.is_some();
     if let Some(table) = nodes {
         node_table(&table, &mut names, &mut graph)?;
@@ -213,7 +214,7 @@ pub fn with_later(graph: &Graph, files: &[PathBuf]) -> Result<Graph, GraphError>
     let known = order.iter().enumerate().map(|(at, name)| (name.clone(), at as u32)).collect();
     let mut names = Names { known, order };
     let last = graph.edges.iter().map(|edge| edge.time).fold(f64::NEG_INFINITY, f64::max);
-    let mut all = Graph { edges: graph.edges.clone(), carries: graph.carries, ..empty() };
+    let mut all = Graph { edges: graph.edges.clone(), carries: graph.carries, ..Graph::empty() };
     for path in files {
         let (edges, carries, _) = edge_table(Table::read(path, HeaderLine::Names)?, true, &mut names, false)?;
         if !carries.weight || !carries.time {
@@ -232,20 +233,6 @@ pub fn with_later(graph: &Graph, files: &[PathBuf]) -> Result<Graph, GraphError>
     all.names = Some(names.order);
     let place = files.first().map_or(Path::new(""), PathBuf::as_path);
     Ok(Graph::new(place, all)?.0)
-}
-
-fn empty() -> Graph {
-    Graph {
-        names: None,
-        nodes: 0,
-        features: None,
-        labels: Vec::new(),
-        classes: Vec::new(),
-        parts: Vec::new(),
-        times: Vec::new(),
-        edges: Vec::new(),
-        carries: Carries::default(),
-    }
 }
 
 fn node_table(table: &Table, names: &mut Names, graph: &mut Graph) -> Result<(), GraphError> {
@@ -324,7 +311,7 @@ fn archive(path: &Path) -> Result<(Graph, ImportFindings), GraphError> {
     let (Values::Integers(ends), &[2, count]) = (&index.values, index.shape.as_slice()) else {
         return Err(wrong("edge_index", format!("must be integers (2, edges), not {:?}", index.shape)));
     };
-    let mut graph = empty();
+    let mut graph = Graph::empty();
     let integer = |value: i64| u32::try_from(value).map_err(|_| wrong("edge_index", format!("names no node: {value}")));
     for at in 0..count {
         let (source, target) = (integer(ends[at])?, integer(ends[count + at])?);
@@ -423,119 +410,6 @@ fn class_of(label: f64) -> Option<i64> {
         label if label.fract() == 0.0 && label.abs() < f64::from(u32::MAX) => Some(label as i64),
         _ => None,
     }
-}
-
-/// A folder of the Open Graph Benchmark: `raw/edge.csv.gz`, `raw/num-node-list.csv.gz`, and where known
-/// `raw/node-feat.csv.gz`, `raw/node-label.csv.gz`, `raw/node_year.csv.gz`, `split/*/{train,valid,test}.csv.gz`.
-fn ogb(folder: &Path) -> Result<(Graph, ImportFindings), GraphError> {
-    let raw = if folder.join("raw").is_dir() { folder.join("raw") } else { folder.to_owned() };
-    let table = |path: PathBuf| -> Result<Option<Table>, GraphError> {
-        let plain = path.with_extension("");
-        let path = if path.exists() { path } else { plain };
-        if path.exists() { Table::read(&path, HeaderLine::Absent).map(Some) } else { Ok(None) }
-    };
-    let need = |name: &str| {
-        let missing = || GraphError::malformed(&raw, format!("a folder of the Open Graph Benchmark has: {name}"));
-        table(raw.join(name))?.ok_or_else(|| missing().hinted("give the folder that holds raw/ and split/"))
-    };
-    let integer = |table: &Table, row: &TableRow, column: usize| -> Result<u32, GraphError> {
-        let text = table.text(row, column)?;
-        // Labels are written as floats where some are missing.
-        let text = text.strip_suffix(".0").unwrap_or(text);
-        text.parse().map_err(|_| table.wrong(row, column, &format!("is no number of a node or class: {text}")))
-    };
-    let mut graph = empty();
-    let counts = need("num-node-list.csv.gz")?;
-    // What has a meaning and is not read: half a data set is another one.
-    let known = ["edge", "num-node-list", "num-edge-list", "node-feat", "node-label", "node_year"];
-    let mut names: Vec<String> = std::fs::read_dir(&raw)
-        .map_err(|error| GraphError::io(&raw, error))?
-        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
-        .collect();
-    names.sort();
-    let strange = |name: &&String| {
-        let stem = name.strip_suffix(".gz").unwrap_or(name).strip_suffix(".csv");
-        stem.is_some_and(|stem| !known.contains(&stem))
-    };
-    if let Some(name) = names.iter().find(strange) {
-        let error = GraphError::malformed(&raw, format!("holds what is not read of such a folder: {name}"));
-        return Err(error.hinted("take the file out of the folder to go without it"));
-    }
-    let [row] = counts.rows() else {
-        return Err(GraphError::malformed(&raw, format!("holds {} graphs, one is expected", counts.rows().len())));
-    };
-    graph.nodes = integer(&counts, row, 0)? as usize;
-    let edges = need("edge.csv.gz")?;
-    for row in edges.rows() {
-        let ends = [integer(&edges, row, 0)?, integer(&edges, row, 1)?];
-        if let Some(at) = ends.iter().position(|&end| end as usize >= graph.nodes) {
-            return Err(edges.wrong(row, at, &format!("names no node: {}", ends[at])));
-        }
-        graph.edges.push(Edge { source: ends[0], target: ends[1], weight: 1.0, time: 0.0 });
-    }
-    if let Some(features) = table(raw.join("node-feat.csv.gz"))? {
-        let mut values = Vec::new();
-        let mut width = 0;
-        for row in features.rows() {
-            let first = values.len();
-            for column in 0.. {
-                if features.text(row, column).is_err() {
-                    break;
-                }
-                values.push(features.number(row, column)? as f32);
-            }
-            width = values.len() - first;
-        }
-        graph.features = (width > 0).then(|| Arc::new(Features::new(width, values)));
-    }
-    if let Some(labels) = table(raw.join("node-label.csv.gz"))? {
-        if let Some(row) = labels.rows().iter().find(|row| row.width() != 1) {
-            let message = format!("has {} labels: one class a node is learnt", row.width());
-            let error = labels.wrong(row, 0, &message);
-            return Err(error.hinted("leave one column of labels, of integers"));
-        }
-        let known = |row: &TableRow| labels.text(row, 0).is_ok_and(|text| !text.is_empty() && text != "nan");
-        let label = |row| if known(row) { integer(&labels, row, 0).map(Some) } else { Ok(None) };
-        graph.labels = labels.rows().iter().map(label).collect::<Result<_, _>>()?;
-        let most = graph.labels.iter().flatten().copied().max().map_or(0, |most| most as usize + 1);
-        if most > graph.nodes {
-            return Err(GraphError::malformed(&raw, format!("more classes than nodes: {most}")));
-        }
-        graph.classes = (0..most).map(|class| class.to_string()).collect();
-    }
-    if let Some(years) = table(raw.join("node_year.csv.gz"))? {
-        graph.times = years.rows().iter().map(|row| years.number(row, 0)).collect::<Result<_, _>>()?;
-    }
-    if graph.features.is_none() && graph.labels.is_empty() && graph.times.is_empty() {
-        are_believable(&raw, graph.nodes, graph.edges.len())?;
-    }
-    let splits = std::fs::read_dir(folder.join("split")).map(|entries| {
-        let mut paths: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
-        paths.sort();
-        paths
-    });
-    let splits = splits.unwrap_or_default();
-    if let [_, _, ..] = splits[..] {
-        let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let names = splits.iter().map(name).collect::<Vec<_>>().join(", ");
-        let error = GraphError::malformed(&folder.join("split"), format!("holds several splits: {names}"));
-        return Err(error.hinted("leave the folder of one of them there"));
-    }
-    if let Some(split) = splits.first() {
-        graph.parts = vec![NodeSplit::None; graph.nodes];
-        for (name, part) in [("train", NodeSplit::Train), ("valid", NodeSplit::Validation), ("test", NodeSplit::Test)] {
-            let Some(table) = table(split.join(format!("{name}.csv.gz")))? else { continue };
-            for row in table.rows() {
-                let node = integer(&table, row, 0)? as usize;
-                match graph.parts.get_mut(node) {
-                    Some(place @ NodeSplit::None) => *place = part,
-                    Some(_) => return Err(table.wrong(row, 0, &format!("is in another part, too: {node}"))),
-                    None => return Err(table.wrong(row, 0, &format!("names no node: {node}"))),
-                }
-            }
-        }
-    }
-    Graph::new(&raw, graph)
 }
 
 #[cfg(test)]

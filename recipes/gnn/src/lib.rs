@@ -21,6 +21,7 @@ pub mod model;
 mod node_link;
 pub mod nodes;
 mod npz;
+mod ogb;
 pub mod online;
 mod opened;
 pub mod profile;
