@@ -38,7 +38,7 @@ enum MethodName {
     Factors,
 }
 
-/// A finite number that is not zero.
+/// A finite number above zero.
 fn weight(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|weight: &f64| weight.is_finite() && *weight > 0.0);
     number.ok_or_else(|| "must be a number above 0".to_owned())
