@@ -108,7 +108,7 @@ impl AdapterCommitment {
     }
 
     /// The same commitment, said to be to the result of the training whose transcript has this root: a commitment of
-    /// another digest, under the same opening. A stack names none: its parts name theirs.
+    /// another digest, under the same opening. On a stack it changes nothing: its parts name theirs.
     #[must_use]
     pub fn of_transcript(self, root: Digest) -> Self {
         Self { transcript: self.parts.is_empty().then_some(root), ..self }

@@ -105,6 +105,9 @@ pub enum CheckFailed {
     /// A commitment is no stack of the parts that it names.
     #[error("stack: {0}")]
     Stack(String),
+    /// The products of parts of a stack are divided by powers that do not meet.
+    #[error("stack: {0}")]
+    StackScales(String),
     /// The opening's bytes are not canonical.
     #[error("opening encoding: {0}")]
     OpeningEncoding(EncodingError),
@@ -134,7 +137,7 @@ impl CheckFailed {
             Self::SealedEncoding(_) => "sealed encoding",
             Self::SealedProof => "sealed proof",
             Self::SealedLink => "sealed link",
-            Self::Stack(_) => "stack",
+            Self::Stack(_) | Self::StackScales(_) => "stack",
             Self::OpeningEncoding(_) => "opening encoding",
             Self::Opening(_) => "opening",
         }
@@ -169,6 +172,7 @@ mod tests {
             SealedProof,
             SealedLink,
             Stack("weights".to_owned()),
+            StackScales("scales".to_owned()),
             OpeningEncoding(encoding),
             Opening(0),
         ] {

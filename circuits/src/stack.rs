@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use ftk_kernels::grid::MAX_SHIFT;
+use ftk_kernels::grid::MAX_SHIFT as GRID_SHIFT;
 use group::GroupEncoding;
 
 use crate::bytes::{EncodingError, Reader, header};
@@ -36,9 +36,12 @@ fn refuse<T>(reason: impl Into<String>) -> Result<T, CheckFailed> {
 /// [`CheckFailed::Stack`] with what keeps parts from standing side by side: fewer than two, one twice, a stack among them,
 /// other bases or sites, ranks that differ from site to site, columns of another length, scales that do not meet.
 pub fn stack(parts: &[&AdapterCommitment], halvings: &[i32]) -> Result<AdapterCommitment, CheckFailed> {
-    let (&[first, ref others @ ..], true) = (parts, parts.len() > 1 && halvings.len() == parts.len()) else {
+    let (&[first, ref others @ ..], true) = (parts, parts.len() > 1) else {
         return refuse(format!("needs two parts or more, and has: {}", parts.len()));
     };
+    if halvings.len() != parts.len() {
+        return refuse(format!("has {} parts and weights: {}", parts.len(), halvings.len()));
+    }
     let digests: Vec<Digest> = parts.iter().map(|part| part.digest()).collect();
     for (at, (part, digest)) in parts.iter().zip(&digests).enumerate() {
         if digests[..at].contains(digest) {
@@ -75,17 +78,17 @@ pub fn stack(parts: &[&AdapterCommitment], halvings: &[i32]) -> Result<AdapterCo
         let shape = &first.shapes()[site];
         if let Some(other) = sums.iter().position(|sum| *sum != sums[0]) {
             let (of_first, own) = (sums[0], sums[other]);
-            return refuse(format!(
-                "scales of {} are 2^-{of_first} and, of part {}, 2^-{own}",
-                shape.name, digests[other]
-            ));
+            let (site, part) = (&shape.name, digests[other]);
+            return Err(CheckFailed::StackScales(format!(
+                "scales of {site} are 2^-{of_first} and, of part {part}, 2^-{own}"
+            )));
         }
         // As the first has it, if what is left to B is a scale that a factor may have.
-        let most = MAX_SHIFT as i32;
+        let most = GRID_SHIFT as i32;
         let shift_a = i32::from(shape.shift_a).min(sums[0]).max(sums[0] - most);
         let shift_b = sums[0] - shift_a;
         if sums[0] < 0 || shift_a > most {
-            return refuse(format!("scale of {} is none that factors may have: 2^-{}", shape.name, sums[0]));
+            return refuse(format!("scale of {} is none that factors may have: 2^{}", shape.name, -sums[0]));
         }
         Ok(SiteShape { rank, shift_a: shift_a as u8, shift_b: shift_b as u8, ..shape.clone() })
     });
@@ -227,7 +230,6 @@ pub(crate) fn begin<'k>(
     if commitment.parts().is_empty() {
         return registration::begin(key, commitment, registration, stop);
     }
-    commitment.check_key(key)?;
     go_on(stop)?;
     let (mut seed, mut checks) = (Absorb::new(Tag::BatchWeights), Vec::new());
     for (StackPart { commitment, registration }, _) in stack_parts(commitment, registration)? {

@@ -90,9 +90,15 @@ fn what_cannot_stand_side_by_side_is_refused_by_name() {
     let expected = format!("stack: scales of q are 2^-26 and, of part {}, 2^-27", digest(&two));
     assert_eq!(refused(&[&one, &two], &[0, 1]), expected);
     assert_eq!(refused(&[&one, &two], &[40, 40]), "stack: scale of q is none that factors may have: 2^-66");
-    let many = [part(1, 64), part(2, 64), part(3, 1)];
+    let many = [part(1, 64), part(2, 64), part(3, 64)];
     let many: Vec<&Case> = many.iter().collect();
-    assert!(refused(&many, &[0; 3]).starts_with("stack: "), "ranks or columns");
+    assert_eq!(refused(&many, &[0; 3]), "stack: ranks together are more than 128: 192");
+    let below = refused(&[&one, &two], &[-40, -40]);
+    assert_eq!(below, "stack: scale of q is none that factors may have: 2^14");
+    let [slim, wide] = [1, 96].map(|rank| Case::with(factors(5, &[shape("q", rank, 4000, 4000)])));
+    let expected = format!("stack: part has columns of 2^9 rows in the place of 2^8: {}", digest(&wide));
+    assert_eq!(refused(&[&slim, &wide], &NO_HALVING), expected);
+    assert_eq!(refused(&[&one, &two], &[0, 0, 0]), "stack: has 2 parts and weights: 3");
     let mut nested = stacked(&[&one, &two], &NO_HALVING);
     let third = part(4, 2);
     nested.key = third.key;
@@ -147,12 +153,24 @@ fn each_forged_stack_is_refused_by_name() {
     let base = forged(&|bytes| bytes[12 + 4] ^= 1);
     assert!(refused(&base, &honest).starts_with("stack: is for another base than its parts: "));
 
+    // A site left out, with the columns that it alone needs: all that is left is as it should be.
+    let fewer = forged(&|bytes| {
+        bytes.truncate(bytes.len() - 4 * 32);
+        let entry = 2 + "v".len() + 3 * 4 + 2;
+        drop(bytes.drain(points_at - entry..points_at));
+        bytes[names_at + 2 * 32] = 1;
+    });
+    assert_eq!(refused(&fewer, &honest), "stack: is not that of its parts");
+
     // A part that is not registered, one with the registration of another, one that was opened by nobody.
     let crossed = [one.clone(), StackPart { registration: three.registration.clone(), ..two.clone() }];
     assert_eq!(verify_registration(key, &whole, &stack_registration(&crossed)), Err(CheckFailed::RegistrationProof));
     let empty = [one.clone(), StackPart { registration: Vec::new(), ..two.clone() }];
     let truncated = CheckFailed::RegistrationEncoding(EncodingError::Truncated);
     assert_eq!(verify_registration(key, &whole, &stack_registration(&empty)), Err(truncated.clone()));
+    let other_key = super::support::key(whole.k() + 1);
+    let registration = stack_registration(&honest);
+    assert_eq!(verify_registration(other_key, &whole, &registration), Err(CheckFailed::Key(whole.k())));
     // A plain registration is none of a stack, and a stack's none of a plain commitment.
     let tag = CheckFailed::RegistrationEncoding(EncodingError::Tag);
     assert_eq!(verify_registration(key, &whole, &one.registration), Err(tag));
