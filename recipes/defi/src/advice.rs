@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::evaluate::{Interval, MIN_BLOCKS, PolicyRuns, compare_at, utilities};
 
-/// Chance of advising what is no better than nothing, where nothing is: twice a twentieth over both ends.
+/// Chance that any maker's interval misses what is so, at either end; half of it, at the lower end, is the chance of
+/// advising what is no better than nothing.
 const LEVEL: f64 = 0.05;
 
 /// What whoever follows the advice is called in the table.

@@ -271,12 +271,22 @@ pub const MIN_BLOCKS: usize = 5 * RUN;
 /// The difference of two runs' sums over the same blocks, by drawing runs of `RUN` neighbouring blocks with
 /// replacement (Künsch 1989), percentiles; of too few blocks without ends.
 pub fn compare(first: &[f64], second: &[f64], seed: u64) -> Interval {
-    compare_at(first, second, seed, 0.025)
+    compare_at(first, second, seed, BEYOND)
+}
+
+/// Draws of an interval.
+const DRAWS: usize = 2000;
+/// The share of draws beyond either end of an interval that holds 95 % of them.
+const BEYOND: f64 = 0.025;
+
+/// The percentiles beyond which such a share of the draws lies at either end.
+fn ends(mut draws: Vec<f64>, tail: f64) -> [Option<f64>; 2] {
+    draws.sort_by(f64::total_cmp);
+    [tail, 1.0 - tail].map(|share| Some(draws[((DRAWS - 1) as f64 * share).round() as usize]))
 }
 
 /// [`compare`] with such a share of the draws beyond either end.
 pub fn compare_at(first: &[f64], second: &[f64], seed: u64, tail: f64) -> Interval {
-    const DRAWS: usize = 2000;
     let differences: Vec<f64> = first.iter().zip(second).map(|(a, b)| a - b).collect();
     let count = differences.len();
     let total: f64 = differences.iter().sum();
@@ -284,7 +294,7 @@ pub fn compare_at(first: &[f64], second: &[f64], seed: u64, tail: f64) -> Interv
         return Interval { mean: total, low: None, high: None };
     }
     let mut chance = Chance::new(seed);
-    let mut sums: Vec<f64> = (0..DRAWS)
+    let sums: Vec<f64> = (0..DRAWS)
         .map(|_| {
             let mut sum = 0.0;
             let mut taken = 0;
@@ -298,9 +308,8 @@ pub fn compare_at(first: &[f64], second: &[f64], seed: u64, tail: f64) -> Interv
             sum
         })
         .collect();
-    sums.sort_by(f64::total_cmp);
-    let at = |share: f64| sums[((DRAWS - 1) as f64 * share).round() as usize];
-    Interval { mean: total, low: Some(at(tail)), high: Some(at(1.0 - tail)) }
+    let [low, high] = ends(sums, tail);
+    Interval { mean: total, low, high }
 }
 
 /// Least windows of an interval over windows.
@@ -309,17 +318,15 @@ pub const MIN_WINDOWS: usize = 20;
 /// The mean of a figure over windows, each of which is drawn for itself, with replacement, percentiles; without ends
 /// where there are fewer than [`MIN_WINDOWS`].
 pub fn over_windows(figures: &[f64], seed: u64) -> Interval {
-    const DRAWS: usize = 2000;
     let (count, mean) = (figures.len(), mean(figures));
     if count < MIN_WINDOWS {
         return Interval { mean, low: None, high: None };
     }
     let mut chance = Chance::new(seed);
     let mut draw = || (0..count).map(|_| figures[chance.below(count as u64) as usize]).sum::<f64>() / count as f64;
-    let mut means: Vec<f64> = (0..DRAWS).map(|_| draw()).collect();
-    means.sort_by(f64::total_cmp);
-    let at = |share: f64| means[((DRAWS - 1) as f64 * share).round() as usize];
-    Interval { mean, low: Some(at(0.025)), high: Some(at(0.975)) }
+    let means: Vec<f64> = (0..DRAWS).map(|_| draw()).collect();
+    let [low, high] = ends(means, BEYOND);
+    Interval { mean, low, high }
 }
 
 /// A line of the table.
