@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ftk_adapters::peft;
-use ftk_bases::HubName;
+use ftk_bases::{HubName, TEXT_FILES};
 
 use super::card::CARD;
 use super::{Advice, Outcome};
@@ -29,18 +29,8 @@ pub struct Settings {
 
 /// Files of adapters that are for everybody.
 const ADAPTER: [&str; 2] = [peft::CONFIG, peft::FACTORS];
-/// Files of models, weights aside, and of either.
-const MODEL: [&str; 2] = ["config.json", "generation_config.json"];
-const EITHER: [&str; 8] = [
-    CARD,
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "vocab.json",
-];
+/// The file of models beside weights and what [`TEXT_FILES`] are.
+const MODEL: &str = "config.json";
 
 /// Pushes, and prints the commit.
 ///
@@ -66,24 +56,35 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
 
 /// The names of files that are pushed, and of what stays.
 fn parted(folder: &Path) -> Result<(Vec<String>, Vec<String>)> {
-    let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
-    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-    let mut names: Vec<String> = names.collect::<std::io::Result<_>>().with_context(|| folder.display().to_string())?;
-    names.sort();
+    let mut names = listed(folder)?;
+    // Templates lie in a folder of their own.
+    let holds_texts = |name: &str| TEXT_FILES.iter().any(|file| file.starts_with(&format!("{name}/")));
+    for name in names.extract_if(.., |name| holds_texts(name)).collect::<Vec<_>>() {
+        names.extend(listed(&folder.join(&name))?.into_iter().map(|file| format!("{name}/{file}")));
+    }
     let has = |name: &str| names.iter().any(|own| own == name);
     let adapter = has(peft::CONFIG);
     if adapter {
         // What cannot be read here cannot be used elsewhere.
         peft::survey(folder)?;
-    } else if !(has(MODEL[0]) && names.iter().any(|name| is_weights(name))) {
+    } else if !(has(MODEL) && names.iter().any(|name| is_weights(name))) {
         let hint = "give a folder that holds adapter_config.json, or config.json and safetensors";
         return Err(Advice::new(format!("neither an adapter nor a model: {}", folder.display()), hint).into());
     }
     let public = |name: &String| {
-        let own = if adapter { ADAPTER.contains(&&**name) } else { MODEL.contains(&&**name) || is_weights(name) };
-        (own || EITHER.contains(&&**name)) && folder.join(name).is_file()
+        let own = if adapter { ADAPTER.contains(&&**name) } else { name == MODEL || is_weights(name) };
+        (own || name == CARD || TEXT_FILES.contains(&&**name)) && folder.join(name).is_file()
     };
     Ok(names.into_iter().partition(public))
+}
+
+/// What is in a folder, in the order of names.
+fn listed(folder: &Path) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let mut names: Vec<String> = names.collect::<std::io::Result<_>>().with_context(|| folder.display().to_string())?;
+    names.sort();
+    Ok(names)
 }
 
 /// Whether a file is of a model's weights, or says in which files they are.

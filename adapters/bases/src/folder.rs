@@ -24,7 +24,7 @@ pub(super) use self::tensors::check_finite;
 #[cfg(feature = "hub")]
 pub(super) use self::tensors::{SHARDS, WEIGHTS, shards};
 use self::tensors::{TensorPlace, locate};
-pub(super) use self::texts::TEXT_FILES;
+pub use self::texts::TEXT_FILES;
 #[cfg(feature = "hub")]
 pub(super) use self::texts::TOOL_TEMPLATE;
 pub use self::texts::stored_template;

@@ -30,7 +30,7 @@ use ftk_adapters::hint;
 
 pub use chat::{ChatTemplate, Date, Message};
 pub use error::ModelError;
-pub use folder::stored_template;
+pub use folder::{TEXT_FILES, stored_template};
 pub use gguf::adapter::{GgufAdapter, read_adapter, write_adapter};
 pub use hold::Hold;
 pub use hub_name::HubName;

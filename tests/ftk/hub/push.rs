@@ -1,12 +1,13 @@
 //! What goes to the hub, and what the hub says to whoever asks.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::Hub;
 use super::upload::PUSHED;
-use crate::run::{ftk, stderr, succeed};
+use crate::run::{fixture, ftk, stderr, succeed};
 
 #[test]
 fn the_doctor_says_who_one_is_at_the_hub_and_what_is_wrong_with_it() {
@@ -84,6 +85,28 @@ fn what_is_pushed_is_what_is_pulled_and_secrets_stay() {
     let pulled = hub.pull(&["--file", "adapter_model.safetensors", "org/polite"]);
     let weights = std::fs::read(Path::new(pulled["path"].as_str().unwrap()).join("adapter_model.safetensors")).unwrap();
     assert!(weights == std::fs::read(run.join("adapter_model.safetensors")).unwrap());
+}
+
+#[test]
+fn templates_of_a_model_go_with_it() {
+    let hub = Hub::new();
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["config.json", "generation_config.json", "model.safetensors"] {
+        std::fs::copy(fixture("micro-llama/base").join(name), folder.path().join(name)).unwrap();
+    }
+    std::fs::create_dir(folder.path().join("additional_chat_templates")).unwrap();
+    for name in ["additional_chat_templates/rag.jinja", "additional_chat_templates/tool_use.jinja", "notes.txt"] {
+        std::fs::write(folder.path().join(name), "x").unwrap();
+    }
+    let mut command = hub.ftk(&["push", "--json", folder.path().to_str().unwrap(), "--to", "org/own", "--dry-run"]);
+    let output = command.output().unwrap();
+    let looked_at: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let files =
+        ["additional_chat_templates/tool_use.jinja", "config.json", "generation_config.json", "model.safetensors"];
+    let pushed = looked_at["files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap());
+    assert_eq!(pushed.collect::<BTreeSet<_>>(), BTreeSet::from(files), "{}", stderr(&output));
+    let stays = stderr(&output);
+    assert!(stays.contains("additional_chat_templates/rag.jinja") && stays.contains("notes.txt"), "{stays}");
 }
 
 #[test]

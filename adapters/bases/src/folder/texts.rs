@@ -15,7 +15,7 @@ use super::super::error::ModelError;
 /// The chat template for conversations with tools, where `chat_template.jinja` is not for them, too.
 pub const TOOL_TEMPLATE: &str = "additional_chat_templates/tool_use.jinja";
 
-/// Files that carry text handling and generation defaults, copied by [`Folder::text_files`].
+/// Files that carry text handling and generation defaults, which go wherever weights go.
 pub const TEXT_FILES: &[&str] = &[
     "tokenizer.json",
     "tokenizer_config.json",
