@@ -60,7 +60,7 @@ struct EmitArgs {
     /// Cores of a run
     #[arg(long, value_name = "COUNT", default_value_t = 2, requires = "emit", value_parser = clap::value_parser!(u16).range(1..))]
     cpus: u16,
-    /// Longest time of a run
+    /// Longest time of a run (slurm, kubernetes)
     #[arg(long, value_name = "MINUTES", requires = "emit")]
     minutes: Option<u32>,
     /// Queue that the work goes to: a partition of Slurm, a local queue of Kueue

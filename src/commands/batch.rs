@@ -25,14 +25,13 @@ use ftk_recipes::batch::{BatchPlan, FollowUps, RunVariant};
 use self::emit::EmitSettings;
 use self::folder::{Digests, RunFolder};
 use self::make::follow;
-use self::member::BatchRun;
+use self::member::{BatchRun, UNKNOWN};
 use self::memory::SharedMemory;
 use self::process::Processes;
 use self::stage::RunStage;
 use super::report::{self, ReportedRun};
 use super::run::MANIFEST;
 use super::stop::StopSignal;
-use super::task::Estimation;
 use super::{Advice, Outcome, tasks, writable_folder};
 use crate::cli::printer::Printer;
 use crate::device::DeviceName;
@@ -65,8 +64,6 @@ pub struct Settings {
 const PAGE: &str = "report.html";
 /// How long a gathering batch waits before it looks at the runs again.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
-/// Bytes of memory of a run whose needs are not known by arithmetic.
-const UNKNOWN: u64 = 1 << 30;
 
 /// Runs what is missing and prints a table of all.
 ///
@@ -205,9 +202,5 @@ fn train(runs: &[&BatchRun], settings: &Settings, processes: &Processes, printer
 
 /// Bytes of memory of a run, as `ftk estimate` says them.
 fn estimate(run: &BatchRun, settings: &Settings) -> u64 {
-    let silent = Printer::new(true, true);
-    let recipe = run.variant.recipe.clone();
-    let asked = Estimation { adapter: None, tokens: 0, offline: settings.offline };
-    let (_, said) = silent.holding(|| tasks::of(recipe.task).estimate(recipe, &asked, &silent));
-    said.get("bytes").and_then(|bytes| bytes["together"].as_u64()).unwrap_or(UNKNOWN)
+    run.estimated(0, settings.offline).get("bytes").and_then(|bytes| bytes["together"].as_u64()).unwrap_or(UNKNOWN)
 }

@@ -132,6 +132,24 @@ fn the_last_task_waits_for_runs_and_does_none() {
 /// What of the published schema of a Job (Kubernetes 1.31, `batch/v1`, as in kubernetes-json-schema's `job-batch-v1.json`)
 /// these files use: keys by their path, with what values are.
 #[test]
+fn what_an_engine_is_told_nothing_by_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = here(place.path(), "idle");
+    for (engine, option, value) in [
+        ("make", "--minutes", "5"),
+        ("make", "--queue", "long"),
+        ("ray", "--image", "image"),
+        ("slurm", "--claim", "claim"),
+    ] {
+        let mut command = ftk(&["batch", "plan.toml", "--emit", engine, "--to", "jobs", option, value]);
+        let output = command.current_dir(&folder).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let told = format!("this engine is told nothing by {option}");
+        assert!(stderr(&output).contains(&told) && !folder.join("jobs").exists(), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn jobs_of_kubernetes_are_those_of_its_schema() {
     let place = tempfile::tempdir().unwrap();
     let folder = here(place.path(), "kubernetes");

@@ -18,19 +18,14 @@ use serde_json::{Value, json};
 
 use self::task_set::TaskSet;
 pub use self::task_set::{EmitSettings, Engine};
-use super::super::task::Estimation;
-use super::super::{Advice, Outcome, tasks, unwritable};
-use super::member::BatchRun;
+use super::super::{Advice, Outcome, unwritable};
+use super::member::{BatchRun, UNKNOWN};
 use crate::cli::printer::Printer;
 use crate::device::DeviceName;
 
-/// Bytes that a task needs whose needs are not known by arithmetic.
-const UNKNOWN: u64 = 1 << 30;
 /// What the process itself takes, and a share for what arithmetic does not see.
 const PROCESS: u64 = 128 << 20;
 const MARGIN: u64 = 4;
-/// What gathering takes.
-const GATHERING: u64 = 512 << 20;
 
 /// Writes the files of an engine and says how its work is begun.
 ///
@@ -45,6 +40,9 @@ pub(super) fn write(
     printer: &Printer,
 ) -> Result<Outcome> {
     let EmitSettings { engine, to, .. } = emit;
+    if let Some(option) = emit.idle() {
+        return Err(Advice::new(format!("this engine is told nothing by {option}"), "leave it out").into());
+    }
     let staged = Staged::new(to, There::Stays).map_err(|error| unwritable(to, &error))?;
     let plan_path = std::path::absolute(path).context("there is no current folder")?;
     let folder = plan_path.parent().unwrap_or(Path::new("/")).to_owned();
@@ -63,8 +61,7 @@ pub(super) fn write(
         folder,
         parts,
         memory: memory + memory / MARGIN + PROCESS,
-        gathering: GATHERING,
-        gpu: place.to_string().starts_with("cuda"),
+        gpu: matches!(place, DeviceName::Cuda(_)),
         more,
         settings: emit,
     };
@@ -92,13 +89,10 @@ pub(super) fn write(
 
 /// Bytes of memory that a run and what follows it need at once, as `ftk estimate` says them.
 fn memory(run: &BatchRun, then: &FollowUps, offline: bool) -> u64 {
-    let silent = Printer::new(true, true);
-    let recipe = run.variant.recipe.clone();
     // The prompt is counted as text is: some three bytes a token.
     let tokens =
         then.prove.as_ref().map_or(0, |prove| u64::from(prove.max_tokens) + prove.prompt.len() as u64 / 3 + 16);
-    let asked = Estimation { adapter: None, tokens: tokens.max(1), offline };
-    let (_, said) = silent.holding(|| tasks::of(recipe.task).estimate(recipe, &asked, &silent));
+    let said = run.estimated(tokens.max(1), offline);
     let of = |what: &str, key: &str| said.get(what).and_then(|costs: &Value| costs[key].as_u64());
     let training = of("bytes", "together").unwrap_or(UNKNOWN);
     let committing = of("proof", "commit_memory").filter(|_| then.commit);
@@ -131,7 +125,6 @@ mod tests {
             folder: "/a b/it's".into(),
             parts: 4,
             memory: (3 << 30) + 1,
-            gathering: GATHERING,
             gpu: true,
             more: vec!["--device".to_owned(), "cuda".to_owned(), "--offline".to_owned()],
             settings,

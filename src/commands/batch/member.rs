@@ -3,10 +3,16 @@
 use std::sync::{Mutex, PoisonError};
 
 use ftk_recipes::batch::RunVariant;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::super::task::Estimation;
+use super::super::tasks;
 use super::folder::RunFolder;
 use super::stage::RunStage;
+use crate::cli::printer::Printer;
+
+/// Bytes of memory of a run whose needs are not known by arithmetic.
+pub(super) const UNKNOWN: u64 = 1 << 30;
 
 /// A run of a batch.
 pub(super) struct BatchRun {
@@ -36,6 +42,13 @@ impl BatchRun {
     pub(super) fn refused(&self) -> bool {
         let verdict = self.stages.iter().filter_map(|stage| self.folder.result(stage));
         verdict.into_iter().any(|result| result.get("verdict").is_some_and(|verdict| verdict != "valid"))
+    }
+
+    /// What `ftk estimate` says of it, and of a proof about so many tokens.
+    pub(super) fn estimated(&self, tokens: u64, offline: bool) -> Map<String, Value> {
+        let (silent, recipe) = (Printer::new(true, true), self.variant.recipe.clone());
+        let asked = Estimation { adapter: None, tokens, offline };
+        silent.holding(|| tasks::of(recipe.task).estimate(recipe, &asked, &silent)).1
     }
 
     /// What a run came to, for a program.

@@ -7,9 +7,10 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use super::super::super::Advice;
-use super::task_set::{TaskSet, quoted};
+use super::task_set::{GATHERING, TaskSet, quoted};
 
-/// What fails an index at once is nothing that ftk does: its codes above 1 are tried again.
+/// The exit code that is an answer (a proof is not valid), which another attempt would not change; those above are tried
+/// again.
 const ANSWER_NO: i32 = 1;
 
 /// Files, and the command that begins the work.
@@ -42,13 +43,13 @@ pub(super) fn files(tasks: &TaskSet<'_>, to: &Path) -> Result<(Vec<(&'static str
             "volumes": [{ "name": "runs", "persistentVolumeClaim": { "claimName": claim } }],
         })
     };
-    // Indices begin with 0, parts with 1: the last part is the one that stands for 0.
     let environment = json!([
         { "name": "RAYON_NUM_THREADS", "value": settings.cpus.to_string() },
         { "name": "INDEX", "valueFrom": { "fieldRef": {
             "fieldPath": "metadata.annotations['batch.kubernetes.io/job-completion-index']" } } },
     ]);
     let mut arguments = tasks.run_arguments("$(INDEX)");
+    // Indices begin with 0.
     arguments.push("--from-zero".to_owned());
     let run =
         container("run", json!(arguments), tasks.memory, json!(settings.cpus.to_string()), tasks.gpu, environment);
@@ -79,8 +80,7 @@ pub(super) fn files(tasks: &TaskSet<'_>, to: &Path) -> Result<(Vec<(&'static str
         })
     };
     // No Job waits for another, so that this one looks for itself. It is small, and in no queue.
-    let gather =
-        container("gather", json!(tasks.gather_arguments(true)), tasks.gathering, json!("100m"), false, json!([]));
+    let gather = container("gather", json!(tasks.gather_arguments(true)), GATHERING, json!("100m"), false, json!([]));
     let gathering = json!({ "backoffLimit": 6, "template": { "spec": pod(gather) } });
     let plain = Map::from_iter([("app.kubernetes.io/name".to_owned(), json!("ftk"))]);
     let list = json!({

@@ -1,4 +1,4 @@
-//! make: a target a run, and one that gathers (POSIX make, but for `MAKEFILE_LIST`, which is not used).
+//! make: a target a run, and one that gathers (POSIX make).
 
 use std::path::Path;
 

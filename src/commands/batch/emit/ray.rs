@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::task_set::{TaskSet, quoted};
+use super::task_set::{GATHERING, TaskSet, quoted};
 
 /// The script behind its constants.
 const SCRIPT: &str = r#"
@@ -52,7 +52,7 @@ pub(super) fn files(tasks: &TaskSet<'_>, to: &Path) -> (Vec<(&'static str, Strin
         settings.cpus,
         u8::from(tasks.gpu),
         tasks.memory,
-        tasks.gathering,
+        GATHERING,
         settings.retries + 1,
         json!(folder.display().to_string()),
         json!(format!("@/{parts}")),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::task_set::{TaskSet, quoted, shell};
+use super::task_set::{GATHERING, TaskSet, quoted, shell};
 
 /// Seconds before the end of a job's time at which it is asked to end.
 const NOTICE: u32 = 120;
@@ -45,7 +45,7 @@ pub(super) fn files(tasks: &TaskSet<'_>, to: &Path) -> (Vec<(&'static str, Strin
         command = command.join(" "),
         retries = settings.retries,
     );
-    let mut head = format!("#SBATCH --job-name={name}-gather\n#SBATCH --mem={}M\n", TaskSet::mib(tasks.gathering));
+    let mut head = format!("#SBATCH --job-name={name}-gather\n#SBATCH --mem={}M\n", TaskSet::mib(GATHERING));
     if let Some(queue) = &settings.queue {
         head += &format!("#SBATCH --partition={}\n", quoted(queue));
     }

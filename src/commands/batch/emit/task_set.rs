@@ -5,6 +5,9 @@ use std::path::PathBuf;
 /// How long the last task waits for others where no engine orders them, in seconds.
 const PATIENCE: u64 = 7 * 24 * 3600;
 
+/// Bytes that gathering needs.
+pub(super) const GATHERING: u64 = 512 << 20;
+
 /// An engine that runs tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
@@ -39,6 +42,21 @@ pub struct EmitSettings {
     pub queue: Option<String>,
 }
 
+impl EmitSettings {
+    /// An option that was typed and says nothing to this engine.
+    pub(super) fn idle(&self) -> Option<&'static str> {
+        let queued = matches!(self.engine, Engine::Slurm | Engine::Kubernetes);
+        let contained = self.engine == Engine::Kubernetes;
+        let idle = [
+            ("--minutes", self.minutes.is_some() && !queued),
+            ("--queue", self.queue.is_some() && !queued),
+            ("--image", self.image.is_some() && !contained),
+            ("--claim", self.claim.is_some() && !contained),
+        ];
+        idle.iter().find(|(_, idle)| *idle).map(|(option, _)| *option)
+    }
+}
+
 /// The tasks of a plan.
 pub(super) struct TaskSet<'a> {
     /// What jobs are called.
@@ -51,8 +69,6 @@ pub(super) struct TaskSet<'a> {
     pub(super) parts: usize,
     /// Bytes that the largest run needs.
     pub(super) memory: u64,
-    /// Bytes that gathering needs.
-    pub(super) gathering: u64,
     /// Whether runs need a GPU.
     pub(super) gpu: bool,
     /// Arguments behind the plan that every run has.
