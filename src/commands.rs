@@ -94,15 +94,13 @@ impl Advice {
     }
 }
 
-/// A prompt and how much of an answer is wanted.
+/// A prompt.
 #[derive(Clone, Debug)]
 pub struct Question {
     /// The text.
     pub prompt: String,
     /// Taken as it is, not as a user's message.
     pub raw: bool,
-    /// Most tokens of the answer.
-    pub max_tokens: usize,
 }
 
 impl Question {
@@ -120,6 +118,11 @@ impl Question {
         }
         Ok(ids)
     }
+}
+
+/// A cell of CSV.
+fn csv_cell(cell: &str) -> String {
+    if cell.contains([',', '"', '\n']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
 }
 
 /// What stands in for a recipe: nothing is trained, so `run.out` is never made.

@@ -107,7 +107,7 @@ impl PromptArgs {
         match rows {
             Some(rows) => PromptSource::Rows(rows),
             // One of the two was typed.
-            None => PromptSource::Typed(Question { prompt: prompt.unwrap_or_default(), raw, max_tokens: 0 }),
+            None => PromptSource::Typed(Question { prompt: prompt.unwrap_or_default(), raw }),
         }
     }
 }

@@ -108,8 +108,3 @@ pub fn import(settings: &ImportSettings, printer: &Printer) -> Result<Outcome> {
     }));
     Ok(Outcome::Done)
 }
-
-/// A cell of CSV.
-fn quoted(cell: &str) -> String {
-    if cell.contains([',', '"', '\n']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
-}

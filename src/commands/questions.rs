@@ -119,7 +119,7 @@ pub fn cases(claim: &AskedOutput, inputs: &InputSource, source: &BaseModel) -> R
             Err(Advice::new("this task is about no continuation", "leave it away, or choose another --task").into())
         }
         (_, InputSource::Typed { prompt, raw, .. }) => {
-            let question = Question { prompt: prompt.clone(), raw: *raw, max_tokens: 1 };
+            let question = Question { prompt: prompt.clone(), raw: *raw };
             Ok(vec![about(question.ids(source)?)?])
         }
     }

@@ -374,7 +374,7 @@ fn expectations(
         Expected::Unknown => ExpectedInput::Unknown,
         Expected::Any => ExpectedInput::Any,
         Expected::Prompt { prompt, raw, question } => {
-            let asked = Question { prompt: prompt.clone(), raw: *raw, max_tokens: 1 };
+            let asked = Question { prompt: prompt.clone(), raw: *raw };
             let input = Input::Tokens(asked.ids(tokens()?)?);
             match of_kind(question) {
                 None => ExpectedInput::Inputs(vec![input]),

@@ -9,7 +9,7 @@ use ftk_defi::replay::Terms;
 use ftk_defi::{self as defi, Market};
 use serde_json::json;
 
-use super::super::{Advice, Outcome, writable};
+use super::super::{Advice, Outcome, csv_cell, writable};
 use crate::cli::printer::Printer;
 
 /// What is needed.
@@ -61,7 +61,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         let of = |value: u128| value as f64 / unit;
         let (fees, lost, held) = (of(found.value), money(found.lost), money(found.against_hold));
         let ([in0, in1], [out0, out1], [fees0, fees1]) = (found.tokens[0], found.tokens[1], found.fees);
-        let id = quoted(&position.id);
+        let id = csv_cell(&position.id);
         text +=
             &format!("{id},{fees0},{fees1},{fees:.6},{lost:.6},{held:.6},{},{in0},{in1},{out0},{out1}", found.swaps);
         sums[0] += fees;
@@ -137,9 +137,4 @@ fn market(settings: &Settings) -> Result<Market> {
         return Ok(market);
     }
     Ok(defi::import(&settings.events, None)?.market)
-}
-
-/// A cell of CSV.
-fn quoted(cell: &str) -> String {
-    if cell.contains([',', '"', '\n']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
 }

@@ -14,8 +14,7 @@ use super::super::card::Card;
 use super::super::run::manifest::of_file;
 use super::super::run::refuse_to_replace;
 use super::super::stop::StopSignal;
-use super::super::{Advice, Outcome};
-use super::quoted;
+use super::super::{Advice, Outcome, csv_cell};
 use crate::arithmetic;
 use crate::cli::printer::Printer;
 use crate::train::{Follower, Lock, RunIdentity, Start};
@@ -158,7 +157,7 @@ fn identity(recipe: &Recipe, stream: &FeedbackStream) -> Result<RunIdentity> {
 /// Who rated whom, when and how, as the file of scores has it.
 fn prefix(stream: &FeedbackStream, at: usize) -> String {
     let ([source, target], time, rating) = stream.rating(at);
-    format!("{},{},{time},{rating},", quoted(&source), quoted(&target))
+    format!("{},{},{time},{rating},", csv_cell(&source), csv_cell(&target))
 }
 
 fn line(stream: &FeedbackStream, at: usize, foreseen: &Foresight) -> String {

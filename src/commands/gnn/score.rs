@@ -8,8 +8,7 @@ use ftk_gnn::import::{Origin, import};
 use ftk_gnn::score::{self, Score, ScoreTargets};
 use serde_json::json;
 
-use super::super::{Outcome, writable};
-use super::quoted;
+use super::super::{Outcome, csv_cell, writable};
 use crate::cli::printer::Printer;
 
 /// What is needed.
@@ -37,9 +36,9 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let (graph, _) = import(&Origin::Path(settings.graph.clone()))?;
     let scores = score::run((&settings.base, settings.adapter.as_deref()), &graph, &settings.asked, settings.before)?;
     scores.unread.iter().for_each(|unread| printer.note(unread));
-    let mut text = scores.columns.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(",") + "\n";
+    let mut text = scores.columns.iter().map(|name| csv_cell(name)).collect::<Vec<_>>().join(",") + "\n";
     for Score { ends, class, values, neighbours } in &scores.rows {
-        let names = ends.iter().chain(class).map(|cell| quoted(cell));
+        let names = ends.iter().chain(class).map(|cell| csv_cell(cell));
         let numbers = values.iter().map(|value| format!("{value:.6}"));
         text += &names.chain(numbers).collect::<Vec<_>>().join(",");
         text += "\n";
