@@ -113,6 +113,7 @@ fn processor() -> Symptom {
             ("AVX2", is_x86_feature_detected!("avx2")),
             ("FMA", fused),
             ("AVX-512", is_x86_feature_detected!("avx512f")),
+            ("AVX512-VNNI", is_x86_feature_detected!("avx512vnni")),
             ("AVX512-BF16", is_x86_feature_detected!("avx512bf16")),
         ];
         (!fused, of(&sets))
@@ -142,15 +143,11 @@ fn memory() -> Symptom {
 }
 
 fn devices() -> Symptom {
-    let built = [("cuda", DeviceName::Cuda(0)), ("metal", DeviceName::Metal)];
-    let built = built.iter().filter(|(feature, _)| match *feature {
-        "cuda" => cfg!(feature = "cuda"),
-        _ => cfg!(feature = "metal"),
-    });
+    let known = [(DeviceName::Cuda(0), cfg!(feature = "cuda")), (DeviceName::Metal, cfg!(feature = "metal"))];
     let mut says = vec!["cpu".to_owned()];
-    for (name, device) in built {
+    for (device, _) in known.iter().filter(|(_, built)| *built) {
         match device.open() {
-            Ok(_) => says.push((*name).to_owned()),
+            Ok(_) => says.push(device.to_string()),
             Err(error) => {
                 let remedy = "check the driver; without --device the CPU computes";
                 return Symptom::other("devices", State::Note, format!("cpu; {error}"), remedy);
