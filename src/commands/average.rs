@@ -61,16 +61,16 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let parts: Vec<&Adapter> = adapters.iter().collect();
     let off = |result: &Adapter| -> Result<f64> { Ok(distance(&parts, &weights, result)?) };
     let side_by_side = stacked(&parts, &weights)?;
-    let by_factors = averaged(&parts, &weights).ok();
+    let by_factors = averaged(&parts, &weights);
     let result = match method {
         AverageMethod::Stack => &side_by_side,
-        AverageMethod::Factors => &averaged(&parts, &weights)?,
+        AverageMethod::Factors => by_factors.as_ref().map_err(Clone::clone)?,
     };
     // What is written is on the grid.
     let on_grid = |adapter: &Adapter| adapter.on_grid().context("the average does not fit the 16-bit grid");
     let error = json!({
         "stack": off(&on_grid(&side_by_side)?)?,
-        "factors": by_factors.map(|adapter| off(&on_grid(&adapter)?)).transpose()?,
+        "factors": by_factors.as_ref().ok().map(|adapter| off(&on_grid(adapter)?)).transpose()?,
     });
     let (sites, rank) = save(result, &base, transposed, &staged.path())?;
     Card::default().write(&staged.path())?;
@@ -161,7 +161,7 @@ fn arithmetic(folder: &Path) -> Result<Option<String>> {
     Ok(manifest["arithmetic"].as_str().map(str::to_owned))
 }
 
-/// One finite weight for each of so many adapters.
+/// One weight for each of so many adapters.
 fn weights_of(given: &[f64], count: usize) -> Result<Vec<f64>> {
     if given.is_empty() {
         return Ok(vec![1.0 / count as f64; count]);

@@ -56,12 +56,13 @@ pub fn make(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let halvings = weights.iter().map(|weight| halvings(*weight)).collect::<Result<Vec<_>>>()?;
     let sources: Vec<&AdapterCommitment> = parts.iter().map(|part| &part.commitment).collect();
     let whole = stack(&sources, &halvings).map_err(|failed| advised(&failed))?;
-    let _checking = printer.working("checking registrations");
+    let checking = printer.working("checking registrations");
     let (key, registration) = (commitment_key(whole.k())?, stack_registration(&parts));
     for (part, folder) in parts.iter().zip(commitments) {
         verify_registration(&key, &part.commitment, &part.registration)
             .with_context(|| folder.display().to_string())?;
     }
+    drop(checking);
     let openings = openings(commitments, &parts)?;
     let io = || format!("cannot write to {}", out.display());
     let committed = staged.path().join(COMMITTED);
@@ -184,8 +185,7 @@ fn halvings(weight: f64) -> Result<i32> {
 
 /// What does not stand side by side, with what to do.
 fn advised(failed: &CheckFailed) -> Advice {
-    let scales = failed.to_string().contains("scales of ");
-    let hint = if scales {
+    let hint = if matches!(failed, CheckFailed::StackScales(_)) {
         "have each part committed to once more with --round and the commitments of the others, so that scales meet"
     } else {
         "parts are commitments of one base at the same sites, each of one rank"
