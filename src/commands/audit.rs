@@ -106,7 +106,10 @@ fn judged(settings: &Settings, printer: &Printer) -> Result<AuditFindings> {
     let Settings { run: folder, asked, .. } = settings;
     let Under { transcript, manifest, recipe, mut opened } = open(settings, printer)?;
     let scratch = Temporary::new(&std::env::temp_dir(), "ftk-audit-").context("cannot make a temporary folder")?;
+    let parts = otherwise(&*opened, manifest.as_ref());
     let which = match asked {
+        // Refused in any case: the transcript is looked at first, and no step is computed for it.
+        _ if !parts.is_empty() => Which::Steps([].into()),
         Selection::All => {
             // What the run computed once is computed once here too, and nothing of the run's own is believed.
             opened.begin(scratch.path(), printer)?;
@@ -135,7 +138,6 @@ fn judged(settings: &Settings, printer: &Printer) -> Result<AuditFindings> {
     let audited = audit::audit(subject, &transcript, &which, &mut see);
     bar.finish_and_clear();
     let audited = audited.map_err(|error| blamed(error, &*opened, manifest.as_ref()))?;
-    let parts = otherwise(&*opened, manifest.as_ref());
     if !parts.is_empty() {
         let what = format!("{MANIFEST} says of them otherwise: {}", parts.join(", "));
         return Err(AuditError::from(Refused::new(TranscriptCheck::Run, what)).into());

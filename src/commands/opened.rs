@@ -72,10 +72,13 @@ pub fn check(run: &Path, file: &Path, expect_root: Option<&str>, printer: &Print
     let mut rows = Vec::new();
     for (found, (_, content)) in found.iter().zip(opened.contents()) {
         let steps = match found.steps.as_slice() {
-            [] => "at none of the steps that were opened".to_owned(),
-            steps => format!("at step {}", steps.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")),
+            [] => ", and none of the steps that were opened learnt from it".to_owned(),
+            steps => format!(
+                ", and was learnt from at step {}",
+                steps.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+            ),
         };
-        printer.line(&format!("  row {} is the run's, and was learnt from {steps}", found.row));
+        printer.line(&format!("  row {} is the run's{steps}", found.row));
         rows.push(json!({ "row": found.row, "steps": found.steps, "content": content }));
     }
     printer.line(NOT_SHOWN);

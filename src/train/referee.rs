@@ -110,9 +110,7 @@ fn shown(text: &str) -> Result<ShownRecord, String> {
     let (begins, middle) = entries.split_at(begin);
     let (middle, ends) = middle.split_at(middle.len() - end);
     let parameters = names(begins, Part::Value);
-    let counts =
-        parameters.iter().map(|(_, shape)| shape.iter().try_fold(1u64, |all, &length| all.checked_mul(length)));
-    let counts: Option<Vec<u64>> = counts.collect();
+    let counts: Option<Vec<u64>> = parameters.iter().map(|(_, shape)| numbers(shape)).collect();
     let all = counts.as_ref().and_then(|counts| counts.iter().try_fold(0u64, |all, &count| all.checked_add(count)));
     let Some(counts) = counts.filter(|_| all.is_some_and(|all| all <= NUMBERS)) else {
         return Err("has parameters of too many numbers".to_owned());
@@ -223,6 +221,12 @@ fn optimised(entries: &[Entry], parameters: usize, step: u64) -> Result<(), Stri
         return wrong("updates");
     }
     Ok(())
+}
+
+/// How many numbers a tensor of a shape has; `None` if its strides, those of one without rows as well, are beyond counting.
+fn numbers(shape: &[u64]) -> Option<u64> {
+    shape.iter().try_fold(1u64, |all, &length| all.checked_mul(length.max(1)))?;
+    Some(shape.iter().product())
 }
 
 /// A line as a record has it: everything in one way alone, so that two who say the same have the same bytes.

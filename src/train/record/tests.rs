@@ -434,6 +434,11 @@ fn nobody_is_right_who_does_not_show_it() {
     assert!(verdict.reason.unwrap().contains("not about the same step"));
 }
 
+/// The first line with a text.
+fn begin_of(lines: &[&str], text: &str) -> usize {
+    lines.iter().position(|line| line.contains(text)).unwrap_or_else(|| panic!("there is none: {text}"))
+}
+
 #[test]
 fn a_record_that_contradicts_itself_shows_nothing() {
     let honest = Honest::new();
@@ -468,6 +473,15 @@ fn a_record_that_contradicts_itself_shows_nothing() {
         let changed = lines[line].replace(&String::from(leaf.leaf), &"0".repeat(64));
         assert!(refused(&with(line, &changed)).contains(says));
     }
+    // A part of the state among operations; a mean, and a norm, that is there twice.
+    let line = begin_of(&lines, "\"kind\":\"mean\"");
+    let between = refused(&with(line, &format!("{}\n{}", lines[line], lines[1])));
+    assert_eq!(between, format!("line {}: a part of the state stands between operations", line + 2));
+    for (kind, what) in [("mean", "means"), ("norm", "norms")] {
+        let line = begin_of(&lines, &format!("\"kind\":\"{kind}\""));
+        let twice = refused(&with(line, &format!("{0}\n{0}", lines[line])));
+        assert_eq!(twice, format!("{what} of gradients are not those of a step"));
+    }
     // An update that is left out, done twice, done at another rate, or of other gradients.
     let update = all.iter().rposition(|(_, name)| name == "adam_w").map(|at| all[at].0 + 1).unwrap();
     let without: Vec<&str> = lines.iter().enumerate().filter(|(at, _)| *at != update).map(|(_, line)| *line).collect();
@@ -482,6 +496,8 @@ fn a_record_that_contradicts_itself_shows_nothing() {
     let given = lines.iter().position(|line| line.starts_with("{\"given\":\"weight\"")).unwrap();
     let changed = lines[given].replace("\"weight\"", "\"x\"");
     assert!(refused(&with(given, &changed)).ends_with("cannot be given: x"));
+    assert_eq!(refused(&with(0, "{}")), "line 1 is no beginning of a record");
+    assert_eq!(refused(&with(0, &lines[0].replacen("\"record\":1", "\"record\":2", 1))), "is of another version: 2");
     let changed = lines[0].replacen("\"step\":3", "\"step\":4", 1);
     assert_eq!(refused(&with(0, &changed)), "line 1 does not follow from the transcript's line before");
     assert!(refused("").contains("is empty"));
@@ -505,9 +521,10 @@ fn a_record_that_contradicts_itself_shows_nothing() {
     assert_eq!(verdict.stands(), Some(0), "{verdict:?}");
     // Parameters of more numbers than there are.
     let mut many: Value = serde_json::from_str(lines[1]).unwrap();
-    many["shape"] = serde_json::json!([1u64 << 32, 1u64 << 32]);
-    let many = many.to_string();
-    assert_eq!(refused(&with(1, &many)), "has parameters of too many numbers");
+    for shape in [vec![1u64 << 32, 1 << 32], vec![1 << 33], vec![0, 1 << 63, 1 << 63]] {
+        many["shape"] = serde_json::json!(shape);
+        assert_eq!(refused(&with(1, &many.to_string())), "has parameters of too many numbers", "{shape:?}");
+    }
     assert_eq!(refused(&with(at, "{}")), format!("line {} is no line of a record", at + 1));
     // Its transcript claims another state than the record ends with.
     let theirs = rechained(&honest.transcript, |steps| steps[2].after.first = blake3::hash(b"other"));
