@@ -86,7 +86,7 @@ fn a_template_for_tools_is_taken_where_there_are_tools() {
     };
     let text = |row: &Value| String::from_utf8(look(row).stdout).unwrap();
     assert!(stderr(&look(&with)).contains(":1:tools: the chat template writes no tools"));
-    let for_tools = "T{{ tools | tojson }}".to_owned() + CHATML;
+    let for_tools = "TOOLS:{{ tools | tojson }}".to_owned() + CHATML;
     let config = model.join("tokenizer_config.json");
     let mut listed: Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
     listed["chat_template"] =
@@ -102,9 +102,9 @@ fn a_template_for_tools_is_taken_where_there_are_tools() {
         }
         for tools in [json!([{"name": "f"}]), json!("[{\"name\": \"f\"}]")] {
             with["tools"] = tools;
-            assert!(text(&with).contains("T[[[{\"name\": \"f\"}]"), "{}", text(&with));
+            assert!(text(&with).contains("TOOLS:[[[{\"name\": \"f\"}]"), "{}", text(&with));
         }
-        assert!(!text(&without).contains('T') && text(&without).contains("<|im_start|>"), "{}", text(&without));
+        assert!(!text(&without).contains("TOOLS:") && text(&without).contains("<|im_start|>"), "{}", text(&without));
         // What such a template writes of a turn is asked of it, and not of the other.
         let mut called = with.clone();
         called["messages"][1] = json!({"role": "assistant", "content": "", "tool_calls": [{"name": "f"}]});
