@@ -56,7 +56,10 @@ pub fn abandon(end: impl FnOnce()) {
     while held.whole > 0 {
         held = BREAKABLE.wait(held).unwrap_or_else(PoisonError::into_inner);
     }
-    held.folders.iter().for_each(|folder| drop(fs::remove_dir_all(folder)));
+    for folder in &held.folders {
+        // Another thread may write a file into it while the others go.
+        while matches!(fs::remove_dir_all(folder), Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty) {}
+    }
     end();
 }
 
@@ -83,11 +86,12 @@ impl Temporary {
     pub fn new(parent: &Path, prefix: &str) -> io::Result<Self> {
         sweep(parent, prefix);
         loop {
+            let mut held = held();
             let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(parent).map_err(nameless)?;
             let lock = foreign::open_folder(folder.path()).ok().filter(|file| file.lock().is_ok());
             // Somebody may have swept it out before it was locked.
             if folder.path().exists() {
-                held().folders.push(folder.path().to_owned());
+                held.folders.push(folder.path().to_owned());
                 return Ok(Self { folder, _lock: lock });
             }
         }
@@ -101,7 +105,10 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        held().folders.retain(|folder| folder != self.folder.path());
+        let mut held = held();
+        held.folders.retain(|folder| folder != self.folder.path());
+        // Now, so that a signal does not end the process in the middle; the folder itself then has nothing left to do.
+        drop(fs::remove_dir_all(self.folder.path()));
     }
 }
 
@@ -290,6 +297,7 @@ pub fn probe_folder(path: &Path) -> io::Result<()> {
 }
 
 fn probe(folder: &Path) -> io::Result<()> {
+    let _held = held();
     tempfile::Builder::new().prefix(PREFIX).tempfile_in(folder).map(drop).map_err(nameless)
 }
 

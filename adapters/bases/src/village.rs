@@ -43,14 +43,14 @@ pub(super) fn temporary(base: &[(&str, &[u8])]) -> Result<Temporary, ModelError>
 /// # Errors
 /// [`ModelError::Write`].
 pub fn unpack(folder: &Path) -> Result<(), ModelError> {
+    let base = folder.join("base");
+    std::fs::create_dir_all(&base).map_err(|source| ModelError::Write { path: folder.to_owned(), source })?;
     write(folder, &RUN)?;
-    write(&folder.join("base"), &BASE)
+    write(&base, &BASE)
 }
 
 fn write(folder: &Path, files: &[(&str, &[u8])]) -> Result<(), ModelError> {
-    let all = || {
-        std::fs::create_dir_all(folder)?;
-        files.iter().try_for_each(|(name, bytes)| std::fs::write(folder.join(name), bytes))
-    };
-    all().map_err(|source| ModelError::Write { path: folder.to_owned(), source })
+    let mut each = files.iter();
+    each.try_for_each(|(name, bytes)| std::fs::write(folder.join(name), bytes))
+        .map_err(|source| ModelError::Write { path: folder.to_owned(), source })
 }

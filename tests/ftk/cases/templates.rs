@@ -84,7 +84,8 @@ fn a_template_for_tools_is_taken_where_there_are_tools() {
         let mut command = ftk(&["data", "preview", "--data"]);
         command.arg(folder.path().join("rows.jsonl")).arg("--base").arg(&model).output().unwrap()
     };
-    let text = |row: &Value| String::from_utf8(look(row).stdout).unwrap();
+    // Without the marks of what is scored.
+    let text = |row: &Value| String::from_utf8(look(row).stdout).unwrap().replace("[[", "").replace("]]", "");
     assert!(stderr(&look(&with)).contains(":1:tools: the chat template writes no tools"));
     let for_tools = "TOOLS:{{ tools | tojson }}".to_owned() + CHATML;
     let config = model.join("tokenizer_config.json");
@@ -102,7 +103,7 @@ fn a_template_for_tools_is_taken_where_there_are_tools() {
         }
         for tools in [json!([{"name": "f"}]), json!("[{\"name\": \"f\"}]")] {
             with["tools"] = tools;
-            assert!(text(&with).contains("TOOLS:[[[{\"name\": \"f\"}]"), "{}", text(&with));
+            assert!(text(&with).contains("TOOLS:[{\"name\": \"f\"}]"), "{}", text(&with));
         }
         assert!(!text(&without).contains("TOOLS:") && text(&without).contains("<|im_start|>"), "{}", text(&without));
         // What such a template writes of a turn is asked of it, and not of the other.
