@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ftk_adapters::names::PathPattern;
 use ftk_bases::Hold;
 use ftk_bases::hub_name::{self, HubName};
+use ftk_networks::graphs::{GraphNetworkKind, MessageKind};
 
 use crate::error::RecipeError;
 use crate::gnn::{Contrast, FRESH, Gnn, Objective, Split};
@@ -122,6 +123,10 @@ impl Gnn {
         let [train, validation] = self.shares;
         let shares = share(train) && train > 0.0 && share(validation) && train + validation < 1.0;
         need(shares, "gnn.shares", "must be two shares that leave something to test on")?;
+        let weighed = self.messages == MessageKind::Weighed;
+        let gat = self.network == GraphNetworkKind::Gat;
+        need(!weighed || !gat, "gnn.messages", "must be \"alike\" for \"gat\", which weighs messages itself")?;
+        need(!weighed || self.neighbours.is_none(), "gnn.messages", "must be \"alike\" where neighbours are drawn")?;
         if let Some(neighbours) = &self.neighbours {
             need(!neighbours.is_empty() && !neighbours.contains(&0), "gnn.neighbours", "must be numbers above 0")?;
         }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ftk_networks::graphs::{GraphNetworkKind, Head, PairScorer};
+use ftk_networks::graphs::{GraphNetworkKind, Head, MessageKind, PairScorer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,8 @@ pub struct Gnn {
     pub hidden: usize,
     /// Heads of a fresh `gat`.
     pub heads: usize,
+    /// How much the messages of neighbours weigh in a fresh `gcn`, `sage` or `sage-gcn`.
+    pub messages: MessageKind,
     /// What a fresh network ends in.
     pub head: Head,
     /// How a fresh network scores a pair (objective `links`).
@@ -95,6 +97,7 @@ impl Default for Gnn {
             layers: 2,
             hidden: 16,
             heads: 8,
+            messages: MessageKind::Alike,
             head: Head::Convolution,
             scorer: PairScorer::Product,
             train_head: false,
@@ -166,6 +169,11 @@ pub(crate) fn keys(gnn: Option<&Gnn>, dpo: &Dpo) -> Vec<TakenKey> {
         TakenKey::new("gnn.layers"),
         TakenKey::new("gnn.hidden"),
         TakenKey::new("gnn.heads"),
+        TakenKey::when(
+            "gnn.messages",
+            matches!(objective, Objective::Classes | Objective::Contrast),
+            "is for objective = \"classes\" or \"contrast\"",
+        ),
         TakenKey::new("gnn.head"),
         TakenKey::when("gnn.scorer", objective == Objective::Links, "is for objective = \"links\""),
         TakenKey::new("gnn.train_head"),

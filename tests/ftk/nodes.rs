@@ -215,6 +215,65 @@ fn nodes_are_sealed() {
     assert_eq!(MADE.verify(&changed, Some(&MADE.root))["check"], "sealed proof");
 }
 
+/// A base that weighs messages proves what it says of the graph with these weights, and of no other.
+#[test]
+fn weights_of_edges_enter_what_is_proved() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| text(&folder.path().join(name)).to_owned();
+    let [base, trained, adapter, commitment, bundle] =
+        ["base", "base/base", "adapter", "commitment", "bundle"].map(place);
+    let edges = std::fs::read_to_string(guilds().join("edges.csv")).unwrap();
+    let nodes = text(&guilds().join("nodes.csv")).to_owned();
+    let import = |name: &str, weight: fn(usize) -> usize| {
+        let rows = edges.lines().enumerate().map(|(at, line)| match at {
+            0 => format!("{line},weight\n"),
+            at => format!("{line},{}\n", weight(at)),
+        });
+        let table = place(&format!("{name}.csv"));
+        std::fs::write(&table, rows.collect::<String>()).unwrap();
+        let graph = place(&format!("{name}.graph"));
+        let out = ["--quiet", "--nodes", &nodes, "--edges", &table, "--out", &graph];
+        let said = succeed(ftk(&["gnn", "import"]).args(out));
+        let root = said.lines().find_map(|line| line.strip_prefix("root\t")).unwrap().to_owned();
+        (graph, root)
+    };
+    let (graph, root) = import("one", |at| at % 4);
+    let (other, _) = import("other", |at| (at + 1) % 4);
+    let data = format!("data.train={graph}");
+    let recipe = guilds().with_extension("toml");
+    let train = |out: &str, settings: &[&str]| {
+        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        let start = ["train", "--quiet", "--recipe", text(&recipe), "--out", out, "--set", &data];
+        succeed(ftk(&start).args(settings));
+    };
+    train(&base, &["gnn.messages=weighed", "run.steps=20"]);
+    train(&adapter, &["base.train=false", &format!("base.model={trained}"), "lora.rank=2", "gnn.l2=0", "run.steps=3"]);
+    let settings = ["--quiet", "--base", &trained, "--adapter", &adapter, "--out", &commitment];
+    let digest = succeed(ftk(&["commit"]).args(settings));
+    let files = ["--base", &trained, "--adapter", &adapter, "--commitment", &commitment, "--graph", &graph];
+    let node = NODES[0];
+    succeed(ftk(&["prove", "--quiet"]).args(files).args(["--node", node, "--out", &bundle]));
+    let expected = ["--expect-adapter", digest.trim(), "--expect-graph", &root, "--expect-node", node];
+    let told = succeed(ftk(&["verify", "--json", &bundle, "--base", &trained]).args(expected));
+    let verdict: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(verdict["verdict"], "valid", "{verdict}");
+    assert_near(&verdict, [&trained, &adapter, &graph].map(String::as_str), &[node]);
+    // Of other weights something else is true.
+    let score = |graph: &str| {
+        let files = ["--base", &trained, "--adapter", &adapter, "--graph", graph];
+        succeed(ftk(&["gnn", "score"]).args(files))
+    };
+    assert_ne!(score(&graph), score(&other));
+    // Who says of the base that it weighs none has another base.
+    let config = folder.path().join("base/base/config.json");
+    let said = std::fs::read_to_string(&config).unwrap();
+    let alike: Vec<&str> = said.lines().filter(|line| !line.contains("weighed")).collect();
+    std::fs::write(&config, alike.join("\n").replace("},\n}", "}\n}")).unwrap();
+    let mut verify = ftk(&["verify", "--json", &bundle, "--base", &trained]);
+    let verdict: Value = serde_json::from_slice(&verify.args(expected).output().unwrap().stdout).unwrap();
+    assert_eq!((&verdict["verdict"], &verdict["check"]), (&"invalid".into(), &"base".into()), "{verdict}");
+}
+
 /// The first number of a list somewhere in a value.
 fn find_number(value: &Value) -> Option<i64> {
     match value {

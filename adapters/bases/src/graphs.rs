@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use ftk_adapters::weights::Weights;
 use ftk_adapters::{atomic, foreign};
-use ftk_networks::graphs::{GraphNetwork, GraphNetworkKind};
+use ftk_networks::graphs::{End, GraphNetwork, GraphNetworkKind, MessageKind};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::error::{GRAPH_CONFIG, ModelError};
@@ -54,6 +54,10 @@ pub fn network(folder: &Path) -> Result<GraphNetwork, ModelError> {
     let most = [network.inputs, network.hidden, network.layers, network.heads].into_iter().max().unwrap_or(0);
     if network.layers == 0 || network.layers > 64 || network.heads == 0 || most > 1 << 24 {
         return Err(malformed(&path, "numbers that no network has".to_owned()));
+    }
+    let alike = network.model_type == GraphNetworkKind::Gat || matches!(network.head, End::Pair { .. });
+    if alike && network.messages != MessageKind::Alike {
+        return Err(malformed(&path, "messages that are weighed, of a network that weighs none by edges".to_owned()));
     }
     Ok(network)
 }

@@ -3,6 +3,7 @@
 pub mod bytes;
 pub mod leaf;
 pub mod merkle;
+pub mod messages;
 pub mod neighbourhood;
 mod prepare;
 
@@ -43,6 +44,28 @@ pub struct GraphNetwork {
     pub head: End,
     /// How a graph's features are prepared for it.
     pub prepare: Prepare,
+    /// How much the messages of neighbours weigh.
+    #[serde(default, skip_serializing_if = "MessageKind::is_alike")]
+    pub messages: MessageKind,
+}
+
+/// How much the messages of neighbours weigh.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum MessageKind {
+    /// All alike, whatever edges carry.
+    #[default]
+    Alike,
+    /// As much as all edges from and to the neighbour together; none may be negative.
+    Weighed,
+}
+
+impl MessageKind {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    fn is_alike(&self) -> bool {
+        *self == Self::Alike
+    }
 }
 
 /// Kinds of networks of graphs.
@@ -173,7 +196,8 @@ impl GraphNetwork {
             Head::Linear => End::Linear(outputs),
         };
         let heads = if kind == GraphNetworkKind::Gat { heads } else { 1 };
-        Self { model_type: kind, inputs, hidden, layers, heads, head, prepare: Prepare::default() }
+        let (prepare, messages) = (Prepare::default(), MessageKind::default());
+        Self { model_type: kind, inputs, hidden, layers, heads, head, prepare, messages }
     }
 
     /// Features that leave convolution `layer`, from 0, and its heads.
@@ -336,15 +360,18 @@ impl GraphNetwork {
         sites::shapes(&self.sites())
     }
 
-    /// What `D_base` holds of it ([`crate::digest`]): its kind; features, hidden, convolutions, heads; the integer 0 if
+    /// What `D_base` holds of it ([`crate::digest`]): its kind, with `" weighed"` behind it where messages are; features, hidden, convolutions, heads; the integer 0 if
     /// the last convolution gives the logits, 1 if a linear layer does, 2 if pairs are scored by layers, 3 if it ends in its
     /// convolutions, 4 if views are compared, 5 if pairs are scored by products, then two integers: the number of logits and 0, what is known of a pair
     /// and the number of scores, twice 0, or a width and 0; one byte 1 if features are divided by their sum, else 0;
     /// the integer width they are projected to, 0 if they are not.
     pub(crate) fn record(&self, record: &mut DigestRecord) {
-        let Self { model_type, inputs, hidden, layers, heads, head, prepare } = self;
+        let Self { model_type, inputs, hidden, layers, heads, head, prepare, messages } = self;
         let Prepare { normalise, project } = prepare;
-        record.text(model_type.name());
+        match messages {
+            MessageKind::Alike => record.text(model_type.name()),
+            MessageKind::Weighed => record.text(&format!("{} weighed", model_type.name())),
+        }
         record.ints([*inputs, *hidden, *layers, *heads]);
         let (end, sizes) = match head {
             End::Convolution(outputs) => (0, [*outputs, 0]),

@@ -211,6 +211,7 @@ mod tests {
             NeighbourhoodError::Root.into(),
             NeighbourhoodError::Features { found: 1, wanted: 2 }.into(),
             NeighbourhoodError::Hops { found: 1, wanted: 2 }.into(),
+            NeighbourhoodError::Weight(0).into(),
             Refusal::Kind { stated: "tokens", taken: "nodes" },
             Refusal::Cases { stated: 1, expected: 2 },
             Refusal::Input(0),

@@ -139,21 +139,26 @@ impl Graph {
         self.features.as_ref().map_or(0, |features| features.width())
     }
 
-    /// The leaf of every node.
-    pub fn leaves(&self) -> Vec<NodeLeaf> {
+    /// The edges of every node as it sees them, in their order.
+    pub(super) fn incident(&self) -> Vec<Vec<Incident>> {
         let mut lists: Vec<Vec<Incident>> = vec![Vec::new(); self.nodes];
         for &Edge { source, target, weight, time } in &self.edges {
             let sends = self.carries.direction;
             lists[source as usize].push(Incident { other: target, sends, weight, time });
             lists[target as usize].push(Incident { other: source, sends: false, weight, time });
         }
-        let leaf = |(node, mut edges): (usize, Vec<Incident>)| {
-            edges.sort_by(Incident::order);
+        lists.iter_mut().for_each(|edges| edges.sort_by(Incident::order));
+        lists
+    }
+
+    /// The leaf of every node.
+    pub fn leaves(&self) -> Vec<NodeLeaf> {
+        let leaf = |(node, edges): (usize, Vec<Incident>)| {
             let (time, degree) = (self.times.get(node).copied(), edges.len() as u32);
             let features = self.features.as_ref().map_or_else(Vec::new, |features| present(&features.row(node)));
             NodeLeaf { node: node as u32, name: self.name(node), time, degree, edges, features }
         };
-        lists.into_iter().enumerate().map(leaf).collect()
+        self.incident().into_iter().enumerate().map(leaf).collect()
     }
 
     /// What is to be known of the graph to read its leaves.

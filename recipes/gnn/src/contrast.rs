@@ -37,8 +37,8 @@ pub struct ContrastSession {
     /// Nodes that are learnt from.
     rows: Vec<usize>,
     whole: Vec<Hop>,
-    /// Every edge once, the smaller node first, and whether each end hears the other.
-    pairs: Vec<([u32; 2], [bool; 2])>,
+    /// Every edge once, the smaller node first, and how much each end hears of the other, if it does.
+    pairs: Vec<([u32; 2], [Option<f64>; 2])>,
     views: Contrast,
     seed: u64,
 }
@@ -59,16 +59,17 @@ impl ContrastSession {
             _ => (0..graph.nodes).collect(),
         };
         let labels = Labels::new(graph.labels.clone(), parts);
-        let lists = inputs::incoming(graph);
-        let mut pairs: BTreeMap<[u32; 2], [bool; 2]> = BTreeMap::new();
-        for (node, list) in lists.iter().enumerate() {
-            for &other in list {
+        inputs::carries_weights(graph, recipe, gnn)?;
+        let heard = inputs::heard(graph, model.network.messages)?;
+        let mut pairs: BTreeMap<[u32; 2], [Option<f64>; 2]> = BTreeMap::new();
+        for (node, list) in heard.iter().enumerate() {
+            for &(other, weight) in list {
                 let (ends, side) =
                     if other < node as u32 { ([other, node as u32], 1) } else { ([node as u32, other], 0) };
-                pairs.entry(ends).or_default()[side] = true;
+                pairs.entry(ends).or_default()[side] = Some(weight);
             }
         }
-        let whole = inputs::hops(model.network.model_type, model.network.layers, &lists);
+        let whole = inputs::hops_of(&model.network, &heard);
         let pairs = pairs.into_iter().collect();
         Ok(Self { model, features, labels, rows, whole, pairs, views: gnn.contrast, seed: recipe.run.seed })
     }
@@ -86,16 +87,11 @@ impl ContrastSession {
         // In the order of pairs every list rises.
         for &([a, b], [first, second]) in &self.pairs {
             if !drops(self.views.drop_edges[view]) {
-                if first {
-                    lists[a as usize].push(b);
-                }
-                if second {
-                    lists[b as usize].push(a);
-                }
+                lists[a as usize].extend(first.map(|weight| (b, weight)));
+                lists[b as usize].extend(second.map(|weight| (a, weight)));
             }
         }
-        let network = &self.model.network;
-        (Arc::new(self.features.without(&dropped)), inputs::hops(network.model_type, network.layers, &lists))
+        (Arc::new(self.features.without(&dropped)), inputs::hops_of(&self.model.network, &lists))
     }
 
     /// What the convolutions say of nodes in the whole graph, each at unit length.

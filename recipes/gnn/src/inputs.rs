@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use ftk_networks::graphs::{GraphNetworkKind, Hop, Prepare};
-use ftk_networks::ops::graph::{Features, Propagation};
+use ftk_networks::graphs::messages::{joined, weighed_degree, weighed_row};
+use ftk_networks::graphs::{GraphNetwork, GraphNetworkKind, Hop, MessageKind, Prepare};
+use ftk_networks::ops::graph::{Features, Propagation, Sparse};
 
 use super::error::GraphError;
 use super::graph::{Graph, attended, closed_means, symmetric};
+use super::settings::{FRESH, Gnn};
+use ftk_recipes::Recipe;
 
 /// The features of a graph, normalised and projected.
 ///
@@ -33,15 +36,75 @@ pub fn incoming(graph: &Graph) -> Vec<Vec<u32>> {
     lists
 }
 
-/// The same hop for every convolution, over all nodes.
+/// Refuses messages that a recipe wants weighed by what edges do not carry.
+///
+/// # Errors
+/// Edges without weights.
+pub fn carries_weights(graph: &Graph, recipe: &Recipe, gnn: &Gnn) -> Result<(), GraphError> {
+    let asked = gnn.messages == MessageKind::Weighed && recipe.base.model.as_os_str() == FRESH;
+    if asked && !graph.carries.weight {
+        let hint = "give edges a column weight, or leave out gnn.messages";
+        return Err(GraphError::unfit("gnn.messages = \"weighed\" goes by weights, and the edges carry none", hint));
+    }
+    Ok(())
+}
+
+/// Whom every node hears, as [`incoming`] has it, and how much of each: as much as all edges between the two, if messages
+/// are weighed.
+///
+/// # Errors
+/// A negative weight, where messages are weighed.
+pub fn heard(graph: &Graph, messages: MessageKind) -> Result<Vec<Vec<(u32, f64)>>, GraphError> {
+    let lists = incoming(graph);
+    if messages == MessageKind::Alike {
+        return Ok(lists.into_iter().map(|list| list.into_iter().map(|other| (other, 1.0)).collect()).collect());
+    }
+    if let Some(edge) = graph.edges.iter().find(|edge| edge.weight < 0.0) {
+        let [source, target] = [edge.source, edge.target].map(|end| graph.name(end as usize));
+        let message = format!("messages cannot weigh less than nothing: {source} to {target}, {}", edge.weight);
+        return Err(GraphError::unfit(message, "leave out gnn.messages, or give weights from 0 on"));
+    }
+    let of = |(edges, list): (_, &Vec<u32>)| {
+        let mut all = joined(edges);
+        all.retain(|(other, _)| list.binary_search(other).is_ok());
+        all
+    };
+    Ok(graph.incident().iter().map(Vec::as_slice).zip(&lists).map(of).collect())
+}
+
+/// The same without how much.
+pub fn whom(heard: &[Vec<(u32, f64)>]) -> Vec<Vec<u32>> {
+    heard.iter().map(|list| list.iter().map(|(other, _)| *other).collect()).collect()
+}
+
+/// The same hop for every convolution of a network, over all nodes.
+pub fn hops_of(network: &GraphNetwork, heard: &[Vec<(u32, f64)>]) -> Vec<Hop> {
+    let (kind, layers) = (network.model_type, network.layers);
+    if network.messages == MessageKind::Alike {
+        return hops(kind, layers, &whom(heard));
+    }
+    let degrees: Vec<f64> = heard.iter().map(|list| weighed_degree(list)).collect();
+    let degree = |other: u32| degrees[other as usize];
+    let rows = heard.iter().enumerate().map(|(node, list)| weighed_row(kind, node as u32, list, degree));
+    same(layers, Propagation::new(Sparse::from_rows(heard.len(), rows)))
+}
+
+/// The same hop for every convolution, over all nodes, with messages that all weigh alike.
 pub fn hops(kind: GraphNetworkKind, layers: usize, lists: &[Vec<u32>]) -> Vec<Hop> {
-    let gather = match kind {
+    same(layers, gathered(kind, lists))
+}
+
+fn gathered(kind: GraphNetworkKind, lists: &[Vec<u32>]) -> Propagation {
+    match kind {
         GraphNetworkKind::Gcn => symmetric(lists),
         GraphNetworkKind::Sage => Propagation::means(lists, lists.len()),
         GraphNetworkKind::SageGcn => closed_means(lists),
         GraphNetworkKind::Gat => attended(lists),
-    };
-    let all: Vec<usize> = (0..lists.len()).collect();
+    }
+}
+
+fn same(layers: usize, gather: Propagation) -> Vec<Hop> {
+    let all: Vec<usize> = (0..gather.rows()).collect();
     let hop = Hop { gather: Arc::new(gather), own: Arc::new(Propagation::choosing(&all, all.len())) };
     vec![hop; layers]
 }
@@ -74,6 +137,17 @@ mod tests {
         GraphNetwork::new(kind, [2, 3, 2, 1], Head::Convolution, 4)
     }
 
+    /// The same with weights, several edges between two nodes, and one of no weight.
+    fn weighed() -> Graph {
+        let mut graph = timed();
+        let more = [(4, 1), (1, 4), (6, 5)].map(|(source, target)| Edge { source, target, weight: 1.0, time: 2.0 });
+        graph.edges.extend(more);
+        for (at, edge) in graph.edges.iter_mut().enumerate() {
+            edge.weight = [0.1, 7.5, 0.0, 1e6][at % 4];
+        }
+        graph
+    }
+
     /// Senders of the first hop, then the receivers of each, in rising order.
     fn levels(lists: &[Vec<u32>], nodes: &[u32], hops: usize) -> Vec<Vec<u32>> {
         let mut levels = vec![nodes.iter().copied().collect::<BTreeSet<u32>>()];
@@ -87,13 +161,15 @@ mod tests {
     /// What the whole graph gives, row by row: coefficients, senders and features.
     #[test]
     fn a_part_passes_what_the_whole_graph_passes() {
-        for graph in [ring(), timed()] {
+        let untimed = Graph { times: Vec::new(), ..weighed() };
+        let messages = [MessageKind::Alike, MessageKind::Alike, MessageKind::Weighed, MessageKind::Weighed];
+        for (graph, messages) in [ring(), timed(), weighed(), untimed].into_iter().zip(messages) {
             let lists = incoming(&graph);
             for kind in
                 [GraphNetworkKind::Gcn, GraphNetworkKind::Sage, GraphNetworkKind::SageGcn, GraphNetworkKind::Gat]
             {
-                let network = network(kind);
-                let whole = &hops(kind, 1, &lists)[0];
+                let network = GraphNetwork { messages, ..network(kind) };
+                let whole = &hops_of(&network, &heard(&graph, messages).unwrap())[0];
                 let nodes = [4, 1, 4];
                 let part = graph.neighbourhood(&nodes, network.layers).unwrap();
                 let pass = part.pass(&network, &nodes);

@@ -47,7 +47,8 @@ impl GraphModel {
         let (network, weights) = if recipe.base.model.as_os_str() == FRESH {
             let shape = [inputs, gnn.hidden, gnn.layers, gnn.heads];
             let fresh = GraphNetwork::new(gnn.network, shape, gnn.head, 0);
-            let network = GraphNetwork { head: end, prepare: Self::prepare(recipe, gnn)?, ..fresh };
+            let (prepare, messages) = (Self::prepare(recipe, gnn)?, gnn.messages);
+            let network = GraphNetwork { head: end, prepare, messages, ..fresh };
             let weights = initial::fresh(&network, seed, &device)?;
             (network, weights)
         } else {

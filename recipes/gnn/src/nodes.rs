@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use ftk_adapters::train::Train;
-use ftk_networks::graphs::{End, GraphNetworkKind, Head, Hop};
+use ftk_networks::graphs::{End, GraphNetworkKind, Head, Hop, MessageKind};
 use ftk_networks::ops::graph::Features;
 
 use super::error::GraphError;
@@ -75,11 +75,16 @@ impl NodeSession {
         };
         let end = if linear { End::Linear(classes) } else { End::Convolution(classes) };
         let model = GraphModel::open(recipe, gnn, features.width(), end)?;
-        let lists = inputs::incoming(graph);
+        inputs::carries_weights(graph, recipe, gnn)?;
         let layers = model.network.layers;
+        let heard = inputs::heard(graph, model.network.messages)?;
         let view = match &gnn.neighbours {
-            None => View::Whole(inputs::hops(model.network.model_type, layers, &lists)),
+            None => View::Whole(inputs::hops_of(&model.network, &heard)),
             Some(most) => {
+                if model.network.messages == MessageKind::Weighed {
+                    let message = "neighbours cannot be drawn for a base that weighs messages";
+                    return Err(GraphError::unfit(message, "leave out gnn.neighbours"));
+                }
                 if model.network.model_type != GraphNetworkKind::Sage || most.len() != layers {
                     let message = "neighbours can be drawn for gnn.network = \"sage\", so many for each convolution";
                     return Err(GraphError::unfit(
@@ -87,7 +92,7 @@ impl NodeSession {
                         "leave out gnn.neighbours, or give a number for each layer",
                     ));
                 }
-                View::Drawn { lists, times: graph.times.clone(), most: most.clone() }
+                View::Drawn { lists: inputs::whom(&heard), times: graph.times.clone(), most: most.clone() }
             }
         };
         let labels = Labels::new(graph.labels.clone(), parts);

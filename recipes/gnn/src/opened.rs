@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use ftk_bases::graphs;
+use ftk_networks::graphs::MessageKind;
 
 use super::contrast::ContrastSession;
 use super::edges::EdgeSession;
@@ -64,7 +65,10 @@ impl OpenedTask {
             return Err(GraphError::unfit("run.best chooses by what is validated on, and there is nothing", hint));
         }
         let used = match gnn.objective {
-            Objective::Classes | Objective::Contrast => Carries::default(),
+            Objective::Classes | Objective::Contrast => {
+                let weight = task.model().network.messages == MessageKind::Weighed;
+                Carries { weight, ..Carries::default() }
+            }
             Objective::Links => Carries { weight: false, time: gnn.split == Split::Temporal, direction: true },
             Objective::Ratings | Objective::Feedback => Carries { weight: true, time: true, direction: true },
         };

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ftk_networks::graphs::{End, Pairs};
+use ftk_networks::graphs::{End, MessageKind, Pairs};
 use ftk_networks::ops::graph::Features;
 
 use super::edges;
@@ -138,7 +138,8 @@ fn of_nodes(model: &GraphModel, graph: &Graph, nodes: &[usize], timed: bool) -> 
     let classes = rows.first().map_or(graph.classes.len(), |row| row.values.len());
     let class = |class: usize| graph.classes.get(class).cloned().unwrap_or_else(|| class.to_string());
     let columns = ["node".to_owned(), "class".to_owned()].into_iter().chain((0..classes).map(class));
-    let unread = graph.unread(Carries { time: timed, ..Carries::default() });
+    let weight = model.network.messages == MessageKind::Weighed;
+    let unread = graph.unread(Carries { weight, time: timed, direction: false });
     Ok(Scores { columns: columns.collect(), rows, unread })
 }
 
@@ -172,14 +173,14 @@ fn ends<const N: usize>(path: &Path, graph: &Graph) -> Result<Vec<[usize; N]>, G
 fn score_nodes(model: &GraphModel, graph: &Graph, nodes: &[usize]) -> Result<Vec<Score>, GraphError> {
     let network = &model.network;
     let features = features(model, graph)?;
-    let lists = inputs::incoming(graph);
-    let hops = inputs::hops(network.model_type, network.layers, &lists);
+    let heard = inputs::heard(graph, network.messages)?;
+    let hops = inputs::hops_of(network, &heard);
     let logits = network.classify(&mut model.applied(), &features, &hops, nodes)?.to_vec2::<f32>()?;
     let score = |(&node, logits): (&usize, Vec<f32>)| {
         let class = measures::largest(&logits);
         let class = graph.classes.get(class).cloned().unwrap_or_else(|| class.to_string());
         let values = logits.into_iter().map(f64::from).collect();
-        Score { ends: vec![graph.name(node)], class: Some(class), values, neighbours: vec![lists[node].len()] }
+        Score { ends: vec![graph.name(node)], class: Some(class), values, neighbours: vec![heard[node].len()] }
     };
     Ok(nodes.iter().zip(logits).map(score).collect())
 }

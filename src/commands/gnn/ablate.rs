@@ -68,6 +68,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             (gnn.network, gnn.hidden, gnn.layers, gnn.heads) =
                 (network.model_type, network.hidden, network.layers, network.heads);
             (gnn.normalise, gnn.project) = (network.prepare.normalise, network.prepare.project);
+            gnn.messages = network.messages;
             if let End::Pair { scorer, .. } = network.head {
                 gnn.scorer = scorer;
             }

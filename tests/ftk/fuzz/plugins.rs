@@ -11,7 +11,7 @@ use ftk_gnn::feedback;
 use ftk_gnn::graph::Graph;
 use ftk_gnn::import::{Origin, import};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
-use ftk_networks::graphs::{GraphNetwork, GraphNetworkKind, Head};
+use ftk_networks::graphs::{GraphNetwork, GraphNetworkKind, Head, MessageKind};
 use ftk_proofs::head::{head_bytes, parse_head};
 use ftk_recipes::Data;
 use ftk_text::load;
@@ -410,14 +410,20 @@ fn parts_of_graphs_and_heads() {
         assert_eq!(believed.is_ok(), bytes == honest);
     });
     // Under the root it hangs from itself, a part may be another one, and is run as such.
-    let network = GraphNetwork::new(GraphNetworkKind::Gcn, [part.width(), 4, 1, 1], Head::Convolution, 3);
-    fuzz("graph.bin-of-its-own", &[part.encode()], 64 * MEGABYTE, move |bytes| {
+    let alike = GraphNetwork::new(GraphNetworkKind::Gcn, [part.width(), 4, 1, 1], Head::Convolution, 3);
+    let weighed = GraphNetwork { messages: MessageKind::Weighed, ..alike.clone() };
+    let mut other = graph.clone();
+    other.carries.weight = true;
+    let seeds = [part.encode(), other.neighbourhood(&[3, 100], 1).unwrap().encode()];
+    fuzz("graph.bin-of-its-own", &seeds, 64 * MEGABYTE, move |bytes| {
         let Ok(part) = Neighbourhood::decode(bytes) else { return };
         let Some(root) = part.root() else { return };
-        if part.check(&[3, 100], root.as_bytes()).is_ok() && part.fits(&network).is_ok() {
-            let pass = part.pass(&network, &[3, 100]);
-            assert_eq!((pass.rows.len(), pass.hops.len()), (2, 1));
-            assert_eq!(part.receivers(&[3, 100]), [2]);
+        for network in [&alike, &weighed] {
+            if part.check(&[3, 100], root.as_bytes()).is_ok() && part.fits(network).is_ok() {
+                let pass = part.pass(network, &[3, 100]);
+                assert_eq!((pass.rows.len(), pass.hops.len()), (2, 1));
+                assert_eq!(part.receivers(&[3, 100]), [2]);
+            }
         }
     });
     let head = [("head.bias".to_owned(), (vec![2], vec![0.5, -1.0]))].into();

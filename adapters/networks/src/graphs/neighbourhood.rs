@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::bytes::{BrokenBytes, ByteReader, ByteWriter};
 use super::leaf::{Frame, NodeLeaf};
 use super::merkle::{MerkleTree, climb};
-use super::{GraphNetwork, GraphNetworkKind, Hop};
+use super::messages::{joined, weighed_degree, weighed_row};
+use super::{GraphNetwork, GraphNetworkKind, Hop, MessageKind};
 use crate::ops::graph::{Features, Propagation, Sparse, symmetric_coefficient, with_itself};
 
 /// First bytes: a name and a version.
@@ -89,6 +90,9 @@ pub enum NeighbourhoodError {
         /// Convolutions of the network.
         wanted: usize,
     },
+    /// An edge whose messages would weigh less than nothing.
+    #[error("graph weight: the base weighs messages, and node {0} has an edge of negative weight")]
+    Weight(u32),
 }
 
 impl NeighbourhoodError {
@@ -104,6 +108,7 @@ impl NeighbourhoodError {
             Self::Root => "graph root",
             Self::Features { .. } => "graph features",
             Self::Hops { .. } => "graph hops",
+            Self::Weight(_) => "graph weight",
         }
     }
 }
@@ -226,7 +231,7 @@ impl Neighbourhood {
     /// Checks that it was opened for this network.
     ///
     /// # Errors
-    /// [`NeighbourhoodError::Hops`], [`NeighbourhoodError::Features`].
+    /// [`NeighbourhoodError::Hops`], [`NeighbourhoodError::Features`], [`NeighbourhoodError::Weight`].
     pub fn fits(&self, network: &GraphNetwork) -> Result<(), NeighbourhoodError> {
         let (found, wanted) = (self.hops, network.layers);
         if found as usize != wanted {
@@ -238,7 +243,11 @@ impl Neighbourhood {
         if width != wanted || found == 0 {
             return Err(NeighbourhoodError::Features { found, wanted });
         }
-        Ok(())
+        let negative = |leaf: &&NodeLeaf| leaf.edges.iter().any(|edge| edge.weight < 0.0);
+        match self.members.iter().find(negative) {
+            Some(leaf) if network.messages == MessageKind::Weighed => Err(NeighbourhoodError::Weight(leaf.node)),
+            _ => Ok(()),
+        }
     }
 
     /// Name of a member.
@@ -279,11 +288,23 @@ impl Neighbourhood {
         let incoming = |node: u32| self.place(node).map_or(&[][..], |at| &lists[at]);
         let levels = self.levels(&lists, nodes);
         let place = |level: &[u32], node: u32| level.binary_search(&node).expect("every sender is on its level") as u32;
+        let weighed = match network.messages {
+            MessageKind::Alike => None,
+            MessageKind::Weighed => Some(self.weighed(&lists)),
+        };
         let hop = |pair: &[Vec<u32>]| {
             let (senders, receivers) = (&pair[0], &pair[1]);
             let places = |nodes: &[u32]| nodes.iter().map(|&node| place(senders, node)).collect::<Vec<_>>();
-            let gather = match network.model_type {
-                GraphNetworkKind::Gcn => Propagation::new(Sparse::from_rows(
+            let gather = match (&weighed, network.model_type) {
+                (Some((heard, degrees)), kind) => {
+                    let at = |node: u32| self.place(node).expect("whoever hears or is heard is a member");
+                    let rows = receivers.iter().map(|&node| {
+                        let row = weighed_row(kind, node, &heard[at(node)], |other| degrees[at(other)]);
+                        row.into_iter().map(|(other, value)| (place(senders, other), value)).collect::<Vec<_>>()
+                    });
+                    Propagation::new(Sparse::from_rows(senders.len(), rows))
+                }
+                (None, GraphNetworkKind::Gcn) => Propagation::new(Sparse::from_rows(
                     senders.len(),
                     receivers.iter().map(|&node| {
                         let own = incoming(node).len() + 1;
@@ -292,11 +313,11 @@ impl Neighbourhood {
                         all.into_iter().map(|other| (place(senders, other), coefficient(other))).collect::<Vec<_>>()
                     }),
                 )),
-                GraphNetworkKind::Sage => {
+                (None, GraphNetworkKind::Sage) => {
                     Propagation::means(receivers.iter().map(|&node| places(incoming(node))), senders.len())
                 }
                 // Attention asks who is heard, and not how much.
-                GraphNetworkKind::SageGcn | GraphNetworkKind::Gat => {
+                (None, GraphNetworkKind::SageGcn | GraphNetworkKind::Gat) => {
                     let rows = receivers.iter().map(|&node| places(&with_itself(incoming(node), node)));
                     Propagation::means(rows, senders.len())
                 }
@@ -334,6 +355,18 @@ impl Neighbourhood {
             others
         };
         self.members.iter().map(incoming).collect()
+    }
+
+    /// Whom each member hears, with weights, and what these come to.
+    fn weighed(&self, incoming: &[Vec<u32>]) -> (Vec<Vec<(u32, f64)>>, Vec<f64>) {
+        let heard = |(leaf, list): (&NodeLeaf, &Vec<u32>)| {
+            let mut all = joined(&leaf.edges);
+            all.retain(|(other, _)| list.binary_search(other).is_ok());
+            all
+        };
+        let heard: Vec<_> = self.members.iter().zip(incoming).map(heard).collect();
+        let degrees = heard.iter().map(|heard| weighed_degree(heard)).collect();
+        (heard, degrees)
     }
 
     /// Senders of the first hop, then the receivers of each, in rising order.
@@ -519,7 +552,14 @@ mod tests {
         let wide = GraphNetwork::new(GraphNetworkKind::Gcn, [3, 3, 1, 1], Head::Convolution, 4);
         assert_eq!(honest.fits(&wide), Err(Features { found: 2, wanted: 3 }));
         assert_eq!(honest.fits(&network(GraphNetworkKind::Gcn)), Err(Hops { found: 1, wanted: 2 }));
-        assert_eq!(honest.fits(&GraphNetwork { layers: 1, ..network(GraphNetworkKind::Gcn) }), Ok(()));
+        let one = GraphNetwork { layers: 1, ..network(GraphNetworkKind::Gcn) };
+        assert_eq!(honest.fits(&one), Ok(()));
+        let weighed = GraphNetwork { messages: MessageKind::Weighed, ..one.clone() };
+        assert_eq!(honest.fits(&weighed), Ok(()));
+        let mut negative = honest.clone();
+        negative.members[1].edges[0].weight = -0.5;
+        assert_eq!(negative.fits(&one), Ok(()));
+        assert_eq!(negative.fits(&weighed), Err(Weight(3)));
     }
 
     /// What an edge carries, and which way it leads, is the same at both ends.

@@ -212,6 +212,23 @@ pub fn symmetric_coefficient(a: usize, b: usize) -> u32 {
     (((1u128 << (2 * COEFFICIENT_BITS + 2)) / product).isqrt() as u32).div_ceil(2)
 }
 
+/// `weight / sqrt(a b)` as a coefficient, rounded half up and at most one: what an edge of this weight between nodes of
+/// these weighed degrees weighs in a graph convolution. Products, quotients and roots as IEEE 754 has them, the same on
+/// every machine; nothing of what is no number or negative.
+pub fn weighed_coefficient(weight: f64, a: f64, b: f64) -> u32 {
+    share_of_one(weight / (a * b).sqrt())
+}
+
+/// `weight / total` likewise: the share of a weight in a mean.
+pub fn weighed_share(weight: f64, total: f64) -> u32 {
+    share_of_one(weight / total)
+}
+
+fn share_of_one(share: f64) -> u32 {
+    // A conversion to integers takes what is no number, or negative, for zero.
+    ((share * f64::from(ONE) + 0.5).floor() as u32).min(ONE)
+}
+
 /// Nodes in rising order, with one more.
 pub fn with_itself(list: &[u32], node: u32) -> Vec<u32> {
     let mut all = list.to_vec();

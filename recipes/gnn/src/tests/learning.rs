@@ -85,6 +85,54 @@ fn a_fresh_adapter_on_every_convolution_changes_no_bit() {
     }
 }
 
+/// Weights enter where they are asked for, and nowhere else.
+#[test]
+fn messages_weigh_what_their_edges_do() {
+    let (mut graph, _) = guilds();
+    graph.carries.weight = true;
+    let by_number = |mut graph: Graph, weight: fn(usize) -> f32| {
+        graph.edges.iter_mut().enumerate().for_each(|(at, edge)| edge.weight = weight(at));
+        graph
+    };
+    let ones = by_number(graph.clone(), |_| 1.0);
+    let various = by_number(graph.clone(), |at| [0.0, 0.5, 9.0][at % 3]);
+    let all: Vec<usize> = (0..graph.nodes).collect();
+    for kind in ["gcn", "sage", "sage-gcn"] {
+        let logits = |messages: &str, graph: &Graph| {
+            let table = format!("gnn = {{ network = \"{kind}\", messages = \"{messages}\" }}\n");
+            let recipe = recipe(&format!("base = {{ model = \"fresh\", train = true }}\n{table}"));
+            let session = nodes::NodeSession::open(&recipe, of(&recipe).unwrap(), graph).unwrap();
+            let ours = session.logits(&all).unwrap();
+            // What was trained says so to whoever applies it.
+            let base = base_of(&recipe, graph);
+            let asked = score::ScoreTargets::AllNodes;
+            let scores = score::run((&base.path().join("base"), None), graph, &asked, None).unwrap();
+            let theirs: Vec<f32> =
+                scores.rows.iter().flat_map(|row| row.values.iter().map(|value| *value as f32)).collect();
+            assert_eq!(bits(&ours), bits(&theirs));
+            assert_eq!(scores.unread.as_deref(), (messages == "alike").then_some("not used of the edges: weights"));
+            ours
+        };
+        let far = |one: &[f32], other: &[f32]| one.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let plain = logits("alike", &various);
+        assert_eq!(bits(&plain), bits(&logits("alike", &ones)), "{kind}");
+        assert!(far(&plain, &logits("weighed", &ones)) < 1e-5, "{kind}");
+        assert!(far(&plain, &logits("weighed", &various)) > 1e-2, "{kind}");
+    }
+    let weighed = recipe("base = { model = \"fresh\", train = true }\ngnn = { messages = \"weighed\" }\n");
+    let refused =
+        |graph: &Graph| OpenedTask::on(&weighed, graph, ImportFindings::default()).map(|_| ()).unwrap_err().to_string();
+    let negative = by_number(graph, |at| if at == 7 { -1.0 } else { 1.0 });
+    let [source, target] = [negative.edges[7].source, negative.edges[7].target].map(|end| negative.name(end as usize));
+    assert_eq!(refused(&negative), format!("messages cannot weigh less than nothing: {source} to {target}, -1"));
+    let bare = "gnn.messages = \"weighed\" goes by weights, and the edges carry none";
+    assert_eq!(refused(&guilds().0), bare);
+    let table = "gnn = { messages = \"weighed\", network = \"gat\" }\n";
+    let text = format!("{REST}base = {{ model = \"fresh\", train = true }}\n{table}");
+    let error = Recipe::parse(Path::new("r"), &text).unwrap_err().to_string();
+    assert!(error.contains("must be \"alike\" for \"gat\", which weighs messages itself"), "{error}");
+}
+
 #[test]
 fn an_adapter_and_its_head_are_read_as_they_were_written() {
     let (graph, _) = guilds();
