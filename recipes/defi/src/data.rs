@@ -105,10 +105,10 @@ fn append(market: &mut Market, more: Market) {
 fn normalise(import: &mut ImportedMarket, path: &Path) -> Result<(), DefiError> {
     let rows = import.market.rows();
     if rows == 0 {
-        return Err(DefiError::Format { path: path.to_owned(), message: "has no rows".to_owned() });
+        return Err(DefiError::Contents { path: path.to_owned(), message: "has no rows".to_owned() });
     }
     import.unordered = (1..rows).filter(|&row| import.market.time(row) < import.market.time(row - 1)).count();
-    let conflict = |time: i64| DefiError::Format {
+    let conflict = |time: i64| DefiError::Contents {
         path: path.to_owned(),
         message: format!("has two different rows for one time: {}", cells::date(time)),
     };

@@ -37,6 +37,14 @@ pub enum DefiError {
         /// What it looks like.
         message: String,
     },
+    /// A file that holds what is not read, under whatever format.
+    #[error("{}: {message}", path.display())]
+    Contents {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        message: String,
+    },
     /// A table whose columns are not those it needs.
     #[error("{}: {message}", path.display())]
     Table {

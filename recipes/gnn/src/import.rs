@@ -671,6 +671,12 @@ mod tests {
         let error = import(&Origin::Path(place.path().to_owned())).unwrap_err().to_string();
         assert!(error.ends_with("split: holds several splits: random, time"), "{error}");
         std::fs::remove_dir(&second).unwrap();
+        // Of links, as `torch.save` writes it.
+        let pickled = place.path().join("split/time/train.pt");
+        std::fs::write(&pickled, b"PK").unwrap();
+        let error = import(&Origin::Path(place.path().to_owned())).unwrap_err().to_string();
+        assert!(error.ends_with("split/time: holds what is not read of a split: train.pt"), "{error}");
+        std::fs::remove_file(&pickled).unwrap();
         let error = refused("edge-feat.csv.gz", &gz("1\n2\n"));
         assert!(error.ends_with("raw: holds what is not read of such a folder: edge-feat.csv.gz"), "{error}");
         let error = refused("node-label.csv.gz", &gz("1,0\n0,0\n0,1\n"));

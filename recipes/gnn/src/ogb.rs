@@ -106,6 +106,18 @@ pub(super) fn read(folder: &Path) -> Result<(Graph, ImportFindings), GraphError>
         return Err(error.hinted("leave the folder of one of them there"));
     }
     if let Some(split) = splits.first() {
+        let tables = ["train.csv", "valid.csv", "test.csv"];
+        let mut names: Vec<String> = std::fs::read_dir(split)
+            .map_err(|error| GraphError::io(split, error))?
+            .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+            .collect();
+        names.sort();
+        if let Some(name) = names.iter().find(|name| !tables.contains(&name.strip_suffix(".gz").unwrap_or(name))) {
+            let error = GraphError::malformed(split, format!("holds what is not read of a split: {name}"));
+            return Err(
+                error.hinted("splits of links are pickles: take split/ out of the folder, and choose gnn.split")
+            );
+        }
         graph.parts = vec![NodeSplit::None; graph.nodes];
         for (name, part) in [("train", NodeSplit::Train), ("valid", NodeSplit::Validation), ("test", NodeSplit::Test)] {
             let Some(table) = table(split.join(format!("{name}.csv.gz")))? else { continue };

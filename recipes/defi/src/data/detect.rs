@@ -240,7 +240,10 @@ pub(super) fn detect(path: &Path, text: &str) -> Result<MarketFormat, DefiError>
     let message = match *fitting.as_slice() {
         [one] => return Ok(one),
         [] => match header(text).as_deref().and_then(foreign) {
-            Some(what) => format!("is of a kind that is not read: {what}"),
+            Some(what) => {
+                let message = format!("is of a kind that is not read: {what}");
+                return Err(DefiError::Contents { path: path.to_owned(), message });
+            }
             None => format!("has columns of no known format: {}", first.chars().take(200).collect::<String>()),
         },
         [one, another, ..] => format!("could be {} or {}", one.name(), another.name()),

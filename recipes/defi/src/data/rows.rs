@@ -190,7 +190,7 @@ impl ExtraColumns {
             return Ok(Self { side: None, names });
         }
         let (book, sides): (Vec<usize>, Vec<usize>) = (places(&BOOK), places(&SIDE));
-        let refuse = |message: String| Err(DefiError::Format { path: path.to_owned(), message });
+        let refuse = |message: String| Err(DefiError::Contents { path: path.to_owned(), message });
         if let Some(&column) = book.first() {
             return refuse(format!(
                 "holds updates of an order book, and no trades: it has the column {}",

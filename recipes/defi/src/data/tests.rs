@@ -251,7 +251,10 @@ fn files_that_say_too_little_are_refused_by_what_they_are() {
         ("timestamp,bin_id,amount_x,amount_y", "events of a pool of bins"),
         ("block_time,project,token_bought_symbol,token_sold_symbol,amount_usd", "trades over several pools"),
     ] {
-        let refused = imported(&format!("{header}\n")).unwrap_err().to_string();
+        let error = imported(&format!("{header}\n")).unwrap_err();
+        // No format would read it.
+        assert_eq!(error.hint(), None);
+        let refused = error.to_string();
         assert!(refused.contains(&format!("is of a kind that is not read: {said}")), "{header}: {refused}");
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn text(path: &Path) -> Result<String, DefiError> {
         take(&mut bytes.as_slice())?
     };
     if read as u64 == MAX_BYTES {
-        return Err(DefiError::Format { path: path.to_owned(), message: "has more than 8 GiB".to_owned() });
+        return Err(DefiError::Contents { path: path.to_owned(), message: "has more than 8 GiB".to_owned() });
     }
     Ok(text)
 }
