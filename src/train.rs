@@ -15,8 +15,11 @@ mod error;
 mod follow;
 mod lock;
 mod log;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod optimiser;
 mod order;
+mod ranks;
 mod record;
 pub mod referee;
 pub mod rows;
@@ -41,6 +44,7 @@ pub use self::follow::Follower;
 pub use self::lock::{LOCK, Lock};
 use self::log::LineLog;
 pub use self::log::METRICS;
+pub use self::ranks::Ranks;
 pub use self::record::Recorded;
 use self::stepper::{Stepped, Stepper};
 use self::transcript::TranscriptEnd;
@@ -103,6 +107,8 @@ pub struct Observer<'a> {
     pub save: &'a dyn Fn(usize) -> Result<(), TaskError>,
     /// Sees the figures of a step.
     pub see: &'a mut dyn FnMut(&StepReport),
+    /// Processes that share the batches of steps, of which this one is the first.
+    pub ranks: Option<&'a Ranks>,
 }
 
 /// Runs a session to its end, or until it is asked to stop. A checkpoint of another identity is refused. At its end, the
@@ -118,8 +124,8 @@ pub fn run(
     start: Start,
     observer: Observer<'_>,
 ) -> Result<RunEnd, TrainError> {
-    let Observer { stop, save, see } = observer;
-    let mut stepper = Stepper::new(session, optim, run)?;
+    let Observer { stop, save, see, ranks } = observer;
+    let mut stepper = Stepper::new(session, optim, run)?.among(ranks);
     let steps = stepper.order.steps();
     let path = run.out.join(checkpoint::FILE);
     let (mut done, mut written, mut kept, mut best) = (0, 0, run.transcript.then_some(0), None);
@@ -145,8 +151,24 @@ pub fn run(
     };
     let mut seen = stepper.seen_before(done);
     let mut given_up = BestKept::exhausted(best.as_ref(), run);
+    // Steps that the checkpoint has.
+    let mut kept_until = done;
     while done < steps && !given_up {
-        let stepped = stepper.step(done)?;
+        let stepped = match stepper.step(done) {
+            Err(error @ (TrainError::Lost { .. } | TrainError::Interrupted(_))) => {
+                // The step is not done: what it began with is whole.
+                if done > kept_until {
+                    save(done).map_err(|error| TrainError::Task { step: done, error })?;
+                    let bytes = (metrics.bytes, account.bytes());
+                    stepper.optimiser.checkpoint(done, identity, bytes, best.as_ref()).write(&path)?;
+                }
+                return match error {
+                    TrainError::Interrupted(_) => Ok(ended(done, Why::Stopped, &best, None)),
+                    error => Err(error),
+                };
+            }
+            stepped => stepped?,
+        };
         done += 1;
         seen += stepped.tokens;
         let every = |steps: usize| steps > 0 && done.is_multiple_of(steps);
@@ -166,23 +188,56 @@ pub fn run(
         if account.keeps() && every(run.state_every) {
             checkpoint(&metrics, &account, None).keep(&run.out)?;
         }
-        let stopped = !last && stop();
+        let stopped = !last && (stop() || ranks.is_some_and(Ranks::asked));
         if last || stopped || every(run.save_every) {
             save(done).map_err(|error| TrainError::Task { step: done, error })?;
             checkpoint(&metrics, &account, best.as_ref()).write(&path)?;
+            kept_until = done;
         }
         let Stepped { loss, tokens, .. } = stepped;
         see(&StepReport { step: done, steps, loss, tokens, record });
         if stopped {
+            ranks.map_or(Ok(()), Ranks::end)?;
             return Ok(ended(done, Why::Stopped, &best, None));
         }
     }
+    ranks.map_or(Ok(()), Ranks::end)?;
     if let Some(best) = &best {
         stepper.optimiser.show(&best.values)?;
     }
     let result = best.as_ref().map_or(done, |best| best.step);
     let root = account.end(TranscriptEnd { ended: done as u64, result: result as u64 })?;
     Ok(ended(done, if given_up && done < steps { Why::Patience } else { Why::Done }, &best, root))
+}
+
+/// The ranks that this process is one of, if a launcher of MPI has started several; `asked` says whether the process was
+/// asked to stop.
+///
+/// # Errors
+/// [`TrainError::WithoutMpi`] in a build without the feature `mpi`; an MPI that does not begin.
+pub fn join(asked: impl Fn() -> bool + 'static) -> Result<Option<Ranks>, TrainError> {
+    let Some(count) = ranks::launched() else { return Ok(None) };
+    #[cfg(feature = "mpi")]
+    {
+        let _ = count;
+        mpi::join(asked).map(Some)
+    }
+    #[cfg(not(feature = "mpi"))]
+    {
+        drop(asked);
+        Err(TrainError::WithoutMpi(count))
+    }
+}
+
+/// Ends with all other ranks, unless one is lost. Not called where this process has failed: then the launcher is to end the
+/// others.
+pub fn leave(ranks: &Ranks) {
+    #[cfg(feature = "mpi")]
+    if ranks.whole() {
+        mpi::leave();
+    }
+    #[cfg(not(feature = "mpi"))]
+    let _ = ranks;
 }
 
 /// Steps of a run over that many rows from which something can be learnt.

@@ -28,7 +28,7 @@ use super::Advice;
 use super::card::{self, Card};
 use super::task::{OpenedRun, Trainer};
 use crate::cli::printer::Printer;
-use crate::train::{self, Lock, Observer, RunEnd, Start, TrainError, Why};
+use crate::train::{self, Lock, Observer, Ranks, RunEnd, Start, TrainError, Why};
 
 /// Folder inside the run folder for a base trained in full.
 pub(super) const BASE: &str = "base";
@@ -45,7 +45,8 @@ pub(super) struct Ran {
     pub(super) test: Option<Metrics>,
 }
 
-/// Trains as a recipe of a task says, in its run folder, unless `stop` says after a step that the run is to end there.
+/// Trains as a recipe of a task says, in its run folder, unless `stop` says after a step that the run is to end there;
+/// `ranks` are the processes that share its batches, of which this one is the first.
 ///
 /// # Errors
 /// Recipe, rows, model: whatever is wrong with them, before any training; see also [`train::TrainError`].
@@ -53,7 +54,7 @@ pub(super) fn run(
     trainer: &dyn Trainer,
     recipe: &Recipe,
     start: Start,
-    stop: &dyn Fn() -> bool,
+    (stop, ranks): (&dyn Fn() -> bool, Option<&Ranks>),
     device: &Device,
     printer: &Printer,
 ) -> Result<Ran> {
@@ -62,7 +63,7 @@ pub(super) fn run(
     let reading = printer.working("reading the base");
     let mut opened = plan.open(device)?;
     drop(reading);
-    in_folder(recipe, &mut *opened, start, stop, printer)
+    in_folder(recipe, &mut *opened, start, (stop, ranks), printer)
 }
 
 /// [`run`] of what is open already.
@@ -73,7 +74,7 @@ pub(super) fn in_folder(
     recipe: &Recipe,
     opened: &mut dyn OpenedRun,
     start: Start,
-    stop: &dyn Fn() -> bool,
+    (stop, ranks): (&dyn Fn() -> bool, Option<&Ranks>),
     printer: &Printer,
 ) -> Result<Ran> {
     let out = &recipe.run.out;
@@ -91,6 +92,10 @@ pub(super) fn in_folder(
     // A run that is refused must not change the folder.
     train::belongs(out, &opened.inputs().identity).map_err(|error| named(error, recipe))?;
     opened.begin(out, printer)?;
+    if let Some(ranks) = ranks {
+        ranks.release()?;
+        ranks.gather(&opened.inputs().identity)?;
+    }
 
     let opened: &dyn OpenedRun = opened;
     let steps = Steps::new(opened, out, printer);
@@ -101,6 +106,7 @@ pub(super) fn in_folder(
             keep::keep(&recipe.run, step, export).map_err(TaskError::from)
         },
         see: &mut |step| steps.see(step),
+        ranks,
     };
     let identity = &opened.inputs().identity;
     let ended = train::run(opened.session(), &recipe.optim, &recipe.run, identity, start, observer)?;

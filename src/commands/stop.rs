@@ -35,7 +35,12 @@ impl StopSignal {
 
     /// Whether a signal came, or nobody reads what is printed any more.
     pub(super) fn asked(&self, printer: &Printer) -> bool {
-        self.0.load(Ordering::Relaxed) != 0 || printer.lost().is_some()
+        self.came() || printer.lost().is_some()
+    }
+
+    /// Whether a signal came.
+    pub(super) fn came(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
     }
 
     /// The exit code that names the signal; without one, SIGTERM's.

@@ -85,6 +85,39 @@ pub enum TrainError {
         /// The refusal.
         error: io::Error,
     },
+    /// The launcher started several processes, and this build runs in one.
+    #[error("was started as {0} processes by mpirun or its like, and this ftk is built without MPI")]
+    WithoutMpi(usize),
+    /// MPI failed before anything was trained.
+    #[error("MPI does not begin: {0} failed")]
+    Mpi(&'static str),
+    /// A step has fewer batches than there are ranks.
+    #[error("run.accumulate: a step has {batches} batches, which {ranks} ranks cannot share")]
+    Batches {
+        /// Batches of a step.
+        batches: usize,
+        /// Ranks.
+        ranks: usize,
+    },
+    /// Another rank failed.
+    #[error("rank {rank}: {message}")]
+    Rank {
+        /// Its number, from 0.
+        rank: usize,
+        /// What it said.
+        message: String,
+    },
+    /// Another rank is gone.
+    #[error("rank {rank} is lost: {message}")]
+    Lost {
+        /// Its number, from 0.
+        rank: usize,
+        /// How that is known.
+        message: String,
+    },
+    /// It was asked to stop in the middle of a step.
+    #[error("asked to stop while waiting for rank {0}")]
+    Interrupted(usize),
     /// The device failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
@@ -104,6 +137,13 @@ impl Hint for TrainError {
             ),
             Self::NotKept(_) => Some("without the states: --set run.state_every=0"),
             Self::Transcript { .. } => Some("put it back, or go on without one: --set run.transcript=false"),
+            Self::WithoutMpi(_) => Some(
+                "build it with --features mpi, or start one process; runs of a batch are split by ftk batch --shard",
+            ),
+            Self::Batches { .. } => Some(
+                "start fewer ranks, or let a step have more batches: raise run.accumulate and lower run.batch by as much",
+            ),
+            Self::Lost { .. } => Some("go on with the same command and --resume, on any number of ranks"),
             Self::Empty => Some("rows cut by data.max_length keep no answer; raise it, or look at the rows"),
             _ => None,
         };

@@ -1,8 +1,10 @@
 //! Which rows make which step: a function of seed and step, so that nothing needs to be remembered.
 
-use ftk_recipes::Run;
+use ftk_recipes::{Run, Session};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+use super::error::TrainError;
 
 /// The order of a run's rows.
 pub(super) struct RowOrder {
@@ -15,6 +17,15 @@ pub(super) struct RowOrder {
 }
 
 impl RowOrder {
+    /// Of the rows from which something can be learnt.
+    ///
+    /// # Errors
+    /// A session without such a row.
+    pub(super) fn of(session: &dyn Session, run: &Run) -> Result<Self, TrainError> {
+        let rows: Vec<usize> = (0..session.rows()).filter(|&row| session.items(row) > 0).collect();
+        if rows.is_empty() { Err(TrainError::Empty) } else { Ok(Self::new(rows, run)) }
+    }
+
     pub(super) fn new(rows: Vec<usize>, run: &Run) -> Self {
         let window = run.batch * run.accumulate;
         let per_epoch = rows.len().div_ceil(window);

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::error::{RunIdentity, TrainError};
 use super::optimiser::AdamW;
 use super::order::RowOrder;
+use super::ranks::Ranks;
 use super::transcript::{self, StepRecord, TranscriptHead};
 
 /// A session with its optimiser, at some step.
@@ -21,6 +22,8 @@ pub(super) struct Stepper<'a> {
     parameters: Vec<(String, Tensor)>,
     pub(super) optimiser: AdamW,
     pub(super) order: RowOrder,
+    /// Who computes a step's batches, too.
+    ranks: Option<&'a Ranks>,
 }
 
 /// What came of a step.
@@ -45,13 +48,15 @@ impl<'a> Stepper<'a> {
     /// # Errors
     /// A session without a row to learn from.
     pub(super) fn new(session: &'a dyn Session, optim: &'a Optim, run: &'a Run) -> Result<Self, TrainError> {
-        let rows: Vec<usize> = (0..session.rows()).filter(|&row| session.items(row) > 0).collect();
-        if rows.is_empty() {
-            return Err(TrainError::Empty);
-        }
+        let order = RowOrder::of(session, run)?;
         let parameters = session.parameters();
         let optimiser = AdamW::new(&parameters, optim)?;
-        Ok(Self { session, optim, run, parameters, optimiser, order: RowOrder::new(rows, run) })
+        Ok(Self { session, optim, run, parameters, optimiser, order, ranks: None })
+    }
+
+    /// The same, with the batches of its steps shared.
+    pub(super) fn among(self, ranks: Option<&'a Ranks>) -> Self {
+        Self { ranks, ..self }
     }
 
     /// What is trained, by name.
@@ -77,7 +82,11 @@ impl<'a> Stepper<'a> {
     /// # Errors
     /// As [`Stepper::step`].
     pub(super) fn step_on(&mut self, step: usize, batches: Vec<Vec<usize>>, rate: f64) -> Result<Stepped, TrainError> {
-        let (loss, gradients, figures, tokens) = accumulate(self.session, &self.parameters, &batches, step + 1)?;
+        if let Some(ranks) = self.ranks {
+            ranks.begin(step, self.optimiser.slots())?;
+        }
+        let trained = (self.session, self.parameters.as_slice());
+        let (loss, gradients, figures, tokens) = accumulate(trained, &batches, step + 1, self.ranks)?;
         let norm = self.optimiser.step(&gradients, rate)?;
         if !norm.is_finite() {
             return Err(TrainError::NotFinite { step: step + 1, what: "the gradient" });
@@ -153,10 +162,10 @@ impl<'a> Stepper<'a> {
 type StepSums = (f64, Vec<Vec<f32>>, Metrics, usize);
 
 fn accumulate(
-    session: &dyn Session,
-    parameters: &[(String, Tensor)],
+    (session, parameters): (&dyn Session, &[(String, Tensor)]),
     batches: &[Vec<usize>],
     step: usize,
+    ranks: Option<&Ranks>,
 ) -> Result<StepSums, TrainError> {
     let all = || batches.iter().flatten();
     let rows: Vec<usize> = all().copied().collect();
@@ -165,7 +174,10 @@ fn accumulate(
     let mut gradients: Vec<Vec<f32>> = parameters.iter().map(|(_, p)| vec![0.0; p.elem_count()]).collect();
     let (mut loss, mut metrics) = (0.0, Metrics::new());
     for (nth, batch) in batches.iter().enumerate() {
-        let result = session.loss(batch, window).map_err(|error| TrainError::Task { step, error })?;
+        let result = match ranks {
+            Some(ranks) => ranks.loss((nth, batch), window, (session, parameters), &metrics)?,
+            None => session.loss(batch, window).map_err(|error| TrainError::Task { step, error })?,
+        };
         loss += result.sum;
         if !loss.is_finite() {
             return Err(TrainError::NotFinite { step, what: "the loss" });

@@ -36,14 +36,14 @@ impl Pull {
         Self { rows, weight, idle: None, calls: Cell::new(0), fails_at: None, offset: 0.0 }
     }
 
-    fn failing_at(rows: usize, call: usize) -> Self {
+    pub(super) fn failing_at(rows: usize, call: usize) -> Self {
         Self { fails_at: Some(call), ..Self::new(rows) }
     }
 }
 
 /// An observer that keeps nothing.
 pub(super) fn observed<'a>(stop: &'a dyn Fn() -> bool, see: &'a mut dyn FnMut(&StepReport)) -> Observer<'a> {
-    Observer { stop, save: &|_| Ok(()), see }
+    Observer { stop, save: &|_| Ok(()), see, ranks: None }
 }
 
 pub(super) fn variable(values: &[f32], shape: &[usize]) -> Tensor {

@@ -47,6 +47,7 @@ mod pages;
 mod parity;
 mod preference;
 mod promises;
+mod ranks;
 mod recipes;
 mod relabelled;
 mod report;

@@ -78,7 +78,7 @@ fn no_rows(instead: &str) -> Result<Outcome> {
 pub(super) fn train(recipe: &Recipe, opened: gnn::OpenedTask, printer: &Printer) -> Result<Ran> {
     let start = train::Start::Fresh;
     refuse_to_replace(recipe, start)?;
-    in_folder(recipe, &mut GnnRun::new(recipe, opened)?, start, &|| false, printer)
+    in_folder(recipe, &mut GnnRun::new(recipe, opened)?, start, (&|| false, None), printer)
 }
 
 /// A run whose graph and base are read.
