@@ -107,17 +107,24 @@ impl System {
     }
 }
 
-/// Multinomial logistic regression on features, by one such model for each class against the rest.
+/// Multinomial logistic regression on features, by one such model for each class against the rest. Every row is at unit
+/// length, so that the ridge weighs the same whatever the features' scale: propagation makes it many times smaller.
 pub fn one_against_rest(features: &Features, train: &[(usize, u32)], classes: usize, nodes: &[usize]) -> Vec<u32> {
     // With more features than rows the equations are solved among the rows: w = X^T a.
-    let rows: Vec<Vec<f32>> = train.iter().map(|(node, _)| features.row(*node)).collect();
+    let unit = |node: usize| {
+        let mut row = features.row(node);
+        let length = row.iter().map(|value| value * value).sum::<f32>().sqrt();
+        row.iter_mut().filter(|_| length > 0.0).for_each(|value| *value /= length);
+        row
+    };
+    let rows: Vec<Vec<f32>> = train.iter().map(|(node, _)| unit(*node)).collect();
     let dot = |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
     let inner: Vec<Vec<f32>> = rows.iter().map(|row| rows.iter().map(|other| dot(row, other)).collect()).collect();
     let models: Vec<LinearModel> = (0..classes as u32)
         .map(|class| LinearModel::logistic(&inner, &train.iter().map(|(_, label)| *label == class).collect::<Vec<_>>()))
         .collect();
     let predict = |&node: &usize| {
-        let row = features.row(node);
+        let row = unit(node);
         let inner: Vec<f32> = rows.iter().map(|other| dot(&row, other)).collect();
         measures::largest(&models.iter().map(|model| model.score(&inner) as f32).collect::<Vec<_>>()) as u32
     };
@@ -228,5 +235,12 @@ mod tests {
         assert_eq!(spread(&lists, &[(0, 1), (5, 0)], 2, &[1, 2, 3]), [1, 1, 0]);
         let features = Features::new(2, vec![1.0, 0.0, 0.9, 0.2, 0.0, 1.0, 0.1, 0.8]);
         assert_eq!(one_against_rest(&features, &[(0, 0), (2, 1)], 2, &[1, 3]), [0, 1]);
+        // Where most nodes are of one class, a ridge that weighs more on small features finds no other.
+        let rows: Vec<f32> = (0..20).flat_map(|at| if at < 15 { [1.0, 0.1] } else { [0.2, 1.0] }).collect();
+        let train: Vec<(usize, u32)> = (0..20).filter(|at| at % 5 != 4).map(|at| (at, u32::from(at >= 15))).collect();
+        for scale in [1.0, 1e-3] {
+            let scaled = Features::new(2, rows.iter().map(|value| value * scale).collect());
+            assert_eq!(one_against_rest(&scaled, &train, 2, &[4, 9, 14, 19]), [0, 0, 0, 1], "{scale}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use ftk_bases::graphs;
 use ftk_gnn::graph::{Graph, ImportFindings, NodeSplit};
 use ftk_gnn::import::{Origin, import};
 use ftk_gnn::measures::{NamedFigures, mean_and_deviation};
-use ftk_gnn::settings::{FRESH, Objective};
+use ftk_gnn::settings::{FRESH, Objective, Split};
 use ftk_gnn::{OpenedTask, of};
 use ftk_networks::graphs::{End, Head};
 use ftk_recipes::{Recipe, Reference};
@@ -105,14 +105,23 @@ struct AblationRuns<'a> {
 }
 
 impl AblationRuns<'_> {
+    /// Predictors, over all seeds where the split is drawn by them.
     fn without_network(&self, recipe: &Recipe) -> Result<Vec<AblationRow>> {
-        let opened = OpenedTask::on(recipe, self.graph, self.found)?;
-        let row = |(name, trained, figures): (&str, usize, NamedFigures)| AblationRow {
-            name: name.to_owned(),
-            trained,
-            figures: vec![figures],
-        };
-        Ok(opened.baselines(self.graph).into_iter().map(row).collect())
+        let gnn = of(recipe)?;
+        let drawn = gnn.split == Split::Random || gnn.labels.is_some();
+        let mut rows: Vec<AblationRow> = Vec::new();
+        for seed in 1..=if drawn { self.settings.seeds } else { 1 } {
+            let mut recipe = recipe.clone();
+            recipe.run.seed = seed;
+            let opened = OpenedTask::on(&recipe, self.graph, self.found)?;
+            for (at, (name, trained, figures)) in opened.baselines(self.graph).into_iter().enumerate() {
+                match rows.get_mut(at) {
+                    Some(row) => row.figures.push(figures),
+                    None => rows.push(AblationRow { name: name.to_owned(), trained, figures: vec![figures] }),
+                }
+            }
+        }
+        Ok(rows)
     }
 
     /// The base without any training, unless it ends in something else than what is learnt.
