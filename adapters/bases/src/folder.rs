@@ -7,34 +7,32 @@
 mod tensors;
 mod texts;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use ftk_adapters::peft::unwrapped;
 use ftk_adapters::weights::Weights;
-use ftk_networks::config::{ConfigError, ConfigObject};
-use ftk_networks::sites::Role;
+use ftk_networks::config::ConfigError;
+use ftk_networks::texts::FolderTexts;
+pub use ftk_networks::texts::TEXT_FILES;
+#[cfg(feature = "hub")]
+pub(super) use ftk_networks::texts::TOOL_TEMPLATE;
 use ftk_networks::{Network, Stored};
 use rayon::prelude::*;
 use safetensors::Dtype;
-use serde_json::Value;
 
 pub(super) use self::tensors::check_finite;
 #[cfg(feature = "hub")]
 pub(super) use self::tensors::{SHARDS, WEIGHTS, shards};
 use self::tensors::{TensorPlace, locate};
-pub use self::texts::TEXT_FILES;
-#[cfg(feature = "hub")]
-pub(super) use self::texts::TOOL_TEMPLATE;
 pub use self::texts::stored_template;
-use self::texts::{json, read, special_texts, templates};
-use super::added;
+use self::texts::{json, read};
 use super::chat::ChatTemplate;
 use super::error::ModelError;
 use super::hold::Hold;
 use super::parts::{BaseParts, TextFile};
-use super::tokenizer::{Ids, Tokenizer, special_tokens};
+use super::tokenizer::Tokenizer;
 
 /// The weights of a folder, located but not read.
 #[derive(Debug)]
@@ -77,7 +75,9 @@ fn read_folder(
     }
     let needed = network.shapes();
     own_head(&config_path, &network, &tensors)?;
-    all_used(path, &needed, &tensors)?;
+    if let Some(tensor) = network.stranger(tensors.keys()) {
+        return Err(ModelError::ExtraTensor { path: path.to_owned(), tensor: tensor.clone() });
+    }
     tensors.retain(|name, _| needed.contains_key(name));
     for (name, slot) in &mut tensors {
         let (tensor, mut expected) = (name.clone(), needed[name].clone());
@@ -93,78 +93,31 @@ fn read_folder(
         }
     }
 
-    let tokenizer_path = path.join("tokenizer.json");
-    let tokenizer_config_path = path.join("tokenizer_config.json");
-    let tokenizer_config = json(&tokenizer_config_path)?.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-    let map_path = path.join("special_tokens_map.json");
-    let map = json(&map_path)?.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-    let named = added::named(&tokenizer_config, &map);
-    let tokenizer = match read(&tokenizer_path)? {
-        Some(bytes) => {
-            let older = json(&path.join("added_tokens.json"))?;
-            let whole = added::complete(&tokenizer_path, bytes, &tokenizer_config, &named, older.as_ref())?;
-            let tokenizer = Tokenizer::from_json(&tokenizer_path, &whole.json, network.vocab())?;
-            whole.check(path, &tokenizer)?;
+    let texts = FolderTexts::read(path, &config_json, |name| read(&path.join(name)))?;
+    let tokenizer = match &texts.tokenizer {
+        Some(whole) => {
+            let tokenizer = Tokenizer::from_json(&path.join("tokenizer.json"), &whole.json, network.vocab())?;
+            whole.check(path, |id, token| tokenizer.token(id).as_deref() == Some(token))?;
             Some(tokenizer)
         }
         None => None,
     };
-    if tokenizer_config["split_special_tokens"] == true {
-        let (key, reason) = ("split_special_tokens".to_owned(), "not supported: true".to_owned());
-        return Err(ConfigError::Key { path: tokenizer_config_path, key, reason }.into());
-    }
-    let tokenizer_config = ConfigObject::new(&tokenizer_config_path, &tokenizer_config)?;
-    let texts = special_texts(&ConfigObject::new(&tokenizer_config_path, &named)?)?;
-
-    let generation_path = path.join("generation_config.json");
-    let mut ids = vec![Ids::read(&ConfigObject::new(&config_path, &config_json)?)?];
-    if let Some(generation) = json(&generation_path)? {
-        ids.push(Ids::read(&ConfigObject::new(&generation_path, &generation)?)?);
-    }
-    let special = special_tokens(tokenizer.as_ref(), &texts, &ids, network.vocab());
-
-    let (template, for_tools) = templates(path, &tokenizer_config)?;
-    let template = template.map(|source| ChatTemplate::new(source, &texts)?.with_tools(for_tools)).transpose()?;
+    let special = texts.special_tokens(|token| tokenizer.as_ref()?.id(token), network.vocab());
+    let FolderTexts { template, for_tools, special: named, .. } = texts;
+    let template = template.map(|source| ChatTemplate::new(source, &named)?.with_tools(for_tools)).transpose()?;
     Ok((BaseParts { network, tokenizer, special, template }, Folder { path: path.to_owned(), tensors }))
 }
 
 /// Refuses a head of its own in a network whose configuration, also by its silence, says that its head is the embedding
 /// table: one of the two is wrong. A copy of the table is none.
 fn own_head(config: &Path, network: &Network, tensors: &BTreeMap<String, TensorPlace>) -> Result<(), ModelError> {
-    let Some(site) = network.sites().into_iter().find(|site| site.role == Role::Head) else { return Ok(()) };
-    let own = format!("{}.weight", site.name);
-    let table = tensors.get(&format!("{}.weight", site.weight));
-    let (Some(head), Some(table), true) = (tensors.get(&own), table, site.weight != site.name) else { return Ok(()) };
+    let Some([own, table]) = network.tied_head() else { return Ok(()) };
+    let (Some(head), Some(table)) = (tensors.get(&own), tensors.get(&table)) else { return Ok(()) };
     if head.dtype == table.dtype && head.shape == table.shape && head.bytes()? == table.bytes()? {
         return Ok(());
     }
     let reason = format!("says that the head is the embedding table, but the weights have another: {own}");
     Err(ConfigError::Key { path: config.to_owned(), key: "tie_word_embeddings".to_owned(), reason }.into())
-}
-
-/// What older files keep in a block that is computed: wavelengths, and GPT-2's masks.
-const COMPUTED: [&str; 3] = [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"];
-
-/// Refuses tensors that stand beside those of the network as if they belonged to it, and that it does not compute with: a
-/// bias, a scale or a norm in one of its blocks, blocks behind its last. With them the model is another one. What stands
-/// elsewhere, such as a tower for images, is none of its business.
-fn all_used(
-    path: &Path,
-    needed: &BTreeMap<String, Vec<usize>>,
-    tensors: &BTreeMap<String, TensorPlace>,
-) -> Result<(), ModelError> {
-    let module = |name: &str| name.rsplit_once('.').map(|(module, _)| module.to_owned());
-    let modules: BTreeSet<String> = needed.keys().filter_map(|name| module(name)).collect();
-    let blocks = needed.keys().find_map(|name| Some(format!("{}.", name.split_once(".0.")?.0)));
-    let own = |name: &str| {
-        blocks.as_ref().is_some_and(|blocks| name.starts_with(blocks.as_str()))
-            || module(name).is_some_and(|module| modules.contains(&module))
-    };
-    let computed = |name: &str| COMPUTED.iter().any(|end| name.ends_with(end));
-    match tensors.keys().find(|name| !needed.contains_key(*name) && own(name) && !computed(name)) {
-        None => Ok(()),
-        Some(tensor) => Err(ModelError::ExtraTensor { path: path.to_owned(), tensor: tensor.clone() }),
-    }
 }
 
 impl Folder {

@@ -31,7 +31,8 @@ use super::error::ModelError;
 use super::folder::check_finite;
 use super::hold::Hold;
 use super::parts::{BaseParts, TextFile};
-use super::tokenizer::{SpecialTokens, Tokenizer};
+use super::tokenizer::Tokenizer;
+use ftk_networks::texts::SpecialTokens;
 
 /// A GGUF file whose header has been read.
 pub(super) struct GgufFile {

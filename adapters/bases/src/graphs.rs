@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use ftk_adapters::weights::Weights;
 use ftk_adapters::{atomic, foreign};
-use ftk_networks::graphs::{End, GraphNetwork, GraphNetworkKind, MessageKind};
+use ftk_networks::graphs::GraphNetwork;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::error::{GRAPH_CONFIG, ModelError};
@@ -17,22 +17,9 @@ pub const MODEL: &str = "model.safetensors";
 
 /// Whether a folder holds a network of graphs, or means to.
 pub fn is_one(folder: &Path) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Named {
-        model_type: GraphNetworkKind,
-    }
-    let named = foreign::read(&folder.join(CONFIG), foreign::DOCUMENT)
-        .ok()
-        .map(|bytes| serde_json::from_slice::<Named>(&bytes));
-    matches!(
-        named,
-        Some(Ok(Named {
-            model_type: GraphNetworkKind::Gcn
-                | GraphNetworkKind::Sage
-                | GraphNetworkKind::SageGcn
-                | GraphNetworkKind::Gat
-        }))
-    )
+    let bytes = foreign::read(&folder.join(CONFIG), foreign::DOCUMENT).ok();
+    let config = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    config.is_some_and(|config| GraphNetwork::is_one(&config))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ModelError> {
@@ -49,17 +36,7 @@ fn malformed(path: &Path, reason: String) -> ModelError {
 /// A file that cannot be read or is malformed.
 pub fn network(folder: &Path) -> Result<GraphNetwork, ModelError> {
     let path = folder.join(CONFIG);
-    let bytes = read(&path)?;
-    let network: GraphNetwork = serde_json::from_slice(&bytes).map_err(|error| malformed(&path, error.to_string()))?;
-    let most = [network.inputs, network.hidden, network.layers, network.heads].into_iter().max().unwrap_or(0);
-    if network.layers == 0 || network.layers > 64 || network.heads == 0 || most > 1 << 24 {
-        return Err(malformed(&path, "numbers that no network has".to_owned()));
-    }
-    let alike = network.model_type == GraphNetworkKind::Gat || matches!(network.head, End::Pair { .. });
-    if alike && network.messages != MessageKind::Alike {
-        return Err(malformed(&path, "messages that are weighed, of a network that weighs none by edges".to_owned()));
-    }
-    Ok(network)
+    GraphNetwork::parse(&read(&path)?).map_err(|reason| malformed(&path, reason))
 }
 
 /// Reads a network and its weights.
@@ -141,6 +118,8 @@ pub fn digest(network: &GraphNetwork, weights: &Weights) -> Result<blake3::Hash,
 mod tests {
     use ftk_adapters::hint::Hint;
     use ftk_networks::graphs::Head;
+
+    use ftk_networks::graphs::GraphNetworkKind;
 
     use super::*;
 

@@ -4,7 +4,6 @@
 //! at once; [`BaseModel::weights`] then reads what is large. [`LoadedModel::load`] does both.
 //! Nothing here runs a network: see `ftk_adapters` for its interpretations.
 
-mod added;
 pub mod budget;
 pub mod chat;
 pub mod digest;
@@ -31,6 +30,7 @@ use ftk_adapters::hint;
 pub use chat::{ChatTemplate, Date, Message};
 pub use error::ModelError;
 pub use folder::{TEXT_FILES, stored_template};
+pub use ftk_networks::texts::SpecialTokens;
 pub use gguf::adapter::{GgufAdapter, read_adapter, write_adapter};
 pub use hold::Hold;
 pub use hub_name::HubName;
@@ -38,7 +38,7 @@ pub use parts::TextFile;
 pub use save::{Precision, fill_folder, save_folder};
 pub use shipped::{MARKET, SHIPPED, VILLAGE};
 pub use source::{BaseModel, LoadedModel};
-pub use tokenizer::{SpecialTokens, TextStream, Tokenizer};
+pub use tokenizer::{TextStream, Tokenizer};
 
 /// Errors about bases that may know what to do about them.
 pub const HINTS: &[hint::HintOf] = &[

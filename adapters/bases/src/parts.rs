@@ -3,7 +3,8 @@
 use ftk_networks::Network;
 
 use super::chat::ChatTemplate;
-use super::tokenizer::{SpecialTokens, Tokenizer};
+use super::tokenizer::Tokenizer;
+use ftk_networks::texts::SpecialTokens;
 
 /// The small parts of a base, read and checked.
 #[derive(Debug)]

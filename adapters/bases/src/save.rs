@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::error::ModelError;
 use super::parts::TextFile;
-use super::tokenizer::SpecialTokens;
+use ftk_networks::texts::SpecialTokens;
 
 /// The file without which there is no base.
 const CONFIG: &str = "config.json";

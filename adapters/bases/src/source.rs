@@ -16,8 +16,9 @@ use super::gguf::{self, GgufFile};
 use super::hold::Hold;
 use super::parts::{BaseParts, TextFile};
 use super::shipped::{MARKET, VILLAGE};
-use super::tokenizer::{SpecialTokens, Tokenizer};
+use super::tokenizer::Tokenizer;
 use super::{digest, market, village};
+use ftk_networks::texts::SpecialTokens;
 
 /// A base model whose small parts have been read and checked, and whose weights have not.
 #[derive(Debug)]

@@ -1,14 +1,11 @@
-//! Text to token ids and back, and which ids are special.
+//! Text to token ids and back.
 //!
 //! A tokenizer is foreign input: its file is read and its rules run within a budget of memory and time.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-
-use ftk_networks::config::ConfigObject;
 
 use super::error::ModelError;
 use crate::budget::{Budget, Exceeded, within};
@@ -162,55 +159,6 @@ impl TextStream<'_> {
         self.ids.drain(..self.ids.len() - 1);
         self.told = self.tokenizer.decode(&self.ids, true)?.len();
         Ok(Some(new))
-    }
-}
-
-/// Ids with a meaning of their own.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SpecialTokens {
-    /// Beginning of a sequence.
-    pub bos: Option<u32>,
-    /// End of a sequence, appended to completions in training.
-    pub eos: Option<u32>,
-    /// Fills short rows.
-    pub pad: Option<u32>,
-    /// Ids at which generation stops; holds `eos`.
-    pub stop: BTreeSet<u32>,
-}
-
-/// The ids one JSON file declares.
-pub(super) struct Ids {
-    bos: Vec<u32>,
-    eos: Vec<u32>,
-    pad: Vec<u32>,
-}
-
-impl Ids {
-    pub(super) fn read(object: &ConfigObject) -> Result<Self, ModelError> {
-        let [bos, eos, pad] = ["bos_token_id", "eos_token_id", "pad_token_id"].map(|key| object.ids(key));
-        Ok(Self { bos: bos?, eos: eos?, pad: pad? })
-    }
-}
-
-/// The special ids of a folder. A token named by the tokenizer comes before the first id found in `files`; every
-/// end-of-sequence id found anywhere stops generation, since chat models list their end-of-turn id in only one of
-/// the files. Ids without an embedding are dropped: some published files were written for a larger vocabulary.
-pub(super) fn special_tokens(
-    tokenizer: Option<&Tokenizer>,
-    texts: &BTreeMap<&'static str, String>,
-    files: &[Ids],
-    vocab: usize,
-) -> SpecialTokens {
-    let named = |key: &str| tokenizer.and_then(|tokenizer| tokenizer.id(texts.get(key)?));
-    let known = |id: &u32| (*id as usize) < vocab;
-    let first =
-        |key: &str, ids: fn(&Ids) -> &[u32]| named(key).or_else(|| files.iter().flat_map(ids).copied().find(known));
-    let eos = first("eos_token", |ids| &ids.eos);
-    SpecialTokens {
-        bos: first("bos_token", |ids| &ids.bos),
-        eos,
-        pad: first("pad_token", |ids| &ids.pad),
-        stop: eos.into_iter().chain(files.iter().flat_map(|ids| ids.eos.iter().copied()).filter(known)).collect(),
     }
 }
 

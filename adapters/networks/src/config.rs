@@ -19,6 +19,16 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
     },
+    /// A file does not follow its format.
+    #[error("{}: malformed {format}: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Name of the format.
+        format: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
     /// An architecture ftk has no network for.
     #[error("{}: architecture not supported: {found}", path.display())]
     Architecture {

@@ -8,7 +8,7 @@ mod llama;
 mod phi3;
 pub mod tiny;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::Value;
@@ -271,7 +271,32 @@ impl Network {
     pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
         sites::shapes(&self.sites())
     }
+
+    /// The first of these tensors that stands beside those of the network as if it belonged to it, and that the network does
+    /// not compute with: a bias, a scale or a norm in one of its blocks, blocks behind its last. With it the model is another
+    /// one. What stands elsewhere, such as a tower for images, is none of its business.
+    pub fn stranger<'a>(&self, mut names: impl Iterator<Item = &'a String>) -> Option<&'a String> {
+        let needed = self.shapes();
+        let module = |name: &str| name.rsplit_once('.').map(|(module, _)| module.to_owned());
+        let modules: BTreeSet<String> = needed.keys().filter_map(|name| module(name)).collect();
+        let blocks = needed.keys().find_map(|name| Some(format!("{}.", name.split_once(".0.")?.0)));
+        let own = |name: &str| {
+            blocks.as_ref().is_some_and(|blocks| name.starts_with(blocks.as_str()))
+                || module(name).is_some_and(|module| modules.contains(&module))
+        };
+        let computed = |name: &str| COMPUTED.iter().any(|end| name.ends_with(end));
+        names.find(|name| !needed.contains_key(*name) && own(name) && !computed(name))
+    }
+
+    /// Of a network whose head is the embedding table: what a head of its own would be called, and the table.
+    pub fn tied_head(&self) -> Option<[String; 2]> {
+        let site = self.sites().into_iter().find(|site| site.role == Role::Head && site.weight != site.name)?;
+        Some([site.name, site.weight].map(|module| format!("{module}.weight")))
+    }
 }
+
+/// What older files keep in a block that is computed: wavelengths, and GPT-2's masks.
+const COMPUTED: [&str; 3] = [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"];
 
 #[cfg(test)]
 mod tests {

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::ops::graph::{Features, Propagation, Sparse};
 use crate::ops::{Bias, Nodes, Ops};
@@ -184,6 +185,28 @@ pub struct Pairs {
 }
 
 impl GraphNetwork {
+    /// Whether a configuration is that of a network of graphs.
+    pub fn is_one(config: &Value) -> bool {
+        GraphNetworkKind::deserialize(&config["model_type"]).is_ok()
+    }
+
+    /// Reads `config.json`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(config: &[u8]) -> Result<Self, String> {
+        let network: Self = serde_json::from_slice(config).map_err(|error| error.to_string())?;
+        let most = [network.inputs, network.hidden, network.layers, network.heads].into_iter().max().unwrap_or(0);
+        if network.layers == 0 || network.layers > 64 || network.heads == 0 || most > 1 << 24 {
+            return Err("numbers that no network has".to_owned());
+        }
+        let alike = network.model_type == GraphNetworkKind::Gat || matches!(network.head, End::Pair { .. });
+        if alike && network.messages != MessageKind::Alike {
+            return Err("messages that are weighed, of a network that weighs none by edges".to_owned());
+        }
+        Ok(network)
+    }
+
     /// A network for features of this width; `outputs` are logits, or features that are known of a pair.
     pub fn new(
         kind: GraphNetworkKind,

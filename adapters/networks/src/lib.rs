@@ -13,6 +13,7 @@ pub mod ops;
 mod record;
 mod rope;
 pub mod sites;
+pub mod texts;
 
 pub use decoder::Stored;
 #[doc(hidden)]

@@ -310,3 +310,109 @@ fn a_folder_of_the_hub_cache_is_known_by_its_name() {
     assert_eq!(BaseModel::open(&snapshot).unwrap().name(), "org/tiny-model");
     assert_eq!(BaseModel::open(folder.path()).unwrap().name(), folder.path().display().to_string());
 }
+
+/// What a folder says of text, read from so many files, and its tokenizer.
+fn texts(files: &[(&str, serde_json::Value)], vocab: usize) -> Result<(FolderTexts, Tokenizer), ModelError> {
+    let folder = Path::new("c");
+    let file = |name: &str| files.iter().find(|(own, _)| *own == name).map(|(_, json)| json.to_string().into_bytes());
+    let texts = FolderTexts::read(folder, &json!({}), |name| Ok::<_, ModelError>(file(name)))?;
+    let whole = texts.tokenizer.as_ref().unwrap();
+    let tokenizer = Tokenizer::from_json(&folder.join("tokenizer.json"), &whole.json, vocab)?;
+    whole.check(folder, |id, token| tokenizer.token(id).as_deref() == Some(token))?;
+    // By the file alone, every token has the id that it has by the library.
+    let ids = texts.ids(folder, vocab)?;
+    let known: BTreeMap<u32, String> = (0..vocab as u32).filter_map(|id| Some((id, tokenizer.token(id)?))).collect();
+    let by_file: BTreeMap<u32, String> =
+        (0..vocab as u32).filter_map(|id| Some((id, ids.token(id)?.to_owned()))).collect();
+    assert_eq!(by_file, known);
+    assert!(known.iter().all(|(id, token)| ids.id(token) == Some(*id)));
+    Ok((texts, tokenizer))
+}
+
+/// A tokenizer of three words with more tokens beside it.
+fn opened(added: serde_json::Value, more: &[(&str, serde_json::Value)]) -> Result<(FolderTexts, Tokenizer), String> {
+    let model = json!({ "type": "WordLevel", "vocab": { "a": 0, "b": 1, "?": 2 }, "unk_token": "?" });
+    let file =
+        json!({ "version": "1.0", "added_tokens": added, "pre_tokenizer": { "type": "Whitespace" }, "model": model });
+    texts(&[&[("tokenizer.json", file)], more].concat(), 8).map_err(|error| error.to_string())
+}
+
+#[test]
+fn tokens_beside_the_file_are_read_as_tokens() {
+    let decoder = json!({ "added_tokens_decoder": {
+        "4": { "content": "<|y|>", "special": true }, "3": { "content": "<|x|>", "special": true },
+    } });
+    let (_, tokenizer) = opened(json!([]), &[("tokenizer_config.json", decoder)]).unwrap();
+    assert_eq!(tokenizer.encode("a<|x|>b <|y|>", false).unwrap(), [0, 3, 1, 4]);
+    let (_, tokenizer) = opened(json!([]), &[("added_tokens.json", json!({ "<|x|>": 3 }))]).unwrap();
+    assert_eq!(tokenizer.encode("a<|x|>b", false).unwrap(), [0, 3, 1]);
+    let known = json!([{ "id": 3, "content": "<|x|>", "single_word": false, "lstrip": false, "rstrip": false,
+                         "normalized": false, "special": true }]);
+    let decoder = json!({ "added_tokens_decoder": { "3": { "content": "<|x|>" } } });
+    let (plain, _) = opened(known.clone(), &[]).unwrap();
+    let (same, _) = opened(known.clone(), &[("tokenizer_config.json", decoder)]).unwrap();
+    assert_eq!(same.tokenizer.unwrap().json, plain.tokenizer.unwrap().json);
+    // What the decoder says of a known token goes before what the file says.
+    let strips = json!({ "added_tokens_decoder": { "3": { "content": "<|x|>", "rstrip": true } } });
+    let (texts, _) = opened(known, &[("tokenizer_config.json", strips)]).unwrap();
+    let whole: serde_json::Value = serde_json::from_slice(&texts.tokenizer.unwrap().json).unwrap();
+    assert_eq!(whole["added_tokens"][0]["rstrip"], true);
+}
+
+/// As transformers 5.24 adds them.
+#[test]
+fn special_tokens_that_are_only_named_are_tokens() {
+    // One of the vocabulary keeps its id; others follow in one order, whatever the order of their keys.
+    let config = json!({ "pad_token": "<p>", "sep_token": "<s>", "eos_token": "b",
+                         "additional_special_tokens": [{ "content": "<x>", "rstrip": true }] });
+    let (texts, tokenizer) = opened(json!([]), &[("tokenizer_config.json", config)]).unwrap();
+    assert_eq!(tokenizer.encode("ab<s><p><x> a", false).unwrap(), [0, 1, 3, 4, 5, 0]);
+    assert_eq!(texts.special_tokens(|token| tokenizer.id(token), 8).stop, [1].into());
+    let extra = json!({ "extra_special_tokens": { "image_token": "<x>" } });
+    let (_, tokenizer) = opened(json!([]), &[("tokenizer_config.json", extra)]).unwrap();
+    assert_eq!(tokenizer.encode("a<x>", false).unwrap(), [0, 3]);
+
+    let both = |decoder: bool| {
+        let mut config = json!({ "pad_token": "<a>", "extra_special_tokens": ["<c>"] });
+        if decoder {
+            config["added_tokens_decoder"] = json!({});
+        }
+        let map = json!({ "pad_token": "<b>", "mask_token": "<m>", "extra_special_tokens": ["<d>"] });
+        let files = [("tokenizer_config.json", config), ("special_tokens_map.json", map)];
+        let (texts, tokenizer) = opened(json!([]), &files).unwrap();
+        (texts.special["pad_token"].clone(), (3..6).map(|id| tokenizer.token(id).unwrap()).collect::<Vec<_>>().concat())
+    };
+    // In the order of their keys: pad, mask, and the list of the file that goes first.
+    assert_eq!(both(false), ("<b>".to_owned(), "<b><m><c>".to_owned()));
+    assert_eq!(both(true), ("<a>".to_owned(), "<a><m><c>".to_owned()));
+}
+
+#[test]
+fn a_token_whose_id_is_taken_or_far_is_refused_by_its_name() {
+    let decoder = json!({ "added_tokens_decoder": { "6": { "content": "<|x|>" } } });
+    let error = opened(json!([]), &[("tokenizer_config.json", decoder)]).map(|_| ()).unwrap_err();
+    let reason = "tokenizer.json lacks a token, and its id is not the next one: <|x|> (6)";
+    assert_eq!(error, format!("c/tokenizer_config.json: added_tokens_decoder: {reason}"));
+    let error = opened(json!([]), &[("added_tokens.json", json!({ "<|x|>": 6 }))]).map(|_| ()).unwrap_err();
+    assert_eq!(error, format!("c/added_tokens.json: <|x|>: {reason}"));
+}
+
+/// Whoever has no tokenizer comes to the same digest.
+#[test]
+fn ids_by_the_files_alone_are_those_of_the_tokenizer() {
+    let village = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes/text/village/base");
+    let tiny = tiny::folder();
+    std::fs::write(tiny.path().join("tokenizer.json"), tiny::TOKENIZER).unwrap();
+    std::fs::write(tiny.path().join("tokenizer_config.json"), "{\"eos_token\": \"<e>\"}").unwrap();
+    let pieces = json!({ "type": "Unigram", "unk_id": 0, "vocab": [["?", 0.0], ["a", -1.0], ["b", -2.0]] });
+    texts(&[("tokenizer.json", json!({ "model": pieces })), ("added_tokens.json", json!({ "<x>": 3 }))], 8).unwrap();
+    for folder in [village.as_path(), tiny.path()] {
+        let source = BaseModel::open(folder).unwrap();
+        let config = serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
+        let texts = FolderTexts::read(folder, &config, |name| read(&folder.join(name))).unwrap();
+        let vocab = source.network().vocab();
+        let ids = texts.ids(folder, vocab).unwrap();
+        assert!(source.texts().tokenizer.is_some() && !source.texts().stop.is_empty());
+        assert_eq!(format!("{:?}", texts.of_digest(&ids, vocab)), format!("{:?}", source.texts()));
+    }
+}

@@ -11,8 +11,9 @@ use candle_core::quantized::gguf_file::Value as Stored;
 use serde_json::{Map, Value, json};
 
 use super::super::error::ModelError;
-use super::super::tokenizer::{SpecialTokens, Tokenizer};
+use super::super::tokenizer::Tokenizer;
 use super::metadata::{Metadata, whole};
+use ftk_networks::texts::SpecialTokens;
 
 /// A rebuilt tokenizer.
 pub(super) struct Rebuilt {

@@ -5,11 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use ftk_networks::config::ConfigError;
 use serde_json::{Value, json};
 
-use super::error::ModelError;
-use super::tokenizer::Tokenizer;
+use crate::config::ConfigError;
 
 /// Where tokens stand beside the tokenizer, the later one before the older.
 const CONFIG: &str = "tokenizer_config.json";
@@ -25,9 +23,9 @@ const SEVERAL: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"]
 const FLAGS: [&str; 5] = ["single_word", "lstrip", "rstrip", "normalized", "special"];
 
 /// A tokenizer's file with the tokens that it lacks.
-pub(super) struct CompletedTokenizer {
+pub struct CompletedTokenizer {
     /// The file; the bytes that were given if nothing is missing.
-    pub(super) json: Vec<u8>,
+    pub json: Vec<u8>,
     /// The tokens that were added, by id, each with the file it stands in.
     added: BTreeMap<u32, (String, &'static str)>,
 }
@@ -64,14 +62,14 @@ fn special(named: &Value) -> Vec<Value> {
 /// Adds the tokens to the file. `named` is what [`named`] gives.
 ///
 /// # Errors
-/// [`ModelError::Malformed`] for a file that is no JSON.
+/// [`ConfigError::Malformed`] for a file that is no JSON.
 pub(super) fn complete(
     path: &Path,
     bytes: Vec<u8>,
     config: &Value,
     named: &Value,
     older: Option<&Value>,
-) -> Result<CompletedTokenizer, ModelError> {
+) -> Result<CompletedTokenizer, ConfigError> {
     let mut tokens: BTreeMap<u32, (Value, &'static str)> = BTreeMap::new();
     for (content, id) in older.and_then(Value::as_object).into_iter().flatten() {
         if let Some(id) = id.as_u64().and_then(|id| u32::try_from(id).ok()) {
@@ -87,14 +85,13 @@ pub(super) fn complete(
     if tokens.is_empty() && named.is_empty() {
         return Ok(CompletedTokenizer { json: bytes, added: BTreeMap::new() });
     }
-    let malformed = |reason: String| ModelError::Malformed { path: path.to_owned(), format: "tokenizer", reason };
-    let mut file: Value = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
+    let mut file: Value = serde_json::from_slice(&bytes).map_err(|error| malformed(path, error.to_string()))?;
     if file["added_tokens"].is_null() && file.is_object() {
         file["added_tokens"] = json!([]);
     }
     let vocabulary = file["model"]["vocab"].clone();
     let Some(list) = file.get_mut("added_tokens").and_then(Value::as_array_mut) else {
-        return Err(malformed("added_tokens is no list".to_owned()));
+        return Err(malformed(path, "added_tokens is no list".to_owned()));
     };
     let mut changed = false;
     for (token, _) in tokens.values().filter(|(_, file)| *file == CONFIG) {
@@ -151,93 +148,79 @@ pub(super) fn complete(
     Ok(CompletedTokenizer { json: serde_json::to_vec(&file).expect("a JSON value serialises"), added })
 }
 
+fn malformed(path: &Path, reason: String) -> ConfigError {
+    ConfigError::Malformed { path: path.to_owned(), format: "tokenizer", reason }
+}
+
+/// Which id each token has, by the file alone: as the library tokenizers gives ids to added tokens, whatever ids are written
+/// beside them. Those that the vocabulary has keep theirs, and others follow it one after another.
+#[derive(Default)]
+pub struct TokenIds {
+    ids: BTreeMap<String, u32>,
+    tokens: BTreeMap<u32, String>,
+}
+
+impl TokenIds {
+    /// The id of a token.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.ids.get(token).copied()
+    }
+
+    /// The token of an id.
+    pub fn token(&self, id: u32) -> Option<&str> {
+        self.tokens.get(&id).map(String::as_str)
+    }
+}
+
 impl CompletedTokenizer {
-    /// Refuses tokens that the tokenizer gives another id than the file says, naming the first.
+    /// The ids of its tokens that are below a number of embeddings; refused where a token was added under another id than it
+    /// gets.
     ///
     /// # Errors
-    /// [`ModelError::Config`].
-    pub(super) fn check(&self, folder: &Path, tokenizer: &Tokenizer) -> Result<(), ModelError> {
-        match self.added.iter().find(|(id, (token, _))| tokenizer.token(**id).as_ref() != Some(token)) {
+    /// [`ConfigError`].
+    pub(super) fn ids(&self, folder: &Path, vocab: usize) -> Result<TokenIds, ConfigError> {
+        let path = folder.join("tokenizer.json");
+        let file: Value = serde_json::from_slice(&self.json).map_err(|error| malformed(&path, error.to_string()))?;
+        let number = |id: &Value| id.as_u64().and_then(|id| u32::try_from(id).ok());
+        let mut ids: BTreeMap<String, u32> = BTreeMap::new();
+        match &file["model"]["vocab"] {
+            Value::Object(tokens) => {
+                ids.extend(tokens.iter().filter_map(|(token, id)| Some((token.clone(), number(id)?))));
+            }
+            Value::Array(tokens) => {
+                let entry =
+                    |(id, entry): (usize, &Value)| Some((entry.get(0)?.as_str()?.to_owned(), u32::try_from(id).ok()?));
+                ids.extend(tokens.iter().enumerate().filter_map(entry));
+            }
+            _ => return Err(malformed(&path, "model.vocab is neither a map nor a list".to_owned())),
+        }
+        let size = u32::try_from(ids.len()).map_err(|_| malformed(&path, "too many tokens".to_owned()))?;
+        let mut last: Option<u32> = None;
+        for token in file["added_tokens"].as_array().into_iter().flatten() {
+            let Some(content) = token["content"].as_str().filter(|content| !content.is_empty()) else { continue };
+            let next = last.map_or(size, |last| size.max(last.saturating_add(1)));
+            let id = *ids.entry(content.to_owned()).or_insert(next);
+            last = Some(last.map_or(id, |last| last.max(id)));
+        }
+        self.check(folder, |id, token| ids.get(token) == Some(&id))?;
+        ids.retain(|_, id| (*id as usize) < vocab);
+        let tokens = ids.iter().map(|(token, id)| (*id, token.clone())).collect();
+        Ok(TokenIds { ids, tokens })
+    }
+
+    /// Refuses tokens that have another id than the file says, naming the first; `has` says whether an id is that of a token.
+    ///
+    /// # Errors
+    /// [`ConfigError::Key`].
+    pub fn check(&self, folder: &Path, has: impl Fn(u32, &str) -> bool) -> Result<(), ConfigError> {
+        match self.added.iter().find(|(id, (token, _))| !has(**id, token)) {
             None => Ok(()),
             Some((id, (token, file))) => {
                 let key = if *file == CONFIG { "added_tokens_decoder" } else { token }.to_owned();
                 let path = folder.join(file);
                 let reason = format!("tokenizer.json lacks a token, and its id is not the next one: {token} ({id})");
-                Err(ConfigError::Key { path, key, reason }.into())
+                Err(ConfigError::Key { path, key, reason })
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(added: Value) -> Vec<u8> {
-        let model = json!({ "type": "WordLevel", "vocab": { "a": 0, "b": 1, "?": 2 }, "unk_token": "?" });
-        let file = json!({ "version": "1.0", "added_tokens": added, "pre_tokenizer": { "type": "Whitespace" }, "model": model });
-        file.to_string().into_bytes()
-    }
-
-    fn opened(config: Value, older: Option<Value>) -> Result<Tokenizer, String> {
-        let path = Path::new("t.json");
-        let named = named(&config, &json!({}));
-        let whole =
-            complete(path, file(json!([])), &config, &named, older.as_ref()).map_err(|error| error.to_string())?;
-        let tokenizer = Tokenizer::from_json(path, &whole.json, 8).map_err(|error| error.to_string())?;
-        whole.check(Path::new("c"), &tokenizer).map_err(|error| error.to_string())?;
-        Ok(tokenizer)
-    }
-
-    #[test]
-    fn tokens_beside_the_file_are_read_as_tokens() {
-        let decoder = json!({ "added_tokens_decoder": {
-            "4": { "content": "<|y|>", "special": true }, "3": { "content": "<|x|>", "special": true },
-        } });
-        assert_eq!(opened(decoder, None).unwrap().encode("a<|x|>b <|y|>", false).unwrap(), [0, 3, 1, 4]);
-        let older = json!({ "<|x|>": 3 });
-        assert_eq!(opened(json!({}), Some(older)).unwrap().encode("a<|x|>b", false).unwrap(), [0, 3, 1]);
-        let known = file(json!([{ "id": 3, "content": "<|x|>", "single_word": false, "lstrip": false, "rstrip": false,
-                                   "normalized": false, "special": true }]));
-        let decoder = json!({ "added_tokens_decoder": { "3": { "content": "<|x|>" } } });
-        let none = json!({});
-        assert_eq!(complete(Path::new("t.json"), known.clone(), &decoder, &none, None).unwrap().json, known);
-        // What the decoder says of a known token goes before what the file says.
-        let strips = json!({ "added_tokens_decoder": { "3": { "content": "<|x|>", "rstrip": true } } });
-        let whole = complete(Path::new("t.json"), known, &strips, &none, None).unwrap();
-        let whole: Value = serde_json::from_slice(&whole.json).unwrap();
-        assert_eq!(whole["added_tokens"][0]["rstrip"], true);
-    }
-
-    /// As transformers 5.24 adds them.
-    #[test]
-    fn special_tokens_that_are_only_named_are_tokens() {
-        // One of the vocabulary keeps its id; others follow in one order, whatever the order of their keys.
-        let config = json!({ "pad_token": "<p>", "sep_token": "<s>", "eos_token": "b",
-                             "additional_special_tokens": [{ "content": "<x>", "rstrip": true }] });
-        let tokenizer = opened(config, None).unwrap();
-        assert_eq!(tokenizer.encode("ab<s><p><x> a", false).unwrap(), [0, 1, 3, 4, 5, 0]);
-        let extra = json!({ "extra_special_tokens": { "image_token": "<x>" } });
-        assert_eq!(opened(extra, None).unwrap().encode("a<x>", false).unwrap(), [0, 3]);
-
-        let both = |decoder: bool| {
-            let mut config = json!({ "pad_token": "<a>", "extra_special_tokens": ["<c>"] });
-            if decoder {
-                config["added_tokens_decoder"] = json!({});
-            }
-            named(&config, &json!({ "pad_token": "<b>", "mask_token": "<m>", "extra_special_tokens": ["<d>"] }))
-        };
-        assert_eq!(both(false), json!({ "pad_token": "<b>", "mask_token": "<m>", "extra_special_tokens": ["<c>"] }));
-        assert_eq!(both(true)["pad_token"], "<a>");
-    }
-
-    #[test]
-    fn a_token_whose_id_is_taken_or_far_is_refused_by_its_name() {
-        let decoder = json!({ "added_tokens_decoder": { "6": { "content": "<|x|>" } } });
-        let error = opened(decoder, None).unwrap_err();
-        let reason = "tokenizer.json lacks a token, and its id is not the next one: <|x|> (6)";
-        assert_eq!(error, format!("c/tokenizer_config.json: added_tokens_decoder: {reason}"));
-        let error = opened(json!({}), Some(json!({ "<|x|>": 6 }))).unwrap_err();
-        assert_eq!(error, format!("c/added_tokens.json: <|x|>: {reason}"));
     }
 }
