@@ -14,6 +14,7 @@ use ftk_circuits::{AdapterCommitment, SiteShape};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::bundle::{Bundle, COMMITMENT, FILES, PackedBundle, Proof, REGISTRATION};
 use ftk_proofs::digested::Digested;
+use ftk_proofs::disclosure::{DISCLOSURE, disclosed};
 use ftk_proofs::prove::{Unable, answer, prove, seal};
 use ftk_proofs::{Case, FixedModel, Output, Statement, rows_of};
 use ftk_text::generate::greedy;
@@ -21,7 +22,7 @@ use serde_json::json;
 
 use super::commit::committed_form;
 use super::questions::{self, AskedOutput, InputSource};
-use super::stated::{DISCLOSURE, StatedText, disclosed, summary, summary_json};
+use super::stated::{StatedText, summary, summary_json};
 use super::{Advice, Committable, Outcome, exact, fits_memory, frozen, nodes, on_day, unwritable};
 use crate::cli::printer::Printer;
 use crate::prove::bundle;

@@ -1,11 +1,9 @@
 //! Statements in words and as JSON.
 
 use ftk_bases::Tokenizer;
-use ftk_circuits::SiteShape;
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
-use ftk_proofs::bundle::LOGITS;
 use ftk_proofs::outputs::Preferences;
-use ftk_proofs::{Case, Input, Output, Statement, Words, rows_of};
+use ftk_proofs::{Case, Input, Output, Statement, Words};
 use serde_json::{Value, json};
 
 /// Ids as text where the text gives them back, and nodes by name: the statement is about numbers.
@@ -75,36 +73,4 @@ pub fn summary(statement: &Statement) -> Option<String> {
 /// The same as JSON.
 pub fn summary_json(statement: &Statement) -> Value {
     preferences(statement).map_or(Value::Null, |found| found.json())
-}
-
-/// What every proof in open mode gives away.
-pub const DISCLOSURE: &str = "open mode publishes the exact delta of every adapted site on every row (token, or node that \
-    receives); from about rank + 2 rows these give away B, and more of them the whole adapter";
-
-/// What a bundle makes public; of a sealed one it is said how many logits came along.
-pub fn disclosed(
-    statement: &Statement,
-    graph: Option<&Neighbourhood>,
-    shapes: &[SiteShape],
-    sealed: Option<u64>,
-) -> String {
-    let rows = rows_of(statement, graph, shapes).into_iter().max().unwrap_or(0);
-    let ranks = shapes.iter().map(|shape| shape.rank);
-    let (least, most) = (ranks.clone().min().unwrap_or(0), ranks.max().unwrap_or(0));
-    let ranks = if least == most { format!("rank {most}") } else { format!("ranks {least} to {most}") };
-    let most = if graph.is_some() { "up to " } else { "" };
-    let sites = shapes.len();
-    let Some(logits) = sealed else {
-        return format!("open: {most}{rows} rows at each of {sites} sites of {ranks}; {DISCLOSURE}");
-    };
-    let answers = match statement.cases.len() {
-        1 => "1 answer".to_owned(),
-        many => format!("{many} answers"),
-    };
-    let numbers = if statement.cases.iter().all(|case| case.output.is_ids()) { "" } else { ", numbers more than ids" };
-    let logits = if logits == 0 { String::new() } else { format!(", and the {logits} logits of {LOGITS}") };
-    format!(
-        "sealed: of the adapter its digest, {sites} sites of {ranks} with names, shapes and scales, and {answers} over \
-         {most}{rows} rows (tokens or nodes){logits}; nothing else, but that enough answers tell what it does{numbers}"
-    )
 }

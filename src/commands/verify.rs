@@ -10,17 +10,18 @@ use ftk_circuits::Digest;
 use ftk_gnn::score;
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::bundle::{PackedBundle, Proof};
+use ftk_proofs::disclosure::disclosed;
 use ftk_proofs::head::GraphBase;
 use ftk_proofs::hex::parse_digest;
 use ftk_proofs::limits::Limits;
 use ftk_proofs::refusal::Refusal;
-use ftk_proofs::verdict::{Expectations, ExpectedInput, Missing};
+use ftk_proofs::verdict::{Expectations, ExpectedInput, Missing, NOT_PROVED};
 use ftk_proofs::verifier::{Judged, Pending, Verifier};
 use ftk_proofs::{Case, Input, Kind, Logits, Output, Statement, rows_of};
 use serde_json::json;
 
 use super::questions::{self, AskedOutput, InputSource};
-use super::stated::{StatedText, disclosed, summary, summary_json};
+use super::stated::{StatedText, summary, summary_json};
 use super::{Advice, Outcome, Question, nodes, on_day};
 use crate::cli::printer::Printer;
 use crate::prove::bundle::{self, BundleError, strangers};
@@ -92,9 +93,6 @@ pub enum Expected {
 
 /// What is said of a folder that is no bundle, or not all of one, in the place of a check.
 const INCOMPLETE: &str = "incomplete";
-
-/// What no proof here says.
-const NOT_PROVED: &str = "not proved: how the adapter was trained, on what, or that it is any good";
 
 /// Judges the bundles, one after another; the outcome is the worst of theirs.
 ///

@@ -60,6 +60,7 @@ mod bounds;
 pub mod bundle;
 mod deadline;
 pub mod digested;
+pub mod disclosure;
 mod encoding;
 pub mod fixed;
 pub mod head;

@@ -9,6 +9,9 @@ use crate::outputs::{Kind, Output};
 use crate::refusal::Refusal;
 use crate::statement::{Case, Statement};
 
+/// What no proof here says.
+pub const NOT_PROVED: &str = "not proved: how the adapter was trained, on what, or that it is any good";
+
 /// What the verifier brought along.
 #[derive(Clone, Debug, Default)]
 pub struct Expectations {
