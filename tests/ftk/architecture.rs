@@ -31,7 +31,7 @@ const HEAVY: [&str; 10] = [
     "ftk-recipes",
 ];
 
-const CRATES: [Rule; 11] = [
+const CRATES: [Rule; 12] = [
     ("ftk-kernels", &[], &["candle-core", "halo2_proofs", "clap"]),
     ("ftk-networks", &[], &["candle-core", "safetensors", "tokenizers", "halo2_proofs", "pasta_curves", "clap"]),
     ("ftk-adapters", &["ftk-kernels", "ftk-networks"], &["halo2_proofs", "pasta_curves", "clap"]),
@@ -50,6 +50,7 @@ const CRATES: [Rule; 11] = [
     ("ftk-defi", &["ftk-adapters", "ftk-recipes"], &["halo2_proofs", "pasta_curves", "clap"]),
     ("ftk-circuits", &["ftk-kernels"], &["candle-core", "candle-nn", "safetensors", "tempfile", "clap"]),
     ("ftk-proofs", &["ftk-circuits", "ftk-kernels", "ftk-networks"], &HEAVY),
+    ("ftk-browser", &["ftk-networks", "ftk-proofs"], &["clap", "candle-core", "tokenizers", "minijinja", "memmap2"]),
     (
         "ftk",
         &[

@@ -9,6 +9,7 @@ mod architecture;
 mod audit;
 mod average;
 mod batch;
+mod browser;
 mod cases;
 mod convert;
 mod data;

@@ -1,0 +1,134 @@
+//! The verdict as JSON, in the keys of `ftk verify --json`.
+
+use ftk_networks::graphs::neighbourhood::Neighbourhood;
+use ftk_networks::texts::TokenIds;
+use ftk_proofs::bundle::{FILES, Files, PackedBundle};
+use ftk_proofs::disclosure::disclosed;
+use ftk_proofs::limits::Limits;
+use ftk_proofs::outputs::Preferences;
+use ftk_proofs::refusal::Refusal;
+use ftk_proofs::verdict::{Missing, NOT_PROVED};
+use ftk_proofs::verifier::Judged;
+use ftk_proofs::{Case, Input, Output, Words};
+use serde_json::{Value, json};
+
+use crate::asked::TypedExpectations;
+use crate::base;
+use crate::request::{NamedFiles, PageRequest};
+
+/// Bytes of memory that a verification may take beside the base, by arithmetic: a page has at most 4 GiB.
+const MEMORY: u64 = 2 << 30;
+
+/// Judges what a request asks ([`crate::request`] says how it is laid out), and answers in JSON.
+pub fn answer(request: &[u8]) -> Vec<u8> {
+    let answer = match PageRequest::parse(request) {
+        Ok(PageRequest { asked, base, bundle }) => judge(&asked, &base, &bundle),
+        Err(reason) => Err(TurnedDown::untold(reason)),
+    };
+    answer.unwrap_or_else(|refused| refused.json()).to_string().into_bytes()
+}
+
+/// Why there is no verdict, or a bad one.
+struct TurnedDown {
+    verdict: &'static str,
+    check: Option<&'static str>,
+    reason: String,
+}
+
+impl TurnedDown {
+    /// Nothing is said of the bundle.
+    fn untold(reason: String) -> Self {
+        Self { verdict: "undecided", check: None, reason }
+    }
+
+    fn json(self) -> Value {
+        json!({ "verdict": self.verdict, "check": self.check, "reason": self.reason })
+    }
+}
+
+impl From<Refusal> for TurnedDown {
+    fn from(refusal: Refusal) -> Self {
+        let verdict = if refusal.is_no() { "invalid" } else { "undecided" };
+        Self { verdict, check: Some(refusal.check()), reason: refusal.to_string() }
+    }
+}
+
+fn judge(asked: &TypedExpectations, base: &NamedFiles<'_>, bundle: &NamedFiles<'_>) -> Result<Value, TurnedDown> {
+    let limits = Limits { memory: MEMORY, ..Limits::default() };
+    let files: Files = bundle.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect();
+    let (files, others): (Files, Files) = files.into_iter().partition(|(name, _)| FILES.contains(name));
+    if files.is_empty() {
+        return Err(TurnedDown::untold(format!("none of the files is one of a bundle, such as {}", FILES[0])));
+    }
+    let sent = PackedBundle::parse(&files, &limits)?;
+    let expectations = asked.expectations(&sent).map_err(TurnedDown::untold)?;
+    if let Some(other) = asked.other_answer(&sent.statement).map_err(TurnedDown::untold)? {
+        let (check, reason) = (Some("expected answer"), format!("expected answer: {other}"));
+        return Err(TurnedDown { verdict: "invalid", check, reason });
+    }
+    let (mut verifier, tokens) = base::verifier(base, limits).map_err(TurnedDown::untold)?;
+    let judged = verifier.verify(&files, &expectations)?;
+    Ok(accepted(&judged, &tokens, others.keys().copied().collect()))
+}
+
+/// What may be otherwise than whoever asks thinks.
+fn doubt(missing: Missing) -> &'static str {
+    match missing {
+        Missing::Adapter => "no adapter was expected: it may have been made for this input",
+        Missing::Graph => "no graph was expected: it may be another than you think",
+        Missing::Input => "no input was expected: it may be another than yours",
+        Missing::Question => "what is stated of the input may not be what you asked: compare it, and say that it is",
+        Missing::Task => "no task was expected: it was the prover who chose what to state of the inputs",
+        Missing::MaxTokens => "no length was expected: it was the prover who chose how many tokens an answer may have",
+        Missing::Registration => "without a registration the committed entries may be no 16-bit integers",
+        Missing::Context => "no context was expected: the proof may have been made for somebody else",
+    }
+}
+
+fn accepted(judged: &Judged, tokens: &TokenIds, others: Vec<&str>) -> Value {
+    let Judged { verdict, statement, shapes, transcript, sealed, logits, graph, head } = judged;
+    let of = |decides: bool| -> Vec<&str> {
+        verdict.missing.iter().filter(|missing| missing.decides() == decides).map(|missing| doubt(*missing)).collect()
+    };
+    let preferences = Preferences::of(statement.cases.iter().filter_map(|case| match &case.output {
+        Output::Preference(preference) => Some(preference),
+        _ => None,
+    }));
+    json!({
+        "verdict": if verdict.is_valid() { "valid" } else { "consistent" },
+        "undecided": of(true),
+        "not_expected": of(false),
+        "adapter": statement.adapter.to_string(),
+        "base": statement.base.to_string(),
+        "transcript": transcript.map(|root| root.to_string()),
+        "context": String::from_utf8_lossy(&statement.context),
+        "graph": statement.graph().map(|root| root.to_string()),
+        "head_of_its_own": head,
+        "cases": statement.cases.iter().map(|stated| case(stated, graph.as_ref(), tokens)).collect::<Vec<_>>(),
+        "preferences": preferences.map_or(Value::Null, |found| found.json()),
+        "not_proved": NOT_PROVED,
+        "sealed": sealed,
+        "disclosed": disclosed(statement, graph.as_ref(), shapes, sealed.then_some(*logits)),
+        "also_there": others,
+    })
+}
+
+/// A case: what it claims in words, ids with what the vocabulary has for them, exact numbers.
+fn case(Case { input, output }: &Case, graph: Option<&Neighbourhood>, tokens: &TokenIds) -> Value {
+    let words = Words::new(&|_| None);
+    let entries = |ids: &[u32]| ids.iter().map(|id| tokens.token(*id)).collect::<Vec<_>>();
+    let (claim, input) = match input {
+        Input::Tokens(ids) => {
+            let input = json!({ "kind": "tokens", "ids": ids, "tokens": entries(ids) });
+            (output.claim(&words.words(ids), &words), input)
+        }
+        Input::Node { graph: root, node } => {
+            let name = graph.and_then(|graph| graph.name(*node));
+            let input = json!({ "kind": "node", "graph": root.to_string(), "node": node, "name": name });
+            let named = name.map_or_else(|| node.to_string(), |name| format!("{name:?}"));
+            (output.node_claim(&named), input)
+        }
+    };
+    let continuations: Vec<_> = output.continuations().into_iter().map(entries).collect();
+    json!({ "claim": claim, "input": input, "output": output.json(&words), "tokens": continuations })
+}
