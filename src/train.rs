@@ -12,6 +12,7 @@ mod bound;
 mod checkpoint;
 mod curves;
 mod error;
+mod exchange;
 mod follow;
 mod lock;
 mod log;
@@ -19,6 +20,7 @@ mod log;
 mod mpi;
 mod optimiser;
 mod order;
+mod outer;
 mod ranks;
 mod record;
 pub mod referee;
@@ -40,10 +42,13 @@ use self::checkpoint::Checkpoint;
 pub use self::checkpoint::STATES;
 pub use self::curves::{CURVES, FigureCurve, curves, draw};
 pub use self::error::{RunIdentity, TrainError};
+pub use self::exchange::ExchangeFolder;
 pub use self::follow::Follower;
 pub use self::lock::{LOCK, Lock};
 use self::log::LineLog;
 pub use self::log::METRICS;
+use self::outer::OuterStep;
+pub use self::outer::{Exchange, Meeting, ParameterValues, Worker};
 pub use self::ranks::Ranks;
 pub use self::record::Recorded;
 use self::stepper::{Stepped, Stepper};
@@ -109,6 +114,8 @@ pub struct Observer<'a> {
     pub see: &'a mut dyn FnMut(&StepReport),
     /// Processes that share the batches of steps, of which this one is the first.
     pub ranks: Option<&'a Ranks>,
+    /// Which worker of a run this is whose workers meet.
+    pub worker: Option<Worker<'a>>,
 }
 
 /// Runs a session to its end, or until it is asked to stop. A checkpoint of another identity is refused. At its end, the
@@ -124,15 +131,26 @@ pub fn run(
     start: Start,
     observer: Observer<'_>,
 ) -> Result<RunEnd, TrainError> {
-    let Observer { stop, save, see, ranks } = observer;
-    let mut stepper = Stepper::new(session, optim, run)?.among(ranks);
+    let Observer { stop, save, see, ranks, worker } = observer;
+    let alone = Worker { worker: 0, workers: 1, exchange: &|meeting| Ok(meeting.ours.cloned().into_iter().collect()) };
+    // Of all workers; that of this one's steps is another where there are several.
+    let shared = identity;
+    let own = worker.map(|it| shared.of_worker(it.worker, it.workers));
+    let identity = own.as_ref().unwrap_or(shared);
+    let worker = worker.unwrap_or(alone);
+    let stepper = Stepper::new(session, optim, run)?.of_worker(worker.worker, worker.workers)?;
+    let mut stepper = stepper.among(ranks);
+    let mut outer = OuterStep::new(run, stepper.optimiser.values());
     let steps = stepper.order.steps();
     let path = run.out.join(checkpoint::FILE);
     let (mut done, mut written, mut kept, mut best) = (0, 0, run.transcript.then_some(0), None);
     match Checkpoint::read(&path)? {
         Some(found) if start == Start::Fresh => return Err(TrainError::Occupied { path, step: found.step }),
-        Some(found) => {
+        Some(mut found) => {
             found.belongs_to(identity, &path)?;
+            if let (Some(outer), Some(state)) = (&mut outer, found.outer.take()) {
+                outer.state = state;
+            }
             (done, written) = (found.step, found.metrics_bytes);
             // What was not written down from the start on cannot be afterwards.
             kept = kept.and(found.transcript_bytes);
@@ -160,7 +178,9 @@ pub fn run(
                 if done > kept_until {
                     save(done).map_err(|error| TrainError::Task { step: done, error })?;
                     let bytes = (metrics.bytes, account.bytes());
-                    stepper.optimiser.checkpoint(done, identity, bytes, best.as_ref()).write(&path)?;
+                    let outer = outer.as_ref().map(|outer| outer.state.clone());
+                    let kept = stepper.optimiser.checkpoint(done, identity, bytes, best.as_ref());
+                    Checkpoint { outer, ..kept }.write(&path)?;
                 }
                 return match error {
                     TrainError::Interrupted(_) => Ok(ended(done, Why::Stopped, &best, None)),
@@ -170,6 +190,26 @@ pub fn run(
             stepped => stepped?,
         };
         done += 1;
+        let met = match &mut outer {
+            Some(outer) if outer.is_due(done, steps) => {
+                let ours = stepper.optimiser.values();
+                let (round, parameters, run) = (outer.state.rounds + 1, stepper.parameters(), &shared.digest);
+                let before = &outer.state.brought;
+                let meeting = Meeting { round, run, parameters, ours: Some(&ours), before };
+                match (worker.exchange)(&meeting) {
+                    // What was done since the last checkpoint is done again.
+                    Err(TrainError::Interrupted(_) | TrainError::Apart { .. }) => {
+                        return Ok(ended(kept_until, Why::Stopped, &best, None));
+                    }
+                    all => {
+                        let values = outer.meet(ours, &all?);
+                        stepper.optimiser.put(values)?;
+                    }
+                }
+                true
+            }
+            _ => false,
+        };
         seen += stepped.tokens;
         let every = |steps: usize| steps > 0 && done.is_multiple_of(steps);
         let mut evaluated = Vec::new();
@@ -183,13 +223,15 @@ pub fn run(
         metrics.append(&line)?;
         account.step(&stepper, done, &stepped, &line)?;
         let checkpoint = |metrics: &LineLog, account: &TranscriptLog, best: Option<&BestKept>| {
-            stepper.optimiser.checkpoint(done, identity, (metrics.bytes, account.bytes()), best)
+            let kept = stepper.optimiser.checkpoint(done, identity, (metrics.bytes, account.bytes()), best);
+            Checkpoint { outer: outer.as_ref().map(|outer| outer.state.clone()), ..kept }
         };
         if account.keeps() && every(run.state_every) {
             checkpoint(&metrics, &account, None).keep(&run.out)?;
         }
         let stopped = !last && (stop() || ranks.is_some_and(Ranks::asked));
-        if last || stopped || every(run.save_every) {
+        // What was brought to a meeting is asked for until all have a checkpoint behind it.
+        if last || stopped || met || every(run.save_every) {
             save(done).map_err(|error| TrainError::Task { step: done, error })?;
             checkpoint(&metrics, &account, best.as_ref()).write(&path)?;
             kept_until = done;
@@ -202,6 +244,10 @@ pub fn run(
         }
     }
     ranks.map_or(Ok(()), Ranks::end)?;
+    if let Some(outer) = &outer {
+        let (round, parameters, run) = (outer.state.rounds + 1, stepper.parameters(), &shared.digest);
+        (worker.exchange)(&Meeting { round, run, parameters, ours: None, before: &outer.state.brought })?;
+    }
     if let Some(best) = &best {
         stepper.optimiser.show(&best.values)?;
     }

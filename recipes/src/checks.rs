@@ -12,7 +12,7 @@ use crate::gnn::{Contrast, FRESH, Gnn, Objective, Split};
 use crate::keys::all_taken;
 use crate::preference::Reference;
 use crate::recipe::Recipe;
-use crate::sections::{Best, Lora, Scored, Selector, Targets, Task};
+use crate::sections::{Best, Lora, Run, Scored, Selector, Targets, Task};
 use crate::source::RecipeSource;
 
 /// Largest rank: what common loaders of adapters accept.
@@ -101,7 +101,28 @@ impl Recipe {
         let rule = "must have 16 characters at least, that nobody can guess, and needs run.transcript = true";
         need(self.run.salt.as_ref().is_none_or(secret), "run.salt", rule)?;
         need(self.run.patience.is_none() || self.run.best.is_some(), "run.patience", "needs run.best")?;
-        need(self.run.patience != Some(0), "run.patience", "must be at least 1")
+        need(self.run.patience != Some(0), "run.patience", "must be at least 1")?;
+        self.run.check_meetings(source)
+    }
+}
+
+impl Run {
+    fn check_meetings(&self, source: &RecipeSource<'_>) -> Result<(), RecipeError> {
+        let need = |good: bool, key: &str, rule: &str| if good { Ok(()) } else { Err(source.refuse(key, rule)) };
+        let meets = self.sync_every.is_some();
+        need(self.sync_every != Some(0), "run.sync_every", "must be at least 1")?;
+        let rule = "needs run.steps: how long an epoch is depends on the number of workers";
+        need(!meets || self.steps.is_some(), "run.sync_every", rule)?;
+        let rule = "needs run.transcript = false: nobody can compute again what other workers have learnt";
+        need(!meets || !self.transcript, "run.sync_every", rule)?;
+        let rule = "cannot stand beside run.sync_every: workers end in one place";
+        need(!meets || self.best.is_none(), "run.best", rule)?;
+        need(meets || self.outer_lr.is_none(), "run.outer_lr", "needs run.sync_every")?;
+        need(meets || self.outer_momentum.is_none(), "run.outer_momentum", "needs run.sync_every")?;
+        let positive = |value: f64| value.is_finite() && value > 0.0;
+        need(self.outer_lr.is_none_or(positive), "run.outer_lr", "must be above 0")?;
+        let fraction = |value: f64| (0.0..1.0).contains(&value);
+        need(self.outer_momentum.is_none_or(fraction), "run.outer_momentum", "must lie in [0, 1)")
     }
 }
 

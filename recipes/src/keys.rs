@@ -12,7 +12,7 @@ use crate::sections::Task;
 use crate::source::RecipeSource;
 
 /// Keys of the host, which trains whatever the task is, and of the choice of what is trained.
-const HOST: [&str; 38] = [
+const HOST: [&str; 41] = [
     "task",
     "base.model",
     "base.train",
@@ -51,6 +51,9 @@ const HOST: [&str; 38] = [
     "run.eval_every",
     "run.best",
     "run.patience",
+    "run.sync_every",
+    "run.outer_lr",
+    "run.outer_momentum",
 ];
 
 /// Keys of every task on text.

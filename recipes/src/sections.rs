@@ -311,6 +311,16 @@ pub struct Run {
     /// Evaluations without a new best after which the run ends.
     #[serde(default)]
     pub patience: Option<usize>,
+    /// Steps that workers make apart before they meet and go on from one place (`ftk train --worker`, `mpirun`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync_every: Option<usize>,
+    /// Learning rate of the step that a meeting makes towards the mean of the workers; 0.7 unless it is set. With 1, and
+    /// momentum 0, workers go on from their mean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outer_lr: Option<f64>,
+    /// Nesterov momentum of these steps; 0.9 unless it is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outer_momentum: Option<f64>,
 }
 
 /// A figure of the evaluations, of which either the lowest or the highest is best.

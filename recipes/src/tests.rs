@@ -381,6 +381,30 @@ fn every_rule_is_refused_by_path_line_and_key() {
 }
 
 #[test]
+fn workers_that_meet_need_what_makes_them_end_in_one_place() {
+    let refused = |lines: &str| {
+        let error = refused(&with("run", lines));
+        format!("{}: {}", error.key.unwrap(), error.message)
+    };
+    let met = "steps = 9\ntranscript = false\nsync_every = 2\n";
+    let read = Recipe::parse(Path::new("r.toml"), &with("run", met)).unwrap();
+    assert_eq!((read.run.sync_every, read.run.outer_lr, read.run.outer_momentum), (Some(2), None, None));
+    let rule = "run.sync_every: needs run.steps: how long an epoch is depends on the number of workers";
+    assert_eq!(refused("transcript = false\nsync_every = 2"), rule);
+    let rule = "run.sync_every: needs run.transcript = false: nobody can compute again what other workers have learnt";
+    assert_eq!(refused("steps = 9\nsync_every = 2"), rule);
+    assert_eq!(refused("steps = 9\ntranscript = false\nsync_every = 0"), "run.sync_every: must be at least 1");
+    assert_eq!(refused("outer_lr = 1.0"), "run.outer_lr: needs run.sync_every");
+    assert_eq!(refused("outer_momentum = 0.0"), "run.outer_momentum: needs run.sync_every");
+    assert_eq!(refused(&format!("{met}outer_lr = 0.0")), "run.outer_lr: must be above 0");
+    assert_eq!(refused(&format!("{met}outer_momentum = 1.0")), "run.outer_momentum: must lie in [0, 1)");
+    let best = with("data", "held_out = \"h\"")
+        .replace("[run]\n", &format!("[run]\n{met}eval_every = 1\nbest = \"eval_loss\"\n"));
+    let error = Recipe::parse(Path::new("r.toml"), &best).unwrap_err().to_string();
+    assert!(error.ends_with("run.best: cannot stand beside run.sync_every: workers end in one place"), "{error}");
+}
+
+#[test]
 fn rules_between_tables_are_refused_at_the_table_or_key_at_fault() {
     let without_lora = SHORTEST.replace("[lora]\n", "");
     let rule = "must be true where there is no [lora] section";

@@ -97,7 +97,7 @@ impl EmitArgs {
 }
 
 /// `PART/PARTS`, from 1, or from 0 where that is said.
-fn shard(text: &str) -> Result<(usize, usize), String> {
+pub(super) fn shard(text: &str) -> Result<(usize, usize), String> {
     let numbers = text.split_once('/').and_then(|(part, parts)| Some((part.parse().ok()?, parts.parse().ok()?)));
     match numbers {
         Some((part, parts)) if parts > 0 && part <= parts => Ok((part, parts)),

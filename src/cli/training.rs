@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::arguments::{DeviceArgs, either};
+use super::batch::shard;
 use super::help;
 use super::printer::Printer;
 use crate::commands::audit::Selection;
@@ -32,6 +33,13 @@ pub(super) struct TrainArgs {
     /// Go on from the checkpoint in that folder, if there is one
     #[arg(long)]
     resume: bool,
+    /// Train as this one of so many workers, for example 2/4, which train apart and meet every run.sync_every steps; files
+    /// go to worker-I in the run folder
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    worker: Option<(usize, usize)>,
+    /// Folder in which the workers of a run meet, which all of them see; without it, `exchange` in the run folder
+    #[arg(long, value_name = "FOLDER", requires = "worker")]
+    exchange: Option<PathBuf>,
     /// Check everything but the weights, show the recipe in full and what there is to do, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -231,9 +239,10 @@ impl RowsTask {
 
 impl TrainArgs {
     pub(super) fn run(self, offline: bool, printer: &Printer) -> Result<Outcome> {
-        let Self { file, recipe, set, out, resume, dry_run, device } = self;
+        let Self { file, recipe, set, out, resume, worker, exchange, dry_run, device } = self;
         let (recipe, device) = (either(file, recipe)?, device.open()?);
-        train::run(&train::Settings { recipe, set, out, resume, dry_run, device, offline }, printer)
+        let settings = train::Settings { recipe, set, out, resume, worker, exchange, dry_run, device, offline };
+        train::run(&settings, printer)
     }
 }
 

@@ -28,7 +28,7 @@ use super::Advice;
 use super::card::{self, Card};
 use super::task::{OpenedRun, Trainer};
 use crate::cli::printer::Printer;
-use crate::train::{self, Lock, Observer, Ranks, RunEnd, Start, TrainError, Why};
+use crate::train::{self, Lock, Observer, Ranks, RunEnd, Start, TrainError, Why, Worker};
 
 /// Folder inside the run folder for a base trained in full.
 pub(super) const BASE: &str = "base";
@@ -38,6 +38,22 @@ pub(super) const RECIPE: &str = "recipe.toml";
 /// Entry of the metadata of an adapter's file that holds the root of its run's transcript.
 pub(super) const NOTE: &str = "ftk_transcript";
 
+/// Whoever has a word in a run while it goes on.
+#[derive(Clone, Copy)]
+pub(super) struct Company<'a> {
+    /// Whether the run is to end after a step.
+    pub(super) stop: &'a dyn Fn() -> bool,
+    /// Processes that share its batches, of which this one is the first.
+    pub(super) ranks: Option<&'a Ranks>,
+    /// Which of several workers this one is, who train apart and meet.
+    pub(super) worker: Option<Worker<'a>>,
+}
+
+impl Company<'_> {
+    /// Nobody.
+    pub(super) const NONE: Self = Self { stop: &|| false, ranks: None, worker: None };
+}
+
 /// How a run came back.
 pub(super) struct Ran {
     pub(super) ended: RunEnd,
@@ -45,8 +61,7 @@ pub(super) struct Ran {
     pub(super) test: Option<Metrics>,
 }
 
-/// Trains as a recipe of a task says, in its run folder, unless `stop` says after a step that the run is to end there;
-/// `ranks` are the processes that share its batches, of which this one is the first.
+/// Trains as a recipe of a task says, in its run folder.
 ///
 /// # Errors
 /// Recipe, rows, model: whatever is wrong with them, before any training; see also [`train::TrainError`].
@@ -54,7 +69,7 @@ pub(super) fn run(
     trainer: &dyn Trainer,
     recipe: &Recipe,
     start: Start,
-    (stop, ranks): (&dyn Fn() -> bool, Option<&Ranks>),
+    company: Company<'_>,
     device: &Device,
     printer: &Printer,
 ) -> Result<Ran> {
@@ -63,7 +78,7 @@ pub(super) fn run(
     let reading = printer.working("reading the base");
     let mut opened = plan.open(device)?;
     drop(reading);
-    in_folder(recipe, &mut *opened, start, (stop, ranks), printer)
+    in_folder(recipe, &mut *opened, start, company, printer)
 }
 
 /// [`run`] of what is open already.
@@ -74,9 +89,14 @@ pub(super) fn in_folder(
     recipe: &Recipe,
     opened: &mut dyn OpenedRun,
     start: Start,
-    (stop, ranks): (&dyn Fn() -> bool, Option<&Ranks>),
+    Company { stop, ranks, worker }: Company<'_>,
     printer: &Printer,
 ) -> Result<Ran> {
+    let inputs = opened.inputs().clone();
+    let inputs = match worker {
+        Some(worker) => inputs.of_worker(worker.worker, worker.workers),
+        None => inputs,
+    };
     let out = &recipe.run.out;
     let _lock = Lock::take(out)?;
     // Files that a killed process had begun.
@@ -86,11 +106,11 @@ pub(super) fn in_folder(
         let text = toml::to_string(&recipe.portable().resolved()).context("cannot write the recipe down")?;
         let path = out.join(RECIPE);
         atomic::write(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
-        opened.inputs().write(out, &opened.counts(), &[], None)?;
+        inputs.write(out, &opened.counts(), &[], None)?;
     }
     opened.announce(printer);
     // A run that is refused must not change the folder.
-    train::belongs(out, &opened.inputs().identity).map_err(|error| named(error, recipe))?;
+    train::belongs(out, &inputs.identity).map_err(|error| named(error, recipe))?;
     opened.begin(out, printer)?;
     if let Some(ranks) = ranks {
         ranks.release()?;
@@ -107,6 +127,7 @@ pub(super) fn in_folder(
         },
         see: &mut |step| steps.see(step),
         ranks,
+        worker,
     };
     let identity = &opened.inputs().identity;
     let ended = train::run(opened.session(), &recipe.optim, &recipe.run, identity, start, observer)?;
@@ -126,7 +147,7 @@ pub(super) fn in_folder(
     if let Some(test) = &test {
         printer.object(&json!({ "test": manifest::figures(test) }));
     }
-    opened.inputs().write(out, &opened.counts(), &result, Some((&ended, test.as_ref())))?;
+    inputs.write(out, &opened.counts(), &result, Some((&ended, test.as_ref())))?;
     Ok(Ran { ended, test })
 }
 

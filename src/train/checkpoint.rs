@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::best::BestKept;
 use super::error::{RunIdentity, TrainError};
+use super::outer::OuterState;
 
 /// File name in the run folder.
 pub(super) const FILE: &str = "checkpoint.safetensors";
@@ -45,6 +46,8 @@ pub(super) struct Checkpoint {
     pub(super) slots: Vec<Slot>,
     /// The best evaluation so far.
     pub(super) best: Option<BestKept>,
+    /// Of a worker that meets others.
+    pub(super) outer: Option<OuterState>,
 }
 
 /// Entry of the file's metadata that holds [`About`].
@@ -63,6 +66,8 @@ struct About {
     transcript_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     best: Option<AboutBest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rounds: Option<usize>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -76,6 +81,8 @@ struct AboutBest {
 const PARTS: [&str; 3] = ["value", "first", "second"];
 /// The part of the best evaluation's values.
 const BEST: &str = "best";
+/// Parts of a worker that meets others.
+const OUTER: [&str; 3] = ["outer", "momentum", "brought"];
 
 impl Checkpoint {
     pub(super) fn write(&self, path: &Path) -> Result<(), TrainError> {
@@ -99,6 +106,12 @@ impl Checkpoint {
         let mut named: Vec<(String, (usize, Vec<u8>))> = self.slots.iter().flat_map(parts).collect();
         let kept = self.best.iter().flat_map(|best| self.slots.iter().zip(&best.values));
         named.extend(kept.map(|(slot, values)| (format!("{BEST}/{}", slot.name), (values.len(), bytes(values)))));
+        for (part, of) in
+            self.outer.iter().flat_map(|outer| OUTER.into_iter().zip([&outer.values, &outer.momentum, &outer.brought]))
+        {
+            let values = self.slots.iter().zip(of);
+            named.extend(values.map(|(slot, of)| (format!("{part}/{}", slot.name), (of.len(), bytes(of)))));
+        }
         let views = named.iter().map(|(name, (length, data))| {
             (name, TensorView::new(Dtype::F32, vec![*length], data).expect("length and bytes come from one vector"))
         });
@@ -116,6 +129,7 @@ impl Checkpoint {
             metrics_bytes: self.metrics_bytes,
             transcript_bytes: self.transcript_bytes,
             best,
+            rounds: self.outer.as_ref().map(|outer| outer.rounds),
         };
         let about = serde_json::to_string(&about).expect("numbers and text serialise");
         let about = HashMap::from([(ENTRY.to_owned(), about)]);
@@ -178,9 +192,21 @@ impl Checkpoint {
             Ok::<_, TrainError>(BestKept { step, figure, waited, values: best.collect::<Result<_, _>>()? })
         };
         let best = about.best.map(kept).transpose()?;
+        let met = |rounds: usize| {
+            let part = |part: &str| {
+                let of = |slot: &Slot| match values(part, &slot.name)? {
+                    of if of.len() == slot.value.len() => Ok(of),
+                    _ => Err(bad("holds values of another length than the parameter's")),
+                };
+                slots.iter().map(of).collect::<Result<Vec<_>, _>>()
+            };
+            let [outer, momentum, brought] = OUTER.map(part);
+            Ok::<_, TrainError>(OuterState { rounds, values: outer?, momentum: momentum?, brought: brought? })
+        };
+        let outer = about.rounds.map(met).transpose()?;
         let identity = RunIdentity { digest: *identity.as_bytes(), arithmetic: about.arithmetic };
         let About { step, metrics_bytes, transcript_bytes, .. } = about;
-        Ok(Self { step, identity, metrics_bytes, transcript_bytes, slots, best })
+        Ok(Self { step, identity, metrics_bytes, transcript_bytes, slots, best, outer })
     }
 }
 

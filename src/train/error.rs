@@ -115,6 +115,32 @@ pub enum TrainError {
         /// How that is known.
         message: String,
     },
+    /// It was asked to stop while it waited for another worker.
+    #[error("asked to stop in round {round} while waiting for worker {worker}")]
+    Apart {
+        /// The round, from 1.
+        round: usize,
+        /// The other worker, from 1.
+        worker: usize,
+    },
+    /// What another worker brings is not of this run.
+    #[error("{}: {message}", path.display())]
+    Exchange {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// Workers of one run have come to different places.
+    #[error("worker {worker} is in round {round}, and another one still in round {least}")]
+    Rounds {
+        /// This worker, from 1.
+        worker: usize,
+        /// Its round.
+        round: usize,
+        /// The round of whoever is furthest behind.
+        least: usize,
+    },
     /// It was asked to stop in the middle of a step.
     #[error("asked to stop while waiting for rank {0}")]
     Interrupted(usize),
@@ -143,7 +169,11 @@ impl Hint for TrainError {
             Self::Batches { .. } => Some(
                 "start fewer ranks, or let a step have more batches: raise run.accumulate and lower run.batch by as much",
             ),
-            Self::Lost { .. } => Some("go on with the same command and --resume, on any number of ranks"),
+            Self::Exchange { .. } => Some("give each run an exchange folder of its own: --exchange"),
+            Self::Rounds { .. } => Some("start all workers with --resume, with the folders of one run"),
+            Self::Lost { .. } => {
+                Some("go on with the same command and --resume; without run.sync_every, on any number of ranks")
+            }
             Self::Empty => Some("rows cut by data.max_length keep no answer; raise it, or look at the rows"),
             _ => None,
         };
@@ -158,4 +188,13 @@ pub struct RunIdentity {
     pub digest: [u8; 32],
     /// Name of the arithmetic: what makes two runs of one recipe the same bytes.
     pub arithmetic: String,
+}
+
+impl RunIdentity {
+    /// The part of a run that one of several workers does, counted from 0.
+    pub fn of_worker(&self, worker: usize, workers: usize) -> Self {
+        let mut hash = blake3::Hasher::new_derive_key("ftk worker of a training run");
+        hash.update(&self.digest).update(&(worker as u64).to_le_bytes()).update(&(workers as u64).to_le_bytes());
+        Self { digest: *hash.finalize().as_bytes(), arithmetic: self.arithmetic.clone() }
+    }
 }

@@ -12,6 +12,7 @@ use ftk_recipes::Optim;
 use super::best::BestKept;
 use super::checkpoint::{Checkpoint, Slot};
 use super::error::{RunIdentity, TrainError};
+use super::outer::ParameterValues;
 
 /// Parameters with their moments.
 pub(super) struct AdamW {
@@ -95,6 +96,13 @@ impl AdamW {
         self.slots.iter().map(|slot| slot.value.clone()).collect()
     }
 
+    /// Goes on from other values, with the moments it has.
+    pub(super) fn put(&mut self, values: ParameterValues) -> Result<(), TrainError> {
+        self.show(&values)?;
+        self.slots.iter_mut().zip(values).for_each(|(slot, value)| slot.value = value);
+        Ok(())
+    }
+
     /// Puts values into the session's parameters; the optimiser's own stay.
     pub(super) fn show(&self, values: &[Vec<f32>]) -> Result<(), TrainError> {
         for (value, variable) in values.iter().zip(&self.variables) {
@@ -117,7 +125,7 @@ impl AdamW {
         best: Option<&BestKept>,
     ) -> Checkpoint {
         let (identity, slots, best) = (identity.clone(), self.slots.clone(), best.cloned());
-        Checkpoint { step, identity, metrics_bytes, transcript_bytes, slots, best }
+        Checkpoint { step, identity, metrics_bytes, transcript_bytes, slots, best, outer: None }
     }
 
     /// Whether a checkpoint is of the same parameters.

@@ -22,7 +22,21 @@ impl RowOrder {
     /// # Errors
     /// A session without such a row.
     pub(super) fn of(session: &dyn Session, run: &Run) -> Result<Self, TrainError> {
-        let rows: Vec<usize> = (0..session.rows()).filter(|&row| session.items(row) > 0).collect();
+        Self::of_worker(session, run, 0, 1)
+    }
+
+    /// Of the rows of one of several workers: one after another gets a row, again and again.
+    ///
+    /// # Errors
+    /// Fewer rows than workers.
+    pub(super) fn of_worker(
+        session: &dyn Session,
+        run: &Run,
+        worker: usize,
+        workers: usize,
+    ) -> Result<Self, TrainError> {
+        let rows = (0..session.rows()).filter(|&row| session.items(row) > 0);
+        let rows: Vec<usize> = rows.skip(worker).step_by(workers).collect();
         if rows.is_empty() { Err(TrainError::Empty) } else { Ok(Self::new(rows, run)) }
     }
 

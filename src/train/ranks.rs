@@ -13,6 +13,7 @@ use ftk_recipes::{BatchLoss, Metrics, Run, Session, StepWindow};
 use super::checkpoint::Slot;
 use super::error::{RunIdentity, TrainError};
 use super::order::RowOrder;
+use super::outer::{Meeting, ParameterValues};
 
 /// Sends bytes to a rank.
 type Sending = Box<dyn Fn(usize, Vec<u8>) -> Result<(), TrainError>>;
@@ -69,6 +70,11 @@ impl Ranks {
     /// Whether no rank is known to be lost: only then can all of them end together.
     pub fn whole(&self) -> bool {
         self.whole.get()
+    }
+
+    /// This process ends before the others: they do not end together.
+    pub fn part(&self) {
+        self.whole.set(false);
     }
 
     /// Whether another rank was asked to stop.
@@ -232,6 +238,66 @@ impl Ranks {
         }
     }
 
+    /// Ranks that train apart: brings a worker's values to the others over rank 0, and gives those of all. Whoever was
+    /// ended before a meeting was over and has begun again is behind by one: first it is given what was brought there.
+    ///
+    /// # Errors
+    /// A rank that is lost, or has another run, or is further behind.
+    pub fn meet(&self, meeting: &Meeting<'_>) -> Result<Vec<ParameterValues>, TrainError> {
+        let run = words::<4>(meeting.run);
+        loop {
+            let ours = meeting.round;
+            let least = if self.rank == 0 {
+                let mut least = ours;
+                for rank in self.others() {
+                    let [round, theirs @ ..] = words::<5>(&self.receive(rank, 5 * WORD)?);
+                    if theirs != run {
+                        let message = "has other rows, another base or another arithmetic than rank 0";
+                        return Err(TrainError::Rank { rank, message: message.to_owned() });
+                    }
+                    least = least.min(round as usize);
+                }
+                self.others().try_for_each(|rank| self.send(rank, word(least as u64)))?;
+                least
+            } else {
+                let said = std::iter::once(ours as u64).chain(run).flat_map(u64::to_le_bytes);
+                self.send(0, said.collect())?;
+                let [least] = words(&self.receive(0, WORD)?);
+                least as usize
+            };
+            let brought = match (ours - least.min(ours), meeting.ours) {
+                // All wait for whoever is behind, and nobody is.
+                (0, None) => return Ok(Vec::new()),
+                (0, Some(values)) => values,
+                (1, _) => meeting.before,
+                _ => return Err(TrainError::Rounds { worker: self.rank + 1, round: ours, least }),
+            };
+            let all = self.spread(brought)?;
+            if least == ours {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Brings values of every rank to every other.
+    fn spread(&self, brought: &ParameterValues) -> Result<Vec<ParameterValues>, TrainError> {
+        let send = |rank: usize, values: &ParameterValues| values.iter().try_for_each(|it| self.send(rank, bytes(it)));
+        let receive = |rank: usize| {
+            let parts = brought.iter().map(|like| self.receive(rank, like.len() * 4));
+            parts.map(|part| Ok(numbers(&part?, f32::from_le_bytes))).collect::<Result<ParameterValues, TrainError>>()
+        };
+        if self.rank > 0 {
+            send(0, brought)?;
+            return (0..self.count).map(|_| receive(0)).collect();
+        }
+        let others = self.others().map(receive);
+        let all = std::iter::once(Ok(brought.clone())).chain(others).collect::<Result<Vec<_>, _>>()?;
+        for rank in self.others() {
+            all.iter().try_for_each(|values| send(rank, values))?;
+        }
+        Ok(all)
+    }
+
     /// Another rank: answers rank 0.
     fn say(&self, answer: &RankAnswer, bytes: Vec<u8>) -> Result<(), TrainError> {
         let RankAnswer { failed, asked, sum, bytes: length } = *answer;
@@ -299,4 +365,4 @@ pub(super) fn launched() -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -54,6 +54,14 @@ impl<'a> Stepper<'a> {
         Ok(Self { session, optim, run, parameters, optimiser, order, ranks: None })
     }
 
+    /// The same on the rows of one of several workers, counted from 0.
+    ///
+    /// # Errors
+    /// Fewer rows than workers.
+    pub(super) fn of_worker(self, worker: usize, workers: usize) -> Result<Self, TrainError> {
+        Ok(Self { order: RowOrder::of_worker(self.session, self.run, worker, workers)?, ..self })
+    }
+
     /// The same, with the batches of its steps shared.
     pub(super) fn among(self, ranks: Option<&'a Ranks>) -> Self {
         Self { ranks, ..self }

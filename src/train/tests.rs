@@ -43,7 +43,7 @@ impl Pull {
 
 /// An observer that keeps nothing.
 pub(super) fn observed<'a>(stop: &'a dyn Fn() -> bool, see: &'a mut dyn FnMut(&StepReport)) -> Observer<'a> {
-    Observer { stop, save: &|_| Ok(()), see, ranks: None }
+    Observer { stop, save: &|_| Ok(()), see, ranks: None, worker: None }
 }
 
 pub(super) fn variable(values: &[f32], shape: &[usize]) -> Tensor {
@@ -112,6 +112,9 @@ pub(super) fn settings(out: &Path) -> Run {
         eval_every: 4,
         best: None,
         patience: None,
+        sync_every: None,
+        outer_lr: None,
+        outer_momentum: None,
     }
 }
 
@@ -532,6 +535,12 @@ fn checkpoint() -> Checkpoint {
         transcript_bytes: Some(67),
         slots,
         best: Some(best),
+        outer: Some(super::outer::OuterState {
+            rounds: 3,
+            values: vec![vec![1.0; 3], vec![2.0; 5]],
+            momentum: vec![vec![3.0; 3], vec![4.0; 5]],
+            brought: vec![vec![5.0; 3], vec![6.0; 5]],
+        }),
     }
 }
 

@@ -55,7 +55,9 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
             }
         }
     }
-    assert!(files.iter().any(|(name, _)| name == "manifest.json"));
+    // What workers bring to their last meeting over a folder.
+    files.retain(|(name, _)| !name.starts_with("exchange/"));
+    assert!(files.iter().any(|(name, _)| name.ends_with("manifest.json")));
     files
 }
 
@@ -130,7 +132,7 @@ fn a_rank_that_is_killed_leaves_a_checkpoint_for_any_number_of_ranks() {
         assert!(!output.status.success());
         let expected = format!(
             "error: rank 1 is lost: its process {victim} has ended\n\
-             hint: go on with the same command and --resume, on any number of ranks"
+             hint: go on with the same command and --resume; without run.sync_every, on any number of ranks"
         );
         assert_eq!(said(&output), expected, "{}", stderr(&output));
         assert!(folder.join("out/checkpoint.safetensors").exists() && lines() < 80);
@@ -161,6 +163,60 @@ fn ranks_that_cannot_share_a_run_are_refused_by_name() {
         let said = refused(command);
         assert!(said.starts_with(message), "{setting}: {said}");
     }
+}
+
+/// Arguments of workers that meet after two steps and after three.
+fn meeting() -> Vec<String> {
+    let more = ["run.steps=3", "run.transcript=false", "run.sync_every=2"].map(|setting| ["--set", setting]);
+    [run("sft"), more.concat().into_iter().map(str::to_owned).collect()].concat()
+}
+
+/// Two workers that meet in a folder.
+fn two_workers(folder: &Path) {
+    let workers = ["1/2", "2/2"].map(|worker| {
+        let mut command = ftk(&meeting().iter().map(String::as_str).chain(["--worker", worker]).collect::<Vec<_>>());
+        command.current_dir(folder).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    for worker in workers {
+        let output = worker.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn workers_that_train_apart_end_in_one_place() {
+    let place = tempfile::tempdir().unwrap();
+    two_workers(place.path());
+    let read = |worker: &str, file: &str| std::fs::read(place.path().join("out").join(worker).join(file)).unwrap();
+    let both = |file: &str| ["worker-1", "worker-2"].map(|worker| read(worker, file));
+    let [one, other] = both("adapter_model.safetensors");
+    assert!(one == other);
+    let [one, other] = both("metrics.jsonl");
+    assert!(one != other, "each learns from rows of its own");
+    let [one, other] = both("manifest.json").map(|text| serde_json::from_slice::<serde_json::Value>(&text).unwrap());
+    assert_eq!([&one["worker"], &other["worker"]], ["1/2", "2/2"]);
+    assert_ne!(one["run"], other["run"]);
+    let refused = |more: &[&str]| {
+        let mut arguments = run("sft");
+        arguments.extend(more.iter().map(|&more| more.to_owned()));
+        let mut command = ftk(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        command.current_dir(place.path());
+        refused(command)
+    };
+    let said = refused(&["--worker", "1/2"]);
+    assert!(said.starts_with("error: --worker: needs run.sync_every\n"), "{said}");
+    let said = refused(&["--set=run.transcript=false", "--set=run.sync_every=2", "--worker=0/2"]);
+    assert!(said.starts_with("error: --worker: workers of 2 are 1 to 2\n"), "{said}");
+}
+
+#[test]
+#[ignore = "needs Open MPI: apt install openmpi-bin libopenmpi-dev libclang-dev, and a build with --features mpi"]
+fn ranks_that_train_apart_are_the_workers_of_a_folder() {
+    let place = tempfile::tempdir().unwrap();
+    let [apart, together] = ["apart", "together"].map(|name| folder(place.path(), name));
+    two_workers(&apart);
+    succeed(&mut ranks(2, &together, &meeting()));
+    assert_eq!(differences(&apart, &together), [""; 0]);
 }
 
 /// Copies of one run, each unaware of the others, are no run on several processes.

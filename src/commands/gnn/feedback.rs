@@ -132,6 +132,7 @@ fn without_end(recipe: &Recipe) -> Result<()> {
         ("run.eval_every", run.eval_every > 0, "leave it out: every rating is scored before it is learnt from"),
         ("run.best", run.best.is_some(), "leave it out: the latest state is kept"),
         ("run.patience", run.patience.is_some(), "leave it out"),
+        ("run.sync_every", run.sync_every.is_some(), "leave it out"),
     ];
     match asked.into_iter().find(|(_, asked, _)| *asked) {
         None => Ok(()),

@@ -14,6 +14,7 @@ use crate::train::{RunEnd, RunIdentity, Why};
 pub const MANIFEST: &str = "manifest.json";
 
 /// What goes into a run, by digest.
+#[derive(Clone)]
 pub(in crate::commands) struct RunInputs {
     /// The recipe, but for the places it names.
     recipe: Value,
@@ -27,6 +28,13 @@ impl RunInputs {
     /// Of a recipe, with what else goes in; `identity` has a digest of all that.
     pub(in crate::commands) fn new(recipe: Value, said: Map<String, Value>, identity: RunIdentity) -> Self {
         Self { recipe, said, identity }
+    }
+
+    /// The part of one of several workers, counted from 0.
+    pub(super) fn of_worker(mut self, worker: usize, workers: usize) -> Self {
+        self.identity = self.identity.of_worker(worker, workers);
+        self.said.insert("worker".to_owned(), json!(format!("{}/{workers}", worker + 1)));
+        self
     }
 
     /// What is known of a run before it begins.

@@ -7,10 +7,10 @@ use super::super::{METRICS, Observer, RunEnd, Start, Why, checkpoint, run, tests
 use super::*;
 
 /// Ways to one rank and from it.
-type Ways = (Vec<Sender<Vec<u8>>>, Vec<Receiver<Vec<u8>>>);
+pub(in super::super) type Ways = (Vec<Sender<Vec<u8>>>, Vec<Receiver<Vec<u8>>>);
 
 /// For each rank, ways to all and from all.
-fn ways(count: usize) -> Vec<Ways> {
+pub(in super::super) fn ways(count: usize) -> Vec<Ways> {
     let mut all: Vec<Ways> = (0..count).map(|_| (Vec::new(), Vec::new())).collect();
     for from in 0..count {
         for to in 0..count {
@@ -23,7 +23,7 @@ fn ways(count: usize) -> Vec<Ways> {
 }
 
 /// A rank that is a thread; it is lost once it has sent so many messages.
-fn rank(rank: usize, (to, from): Ways, lost_after: usize) -> Ranks {
+pub(in super::super) fn rank(rank: usize, (to, from): Ways, lost_after: usize) -> Ranks {
     let (count, sent) = (to.len(), Cell::new(0));
     let lost = |rank: usize| TrainError::Lost { rank, message: "its thread has ended".to_owned() };
     let send = move |other: usize, bytes: Vec<u8>| {
