@@ -1,8 +1,9 @@
 """What `train_step.rs` compares with: the same rows and model, trained with PEFT on the CPU.
 
-    peer.py sft|dpo MODE FOLDER BATCH LENGTH STEPS
+    peer.py sft|dpo MODE FOLDER ROWS BATCH LENGTH PROMPT STEPS
 
-prints a JSON object with a `step` after each step. MODE is one of
+prints a JSON object with a `step` after each step. ROWS is a file in FOLDER beside `model`, PROMPT the tokens of a
+prompt among the LENGTH of a sequence in DPO. MODE is one of
 
     bare-fp32, bare-autocast, bare-bf16   a loop of PyTorch's own, in fp32, with products in bf16, all in bf16
     trl-fp32, trl-autocast                TRL's trainers
@@ -14,8 +15,8 @@ os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", HF_HUB_DIS
 import torch
 from peft import LoraConfig, get_peft_model
 
-task, mode, folder = sys.argv[1:4]
-batch, length, steps = map(int, sys.argv[4:])
+task, mode, folder, file = sys.argv[1:5]
+batch, length, prompt, steps = map(int, sys.argv[5:])
 stdout, sys.stdout = sys.stdout, sys.stderr
 linear = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 lora = LoraConfig(r=8, lora_alpha=16, task_type="CAUSAL_LM", target_modules=linear)
@@ -36,7 +37,7 @@ def trl(autocast):
 
     Config, Trainer = {"sft": (SFTConfig, SFTTrainer), "dpo": (DPOConfig, DPOTrainer)}[task]
     with tempfile.TemporaryDirectory() as out:
-        rows = load_dataset("json", data_files=f"{folder}/{task}.jsonl", split="train", cache_dir=out)
+        rows = load_dataset("json", data_files=f"{folder}/{file}", split="train", cache_dir=out)
         config = Config(
             output_dir=out, per_device_train_batch_size=batch, max_steps=steps, max_length=length, learning_rate=1e-4,
             bf16=autocast, gradient_checkpointing=False, report_to="none", save_strategy="no", disable_tqdm=True,
@@ -55,7 +56,7 @@ def bare(precision):
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(f"{folder}/model", dtype=dtype), lora)
     tokenizer = AutoTokenizer.from_pretrained(f"{folder}/model")
-    rows = [json.loads(line) for line in open(f"{folder}/{task}.jsonl")]
+    rows = [json.loads(line) for line in open(f"{folder}/{file}")]
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
     ids = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
     products = lambda: torch.autocast("cpu", torch.bfloat16) if precision == "autocast" else contextlib.nullcontext()
@@ -76,9 +77,9 @@ def bare(precision):
                 pairs = [
                     (ids(row["prompt"]) + ids(row[kind]))[:length] for kind in ("chosen", "rejected") for row in some
                 ]
-                policy = log_probs(pairs, length // 2).sum(-1)
+                policy = log_probs(pairs, length - prompt).sum(-1)
                 with torch.no_grad(), model.disable_adapter():
-                    reference = log_probs(pairs, length // 2).sum(-1)
+                    reference = log_probs(pairs, length - prompt).sum(-1)
                 chosen, rejected = (policy - reference).chunk(2)
                 loss = -torch.nn.functional.logsigmoid(0.1 * (chosen - rejected)).mean()
         loss.backward()

@@ -1,10 +1,15 @@
-//! Training steps of `ftk train` as a whole command, on random weights of SmolLM2-135M's shape: rank 8 on all linear
-//! layers, SFT on 4 x 256 tokens and DPO on 4 pairs of 128 + 128 tokens, in f32 and in bf16.
+//! Training steps of `ftk train` as a whole command, on random weights of SmolLM2-135M's shape or, with the word `qwen`,
+//! of Qwen2.5-0.5B's: rank 8 on all linear layers, in f32 and in bf16. The rows of the table:
+//!
+//! - `sft`: 4 sequences of 256 tokens;
+//! - `sft-long`: one of 2048;
+//! - `dpo`: 4 pairs of prompts of 128 tokens with answers of 128, with the reference computed in every step;
+//! - `dpo-shared`: 4 pairs of prompts of 192 tokens with answers of 64, likewise. A prompt is computed once for a pair.
 //!
 //! `cargo bench --bench train_step` measures ftk. With `-- --peer PYTHON`, an interpreter that has torch, transformers,
 //! peft and trl, `benches/peer.py` trains the same folder on the same rows in the same run: bare PyTorch with PEFT in
 //! fp32, in fp32 with products in bf16 (autocast) and all in bf16, and TRL in fp32 and with autocast. Each tool has its
-//! turn twice. Words pick tasks and number formats: `-- sft bf16`.
+//! turn twice. Words pick rows and number formats: `-- sft bf16`.
 //!
 //! `cargo bench --bench train_step -- roofline` says what a step of the SFT spends its time on.
 //!
@@ -30,13 +35,28 @@ use serde_json::{Value, json};
 #[global_allocator]
 static ALLOCATOR: ftk_bases::budget::Metered = ftk_bases::budget::Metered;
 
-const VOCAB: usize = 49152;
 /// Steps before timing, and timed.
 const STEPS: [usize; 2] = [1, 5];
-/// Rows or pairs of a step.
-const BATCH: usize = 4;
-/// Tokens of a sequence; in DPO the first half is the prompt.
-const LENGTH: usize = 256;
+
+/// A row of the table.
+struct Workload {
+    name: &'static str,
+    /// As recipes name it.
+    task: &'static str,
+    /// Rows or pairs of a step.
+    batch: usize,
+    /// Tokens of a sequence.
+    length: usize,
+    /// Those of them that are the prompt, in pairs.
+    prompt: usize,
+}
+
+const WORKLOADS: [Workload; 4] = [
+    Workload { name: "sft", task: "sft", batch: 4, length: 256, prompt: 0 },
+    Workload { name: "sft-long", task: "sft", batch: 1, length: 2048, prompt: 0 },
+    Workload { name: "dpo", task: "dpo", batch: 4, length: 256, prompt: 128 },
+    Workload { name: "dpo-shared", task: "dpo", batch: 4, length: 256, prompt: 192 },
+];
 
 struct Measured {
     /// Median of all steps, on the clock and of the processor.
@@ -62,13 +82,14 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let asked = |word: &str| args.iter().any(|arg| arg == word);
     let peer = args.iter().position(|arg| arg == "--peer").map(|at| args.get(at + 1).expect("--peer needs a path"));
-    let tasks: Vec<&str> = ["sft", "dpo"].into_iter().filter(|task| asked(task)).collect();
-    let tasks = if tasks.is_empty() { vec!["sft", "dpo"] } else { tasks };
+    let workloads: Vec<&Workload> = WORKLOADS.iter().filter(|workload| asked(workload.name)).collect();
+    let workloads = if workloads.is_empty() { WORKLOADS.iter().collect() } else { workloads };
     let formats: Vec<_> = TOOLS.iter().filter(|(format, _)| asked(format)).collect();
     let formats = if formats.is_empty() { TOOLS.iter().collect() } else { formats };
 
+    let network = if asked("qwen") { qwen() } else { smollm2() };
     if asked("roofline") {
-        let (network, weights) = (network(), weights(&network()));
+        let weights = weights(&network);
         for (format, _) in formats {
             let format = if *format == "bf16" { DType::BF16 } else { DType::F32 };
             roofline::print(&network, weights.clone(), format);
@@ -76,23 +97,23 @@ fn main() {
         return;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
-    make_model(&folder.path().join("model"));
+    make_model(&network, &folder.path().join("model"));
     println!(
         "| task | tool | s a step | processor s a step | tokens/s | pairs/s | peak MiB | start-up to first step, s |"
     );
     println!("|---|---|---|---|---|---|---|---|");
-    for task in tasks {
-        make_rows(folder.path(), task);
+    for workload in workloads {
+        make_rows(folder.path(), workload, network.vocab());
         for (_, tools) in &formats {
             for _ in 0..if peer.is_some() { 2 } else { 1 } {
                 for tool in *tools {
                     match (tool, peer) {
                         (Tool::Peer(mode), Some(python)) => {
-                            report(task, mode, &run_peer(python, folder.path(), [task, mode]));
+                            report(workload, mode, &run_peer(python, folder.path(), workload, mode));
                         }
                         (Tool::Peer(_), None) => {}
                         (Tool::Ftk(format), _) => {
-                            report(task, &format!("ftk {format}"), &run_ftk(folder.path(), [task, format]));
+                            report(workload, &format!("ftk {format}"), &run_ftk(folder.path(), workload, format));
                         }
                     }
                 }
@@ -101,20 +122,20 @@ fn main() {
     }
 }
 
-fn report(task: &str, tool: &str, measured: &Measured) {
+fn report(&Workload { name, task, batch, length, .. }: &Workload, tool: &str, measured: &Measured) {
     let [seconds, of_processor] = measured.seconds_a_step;
-    let sequences = if task == "dpo" { 2 * BATCH } else { BATCH };
-    let pairs = if task == "dpo" { format!("{:.2}", BATCH as f64 / seconds) } else { "-".to_owned() };
+    let sequences = if task == "dpo" { 2 * batch } else { batch };
+    let pairs = if task == "dpo" { format!("{:.2}", batch as f64 / seconds) } else { "-".to_owned() };
     let peak = measured.peak_mib.map_or("-".to_owned(), |peak| format!("{peak:.0}"));
-    let tokens = (sequences * LENGTH) as f64 / seconds;
+    let tokens = (sequences * length) as f64 / seconds;
     let startup = measured.startup;
-    println!("| {task} | {tool} | {seconds:.2} | {of_processor:.2} | {tokens:.0} | {pairs} | {peak} | {startup:.1} |");
+    println!("| {name} | {tool} | {seconds:.2} | {of_processor:.2} | {tokens:.0} | {pairs} | {peak} | {startup:.1} |");
 }
 
-fn network() -> Network {
+fn smollm2() -> Network {
     Network::from(Llama {
         family: LlamaVariant::Llama,
-        vocab: VOCAB,
+        vocab: 49152,
         hidden: 576,
         intermediate: 1536,
         layers: 30,
@@ -123,6 +144,21 @@ fn network() -> Network {
         eps: 1e-5,
         tied: true,
         context: 2048,
+    })
+}
+
+fn qwen() -> Network {
+    Network::from(Llama {
+        family: LlamaVariant::Qwen2,
+        vocab: 151_936,
+        hidden: 896,
+        intermediate: 4864,
+        layers: 24,
+        heads: Heads { query: 14, key_value: 2, dim: 64 },
+        rope: Rope { dim: 64, theta: 1e6, scaling: None },
+        eps: 1e-6,
+        tied: true,
+        context: 32_768,
     })
 }
 
@@ -135,9 +171,9 @@ fn weights(network: &Network) -> Weights {
     weights.collect()
 }
 
-fn make_model(path: &Path) {
+fn make_model(network: &Network, path: &Path) {
     // A token a word, so that lengths are known.
-    let vocab: serde_json::Map<String, Value> = (0..VOCAB).map(|id| (word(id), json!(id))).collect();
+    let vocab: serde_json::Map<String, Value> = (0..network.vocab()).map(|id| (word(id), json!(id))).collect();
     let tokenizer = json!({
         "version": "1.0", "added_tokens": [], "normalizer": null, "post_processor": null, "decoder": null,
         "pre_tokenizer": {"type": "WhitespaceSplit"},
@@ -149,7 +185,7 @@ fn make_model(path: &Path) {
     let file = |name: &str, value: &Value| TextFile { name: name.to_owned(), bytes: value.to_string().into_bytes() };
     let files = [file("tokenizer.json", &tokenizer), file("tokenizer_config.json", &config)];
     let special = SpecialTokens { bos: Some(0), eos: Some(0), pad: Some(1), stop: [0].into() };
-    save_folder(path, &network(), &weights(&network()), Precision::F32, &special, &files).expect("a model folder");
+    save_folder(path, network, &weights(network), Precision::F32, &special, &files).expect("a model folder");
 }
 
 fn word(id: usize) -> String {
@@ -157,32 +193,32 @@ fn word(id: usize) -> String {
 }
 
 /// Rows a little longer than a sequence may be.
-fn make_rows(folder: &Path, task: &str) {
+fn make_rows(folder: &Path, &Workload { name, task, batch, length, prompt }: &Workload, vocab: usize) {
     let mut state = 1u64;
     let mut words = |count: usize| {
         let draw = |_| {
             // Knuth's MMIX generator: any words will do.
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            word(2 + (state >> 33) as usize % (VOCAB - 2))
+            word(2 + (state >> 33) as usize % (vocab - 2))
         };
         (0..count).map(draw).collect::<Vec<_>>().join(" ")
     };
     let mut rows = String::new();
-    for _ in 0..BATCH * (STEPS[0] + STEPS[1]) {
+    for _ in 0..batch * (STEPS[0] + STEPS[1]) {
         let row = match task {
-            "sft" => json!({"text": words(LENGTH + 4)}),
+            "sft" => json!({"text": words(length + 4)}),
             _ => {
-                let half = LENGTH / 2;
-                let (prompt, chosen, rejected) = (words(half), words(half + 4), words(half + 4));
+                let answer = length - prompt + 4;
+                let (prompt, chosen, rejected) = (words(prompt), words(answer), words(answer));
                 json!({"prompt": prompt, "chosen": format!(" {chosen}"), "rejected": format!(" {rejected}")})
             }
         };
         rows += &format!("{row}\n");
     }
-    std::fs::write(folder.join(format!("{task}.jsonl")), rows).expect("rows on disk");
+    std::fs::write(folder.join(format!("{name}.jsonl")), rows).expect("rows on disk");
 }
 
-fn run_ftk(folder: &Path, [task, format]: [&str; 2]) -> Measured {
+fn run_ftk(folder: &Path, &Workload { name, task, batch, length, .. }: &Workload, format: &str) -> Measured {
     let out = folder.join("run");
     // A run folder is not used twice.
     std::fs::remove_dir_all(&out).ok();
@@ -190,8 +226,8 @@ fn run_ftk(folder: &Path, [task, format]: [&str; 2]) -> Measured {
     // TRL computes the reference in every step, so that is what is timed.
     let dpo = if task == "dpo" { "[dpo]\ncache = false\n" } else { "" };
     let recipe = format!(
-        "task = \"{task}\"\n[base]\nmodel = \"model\"\n[data]\ntrain = \"{task}.jsonl\"\nmax_length = {LENGTH}\n\
-         [lora]\nrank = 8\n{dpo}[run]\nout = \"run\"\nbatch = {BATCH}\nsteps = {steps}\nprecision = \"{format}\"\n"
+        "task = \"{task}\"\n[base]\nmodel = \"model\"\n[data]\ntrain = \"{name}.jsonl\"\nmax_length = {length}\n\
+         [lora]\nrank = 8\n{dpo}[run]\nout = \"run\"\nbatch = {batch}\nsteps = {steps}\nprecision = \"{format}\"\n"
     );
     let path = folder.join("recipe.toml");
     std::fs::write(&path, recipe).expect("a recipe on disk");
@@ -200,14 +236,16 @@ fn run_ftk(folder: &Path, [task, format]: [&str; 2]) -> Measured {
     measure(command)
 }
 
-fn run_peer(python: &str, folder: &Path, [task, mode]: [&str; 2]) -> Measured {
+fn run_peer(python: &str, folder: &Path, workload: &Workload, mode: &str) -> Measured {
+    let &Workload { name, task, batch, length, prompt } = workload;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peer.py");
     let mut command = Command::new(python);
     command
         .arg(script)
         .args([task, mode])
         .arg(folder)
-        .args([BATCH, LENGTH, STEPS[0] + STEPS[1]].map(|n| n.to_string()));
+        .arg(format!("{name}.jsonl"))
+        .args([batch, length, prompt, STEPS[0] + STEPS[1]].map(|n| n.to_string()));
     measure(command)
 }
 
