@@ -54,8 +54,7 @@ pub struct Rates {
 
 /// Fitted to what SmolLM2-135M (135 million parameters, 2.4 million weights of adapter, 64 tokens) took on two cores:
 /// see the table of `benches/README.md` and `cargo bench --bench prove`.
-pub const RATES: Rates =
-    Rates { replay: 0.15, prove: 600.0, verify: 180.0, register: 1_600.0, check: 35.0, read: 11.0 };
+pub const RATES: Rates = Rates { replay: 0.1, prove: 600.0, verify: 180.0, register: 1_600.0, check: 35.0, read: 11.0 };
 
 /// Cores that work is spread over, at most.
 const CORES: u64 = 64;
