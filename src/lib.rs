@@ -5,4 +5,5 @@ pub mod cli;
 pub mod commands;
 pub mod device;
 pub mod prove;
+mod signals;
 pub mod train;

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM end a command: what it has not finished is removed first. Training has a way of its own, which ends
+//! SIGINT, SIGTERM and SIGHUP end a command: what it has not finished is removed first. Training has a way of its own, which ends
 //! with a checkpoint.
 
 use std::io;
@@ -10,11 +10,12 @@ use std::io;
 #[cfg(unix)]
 pub(super) fn listen() -> io::Result<()> {
     use ftk_adapters::staged::abandon;
-    use signal_hook::consts::{SIGINT, SIGTERM};
     use signal_hook::iterator::Signals;
     use signal_hook::low_level::emulate_default_handler;
 
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    use crate::signals;
+
+    let mut signals = Signals::new(signals::ending())?;
     // It does nothing that takes more.
     let thread = std::thread::Builder::new().name("signals".to_owned()).stack_size(256 << 10);
     thread.spawn(move || {

@@ -1,14 +1,15 @@
-//! SIGINT and SIGTERM as a wish: the first lets the step at hand end, the second ends the process at once. Output that
-//! cannot be written is such a wish, too.
+//! A signal as a wish: the first lets the step at hand end, the second ends the process at once. Output that cannot be
+//! written is such a wish, too.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::SIGTERM;
 use signal_hook::flag;
 
 use crate::cli::printer::Printer;
+use crate::signals;
 
 /// Whether the process was asked to end.
 #[derive(Clone, Debug)]
@@ -24,7 +25,7 @@ impl StopSignal {
     /// The operating system's.
     pub(super) fn listen() -> io::Result<Self> {
         let (asked, which) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        for signal in [SIGINT, SIGTERM] {
+        for signal in signals::asking() {
             // In this order: a signal that finds `asked` set by an earlier one ends the process.
             flag::register_conditional_shutdown(signal, i32::from(SIGNALLED) + signal, Arc::clone(&asked))?;
             flag::register(signal, Arc::clone(&asked))?;

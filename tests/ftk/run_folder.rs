@@ -52,7 +52,7 @@ fn a_run_that_is_asked_to_end_does_so_in_good_order_and_goes_on_as_if_it_had_not
     const LONG: usize = 300;
     change(folder, &format!("steps = {STEPS}"), &format!("steps = {LONG}"));
     succeed(&mut train(folder, "whole"));
-    for (name, code, steps) in [("TERM", 143, 5), ("INT", 130, 20)] {
+    for (name, code, steps) in [("TERM", 143, 5), ("INT", 130, 20), ("USR1", 138, 35), ("HUP", 129, 50)] {
         let child = started(folder, "asked", steps);
         signal(&child, name);
         let output = child.wait_with_output().unwrap();
@@ -68,6 +68,34 @@ fn a_run_that_is_asked_to_end_does_so_in_good_order_and_goes_on_as_if_it_had_not
     for ((name, whole), (_, asked)) in files(&folder.join("whole")).iter().zip(files(&folder.join("asked"))) {
         assert!(*whole == asked, "{name} differs");
     }
+}
+
+/// As under nohup.
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_to_outlive_its_terminal_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    recipe(folder, "");
+    change(folder, &format!("steps = {STEPS}"), "steps = 1000000");
+    let train = train(folder, "out");
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(train.get_program()).args(train.get_args());
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let metrics = folder.join("out/metrics.jsonl");
+    let steps_come = |more: usize| {
+        let (patience, already) = (Instant::now() + Duration::from_secs(60), lines(&metrics));
+        while lines(&metrics) < already + more {
+            assert!(Instant::now() < patience, "no step within a minute");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    steps_come(2);
+    signal(&child, "HUP");
+    steps_come(5);
+    signal(&child, "TERM");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(143), "{}", stderr(&output));
 }
 
 #[cfg(unix)]
