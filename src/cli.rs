@@ -11,6 +11,7 @@ mod gnn;
 mod help;
 mod interrupt;
 mod models;
+mod outputs;
 mod pages;
 pub mod printer;
 mod proofs;
@@ -102,11 +103,14 @@ enum Verb {
     /// List, show, copy and check recipes
     #[command(subcommand)]
     Recipes(RecipesVerb),
-    /// Print the JSON Schema of recipes, or of plans of markets
+    /// Print the JSON Schema of recipes, of plans of markets, or of what a verb prints with --json
     #[command(after_help = help::SCHEMA)]
     Schema {
         /// Task whose files are meant: text, gnn or defi
         task: Option<String>,
+        /// Verb whose objects are meant, such as: recipes ls
+        #[arg(long, value_name = "VERB", num_args = 1..=2, conflicts_with = "task")]
+        output: Vec<String>,
     },
     /// Estimate the memory of training, and the cost of commitment and proof
     #[command(override_usage = "ftk estimate [OPTIONS] <RECIPE|--base <BASE>>", after_help = help::ESTIMATE)]
@@ -199,6 +203,10 @@ pub fn main() -> ExitCode {
 /// Prints help, version or what is wrong with what was typed, and gives the exit code.
 fn told(usage: &clap::Error) -> u8 {
     let came_to = if usage.use_stderr() { Outcome::Undecided } else { Outcome::Done };
+    let typed = || std::env::args_os().skip(1).take_while(|word| word != "--");
+    if usage.use_stderr() && typed().any(|word| word == "--json") {
+        Printer::new(true, true).object(&outputs::usage(usage));
+    }
     exit::code(&Ok(came_to), usage.print().err().as_ref())
 }
 
@@ -223,7 +231,8 @@ fn run(verb: Verb, &GlobalArgs { offline, .. }: &GlobalArgs, printer: &Printer) 
         Verb::Push(push) => push.run(offline, printer),
         Verb::Data(DataVerb::Preview(preview)) => preview.run(local, offline, printer),
         Verb::Recipes(recipes) => recipes.run(printer),
-        Verb::Schema { task } => commands::recipes::schema(task.as_deref(), printer),
+        Verb::Schema { task, output } if output.is_empty() => commands::recipes::schema(task.as_deref(), printer),
+        Verb::Schema { output, .. } => outputs::print(&output, printer),
         Verb::Estimate(estimate) => estimate.run(offline, printer),
         Verb::Eval(eval) => eval.run(local, offline, printer),
         Verb::Inspect(inspect) => inspect.run(local, printer),

@@ -27,8 +27,10 @@ Examples:
 Exit codes:
   0    trained
   2    could not be done
-  130  stopped by SIGINT; --resume goes on from the checkpoint
-  143  stopped by SIGTERM, or because standard output was closed; --resume goes on";
+  129  stopped by SIGHUP; --resume goes on from the checkpoint
+  130  stopped by SIGINT
+  138  stopped by SIGUSR1, as Slurm's --signal sends it
+  143  stopped by SIGTERM, or because standard output was closed";
 
 pub(super) const BATCH: &str = "\
 Examples:
@@ -43,8 +45,10 @@ Exit codes:
   0    all runs are done, and their proofs, if any, are valid
   1    all runs are done, and a proof is not valid
   2    a run could not be done, or is not done yet (--gather); the others are
-  130  stopped by SIGINT; the same command goes on
-  143  stopped by SIGTERM; the same command goes on";
+  129  stopped by SIGHUP; the same command goes on
+  130  stopped by SIGINT
+  138  stopped by SIGUSR1, as Slurm's --signal sends it
+  143  stopped by SIGTERM";
 
 pub(super) const REPORT: &str = "\
 Examples:
@@ -106,7 +110,9 @@ Examples:
 pub(super) const SCHEMA: &str = "\
 Examples:
   ftk schema > recipe.schema.json
-  ftk schema defi > plan.schema.json";
+  ftk schema defi > plan.schema.json
+  ftk schema --output verify
+  ftk schema --output recipes ls";
 
 pub(super) const ESTIMATE: &str = "\
 Examples:

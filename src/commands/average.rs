@@ -79,7 +79,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     printer.line(&format!("wrote {}", out.display()));
     let method = if *method == AverageMethod::Stack { "stack" } else { "factors" };
     printer.object(&json!({
-        "out": out, "method": method, "weights": weights, "sites": sites, "rank": rank, "error": error,
+        "out": out, "method": method, "weights": weights, "sites": sites, "rank": rank, "errors": error,
     }));
     Ok(Outcome::Done)
 }

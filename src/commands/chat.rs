@@ -197,7 +197,7 @@ impl Conversation {
             let text = tokenizer.decode(&answer.ids, true)?;
             printer.object(&json!({
                 "turn": turn + 1,
-                "adapter": adapted,
+                "adapted": adapted,
                 "text": text,
                 "completion_ids": answer.ids,
                 "ended": answer.ending.name(),

@@ -69,14 +69,17 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         let message = format!("{}: holds no adapter to hold against a base", path.display());
         return Err(Advice::new(message, "leave out --base").into());
     }
-    let Findings { mut facts, problems } = found;
+    let Findings { facts, problems } = found;
     for (name, value) in &facts {
         printer.line(&format!("{name}\t{}", plain(value)));
     }
     problems.iter().for_each(|problem| printer.line(&format!("problem\t{problem}")));
     let outcome = if problems.is_empty() { Outcome::Done } else { Outcome::No };
-    facts.insert("problems".to_owned(), json!(problems));
-    printer.object(&Value::Object(facts));
+    // Names are words for a person, and keys for a program.
+    let mut object: Map<String, Value> =
+        facts.into_iter().map(|(name, value)| (name.replace(' ', "_"), value)).collect();
+    object.insert("problems".to_owned(), json!(problems));
+    printer.object(&Value::Object(object));
     Ok(outcome)
 }
 

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_recipes::{Recipe, Run};
+use serde_json::json;
 
 use super::run::{self, Company, Ran, refuse_to_replace};
 use super::stop::StopSignal;
@@ -210,6 +211,18 @@ fn opened(settings: &Settings, recipe: &Recipe, ranks: &Ranks, printer: &Printer
 /// Says how a run came back.
 fn close(recipe: &Recipe, ended: &RunEnd, stop: &StopSignal, printer: &Printer) -> Outcome {
     let RunEnd { step, steps, why, best, transcript } = *ended;
+    printer.object(&json!({
+        "out": recipe.run.out,
+        "ended": match why {
+            Why::Done => "done",
+            Why::Patience => "patience",
+            Why::Stopped => "stopped",
+        },
+        "step": step,
+        "steps": steps,
+        "best": best.map(|(step, figure)| json!({ "step": step, "figure": figure })),
+        "transcript": transcript.map(|root| root.to_hex().to_string()),
+    }));
     match why {
         Why::Stopped => {
             if let Some(error) = printer.lost() {

@@ -43,7 +43,7 @@ fn stacks_are_exact_and_averages_of_factors_are_not() {
     louder(&folder.join("two"), 40.0);
     let whole = made(folder, &["one", "two", "--out", "whole"]);
     assert_eq!((&whole["rank"], &whole["weights"], &whole["method"]), (&json!(8), &json!([0.5, 0.5]), &json!("stack")));
-    let error = |made: &Value, method: &str| made["error"][method].as_f64().unwrap();
+    let error = |made: &Value, method: &str| made["errors"][method].as_f64().unwrap();
     assert!(error(&whole, "stack") < 1e-3, "{whole}");
     assert!(error(&whole, "factors") > 0.3, "both began elsewhere: {whole}");
     // What is written is what was measured.
@@ -58,7 +58,7 @@ fn stacks_are_exact_and_averages_of_factors_are_not() {
     succeed(ftk(&["merge", "--base", "village", "--adapter", "whole", "--out", "merged"]).current_dir(folder));
 
     let mixed = made(folder, &["one", "low", "--weights", "3,1", "--out", "mixed"]);
-    assert_eq!((&mixed["rank"], &mixed["error"]["factors"]), (&json!(6), &Value::Null));
+    assert_eq!((&mixed["rank"], &mixed["errors"]["factors"]), (&json!(6), &Value::Null));
     let rank = "error: adapter 2 has rank 2 in the place of 4, and its factors have no average, at site: ";
     assert!(refused(folder, &["one", "low", "--method", "factors", "--out", "x"]).starts_with(rank));
     let sum = refused(folder, &["one", "two", "--method", "factors", "--weights", "1,1", "--out", "x"]);
@@ -112,7 +112,7 @@ fn the_commitment_to_a_stack_follows_from_those_of_its_parts() {
     let (of_one, of_two) = (committed("c1"), committed("c2"));
     let adapters = [of_one.to_str().unwrap(), of_two.to_str().unwrap()];
     let stacked = made(folder, &[adapters[0], adapters[1], "--commitments", "c1,c2", "--out", "both"]);
-    assert!(stacked["error"].as_f64().unwrap() < 1e-6 && stacked["opening"] == true, "{stacked}");
+    assert!(stacked["stack_error"].as_f64().unwrap() < 1e-6 && stacked["opening"] == true, "{stacked}");
     let part =
         |adapter: &str, rank: u32| json!({ "adapter": adapter, "weight": 0.5, "rank": rank, "transcript": null });
     assert_eq!(stacked["parts"], json!([part(&one, 2), part(&two, 3)]));

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::outputs;
 use crate::run::ftk;
 
 /// How the first line of a block begins that is not run.
@@ -171,7 +172,8 @@ fn objects_have_the_keys_that_the_manual_says() {
     let run = |arguments: &[&str]| -> (i32, Vec<Value>) {
         let output = ftk(&["--json", "--quiet"]).args(arguments).current_dir(folder.path()).output().unwrap();
         let lines = String::from_utf8(output.stdout).unwrap();
-        let objects = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let objects: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        objects.iter().for_each(|object| outputs::check(arguments, object));
         (output.status.code().unwrap(), objects)
     };
     let write = |name: &str, change: &dyn Fn(String) -> String| {
@@ -230,7 +232,7 @@ fn objects_have_the_keys_that_the_manual_says() {
     assert_eq!(keys(&judged[0]), manual("`verify`, of a bundle that is refused or cannot be judged"));
     write("a/transcript.jsonl", &|text| text.replacen("\"step\":1", "\"step\":2", 1));
     last("`audit`, of a run that does not follow", 1, &["audit", "a"]);
-    last("any, on an error after its options were read", 2, &["train", "sft", "--out", "a"]);
+    last("any, on an error", 2, &["train", "sft", "--out", "a"]);
     last("`recipes show`", 0, &["recipes", "show", "sft"]);
     last("`recipes cp`", 0, &["recipes", "cp", "gnn/guilds", "guilds.toml"]);
     let either = |without: &str| {

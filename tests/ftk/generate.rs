@@ -133,7 +133,7 @@ fn a_conversation_goes_on_is_begun_anew_and_asks_base_or_adapter() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stderr(&output).contains("no such command: /huh"), "{}", stderr(&output));
     let said = objects(&String::from_utf8(output.stdout).unwrap());
-    let who: Vec<_> = said.iter().map(|it| (it["turn"].as_u64().unwrap(), it["adapter"].as_bool().unwrap())).collect();
+    let who: Vec<_> = said.iter().map(|it| (it["turn"].as_u64().unwrap(), it["adapted"].as_bool().unwrap())).collect();
     assert_eq!(who, [(1, true), (2, false), (2, true), (3, false)]);
     // What `generate` says of the same, with the adapter and without.
     let generated = |more: &[&str]| {

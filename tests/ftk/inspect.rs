@@ -68,7 +68,7 @@ fn a_run_says_what_went_in_and_how_far_it_came() {
     succeed(ftk(&["train", "--set", "run.steps=2", "--recipe"]).arg(folder.join("recipe.toml")));
     let (output, found) = inspect(&folder.join("out"), &[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert_eq!((&found["kind"], &found["last step"]["step"], &found["rank"]), (&json!("run"), &json!(2), &json!([4])));
+    assert_eq!((&found["kind"], &found["last_step"]["step"], &found["rank"]), (&json!("run"), &json!(2), &json!([4])));
     let data = blake3::hash(&std::fs::read(folder.join("rows.jsonl")).unwrap()).to_hex().to_string();
     assert_eq!(found["data"]["train"], data);
 }

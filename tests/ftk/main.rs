@@ -44,6 +44,7 @@ mod nodes;
 mod noise;
 mod operations;
 mod oracle;
+mod outputs;
 mod pages;
 mod parity;
 mod preference;

@@ -109,7 +109,7 @@ fn adapters_do_not_write_on_the_terminal_of_whoever_looks_at_them() {
     std::fs::write(&config, value.to_string()).unwrap();
     let (said, object, _) = seen(&["inspect", text(&adapter)]);
     assert!(said.contains(&format!("base name\t{SHOWN}\\nvalid\n")), "{said}");
-    assert_eq!(serde_json::from_str::<Value>(&object).unwrap()["base name"], STEERING);
+    assert_eq!(serde_json::from_str::<Value>(&object).unwrap()["base_name"], STEERING);
     // A kind that is refused is named.
     value["bias"] = json!(STEERING);
     std::fs::write(&config, value.to_string()).unwrap();

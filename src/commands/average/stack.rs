@@ -71,7 +71,7 @@ pub fn make(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         "out": out, "adapter": whole.digest().to_string(), "k": whole.k(),
         "rank": whole.shapes().first().map(|shape| shape.rank), "sites": whole.shapes().len(),
         "parts": parts.iter().zip(&halvings).map(|(part, halved)| told(&part.commitment, *halved)).collect::<Vec<_>>(),
-        "error": Value::Null, "opening": false,
+        "stack_error": Value::Null, "opening": false,
     });
     if !folders.is_empty() {
         let Parts { adapters, base, transposed } = Parts::read(folders)?;
@@ -89,7 +89,7 @@ pub fn make(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         save(&result, &base, transposed, &staged.path())?;
         Card { commitment: Some(&whole.digest().to_string()), ..Card::default() }.write(&staged.path())?;
         printer.note(&format!("{error:.1e} of the update away from the sum of products"));
-        said["error"] = json!(error);
+        said["stack_error"] = json!(error);
     }
     if let Some(openings) = &openings {
         let pairs: Vec<(&AdapterCommitment, &Opening)> = sources.iter().copied().zip(openings).collect();
