@@ -45,6 +45,7 @@ mod noise;
 mod operations;
 mod oracle;
 mod outputs;
+mod packaging;
 mod pages;
 mod parity;
 mod preference;
