@@ -8,8 +8,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::{Mutex, PoisonError};
 
-/// Bytes from which a block is large: the system's allocator gives back, and clears anew, what a head of attention takes.
-const LARGE: usize = 1 << 16;
+/// Bytes from which a block is large.
+const LARGE: usize = 1 << 18;
 /// The largest alignment of a block: that of a page.
 const ALIGN: usize = 4096;
 /// Most blocks that are kept; of a step of a network with many layers.
