@@ -47,7 +47,7 @@ use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft::{self, Saved};
 use ftk_adapters::staged;
 use ftk_adapters::train::LoraTensors;
-use ftk_bases::{BaseModel, Date, LoadedModel, Message, stored_template};
+use ftk_bases::{BaseModel, Date, LoadedModel, Message, stored_template, stored_tokens};
 use ftk_networks::graphs::End;
 use ftk_networks::sites::Role;
 use ftk_recipes::{Base, Recipe};
@@ -224,8 +224,8 @@ fn fitting(source: &BaseModel, folder: &Path) -> Result<Adapter> {
     Ok(adapter)
 }
 
-/// What to say of an adapter that is used otherwise than its folder may let one think: a chat template of its own, which
-/// nothing reads, so that the adapter is asked otherwise than it was trained; sites that only one of its files speaks of.
+/// What to say of an adapter that is used otherwise than its folder may let one think: a chat template or a tokenizer of
+/// its own, which nothing reads, so that the adapter is asked otherwise than it was trained; sites that only one of its files speaks of.
 fn adapter_notes(source: &BaseModel, folder: Option<&Path>) -> Vec<String> {
     let Some(folder) = folder else { return Vec::new() };
     let mut notes = Vec::new();
@@ -235,6 +235,20 @@ fn adapter_notes(source: &BaseModel, folder: Option<&Path>) -> Vec<String> {
         let message = "has a chat template of its own, which differs from the base's and is not used; to use it, put it \
                        beside the base's config.json";
         notes.push(message.to_owned());
+    }
+    if let (Ok((added, end)), Ok(tokenizer)) = (stored_tokens(folder), source.tokenizer()) {
+        let lacking: Vec<String> = added.into_iter().filter(|token| tokenizer.id(token).is_none()).collect();
+        if !lacking.is_empty() {
+            let tokens = lacking.join(", ");
+            notes.push(format!(
+                "has a tokenizer of its own, which is not used, with tokens that the base lacks: {tokens}"
+            ));
+        }
+        let stops: Vec<String> = source.special().stop.iter().filter_map(|&id| tokenizer.token(id)).collect();
+        if let Some(end) = end.filter(|end| !stops.is_empty() && !stops.contains(end)) {
+            let message = "has a tokenizer of its own, which is not used and ends answers otherwise than the base";
+            notes.push(format!("{message}: with {end}, and not {}", stops.join(" or ")));
+        }
     }
     let sites = source.network().sites().into_iter();
     let sites: Vec<String> =

@@ -38,6 +38,23 @@ impl Recipe {
             let rows = path.is_none_or(|path| named(path, HubName::is_file));
             need(rows, key, "must name a file: hf://ORG/NAME[@REVISION]/FILE")?;
         }
+        let start = self.lora.as_ref().and_then(|lora| lora.start.as_ref());
+        for (key, path) in [
+            ("base.model", Some(&self.base.model)),
+            ("data.train", Some(&self.data.train)),
+            ("data.held_out", self.data.held_out.as_ref()),
+            ("lora.start", start),
+            ("gnn.feedback", self.gnn.as_ref().and_then(|gnn| gnn.feedback.as_ref())),
+            ("run.out", Some(&self.run.out)),
+        ] {
+            let literal = path.is_none_or(|path| {
+                path.components().next().is_none_or(|first| {
+                    let first = first.as_os_str().to_string_lossy();
+                    !first.starts_with('~') && !first.starts_with('$')
+                })
+            });
+            need(literal, key, "must be a path as it is: no shell puts anything in the place of ~ or $NAME")?;
+        }
         match (&self.lora, self.base.train) {
             (None, false) => return Err(source.refuse("base.train", "must be true where there is no [lora] section")),
             (Some(_), true) => return Err(source.refuse("lora", "cannot stand beside base.train = true")),

@@ -321,6 +321,7 @@ fn label_smoothing_is_for_the_logistic_loss_only() {
 #[test]
 fn every_rule_is_refused_by_path_line_and_key() {
     let positive = "must be above 0";
+    let literal = "must be a path as it is: no shell puts anything in the place of ~ or $NAME";
     let targets = "must be \"all-linear\", a pattern, or name at least one layer";
     let cases = [
         ("base", "init_std = 0.02", "base.init_std", "needs base.train = true"),
@@ -328,6 +329,8 @@ fn every_rule_is_refused_by_path_line_and_key() {
         ("data", "columns = []", "data.columns", "must name at least one column"),
         ("lora", "rank = 0", "lora.rank", "must be between 1 and 256"),
         ("lora", "rank = 257", "lora.rank", "must be between 1 and 256"),
+        ("lora", "start = \"~/a\"", "lora.start", literal),
+        ("lora", "start = \"$HOME/a\"", "lora.start", literal),
         ("lora", "alpha = 0", "lora.alpha", positive),
         ("lora", "alpha = nan", "lora.alpha", positive),
         ("lora", "alpha = inf", "lora.alpha", positive),

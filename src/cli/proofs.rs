@@ -171,7 +171,7 @@ fn likely(text: &str) -> Result<AtLeast, String> {
     let id = id.parse().map_err(|_| format!("is no id: {id}"))?;
     match probability.parse::<f64>() {
         Ok(probability) if probability > 0.0 && probability <= 1.0 => Ok(AtLeast::likely(id, probability)),
-        _ => Err(format!("is no probability above 0: {probability}")),
+        _ => Err(format!("is no probability above 0 and up to 1: {probability}")),
     }
 }
 
@@ -295,6 +295,10 @@ impl StatementArgs {
     fn into_parts(self) -> Result<(AskedOutput, InputSource)> {
         let kind = self.kind()?;
         let Self { prompt, raw, max_tokens, continuation, chosen, rejected, among, rows, .. } = self;
+        if kind == Kind::Choice && among.is_empty() && self.graph.is_none() {
+            let message = "a choice needs the ids that it is among".to_owned();
+            return Err(commands::Advice { message, hint: "give them: --among ID,ID".to_owned() }.into());
+        }
         let claim = match kind {
             Kind::Completion => AskedOutput::Completion { max_tokens: max_tokens as usize },
             Kind::Logits => AskedOutput::Same(Logits::asked().into()),

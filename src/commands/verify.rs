@@ -128,6 +128,8 @@ pub fn registered(settings: &Settings, file: &Path, printer: &Printer) -> Result
     let text = foreign::read_text(file, foreign::DATA).with_context(|| format!("cannot read {}", file.display()))?;
     let beside = file.parent().unwrap_or(Path::new(""));
     let mut all = Vec::new();
+    // Editors and spreadsheets begin files with it.
+    let text = text.trim_start_matches('\u{feff}');
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let wrong = |message: String| {
             let message = format!("{}:{}: {message}", file.display(), index + 1);

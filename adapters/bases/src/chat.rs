@@ -107,6 +107,7 @@ pub struct ChatTemplate {
     marked: bool,
     /// Whether content of several parts is read, once that was asked.
     parts: OnceLock<bool>,
+    quotes: OnceLock<bool>,
     /// The one for conversations with tools, where that is another one.
     for_tools: Option<Box<Self>>,
 }
@@ -141,6 +142,7 @@ impl ChatTemplate {
             environment: Arc::new(environment),
             marked,
             parts: OnceLock::new(),
+            quotes: OnceLock::new(),
             for_tools: None,
         })
     }
@@ -227,6 +229,21 @@ impl ChatTemplate {
             let text = self.render(&[Message(fields.into_iter().collect())], &[], false);
             // A list that is written as a list shows its keys.
             text.is_ok_and(|text| text.contains(PROBE) && !["\"type\"", "'type'"].iter().any(|key| text.contains(key)))
+        })
+    }
+
+    /// Whether the template writes arguments of calls that are a text already as JSON once more, in quotes: it takes them
+    /// for an object.
+    pub fn quotes_arguments(&self) -> bool {
+        *self.quotes.get_or_init(|| {
+            let arguments = json!({ PROBE: 1 }).to_string();
+            let quoted = Json::from(arguments.as_str()).to_string();
+            // Some templates refuse other ids than those of nine letters and digits.
+            let call = json!({ "id": PROBE.to_owned() + "1", "type": "function",
+                               "function": { "name": "f", "arguments": arguments } });
+            let mut turn = Message::new("assistant", "");
+            turn.0.insert("tool_calls".to_owned(), json!([call]));
+            self.render(&[Message::new("user", "q"), turn], &[], false).is_ok_and(|text| text.contains(&quoted))
         })
     }
 

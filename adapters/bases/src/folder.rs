@@ -26,8 +26,8 @@ pub(super) use self::tensors::check_finite;
 #[cfg(feature = "hub")]
 pub(super) use self::tensors::{SHARDS, WEIGHTS, shards};
 use self::tensors::{TensorPlace, locate};
-pub use self::texts::stored_template;
 use self::texts::{json, read};
+pub use self::texts::{stored_template, stored_tokens};
 use super::chat::ChatTemplate;
 use super::error::ModelError;
 use super::hold::Hold;

@@ -69,7 +69,10 @@ pub(super) fn open(path: &Path) -> Result<(BaseParts, GgufFile), ModelError> {
     })?;
     let metadata = Metadata { path, content: &content };
     if let Some(other) = metadata.text("general.type")?.filter(|&kind| kind != "model") {
-        return Err(metadata.error("general.type", format!("no model is in this file: {other}")));
+        return Err(metadata.error(
+            "general.type",
+            format!("no model is in this file, but of type {other}; ftk convert makes a folder of an adapter"),
+        ));
     }
     if let Some(parts) = metadata.size("split.count")?.filter(|&parts| parts > 1) {
         let reason = format!("the file is one part of several, which must be joined (gguf-split --merge): {parts}");

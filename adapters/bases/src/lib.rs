@@ -29,7 +29,7 @@ use ftk_adapters::hint;
 
 pub use chat::{ChatTemplate, Date, Message};
 pub use error::ModelError;
-pub use folder::{TEXT_FILES, stored_template};
+pub use folder::{TEXT_FILES, stored_template, stored_tokens};
 pub use ftk_networks::texts::SpecialTokens;
 pub use gguf::adapter::{GgufAdapter, read_adapter, write_adapter};
 pub use hold::Hold;

@@ -38,7 +38,12 @@ impl ScaleRule {
             // What PEFT assumes where the file is silent.
             rank: number("r", 8.0)?,
             alpha: number("lora_alpha", 8.0)?,
-            rescaled: config.get("use_rslora") == Some(&json!(true)),
+            rescaled: match config.get("use_rslora") {
+                None | Some(Value::Null) => false,
+                Some(Value::Bool(rescaled)) => *rescaled,
+                // Python takes any text that is not empty for true.
+                Some(value) => return Err(malformed(path, format!("use_rslora must be true or false: {value}"))),
+            },
             ranks: patterns("rank_pattern")?,
             alphas: patterns("alpha_pattern")?,
         };

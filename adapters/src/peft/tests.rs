@@ -93,6 +93,10 @@ fn an_rslora_adapter_is_scaled_by_the_root_of_its_rank() {
     assert_eq!(scale(&with("use_rslora", json!(true))), (6.0 / 2.0f64.sqrt()) as f32);
     assert_eq!(scale(&with("use_rslora", json!(false))), 3.0);
     assert_eq!(scale(&with("use_rslora", Value::Null)), 3.0);
+    for value in [json!("true"), json!(1)] {
+        let error = load(folder(&with("use_rslora", value.clone()), &stored()).path()).unwrap_err().to_string();
+        assert!(error.contains(&format!("use_rslora must be true or false: {value}")), "{error}");
+    }
 }
 
 #[test]

@@ -14,11 +14,12 @@ use std::sync::{Mutex, PoisonError};
 
 use ftk_bases::{BaseModel, Message};
 use ftk_recipes::Scored;
+use serde_json::Value;
 
 use super::error::{OTHERWISE, TextError};
 use super::place::RowPlace;
 use super::rows::{Chat, PairRow, PlainText, PromptRow, SftRow, UnpairedRow};
-use super::turn::{NO_ROLE, empty, mark};
+use super::turn::{NO_ROLE, THOUGHTS, empty, mark};
 use super::turns::{Turns, turns};
 
 /// Token ids of which some are scored: one text, or several that share a row and nothing else.
@@ -395,12 +396,15 @@ impl<'a> Encoder<'a> {
     /// Counts a row of which the template writes a part of an answer not at all. White space is a template's own business.
     fn compare(&self, messages: &[Message], text: &str) {
         let bare = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
-        let answers = messages.iter().filter(|turn| turn.role() == "assistant").filter_map(Message::content);
-        let mut lost = answers.filter(|answer| !text.contains(answer.trim())).peekable();
-        if lost.peek().is_some() {
-            let text = bare(text);
-            self.shortened.fetch_add(usize::from(lost.any(|answer| !text.contains(&bare(answer)))), Ordering::Relaxed);
-        }
+        let turns = messages.iter().filter(|turn| turn.role() == "assistant");
+        let answers: Vec<[Option<&str>; 2]> = turns
+            .map(|turn| {
+                let thought = THOUGHTS.into_iter().find_map(|name| turn.field(name).and_then(Value::as_str));
+                [thought, turn.content()]
+            })
+            .collect();
+        let lost = !in_order(text, &answers, |part| part.trim().to_owned()) && !in_order(&bare(text), &answers, bare);
+        self.shortened.fetch_add(usize::from(lost), Ordering::Relaxed);
     }
 
     /// Refuses turns that the template leaves out for their role, as nothing of what they say reaches the text.
@@ -536,14 +540,21 @@ impl<'a> Encoder<'a> {
     fn plain(&self, text: &str) -> Result<Plain, TextError> {
         let (tokenizer, special) = (self.source.tokenizer()?, self.source.special());
         let mut ids = tokenizer.encode(text, true)?;
-        let named = |id: Option<u32>| id.and_then(|id| Some((id, tokenizer.token(id)?)));
-        let doubled = |id: u32, pair: Option<&[u32]>| pair == Some(&[id, id]);
-        let begun = named(special.bos).is_some_and(|(id, token)| text.starts_with(&token) && doubled(id, ids.get(..2)));
-        if begun {
+        let twice = |pair: Option<&[u32]>| pair.filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]);
+        // Configurations need not name what the tokenizer adds.
+        let added = || tokenizer.encode("", true);
+        let mut begun = false;
+        if let Some(id) = twice(ids.get(..2))
+            && tokenizer.token(id).is_some_and(|token| text.starts_with(&token))
+            && (special.bos == Some(id) || added()?.first() == Some(&id))
+        {
             ids.remove(0);
+            begun = true;
         }
-        let last = ids.len().checked_sub(2).and_then(|start| ids.get(start..));
-        if named(special.eos).is_some_and(|(id, token)| text.ends_with(&token) && doubled(id, last)) {
+        if let Some(id) = twice(ids.len().checked_sub(2).and_then(|start| ids.get(start..)))
+            && tokenizer.token(id).is_some_and(|token| text.ends_with(&token))
+            && (special.eos == Some(id) || added()?.get(1..).and_then(<[u32]>::last) == Some(&id))
+        {
             ids.pop();
         }
         Ok(Plain { ids, begun })
@@ -590,6 +601,24 @@ impl<'a> Encoder<'a> {
 fn whole(prompt: &Chat, completion: &Chat) -> Chat {
     let messages = [prompt.messages.as_slice(), &completion.messages].concat();
     Chat { messages, tools: prompt.tools.clone() }
+}
+
+/// Whether a text has these answers in their order, and behind the one before each what was thought for it; `form` is how
+/// parts stand in the text.
+fn in_order(text: &str, answers: &[[Option<&str>; 2]], form: impl Fn(&str) -> String) -> bool {
+    let mut rest = text;
+    answers.iter().all(|[thought, answer]| {
+        let thought = thought.is_none_or(|thought| rest.contains(&form(thought)));
+        let answer = answer.is_none_or(|answer| {
+            let answer = form(answer);
+            let end = rest.find(&answer).map(|at| at + answer.len());
+            end.is_some_and(|end| {
+                rest = &rest[end..];
+                true
+            })
+        });
+        thought && answer
+    })
 }
 
 /// How many ids two lists begin with alike.

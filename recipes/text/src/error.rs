@@ -16,6 +16,9 @@ pub(super) const NO_OBJECT: &str = "not a JSON object";
 /// What is said of labels that stand elsewhere than their ids.
 pub(super) const SHIFTED: &str = "scores another id than the one at its place";
 
+/// What is said of a column that may be the prompt of a pair.
+pub(super) const UNASKED: &str = "may be the prompt, which no column that is read holds";
+
 /// What is said of a row of pairs for supervised fine-tuning.
 pub(super) const PAIRS: &str = "there is a pair of them, which task \"dpo\" learns from";
 
@@ -213,6 +216,9 @@ impl Hint for TextError {
             Self::Codec { .. } => Some("write it with zstd, snappy, gzip, lz4 or without compression".to_owned()),
             Self::Row { key, .. } if key == "question" => {
                 Some("call the question instruction, which is read with system and input, or prompt".to_owned())
+            }
+            Self::Row { message, .. } if message == UNASKED => {
+                Some("call it prompt; or if it is none, name the columns to read: data.columns = [\"chosen\", \"rejected\"]".to_owned())
             }
             Self::Row { message, .. } if message.ends_with(PAIRS) => {
                 Some("train by preferences: ftk train dpo --set data.train=FILE; data preview takes --task dpo".to_owned())

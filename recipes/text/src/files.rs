@@ -37,7 +37,7 @@ const GROWTH: [u64; 2] = [16 << 20, 200];
 /// An unreadable or malformed file, another extension, text that is not UTF-8 (with its line), and what `visit` returns.
 pub fn read(path: &Path, columns: &[&str], visit: Visit<'_>) -> Result<Vec<String>, TextError> {
     pointer(path)?;
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     let packed = [(".gz", FileCompression::Gzip), (".zst", FileCompression::Zstd)];
     let packed = packed.into_iter().find_map(|(end, packed)| Some((name.strip_suffix(end)?.to_owned(), packed)));
     let (name, packed) = packed.map_or((name, None), |(name, packed)| (name, Some(packed)));
@@ -365,7 +365,12 @@ fn value(field: &Field) -> Option<Value> {
         Field::Bytes(bytes) => std::str::from_utf8(bytes.data()).ok()?.into(),
         Field::Group(row) => {
             let inner = row.get_column_iter().map(|(name, field)| Some((name.clone(), value(field)?)));
-            Value::Object(inner.collect::<Option<_>>()?)
+            let mut inner: RowObject = inner.collect::<Option<_>>()?;
+            // A struct has the fields of all rows, null where a row has none; of a turn null may be what is said.
+            if !["role", "from"].iter().any(|name| inner.contains_key(*name)) {
+                inner.retain(|_, value| !value.is_null());
+            }
+            Value::Object(inner)
         }
         Field::ListInternal(list) => Value::Array(list.elements().iter().map(value).collect::<Option<_>>()?),
         _ => return None,
@@ -454,9 +459,15 @@ mod tests {
         assert_eq!(all("r.json", array.as_bytes()).unwrap()[1].0, RowPlace::Line(3));
         for name in ["r.jsonl", "r.json"] {
             let error = all(name, b"{\"a\": 1}\n{\"prompt\": [NaN]}").unwrap_err();
-            let reason = "holds NaN or Infinity, which JSON does not have; nothing is written as null";
+            let reason =
+                "holds NaN, Infinity or a number past all others, which JSON does not have; nothing is written as null";
             assert_eq!(error, format!("{name}:2:prompt: {reason}"));
         }
+        // Python reads these as infinities.
+        let rows = all("r.jsonl", b"{\"prompt\": \"-1e999\", \"x\": [1e3, -1e999, 2E400]}").unwrap();
+        assert_eq!(rows[0].1["prompt"], "-1e999");
+        let error = all("r.jsonl", b"{\"prompt\": 1e999}").unwrap_err();
+        assert!(error.starts_with("r.jsonl:1:prompt: holds NaN, Infinity or a number past all others"), "{error}");
         assert_eq!(all("r.jsonl", b"{\"x\": NaNa}").unwrap_err(), "r.jsonl:1: not a JSON object: expected value");
     }
 
@@ -544,6 +555,26 @@ mod tests {
             let second = json!({"messages": [], "n": null});
             assert_eq!(rows, [(RowPlace::Row(1), first), (RowPlace::Row(2), second)]);
         }
+    }
+
+    #[test]
+    fn fields_that_a_row_of_parquet_has_not_are_none() {
+        let schema = "message schema { required group f { optional int64 x; optional int64 y; }
+                                       required group g { optional int64 role; optional int64 y; } }";
+        let mut bytes = Vec::new();
+        let schema = Arc::new(parse_message_type(schema).unwrap());
+        let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::default()).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        for there in [1, 0, 1, 0] {
+            let mut column = group.next_column().unwrap().unwrap();
+            column.typed::<Int64Type>().write_batch(&[7][..there as usize], Some(&[there]), None).unwrap();
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+        writer.close().unwrap();
+        // A turn may say that it has nothing.
+        let row = json!({"f": {"x": 7}, "g": {"role": 7, "y": null}});
+        assert_eq!(all("r.parquet", &bytes).unwrap(), [(RowPlace::Row(1), row)]);
     }
 
     #[test]

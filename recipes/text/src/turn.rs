@@ -31,6 +31,9 @@ pub const SAID: [&str; 14] = [
     "refusal",
 ];
 
+/// Those of them that hold what was thought before an answer.
+pub(super) const THOUGHTS: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
+
 /// Fields that have a namesake among the template's own variables, which is another thing.
 const OUTER: [&str; 2] = ["tools", "documents"];
 
@@ -42,7 +45,7 @@ pub const MARKS: [&str; 8] =
     ["weight", "loss_weight", "loss_mask", "train", "training", "loss", "loss_scale", "trainable"];
 
 /// Parts of names of fields that say the same in words of somebody's own, where they hold a number or a truth value.
-const ABOUT_LOSS: [&str; 4] = ["loss", "mask", "train", "weight"];
+const ABOUT_LOSS: [&str; 8] = ["loss", "mask", "train", "weight", "learn", "ignore", "skip", "supervis"];
 
 /// The field that says so the other way round.
 pub const MASKED: &str = "masked";
@@ -100,6 +103,13 @@ pub(super) fn read(turn: &Value, template: Option<&ChatTemplate>) -> Result<(Mes
     }
     if sharegpt && text("from") == Some("function_call") {
         calls(&mut fields, template)?;
+    }
+    if template.is_some_and(ChatTemplate::quotes_arguments)
+        && let Some(Value::Array(calls)) = fields.get_mut("tool_calls")
+    {
+        for arguments in calls.iter_mut().filter_map(|call| call.pointer_mut("/function/arguments")) {
+            unquote(arguments);
+        }
     }
     let acts = ["tool_calls", "function_call"].into_iter().any(|name| fields.get(name).is_some_and(|v| !empty(v)));
     match fields.get("content") {
@@ -167,10 +177,7 @@ fn calls(fields: &mut Map<String, Value>, template: Option<&ChatTemplate>) -> Re
     let call = |call: Value| match (call["name"].as_str(), call.get("arguments")) {
         (Some(name), Some(arguments)) => {
             let mut arguments = arguments.clone();
-            // Templates take arguments as an object where they can; a text of one is that object.
-            if let Some(object) = arguments.as_str().and_then(|text| serde_json::from_str::<Map<_, _>>(text).ok()) {
-                arguments = object.into();
-            }
+            unquote(&mut arguments);
             Ok(json!({ "type": "function", "function": { "name": name, "arguments": arguments } }))
         }
         _ => Err(wrong()),
@@ -179,6 +186,13 @@ fn calls(fields: &mut Map<String, Value>, template: Option<&ChatTemplate>) -> Re
     fields.insert("content".to_owned(), "".into());
     fields.insert("tool_calls".to_owned(), calls.into());
     Ok(())
+}
+
+/// Puts the object in the place of a text of one: arguments as OpenAI writes them, which most templates take as objects.
+fn unquote(arguments: &mut Value) {
+    if let Some(object) = arguments.as_str().and_then(|text| serde_json::from_str::<Map<_, _>>(text).ok()) {
+        *arguments = object.into();
+    }
 }
 
 /// What a turn's marks say about the loss: which field, and whether the turn is scored.
@@ -309,6 +323,19 @@ mod tests {
         let expected = json!({"role": "assistant", "content": "", "tool_calls": [call]});
         assert_eq!(of(said.clone(), RICH).unwrap().0, message(expected));
         assert!(of(said, PLAIN).unwrap_err().ends_with(": function_call"));
+        // OpenAI writes arguments as text; a template that would quote it gets the object, any other the text.
+        let calling = |arguments: Value| {
+            json!({"role": "assistant", "content": null, "tool_calls":
+                   [{"type": "function", "function": {"name": "f", "arguments": arguments}}]})
+        };
+        let written =
+            "{% for m in messages %}{% for c in m.tool_calls %}{{ c.function.arguments }}{% endfor %}{% endfor %}";
+        let quoting = written.replace("arguments", "arguments | tojson");
+        let text = calling(json!("{\"x\": 1}"));
+        assert_eq!(of(text.clone(), &quoting).unwrap().0, message(calling(json!({"x": 1}))));
+        assert_eq!(of(text.clone(), written).unwrap().0, message(text));
+        let none = calling(json!("x = 1"));
+        assert_eq!(of(none.clone(), &quoting).unwrap().0, message(none));
         let error = of(json!({"from": "function_call", "value": "{}"}), RICH).unwrap_err();
         assert_eq!(error, "function_call must hold {name, arguments} or a list of them, as JSON");
         let seen = of(json!({"from": "observation", "value": "3"}), PLAIN).unwrap().0;
@@ -337,7 +364,7 @@ mod tests {
             assert_eq!(of(fields).unwrap(), expected);
         }
         for (field, value) in
-            [("is_masked", json!(true)), ("calculate_loss", json!(0)), ("train_on_turn", json!(false))]
+            [("is_masked", json!(true)), ("calculate_loss", json!(0)), ("learn", json!(false)), ("ignore", json!(true))]
         {
             let turn = json!({"role": "assistant", "content": "a", (field): value});
             let error = read(&turn, Some(&template(PLAIN))).unwrap_err();

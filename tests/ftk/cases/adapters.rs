@@ -28,6 +28,19 @@ fn an_adapter_may_hold_a_copy_of_the_base_and_a_template_of_its_own() {
     assert!(!stderr(&generate()).contains("chat template"));
     std::fs::write(adapter.join("chat_template.jinja"), "{{ messages }}").unwrap();
     assert!(stderr(&generate()).contains("out: has a chat template of its own, which differs from the base's"));
+    let (copied, own) = (model.join("tokenizer_config.json"), adapter.join("tokenizer_config.json"));
+    std::fs::copy(copied, &own).unwrap();
+    assert!(!stderr(&generate()).contains("tokenizer"), "{}", stderr(&generate()));
+    std::fs::write(&own, "{\"eos_token\": {\"content\": \"<|other|>\"}}").unwrap();
+    std::fs::write(adapter.join("added_tokens.json"), "{\"<|other|>\": 7}").unwrap();
+    let said = stderr(&generate());
+    assert!(
+        said.contains("out: has a tokenizer of its own, which is not used, with tokens that the base lacks: <|other|>")
+    );
+    assert!(
+        said.contains("which is not used and ends answers otherwise than the base: with <|other|>, and not"),
+        "{said}"
+    );
 
     let (factors, weights) = (adapter.join("adapter_model.safetensors"), model.join("model.safetensors"));
     let (own, table) = (std::fs::read(&factors).unwrap(), std::fs::read(weights).unwrap());

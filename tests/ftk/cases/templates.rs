@@ -127,6 +127,18 @@ fn what_a_template_leaves_out_of_an_answer_is_counted() {
     }
     let pair = json!({"prompt": [turns()[0]], "completion": [{"role": "assistant", "content": "<think>a</think>r"}]});
     assert_eq!(count(&strips, &pair, &[]), 1);
+    // Thoughts of any turn, and of two alike each.
+    let last = CHATML.replace("m.content +", "(m.reasoning_content or '' if loop.last else '') + m.content +");
+    let thinks = |first: Value, second: Value| {
+        let turn = |thought: Value| json!({"role": "assistant", "content": "r", "reasoning_content": thought});
+        json!({"messages": [turns()[0], turn(first), turns()[0], turn(second)]})
+    };
+    assert_eq!(count(&last, &thinks(json!("hm"), json!("oh")), &[]), 1);
+    assert_eq!(count(&last, &thinks(json!(null), json!("oh")), &[]), 0);
+    let once = CHATML.replace("m.content +", "(m.content if loop.last else m.content.split('</think>')[-1]) +");
+    let same = thought("<think>a</think>r");
+    let twice = json!({"messages": [turns()[0], same["messages"][1], turns()[0], same["messages"][1]]});
+    assert_eq!(count(&once, &twice, &[]), 1);
     // White space is the template's own.
     let spaced = CHATML.replace("m.content", "m.content.split('</think>') | join('</think>\n\n')");
     assert_eq!(count(&spaced, &thought("<think>a</think>r"), &[]), 0);

@@ -105,7 +105,9 @@ fn walk(reader: &mut (impl Read + Seek)) -> Result<(), BrokenHeader> {
         return Err(BrokenHeader::Pointer);
     }
     if &start != b"GGUF" {
-        return Err(BrokenHeader::Rule("it does not begin with GGUF".to_owned()));
+        return Err(BrokenHeader::Rule(
+            "it does not begin with GGUF; a base is a folder with config.json, or a GGUF file".to_owned(),
+        ));
     }
     let version = u32::from_le_bytes(bytes(reader)?);
     if matches!(version.swap_bytes(), 1..=3) {

@@ -182,9 +182,25 @@ fn text_that_was_rendered_before_gets_no_second_beginning_or_end() {
     let bare = encoder.sft(RowPlace::Line(1), text("hi".to_owned())).unwrap();
     assert_eq!((bare.ids[0], encoder.begun()), (bos, 0));
     let rendered = encoder.sft(RowPlace::Line(2), text(format!("{token}hi{end}"))).unwrap();
-    assert_eq!((rendered, encoder.begun()), (bare, 1));
+    assert_eq!((&rendered, encoder.begun()), (&bare, 1));
     let broken = encoder.sft(RowPlace::Line(3), text(format!("{token}hi{end}\n"))).unwrap();
     assert_eq!(source.tokenizer().unwrap().decode(&broken.ids, false).unwrap(), format!("{token}hi{end}\n"));
+    // The tokenizer adds it, whatever configurations name.
+    for (file, key) in [
+        ("tokenizer_config.json", "bos_token"),
+        ("config.json", "bos_token_id"),
+        ("generation_config.json", "bos_token_id"),
+    ] {
+        let path = folder.path().join("base").join(file);
+        let mut json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        json.as_object_mut().unwrap().remove(key);
+        std::fs::write(&path, json.to_string()).unwrap();
+    }
+    let source = BaseModel::open(&folder.path().join("base")).unwrap();
+    assert_eq!(source.special().bos, None);
+    let encoder = Encoder::new(&source, Path::new("r.jsonl"), Scored::All, 1024);
+    let again = encoder.sft(RowPlace::Line(2), text(format!("{token}hi{end}"))).unwrap();
+    assert_eq!((again, encoder.begun()), (bare, 1));
 }
 
 #[test]

@@ -26,16 +26,16 @@ pub(super) struct WrittenRow {
 }
 
 impl WrittenRow {
-    /// An object that is none but for values that Python writes and JSON does not have: NaN, infinities, and halves of
-    /// surrogate pairs.
+    /// An object that is none but for values that Python writes or reads and JSON does not have: NaN, infinities, numbers
+    /// that come to one, and halves of surrogate pairs.
     pub(super) fn mended(text: &str) -> Option<Self> {
-        let odd = ["NaN", "Infinity", "\\u"].iter().any(|word| text.contains(word));
-        if !odd || [NAN, HALF].iter().any(|mark| text.contains(mark)) {
+        if [NAN, HALF].iter().any(|mark| text.contains(mark)) {
             return None;
         }
         let (mut mended, mut rest, mut quoted) = (String::with_capacity(text.len()), text, false);
         while let Some(first) = rest.chars().next() {
             let word = ["NaN", "-Infinity", "Infinity"].into_iter().find(|word| !quoted && rest.starts_with(word));
+            let word = word.or_else(|| huge(rest).filter(|_| !quoted));
             let length = match (word, first) {
                 (Some(word), _) => {
                     mended.push_str(&format!("\"{NAN}\""));
@@ -75,6 +75,13 @@ impl WrittenRow {
     }
 }
 
+/// The number that a text begins with, if it is past all that are.
+fn huge(text: &str) -> Option<&str> {
+    let end = text.find(|c: char| !matches!(c, '0'..='9' | '-' | '+' | '.' | 'e' | 'E')).unwrap_or(text.len());
+    let number = &text[..end];
+    number.parse::<f64>().is_ok_and(f64::is_infinite).then_some(number)
+}
+
 /// The unit of UTF-16 that is escaped at the beginning of a text.
 fn unit(text: &str) -> Option<u16> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
@@ -84,9 +91,9 @@ fn unit(text: &str) -> Option<u16> {
 /// What a value holds that JSON does not have.
 fn lost_in(value: &Value) -> Option<&'static str> {
     match value {
-        Value::String(text) if text == NAN => {
-            Some("holds NaN or Infinity, which JSON does not have; nothing is written as null")
-        }
+        Value::String(text) if text == NAN => Some(
+            "holds NaN, Infinity or a number past all others, which JSON does not have; nothing is written as null",
+        ),
         Value::String(text) if text.contains(HALF) => {
             Some("holds half of a surrogate pair, which is no character: \\ud800 to \\udfff stand in twos")
         }

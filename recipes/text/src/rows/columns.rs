@@ -9,11 +9,12 @@ use ftk_bases::{ChatTemplate, Message};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::super::error::{SHIFTED, TextError};
+use super::super::error::{SHIFTED, TextError, UNASKED};
 use super::super::files::RowObject;
 use super::super::place::RowPlace;
 use super::super::turn;
 use super::kinds::{Chat, PlainText};
+use super::names::COLUMNS;
 
 /// A row that can be read from columns.
 pub trait Row: Sized {
@@ -61,10 +62,7 @@ impl<'a> Columns<'a> {
         let lost = |(_, text): &&(String, String)| !chosen.contains(text.trim()) || !rejected.contains(text.trim());
         match self.words.iter().find(lost) {
             None => Ok(()),
-            Some((name, _)) => {
-                let message = "may be the prompt, which no column that is read holds";
-                Err(self.choice(name, message, &["chosen", "rejected"]))
-            }
+            Some((name, _)) => Err(self.error(name, UNASKED)),
         }
     }
 
@@ -88,6 +86,13 @@ impl<'a> Columns<'a> {
     fn without(&self, key: &str, message: impl Into<String>) -> TextError {
         let used = self.used.borrow();
         let others: Vec<&str> = used.iter().map(String::as_str).filter(|&name| name != key).collect();
+        self.choice(key, message, &others)
+    }
+
+    /// An error that goes away when all columns with a meaning are read but this one.
+    fn but(&self, key: &str, message: impl Into<String>) -> TextError {
+        let others = self.row.iter().filter(|(name, value)| *name != key && !turn::empty(value));
+        let others: Vec<&str> = others.map(|(name, _)| name.as_str()).filter(|name| COLUMNS.contains(name)).collect();
         self.choice(key, message, &others)
     }
 
@@ -177,7 +182,7 @@ impl<'a> Columns<'a> {
             match messages.first().filter(|first| first.role() == "system") {
                 None => messages.insert(0, Message::new("system", system)),
                 Some(first) if first.content() == Some(&system) => {}
-                Some(_) => return Err(self.without("system", "differs from the system turn of the messages")),
+                Some(_) => return Err(self.but("system", "differs from the system turn of the messages")),
             }
         }
         Ok(Chat { messages, tools: self.tools()? })
@@ -198,8 +203,10 @@ impl<'a> Columns<'a> {
             _ => return Err(wrong()),
         };
         match self.template {
-            Some(template) if !tools.is_empty() && !template.mentions("tools") => Err(self
-                .without("tools", "the chat template writes no tools, and the row would mean something else without")),
+            Some(template) if !tools.is_empty() && !template.mentions("tools") => {
+                Err(self
+                    .but("tools", "the chat template writes no tools, and the row would mean something else without"))
+            }
             _ => Ok(tools),
         }
     }

@@ -1,7 +1,7 @@
 //! Names of columns.
 
 /// Columns with a meaning in the formats that are read or in their neighbours.
-pub const COLUMNS: [&str; 67] = [
+pub const COLUMNS: [&str; 69] = [
     "text",
     "messages",
     "conversations",
@@ -36,6 +36,8 @@ pub const COLUMNS: [&str; 67] = [
     "response",
     "answer",
     "system_prompt",
+    "system_message",
+    "system_instruction",
     "reasoning_content",
     "reasoning",
     "thinking",

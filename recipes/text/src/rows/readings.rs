@@ -194,6 +194,13 @@ impl Row for PairRow {
                 let prompt = columns.prompt()?;
                 let (chosen, rejected) = (columns.text("chosen")?, columns.text("rejected")?);
                 match (&prompt, &chosen, &rejected) {
+                    // A string beside answers alone is the user's turn.
+                    (PlainText::Plain(text), PlainText::Chat(a), PlainText::Chat(b))
+                        if [a, b].iter().all(|chat| chat.messages.iter().all(|turn| turn.role() == "assistant")) =>
+                    {
+                        let asked = columns.dressed(vec![Message::new("user", text.as_str())])?;
+                        (PlainText::Chat(asked), chosen, rejected)
+                    }
                     // A string beside whole conversations repeats what these begin with.
                     (PlainText::Plain(text), PlainText::Chat(_), PlainText::Chat(_)) => {
                         let (prompt, chosen, rejected) = common(columns, chosen.clone(), rejected.clone())?;

@@ -85,6 +85,7 @@ fn pairs_are_read_in_every_shape() {
         json!({"prompt": [q], "chosen": [y], "rejected": [n]}),
         json!({"chosen": [q, y], "rejected": [q, n], "messages": [q, y]}),
         json!({"prompt": "q", "chosen": [q, y], "rejected": [q, n]}),
+        json!({"prompt": "q", "chosen": [y], "rejected": [n]}),
         json!({"conversations": [{"from": "human", "value": "q"}], "chosen": {"from": "gpt", "value": "y"},
                "rejected": {"from": "gpt", "value": "n"}}),
         json!({"instruction": "q", "input": "", "chosen": "y", "rejected": "n"}),
@@ -226,6 +227,15 @@ fn columns_of_known_formats_are_used_or_refused_by_their_names() {
     }
     let other = sft(json!({"system": "s", "messages": [{"role": "system", "content": "t"}, turns[0]]}));
     assert_eq!(other.unwrap_err(), "r.jsonl:3:system: differs from the system turn of the messages");
+    // What is told to do instead reads the whole row.
+    let parted =
+        json!({"system": "s", "prompt": [{"role": "system", "content": "t"}, turns[0]], "completion": [turns[1]]});
+    match SftRow::read(&columns(&parted)) {
+        Err(TextError::Row { key, choice, .. }) => {
+            assert_eq!((key.as_str(), choice), ("system", vec!["prompt".to_owned(), "completion".to_owned()]));
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
