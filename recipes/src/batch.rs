@@ -22,15 +22,15 @@ pub struct BatchPlan {
     pub recipes: Vec<PathBuf>,
     /// Folder for the runs, a folder each.
     pub out: PathBuf,
-    /// KeyValues of recipes that every run has.
+    /// Keys of recipes that every run has.
     #[serde(default)]
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub set: Table,
-    /// KeyValues with a list of values each: every combination is run.
+    /// Keys with a list of values each: every combination is run.
     #[serde(default)]
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub grid: Table,
-    /// KeyValues with lists of one length: the first values are run together, then the second, and so on.
+    /// Keys with lists of one length: the first values are run together, then the second, and so on.
     #[serde(default)]
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub zip: Table,
@@ -56,7 +56,7 @@ pub struct FollowUps {
     /// Commit to the adapter.
     #[serde(default)]
     pub commit: bool,
-    /// ProofQuestion how the committed adapter answers, and verify the proof.
+    /// Prove how the committed adapter answers, and verify the proof.
     #[serde(default)]
     pub prove: Option<ProofQuestion>,
 }

@@ -74,14 +74,15 @@ fn counts(given: &GgufAdapter) -> (usize, usize) {
 /// The adapter with one alpha over each rank: as it is where it has one, else of one rank, which zeros fill up, and with
 /// scales that differ worked into B.
 fn one_alpha(mut adapter: Adapter) -> GgufAdapter {
-    let mut scales: Vec<f32> = adapter.sites.values().map(|factors| factors.scale).collect();
-    scales.dedup();
     let alpha = |factors: &Factors| factors.scale * factors.rank as f32;
     let first = adapter.sites.values().next().map_or(1.0, alpha);
     if adapter.sites.values().all(|factors| first / factors.rank as f32 == factors.scale) {
         return GgufAdapter { adapter, alpha: first };
     }
-    if scales.len() > 1 {
+    let rank = adapter.sites.values().map(|factors| factors.rank).max().unwrap_or(1) as f32;
+    let scale = adapter.sites.values().next().map_or(1.0, |factors| factors.scale);
+    // Few scales are no quotient of an alpha and the rank, where it is the root that they fall with.
+    if adapter.sites.values().any(|factors| factors.scale != scale) || scale * rank / rank != scale {
         for factors in adapter.sites.values_mut() {
             factors.b.iter_mut().for_each(|b| *b *= factors.scale);
             factors.scale = 1.0;
@@ -90,4 +91,22 @@ fn one_alpha(mut adapter: Adapter) -> GgufAdapter {
     let adapter = peft::padded(adapter);
     let alpha = adapter.sites.values().next().map_or(1.0, alpha);
     GgufAdapter { adapter, alpha }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of roots of ranks some are no quotient in 32 bits.
+    #[test]
+    fn whatever_the_scale_one_alpha_gives_it() {
+        for alpha in 1..=64 {
+            let scale = (f64::from(alpha) / 3f64.sqrt()) as f32;
+            let factors = Factors { rank: 3, d_in: 1, d_out: 1, a: vec![1.0; 3], b: vec![1.0; 3], scale };
+            let GgufAdapter { adapter, alpha } = one_alpha(Adapter { sites: [("q".to_owned(), factors)].into() });
+            let factors = &adapter.sites["q"];
+            assert_eq!(alpha / factors.rank as f32, factors.scale);
+            assert_eq!(factors.scale * factors.b[0], scale);
+        }
+    }
 }

@@ -77,7 +77,7 @@ fn a_batch_does_what_is_missing_or_has_changed_and_nothing_else() {
     let again = succeed(&mut batch(folder, &[]));
     assert_eq!((stages(&again).len(), runs(&again)), (0, first.clone()));
     // Another question: proofs alone.
-    plan(folder, &format!("{PLAN}{}", PROOFS.replace("Hello", "Who lives here?")));
+    plan(folder, &format!("{PLAN}{}", PROOFS.replace("Hello", "- Who lives here?")));
     let other = succeed(&mut batch(folder, &[]));
     assert_eq!(stages(&other), ["prove", "verify", "prove", "verify"]);
     assert_eq!(runs(&other).keys().collect::<Vec<_>>(), first.keys().collect::<Vec<_>>());

@@ -134,6 +134,12 @@ fn what_comes_in_parts_is_learnt_as_if_it_had_come_at_once() {
     assert!(said.contains("new_ratings\t0\n") && said.contains("new_steps\t0\n"), "{said}");
     assert!(bytes(&place.path("once")) == bytes(&place.path("parts")));
 
+    // Whoever has no ratings yet may begin.
+    place.table("none.csv", &[]);
+    succeed(&mut place.follow("late", &["none.csv"], &[]));
+    succeed(&mut place.follow("late", &["all.csv"], &["--resume"]));
+    assert!(bytes(&place.path("once")) == bytes(&place.path("late")));
+
     // What is said of a rating is said by what came before its moment.
     let mut other = rows.clone();
     for row in &mut other[200..] {

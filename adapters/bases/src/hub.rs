@@ -80,6 +80,11 @@ impl Hub {
         let token = token.map(|token| token.trim().to_owned()).filter(|token| implicit && !token.is_empty());
         let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
         let endpoint = endpoint.trim().trim_end_matches('/').to_owned();
+        // Errors and reports name it.
+        let host = endpoint.split_once("://").map_or(endpoint.as_str(), |(_, rest)| rest);
+        if host.split('/').next().is_some_and(|host| host.contains('@')) {
+            return Err(HubError::Credentials);
+        }
         let offline = offline
             || ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]
                 .iter()
@@ -417,6 +422,7 @@ fn failed(hub: &Hub, what: String, folder: &Path, failure: Failure) -> HubError 
         Failure::Proxy(name) => HubError::Proxy { name },
         Failure::Transfer(reason) => HubError::Transfer { what, reason },
         Failure::Answer(reason) => HubError::Answer { endpoint, reason },
+        Failure::Public => HubError::Public { name: what },
         Failure::Disk(source) => HubError::Cache { path: folder.to_owned(), source },
     }
 }

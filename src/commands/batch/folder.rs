@@ -18,6 +18,9 @@ use super::stage::RunStage;
 /// Endings of the files of a base that are read.
 const OF_A_BASE: [&str; 6] = ["safetensors", "json", "jinja", "gguf", "graph", "txt"];
 
+/// The folder inside of one of a base that is read, with templates beside the usual one.
+const TEMPLATES: &str = "additional_chat_templates";
+
 /// Digests of files by path, each computed once.
 pub(super) type Digests = BTreeMap<PathBuf, Hash>;
 
@@ -38,7 +41,10 @@ pub(super) fn content(recipe: &Recipe, known: &mut Digests) -> Result<Hash> {
     if portable.base.model != *model || SHIPPED.iter().any(|name| model == Path::new(name)) || !model.exists() {
         add(portable.base.model.to_string_lossy().as_bytes());
     } else {
-        let read = |path: &Path| path.extension().is_some_and(|end| OF_A_BASE.iter().any(|known| end == *known));
+        let read = |path: &Path| match path.is_dir() {
+            true => path.file_name().is_some_and(|name| name == TEMPLATES),
+            false => path.extension().is_some_and(|end| OF_A_BASE.iter().any(|known| end == *known)),
+        };
         add(of(model, known, &read)?.as_bytes());
     }
     let mut rows = portable;
@@ -47,7 +53,7 @@ pub(super) fn content(recipe: &Recipe, known: &mut Digests) -> Result<Hash> {
     let feedback = recipe.gnn.iter().filter_map(|gnn| gnn.feedback.clone());
     for path in rows.into_iter().chain(start).chain(feedback) {
         if path.exists() {
-            add(of(&path, known, &|_| true)?.as_bytes());
+            add(of(&path, known, &|path| path.is_dir() || path.is_file())?.as_bytes());
         } else {
             add(path.to_string_lossy().as_bytes());
         }
@@ -55,20 +61,20 @@ pub(super) fn content(recipe: &Recipe, known: &mut Digests) -> Result<Hash> {
     Ok(hasher.finalize())
 }
 
-/// The digest of a file, or of the files in a folder that are read.
+/// The digest of a file, or of the files and folders in a folder that are read.
 fn of(path: &Path, known: &mut Digests, read: &dyn Fn(&Path) -> bool) -> Result<Hash> {
     if let Some(digest) = known.get(path) {
         return Ok(*digest);
     }
     let digest = if path.is_dir() {
         let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let mut files = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<PathBuf>>>()?;
-        files.retain(|file| file.is_file() && read(file));
-        files.sort();
+        let mut inside = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<PathBuf>>>()?;
+        inside.retain(|inner| read(inner));
+        inside.sort();
         let mut hasher = Hasher::new();
-        for file in files {
-            hasher.update(file.file_name().unwrap_or_default().as_encoded_bytes()).update(&[0]);
-            hasher.update(of_file(&file)?.as_bytes());
+        for inner in inside {
+            hasher.update(inner.file_name().unwrap_or_default().as_encoded_bytes()).update(&[0]);
+            hasher.update(of(&inner, known, read)?.as_bytes());
         }
         hasher.finalize()
     } else {
@@ -127,5 +133,22 @@ impl RunFolder {
         let path = self.path.join(STAGES);
         let text = serde_json::to_string_pretty(&*done)? + "\n";
         atomic::write(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_in_folders_of_a_folder_count() {
+        let digest = |file: &str, text: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::create_dir(folder.path().join("raw")).unwrap();
+            std::fs::write(folder.path().join("raw").join(file), text).unwrap();
+            of(folder.path(), &mut Digests::new(), &|_| true).unwrap()
+        };
+        assert_eq!(digest("a", "x"), digest("a", "x"));
+        assert!(digest("a", "x") != digest("a", "y") && digest("a", "x") != digest("b", "x"));
     }
 }

@@ -48,7 +48,7 @@ impl RunStage {
         }
         if let Some(sample) = &then.sample {
             let (whole, most) = (place(BASE), sample.max_tokens.to_string());
-            let asking = ["--prompt", &sample.prompt, "--max-tokens", &most];
+            let asking = [&*option("--prompt", &sample.prompt), "--max-tokens", &most];
             let after: &[&str] =
                 if recipe.lora.is_some() { &["--base", &base, "--adapter", &run] } else { &["--base", &whole] };
             for (name, of) in [("before", &["--base", base.as_str()][..]), ("after", after)] {
@@ -67,12 +67,13 @@ impl RunStage {
         let bundle = place(BUNDLE);
         let of_proof = behind(&of_commitment, "prove", prove);
         let most = prove.max_tokens.to_string();
-        let asking = ["--prompt", &prove.prompt, "--max-tokens", &most, "--context", &prove.context, "--out", &bundle];
+        let [prompt, context] = [option("--prompt", &prove.prompt), option("--context", &prove.context)];
+        let asking = [&prompt, "--max-tokens", &most, &context, "--out", &bundle];
         let on = ["prove", "--base", &base, "--adapter", &run, "--commitment", &commitment];
         let arguments = strings(&[&on[..], &asking[..]].concat());
         stages.push(Self { name: "prove", asked: of_proof, makes: vec![BUNDLE], arguments });
-        let expecting =
-            ["--expect-input", &prove.prompt, "--expect-max-tokens", &most, "--expect-context", &prove.context];
+        let [input, context] = [option("--expect-input", &prove.prompt), option("--expect-context", &prove.context)];
+        let expecting = [&input, "--expect-max-tokens", &most, &context];
         let arguments = strings(&[&["verify", &bundle, "--base", &base][..], &expecting[..]].concat());
         stages.push(Self { name: "verify", asked: behind(&of_proof, "verify", &()), makes: Vec::new(), arguments });
         stages
@@ -94,6 +95,11 @@ impl RunStage {
             _ => format!("verified: {}", result["verdict"].as_str().unwrap_or_default()),
         }
     }
+}
+
+/// An option with what it is set to, which may begin with a dash.
+fn option(name: &str, value: &str) -> String {
+    format!("{name}={value}")
 }
 
 /// What is asked of what came before.

@@ -199,7 +199,8 @@ fn told_before(stream: &FeedbackStream, written: &str, path: &Path) -> Result<Ve
             _ => return Err(other(format!("line {} is of another rating than is given", at + 2)).into()),
         }
     }
-    if said.len() < stream.count() && stream.moment(said.len() - 1).end > said.len() {
+    let last = said.len().checked_sub(1).filter(|_| said.len() < stream.count());
+    if last.is_some_and(|last| stream.moment(last).end > said.len()) {
         return Err(other("a rating is of the moment of the last one that was learnt from".to_owned()).into());
     }
     Ok(said)

@@ -80,7 +80,7 @@ fn what_is_pushed_is_what_is_pulled_and_secrets_stay() {
         assert_eq!(state.files.len(), 3);
     }
     // Once more: the repository is there, and so is the content.
-    let again: Value = serde_json::from_slice(&push(&[]).stdout).unwrap();
+    let again: Value = serde_json::from_slice(&push(&["--private"]).stdout).unwrap();
     assert_eq!(again["sent"], json!(["README.md", "adapter_config.json"]));
     let pulled = hub.pull(&["--file", "adapter_model.safetensors", "org/polite"]);
     let weights = std::fs::read(Path::new(pulled["path"].as_str().unwrap()).join("adapter_model.safetensors")).unwrap();
@@ -135,6 +135,10 @@ fn a_push_that_cannot_be_says_why_and_what_to_do() {
     assert!(told.contains("offline, and a push is a connection"), "{told}");
     let told = refused("hf_known", &run, &["--to", "org/polite@v2"]);
     assert!(told.contains("not a repository's name: org/polite@v2"), "{told}");
+    let public = json!({ "type": "model", "organization": "org", "name": "polite", "private": false });
+    hub.state.lock().unwrap().made.insert(0, public);
+    let told = refused("hf_known", &run, &[&to[..], &["--private"]].concat());
+    assert!(told.contains("org/polite: is there already, and everybody sees it; nothing was sent"), "{told}");
     let told = refused("hf_known", folder.path(), &to);
     assert!(told.contains("neither an adapter nor a model"), "{told}");
     assert!(hub.state.lock().unwrap().files.is_empty(), "nothing has arrived");

@@ -129,6 +129,10 @@ fn answer(mut stream: TcpStream, own: &str, state: &Mutex<State>, storage: bool)
         ("/api/whoami-v2", token) if token.is_some() && token == state.token.as_deref() => Some(r#"{"name":"tester"}"#),
         ("/api/whoami-v2", _) => return refuse("401 Unauthorized", ""),
         ("/api/models", _) => Some("[]"),
+        ("/api/models/org/polite", _) => {
+            let private = state.made.first().is_some_and(|made| made["private"] == true);
+            Some(if private { r#"{"private":true}"# } else { r#"{"private":false}"# })
+        }
         _ => None,
     };
     if let Some(said) = said {

@@ -156,7 +156,11 @@ fn other_networks_are_refused_by_name() {
         ("llama.logit_scale", Value::F32(8.0), "llama.logit_scale: not supported: 8"),
         ("llama.attention.causal", Value::Bool(false), "llama.attention.causal: not supported: false"),
         ("llama.attention.sliding_window", Value::U32(4), "llama.attention.sliding_window: not supported: 4"),
-        ("general.type", text("adapter"), "general.type: no model is in this file: adapter"),
+        (
+            "general.type",
+            text("adapter"),
+            "general.type: no model is in this file, but of type adapter; ftk convert makes a folder of an adapter",
+        ),
         ("llama.rope.scaling.type", text("yarn"), "llama.rope.scaling.type: not supported: yarn"),
         ("llama.rope.scaling.factor", Value::F32(2.0), "llama.rope.scaling.factor: linear scaling is not supported: 2"),
         ("llama.rope.scale_linear", Value::F32(4.0), "llama.rope.scale_linear: linear scaling is not supported: 4"),
@@ -231,7 +235,10 @@ fn nan_weights_are_refused_by_name() {
 fn files_that_lie_are_refused() {
     let start = "malformed GGUF: ";
     assert_eq!(refused(b"GG"), format!("{start}the file ends inside its header"));
-    assert_eq!(refused(b"PK\x03\x04abcdefgh"), format!("{start}it does not begin with GGUF"));
+    assert_eq!(
+        refused(b"PK\x03\x04abcdefgh"),
+        format!("{start}it does not begin with GGUF; a base is a folder with config.json, or a GGUF file")
+    );
     let whole = draft().bytes();
     let mut first = whole.clone();
     first[4] = 1;

@@ -77,6 +77,12 @@ pub enum HubError {
         /// Why.
         reason: String,
     },
+    /// A repository is public that was to be private.
+    #[error("{name}: is there already, and everybody sees it; nothing was sent")]
+    Public {
+        /// The repository.
+        name: String,
+    },
     /// A file is not the one that was announced.
     #[error("{what}: damaged on its way: {reason}")]
     Damaged {
@@ -125,6 +131,9 @@ pub enum HubError {
         /// What it holds.
         value: String,
     },
+    /// An endpoint with a user's name or a password in it.
+    #[error("HF_ENDPOINT: holds a name or a password, which would stand in messages")]
+    Credentials,
     /// There is no home folder for the cache.
     #[error("no home folder to keep the cache in")]
     NoHome,
@@ -161,6 +170,8 @@ impl Hint for HubError {
             Self::Damaged { .. } => "try again; nothing of it entered the cache".to_owned(),
             Self::Answer { .. } => "check HF_ENDPOINT".to_owned(),
             Self::Proxy { name } => format!("set {name} to http://HOST:PORT or socks5://HOST:PORT, or unset it"),
+            Self::Public { .. } => "make it private at the hub, or leave out --private".to_owned(),
+            Self::Credentials => "let it hold the address alone, and HF_TOKEN the token".to_owned(),
             Self::Seconds { name, .. } => format!("set {name} to whole seconds, or unset it"),
             Self::Variable { name, .. } => format!("set it, or write {name} out"),
             Self::Cache { .. } | Self::NoHome => "HF_HOME or HF_HUB_CACHE name the folder to use".to_owned(),

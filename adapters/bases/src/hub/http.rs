@@ -58,6 +58,8 @@ pub(super) enum Failure {
     Transfer(String),
     /// It makes no sense.
     Answer(String),
+    /// Everybody sees the repository that was to be private.
+    Public,
     /// The file here cannot be written.
     Disk(std::io::Error),
 }

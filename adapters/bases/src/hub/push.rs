@@ -125,7 +125,13 @@ impl Errand<'_> {
         let asked =
             json!({ "type": "model", "organization": organization, "name": name, "private": self.push.private });
         match self.client.post(&self.client.address("api/repos/create")?, JSON, &asked.to_string()) {
-            Ok(_) | Err(Failure::Status(409, _)) => Ok(()),
+            Ok(_) => Ok(()),
+            Err(Failure::Status(409, _)) if self.push.private => {
+                let about = self.client.text(&self.client.address(&format!("api/models/{}", self.push.id))?)?;
+                let about: Value = serde_json::from_str(&about).unwrap_or_default();
+                if about["private"] == true { Ok(()) } else { Err(Failure::Public) }
+            }
+            Err(Failure::Status(409, _)) => Ok(()),
             Err(failure) => Err(failure),
         }
     }
