@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use candle_core::quantized::QTensor;
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
-use rayon::prelude::*;
 
 use crate::Error;
 
@@ -92,8 +91,8 @@ impl Weights {
         Ok(self.held(name)?.in_format(DType::F32)?)
     }
 
-    /// The same with every matrix in bf16 and everything else in f32. What a matrix was held in is given up when it is
-    /// rounded.
+    /// The same with every matrix in bf16 and everything else in f32. What a matrix was held in is given up before the
+    /// next one is rounded.
     ///
     /// # Errors
     /// The device's.
@@ -106,7 +105,7 @@ impl Weights {
             let tensor = weight.in_format(if matrix { DType::BF16 } else { DType::F32 })?;
             Ok((name, Weight::Dense(tensor)))
         };
-        self.0.into_par_iter().map(narrow).collect::<Result<_, Error>>().map(Self)
+        self.0.into_iter().map(narrow).collect::<Result<_, Error>>().map(Self)
     }
 
     /// The weight of that name as it is held.
@@ -155,21 +154,6 @@ impl Weights {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-}
-
-impl IntoIterator for Weights {
-    type Item = (String, Weight);
-    type IntoIter = std::collections::btree_map::IntoIter<String, Weight>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
-    }
-}
-
-impl<W: Into<Weight> + Send> FromParallelIterator<(String, W)> for Weights {
-    fn from_par_iter<I: IntoParallelIterator<Item = (String, W)>>(items: I) -> Self {
-        Self(items.into_par_iter().map(|(name, weight)| (name, weight.into())).collect())
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use candle_core::Device;
 use ftk_adapters::{foreign, notes, peft};
-use ftk_bases::{BaseModel, Hold, stored_template};
+use ftk_bases::{BaseModel, stored_template};
 use ftk_circuits::AdapterCommitment;
 use ftk_networks::sites::Role;
 use ftk_proofs::bundle::{COMMITMENT, PackedBundle, Proof, STATEMENT};
@@ -120,8 +120,8 @@ fn model(path: &Path, digest: bool, found: &mut Findings) -> Result<()> {
     let name = |id: &u32| token(id).map_or_else(|| id.to_string(), |token| format!("{token} ({id})"));
     found.fact("stop tokens", json!(source.special().stop.iter().map(name).collect::<Vec<_>>()));
     if digest {
-        let (_, base) = source.weights_digested(&Device::Cpu, Hold::Stored, false)?;
-        found.fact("digest", json!(base.to_string()));
+        let weights = source.weights(&Device::Cpu)?;
+        found.fact("digest", json!(source.digest(&weights)?.to_string()));
     }
     Ok(())
 }

@@ -93,18 +93,15 @@ impl task::RunPlan for PlannedText {
 
     fn open(self: Box<Self>, device: &Device) -> Result<Box<dyn OpenedRun>> {
         let Self { recipe, source, plan: TextPlan { rows, held_out, begin, counts } } = *self;
-        let (weights, base) = match recipe.base.init_std {
-            Some(std) => {
-                let weights = open::random_weights(&source, std, recipe.run.seed, device)?;
-                let base = source.digest(&weights)?;
-                (open::held(&recipe, weights)?, base)
-            }
-            None => source.weights_digested(device, open::reading(&recipe), open::in_bf16(&recipe))?,
+        let weights = match recipe.base.init_std {
+            Some(std) => open::random_weights(&source, std, recipe.run.seed, device)?,
+            None => source.weights_held(device, open::reading(&recipe))?,
         };
+        let base = source.digest(&weights)?;
         let inputs = inputs(&recipe, &base, begin.as_ref(), arithmetic::name(device, open::products(&recipe)))?;
         let (weights, trained) = match &begin {
             None => (open::variables(&weights)?, Trained::Base),
-            Some(begin) => (weights, Trained::Adapter(LoraTensors::trained(begin, device)?)),
+            Some(begin) => (open::held(&recipe, weights)?, Trained::Adapter(LoraTensors::trained(begin, device)?)),
         };
         let session = open::open(&recipe, &source, (weights, trained), begin.as_ref(), (rows, held_out), device)?;
         Ok(Box::new(TextRun { recipe, source, session, base, begin, counts, inputs }))

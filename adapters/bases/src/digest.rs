@@ -31,11 +31,10 @@ pub(super) fn base(network: &Network, weights: &Weights, texts: Texts) -> Result
 mod tests {
     use std::collections::BTreeSet;
 
-    use candle_core::{DType, Device};
-    use ftk_adapters::weights::Weight;
+    use candle_core::Device;
     use ftk_networks::Llama;
 
-    use super::super::{BaseModel, Hold, LoadedModel, tiny};
+    use super::super::{LoadedModel, tiny};
     use super::*;
 
     fn digest(network: &Llama, weights: &Weights) -> BaseDigest {
@@ -146,29 +145,6 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
             assert!(seen.insert(load().0), "{file}: {text}");
-        }
-    }
-
-    #[test]
-    fn weights_are_the_same_digested_while_they_are_read() {
-        let folder = tiny::folder();
-        let source = BaseModel::open(folder.path()).unwrap();
-        let plain = source.weights(&Device::Cpu).unwrap();
-        let values = |weights: &Weights| -> Vec<(String, DType, Vec<u32>)> {
-            let one = |(name, _): (&str, _)| {
-                let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect();
-                let held = match weights.held(name).unwrap() {
-                    Weight::Dense(tensor) => tensor.dtype(),
-                    Weight::Quantised { .. } => unreachable!("of a folder"),
-                };
-                (name.to_owned(), held, super::values(&weights.get(name).unwrap(), bits).unwrap())
-            };
-            weights.iter().map(one).collect()
-        };
-        for (narrowed, expected) in [(false, plain.clone()), (true, plain.clone().narrowed().unwrap())] {
-            let (weights, digest) = source.weights_digested(&Device::Cpu, Hold::F32, narrowed).unwrap();
-            assert_eq!(digest, source.digest(&plain).unwrap());
-            assert_eq!(values(&weights), values(&expected));
         }
     }
 

@@ -126,9 +126,9 @@ impl Folder {
         self.tensors.par_iter().map(load).collect::<Result<Vec<_>, ModelError>>().map(Weights::from_iter)
     }
 
-    /// One weight, if the network has it.
-    pub(super) fn weight(&self, name: &str, device: &Device, hold: Hold) -> Result<Option<Tensor>, ModelError> {
-        self.tensors.get(name).map(|slot| slot.load(name, device, hold)).transpose()
+    /// One weight in f32, if the network has it.
+    pub(super) fn weight(&self, name: &str) -> Result<Option<Tensor>, ModelError> {
+        self.tensors.get(name).map(|slot| slot.load(name, &Device::Cpu, Hold::F32)).transpose()
     }
 
     /// Bytes of the tensors as they are stored; `None` where there are none.

@@ -179,10 +179,13 @@ impl GgufFile {
         Ok(order.map_or(Ok(values.clone()), |order| values.index_select(&order, 0))?.into())
     }
 
-    /// One weight, if the network has it.
-    pub(super) fn weight(&self, name: &str, device: &Device, hold: Hold) -> Result<Option<Weight>, ModelError> {
-        let located = self.tensors.iter().find(|located| located.name == name);
-        located.map(|located| self.load(located, device, hold)).transpose()
+    /// One weight in f32, if the network has it.
+    pub(super) fn weight(&self, name: &str) -> Result<Option<Tensor>, ModelError> {
+        let Some(located) = self.tensors.iter().find(|located| located.name == name) else { return Ok(None) };
+        match self.load(located, &Device::Cpu, Hold::F32)? {
+            Weight::Dense(tensor) => Ok(Some(tensor)),
+            Weight::Quantised { .. } => unreachable!("it was to be held in f32"),
+        }
     }
 
     /// Bytes of the tensors as they are held in blocks; vectors are held in f32.

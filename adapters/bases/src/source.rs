@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use ftk_adapters::staged::Temporary;
-use ftk_adapters::weights::{Weight, Weights};
+use ftk_adapters::weights::Weights;
 use ftk_networks::Network;
 use ftk_networks::digest::{BaseDigest, Digesting, Texts};
-use rayon::prelude::*;
 
 use super::chat::{ChatTemplate, Date};
 use super::error::ModelError;
@@ -20,10 +19,6 @@ use super::shipped::{MARKET, VILLAGE};
 use super::tokenizer::Tokenizer;
 use super::{digest, market, village};
 use ftk_networks::texts::SpecialTokens;
-
-/// Groups of weights that are digested while the next is read: so many, or more where they would have more entries.
-const GROUPS: usize = 16;
-const GROUP: usize = 1 << 24;
 
 /// A base model whose small parts have been read and checked, and whose weights have not.
 #[derive(Debug)]
@@ -178,65 +173,16 @@ impl BaseModel {
         }
     }
 
-    /// [`BaseModel::weights_held`] with [`BaseModel::digest`] of them, which is computed of some while the next are read;
-    /// with [`Weights::narrowed`] behind it, if `narrowed`.
-    ///
-    /// # Errors
-    /// As [`BaseModel::weights`]; the device's.
-    pub fn weights_digested(
-        &self,
-        device: &Device,
-        hold: Hold,
-        narrowed: bool,
-    ) -> Result<(Weights, BaseDigest), ModelError> {
-        let shapes = self.parts.network.shapes();
-        let size = |shape: &[usize]| shape.iter().product::<usize>();
-        let enough = (shapes.values().map(|shape| size(shape)).sum::<usize>() / GROUPS).min(GROUP);
-        let (mut groups, mut entries) = (vec![Vec::new()], 0);
-        for (name, shape) in &shapes {
-            if entries > enough {
-                groups.push(Vec::new());
-                entries = 0;
-            }
-            groups.last_mut().expect("it begins with one").push(name);
-            entries += size(shape);
-        }
-        let read = |name: &&String| Ok(((*name).clone(), self.held(name, device, hold)?));
-        let read = |group: Vec<&String>| group.par_iter().map(read).collect::<Result<Weights, ModelError>>();
-        let mut digesting = self.digesting();
-        let mut digested = |group: Weights| {
-            group.names().try_for_each(|name| digest::add(&mut digesting, name, &group.get(name)?))?;
-            Ok::<_, ModelError>(if narrowed { group.narrowed()? } else { group })
-        };
-        let (mut all, mut last) = (Weights::default(), Weights::default());
-        // Behind the last group nothing is read.
-        groups.push(Vec::new());
-        for group in groups {
-            let (done, next) = rayon::join(|| digested(last), || read(group));
-            // What cannot be read comes before what cannot be had from it.
-            last = next?;
-            done?.into_iter().for_each(|(name, weight)| all.insert(name, weight));
-        }
-        Ok((all, digesting.finish()))
-    }
-
-    fn held(&self, name: &str, device: &Device, hold: Hold) -> Result<Weight, ModelError> {
-        let weight = match &self.store {
-            Store::Folder(folder) => folder.weight(name, device, hold)?.map(Weight::from),
-            Store::Gguf(gguf) => gguf.weight(name, device, hold)?,
-        };
-        weight.ok_or_else(|| ModelError::MissingTensor { path: self.path.clone(), tensor: name.to_owned() })
-    }
-
     /// Reads one of the weights the network uses, as f32 into host memory.
     ///
     /// # Errors
     /// As [`BaseModel::weights`]; [`ModelError::MissingTensor`] for another name.
     pub fn weight(&self, name: &str) -> Result<Tensor, ModelError> {
-        match self.held(name, &Device::Cpu, Hold::F32)? {
-            Weight::Dense(tensor) => Ok(tensor),
-            Weight::Quantised { .. } => unreachable!("it was to be held in f32"),
-        }
+        let weight = match &self.store {
+            Store::Folder(folder) => folder.weight(name)?,
+            Store::Gguf(gguf) => gguf.weight(name)?,
+        };
+        weight.ok_or_else(|| ModelError::MissingTensor { path: self.path.clone(), tensor: name.to_owned() })
     }
 
     /// `D_base` in the making, for a caller who reads one weight after another.

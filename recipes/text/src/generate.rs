@@ -279,14 +279,9 @@ impl<'a> Generator<'a> {
     where
         'a: 'c,
     {
-        let caches: Vec<&mut Cache> = caches.into_iter().collect();
-        let pass = || {
-            let mut ops = Train::continuing(self.weights, self.adapter, caches);
-            ops.multiply_in(self.format);
-            self.network.forward(&mut ops, tokens, rows)
-        };
-        // On a thread of the pool: each of a token's hundreds of short products would be handed to one and back.
-        if self.weights.device().is_cpu() { rayon::scope(|_| pass()) } else { pass() }
+        let mut ops = Train::continuing(self.weights, self.adapter, caches);
+        ops.multiply_in(self.format);
+        self.network.forward(&mut ops, tokens, rows)
     }
 }
 

@@ -69,7 +69,7 @@ pub(super) fn held(recipe: &Recipe, weights: Weights) -> Result<Weights> {
 }
 
 /// Whether the base is frozen and held in bf16.
-pub(super) fn in_bf16(recipe: &Recipe) -> bool {
+fn in_bf16(recipe: &Recipe) -> bool {
     recipe.run.precision == Format::Bf16 && recipe.base.hold == Hold::F32 && !recipe.base.train
 }
 

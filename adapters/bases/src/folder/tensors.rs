@@ -9,7 +9,6 @@ use ftk_adapters::foreign;
 use ftk_adapters::peft::LFS;
 use ftk_networks::Stored;
 use half::{bf16, f16};
-use rayon::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde_json::Value;
@@ -25,11 +24,6 @@ pub const SHARDS: &str = "model.safetensors.index.json";
 
 /// Largest accepted safetensors header, the limit of the format's own reader.
 pub(super) const MAX_HEADER: u64 = 100_000_000;
-
-/// Bytes of a tensor that one thread reads: a table of embeddings is as large as many of a network's other weights.
-const PART: usize = 1 << 24;
-/// Bytes that are read, widened and looked at together, while they are in the processor's second cache.
-const PIECE: usize = 1 << 18;
 
 /// Where one tensor is.
 #[derive(Debug)]
@@ -57,12 +51,17 @@ impl TensorPlace {
     }
 
     pub(super) fn load(&self, name: &str, device: &Device, hold: Hold) -> Result<Tensor, ModelError> {
-        let size = self.dtype.bitsize() / 8;
-        let mut values = vec![0.0f32; self.len / size];
-        let read = |(part, values): (usize, &mut [f32])| self.read_part(name, part * (PART / size), values);
-        let read: Vec<_> = values.par_chunks_mut(PART / size).enumerate().map(read).collect();
-        // Of several errors the first in the file.
-        read.into_iter().collect::<Result<(), _>>()?;
+        let bytes = self.bytes()?;
+        let (pairs, _) = bytes.as_chunks::<2>();
+        let mut values: Vec<f32> = match self.dtype {
+            Dtype::F16 => pairs.iter().map(|pair| f16::from_le_bytes(*pair).to_f32()).collect(),
+            Dtype::BF16 => pairs.iter().map(|pair| bf16::from_le_bytes(*pair).to_f32()).collect(),
+            _ => bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect(),
+        };
+        check_finite(&self.file, name, &values)?;
+        if self.stored == Stored::LessOne {
+            values.iter_mut().for_each(|value| *value += 1.0);
+        }
         let values = Tensor::from_vec(values, self.shape.as_slice(), &Device::Cpu)?;
         let values = if self.stored == Stored::Transposed { values.t()?.contiguous()? } else { values };
         // Back to what it was read from: nothing is lost, unless one was added.
@@ -74,39 +73,10 @@ impl TensorPlace {
         };
         Ok(values.to_dtype(dtype)?.to_device(device)?)
     }
-
-    /// Fills `values` with the entries from `first` on, as the network computes with them.
-    fn read_part(&self, name: &str, first: usize, values: &mut [f32]) -> Result<(), ModelError> {
-        let failed = |source| ModelError::Read { path: self.file.clone(), source };
-        let size = self.dtype.bitsize() / 8;
-        let mut file = foreign::open(&self.file).map_err(failed)?;
-        file.seek(SeekFrom::Start(self.start + (first * size) as u64)).map_err(failed)?;
-        let mut bytes = vec![0; (values.len() * size).min(PIECE)];
-        for (piece, at) in values.chunks_mut(PIECE / size).zip((first..).step_by(PIECE / size)) {
-            let bytes = &mut bytes[..piece.len() * size];
-            file.read_exact(bytes).map_err(failed)?;
-            let (pairs, fours) = (bytes.as_chunks::<2>().0, bytes.as_chunks::<4>().0);
-            match self.dtype {
-                Dtype::F16 => piece.iter_mut().zip(pairs).for_each(|(to, &x)| *to = f16::from_le_bytes(x).to_f32()),
-                Dtype::BF16 => piece.iter_mut().zip(pairs).for_each(|(to, &x)| *to = bf16::from_le_bytes(x).to_f32()),
-                _ => piece.iter_mut().zip(fours).for_each(|(to, &x)| *to = f32::from_le_bytes(x)),
-            }
-            check_finite_from(at, &self.file, name, piece)?;
-            if self.stored == Stored::LessOne {
-                piece.iter_mut().for_each(|value| *value += 1.0);
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Refuses NaN and infinities, naming the tensor.
 pub fn check_finite(path: &Path, tensor: &str, values: &[f32]) -> Result<(), ModelError> {
-    check_finite_from(0, path, tensor, values)
-}
-
-/// [`check_finite`] of entries of a tensor from one on.
-fn check_finite_from(first: usize, path: &Path, tensor: &str, values: &[f32]) -> Result<(), ModelError> {
     // A loop that stops at the first would look at one value at a time.
     const CHUNK: usize = 1 << 12;
     let finite = |values: &[f32]| values.iter().fold(true, |all, value| all & value.is_finite());
@@ -115,9 +85,8 @@ fn check_finite_from(first: usize, path: &Path, tensor: &str, values: &[f32]) ->
     }
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok(()),
-        Some(at) => {
-            let (path, tensor) = (path.to_owned(), tensor.to_owned());
-            Err(ModelError::NotFinite { path, tensor, index: first + at, value: values[at] })
+        Some(index) => {
+            Err(ModelError::NotFinite { path: path.to_owned(), tensor: tensor.to_owned(), index, value: values[index] })
         }
     }
 }
@@ -206,36 +175,4 @@ fn header(path: &Path) -> Result<BTreeMap<String, TensorPlace>, ModelError> {
         (name, TensorPlace { file: path.to_owned(), dtype, shape, start, len: to - from, stored: Stored::Plain })
     };
     Ok(metadata.tensors().into_iter().map(slot).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Of several parts, the last one of several pieces, whose last is short.
-    #[test]
-    fn entries_are_the_same_wherever_pieces_begin() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("weights");
-        for dtype in [Dtype::F32, Dtype::BF16] {
-            let size = dtype.bitsize() / 8;
-            let entries = PART / size + 2 * PIECE / size + 5;
-            // Numbers of eight bits, which both formats hold.
-            let value = |at: usize| f32::from((at.wrapping_mul(2_654_435_761) >> 13) as u8);
-            let write = |value: &dyn Fn(usize) -> f32| {
-                let bytes = (0..entries).flat_map(|at| value(at).to_le_bytes()[4 - size..].to_vec());
-                std::fs::write(&path, [7u8; 3].into_iter().chain(bytes).collect::<Vec<u8>>()).unwrap();
-            };
-            let (shape, len) = (vec![entries], entries * size);
-            let place = TensorPlace { file: path.clone(), dtype, shape, start: 3, len, stored: Stored::Plain };
-            write(&value);
-            let read = place.load("w", &Device::Cpu, Hold::F32).unwrap().to_vec1::<f32>().unwrap();
-            assert!(read.iter().enumerate().all(|(at, &read)| read == value(at)), "{dtype:?}");
-            for bad in [entries - 1, PIECE / size + 1] {
-                write(&|at| if at >= bad { f32::INFINITY } else { value(at) });
-                let error = place.load("w", &Device::Cpu, Hold::F32).unwrap_err().to_string();
-                assert!(error.ends_with(&format!("an entry that is not finite: inf at index {bad}")), "{error}");
-            }
-        }
-    }
 }

@@ -16,10 +16,6 @@ use crate::vectors::vectorised;
 /// Rows of queries treated at once.
 const BLOCK: usize = 64;
 
-/// Multiplications and rows that outweigh handing them to another thread.
-const WORTH_A_THREAD: usize = 1 << 17;
-const ROWS_WORTH_A_THREAD: usize = 64;
-
 /// Query and key heads, and the features of one; `query` is a multiple of `key_value`.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionShape {
@@ -195,17 +191,9 @@ fn over(q: &[f32], shape: AttentionShape, seen: &[VisibleSpan<'_>]) -> Vec<f32> 
         }
         y
     };
-    let scores: usize =
-        seen.iter().map(|VisibleSpan { span, .. }| span.rows.len() * (span.before.len() + span.own.len())).sum();
-    let outputs: Vec<Vec<f32>> = if scores * query * dim > WORTH_A_THREAD {
-        tasks.par_iter().map(one).collect()
-    } else {
-        tasks.iter().map(one).collect()
-    };
-    for (VisibleSpan { span, .. }, outputs) in seen.iter().zip(outputs.chunks_exact(query)) {
-        let heads: Vec<(usize, &[f32])> =
-            (0..query).map(|head| head * dim).zip(outputs.iter().map(Vec::as_slice)).collect();
-        place(&mut result, (&span.rows, query * dim), &heads, dim);
+    let outputs: Vec<Vec<f32>> = tasks.par_iter().map(one).collect();
+    for ((VisibleSpan { span, .. }, head), y) in tasks.into_iter().zip(outputs) {
+        place(&mut result, &y, (&span.rows, query * dim), head * dim, dim);
     }
     result
 }
@@ -258,36 +246,22 @@ pub fn attention_backward(
         [dq, dk, dv]
     };
     let outputs: Vec<[Vec<f32>; 3]> = tasks.par_iter().map(one).collect();
-    for (VisibleSpan { span, .. }, outputs) in seen.iter().zip(outputs.chunks_exact(query)) {
-        let own = span.before.len() * dim;
-        let heads: Vec<(usize, &[f32])> =
-            outputs.iter().enumerate().map(|(head, [q, ..])| (head * dim, &q[..])).collect();
-        place(&mut dq, (&span.rows, query * dim), &heads, dim);
-        for (which, into) in [(1, &mut dk), (2, &mut dv)] {
-            // The query heads of a group share a key head, and are added in their order.
-            let heads =
-                || outputs.iter().enumerate().map(|(head, outputs)| (head / group * dim, outputs[which].split_at(own)));
-            let before: Vec<(usize, &[f32])> = heads().map(|(column, (before, _))| (column, before)).collect();
-            let own: Vec<(usize, &[f32])> = heads().map(|(column, (_, own))| (column, own)).collect();
-            place(into, (&span.before, key_value * dim), &before, dim);
-            place(into, (&span.own, key_value * dim), &own, dim);
+    for ((VisibleSpan { span, .. }, head), [q, k, v]) in tasks.into_iter().zip(outputs) {
+        place(&mut dq, &q, (&span.rows, query * dim), head * dim, dim);
+        // The query heads of a group share a key head, and are added in their order.
+        let column = head / group * dim;
+        for (into, from) in [(&mut dk, &k), (&mut dv, &v)] {
+            let (before, own) = from.split_at(span.before.len() * dim);
+            place(into, before, (&span.before, key_value * dim), column, dim);
+            place(into, own, (&span.own, key_value * dim), column, dim);
         }
     }
     [dq, dk, dv]
 }
 
-/// Adds rows of `dim` entries, one after another in each of the heads, to ranges of columns of rows of a wider matrix: to
-/// an entry what heads have for it in their order.
-fn place(into: &mut [f32], (rows, width): (&Range<usize>, usize), heads: &[(usize, &[f32])], dim: usize) {
-    let into = &mut into[rows.start * width..rows.end * width];
-    let one = |(row, into): (usize, &mut [f32])| {
-        for (column, from) in heads {
-            into[*column..column + dim].iter_mut().zip(&from[row * dim..][..dim]).for_each(|(into, x)| *into += x);
-        }
-    };
-    if rows.len() < ROWS_WORTH_A_THREAD {
-        into.chunks_exact_mut(width).enumerate().for_each(one);
-    } else {
-        into.par_chunks_exact_mut(width).with_min_len(ROWS_WORTH_A_THREAD).enumerate().for_each(one);
+/// Adds rows of `dim` entries to a range of columns of rows of a wider matrix.
+fn place(into: &mut [f32], from: &[f32], (rows, width): (&Range<usize>, usize), column: usize, dim: usize) {
+    for (into, from) in into[rows.start * width..].chunks_exact_mut(width).zip(from.chunks_exact(dim)) {
+        into[column..column + dim].iter_mut().zip(from).for_each(|(into, x)| *into += x);
     }
 }

@@ -66,26 +66,3 @@ fn it_does_not_matter_where_the_rows_seen_lie() {
     assert!(all[..50 * WIDTH[0]] == whole[..50 * WIDTH[0]]);
     assert!(all[80 * WIDTH[0]..] == whole[50 * WIDTH[0]..]);
 }
-
-/// More rows than one thread takes, and fewer; two heads that share columns.
-#[test]
-fn heads_are_added_in_their_order_on_every_thread() {
-    const DIM: usize = 3;
-    for rows in [3..5usize, 2..2 + 5 * ROWS_WORTH_A_THREAD / 2] {
-        let (count, width) = (rows.len(), 3 * DIM);
-        let heads: Vec<Vec<f32>> = (0..3).map(|seed| values(count * DIM, seed)).collect();
-        let columns = [0, 0, DIM];
-        let parts: Vec<(usize, &[f32])> = columns.into_iter().zip(heads.iter().map(Vec::as_slice)).collect();
-        let mut expected = values((rows.end + 1) * width, 9);
-        let mut into = expected.clone();
-        for (column, from) in &parts {
-            for row in 0..count {
-                for entry in 0..DIM {
-                    expected[(rows.start + row) * width + column + entry] += from[row * DIM + entry];
-                }
-            }
-        }
-        place(&mut into, (&rows, width), &parts, DIM);
-        assert!(bits(&into) == bits(&expected), "{count} rows");
-    }
-}
