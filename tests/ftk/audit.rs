@@ -181,7 +181,7 @@ fn a_commitment_names_the_transcript_if_asked_and_verifiers_expect_it() {
     assert!(stderr(&output).contains("names no transcript that it is the result of"), "{}", stderr(&output));
 
     let (_, inspected) = said(ftk(&["--json", "inspect"]).arg(&named));
-    assert_eq!(inspected["said to be of transcript"], root, "{inspected}");
+    assert_eq!(inspected["said_to_be_of_transcript"], root, "{inspected}");
     let open = |adapter: &Path| said(ftk(&["--json", "open"]).arg(adapter).arg("--commitment").arg(&named));
     let (code, opened) = open(&run);
     assert_eq!((code, &opened["transcript"]), (0, &root.as_str().into()), "{opened}");
