@@ -60,8 +60,11 @@ fn train(model: &str, folder: &Path, task: &str, start: &str, extra: &str, rows:
     );
     std::fs::write(folder.join("recipe.toml"), recipe).unwrap();
     let stdout = succeed(ftk(&["train", "--json", "--recipe"]).arg(folder.join("recipe.toml")));
-    // The first line counts the rows.
-    stdout.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect()
+    // The first line counts the rows, the last one says how the run came back.
+    let lines: Vec<Value> = stdout.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (end, steps) = lines.split_last().unwrap();
+    assert_eq!((&end["ended"], &end["steps"]), (&"done".into(), &steps.len().into()));
+    steps.to_vec()
 }
 
 fn near(ours: &Value, theirs: &Value, tolerance: f64, what: &str) {
