@@ -559,8 +559,8 @@ mod tests {
 
     #[test]
     fn fields_that_a_row_of_parquet_has_not_are_none() {
-        let schema = "message schema { required group f { optional int64 x; optional int64 y; }
-                                       required group g { optional int64 role; optional int64 y; } }";
+        let schema = "message schema { required group n { optional int64 x; optional int64 y; }
+                                       required group prompt { optional int64 role; optional int64 y; } }";
         let mut bytes = Vec::new();
         let schema = Arc::new(parse_message_type(schema).unwrap());
         let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::default()).unwrap();
@@ -573,7 +573,7 @@ mod tests {
         group.close().unwrap();
         writer.close().unwrap();
         // A turn may say that it has nothing.
-        let row = json!({"f": {"x": 7}, "g": {"role": 7, "y": null}});
+        let row = json!({"n": {"x": 7}, "prompt": {"role": 7, "y": null}});
         assert_eq!(all("r.parquet", &bytes).unwrap(), [(RowPlace::Row(1), row)]);
     }
 
