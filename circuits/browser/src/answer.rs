@@ -19,7 +19,7 @@ use crate::request::{NamedFiles, PageRequest};
 /// Bytes of memory that a verification may take beside the base, by arithmetic: a page has at most 4 GiB.
 const MEMORY: u64 = 2 << 30;
 
-/// Judges what a request asks ([`crate::request`] says how it is laid out), and answers in JSON.
+/// Judges what a request asks (`request.rs` says how it is laid out), and answers in JSON.
 pub fn answer(request: &[u8]) -> Vec<u8> {
     let answer = match PageRequest::parse(request) {
         Ok(PageRequest { asked, base, bundle }) => judge(&asked, &base, &bundle),
