@@ -44,8 +44,8 @@ impl Settings {
     }
 }
 
-/// Trains and exports, alone or as one of the ranks that a launcher of MPI has started. SIGINT, SIGTERM and a standard output that cannot be written to end the run after the step at
-/// hand, with a checkpoint.
+/// Trains and exports, alone or as one of the ranks that a launcher of MPI has started. Signals that ask for an end, and a
+/// standard output that cannot be written to, end the run after the step at hand, with a checkpoint.
 ///
 /// # Errors
 /// Recipe, rows, model: whatever is wrong with them, before any training; see also [`crate::train::TrainError`].

@@ -383,11 +383,12 @@ impl GraphNetwork {
         sites::shapes(&self.sites())
     }
 
-    /// What `D_base` holds of it ([`crate::digest`]): its kind, with `" weighed"` behind it where messages are; features, hidden, convolutions, heads; the integer 0 if
-    /// the last convolution gives the logits, 1 if a linear layer does, 2 if pairs are scored by layers, 3 if it ends in its
-    /// convolutions, 4 if views are compared, 5 if pairs are scored by products, then two integers: the number of logits and 0, what is known of a pair
-    /// and the number of scores, twice 0, or a width and 0; one byte 1 if features are divided by their sum, else 0;
-    /// the integer width they are projected to, 0 if they are not.
+    /// What `D_base` holds of it ([`crate::digest`]): its kind, with `" weighed"` behind it where messages are; features,
+    /// hidden, convolutions, heads; the integer 0 if the last convolution gives the logits, 1 if a linear layer does, 2 if
+    /// pairs are scored by layers, 3 if it ends in its convolutions, 4 if views are compared, 5 if pairs are scored by
+    /// products, then two integers: the number of logits and 0, what is known of a pair and the number of scores, twice 0,
+    /// or a width and 0; one byte 1 if features are divided by their sum, else 0; the integer width they are projected to,
+    /// 0 if they are not.
     pub(crate) fn record(&self, record: &mut DigestRecord) {
         let Self { model_type, inputs, hidden, layers, heads, head, prepare, messages } = self;
         let Prepare { normalise, project } = prepare;

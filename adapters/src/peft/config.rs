@@ -79,7 +79,8 @@ fn entry(path: &Path, key: &str, name: &str, value: &Value) -> Result<(PathPatte
     Ok((pattern, value))
 }
 
-/// The configuration of an adapter of one rank, whose scale is absorbed into `B`, so that alpha is that rank. Only the keys that PEFT 0.11 knew: an older reader warns about any it does not.
+/// The configuration of an adapter of one rank, whose scale is absorbed into `B`, so that alpha is that rank. Only the keys
+/// that PEFT 0.11 knew: an older reader warns about any it does not.
 /// Nothing says how the sites were chosen, only which they are.
 pub(super) fn describe(adapter: &Adapter, base: &str, linear: &[String], fan_in_fan_out: bool) -> Value {
     let rank = adapter.sites.values().map(|factors| factors.rank).max().unwrap_or(0);
