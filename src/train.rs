@@ -177,10 +177,8 @@ pub fn run(
                 // The step is not done: what it began with is whole.
                 if done > kept_until {
                     save(done).map_err(|error| TrainError::Task { step: done, error })?;
-                    let bytes = (metrics.bytes, account.bytes());
-                    let outer = outer.as_ref().map(|outer| outer.state.clone());
-                    let kept = stepper.optimiser.checkpoint(done, identity, bytes, best.as_ref());
-                    Checkpoint { outer, ..kept }.write(&path)?;
+                    let (bytes, outer) = ((metrics.bytes, account.bytes()), outer.as_ref().map(|outer| &outer.state));
+                    stepper.optimiser.checkpoint(done, identity, bytes, best.as_ref(), outer).write(&path)?;
                 }
                 return match error {
                     TrainError::Interrupted(_) => Ok(ended(done, Why::Stopped, &best, None)),
@@ -190,26 +188,14 @@ pub fn run(
             stepped => stepped?,
         };
         done += 1;
-        let met = match &mut outer {
-            Some(outer) if outer.is_due(done, steps) => {
-                let ours = stepper.optimiser.values();
-                let (round, parameters, run) = (outer.state.rounds + 1, stepper.parameters(), &shared.digest);
-                let before = &outer.state.brought;
-                let meeting = Meeting { round, run, parameters, ours: Some(&ours), before };
-                match (worker.exchange)(&meeting) {
-                    // What was done since the last checkpoint is done again.
-                    Err(TrainError::Interrupted(_) | TrainError::Apart { .. }) => {
-                        return Ok(ended(kept_until, Why::Stopped, &best, None));
-                    }
-                    all => {
-                        let values = outer.meet(ours, &all?);
-                        stepper.optimiser.put(values)?;
-                    }
-                }
-                true
-            }
-            _ => false,
-        };
+        let due = outer.as_mut().filter(|outer| outer.is_due(done, steps));
+        let met = due.is_some();
+        if let Some(outer) = due
+            && !meet(outer, worker.exchange, &shared.digest, &mut stepper)?
+        {
+            // What was done since the last checkpoint is done again.
+            return Ok(ended(kept_until, Why::Stopped, &best, None));
+        }
         seen += stepped.tokens;
         let every = |steps: usize| steps > 0 && done.is_multiple_of(steps);
         let mut evaluated = Vec::new();
@@ -223,8 +209,8 @@ pub fn run(
         metrics.append(&line)?;
         account.step(&stepper, done, &stepped, &line)?;
         let checkpoint = |metrics: &LineLog, account: &TranscriptLog, best: Option<&BestKept>| {
-            let kept = stepper.optimiser.checkpoint(done, identity, (metrics.bytes, account.bytes()), best);
-            Checkpoint { outer: outer.as_ref().map(|outer| outer.state.clone()), ..kept }
+            let (bytes, outer) = ((metrics.bytes, account.bytes()), outer.as_ref().map(|outer| &outer.state));
+            stepper.optimiser.checkpoint(done, identity, bytes, best, outer)
         };
         if account.keeps() && every(run.state_every) {
             checkpoint(&metrics, &account, None).keep(&run.out)?;
@@ -245,8 +231,7 @@ pub fn run(
     }
     ranks.map_or(Ok(()), Ranks::end)?;
     if let Some(outer) = &outer {
-        let (round, parameters, run) = (outer.state.rounds + 1, stepper.parameters(), &shared.digest);
-        (worker.exchange)(&Meeting { round, run, parameters, ours: None, before: &outer.state.brought })?;
+        (worker.exchange)(&outer.meeting(&shared.digest, stepper.parameters(), None))?;
     }
     if let Some(best) = &best {
         stepper.optimiser.show(&best.values)?;
@@ -254,6 +239,24 @@ pub fn run(
     let result = best.as_ref().map_or(done, |best| best.step);
     let root = account.end(TranscriptEnd { ended: done as u64, result: result as u64 })?;
     Ok(ended(done, if given_up && done < steps { Why::Patience } else { Why::Done }, &best, root))
+}
+
+/// Has a worker meet the others, and go on from where all do; `false` if it was asked to stop while it waited.
+fn meet(
+    outer: &mut OuterStep,
+    exchange: Exchange<'_>,
+    run: &[u8; 32],
+    stepper: &mut Stepper<'_>,
+) -> Result<bool, TrainError> {
+    let ours = stepper.optimiser.values();
+    match exchange(&outer.meeting(run, stepper.parameters(), Some(&ours))) {
+        Err(TrainError::Interrupted(_) | TrainError::Apart { .. }) => Ok(false),
+        all => {
+            let values = outer.meet(ours, &all?);
+            stepper.optimiser.put(values)?;
+            Ok(true)
+        }
+    }
 }
 
 /// The ranks that this process is one of, if a launcher of MPI has started several; `asked` says whether the process was

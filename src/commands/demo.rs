@@ -60,7 +60,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let model = LoadedModel { weights: source.weights(&Device::Cpu)?, source };
     printer.line("1. train: an adapter by DPO on the village model, rows held out for the test");
     let before = rate(&model, None, &pairs)?;
-    run::run(tasks::of(recipe.task), &recipe, Start::Fresh, run::Company::NONE, &Device::Cpu, printer)?;
+    run::run(tasks::of(recipe.task), &recipe, Start::Fresh, run::RunControl::NONE, &Device::Cpu, printer)?;
     let adapter = fitting(&model.source, &recipe.run.out)?;
     let after = rate(&model, Some(&adapter), &pairs)?;
     let all = pairs.len();

@@ -38,9 +38,9 @@ pub(super) const RECIPE: &str = "recipe.toml";
 /// Entry of the metadata of an adapter's file that holds the root of its run's transcript.
 pub(super) const NOTE: &str = "ftk_transcript";
 
-/// Whoever has a word in a run while it goes on.
+/// What ends a run early, and who shares it.
 #[derive(Clone, Copy)]
-pub(super) struct Company<'a> {
+pub(super) struct RunControl<'a> {
     /// Whether the run is to end after a step.
     pub(super) stop: &'a dyn Fn() -> bool,
     /// Processes that share its batches, of which this one is the first.
@@ -49,8 +49,8 @@ pub(super) struct Company<'a> {
     pub(super) worker: Option<Worker<'a>>,
 }
 
-impl Company<'_> {
-    /// Nobody.
+impl RunControl<'_> {
+    /// Nothing ends it early, and nobody shares it.
     pub(super) const NONE: Self = Self { stop: &|| false, ranks: None, worker: None };
 }
 
@@ -69,7 +69,7 @@ pub(super) fn run(
     trainer: &dyn Trainer,
     recipe: &Recipe,
     start: Start,
-    company: Company<'_>,
+    control: RunControl<'_>,
     device: &Device,
     printer: &Printer,
 ) -> Result<Ran> {
@@ -78,7 +78,7 @@ pub(super) fn run(
     let reading = printer.working("reading the base");
     let mut opened = plan.open(device)?;
     drop(reading);
-    in_folder(recipe, &mut *opened, start, company, printer)
+    in_folder(recipe, &mut *opened, start, control, printer)
 }
 
 /// [`run`] of what is open already.
@@ -89,7 +89,7 @@ pub(super) fn in_folder(
     recipe: &Recipe,
     opened: &mut dyn OpenedRun,
     start: Start,
-    Company { stop, ranks, worker }: Company<'_>,
+    RunControl { stop, ranks, worker }: RunControl<'_>,
     printer: &Printer,
 ) -> Result<Ran> {
     let inputs = opened.inputs().clone();

@@ -9,7 +9,7 @@ use candle_core::Device;
 use ftk_recipes::{Recipe, Run};
 use serde_json::json;
 
-use super::run::{self, Company, Ran, refuse_to_replace};
+use super::run::{self, Ran, RunControl, refuse_to_replace};
 use super::stop::StopSignal;
 use super::task::OpenedRun;
 use super::{Advice, Outcome, tasks};
@@ -78,13 +78,13 @@ fn listen(heard: &OnceCell<StopSignal>) -> Result<&StopSignal> {
 }
 
 /// Which worker of a run this process is, from 0, and where workers meet without MPI.
-struct Seat {
+struct WorkerPlace {
     worker: usize,
     workers: usize,
     exchange: PathBuf,
 }
 
-impl Seat {
+impl WorkerPlace {
     /// That of this process, if workers of the recipe meet and there are several; its run folder is in that of the recipe.
     fn of(settings: &Settings, ranks: Option<&Ranks>, recipe: &mut Recipe) -> Result<Option<Self>> {
         let meets = recipe.run.sync_every.is_some();
@@ -120,8 +120,8 @@ fn lead(
     printer: &Printer,
 ) -> Result<Outcome> {
     let mut recipe = recipe(settings)?;
-    let seat = Seat::of(settings, ranks, &mut recipe)?;
-    if let Some(ranks) = ranks.filter(|_| seat.is_none()) {
+    let place = WorkerPlace::of(settings, ranks, &mut recipe)?;
+    if let Some(ranks) = ranks.filter(|_| place.is_none()) {
         ranks.check(&recipe.run)?;
     }
     let trainer = tasks::of(recipe.task);
@@ -134,34 +134,34 @@ fn lead(
     }
     let stop = listen(heard)?;
     ranks.map_or(Ok(()), Ranks::release)?;
-    trained(settings, &recipe, (seat.as_ref(), ranks), stop, printer)
+    trained(settings, &recipe, (place.as_ref(), ranks), stop, printer)
 }
 
-/// Trains what the recipe says, from its seat if it has one.
+/// Trains what the recipe says, from its place if it has one.
 fn trained(
     settings: &Settings,
     recipe: &Recipe,
-    (seat, ranks): (Option<&Seat>, Option<&Ranks>),
+    (place, ranks): (Option<&WorkerPlace>, Option<&Ranks>),
     stop: &StopSignal,
     printer: &Printer,
 ) -> Result<Outcome> {
     let asked = || stop.asked(printer);
-    let meet = |meeting: &Meeting<'_>| match (ranks, seat) {
+    let meet = |meeting: &Meeting<'_>| match (ranks, place) {
         (Some(ranks), _) => ranks.meet(meeting),
-        (None, seat) => {
-            let Seat { worker, workers, ref exchange } = *seat.expect("whoever meets others has a seat");
+        (None, place) => {
+            let WorkerPlace { worker, workers, ref exchange } = *place.expect("whoever meets others has a place");
             let waiting = |who: &str| printer.note(who);
             ExchangeFolder { folder: exchange.clone(), worker, workers, stop: &asked, waiting: &waiting }.meet(meeting)
         }
     };
-    let worker = seat.map(|seat| Worker { worker: seat.worker, workers: seat.workers, exchange: &meet });
-    let company = Company { stop: &asked, ranks: ranks.filter(|_| seat.is_none()), worker };
+    let worker = place.map(|place| Worker { worker: place.worker, workers: place.workers, exchange: &meet });
+    let control = RunControl { stop: &asked, ranks: ranks.filter(|_| place.is_none()), worker };
     let trainer = tasks::of(recipe.task);
-    let Ran { ended, test } = run::run(trainer, recipe, settings.start(), company, &settings.device, printer)?;
+    let Ran { ended, test } = run::run(trainer, recipe, settings.start(), control, &settings.device, printer)?;
     for (name, value) in test.iter().flatten() {
         printer.line(&format!("test_{name}\t{value:.4}"));
     }
-    if let Some(ranks) = ranks.filter(|_| seat.is_some() && ended.why == Why::Stopped) {
+    if let Some(ranks) = ranks.filter(|_| place.is_some() && ended.why == Why::Stopped) {
         // Whoever trains apart stops apart.
         ranks.part();
     }
@@ -181,12 +181,12 @@ fn follow(settings: &Settings, ranks: &Ranks, heard: &OnceCell<StopSignal>) -> R
     }
     let fetched = || {
         let mut recipe = recipe(settings)?;
-        let seat = Seat::of(settings, Some(ranks), &mut recipe)?;
+        let place = WorkerPlace::of(settings, Some(ranks), &mut recipe)?;
         tasks::of(recipe.task).fetch(&mut recipe, settings.offline, &quiet)?;
-        anyhow::Ok((recipe, seat))
+        anyhow::Ok((recipe, place))
     };
     match fetched() {
-        Ok((recipe, Some(seat))) => trained(settings, &recipe, (Some(&seat), Some(ranks)), stop, &quiet),
+        Ok((recipe, Some(place))) => trained(settings, &recipe, (Some(&place), Some(ranks)), stop, &quiet),
         fetched => {
             let helped = fetched.and_then(|(recipe, _)| opened(settings, &recipe, ranks, &quiet));
             let helped = match &helped {

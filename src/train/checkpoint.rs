@@ -84,6 +84,11 @@ const BEST: &str = "best";
 /// Parts of a worker that meets others.
 const OUTER: [&str; 3] = ["outer", "momentum", "brought"];
 
+/// Values as files and messages have them.
+pub(super) fn bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
 impl Checkpoint {
     pub(super) fn write(&self, path: &Path) -> Result<(), TrainError> {
         atomic::write(path, &self.bytes(path)?).map_err(|error| TrainError::Io { path: path.to_owned(), error })
@@ -98,7 +103,6 @@ impl Checkpoint {
     }
 
     fn bytes(&self, path: &Path) -> Result<Vec<u8>, TrainError> {
-        let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
         let parts = |slot: &Slot| {
             let values = [&slot.value, &slot.first, &slot.second].map(|values| (values.len(), bytes(values)));
             PARTS.map(|part| format!("{part}/{}", slot.name)).into_iter().zip(values).collect::<Vec<_>>()

@@ -11,6 +11,7 @@ use ftk_adapters::{atomic, foreign};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::bytes;
 use super::error::TrainError;
 use super::outer::{Meeting, ParameterValues};
 
@@ -99,7 +100,6 @@ impl ExchangeFolder<'_> {
     }
 
     fn bytes(&self, meeting: &Meeting<'_>, ours: &ParameterValues) -> Vec<u8> {
-        let bytes = |values: &Vec<f32>| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
         let named: Vec<(&str, usize, Vec<u8>)> = meeting
             .parameters
             .iter()

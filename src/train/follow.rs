@@ -80,6 +80,9 @@ impl<'a> Follower<'a> {
     /// # Errors
     /// The file system's.
     pub fn keep(&self) -> Result<(), TrainError> {
-        self.stepper.optimiser.checkpoint(self.steps, &self.identity, (self.log.bytes, None), None).write(&self.path)
+        self.stepper
+            .optimiser
+            .checkpoint(self.steps, &self.identity, (self.log.bytes, None), None, None)
+            .write(&self.path)
     }
 }

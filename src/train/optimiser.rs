@@ -12,7 +12,7 @@ use ftk_recipes::Optim;
 use super::best::BestKept;
 use super::checkpoint::{Checkpoint, Slot};
 use super::error::{RunIdentity, TrainError};
-use super::outer::ParameterValues;
+use super::outer::{OuterState, ParameterValues};
 
 /// Parameters with their moments.
 pub(super) struct AdamW {
@@ -123,9 +123,10 @@ impl AdamW {
         identity: &RunIdentity,
         (metrics_bytes, transcript_bytes): (u64, Option<u64>),
         best: Option<&BestKept>,
+        outer: Option<&OuterState>,
     ) -> Checkpoint {
-        let (identity, slots, best) = (identity.clone(), self.slots.clone(), best.cloned());
-        Checkpoint { step, identity, metrics_bytes, transcript_bytes, slots, best, outer: None }
+        let (identity, slots, best, outer) = (identity.clone(), self.slots.clone(), best.cloned(), outer.cloned());
+        Checkpoint { step, identity, metrics_bytes, transcript_bytes, slots, best, outer }
     }
 
     /// Whether a checkpoint is of the same parameters.

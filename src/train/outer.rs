@@ -81,6 +81,16 @@ impl OuterStep {
         run.sync_every.map(|every| Self { every, rate, momentum, state })
     }
 
+    /// What a worker says at its next meeting: where it has come to, or nothing once it has made its last round.
+    pub(super) fn meeting<'a>(
+        &'a self,
+        run: &'a [u8; 32],
+        parameters: &'a [(String, Tensor)],
+        ours: Option<&'a ParameterValues>,
+    ) -> Meeting<'a> {
+        Meeting { round: self.state.rounds + 1, run, parameters, ours, before: &self.state.brought }
+    }
+
     /// Whether workers meet after so many steps of so many.
     pub(super) fn is_due(&self, done: usize, steps: usize) -> bool {
         done.is_multiple_of(self.every) || done == steps

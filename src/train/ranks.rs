@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use candle_core::{Tensor, Var};
 use ftk_recipes::{BatchLoss, Metrics, Run, Session, StepWindow};
 
-use super::checkpoint::Slot;
+use super::checkpoint::{Slot, bytes};
 use super::error::{RunIdentity, TrainError};
 use super::order::RowOrder;
 use super::outer::{Meeting, ParameterValues};
@@ -347,10 +347,6 @@ fn word(word: u64) -> Vec<u8> {
 /// As many words as bytes were asked for.
 fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
     std::array::from_fn(|at| u64::from_le_bytes(bytes.as_chunks().0[at]))
-}
-
-fn bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
 fn numbers<T, const N: usize>(bytes: &[u8], number: fn([u8; N]) -> T) -> Vec<T> {

@@ -275,7 +275,7 @@ fn learn(plan: &Plan, folder: &Path, rows: &MarketRows, held_out: &MarketRows) -
     recipe.data.held_out = Some(file("sft-held-out.jsonl", held_out.taught_lines())?);
     recipe.run.out.clone_from(&taught);
     let quiet = Printer::new(false, true);
-    run::run(tasks::of(recipe.task), &recipe, Start::Fresh, run::Company::NONE, &Device::Cpu, &quiet)?;
+    run::run(tasks::of(recipe.task), &recipe, Start::Fresh, run::RunControl::NONE, &Device::Cpu, &quiet)?;
     if rows.pairs.is_empty() {
         return Ok(vec![taught]);
     }
@@ -291,7 +291,7 @@ fn learn(plan: &Plan, folder: &Path, rows: &MarketRows, held_out: &MarketRows) -
     }
     recipe.lora.get_or_insert_default().start = Some(taught.clone());
     recipe.run.out.clone_from(&preferring);
-    run::run(tasks::of(recipe.task), &recipe, Start::Fresh, run::Company::NONE, &Device::Cpu, &quiet)?;
+    run::run(tasks::of(recipe.task), &recipe, Start::Fresh, run::RunControl::NONE, &Device::Cpu, &quiet)?;
     Ok(vec![taught, preferring])
 }
 

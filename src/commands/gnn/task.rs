@@ -11,7 +11,7 @@ use ftk_recipes::{BUILTIN, Metrics, Recipe, Session};
 use serde_json::{Map, Value, json};
 
 use super::super::run::manifest::{RunInputs, hex, of_file};
-use super::super::run::{Company, Ran, in_folder, refuse_to_replace};
+use super::super::run::{Ran, RunControl, in_folder, refuse_to_replace};
 use super::super::task::{self, Estimation, Evaluation, OpenedRun, PreviewOptions, StartFile, Telling, Trainer};
 use super::super::{Advice, Outcome};
 use crate::arithmetic;
@@ -78,7 +78,7 @@ fn no_rows(instead: &str) -> Result<Outcome> {
 pub(super) fn train(recipe: &Recipe, opened: gnn::OpenedTask, printer: &Printer) -> Result<Ran> {
     let start = train::Start::Fresh;
     refuse_to_replace(recipe, start)?;
-    in_folder(recipe, &mut GnnRun::new(recipe, opened)?, start, Company::NONE, printer)
+    in_folder(recipe, &mut GnnRun::new(recipe, opened)?, start, RunControl::NONE, printer)
 }
 
 /// A run whose graph and base are read.

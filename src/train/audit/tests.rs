@@ -197,7 +197,7 @@ impl Forger<'_> {
             (self.rows)(step, &mut batches);
             let rate = stepper.rate(done - 1) * (self.rate)(step);
             let stepped = stepper.step_on(done - 1, batches, rate).unwrap();
-            let mut state = stepper.optimiser.checkpoint(done, &identity, (0, None), None);
+            let mut state = stepper.optimiser.checkpoint(done, &identity, (0, None), None, None);
             (self.state)(step, &mut state.slots);
             stepper.optimiser.restore(state, Path::new("")).unwrap();
             let evaluated = if stepper.evaluates_after(done) { stepper.evaluate(done).unwrap() } else { Vec::new() };
@@ -209,7 +209,7 @@ impl Forger<'_> {
             let mut record = stepper.written(done, &stepped, &line, rows);
             (self.says)(step, &mut record);
             log.append(&scribe.step(&record)).unwrap();
-            let state = stepper.optimiser.checkpoint(done, &identity, (0, None), None);
+            let state = stepper.optimiser.checkpoint(done, &identity, (0, None), None, None);
             if done.is_multiple_of(run.state_every) {
                 state.keep(&run.out).unwrap();
             }

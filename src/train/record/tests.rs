@@ -211,7 +211,7 @@ impl Honest {
         let mut stepper = Stepper::new(session, &optim, run).unwrap();
         let at = step as usize - 1;
         (0..at).for_each(|step| drop(stepper.step(step).unwrap()));
-        let before = stepper.optimiser.checkpoint(at, &identity(7), (0, None), None);
+        let before = stepper.optimiser.checkpoint(at, &identity(7), (0, None), None, None);
         let mut meddle = meddler();
         let see = move |seen: &mut TracedOperation| {
             meddle(seen);
