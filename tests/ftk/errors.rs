@@ -308,6 +308,9 @@ fn an_unknown_flag_or_verb_exits_with_two() {
         assert!(!output.stderr.is_empty(), "{arguments:?}");
     }
     assert!(ftk(&["--version"]).output().unwrap().status.success());
+    let choice = ["prove", "--base", "b", "--adapter", "a", "--commitment", "c", "--prompt", "q", "--task", "choice"];
+    let output = ftk(&[&choice[..], &["--out", "o"]].concat()).output().unwrap();
+    refusal(&output, "a choice needs the ids that it is among", "--among ID,ID");
 }
 
 #[test]

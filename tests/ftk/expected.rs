@@ -258,7 +258,9 @@ fn a_registry_expects_of_each_bundle_its_own() {
         (output.status.code(), verdicts)
     };
     let (one, two) = (line("one", PROMPT, "a"), line("two", "Who lives here?", "b"));
-    assert_eq!(verify(&[one.clone(), "\n".to_owned(), two.clone()]), (Some(0), vec!["valid".to_owned(); 2]));
+    // Editors put a mark at the beginning.
+    let marked = ["\u{feff}".to_owned(), one.clone(), "\n".to_owned(), two.clone()];
+    assert_eq!(verify(&marked), (Some(0), vec!["valid".to_owned(); 2]));
     let (code, said) = verify(&[one.clone(), line("two", PROMPT, "b"), line("none", PROMPT, "b")]);
     assert_eq!((code, said[0].as_str(), said[1].as_str()), (Some(1), "valid", "expected input"));
     let (code, said) = verify(&[one, two.replace("context", "contest")]);

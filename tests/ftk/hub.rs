@@ -355,6 +355,14 @@ fn weights_in_shards_come_with_their_index() {
     let leaving = index.replace("part 1.safetensors", "../part 1.safetensors");
     hub.add("org/leaving", FIRST, "model.safetensors.index.json", leaving.as_bytes());
     hub.add("org/leaving", FIRST, "config.json", &config);
+    let mut named = hub.ftk(&["pull", "org/tiny"]);
+    let output = named.env("HF_ENDPOINT", "https://user:s3cret@hub.example").output().unwrap();
+    let told = stderr(&output);
+    assert!(
+        told.starts_with("error: HF_ENDPOINT: holds a name or a password, which would stand in messages\nhint: "),
+        "{told}"
+    );
+    assert!(output.status.code() == Some(2) && !told.contains("s3cret"), "{told}");
     hub.refused(&["pull", "org/leaving"], "HUB: not an answer of a hub: ", "HF_ENDPOINT");
 }
 

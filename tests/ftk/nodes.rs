@@ -224,7 +224,7 @@ fn weights_of_edges_enter_what_is_proved() {
         ["base", "base/base", "adapter", "commitment", "bundle"].map(place);
     let edges = std::fs::read_to_string(guilds().join("edges.csv")).unwrap();
     let nodes = text(&guilds().join("nodes.csv")).to_owned();
-    let import = |name: &str, weight: fn(usize) -> usize| {
+    let imported = |name: &str, weight: fn(usize) -> usize| {
         let rows = edges.lines().enumerate().map(|(at, line)| match at {
             0 => format!("{line},weight\n"),
             at => format!("{line},{}\n", weight(at)),
@@ -237,8 +237,8 @@ fn weights_of_edges_enter_what_is_proved() {
         let root = said.lines().find_map(|line| line.strip_prefix("root\t")).unwrap().to_owned();
         (graph, root)
     };
-    let (graph, root) = import("one", |at| at % 4);
-    let (other, _) = import("other", |at| (at + 1) % 4);
+    let (graph, root) = imported("one", |at| at % 4);
+    let (other, _) = imported("other", |at| (at + 1) % 4);
     let data = format!("data.train={graph}");
     let recipe = guilds().with_extension("toml");
     let train = |out: &str, settings: &[&str]| {
@@ -258,6 +258,25 @@ fn weights_of_edges_enter_what_is_proved() {
     let verdict: Value = serde_json::from_str(&told).unwrap();
     assert_eq!(verdict["verdict"], "valid", "{verdict}");
     assert_near(&verdict, [&trained, &adapter, &graph].map(String::as_str), &[node]);
+    // No message weighs less than nothing, whoever opens a graph that says so, under a root of its own.
+    let open = place("open");
+    succeed(ftk(&["prove", "--quiet", "--open", "--disclose"]).args(files).args(["--node", node, "--out", &open]));
+    let mut forged = bundle::read(Path::new(&open), &Limits::default()).unwrap();
+    let (loaded, _) = import(&Origin::Path(graph.clone().into())).unwrap();
+    let (frame, mut leaves) = (loaded.frame(), loaded.leaves());
+    for leaf in &mut leaves {
+        leaf.edges.iter_mut().for_each(|edge| edge.weight = -1.0);
+        leaf.edges.sort_by(Incident::order);
+    }
+    let tree = MerkleTree::new(leaves.iter().map(|leaf| leaf.hash(&frame)).collect());
+    let nodes = forged.statement.nodes();
+    forged.graph = Some(Neighbourhood::of_leaves(frame, &leaves, &nodes, 2));
+    hang(&mut forged, Digest(*frame.root(&tree.top()).as_bytes()));
+    let negative = tempfile::tempdir().unwrap();
+    bundle::write(&forged, negative.path()).unwrap();
+    let mut verify = ftk(&["verify", "--json", text(negative.path()), "--base", &trained, "--expect-node", node]);
+    let refused: Value = serde_json::from_slice(&verify.output().unwrap().stdout).unwrap();
+    assert_eq!(refused["check"], "graph weight", "{refused}");
     // Of other weights something else is true.
     let score = |graph: &str| {
         let files = ["--base", &trained, "--adapter", &adapter, "--graph", graph];

@@ -117,9 +117,7 @@ pub fn digest(network: &GraphNetwork, weights: &Weights) -> Result<blake3::Hash,
 #[cfg(test)]
 mod tests {
     use ftk_adapters::hint::Hint;
-    use ftk_networks::graphs::Head;
-
-    use ftk_networks::graphs::GraphNetworkKind;
+    use ftk_networks::graphs::{GraphNetworkKind, Head, MessageKind};
 
     use super::*;
 
@@ -154,6 +152,20 @@ mod tests {
         assert!(matches!(load(other, &Device::Cpu), Err(ModelError::MissingTensor { .. })));
         std::fs::remove_file(other.join(MODEL)).unwrap();
         assert!(matches!(load(other, &Device::Cpu), Err(ModelError::Read { .. })));
+        for kind in [GraphNetworkKind::Gat, GraphNetworkKind::Gcn] {
+            let weighed = GraphNetwork { model_type: kind, messages: MessageKind::Weighed, ..network.clone() };
+            std::fs::write(other.join(CONFIG), serde_json::to_vec(&weighed).unwrap()).unwrap();
+            match (kind, super::network(other)) {
+                (GraphNetworkKind::Gcn, Ok(read)) => assert_eq!(read, weighed),
+                (_, read) => {
+                    let error = read.unwrap_err().to_string();
+                    assert!(
+                        error.contains("messages that are weighed, of a network that weighs none by edges"),
+                        "{error}"
+                    );
+                }
+            }
+        }
         std::fs::write(other.join(CONFIG), "{\"model_type\": \"llama\"}").unwrap();
         let error = load(other, &Device::Cpu).unwrap_err();
         assert!(matches!(error, ModelError::Malformed { format: GRAPH_CONFIG, .. }));

@@ -557,6 +557,22 @@ mod tests {
         }
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_name_that_is_no_text_ends_as_it_ends() {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(std::ffi::OsStr::from_bytes(b"x\xff.jsonl"));
+        std::fs::write(&path, "{\"prompt\": 1}\n").unwrap();
+        let mut rows = 0;
+        read(&path, &["prompt"], &mut |_, _| {
+            rows += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(rows, 1);
+    }
+
     #[test]
     fn fields_that_a_row_of_parquet_has_not_are_none() {
         let schema = "message schema { required group n { optional int64 x; optional int64 y; }

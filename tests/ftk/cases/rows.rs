@@ -32,7 +32,10 @@ fn a_question_under_any_name_is_not_passed_over_in_pairs_without_a_prompt() {
         row
     };
     for name in ["problem", "what_was_asked"] {
-        refused(&pair(name, "How deep is it?"), &["--task", "dpo"], &format!("{name}: may be the prompt"));
+        let told = format!(
+            "{name}: may be the prompt, which no column that is read holds\nhint: call it prompt; or if it is none"
+        );
+        refused(&pair(name, "How deep is it?"), &["--task", "dpo"], &told);
     }
     for (name, text) in [("source", "forum"), ("prompt_prefix", "I think")] {
         let row = pair(name, text).to_string();
