@@ -187,7 +187,7 @@ fn what_a_schema_does_not_say_is_found() {
     let mut object = honest;
     object.as_object_mut().unwrap().remove("difference");
     assert!(!fits(object));
-    // One key has one type wherever a whole object is meant by it.
+    // An error is a text in every object that has one at its top.
     let mut named = BTreeSet::new();
     for kinds in all["verbs"].as_object().unwrap().values() {
         for kind in kinds.as_array().unwrap() {
