@@ -1,5 +1,5 @@
-//! SIGINT, SIGTERM and SIGHUP end a command: what it has not finished is removed first. Training has a way of its own, which ends
-//! with a checkpoint.
+//! SIGINT, SIGTERM and SIGHUP end a command: what it has not finished is removed first. Training has a way of its own,
+//! which ends with a checkpoint.
 
 use std::io;
 

@@ -81,7 +81,7 @@ fn one_alpha(mut adapter: Adapter) -> GgufAdapter {
     }
     let rank = adapter.sites.values().map(|factors| factors.rank).max().unwrap_or(1) as f32;
     let scale = adapter.sites.values().next().map_or(1.0, |factors| factors.scale);
-    // Few scales are no quotient of an alpha and the rank, where it is the root that they fall with.
+    // A scale that falls with the root of the rank need not be a quotient of any alpha by it.
     if adapter.sites.values().any(|factors| factors.scale != scale) || scale * rank / rank != scale {
         for factors in adapter.sites.values_mut() {
             factors.b.iter_mut().for_each(|b| *b *= factors.scale);

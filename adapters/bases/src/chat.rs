@@ -107,6 +107,7 @@ pub struct ChatTemplate {
     marked: bool,
     /// Whether content of several parts is read, once that was asked.
     parts: OnceLock<bool>,
+    /// Whether arguments of calls that are text are quoted, once that was asked.
     quotes: OnceLock<bool>,
     /// The one for conversations with tools, where that is another one.
     for_tools: Option<Box<Self>>,

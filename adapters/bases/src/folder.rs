@@ -75,7 +75,7 @@ fn read_folder(
     }
     let needed = network.shapes();
     own_head(&config_path, &network, &tensors)?;
-    if let Some(tensor) = network.stranger(tensors.keys()) {
+    if let Some(tensor) = network.unused_tensor(tensors.keys()) {
         return Err(ModelError::ExtraTensor { path: path.to_owned(), tensor: tensor.clone() });
     }
     tensors.retain(|name, _| needed.contains_key(name));

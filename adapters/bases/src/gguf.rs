@@ -22,6 +22,7 @@ use ftk_adapters::foreign;
 use ftk_adapters::weights::{self, Weight, Weights};
 use ftk_networks::Network;
 use ftk_networks::config::{ConfigError, ConfigObject, GgufMetadata as Description};
+use ftk_networks::texts::SpecialTokens;
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -32,7 +33,6 @@ use super::folder::check_finite;
 use super::hold::Hold;
 use super::parts::{BaseParts, TextFile};
 use super::tokenizer::Tokenizer;
-use ftk_networks::texts::SpecialTokens;
 
 /// A GGUF file whose header has been read.
 pub(super) struct GgufFile {

@@ -1,10 +1,10 @@
 //! What a base is beside its weights, whichever files it is read from.
 
 use ftk_networks::Network;
+use ftk_networks::texts::SpecialTokens;
 
 use super::chat::ChatTemplate;
 use super::tokenizer::Tokenizer;
-use ftk_networks::texts::SpecialTokens;
 
 /// The small parts of a base, read and checked.
 #[derive(Debug)]

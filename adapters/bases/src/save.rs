@@ -7,6 +7,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use ftk_adapters::staged::{Staged, There};
 use ftk_adapters::weights::Weights;
+use ftk_networks::texts::SpecialTokens;
 use ftk_networks::{Network, Stored};
 use half::{bf16, f16};
 use safetensors::Dtype;
@@ -15,7 +16,6 @@ use serde_json::{Value, json};
 
 use super::error::ModelError;
 use super::parts::TextFile;
-use ftk_networks::texts::SpecialTokens;
 
 /// The file without which there is no base.
 const CONFIG: &str = "config.json";

@@ -8,6 +8,7 @@ use ftk_adapters::staged::Temporary;
 use ftk_adapters::weights::Weights;
 use ftk_networks::Network;
 use ftk_networks::digest::{BaseDigest, Digesting, Texts};
+use ftk_networks::texts::SpecialTokens;
 
 use super::chat::{ChatTemplate, Date};
 use super::error::ModelError;
@@ -18,7 +19,6 @@ use super::parts::{BaseParts, TextFile};
 use super::shipped::{MARKET, VILLAGE};
 use super::tokenizer::Tokenizer;
 use super::{digest, market, village};
-use ftk_networks::texts::SpecialTokens;
 
 /// A base model whose small parts have been read and checked, and whose weights have not.
 #[derive(Debug)]

@@ -275,7 +275,7 @@ impl Network {
     /// The first of these tensors that stands beside those of the network as if it belonged to it, and that the network does
     /// not compute with: a bias, a scale or a norm in one of its blocks, blocks behind its last. With it the model is another
     /// one. What stands elsewhere, such as a tower for images, is none of its business.
-    pub fn stranger<'a>(&self, mut names: impl Iterator<Item = &'a String>) -> Option<&'a String> {
+    pub fn unused_tensor<'a>(&self, mut names: impl Iterator<Item = &'a String>) -> Option<&'a String> {
         let needed = self.shapes();
         let module = |name: &str| name.rsplit_once('.').map(|(module, _)| module.to_owned());
         let modules: BTreeSet<String> = needed.keys().filter_map(|name| module(name)).collect();

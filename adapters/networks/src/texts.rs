@@ -1,11 +1,11 @@
 //! What the small files of a Hugging Face folder say of text, as far as `D_base` binds it ([`mod@crate::digest`]): tokens
-//! that stand beside `tokenizer.json`, texts of special tokens, ids that end an answer, chat templates. Here it is JSON: nothing makes
-//! ids of text, and whoever has the files gives them by their names.
+//! that stand beside `tokenizer.json`, texts of special tokens, ids that end an answer, chat templates. Here it is JSON:
+//! nothing makes ids of text, and whoever has the files gives them by their names.
 
 mod added;
 mod special;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -115,6 +115,25 @@ pub fn templates<E: From<ConfigError>>(
 ) -> Result<(Option<String>, Option<String>), E> {
     let config = json(folder, TOKENIZER_CONFIG, &mut file)?.unwrap_or_else(|| Value::Object(Map::new()));
     templates_beside(folder, &ConfigObject::new(&folder.join(TOKENIZER_CONFIG), &config)?, &mut file)
+}
+
+/// The texts that a folder adds to a vocabulary, in whichever of its files, and the one that it ends answers with, if it
+/// names one.
+///
+/// # Errors
+/// As [`FolderTexts::read`].
+pub fn own_tokens<E: From<ConfigError>>(
+    folder: &Path,
+    mut file: impl FnMut(&str) -> Result<Option<Vec<u8>>, E>,
+) -> Result<(BTreeSet<String>, Option<String>), E> {
+    let mut read = |name: &str| Ok::<_, E>(json(folder, name, &mut file)?.unwrap_or_default());
+    let [config, map, whole, older] =
+        [read(TOKENIZER_CONFIG)?, read(SPECIAL_TOKENS)?, read(TOKENIZER)?, read(ADDED_TOKENS)?];
+    let text = |token: &Value| token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned);
+    let listed = whole["added_tokens"].as_array().into_iter().flatten();
+    let decoded = config["added_tokens_decoder"].as_object().into_iter().flat_map(Map::values);
+    let added = older.as_object().into_iter().flat_map(|tokens| tokens.keys().cloned());
+    Ok((listed.chain(decoded).filter_map(text).chain(added).collect(), text(&named(&config, &map)["eos_token"])))
 }
 
 fn templates_beside<E: From<ConfigError>>(

@@ -23,19 +23,19 @@ const MEMORY: u64 = 2 << 30;
 pub fn answer(request: &[u8]) -> Vec<u8> {
     let answer = match PageRequest::parse(request) {
         Ok(PageRequest { asked, base, bundle }) => judge(&asked, &base, &bundle),
-        Err(reason) => Err(TurnedDown::untold(reason)),
+        Err(reason) => Err(RefusedBundle::untold(reason)),
     };
     answer.unwrap_or_else(|refused| refused.json()).to_string().into_bytes()
 }
 
 /// Why there is no verdict, or a bad one.
-struct TurnedDown {
+struct RefusedBundle {
     verdict: &'static str,
     check: Option<&'static str>,
     reason: String,
 }
 
-impl TurnedDown {
+impl RefusedBundle {
     /// Nothing is said of the bundle.
     fn untold(reason: String) -> Self {
         Self { verdict: "undecided", check: None, reason }
@@ -46,27 +46,27 @@ impl TurnedDown {
     }
 }
 
-impl From<Refusal> for TurnedDown {
+impl From<Refusal> for RefusedBundle {
     fn from(refusal: Refusal) -> Self {
         let verdict = if refusal.is_no() { "invalid" } else { "undecided" };
         Self { verdict, check: Some(refusal.check()), reason: refusal.to_string() }
     }
 }
 
-fn judge(asked: &TypedExpectations, base: &NamedFiles<'_>, bundle: &NamedFiles<'_>) -> Result<Value, TurnedDown> {
+fn judge(asked: &TypedExpectations, base: &NamedFiles<'_>, bundle: &NamedFiles<'_>) -> Result<Value, RefusedBundle> {
     let limits = Limits { memory: MEMORY, ..Limits::default() };
     let files: Files = bundle.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect();
     let (files, others): (Files, Files) = files.into_iter().partition(|(name, _)| FILES.contains(name));
     if files.is_empty() {
-        return Err(TurnedDown::untold(format!("none of the files is one of a bundle, such as {}", FILES[0])));
+        return Err(RefusedBundle::untold(format!("none of the files is one of a bundle, such as {}", FILES[0])));
     }
     let sent = PackedBundle::parse(&files, &limits)?;
-    let expectations = asked.expectations(&sent).map_err(TurnedDown::untold)?;
-    if let Some(other) = asked.other_answer(&sent.statement).map_err(TurnedDown::untold)? {
+    let expectations = asked.expectations(&sent).map_err(RefusedBundle::untold)?;
+    if let Some(other) = asked.other_answer(&sent.statement).map_err(RefusedBundle::untold)? {
         let (check, reason) = (Some("expected answer"), format!("expected answer: {other}"));
-        return Err(TurnedDown { verdict: "invalid", check, reason });
+        return Err(RefusedBundle { verdict: "invalid", check, reason });
     }
-    let (mut verifier, tokens) = base::verifier(base, limits).map_err(TurnedDown::untold)?;
+    let (mut verifier, tokens) = base::verifier(base, limits).map_err(RefusedBundle::untold)?;
     let judged = verifier.verify(&files, &expectations)?;
     Ok(accepted(&judged, &tokens, others.keys().copied().collect()))
 }

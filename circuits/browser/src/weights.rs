@@ -62,7 +62,7 @@ pub(crate) fn of_network<'a>(network: &Network, tensors: TensorViews<'a>) -> Res
     if tensors.len() < count {
         return Err("two tensors of the base have one name".to_owned());
     }
-    if let Some(tensor) = network.stranger(tensors.keys()) {
+    if let Some(tensor) = network.unused_tensor(tensors.keys()) {
         return Err(format!("the network that the configuration describes has no such tensor: {tensor}"));
     }
     // A head of its own, unless it is a copy of the table that the configuration says it is.

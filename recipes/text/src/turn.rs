@@ -104,8 +104,8 @@ pub(super) fn read(turn: &Value, template: Option<&ChatTemplate>) -> Result<(Mes
     if sharegpt && text("from") == Some("function_call") {
         calls(&mut fields, template)?;
     }
-    if template.is_some_and(ChatTemplate::quotes_arguments)
-        && let Some(Value::Array(calls)) = fields.get_mut("tool_calls")
+    if let Some(Value::Array(calls)) = fields.get_mut("tool_calls")
+        && template.is_some_and(ChatTemplate::quotes_arguments)
     {
         for arguments in calls.iter_mut().filter_map(|call| call.pointer_mut("/function/arguments")) {
             unquote(arguments);

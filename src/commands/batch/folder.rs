@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use blake3::{Hash, Hasher};
 use ftk_adapters::{atomic, foreign};
 use ftk_bases::SHIPPED;
+use ftk_networks::texts::TOOL_TEMPLATE;
 use ftk_recipes::Recipe;
 use serde_json::{Map, Value, json};
 
@@ -17,9 +18,6 @@ use super::stage::RunStage;
 
 /// Endings of the files of a base that are read.
 const OF_A_BASE: [&str; 6] = ["safetensors", "json", "jinja", "gguf", "graph", "txt"];
-
-/// The folder inside of one of a base that is read, with templates beside the usual one.
-const TEMPLATES: &str = "additional_chat_templates";
 
 /// Digests of files by path, each computed once.
 pub(super) type Digests = BTreeMap<PathBuf, Hash>;
@@ -41,8 +39,9 @@ pub(super) fn content(recipe: &Recipe, known: &mut Digests) -> Result<Hash> {
     if portable.base.model != *model || SHIPPED.iter().any(|name| model == Path::new(name)) || !model.exists() {
         add(portable.base.model.to_string_lossy().as_bytes());
     } else {
+        // Of folders inside, that of the template for tools.
         let read = |path: &Path| match path.is_dir() {
-            true => path.file_name().is_some_and(|name| name == TEMPLATES),
+            true => path.file_name() == Path::new(TOOL_TEMPLATE).parent().and_then(Path::file_name),
             false => path.extension().is_some_and(|end| OF_A_BASE.iter().any(|known| end == *known)),
         };
         add(of(model, known, &read)?.as_bytes());
@@ -53,7 +52,7 @@ pub(super) fn content(recipe: &Recipe, known: &mut Digests) -> Result<Hash> {
     let feedback = recipe.gnn.iter().filter_map(|gnn| gnn.feedback.clone());
     for path in rows.into_iter().chain(start).chain(feedback) {
         if path.exists() {
-            add(of(&path, known, &|path| path.is_dir() || path.is_file())?.as_bytes());
+            add(of(&path, known, &|path| path.is_file() || path.is_dir() && !path.is_symlink())?.as_bytes());
         } else {
             add(path.to_string_lossy().as_bytes());
         }

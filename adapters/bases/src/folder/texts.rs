@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ftk_adapters::foreign;
 use ftk_adapters::peft::LFS;
-use ftk_networks::texts::templates;
+use ftk_networks::texts::{own_tokens, templates};
 use serde_json::Value;
 
 use super::super::error::ModelError;
@@ -31,18 +31,12 @@ pub(super) fn json(path: &Path) -> Result<Option<Value>, ModelError> {
     read(path)?.map(parse).transpose()
 }
 
-/// The texts that any folder adds to a vocabulary, and the one it ends answers with, if it names one.
+/// What any folder adds to a vocabulary, and ends answers with, as [`own_tokens`] has it.
 ///
 /// # Errors
 /// Files that are not JSON.
 pub fn stored_tokens(path: &Path) -> Result<(BTreeSet<String>, Option<String>), ModelError> {
-    let file = |name: &str| Ok::<_, ModelError>(json(&path.join(name))?.unwrap_or_default());
-    let (config, whole, older) = (file("tokenizer_config.json")?, file("tokenizer.json")?, file("added_tokens.json")?);
-    let text = |token: &Value| token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned);
-    let listed = whole["added_tokens"].as_array().into_iter().flatten().filter_map(text);
-    let decoded = config["added_tokens_decoder"].as_object().into_iter().flat_map(|tokens| tokens.values());
-    let named = older.as_object().into_iter().flat_map(|tokens| tokens.keys().cloned());
-    Ok((listed.chain(decoded.filter_map(text)).chain(named).collect(), text(&config["eos_token"])))
+    own_tokens(path, |name| read(&path.join(name)))
 }
 
 /// The text of the chat template in any folder, if it has one.

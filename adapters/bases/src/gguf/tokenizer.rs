@@ -8,12 +8,12 @@
 use std::collections::BTreeMap;
 
 use candle_core::quantized::gguf_file::Value as Stored;
+use ftk_networks::texts::SpecialTokens;
 use serde_json::{Map, Value, json};
 
 use super::super::error::ModelError;
 use super::super::tokenizer::Tokenizer;
 use super::metadata::{Metadata, whole};
-use ftk_networks::texts::SpecialTokens;
 
 /// A rebuilt tokenizer.
 pub(super) struct Rebuilt {

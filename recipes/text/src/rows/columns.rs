@@ -90,7 +90,7 @@ impl<'a> Columns<'a> {
     }
 
     /// An error that goes away when all columns with a meaning are read but this one.
-    fn but(&self, key: &str, message: impl Into<String>) -> TextError {
+    fn all_but(&self, key: &str, message: impl Into<String>) -> TextError {
         let others = self.row.iter().filter(|(name, value)| *name != key && !turn::empty(value));
         let others: Vec<&str> = others.map(|(name, _)| name.as_str()).filter(|name| COLUMNS.contains(name)).collect();
         self.choice(key, message, &others)
@@ -182,7 +182,7 @@ impl<'a> Columns<'a> {
             match messages.first().filter(|first| first.role() == "system") {
                 None => messages.insert(0, Message::new("system", system)),
                 Some(first) if first.content() == Some(&system) => {}
-                Some(_) => return Err(self.but("system", "differs from the system turn of the messages")),
+                Some(_) => return Err(self.all_but("system", "differs from the system turn of the messages")),
             }
         }
         Ok(Chat { messages, tools: self.tools()? })
@@ -203,10 +203,8 @@ impl<'a> Columns<'a> {
             _ => return Err(wrong()),
         };
         match self.template {
-            Some(template) if !tools.is_empty() && !template.mentions("tools") => {
-                Err(self
-                    .but("tools", "the chat template writes no tools, and the row would mean something else without"))
-            }
+            Some(template) if !tools.is_empty() && !template.mentions("tools") => Err(self
+                .all_but("tools", "the chat template writes no tools, and the row would mean something else without")),
             _ => Ok(tools),
         }
     }
