@@ -29,13 +29,13 @@ pub fn product(weights: &[i16], inputs: &[i32], d_in: usize) -> Vec<i64> {
     multiply(portable, weights, inputs, d_in)
 }
 
-/// Exact products of 16-bit weights and inputs of up to 62 bits, as [`product`] returns them.
+/// Exact products of 16-bit weights and inputs from `-2^62` to `2^62 - 1`, laid out as those of [`product`].
 ///
 /// # Panics
-/// As [`product`], and if an input's magnitude exceeds `2^62`.
+/// As [`product`], and if an input is out of that range.
 pub fn product_64(weights: &[i16], inputs: &[i64], d_in: usize) -> Vec<i128> {
     const LIMB: u32 = 31;
-    let upper = |&x: &i64| i32::try_from(x >> LIMB).expect("inputs have at most 62 bits");
+    let upper = |&x: &i64| i32::try_from(x >> LIMB).expect("inputs are from -2^62 to 2^62 - 1");
     let high: Vec<i32> = inputs.iter().map(upper).collect();
     let low: Vec<i32> = inputs.iter().map(|&x| (x & ((1 << LIMB) - 1)) as i32).collect();
     join(&product(weights, &high, d_in), &product(weights, &low, d_in), LIMB)
@@ -89,13 +89,8 @@ fn multiply<W: WeightEntry>(kernel: BlockKernel<W>, weights: &[W], inputs: &[i32
 /// The fastest kernel for weights of 32 bits that this processor runs.
 fn kernel() -> BlockKernel<i32> {
     #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            return wide::avx512;
-        }
-        if is_x86_feature_detected!("avx2") {
-            return wide::avx2;
-        }
+    if let Some(kernel) = wide::kernels().next() {
+        return kernel;
     }
     portable
 }
@@ -145,11 +140,9 @@ mod tests {
 
     /// Every kernel for weights of 32 bits this processor runs.
     fn kernels() -> Vec<BlockKernel<i32>> {
-        let mut kernels: Vec<BlockKernel<i32>> = vec![portable, kernel()];
+        let mut kernels: Vec<BlockKernel<i32>> = vec![portable];
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
-            kernels.push(wide::avx2);
-        }
+        kernels.extend(wide::kernels());
         kernels
     }
 

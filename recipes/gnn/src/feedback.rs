@@ -51,7 +51,7 @@ pub fn nodes(gnn: &Gnn, graph: &Graph) -> Result<Vec<FeedbackChoice>, GraphError
     };
     let classes: BTreeMap<String, u32> =
         graph.classes.iter().enumerate().map(|(at, name)| (name.clone(), at as u32)).collect();
-    read(path, graph, |line| line.node.as_ref(), "node", &classes, "a class")
+    read(path, &graph.numbers(), |line| line.node.as_ref(), "node", &classes, "a class")
 }
 
 /// Preferences of sources between targets.
@@ -59,19 +59,19 @@ pub fn nodes(gnn: &Gnn, graph: &Graph) -> Result<Vec<FeedbackChoice>, GraphError
 /// # Errors
 /// As [`nodes`].
 pub fn targets(path: &Path, graph: &Graph) -> Result<Vec<FeedbackChoice>, GraphError> {
-    read(path, graph, |line| line.src.as_ref(), "src", &graph.numbers(), "a node")
+    let numbers = graph.numbers();
+    read(path, &numbers, |line| line.src.as_ref(), "src", &numbers, "a node")
 }
 
 fn read(
     path: &Path,
-    graph: &Graph,
+    subjects: &BTreeMap<String, u32>,
     subject: fn(&FeedbackLine) -> Option<&serde_json::Value>,
     key: &str,
     candidates: &BTreeMap<String, u32>,
     what: &str,
 ) -> Result<Vec<FeedbackChoice>, GraphError> {
     let text = foreign::read_text(path, foreign::DATA).map_err(|error| GraphError::io(path, error))?;
-    let numbers = graph.numbers();
     let mut choices = Vec::new();
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let wrong = |message: String| GraphError::at(path, format!(":{}", at + 1), message);
@@ -83,7 +83,7 @@ fn read(
             known.get(&*spelt(&name)).copied().ok_or_else(|| wrong(format!("is not {what} of the graph: {name}")))
         };
         let value = subject(&line).ok_or_else(|| wrong(format!("has no key: {key}")))?;
-        let subject = find(&numbers, value, "a node")? as usize;
+        let subject = find(subjects, value, "a node")? as usize;
         let (chosen, rejected) = (find(candidates, &line.chosen, what)?, find(candidates, &line.rejected, what)?);
         if chosen == rejected {
             return Err(wrong(format!("prefers to itself: {}", name(&line.chosen))));

@@ -123,29 +123,7 @@ pub fn backward(
 ) -> [Vec<f32>; 3] {
     let nodes = operands.check(edges);
     let (heads, dim, width) = (operands.heads, operands.dim(), operands.width());
-    let (sent, received) = (operands.scores(operands.source), operands.scores(operands.target));
-    // Of the raw scores, edge by edge.
-    let mut raw = vec![0.0f32; shares.len()];
-    for_nodes(edges, heads, &mut raw, |node, raw| {
-        let first = edges.starts[node];
-        for head in 0..heads {
-            let g = &g[node * width + head * dim..][..dim];
-            let mut mean = 0.0;
-            for at in 0..raw.len() / heads {
-                let (entry, sender) = ((first + at) * heads + head, edges.senders[first + at] as usize);
-                let x = &operands.x[sender * width + head * dim..][..dim];
-                let slope = kept(operands, entry) * g.iter().zip(x).map(|(g, x)| g * x).sum::<f32>();
-                mean += shares[entry] * slope;
-                raw[at * heads + head] = slope;
-            }
-            for at in 0..raw.len() / heads {
-                let (entry, sender) = ((first + at) * heads + head, edges.senders[first + at] as usize);
-                let score = sent[sender * heads + head] + received[node * heads + head];
-                let bend = if score > 0.0 { 1.0 } else { SLOPE };
-                raw[at * heads + head] = shares[entry] * (raw[at * heads + head] - mean) * bend;
-            }
-        }
-    });
+    let raw = raw_gradients(operands, edges, shares, g);
     // Of the two scores of each node and head.
     let sum = |node: usize, head: usize| -> [f32; 2] {
         let into = (edges.starts[node]..edges.starts[node + 1]).map(|edge| raw[edge * heads + head]).sum();
@@ -180,6 +158,34 @@ pub fn backward(
     };
     let (source, target) = (vector(0), vector(1));
     [dx, source, target]
+}
+
+/// Gradients with respect to the raw scores of all edges and heads `(edges, heads)`, given that of the result.
+fn raw_gradients(operands: &NeighbourOperands<'_>, edges: Edges<'_>, shares: &[f32], g: &[f32]) -> Vec<f32> {
+    let (heads, dim, width) = (operands.heads, operands.dim(), operands.width());
+    let (sent, received) = (operands.scores(operands.source), operands.scores(operands.target));
+    let mut raw = vec![0.0f32; shares.len()];
+    for_nodes(edges, heads, &mut raw, |node, raw| {
+        let first = edges.starts[node];
+        for head in 0..heads {
+            let g = &g[node * width + head * dim..][..dim];
+            let mut mean = 0.0;
+            for at in 0..raw.len() / heads {
+                let (entry, sender) = ((first + at) * heads + head, edges.senders[first + at] as usize);
+                let x = &operands.x[sender * width + head * dim..][..dim];
+                let slope = kept(operands, entry) * g.iter().zip(x).map(|(g, x)| g * x).sum::<f32>();
+                mean += shares[entry] * slope;
+                raw[at * heads + head] = slope;
+            }
+            for at in 0..raw.len() / heads {
+                let (entry, sender) = ((first + at) * heads + head, edges.senders[first + at] as usize);
+                let score = sent[sender * heads + head] + received[node * heads + head];
+                let bend = if score > 0.0 { 1.0 } else { SLOPE };
+                raw[at * heads + head] = shares[entry] * (raw[at * heads + head] - mean) * bend;
+            }
+        }
+    });
+    raw
 }
 
 fn leaky(x: f32) -> f32 {

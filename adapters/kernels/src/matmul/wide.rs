@@ -3,18 +3,17 @@
 
 use std::arch::x86_64::*;
 
-use super::block::{BLOCK, BlockSums, dot};
+use super::block::{BLOCK, BlockKernel, BlockSums, dot};
 
-/// Callers reach this only through the feature check in [`super::kernel`].
-pub(super) fn avx512(weights: [&[i32]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
-    // SAFETY: `kernel` hands this function out only where AVX-512F was detected.
-    unsafe { avx512_sums(weights, inputs) }
-}
-
-/// Callers reach this only through the feature check in [`super::kernel`].
-pub(super) fn avx2(weights: [&[i32]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
-    // SAFETY: `kernel` hands this function out only where AVX2 was detected.
-    unsafe { avx2_sums(weights, inputs) }
+/// The kernels that this processor runs, the fastest first.
+pub(super) fn kernels() -> impl Iterator<Item = BlockKernel<i32>> {
+    let kernels: [Option<BlockKernel<i32>>; 2] = [
+        // SAFETY: the instructions were detected.
+        is_x86_feature_detected!("avx512f").then_some(|weights, inputs| unsafe { avx512(weights, inputs) }),
+        // SAFETY: as above.
+        is_x86_feature_detected!("avx2").then_some(|weights, inputs| unsafe { avx2(weights, inputs) }),
+    ];
+    kernels.into_iter().flatten()
 }
 
 /// Adds what is left of the rows after whole registers.
@@ -30,7 +29,7 @@ fn finish(sums: &mut BlockSums, weights: [&[i32]; BLOCK], inputs: [&[i32]; BLOCK
 }
 
 #[target_feature(enable = "avx512f")]
-fn avx512_sums(weights: [&[i32]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
+fn avx512(weights: [&[i32]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
     const WIDTH: usize = 16;
     let len = inputs[0].len();
     assert!(weights.iter().all(|row| row.len() == len) && inputs.iter().all(|row| row.len() == len), "one length");
@@ -56,7 +55,7 @@ fn avx512_sums(weights: [&[i32]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
 }
 
 #[target_feature(enable = "avx2")]
-fn avx2_sums(weights: [&[i32]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
+fn avx2(weights: [&[i32]; BLOCK], inputs: [&[i32]; BLOCK]) -> BlockSums {
     const WIDTH: usize = 8;
     // Sixteen registers hold two rows of each.
     const PART: usize = 2;

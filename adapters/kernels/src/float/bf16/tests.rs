@@ -64,6 +64,25 @@ fn sizes_at_the_limits() {
     }
 }
 
+#[test]
+fn weights_without_rows_give_results_without_entries() {
+    let none = Bf16Matrix::new(&[], 4);
+    assert!(product(&[1.0; 8], none, Bf16Side::Inputs).is_empty());
+    assert!(product(&[], none, Bf16Side::Inputs).is_empty() && product(&[], none, Bf16Side::Outputs).is_empty());
+}
+
+#[test]
+#[should_panic(expected = "whole rows")]
+fn rows_that_are_not_whole_are_refused_where_there_are_no_weights() {
+    product(&[1.0; 7], Bf16Matrix::new(&[], 4), Bf16Side::Inputs);
+}
+
+#[test]
+#[should_panic(expected = "whole rows")]
+fn rows_of_no_terms_are_refused_unless_there_are_none() {
+    product(&[1.0], Bf16Matrix::new(&[], 4), Bf16Side::Outputs);
+}
+
 /// What is zero is decided by the result as it were without a least exponent.
 #[test]
 fn the_least_normal_number_is_met_from_below() {
