@@ -83,47 +83,54 @@ pub(super) fn open(path: &Path) -> Result<(BaseParts, GgufFile), ModelError> {
         network.divide_frequencies(&divisors).map_err(|reason| metadata.error(ROPE_DIVISORS, reason))?;
     }
     let tensors = locate(path, &content, &network)?;
-
-    let rebuilt = tokenizer::rebuild(&metadata, network.vocab())?;
-    let (tokenizer, special, template, text_files) = match rebuilt {
-        None => (None, SpecialTokens::default(), None, Vec::new()),
-        Some(rebuilt) => {
-            let tokenizer = Tokenizer::from_json(path, &rebuilt.json, network.vocab())?;
-            let texts = rebuilt.texts(&tokenizer);
-            let template = metadata.text("tokenizer.chat_template")?;
-            let mut config = json!({
-                "tokenizer_class": "PreTrainedTokenizerFast",
-                "model_max_length": network.context(),
-                "clean_up_tokenization_spaces": false,
-            });
-            for (key, text) in &texts {
-                config[*key] = json!(text);
-            }
-            let for_tools = metadata.text("tokenizer.chat_template.tool_use")?;
-            match (template, for_tools) {
-                (None, _) => {}
-                (Some(default), None) => config["chat_template"] = json!(default),
-                (Some(default), Some(tools)) => {
-                    config["chat_template"] = json!([
-                        { "name": "default", "template": default }, { "name": "tool_use", "template": tools }
-                    ])
-                }
-            }
-            let config = serde_json::to_vec_pretty(&config).expect("a JSON value serialises");
-            let text_files = vec![
-                TextFile { name: "tokenizer.json".to_owned(), bytes: rebuilt.json },
-                TextFile { name: "tokenizer_config.json".to_owned(), bytes: config },
-            ];
-            let compiled =
-                |source: &str| ChatTemplate::new(source.to_owned(), &texts)?.with_tools(for_tools.map(str::to_owned));
-            let template = template.map(compiled).transpose()?;
-            (Some(tokenizer), rebuilt.special, template, text_files)
-        }
-    };
+    let GgufTexts { tokenizer, special, template, files } = texts(&metadata, &network)?;
     Ok((
         BaseParts { network, tokenizer, special, template },
-        GgufFile { path: path.to_owned(), content, tensors, text_files },
+        GgufFile { path: path.to_owned(), content, tensors, text_files: files },
     ))
+}
+
+/// What a file has for text, and the files of a folder that say the same.
+#[derive(Default)]
+struct GgufTexts {
+    tokenizer: Option<Tokenizer>,
+    special: SpecialTokens,
+    template: Option<ChatTemplate>,
+    files: Vec<TextFile>,
+}
+
+fn texts(metadata: &Metadata<'_>, network: &Network) -> Result<GgufTexts, ModelError> {
+    let Some(rebuilt) = tokenizer::rebuild(metadata, network.vocab())? else { return Ok(GgufTexts::default()) };
+    let tokenizer = Tokenizer::from_json(metadata.path, &rebuilt.json, network.vocab())?;
+    let texts = rebuilt.texts(&tokenizer);
+    let template = metadata.text("tokenizer.chat_template")?;
+    let for_tools = metadata.text("tokenizer.chat_template.tool_use")?;
+    let mut config = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": network.context(),
+        "clean_up_tokenization_spaces": false,
+    });
+    for (key, text) in &texts {
+        config[*key] = json!(text);
+    }
+    match (template, for_tools) {
+        (None, _) => {}
+        (Some(default), None) => config["chat_template"] = json!(default),
+        (Some(default), Some(tools)) => {
+            config["chat_template"] = json!([
+                { "name": "default", "template": default }, { "name": "tool_use", "template": tools }
+            ])
+        }
+    }
+    let config = serde_json::to_vec_pretty(&config).expect("a JSON value serialises");
+    let files = vec![
+        TextFile { name: "tokenizer.json".to_owned(), bytes: rebuilt.json },
+        TextFile { name: "tokenizer_config.json".to_owned(), bytes: config },
+    ];
+    let compiled =
+        |source: &str| ChatTemplate::new(source.to_owned(), &texts)?.with_tools(for_tools.map(str::to_owned));
+    let template = template.map(compiled).transpose()?;
+    Ok(GgufTexts { tokenizer: Some(tokenizer), special: rebuilt.special, template, files })
 }
 
 /// Tensor of the numbers that rotary frequencies are divided by.

@@ -1,8 +1,8 @@
 //! A walk over a GGUF header that keeps nothing, before candle reads it.
 //!
 //! candle 0.11 bounds counts and lengths by the file's size, but divides by `general.alignment` as the file gives it, and
-//! accepts version 1. Here a file MUST be of version 2 or 3, its keys MUST be unique, and its alignment MUST be a
-//! 32-bit power of two.
+//! accepts version 1. Here a file MUST be of version 2 or 3, its keys and the names of its tensors MUST be unique, and its
+//! alignment MUST be a 32-bit power of two.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Seek, SeekFrom};
@@ -143,6 +143,7 @@ fn walk(reader: &mut (impl Read + Seek)) -> Result<(), BrokenHeader> {
             return Err(BrokenHeader::Rule(format!("key given twice: {key}")));
         }
     }
+    let mut names = BTreeSet::new();
     for _ in 0..tensors {
         let length = u64::from_le_bytes(bytes(reader)?);
         if length > MAX_KEY {
@@ -150,14 +151,18 @@ fn walk(reader: &mut (impl Read + Seek)) -> Result<(), BrokenHeader> {
         }
         let mut name = vec![0; usize::try_from(length).expect("bounded by MAX_KEY")];
         reader.read_exact(&mut name)?;
+        let name = String::from_utf8_lossy(&name).into_owned();
         let dimensions = u32::from_le_bytes(bytes(reader)?);
         forward(reader, u64::from(dimensions) * 8)?;
         let kind = u32::from_le_bytes(bytes(reader)?);
         if !READ.contains(&kind) {
             let found = TYPES.get(kind as usize).map_or_else(|| format!("type {kind}"), |name| (*name).to_owned());
-            return Err(BrokenHeader::Type { tensor: String::from_utf8_lossy(&name).into_owned(), found });
+            return Err(BrokenHeader::Type { tensor: name, found });
         }
         bytes::<8>(reader)?;
+        if let Some(name) = names.replace(name) {
+            return Err(BrokenHeader::Rule(format!("tensor given twice: {name}")));
+        }
     }
     Ok(())
 }
@@ -219,9 +224,9 @@ fn bytes<const N: usize>(reader: &mut impl Read) -> Result<[u8; N], BrokenHeader
     Ok(buffer)
 }
 
-/// Moves ahead; a jump past the end is noticed by the next read.
+/// Moves ahead within what is buffered, where it can; a jump past the end is noticed by the next read.
 fn forward(reader: &mut impl Seek, length: u64) -> Result<(), BrokenHeader> {
     let length = i64::try_from(length).map_err(|_| BrokenHeader::Rule(format!("length beyond any file: {length}")))?;
-    reader.seek(SeekFrom::Current(length))?;
+    reader.seek_relative(length)?;
     Ok(())
 }

@@ -268,6 +268,11 @@ fn files_that_lie_are_refused() {
     let at = twice.windows(2).position(|pair| pair == b"xb").unwrap();
     twice[at + 1] = b'a';
     assert_eq!(refused(&twice), format!("{start}key given twice: xa"));
+    let mut twice = whole.clone();
+    let name = b"blk.0.attn_k.weight";
+    let at = twice.windows(name.len()).position(|bytes| bytes == name).unwrap();
+    twice[at..][..name.len()].copy_from_slice(b"blk.0.attn_q.weight");
+    assert_eq!(refused(&twice), format!("{start}tensor given twice: blk.0.attn_q.weight"));
 
     let short = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
     std::fs::write(short.path(), &whole[..whole.len() - 64]).unwrap();
