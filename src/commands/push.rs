@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ftk_adapters::peft;
+use ftk_adapters::peft::{self, Survey};
 use ftk_bases::{HubName, TEXT_FILES};
+use serde_json::Value;
 
 use super::card::CARD;
 use super::{Advice, Outcome};
@@ -66,7 +67,7 @@ fn parted(folder: &Path) -> Result<(Vec<String>, Vec<String>)> {
     let adapter = has(peft::CONFIG);
     if adapter {
         // What cannot be read here cannot be used elsewhere.
-        peft::survey(folder)?;
+        nobodys(&peft::survey(folder)?, folder)?;
     } else if !(has(MODEL) && names.iter().any(|name| is_weights(name))) {
         let hint = "give a folder that holds adapter_config.json, or config.json and safetensors";
         return Err(Advice::new(format!("neither an adapter nor a model: {}", folder.display()), hint).into());
@@ -76,6 +77,20 @@ fn parted(folder: &Path) -> Result<(Vec<String>, Vec<String>)> {
         (own || name == CARD || TEXT_FILES.contains(&&**name)) && folder.join(name).is_file()
     };
     Ok(names.into_iter().partition(public))
+}
+
+/// Refuses an adapter that calls its base by a place on this machine, which tells others about it and means nothing to
+/// them.
+fn nobodys(survey: &Survey, folder: &Path) -> Result<()> {
+    const KEY: &str = "base_model_name_or_path";
+    let base = survey.config.get(KEY).and_then(Value::as_str).unwrap_or_default();
+    let named = HubName::parse(base.strip_prefix("hf://").unwrap_or(base)).is_some();
+    if !base.contains(['/', '\\']) || (named && !Path::new(base).exists()) {
+        return Ok(());
+    }
+    let message = format!("{}:{KEY}: is a place on this machine: {base}", folder.join(peft::CONFIG).display());
+    let hint = "write the base's name on the hub there, ORG/NAME, or any word; recipes give it as base.name";
+    Err(Advice::new(message, hint).into())
 }
 
 /// What is in a folder, in the order of names.

@@ -228,6 +228,12 @@ fn what_the_hub_does_not_have_is_refused_by_name() {
     hub.refused(&["pull", "org/tiny", "--file", "m.gguf"], "hf://org/tiny: no such file: m.gguf", "list of files");
     hub.refused(&["pull", "org/rows/a.jsonl", "--dataset"], "hf://org/rows: not at HUB", hint);
     assert!(!hub.cache().join("models--org--tiny/refs").exists());
+    hub.add("datasets/org/rows", FIRST, "a.jsonl", b"{}");
+    let message = "hf://org/rows: is a data set, and no model";
+    hub.refused(&["pull", "org/rows"], message, "`ftk pull hf://org/rows --dataset` fetches its rows");
+    hub.refused(&["generate", "--base", "org/rows", "--prompt", "a"], message, "a base is a model");
+    let message = "hf://org/tiny: is a model, and no data set";
+    hub.refused(&["pull", "org/tiny", "--dataset"], message, "`ftk pull hf://org/tiny` fetches it");
 
     hub.add("org/quants", FIRST, "config.json", b"{}");
     hub.add("org/quants", FIRST, "a.Q4.gguf", b"GGUF");

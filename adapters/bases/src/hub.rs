@@ -286,6 +286,22 @@ impl<'a> Remote<'a> {
         failed(self.hub, what, &self.place.folder, failure)
     }
 
+    /// The same, or where there is a repository of this name and the other kind, that.
+    fn of_another_kind(&self, revision: &str, error: HubError) -> HubError {
+        // Where nobody says who asks, hubs do not tell what is private from what is not there.
+        if !matches!(error, HubError::Unknown { status: 401 | 404, .. }) {
+            return error;
+        }
+        let dataset = matches!(self.kind, RepoType::Model);
+        let kind = if dataset { RepoType::Dataset } else { RepoType::Model };
+        let other = Repo::with_revision(self.name.id.clone(), kind, revision.to_owned());
+        let listed = self.client.address(&format!("api/{}", other.api_url())).and_then(|at| self.client.text(&at));
+        match listed.is_ok_and(|text| serde_json::from_str::<Listed>(&text).is_ok()) {
+            true => HubError::OtherKind { name: self.name.to_string(), dataset },
+            false => error,
+        }
+    }
+
     fn answer(&self, reason: String) -> HubError {
         HubError::Answer { endpoint: self.hub.endpoint.clone(), reason }
     }
@@ -300,7 +316,7 @@ impl<'a> Remote<'a> {
     }
 
     fn pull(&self, revision: &str, wanted: Wanted<'_>, report: OnProgress<'_>) -> Result<Pulled, HubError> {
-        let info = self.list(revision)?;
+        let info = self.list(revision).map_err(|error| self.of_another_kind(revision, error))?;
         let commit = info.sha.to_ascii_lowercase();
         if !is_commit(&commit) {
             return Err(self.answer(format!("no commit: {}", info.sha)));
@@ -424,6 +440,7 @@ fn failed(hub: &Hub, what: String, folder: &Path, failure: Failure) -> HubError 
         Failure::Answer(reason) => HubError::Answer { endpoint, reason },
         Failure::Public => HubError::Public { name: what },
         Failure::Disk(source) => HubError::Cache { path: folder.to_owned(), source },
+        Failure::Unreadable(path, source) => HubError::Unreadable { path, source },
     }
 }
 

@@ -88,6 +88,96 @@ fn what_is_pushed_is_what_is_pulled_and_secrets_stay() {
 }
 
 #[test]
+fn what_is_pushed_goes_along_with_redirects_that_keep_it() {
+    let hub = Hub::new().with_storage();
+    hub.state.lock().unwrap().token = Some("hf_known".to_owned());
+    let folder = tempfile::tempdir().unwrap();
+    let run = pushed_folder(folder.path());
+    let push = |moved: Option<&'static str>, storage: Option<&str>| {
+        {
+            let mut state = hub.state.lock().unwrap();
+            state.moved = moved;
+            state.objects.clear();
+            if let Some(storage) = storage {
+                state.storage = Some(storage.to_owned());
+            }
+        }
+        let mut command = hub.ftk(&["push", "--json", run.to_str().unwrap(), "--to", "org/polite"]);
+        command.env("HF_TOKEN", "hf_known").output().unwrap()
+    };
+    for status in ["307 Temporary Redirect", "308 Permanent Redirect"] {
+        let output = push(Some(status), None);
+        assert!(output.status.success(), "{status}: {}", stderr(&output));
+        let state = hub.state.lock().unwrap();
+        assert!(state.objects.len() == 1 && state.files.len() == 3, "all of it arrived");
+        assert!(state.stored.iter().all(|(_, token)| !token), "{:?}", state.stored);
+    }
+    let told = |output| {
+        let told = stderr(&output);
+        assert!(output.status.code() == Some(2) && !told.contains("s3cret"), "{told}");
+        told
+    };
+    let refused = told(push(Some("302 Found"), None));
+    let expected = format!("status 302, which drops it: {}/moved/api/repos/create\n", hub.address);
+    assert!(refused.contains(&expected), "{refused}");
+    // Where storage is comes with a signature, which is worth as much as a password.
+    for (storage, place) in [
+        ("ftp://key:s3cret@store.example/a?X-Amz-Signature=s3cret", "ftp://store.example/a"),
+        ("http://store.example/a b?X-Amz-Signature=s3cret", "http://store.example/a b"),
+    ] {
+        let refused = told(push(None, Some(storage)));
+        assert!(refused.contains(&format!("sends us to no web server: {place}\n")), "{refused}");
+    }
+}
+
+#[test]
+fn a_place_on_this_machine_is_not_pushed_as_the_name_of_the_base() {
+    let hub = Hub::new();
+    let folder = tempfile::tempdir().unwrap();
+    let run = pushed_folder(folder.path());
+    let path = run.join("adapter_config.json");
+    let looked = |base: &str| {
+        let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        config["base_model_name_or_path"] = json!(base);
+        std::fs::write(&path, config.to_string()).unwrap();
+        let mut command = hub.ftk(&["push", run.to_str().unwrap(), "--to", "org/polite", "--dry-run"]);
+        command.current_dir(folder.path()).output().unwrap()
+    };
+    std::fs::create_dir_all(folder.path().join("models/here")).unwrap();
+    for base in ["/home/ann/llama", "../llama", "~/llama", "models/here", "C:\\models\\llama", "a/b/c.gguf/"] {
+        let output = looked(base);
+        let expected =
+            format!("error: {}:base_model_name_or_path: is a place on this machine: {base}\nhint: ", path.display());
+        assert!(output.status.code() == Some(2) && stderr(&output).contains(&expected), "{}", stderr(&output));
+        assert!(stderr(&output).contains("base.name"), "{}", stderr(&output));
+    }
+    for base in ["village", "org/name", "org/name@v2", "hf://org/name/a.gguf", ""] {
+        let output = looked(base);
+        assert!(output.status.success(), "{base}: {}", stderr(&output));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let hub = Hub::new();
+    let folder = tempfile::tempdir().unwrap();
+    let run = pushed_folder(folder.path());
+    let card = run.join("README.md");
+    std::fs::set_permissions(&card, std::fs::Permissions::from_mode(0o000)).unwrap();
+    // Whoever may do everything reads it all the same.
+    if std::fs::read(&card).is_ok() {
+        return;
+    }
+    let mut command = hub.ftk(&["push", run.to_str().unwrap(), "--to", "org/polite"]);
+    let told = stderr(&command.env("HF_TOKEN", "hf_known").output().unwrap());
+    assert!(told.contains(&format!("error: {}: cannot be read, and is not pushed: ", card.display())), "{told}");
+    assert!(told.ends_with("hint: make it readable; nothing was committed\n"), "{told}");
+}
+
+#[test]
 fn templates_of_a_model_go_with_it() {
     let hub = Hub::new();
     let folder = tempfile::tempdir().unwrap();

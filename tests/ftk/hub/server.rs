@@ -47,6 +47,8 @@ pub(super) struct State {
     pub(super) made: Vec<Value>,
     /// What was put into storage, by SHA-256.
     pub(super) objects: BTreeMap<String, Vec<u8>>,
+    /// What is brought is sent on with this status.
+    pub(super) moved: Option<&'static str>,
     /// Every answer is a page of somebody else.
     pub(super) portal: bool,
 }
@@ -140,6 +142,10 @@ fn answer(mut stream: TcpStream, own: &str, state: &Mutex<State>, storage: bool)
         return stream.write_all((head + said).as_bytes());
     }
     if !request.starts_with("GET ") {
+        let path = match (state.moved, path.strip_prefix("/moved")) {
+            (Some(status), None) => return refuse(status, &format!("Location: /moved{path}?Signature=s3cret\r\n")),
+            (_, moved) => moved.unwrap_or(&path).to_owned(),
+        };
         let (status, said) = upload::answer(&mut state, own, &path, &content, headers.get("authorization"));
         let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", said.len());
         return stream.write_all((head + &said).as_bytes());

@@ -31,6 +31,14 @@ pub enum HubError {
         /// The reason as hubs name it (`X-Error-Code`), or nothing.
         code: String,
     },
+    /// A data set where a model is asked for, or a model where a data set is.
+    #[error("{name}: is a {}", if *dataset { "data set, and no model" } else { "model, and no data set" })]
+    OtherKind {
+        /// What was asked for.
+        name: String,
+        /// Whether it is a data set.
+        dataset: bool,
+    },
     /// The endpoint does not know the token.
     #[error("the token is none of {endpoint}: status {status}")]
     Token {
@@ -99,6 +107,14 @@ pub enum HubError {
         /// What is wrong.
         reason: String,
     },
+    /// A file that is to be pushed cannot be read.
+    #[error("{}: cannot be read, and is not pushed: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The cache cannot be read or written.
     #[error("{}: {source}", path.display())]
     Cache {
@@ -159,6 +175,13 @@ impl Hint for HubError {
             Self::Unknown { .. } => "check name and revision; what is private or gated needs HF_TOKEN; for a local \
                                      folder give a path that exists"
                 .to_owned(),
+            Self::OtherKind { name, dataset: true } => {
+                format!("`ftk pull {name} --dataset` fetches its rows; a base is a model")
+            }
+            Self::OtherKind { name, dataset: false } => {
+                format!("`ftk pull {name}` fetches it; rows are named by hf://ORG/NAME/FILE of a data set")
+            }
+            Self::Unreadable { .. } => "make it readable; nothing was committed".to_owned(),
             Self::Token { .. } => "make another there, and put it into HF_TOKEN or the token file".to_owned(),
             Self::NoToken { .. } | Self::ReadOnly { .. } => {
                 "make a token there that may write, and put it into HF_TOKEN or the token file".to_owned()

@@ -5,8 +5,8 @@
 //! leaks a token it was never meant to see. An endpoint that asks for patience gets it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::path::Path;
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use ftk_adapters::foreign;
@@ -62,6 +62,8 @@ pub(super) enum Failure {
     Public,
     /// The file here cannot be written.
     Disk(std::io::Error),
+    /// A file that is to be sent cannot be read.
+    Unreadable(PathBuf, std::io::Error),
 }
 
 /// What is announced of a file.
@@ -134,7 +136,12 @@ impl<'a> Client<'a> {
     /// The address of a path below the endpoint.
     pub(super) fn address(&self, path: &str) -> Result<Uri, Failure> {
         let text = format!("{}/{path}", self.endpoint.to_string().trim_end_matches('/'));
-        text.parse().map_err(|error| Failure::Answer(format!("{error}: {text}")))
+        text.parse().map_err(|error| Failure::Answer(format!("{error}: {}", shown(&text))))
+    }
+
+    /// The address, as an answer spells it, of a place that the endpoint sends us on to.
+    pub(super) fn onward(&self, address: &str) -> Result<Uri, Failure> {
+        onward(&self.endpoint, address)
     }
 
     /// The text at an address.
@@ -151,7 +158,7 @@ impl<'a> Client<'a> {
         for _ in 0..=REDIRECTS {
             let answer = self.hop(&at, Some("bytes=0-0"), Some(self.announced))?;
             let headers = answer.headers();
-            let next = self.next(&at, &answer)?;
+            let next = next(&at, &answer)?;
             // Where a redirect says nothing of the file, it is only another address of the same.
             let own = next.is_none().then_some("etag");
             etag = etag.or_else(|| ["x-linked-etag"].into_iter().chain(own).find_map(|name| text(headers, name)));
@@ -245,15 +252,7 @@ impl<'a> Client<'a> {
 
     /// The answer at the end of all redirects.
     fn get(&self, address: &Uri, range: Option<&str>) -> Result<Response<Body>, Failure> {
-        let mut at = address.clone();
-        for _ in 0..=REDIRECTS {
-            let answer = self.hop(&at, range, None)?;
-            match self.next(&at, &answer)? {
-                Some(next) => at = next,
-                None => return Ok(answer),
-            }
-        }
-        Err(Failure::Answer(format!("more than {REDIRECTS} redirects from {address}")))
+        follow(address, false, &mut |at| self.hop(at, range, None))
     }
 
     /// One request for what is at an address.
@@ -275,12 +274,14 @@ impl<'a> Client<'a> {
 
     /// The answer to a text that is sent to an address of the endpoint.
     pub(super) fn post(&self, at: &Uri, kind: &str, text: &str) -> Result<String, Failure> {
-        let mut answer = self.patiently(at, &mut || {
-            let mut request = self.agent.post(at).header("Content-Type", kind).header("Accept", kind);
-            if let Some(token) = self.token_for(at) {
-                request = request.header("Authorization", token);
-            }
-            request.send(text)
+        let mut answer = follow(at, true, &mut |at| {
+            self.patiently(at, &mut || {
+                let mut request = self.agent.post(at).header("Content-Type", kind).header("Accept", kind);
+                if let Some(token) = self.token_for(at) {
+                    request = request.header("Authorization", token);
+                }
+                request.send(text)
+            })
         })?;
         let text = answer.body_mut().with_config().limit(LIST).read_to_string();
         text.map_err(|error| Failure::Transfer(error.to_string()))
@@ -295,16 +296,22 @@ impl<'a> Client<'a> {
         size: u64,
         report: &mut dyn FnMut(u64),
     ) -> Result<(), Failure> {
-        let answer = self.patiently(at, &mut || {
-            let mut request = self.agent.put(at).header("Content-Length", size.to_string());
-            for (name, value) in headers {
-                request = request.header(name, value);
-            }
-            if let Some(token) = self.token_for(at) {
-                request = request.header("Authorization", token);
-            }
-            let content = foreign::open(file).map_err(ureq::Error::Io)?.take(size);
-            request.send(SendBody::from_reader(&mut Counted { content, done: 0, report: &mut *report }))
+        let mut source = foreign::open(file).map_err(|error| Failure::Unreadable(file.to_owned(), error))?;
+        let first = at;
+        let answer = follow(first, true, &mut |at| {
+            self.patiently(at, &mut || {
+                let mut request = self.agent.put(at).header("Content-Length", size.to_string());
+                let secret = |name: &str| ["authorization", "cookie"].contains(&name.to_ascii_lowercase().as_str());
+                for (name, value) in headers.iter().filter(|(name, _)| origin(at) == origin(first) || !secret(name)) {
+                    request = request.header(name, value);
+                }
+                if let Some(token) = self.token_for(at) {
+                    request = request.header("Authorization", token);
+                }
+                source.rewind().map_err(ureq::Error::Io)?;
+                let content = (&source).take(size);
+                request.send(SendBody::from_reader(&mut Counted { content, done: 0, report: &mut *report }))
+            })
         })?;
         match answer.status().as_u16() {
             200..300 => Ok(()),
@@ -362,21 +369,57 @@ impl<'a> Client<'a> {
             }
         }
     }
+}
 
-    /// Where an answer sends us.
-    fn next(&self, at: &Uri, answer: &Response<Body>) -> Result<Option<Uri>, Failure> {
-        if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-            return Ok(None);
+/// The answer at the end of all redirects. What is sent goes along where a redirect says so (RFC 9110, 15.4.8 and
+/// 15.4.9); by the others it would become a question without it.
+fn follow(
+    address: &Uri,
+    sends: bool,
+    ask: &mut dyn FnMut(&Uri) -> Result<Response<Body>, Failure>,
+) -> Result<Response<Body>, Failure> {
+    let mut at = address.clone();
+    for _ in 0..=REDIRECTS {
+        let answer = ask(&at)?;
+        let Some(next) = next(&at, &answer)? else { return Ok(answer) };
+        let status = answer.status().as_u16();
+        if sends && !matches!(status, 307 | 308) {
+            let to = shown(&next.to_string());
+            return Err(Failure::Answer(format!("redirects what is sent by status {status}, which drops it: {to}")));
         }
-        let location = text(answer.headers(), "location");
-        let location = location.ok_or_else(|| Failure::Answer("a redirect to nowhere".to_owned()))?;
-        let next = join(at, &location).filter(|next| origin(next).is_some());
-        let next = next.ok_or_else(|| Failure::Answer(format!("a redirect to no web server: {location}")))?;
-        if at.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
-            return Err(Failure::Answer(format!("a redirect away from https: {next}")));
-        }
-        Ok(Some(next))
+        at = next;
     }
+    Err(Failure::Answer(format!("more than {REDIRECTS} redirects from {}", shown(&address.to_string()))))
+}
+
+/// Where an answer sends us.
+fn next(at: &Uri, answer: &Response<Body>) -> Result<Option<Uri>, Failure> {
+    if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let location = text(answer.headers(), "location");
+    let location = location.ok_or_else(|| Failure::Answer("a redirect to nowhere".to_owned()))?;
+    onward(at, &location).map(Some)
+}
+
+/// The address that an answer from `at` sends us on to: one of a web server, and of https where `at` is.
+fn onward(at: &Uri, location: &str) -> Result<Uri, Failure> {
+    let next = join(at, location).filter(|next| origin(next).is_some());
+    let next = next.ok_or_else(|| Failure::Answer(format!("sends us to no web server: {}", shown(location))))?;
+    if at.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
+        return Err(Failure::Answer(format!("sends us away from https: {}", shown(&next.to_string()))));
+    }
+    Ok(next)
+}
+
+/// An address as messages have it. Whoever reads a signed query may do what it was signed for, so that it is left out, as
+/// are a user's name and password.
+fn shown(address: &str) -> String {
+    let place = address.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = place.split_once("//") else { return place.to_owned() };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    format!("{scheme}//{host}{path}")
 }
 
 /// What is sent, counted as it goes.
@@ -484,12 +527,11 @@ mod tests {
 
     #[test]
     fn a_redirect_is_followed_unless_it_leaves_https() {
-        let client = Client::new("https://hub/mirror", None, Stall::default(), &|_| ()).unwrap();
         let next = |at: &str, location: &str| {
             let mut answer = Response::builder().status(302);
             answer.headers_mut().unwrap().insert("location", location.parse().unwrap());
             let answer = answer.body(Body::builder().data("")).unwrap();
-            client.next(&at.parse().unwrap(), &answer).map(|next| next.unwrap().to_string())
+            super::next(&at.parse().unwrap(), &answer).map(|next| next.unwrap().to_string())
         };
         assert_eq!(next("https://hub/a/b", "/c").unwrap(), "https://hub/c");
         assert_eq!(next("https://hub/a/b", "c?d=1").unwrap(), "https://hub/a/c?d=1");
@@ -498,12 +540,56 @@ mod tests {
         for location in ["http://hub/c", "file:///etc/passwd", "ftp://hub/c", "data:,a"] {
             assert!(matches!(next("https://hub/a", location), Err(Failure::Answer(_))), "{location}");
         }
+        let client = Client::new("https://hub/mirror", None, Stall::default(), &|_| ()).unwrap();
         assert_eq!(client.address("api/models/a/b").unwrap(), "https://hub/mirror/api/models/a/b");
         for endpoint in ["hub", "ftp://hub", "", "https://"] {
             assert!(
                 matches!(Client::new(endpoint, None, Stall::default(), &|_| ()), Err(Failure::Answer(_))),
                 "{endpoint}"
             );
+        }
+    }
+
+    #[test]
+    fn signatures_and_passwords_of_addresses_are_not_shown() {
+        let said = |location: &str| match onward(&Uri::from_static("https://hub/a"), location) {
+            Err(Failure::Answer(reason)) => reason,
+            other => panic!("{other:?}"),
+        };
+        for (location, reason) in [
+            (
+                "http://key:s3cret@store:80/c/d?X-Amz-Signature=s3cret#s3cret",
+                "sends us away from https: http://store:80/c/d",
+            ),
+            ("ftp://key:s3cret@store?Signature=s3cret", "sends us to no web server: ftp://store"),
+            ("https://store/a b?Signature=s3cret", "sends us to no web server: https://store/a b"),
+            ("https://key:s3c@ret@?s3cret", "sends us to no web server: https://"),
+        ] {
+            assert_eq!(said(location), reason);
+        }
+        assert_eq!(shown("https://store/a@b?c"), "https://store/a@b");
+        assert_eq!(shown("/a?c"), "/a");
+    }
+
+    #[test]
+    fn what_is_sent_goes_along_with_redirects_that_keep_it_alone() {
+        let along = |status: u16| {
+            let mut seen = Vec::new();
+            let end = follow(&Uri::from_static("https://hub/a"), true, &mut |at| {
+                seen.push(at.to_string());
+                let moved = at.path() == "/a";
+                let mut answer = Response::builder().status(if moved { status } else { 200 });
+                answer.headers_mut().unwrap().insert("location", "/b?s3cret".parse().unwrap());
+                Ok(answer.body(Body::builder().data("")).unwrap())
+            });
+            (seen.len(), end.map(|answer| answer.status().as_u16()))
+        };
+        for status in [307, 308] {
+            assert!(matches!(along(status), (2, Ok(200))), "{status}");
+        }
+        for status in [301, 302, 303] {
+            let (1, Err(Failure::Answer(reason))) = along(status) else { panic!("{status}") };
+            assert_eq!(reason, format!("redirects what is sent by status {status}, which drops it: https://hub/b"));
         }
     }
 

@@ -10,7 +10,6 @@ use ftk_adapters::foreign;
 use ring::digest::{Context, SHA256};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use ureq::http::Uri;
 
 use super::http::{Client, Failure};
 
@@ -104,7 +103,8 @@ impl Errand<'_> {
                 let value = json!({ "path": file.name, "algo": "sha256", "oid": file.oid, "size": file.size });
                 json!({ "key": "lfsFile", "value": value })
             } else {
-                let content = BASE64_STANDARD.encode(foreign::read(file.path, INLINE).map_err(Failure::Disk)?);
+                let content = foreign::read(file.path, INLINE).map_err(|error| unreadable(file.path, error))?;
+                let content = BASE64_STANDARD.encode(content);
                 json!({ "key": "file", "value": { "path": file.name, "content": content, "encoding": "base64" } })
             });
         }
@@ -140,8 +140,9 @@ impl Errand<'_> {
         let mut asked = Vec::new();
         for file in files {
             let mut sample = Vec::new();
-            let content = foreign::open(file.path).map_err(Failure::Disk)?;
-            content.take(SAMPLE).read_to_end(&mut sample).map_err(Failure::Disk)?;
+            foreign::open(file.path)
+                .and_then(|content| content.take(SAMPLE).read_to_end(&mut sample))
+                .map_err(|error| unreadable(file.path, error))?;
             asked.push(json!({ "path": file.name, "size": file.size, "sample": BASE64_STANDARD.encode(&sample) }));
         }
         let path = format!("api/models/{}/preupload/main", self.push.id);
@@ -177,11 +178,11 @@ impl Errand<'_> {
                 .iter()
                 .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
                 .collect();
-            let to = address(&upload.href)?;
+            let to = self.client.onward(&upload.href)?;
             self.client.put(&to, &headers, file.path, file.size, &mut |done| report(file.name, done, file.size))?;
             if let Some(verify) = action("verify")? {
                 let said = json!({ "oid": file.oid, "size": file.size }).to_string();
-                self.client.post(&address(&verify.href)?, LFS, &said)?;
+                self.client.post(&self.client.onward(&verify.href)?, LFS, &said)?;
             }
             sent.push(file.name.to_owned());
         }
@@ -189,16 +190,17 @@ impl Errand<'_> {
     }
 }
 
-fn address(text: &str) -> Result<Uri, Failure> {
-    text.parse().map_err(|error| Failure::Answer(format!("{error}: {text}")))
+fn unreadable(path: &Path, error: std::io::Error) -> Failure {
+    Failure::Unreadable(path.to_owned(), error)
 }
 
 fn offered<'a>(name: &'a str, path: &'a Path) -> Result<Offered<'a>, Failure> {
-    let mut file = foreign::open(path).map_err(Failure::Disk)?;
+    let unreadable = |error| unreadable(path, error);
+    let mut file = foreign::open(path).map_err(unreadable)?;
     let (mut digest, mut size) = (Context::new(&SHA256), 0);
     let mut buffer = vec![0; 1 << 16];
     loop {
-        match file.read(&mut buffer).map_err(Failure::Disk)? {
+        match file.read(&mut buffer).map_err(unreadable)? {
             0 => break,
             read => {
                 digest.update(&buffer[..read]);
