@@ -27,6 +27,20 @@ pub enum AverageMethod {
     Factors,
 }
 
+impl AverageMethod {
+    fn name(self) -> &'static str {
+        if self == Self::Stack { "stack" } else { "factors" }
+    }
+
+    fn words(self) -> &'static str {
+        if self == Self::Stack { "stacked" } else { "factor by factor" }
+    }
+
+    fn other(self) -> Self {
+        if self == Self::Stack { Self::Factors } else { Self::Stack }
+    }
+}
+
 /// What is needed.
 pub struct Settings {
     /// PEFT adapter folders.
@@ -59,44 +73,41 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         printer.note(&format!("the weights sum to {sum}: the result is a sum, not an average"));
     }
     let parts: Vec<&Adapter> = adapters.iter().collect();
-    let off = |result: &Adapter| -> Result<f64> { Ok(distance(&parts, &weights, result)?) };
-    let side_by_side = stacked(&parts, &weights)?;
-    let by_factors = averaged(&parts, &weights);
-    let result = match method {
-        AverageMethod::Stack => &side_by_side,
-        AverageMethod::Factors => by_factors.as_ref().map_err(Clone::clone)?,
-    };
     // What is written is on the grid.
-    let on_grid = |adapter: &Adapter| adapter.on_grid().context("the average does not fit the 16-bit grid");
-    let error = json!({
-        "stack": off(&on_grid(&side_by_side)?)?,
-        "factors": by_factors.as_ref().ok().map(|adapter| off(&on_grid(adapter)?)).transpose()?,
-    });
-    let (sites, rank) = save(result, &base, transposed, &staged.path())?;
+    let made = |method: AverageMethod| -> Result<(Adapter, f64)> {
+        let adapter = match method {
+            AverageMethod::Stack => stacked(&parts, &weights)?,
+            AverageMethod::Factors => averaged(&parts, &weights)?,
+        };
+        let on_grid = adapter.on_grid().context("the average does not fit the 16-bit grid")?;
+        let error = distance(&parts, &weights, &on_grid)?;
+        Ok((adapter, error))
+    };
+    let (result, error) = made(*method)?;
+    // The other way is measured where it can be gone, and said why where not.
+    let other = made(method.other());
+    peft::save(&staged.path(), &result, &base, &[], transposed)?;
     Card::default().write(&staged.path())?;
     staged.persist(&[peft::FACTORS]).with_context(|| format!("cannot write to {}", out.display()))?;
-    tell(&error, rank, printer);
+    let ways = [AverageMethod::Stack, AverageMethod::Factors].map(|way| {
+        let made =
+            if way == *method { Ok((&result, error)) } else { other.as_ref().map(|(other, error)| (other, *error)) };
+        printer.line(&match &made {
+            Ok((adapter, error)) => {
+                let rank = rank(adapter);
+                format!("{}, rank {rank}: {error:.1e} of the update away from the average of products", way.words())
+            }
+            Err(error) => format!("{}: not possible: {error:#}", way.words()),
+        });
+        made.ok().map(|(_, error)| error)
+    });
     printer.line(&format!("wrote {}", out.display()));
-    let method = if *method == AverageMethod::Stack { "stack" } else { "factors" };
+    let [stack, factors] = ways;
     printer.object(&json!({
-        "out": out, "method": method, "weights": weights, "sites": sites, "rank": rank, "errors": error,
+        "out": out, "method": method.name(), "weights": weights, "sites": result.sites.len(), "rank": rank(&result),
+        "errors": { "stack": stack, "factors": factors },
     }));
     Ok(Outcome::Done)
-}
-
-/// How far either way is from the average of products.
-fn tell(error: &Value, rank: usize, printer: &Printer) {
-    let share = |name: &str| error[name].as_f64();
-    let stack = share("stack").unwrap_or_default();
-    printer
-        .line(&format!("stacked, rank {rank}: {stack:.1e} of the update away from the average of products (rounding)"));
-    match share("factors") {
-        Some(factors) => {
-            printer
-                .line(&format!("factor by factor: {factors:.1e} of the update away (products of averages are others)"));
-        }
-        None => printer.line("factor by factor: not possible, as ranks differ"),
-    }
 }
 
 /// Refuses a place where something is.
@@ -173,9 +184,7 @@ fn weights_of(given: &[f64], count: usize) -> Result<Vec<f64>> {
     Ok(given.to_vec())
 }
 
-/// Writes an adapter; its sites and its rank.
-fn save(adapter: &Adapter, base: &str, transposed: bool, folder: &Path) -> Result<(usize, usize)> {
-    peft::save(folder, adapter, base, &[], transposed)?;
-    let rank = adapter.sites.values().map(|factors| factors.rank).max().unwrap_or(0);
-    Ok((adapter.sites.len(), rank))
+/// The largest rank of a site.
+fn rank(adapter: &Adapter) -> usize {
+    adapter.sites.values().map(|factors| factors.rank).max().unwrap_or(0)
 }

@@ -59,6 +59,16 @@ fn stacks_are_exact_and_averages_of_factors_are_not() {
 
     let mixed = made(folder, &["one", "low", "--weights", "3,1", "--out", "mixed"]);
     assert_eq!((&mixed["rank"], &mixed["errors"]["factors"]), (&json!(6), &Value::Null));
+    // What the other way cannot do is no fault of the one that is asked for.
+    adapter_of_rank(&folder.join("loud"), 76, 4);
+    let peak = read("loud").sites.values().flat_map(|factors| &factors.b).fold(0f32, |most, b| most.max(b.abs()));
+    louder(&folder.join("loud"), 20_000.0 / peak);
+    let twice = ["loud", "loud", "--weights", "1,1", "--out"];
+    let doubled = made(folder, &[&twice[..], &["doubled"]].concat());
+    assert!(error(&doubled, "stack") < 1e-3 && doubled["errors"]["factors"].is_null(), "{doubled}");
+    let said = succeed(ftk(&["average"]).args(twice).arg("again").current_dir(folder));
+    let reason = "\nfactor by factor: not possible: the average does not fit the 16-bit grid: too large for the grid";
+    assert!(said.starts_with("stacked, rank 8: ") && said.contains(reason), "{said}");
     let rank = "error: adapter 2 has rank 2 in the place of 4, and its factors have no average, at site: ";
     assert!(refused(folder, &["one", "low", "--method", "factors", "--out", "x"]).starts_with(rank));
     let sum = refused(folder, &["one", "two", "--method", "factors", "--weights", "1,1", "--out", "x"]);

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use ftk_adapters::lora::{Adapter, Factors};
 use ftk_adapters::staged::{Staged, There};
-use ftk_adapters::{atomic, foreign};
+use ftk_adapters::{atomic, foreign, peft};
 use ftk_circuits::{
-    AdapterCommitment, CheckFailed, Digest, Opening, SiteFactors, StackPart, opens, stack, stack_factors,
-    stack_opening, stack_parts, stack_registration, verify_registration,
+    AdapterCommitment, CheckFailed, CommitmentKey, Digest, Opening, SiteFactors, StackPart, opens, stack,
+    stack_factors, stack_opening, stack_parts, stack_registration, verify_registration,
 };
 use ftk_kernels::grid;
 use ftk_proofs::bundle::{COMMITMENT, REGISTRATION};
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::super::card::Card;
 use super::super::commit::commitment_at;
 use super::super::{Advice, Outcome, unwritable};
-use super::{Parts, absent, distance, save, weights_of};
+use super::{Parts, absent, distance, weights_of};
 use crate::cli::printer::Printer;
 use crate::prove::fixed::of_committed;
 use crate::prove::keys::commitment_key;
@@ -56,58 +56,71 @@ pub fn make(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let halvings = weights.iter().map(|weight| halvings(*weight)).collect::<Result<Vec<_>>>()?;
     let sources: Vec<&AdapterCommitment> = parts.iter().map(|part| &part.commitment).collect();
     let whole = stack(&sources, &halvings).map_err(|failed| advised(&failed))?;
-    let checking = printer.working("checking registrations");
-    let (key, registration) = (commitment_key(whole.k())?, stack_registration(&parts));
-    for (part, folder) in parts.iter().zip(commitments) {
-        verify_registration(&key, &part.commitment, &part.registration)
-            .with_context(|| folder.display().to_string())?;
-    }
-    drop(checking);
+    let key = registered(whole.k(), &parts, commitments, printer)?;
     let openings = openings(commitments, &parts)?;
     let io = || format!("cannot write to {}", out.display());
     let committed = staged.path().join(COMMITTED);
     std::fs::create_dir_all(&committed).with_context(io)?;
-    let mut said = json!({
-        "out": out, "adapter": whole.digest().to_string(), "k": whole.k(),
-        "rank": whole.shapes().first().map(|shape| shape.rank), "sites": whole.shapes().len(),
-        "parts": parts.iter().zip(&halvings).map(|(part, halved)| told(&part.commitment, *halved)).collect::<Vec<_>>(),
-        "stack_error": Value::Null, "opening": false,
-    });
+    let mut stack_error = None;
     if !folders.is_empty() {
         let Parts { adapters, base, transposed } = Parts::read(folders)?;
-        let mut factors = Vec::new();
-        for ((adapter, folder), part) in adapters.iter().zip(folders).zip(&parts) {
-            factors.push(committed_factors(adapter, folder, &part.commitment)?);
-        }
-        if let Some(openings) = &openings {
-            for (((part, opening), factors), folder) in parts.iter().zip(openings).zip(&factors).zip(folders) {
-                opens(&key, &part.commitment, opening, factors).map_err(|failed| not_committed(folder, &failed))?;
-            }
-        }
+        let factors = committed_to(&adapters, folders, &parts, openings.as_deref(), &key)?;
         let result = adapter_of(&stack_factors(&whole, &factors));
         let error = distance(&adapters.iter().collect::<Vec<_>>(), &weights, &result)?;
-        save(&result, &base, transposed, &staged.path())?;
+        peft::save(&staged.path(), &result, &base, &[], transposed)?;
         Card { commitment: Some(&whole.digest().to_string()), ..Card::default() }.write(&staged.path())?;
         printer.note(&format!("{error:.1e} of the update away from the sum of products"));
-        said["stack_error"] = json!(error);
+        stack_error = Some(error);
     }
     if let Some(openings) = &openings {
         let pairs: Vec<(&AdapterCommitment, &Opening)> = sources.iter().copied().zip(openings).collect();
         let opening = OpeningFile::new(stack_opening(&pairs)?, whole.shapes());
         atomic::write_secret(&committed.join(OPENING), &opening.encode()).with_context(io)?;
-        said["opening"] = json!(true);
-        printer.note(&format!(
-            "all openings are there: {} is as secret as they are",
-            out.join(COMMITTED).join(OPENING).display()
-        ));
+        let place = out.join(COMMITTED).join(OPENING);
+        printer.note(&format!("all openings are there: {} is as secret as they are", place.display()));
     }
-    atomic::write(&committed.join(REGISTRATION), &registration).with_context(io)?;
+    atomic::write(&committed.join(REGISTRATION), &stack_registration(&parts)).with_context(io)?;
     atomic::write(&committed.join(COMMITMENT), &whole.encode()).with_context(io)?;
     staged.persist(&[COMMITTED]).with_context(io)?;
     printer.line(&whole.digest().to_string());
     tell(&parts, &halvings, printer);
-    printer.object(&said);
+    printer.object(&json!({
+        "out": out, "adapter": whole.digest().to_string(), "k": whole.k(),
+        "rank": whole.shapes().first().map(|shape| shape.rank), "sites": whole.shapes().len(),
+        "parts": parts.iter().zip(&halvings).map(|(part, halved)| told(&part.commitment, *halved)).collect::<Vec<_>>(),
+        "stack_error": stack_error, "opening": openings.is_some(),
+    }));
     Ok(Outcome::Done)
+}
+
+/// Refuses parts of which one is not registered; the key that says so.
+fn registered(k: u32, parts: &[StackPart], folders: &[PathBuf], printer: &Printer) -> Result<CommitmentKey> {
+    let _checking = printer.working("checking registrations");
+    let key = commitment_key(k)?;
+    for (part, folder) in parts.iter().zip(folders) {
+        verify_registration(&key, &part.commitment, &part.registration)
+            .with_context(|| folder.display().to_string())?;
+    }
+    Ok(key)
+}
+
+/// The factors of adapters as their commitments have them; refused, where these are commitments to others.
+fn committed_to(
+    adapters: &[Adapter],
+    folders: &[PathBuf],
+    parts: &[StackPart],
+    openings: Option<&[Opening]>,
+    key: &CommitmentKey,
+) -> Result<Vec<Vec<SiteFactors>>> {
+    let mut all = Vec::new();
+    for (at, ((adapter, folder), part)) in adapters.iter().zip(folders).zip(parts).enumerate() {
+        let factors = committed_factors(adapter, folder, &part.commitment)?;
+        if let Some(openings) = openings {
+            opens(key, &part.commitment, &openings[at], &factors).map_err(|failed| not_committed(folder, &failed))?;
+        }
+        all.push(factors);
+    }
+    Ok(all)
 }
 
 /// Says whether a commitment is the stack of registered parts, and of which, with which weights.
