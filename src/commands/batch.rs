@@ -13,7 +13,8 @@ mod process;
 mod stage;
 mod table;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -73,17 +74,15 @@ const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let plan = BatchPlan::load(&settings.plan)?;
     writable_folder(&plan.out)?;
+    let mut known = Digests::new();
     let mut variants = plan.variants(&settings.plan)?;
-    let parts = variants.len();
-    if let Some((part, parts)) = settings.shard {
-        let mut index = 0..;
-        variants.retain(|_| index.next().is_some_and(|index: usize| index % parts + 1 == part));
+    if let Some(shard) = settings.shard {
+        variants = part(variants, shard, &mut known)?;
     }
     variants.iter().try_for_each(|variant| possible(&plan.then, variant, &settings.plan))?;
-    let mut runs = runs(&plan, variants, settings, printer)?;
+    let runs = runs(&plan, variants, &mut known, settings, printer)?;
     if let Some(emit) = &settings.emit {
-        let (of, on) = ((settings.plan.as_path(), parts), (settings.place, settings.offline));
-        return emit::write(emit, &plan, &runs, of, on, printer);
+        return emit::write(emit, &plan, &runs, &settings.plan, (settings.place, settings.offline), printer);
     }
     if settings.dry_run {
         table::show(&runs, printer);
@@ -91,26 +90,48 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     }
     std::fs::create_dir_all(&plan.out).with_context(|| format!("cannot write to {}", plan.out.display()))?;
     let stop = StopSignal::listen().context("cannot listen for signals")?;
-    if let Some(seconds) = settings.gather {
-        let patience = Instant::now() + Duration::from_secs(seconds);
-        while runs.iter().any(BatchRun::open) && Instant::now() < patience {
-            if stop.asked(printer) {
-                return Ok(Outcome::Stopped(stop.code()));
-            }
-            std::thread::sleep(BETWEEN_LOOKS);
-            for run in &mut runs {
-                run.folder = RunFolder::open(run.folder.path().to_owned())?;
-            }
-        }
-        table::show(&runs, printer);
-        page(&runs, &plan)?;
-        let open = runs.iter().filter(|run| run.open()).count();
-        if open > 0 {
-            printer.note(&format!("{open} of {} runs are not done", runs.len()));
-            return Ok(Outcome::Undecided);
-        }
-        return Ok(if runs.iter().any(BatchRun::refused) { Outcome::No } else { Outcome::Done });
+    match settings.gather {
+        Some(seconds) => gather(runs, &plan, Duration::from_secs(seconds), &stop, printer),
+        None => work(&runs, &plan, settings, &stop, printer),
     }
+}
+
+/// Waits so long for what others do of the runs, and shows how far they are.
+fn gather(
+    mut runs: Vec<BatchRun>,
+    plan: &BatchPlan,
+    patience: Duration,
+    stop: &StopSignal,
+    printer: &Printer,
+) -> Result<Outcome> {
+    let end = Instant::now() + patience;
+    while runs.iter().any(BatchRun::open) && Instant::now() < end {
+        if stop.asked(printer) {
+            return Ok(Outcome::Stopped(stop.code()));
+        }
+        std::thread::sleep(BETWEEN_LOOKS);
+        for run in &mut runs {
+            run.folder = RunFolder::open(run.folder.path().to_owned())?;
+        }
+    }
+    table::show(&runs, printer);
+    page(&runs, plan)?;
+    let open = runs.iter().filter(|run| run.open()).count();
+    if open > 0 {
+        printer.note(&format!("{open} of {} runs are not done", runs.len()));
+        return Ok(Outcome::Undecided);
+    }
+    Ok(ended(&runs))
+}
+
+/// Does what is missing of the runs, and shows what came of them.
+fn work(
+    runs: &[BatchRun],
+    plan: &BatchPlan,
+    settings: &Settings,
+    stop: &StopSignal,
+    printer: &Printer,
+) -> Result<Outcome> {
     let processes = Processes::new(settings.offline, settings.place, settings.jobs);
     let left: Vec<&BatchRun> = runs.iter().filter(|run| run.open()).collect();
     processes.watched(&|| stop.asked(printer), || {
@@ -118,13 +139,13 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         // Proofs use all of the machine, so that they are made one after another.
         for run in &left {
             let behind = run.stages.iter().filter(|stage| !stage.trains());
-            follow(run, behind, &processes, printer);
+            guarded(run, printer, || follow(run, behind, &processes, printer));
         }
     });
-    table::show(&runs, printer);
+    table::show(runs, printer);
     // Parts share the folder of the batch.
     if settings.shard.is_none() {
-        page(&runs, &plan)?;
+        page(runs, plan)?;
     }
     if processes.stopped() {
         printer.note("stopped; the same command goes on");
@@ -135,7 +156,22 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         printer.note(&format!("{failed} of {} runs failed; the same command tries them again", runs.len()));
         return Ok(Outcome::Undecided);
     }
-    Ok(if runs.iter().any(BatchRun::refused) { Outcome::No } else { Outcome::Done })
+    Ok(ended(runs))
+}
+
+/// The outcome of runs that are all done.
+fn ended(runs: &[BatchRun]) -> Outcome {
+    if runs.iter().any(BatchRun::refused) { Outcome::No } else { Outcome::Done }
+}
+
+/// Does something for a run. A panic is a failure of that run alone: others go on, and whoever waits is not left waiting.
+fn guarded(run: &BatchRun, printer: &Printer, work: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(work)).is_err() {
+        // The panic itself has said what and where.
+        let message = "ftk panicked, which is a fault of its own".to_owned();
+        printer.note(&format!("{}: {message}", run.name));
+        run.fail(message);
+    }
 }
 
 /// Writes the page of the runs that have begun.
@@ -163,13 +199,32 @@ fn possible(then: &FollowUps, RunVariant { recipe, name, .. }: &RunVariant, plan
     Err(Advice::new(format!("{}: {name}: {rule}", plan.display()), hint).into())
 }
 
+/// One of so many parts of the variants. Equal ones are numbered as one, so that no two parts have a run in common, and
+/// each is told by what is here: a part fetches nothing that another one needs.
+fn part(variants: Vec<RunVariant>, (part, parts): (usize, usize), known: &mut Digests) -> Result<Vec<RunVariant>> {
+    let (mut numbers, mut own) = (BTreeMap::new(), Vec::new());
+    for variant in variants {
+        let next = numbers.len();
+        let run = (variant.name.clone(), *folder::content(&variant.recipe, known)?.as_bytes());
+        if *numbers.entry(run).or_insert(next) % parts + 1 == part {
+            own.push(variant);
+        }
+    }
+    Ok(own)
+}
+
 /// The runs with their folders; what recipes name on the hub is fetched.
-fn runs(plan: &BatchPlan, variants: Vec<RunVariant>, settings: &Settings, printer: &Printer) -> Result<Vec<BatchRun>> {
-    let mut known = Digests::new();
+fn runs(
+    plan: &BatchPlan,
+    variants: Vec<RunVariant>,
+    known: &mut Digests,
+    settings: &Settings,
+    printer: &Printer,
+) -> Result<Vec<BatchRun>> {
     let (mut names, mut runs) = (BTreeSet::new(), Vec::new());
     for mut variant in variants {
         tasks::of(variant.recipe.task).fetch(&mut variant.recipe, settings.offline, printer)?;
-        let content = folder::content(&variant.recipe, &mut known)?;
+        let content = folder::content(&variant.recipe, known)?;
         let name = format!("{}-{}", variant.name, &content.to_hex()[..12]);
         if !names.insert(name.clone()) {
             printer.note(&format!("{name}: two runs of the plan are the same, and one is made"));
@@ -190,9 +245,11 @@ fn train(runs: &[&BatchRun], settings: &Settings, processes: &Processes, printer
         for _ in 0..settings.jobs.min(runs.len()) {
             scope.spawn(|| {
                 while let Some(run) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let needs = if settings.jobs > 1 { estimate(run, settings) } else { 0 };
-                    memory.hold(needs, || {
-                        follow(run, run.stages.iter().filter(|stage| stage.trains()), processes, printer);
+                    guarded(run, printer, || {
+                        let needs = if settings.jobs > 1 { estimate(run, settings) } else { 0 };
+                        memory.hold(needs, || {
+                            follow(run, run.stages.iter().filter(|stage| stage.trains()), processes, printer);
+                        });
                     });
                 }
             });
@@ -203,4 +260,52 @@ fn train(runs: &[&BatchRun], settings: &Settings, processes: &Processes, printer
 /// Bytes of memory of a run, as `ftk estimate` says them.
 fn estimate(run: &BatchRun, settings: &Settings) -> u64 {
     run.estimated(0, settings.offline).get("bytes").and_then(|bytes| bytes["together"].as_u64()).unwrap_or(UNKNOWN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two runs of one plan.
+    fn two(folder: &Path) -> Vec<BatchRun> {
+        let path = folder.join("plan.toml");
+        std::fs::write(&path, "recipes = [\"sft\"]\nout = \"runs\"\n[grid]\n\"run.seed\" = [1, 2]\n").unwrap();
+        let variants = BatchPlan::load(&path).unwrap().variants(&path).unwrap().into_iter();
+        let run = |variant: RunVariant| {
+            let name = variant.varied[0].1.clone();
+            let folder = RunFolder::open(folder.join(&name)).unwrap();
+            BatchRun { name, variant, folder, stages: Vec::new(), failure: Mutex::default() }
+        };
+        variants.map(run).collect()
+    }
+
+    #[test]
+    fn a_panic_is_the_failure_of_its_run_and_gives_its_memory_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let (runs, printer, memory) = (two(folder.path()), Printer::new(true, true), SharedMemory::new(10));
+        let done = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for run in &runs {
+                let (printer, memory, done) = (&printer, &memory, &done);
+                scope.spawn(move || {
+                    guarded(run, printer, || {
+                        memory.hold(10, || {
+                            assert!(run.name == "2", "this one panics");
+                            done.fetch_add(1, Ordering::Relaxed);
+                        });
+                    });
+                });
+            }
+        });
+        let failed: Vec<Option<String>> = runs.iter().map(BatchRun::failed).collect();
+        assert_eq!(failed, [Some("ftk panicked, which is a fault of its own".to_owned()), None]);
+        assert_eq!(done.into_inner(), 1);
+    }
+
+    #[test]
+    fn a_panic_ends_the_watch() {
+        let processes = Processes::new(false, DeviceName::default(), 1);
+        let panicked = catch_unwind(AssertUnwindSafe(|| processes.watched(&|| false, || panic!("in the work"))));
+        assert!(panicked.is_err());
+    }
 }

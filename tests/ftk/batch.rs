@@ -148,6 +148,33 @@ fn parts_jobs_and_kills_come_to_the_same_bytes() {
     assert!(adapters(&killed) == expected);
 }
 
+#[test]
+fn equal_runs_are_of_one_part() {
+    let place = tempfile::tempdir().unwrap();
+    let here = |name: &str, rows: &str| {
+        let folder = place.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        // Two files of the same rows.
+        ["a", "b"].iter().for_each(|file| std::fs::write(folder.join(format!("{file}.jsonl")), ROW).unwrap());
+        plan(&folder, &format!("{PLAN}[zip]\n\"data.train\" = {rows}\n"));
+        folder
+    };
+    let once = here("once", "[\"a.jsonl\"]");
+    succeed(&mut batch(&once, &[]));
+    let parts = here("parts", "[\"a.jsonl\", \"b.jsonl\"]");
+    let made = ["1/2", "2/2"].map(|part| runs(&succeed(&mut batch(&parts, &["--shard", part]))));
+    assert!(made.iter().all(|runs| runs.len() == 1) && made[0].keys().ne(made[1].keys()), "{made:?}");
+    assert_eq!(adapters(&once).len(), 2);
+    assert!(adapters(&parts) == adapters(&once));
+    assert!(runs(&succeed(&mut batch(&parts, &["--shard", "3/3"]))).is_empty());
+    // An engine is given as many tasks as there are runs.
+    let emitted = succeed(&mut batch(&parts, &["--emit", "make", "--to", "engine"]));
+    let emitted: Value = serde_json::from_str(emitted.lines().last().unwrap()).unwrap();
+    assert_eq!(emitted["runs"], 2);
+    let makefile = std::fs::read_to_string(parts.join("engine/Makefile")).unwrap();
+    assert!(makefile.contains("run-1 run-2") && !makefile.contains("run-3"), "{makefile}");
+}
+
 /// How often each of the two is killed: a few times with every run of the tests, as often as somebody asks elsewhere
 /// (`FTK_KILL_ROUNDS=100 cargo test --release --test ftk kills_at_random`).
 fn rounds() -> usize {

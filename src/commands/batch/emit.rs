@@ -35,7 +35,7 @@ pub(super) fn write(
     emit: &EmitSettings,
     plan: &BatchPlan,
     runs: &[BatchRun],
-    (path, parts): (&Path, usize),
+    path: &Path,
     (place, offline): (DeviceName, bool),
     printer: &Printer,
 ) -> Result<Outcome> {
@@ -52,6 +52,7 @@ pub(super) fn write(
     }
     let stem = plan_path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
     let plain: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
+    let parts = runs.len();
     let memory = runs.iter().map(|run| memory(run, &plan.then, offline)).max().unwrap_or(UNKNOWN);
     let mut more = vec!["--device".to_owned(), place.to_string()];
     more.extend(offline.then(|| "--offline".to_owned()));

@@ -1,5 +1,6 @@
 //! Memory that runs share which train at the same time.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 /// Memory that runs share.
@@ -19,9 +20,10 @@ impl SharedMemory {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |held: &mut u64| *held > 0 && held.saturating_add(needs) > self.all;
         *self.given_back.wait_while(held, fits).unwrap_or_else(PoisonError::into_inner) += needs;
-        work();
+        let ended = catch_unwind(AssertUnwindSafe(work));
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) -= needs;
         self.given_back.notify_all();
+        ended.unwrap_or_else(|panic| resume_unwind(panic));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,8 +73,10 @@ impl Processes {
                     std::thread::sleep(BEAT);
                 }
             });
-            work();
+            let ended = catch_unwind(AssertUnwindSafe(work));
+            // Whoever watches is waited for, whatever became of the work.
             done.store(true, Ordering::Relaxed);
+            ended.unwrap_or_else(|panic| resume_unwind(panic));
         });
     }
 
