@@ -2,8 +2,7 @@
 
 use ftk_bases::Tokenizer;
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
-use ftk_proofs::outputs::Preferences;
-use ftk_proofs::{Case, Input, Output, Statement, Words};
+use ftk_proofs::{Case, Input, Statement, Words};
 use serde_json::{Value, json};
 
 /// Ids as text where the text gives them back, and nodes by name: the statement is about numbers.
@@ -57,20 +56,12 @@ impl<'a> StatedText<'a> {
     }
 }
 
-/// What the preferences of a statement amount to.
-fn preferences(statement: &Statement) -> Option<Preferences> {
-    Preferences::of(statement.cases.iter().filter_map(|case| match &case.output {
-        Output::Preference(preference) => Some(preference),
-        _ => None,
-    }))
-}
-
-/// The same in words.
+/// What the preferences of a statement amount to, in words.
 pub fn summary(statement: &Statement) -> Option<String> {
-    preferences(statement).map(|found| found.summary())
+    statement.preferences().map(|found| found.summary())
 }
 
 /// The same as JSON.
 pub fn summary_json(statement: &Statement) -> Value {
-    preferences(statement).map_or(Value::Null, |found| found.json())
+    statement.preferences().map_or(Value::Null, |found| found.json())
 }

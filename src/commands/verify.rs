@@ -10,7 +10,6 @@ use ftk_circuits::Digest;
 use ftk_gnn::score;
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_proofs::bundle::{PackedBundle, Proof};
-use ftk_proofs::disclosure::disclosed;
 use ftk_proofs::head::GraphBase;
 use ftk_proofs::hex::parse_digest;
 use ftk_proofs::limits::Limits;
@@ -18,10 +17,10 @@ use ftk_proofs::refusal::Refusal;
 use ftk_proofs::verdict::{Expectations, ExpectedInput, Missing, NOT_PROVED};
 use ftk_proofs::verifier::{Judged, Pending, Verifier};
 use ftk_proofs::{Case, Input, Kind, Logits, Output, Statement, rows_of};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::questions::{self, AskedOutput, InputSource};
-use super::stated::{StatedText, summary, summary_json};
+use super::stated::{StatedText, summary};
 use super::{Advice, Outcome, Question, nodes, on_day};
 use crate::cli::printer::Printer;
 use crate::prove::bundle::{self, BundleError, strangers};
@@ -475,70 +474,51 @@ fn doubt(missing: Missing) -> &'static str {
 }
 
 fn accepted(judged: &Judged, bundle: &Path, many: bool, shown: &StatedText, printer: &Printer) -> Outcome {
-    let Judged { verdict, statement, shapes, transcript, sealed, logits, graph, head } = judged;
-    let (word, outcome) = match verdict.is_valid() {
-        true => ("valid", Outcome::Done),
-        false => ("consistent", Outcome::Undecided),
-    };
-    let of = |decides: bool| -> Vec<&str> {
-        verdict.missing.iter().filter(|missing| missing.decides() == decides).map(|missing| doubt(*missing)).collect()
-    };
-    let (undecided, unexpected) = (of(true), of(false));
-    let disclosed = disclosed(statement, graph.as_ref(), shapes, sealed.then_some(*logits));
     let strangers = strangers(bundle);
     if many {
-        let why = undecided.first().map_or_else(String::new, |why| format!(": {why}"));
-        let summary = summary(statement).map_or_else(String::new, |summary| format!("; {summary}"));
+        let why = judged.missing(true).next().map_or_else(String::new, |missing| format!(": {}", doubt(missing)));
+        let summary = summary(&judged.statement).map_or_else(String::new, |summary| format!("; {summary}"));
         let others = strangers.iter().map(|stranger| format!("; also there: {stranger}")).collect::<String>();
-        let mode = if *sealed { "sealed" } else { "open" };
-        printer.line(&format!("{}: {word}, {mode}{why}{summary}{others}", bundle.display()));
+        let mode = if judged.sealed { "sealed" } else { "open" };
+        printer.line(&format!("{}: {}, {mode}{why}{summary}{others}", bundle.display(), judged.word()));
     } else {
-        printer.line(word);
-        printer.line(&format!("proved: whoever made this knows adapter {}", statement.adapter));
-        printer.line(&format!("  which, applied to base {},", statement.base));
-        if *head {
-            printer.line("  whose head is the one in the bundle,");
-        }
-        if let (Some(root), Some(graph)) = (statement.graph(), graph) {
-            printer.line(&format!("  on the graph of root {root}, of which {} nodes are opened,", graph.members()));
-        }
-        for case in &statement.cases {
-            printer.text(&format!("  {}", shown.claim(case)));
-        }
-        if let Some(summary) = summary(statement) {
-            printer.line(&format!("  over all pairs: {summary}"));
-        }
-        if !statement.context.is_empty() {
-            printer.line(&format!("  for context {:?}", String::from_utf8_lossy(&statement.context)));
-        }
-        if let Some(root) = transcript {
-            printer.line(&format!("said by whoever committed: its training transcript has root {root}"));
-        }
-        printer.line(NOT_PROVED);
-        printer.line(&format!("disclosed: {disclosed}"));
-        undecided.iter().for_each(|why| printer.line(&format!("undecided: {why}")));
-        unexpected.iter().for_each(|why| printer.line(&format!("not expected: {why}")));
-        strangers.iter().for_each(|stranger| printer.line(&format!("also there: {stranger}")));
+        tell(judged, &strangers, shown, printer);
     }
-    printer.object(&json!({
-        "bundle": bundle,
-        "verdict": word,
-        "undecided": undecided,
-        "not_expected": unexpected,
-        "adapter": statement.adapter.to_string(),
-        "base": statement.base.to_string(),
-        "transcript": transcript.map(|root| root.to_string()),
-        "context": String::from_utf8_lossy(&statement.context),
-        "graph": statement.graph().map(|root| root.to_string()),
-        "head_of_its_own": head,
-        "cases": statement.cases.iter().map(|case| shown.json(case)).collect::<Vec<_>>(),
-        "preferences": summary_json(statement),
-        "not_proved": NOT_PROVED,
-        "sealed": sealed,
-        "disclosed": disclosed,
-        "also_there": strangers,
-    }));
-    outcome
+    let mut object = Map::from_iter([("bundle".to_owned(), json!(bundle))]);
+    object.extend(judged.json(doubt, &|case| shown.json(case), &strangers));
+    printer.object(&Value::Object(object));
+    if judged.verdict.is_valid() { Outcome::Done } else { Outcome::Undecided }
+}
+
+/// Says what a bundle proves, and what not.
+fn tell(judged: &Judged, strangers: &[String], shown: &StatedText, printer: &Printer) {
+    let Judged { statement, transcript, graph, head, .. } = judged;
+    printer.line(judged.word());
+    printer.line(&format!("proved: whoever made this knows adapter {}", statement.adapter));
+    printer.line(&format!("  which, applied to base {},", statement.base));
+    if *head {
+        printer.line("  whose head is the one in the bundle,");
+    }
+    if let (Some(root), Some(graph)) = (statement.graph(), graph) {
+        printer.line(&format!("  on the graph of root {root}, of which {} nodes are opened,", graph.members()));
+    }
+    for case in &statement.cases {
+        printer.text(&format!("  {}", shown.claim(case)));
+    }
+    if let Some(summary) = summary(statement) {
+        printer.line(&format!("  over all pairs: {summary}"));
+    }
+    if !statement.context.is_empty() {
+        printer.line(&format!("  for context {:?}", String::from_utf8_lossy(&statement.context)));
+    }
+    if let Some(root) = transcript {
+        printer.line(&format!("said by whoever committed: its training transcript has root {root}"));
+    }
+    printer.line(NOT_PROVED);
+    printer.line(&format!("disclosed: {}", judged.disclosed()));
+    judged.missing(true).for_each(|missing| printer.line(&format!("undecided: {}", doubt(missing))));
+    judged.missing(false).for_each(|missing| printer.line(&format!("not expected: {}", doubt(missing))));
+    strangers.iter().for_each(|stranger| printer.line(&format!("also there: {stranger}")));
 }
 
 #[cfg(test)]

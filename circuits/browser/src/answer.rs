@@ -3,13 +3,10 @@
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_networks::texts::TokenIds;
 use ftk_proofs::bundle::{FILES, Files, PackedBundle};
-use ftk_proofs::disclosure::disclosed;
 use ftk_proofs::limits::Limits;
-use ftk_proofs::outputs::Preferences;
 use ftk_proofs::refusal::Refusal;
-use ftk_proofs::verdict::{Missing, NOT_PROVED};
-use ftk_proofs::verifier::Judged;
-use ftk_proofs::{Case, Input, Output, Words};
+use ftk_proofs::verdict::Missing;
+use ftk_proofs::{Case, Input, Words};
 use serde_json::{Value, json};
 
 use crate::asked::TypedExpectations;
@@ -68,7 +65,8 @@ fn judge(asked: &TypedExpectations, base: &NamedFiles<'_>, bundle: &NamedFiles<'
     }
     let (mut verifier, tokens) = base::verifier(base, limits).map_err(RefusedBundle::untold)?;
     let judged = verifier.verify(&files, &expectations)?;
-    Ok(accepted(&judged, &tokens, others.keys().copied().collect()))
+    let case = |stated: &Case| case(stated, judged.graph.as_ref(), &tokens);
+    Ok(Value::Object(judged.json(doubt, &case, &others.keys().collect::<Vec<_>>())))
 }
 
 /// What may be otherwise than whoever asks thinks.
@@ -83,34 +81,6 @@ fn doubt(missing: Missing) -> &'static str {
         Missing::Registration => "without a registration the committed entries may be no 16-bit integers",
         Missing::Context => "no context was expected: the proof may have been made for somebody else",
     }
-}
-
-fn accepted(judged: &Judged, tokens: &TokenIds, others: Vec<&str>) -> Value {
-    let Judged { verdict, statement, shapes, transcript, sealed, logits, graph, head } = judged;
-    let of = |decides: bool| -> Vec<&str> {
-        verdict.missing.iter().filter(|missing| missing.decides() == decides).map(|missing| doubt(*missing)).collect()
-    };
-    let preferences = Preferences::of(statement.cases.iter().filter_map(|case| match &case.output {
-        Output::Preference(preference) => Some(preference),
-        _ => None,
-    }));
-    json!({
-        "verdict": if verdict.is_valid() { "valid" } else { "consistent" },
-        "undecided": of(true),
-        "not_expected": of(false),
-        "adapter": statement.adapter.to_string(),
-        "base": statement.base.to_string(),
-        "transcript": transcript.map(|root| root.to_string()),
-        "context": String::from_utf8_lossy(&statement.context),
-        "graph": statement.graph().map(|root| root.to_string()),
-        "head_of_its_own": head,
-        "cases": statement.cases.iter().map(|stated| case(stated, graph.as_ref(), tokens)).collect::<Vec<_>>(),
-        "preferences": preferences.map_or(Value::Null, |found| found.json()),
-        "not_proved": NOT_PROVED,
-        "sealed": sealed,
-        "disclosed": disclosed(statement, graph.as_ref(), shapes, sealed.then_some(*logits)),
-        "also_there": others,
-    })
 }
 
 /// A case: what it claims in words, ids with what the vocabulary has for them, exact numbers.

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::bounds::{CaseError, MAX_CASES, MAX_CONTEXT, MAX_ROWS};
 use crate::inputs::Input;
-use crate::outputs::Output;
+use crate::outputs::{Output, Preferences};
 
 /// Everything public that a proof is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +117,14 @@ impl Case {
 }
 
 impl Statement {
+    /// What its preferences amount to together, if it has any.
+    pub fn preferences(&self) -> Option<Preferences> {
+        Preferences::of(self.cases.iter().filter_map(|case| match &case.output {
+            Output::Preference(preference) => Some(preference),
+            _ => None,
+        }))
+    }
+
     /// The graph that its nodes are of, if it is about nodes.
     pub fn graph(&self) -> Option<Digest> {
         self.cases.first().and_then(|case| case.input.graph())

@@ -11,9 +11,11 @@ use ftk_circuits::{
     StatementBytes, verify_all,
 };
 use ftk_networks::graphs::neighbourhood::{EXPANSION, Neighbourhood};
+use serde_json::{Map, Value, json};
 
 use crate::bundle::{Files, HEAD, PackedBundle, Proof};
 use crate::deadline::Deadline;
+use crate::disclosure::disclosed;
 use crate::fixed::PassError;
 use crate::fixed::plan::plan;
 use crate::head::{GraphBase, Tensors};
@@ -23,8 +25,8 @@ use crate::open_mode::{self, replayed};
 use crate::outputs::Output;
 use crate::refusal::{Refusal, Stage, timed};
 use crate::replay::{add_base, difference, rows_of};
-use crate::statement::Statement;
-use crate::verdict::{Expectations, Verdict, expected, undoubted};
+use crate::statement::{Case, Statement};
+use crate::verdict::{Expectations, Missing, NOT_PROVED, Verdict, expected, undoubted};
 
 /// A base as integers, with commitment keys and accepted registrations, which bundles share.
 #[derive(Debug)]
@@ -57,6 +59,53 @@ pub struct Judged {
     pub graph: Option<Neighbourhood>,
     /// Whether the head is one that the bundle brought, and not the base's.
     pub head: bool,
+}
+
+impl Judged {
+    /// The verdict in a word.
+    pub fn word(&self) -> &'static str {
+        if self.verdict.is_valid() { "valid" } else { "consistent" }
+    }
+
+    /// What is missing for it to be valid, or else what only was not expected.
+    pub fn missing(&self, decides: bool) -> impl Iterator<Item = Missing> {
+        self.verdict.missing.iter().copied().filter(move |missing| missing.decides() == decides)
+    }
+
+    /// What the bundle makes public, in words.
+    pub fn disclosed(&self) -> String {
+        disclosed(&self.statement, self.graph.as_ref(), &self.shapes, self.sealed.then_some(self.logits))
+    }
+
+    /// As JSON, with each doubt in the words of whoever asks, with cases as these show them, and with what lay beside the
+    /// bundle's files.
+    pub fn json(
+        &self,
+        doubt: fn(Missing) -> &'static str,
+        case: &dyn Fn(&Case) -> Value,
+        others: &[impl AsRef<str>],
+    ) -> Map<String, Value> {
+        let Self { statement, transcript, sealed, head, .. } = self;
+        let doubts = |decides| json!(self.missing(decides).map(doubt).collect::<Vec<_>>());
+        let entries = [
+            ("verdict", json!(self.word())),
+            ("undecided", doubts(true)),
+            ("not_expected", doubts(false)),
+            ("adapter", json!(statement.adapter.to_string())),
+            ("base", json!(statement.base.to_string())),
+            ("transcript", json!(transcript.map(|root| root.to_string()))),
+            ("context", json!(String::from_utf8_lossy(&statement.context))),
+            ("graph", json!(statement.graph().map(|root| root.to_string()))),
+            ("head_of_its_own", json!(head)),
+            ("cases", statement.cases.iter().map(case).collect()),
+            ("preferences", json!(statement.preferences().map(|found| found.json()))),
+            ("not_proved", json!(NOT_PROVED)),
+            ("sealed", json!(sealed)),
+            ("disclosed", json!(self.disclosed())),
+            ("also_there", others.iter().map(AsRef::as_ref).collect()),
+        ];
+        entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
 }
 
 impl Verifier {
