@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::error::TrainError;
 use super::record::{Done, Entry, First, Given, Leaf, Part, VERSION};
-use super::transcript::{self, Hex};
+use super::transcript::{self, Before, Hex};
 
 /// What there is to say of a party.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,22 +93,46 @@ fn shown(text: &str) -> Result<ShownRecord, String> {
     if begin == entries.len() {
         return Err("has no operation".to_owned());
     }
-    let root = |of: &[Entry], part: Part| {
-        let leaves = of.iter().filter_map(|entry| match entry {
-            Entry::Leaf(leaf) if leaf.part == part => Some(leaf.leaf.0),
-            _ => None,
-        });
-        transcript::root(leaves.collect())
-    };
-    let names = |of: &[Entry], part: Part| -> Vec<(String, Vec<u64>)> {
-        let leaves = of.iter().filter_map(|entry| match entry {
-            Entry::Leaf(leaf) if leaf.part == part => Some((leaf.name.clone(), leaf.shape.clone())),
-            _ => None,
-        });
-        leaves.collect()
-    };
     let (begins, middle) = entries.split_at(begin);
     let (middle, ends) = middle.split_at(middle.len() - end);
+    let parameters = begun(begins, &before)?;
+    let after = [
+        (Part::Gradient, claim.gradients),
+        (Part::Value, claim.after.values),
+        (Part::First, claim.after.first),
+        (Part::Second, claim.after.second),
+    ];
+    for (part, due) in after {
+        if root(ends, part) != due || names(ends, part) != parameters {
+            return Err("does not end with the gradients and the state that its transcript claims".to_owned());
+        }
+    }
+    linked(begins, middle, claim.rate)?;
+    optimised(&entries, parameters.len(), claim.step)?;
+    Ok(ShownRecord { first, entries })
+}
+
+/// Parameters by name, with their shapes.
+type NamedShapes = Vec<(String, Vec<u64>)>;
+
+fn leaves_of(of: &[Entry], part: Part) -> impl Iterator<Item = &Leaf> {
+    of.iter().filter_map(move |entry| match entry {
+        Entry::Leaf(leaf) if leaf.part == part => Some(leaf),
+        _ => None,
+    })
+}
+
+/// The root over what entries hold of a part of the state.
+fn root(of: &[Entry], part: Part) -> Hash {
+    transcript::root(leaves_of(of, part).map(|leaf| leaf.leaf.0).collect())
+}
+
+fn names(of: &[Entry], part: Part) -> NamedShapes {
+    leaves_of(of, part).map(|leaf| (leaf.name.clone(), leaf.shape.clone())).collect()
+}
+
+/// The parameters of the state before the step, which a record begins with.
+fn begun(begins: &[Entry], before: &Before) -> Result<NamedShapes, String> {
     let parameters = names(begins, Part::Value);
     let counts: Option<Vec<u64>> = parameters.iter().map(|(_, shape)| numbers(shape)).collect();
     let all = counts.as_ref().and_then(|counts| counts.iter().try_fold(0u64, |all, &count| all.checked_add(count)));
@@ -129,24 +153,18 @@ fn shown(text: &str) -> Result<ShownRecord, String> {
             return Err("does not begin with the state before the step".to_owned());
         }
     }
-    let after = [
-        (Part::Gradient, claim.gradients),
-        (Part::Value, claim.after.values),
-        (Part::First, claim.after.first),
-        (Part::Second, claim.after.second),
-    ];
-    for (part, due) in after {
-        if root(ends, part) != due || names(ends, part) != parameters {
-            return Err("does not end with the gradients and the state that its transcript claims".to_owned());
-        }
-    }
+    Ok(parameters)
+}
+
+/// Follows the operations between the two states: each has inputs that are there, and the optimiser's have this rate.
+fn linked(begins: &[Entry], operations: &[Entry], rate: u64) -> Result<(), String> {
     let tensor = |entry: &Entry| match entry {
         Entry::Leaf(leaf) => Some(leaf.tensor.0),
         _ => None,
     };
     let mut known: HashSet<Hash> = begins.iter().filter_map(tensor).collect();
-    for (at, entry) in middle.iter().enumerate() {
-        let line = begin + at + 2;
+    for (at, entry) in operations.iter().enumerate() {
+        let line = begins.len() + at + 2;
         match entry {
             Entry::Leaf(_) => return Err(format!("line {line}: a part of the state stands between operations")),
             Entry::Given(Given { given, tensor }) => {
@@ -159,8 +177,8 @@ fn shown(text: &str) -> Result<ShownRecord, String> {
                 if inputs.iter().any(|input| !known.contains(&input.0)) {
                     return Err(format!("line {line}: an input is no result of the lines before"));
                 }
-                if let Operation::AdamW { rate, .. } = operation
-                    && f64::from(*rate).to_bits() != claim.rate
+                if let Operation::AdamW { rate: own, .. } = operation
+                    && f64::from(*own).to_bits() != rate
                 {
                     return Err(format!("line {line}: the learning rate is not the one that its transcript claims"));
                 }
@@ -168,8 +186,7 @@ fn shown(text: &str) -> Result<ShownRecord, String> {
             }
         }
     }
-    optimised(&entries, parameters.len(), claim.step)?;
-    Ok(ShownRecord { first, entries })
+    Ok(())
 }
 
 /// Follows the gradients and the state through the optimiser, whose operations are known without the recipe: a mean for

@@ -12,7 +12,7 @@ use ftk_recipes::{Run, Session};
 
 pub(super) use self::content::START;
 pub use self::content::{StepRecord, Transcript, TranscriptEnd, TranscriptHead};
-pub(super) use self::lines::{Around, Hex};
+pub(super) use self::lines::{Around, Before, Hex};
 use self::lines::{EndLine, Line};
 pub use self::read::{Malformed, read};
 pub use self::tree::Roots;

@@ -7,7 +7,7 @@ use candle_core::{DType, Device};
 use ftk_adapters::{atomic, peft};
 use ftk_gnn::measures::NamedFigures;
 use ftk_gnn::online::{FeedbackStream, Foresight};
-use ftk_recipes::{Recipe, Schedule};
+use ftk_recipes::{Recipe, Run, Schedule};
 use serde_json::{Map, Value, json};
 
 use super::super::card::Card;
@@ -62,31 +62,11 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     if written.is_empty() {
         follower.write(HEADER)?;
     }
-    let began = said.len();
+    let (began, steps_before) = (said.len(), follower.steps());
     let stop = StopSignal::listen().context("cannot listen for signals")?;
-    let (batch, steps_before) = (recipe.run.batch, follower.steps());
-    let mut work = printer.advance("ratings");
-    let mut stopped = false;
-    while said.len() < stream.count() && !stopped {
-        let moment = stream.moment(said.len());
-        let foreseen = stream.foresee(moment.clone())?;
-        let lines: String = moment.clone().zip(&foreseen).map(|(at, it)| line(&stream, at, it)).collect();
-        follower.write(&lines)?;
-        // What is kept is what the file says, so that a run in two parts has the figures of one.
-        said.extend(foreseen.iter().map(rounded));
-        while (follower.steps() + 1) * batch <= said.len() {
-            follower.learn(stream.rows(follower.steps(), batch))?;
-            let every = recipe.run.save_every;
-            if every > 0 && follower.steps().is_multiple_of(every) && (follower.steps() + 1) * batch > said.len() {
-                follower.keep()?;
-            }
-        }
-        work.to(said.len() - began, stream.count() - began);
-        stopped = stop.asked(printer);
-    }
-    work.finish();
+    learn(&stream, &mut follower, &recipe.run, &mut said, &stop, printer)?;
     follower.keep()?;
-    if stopped && said.len() < stream.count() {
+    if said.len() < stream.count() {
         let done = format!("stopped after {} of {} ratings", said.len(), stream.count());
         printer.note(&format!("{done}; go on with the same command and --resume"));
         return Ok(Outcome::Stopped(stop.code()));
@@ -101,24 +81,69 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         ("steps", follower.steps()),
         ("new_steps", follower.steps() - steps_before),
     ];
-    counts.iter().for_each(|(name, value)| printer.line(&format!("{name}\t{value}")));
     let figures = |of: fn(&Foresight) -> [f64; 2]| stream.figures(&said.iter().map(of).collect::<Vec<_>>());
     let (learning, start) = (figures(|it| it.learning), figures(|it| it.start));
-    for (name, figures) in [("", &learning), ("start_", &start)] {
+    export(&recipe, &stream, &learning)?;
+    tell(out, &counts, [&learning, &start], &stream, printer);
+    Ok(Outcome::Done)
+}
+
+/// Says of all ratings that are left what is foreseen, and learns from them, until it is asked to stop.
+fn learn(
+    stream: &FeedbackStream,
+    follower: &mut Follower<'_>,
+    run: &Run,
+    said: &mut Vec<Foresight>,
+    stop: &StopSignal,
+    printer: &Printer,
+) -> Result<()> {
+    let began = said.len();
+    let mut work = printer.advance("ratings");
+    while said.len() < stream.count() {
+        let moment = stream.moment(said.len());
+        let foreseen = stream.foresee(moment.clone())?;
+        let lines: String = moment.clone().zip(&foreseen).map(|(at, it)| line(stream, at, it)).collect();
+        follower.write(&lines)?;
+        // What is kept is what the file says, so that a run in two parts has the figures of one.
+        said.extend(foreseen.iter().map(rounded));
+        while (follower.steps() + 1) * run.batch <= said.len() {
+            follower.learn(stream.rows(follower.steps(), run.batch))?;
+            let kept = run.save_every > 0 && follower.steps().is_multiple_of(run.save_every);
+            if kept && (follower.steps() + 1) * run.batch > said.len() {
+                follower.keep()?;
+            }
+        }
+        work.to(said.len() - began, stream.count() - began);
+        if stop.asked(printer) {
+            break;
+        }
+    }
+    work.finish();
+    Ok(())
+}
+
+/// Prints what came of it: counts, figures of what was learnt and of what it began with.
+fn tell(
+    out: &Path,
+    counts: &[(&str, usize)],
+    [learning, start]: [&NamedFigures; 2],
+    stream: &FeedbackStream,
+    printer: &Printer,
+) {
+    counts.iter().for_each(|(name, value)| printer.line(&format!("{name}\t{value}")));
+    for (name, figures) in [("", learning), ("start_", start)] {
         figures.iter().for_each(|(figure, value)| printer.line(&format!("{name}{figure}\t{value:.4}")));
     }
     let digest = stream.after().digest().to_hex().to_string();
     printer.line(&format!("digest\t{digest}"));
-    export(&recipe, &stream, &learning)?;
     printer.note(&format!("wrote {}", out.display()));
     let named = |figures: &NamedFigures| -> Value {
         Value::Object(figures.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect())
     };
     let counts: Map<String, Value> = counts.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
     printer.object(&json!({
-        "out": out, "counts": counts, "figures": named(&learning), "start_figures": named(&start), "digest": digest,
+        "out": out, "counts": counts, "figures": named(learning), "start_figures": named(start), "digest": digest,
     }));
-    Ok(Outcome::Done)
 }
 
 /// Refuses what only a run with an end looks at.
