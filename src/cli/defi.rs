@@ -38,7 +38,8 @@ pub struct DefiImportArgs {
     /// Files of one format, plain or gzip
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// Their format, where it cannot be told: klines, bars, trades, agg-trades, prints, pool-minutes, pool-events
+    /// Their format, where it cannot be told: klines, bars, trades, agg-trades, prints, pool-minutes, pool-swaps,
+    /// pool-events, orca-swaps
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
     /// The market file to write

@@ -5,6 +5,7 @@
 mod canonical;
 mod cells;
 mod detect;
+mod orca;
 mod positions;
 mod rows;
 mod text;
@@ -16,6 +17,7 @@ pub use self::canonical::{MarketDigest, digest, read, rows, write};
 use self::cells::Clock;
 pub use self::cells::date;
 pub use self::detect::MarketFormat;
+use self::orca::OrcaSwaps;
 pub use self::positions::{OwnedPosition, PositionMoment, positions};
 use self::text::text;
 use super::DefiError;
@@ -38,6 +40,8 @@ pub struct ImportedMarket {
     pub zero: usize,
     /// Rows that say nothing about price or liquidity (collections of fees).
     pub silent: usize,
+    /// What providers get of what is paid into a pool, in millionths, where the files say it.
+    pub fee: Option<u32>,
     /// Sizes with more than eight decimals, cut to those.
     pub rounded: usize,
     /// Where rows are missing; of bars and minutes only.
@@ -61,7 +65,19 @@ pub fn import(paths: &[PathBuf], format: Option<MarketFormat>) -> Result<Importe
             let message = format!("is {}, the files before it are {}", detected.name(), first.name());
             return Err(DefiError::Format { path: path.clone(), message });
         }
-        let (market, [silent, rounded]) = rows::read(path, &text, detected, &mut Clock::default())?;
+        let clock = &mut Clock::default();
+        let (market, [silent, rounded], fee) = if detected == MarketFormat::OrcaSwaps {
+            let OrcaSwaps { events, silent, fee } = orca::read(path, text.trim_start_matches('\u{feff}'), clock)?;
+            (Market::Events(events), [silent, 0], Some(fee))
+        } else {
+            let (market, odd) = rows::read(path, &text, detected, clock)?;
+            (market, odd, None)
+        };
+        if let Some(first) = found.as_ref().map(|import| import.fee).filter(|&first| first != fee) {
+            let say = |fee: Option<u32>| fee.map_or("none".to_owned(), |fee| format!("{fee} millionths"));
+            let message = format!("pays providers {}, the files before it {}", say(fee), say(first));
+            return Err(DefiError::Contents { path: path.clone(), message });
+        }
         let read = market.rows() + silent;
         match &mut found {
             None => {
@@ -74,6 +90,7 @@ pub fn import(paths: &[PathBuf], format: Option<MarketFormat>) -> Result<Importe
                     duplicates,
                     zero,
                     silent,
+                    fee,
                     rounded,
                     gaps,
                 });

@@ -34,7 +34,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     writable(&settings.out)?;
     let import = defi::import(&settings.files, format.transpose()?)?;
     let digest = defi::write(&settings.out, &import.market)?;
-    let ImportedMarket { market, format, read, unordered, duplicates, zero, silent, rounded, gaps } = &import;
+    let ImportedMarket { market, format, read, unordered, duplicates, zero, silent, fee, rounded, gaps } = &import;
     let rows = market.rows();
     let (from, to) = (defi::date(market.time(0)), defi::date(market.time(rows - 1)));
     let share = *zero as f64 / rows as f64;
@@ -44,8 +44,13 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         "{read} read, {duplicates} duplicates left out, {unordered} out of order, {:.1} % with nothing traded",
         100.0 * share
     ));
-    if *silent > 0 {
+    if *silent > 0 && *format == MarketFormat::OrcaSwaps {
+        printer.note(&format!("{silent} swaps left out at the beginning, too small to tell what liquidity they found"));
+    } else if *silent > 0 {
         printer.note(&format!("{silent} collections of fees left out"));
+    }
+    if let Some(fee) = fee {
+        printer.note(&format!("providers were paid {fee} millionths of what was paid in: the fee of a plan"));
     }
     if *format == MarketFormat::Prints && market.is_all_bought() {
         let how = "a sale has a negative size, or a column side that says sell";
@@ -76,6 +81,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         "zero_volume_share": share,
         "left_out": silent,
         "rounded": rounded,
+        "fee": fee,
         "gaps": gaps.map(|gaps| json!({
             "step_us": gaps.step, "count": gaps.count, "missing": gaps.missing, "longest_us": gaps.longest,
         })),

@@ -248,6 +248,14 @@ fn markets() -> Vec<(MarketFormat, Vec<u8>)> {
                 .to_owned(),
         ),
         (
+            MarketFormat::OrcaSwaps,
+            "slot,tx_index,log_index,time,whirlpool,a_to_b,pre_sqrt_price,post_sqrt_price,input_amount,output_amount,\
+             lp_fee,protocol_fee\n\
+             7,0,1,1704412811,P,true,18446744073709551616,18428297329635842064,1000501,999000,436,64\n\
+             7,0,2,1704412811,P,false,18428297329635842064,18446744073709551616,999500,999000,436,64"
+                .to_owned(),
+        ),
+        (
             MarketFormat::PoolEvents,
             "block_number,block_timestamp,tx_type,transaction_hash,pool_tx_index,pool_log_index,proxy_log_index,\
              sender,receipt,amount0,amount1,total_liquidity,total_liquidity_delta,sqrtPriceX96,current_tick,\

@@ -26,11 +26,13 @@ pub enum MarketFormat {
     PoolEvents,
     /// Swaps of a pool, as Dune decodes them.
     PoolSwaps,
+    /// Swaps of one of Orca's pools: its program's events `Traded`.
+    OrcaSwaps,
 }
 
 impl MarketFormat {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Klines,
         Self::Bars,
         Self::Trades,
@@ -39,6 +41,7 @@ impl MarketFormat {
         Self::PoolMinutes,
         Self::PoolEvents,
         Self::PoolSwaps,
+        Self::OrcaSwaps,
     ];
 
     /// Its name on the command line.
@@ -52,6 +55,7 @@ impl MarketFormat {
             Self::PoolMinutes => "pool-minutes",
             Self::PoolEvents => "pool-events",
             Self::PoolSwaps => "pool-swaps",
+            Self::OrcaSwaps => "orca-swaps",
         }
     }
 
@@ -138,6 +142,20 @@ impl MarketFormat {
                 (&["sqrtpricex96"], 6),
                 (&["tick"], 7),
             ],
+            Self::OrcaSwaps => &[
+                (&["slot", "block_slot", "evt_block_slot"], 0),
+                (&["tx_index", "transaction_index", "evt_tx_index"], 1),
+                (&["inner_instruction_index", "instruction_index", "evt_inner_instruction_index", "log_index"], 2),
+                (&["block_time", "blocktime", "evt_block_time", "timestamp", "time"], 3),
+                (&["whirlpool"], 4),
+                (&["a_to_b", "atob"], 5),
+                (&["pre_sqrt_price", "presqrtprice"], 6),
+                (&["post_sqrt_price", "postsqrtprice"], 7),
+                (&["input_amount", "inputamount"], 8),
+                (&["output_amount", "outputamount"], 9),
+                (&["lp_fee", "lpfee"], 10),
+                (&["protocol_fee", "protocolfee"], 11),
+            ],
         }
     }
 
@@ -207,18 +225,27 @@ pub(super) fn header(text: &str) -> Option<Vec<String>> {
     first.first().is_some_and(names).then(|| first.iter().map(|cell| cell.to_ascii_lowercase()).collect())
 }
 
+/// A bin pays at one price, and what it holds is in no event of a swap.
+const BINS: &str = "events of a pool of bins (Meteora), which do not say what liquidity the bins held, and whose fees \
+                    vary; as timestamp, price, size its swaps are trades, for a quoter";
+
 /// What a file is, of those that people bring and that say too little for the simulation, by its columns.
 fn foreign(header: &[String]) -> Option<&'static str> {
     let has = |names: &[&str]| names.iter().all(|name| header.iter().any(|cell| cell == name));
-    let known: [(&[&str], &str); 6] = [
+    let known: [(&[&str], &str); 8] = [
         (&["periodstartunix"], "hours or days of a pool from a subgraph, which do not say which way the price went"),
         (
             &["amount0", "amount1", "sqrtpricex96", "logindex"],
             "swaps from a subgraph, which do not say what liquidity they found; Dune's or a node's events do",
         ),
-        (&["whirlpool"], "events of Orca's pools, whose prices are of another form (Q64.64)"),
-        (&["lb_pair"], "events of Meteora's pools of bins, whose fees vary"),
-        (&["bin_id"], "events of a pool of bins, whose fees vary"),
+        (
+            &["whirlpool"],
+            "events of Orca's pools that are not, or lack columns of, its program's Traded with slot and places in it",
+        ),
+        (&["account_whirlpool"], "calls of Orca's program, which do not say what came of them; its events Traded do"),
+        (&["lb_pair"], BINS),
+        (&["lbpair"], BINS),
+        (&["bin_id"], BINS),
         (&["amount_usd", "token_bought_symbol"], "trades over several pools, which do not say what pool they found"),
     ];
     known.into_iter().find(|(names, _)| has(names)).map(|(_, what)| what)

@@ -246,7 +246,7 @@ pub(super) fn read(
         MarketFormat::Klines | MarketFormat::Bars => Market::Bars(Vec::new()),
         MarketFormat::Trades | MarketFormat::AggTrades | MarketFormat::Prints => Market::Trades(Vec::new()),
         MarketFormat::PoolMinutes => Market::Minutes(Vec::new()),
-        MarketFormat::PoolEvents | MarketFormat::PoolSwaps => Market::Events(Vec::new()),
+        MarketFormat::PoolEvents | MarketFormat::PoolSwaps | MarketFormat::OrcaSwaps => Market::Events(Vec::new()),
     };
     let mut silent = 0;
     let mut of: Option<Vec<&str>> = None;

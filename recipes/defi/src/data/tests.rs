@@ -247,8 +247,10 @@ fn files_that_say_too_little_are_refused_by_what_they_are() {
         ("periodStartUnix,open,high,low,close,tick,liquidity,volumeUSD", "hours or days of a pool from a subgraph"),
         ("id,timestamp,amount0,amount1,sqrtPriceX96,tick,logIndex", "swaps from a subgraph"),
         ("signature,blockTime,whirlpool,a_to_b,amount_in,amount_out,post_sqrt_price", "events of Orca's pools"),
-        ("signature,block_time,lb_pair,start_bin_id,end_bin_id,amount_in", "events of Meteora's pools of bins"),
-        ("timestamp,bin_id,amount_x,amount_y", "events of a pool of bins"),
+        ("call_block_time,account_whirlpool,amount,aToB,sqrtPriceLimit", "calls of Orca's program"),
+        ("signature,block_time,lb_pair,start_bin_id,end_bin_id,amount_in", "events of a pool of bins (Meteora)"),
+        ("evt_block_time,lbPair,startBinId,endBinId,amountIn,amountOut,feeBps", "events of a pool of bins (Meteora)"),
+        ("timestamp,bin_id,amount_x,amount_y", "events of a pool of bins (Meteora)"),
         ("block_time,project,token_bought_symbol,token_sold_symbol,amount_usd", "trades over several pools"),
     ] {
         let error = imported(&format!("{header}\n")).unwrap_err();
