@@ -148,6 +148,7 @@ fn make(folder: &Path, shape: &Shape) {
         times: Vec::new(),
         edges,
         carries: Carries::default(),
+        held_out: Default::default(),
     };
     write("g.graph", graph.to_bytes());
 }

@@ -139,7 +139,7 @@ pub enum Objective {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// As the graph's file says.
+    /// As the graph's file says, of nodes or (objective `links`) of edges.
     Given,
     /// Twenty nodes of each class, the next 500, the last 1000 (Yang et al. 2016).
     Planetoid,

@@ -95,7 +95,7 @@ pub(super) struct AblateArgs {
 
 #[derive(Args)]
 pub(super) struct GnnImportArgs {
-    /// Table of edges (.csv, .csv.gz, .parquet): src, dst, and weight and time where known
+    /// Table of edges (.csv, .csv.gz, .parquet): src, dst, and weight, time and split where known
     #[arg(long, value_name = "FILE", required_unless_present = "path")]
     edges: Option<PathBuf>,
     /// Table of nodes: id, features, and y, split and time where known

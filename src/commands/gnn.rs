@@ -104,6 +104,7 @@ pub fn import(settings: &ImportSettings, printer: &Printer) -> Result<Outcome> {
             "out_of_order": found.out_of_order,
             "isolated": found.isolated,
             "unlabelled": found.unlabelled,
+            "known": found.known,
         },
     }));
     Ok(Outcome::Done)

@@ -1,6 +1,7 @@
 //! The one file every graph becomes: its bytes, its digest, and the Merkle root its nodes hang from.
 //! The format is written down in `recipes/gnn/README.md`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,6 +52,14 @@ impl Graph {
                 out.f64(edge.time);
             }
         }
+        if !self.held_out.is_empty() {
+            out.u32(self.held_out.len() as u32);
+            for (&(a, b), &part) in &self.held_out {
+                out.u32(a);
+                out.u32(b);
+                out.u8(part as u8);
+            }
+        }
         out.0
     }
 
@@ -72,9 +81,6 @@ impl Graph {
     fn parse(mut input: ByteReader<'_>) -> Result<Self, BrokenBytes> {
         let flags = input.u8()?;
         let has = |bit: u8| flags >> bit & 1 == 1;
-        if flags >> 7 != 0 {
-            return Err(BrokenBytes("an unknown flag"));
-        }
         let (nodes, width) = (input.u32()? as usize, input.u32()? as usize);
         let count = input.count(4)?;
         let classes = (0..count).map(|_| input.text()).collect::<Result<_, _>>()?;
@@ -112,8 +118,14 @@ impl Graph {
             let time = if carries.time { input.f64()? } else { 0.0 };
             edges.push(Edge { source, target, weight, time });
         }
+        let mut held_out = BTreeMap::new();
+        for _ in 0..if has(7) { input.count(9)? } else { 0 } {
+            let pair = (input.u32()?, input.u32()?);
+            let part = [NodeSplit::Validation, NodeSplit::Test].get(usize::from(input.u8()?).wrapping_sub(2)).copied();
+            held_out.insert(pair, part.ok_or(BrokenBytes("an unknown part of the split"))?);
+        }
         input.end()?;
-        Ok(Self { names, nodes, features, labels, classes, parts, times, edges, carries })
+        Ok(Self { names, nodes, features, labels, classes, parts, times, edges, carries, held_out })
     }
 
     /// BLAKE3 of the canonical bytes.
@@ -131,6 +143,7 @@ impl Graph {
             weight,
             time,
             direction,
+            !self.held_out.is_empty(),
         ];
         set.into_iter().enumerate().map(|(bit, set)| u8::from(set) << bit).sum()
     }
@@ -215,15 +228,14 @@ mod tests {
             times: vec![1.0, 2.5, 3.0, 4.0, 5.0],
             edges: vec![edge(0, 1, -3.0, 7.0), edge(1, 0, 2.0, 1.0), edge(1, 2, 0.5, 2.0), edge(1, 2, 0.5, 9.0)],
             carries: Carries { weight: true, time: true, direction: true },
+            held_out: [((0, 1), NodeSplit::Test), ((1, 2), NodeSplit::Validation)].into(),
         };
         Graph::new(Path::new("g"), graph).unwrap().0
     }
 
     fn plain() -> Graph {
         let edges = vec![Edge { source: 0, target: 1, weight: 1.0, time: 0.0 }];
-        let (features, carries) = (None, Carries::default());
-        let (labels, classes, parts, times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Graph { names: None, nodes: 2, features, labels, classes, parts, times, edges, carries }
+        Graph { nodes: 2, edges, ..Graph::empty() }
     }
 
     #[test]

@@ -37,6 +37,13 @@ pub struct Edge {
     pub time: f64,
 }
 
+impl Edge {
+    /// Its nodes, the smaller first: to know one edge between two nodes is to know that they are joined.
+    pub fn pair(&self) -> (u32, u32) {
+        (self.source.min(self.target), self.source.max(self.target))
+    }
+}
+
 /// Nodes and edges.
 #[derive(Clone, Debug)]
 pub struct Graph {
@@ -58,6 +65,9 @@ pub struct Graph {
     pub edges: Vec<Edge>,
     /// What edges carry.
     pub carries: Carries,
+    /// Pairs whose edges are validated or tested on, as the file says it, the smaller node first; empty where it says
+    /// nothing of edges.
+    pub held_out: BTreeMap<(u32, u32), NodeSplit>,
 }
 
 /// What an import found and did.
@@ -76,6 +86,8 @@ pub struct ImportFindings {
     pub isolated: usize,
     /// Nodes without a class in a graph that has classes.
     pub unlabelled: usize,
+    /// Edges to validate or test on whose nodes an edge of an earlier part joins: all of a pair are of that part.
+    pub known: usize,
 }
 
 /// Seconds since 1970 of a moment after the year 5000: times from here on are in a smaller unit.
@@ -94,6 +106,7 @@ impl Graph {
             times: Vec::new(),
             edges: Vec::new(),
             carries: Carries::default(),
+            held_out: BTreeMap::new(),
         }
     }
 
@@ -186,6 +199,12 @@ impl Graph {
             }
             graph.put_in_order();
         }
+        if !graph.held_out.is_empty() {
+            let joined: BTreeSet<(u32, u32)> = graph.edges.iter().map(Edge::pair).collect();
+            if let Some((a, b)) = graph.held_out.keys().find(|pair| !joined.contains(*pair)) {
+                return wrong(format!("a pair is held out that no edge joins: {a} and {b}"));
+            }
+        }
         let mut met = vec![false; n];
         for edge in &graph.edges {
             (met[edge.source as usize], met[edge.target as usize]) = (true, true);
@@ -214,6 +233,25 @@ impl Graph {
     /// The node of each name; names are spelt as [`spelt`] has them.
     pub fn numbers(&self) -> BTreeMap<String, u32> {
         (0..self.nodes).map(|node| (self.name(node), node as u32)).collect()
+    }
+
+    /// Says of its edges, in their order, what they are for. All edges between two nodes are of one part, the earliest
+    /// that one of them has; of how many that is another than theirs.
+    pub(super) fn hold_out(&mut self, parts: &[NodeSplit]) -> usize {
+        let mut of: BTreeMap<(u32, u32), NodeSplit> = BTreeMap::new();
+        for (edge, &part) in self.edges.iter().zip(parts) {
+            let first = of.entry(edge.pair()).or_insert(part);
+            *first = part.min(*first);
+        }
+        let other = self.edges.iter().zip(parts).filter(|(edge, part)| of[&edge.pair()] != **part).count();
+        of.retain(|(a, b), part| a != b && *part > NodeSplit::Train);
+        self.held_out = of;
+        other
+    }
+
+    /// Whether an edge is one to validate or test on, as the file says it.
+    pub(super) fn holds_out(&self, edge: &Edge) -> bool {
+        self.held_out.contains_key(&edge.pair())
     }
 
     /// Whether anything in it says when it came to be.
@@ -327,9 +365,7 @@ pub(super) mod tests {
     }
 
     pub(in super::super) fn graph(nodes: usize, edges: Vec<Edge>) -> Graph {
-        let carries = Carries::default();
-        let (labels, classes, parts, times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Graph { names: None, nodes, features: None, labels, classes, parts, times, edges, carries }
+        Graph { nodes, edges, ..Graph::empty() }
     }
 
     fn new(graph: Graph) -> Result<(Graph, ImportFindings), String> {

@@ -127,22 +127,27 @@ fn of_tables(nodes: Option<Table>, edges: Table, directed: bool) -> Result<(Grap
         node_table(&table, &mut names, &mut graph)?;
     }
     let path = edges.path().to_owned();
-    let (all, carries, merged) = edge_table(edges, directed, &mut names, closed)?;
-    (graph.edges, graph.carries) = (all, carries);
+    let EdgeTable { edges, carries, merged, parts } = edge_table(edges, directed, &mut names, closed)?;
+    (graph.edges, graph.carries) = (edges, carries);
+    let known = graph.hold_out(&parts);
     graph.nodes = names.order.len();
     graph.names = Some(names.order);
     let (graph, found) = Graph::new(&path, graph)?;
-    Ok((graph, ImportFindings { merged, ..found }))
+    Ok((graph, ImportFindings { merged, known, ..found }))
 }
 
-/// The edges of a table, what they carry, and how many became the same as another by the rounding of their weights; ends that are not among the names yet are added to them, or refused where
-/// all names are known.
-fn edge_table(
-    mut table: Table,
-    directed: bool,
-    names: &mut Names,
-    closed: bool,
-) -> Result<(Vec<Edge>, Carries, usize), GraphError> {
+/// What a table says of edges.
+struct EdgeTable {
+    edges: Vec<Edge>,
+    carries: Carries,
+    /// How many became the same as another by the rounding of their weights.
+    merged: usize,
+    /// What each is for; empty where the table does not say.
+    parts: Vec<NodeSplit>,
+}
+
+/// The edges of a table; ends that are not among the names yet are added to them, or refused where all names are known.
+fn edge_table(mut table: Table, directed: bool, names: &mut Names, closed: bool) -> Result<EdgeTable, GraphError> {
     let edges = table.path().to_owned();
     let edges = edges.as_path();
     if table.columns.iter().all(|name| name.parse::<f64>().is_ok()) {
@@ -167,18 +172,18 @@ fn edge_table(
             .ok_or_else(|| missing().hinted("name the columns src, dst, and weight and time if there are any"))
     };
     let (source, target) = (need(&SOURCE, "source")?, need(&TARGET, "target")?);
-    let (weight, time) = (table.only(&WEIGHT)?, table.only(&TIME)?);
-    let known = [Some(source), Some(target), weight, time];
+    let (weight, time, split) = (table.only(&WEIGHT)?, table.only(&TIME)?, table.only(&SPLIT)?);
+    let known = [Some(source), Some(target), weight, time, split];
     if let Some(other) = (0..table.columns.len()).find(|at| !known.contains(&Some(*at))) {
         let error = GraphError::at(edges, ":1", format!("a column that is not understood: {}", table.columns[other]));
-        return Err(error.hinted("edges have the columns src, dst, weight and time; leave out others"));
+        return Err(error.hinted("edges have the columns src, dst, weight, time and split; leave out others"));
     }
     let carries = Carries {
         weight: weight.is_some(),
         time: time.is_some(),
         direction: directed || weight.is_some() || time.is_some(),
     };
-    let (mut all, mut dated) = (Vec::new(), None);
+    let (mut all, mut parts, mut dated) = (Vec::new(), Vec::new(), None);
     // Of weights that 32 bits do not hold: which of them was the first to be rounded so.
     let mut rounded: BTreeMap<(u32, u32, u64, u32), String> = BTreeMap::new();
     let mut merged = 0;
@@ -199,9 +204,15 @@ fn edge_table(
             let key = (source, target, time.to_bits(), weight.to_bits());
             merged += usize::from(rounded.entry(key).or_insert_with(|| text.to_owned()) != text);
         }
+        if let Some(split) = split {
+            match part(&table, row, split)? {
+                NodeSplit::None => return Err(table.wrong(row, split, "must be train, val or test")),
+                part => parts.push(part),
+            }
+        }
         all.push(Edge { source, target, weight, time });
     }
-    Ok((all, carries, merged))
+    Ok(EdgeTable { edges: all, carries, merged, parts })
 }
 
 /// A graph with the ratings of further tables, by those who are in it and by whoever comes; of the graph nothing but
@@ -216,7 +227,11 @@ pub fn with_later(graph: &Graph, files: &[PathBuf]) -> Result<Graph, GraphError>
     let last = graph.edges.iter().map(|edge| edge.time).fold(f64::NEG_INFINITY, f64::max);
     let mut all = Graph { edges: graph.edges.clone(), carries: graph.carries, ..Graph::empty() };
     for path in files {
-        let (edges, carries, _) = edge_table(Table::read(path, HeaderLine::Names)?, true, &mut names, false)?;
+        let EdgeTable { edges, carries, parts, .. } =
+            edge_table(Table::read(path, HeaderLine::Names)?, true, &mut names, false)?;
+        if !parts.is_empty() {
+            return Err(GraphError::at(path, ":1", "ratings as they come are of no part: split"));
+        }
         if !carries.weight || !carries.time {
             let error = GraphError::at(path, ":1", "ratings need a column rating and a column time");
             return Err(error.hinted("name the columns src, dst, rating and time"));
@@ -671,11 +686,10 @@ mod tests {
         let error = import(&Origin::Path(place.path().to_owned())).unwrap_err().to_string();
         assert!(error.ends_with("split: holds several splits: random, time"), "{error}");
         std::fs::remove_dir(&second).unwrap();
-        // Of links, as `torch.save` writes it.
-        let pickled = place.path().join("split/time/train.pt");
+        let pickled = place.path().join("split/time/split_dict.pt");
         std::fs::write(&pickled, b"PK").unwrap();
         let error = import(&Origin::Path(place.path().to_owned())).unwrap_err().to_string();
-        assert!(error.ends_with("split/time: holds what is not read of a split: train.pt"), "{error}");
+        assert!(error.ends_with("split/time: holds what is not read of a split: split_dict.pt"), "{error}");
         std::fs::remove_file(&pickled).unwrap();
         let error = refused("edge-feat.csv.gz", &gz("1\n2\n"));
         assert!(error.ends_with("raw: holds what is not read of such a folder: edge-feat.csv.gz"), "{error}");

@@ -24,6 +24,7 @@ mod npz;
 mod ogb;
 pub mod online;
 mod opened;
+mod pickle;
 pub mod profile;
 pub mod rule;
 pub mod sample;

@@ -83,7 +83,8 @@ impl LinkSession {
             (edges, none)
         });
         if rows.is_empty() || held_out[1].0.is_empty() {
-            return Err(GraphError::unfit("too few edges to learn from", "look at gnn.shares"));
+            let hint = "look at gnn.shares, or at the split that the file gives";
+            return Err(GraphError::unfit("too few edges to learn from or to test on", hint));
         }
         Ok(Self { model, seen, rows, held_out, seed, directed: graph.carries.direction })
     }

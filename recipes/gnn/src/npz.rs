@@ -85,7 +85,7 @@ fn number(bytes: &[u8], at: usize, width: usize) -> Option<u64> {
 }
 
 /// Names and contents of an archive's files.
-fn entries(path: &Path, bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>, GraphError> {
+pub(super) fn entries(path: &Path, bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>, GraphError> {
     let broken = || GraphError::malformed(path, "not a zip archive, or a damaged one");
     // The end of the central directory stands before a comment of at most 2^16 bytes.
     let from = bytes.len().saturating_sub((1 << 16) + 22);
@@ -154,14 +154,22 @@ fn array(path: &Path, name: &str, bytes: &[u8]) -> Result<Array, GraphError> {
     let shape = after("shape").and_then(|rest| rest.strip_prefix('(')?.split_once(')')).ok_or_else(broken)?.0;
     let shape = shape.split(',').map(str::trim).filter(|length| !length.is_empty());
     let shape: Vec<usize> = shape.map(|length| length.parse().map_err(|_| broken())).collect::<Result<_, _>>()?;
+    filled(kind, shape, by_columns, &bytes[end.unwrap_or(0)..]).map_err(wrong)
+}
+
+/// An array of a kind (`<f4`) and a shape from its bytes.
+///
+/// # Errors
+/// A kind that is not read, a shape that its bytes do not have.
+pub fn filled(kind: &str, shape: Vec<usize>, by_columns: bool, data: &[u8]) -> Result<Array, String> {
+    let broken = || "not a NumPy array, or a damaged one".to_owned();
     let count = shape.iter().try_fold(1usize, |count, &length| count.checked_mul(length)).ok_or_else(broken)?;
-    let data = &bytes[end.unwrap_or(0)..];
     let width = match kind {
         "<f8" | "<i8" | "<u8" => 8,
         "<f4" | "<i4" | "<u4" => 4,
         "<i2" | "<u2" => 2,
         "|i1" | "|u1" | "|b1" => 1,
-        _ => return Err(wrong(format!("holds values of a kind that is not read: {kind}"))),
+        _ => return Err(format!("holds values of a kind that is not read: {kind}")),
     };
     if count.checked_mul(width) != Some(data.len()) || data.len() as u64 > LARGEST {
         return Err(broken());
@@ -172,7 +180,7 @@ fn array(path: &Path, name: &str, bytes: &[u8]) -> Result<Array, GraphError> {
             turned = by_rows(data, rows, columns, width);
             turned.as_slice()
         }
-        (true, shape) if shape.len() > 2 => return Err(wrong("must be stored row by row (C order)".to_owned())),
+        (true, shape) if shape.len() > 2 => return Err("must be stored row by row (C order)".to_owned()),
         _ => data,
     };
     let words = data.chunks_exact(width);
@@ -188,7 +196,7 @@ fn array(path: &Path, name: &str, bytes: &[u8]) -> Result<Array, GraphError> {
                 if signed { Some((unsigned << unused) as i64 >> unused) } else { i64::try_from(unsigned).ok() }
             };
             let integers = words.map(integer).collect::<Option<_>>();
-            Values::Integers(integers.ok_or_else(|| wrong("an integer beyond 2^63".to_owned()))?)
+            Values::Integers(integers.ok_or_else(|| "an integer beyond 2^63".to_owned())?)
         }
     };
     Ok(Array { shape, values })

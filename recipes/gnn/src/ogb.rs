@@ -1,5 +1,6 @@
 //! Graphs from folders as the Open Graph Benchmark lays them out.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,10 +8,13 @@ use ftk_networks::ops::graph::Features;
 
 use super::error::GraphError;
 use super::graph::{Edge, Graph, ImportFindings, NodeSplit, are_believable};
+use super::npz::Values;
+use super::pickle;
 use super::table::{HeaderLine, Table, TableRow};
 
 /// A folder of the Open Graph Benchmark: `raw/edge.csv.gz`, `raw/num-node-list.csv.gz`, and where known
-/// `raw/node-feat.csv.gz`, `raw/node-label.csv.gz`, `raw/node_year.csv.gz`, `split/*/{train,valid,test}.csv.gz`.
+/// `raw/node-feat.csv.gz`, `raw/node-label.csv.gz`, `raw/node_year.csv.gz`, `raw/edge_weight.csv.gz`,
+/// `raw/edge_year.csv.gz`, and `split/*/{train,valid,test}` as `.csv.gz` (nodes) or `.pt` (links).
 pub(super) fn read(folder: &Path) -> Result<(Graph, ImportFindings), GraphError> {
     let raw = if folder.join("raw").is_dir() { folder.join("raw") } else { folder.to_owned() };
     let table = |path: PathBuf| -> Result<Option<Table>, GraphError> {
@@ -31,7 +35,8 @@ pub(super) fn read(folder: &Path) -> Result<(Graph, ImportFindings), GraphError>
     let mut graph = Graph::empty();
     let counts = need("num-node-list.csv.gz")?;
     // What has a meaning and is not read: half a data set is another one.
-    let known = ["edge", "num-node-list", "num-edge-list", "node-feat", "node-label", "node_year"];
+    let known =
+        ["edge", "num-node-list", "num-edge-list", "node-feat", "node-label", "node_year", "edge_weight", "edge_year"];
     let mut names: Vec<String> = std::fs::read_dir(&raw)
         .map_err(|error| GraphError::io(&raw, error))?
         .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
@@ -56,6 +61,23 @@ pub(super) fn read(folder: &Path) -> Result<(Graph, ImportFindings), GraphError>
             return Err(edges.wrong(row, at, &format!("names no node: {}", ends[at])));
         }
         graph.edges.push(Edge { source: ends[0], target: ends[1], weight: 1.0, time: 0.0 });
+    }
+    for (name, is_weight) in [("edge_weight.csv.gz", true), ("edge_year.csv.gz", false)] {
+        let Some(values) = table(raw.join(name))? else { continue };
+        if values.rows().len() != graph.edges.len() {
+            let message = format!("{name} has {} rows for {} edges", values.rows().len(), graph.edges.len());
+            return Err(GraphError::malformed(&raw, message));
+        }
+        for (edge, row) in graph.edges.iter_mut().zip(values.rows()) {
+            let value = values.number(row, 0)?;
+            if is_weight { edge.weight = value as f32 } else { edge.time = value }
+        }
+        if is_weight {
+            graph.carries.weight = true
+        } else {
+            graph.carries.time = true
+        }
+        graph.carries.direction = true;
     }
     if let Some(features) = table(raw.join("node-feat.csv.gz"))? {
         let mut values = Vec::new();
@@ -105,7 +127,11 @@ pub(super) fn read(folder: &Path) -> Result<(Graph, ImportFindings), GraphError>
         let error = GraphError::malformed(&folder.join("split"), format!("holds several splits: {names}"));
         return Err(error.hinted("leave the folder of one of them there"));
     }
-    if let Some(split) = splits.first() {
+    let mut parts = Vec::new();
+    let pickled = |split: &&PathBuf| split.join("train.pt").exists();
+    if let Some(split) = splits.first().filter(pickled) {
+        parts = links(split, &mut graph)?;
+    } else if let Some(split) = splits.first() {
         let tables = ["train.csv", "valid.csv", "test.csv"];
         let mut names: Vec<String> = std::fs::read_dir(split)
             .map_err(|error| GraphError::io(split, error))?
@@ -114,9 +140,7 @@ pub(super) fn read(folder: &Path) -> Result<(Graph, ImportFindings), GraphError>
         names.sort();
         if let Some(name) = names.iter().find(|name| !tables.contains(&name.strip_suffix(".gz").unwrap_or(name))) {
             let error = GraphError::malformed(split, format!("holds what is not read of a split: {name}"));
-            return Err(
-                error.hinted("splits of links are pickles: take split/ out of the folder, and choose gnn.split")
-            );
+            return Err(error.hinted("take split/ out of the folder, and choose gnn.split"));
         }
         graph.parts = vec![NodeSplit::None; graph.nodes];
         for (name, part) in [("train", NodeSplit::Train), ("valid", NodeSplit::Validation), ("test", NodeSplit::Test)] {
@@ -131,5 +155,78 @@ pub(super) fn read(folder: &Path) -> Result<(Graph, ImportFindings), GraphError>
             }
         }
     }
-    Graph::new(&raw, graph)
+    let known = graph.hold_out(&parts);
+    let (graph, found) = Graph::new(&raw, graph)?;
+    Ok((graph, ImportFindings { known, ..found }))
+}
+
+/// Adds the edges that a split of links validates and tests on to a graph, whose own are those to learn from; what each
+/// edge is for. Pairs that are none are drawn by whoever learns, and those of the split are passed over.
+fn links(split: &Path, graph: &mut Graph) -> Result<Vec<NodeSplit>, GraphError> {
+    let own: BTreeSet<(u32, u32)> = graph.edges.iter().map(Edge::pair).collect();
+    let mut parts = vec![NodeSplit::Train; graph.edges.len()];
+    for (name, part) in
+        [("train.pt", NodeSplit::Train), ("valid.pt", NodeSplit::Validation), ("test.pt", NodeSplit::Test)]
+    {
+        let path = split.join(name);
+        let wrong = |message: String| GraphError::malformed(&path, message);
+        let mut arrays = pickle::read(&path)?;
+        let mut integers = |name: &str, axes: usize| match arrays.remove(name) {
+            None => Ok(None),
+            Some(array) => match array.values {
+                Values::Integers(values) if array.shape.get(1) == [None, Some(&2)][axes - 1] => Ok(Some(values)),
+                _ => Err(wrong(format!("{name} is not the numbers of nodes, but of shape {:?}", array.shape))),
+            },
+        };
+        let ends = match (integers("edge", 2)?, integers("source_node", 1)?, integers("target_node", 1)?) {
+            (Some(ends), None, None) => ends,
+            (None, Some(sources), Some(targets)) if sources.len() == targets.len() => {
+                sources.into_iter().zip(targets).flat_map(|(source, target)| [source, target]).collect()
+            }
+            _ => {
+                let names = arrays.keys().cloned().collect::<Vec<_>>().join(", ");
+                let error = wrong(format!("holds no edge, nor source_node and target_node; beside them: {names}"));
+                return Err(error.hinted("graphs of several relations are not read"));
+            }
+        };
+        let mut of_edges = |name: &str, there: bool| {
+            let values = arrays.remove(name).map(|array| array.values);
+            match values.filter(|values| values.len() * 2 == ends.len()) {
+                Some(values) => Ok(Some(values)),
+                // Of those to learn from, raw/ says it.
+                None if there && part != NodeSplit::Train => {
+                    Err(wrong(format!("does not have one number an edge: {name}")))
+                }
+                None => Ok(None),
+            }
+        };
+        let (weights, years) = (of_edges("weight", graph.carries.weight)?, of_edges("year", graph.carries.time)?);
+        ["edge_neg", "target_node_neg"].into_iter().for_each(|name| drop(arrays.remove(name)));
+        if let Some(name) = arrays.keys().next() {
+            return Err(wrong(format!("holds what is not read of a split: {name}")));
+        }
+        let mut met = BTreeSet::new();
+        for (at, pair) in ends.chunks_exact(2).enumerate() {
+            let node = |end: i64| {
+                let node = u32::try_from(end).ok().filter(|&node| (node as usize) < graph.nodes);
+                node.ok_or_else(|| wrong(format!("names no node: {end}")))
+            };
+            let number = |values: &Option<Values>, other: f64| values.as_ref().map_or(other, |it| it.number(at));
+            let (source, target) = (node(pair[0])?, node(pair[1])?);
+            let weight = if graph.carries.weight { number(&weights, 1.0) as f32 } else { 1.0 };
+            let time = if graph.carries.time { number(&years, 0.0) } else { 0.0 };
+            let edge = Edge { source, target, weight, time };
+            if part == NodeSplit::Train {
+                met.insert(edge.pair());
+            } else {
+                graph.edges.push(edge);
+                parts.push(part);
+            }
+        }
+        if part == NodeSplit::Train && met != own {
+            let error = wrong("its edges are not those of raw/edge.csv.gz".to_owned());
+            return Err(error.hinted("a graph and a split of one data set belong together"));
+        }
+    }
+    Ok(parts)
 }

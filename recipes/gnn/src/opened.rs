@@ -143,7 +143,7 @@ impl OpenedTask {
 impl ImportFindings {
     /// What is worth a word.
     pub fn notes(&self) -> Vec<String> {
-        let Self { duplicates, merged, loops, out_of_order, isolated, unlabelled } = self;
+        let Self { duplicates, merged, loops, out_of_order, isolated, unlabelled, known } = self;
         [
             (duplicates, "edges that were there twice are once"),
             (merged, "of them differed by digits of their weight beyond the 32 bits that are kept"),
@@ -151,6 +151,7 @@ impl ImportFindings {
             (out_of_order, "edges stood behind a later one and are put in order"),
             (isolated, "nodes have no edge"),
             (unlabelled, "nodes have no class"),
+            (known, "edges held out join nodes that an edge of an earlier part joins, and are of that part"),
         ]
         .into_iter()
         .filter(|(count, _)| **count > 0)

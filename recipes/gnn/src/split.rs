@@ -125,15 +125,20 @@ pub fn edges(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<NodeSplit>, Grap
 
 /// A part for each edge, in the graph's order, where all edges between two nodes have one part, whatever their
 /// direction, weight or time: to know one of them is to know that the nodes are joined. A temporal split takes the
-/// earliest of them for all.
+/// earliest of them for all, and so does that of a file.
 ///
 /// # Errors
 /// As [`nodes`].
 pub fn pairs(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<NodeSplit>, GraphError> {
-    let pair = |edge: usize| {
-        let Edge { source, target, .. } = graph.edges[edge];
-        (source.min(target), source.max(target))
-    };
+    if gnn.split == Split::Given {
+        if graph.held_out.is_empty() {
+            let hint = "choose gnn.split = \"temporal\" or \"random\", or give edges a column split";
+            return Err(GraphError::unfit("the graph's file gives no split of edges", hint));
+        }
+        let part = |edge: &Edge| graph.held_out.get(&edge.pair()).copied().unwrap_or(NodeSplit::Train);
+        return Ok(graph.edges.iter().map(part).collect());
+    }
+    let pair = |edge: usize| graph.edges[edge].pair();
     let mut met = BTreeSet::new();
     let order: Vec<usize> = order(graph, gnn, seed)?.into_iter().filter(|&edge| met.insert(pair(edge))).collect();
     let mut parts = BTreeMap::new();

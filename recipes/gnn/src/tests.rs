@@ -1,5 +1,6 @@
 //! Sessions on small graphs: what learns from what, and what must never be seen.
 
+mod given;
 mod joined;
 mod learning;
 mod ratings;
@@ -51,8 +52,7 @@ fn ratings() -> Graph {
     };
     let edges = (0..500).map(edge).collect();
     let carries = Carries { weight: true, time: true, direction: true };
-    let (labels, classes, parts, times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let graph = Graph { names: None, nodes: 60, features: None, labels, classes, parts, times, edges, carries };
+    let graph = Graph { nodes: 60, edges, carries, ..Graph::empty() };
     Graph::new(Path::new("g"), graph).unwrap().0
 }
 

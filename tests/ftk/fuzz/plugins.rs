@@ -228,6 +228,28 @@ fn graphs_of_the_open_graph_benchmark() {
     }
 }
 
+/// A split of links in such a folder, which is a pickle.
+#[test]
+fn links_of_the_open_graph_benchmark() {
+    let pickled = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/gnn/src/tests/valid.pt");
+    let split = std::fs::read(pickled).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let parts = ["train", "valid", "test"].map(|part| format!("split/time/{part}.pt"));
+    let texts = [("raw/num-node-list.csv", "4\n"), ("raw/edge.csv", "0,3\n2,1\n")];
+    let files = texts.iter().map(|(name, text)| (*name, text.as_bytes()));
+    for (name, bytes) in files.chain(parts.iter().map(|name| (name.as_str(), split.as_slice()))) {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    import(&Origin::Path(folder.path().to_owned())).unwrap();
+    let parse = move |bytes: &[u8]| {
+        std::fs::write(folder.path().join("split/time/test.pt"), bytes).unwrap();
+        drop(import(&Origin::Path(folder.path().to_owned())));
+    };
+    fuzz("ogb-links.pt", &[split], 64 * MEGABYTE, parse);
+}
+
 /// Market files, one of each format.
 fn markets() -> Vec<(MarketFormat, Vec<u8>)> {
     let kline =
