@@ -110,6 +110,9 @@ pub(super) struct GnnImportArgs {
     /// Add features that the edges say of nodes: how many, how much, when, in either direction
     #[arg(long)]
     structure: bool,
+    /// Use only edges and nodes from before this time, in the graph's unit of time
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    before: Option<f64>,
     /// The .graph file to write; without it the graph is only checked
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -118,13 +121,13 @@ pub(super) struct GnnImportArgs {
 /// Runs what was typed.
 pub(super) fn run(verb: GnnVerb, printer: &Printer) -> anyhow::Result<Outcome> {
     match verb {
-        GnnVerb::Import(GnnImportArgs { edges, nodes, directed, path, structure, out }) => {
+        GnnVerb::Import(GnnImportArgs { edges, nodes, directed, path, structure, before, out }) => {
             let origin = match (path, edges) {
                 (Some(path), _) => Origin::Path(path),
                 (None, Some(edges)) => Origin::Tables { nodes, edges, directed },
                 (None, None) => anyhow::bail!("give a path, or --edges"),
             };
-            commands::gnn::import(&commands::gnn::ImportSettings { origin, structure, out }, printer)
+            commands::gnn::import(&commands::gnn::ImportSettings { origin, structure, before, out }, printer)
         }
         GnnVerb::Score(ScoreArgs { base, adapter, graph, nodes, pairs, before, out }) => {
             let asked = match (nodes, pairs) {

@@ -197,13 +197,16 @@ Examples:
   ftk prove --base village --adapter runs/dpo --commitment runs/commitment \
 --task preference --rows pairs.jsonl --out margins
   ftk prove --base runs/base --adapter runs/nodes --commitment runs/commitment \
---graph graph.graph --node bea-3 --out nodes";
+--graph graph.graph --node bea-3 --out nodes
+  ftk prove --base runs/base --adapter runs/ratings --commitment runs/commitment \
+--graph ratings.csv --pair ada bea --before 1577836800 --out pair";
 
 pub(super) const VERIFY: &str = "\
 Examples:
   ftk verify bundle --base village --expect-adapter DIGEST --expect-input \"What does Elsa sell?\" \
 --expect-context \"order 17\" --expect-max-tokens 64
   ftk verify margins --base village --expect-adapter DIGEST --expect-rows pairs.jsonl --expect-task preference
+  ftk verify pair --base runs/base --expect-adapter DIGEST --expect-graph ROOT --expect-pair ada bea
 
 Exit codes:
   0  valid: every check passed, and nothing that decides was left unsaid
@@ -213,7 +216,8 @@ Exit codes:
 pub(super) const GNN_IMPORT: &str = "\
 Examples:
   ftk gnn import --edges edges.csv --nodes nodes.csv --out town.graph
-  ftk gnn import cora.npz --out cora.graph";
+  ftk gnn import cora.npz --out cora.graph
+  ftk gnn import ratings.csv --before 1577836800";
 
 pub(super) const GNN_SCORE: &str = "\
 Examples:

@@ -93,7 +93,8 @@ struct StatementArgs {
     /// What to prove about each input: the greedy answer (completion), the logits behind it (logits), the
     /// log-probability of a continuation (logprob), those of two answers (preference), which of some token ids is the
     /// likeliest (choice), whether one is at least so likely (at-least), or the likeliest ids (top). Of nodes: logits,
-    /// choice, at-least or top. Without it: what its options are of, else completion, and of nodes logits
+    /// choice, at-least or top. Of pairs: logits, which are the tenth of the rating and the log of the odds that it is
+    /// positive. Without it: what its options are of, else completion, and of nodes and pairs logits
     #[arg(long, value_parser = kinds())]
     task: Option<Kind>,
     /// The prompt: a user's message where the base has a chat template, else plain text
@@ -126,7 +127,7 @@ struct StatementArgs {
     /// For top: how many of the likeliest token ids, or classes of a node
     #[arg(long, value_name = "COUNT", value_parser = count_of_top(), required_if_eq("task", "top"))]
     top: Option<u32>,
-    /// Nodes instead of a prompt: a .graph file, or what `ftk gnn import` takes
+    /// Nodes, or pairs of users, instead of a prompt: a .graph file, or what `ftk gnn import` takes
     #[arg(long, value_name = "PATH", conflicts_with_all = ["prompt", "rows"])]
     graph: Option<PathBuf>,
     /// Name of a node of that graph; may be repeated
@@ -135,6 +136,15 @@ struct StatementArgs {
     /// Table whose first column names nodes of that graph
     #[arg(long, value_name = "FILE", requires = "graph")]
     nodes: Option<PathBuf>,
+    /// Who rates and who is rated, two users of that graph of ratings; may be repeated
+    #[arg(long, num_args = 2, value_names = ["FROM", "TO"], requires = "graph", conflicts_with_all = ["node", "nodes"])]
+    pair: Vec<String>,
+    /// Table whose first two columns name such pairs
+    #[arg(long, value_name = "FILE", requires = "graph", conflicts_with_all = ["node", "nodes"])]
+    pairs: Option<PathBuf>,
+    /// Use only edges and nodes from before this time, in the graph's unit of time
+    #[arg(long, value_name = "TIME", requires = "graph", allow_negative_numbers = true)]
+    before: Option<f64>,
     /// Rows instead of a prompt, in the columns that training reads: one proof about all of them
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     rows: Option<PathBuf>,
@@ -163,6 +173,11 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
 
 fn count_of_top() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(MAX_TOP))
+}
+
+/// Names two by two, as an option of two values has them.
+fn in_pairs(names: &[String]) -> Vec<[String; 2]> {
+    names.as_chunks().0.to_vec()
 }
 
 /// `ID=PROBABILITY`.
@@ -226,7 +241,7 @@ struct ExpectationArgs {
     #[arg(long, value_name = "COUNT", value_parser = count_of_top())]
     #[arg(conflicts_with_all = ["any_input", "expect_among", "expect_at_least"])]
     expect_top: Option<u32>,
-    /// Merkle root of the graph, as `ftk gnn import` prints it
+    /// Merkle root of the graph, as `ftk gnn import` prints it; of pairs, the root of the state, which it prints beside it
     #[arg(long, value_name = "ROOT")]
     expect_graph: Option<String>,
     /// Name of a node you asked about; may be repeated
@@ -235,6 +250,14 @@ struct ExpectationArgs {
     /// Table whose first column names the nodes you asked about
     #[arg(long, value_name = "FILE", conflicts_with_all = ["expect_input", "expect_rows", "any_input"])]
     expect_nodes: Option<PathBuf>,
+    /// Who rates and who is rated, of a pair you asked about; may be repeated
+    #[arg(long, num_args = 2, value_names = ["FROM", "TO"])]
+    #[arg(conflicts_with_all = ["expect_input", "expect_rows", "expect_node", "expect_nodes", "any_input"])]
+    expect_pair: Vec<String>,
+    /// Table whose first two columns name the pairs you asked about
+    #[arg(long, value_name = "FILE")]
+    #[arg(conflicts_with_all = ["expect_input", "expect_rows", "expect_node", "expect_nodes", "any_input"])]
+    expect_pairs: Option<PathBuf>,
     /// Any input will do
     #[arg(long)]
     any_input: bool,
@@ -309,8 +332,12 @@ impl StatementArgs {
             Kind::Top => AskedOutput::Same(Top::of(self.top.expect("this task requires it")).into()),
         };
         let continuations = [continuation, chosen, rejected].into_iter().flatten().collect();
+        let before = self.before;
         let inputs = match (rows, self.graph) {
-            (_, Some(graph)) => InputSource::Nodes { graph, names: self.node, file: self.nodes },
+            (_, Some(graph)) if !self.pair.is_empty() || self.pairs.is_some() => {
+                InputSource::Pairs { graph, names: in_pairs(&self.pair), file: self.pairs, before }
+            }
+            (_, Some(graph)) => InputSource::Nodes { graph, names: self.node, file: self.nodes, before },
             (Some(file), None) => InputSource::Rows(file),
             (None, None) => InputSource::Typed { prompt: prompt.unwrap_or_default(), raw, continuations },
         };
@@ -392,6 +419,9 @@ impl VerifyArgs {
             (None, Some(file)) => Expected::Rows { file, question },
             (None, None) if expectations.expect_nodes.is_some() || !expectations.expect_node.is_empty() => {
                 Expected::Nodes { names: expectations.expect_node, file: expectations.expect_nodes, question }
+            }
+            (None, None) if expectations.expect_pairs.is_some() || !expectations.expect_pair.is_empty() => {
+                Expected::Pairs { names: in_pairs(&expectations.expect_pair), file: expectations.expect_pairs }
             }
             (None, None) if expectations.any_input => Expected::Any,
             (None, None) => Expected::Unknown,

@@ -27,6 +27,8 @@ pub struct ImportSettings {
     pub origin: Origin,
     /// Whether nodes get features that their edges make.
     pub structure: bool,
+    /// Of edges and nodes, those from before this time alone.
+    pub before: Option<f64>,
     /// The canonical file to write; nothing is written without one.
     pub out: Option<PathBuf>,
 }
@@ -69,9 +71,13 @@ pub(super) fn eval(mut recipe: Recipe, adapter: Option<&Path>, printer: &Printer
 /// Files that cannot be read or are malformed, a graph in which something does not fit.
 pub fn import(settings: &ImportSettings, printer: &Printer) -> Result<Outcome> {
     settings.out.as_deref().map(writable).transpose()?;
-    let (mut graph, found) = import::import(&settings.origin)?;
+    let (graph, found) = import::import(&settings.origin)?;
+    let mut past = graph.as_of(settings.before)?;
+    // Of edges that are no ratings, and of none, there is no state.
+    let state = graph.known(settings.before).ok().map(|known| known.root().to_hex().to_string());
+    let graph = past.to_mut();
     if settings.structure {
-        profile::describe(&mut graph);
+        profile::describe(graph);
     }
     found.notes().iter().for_each(|note| printer.note(note));
     let (digest, root) = (graph.digest().to_hex().to_string(), graph.root().to_hex().to_string());
@@ -86,6 +92,7 @@ pub fn import(settings: &ImportSettings, printer: &Printer) -> Result<Outcome> {
     ] {
         printer.line(&format!("{name}\t{value}"));
     }
+    state.iter().for_each(|state| printer.line(&format!("state\t{state}")));
     if let Some(out) = &settings.out {
         atomic::write(out, &graph.to_bytes()).with_context(|| format!("cannot write {}", out.display()))?;
         printer.note(&format!("wrote {}", out.display()));
@@ -97,6 +104,7 @@ pub fn import(settings: &ImportSettings, printer: &Printer) -> Result<Outcome> {
         "classes": graph.classes,
         "digest": digest,
         "root": root,
+        "state": state,
         "found": {
             "duplicates": found.duplicates,
             "merged": found.merged,

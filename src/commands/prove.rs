@@ -11,7 +11,7 @@ use ftk_adapters::peft::Saved;
 use ftk_adapters::staged::{PREFIX, Staged, There, Undivided, sweep};
 use ftk_bases::LoadedModel;
 use ftk_circuits::{AdapterCommitment, SiteShape};
-use ftk_networks::graphs::neighbourhood::Neighbourhood;
+use ftk_networks::graphs::opened::OpenedPart;
 use ftk_proofs::bundle::{Bundle, COMMITMENT, FILES, PackedBundle, Proof, REGISTRATION};
 use ftk_proofs::digested::Digested;
 use ftk_proofs::disclosure::{DISCLOSURE, disclosed};
@@ -229,7 +229,7 @@ impl Secrets {
 /// What is asked: cases without answers, what reaches their nodes, and the head the answers come from.
 struct ProofQuestions {
     cases: Vec<Case>,
-    graph: Option<Neighbourhood>,
+    graph: Option<OpenedPart>,
     head: Option<Saved>,
 }
 

@@ -49,6 +49,19 @@ pub enum InputSource {
         names: Vec<String>,
         /// A table whose first column names more.
         file: Option<PathBuf>,
+        /// Of edges and nodes, those from before this time alone.
+        before: Option<f64>,
+    },
+    /// Pairs of users, by what is known of their ratings.
+    Pairs {
+        /// The ratings, or where they are imported from.
+        graph: PathBuf,
+        /// Names of who rates and who is rated.
+        names: Vec<[String; 2]>,
+        /// A table whose first two columns name more.
+        file: Option<PathBuf>,
+        /// Of ratings, those from before this time alone.
+        before: Option<f64>,
     },
 }
 
@@ -80,7 +93,7 @@ pub fn cases(claim: &AskedOutput, inputs: &InputSource, source: &BaseModel) -> R
     };
     let options = Options { template: source.chat_template().ok().cloned(), ..Options::default() };
     match (claim, inputs) {
-        (_, InputSource::Nodes { .. }) => {
+        (_, InputSource::Nodes { .. } | InputSource::Pairs { .. }) => {
             Err(Advice::new("the base is one of tokens", "give a base of graphs, or --prompt or --rows").into())
         }
         (AskedOutput::LogProb, InputSource::Rows(path)) => {

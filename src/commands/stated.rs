@@ -1,19 +1,19 @@
 //! Statements in words and as JSON.
 
 use ftk_bases::Tokenizer;
-use ftk_networks::graphs::neighbourhood::Neighbourhood;
+use ftk_networks::graphs::opened::OpenedPart;
 use ftk_proofs::{Case, Input, Statement, Words};
 use serde_json::{Value, json};
 
 /// Ids as text where the text gives them back, and nodes by name: the statement is about numbers.
 pub struct StatedText<'a> {
     tokenizer: Option<&'a Tokenizer>,
-    graph: Option<&'a Neighbourhood>,
+    graph: Option<&'a OpenedPart>,
 }
 
 impl<'a> StatedText<'a> {
     /// With what there is of either.
-    pub fn of(tokenizer: Option<&'a Tokenizer>, graph: Option<&'a Neighbourhood>) -> Self {
+    pub fn of(tokenizer: Option<&'a Tokenizer>, graph: Option<&'a OpenedPart>) -> Self {
         Self { tokenizer, graph }
     }
 
@@ -40,6 +40,7 @@ impl<'a> StatedText<'a> {
         match input {
             Input::Tokens(input) => output.claim(&words.words(input), &words),
             Input::Node { node, .. } => output.node_claim(&self.node(*node)),
+            Input::Pair { source, target, .. } => output.pair_claim(source, target),
         }
     }
 
@@ -51,8 +52,14 @@ impl<'a> StatedText<'a> {
                 "kind": "node", "graph": graph.to_string(), "node": node,
                 "name": self.graph.and_then(|graph| graph.name(*node)),
             }),
+            Input::Pair { state, source, target } => json!({
+                "kind": "pair", "state": state.to_string(), "source": source, "target": target,
+            }),
         };
-        json!({ "input": input, "output": output.json(&Words::new(&|ids| self.text(ids))) })
+        let words = |ids: &[u32]| self.text(ids);
+        let words = Words::new(&words);
+        let is_pair = input["kind"] == "pair";
+        json!({ "input": input, "output": if is_pair { output.pair_json(&words) } else { output.json(&words) } })
     }
 }
 

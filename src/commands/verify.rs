@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use ftk_adapters::foreign;
 use ftk_circuits::Digest;
 use ftk_gnn::score;
-use ftk_networks::graphs::neighbourhood::Neighbourhood;
+use ftk_networks::graphs::opened::OpenedPart;
 use ftk_proofs::bundle::{PackedBundle, Proof};
 use ftk_proofs::head::GraphBase;
 use ftk_proofs::hex::parse_digest;
@@ -46,7 +46,7 @@ pub struct Settings {
     pub date: Option<String>,
     /// The root of the training transcript that the commitment names.
     pub expect_transcript: Option<String>,
-    /// The root of the graph that nodes are of.
+    /// The root of the graph that nodes are of, or of the state that pairs are of.
     pub expect_graph: Option<String>,
     /// What was to be stated of them.
     pub expect_task: Option<Kind>,
@@ -87,6 +87,13 @@ pub enum Expected {
         file: Option<PathBuf>,
         /// What was asked of every one, where more than the kind of answer is to be said: an output without its answer.
         question: Option<Output>,
+    },
+    /// These pairs of users.
+    Pairs {
+        /// Names of who rates and who is rated.
+        names: Vec<[String; 2]>,
+        /// A table whose first two columns name more.
+        file: Option<PathBuf>,
     },
 }
 
@@ -245,7 +252,7 @@ fn both(refusal: &Refusal, statement: &Statement, expected: &ExpectedInput, subj
     };
     let text = |input: &Input| match input {
         Input::Tokens(ids) => subject.tokenizer()?.decode(ids, false).ok(),
-        Input::Node { .. } => None,
+        Input::Node { .. } | Input::Pair { .. } => None,
     };
     let (yours, its) = (text(expected?)?, text(&statement.cases.get(case)?.input)?);
     let bare = |text: &str| text.split_whitespace().collect::<String>();
@@ -353,7 +360,7 @@ fn expectations(
     let tokens = || match subject {
         ProvedBase::Tokens(source) => Ok(source),
         ProvedBase::Graph { .. } => {
-            Err(Advice::new("the base is one of graphs", "give --expect-node, or --expect-nodes"))
+            Err(Advice::new("the base is one of graphs", "give --expect-node, or --expect-pair"))
         }
     };
     let input = match &settings.expect_input {
@@ -369,6 +376,19 @@ fn expectations(
             let base = bundle.head.as_ref().and_then(|head| base.with_head(head).ok()).unwrap_or_else(|| base.clone());
             let question = of_kind(question).or_else(|| nodes::usual(kind));
             expected_nodes(bundle, &names, question.as_ref(), &base)
+        }
+        Expected::Pairs { names, file } => {
+            let ProvedBase::Graph { .. } = subject else {
+                return Err(Advice::new("the base is one of tokens", "give --expect-input, or --expect-rows").into());
+            };
+            let mut names = names.clone();
+            if let Some(file) = file {
+                names.extend(score::pairs_of_names(file)?);
+            }
+            // Whatever else a statement is about is another input.
+            let state = statement.graph().unwrap_or(Digest([0; 32]));
+            let cases = nodes::spelt_alike(names).iter().map(|pair| nodes::about_pair(state, pair)).collect();
+            ExpectedInput::Questions(cases)
         }
         Expected::Unknown => ExpectedInput::Unknown,
         Expected::Any => ExpectedInput::Any,
@@ -426,7 +446,7 @@ fn expected_nodes(
 ) -> ExpectedInput {
     let root = bundle.statement.graph().unwrap_or(Digest([0; 32]));
     let mut known: BTreeMap<&str, Option<u32>> = BTreeMap::new();
-    for (name, node) in bundle.graph.iter().flat_map(Neighbourhood::names) {
+    for (name, node) in bundle.graph.iter().flat_map(OpenedPart::names) {
         // A name of two nodes is none.
         known.entry(name).and_modify(|other| *other = None).or_insert(Some(node));
     }
@@ -459,7 +479,7 @@ fn doubt(missing: Missing) -> &'static str {
         Missing::Adapter => "without --expect-adapter the adapter may have been made for this input",
         Missing::Graph => "without --expect-graph the graph may be another than you think",
         Missing::Input => {
-            "without --expect-input, --expect-rows, --expect-node or --any-input the inputs may be others than yours"
+            "without --expect-input, --expect-rows, --expect-node, --expect-pair or --any-input the inputs may be others than yours"
         }
         Missing::Question => {
             "what is stated of the input may not be what you asked: give --expect-rows, --expect-among, --expect-at-least or --any-input"
@@ -500,7 +520,18 @@ fn tell(judged: &Judged, strangers: &[String], shown: &StatedText, printer: &Pri
         printer.line("  whose head is the one in the bundle,");
     }
     if let (Some(root), Some(graph)) = (statement.graph(), graph) {
-        printer.line(&format!("  on the graph of root {root}, of which {} nodes are opened,", graph.members()));
+        printer.line(&match graph {
+            OpenedPart::Graph(part) => {
+                format!("  on the graph of root {root}, of which {} nodes are opened,", part.members())
+            }
+            OpenedPart::State(part) => {
+                let (time, ratings, users) = (part.time(), part.ratings(), part.members());
+                format!(
+                    "  by the state of root {root} at the time {time}, of {ratings} ratings, of which those of {users} \
+                     users are opened,"
+                )
+            }
+        });
     }
     for case in &statement.cases {
         printer.text(&format!("  {}", shown.claim(case)));

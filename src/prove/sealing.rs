@@ -3,7 +3,7 @@
 use ftk_adapters::lora::Adapter;
 use ftk_circuits::sealed::{SealedPlan, Work};
 use ftk_circuits::{AdapterCommitment, SiteShape};
-use ftk_networks::graphs::neighbourhood::Neighbourhood;
+use ftk_networks::graphs::opened::OpenedPart;
 use ftk_proofs::digested::{Digested, DigestedError, digests, may_be_sent};
 use ftk_proofs::{Case, Deadline, FixedModel, Net, plan};
 
@@ -57,7 +57,7 @@ impl Answered {
         &self,
         model: &FixedModel,
         commitment: &AdapterCommitment,
-        graph: Option<&Neighbourhood>,
+        graph: Option<&OpenedPart>,
     ) -> anyhow::Result<(SealedPlan, SealedCosts)> {
         let stated = (self.cases.as_slice(), &self.digested);
         let plan = plan(model, commitment, stated, graph, Deadline::NONE)?;
@@ -68,9 +68,10 @@ impl Answered {
     }
 }
 
-/// Rows that a network runs on: nodes that are opened, or tokens of all cases, of which each has so many.
-pub fn rows_of_pass(cases: &[Case], graph: Option<&Neighbourhood>, rows: impl Fn(&Case) -> u64) -> u64 {
-    graph.map_or_else(|| cases.iter().map(rows).sum(), |graph| graph.members() as u64)
+/// Most rows that a network runs on: nodes that are opened, users of pairs, or tokens of all cases, of which each has so
+/// many.
+pub fn rows_of_pass(cases: &[Case], graph: Option<&OpenedPart>, rows: impl Fn(&Case) -> u64) -> u64 {
+    graph.map_or_else(|| cases.iter().map(rows).sum(), |graph| graph.most_rows(cases.len())[0] as u64)
 }
 
 /// What the sites of an adapter look like once it is committed to, scales included. Where B is nothing yet, they are those of

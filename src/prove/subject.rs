@@ -6,6 +6,7 @@ use candle_core::Device;
 use ftk_adapters::weights::values;
 use ftk_bases::{BaseModel, ModelError, Tokenizer, graphs};
 use ftk_networks::graphs::End;
+use ftk_networks::graphs::pairs::takes_pairs;
 use ftk_proofs::head::{GraphBase, Tensors};
 use ftk_proofs::{FixedModel, Net};
 
@@ -44,13 +45,13 @@ impl ProvedBase {
     /// Opens a base by its path or name.
     ///
     /// # Errors
-    /// As [`BaseModel::open`]; a base of graphs that cannot be read, or that scores pairs.
+    /// As [`BaseModel::open`]; a base of graphs that cannot be read, or that scores pairs by other things than a stream.
     pub fn open(path: &Path) -> Result<Self, SubjectError> {
         if !graphs::is_one(path) {
             return Ok(Self::Tokens(Box::new(BaseModel::open(path)?)));
         }
         let (network, weights) = graphs::load(path, &Device::Cpu)?;
-        if matches!(network.head, End::Pair { .. }) {
+        if matches!(network.head, End::Pair { .. }) && !takes_pairs(&network) {
             return Err(SubjectError::Pairs(path.to_owned()));
         }
         let mut tensors = Tensors::new();

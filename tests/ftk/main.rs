@@ -47,6 +47,7 @@ mod oracle;
 mod outputs;
 mod packaging;
 mod pages;
+mod pairs;
 mod parity;
 mod preference;
 mod promises;

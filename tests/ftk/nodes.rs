@@ -15,6 +15,7 @@ use ftk_gnn::import::{Origin, import};
 use ftk_networks::graphs::leaf::{Incident, NodeLeaf};
 use ftk_networks::graphs::merkle::MerkleTree;
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
+use ftk_networks::graphs::opened::{GraphQuestion, OpenedPart};
 use ftk_proofs::bundle::{Bundle, COMMITMENT, GRAPH, HEAD, REGISTRATION};
 use ftk_proofs::head::{head_bytes, parse_head};
 use ftk_proofs::limits::Limits;
@@ -120,6 +121,7 @@ impl Made {
         let output = Output::Logits(Logits::Values(Vec::new()));
         let case = |&node: &u32| Case { input: Input::Node { graph: root, node }, output: output.clone() };
         let cases = nodes.iter().map(case).collect();
+        let part = OpenedPart::Graph(part);
         let (cases, records) = answer(&model, &fixed, cases, Some(&part), None, |_, _| unreachable!()).unwrap();
         let folder = self.path("commitment");
         let commitment = AdapterCommitment::decode(&std::fs::read(folder.join(COMMITMENT)).unwrap()).unwrap();
@@ -269,8 +271,8 @@ fn weights_of_edges_enter_what_is_proved() {
         leaf.edges.sort_by(Incident::order);
     }
     let tree = MerkleTree::new(leaves.iter().map(|leaf| leaf.hash(&frame)).collect());
-    let nodes = forged.statement.nodes();
-    forged.graph = Some(Neighbourhood::of_leaves(frame, &leaves, &nodes, 2));
+    let nodes = nodes_of(&forged);
+    forged.graph = Some(OpenedPart::Graph(Neighbourhood::of_leaves(frame, &leaves, &nodes, 2)));
     hang(&mut forged, Digest(*frame.root(&tree.top()).as_bytes()));
     let negative = tempfile::tempdir().unwrap();
     bundle::write(&forged, negative.path()).unwrap();
@@ -371,6 +373,12 @@ fn classes_and_thresholds_are_proved_when_they_were_asked_for() {
     assert_eq!(refused.unwrap()["check"], "output");
 }
 
+/// The nodes that a bundle is about.
+fn nodes_of(bundle: &Bundle) -> Vec<u32> {
+    let Some(GraphQuestion::Nodes(nodes)) = bundle.statement.asked() else { panic!("nodes") };
+    nodes
+}
+
 /// States that the nodes are of the graph with another root.
 fn hang(bundle: &mut Bundle, root: Digest) {
     for case in &mut bundle.statement.cases {
@@ -414,7 +422,7 @@ fn forged_lists_of_neighbours_are_refused_each_by_its_own_check() {
     assert_eq!(MADE.refusal(&swapped), "graph symmetry");
     let mut disordered = MADE.bundle();
     let (part, root) = Made::opened(|leaves| leaves.get_mut(&mine).unwrap().edges.reverse());
-    disordered.graph = Some(part);
+    disordered.graph = Some(OpenedPart::Graph(part));
     hang(&mut disordered, root);
     assert_eq!(MADE.refusal(&disordered), "graph order");
     // Both ends agree, so that it is another graph and not a wrong one.
@@ -436,11 +444,11 @@ fn forged_lists_of_neighbours_are_refused_each_by_its_own_check() {
     assert_eq!(MADE.refusal(&claimed), "graph root");
     // Less, or another part than what reaches the nodes.
     let mut other = MADE.bundle();
-    other.graph = Some(graph.neighbourhood(&[stranger], 2).unwrap());
+    other.graph = Some(OpenedPart::Graph(graph.neighbourhood(&[stranger], 2).unwrap()));
     assert_eq!(MADE.refusal(&other), "graph coverage");
     let mut near = MADE.bundle();
-    let nodes = near.statement.nodes();
-    near.graph = Some(graph.neighbourhood(&nodes, 1).unwrap());
+    let nodes = nodes_of(&near);
+    near.graph = Some(OpenedPart::Graph(graph.neighbourhood(&nodes, 1).unwrap()));
     assert_eq!(MADE.refusal(&near), "graph hops");
     let mut none = MADE.bundle();
     none.graph = None;

@@ -5,7 +5,12 @@ pub mod leaf;
 pub mod merkle;
 pub mod messages;
 pub mod neighbourhood;
+pub mod opened;
+pub mod pairs;
+pub mod part;
 mod prepare;
+pub mod state;
+pub mod stream;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

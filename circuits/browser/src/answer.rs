@@ -1,6 +1,6 @@
 //! The verdict as JSON, in the keys of `ftk verify --json`.
 
-use ftk_networks::graphs::neighbourhood::Neighbourhood;
+use ftk_networks::graphs::opened::OpenedPart;
 use ftk_networks::texts::TokenIds;
 use ftk_proofs::bundle::{FILES, Files, PackedBundle};
 use ftk_proofs::limits::Limits;
@@ -84,21 +84,25 @@ fn doubt(missing: Missing) -> &'static str {
 }
 
 /// A case: what it claims in words, ids with what the vocabulary has for them, exact numbers.
-fn case(Case { input, output }: &Case, graph: Option<&Neighbourhood>, tokens: &TokenIds) -> Value {
+fn case(Case { input, output }: &Case, graph: Option<&OpenedPart>, tokens: &TokenIds) -> Value {
     let words = Words::new(&|_| None);
     let entries = |ids: &[u32]| ids.iter().map(|id| tokens.token(*id)).collect::<Vec<_>>();
-    let (claim, input) = match input {
+    let (claim, input, stated) = match input {
         Input::Tokens(ids) => {
             let input = json!({ "kind": "tokens", "ids": ids, "tokens": entries(ids) });
-            (output.claim(&words.words(ids), &words), input)
+            (output.claim(&words.words(ids), &words), input, output.json(&words))
         }
         Input::Node { graph: root, node } => {
             let name = graph.and_then(|graph| graph.name(*node));
             let input = json!({ "kind": "node", "graph": root.to_string(), "node": node, "name": name });
             let named = name.map_or_else(|| node.to_string(), |name| format!("{name:?}"));
-            (output.node_claim(&named), input)
+            (output.node_claim(&named), input, output.json(&words))
+        }
+        Input::Pair { state, source, target } => {
+            let input = json!({ "kind": "pair", "state": state.to_string(), "source": source, "target": target });
+            (output.pair_claim(source, target), input, output.pair_json(&words))
         }
     };
     let continuations: Vec<_> = output.continuations().into_iter().map(entries).collect();
-    json!({ "claim": claim, "input": input, "output": output.json(&words), "tokens": continuations })
+    json!({ "claim": claim, "input": input, "output": stated, "tokens": continuations })
 }

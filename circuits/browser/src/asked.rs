@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ftk_networks::graphs::opened::GraphQuestion;
 use ftk_proofs::bundle::PackedBundle;
 use ftk_proofs::circuits::Digest;
 use ftk_proofs::hex::parse_digest;
@@ -17,7 +18,7 @@ pub(crate) struct TypedExpectations {
     adapter: String,
     /// Any input will do.
     any_input: bool,
-    /// A line for each case: ids, or the name of a node.
+    /// A line for each case: ids, or the name of a node, or both names of a pair with a tab or a comma between them.
     input: String,
     /// What is asked of the inputs is what was to be asked: somebody has compared it.
     as_asked: bool,
@@ -57,7 +58,13 @@ impl TypedExpectations {
                         .iter()
                         .map(|line| Ok(Input::Tokens(ids("input", line)?)))
                         .collect::<Result<_, String>>()?,
-                    Some(root) => nodes(bundle, &lines, graph.unwrap_or(root)),
+                    Some(root) => match bundle.statement.asked() {
+                        Some(GraphQuestion::Pairs(_)) => {
+                            let pair = |line: &&str| pair(line, graph.unwrap_or(root));
+                            lines.iter().map(pair).collect::<Result<_, String>>()?
+                        }
+                        _ => nodes(bundle, &lines, graph.unwrap_or(root)),
+                    },
                 };
                 let cases = &bundle.statement.cases;
                 let question =
@@ -130,6 +137,16 @@ fn ids(field: &str, line: &str) -> Result<Vec<u32>, String> {
     words.map(|word| word.parse().map_err(|_| format!("{field}: not a token id: {word}"))).collect()
 }
 
+/// A pair by its names.
+fn pair(line: &str, state: Digest) -> Result<Input, String> {
+    // A comma may be part of a name, where a tab stands between the two.
+    let between = if line.contains('\t') { '\t' } else { ',' };
+    let ends = line.split_once(between).filter(|(_, target)| !target.contains(between));
+    let wrong = || format!("input: not two names with a tab or a comma between them: {line}");
+    let (source, target) = ends.ok_or_else(wrong)?;
+    Ok(Input::Pair { state, source: source.trim().to_owned(), target: target.trim().to_owned() })
+}
+
 /// Nodes by the names that the bundle's part of the graph gives them, which its root binds.
 fn nodes(bundle: &PackedBundle, names: &[&str], root: Digest) -> Vec<Input> {
     let mut known: BTreeMap<&str, Option<u32>> = BTreeMap::new();
@@ -140,4 +157,24 @@ fn nodes(bundle: &PackedBundle, names: &[&str], root: Digest) -> Vec<Input> {
     // A node that nothing is opened of is in no case.
     let number = |name: &&str| known.get(*name).copied().flatten().unwrap_or(u32::MAX);
     names.iter().map(|name| Input::Node { graph: root, node: number(name) }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_is_two_names_with_one_tab_or_comma_between_them() {
+        let names = |line: &str| match pair(line, Digest([1; 32])) {
+            Ok(Input::Pair { source, target, .. }) => Ok([source, target]),
+            Ok(other) => panic!("no pair: {other:?}"),
+            Err(wrong) => Err(wrong),
+        };
+        let named = |source: &str, target: &str| Ok([source.to_owned(), target.to_owned()]);
+        assert_eq!(names("ada, bea"), named("ada", "bea"));
+        assert_eq!(names("late, later\tada"), named("late, later", "ada"));
+        for wrong in ["ada", "ada bea", "ada,bea,cat", "ada\tbea\tcat"] {
+            assert!(names(wrong).unwrap_err().starts_with("input: not two names"), "{wrong}");
+        }
+    }
 }

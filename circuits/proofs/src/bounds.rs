@@ -10,6 +10,8 @@ pub const MAX_TOKENS: u32 = 1 << 20;
 pub const MAX_ROWS: u32 = 1 << 21;
 /// Most bytes of context.
 pub const MAX_CONTEXT: u32 = 1 << 16;
+/// Most bytes of the name of a user.
+pub const MAX_NAME: u32 = 1 << 16;
 /// Most stop ids.
 pub const MAX_STOP_IDS: u32 = 1 << 10;
 /// Most ids to choose among.
@@ -49,6 +51,9 @@ pub enum CaseError {
     /// A node has logits, and nothing that follows them.
     #[error("a node has no continuation")]
     Continued,
+    /// A pair has logits, and nothing else is stated of it.
+    #[error("of a pair nothing is stated but its logits")]
+    OfPair,
     /// The chosen id is none of those to choose from.
     #[error("choice is not among its ids: {0}")]
     Choice(u32),

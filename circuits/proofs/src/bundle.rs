@@ -8,7 +8,7 @@
 //! | `sealed.bin` | of a sealed bundle, its proof ([`ftk_circuits::sealed`]), in the place of the three before it |
 //! | `logits.bin` | beside it, the logits whose digests are stated ([`mod@crate::digested`]) |
 //! | `commitment.bin` | the adapter's commitment |
-//! | `graph.bin` | of a statement about nodes, the part of the graph that reaches them ([`Neighbourhood`]) |
+//! | `graph.bin` | of a statement about nodes, the part of the graph that reaches them, of one about pairs that of the state ([`OpenedPart`]) |
 //! | `head.safetensors` | weights of a head that was trained beside the adapter; public, and part of what the statement calls the base |
 //! | `registration.bin` | the proof that every committed entry is a 16-bit integer |
 //!
@@ -21,7 +21,7 @@
 use std::collections::BTreeMap;
 
 use ftk_circuits::{AdapterCommitment, DeltaProof};
-use ftk_networks::graphs::neighbourhood::Neighbourhood;
+use ftk_networks::graphs::opened::OpenedPart;
 
 use crate::deadline::Deadline;
 #[cfg(feature = "prove")]
@@ -73,8 +73,8 @@ pub struct Bundle {
     pub proof: DeltaProof,
     /// The registration, if it came along.
     pub registration: Option<Vec<u8>>,
-    /// What reaches the nodes, of a statement about nodes.
-    pub graph: Option<Neighbourhood>,
+    /// What reaches the nodes or pairs that it is about.
+    pub graph: Option<OpenedPart>,
     /// The head, where it is not the base's.
     pub head: Option<Tensors>,
 }
@@ -126,8 +126,8 @@ pub struct PackedBundle {
     pub proof: Proof,
     /// That the committed entries are 16-bit integers.
     pub registration: Option<Vec<u8>>,
-    /// What reaches the nodes, of a statement about nodes.
-    pub graph: Option<Neighbourhood>,
+    /// What reaches the nodes or pairs that it is about.
+    pub graph: Option<OpenedPart>,
     /// The head, where it is not the base's.
     pub head: Option<Tensors>,
 }
@@ -256,17 +256,17 @@ fn digested(statement: &Statement, files: &Files<'_>, limits: &Limits) -> Result
     }
 }
 
-/// The part of the graph that a statement is about, checked; `None` where it is about tokens.
-fn graph(statement: &Statement, bytes: Option<&[u8]>, limits: &Limits) -> Result<Option<Neighbourhood>, Refusal> {
-    match (statement.graph(), bytes) {
+/// The part of the graph or state that a statement is about, checked; `None` where it is about tokens.
+fn graph(statement: &Statement, bytes: Option<&[u8]>, limits: &Limits) -> Result<Option<OpenedPart>, Refusal> {
+    match (statement.graph().zip(statement.asked()), bytes) {
         (None, None) => Ok(None),
         (None, Some(_)) => Err(Refusal::Malformed { file: GRAPH, reason: "the statement is about no graph".into() }),
         (Some(_), None) => Err(Refusal::Malformed { file: GRAPH, reason: "is missing".into() }),
-        (Some(root), Some(bytes)) => {
-            limits.graph_file(bytes)?;
-            let graph = Neighbourhood::decode(bytes)?;
+        (Some((root, asked)), Some(bytes)) => {
+            limits.graph_file(&asked, bytes)?;
+            let graph = asked.decode(bytes)?;
             limits.graph(&graph, statement.cases.len())?;
-            graph.check(&statement.nodes(), &root.0)?;
+            graph.check(&asked, &root.0)?;
             Ok(Some(graph))
         }
     }

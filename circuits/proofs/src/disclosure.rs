@@ -1,7 +1,7 @@
 //! What a bundle makes public, in words.
 
 use ftk_circuits::SiteShape;
-use ftk_networks::graphs::neighbourhood::Neighbourhood;
+use ftk_networks::graphs::opened::OpenedPart;
 
 use crate::bundle::LOGITS;
 use crate::replay::rows_of;
@@ -14,7 +14,7 @@ pub const DISCLOSURE: &str = "open mode publishes the exact delta of every adapt
 /// What a bundle makes public; of a sealed one it is said how many logits came along.
 pub fn disclosed(
     statement: &Statement,
-    graph: Option<&Neighbourhood>,
+    graph: Option<&OpenedPart>,
     shapes: &[SiteShape],
     sealed: Option<u64>,
 ) -> String {

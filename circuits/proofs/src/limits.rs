@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ftk_circuits::{AdapterCommitment, SiteShape};
-use ftk_networks::graphs::neighbourhood::{EXPANSION, Neighbourhood};
+use ftk_networks::graphs::opened::{GraphQuestion, OpenedPart};
 
 use crate::deadline::Deadline;
 use crate::outputs::Output;
@@ -82,13 +82,13 @@ impl Limits {
     }
 
     /// Refuses a file of a part of a graph that takes too much memory to read.
-    pub(crate) fn graph_file(&self, bytes: &[u8]) -> Result<(), Refusal> {
-        within("bytes of memory", EXPANSION * bytes.len() as u64, self.memory)
+    pub(crate) fn graph_file(&self, asked: &GraphQuestion, bytes: &[u8]) -> Result<(), Refusal> {
+        within("bytes of memory", asked.expansion() * bytes.len() as u64, self.memory)
     }
 
     /// Refuses features that take too much memory to project to so many.
-    pub(crate) fn projection(&self, graph: &Neighbourhood, width: usize) -> Result<(), Refusal> {
-        within("bytes of memory", (graph.features() as u64).saturating_mul(4 * width as u64), self.memory)
+    pub(crate) fn projection(&self, graph: &OpenedPart, width: usize) -> Result<(), Refusal> {
+        within("bytes of memory", (graph.projected() as u64).saturating_mul(4 * width as u64), self.memory)
     }
 
     /// Refuses a head that takes too much memory to read and to put in place.
@@ -107,10 +107,11 @@ impl Limits {
     }
 
     /// Refuses a part of a graph of too many nodes, or asked about too often, or of features that take too much memory.
-    pub(crate) fn graph(&self, graph: &Neighbourhood, cases: usize) -> Result<(), Refusal> {
-        within("nodes", graph.members().max(cases) as u64, self.tokens)?;
+    pub(crate) fn graph(&self, graph: &OpenedPart, cases: usize) -> Result<(), Refusal> {
+        let [rows, width] = graph.most_rows(cases);
+        within("nodes", rows.max(cases).max(graph.members()) as u64, self.tokens)?;
         // As floats, as activations and as words.
-        let features = graph.members() as u64 * graph.width() as u64 * (4 + 8 + 4);
+        let features = rows as u64 * width as u64 * (4 + 8 + 4);
         within("bytes of memory", features, self.memory)
     }
 

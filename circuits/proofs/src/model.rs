@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ftk_circuits::{Digest, ModelSite, SiteFactors, SiteShape};
 use ftk_networks::Network;
 use ftk_networks::digest::{Digesting, Texts};
+use ftk_networks::graphs::{End, pairs};
 use ftk_networks::sites::{Role, Site};
 
 use crate::fixed::base::Uses;
@@ -42,6 +43,16 @@ impl Net {
         match self {
             Self::Tokens(network) => network.context(),
             Self::Graph(_) => usize::MAX,
+        }
+    }
+
+    /// What statements about it are about.
+    pub(crate) fn takes(&self) -> &'static str {
+        match self {
+            Self::Tokens(_) => "tokens",
+            Self::Graph(network) if pairs::takes_pairs(network) => "pairs",
+            Self::Graph(network) if matches!(network.head, End::Pair { .. }) => "pairs of a whole graph",
+            Self::Graph(_) => "nodes",
         }
     }
 

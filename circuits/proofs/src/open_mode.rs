@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use ftk_circuits::{AdapterCommitment, CheckFailed, SiteRows, decode_deltas, deltas_limit};
-use ftk_networks::graphs::neighbourhood::Neighbourhood;
+use ftk_networks::graphs::opened::OpenedPart;
 use ruzstd::decoding::StreamingDecoder;
 
 use crate::deadline::Deadline;
@@ -110,7 +110,7 @@ fn decompress(mut bytes: &[u8], limit: u64) -> Result<Vec<u8>, Refusal> {
 /// The first check that fails.
 pub(crate) fn replayed(
     model: &FixedModel,
-    (statement, commitment, graph): (&Statement, &AdapterCommitment, Option<&Neighbourhood>),
+    (statement, commitment, graph): (&Statement, &AdapterCommitment, Option<&OpenedPart>),
     deltas: Vec<Vec<i128>>,
     deadline: Deadline,
 ) -> Result<Vec<SiteRows>, Refusal> {

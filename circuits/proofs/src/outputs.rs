@@ -179,6 +179,27 @@ outputs! {
     top::Top,
 }
 
+impl Output {
+    /// What it says of a pair of users, of which logits are stated, as the end of the same sentence.
+    pub fn pair_claim(&self, source: &str, target: &str) -> String {
+        match self {
+            Self::Logits(logits) => logits.pair_claim(source, target),
+            other => other.node_claim(&format!("{source:?} to {target:?}")),
+        }
+    }
+
+    /// Exact integers of a pair, with the rating and the log-odds that they are.
+    pub fn pair_json(&self, words: &Words<'_>) -> Value {
+        let mut json = self.json(words);
+        if let (Self::Logits(logits), Some(object)) = (self, json.as_object_mut())
+            && let Some([rating, log_odds]) = logits.of_pair()
+        {
+            object.extend([("rating".to_owned(), rating.into()), ("log_odds".to_owned(), log_odds.into())]);
+        }
+        json
+    }
+}
+
 impl Kind {
     /// The kind of this name.
     pub fn named(name: &str) -> Option<Self> {

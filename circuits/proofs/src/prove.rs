@@ -2,7 +2,7 @@
 
 use ftk_circuits::sealed::{self, SealedPlan};
 use ftk_circuits::{AdapterCommitment, CommitmentKey, DeltaProof, Opening, SiteFactors, SiteRows};
-use ftk_networks::graphs::neighbourhood::Neighbourhood;
+use ftk_networks::graphs::opened::OpenedPart;
 
 use crate::deadline::Deadline;
 use crate::digested::Digested;
@@ -49,7 +49,7 @@ pub fn answer(
     model: &FixedModel,
     adapter: &FixedAdapter,
     mut cases: Vec<Case>,
-    graph: Option<&Neighbourhood>,
+    graph: Option<&OpenedPart>,
     mut digested: Option<&mut Digested>,
     mut propose: impl FnMut(&[u32], usize) -> Result<Vec<u32>, Unable>,
 ) -> Result<(Vec<Case>, Vec<SiteRecord>), CasesError> {

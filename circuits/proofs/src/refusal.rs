@@ -1,7 +1,7 @@
 //! Why a bundle is refused, or not judged.
 
 use ftk_circuits::{CheckFailed, Digest};
-use ftk_networks::graphs::neighbourhood::NeighbourhoodError;
+use ftk_networks::graphs::part::PartError;
 
 use crate::fixed;
 use crate::statement::StatementError;
@@ -37,13 +37,13 @@ pub enum Refusal {
     /// The commitment names another training than the expected one.
     #[error("expected transcript: the commitment names {}", .0.map_or_else(|| "none".to_owned(), |root| root.to_string()))]
     Transcript(Option<Digest>),
-    /// The nodes are of another graph than the expected one.
+    /// The nodes are of another graph, or the pairs of another state, than the expected one.
     #[error("expected graph: the statement is about {}", .0.map_or_else(|| "no graph".to_owned(), |root| root.to_string()))]
     Graph(Option<Digest>),
-    /// The part of the graph that came with the bundle is not what the statement is about.
+    /// The part of the graph or state that came with the bundle is not what the statement is about.
     #[error(transparent)]
-    Neighbourhood(#[from] NeighbourhoodError),
-    /// A statement about tokens for a base of graphs, or about nodes for one of tokens.
+    Part(#[from] PartError),
+    /// A statement about something else than the base takes: tokens, nodes or pairs.
     #[error("kind of input: the statement is about {stated}, the base takes {taken}")]
     Kind {
         /// What it is about.
@@ -147,7 +147,7 @@ impl Refusal {
             Self::Adapter(_) => "expected adapter",
             Self::Transcript(_) => "expected transcript",
             Self::Graph(_) => "expected graph",
-            Self::Neighbourhood(refused) => refused.check(),
+            Self::Part(refused) => refused.check(),
             Self::Kind { .. } => "kind of input",
             Self::Cases { .. } | Self::Input(_) => "expected input",
             Self::Question(_) => "expected question",
@@ -202,16 +202,19 @@ mod tests {
             Refusal::Adapter(digest),
             Refusal::Transcript(None),
             Refusal::Graph(None),
-            NeighbourhoodError::Encoding("ends").into(),
-            NeighbourhoodError::Degree { node: 0, degree: 1, listed: 2 }.into(),
-            NeighbourhoodError::Order(0).into(),
-            NeighbourhoodError::Edge { node: 0, other: 1 }.into(),
-            NeighbourhoodError::Symmetry { node: 0, other: 1 }.into(),
-            NeighbourhoodError::Coverage(0).into(),
-            NeighbourhoodError::Root.into(),
-            NeighbourhoodError::Features { found: 1, wanted: 2 }.into(),
-            NeighbourhoodError::Hops { found: 1, wanted: 2 }.into(),
-            NeighbourhoodError::Weight(0).into(),
+            PartError::Encoding("ends").into(),
+            PartError::Degree { node: 0, degree: 1, listed: 2 }.into(),
+            PartError::Order(0).into(),
+            PartError::Edge { node: 0, other: 1 }.into(),
+            PartError::Symmetry { node: 0, other: 1 }.into(),
+            PartError::Coverage(0).into(),
+            PartError::Root.into(),
+            PartError::Features { found: 1, wanted: 2 }.into(),
+            PartError::Hops { found: 1, wanted: 2 }.into(),
+            PartError::Weight(0).into(),
+            PartError::Names(0).into(),
+            PartError::Stranger("x".to_owned()).into(),
+            PartError::Later(0).into(),
             Refusal::Kind { stated: "tokens", taken: "nodes" },
             Refusal::Cases { stated: 1, expected: 2 },
             Refusal::Input(0),

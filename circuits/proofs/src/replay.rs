@@ -2,7 +2,7 @@
 
 use ftk_circuits::SiteShape;
 use ftk_networks::graphs::convolution;
-use ftk_networks::graphs::neighbourhood::Neighbourhood;
+use ftk_networks::graphs::opened::OpenedPart;
 use ftk_networks::ops::Tokens;
 
 use crate::deadline::Deadline;
@@ -11,7 +11,7 @@ use crate::inputs::Input;
 use crate::model::{FixedModel, Net};
 use crate::outputs::Output;
 use crate::read::LogitsRow;
-use crate::statement::{Case, Statement};
+use crate::statement::{Case, Statement, asked};
 
 /// What a pass over cases finds.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct Replayed {
 }
 
 /// One pass over all cases, teacher-forced. What the base alone yields is taken from the cases as it stands. Cases of
-/// nodes need the part of the graph that reaches them, checked for them and this base.
+/// nodes or pairs need the part of the graph or state that reaches them, checked for them and this base.
 ///
 /// # Errors
 /// Ids that the base has not, results out of range, [`fixed::PassError::Time`] after the deadline, inputs that are not of
@@ -33,7 +33,7 @@ pub fn replay(
     model: &FixedModel,
     adaptation: Adaptation<'_>,
     cases: &[Case],
-    graph: Option<&Neighbourhood>,
+    graph: Option<&OpenedPart>,
     deadline: Deadline,
 ) -> Result<Replayed, fixed::PassError> {
     replay_looking(model, adaptation, cases, graph, deadline, &mut |_, _| ())
@@ -44,14 +44,14 @@ pub(crate) fn replay_looking(
     model: &FixedModel,
     adaptation: Adaptation<'_>,
     cases: &[Case],
-    graph: Option<&Neighbourhood>,
+    graph: Option<&OpenedPart>,
     deadline: Deadline,
     look: &mut dyn FnMut(&Output, &[i64]),
 ) -> Result<Replayed, fixed::PassError> {
-    let of_nodes = |case: &Case| matches!(case.input, Input::Node { .. });
+    let of_tokens = |case: &Case| matches!(case.input, Input::Tokens(_));
     let mut outputs: Vec<Output> = cases.iter().map(|case| case.output.clone()).collect();
-    match (model.net(), graph) {
-        (Net::Tokens(network), None) if !cases.iter().any(of_nodes) => {
+    match (model.net(), asked(cases), graph) {
+        (Net::Tokens(network), _, None) if cases.iter().all(of_tokens) => {
             let (mut tokens, mut rows, mut reads) = (Tokens::default(), Vec::new(), Vec::new());
             for (case, content) in cases.iter().enumerate() {
                 let sequences = content.sequences();
@@ -73,11 +73,9 @@ pub(crate) fn replay_looking(
             let records = ops.into_records()?;
             Ok(Replayed { outputs, records })
         }
-        (Net::Graph(network), Some(graph)) if cases.iter().all(of_nodes) => {
-            let node = |case: &Case| if let Input::Node { node, .. } = case.input { Some(node) } else { None };
-            let pass = graph.pass(network, &cases.iter().filter_map(node).collect::<Vec<_>>());
+        (Net::Graph(network), Some(asked), Some(graph)) => {
             let mut ops = Fixed::new(model.base(), adaptation).until(deadline);
-            let logits = network.classify(&mut ops, &pass.features, &pass.hops, &pass.rows)?;
+            let logits = graph.run(network, &mut ops, &asked)?.ok_or(fixed::PassError::Kind)?;
             for (output, row) in outputs.iter_mut().zip(logits.entries.chunks_exact(logits.features.max(1))) {
                 output.read(0, 0, LogitsRow { site: &logits.site, logits: row })?;
                 look(output, row);
@@ -119,18 +117,17 @@ pub(crate) fn difference(cases: &[Case], yields: &[Output]) -> Option<(usize, St
 const HEAD: &str = "lm_head";
 
 /// Rows of each site of an adapter. A verifier counts them again in the replay.
-pub fn rows_of(statement: &Statement, graph: Option<&Neighbourhood>, shapes: &[SiteShape]) -> Vec<usize> {
+pub fn rows_of(statement: &Statement, graph: Option<&OpenedPart>, shapes: &[SiteShape]) -> Vec<usize> {
     match graph {
         None => {
             let (all, read) = (statement.rows(), statement.head_rows());
             shapes.iter().map(|shape| if shape.name == HEAD { read } else { all }).collect()
         }
         Some(graph) => {
-            // The rows of a convolution are who receives in it; a head sees the node of each case.
-            let nodes = statement.nodes();
-            let receivers = graph.receivers(&nodes);
+            // The rows of a convolution are who receives in it; a head sees the node of each case, a scorer the pair.
+            let receivers = statement.asked().map_or_else(Vec::new, |asked| graph.receivers(&asked));
             let of = |layer: usize| receivers.get(layer.wrapping_sub(1)).copied().unwrap_or(0);
-            shapes.iter().map(|shape| convolution(&shape.name).map_or(nodes.len(), of)).collect()
+            shapes.iter().map(|shape| convolution(&shape.name).map_or(statement.cases.len(), of)).collect()
         }
     }
 }

@@ -8,12 +8,13 @@ pub mod text;
 use std::ops::Range;
 
 use ftk_circuits::{Digest, StatementBytes};
+use ftk_networks::graphs::opened::GraphQuestion;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::bounds::{CaseError, MAX_CASES, MAX_CONTEXT, MAX_ROWS};
 use crate::inputs::Input;
-use crate::outputs::{Output, Preferences};
+use crate::outputs::{Kind, Output, Preferences};
 
 /// Everything public that a proof is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +60,7 @@ pub enum StatementError {
     /// More context than the encoding allows.
     #[error("context too long: {0}")]
     Context(usize),
-    /// A case about another graph than the first, or about a graph where the first is about tokens.
+    /// A case about another graph or state than the first, or about something of another kind.
     #[error("cases are not about one graph, or none: case {0}")]
     Graphs(usize),
     /// A case that states nothing.
@@ -112,7 +113,24 @@ impl Case {
     /// Checks that lists are within bounds, and that the output does not contradict itself.
     fn check(&self) -> Result<(), CaseError> {
         self.input.check(!self.output.continuations().is_empty())?;
+        if matches!(self.input, Input::Pair { .. }) && self.output.kind() != Kind::Logits {
+            return Err(CaseError::OfPair);
+        }
         self.output.check()
+    }
+}
+
+/// What cases ask about, if all are about nodes, or all about pairs.
+pub fn asked(cases: &[Case]) -> Option<GraphQuestion> {
+    let node = |case: &Case| if let Input::Node { node, .. } = case.input { Some(node) } else { None };
+    let pair = |case: &Case| match &case.input {
+        Input::Pair { source, target, .. } => Some([source.clone(), target.clone()]),
+        _ => None,
+    };
+    match cases.first()?.input {
+        Input::Tokens(_) => None,
+        Input::Node { .. } => cases.iter().map(node).collect::<Option<_>>().map(GraphQuestion::Nodes),
+        Input::Pair { .. } => cases.iter().map(pair).collect::<Option<_>>().map(GraphQuestion::Pairs),
     }
 }
 
@@ -125,21 +143,18 @@ impl Statement {
         }))
     }
 
-    /// The graph that its nodes are of, if it is about nodes.
+    /// The root of the graph that its nodes are of, or of the state that its pairs are of.
     pub fn graph(&self) -> Option<Digest> {
         self.cases.first().and_then(|case| case.input.graph())
     }
 
-    /// The nodes it is about, one for each case.
-    pub fn nodes(&self) -> Vec<u32> {
-        let node = |case: &Case| match case.input {
-            Input::Tokens(_) => None,
-            Input::Node { node, .. } => Some(node),
-        };
-        self.cases.iter().filter_map(node).collect()
+    /// The nodes or pairs it is about, one for each case.
+    pub fn asked(&self) -> Option<GraphQuestion> {
+        asked(&self.cases)
     }
 
-    /// Rows of every site but the head, of all cases in their order; of a statement about nodes, none is known here.
+    /// Rows of every site but the head, of all cases in their order; of a statement about nodes or pairs, none is
+    /// known here.
     pub fn rows(&self) -> usize {
         self.cases.iter().map(Case::rows).sum()
     }
@@ -163,7 +178,7 @@ impl Statement {
         for (case, content) in self.cases.iter().enumerate() {
             content.check().map_err(|error| StatementError::Case { case, error })?;
         }
-        if let Some(case) = self.cases.iter().position(|case| case.input.graph() != self.graph()) {
+        if let Some(case) = self.cases.iter().position(|case| !case.input.is_beside(&self.cases[0].input)) {
             return Err(StatementError::Graphs(case));
         }
         match self.rows() {

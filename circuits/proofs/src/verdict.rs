@@ -1,6 +1,7 @@
 //! Judging a bundle.
 
 use ftk_circuits::{CheckFailed, Digest};
+use ftk_networks::graphs::opened::OpenedPart;
 
 use crate::bundle::PackedBundle;
 use crate::inputs::Input;
@@ -19,7 +20,7 @@ pub struct Expectations {
     pub adapter: Option<Digest>,
     /// The root of the training transcript that the commitment names.
     pub transcript: Option<Digest>,
-    /// The root of the graph that nodes are of.
+    /// The root of the graph that nodes are of, or of the state that pairs are of.
     pub graph: Option<Digest>,
     /// The input.
     pub input: ExpectedInput,
@@ -57,7 +58,7 @@ pub struct Verdict {
 pub enum Missing {
     /// No expected adapter.
     Adapter,
-    /// No expected graph, where the statement is about nodes of one.
+    /// No expected graph, where the statement is about nodes of one, or about pairs of a state.
     Graph,
     /// No expected input.
     Input,
@@ -122,11 +123,12 @@ pub(crate) fn expected(
             return Err(Refusal::Length(index));
         }
     }
-    match (model.net(), graph) {
-        (Net::Tokens(_), None) => {}
-        (Net::Tokens(_), Some(_)) => return Err(Refusal::Kind { stated: "nodes", taken: "tokens" }),
-        (Net::Graph(_), None) => return Err(Refusal::Kind { stated: "tokens", taken: "nodes" }),
-        (Net::Graph(network), Some(graph)) => graph.fits(network)?,
+    let (stated, taken) = (graph.as_ref().map_or("tokens", OpenedPart::kind), model.net().takes());
+    if stated != taken {
+        return Err(Refusal::Kind { stated, taken });
+    }
+    if let (Net::Graph(network), Some(graph)) = (model.net(), graph) {
+        graph.fits(network)?;
     }
     Ok(commitment.fits(model.sites())?)
 }

@@ -10,7 +10,7 @@ use ftk_circuits::{
     AdapterCommitment, CheckFailed, CommitmentKey, DeferredClaim, DeltaProof, Digest, KeyError, SiteRows, SiteShape,
     StatementBytes, verify_all,
 };
-use ftk_networks::graphs::neighbourhood::{EXPANSION, Neighbourhood};
+use ftk_networks::graphs::opened::OpenedPart;
 use serde_json::{Map, Value, json};
 
 use crate::bundle::{Files, HEAD, PackedBundle, Proof};
@@ -55,8 +55,8 @@ pub struct Judged {
     pub sealed: bool,
     /// How many logits came along because the statement has their digests.
     pub logits: u64,
-    /// The part of the graph that reaches the nodes it is about.
-    pub graph: Option<Neighbourhood>,
+    /// The part of the graph or state that reaches the nodes or pairs it is about.
+    pub graph: Option<OpenedPart>,
     /// Whether the head is one that the bundle brought, and not the base's.
     pub head: bool,
 }
@@ -327,7 +327,7 @@ pub struct Pending {
     key: Arc<CommitmentKey>,
     claimed: Claimed,
     registration: Option<Vec<u8>>,
-    graph: Option<Neighbourhood>,
+    graph: Option<OpenedPart>,
     head: bool,
     /// How long the proofs may take, if not as long as they like.
     left: Option<Duration>,
@@ -346,7 +346,7 @@ impl Pending {
             }
         };
         let sent = self.registration.as_ref().map_or(0, Vec::len);
-        let graph = self.graph.as_ref().map_or(0, |graph| EXPANSION * graph.encode().len() as u64);
+        let graph = self.graph.as_ref().map_or(0, OpenedPart::memory);
         let named = self.statement.bytes().encode().len() + self.commitment.encode().len();
         claimed + (sent + named) as u64 + graph
     }

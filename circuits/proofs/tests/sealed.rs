@@ -12,6 +12,7 @@ use ftk_circuits::{
 use ftk_networks::digest::Texts;
 use ftk_networks::graphs::leaf::{Carries, Frame, Incident, NodeLeaf};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
+use ftk_networks::graphs::opened::OpenedPart;
 use ftk_networks::graphs::{GraphNetwork, GraphNetworkKind, Head};
 use ftk_networks::{Llama, Network, tiny};
 use ftk_proofs::bundle::{
@@ -562,7 +563,7 @@ fn logits_of_one_node_are_not_those_of_another() {
     };
     let leaves = [(0, &[1][..]), (1, &[0, 2]), (2, &[1])].map(leaf);
     let frame = Frame { nodes: 3, width: 2, carries: Carries::default(), timed: false };
-    let graph = Neighbourhood::of_leaves(frame, &leaves, &[0, 1, 2], 2);
+    let graph = OpenedPart::Graph(Neighbourhood::of_leaves(frame, &leaves, &[0, 1, 2], 2));
     let asked = |node| Case { input: Input::Node { graph: Digest([0; 32]), node }, output: Logits::asked().into() };
     let propose = |_: &[u32], _: usize| Ok(Vec::new());
     let cases = answer(&base.model, &base.adapter, [0, 1, 2].map(asked).to_vec(), Some(&graph), None, propose);

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use ftk_networks::graphs::GraphNetworkKind;
+use ftk_networks::graphs::messages::alike;
 use ftk_networks::ops::graph::{Features, Sparse};
 
-use super::graph::{Edge, symmetric};
+use super::graph::Edge;
 use super::measures;
 use super::structure::Snapshot;
 
@@ -137,7 +139,7 @@ const HOPS: usize = 2;
 /// Features after two rounds of the mean over both degrees that graph convolutions take (Wu et al. 2019, SGC), at some
 /// nodes; of others there are none.
 pub fn propagated(features: &Features, lists: &[Vec<u32>], nodes: &[usize]) -> Features {
-    let over = symmetric(lists);
+    let over = alike(GraphNetworkKind::Gcn, lists);
     let weights = over.floats();
     // What a row is made of, rather than all rows: a graph may be wide.
     let mut rows: Vec<Vec<(u32, f32)>> = vec![Vec::new(); lists.len()];

@@ -103,14 +103,7 @@ impl Moment {
 
 /// Every rating in time's order, with its place in the split.
 pub(super) fn ordered(graph: &Graph, gnn: &Gnn, seed: u64) -> Result<Vec<(Edge, NodeSplit)>, GraphError> {
-    if !graph.carries.weight || !graph.carries.time {
-        let hint = "give edges the columns src, dst, rating and time";
-        return Err(GraphError::unfit(
-            "this task is about ratings with times, which the graph's edges do not carry",
-            hint,
-        ));
-    }
-    graph.in_seconds()?;
+    graph.are_ratings()?;
     let parts = match gnn.split {
         // Wherever in time they lie, a rating back and a later one of the same pair tell what is held out.
         Split::Random => split::pairs(graph, gnn, seed)?,

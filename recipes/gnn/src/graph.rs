@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-pub use ftk_networks::graphs::leaf::Carries;
-use ftk_networks::ops::graph::{Features, ONE, Propagation, Sparse, symmetric_coefficient, with_itself};
+pub use ftk_networks::graphs::leaf::{Carries, Edge};
+use ftk_networks::graphs::state::KnownRatings;
+use ftk_networks::ops::graph::Features;
 
 use super::error::GraphError;
 
@@ -22,26 +23,6 @@ pub enum NodeSplit {
     Validation,
     /// Looked at last.
     Test,
-}
-
-/// An edge, from who sends to who receives.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Edge {
-    /// Sender: who rates.
-    pub source: u32,
-    /// Receiver: who is rated.
-    pub target: u32,
-    /// Weight or rating; 1 where a graph has none.
-    pub weight: f32,
-    /// When it came to be; 0 where a graph has no time.
-    pub time: f64,
-}
-
-impl Edge {
-    /// Its nodes, the smaller first: to know one edge between two nodes is to know that they are joined.
-    pub fn pair(&self) -> (u32, u32) {
-        (self.source.min(self.target), self.source.max(self.target))
-    }
 }
 
 /// Nodes and edges.
@@ -108,6 +89,18 @@ impl Graph {
             carries: Carries::default(),
             held_out: BTreeMap::new(),
         }
+    }
+
+    /// Refuses edges that are no ratings with times in seconds.
+    ///
+    /// # Errors
+    /// Edges without weights or times; a time that seconds do not reach.
+    pub(super) fn are_ratings(&self) -> Result<(), GraphError> {
+        if !self.carries.weight || !self.carries.time {
+            let message = "this task is about ratings with times, which the graph's edges do not carry";
+            return Err(GraphError::unfit(message, "give edges the columns src, dst, rating and time"));
+        }
+        self.in_seconds()
     }
 
     /// Refuses times in another unit than seconds, where what is made of them depends on it.
@@ -277,7 +270,49 @@ impl Graph {
             let ends = [edge.source, edge.target].into_iter().all(|node| self.was_there(node as usize, moment));
             ends && !(self.carries.time && edge.time >= moment)
         });
+        if !past.held_out.is_empty() {
+            let joined: BTreeSet<(u32, u32)> = past.edges.iter().map(Edge::pair).collect();
+            past.held_out.retain(|pair, _| joined.contains(pair));
+        }
         Ok(past)
+    }
+
+    /// The same, or all of it where no moment is given.
+    ///
+    /// # Errors
+    /// As [`Graph::before`].
+    pub fn as_of(&self, before: Option<f64>) -> Result<Cow<'_, Self>, GraphError> {
+        Ok(match before {
+            None => Cow::Borrowed(self),
+            Some(moment) => Cow::Owned(self.before(moment)?),
+        })
+    }
+
+    /// Refuses nodes that were not there before a moment.
+    ///
+    /// # Errors
+    /// The name of the first one.
+    pub fn were_there(&self, nodes: &[usize], before: Option<f64>) -> Result<(), GraphError> {
+        let moment = before.unwrap_or(f64::INFINITY);
+        match nodes.iter().find(|&&node| !self.was_there(node, moment)) {
+            None => Ok(()),
+            Some(&node) => {
+                let message = format!("a node was not there before the moment of --before: {}", self.name(node));
+                Err(GraphError::unfit(message, "ask for earlier nodes, or give a later moment"))
+            }
+        }
+    }
+
+    /// All its ratings, as they are known before a moment, or at that of the last one where none is given.
+    ///
+    /// # Errors
+    /// Edges that are no ratings; none that is known then.
+    pub fn known(&self, before: Option<f64>) -> Result<KnownRatings, GraphError> {
+        self.are_ratings()?;
+        let past = self.as_of(before)?;
+        let last = past.edges.iter().map(|edge| edge.time).fold(f64::NEG_INFINITY, f64::max);
+        let known = KnownRatings::new(before.unwrap_or(last), &past.edges, |node| self.name(node as usize));
+        known.ok_or_else(|| GraphError::unfit("no rating is known by then", "give --before a later moment"))
     }
 
     /// Whether a node came to be before a moment, as far as that is known.
@@ -321,30 +356,6 @@ pub(super) fn neighbours(nodes: usize, pairs: impl IntoIterator<Item = (u32, u32
         list.dedup();
     }
     lists
-}
-
-/// Messages of a graph convolution: every node and its neighbours, weighed by both degrees (Kipf and Welling 2017).
-pub(super) fn symmetric(lists: &[Vec<u32>]) -> Propagation {
-    let degree = |node: usize| lists[node].len() + 1;
-    let rows = (0..lists.len()).map(|node| {
-        with_itself(&lists[node], node as u32).into_iter().map(move |sender| {
-            let coefficient = symmetric_coefficient(degree(sender as usize), degree(node));
-            (sender, coefficient)
-        })
-    });
-    Propagation::new(Sparse::from_rows(lists.len(), rows))
-}
-
-/// The means over every node and its neighbours.
-pub(super) fn closed_means(lists: &[Vec<u32>]) -> Propagation {
-    Propagation::means(lists.iter().enumerate().map(|(node, list)| with_itself(list, node as u32)), lists.len())
-}
-
-/// Who a node attends to: itself and its neighbours. The coefficients say nothing.
-pub(super) fn attended(lists: &[Vec<u32>]) -> Propagation {
-    let rows =
-        (0..lists.len()).map(|node| with_itself(&lists[node], node as u32).into_iter().map(|sender| (sender, ONE)));
-    Propagation::new(Sparse::from_rows(lists.len(), rows))
 }
 
 /// A name as it is kept: addresses of Ethereum, whose capitals are a checksum and no part of them, in small letters.
@@ -404,21 +415,5 @@ pub(super) mod tests {
         assert_eq!(claimed((1 << 20) + 1), Err(refused.to_owned()));
         let short = Graph { labels: vec![None], ..graph(2, vec![]) };
         assert_eq!(new(short).unwrap_err(), "g: 1 labels for 2 nodes");
-    }
-
-    #[test]
-    fn a_convolution_weighs_by_both_degrees_itself_among_them() {
-        let lists = graph(3, vec![edge(0, 1), edge(1, 2)]).neighbours();
-        let over = symmetric(&lists);
-        let row: Vec<(u32, u32)> = over.coefficients().row(1).collect();
-        let side = symmetric_coefficient(2, 3);
-        assert_eq!(row, [(0, side), (1, symmetric_coefficient(3, 3)), (2, side)]);
-        let third = Propagation::means([[0, 1, 2]], 3).coefficients().values()[0];
-        assert_eq!(
-            closed_means(&lists).coefficients().row(1).collect::<Vec<_>>(),
-            [(0, third), (1, third), (2, third)]
-        );
-        assert_eq!(closed_means(&lists).coefficients().row(0).collect::<Vec<_>>(), [(0, ONE / 2), (1, ONE / 2)]);
-        assert_eq!(attended(&lists).coefficients().row(0).collect::<Vec<_>>(), [(0, ONE), (1, ONE)]);
     }
 }

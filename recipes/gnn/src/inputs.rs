@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use ftk_networks::graphs::messages::{joined, weighed_degree, weighed_row};
+use ftk_networks::graphs::messages::{alike, joined, on_all, weighed_degree, weighed_row};
 use ftk_networks::graphs::{GraphNetwork, GraphNetworkKind, Hop, MessageKind, Prepare};
 use ftk_networks::ops::graph::{Features, Propagation, Sparse};
 
 use super::error::GraphError;
-use super::graph::{Graph, attended, closed_means, symmetric};
+use super::graph::Graph;
 use super::settings::{FRESH, Gnn};
 use ftk_recipes::Recipe;
 
@@ -86,27 +86,12 @@ pub fn hops_of(network: &GraphNetwork, heard: &[Vec<(u32, f64)>]) -> Vec<Hop> {
     let degrees: Vec<f64> = heard.iter().map(|list| weighed_degree(list)).collect();
     let degree = |other: u32| degrees[other as usize];
     let rows = heard.iter().enumerate().map(|(node, list)| weighed_row(kind, node as u32, list, degree));
-    same(layers, Propagation::new(Sparse::from_rows(heard.len(), rows)))
+    on_all(layers, Propagation::new(Sparse::from_rows(heard.len(), rows)))
 }
 
 /// The same hop for every convolution, over all nodes, with messages that all weigh alike.
 pub fn hops(kind: GraphNetworkKind, layers: usize, lists: &[Vec<u32>]) -> Vec<Hop> {
-    same(layers, gathered(kind, lists))
-}
-
-fn gathered(kind: GraphNetworkKind, lists: &[Vec<u32>]) -> Propagation {
-    match kind {
-        GraphNetworkKind::Gcn => symmetric(lists),
-        GraphNetworkKind::Sage => Propagation::means(lists, lists.len()),
-        GraphNetworkKind::SageGcn => closed_means(lists),
-        GraphNetworkKind::Gat => attended(lists),
-    }
-}
-
-fn same(layers: usize, gather: Propagation) -> Vec<Hop> {
-    let all: Vec<usize> = (0..gather.rows()).collect();
-    let hop = Hop { gather: Arc::new(gather), own: Arc::new(Propagation::choosing(&all, all.len())) };
-    vec![hop; layers]
+    on_all(layers, alike(kind, lists))
 }
 
 #[cfg(test)]

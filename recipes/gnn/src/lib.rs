@@ -30,7 +30,6 @@ pub mod rule;
 pub mod sample;
 pub mod score;
 pub mod split;
-mod stream;
 mod streaming;
 pub mod structure;
 mod table;

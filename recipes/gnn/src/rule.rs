@@ -13,8 +13,8 @@ use super::feedback::{self, logistic};
 use super::info_nce::info_nce;
 use super::measures;
 
-/// What is said of a rated pair: its rating in units of the largest, and the log of the odds that it is positive.
-pub(super) const OUTPUTS: usize = 2;
+pub(super) use ftk_networks::graphs::pairs::OUTPUTS;
+
 /// Weight of the sign's loss beside the rating's: it makes the two about equal.
 const SIGN: f64 = 0.2;
 /// The most likenesses of a contrast that is computed for somebody else: those of 2^17 nodes, 512 at a time.

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ftk_networks::graphs::{End, MessageKind, Pairs};
+use ftk_networks::graphs::state::KnownRatings;
+use ftk_networks::graphs::{End, MessageKind, Pairs, pairs};
 use ftk_networks::ops::graph::Features;
 
 use super::edges;
@@ -78,29 +79,21 @@ pub fn run(
         let hint = "give --adapter: one that brings its head (gnn.train_head = true)";
         return Err(GraphError::unfit("the base was trained without classes and scores nothing by itself", hint));
     }
-    let pairs = matches!(model.network.head, End::Pair { .. });
-    let (past, moment) = (before.map(|moment| graph.before(moment)).transpose()?, before.unwrap_or(f64::INFINITY));
-    let graph = past.as_ref().unwrap_or(graph);
-    let there = |nodes: &[usize]| match nodes.iter().find(|&&node| !graph.was_there(node, moment)) {
-        Some(&node) => {
-            let message = format!("a node was not there before the moment of --before: {}", graph.name(node));
-            Err(GraphError::unfit(message, "ask for earlier nodes, or give a later moment"))
-        }
-        None => Ok(()),
-    };
+    let scores_pairs = matches!(model.network.head, End::Pair { .. });
+    let (whole, past) = (graph, graph.as_of(before)?);
+    let graph = &*past;
     match asked {
-        ScoreTargets::Pairs(path) if pairs => {
+        ScoreTargets::Pairs(path) if scores_pairs => {
             let ends = ends::<2>(path, graph)?;
-            there(ends.as_flattened())?;
+            graph.were_there(ends.as_flattened(), before)?;
             match &model.network.head {
                 head if *head == edges::END => {
                     graph.in_seconds()?;
                     let rows = score_pairs(&model, graph, &ends, before)?;
                     Ok(columns(&["source", "target", "rating", "log_odds"], rows, None))
                 }
-                head if *head == streaming::END => {
-                    graph.in_seconds()?;
-                    let rows = score_stream(&model, graph, &ends, before)?;
+                _ if pairs::takes_pairs(&model.network) => {
+                    let rows = score_stream(&model, graph, &ends, &whole.known(before)?)?;
                     Ok(columns(&["source", "target", "rating", "log_odds"], rows, None))
                 }
                 End::Pair { known: links::KNOWN, outputs: 1, .. } => {
@@ -116,14 +109,15 @@ pub fn run(
         ScoreTargets::Pairs(_) => {
             Err(GraphError::unfit("the base does not score pairs", "give --nodes instead of --pairs"))
         }
-        _ if pairs => Err(GraphError::unfit("the base scores pairs", "give --pairs instead of --nodes")),
+        _ if scores_pairs => Err(GraphError::unfit("the base scores pairs", "give --pairs instead of --nodes")),
         ScoreTargets::AllNodes => {
+            let moment = before.unwrap_or(f64::INFINITY);
             let nodes: Vec<usize> = (0..graph.nodes).filter(|&node| graph.was_there(node, moment)).collect();
             of_nodes(&model, graph, &nodes, before.is_some())
         }
         ScoreTargets::Nodes(path) => {
             let nodes: Vec<usize> = ends::<1>(path, graph)?.into_iter().map(|[node]| node).collect();
-            there(&nodes)?;
+            graph.were_there(&nodes, before)?;
             of_nodes(&model, graph, &nodes, before.is_some())
         }
     }
@@ -150,6 +144,16 @@ fn of_nodes(model: &GraphModel, graph: &Graph, nodes: &[usize], timed: bool) -> 
 pub fn names(path: &Path) -> Result<Vec<String>, GraphError> {
     let table = Table::read(path, HeaderLine::Names)?;
     table.rows().iter().map(|row| Ok(table.text(row, 0)?.to_owned())).collect()
+}
+
+/// Pairs of names in the first two columns of a table.
+///
+/// # Errors
+/// A table that cannot be read.
+pub fn pairs_of_names(path: &Path) -> Result<Vec<[String; 2]>, GraphError> {
+    let table = Table::read(path, HeaderLine::Names)?;
+    let name = |row, column| table.text(row, column).map(str::to_owned);
+    table.rows().iter().map(|row| Ok([name(row, 0)?, name(row, 1)?])).collect()
 }
 
 /// Nodes by name in the first columns of a table.
@@ -199,14 +203,14 @@ fn score_stream(
     model: &GraphModel,
     graph: &Graph,
     asked: &[[usize; 2]],
-    before: Option<f64>,
+    known: &KnownRatings,
 ) -> Result<Vec<Score>, GraphError> {
     if asked.is_empty() {
         return Ok(Vec::new());
     }
-    let (edges, now) = by_time(graph, before);
     let lists = graph.neighbours();
-    let scores = streaming::score_pairs(model, graph.nodes, &edges, asked, now)?;
+    let names: Vec<[String; 2]> = asked.iter().map(|pair| pair.map(|end| graph.name(end))).collect();
+    let scores = streaming::score_pairs(model, &known.pairs(&names))?;
     Ok(asked.iter().zip(scores).map(|(pair, score)| Score::of_pair(graph, &lists, pair, score.to_vec())).collect())
 }
 

@@ -2,36 +2,29 @@
 //! afterwards. Whatever part of the split it belongs to, it is known from then on: a stream is not deaf to what it has
 //! just been told, only what is learnt ends with the training part.
 //!
-//! A user is what the state says of it ([`super::stream`]), and has messages from those it had to do with last, as they
-//! stood at that moment: messages are of the past, too.
+//! A user is what the state says of it ([`ftk_networks::graphs::stream`]), and has messages from those it had to do with
+//! last, as they stood at that moment: messages are of the past, too.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use candle_core::Tensor;
 use ftk_adapters::train::{Gradients, Train};
-use ftk_networks::graphs::{End, PairScorer, Pairs};
-use ftk_networks::ops::graph::Features;
+use ftk_networks::graphs::pairs::{self, END, KnownPair};
+use ftk_networks::graphs::stream::{OF_USER, SCALE, StreamState};
 
 use super::baselines::LinearModel;
 use super::edges::{both, judge, ordered};
 use super::error::GraphError;
 use super::graph::{Edge, Graph, NodeSplit};
-use super::inputs;
 use super::learner::Learner;
 use super::measures::NamedFigures;
 use super::model::GraphModel;
 use super::rule::{self, GraphRule, OUTPUTS};
 use super::settings::Gnn;
-use super::stream::{OF_RATING, OF_USER, SCALE, StreamState};
 use super::trees::BoostedTrees;
 use ftk_recipes::preference::rule::tensor;
 use ftk_recipes::{BatchLoss, Metrics, Recipe, Session, StepWindow, TaskError};
 
-/// What a network of a stream ends in.
-pub(super) const END: End = End::Pair { known: OF_RATING, outputs: OUTPUTS, scorer: PairScorer::Layers };
-/// How many a user has messages from: those it had to do with last.
-const RECENT: usize = 8;
 /// Share of the ratings at the beginning that nothing is learnt from: nothing is known there.
 const BEGINNING: f64 = 0.02;
 /// Ratings that are scored at a time, which bounds memory.
@@ -40,27 +33,20 @@ const AT_A_TIME: usize = 4096;
 /// What was known right before a rating.
 #[derive(Clone, Debug, PartialEq)]
 struct BeforeRating {
-    /// `(users, OF_USER)`: the source, the target, the source's neighbours, the target's neighbours.
-    users: Vec<f32>,
-    /// How many neighbours each of them has.
-    neighbours: [usize; 2],
-    known: [f32; OF_RATING],
+    pair: KnownPair,
     /// The target's mean, and that with the source's.
     means: [f64; 2],
 }
 
 impl BeforeRating {
     fn new(state: &StreamState, source: u32, target: u32, now: f64) -> Self {
-        let neighbours = [source, target].map(|user| state.recent_neighbours(user, RECENT));
-        let users = [source, target].into_iter().chain(neighbours.iter().flatten().copied());
-        let users = users.flat_map(|user| state.user(user, now)).collect();
         let means = [state.target_mean(target), state.both_means(source, target)];
-        Self { users, neighbours: neighbours.map(|found| found.len()), known: state.pair(source, target, now), means }
+        Self { pair: KnownPair::new(state, source, target, now), means }
     }
 
     /// All that is known without messages.
     fn row(&self) -> Vec<f32> {
-        [&self.users[..2 * OF_USER], &self.known].concat()
+        self.pair.row()
     }
 }
 
@@ -122,16 +108,16 @@ impl StreamSession {
     pub(super) fn said_by(&self, model: &GraphModel, places: Range<usize>) -> Result<Vec<[f64; OUTPUTS]>, GraphError> {
         let mut said = Vec::with_capacity(places.len());
         for before in self.before[places].chunks(AT_A_TIME) {
-            let before: Vec<&BeforeRating> = before.iter().collect();
-            let scores = both(&score(model, &mut model.applied(), &before)?)?;
+            let known: Vec<&KnownPair> = before.iter().map(|it| &it.pair).collect();
+            let scores = both(&score(model, &mut model.applied(), &known)?)?;
             said.extend(scores.into_iter().map(|[rating, sign]| [rating * SCALE, sign]));
         }
         Ok(said)
     }
 
     fn score(&self, pass: &mut Train<'_>, places: &[usize]) -> Result<Tensor, GraphError> {
-        let before: Vec<&BeforeRating> = places.iter().map(|&place| &self.before[place]).collect();
-        score(&self.model, pass, &before)
+        let known: Vec<&KnownPair> = places.iter().map(|&place| &self.before[place].pair).collect();
+        score(&self.model, pass, &known)
     }
 
     /// The loss of some ratings, its gradients if the pass records, and how many signs are told rightly.
@@ -163,50 +149,19 @@ fn before_each(users: usize, edges: &[Edge]) -> Vec<BeforeRating> {
     before
 }
 
-/// Runs the network: every rating has users of its own, since it has a moment of its own.
-fn score(model: &GraphModel, pass: &mut Train<'_>, before: &[&BeforeRating]) -> Result<Tensor, GraphError> {
+/// Runs the network.
+fn score(model: &GraphModel, pass: &mut Train<'_>, known: &[&KnownPair]) -> Result<Tensor, GraphError> {
     let network = &model.network;
-    let mut lists: Vec<Vec<u32>> = Vec::new();
-    let (mut sources, mut targets) = (Vec::new(), Vec::new());
-    for it in before {
-        let first = lists.len() as u32;
-        let ends = [first, first + 1];
-        let mut next = first + 2;
-        let neighbours = it.neighbours.map(|count| {
-            let own: Vec<u32> = (next..next + count as u32).collect();
-            next += count as u32;
-            own
-        });
-        sources.push(ends[0] as usize);
-        targets.push(ends[1] as usize);
-        let back = |end: usize| std::iter::repeat_n(vec![ends[end]], it.neighbours[end]);
-        let backs = back(0).chain(back(1)).collect::<Vec<_>>();
-        lists.extend(neighbours);
-        lists.extend(backs);
-    }
-    let users = Arc::new(Features::new(OF_USER, before.iter().flat_map(|it| it.users.iter().copied()).collect()));
-    let known = Arc::new(Features::new(OF_RATING, before.iter().flat_map(|it| it.known).collect()));
-    let hops = inputs::hops(network.model_type, network.layers, &lists);
-    Ok(network.score(pass, &users, &hops, &Pairs { sources, targets, known })?)
+    let (features, hops, pairs) = pairs::pass(network, known);
+    Ok(network.score(pass, &features, &hops, &pairs)?)
 }
 
-/// Rating of every pair, and the log of the odds that it is positive, by what is known of some ratings at a moment that
-/// comes after them.
+/// Rating of every pair, and the log of the odds that it is positive, by what is known of each.
 ///
 /// # Errors
 /// The device's.
-pub(super) fn score_pairs(
-    model: &GraphModel,
-    users: usize,
-    edges: &[Edge],
-    pairs: &[[usize; 2]],
-    now: f64,
-) -> Result<Vec<[f64; OUTPUTS]>, GraphError> {
-    let mut state = StreamState::new(users);
-    edges.iter().for_each(|edge| state.take(edge));
-    let before = |pair: &[usize; 2]| BeforeRating::new(&state, pair[0] as u32, pair[1] as u32, now);
-    let before: Vec<BeforeRating> = pairs.iter().map(before).collect();
-    let scores = score(model, &mut model.applied(), &before.iter().collect::<Vec<_>>())?;
+pub(super) fn score_pairs(model: &GraphModel, known: &[KnownPair]) -> Result<Vec<[f64; OUTPUTS]>, GraphError> {
+    let scores = score(model, &mut model.applied(), &known.iter().collect::<Vec<_>>())?;
     Ok(both(&scores)?.into_iter().map(|[rating, sign]| [rating * SCALE, sign]).collect())
 }
 
@@ -321,6 +276,6 @@ mod tests {
             earlier.iter_mut().filter(|edge| edge.time < now).for_each(|edge| edge.weight = -edge.weight);
             assert_ne!(before_each(20, &earlier)[at], ours[at], "{at}");
         }
-        assert!(ours.iter().any(|it| it.neighbours[0] > 1 && it.neighbours[1] > 1));
+        assert!(ours.iter().any(|it| it.pair.neighbours().into_iter().all(|count| count > 1)));
     }
 }

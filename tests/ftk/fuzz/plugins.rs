@@ -8,9 +8,10 @@ use ftk_defi::log::{DecisionLog, LogEntry, LogHeader};
 use ftk_defi::plan::{Plan, SHIPPED};
 use ftk_defi::{self as defi, Market, MarketFormat};
 use ftk_gnn::feedback;
-use ftk_gnn::graph::Graph;
+use ftk_gnn::graph::{Edge, Graph};
 use ftk_gnn::import::{Origin, import};
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
+use ftk_networks::graphs::state::{KnownRatings, StatePart};
 use ftk_networks::graphs::{GraphNetwork, GraphNetworkKind, Head, MessageKind};
 use ftk_proofs::head::{head_bytes, parse_head};
 use ftk_recipes::Data;
@@ -454,6 +455,25 @@ fn parts_of_graphs_and_heads() {
                 assert_eq!((pass.rows.len(), pass.hops.len()), (2, 1));
                 assert_eq!(part.receivers(&[3, 100]), [2]);
             }
+        }
+    });
+    // Of a state, for pairs: one of whom one is not there.
+    let rating =
+        |at: u32| Edge { source: at % 5, target: 5 + at % 3, weight: at as f32 - 6.0, time: f64::from(at / 2) };
+    let ratings: Vec<Edge> = (0..12).map(rating).collect();
+    let known = KnownRatings::new(9.0, &ratings, |user| user.to_string()).unwrap();
+    let asked = [["1", "6"], ["8x", "5"]].map(|pair| pair.map(str::to_owned));
+    let (root, part) = (known.root(), known.open(&asked));
+    let (honest, seed, pairs) = (part.encode(), part.encode(), asked.clone());
+    fuzz("state.bin", &[seed], 16 * MEGABYTE, move |bytes| {
+        let believed = StatePart::decode(bytes).and_then(|part| part.check(&pairs, root.as_bytes()));
+        assert_eq!(believed.is_ok(), bytes == honest);
+    });
+    fuzz("state.bin-of-its-own", &[part.encode()], 64 * MEGABYTE, move |bytes| {
+        let Ok(part) = StatePart::decode(bytes) else { return };
+        assert_eq!(part.encode(), bytes);
+        if part.root().is_some_and(|root| part.check(&asked, root.as_bytes()).is_ok()) {
+            assert_eq!(part.pairs(&asked).len(), 2);
         }
     });
     let head = [("head.bias".to_owned(), (vec![2], vec![0.5, -1.0]))].into();

@@ -21,6 +21,26 @@ pub struct Carries {
     pub direction: bool,
 }
 
+/// An edge, from who sends to who receives.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Edge {
+    /// Sender: who rates.
+    pub source: u32,
+    /// Receiver: who is rated.
+    pub target: u32,
+    /// Weight or rating; 1 where a graph has none.
+    pub weight: f32,
+    /// When it came to be; 0 where a graph has no time.
+    pub time: f64,
+}
+
+impl Edge {
+    /// Its nodes, the smaller first: to know one edge between two nodes is to know that they are joined.
+    pub fn pair(&self) -> (u32, u32) {
+        (self.source.min(self.target), self.source.max(self.target))
+    }
+}
+
 /// What is to be known of a graph to read its leaves; the root binds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {

@@ -1,9 +1,13 @@
-//! Messages that weigh as much as the edges they pass over: the coefficients of a convolution, the same over a whole
-//! graph and over a part of it. Those that all weigh alike need no weights and are made where they are used.
+//! The coefficients of a convolution: those of messages that weigh as much as the edges they pass over, the same over a
+//! whole graph and over a part of it, and those of messages that all weigh alike over a whole graph.
 
-use super::GraphNetworkKind;
+use std::sync::Arc;
+
 use super::leaf::Incident;
-use crate::ops::graph::{weighed_coefficient, weighed_share};
+use super::{GraphNetworkKind, Hop};
+use crate::ops::graph::{
+    ONE, Propagation, Sparse, symmetric_coefficient, weighed_coefficient, weighed_share, with_itself,
+};
 
 /// Whom the edges of a node, in their order, join it to, in rising order, with the weights of all edges between the two
 /// together.
@@ -49,10 +53,50 @@ pub fn weighed_row(
     all.into_iter().map(coefficient).collect()
 }
 
+/// What every node gathers from the nodes of its list, which rise, where all messages weigh alike.
+pub fn alike(kind: GraphNetworkKind, lists: &[Vec<u32>]) -> Propagation {
+    match kind {
+        GraphNetworkKind::Gcn => symmetric(lists),
+        GraphNetworkKind::Sage => Propagation::means(lists, lists.len()),
+        GraphNetworkKind::SageGcn => closed_means(lists),
+        GraphNetworkKind::Gat => attended(lists),
+    }
+}
+
+/// The same hop for every convolution, over all nodes.
+pub fn on_all(layers: usize, gather: Propagation) -> Vec<Hop> {
+    let all: Vec<usize> = (0..gather.rows()).collect();
+    let hop = Hop { gather: Arc::new(gather), own: Arc::new(Propagation::choosing(&all, all.len())) };
+    vec![hop; layers]
+}
+
+/// Messages of a graph convolution: every node and its neighbours, weighed by both degrees (Kipf and Welling 2017).
+pub fn symmetric(lists: &[Vec<u32>]) -> Propagation {
+    let degree = |node: usize| lists[node].len() + 1;
+    let rows = (0..lists.len()).map(|node| {
+        with_itself(&lists[node], node as u32).into_iter().map(move |sender| {
+            let coefficient = symmetric_coefficient(degree(sender as usize), degree(node));
+            (sender, coefficient)
+        })
+    });
+    Propagation::new(Sparse::from_rows(lists.len(), rows))
+}
+
+/// The means over every node and its neighbours.
+fn closed_means(lists: &[Vec<u32>]) -> Propagation {
+    Propagation::means(lists.iter().enumerate().map(|(node, list)| with_itself(list, node as u32)), lists.len())
+}
+
+/// Who a node attends to: itself and its neighbours. The coefficients say nothing.
+fn attended(lists: &[Vec<u32>]) -> Propagation {
+    let rows =
+        (0..lists.len()).map(|node| with_itself(&lists[node], node as u32).into_iter().map(|sender| (sender, ONE)));
+    Propagation::new(Sparse::from_rows(lists.len(), rows))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::graph::{ONE, symmetric_coefficient};
 
     #[test]
     fn edges_between_two_nodes_weigh_together() {
@@ -87,5 +131,27 @@ mod tests {
             }
         }
         assert_eq!(weighed_row(GraphNetworkKind::Sage, 0, &[(1, 0.0)], |_| 1.0), [(1, 0)]);
+    }
+
+    #[test]
+    fn a_convolution_weighs_by_both_degrees_itself_among_them() {
+        let lists = [vec![1], vec![0, 2], vec![1]];
+        let over = alike(GraphNetworkKind::Gcn, &lists);
+        let row: Vec<(u32, u32)> = over.coefficients().row(1).collect();
+        let side = symmetric_coefficient(2, 3);
+        assert_eq!(row, [(0, side), (1, symmetric_coefficient(3, 3)), (2, side)]);
+        let third = Propagation::means([[0, 1, 2]], 3).coefficients().values()[0];
+        assert_eq!(
+            alike(GraphNetworkKind::SageGcn, &lists).coefficients().row(1).collect::<Vec<_>>(),
+            [(0, third), (1, third), (2, third)]
+        );
+        assert_eq!(
+            alike(GraphNetworkKind::SageGcn, &lists).coefficients().row(0).collect::<Vec<_>>(),
+            [(0, ONE / 2), (1, ONE / 2)]
+        );
+        assert_eq!(
+            alike(GraphNetworkKind::Gat, &lists).coefficients().row(0).collect::<Vec<_>>(),
+            [(0, ONE), (1, ONE)]
+        );
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::bytes::{BrokenBytes, ByteReader, ByteWriter};
 use super::leaf::{Frame, NodeLeaf};
-use super::merkle::{MerkleTree, climb};
 use super::messages::{joined, weighed_degree, weighed_row};
+use super::part::{self, PartError};
 use super::{GraphNetwork, GraphNetworkKind, Hop, MessageKind};
 use crate::ops::graph::{Features, Propagation, Sparse, symmetric_coefficient, with_itself};
 
@@ -18,8 +18,6 @@ const MAX_HOPS: u32 = 64;
 const MAX_WIDTH: u32 = 1 << 24;
 /// How much more memory a part takes than bytes: an edge of four bytes takes 24, a member of twenty some hundred.
 pub const EXPANSION: u64 = 8;
-/// Least bytes of a member: five numbers.
-const MEMBER: usize = 20;
 
 /// Some nodes with everything that reaches them.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,92 +29,6 @@ pub struct Neighbourhood {
     members: Vec<NodeLeaf>,
     /// What leads from the members to the root.
     partners: Vec<blake3::Hash>,
-}
-
-/// What is wrong with a part of a graph that somebody opened: the check that failed comes first.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NeighbourhoodError {
-    /// Not the canonical bytes of any.
-    #[error("graph encoding: {0}")]
-    Encoding(&'static str),
-    /// More or fewer edges are listed than the node has.
-    #[error("graph degree: node {node} has {degree} edges, listed are {listed}")]
-    Degree {
-        /// The node.
-        node: u32,
-        /// Edges it has, as its leaf says.
-        degree: u32,
-        /// Edges that are listed.
-        listed: usize,
-    },
-    /// Edges that do not rise.
-    #[error("graph order: the edges of node {0} do not follow each other")]
-    Order(u32),
-    /// An edge that leads nowhere, or back.
-    #[error("graph edge: node {node} has none to {other}")]
-    Edge {
-        /// The node.
-        node: u32,
-        /// The other end.
-        other: u32,
-    },
-    /// An edge that only one of its ends has.
-    #[error("graph symmetry: node {other} has no edge to node {node}, which has one to it")]
-    Symmetry {
-        /// The node that lists the edge.
-        node: u32,
-        /// The one that does not.
-        other: u32,
-    },
-    /// Not the nodes that the statement depends on.
-    #[error("graph coverage: node {0} is missing, or not asked for")]
-    Coverage(u32),
-    /// The leaves hang from another root.
-    #[error("graph root: these nodes do not hang from the stated root")]
-    Root,
-    /// A network of other features.
-    #[error("graph features: nodes have {found}, the base takes {wanted}")]
-    Features {
-        /// Features of a node.
-        found: u32,
-        /// Features the network takes.
-        wanted: usize,
-    },
-    /// A network of another number of convolutions.
-    #[error("graph hops: {found} are opened, the base has {wanted} convolutions")]
-    Hops {
-        /// Hops that are opened.
-        found: u32,
-        /// Convolutions of the network.
-        wanted: usize,
-    },
-    /// An edge whose messages would weigh less than nothing.
-    #[error("graph weight: the base weighs messages, and node {0} has an edge of negative weight")]
-    Weight(u32),
-}
-
-impl NeighbourhoodError {
-    /// The name of the check, with which the message begins.
-    pub fn check(&self) -> &'static str {
-        match self {
-            Self::Encoding(_) => "graph encoding",
-            Self::Degree { .. } => "graph degree",
-            Self::Order(_) => "graph order",
-            Self::Edge { .. } => "graph edge",
-            Self::Symmetry { .. } => "graph symmetry",
-            Self::Coverage(_) => "graph coverage",
-            Self::Root => "graph root",
-            Self::Features { .. } => "graph features",
-            Self::Hops { .. } => "graph hops",
-            Self::Weight(_) => "graph weight",
-        }
-    }
-}
-
-impl From<BrokenBytes> for NeighbourhoodError {
-    fn from(BrokenBytes(message): BrokenBytes) -> Self {
-        Self::Encoding(message)
-    }
 }
 
 /// What a network runs on.
@@ -139,10 +51,8 @@ impl Neighbourhood {
         let asked: BTreeSet<u32> = nodes.iter().copied().collect();
         let leaf = |node: u32| leaves.get(node as usize);
         let reached = reach(&asked, depth(hops as u32, &frame), leaf).expect("every edge leads to a leaf");
-        let places: Vec<usize> = reached.iter().map(|&node| node as usize).collect();
-        let tree = MerkleTree::new(leaves.iter().map(|leaf| leaf.hash(&frame)).collect());
-        let members = places.iter().map(|&place| leaves[place].clone()).collect();
-        Self { frame, hops: hops as u32, members, partners: tree.partners(&places) }
+        let (members, partners) = part::open(&frame, leaves, reached.into_iter());
+        Self { frame, hops: hops as u32, members, partners }
     }
 
     /// The canonical bytes.
@@ -150,10 +60,7 @@ impl Neighbourhood {
         let mut out = ByteWriter(MAGIC.to_vec());
         self.frame.write(&mut out);
         out.u32(self.hops);
-        out.u32(self.members.len() as u32);
-        self.members.iter().for_each(|leaf| leaf.write(&self.frame, &mut out));
-        out.u32(self.partners.len() as u32);
-        self.partners.iter().for_each(|partner| out.0.extend(partner.as_bytes()));
+        part::write(&self.frame, &self.members, &self.partners, &mut out);
         out.0
     }
 
@@ -161,19 +68,15 @@ impl Neighbourhood {
     /// [`Neighbourhood::check`] before believing them.
     ///
     /// # Errors
-    /// [`NeighbourhoodError::Encoding`].
-    pub fn decode(bytes: &[u8]) -> Result<Self, NeighbourhoodError> {
+    /// [`PartError::Encoding`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, PartError> {
         let rest = bytes.strip_prefix(MAGIC).ok_or(BrokenBytes("not a part of a graph that this version reads"))?;
         let mut input = ByteReader::new(rest);
         let (frame, hops) = (Frame::read(&mut input)?, input.u32()?);
         if hops == 0 || hops > MAX_HOPS || frame.width > MAX_WIDTH {
-            return Err(NeighbourhoodError::Encoding("numbers that no network has"));
+            return Err(PartError::Encoding("numbers that no network has"));
         }
-        let count = input.count(MEMBER)?;
-        let members = (0..count).map(|_| NodeLeaf::read(&frame, &mut input)).collect::<Result<_, _>>()?;
-        let count = input.count(32)?;
-        let partners = (0..count).map(|_| input.array().map(blake3::Hash::from)).collect::<Result<_, _>>()?;
-        input.end()?;
+        let (members, partners) = part::read(&frame, &mut input)?;
         Ok(Self { frame, hops, members, partners })
     }
 
@@ -182,70 +85,46 @@ impl Neighbourhood {
     ///
     /// # Errors
     /// The first check that fails.
-    pub fn check(&self, nodes: &[u32], root: &[u8; 32]) -> Result<(), NeighbourhoodError> {
-        use NeighbourhoodError::{Coverage, Degree, Edge, Order, Symmetry};
+    pub fn check(&self, nodes: &[u32], root: &[u8; 32]) -> Result<(), PartError> {
+        use PartError::Coverage;
         let Self { frame, hops, members, .. } = self;
-        if let Some(pair) = members.windows(2).find(|pair| pair[0].node >= pair[1].node) {
-            return Err(Coverage(pair[1].node));
-        }
-        for NodeLeaf { node, degree, edges, .. } in members {
-            let (node, degree, listed) = (*node, *degree, edges.len());
-            if degree as usize != listed {
-                return Err(Degree { node, degree, listed });
-            }
-            if edges.windows(2).any(|pair| pair[0].order(&pair[1]).is_ge()) {
-                return Err(Order(node));
-            }
-            if let Some(edge) = edges.iter().find(|edge| edge.other >= frame.nodes || edge.other == node) {
-                return Err(Edge { node, other: edge.other });
-            }
-        }
+        part::check_lists(frame, members)?;
         let asked: BTreeSet<u32> = nodes.iter().copied().collect();
         let reached = reach(&asked, depth(*hops, frame), |node| self.member(node)).map_err(Coverage)?;
         let found: BTreeSet<u32> = members.iter().map(|leaf| leaf.node).collect();
         if let Some(node) = reached.symmetric_difference(&found).next() {
             return Err(Coverage(*node));
         }
-        for NodeLeaf { node, edges, .. } in members {
-            for edge in edges {
-                let Some(other) = self.member(edge.other) else { continue };
-                let there = edge.from_there(*node, frame.carries);
-                if other.edges.binary_search_by(|edge| edge.order(&there)).is_err() {
-                    return Err(Symmetry { node: *node, other: other.node });
-                }
-            }
-        }
+        part::check_symmetry(frame, members)?;
         match self.root() {
             Some(found) if found.as_bytes() == root => Ok(()),
-            _ => Err(NeighbourhoodError::Root),
+            _ => Err(PartError::Root),
         }
     }
 
     /// The root that its members hang from; `None` if they hang from none.
     pub fn root(&self) -> Option<blake3::Hash> {
-        let Self { frame, members, partners, .. } = self;
-        let leaves: Vec<_> = members.iter().map(|leaf| (leaf.node as usize, leaf.hash(frame))).collect();
-        Some(frame.root(&climb(frame.nodes as usize, &leaves, partners)?))
+        part::root(&self.frame, &self.members, &self.partners)
     }
 
     /// Checks that it was opened for this network.
     ///
     /// # Errors
-    /// [`NeighbourhoodError::Hops`], [`NeighbourhoodError::Features`], [`NeighbourhoodError::Weight`].
-    pub fn fits(&self, network: &GraphNetwork) -> Result<(), NeighbourhoodError> {
+    /// [`PartError::Hops`], [`PartError::Features`], [`PartError::Weight`].
+    pub fn fits(&self, network: &GraphNetwork) -> Result<(), PartError> {
         let (found, wanted) = (self.hops, network.layers);
         if found as usize != wanted {
-            return Err(NeighbourhoodError::Hops { found, wanted });
+            return Err(PartError::Hops { found, wanted });
         }
         // What is projected is as wide as it is projected to.
         let width = network.prepare.project.unwrap_or(self.frame.width as usize);
         let (found, wanted) = (self.frame.width, network.inputs);
         if width != wanted || found == 0 {
-            return Err(NeighbourhoodError::Features { found, wanted });
+            return Err(PartError::Features { found, wanted });
         }
         let negative = |leaf: &&NodeLeaf| leaf.edges.iter().any(|edge| edge.weight < 0.0);
         match self.members.iter().find(negative) {
-            Some(leaf) if network.messages == MessageKind::Weighed => Err(NeighbourhoodError::Weight(leaf.node)),
+            Some(leaf) if network.messages == MessageKind::Weighed => Err(PartError::Weight(leaf.node)),
             _ => Ok(()),
         }
     }
@@ -336,7 +215,7 @@ impl Neighbourhood {
     }
 
     fn place(&self, node: u32) -> Option<usize> {
-        self.members.binary_search_by_key(&node, |leaf| leaf.node).ok()
+        part::place(&self.members, node)
     }
 
     fn member(&self, node: u32) -> Option<&NodeLeaf> {
@@ -416,6 +295,7 @@ fn reach<'a>(
 mod tests {
     use super::super::Head;
     use super::super::leaf::{Carries, Incident};
+    use super::super::merkle::MerkleTree;
     use super::*;
 
     /// All leaves of a graph.
@@ -499,7 +379,7 @@ mod tests {
 
     #[test]
     fn forged_parts_are_refused_each_by_its_own_check() {
-        use NeighbourhoodError::*;
+        use PartError::*;
         let graph = ring();
         let root = graph.root();
         let honest = graph.opened(&[3], 1);
@@ -579,7 +459,7 @@ mod tests {
             let mut part = honest.clone();
             change(&mut part.members[at].edges[0]);
             let refused = part.check(&[3], &root).unwrap_err();
-            assert!(matches!(refused, NeighbourhoodError::Symmetry { .. }), "{refused}");
+            assert!(matches!(refused, PartError::Symmetry { .. }), "{refused}");
         }
     }
 
@@ -606,7 +486,7 @@ mod tests {
             edited[at..at + with.len()].copy_from_slice(with);
             Neighbourhood::decode(&edited).unwrap_err()
         };
-        let wrong = NeighbourhoodError::Encoding;
+        let wrong = PartError::Encoding;
         let number = "a number is not finite, or a zero has a sign";
         assert_eq!(put(0, b"F"), wrong("not a part of a graph that this version reads"));
         assert_eq!(put(16, &[16]), wrong("an unknown kind"));

@@ -9,7 +9,7 @@ use ftk_circuits::fixed::gate::GateFunction;
 use ftk_circuits::fixed::linear::Matrix;
 use ftk_circuits::fixed::{attention, graph, words};
 use ftk_circuits::sealed::{Bound, Builder, LogProbs, Ranking, SealedPlan, Tensor, TotalLogProb};
-use ftk_networks::graphs::neighbourhood::Neighbourhood;
+use ftk_networks::graphs::opened::OpenedPart;
 use ftk_networks::ops::graph::Propagation;
 use ftk_networks::ops::{Bias, Heads, Nodes, Ops, Rope, Segment, TableShape, Tokens};
 
@@ -19,7 +19,7 @@ use crate::digested::Digested;
 use crate::inputs::Input;
 use crate::model::{FixedModel, Net};
 use crate::outputs::{AtLeast, Likely, Logits, Output};
-use crate::statement::Case;
+use crate::statement::{Case, asked};
 
 /// The plan of a pass over cases that states their outputs, and the logits behind digests.
 ///
@@ -30,14 +30,14 @@ pub fn plan(
     model: &FixedModel,
     commitment: &AdapterCommitment,
     (cases, digested): (&[Case], &Digested),
-    graph: Option<&Neighbourhood>,
+    graph: Option<&OpenedPart>,
     deadline: Deadline,
 ) -> Result<SealedPlan, PassError> {
-    let of_nodes = |case: &Case| matches!(case.input, Input::Node { .. });
+    let of_tokens = |case: &Case| matches!(case.input, Input::Tokens(_));
     let mut planning = Planning::new(model.base(), commitment, deadline);
     let mut digested = digested.0.iter();
-    match (model.net(), graph) {
-        (Net::Tokens(network), None) if !cases.iter().any(of_nodes) => {
+    match (model.net(), asked(cases), graph) {
+        (Net::Tokens(network), _, None) if cases.iter().all(of_tokens) => {
             let (mut tokens, mut rows) = (Tokens::default(), Vec::new());
             for (at, case) in cases.iter().enumerate() {
                 let sequences = case.sequences();
@@ -53,13 +53,11 @@ pub fn plan(
             }
             network.forward(&mut planning, &tokens, &rows)?;
         }
-        (Net::Graph(network), Some(graph)) if cases.iter().all(of_nodes) => {
-            let node = |case: &Case| if let Input::Node { node, .. } = case.input { Some(node) } else { None };
-            let pass = graph.pass(network, &cases.iter().filter_map(node).collect::<Vec<_>>());
+        (Net::Graph(network), Some(asked), Some(graph)) => {
             for (at, case) in cases.iter().enumerate() {
                 planning.stated.push(StatedRow::of((at, &case.output), [0, 0], 0, &mut digested)?);
             }
-            let logits = network.classify(&mut planning, &pass.features, &pass.hops, &pass.rows)?;
+            let logits = graph.run(network, &mut planning, &asked)?.ok_or(PassError::Kind)?;
             // They are words of the network already: each is stated by itself.
             let own = identity(logits.tensor.width())?;
             planning.state("logits", &Arc::new(own), &logits.tensor)?;

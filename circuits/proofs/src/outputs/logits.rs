@@ -1,6 +1,7 @@
 //! The logits at the last position of an input, or of a node, at `2^-16`.
 
 use ftk_circuits::{Digest, logits_digest};
+use ftk_networks::graphs::stream::SCALE;
 #[cfg(test)]
 use ftk_circuits::{EncodingError, Reader};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ use crate::words::Words;
 
 const VALUES: u8 = 1;
 const DIGEST: u8 = 2;
+/// What a logit is divided by.
+const ONE: f64 = 65_536.0;
 
 /// Logits at `2^-16`, one for each id of the vocabulary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +48,20 @@ impl Logits {
     /// The question.
     pub fn asked() -> Self {
         Self::Values(Vec::new())
+    }
+
+    /// Of a pair: its rating, and the log of the odds that it is positive.
+    pub(super) fn of_pair(&self) -> Option<[f64; 2]> {
+        let Self::Values(values) = self else { return None };
+        let [rating, log_odds] = values.as_slice() else { return None };
+        Some([*rating as f64 / ONE * SCALE, *log_odds as f64 / ONE])
+    }
+
+    pub(super) fn pair_claim(&self, source: &str, target: &str) -> String {
+        let said = self.of_pair().map_or_else(String::new, |[rating, log_odds]| {
+            format!("{rating:.4}, and positively with log-odds of {log_odds:.4}: ")
+        });
+        format!("has {source:?} rate {target:?} with {said}{}", self.said())
     }
 
     /// As words behind an article.

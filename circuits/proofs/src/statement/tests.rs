@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use ftk_circuits::{EncodingError, Reader};
 
 use super::*;
-use crate::bounds::{MAX_CHOICES, MAX_LOGITS, MAX_STOP_IDS, MAX_TOKENS};
+use crate::bounds::{MAX_CHOICES, MAX_LOGITS, MAX_NAME, MAX_STOP_IDS, MAX_TOKENS};
 use crate::outputs::{AtLeast, Choice, Completion, Likely, LogProb, Logits, Preference, ScoredContinuation, Top};
 
 const BASE: Digest = Digest([7; 32]);
@@ -115,10 +115,36 @@ fn changed_nodes(statement: &Statement) -> Vec<(&'static str, Statement)> {
     ]
 }
 
+/// The same over pairs of users of a state.
+fn changed_pairs(statement: &Statement) -> Vec<(&'static str, Statement)> {
+    let of = |state, pairs: &[[&str; 2]], logits: [i64; 2]| {
+        let output = Output::from(Logits::Values(logits.to_vec()));
+        let case = |pair: &[&str; 2]| Case { input: pair_of(state, *pair), output: output.clone() };
+        Statement { cases: pairs.iter().map(case).collect(), ..statement.clone() }
+    };
+    let state = Digest([3; 32]);
+    vec![
+        ("pair", of(state, &[["a", "b"]], [5, -6])),
+        ("other logits", of(state, &[["a", "b"]], [5, 6])),
+        ("a pair the other way round", of(state, &[["b", "a"]], [5, -6])),
+        ("a pair of other names", of(state, &[["ab", ""]], [5, -6])),
+        ("a pair of another state", of(Digest([4; 32]), &[["a", "b"]], [5, -6])),
+        ("two pairs", of(state, &[["a", "b"], ["a", "\u{fc}"]], [5, -6])),
+        ("two pairs in another order", of(state, &[["a", "\u{fc}"], ["a", "b"]], [5, -6])),
+    ]
+}
+
+fn pair_of(state: Digest, [source, target]: [&str; 2]) -> Input {
+    Input::Pair { state, source: source.to_owned(), target: target.to_owned() }
+}
+
 #[test]
 fn statements_round_trip_and_other_bytes_are_refused() {
     let statement = statement(BASE);
-    let of_nodes = changed_nodes(&statement).into_iter().map(|(what, changed)| (what, changed, 0));
+    let of_nodes = changed_nodes(&statement)
+        .into_iter()
+        .chain(changed_pairs(&statement))
+        .map(|(what, changed)| (what, changed, 0));
     let of_tokens = changed_statements(&statement).into_iter().map(|(what, changed)| (what, changed, ROWS));
     for (what, changed, rows) in of_tokens.chain(of_nodes) {
         assert_eq!((changed.check(), changed.rows()), (Ok(()), rows), "{what}");
@@ -138,7 +164,7 @@ fn statements_round_trip_and_other_bytes_are_refused() {
     };
     assert_eq!(put(cases, &[255; 4]), EncodingError::Bounds { what: "cases", value: u32::MAX.into() });
     assert_eq!(put(cases, &60000u32.to_le_bytes()), EncodingError::Truncated);
-    assert_eq!(put(cases + 4, &[2]), EncodingError::Bounds { what: "kind of input", value: 2 });
+    assert_eq!(put(cases + 4, &[3]), EncodingError::Bounds { what: "kind of input", value: 3 });
     assert_eq!(put(cases + 4 + 1 + 12, &[8]), EncodingError::Bounds { what: "kind of output", value: 8 });
     let output = Output::from(AtLeast { id: 1, bound: 0, holds: true });
     let case = Case { input: Input::Tokens(vec![1]), output };
@@ -220,6 +246,27 @@ fn statements_that_contradict_themselves_are_refused() {
     }
     assert_eq!(nodes(vec![node(1, chosen()), node(1, chosen())]), Ok(()));
     assert_eq!(nodes(vec![node(1, chosen()), node(2, chosen())]), Err(StatementError::Graphs(1)));
+    // Of a pair nothing is stated but its logits, and none stands beside a node, even under one root.
+    let pair = |state, output| Case { input: pair_of(Digest([state; 32]), ["a", "b"]), output };
+    let logits = || Output::from(Logits::Values(vec![1, 2]));
+    assert_eq!(nodes(vec![pair(1, logits()), pair(1, logits())]), Ok(()));
+    assert_eq!(nodes(vec![pair(1, logits()), pair(2, logits())]), Err(StatementError::Graphs(1)));
+    assert_eq!(nodes(vec![pair(1, logits()), node(1, logits())]), Err(StatementError::Graphs(1)));
+    assert_eq!(nodes(vec![node(1, logits()), pair(1, logits())]), Err(StatementError::Graphs(1)));
+    let at_least = Output::from(AtLeast { id: 1, bound: 0, holds: true });
+    for output in [chosen(), at_least, Top { likeliest: vec![Likely { id: 1, log_prob: 0 }] }.into()] {
+        let error = StatementError::Case { case: 0, error: CaseError::OfPair };
+        assert_eq!(nodes(vec![pair(1, output)]), Err(error));
+    }
+    let error = StatementError::Case { case: 0, error: CaseError::Continued };
+    assert_eq!(nodes(vec![pair(1, LogProb { ids: vec![1], log_prob: 0 }.into())]), Err(error));
+    let long = "a".repeat(MAX_NAME as usize + 1);
+    for names in [[&long[1..], "b"], [&long, "b"], ["a", &long]] {
+        let case = Case { input: pair_of(Digest([1; 32]), names), output: logits() };
+        let error = CaseError::Length { what: "name", len: long.len() };
+        let fits = names[0].len() < long.len() && names[1].len() < long.len();
+        assert_eq!(nodes(vec![case]), if fits { Ok(()) } else { Err(StatementError::Case { case: 0, error }) });
+    }
     let tokens = Case { input: Input::Tokens(vec![1]), output: chosen() };
     assert_eq!(nodes(vec![node(1, chosen()), tokens.clone()]), Err(StatementError::Graphs(1)));
     assert_eq!(nodes(vec![tokens, node(1, chosen())]), Err(StatementError::Graphs(1)));
@@ -256,6 +303,7 @@ fn a_preference_counts_what_its_continuations_begin_with_once() {
 fn no_two_statements_share_a_digest_or_a_text() {
     let statement = statement(BASE);
     let all = changed_statements(&statement).into_iter().chain(changed_nodes(&statement));
+    let all = all.chain(changed_pairs(&statement));
     let (mut digests, mut texts) = (HashSet::new(), HashSet::new());
     for (what, changed) in all.chain([("honest", statement.clone())]) {
         assert!(digests.insert(changed.bytes().digest()), "{what}");

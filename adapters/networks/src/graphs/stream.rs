@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::graph::Edge;
+use super::leaf::Edge;
 
 /// Features of a user.
 pub const OF_USER: usize = 22;
@@ -92,6 +92,33 @@ fn flag(set: bool) -> f64 {
     f64::from(u8::from(set))
 }
 
+/// What all ratings so far come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RatingTotals {
+    /// How many there are.
+    pub ratings: u64,
+    /// Their sum, added in their order.
+    pub sum: f64,
+    /// How many are negative.
+    pub negative: u64,
+}
+
+impl RatingTotals {
+    /// Of these ratings and one more.
+    fn take(&mut self, rating: f64) {
+        self.ratings += 1;
+        self.sum += rating;
+        self.negative += u64::from(rating < 0.0);
+    }
+
+    /// Of these ratings, in their order.
+    pub fn of(ratings: &[Edge]) -> Self {
+        let mut totals = Self::default();
+        ratings.iter().for_each(|edge| totals.take(f64::from(edge.weight)));
+        totals
+    }
+}
+
 /// What is known of all ratings so far.
 #[derive(Clone, Debug, Default)]
 pub struct StreamState {
@@ -99,9 +126,7 @@ pub struct StreamState {
     given: Vec<UserRatings>,
     /// The last rating of one user by another, and its time.
     ratings: HashMap<(u32, u32), (f64, f64)>,
-    count: f64,
-    sum: f64,
-    negative: f64,
+    totals: RatingTotals,
 }
 
 impl StreamState {
@@ -117,18 +142,27 @@ impl StreamState {
         self.received[edge.target as usize].take(edge.source, rating, edge.time);
         self.given[edge.source as usize].take(edge.target, rating, edge.time);
         self.ratings.insert((edge.source, edge.target), (rating, edge.time));
-        self.count += 1.0;
-        self.sum += rating;
-        self.negative += flag(rating < 0.0);
+        self.totals.take(rating);
+    }
+
+    /// The same where ratings were taken in of some users alone, and all together come to so much: what is known of these
+    /// users is what is known of them where all are taken in.
+    #[must_use]
+    pub fn of_all(self, totals: RatingTotals) -> Self {
+        Self { totals, ..self }
+    }
+
+    fn count(&self) -> f64 {
+        self.totals.ratings as f64
     }
 
     /// Mean of all ratings.
     pub fn mean(&self) -> f64 {
-        self.sum / self.count.max(1.0)
+        self.totals.sum / self.count().max(1.0)
     }
 
     fn overall_negative(&self) -> f64 {
-        self.negative / self.count.max(1.0)
+        self.totals.negative as f64 / self.count().max(1.0)
     }
 
     /// The target's mean rating, pulled towards the overall mean.
@@ -193,7 +227,13 @@ impl StreamState {
         found
     }
 
-    /// What is known of one user rating another at a moment.
+    /// Who gave the ratings of a user that are looked through, the latest first.
+    pub fn latest_raters(&self, user: u32) -> impl Iterator<Item = u32> {
+        self.received[user as usize].ratings.iter().rev().take(LATEST).map(|it| it.other)
+    }
+
+    /// What is known of one user rating another at a moment: of what the two gave and received, and of what
+    /// [`StreamState::latest_raters`] of the target gave and received.
     pub fn pair(&self, source: u32, target: u32, now: f64) -> [f32; OF_RATING] {
         let (given, received) = (&self.given[source as usize], &self.received[target as usize]);
         let (mean, negative) = (self.mean(), self.overall_negative());
