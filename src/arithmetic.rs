@@ -5,12 +5,14 @@
 use candle_core::{DType, Device};
 use ftk_kernels::float::{ARITHMETIC, bf16};
 
-/// The arithmetic of training on a device, with products with the base's weights in a number format.
-pub fn name(device: &Device, format: DType) -> String {
+/// The arithmetic of training on a device, with products with the base's weights in a number format, and those in f32
+/// rounded to TF32 where a device has it.
+pub fn name(device: &Device, format: DType, tf32: bool) -> String {
     let place = match device {
         Device::Cpu if cfg!(feature = "accelerate") => "accelerate",
         Device::Cpu if format == DType::BF16 => return bf16::ARITHMETIC.to_owned(),
         Device::Cpu => return ARITHMETIC.to_owned(),
+        Device::Cuda(_) if tf32 => "cuda-tf32",
         Device::Cuda(_) => "cuda",
         Device::Metal(_) => "metal",
     };
@@ -28,6 +30,6 @@ mod tests {
         } else {
             ["ftk-f32-1", "ftk-bf16-1"]
         };
-        assert_eq!([DType::F32, DType::BF16].map(|format| name(&Device::Cpu, format)), ours);
+        assert_eq!([DType::F32, DType::BF16].map(|format| name(&Device::Cpu, format, false)), ours);
     }
 }

@@ -57,7 +57,7 @@ const HOST: [&str; 41] = [
 ];
 
 /// Keys of every task on text.
-const TEXT: [&str; 9] = [
+const TEXT: [&str; 10] = [
     "base.name",
     "base.date",
     "base.hold",
@@ -67,6 +67,7 @@ const TEXT: [&str; 9] = [
     "data.max_length",
     "run.recompute",
     "run.precision",
+    "run.tf32",
 ];
 
 impl Task {

@@ -279,6 +279,10 @@ pub struct Run {
     /// everything else is computed in f32. `bf16` saves time on GPUs and on CPUs with AVX512-BF16, and memory anywhere.
     #[serde(default)]
     pub precision: Format,
+    /// On CUDA devices, round the factors of products in f32 to TF32, ten bits behind the point instead of 23: faster, and
+    /// further from what a CPU computes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tf32: bool,
     /// Seed of the initial factors and of the row order.
     #[serde(default = "seed")]
     pub seed: u64,

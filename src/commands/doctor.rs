@@ -94,7 +94,7 @@ pub fn run(offline: bool, printer: &Printer) -> anyhow::Result<Outcome> {
 }
 
 fn program() -> Symptom {
-    let formats = [DType::F32, DType::BF16].map(|format| arithmetic::name(&candle_core::Device::Cpu, format));
+    let formats = [DType::F32, DType::BF16].map(|format| arithmetic::name(&candle_core::Device::Cpu, format, false));
     let (version, system, processor) = (env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
     Symptom::fine("ftk", format!("{version} for {system} on {processor}; computes in {}", formats.join(" and ")))
 }

@@ -93,12 +93,14 @@ impl task::RunPlan for PlannedText {
 
     fn open(self: Box<Self>, device: &Device) -> Result<Box<dyn OpenedRun>> {
         let Self { recipe, source, plan: TextPlan { rows, held_out, begin, counts } } = *self;
+        open::allow_tf32(&recipe, device)?;
         let weights = match recipe.base.init_std {
             Some(std) => open::random_weights(&source, std, recipe.run.seed, device)?,
             None => source.weights_held(device, open::reading(&recipe))?,
         };
         let base = source.digest(&weights)?;
-        let inputs = inputs(&recipe, &base, begin.as_ref(), arithmetic::name(device, open::products(&recipe)))?;
+        let arithmetic = arithmetic::name(device, open::products(&recipe), recipe.run.tf32);
+        let inputs = inputs(&recipe, &base, begin.as_ref(), arithmetic)?;
         let (weights, trained) = match &begin {
             None => (open::variables(&weights)?, Trained::Base),
             Some(begin) => (open::held(&recipe, weights)?, Trained::Adapter(LoraTensors::trained(begin, device)?)),

@@ -102,6 +102,7 @@ pub(super) fn settings(out: &Path) -> Run {
         accumulate: 3,
         recompute: false,
         precision: Format::F32,
+        tf32: false,
         seed: 4,
         shuffle: true,
         keep: 0,

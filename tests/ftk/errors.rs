@@ -294,6 +294,11 @@ fn a_device_the_build_lacks_is_refused_with_the_feature_to_build_with() {
         refusal(&output, &format!("this build of ftk cannot compute on: {shown}"), &hint);
         assert!(!place.path().join("out").exists());
     }
+    // What other devices alone have is not passed over.
+    let place = Place::new();
+    let mut command = ftk(&["train", "--set", "run.tf32=true", "--recipe"]);
+    let output = command.arg(place.path().join("recipe.toml")).output().unwrap();
+    refusal(&output, "run.tf32: TF32 is a number format of CUDA devices alone", "--device cuda");
     let output = ftk(&["generate", "--prompt", "a", "--device", "gpu", "--base", "village"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("must be cpu, cuda, cuda:N or metal"), "{}", stderr(&output));

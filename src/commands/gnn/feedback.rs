@@ -169,7 +169,7 @@ fn without_end(recipe: &Recipe) -> Result<()> {
 
 /// What the run is of: everything but the ratings, which its file of scores names.
 fn identity(recipe: &Recipe, stream: &FeedbackStream) -> Result<RunIdentity> {
-    let arithmetic = arithmetic::name(&Device::Cpu, DType::F32);
+    let arithmetic = arithmetic::name(&Device::Cpu, DType::F32, false);
     let mut hash = blake3::Hasher::new_derive_key("ftk feedback on a graph");
     hash.update(&(arithmetic.len() as u64).to_le_bytes()).update(arithmetic.as_bytes());
     hash.update(stream.digest.as_bytes()).update(stream.base.as_bytes());

@@ -162,7 +162,7 @@ fn inputs(recipe: &Recipe, opened: &gnn::OpenedTask) -> Result<RunInputs> {
     let recipe = recipe.without_places();
     let text = recipe.to_string();
     // Graphs are computed on the host.
-    let arithmetic = arithmetic::name(&Device::Cpu, DType::F32);
+    let arithmetic = arithmetic::name(&Device::Cpu, DType::F32, false);
     let mut hash = blake3::Hasher::new_derive_key("ftk training run on a graph");
     hash.update(&(arithmetic.len() as u64).to_le_bytes()).update(arithmetic.as_bytes());
     hash.update(opened.digest.as_bytes()).update(opened.base.as_bytes());

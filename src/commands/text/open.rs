@@ -16,6 +16,7 @@ use ftk_text::examples::Examples;
 use ftk_text::references::{FoundReferences, References};
 use ftk_text::session::{DpoSettings, TextSession, Trained};
 
+use super::super::Advice;
 use super::super::run::BASE;
 use crate::cli::printer::Printer;
 
@@ -71,6 +72,19 @@ pub(super) fn held(recipe: &Recipe, weights: Weights) -> Result<Weights> {
 /// Whether the base is frozen and held in bf16.
 fn in_bf16(recipe: &Recipe) -> bool {
     recipe.run.precision == Format::Bf16 && recipe.base.hold == Hold::F32 && !recipe.base.train
+}
+
+/// Has products in f32 be rounded to TF32, where the recipe allows it.
+///
+/// # Errors
+/// A device that has no TF32.
+pub(super) fn allow_tf32(recipe: &Recipe, device: &Device) -> Result<()> {
+    if recipe.run.tf32 && !device.is_cuda() {
+        let hint = "give --device cuda, or take run.tf32 out";
+        return Err(Advice::new("run.tf32: TF32 is a number format of CUDA devices alone", hint).into());
+    }
+    candle_core::cuda::set_gemm_reduced_precision_f32(recipe.run.tf32);
+    Ok(())
 }
 
 /// Number format of products with the base's weights.
