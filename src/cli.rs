@@ -127,7 +127,7 @@ enum Verb {
     /// Make one adapter of several, and of their commitments the commitment to it
     #[command(after_help = help::AVERAGE)]
     Average(AverageArgs),
-    /// Convert an adapter to llama.cpp's GGUF format, or from it
+    /// Convert an adapter to llama.cpp's GGUF format, or from it; a bundle to one file, or from it
     #[command(after_help = help::CONVERT)]
     Convert(ConvertArgs),
     /// Answer a prompt or rows of them, with the most likely tokens or drawn ones

@@ -156,7 +156,8 @@ Exit codes:
 pub(super) const CONVERT: &str = "\
 Examples:
   ftk convert runs/dpo --base village --out dpo.gguf --dtype f16
-  ftk convert dpo.gguf --base village --out runs/again";
+  ftk convert dpo.gguf --base village --out runs/again
+  ftk convert runs/bundle --out bundle.ftk";
 
 pub(super) const GENERATE: &str = "\
 Examples:

@@ -46,11 +46,12 @@ pub(super) struct MergeArgs {
 
 #[derive(Args)]
 pub(super) struct ConvertArgs {
-    /// A PEFT adapter folder, which becomes a GGUF file for llama.cpp; or such a file, which becomes a folder
-    adapter: PathBuf,
-    /// Base model that the adapter is for
+    /// A PEFT adapter folder, which becomes a GGUF file for llama.cpp, or such a file, which becomes a folder; or a bundle's
+    /// folder, which becomes one file (.ftk), or such a file
+    path: PathBuf,
+    /// Base model that an adapter is for
     #[arg(long)]
-    base: PathBuf,
+    base: Option<PathBuf>,
     /// File or folder to write, which must not exist
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
@@ -160,9 +161,9 @@ impl Dtype {
 impl ConvertArgs {
     /// Runs it; `local` finds a base.
     pub(super) fn run(self, local: impl Fn(PathBuf) -> Result<PathBuf>, printer: &Printer) -> Result<Outcome> {
-        let Self { adapter, base, out, dtype } = self;
-        let base = local(base)?;
-        convert::run(&convert::Settings { adapter, base, precision: dtype.precision(), out }, printer)
+        let Self { path, base, out, dtype } = self;
+        let base = base.map(local).transpose()?;
+        convert::run(&convert::Settings { path, base, precision: dtype.precision(), out }, printer)
     }
 }
 

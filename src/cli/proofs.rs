@@ -192,7 +192,7 @@ fn likely(text: &str) -> Result<AtLeast, String> {
 
 #[derive(Args)]
 pub(super) struct VerifyArgs {
-    /// Bundle folders; of several, each gets a line, and the exit code is the worst
+    /// Bundles, folders or files; of several, each gets a line, and the exit code is the worst
     #[arg(required_unless_present = "registry", value_name = "BUNDLE")]
     bundles: Vec<PathBuf>,
     /// JSON lines instead: for each bundle its `bundle` (a path from that file) and what is expected of it, `adapter`,

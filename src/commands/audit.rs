@@ -395,11 +395,11 @@ pub fn against(ours: &Path, theirs: &Path, printer: &Printer) -> Result<Outcome>
             .line(&format!("in which operation: ftk audit {run} --step {step} --record FILE, and so the other side"));
     }
     printer.object(&json!({
-        "runs": [ours, theirs],
+        "folders": [ours, theirs],
         "verdict": if step.is_none() && what.is_empty() { "same" } else { "differ" },
         "step": step,
         "differs": what,
-        "compared": compared,
+        "steps_compared": compared,
     }));
     Ok(outcome)
 }

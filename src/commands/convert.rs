@@ -1,6 +1,7 @@
-//! `ftk convert`: an adapter between PEFT's folder and llama.cpp's GGUF file, values as they are.
+//! `ftk convert`: an adapter between PEFT's folder and llama.cpp's GGUF file, values as they are; a bundle between its
+//! folder and one file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ftk_adapters::lora::{Adapter, Factors};
@@ -8,17 +9,21 @@ use ftk_adapters::peft;
 use ftk_adapters::staged::{Staged, There};
 use ftk_bases::{BaseModel, GgufAdapter, Precision, read_adapter, write_adapter};
 use ftk_proofs::Net;
+use ftk_proofs::archive::ENDING;
+use ftk_proofs::bundle::STATEMENT;
+use ftk_proofs::limits::Limits;
 use serde_json::json;
 
 use super::{Advice, Outcome, fits, unwritable, writable};
 use crate::cli::printer::Printer;
+use crate::prove::bundle::{StagedBundle, files, is_single, strangers};
 
 /// What is needed.
 pub struct Settings {
-    /// A PEFT adapter folder, or a GGUF file.
-    pub adapter: PathBuf,
-    /// The base that it is for.
-    pub base: PathBuf,
+    /// A PEFT adapter folder, or a GGUF file; or a bundle.
+    pub path: PathBuf,
+    /// The base that an adapter is for.
+    pub base: Option<PathBuf>,
     /// How a GGUF file is to hold its values.
     pub precision: Precision,
     /// Where to write.
@@ -28,13 +33,46 @@ pub struct Settings {
 /// Converts.
 ///
 /// # Errors
-/// An adapter that cannot be read, does not fit the base, or has what the other format does not hold.
+/// An adapter that cannot be read, does not fit the base, or has what the other format does not hold; a bundle of which not
+/// all is there.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    let Settings { adapter, base, precision, out } = settings;
+    let Settings { path, base, precision, out } = settings;
     if out.exists() {
         let message = format!("{}: is there already", out.display());
         return Err(Advice::new(message, "choose another place with --out").into());
     }
+    let single = is_single(path).unwrap_or(false);
+    match base {
+        None if single || path.join(STATEMENT).exists() => bundle(path, single, out, printer),
+        Some(base) => adapter(path, base, *precision, out, printer),
+        None => {
+            let message = format!("{}: is no bundle, and of an adapter --base is needed", path.display());
+            Err(Advice::new(message, "--base BASE is the base model that the adapter is for").into())
+        }
+    }
+}
+
+/// A bundle, as it is: what it is worth, `ftk verify` says.
+fn bundle(path: &Path, single: bool, out: &Path, printer: &Printer) -> Result<Outcome> {
+    if single == out.extension().is_some_and(|ending| ending == ENDING) {
+        let message =
+            format!("{}: a bundle's folder becomes a file named .ftk, and such a file a folder", out.display());
+        return Err(Advice::new(message, "choose another name with --out").into());
+    }
+    let files = files(path, &Limits::NONE)?;
+    let staged = StagedBundle::new(out).map_err(|error| unwritable(out, &error))?;
+    staged
+        .write(&files)
+        .and_then(|()| staged.persist())
+        .with_context(|| format!("cannot write to {}", out.display()))?;
+    strangers(path).iter().for_each(|stranger| printer.note(&format!("left out: {stranger}")));
+    printer.line(&format!("wrote {}", out.display()));
+    let format = if single { "folder" } else { ENDING };
+    printer.object(&json!({ "out": out, "format": format, "files": files.keys().collect::<Vec<_>>() }));
+    Ok(Outcome::Done)
+}
+
+fn adapter(adapter: &Path, base: &Path, precision: Precision, out: &Path, printer: &Printer) -> Result<Outcome> {
     let to_gguf = adapter.is_dir();
     if to_gguf {
         writable(out)?;
@@ -48,7 +86,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             let loaded = peft::load(adapter)?;
             fits(&Net::Tokens(network.clone()), &loaded, adapter)?;
             let given = one_alpha(loaded);
-            write_adapter(out, &given, network, *precision)?;
+            write_adapter(out, &given, network, precision)?;
             counts(&given)
         }
         Some(staged) => {

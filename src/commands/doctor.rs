@@ -88,7 +88,7 @@ pub fn run(offline: bool, printer: &Printer) -> anyhow::Result<Outcome> {
     printer.object(&json!({
         "version": env!("CARGO_PKG_VERSION"),
         "findings": findings.iter().map(Symptom::object).collect::<Vec<_>>(),
-        "problems": problems,
+        "problem_count": problems,
     }));
     Ok(if problems == 0 { Outcome::Done } else { Outcome::No })
 }

@@ -61,7 +61,7 @@ pub(super) fn eval(mut recipe: Recipe, adapter: Option<&Path>, printer: &Printer
         let figures = figures.into_iter().map(|(figure, value)| (figure.to_owned(), json!(value)));
         object.insert(name.to_owned(), Value::Object(figures.collect()));
     }
-    printer.object(&json!({ "task": recipe.task, "data": recipe.data.train, "figures": object }));
+    printer.object(&json!({ "task": recipe.task, "file": recipe.data.train, "figures": object }));
     Ok(Outcome::Done)
 }
 

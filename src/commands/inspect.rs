@@ -43,6 +43,9 @@ impl Findings {
     }
 }
 
+/// What the manifest of a run says: facts of their own to a person, one object to a program.
+const MANIFEST_FACT: &str = "manifest";
+
 /// Prints one fact a line. The answer is no where something stands in the way of using what is there.
 ///
 /// # Errors
@@ -58,7 +61,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         if holds(peft::CONFIG) {
             adapter(path, base.as_deref(), &mut found)?;
         }
-    } else if holds(STATEMENT) {
+    } else if holds(STATEMENT) || bundle::is_single(path).unwrap_or(false) {
         bundle(path, &mut found)?;
     } else if holds(COMMITMENT) {
         commitment(path, &mut found)?;
@@ -71,7 +74,14 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     }
     let Findings { facts, problems } = found;
     for (name, value) in &facts {
-        printer.line(&format!("{name}\t{}", plain(value)));
+        match value {
+            // What is said of the adapter goes before what the run said of it.
+            Value::Object(manifest) if name == MANIFEST_FACT => manifest
+                .iter()
+                .filter(|(name, _)| !facts.contains_key(*name))
+                .for_each(|(name, value)| printer.line(&format!("{name}\t{}", plain(value)))),
+            _ => printer.line(&format!("{name}\t{}", plain(value))),
+        }
     }
     problems.iter().for_each(|problem| printer.line(&format!("problem\t{problem}")));
     let outcome = if problems.is_empty() { Outcome::Done } else { Outcome::No };
@@ -109,7 +119,7 @@ fn model(path: &Path, digest: bool, found: &mut Findings) -> Result<()> {
     found.fact("tensors", json!(source.formats()));
     found.fact("layers", json!(network.blocks()));
     found.fact("vocabulary", json!(network.vocab()));
-    found.fact("context", json!(network.context()));
+    found.fact("context length", json!(network.context()));
     found.fact(
         "tied head",
         json!(network.sites().iter().any(|site| site.role == Role::Head && site.weight != site.name)),
@@ -134,7 +144,7 @@ fn adapter(folder: &Path, base: Option<&Path>, found: &mut Findings) -> Result<(
     }
     found.fact("type", said("peft_type"));
     found.fact("base name", said("base_model_name_or_path"));
-    found.fact("rank", json!(survey.ranks()));
+    found.fact("ranks", json!(survey.ranks()));
     found.fact("alpha", said("lora_alpha"));
     found.fact("scale", json!(survey.scale()));
     found.fact("rslora", json!(survey.rescaled()));
@@ -144,7 +154,7 @@ fn adapter(folder: &Path, base: Option<&Path>, found: &mut Findings) -> Result<(
     found.fact("adapter tensors", json!(survey.formats));
     found.fact("chat template of its own", json!(stored_template(folder).is_ok_and(|template| template.is_some())));
     if let Ok(Some(root)) = notes::noted(folder, NOTE) {
-        match found.facts.get("transcript") {
+        match found.facts.get(MANIFEST_FACT).and_then(|manifest| manifest.get("transcript")) {
             Some(said) if *said != root => {
                 found.problems.push(format!("made by the run of another transcript than the manifest says: {root}"));
             }
@@ -193,7 +203,7 @@ fn run_folder(folder: &Path, found: &mut Findings) -> Result<()> {
     if folder.join(MANIFEST).exists() {
         let manifest: Map<String, Value> = serde_json::from_str(&read(MANIFEST)?)
             .with_context(|| format!("{}: malformed", folder.join(MANIFEST).display()))?;
-        found.facts.extend(manifest);
+        found.fact(MANIFEST_FACT, Value::Object(manifest));
     }
     if folder.join(train::METRICS).exists() {
         let metrics = read(train::METRICS)?;
@@ -234,7 +244,7 @@ fn bundle(folder: &Path, found: &mut Findings) -> Result<()> {
     found.fact("kind", json!(kind));
     committed(&commitment, found);
     found.fact("context", json!(String::from_utf8_lossy(&statement.context)));
-    found.fact("cases", json!(statement.cases.len()));
+    found.fact("case count", json!(statement.cases.len()));
     let rows = rows_of(&statement, graph.as_ref(), commitment.shapes());
     found.fact("rows", json!(rows.into_iter().max().unwrap_or(0)));
     if let Some(root) = statement.graph() {

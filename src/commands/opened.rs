@@ -42,7 +42,7 @@ pub fn open(settings: &Settings, choice: &RowChoice, out: &Path, printer: &Print
     let numbers: Vec<u64> = rows.contents().map(|(row, _)| row).collect();
     let listed = numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
     printer.line(&format!("opened in {}: row {listed}", out.display()));
-    printer.object(&json!({ "run": settings.run, "opened": out, "rows": numbers }));
+    printer.object(&json!({ "run": settings.run, "opened": out, "row_numbers": numbers }));
     Ok(Outcome::Done)
 }
 
@@ -79,7 +79,7 @@ pub fn check(run: &Path, file: &Path, expect_root: Option<&str>, printer: &Print
             ),
         };
         printer.line(&format!("  row {} is the run's{steps}", found.row));
-        rows.push(json!({ "row": found.row, "steps": found.steps, "content": content }));
+        rows.push(json!({ "row": found.row, "learnt_at": found.steps, "content": content }));
     }
     printer.line(NOT_SHOWN);
     if expect_root.is_none() {
@@ -87,7 +87,7 @@ pub fn check(run: &Path, file: &Path, expect_root: Option<&str>, printer: &Print
     }
     let root = transcript.root().map(|root| root.to_hex().to_string());
     printer.object(&json!({
-        "run": run, "verdict": "follows", "root": root, "rows": rows, "not_shown": NOT_SHOWN,
+        "run": run, "verdict": "follows", "root": root, "opened_rows": rows, "not_shown": NOT_SHOWN,
     }));
     Ok(Outcome::Done)
 }

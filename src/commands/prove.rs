@@ -8,7 +8,7 @@ use candle_core::Device;
 use ftk_adapters::foreign;
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft::Saved;
-use ftk_adapters::staged::{PREFIX, Staged, There, Undivided, sweep};
+use ftk_adapters::staged::{PREFIX, Undivided, sweep};
 use ftk_bases::LoadedModel;
 use ftk_circuits::{AdapterCommitment, SiteShape};
 use ftk_networks::graphs::opened::OpenedPart;
@@ -25,7 +25,7 @@ use super::questions::{self, AskedOutput, InputSource};
 use super::stated::{StatedText, summary, summary_json};
 use super::{Advice, Committable, Outcome, exact, fits_memory, frozen, nodes, on_day, unwritable};
 use crate::cli::printer::Printer;
-use crate::prove::bundle;
+use crate::prove::bundle::StagedBundle;
 use crate::prove::cost::{BaseCost, Costs, SealedCosts};
 use crate::prove::keys::commitment_key;
 use crate::prove::opening::{Disclosure, Ledger, OPENING, OpeningFile};
@@ -89,10 +89,10 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     let (bundle, addition) = bundle(model.as_ref(), &fixed, adapter, &secrets, questions, settings, printer)?;
     // Everything that may fail comes before what is counted as disclosed, and that before anything can be seen.
     let io = || format!("cannot write to {}", settings.out.display());
-    bundle::write_all(&bundle.files()?, &staged.path()).with_context(io)?;
+    staged.write(&bundle.files()?).with_context(io)?;
     let whole = Undivided::begin();
     let disclosure = addition.map(|addition| disclose(settings, secrets.commitment.shapes(), addition)).transpose()?;
-    staged.persist(&FILES).with_context(io)?;
+    staged.persist().with_context(io)?;
     drop(whole);
     let PackedBundle { statement, graph, proof, .. } = &bundle;
     let logits = if let Proof::Sealed { digested, .. } = proof { Some(digested.count()) } else { None };
@@ -117,7 +117,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         "positions": rows.into_iter().max().unwrap_or(0),
         "cases": statement.cases.iter().map(|case| shown.json(case)).collect::<Vec<_>>(),
         "sealed": settings.mode == Mode::Sealed,
-        "disclosed": disclosed,
+        "disclosure": disclosed,
         "preferences": summary_json(statement),
     }));
     Ok(Outcome::Done)
@@ -323,14 +323,14 @@ fn disclose(settings: &Settings, shapes: &[SiteShape], (addition, agreed_to): (L
 }
 
 /// The place for the bundle, where there may be another bundle, which is replaced, and nothing else.
-fn place(out: &Path) -> Result<Staged> {
+fn place(out: &Path) -> Result<StagedBundle> {
     let other = |name: &OsStr| !name.to_str().is_some_and(|name| FILES.contains(&name) || name.starts_with(PREFIX));
     let mut names = std::fs::read_dir(out).into_iter().flatten().flatten().map(|entry| entry.file_name());
     if let Some(name) = names.find(|name| other(name)) {
         let message = format!("{}: holds what is no file of a bundle: {}", out.display(), name.to_string_lossy());
         return Err(Advice::new(message, "choose another folder with --out; a bundle's is replaced as a whole").into());
     }
-    Staged::new(out, There::Goes).map_err(|error| unwritable(out, &error))
+    StagedBundle::new(out).map_err(|error| unwritable(out, &error))
 }
 
 /// Refuses what would publish the adapter, unless that was agreed to.

@@ -70,7 +70,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             let names: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
             let all = [&[file.display().to_string()], names.as_slice()].concat().join(", ");
             printer.note(&format!("wrote {all}; paths in it start at its folder: make them yours"));
-            printer.object(&json!({ "file": file, "rows": written }));
+            printer.object(&json!({ "file": file, "row_files": written }));
         }
         Settings::Check { file, set } => {
             for task in TASKS {

@@ -164,7 +164,7 @@ pub fn decide(path: &Path, printer: &Printer) -> Result<Outcome> {
     printer.object(&json!({
         "file": path,
         "verdict": word,
-        "for": stands.map(|at| at + 1),
+        "right": stands.map(|at| at + 1),
         "step": step,
         "line": parts.as_ref().map(|(line, _)| line),
         "what": parts.as_ref().map(|(_, what)| what),

@@ -66,7 +66,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         printer.note(&format!("wrote event files: tensorboard --logdir {}", folder.display()));
     }
     printer.object(&json!({
-        "page": settings.out, "runs": runs.iter().map(|run| &run.name).collect::<Vec<_>>(), "events": events,
+        "page": settings.out, "names": runs.iter().map(|run| &run.name).collect::<Vec<_>>(), "events": events,
     }));
     Ok(Outcome::Done)
 }

@@ -9,6 +9,7 @@ use ftk_adapters::foreign;
 use ftk_circuits::Digest;
 use ftk_gnn::score;
 use ftk_networks::graphs::opened::OpenedPart;
+use ftk_proofs::archive::ArchiveError;
 use ftk_proofs::bundle::{PackedBundle, Proof};
 use ftk_proofs::head::GraphBase;
 use ftk_proofs::hex::parse_digest;
@@ -32,7 +33,7 @@ use crate::prove::verifier;
 /// What is needed.
 #[derive(Clone)]
 pub struct Settings {
-    /// Bundle folders.
+    /// Bundles.
     pub bundles: Vec<PathBuf>,
     /// What may be spent on each.
     pub limits: Limits,
@@ -99,6 +100,8 @@ pub enum Expected {
 
 /// What is said of a folder that is no bundle, or not all of one, in the place of a check.
 const INCOMPLETE: &str = "incomplete";
+/// What is said of one file that ftk does not write, in the place of a check.
+const ARCHIVE: &str = "archive";
 
 /// Judges the bundles, one after another; the outcome is the worst of theirs.
 ///
@@ -228,7 +231,7 @@ impl From<BundleError> for TurnedAway {
             BundleError::Refused(Refusal::Protocol(_)) => "; verify it with the release of ftk that made it",
             BundleError::Refused(Refusal::Limit { .. } | Refusal::Time(_)) => "; limits are set by --max-... options",
             BundleError::Io { error, .. } if error.kind() == ErrorKind::NotADirectory => {
-                "; a bundle is a folder: unpack an archive, and name its folder and not a file in it"
+                "; a bundle is a folder, or a file of its own (.ftk): name its folder and not a file in it, and unpack another archive"
             }
             _ => "",
         };
@@ -464,7 +467,10 @@ fn refused(TurnedAway { error, more }: &TurnedAway, bundle: &Path, many: bool, p
     let (word, check, outcome) = match error {
         BundleError::Refused(refusal) if refusal.is_no() => ("invalid", Some(refusal.check()), Outcome::No),
         BundleError::Refused(refusal) => ("undecided", Some(refusal.check()), Outcome::Undecided),
-        BundleError::Half { .. } => ("undecided", Some(INCOMPLETE), Outcome::Undecided),
+        BundleError::Half { .. } | BundleError::Single { error: ArchiveError::Cut, .. } => {
+            ("undecided", Some(INCOMPLETE), Outcome::Undecided)
+        }
+        BundleError::Single { .. } => ("invalid", Some(ARCHIVE), Outcome::No),
         BundleError::Io { .. } => ("undecided", None, Outcome::Undecided),
     };
     let place = if many { format!("{}: ", bundle.display()) } else { String::new() };

@@ -1,11 +1,13 @@
-//! Bundles in folders; [`mod@ftk_proofs::bundle`] says which files there are.
+//! Bundles in folders, and as one file; [`mod@ftk_proofs::bundle`] says which files there are.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use ftk_adapters::foreign;
-use ftk_adapters::staged::{Staged, There};
+use ftk_adapters::staged::{PREFIX, Staged, Temporary, There, Undivided, probe_file};
+use ftk_proofs::archive::{ArchiveError, ENDING, archive, is_archive, unarchive};
 use ftk_proofs::bundle::{
     Bundle, COMMITMENT, DELTAS, FILES, Files, LINK, PROOF, PackedBundle, REGISTRATION, SEALED, STATEMENT,
 };
@@ -17,6 +19,9 @@ use ftk_proofs::refusal::Refusal;
 /// it is read.
 const NEEDED: [&str; 2] = [STATEMENT, COMMITMENT];
 const OPEN: [&str; 3] = [DELTAS, PROOF, LINK];
+
+/// Files by their names, as they are written and read.
+pub type OwnedFiles = BTreeMap<&'static str, Vec<u8>>;
 
 /// Writes a bundle in the place of a folder: of the one that was there before, nothing stays.
 ///
@@ -31,20 +36,100 @@ pub fn write(bundle: &Bundle, folder: &Path) -> io::Result<()> {
 /// # Errors
 /// The file system's.
 pub fn write_packed(bundle: &PackedBundle, folder: &Path) -> io::Result<()> {
-    let staged = Staged::new(folder, There::Goes)?;
-    write_all(&bundle.files().map_err(io::Error::other)?, &staged.path())?;
-    staged.persist(&FILES)
+    let staged = StagedBundle::new(folder)?;
+    staged.write(&bundle.files().map_err(io::Error::other)?)?;
+    staged.persist()
 }
 
-/// Writes files by their names.
+/// A bundle that is being written, beside the place it is for: a folder, or one file where its name ends in `.ftk`.
+#[derive(Debug)]
+pub enum StagedBundle {
+    /// A folder.
+    Folder(Staged),
+    /// One file.
+    File {
+        /// Where it is written.
+        temporary: Temporary,
+        /// Where it is to be.
+        target: PathBuf,
+    },
+}
+
+impl StagedBundle {
+    /// Begins one. Where nothing can be written this is told now, before any work is done.
+    ///
+    /// # Errors
+    /// The file system's; [`io::ErrorKind::AlreadyExists`] where something stands in the place that is no such file,
+    /// [`io::ErrorKind::NotADirectory`] where it is no folder.
+    pub fn new(target: &Path) -> io::Result<Self> {
+        if !target.extension().is_some_and(|ending| ending == ENDING) || target.is_dir() {
+            return Staged::new(target, There::Goes).map(Self::Folder);
+        }
+        if target.exists() && !is_single(target)? {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "is there already, and is no bundle"));
+        }
+        let parent = parent(target);
+        fs::create_dir_all(parent)?;
+        probe_file(target)?;
+        Ok(Self::File { temporary: Temporary::new(parent, PREFIX)?, target: target.to_owned() })
+    }
+
+    /// Writes the files.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn write(&self, files: &OwnedFiles) -> io::Result<()> {
+        match self {
+            Self::Folder(staged) => {
+                files.iter().try_for_each(|(name, bytes)| fs::write(staged.path().join(name), bytes))
+            }
+            Self::File { temporary, .. } => fs::write(temporary.path().join(WHOLE), archive(&borrowed(files))),
+        }
+    }
+
+    /// Puts it in its place.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn persist(self) -> io::Result<()> {
+        match self {
+            Self::Folder(staged) => staged.persist(&FILES),
+            Self::File { temporary, target } => {
+                let _whole = Undivided::begin();
+                let written = temporary.path().join(WHOLE);
+                foreign::open(&written)?.sync_all()?;
+                fs::rename(written, &target)?;
+                foreign::sync_folder(parent(&target))
+            }
+        }
+    }
+}
+
+/// What a file is called before it is in its place.
+const WHOLE: &str = "whole";
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Whether a path is a bundle as one file, whatever its name.
 ///
 /// # Errors
 /// The file system's.
-pub fn write_all(files: &BTreeMap<&'static str, Vec<u8>>, folder: &Path) -> io::Result<()> {
-    files.iter().try_for_each(|(name, bytes)| std::fs::write(folder.join(name), bytes))
+pub fn is_single(path: &Path) -> io::Result<bool> {
+    if path.is_dir() {
+        return Ok(false);
+    }
+    let mut begins = Vec::new();
+    foreign::open(path)?.take(64).read_to_end(&mut begins)?;
+    Ok(is_archive(&begins))
 }
 
-/// Reads a bundle's files from a folder as far as they can be read without the base.
+fn borrowed(files: &OwnedFiles) -> Files<'_> {
+    files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect()
+}
+
+/// Reads a bundle's files as far as they can be read without the base.
 ///
 /// # Errors
 /// [`BundleError::Io`] for what the file system refuses, [`BundleError::Refused`] for content that no honest
@@ -58,26 +143,51 @@ pub fn read(folder: &Path, limits: &Limits) -> Result<Bundle, BundleError> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn packed(folder: &Path, limits: &Limits) -> Result<PackedBundle, BundleError> {
-    let mut left = limits.bytes;
-    let mut files = BTreeMap::new();
-    for name in FILES {
-        if let Some(bytes) = file(folder, name, left)? {
-            left = left.checked_sub(bytes.len() as u64).ok_or_else(|| limits.too_long())?;
-            files.insert(name, bytes);
-        }
-    }
-    let others = if files.contains_key(SEALED) { [REGISTRATION].as_slice() } else { OPEN.as_slice() };
-    if let Some(missing) = NEEDED.iter().chain(others).find(|name| !files.contains_key(*name)) {
-        return Err(BundleError::Half { folder: folder.to_owned(), missing });
-    }
-    let files: Files<'_> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
-    PackedBundle::parse(&files, limits).map_err(|refusal| match refusal {
+pub fn packed(place: &Path, limits: &Limits) -> Result<PackedBundle, BundleError> {
+    let files = files(place, limits)?;
+    PackedBundle::parse(&borrowed(&files), limits).map_err(|refusal| match refusal {
         Refusal::Malformed { file, .. } if !files.contains_key(file) => {
-            BundleError::Half { folder: folder.to_owned(), missing: file }
+            BundleError::Half { place: place.to_owned(), missing: file }
         }
         refusal => refusal.into(),
     })
+}
+
+/// The files of a bundle in a folder or as one file, all that every bundle has among them.
+///
+/// # Errors
+/// As [`read`].
+pub fn files(place: &Path, limits: &Limits) -> Result<OwnedFiles, BundleError> {
+    let io = |error| BundleError::Io { path: place.to_owned(), error };
+    let files = if place.is_file() && is_single(place).map_err(io)? {
+        let mut bytes = Vec::new();
+        foreign::open(place)
+            .and_then(|file| file.take(limits.bytes.saturating_add(1)).read_to_end(&mut bytes))
+            .map_err(io)?;
+        if bytes.len() as u64 > limits.bytes {
+            return Err(limits.too_long().into());
+        }
+        let files = unarchive(&bytes).map_err(|error| BundleError::Single { path: place.to_owned(), error })?;
+        files
+            .iter()
+            .filter_map(|(name, bytes)| Some((*FILES.iter().find(|known| *known == name)?, bytes.to_vec())))
+            .collect()
+    } else {
+        let mut left = limits.bytes;
+        let mut files = OwnedFiles::new();
+        for name in FILES {
+            if let Some(bytes) = file(place, name, left)? {
+                left = left.checked_sub(bytes.len() as u64).ok_or_else(|| limits.too_long())?;
+                files.insert(name, bytes);
+            }
+        }
+        files
+    };
+    let others = if files.contains_key(SEALED) { [REGISTRATION].as_slice() } else { OPEN.as_slice() };
+    match NEEDED.iter().chain(others).find(|name| !files.contains_key(*name)) {
+        Some(missing) => Err(BundleError::Half { place: place.to_owned(), missing }),
+        None => Ok(files),
+    }
 }
 
 /// Why a bundle could not be read.
@@ -91,11 +201,19 @@ pub enum BundleError {
         /// The refusal.
         error: io::Error,
     },
+    /// One file, and not one that ftk writes.
+    #[error("{}: {error}", path.display())]
+    Single {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: ArchiveError,
+    },
     /// Not all of it is there.
-    #[error("{}: no bundle, or not all of it: {missing} is missing", folder.display())]
+    #[error("{}: no bundle, or not all of it: {missing} is missing", place.display())]
     Half {
-        /// The folder.
-        folder: PathBuf,
+        /// The folder, or the one file.
+        place: PathBuf,
         /// A file that every bundle has.
         missing: &'static str,
     },

@@ -239,19 +239,22 @@ fn rows_are_opened_one_by_one_and_held_against_a_transcript_alone() {
     let root = json(&run.join("manifest.json"))["transcript"].as_str().unwrap().to_owned();
     let out = ["--out", file.to_str().unwrap()];
     let (code, opened) = audit(&run, &[&["--open-step", "2"][..], &out].concat());
-    assert_eq!((code, opened["rows"].as_array().unwrap().len()), (0, 2), "{opened}");
-    let two = opened["rows"].clone();
+    assert_eq!((code, opened["row_numbers"].as_array().unwrap().len()), (0, 2), "{opened}");
+    let two = opened["row_numbers"].clone();
     let row = two[1].as_u64().unwrap();
     let (code, opened) = audit(&run, &[&["--open", &row.to_string()][..], &out].concat());
-    assert_eq!((code, &opened["rows"]), (0, &serde_json::json!([row])), "{opened}");
+    assert_eq!((code, &opened["row_numbers"]), (0, &serde_json::json!([row])), "{opened}");
 
     // Whoever checks it has the transcript and its root, and neither recipe nor rows nor base.
     let alone = place("alone.jsonl");
     std::fs::copy(run.join("transcript.jsonl"), &alone).unwrap();
     let check = |root: &str| audit(&alone, &["--opened", file.to_str().unwrap(), "--expect-root", root]);
     let (code, found) = check(&root);
-    assert_eq!((code, &found["verdict"], &found["rows"][0]["steps"]), (0, &"follows".into(), &serde_json::json!([2])));
-    assert_eq!(found["rows"][0]["content"]["sequences"].as_array().unwrap().len(), 2, "{found}");
+    assert_eq!(
+        (code, &found["verdict"], &found["opened_rows"][0]["learnt_at"]),
+        (0, &"follows".into(), &serde_json::json!([2]))
+    );
+    assert_eq!(found["opened_rows"][0]["content"]["sequences"].as_array().unwrap().len(), 2, "{found}");
     let (code, other) = check(&"5".repeat(64));
     assert_eq!((code, &other["check"]), (1, &"root".into()), "{other}");
     // Whoever opens rows may keep steps to themselves, and nothing is claimed of those.
@@ -428,7 +431,7 @@ fn a_step_is_recorded_by_operation_and_a_referee_decides_between_two_records() {
         (output.status.code().unwrap(), said)
     };
     let (code, said) = referee(&dispute);
-    assert_eq!((code, &said["verdict"], &said["for"]), (0, &"decided".into(), &1.into()), "{said}");
+    assert_eq!((code, &said["verdict"], &said["right"]), (0, &"decided".into(), &1.into()), "{said}");
     assert_eq!(said["records"][1]["finding"], "shows nothing");
     assert_eq!((referee(&ours).0, referee(&ours).1["verdict"].clone()), (1, "nobody".into()));
 
@@ -506,7 +509,7 @@ fn a_step_on_a_graph_and_one_in_bf16_are_decided_operation_by_operation() {
             let (code, said) = audit(&run, &["--step", "2", "--dispute", &theirs, "--out", &dispute]);
             assert_eq!((code, &said["what"]), (1, &(*kind).into()), "{name}: {said}");
             let (code, said) = self::said(ftk(&["--json", "referee"]).arg(&dispute));
-            assert_eq!((code, &said["for"]), (0, &1.into()), "{name}: {kind}: {said}");
+            assert_eq!((code, &said["right"]), (0, &1.into()), "{name}: {kind}: {said}");
         }
         // The same operations of another claim.
         let (first, rest) = text.split_once('\n').unwrap();

@@ -170,7 +170,7 @@ fn equal_runs_are_of_one_part() {
     // An engine is given as many tasks as there are runs.
     let emitted = succeed(&mut batch(&parts, &["--emit", "make", "--to", "engine"]));
     let emitted: Value = serde_json::from_str(emitted.lines().last().unwrap()).unwrap();
-    assert_eq!(emitted["runs"], 2);
+    assert_eq!(emitted["run_count"], 2);
     let makefile = std::fs::read_to_string(parts.join("engine/Makefile")).unwrap();
     assert!(makefile.contains("run-1 run-2") && !makefile.contains("run-3"), "{makefile}");
 }

@@ -41,7 +41,7 @@ fn the_preview_marks_what_is_scored_and_counts_every_row() {
     assert!(!text.contains('\x1b') && !text.contains("Hi"), "{text}");
 
     let json: Value = serde_json::from_str(&preview(folder.path(), &["--json"])).unwrap();
-    let rows = json["rows"].as_array().unwrap();
+    let rows = json["examples"].as_array().unwrap();
     assert_eq!(rows.len(), 2);
     let size = |of: &dyn Fn(&Value) -> usize| rows.iter().map(of).sum::<usize>();
     let tokens = size(&|row| row["ids"].as_array().unwrap().len());

@@ -183,7 +183,7 @@ fn the_opening_counts_what_all_proofs_disclose() {
     };
     let left = |(code, said): (i32, Value)| {
         assert_eq!(code, 0, "{said}");
-        said["disclosed"]["rows_left"].as_u64()
+        said["disclosure"]["rows_left"].as_u64()
     };
     // Rank 2: two rows are free, over all proofs; the same row again is none.
     assert_eq!(left(prove("one", &[5], false)), Some(1));
@@ -200,8 +200,8 @@ fn the_opening_counts_what_all_proofs_disclose() {
     assert_eq!(std::fs::read(&opening).unwrap(), before, "and nothing was counted");
     assert_eq!(left(prove("again", &[6], false)), Some(0));
     let (code, said) = prove("agreed", &[7], true);
-    assert_eq!((code, &said["disclosed"]["rows_left"]), (0, &Value::Null));
-    assert!(!said["disclosed"]["beyond_rank"].as_array().unwrap().is_empty());
+    assert_eq!((code, &said["disclosure"]["rows_left"]), (0, &Value::Null));
+    assert!(!said["disclosure"]["beyond_rank"].as_array().unwrap().is_empty());
     // From now on every proof needs the word.
     assert_eq!(prove("late", &[5], false).0, 2);
 
@@ -214,4 +214,77 @@ fn the_opening_counts_what_all_proofs_disclose() {
         use std::os::unix::fs::PermissionsExt;
         assert_eq!(std::fs::metadata(&opening).unwrap().permissions().mode() & 0o777, 0o600);
     }
+}
+
+#[test]
+fn a_bundle_travels_as_one_file() {
+    let place = tempfile::tempdir().unwrap();
+    let seller = Seller::of_rank(place.path().to_owned(), 23, 2);
+    let bundle = seller.seal("bundle", &["--max-tokens", "2", "--prompt", "Where is Ada?"]);
+    let run = |arguments: &[&str]| ftk(arguments).current_dir(place.path()).output().unwrap();
+    let done = |arguments: &[&str]| succeed(ftk(&["--json", "--quiet"]).args(arguments).current_dir(place.path()));
+    let told = |arguments: &[&str]| {
+        let output = run(arguments);
+        (output.status.code().unwrap(), [String::from_utf8(output.stdout.clone()).unwrap(), stderr(&output)].concat())
+    };
+    // What is beside it does not travel, and is named.
+    std::fs::write(bundle.join("notes.txt"), "mine").unwrap();
+    let (code, said) = told(&["convert", "bundle", "--out", "one.ftk"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("left out: notes.txt is no file of a bundle"), "{said}");
+    std::fs::remove_file(bundle.join("notes.txt")).unwrap();
+    // There and back it is the same, file by file and as a whole.
+    done(&["convert", "one.ftk", "--out", "again"]);
+    for entry in std::fs::read_dir(&bundle).unwrap() {
+        let name = entry.unwrap().file_name();
+        assert!(
+            std::fs::read(bundle.join(&name)).unwrap()
+                == std::fs::read(place.path().join("again").join(&name)).unwrap()
+        );
+    }
+    done(&["convert", "again", "--out", "two.ftk"]);
+    let whole = std::fs::read(place.path().join("one.ftk")).unwrap();
+    assert!(whole == std::fs::read(place.path().join("two.ftk")).unwrap());
+
+    // Every verb takes it for the bundle that it is.
+    let expect = ["--base", "village", "--expect-adapter", &seller.digest, "--any-input"];
+    let verify = |bundle: &str| told(&[&["verify", bundle], &expect[..]].concat());
+    assert_eq!(verify("one.ftk"), verify("bundle"));
+    assert_eq!(verify("one.ftk").0, 0);
+    assert_eq!(done(&["inspect", "one.ftk"]), done(&["inspect", "bundle"]));
+    let proved = ["prove", "--base", "village", "--adapter", "adapter", "--commitment", "commitment", "--prompt", "Hi"];
+    let prove = |out: &str| told(&[&proved[..], &["--max-tokens", "2", "--out", out]].concat());
+    // Of the one that was there nothing stays, but of what is none all does.
+    assert_eq!(prove("two.ftk").0, 0);
+    assert_eq!(verify("two.ftk").0, 0);
+    assert!(whole != std::fs::read(place.path().join("two.ftk")).unwrap());
+    std::fs::write(place.path().join("mine.ftk"), "a diary").unwrap();
+    let (code, said) = prove("mine.ftk");
+    assert_eq!(code, 2);
+    assert!(said.contains("error: cannot write to mine.ftk: is there already, and is no bundle"), "{said}");
+    assert_eq!(std::fs::read(place.path().join("mine.ftk")).unwrap(), b"a diary");
+
+    // What has not come whole is not judged, what was changed is refused, and a check of the content goes by its name.
+    let sent = |bytes: &[u8]| {
+        std::fs::write(place.path().join("sent.ftk"), bytes).unwrap();
+        verify("sent.ftk")
+    };
+    assert_eq!(sent(&whole[..whole.len() - 1]), (2, "undecided: sent.ftk: ends too early\n".to_owned()));
+    let mut changed = whole.clone();
+    changed[100] ^= 1;
+    assert_eq!(sent(&changed), (1, "invalid: sent.ftk: is laid out otherwise than ftk does it\n".to_owned()));
+    let mut changed = whole;
+    let at = 512 + changed[512..].windows(4).position(|four| four == b"ids\"").unwrap() + 6;
+    changed[at] = if changed[at] == b'9' { b'8' } else { b'9' };
+    let (code, said) = sent(&changed);
+    assert!(code == 1 && !said.contains("sent.ftk"), "{said}");
+
+    // A name that says the other form is a mistake.
+    for (from, to) in [("bundle", "folder"), ("one.ftk", "three.ftk")] {
+        let (code, said) = told(&["convert", from, "--out", to]);
+        assert_eq!(code, 2);
+        assert!(said.contains("a bundle's folder becomes a file named .ftk, and such a file a folder"), "{said}");
+    }
+    let (code, said) = told(&["convert", "adapter", "--out", "a.gguf"]);
+    assert!(code == 2 && said.contains("adapter: is no bundle, and of an adapter --base is needed"), "{said}");
 }

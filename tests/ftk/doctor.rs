@@ -27,7 +27,7 @@ fn nothing_is_wrong_with_a_machine_that_runs_tests_and_nothing_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().join("deep/cache");
     let (code, all) = findings(&[("FTK_CACHE", cache.to_str().unwrap())]);
-    assert_eq!((code, &all["problems"]), (0, &Value::from(0)), "{all}");
+    assert_eq!((code, &all["problem_count"]), (0, &Value::from(0)), "{all}");
     for what in ["ftk", "processor", "memory", "devices", "temporary", "own cache"] {
         finding(&all, what);
     }
@@ -52,7 +52,7 @@ fn a_folder_that_cannot_be_written_to_is_a_problem_with_a_remedy() {
         let found = finding(&all, what);
         assert_eq!((code, &found["state"]), (1, &Value::from("problem")), "{all}");
         assert!(found["remedy"].as_str().unwrap().contains(variable), "{found}");
-        assert_eq!(all["problems"], 1, "{all}");
+        assert_eq!(all["problem_count"], 1, "{all}");
     }
     let told = ftk(&["doctor", "--offline"]).env("TMPDIR", below).output().unwrap();
     let told = String::from_utf8(told.stdout).unwrap();

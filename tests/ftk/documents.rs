@@ -221,6 +221,7 @@ fn objects_have_the_keys_that_the_manual_says() {
     last("`average --verify`", 0, &["average", "--verify", "stack"]);
     last("`prove`", 0, &about("prove", &[&asked[..], &["b", "--open", "--disclose"]].concat()));
     last("`prove`", 0, &about("prove", &[&asked[..], &["s"]].concat()));
+    last("`convert`, of a bundle", 0, &["convert", "s", "--out", "s.ftk"]);
     last("`prove --dry-run`", 0, &about("prove", &[&asked[..4], &["--dry-run"]].concat()));
     last("`open`", 0, &["open", "a", "--commitment", "b", "--opening", "c/opening.bin"]);
     // Nothing is wrong with them, but nothing was expected: 2.

@@ -74,7 +74,7 @@ fn make_comes_to_the_same_runs_and_page() {
     let expected = expected(place.path());
     let folder = here(place.path(), "make $HOME");
     let said = emit(&folder, "make", &[]);
-    assert_eq!(said["runs"], 4);
+    assert_eq!(said["run_count"], 4);
     assert!(said["memory"].as_u64().unwrap() > 100 << 20, "{said}");
     let mut make = with_ftk("make");
     make.args(["-f", "jobs/Makefile", "-j", "2"]).current_dir(&folder);

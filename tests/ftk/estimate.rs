@@ -98,14 +98,14 @@ fn what_a_sealed_proof_takes_is_told_before_there_is_a_commitment() {
     let told = read(prove.arg("--commitment").arg(seller.folder.join("commitment")));
     assert_eq!(told["rows"], 8);
     let mut estimate = ftk(&["estimate", "--base", "village", "--json", "--tokens", "8", "--adapter"]);
-    assert_eq!(read(estimate.arg(&adapter))["sealed"], told["costs"]);
+    assert_eq!(read(estimate.arg(&adapter))["sealed_proof"], told["costs"]);
     // Without weights there are no figures, and of an adapter that is still to be trained there are some.
     let bare = folder.path().join("bare");
     std::fs::create_dir(&bare).unwrap();
     seven_billion(&bare);
     let mut without = ftk(&["estimate", "--json", "--tokens", "8", "--base"]);
     let without = read(without.arg(&bare));
-    assert!(without["sealed"].is_null() && without["proof"].is_object(), "{without}");
+    assert!(without["sealed_proof"].is_null() && without["open_proof"].is_object(), "{without}");
     let fresh = read(&mut ftk(&["estimate", "--base", "village", "--json", "--tokens", "8"]));
-    assert!(fresh["sealed"]["cells"].as_u64() > Some(10_000), "{fresh}");
+    assert!(fresh["sealed_proof"]["cells"].as_u64() > Some(10_000), "{fresh}");
 }

@@ -32,6 +32,7 @@ use ftk_circuits::{
     verify_registration,
 };
 use ftk_proofs::Deadline;
+use ftk_proofs::archive::{archive, unarchive};
 use ftk_proofs::bundle::PackedBundle;
 use ftk_proofs::limits::Limits;
 use ftk_proofs::verdict::Expectations;
@@ -122,6 +123,13 @@ fn bundles() {
             drop(PackedBundle::parse(&slices(&files), &Limits::default()).and_then(|sent| sent.expand(Deadline::NONE)));
         });
     }
+    // As one file: what is read is written back as it was.
+    let one = archive(&slices(&whole(&honest)));
+    fuzz("bundle.ftk", &[one], 16 * MEGABYTE, |bytes| {
+        if let Ok(files) = unarchive(bytes) {
+            assert!(archive(&files) == bytes);
+        }
+    });
     // What no check of the proofs refuses is what was given.
     let source = BaseModel::open(Path::new("village")).unwrap();
     let verifier = Verifier::new(model::read(&source).unwrap(), Limits::default()).with_keys(commitment_key);

@@ -38,7 +38,7 @@ fn an_adapter_is_held_against_a_base_and_what_is_wrong_is_named() {
     let (output, found) = inspect(&adapter, &["--base", base.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!((&found["kind"], &found["type"], &found["problems"]), (&json!("adapter"), &json!("LORA"), &json!([])));
-    let scale = found["alpha"].as_f64().unwrap() / found["rank"][0].as_f64().unwrap();
+    let scale = found["alpha"].as_f64().unwrap() / found["ranks"][0].as_f64().unwrap();
     assert_eq!(found["scale"], json!(scale));
 
     let (output, found) = inspect(&adapter, &["--base", "village"]);
@@ -68,7 +68,7 @@ fn a_run_says_what_went_in_and_how_far_it_came() {
     succeed(ftk(&["train", "--set", "run.steps=2", "--recipe"]).arg(folder.join("recipe.toml")));
     let (output, found) = inspect(&folder.join("out"), &[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert_eq!((&found["kind"], &found["last_step"]["step"], &found["rank"]), (&json!("run"), &json!(2), &json!([4])));
+    assert_eq!((&found["kind"], &found["last_step"]["step"], &found["ranks"]), (&json!("run"), &json!(2), &json!([4])));
     let data = blake3::hash(&std::fs::read(folder.join("rows.jsonl")).unwrap()).to_hex().to_string();
-    assert_eq!(found["data"]["train"], data);
+    assert_eq!(found["manifest"]["data"]["train"], data);
 }

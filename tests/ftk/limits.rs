@@ -191,12 +191,12 @@ fn proofs_are_estimated() {
     let few = estimate("16");
     let commitment = std::fs::read(seller.folder.join("commitment/commitment.bin")).unwrap();
     let commitment = ftk_circuits::AdapterCommitment::decode(&commitment).unwrap();
-    assert_eq!(few["proof"]["k"].as_u64(), Some(commitment.k().into()));
+    assert_eq!(few["open_proof"]["k"].as_u64(), Some(commitment.k().into()));
     // A commitment is its columns' points behind the names of its sites.
-    let points = few["proof"]["columns"].as_u64().unwrap() * 32;
+    let points = few["open_proof"]["columns"].as_u64().unwrap() * 32;
     let bytes = commitment.encode().len() as u64;
     assert!(bytes > points && bytes < points + 80 * 8, "{points} of {bytes}");
-    let number = |estimate: &Value, key: &str| estimate["proof"][key].as_f64().unwrap();
+    let number = |estimate: &Value, key: &str| estimate["open_proof"][key].as_f64().unwrap();
     for key in ["bundle_bytes", "prove_memory", "verify_memory", "prove_seconds", "verify_seconds"] {
         assert!(number(&estimate("64"), key) > number(&few, key), "{key}");
     }

@@ -57,7 +57,7 @@ fn ablate(folder: &Path, name: &str, set: &[&str], figure: &str) -> Vec<(String,
         command.args(["--set", set]);
     }
     let said: Value = serde_json::from_str(&succeed(&mut command)).unwrap();
-    let rows = said["rows"].as_array().unwrap();
+    let rows = said["ways"].as_array().unwrap();
     let of = |row: &Value| {
         let value = row["figures"][figure]["mean"].as_f64()?;
         Some((row["name"].as_str().unwrap().to_owned(), value))

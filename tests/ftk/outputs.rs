@@ -1,6 +1,6 @@
 //! What verbs print with `--json` is what their schemas say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
@@ -139,6 +139,52 @@ fn verbs_print_what_their_schemas_say() {
     let text = String::from_utf8(chat.wait_with_output().unwrap().stdout).unwrap();
     assert!(text.contains("\"adapted\":true"), "{text}");
     text.lines().for_each(|line| check(&["chat"], &serde_json::from_str(line).unwrap()));
+}
+
+/// The types that a schema gives a value, nothing left out.
+fn types(schema: &Value, defs: &Value) -> BTreeSet<String> {
+    if let Some(name) = schema["$ref"].as_str() {
+        return types(&defs[name.strip_prefix("#/$defs/").unwrap()], defs);
+    }
+    if let Some(any) = schema["anyOf"].as_array() {
+        return any.iter().flat_map(|schema| types(schema, defs)).collect();
+    }
+    if schema.get("enum").is_some() {
+        return BTreeSet::from(["string".to_owned()]);
+    }
+    let name = |name: &Value| match name.as_str().unwrap() {
+        "array" => format!("array of {:?}", types(&schema["items"], defs)),
+        name => name.to_owned(),
+    };
+    let names = match &schema["type"] {
+        Value::Array(names) => names.iter().map(name).collect(),
+        Value::Null => BTreeSet::new(),
+        one => BTreeSet::from([name(one)]),
+    };
+    names.into_iter().filter(|name| name != "null").collect()
+}
+
+/// Every key of a schema, however deep, with its types.
+fn keys(schema: &Value, defs: &Value, found: &mut BTreeMap<String, BTreeSet<String>>) {
+    for (key, value) in schema["properties"].as_object().into_iter().flatten() {
+        found.entry(key.clone()).or_default().extend(types(value, defs));
+    }
+    match schema {
+        Value::Array(all) => all.iter().for_each(|schema| keys(schema, defs, found)),
+        Value::Object(all) => all.values().for_each(|schema| keys(schema, defs, found)),
+        _ => {}
+    }
+}
+
+/// Whoever reads one verb's objects reads another's.
+#[test]
+fn a_key_has_one_type_whichever_verb_prints_it() {
+    let all = outputs();
+    let mut found = BTreeMap::new();
+    keys(&all, &all["$defs"], &mut found);
+    assert!(found.len() > 150);
+    let two: Vec<_> = found.iter().filter(|(_, types)| types.len() > 1).collect();
+    assert!(two.is_empty(), "{two:?}");
 }
 
 #[test]

@@ -161,7 +161,7 @@ fn a_copied_recipe_has_its_rows_beside_it_and_runs_there() {
         serde_json::from_str(&succeed(&mut within(folder, &["--json", "recipes", "cp", "dpo", "a/mine.toml"])))
             .unwrap();
     let rows = ["a/village/dpo.jsonl", "a/village/heldout.jsonl"];
-    assert_eq!(copied, serde_json::json!({ "file": "a/mine.toml", "rows": rows }));
+    assert_eq!(copied, serde_json::json!({ "file": "a/mine.toml", "row_files": rows }));
     succeed(&mut within(folder, &["train", "a/mine.toml", "--set", "run.steps=1"]));
     assert!(folder.join("here/a/runs/dpo/adapter_model.safetensors").is_file());
     assert_eq!((names(folder), names(&folder.join("here"))), (vec!["here".to_owned()], vec!["a".to_owned()]));

@@ -2,6 +2,7 @@
 
 use ftk_networks::graphs::opened::OpenedPart;
 use ftk_networks::texts::TokenIds;
+use ftk_proofs::archive::{ArchiveError, is_archive, unarchive};
 use ftk_proofs::bundle::{FILES, Files, PackedBundle};
 use ftk_proofs::limits::Limits;
 use ftk_proofs::refusal::Refusal;
@@ -52,7 +53,17 @@ impl From<Refusal> for RefusedBundle {
 
 fn judge(asked: &TypedExpectations, base: &NamedFiles<'_>, bundle: &NamedFiles<'_>) -> Result<Value, RefusedBundle> {
     let limits = Limits { memory: MEMORY, ..Limits::default() };
-    let files: Files = bundle.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect();
+    let files: Files = match bundle.first_key_value() {
+        Some((name, bytes)) if bundle.len() == 1 && is_archive(bytes) => {
+            unarchive(bytes).map_err(|error| match error {
+                ArchiveError::Cut => RefusedBundle::untold(format!("{name}: {error}")),
+                ArchiveError::Other(_) => {
+                    RefusedBundle { verdict: "invalid", check: Some("archive"), reason: format!("{name}: {error}") }
+                }
+            })?
+        }
+        _ => bundle.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect(),
+    };
     let (files, others): (Files, Files) = files.into_iter().partition(|(name, _)| FILES.contains(name));
     if files.is_empty() {
         return Err(RefusedBundle::untold(format!("none of the files is one of a bundle, such as {}", FILES[0])));

@@ -184,3 +184,20 @@ fn what_is_no_bundle_or_no_base_is_said_to_be_none() {
         assert_eq!(said["reason"], "the request ends too early");
     }
 }
+
+/// The same bundle as one file, and what may become of it on its way.
+#[test]
+fn a_bundle_may_be_one_file() {
+    let (bundle, adapter) = frozen("3-sealed");
+    let files = bundle.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    let whole = ftk_proofs::archive::archive(&files);
+    let one = |bytes: &[u8]| Dropped::from([("village.ftk".to_owned(), bytes.to_vec())]);
+    let all = json!({ "adapter": adapter });
+    let said = asked(&village(), &one(&whole), all.clone());
+    assert_eq!(said, asked(&village(), &bundle, all.clone()));
+    assert_eq!(said["verdict"], "consistent", "{said}");
+    let said = asked(&village(), &one(&whole[..whole.len() - 1]), all.clone());
+    assert_eq!((verdict(&said), &said["reason"]), (("undecided", None), &json!("village.ftk: ends too early")));
+    let said = asked(&village(), &one(&[&whole[..], &[0]].concat()), all);
+    assert_eq!(verdict(&said), ("invalid", Some("archive")), "{said}");
+}

@@ -56,6 +56,7 @@
 //! # }
 //! ```
 
+pub mod archive;
 mod bounds;
 pub mod bundle;
 mod deadline;

@@ -84,7 +84,7 @@ pub(super) fn write(
     printer.note(&format!("{parts} runs, {} MiB each; begin with: {begin}", tasks.memory >> 20));
     let files: Vec<PathBuf> = files.iter().map(|(name, _)| to.join(name)).collect();
     files.iter().for_each(|file| printer.line(&file.display().to_string()));
-    printer.object(&json!({ "files": files, "begin": begin, "runs": parts, "memory": tasks.memory }));
+    printer.object(&json!({ "files": files, "begin": begin, "run_count": parts, "memory": tasks.memory }));
     Ok(Outcome::Done)
 }
 
@@ -96,8 +96,10 @@ fn memory(run: &BatchRun, then: &FollowUps, offline: bool) -> u64 {
     let said = run.estimated(tokens.max(1), offline);
     let of = |what: &str, key: &str| said.get(what).and_then(|costs: &Value| costs[key].as_u64());
     let training = of("bytes", "together").unwrap_or(UNKNOWN);
-    let committing = of("proof", "commit_memory").filter(|_| then.commit);
-    let proving = of("sealed", "prove_memory").or_else(|| of("proof", "prove_memory")).filter(|_| then.prove.is_some());
+    let committing = of("open_proof", "commit_memory").filter(|_| then.commit);
+    let proving = of("sealed_proof", "prove_memory")
+        .or_else(|| of("open_proof", "prove_memory"))
+        .filter(|_| then.prove.is_some());
     [Some(training), committing, proving].into_iter().flatten().max().unwrap_or(UNKNOWN)
 }
 

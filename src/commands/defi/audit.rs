@@ -12,6 +12,7 @@ use ftk_defi::DefiError;
 use ftk_defi::log::{DecisionLog, LogEntry, check, sample};
 use ftk_defi::plan::{MakerSimulation, Plan};
 use ftk_defi::simulation::{Passed, Simulation};
+use ftk_proofs::archive::ArchiveError;
 use ftk_proofs::hex::parse_digest;
 use ftk_proofs::limits::Limits;
 use ftk_proofs::{Case, Choice, Input, Kind, Output, Statement};
@@ -156,8 +157,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
                     }
                 }
                 // The verdict on what cannot be read is that of `ftk verify`.
-                Err(BundleError::Refused(_)) => {}
-                Err(error @ (BundleError::Io { .. } | BundleError::Half { .. })) => return Err(error.into()),
+                Err(BundleError::Refused(_) | BundleError::Single { error: ArchiveError::Other(_), .. }) => {}
+                Err(error) => return Err(error.into()),
             }
             let verify = verify::Settings {
                 bundles: vec![folder.clone()],

@@ -89,8 +89,8 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
             "lost": lost,
             "against_hold": held,
             "swaps": found.swaps,
-            "in": texts(found.tokens[0]),
-            "out": texts(found.tokens[1]),
+            "paid_in": texts(found.tokens[0]),
+            "paid_out": texts(found.tokens[1]),
             "off": off,
         }));
     }

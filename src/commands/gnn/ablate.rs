@@ -209,12 +209,12 @@ fn show(rows: &[AblationRow], objective: Objective, printer: &Printer) {
                 return String::new();
             }
             let (mean, deviation) = mean_and_deviation(&values);
-            object.insert((*wanted).to_owned(), json!({ "mean": mean, "sd": deviation, "runs": values }));
+            object.insert((*wanted).to_owned(), json!({ "mean": mean, "sd": deviation, "by_seed": values }));
             if values.len() > 1 { format!("{mean:.4} ± {deviation:.4}") } else { format!("{mean:.4}") }
         });
         let cells: Vec<String> = cells.collect();
         printer.line(&format!("| {name} | {trained} | {} |", cells.join(" | ")));
         objects.push(json!({ "name": name, "trained": trained, "figures": Value::Object(object) }));
     }
-    printer.object(&json!({ "objective": objective, "rows": objects }));
+    printer.object(&json!({ "objective": objective, "ways": objects }));
 }

@@ -139,7 +139,7 @@ impl OpenedRun for GnnRun {
 
     fn announce(&self, printer: &Printer) {
         self.notes().iter().for_each(|note| printer.note(note));
-        printer.object(&json!({ "data": self.counted() }));
+        printer.object(&json!({ "data": [self.counted()] }));
     }
 
     fn telling(&self, _: &Path) -> Telling {

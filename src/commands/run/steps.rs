@@ -68,7 +68,7 @@ impl<'a> Steps<'a> {
         let signs: Vec<String> = signs.into_iter().filter(|(_, fatal)| !fatal).map(|(sign, _)| sign).collect();
         let mut record = step.record.clone();
         if !signs.is_empty() {
-            record.insert("hint".to_owned(), json!(signs));
+            record.insert("hints".to_owned(), json!(signs));
         }
         // Every value is looked at while a run is young, which is when rates that are too high show, and then with the
         // lines.

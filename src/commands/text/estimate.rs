@@ -76,8 +76,8 @@ pub(super) fn run(mut recipe: Recipe, settings: &Estimation, printer: &Printer) 
         }
     }
     printer.object(&json!({
-        "proof": costs,
-        "sealed": sealed,
+        "open_proof": costs,
+        "sealed_proof": sealed,
         "parameters": parameters,
         "tokens": tokens,
         "bytes": {

@@ -61,7 +61,7 @@ pub(super) fn run(mut recipe: Recipe, settings: &Evaluation, printer: &Printer) 
     for (name, figure) in &figures {
         printer.line(&format!("{name}\t{:.6}", figure.as_f64().unwrap_or(f64::NAN)));
     }
-    let mut object = json!({ "task": recipe.task, "data": data, "counts": counts.json() });
+    let mut object = json!({ "task": recipe.task, "file": data, "counts": counts.json() });
     object["figures"] = Value::Object(figures);
     printer.object(&object);
     Ok(Outcome::Done)

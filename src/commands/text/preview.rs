@@ -43,7 +43,7 @@ pub(super) fn run(mut recipe: Recipe, settings: &PreviewOptions, printer: &Print
     let files: Vec<&Loaded> = std::iter::once(&loaded).chain(&held_out).collect();
     files.iter().flat_map(|file| file.counts.notes()).for_each(|note| printer.line(&note));
     let counts: Vec<Value> = files.iter().map(|file| file.counts.json()).collect();
-    printer.object(&json!({ "data": counts, "rows": shown }));
+    printer.object(&json!({ "data": counts, "examples": shown }));
     Ok(Outcome::Done)
 }
 

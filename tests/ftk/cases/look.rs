@@ -39,7 +39,7 @@ pub(super) fn preview(
         let parts = row["text"].as_array().unwrap().iter();
         parts.filter(|part| part[1] == wanted).map(|part| part[0].as_str().unwrap()).collect()
     };
-    let rows = object["rows"].as_array().unwrap().iter();
+    let rows = object["examples"].as_array().unwrap().iter();
     Ok((rows.map(|row| [scored(row, false), scored(row, true)]).collect(), object["data"][0].clone()))
 }
 

@@ -141,7 +141,7 @@ fn a_turn_that_is_marked_is_not_scored() {
     let mut command = ftk(&["data", "preview", "--json", "--rows", "9", "--recipe"]);
     let output = command.arg(folder.path().join("recipe.toml")).output().unwrap();
     let object: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", stderr(&output)));
-    let rows = object["rows"].as_array().unwrap();
+    let rows = object["examples"].as_array().unwrap();
     assert_eq!(rows.len(), 3);
     for row in rows {
         let scored = row["text"].as_array().unwrap().iter().filter(|part| part[1] == true);

@@ -122,7 +122,7 @@ fn what_a_verifier_has_otherwise_is_shown_beside_what_was_expected() {
     for file in ["bundle.zip", "bundle/statement.json"] {
         assert!(
             said("village", file, "Who bakes?")
-                .ends_with("; a bundle is a folder: unpack an archive, and name its folder and not a file in it")
+                .ends_with("; a bundle is a folder, or a file of its own (.ftk): name its folder and not a file in it, and unpack another archive")
         );
     }
     std::fs::remove_file(place.join("commitment/opening.bin")).unwrap();
