@@ -37,6 +37,7 @@ mod text;
 pub mod train;
 pub mod verify;
 
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -320,6 +321,24 @@ impl Committable {
 fn writable(path: &Path) -> Result<()> {
     staged::probe_file(path).map_err(|error| unwritable(path, &error))
 }
+
+/// The same of a page, and refuses to put one in the place of a file that is none.
+fn writable_page(path: &Path) -> Result<()> {
+    writable(path)?;
+    let mut begins = Vec::new();
+    if path.is_file() {
+        let read = foreign::open(path).and_then(|file| file.take(PAGE.len() as u64).read_to_end(&mut begins));
+        read.map_err(|error| unwritable(path, &error))?;
+    }
+    if !begins.is_empty() && begins != PAGE.as_bytes() {
+        let message = format!("{}: is there already, and is no page of HTML", path.display());
+        return Err(Advice::new(message, "choose another place with --out").into());
+    }
+    Ok(())
+}
+
+/// How the pages begin that ftk writes.
+const PAGE: &str = "<!doctype html>";
 
 /// The same of a folder that is or will be made.
 fn writable_folder(path: &Path) -> Result<()> {

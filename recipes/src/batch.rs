@@ -214,7 +214,11 @@ impl BatchPlan {
             Some(inner) => format!("{inner} {}", error.message),
             None => error.message.clone(),
         };
-        RecipeError { path: path.to_owned(), key: Some(format!("{part}.{key}")), message, ..error }
+        let key = format!("{part}.{key}");
+        // The text was read before.
+        let text = foreign::read_text(path, foreign::DOCUMENT).unwrap_or_default();
+        let line = RecipeSource::new(path, &text, &[]).ok().and_then(|source| source.refuse(&key, "").line);
+        RecipeError { path: path.to_owned(), line, key: Some(key), message, ..error }
     }
 
     /// The keys of each run of a recipe.
@@ -333,7 +337,12 @@ mod tests {
         assert!(with("[then]\nprove = { prompt = \"?\" }\n").starts_with("plan.toml:4:then.prove: needs then.commit"));
         assert_eq!(with("[grip]\n"), "plan.toml:3: unknown key: grip");
         // What a recipe refuses is the plan's.
-        assert_eq!(with("[grid]\noptim.rate = [1]\n"), "plan.toml:grid.optim.rate: unknown key: rate");
-        assert!(with("[grid]\nlora.rank = [0]\n").starts_with("plan.toml:grid.lora.rank: "));
+        assert_eq!(with("[grid]\noptim.rate = [1]\n"), "plan.toml:4:grid.optim.rate: unknown key: rate");
+        assert!(with("[grid]\nlora.rank = [0]\n").starts_with("plan.toml:4:grid.lora.rank: "));
+        assert!(with("[zip]\nrun.seed = [1]\n\"lora.rank\" = [0]\n").starts_with("plan.toml:5:zip.lora.rank: "));
+        let list = with("[[list]]\nrun.seed = 1\n[[list]]\nlora.rank = 0\n");
+        assert!(list.starts_with("plan.toml:6:list.lora.rank: "), "{list}");
+        let table = with("[then]\nprove = true\n");
+        assert!(table.ends_with("expected a table of keys"), "{table}");
     }
 }

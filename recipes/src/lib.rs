@@ -5,6 +5,7 @@ pub mod batch;
 mod builtin;
 mod checks;
 mod choice;
+mod elsewhere;
 mod error;
 #[cfg(test)]
 mod examples;

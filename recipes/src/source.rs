@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
+use crate::elsewhere;
 use crate::error::RecipeError;
 
 /// One `key=value` from the command line, read as a line of TOML that stands behind the recipe's text.
@@ -153,7 +154,9 @@ impl<'a> RecipeSource<'a> {
         let ending = self.path.extension()?.to_str()?.to_ascii_lowercase();
         let others = [("yaml", "YAML"), ("yml", "YAML"), ("json", "JSON")];
         let (_, other) = others.into_iter().find(|(name, _)| *name == ending)?;
-        Some(format!("recipes are TOML, not {other}: `ftk recipes cp sft mine.toml` makes one to begin with"))
+        Some(format!(
+            "recipes and plans are TOML, not {other}: `ftk recipes cp sft mine.toml` makes a recipe to begin with"
+        ))
     }
 
     /// The override that holds a position, if it is not the recipe's own text that does.
@@ -167,16 +170,28 @@ impl<'a> RecipeSource<'a> {
 
     /// The place of a dotted key, or of the deepest part of it that is written down.
     fn span(&self, key: &str) -> Option<Range<usize>> {
-        let mut table = self.document.get_ref();
-        let mut found = None;
-        for part in key.split('.') {
-            let Some((name, value)) = table.get_key_value(part) else { break };
-            found = Some(name.span());
-            let DeValue::Table(inner) = value.get_ref() else { break };
-            table = inner;
-        }
-        found
+        deepest(self.document.get_ref(), key)
     }
+}
+
+/// The place of a dotted key in a table, or of the deepest part of it that is there.
+fn deepest(table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
+    // A key in quotes may hold dots.
+    if let Some((name, _)) = table.get_key_value(key) {
+        return Some(name.span());
+    }
+    let (part, rest) = key.split_once('.')?;
+    let (name, value) = table.get_key_value(part)?;
+    let inner = match value.get_ref() {
+        DeValue::Table(inner) => deepest(inner, rest),
+        // Of several tables, the one that has it, if no other does.
+        DeValue::Array(items) => {
+            let mut places = items.iter().filter_map(|item| deepest(item.get_ref().as_table()?, rest));
+            places.next().filter(|_| places.next().is_none())
+        }
+        _ => None,
+    };
+    Some(inner.unwrap_or_else(|| name.span()))
 }
 
 /// Tables are merged, anything else is replaced.
@@ -214,74 +229,22 @@ fn in_words(message: &str) -> String {
         "isize" | "i8" | "i16" | "i32" | "i64" => "a whole number",
         "f32" | "f64" => "a number",
         "a boolean" => "true or false",
+        // Sections are structs.
+        other if other.starts_with("struct ") => "a table of keys",
         other => other,
     };
     format!("{before}, expected {words}")
 }
 
 fn hint(key: &str, known: &[&str]) -> Option<String> {
-    if let Some((_, reason)) = REFUSED.iter().find(|(name, _)| *name == key) {
-        return Some((*reason).to_owned());
-    }
-    if let Some((_, ours)) = ELSEWHERE.iter().find(|(name, _)| *name == key) {
-        return Some(format!("here it is called {ours}"));
+    if let Some(told) = elsewhere::hint(key).filter(|_| !known.contains(&key)) {
+        return Some(told);
     }
     Some(match nearest(key, known) {
         Some(name) => format!("did you mean {name}?"),
         None => format!("known here: {}", known.join(", ")),
     })
 }
-
-/// Keys of other programs that are left out on purpose, with the reason.
-const REFUSED: [(&str, &str); 2] = [("dora", NO_DORA), ("use_dora", NO_DORA)];
-
-/// What other programs (transformers, PEFT, TRL, axolotl, LLaMA-Factory) call keys that are called otherwise here, and
-/// stand in a section.
-pub(crate) const ELSEWHERE: [(&str, &str); 40] = [
-    ("adam_epsilon", "optim.eps"),
-    ("base_model", "base.model"),
-    ("cutoff_len", "data.max_length"),
-    ("dataset", "data.train"),
-    ("datasets", "data.train"),
-    ("dpo_beta", "dpo.beta"),
-    ("eval_steps", "run.eval_every"),
-    ("gradient_accumulation_steps", "run.accumulate"),
-    ("gradient_checkpointing", "run.recompute"),
-    ("learning_rate", "optim.lr"),
-    ("loss_type", "dpo.loss"),
-    ("lora_alpha", "lora.alpha"),
-    ("lora_dropout", "lora.dropout"),
-    ("lora_r", "lora.rank"),
-    ("lora_rank", "lora.rank"),
-    ("lora_target", "lora.targets"),
-    ("lora_target_modules", "lora.targets"),
-    ("lr_scheduler", "optim.schedule"),
-    ("lr_scheduler_type", "optim.schedule"),
-    ("max_grad_norm", "optim.max_grad_norm"),
-    ("max_length", "data.max_length"),
-    ("max_seq_len", "data.max_length"),
-    ("max_seq_length", "data.max_length"),
-    ("max_steps", "run.steps"),
-    ("micro_batch_size", "run.batch"),
-    ("model_name_or_path", "base.model"),
-    ("num_epochs", "run.epochs"),
-    ("num_train_epochs", "run.epochs"),
-    ("output_dir", "run.out"),
-    ("packing", "data.packing"),
-    ("per_device_train_batch_size", "run.batch"),
-    ("pref_beta", "dpo.beta"),
-    ("r", "lora.rank"),
-    ("sample_packing", "data.packing"),
-    ("save_steps", "run.save_every"),
-    ("seed", "run.seed"),
-    ("sequence_len", "data.max_length"),
-    ("target_modules", "lora.targets"),
-    ("warmup_steps", "optim.warmup_steps"),
-    ("weight_decay", "optim.weight_decay"),
-];
-
-const NO_DORA: &str =
-    "DoRA rescales the base's own output beside adding to it; proofs are about what is added, so there is only LoRA";
 
 /// The name that is so near to `name` that it may have been meant.
 pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {

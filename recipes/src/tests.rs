@@ -230,8 +230,12 @@ fn an_unknown_key_is_refused_by_its_line_with_the_nearest_known_key() {
 
 #[test]
 fn what_others_call_a_key_is_told_by_its_name_here() {
-    for (_, ours) in crate::source::ELSEWHERE {
+    let renamed = crate::elsewhere::RENAMED;
+    assert!(renamed.is_sorted());
+    for (theirs, ours) in renamed {
         let (section, key) = ours.split_once('.').unwrap();
+        let hint = refused(&format!("{theirs} = 1\n{SHORTEST}")).hint.unwrap();
+        assert!(hint.ends_with(&format!(": {ours}")) || hint.ends_with(&format!("called {ours}")), "{theirs}: {hint}");
         // Whatever is wrong with the value, the key is one.
         let error = parse(&with(section, &format!("{key} = [[]]"))).unwrap_err();
         assert!(!error.message.starts_with("unknown key"), "{ours}: {error}");
@@ -242,11 +246,18 @@ fn what_others_call_a_key_is_told_by_its_name_here() {
     let error = refused(&with("lora", "rank = \"eight\""));
     assert!(error.message.ends_with("string \"eight\", expected a whole number from 0"), "{error}");
     let error = Recipe::parse(Path::new("r.yaml"), "task: sft\n").unwrap_err();
-    assert!(error.hint.is_some_and(|hint| hint.starts_with("recipes are TOML, not YAML: ")));
+    assert!(error.hint.is_some_and(|hint| hint.starts_with("recipes and plans are TOML, not YAML: ")));
 }
 
 #[test]
 fn keys_that_are_left_out_on_purpose_are_refused_with_the_reason() {
+    let section = refused(&format!("optim = \"adamw\"\n{SHORTEST}"));
+    assert!(section.message.ends_with("expected a table of keys"), "{section}");
+    let hint = refused(&format!("load_in_4bit = true\n{SHORTEST}")).hint.unwrap();
+    assert!(hint.starts_with("no base is quantised to be trained on"), "{hint}");
+    // Nor is it said to be a key that it only begins like.
+    let hint = refused(&format!("dataloader_num_workers = 4\n{SHORTEST}")).hint.unwrap();
+    assert_eq!(hint, "rows are read once, before training: take it out");
     for key in ["dora", "use_dora"] {
         let error = refused(&with("lora", &format!("{key} = true")));
         assert_eq!(error.message, format!("unknown key: {key}"));

@@ -73,7 +73,7 @@ pub(super) struct SamplingArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: u32,
     /// What logits are divided by before a token is drawn; with 0, each token is the most likely one
-    #[arg(long, value_name = "NUMBER", default_value_t = 0.0)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.0, allow_negative_numbers = true)]
     temperature: f64,
     /// Draw from so many of the most likely tokens
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]

@@ -49,7 +49,8 @@ pub(super) struct BatchArgs {
 struct EmitArgs {
     /// Write files for an engine instead: a task a run, with memory by arithmetic, attempts that go on from the last
     /// checkpoint, and a last task that gathers
-    #[arg(long, value_name = "ENGINE", requires = "to", conflicts_with_all = ["shard", "dry_run", "gather"])]
+    #[arg(long, value_name = "ENGINE", requires = "to")]
+    #[arg(conflicts_with_all = ["shard", "from_zero", "jobs", "max_memory", "dry_run", "gather", "wait"])]
     emit: Option<EngineName>,
     /// Folder for these files
     #[arg(long, value_name = "FOLDER", requires = "emit")]

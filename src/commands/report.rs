@@ -44,7 +44,7 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;ma
 /// # Errors
 /// A folder that holds no run, a place that cannot be written to.
 pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
-    super::writable(&settings.out)?;
+    super::writable_page(&settings.out)?;
     if let Some(folder) = &settings.tensorboard {
         super::writable_folder(folder)?;
     }

@@ -147,6 +147,13 @@ fn what_an_engine_is_told_nothing_by_is_refused() {
         let told = format!("this engine is told nothing by {option}");
         assert!(stderr(&output).contains(&told) && !folder.join("jobs").exists(), "{}", stderr(&output));
     }
+    // Nor what is for a batch that works itself.
+    for more in [&["--jobs", "2"][..], &["--max-memory", "8G"], &["--wait", "3"], &["--from-zero"]] {
+        let mut command = ftk(&["batch", "plan.toml", "--emit", "make", "--to", "jobs"]);
+        let output = command.args(more).current_dir(&folder).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains("cannot be used with"), "{}", stderr(&output));
+    }
 }
 
 #[test]

@@ -79,6 +79,13 @@ fn the_page_has_the_numbers_of_the_runs() {
     for run in ["first", "second"] {
         assert!(folder.join("board").join(run).join("events.out.tfevents.0.ftk").metadata().unwrap().len() > 300);
     }
+    // A page takes the place of a page, and of nothing else.
+    std::fs::write(folder.join("rows.jsonl"), "{}\n").unwrap();
+    for (out, code) in [("report.html", 0), ("rows.jsonl", 2)] {
+        let output = ftk(&["report", "first", "--out", out]).current_dir(folder).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+    }
+    assert_eq!(std::fs::read(folder.join("rows.jsonl")).unwrap(), b"{}\n");
     std::fs::create_dir(folder.join("other")).unwrap();
     std::fs::rename(folder.join("second"), folder.join("other/first")).unwrap();
     let twice = ftk(&["report", "first", "other/first"]).current_dir(folder).output().unwrap();

@@ -7,7 +7,7 @@ use ftk_adapters::{atomic, foreign};
 use ftk_defi::report::Report;
 use serde_json::json;
 
-use super::super::{Advice, Outcome};
+use super::super::{Advice, Outcome, writable_page};
 use crate::cli::printer::Printer;
 
 /// The figures of a backtest, in its folder.
@@ -35,6 +35,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         Advice::new(message, "give the folder that `ftk defi backtest` wrote")
     })?;
     let page = settings.out.clone().unwrap_or_else(|| settings.run.join(PAGE));
+    writable_page(&page)?;
     write(&report, &page)?;
     printer.part(&report.text());
     printer.note(&format!("wrote {}", page.display()));
