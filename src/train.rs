@@ -41,7 +41,7 @@ use self::best::BestKept;
 use self::checkpoint::Checkpoint;
 pub use self::checkpoint::STATES;
 pub use self::curves::{CURVES, FigureCurve, curves, draw};
-pub use self::error::{RunIdentity, TrainError};
+pub use self::error::{DIVERGED, RunIdentity, TrainError};
 pub use self::exchange::ExchangeFolder;
 pub use self::follow::Follower;
 pub use self::lock::{LOCK, Lock};

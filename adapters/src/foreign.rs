@@ -10,6 +10,24 @@ pub const DOCUMENT: u64 = 256 << 20;
 /// Most bytes of rows, weights and logs that are read as a whole: more than memory that a file of them fits twice.
 pub const DATA: u64 = 64 << 30;
 
+/// What to do about a file that [`Unpacked`] finds cut off.
+pub const CUT_OFF: &str = "part of the file is missing: bring it here once more, or pack it once more";
+
+/// What comes out of a decompressor, with errors that say what is wrong with the file.
+pub struct Unpacked<R>(pub R);
+
+impl<R: Read> Read for Unpacked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| match error.kind() {
+            kind @ io::ErrorKind::UnexpectedEof => io::Error::new(kind, "is cut off inside its compressed data"),
+            kind @ (io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => {
+                io::Error::new(kind, format!("its compressed data is damaged: {error}"))
+            }
+            _ => error,
+        })
+    }
+}
+
 /// Opens a regular file for reading.
 ///
 /// # Errors

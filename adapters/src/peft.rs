@@ -209,7 +209,7 @@ fn read_factors(
                     return Err(malformed(path, format!("two tensors are one factor: {own}")));
                 }
             }
-            _ => return Err(malformed(path, format!("not a LoRA factor: {name}"))),
+            _ => return Err(PeftError::NoFactor { path: path.to_owned(), tensor: name }),
         }
     }
     if halves.is_empty() {

@@ -28,7 +28,7 @@ use super::Advice;
 use super::card::{self, Card};
 use super::task::{OpenedRun, Trainer};
 use crate::cli::printer::Printer;
-use crate::train::{self, Lock, Observer, Ranks, RunEnd, Start, TrainError, Why, Worker};
+use crate::train::{self, DIVERGED, Lock, Observer, Ranks, RunEnd, Start, TrainError, Why, Worker};
 
 /// Folder inside the run folder for a base trained in full.
 pub(super) const BASE: &str = "base";
@@ -134,7 +134,7 @@ pub(super) fn in_folder(
     let diverged = steps.end();
     train::draw(out)?;
     if let Some(message) = diverged {
-        return Err(Advice::new(message, "the run has diverged: lower optim.lr, or set optim.max_grad_norm").into());
+        return Err(Advice::new(message, format!("the run has diverged: {DIVERGED}")).into());
     }
     if ended.why == Why::Stopped {
         return Ok(Ran { ended, test: None });

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use ftk_adapters::hint::Hint;
 use ftk_recipes::TaskError;
 
+/// What to do about a run that has diverged.
+pub const DIVERGED: &str = "lower optim.lr or optim.max_grad_norm, or raise optim.warmup_steps";
+
 /// What can go wrong in a run.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
@@ -152,7 +155,10 @@ pub enum TrainError {
 impl Hint for TrainError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::NotFinite { .. } => Some("lower optim.lr, or set optim.max_grad_norm"),
+            Self::NotFinite { step: 1, what: "the loss" | "the gradient" } => Some(
+                "it is so before anything is learnt: see whether the base answers (ftk generate), and what lora.start holds",
+            ),
+            Self::NotFinite { .. } => Some(DIVERGED),
             Self::Occupied { .. } => Some("continue it with --resume, or choose another folder with --out"),
             Self::Locked(_) => Some("wait for that run or stop it, or choose another folder with --out"),
             Self::Different(_) => Some(

@@ -242,6 +242,9 @@ fn a_run_stops_where_the_numbers_end_or_nothing_can_be_learnt() {
     let infinite = Pull { offset: f64::INFINITY, ..Pull::new(20) };
     let error = go(&infinite, &settings, Start::Fresh).unwrap_err();
     assert_eq!(error.to_string(), "step 1: the loss is not finite");
+    assert!(error.hint().unwrap().starts_with("it is so before anything is learnt"));
+    let later = TrainError::NotFinite { step: 2, what: "the loss" };
+    assert!(later.hint().unwrap().starts_with("lower optim.lr"));
     let idle = Pull { idle: Some(variable(&[1.0], &[1])), ..Pull::new(20) };
     assert_eq!(go(&idle, &settings, Start::Fresh).unwrap_err().to_string(), "no gradient reaches idle");
     assert!(matches!(go(&Pull::new(1), &settings, Start::Fresh), Err(TrainError::Empty)));

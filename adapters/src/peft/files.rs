@@ -38,6 +38,14 @@ pub enum PeftError {
         /// What is wrong.
         message: String,
     },
+    /// A tensor that is no factor of LoRA as PEFT writes them; leaving it out would be another adapter.
+    #[error("{}: not a LoRA factor: {tensor}", path.display())]
+    NoFactor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
     /// A kind of adapter that is not understood; applying it without would be wrong.
     #[error("{}:{key}: this kind of adapter is not supported: {value}", path.display())]
     Unsupported {
@@ -67,6 +75,7 @@ impl Hint for PeftError {
             Self::Io { .. } => Some("an adapter folder holds adapter_config.json and adapter_model.safetensors"),
             Self::Pointer { .. } => Some("fetch the file: git lfs pull in its folder, or ftk pull"),
             Self::Malformed { .. } => None,
+            Self::NoFactor { tensor, .. } => made_by(tensor),
             Self::Unsupported { key: "use_dora", .. } => Some(
                 "DoRA rescales the base's own output beside adding to it; proofs are about what is added, so only plain \
                  LoRA is read",
@@ -81,6 +90,32 @@ impl Hint for PeftError {
         };
         hint.map(str::to_owned)
     }
+}
+
+/// What to do about a tensor that is no factor, by whose it looks like.
+fn made_by(tensor: &str) -> Option<&'static str> {
+    let hints: [(&[&str], &str); 4] = [
+        (
+            &[".lora_embedding_A", ".lora_embedding_B"],
+            "PEFT trained an embedding there, and linear layers are read: merge the adapter with PEFT first, or train it \
+             once more without the embedding in target_modules",
+        ),
+        (
+            &[".lora_a", ".lora_b"],
+            "MLX names factors so; convert them to PEFT's first: lora_A.weight is lora_a transposed, lora_B.weight is \
+             lora_b transposed",
+        ),
+        (
+            &["lora_unet_", "lora_te_", "lora_te1_", "lora_te2_"],
+            "kohya's scripts name tensors so, in adapters of models that make images; ftk reads those of language models",
+        ),
+        (
+            &[".lora_down", ".lora_up", ".alpha"],
+            "kohya's scripts name tensors so; convert them to PEFT's first: lora_A.weight is lora_down.weight, \
+             lora_B.weight is lora_up.weight, and lora_alpha in adapter_config.json is alpha",
+        ),
+    ];
+    hints.into_iter().find_map(|(names, hint)| names.iter().any(|name| tensor.contains(name)).then_some(hint))
 }
 
 /// What to do where a file of an adapter folder is missing, by what there is.

@@ -365,6 +365,19 @@ fn tensors_that_are_no_factors_are_refused() {
         let expected = format!("adapter_model.safetensors: not a LoRA factor: {name}");
         assert_eq!(refused(&config(), &tensors), expected);
     }
+    for (name, tool) in [
+        ("base_model.model.model.embed_tokens.lora_embedding_A", "PEFT trained an embedding there"),
+        ("model.layers.0.self_attn.q_proj.lora_a", "MLX names factors so"),
+        ("lora_unet_down_blocks_0_proj_in.lora_down.weight", "in adapters of models that make images"),
+        ("model_layers_0_q_proj.lora_up.weight", "kohya's scripts name tensors so; convert"),
+        ("model_layers_0_q_proj.alpha", "kohya's scripts name tensors so; convert"),
+    ] {
+        let tensors = [(name.to_owned(), (Dtype::F32, vec![1], f32s(&[1.0])))].into();
+        let error = load(folder(&config(), &tensors).path()).unwrap_err();
+        assert!(matches!(&error, PeftError::NoFactor { tensor, .. } if tensor == name), "{error}");
+        let hint = error.hint().unwrap();
+        assert!(hint.contains(tool), "{name}: {hint}");
+    }
     assert_eq!(refused(&config(), &Stored::new()), "adapter_model.safetensors: holds no factors");
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ftk_adapters::foreign;
 use ftk_adapters::hint::Hint;
 
 use ftk_recipes::RecipeError;
@@ -111,6 +112,7 @@ impl Hint for DefiError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Plan(error) => return error.hint.clone(),
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::UnexpectedEof => Some(foreign::CUT_OFF),
             Self::Format { .. } => Some("name the format with --format"),
             Self::Table { .. } => Some(
                 "a table of positions has the columns tick_lower, tick_upper, liquidity and opened, and perhaps id, \

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ftk_adapters::foreign;
 use ftk_adapters::hint::Hint;
 use ftk_bases::ModelError;
 
@@ -57,6 +58,7 @@ impl Hint for GraphError {
             Self::Unfit { hint, .. } => Some(*hint),
             Self::Base(error) => return error.hint(),
             Self::Peft(error) => return error.hint(),
+            Self::Io { error, .. } if error.kind() == std::io::ErrorKind::UnexpectedEof => Some(foreign::CUT_OFF),
             Self::Io { .. } | Self::Adapters(_) | Self::Candle(_) => None,
         };
         hint.map(str::to_owned)

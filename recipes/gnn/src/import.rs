@@ -431,6 +431,8 @@ fn class_of(label: f64) -> Option<i64> {
 mod tests {
     use std::io::Write;
 
+    use ftk_adapters::hint::Hint;
+
     use super::super::npz::tests::{npy, zip};
     use super::*;
 
@@ -487,6 +489,16 @@ mod tests {
             found,
             ImportFindings { duplicates: 1, loops: 1, isolated: 1, unlabelled: 1, ..ImportFindings::default() }
         );
+    }
+
+    #[test]
+    fn a_table_that_is_cut_off_is_told_so() {
+        let whole = gz("src,dst\nann,bob\n");
+        let folder = folder(&[("e.csv.gz", &whole[..whole.len() - 3])]);
+        let edges = folder.path().join("e.csv.gz");
+        let refused = import(&Origin::Tables { nodes: None, edges: edges.clone(), directed: false }).unwrap_err();
+        assert_eq!(refused.to_string(), format!("{}: is cut off inside its compressed data", edges.display()));
+        assert_eq!(refused.hint().unwrap(), ftk_adapters::foreign::CUT_OFF);
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl Table {
         }
         let file = foreign::open(path).map_err(|error| GraphError::io(path, error))?;
         if name.ends_with(".gz") {
-            return Self::csv(path, MultiGzDecoder::new(file), header);
+            return Self::csv(path, foreign::Unpacked(MultiGzDecoder::new(file)), header);
         }
         if [".csv", ".tsv", ".txt"].iter().any(|ending| name.ends_with(ending)) {
             return Self::csv(path, file, header);
@@ -70,7 +70,11 @@ impl Table {
     fn csv(path: &Path, input: impl Read, header: HeaderLine) -> Result<Self, GraphError> {
         let wrong = |error: csv::Error| {
             let line = error.position().map_or_else(String::new, |at| format!(":{}", at.line()));
-            GraphError::at(path, line, format!("not CSV: {error}"))
+            let message = format!("not CSV: {error}");
+            match error.into_kind() {
+                csv::ErrorKind::Io(error) => GraphError::io(path, error),
+                _ => GraphError::at(path, line, message),
+            }
         };
         let mut input = BufReader::new(input);
         let head = input.fill_buf().map_err(|error| GraphError::io(path, error))?;

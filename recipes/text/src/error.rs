@@ -1,7 +1,9 @@
 //! What can be wrong with rows, and what to do about it.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use ftk_adapters::foreign;
 use ftk_adapters::hint::Hint;
 use ftk_bases::ModelError;
 
@@ -21,6 +23,9 @@ pub(super) const UNASKED: &str = "may be the prompt, which no column that is rea
 
 /// What is said of a row of pairs for supervised fine-tuning.
 pub(super) const PAIRS: &str = "there is a pair of them, which task \"dpo\" learns from";
+
+/// What a label must be.
+pub(super) const WANTED: &str = "true or false: whether the completion is wanted";
 
 /// What is said of a template under which a prompt is no beginning of its conversation.
 pub(super) const OTHERWISE: &str = "the chat template writes the prompt otherwise once it is answered";
@@ -201,6 +206,7 @@ impl TextError {
 impl Hint for TextError {
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Io { error, .. } if error.kind() == ErrorKind::UnexpectedEof => Some(foreign::CUT_OFF.to_owned()),
             Self::Io { .. } | Self::Format { .. } => {
                 Some("give a file of rows: .jsonl or .json, also with .gz or .zst behind it, or .parquet".to_owned())
             }
@@ -237,6 +243,9 @@ impl Hint for TextError {
             Self::Row { message, .. } if message.starts_with(SHIFTED) => {
                 Some("labels stand at the places of their ids; training shifts them".to_owned())
             }
+            Self::Row { message, key, .. } if message.ends_with(WANTED) => Some(format!(
+                "write true or false, without quotes; of 1 and 0, which TRL takes for neither: jq -c '.{key} = (.{key} == 1)' OLD > NEW"
+            )),
             Self::Row { message, .. } if message.starts_with(OTHERWISE) => Some(
                 "give the base a chat template that writes what was asked alike before and behind the answer".to_owned(),
             ),

@@ -121,7 +121,7 @@ fn unpacked(path: &Path, bytes: &[u8], packed: FileCompression) -> Result<Vec<u8
         FileCompression::Zstd => Box::new(zstd::Decoder::with_buffer(bytes).map_err(failed)?),
     };
     let mut result = Vec::new();
-    reader.take(limit + 1).read_to_end(&mut result).map_err(failed)?;
+    foreign::Unpacked(reader).take(limit + 1).read_to_end(&mut result).map_err(failed)?;
     match result.len() as u64 > limit {
         true => Err(TextError::Grows { path: path.to_owned(), limit }),
         false => Ok(result),
@@ -502,7 +502,14 @@ mod tests {
         assert_eq!(all("r.json.zst", &zstd::encode_all(&*[first, second].concat(), 1).unwrap()).unwrap(), rows);
         let bomb = gzip(&vec![b' '; 3 * GROWTH[0] as usize]);
         assert!(all("r.jsonl.gz", &bomb).unwrap_err().starts_with("r.jsonl.gz: unpacks to more bytes than "));
-        assert!(all("r.jsonl.gz", first).unwrap_err().starts_with("r.jsonl.gz: "));
+        let damaged = all("r.jsonl.gz", &[first, second].concat()).unwrap_err();
+        assert!(damaged.starts_with("r.jsonl.gz: its compressed data is damaged: "), "{damaged}");
+        for (name, packed) in [("r.jsonl.gz", gzip(first)), ("r.jsonl.zst", zstd::encode_all(first, 1).unwrap())] {
+            for missing in [1, 5] {
+                let cut = all(name, &packed[..packed.len() - missing]).unwrap_err();
+                assert_eq!(cut, format!("{name}: is cut off inside its compressed data"));
+            }
+        }
         assert_eq!(
             all("r.jsonl", &gzip(first)).unwrap_err(),
             "r.jsonl: is a file of gzip, which its name does not say"

@@ -273,5 +273,12 @@ fn a_tag_for_kto_is_a_label() {
     let kto = ["--task", "dpo", "--set", "dpo.loss=kto"];
     assert_eq!(preview(CHATML, "rows.jsonl", row(json!(true)).to_string().as_bytes(), &kto).unwrap().0.len(), 1);
     refused(&row(json!("yes")), &kto, "kto_tag: must be true or false");
+    // TRL asks whether a label is True, and whether it is False; 1 is neither.
+    let numbered = json!({"prompt": "q", "completion": "r", "label": 1}).to_string();
+    let error = preview(CHATML, "rows.jsonl", numbered.as_bytes(), &kto).unwrap_err();
+    assert!(
+        error.contains(":label: must be true or false") && error.contains("jq -c '.label = (.label == 1)'"),
+        "{error}"
+    );
     refused(&row(json!(false)), &[], "kto_tag: says whether the answer is wanted, but sft learns every answer");
 }

@@ -15,6 +15,20 @@ fn imported(text: &str) -> Result<ImportedMarket, DefiError> {
     import(&[file(folder.path(), "market.csv", text)], None)
 }
 
+#[test]
+fn a_file_that_is_cut_off_is_told_so() {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut encoder, KLINE.as_bytes()).unwrap();
+    let whole = encoder.finish().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("market.csv.gz");
+    std::fs::write(&path, &whole[..whole.len() - 3]).unwrap();
+    let refused = import(&[path], None).unwrap_err();
+    let DefiError::Io { source, .. } = &refused else { panic!("{refused}") };
+    assert_eq!(source.to_string(), "is cut off inside its compressed data");
+    assert_eq!(refused.hint().unwrap(), ftk_adapters::foreign::CUT_OFF);
+}
+
 const KLINE: &str = "46319.0,46385.5,46310.00000001,46377.0,23.5";
 
 #[test]

@@ -22,7 +22,7 @@ pub(super) fn text(path: &Path) -> Result<String, DefiError> {
     let mut take = |reader: &mut dyn Read| reader.take(MAX_BYTES).read_to_string(&mut text).map_err(io);
     // gzip's two magic bytes; the name may say otherwise.
     let read = if bytes.starts_with(&[0x1f, 0x8b]) {
-        take(&mut MultiGzDecoder::new(bytes.as_slice()))?
+        take(&mut foreign::Unpacked(MultiGzDecoder::new(bytes.as_slice())))?
     } else {
         take(&mut bytes.as_slice())?
     };

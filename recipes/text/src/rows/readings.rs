@@ -3,7 +3,7 @@
 use ftk_bases::Message;
 use serde_json::Value;
 
-use super::super::error::{PAIRS, TextError};
+use super::super::error::{PAIRS, TextError, WANTED};
 use super::columns::{Columns, Reading, Row};
 use super::kinds::{Chat, PairRow, PlainText, PromptRow, SftRow, UnpairedRow};
 
@@ -255,7 +255,7 @@ impl Row for UnpairedRow {
         let needs = "needs prompt and completion, or prompt_ids and completion_ids, and label";
         let reading = columns.reading(&READINGS, needs)?;
         let name = if columns.has(TAG) && !columns.has(LABEL) { TAG } else { LABEL };
-        let wanted = columns.get(name, "true or false: whether the completion is wanted")?;
+        let wanted = columns.get(name, WANTED)?;
         Ok(match reading[0] {
             "prompt_ids" => Self::Ids([columns.ids("prompt_ids")?, columns.ids("completion_ids")?], wanted),
             "prompt" => {
