@@ -179,7 +179,8 @@ const NATIVE: [&str; 9] =
 fn crates_of_proofs(features: &str, target: Option<&str>) -> BTreeSet<String> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["tree", "--package", "ftk-proofs", "--no-default-features", "--features", features]);
-    cargo.args(["--edges", "normal", "--prefix", "none", "--format", "{p}", "--offline", "--locked"]);
+    cargo.args(["--edges", "normal", "--prefix", "none", "--format", "{p}", "--locked"]);
+    // Crates of another target may not have been fetched yet.
     cargo.args(target.iter().flat_map(|target| ["--target", target]));
     let output = cargo.arg("--manifest-path").arg(Path::new(ROOT).join("Cargo.toml")).output().unwrap();
     let tree = String::from_utf8(output.stdout).unwrap();
