@@ -62,7 +62,7 @@ impl StagedBundle {
     /// The file system's; [`io::ErrorKind::AlreadyExists`] where something stands in the place that is no such file,
     /// [`io::ErrorKind::NotADirectory`] where it is no folder.
     pub fn new(target: &Path) -> io::Result<Self> {
-        if !target.extension().is_some_and(|ending| ending == ENDING) || target.is_dir() {
+        if target.extension().is_none_or(|ending| ending != ENDING) || target.is_dir() {
             return Staged::new(target, There::Goes).map(Self::Folder);
         }
         if target.exists() && !is_single(target)? {
