@@ -7,7 +7,7 @@ use ftk_proofs::bundle::PackedBundle;
 use ftk_proofs::circuits::Digest;
 use ftk_proofs::hex::parse_digest;
 use ftk_proofs::verdict::{Expectations, ExpectedInput};
-use ftk_proofs::{Case, Input, Kind, Output, Statement};
+use ftk_proofs::{Case, Input, Kind, Output, Statement, spelt};
 use serde::Deserialize;
 
 /// The fields of the page.
@@ -144,7 +144,7 @@ fn pair(line: &str, state: Digest) -> Result<Input, String> {
     let ends = line.split_once(between).filter(|(_, target)| !target.contains(between));
     let wrong = || format!("input: not two names with a tab or a comma between them: {line}");
     let (source, target) = ends.ok_or_else(wrong)?;
-    Ok(Input::Pair { state, source: source.trim().to_owned(), target: target.trim().to_owned() })
+    Ok(Input::Pair { state, source: spelt(source.trim()), target: spelt(target.trim()) })
 }
 
 /// Nodes by the names that the bundle's part of the graph gives them, which its root binds.
@@ -173,6 +173,9 @@ mod tests {
         let named = |source: &str, target: &str| Ok([source.to_owned(), target.to_owned()]);
         assert_eq!(names("ada, bea"), named("ada", "bea"));
         assert_eq!(names("late, later\tada"), named("late, later", "ada"));
+        // As states name users.
+        let address = format!("0x{}", "Ab".repeat(20));
+        assert_eq!(names(&format!("ada,{address}")), named("ada", &address.to_lowercase()));
         for wrong in ["ada", "ada bea", "ada,bea,cat", "ada\tbea\tcat"] {
             assert!(names(wrong).unwrap_err().starts_with("input: not two names"), "{wrong}");
         }

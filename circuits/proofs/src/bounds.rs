@@ -54,6 +54,9 @@ pub enum CaseError {
     /// A pair has logits, and nothing else is stated of it.
     #[error("of a pair nothing is stated but its logits")]
     OfPair,
+    /// A name as no state has it: there would be nobody of that name, whatever is known of whom it means.
+    #[error("an address is named in small letters, and this is none: {0}")]
+    Spelling(String),
     /// The chosen id is none of those to choose from.
     #[error("choice is not among its ids: {0}")]
     Choice(u32),

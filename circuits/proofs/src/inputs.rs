@@ -79,6 +79,16 @@ impl From<Input> for InputJson {
     }
 }
 
+/// A name as a state has it: addresses of Ethereum, whose capitals are a checksum and no part of them, in small letters, as
+/// graphs keep them.
+pub fn spelt(name: &str) -> String {
+    let address = name.strip_prefix("0x").filter(|digits| digits.len() == 40);
+    match address.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+        true => name.to_ascii_lowercase(),
+        false => name.to_owned(),
+    }
+}
+
 impl Input {
     /// The root of the graph of a node, or of the state of a pair.
     pub fn graph(&self) -> Option<Digest> {
@@ -117,9 +127,13 @@ impl Input {
             Self::Tokens(ids) => bounded("input", ids.len(), MAX_TOKENS),
             Self::Node { .. } | Self::Pair { .. } if continued => Err(CaseError::Continued),
             Self::Node { .. } => Ok(()),
-            Self::Pair { source, target, .. } => {
-                [source, target].into_iter().try_for_each(|name| bounded("name", name.len(), MAX_NAME))
-            }
+            Self::Pair { source, target, .. } => [source, target].into_iter().try_for_each(|name| {
+                bounded("name", name.len(), MAX_NAME)?;
+                match spelt(name) == *name {
+                    true => Ok(()),
+                    false => Err(CaseError::Spelling(name.clone())),
+                }
+            }),
         }
     }
 

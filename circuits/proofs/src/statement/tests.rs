@@ -260,6 +260,12 @@ fn statements_that_contradict_themselves_are_refused() {
     }
     let error = StatementError::Case { case: 0, error: CaseError::Continued };
     assert_eq!(nodes(vec![pair(1, LogProb { ids: vec![1], log_prob: 0 }.into())]), Err(error));
+    // In another spelling a known user would be nobody.
+    let address = format!("0x{}", "aB".repeat(20));
+    let of = |target: &str| Case { input: pair_of(Digest([1; 32]), ["a", target]), output: logits() };
+    let error = StatementError::Case { case: 0, error: CaseError::Spelling(address.clone()) };
+    assert_eq!(nodes(vec![of(&address)]), Err(error));
+    assert_eq!(nodes(vec![of(&address.to_lowercase())]), Ok(()));
     let long = "a".repeat(MAX_NAME as usize + 1);
     for names in [[&long[1..], "b"], [&long, "b"], ["a", &long]] {
         let case = Case { input: pair_of(Digest([1; 32]), names), output: logits() };
