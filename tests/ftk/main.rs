@@ -27,6 +27,7 @@ mod expected;
 mod families;
 mod following;
 mod foreign;
+mod forger;
 mod forgery;
 mod frozen;
 mod fuzz;

@@ -5,25 +5,23 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use ftk::prove::bundle;
-use ftk::prove::fixed::of_adapter;
-use ftk::prove::keys::commitment_key;
-use ftk::prove::opening::{OPENING, OpeningFile};
+use ftk::prove::opening::OPENING;
 use ftk::prove::subject::ProvedBase;
 use ftk_adapters::peft;
-use ftk_circuits::{AdapterCommitment, Digest};
+use ftk_circuits::Digest;
 use ftk_gnn::import::{Origin, import};
 use ftk_networks::graphs::leaf::{Incident, NodeLeaf};
 use ftk_networks::graphs::merkle::MerkleTree;
 use ftk_networks::graphs::neighbourhood::Neighbourhood;
 use ftk_networks::graphs::opened::{GraphQuestion, OpenedPart};
-use ftk_proofs::bundle::{Bundle, COMMITMENT, GRAPH, HEAD, REGISTRATION};
+use ftk_proofs::bundle::{Bundle, GRAPH, HEAD, REGISTRATION};
 use ftk_proofs::head::{head_bytes, parse_head};
 use ftk_proofs::limits::Limits;
-use ftk_proofs::prove::{answer, prove};
-use ftk_proofs::{Case, Input, Logits, Output, Statement};
+use ftk_proofs::{Case, Input, Logits, Output};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::forger;
 use crate::run::{ftk, stderr, succeed};
 use crate::seller::Seller;
 
@@ -116,23 +114,11 @@ impl Made {
         };
         let (adapter, head) = peft::load_with_saved(&self.path("adapter")).unwrap();
         let model = base.with_head(&head).unwrap().fixed().unwrap();
-        let fixed = of_adapter(&adapter).unwrap();
-        let factors = model.factors(&fixed);
         let output = Output::Logits(Logits::Values(Vec::new()));
         let case = |&node: &u32| Case { input: Input::Node { graph: root, node }, output: output.clone() };
         let cases = nodes.iter().map(case).collect();
-        let part = OpenedPart::Graph(part);
-        let (cases, records) = answer(&model, &fixed, cases, Some(&part), None, |_, _| unreachable!()).unwrap();
-        let folder = self.path("commitment");
-        let commitment = AdapterCommitment::decode(&std::fs::read(folder.join(COMMITMENT)).unwrap()).unwrap();
-        let opening = OpeningFile::read(&folder.join(OPENING), commitment.shapes()).unwrap().opening;
-        let (base, adapter) = (model.digest(), commitment.digest());
-        let statement = Statement { base, adapter, context: Vec::new(), cases };
-        let key = commitment_key(commitment.k()).unwrap();
-        let (deltas, proof) =
-            prove(&key, &statement, (&commitment, &opening, &factors), records, &mut |_, _| {}).unwrap();
-        let registration = self.bundle().registration;
-        Bundle { statement, commitment, deltas, proof, registration, graph: Some(part), head: Some(head) }
+        let made = forger::proved(&self.path("commitment"), &model, &adapter, cases, OpenedPart::Graph(part));
+        Bundle { registration: self.bundle().registration, head: Some(head), ..made }
     }
 }
 

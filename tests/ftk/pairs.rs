@@ -5,9 +5,6 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use ftk::prove::bundle;
-use ftk::prove::fixed::of_adapter;
-use ftk::prove::keys::commitment_key;
-use ftk::prove::opening::{OPENING, OpeningFile};
 use ftk::prove::subject::ProvedBase;
 use ftk_adapters::peft;
 use ftk_circuits::{AdapterCommitment, Digest};
@@ -15,13 +12,13 @@ use ftk_gnn::graph::Edge;
 use ftk_gnn::import::{Origin, import};
 use ftk_networks::graphs::opened::OpenedPart;
 use ftk_networks::graphs::state::KnownRatings;
-use ftk_proofs::bundle::{Bundle, COMMITMENT, GRAPH, STATEMENT};
+use ftk_proofs::bundle::{Bundle, GRAPH, STATEMENT};
 use ftk_proofs::limits::Limits;
-use ftk_proofs::prove::{answer, prove};
-use ftk_proofs::{Case, Input, Logits, Output, Statement};
+use ftk_proofs::{Case, Input, Logits, Output};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::forger;
 use crate::run::{ftk, stderr, succeed};
 
 fn text(path: &Path) -> &str {
@@ -115,25 +112,13 @@ impl Made {
             panic!("a base of graphs")
         };
         let (adapter, _) = peft::load_with_saved(&self.path("adapter")).unwrap();
-        let model = base.fixed().unwrap();
-        let fixed = of_adapter(&adapter).unwrap();
-        let factors = model.factors(&fixed);
         let case = |[source, target]: [String; 2]| Case {
             input: Input::Pair { state, source, target },
             output: Logits::asked().into(),
         };
-        let cases = asked.map(case).to_vec();
-        let (cases, records) = answer(&model, &fixed, cases, Some(&part), None, |_, _| unreachable!()).unwrap();
-        let folder = self.path("commitment");
-        let commitment = AdapterCommitment::decode(&std::fs::read(folder.join(COMMITMENT)).unwrap()).unwrap();
-        let opening = OpeningFile::read(&folder.join(OPENING), commitment.shapes()).unwrap().opening;
-        let (base, adapter) = (model.digest(), commitment.digest());
-        let statement = Statement { base, adapter, context: Vec::new(), cases };
-        let key = commitment_key(commitment.k()).unwrap();
-        let (deltas, proof) =
-            prove(&key, &statement, (&commitment, &opening, &factors), records, &mut |_, _| {}).unwrap();
-        let registration = self.bundle().registration;
-        Bundle { statement, commitment, deltas, proof, registration, graph: Some(part), head: None }
+        let (cases, registration) = (asked.map(case).to_vec(), self.bundle().registration);
+        let model = base.fixed().unwrap();
+        Bundle { registration, ..forger::proved(&self.path("commitment"), &model, &adapter, cases, part) }
     }
 }
 
