@@ -91,6 +91,15 @@ impl Graph {
         }
     }
 
+    /// Gives its edges, in their order, weights or else times; with either they have a direction.
+    pub(super) fn carry(&mut self, weights: bool, values: &[f64]) {
+        for (edge, &value) in self.edges.iter_mut().zip(values) {
+            if weights { edge.weight = value as f32 } else { edge.time = value }
+        }
+        let Carries { weight, time, .. } = self.carries;
+        self.carries = Carries { weight: weight || weights, time: time || !weights, direction: true };
+    }
+
     /// Refuses edges that are no ratings with times in seconds.
     ///
     /// # Errors

@@ -401,15 +401,7 @@ fn archive(path: &Path) -> Result<(Graph, ImportFindings), GraphError> {
         if values.len() != count {
             return Err(wrong(name, format!("must be one number an edge, of {count}, not {shape:?}")));
         }
-        for (edge, &value) in graph.edges.iter_mut().zip(&values) {
-            if weight { edge.weight = value as f32 } else { edge.time = value }
-        }
-        if weight {
-            graph.carries.weight = true
-        } else {
-            graph.carries.time = true
-        }
-        graph.carries.direction = true;
+        graph.carry(weight, &values);
     }
     if let Some(name) = arrays.keys().next() {
         let error = wrong(name, "is not understood".to_owned());

@@ -68,16 +68,8 @@ pub(super) fn read(folder: &Path) -> Result<(Graph, ImportFindings), GraphError>
             let message = format!("{name} has {} rows for {} edges", values.rows().len(), graph.edges.len());
             return Err(GraphError::malformed(&raw, message));
         }
-        for (edge, row) in graph.edges.iter_mut().zip(values.rows()) {
-            let value = values.number(row, 0)?;
-            if is_weight { edge.weight = value as f32 } else { edge.time = value }
-        }
-        if is_weight {
-            graph.carries.weight = true
-        } else {
-            graph.carries.time = true
-        }
-        graph.carries.direction = true;
+        let values = values.rows().iter().map(|row| values.number(row, 0)).collect::<Result<Vec<f64>, _>>()?;
+        graph.carry(is_weight, &values);
     }
     if let Some(features) = table(raw.join("node-feat.csv.gz"))? {
         let mut values = Vec::new();
