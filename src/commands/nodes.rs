@@ -5,9 +5,10 @@ use std::path::Path;
 
 use anyhow::Result;
 use ftk_circuits::Digest;
-use ftk_gnn::graph::{Graph, spelt};
+use ftk_gnn::graph::Graph;
 use ftk_gnn::import::{Origin, import};
 use ftk_gnn::score;
+use ftk_networks::graphs::name::spelt;
 use ftk_networks::graphs::opened::OpenedPart;
 use ftk_networks::graphs::pairs::takes_pairs;
 use ftk_networks::graphs::{End, GraphNetwork};

@@ -419,12 +419,3 @@ fn parts_of_states_are_within_limits() {
         assert!(verdict["reason"].as_str().unwrap().contains(what), "{verdict}");
     }
 }
-
-/// Graphs and statements are read by crates that do not know each other.
-#[test]
-fn graphs_and_statements_spell_names_alike() {
-    let address = format!("0x{}", "Ab".repeat(20));
-    for name in ["Ada", "", "0xAB", &address, &address[..41], &address.replace('A', "G"), &address.to_uppercase()] {
-        assert_eq!(ftk_gnn::graph::spelt(name), ftk_proofs::spelt(name), "{name}");
-    }
-}

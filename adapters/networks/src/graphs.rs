@@ -4,6 +4,7 @@ pub mod bytes;
 pub mod leaf;
 pub mod merkle;
 pub mod messages;
+pub mod name;
 pub mod neighbourhood;
 pub mod opened;
 pub mod pairs;
@@ -23,6 +24,8 @@ use crate::ops::{Bias, Nodes, Ops};
 use crate::record::DigestRecord;
 use crate::sites::{self, Role, Site, Sites};
 
+/// Most convolutions of a network.
+const MOST_CONVOLUTIONS: usize = 64;
 /// Site of a linear head.
 pub const HEAD: &str = "head";
 /// Sites of what views are compared by.
@@ -202,7 +205,7 @@ impl GraphNetwork {
     pub fn parse(config: &[u8]) -> Result<Self, String> {
         let network: Self = serde_json::from_slice(config).map_err(|error| error.to_string())?;
         let most = [network.inputs, network.hidden, network.layers, network.heads].into_iter().max().unwrap_or(0);
-        if network.layers == 0 || network.layers > 64 || network.heads == 0 || most > 1 << 24 {
+        if network.layers == 0 || network.layers > MOST_CONVOLUTIONS || network.heads == 0 || most > 1 << 24 {
             return Err("numbers that no network has".to_owned());
         }
         let alike = network.model_type == GraphNetworkKind::Gat || matches!(network.head, End::Pair { .. });

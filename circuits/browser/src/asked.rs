@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use ftk_networks::graphs::name::spelt;
 use ftk_networks::graphs::opened::GraphQuestion;
 use ftk_proofs::bundle::PackedBundle;
 use ftk_proofs::circuits::Digest;
 use ftk_proofs::hex::parse_digest;
 use ftk_proofs::verdict::{Expectations, ExpectedInput};
-use ftk_proofs::{Case, Input, Kind, Output, Statement, spelt};
+use ftk_proofs::{Case, Input, Kind, Output, Statement};
 use serde::Deserialize;
 
 /// The fields of the page.
@@ -144,7 +145,7 @@ fn pair(line: &str, state: Digest) -> Result<Input, String> {
     let ends = line.split_once(between).filter(|(_, target)| !target.contains(between));
     let wrong = || format!("input: not two names with a tab or a comma between them: {line}");
     let (source, target) = ends.ok_or_else(wrong)?;
-    Ok(Input::Pair { state, source: spelt(source.trim()), target: spelt(target.trim()) })
+    Ok(Input::Pair { state, source: spelt(source.trim()).into_owned(), target: spelt(target.trim()).into_owned() })
 }
 
 /// Nodes by the names that the bundle's part of the graph gives them, which its root binds.

@@ -3,6 +3,7 @@
 use ftk_circuits::Digest;
 #[cfg(test)]
 use ftk_circuits::{EncodingError, Reader};
+use ftk_networks::graphs::name::spelt;
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::{CaseError, MAX_NAME, MAX_TOKENS, bounded};
@@ -76,16 +77,6 @@ impl From<Input> for InputJson {
             Input::Node { graph, node } => Self::Node { graph, node },
             Input::Pair { state, source, target } => Self::Pair { state, source, target },
         }
-    }
-}
-
-/// A name as a state has it: addresses of Ethereum, whose capitals are a checksum and no part of them, in small letters, as
-/// graphs keep them.
-pub fn spelt(name: &str) -> String {
-    let address = name.strip_prefix("0x").filter(|digits| digits.len() == 40);
-    match address.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit())) {
-        true => name.to_ascii_lowercase(),
-        false => name.to_owned(),
     }
 }
 

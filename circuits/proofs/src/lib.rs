@@ -90,7 +90,7 @@ pub use ftk_networks as networks;
 pub use bounds::{CaseError, MAX_CASES, MAX_CHOICES, MAX_CONTEXT, MAX_LOGITS, MAX_ROWS, MAX_STOP_IDS, MAX_TOKENS};
 pub use deadline::Deadline;
 pub use fixed::plan::plan;
-pub use inputs::{Input, spelt};
+pub use inputs::Input;
 pub use model::{FixedModel, FloatWeight, Net, site_factors};
 pub use outputs::{
     AtLeast, Choice, Completion, Kind, LogProb, Logits, MAX_TOP, Output, Preference, ScoredContinuation, Top,

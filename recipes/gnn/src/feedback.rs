@@ -10,8 +10,9 @@ use ftk_adapters::foreign;
 use serde::Deserialize;
 
 use super::error::GraphError;
-use super::graph::{Graph, spelt};
+use super::graph::Graph;
 use super::settings::Gnn;
+use ftk_networks::graphs::name::spelt;
 use ftk_recipes::preference::{Loss, PreferenceRow, ScoredCompletion};
 
 /// One thing preferred over another.

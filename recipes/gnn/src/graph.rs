@@ -105,7 +105,8 @@ impl Graph {
     /// # Errors
     /// Edges without weights or times; a time that seconds do not reach.
     pub(super) fn are_ratings(&self) -> Result<(), GraphError> {
-        if !self.carries.weight || !self.carries.time {
+        let Carries { weight, time, direction } = self.carries;
+        if !(weight && time && direction) {
             let message = "this task is about ratings with times, which the graph's edges do not carry";
             return Err(GraphError::unfit(message, "give edges the columns src, dst, rating and time"));
         }
@@ -232,7 +233,7 @@ impl Graph {
         self.names.as_ref().map_or_else(|| node.to_string(), |names| names[node].clone())
     }
 
-    /// The node of each name; names are spelt as [`spelt`] has them.
+    /// The node of each name; names are spelt as [`ftk_networks::graphs::name::spelt`] has them.
     pub fn numbers(&self) -> BTreeMap<String, u32> {
         (0..self.nodes).map(|node| (self.name(node), node as u32)).collect()
     }
@@ -318,6 +319,10 @@ impl Graph {
     /// Edges that are no ratings; none that is known then.
     pub fn known(&self, before: Option<f64>) -> Result<KnownRatings, GraphError> {
         self.are_ratings()?;
+        if !self.times.is_empty() {
+            let message = "a state is of ratings alone, and here nodes have times";
+            return Err(GraphError::unfit(message, "import the ratings without them"));
+        }
         let past = self.as_of(before)?;
         let last = past.edges.iter().map(|edge| edge.time).fold(f64::NEG_INFINITY, f64::max);
         let known = KnownRatings::new(before.unwrap_or(last), &past.edges, |node| self.name(node as usize));
@@ -365,15 +370,6 @@ pub(super) fn neighbours(nodes: usize, pairs: impl IntoIterator<Item = (u32, u32
         list.dedup();
     }
     lists
-}
-
-/// A name as it is kept: addresses of Ethereum, whose capitals are a checksum and no part of them, in small letters.
-pub fn spelt(name: &str) -> Cow<'_, str> {
-    let digits = name.strip_prefix("0x").filter(|digits| digits.len() == 40);
-    match digits.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit())) {
-        true => Cow::Owned(name.to_ascii_lowercase()),
-        false => Cow::Borrowed(name),
-    }
 }
 
 #[cfg(test)]
@@ -424,5 +420,21 @@ pub(super) mod tests {
         assert_eq!(claimed((1 << 20) + 1), Err(refused.to_owned()));
         let short = Graph { labels: vec![None], ..graph(2, vec![]) };
         assert_eq!(new(short).unwrap_err(), "g: 1 labels for 2 nodes");
+    }
+
+    #[test]
+    fn a_state_is_of_directed_ratings_among_nodes_without_times() {
+        let mut all = graph(2, vec![edge(0, 1)]);
+        let refused = |graph: &Graph| graph.known(None).unwrap_err().to_string();
+        all.carries = Carries { weight: true, time: true, direction: false };
+        assert!(
+            refused(&all).contains("ratings with times, which the graph's edges do not carry"),
+            "{}",
+            refused(&all)
+        );
+        all.carries.direction = true;
+        assert!(all.known(None).is_ok());
+        all.times = vec![0.0; 2];
+        assert!(refused(&all).contains("a state is of ratings alone, and here nodes have times"), "{}", refused(&all));
     }
 }

@@ -10,11 +10,12 @@ use ftk_networks::ops::graph::Features;
 
 use super::archives;
 use super::error::GraphError;
-use super::graph::{Carries, Edge, Graph, ImportFindings, NodeSplit, spelt};
+use super::graph::{Carries, Edge, Graph, ImportFindings, NodeSplit};
 use super::node_link::{self, NodeLink};
 use super::npz::{self, Array, Values};
 use super::ogb;
 use super::table::{HeaderLine, Table, TableRow};
+use ftk_networks::graphs::name::spelt;
 
 /// Where a graph comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

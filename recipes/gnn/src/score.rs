@@ -9,7 +9,7 @@ use ftk_networks::ops::graph::Features;
 
 use super::edges;
 use super::error::GraphError;
-use super::graph::{Carries, Edge, Graph, spelt};
+use super::graph::{Carries, Edge, Graph};
 use super::inputs;
 use super::links::{self, LinkGraph};
 use super::measures;
@@ -17,6 +17,7 @@ use super::model::GraphModel;
 use super::streaming;
 use super::structure::{OF_PAIR, SCALE, Snapshot};
 use super::table::{HeaderLine, Table};
+use ftk_networks::graphs::name::spelt;
 
 /// What is to be scored.
 #[derive(Clone, Debug, PartialEq, Eq)]
