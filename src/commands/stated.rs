@@ -33,6 +33,10 @@ impl<'a> StatedText<'a> {
         self.graph.and_then(|graph| graph.name(node)).map_or_else(|| node.to_string(), |name| format!("{name:?}"))
     }
 
+    fn strangers<'b>(&self, source: &'b str, target: &'b str) -> Vec<&'b str> {
+        self.graph.map_or_else(Vec::new, |graph| graph.strangers([source, target]))
+    }
+
     /// What a case says, as the end of the sentence "the adapter, applied to the base, ...".
     pub fn claim(&self, Case { input, output }: &Case) -> String {
         let text = |ids: &[u32]| self.text(ids);
@@ -40,7 +44,7 @@ impl<'a> StatedText<'a> {
         match input {
             Input::Tokens(input) => output.claim(&words.words(input), &words),
             Input::Node { node, .. } => output.node_claim(&self.node(*node)),
-            Input::Pair { source, target, .. } => output.pair_claim(source, target),
+            Input::Pair { source, target, .. } => output.pair_claim(source, target, &self.strangers(source, target)),
         }
     }
 
@@ -54,6 +58,7 @@ impl<'a> StatedText<'a> {
             }),
             Input::Pair { state, source, target } => json!({
                 "kind": "pair", "state": state.to_string(), "source": source, "target": target,
+                "strangers": self.strangers(source, target),
             }),
         };
         let words = |ids: &[u32]| self.text(ids);

@@ -163,6 +163,9 @@ fn pairs_are_proved_with_the_state_they_are_of() {
         assert_eq!((&verdict["verdict"], &verdict["sealed"]), (&"valid".into(), &sealed.into()), "{verdict}");
         assert_eq!(verdict["graph"], MADE.state);
         assert_eq!(verdict["cases"][1]["input"]["target"], PAIRS[1][1]);
+        // Of whom nothing is known, the verdict says so.
+        let strangers = |case: usize| verdict["cases"][case]["input"]["strangers"].clone();
+        assert_eq!((strangers(0), strangers(1)), (serde_json::json!([]), serde_json::json!([PAIRS[1][1]])));
         // Without the root it may be any state.
         let verdict = MADE.verify(&MADE.path(name), None, &PAIRS);
         assert_eq!(verdict["verdict"], "consistent");
@@ -305,6 +308,7 @@ fn forged_ratings_are_refused() {
     assert_eq!(put(16, &500_000.75f64.to_le_bytes()), "graph root");
     assert_eq!(put(16, &1.0f64.to_le_bytes()), "state time");
     assert_eq!(put(32, &1.0f64.to_le_bytes()), "graph root");
+    assert_eq!(put(24, &1u64.to_le_bytes()), "state totals");
 }
 
 #[test]

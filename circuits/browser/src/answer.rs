@@ -110,8 +110,11 @@ fn case(Case { input, output }: &Case, graph: Option<&OpenedPart>, tokens: &Toke
             (output.node_claim(&named), input, output.json(&words))
         }
         Input::Pair { state, source, target } => {
-            let input = json!({ "kind": "pair", "state": state.to_string(), "source": source, "target": target });
-            (output.pair_claim(source, target), input, output.pair_json(&words))
+            let strangers = graph.map_or_else(Vec::new, |graph| graph.strangers([source, target]));
+            let input = json!({
+                "kind": "pair", "state": state.to_string(), "source": source, "target": target, "strangers": strangers,
+            });
+            (output.pair_claim(source, target, &strangers), input, output.pair_json(&words))
         }
     };
     let continuations: Vec<_> = output.continuations().into_iter().map(entries).collect();

@@ -180,11 +180,17 @@ outputs! {
 }
 
 impl Output {
-    /// What it says of a pair of users, of which logits are stated, as the end of the same sentence.
-    pub fn pair_claim(&self, source: &str, target: &str) -> String {
-        match self {
+    /// What it says of a pair of users, of which logits are stated, as the end of the same sentence; no rating is known of
+    /// strangers.
+    pub fn pair_claim(&self, source: &str, target: &str, strangers: &[&str]) -> String {
+        let claim = match self {
             Self::Logits(logits) => logits.pair_claim(source, target),
             other => other.node_claim(&format!("{source:?} to {target:?}")),
+        };
+        match strangers {
+            [] => claim,
+            [one] => format!("{claim}, where no rating by or of {one:?} is known"),
+            [one, other, ..] => format!("{claim}, where no rating by or of {one:?} or {other:?} is known"),
         }
     }
 

@@ -5,7 +5,7 @@ use super::neighbourhood::{self, Neighbourhood};
 use super::part::PartError;
 use super::state::{self, StatePart};
 use super::stream::{OF_RATING, OF_USER};
-use super::{GraphNetwork, pairs};
+use super::{GraphNetwork, MOST_CONVOLUTIONS, pairs};
 use crate::ops::Ops;
 
 /// What is asked about.
@@ -25,9 +25,6 @@ pub enum OpenedPart {
     /// Of a state, for pairs.
     State(StatePart),
 }
-
-/// Most convolutions of a network.
-const MAX_LAYERS: usize = 64;
 
 impl GraphQuestion {
     /// Reads what was opened for it; call [`OpenedPart::check`] before believing it.
@@ -110,6 +107,12 @@ impl OpenedPart {
         part.into_iter().flat_map(Neighbourhood::names)
     }
 
+    /// Those of the ends of a pair of whom no rating is known, of a part of a state.
+    pub fn strangers<'a>(&self, ends: [&'a str; 2]) -> Vec<&'a str> {
+        let Self::State(part) = self else { return Vec::new() };
+        ends.into_iter().filter(|name| !part.knows(name)).collect()
+    }
+
     /// Nodes or users that are opened.
     pub fn members(&self) -> usize {
         match self {
@@ -137,7 +140,7 @@ impl OpenedPart {
         match (self, asked) {
             (Self::Graph(part), GraphQuestion::Nodes(nodes)) => part.receivers(nodes),
             (Self::State(part), GraphQuestion::Pairs(asked)) => {
-                vec![part.pairs(asked).iter().map(pairs::KnownPair::users).sum(); MAX_LAYERS]
+                vec![part.pairs(asked).iter().map(pairs::KnownPair::users).sum(); MOST_CONVOLUTIONS]
             }
             _ => Vec::new(),
         }

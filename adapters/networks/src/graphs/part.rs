@@ -76,6 +76,9 @@ pub enum PartError {
     /// A user that is not opened, and nothing opened shows that there is no such user.
     #[error("graph name: user {0:?} is not opened, and may be there")]
     Stranger(String),
+    /// Fewer ratings, or negative ones, than are opened, or more negative ones than ratings.
+    #[error("state totals: of no ratings that are opened here")]
+    Totals,
     /// A rating from after the moment of a state.
     #[error("state time: user {0} has a rating that is later than the state")]
     Later(u32),
@@ -96,6 +99,7 @@ impl PartError {
             Self::Hops { .. } => "graph hops",
             Self::Weight(_) => "graph weight",
             Self::Names(_) | Self::Stranger(_) => "graph name",
+            Self::Totals => "state totals",
             Self::Later(_) => "state time",
         }
     }

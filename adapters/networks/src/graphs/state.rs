@@ -176,6 +176,10 @@ impl StatePart {
             return Err(PartError::Coverage(*user));
         }
         part::check_symmetry(&frame, members)?;
+        let (opened, RatingTotals { ratings, negative, .. }) = (RatingTotals::of(&ratings_of(members)), moment.totals);
+        if negative > ratings || opened.ratings > ratings || opened.negative > negative {
+            return Err(PartError::Totals);
+        }
         match self.root() {
             Some(found) if found.as_bytes() == root => Ok(()),
             _ => Err(PartError::Root),
@@ -190,6 +194,12 @@ impl StatePart {
     /// What is known of each pair that it was [`check`](StatePart::check)ed for.
     pub fn pairs(&self, asked: &[[String; 2]]) -> Vec<KnownPair> {
         known(&self.members, &self.moment, asked)
+    }
+
+    /// Whether a user of this name is opened; of the ends of pairs that it was [`check`](StatePart::check)ed for, whether any
+    /// rating is known of them.
+    pub fn knows(&self, name: &str) -> bool {
+        by_name(&self.members, name).is_ok()
     }
 
     /// The moment that it is the state of.
@@ -494,7 +504,7 @@ mod tests {
             part.members.sort_by_key(|leaf| leaf.node);
         };
         assert_eq!(refused(&add), Coverage(one.node));
-        // A rating that only one end has: another weight, another way.
+        // A rating that is of another weight to its other end.
         let opened =
             honest.members[source].edges.iter().position(|edge| part::place(&honest.members, edge.other).is_some());
         let opened = opened.unwrap();
@@ -502,9 +512,16 @@ mod tests {
         let heavier = |part: &mut StatePart| part.members[source].edges[opened].weight += 0.125;
         assert_eq!(refused(&heavier), Symmetry { node: own.min(there), other: own.max(there) });
         for change in [
+            &(|part: &mut StatePart| part.moment.totals.ratings = 1) as &dyn Fn(&mut StatePart),
+            &|part| part.moment.totals.negative = 0,
+            &|part| part.moment.totals.negative = part.moment.totals.ratings + 1,
+        ] {
+            assert_eq!(refused(change), Totals);
+        }
+        for change in [
             &(|part: &mut StatePart| part.moment.totals.ratings += 1) as &dyn Fn(&mut StatePart),
             &|part| part.moment.totals.sum += 1.0,
-            &|part| part.moment.totals.negative -= 1,
+            &|part| part.moment.totals.negative += 1,
             &|part| part.users += 1,
             &|part| part.partners.truncate(1),
             &|part| part.partners.push(part.partners[0]),
@@ -525,8 +542,8 @@ mod tests {
         assert_eq!(honest.check(&stranger, root.as_bytes()), Ok(()));
         // The same opened for somebody who is there.
         let pair = [named("user 3", "user 20")];
-        let refused = honest.check(&pair, root.as_bytes()).unwrap_err();
-        assert!(matches!(&refused, PartError::Coverage(_) | PartError::Stranger(_)), "{refused}");
+        assert_eq!(honest.check(&pair, root.as_bytes()), Err(PartError::Stranger("user 20".to_owned())));
+        assert!(honest.knows("user 3") && !honest.knows("user 2x"));
         let mut without = known.open(&pair);
         let gone = by_name(&without.members, "user 20").unwrap();
         without.members.remove(gone);
