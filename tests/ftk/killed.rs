@@ -17,17 +17,28 @@ fn named(folder: &Path, prefix: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Starts a command and kills it as soon as this holds.
-fn killed(command: &mut Command, when: impl Fn() -> bool) {
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let begun = Instant::now();
-    while !when() {
-        assert!(child.try_wait().unwrap().is_none(), "{command:?} ended before it was killed");
-        assert!(begun.elapsed() < Duration::from_secs(100), "{command:?}");
-        std::thread::sleep(Duration::from_micros(200));
+/// How often a command is started before it is given up that it is met at a moment.
+const ATTEMPTS: usize = 50;
+
+/// Starts a command and kills it as soon as this holds. On a busy machine it may come to its end unseen: then that is undone,
+/// and it is started again.
+fn killed(command: &mut Command, when: impl Fn() -> bool, undo: impl Fn()) {
+    for _ in 0..ATTEMPTS {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let begun = Instant::now();
+        while !when() && child.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(100), "{command:?}");
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        let _ = child.kill();
+        // The kill may come too late as well.
+        match child.wait().unwrap().code() {
+            None => return,
+            Some(0) => undo(),
+            Some(code) => panic!("{command:?} failed by itself: {code}"),
+        }
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    panic!("{command:?} ended {ATTEMPTS} times before it was killed");
 }
 
 /// Whether something unfinished in a folder has this file.
@@ -51,7 +62,7 @@ fn a_bundle_is_the_old_or_the_new_one_whenever_prove_is_killed() {
     let expects = |prompt: &str| verify(&folder.join("bundle"), &["--expect-input", prompt]).1;
     // At the beginning, and once all but the last step is done.
     for file in ["", "link.bin", "statement.json"] {
-        killed(&mut prove("Who lives here?"), || unfinished(folder, file));
+        killed(&mut prove("Who lives here?"), || unfinished(folder, file), || ());
         let either = [expects("Hello"), expects("Who lives here?")];
         assert!(
             either.contains(&"valid".to_owned()) || either.contains(&"consistent".to_owned()),
@@ -79,8 +90,8 @@ fn a_commitment_is_there_whole_or_not_at_all() {
         command
     };
     for file in ["", "opening.bin"] {
-        killed(&mut commit(), || unfinished(folder, file));
         let out = folder.join("commitment");
+        killed(&mut commit(), || unfinished(folder, file), || std::fs::remove_dir_all(&out).unwrap());
         assert!(!out.exists() || out.join("commitment.bin").exists(), "no opening without a commitment");
         let _ = std::fs::remove_dir_all(out);
     }
@@ -149,7 +160,11 @@ fn the_unpacked_village_of_the_dead_is_swept_out() {
     let temporary = place.path().join("tmp");
     let mut generate = ftk(&["generate", "--base", "village", "--max-tokens", "4", "--prompt", "Hello"]);
     generate.env("TMPDIR", &temporary);
-    killed(&mut generate, || named(&temporary, "ftk-village-").iter().any(|it| it.join("tokenizer.json").exists()));
+    killed(
+        &mut generate,
+        || named(&temporary, "ftk-village-").iter().any(|it| it.join("tokenizer.json").exists()),
+        || (),
+    );
     assert_eq!(named(&temporary, "ftk-village-").len(), 1);
     let living = tempfile::Builder::new().prefix("ftk-village-").tempdir_in(&temporary).unwrap();
     let held = std::fs::File::open(living.path()).unwrap();
