@@ -187,7 +187,9 @@ fn measure(mut command: Command, shape: &Shape) -> (f64, Option<f64>) {
     let began = Instant::now();
     let (mut ends, mut peak) = (Vec::new(), None);
     for line in BufReader::new(child.stdout.take().expect("piped above")).lines().map_while(Result::ok) {
-        if serde_json::from_str::<Value>(&line).unwrap_or_default()["step"].is_u64() {
+        let object = serde_json::from_str::<Value>(&line).unwrap_or_default();
+        // The last object says what came of all epochs.
+        if object["step"].is_u64() && object["ended"].is_null() {
             ends.push(began.elapsed().as_secs_f64());
             let status = std::fs::read_to_string(&status).unwrap_or_default();
             let line =

@@ -9,7 +9,7 @@
 //! `cargo bench --bench train_step` measures ftk. With `-- --peer PYTHON`, an interpreter that has torch, transformers,
 //! peft and trl, `benches/peer.py` trains the same folder on the same rows in the same run: bare PyTorch with PEFT in
 //! fp32, in fp32 with products in bf16 (autocast) and all in bf16, and TRL in fp32 and with autocast. Each tool has its
-//! turn twice. Words pick rows and number formats: `-- sft bf16`.
+//! turn twice, or with the word `once` once. Words pick rows and number formats: `-- sft bf16`.
 //!
 //! `cargo bench --bench train_step -- roofline` says what a step of the SFT spends its time on.
 //!
@@ -87,6 +87,8 @@ fn main() {
     let formats: Vec<_> = TOOLS.iter().filter(|(format, _)| asked(format)).collect();
     let formats = if formats.is_empty() { TOOLS.iter().collect() } else { formats };
 
+    let turns = if peer.is_some() && !asked("once") { 2 } else { 1 };
+
     let network = if asked("qwen") { qwen() } else { smollm2() };
     if asked("roofline") {
         let weights = weights(&network);
@@ -105,7 +107,7 @@ fn main() {
     for workload in workloads {
         make_rows(folder.path(), workload, network.vocab());
         for (_, tools) in &formats {
-            for _ in 0..if peer.is_some() { 2 } else { 1 } {
+            for _ in 0..turns {
                 for tool in *tools {
                     match (tool, peer) {
                         (Tool::Peer(mode), Some(python)) => {
@@ -257,7 +259,8 @@ fn measure(mut command: Command) -> Measured {
     let (mut ends, mut peak_mib) = (Vec::new(), None);
     for line in BufReader::new(child.stdout.take().expect("piped above")).lines().map_while(Result::ok) {
         let object = serde_json::from_str::<Value>(&line).unwrap_or_default();
-        if object["step"].is_u64() {
+        // The last object says what came of all steps.
+        if object["step"].is_u64() && object["ended"].is_null() {
             ends.push([began.elapsed().as_secs_f64(), processor(&process).unwrap_or(f64::NAN)]);
             let status = std::fs::read_to_string(format!("{process}/status")).unwrap_or_default();
             let peak =
