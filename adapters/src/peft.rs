@@ -15,6 +15,7 @@ use self::config::ScaleRule;
 pub(crate) use self::files::read;
 use self::files::{bare, malformed, write};
 use crate::lora::{Adapter, Factors};
+use crate::weights::bytes;
 
 /// Weights that were trained in full beside the factors, by their names in the base, with their shapes: PEFT's
 /// `modules_to_save`.
@@ -364,7 +365,6 @@ fn store(
 /// Writes both files, values as they are.
 fn write_out(folder: &Path, adapter: &Adapter, saved: &Saved, config: &Value) -> Result<(), PeftError> {
     let factors = folder.join(FACTORS);
-    let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     let named: Vec<(String, Vec<usize>, Vec<u8>)> = adapter
         .sites
         .iter()

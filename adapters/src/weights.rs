@@ -65,6 +65,11 @@ impl From<Tensor> for Weight {
     }
 }
 
+/// Values as files, messages and digests have them: little-endian binary32.
+pub fn bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
 /// `f` of the values of a tensor, row-major and widened to f32; no copy is made where they lie so in host memory.
 ///
 /// # Errors

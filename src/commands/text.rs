@@ -13,6 +13,7 @@ use candle_core::{Device, Tensor};
 use ftk_adapters::lora::Adapter;
 use ftk_adapters::peft;
 use ftk_adapters::train::LoraTensors;
+use ftk_adapters::weights::bytes;
 use ftk_bases::BaseModel;
 use ftk_networks::digest::BaseDigest;
 use ftk_recipes::preference::rule::Rule;
@@ -188,9 +189,7 @@ fn inputs(recipe: &Recipe, base: &BaseDigest, begin: Option<&Adapter>, arithmeti
     hash.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes()).update(&base.0);
     for (site, factors) in begin.iter().flat_map(|begin| &begin.sites) {
         hash.update(site.as_bytes()).update(&factors.scale.to_le_bytes());
-        for value in factors.a.iter().chain(&factors.b) {
-            hash.update(&value.to_le_bytes());
-        }
+        hash.update(&bytes(&factors.a)).update(&bytes(&factors.b));
     }
     let mut said = Map::new();
     said.insert("base".to_owned(), json!(base.to_string()));

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use ftk_adapters::weights::bytes;
 use ftk_adapters::{atomic, foreign};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -83,11 +84,6 @@ const PARTS: [&str; 3] = ["value", "first", "second"];
 const BEST: &str = "best";
 /// Parts of a worker that meets others.
 const OUTER: [&str; 3] = ["outer", "momentum", "brought"];
-
-/// Values as files and messages have them.
-pub(super) fn bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
-}
 
 impl Checkpoint {
     pub(super) fn write(&self, path: &Path) -> Result<(), TrainError> {

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
+use ftk_adapters::weights::bytes;
 use ftk_adapters::{atomic, foreign};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::bytes;
 use super::error::TrainError;
 use super::outer::{Meeting, ParameterValues};
 

@@ -8,9 +8,10 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use candle_core::{Tensor, Var};
+use ftk_adapters::weights::bytes;
 use ftk_recipes::{BatchLoss, Metrics, Run, Session, StepWindow};
 
-use super::checkpoint::{Slot, bytes};
+use super::checkpoint::Slot;
 use super::error::{RunIdentity, TrainError};
 use super::order::RowOrder;
 use super::outer::{Meeting, ParameterValues};

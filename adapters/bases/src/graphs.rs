@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use ftk_adapters::weights::Weights;
+use ftk_adapters::weights::{Weights, bytes, values};
 use ftk_adapters::{atomic, foreign};
 use ftk_networks::graphs::GraphNetwork;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -107,9 +107,9 @@ pub fn digest(network: &GraphNetwork, weights: &Weights) -> Result<blake3::Hash,
     let text = serde_json::to_string(network).expect("numbers have a text");
     hash.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
     for name in network.shapes().keys() {
-        for value in weights.get(name)?.flatten_all()?.to_vec1::<f32>()? {
-            hash.update(&value.to_le_bytes());
-        }
+        values(&weights.get(name)?, |values| {
+            hash.update(&bytes(values));
+        })?;
     }
     Ok(hash.finalize())
 }

@@ -92,12 +92,19 @@ impl Digesting {
 
     /// The next tensor: its dimensions, outermost first, and its entries, row-major.
     pub fn tensor(&mut self, name: &str, shape: &[usize], values: &[f32]) {
+        self.entries(name, shape);
+        self.record.reals32(values);
+    }
+
+    /// The next tensor, for whoever has its entries as bytes: they are to go into this, row-major, as little-endian
+    /// binary32.
+    pub fn entries(&mut self, name: &str, shape: &[usize]) -> &mut Hasher {
         self.record.text(name);
         self.record.text("F32");
         self.record.int(shape.len());
         self.record.ints(shape.iter().copied());
-        self.record.int(4 * values.len());
-        self.record.reals32(values);
+        self.record.int(4 * shape.iter().product::<usize>());
+        &mut self.record.0
     }
 
     /// The digest, after the last tensor.

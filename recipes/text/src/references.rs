@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ftk_adapters::lora::Adapter;
+use ftk_adapters::weights::bytes;
 use ftk_adapters::{atomic, foreign};
 
 use super::encode::{Pair, ScoredSequence};
@@ -103,9 +104,7 @@ pub fn model(base: &[u8; 32], adapter: Option<&Adapter>, arithmetic: &str) -> [u
         for size in [factors.rank, factors.d_in, factors.d_out] {
             hash.update(&(size as u64).to_le_bytes());
         }
-        for value in [factors.scale].iter().chain(&factors.a).chain(&factors.b) {
-            hash.update(&value.to_le_bytes());
-        }
+        hash.update(&factors.scale.to_le_bytes()).update(&bytes(&factors.a)).update(&bytes(&factors.b));
     }
     *hash.finalize().as_bytes()
 }

@@ -42,21 +42,37 @@ pub(super) struct TensorPlace {
 impl TensorPlace {
     /// The tensor as it is stored.
     pub(super) fn bytes(&self) -> Result<Vec<u8>, ModelError> {
-        let failed = |source| ModelError::Read { path: self.file.clone(), source };
-        let mut file = foreign::open(&self.file).map_err(failed)?;
-        file.seek(SeekFrom::Start(self.start)).map_err(failed)?;
         let mut bytes = vec![0; self.len];
-        file.read_exact(&mut bytes).map_err(failed)?;
+        self.read(&mut bytes)?;
         Ok(bytes)
     }
 
+    fn read(&self, bytes: &mut [u8]) -> Result<(), ModelError> {
+        let failed = |source| ModelError::Read { path: self.file.clone(), source };
+        let mut file = foreign::open(&self.file).map_err(failed)?;
+        file.seek(SeekFrom::Start(self.start)).map_err(failed)?;
+        file.read_exact(bytes).map_err(failed)
+    }
+
+    /// The entries of a tensor in f32, read to where they stay.
+    fn in_place(&self) -> Result<Vec<f32>, ModelError> {
+        let mut values = vec![0f32; self.len / size_of::<f32>()];
+        self.read(bytemuck::cast_slice_mut(&mut values))?;
+        if cfg!(target_endian = "big") {
+            values.iter_mut().for_each(|value| *value = f32::from_bits(u32::from_le(value.to_bits())));
+        }
+        Ok(values)
+    }
+
+    fn widened(&self, wide: impl Fn([u8; 2]) -> f32) -> Result<Vec<f32>, ModelError> {
+        Ok(self.bytes()?.as_chunks().0.iter().map(|pair| wide(*pair)).collect())
+    }
+
     pub(super) fn load(&self, name: &str, device: &Device, hold: Hold) -> Result<Tensor, ModelError> {
-        let bytes = self.bytes()?;
-        let (pairs, _) = bytes.as_chunks::<2>();
-        let mut values: Vec<f32> = match self.dtype {
-            Dtype::F16 => pairs.iter().map(|pair| f16::from_le_bytes(*pair).to_f32()).collect(),
-            Dtype::BF16 => pairs.iter().map(|pair| bf16::from_le_bytes(*pair).to_f32()).collect(),
-            _ => bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect(),
+        let mut values = match self.dtype {
+            Dtype::F16 => self.widened(|pair| f16::from_le_bytes(pair).to_f32())?,
+            Dtype::BF16 => self.widened(|pair| bf16::from_le_bytes(pair).to_f32())?,
+            _ => self.in_place()?,
         };
         check_finite(&self.file, name, &values)?;
         if self.stored == Stored::LessOne {
