@@ -27,7 +27,7 @@ pub(super) struct BatchArgs {
     /// Bytes of memory for runs that train at the same time, for example 8G, instead of what is free
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     max_memory: Option<u64>,
-    /// Show the runs and what there is to do of each, and do nothing
+    /// Show the runs, what there is to do of each and what could not be trained, and do nothing
     #[arg(long)]
     dry_run: bool,
     /// Do none of the work, and make the table and the page of what others have done

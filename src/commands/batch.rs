@@ -25,7 +25,7 @@ use ftk_recipes::batch::{BatchPlan, FollowUps, RunVariant};
 
 use self::emit::EmitSettings;
 use self::folder::{Digests, RunFolder};
-use self::make::follow;
+use self::make::{Others, ROUNDS, follow};
 use self::member::{BatchRun, UNKNOWN};
 use self::memory::SharedMemory;
 use self::process::Processes;
@@ -85,8 +85,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         return emit::write(emit, &plan, &runs, &settings.plan, (settings.place, settings.offline), printer);
     }
     if settings.dry_run {
-        table::show(&runs, printer);
-        return Ok(Outcome::Done);
+        return Ok(checked(&runs, printer));
     }
     std::fs::create_dir_all(&plan.out).with_context(|| format!("cannot write to {}", plan.out.display()))?;
     let stop = StopSignal::listen().context("cannot listen for signals")?;
@@ -94,6 +93,22 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         Some(seconds) => gather(runs, &plan, Duration::from_secs(seconds), &stop, printer),
         None => work(&runs, &plan, settings, &stop, printer),
     }
+}
+
+/// Shows what there is to do, and of what there is to train what could not be: rows, base and adapter are looked at as by
+/// `ftk train --dry-run`.
+fn checked(runs: &[BatchRun], printer: &Printer) -> Outcome {
+    let untrained = |run: &&BatchRun| run.stages.iter().any(|stage| stage.name == "train" && !run.folder.has(stage));
+    for run in runs.iter().filter(untrained) {
+        let recipe = &run.variant.recipe;
+        guarded(run, printer, || {
+            if let Err(error) = tasks::of(recipe.task).plan(recipe) {
+                run.fail(format!("train: {error:#}"));
+            }
+        });
+    }
+    table::show(runs, printer);
+    if runs.iter().any(|run| run.failed().is_some()) { Outcome::Undecided } else { Outcome::Done }
 }
 
 /// Waits so long for what others do of the runs, and shows how far they are.
@@ -135,11 +150,13 @@ fn work(
     let processes = Processes::new(settings.offline, settings.place, settings.jobs);
     let left: Vec<&BatchRun> = runs.iter().filter(|run| run.open()).collect();
     processes.watched(&|| stop.asked(printer), || {
-        train(&left, settings, &processes, printer);
+        ROUNDS.into_iter().for_each(|others| train(&left, others, settings, &processes, printer));
         // Proofs use all of the machine, so that they are made one after another.
-        for run in &left {
-            let behind = run.stages.iter().filter(|stage| !stage.trains());
-            guarded(run, printer, || follow(run, behind, &processes, printer));
+        for others in ROUNDS {
+            for run in &left {
+                let behind = run.stages.iter().filter(|stage| !stage.trains());
+                guarded(run, printer, || follow(run, behind, others, &processes, printer));
+            }
         }
     });
     table::show(runs, printer);
@@ -238,7 +255,11 @@ fn runs(
 }
 
 /// Trains and measures, as many at the same time as were asked for and memory allows.
-fn train(runs: &[&BatchRun], settings: &Settings, processes: &Processes, printer: &Printer) {
+fn train(runs: &[&BatchRun], others: Others, settings: &Settings, processes: &Processes, printer: &Printer) {
+    let open = |run: &&&BatchRun| {
+        run.failed().is_none() && run.stages.iter().any(|stage| stage.trains() && !run.folder.has(stage))
+    };
+    let runs: Vec<&&BatchRun> = runs.iter().filter(open).collect();
     let memory = SharedMemory::new(settings.max_memory.or_else(available_memory).unwrap_or(u64::MAX));
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -248,7 +269,8 @@ fn train(runs: &[&BatchRun], settings: &Settings, processes: &Processes, printer
                     guarded(run, printer, || {
                         let needs = if settings.jobs > 1 { estimate(run, settings) } else { 0 };
                         memory.hold(needs, || {
-                            follow(run, run.stages.iter().filter(|stage| stage.trains()), processes, printer);
+                            let stages = run.stages.iter().filter(|stage| stage.trains());
+                            follow(run, stages, others, processes, printer);
                         });
                     });
                 }

@@ -20,7 +20,15 @@ impl Lock {
     /// # Errors
     /// [`TrainError::Locked`] if another process has it; the file system's.
     pub fn take(out: &Path) -> Result<Self, TrainError> {
-        let path = out.join(LOCK);
+        Self::named(out, LOCK)
+    }
+
+    /// The same of a lock of another name, for another right.
+    ///
+    /// # Errors
+    /// As [`Lock::take`].
+    pub fn named(out: &Path, name: &str) -> Result<Self, TrainError> {
+        let path = out.join(name);
         let io = |error| TrainError::Io { path: path.clone(), error };
         std::fs::create_dir_all(out).map_err(|error| TrainError::Io { path: out.to_owned(), error })?;
         let file = foreign::open_to_write(&path).map_err(io)?;

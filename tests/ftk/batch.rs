@@ -104,13 +104,39 @@ fn a_run_that_fails_stops_no_other() {
     std::fs::write(folder.join("good.jsonl"), ROW).unwrap();
     std::fs::write(folder.join("bad.jsonl"), &ROW[..20]).unwrap();
     plan(folder, &format!("{PLAN}[zip]\n\"data.train\" = [\"bad.jsonl\", \"good.jsonl\"]\n"));
-    let output = batch(folder, &["--jobs", "2"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-    let runs = runs(&String::from_utf8(output.stdout.clone()).unwrap());
-    let failed: Vec<&str> = runs.values().filter_map(|run| run["error"].as_str()).collect();
-    assert_eq!((runs.len(), failed.len(), adapters(folder).len()), (4, 2, 2));
-    assert!(failed.iter().all(|error| error.starts_with("train: ") && error.contains("bad.jsonl")), "{failed:?}");
+    let failing = |more: &[&str]| {
+        let output = batch(folder, more).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        let runs = runs(&String::from_utf8(output.stdout.clone()).unwrap());
+        let failed: Vec<&str> = runs.values().filter_map(|run| run["error"].as_str()).collect();
+        assert_eq!((runs.len(), failed.len()), (4, 2));
+        assert!(failed.iter().all(|error| error.starts_with("train: ") && error.contains("bad.jsonl")), "{failed:?}");
+        output
+    };
+    // Known before anything is trained.
+    failing(&["--dry-run"]);
+    assert!(!folder.join("runs").exists());
+    let output = failing(&["--jobs", "2"]);
+    assert_eq!(adapters(folder).len(), 2);
     assert!(stderr(&output).contains("2 of 4 runs failed"), "{}", stderr(&output));
+}
+
+#[test]
+fn two_batches_of_one_plan_share_its_runs() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    plan(folder, &format!("{PLAN}{PROOFS}"));
+    let start = || batch(folder, &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let ended = [start(), start()].map(|batch| batch.wait_with_output().unwrap());
+    let mut made = 0;
+    for output in &ended {
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
+        let said = String::from_utf8(output.stdout.clone()).unwrap();
+        assert!(runs(&said).values().all(|run| run["stages"].as_object().unwrap().len() == 7), "{said}");
+        made += said.lines().filter(|line| line.starts_with("{\"run\"")).count();
+    }
+    // Each stage by one of them.
+    assert_eq!(made, 2 * 7);
 }
 
 #[test]

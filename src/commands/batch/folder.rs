@@ -15,6 +15,11 @@ use serde_json::{Map, Value, json};
 use super::super::run::done::STAGES;
 use super::super::run::manifest::{hex, of_file};
 use super::stage::RunStage;
+use crate::train::{Lock, TrainError};
+
+/// File name of the lock of the batch that makes a run's stages. Training has its own, which outlives a batch that is
+/// killed.
+const BATCH_LOCK: &str = ".batch.lock";
 
 /// Endings of the files of a base that are read.
 const OF_A_BASE: [&str; 6] = ["safetensors", "json", "jinja", "gguf", "graph", "txt"];
@@ -83,6 +88,16 @@ fn of(path: &Path, known: &mut Digests, read: &dyn Fn(&Path) -> bool) -> Result<
     Ok(digest)
 }
 
+/// What a folder's record says.
+fn recorded(folder: &Path) -> Result<Map<String, Value>> {
+    let record = folder.join(STAGES);
+    match foreign::read_text(&record, foreign::DOCUMENT) {
+        Ok(text) => serde_json::from_str(&text).with_context(|| format!("cannot read {}", record.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Map::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", record.display())),
+    }
+}
+
 /// A run's folder.
 pub(super) struct RunFolder {
     path: PathBuf,
@@ -96,13 +111,24 @@ impl RunFolder {
     /// # Errors
     /// A record that cannot be read.
     pub(super) fn open(path: PathBuf) -> Result<Self> {
-        let record = path.join(STAGES);
-        let done = match foreign::read_text(&record, foreign::DOCUMENT) {
-            Ok(text) => serde_json::from_str(&text).with_context(|| format!("cannot read {}", record.display()))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Map::new(),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", record.display())),
-        };
+        let done = recorded(&path)?;
         Ok(Self { path, done: Mutex::new(done) })
+    }
+
+    /// The right to make stages here, which one batch has at a time, with what others have made meanwhile; none while
+    /// another one has it.
+    ///
+    /// # Errors
+    /// The file system's; a record that cannot be read.
+    pub(super) fn own(&self) -> Result<Option<Lock>> {
+        match Lock::named(&self.path, BATCH_LOCK) {
+            Ok(lock) => {
+                *self.done.lock().unwrap_or_else(PoisonError::into_inner) = recorded(&self.path)?;
+                Ok(Some(lock))
+            }
+            Err(TrainError::Locked(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub(super) fn path(&self) -> &Path {

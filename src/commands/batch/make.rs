@@ -16,14 +16,40 @@ use super::stage::{ASKED, COMMITMENT, RunStage};
 use crate::cli::printer::Printer;
 use crate::train::{Lock, TrainError};
 
-/// Makes a run's stages, as far as they are not done; the first that fails is the last.
+/// What becomes of a run that another batch is at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Others {
+    /// It is passed over.
+    Passed,
+    /// It is waited for.
+    Awaited,
+}
+
+/// First what nobody else is at.
+pub(super) const ROUNDS: [Others; 2] = [Others::Passed, Others::Awaited];
+
+/// Makes a run's stages, as far as they are not done; the first that fails is the last. A run that another batch is at is
+/// waited for, or left as it is.
 pub(super) fn follow<'a>(
     run: &BatchRun,
     stages: impl Iterator<Item = &'a RunStage>,
+    others: Others,
     processes: &Processes,
     printer: &Printer,
 ) {
-    for stage in stages {
+    let mut left = stages.filter(|stage| !run.folder.has(stage)).peekable();
+    if left.peek().is_none() {
+        return;
+    }
+    let _own = match own(run, others, processes, printer) {
+        Ok(Some(lock)) => lock,
+        Ok(None) => return,
+        Err(error) => {
+            printer.note(&format!("{}: {error:#}", run.name));
+            return run.fail(format!("{error:#}"));
+        }
+    };
+    for stage in left {
         if processes.stopped() || run.failed().is_some() {
             return;
         }
@@ -44,6 +70,24 @@ pub(super) fn follow<'a>(
             }
         }
     }
+}
+
+/// The right to make a run's stages; none where another batch has it and is not waited for, or the batch is stopped.
+fn own(run: &BatchRun, others: Others, processes: &Processes, printer: &Printer) -> Result<Option<Lock>> {
+    let mut told = false;
+    while !processes.stopped() {
+        if let Some(lock) = run.folder.own()? {
+            return Ok(Some(lock));
+        }
+        if others == Others::Passed {
+            break;
+        }
+        if !std::mem::replace(&mut told, true) {
+            printer.note(&format!("{}: another batch is at it, and is waited for", run.name));
+        }
+        std::thread::sleep(BEAT);
+    }
+    Ok(None)
 }
 
 /// Makes a stage, and writes down that it is done; nothing where it was stopped.
