@@ -4,10 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ftk_adapters::peft::{self, Survey};
+use ftk_adapters::{foreign, peft};
 use ftk_bases::{HubName, TEXT_FILES};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use self::remote::Destination;
 use super::card::CARD;
 use super::{Advice, Outcome};
 use crate::cli::printer::Printer;
@@ -44,6 +45,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
         return Err(advice().into());
     }
     let (files, kept) = parted(&settings.folder)?;
+    let destination = Destination::open(settings)?;
     for file in &files {
         printer.note(&format!("{} {file}", if settings.dry_run { "would push" } else { "pushing" }));
     }
@@ -52,7 +54,7 @@ pub fn run(settings: &Settings, printer: &Printer) -> Result<Outcome> {
     }
     let files: Vec<(String, PathBuf)> =
         files.into_iter().map(|file| (file.clone(), settings.folder.join(file))).collect();
-    remote::push(&name, &files, settings, printer)
+    destination.push(&name, &files, settings, printer)
 }
 
 /// The names of files that are pushed, and of what stays.
@@ -67,8 +69,13 @@ fn parted(folder: &Path) -> Result<(Vec<String>, Vec<String>)> {
     let adapter = has(peft::CONFIG);
     if adapter {
         // What cannot be read here cannot be used elsewhere.
-        nobodys(&peft::survey(folder)?, folder)?;
-    } else if !(has(MODEL) && names.iter().any(|name| is_weights(name))) {
+        nobodys(&peft::survey(folder)?.config, "base_model_name_or_path", &folder.join(peft::CONFIG))?;
+    } else if has(MODEL) && names.iter().any(|name| is_weights(name)) {
+        let path = folder.join(MODEL);
+        let cannot = || format!("cannot read {}", path.display());
+        let text = foreign::read_text(&path, foreign::DOCUMENT).with_context(cannot)?;
+        nobodys(&serde_json::from_str(&text).with_context(cannot)?, "_name_or_path", &path)?;
+    } else {
         let hint = "give a folder that holds adapter_config.json, or config.json and safetensors";
         return Err(Advice::new(format!("neither an adapter nor a model: {}", folder.display()), hint).into());
     }
@@ -79,17 +86,16 @@ fn parted(folder: &Path) -> Result<(Vec<String>, Vec<String>)> {
     Ok(names.into_iter().partition(public))
 }
 
-/// Refuses an adapter that calls its base by a place on this machine, which tells others about it and means nothing to
-/// them.
-fn nobodys(survey: &Survey, folder: &Path) -> Result<()> {
-    const KEY: &str = "base_model_name_or_path";
-    let base = survey.config.get(KEY).and_then(Value::as_str).unwrap_or_default();
+/// Refuses a configuration that calls a model by a place on this machine, which tells others about it and means nothing
+/// to them.
+fn nobodys(config: &Map<String, Value>, key: &str, path: &Path) -> Result<()> {
+    let base = config.get(key).and_then(Value::as_str).unwrap_or_default();
     let named = HubName::parse(base.strip_prefix("hf://").unwrap_or(base)).is_some();
     if !base.contains(['/', '\\']) || (named && !Path::new(base).exists()) {
         return Ok(());
     }
-    let message = format!("{}:{KEY}: is a place on this machine: {base}", folder.join(peft::CONFIG).display());
-    let hint = "write the base's name on the hub there, ORG/NAME, or any word; recipes give it as base.name";
+    let message = format!("{}:{key}: is a place on this machine: {base}", path.display());
+    let hint = "write the model's name on the hub there, ORG/NAME, or any word; recipes give it as base.name";
     Err(Advice::new(message, hint).into())
 }
 
@@ -119,42 +125,55 @@ mod remote {
     use super::{Advice, Outcome, Settings};
     use crate::cli::printer::Printer;
 
-    pub(super) fn push(
-        name: &HubName,
-        files: &[(String, PathBuf)],
-        settings: &Settings,
-        printer: &Printer,
-    ) -> Result<Outcome> {
-        let names: Vec<&str> = files.iter().map(|(file, _)| &**file).collect();
-        if settings.dry_run {
-            printer.object(&json!({ "name": name.to_string(), "files": names }));
-            return Ok(Outcome::Done);
+    /// Where files go; nowhere in a dry run.
+    pub(super) struct Destination(Option<Hub>);
+
+    impl Destination {
+        pub(super) fn open(settings: &Settings) -> Result<Self> {
+            if settings.dry_run {
+                return Ok(Self(None));
+            }
+            let hub = Hub::from_env(settings.offline)?;
+            if hub.is_offline() {
+                let hint = "leave --offline and HF_HUB_OFFLINE out, or look with --dry-run";
+                return Err(Advice::new("offline, and a push is a connection", hint).into());
+            }
+            Ok(Self(Some(hub)))
         }
-        let hub = Hub::from_env(settings.offline)?;
-        if hub.is_offline() {
-            let hint = "leave --offline and HF_HUB_OFFLINE out, or look with --dry-run";
-            return Err(Advice::new("offline, and a push is a connection", hint).into());
+
+        pub(super) fn push(
+            self,
+            name: &HubName,
+            files: &[(String, PathBuf)],
+            settings: &Settings,
+            printer: &Printer,
+        ) -> Result<Outcome> {
+            let names: Vec<&str> = files.iter().map(|(file, _)| &**file).collect();
+            let Some(hub) = self.0 else {
+                printer.object(&json!({ "name": name.to_string(), "files": names }));
+                return Ok(Outcome::Done);
+            };
+            let bar = printer.transfer();
+            let tell = |waiting: &str| bar.suspend(|| printer.note(waiting));
+            let mut report = |file: &str, done, size| {
+                bar.set_message(Printer::message(file));
+                bar.set_length(size);
+                bar.set_position(done);
+            };
+            let summary = settings.message.as_deref().unwrap_or("Upload with ftk");
+            let push = Push { id: &name.id, private: settings.private, summary, files };
+            let pushed = hub.push(&push, &mut report, &tell)?;
+            bar.finish_and_clear();
+            let pinned = HubName { revision: Some(pushed.commit.clone()), ..name.clone() };
+            printer.line(&pinned.to_string());
+            printer.object(&json!({
+                "name": pinned.to_string(),
+                "commit": pushed.commit,
+                "files": names,
+                "sent": pushed.sent,
+            }));
+            Ok(Outcome::Done)
         }
-        let bar = printer.transfer();
-        let tell = |waiting: &str| bar.suspend(|| printer.note(waiting));
-        let mut report = |file: &str, done, size| {
-            bar.set_message(Printer::message(file));
-            bar.set_length(size);
-            bar.set_position(done);
-        };
-        let summary = settings.message.as_deref().unwrap_or("Upload with ftk");
-        let push = Push { id: &name.id, private: settings.private, summary, files };
-        let pushed = hub.push(&push, &mut report, &tell)?;
-        bar.finish_and_clear();
-        let pinned = HubName { revision: Some(pushed.commit.clone()), ..name.clone() };
-        printer.line(&pinned.to_string());
-        printer.object(&json!({
-            "name": pinned.to_string(),
-            "commit": pushed.commit,
-            "files": names,
-            "sent": pushed.sent,
-        }));
-        Ok(Outcome::Done)
     }
 }
 
@@ -168,7 +187,16 @@ mod remote {
     use super::{Advice, Outcome, Settings};
     use crate::cli::printer::Printer;
 
-    pub(super) fn push(_: &HubName, _: &[(String, PathBuf)], _: &Settings, _: &Printer) -> Result<Outcome> {
-        Err(Advice::new("this build of ftk knows no hub", "build it with --features hub").into())
+    /// Nowhere.
+    pub(super) enum Destination {}
+
+    impl Destination {
+        pub(super) fn open(_: &Settings) -> Result<Self> {
+            Err(Advice::new("this build of ftk knows no hub", "build it with --features hub").into())
+        }
+
+        pub(super) fn push(self, _: &HubName, _: &[(String, PathBuf)], _: &Settings, _: &Printer) -> Result<Outcome> {
+            match self {}
+        }
     }
 }

@@ -157,6 +157,25 @@ fn a_place_on_this_machine_is_not_pushed_as_the_name_of_the_base() {
     }
 }
 
+#[test]
+fn a_model_that_calls_itself_by_a_place_is_not_pushed() {
+    let hub = Hub::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.json");
+    std::fs::write(folder.path().join("model.safetensors"), "weights").unwrap();
+    let looked = |name: Value| {
+        std::fs::write(&path, json!({ "model_type": "llama", "_name_or_path": name }).to_string()).unwrap();
+        hub.ftk(&["push", folder.path().to_str().unwrap(), "--to", "org/polite", "--dry-run"]).output().unwrap()
+    };
+    let output = looked(json!("/home/ann/llama"));
+    let expected = format!("error: {}:_name_or_path: is a place on this machine: /home/ann/llama\n", path.display());
+    assert!(output.status.code() == Some(2) && stderr(&output).contains(&expected), "{}", stderr(&output));
+    for name in [json!("org/name"), json!(null)] {
+        let output = looked(name);
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+}
+
 /// One that nobody can read from its beginning, whoever they are.
 #[cfg(target_os = "linux")]
 #[test]
@@ -218,7 +237,8 @@ fn a_push_that_cannot_be_says_why_and_what_to_do() {
         assert!(told.contains(&said) && told.contains("HF_TOKEN"), "{token}: {told}");
     }
     let told = refused("hf_known", &run, &[&to[..], &["--offline"]].concat());
-    assert!(told.contains("offline, and a push is a connection"), "{told}");
+    // Nothing has been said to be on its way.
+    assert!(told.starts_with("error: offline, and a push is a connection"), "{told}");
     let told = refused("hf_known", &run, &["--to", "org/polite@v2"]);
     assert!(told.contains("not a repository's name: org/polite@v2"), "{told}");
     let public = json!({ "type": "model", "organization": "org", "name": "polite", "private": false });
