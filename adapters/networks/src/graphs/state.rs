@@ -398,6 +398,50 @@ mod tests {
         assert!(users[0] > MOST_USERS / 2 && users.contains(&2), "{users:?}");
     }
 
+    /// What `tests/reference/state_features.py` makes of the statement's words, to the bit.
+    #[test]
+    fn features_are_those_of_the_statement() {
+        let told: serde_json::Value = serde_json::from_str(include_str!("state_features.json")).unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let array = |value: &serde_json::Value| value.as_array().unwrap().clone();
+        let mut names: Vec<String> = Vec::new();
+        let mut number = |name: String| match names.iter().position(|known| *known == name) {
+            Some(number) => number as u32,
+            None => {
+                names.push(name);
+                names.len() as u32 - 1
+            }
+        };
+        let ratings: Vec<Edge> = array(&told["ratings"])
+            .iter()
+            .map(|rating| Edge {
+                source: number(text(&rating[0])),
+                target: number(text(&rating[1])),
+                weight: rating[2].as_f64().unwrap() as f32,
+                time: rating[3].as_f64().unwrap(),
+            })
+            .collect();
+        let known =
+            KnownRatings::new(told["time"].as_f64().unwrap(), &ratings, |user| names[user as usize].clone()).unwrap();
+        let replayed = ReplayedRatings::of(&known.leaves, known.moment.totals);
+        let near = |end: u32| -> Vec<String> {
+            let near = neighbours(&replayed.state, end).into_iter();
+            near.map(|user| known.leaves[replayed.users[user as usize] as usize].name.clone()).collect()
+        };
+        for pair in array(&told["pairs"]) {
+            let ends = named(&text(&pair["source"]), &text(&pair["target"]));
+            let lists = replayed.ends(&known.leaves, &ends).map(near);
+            let expected = [0, 1].map(|end| array(&pair["neighbours"][end]).iter().map(text).collect::<Vec<_>>());
+            assert_eq!(lists, expected, "{ends:?}");
+            let row = known.pairs(std::slice::from_ref(&ends))[0].row();
+            // A zero has no sign in what is proved.
+            let bytes = row.iter().flat_map(|value| (value + 0.0).to_le_bytes());
+            let bits: String = bytes.map(|byte| format!("{byte:02x}")).collect();
+            let expected = ["source_row", "target_row", "pair_row"].map(|name| text(&pair[name])).concat();
+            assert_eq!(bits, expected, "{ends:?}");
+        }
+    }
+
     /// The root is of the moment, the ratings and the names, whatever numbers users had and whichever users gave none.
     #[test]
     fn a_state_is_its_ratings_and_no_file() {
@@ -511,6 +555,13 @@ mod tests {
         let there = honest.members[source].edges[opened].other;
         let heavier = |part: &mut StatePart| part.members[source].edges[opened].weight += 0.125;
         assert_eq!(refused(&heavier), Symmetry { node: own.min(there), other: own.max(there) });
+        // One that is turned round at one of its ends; where that changes who is to be opened, that is seen first.
+        let both = |other: u32| part::place(&honest.members, other).is_some();
+        let places = honest.members.iter().enumerate().flat_map(|(member, leaf)| {
+            leaf.edges.iter().enumerate().filter(|(_, edge)| both(edge.other)).map(move |(edge, _)| (member, edge))
+        });
+        let turned = places.map(|(member, edge)| refused(&|part| part.members[member].edges[edge].sends ^= true));
+        assert!(turned.collect::<Vec<_>>().iter().any(|refusal| matches!(refusal, Symmetry { .. })));
         for change in [
             &(|part: &mut StatePart| part.moment.totals.ratings = 1) as &dyn Fn(&mut StatePart),
             &|part| part.moment.totals.negative = 0,
