@@ -125,13 +125,13 @@ fn block(size: usize) -> (*mut u8, bool) {
     free.give_back(bytes);
     let at = pages::get(bytes);
     if !at.is_null() && bytes > size {
-        give(&mut free, at as usize + size, bytes - size);
+        keep_or_give_back(&mut free, at as usize + size, bytes - size);
     }
     (at, true)
 }
 
-/// Keeps bytes, or gives them back.
-fn give(free: &mut FreeRanges, at: usize, size: usize) {
+/// Keeps bytes, or gives them back where there is no room for another range.
+fn keep_or_give_back(free: &mut FreeRanges, at: usize, size: usize) {
     if !free.keep(at, size) {
         pages::give_back(at as *mut u8, size);
     }
@@ -166,7 +166,7 @@ unsafe impl GlobalAlloc for LargeBlocks {
             // SAFETY: as above.
             return unsafe { System.dealloc(at, layout) };
         };
-        give(&mut free_ranges(), at as usize, size);
+        keep_or_give_back(&mut free_ranges(), at as usize, size);
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {

@@ -91,12 +91,16 @@ impl Digesting {
     }
 
     /// The next tensor: its dimensions, outermost first, and its entries, row-major.
+    ///
+    /// # Panics
+    /// If there are more or fewer entries than the dimensions say.
     pub fn tensor(&mut self, name: &str, shape: &[usize], values: &[f32]) {
+        assert_eq!(values.len(), shape.iter().product::<usize>(), "the entries of {name}");
         self.entries(name, shape);
         self.record.reals32(values);
     }
 
-    /// The next tensor, for whoever has its entries as bytes: they are to go into this, row-major, as little-endian
+    /// The next tensor, for whoever has its entries as bytes: all of them are to go into this, row-major, as little-endian
     /// binary32.
     pub fn entries(&mut self, name: &str, shape: &[usize]) -> &mut Hasher {
         self.record.text(name);

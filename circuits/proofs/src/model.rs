@@ -104,8 +104,9 @@ impl FixedModel {
             if *shape != *wanted {
                 return Err(PassError::Shape { name, shape: shape.into_owned() });
             }
-            digesting.tensor(&name, &shape, &values);
+            // Which refuses entries that are not as many as the shape says.
             quantised.insert(name.clone(), uses.quantise(&name, &shape, &values)?);
+            digesting.tensor(&name, &shape, &values);
         }
         let base = uses.assemble(quantised)?;
         Ok(Self::assembled(net, base, Digest(digesting.finish().0), stop))

@@ -48,6 +48,18 @@ fn replay(verifier: &mut Verifier, change: impl FnOnce(&mut PackedBundle)) -> Pe
 }
 
 #[test]
+fn a_weight_has_as_many_entries_as_its_shape_says() {
+    for change in [|values: &mut Vec<f32>| values.push(0.0), |values: &mut Vec<f32>| values.truncate(values.len() - 1)]
+    {
+        let mut changed = WORLD.weights.clone();
+        let name = changed.keys().next().unwrap().clone();
+        change(&mut changed.get_mut(&name).unwrap().1);
+        let refused = world::read(&WORLD.network, &changed).err().map(|error| error.to_string()).unwrap();
+        assert!(refused.starts_with(&format!("{name} cannot have this shape")), "{refused}");
+    }
+}
+
+#[test]
 fn what_was_proved_is_valid() {
     let verdict = judged(DELTAS, |bytes| Some(bytes.to_vec())).unwrap();
     assert!(verdict.is_valid());

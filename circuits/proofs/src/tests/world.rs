@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use ftk_proofs::bundle::Bundle;
 use ftk_proofs::circuits::{CommitmentKey, Digest, commit, register, required_k};
-use ftk_proofs::fixed::{Exported, FixedAdapter};
+use ftk_proofs::fixed::{Exported, FixedAdapter, PassError};
 use ftk_proofs::head::Tensors;
 use ftk_proofs::networks::digest::Texts;
 use ftk_proofs::networks::ops::{Heads, Rope};
@@ -29,11 +29,15 @@ impl World {
 }
 
 fn model(network: &Network, weights: &Tensors) -> FixedModel {
+    read(network, weights).unwrap()
+}
+
+pub fn read(network: &Network, weights: &Tensors) -> Result<FixedModel, PassError> {
     let weight = |name: &str| {
         let (shape, values) = weights.get(name)?;
         Some(FloatWeight { shape: shape.as_slice().into(), values: values.as_slice().into() })
     };
-    FixedModel::new(Net::Tokens(network.clone()), Texts::default(), weight).unwrap()
+    FixedModel::new(Net::Tokens(network.clone()), Texts::default(), weight)
 }
 
 /// Everything that a prover does.
