@@ -11,7 +11,7 @@
 //! fp32, in fp32 with products in bf16 (autocast) and all in bf16, and TRL in fp32 and with autocast. Each tool has its
 //! turn twice, or with the word `once` once. Words pick rows and number formats: `-- sft bf16`.
 //!
-//! `cargo bench --bench train_step -- roofline` says what a step of the SFT spends its time on.
+//! `cargo bench --bench train_step -- roofline` says what a step of supervised rows spends its time on.
 //!
 //! Processor time and peak memory are read from `/proc`, so they are known on Linux only.
 
@@ -92,9 +92,11 @@ fn main() {
     let network = if asked("qwen") { qwen() } else { smollm2() };
     if asked("roofline") {
         let weights = weights(&network);
-        for (format, _) in formats {
-            let format = if *format == "bf16" { DType::BF16 } else { DType::F32 };
-            roofline::print(&network, weights.clone(), format);
+        for Workload { batch, length, .. } in workloads.iter().filter(|workload| workload.task == "sft") {
+            for (format, _) in &formats {
+                let format = if *format == "bf16" { DType::BF16 } else { DType::F32 };
+                roofline::print(&network, weights.clone(), [*batch, *length], format);
+            }
         }
         return;
     }

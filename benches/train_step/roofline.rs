@@ -20,8 +20,6 @@ use ftk_networks::Network;
 use ftk_networks::ops::Tokens;
 use ftk_networks::sites::Role;
 
-/// Sequences of a step, and tokens of each.
-pub const STEP: [usize; 2] = [4, 256];
 const RANK: usize = 8;
 /// Side of the matrices whose product says what the processor can do; entries that are added say what memory can.
 const SIDE: usize = 2048;
@@ -35,8 +33,8 @@ struct Row {
     bytes: f64,
 }
 
-/// Prints the table of a supervised step, forward and backward, in a number format.
-pub fn print(network: &Network, weights: Weights, format: DType) {
+/// Prints the table of a supervised step, forward and backward, over sequences of so many tokens each.
+pub fn print(network: &Network, weights: Weights, [sequences, tokens]: [usize; 2], format: DType) {
     let weights = if format == DType::BF16 { weights.narrowed().expect("weights on the host") } else { weights };
     let mut adapter = Adapter::default();
     for site in network.sites().iter().filter(|site| site.role == Role::Linear) {
@@ -47,8 +45,8 @@ pub fn print(network: &Network, weights: Weights, format: DType) {
         adapter.sites.insert(site.name.clone(), factors);
     }
     let adapter = LoraTensors::frozen(&adapter, &Device::Cpu).expect("tensors on the host");
-    let ids = |row: usize| (0..STEP[1]).map(move |at| ((row * 7919 + at * 104_729) % network.vocab()) as u32);
-    let rows: Vec<Vec<u32>> = (0..STEP[0]).map(|row| ids(row).collect()).collect();
+    let ids = |row: usize| (0..tokens).map(move |at| ((row * 7919 + at * 104_729) % network.vocab()) as u32);
+    let rows: Vec<Vec<u32>> = (0..sequences).map(|row| ids(row).collect()).collect();
 
     // The first pass is for caches and memory.
     pass(network, &weights, &adapter, &rows, format);
@@ -79,9 +77,7 @@ pub fn print(network: &Network, weights: Weights, format: DType) {
     rows.sort_by(|a, b| b.1.seconds.total_cmp(&a.1.seconds));
     let all: f64 = rows.iter().map(|(_, row)| row.seconds).sum();
     println!(
-        "\nA supervised step of {} x {} tokens in {}: {all:.2} s of operations, {unseen:.2} s unseen, on the clock;",
-        STEP[0],
-        STEP[1],
+        "\nA supervised step of {sequences} x {tokens} tokens in {}: {all:.2} s of operations, {unseen:.2} s unseen, on the clock;",
         format.as_str()
     );
     println!("limits: {:.0} GFLOP/s, {:.0} GB/s\n", rate / 1e9, bandwidth / 1e9);
