@@ -13,13 +13,16 @@ const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     let x = x.clamp(LOWEST, HIGHEST);
-    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
     let r = (x - n * LN2[0]) - n * LN2[1];
     // The series to degree 7 on |r| <= ln 2 / 2.
     let tail = 1.0 / 120.0 + r * (1.0 / 720.0 + r * (1.0 / 5040.0));
     let series = 1.0 + r * (1.0 + r * (0.5 + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * tail))));
-    // n is an integer of at most 127 either way; wrapping, for a checked sum would not become a vector instruction.
-    let power = f32::from_bits((n as i32).wrapping_add(127).cast_unsigned() << 23);
+    // n is an integer of at most 127 either way, and stands in the last bits of `rounded`: neither a conversion that looks
+    // at its limits nor a checked sum would become a vector instruction.
+    let n = rounded.to_bits().wrapping_sub(ROUND.to_bits());
+    let power = f32::from_bits(n.wrapping_add(127) << 23);
     series * power
 }
 
