@@ -10,11 +10,15 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::elementary::{exp, largest, reduce};
-use super::product::{MatrixView, Onto, Threads, product};
+use super::product::{MatrixView, Onto, Panels, Threads, panel_product, product};
 use crate::vectors::vectorised;
 
 /// Rows of queries treated at once.
 const BLOCK: usize = 64;
+/// Rows of queries from which on it is worth laying out what they are multiplied by.
+const WORTH_PANELS: usize = 16;
+/// Numbers in a line of the caches.
+const LINE: usize = 16;
 
 /// Query and key heads, and the features of one; `query` is a multiple of `key_value`.
 #[derive(Clone, Copy, Debug)]
@@ -65,9 +69,34 @@ struct QueryHead<'a> {
     q: MatrixView<'a>,
     k: MatrixView<'a>,
     v: MatrixView<'a>,
+    /// Keys, transposed.
+    k_turned: HeadFactor<'a>,
     rows: usize,
     before: usize,
     scale: f32,
+}
+
+/// What rows of a head are multiplied by.
+enum HeadFactor<'a> {
+    Laid(Panels),
+    AsItLies(MatrixView<'a>),
+}
+
+impl<'a> HeadFactor<'a> {
+    fn new(matrix: MatrixView<'a>, rows: usize) -> Self {
+        if rows < WORTH_PANELS { Self::AsItLies(matrix) } else { Self::Laid(Panels::new(matrix)) }
+    }
+
+    /// The product of `a` with its first rows, as many as `a` has columns, and the first columns.
+    fn product(&self, result: (&mut [f32], usize), onto: Onto, scale: f32, a: MatrixView<'_>, columns: usize) {
+        match self {
+            Self::Laid(panels) => panel_product(result, onto, scale, a, (panels, columns)),
+            Self::AsItLies(matrix) => {
+                let b = matrix.rows(0, a.width()).columns(0, columns);
+                product(result, onto, scale, (a, b), Threads::One);
+            }
+        }
+    }
 }
 
 /// A block of rows: the first, how many, and how many positions the last of them sees.
@@ -85,7 +114,24 @@ impl<'a> QueryHead<'a> {
         let [k, v] = [k, v].map(|x| MatrixView::new(x, key_value * dim).columns(group * dim, dim));
         let q = MatrixView::new(q, query * dim).rows(span.rows.start, span.rows.len()).columns(head * dim, dim);
         let (rows, before) = (span.rows.len(), span.before.len());
-        Self { q, k, v, rows, before, scale: 1.0 / (dim as f32).sqrt() }
+        let k_turned = HeadFactor::new(k.t(), rows);
+        Self { q, k, v, k_turned, rows, before, scale: 1.0 / (dim as f32).sqrt() }
+    }
+
+    /// Entries from one row of a block's scores to the next: whole lines of the caches and an odd number of them, so that
+    /// those of neighbouring rows do not take each other's places.
+    fn stride(&self) -> usize {
+        ((self.before + self.rows).div_ceil(LINE) | 1) * LINE
+    }
+
+    /// Room for the scores of a block.
+    fn scratch(&self) -> Vec<f32> {
+        vec![0.0; BLOCK.min(self.rows) * self.stride()]
+    }
+
+    /// The scores of a block in their room.
+    fn scores<'p>(&self, p: &'p [f32], Block { count, seen, .. }: Block) -> MatrixView<'p> {
+        MatrixView::new(p, self.stride()).rows(0, count).columns(0, seen)
     }
 
     fn blocks(&self) -> impl Iterator<Item = Block> + use<> {
@@ -96,17 +142,17 @@ impl<'a> QueryHead<'a> {
         })
     }
 
-    /// Probabilities of a block of rows into `p` `(count, seen)`.
+    /// Probabilities of a block of rows into `p` `(count, seen)`, whose rows are a stride apart.
     fn probabilities(&self, p: &mut [f32], block: Block) {
         let Block { first, count, seen } = block;
-        let factors = (self.q.rows(first, count), self.k.rows(0, seen).t());
-        product((&mut *p, seen), Onto::Nothing, self.scale, factors, Threads::One);
+        let stride = self.stride();
+        self.k_turned.product((&mut *p, stride), Onto::Nothing, self.scale, self.q.rows(first, count), seen);
         vectorised(
             #[inline(always)]
             || {
-                for (r, row) in p.chunks_exact_mut(seen).enumerate() {
+                for (r, row) in p.chunks_exact_mut(stride).take(count).enumerate() {
                     // Row r of the block sees all but the positions of the rows after it.
-                    let (row, hidden) = row.split_at_mut(seen - (count - 1 - r));
+                    let (row, hidden) = row[..seen].split_at_mut(seen - (count - 1 - r));
                     let largest = largest(row);
                     row.iter_mut().for_each(|x| *x = exp(*x - largest));
                     let inverse = 1.0 / reduce([row], |[x]| x);
@@ -181,13 +227,13 @@ fn over(q: &[f32], shape: AttentionShape, seen: &[VisibleSpan<'_>]) -> Vec<f32> 
     let tasks = tasks(seen, query);
     let one = |&(seen, head): &(&VisibleSpan<'_>, usize)| {
         let view = QueryHead::new(q, seen, shape, head);
+        let v = HeadFactor::new(view.v, view.rows);
         let mut y = vec![0.0; view.rows * dim];
-        let mut p = vec![0.0; BLOCK.min(view.rows) * (view.before + view.rows)];
+        let mut p = view.scratch();
         for block in view.blocks() {
-            let p = &mut p[..block.count * block.seen];
-            view.probabilities(p, block);
-            let factors = (MatrixView::new(p, block.seen), view.v.rows(0, block.seen));
-            product((&mut y[block.first * dim..], dim), Onto::Nothing, 1.0, factors, Threads::One);
+            view.probabilities(&mut p, block);
+            let p = view.scores(&p, block);
+            v.product((&mut y[block.first * dim..], dim), Onto::Nothing, 1.0, p, dim);
         }
         y
     };
@@ -217,20 +263,22 @@ pub fn attention_backward(
     let one = |&(seen, head): &(&VisibleSpan<'_>, usize)| {
         let view = QueryHead::new(operands.q, seen, shape, head);
         let g = MatrixView::new(gradient, query * dim).rows(seen.span.rows.start, view.rows).columns(head * dim, dim);
-        let seen = view.before + view.rows;
+        let [v_turned, k] = [view.v.t(), view.k].map(|matrix| HeadFactor::new(matrix, view.rows));
+        let (seen, stride) = (view.before + view.rows, view.stride());
         let mut dq = vec![0.0; view.rows * dim];
         let (mut dk, mut dv) = (vec![0.0; seen * dim], vec![0.0; seen * dim]);
-        let mut scratch = [(); 2].map(|()| vec![0.0; BLOCK.min(view.rows) * seen]);
+        let [mut p, mut ds] = [view.scratch(), view.scratch()];
         for block @ Block { first, count, seen } in view.blocks() {
-            let [p, ds] = scratch.each_mut().map(|it| &mut it[..count * seen]);
-            view.probabilities(p, block);
-            let g = g.rows(first, count);
-            product((&mut dv, dim), Onto::Present, 1.0, (MatrixView::new(p, seen).t(), g), Threads::One);
-            product((&mut *ds, seen), Onto::Nothing, 1.0, (g, view.v.rows(0, seen).t()), Threads::One);
+            view.probabilities(&mut p, block);
+            let [g, q] = [g, view.q].map(|matrix| matrix.rows(first, count));
+            v_turned.product((&mut ds, stride), Onto::Nothing, 1.0, g, seen);
+            let [g, q] = [g, q].map(|matrix| HeadFactor::new(matrix, count));
+            g.product((&mut dv, dim), Onto::Present, 1.0, view.scores(&p, block).t(), dim);
             vectorised(
                 #[inline(always)]
                 || {
-                    for (p, ds) in p.chunks_exact(seen).zip(ds.chunks_exact_mut(seen)) {
+                    for (p, ds) in p.chunks_exact(stride).zip(ds.chunks_exact_mut(stride)).take(count) {
+                        let (p, ds) = (&p[..seen], &mut ds[..seen]);
                         let along = reduce([p, ds], |[p, ds]| p * ds);
                         for (p, ds) in p.iter().zip(ds) {
                             *ds = p * (*ds - along);
@@ -238,10 +286,9 @@ pub fn attention_backward(
                     }
                 },
             );
-            let ds = MatrixView::new(ds, seen);
-            let factors = (ds, view.k.rows(0, seen));
-            product((&mut dq[first * dim..], dim), Onto::Nothing, view.scale, factors, Threads::One);
-            product((&mut dk, dim), Onto::Present, view.scale, (ds.t(), view.q.rows(first, count)), Threads::One);
+            let ds = view.scores(&ds, block);
+            k.product((&mut dq[first * dim..], dim), Onto::Nothing, view.scale, ds, dim);
+            q.product((&mut dk, dim), Onto::Present, view.scale, ds.t(), dim);
         }
         [dq, dk, dv]
     };

@@ -2,14 +2,14 @@
 
 /// Below this, `exp` is 0 in f32 but for subnormal numbers.
 const LOWEST: f32 = -87.0;
-/// Above this, `exp` overflows.
+/// A little above this, `exp` overflows.
 const HIGHEST: f32 = 88.0;
 /// Adding and subtracting it rounds to the nearest integer.
 const ROUND: f32 = 12_582_912.0;
 /// ln 2 in two parts, the first with enough zeros at its end that its multiples are exact.
 const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
 
-/// `e^x` with a relative error below 2e-7; arguments beyond ±87 are cut to the range.
+/// `e^x` with a relative error below 2e-7; arguments beyond -87 ... 88 are cut to the range.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     let x = x.clamp(LOWEST, HIGHEST);

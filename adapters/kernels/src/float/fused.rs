@@ -22,7 +22,7 @@ pub(super) trait Instruction: Copy {
     type Lanes: Copy;
     /// Numbers in a register.
     const WIDTH: usize;
-    /// Rows of two registers each that can be held while others are read; a power of two up to 8.
+    /// Rows of two registers each that can be held while others are read: 4, 6 or 8.
     const ROWS: usize;
 
     /// Reads numbers, as many as there are lanes.
@@ -31,6 +31,8 @@ pub(super) trait Instruction: Copy {
     fn store(self, to: &mut [f32], lanes: Self::Lanes);
     /// One number in all lanes.
     fn splat(self, x: f32) -> Self::Lanes;
+    /// `a b` in every lane.
+    fn product(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
     /// `a b + c` in every lane, rounded once.
     fn add_product(self, a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes;
     /// The same of single numbers.
@@ -44,7 +46,7 @@ pub(super) struct Fused<S>(pub(super) S);
 impl<S: Simd> Instruction for Fused<S> {
     type Lanes = S::f32s;
     const WIDTH: usize = S::F32_LANES;
-    const ROWS: usize = if S::REGISTER_COUNT < 32 { 4 } else { 8 };
+    const ROWS: usize = if S::REGISTER_COUNT < 32 { 6 } else { 8 };
 
     #[inline(always)]
     fn load(self, from: &[f32]) -> S::f32s {
@@ -59,6 +61,11 @@ impl<S: Simd> Instruction for Fused<S> {
     #[inline(always)]
     fn splat(self, x: f32) -> S::f32s {
         self.0.splat_f32s(x)
+    }
+
+    #[inline(always)]
+    fn product(self, a: S::f32s, b: S::f32s) -> S::f32s {
+        self.0.mul_f32s(a, b)
     }
 
     #[inline(always)]
@@ -94,6 +101,11 @@ impl Instruction for Emulated {
     #[inline(always)]
     fn splat(self, x: f32) -> [f32; 4] {
         [x; 4]
+    }
+
+    #[inline(always)]
+    fn product(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|lane| a[lane] * b[lane])
     }
 
     #[inline(always)]

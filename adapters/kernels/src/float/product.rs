@@ -3,10 +3,13 @@
 //! in their order, `r = fma(scale, c, r)`, and the first one of a product onto nothing is `r = scale c`.
 //!
 //! The main path of `gemm` computes a chain of up to 512 terms in this way whatever caches and registers there are.
-//! It adds up small and thin products in another order: those are computed here.
+//! It adds up small and thin products in another order: those are computed here. So are large ones where registers are
+//! those of AVX2, and those of attention over many rows (`panels`).
 
 mod chain;
+mod layout;
 mod matrix;
+mod panels;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +17,7 @@ use gemm_common::Parallelism;
 
 use self::matrix::CUT;
 pub use self::matrix::{MatrixView, Onto, Threads};
+pub use self::panels::{Panels, panel_product};
 use super::fused::is_fused;
 
 /// Entries of a result that `gemm` may compute in lanes along the sum, where both factors lie that way.
@@ -22,6 +26,15 @@ const HORIZONTAL: usize = 256;
 const FEW_TERMS: usize = 2;
 /// Columns up to which chains of our own with lanes along the rows are faster.
 const THIN: usize = 8;
+
+/// Rows, terms and columns from which on it is worth laying out both factors.
+const MANY_ROWS: usize = 64;
+const MANY_TERMS: usize = 16;
+const MANY_COLUMNS: usize = 32;
+/// Terms beyond which a right factor that lies in rows is long: blocks read it piece by piece, and wait for memory.
+const LONG: usize = 4096;
+/// Rows of the left factor for which that is worth it.
+const ROWS_OF_LONG: usize = 512;
 
 /// Most terms of a product that is one chain: added to what stands somewhere it gives what it gives on its own and then
 /// added.
@@ -70,6 +83,10 @@ unsafe fn product_at(
     if m == 1 && k > 0 && unsafe { chain::row_product(result, onto, scale, (a, b), threads) } {
         return;
     }
+    if by_panels((a, b)) {
+        // SAFETY: as the caller promises.
+        return unsafe { panels::product(true, (result, row_stride), onto, scale, (a, b), threads) };
+    }
     for first in (0..k).step_by(CUT) {
         let terms = CUT.min(k - first);
         let factors = (a.columns(first, terms), b.rows(first, terms));
@@ -83,6 +100,18 @@ unsafe fn product_at(
             }
         }
     }
+}
+
+/// Whether laying out both factors is the fastest way to the product. It is with the registers of AVX2; with those of
+/// AVX-512 it has not been measured.
+fn by_panels((a, b): (MatrixView<'_>, MatrixView<'_>)) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let registers = is_fused() && pulp::x86::V4::try_new().is_none();
+    #[cfg(not(target_arch = "x86_64"))]
+    let registers = false;
+    let by_pieces = b.column_stride == 1 && a.columns > LONG && a.rows < ROWS_OF_LONG;
+    let many = a.rows >= MANY_ROWS && a.columns >= MANY_TERMS && b.columns >= MANY_COLUMNS;
+    registers && many && !by_pieces
 }
 
 /// Whether `gemm` adds up the product in chains, and is the faster way to do it.

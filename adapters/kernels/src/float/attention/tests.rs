@@ -66,3 +66,81 @@ fn it_does_not_matter_where_the_rows_seen_lie() {
     assert!(all[..50 * WIDTH[0]] == whole[..50 * WIDTH[0]]);
     assert!(all[80 * WIDTH[0]..] == whole[50 * WIDTH[0]..]);
 }
+
+fn one(result: &mut [f32], width: usize, onto: Onto, scale: f32, factors: (MatrixView<'_>, MatrixView<'_>)) {
+    product((result, width), onto, scale, factors, Threads::One);
+}
+
+/// What every head is defined to be, by products as they come: the result, and gradients of queries, keys and values.
+fn defined(operands: Operands<'_>, shape: AttentionShape, span: &AttentionSpan, gradient: &[f32]) -> [Vec<f32>; 4] {
+    let AttentionShape { query, key_value, dim } = shape;
+    let (q_width, kv_width, scale) = (query * dim, key_value * dim, 1.0 / (dim as f32).sqrt());
+    let seen_rows = || span.before.clone().chain(span.own.clone());
+    let mut results = [operands.q, operands.q, operands.k, operands.k].map(|like| vec![0.0f32; like.len()]);
+    for head in 0..query {
+        let column = head / (query / key_value) * dim;
+        let of = |x: &[f32], width: usize, row: usize, column: usize| x[row * width + column..][..dim].to_vec();
+        let rows =
+            |x: &[f32]| -> Vec<f32> { span.rows.clone().flat_map(|row| of(x, q_width, row, head * dim)).collect() };
+        let keys = |x: &[f32]| -> Vec<f32> { seen_rows().flat_map(|row| of(x, kv_width, row, column)).collect() };
+        let (q, g, k, v) = (rows(operands.q), rows(gradient), keys(operands.k), keys(operands.v));
+        let [q, g, k, v] = [&q, &g, &k, &v].map(|x| MatrixView::new(x, dim));
+        let before = span.before.len();
+        let [mut y, mut dq] = [(); 2].map(|()| vec![0.0; span.rows.len() * dim]);
+        let [mut dk, mut dv] = [(); 2].map(|()| vec![0.0; seen_rows().count() * dim]);
+        for first in (0..span.rows.len()).step_by(BLOCK) {
+            let count = BLOCK.min(span.rows.len() - first);
+            let seen = before + first + count;
+            let (q, g, k, v) = (q.rows(first, count), g.rows(first, count), k.rows(0, seen), v.rows(0, seen));
+            let [mut p, mut ds] = [(); 2].map(|()| vec![0.0; count * seen]);
+            one(&mut p, seen, Onto::Nothing, scale, (q, k.t()));
+            one(&mut ds, seen, Onto::Nothing, 1.0, (g, v.t()));
+            for (row, (p, ds)) in p.chunks_mut(seen).zip(ds.chunks_mut(seen)).enumerate() {
+                let (p, hidden) = p.split_at_mut(before + first + row + 1);
+                let most = largest(p);
+                p.iter_mut().for_each(|x| *x = exp(*x - most));
+                let inverse = 1.0 / reduce([p], |[x]| x);
+                p.iter_mut().for_each(|x| *x *= inverse);
+                hidden.fill(0.0);
+                let whole = [&*p, &*hidden].concat();
+                let along = reduce([&whole, &*ds], |[p, ds]| p * ds);
+                whole.iter().zip(ds).for_each(|(p, ds)| *ds = p * (*ds - along));
+            }
+            let [p, ds] = [&p, &ds].map(|x| MatrixView::new(x, seen));
+            one(&mut y[first * dim..], dim, Onto::Nothing, 1.0, (p, v));
+            one(&mut dq[first * dim..], dim, Onto::Nothing, scale, (ds, k));
+            one(&mut dv, dim, Onto::Present, 1.0, (p.t(), g));
+            one(&mut dk, dim, Onto::Present, scale, (ds.t(), q));
+        }
+        let [result, all_dq, all_dk, all_dv] = &mut results;
+        for (into, from) in [(result, y), (all_dq, dq)] {
+            super::place(into, &from, (&span.rows, q_width), head * dim, dim);
+        }
+        for (into, from) in [(all_dk, dk), (all_dv, dv)] {
+            let (of_before, own) = from.split_at(before * dim);
+            super::place(into, of_before, (&span.before, kv_width), column, dim);
+            super::place(into, own, (&span.own, kv_width), column, dim);
+        }
+    }
+    results
+}
+
+/// Rows on both sides of those from which on factors are laid out, a last block of few rows, and more positions than one
+/// chain has terms.
+#[test]
+fn attention_and_its_gradients_are_what_they_are_defined_to_be() {
+    for (rows, before) in [(3, 0), (15, 40), (16, 40), (70, 0), (133, 9), (80, 520)] {
+        let all = before + rows;
+        let (q, k, v) = (values(rows * WIDTH[0], 1), values(all * WIDTH[1], 2), values(all * WIDTH[1], 3));
+        let operands = Operands { q: &q, k: &k, v: &v };
+        let gradient = values(rows * WIDTH[0], 4);
+        let span = AttentionSpan { rows: 0..rows, own: before..all, before: 0..before };
+        let [y, gradients @ ..] = defined(operands, SHAPE, &span, &gradient);
+        let spans = [span];
+        assert!(bits(&y) == bits(&attention(operands, SHAPE, &spans)), "{rows} rows after {before}");
+        let found = attention_backward(operands, SHAPE, &spans, &gradient);
+        for (index, (expected, found)) in gradients.iter().zip(&found).enumerate() {
+            assert!(bits(expected) == bits(found), "{rows} rows after {before}, gradient {index}");
+        }
+    }
+}

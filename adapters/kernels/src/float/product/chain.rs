@@ -1,5 +1,5 @@
 //! Sums of fused multiply-adds of our own, for products that `gemm` would add up in another order: small and thin
-//! ones, and all of them where the processor has no fused multiply-add. Lanes are entries of the result, never terms
+//! ones, and large ones where the processor has no fused multiply-add. Lanes are entries of the result, never terms
 //! of one sum, so that an entry is the same however wide the registers are.
 
 use std::borrow::Cow;
@@ -8,6 +8,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::super::fused::{Emulated, Fused, Instruction, is_fused};
+use super::layout::pack;
 use super::matrix::{CUT, MatrixView, Onto, Threads};
 
 /// Terms for which columns are put together at a time: 32 KiB at most, a first cache.
@@ -19,24 +20,46 @@ const WORTH_A_THREAD: usize = 1 << 18;
 
 /// Where the entries of the result stand.
 #[derive(Clone, Copy)]
-struct Target {
-    values: *mut f32,
-    row_stride: usize,
-    column_stride: usize,
-    onto: Onto,
-    scale: f32,
+pub(super) struct Target {
+    pub(super) values: *mut f32,
+    pub(super) row_stride: usize,
+    pub(super) column_stride: usize,
+    pub(super) onto: Onto,
+    pub(super) scale: f32,
 }
 
 // SAFETY: tasks write to entries of their own rows and columns only, and no two tasks share an entry.
 unsafe impl Sync for Target {}
 
 impl Target {
+    /// Of a slice of terms that begins with the term `first`: what is before it in the product was put before it.
+    pub(super) fn of_slice(self, first: usize) -> Self {
+        Self { onto: if first == 0 { self.onto } else { Onto::Present }, ..self }
+    }
+
+    /// Prefetches the first entries of some rows if they are to be added to.
+    #[inline(always)]
+    pub(super) fn fetch(self, (row, column): (usize, usize), count: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if self.onto == Onto::Present {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            for row in row..row + count {
+                let entry = self.values.wrapping_add(row * self.row_stride + column);
+                // SAFETY: an address is named, not read.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(entry.cast()) };
+            }
+        }
+        // Where there is no such instruction, nothing is named.
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (row, column, count);
+    }
+
     /// Ends chains of a row that begin at an entry: `r = scale c`, or `r = fma(scale, c, r)`.
     ///
     /// # Safety
     /// The entries must lie in the result, and nobody else may be using them.
     #[inline(always)]
-    unsafe fn put<I: Instruction>(self, with: I, (row, column): (usize, usize), sums: &[f32]) {
+    pub(super) unsafe fn put<I: Instruction>(self, with: I, (row, column): (usize, usize), sums: &[f32]) {
         for (lane, &sum) in sums.iter().enumerate() {
             // SAFETY: as the caller promises; it has been written if it is added to.
             unsafe {
@@ -45,6 +68,32 @@ impl Target {
                     Onto::Nothing => self.scale * sum,
                     Onto::Present => with.fma(self.scale, sum, entry.read()),
                 });
+            }
+        }
+    }
+
+    /// As [`Self::put`], of two registers of entries that lie together.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    pub(super) unsafe fn put_lanes<I: Instruction>(self, with: I, (row, column): (usize, usize), sums: [I::Lanes; 2]) {
+        debug_assert_eq!(self.column_stride, 1, "entries lie together");
+        let scale = with.splat(self.scale);
+        for (part, sums) in sums.into_iter().enumerate() {
+            let mut values = [0.0; 16];
+            let values = &mut values[..I::WIDTH];
+            // SAFETY: as the caller promises; it has been written if it is added to.
+            unsafe {
+                let entries = self.values.add(row * self.row_stride + column + part * I::WIDTH);
+                let lanes = match self.onto {
+                    Onto::Nothing => with.product(scale, sums),
+                    Onto::Present => {
+                        with.add_product(scale, sums, with.load(std::slice::from_raw_parts(entries, I::WIDTH)))
+                    }
+                };
+                with.store(values, lanes);
+                entries.copy_from_nonoverlapping(values.as_ptr(), I::WIDTH);
             }
         }
     }
@@ -208,6 +257,7 @@ impl ProductBlock<'_> {
                     let sums = &mut sums[row * lanes..][..rows * lanes];
                     match rows {
                         8 => tile::<8, I>(with, sums, left, right),
+                        6 => tile::<6, I>(with, sums, left, right),
                         4 => tile::<4, I>(with, sums, left, right),
                         2 => tile::<2, I>(with, sums, left, right),
                         _ => tile::<1, I>(with, sums, left, right),
@@ -343,7 +393,7 @@ fn groups(rows: usize, most: usize) -> Vec<(usize, usize)> {
     let mut groups = Vec::with_capacity(rows / most + 3);
     let mut row = 0;
     while row < rows {
-        let count = most.min(1 << (rows - row).ilog2());
+        let count = if rows - row >= most { most } else { 1 << (rows - row).ilog2() };
         groups.push((row, count));
         row += count;
     }
@@ -368,85 +418,6 @@ fn tile<const R: usize, I: Instruction>(with: I, sums: &mut [f32], left: &[f32],
     for (row, chains) in chains.into_iter().enumerate() {
         for (part, chains) in chains.into_iter().enumerate() {
             with.store(&mut sums[(2 * row + part) * width..][..width], chains);
-        }
-    }
-}
-
-/// Puts columns next to each other, and zeros where there are fewer than lanes.
-#[inline(always)]
-fn pack(packed: &mut Vec<f32>, columns: MatrixView<'_>, lanes: usize) {
-    packed.resize(columns.rows * lanes, 0.0);
-    if columns.columns < lanes {
-        packed.fill(0.0);
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let done = 0;
-    #[cfg(target_arch = "x86_64")]
-    let turns = columns.row_stride == 1 && is_x86_feature_detected!("avx");
-    #[cfg(target_arch = "x86_64")]
-    let done = if turns { columns.columns / 8 * 8 } else { 0 };
-    #[cfg(target_arch = "x86_64")]
-    if turns {
-        for first in (0..done).step_by(8) {
-            let column = |lane| &columns.values[(first + lane) * columns.column_stride..][..columns.rows];
-            // SAFETY: AVX was detected.
-            unsafe { transpose(&mut packed[first..], lanes, std::array::from_fn(column)) };
-        }
-    }
-    for (term, to) in packed.chunks_exact_mut(lanes).enumerate() {
-        (done..columns.columns).for_each(|lane| to[lane] = columns.at(term, lane));
-    }
-}
-
-/// Eight registers of eight numbers, the first of each in the first, and so on.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx")]
-fn turned(mut rows: [std::arch::x86_64::__m256; 8]) -> [std::arch::x86_64::__m256; 8] {
-    use std::arch::x86_64::*;
-
-    let mut turned = rows;
-    for i in 0..4 {
-        turned[2 * i] = _mm256_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
-        turned[2 * i + 1] = _mm256_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
-    }
-    for i in [0, 4] {
-        rows[i] = _mm256_shuffle_ps::<0x44>(turned[i], turned[i + 2]);
-        rows[i + 1] = _mm256_shuffle_ps::<0xee>(turned[i], turned[i + 2]);
-        rows[i + 2] = _mm256_shuffle_ps::<0x44>(turned[i + 1], turned[i + 3]);
-        rows[i + 3] = _mm256_shuffle_ps::<0xee>(turned[i + 1], turned[i + 3]);
-    }
-    for i in 0..4 {
-        turned[i] = _mm256_permute2f128_ps::<0x20>(rows[i], rows[i + 4]);
-        turned[i + 4] = _mm256_permute2f128_ps::<0x31>(rows[i], rows[i + 4]);
-    }
-    turned
-}
-
-/// Eight columns, each of which lies together, into rows of `lanes` entries.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx")]
-fn transpose(to: &mut [f32], lanes: usize, columns: [&[f32]; 8]) {
-    use std::arch::x86_64::*;
-
-    let terms = columns[0].len();
-    assert!(columns.iter().all(|column| column.len() == terms), "columns are equally long");
-    assert!(terms == 0 || (terms - 1) * lanes + 8 <= to.len(), "rows have eight lanes");
-    let whole = terms / 8 * 8;
-    for first in (0..whole).step_by(8) {
-        let mut rows = [_mm256_setzero_ps(); 8];
-        for (row, column) in rows.iter_mut().zip(columns) {
-            // SAFETY: eight entries from `first` on lie in a column.
-            *row = unsafe { _mm256_loadu_ps(column.as_ptr().add(first)) };
-        }
-        for (term, values) in turned(rows).into_iter().enumerate() {
-            // SAFETY: eight lanes of every term lie in `to`.
-            unsafe { _mm256_storeu_ps(to.as_mut_ptr().add((first + term) * lanes), values) };
-        }
-    }
-    for term in whole..terms {
-        for lane in 0..8 {
-            to[term * lanes + lane] = columns[lane][term];
         }
     }
 }

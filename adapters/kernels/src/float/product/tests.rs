@@ -71,6 +71,22 @@ fn check((m, k, n): (usize, usize, usize), lies: [Lie; 2], onto: Onto, scale: f3
             assert_eq!(bits(&result), bits(&expected), "{m} x {k} x {n}, {lies:?}, fused: {fused}");
         }
     }
+    for fused in [true, false] {
+        if fused && !is_fused() {
+            continue;
+        }
+        let mut result = before.clone();
+        let panels = Panels::with(fused, factors.1);
+        panel_product((&mut result, row_stride), onto, scale, factors.0, (&panels, n));
+        assert_eq!(bits(&result), bits(&expected), "{m} x {k} x {n}, {lies:?}, by panels, fused: {fused}");
+        for threads in [Threads::One, Threads::All] {
+            let mut result = before.clone();
+            assert!((m - 1) * row_stride + n <= result.len());
+            // SAFETY: the result lies in its vector.
+            unsafe { panels::product(fused, (result.as_mut_ptr(), row_stride), onto, scale, factors, threads) };
+            assert_eq!(bits(&result), bits(&expected), "{m} x {k} x {n}, {lies:?}, by strips, fused: {fused}");
+        }
+    }
 }
 
 proptest! {
@@ -104,6 +120,37 @@ fn products_at_the_limits_are_their_chains() {
             for (left, right) in [(false, false), (false, true), (true, false), (true, true)] {
                 check((m, k, n), [lie(left), lie(right)], Onto::Nothing, 1.0, k as u64);
             }
+        }
+    }
+}
+
+/// More rows and terms than are laid out at a time, and more columns than pass by them together.
+#[test]
+fn products_of_many_rows_and_columns_are_their_chains() {
+    let lie = |transposed| Lie { transposed, beside: 1 };
+    check((1030, 2100, 2), [lie(false), lie(false)], Onto::Present, 0.3, 1);
+    check((50, 20, 1100), [lie(true), lie(true)], Onto::Nothing, 0.3, 2);
+    // Several parts of the rows, each with several blocks of columns.
+    check((520, 30, 70), [lie(false), lie(true)], Onto::Nothing, 0.3, 3);
+}
+
+/// The first rows and columns of a factor that was laid out whole.
+#[test]
+fn panels_serve_products_with_a_part_of_them() {
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    let lie = Lie { transposed: false, beside: 1 };
+    let (a, b) = (factor(&mut left, (21, 700), lie, 1), factor(&mut right, (700, 90), lie, 2));
+    let panels = Panels::new(b);
+    for (k, n) in [(1, 1), (64, 90), (511, 32), (513, 33), (700, 89), (0, 5)] {
+        for onto in [Onto::Nothing, Onto::Present] {
+            let mut results = [(); 2].map(|()| values(21 * 95, 3));
+            let (a, b) = (a.columns(0, k), b.rows(0, k).columns(0, n));
+            defined(&mut results[0], 95, onto, 0.3, (a, b));
+            if (k, onto) == (0, Onto::Nothing) {
+                results[0].chunks_mut(95).for_each(|row| row[..n].fill(0.0));
+            }
+            panel_product((&mut results[1], 95), onto, 0.3, a, (&panels, n));
+            assert_eq!(bits(&results[0]), bits(&results[1]), "{k} rows, {n} columns, {onto:?}");
         }
     }
 }
