@@ -10,15 +10,13 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::elementary::{exp, largest, reduce};
-use super::product::{MatrixView, Onto, Panels, Threads, panel_product, product};
+use super::product::{LINE, MatrixView, Onto, Panels, Threads, panel_product, product};
 use crate::vectors::vectorised;
 
 /// Rows of queries treated at once.
 const BLOCK: usize = 64;
 /// Rows of queries from which on it is worth laying out what they are multiplied by.
 const WORTH_PANELS: usize = 16;
-/// Numbers in a line of the caches.
-const LINE: usize = 16;
 
 /// Query and key heads, and the features of one; `query` is a multiple of `key_value`.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! The fused multiply-add: `a b + c` rounded once, by the processor's own instruction or, where it has none, computed
 //! exactly in f64.
 
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
 /// Whether this processor has the instruction, and vectors of it.
 pub(super) fn is_fused() -> bool {
@@ -37,6 +37,31 @@ pub(super) trait Instruction: Copy {
     fn add_product(self, a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes;
     /// The same of single numbers.
     fn fma(self, a: f32, b: f32, c: f32) -> f32;
+}
+
+/// What is written for whichever [`Instruction`] there is.
+pub(super) trait FusedKernel {
+    /// What comes out.
+    type Output;
+
+    /// Computes it. Every implementation is marked `#[inline(always)]`, so that it is compiled for the registers.
+    fn run<I: Instruction>(self, with: I) -> Self::Output;
+}
+
+/// Computes with or without the processor's own fused multiply-add.
+pub(super) fn run<K: FusedKernel>(fused: bool, kernel: K) -> K::Output {
+    struct Dispatched<K>(K);
+
+    impl<K: FusedKernel> WithSimd for Dispatched<K> {
+        type Output = K::Output;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> K::Output {
+            self.0.run(Fused(simd))
+        }
+    }
+
+    if fused { pulp::Arch::new().dispatch(Dispatched(kernel)) } else { kernel.run(Emulated) }
 }
 
 /// By the processor's instruction, on its widest registers.

@@ -16,6 +16,7 @@ mod tests;
 use gemm_common::Parallelism;
 
 use self::matrix::CUT;
+pub(super) use self::matrix::LINE;
 pub use self::matrix::{MatrixView, Onto, Threads};
 pub use self::panels::{Panels, panel_product};
 use super::fused::is_fused;

@@ -4,11 +4,14 @@
 
 use std::borrow::Cow;
 
-use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::super::fused::{Emulated, Fused, Instruction, is_fused};
+#[cfg(target_arch = "x86_64")]
+use super::super::fused::Fused;
+use super::super::fused::{self, FusedKernel, Instruction, is_fused};
 use super::layout::pack;
+#[cfg(target_arch = "x86_64")]
+use super::matrix::LINE;
 use super::matrix::{CUT, MatrixView, Onto, Threads};
 
 /// Terms for which columns are put together at a time: 32 KiB at most, a first cache.
@@ -196,7 +199,7 @@ pub(super) unsafe fn run(
             unsafe { task.row(Fused(with)) };
             return;
         }
-        if fused { pulp::Arch::new().dispatch(task) } else { task.run(Emulated) }
+        fused::run(fused, task);
     };
     let tasks = (0..a.rows).step_by(TASK[0]);
     let tasks = tasks.flat_map(|row| (0..b.columns).step_by(TASK[1]).map(move |column| (row, column)));
@@ -217,16 +220,9 @@ struct ProductBlock<'a> {
     b: MatrixView<'a>,
 }
 
-impl WithSimd for ProductBlock<'_> {
+impl FusedKernel for ProductBlock<'_> {
     type Output = ();
 
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        self.run(Fused(simd));
-    }
-}
-
-impl ProductBlock<'_> {
     #[inline(always)]
     fn run<I: Instruction>(self, with: I) {
         let Self { target, at, a, b } = self;
@@ -275,10 +271,6 @@ impl ProductBlock<'_> {
 /// Groups of eight columns whose chains run side by side for a single row.
 #[cfg(target_arch = "x86_64")]
 const ABREAST: usize = 4;
-
-/// Numbers in a line of the caches.
-#[cfg(target_arch = "x86_64")]
-const LINE: usize = 16;
 
 #[cfg(target_arch = "x86_64")]
 impl ProductBlock<'_> {
@@ -400,6 +392,27 @@ fn groups(rows: usize, most: usize) -> Vec<(usize, usize)> {
     groups
 }
 
+/// Adds one term to the chains of `R` rows: an entry of each, times two registers. Every entry is put into its register as
+/// it is read; of an array of them compilers make vectors, and take these apart.
+///
+/// # Safety
+/// `R` entries lie at `left`, so many entries apart.
+#[inline(always)]
+pub(super) unsafe fn add_term<const R: usize, I: Instruction>(
+    with: I,
+    chains: &mut [[I::Lanes; 2]; R],
+    (left, apart): (*const f32, usize),
+    right: &[f32],
+) {
+    let (first, second) = right.split_at(I::WIDTH);
+    let right = [with.load(first), with.load(second)];
+    for (row, chains) in chains.iter_mut().enumerate() {
+        // SAFETY: as the caller promises.
+        let a = with.splat(unsafe { *left.add(row * apart) });
+        *chains = [with.add_product(a, right[0], chains[0]), with.add_product(a, right[1], chains[1])];
+    }
+}
+
 /// Adds terms to the chains of `R` rows, which are given term by term as the columns are.
 #[inline(always)]
 fn tile<const R: usize, I: Instruction>(with: I, sums: &mut [f32], left: &[f32], (right, stride): (&[f32], usize)) {
@@ -408,12 +421,8 @@ fn tile<const R: usize, I: Instruction>(with: I, sums: &mut [f32], left: &[f32],
         std::array::from_fn(|row| std::array::from_fn(|part| with.load(&sums[(2 * row + part) * width..][..width])));
     let (left, _) = left.as_chunks::<R>();
     for (term, left) in left.iter().enumerate() {
-        let right = &right[term * stride..][..2 * width];
-        let right = [with.load(&right[..width]), with.load(&right[width..])];
-        for (chains, &a) in chains.iter_mut().zip(left) {
-            let a = with.splat(a);
-            *chains = [with.add_product(a, right[0], chains[0]), with.add_product(a, right[1], chains[1])];
-        }
+        // SAFETY: the array has an entry for each row.
+        unsafe { add_term(with, &mut chains, (left.as_ptr(), 1), &right[term * stride..][..2 * width]) };
     }
     for (row, chains) in chains.into_iter().enumerate() {
         for (part, chains) in chains.into_iter().enumerate() {

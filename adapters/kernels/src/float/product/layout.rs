@@ -2,10 +2,8 @@
 
 use std::mem::MaybeUninit;
 
-use super::matrix::MatrixView;
+use super::matrix::{LINE, MatrixView};
 
-/// Numbers in a line of the caches.
-const LINE: usize = 16;
 /// Rows that are on their way from memory while one is laid out.
 const AHEAD: usize = 12;
 

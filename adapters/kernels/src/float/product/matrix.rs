@@ -1,5 +1,7 @@
 //! The factors of a product, and how its result is to be made.
 
+/// Numbers in a line of the caches.
+pub(in super::super) const LINE: usize = 16;
 /// Most terms of one chain: `gemm` cuts none of this length, whatever the size of the first cache.
 pub(super) const CUT: usize = 512;
 

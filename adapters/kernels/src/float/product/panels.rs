@@ -6,15 +6,14 @@
 
 use std::mem::MaybeUninit;
 
-use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::super::fused::{Emulated, Fused, Instruction, is_fused};
-use super::chain::Target;
+use super::super::fused::{self, FusedKernel, Instruction, is_fused};
+use super::chain::{Target, add_term};
 use super::layout::{lay_panels, lay_strip};
 use super::matrix::{CUT, MatrixView, Onto, Threads};
 
-/// Terms of which tiles are made at a time, as their loop is unrolled.
+/// Terms in one turn of the innermost loop, which is unrolled.
 const TERMS: usize = 4;
 /// Panels of a block: with [`CUT`] terms a quarter of a second cache, or half of one.
 const BLOCK: usize = 4;
@@ -54,16 +53,16 @@ impl Panels {
 fn tile(fused: bool) -> [usize; 2] {
     struct Tile;
 
-    impl WithSimd for Tile {
+    impl FusedKernel for Tile {
         type Output = [usize; 2];
 
         #[inline(always)]
-        fn with_simd<S: Simd>(self, _: S) -> [usize; 2] {
-            [Fused::<S>::ROWS, 2 * Fused::<S>::WIDTH]
+        fn run<I: Instruction>(self, _: I) -> [usize; 2] {
+            [I::ROWS, 2 * I::WIDTH]
         }
     }
 
-    if fused { pulp::Arch::new().dispatch(Tile) } else { [Emulated::ROWS, 2 * Emulated::WIDTH] }
+    fused::run(fused, Tile)
 }
 
 /// [`super::product`] of `a`, on the caller's thread, with the first rows of `b`, as many as `a` has columns, and the first
@@ -245,12 +244,16 @@ struct PanelBlock<'a> {
     columns: usize,
 }
 
-impl WithSimd for PanelBlock<'_> {
+impl FusedKernel for PanelBlock<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        self.run(Fused(simd));
+    fn run<I: Instruction>(self, with: I) {
+        match I::ROWS {
+            8 => self.groups::<8, I>(with),
+            6 => self.groups::<6, I>(with),
+            _ => self.groups::<4, I>(with),
+        }
     }
 }
 
@@ -260,16 +263,7 @@ impl PanelBlock<'_> {
     /// # Safety
     /// As of the whole.
     unsafe fn put(self, fused: bool) {
-        if fused { pulp::Arch::new().dispatch(self) } else { self.run(Emulated) }
-    }
-
-    #[inline(always)]
-    fn run<I: Instruction>(self, with: I) {
-        match I::ROWS {
-            8 => self.groups::<8, I>(with),
-            6 => self.groups::<6, I>(with),
-            _ => self.groups::<4, I>(with),
-        }
+        fused::run(fused, self);
     }
 
     #[inline(always)]
@@ -364,38 +358,18 @@ unsafe fn chains<const R: usize, I: Instruction>(
 ) -> [[I::Lanes; 2]; R] {
     let lanes = 2 * I::WIDTH;
     let mut chains = [[with.splat(0.0); 2]; R];
-    let (mut left, strides) = (left, (row_stride, column_stride));
-    let mut terms = right.chunks_exact(TERMS * lanes);
-    for right in &mut terms {
-        for (index, right) in right.chunks_exact(lanes).enumerate() {
+    let mut left = left;
+    let mut turns = right.chunks_exact(TERMS * lanes);
+    for turn in &mut turns {
+        for (term, right) in turn.chunks_exact(lanes).enumerate() {
             // SAFETY: as the caller promises.
-            unsafe { add_term(with, &mut chains, left.wrapping_add(index * strides.1), strides.0, right) };
+            unsafe { add_term(with, &mut chains, (left.wrapping_add(term * column_stride), row_stride), right) };
         }
-        left = left.wrapping_add(TERMS * strides.1);
+        left = left.wrapping_add(TERMS * column_stride);
     }
-    for (index, right) in terms.remainder().chunks_exact(lanes).enumerate() {
+    for (term, right) in turns.remainder().chunks_exact(lanes).enumerate() {
         // SAFETY: as the caller promises.
-        unsafe { add_term(with, &mut chains, left.wrapping_add(index * strides.1), strides.0, right) };
+        unsafe { add_term(with, &mut chains, (left.wrapping_add(term * column_stride), row_stride), right) };
     }
     chains
-}
-
-/// Adds one term to the chains of `R` rows.
-///
-/// # Safety
-/// `R` entries lie at `left`, so many entries apart.
-#[inline(always)]
-unsafe fn add_term<const R: usize, I: Instruction>(
-    with: I,
-    chains: &mut [[I::Lanes; 2]; R],
-    left: *const f32,
-    row_stride: usize,
-    right: &[f32],
-) {
-    let right = [with.load(&right[..I::WIDTH]), with.load(&right[I::WIDTH..2 * I::WIDTH])];
-    for (row, chains) in chains.iter_mut().enumerate() {
-        // SAFETY: as the caller promises.
-        let a = with.splat(unsafe { *left.add(row * row_stride) });
-        *chains = [with.add_product(a, right[0], chains[0]), with.add_product(a, right[1], chains[1])];
-    }
 }
