@@ -76,10 +76,8 @@ pub fn print(network: &Network, weights: Weights, [sequences, tokens]: [usize; 2
     let mut rows: Vec<(&String, &Row)> = table.iter().collect();
     rows.sort_by(|a, b| b.1.seconds.total_cmp(&a.1.seconds));
     let all: f64 = rows.iter().map(|(_, row)| row.seconds).sum();
-    println!(
-        "\nA supervised step of {sequences} x {tokens} tokens in {}: {all:.2} s of operations, {unseen:.2} s unseen, on the clock;",
-        format.as_str()
-    );
+    println!("\nA supervised step of {sequences} x {tokens} tokens in {}, on the clock:", format.as_str());
+    println!("{all:.2} s of operations, {unseen:.2} s unseen;");
     println!("limits: {:.0} GFLOP/s, {:.0} GB/s\n", rate / 1e9, bandwidth / 1e9);
     println!(
         "| operation | calls | share | s | GFLOP | GB | GFLOP/s | GB/s | of the limit |\n|---|---|---|---|---|---|---|---|---|"
