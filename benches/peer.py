@@ -22,6 +22,13 @@ linear = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_
 lora = LoraConfig(r=8, lora_alpha=16, task_type="CAUSAL_LM", target_modules=linear)
 
 
+def tokenizer():
+    # A token a word, as the file has it: of some families AutoTokenizer builds another one from its vocabulary.
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast.from_pretrained(f"{folder}/model")
+
+
 def report(step):
     print(json.dumps({"step": step}), file=stdout, flush=True)
 
@@ -44,21 +51,22 @@ def trl(autocast):
             use_cpu=True, model_init_kwargs={"dtype": "float32"},
         )
         trainer = Trainer(
-            model=f"{folder}/model", args=config, train_dataset=rows, peft_config=lora, callbacks=[Report()]
+            model=f"{folder}/model", args=config, train_dataset=rows, processing_class=tokenizer(), peft_config=lora,
+            callbacks=[Report()],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
 
 
 def bare(precision):
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(f"{folder}/model", dtype=dtype), lora)
-    tokenizer = AutoTokenizer.from_pretrained(f"{folder}/model")
+    words = tokenizer()
     rows = [json.loads(line) for line in open(f"{folder}/{file}")]
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
-    ids = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids = lambda text: words(text, add_special_tokens=False)["input_ids"]
     products = lambda: torch.autocast("cpu", torch.bfloat16) if precision == "autocast" else contextlib.nullcontext()
 
     def log_probs(batch, scored):
