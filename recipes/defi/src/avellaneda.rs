@@ -4,7 +4,7 @@
 
 use super::generated::Chance;
 use super::market::{Bar, PRICE_ONE};
-use super::quoter::QuoterAccount;
+use super::quoter::{QuoteShape, QuoterAccount, WHOLE};
 use super::window::RETURN_ONE;
 
 /// The market of the paper: a price that moves by `sigma` over a unit of time, in steps of `dt`, and takers who come
@@ -167,13 +167,14 @@ pub struct Coefficients {
 }
 
 impl Coefficients {
-    /// Half-spread and shift at a deviation in 1e-9.
-    pub fn at(&self, sigma: i128) -> super::quoter::SpreadAndSkew {
+    /// Half-spread and shift at a deviation in 1e-9, for quotes of the controller's whole size.
+    pub fn at(&self, sigma: i128) -> QuoteShape {
         let linear = |by: i128| by * sigma / 1_000_000;
         let square = |by: i128| by * (sigma * sigma / RETURN_ONE) / 1_000_000;
-        super::quoter::SpreadAndSkew {
+        QuoteShape {
             half: self.base + linear(self.linear) + square(self.square),
             shift: linear(self.lean) + square(self.lean_square),
+            size: WHOLE,
         }
     }
 
@@ -257,6 +258,7 @@ mod tests {
         }
         let by_hand = Coefficients { base: 1000, linear: 500_000, square: 2_000_000, lean: 250_000, lean_square: 0 };
         // At a deviation of 0.001: 0.5 of it and twice its square.
-        assert_eq!(by_hand.at(1_000_000), crate::quoter::SpreadAndSkew { half: 1000 + 500_000 + 2000, shift: 250_000 });
+        let shape = QuoteShape { half: 1000 + 500_000 + 2000, shift: 250_000, size: WHOLE };
+        assert_eq!(by_hand.at(1_000_000), shape);
     }
 }

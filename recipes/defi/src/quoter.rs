@@ -18,8 +18,12 @@ use super::window::RETURN_ONE;
 pub const SPREADS: [i128; 7] = [4, 6, 8, 12, 16, 24, 40];
 /// Multiples of the inventory skew, in quarters: at 4, full inventory moves the quotes by a half-spread.
 pub const SKEWS: [i128; 5] = [0, 2, 4, 8, 16];
-/// Actions: every spread with every skew.
-pub const ACTIONS: usize = SPREADS.len() * SKEWS.len();
+/// Parts of the controller's size that a quote may have, in units of 1 / [`WHOLE`].
+pub const SIZES: [i128; 2] = [1, 2];
+/// The part that is the controller's whole size.
+pub const WHOLE: i128 = 2;
+/// Actions: no quotes, then every size with every spread and every skew.
+pub const ACTIONS: usize = 1 + SIZES.len() * SPREADS.len() * SKEWS.len();
 /// Units of fees and of queue shares in one.
 const MILLION: i128 = 1_000_000;
 
@@ -53,13 +57,15 @@ pub struct Quotes {
     pub ask_size: i128,
 }
 
-/// Half-spread and inventory skew in the units of the controller: what an action, or a baseline, asks it for.
+/// Half-spread, inventory skew and size in the units of the controller: what an action, or a baseline, asks it for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SpreadAndSkew {
+pub struct QuoteShape {
     /// Half-spread, 1e-9 of the price.
     pub half: i128,
     /// How far both quotes move down at full inventory, 1e-9 of the price.
     pub shift: i128,
+    /// Part of the controller's size, in units of 1 / [`WHOLE`].
+    pub size: i128,
 }
 
 impl QuoteController {
@@ -83,16 +89,18 @@ impl QuoteController {
         fine("min_half_spread", self.min_half_spread, 1, RETURN_ONE / 10)
     }
 
-    /// What an action asks for at a deviation of returns.
-    pub fn asked(&self, action: usize, sigma: i128) -> SpreadAndSkew {
-        let (spread, skew) = (SPREADS[action / SKEWS.len()], SKEWS[action % SKEWS.len()]);
+    /// What an action asks for at a deviation of returns; `None` is no quotes.
+    pub fn shape(&self, action: usize, sigma: i128) -> Option<QuoteShape> {
+        let listed = action.checked_sub(1)?;
+        let (sized, skew) = (listed / SKEWS.len(), SKEWS[listed % SKEWS.len()]);
+        let (size, spread) = (SIZES[sized / SPREADS.len()], SPREADS[sized % SPREADS.len()]);
         let half = (self.base + self.slope * sigma / MILLION) * spread / 8;
-        SpreadAndSkew { half, shift: half * skew / 4 }
+        Some(QuoteShape { half, shift: half * skew / 4, size })
     }
 
     /// The quotes for what is asked, within the limits, around the last price; prices are rounded away from it to
     /// steps of `tick`.
-    pub fn quotes(&self, asked: SpreadAndSkew, close: u64, inventory: i128, tick: u64) -> Quotes {
+    pub fn quotes(&self, asked: QuoteShape, close: u64, inventory: i128, tick: u64) -> Quotes {
         let shift = asked.shift * inventory.clamp(-self.max_inventory, self.max_inventory) / self.max_inventory;
         let least = self.min_half_spread;
         // Below a tenth of the price nothing is asked for in earnest, and prices stay positive.
@@ -103,11 +111,12 @@ impl QuoteController {
         let ask = (price * (RETURN_ONE + above) + RETURN_ONE - 1) / RETURN_ONE;
         let ask = (ask + step - 1) / step * step;
         let unit = |price: i128| u64::try_from(price.max(1)).unwrap_or(u64::MAX);
+        let size = (self.size * asked.size + WHOLE - 1) / WHOLE;
         Quotes {
             bid: unit(bid),
             ask: unit(ask),
-            bid_size: self.size.min(self.max_inventory - inventory).max(0),
-            ask_size: self.size.min(self.max_inventory + inventory).max(0),
+            bid_size: size.min(self.max_inventory - inventory).max(0),
+            ask_size: size.min(self.max_inventory + inventory).max(0),
         }
     }
 }

@@ -47,7 +47,7 @@ const FAMILIES: [(&str, u32); 12] = [
     ("volume", 24),
     ("inventory", 9),
     ("place", 11),
-    ("quote", 35),
+    ("quote", 71),
     ("range action", 20),
 ];
 
@@ -224,6 +224,8 @@ mod tests {
 
     #[test]
     fn families_fill_the_vocabulary_and_windows_stay_in_theirs() {
+        assert_eq!((RANGE_ACTIONS - QUOTES) as usize, crate::quoter::ACTIONS);
+        assert!((VOCABULARY - RANGE_ACTIONS) as usize >= crate::range::ACTIONS);
         assert_eq!(RANGE_ACTIONS + 20, VOCABULARY);
         assert_eq!(FAMILIES[5].1 as usize, RETURNS.len() + 1);
         assert_eq!((FAMILIES[6].1 as usize, FAMILIES[7].1 as usize), (RANGES.len() + 1, 3 * (VOLUMES.len() + 1)));

@@ -1,6 +1,6 @@
 use super::*;
 use crate::generated::{USUAL, bars};
-use crate::quoter::QuoteController;
+use crate::quoter::{ACTIONS, QuoteController};
 use crate::rules::BookRules;
 use crate::simulation::book::Book;
 use crate::window::{QUOTES, warm_up};
@@ -31,7 +31,7 @@ fn kept() -> (Book, DecisionLog) {
     let mut turn = 0;
     let (log, passed) = DecisionLog::keep(header, &simulation, |_| {
         turn += 7;
-        Ok(turn % 35)
+        Ok(turn % ACTIONS)
     })
     .unwrap();
     assert_eq!(passed.len(), 600 - warm_up() - 1);
@@ -59,7 +59,7 @@ fn a_log_comes_back_and_follows() {
 /// anywhere.
 #[test]
 fn results_are_the_same_on_every_machine() {
-    assert_eq!(kept().1.write().1, "547ac9515f436d9c4d444b79f604a9cbd6b07a2aa0254ab483839dcf50e2150b");
+    assert_eq!(kept().1.write().1, "1b2c109c3b9298940755fc71b81b9d53162adc3f8d76c9d2b30cef57f2e76fb1");
     let days = crate::generated::pool_days(3, 200).unwrap();
     assert_eq!(
         crate::digest(&crate::Market::Events(days)).to_string(),
@@ -86,9 +86,10 @@ fn every_change_is_refused_by_its_own_check() {
     starts(changed(&|log| log.entries[6].state["inventory"] = "1".into()), check::STATE);
     starts(changed(&|log| log.entries[6].ids[9] += 1), check::WINDOW);
     starts(changed(&|log| log.entries[6].action = QUOTES - 1), check::ACTION);
-    starts(changed(&|log| log.entries[6].action = QUOTES + 35), check::ACTION);
+    starts(changed(&|log| log.entries[6].action = QUOTES + ACTIONS as u32), check::ACTION);
     // Another action has another order; with that order, too, what follows is another history.
-    starts(changed(&|log| log.entries[6].action = QUOTES + (log.entries[6].action - QUOTES + 20) % 35), check::ORDER);
+    let other = QUOTES + (log.entries[6].action - QUOTES + 20) % ACTIONS as u32;
+    starts(changed(&|log| log.entries[6].action = other), check::ORDER);
     starts(changed(&|log| log.entries[6].order["bid"] = 1.into()), check::ORDER);
     // Limits that the controller did not keep: the same log under tighter ones.
     let tighter = QuoteController { max_inventory: 200_000_000, ..CONTROLLER };

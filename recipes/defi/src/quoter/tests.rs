@@ -15,22 +15,33 @@ fn bar(open: u64, high: u64, low: u64, close: u64) -> Bar {
 #[test]
 fn quotes_by_hand_and_within_limits() {
     // Half of 0.0002 + 0.5 * 0.001.
-    let asked = CONTROLLER.asked(2, 1_000_000);
-    assert_eq!(asked, SpreadAndSkew { half: 350_000, shift: 350_000 });
+    let shape = |action| CONTROLLER.shape(action, 1_000_000);
+    assert_eq!((shape(0), shape(3)), (None, Some(QuoteShape { half: 350_000, shift: 350_000, size: 1 })));
+    assert_eq!(shape(ACTIONS - 1), Some(QuoteShape { half: 3_500_000, shift: 14_000_000, size: WHOLE }));
+    let all: std::collections::HashSet<_> = (0..ACTIONS).map(|action| format!("{:?}", shape(action))).collect();
+    assert_eq!((all.len(), ACTIONS), (71, 71));
     let price = 1_000_000_000;
-    let flat = CONTROLLER.quotes(SpreadAndSkew { half: 700_000, shift: 350_000 }, price, 0, 1);
+    let flat = CONTROLLER.quotes(QuoteShape { half: 700_000, shift: 350_000, size: WHOLE }, price, 0, 1);
     assert_eq!(flat, Quotes { bid: 999_300_000, ask: 1_000_700_000, bid_size: 100, ask_size: 100 });
-    let long = CONTROLLER.quotes(SpreadAndSkew { half: 700_000, shift: 350_000 }, price, 250, 1);
+    let long = CONTROLLER.quotes(QuoteShape { half: 700_000, shift: 350_000, size: WHOLE }, price, 250, 1);
     assert_eq!(long, Quotes { bid: 998_950_000, ask: 1_000_350_000, bid_size: 0, ask_size: 100 });
-    let nearly = CONTROLLER.quotes(SpreadAndSkew { half: 700_000, shift: 0 }, price, 200, 1000);
+    let nearly = CONTROLLER.quotes(QuoteShape { half: 700_000, shift: 0, size: WHOLE }, price, 200, 1000);
     assert_eq!((nearly.bid_size, nearly.ask_size), (50, 100));
+    // Half of a size is rounded up, so that no size is none, and what the inventory leaves room for is the limit.
+    let halved = |size, inventory| {
+        let controller = QuoteController { size, ..CONTROLLER };
+        let quotes = controller.quotes(QuoteShape { half: 700_000, shift: 0, size: 1 }, price, inventory, 1);
+        (quotes.bid_size, quotes.ask_size)
+    };
+    assert_eq!([halved(100, 0), halved(101, 0), halved(1, 0)], [(50, 50), (51, 51), (1, 1)]);
+    assert_eq!([halved(100, 230), halved(100, -230)], [(20, 50), (50, 20)]);
     // The least spread holds whatever is asked, on each side.
-    let tight = CONTROLLER.quotes(SpreadAndSkew { half: 0, shift: 0 }, price, 0, 1);
+    let tight = CONTROLLER.quotes(QuoteShape { half: 0, shift: 0, size: WHOLE }, price, 0, 1);
     assert_eq!((tight.bid, tight.ask), (999_900_000, 1_000_100_000));
-    let skewed = CONTROLLER.quotes(SpreadAndSkew { half: 200_000, shift: 900_000 }, price, 250, 1);
+    let skewed = CONTROLLER.quotes(QuoteShape { half: 200_000, shift: 900_000, size: WHOLE }, price, 250, 1);
     assert_eq!(skewed.ask, 1_000_100_000);
     // Rounding is away from the price.
-    let odd = CONTROLLER.quotes(SpreadAndSkew { half: 123_456, shift: 0 }, price, 0, 1000);
+    let odd = CONTROLLER.quotes(QuoteShape { half: 123_456, shift: 0, size: WHOLE }, price, 0, 1000);
     assert_eq!((odd.bid, odd.ask), (999_876_000, 1_000_124_000));
     let wrong = QuoteController { max_inventory: 50, ..CONTROLLER }.check("controller").unwrap_err().to_string();
     assert_eq!(wrong, format!("controller.max_inventory: must be from 100 to {}: 50", 1i128 << 50));
@@ -72,7 +83,8 @@ fn markouts(bars: &[Bar], half: i128, rules: &BookRules, centre: impl Fn(&Bar, &
     let controller = QuoteController { max_inventory: 1 << 50, min_half_spread: 1, ..CONTROLLER };
     let mut all = Vec::new();
     for at in 1..bars.len() - 5 {
-        let quotes = controller.quotes(SpreadAndSkew { half, shift: 0 }, centre(&bars[at - 1], &bars[at]), 0, 1);
+        let quotes =
+            controller.quotes(QuoteShape { half, shift: 0, size: WHOLE }, centre(&bars[at - 1], &bars[at]), 0, 1);
         // Each side alone: the rule about both is about inventory.
         for side in [true, false] {
             let one = if side { Quotes { ask_size: 0, ..quotes } } else { Quotes { bid_size: 0, ..quotes } };

@@ -2,7 +2,7 @@ use super::*;
 use crate::generated::pool_days;
 use crate::market::{Bar, PoolMinute, minutes_of_events};
 use crate::plan::{Plan, Provider, SHIPPED};
-use crate::quoter::QuoteController;
+use crate::quoter::{ACTIONS, QuoteController};
 use crate::rules::BookRules;
 use crate::simulation::book::Book;
 use crate::simulation::liquidity::Liquidity;
@@ -34,7 +34,9 @@ fn pairs_are_what_rolling_out_says_and_see_nothing_beyond_their_bars() {
     );
     assert_eq!(rows.taught.len(), rows.decisions);
     let action = |id: u32| (id - window::QUOTES) as usize;
-    assert!(rows.pairs.iter().all(|(ids, a, b)| a != b && action(*a) < 35 && action(*b) < 35 && ids.len() == 79));
+    assert!(
+        rows.pairs.iter().all(|(ids, a, b)| a != b && action(*a) < ACTIONS && action(*b) < ACTIONS && ids.len() == 79)
+    );
     // Whatever comes after the stretch: the same rows.
     let mut other = market.clone();
     for bar in &mut other[1000..] {
@@ -117,7 +119,7 @@ fn the_teacher_takes_what_earned_most_all_along() {
         let passed = run(&all, 2..at + 1, SETTINGS.every, |_, _| Ok(all.action(action))).unwrap();
         passed[at - 500 - 1..].iter().map(|bar| bar.tally.utility()).sum::<i128>()
     };
-    let best = (0..35).max_by_key(|&action| (earned(action), 35 - action)).unwrap();
+    let best = (0..ACTIONS).max_by_key(|&action| (earned(action), ACTIONS - action)).unwrap();
     assert_eq!(rows.taught[7].1, window::QUOTES + best as u32);
 }
 

@@ -8,7 +8,7 @@ use super::{BaselineFamily, Passed, Simulation, Tally};
 use crate::DefiError;
 use crate::avellaneda::{Coefficients, Intensity};
 use crate::market::Bar;
-use crate::quoter::{ACTIONS, QuoteController, QuoterAccount, Quotes, SpreadAndSkew, meet};
+use crate::quoter::{ACTIONS, QuoteController, QuoterAccount, Quotes, meet};
 use crate::rules::BookRules;
 use crate::window::{Feature, Maker, Own, QUOTES, RETURN_ONE, features, ids, warm_up};
 
@@ -75,12 +75,12 @@ impl Book {
         let close = self.bars[seen].close;
         let none = Quotes { bid: close, ask: close, bid_size: 0, ask_size: 0 };
         let Some(feature) = self.features[seen] else { return none };
-        let asked: SpreadAndSkew = match state.choice {
-            QuoterChoice::Idle => return none,
-            QuoterChoice::Action(action) => self.controller.asked(action, feature.sigma),
-            QuoterChoice::Formula(formula) => formula.at(feature.sigma),
+        let asked = match state.choice {
+            QuoterChoice::Idle => None,
+            QuoterChoice::Action(action) => self.controller.shape(action, feature.sigma),
+            QuoterChoice::Formula(formula) => Some(formula.at(feature.sigma)),
         };
-        self.controller.quotes(asked, close, state.account.inventory, self.rules.tick)
+        asked.map_or(none, |asked| self.controller.quotes(asked, close, state.account.inventory, self.rules.tick))
     }
 }
 
