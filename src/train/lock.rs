@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::process::Stdio;
 
 use ftk_adapters::foreign;
 
@@ -12,7 +13,7 @@ pub const LOCK: &str = ".lock";
 
 /// The right to write to a run folder, for as long as it lives.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "closing the file gives the lock back")] File);
+pub struct Lock(File);
 
 impl Lock {
     /// Makes the folder if need be and takes its lock.
@@ -37,5 +38,14 @@ impl Lock {
             Err(TryLockError::WouldBlock) => Err(TrainError::Locked(out.to_owned())),
             Err(TryLockError::Error(error)) => Err(io(error)),
         }
+    }
+
+    /// The lock as the standard input of a process, which finds it empty and then holds it, too: it is given back when
+    /// that process has ended, whatever became of this one.
+    ///
+    /// # Errors
+    /// No more files can be open.
+    pub fn held_by_child(&self) -> std::io::Result<Stdio> {
+        self.0.try_clone().map(Stdio::from)
     }
 }

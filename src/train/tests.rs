@@ -395,6 +395,21 @@ fn a_folder_has_one_run_at_a_time_and_is_free_when_that_ends() {
     Lock::take(&out).unwrap();
 }
 
+#[cfg(unix)]
+#[test]
+fn a_process_that_was_handed_the_lock_keeps_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = Lock::take(folder.path()).unwrap();
+    let mut child =
+        std::process::Command::new("sleep").arg("600").stdin(lock.held_by_child().unwrap()).spawn().unwrap();
+    drop(lock);
+    let held = Lock::take(folder.path());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(matches!(held, Err(TrainError::Locked(_))), "{held:?}");
+    Lock::take(folder.path()).unwrap();
+}
+
 fn epoch(order: &RowOrder, epoch: usize, per_epoch: usize) -> Vec<usize> {
     (epoch * per_epoch..(epoch + 1) * per_epoch).flat_map(|step| order.batches(step)).flatten().collect()
 }

@@ -290,6 +290,32 @@ fn kills_at_random_moments_lose_nothing_of_a_batch() {
     });
 }
 
+/// A command outlives a batch that is killed; until it has ended, no other batch is given the run's folder.
+#[cfg(unix)]
+#[test]
+fn a_folder_is_not_given_away_while_a_command_of_a_killed_batch_is_there() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    plan(folder, &PLAN.replace("\"run.steps\" = 4", "\"run.steps\" = 2000"));
+    let mut child = batch(folder, &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = || {
+        let runs = std::fs::read_dir(folder.join("runs")).into_iter().flatten().flatten().map(|run| run.path());
+        runs.into_iter().find(|run| run.join("metrics.jsonl").metadata().is_ok_and(|file| file.len() > 0))
+    };
+    let run = (0..1200).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        begun()
+    });
+    let run = run.expect("a run has begun");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let free = |lock: &str| std::fs::File::options().write(true).open(run.join(lock)).unwrap().try_lock().is_ok();
+    while !free(".batch.lock") {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(free(".lock"), "the batch's right to the folder went before its command did");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_batch_that_is_asked_to_end_ends_its_runs_and_goes_on() {

@@ -17,8 +17,7 @@ use super::super::run::manifest::{hex, of_file};
 use super::stage::RunStage;
 use crate::train::{Lock, TrainError};
 
-/// File name of the lock of the batch that makes a run's stages. Training has its own, which outlives a batch that is
-/// killed.
+/// File name of the lock of the batch that makes a run's stages; its commands hold it, too, and may outlive it.
 const BATCH_LOCK: &str = ".batch.lock";
 
 /// Endings of the files of a base that are read.

@@ -41,7 +41,7 @@ pub(super) fn follow<'a>(
     if left.peek().is_none() {
         return;
     }
-    let _own = match own(run, others, processes, printer) {
+    let own = match own(run, others, processes, printer) {
         Ok(Some(lock)) => lock,
         Ok(None) => return,
         Err(error) => {
@@ -56,7 +56,7 @@ pub(super) fn follow<'a>(
         if run.folder.has(stage) {
             continue;
         }
-        match make(stage, run, processes, printer) {
+        match make(stage, run, &own, processes, printer) {
             Ok(Some(result)) => {
                 printer.note(&format!("{}: {}", run.name, stage.said(&result)));
                 printer.object(&json!({ "run": run.name, "stage": stage.name, "result": result }));
@@ -94,7 +94,13 @@ fn own(run: &BatchRun, others: Others, processes: &Processes, printer: &Printer)
 ///
 /// # Errors
 /// What the command says; the file system's.
-fn make(stage: &RunStage, run: &BatchRun, processes: &Processes, printer: &Printer) -> Result<Option<Value>> {
+fn make(
+    stage: &RunStage,
+    run: &BatchRun,
+    own: &Lock,
+    processes: &Processes,
+    printer: &Printer,
+) -> Result<Option<Value>> {
     let folder = run.folder.path();
     if stage.name == "train" {
         ask(run)?;
@@ -119,16 +125,11 @@ fn make(stage: &RunStage, run: &BatchRun, processes: &Processes, printer: &Print
     if !printer.json() {
         printer.note(&format!("{}: {} ...", run.name, stage.name));
     }
-    let CommandEnd { code, said } = processes.run(folder, stage.trains(), &arguments)?;
+    let CommandEnd { code, said } = processes.run(folder, own, stage.trains(), &arguments)?;
     let answered = code == Some(0) || (stage.name == "verify" && code == Some(1));
     if !answered {
         if processes.stopped() {
             return Ok(None);
-        }
-        // What a batch that was killed had begun may have come to its end meanwhile, and been in the way.
-        if let Some(result) = found(stage, folder)? {
-            run.folder.record(stage, &result)?;
-            return Ok(Some(result));
         }
         let message = said.get("error").and_then(Value::as_str).map_or_else(
             || code.map_or_else(|| "a signal ended it".to_owned(), |code| format!("ended with code {code}")),
@@ -154,8 +155,7 @@ fn ask(run: &BatchRun) -> Result<()> {
     atomic::write(&folder.join(ASKED), text.as_bytes()).with_context(cannot)
 }
 
-/// Waits while another process trains in the run's folder, as one that outlived its batch may; `false` if the batch is
-/// stopped meanwhile.
+/// Waits while a process of no batch trains in the run's folder; `false` if the batch is stopped meanwhile.
 fn alone(run: &BatchRun, processes: &Processes, printer: &Printer) -> Result<bool> {
     let mut told = false;
     loop {

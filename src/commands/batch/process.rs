@@ -14,6 +14,7 @@ use ftk_adapters::foreign;
 use serde_json::{Map, Value};
 
 use crate::device::DeviceName;
+use crate::train::Lock;
 
 /// File in the run folder that takes what commands say on standard error.
 pub(super) const LOG: &str = "log.txt";
@@ -80,14 +81,16 @@ impl Processes {
         });
     }
 
-    /// Runs a command of ftk to its end; in a run's folder, `threaded` if it shares the machine with others.
+    /// Runs a command of ftk to its end; in a run's folder, `threaded` if it shares the machine with others. Where the
+    /// batch is killed, the right to the folder stays with the command, which may go on for a while.
     ///
     /// # Errors
     /// A process that cannot be started.
-    pub(super) fn run(&self, folder: &Path, threaded: bool, arguments: &[String]) -> Result<CommandEnd> {
+    pub(super) fn run(&self, folder: &Path, own: &Lock, threaded: bool, arguments: &[String]) -> Result<CommandEnd> {
         let program = std::env::current_exe().context("cannot find ftk itself")?;
         let mut command = Command::new(program);
-        command.args(arguments).args(&self.global).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log(folder)?);
+        let held = own.held_by_child().context("cannot start a process")?;
+        command.args(arguments).args(&self.global).stdin(held).stdout(Stdio::piped()).stderr(log(folder)?);
         if let Some(threads) = self.threads.filter(|_| threaded) {
             command.env("RAYON_NUM_THREADS", threads.to_string());
         }
