@@ -1,7 +1,7 @@
 //! `ftk batch`: runs of a plan are made once each, whatever happens to the batch meanwhile.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -44,6 +44,20 @@ fn adapters(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         Some((name, std::fs::read(entry.path().join("adapter_model.safetensors")).ok()?))
     };
     entries.filter_map(adapter).collect()
+}
+
+/// The folders of so many runs, as soon as each has made a step.
+fn stepped(folder: &Path, count: usize) -> Vec<PathBuf> {
+    for _ in 0..1200 {
+        let runs = std::fs::read_dir(folder.join("runs")).into_iter().flatten().flatten().map(|run| run.path());
+        let has = |run: &PathBuf| run.join("metrics.jsonl").metadata().is_ok_and(|file| file.len() > 0);
+        let stepped: Vec<PathBuf> = runs.filter(has).collect();
+        if stepped.len() == count {
+            return stepped;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{count} runs have not begun");
 }
 
 #[test]
@@ -283,10 +297,8 @@ fn kills_at_random_moments_lose_nothing_of_a_batch() {
     let expected = (adapters(&whole), told(page(&whole)));
     kill(&|| batch(&killed, &["--jobs", "2"]), &|| {
         assert!((adapters(&killed), told(page(&killed))) == expected);
-        // A command of a batch that was killed may still write there.
-        while killed.join("runs").exists() {
-            let _ = std::fs::remove_dir_all(killed.join("runs"));
-        }
+        // No command of a batch that was killed writes there any more.
+        std::fs::remove_dir_all(killed.join("runs")).unwrap();
     });
 }
 
@@ -298,15 +310,7 @@ fn a_folder_is_not_given_away_while_a_command_of_a_killed_batch_is_there() {
     let folder = place.path();
     plan(folder, &PLAN.replace("\"run.steps\" = 4", "\"run.steps\" = 2000"));
     let mut child = batch(folder, &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let begun = || {
-        let runs = std::fs::read_dir(folder.join("runs")).into_iter().flatten().flatten().map(|run| run.path());
-        runs.into_iter().find(|run| run.join("metrics.jsonl").metadata().is_ok_and(|file| file.len() > 0))
-    };
-    let run = (0..1200).find_map(|_| {
-        std::thread::sleep(Duration::from_millis(50));
-        begun()
-    });
-    let run = run.expect("a run has begun");
+    let run = stepped(folder, 1).remove(0);
     child.kill().unwrap();
     child.wait().unwrap();
     let free = |lock: &str| std::fs::File::options().write(true).open(run.join(lock)).unwrap().try_lock().is_ok();
@@ -325,23 +329,13 @@ fn a_batch_that_is_asked_to_end_ends_its_runs_and_goes_on() {
     let folder = place.path();
     plan(folder, &PLAN.replace("\"run.steps\" = 4", "\"run.steps\" = 2000"));
     let child = batch(folder, &["--jobs", "2"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let stepped = || {
-        let runs = std::fs::read_dir(folder.join("runs")).into_iter().flatten().flatten();
-        runs.filter(|run| run.path().join("metrics.jsonl").metadata().is_ok_and(|file| file.len() > 0)).count() == 2
-    };
-    for _ in 0..1200 {
-        if stepped() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    assert!(stepped(), "both runs have begun");
+    let stepped = stepped(folder, 2);
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(143), "{}", stderr(&output));
     // Each run ended with a checkpoint, and nothing holds its folder.
-    for run in std::fs::read_dir(folder.join("runs")).unwrap().flatten().filter(|entry| entry.path().is_dir()) {
-        let log = std::fs::read_to_string(run.path().join("log.txt")).unwrap();
+    for run in stepped {
+        let log = std::fs::read_to_string(run.join("log.txt")).unwrap();
         assert!(log.contains("stopped after step"), "{log}");
     }
 }
