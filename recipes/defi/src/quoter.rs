@@ -92,8 +92,8 @@ impl QuoteController {
     /// What an action asks for at a deviation of returns; `None` is no quotes.
     pub fn shape(&self, action: usize, sigma: i128) -> Option<QuoteShape> {
         let listed = action.checked_sub(1)?;
-        let (sized, skew) = (listed / SKEWS.len(), SKEWS[listed % SKEWS.len()]);
-        let (size, spread) = (SIZES[sized / SPREADS.len()], SPREADS[sized % SPREADS.len()]);
+        let (rest, skew) = (listed / SKEWS.len(), SKEWS[listed % SKEWS.len()]);
+        let (size, spread) = (SIZES[rest / SPREADS.len()], SPREADS[rest % SPREADS.len()]);
         let half = (self.base + self.slope * sigma / MILLION) * spread / 8;
         Some(QuoteShape { half, shift: half * skew / 4, size })
     }
