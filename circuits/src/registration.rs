@@ -81,6 +81,15 @@ pub(crate) fn table_entry(cell: usize) -> Fp {
     Fp::from(cell.min(TABLE - 1) as u64) - Fp::from(OFFSET)
 }
 
+/// X less the entry of each of the table's cells, which are one more each.
+pub(crate) fn table_denominators(point: Fp, cells: usize) -> Vec<Fp> {
+    let entries = std::iter::successors(Some(point - table_entry(0)), |last| Some(*last - Fp::ONE));
+    let mut all: Vec<Fp> = entries.take(TABLE).collect();
+    let last = all[TABLE - 1];
+    all.resize(cells, last);
+    all
+}
+
 /// The table's cell for an entry.
 fn table_cell(entry: &Fp) -> Option<usize> {
     let repr = (*entry + Fp::from(OFFSET)).to_repr();
@@ -177,6 +186,7 @@ impl Drawn {
         let mut add = |form: &Form, weight: Fp| form.iter().for_each(|(at, factor)| scalars[*at] += weight * factor);
 
         let mut strips = Vec::new();
+        let denominators = table_denominators(self.point, shape.tables() * rows);
         for (tree, draws) in shape.trees.iter().zip(&self.trees) {
             let point = draws.point(tree.depth);
             let (of_column, of_row) = point.split_at(tree.depth - shape.k as usize);
@@ -198,9 +208,8 @@ impl Drawn {
                     of_columns.push(by_denominator * of_column);
                     continue;
                 };
-                let cells = (table * rows..).zip(&of_row);
-                let sum: Fp = cells.map(|(cell, row)| (self.point - Fp::ONE - table_entry(cell)) * row).sum();
-                others += of_column * sum;
+                let sum: Fp = denominators[table * rows..].iter().zip(&of_row).map(|(own, row)| *own * row).sum();
+                others += of_column * (sum - inside);
                 of_columns.push(by_numerator * of_column);
             }
             let inside = entries * inside;
@@ -287,6 +296,7 @@ pub(crate) fn register_columns(
     let (point, bound) = table_draw(&adapter, &points, conduct.early);
 
     let (mut scalars, mut messages) = (Vec::new(), Vec::new());
+    let denominators = table_denominators(point, shape.tables() * rows);
     for tree in &shape.trees {
         let leaf = |leaf: usize| -> Fraction {
             let (column, row) = shape.leaf(tree, leaf);
@@ -296,7 +306,7 @@ pub(crate) fn register_columns(
             let value = |columns: &[Vec<Fp>], column: usize| columns[column].get(row).copied().unwrap_or_default();
             match column.checked_sub(shape.columns) {
                 None => [Fp::ONE, point - value(columns, column)],
-                Some(table) => [-value(&counts, table), point - table_entry(table * rows + row)],
+                Some(table) => [-value(&counts, table), denominators[table * rows + row]],
             }
         };
         let transcript = tree_transcript(&bound, tree, conduct.early);

@@ -24,9 +24,10 @@ const LEAF_BYTES: u64 = 128;
 pub(crate) struct Lookups {
     k: u32,
     columns: Vec<(LookupTable, PlaneSums)>,
-    tables: Vec<LookupTable>,
-    /// Entries of all tables, one after another, the last repeated to the end of its column.
-    entries: Vec<(LookupTable, TableEntry)>,
+    /// With the number of its first entry among those of all tables.
+    tables: Vec<(LookupTable, usize)>,
+    /// Of all tables, one after another, the last repeated to the end of its column.
+    entries: usize,
     /// Columns of a tree, of which the last may have fewer.
     width: usize,
     pub(crate) trees: Vec<FractionTree>,
@@ -47,6 +48,24 @@ impl Fingerprint {
         let rest = small(second) + self.base * (small(third) + self.base * tag);
         self.point - small(key) - self.base * rest
     }
+
+    /// The same of all entries of a table. One is little more than the one before it, and adding is faster than
+    /// multiplying.
+    pub(crate) fn denominators(&self, table: LookupTable) -> impl Iterator<Item = Fp> {
+        let powers = [Fp::ONE, self.base, self.base.square()];
+        let mut before = table.entries()[0];
+        let mut denominator = self.denominator(table, before);
+        table.entries().iter().map(move |entry| {
+            for ((power, part), before) in powers.iter().zip(entry).zip(&mut before) {
+                match part - std::mem::replace(before, *part) {
+                    0 => {}
+                    1 => denominator -= power,
+                    more => denominator -= signed(more.into()) * power,
+                }
+            }
+            denominator
+        })
+    }
 }
 
 impl Lookups {
@@ -54,9 +73,13 @@ impl Lookups {
     pub(crate) fn new(arrangement: &Arrangement, width: Option<usize>) -> Self {
         let width = width.unwrap_or(1 << (TREE_LEAVES - arrangement.k));
         let columns = leaf_columns(arrangement);
-        let tables = arrangement.tables();
-        let entries =
-            tables.iter().flat_map(|table| table.entries().into_iter().map(|entry| (*table, entry))).collect();
+        let mut entries = 0;
+        let tables = arrangement.tables().into_iter().map(|table| {
+            let first = entries;
+            entries += table.entries().len();
+            (table, first)
+        });
+        let tables = tables.collect();
         let mut lookups = Self { k: arrangement.k, columns, tables, entries, width, trees: Vec::new() };
         lookups.trees = FractionTree::all(arrangement.k, lookups.columns.len() + lookups.counts(), width);
         lookups
@@ -64,7 +87,7 @@ impl Lookups {
 
     /// Columns that count how often entries of tables occur.
     pub(crate) fn counts(&self) -> usize {
-        self.entries.len().div_ceil(useful_rows(self.k))
+        self.entries.div_ceil(useful_rows(self.k))
     }
 
     /// Bytes that a prover takes for the largest tree.
@@ -90,28 +113,31 @@ impl Lookups {
     pub(crate) fn count(&self, cells: &Cells<'_>) -> Vec<Vec<Fp>> {
         let rows = useful_rows(self.k);
         let mut counts = vec![0u64; self.counts() * rows];
-        let mut starts = Vec::new();
-        let mut next = 0;
-        for table in &self.tables {
-            starts.push(next);
-            next += table.entries().len();
-        }
-        let lengths: Vec<usize> = self.tables.iter().map(|table| table.entries().len()).collect();
         for (table, planes) in &self.columns {
-            let number = self.tables.iter().position(|other| other == table).expect("tables are those of columns");
+            let first = self.first(*table);
             for row in 0..rows {
-                let [key, ..] = cells.entry(planes, row);
-                let at = usize::try_from(key - table.least()).ok().filter(|at| *at < lengths[number]);
-                if let Some(at) = at {
-                    counts[starts[number] + at] += 1;
+                if let Some(at) = table.place(cells.entry(planes, row)[0]) {
+                    counts[first + at] += 1;
                 }
             }
         }
         counts.chunks(rows).map(|counts| counts.iter().map(|count| Fp::from(*count)).collect()).collect()
     }
 
-    fn table_entry(&self, cell: usize) -> &(LookupTable, TableEntry) {
-        &self.entries[cell.min(self.entries.len() - 1)]
+    /// The number of a table's first entry among those of all tables.
+    fn first(&self, table: LookupTable) -> usize {
+        let own = self.tables.iter().find(|(other, _)| *other == table);
+        own.expect("tables are those of columns").1
+    }
+
+    /// Denominators of all tables' cells, the last entry's to the end of its column.
+    pub(crate) fn denominators(&self, fingerprint: Fingerprint) -> Vec<Fp> {
+        let cells = self.counts() * useful_rows(self.k);
+        let mut all = Vec::with_capacity(cells);
+        all.extend(self.tables.iter().flat_map(|(table, _)| fingerprint.denominators(*table)));
+        let last = all.last().copied().unwrap_or(Fp::ONE);
+        all.resize(cells, last);
+        all
     }
 
     /// The transcript of a tree begins here.
@@ -120,39 +146,31 @@ impl Lookups {
         FiatShamir { digest, early }
     }
 
-    /// Leaves of a tree, as functions of their numbers.
+    /// Leaves of a tree, as functions of their numbers, with the denominators of all tables' cells.
     pub(crate) fn leaf<'a>(
         &'a self,
         tree: &'a FractionTree,
         cells: &'a Cells<'_>,
         counts: &'a [Vec<Fp>],
-        fingerprint: Fingerprint,
+        (fingerprint, denominators): (Fingerprint, &'a [Fp]),
     ) -> impl Fn(usize) -> Fraction + Sync + 'a {
         let rows = useful_rows(self.k);
-        let denominators: Vec<Vec<(TableEntry, Fp)>> = self
-            .tables
-            .iter()
-            .map(|table| {
-                table.entries().into_iter().map(|entry| (entry, fingerprint.denominator(*table, entry))).collect()
-            })
-            .collect();
-        let number_of = |table: &LookupTable| self.tables.iter().position(|other| other == table).unwrap_or_default();
-        let numbers: Vec<usize> = self.columns.iter().map(|(table, _)| number_of(table)).collect();
+        let firsts: Vec<usize> = self.columns.iter().map(|(table, _)| self.first(*table)).collect();
         move |leaf: usize| {
             let (column, row) = (tree.number * self.width + (leaf >> self.k), leaf & ((1 << self.k) - 1));
             if row >= rows {
                 return [Fp::ZERO, Fp::ONE];
             }
             if let Some(count) = column.checked_sub(self.columns.len()) {
-                let (table, entry) = self.table_entry(count * rows + row);
                 let own = counts[count].get(row).copied().unwrap_or_default();
-                return [-own, fingerprint.denominator(*table, *entry)];
+                return [-own, denominators[count * rows + row]];
             }
             let (table, planes) = &self.columns[column];
             let entry = cells.entry(planes, row);
-            let known = usize::try_from(entry[0] - table.least()).ok();
-            let known = known.and_then(|at| denominators[numbers[column]].get(at)).filter(|known| known.0 == entry);
-            [Fp::ONE, known.map_or_else(|| fingerprint.denominator(*table, entry), |known| known.1)]
+            // Forgers in tests have entries that are in no table.
+            let known = table.place(entry[0]).filter(|at| table.entries()[*at] == entry);
+            let known = known.map(|at| denominators[firsts[column] + at]);
+            [Fp::ONE, known.unwrap_or_else(|| fingerprint.denominator(*table, entry))]
         }
     }
 
@@ -179,6 +197,7 @@ impl Lookups {
         claim: &mut dyn FnMut(&Form) -> Fp,
     ) -> (Vec<Strip>, Fp) {
         let rows = useful_rows(self.k);
+        let denominators = self.denominators(fingerprint);
         let mut strips = Vec::new();
         let mut constant = Fp::ZERO;
         for (tree, draws) in self.trees.iter().zip(draws) {
@@ -196,14 +215,8 @@ impl Lookups {
             let mut others = Fp::ONE;
             for (column, of_column) in (begin..begin + (tree.active >> self.k)).zip(of_column) {
                 if let Some(count) = column.checked_sub(self.columns.len()) {
-                    let cells = (count * rows..).zip(&of_row);
-                    let sum: Fp = cells
-                        .map(|(cell, row)| {
-                            let (table, entry) = self.table_entry(cell);
-                            (fingerprint.denominator(*table, *entry) - Fp::ONE) * row
-                        })
-                        .sum();
-                    others += of_column * sum;
+                    let sum: Fp = denominators[count * rows..].iter().zip(&of_row).map(|(own, row)| *own * row).sum();
+                    others += of_column * (sum - inside);
                     weights[of_counts + count] += by_numerator * of_column;
                     continue;
                 }

@@ -106,10 +106,12 @@ pub(crate) fn seal_cells(
     let (mut scalars, mut messages) = (Vec::new(), Vec::new());
     let mut digests = Vec::new();
     let mut trees = Vec::new();
+    let denominators = lookups.denominators(opened.fingerprint);
     for tree in &lookups.trees {
         let transcript = lookups.transcript(&opened.bound, tree, conduct.early);
         let mut sender = Sender::new(key, transcript, fork(&mut random), conduct);
-        fractions::prove(tree, &lookups.leaf(tree, cells, &counts, opened.fingerprint), &mut sender);
+        let leaf = lookups.leaf(tree, cells, &counts, (opened.fingerprint, &denominators));
+        fractions::prove(tree, &leaf, &mut sender);
         let mut again = lookups.transcript(&opened.bound, tree, conduct.early);
         trees.push(Draws::follow(tree, &mut again, &points(&sender.committed)));
         digests.push(sender.transcript.digest);
@@ -117,6 +119,7 @@ pub(crate) fn seal_cells(
         messages.extend(sender.committed);
         told.tree(tree.active);
     }
+    drop(denominators);
     let tree_scalars = scalars.clone();
     lookups.add_sums(&mut scalars);
 

@@ -1,5 +1,7 @@
 //! Tables that cells are looked up in.
 
+use std::sync::OnceLock;
+
 use crate::fixed::{attention, gate, log_prob};
 
 /// A table; its number is its tag, which no entry of another table shares.
@@ -35,13 +37,34 @@ pub(crate) enum LookupTable {
 pub(crate) type TableEntry = [i64; 3];
 
 impl LookupTable {
+    const ALL: [Self; 12] = [
+        Self::Signed,
+        Self::Unsigned,
+        Self::Bits7,
+        Self::Bits8,
+        Self::Bits9,
+        Self::SiluReach,
+        Self::GeluReach,
+        Self::Silu,
+        Self::Gelu,
+        Self::Exp,
+        Self::Coarse,
+        Self::Fine,
+    ];
+
     pub(crate) fn tag(self) -> u64 {
         self as u64
     }
 
     /// All entries, by rising keys without a gap. The entry of key zero is zero in all tables, so that a column that is
     /// not used, or not to its end, need not hold anything.
-    pub(crate) fn entries(self) -> Vec<TableEntry> {
+    pub(crate) fn entries(self) -> &'static [TableEntry] {
+        static ENTRIES: [OnceLock<Vec<TableEntry>>; LookupTable::ALL.len()] =
+            [const { OnceLock::new() }; LookupTable::ALL.len()];
+        ENTRIES[self as usize].get_or_init(|| self.list())
+    }
+
+    fn list(self) -> Vec<TableEntry> {
         let range = |least: i64, end: i64| (least..end).map(|key| [key, 0, 0]).collect();
         match self {
             LookupTable::Signed => range(-(1 << 15), 1 << 15),
@@ -73,6 +96,11 @@ impl LookupTable {
                 (0..1 << log_prob::FINE_BITS).map(entry).collect()
             }
         }
+    }
+
+    /// The place of the entry of a key.
+    pub(crate) fn place(self, key: i64) -> Option<usize> {
+        usize::try_from(key - self.least()).ok().filter(|at| *at < self.entries().len())
     }
 
     /// The key of the first entry.
@@ -135,16 +163,28 @@ fn curve(curve: gate::GateFunction) -> Vec<TableEntry> {
 
 #[cfg(test)]
 mod tests {
+    use ff::Field;
+    use pasta_curves::Fp;
+
     use super::*;
+    use crate::sealed::lookups::Fingerprint;
 
     #[test]
     fn keys_rise_without_a_gap_and_zero_is_nothing() {
-        use LookupTable::{Bits7, Bits8, Bits9, Coarse, Exp, Fine, Gelu, GeluReach, Signed, Silu, SiluReach, Unsigned};
-        let all = [Signed, Unsigned, Bits7, Bits8, Bits9, SiluReach, GeluReach, Silu, Gelu, Exp, Coarse, Fine];
-        for table in all {
+        for table in LookupTable::ALL {
             let entries = table.entries();
             assert!(entries.iter().zip(table.least()..).all(|(entry, key)| entry[0] == key), "{table:?}");
             assert_eq!(entries[-table.least() as usize], [0, 0, 0], "{table:?}");
+        }
+    }
+
+    /// Each by itself and one from another.
+    #[test]
+    fn denominators_are_those_of_entries() {
+        let fingerprint = Fingerprint { point: Fp::from(77).invert().unwrap(), base: Fp::from(78).invert().unwrap() };
+        for table in LookupTable::ALL {
+            let of_entries = table.entries().iter().map(|entry| fingerprint.denominator(table, *entry));
+            assert!(of_entries.eq(fingerprint.denominators(table)), "{table:?}");
         }
     }
 

@@ -14,7 +14,7 @@ use crate::bytes::Reader;
 use crate::columns::read_points;
 use crate::conduct::{Conduct, Draw, HONEST, Label, Sent};
 use crate::layout::useful_rows;
-use crate::registration::{Drawn, Shape, table_entry, verify_as};
+use crate::registration::{Drawn, Shape, table_denominators, table_entry, verify_as};
 use crate::*;
 
 const FORGER: Conduct<'static> = Conduct { check: false, ..HONEST };
@@ -42,6 +42,15 @@ fn judge(case: &Case, conduct: Conduct<'_>, bytes: &[u8]) -> Result<(), CheckFai
 
 fn registered(case: &Case, columns: &[Vec<Fp>], conduct: Conduct<'_>) -> Result<(), CheckFailed> {
     judge(case, conduct, &case.register_with(columns, conduct, random()))
+}
+
+/// Each by itself and one from another.
+#[test]
+fn denominators_are_those_of_the_tables_cells() {
+    let point = Fp::from(77).invert().unwrap();
+    let cells = (1 << 16) + 300;
+    let all: Vec<Fp> = (0..cells).map(|cell| point - table_entry(cell)).collect();
+    assert!(table_denominators(point, cells) == all);
 }
 
 #[test]

@@ -24,14 +24,11 @@ use crate::sealed::plan::SealedPlan;
 
 /// Whether every leaf is an entry of its table.
 pub(super) fn in_tables(cells: &Cells<'_>) -> bool {
-    let mut known = std::collections::BTreeMap::new();
     leaf_columns(cells.arrangement).iter().all(|(table, planes)| {
-        let entries = known.entry(*table).or_insert_with(|| table.entries());
         let rows = planes.iter().flatten().map(|(column, _)| cells.columns[*column].len()).max().unwrap_or_default();
         (0..rows).all(|row| {
             let entry = cells.entry(planes, row);
-            let at = usize::try_from(entry[0] - table.least()).ok();
-            at.and_then(|at| entries.get(at)) == Some(&entry)
+            table.place(entry[0]).is_some_and(|at| table.entries()[at] == entry)
         })
     })
 }
