@@ -76,7 +76,7 @@ fn cancelling(a: Fp, b: Fp) -> Option<[u128; 2]> {
 fn gamma_known_early_hides_two_equations() {
     let draw = Some(Draw::Equations);
     let gamma = |forger: &Forger| OpeningChallenges::draw(&forger.anchor(), &[], draw).first.gamma;
-    let mut forgers = (0..).map(|seed| Forger::of(Network::new(seed)));
+    let mut forgers = (0..).map(|seed| Forger::of(Network::without_curves(seed)));
     let (forger, [below, above]) =
         forgers.find_map(|forger| cancelling(Fp::ONE, gamma(&forger)).map(|by| (forger, by))).unwrap();
     let mut cells = forger.cells();

@@ -28,7 +28,7 @@ pub(super) struct Forger {
 
 impl Forger {
     pub(super) fn new() -> Self {
-        Self::of(Network::new(4))
+        Self::of(Network::without_curves(4))
     }
 
     /// States what is so of a network.
@@ -39,7 +39,7 @@ impl Forger {
 
     /// States things of every kind, with an adapter of the head that occurs in each.
     pub(super) fn of_several() -> Self {
-        Self::of_several_in(Network::new(4))
+        Self::of_several_in(Network::without_curves(4))
     }
 
     /// The same of another network.

@@ -18,7 +18,7 @@ use crate::sealed::plan::SealedPlan;
 /// Seals the lie with the cells of what is so, as they are and as a forger goes on to change them, each of which breaks
 /// this relation alone; and what is so, which passes.
 fn refused(of: &dyn Fn(&Pass<'_>) -> [Head; 2], relation: &str, goes_on: &dyn Fn(&Forger, &mut Cells<'_>)) {
-    refused_in(Network::new(4), of, relation, goes_on);
+    refused_in(Network::without_curves(4), of, relation, goes_on);
 }
 
 /// The same in this network.

@@ -16,9 +16,9 @@ const BASE: Digest = Digest([7; 32]);
 
 /// What a forger proves of a changed network, at the adapter's k and at the next.
 fn verdicts(change: impl Fn(&mut Network)) -> Vec<Result<(), CheckFailed>> {
-    let own = Network::new(SEED).commitment.k();
+    let own = Network::without_curves(SEED).commitment.k();
     let verdict = |k: u32| {
-        let mut network = Network::new(SEED);
+        let mut network = Network::without_curves(SEED);
         change(&mut network);
         let forger = Forger::of(network).at(k);
         forger.verdict(&forger.seal(&forger.cells(), HONEST), None)
@@ -28,7 +28,7 @@ fn verdicts(change: impl Fn(&mut Network)) -> Vec<Result<(), CheckFailed>> {
 
 #[test]
 fn an_adapter_of_fewer_rows_than_the_proof_is_sealed() {
-    let own = Network::new(SEED).commitment.k();
+    let own = Network::without_curves(SEED).commitment.k();
     for k in [own, own + 1, own + 3] {
         let forger = Forger::new().at(k);
         assert_eq!(forger.verdict(&forger.honest().unwrap(), None), Ok(()), "{k}");
@@ -41,8 +41,12 @@ fn a_proof_about_other_factors_is_refused_by_the_link() {
     let refused = vec![Err(CheckFailed::SealedLink); 2];
     assert_eq!(verdicts(|network| network.factors[0].a[3] ^= 1), refused, "an entry of A");
     assert_eq!(verdicts(|network| network.factors[3].b[20] ^= 1), refused, "an entry of B");
-    assert_eq!(verdicts(|network| network.factors = Network::new(SEED + 1).factors), refused, "another adapter");
-    let mut network = Network::new(SEED);
+    assert_eq!(
+        verdicts(|network| network.factors = Network::without_curves(SEED + 1).factors),
+        refused,
+        "another adapter"
+    );
+    let mut network = Network::without_curves(SEED);
     network.factors[0].a[3] ^= 1;
     assert!(matches!(Forger::of(network).honest(), Err(SealError::Prove(ProveError::Opening))));
 }
@@ -50,7 +54,7 @@ fn a_proof_about_other_factors_is_refused_by_the_link() {
 #[test]
 fn a_changed_commitment_or_opening_is_refused_by_the_link() {
     let refused = vec![Err(CheckFailed::SealedLink); 2];
-    for column in 0..Network::new(SEED).commitment.points.len() {
+    for column in 0..Network::without_curves(SEED).commitment.points.len() {
         let moved = |network: &mut Network| {
             let point = &mut network.commitment.points[column];
             *point = (*point + EqAffine::generator()).into();
@@ -66,7 +70,7 @@ fn a_changed_commitment_or_opening_is_refused_by_the_link() {
 /// What no site uses of a lane, past its rank, is no part of its product, and must be nothing.
 #[test]
 fn a_lane_past_the_rank_of_a_site_is_zero() {
-    let mut network = Network::new(SEED);
+    let mut network = Network::without_curves(SEED);
     let layout = network.commitment.layout.clone();
     let head = network.factors.iter().position(|site| site.shape.name == "head").unwrap();
     let honest = arrange(&layout, &network.factors);

@@ -35,6 +35,8 @@ pub(super) struct Network {
     matrices: Vec<(&'static str, Arc<Matrix>)>,
     norms: Vec<(&'static str, Arc<Norm>)>,
     rotations: Arc<Rotations>,
+    /// Whether it has silu and gelu, whose tables are most of what a proof of so small a network takes.
+    curves: bool,
     pub(super) vocabulary: usize,
     pub(super) seed: u64,
 }
@@ -62,6 +64,11 @@ pub(super) trait Walk {
 impl Network {
     pub(super) fn new(seed: u64) -> Self {
         Self::of(seed, 23, VOCABULARY)
+    }
+
+    /// The same without silu and gelu: for what is about proofs, and not about operations.
+    pub(super) fn without_curves(seed: u64) -> Self {
+        Self { curves: false, ..Self::new(seed) }
     }
 
     /// The same with weights of norms at so many fractional bits, and so many logits.
@@ -125,7 +132,7 @@ impl Network {
         let rope = FixedRope { dim: HEADS.dim, theta: Dyadic { mantissa: 10_000, exponent: 0 }, scaling: None };
         let rotations = Arc::new(Rotations::new("rope", &rope, ROWS).unwrap());
         let norms = norms.to_vec();
-        Self { factors, commitment, opening, embedded, matrices, norms, rotations, vocabulary, seed }
+        Self { factors, commitment, opening, embedded, matrices, norms, rotations, curves: true, vocabulary, seed }
     }
 
     /// The same with weights of the head at so many fractional bits: the fewer, the further apart its outputs are.
@@ -169,7 +176,7 @@ impl Network {
         &self.norms.iter().find(|(own, _)| *own == name).unwrap().1
     }
 
-    /// Every operation once.
+    /// Every operation once, but curves where there are none.
     pub(super) fn walk<W: Walk>(&self, walk: &mut W) {
         let x = walk.start(&self.embedded);
         let normal = walk.norm(self.norm("first"), &x);
@@ -184,9 +191,14 @@ impl Network {
         let normal = walk.layer(self.norm("layer"), &x);
         let gate = walk.project("gate", self.matrix("gate"), &normal, false);
         let up = walk.project("up", self.matrix("up"), &normal, false);
-        let gated = walk.gate(&gate, &up);
-        let smooth = walk.gelu(&gated);
-        let down = walk.project("down", self.matrix("down"), &smooth, false);
+        let inner = match self.curves {
+            true => {
+                let gated = walk.gate(&gate, &up);
+                walk.gelu(&gated)
+            }
+            false => up,
+        };
+        let down = walk.project("down", self.matrix("down"), &inner, false);
         let x = walk.add(&x, &down);
         let first = walk.part(&x, 0..HIDDEN / 2);
         let second = walk.part(&x, HIDDEN / 2..HIDDEN);

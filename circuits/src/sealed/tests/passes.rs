@@ -266,10 +266,10 @@ fn lookups_in_several_trees_are_accepted_and_belong_to_their_number() {
 /// Each point and each scalar of a proof that is none, and a proof that ends before it.
 #[test]
 fn every_word_of_a_proof_is_read() {
-    let network = Network::new(4);
+    let forger = Forger::new();
     // Tables fill fewer columns there.
-    let k = network.commitment.k() + 2;
-    let forger = Forger::of(network).at(k);
+    let k = forger.network.commitment.k() + 2;
+    let forger = forger.at(k);
     let proof = forger.honest().unwrap();
     assert_eq!(proof.len() % 32, 0);
     (0..proof.len() / 32).into_par_iter().for_each(|word| {
@@ -290,9 +290,9 @@ fn every_word_of_a_proof_is_read() {
 /// Points of a proof that are exchanged, with neighbours and with those of other messages.
 #[test]
 fn points_belong_where_they_are() {
-    let network = Network::new(4);
-    let k = network.commitment.k() + 2;
-    let forger = Forger::of(network).at(k);
+    let forger = Forger::new();
+    let k = forger.network.commitment.k() + 2;
+    let forger = forger.at(k);
     let proof = forger.honest().unwrap();
     let (first, words) = (LINK_BYTES / 32, proof.len() / 32);
     let pairs: Vec<(usize, usize)> = (first..words).step_by(7).zip([1, 2, 5, 23].into_iter().cycle()).collect();
