@@ -24,6 +24,11 @@ pub fn models() -> Vec<String> {
 /// The command, with arguments.
 pub fn ftk(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ftk"));
+    // As many tests run at a time as there are cores, and threads that outnumber these wait for each other. A batch
+    // divides cores itself; documents, and what is about threads, have as many as they ask for.
+    if !arguments.contains(&"batch") && std::env::var_os("RAYON_NUM_THREADS").is_none() {
+        command.env("RAYON_NUM_THREADS", "1");
+    }
     let device = std::env::var("FTK_TEST_DEVICE").ok().filter(|_| !arguments.contains(&"--device"));
     let verb = arguments.iter().position(|argument| WITH_DEVICE.contains(argument));
     match (device, verb) {
