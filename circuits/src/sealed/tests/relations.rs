@@ -74,6 +74,27 @@ fn an_entry_of_another_table_is_none() {
     assert_eq!(forger.verdict(&forger.seal(&cells, HONEST), None), Err(CheckFailed::SealedProof));
 }
 
+/// What belongs to a key is looked up with it: another value, or another fall, of the same interval is no entry.
+#[test]
+fn an_entry_with_something_else_beside_its_key_is_none() {
+    let forger = Forger::new();
+    let Forger { network, plan } = &forger;
+    let Attend { pairs, .. } = operation(plan);
+    // Of a pair that is not seen, at the left end of an interval, where the fall does not count.
+    let more = |cells: &mut Cells<'_>, plane: usize| {
+        let before = cells.integer(&pairs.plane(plane), 0, 1);
+        cells.set(pairs, plane, 0, 1, before + 1);
+    };
+    for planes in [&[13, 15][..], &[14]] {
+        let mut cells = forger.cells();
+        assert_eq!(cells.integer(&pairs.plane(5), 0, 1), 0);
+        planes.iter().for_each(|plane| more(&mut cells, *plane));
+        assert!(holds_at(plan, &cells, &network.factors, &first_of(8)) && !in_tables(&cells), "{planes:?}");
+        assert_eq!(failures(plan, &cells, &network.factors), [], "{planes:?}");
+        assert_eq!(forger.verdict(&forger.seal(&cells, HONEST), None), Err(CheckFailed::SealedProof), "{planes:?}");
+    }
+}
+
 #[test]
 fn a_mark_stands_where_there_is_no_distance() {
     let network = Network::new(3);
