@@ -81,7 +81,7 @@ pub(crate) fn table_entry(cell: usize) -> Fp {
     Fp::from(cell.min(TABLE - 1) as u64) - Fp::from(OFFSET)
 }
 
-/// X less the entry of each of the table's cells, which are one more each.
+/// X less the entry of each of the table's cells: one less than the one before, until there are no more integers.
 pub(crate) fn table_denominators(point: Fp, cells: usize) -> Vec<Fp> {
     let entries = std::iter::successors(Some(point - table_entry(0)), |last| Some(*last - Fp::ONE));
     let mut all: Vec<Fp> = entries.take(TABLE).collect();

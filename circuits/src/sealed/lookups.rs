@@ -26,7 +26,7 @@ pub(crate) struct Lookups {
     columns: Vec<(LookupTable, PlaneSums)>,
     /// With the number of its first entry among those of all tables.
     tables: Vec<(LookupTable, usize)>,
-    /// Of all tables, one after another, the last repeated to the end of its column.
+    /// How many entries all tables have.
     entries: usize,
     /// Columns of a tree, of which the last may have fewer.
     width: usize,

@@ -119,7 +119,6 @@ pub(crate) fn seal_cells(
         messages.extend(sender.committed);
         told.tree(tree.active);
     }
-    drop(denominators);
     let tree_scalars = scalars.clone();
     lookups.add_sums(&mut scalars);
 

@@ -37,6 +37,7 @@ pub(crate) enum LookupTable {
 pub(crate) type TableEntry = [i64; 3];
 
 impl LookupTable {
+    /// Each has its place for its entries.
     const ALL: [Self; 12] = [
         Self::Signed,
         Self::Unsigned,
