@@ -1,6 +1,6 @@
 //! The name of the numbers that a run computes in. Two runs of one recipe on the same rows and base are the same bytes
 //! where they compute in the same arithmetic and its name begins with `ftk-`; of the others it says where to look for
-//! the difference. What the numbers of `ftk-f32-1` and `ftk-bf16-1` are is written down in `adapters/kernels/ARITHMETIC.md`.
+//! the difference. What the numbers of `ftk-f32-1` and `ftk-bf16-2` are is written down in `adapters/kernels/ARITHMETIC.md`.
 
 use candle_core::{DType, Device};
 use ftk_kernels::float::{ARITHMETIC, bf16};
@@ -28,7 +28,7 @@ mod tests {
         let ours = if cfg!(feature = "accelerate") {
             ["accelerate-f32", "accelerate-bf16"]
         } else {
-            ["ftk-f32-1", "ftk-bf16-1"]
+            ["ftk-f32-1", "ftk-bf16-2"]
         };
         assert_eq!([DType::F32, DType::BF16].map(|format| name(&Device::Cpu, format, false)), ours);
     }

@@ -123,8 +123,8 @@ fn flop(seen: &TracedOperation) -> f64 {
         (Operation::LinearBack {}, [weight, g]) => 2.0 * rows(g) * size(weight),
         (Operation::LoraLinear { .. }, [x, _, weight, a, b]) => 2.0 * rows(x) * (size(weight) + size(a) + size(b)),
         (Operation::LoraBack { .. }, [x, _, a, b, _]) => 4.0 * rows(x) * (size(a) + size(b)),
-        (Operation::Attention { heads, spans }, _) => 4.0 * scores(spans) * (heads[0] * heads[2]) as f64,
-        (Operation::AttentionBack { heads, spans }, _) => 10.0 * scores(spans) * (heads[0] * heads[2]) as f64,
+        (Operation::Attention { heads, spans, .. }, _) => 4.0 * scores(spans) * (heads[0] * heads[2]) as f64,
+        (Operation::AttentionBack { heads, spans, .. }, _) => 10.0 * scores(spans) * (heads[0] * heads[2]) as f64,
         _ => seen.outputs.iter().map(size).sum(),
     }
 }

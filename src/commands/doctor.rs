@@ -115,6 +115,7 @@ fn processor() -> Symptom {
             ("AVX-512", is_x86_feature_detected!("avx512f")),
             ("AVX512-VNNI", is_x86_feature_detected!("avx512vnni")),
             ("AVX512-BF16", is_x86_feature_detected!("avx512bf16")),
+            ("AMX-BF16", ftk_kernels::float::bf16::has_tiles()),
         ];
         (!fused, of(&sets))
     };

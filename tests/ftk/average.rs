@@ -85,13 +85,13 @@ fn stacks_are_exact_and_averages_of_factors_are_not() {
     peft::save(&folder.join("two"), &other, "village", &[], false).unwrap();
     let site = "error: adapter 2 differs from the first in whether it has site: ";
     assert!(refused(folder, &["one", "two", "--out", "x"]).starts_with(site));
-    for (name, arithmetic) in [("one", "ftk-f32-1"), ("low", "ftk-bf16-1")] {
+    for (name, arithmetic) in [("one", "ftk-f32-1"), ("low", "ftk-bf16-2")] {
         std::fs::write(folder.join(name).join("manifest.json"), json!({ "arithmetic": arithmetic }).to_string())
             .unwrap();
     }
     let arithmetic = refused(folder, &["one", "low", "--out", "x"]);
     assert!(
-        arithmetic.starts_with("error: low: its arithmetic is ftk-bf16-1, and of one: ftk-f32-1\n"),
+        arithmetic.starts_with("error: low: its arithmetic is ftk-bf16-2, and of one: ftk-f32-1\n"),
         "{arithmetic}"
     );
     assert!(!folder.join("x").exists());

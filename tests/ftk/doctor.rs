@@ -31,7 +31,7 @@ fn nothing_is_wrong_with_a_machine_that_runs_tests_and_nothing_is_made() {
     for what in ["ftk", "processor", "memory", "devices", "temporary", "own cache"] {
         finding(&all, what);
     }
-    assert!(finding(&all, "ftk")["says"].as_str().unwrap().contains("ftk-f32-1 and ftk-bf16-1"), "{all}");
+    assert!(finding(&all, "ftk")["says"].as_str().unwrap().contains("ftk-f32-1 and ftk-bf16-2"), "{all}");
     let says = finding(&all, "own cache")["says"].as_str().unwrap();
     assert!(says.starts_with(&format!("{}, made when it is needed", cache.display())), "{says}");
     assert!(!folder.path().join("deep").exists(), "it only looks");

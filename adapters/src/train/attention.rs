@@ -3,15 +3,21 @@
 use std::ops::Range;
 
 use candle_core::{D, Device, Result, Tensor};
-use ftk_kernels::float::attention::{self as kernel, AttentionShape, AttentionSpan, Operands};
+use ftk_kernels::float::attention::{self as kernel, AttentionShape, AttentionSpan, FactorFormat, Operands};
 use ftk_networks::ops::Heads;
 
 use super::host;
 
 /// Attention of `q` `(rows, query * dim)` over `k` and `v` `(positions, key_value * dim)` within each
-/// span. The result has the shape of `q`.
-pub(super) fn attention([q, k, v]: [&Tensor; 3], heads: Heads, spans: &[AttentionSpan]) -> Result<Tensor> {
-    match host::read([q, k, v], |[q, k, v]| Ok(kernel::attention(Operands { q, k, v }, shape(heads), spans)))? {
+/// span. The result has the shape of `q`. On a device products are in f32 whatever the format.
+pub(super) fn attention(
+    [q, k, v]: [&Tensor; 3],
+    heads: Heads,
+    format: FactorFormat,
+    spans: &[AttentionSpan],
+) -> Result<Tensor> {
+    let on_host = |[q, k, v]: [&[f32]; 3]| Ok(kernel::attention(Operands { q, k, v }, shape(heads), format, spans));
+    match host::read([q, k, v], on_host)? {
         Some(values) => Tensor::from_vec(values, q.shape(), q.device()),
         None => on_device([q, k, v], heads, spans),
     }
@@ -22,11 +28,13 @@ pub(super) fn attention([q, k, v]: [&Tensor; 3], heads: Heads, spans: &[Attentio
 pub(super) fn backward(
     [q, k, v]: [&Tensor; 3],
     heads: Heads,
+    format: FactorFormat,
     spans: &[AttentionSpan],
     g: &Tensor,
 ) -> Result<[Tensor; 3]> {
-    let on_host =
-        |[q, k, v, g]: [&[f32]; 4]| Ok(kernel::attention_backward(Operands { q, k, v }, shape(heads), spans, g));
+    let on_host = |[q, k, v, g]: [&[f32]; 4]| {
+        Ok(kernel::attention_backward(Operands { q, k, v }, shape(heads), format, spans, g))
+    };
     match host::read([q, k, v, g], on_host)? {
         Some([dq, dk, dv]) => {
             let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device());
@@ -155,8 +163,11 @@ mod tests {
         let [q, k, v, g] = [(1, 79, 30), (2, 85, 10), (3, 85, 10), (4, 79, 30)]
             .map(|(seed, rows, width)| random(seed, &[rows, width]));
         let operands = [&q, &k, &v];
-        close(&attention(operands, heads, &spans).unwrap(), &on_device(operands, heads, &spans).unwrap());
-        let ours = backward(operands, heads, &spans, &g).unwrap();
+        close(
+            &attention(operands, heads, FactorFormat::F32, &spans).unwrap(),
+            &on_device(operands, heads, &spans).unwrap(),
+        );
+        let ours = backward(operands, heads, FactorFormat::F32, &spans, &g).unwrap();
         let theirs = backward_on_device(operands, heads, &spans, &g).unwrap();
         ours.iter().zip(&theirs).for_each(|(ours, theirs)| close(ours, theirs));
     }

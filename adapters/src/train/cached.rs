@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Result, Tensor};
-use ftk_kernels::float::attention::{AttentionSpan, CachedSpan, attention_cached};
+use ftk_kernels::float::attention::{AttentionSpan, CachedSpan, FactorFormat, attention_cached};
 use ftk_networks::ops::Heads;
 
 use super::{attention as uncached, host};
@@ -72,6 +72,7 @@ pub(super) fn attention(
     site: &str,
     [q, k, v]: [&Tensor; 3],
     heads: Heads,
+    format: FactorFormat,
     spans: &[AttentionSpan],
 ) -> Result<Tensor> {
     let on_host = host::read([q, k, v], |[q, k, v]| {
@@ -88,7 +89,7 @@ pub(super) fn attention(
             Some(KeptLayer::Host([k, v])) => Some(CachedSpan { rows: span.rows.clone(), k, v }),
             _ => None,
         });
-        Ok(attention_cached(q, uncached::shape(heads), &kept.collect::<Vec<_>>()))
+        Ok(attention_cached(q, uncached::shape(heads), format, &kept.collect::<Vec<_>>()))
     })?;
     match on_host {
         Some(values) => Tensor::from_vec(values, q.shape(), q.device()),
@@ -146,14 +147,17 @@ mod tests {
                 }
                 how(&mut caches, "layer", [&q, &k, &v], heads, spans).unwrap()
             };
-            let together = run(&mut ours, attention);
+            let together = run(&mut ours, |caches, site, x, heads, spans| {
+                attention(caches, site, x, heads, FactorFormat::F32, spans)
+            });
             close(&together, &run(&mut theirs, on_device));
             // Bit for bit what each gives by itself.
             for (cache, span) in alone.iter_mut().zip(spans) {
                 let part = |x: &Tensor| x.narrow(0, span.rows.start, span.rows.len()).unwrap();
                 cache.extend(span.rows.len());
                 let own = AttentionSpan { rows: 0..span.rows.len(), ..span.clone() };
-                let own = attention(&mut [cache], "layer", [&part(&q), &part(&k), &part(&v)], heads, &[own]).unwrap();
+                let operands = [&part(&q), &part(&k), &part(&v)];
+                let own = attention(&mut [cache], "layer", operands, heads, FactorFormat::F32, &[own]).unwrap();
                 let values = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 assert_eq!(values(&own), values(&part(&together)));
             }

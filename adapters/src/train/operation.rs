@@ -3,7 +3,7 @@
 
 use candle_core::{CpuStorage, Result, Storage, Tensor};
 use ftk_kernels::float::adamw::Update;
-use ftk_kernels::float::attention::AttentionSpan;
+use ftk_kernels::float::attention::{AttentionSpan, FactorFormat};
 use ftk_kernels::float::rotary::Turn;
 use ftk_networks::ops::{Heads, Rope};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -142,6 +142,9 @@ pub enum Operation {
         heads: [usize; 3],
         /// Of each sequence: its rows among queries, its own among keys, those before it.
         spans: Vec<[[usize; 2]; 3]>,
+        /// Whether factors are multiplied in bf16.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        bf16: bool,
     },
     /// `dq`, `dk`, `dv`: `q`, `k`, `v`, `g`.
     AttentionBack {
@@ -149,6 +152,9 @@ pub enum Operation {
         heads: [usize; 3],
         /// As on the way there.
         spans: Vec<[[usize; 2]; 3]>,
+        /// As on the way there.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        bf16: bool,
     },
     /// What a table learns: `g`, `ids`; scaled.
     EmbedBack {
@@ -346,12 +352,12 @@ impl Operation {
     }
 
     /// Attention, or its way back.
-    pub(super) fn attention(heads: Heads, spans: &[AttentionSpan], back: bool) -> Self {
+    pub(super) fn attention(heads: Heads, format: FactorFormat, spans: &[AttentionSpan], back: bool) -> Self {
         let heads = [heads.query, heads.key_value, heads.dim];
         let spans =
             spans.iter().map(|AttentionSpan { rows, own, before }| [rows, own, before].map(|it| [it.start, it.end]));
-        let spans = spans.collect();
-        if back { Self::AttentionBack { heads, spans } } else { Self::Attention { heads, spans } }
+        let (spans, bf16) = (spans.collect(), format == FactorFormat::Bf16);
+        if back { Self::AttentionBack { heads, spans, bf16 } } else { Self::Attention { heads, spans, bf16 } }
     }
 
     /// An update.

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
+use ftk_kernels::float::attention::FactorFormat;
 use ftk_kernels::float::relu::Drop;
 use ftk_kernels::float::rotary::Turn;
 use ftk_networks::ops::graph::Propagation;
@@ -186,17 +187,18 @@ impl Ops for Train<'_> {
         if let Some(window) = window.filter(|&window| window < positions) {
             return Err(Error::Window { site: site.to_owned(), window, positions });
         }
+        let format = if self.format == DType::BF16 { FactorFormat::Bf16 } else { FactorFormat::F32 };
         if let Some(caches) = &mut self.caches {
-            return Ok(cached::attention(caches, site, [q, k, v], heads, &self.spans)?);
+            return Ok(cached::attention(caches, site, [q, k, v], heads, format, &self.spans)?);
         }
-        let [value] = trace::seen([attention::attention([q, k, v], heads, &self.spans)?], || {
-            Ok((Operation::attention(heads, &self.spans, false), vec![q.clone(), k.clone(), v.clone()]))
+        let [value] = trace::seen([attention::attention([q, k, v], heads, format, &self.spans)?], || {
+            Ok((Operation::attention(heads, format, &self.spans, false), vec![q.clone(), k.clone(), v.clone()]))
         })?;
         let needed = [q, k, v].into_iter().any(|x| self.tracks(x));
         let (q, k, v, spans) = (q.clone(), k.clone(), v.clone(), self.spans.clone());
         self.step(&value, needed, move |g, gradients| {
-            let [dq, dk, dv] = trace::seen(attention::backward([&q, &k, &v], heads, &spans, &g)?, || {
-                Ok((Operation::attention(heads, &spans, true), vec![q.clone(), k.clone(), v.clone(), g]))
+            let [dq, dk, dv] = trace::seen(attention::backward([&q, &k, &v], heads, format, &spans, &g)?, || {
+                Ok((Operation::attention(heads, format, &spans, true), vec![q.clone(), k.clone(), v.clone(), g]))
             })?;
             gradients.add(q.id(), dq)?;
             gradients.add(k.id(), dk)?;

@@ -1,6 +1,7 @@
 //! Causal grouped-query attention over sequences that lie one after another. Scores and
 //! probabilities exist for a block of rows at a time and are computed again for the gradient.
 
+mod factor;
 #[cfg(test)]
 mod tests;
 
@@ -9,14 +10,14 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+pub use self::factor::FactorFormat;
+use self::factor::{HeadFactor, HeadMatrix, HeldRows};
 use super::elementary::{exp, largest, reduce};
-use super::product::{LINE, MatrixView, Onto, Panels, Threads, panel_product, product};
+use super::product::{LINE, MatrixView, Onto};
 use crate::vectors::vectorised;
 
 /// Rows of queries treated at once.
 const BLOCK: usize = 64;
-/// Rows of queries from which on it is worth laying out what they are multiplied by.
-const WORTH_PANELS: usize = 16;
 
 /// Query and key heads, and the features of one; `query` is a multiple of `key_value`.
 #[derive(Clone, Copy, Debug)]
@@ -65,36 +66,13 @@ pub struct CachedSpan<'a> {
 /// One head of queries of one span.
 struct QueryHead<'a> {
     q: MatrixView<'a>,
-    k: MatrixView<'a>,
-    v: MatrixView<'a>,
+    k: HeadMatrix<'a>,
+    v: HeadMatrix<'a>,
     /// Keys, transposed.
     k_turned: HeadFactor<'a>,
     rows: usize,
     before: usize,
     scale: f32,
-}
-
-/// What rows of a head are multiplied by.
-enum HeadFactor<'a> {
-    Laid(Panels),
-    AsItLies(MatrixView<'a>),
-}
-
-impl<'a> HeadFactor<'a> {
-    fn new(matrix: MatrixView<'a>, rows: usize) -> Self {
-        if rows < WORTH_PANELS { Self::AsItLies(matrix) } else { Self::Laid(Panels::new(matrix)) }
-    }
-
-    /// The product of `a` with its first rows, as many as `a` has columns, and the first columns.
-    fn product(&self, result: (&mut [f32], usize), onto: Onto, scale: f32, a: MatrixView<'_>, columns: usize) {
-        match self {
-            Self::Laid(panels) => panel_product(result, onto, scale, a, (panels, columns)),
-            Self::AsItLies(matrix) => {
-                let b = matrix.rows(0, a.width()).columns(0, columns);
-                product(result, onto, scale, (a, b), Threads::One);
-            }
-        }
-    }
 }
 
 /// A block of rows: the first, how many, and how many positions the last of them sees.
@@ -109,7 +87,7 @@ impl<'a> QueryHead<'a> {
     fn new(q: &'a [f32], VisibleSpan { span, k, v }: &'a VisibleSpan<'_>, shape: AttentionShape, head: usize) -> Self {
         let AttentionShape { query, key_value, dim } = shape;
         let group = head / (query / key_value);
-        let [k, v] = [k, v].map(|x| MatrixView::new(x, key_value * dim).columns(group * dim, dim));
+        let [k, v] = [k, v].map(|x| x.head(key_value * dim, group * dim, dim));
         let q = MatrixView::new(q, query * dim).rows(span.rows.start, span.rows.len()).columns(head * dim, dim);
         let (rows, before) = (span.rows.len(), span.before.len());
         let k_turned = HeadFactor::new(k.t(), rows);
@@ -144,15 +122,17 @@ impl<'a> QueryHead<'a> {
     fn probabilities(&self, p: &mut [f32], block: Block) {
         let Block { first, count, seen } = block;
         let stride = self.stride();
-        self.k_turned.product((&mut *p, stride), Onto::Nothing, self.scale, self.q.rows(first, count), seen);
+        let scale = self.scale;
+        self.k_turned.product((&mut *p, stride), Onto::Nothing, 1.0, self.q.rows(first, count), seen);
         vectorised(
             #[inline(always)]
             || {
                 for (r, row) in p.chunks_exact_mut(stride).take(count).enumerate() {
                     // Row r of the block sees all but the positions of the rows after it.
                     let (row, hidden) = row[..seen].split_at_mut(seen - (count - 1 - r));
-                    let largest = largest(row);
-                    row.iter_mut().for_each(|x| *x = exp(*x - largest));
+                    // The largest score is that of the largest product.
+                    let largest = scale * largest(row);
+                    row.iter_mut().for_each(|x| *x = exp(scale * *x - largest));
                     let inverse = 1.0 / reduce([row], |[x]| x);
                     row.iter_mut().for_each(|x| *x *= inverse);
                     hidden.fill(0.0);
@@ -165,13 +145,14 @@ impl<'a> QueryHead<'a> {
 /// A span with the keys and the values that it sees.
 struct VisibleSpan<'a> {
     span: &'a AttentionSpan,
-    k: Cow<'a, [f32]>,
-    v: Cow<'a, [f32]>,
+    k: HeldRows<'a>,
+    v: HeldRows<'a>,
 }
 
 impl<'a> VisibleSpan<'a> {
-    fn new(operands: Operands<'a>, shape: AttentionShape, span: &'a AttentionSpan) -> Self {
-        let [k, v] = [operands.k, operands.v].map(|x| together(x, shape.key_value * shape.dim, span));
+    fn new(operands: Operands<'a>, shape: AttentionShape, format: FactorFormat, span: &'a AttentionSpan) -> Self {
+        let held = |x| HeldRows::new(format, together(x, shape.key_value * shape.dim, span));
+        let [k, v] = [operands.k, operands.v].map(held);
         Self { span, k, v }
     }
 }
@@ -198,8 +179,13 @@ fn together<'a>(x: &'a [f32], width: usize, AttentionSpan { own, before, .. }: &
 ///
 /// # Panics
 /// If the shapes do not agree.
-pub fn attention(operands: Operands<'_>, shape: AttentionShape, spans: &[AttentionSpan]) -> Vec<f32> {
-    let seen: Vec<VisibleSpan<'_>> = spans.iter().map(|span| VisibleSpan::new(operands, shape, span)).collect();
+pub fn attention(
+    operands: Operands<'_>,
+    shape: AttentionShape,
+    format: FactorFormat,
+    spans: &[AttentionSpan],
+) -> Vec<f32> {
+    let seen: Vec<VisibleSpan<'_>> = spans.iter().map(|span| VisibleSpan::new(operands, shape, format, span)).collect();
     over(operands.q, shape, &seen)
 }
 
@@ -208,14 +194,19 @@ pub fn attention(operands: Operands<'_>, shape: AttentionShape, spans: &[Attenti
 ///
 /// # Panics
 /// If the shapes do not agree.
-pub fn attention_cached(q: &[f32], shape: AttentionShape, sequences: &[CachedSpan<'_>]) -> Vec<f32> {
+pub fn attention_cached(
+    q: &[f32],
+    shape: AttentionShape,
+    format: FactorFormat,
+    sequences: &[CachedSpan<'_>],
+) -> Vec<f32> {
     let span = |CachedSpan { rows, k, .. }: &CachedSpan<'_>| {
         let positions = k.len() / (shape.key_value * shape.dim);
         let before = positions - rows.len();
         AttentionSpan { rows: rows.clone(), own: before..positions, before: 0..before }
     };
     let spans: Vec<AttentionSpan> = sequences.iter().map(span).collect();
-    let seen = |(span, &CachedSpan { k, v, .. })| VisibleSpan::new(Operands { q, k, v }, shape, span);
+    let seen = |(span, &CachedSpan { k, v, .. })| VisibleSpan::new(Operands { q, k, v }, shape, format, span);
     over(q, shape, &spans.iter().zip(sequences).map(seen).collect::<Vec<_>>())
 }
 
@@ -249,6 +240,7 @@ fn over(q: &[f32], shape: AttentionShape, seen: &[VisibleSpan<'_>]) -> Vec<f32> 
 pub fn attention_backward(
     operands: Operands<'_>,
     shape: AttentionShape,
+    format: FactorFormat,
     spans: &[AttentionSpan],
     gradient: &[f32],
 ) -> [Vec<f32>; 3] {
@@ -256,11 +248,14 @@ pub fn attention_backward(
     let group = query / key_value;
     let (mut dq, mut dk, mut dv) =
         (vec![0.0; operands.q.len()], vec![0.0; operands.k.len()], vec![0.0; operands.v.len()]);
-    let seen: Vec<VisibleSpan<'_>> = spans.iter().map(|span| VisibleSpan::new(operands, shape, span)).collect();
+    let seen: Vec<VisibleSpan<'_>> = spans.iter().map(|span| VisibleSpan::new(operands, shape, format, span)).collect();
+    let [q_held, g_held] = [operands.q, gradient].map(|x| HeldRows::new(format, Cow::Borrowed(x)));
     let tasks = tasks(&seen, query);
     let one = |&(seen, head): &(&VisibleSpan<'_>, usize)| {
         let view = QueryHead::new(operands.q, seen, shape, head);
         let g = MatrixView::new(gradient, query * dim).rows(seen.span.rows.start, view.rows).columns(head * dim, dim);
+        let [q_head, g_head] =
+            [&q_held, &g_held].map(|x| x.head(query * dim, head * dim, dim).rows(seen.span.rows.start, view.rows));
         let [v_turned, k] = [view.v.t(), view.k].map(|matrix| HeadFactor::new(matrix, view.rows));
         let (seen, stride) = (view.before + view.rows, view.stride());
         let mut dq = vec![0.0; view.rows * dim];
@@ -268,9 +263,8 @@ pub fn attention_backward(
         let [mut p, mut ds] = [view.scratch(), view.scratch()];
         for block @ Block { first, count, seen } in view.blocks() {
             view.probabilities(&mut p, block);
-            let [g, q] = [g, view.q].map(|matrix| matrix.rows(first, count));
-            v_turned.product((&mut ds, stride), Onto::Nothing, 1.0, g, seen);
-            let [g, q] = [g, q].map(|matrix| HeadFactor::new(matrix, count));
+            v_turned.product((&mut ds, stride), Onto::Nothing, 1.0, g.rows(first, count), seen);
+            let [g, q] = [g_head, q_head].map(|head| HeadFactor::new(head.rows(first, count), count));
             g.product((&mut dv, dim), Onto::Present, 1.0, view.scores(&p, block).t(), dim);
             vectorised(
                 #[inline(always)]

@@ -1,30 +1,99 @@
 //! Products of f32 matrices with weights in bf16, sums in f32, the same on every processor. Both factors are rounded to
-//! bf16. Each entry is made of chains of at most 512 terms, two terms at a time and the second of each two first, which
-//! is what `vdpbf16ps` computes: `c = fma(a1, b1, c)`, `c = fma(a0, b0, c)`, where numbers below the least normal one
-//! are zero, going in and coming out. The chains are added to the result in their order.
-//!
-//! Processors with AVX512-BF16 compute that by the instruction. Others widen the factors, exchange the terms of each
-//! two, and multiply in f32, which gives the same bits where no sum can come below the least normal number; where one
-//! could, numbers are computed one by one.
+//! bf16, those below 2^-56 to zero. An entry adds up groups of 32 terms: of each the chain of the terms at even places,
+//! `c = fma(a, b, c)` from zero, and that of the odd ones, added to each other and then to the entry. That is what
+//! `tdpbf16ps` of AMX computes. Processors with AVX512-BF16 compute chains by `vdpbf16ps`, others by multiply-adds of f32.
+//! No sum comes below the least normal number, which the units for bf16 take for zero.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod matrix;
+#[cfg(test)]
 mod portable;
 #[cfg(test)]
 mod tests;
+mod widened;
 
-use half::bf16;
-use rayon::prelude::*;
+use std::sync::LazyLock;
 
-pub use self::matrix::{Bf16Matrix, Bf16Side};
-use self::matrix::{rounded, without_subnormal};
-use super::product::{MatrixView, new_product};
-use super::rows_a_chunk;
-use crate::vectors::vectorised;
+#[cfg(target_arch = "x86_64")]
+use self::avx512::{Dots, Tiles, WordPanels};
+pub use self::matrix::{Bf16Matrix, Bf16Side, rounded_all};
+use self::widened::WidePanels;
+use super::fused::is_fused;
+use super::product::{MatrixView, Onto};
 
-/// Name of the numbers that a step computes whose products with frozen weights are these, which `ARITHMETIC.md` defines.
-pub const ARITHMETIC: &str = "ftk-bf16-1";
+/// Name of the numbers that a step computes whose products with frozen weights and in attention are these, which
+/// `ARITHMETIC.md` defines.
+pub const ARITHMETIC: &str = "ftk-bf16-2";
+
+/// What a processor computes these products by.
+#[derive(Clone, Copy, Debug)]
+enum Bf16Unit {
+    #[cfg(target_arch = "x86_64")]
+    Tiles(Tiles),
+    #[cfg(target_arch = "x86_64")]
+    Dots(Dots),
+    F32 {
+        fused: bool,
+    },
+}
+
+impl Bf16Unit {
+    /// All that this processor has, the fastest first.
+    fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        if let Some(dots) = Dots::detect() {
+            all.extend(Tiles::detect(dots).map(Self::Tiles));
+            all.push(Self::Dots(dots));
+        }
+        all.push(Self::F32 { fused: is_fused() });
+        all
+    }
+
+    /// The fastest for so many rows.
+    fn of_rows(rows: usize) -> Self {
+        static ALL: LazyLock<Vec<Bf16Unit>> = LazyLock::new(Bf16Unit::all);
+        // Elsewhere there is but one.
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = rows;
+        match ALL.as_slice() {
+            #[cfg(target_arch = "x86_64")]
+            [Self::Tiles(_), few, ..] if rows < Tiles::WORTH => *few,
+            all => all[0],
+        }
+    }
+
+    fn product(self, x: &[f32], weight: Bf16Matrix<'_>, side: Bf16Side) -> Vec<f32> {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Tiles(tiles) => avx512::product(tiles, x, weight, side),
+            #[cfg(target_arch = "x86_64")]
+            Self::Dots(dots) => avx512::product(dots, x, weight, side),
+            Self::F32 { fused } => widened::product(fused, x, weight, side),
+        }
+    }
+
+    fn panels(self, weight: Bf16Matrix<'_>, side: Bf16Side) -> Bf16Panels {
+        let laid = match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Tiles(tiles) => LaidWeight::Tiles(WordPanels::new(tiles, weight, side)),
+            #[cfg(target_arch = "x86_64")]
+            Self::Dots(dots) => LaidWeight::Dots(WordPanels::new(dots, weight, side)),
+            Self::F32 { fused } => LaidWeight::F32(WidePanels::new(fused, weight, side)),
+        };
+        let (terms, entries) = weight.sides(side);
+        Bf16Panels { laid, terms, entries }
+    }
+}
+
+/// Whether products are computed by tiles of AMX.
+pub fn has_tiles() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return matches!(Bf16Unit::of_rows(usize::MAX), Bf16Unit::Tiles(_));
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
+}
 
 /// The product of every row of `x` with the weights: `(rows, d_out)`, or `(rows, d_in)` on the way back.
 ///
@@ -37,69 +106,45 @@ pub fn product(x: &[f32], weight: Bf16Matrix<'_>, side: Bf16Side) -> Vec<f32> {
     if terms == 0 || entries == 0 {
         return Vec::new();
     }
+    Bf16Unit::of_rows(x.len() / terms).product(x, weight, side)
+}
+
+/// Weights laid out for more products than one, each on its caller's thread.
+pub struct Bf16Panels {
+    laid: LaidWeight,
+    terms: usize,
+    entries: usize,
+}
+
+enum LaidWeight {
     #[cfg(target_arch = "x86_64")]
-    if let Some(unit) = avx512::Avx512Bf16::detect() {
-        return unit.product(x, weight, side);
-    }
-    widened(x, weight, side)
+    Tiles(WordPanels<Tiles>),
+    #[cfg(target_arch = "x86_64")]
+    Dots(WordPanels<Dots>),
+    F32(WidePanels),
 }
 
-/// As [`product`], by products of f32 where these give the same.
-fn widened(x: &[f32], weight: Bf16Matrix<'_>, side: Bf16Side) -> Vec<f32> {
-    let (terms, entries) = weight.sides(side);
-    // Terms to whole pairs.
-    let even = terms.next_multiple_of(2);
-    let mut left = vec![0.0f32; x.len() / terms * even];
-    let chunk = rows_a_chunk(even);
-    left.par_chunks_mut(even * chunk).zip(x.par_chunks(terms * chunk)).for_each(|(left, x)| {
-        for (left, x) in left.chunks_exact_mut(even).zip(x.chunks_exact(terms)) {
-            vectorised(
-                #[inline(always)]
-                || left.iter_mut().zip(x).for_each(|(left, &x)| *left = f32::from_bits(u32::from(rounded(x)) << 16)),
-            );
-            left.as_chunks_mut::<2>().0.iter_mut().for_each(|pair| pair.reverse());
-        }
-    });
-    // As the weights lie: the terms of a sum are columns on the way forward, rows on the way back.
-    let wide = |value: bf16| f32::from_bits(u32::from(without_subnormal(value.to_bits())) << 16);
-    let right: Vec<f32> = match side {
-        Bf16Side::Inputs => {
-            let mut right = vec![0.0; entries * even];
-            right.par_chunks_mut(even).zip(weight.values.par_chunks(terms)).for_each(|(right, row)| {
-                for (right, row) in right.chunks_exact_mut(2).zip(row.chunks(2)) {
-                    right[1] = wide(row[0]);
-                    right[0] = row.get(1).map_or(0.0, |&value| wide(value));
-                }
-            });
-            right
-        }
-        Bf16Side::Outputs => {
-            let mut right = vec![0.0; entries * even];
-            right.par_chunks_mut(2 * entries).zip(weight.values.par_chunks(2 * entries)).for_each(|(right, rows)| {
-                for (at, row) in rows.chunks_exact(entries).enumerate() {
-                    right[(1 - at) * entries..][..entries].iter_mut().zip(row).for_each(|(to, &from)| *to = wide(from));
-                }
-            });
-            right
-        }
-    };
-    if unit(&left) + unit(&right) < LEAST_UNIT {
-        return portable::product(x, weight, side);
+impl Bf16Panels {
+    /// For products with about so many rows each.
+    pub fn new(weight: Bf16Matrix<'_>, side: Bf16Side, rows: usize) -> Self {
+        Bf16Unit::of_rows(rows).panels(weight, side)
     }
-    let left = MatrixView::new(&left, even);
-    let right =
-        if side == Bf16Side::Inputs { MatrixView::new(&right, even).t() } else { MatrixView::new(&right, entries) };
-    new_product(1.0, left, right)
-}
 
-/// Exponent of the least normal number: a sum of multiples of it is such a multiple, or zero, after rounding, too.
-const LEAST_UNIT: i32 = -126;
-
-/// Exponent of a power of two that all numbers, rounded to bf16, are multiples of.
-fn unit(values: &[f32]) -> i32 {
-    // Seven bits follow the first one.
-    let least = values.par_chunks(super::CHUNK).map(|values| {
-        values.iter().map(|value| value.to_bits() >> 23 & 0xff).map(|e| if e == 0 { 255 } else { e }).min()
-    });
-    least.flatten().min().map_or(0, |exponent| exponent.cast_signed() - 127 - 7)
+    /// `scale` times the product of `a`, whose rows or columns lie together, with the first terms, as many as `a` has
+    /// columns, and the first entries of the weights, as many as `columns`; or that added to what stands in `result`, whose
+    /// rows are so many entries apart.
+    ///
+    /// # Panics
+    /// If there are fewer, or the result does not lie in its slice.
+    pub fn product(&self, result: (&mut [f32], usize), onto: Onto, scale: f32, a: MatrixView<'_>, columns: usize) {
+        assert!(a.columns <= self.terms && columns <= self.entries, "the weights must have these terms and entries");
+        assert!(a.fits(), "the left factor must lie in its slice");
+        match &self.laid {
+            #[cfg(target_arch = "x86_64")]
+            LaidWeight::Tiles(panels) => panels.product(result, onto, scale, a, columns),
+            #[cfg(target_arch = "x86_64")]
+            LaidWeight::Dots(panels) => panels.product(result, onto, scale, a, columns),
+            LaidWeight::F32(panels) => panels.product(result, onto, scale, a, columns),
+        }
+    }
 }

@@ -3,7 +3,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 use ftk_kernels::float::adamw::{self, Update};
-use ftk_kernels::float::attention::AttentionSpan;
+use ftk_kernels::float::attention::{AttentionSpan, FactorFormat};
 use ftk_kernels::float::relu::Drop;
 use ftk_kernels::float::rotary::Turn;
 use ftk_kernels::float::sparse::CsrMatrix;
@@ -173,14 +173,14 @@ impl Operation {
                 alike([gate, up, g])?;
                 Ok(gelu::geglu_backward(gate, up, g)?.to_vec())
             }
-            (Self::Attention { heads, spans }, [q, k, v]) => {
+            (Self::Attention { heads, spans, bf16 }, [q, k, v]) => {
                 let (heads, spans) = attended([q, k, v], heads, spans)?;
-                one(attention::attention([q, k, v], heads, &spans))
+                one(attention::attention([q, k, v], heads, factors(*bf16), &spans))
             }
-            (Self::AttentionBack { heads, spans }, [q, k, v, g]) => {
+            (Self::AttentionBack { heads, spans, bf16 }, [q, k, v, g]) => {
                 let (heads, spans) = attended([q, k, v], heads, spans)?;
                 alike([q, g])?;
-                Ok(attention::backward([q, k, v], heads, &spans, g)?.to_vec())
+                Ok(attention::backward([q, k, v], heads, factors(*bf16), &spans, g)?.to_vec())
             }
             (Self::EmbedBack { scale, of }, [g, ids]) => {
                 let ids = within(ids, *of)?;
@@ -416,6 +416,10 @@ fn attending(
     let edges = Sparse::from_rows(nodes, rows().map(|row| row.iter().map(|&sender| (sender, ()))));
     let (x, source, target) = (x.clone(), source.clone(), target.clone());
     Ok((graph::Attention { x, source, target, heads, drop }, edges))
+}
+
+fn factors(bf16: bool) -> FactorFormat {
+    if bf16 { FactorFormat::Bf16 } else { FactorFormat::F32 }
 }
 
 fn attended(

@@ -1,7 +1,16 @@
 //! A row's figures are a matter of what it sees alone. Compared bit for bit.
 
+#[cfg(feature = "bf16")]
+use super::super::bf16::{Bf16Matrix, Bf16Side, product as bf16_product, rounded_all};
+use super::super::product::{Threads, product};
 use super::super::tests::values;
 use super::*;
+
+const FORMATS: &[FactorFormat] = &[
+    FactorFormat::F32,
+    #[cfg(feature = "bf16")]
+    FactorFormat::Bf16,
+];
 
 const SHAPE: AttentionShape = AttentionShape { query: 4, key_value: 2, dim: 16 };
 const WIDTH: [usize; 2] = [4 * 16, 2 * 16];
@@ -18,11 +27,11 @@ impl Sequence {
     }
 
     /// Attention of some of its rows, over the first so many and themselves.
-    fn rows(&self, rows: Range<usize>) -> Vec<u32> {
+    fn rows(&self, format: FactorFormat, rows: Range<usize>) -> Vec<u32> {
         let q = &self.q[rows.start * WIDTH[0]..rows.end * WIDTH[0]];
         let [k, v] = [&self.k, &self.v].map(|x| &x[..rows.end * WIDTH[1]]);
         let span = AttentionSpan { rows: 0..rows.len(), own: rows.clone(), before: 0..rows.start };
-        bits(&attention(Operands { q, k, v }, SHAPE, &[span]))
+        bits(&attention(Operands { q, k, v }, SHAPE, format, &[span]))
     }
 }
 
@@ -33,28 +42,33 @@ fn bits(values: &[f32]) -> Vec<u32> {
 #[test]
 fn rows_of_a_prefix_are_those_of_the_whole() {
     let sequence = Sequence::new(600);
-    let whole = sequence.rows(0..600);
-    for length in (1..140).chain([255, 256, 257, 510, 511, 512, 513, 514, 515, 576, 577, 599]) {
-        assert!(sequence.rows(0..length) == whole[..length * WIDTH[0]], "the first {length} rows");
+    for &format in FORMATS {
+        let whole = sequence.rows(format, 0..600);
+        for length in (1..140).chain([255, 256, 257, 510, 511, 512, 513, 514, 515, 576, 577, 599]) {
+            let rows = sequence.rows(format, 0..length);
+            assert!(rows == whole[..length * WIDTH[0]], "the first {length} rows, {format:?}");
+        }
     }
 }
 
 #[test]
 fn decoding_from_a_cache_is_prefill() {
     let sequence = Sequence::new(600);
-    let whole = sequence.rows(0..600);
-    for row in (0..80).chain(500..530).chain([599]) {
-        assert!(sequence.rows(row..row + 1) == whole[row * WIDTH[0]..][..WIDTH[0]], "row {row}");
+    for &format in FORMATS {
+        let whole = sequence.rows(format, 0..600);
+        for row in (0..80).chain(500..530).chain([599]) {
+            let decoded = sequence.rows(format, row..row + 1);
+            assert!(decoded == whole[row * WIDTH[0]..][..WIDTH[0]], "row {row}, {format:?}");
+        }
+        // Several rows at a time.
+        assert!(sequence.rows(format, 37..530) == whole[37 * WIDTH[0]..530 * WIDTH[0]], "{format:?}");
     }
-    // Several rows at a time.
-    assert!(sequence.rows(37..530) == whole[37 * WIDTH[0]..530 * WIDTH[0]]);
 }
 
 /// Two continuations of a beginning, only one of which lies next to it, against the sequence as it is.
 #[test]
 fn it_does_not_matter_where_the_rows_seen_lie() {
     let (sequence, other) = (Sequence::new(90), Sequence::new(40));
-    let whole = sequence.rows(0..90);
     let laid = |of: fn(&Sequence) -> &Vec<f32>, width: usize| {
         // The beginning, 30 foreign rows, the continuation.
         [&of(&sequence)[..50 * width], &of(&other)[..30 * width], &of(&sequence)[50 * width..]].concat()
@@ -62,17 +76,46 @@ fn it_does_not_matter_where_the_rows_seen_lie() {
     let (q, k, v) = (laid(|it| &it.q, WIDTH[0]), laid(|it| &it.k, WIDTH[1]), laid(|it| &it.v, WIDTH[1]));
     let spans = [(0..50, 0..0), (50..80, 0..50), (80..120, 0..50)];
     let spans = spans.map(|(rows, before)| AttentionSpan { rows: rows.clone(), own: rows, before });
-    let all = bits(&attention(Operands { q: &q, k: &k, v: &v }, SHAPE, &spans));
-    assert!(all[..50 * WIDTH[0]] == whole[..50 * WIDTH[0]]);
-    assert!(all[80 * WIDTH[0]..] == whole[50 * WIDTH[0]..]);
+    for &format in FORMATS {
+        let whole = sequence.rows(format, 0..90);
+        let all = bits(&attention(Operands { q: &q, k: &k, v: &v }, SHAPE, format, &spans));
+        assert!(all[..50 * WIDTH[0]] == whole[..50 * WIDTH[0]], "{format:?}");
+        assert!(all[80 * WIDTH[0]..] == whole[50 * WIDTH[0]..], "{format:?}");
+    }
 }
 
-fn one(result: &mut [f32], width: usize, onto: Onto, scale: f32, factors: (MatrixView<'_>, MatrixView<'_>)) {
-    product((result, width), onto, scale, factors, Threads::One);
+fn one(
+    format: FactorFormat,
+    result: &mut [f32],
+    width: usize,
+    onto: Onto,
+    scale: f32,
+    (a, b): (MatrixView<'_>, MatrixView<'_>),
+) {
+    match format {
+        FactorFormat::F32 => product((result, width), onto, scale, (a, b), Threads::One),
+        #[cfg(feature = "bf16")]
+        FactorFormat::Bf16 => {
+            let dense = |x: MatrixView<'_>| -> Vec<f32> {
+                (0..x.rows).flat_map(|row| (0..x.columns).map(move |column| x.at(row, column))).collect()
+            };
+            let weight = rounded_all(&dense(b));
+            let sums = bf16_product(&dense(a), Bf16Matrix::new(&weight, width), Bf16Side::Outputs);
+            for (result, sum) in result.iter_mut().zip(sums) {
+                *result = if onto == Onto::Nothing { scale * sum } else { scale.mul_add(sum, *result) };
+            }
+        }
+    }
 }
 
 /// What every head is defined to be, by products as they come: the result, and gradients of queries, keys and values.
-fn defined(operands: Operands<'_>, shape: AttentionShape, span: &AttentionSpan, gradient: &[f32]) -> [Vec<f32>; 4] {
+fn defined(
+    operands: Operands<'_>,
+    shape: AttentionShape,
+    format: FactorFormat,
+    span: &AttentionSpan,
+    gradient: &[f32],
+) -> [Vec<f32>; 4] {
     let AttentionShape { query, key_value, dim } = shape;
     let (q_width, kv_width, scale) = (query * dim, key_value * dim, 1.0 / (dim as f32).sqrt());
     let seen_rows = || span.before.clone().chain(span.own.clone());
@@ -93,8 +136,8 @@ fn defined(operands: Operands<'_>, shape: AttentionShape, span: &AttentionSpan, 
             let seen = before + first + count;
             let (q, g, k, v) = (q.rows(first, count), g.rows(first, count), k.rows(0, seen), v.rows(0, seen));
             let [mut p, mut ds] = [(); 2].map(|()| vec![0.0; count * seen]);
-            one(&mut p, seen, Onto::Nothing, scale, (q, k.t()));
-            one(&mut ds, seen, Onto::Nothing, 1.0, (g, v.t()));
+            one(format, &mut p, seen, Onto::Nothing, scale, (q, k.t()));
+            one(format, &mut ds, seen, Onto::Nothing, 1.0, (g, v.t()));
             for (row, (p, ds)) in p.chunks_mut(seen).zip(ds.chunks_mut(seen)).enumerate() {
                 let (p, hidden) = p.split_at_mut(before + first + row + 1);
                 let most = largest(p);
@@ -107,10 +150,10 @@ fn defined(operands: Operands<'_>, shape: AttentionShape, span: &AttentionSpan, 
                 whole.iter().zip(ds).for_each(|(p, ds)| *ds = p * (*ds - along));
             }
             let [p, ds] = [&p, &ds].map(|x| MatrixView::new(x, seen));
-            one(&mut y[first * dim..], dim, Onto::Nothing, 1.0, (p, v));
-            one(&mut dq[first * dim..], dim, Onto::Nothing, scale, (ds, k));
-            one(&mut dv, dim, Onto::Present, 1.0, (p.t(), g));
-            one(&mut dk, dim, Onto::Present, scale, (ds.t(), q));
+            one(format, &mut y[first * dim..], dim, Onto::Nothing, 1.0, (p, v));
+            one(format, &mut dq[first * dim..], dim, Onto::Nothing, scale, (ds, k));
+            one(format, &mut dv, dim, Onto::Present, 1.0, (p.t(), g));
+            one(format, &mut dk, dim, Onto::Present, scale, (ds.t(), q));
         }
         let [result, all_dq, all_dk, all_dv] = &mut results;
         for (into, from) in [(result, y), (all_dq, dq)] {
@@ -135,12 +178,15 @@ fn attention_and_its_gradients_are_what_they_are_defined_to_be() {
         let operands = Operands { q: &q, k: &k, v: &v };
         let gradient = values(rows * WIDTH[0], 4);
         let span = AttentionSpan { rows: 0..rows, own: before..all, before: 0..before };
-        let [y, gradients @ ..] = defined(operands, SHAPE, &span, &gradient);
         let spans = [span];
-        assert!(bits(&y) == bits(&attention(operands, SHAPE, &spans)), "{rows} rows after {before}");
-        let found = attention_backward(operands, SHAPE, &spans, &gradient);
-        for (index, (expected, found)) in gradients.iter().zip(&found).enumerate() {
-            assert!(bits(expected) == bits(found), "{rows} rows after {before}, gradient {index}");
+        for &format in FORMATS {
+            let case = format!("{rows} rows after {before}, {format:?}");
+            let [y, gradients @ ..] = defined(operands, SHAPE, format, &spans[0], &gradient);
+            assert!(bits(&y) == bits(&attention(operands, SHAPE, format, &spans)), "{case}");
+            let found = attention_backward(operands, SHAPE, format, &spans, &gradient);
+            for (index, (expected, found)) in gradients.iter().zip(&found).enumerate() {
+                assert!(bits(expected) == bits(found), "{case}, gradient {index}");
+            }
         }
     }
 }

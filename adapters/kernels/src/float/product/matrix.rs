@@ -8,11 +8,11 @@ pub(super) const CUT: usize = 512;
 /// A matrix in a slice, possibly seen transposed or as a range of columns.
 #[derive(Clone, Copy, Debug)]
 pub struct MatrixView<'a> {
-    pub(super) values: &'a [f32],
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) row_stride: usize,
-    pub(super) column_stride: usize,
+    pub(in super::super) values: &'a [f32],
+    pub(in super::super) rows: usize,
+    pub(in super::super) columns: usize,
+    pub(in super::super) row_stride: usize,
+    pub(in super::super) column_stride: usize,
 }
 
 impl<'a> MatrixView<'a> {
@@ -50,7 +50,7 @@ impl<'a> MatrixView<'a> {
     }
 
     /// One entry.
-    pub(super) fn at(&self, row: usize, column: usize) -> f32 {
+    pub(in super::super) fn at(&self, row: usize, column: usize) -> f32 {
         self.values[row * self.row_stride + column * self.column_stride]
     }
 
@@ -60,7 +60,7 @@ impl<'a> MatrixView<'a> {
     }
 
     /// Whether the last entry lies inside the slice.
-    pub(super) fn fits(&self) -> bool {
+    pub(in super::super) fn fits(&self) -> bool {
         self.rows == 0
             || self.columns == 0
             || (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride < self.values.len()

@@ -1,0 +1,163 @@
+//! By `vdpbf16ps`, which adds two terms to each of sixteen sums: `c = fma(a1, b1, c)`, then `c = fma(a0, b0, c)`. Words
+//! are put together anew from two terms of one chain, so that eight instructions compute a chain.
+
+use std::arch::x86_64::*;
+
+use super::super::super::product::MatrixView;
+use super::super::matrix::{CHAIN, GROUP};
+use super::kernel::{Bf16Block, Bf16Kernel, LANES, WIDTH, WORDS};
+use super::words::{by_words, first_bits};
+
+/// Words of a chain.
+const OF_A_CHAIN: usize = CHAIN / 2;
+
+/// A processor that has the instruction.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Dots(());
+
+impl Dots {
+    pub(in super::super) fn detect() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512bf16");
+        has.then_some(Self(()))
+    }
+}
+
+impl Bf16Kernel for Dots {
+    const ROWS: usize = 12;
+    const SLICE: usize = 16;
+    const PANELS: usize = 1;
+    const WORTH_A_THREAD: usize = 1 << 19;
+
+    fn put_strip(self, to: &mut [u32], rows: MatrixView<'_>) {
+        // SAFETY: `detect` has found the instructions.
+        unsafe { put_strip(to, rows) }
+    }
+
+    fn order(self, words: &mut [[u32; WIDTH]]) {
+        // SAFETY: `detect` has found the instructions.
+        unsafe { order(words) }
+    }
+
+    fn during<R>(self, work: impl FnOnce() -> R) -> R {
+        work()
+    }
+
+    unsafe fn sums(self, left: &[u32], right: &[[u32; WIDTH]], block: Bf16Block) {
+        // SAFETY: as the caller promises; `detect` has found the instructions.
+        unsafe {
+            match block.rows {
+                1 => sums::<1>(left, right, block),
+                2 => sums::<2>(left, right, block),
+                3..=4 => sums::<4>(left, right, block),
+                5..=8 => sums::<8>(left, right, block),
+                _ => sums::<{ Self::ROWS }>(left, right, block),
+            }
+        }
+    }
+}
+
+/// Words of one lane, in the order of the terms, as those of the even chain, two terms each, and those of the odd one.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn chains(words: [__m512i; WORDS]) -> [__m512i; WORDS] {
+    // What is added first stands above.
+    const UPPER: __mmask32 = 0xaaaa_aaaa;
+    let mut chains = words;
+    for at in 0..OF_A_CHAIN {
+        let [first, second] = [words[2 * at], words[2 * at + 1]];
+        chains[at] = _mm512_mask_blend_epi16(UPPER, second, _mm512_slli_epi32::<16>(first));
+        chains[OF_A_CHAIN + at] = _mm512_mask_blend_epi16(UPPER, _mm512_srli_epi32::<16>(second), first);
+    }
+    chains
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn put_strip(to: &mut [u32], rows: MatrixView<'_>) {
+    const ROWS: usize = Dots::ROWS;
+    const { assert!(ROWS <= LANES) };
+    for (group, to) in to.chunks_exact_mut(WORDS * ROWS).enumerate() {
+        for (to, words) in to.as_chunks_mut::<ROWS>().0.iter_mut().zip(chains(by_words(rows, group * GROUP))) {
+            // SAFETY: there are so many numbers.
+            unsafe { _mm512_mask_storeu_epi32(to.as_mut_ptr().cast(), first_bits(ROWS), words) };
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+fn order(words: &mut [[u32; WIDTH]]) {
+    for group in words.as_chunks_mut::<WORDS>().0 {
+        for half in [0, LANES] {
+            let mut of = [_mm512_setzero_si512(); WORDS];
+            for (of, from) in of.iter_mut().zip(&*group) {
+                // SAFETY: sixteen numbers from either half on lie in the array.
+                *of = unsafe { _mm512_loadu_si512(from[half..][..LANES].as_ptr().cast()) };
+            }
+            for (to, of) in group.iter_mut().zip(chains(of)) {
+                // SAFETY: as above.
+                unsafe { _mm512_storeu_si512(to[half..][..LANES].as_mut_ptr().cast(), of) };
+            }
+        }
+    }
+}
+
+/// Sums of `R` rows, of which the block's are put where they belong.
+///
+/// # Safety
+/// The block lies there.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+unsafe fn sums<const R: usize>(left: &[u32], right: &[[u32; WIDTH]], block: Bf16Block) {
+    let of = |row: usize, half: usize| {
+        let mask = first_bits(block.width.saturating_sub(half * LANES).min(LANES));
+        (mask, block.at.wrapping_add(row * block.stride + half * LANES))
+    };
+    let mut sums = [[_mm512_setzero_ps(); 2]; R];
+    if block.add {
+        for (row, sums) in sums.iter_mut().enumerate().take(block.rows) {
+            for (half, sum) in sums.iter_mut().enumerate() {
+                let (mask, from) = of(row, half);
+                // SAFETY: as many entries as the mask has bits lie there.
+                *sum = unsafe { _mm512_maskz_loadu_ps(mask, from) };
+            }
+        }
+    }
+    let left = left.as_chunks::<{ Dots::ROWS }>().0.chunks_exact(WORDS);
+    for (left, right) in left.zip(right.chunks_exact(WORDS)) {
+        let even = chain::<R>(&left[..OF_A_CHAIN], &right[..OF_A_CHAIN]);
+        let odd = chain::<R>(&left[OF_A_CHAIN..], &right[OF_A_CHAIN..]);
+        for (sums, (even, odd)) in sums.iter_mut().zip(even.into_iter().zip(odd)) {
+            for (sum, (even, odd)) in sums.iter_mut().zip(even.into_iter().zip(odd)) {
+                *sum = _mm512_add_ps(*sum, _mm512_add_ps(even, odd));
+            }
+        }
+    }
+    for (row, sums) in sums.into_iter().enumerate().take(block.rows) {
+        for (half, sum) in sums.into_iter().enumerate() {
+            let (mask, to) = of(row, half);
+            // SAFETY: as many entries as the mask has bits lie there.
+            unsafe { _mm512_mask_storeu_ps(to, mask, sum) };
+        }
+    }
+}
+
+/// Chains of `R` rows and all entries, from zero.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn chain<const R: usize>(left: &[[u32; Dots::ROWS]], right: &[[u32; WIDTH]]) -> [[__m512; 2]; R] {
+    let mut chains = [[_mm512_setzero_ps(); 2]; R];
+    for (left, right) in left.iter().zip(right) {
+        // SAFETY: 16 words each lie in the array of 32; both types are 512 bits.
+        let right: [__m512bh; 2] = unsafe {
+            [0, LANES]
+                .map(|from| std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(right[from..].as_ptr().cast())))
+        };
+        for (chains, &word) in chains.iter_mut().zip(left) {
+            // SAFETY: both types are 512 bits.
+            let word = unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(word.cast_signed())) };
+            *chains = [_mm512_dpbf16_ps(chains[0], word, right[0]), _mm512_dpbf16_ps(chains[1], word, right[1])];
+        }
+    }
+    chains
+}

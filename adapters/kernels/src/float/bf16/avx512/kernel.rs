@@ -1,0 +1,45 @@
+//! What is put together for registers and tiles, and what multiplies it.
+
+use super::super::super::product::MatrixView;
+use super::super::matrix::GROUP;
+
+/// Words of a register, and entries of a panel, which are computed side by side.
+pub(super) const LANES: usize = 16;
+pub(super) const WIDTH: usize = 2 * LANES;
+/// Words of a group.
+pub(super) const WORDS: usize = GROUP / 2;
+
+/// What multiplies rows and weights that are put together, on a processor that has what that takes.
+pub(in super::super) trait Bf16Kernel: Copy + Sync {
+    /// Rows of a strip: those that are put together, and computed at once.
+    const ROWS: usize;
+    /// Groups of which the weights of a panel, or the rows of a strip, stay in the first cache.
+    const SLICE: usize;
+    /// Most panels that stay in the second cache while all rows pass by them.
+    const PANELS: usize;
+    /// Multiplications that outweigh handing them to another thread.
+    const WORTH_A_THREAD: usize;
+
+    /// Rounds at most [`Self::ROWS`] rows, and puts words of all of them together. `to` has room for whole groups and rows.
+    fn put_strip(self, to: &mut [u32], rows: MatrixView<'_>);
+    /// Puts the words of each lane, in the order of the terms, into the order that this kernel has them in.
+    fn order(self, words: &mut [[u32; WIDTH]]);
+    /// Does some work in which [`Self::sums`] are wanted.
+    fn during<R>(self, work: impl FnOnce() -> R) -> R;
+    /// Sums of a strip and a panel, put where they belong.
+    ///
+    /// # Safety
+    /// The block lies there and is nobody else's; the caller is called by [`Self::during`].
+    unsafe fn sums(self, left: &[u32], right: &[[u32; WIDTH]], block: Bf16Block);
+}
+
+/// A block of the result, `rows` times `width` from `at` on, with rows `stride` entries apart: what stands there is written
+/// over, or added to.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Bf16Block {
+    pub(super) at: *mut f32,
+    pub(super) stride: usize,
+    pub(super) rows: usize,
+    pub(super) width: usize,
+    pub(super) add: bool,
+}

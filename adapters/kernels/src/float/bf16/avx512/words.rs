@@ -1,0 +1,171 @@
+//! How factors become words of two terms, side by side.
+
+use std::arch::x86_64::*;
+
+use super::super::super::product::MatrixView;
+use super::super::matrix::{Bf16Matrix, GROUP, LEAST, LEAST_BITS};
+use super::kernel::{LANES, WIDTH, WORDS};
+
+/// A mask of so many lanes, at most sixteen.
+pub(super) fn first_bits(count: usize) -> __mmask16 {
+    (1u32 << count).wrapping_sub(1) as u16
+}
+
+/// A mask of so many lanes, at most thirty-two.
+fn first_halves(count: usize) -> __mmask32 {
+    1u32.checked_shl(count as u32).unwrap_or(0).wrapping_sub(1)
+}
+
+/// Two registers of factors, rounded, one after the other.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn rounded(halves: [__m512; 2]) -> __m512i {
+    let kept = halves.map(|x| {
+        // What is no number is kept, too.
+        let large = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(_mm512_abs_ps(x), _mm512_set1_ps(LEAST));
+        _mm512_maskz_mov_ps(large, x)
+    });
+    // SAFETY: both types are 512 bits.
+    unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(kept[1], kept[0])) }
+}
+
+/// At most sixteen numbers.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn numbers(x: &[f32]) -> __m512 {
+    // SAFETY: as many numbers as the mask has bits lie in the slice.
+    unsafe { _mm512_maskz_loadu_ps(first_bits(x.len().min(LANES)), x.as_ptr()) }
+}
+
+/// Numbers in bf16 as they are multiplied: without the small ones.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn kept(x: __m512i) -> __m512i {
+    let magnitude = _mm512_and_si512(x, _mm512_set1_epi16(0x7fff));
+    let large = _mm512_cmpge_epu16_mask(magnitude, _mm512_set1_epi16(LEAST_BITS.cast_signed()));
+    _mm512_maskz_mov_epi16(large, x)
+}
+
+/// Words of a number of one register and one of another, of either the sixteen numbers of its lower or its upper half.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn interleaved(even: __m512i, odd: __m512i, half: usize) -> __m512i {
+    let wide = |x: __m512i| {
+        let x = if half == 0 { _mm512_castsi512_si256(x) } else { _mm512_extracti64x4_epi64::<1>(x) };
+        _mm512_cvtepu16_epi32(x)
+    };
+    _mm512_or_si512(wide(even), _mm512_slli_epi32::<16>(wide(odd)))
+}
+
+/// The words of a group of terms, from `first` on, of at most sixteen rows: a register has a row's words.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub(super) fn by_rows(rows: MatrixView<'_>, first: usize) -> [__m512i; LANES] {
+    if rows.column_stride != 1 {
+        return turned(by_words(rows, first));
+    }
+    let mut words = [_mm512_setzero_si512(); LANES];
+    for (row, words) in words.iter_mut().enumerate().take(rows.rows) {
+        let x = &rows.values[row * rows.row_stride..][..rows.columns][first..];
+        *words = rounded([numbers(x), numbers(&x[x.len().min(LANES)..])]);
+    }
+    words
+}
+
+/// As [`by_rows`]: a register has a word of every row.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub(super) fn by_words(rows: MatrixView<'_>, first: usize) -> [__m512i; WORDS] {
+    const { assert!(WORDS == LANES) };
+    if rows.column_stride == 1 {
+        return turned(by_rows(rows, first));
+    }
+    assert!(rows.row_stride == 1 && rows.fits(), "rows or columns lie together");
+    let column = |term: usize| {
+        let there = term < rows.columns;
+        numbers(if there { &rows.values[term * rows.column_stride..][..rows.rows] } else { &[] })
+    };
+    let mut words = [_mm512_setzero_si512(); WORDS];
+    for (word, words) in words.iter_mut().enumerate() {
+        let term = first + 2 * word;
+        let both = rounded([column(term), column(term + 1)]);
+        *words = interleaved(both, _mm512_shuffle_i64x2::<0x0e>(both, both), 0);
+    }
+    words
+}
+
+/// Sixteen registers of sixteen numbers, the first of each in the first, and so on.
+#[target_feature(enable = "avx512f")]
+fn turned(mut rows: [__m512i; LANES]) -> [__m512i; LANES] {
+    let mut turned = rows;
+    // Pairs, then fours, within each quarter of a register.
+    for i in 0..LANES / 2 {
+        turned[2 * i] = _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);
+        turned[2 * i + 1] = _mm512_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]);
+    }
+    for i in (0..LANES).step_by(4) {
+        rows[i] = _mm512_unpacklo_epi64(turned[i], turned[i + 2]);
+        rows[i + 1] = _mm512_unpackhi_epi64(turned[i], turned[i + 2]);
+        rows[i + 2] = _mm512_unpacklo_epi64(turned[i + 1], turned[i + 3]);
+        rows[i + 3] = _mm512_unpackhi_epi64(turned[i + 1], turned[i + 3]);
+    }
+    // Register 4 a + c has column 4 q + c of rows 4 a to 4 a + 3 in its quarter q.
+    for c in 0..4 {
+        let even = [
+            _mm512_shuffle_i32x4::<0x88>(rows[c], rows[4 + c]),
+            _mm512_shuffle_i32x4::<0x88>(rows[8 + c], rows[12 + c]),
+        ];
+        let odd = [
+            _mm512_shuffle_i32x4::<0xdd>(rows[c], rows[4 + c]),
+            _mm512_shuffle_i32x4::<0xdd>(rows[8 + c], rows[12 + c]),
+        ];
+        turned[c] = _mm512_shuffle_i32x4::<0x88>(even[0], even[1]);
+        turned[8 + c] = _mm512_shuffle_i32x4::<0xdd>(even[0], even[1]);
+        turned[4 + c] = _mm512_shuffle_i32x4::<0x88>(odd[0], odd[1]);
+        turned[12 + c] = _mm512_shuffle_i32x4::<0xdd>(odd[0], odd[1]);
+    }
+    turned
+}
+
+/// A panel of weights whose rows are entries, from a term on.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn put_columns(
+    to: &mut [[u32; WIDTH]],
+    weight: Bf16Matrix<'_>,
+    (entry, width): (usize, usize),
+    first: usize,
+) {
+    for (group, to) in to.as_chunks_mut::<WORDS>().0.iter_mut().enumerate() {
+        for half in [0, LANES] {
+            let mut words = [_mm512_setzero_si512(); LANES];
+            for (lane, words) in words.iter_mut().enumerate().take(width.saturating_sub(half)) {
+                let row = &weight.row(entry + half + lane)[first + group * GROUP..];
+                let there = first_halves(row.len().min(GROUP));
+                // SAFETY: as many numbers as the mask has bits lie in the slice.
+                *words = kept(unsafe { _mm512_maskz_loadu_epi16(there, row.as_ptr().cast()) });
+            }
+            for (to, words) in to.iter_mut().zip(turned(words)) {
+                // SAFETY: sixteen numbers from either half on lie in the array.
+                unsafe { _mm512_storeu_si512(to[half..][..LANES].as_mut_ptr().cast(), words) };
+            }
+        }
+    }
+}
+
+/// A panel of weights whose rows are terms, from a term on.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn put_pairs(to: &mut [[u32; WIDTH]], weight: Bf16Matrix<'_>, (entry, width): (usize, usize), first: usize) {
+    let row = |term: usize| match weight.row(term) {
+        [] => _mm512_setzero_si512(),
+        // SAFETY: as many numbers as the mask has bits lie in a row from there on.
+        row => kept(unsafe { _mm512_maskz_loadu_epi16(first_halves(width), row[entry..][..width].as_ptr().cast()) }),
+    };
+    for (word, to) in to.iter_mut().enumerate() {
+        let term = first + 2 * word;
+        let (even, odd) = (row(term), row(term + 1));
+        for (half, to) in to.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+            // SAFETY: sixteen numbers.
+            unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), interleaved(even, odd, half)) };
+        }
+    }
+}
