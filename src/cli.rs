@@ -15,6 +15,7 @@ mod outputs;
 mod pages;
 pub mod printer;
 mod proofs;
+mod threads;
 mod training;
 mod working;
 
@@ -189,6 +190,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(usage) => return ExitCode::from(told(&usage)),
     };
+    threads::join();
     let printer = Printer::new(global.json, global.quiet);
     let came_to = run(verb, &global, &printer);
     if let Err(error) = &came_to {
