@@ -12,6 +12,8 @@ mod matrix;
 mod panels;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod thin;
 
 use gemm_common::Parallelism;
 
@@ -82,6 +84,11 @@ unsafe fn product_at(
     }
     // SAFETY: as the caller promises.
     if m == 1 && k > 0 && unsafe { chain::row_product(result, onto, scale, (a, b), threads) } {
+        return;
+    }
+    // SAFETY: as the caller promises.
+    #[cfg(target_arch = "x86_64")]
+    if k > 0 && unsafe { thin::product((result, row_stride), onto, scale, (a, b), threads) } {
         return;
     }
     if by_panels((a, b)) {
