@@ -17,6 +17,7 @@ mod thin;
 
 use gemm_common::Parallelism;
 
+pub(super) use self::layout::{lay_panels, lay_strip};
 use self::matrix::CUT;
 pub(super) use self::matrix::LINE;
 pub use self::matrix::{MatrixView, Onto, Threads};

@@ -11,7 +11,7 @@ pub(super) const GROUP: usize = 32;
 /// Terms of a chain.
 pub(super) const CHAIN: usize = GROUP / 2;
 /// What a factor is at least, or it is zero: 2^-56. Factors are multiples of 2^-63, their products and all sums of them
-/// multiples of 2^-126. So none of those is below the least normal number, which units for bf16 take for zero.
+/// multiples of 2^-126. So none of those but zero is below the least normal number, which units for bf16 take for zero.
 pub(super) const LEAST: f32 = 1.387_778_8e-17;
 /// The same in bf16.
 pub(super) const LEAST_BITS: u16 = (LEAST.to_bits() >> 16) as u16;
@@ -74,12 +74,31 @@ impl<'a> Bf16Matrix<'a> {
     }
 
     /// The entry that a term is multiplied by for an entry of the result, in f32.
-    #[inline(always)]
+    #[cfg(test)]
     pub(super) fn at(self, side: Bf16Side, term: usize, entry: usize) -> f32 {
         let (row, column) = if side == Bf16Side::Inputs { (entry, term) } else { (term, entry) };
-        let bits = self.row(row)[column].to_bits();
-        if bits & 0x7fff < LEAST_BITS { 0.0 } else { f32::from_bits(u32::from(bits) << 16) }
+        widened(self.row(row)[column])
     }
+}
+
+/// A factor in f32.
+#[inline(always)]
+fn widened(x: bf16) -> f32 {
+    let bits = x.to_bits();
+    f32::from_bits(if bits & 0x7fff < LEAST_BITS { 0 } else { u32::from(bits) << 16 })
+}
+
+/// All entries as factors in f32, row after row.
+pub(super) fn wide(matrix: Bf16Matrix<'_>) -> Vec<f32> {
+    let Bf16Matrix { d_out, d_in, .. } = matrix;
+    let mut all = vec![0.0f32; d_out * d_in];
+    all.par_chunks_mut(d_in.max(1)).enumerate().for_each(|(row, to)| {
+        vectorised(
+            #[inline(always)]
+            || to.iter_mut().zip(matrix.row(row)).for_each(|(to, &x)| *to = widened(x)),
+        );
+    });
+    all
 }
 
 /// The nearest number in bf16, of two equally near ones the even one, in f32; zero for what is less than [`LEAST`].

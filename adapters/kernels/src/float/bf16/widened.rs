@@ -1,21 +1,19 @@
 //! Products in bf16 by fused multiply-adds of f32. Lanes of registers are entries of the result; a panel of them goes past
 //! some rows, whose terms lie side by side.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::super::fused::{self, FusedKernel, Instruction};
-use super::super::product::{MatrixView, Onto};
-use super::matrix::{Bf16Matrix, Bf16Side, CHAIN, GROUP, rounded};
+use super::super::product::{MatrixView, Onto, lay_panels, lay_strip};
+use super::matrix::{Bf16Matrix, Bf16Side, GROUP, rounded, wide};
+use crate::vectors::vectorised;
 
 /// Rows of a task: enough that the panels, which lie in memory, are not waited for.
 const TASK: usize = 48;
 /// Entries of the widest panel.
 const MOST_LANES: usize = 32;
-
-/// Where a term stands: in its group those at even places come first.
-fn place(term: usize) -> usize {
-    term - term % GROUP + term % 2 * CHAIN + term % GROUP / 2
-}
 
 /// As [`super::product`], with or without the processor's own fused multiply-add.
 pub(super) fn product(fused: bool, x: &[f32], weight: Bf16Matrix<'_>, side: Bf16Side) -> Vec<f32> {
@@ -41,13 +39,16 @@ impl WidePanels {
         let lanes = lanes(fused);
         let panel = terms.next_multiple_of(GROUP) * lanes;
         let mut values = vec![0.0f32; entries.div_ceil(lanes) * panel];
-        values.par_chunks_exact_mut(panel.max(1)).enumerate().for_each(|(index, panel)| {
-            let first = index * lanes;
-            for term in 0..terms {
-                let to = &mut panel[place(term) * lanes..][..lanes.min(entries - first)];
-                to.iter_mut().enumerate().for_each(|(lane, to)| *to = weight.at(side, term, first + lane));
-            }
-        });
+        if !values.is_empty() {
+            let all = wide(weight);
+            let (_, d_in) = weight.sides(Bf16Side::Outputs);
+            let right = MatrixView::new(&all, d_in);
+            let right = if side == Bf16Side::Inputs { right.t() } else { right };
+            values.par_chunks_exact_mut(panel).enumerate().for_each(|(index, panel)| {
+                let first = index * lanes;
+                lay_panels(&mut panel[..terms * lanes], right.columns(first, lanes.min(entries - first)), lanes);
+            });
+        }
         Self { values, terms, fused }
     }
 
@@ -112,14 +113,21 @@ impl WideRows<'_> {
         let all = result.len().min(a.rows * stride);
         let result = &mut result[..all];
         let (whole, wanted) = (panels.terms.next_multiple_of(GROUP), a.columns.next_multiple_of(GROUP));
-        // Of each term the rows of a strip.
-        let mut strips = vec![[0.0f32; R]; a.rows.div_ceil(R) * wanted];
-        for (index, strip) in strips.chunks_exact_mut(wanted).enumerate() {
-            for term in 0..a.columns {
-                let to = &mut strip[place(term)][..R.min(a.rows - index * R)];
-                to.iter_mut().enumerate().for_each(|(row, to)| *to = rounded(a.at(index * R + row, term)));
-            }
+        let left = dense(a);
+        let rows = MatrixView::new(&left, if a.column_stride == 1 { a.columns } else { a.rows });
+        let rows = if a.column_stride == 1 { rows } else { rows.t() };
+        // Of each term the rows of a strip, and zeros for terms that there are not.
+        let entries = a.rows.div_ceil(R) * wanted * R;
+        let mut strips = Vec::with_capacity(entries);
+        let room = &mut strips.spare_capacity_mut()[..entries];
+        room.fill(MaybeUninit::new(0.0));
+        for (index, strip) in room.chunks_exact_mut(wanted * R).enumerate() {
+            let first = index * R;
+            lay_strip(&mut strip[..a.columns * R], R, rows.rows(first, R.min(a.rows - first)));
         }
+        // SAFETY: all were written.
+        unsafe { strips.set_len(entries) };
+        let (strips, _) = strips.as_chunks::<R>();
         for (panel, first) in panels.values.chunks_exact(whole * lanes).zip((0..columns).step_by(lanes)) {
             let width = lanes.min(columns - first);
             for (strip, rows) in strips.chunks_exact(wanted).zip(result.chunks_mut(R * stride)) {
@@ -145,8 +153,7 @@ fn sums<const R: usize, I: Instruction>(with: I, strip: &[[f32; R]], panel: &[f3
     let sum = |a, b| with.add_product(a, with.splat(1.0), b);
     let mut sums = [[with.splat(0.0); 2]; R];
     for (strip, panel) in strip.chunks_exact(GROUP).zip(panel.chunks_exact(GROUP * lanes)) {
-        let even = chain::<R, I>(with, &strip[..CHAIN], &panel[..CHAIN * lanes]);
-        let odd = chain::<R, I>(with, &strip[CHAIN..], &panel[CHAIN * lanes..]);
+        let [even, odd] = [0, 1].map(|from| chain::<R, I>(with, strip, panel, from));
         for (row, sums) in sums.iter_mut().enumerate() {
             for (half, total) in sums.iter_mut().enumerate() {
                 *total = sum(*total, sum(even[row][half], odd[row][half]));
@@ -156,11 +163,17 @@ fn sums<const R: usize, I: Instruction>(with: I, strip: &[[f32; R]], panel: &[f3
     sums
 }
 
-/// Chains of `R` rows along a panel, from zero.
+/// Chains of `R` rows along a panel, from zero: every second term from one of the first two on.
 #[inline(always)]
-fn chain<const R: usize, I: Instruction>(with: I, strip: &[[f32; R]], panel: &[f32]) -> [[I::Lanes; 2]; R] {
+fn chain<const R: usize, I: Instruction>(
+    with: I,
+    strip: &[[f32; R]],
+    panel: &[f32],
+    from: usize,
+) -> [[I::Lanes; 2]; R] {
     let mut chains = [[with.splat(0.0); 2]; R];
-    for (x, panel) in strip.iter().zip(panel.chunks_exact(2 * I::WIDTH)) {
+    let terms = strip.iter().zip(panel.chunks_exact(2 * I::WIDTH)).skip(from).step_by(2);
+    for (x, panel) in terms {
         let right = [with.load(&panel[..I::WIDTH]), with.load(&panel[I::WIDTH..])];
         for (chain, &x) in chains.iter_mut().zip(x) {
             let x = with.splat(x);
@@ -168,4 +181,21 @@ fn chain<const R: usize, I: Instruction>(with: I, strip: &[[f32; R]], panel: &[f
         }
     }
     chains
+}
+
+/// A matrix rounded, its rows one after another, or its columns where those lie together.
+fn dense(matrix: MatrixView<'_>) -> Vec<f32> {
+    let rows = if matrix.column_stride == 1 { matrix } else { matrix.t() };
+    assert!(rows.column_stride == 1, "rows or columns lie together");
+    let mut all = vec![0.0f32; rows.rows * rows.columns];
+    vectorised(
+        #[inline(always)]
+        || {
+            for (row, to) in all.chunks_exact_mut(rows.columns).enumerate() {
+                let from = &rows.values[row * rows.row_stride..][..rows.columns];
+                to.iter_mut().zip(from).for_each(|(to, &x)| *to = rounded(x));
+            }
+        },
+    );
+    all
 }

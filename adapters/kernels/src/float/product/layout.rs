@@ -8,7 +8,7 @@ use super::matrix::{LINE, MatrixView};
 const AHEAD: usize = 12;
 
 /// Puts the columns of a matrix into panels, which lie one after another.
-pub(super) fn lay_panels(values: &mut [f32], matrix: MatrixView<'_>, lanes: usize) {
+pub(in super::super) fn lay_panels(values: &mut [f32], matrix: MatrixView<'_>, lanes: usize) {
     let panel = matrix.rows * lanes;
     if matrix.column_stride != 1 {
         for (index, panel) in values.chunks_exact_mut(panel.max(1)).enumerate() {
@@ -47,7 +47,7 @@ fn fetch(matrix: &MatrixView<'_>, row: usize) {
 }
 
 /// Writes all of a strip: of each term as many numbers as a group has rows, zeros where the matrix has fewer.
-pub(super) fn lay_strip(strip: &mut [MaybeUninit<f32>], group: usize, rows: MatrixView<'_>) {
+pub(in super::super) fn lay_strip(strip: &mut [MaybeUninit<f32>], group: usize, rows: MatrixView<'_>) {
     #[cfg(target_arch = "x86_64")]
     let done = if rows.column_stride == 1 && (6..=8).contains(&group) && is_x86_feature_detected!("avx") {
         // SAFETY: AVX was detected.
