@@ -13,7 +13,7 @@ use rayon::prelude::*;
 pub use self::factor::FactorFormat;
 use self::factor::{HeadFactor, HeadMatrix, HeldRows};
 use super::elementary::{exp, largest, reduce};
-use super::product::{LINE, MatrixView, Onto};
+use super::product::{CHAIN, LINE, MatrixView, Onto};
 use crate::vectors::vectorised;
 
 /// Rows of queries treated at once.
@@ -122,8 +122,9 @@ impl<'a> QueryHead<'a> {
     fn probabilities(&self, p: &mut [f32], block: Block) {
         let Block { first, count, seen } = block;
         let stride = self.stride();
-        let scale = self.scale;
-        self.k_turned.product((&mut *p, stride), Onto::Nothing, 1.0, self.q.rows(first, count), seen);
+        // A product of one chain is scaled when it is read. Of several, each is.
+        let (within, scale) = if self.q.width() <= CHAIN { (1.0, self.scale) } else { (self.scale, 1.0) };
+        self.k_turned.product((&mut *p, stride), Onto::Nothing, within, self.q.rows(first, count), seen);
         vectorised(
             #[inline(always)]
             || {

@@ -168,22 +168,25 @@ fn defined(
     results
 }
 
-/// Rows on both sides of those from which on factors are laid out, a last block of few rows, and more positions than one
-/// chain has terms.
+/// Rows on both sides of those from which on factors are laid out, a last block of few rows, and more positions, or
+/// features, than one chain has terms.
 #[test]
 fn attention_and_its_gradients_are_what_they_are_defined_to_be() {
-    for (rows, before) in [(3, 0), (15, 40), (16, 40), (70, 0), (133, 9), (80, 520)] {
+    let wide = AttentionShape { query: 1, key_value: 1, dim: 600 };
+    let cases = [(3, 0), (15, 40), (16, 40), (70, 0), (133, 9), (80, 520)].map(|(rows, before)| (SHAPE, rows, before));
+    for (shape, rows, before) in cases.into_iter().chain([(wide, 20, 3)]) {
         let all = before + rows;
-        let (q, k, v) = (values(rows * WIDTH[0], 1), values(all * WIDTH[1], 2), values(all * WIDTH[1], 3));
+        let [q_width, kv_width] = [shape.query, shape.key_value].map(|heads| heads * shape.dim);
+        let (q, k, v) = (values(rows * q_width, 1), values(all * kv_width, 2), values(all * kv_width, 3));
         let operands = Operands { q: &q, k: &k, v: &v };
-        let gradient = values(rows * WIDTH[0], 4);
+        let gradient = values(rows * q_width, 4);
         let span = AttentionSpan { rows: 0..rows, own: before..all, before: 0..before };
         let spans = [span];
         for &format in FORMATS {
             let case = format!("{rows} rows after {before}, {format:?}");
-            let [y, gradients @ ..] = defined(operands, SHAPE, format, &spans[0], &gradient);
-            assert!(bits(&y) == bits(&attention(operands, SHAPE, format, &spans)), "{case}");
-            let found = attention_backward(operands, SHAPE, format, &spans, &gradient);
+            let [y, gradients @ ..] = defined(operands, shape, format, &spans[0], &gradient);
+            assert!(bits(&y) == bits(&attention(operands, shape, format, &spans)), "{case}");
+            let found = attention_backward(operands, shape, format, &spans, &gradient);
             for (index, (expected, found)) in gradients.iter().zip(&found).enumerate() {
                 assert!(bits(expected) == bits(found), "{case}, gradient {index}");
             }
