@@ -190,7 +190,6 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(usage) => return ExitCode::from(told(&usage)),
     };
-    threads::join();
     let printer = Printer::new(global.json, global.quiet);
     let came_to = run(verb, &global, &printer);
     if let Err(error) = &came_to {
@@ -217,6 +216,7 @@ fn run(verb: Verb, &GlobalArgs { offline, .. }: &GlobalArgs, printer: &Printer) 
         let hint = "a library loaded into it has set that (LD_PRELOAD?); start ftk without it".to_owned();
         Advice { message: error.to_string(), hint }
     })?;
+    threads::join()?;
     let local = |base: PathBuf| commands::pull::base(&base, offline, printer);
     if !matches!(verb, Verb::Train(_) | Verb::Batch(_)) {
         interrupt::listen().context("cannot listen for signals")?;
