@@ -75,7 +75,7 @@ pub struct Train<'a> {
     also: BTreeSet<String>,
     /// Share of entries that [`Ops::dropout`](ftk_networks::ops::Ops::dropout) drops, of shares of neighbours, a key, and how often it was asked.
     dropping: Option<(f64, f64, u64, u64)>,
-    /// Number format of products with weights.
+    /// Number format of products with weights and in attention.
     format: DType,
     scoring: Option<Scoring>,
     hits: Vec<bool>,
@@ -149,8 +149,8 @@ impl<'a> Train<'a> {
         (share > 0.0).then(|| (share, key.wrapping_add(count.wrapping_mul(0xd134_2543_de82_ef95))))
     }
 
-    /// Computes products with weights in this number format (f32 or bf16), and takes rows of frozen tables in it;
-    /// everything else, the adapter's products among it, stays in f32.
+    /// Computes products with weights and, on the host, in attention in this number format (f32 or bf16), and takes rows of
+    /// frozen tables in it; everything else, the adapter's products among it, stays in f32.
     pub fn multiply_in(&mut self, format: DType) {
         self.format = format;
     }

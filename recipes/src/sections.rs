@@ -275,8 +275,8 @@ pub struct Run {
     /// Compute activations again in the backward pass instead of keeping them: less memory, a third more time.
     #[serde(default)]
     pub recompute: bool,
-    /// Number format of products with the base's weights, in which the matrices of a frozen base are held, too, and on
-    /// CPUs of those in attention; everything else is computed in f32. `bf16` saves time on GPUs and on CPUs with AMX or
+    /// Number format of products with the base's weights and, on CPUs, of those in attention. The matrices of a frozen base
+    /// are held in it, too; everything else is computed in f32. `bf16` saves time on GPUs and on CPUs with AMX or
     /// AVX512-BF16, and memory anywhere.
     #[serde(default)]
     pub precision: Format,

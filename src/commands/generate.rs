@@ -39,7 +39,7 @@ pub struct AnsweringModel {
     pub adapter: Option<PathBuf>,
     /// Where it is computed.
     pub device: Device,
-    /// Number format of products with the base's weights.
+    /// Number format of products with the base's weights and in attention.
     pub format: DType,
     /// The day that the chat template writes.
     pub date: Option<String>,

@@ -496,7 +496,12 @@ fn a_step_on_a_graph_and_one_in_bf16_are_decided_operation_by_operation() {
         ("gcn", &guilds, &[], &["messages", "relu_back", "thin", "pull", "stated", "task", "adam_w"]),
         ("gat", &guilds, &["gnn.network=gat"], &["attend_neighbours", "attend_neighbours_back", "task"]),
         ("stream", &stream, &[], &["messages", "task"]),
-        ("bf16", &sft, &["run.precision=bf16", "run.batch=2", "optim.warmup_steps=1"], &["lora_linear", "linear_back"]),
+        (
+            "bf16",
+            &sft,
+            &["run.precision=bf16", "run.batch=2", "optim.warmup_steps=1"],
+            &["lora_linear", "linear_back", "attention", "attention_back"],
+        ),
     ];
     for (name, recipe, set, kinds) in cases {
         let run = folder.path().join(name);

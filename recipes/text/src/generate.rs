@@ -30,7 +30,7 @@ pub struct Generator<'a> {
     pub weights: &'a Weights,
     /// An adapter, if any.
     pub adapter: Option<&'a LoraTensors>,
-    /// Number format of products with weights, as in training: f32 or bf16.
+    /// Number format of products with weights and in attention, as in training: f32 or bf16.
     pub format: DType,
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Scorer<'a> {
     pub learns: Option<Learns>,
     /// Keep only what lies between blocks, and compute the rest again on the way back.
     pub recompute: bool,
-    /// Number format of products with weights.
+    /// Number format of products with weights and in attention.
     pub format: DType,
 }
 

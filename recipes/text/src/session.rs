@@ -106,7 +106,7 @@ impl TextSession {
         Self { recompute, ..self }
     }
 
-    /// Computes products with weights in this number format.
+    /// Computes products with weights and in attention in this number format.
     pub fn multiplying_in(self, format: DType) -> Self {
         Self { format, ..self }
     }

@@ -87,7 +87,7 @@ pub(super) fn allow_tf32(recipe: &Recipe, device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Number format of products with the base's weights.
+/// Number format of products with the base's weights and in attention.
 pub(super) fn products(recipe: &Recipe) -> DType {
     match recipe.run.precision {
         Format::F32 => DType::F32,

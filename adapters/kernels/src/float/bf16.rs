@@ -1,8 +1,8 @@
-//! Products of f32 matrices with weights in bf16, sums in f32, the same on every processor. Both factors are rounded to
+//! Products of f32 matrices with weights, or what attention multiplies by, in bf16, sums in f32, the same on every processor. Both factors are rounded to
 //! bf16, those below 2^-56 to zero. An entry adds up groups of 32 terms: of each the chain of the terms at even places,
 //! `c = fma(a, b, c)` from zero, and that of the odd ones, added to each other and then to the entry. That is what
 //! `tdpbf16ps` of AMX computes. Processors with AVX512-BF16 compute chains by `vdpbf16ps`, others by multiply-adds of f32.
-//! No sum comes below the least normal number, which the units for bf16 take for zero.
+//! No sum but zero comes below the least normal number, which the units for bf16 take for zero.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -135,10 +135,18 @@ impl Bf16Panels {
     /// rows are so many entries apart.
     ///
     /// # Panics
-    /// If there are fewer, or the result does not lie in its slice.
+    /// If there are fewer or `a` has none, or the result does not lie in its slice.
     pub fn product(&self, result: (&mut [f32], usize), onto: Onto, scale: f32, a: MatrixView<'_>, columns: usize) {
         assert!(a.columns <= self.terms && columns <= self.entries, "the weights must have these terms and entries");
-        assert!(a.fits(), "the left factor must lie in its slice");
+        assert!(a.fits() && a.columns > 0, "the left factor must lie in its slice and have terms");
+        if a.rows == 0 || columns == 0 {
+            return;
+        }
+        let (values, stride) = &result;
+        assert!(
+            columns <= *stride && (a.rows - 1) * stride + columns <= values.len(),
+            "the result must lie in its slice"
+        );
         match &self.laid {
             #[cfg(target_arch = "x86_64")]
             LaidWeight::Tiles(panels) => panels.product(result, onto, scale, a, columns),

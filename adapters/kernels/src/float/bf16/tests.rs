@@ -92,6 +92,19 @@ proptest! {
     }
 }
 
+/// Products beyond the largest number in sums that are not: multiplied and added in one step.
+#[test]
+fn products_are_not_rounded_before_they_are_added() {
+    let power = |by: i32| 2f32.powi(by);
+    for first in 0..2 {
+        let (mut x, mut w) = ([0.0f32; 6], [0.0f32; 6]);
+        (x[first], w[first], x[first + 4], w[first + 4]) = (-power(63), power(64), power(64), power(64));
+        let w = w.map(bf16::from_f32);
+        assert_eq!(product(&x, Bf16Matrix::new(&w, 6), Bf16Side::Inputs), [power(127)]);
+        check(&x.repeat(20), &w, 6, Bf16Side::Inputs);
+    }
+}
+
 /// Sizes around those of registers, chains and tasks.
 #[test]
 fn sizes_at_the_limits() {
