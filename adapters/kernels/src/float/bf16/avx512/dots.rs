@@ -13,10 +13,10 @@ const OF_A_CHAIN: usize = CHAIN / 2;
 
 /// A processor that has the instruction.
 #[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Dots(());
+pub(crate) struct Dots(());
 
 impl Dots {
-    pub(in super::super) fn detect() -> Option<Self> {
+    pub(crate) fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vl")

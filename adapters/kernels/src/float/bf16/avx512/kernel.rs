@@ -10,7 +10,7 @@ pub(super) const WIDTH: usize = 2 * LANES;
 pub(super) const WORDS: usize = GROUP / 2;
 
 /// What multiplies rows and weights that are put together, on a processor that has what that takes.
-pub(in super::super) trait Bf16Kernel: Copy + Sync {
+pub(crate) trait Bf16Kernel: Copy + Sync {
     /// Rows of a strip: those that are put together, and computed at once.
     const ROWS: usize;
     /// Groups of which the weights of a panel, or the rows of a strip, stay in the first cache.
@@ -36,7 +36,7 @@ pub(in super::super) trait Bf16Kernel: Copy + Sync {
 /// A block of the result, `rows` times `width` from `at` on, with rows `stride` entries apart: what stands there is written
 /// over, or added to.
 #[derive(Clone, Copy)]
-pub(in super::super) struct Bf16Block {
+pub(crate) struct Bf16Block {
     pub(super) at: *mut f32,
     pub(super) stride: usize,
     pub(super) rows: usize,

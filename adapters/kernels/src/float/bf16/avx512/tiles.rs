@@ -16,13 +16,13 @@ const LINE: usize = 64;
 
 /// A processor and a system that let this process use tiles.
 #[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Tiles(Dots);
+pub(crate) struct Tiles(Dots);
 
 impl Tiles {
     /// Rows from which on tiles are faster, which compute sixteen.
-    pub(in super::super) const WORTH: usize = 12;
+    pub(crate) const WORTH: usize = 12;
 
-    pub(in super::super) fn detect(dots: Dots) -> Option<Self> {
+    pub(crate) fn detect(dots: Dots) -> Option<Self> {
         static USABLE: LazyLock<bool> = LazyLock::new(|| has_tiles() && permitted());
         USABLE.then_some(Self(dots))
     }
