@@ -1,8 +1,9 @@
-//! Products of f32 matrices with weights, or what attention multiplies by, in bf16, sums in f32, the same on every processor. Both factors are rounded to
-//! bf16, those below 2^-56 to zero. An entry adds up groups of 32 terms: of each the chain of the terms at even places,
-//! `c = fma(a, b, c)` from zero, and that of the odd ones, added to each other and then to the entry. That is what
-//! `tdpbf16ps` of AMX computes. Processors with AVX512-BF16 compute chains by `vdpbf16ps`, others by multiply-adds of f32.
-//! No sum but zero comes below the least normal number, which the units for bf16 take for zero.
+//! Products of f32 matrices with weights, or what attention multiplies by, in bf16, sums in f32, the same on every
+//! processor. Both factors are rounded to bf16, those below 2^-56 to zero. An entry adds up groups of 32 terms: of each
+//! the chain of the terms at even places, `c = fma(a, b, c)` from zero, and that of the odd ones, added to each other and
+//! then to the entry. That is what `tdpbf16ps` of AMX computes. Processors with AVX512-BF16 compute chains by
+//! `vdpbf16ps`, others by multiply-adds of f32. No sum but zero comes below the least normal number, which the units for
+//! bf16 take for zero.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;

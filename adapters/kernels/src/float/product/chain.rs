@@ -9,7 +9,7 @@ use rayon::prelude::*;
 #[cfg(target_arch = "x86_64")]
 use super::super::fused::Fused;
 use super::super::fused::{self, FusedKernel, Instruction, is_fused};
-use super::layout::pack;
+use super::layout::{pack, prefetch};
 #[cfg(target_arch = "x86_64")]
 use super::matrix::LINE;
 use super::matrix::{CUT, MatrixView, Onto, Threads};
@@ -43,18 +43,9 @@ impl Target {
     /// Prefetches the first entries of some rows if they are to be added to.
     #[inline(always)]
     pub(super) fn fetch(self, (row, column): (usize, usize), count: usize) {
-        #[cfg(target_arch = "x86_64")]
         if self.onto == Onto::Present {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            for row in row..row + count {
-                let entry = self.values.wrapping_add(row * self.row_stride + column);
-                // SAFETY: an address is named, not read.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(entry.cast()) };
-            }
+            (row..row + count).for_each(|row| prefetch(self.values.wrapping_add(row * self.row_stride + column), 1));
         }
-        // Where there is no such instruction, nothing is named.
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (row, column, count);
     }
 
     /// Ends chains of a row that begin at an entry: `r = scale c`, or `r = fma(scale, c, r)`.
@@ -122,20 +113,6 @@ pub(super) unsafe fn product(
 
 /// Rows that are on their way from memory while one is multiplied by.
 const AHEAD: usize = 16;
-
-/// Prefetches numbers: rows lie far apart, which processors do not foresee.
-#[inline(always)]
-fn fetch(values: &[f32], first: usize, count: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for at in (0..count).step_by(LINE) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: an address is named, not read.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(first + at).cast()) };
-    }
-    // Where there is no such instruction, nothing is named.
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (values, first, count);
-}
 
 /// Columns of one task of a product of one row.
 const ROW_TASK: usize = 64;
@@ -439,7 +416,7 @@ fn tile<const R: usize, I: Instruction>(with: I, sums: &mut [f32], left: &[f32],
     let (left, _) = left.as_chunks::<R>();
     for (term, left) in left.iter().enumerate() {
         if stride > 2 * width {
-            fetch(right, (term + AHEAD) * stride, 2 * width);
+            prefetch(right.as_ptr().wrapping_add((term + AHEAD) * stride), 2 * width);
         }
         // SAFETY: the array has an entry for each row.
         unsafe { add_term(with, &mut chains, (left.as_ptr(), 1), &right[term * stride..][..2 * width]) };

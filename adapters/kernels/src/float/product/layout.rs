@@ -19,7 +19,9 @@ pub(in super::super) fn lay_panels(values: &mut [f32], matrix: MatrixView<'_>, l
     }
     for row in 0..matrix.rows {
         let from = &matrix.values[row * matrix.row_stride..][..matrix.columns];
-        fetch(&matrix, row + AHEAD);
+        if row + AHEAD < matrix.rows {
+            prefetch(matrix.values.as_ptr().wrapping_add((row + AHEAD) * matrix.row_stride), matrix.columns);
+        }
         for (index, from) in from.chunks(lanes).enumerate() {
             // Line by line, which is some registers, and not a call that copies memory.
             let (lines, rest) = from.as_chunks::<LINE>();
@@ -30,20 +32,18 @@ pub(in super::super) fn lay_panels(values: &mut [f32], matrix: MatrixView<'_>, l
     }
 }
 
-/// Prefetches a row, if there is one: rows lie far apart, which processors do not foresee.
-fn fetch(matrix: &MatrixView<'_>, row: usize) {
+/// Prefetches so many numbers, wherever that is: rows lie far apart, which processors do not foresee.
+#[inline(always)]
+pub(super) fn prefetch(first: *const f32, count: usize) {
     #[cfg(target_arch = "x86_64")]
-    if row < matrix.rows {
+    for at in (0..count).step_by(LINE) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        for column in (0..matrix.columns).step_by(LINE) {
-            let entry = matrix.values.as_ptr().wrapping_add(row * matrix.row_stride + column);
-            // SAFETY: an address is named, not read.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(entry.cast()) };
-        }
+        // SAFETY: an address is named, not read.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(at).cast()) };
     }
     // Where there is no such instruction, nothing is named.
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (matrix, row);
+    let _ = (first, count);
 }
 
 /// Writes all of a strip: of each term as many numbers as a group has rows, zeros where the matrix has fewer.
