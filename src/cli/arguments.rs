@@ -51,7 +51,7 @@ pub(super) struct AnsweringArgs {
     /// The day that the base's chat template writes where it asks for today's
     #[arg(long, value_name = "YYYY-MM-DD")]
     date: Option<String>,
-    /// Number format of products with the base's weights and in attention, as run.precision is of training
+    /// Number format of products with the base's weights and, on CPUs, in attention, as run.precision is of training
     #[arg(long, default_value = "f32")]
     precision: FormatName,
     #[command(flatten)]
