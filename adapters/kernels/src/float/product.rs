@@ -17,10 +17,13 @@ mod thin;
 
 use gemm_common::Parallelism;
 
+#[cfg(feature = "bf16")]
 pub(super) use self::layout::{lay_panels, lay_strip};
 use self::matrix::CUT;
 pub(super) use self::matrix::LINE;
 pub use self::matrix::{MatrixView, Onto, Threads};
+#[cfg(feature = "bf16")]
+pub(super) use self::panels::tile;
 pub use self::panels::{Panels, panel_product};
 use super::fused::is_fused;
 

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 
 use super::super::fused::{self, FusedKernel, Instruction};
-use super::super::product::{MatrixView, Onto, lay_panels, lay_strip};
+use super::super::product::{MatrixView, Onto, lay_panels, lay_strip, tile};
 use super::matrix::{Bf16Matrix, Bf16Side, GROUP, rounded, wide};
 use crate::vectors::vectorised;
 
@@ -36,7 +36,7 @@ pub(super) struct WidePanels {
 impl WidePanels {
     pub(super) fn new(fused: bool, weight: Bf16Matrix<'_>, side: Bf16Side) -> Self {
         let (terms, entries) = weight.sides(side);
-        let lanes = lanes(fused);
+        let [_, lanes] = tile(fused);
         let panel = terms.next_multiple_of(GROUP) * lanes;
         let mut values = vec![0.0f32; entries.div_ceil(lanes) * panel];
         if !values.is_empty() {
@@ -63,22 +63,6 @@ impl WidePanels {
     ) {
         fused::run(self.fused, WideRows { result, stride, onto, scale, a, panels: self, columns });
     }
-}
-
-/// Entries of a panel.
-fn lanes(fused: bool) -> usize {
-    struct OfTwoRegisters;
-
-    impl FusedKernel for OfTwoRegisters {
-        type Output = usize;
-
-        #[inline(always)]
-        fn run<I: Instruction>(self, _: I) -> usize {
-            2 * I::WIDTH
-        }
-    }
-
-    fused::run(fused, OfTwoRegisters)
 }
 
 /// Some rows times all panels.

@@ -50,7 +50,7 @@ impl Panels {
 }
 
 /// Rows of a group and columns of a panel.
-fn tile(fused: bool) -> [usize; 2] {
+pub(in super::super) fn tile(fused: bool) -> [usize; 2] {
     struct Tile;
 
     impl FusedKernel for Tile {
