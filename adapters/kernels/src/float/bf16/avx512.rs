@@ -64,15 +64,11 @@ pub(super) fn product<K: Bf16Kernel>(kernel: K, x: &[f32], weight: Bf16Matrix<'_
     }
     let words = &*words;
     let target = Bf16Target(result.as_mut_ptr());
-    let wanted = if worth { TASKS * rayon::current_num_threads() } else { 1 };
-    let mut panels = K::PANELS;
-    while panels > 1 && entries.div_ceil(panels * WIDTH) < wanted {
-        panels /= 2;
-    }
-    let block = panels * WIDTH;
-    let tasks = (0..rows).step_by(TASK).flat_map(|row| (0..entries).step_by(block).map(move |entry| (row, entry)));
-    let one = |(row, entry): (usize, usize)| {
-        let (rows, width) = (row..rows.min(row + TASK), block.min(entries - entry));
+    let shares = shares::<K>(entries.div_ceil(WIDTH), if worth { rayon::current_num_threads() } else { 1 });
+    let tasks = (0..rows).step_by(TASK).flat_map(|row| shares.iter().map(move |share| (row, share)));
+    let one = |(row, share): (usize, &Range<usize>)| {
+        let (rows, entry) = (row..rows.min(row + TASK), share.start * WIDTH);
+        let width = entries.min(share.end * WIDTH) - entry;
         let task = Bf16Task { left: words, rows, groups, weight, side, entry, width, target, entries };
         // SAFETY: rows and entries lie in the result, which has room for all, and are this task's.
         kernel.during(|| unsafe { task.run(kernel) });
@@ -86,6 +82,13 @@ pub(super) fn product<K: Bf16Kernel>(kernel: K, x: &[f32], weight: Bf16Matrix<'_
     // SAFETY: there is room, and the tasks have written all rows and entries.
     unsafe { result.set_len(rows * entries) };
     result
+}
+
+/// So many panels in shares, of which two differ by one panel at most, and each thread has as many as any other.
+fn shares<K: Bf16Kernel>(panels: usize, threads: usize) -> Vec<Range<usize>> {
+    let least = if threads > 1 { TASKS * threads } else { 1 };
+    let count = panels.div_ceil(K::PANELS).max(least).next_multiple_of(threads).min(panels);
+    (0..count).map(|index| index * panels / count..(index + 1) * panels / count).collect()
 }
 
 /// So many words, the first at the beginning of a line of the caches. What they are is not defined.

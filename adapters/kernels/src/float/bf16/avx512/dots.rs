@@ -10,6 +10,8 @@ use super::words::{by_words, first_bits};
 
 /// Words of a chain.
 const OF_A_CHAIN: usize = CHAIN / 2;
+/// Rows of which both chains and the sums stay in registers.
+const AT_ONCE: usize = 4;
 
 /// A processor that has the instruction.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +30,7 @@ impl Dots {
 impl Bf16Kernel for Dots {
     const ROWS: usize = 12;
     const SLICE: usize = 16;
-    const PANELS: usize = 1;
+    const PANELS: usize = 8;
     const WORTH_A_THREAD: usize = 1 << 19;
 
     fn put_strip(self, to: &mut [u32], rows: MatrixView<'_>) {
@@ -48,12 +50,15 @@ impl Bf16Kernel for Dots {
     unsafe fn sums(self, left: &[u32], right: &[[u32; WIDTH]], block: Bf16Block) {
         // SAFETY: as the caller promises; `detect` has found the instructions.
         unsafe {
-            match block.rows {
-                1 => sums::<1>(left, right, block),
-                2 => sums::<2>(left, right, block),
-                3..=4 => sums::<4>(left, right, block),
-                5..=8 => sums::<8>(left, right, block),
-                _ => sums::<{ Self::ROWS }>(left, right, block),
+            for first in (0..block.rows).step_by(AT_ONCE) {
+                let rows = AT_ONCE.min(block.rows - first);
+                let left = &left[first..];
+                let block = Bf16Block { at: block.at.wrapping_add(first * block.stride), rows, ..block };
+                match rows {
+                    1 => sums::<1>(left, right, block),
+                    2 => sums::<2>(left, right, block),
+                    _ => sums::<AT_ONCE>(left, right, block),
+                }
             }
         }
     }
@@ -103,7 +108,7 @@ fn order(words: &mut [[u32; WIDTH]]) {
     }
 }
 
-/// Sums of `R` rows, of which the block's are put where they belong.
+/// Sums of `R` rows, of which the block's are put where they belong. `left` begins with the first of them.
 ///
 /// # Safety
 /// The block lies there.
@@ -123,10 +128,13 @@ unsafe fn sums<const R: usize>(left: &[u32], right: &[[u32; WIDTH]], block: Bf16
             }
         }
     }
-    let left = left.as_chunks::<{ Dots::ROWS }>().0.chunks_exact(WORDS);
-    for (left, right) in left.zip(right.chunks_exact(WORDS)) {
-        let even = chain::<R>(&left[..OF_A_CHAIN], &right[..OF_A_CHAIN]);
-        let odd = chain::<R>(&left[OF_A_CHAIN..], &right[OF_A_CHAIN..]);
+    for (left, right) in left.chunks(WORDS * Dots::ROWS).zip(right.chunks_exact(WORDS)) {
+        let (mut even, mut odd) = ([[_mm512_setzero_ps(); 2]; R], [[_mm512_setzero_ps(); 2]; R]);
+        for word in 0..OF_A_CHAIN {
+            for (chains, word) in [(&mut even, word), (&mut odd, OF_A_CHAIN + word)] {
+                link(chains, &left[word * Dots::ROWS..][..R], &right[word]);
+            }
+        }
         for (sums, (even, odd)) in sums.iter_mut().zip(even.into_iter().zip(odd)) {
             for (sum, (even, odd)) in sums.iter_mut().zip(even.into_iter().zip(odd)) {
                 *sum = _mm512_add_ps(*sum, _mm512_add_ps(even, odd));
@@ -142,22 +150,18 @@ unsafe fn sums<const R: usize>(left: &[u32], right: &[[u32; WIDTH]], block: Bf16
     }
 }
 
-/// Chains of `R` rows and all entries, from zero.
+/// Adds two terms of each row, a word of them, to chains of all entries.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-fn chain<const R: usize>(left: &[[u32; Dots::ROWS]], right: &[[u32; WIDTH]]) -> [[__m512; 2]; R] {
-    let mut chains = [[_mm512_setzero_ps(); 2]; R];
-    for (left, right) in left.iter().zip(right) {
-        // SAFETY: 16 words each lie in the array of 32; both types are 512 bits.
-        let right: [__m512bh; 2] = unsafe {
-            [0, LANES]
-                .map(|from| std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(right[from..].as_ptr().cast())))
-        };
-        for (chains, &word) in chains.iter_mut().zip(left) {
-            // SAFETY: both types are 512 bits.
-            let word = unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(word.cast_signed())) };
-            *chains = [_mm512_dpbf16_ps(chains[0], word, right[0]), _mm512_dpbf16_ps(chains[1], word, right[1])];
-        }
+fn link<const R: usize>(chains: &mut [[__m512; 2]; R], left: &[u32], right: &[u32; WIDTH]) {
+    // SAFETY: 16 words each lie in the array of 32; both types are 512 bits.
+    let right: [__m512bh; 2] = unsafe {
+        [0, LANES]
+            .map(|from| std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(right[from..].as_ptr().cast())))
+    };
+    for (chains, &word) in chains.iter_mut().zip(left) {
+        // SAFETY: both types are 512 bits.
+        let word = unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(word.cast_signed())) };
+        *chains = [_mm512_dpbf16_ps(chains[0], word, right[0]), _mm512_dpbf16_ps(chains[1], word, right[1])];
     }
-    chains
 }
