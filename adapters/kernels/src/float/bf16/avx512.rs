@@ -104,7 +104,6 @@ fn aligned(words: &mut Vec<u32>, count: usize) -> &mut [u32] {
 
 /// Puts a panel of weights together, from a term on: `width` entries from `entry` on, in so many groups as there is room.
 fn put_panel<K: Bf16Kernel>(
-    kernel: K,
     to: &mut [[u32; WIDTH]],
     (weight, side): (Bf16Matrix<'_>, Bf16Side),
     (entry, width): (usize, usize),
@@ -113,11 +112,10 @@ fn put_panel<K: Bf16Kernel>(
     // SAFETY: there is a kernel, which has found the instructions.
     unsafe {
         match side {
-            Bf16Side::Inputs => put_columns(to, weight, (entry, width), first),
-            Bf16Side::Outputs => put_pairs(to, weight, (entry, width), first),
+            Bf16Side::Inputs => put_columns::<K>(to, weight, (entry, width), first),
+            Bf16Side::Outputs => put_pairs::<K>(to, weight, (entry, width), first),
         }
     }
-    kernel.order(to);
 }
 
 /// Some rows times some panels of entries.
@@ -149,7 +147,7 @@ impl Bf16Task<'_> {
             let count = slice.min(groups - first);
             let panel = |index: usize| (entry + index * WIDTH, WIDTH.min(width - index * WIDTH));
             for (index, right) in lanes.chunks_exact_mut(slice * WORDS).enumerate() {
-                put_panel(kernel, &mut right[..count * WORDS], (weight, side), panel(index), first * GROUP);
+                put_panel::<K>(&mut right[..count * WORDS], (weight, side), panel(index), first * GROUP);
             }
             for row in rows.clone().step_by(K::ROWS) {
                 let left = &left[(row * groups + first * K::ROWS) * WORDS..][..count * K::ROWS * WORDS];
@@ -182,7 +180,7 @@ impl<K: Bf16Kernel> WordPanels<K> {
         let (lanes, _) = aligned(&mut words, entries.div_ceil(WIDTH) * groups * WORDS * WIDTH).as_chunks_mut::<WIDTH>();
         for (index, panel) in lanes.chunks_exact_mut((groups * WORDS).max(1)).enumerate() {
             let first = index * WIDTH;
-            put_panel(kernel, panel, (weight, side), (first, WIDTH.min(entries - first)), 0);
+            put_panel::<K>(panel, (weight, side), (first, WIDTH.min(entries - first)), 0);
         }
         Self { kernel, words, groups }
     }

@@ -32,15 +32,22 @@ impl Bf16Kernel for Dots {
     const SLICE: usize = 16;
     const PANELS: usize = 8;
     const WORTH_A_THREAD: usize = 1 << 19;
+    /// The even chain, then the odd one. Of two terms in a word that which is added first stands above.
+    const ORDER: Option<&[u16; GROUP]> = Some(&{
+        let mut order = [0; GROUP];
+        let mut at = 0;
+        while at < OF_A_CHAIN {
+            let term = 4 * at as u16;
+            (order[2 * at], order[2 * at + 1]) = (term + 2, term);
+            (order[CHAIN + 2 * at], order[CHAIN + 2 * at + 1]) = (term + 3, term + 1);
+            at += 1;
+        }
+        order
+    });
 
     fn put_strip(self, to: &mut [u32], rows: MatrixView<'_>) {
         // SAFETY: `detect` has found the instructions.
         unsafe { put_strip(to, rows) }
-    }
-
-    fn order(self, words: &mut [[u32; WIDTH]]) {
-        // SAFETY: `detect` has found the instructions.
-        unsafe { order(words) }
     }
 
     fn during<R>(self, work: impl FnOnce() -> R) -> R {
@@ -64,46 +71,14 @@ impl Bf16Kernel for Dots {
     }
 }
 
-/// Words of one lane, in the order of the terms, as those of the even chain, two terms each, and those of the odd one.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn chains(words: [__m512i; WORDS]) -> [__m512i; WORDS] {
-    // What is added first stands above.
-    const UPPER: __mmask32 = 0xaaaa_aaaa;
-    let mut chains = words;
-    for at in 0..OF_A_CHAIN {
-        let [first, second] = [words[2 * at], words[2 * at + 1]];
-        chains[at] = _mm512_mask_blend_epi16(UPPER, second, _mm512_slli_epi32::<16>(first));
-        chains[OF_A_CHAIN + at] = _mm512_mask_blend_epi16(UPPER, _mm512_srli_epi32::<16>(second), first);
-    }
-    chains
-}
-
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 fn put_strip(to: &mut [u32], rows: MatrixView<'_>) {
     const ROWS: usize = Dots::ROWS;
     const { assert!(ROWS <= LANES) };
     for (group, to) in to.chunks_exact_mut(WORDS * ROWS).enumerate() {
-        for (to, words) in to.as_chunks_mut::<ROWS>().0.iter_mut().zip(chains(by_words(rows, group * GROUP))) {
+        for (to, words) in to.as_chunks_mut::<ROWS>().0.iter_mut().zip(by_words::<Dots>(rows, group * GROUP)) {
             // SAFETY: there are so many numbers.
             unsafe { _mm512_mask_storeu_epi32(to.as_mut_ptr().cast(), first_bits(ROWS), words) };
-        }
-    }
-}
-
-#[target_feature(enable = "avx512f,avx512bw")]
-fn order(words: &mut [[u32; WIDTH]]) {
-    for group in words.as_chunks_mut::<WORDS>().0 {
-        for half in [0, LANES] {
-            let mut of = [_mm512_setzero_si512(); WORDS];
-            for (of, from) in of.iter_mut().zip(&*group) {
-                // SAFETY: sixteen numbers from either half on lie in the array.
-                *of = unsafe { _mm512_loadu_si512(from[half..][..LANES].as_ptr().cast()) };
-            }
-            for (to, of) in group.iter_mut().zip(chains(of)) {
-                // SAFETY: as above.
-                unsafe { _mm512_storeu_si512(to[half..][..LANES].as_mut_ptr().cast(), of) };
-            }
         }
     }
 }

@@ -19,11 +19,11 @@ pub(crate) trait Bf16Kernel: Copy + Sync {
     const PANELS: usize;
     /// Multiplications that outweigh handing them to another thread.
     const WORTH_A_THREAD: usize;
+    /// Which terms of a group stand at its places, from the lower half of the first word on, if not each at its own.
+    const ORDER: Option<&[u16; GROUP]>;
 
     /// Rounds at most [`Self::ROWS`] rows, and puts words of all of them together. `to` has room for whole groups and rows.
     fn put_strip(self, to: &mut [u32], rows: MatrixView<'_>);
-    /// Puts the words of each lane, in the order of the terms, into the order that this kernel has them in.
-    fn order(self, words: &mut [[u32; WIDTH]]);
     /// Does some work in which [`Self::sums`] are wanted.
     fn during<R>(self, work: impl FnOnce() -> R) -> R;
     /// Sums of a strip and a panel, put where they belong.

@@ -67,6 +67,7 @@ impl Bf16Kernel for Tiles {
     const SLICE: usize = 20;
     const PANELS: usize = 4;
     const WORTH_A_THREAD: usize = 1 << 22;
+    const ORDER: Option<&[u16; GROUP]> = None;
 
     /// Row by row: what two tiles have.
     fn put_strip(self, to: &mut [u32], rows: MatrixView<'_>) {
@@ -77,7 +78,7 @@ impl Bf16Kernel for Tiles {
                 for (tile, lines) in lines.chunks_exact_mut(HEIGHT).enumerate() {
                     let first = (tile * HEIGHT).min(rows.rows);
                     let rows = rows.rows(first, HEIGHT.min(rows.rows - first));
-                    for (line, words) in lines.iter_mut().zip(by_rows(rows, group * GROUP)) {
+                    for (line, words) in lines.iter_mut().zip(by_rows::<Tiles>(rows, group * GROUP)) {
                         // SAFETY: sixteen numbers.
                         unsafe { std::arch::x86_64::_mm512_storeu_si512(line.as_mut_ptr().cast(), words) };
                     }
@@ -87,8 +88,6 @@ impl Bf16Kernel for Tiles {
         // SAFETY: there is a `Dots`, which has found the instructions.
         unsafe { put(to, rows) }
     }
-
-    fn order(self, _: &mut [[u32; WIDTH]]) {}
 
     fn during<R>(self, work: impl FnOnce() -> R) -> R {
         let shapes = Shapes::of_whole_tiles();

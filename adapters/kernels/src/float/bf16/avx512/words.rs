@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::super::super::product::MatrixView;
 use super::super::matrix::{Bf16Matrix, GROUP, LEAST, LEAST_BITS};
-use super::kernel::{LANES, WIDTH, WORDS};
+use super::kernel::{Bf16Kernel, LANES, WIDTH, WORDS};
 
 /// A mask of so many lanes, at most sixteen.
 pub(super) fn first_bits(count: usize) -> __mmask16 {
@@ -57,17 +57,33 @@ fn interleaved(even: __m512i, odd: __m512i, half: usize) -> __m512i {
     _mm512_or_si512(wide(even), _mm512_slli_epi32::<16>(wide(odd)))
 }
 
+/// Which term of a group stands at a place.
+fn place<K: Bf16Kernel>(at: usize) -> usize {
+    K::ORDER.map_or(at, |order| order[at].into())
+}
+
+/// The words of a group, in the kernel's order of its terms.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn ordered<K: Bf16Kernel>(words: __m512i) -> __m512i {
+    match const { K::ORDER } {
+        // SAFETY: both types are 32 numbers of 16 bits.
+        Some(order) => _mm512_permutexvar_epi16(unsafe { std::mem::transmute::<[u16; GROUP], __m512i>(*order) }, words),
+        None => words,
+    }
+}
+
 /// The words of a group of terms, from `first` on, of at most sixteen rows: a register has a row's words.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub(super) fn by_rows(rows: MatrixView<'_>, first: usize) -> [__m512i; LANES] {
+pub(super) fn by_rows<K: Bf16Kernel>(rows: MatrixView<'_>, first: usize) -> [__m512i; LANES] {
     if rows.column_stride != 1 {
-        return turned(by_words(rows, first));
+        return turned(by_words::<K>(rows, first));
     }
     let mut words = [_mm512_setzero_si512(); LANES];
     for (row, words) in words.iter_mut().enumerate().take(rows.rows) {
         let x = &rows.values[row * rows.row_stride..][..rows.columns][first..];
-        *words = rounded([numbers(x), numbers(&x[x.len().min(LANES)..])]);
+        *words = ordered::<K>(rounded([numbers(x), numbers(&x[x.len().min(LANES)..])]));
     }
     words
 }
@@ -75,10 +91,10 @@ pub(super) fn by_rows(rows: MatrixView<'_>, first: usize) -> [__m512i; LANES] {
 /// As [`by_rows`]: a register has a word of every row.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub(super) fn by_words(rows: MatrixView<'_>, first: usize) -> [__m512i; WORDS] {
+pub(super) fn by_words<K: Bf16Kernel>(rows: MatrixView<'_>, first: usize) -> [__m512i; WORDS] {
     const { assert!(WORDS == LANES) };
     if rows.column_stride == 1 {
-        return turned(by_rows(rows, first));
+        return turned(by_rows::<K>(rows, first));
     }
     assert!(rows.row_stride == 1 && rows.fits(), "rows or columns lie together");
     let column = |term: usize| {
@@ -87,8 +103,7 @@ pub(super) fn by_words(rows: MatrixView<'_>, first: usize) -> [__m512i; WORDS] {
     };
     let mut words = [_mm512_setzero_si512(); WORDS];
     for (word, words) in words.iter_mut().enumerate() {
-        let term = first + 2 * word;
-        let both = rounded([column(term), column(term + 1)]);
+        let both = rounded([0, 1].map(|half| column(first + place::<K>(2 * word + half))));
         *words = interleaved(both, _mm512_shuffle_i64x2::<0x0e>(both, both), 0);
     }
     words
@@ -129,7 +144,7 @@ fn turned(mut rows: [__m512i; LANES]) -> [__m512i; LANES] {
 
 /// A panel of weights whose rows are entries, from a term on.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn put_columns(
+pub(super) fn put_columns<K: Bf16Kernel>(
     to: &mut [[u32; WIDTH]],
     weight: Bf16Matrix<'_>,
     (entry, width): (usize, usize),
@@ -142,7 +157,7 @@ pub(super) fn put_columns(
                 let row = &weight.row(entry + half + lane)[first + group * GROUP..];
                 let there = first_halves(row.len().min(GROUP));
                 // SAFETY: as many numbers as the mask has bits lie in the slice.
-                *words = kept(unsafe { _mm512_maskz_loadu_epi16(there, row.as_ptr().cast()) });
+                *words = ordered::<K>(kept(unsafe { _mm512_maskz_loadu_epi16(there, row.as_ptr().cast()) }));
             }
             for (to, words) in to.iter_mut().zip(turned(words)) {
                 // SAFETY: sixteen numbers from either half on lie in the array.
@@ -154,15 +169,20 @@ pub(super) fn put_columns(
 
 /// A panel of weights whose rows are terms, from a term on.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn put_pairs(to: &mut [[u32; WIDTH]], weight: Bf16Matrix<'_>, (entry, width): (usize, usize), first: usize) {
+pub(super) fn put_pairs<K: Bf16Kernel>(
+    to: &mut [[u32; WIDTH]],
+    weight: Bf16Matrix<'_>,
+    (entry, width): (usize, usize),
+    first: usize,
+) {
     let row = |term: usize| match weight.row(term) {
         [] => _mm512_setzero_si512(),
         // SAFETY: as many numbers as the mask has bits lie in a row from there on.
         row => kept(unsafe { _mm512_maskz_loadu_epi16(first_halves(width), row[entry..][..width].as_ptr().cast()) }),
     };
     for (word, to) in to.iter_mut().enumerate() {
-        let term = first + 2 * word;
-        let (even, odd) = (row(term), row(term + 1));
+        let first = first + word / WORDS * GROUP;
+        let [even, odd] = [0, 1].map(|half| row(first + place::<K>(word % WORDS * 2 + half)));
         for (half, to) in to.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
             // SAFETY: sixteen numbers.
             unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), interleaved(even, odd, half)) };
