@@ -10,7 +10,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes from which a block is large.
-const LARGE: usize = 1 << 18;
+const LARGE: usize = 1 << 16;
 /// Blocks are so many bytes, or a multiple: the largest pages that systems give and take.
 const GRAIN: usize = 1 << 16;
 /// The largest alignment of a block: that of the smallest pages.
