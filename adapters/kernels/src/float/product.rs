@@ -4,7 +4,7 @@
 //!
 //! The main path of `gemm` computes a chain of up to 512 terms in this way whatever caches and registers there are.
 //! It adds up small and thin products in another order: those are computed here. So are large ones where registers are
-//! those of AVX2, and those of attention over many rows (`panels`).
+//! those of AVX2 or AVX-512, and those of attention over many rows (`panels`).
 
 mod chain;
 mod layout;
@@ -114,13 +114,10 @@ unsafe fn product_at(
     }
 }
 
-/// Whether laying out both factors is the fastest way to the product. It is with the registers of AVX2; with those of
-/// AVX-512 it has not been measured.
+/// Whether laying out both factors is the fastest way to the product. With other registers than those of AVX2 and AVX-512
+/// it has not been measured.
 fn by_panels((a, b): (MatrixView<'_>, MatrixView<'_>)) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    let registers = is_fused() && pulp::x86::V4::try_new().is_none();
-    #[cfg(not(target_arch = "x86_64"))]
-    let registers = false;
+    let registers = cfg!(target_arch = "x86_64") && is_fused();
     let by_pieces = b.column_stride == 1 && a.columns > LONG && a.rows < ROWS_OF_LONG;
     let many = a.rows >= MANY_ROWS && a.columns >= MANY_TERMS && b.columns >= MANY_COLUMNS;
     registers && many && !by_pieces
