@@ -28,7 +28,7 @@ impl Dots {
 }
 
 impl Bf16Kernel for Dots {
-    const ROWS: usize = 12;
+    const ROWS: usize = LANES;
     const SLICE: usize = 16;
     const PANELS: usize = 8;
     const WORTH_A_THREAD: usize = 1 << 19;
@@ -73,12 +73,12 @@ impl Bf16Kernel for Dots {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 fn put_strip(to: &mut [u32], rows: MatrixView<'_>) {
-    const ROWS: usize = Dots::ROWS;
-    const { assert!(ROWS <= LANES) };
-    for (group, to) in to.chunks_exact_mut(WORDS * ROWS).enumerate() {
-        for (to, words) in to.as_chunks_mut::<ROWS>().0.iter_mut().zip(by_words::<Dots>(rows, group * GROUP)) {
-            // SAFETY: there are so many numbers.
-            unsafe { _mm512_mask_storeu_epi32(to.as_mut_ptr().cast(), first_bits(ROWS), words) };
+    const { assert!(Dots::ROWS == LANES) };
+    let (lines, _) = to.as_chunks_mut::<LANES>();
+    for (group, lines) in lines.chunks_exact_mut(WORDS).enumerate() {
+        for (line, words) in lines.iter_mut().zip(by_words::<Dots>(rows, group * GROUP)) {
+            // SAFETY: sixteen numbers.
+            unsafe { _mm512_storeu_si512(line.as_mut_ptr().cast(), words) };
         }
     }
 }
