@@ -84,7 +84,7 @@ pub(super) fn product<K: Bf16Kernel>(kernel: K, x: &[f32], weight: Bf16Matrix<'_
     result
 }
 
-/// So many panels in shares, of which two differ by one panel at most, and each thread has as many as any other.
+/// So many panels in shares, of which two differ by one panel at most: as many for each thread, if there are so many.
 fn shares<K: Bf16Kernel>(panels: usize, threads: usize) -> Vec<Range<usize>> {
     let least = if threads > 1 { TASKS * threads } else { 1 };
     let count = panels.div_ceil(K::PANELS).max(least).next_multiple_of(threads).min(panels);
