@@ -58,8 +58,8 @@ fn interleaved(even: __m512i, odd: __m512i, half: usize) -> __m512i {
 }
 
 /// Which term of a group stands at a place.
-fn place<K: Bf16Kernel>(at: usize) -> usize {
-    K::ORDER.map_or(at, |order| order[at].into())
+fn term_at<K: Bf16Kernel>(place: usize) -> usize {
+    K::ORDER.map_or(place, |order| order[place].into())
 }
 
 /// The words of a group, in the kernel's order of its terms.
@@ -103,7 +103,7 @@ pub(super) fn by_words<K: Bf16Kernel>(rows: MatrixView<'_>, first: usize) -> [__
     };
     let mut words = [_mm512_setzero_si512(); WORDS];
     for (word, words) in words.iter_mut().enumerate() {
-        let both = rounded([0, 1].map(|half| column(first + place::<K>(2 * word + half))));
+        let both = rounded([0, 1].map(|half| column(first + term_at::<K>(2 * word + half))));
         *words = interleaved(both, _mm512_shuffle_i64x2::<0x0e>(both, both), 0);
     }
     words
@@ -182,7 +182,7 @@ pub(super) fn put_pairs<K: Bf16Kernel>(
     };
     for (word, to) in to.iter_mut().enumerate() {
         let first = first + word / WORDS * GROUP;
-        let [even, odd] = [0, 1].map(|half| row(first + place::<K>(word % WORDS * 2 + half)));
+        let [even, odd] = [0, 1].map(|half| row(first + term_at::<K>(word % WORDS * 2 + half)));
         for (half, to) in to.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
             // SAFETY: sixteen numbers.
             unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), interleaved(even, odd, half)) };
