@@ -64,7 +64,7 @@ pub(super) fn product<K: Bf16Kernel>(kernel: K, x: &[f32], weight: Bf16Matrix<'_
     }
     let words = &*words;
     let target = Bf16Target(result.as_mut_ptr());
-    let shares = shares::<K>(entries.div_ceil(WIDTH), if worth { rayon::current_num_threads() } else { 1 });
+    let shares = shares(entries.div_ceil(WIDTH), K::PANELS, if worth { rayon::current_num_threads() } else { 1 });
     let tasks = (0..rows).step_by(TASK).flat_map(|row| shares.iter().map(move |share| (row, share)));
     let one = |(row, share): (usize, &Range<usize>)| {
         let (rows, entry) = (row..rows.min(row + TASK), share.start * WIDTH);
@@ -84,10 +84,11 @@ pub(super) fn product<K: Bf16Kernel>(kernel: K, x: &[f32], weight: Bf16Matrix<'_
     result
 }
 
-/// So many panels in shares, of which two differ by one panel at most: as many for each thread, if there are so many.
-fn shares<K: Bf16Kernel>(panels: usize, threads: usize) -> Vec<Range<usize>> {
+/// So many panels in shares of at most `most`, of which two differ by one panel at most: as many shares for each thread, if
+/// there are so many panels.
+fn shares(panels: usize, most: usize, threads: usize) -> Vec<Range<usize>> {
     let least = if threads > 1 { TASKS * threads } else { 1 };
-    let count = panels.div_ceil(K::PANELS).max(least).next_multiple_of(threads).min(panels);
+    let count = panels.div_ceil(most).max(least).next_multiple_of(threads).min(panels);
     (0..count).map(|index| index * panels / count..(index + 1) * panels / count).collect()
 }
 
@@ -104,6 +105,7 @@ fn aligned(words: &mut Vec<u32>, count: usize) -> &mut [u32] {
 
 /// Puts a panel of weights together, from a term on: `width` entries from `entry` on, in so many groups as there is room.
 fn put_panel<K: Bf16Kernel>(
+    _: K,
     to: &mut [[u32; WIDTH]],
     (weight, side): (Bf16Matrix<'_>, Bf16Side),
     (entry, width): (usize, usize),
@@ -147,7 +149,7 @@ impl Bf16Task<'_> {
             let count = slice.min(groups - first);
             let panel = |index: usize| (entry + index * WIDTH, WIDTH.min(width - index * WIDTH));
             for (index, right) in lanes.chunks_exact_mut(slice * WORDS).enumerate() {
-                put_panel::<K>(&mut right[..count * WORDS], (weight, side), panel(index), first * GROUP);
+                put_panel(kernel, &mut right[..count * WORDS], (weight, side), panel(index), first * GROUP);
             }
             for row in rows.clone().step_by(K::ROWS) {
                 let left = &left[(row * groups + first * K::ROWS) * WORDS..][..count * K::ROWS * WORDS];
@@ -180,7 +182,7 @@ impl<K: Bf16Kernel> WordPanels<K> {
         let (lanes, _) = aligned(&mut words, entries.div_ceil(WIDTH) * groups * WORDS * WIDTH).as_chunks_mut::<WIDTH>();
         for (index, panel) in lanes.chunks_exact_mut((groups * WORDS).max(1)).enumerate() {
             let first = index * WIDTH;
-            put_panel::<K>(panel, (weight, side), (first, WIDTH.min(entries - first)), 0);
+            put_panel(kernel, panel, (weight, side), (first, WIDTH.min(entries - first)), 0);
         }
         Self { kernel, words, groups }
     }
@@ -242,4 +244,23 @@ fn finish((result, stride): (&mut [f32], usize), onto: Onto, scale: f32, sums: &
     }
     // SAFETY: there is a kernel, which has found the instructions.
     unsafe { put((result, stride), onto, scale, sums, width) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_all_panels_once_and_even() {
+        for (panels, most, threads) in (1..70).flat_map(|panels| [(panels, 1, 1), (panels, 8, 1), (panels, 4, 3)]) {
+            let shares = shares(panels, most, threads);
+            assert!(shares.iter().cloned().flatten().eq(0..panels), "{shares:?}");
+            let [least, largest] = [panels / shares.len(), panels.div_ceil(shares.len())];
+            assert!(
+                largest <= most && shares.iter().all(|share| (least..=largest).contains(&share.len())),
+                "{shares:?}"
+            );
+            assert!(shares.len().is_multiple_of(threads) || shares.len() == panels, "{shares:?}");
+        }
+    }
 }
