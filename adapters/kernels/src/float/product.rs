@@ -114,8 +114,8 @@ unsafe fn product_at(
     }
 }
 
-/// Whether laying out both factors is the fastest way to the product. With other registers than those of AVX2 and AVX-512
-/// it has not been measured.
+/// Whether laying out both factors is the fastest way to the product. It is with the registers of AVX2 and, by little, with
+/// those of AVX-512; with others it has not been measured.
 fn by_panels((a, b): (MatrixView<'_>, MatrixView<'_>)) -> bool {
     let registers = cfg!(target_arch = "x86_64") && is_fused();
     let by_pieces = b.column_stride == 1 && a.columns > LONG && a.rows < ROWS_OF_LONG;
