@@ -2,6 +2,7 @@
 //! `vdpbf16ps`. Both factors are put together for the kernel in words of two terms, group by group. Of a product with
 //! weights, the left factor is put together once for all entries, the weights for the rows of each task.
 
+mod ahead;
 mod dots;
 mod kernel;
 mod tiles;
@@ -12,6 +13,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use self::ahead::{fetching, part};
 pub(super) use self::dots::Dots;
 use self::kernel::{Bf16Block, Bf16Kernel, WIDTH, WORDS};
 pub(super) use self::tiles::Tiles;
@@ -23,8 +25,8 @@ use super::matrix::{Bf16Matrix, Bf16Side, GROUP};
 const TASK: usize = 1536;
 /// Most rows of a strip.
 const MOST_ROWS: usize = 32;
-/// Tasks for each thread, so that none waits long for the last one.
-const TASKS: usize = 4;
+/// Tasks for each thread: none waits long for the last one, and the left factor, which all read, is not read often.
+const TASKS: usize = 2;
 
 thread_local! {
     /// What a thread has put together of the weights, and of the left factor of a product that it asked for.
@@ -145,8 +147,13 @@ impl Bf16Task<'_> {
         let mut right = ENTRIES.take();
         let panels = width.div_ceil(WIDTH);
         let (lanes, _) = aligned(&mut right, panels * slice * WORDS * WIDTH).as_chunks_mut::<WIDTH>();
+        let blocks = rows.len().div_ceil(K::ROWS) * panels;
         for first in (0..groups).step_by(slice) {
             let count = slice.min(groups - first);
+            // What is put together after this: the next slice, or the first one of the next task.
+            let (then, at) = if first + count < groups { (first + count, entry) } else { (0, entry + width) };
+            let next = part(weight, side, then * GROUP..(then + slice) * GROUP, at..at + width);
+            let mut fetch = fetching(next, blocks);
             let panel = |index: usize| (entry + index * WIDTH, WIDTH.min(width - index * WIDTH));
             for (index, right) in lanes.chunks_exact_mut(slice * WORDS).enumerate() {
                 put_panel(kernel, &mut right[..count * WORDS], (weight, side), panel(index), first * GROUP);
@@ -158,6 +165,7 @@ impl Bf16Task<'_> {
                     let (entry, width) = panel(index);
                     let at = target.0.wrapping_add(row * entries + entry);
                     let block = Bf16Block { at, stride: entries, rows, width, add: first > 0 };
+                    fetch();
                     // SAFETY: as the caller promises.
                     unsafe { kernel.sums(left, &right[..count * WORDS], block) };
                 }
