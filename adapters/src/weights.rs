@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use candle_core::quantized::QTensor;
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use ftk_kernels::float::bf16::{narrowed_all, widened_all};
 
 use crate::Error;
 
@@ -26,7 +27,7 @@ impl Weight {
     /// In a number format: itself if it is held so. No variable, whose operations candle would record.
     pub(crate) fn in_format(&self, format: DType) -> candle_core::Result<Tensor> {
         match self {
-            Self::Dense(tensor) => Ok(tensor.to_dtype(format)?.detach()),
+            Self::Dense(tensor) => Ok(in_format(tensor, format)?.detach()),
             Self::Quantised { blocks, order } => {
                 let rows = blocks.dequantize(&blocks.device())?.to_dtype(format)?;
                 order.as_ref().map_or(Ok(rows.clone()), |order| rows.index_select(order, 0))
@@ -70,12 +71,31 @@ pub fn bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
+/// A tensor in a number format: itself if it is in it. Between f32 and bf16 in host memory by all cores, and without what
+/// candle would record.
+///
+/// # Errors
+/// The device's.
+pub fn in_format(tensor: &Tensor, format: DType) -> candle_core::Result<Tensor> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let lies = layout.contiguous_offsets().map(|(first, end)| first..end);
+    match (&*storage, format, lies) {
+        (Storage::Cpu(CpuStorage::F32(values)), DType::BF16, Some(lies)) => {
+            Tensor::from_vec(narrowed_all(&values[lies]), tensor.shape(), &Device::Cpu)
+        }
+        (Storage::Cpu(CpuStorage::BF16(values)), DType::F32, Some(lies)) => {
+            Tensor::from_vec(widened_all(&values[lies]), tensor.shape(), &Device::Cpu)
+        }
+        _ => tensor.to_dtype(format),
+    }
+}
+
 /// `f` of the values of a tensor, row-major and widened to f32; no copy is made where they lie so in host memory.
 ///
 /// # Errors
 /// The device's.
 pub fn values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> candle_core::Result<R> {
-    let host = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.contiguous()?;
+    let host = in_format(&tensor.to_device(&Device::Cpu)?, DType::F32)?.contiguous()?;
     let (storage, layout) = host.storage_and_layout();
     match &*storage {
         Storage::Cpu(CpuStorage::F32(values)) => Ok(f(&values[layout.start_offset()..][..layout.shape().elem_count()])),

@@ -47,7 +47,7 @@ fn rows_a_chunk(width: usize) -> usize {
 ///
 /// # Safety
 /// It must write all of them.
-unsafe fn written(count: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
+unsafe fn written<T>(count: usize, write: impl FnOnce(&mut [MaybeUninit<T>])) -> Vec<T> {
     let mut values = Vec::with_capacity(count);
     write(&mut values.spare_capacity_mut()[..count]);
     // SAFETY: there is room, and the caller promises that all are written.

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
+use bytemuck::Pod;
+use candle_core::{DType, Device, Tensor, WithDType};
 use ftk_adapters::foreign;
 use ftk_adapters::peft::LFS;
+use ftk_adapters::weights::in_format;
 use ftk_networks::Stored;
+use half::vec::HalfBitsVecExt as _;
 use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
@@ -54,55 +57,58 @@ impl TensorPlace {
         file.read_exact(bytes).map_err(failed)
     }
 
-    /// The entries of a tensor in f32, read to where they stay.
-    fn in_place(&self) -> Result<Vec<f32>, ModelError> {
-        let mut values = vec![0f32; self.len / size_of::<f32>()];
+    /// The entries of a tensor, read to where they stay.
+    fn in_place<T: Pod>(&self, from_le: impl Fn(T) -> T) -> Result<Vec<T>, ModelError> {
+        let mut values = vec![T::zeroed(); self.len / size_of::<T>()];
         self.read(bytemuck::cast_slice_mut(&mut values))?;
         if cfg!(target_endian = "big") {
-            values.iter_mut().for_each(|value| *value = f32::from_bits(u32::from_le(value.to_bits())));
+            values.iter_mut().for_each(|value| *value = from_le(*value));
         }
         Ok(values)
     }
 
-    fn widened(&self, wide: impl Fn([u8; 2]) -> f32) -> Result<Vec<f32>, ModelError> {
-        Ok(self.bytes()?.as_chunks().0.iter().map(|pair| wide(*pair)).collect())
+    /// Entries as a tensor, if they are numbers.
+    fn tensor<T: WithDType>(&self, name: &str, values: Vec<T>, wide: impl Fn(T) -> f32) -> Result<Tensor, ModelError> {
+        check_finite(&self.file, name, &values, wide)?;
+        Ok(Tensor::from_vec(values, self.shape.as_slice(), &Device::Cpu)?)
     }
 
     pub(super) fn load(&self, name: &str, device: &Device, hold: Hold) -> Result<Tensor, ModelError> {
         let mut values = match self.dtype {
-            Dtype::F16 => self.widened(|pair| f16::from_le_bytes(pair).to_f32())?,
-            Dtype::BF16 => self.widened(|pair| bf16::from_le_bytes(pair).to_f32())?,
-            _ => self.in_place()?,
+            Dtype::F16 => self.tensor::<f16>(name, self.in_place(u16::from_le)?.reinterpret_into(), f16::to_f32)?,
+            Dtype::BF16 => self.tensor::<bf16>(name, self.in_place(u16::from_le)?.reinterpret_into(), bf16::to_f32)?,
+            _ => self.tensor(name, self.in_place(|x| f32::from_bits(u32::from_le(f32::to_bits(x))))?, |x| x)?,
         };
-        check_finite(&self.file, name, &values)?;
-        if self.stored == Stored::LessOne {
-            values.iter_mut().for_each(|value| *value += 1.0);
+        if hold == Hold::F32 || self.stored == Stored::LessOne {
+            values = in_format(&values, DType::F32)?;
         }
-        let values = Tensor::from_vec(values, self.shape.as_slice(), &Device::Cpu)?;
-        let values = if self.stored == Stored::Transposed { values.t()?.contiguous()? } else { values };
-        // Back to what it was read from: nothing is lost, unless one was added.
-        let dtype = match (hold, self.dtype) {
-            _ if self.stored == Stored::LessOne => DType::F32,
-            (Hold::Stored, Dtype::F16) => DType::F16,
-            (Hold::Stored, Dtype::BF16) => DType::BF16,
-            _ => DType::F32,
-        };
-        Ok(values.to_dtype(dtype)?.to_device(device)?)
+        match self.stored {
+            Stored::LessOne => values = (values + 1.0)?,
+            Stored::Transposed => values = values.t()?.contiguous()?,
+            Stored::Plain => {}
+        }
+        Ok(values.to_device(device)?)
     }
 }
 
 /// Refuses NaN and infinities, naming the tensor.
-pub fn check_finite(path: &Path, tensor: &str, values: &[f32]) -> Result<(), ModelError> {
+pub fn check_finite<T: Copy>(
+    path: &Path,
+    tensor: &str,
+    values: &[T],
+    wide: impl Fn(T) -> f32,
+) -> Result<(), ModelError> {
     // A loop that stops at the first would look at one value at a time.
     const CHUNK: usize = 1 << 12;
-    let finite = |values: &[f32]| values.iter().fold(true, |all, value| all & value.is_finite());
+    let finite = |values: &[T]| values.iter().fold(true, |all, &value| all & wide(value).is_finite());
     if values.chunks(CHUNK).all(finite) {
         return Ok(());
     }
-    match values.iter().position(|value| !value.is_finite()) {
+    match values.iter().position(|&value| !wide(value).is_finite()) {
         None => Ok(()),
         Some(index) => {
-            Err(ModelError::NotFinite { path: path.to_owned(), tensor: tensor.to_owned(), index, value: values[index] })
+            let value = wide(values[index]);
+            Err(ModelError::NotFinite { path: path.to_owned(), tensor: tensor.to_owned(), index, value })
         }
     }
 }

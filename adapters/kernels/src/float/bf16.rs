@@ -8,6 +8,7 @@
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod matrix;
+mod numbers;
 #[cfg(test)]
 mod portable;
 #[cfg(test)]
@@ -18,7 +19,8 @@ use std::sync::LazyLock;
 
 #[cfg(target_arch = "x86_64")]
 use self::avx512::{Dots, Tiles, WordPanels};
-pub use self::matrix::{Bf16Matrix, Bf16Side, rounded_all};
+pub use self::matrix::{Bf16Matrix, Bf16Side};
+pub use self::numbers::{narrowed_all, rounded_all, widened_all};
 use self::widened::WidePanels;
 use super::fused::is_fused;
 use super::product::{MatrixView, Onto};

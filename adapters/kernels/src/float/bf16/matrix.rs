@@ -1,20 +1,15 @@
-//! Matrices in bf16, how numbers become such, and how many terms a group has.
+//! Matrices in bf16, and how many terms a group has.
 
 use half::bf16;
 use rayon::prelude::*;
 
-use super::super::CHUNK;
+use super::numbers::factor;
 use crate::vectors::vectorised;
 
 /// Terms of a group: two chains, of those at even and of those at odd places.
 pub(super) const GROUP: usize = 32;
 /// Terms of a chain.
 pub(super) const CHAIN: usize = GROUP / 2;
-/// What a factor is at least, or it is zero: 2^-56. Factors are multiples of 2^-63, their products and all sums of them
-/// multiples of 2^-126. So none of those but zero is below the least normal number, which units for bf16 take for zero.
-pub(super) const LEAST: f32 = 1.387_778_8e-17;
-/// The same in bf16.
-pub(super) const LEAST_BITS: u16 = (LEAST.to_bits() >> 16) as u16;
 
 /// A matrix in bf16, the weights `(d_out, d_in)` of a product, possibly as a range of columns of a wider one.
 #[derive(Clone, Copy, Debug)]
@@ -77,15 +72,8 @@ impl<'a> Bf16Matrix<'a> {
     #[cfg(test)]
     pub(super) fn at(self, side: Bf16Side, term: usize, entry: usize) -> f32 {
         let (row, column) = if side == Bf16Side::Inputs { (entry, term) } else { (term, entry) };
-        widened(self.row(row)[column])
+        factor(self.row(row)[column])
     }
-}
-
-/// A factor in f32.
-#[inline(always)]
-fn widened(x: bf16) -> f32 {
-    let bits = x.to_bits();
-    f32::from_bits(if bits & 0x7fff < LEAST_BITS { 0 } else { u32::from(bits) << 16 })
 }
 
 /// All entries as factors in f32, row after row.
@@ -95,32 +83,7 @@ pub(super) fn wide(matrix: Bf16Matrix<'_>) -> Vec<f32> {
     all.par_chunks_mut(d_in.max(1)).enumerate().for_each(|(row, to)| {
         vectorised(
             #[inline(always)]
-            || to.iter_mut().zip(matrix.row(row)).for_each(|(to, &x)| *to = widened(x)),
-        );
-    });
-    all
-}
-
-/// The nearest number in bf16, of two equally near ones the even one, in f32; zero for what is less than [`LEAST`].
-#[inline(always)]
-pub(super) fn rounded(x: f32) -> f32 {
-    let bits = x.to_bits();
-    let magnitude = bits & 0x7fff_ffff;
-    let up = bits.wrapping_add(0x7fff).wrapping_add(bits >> 16 & 1);
-    let nearest = if magnitude > 0x7f80_0000 { bits | 0x0040_0000 } else { up };
-    f32::from_bits(if magnitude < LEAST.to_bits() { 0 } else { nearest & 0xffff_0000 })
-}
-
-/// All numbers as factors of products are.
-pub fn rounded_all(values: &[f32]) -> Vec<bf16> {
-    let mut all = vec![bf16::ZERO; values.len()];
-    all.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(all, values)| {
-        vectorised(
-            #[inline(always)]
-            || {
-                let numbers = all.iter_mut().zip(values);
-                numbers.for_each(|(to, &x)| *to = bf16::from_bits((rounded(x).to_bits() >> 16) as u16));
-            },
+            || to.iter_mut().zip(matrix.row(row)).for_each(|(to, &x)| *to = factor(x)),
         );
     });
     all

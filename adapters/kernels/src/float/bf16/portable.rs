@@ -1,7 +1,8 @@
 //! Products in bf16 as they are defined, number by number.
 
 use super::super::fused::emulated;
-use super::matrix::{Bf16Matrix, Bf16Side, GROUP, rounded};
+use super::matrix::{Bf16Matrix, Bf16Side, GROUP};
+use super::numbers::rounded;
 
 /// As [`super::product`].
 pub(super) fn product(x: &[f32], weight: Bf16Matrix<'_>, side: Bf16Side) -> Vec<f32> {

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::super::tests::{digest, values};
 use half::bf16;
 
-use super::matrix::rounded;
+use super::numbers::rounded;
 use super::*;
 
 fn weights(count: usize, seed: u64) -> Vec<bf16> {
@@ -102,6 +102,18 @@ fn products_are_not_rounded_before_they_are_added() {
         let w = w.map(bf16::from_f32);
         assert_eq!(product(&x, Bf16Matrix::new(&w, 6), Bf16Side::Inputs), [power(127)]);
         check(&x.repeat(20), &w, 6, Bf16Side::Inputs);
+    }
+}
+
+proptest! {
+    /// As the field's own conversions, which are no factors: small numbers stay.
+    #[test]
+    fn numbers_become_the_nearest_and_the_same(of: Vec<u32>) {
+        let wide: Vec<f32> = of.iter().map(|&bits| f32::from_bits(bits)).collect();
+        let narrow: Vec<bf16> = wide.iter().map(|&x| bf16::from_f32(x)).collect();
+        let all = |values: &[bf16]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        prop_assert_eq!(all(&narrowed_all(&wide)), all(&narrow));
+        prop_assert_eq!(bits(&widened_all(&narrow)), bits(&narrow.iter().map(|x| x.to_f32()).collect::<Vec<_>>()));
     }
 }
 

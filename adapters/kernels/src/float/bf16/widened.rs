@@ -7,7 +7,8 @@ use rayon::prelude::*;
 
 use super::super::fused::{self, FusedKernel, Instruction};
 use super::super::product::{MatrixView, Onto, lay_panels, lay_strip, tile};
-use super::matrix::{Bf16Matrix, Bf16Side, GROUP, rounded, wide};
+use super::matrix::{Bf16Matrix, Bf16Side, GROUP, wide};
+use super::numbers::rounded;
 use crate::vectors::vectorised;
 
 /// Rows of a task: enough that the panels, which lie in memory, are not waited for.

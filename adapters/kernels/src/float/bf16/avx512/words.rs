@@ -3,7 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::super::super::product::MatrixView;
-use super::super::matrix::{Bf16Matrix, GROUP, LEAST, LEAST_BITS};
+use super::super::matrix::{Bf16Matrix, GROUP};
+use super::super::numbers::{LEAST, LEAST_BITS};
 use super::kernel::{Bf16Kernel, LANES, WIDTH, WORDS};
 
 /// A mask of so many lanes, at most sixteen.
